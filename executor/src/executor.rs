@@ -1,0 +1,484 @@
+//! The executor: spawns tasks and polls those that are ready.
+
+use std::cell::{Cell, RefCell, RefMut};
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use crate::current::{self, Entered};
+use crate::inbox::{self, Inbox};
+use crate::key::Key;
+use crate::table::{Cancelled, Join, Next, Table};
+use crate::task::{Job, Task, quietly};
+use crate::waker::waker;
+
+/// How many polls until the loop hands over to whatever drives it.
+///
+/// A turn of the reactor costs a system call, some 200 ns even when nothing is ready: spread over
+/// 256 polls it's below one nanosecond each, and sockets and timers still wait for at most 256
+/// polls.
+const BUDGET: usize = 256;
+
+/// Tasks on one thread.
+///
+/// An executor is passive. [`run`](Executor::run) makes a future of it, which any `block_on` can
+/// drive: `Pending` means "park me", its waker means "unpark me". That is all it knows of its
+/// surroundings. A host with a loop of its own calls [`tick`](Executor::tick) instead.
+///
+/// Tasks are polled first in, first out, so that each gets its turn: one that wakes itself is
+/// polled again after all others that are ready. Waking a task costs no lock and no atomic on this
+/// thread; from other threads it is safe at any time, even after the executor is gone.
+///
+/// When the executor is dropped, it drops all its unfinished tasks, in the order of their slots
+/// (that of spawning, as long as none was reused). Their destructors may spawn (what they spawn is
+/// dropped at once), wake and cancel.
+///
+/// # Examples
+///
+/// ```
+/// use windlass_executor::{block_on, spawn, Executor};
+///
+/// let executor = Executor::new();
+/// let answer = block_on(executor.run(async {
+///     let task = spawn(async { 6 * 7 });
+///     task.await
+/// }));
+/// assert_eq!(answer, 42);
+/// ```
+#[derive(Debug)]
+pub struct Executor {
+    core: Rc<Core>,
+}
+
+impl Executor {
+    /// Makes an executor that lives on this thread.
+    ///
+    /// # Panics
+    ///
+    /// If there are more than 16,384 executors in the process at once.
+    pub fn new() -> Self {
+        let (id, first_generation) = inbox::claim();
+        let core = Rc::new(Core {
+            id,
+            inbox: inbox::of(id),
+            table: RefCell::new(Table::new(id, first_generation)),
+            outer: Cell::new(None),
+            resting: Cell::new(true),
+            running: Cell::new(false),
+            main: Cell::new(Main::Absent),
+            closed: Cell::new(false),
+        });
+        current::add(core.clone());
+        Executor { core }
+    }
+
+    /// Spawns a task. It's polled later, never at once.
+    ///
+    /// # Panics
+    ///
+    /// If there are more than 16,777,216 tasks at once.
+    ///
+    /// ```
+    /// # use windlass_executor::{block_on, Executor};
+    /// let executor = Executor::new();
+    /// let task = executor.spawn(async { "hauled" });
+    /// assert_eq!(block_on(executor.run(task)), "hauled");
+    /// ```
+    pub fn spawn<F>(&self, future: F) -> Task<F::Output>
+    where
+        F: Future + 'static,
+    {
+        Task::spawn(self.core.clone(), future)
+    }
+
+    /// A future that runs the executor until `main` is done. Tasks that are left stay in the
+    /// executor, and go on in the next `run`.
+    ///
+    /// It polls at most 256 times, then wakes its own waker and returns `Pending`: so whatever
+    /// drives it, say a reactor, gets its turn as well.
+    ///
+    /// # Panics
+    ///
+    /// Polling it panics inside of a task of the same executor, or while another `run` of it is
+    /// unfinished. A panic of `main` goes through.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping it drops `main`. The tasks stay.
+    ///
+    /// ```
+    /// # use windlass_executor::{block_on, Executor};
+    /// assert_eq!(block_on(Executor::new().run(async { 1 + 1 })), 2);
+    /// ```
+    pub fn run<F: Future>(&self, main: F) -> Run<'_, F> {
+        Run {
+            executor: self,
+            key: None,
+            main,
+        }
+    }
+
+    /// Polls ready tasks, at most `budget` polls: the step for a host that has a loop of its own.
+    /// `waker` is woken as soon as a task is ready after this has found none.
+    ///
+    /// # Panics
+    ///
+    /// Inside of a task of the same executor.
+    ///
+    /// ```
+    /// # use windlass_executor::{yield_now, Executor, Tick};
+    /// # use std::task::Waker;
+    /// let executor = Executor::new();
+    /// executor.spawn(async { yield_now().await }).detach();
+    /// assert_eq!(executor.tick(Waker::noop(), 1), Tick { polled: 1, ready: true });
+    /// assert_eq!(executor.tick(Waker::noop(), 9), Tick { polled: 1, ready: false });
+    /// ```
+    pub fn tick(&self, waker: &Waker, budget: usize) -> Tick {
+        let core = &self.core;
+        let _running = core.start(waker);
+        let mut polled = 0;
+        while polled < budget {
+            match core.next() {
+                Next::Task(key, job) => core.poll(key, job),
+                Next::Main => core.main.set(Main::Woken), // its `run` will see to it
+                Next::Nothing => break,
+            }
+            polled += 1;
+        }
+        Tick {
+            polled,
+            ready: core.has_ready(),
+        }
+    }
+
+    /// While the guard lives, [`spawn`](crate::spawn) on this thread means this executor. Tasks
+    /// need no such thing: it is for code around them.
+    ///
+    /// ```
+    /// # use windlass_executor::{spawn, Executor};
+    /// let executor = Executor::new();
+    /// let _entered = executor.enter();
+    /// spawn(async {}).detach();
+    /// assert_eq!(executor.tasks(), 1);
+    /// ```
+    pub fn enter(&self) -> Entered {
+        current::enter(self.core.clone())
+    }
+
+    /// How many tasks have not finished.
+    pub fn tasks(&self) -> usize {
+        self.core.table().live()
+    }
+
+    /// True if a task is ready to be polled.
+    pub fn has_ready(&self) -> bool {
+        self.core.has_ready()
+    }
+}
+
+impl Default for Executor {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for Executor {
+    fn drop(&mut self) {
+        let core = &self.core;
+        core.closed.set(true);
+        let entered = self.enter();
+        let mut from = 0;
+        loop {
+            let drained = core.table().drain(&mut from);
+            let Some((job, joiner)) = drained else { break };
+            quietly(|| drop(job));
+            quietly(|| joiner.into_iter().for_each(Waker::wake));
+        }
+        drop(entered);
+        current::remove(core.id);
+        let unused = core.table().unused_generation();
+        quietly(|| inbox::release(core.id, unused));
+        quietly(|| drop(core.outer.take()));
+    }
+}
+
+/// What [`Executor::tick`] did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Tick {
+    /// How many times a task was polled.
+    pub polled: usize,
+    /// True if tasks are left that could be polled at once.
+    pub ready: bool,
+}
+
+/// The future of [`Executor::run`].
+#[must_use = "futures do nothing unless awaited or polled"]
+pub struct Run<'a, F> {
+    executor: &'a Executor,
+    /// The main future's slot, from the first poll on.
+    key: Option<Key>,
+    main: F,
+}
+
+impl<F: Future> Future for Run<'_, F> {
+    type Output = F::Output;
+
+    /// ② Polls what is ready, within the budget.
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        // SAFETY: `main` is pinned with its `Run`: it is not moved out of it, and `Run` is `Unpin`
+        // only if `main` is. The other fields are never pinned.
+        let Run {
+            executor,
+            key,
+            main,
+        } = unsafe { self.get_unchecked_mut() };
+        // SAFETY: as above.
+        let mut main = unsafe { Pin::new_unchecked(main) };
+        let core = &executor.core;
+        let _running = core.start(cx.waker());
+        let key = *key.get_or_insert_with(|| core.insert_main());
+        core.wake_main_again(key);
+        for _ in 0..BUDGET {
+            match core.next() {
+                Next::Task(key, job) => core.poll(key, job),
+                Next::Main => {
+                    let waker = waker(key);
+                    let polled = main.as_mut().poll(&mut Context::from_waker(&waker));
+                    if polled.is_ready() {
+                        return polled;
+                    }
+                }
+                Next::Nothing => break,
+            }
+        }
+        if core.has_ready() {
+            cx.waker().wake_by_ref();
+        }
+        Poll::Pending
+    }
+}
+
+impl<F> Drop for Run<'_, F> {
+    fn drop(&mut self) {
+        if let Some(key) = self.key {
+            self.executor.core.remove_main(key);
+        }
+    }
+}
+
+impl<F> fmt::Debug for Run<'_, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Run")
+            .field("executor", self.executor)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What tasks, handles and wakers share of an executor. It has only plain values and one table,
+/// which is borrowed for moments in which no user code runs.
+pub(crate) struct Core {
+    id: u16,
+    inbox: &'static Inbox,
+    table: RefCell<Table>,
+    /// The waker of whoever drives the loop. It is out of its place only while it's being called.
+    outer: Cell<Option<Waker>>,
+    /// Nobody looks at the queue: the next wake must call `outer`.
+    resting: Cell<bool>,
+    /// The loop is on this thread's stack.
+    running: Cell<bool>,
+    main: Cell<Main>,
+    /// The executor is being dropped, or was.
+    closed: Cell<bool>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Main {
+    Absent,
+    Present,
+    /// A `tick` came across it, which can't poll it.
+    Woken,
+}
+
+impl Core {
+    pub(crate) fn id(&self) -> u16 {
+        self.id
+    }
+
+    pub(crate) fn is_running(&self) -> bool {
+        self.running.get()
+    }
+
+    pub(crate) fn table(&self) -> RefMut<'_, Table> {
+        self.table.borrow_mut()
+    }
+
+    pub(crate) fn insert(&self, job: Pin<Box<dyn Job>>) -> Key {
+        if self.closed.get() {
+            let key = self.table().insert_main(); // a slot that never had a job...
+            self.table().remove_main(key); // ...and is gone
+            drop(job);
+            return key;
+        }
+        let key = self.table().insert(job);
+        self.stir();
+        key
+    }
+
+    /// Wakes a task of this thread's: a flag and a link, and a call of `outer` if the loop rests.
+    #[inline]
+    pub(crate) fn wake(&self, key: Key) {
+        if self.table().wake(key) {
+            self.stir();
+        }
+    }
+
+    /// Ends the rest.
+    #[inline]
+    fn stir(&self) {
+        if self.resting.replace(false) {
+            self.call_outer();
+        }
+    }
+
+    #[cold]
+    fn call_outer(&self) {
+        let Some(outer) = self.outer.take() else {
+            return;
+        };
+        outer.wake_by_ref();
+        // The call may have led to a new `outer`; that one stays.
+        let newer = self.outer.replace(Some(outer));
+        if newer.is_some() {
+            drop(self.outer.replace(newer));
+        }
+    }
+
+    /// The loop begins. `outer` is who to wake when something gets ready after it.
+    fn start(self: &Rc<Self>, outer: &Waker) -> Running {
+        assert!(
+            !self.running.get(),
+            "an executor can't be run from inside of one of its own tasks: `.await` the future \
+             there, or `spawn` it"
+        );
+        let known = self.outer.take();
+        let is_known = known.as_ref().is_some_and(|known| known.will_wake(outer));
+        self.outer
+            .set(if is_known { known } else { Some(outer.clone()) });
+        if !is_known || self.inbox.has_mail() {
+            self.collect(outer);
+        }
+        self.resting.set(false);
+        self.running.set(true);
+        Running {
+            _entered: current::enter(self.clone()),
+            core: self.clone(),
+        }
+    }
+
+    /// Moves the wakes of other threads to the run queue.
+    fn collect(&self, outer: &Waker) {
+        let old = self.inbox.collect(outer.clone(), |index, generation| {
+            self.table().wake(Key::new(self.id, generation, index));
+        });
+        drop(old);
+    }
+
+    fn next(&self) -> Next {
+        self.table().next()
+    }
+
+    fn has_ready(&self) -> bool {
+        self.inbox.has_mail() || self.table().has_ready()
+    }
+
+    /// Polls one task, and ends it if that was its last poll.
+    fn poll(&self, key: Key, mut job: Pin<Box<dyn Job>>) {
+        let waker = waker(key);
+        if job.as_mut().poll(&mut Context::from_waker(&waker)) {
+            return self.finish(key, Some(job));
+        }
+        let cancelled = self.table().pending(key, job);
+        if let Some(job) = cancelled {
+            quietly(|| drop(job));
+            self.finish(key, None);
+        }
+    }
+
+    fn finish(&self, key: Key, job: Option<Pin<Box<dyn Job>>>) {
+        let (unwanted, joiner) = self.table().finished(key, job);
+        if unwanted.is_some() {
+            quietly(|| drop(unwanted));
+        }
+        if let Some(joiner) = joiner {
+            quietly(|| joiner.wake());
+        }
+    }
+
+    fn insert_main(&self) -> Key {
+        assert_eq!(
+            self.main.get(),
+            Main::Absent,
+            "another `run` of this executor is unfinished"
+        );
+        self.main.set(Main::Present);
+        self.table().insert_main()
+    }
+
+    fn remove_main(&self, key: Key) {
+        self.main.set(Main::Absent);
+        self.table().remove_main(key);
+    }
+
+    /// Queues the main future if a `tick` came across it.
+    fn wake_main_again(&self, key: Key) {
+        if self.main.replace(Main::Present) == Main::Woken {
+            self.table().wake(key);
+        }
+    }
+
+    /// How the task stands for its handle; if it's pending, `waker` is woken when it ends.
+    pub(crate) fn join(&self, key: Key, waker: &Waker) -> Join {
+        let known = self.table().is_joined_by(key, waker);
+        let mut joiner = if known { None } else { Some(waker.clone()) };
+        let join = self.table().join(key, &mut joiner);
+        drop(joiner); // the one before, not under the borrow
+        join
+    }
+
+    pub(crate) fn cancel(&self, key: Key) -> Cancelled {
+        let (cancelled, joiner) = self.table().cancel(key);
+        drop(joiner);
+        cancelled
+    }
+
+    pub(crate) fn detach(&self, key: Key) {
+        let unwanted = self.table().detach(key);
+        drop(unwanted);
+    }
+}
+
+impl fmt::Debug for Core {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let tasks = self.table.try_borrow().map(|table| table.live());
+        f.debug_struct("Core")
+            .field("id", &self.id)
+            .field("tasks", &tasks.ok())
+            .finish()
+    }
+}
+
+/// The loop is on the stack while this lives.
+struct Running {
+    core: Rc<Core>,
+    _entered: Entered,
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.core.running.set(false);
+        // From here on nobody looks at the queue: the next wake has to say that there is something.
+        self.core.resting.set(true);
+    }
+}

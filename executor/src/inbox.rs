@@ -1,0 +1,177 @@
+//! Where wakes from other threads arrive: the only part of the executor that threads share.
+//!
+//! An inbox is found by its executor's id in a static table and is never freed, only emptied and
+//! lent to the next executor. So a waker on any thread, at any time, finds an inbox; whether the
+//! executor that it was made for is still behind it, the lock tells.
+
+use std::task::Waker;
+
+#[cfg(all(loom, test))]
+use loom::sync::{Mutex, MutexGuard, atomic::AtomicBool};
+use std::sync::OnceLock;
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+#[cfg(not(all(loom, test)))]
+use std::sync::{Mutex, MutexGuard, atomic::AtomicBool};
+
+use crate::key::{Key, MAX_EXECUTORS, MAX_GENERATION};
+
+pub(crate) struct Inbox {
+    /// There may be mail. Written under the lock, so that it can be read without.
+    mail: AtomicBool,
+    state: Mutex<State>,
+}
+
+struct State {
+    /// False between two executors.
+    open: bool,
+    /// Generations below were handed out by earlier executors.
+    first_generation: u32,
+    /// The slots to be woken, in the order of arrival, each once...
+    order: Vec<u32>,
+    /// ...and by slot the generation that was woken, or NONE. So both lists are bounded by the
+    /// number of slots, however often threads wake.
+    marks: Vec<u32>,
+    /// What wakes the loop; taken by the first wake after the loop has looked, which is the one
+    /// that has to call it.
+    outer: Option<Waker>,
+}
+
+const NONE: u32 = u32::MAX;
+
+impl Inbox {
+    fn new() -> Self {
+        Inbox {
+            mail: AtomicBool::new(false),
+            state: Mutex::new(State {
+                open: false,
+                first_generation: 0,
+                order: Vec::new(),
+                marks: Vec::new(),
+                outer: None,
+            }),
+        }
+    }
+
+    /// Opens the inbox for a new executor; says which generation its slots start from.
+    fn open(&self) -> u32 {
+        let mut state = self.lock();
+        state.open = true;
+        state.first_generation
+    }
+
+    /// Closes it: wakes do nothing from here on. The next executor starts from
+    /// `first_generation`. False if there is no generation left for one.
+    fn close(&self, first_generation: u32) -> bool {
+        let mut state = self.lock();
+        state.open = false;
+        state.first_generation = first_generation;
+        state.order = Vec::new();
+        state.marks = Vec::new();
+        let outer = state.outer.take();
+        self.mail.store(false, Relaxed);
+        drop(state);
+        drop(outer);
+        first_generation <= MAX_GENERATION
+    }
+
+    /// A wake from another thread.
+    pub(crate) fn post(&self, key: Key) {
+        let mut state = self.lock();
+        if !state.open || key.generation() < state.first_generation {
+            return;
+        }
+        state.mark(key);
+        self.mail.store(true, Release);
+        let outer = state.outer.take();
+        drop(state); // waking is user code
+        if let Some(outer) = outer {
+            outer.wake();
+        }
+    }
+
+    /// True if [`collect`](Self::collect) would find something.
+    ///
+    /// A wake that comes right after this look is not lost: it finds `outer` and wakes the loop.
+    /// Nor is one whose store this look misses: whoever stored it goes on to wake the loop too.
+    pub(crate) fn has_mail(&self) -> bool {
+        self.mail.load(Acquire)
+    }
+
+    /// Hands each woken slot with its generation to `wake`, which must not be user code, and
+    /// leaves `outer` for the next wake to find. Hands back the waker that was there.
+    pub(crate) fn collect(&self, outer: Waker, mut wake: impl FnMut(u32, u32)) -> Option<Waker> {
+        let mut state = self.lock();
+        let State { order, marks, .. } = &mut *state;
+        for index in order.drain(..) {
+            let generation = std::mem::replace(&mut marks[index as usize], NONE);
+            wake(index, generation);
+        }
+        self.mail.store(false, Relaxed);
+        state.outer.replace(outer)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // No user code runs under the lock, so a poisoned one holds no broken promise.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn mark(&mut self, key: Key) {
+        let index = key.index() as usize;
+        if self.marks.len() <= index {
+            self.marks.resize(index + 1, NONE);
+        }
+        match &mut self.marks[index] {
+            mark if *mark == NONE => {
+                *mark = key.generation();
+                self.order.push(key.index());
+            }
+            // Two wakers of one slot: the older is stale, its task gone.
+            mark => *mark = key.generation().max(*mark),
+        }
+    }
+}
+
+const SHELF: usize = 64;
+
+/// Inboxes by executor id, made a shelf at a time.
+static SHELVES: [OnceLock<Box<[Inbox]>>; MAX_EXECUTORS / SHELF] =
+    [const { OnceLock::new() }; MAX_EXECUTORS / SHELF];
+
+/// Ids that were used and are free again, and the first that was never used.
+static IDS: std::sync::Mutex<(Vec<u16>, u16)> = std::sync::Mutex::new((Vec::new(), 0));
+
+/// The inbox of an id that some waker holds.
+pub(crate) fn of(executor: u16) -> &'static Inbox {
+    let shelf = SHELVES[executor as usize / SHELF]
+        .get_or_init(|| (0..SHELF).map(|_| Inbox::new()).collect());
+    &shelf[executor as usize % SHELF]
+}
+
+/// An id for a new executor, and the generation that its slots start from.
+pub(crate) fn claim() -> (u16, u32) {
+    let mut ids = IDS.lock().unwrap_or_else(PoisonError::into_inner);
+    let id = ids.0.pop().unwrap_or_else(|| {
+        let unused = ids.1;
+        assert!(
+            (unused as usize) < MAX_EXECUTORS,
+            "more than {MAX_EXECUTORS} executors at once"
+        );
+        ids.1 += 1;
+        unused
+    });
+    drop(ids);
+    (id, of(id).open())
+}
+
+/// Gives the id back, unless its generations are used up.
+pub(crate) fn release(executor: u16, first_generation: u32) {
+    if of(executor).close(first_generation) {
+        IDS.lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .0
+            .push(executor);
+    }
+}

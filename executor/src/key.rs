@@ -1,0 +1,75 @@
+//! The number by which a waker names its task.
+
+/// How many bits of the number hold the slot's index, the generation, and the executor's id.
+///
+/// On 64 bits: 16,777,216 tasks an executor, 16,384 executors at once, and a stale waker meets its
+/// own number again only after a slot was used 67,108,864 times; what it does then is a spurious
+/// wake, which every future must stand anyway. On 32 bits all three are smaller.
+#[cfg(target_pointer_width = "64")]
+const BITS: (u32, u32, u32) = (24, 26, 14);
+#[cfg(target_pointer_width = "32")]
+const BITS: (u32, u32, u32) = (16, 10, 6);
+
+pub(crate) const MAX_TASKS: usize = 1 << BITS.0;
+pub(crate) const MAX_GENERATION: u32 = (1 << BITS.1) - 1;
+pub(crate) const MAX_EXECUTORS: usize = 1 << BITS.2;
+
+/// executor id | generation | slot index, packed into one machine word.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Key(usize);
+
+impl Key {
+    #[inline]
+    pub(crate) fn new(executor: u16, generation: u32, index: u32) -> Self {
+        debug_assert!((executor as usize) < MAX_EXECUTORS);
+        debug_assert!(generation <= MAX_GENERATION && (index as usize) < MAX_TASKS);
+        let high = (executor as usize) << BITS.1 | generation as usize;
+        Key(high << BITS.0 | index as usize)
+    }
+
+    #[inline]
+    pub(crate) fn executor(self) -> u16 {
+        (self.0 >> (BITS.0 + BITS.1)) as u16
+    }
+
+    #[inline]
+    pub(crate) fn generation(self) -> u32 {
+        (self.0 >> BITS.0) as u32 & MAX_GENERATION
+    }
+
+    #[inline]
+    pub(crate) fn index(self) -> u32 {
+        (self.0 & (MAX_TASKS - 1)) as u32
+    }
+
+    #[inline]
+    pub(crate) fn to_ptr(self) -> *const () {
+        std::ptr::without_provenance(self.0)
+    }
+
+    #[inline]
+    pub(crate) fn from_ptr(number: *const ()) -> Self {
+        Key(number.addr())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_three_parts_come_back_from_the_number() {
+        let last = (
+            MAX_EXECUTORS as u16 - 1,
+            MAX_GENERATION,
+            MAX_TASKS as u32 - 1,
+        );
+        for (executor, generation, index) in [(0, 0, 0), (1, 2, 3), last] {
+            let key = Key::from_ptr(Key::new(executor, generation, index).to_ptr());
+            assert_eq!(
+                (key.executor(), key.generation(), key.index()),
+                (executor, generation, index)
+            );
+        }
+    }
+}

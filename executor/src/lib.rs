@@ -1,0 +1,94 @@
+//! The executor of [windlass](https://docs.rs/windlass): tasks on one thread.
+//!
+//! It knows no operating system and no I/O. It makes one future out of many:
+//! [`Executor::run`] polls the tasks that are ready and returns `Pending` when none is, and its
+//! waker is called when one becomes ready again. Anything that can drive a future can drive it:
+//!
+//! ```
+//! use windlass_executor::{block_on, spawn, yield_now, Executor};
+//!
+//! let executor = Executor::new();
+//! block_on(executor.run(async {
+//!     let haul = spawn(async {
+//!         yield_now().await;
+//!         "hauled"
+//!     });
+//!     assert_eq!(haul.await, "hauled");
+//! }));
+//! ```
+//!
+//! The loop, from [`Executor::run`]:
+//!
+//! ```text
+//! for _ in 0..BUDGET {
+//!     match core.next() {                             // the run queue, first in, first out
+//!         Next::Task(key, job) => core.poll(key, job),
+//!         Next::Main => if main.poll(..) is ready { return its output },
+//!         Next::Nothing => break,
+//!     }
+//! }
+//! if core.has_ready() { outer.wake() }                // the budget is used up: come back soon
+//! Pending                                             // nothing is ready: park me
+//! ```
+//!
+//! # What it promises
+//!
+//! * **Wakers are plain numbers.** To clone or drop one does nothing; a waker that outlives its
+//!   task or its executor does nothing when woken. On the executor's thread a wake takes no lock
+//!   and no atomic; from another thread it takes a short lock and allocates a bounded amount.
+//! * **Fair.** First in, first out; a task is queued at most once; one that wakes itself comes
+//!   after all others; whatever drives the executor gets control back after 256 polls.
+//! * **One allocation a task**, for the future and its output.
+//! * **Panics stay in their task** and come out where it is awaited.
+//! * **No user code under a borrow or a lock**: futures, wakers and destructors may call anything
+//!   here, at any time. What can't work, such as running an executor inside of itself, panics with
+//!   a message that says what to do.
+
+mod block_on;
+mod current;
+mod executor;
+mod inbox;
+mod key;
+mod table;
+mod task;
+mod waker;
+mod yield_now;
+
+pub use block_on::block_on;
+pub use current::Entered;
+pub use executor::{Executor, Run, Tick};
+pub use task::{Panic, Task};
+pub use yield_now::{YieldNow, yield_now};
+
+use std::future::Future;
+
+/// Spawns a task on the executor that runs on this thread.
+///
+/// Neither the future nor its output need be `Send`. It's polled later, never at once.
+///
+/// # Panics
+///
+/// Outside of a running executor: there, use [`Executor::spawn`], or [`Executor::enter`] first.
+///
+/// # Examples
+///
+/// ```
+/// use windlass_executor::{block_on, spawn, Executor};
+///
+/// block_on(Executor::new().run(async {
+///     assert_eq!(spawn(async { 7 }).await, 7);
+/// }));
+/// ```
+#[track_caller]
+pub fn spawn<F>(future: F) -> Task<F::Output>
+where
+    F: Future + 'static,
+{
+    let Some(core) = current::entered() else {
+        panic!(
+            "`spawn` was called outside of a windlass runtime: call it from inside of \
+             `windlass::block_on`, or use `Runtime::spawn`"
+        );
+    };
+    Task::spawn(core, future)
+}

@@ -1,0 +1,36 @@
+//! Wakers that are plain numbers.
+//!
+//! The data "pointer" of a waker is a [`Key`] and is never followed. So cloning and dropping do
+//! nothing, there is no count to keep, and nothing can dangle: a waker whose task is gone finds
+//! another generation in the slot, or no executor at all, and does nothing.
+
+use std::task::{RawWaker, RawWakerVTable, Waker};
+
+use crate::key::Key;
+use crate::{current, inbox};
+
+static VTABLE: RawWakerVTable = RawWakerVTable::new(clone, wake, wake, drop);
+
+/// The waker of the task that `key` names.
+#[inline]
+pub(crate) fn waker(key: Key) -> Waker {
+    // SAFETY: the functions of VTABLE never follow the pointer, which is a number and owns
+    // nothing: any number of copies may be used and dropped on any thread, at any time.
+    unsafe { Waker::new(key.to_ptr(), &VTABLE) }
+}
+
+fn clone(number: *const ()) -> RawWaker {
+    RawWaker::new(number, &VTABLE)
+}
+
+/// ⑥ Puts the task on the run queue if its executor lives on this thread, and into the
+/// executor's inbox otherwise.
+fn wake(number: *const ()) {
+    let key = Key::from_ptr(number);
+    match current::find(key.executor()) {
+        Some(core) => core.wake(key),
+        None => inbox::of(key.executor()).post(key),
+    }
+}
+
+fn drop(_number: *const ()) {}

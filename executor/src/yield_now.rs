@@ -1,0 +1,52 @@
+//! Letting the other tasks run.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+/// Lets all other tasks that are ready run first.
+///
+/// Long computations call it now and then, so that the loop stays responsive.
+///
+/// # Cancel safety
+///
+/// Nothing is lost when it is dropped.
+///
+/// # Examples
+///
+/// ```
+/// use std::{cell::RefCell, rc::Rc};
+/// use windlass_executor::{block_on, spawn, yield_now, Executor};
+///
+/// let trace = Rc::new(RefCell::new(Vec::new()));
+/// let theirs = trace.clone();
+/// block_on(Executor::new().run(async {
+///     spawn(async move { theirs.borrow_mut().push("task") }).detach();
+///     yield_now().await;
+///     trace.borrow_mut().push("main");
+/// }));
+/// assert_eq!(*trace.borrow(), ["task", "main"]);
+/// ```
+pub fn yield_now() -> YieldNow {
+    YieldNow { yielded: false }
+}
+
+/// The future of [`yield_now`].
+#[derive(Debug)]
+#[must_use = "futures do nothing unless awaited or polled"]
+pub struct YieldNow {
+    yielded: bool,
+}
+
+impl Future for YieldNow {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if self.yielded {
+            return Poll::Ready(());
+        }
+        self.yielded = true;
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}

@@ -1,0 +1,707 @@
+//! The timers of a reactor: pure data. Deadlines are nanoseconds since an epoch that the caller
+//! chooses, and `now` is handed in; nothing here reads a clock or knows of an operating system.
+//!
+//! The shape is the hierarchical timing wheel of Varghese & Lauck ("Hashed and Hierarchical Timing
+//! Wheels", SOSP 1987), without its ticking hand: a caller sleeps until [`Timers::next_deadline`]
+//! and [`Timers::fire`] jumps there. A deadline is a row of digits in base 64 over a tick of 65 µs:
+//!
+//! ```text
+//!   bit  63   58   52   46   40   34   28   22   16               0
+//!         | L7 | L6 | L5 | L4 | L3 | L2 | L1 | L0 |  within a tick |
+//! ```
+//!
+//! A timer waits on the level of the highest digit in which it differs from `now`, in the slot that
+//! this digit names. Hence all of level 0 comes before all of level 1 and so on, and the lowest
+//! slot of the lowest occupied level comes first of all. When `now` reaches a slot above level 0,
+//! its timers move down; each does so at most seven times in its life.
+//!
+//! Invariant: a timer's slot is a function of its deadline and `now` alone. So equal deadlines
+//! always share a slot, and fire in the order in which they were inserted.
+
+use std::mem;
+
+/// A tick is 2^16 ns, 65.5 µs. Timers within one tick share a wake-up: a finer tick would cost more
+/// of them under load (this one: about 15,000 a second, however many timers there are), a coarser
+/// one would be seen by users. The kernel's own slack for a sleeping thread is 50 µs.
+const TICK_BITS: u32 = 16;
+
+/// A level has 64 slots, as many as a `u64` has bits to tell which are occupied.
+const SLOT_BITS: u32 = 6;
+const SLOTS: usize = 1 << SLOT_BITS;
+
+/// Eight levels of six bits over a tick of sixteen: any `u64` fits, and nothing overflows.
+const LEVELS: usize = (u64::BITS - TICK_BITS).div_ceil(SLOT_BITS) as usize;
+
+/// The end of a list of entries.
+const NONE: u32 = u32::MAX;
+
+/// Pending timers with a payload each, to be handed back when the timer fires or is removed.
+///
+/// A payload is never dropped here while the timers live, since its drop may be user code, and that
+/// runs when nothing is borrowed. The memory stays at its peak: 40 bytes for each timer that was
+/// pending at once (with a payload of 16 bytes), plus 8 KiB of slots.
+pub(crate) struct Timers<T> {
+    /// Everything due until this moment (ns) has fired, unless `overdue`. Never goes back.
+    now: u64,
+    /// Some timer may be due at `now` already: it was inserted late, or `fire` met its limit.
+    /// Stale after such a timer is removed, which costs one call of `fire` that finds nothing.
+    overdue: bool,
+    /// For each level a bit for each slot that has entries.
+    occupied: [u64; LEVELS],
+    /// All levels in one row, level 0 first.
+    slots: Box<[Slot; LEVELS * SLOTS]>,
+    /// Timers and vacancies. Only grows.
+    entries: Vec<Entry<T>>,
+    /// The list of vacancies, linked through `next`.
+    vacant: u32,
+    len: usize,
+}
+
+/// Names one timer for good: no later timer has an equal key.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct TimerKey {
+    index: u32,
+    generation: u32,
+}
+
+/// A list of timers in order of insertion.
+#[derive(Clone, Copy)]
+struct Slot {
+    head: u32,
+    tail: u32,
+    /// When to call `fire` (ns) if this slot is the first. On level 0 the latest deadline in it: a
+    /// group fires together, a lone timer on the nanosecond. Above, the earliest: a lone timer
+    /// costs one wake-up rather than one per level. Never raised above that by a removal, so it may
+    /// be stale: then a group is late by less than a tick as ever, or one wake-up finds nothing.
+    bound: u64,
+}
+
+struct Entry<T> {
+    /// None while the entry is vacant.
+    payload: Option<T>,
+    deadline: u64,
+    prev: u32,
+    next: u32,
+    /// How often the entry was vacated.
+    generation: u32,
+    /// Where in `slots` the timer waits.
+    place: u32,
+}
+
+impl<T> Timers<T> {
+    pub(crate) fn new() -> Self {
+        Timers {
+            now: 0,
+            overdue: false,
+            occupied: [0; LEVELS],
+            slots: Box::new([Slot::EMPTY; LEVELS * SLOTS]),
+            entries: Vec::new(),
+            vacant: NONE,
+            len: 0,
+        }
+    }
+
+    /// How many timers are pending.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Adds a timer that fires once `now` is at `deadline` (ns) or past it. A deadline in the past
+    /// is fine: the next `fire` takes it.
+    pub(crate) fn insert(&mut self, deadline: u64, payload: T) -> TimerKey {
+        let index = self.occupy(deadline, payload);
+        self.link(index);
+        self.overdue |= deadline <= self.now;
+        TimerKey {
+            index,
+            generation: self.entries[index as usize].generation,
+        }
+    }
+
+    /// Takes a timer out before it fires; `None` once it has fired or was removed.
+    pub(crate) fn remove(&mut self, key: TimerKey) -> Option<T> {
+        self.get_mut(key)?;
+        self.unlink(key.index);
+        self.vacate(key.index)
+    }
+
+    /// The payload of a pending timer; `None` once it has fired or was removed.
+    pub(crate) fn get_mut(&mut self, key: TimerKey) -> Option<&mut T> {
+        let entry = self.entries.get_mut(key.index as usize)?;
+        // A vacant entry may have the generation too: that of the timer to come.
+        if entry.generation == key.generation {
+            entry.payload.as_mut()
+        } else {
+            None
+        }
+    }
+
+    /// When to call `fire` (ns), at the latest: then no timer is late by a tick. A moment in the
+    /// past means at once. `None` if no timer is pending. The cost doesn't depend on their number.
+    pub(crate) fn next_deadline(&self) -> Option<u64> {
+        let (level, slot) = self.first()?;
+        if self.overdue {
+            return Some(self.now);
+        }
+        Some(self.slots[place(level, slot)].bound)
+    }
+
+    /// Moves the payloads of timers whose deadline is at or before `now` (ns) to the end of
+    /// `fired`, tick by tick: all of them, or `limit` of them, and the others stay due.
+    ///
+    /// `now` comes from a clock that doesn't go back; if it does, the latest `now` holds.
+    pub(crate) fn fire(&mut self, now: u64, limit: usize, fired: &mut Vec<T>) {
+        let now = now.max(self.now);
+        let full = fired.len().saturating_add(limit);
+        while let Some((level, slot)) = self.first() {
+            let start = self.start(level, slot);
+            if start > now {
+                break;
+            }
+            // The slot is the first, so nothing is skipped by going to its start.
+            self.now = self.now.max(start);
+            if level > 0 {
+                self.cascade(level, slot);
+                continue;
+            }
+            if !self.take_due(place(level, slot), now, full, fired) {
+                self.overdue = true;
+                return;
+            }
+            if start >> TICK_BITS == now >> TICK_BITS {
+                break; // what is left in the slot is due later in this tick
+            }
+        }
+        self.now = now;
+        self.overdue = false;
+    }
+}
+
+// The wheel.
+impl<T> Timers<T> {
+    /// The level and slot whose timers come before all others.
+    fn first(&self) -> Option<(usize, usize)> {
+        let level = self.occupied.iter().position(|&slots| slots != 0)?;
+        Some((level, self.occupied[level].trailing_zeros() as usize))
+    }
+
+    /// The moment (ns) at which a slot begins: the digits of `now` above its level, then its own.
+    fn start(&self, level: usize, slot: usize) -> u64 {
+        let shift = TICK_BITS + SLOT_BITS * level as u32;
+        ((self.now >> shift & !(SLOTS as u64 - 1)) | slot as u64) << shift
+    }
+
+    /// The level and slot in which a deadline waits, seen from `now`.
+    fn level_and_slot(&self, deadline: u64) -> (usize, usize) {
+        let now = self.now >> TICK_BITS;
+        // The past waits in the slot of `now`, which is never behind the next `fire`.
+        let tick = (deadline >> TICK_BITS).max(now);
+        let level = (tick ^ now | 1).ilog2() / SLOT_BITS; // `| 1`: no difference is level 0 too
+        let slot = tick >> (SLOT_BITS * level) & (SLOTS as u64 - 1);
+        (level as usize, slot as usize)
+    }
+
+    /// Moves the timers of a slot that `now` has reached to lower levels, in order.
+    fn cascade(&mut self, level: usize, slot: usize) {
+        let reached = mem::replace(&mut self.slots[place(level, slot)], Slot::EMPTY);
+        self.occupied[level] &= !(1 << slot);
+        let mut index = reached.head;
+        while index != NONE {
+            let next = self.entries[index as usize].next;
+            self.link(index);
+            index = next;
+        }
+    }
+
+    /// Moves what is due in a slot of level 0 to `fired`. False if that got full before the end.
+    fn take_due(&mut self, place: usize, now: u64, full: usize, fired: &mut Vec<T>) -> bool {
+        let mut index = self.slots[place].head;
+        while index != NONE {
+            let Entry { deadline, next, .. } = self.entries[index as usize];
+            if deadline <= now {
+                if fired.len() >= full {
+                    return false;
+                }
+                self.unlink(index);
+                fired.extend(self.vacate(index));
+            }
+            index = next;
+        }
+        true
+    }
+}
+
+// The lists: O(1) each.
+impl<T> Timers<T> {
+    /// Appends an entry to the slot of its deadline.
+    fn link(&mut self, index: u32) {
+        let deadline = self.entries[index as usize].deadline;
+        let (level, number) = self.level_and_slot(deadline);
+        let place = place(level, number);
+        let slot = &mut self.slots[place];
+        let tail = mem::replace(&mut slot.tail, index);
+        if tail == NONE {
+            slot.head = index;
+            slot.bound = deadline;
+            self.occupied[level] |= 1 << number;
+        } else {
+            let bound = slot.bound;
+            slot.bound = if level == 0 {
+                bound.max(deadline)
+            } else {
+                bound.min(deadline)
+            };
+            self.entries[tail as usize].next = index;
+        }
+        let entry = &mut self.entries[index as usize];
+        entry.prev = tail;
+        entry.next = NONE;
+        entry.place = place as u32;
+    }
+
+    /// Takes an entry out of its slot.
+    fn unlink(&mut self, index: u32) {
+        let Entry {
+            prev, next, place, ..
+        } = self.entries[index as usize];
+        let slot = &mut self.slots[place as usize];
+        match prev {
+            NONE => slot.head = next,
+            prev => self.entries[prev as usize].next = next,
+        }
+        match next {
+            NONE => slot.tail = prev,
+            next => self.entries[next as usize].prev = prev,
+        }
+        if slot.head == NONE {
+            self.occupied[place as usize / SLOTS] &= !(1 << (place as usize % SLOTS));
+        }
+    }
+
+    /// An entry for a new timer, the one vacated last if there is any: it is likely in the cache.
+    fn occupy(&mut self, deadline: u64, payload: T) -> u32 {
+        self.len += 1;
+        let index = self.vacant;
+        if let Some(entry) = self.entries.get_mut(index as usize) {
+            self.vacant = entry.next;
+            entry.payload = Some(payload);
+            entry.deadline = deadline;
+            return index;
+        }
+        let index = self.entries.len();
+        assert!(
+            index < NONE as usize,
+            "more than four billion timers at once"
+        );
+        let payload = Some(payload);
+        self.entries.push(Entry {
+            payload,
+            deadline,
+            prev: NONE,
+            next: NONE,
+            generation: 0,
+            place: 0,
+        });
+        index as u32
+    }
+
+    /// Ends an entry's timer and offers the entry to later ones.
+    fn vacate(&mut self, index: u32) -> Option<T> {
+        self.len -= 1;
+        let entry = &mut self.entries[index as usize];
+        entry.generation = entry.generation.wrapping_add(1);
+        // After four billion timers the generations begin again, and an old key would name a
+        // stranger. The entry is left unused instead: 40 bytes lost, in minutes at the fastest.
+        if entry.generation != 0 {
+            entry.next = mem::replace(&mut self.vacant, index);
+        }
+        entry.payload.take()
+    }
+}
+
+impl Slot {
+    const EMPTY: Slot = Slot {
+        head: NONE,
+        tail: NONE,
+        bound: 0,
+    };
+}
+
+/// Where in `slots` a slot is.
+fn place(level: usize, slot: usize) -> usize {
+    level * SLOTS + slot
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+    use std::collections::BTreeMap;
+
+    const TICK: u64 = 1 << TICK_BITS;
+    const SECOND: u64 = 1_000_000_000;
+
+    fn fire<T>(timers: &mut Timers<T>, now: u64) -> Vec<T> {
+        let mut fired = Vec::new();
+        timers.fire(now, usize::MAX, &mut fired);
+        fired
+    }
+
+    #[test]
+    fn a_wheel_without_timers_asks_for_nothing() {
+        let mut timers = Timers::<u32>::new();
+        assert!(timers.is_empty());
+        assert_eq!(timers.next_deadline(), None);
+        assert_eq!(fire(&mut timers, u64::MAX), []);
+        assert_eq!(timers.next_deadline(), None);
+    }
+
+    #[test]
+    fn an_entry_stays_small() {
+        assert_eq!(mem::size_of::<Entry<std::task::Waker>>(), 40);
+    }
+
+    #[test]
+    fn deadlines_of_zero_and_of_the_past_are_due_at_once() {
+        let mut timers = Timers::new();
+        timers.insert(0, "zero");
+        assert_eq!(timers.next_deadline(), Some(0));
+        assert_eq!(fire(&mut timers, 0), ["zero"]);
+
+        fire(&mut timers, SECOND);
+        timers.insert(SECOND + 1, "later in this tick");
+        timers.insert(3, "past");
+        timers.insert(SECOND, "now");
+        assert_eq!(timers.next_deadline(), Some(SECOND));
+        assert_eq!(fire(&mut timers, SECOND), ["past", "now"]);
+        assert_eq!(timers.next_deadline(), Some(SECOND + 1));
+        assert_eq!(fire(&mut timers, SECOND + 1), ["later in this tick"]);
+    }
+
+    #[test]
+    fn the_end_of_time_is_a_deadline_like_any_other() {
+        let mut timers = Timers::new();
+        timers.insert(u64::MAX, "last");
+        timers.insert(u64::MAX - 1, "last but one");
+        assert_eq!(timers.next_deadline(), Some(u64::MAX - 1));
+        assert_eq!(fire(&mut timers, u64::MAX - 2), [""; 0]);
+        assert_eq!(fire(&mut timers, u64::MAX - 1), ["last but one"]);
+        assert_eq!(timers.next_deadline(), Some(u64::MAX));
+        assert_eq!(fire(&mut timers, u64::MAX), ["last"]);
+        timers.insert(u64::MAX, "after the end");
+        assert_eq!(fire(&mut timers, u64::MAX), ["after the end"]);
+    }
+
+    #[test]
+    fn a_lone_timer_costs_one_wake_up_on_its_nanosecond_wherever_a_level_ends() {
+        let ends = (0..u64::BITS).map(|bit| 1 << bit);
+        for deadline in ends
+            .flat_map(|end: u64| [end - 1, end, end + 1])
+            .chain([u64::MAX])
+        {
+            let mut timers = Timers::new();
+            timers.insert(deadline, deadline);
+            assert_eq!(timers.next_deadline(), Some(deadline));
+            if deadline > 0 {
+                assert_eq!(fire(&mut timers, deadline - 1), []);
+                assert_eq!(timers.next_deadline(), Some(deadline));
+            }
+            assert_eq!(fire(&mut timers, deadline), [deadline]);
+            assert_eq!(timers.next_deadline(), None);
+        }
+    }
+
+    #[test]
+    fn a_group_fires_together_at_its_latest_deadline() {
+        let mut timers = Timers::new();
+        for deadline in [TICK + 9, TICK + 2, 2 * TICK - 1, 2 * TICK] {
+            timers.insert(deadline, deadline);
+        }
+        assert_eq!(timers.next_deadline(), Some(2 * TICK - 1));
+        assert_eq!(fire(&mut timers, TICK + 4), [TICK + 2]);
+        assert_eq!(fire(&mut timers, 2 * TICK - 1), [TICK + 9, 2 * TICK - 1]);
+        assert_eq!(timers.next_deadline(), Some(2 * TICK));
+    }
+
+    #[test]
+    fn equal_deadlines_fire_in_order_of_insertion_from_whatever_distance() {
+        let deadline = 100 * SECOND;
+        let mut timers = Timers::new();
+        for (order, now) in [0, SECOND, 60 * SECOND, 99 * SECOND, deadline - 1]
+            .iter()
+            .enumerate()
+        {
+            fire(&mut timers, *now);
+            timers.insert(deadline, 2 * order);
+            timers.insert(deadline, 2 * order + 1);
+        }
+        assert_eq!(fire(&mut timers, deadline), (0..10).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_limit_leaves_the_others_due() {
+        let mut timers = Timers::new();
+        for deadline in 0..10 {
+            timers.insert(deadline * TICK / 3, deadline);
+        }
+        let now = SECOND;
+        let mut fired = vec![77];
+        timers.fire(now, 4, &mut fired);
+        assert_eq!(fired, [77, 0, 1, 2, 3]);
+        assert!(timers.next_deadline() <= Some(now));
+        timers.fire(now, 0, &mut fired);
+        assert_eq!(fired.len(), 5);
+        timers.fire(now, 6, &mut fired);
+        assert_eq!(fired[5..], [4, 5, 6, 7, 8, 9]);
+        assert_eq!(timers.next_deadline(), None);
+    }
+
+    #[test]
+    fn a_key_names_nothing_once_its_timer_is_gone() {
+        let mut timers = Timers::new();
+        let removed = timers.insert(SECOND, "removed");
+        assert_eq!(timers.remove(removed), Some("removed"));
+        assert_eq!(timers.remove(removed), None);
+        let fired = timers.insert(SECOND, "fired");
+        assert_eq!(fired.index, removed.index);
+        assert_eq!(timers.get_mut(removed), None);
+        assert_eq!(timers.get_mut(fired), Some(&mut "fired"));
+        assert_eq!(fire(&mut timers, SECOND), ["fired"]);
+        assert_eq!(timers.get_mut(fired), None);
+        let pending = timers.insert(2 * SECOND, "pending");
+        assert_eq!(timers.remove(fired), None);
+        assert_eq!(timers.len(), 1);
+        assert_eq!(timers.remove(pending), Some("pending"));
+    }
+
+    #[test]
+    fn an_entry_is_left_unused_when_its_generations_run_out() {
+        let mut timers = Timers::new();
+        let first = timers.insert(SECOND, "first");
+        timers.remove(first);
+        timers.entries[0].generation = u32::MAX;
+        let last = timers.insert(SECOND, "last");
+        assert_eq!((last.index, last.generation), (0, u32::MAX));
+        timers.remove(last);
+        let stranger = timers.insert(SECOND, "stranger");
+        assert_eq!(stranger.index, 1);
+        assert_eq!(timers.remove(first), None);
+        assert_eq!(timers.remove(last), None);
+        assert_eq!(timers.remove(stranger), Some("stranger"));
+    }
+
+    #[test]
+    fn a_removed_timer_costs_at_most_one_wake_up() {
+        let mut timers = Timers::new();
+        // Both wait in one slot, high up.
+        let early = timers.insert(3600 * SECOND, "early");
+        let late = 3600 * SECOND + SECOND / 2;
+        timers.insert(late, "late");
+        timers.remove(early);
+        let stale = timers.next_deadline().unwrap();
+        assert_eq!(fire(&mut timers, stale), [""; 0]);
+        assert_eq!(timers.next_deadline(), Some(late));
+    }
+
+    #[test]
+    fn the_memory_stays_at_its_peak() {
+        let mut timers = Timers::new();
+        for round in 0..100 {
+            let keys: Vec<_> = (0..10)
+                .map(|i| timers.insert(round + i * SECOND, i))
+                .collect();
+            keys.into_iter().for_each(|key| drop(timers.remove(key)));
+        }
+        assert_eq!(timers.entries.len(), 10);
+    }
+
+    /// What may be done to the timers, with times relative to the moment.
+    #[derive(Clone, Debug)]
+    enum Step {
+        InsertIn(u64),
+        InsertPast(u64),
+        InsertLikeLast,
+        InsertAtTheEnd,
+        Remove(usize),
+        Fire { later: u64, limit: usize },
+    }
+
+    /// Spans (ns) of every magnitude, most of them short.
+    fn span() -> impl Strategy<Value = u64> {
+        prop_oneof![
+            Just(0),
+            0..4 * TICK,
+            0..SECOND,
+            (0..u64::BITS, any::<u64>()).prop_map(|(bits, noise)| noise >> bits),
+        ]
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        let limit = prop_oneof![3 => Just(usize::MAX), 2 => 0..5_usize];
+        prop_oneof![
+            6 => span().prop_map(Step::InsertIn),
+            1 => span().prop_map(Step::InsertPast),
+            2 => Just(Step::InsertLikeLast),
+            1 => Just(Step::InsertAtTheEnd),
+            3 => any::<usize>().prop_map(Step::Remove),
+            4 => (0..4 * TICK, limit.clone()).prop_map(|(later, limit)| Step::Fire { later, limit }),
+            1 => (span(), limit).prop_map(|(later, limit)| Step::Fire { later, limit }),
+        ]
+    }
+
+    /// The timers and what they should be: pending ones by deadline and order of insertion.
+    struct Model {
+        timers: Timers<u64>,
+        now: u64,
+        pending: BTreeMap<(u64, u64), (TimerKey, bool)>,
+        gone: Vec<TimerKey>,
+        deadlines: Vec<u64>,
+    }
+
+    impl Model {
+        fn new() -> Self {
+            Model {
+                timers: Timers::new(),
+                now: 0,
+                pending: BTreeMap::new(),
+                gone: Vec::new(),
+                deadlines: Vec::new(),
+            }
+        }
+
+        fn take(&mut self, step: Step) {
+            match step {
+                Step::InsertIn(span) => self.insert(self.now.saturating_add(span)),
+                Step::InsertPast(span) => self.insert(self.now.saturating_sub(span)),
+                Step::InsertLikeLast => self.insert(*self.deadlines.last().unwrap_or(&0)),
+                Step::InsertAtTheEnd => self.insert(u64::MAX),
+                Step::Remove(choice) => self.remove(choice),
+                Step::Fire { later, limit } => self.fire(self.now.saturating_add(later), limit),
+            }
+            self.check();
+        }
+
+        fn insert(&mut self, deadline: u64) {
+            let id = self.deadlines.len() as u64;
+            let key = self.timers.insert(deadline, id);
+            self.pending
+                .insert((deadline, id), (key, deadline > self.now));
+            self.deadlines.push(deadline);
+        }
+
+        fn remove(&mut self, choice: usize) {
+            if self.pending.is_empty() {
+                return;
+            }
+            let (&name, &(key, _)) = self
+                .pending
+                .iter()
+                .nth(choice % self.pending.len())
+                .unwrap();
+            assert_eq!(self.timers.get_mut(key), Some(&mut name.1.clone()));
+            assert_eq!(self.timers.remove(key), Some(name.1));
+            self.pending.remove(&name);
+            self.gone.push(key);
+        }
+
+        fn fire(&mut self, now: u64, limit: usize) {
+            self.now = now;
+            let mut fired = Vec::new();
+            self.timers.fire(now, limit, &mut fired);
+            let due = self.pending.range(..=(now, u64::MAX)).count();
+            assert_eq!(fired.len(), due.min(limit), "all that is due, or the limit");
+
+            let mut tick = 0;
+            for id in fired {
+                let deadline = self.deadlines[id as usize];
+                assert!(deadline <= now, "early");
+                let equals = self.pending.range((deadline, 0)..);
+                assert_eq!(
+                    equals.map(|(name, _)| *name).next(),
+                    Some((deadline, id)),
+                    "FIFO"
+                );
+                let (key, on_time) = self.pending.remove(&(deadline, id)).unwrap();
+                self.gone.push(key);
+                if on_time {
+                    assert!(deadline >> TICK_BITS >= tick, "tick by tick");
+                    tick = deadline >> TICK_BITS;
+                }
+            }
+        }
+
+        fn check(&mut self) {
+            assert_eq!(self.timers.len(), self.pending.len());
+            assert_eq!(self.timers.is_empty(), self.pending.is_empty());
+            let next = self.timers.next_deadline();
+            assert_eq!(next.is_none(), self.pending.is_empty());
+            if let (Some(next), Some((earliest, _))) = (next, self.pending.keys().next()) {
+                assert!(
+                    next <= (*earliest).max(self.now) | (TICK - 1),
+                    "a tick late"
+                );
+                let behind = self.timers.overdue;
+                assert!(
+                    !behind || next <= self.now,
+                    "what is due isn't asked for at once"
+                );
+            }
+            for key in &self.gone {
+                assert_eq!(self.timers.get_mut(*key), None);
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
+
+        #[test]
+        fn the_wheel_does_what_a_sorted_map_does(steps in vec(step(), 1..120)) {
+            let mut model = Model::new();
+            for step in steps {
+                model.take(step);
+            }
+            model.fire(u64::MAX, usize::MAX);
+            model.check();
+            prop_assert!(model.timers.is_empty());
+        }
+
+        #[test]
+        fn whoever_fires_at_the_next_deadline_only_is_never_late_by_a_tick(
+            timers_to_be in vec((span(), span()), 1..60),
+        ) {
+            // Each timer is inserted at a moment of its own, for a while.
+            let mut to_insert: Vec<_> = timers_to_be
+                .into_iter()
+                .map(|(at, span)| (at, at.saturating_add(span)))
+                .collect();
+            to_insert.sort_unstable_by(|a, b| b.cmp(a));
+            let mut timers = Timers::new();
+            let mut now = 0;
+            loop {
+                let insertion = to_insert.last().map(|timer| timer.0);
+                match (timers.next_deadline(), insertion) {
+                    (None, None) => break,
+                    (Some(next), at) if at.is_none_or(|at| next <= at) => {
+                        now = next.max(now);
+                        let fired = fire(&mut timers, now);
+                        prop_assert!(!fired.is_empty(), "woken for nothing");
+                        for deadline in fired {
+                            prop_assert!(deadline <= now && now - deadline < TICK);
+                        }
+                    }
+                    _ => {
+                        let (at, deadline) = to_insert.pop().unwrap();
+                        now = at;
+                        timers.insert(deadline, deadline);
+                    }
+                }
+            }
+        }
+    }
+}

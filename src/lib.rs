@@ -1,0 +1,1 @@
+//! windlass: a single-threaded async runtime made to be embedded.
