@@ -172,6 +172,11 @@ impl Executor {
         self.core.table().live()
     }
 
+    /// True while the executor is being run, that is, inside of its tasks.
+    pub fn is_running(&self) -> bool {
+        self.core.is_running()
+    }
+
     /// True if a task is ready to be polled.
     pub fn has_ready(&self) -> bool {
         self.core.has_ready()

@@ -1,0 +1,462 @@
+//! Wakes from other threads: none is lost, none comes twice, none needs the executor to be there.
+
+mod common;
+
+use std::future::{pending, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, mpsc};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread;
+
+use common::*;
+use windlass_executor::{Executor, Tick, block_on, spawn, yield_now};
+
+/// Does something on another thread, and waits for its end.
+fn elsewhere(code: impl FnOnce() + Send) {
+    thread::scope(|scope| scope.spawn(code).join()).expect("it does not panic");
+}
+
+#[test]
+fn a_wake_from_another_thread_wakes_the_driver_and_queues_the_task() {
+    let (executor, trace, waker) = (Executor::new(), Trace::new(), Kept::default());
+    executor.spawn(told(&trace, "a", keep(&waker))).detach();
+    let (wakes, driver) = Count::new();
+    executor.tick(&driver, 9);
+    let waker = kept(&waker);
+    elsewhere(|| waker.wake());
+    assert_eq!(wakes.take(), 1);
+    assert!(executor.has_ready());
+    let (polled, ready) = (1, false);
+    assert_eq!(executor.tick(&driver, 9), Tick { polled, ready });
+    trace.is(&["poll a", "poll a"]);
+}
+
+#[test]
+fn many_wakes_from_other_threads_wake_the_driver_once_and_poll_each_task_once() {
+    let (executor, trace) = (Executor::new(), Trace::new());
+    let (a, b): (Kept, Kept) = Default::default();
+    executor.spawn(told(&trace, "a", keep(&a))).detach();
+    executor.spawn(told(&trace, "b", keep(&b))).detach();
+    let (wakes, driver) = Count::new();
+    executor.tick(&driver, 9);
+    trace.is(&["poll a", "poll b"]);
+    for round in 0..3 {
+        let (a, b) = (kept(&a), kept(&b));
+        elsewhere(|| {
+            for _ in 0..100 {
+                b.wake_by_ref();
+                a.wake_by_ref();
+            }
+        });
+        assert_eq!(wakes.take(), 1, "in round {round}");
+        let (polled, ready) = (2, false);
+        assert_eq!(executor.tick(&driver, 9), Tick { polled, ready });
+        trace.is(&["poll b", "poll a"]);
+    }
+}
+
+#[test]
+fn a_task_woken_here_and_elsewhere_is_polled_once() {
+    let (executor, trace, waker) = (Executor::new(), Trace::new(), Kept::default());
+    executor.spawn(told(&trace, "a", keep(&waker))).detach();
+    settle(&executor);
+    let (here, there) = (kept(&waker), kept(&waker));
+    here.wake();
+    elsewhere(|| there.wake());
+    settle(&executor);
+    trace.is(&["poll a", "poll a"]);
+}
+
+#[test]
+fn a_wake_from_another_thread_while_its_task_runs_is_not_lost() {
+    let (executor, trace) = (Executor::new(), Trace::new());
+    let mut first = true;
+    let step = move |cx: &mut Context<'_>| {
+        if std::mem::take(&mut first) {
+            let waker = cx.waker().clone();
+            elsewhere(|| waker.wake());
+        }
+        Poll::Pending::<()>
+    };
+    executor.spawn(told(&trace, "a", step)).detach();
+    let (wakes, driver) = Count::new();
+    let ticked = executor.tick(&driver, 9);
+    assert!(ticked.ready && wakes.take() == 1);
+    settle(&executor);
+    trace.is(&["poll a", "poll a"]);
+}
+
+#[test]
+fn a_run_goes_on_at_once_after_a_wake_from_another_thread_during_its_poll() {
+    let executor = Executor::new();
+    let mut polls = 0;
+    let main = poll_fn(|cx| {
+        polls += 1;
+        if polls == 2 {
+            return Poll::Ready(());
+        }
+        let waker = cx.waker().clone();
+        elsewhere(|| waker.wake());
+        Poll::Pending
+    });
+    block_on(executor.run(main));
+    assert_eq!(polls, 2);
+}
+
+#[test]
+fn a_stale_wake_from_another_thread_never_wakes_the_next_task_in_the_slot() {
+    let (executor, trace, waker) = (Executor::new(), Trace::new(), Kept::default());
+    let task = executor.spawn(told(&trace, "a", keep(&waker)));
+    settle(&executor);
+    drop(task);
+    let fresh = Kept::default();
+    executor.spawn(told(&trace, "b", keep(&fresh))).detach();
+    settle(&executor);
+    trace.is(&["poll a", "drop a", "poll b"]);
+    let stale = kept(&waker);
+    elsewhere(|| stale.wake());
+    settle(&executor);
+    trace.is(&[]);
+
+    // A fresh one is heard, whether before or after a stale one.
+    for fresh_first in [true, false] {
+        let (stale, fresh) = (kept(&waker), kept(&fresh));
+        elsewhere(|| {
+            let order = if fresh_first {
+                [fresh, stale]
+            } else {
+                [stale, fresh]
+            };
+            order.map(Waker::wake);
+        });
+        settle(&executor);
+        trace.is(&["poll b"]);
+    }
+}
+
+#[test]
+fn a_wake_that_arrives_before_its_task_is_cancelled_does_not_wake_the_next_one() {
+    let (executor, trace, waker) = (Executor::new(), Trace::new(), Kept::default());
+    let task = executor.spawn(told(&trace, "a", keep(&waker)));
+    settle(&executor);
+    let waker = kept(&waker);
+    elsewhere(|| waker.wake());
+    drop(task);
+    executor.spawn(told(&trace, "b", idle())).detach();
+    settle(&executor);
+    trace.is(&["poll a", "drop a", "poll b"]);
+}
+
+#[test]
+fn a_wake_after_the_executor_is_gone_does_nothing() {
+    let waker = Kept::default();
+    let executor = Executor::new();
+    executor
+        .spawn(told(&Trace::new(), "a", keep(&waker)))
+        .detach();
+    let (wakes, driver) = Count::new();
+    executor.tick(&driver, 9);
+    drop(executor);
+    let waker = kept(&waker);
+    elsewhere(|| {
+        waker.wake_by_ref();
+        waker.clone().wake();
+    });
+    waker.wake();
+    assert_eq!(wakes.take(), 0);
+}
+
+#[test]
+fn a_wake_after_the_executors_thread_is_gone_does_nothing() {
+    let (wakes, driver) = Count::new();
+    let home = thread::spawn(move || {
+        let (executor, waker) = (Executor::new(), Kept::default());
+        executor
+            .spawn(told(&Trace::new(), "a", keep(&waker)))
+            .detach();
+        executor.tick(&driver, 9);
+        kept(&waker)
+    });
+    let waker = home.join().expect("it does not panic");
+    waker.wake_by_ref();
+    waker.wake();
+    assert_eq!(wakes.take(), 0);
+}
+
+#[test]
+fn a_wake_for_a_leaked_executor_whose_thread_is_gone_still_tells_its_driver() {
+    let (wakes, driver) = Count::new();
+    let home = thread::spawn(move || {
+        let (executor, waker) = (Executor::new(), Kept::default());
+        executor
+            .spawn(told(&Trace::new(), "a", keep(&waker)))
+            .detach();
+        executor.tick(&driver, 9);
+        let waker = kept(&waker);
+        Box::leak(Box::new(executor)); // so no slot, no inbox may be given to another
+        waker
+    });
+    let waker = home.join().expect("it does not panic");
+    waker.wake_by_ref();
+    waker.wake();
+    assert_eq!(wakes.take(), 1);
+}
+
+#[test]
+fn a_wake_never_reaches_the_next_executor_with_the_same_id_on_another_thread() {
+    for _ in 0..1000 {
+        let (executor, waker) = (Executor::new(), Kept::default());
+        let name = format!("{executor:?}");
+        executor
+            .spawn(told(&Trace::new(), "a", keep(&waker)))
+            .detach();
+        settle(&executor);
+        drop(executor);
+        let (tell, told_here) = mpsc::channel();
+        let (go, wait) = mpsc::channel::<()>();
+        let next = thread::spawn(move || {
+            let found = executor_with_the_id_of(&name);
+            let Some((executor, _others)) = found else {
+                tell.send(false).expect("the test waits");
+                return true;
+            };
+            executor.spawn(pending::<()>()).detach();
+            let (wakes, driver) = Count::new();
+            executor.tick(&driver, 9);
+            tell.send(true).expect("the test waits");
+            wait.recv().expect("the test wakes");
+            wakes.take() == 0 && !executor.has_ready()
+        });
+        let is_same = told_here.recv().expect("it does not panic");
+        if is_same {
+            kept(&waker).wake();
+            go.send(()).expect("the other thread waits");
+        }
+        assert!(next.join().expect("it does not panic"));
+        if is_same {
+            return;
+        }
+    }
+    panic!("no executor got the id of the one before");
+}
+
+#[test]
+fn wakers_may_be_cloned_dropped_and_woken_anywhere_and_the_future_stays_at_home() {
+    let dropped = Arc::new(AtomicUsize::new(0));
+    let executor = Executor::new();
+    let (send, wakers) = mpsc::channel::<Waker>();
+    let stop = Arc::new(AtomicBool::new(false));
+    let stopped = stop.clone();
+    let other = thread::spawn(move || {
+        for waker in wakers {
+            let copy = waker.clone();
+            drop(waker);
+            copy.wake_by_ref();
+            copy.wake();
+        }
+        stopped.store(true, SeqCst);
+    });
+    let tasks: Vec<_> = (0..10)
+        .map(|_| {
+            let (send, canary, mut polls) = (send.clone(), Canary::new(&dropped), 0);
+            executor.spawn(poll_fn(move |cx| {
+                canary.sing();
+                polls += 1;
+                if polls == 100 {
+                    return Poll::Ready(());
+                }
+                send.send(cx.waker().clone())
+                    .expect("the other thread listens");
+                Poll::Pending
+            }))
+        })
+        .collect();
+    drop(send);
+    block_on(executor.run(async {
+        for task in tasks {
+            task.await;
+        }
+    }));
+    other.join().expect("it does not panic");
+    assert!(stop.load(SeqCst));
+    assert_eq!(dropped.load(SeqCst), 10);
+}
+
+#[test]
+fn no_wake_is_lost_between_two_threads_that_wait_for_each_other() {
+    const ROUNDS: usize = 20_000;
+    let (ask, questions) = mpsc::sync_channel::<Waker>(1);
+    let answered = Arc::new(AtomicUsize::new(0));
+    let answers = answered.clone();
+    let other = thread::spawn(move || {
+        for waker in questions {
+            answers.fetch_add(1, SeqCst);
+            waker.wake();
+        }
+    });
+    let rounds = answered.clone();
+    let (mut asked, mut polls) = (0, 0);
+    let asking = poll_fn(move |cx| {
+        polls += 1;
+        if rounds.load(SeqCst) < asked {
+            return Poll::Pending; // woken by nobody in particular
+        }
+        if asked == ROUNDS {
+            return Poll::Ready(polls);
+        }
+        asked += 1;
+        ask.send(cx.waker().clone())
+            .expect("the other thread listens");
+        Poll::Pending
+    });
+    let polls = block_on(Executor::new().run(async { spawn(asking).await }));
+    other.join().expect("it does not panic");
+    assert_eq!(answered.load(SeqCst), ROUNDS);
+    assert!(
+        polls <= 2 * ROUNDS + 1,
+        "{polls} polls: some were for nothing"
+    );
+}
+
+#[test]
+fn tasks_that_park_and_unpark_their_thread_lose_no_wake() {
+    const ROUNDS: usize = 200;
+    let (ask, questions) = mpsc::sync_channel::<Waker>(1);
+    let other = thread::spawn(move || questions.into_iter().for_each(Waker::wake));
+    let mut polls = 0;
+    let greedy = poll_fn(move |cx| {
+        polls += 1;
+        if polls > ROUNDS {
+            return Poll::Ready(polls);
+        }
+        ask.send(cx.waker().clone())
+            .expect("the other thread listens");
+        // Takes whatever token the thread has, and leaves none.
+        thread::current().unpark();
+        thread::park();
+        Poll::Pending
+    });
+    let polls = block_on(Executor::new().run(async { spawn(greedy).await }));
+    other.join().expect("it does not panic");
+    assert_eq!(polls, ROUNDS + 1);
+}
+
+#[test]
+fn a_panicking_driver_panics_where_the_wake_was_and_the_wake_is_kept() {
+    struct Panics;
+    impl Wake for Panics {
+        fn wake(self: Arc<Self>) {
+            panic!("no driver");
+        }
+    }
+    let (executor, trace, waker) = (Executor::new(), Trace::new(), Kept::default());
+    executor.spawn(told(&trace, "a", keep(&waker))).detach();
+    executor.tick(&Waker::from(Arc::new(Panics)), 9);
+    let waker = kept(&waker);
+    elsewhere(|| assert_eq!(panic_of(|| waker.wake_by_ref()), "no driver"));
+    settle(&executor);
+    trace.is(&["poll a", "poll a"]);
+
+    executor.tick(&Waker::from(Arc::new(Panics)), 9);
+    assert_eq!(panic_of(|| waker.wake_by_ref()), "no driver");
+    settle(&executor);
+    trace.is(&["poll a"]);
+    elsewhere(|| waker.wake());
+    settle(&executor);
+    trace.is(&["poll a"]);
+}
+
+/// Wakers that other threads wake as fast as they can.
+struct Storm {
+    wakers: Mutex<Vec<Waker>>,
+    is_over: AtomicBool,
+}
+
+impl Storm {
+    fn blow(&self) {
+        while !self.is_over.load(SeqCst) {
+            let wakers = self.wakers.lock().expect("no panic under it").clone();
+            for waker in wakers {
+                waker.wake();
+            }
+        }
+    }
+
+    fn around(code: impl FnOnce(&Storm)) {
+        let storm = Storm {
+            wakers: Mutex::default(),
+            is_over: AtomicBool::new(false),
+        };
+        thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| storm.blow());
+            }
+            let ended = catch_unwind(AssertUnwindSafe(|| code(&storm)));
+            storm.is_over.store(true, SeqCst);
+            ended.expect("the code did not panic");
+        });
+    }
+}
+
+#[test]
+fn executors_may_be_dropped_while_other_threads_wake_their_tasks() {
+    let dropped = Arc::new(AtomicUsize::new(0));
+    Storm::around(|storm| {
+        for round in 0..1000 {
+            let executor = Executor::new();
+            for _ in 0..8 {
+                let (waker, canary) = (Kept::default(), Canary::new(&dropped));
+                let inner = waker.clone();
+                let waiting = poll_fn(move |cx| {
+                    canary.sing();
+                    inner.replace(Some(cx.waker().clone()));
+                    Poll::Pending::<()>
+                });
+                executor.spawn(waiting).detach();
+                executor.tick(Waker::noop(), 1);
+                let mut wakers = storm.wakers.lock().expect("no panic under it");
+                wakers.truncate(40); // those of executors before stay for a while
+                wakers.insert(round % (wakers.len() + 1), kept(&waker));
+            }
+            executor.tick(Waker::noop(), 20);
+        }
+    });
+    assert_eq!(dropped.load(SeqCst), 8000);
+}
+
+#[test]
+fn tasks_in_slots_used_again_are_woken_by_other_threads_as_long_as_they_wait() {
+    Storm::around(|storm| {
+        let executor = Executor::new();
+        // Each waits for two wakes, which only the storm can bring.
+        let wait = |storm: Arc<Mutex<Vec<Waker>>>| {
+            let mut polls = 0;
+            poll_fn(move |cx| {
+                polls += 1;
+                storm
+                    .lock()
+                    .expect("no panic under it")
+                    .push(cx.waker().clone());
+                if polls > 2 {
+                    Poll::Ready(())
+                } else {
+                    Poll::Pending
+                }
+            })
+        };
+        let new = Arc::new(Mutex::new(Vec::new()));
+        for _ in 0..200 {
+            let tasks: Vec<_> = (0..10).map(|_| executor.spawn(wait(new.clone()))).collect();
+            let cancelled = executor.spawn(pending::<()>());
+            let mut run = executor.run(async {
+                for task in tasks {
+                    task.await;
+                }
+                drop(cancelled);
+            });
+            while poll(&mut run_pinned(&mut run)).is_pending() {}
+        }
+    });
+}

@@ -1,0 +1,64 @@
+//! The loop: poll the future, turn the reactor, repeat.
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use crate::reactor::Reactor;
+use crate::rest::Parker;
+
+/// Runs a future to its end on this thread, and turns the thread's reactor while it waits.
+///
+/// The future may be anything: one request, a `join!` of several, or an executor with a million
+/// tasks. It is polled only when it was woken.
+///
+/// # Panics
+///
+/// If the reactor can't be made, for want of descriptors say, or fails. A panic of the future goes
+/// through.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use windlass_reactor::{block_on, time::sleep};
+///
+/// block_on(async {
+///     sleep(Duration::from_millis(1)).await;
+/// });
+/// ```
+pub fn block_on<F: Future>(future: F) -> F::Output {
+    match Reactor::current() {
+        Ok(reactor) => reactor.block_on(future),
+        Err(error) => panic!("can't make this thread's reactor: {error}"),
+    }
+}
+
+impl Reactor {
+    /// As [`block_on`], on a reactor that is there already.
+    ///
+    /// # Panics
+    ///
+    /// If the reactor fails. A panic of the future goes through.
+    pub fn block_on<F: Future>(&self, future: F) -> F::Output {
+        let _awake = self.awake();
+        let parker = Arc::new(Parker::new(self.hub().rest().clone()));
+        let waker = Waker::from(parker.clone());
+        let mut cx = Context::from_waker(&waker);
+        let mut future = pin!(future);
+        loop {
+            if parker.take_woken() {
+                if let Poll::Ready(output) = future.as_mut().poll(&mut cx) {
+                    return output;
+                }
+            }
+            // ④ Nothing is ready: the reactor turns until something is.
+            let limit = parker.is_woken().then_some(Duration::ZERO);
+            if let Err(error) = self.hub().turn(limit) {
+                panic!("the reactor of this thread failed: {error}");
+            }
+        }
+    }
+}

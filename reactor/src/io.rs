@@ -1,0 +1,327 @@
+//! `Async<T>`: any descriptor, made asynchronous.
+
+use std::future::poll_fn;
+use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use futures_io::{AsyncRead, AsyncWrite};
+
+use crate::readiness::{Readable, Writable, poll_ready};
+use crate::source::{Interest, Source};
+
+/// Makes any descriptor that the poller can watch asynchronous: sockets, pipes, terminals, a C
+/// library's descriptor, an eventfd, an inotify.
+///
+/// Every operation tries first and waits only if the system says `WouldBlock`. Where `&T` is
+/// [`Read`] or [`Write`], `Async<T>` and `&Async<T>` are [`AsyncRead`] and [`AsyncWrite`]. Any
+/// number of tasks may wait for it at once; an event wakes all that wait for its direction.
+///
+/// It belongs to the thread that made it. [`into_inner`](Async::into_inner) takes the value out
+/// again, and that may travel.
+///
+/// `T` must always give the same descriptor.
+///
+/// # Cancel safety
+///
+/// All its futures may be dropped at any time: what they waited for is still there.
+///
+/// # Examples
+///
+/// ```
+/// use std::io::{Read, Write};
+/// use std::os::unix::net::UnixStream;
+/// use windlass_reactor::{block_on, Async};
+///
+/// let (here, mut there) = UnixStream::pair()?;
+/// let here = Async::new(here)?;
+/// let thread = std::thread::spawn(move || there.write_all(b"ahoy"));
+/// block_on(async {
+///     let mut buffer = [0; 8];
+///     let n = here.read_with(|mut socket| socket.read(&mut buffer)).await?;
+///     assert_eq!(&buffer[..n], b"ahoy");
+///     std::io::Result::Ok(())
+/// })?;
+/// thread.join().unwrap()?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Async<T: AsFd> {
+    source: Rc<Source>,
+    /// None only in `drop`, after `into_inner`.
+    io: Option<T>,
+}
+
+impl<T: AsFd> Async<T> {
+    /// Makes the descriptor non-blocking and registers it with this thread's reactor.
+    ///
+    /// Being non-blocking belongs to the open file, which other descriptors (of a terminal, say)
+    /// may share.
+    ///
+    /// # Errors
+    ///
+    /// If the poller can't watch it: regular files are always ready, and are refused by epoll
+    /// (`PermissionDenied`). Or if the reactor can't be had.
+    pub fn new(io: T) -> io::Result<Async<T>> {
+        rustix::io::ioctl_fionbio(io.as_fd(), true)?;
+        let this = Async::new_nonblocking(io)?;
+        this.source.arm(this.as_fd())?;
+        Ok(this)
+    }
+
+    /// For a descriptor that is non-blocking already. It is registered when something first has
+    /// to wait for it.
+    pub(crate) fn new_nonblocking(io: T) -> io::Result<Async<T>> {
+        Ok(Async {
+            source: Source::new()?,
+            io: Some(io),
+        })
+    }
+
+    /// The value inside. To read or write by it directly is fine: only, `WouldBlock` then is for
+    /// the caller to deal with.
+    pub fn get_ref(&self) -> &T {
+        self.io.as_ref().expect("it is there until the drop")
+    }
+
+    /// Takes the value out, deregistered, and still non-blocking.
+    ///
+    /// # Errors
+    ///
+    /// None today; the result leaves room for platforms where it can fail.
+    pub fn into_inner(mut self) -> io::Result<T> {
+        self.source.disarm(self.as_fd());
+        Ok(self.io.take().expect("it is there until the drop"))
+    }
+
+    /// Waits until there is something to read: data, an end, or an error.
+    ///
+    /// # Errors
+    ///
+    /// If no reactor turns on this thread, or the poller refuses the descriptor.
+    pub fn readable(&self) -> Readable<'_> {
+        Readable::new(&self.source, self.as_fd())
+    }
+
+    /// Waits until there is room to write, or an error.
+    ///
+    /// # Errors
+    ///
+    /// As [`readable`](Async::readable).
+    pub fn writable(&self) -> Writable<'_> {
+        Writable::new(&self.source, self.as_fd())
+    }
+
+    /// [`readable`](Async::readable) for hand-written futures.
+    pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        poll_ready(&self.source, self.as_fd(), Interest::Read, cx)
+    }
+
+    /// [`writable`](Async::writable) for hand-written futures.
+    pub fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        poll_ready(&self.source, self.as_fd(), Interest::Write, cx)
+    }
+
+    /// Does a read-like operation: tries it, and again after each event, until it gives anything
+    /// but `WouldBlock`.
+    ///
+    /// # Errors
+    ///
+    /// Those of the operation, and as [`readable`](Async::readable).
+    pub async fn read_with<R>(&self, mut op: impl FnMut(&T) -> io::Result<R>) -> io::Result<R> {
+        poll_fn(|cx| self.poll_read_with(cx, &mut op)).await
+    }
+
+    /// Does a write-like operation, as [`read_with`](Async::read_with) does a read-like one.
+    ///
+    /// # Errors
+    ///
+    /// Those of the operation, and as [`readable`](Async::readable).
+    pub async fn write_with<R>(&self, mut op: impl FnMut(&T) -> io::Result<R>) -> io::Result<R> {
+        poll_fn(|cx| self.poll_write_with(cx, &mut op)).await
+    }
+
+    /// [`read_with`](Async::read_with) for hand-written futures.
+    pub fn poll_read_with<R>(
+        &self,
+        cx: &mut Context<'_>,
+        mut op: impl FnMut(&T) -> io::Result<R>,
+    ) -> Poll<io::Result<R>> {
+        self.source
+            .poll_with(cx, self.as_fd(), Interest::Read, || op(self.get_ref()))
+    }
+
+    /// [`write_with`](Async::write_with) for hand-written futures.
+    pub fn poll_write_with<R>(
+        &self,
+        cx: &mut Context<'_>,
+        mut op: impl FnMut(&T) -> io::Result<R>,
+    ) -> Poll<io::Result<R>> {
+        self.source
+            .poll_with(cx, self.as_fd(), Interest::Write, || op(self.get_ref()))
+    }
+
+    /// A read-like operation that does not wait.
+    ///
+    /// # Errors
+    ///
+    /// `WouldBlock` if there is nothing, and those of the operation.
+    pub fn try_read_with<R>(&self, mut op: impl FnMut(&T) -> io::Result<R>) -> io::Result<R> {
+        let attempt = self
+            .source
+            .direction(Interest::Read)
+            .attempt(|| op(self.get_ref()));
+        attempt.unwrap_or_else(|| Err(io::ErrorKind::WouldBlock.into()))
+    }
+
+    /// A write-like operation that does not wait.
+    ///
+    /// # Errors
+    ///
+    /// `WouldBlock` if there is no room, and those of the operation.
+    pub fn try_write_with<R>(&self, mut op: impl FnMut(&T) -> io::Result<R>) -> io::Result<R> {
+        let attempt = self
+            .source
+            .direction(Interest::Write)
+            .attempt(|| op(self.get_ref()));
+        attempt.unwrap_or_else(|| Err(io::ErrorKind::WouldBlock.into()))
+    }
+
+    /// Of a stream: `n` bytes came although there was room for `wanted`.
+    pub(crate) fn note_read(&self, n: usize, wanted: usize) {
+        if n > 0 && n < wanted {
+            self.source.read_short();
+        }
+    }
+}
+
+impl<T: AsFd> Drop for Async<T> {
+    fn drop(&mut self) {
+        if let Some(io) = &self.io {
+            self.source.disarm(io.as_fd());
+        }
+    }
+}
+
+impl<T: AsFd> AsFd for Async<T> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.get_ref().as_fd()
+    }
+}
+
+impl<T: AsFd> AsRawFd for Async<T> {
+    fn as_raw_fd(&self) -> RawFd {
+        self.as_fd().as_raw_fd()
+    }
+}
+
+impl<T: AsFd> AsyncRead for &Async<T>
+where
+    for<'a> &'a T: Read,
+{
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_read_with(cx, |mut io| io.read(buf))
+    }
+
+    fn poll_read_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &mut [IoSliceMut<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_read_with(cx, |mut io| io.read_vectored(bufs))
+    }
+}
+
+/// Closing flushes: what there is to shut down, only the type itself knows.
+impl<T: AsFd> AsyncWrite for &Async<T>
+where
+    for<'a> &'a T: Write,
+{
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_write_with(cx, |mut io| io.write(buf))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_write_with(cx, |mut io| io.write_vectored(bufs))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_write_with(cx, |mut io| io.flush())
+    }
+
+    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_flush(cx)
+    }
+}
+
+/// What `&T` can, `T` can as well.
+macro_rules! also_by_value {
+    ([$($generics:tt)*] $type:ty $(where $($bound:tt)*)?) => {
+        impl<$($generics)*> futures_io::AsyncRead for $type $(where for<'a> &'a $($bound)*: std::io::Read)? {
+            fn poll_read(
+                self: std::pin::Pin<&mut Self>,
+                cx: &mut std::task::Context<'_>,
+                buf: &mut [u8],
+            ) -> std::task::Poll<std::io::Result<usize>> {
+                std::pin::Pin::new(&mut &*self).poll_read(cx, buf)
+            }
+
+            fn poll_read_vectored(
+                self: std::pin::Pin<&mut Self>,
+                cx: &mut std::task::Context<'_>,
+                bufs: &mut [std::io::IoSliceMut<'_>],
+            ) -> std::task::Poll<std::io::Result<usize>> {
+                std::pin::Pin::new(&mut &*self).poll_read_vectored(cx, bufs)
+            }
+        }
+
+        impl<$($generics)*> futures_io::AsyncWrite for $type $(where for<'a> &'a $($bound)*: std::io::Write)? {
+            fn poll_write(
+                self: std::pin::Pin<&mut Self>,
+                cx: &mut std::task::Context<'_>,
+                buf: &[u8],
+            ) -> std::task::Poll<std::io::Result<usize>> {
+                std::pin::Pin::new(&mut &*self).poll_write(cx, buf)
+            }
+
+            fn poll_write_vectored(
+                self: std::pin::Pin<&mut Self>,
+                cx: &mut std::task::Context<'_>,
+                bufs: &[std::io::IoSlice<'_>],
+            ) -> std::task::Poll<std::io::Result<usize>> {
+                std::pin::Pin::new(&mut &*self).poll_write_vectored(cx, bufs)
+            }
+
+            fn poll_flush(
+                self: std::pin::Pin<&mut Self>,
+                cx: &mut std::task::Context<'_>,
+            ) -> std::task::Poll<std::io::Result<()>> {
+                std::pin::Pin::new(&mut &*self).poll_flush(cx)
+            }
+
+            fn poll_close(
+                self: std::pin::Pin<&mut Self>,
+                cx: &mut std::task::Context<'_>,
+            ) -> std::task::Poll<std::io::Result<()>> {
+                std::pin::Pin::new(&mut &*self).poll_close(cx)
+            }
+        }
+    };
+}
+pub(crate) use also_by_value;
+
+also_by_value!([T: AsFd + Unpin] Async<T> where T);

@@ -1,0 +1,39 @@
+//! Sockets.
+//!
+//! They are used as those of std, with an `.await` where std blocks. Streams implement
+//! [`AsyncRead`](futures_io::AsyncRead) and [`AsyncWrite`](futures_io::AsyncWrite), and so do
+//! references to them: one task may read while another writes, without a lock. A stream is cheap
+//! to clone; all clones are one socket.
+//!
+//! All belong to the thread that made them. `into_std` and `TryFrom` take them across.
+
+mod addr;
+mod socket;
+mod tcp;
+
+use std::fmt::Display;
+use std::io;
+use std::net::SocketAddr;
+
+pub use addr::{ToAddrs, lookup_host};
+pub use tcp::{Incoming, TcpListener, TcpStream};
+
+/// Adds what was tried to an error's text; its kind stays.
+fn context(what: &str, whom: impl Display, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{what} {whom}: {error}"))
+}
+
+/// Tries the addresses one after the other. The error is that of the last.
+async fn each_addr<T>(
+    target: impl ToAddrs,
+    mut attempt: impl AsyncFnMut(SocketAddr) -> io::Result<T>,
+) -> io::Result<T> {
+    let mut last = None;
+    for addr in lookup_host(target).await? {
+        match attempt(addr).await {
+            Ok(done) => return Ok(done),
+            Err(error) => last = Some(error),
+        }
+    }
+    Err(last.unwrap_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "no address was given")))
+}

@@ -1,0 +1,415 @@
+//! The reactor of a thread, and its turn.
+
+use std::cell::{Cell, OnceCell, RefCell};
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::task::Waker;
+use std::time::{Duration, Instant};
+
+use crate::rest::Rest;
+use crate::source::Sources;
+use crate::timers::{TimerKey, Timers};
+use crate::wait::Poll;
+
+/// How many timers a turn fires at most. The rest is due in the next one, after the tasks that
+/// these have woken: so a crowd of timers doesn't hold up the sockets.
+const TIMERS: usize = 1024;
+
+/// The right to turn this thread's reactor.
+///
+/// A thread has one reactor. It's made when it is first needed, belongs to the thread, and needs
+/// no helper thread. [`block_on`](crate::block_on) turns it; a program with another executor or
+/// with a loop of its own holds a `Reactor` and calls [`turn`](Reactor::turn).
+///
+/// While nothing on a thread holds a `Reactor`, nothing turns it, and the futures of this crate
+/// give an error instead of waiting for ever.
+///
+/// # Examples
+///
+/// Another executor, driven by hand:
+///
+/// ```
+/// use futures::{executor::LocalPool, task::LocalSpawnExt};
+/// use std::{cell::Cell, rc::Rc, time::Duration};
+/// use windlass_reactor::{time::sleep, Reactor};
+///
+/// let reactor = Reactor::current()?;
+/// let mut pool = LocalPool::new();
+/// let done = Rc::new(Cell::new(false));
+/// let flag = done.clone();
+/// pool.spawner().spawn_local(async move {
+///     sleep(Duration::from_millis(1)).await;
+///     flag.set(true);
+/// })?;
+/// while !done.get() {
+///     pool.run_until_stalled();
+///     reactor.turn(None)?;
+///     pool.run_until_stalled();
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Reactor {
+    hub: Rc<Hub>,
+}
+
+impl Reactor {
+    /// This thread's reactor, which is made now if it is not there yet.
+    ///
+    /// # Errors
+    ///
+    /// If the descriptors that it needs can't be had (four on Linux), or while the thread ends.
+    pub fn current() -> io::Result<Reactor> {
+        let hub = hub()?;
+        hub.drivers.set(hub.drivers.get() + 1);
+        Ok(Reactor { hub })
+    }
+
+    /// One turn: waits until something happens, at most for `limit`, and wakes the futures that
+    /// waited for it. `None` waits as long as it takes, zero only looks.
+    ///
+    /// It may return early, and without having woken any. A wake of [`waker`](Reactor::waker)
+    /// since the last turn keeps it from waiting. On Linux a turn is one system call, and another
+    /// one where an earlier deadline than before has come up.
+    ///
+    /// # Errors
+    ///
+    /// If the poller fails, which is a defect of the program or of the system.
+    pub fn turn(&self, limit: Option<Duration>) -> io::Result<Turned> {
+        let _awake = self.awake();
+        self.hub.turn(limit)
+    }
+
+    /// A waker that ends a wait of [`turn`](Reactor::turn), from any thread. It outlives the
+    /// reactor safely.
+    ///
+    /// ```
+    /// # use windlass_reactor::Reactor;
+    /// let reactor = Reactor::current()?;
+    /// let waker = reactor.waker();
+    /// let thread = std::thread::spawn(move || waker.wake());
+    /// reactor.turn(None)?; // returns once the thread has called
+    /// thread.join().unwrap();
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn waker(&self) -> Waker {
+        Waker::from(self.hub.rest.clone())
+    }
+
+    /// When a turn is due at the latest, for the sake of timers. Until then, and while the
+    /// descriptor of [`as_fd`](AsFd::as_fd) is not readable, a turn would find nothing.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        let nanos = self.hub.timers.borrow().next_deadline()?;
+        self.hub.epoch.checked_add(Duration::from_nanos(nanos))
+    }
+
+    /// While the guard lives, wakes on this thread need not ring the bell: they are looked at
+    /// before the loop sleeps. For loops that poll futures between their turns, from before the
+    /// first poll to after the last turn.
+    pub fn awake(&self) -> Awake<'_> {
+        let depth = &self.hub.depth;
+        depth.set(depth.get() + 1);
+        if depth.get() == 1 {
+            self.hub.rest.rise();
+        }
+        Awake { hub: &self.hub }
+    }
+
+    pub(crate) fn hub(&self) -> &Rc<Hub> {
+        &self.hub
+    }
+}
+
+impl Clone for Reactor {
+    fn clone(&self) -> Self {
+        self.hub.drivers.set(self.hub.drivers.get() + 1);
+        Reactor {
+            hub: self.hub.clone(),
+        }
+    }
+}
+
+impl Drop for Reactor {
+    fn drop(&mut self) {
+        self.hub.drivers.set(self.hub.drivers.get() - 1);
+    }
+}
+
+impl fmt::Debug for Reactor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reactor")
+            .field("descriptor", &self.as_raw_fd())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Readable when a turn would find something: for a foreign loop that watches descriptors.
+impl AsFd for Reactor {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.hub.poll.as_fd()
+    }
+}
+
+impl AsRawFd for Reactor {
+    fn as_raw_fd(&self) -> RawFd {
+        self.as_fd().as_raw_fd()
+    }
+}
+
+/// The guard of [`Reactor::awake`].
+#[must_use = "the loop counts as asleep when this is dropped"]
+pub struct Awake<'a> {
+    hub: &'a Hub,
+}
+
+impl Drop for Awake<'_> {
+    fn drop(&mut self) {
+        let depth = self.hub.depth.get() - 1;
+        self.hub.depth.set(depth);
+        if depth == 0 {
+            self.hub.rest.leave();
+        } else {
+            // An inner loop may have seen a wake that was meant for the outer one.
+            self.hub.rest.rouse();
+        }
+    }
+}
+
+impl fmt::Debug for Awake<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Awake").finish_non_exhaustive()
+    }
+}
+
+/// What a turn did.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Turned {
+    /// How many wakers it called.
+    pub woken: usize,
+}
+
+/// What the futures of a thread share.
+pub(crate) struct Hub {
+    /// Names the reactor among all of the process, for values that may travel.
+    id: u64,
+    /// Deadlines are nanoseconds since then.
+    epoch: Instant,
+    poll: Poll,
+    rest: Arc<Rest>,
+    sources: RefCell<Sources>,
+    timers: RefCell<Timers<Waker>>,
+    /// When the alarm goes off. Never after the earliest deadline, while the loop sleeps.
+    armed: Cell<u64>,
+    /// Wakers of futures that used up their budget, for the next turn.
+    deferred: RefCell<Vec<Waker>>,
+    /// The number of this turn.
+    turn: Cell<u32>,
+    /// The emptied list of the last turn, for its memory.
+    scratch: Cell<Vec<Waker>>,
+    /// How many `Reactor`s there are: whether anybody turns.
+    drivers: Cell<usize>,
+    /// How many loops on this thread's stack use the reactor.
+    depth: Cell<usize>,
+}
+
+const NEVER: u64 = u64::MAX;
+
+thread_local! {
+    static HUB: OnceCell<Rc<Hub>> = const { OnceCell::new() };
+}
+
+/// This thread's hub.
+pub(crate) fn hub() -> io::Result<Rc<Hub>> {
+    if let Some(hub) = existing_hub() {
+        return Ok(hub);
+    }
+    let new = Rc::new(Hub::new()?);
+    match HUB.try_with(|hub| hub.get_or_init(|| new).clone()) {
+        Ok(hub) => Ok(hub),
+        Err(_) => Err(io::Error::other(
+            "the thread is ending, and its reactor is gone",
+        )),
+    }
+}
+
+/// This thread's hub, if it was ever made and the thread is not ending.
+pub(crate) fn existing_hub() -> Option<Rc<Hub>> {
+    HUB.try_with(|hub| hub.get().cloned()).ok().flatten()
+}
+
+/// The error of a future that would wait where nothing can ever wake it.
+pub(crate) fn nobody_turns() -> io::Error {
+    io::Error::other(
+        "no reactor turns on this thread, so this would wait for ever: run it inside of \
+         `windlass::block_on` (or `windlass_reactor::block_on`), or hold a \
+         `windlass_reactor::Reactor` and call its `turn`",
+    )
+}
+
+impl Hub {
+    fn new() -> io::Result<Hub> {
+        static IDS: AtomicU64 = AtomicU64::new(1);
+        let (poll, bell) = Poll::new()?;
+        Ok(Hub {
+            id: IDS.fetch_add(1, Relaxed),
+            epoch: Instant::now(),
+            poll,
+            rest: Arc::new(Rest::new(bell)),
+            sources: RefCell::new(Sources::new()),
+            timers: RefCell::new(Timers::new()),
+            armed: Cell::new(NEVER),
+            deferred: RefCell::new(Vec::new()),
+            turn: Cell::new(0),
+            scratch: Cell::new(Vec::new()),
+            drivers: Cell::new(0),
+            depth: Cell::new(0),
+        })
+    }
+
+    pub(crate) fn id(&self) -> u64 {
+        self.id
+    }
+
+    pub(crate) fn rest(&self) -> &Arc<Rest> {
+        &self.rest
+    }
+
+    pub(crate) fn poll(&self) -> &Poll {
+        &self.poll
+    }
+
+    pub(crate) fn sources(&self) -> &RefCell<Sources> {
+        &self.sources
+    }
+
+    pub(crate) fn turn_number(&self) -> u32 {
+        self.turn.get()
+    }
+
+    pub(crate) fn is_driven(&self) -> bool {
+        self.drivers.get() > 0
+    }
+
+    /// ⑤ The turn: wait, collect the wakers, release every borrow, wake.
+    pub(crate) fn turn(&self, limit: Option<Duration>) -> io::Result<Turned> {
+        self.turn.set(self.turn.get().wrapping_add(1));
+        let mut woken = self.scratch.take();
+        woken.append(&mut self.deferred.borrow_mut());
+        let alarm = self.wait(woken.is_empty(), limit)?;
+        self.collect_ready(&mut woken);
+        self.collect_due(alarm, &mut woken);
+        let turned = Turned { woken: woken.len() };
+        for waker in woken.drain(..) {
+            // One that panics must not keep the others from being called. The hook reports it.
+            let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
+        }
+        self.scratch.set(woken);
+        Ok(turned)
+    }
+
+    /// Sleeps if it may. True if the alarm has gone off.
+    fn wait(&self, idle: bool, limit: Option<Duration>) -> io::Result<bool> {
+        let may_sleep = idle && limit != Some(Duration::ZERO) && self.set_alarm(limit)?;
+        let sleep = may_sleep && self.rest.rest();
+        let waited = self.poll.wait(sleep);
+        self.rest.rise();
+        if let Ok(true) = waited {
+            self.armed.set(NEVER);
+        }
+        waited
+    }
+
+    /// Sees to it that the alarm ends the sleep in time. False if it's time already.
+    fn set_alarm(&self, limit: Option<Duration>) -> io::Result<bool> {
+        let mut at = self.timers.borrow().next_deadline().unwrap_or(NEVER);
+        if limit.is_none() && at >= self.armed.get() {
+            return Ok(true); // it is set already, and the clock need not be read
+        }
+        let now = self.nanos(Instant::now());
+        if let Some(limit) = limit {
+            at = at.min(now.saturating_add(nanos(limit)));
+        }
+        if at <= now {
+            return Ok(false);
+        }
+        if at < self.armed.get() {
+            self.poll.set_alarm(Duration::from_nanos(at - now))?;
+            self.armed.set(at);
+        }
+        Ok(true)
+    }
+
+    fn collect_ready(&self, woken: &mut Vec<Waker>) {
+        let sources = self.sources.borrow();
+        self.poll.for_each_event(|event| {
+            // Nothing is found under this key if the source was closed while its event was on its
+            // way, even if its slot or its descriptor is in use again.
+            if let Some(source) = sources.get(event.key) {
+                source.tell(event, woken);
+            }
+        });
+    }
+
+    fn collect_due(&self, alarm: bool, woken: &mut Vec<Waker>) {
+        let mut timers = self.timers.borrow_mut();
+        let Some(deadline) = timers.next_deadline() else {
+            return;
+        };
+        // The alarm covers it and is silent: then it's not due, and the clock need not be read.
+        if alarm || deadline < self.armed.get() {
+            let now = self.nanos(Instant::now());
+            if deadline <= now {
+                timers.fire(now, TIMERS, woken);
+            }
+        }
+    }
+
+    /// The waker is called in the next turn, which will not sleep.
+    pub(crate) fn defer(&self, waker: Waker) {
+        self.deferred.borrow_mut().push(waker);
+    }
+
+    pub(crate) fn start_timer(&self, deadline: Instant, waker: Waker) -> TimerKey {
+        self.timers.borrow_mut().insert(self.nanos(deadline), waker)
+    }
+
+    /// The caller drops what comes back.
+    pub(crate) fn stop_timer(&self, timer: TimerKey) -> Option<Waker> {
+        self.timers.borrow_mut().remove(timer)
+    }
+
+    /// `None` if the timer has fired, and otherwise whether `waker` is the one it has.
+    pub(crate) fn timer_wakes(&self, timer: TimerKey, waker: &Waker) -> Option<bool> {
+        self.timers
+            .borrow_mut()
+            .get_mut(timer)
+            .map(|known| known.will_wake(waker))
+    }
+
+    /// Changes the waker of a timer that has not fired. The caller drops what comes back.
+    pub(crate) fn change_timer(&self, timer: TimerKey, waker: Waker) -> Option<Waker> {
+        let mut timers = self.timers.borrow_mut();
+        Some(std::mem::replace(timers.get_mut(timer)?, waker))
+    }
+
+    fn nanos(&self, instant: Instant) -> u64 {
+        nanos(instant.saturating_duration_since(self.epoch))
+    }
+}
+
+/// Saturates, in the year 2554 and later.
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(NEVER)
+}
+
+impl fmt::Debug for Hub {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Hub")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
+    }
+}

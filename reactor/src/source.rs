@@ -1,0 +1,355 @@
+//! What is registered with the poller, and who waits for it.
+
+use std::cell::Cell;
+use std::fmt;
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker, ready};
+
+use crate::reactor::{self, Hub};
+use crate::wait::{Event, Key, MAX_SOURCES};
+
+/// How many operations on one source may succeed in one turn of the reactor. A source that is
+/// always ready would otherwise keep its task running for ever; this way it waits for the next
+/// turn, and the turn costs little beside 32 operations.
+const BUDGET: u32 = 32;
+
+/// One descriptor's readiness.
+///
+/// The poller tells of edges only: each time something arrives, once. So a direction counts as
+/// ready from an event on, and at first, until an operation comes back with `WouldBlock`.
+pub(crate) struct Source {
+    hub: Rc<Hub>,
+    /// Its name in the poller; None until something has to wait for it.
+    key: Cell<Option<Key>>,
+    read: Direction,
+    write: Direction,
+    hung_up: Cell<bool>,
+    /// Operations that succeeded in turn number `turn`.
+    succeeded: Cell<u32>,
+    turn: Cell<u32>,
+}
+
+/// What somebody waits for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Interest {
+    Read,
+    Write,
+}
+
+impl Source {
+    pub(crate) fn new() -> io::Result<Rc<Source>> {
+        Ok(Rc::new(Source {
+            hub: reactor::hub()?,
+            key: Cell::new(None),
+            read: Direction::new(),
+            write: Direction::new(),
+            hung_up: Cell::new(false),
+            succeeded: Cell::new(0),
+            turn: Cell::new(0),
+        }))
+    }
+
+    pub(crate) fn direction(&self, interest: Interest) -> &Direction {
+        match interest {
+            Interest::Read => &self.read,
+            Interest::Write => &self.write,
+        }
+    }
+
+    /// ③ Tries `operation` first. `WouldBlock` leaves the task's waker here, for the next event
+    /// to find.
+    pub(crate) fn poll_with<T>(
+        self: &Rc<Self>,
+        cx: &mut Context<'_>,
+        fd: BorrowedFd<'_>,
+        interest: Interest,
+        mut operation: impl FnMut() -> io::Result<T>,
+    ) -> Poll<io::Result<T>> {
+        ready!(self.poll_budget(cx));
+        let direction = self.direction(interest);
+        while direction.may_be_ready() {
+            if let Some(result) = direction.attempt(&mut operation) {
+                self.succeeded.set(self.succeeded.get() + 1);
+                return Poll::Ready(result);
+            }
+        }
+        self.wait(cx, fd, interest)
+    }
+
+    /// Leaves the task's waker with the direction, which is not ready.
+    pub(crate) fn wait<T>(
+        self: &Rc<Self>,
+        cx: &mut Context<'_>,
+        fd: BorrowedFd<'_>,
+        interest: Interest,
+    ) -> Poll<io::Result<T>> {
+        if !self.hub.is_driven() {
+            return Poll::Ready(Err(reactor::nobody_turns()));
+        }
+        self.direction(interest)
+            .add_waiter(cx.waker(), self.hub.turn_number());
+        match self.arm(fd) {
+            Ok(()) => Poll::Pending,
+            Err(error) => Poll::Ready(Err(error)),
+        }
+    }
+
+    /// Registers the descriptor, once. A source that never waits costs no system call.
+    pub(crate) fn arm(self: &Rc<Self>, fd: BorrowedFd<'_>) -> io::Result<()> {
+        if let Some(key) = self.key.get() {
+            let wanted = (self.read.has_waiters(), self.write.has_waiters());
+            return self.hub.poll().rearm(fd, key, wanted);
+        }
+        let key = self.hub.sources().borrow_mut().insert(self.clone())?;
+        if let Err(error) = self.hub.poll().add(fd, key) {
+            let this = self.hub.sources().borrow_mut().remove(key);
+            drop(this);
+            return Err(error);
+        }
+        self.key.set(Some(key));
+        Ok(())
+    }
+
+    /// Takes the descriptor out of the poller; before it's closed.
+    pub(crate) fn disarm(&self, fd: BorrowedFd<'_>) {
+        if let Some(key) = self.key.take() {
+            let this = self.hub.sources().borrow_mut().remove(key);
+            // It fails only if the descriptor was closed behind our back; then it's out as well.
+            let _ = self.hub.poll().delete(fd);
+            drop(this);
+        }
+    }
+
+    /// An event: the directions are ready, and whoever waits for them is to be woken.
+    pub(crate) fn tell(&self, event: Event, woken: &mut Vec<Waker>) {
+        if event.hung_up {
+            self.hung_up.set(true);
+        }
+        if event.readable {
+            self.read.set_ready(woken);
+        }
+        if event.writable {
+            self.write.set_ready(woken);
+        }
+    }
+
+    /// A read has filled less than its buffer. Then the next one would block: it need not be
+    /// tried, since data that comes later brings an event of its own. Not so once the peer has
+    /// hung up: that may have come in the same event as the data, and no other will follow.
+    pub(crate) fn read_short(&self) {
+        if cfg!(all(target_os = "linux", not(windlass_portable)))
+            && self.key.get().is_some()
+            && !self.hung_up.get()
+        {
+            self.read.set_blocked(self.read.events.get());
+        }
+    }
+
+    fn poll_budget(&self, cx: &mut Context<'_>) -> Poll<()> {
+        let turn = self.hub.turn_number();
+        if self.turn.replace(turn) != turn {
+            self.succeeded.set(0);
+        }
+        if self.succeeded.get() < BUDGET || !self.hub.is_driven() {
+            return Poll::Ready(());
+        }
+        self.hub.defer(cx.waker().clone());
+        Poll::Pending
+    }
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Source")
+            .field("may_read", &self.read.may_be_ready())
+            .field("may_write", &self.write.may_be_ready())
+            .finish_non_exhaustive()
+    }
+}
+
+/// One direction of a source.
+pub(crate) struct Direction {
+    /// How many events there have been, and at which of them an operation last found nothing.
+    /// They differ: it may be ready. They are two numbers, not a flag, so that an event that comes
+    /// in the middle of an operation (from a turn nested in it) is not wiped out by its result.
+    events: Cell<u32>,
+    blocked: Cell<u32>,
+    /// Who waits. Nearly always it's one.
+    first: Cell<Option<Waker>>,
+    others: Cell<Vec<Waker>>,
+    /// How many others there is room for, and the turn in which it last was too little.
+    room: Cell<u32>,
+    crowded: Cell<u32>,
+}
+
+/// How many waiters are normal, beside the first.
+const FEW: u32 = 16;
+
+impl Direction {
+    fn new() -> Self {
+        Direction {
+            events: Cell::new(1),
+            blocked: Cell::new(0),
+            first: Cell::new(None),
+            others: Cell::new(Vec::new()),
+            room: Cell::new(FEW),
+            crowded: Cell::new(0),
+        }
+    }
+
+    pub(crate) fn may_be_ready(&self) -> bool {
+        self.events.get() != self.blocked.get()
+    }
+
+    /// Grows with each event.
+    pub(crate) fn events(&self) -> u32 {
+        self.events.get()
+    }
+
+    /// An operation found nothing, after event number `events`.
+    pub(crate) fn set_blocked(&self, events: u32) {
+        self.blocked.set(events);
+    }
+
+    /// One try. None if it found nothing; then the direction counts as blocked, unless an event
+    /// has come meanwhile.
+    pub(crate) fn attempt<T>(
+        &self,
+        mut operation: impl FnMut() -> io::Result<T>,
+    ) -> Option<io::Result<T>> {
+        let events = self.events.get();
+        loop {
+            match operation() {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.set_blocked(events);
+                    return None;
+                }
+                result => return Some(result),
+            }
+        }
+    }
+
+    fn set_ready(&self, woken: &mut Vec<Waker>) {
+        self.events.set(self.events.get().wrapping_add(1));
+        woken.extend(self.first.take());
+        let mut others = self.others.take();
+        woken.append(&mut others);
+        self.others.set(others);
+    }
+
+    fn has_waiters(&self) -> bool {
+        let first = self.first.take();
+        let waiting = first.is_some();
+        self.first.set(first);
+        waiting
+    }
+
+    /// Adds a waiter, unless it waits already. `turn` is the number of this turn.
+    fn add_waiter(&self, waker: &Waker, turn: u32) {
+        if !self.has_waiter(waker) {
+            let waker = waker.clone(); // user code: nothing is taken out of its place meanwhile
+            self.push_waiter(waker, turn)
+                .into_iter()
+                .for_each(Waker::wake);
+        }
+    }
+
+    fn has_waiter(&self, waker: &Waker) -> bool {
+        let (first, others) = (self.first.take(), self.others.take());
+        let mut all = first.iter().chain(&others);
+        let known = all.any(|waiter| waiter.will_wake(waker));
+        self.first.set(first);
+        self.others.set(others);
+        known
+    }
+
+    /// Hands back the waiters that there are too many of, to be woken.
+    ///
+    /// A future that is dropped leaves its waker behind until the next event, which is then a
+    /// spurious wake. So that such wakers don't pile up on a source that stays silent, all are
+    /// woken when they are many, and those who still wait come back. If they come back at once it
+    /// is a real crowd, and gets more room.
+    fn push_waiter(&self, waker: Waker, turn: u32) -> Vec<Waker> {
+        let first = self.first.take();
+        if first.is_none() {
+            self.first.set(Some(waker));
+            return Vec::new();
+        }
+        self.first.set(first);
+        let mut others = self.others.take();
+        let mut surplus = Vec::new();
+        if others.len() >= self.room.get() as usize {
+            let at_once = turn.wrapping_sub(self.crowded.replace(turn)) <= 1;
+            self.room.set(if at_once {
+                self.room.get().saturating_mul(2)
+            } else {
+                FEW
+            });
+            surplus = std::mem::take(&mut others);
+        }
+        others.push(waker);
+        self.others.set(others);
+        surplus
+    }
+}
+
+/// All registered sources of a reactor, by key.
+pub(crate) struct Sources {
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+}
+
+struct Slot {
+    generation: u32,
+    source: Option<Rc<Source>>,
+}
+
+impl Sources {
+    pub(crate) fn new() -> Self {
+        Sources {
+            slots: Vec::new(),
+            free: Vec::new(),
+        }
+    }
+
+    pub(crate) fn get(&self, key: Key) -> Option<&Rc<Source>> {
+        let slot = self.slots.get(key.slot as usize)?;
+        slot.source
+            .as_ref()
+            .filter(|_| key.names(key.slot, slot.generation))
+    }
+
+    fn insert(&mut self, source: Rc<Source>) -> io::Result<Key> {
+        let slot = match self.free.pop() {
+            Some(slot) => slot,
+            None if self.slots.len() < MAX_SOURCES => {
+                self.slots.push(Slot {
+                    generation: 0,
+                    source: None,
+                });
+                (self.slots.len() - 1) as u32
+            }
+            None => return Err(io::Error::other("too many sources on one reactor")),
+        };
+        let Slot {
+            generation,
+            source: place,
+        } = &mut self.slots[slot as usize];
+        *place = Some(source);
+        Ok(Key {
+            slot,
+            generation: *generation,
+        })
+    }
+
+    /// The caller drops what comes back: under the borrow it must not be dropped.
+    fn remove(&mut self, key: Key) -> Option<Rc<Source>> {
+        let slot = &mut self.slots[key.slot as usize];
+        slot.generation = slot.generation.wrapping_add(1);
+        self.free.push(key.slot);
+        slot.source.take()
+    }
+}

@@ -1,0 +1,381 @@
+//! Sleeping, time limits, and ticks.
+//!
+//! Deadlines are kept in nanoseconds. A timer never fires early. A lone one fires at its deadline;
+//! those that lie close together, within 65 µs, fire together at the last one's deadline, which
+//! saves a wake-up for each.
+
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use futures_core::Stream;
+use pin_project_lite::pin_project;
+
+use crate::reactor;
+use crate::timers::TimerKey;
+
+/// Waits for a time.
+///
+/// `Duration::MAX`, and anything else that ends after the clock does, waits for ever.
+/// [`Duration::ZERO`] waits for the next turn of the reactor.
+///
+/// # Panics
+///
+/// The first poll panics if no reactor turns on this thread.
+///
+/// # Cancel safety
+///
+/// May be dropped at any time.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::{Duration, Instant};
+/// use windlass_reactor::{block_on, time::sleep};
+///
+/// let start = Instant::now();
+/// block_on(sleep(Duration::from_millis(5)));
+/// assert!(start.elapsed() >= Duration::from_millis(5));
+/// ```
+pub fn sleep(duration: Duration) -> Sleep {
+    Sleep {
+        deadline: Instant::now().checked_add(duration),
+        timer: None,
+    }
+}
+
+/// Waits until a point in time. If that has passed, until the next turn of the reactor.
+///
+/// # Panics
+///
+/// As [`sleep`].
+///
+/// # Cancel safety
+///
+/// May be dropped at any time.
+///
+/// ```
+/// use std::time::{Duration, Instant};
+/// use windlass_reactor::{block_on, time::sleep_until};
+///
+/// let noon = Instant::now() + Duration::from_millis(5);
+/// block_on(sleep_until(noon));
+/// assert!(Instant::now() >= noon);
+/// ```
+pub fn sleep_until(deadline: Instant) -> Sleep {
+    Sleep {
+        deadline: Some(deadline),
+        timer: None,
+    }
+}
+
+/// The future of [`sleep`] and [`sleep_until`].
+///
+/// It's a plain key, `Unpin` and `Send`: `select!` takes it without pinning, and it may be moved
+/// anywhere. It's served by the reactor of the thread that polls it.
+#[derive(Debug)]
+#[must_use = "futures do nothing unless awaited or polled"]
+pub struct Sleep {
+    /// None is never.
+    deadline: Option<Instant>,
+    timer: Option<Timer>,
+}
+
+/// A timer that was started, in the reactor of that id.
+#[derive(Debug)]
+struct Timer {
+    reactor: u64,
+    key: TimerKey,
+}
+
+impl Sleep {
+    /// When it ends; `None` if never.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    /// Starts over, with another deadline.
+    ///
+    /// ```
+    /// use std::time::{Duration, Instant};
+    /// use windlass_reactor::{block_on, time::sleep};
+    ///
+    /// let mut sleep = sleep(Duration::MAX);
+    /// sleep.reset(Instant::now());
+    /// block_on(sleep);
+    /// ```
+    pub fn reset(&mut self, deadline: Instant) {
+        self.stop();
+        self.deadline = Some(deadline);
+    }
+
+    fn stop(&mut self) {
+        let Some(timer) = self.timer.take() else {
+            return;
+        };
+        // Elsewhere, or while the thread ends, the timer is left to run out: nobody listens to it.
+        if let Some(hub) = reactor::existing_hub().filter(|hub| hub.id() == timer.reactor) {
+            let waker = hub.stop_timer(timer.key);
+            drop(waker); // under no borrow
+        }
+    }
+}
+
+impl Future for Sleep {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let hub = match reactor::hub() {
+            Ok(hub) if hub.is_driven() => hub,
+            Ok(_) => panic!("{}", reactor::nobody_turns()),
+            Err(error) => panic!("can't make this thread's reactor: {error}"),
+        };
+        let Some(deadline) = self.deadline else {
+            return Poll::Pending;
+        };
+        match &self.timer {
+            Some(timer) if timer.reactor == hub.id() => {
+                match hub.timer_wakes(timer.key, cx.waker()) {
+                    None => Poll::Ready(()),
+                    Some(true) => Poll::Pending,
+                    Some(false) => {
+                        let old = hub.change_timer(timer.key, cx.waker().clone());
+                        drop(old); // under no borrow
+                        Poll::Pending
+                    }
+                }
+            }
+            _ => {
+                let key = hub.start_timer(deadline, cx.waker().clone());
+                self.timer = Some(Timer {
+                    reactor: hub.id(),
+                    key,
+                });
+                Poll::Pending
+            }
+        }
+    }
+}
+
+impl Drop for Sleep {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// Gives a future a time limit: its output, or [`Elapsed`] if that takes longer.
+///
+/// The future is polled first, so one that is ready at once is never too late. When the time is
+/// up it is dropped with the `Timeout`.
+///
+/// # Panics
+///
+/// As [`sleep`], if the future is not ready at once.
+///
+/// # Cancel safety
+///
+/// That of the future.
+///
+/// # Examples
+///
+/// ```
+/// use std::{future::pending, time::Duration};
+/// use windlass_reactor::{block_on, time::timeout};
+///
+/// block_on(async {
+///     assert_eq!(timeout(Duration::from_secs(1), async { 7 }).await, Ok(7));
+///     assert!(timeout(Duration::from_millis(1), pending::<()>()).await.is_err());
+/// });
+/// ```
+pub fn timeout<F: Future>(limit: Duration, future: F) -> Timeout<F> {
+    Timeout {
+        future,
+        sleep: sleep(limit),
+    }
+}
+
+/// Gives a future until a point in time. See [`timeout`].
+///
+/// ```
+/// use std::{future::pending, time::Instant};
+/// use windlass_reactor::{block_on, time::timeout_at};
+///
+/// assert!(block_on(timeout_at(Instant::now(), pending::<()>())).is_err());
+/// ```
+pub fn timeout_at<F: Future>(deadline: Instant, future: F) -> Timeout<F> {
+    Timeout {
+        future,
+        sleep: sleep_until(deadline),
+    }
+}
+
+pin_project! {
+    /// The future of [`timeout`] and [`timeout_at`].
+    #[derive(Debug)]
+    #[must_use = "futures do nothing unless awaited or polled"]
+    pub struct Timeout<F> {
+        #[pin]
+        future: F,
+        sleep: Sleep,
+    }
+}
+
+impl<F: Future> Future for Timeout<F> {
+    type Output = Result<F::Output, Elapsed>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        if let Poll::Ready(output) = this.future.poll(cx) {
+            return Poll::Ready(Ok(output));
+        }
+        Pin::new(this.sleep).poll(cx).map(|()| Err(Elapsed(())))
+    }
+}
+
+/// The time limit of a [`timeout`] was up. Becomes an `io::Error` of kind `TimedOut` by `?`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Elapsed(());
+
+impl fmt::Display for Elapsed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the time limit was up")
+    }
+}
+
+impl std::error::Error for Elapsed {}
+
+impl From<Elapsed> for io::Error {
+    fn from(elapsed: Elapsed) -> io::Error {
+        io::Error::new(io::ErrorKind::TimedOut, elapsed)
+    }
+}
+
+/// Ticks every `period`, the first time at once.
+///
+/// # Panics
+///
+/// If the period is zero. Waiting for a tick panics as [`sleep`] does.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use windlass_reactor::{block_on, time::interval};
+///
+/// block_on(async {
+///     let period = Duration::from_millis(2);
+///     let mut interval = interval(period);
+///     let first = interval.tick().await;
+///     assert_eq!(interval.tick().await, first + period);
+/// });
+/// ```
+#[track_caller]
+pub fn interval(period: Duration) -> Interval {
+    interval_at(Instant::now(), period)
+}
+
+/// Ticks every `period`, the first time at `start`. See [`interval`].
+///
+/// # Panics
+///
+/// As [`interval`].
+#[track_caller]
+pub fn interval_at(start: Instant, period: Duration) -> Interval {
+    assert!(
+        !period.is_zero(),
+        "the period of an interval must not be zero"
+    );
+    Interval {
+        sleep: sleep_until(start),
+        period,
+        missed: MissedTicks::default(),
+    }
+}
+
+/// What to do about ticks that nobody waited for in time.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum MissedTicks {
+    /// They come one after the other, at once, until they are made up for.
+    #[default]
+    Burst,
+    /// They are dropped: the next tick comes at the next whole number of periods.
+    Skip,
+    /// The clock starts anew: the next tick comes one period after the late one was taken.
+    Delay,
+}
+
+/// The ticks of [`interval`] and [`interval_at`]; as a [`Stream`], too, which never ends.
+#[derive(Debug)]
+pub struct Interval {
+    /// Its deadline is the next tick.
+    sleep: Sleep,
+    period: Duration,
+    missed: MissedTicks,
+}
+
+impl Interval {
+    /// Chooses what to do about missed ticks. Without, it's [`MissedTicks::Burst`].
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use windlass_reactor::time::{interval, MissedTicks};
+    ///
+    /// let frames = interval(Duration::from_millis(16)).missed_ticks(MissedTicks::Skip);
+    /// ```
+    #[must_use]
+    pub fn missed_ticks(mut self, missed: MissedTicks) -> Interval {
+        self.missed = missed;
+        self
+    }
+
+    /// Waits for the next tick. Gives the time at which it was due.
+    ///
+    /// # Panics
+    ///
+    /// As [`sleep`].
+    ///
+    /// # Cancel safety
+    ///
+    /// No tick is lost when the future is dropped.
+    pub async fn tick(&mut self) -> Instant {
+        poll_fn(|cx| self.poll_tick(cx)).await
+    }
+
+    /// [`tick`](Interval::tick) for hand-written futures.
+    pub fn poll_tick(&mut self, cx: &mut Context<'_>) -> Poll<Instant> {
+        let Some(tick) = self.sleep.deadline else {
+            return Poll::Pending;
+        };
+        ready!(Pin::new(&mut self.sleep).poll(cx));
+        self.sleep = Sleep {
+            deadline: self.after(tick),
+            timer: None,
+        };
+        Poll::Ready(tick)
+    }
+
+    fn after(&self, tick: Instant) -> Option<Instant> {
+        match self.missed {
+            MissedTicks::Burst => tick.checked_add(self.period),
+            MissedTicks::Delay => Instant::now().checked_add(self.period),
+            MissedTicks::Skip => {
+                let late = tick.elapsed();
+                let since_whole = late.as_nanos() % self.period.as_nanos();
+                // The remainder is below `late`, which is below the age of the machine.
+                let whole = late - Duration::from_nanos(since_whole as u64);
+                tick.checked_add(whole)?.checked_add(self.period)
+            }
+        }
+    }
+}
+
+impl Stream for Interval {
+    type Item = Instant;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Instant>> {
+        self.poll_tick(cx).map(Some)
+    }
+}

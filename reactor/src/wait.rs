@@ -1,0 +1,324 @@
+//! The one place that knows how each platform waits.
+//!
+//! `polling` owns the poller. On Linux its own `wait` makes five system calls; here its descriptor
+//! is waited on directly, which makes one:
+//!
+//! * Sources are registered once, for both directions, edge-triggered, and with `RDHUP`, which
+//!   tells a peer's half close apart from its data (see [`Event::hung_up`]).
+//! * The bell is an eventfd that is written and never read: being edge-triggered, each write is
+//!   an event of its own.
+//! * The alarm is a timer descriptor. It is set only when an earlier deadline comes up, so that
+//!   waiting needs no timeout; and the poller's descriptor becomes readable for timers, too.
+//!
+//! Elsewhere `polling` does all of it. `--cfg windlass_portable` chooses that on Linux as well.
+
+use std::io;
+use std::time::Duration;
+
+pub(crate) use platform::{Bell, Poll};
+
+/// The name of a source in the poller: slot and generation.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Key {
+    pub(crate) slot: u32,
+    pub(crate) generation: u32,
+}
+
+/// On 64 bits, half of the word each.
+const SLOT_BITS: u32 = usize::BITS / 2;
+const MASK: usize = (1 << SLOT_BITS) - 1;
+/// The two uppermost numbers are taken: `polling` has the last, the bell or the alarm the others.
+pub(crate) const MAX_SOURCES: usize = MASK - 2;
+
+impl Key {
+    fn to_usize(self) -> usize {
+        (self.generation as usize & MASK) << SLOT_BITS | self.slot as usize
+    }
+
+    fn from_usize(number: usize) -> Self {
+        Key {
+            slot: (number & MASK) as u32,
+            generation: (number >> SLOT_BITS) as u32,
+        }
+    }
+
+    /// Equality of what fits into the poller.
+    pub(crate) fn names(self, slot: u32, generation: u32) -> bool {
+        self.slot == slot && self.generation as usize & MASK == generation as usize & MASK
+    }
+}
+
+/// What the poller tells of a source.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Event {
+    pub(crate) key: Key,
+    pub(crate) readable: bool,
+    pub(crate) writable: bool,
+    /// The peer has closed its half, the connection is gone, or there is urgent data, at which a
+    /// read stops. An edge comes but once: after this one, a short read is no proof that nothing is
+    /// left to read.
+    pub(crate) hung_up: bool,
+}
+
+#[cfg(all(target_os = "linux", not(windlass_portable)))]
+mod platform {
+    use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+    use polling::Poller;
+    use rustix::buffer::spare_capacity;
+    use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
+    use rustix::io::Errno;
+    use rustix::time::{
+        Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create,
+        timerfd_settime,
+    };
+
+    use super::*;
+    use std::cell::RefCell;
+
+    /// How many events a turn takes at most. The rest comes in the next one.
+    const EVENTS: usize = 1024;
+
+    const BELL: u64 = u64::MAX - 1;
+    const ALARM: u64 = u64::MAX - 2;
+
+    pub(crate) struct Poll {
+        poller: Poller,
+        alarm: OwnedFd,
+        events: RefCell<Vec<epoll::Event>>,
+    }
+
+    impl Poll {
+        pub(crate) fn new() -> io::Result<(Poll, Bell)> {
+            let poller = Poller::new()?;
+            let bell = Bell(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+            let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
+            let alarm = timerfd_create(TimerfdClockId::Monotonic, flags)?;
+            for (source, number) in [(bell.0.as_fd(), BELL), (alarm.as_fd(), ALARM)] {
+                let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
+                epoll::add(&poller, source, epoll::EventData::new_u64(number), flags)?;
+            }
+            let events = RefCell::new(Vec::with_capacity(EVENTS));
+            Ok((
+                Poll {
+                    poller,
+                    alarm,
+                    events,
+                },
+                bell,
+            ))
+        }
+
+        /// Registers the source for both directions, once and for all.
+        pub(crate) fn add(&self, source: BorrowedFd<'_>, key: Key) -> io::Result<()> {
+            use epoll::EventFlags as Flags;
+            let flags = Flags::IN | Flags::OUT | Flags::RDHUP | Flags::PRI | Flags::ET;
+            let data = epoll::EventData::new_u64(key.to_usize() as u64);
+            Ok(epoll::add(&self.poller, source, data, flags)?)
+        }
+
+        pub(crate) fn rearm(&self, _: BorrowedFd<'_>, _: Key, _: (bool, bool)) -> io::Result<()> {
+            Ok(()) // edge-triggered sources stay armed
+        }
+
+        pub(crate) fn delete(&self, source: BorrowedFd<'_>) -> io::Result<()> {
+            self.poller.delete(source)
+        }
+
+        /// Sets the alarm, which ends a wait; a later call takes the place of an earlier one.
+        pub(crate) fn set_alarm(&self, after: Duration) -> io::Result<()> {
+            // Zero would switch it off.
+            let after = after.max(Duration::from_nanos(1));
+            let never = Timespec {
+                tv_sec: i64::MAX,
+                tv_nsec: 0,
+            };
+            let it_value = Timespec::try_from(after).unwrap_or(never);
+            let it_interval = Timespec {
+                tv_sec: 0,
+                tv_nsec: 0,
+            };
+            let at = Itimerspec {
+                it_interval,
+                it_value,
+            };
+            timerfd_settime(&self.alarm, TimerfdTimerFlags::empty(), &at)?;
+            Ok(())
+        }
+
+        /// Waits for events, the bell, or the alarm; for nothing if not `block`. True if the alarm
+        /// has gone off. A signal ends the wait as well.
+        pub(crate) fn wait(&self, block: bool) -> io::Result<bool> {
+            let mut events = self.events.borrow_mut();
+            events.clear();
+            let at_once = Timespec {
+                tv_sec: 0,
+                tv_nsec: 0,
+            };
+            let timeout = if block { None } else { Some(&at_once) };
+            match epoll::wait(&self.poller, spare_capacity(&mut events), timeout) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
+            }
+            Ok(events.iter().any(|event| event.data.u64() == ALARM))
+        }
+
+        /// What the last wait found.
+        pub(crate) fn for_each_event(&self, mut tell: impl FnMut(Event)) {
+            use epoll::EventFlags as Flags;
+            for event in self.events.borrow().iter() {
+                let (number, flags) = (event.data.u64(), event.flags);
+                let gone = flags.intersects(Flags::HUP | Flags::ERR);
+                if number < ALARM {
+                    tell(Event {
+                        key: Key::from_usize(number as usize),
+                        readable: gone || flags.intersects(Flags::IN | Flags::RDHUP | Flags::PRI),
+                        writable: gone || flags.contains(Flags::OUT),
+                        hung_up: gone || flags.intersects(Flags::RDHUP | Flags::PRI),
+                    });
+                }
+            }
+        }
+    }
+
+    impl AsFd for Poll {
+        fn as_fd(&self) -> BorrowedFd<'_> {
+            self.poller.as_fd()
+        }
+    }
+
+    /// Ends a wait from any thread.
+    #[derive(Debug)]
+    pub(crate) struct Bell(OwnedFd);
+
+    impl Bell {
+        pub(crate) fn ring(&self) {
+            // It fails only if 2^64 - 2 rings were never read, and then the bell is ringing.
+            let _ = rustix::io::write(&self.0, &1_u64.to_ne_bytes());
+        }
+    }
+}
+
+#[cfg(not(all(target_os = "linux", not(windlass_portable))))]
+mod platform {
+    use std::cell::{Cell, RefCell};
+    use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+    use std::sync::Arc;
+    use std::time::Instant;
+
+    use polling::{Event as Polled, Events, PollMode, Poller};
+
+    use super::*;
+
+    pub(crate) struct Poll {
+        poller: Arc<Poller>,
+        alarm: Cell<Option<Instant>>,
+        events: RefCell<Events>,
+    }
+
+    impl Poll {
+        pub(crate) fn new() -> io::Result<(Poll, Bell)> {
+            let poller = Arc::new(Poller::new()?);
+            let bell = Bell(poller.clone());
+            let (alarm, events) = (Cell::new(None), RefCell::new(Events::new()));
+            Ok((
+                Poll {
+                    poller,
+                    alarm,
+                    events,
+                },
+                bell,
+            ))
+        }
+
+        pub(crate) fn add(&self, source: BorrowedFd<'_>, key: Key) -> io::Result<()> {
+            let all = Polled::all(key.to_usize());
+            // SAFETY: the descriptor is open, and its owner deletes it from the poller before
+            // closing it (`Async`, on drop and in `into_inner`).
+            unsafe {
+                self.poller
+                    .add_with_mode(source.as_raw_fd(), all, self.mode())
+            }
+        }
+
+        /// A one-shot source tells of one event only, and must be armed for the next.
+        pub(crate) fn rearm(
+            &self,
+            source: BorrowedFd<'_>,
+            key: Key,
+            (read, write): (bool, bool),
+        ) -> io::Result<()> {
+            if self.poller.supports_edge() {
+                return Ok(());
+            }
+            let interest = Polled::new(key.to_usize(), read, write);
+            self.poller
+                .modify_with_mode(source, interest, PollMode::Oneshot)
+        }
+
+        pub(crate) fn delete(&self, source: BorrowedFd<'_>) -> io::Result<()> {
+            self.poller.delete(source)
+        }
+
+        pub(crate) fn set_alarm(&self, after: Duration) -> io::Result<()> {
+            self.alarm.set(Instant::now().checked_add(after));
+            Ok(())
+        }
+
+        pub(crate) fn wait(&self, block: bool) -> io::Result<bool> {
+            let mut events = self.events.borrow_mut();
+            events.clear();
+            let left = self
+                .alarm
+                .get()
+                .map(|at| at.saturating_duration_since(Instant::now()));
+            let timeout = if block { left } else { Some(Duration::ZERO) };
+            match self.poller.wait(&mut events, timeout) {
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+            let gone_off = self.alarm.get().is_some_and(|at| at <= Instant::now());
+            if gone_off {
+                self.alarm.set(None);
+            }
+            Ok(gone_off)
+        }
+
+        pub(crate) fn for_each_event(&self, mut tell: impl FnMut(Event)) {
+            for event in self.events.borrow().iter() {
+                tell(Event {
+                    key: Key::from_usize(event.key),
+                    readable: event.readable,
+                    writable: event.writable,
+                    // Not every poller tells: so no short read is trusted here.
+                    hung_up: true,
+                });
+            }
+        }
+
+        fn mode(&self) -> PollMode {
+            if self.poller.supports_edge() {
+                PollMode::Edge
+            } else {
+                PollMode::Oneshot
+            }
+        }
+    }
+
+    impl AsFd for Poll {
+        fn as_fd(&self) -> BorrowedFd<'_> {
+            self.poller.as_fd()
+        }
+    }
+
+    #[derive(Debug)]
+    pub(crate) struct Bell(Arc<Poller>);
+
+    impl Bell {
+        pub(crate) fn ring(&self) {
+            // It fails only if the poller itself is broken, which its next wait reports.
+            let _ = self.0.notify();
+        }
+    }
+}

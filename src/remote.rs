@@ -1,0 +1,131 @@
+//! Spawning from other threads.
+
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use futures_channel::{mpsc, oneshot};
+use futures_core::Stream;
+use windlass_executor::{Panic, spawn, yield_now};
+
+/// Spawns tasks on a runtime from any thread.
+///
+/// What travels is a closure, which makes the future at its destination: so the future need not be
+/// `Send`, only what the closure takes along.
+///
+/// # Examples
+///
+/// ```
+/// use std::{rc::Rc, thread};
+///
+/// let runtime = windlass::Runtime::new()?;
+/// let remote = runtime.remote();
+/// let thread = thread::spawn(move || {
+///     remote.spawn(|| async {
+///         let stays_here = Rc::new(42); // never leaves the runtime's thread
+///         *stays_here
+///     })
+/// });
+/// let answer = thread.join().unwrap();
+/// assert_eq!(runtime.block_on(answer).unwrap(), 42);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Remote {
+    jobs: mpsc::UnboundedSender<Job>,
+}
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// How many jobs arrive until the tasks they spawned get their turn.
+const BATCH: usize = 64;
+
+/// A handle, and the task that receives what it sends.
+pub(crate) fn channel() -> (Remote, impl Future<Output = ()>) {
+    let (sender, mut jobs) = mpsc::unbounded::<Job>();
+    let arrivals = async move {
+        let mut arrived = 0;
+        while let Some(job) = poll_fn(|cx| Pin::new(&mut jobs).poll_next(cx)).await {
+            job();
+            arrived += 1;
+            if arrived % BATCH == 0 {
+                yield_now().await;
+            }
+        }
+    };
+    (Remote { jobs: sender }, arrivals)
+}
+
+impl Remote {
+    /// Spawns the future that `make` makes on the runtime's thread, and wakes it. The queue has no
+    /// limit.
+    ///
+    /// The task is on its own: it runs on when the handle is dropped.
+    pub fn spawn<M, F>(&self, make: M) -> RemoteTask<F::Output>
+    where
+        M: FnOnce() -> F + Send + 'static,
+        F: Future + 'static,
+        F::Output: Send,
+    {
+        let (sender, output) = oneshot::channel();
+        let job = move || {
+            let task = spawn(async move { make().await });
+            spawn(async move { sender.send(task.catch().await) }).detach();
+        };
+        // If the runtime is gone, the job is dropped with its sender, and the handle tells.
+        let _ = self.jobs.unbounded_send(Box::new(job));
+        RemoteTask { output }
+    }
+}
+
+impl fmt::Debug for Remote {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Remote")
+            .field("gone", &self.jobs.is_closed())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A task that was spawned with [`Remote::spawn`]. May be awaited on any thread, or dropped.
+///
+/// # Cancel safety
+///
+/// The task goes on when this is dropped; its output is then dropped as well.
+#[derive(Debug)]
+pub struct RemoteTask<T> {
+    output: oneshot::Receiver<Result<T, Panic>>,
+}
+
+impl<T> Future for RemoteTask<T> {
+    type Output = Result<T, RemoteError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Poll::Ready(match ready!(Pin::new(&mut self.output).poll(cx)) {
+            Ok(Ok(output)) => Ok(output),
+            Ok(Err(panic)) => Err(RemoteError::Panicked(panic)),
+            Err(oneshot::Canceled) => Err(RemoteError::Gone),
+        })
+    }
+}
+
+/// Why a [`RemoteTask`] has no output.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum RemoteError {
+    /// The task panicked.
+    Panicked(Panic),
+    /// The runtime was dropped before the task had finished.
+    Gone,
+}
+
+impl fmt::Display for RemoteError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RemoteError::Panicked(panic) => panic.fmt(f),
+            RemoteError::Gone => f.write_str("the runtime was dropped before the task had ended"),
+        }
+    }
+}
+
+impl std::error::Error for RemoteError {}

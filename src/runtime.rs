@@ -1,0 +1,242 @@
+//! The runtime: one executor on the thread's reactor.
+
+use std::cell::OnceCell;
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::time::{Duration, Instant};
+
+use windlass_executor::{Executor, Task};
+use windlass_reactor::Reactor;
+
+use crate::remote::{self, Remote};
+
+/// How many polls `turn` makes at most. See the executor's budget, which this equals.
+const POLLS: usize = 256;
+
+/// Tasks that stay between calls of [`block_on`](Runtime::block_on), and the loop in single steps
+/// for a host that has a loop of its own.
+///
+/// A thread may have several runtimes; they share its reactor. When a runtime is dropped, it drops
+/// the tasks that it has left.
+///
+/// # A guest in another loop
+///
+/// The host watches the descriptor of [`as_fd`](AsFd::as_fd) and calls [`turn`](Runtime::turn)
+/// with a limit of zero when that is readable, and when [`next_deadline`](Runtime::next_deadline)
+/// has come. On Linux timers make the descriptor readable, too. Wakes between the turns, on this
+/// thread or on others, make it readable as well.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use windlass::{time::sleep, Runtime};
+///
+/// let runtime = Runtime::new()?;
+/// let task = runtime.spawn(async {
+///     sleep(Duration::from_millis(1)).await;
+///     "hauled"
+/// });
+/// while !task.is_finished() {
+///     runtime.turn(None)?;
+/// }
+/// assert_eq!(runtime.block_on(task), "hauled");
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub struct Runtime {
+    // Dropped first: destructors of tasks may still close sockets and stop timers.
+    executor: Executor,
+    reactor: Reactor,
+    remote: OnceCell<Remote>,
+}
+
+impl Runtime {
+    /// Makes a runtime on this thread.
+    ///
+    /// # Errors
+    ///
+    /// If the descriptors of the thread's reactor can't be had.
+    pub fn new() -> io::Result<Runtime> {
+        let reactor = Reactor::current()?;
+        Ok(Runtime {
+            executor: Executor::new(),
+            reactor,
+            remote: OnceCell::new(),
+        })
+    }
+
+    /// Runs the future and all tasks until the future is done. Tasks that are left stay, and go on
+    /// in the next `block_on` or `turn`.
+    ///
+    /// # Panics
+    ///
+    /// Inside of a task of the same runtime. A panic of the future goes through.
+    ///
+    /// ```
+    /// let runtime = windlass::Runtime::new()?;
+    /// assert_eq!(runtime.block_on(async { 6 * 7 }), 42);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn block_on<F: Future>(&self, future: F) -> F::Output {
+        assert!(
+            !self.executor.is_running(),
+            "`block_on` inside of a task of the same runtime: `.await` the future there, or \
+             `spawn` it"
+        );
+        let _entered = self.executor.enter();
+        self.reactor.block_on(self.executor.run(future))
+    }
+
+    /// Spawns a task. It runs in `block_on` and `turn`.
+    ///
+    /// ```
+    /// let runtime = windlass::Runtime::new()?;
+    /// let task = runtime.spawn(async { 7 });
+    /// assert_eq!(runtime.block_on(task), 7);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn spawn<F>(&self, future: F) -> Task<F::Output>
+    where
+        F: Future + 'static,
+    {
+        self.executor.spawn(future)
+    }
+
+    /// One turn of the loop: waits until something happens, at most for `limit`, then polls the
+    /// tasks that are ready. `None` waits as long as it takes, zero only looks. If tasks are ready
+    /// already, it doesn't wait.
+    ///
+    /// # Errors
+    ///
+    /// If the poller fails, which is a defect of the program or of the system.
+    ///
+    /// # Panics
+    ///
+    /// Inside of a task of the same runtime.
+    pub fn turn(&self, limit: Option<Duration>) -> io::Result<Turn> {
+        let _awake = self.reactor.awake();
+        let _entered = self.executor.enter();
+        let limit = if self.executor.has_ready() {
+            Some(Duration::ZERO)
+        } else {
+            limit
+        };
+        self.reactor.turn(limit)?;
+        let tick = self.executor.tick(&self.reactor.waker(), POLLS);
+        Ok(self.turned(tick.polled))
+    }
+
+    /// Turns the loop for as long as there's something to do, but not longer than `budget`: a
+    /// frame's share for a game, say. It never waits.
+    ///
+    /// The clock is read between polls, so a single poll that takes longer than the budget makes
+    /// it late.
+    ///
+    /// # Errors
+    ///
+    /// As [`turn`](Runtime::turn).
+    ///
+    /// # Panics
+    ///
+    /// As [`turn`](Runtime::turn).
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let runtime = windlass::Runtime::new()?;
+    /// runtime.spawn(async { loop { windlass::yield_now().await } }).detach();
+    /// let turn = runtime.turn_for(Duration::from_millis(2))?;
+    /// assert!(turn.ready && turn.polled > 0);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn turn_for(&self, budget: Duration) -> io::Result<Turn> {
+        let _awake = self.reactor.awake();
+        let _entered = self.executor.enter();
+        let waker = self.reactor.waker();
+        let start = Instant::now();
+        let mut polled = 0;
+        loop {
+            self.reactor.turn(Some(Duration::ZERO))?;
+            for _ in 0..POLLS {
+                let tick = self.executor.tick(&waker, 1);
+                polled += tick.polled;
+                if !tick.ready || start.elapsed() >= budget {
+                    break;
+                }
+            }
+            if !self.executor.has_ready() || start.elapsed() >= budget {
+                return Ok(self.turned(polled));
+            }
+        }
+    }
+
+    /// When the host must call [`turn`](Runtime::turn) at the latest: at once, if tasks are ready;
+    /// `None` if only the descriptor counts.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        if self.executor.has_ready() {
+            return Some(Instant::now());
+        }
+        self.reactor.next_deadline()
+    }
+
+    /// A handle for other threads, to spawn tasks here.
+    ///
+    /// ```
+    /// let runtime = windlass::Runtime::new()?;
+    /// let remote = runtime.remote();
+    /// let answer = remote.spawn(|| async { 42 }); // on any thread
+    /// assert_eq!(runtime.block_on(answer).unwrap(), 42);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn remote(&self) -> Remote {
+        let remote = self.remote.get_or_init(|| {
+            let (remote, arrivals) = remote::channel();
+            self.executor.spawn(arrivals).detach();
+            remote
+        });
+        remote.clone()
+    }
+
+    fn turned(&self, polled: usize) -> Turn {
+        Turn {
+            polled,
+            ready: self.executor.has_ready(),
+            next_deadline: self.next_deadline(),
+        }
+    }
+}
+
+impl fmt::Debug for Runtime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Runtime")
+            .field("tasks", &self.executor.tasks())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Readable when the host should call [`Runtime::turn`].
+impl AsFd for Runtime {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.reactor.as_fd()
+    }
+}
+
+impl AsRawFd for Runtime {
+    fn as_raw_fd(&self) -> RawFd {
+        self.reactor.as_raw_fd()
+    }
+}
+
+/// What a turn did, and what's next.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Turn {
+    /// How many times a task was polled.
+    pub polled: usize,
+    /// True if tasks are left that are ready: the next turn should come at once.
+    pub ready: bool,
+    /// When the next turn is due at the latest; see [`Runtime::next_deadline`].
+    pub next_deadline: Option<Instant>,
+}
