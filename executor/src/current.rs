@@ -1,43 +1,52 @@
 //! Which executors live on this thread, and which one is running.
 
 use std::cell::RefCell;
+use std::mem::ManuallyDrop;
 use std::rc::Rc;
 
 use crate::executor::Core;
+use crate::key::Key;
 
+// `ManuallyDrop`, because a thread-local value without a destructor is reached in one instruction,
+// and is still there for wakers and destructors that run while the thread ends. Nothing leaks: an
+// executor that is dropped takes itself off the list, and a guard what it has put in.
 thread_local! {
     /// The executors that live here. A wake looks here first: what it finds needs no lock.
-    static LIVING: RefCell<Vec<Rc<Core>>> = const { RefCell::new(Vec::new()) };
+    static LIVING: RefCell<ManuallyDrop<Vec<Rc<Core>>>> =
+        const { RefCell::new(ManuallyDrop::new(Vec::new())) };
     /// The one that `spawn` means.
-    static ENTERED: RefCell<Option<Rc<Core>>> = const { RefCell::new(None) };
+    static ENTERED: RefCell<ManuallyDrop<Option<Rc<Core>>>> =
+        const { RefCell::new(ManuallyDrop::new(None)) };
 }
 
-// Each access allows for a thread that is ending and whose values are gone already: wakes then
-// take the way of foreign wakes, and `spawn` says that there is no executor.
-
 pub(crate) fn add(core: Rc<Core>) {
-    let _ = LIVING.try_with(|living| living.borrow_mut().push(core));
+    LIVING.with_borrow_mut(|living| living.push(core));
 }
 
 pub(crate) fn remove(executor: u16) {
-    let core = LIVING.try_with(|living| {
-        let mut living = living.borrow_mut();
+    let removed = LIVING.with_borrow_mut(|living| {
         let position = living.iter().position(|core| core.id() == executor)?;
-        Some(living.swap_remove(position))
+        let removed = living.swap_remove(position);
+        if living.is_empty() {
+            living.shrink_to_fit();
+        }
+        Some(removed)
     });
-    drop(core); // not under the borrow
+    drop(removed); // not under the borrow
 }
 
+/// Wakes a task of an executor that lives here. False if that lives elsewhere, or no more.
 #[inline]
-pub(crate) fn find(executor: u16) -> Option<Rc<Core>> {
-    let found = |living: &RefCell<Vec<Rc<Core>>>| {
-        living
-            .borrow()
-            .iter()
-            .find(|core| core.id() == executor)
-            .cloned()
-    };
-    LIVING.try_with(found).ok().flatten()
+pub(crate) fn wake(key: Key) -> bool {
+    let found = LIVING.with_borrow(|living| {
+        let core = living.iter().find(|core| core.id() == key.executor())?;
+        Some(core.queue(key).then(|| core.clone()))
+    });
+    let Some(rested) = found else { return false };
+    if let Some(core) = rested {
+        core.call_outer(); // user code, not under the borrow
+    }
+    true
 }
 
 /// True inside of a poll of the entered executor, that is, inside of a task.
@@ -45,11 +54,9 @@ pub(crate) fn is_running() -> bool {
     entered().is_some_and(|core| core.is_running())
 }
 
+#[inline]
 pub(crate) fn entered() -> Option<Rc<Core>> {
-    ENTERED
-        .try_with(|entered| entered.borrow().clone())
-        .ok()
-        .flatten()
+    ENTERED.with_borrow(|entered| (**entered).clone())
 }
 
 /// While it lives, `spawn` on this thread means its executor.
@@ -60,16 +67,19 @@ pub struct Entered {
 }
 
 pub(crate) fn enter(core: Rc<Core>) -> Entered {
-    let before = ENTERED.try_with(|entered| entered.replace(Some(core)));
     Entered {
-        before: before.ok().flatten(),
+        before: replace(Some(core)),
     }
 }
 
 impl Drop for Entered {
     fn drop(&mut self) {
-        let before = self.before.take();
-        let left = ENTERED.try_with(|entered| entered.replace(before));
-        drop(left); // not under the borrow
+        let left = replace(self.before.take());
+        drop(left);
     }
+}
+
+/// What was there is handed out, to be dropped under no borrow.
+fn replace(core: Option<Rc<Core>>) -> Option<Rc<Core>> {
+    ENTERED.with_borrow_mut(|entered| std::mem::replace(&mut **entered, core))
 }

@@ -327,28 +327,20 @@ impl Core {
             return key;
         }
         let key = self.table().insert(job);
-        self.stir();
-        key
-    }
-
-    /// Wakes a task of this thread's: a flag and a link, and a call of `outer` if the loop rests.
-    #[inline]
-    pub(crate) fn wake(&self, key: Key) {
-        if self.table().wake(key) {
-            self.stir();
-        }
-    }
-
-    /// Ends the rest.
-    #[inline]
-    fn stir(&self) {
         if self.resting.replace(false) {
             self.call_outer();
         }
+        key
+    }
+
+    /// Wakes a task: a flag and a link. True if the loop rests, and `outer` is to be called.
+    #[inline]
+    pub(crate) fn queue(&self, key: Key) -> bool {
+        self.table().wake(key) && self.resting.replace(false)
     }
 
     #[cold]
-    fn call_outer(&self) {
+    pub(crate) fn call_outer(&self) {
         let Some(outer) = self.outer.take() else {
             return;
         };
@@ -445,10 +437,12 @@ impl Core {
 
     /// How the task stands for its handle; if it's pending, `waker` is woken when it ends.
     pub(crate) fn join(&self, key: Key, waker: &Waker) -> Join {
-        let known = self.table().is_joined_by(key, waker);
-        let mut joiner = if known { None } else { Some(waker.clone()) };
-        let join = self.table().join(key, &mut joiner);
-        drop(joiner); // the one before, not under the borrow
+        let join = self.table().join(key, waker);
+        if let Join::Pending { known: false } = join {
+            let waker = waker.clone(); // user code, under no borrow
+            let old = self.table().set_joiner(key, waker);
+            drop(old);
+        }
         join
     }
 

@@ -71,7 +71,10 @@ pub(crate) enum Next {
 
 /// How a task stands, seen from its handle.
 pub(crate) enum Join {
-    Pending,
+    /// `known` if the waker given is the joiner already.
+    Pending {
+        known: bool,
+    },
     Done(Pin<Box<dyn Job>>),
     /// Cancelled, or its executor was dropped.
     Gone,
@@ -113,7 +116,7 @@ impl Table {
     pub(crate) fn insert(&mut self, job: Pin<Box<dyn Job>>) -> Key {
         self.live += 1;
         let index = self.take_slot(JOINED);
-        self.slots[index as usize].job = Some(job);
+        self.slots[index as usize].put(job);
         self.push(index);
         self.key(index)
     }
@@ -145,21 +148,22 @@ impl Table {
 
     /// Takes the first of the queue. A job must come back by [`pending`](Self::pending) or
     /// [`finished`](Self::finished).
+    #[inline]
     pub(crate) fn next(&mut self) -> Next {
         while self.head != NIL {
             let index = self.head;
             let slot = &mut self.slots[index as usize];
             self.head = slot.next;
             slot.state &= !QUEUED;
-            if let Some(job) = slot.job.take_if(|_| slot.state & DONE == 0) {
-                slot.state |= RUNNING;
-                return Next::Task(self.key(index), job);
-            }
-            if slot.state & MAIN != 0 {
-                return Next::Main;
-            }
-            if slot.state & (DONE | RUNNING) == 0 {
+            if slot.state & (DONE | RUNNING | MAIN) == 0 {
+                if let Some(job) = slot.job.take() {
+                    slot.state |= RUNNING;
+                    let key = Key::new(self.executor, slot.generation(), index);
+                    return Next::Task(key, job);
+                }
                 self.release(index); // it died in the queue
+            } else if slot.state & MAIN != 0 {
+                return Next::Main;
             }
         }
         Next::Nothing
@@ -167,6 +171,7 @@ impl Table {
 
     /// Puts back a task that waits. If it was cancelled meanwhile, it goes back to the caller
     /// instead, to be dropped and then [`finished`](Self::finished).
+    #[inline]
     pub(crate) fn pending(
         &mut self,
         key: Key,
@@ -177,7 +182,7 @@ impl Table {
             return Some(job);
         }
         slot.state &= !RUNNING;
-        slot.job = Some(job);
+        slot.put(job);
         None
     }
 
@@ -194,35 +199,37 @@ impl Table {
         slot.state &= !(RUNNING | CANCELLED);
         if slot.state & JOINED != 0 && job.is_some() {
             slot.state |= DONE;
-            slot.job = job;
+            job.into_iter().for_each(|job| slot.put(job));
             return (None, joiner);
         }
         self.retire(key.index());
         (job, joiner)
     }
 
-    /// How the task stands. While it is pending, `waker` becomes its joiner; the caller brings a
-    /// clone once it is told that one is wanted, since a clone is user code.
-    pub(crate) fn join(&mut self, key: Key, waker: &mut Option<Waker>) -> Join {
+    /// How the task stands for its handle; `waker` is that of who awaits it.
+    #[inline]
+    pub(crate) fn join(&mut self, key: Key, waker: &Waker) -> Join {
         let Some(slot) = self.slot(key) else {
             return Join::Gone;
         };
         if slot.state & DONE == 0 {
-            if waker.is_some() {
-                std::mem::swap(&mut slot.joiner, waker);
-            }
-            return Join::Pending;
+            let known = slot
+                .joiner
+                .as_ref()
+                .is_some_and(|joiner| joiner.will_wake(waker));
+            return Join::Pending { known };
         }
         let job = slot.job.take().expect("a done slot holds its job");
         self.retire(key.index());
         Join::Done(job)
     }
 
-    /// True if `waker` is the joiner already, or the task is no longer pending.
-    pub(crate) fn is_joined_by(&mut self, key: Key, waker: &Waker) -> bool {
-        self.slot(key).is_none_or(|slot| {
-            slot.state & DONE != 0 || slot.joiner.as_ref().is_some_and(|w| w.will_wake(waker))
-        })
+    /// Changes who is woken when the task ends. The caller drops what comes back.
+    pub(crate) fn set_joiner(&mut self, key: Key, waker: Waker) -> Option<Waker> {
+        match self.slot(key) {
+            Some(slot) => slot.joiner.replace(waker),
+            None => Some(waker),
+        }
     }
 
     pub(crate) fn is_finished(&mut self, key: Key) -> bool {
@@ -373,5 +380,13 @@ impl Slot {
     #[inline]
     fn generation(&self) -> u32 {
         self.state & MAX_GENERATION
+    }
+
+    /// Fills the empty place of the job.
+    #[inline]
+    fn put(&mut self, job: Pin<Box<dyn Job>>) {
+        let empty = self.job.replace(job);
+        debug_assert!(empty.is_none());
+        std::mem::forget(empty); // spares the look whether there is something to drop
     }
 }

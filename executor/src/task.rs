@@ -186,7 +186,7 @@ impl<T: 'static> Task<T> {
     /// `None` if there will never be an output.
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, Panic>>> {
         match self.core.join(self.key, cx.waker()) {
-            Join::Pending => Poll::Pending,
+            Join::Pending { .. } => Poll::Pending,
             Join::Gone => Poll::Ready(None),
             Join::Done(job) => {
                 self.over = true;
@@ -306,6 +306,10 @@ where
             Ok(Poll::Ready(output)) => Ok(output),
             Err(payload) => Err(Panic(payload)),
         };
+        if !std::mem::needs_drop::<F>() {
+            self.set(Cell::Done(output));
+            return true;
+        }
         // The future's own drop may panic: that, too, ends this task alone.
         match catch_unwind(AssertUnwindSafe(|| self.set(Cell::Gone))) {
             Ok(()) => self.set(Cell::Done(output)),

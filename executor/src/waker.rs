@@ -4,6 +4,7 @@
 //! nothing, there is no count to keep, and nothing can dangle: a waker whose task is gone finds
 //! another generation in the slot, or no executor at all, and does nothing.
 
+use std::mem::ManuallyDrop;
 use std::task::{RawWaker, RawWakerVTable, Waker};
 
 use crate::key::Key;
@@ -11,12 +12,12 @@ use crate::{current, inbox};
 
 static VTABLE: RawWakerVTable = RawWakerVTable::new(clone, wake, wake, drop);
 
-/// The waker of the task that `key` names.
+/// The waker of the task that `key` names. Its drop would do nothing, and isn't even called.
 #[inline]
-pub(crate) fn waker(key: Key) -> Waker {
+pub(crate) fn waker(key: Key) -> ManuallyDrop<Waker> {
     // SAFETY: the functions of VTABLE never follow the pointer, which is a number and owns
     // nothing: any number of copies may be used and dropped on any thread, at any time.
-    unsafe { Waker::new(key.to_ptr(), &VTABLE) }
+    ManuallyDrop::new(unsafe { Waker::new(key.to_ptr(), &VTABLE) })
 }
 
 fn clone(number: *const ()) -> RawWaker {
@@ -27,9 +28,8 @@ fn clone(number: *const ()) -> RawWaker {
 /// executor's inbox otherwise.
 fn wake(number: *const ()) {
     let key = Key::from_ptr(number);
-    match current::find(key.executor()) {
-        Some(core) => core.wake(key),
-        None => inbox::of(key.executor()).post(key),
+    if !current::wake(key) {
+        inbox::of(key.executor()).post(key);
     }
 }
 
