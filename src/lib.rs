@@ -1,6 +1,83 @@
-//! windlass: a single-threaded async runtime made to be embedded.
-mod remote;
+//! A single-threaded async runtime made to be embedded: one drum that hauls many ropes.
+//!
+//! A processor is thousands of times faster than the disks and networks it waits for. A thread
+//! that blocks does nothing else meanwhile, and a thread for each user spends the machine on
+//! switching and memory. The other way is to issue the request, to go on with other work, and to
+//! handle the answer when it comes. That is a loop that reads messages and handles them, each
+//! quickly, or the whole program "does not respond". Coroutines make it pleasant to write: a
+//! function stops in the middle and goes on later, on one thread, so that plain `Rc` and `Cell`
+//! are all it takes to share. Several cores are used by several processes, each with its own loop.
+//!
+//! windlass is that idea, whole, on the futures of Rust's std.
+//!
+//! ```
+//! use futures::{AsyncReadExt, AsyncWriteExt};
+//! use windlass::net::{TcpListener, TcpStream};
+//!
+//! # fn main() -> std::io::Result<()> {
+//! windlass::block_on(async {
+//!     let listener = TcpListener::bind("127.0.0.1:0").await?;
+//!     let addr = listener.local_addr()?;
+//!     windlass::spawn(async move {
+//!         while let Ok((stream, _)) = listener.accept().await {
+//!             windlass::spawn(async move { futures::io::copy(&stream, &mut &stream).await }).detach();
+//!         }
+//!     })
+//!     .detach();
+//!
+//!     let mut stream = TcpStream::connect(addr).await?;
+//!     stream.write_all(b"ahoy").await?;
+//!     let mut reply = [0; 4];
+//!     stream.read_exact(&mut reply).await?;
+//!     assert_eq!(&reply, b"ahoy");
+//!     Ok(())
+//! })
+//! # }
+//! ```
+//!
+//! # The whole thing on one page
+//!
+//! ```text
+//!            windlass            one expression:  reactor.block_on(executor.run(main))
+//!            ┌────┴───────────────────────┐
+//!   windlass-executor             windlass-reactor
+//!   tasks, run queue, wakers      readiness, timers, leaf futures:
+//!   Knows no operating system.    TcpStream, Sleep, ... Knows no executor.
+//!            └── std::future::Future + std::task::Waker: all that they share ──┘
+//! ```
+//!
+//! [`block_on`] is that expression, and what it expands to is this loop:
+//!
+//! ```text
+//! loop {
+//!     // The executor's half: `executor.run(main)` is a future. Its poll is
+//!     for each ready task, first in, first out, 256 at most {
+//!         poll it                       // until it ends in a leaf future that isn't ready:
+//!     }                                 // that has left the task's waker with its source
+//!
+//!     // The reactor's half. Nothing is ready, so it
+//!     waits for the poller              // one system call: sockets, timers, other threads
+//!     wakes what has waited for that    // puts the tasks' numbers on the run queue
+//! }
+//! ```
+//!
+//! Its six steps are six functions, marked ① to ⑥ in the source: `spawn` ① puts a task on the run
+//! queue, the executor ② polls it, a leaf future ③ tries its system call and leaves a waker,
+//! `block_on` ④ lets the reactor turn, the turn ⑤ collects wakers and calls them, and a wake ⑥
+//! puts a task on the run queue.
+//!
+//! # Where to go from here
+//!
+//! * [`spawn`] and [`Task`]: a dropped task is cancelled; a panic comes out where it's awaited.
+//! * [`net`]: TCP, UDP and Unix sockets. [`time`]: sleeping, time limits, ticks. [`Async`]: any
+//!   other descriptor.
+//! * [`Runtime`]: tasks that outlive a `block_on`, and the loop in single steps, for programs that
+//!   have a loop of their own. [`Remote`]: spawning from other threads.
+//! * Combinators (`join!`, `select!`, streams, channels) are those of the
+//!   [`futures`](https://docs.rs/futures) crate.
+
 mod runtime;
+mod remote;
 
 pub use remote::{Remote, RemoteError, RemoteTask};
 pub use runtime::{Runtime, Turn};
@@ -9,9 +86,31 @@ pub use windlass_reactor::{Async, Readable, Writable, net, time};
 
 use std::future::Future;
 
-/// Runs a future.
+/// Runs a future to its end, and all the tasks that it spawns. Tasks that are left then are
+/// dropped; a [`Runtime`] keeps them.
+///
+/// # Panics
+///
+/// Inside of a task: it would stop the loop that the future may be waiting for. Or if the runtime
+/// can't be had, for want of descriptors say; [`Runtime::new`] gives that as an error. A panic of
+/// the future goes through.
+///
+/// # Examples
+///
+/// ```
+/// let answer = windlass::block_on(async {
+///     let six = windlass::spawn(async { 6 });
+///     six.await * 7
+/// });
+/// assert_eq!(answer, 42);
+/// ```
 #[track_caller]
 pub fn block_on<F: Future>(future: F) -> F::Output {
+    assert!(
+        !windlass_executor::in_task(),
+        "`block_on` inside of a task would stop all other tasks: `.await` the future there, or \
+         `spawn` it"
+    );
     match Runtime::new() {
         Ok(runtime) => runtime.block_on(future),
         Err(error) => panic!("can't start a runtime: {error}"),

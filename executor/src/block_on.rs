@@ -26,7 +26,7 @@ use crate::current;
 /// ```
 pub fn block_on<F: Future>(future: F) -> F::Output {
     assert!(
-        !current::is_running(),
+        !current::in_task(),
         "`block_on` inside of a task would stop all other tasks: `.await` the future instead"
     );
     let (parker, unparker) = parking::pair();

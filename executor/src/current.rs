@@ -49,9 +49,17 @@ pub(crate) fn wake(key: Key) -> bool {
     true
 }
 
-/// True inside of a poll of the entered executor, that is, inside of a task.
-pub(crate) fn is_running() -> bool {
-    entered().is_some_and(|core| core.is_running())
+/// True inside of a task of an executor of this crate: where blocking would stop all others.
+///
+/// ```
+/// use windlass_executor::{block_on, in_task, Executor};
+///
+/// assert!(!in_task());
+/// block_on(Executor::new().run(async { assert!(in_task()) }));
+/// ```
+pub fn in_task() -> bool {
+    // Not only of the entered one: a task may have entered another.
+    LIVING.with_borrow(|living| living.iter().any(|core| core.is_running()))
 }
 
 #[inline]

@@ -65,6 +65,7 @@ impl Executor {
             inbox: inbox::of(id),
             table: RefCell::new(Table::new(id, first_generation)),
             outer: Cell::new(None),
+            displaced: Cell::new(None),
             resting: Cell::new(true),
             running: Cell::new(false),
             main: Cell::new(Main::Absent),
@@ -137,16 +138,21 @@ impl Executor {
     /// ```
     pub fn tick(&self, waker: &Waker, budget: usize) -> Tick {
         let core = &self.core;
-        let _running = core.start(waker);
+        let running = core.start(waker);
         let mut polled = 0;
         while polled < budget {
             match core.next() {
                 Next::Task(key, job) => core.poll(key, job),
-                Next::Main => core.main.set(Main::Woken), // its `run` will see to it
+                Next::Main => {
+                    core.main.set(Main::Woken); // only its `run` can poll it
+                    core.call_driver_of_run();
+                    continue;
+                }
                 Next::Nothing => break,
             }
             polled += 1;
         }
+        drop(running);
         Tick {
             polled,
             ready: core.has_ready(),
@@ -243,15 +249,18 @@ impl<F: Future> Future for Run<'_, F> {
         let mut main = unsafe { Pin::new_unchecked(main) };
         let core = &executor.core;
         let _running = core.start(cx.waker());
-        let key = *key.get_or_insert_with(|| core.insert_main());
-        core.wake_main_again(key);
+        drop(core.displaced.take());
+        let main_key = *key.get_or_insert_with(|| core.insert_main());
+        core.wake_main_again(main_key);
         for _ in 0..BUDGET {
             match core.next() {
                 Next::Task(key, job) => core.poll(key, job),
                 Next::Main => {
-                    let waker = waker(key);
+                    let waker = waker(main_key);
                     let polled = main.as_mut().poll(&mut Context::from_waker(&waker));
                     if polled.is_ready() {
+                        *key = None;
+                        core.remove_main(main_key);
                         return polled;
                     }
                 }
@@ -289,6 +298,8 @@ pub(crate) struct Core {
     table: RefCell<Table>,
     /// The waker of whoever drives the loop. It is out of its place only while it's being called.
     outer: Cell<Option<Waker>>,
+    /// The driver of an unfinished `run`, if a `tick` with another waker has come after it.
+    displaced: Cell<Option<Waker>>,
     /// Nobody looks at the queue: the next wake must call `outer`.
     resting: Cell<bool>,
     /// The loop is on this thread's stack.
@@ -326,7 +337,10 @@ impl Core {
             drop(job);
             return key;
         }
-        let key = self.table().insert(job);
+        let mut table = self.table();
+        let key = table.insert(); // if that panics, `job` is dropped after `table`
+        table.fill(key, job);
+        drop(table);
         if self.resting.replace(false) {
             self.call_outer();
         }
@@ -359,18 +373,40 @@ impl Core {
             "an executor can't be run from inside of one of its own tasks: `.await` the future \
              there, or `spawn` it"
         );
-        let known = self.outer.take();
-        let is_known = known.as_ref().is_some_and(|known| known.will_wake(outer));
-        self.outer
-            .set(if is_known { known } else { Some(outer.clone()) });
-        if !is_known || self.inbox.has_mail() {
-            self.collect(outer);
-        }
         self.resting.set(false);
         self.running.set(true);
-        Running {
+        let running = Running {
             _entered: current::enter(self.clone()),
             core: self.clone(),
+        };
+        // To clone and to drop a waker is user code: it finds the loop begun, so that it can't
+        // begin another one in here, and if it panics, the guard ends the loop.
+        let known = self.outer.take();
+        if known.as_ref().is_some_and(|known| known.will_wake(outer)) {
+            self.outer.set(known);
+            if self.inbox.has_mail() {
+                self.collect(outer);
+            }
+        } else {
+            self.collect(outer);
+            self.outer.set(Some(outer.clone()));
+            self.displace(known);
+        }
+        running
+    }
+
+    /// Keeps the waker of who drives an unfinished `run` when a `tick` takes its place.
+    fn displace(&self, outer: Option<Waker>) {
+        let first = self.displaced.take();
+        let keep = self.main.get() != Main::Absent;
+        self.displaced.set(first.or(outer).filter(|_| keep));
+    }
+
+    /// A `tick` came across the main future.
+    fn call_driver_of_run(&self) {
+        match self.displaced.take() {
+            Some(driver) => driver.wake(),
+            None => self.call_outer(), // it drives both
         }
     }
 
@@ -414,9 +450,8 @@ impl Core {
     }
 
     fn insert_main(&self) -> Key {
-        assert_eq!(
-            self.main.get(),
-            Main::Absent,
+        assert!(
+            self.main.get() == Main::Absent,
             "another `run` of this executor is unfinished"
         );
         self.main.set(Main::Present);
@@ -438,12 +473,13 @@ impl Core {
     /// How the task stands for its handle; if it's pending, `waker` is woken when it ends.
     pub(crate) fn join(&self, key: Key, waker: &Waker) -> Join {
         let join = self.table().join(key, waker);
-        if let Join::Pending { known: false } = join {
-            let waker = waker.clone(); // user code, under no borrow
-            let old = self.table().set_joiner(key, waker);
-            drop(old);
-        }
-        join
+        let Join::Pending { known: false } = join else {
+            return join;
+        };
+        let joiner = waker.clone(); // user code, under no borrow
+        let old = self.table().set_joiner(key, joiner);
+        drop(old); // user code, too
+        self.table().join(key, waker) // in which the task may have ended
     }
 
     pub(crate) fn cancel(&self, key: Key) -> Cancelled {

@@ -16,6 +16,10 @@ use std::sync::{Mutex, MutexGuard, atomic::AtomicBool};
 
 use crate::key::{Key, MAX_EXECUTORS, MAX_GENERATION};
 
+#[cfg(all(loom, test))]
+#[path = "inbox_models.rs"]
+mod models;
+
 pub(crate) struct Inbox {
     /// There may be mail. Written under the lock, so that it can be read without.
     mail: AtomicBool,
@@ -23,9 +27,7 @@ pub(crate) struct Inbox {
 }
 
 struct State {
-    /// False between two executors.
-    open: bool,
-    /// Generations below were handed out by earlier executors.
+    /// Generations below were handed out by earlier executors: while the inbox is closed, all.
     first_generation: u32,
     /// The slots to be woken, in the order of arrival, each once...
     order: Vec<u32>,
@@ -44,7 +46,6 @@ impl Inbox {
         Inbox {
             mail: AtomicBool::new(false),
             state: Mutex::new(State {
-                open: false,
                 first_generation: 0,
                 order: Vec::new(),
                 marks: Vec::new(),
@@ -53,32 +54,26 @@ impl Inbox {
         }
     }
 
-    /// Opens the inbox for a new executor; says which generation its slots start from.
-    fn open(&self) -> u32 {
-        let mut state = self.lock();
-        state.open = true;
-        state.first_generation
+    /// The generation that the slots of a new executor start from.
+    fn first_generation(&self) -> u32 {
+        self.lock().first_generation
     }
 
-    /// Closes it: wakes do nothing from here on. The next executor starts from
-    /// `first_generation`. False if there is no generation left for one.
-    fn close(&self, first_generation: u32) -> bool {
+    /// Closes it: all wakers that there are do nothing from here on. The next executor starts from
+    /// `first_generation`, which none of them has. Hands back the waker that was there.
+    fn close(&self, first_generation: u32) -> Option<Waker> {
         let mut state = self.lock();
-        state.open = false;
         state.first_generation = first_generation;
         state.order = Vec::new();
         state.marks = Vec::new();
-        let outer = state.outer.take();
         self.mail.store(false, Relaxed);
-        drop(state);
-        drop(outer);
-        first_generation <= MAX_GENERATION
+        state.outer.take()
     }
 
     /// A wake from another thread.
     pub(crate) fn post(&self, key: Key) {
         let mut state = self.lock();
-        if !state.open || key.generation() < state.first_generation {
+        if key.generation() < state.first_generation {
             return;
         }
         state.mark(key);
@@ -163,15 +158,15 @@ pub(crate) fn claim() -> (u16, u32) {
         unused
     });
     drop(ids);
-    (id, of(id).open())
+    (id, of(id).first_generation())
 }
 
 /// Gives the id back, unless its generations are used up.
 pub(crate) fn release(executor: u16, first_generation: u32) {
-    if of(executor).close(first_generation) {
-        IDS.lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .0
-            .push(executor);
+    let outer = of(executor).close(first_generation);
+    if first_generation <= MAX_GENERATION {
+        let mut ids = IDS.lock().unwrap_or_else(PoisonError::into_inner);
+        ids.0.push(executor);
     }
+    drop(outer); // user code, which may make executors, and may panic
 }

@@ -44,18 +44,18 @@
 //!   here, at any time. What can't work, such as running an executor inside of itself, panics with
 //!   a message that says what to do.
 
-mod block_on;
-mod current;
 mod executor;
-mod inbox;
-mod key;
-mod table;
 mod task;
+mod table;
+mod key;
 mod waker;
+mod inbox;
+mod current;
+mod block_on;
 mod yield_now;
 
 pub use block_on::block_on;
-pub use current::Entered;
+pub use current::{Entered, in_task};
 pub use executor::{Executor, Run, Tick};
 pub use task::{Panic, Task};
 pub use yield_now::{YieldNow, yield_now};
@@ -92,3 +92,7 @@ where
     };
     Task::spawn(core, future)
 }
+
+#[cfg(doctest)]
+#[doc = include_str!("../tests/must_not_compile.md")]
+struct MustNotCompile;

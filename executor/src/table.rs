@@ -112,13 +112,18 @@ impl Table {
         self.head != NIL
     }
 
-    /// ① Gives the task a slot and queues it.
-    pub(crate) fn insert(&mut self, job: Pin<Box<dyn Job>>) -> Key {
-        self.live += 1;
+    /// ① Gives a task a slot and queues it. The slot is to be [filled](Self::fill) at once.
+    #[inline]
+    pub(crate) fn insert(&mut self) -> Key {
         let index = self.take_slot(JOINED);
-        self.slots[index as usize].put(job);
+        self.live += 1;
         self.push(index);
         self.key(index)
+    }
+
+    #[inline]
+    pub(crate) fn fill(&mut self, key: Key, job: Pin<Box<dyn Job>>) {
+        self.slots[key.index() as usize].put(job);
     }
 
     /// A slot for the main future, queued: it waits its turn as any task does.
@@ -227,8 +232,8 @@ impl Table {
     /// Changes who is woken when the task ends. The caller drops what comes back.
     pub(crate) fn set_joiner(&mut self, key: Key, waker: Waker) -> Option<Waker> {
         match self.slot(key) {
-            Some(slot) => slot.joiner.replace(waker),
-            None => Some(waker),
+            Some(slot) if slot.state & DONE == 0 => slot.joiner.replace(waker),
+            _ => Some(waker),
         }
     }
 

@@ -1,14 +1,64 @@
-//! The reactor.
+//! The reactor of [windlass](https://docs.rs/windlass): readiness, timers and sockets.
+//!
+//! It knows no executor. Its futures leave a std [`Waker`](std::task::Waker) where an event will
+//! find it, and whoever made that waker takes care of the rest: so they work under any executor on
+//! their thread, as long as something on the thread turns the reactor. [`block_on`] does that for
+//! one future, which may be an executor of many tasks.
+//!
+//! ```
+//! use futures::{AsyncReadExt, AsyncWriteExt, join};
+//! use windlass_reactor::{block_on, net::TcpListener, net::TcpStream};
+//!
+//! # fn main() -> std::io::Result<()> {
+//! block_on(async {
+//!     let listener = TcpListener::bind("127.0.0.1:0").await?;
+//!     let (accepted, connected) =
+//!         join!(listener.accept(), TcpStream::connect(listener.local_addr()?));
+//!     let ((server, _), mut client) = (accepted?, connected?);
+//!     client.write_all(b"ahoy").await?;
+//!     let mut text = [0; 4];
+//!     (&server).read_exact(&mut text).await?;
+//!     assert_eq!(&text, b"ahoy");
+//!     Ok(())
+//! })
+//! # }
+//! ```
+//!
+//! The turn, from its source:
+//!
+//! ```text
+//! let alarm = self.wait(..)?;            // one system call: sockets, timers, other threads
+//! self.collect_ready(&mut woken);        // wakers of sources that had an event
+//! self.collect_due(alarm, &mut woken);   // wakers of timers that are due
+//! for waker in woken { waker.wake() }    // no borrow is held any more
+//! ```
+//!
+//! # What it promises
+//!
+//! * **One system call a turn** on Linux, and one more when an earlier deadline comes up.
+//!   Descriptors are registered once, edge-triggered, and only if something has to wait for them.
+//! * **Try first, wait after.** An operation costs its own system call and nothing else, if it
+//!   doesn't have to wait.
+//! * **Nothing starves.** A source that is always ready gives way after 32 operations, a turn
+//!   fires at most 1,024 timers.
+//! * **Timers are never early**, a lone one is punctual to the nanosecond, and those within 65 µs
+//!   of each other share a wake-up. To start and to stop one takes the same time however many
+//!   there are.
+//! * **Events find their source or nobody**: keys carry a generation, so a descriptor that is
+//!   closed and used again in the middle of things is not mistaken for the one before.
+//! * **No user code under a borrow.** Wakers may do anything, turn the reactor again included.
+//! * **An error instead of a hang** where nothing turns the reactor.
+
 mod block_on;
-mod io;
-pub mod net;
 mod reactor;
-mod readiness;
+mod wait;
 mod rest;
 mod source;
-pub mod time;
+mod readiness;
+mod io;
 mod timers;
-mod wait;
+pub mod time;
+pub mod net;
 
 pub use block_on::block_on;
 pub use io::Async;

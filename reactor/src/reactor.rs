@@ -62,7 +62,7 @@ impl Reactor {
     ///
     /// # Errors
     ///
-    /// If the descriptors that it needs can't be had (four on Linux), or while the thread ends.
+    /// If the descriptors that it needs can't be had (five on Linux), or while the thread ends.
     pub fn current() -> io::Result<Reactor> {
         let hub = hub()?;
         hub.drivers.set(hub.drivers.get() + 1);
@@ -80,7 +80,8 @@ impl Reactor {
     ///
     /// If the poller fails, which is a defect of the program or of the system.
     pub fn turn(&self, limit: Option<Duration>) -> io::Result<Turned> {
-        let _awake = self.awake();
+        // Under a guard, what follows the turn is up to whoever holds it.
+        let _awake = (self.hub.depth.get() == 0).then(|| self.awake());
         self.hub.turn(limit)
     }
 
@@ -100,9 +101,13 @@ impl Reactor {
         Waker::from(self.hub.rest.clone())
     }
 
-    /// When a turn is due at the latest, for the sake of timers. Until then, and while the
-    /// descriptor of [`as_fd`](AsFd::as_fd) is not readable, a turn would find nothing.
+    /// When a turn is due at the latest, for the sake of timers, and of sockets that have had
+    /// their share of the last turn. Until then, and while the descriptor of
+    /// [`as_fd`](AsFd::as_fd) is not readable, a turn would find nothing.
     pub fn next_deadline(&self) -> Option<Instant> {
+        if self.hub.has_deferred() {
+            return Some(Instant::now());
+        }
         let nanos = self.hub.timers.borrow().next_deadline()?;
         self.hub.epoch.checked_add(Duration::from_nanos(nanos))
     }
@@ -143,6 +148,7 @@ impl fmt::Debug for Reactor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Reactor")
             .field("descriptor", &self.as_raw_fd())
+            .field("timers", &self.hub.timers.borrow().len())
             .finish_non_exhaustive()
     }
 }
@@ -171,7 +177,7 @@ impl Drop for Awake<'_> {
         let depth = self.hub.depth.get() - 1;
         self.hub.depth.set(depth);
         if depth == 0 {
-            self.hub.rest.leave();
+            self.hub.leave();
         } else {
             // An inner loop may have seen a wake that was meant for the outer one.
             self.hub.rest.rouse();
@@ -294,19 +300,25 @@ impl Hub {
         self.drivers.get() > 0
     }
 
+    /// For operations that are about to wait.
+    pub(crate) fn check_driven(&self) -> io::Result<()> {
+        if self.is_driven() {
+            Ok(())
+        } else {
+            Err(nobody_turns())
+        }
+    }
+
     /// ⑤ The turn: wait, collect the wakers, release every borrow, wake.
     pub(crate) fn turn(&self, limit: Option<Duration>) -> io::Result<Turned> {
         self.turn.set(self.turn.get().wrapping_add(1));
+        let alarm = self.wait(!self.has_deferred(), limit)?;
         let mut woken = self.scratch.take();
         woken.append(&mut self.deferred.borrow_mut());
-        let alarm = self.wait(woken.is_empty(), limit)?;
         self.collect_ready(&mut woken);
         self.collect_due(alarm, &mut woken);
         let turned = Turned { woken: woken.len() };
-        for waker in woken.drain(..) {
-            // One that panics must not keep the others from being called. The hook reports it.
-            let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
-        }
+        wake_all(woken.drain(..));
         self.scratch.set(woken);
         Ok(turned)
     }
@@ -343,6 +355,15 @@ impl Hub {
         Ok(true)
     }
 
+    /// The loop leaves the stack. From now on its descriptor tells of wakes and of timers.
+    fn leave(&self) {
+        let in_time = self.set_alarm(None);
+        if self.has_deferred() || !in_time.unwrap_or(false) {
+            self.rest.rouse(); // there is something to do already
+        }
+        self.rest.leave();
+    }
+
     fn collect_ready(&self, woken: &mut Vec<Waker>) {
         let sources = self.sources.borrow();
         self.poll.for_each_event(|event| {
@@ -371,6 +392,13 @@ impl Hub {
     /// The waker is called in the next turn, which will not sleep.
     pub(crate) fn defer(&self, waker: Waker) {
         self.deferred.borrow_mut().push(waker);
+        if self.depth.get() == 0 {
+            self.rest.rouse(); // polled between turns, by a loop that may watch the descriptor
+        }
+    }
+
+    fn has_deferred(&self) -> bool {
+        !self.deferred.borrow().is_empty()
     }
 
     pub(crate) fn start_timer(&self, deadline: Instant, waker: Waker) -> TimerKey {
@@ -398,6 +426,14 @@ impl Hub {
 
     fn nanos(&self, instant: Instant) -> u64 {
         nanos(instant.saturating_duration_since(self.epoch))
+    }
+}
+
+/// Calls wakers, which is user code.
+pub(crate) fn wake_all(wakers: impl IntoIterator<Item = Waker>) {
+    for waker in wakers {
+        // One that panics must not keep the others from being called. The hook reports it.
+        let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
     }
 }
 

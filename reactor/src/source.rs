@@ -69,31 +69,33 @@ impl Source {
     ) -> Poll<io::Result<T>> {
         ready!(self.poll_budget(cx));
         let direction = self.direction(interest);
-        while direction.may_be_ready() {
-            if let Some(result) = direction.attempt(&mut operation) {
-                self.succeeded.set(self.succeeded.get() + 1);
-                return Poll::Ready(result);
+        loop {
+            while direction.may_be_ready() {
+                if let Some(result) = direction.attempt(&mut operation) {
+                    self.succeeded.set(self.succeeded.get() + 1);
+                    return Poll::Ready(result);
+                }
+            }
+            self.wait(cx, fd, interest)?;
+            // Cloning the waker is user code and may have turned the reactor: then an event may
+            // have come that found no waiter.
+            if !direction.may_be_ready() {
+                return Poll::Pending;
             }
         }
-        self.wait(cx, fd, interest)
     }
 
     /// Leaves the task's waker with the direction, which is not ready.
-    pub(crate) fn wait<T>(
+    fn wait(
         self: &Rc<Self>,
         cx: &mut Context<'_>,
         fd: BorrowedFd<'_>,
         interest: Interest,
-    ) -> Poll<io::Result<T>> {
-        if !self.hub.is_driven() {
-            return Poll::Ready(Err(reactor::nobody_turns()));
-        }
+    ) -> io::Result<()> {
+        self.hub.check_driven()?;
         self.direction(interest)
             .add_waiter(cx.waker(), self.hub.turn_number());
-        match self.arm(fd) {
-            Ok(()) => Poll::Pending,
-            Err(error) => Poll::Ready(Err(error)),
-        }
+        self.arm(fd)
     }
 
     /// Registers the descriptor, once. A source that never waits costs no system call.
@@ -132,6 +134,10 @@ impl Source {
         }
         if event.writable {
             self.write.set_ready(woken);
+        }
+        if event.disarmed {
+            self.read.take_waiters(woken);
+            self.write.take_waiters(woken);
         }
     }
 
@@ -179,7 +185,7 @@ pub(crate) struct Direction {
     /// Who waits. Nearly always it's one.
     first: Cell<Option<Waker>>,
     others: Cell<Vec<Waker>>,
-    /// How many others there is room for, and the turn in which it last was too little.
+    /// How many others there is room for, and the turn in which that last was too little.
     room: Cell<u32>,
     crowded: Cell<u32>,
 }
@@ -234,6 +240,10 @@ impl Direction {
 
     fn set_ready(&self, woken: &mut Vec<Waker>) {
         self.events.set(self.events.get().wrapping_add(1));
+        self.take_waiters(woken);
+    }
+
+    fn take_waiters(&self, woken: &mut Vec<Waker>) {
         woken.extend(self.first.take());
         let mut others = self.others.take();
         woken.append(&mut others);
@@ -251,9 +261,7 @@ impl Direction {
     fn add_waiter(&self, waker: &Waker, turn: u32) {
         if !self.has_waiter(waker) {
             let waker = waker.clone(); // user code: nothing is taken out of its place meanwhile
-            self.push_waiter(waker, turn)
-                .into_iter()
-                .for_each(Waker::wake);
+            reactor::wake_all(self.push_waiter(waker, turn));
         }
     }
 
@@ -270,8 +278,8 @@ impl Direction {
     ///
     /// A future that is dropped leaves its waker behind until the next event, which is then a
     /// spurious wake. So that such wakers don't pile up on a source that stays silent, all are
-    /// woken when they are many, and those who still wait come back. If they come back at once it
-    /// is a real crowd, and gets more room.
+    /// woken when they are many, and those who still wait come back. If they are back by the next
+    /// turn it is a real crowd, and gets more room. What comes within one turn proves nothing.
     fn push_waiter(&self, waker: Waker, turn: u32) -> Vec<Waker> {
         let first = self.first.take();
         if first.is_none() {
@@ -282,12 +290,11 @@ impl Direction {
         let mut others = self.others.take();
         let mut surplus = Vec::new();
         if others.len() >= self.room.get() as usize {
-            let at_once = turn.wrapping_sub(self.crowded.replace(turn)) <= 1;
-            self.room.set(if at_once {
-                self.room.get().saturating_mul(2)
-            } else {
-                FEW
-            });
+            match turn.wrapping_sub(self.crowded.replace(turn)) {
+                0 => {}
+                1 => self.room.set(self.room.get().saturating_mul(2)),
+                _ => self.room.set(FEW),
+            }
             surplus = std::mem::take(&mut others);
         }
         others.push(waker);

@@ -112,6 +112,36 @@ impl Sleep {
         self.deadline = Some(deadline);
     }
 
+    /// As `poll`, but for operations that give an error instead of a panic.
+    pub(crate) fn poll_io(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let hub = reactor::hub()?;
+        hub.check_driven()?;
+        let Some(deadline) = self.deadline else {
+            return Poll::Pending;
+        };
+        let started = self.timer.as_ref().filter(|it| it.reactor == hub.id());
+        let Some(timer) = started else {
+            let key = hub.start_timer(deadline, cx.waker().clone());
+            self.timer = Some(Timer {
+                reactor: hub.id(),
+                key,
+            });
+            return Poll::Pending;
+        };
+        match hub.timer_wakes(timer.key, cx.waker()) {
+            None => return Poll::Ready(Ok(())),
+            Some(true) => return Poll::Pending,
+            Some(false) => {}
+        }
+        match hub.change_timer(timer.key, cx.waker().clone()) {
+            Some(old) => {
+                drop(old); // under no borrow
+                Poll::Pending
+            }
+            None => Poll::Ready(Ok(())), // it has fired while the waker was cloned
+        }
+    }
+
     fn stop(&mut self) {
         let Some(timer) = self.timer.take() else {
             return;
@@ -128,35 +158,10 @@ impl Future for Sleep {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let hub = match reactor::hub() {
-            Ok(hub) if hub.is_driven() => hub,
-            Ok(_) => panic!("{}", reactor::nobody_turns()),
-            Err(error) => panic!("can't make this thread's reactor: {error}"),
-        };
-        let Some(deadline) = self.deadline else {
-            return Poll::Pending;
-        };
-        match &self.timer {
-            Some(timer) if timer.reactor == hub.id() => {
-                match hub.timer_wakes(timer.key, cx.waker()) {
-                    None => Poll::Ready(()),
-                    Some(true) => Poll::Pending,
-                    Some(false) => {
-                        let old = hub.change_timer(timer.key, cx.waker().clone());
-                        drop(old); // under no borrow
-                        Poll::Pending
-                    }
-                }
-            }
-            _ => {
-                let key = hub.start_timer(deadline, cx.waker().clone());
-                self.timer = Some(Timer {
-                    reactor: hub.id(),
-                    key,
-                });
-                Poll::Pending
-            }
-        }
+        self.poll_io(cx).map(|slept| match slept {
+            Ok(()) => (),
+            Err(error) => panic!("can't sleep: {error}"),
+        })
     }
 }
 

@@ -106,7 +106,8 @@ impl<T> Timers<T> {
         self.len
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
+    #[cfg(test)]
+    fn is_empty(&self) -> bool {
         self.len == 0
     }
 

@@ -58,6 +58,8 @@ pub(crate) struct Event {
     /// read stops. An edge comes but once: after this one, a short read is no proof that nothing is
     /// left to read.
     pub(crate) hung_up: bool,
+    /// The poller is silent from now on, in both directions, until the source is armed again.
+    pub(crate) disarmed: bool,
 }
 
 #[cfg(all(target_os = "linux", not(windlass_portable)))]
@@ -175,6 +177,7 @@ mod platform {
                         readable: gone || flags.intersects(Flags::IN | Flags::RDHUP | Flags::PRI),
                         writable: gone || flags.contains(Flags::OUT),
                         hung_up: gone || flags.intersects(Flags::RDHUP | Flags::PRI),
+                        disarmed: false,
                     });
                 }
             }
@@ -293,6 +296,8 @@ mod platform {
                     writable: event.writable,
                     // Not every poller tells: so no short read is trusted here.
                     hung_up: true,
+                    // Who waits for the other direction has to arm it again.
+                    disarmed: !self.poller.supports_edge(),
                 });
             }
         }

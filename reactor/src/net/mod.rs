@@ -7,9 +7,14 @@
 //!
 //! All belong to the thread that made them. `into_std` and `TryFrom` take them across.
 
+mod accept;
 mod addr;
+mod datagram;
 mod socket;
+mod stream;
 mod tcp;
+mod udp;
+pub mod unix;
 
 use std::fmt::Display;
 use std::io;
@@ -17,6 +22,7 @@ use std::net::SocketAddr;
 
 pub use addr::{ToAddrs, lookup_host};
 pub use tcp::{Incoming, TcpListener, TcpStream};
+pub use udp::UdpSocket;
 
 /// Adds what was tried to an error's text; its kind stays.
 fn context(what: &str, whom: impl Display, error: &io::Error) -> io::Error {

@@ -2,7 +2,10 @@
 //! start, in one system call where the system can.
 
 use std::io;
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, OwnedFd};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::net::addr::SocketAddrArg;
@@ -10,6 +13,7 @@ use rustix::net::{AddressFamily, SocketAddrAny, SocketType};
 use rustix::net::{acceptfrom_with, connect, socket_with, sockopt};
 
 use crate::io::Async;
+use crate::time::{Sleep, sleep};
 
 #[cfg(any(target_vendor = "apple", target_os = "aix"))]
 mod flags {
@@ -44,6 +48,14 @@ pub(crate) fn new_socket(family: AddressFamily, kind: SocketType) -> io::Result<
     let socket = socket_with(family, kind, flags::FLAGS, None)?;
     flags::complete(&socket)?;
     Ok(socket)
+}
+
+/// A new socket for the family of `addr`.
+pub(crate) fn socket_for(addr: &SocketAddr, kind: SocketType) -> io::Result<OwnedFd> {
+    match addr {
+        SocketAddr::V4(_) => new_socket(AddressFamily::INET, kind),
+        SocketAddr::V6(_) => new_socket(AddressFamily::INET6, kind),
+    }
 }
 
 pub(crate) fn accept(listener: impl AsFd) -> io::Result<(OwnedFd, Option<SocketAddrAny>)> {
@@ -93,3 +105,129 @@ pub(crate) fn is_lost_connection(error: &io::Error) -> bool {
         .raw_os_error()
         .is_some_and(|code| lost.iter().any(|lost| lost.raw_os_error() == code))
 }
+
+/// Rests between tries at what no event tells the end of. They grow, from 1 ms to 32 ms.
+#[derive(Default)]
+pub(crate) struct Retry {
+    tries: u32,
+    sleep: Option<Sleep>,
+}
+
+impl Retry {
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let pause = || sleep(Duration::from_millis(1 << self.tries.min(5)));
+        ready!(self.sleep.get_or_insert_with(pause).poll_io(cx))?;
+        self.sleep = None;
+        self.tries += 1;
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// Gives away the descriptor of a socket's field that has one.
+macro_rules! descriptor {
+    ($socket:ident, $($field:ident).+) => {
+        impl std::os::fd::AsFd for $socket {
+            fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+                self.$($field).+.as_fd()
+            }
+        }
+
+        impl std::os::fd::AsRawFd for $socket {
+            fn as_raw_fd(&self) -> std::os::fd::RawFd {
+                std::os::fd::AsFd::as_fd(self).as_raw_fd()
+            }
+        }
+    };
+}
+pub(crate) use descriptor;
+
+/// The methods and traits of any connected or connectable socket: a struct around an
+/// `Rc<Async<$std>>`.
+macro_rules! socket {
+    ($socket:ident, $addr:ty, $std:ty) => {
+        impl $socket {
+            fn new(io: crate::io::Async<$std>) -> $socket {
+                $socket {
+                    io: std::rc::Rc::new(io),
+                }
+            }
+
+            /// Waits until there's something to read: data, an end, or an error.
+            ///
+            /// # Errors
+            ///
+            /// If no reactor turns on this thread.
+            pub fn readable(&self) -> crate::readiness::Readable<'_> {
+                self.io.readable()
+            }
+
+            /// Waits until there is room to write, or an error.
+            ///
+            /// # Errors
+            ///
+            /// If no reactor turns on this thread.
+            pub fn writable(&self) -> crate::readiness::Writable<'_> {
+                self.io.writable()
+            }
+
+            /// The address of the other side.
+            ///
+            /// # Errors
+            ///
+            /// If there is none (any more).
+            pub fn peer_addr(&self) -> std::io::Result<$addr> {
+                self.io.get_ref().peer_addr()
+            }
+
+            /// The address of this side.
+            ///
+            /// # Errors
+            ///
+            /// Those of the system.
+            pub fn local_addr(&self) -> std::io::Result<$addr> {
+                self.io.get_ref().local_addr()
+            }
+
+            /// Takes the error that the system has noted for this socket, if any (`SO_ERROR`).
+            ///
+            /// # Errors
+            ///
+            /// Those of the system.
+            pub fn take_error(&self) -> std::io::Result<Option<std::io::Error>> {
+                self.io.get_ref().take_error()
+            }
+
+            /// Takes the socket out, still non-blocking, for another thread say.
+            ///
+            /// # Errors
+            ///
+            /// If there are other clones of it.
+            pub fn into_std(self) -> std::io::Result<$std> {
+                match std::rc::Rc::try_unwrap(self.io) {
+                    Ok(io) => io.into_inner(),
+                    Err(_) => Err(std::io::Error::other(
+                        "there are other clones of this socket",
+                    )),
+                }
+            }
+        }
+
+        impl TryFrom<$std> for $socket {
+            type Error = std::io::Error;
+
+            fn try_from(socket: $std) -> std::io::Result<$socket> {
+                socket.set_nonblocking(true)?;
+                Ok($socket::new(crate::io::Async::new_nonblocking(socket)?))
+            }
+        }
+
+        impl std::fmt::Debug for $socket {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                self.io.get_ref().fmt(f)
+            }
+        }
+
+        crate::net::socket::descriptor!($socket, io);
+    };
+}
+pub(crate) use socket;

@@ -1,0 +1,153 @@
+//! What the streams share.
+
+use std::io::{self, IoSlice, IoSliceMut};
+use std::os::fd::AsFd;
+use std::task::{Context, Poll, ready};
+
+use rustix::net::{SendAncillaryBuffer, SendFlags, send, sendmsg};
+
+use crate::io::Async;
+
+/// Writing to a peer that is gone shall be an error, not a signal. Rust programs ignore that
+/// signal, but the host of an embedded one may not. (Apple has an option of the socket for it.)
+#[cfg(not(target_vendor = "apple"))]
+const FLAGS: SendFlags = SendFlags::NOSIGNAL;
+#[cfg(target_vendor = "apple")]
+const FLAGS: SendFlags = SendFlags::empty();
+
+/// A socket of std that is a stream.
+pub(super) trait Receive: AsFd {
+    fn receive(&self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<Received>;
+}
+
+pub(super) struct Received {
+    pub(super) bytes: usize,
+    /// It stopped before the buffers were full, although more may be there.
+    pub(super) stopped: bool,
+}
+
+pub(super) fn poll_receive<T: Receive>(
+    io: &Async<T>,
+    cx: &mut Context<'_>,
+    bufs: &mut [IoSliceMut<'_>],
+) -> Poll<io::Result<usize>> {
+    let received = ready!(io.poll_read_with(cx, |io| io.receive(bufs)))?;
+    Poll::Ready(Ok(note(io, received, bufs)))
+}
+
+pub(super) fn try_receive<T: Receive>(
+    io: &Async<T>,
+    bufs: &mut [IoSliceMut<'_>],
+) -> io::Result<usize> {
+    let received = io.try_read_with(|io| io.receive(bufs))?;
+    Ok(note(io, received, bufs))
+}
+
+fn note<T: AsFd>(io: &Async<T>, received: Received, bufs: &[IoSliceMut<'_>]) -> usize {
+    if !received.stopped {
+        io.note_read(received.bytes, bufs.iter().map(|buf| buf.len()).sum());
+    }
+    received.bytes
+}
+
+pub(super) fn send_bufs(socket: impl AsFd, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+    Ok(match bufs {
+        [buf] => send(socket, buf, FLAGS)?,
+        bufs => sendmsg(socket, bufs, &mut SendAncillaryBuffer::default(), FLAGS)?,
+    })
+}
+
+/// The methods and traits of a stream: a struct around an `Rc<Async<_>>` of a [`Receive`].
+macro_rules! stream {
+    ($stream:ident) => {
+        impl $stream {
+            /// Reads what is there, without waiting.
+            ///
+            /// # Errors
+            ///
+            /// `WouldBlock` if nothing is there, and those of the system.
+            pub fn try_read(&self, buf: &mut [u8]) -> std::io::Result<usize> {
+                let bufs = &mut [std::io::IoSliceMut::new(buf)];
+                $crate::net::stream::try_receive(&self.io, bufs)
+            }
+
+            /// Writes as much as there is room for, without waiting.
+            ///
+            /// # Errors
+            ///
+            /// `WouldBlock` if there is no room, and those of the system.
+            pub fn try_write(&self, buf: &[u8]) -> std::io::Result<usize> {
+                let bufs = [std::io::IoSlice::new(buf)];
+                self.io
+                    .try_write_with(|io| $crate::net::stream::send_bufs(io, &bufs))
+            }
+
+            /// Shuts down one half, or both. What was shut down already, or is not connected any
+            /// more, is no error.
+            ///
+            /// # Errors
+            ///
+            /// Those of the system.
+            pub fn shutdown(&self, how: std::net::Shutdown) -> std::io::Result<()> {
+                match self.io.get_ref().shutdown(how) {
+                    Err(error) if error.kind() == std::io::ErrorKind::NotConnected => Ok(()),
+                    result => result,
+                }
+            }
+        }
+
+        impl futures_io::AsyncRead for &$stream {
+            fn poll_read(
+                self: std::pin::Pin<&mut Self>,
+                cx: &mut std::task::Context<'_>,
+                buf: &mut [u8],
+            ) -> std::task::Poll<std::io::Result<usize>> {
+                self.poll_read_vectored(cx, &mut [std::io::IoSliceMut::new(buf)])
+            }
+
+            fn poll_read_vectored(
+                self: std::pin::Pin<&mut Self>,
+                cx: &mut std::task::Context<'_>,
+                bufs: &mut [std::io::IoSliceMut<'_>],
+            ) -> std::task::Poll<std::io::Result<usize>> {
+                $crate::net::stream::poll_receive(&self.io, cx, bufs)
+            }
+        }
+
+        impl futures_io::AsyncWrite for &$stream {
+            fn poll_write(
+                self: std::pin::Pin<&mut Self>,
+                cx: &mut std::task::Context<'_>,
+                buf: &[u8],
+            ) -> std::task::Poll<std::io::Result<usize>> {
+                self.poll_write_vectored(cx, &[std::io::IoSlice::new(buf)])
+            }
+
+            fn poll_write_vectored(
+                self: std::pin::Pin<&mut Self>,
+                cx: &mut std::task::Context<'_>,
+                bufs: &[std::io::IoSlice<'_>],
+            ) -> std::task::Poll<std::io::Result<usize>> {
+                self.io
+                    .poll_write_with(cx, |io| $crate::net::stream::send_bufs(io, bufs))
+            }
+
+            fn poll_flush(
+                self: std::pin::Pin<&mut Self>,
+                _: &mut std::task::Context<'_>,
+            ) -> std::task::Poll<std::io::Result<()>> {
+                std::task::Poll::Ready(Ok(()))
+            }
+
+            fn poll_close(
+                self: std::pin::Pin<&mut Self>,
+                _: &mut std::task::Context<'_>,
+            ) -> std::task::Poll<std::io::Result<()>> {
+                std::task::Poll::Ready(self.shutdown(std::net::Shutdown::Write))
+            }
+        }
+
+        $crate::io::also_by_value!([] $stream);
+    };
+}
+pub(super) use stream;

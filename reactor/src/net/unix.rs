@@ -1,0 +1,348 @@
+//! Unix sockets: connections and datagrams between the programs of one machine.
+//!
+//! They are named by paths. The file appears at `bind` and stays when the socket is closed: remove
+//! it before the next `bind`. On Linux, a path that begins with a zero byte is a name of no file
+//! (an abstract one).
+
+use std::future::poll_fn;
+use std::io::{self, IoSliceMut};
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::net::{self, SocketAddr};
+use std::path::Path;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+
+use rustix::net::{
+    AddressFamily, RecvAncillaryBuffer, RecvFlags, ReturnFlags, SendFlags, SocketAddrAny,
+    SocketAddrUnix, SocketType, recvmsg, sendto,
+};
+
+use super::accept::{Acceptor, BACKLOG, listener};
+use super::context;
+use super::datagram::datagram;
+use super::socket::{Retry, connect_to, new_socket, socket};
+use super::stream::{Receive, Received, stream};
+use crate::io::Async;
+
+/// A Unix socket that accepts connections.
+///
+/// # Examples
+///
+/// ```
+/// use futures::{AsyncReadExt, AsyncWriteExt, join};
+/// use windlass_reactor::{block_on, net::unix::{UnixListener, UnixStream}};
+///
+/// let path = std::env::temp_dir().join(format!("windlass-doc-{}", std::process::id()));
+/// block_on(async {
+///     let listener = UnixListener::bind(&path).await?;
+///     let server = async {
+///         let (mut stream, _peer) = listener.accept().await?;
+///         stream.write_all(b"ahoy").await?;
+///         stream.close().await
+///     };
+///     let client = async {
+///         let mut text = String::new();
+///         UnixStream::connect(&path).await?.read_to_string(&mut text).await?;
+///         std::io::Result::Ok(text)
+///     };
+///     let (served, text) = join!(server, client);
+///     served?;
+///     assert_eq!(text?, "ahoy");
+///     std::io::Result::Ok(())
+/// })?;
+/// std::fs::remove_file(path)?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct UnixListener {
+    acceptor: Acceptor<net::UnixListener>,
+}
+
+impl UnixListener {
+    /// Makes a socket of that name and listens on it.
+    ///
+    /// # Errors
+    ///
+    /// `AddrInUse` if there is such a file, even if nobody listens any more. The path is in the
+    /// text.
+    pub async fn bind(path: impl AsRef<Path>) -> io::Result<UnixListener> {
+        let path = path.as_ref();
+        listen(path).map_err(|error| context("can't listen on", format_args!("{path:?}"), &error))
+    }
+}
+
+listener!(
+    UnixListener,
+    UnixStream,
+    SocketAddr,
+    net::UnixListener,
+    accepted
+);
+
+/// A Unix connection.
+///
+/// Reading and writing are those of [`AsyncRead`](futures_io::AsyncRead) and
+/// [`AsyncWrite`](futures_io::AsyncWrite), for the stream and for references to it. A clone is the
+/// same connection. Closing it and splitting it work as for a
+/// [`TcpStream`](crate::net::TcpStream).
+///
+/// # Examples
+///
+/// ```
+/// use futures::{AsyncReadExt, AsyncWriteExt};
+/// use windlass_reactor::{block_on, net::unix::UnixStream};
+///
+/// let (mut here, mut there) = UnixStream::pair()?;
+/// block_on(async {
+///     here.write_all(b"ahoy").await?;
+///     here.close().await?;
+///     let mut text = String::new();
+///     there.read_to_string(&mut text).await?;
+///     assert_eq!(text, "ahoy");
+///     std::io::Result::Ok(())
+/// })?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct UnixStream {
+    io: Rc<Async<net::UnixStream>>,
+}
+
+impl UnixStream {
+    /// Connects to a listener.
+    ///
+    /// When its queue is full, Linux refuses at once and doesn't tell when there is room. So this
+    /// tries again after rests of 1 to 32 ms, until there is; see
+    /// [`timeout`](crate::time::timeout).
+    ///
+    /// # Errors
+    ///
+    /// If there is no such file or nobody listens: the path is in the text.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future gives up the connection.
+    pub async fn connect(path: impl AsRef<Path>) -> io::Result<UnixStream> {
+        let path = path.as_ref();
+        match connect(path).await {
+            Ok(io) => Ok(UnixStream::new(io)),
+            Err(error) => Err(context(
+                "can't connect to",
+                format_args!("{path:?}"),
+                &error,
+            )),
+        }
+    }
+
+    /// Two streams that are connected with each other.
+    ///
+    /// # Errors
+    ///
+    /// Those of the system.
+    pub fn pair() -> io::Result<(UnixStream, UnixStream)> {
+        let (here, there) = net::UnixStream::pair()?;
+        Ok((here.try_into()?, there.try_into()?))
+    }
+}
+
+socket!(UnixStream, SocketAddr, net::UnixStream);
+stream!(UnixStream);
+
+impl Receive for net::UnixStream {
+    fn receive(&self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<Received> {
+        let mut none = RecvAncillaryBuffer::default();
+        let message = recvmsg(self, bufs, &mut none, RecvFlags::empty())?;
+        Ok(Received {
+            bytes: message.bytes,
+            // A read stops behind bytes with which descriptors or the like were sent, though more
+            // bytes may be there. There was no room for those: the system says so.
+            stopped: message.flags.contains(ReturnFlags::CTRUNC),
+        })
+    }
+}
+
+/// A Unix socket for datagrams. None gets lost; who sends waits while the receiver's queue is full.
+///
+/// A clone is the same socket.
+///
+/// # Examples
+///
+/// ```
+/// use windlass_reactor::{block_on, net::unix::UnixDatagram};
+///
+/// let (here, there) = UnixDatagram::pair()?;
+/// block_on(async {
+///     here.send(b"ahoy").await?;
+///     let mut buffer = [0; 16];
+///     let n = there.recv(&mut buffer).await?;
+///     assert_eq!(&buffer[..n], b"ahoy");
+///     std::io::Result::Ok(())
+/// })?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct UnixDatagram {
+    io: Rc<Async<net::UnixDatagram>>,
+}
+
+socket!(UnixDatagram, SocketAddr, net::UnixDatagram);
+datagram!(UnixDatagram, SocketAddr);
+
+impl UnixDatagram {
+    /// Makes a socket of that name.
+    ///
+    /// # Errors
+    ///
+    /// `AddrInUse` if there is such a file. The path is in the text.
+    pub async fn bind(path: impl AsRef<Path>) -> io::Result<UnixDatagram> {
+        let path = path.as_ref();
+        let bound = || {
+            let socket = new_socket(AddressFamily::UNIX, SocketType::DGRAM)?;
+            rustix::net::bind(&socket, &address(path)?)?;
+            Ok(UnixDatagram::new(Async::new_nonblocking(socket.into())?))
+        };
+        bound().map_err(|error| context("can't bind to", format_args!("{path:?}"), &error))
+    }
+
+    /// Makes a socket without a name: it can send, and is answered only if it's connected to.
+    ///
+    /// # Errors
+    ///
+    /// Those of the system.
+    pub fn unbound() -> io::Result<UnixDatagram> {
+        net::UnixDatagram::unbound()?.try_into()
+    }
+
+    /// Two sockets that are connected with each other.
+    ///
+    /// # Errors
+    ///
+    /// Those of the system.
+    pub fn pair() -> io::Result<(UnixDatagram, UnixDatagram)> {
+        let (here, there) = net::UnixDatagram::pair()?;
+        Ok((here.try_into()?, there.try_into()?))
+    }
+
+    /// Chooses the socket for [`send`](UnixDatagram::send), from which alone datagrams are
+    /// received from now on.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such socket: the path is in the text.
+    pub async fn connect(&self, path: impl AsRef<Path>) -> io::Result<()> {
+        let path = path.as_ref();
+        let connected = address(path).and_then(|addr| Ok(rustix::net::connect(self, &addr)?));
+        connected.map_err(|error| context("can't connect to", format_args!("{path:?}"), &error))
+    }
+
+    /// Sends a datagram to the socket of that name.
+    ///
+    /// When others have filled the receiver's queue, no system tells the sender when there is room
+    /// again. So this looks after rests of 1 to 32 ms, too.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such socket: the path is in the text. Or if the datagram is too large.
+    ///
+    /// # Cancel safety
+    ///
+    /// When the future is dropped, nothing was sent.
+    pub async fn send_to(&self, buf: &[u8], path: impl AsRef<Path>) -> io::Result<usize> {
+        let path = path.as_ref();
+        let mut retry = Retry::default();
+        let sent = match address(path) {
+            Ok(addr) => poll_fn(|cx| self.poll_send_to(cx, &mut retry, buf, &addr)).await,
+            Err(error) => Err(error),
+        };
+        sent.map_err(|error| context("can't send to", format_args!("{path:?}"), &error))
+    }
+
+    /// Sends a datagram to the socket of that name, without waiting.
+    ///
+    /// # Errors
+    ///
+    /// `WouldBlock` if there is no room, and as [`send_to`](UnixDatagram::send_to).
+    pub fn try_send_to(&self, buf: &[u8], path: impl AsRef<Path>) -> io::Result<usize> {
+        let path = path.as_ref();
+        let sent = address(path).and_then(|addr| self.io.try_write_with(|io| send(io, buf, &addr)));
+        sent.map_err(|error| context("can't send to", format_args!("{path:?}"), &error))
+    }
+
+    fn poll_send_to(
+        &self,
+        cx: &mut Context<'_>,
+        retry: &mut Retry,
+        buf: &[u8],
+        addr: &SocketAddrUnix,
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            // The event comes when a datagram of ours was taken.
+            let polled = self.io.poll_write_with(cx, |io| send(io, buf, addr));
+            if polled.is_ready() {
+                return polled;
+            }
+            ready!(retry.poll(cx))?;
+            match self.io.try_write_with(|io| send(io, buf, addr)) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                sent => return Poll::Ready(sent),
+            }
+        }
+    }
+}
+
+fn address(path: &Path) -> io::Result<SocketAddrUnix> {
+    let bytes = path.as_os_str().as_bytes();
+    Ok(match bytes {
+        #[cfg(any(target_os = "linux", target_os = "android"))]
+        [0, name @ ..] => SocketAddrUnix::new_abstract_name(name)?,
+        bytes => SocketAddrUnix::new(bytes)?,
+    })
+}
+
+fn listen(path: &Path) -> io::Result<UnixListener> {
+    let socket = new_socket(AddressFamily::UNIX, SocketType::STREAM)?;
+    rustix::net::bind(&socket, &address(path)?)?;
+    rustix::net::listen(&socket, BACKLOG)?;
+    Ok(UnixListener {
+        acceptor: Acceptor::new(Async::new_nonblocking(socket.into())?),
+    })
+}
+
+async fn connect(path: &Path) -> io::Result<Async<net::UnixStream>> {
+    let addr = address(path)?;
+    let mut retry = Retry::default();
+    loop {
+        let socket = new_socket(AddressFamily::UNIX, SocketType::STREAM)?;
+        match connect_to(socket, &addr).await {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                poll_fn(|cx| retry.poll(cx)).await?;
+            }
+            connected => return connected,
+        }
+    }
+}
+
+fn accepted(socket: OwnedFd, peer: Option<SocketAddrAny>) -> io::Result<(UnixStream, SocketAddr)> {
+    let stream = UnixStream::new(Async::new_nonblocking(socket.into())?);
+    Ok((stream, peer_of(peer)?))
+}
+
+/// Most who connect have no name.
+fn peer_of(peer: Option<SocketAddrAny>) -> io::Result<SocketAddr> {
+    let peer = peer.and_then(|peer| SocketAddrUnix::try_from(peer).ok());
+    #[cfg(any(target_os = "linux", target_os = "android"))]
+    if let Some(name) = peer.as_ref().and_then(SocketAddrUnix::abstract_name) {
+        #[cfg(target_os = "android")]
+        use std::os::android::net::SocketAddrExt;
+        #[cfg(target_os = "linux")]
+        use std::os::linux::net::SocketAddrExt;
+        return SocketAddr::from_abstract_name(name);
+    }
+    let path = peer.as_ref().and_then(SocketAddrUnix::path_bytes);
+    SocketAddr::from_pathname(std::ffi::OsStr::from_bytes(path.unwrap_or_default()))
+}
+
+fn send(socket: &net::UnixDatagram, buf: &[u8], addr: &SocketAddrUnix) -> io::Result<usize> {
+    Ok(sendto(socket, buf, SendFlags::empty(), addr)?)
+}

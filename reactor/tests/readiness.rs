@@ -1,0 +1,486 @@
+//! Waiting for readiness, in hand-driven turns.
+
+mod common;
+
+use std::cell::{Cell, RefCell};
+use std::io::{self, Read, Write};
+use std::os::unix::net::UnixStream;
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::Duration;
+
+use common::*;
+use futures::stream::{FuturesUnordered, StreamExt};
+use futures::{AsyncReadExt, AsyncWriteExt, join};
+use windlass_reactor::{Async, Reactor, block_on, net::unix, time::sleep};
+
+fn pair() -> (Async<UnixStream>, UnixStream) {
+    let (here, there) = UnixStream::pair().unwrap();
+    (Async::new(here).unwrap(), there)
+}
+
+fn poll_byte(io: &Async<UnixStream>, waker: &Waker) -> Poll<io::Result<u8>> {
+    let mut byte = [0];
+    let mut cx = Context::from_waker(waker);
+    io.poll_read_with(&mut cx, |mut io| io.read_exact(&mut byte).map(|()| byte[0]))
+}
+
+fn fill(io: &Async<UnixStream>) -> usize {
+    let mut sent = 0;
+    while let Ok(n) = io.try_write_with(|mut io| io.write(&[7; 4096])) {
+        sent += n;
+    }
+    sent
+}
+
+#[test]
+fn a_turn_with_nothing_to_do_wakes_nobody() {
+    let reactor = Reactor::current().unwrap();
+    assert_eq!(reactor.turn(Some(Duration::ZERO)).unwrap().woken, 0);
+    assert_eq!(
+        reactor.turn(Some(Duration::from_millis(1))).unwrap().woken,
+        0
+    );
+}
+
+#[test]
+fn a_waiter_is_woken_once_by_the_turn_after_its_data_came() {
+    let reactor = Reactor::current().unwrap();
+    let (io, mut peer) = pair();
+    let (counter, waker) = Counter::new();
+    assert!(poll_byte(&io, &waker).is_pending());
+    settle(&reactor);
+    assert_eq!(counter.wakes(), 0);
+    peer.write_all(b"x").unwrap();
+    turn_until(&reactor, || counter.wakes() > 0);
+    settle(&reactor);
+    assert_eq!(counter.wakes(), 1);
+    assert!(matches!(poll_byte(&io, &waker), Poll::Ready(Ok(b'x'))));
+    assert!(poll_byte(&io, &waker).is_pending());
+}
+
+#[test]
+fn waiters_by_shared_reference_both_wake() {
+    let reactor = Reactor::current().unwrap();
+    let (io, mut peer) = pair();
+    let ((one, first), (two, second)) = (Counter::new(), Counter::new());
+    assert!(poll_byte(&io, &first).is_pending());
+    assert!(poll_byte(&io, &second).is_pending());
+    peer.write_all(b"xy").unwrap();
+    turn_until(&reactor, || one.wakes() == 1 && two.wakes() == 1);
+    assert!(matches!(poll_byte(&io, &second), Poll::Ready(Ok(b'x'))));
+    assert!(matches!(poll_byte(&io, &first), Poll::Ready(Ok(b'y'))));
+}
+
+#[test]
+fn waiters_by_clones_both_wake() {
+    let (here, there) = unix::UnixStream::pair().unwrap();
+    let mut clones = [here.clone(), here];
+    let [first, second] = &mut clones;
+    let (mut one, mut two) = ([0], [0]);
+    let peer = async {
+        sleep(Duration::ZERO).await; // both wait by now
+        (&there).write_all(b"xy").await.unwrap();
+    };
+    let (a, b, ()) = run(async {
+        join!(
+            first.read_exact(&mut one),
+            second.read_exact(&mut two),
+            peer
+        )
+    });
+    a.unwrap();
+    b.unwrap();
+    assert_eq!([one, two], [*b"x", *b"y"]);
+}
+
+#[test]
+fn a_hundred_waiters_with_wakers_of_their_own_all_wake() {
+    let (io, mut peer) = pair();
+    let io = &io;
+    run(async {
+        let mut readers: FuturesUnordered<_> = (0..100)
+            .map(|_| io.read_with(|mut io| io.read_exact(&mut [0])))
+            .collect();
+        let peer = async {
+            for _ in 0..20 {
+                sleep(Duration::ZERO).await;
+            }
+            peer.write_all(&[1; 100]).unwrap();
+        };
+        let readers = async {
+            while let Some(read) = readers.next().await {
+                read.unwrap();
+            }
+        };
+        join!(readers, peer);
+    });
+}
+
+#[test]
+fn a_crowd_that_waits_comes_to_rest() {
+    let reactor = Reactor::current().unwrap();
+    let (io, _peer) = pair();
+    let crowd: Vec<_> = (0..1000).map(|_| Counter::new()).collect();
+    let mut seen = vec![usize::MAX; crowd.len()];
+    let mut polls = 0;
+    for _ in 0..30 {
+        for ((counter, waker), seen) in crowd.iter().zip(&mut seen) {
+            if std::mem::replace(seen, counter.wakes()) != counter.wakes() {
+                assert!(poll_byte(&io, waker).is_pending());
+                polls += 1;
+            }
+        }
+        reactor.turn(Some(Duration::ZERO)).unwrap();
+    }
+    assert!(
+        crowd
+            .iter()
+            .zip(&seen)
+            .all(|((counter, _), seen)| counter.wakes() == *seen)
+    );
+    assert!(polls < 20 * crowd.len(), "{polls}");
+}
+
+#[test]
+fn a_reader_and_a_writer_wait_at_once() {
+    let reactor = Reactor::current().unwrap();
+    let (io, mut peer) = pair();
+    let ((reads, reader), (writes, writer)) = (Counter::new(), Counter::new());
+    let sent = fill(&io);
+    assert!(poll_byte(&io, &reader).is_pending());
+    assert!(
+        io.poll_writable(&mut Context::from_waker(&writer))
+            .is_pending()
+    );
+    settle(&reactor);
+    assert_eq!((reads.wakes(), writes.wakes()), (0, 0));
+    peer.write_all(b"x").unwrap();
+    turn_until(&reactor, || reads.wakes() == 1);
+    assert_eq!(writes.wakes(), 0);
+    peer.read_exact(&mut vec![0; sent]).unwrap();
+    turn_until(&reactor, || writes.wakes() == 1);
+}
+
+#[test]
+fn readable_leaves_what_there_is_and_waits_for_what_is_not() {
+    let reactor = Reactor::current().unwrap();
+    let (io, mut peer) = pair();
+    let (counter, waker) = Counter::new();
+    peer.write_all(b"x").unwrap();
+    assert!(matches!(
+        poll(&mut io.readable(), &waker),
+        Poll::Ready(Ok(()))
+    ));
+    assert!(matches!(
+        poll(&mut io.readable(), &waker),
+        Poll::Ready(Ok(()))
+    ));
+    assert!(matches!(poll_byte(&io, &waker), Poll::Ready(Ok(b'x'))));
+    settle(&reactor);
+    let mut readable = io.readable();
+    assert!(poll(&mut readable, &waker).is_pending());
+    assert!(poll(&mut readable, &waker).is_pending()); // by whatever it was woken
+    peer.write_all(b"y").unwrap();
+    turn_until(&reactor, || counter.wakes() > 0);
+    assert!(poll(&mut readable, &waker).is_ready());
+}
+
+#[test]
+fn readable_is_not_taken_in_by_what_was_read_behind_its_back() {
+    let reactor = Reactor::current().unwrap();
+    let (io, mut peer) = pair();
+    peer.write_all(b"x").unwrap();
+    settle(&reactor);
+    io.get_ref().read_exact(&mut [0]).unwrap();
+    assert!(poll(&mut io.readable(), Waker::noop()).is_pending());
+}
+
+#[test]
+fn a_socket_that_is_always_ready_starves_neither_a_timer_nor_another_socket() {
+    let (busy, mut busy_peer) = pair();
+    let (other, mut other_peer) = pair();
+    busy_peer.write_all(b"x").unwrap();
+    let (timer, socket) = (Cell::new(false), Cell::new(false));
+    run(async {
+        let always = async {
+            while !(timer.get() && socket.get()) {
+                busy.readable().await.unwrap();
+            }
+        };
+        let slept = async {
+            sleep(Duration::from_millis(1)).await;
+            timer.set(true);
+            other_peer.write_all(b"x").unwrap();
+        };
+        let read = async {
+            other.readable().await.unwrap();
+            socket.set(true);
+        };
+        join!(always, slept, read);
+    });
+}
+
+#[test]
+fn what_used_up_its_share_is_due_at_once_for_a_loop_outside() {
+    let reactor = Reactor::current().unwrap();
+    let (io, mut peer) = pair();
+    peer.write_all(b"x").unwrap();
+    settle(&reactor);
+    let (counter, waker) = Counter::new();
+    let share = (0..1000).take_while(|_| poll(&mut io.readable(), &waker).is_ready());
+    assert!(share.count() < 1000);
+    assert!(reactor.next_deadline().is_some());
+    reactor.turn(None).unwrap();
+    assert_eq!(counter.wakes(), 1);
+    assert!(poll(&mut io.readable(), &waker).is_ready());
+}
+
+/// Its wakers are counted by the references to it.
+struct Held(#[allow(dead_code)] Arc<()>);
+
+impl Wake for Held {
+    fn wake(self: Arc<Self>) {}
+}
+
+/// Waits 100,000 times on a silent socket, each time with another waker, while a hundred others
+/// stay; gives how many of the wakers were kept at most.
+fn wakers_kept(turn_every: usize) -> usize {
+    let reactor = Reactor::current().unwrap();
+    let (io, mut peer) = pair();
+    let mut live: Vec<_> = (0..100)
+        .map(|_| (Counter::new(), io.readable(), true))
+        .collect();
+    let mut look = |live: &mut Vec<((Arc<Counter>, Waker), _, bool)>| {
+        let mut left = 0;
+        for ((counter, waker), readable, waits) in live {
+            if *waits && (counter.wakes() > 0 || Arc::strong_count(counter) == 2) {
+                *waits = poll(readable, waker).is_pending();
+            }
+            left += usize::from(*waits);
+        }
+        left
+    };
+    look(&mut live);
+    let shared = Arc::new(());
+    let mut most = 0;
+    for i in 0..100_000 {
+        let waker = Waker::from(Arc::new(Held(shared.clone())));
+        assert!(poll(&mut io.readable(), &waker).is_pending());
+        drop(waker);
+        most = most.max(Arc::strong_count(&shared) - 1);
+        if i % turn_every == 0 {
+            reactor.turn(Some(Duration::ZERO)).unwrap();
+            look(&mut live);
+        }
+    }
+    peer.write_all(b"x").unwrap();
+    turn_until(&reactor, || look(&mut live) == 0);
+    assert_eq!(
+        Arc::strong_count(&shared),
+        1,
+        "all are gone after the event"
+    );
+    most
+}
+
+#[test]
+fn the_wakers_of_dropped_futures_do_not_pile_up_on_a_silent_socket() {
+    let kept = [wakers_kept(usize::MAX), wakers_kept(1), wakers_kept(30)];
+    assert!(kept.iter().all(|&kept| kept <= 1000), "{kept:?}");
+}
+
+#[test]
+fn a_waker_that_panics_does_not_keep_the_others_from_being_called() {
+    let reactor = Reactor::current().unwrap();
+    let (io, mut peer) = pair();
+    let panics = Waker::from(Arc::new(OnWake(|what| {
+        assert_ne!(what, "wake", "on purpose")
+    })));
+    let counters: Vec<_> = (0..9).map(|_| Counter::new()).collect();
+    for (i, (_, waker)) in counters.iter().enumerate() {
+        assert!(poll_byte(&io, waker).is_pending());
+        if i % 3 == 0 {
+            let panics = Waker::from(Arc::new(OnWake(|what| {
+                assert_ne!(what, "wake", "on purpose")
+            })));
+            assert!(poll_byte(&io, &panics).is_pending());
+        }
+    }
+    assert!(poll_byte(&io, &panics).is_pending());
+    peer.write_all(b"x").unwrap();
+    turn_until(&reactor, || {
+        counters.iter().all(|(counter, _)| counter.wakes() == 1)
+    });
+    assert!(matches!(
+        poll_byte(&io, Waker::noop()),
+        Poll::Ready(Ok(b'x'))
+    ));
+}
+
+#[test]
+fn panicking_wakers_in_a_crowd_do_not_reach_the_one_that_comes_on_top() {
+    let reactor = Reactor::current().unwrap();
+    let (io, mut peer) = pair();
+    for _ in 0..100 {
+        let panics = Waker::from(Arc::new(OnWake(|what| {
+            assert_ne!(what, "wake", "on purpose")
+        })));
+        assert!(poll_byte(&io, &panics).is_pending());
+    }
+    let (counter, waker) = Counter::new();
+    assert!(poll_byte(&io, &waker).is_pending());
+    peer.write_all(b"x").unwrap();
+    turn_until(&reactor, || counter.wakes() == 1);
+}
+
+#[test]
+fn an_event_that_comes_while_the_waker_is_cloned_is_not_lost() {
+    let reactor = Reactor::current().unwrap();
+    let (io, mut peer) = pair();
+    assert!(poll_byte(&io, Waker::noop()).is_pending());
+    settle(&reactor);
+    peer.write_all(b"x").unwrap();
+    hook(move |what| {
+        if what == "clone" {
+            reactor.turn(Some(Duration::ZERO)).unwrap();
+        }
+    });
+    assert!(matches!(poll_byte(&io, &hooked()), Poll::Ready(Ok(b'x'))));
+    unhook();
+}
+
+#[test]
+fn a_waker_may_turn_the_reactor_and_use_all_of_it() {
+    let reactor = Reactor::current().unwrap();
+    let (io, mut peer) = pair();
+    let io = Rc::new(RefCell::new(Some(io)));
+    let waker = hooked();
+    assert!(poll_byte(io.borrow().as_ref().unwrap(), &waker).is_pending());
+    let told = Rc::new(RefCell::new(Vec::new()));
+    let (trace, inner) = (told.clone(), io.clone());
+    hook(move |what| {
+        trace.borrow_mut().push(what);
+        let reactor = Reactor::current().unwrap();
+        let (other, mut other_peer) = pair();
+        let (counter, waker) = Counter::new();
+        assert!(poll_byte(&other, &waker).is_pending());
+        other_peer.write_all(b"y").unwrap();
+        let mut nap = sleep(Duration::ZERO);
+        assert!(poll(&mut nap, &waker).is_pending());
+        drop(sleep(Duration::from_secs(9)));
+        inner.take(); // the very socket that it waits for
+        turn_until(&reactor, || counter.wakes() == 2);
+    });
+    let clone = waker.clone();
+    peer.write_all(b"x").unwrap();
+    drop(clone);
+    settle(&reactor);
+    drop(waker);
+    unhook();
+    assert!(told.borrow().contains(&"clone") && told.borrow().contains(&"drop"));
+}
+
+#[test]
+fn a_wake_may_drop_the_socket_that_woke() {
+    let reactor = Reactor::current().unwrap();
+    let (io, mut peer) = pair();
+    let io = Rc::new(Cell::new(Some(io)));
+    let waker = hooked();
+    let held = io.take().unwrap();
+    assert!(poll_byte(&held, &waker).is_pending());
+    io.set(Some(held));
+    settle(&reactor);
+    let (inner, inside) = (io.clone(), reactor.clone());
+    hook(move |what| {
+        if what == "wake" {
+            inner.take();
+            inside.turn(Some(Duration::ZERO)).unwrap();
+        }
+    });
+    peer.write_all(b"x").unwrap();
+    turn_until(&reactor, || {
+        let gone = io.take();
+        let done = gone.is_none();
+        io.set(gone);
+        done
+    });
+    unhook();
+}
+
+#[test]
+fn an_operation_that_is_interrupted_is_done_again() {
+    let _reactor = Reactor::current().unwrap();
+    let (io, _peer) = pair();
+    let mut tries = 0;
+    let done = io.try_read_with(|_| {
+        tries += 1;
+        if tries < 3 {
+            Err(io::ErrorKind::Interrupted.into())
+        } else {
+            Ok(tries)
+        }
+    });
+    assert_eq!(done.unwrap(), 3);
+}
+
+#[test]
+fn an_event_in_the_middle_of_an_operation_is_not_wiped_out_by_its_result() {
+    let reactor = Reactor::current().unwrap();
+    let (io, mut peer) = pair();
+    settle(&reactor);
+    let mut tries = 0;
+    let mut operation = pin!(io.read_with(|mut io| {
+        tries += 1;
+        let read = io.read(&mut [0; 8]);
+        if tries == 1 {
+            peer.write_all(b"x").unwrap();
+            reactor.turn(None).unwrap();
+        }
+        read
+    }));
+    let polled = operation
+        .as_mut()
+        .poll(&mut Context::from_waker(Waker::noop()));
+    assert!(matches!(polled, Poll::Ready(Ok(1))));
+}
+
+#[test]
+fn without_a_reactor_that_turns_the_error_says_what_to_call() {
+    let (io, _peer) = pair();
+    let error = futures::executor::block_on(io.readable())
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("block_on") && error.contains("Reactor"),
+        "{error}"
+    );
+    let error = futures::executor::block_on(io.read_with(|mut io| io.read(&mut [0])));
+    let error = error.unwrap_err().to_string();
+    assert!(
+        error.contains("block_on") && error.contains("Reactor"),
+        "{error}"
+    );
+}
+
+#[test]
+fn without_a_reactor_what_is_ready_can_be_had() {
+    let (io, mut peer) = pair();
+    peer.write_all(b"x").unwrap();
+    futures::executor::block_on(io.readable()).unwrap();
+    assert!(matches!(
+        poll_byte(&io, Waker::noop()),
+        Poll::Ready(Ok(b'x'))
+    ));
+}
+
+#[test]
+fn it_works_under_another_executor_beside_a_thread_that_holds_a_reactor() {
+    let (io, mut peer) = pair();
+    let thread = std::thread::spawn(move || peer.write_all(b"x"));
+    let read = block_on(io.read_with(|mut io| io.read(&mut [0; 8])));
+    assert_eq!(read.unwrap(), 1);
+    thread.join().unwrap().unwrap();
+}
