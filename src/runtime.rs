@@ -5,6 +5,7 @@ use std::fmt;
 use std::future::Future;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use windlass_executor::{Executor, Task};
@@ -49,6 +50,8 @@ pub struct Runtime {
     // Dropped first: destructors of tasks may still close sockets and stop timers.
     executor: Executor,
     reactor: Reactor,
+    /// Ends the reactor's sleep, and outside of a turn makes the descriptor readable.
+    waker: Waker,
     remote: OnceCell<Remote>,
 }
 
@@ -125,7 +128,7 @@ impl Runtime {
             limit
         };
         self.reactor.turn(limit)?;
-        let tick = self.executor.tick(&self.reactor.waker(), POLLS);
+        let tick = self.executor.tick(&self.waker, POLLS);
         Ok(self.turned(tick.polled))
     }
 
@@ -155,13 +158,12 @@ impl Runtime {
     pub fn turn_for(&self, budget: Duration) -> io::Result<Turn> {
         let _awake = self.reactor.awake();
         let _entered = self.executor.enter();
-        let waker = self.reactor.waker();
         let start = Instant::now();
         let mut polled = 0;
         loop {
             self.reactor.turn(Some(Duration::ZERO))?;
             for _ in 0..POLLS {
-                let tick = self.executor.tick(&waker, 1);
+                let tick = self.executor.tick(&self.waker, 1);
                 polled += tick.polled;
                 if !tick.ready || start.elapsed() >= budget {
                     break;
