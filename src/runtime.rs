@@ -63,9 +63,11 @@ impl Runtime {
     /// If the descriptors of the thread's reactor can't be had.
     pub fn new() -> io::Result<Runtime> {
         let reactor = Reactor::current()?;
+        let waker = reactor.waker();
         Ok(Runtime {
             executor: Executor::new(),
             reactor,
+            waker,
             remote: OnceCell::new(),
         })
     }
