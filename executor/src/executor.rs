@@ -11,7 +11,7 @@ use crate::current::{self, Entered};
 use crate::inbox::{self, Inbox};
 use crate::key::Key;
 use crate::table::{Cancelled, Join, Next, Table};
-use crate::task::{Job, Task, quietly};
+use crate::task::{BoxedJob, Task, quietly};
 use crate::waker::waker;
 
 /// How many polls until the loop hands over to whatever drives it.
@@ -123,6 +123,9 @@ impl Executor {
 
     /// Polls ready tasks, at most `budget` polls: the step for a host that has a loop of its own.
     /// `waker` is woken as soon as a task is ready after this has found none.
+    ///
+    /// The main future of an unfinished [`run`](Executor::run) is not polled here; if it is ready,
+    /// the waker that its `Run` was polled with last is woken.
     ///
     /// # Panics
     ///
@@ -330,7 +333,7 @@ impl Core {
         self.table.borrow_mut()
     }
 
-    pub(crate) fn insert(&self, job: Pin<Box<dyn Job>>) -> Key {
+    pub(crate) fn insert(&self, job: BoxedJob) -> Key {
         if self.closed.get() {
             let key = self.table().insert_main(); // a slot that never had a job...
             self.table().remove_main(key); // ...and is gone
@@ -427,7 +430,7 @@ impl Core {
     }
 
     /// Polls one task, and ends it if that was its last poll.
-    fn poll(&self, key: Key, mut job: Pin<Box<dyn Job>>) {
+    fn poll(&self, key: Key, mut job: BoxedJob) {
         let waker = waker(key);
         if job.as_mut().poll(&mut Context::from_waker(&waker)) {
             return self.finish(key, Some(job));
@@ -439,7 +442,7 @@ impl Core {
         }
     }
 
-    fn finish(&self, key: Key, job: Option<Pin<Box<dyn Job>>>) {
+    fn finish(&self, key: Key, job: Option<BoxedJob>) {
         let (unwanted, joiner) = self.table().finished(key, job);
         if unwanted.is_some() {
             quietly(|| drop(unwanted));

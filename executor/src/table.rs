@@ -12,11 +12,10 @@
 //! to wake a task never allocates. A slot that dies while it is queued is used again only when the
 //! queue has passed it. Nothing here runs user code: what must be dropped or woken is handed back.
 
-use std::pin::Pin;
 use std::task::Waker;
 
 use crate::key::{Key, MAX_GENERATION, MAX_TASKS};
-use crate::task::Job;
+use crate::task::BoxedJob;
 
 /// The end of a list.
 const NIL: u32 = u32::MAX;
@@ -38,7 +37,7 @@ pub(crate) struct Table {
 
 struct Slot {
     /// None while the slot is free, dead, running, or the main future's.
-    job: Option<Pin<Box<dyn Job>>>,
+    job: Option<BoxedJob>,
     /// Who awaits the task's handle.
     joiner: Option<Waker>,
     /// The generation, and the flags below.
@@ -64,7 +63,7 @@ const _: () = assert!(MAX_GENERATION < QUEUED, "generation and flags share a wor
 
 /// What the queue holds next.
 pub(crate) enum Next {
-    Task(Key, Pin<Box<dyn Job>>),
+    Task(Key, BoxedJob),
     Main,
     Nothing,
 }
@@ -75,7 +74,7 @@ pub(crate) enum Join {
     Pending {
         known: bool,
     },
-    Done(Pin<Box<dyn Job>>),
+    Done(BoxedJob),
     /// Cancelled, or its executor was dropped.
     Gone,
 }
@@ -83,9 +82,9 @@ pub(crate) enum Join {
 /// What a cancellation met.
 pub(crate) enum Cancelled {
     /// The task was waiting; the caller drops it.
-    Waiting(Pin<Box<dyn Job>>),
+    Waiting(BoxedJob),
     /// The task had finished; the caller has the output.
-    Done(Pin<Box<dyn Job>>),
+    Done(BoxedJob),
     /// The task cancels itself from within its own poll, and ends when that returns.
     Running,
     Gone,
@@ -122,7 +121,7 @@ impl Table {
     }
 
     #[inline]
-    pub(crate) fn fill(&mut self, key: Key, job: Pin<Box<dyn Job>>) {
+    pub(crate) fn fill(&mut self, key: Key, job: BoxedJob) {
         self.slots[key.index() as usize].put(job);
     }
 
@@ -177,11 +176,7 @@ impl Table {
     /// Puts back a task that waits. If it was cancelled meanwhile, it goes back to the caller
     /// instead, to be dropped and then [`finished`](Self::finished).
     #[inline]
-    pub(crate) fn pending(
-        &mut self,
-        key: Key,
-        job: Pin<Box<dyn Job>>,
-    ) -> Option<Pin<Box<dyn Job>>> {
+    pub(crate) fn pending(&mut self, key: Key, job: BoxedJob) -> Option<BoxedJob> {
         let slot = &mut self.slots[key.index() as usize];
         if slot.state & CANCELLED != 0 {
             return Some(job);
@@ -196,8 +191,8 @@ impl Table {
     pub(crate) fn finished(
         &mut self,
         key: Key,
-        job: Option<Pin<Box<dyn Job>>>,
-    ) -> (Option<Pin<Box<dyn Job>>>, Option<Waker>) {
+        job: Option<BoxedJob>,
+    ) -> (Option<BoxedJob>, Option<Waker>) {
         self.live -= 1;
         let slot = &mut self.slots[key.index() as usize];
         let joiner = slot.joiner.take();
@@ -242,7 +237,7 @@ impl Table {
     }
 
     /// Nobody wants the output any more. If it is there already, the caller drops it.
-    pub(crate) fn detach(&mut self, key: Key) -> (Option<Pin<Box<dyn Job>>>, Option<Waker>) {
+    pub(crate) fn detach(&mut self, key: Key) -> (Option<BoxedJob>, Option<Waker>) {
         let Some(slot) = self.slot(key) else {
             return (None, None);
         };
@@ -280,7 +275,7 @@ impl Table {
 
     /// Takes an unfinished task out, the lowest slot first, when the executor ends. `from` is
     /// where to go on searching.
-    pub(crate) fn drain(&mut self, from: &mut u32) -> Option<(Pin<Box<dyn Job>>, Option<Waker>)> {
+    pub(crate) fn drain(&mut self, from: &mut u32) -> Option<(BoxedJob, Option<Waker>)> {
         while let Some(slot) = self.slots.get_mut(*from as usize) {
             if slot.state & DONE == 0 {
                 if let Some(job) = slot.job.take() {
@@ -389,7 +384,7 @@ impl Slot {
 
     /// Fills the empty place of the job.
     #[inline]
-    fn put(&mut self, job: Pin<Box<dyn Job>>) {
+    fn put(&mut self, job: BoxedJob) {
         let empty = self.job.replace(job);
         debug_assert!(empty.is_none());
         std::mem::forget(empty); // spares the look whether there is something to drop

@@ -285,6 +285,8 @@ pub(crate) trait Job {
     fn take_output(self: Pin<&mut Self>, to: &mut dyn Any);
 }
 
+pub(crate) type BoxedJob = Pin<Box<dyn Job>>;
+
 /// Future first, output then, in the same place.
 enum Cell<F: Future> {
     Pending(F),
@@ -346,7 +348,7 @@ impl<F: Future> Cell<F> {
     }
 }
 
-fn output<T: 'static>(mut job: Pin<Box<dyn Job>>) -> Result<T, Panic> {
+fn output<T: 'static>(mut job: BoxedJob) -> Result<T, Panic> {
     let mut output: Option<Result<T, Panic>> = None;
     job.as_mut().take_output(&mut output);
     output.expect("a finished task holds its output")

@@ -39,8 +39,9 @@ fn a_task_that_wakes_itself_twice_in_one_poll_is_polled_once_more() {
     let mut first = true;
     let step = move |cx: &mut Context<'_>| {
         if std::mem::take(&mut first) {
+            let copy = cx.waker().clone();
             cx.waker().wake_by_ref();
-            cx.waker().clone().wake();
+            copy.wake();
         }
         Poll::Pending::<()>
     };
@@ -298,6 +299,22 @@ fn the_driver_of_a_run_hears_of_a_wake_that_a_tick_came_across() {
     let (polled, ready) = (1, false);
     assert_eq!(executor.tick(&tick_driver, 9), Tick { polled, ready });
     assert_eq!(run_wakes.take(), 1);
+
+    // The latest driver of the run, although there was another.
+    executor.tick(&tick_driver, 9);
+    let (next_wakes, next_driver) = Count::new();
+    assert!(poll_with(&mut run, &next_driver).is_pending());
+    executor.tick(&tick_driver, 9);
+    executor.tick(&run_driver, 9);
+    let waker = kept(&for_main);
+    executor.spawn(async move { waker.wake() }).detach();
+    tick_wakes.take();
+    run_wakes.take();
+    executor.tick(&tick_driver, 9);
+    assert_eq!(
+        (next_wakes.take(), tick_wakes.take(), run_wakes.take()),
+        (1, 0, 0)
+    );
 
     // The same with one driver for both.
     assert!(poll_with(&mut run, &tick_driver).is_pending());

@@ -131,12 +131,10 @@ pub(crate) fn panics_on_drop(message: &'static str) -> OnDrop<impl FnOnce()> {
     on_drop(move || panic!("{message}"))
 }
 
-/// Holds a value for the time a future lives, and panics, or not, where the test says.
-pub(crate) fn hold<T: 'static>(value: T) -> impl Future<Output = ()> + 'static {
-    async move {
-        let _value = value;
-        std::future::pending::<()>().await;
-    }
+/// Holds a value, and never ends.
+pub(crate) async fn hold<T>(value: T) {
+    let _value = value;
+    std::future::pending::<()>().await;
 }
 
 /// Belongs to one thread, and sees to it.

@@ -1,0 +1,88 @@
+//! Which types may go to other threads, and which may not. This is checked when it is compiled; see
+//! also `must_not_compile.md`.
+
+use std::cell::Cell;
+use std::future::Pending;
+use std::marker::PhantomPinned;
+use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::rc::Rc;
+
+use windlass_executor::{Entered, Executor, Panic, Run, Task, Tick, YieldNow};
+
+/// Fails to compile if a type does not have all the traits.
+macro_rules! has {
+    ($type:ty: $($trait:path),+) => {
+        const _: () = {
+            const fn has<T: ?Sized $(+ $trait)+>() {}
+            has::<$type>();
+        };
+    };
+}
+
+/// Fails to compile if a type has one of the traits: then `Probe` has two ways to say `hidden`.
+macro_rules! lacks {
+    ($type:ty: $($trait:path),+) => {
+        $(const _: fn() = || {
+            trait Probe<Which> {
+                fn hidden() {}
+            }
+            impl<T: ?Sized> Probe<()> for T {}
+            struct Has;
+            impl<T: ?Sized + $trait> Probe<Has> for T {}
+            let _ = <$type as Probe<_>>::hidden;
+        };)+
+    };
+}
+
+type Local = Rc<Cell<u8>>;
+type Pinned = (Pending<()>, PhantomPinned);
+
+lacks!(Executor: Send, Sync);
+has!(Executor: Unpin);
+
+lacks!(Entered: Send, Sync);
+has!(Entered: Unpin);
+
+lacks!(Task<()>: Send, Sync);
+lacks!(Task<Local>: Send, Sync);
+// The output is never pinned in the handle.
+has!(Task<()>: Unpin);
+has!(Task<PhantomPinned>: Unpin);
+
+lacks!(Run<'static, Pending<()>>: Send, Sync);
+has!(Run<'static, Pending<()>>: Unpin);
+// The main future is pinned in its `Run`.
+lacks!(Run<'static, Pinned>: Unpin);
+
+// A panic may be carried to another thread, as that of `std::thread::JoinHandle::join`.
+has!(Panic: Send, Unpin, std::error::Error);
+lacks!(Panic: Sync);
+
+has!(Tick: Send, Sync, Unpin, Copy, Eq, UnwindSafe, RefUnwindSafe);
+has!(YieldNow: Send, Sync, Unpin, UnwindSafe, RefUnwindSafe);
+
+// The probes themselves: they tell the two apart.
+has!(u8: Send, Sync);
+lacks!(Local: Send, Sync);
+lacks!(*const (): Send, Sync);
+
+#[test]
+fn futures_and_outputs_need_not_be_send() {
+    let executor = Executor::new();
+    let local: Local = Rc::new(Cell::new(1));
+    let theirs = local.clone();
+    let task: Task<Local> = executor.spawn(async move {
+        theirs.set(2);
+        theirs
+    });
+    let output = windlass_executor::block_on(executor.run(task));
+    assert!(Rc::ptr_eq(&output, &local) && local.get() == 2);
+}
+
+#[test]
+fn the_main_future_may_borrow_and_need_not_be_unpin() {
+    let word = String::from("rope");
+    let executor = Executor::new();
+    let first = windlass_executor::block_on(executor.run(async { word.as_str() }));
+    assert_eq!(first, "rope");
+}

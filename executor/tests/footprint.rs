@@ -1,0 +1,199 @@
+//! What a task costs in memory, counted by an allocator.
+
+mod common;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::future::{pending, poll_fn};
+use std::task::{Poll, Waker};
+use std::thread;
+
+use common::*;
+use windlass_executor::{Executor, block_on, spawn, yield_now};
+
+/// Counts what each thread allocates, so that tests can run side by side.
+struct Counting;
+
+thread_local! {
+    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
+    static BYTES: Cell<isize> = const { Cell::new(0) };
+}
+
+// SAFETY: it passes everything on to the system's allocator.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
+        BYTES.set(BYTES.get() + layout.size() as isize);
+        // SAFETY: the caller's promise is passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        BYTES.set(BYTES.get() - layout.size() as isize);
+        // SAFETY: as above.
+        unsafe { System.dealloc(memory, layout) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+/// How many allocations the code makes on this thread, and how many more bytes are allocated after
+/// it.
+fn count<T>(code: impl FnOnce() -> T) -> (usize, isize, T) {
+    let before = (ALLOCATIONS.get(), BYTES.get());
+    let output = code();
+    (ALLOCATIONS.get() - before.0, BYTES.get() - before.1, output)
+}
+
+#[test]
+fn a_spawn_is_one_allocation_and_nothing_else_is_any() {
+    let executor = Executor::new();
+    block_on(executor.run(async {
+        let many = (0..100).map(|_| spawn(pending::<()>()));
+        drop(many.collect::<Vec<_>>()); // the table has slots now
+
+        let (allocations, _, task) = count(|| {
+            spawn(async {
+                yield_now().await;
+                [1; 100]
+            })
+        });
+        assert_eq!(allocations, 1);
+
+        let before = ALLOCATIONS.get();
+        assert_eq!(task.await, [1; 100]);
+        for _ in 0..100 {
+            yield_now().await;
+        }
+        assert_eq!(
+            ALLOCATIONS.get() - before,
+            0,
+            "to poll, wake, join and yield"
+        );
+
+        let tasks = [(); 3].map(|()| spawn(pending::<()>()));
+        yield_now().await;
+        let (allocations, ..) = count(|| {
+            let [dropped, detached, cancelled] = tasks;
+            drop(dropped);
+            detached.detach();
+            drop(cancelled.cancel());
+        });
+        assert_eq!(allocations, 0, "to let go of handles");
+    }));
+    let (allocations, ..) = count(|| executor.tick(Waker::noop(), 9));
+    assert_eq!(allocations, 0, "to tick");
+}
+
+#[test]
+fn a_waiting_task_takes_some_48_bytes_besides_its_future() {
+    // 40 for its slot and 8 for what its box holds now; and at most an eighth of a slot more,
+    // where the table has just grown.
+    let of_some_size = || async {
+        let state = [0_u64; 25];
+        pending::<()>().await;
+        assert_eq!(state[0], 0);
+    };
+    let size = size_of_val(&of_some_size()) as isize;
+    for tasks in [1_000, 10_000, 10_973, 100_000_isize] {
+        let executor = Executor::new();
+        let (_, bytes, ()) = count(|| {
+            for _ in 0..tasks {
+                executor.spawn(of_some_size()).detach();
+            }
+            settle(&executor);
+        });
+        let each = bytes as f64 / tasks as f64 - size as f64;
+        println!("{tasks} tasks: {each:.1} bytes each besides the future's {size}");
+        assert!(each <= 53.1, "{each} bytes besides the future's {size}");
+    }
+}
+
+#[test]
+fn slots_are_used_again_so_that_a_thousand_rounds_take_no_more_than_one() {
+    let executor = Executor::new();
+    let round = || {
+        let tasks: Vec<_> = (0..100).map(|i| executor.spawn(async move { i })).collect();
+        settle(&executor);
+        for (i, task) in tasks.into_iter().enumerate() {
+            match i % 3 {
+                0 => assert_eq!(block_on(task), i),
+                1 => drop(task),
+                _ => task.detach(),
+            }
+        }
+        for _ in 0..100 {
+            drop(executor.spawn(pending::<()>())); // dies in the queue
+        }
+        settle(&executor);
+    };
+    round();
+    let (_, bytes, ()) = count(|| (0..1000).for_each(|_| round()));
+    assert_eq!(bytes, 0);
+}
+
+#[test]
+fn a_dropped_executor_gives_back_all_its_memory() {
+    let live = || {
+        let executor = Executor::new();
+        let waker = Kept::default();
+        executor
+            .spawn(told(&Trace::new(), "a", keep(&waker)))
+            .detach();
+        for _ in 0..1000 {
+            executor.spawn(pending::<()>()).detach();
+        }
+        settle(&executor);
+        let waker = kept(&waker);
+        thread::scope(|scope| scope.spawn(|| waker.wake_by_ref()).join()).expect("no panic");
+        drop(executor);
+        waker.wake();
+    };
+    live(); // the shelf of inboxes stays
+    let (_, bytes, ()) = count(|| (0..100).for_each(|_| live()));
+    // What a thread of std's takes is partly given back by that thread.
+    assert!(
+        bytes.abs() < 100 * 1000,
+        "{bytes} bytes more after 100 executors"
+    );
+}
+
+#[test]
+fn a_million_wakes_from_another_thread_take_bounded_memory_and_are_one_poll_each_task() {
+    const TASKS: usize = 100;
+    let executor = Executor::new();
+    let polls = std::rc::Rc::new(Cell::new(0));
+    let wakers: Vec<_> = (0..TASKS)
+        .map(|_| {
+            let (polls, kept_waker) = (polls.clone(), Kept::default());
+            let inner = kept_waker.clone();
+            executor
+                .spawn(poll_fn(move |cx| {
+                    polls.set(polls.get() + 1);
+                    inner.replace(Some(cx.waker().clone()));
+                    Poll::Pending::<()>
+                }))
+                .detach();
+            settle(&executor);
+            kept(&kept_waker)
+        })
+        .collect();
+    for _ in 0..2 {
+        polls.set(0);
+        let other = thread::scope(|scope| {
+            let wakers = &wakers;
+            let waking = move || {
+                for _ in 0..1_000_000 / TASKS {
+                    wakers.iter().for_each(Waker::wake_by_ref);
+                }
+            };
+            let counted = scope.spawn(move || count(waking));
+            counted.join().expect("it does not panic")
+        });
+        let (_, bytes, ()) = other;
+        assert!(bytes <= 4096, "{bytes} bytes more after a million wakes");
+        settle(&executor);
+        assert_eq!(polls.get(), TASKS);
+    }
+}

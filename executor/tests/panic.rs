@@ -1,0 +1,380 @@
+//! Panics stay in their task and come out where it is awaited; the loop goes on.
+
+mod common;
+
+use std::cell::RefCell;
+use std::future::pending;
+use std::panic::panic_any;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use common::*;
+use windlass_executor::{Executor, Task, block_on, spawn, yield_now};
+
+#[test]
+fn a_panic_comes_out_where_the_task_is_awaited() {
+    let executor = Executor::new();
+    let task = executor.spawn(async {
+        yield_now().await;
+        panic!("{} ropes", 3)
+    });
+    assert_eq!(panic_of(|| block_on(executor.run(task))), "3 ropes");
+}
+
+#[test]
+fn a_panic_can_be_caught_as_a_value() {
+    block_on(Executor::new().run(async {
+        let literal = spawn(async { panic!("torn") }).catch().await;
+        let literal = literal.expect_err("it panicked");
+        assert_eq!(literal.message(), Some("torn"));
+        assert_eq!(
+            format!("{literal} {literal:?}"),
+            r#"a task panicked: torn Panic("torn")"#
+        );
+        assert_eq!(panic_of(|| literal.resume()), "torn");
+
+        let text = spawn(async { panic!("{}", 1) }).catch().await;
+        assert_eq!(text.expect_err("it panicked").message(), Some("1"));
+
+        let value = spawn(async { panic_any(7_u8) }).catch().await;
+        let value = value.expect_err("it panicked");
+        assert_eq!(value.message(), None);
+        assert_eq!(value.to_string(), "a task panicked: (not with a text)");
+        assert_eq!(value.into_inner().downcast_ref(), Some(&7_u8));
+    }));
+}
+
+#[test]
+fn a_panicking_detached_task_ends_alone() {
+    let (executor, trace) = (Executor::new(), Trace::new());
+    let step = |_: &mut Context<'_>| -> Poll<()> { panic!("alone") };
+    executor.spawn(told(&trace, "a", step)).detach();
+    executor.spawn(told(&trace, "b", ready(()))).detach();
+    settle(&executor);
+    trace.is(&["poll a", "drop a", "poll b", "drop b"]);
+    assert_eq!(executor.tasks(), 0);
+}
+
+#[test]
+fn a_task_that_panics_after_it_woke_itself_is_not_polled_again() {
+    let (executor, trace) = (Executor::new(), Trace::new());
+    let step = |cx: &mut Context<'_>| -> Poll<()> {
+        cx.waker().wake_by_ref();
+        panic!("once");
+    };
+    let task = executor.spawn(told(&trace, "a", step));
+    settle(&executor);
+    trace.is(&["poll a", "drop a"]);
+    assert_eq!(panic_of(|| block_on(task)), "once");
+}
+
+#[test]
+fn a_panicking_main_future_goes_through_and_leaves_the_tasks() {
+    let (executor, trace) = (Executor::new(), Trace::new());
+    executor.spawn(told(&trace, "task", idle())).detach();
+    let main = async {
+        yield_now().await;
+        panic!("main")
+    };
+    assert_eq!(panic_of(|| block_on(executor.run(main))), "main");
+    assert_eq!(executor.tasks(), 1);
+    executor.spawn(told(&trace, "next", idle())).detach();
+    block_on(executor.run(async { trace.push("main again") }));
+    trace.is(&["poll task", "poll next", "main again"]);
+}
+
+#[test]
+fn a_panic_of_a_local_after_the_last_line_is_a_panic_of_the_task() {
+    let executor = Executor::new();
+    let task = executor.spawn(async {
+        let _panics = panics_on_drop("dropped in the poll");
+        5
+    });
+    settle(&executor);
+    assert_eq!(panic_of(|| block_on(task)), "dropped in the poll");
+}
+
+#[test]
+fn a_future_whose_state_panics_in_its_drop_ends_its_task_alone() {
+    // Not in the poll, as in an async block, but when the executor drops the future after it.
+    let (executor, trace) = (Executor::new(), Trace::new());
+    let spawn_one = |name, result| {
+        let panics = panics_on_drop("dropped after the poll");
+        let output = Rc::new(says_drop(&trace, "output"));
+        let step = move |_: &mut Context<'_>| {
+            let _ = &panics;
+            if result {
+                Poll::Ready(output.clone())
+            } else {
+                panic!("in the poll")
+            }
+        };
+        executor.spawn(told(&trace, name, step))
+    };
+    let (ended, panicked, detached) = (
+        spawn_one("a", true),
+        spawn_one("b", false),
+        spawn_one("c", true),
+    );
+    detached.detach();
+    executor.spawn(told(&trace, "d", idle())).detach();
+    settle(&executor);
+    trace.is(&[
+        "poll a",
+        "drop a",
+        "drop output",
+        "poll b",
+        "drop b",
+        "drop output",
+        "poll c",
+        "drop c",
+        "drop output",
+        "poll d",
+    ]);
+    for task in [ended, panicked] {
+        let panic = block_on(task.catch()).err().expect("it panicked");
+        assert_eq!(panic.message(), Some("dropped after the poll"));
+    }
+    assert_eq!(executor.tasks(), 1);
+}
+
+#[test]
+fn a_destructor_that_panics_when_its_task_is_cancelled_panics_there() {
+    let (executor, trace) = (Executor::new(), Trace::new());
+    let [dropped, cancelled] = [(); 2].map(|()| executor.spawn(hold(panics_on_drop("splinter"))));
+    executor.spawn(told(&trace, "other", idle())).detach();
+    settle(&executor);
+    assert_eq!(panic_of(|| drop(dropped)), "splinter");
+    assert_eq!(panic_of(|| block_on(cancelled.cancel())), "splinter");
+    assert_eq!(executor.tasks(), 1);
+    executor.spawn(told(&trace, "next", idle())).detach();
+    settle(&executor);
+    trace.is(&["poll other", "poll next"]);
+}
+
+#[test]
+fn a_destructor_that_panics_when_a_task_cancels_itself_ends_that_task_alone() {
+    let (executor, trace) = (Executor::new(), Trace::new());
+    let own = shared(None::<Task<()>>);
+    let inner = own.clone();
+    let task = executor.spawn(async move {
+        let _panics = panics_on_drop("splinter");
+        inner.take().expect("the test put it there").cancel().await;
+    });
+    own.replace(Some(task));
+    executor.spawn(told(&trace, "other", idle())).detach();
+    settle(&executor);
+    trace.is(&["poll other"]);
+    assert_eq!(executor.tasks(), 1);
+}
+
+#[test]
+fn an_output_of_a_detached_task_that_panics_in_its_drop_harms_nobody() {
+    let (executor, trace) = (Executor::new(), Trace::new());
+    executor.spawn(async { panics_on_drop("output") }).detach();
+    executor.spawn(told(&trace, "other", idle())).detach();
+    settle(&executor);
+    trace.is(&["poll other"]);
+    assert_eq!(executor.tasks(), 1);
+}
+
+#[test]
+fn an_output_that_panics_in_its_drop_panics_where_the_handle_lets_go_of_it() {
+    let executor = Executor::new();
+    let [dropped, detached] = [(); 2].map(|()| executor.spawn(async { panics_on_drop("output") }));
+    settle(&executor);
+    assert_eq!(panic_of(|| drop(dropped)), "output");
+    assert_eq!(panic_of(|| detached.detach()), "output");
+}
+
+#[test]
+fn a_panic_payload_that_panics_in_its_drop_harms_nobody() {
+    struct Payload(#[expect(dead_code, reason = "it is there to be dropped")] Box<dyn Send>);
+    let (executor, trace) = (Executor::new(), Trace::new());
+    // The payload of the second panic is given up by the executor; this one takes no memory.
+    let payload = || Payload(Box::new(on_drop(|| panic_any(()))));
+    executor.spawn(async move { panic_any(payload()) }).detach();
+    let at_drop = on_drop(move || panic_any(payload()));
+    executor.spawn(async move { at_drop }).detach();
+    executor
+        .spawn(hold(on_drop(move || panic_any(payload()))))
+        .detach();
+    executor.spawn(told(&trace, "other", idle())).detach();
+    settle(&executor);
+    trace.is(&["poll other"]);
+    assert_eq!(executor.tasks(), 2);
+    drop(executor);
+    trace.is(&["drop other"]);
+}
+
+#[test]
+fn a_waker_that_panics_when_its_task_has_ended_harms_nobody() {
+    let (executor, trace) = (Executor::new(), Trace::new());
+    let mut task = executor.spawn(async { 1 });
+    executor.spawn(told(&trace, "other", idle())).detach();
+    let (hooks, waker) = hooked();
+    assert!(poll_with(&mut task, &waker).is_pending());
+    hooks.on_wake.set(|| panic!("joiner"));
+    settle(&executor);
+    trace.is(&["poll other"]);
+    assert_eq!(poll(&mut task), Poll::Ready(1));
+}
+
+#[test]
+fn a_waker_that_panics_in_its_clone_or_drop_leaves_the_task_as_it_was() {
+    let executor = Executor::new();
+    let (hooks, waker) = hooked();
+    let mut task = executor.spawn(async { 1 });
+    hooks.on_clone.set(|| panic!("clone"));
+    assert_eq!(panic_of(|| poll_with(&mut task, &waker)), "clone");
+    assert!(poll_with(&mut task, &waker).is_pending());
+    hooks.on_drop.set(|| panic!("drop"));
+    assert_eq!(panic_of(|| poll(&mut task)), "drop");
+    settle(&executor);
+    assert_eq!(poll(&mut task), Poll::Ready(1));
+}
+
+#[test]
+fn a_driver_that_panics_in_its_clone_or_wake_leaves_the_executor_usable() {
+    let (executor, trace) = (Executor::new(), Trace::new());
+    let (hooks, driver) = hooked();
+    hooks.on_clone.set(|| panic!("clone"));
+    assert_eq!(panic_of(|| executor.tick(&driver, 9)), "clone");
+    executor.tick(&driver, 9);
+    hooks.on_wake.set(|| panic!("wake"));
+    let spawn = |name| executor.spawn(told(&trace, name, idle())).detach();
+    assert_eq!(panic_of(|| spawn("a")), "wake");
+    spawn("b");
+    settle(&executor);
+    trace.is(&["poll a", "poll b"]);
+    drop(driver);
+    assert_eq!(Rc::strong_count(&hooks), 1);
+}
+
+#[test]
+fn a_driver_that_panics_in_its_drop_leaves_the_executor_usable() {
+    for copy in 0..2 {
+        let (executor, trace) = (Executor::new(), Trace::new());
+        executor.spawn(told(&trace, "a", idle())).detach();
+        let (hooks, driver) = hooked();
+        executor.tick(&driver, 0);
+        // It is held twice, for wakes from this thread and for those from others. Either panics.
+        let again = Rc::downgrade(&hooks);
+        hooks.on_drop.set(move || match copy {
+            0 => panic!("drop"),
+            _ => {
+                let hooks = again.upgrade().expect("the test holds it");
+                hooks.on_drop.set(|| panic!("drop"));
+            }
+        });
+        assert_eq!(panic_of(|| executor.tick(Waker::noop(), 0)), "drop");
+        assert_eq!(Rc::strong_count(&hooks), 2, "ours and the driver's own");
+        let outside = panic_of(|| spawn(async {}));
+        assert!(
+            outside.starts_with("`spawn` was called outside"),
+            "{outside}"
+        );
+        settle(&executor);
+        trace.is(&["poll a"]);
+    }
+}
+
+#[test]
+fn a_panic_while_the_executor_is_dropped_stops_neither_it_nor_the_other_destructors() {
+    let (executor, trace) = (Executor::new(), Trace::new());
+    let task = executor.spawn(hold(says_drop(&trace, "a")));
+    executor.spawn(hold(panics_on_drop("splinter"))).detach();
+    let joined = executor.spawn(hold(says_drop(&trace, "b")));
+    executor.spawn(hold(panics_on_drop("splinter"))).detach();
+    executor.spawn(hold(says_drop(&trace, "c"))).detach();
+    let mut joined = joined;
+    let (hooks, waker) = hooked();
+    assert!(poll_with(&mut joined, &waker).is_pending());
+    hooks.on_wake.set(|| panic!("joiner"));
+    settle(&executor);
+    let (driver_hooks, driver) = hooked();
+    executor.tick(&driver, 0);
+    drop(driver);
+    driver_hooks.on_drop.set(|| panic!("driver"));
+    drop(executor);
+    trace.is(&["drop a", "drop b", "drop c"]);
+    assert_eq!(Rc::strong_count(&driver_hooks), 1);
+    drop((task, joined));
+}
+
+#[test]
+fn an_executor_may_be_dropped_while_its_thread_panics() {
+    let trace = Trace::new();
+    let inner = trace.clone();
+    let text = panic_of(move || {
+        let executor = Executor::new();
+        executor.spawn(hold(says_drop(&inner, "a"))).detach();
+        executor.spawn(hold(panics_on_drop("splinter"))).detach();
+        executor.spawn(hold(says_drop(&inner, "b"))).detach();
+        settle(&executor);
+        panic!("adrift");
+    });
+    assert_eq!(text, "adrift");
+    trace.is(&["drop a", "drop b"]);
+}
+
+#[test]
+fn a_panic_in_one_of_a_thousand_tasks_reaches_only_who_awaits_it() {
+    let results = block_on(Executor::new().run(async {
+        let tasks: Vec<_> = (0..1000)
+            .map(|i| {
+                spawn(async move {
+                    yield_now().await;
+                    assert_ne!(i, 500, "this one");
+                    i
+                })
+            })
+            .collect();
+        let mut results = Vec::new();
+        for task in tasks {
+            results.push(task.catch().await.ok());
+        }
+        results
+    }));
+    let expected: Vec<_> = (0..1000).map(|i| (i != 500).then_some(i)).collect();
+    assert_eq!(results, expected);
+}
+
+#[test]
+fn a_task_that_resumes_the_panic_of_another_passes_it_on() {
+    let executor = Executor::new();
+    let inner = executor.spawn(async { panic!("from within") });
+    let outer = executor.spawn(inner);
+    let told = Rc::new(RefCell::new(String::new()));
+    let tell = told.clone();
+    let main = async move {
+        let panic = outer.catch().await.expect_err("it panicked");
+        tell.borrow_mut().push_str(panic.message().expect("a text"));
+    };
+    block_on(executor.run(main));
+    assert_eq!(*told.borrow(), "from within");
+    executor.spawn(pending::<()>()).detach();
+    settle(&executor);
+}
+
+#[test]
+#[cfg_attr(target_pointer_width = "64", ignore = "takes 16 million tasks, 1.5 GB")]
+fn a_spawn_that_finds_no_slot_left_panics_and_drops_its_future_under_no_borrow() {
+    let (executor, trace) = (Rc::new(Executor::new()), Trace::new());
+    let most = if cfg!(target_pointer_width = "64") {
+        1 << 24
+    } else {
+        1 << 16
+    };
+    for _ in 0..most {
+        executor.spawn(pending::<()>()).detach();
+    }
+    let (inner, told_inside) = (executor.clone(), trace.clone());
+    let at_drop = on_drop(move || told_inside.push(format!("{} tasks", inner.tasks())));
+    let text = panic_of(|| executor.spawn(hold(at_drop)));
+    assert_eq!(
+        text,
+        format!("more than {most} tasks at once on one executor")
+    );
+    trace.is(&[&format!("{most} tasks")]);
+}
