@@ -65,10 +65,9 @@ impl Executor {
             inbox: inbox::of(id),
             table: RefCell::new(Table::new(id, first_generation)),
             outer: Cell::new(None),
-            displaced: Cell::new(None),
             resting: Cell::new(true),
             running: Cell::new(false),
-            main: Cell::new(Main::Absent),
+            has_run: Cell::new(false),
             closed: Cell::new(false),
         });
         current::add(core.clone());
@@ -124,12 +123,10 @@ impl Executor {
     /// Polls ready tasks, at most `budget` polls: the step for a host that has a loop of its own.
     /// `waker` is woken as soon as a task is ready after this has found none.
     ///
-    /// The main future of an unfinished [`run`](Executor::run) is not polled here; if it is ready,
-    /// the waker that its `Run` was polled with last is woken.
-    ///
     /// # Panics
     ///
-    /// Inside of a task of the same executor.
+    /// Inside of a task of the same executor, or while a [`run`](Executor::run) of it is
+    /// unfinished: only that can poll its main future.
     ///
     /// ```
     /// # use windlass_executor::{yield_now, Executor, Tick};
@@ -141,18 +138,15 @@ impl Executor {
     /// ```
     pub fn tick(&self, waker: &Waker, budget: usize) -> Tick {
         let core = &self.core;
+        core.assert_not_running();
+        core.assert_no_run();
         let running = core.start(waker);
         let mut polled = 0;
         while polled < budget {
-            match core.next() {
-                Next::Task(key, job) => core.poll(key, job),
-                Next::Main => {
-                    core.main.set(Main::Woken); // only its `run` can poll it
-                    core.call_driver_of_run();
-                    continue;
-                }
-                Next::Nothing => break,
-            }
+            let Next::Task(key, job) = core.next() else {
+                break;
+            };
+            core.poll(key, job);
             polled += 1;
         }
         drop(running);
@@ -163,7 +157,8 @@ impl Executor {
     }
 
     /// While the guard lives, [`spawn`](crate::spawn) on this thread means this executor. Tasks
-    /// need no such thing: it is for code around them.
+    /// need no such thing: it is for code around them. Don't hold it over an `.await`: guards must
+    /// go in the reverse order of their coming.
     ///
     /// ```
     /// # use windlass_executor::{spawn, Executor};
@@ -251,10 +246,9 @@ impl<F: Future> Future for Run<'_, F> {
         // SAFETY: as above.
         let mut main = unsafe { Pin::new_unchecked(main) };
         let core = &executor.core;
-        let _running = core.start(cx.waker());
-        drop(core.displaced.take());
+        core.assert_not_running();
         let main_key = *key.get_or_insert_with(|| core.insert_main());
-        core.wake_main_again(main_key);
+        let _running = core.start(cx.waker());
         for _ in 0..BUDGET {
             match core.next() {
                 Next::Task(key, job) => core.poll(key, job),
@@ -301,23 +295,14 @@ pub(crate) struct Core {
     table: RefCell<Table>,
     /// The waker of whoever drives the loop. It is out of its place only while it's being called.
     outer: Cell<Option<Waker>>,
-    /// The driver of an unfinished `run`, if a `tick` with another waker has come after it.
-    displaced: Cell<Option<Waker>>,
     /// Nobody looks at the queue: the next wake must call `outer`.
     resting: Cell<bool>,
     /// The loop is on this thread's stack.
     running: Cell<bool>,
-    main: Cell<Main>,
+    /// A `run` is unfinished: its main future has a slot.
+    has_run: Cell<bool>,
     /// The executor is being dropped, or was.
     closed: Cell<bool>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Main {
-    Absent,
-    Present,
-    /// A `tick` came across it, which can't poll it.
-    Woken,
 }
 
 impl Core {
@@ -371,11 +356,6 @@ impl Core {
 
     /// The loop begins. `outer` is who to wake when something gets ready after it.
     fn start(self: &Rc<Self>, outer: &Waker) -> Running {
-        assert!(
-            !self.running.get(),
-            "an executor can't be run from inside of one of its own tasks: `.await` the future \
-             there, or `spawn` it"
-        );
         self.resting.set(false);
         self.running.set(true);
         let running = Running {
@@ -393,24 +373,9 @@ impl Core {
         } else {
             self.collect(outer);
             self.outer.set(Some(outer.clone()));
-            self.displace(known);
+            drop(known);
         }
         running
-    }
-
-    /// Keeps the waker of who drives an unfinished `run` when a `tick` takes its place.
-    fn displace(&self, outer: Option<Waker>) {
-        let first = self.displaced.take();
-        let keep = self.main.get() != Main::Absent;
-        self.displaced.set(first.or(outer).filter(|_| keep));
-    }
-
-    /// A `tick` came across the main future.
-    fn call_driver_of_run(&self) {
-        match self.displaced.take() {
-            Some(driver) => driver.wake(),
-            None => self.call_outer(), // it drives both
-        }
     }
 
     /// Moves the wakes of other threads to the run queue.
@@ -453,24 +418,29 @@ impl Core {
     }
 
     fn insert_main(&self) -> Key {
-        assert!(
-            self.main.get() == Main::Absent,
-            "another `run` of this executor is unfinished"
-        );
-        self.main.set(Main::Present);
+        self.assert_no_run();
+        self.has_run.set(true);
         self.table().insert_main()
     }
 
     fn remove_main(&self, key: Key) {
-        self.main.set(Main::Absent);
+        self.has_run.set(false);
         self.table().remove_main(key);
     }
 
-    /// Queues the main future if a `tick` came across it.
-    fn wake_main_again(&self, key: Key) {
-        if self.main.replace(Main::Present) == Main::Woken {
-            self.table().wake(key);
-        }
+    fn assert_not_running(&self) {
+        assert!(
+            !self.running.get(),
+            "an executor can't be run from inside of one of its own tasks: `.await` the future \
+             there, or `spawn` it"
+        );
+    }
+
+    fn assert_no_run(&self) {
+        assert!(
+            !self.has_run.get(),
+            "another `run` of this executor is unfinished: await it, or drop it"
+        );
     }
 
     /// How the task stands for its handle; if it's pending, `waker` is woken when it ends.

@@ -341,8 +341,8 @@ impl Table {
             "more than {MAX_TASKS} tasks at once on one executor"
         );
         if len == self.slots.capacity() {
-            // An eighth at a time: doubling would leave half of a large table unused.
-            self.slots.reserve_exact((len / 8).max(32));
+            // A sixteenth at a time: doubling would leave half of a large table unused.
+            self.slots.reserve_exact((len / 16).max(32));
         }
         self.slots.push(Slot {
             job: None,

@@ -7,6 +7,7 @@ use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use crate::executor::Core;
@@ -236,23 +237,40 @@ impl<T> fmt::Debug for Task<T> {
 ///     assert_eq!(panic.message(), Some("3 ropes"));
 /// }));
 /// ```
-pub struct Panic(Box<dyn Any + Send>);
+pub struct Panic(Box<Payload>);
+
+/// Boxed, since the place for it is in every task.
+struct Payload {
+    message: Option<String>,
+    /// The mutex makes a `Sync` error of what is only `Send`; it's never locked.
+    value: Mutex<Box<dyn Any + Send>>,
+}
 
 impl Panic {
+    #[cold]
+    fn new(value: Box<dyn Any + Send>) -> Self {
+        let text = value
+            .downcast_ref::<&'static str>()
+            .map(|text| text.to_string());
+        let message = text.or_else(|| value.downcast_ref::<String>().cloned());
+        let value = Mutex::new(value);
+        Panic(Box::new(Payload { message, value }))
+    }
+
     /// The text given to `panic!`, if it was a text.
     pub fn message(&self) -> Option<&str> {
-        let text = self.0.downcast_ref::<&'static str>().copied();
-        text.or_else(|| self.0.downcast_ref::<String>().map(String::as_str))
+        self.0.message.as_deref()
     }
 
     /// Goes on with the panic, here. The panic hook is not called again.
     pub fn resume(self) -> ! {
-        resume_unwind(self.0)
+        resume_unwind(self.into_inner())
     }
 
     /// The value given to `panic_any`, or the text.
     pub fn into_inner(self) -> Box<dyn Any + Send> {
-        self.0
+        let value = self.0.value.into_inner();
+        value.unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -306,7 +324,7 @@ where
         let output = match polled {
             Ok(Poll::Pending) => return false,
             Ok(Poll::Ready(output)) => Ok(output),
-            Err(payload) => Err(Panic(payload)),
+            Err(payload) => Err(Panic::new(payload)),
         };
         if !std::mem::needs_drop::<F>() {
             self.set(Cell::Done(output));
@@ -317,7 +335,7 @@ where
             Ok(()) => self.set(Cell::Done(output)),
             Err(payload) => {
                 quietly(|| drop(output));
-                self.set(Cell::Done(Err(Panic(payload))));
+                self.set(Cell::Done(Err(Panic::new(payload))));
             }
         }
         true

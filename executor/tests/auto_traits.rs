@@ -55,8 +55,7 @@ has!(Run<'static, Pending<()>>: Unpin);
 lacks!(Run<'static, Pinned>: Unpin);
 
 // A panic may be carried to another thread, as that of `std::thread::JoinHandle::join`.
-has!(Panic: Send, Unpin, std::error::Error);
-lacks!(Panic: Sync);
+has!(Panic: Send, Sync, Unpin, std::error::Error);
 
 has!(Tick: Send, Sync, Unpin, Copy, Eq, UnwindSafe, RefUnwindSafe);
 has!(YieldNow: Send, Sync, Unpin, UnwindSafe, RefUnwindSafe);

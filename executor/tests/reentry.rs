@@ -15,7 +15,7 @@ const IN_ITSELF: &str = "an executor can't be run from inside of one of its own 
                          the future there, or `spawn` it";
 const IN_A_TASK: &str =
     "`block_on` inside of a task would stop all other tasks: `.await` the future instead";
-const TWO_RUNS: &str = "another `run` of this executor is unfinished";
+const TWO_RUNS: &str = "another `run` of this executor is unfinished: await it, or drop it";
 
 /// An executor that tasks can reach. It outlives its tasks only if the test drops them.
 fn reachable() -> (Rc<Executor>, Rc<Executor>) {
@@ -213,48 +213,18 @@ fn after_a_run_is_dropped_half_way_another_goes_on_with_the_tasks() {
 }
 
 #[test]
-fn a_tick_polls_tasks_while_a_run_is_unfinished() {
-    let (executor, trace) = (Executor::new(), Trace::new());
-    let mut run = executor.run(told(&trace, "main", idle()));
-    assert!(poll(&mut run).is_pending());
+fn a_tick_while_a_run_is_unfinished_panics_with_a_message_and_displaces_nobody() {
+    let (executor, trace, for_main) = (Executor::new(), Trace::new(), Kept::default());
+    let (wakes, driver) = Count::new();
+    let mut run = executor.run(told(&trace, "main", keep(&for_main)));
+    assert!(poll_with(&mut run, &driver).is_pending());
+    assert_eq!(panic_of(|| executor.tick(Waker::noop(), 9)), TWO_RUNS);
+    kept(&for_main).wake();
+    assert_eq!(wakes.take(), 1);
+    drop(run);
     executor.spawn(told(&trace, "task", ready(()))).detach();
     assert_eq!(executor.tick(Waker::noop(), 9).polled, 1);
-    trace.is(&["poll main", "poll task", "drop task"]);
-}
-
-#[test]
-fn a_run_may_be_dropped_inside_of_a_task() {
-    let leaked = Box::into_raw(Box::new(Executor::new()));
-    // SAFETY: it is not given back before the end, and the run, which borrows it, is gone by then.
-    let executor: &'static Executor = unsafe { &*leaked };
-    let trace = Trace::new();
-    let mut run = executor.run(told(&trace, "main", idle()));
-    assert!(poll(&mut run).is_pending());
-    executor.spawn(async move { drop(run) }).detach();
-    executor.spawn(told(&trace, "task", ready(()))).detach();
-    settle(executor);
-    block_on(executor.run(async { trace.push("next main") }));
-    trace.is(&[
-        "poll main",
-        "drop main",
-        "poll task",
-        "drop task",
-        "next main",
-    ]);
-    // SAFETY: it came from a box, and nothing borrows it any more.
-    drop(unsafe { Box::from_raw(leaked) });
-}
-
-#[test]
-fn a_leaked_run_leaves_the_executor_to_ticks() {
-    let (executor, trace) = (Executor::new(), Trace::new());
-    let mut run = executor.run(pending::<()>());
-    assert!(poll(&mut run).is_pending());
-    std::mem::forget(run);
-    executor.spawn(told(&trace, "task", ready(()))).detach();
-    settle(&executor);
-    trace.is(&["poll task", "drop task"]);
-    assert_eq!(panic_of(|| block_on(executor.run(async {}))), TWO_RUNS);
+    trace.is(&["poll main", "drop main", "poll task", "drop task"]);
 }
 
 #[test]
