@@ -20,7 +20,8 @@
 //!     let addr = listener.local_addr()?;
 //!     windlass::spawn(async move {
 //!         while let Ok((stream, _)) = listener.accept().await {
-//!             windlass::spawn(async move { futures::io::copy(&stream, &mut &stream).await }).detach();
+//!             let echo = async move { futures::io::copy(&stream, &mut &stream).await };
+//!             windlass::spawn(echo).detach();
 //!         }
 //!     })
 //!     .detach();

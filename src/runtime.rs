@@ -92,7 +92,16 @@ impl Runtime {
              `spawn` it"
         );
         let _entered = self.executor.enter();
-        self.reactor.block_on(self.executor.run(future))
+        // A future that needn't wait ends before the first turn. Called again and again with such
+        // ones, this must not keep the tasks from their sockets and timers.
+        if self.executor.tasks() > 0 {
+            if let Err(error) = self.reactor.turn(Some(Duration::ZERO)) {
+                panic!("the reactor of this thread failed: {error}");
+            }
+        }
+        let output = self.reactor.block_on(self.executor.run(future));
+        self.stay_readable();
+        output
     }
 
     /// Spawns a task. It runs in `block_on` and `turn`.
@@ -121,7 +130,9 @@ impl Runtime {
     /// # Panics
     ///
     /// Inside of a task of the same runtime.
+    #[track_caller]
     pub fn turn(&self, limit: Option<Duration>) -> io::Result<Turn> {
+        self.assert_outside();
         let _awake = self.reactor.awake();
         let _entered = self.executor.enter();
         let limit = if self.executor.has_ready() {
@@ -157,7 +168,9 @@ impl Runtime {
     /// assert!(turn.ready && turn.polled > 0);
     /// # Ok::<(), std::io::Error>(())
     /// ```
+    #[track_caller]
     pub fn turn_for(&self, budget: Duration) -> io::Result<Turn> {
+        self.assert_outside();
         let _awake = self.reactor.awake();
         let _entered = self.executor.enter();
         let start = Instant::now();
@@ -204,7 +217,24 @@ impl Runtime {
         remote.clone()
     }
 
+    /// Before anything waits: inside of a task, nobody would end the wait.
+    #[track_caller]
+    fn assert_outside(&self) {
+        assert!(
+            !self.executor.is_running(),
+            "a turn inside of a task of the same runtime: `.await` what it shall wait for"
+        );
+    }
+
+    /// If tasks are left that are ready, a host that watches the descriptor must come back.
+    fn stay_readable(&self) {
+        if self.executor.has_ready() {
+            self.waker.wake_by_ref();
+        }
+    }
+
     fn turned(&self, polled: usize) -> Turn {
+        self.stay_readable();
         Turn {
             polled,
             ready: self.executor.has_ready(),

@@ -111,7 +111,7 @@ impl Table {
         self.head != NIL
     }
 
-    /// ① Gives a task a slot and queues it. The slot is to be [filled](Self::fill) at once.
+    /// Gives a task a slot and queues it. The slot is to be [filled](Self::fill) at once.
     #[inline]
     pub(crate) fn insert(&mut self) -> Key {
         let index = self.take_slot(JOINED);

@@ -271,7 +271,9 @@ where
 /// What `&T` can, `T` can as well.
 macro_rules! also_by_value {
     ([$($generics:tt)*] $type:ty $(where $($bound:tt)*)?) => {
-        impl<$($generics)*> futures_io::AsyncRead for $type $(where for<'a> &'a $($bound)*: std::io::Read)? {
+        impl<$($generics)*> futures_io::AsyncRead for $type
+        $(where for<'a> &'a $($bound)*: std::io::Read)?
+        {
             fn poll_read(
                 self: std::pin::Pin<&mut Self>,
                 cx: &mut std::task::Context<'_>,
@@ -289,7 +291,9 @@ macro_rules! also_by_value {
             }
         }
 
-        impl<$($generics)*> futures_io::AsyncWrite for $type $(where for<'a> &'a $($bound)*: std::io::Write)? {
+        impl<$($generics)*> futures_io::AsyncWrite for $type
+        $(where for<'a> &'a $($bound)*: std::io::Write)?
+        {
             fn poll_write(
                 self: std::pin::Pin<&mut Self>,
                 cx: &mut std::task::Context<'_>,

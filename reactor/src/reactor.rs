@@ -76,6 +76,10 @@ impl Reactor {
     /// since the last turn keeps it from waiting. On Linux a turn is one system call, and another
     /// one where an earlier deadline than before has come up.
     ///
+    /// After a turn its caller looks at whatever it polls, so the wakes until then count as seen:
+    /// also if it's called inside of a future, by a loop within the loop. A
+    /// [`block_on`](crate::block_on) loses none by that, neither outside nor inside.
+    ///
     /// # Errors
     ///
     /// If the poller fails, which is a defect of the program or of the system.
@@ -320,6 +324,8 @@ impl Hub {
         let turned = Turned { woken: woken.len() };
         wake_all(woken.drain(..));
         self.scratch.set(woken);
+        // Whoever turned looks at everything now: what was woken so far need not be told again.
+        self.rest.rise();
         Ok(turned)
     }
 
@@ -328,7 +334,9 @@ impl Hub {
         let may_sleep = idle && limit != Some(Duration::ZERO) && self.set_alarm(limit)?;
         let sleep = may_sleep && self.rest.rest();
         let waited = self.poll.wait(sleep);
-        self.rest.rise();
+        if sleep {
+            self.rest.rise();
+        }
         if let Ok(true) = waited {
             self.armed.set(NEVER);
         }

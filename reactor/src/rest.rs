@@ -15,11 +15,11 @@ const WOKEN: u8 = 1;
 const ASLEEP: u8 = 2;
 
 /// ```text
-///          rest()                 the wait ends
-///   AWAKE ────────► ASLEEP ─────────────────────► AWAKE
-///     │               │                             ▲
-///     │ rouse()       │ rouse(), rings the bell      │ the wait, or rest() refused, ends
-///     └────► WOKEN ◄──┘─────────────────────────────┘
+///          rest()                  rise(): the wait ends
+///   AWAKE ────────► ASLEEP ──────────────────────────────► AWAKE
+///     │               │                                      ▲
+///     │ rouse()       │ rouse(), rings the bell              │ rise(): the turn ends, and
+///     └────► WOKEN ◄──┘──────────────────────────────────────┘ all that was woken is looked at
 /// ```
 #[derive(Debug)]
 pub(crate) struct Rest {
@@ -49,9 +49,9 @@ impl Rest {
             .is_ok()
     }
 
-    /// The loop looks again, at all that was woken before. True if it had been outside.
-    pub(crate) fn rise(&self) -> bool {
-        self.state.swap(AWAKE, AcqRel) == ASLEEP
+    /// The loop looks again, at all that was woken before.
+    pub(crate) fn rise(&self) {
+        self.state.swap(AWAKE, AcqRel);
     }
 
     /// The loop leaves the stack. A wake that it has not looked at must be heard outside, so the

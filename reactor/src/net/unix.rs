@@ -325,22 +325,13 @@ async fn connect(path: &Path) -> io::Result<Async<net::UnixStream>> {
 
 fn accepted(socket: OwnedFd, peer: Option<SocketAddrAny>) -> io::Result<(UnixStream, SocketAddr)> {
     let stream = UnixStream::new(Async::new_nonblocking(socket.into())?);
-    Ok((stream, peer_of(peer)?))
-}
-
-/// Most who connect have no name.
-fn peer_of(peer: Option<SocketAddrAny>) -> io::Result<SocketAddr> {
-    let peer = peer.and_then(|peer| SocketAddrUnix::try_from(peer).ok());
-    #[cfg(any(target_os = "linux", target_os = "android"))]
-    if let Some(name) = peer.as_ref().and_then(SocketAddrUnix::abstract_name) {
-        #[cfg(target_os = "android")]
-        use std::os::android::net::SocketAddrExt;
-        #[cfg(target_os = "linux")]
-        use std::os::linux::net::SocketAddrExt;
-        return SocketAddr::from_abstract_name(name);
-    }
-    let path = peer.as_ref().and_then(SocketAddrUnix::path_bytes);
-    SocketAddr::from_pathname(std::ffi::OsStr::from_bytes(path.unwrap_or_default()))
+    // Most who connect have no name, and then the address is but a family, of two bytes. std reads
+    // the others: rustix 1.1 panics at a path that fills the address to its end.
+    let peer = match peer {
+        Some(peer) if peer.addr_len() > 2 => stream.peer_addr()?,
+        _ => SocketAddr::from_pathname("")?,
+    };
+    Ok((stream, peer))
 }
 
 fn send(socket: &net::UnixDatagram, buf: &[u8], addr: &SocketAddrUnix) -> io::Result<usize> {

@@ -13,20 +13,21 @@ use std::task::{Context, Poll, RawWaker, RawWakerVTable, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use futures::join;
+use rustix::event::{PollFd, PollFlags, Timespec};
 use windlass_reactor::net::{TcpListener, TcpStream};
 use windlass_reactor::{Reactor, block_on, time::timeout};
 
 /// What takes longer has hung.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Runs a future that must come to an end.
-pub fn run<F: Future>(future: F) -> F::Output {
+pub(crate) fn run<F: Future>(future: F) -> F::Output {
     block_on(timeout(PATIENCE, future)).expect("it hangs")
 }
 
 /// Counts its wakes.
 #[derive(Default)]
-pub struct Counter(AtomicUsize);
+pub(crate) struct Counter(AtomicUsize);
 
 impl Wake for Counter {
     fn wake(self: Arc<Self>) {
@@ -39,18 +40,18 @@ impl Wake for Counter {
 }
 
 impl Counter {
-    pub fn new() -> (Arc<Counter>, Waker) {
+    pub(crate) fn new() -> (Arc<Counter>, Waker) {
         let counter = Arc::new(Counter::default());
         (counter.clone(), Waker::from(counter))
     }
 
-    pub fn wakes(&self) -> usize {
+    pub(crate) fn wakes(&self) -> usize {
         self.0.load(SeqCst)
     }
 }
 
 /// A waker that runs a function, on wake and when it's dropped.
-pub struct OnWake<F: Fn(&'static str) + Send + Sync>(pub F);
+pub(crate) struct OnWake<F: Fn(&'static str) + Send + Sync>(pub(crate) F);
 
 impl<F: Fn(&'static str) + Send + Sync> Wake for OnWake<F> {
     fn wake(self: Arc<Self>) {
@@ -65,7 +66,7 @@ impl<F: Fn(&'static str) + Send + Sync> Drop for OnWake<F> {
 }
 
 /// A waker that runs what `hook` was given, for everything that is done with it.
-pub fn hooked() -> Waker {
+pub(crate) fn hooked() -> Waker {
     const VTABLE: RawWakerVTable = RawWakerVTable::new(
         |_| {
             hook_runs("clone");
@@ -86,11 +87,11 @@ thread_local! {
 }
 
 /// What `hooked` wakers run. Not while they run it already.
-pub fn hook(new: impl FnMut(&'static str) + 'static) {
+pub(crate) fn hook(new: impl FnMut(&'static str) + 'static) {
     HOOK.set(Some(Box::new(new)));
 }
 
-pub fn unhook() {
+pub(crate) fn unhook() {
     HOOK.set(None);
 }
 
@@ -104,12 +105,12 @@ fn hook_runs(what: &'static str) {
 }
 
 /// One poll.
-pub fn poll<F: Future + Unpin>(future: &mut F, waker: &Waker) -> Poll<F::Output> {
+pub(crate) fn poll<F: Future + Unpin>(future: &mut F, waker: &Waker) -> Poll<F::Output> {
     pin!(future).poll(&mut Context::from_waker(waker))
 }
 
 /// Turns until `done`. The limits of the turns are only for the sake of a test that fails.
-pub fn turn_until(reactor: &Reactor, mut done: impl FnMut() -> bool) {
+pub(crate) fn turn_until(reactor: &Reactor, mut done: impl FnMut() -> bool) {
     let start = Instant::now();
     while !done() {
         assert!(start.elapsed() < PATIENCE, "it hangs");
@@ -118,12 +119,12 @@ pub fn turn_until(reactor: &Reactor, mut done: impl FnMut() -> bool) {
 }
 
 /// Turns until there's nothing left to do.
-pub fn settle(reactor: &Reactor) {
+pub(crate) fn settle(reactor: &Reactor) {
     while reactor.turn(Some(Duration::ZERO)).unwrap().woken > 0 {}
 }
 
 /// A TCP connection over loopback: the accepted side, and the connecting one.
-pub async fn tcp_pair() -> (TcpStream, TcpStream) {
+pub(crate) async fn tcp_pair() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
     let (accepted, connected) = join!(listener.accept(), TcpStream::connect(addr));
@@ -131,7 +132,7 @@ pub async fn tcp_pair() -> (TcpStream, TcpStream) {
 }
 
 /// Runs the body of the test `name` in a process of its own, on its main thread.
-pub fn in_child(name: &str, body: impl FnOnce()) {
+pub(crate) fn in_child(name: &str, body: impl FnOnce()) {
     if env::var_os("WINDLASS_CHILD").is_some() {
         return body();
     }
@@ -147,13 +148,27 @@ pub fn in_child(name: &str, body: impl FnOnce()) {
 }
 
 /// How many descriptors this process has.
-pub fn descriptors() -> usize {
+pub(crate) fn descriptors() -> usize {
     std::fs::read_dir("/proc/self/fd").unwrap().count()
 }
 
 /// Bytes that differ from their neighbours.
-pub fn pattern(len: usize, seed: usize) -> Vec<u8> {
+pub(crate) fn pattern(len: usize, seed: usize) -> Vec<u8> {
     (0..len)
         .map(|i| ((i + seed).wrapping_mul(2_654_435_761) >> 16) as u8)
         .collect()
+}
+
+/// Whether a loop that watches the reactor's descriptor would call `turn` now.
+pub(crate) fn descriptor_is_ready(reactor: &Reactor, wait: bool) -> bool {
+    let mut watched = [PollFd::new(reactor, PollFlags::IN)];
+    let limit = Timespec {
+        tv_sec: if wait { PATIENCE.as_secs() as i64 } else { 0 },
+        tv_nsec: 0,
+    };
+    rustix::event::poll(&mut watched, Some(&limit)).unwrap() == 1
+}
+
+pub(crate) fn wait_for_descriptor(reactor: &Reactor) {
+    assert!(descriptor_is_ready(reactor, true), "it hangs");
 }

@@ -1,0 +1,177 @@
+//! A chat: each line goes to everybody else in the room.
+//!
+//! ```text
+//! cargo run --example chat           # an address may follow: -- 0.0.0.0:7008
+//! nc localhost 7008                  # in two more terminals: your first line is your name
+//! ```
+//!
+//! The room is an `Rc<RefCell<..>>`. All tasks share one thread, so nothing has to be locked; only
+//! no borrow may be held across an `.await`.
+//!
+//! What is said waits in a queue for each member. Who reads so slowly that the queue gets full is
+//! shown out, so that nobody can eat the server's memory.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::env;
+use std::io::{self, ErrorKind::InvalidData};
+use std::net::Shutdown;
+use std::rc::Rc;
+use std::time::Duration;
+
+use futures::channel::mpsc::{self, Receiver, Sender};
+use futures::future::{self, Either};
+use futures::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use futures::stream::StreamExt;
+use windlass::net::{TcpListener, TcpStream};
+use windlass::time::sleep;
+
+const QUEUE_LINES: usize = 64;
+const LINE_BYTES: usize = 1024;
+
+fn main() -> io::Result<()> {
+    let addr = env::args().nth(1);
+    let addr = addr.as_deref().unwrap_or("127.0.0.1:7008");
+    windlass::block_on(async {
+        let listener = TcpListener::bind(addr).await?;
+        println!("chatting on {}", listener.local_addr()?);
+        let room = Rc::new(RefCell::new(Room::default()));
+        loop {
+            let (stream, peer) = match listener.accept().await {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    eprintln!("{error}");
+                    continue;
+                }
+            };
+            let room = room.clone();
+            let connection = async move {
+                if let Err(error) = serve(&stream, room).await {
+                    eprintln!("{peer}: {error}");
+                }
+            };
+            windlass::spawn(connection).detach();
+        }
+    })
+}
+
+async fn serve(stream: &TcpStream, room: Rc<RefCell<Room>>) -> io::Result<()> {
+    let (mut input, mut output) = (BufReader::new(stream), stream);
+    output.write_all(b"Your name? ").await?;
+    let Some(name) = read_line(&mut input).await? else {
+        return Ok(());
+    };
+    let Some((seat, queue)) = Seat::take(room, &name, stream) else {
+        let refusal = b"That name won't do, or is taken.\n";
+        return output.write_all(refusal).await;
+    };
+    // Whichever ends first ends both; and then the seat is given up.
+    let listening = Box::pin(listen(input, &seat));
+    let telling = Box::pin(tell(output, queue));
+    match future::select(listening, telling).await {
+        Either::Left((ended, _)) | Either::Right((ended, _)) => ended,
+    }
+}
+
+/// From the member to the room.
+async fn listen(mut input: BufReader<&TcpStream>, seat: &Seat) -> io::Result<()> {
+    while let Some(line) = read_line(&mut input).await? {
+        let line = format!("{}: {line}\n", seat.name);
+        seat.room.borrow_mut().say(seat.number, &line);
+        // A line a turn: somebody who pastes a book must not flood the others' queues.
+        sleep(Duration::ZERO).await;
+    }
+    Ok(())
+}
+
+/// From the room to the member: all that is in the queue at once.
+async fn tell(mut output: &TcpStream, mut queue: Receiver<Rc<str>>) -> io::Result<()> {
+    while let Some(lines) = queue.by_ref().ready_chunks(QUEUE_LINES).next().await {
+        output.write_all(lines.concat().as_bytes()).await?;
+    }
+    Ok(())
+}
+
+/// A line without its end, or `None` after the last.
+async fn read_line(input: &mut BufReader<&TcpStream>) -> io::Result<Option<String>> {
+    let mut line = Vec::new();
+    let mut limited = input.take(LINE_BYTES as u64);
+    limited.read_until(b'\n', &mut line).await?;
+    if line.len() == LINE_BYTES && !line.ends_with(b"\n") {
+        return Err(io::Error::new(InvalidData, "sent a line that is too long"));
+    }
+    let text = String::from_utf8_lossy(&line);
+    // No control characters: nobody shall write to the others' terminals but plain text.
+    let plain = text.chars().filter(|c| !c.is_control()).collect();
+    Ok((!line.is_empty()).then_some(plain))
+}
+
+/// The members, by the number of their seat.
+#[derive(Default)]
+struct Room {
+    members: BTreeMap<u64, Member>,
+    seats_taken: u64,
+}
+
+struct Member {
+    name: Rc<str>,
+    queue: Sender<Rc<str>>,
+    stream: TcpStream,
+}
+
+impl Room {
+    /// Puts a line into the queue of everybody but the speaker.
+    fn say(&mut self, speaker: u64, line: &str) {
+        let line: Rc<str> = line.into();
+        self.members.retain(|&number, member| {
+            if number == speaker || member.queue.try_send(line.clone()).is_ok() {
+                return true;
+            }
+            eprintln!("{} reads too slowly, and is shown out", member.name);
+            // Its tasks find the connection ended, and end. It may be gone already: no matter.
+            let _ = member.stream.shutdown(Shutdown::Both);
+            false
+        });
+    }
+}
+
+/// A place in the room, which is left when this is dropped.
+struct Seat {
+    room: Rc<RefCell<Room>>,
+    number: u64,
+    name: Rc<str>,
+}
+
+impl Seat {
+    fn take(
+        room: Rc<RefCell<Room>>,
+        name: &str,
+        stream: &TcpStream,
+    ) -> Option<(Seat, Receiver<Rc<str>>)> {
+        let name: Rc<str> = name.trim().into();
+        let mut guests = room.borrow_mut();
+        if name.is_empty() || guests.members.values().any(|member| member.name == name) {
+            return None;
+        }
+        let (queue, told) = mpsc::channel(QUEUE_LINES);
+        guests.seats_taken += 1;
+        let number = guests.seats_taken;
+        let member = Member {
+            name: name.clone(),
+            queue,
+            stream: stream.clone(),
+        };
+        guests.members.insert(number, member);
+        guests.say(number, &format!("* {name} has joined\n"));
+        drop(guests);
+        Some((Seat { room, number, name }, told))
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut room = self.room.borrow_mut();
+        room.members.remove(&self.number);
+        room.say(self.number, &format!("* {} has left\n", self.name));
+    }
+}

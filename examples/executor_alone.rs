@@ -1,0 +1,59 @@
+//! The executor without the reactor: tasks, queues and threads, but no I/O and no timers.
+//!
+//! ```text
+//! cargo run --example executor_alone
+//! ```
+//!
+//! `windlass_executor` knows no operating system. `executor.run(main)` is a future like any other,
+//! so whatever can drive a future can drive it: here its own `block_on`, which parks the thread
+//! while no task is ready. Pollster's, or the one of the futures crate, would do as well.
+
+use std::io;
+use std::thread;
+
+use futures::channel::mpsc;
+use futures::{SinkExt, StreamExt};
+use windlass_executor::{Executor, block_on, spawn, yield_now};
+
+fn main() -> io::Result<()> {
+    let executor = Executor::new();
+    block_on(executor.run(async {
+        // A queue between two tasks, with room for few: the one that fills it waits for the other.
+        let (mut hold, mut crane) = mpsc::channel(2);
+        let loading = spawn(async move {
+            for crate_number in 1..=5 {
+                println!("loading   crate {crate_number}");
+                if hold.send(crate_number).await.is_err() {
+                    return; // nobody unloads any more
+                }
+            }
+        });
+        let unloading = spawn(async move {
+            let mut sum = 0;
+            while let Some(crate_number) = crane.next().await {
+                println!("unloading crate {crate_number}");
+                sum += crate_number;
+            }
+            sum
+        });
+        loading.await;
+        println!("unloaded a sum of {}", unloading.await);
+
+        // A thread fills a queue: its wakes end the sleep.
+        let (mut letters, mut post) = mpsc::channel(2);
+        let thread = thread::spawn(move || {
+            for letter in ["ahoy", "from", "a thread"] {
+                if block_on(letters.send(letter)).is_err() {
+                    return;
+                }
+            }
+        });
+        while let Some(letter) = post.next().await {
+            println!("post: {letter}");
+            yield_now().await; // let other tasks run
+        }
+        thread
+            .join()
+            .map_err(|_| io::Error::other("the thread panicked"))
+    }))
+}

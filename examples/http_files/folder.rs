@@ -1,0 +1,233 @@
+//! What a folder has to answer: files, parts of files, and lists. Nothing outside of it is served,
+//! not by way of `..` and not by symbolic links.
+
+use std::ffi::OsStr;
+use std::fmt::Write;
+use std::fs::{self, File};
+use std::io::{self, ErrorKind, Seek, SeekFrom};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use crate::{Request, Response};
+
+pub(crate) struct Folder {
+    root: PathBuf,
+}
+
+impl Folder {
+    pub(crate) fn open(path: &str) -> io::Result<Folder> {
+        match fs::canonicalize(path) {
+            Ok(root) if root.is_dir() => Ok(Folder { root }),
+            Ok(_) => Err(io::Error::other(format!("{path} is not a folder"))),
+            Err(error) => Err(io::Error::new(error.kind(), format!("{path}: {error}"))),
+        }
+    }
+
+    pub(crate) fn answer(&self, request: &Request) -> Response {
+        if !matches!(request.method.as_str(), "GET" | "HEAD") {
+            return Response::refusal("405 Method Not Allowed").with("Allow: GET, HEAD");
+        }
+        let Some(path) = decode(&request.target) else {
+            return Response::refusal("400 Bad Request");
+        };
+        self.find(&path, request)
+            .unwrap_or_else(|error| match error.kind() {
+                ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::InvalidFilename => {
+                    Response::refusal("404 Not Found")
+                }
+                ErrorKind::PermissionDenied => Response::refusal("403 Forbidden"),
+                _ => {
+                    eprintln!("{}: {error}", request.target);
+                    Response::refusal("500 Internal Server Error")
+                }
+            })
+    }
+
+    fn find(&self, path: &[u8], request: &Request) -> io::Result<Response> {
+        let found = self.resolve(Path::new(OsStr::from_bytes(path)))?;
+        let below = found.strip_prefix(&self.root).map_err(io::Error::other)?;
+        let is_root = below == Path::new("");
+        match (found.is_dir(), is_root || path.ends_with(b"/")) {
+            (false, false) => file(&found, request),
+            (false, true) => Err(ErrorKind::NotFound.into()),
+            (true, false) => {
+                let there = format!("Location: /{}/", encode(below.as_os_str()));
+                Ok(Response::refusal("301 Moved Permanently").with(&there))
+            }
+            (true, true) => match self.resolve(&below.join("index.html")) {
+                Ok(index) => file(&index, request),
+                Err(_) => self.list(below),
+            },
+        }
+    }
+
+    /// A folder as a page: folders first, then files, by name.
+    fn list(&self, below: &Path) -> io::Result<Response> {
+        let mut rows = Vec::new();
+        for entry in fs::read_dir(self.root.join(below))? {
+            let name = entry?.file_name();
+            // What could not be had is not listed either.
+            let Ok(found) = self.resolve(&below.join(&name)) else {
+                continue;
+            };
+            let (link, text) = (encode(&name), escape(&name.to_string_lossy()));
+            let (slash, size) = match fs::metadata(found)? {
+                metadata if metadata.is_dir() => ("/", String::new()),
+                metadata if metadata.is_file() => ("", human(metadata.len())),
+                _ => continue,
+            };
+            let row = format!("<tr><td><a href=\"./{link}{slash}\">{text}{slash}</a><td>{size}\n");
+            rows.push((slash.is_empty(), text.to_lowercase(), row));
+        }
+        if below != Path::new("") {
+            let up = "<tr><td><a href=\"../\">..</a><td>\n".to_owned();
+            rows.push((false, String::new(), up));
+        }
+        rows.sort();
+        let rows: String = rows.into_iter().map(|(_, _, row)| row).collect();
+        let title = escape(&format!("/{}", below.to_string_lossy()));
+        // The rows last: what they contain is not looked at again.
+        let page = PAGE.replace("{title}", &title).replace("{rows}", &rows);
+        Ok(Response::new("200 OK", "text/html; charset=utf-8", page))
+    }
+
+    /// Where a path leads. What is outside of the folder is not found.
+    fn resolve(&self, path: &Path) -> io::Result<PathBuf> {
+        let mut joined = self.root.clone();
+        joined.extend(path.components().filter(|part| part.as_os_str() != "/"));
+        let found = fs::canonicalize(joined)?;
+        let is_inside = found.starts_with(&self.root);
+        is_inside
+            .then_some(found)
+            .ok_or_else(|| ErrorKind::NotFound.into())
+    }
+}
+
+/// The path in a request's target, without its first slash. `None` if it makes no sense.
+fn decode(target: &str) -> Option<Vec<u8>> {
+    let path = target.split('?').next()?.strip_prefix('/')?;
+    let mut decoded = Vec::new();
+    let mut bytes = path.bytes();
+    let digit = |byte| char::from(byte).to_digit(16);
+    while let Some(byte) = bytes.next() {
+        decoded.push(match byte {
+            b'%' => (digit(bytes.next()?)? * 16 + digit(bytes.next()?)?) as u8,
+            byte => byte,
+        });
+    }
+    (!decoded.contains(&0)).then_some(decoded)
+}
+
+fn encode(path: &OsStr) -> String {
+    path.as_bytes()
+        .iter()
+        .fold(String::new(), |mut text, &byte| {
+            if byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte) {
+                text.push(byte.into());
+            } else {
+                write!(text, "%{byte:02X}").expect("a String takes everything");
+            }
+            text
+        })
+}
+
+fn file(path: &Path, request: &Request) -> io::Result<Response> {
+    if !fs::metadata(path)?.is_file() {
+        return Err(ErrorKind::NotFound.into()); // to open a pipe would block
+    }
+    let mut file = File::open(path)?;
+    let size = file.metadata()?.len();
+    let range = request.range.as_deref().filter(|_| request.method == "GET");
+    let part = range.and_then(|range| part(range, size));
+    let (start, end) = part.unwrap_or((0, size));
+    if part.is_some() && start >= end {
+        let size = format!("Content-Range: bytes */{size}");
+        return Ok(Response::refusal("416 Range Not Satisfiable").with(&size));
+    }
+    file.seek(SeekFrom::Start(start))?;
+    let response = Response {
+        status: "200 OK",
+        headers: format!(
+            "Content-Type: {}\r\nAccept-Ranges: bytes\r\n",
+            content_type(path)
+        ),
+        length: end - start,
+        body: Box::new(file),
+    };
+    if part.is_none() {
+        return Ok(response);
+    }
+    let response = response.with(&format!("Content-Range: bytes {start}-{}/{size}", end - 1));
+    Ok(Response {
+        status: "206 Partial Content",
+        ..response
+    })
+}
+
+/// Where a range starts and ends, which may be outside of the file. `None` for what is no range, or
+/// more than one: that is answered with the whole.
+fn part(range: &str, size: u64) -> Option<(u64, u64)> {
+    let (first, last) = range.strip_prefix("bytes=")?.split_once('-')?;
+    match (first.parse::<u64>(), last.parse::<u64>()) {
+        (Ok(first), Ok(last)) => (first <= last).then(|| (first, last.saturating_add(1).min(size))),
+        (Ok(first), Err(_)) if last.is_empty() => Some((first, size)),
+        (Err(_), Ok(length)) if first.is_empty() => Some((size.saturating_sub(length), size)),
+        _ => None,
+    }
+}
+
+fn content_type(path: &Path) -> &'static str {
+    let suffix = path.extension().and_then(OsStr::to_str).unwrap_or_default();
+    match suffix.to_ascii_lowercase().as_str() {
+        "html" | "htm" => "text/html; charset=utf-8",
+        "txt" | "md" | "rs" | "toml" | "lock" => "text/plain; charset=utf-8",
+        "css" => "text/css; charset=utf-8",
+        "js" | "mjs" => "text/javascript; charset=utf-8",
+        "json" => "application/json",
+        "svg" => "image/svg+xml",
+        "png" => "image/png",
+        "jpg" | "jpeg" => "image/jpeg",
+        "gif" => "image/gif",
+        "webp" => "image/webp",
+        "ico" => "image/x-icon",
+        "wasm" => "application/wasm",
+        "pdf" => "application/pdf",
+        "mp4" => "video/mp4",
+        _ => "application/octet-stream",
+    }
+}
+
+const PAGE: &str = r#"<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<title>{title}</title>
+<style>
+  :root { color-scheme: light dark }
+  body { font: 16px/1.6 system-ui, sans-serif; max-width: 44rem; margin: 3rem auto }
+  body { padding: 0 1rem }
+  h1 { font-size: 1.25rem; overflow-wrap: anywhere }
+  table { border-collapse: collapse; width: 100% }
+  td { border-top: 1px solid #8884; padding: .3rem .25rem; overflow-wrap: anywhere }
+  td + td { text-align: right; white-space: nowrap; opacity: .65 }
+  a { text-decoration: none } a:hover { text-decoration: underline }
+</style>
+<h1>{title}</h1>
+<table>
+{rows}</table>
+"#;
+
+fn escape(text: &str) -> String {
+    let text = text.replace('&', "&amp;").replace('<', "&lt;");
+    text.replace('>', "&gt;")
+        .replace('"', "&quot;")
+        .replace('{', "&#123;")
+}
+
+fn human(bytes: u64) -> String {
+    let units = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let power = (bytes.max(1).ilog2() / 10).min(4);
+    let size = bytes as f64 / 1024_f64.powi(power as i32);
+    let digits = usize::from(power > 0);
+    format!("{size:.digits$} {}", units[power as usize])
+}

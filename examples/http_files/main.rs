@@ -1,0 +1,262 @@
+//! An HTTP/1.1 server for the files of a folder, for curl and browsers.
+//!
+//! ```text
+//! cargo run --release --example http_files -- .        # an address may follow: 0.0.0.0:8080
+//! curl -i http://localhost:8080/                       # in a second terminal; or in a browser
+//! curl -r 0-99 http://localhost:8080/Cargo.toml
+//! ```
+//!
+//! It has GET, HEAD, connections that stay open, ranges, and lists of folders. Heads are limited
+//! in size, and every step in time. There's no TLS.
+//!
+//! To read a file blocks, and this thread has all connections. So files are read in pieces of
+//! 64 KiB, with other tasks' turns in between: a file in the page cache is at hand in
+//! microseconds, but one on a slow disk holds up everybody. `windlass::fs`, to come, is for that.
+
+mod folder;
+
+use std::env;
+use std::io::{self, ErrorKind, Read};
+use std::rc::Rc;
+use std::time::Duration;
+
+use folder::Folder;
+use futures::{AsyncReadExt, AsyncWriteExt};
+use windlass::net::{TcpListener, TcpStream};
+use windlass::time::timeout;
+use windlass::yield_now;
+
+/// How large the head of a request may be.
+const HEAD_BYTES: usize = 16 * 1024;
+/// How long a client may take for it, the pause since the last request included.
+const HEAD_TIME: Duration = Duration::from_secs(15);
+/// How much of a file is in memory at once, for each connection.
+const CHUNK_BYTES: u64 = 64 * 1024;
+/// How long a client may take for a chunk.
+const CHUNK_TIME: Duration = Duration::from_secs(30);
+
+fn main() -> io::Result<()> {
+    let mut args = env::args().skip(1);
+    let path = args.next().unwrap_or_else(|| ".".to_owned());
+    let addr = args.next().unwrap_or_else(|| "127.0.0.1:8080".to_owned());
+    let folder = Rc::new(Folder::open(&path)?);
+    windlass::block_on(async {
+        let listener = TcpListener::bind(addr).await?;
+        println!("serving {path} on http://{}/", listener.local_addr()?);
+        loop {
+            let (stream, peer) = match listener.accept().await {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    eprintln!("{error}");
+                    continue;
+                }
+            };
+            let folder = folder.clone();
+            let connection = async move {
+                match serve(&stream, &folder).await {
+                    Err(error) if !is_hang_up(&error) => eprintln!("{peer}: {error}"),
+                    _ => {}
+                }
+            };
+            windlass::spawn(connection).detach();
+        }
+    })
+}
+
+/// Clients may go at any time, in the middle of a download, say.
+fn is_hang_up(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::ConnectionReset | ErrorKind::BrokenPipe
+    )
+}
+
+/// One connection: request after request.
+async fn serve(stream: &TcpStream, folder: &Folder) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    let mut input = Vec::new();
+    loop {
+        let request = match timeout(HEAD_TIME, read_request(stream, &mut input)).await {
+            Ok(request) => request?,
+            Err(_) if input.is_empty() => return Ok(()),
+            Err(_) => Some(Err("408 Request Timeout")),
+        };
+        let (request, response) = match request {
+            None => return Ok(()),
+            Some(Ok(request)) => {
+                let response = folder.answer(&request);
+                (request, response)
+            }
+            Some(Err(status)) => (Request::default(), Response::refusal(status)),
+        };
+        send(stream, response, &request).await?;
+        if !request.keep_alive {
+            return hang_up(stream).await;
+        }
+    }
+}
+
+/// Such as "404 Not Found".
+type Status = &'static str;
+
+#[derive(Default)]
+struct Request {
+    method: String,
+    target: String,
+    range: Option<String>,
+    keep_alive: bool,
+}
+
+struct Response {
+    status: Status,
+    /// Each with its line end.
+    headers: String,
+    length: u64,
+    body: Box<dyn Read>,
+}
+
+impl Response {
+    fn new(status: Status, content_type: &str, body: String) -> Response {
+        Response {
+            status,
+            headers: format!("Content-Type: {content_type}\r\n"),
+            length: body.len() as u64,
+            body: Box::new(io::Cursor::new(body)),
+        }
+    }
+
+    fn refusal(status: Status) -> Response {
+        Response::new(status, "text/plain; charset=utf-8", format!("{status}\n"))
+    }
+
+    fn with(mut self, header: &str) -> Response {
+        self.headers += header;
+        self.headers += "\r\n";
+        self
+    }
+}
+
+/// Reads up to the end of a head, or to what is wrong with it. What comes after it stays in
+/// `input`. `None` if the client is done.
+async fn read_request(
+    stream: &TcpStream,
+    input: &mut Vec<u8>,
+) -> io::Result<Option<Result<Request, Status>>> {
+    loop {
+        match parse(input) {
+            Ok(Some((request, length))) => {
+                input.drain(..length);
+                return Ok(Some(Ok(request)));
+            }
+            Ok(None) => {}
+            Err(status) => return Ok(Some(Err(status))),
+        }
+        stream.readable().await?;
+        match read_some(stream, input) {
+            Ok(0) if input.is_empty() => return Ok(None),
+            Ok(0) => return Ok(Some(Err("400 Bad Request"))),
+            Err(error) if error.kind() != ErrorKind::WouldBlock => return Err(error),
+            _ => {}
+        }
+    }
+}
+
+/// Reads what is there. The buffer isn't kept while the connection is silent.
+fn read_some(stream: &TcpStream, input: &mut Vec<u8>) -> io::Result<usize> {
+    let mut buffer = [0; HEAD_BYTES];
+    let read = stream.try_read(&mut buffer[..HEAD_BYTES - input.len()])?;
+    input.extend_from_slice(&buffer[..read]);
+    Ok(read)
+}
+
+/// The request at the front of `input` and the length of its head, or `None` if it is incomplete.
+fn parse(input: &[u8]) -> Result<Option<(Request, usize)>, Status> {
+    let mut headers = [httparse::EMPTY_HEADER; 64];
+    let mut head = httparse::Request::new(&mut headers);
+    let length = match head.parse(input) {
+        Ok(httparse::Status::Complete(length)) => length,
+        Ok(httparse::Status::Partial) if input.len() < HEAD_BYTES => return Ok(None),
+        Ok(httparse::Status::Partial) | Err(httparse::Error::TooManyHeaders) => {
+            return Err("431 Request Header Fields Too Large");
+        }
+        Err(httparse::Error::Version) => return Err("505 HTTP Version Not Supported"),
+        Err(_) => return Err("400 Bad Request"),
+    };
+    let header = |name| {
+        let mut headers = head.headers.iter();
+        let header = headers.find(|header| header.name.eq_ignore_ascii_case(name))?;
+        Some(String::from_utf8_lossy(header.value).to_ascii_lowercase())
+    };
+    let is_1_1 = head.version == Some(1);
+    if is_1_1 && header("host").is_none() {
+        return Err("400 Bad Request");
+    }
+    // A body isn't read, so nobody knows where the request after it would begin.
+    let has_body = header("content-length").is_some_and(|length| length.trim() != "0")
+        || header("transfer-encoding").is_some();
+    let connection = header("connection").unwrap_or_default();
+    let stays = if is_1_1 {
+        !connection.contains("close")
+    } else {
+        connection == "keep-alive"
+    };
+    let request = Request {
+        method: head.method.unwrap_or_default().to_owned(),
+        target: head.path.unwrap_or_default().to_owned(),
+        // `If-Range` names a version of the file. This server tells none, so none is the same.
+        range: header("range").filter(|_| header("if-range").is_none()),
+        keep_alive: stays && !has_body,
+    };
+    Ok(Some((request, length)))
+}
+
+/// Sends the response chunk by chunk, the first one together with the head.
+async fn send(mut stream: &TcpStream, mut response: Response, request: &Request) -> io::Result<()> {
+    let mut chunk = format!(
+        "HTTP/1.1 {}\r\n{}Content-Length: {}\r\nConnection: {}\r\n\r\n",
+        response.status,
+        response.headers,
+        response.length,
+        if request.keep_alive {
+            "keep-alive"
+        } else {
+            "close"
+        },
+    )
+    .into_bytes();
+    let mut left = if request.method == "HEAD" {
+        0
+    } else {
+        response.length
+    };
+    loop {
+        let wanted = left.min(CHUNK_BYTES);
+        let read = response
+            .body
+            .by_ref()
+            .take(wanted)
+            .read_to_end(&mut chunk)?;
+        if read < wanted as usize {
+            return Err(io::Error::other("a file was cut off while it was sent"));
+        }
+        timeout(CHUNK_TIME, stream.write_all(&chunk)).await??;
+        left -= wanted;
+        if left == 0 {
+            return Ok(());
+        }
+        chunk.clear();
+        yield_now().await;
+    }
+}
+
+/// Closes the connection, but lets the client have the whole response first: to close a socket
+/// with unread input resets it, and what is on its way might be thrown away.
+async fn hang_up(mut stream: &TcpStream) -> io::Result<()> {
+    stream.close().await?;
+    let mut rest = [0; 1024];
+    let ended = timeout(Duration::from_secs(2), async {
+        while stream.read(&mut rest).await? > 0 {}
+        Ok(())
+    });
+    ended.await.unwrap_or(Ok(()))
+}

@@ -1,0 +1,60 @@
+//! The reactor with somebody else's executor: the `LocalPool` of the futures crate.
+//!
+//! ```text
+//! cargo run --example reactor_alone
+//! nc localhost 7009                  # in a second terminal, within 20 seconds
+//! ```
+//!
+//! `windlass_reactor` knows no executor. Sockets and timers leave their waker, whosesoever it is,
+//! with the reactor of the thread; each turn of that calls the ones whose time has come. Where the
+//! other executor can be had as one future, `windlass_reactor::block_on(future)` is the whole loop.
+//! A `LocalPool` can't, so here is the loop by hand.
+
+use std::cell::Cell;
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use futures::executor::LocalPool;
+use futures::io::AsyncWriteExt;
+use futures::task::LocalSpawnExt;
+use windlass_reactor::Reactor;
+use windlass_reactor::net::TcpListener;
+use windlass_reactor::time::{interval, timeout};
+
+fn main() -> io::Result<()> {
+    let reactor = Reactor::current()?;
+    let mut pool = LocalPool::new();
+    let over = Rc::new(Cell::new(None));
+
+    let result = over.clone();
+    let server = async move { result.set(Some(greet().await)) };
+    let ticking = async {
+        let mut ticks = interval(Duration::from_secs(1));
+        loop {
+            ticks.tick().await;
+            println!("tick");
+        }
+    };
+    let spawner = pool.spawner();
+    spawner.spawn_local(server).map_err(io::Error::other)?;
+    spawner.spawn_local(ticking).map_err(io::Error::other)?;
+
+    loop {
+        pool.run_until_stalled(); // poll all tasks that are ready...
+        if let Some(result) = over.take() {
+            return result;
+        }
+        reactor.turn(None)?; // ...then wait, and wake those for which something came
+    }
+}
+
+/// Greets one guest, if it comes in time.
+async fn greet() -> io::Result<()> {
+    let listener = TcpListener::bind("127.0.0.1:7009").await?;
+    println!("waiting on {}", listener.local_addr()?);
+    let (mut stream, peer) = timeout(Duration::from_secs(20), listener.accept()).await??;
+    stream.write_all(b"ahoy from a LocalPool\n").await?;
+    println!("greeted {peer}");
+    stream.close().await
+}

@@ -1,0 +1,28 @@
+//! Room for a descriptor a connection.
+
+use anyhow::{Context, Result, bail};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+use crate::server_process::Refusal;
+
+/// Beside the connections: standard streams, pipes, the listener, the poller's own, and what
+/// we were started with.
+const SPARE: usize = 64;
+
+/// Raises this process's limit if need be, as far as the hard limit goes. The server, started
+/// later, inherits it.
+pub(crate) fn make_room(connections: usize) -> Result<()> {
+    let needed = (connections + SPARE) as u64;
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).context("the limit of open files")?;
+    if needed <= soft {
+        return Ok(());
+    }
+    if needed <= hard && setrlimit(Resource::RLIMIT_NOFILE, needed, hard).is_ok() {
+        return Ok(());
+    }
+    bail!(Refusal(format!(
+        "needs {needed} open files, and the limit is {}: raise it (as root: ulimit -n {needed}), \
+         or choose fewer --connections",
+        soft.max(hard.min(needed - 1)),
+    )))
+}

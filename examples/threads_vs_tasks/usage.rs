@@ -1,0 +1,109 @@
+//! What a process has used, as its OS counts it.
+
+use std::{fmt, io, str::FromStr, time::Duration};
+
+use anyhow::{Context, Error, Result};
+use nix::sys::{
+    resource::{self, UsageWho},
+    time::TimeValLike,
+};
+
+/// Of all threads together, those that have ended included.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Usage {
+    /// In user mode and in the kernel.
+    pub(crate) cpu: Duration,
+    /// Voluntary ones (it waited) and involuntary ones (its time was up).
+    pub(crate) context_switches: u64,
+    /// Bytes of its memory that are in RAM now.
+    pub(crate) resident: u64,
+    /// The most that `resident` has been.
+    pub(crate) peak_resident: u64,
+}
+
+impl Usage {
+    pub(crate) fn of_this_process() -> io::Result<Self> {
+        let usage = resource::getrusage(UsageWho::RUSAGE_SELF)?;
+        let cpu = usage.user_time() + usage.system_time();
+        let switches = usage.voluntary_context_switches() + usage.involuntary_context_switches();
+        let (resident, peak_resident) = memory(&usage)?;
+        Ok(Usage {
+            cpu: Duration::from_micros(cpu.num_microseconds().unsigned_abs()),
+            context_switches: switches.unsigned_abs(),
+            resident,
+            peak_resident,
+        })
+    }
+}
+
+/// As one line, for the pipe between the server and its parent.
+impl fmt::Display for Usage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Usage {
+            cpu,
+            context_switches,
+            resident,
+            peak_resident,
+        } = self;
+        write!(
+            f,
+            "{} {context_switches} {resident} {peak_resident}",
+            cpu.as_micros()
+        )
+    }
+}
+
+impl FromStr for Usage {
+    type Err = Error;
+
+    fn from_str(line: &str) -> Result<Self> {
+        let mut numbers = line.split(' ').map(str::parse);
+        let mut next = || {
+            numbers
+                .next()
+                .context("the server's line on its usage is cut")?
+                .map_err(Error::new)
+        };
+        Ok(Usage {
+            cpu: Duration::from_micros(next()?),
+            context_switches: next()?,
+            resident: next()?,
+            peak_resident: next()?,
+        })
+    }
+}
+
+/// Resident bytes now, and the most they have been.
+///
+/// Not `ru_maxrss`: Linux hands it down to a child, which so begins with its parent's peak.
+#[cfg(target_os = "linux")]
+fn memory(_: &resource::Usage) -> io::Result<(u64, u64)> {
+    let status = std::fs::read_to_string("/proc/self/status")?;
+    let bytes = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        let kib = line.and_then(|line| line.trim_end_matches("kB").trim().parse::<u64>().ok());
+        kib.map(|kib| kib * 1024)
+            .ok_or_else(|| io::Error::other(format!("no {name} in /proc")))
+    };
+    Ok((bytes("VmRSS:")?, bytes("VmHWM:")?))
+}
+
+/// Only the peak is there to be had, and an idle server is at its peak too.
+#[cfg(not(target_os = "linux"))]
+fn memory(usage: &resource::Usage) -> io::Result<(u64, u64)> {
+    let unit = if cfg!(target_vendor = "apple") {
+        1
+    } else {
+        1024
+    };
+    let peak = usage.max_rss().unsigned_abs() * unit;
+    Ok((peak, peak))
+}
+
+/// How many threads on this machine wanted to run, on average over the last minute.
+///
+/// `None` where there is no such file.
+pub(crate) fn load_average() -> Option<f64> {
+    let line = std::fs::read_to_string("/proc/loadavg").ok()?;
+    line.split(' ').next()?.parse().ok()
+}

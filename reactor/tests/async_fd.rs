@@ -1,0 +1,204 @@
+//! Descriptors of all kinds.
+
+mod common;
+
+use std::ffi::OsStr;
+use std::fs::{self, File, OpenOptions};
+use std::io::{ErrorKind, Read, Write};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::net::UnixStream;
+use std::thread;
+use std::time::Duration;
+
+use common::*;
+use futures::{AsyncReadExt, AsyncWriteExt, join};
+use rustix::event::{EventfdFlags, eventfd};
+use rustix::fs::{CWD, Mode, OFlags, mkfifoat};
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use windlass_reactor::time::sleep;
+use windlass_reactor::{Async, Reactor};
+
+fn pipe() -> (Async<File>, Async<File>) {
+    let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+    (
+        Async::new(reader.into()).unwrap(),
+        Async::new(writer.into()).unwrap(),
+    )
+}
+
+#[test]
+fn a_pipe_carries_more_than_it_holds() {
+    let data = pattern(1 << 20, 5);
+    run(async {
+        let (mut reader, mut writer) = pipe();
+        let mut read = Vec::new();
+        let (wrote, got) = join!(
+            async {
+                let wrote = writer.write_all(&data).await;
+                drop(writer);
+                wrote
+            },
+            reader.read_to_end(&mut read)
+        );
+        wrote.unwrap();
+        got.unwrap();
+        assert!(read == data);
+    });
+}
+
+#[test]
+fn a_pipe_without_readers_is_an_error_for_the_writer() {
+    run(async {
+        let (reader, mut writer) = pipe();
+        let full = async { writer.write_all(&[0; 1 << 20]).await.unwrap_err() };
+        let (error, ()) = join!(full, async {
+            sleep(Duration::ZERO).await;
+            drop(reader);
+        });
+        assert_eq!(error.kind(), ErrorKind::BrokenPipe);
+    });
+}
+
+#[test]
+fn an_eventfd_wakes_for_each_write() {
+    run(async {
+        let fd: OwnedFd = eventfd(0, EventfdFlags::CLOEXEC).unwrap();
+        let event = Async::new(File::from(fd)).unwrap();
+        for n in 1..100_u64 {
+            let mut count = [0; 8];
+            let (read, ()) = join!(event.read_with(|mut it| it.read(&mut count)), async {
+                sleep(Duration::ZERO).await;
+                event.get_ref().write_all(&n.to_ne_bytes()).unwrap();
+            });
+            read.unwrap();
+            assert_eq!(u64::from_ne_bytes(count), n);
+        }
+    });
+}
+
+#[test]
+fn a_fifo_serves_one_writer_after_the_other() {
+    let path = std::env::temp_dir().join(format!("windlass-fifo-{}", std::process::id()));
+    mkfifoat(CWD, &path, Mode::RUSR | Mode::WUSR).unwrap();
+    let nonblocking = OFlags::NONBLOCK.bits() as i32;
+    let file = OpenOptions::new()
+        .read(true)
+        .custom_flags(nonblocking)
+        .open(&path)
+        .unwrap();
+    run(async {
+        let fifo = Async::new(file).unwrap();
+        for text in ["heave", "ho"] {
+            let mut writer = OpenOptions::new().write(true).open(&path).unwrap();
+            let mut buffer = [0; 16];
+            let (n, ()) = join!(fifo.read_with(|mut it| it.read(&mut buffer)), async {
+                sleep(Duration::ZERO).await;
+                writer.write_all(text.as_bytes()).unwrap();
+            });
+            assert_eq!(&buffer[..n.unwrap()], text.as_bytes());
+            drop(writer);
+            let end = fifo.read_with(|mut it| it.read(&mut buffer)).await;
+            assert_eq!(end.unwrap(), 0);
+        }
+    });
+    fs::remove_file(path).unwrap();
+}
+
+#[test]
+fn a_terminal_gives_its_lines() {
+    let main = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+    grantpt(&main).unwrap();
+    unlockpt(&main).unwrap();
+    let name = ptsname(&main, Vec::new()).unwrap();
+    let no_control = OFlags::NOCTTY.bits() as i32;
+    let mut options = OpenOptions::new();
+    let options = options.read(true).write(true).custom_flags(no_control);
+    let terminal = options.open(OsStr::from_bytes(name.as_bytes())).unwrap();
+    run(async {
+        let terminal = Async::new(terminal).unwrap();
+        let mut typist = Async::new(File::from(main)).unwrap();
+        let mut buffer = [0; 64];
+        for line in ["heave\n", "ho\n"] {
+            let (n, typed) = join!(terminal.read_with(|mut it| it.read(&mut buffer)), async {
+                sleep(Duration::ZERO).await;
+                typist.write_all(line.as_bytes()).await
+            });
+            typed.unwrap();
+            assert_eq!(&buffer[..n.unwrap()], line.as_bytes());
+        }
+    });
+}
+
+#[test]
+fn a_regular_file_is_refused() {
+    let file = File::open(std::env::current_exe().unwrap()).unwrap();
+    let error = Async::new(file).unwrap_err();
+    assert!(
+        matches!(
+            error.kind(),
+            ErrorKind::PermissionDenied | ErrorKind::InvalidInput
+        ),
+        "{error}"
+    );
+}
+
+#[test]
+fn a_descriptor_that_is_registered_already_is_refused() {
+    let (here, _there) = UnixStream::pair().unwrap();
+    let _first = Async::new(&here).unwrap();
+    assert_eq!(
+        Async::new(&here).unwrap_err().kind(),
+        ErrorKind::AlreadyExists
+    );
+}
+
+#[test]
+fn what_comes_out_of_async_can_be_made_async_again_elsewhere() {
+    let reactor = Reactor::current().unwrap();
+    let (here, mut there) = UnixStream::pair().unwrap();
+    let mut here = Async::new(here).unwrap().into_inner().unwrap();
+    for i in 0..3 {
+        here = thread::spawn(move || {
+            let here = Async::new(here).unwrap();
+            run(here.readable()).unwrap();
+            here.get_ref().read_exact(&mut [0]).unwrap();
+            here.into_inner().unwrap()
+        })
+        .join_after(|| there.write_all(&[i]).unwrap());
+        let again = Async::new(here).unwrap();
+        settle(&reactor);
+        here = again.into_inner().unwrap();
+    }
+    assert!(here.set_nonblocking(false).is_ok());
+}
+
+trait JoinAfter<T> {
+    fn join_after(self, act: impl FnOnce()) -> T;
+}
+
+impl<T> JoinAfter<T> for thread::JoinHandle<T> {
+    fn join_after(self, act: impl FnOnce()) -> T {
+        act();
+        self.join().unwrap()
+    }
+}
+
+#[test]
+fn the_traits_of_futures_work_by_value_and_by_reference() {
+    run(async {
+        let (here, there) = UnixStream::pair().unwrap();
+        let (mut here, there) = (Async::new(here).unwrap(), Async::new(there).unwrap());
+        (&there).write_all(b"ahoy").await.unwrap();
+        (&there).flush().await.unwrap();
+        let mut buffer = [0; 4];
+        here.read_exact(&mut buffer).await.unwrap();
+        here.write_all(&buffer).await.unwrap();
+        here.close().await.unwrap();
+        (&there).read_exact(&mut buffer).await.unwrap();
+        assert_eq!(here.as_raw_fd(), here.as_fd().as_raw_fd());
+        assert!(format!("{here:?}").contains("Async"));
+    });
+}

@@ -1,0 +1,48 @@
+//! What may travel between threads. This compiles, or it does not.
+
+use std::os::fd::OwnedFd;
+
+use windlass_reactor::net::unix::{self, UnixDatagram, UnixListener, UnixStream};
+use windlass_reactor::net::{self, TcpListener, TcpStream, UdpSocket};
+use windlass_reactor::time::{Elapsed, Interval, MissedTicks, Sleep, Timeout};
+use windlass_reactor::{Async, Awake, Reactor, Readable, Turned, Writable};
+
+macro_rules! are {
+    ($trait:path: $($type:ty),* $(,)?) => {
+        const _: fn() = || {
+            fn is<T: $trait>() {}
+            $( is::<$type>(); )*
+        };
+    };
+}
+
+/// With the trait, two impls would fit, and none could be chosen.
+macro_rules! are_not {
+    ($trait:path: $($type:ty),* $(,)?) => { $(
+        const _: fn() = || {
+            struct Has;
+            trait Either<T> {
+                fn one() {}
+            }
+            impl<T> Either<()> for T {}
+            impl<T: $trait> Either<Has> for T {}
+            <$type as Either<_>>::one();
+        };
+    )* };
+}
+
+are!(Send: Sleep, Interval, Timeout<()>, Elapsed, MissedTicks, Turned);
+are!(Sync: Sleep, Interval, Timeout<()>, Elapsed, MissedTicks, Turned);
+are!(Unpin: Sleep, Interval, Timeout<()>, Async<OwnedFd>, Reactor);
+are!(Unpin: TcpListener, TcpStream, UdpSocket, UnixListener, UnixStream, UnixDatagram);
+are!(Unpin: Readable<'static>, Writable<'static>, net::Incoming<'static>, unix::Incoming<'static>);
+are!(Clone: Reactor, TcpStream, UdpSocket, UnixStream, UnixDatagram);
+
+are_not!(Send: Reactor, Awake<'static>, Async<OwnedFd>, TcpListener, TcpStream, UdpSocket);
+are_not!(Sync: Reactor, Awake<'static>, Async<OwnedFd>, TcpListener, TcpStream, UdpSocket);
+are_not!(Send: UnixListener, UnixStream, UnixDatagram, Readable<'static>, Writable<'static>);
+are_not!(Sync: UnixListener, UnixStream, UnixDatagram, Readable<'static>, Writable<'static>);
+are_not!(Send: net::Incoming<'static>, unix::Incoming<'static>);
+
+#[test]
+fn the_public_types_are_send_or_not_as_they_say() {}

@@ -1,0 +1,193 @@
+//! A descriptor's number, its slot, and its events, after it was closed.
+
+mod common;
+
+use std::cell::{Cell, RefCell};
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::net::UnixStream;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use common::*;
+use windlass_reactor::{Async, Reactor};
+
+fn pair() -> (Async<UnixStream>, UnixStream) {
+    let (here, there) = UnixStream::pair().unwrap();
+    (Async::new(here).unwrap(), there)
+}
+
+fn poll_read(io: &Async<UnixStream>, waker: &Waker) -> Poll<std::io::Result<usize>> {
+    io.poll_read_with(&mut Context::from_waker(waker), |mut io| {
+        io.read(&mut [0; 8])
+    })
+}
+
+#[test]
+fn an_event_of_a_closed_socket_is_not_told_to_the_one_that_took_its_number() {
+    // Alone in its process, so that nobody else takes the number.
+    in_child(
+        "an_event_of_a_closed_socket_is_not_told_to_the_one_that_took_its_number",
+        || {
+            let reactor = Reactor::current().unwrap();
+            let (old, mut old_peer) = pair();
+            let number = old.as_raw_fd();
+            assert!(poll_read(&old, Waker::noop()).is_pending());
+            settle(&reactor);
+            old_peer.write_all(b"old").unwrap(); // the event is on its way
+            drop(old);
+            let (new, mut new_peer) = pair();
+            assert_eq!(new.as_raw_fd(), number, "the number was not taken again");
+            let (counter, waker) = Counter::new();
+            assert!(poll_read(&new, &waker).is_pending());
+            settle(&reactor);
+            assert_eq!(counter.wakes(), 0);
+            new_peer.write_all(b"new").unwrap();
+            turn_until(&reactor, || counter.wakes() == 1);
+            assert!(matches!(poll_read(&new, &waker), Poll::Ready(Ok(3))));
+        },
+    );
+}
+
+/// Gives another descriptor in the end, so that its first one can't be taken out of the poller.
+struct Fickle {
+    sockets: [UnixStream; 2],
+    which: Rc<Cell<usize>>,
+}
+
+impl AsFd for Fickle {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.sockets[self.which.get()].as_fd()
+    }
+}
+
+#[test]
+fn an_event_under_an_old_key_is_not_told_to_who_has_its_slot_now() {
+    let reactor = Reactor::current().unwrap();
+    let ((first, mut peer), (second, _second_peer)) =
+        (UnixStream::pair().unwrap(), UnixStream::pair().unwrap());
+    let still_open = first.try_clone().unwrap();
+    let which = Rc::new(Cell::new(0));
+    let sockets = [first, second];
+    let old = Async::new(Fickle {
+        sockets,
+        which: which.clone(),
+    })
+    .unwrap();
+    settle(&reactor);
+    which.set(1);
+    drop(old);
+    let (new, _new_peer) = pair();
+    let (counter, waker) = Counter::new();
+    assert!(poll_read(&new, &waker).is_pending());
+    settle(&reactor);
+    for _ in 0..5 {
+        peer.write_all(b"old").unwrap();
+        reactor.turn(Some(Duration::ZERO)).unwrap();
+    }
+    assert_eq!(counter.wakes(), 0);
+    drop(still_open);
+}
+
+#[test]
+fn a_socket_may_be_closed_and_replaced_by_a_waker_in_the_same_batch_of_events() {
+    // Alone in its process, so that nobody else takes the number.
+    in_child(
+        "a_socket_may_be_closed_and_replaced_by_a_waker_in_the_same_batch_of_events",
+        || {
+            let reactor = Reactor::current().unwrap();
+            let sockets: Vec<_> = (0..10).map(|_| pair()).collect();
+            let (mut sockets, mut peers): (Vec<_>, Vec<_>) = sockets.into_iter().unzip();
+            let waker = hooked();
+            for socket in &sockets {
+                assert!(poll_read(socket, &waker).is_pending());
+            }
+            settle(&reactor);
+            let numbers: Vec<_> = sockets.iter().map(|it| it.as_raw_fd()).collect();
+            sockets.reverse();
+            let (old, new) = (
+                Rc::new(RefCell::new(sockets)),
+                Rc::new(RefCell::new(Vec::new())),
+            );
+            let (counter, fresh_waker) = Counter::new();
+            let (closing, opening) = (old.clone(), new.clone());
+            let inside = reactor.clone();
+            hook(move |what| {
+                if what == "wake" {
+                    for socket in closing.take() {
+                        let number = socket.as_raw_fd();
+                        drop(socket);
+                        let (fresh, fresh_peer) = pair();
+                        assert_eq!(fresh.as_raw_fd(), number);
+                        assert!(poll_read(&fresh, &fresh_waker).is_pending());
+                        opening.borrow_mut().push((fresh, fresh_peer));
+                    }
+                    inside.turn(Some(Duration::ZERO)).unwrap();
+                }
+            });
+            for peer in &mut peers {
+                peer.write_all(b"old").unwrap();
+            }
+            turn_until(&reactor, || old.borrow().is_empty());
+            unhook();
+            settle(&reactor);
+            assert_eq!(
+                counter.wakes(),
+                0,
+                "no event of the old ones came to the new"
+            );
+            let mut taken: Vec<_> = new.borrow().iter().map(|(it, _)| it.as_raw_fd()).collect();
+            taken.sort();
+            assert_eq!(taken, numbers);
+            for (socket, peer) in new.borrow_mut().iter_mut() {
+                peer.write_all(b"x").unwrap();
+                let before = counter.wakes();
+                turn_until(&reactor, || counter.wakes() > before);
+                assert!(matches!(
+                    poll_read(socket, Waker::noop()),
+                    Poll::Ready(Ok(1))
+                ));
+            }
+        },
+    );
+}
+
+#[test]
+fn a_socket_that_is_closed_by_the_waker_of_another_in_its_batch_is_not_missed() {
+    let reactor = Reactor::current().unwrap();
+    let ((one, mut one_peer), (two, mut two_peer)) = (pair(), pair());
+    let (counter, plain) = Counter::new();
+    let waker = hooked();
+    assert!(poll_read(&one, &waker).is_pending());
+    assert!(poll_read(&two, &plain).is_pending());
+    settle(&reactor);
+    let victim = Rc::new(Cell::new(Some(two)));
+    let inner = victim.clone();
+    hook(move |what| {
+        if what == "wake" {
+            inner.take();
+        }
+    });
+    one_peer.write_all(b"x").unwrap();
+    two_peer.write_all(b"x").unwrap();
+    turn_until(&reactor, || counter.wakes() == 1); // it was ready, whatever came of it
+    unhook();
+    assert!(victim.take().is_none());
+}
+
+#[test]
+fn ten_thousand_generations_in_one_slot_stay_apart() {
+    let reactor = Reactor::current().unwrap();
+    for _ in 0..10_000 {
+        let (old, mut peer) = pair();
+        assert!(poll_read(&old, Waker::noop()).is_pending());
+        peer.write_all(b"x").unwrap();
+        drop(old);
+    }
+    let (new, _peer) = pair();
+    let (counter, waker) = Counter::new();
+    assert!(poll_read(&new, &waker).is_pending());
+    settle(&reactor);
+    assert_eq!(counter.wakes(), 0);
+}

@@ -1,0 +1,422 @@
+//! Sleeps, time limits and ticks.
+
+mod common;
+
+use std::cell::RefCell;
+use std::future::{Future, pending, poll_fn, ready};
+use std::io;
+use std::panic::catch_unwind;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::*;
+use futures::future::{join_all, select};
+use futures::{FutureExt, StreamExt, join};
+use windlass_reactor::time::{
+    MissedTicks, Sleep, interval, interval_at, sleep, sleep_until, timeout, timeout_at,
+};
+use windlass_reactor::{Reactor, block_on};
+
+const MS: Duration = Duration::from_millis(1);
+
+#[test]
+fn a_sleep_of_zero_waits_for_the_next_turn() {
+    let reactor = Reactor::current().unwrap();
+    let (counter, waker) = Counter::new();
+    let mut sleep = sleep(Duration::ZERO);
+    assert!(poll(&mut sleep, &waker).is_pending());
+    assert_eq!(reactor.turn(None).unwrap().woken, 1);
+    assert_eq!(counter.wakes(), 1);
+    assert!(poll(&mut sleep, &waker).is_ready());
+    assert!(poll(&mut sleep, &waker).is_ready(), "and stays so");
+}
+
+#[test]
+fn a_deadline_in_the_past_is_due_in_the_next_turn() {
+    let reactor = Reactor::current().unwrap();
+    let past = Instant::now();
+    thread::sleep(MS);
+    let mut sleep = sleep_until(past);
+    assert!(poll(&mut sleep, Waker::noop()).is_pending());
+    reactor.turn(None).unwrap();
+    assert!(poll(&mut sleep, Waker::noop()).is_ready());
+}
+
+#[test]
+fn the_longest_sleeps_neither_fire_nor_overflow() {
+    let reactor = Reactor::current().unwrap();
+    let years = |n: u64| Duration::from_secs(n * 365 * 24 * 3600);
+    let u64_of_nanos = Duration::from_nanos(u64::MAX);
+    let (counter, waker) = Counter::new();
+    let long = [
+        Duration::MAX,
+        years(1),
+        years(584),
+        years(585),
+        years(10_000),
+        u64_of_nanos,
+    ];
+    let mut sleeps: Vec<_> = long.into_iter().map(sleep).collect();
+    for sleep in &mut sleeps {
+        assert!(poll(sleep, &waker).is_pending());
+    }
+    run(sleep(2 * MS));
+    reactor.turn(Some(Duration::ZERO)).unwrap();
+    assert_eq!(counter.wakes(), 0);
+    assert!(
+        sleeps
+            .iter_mut()
+            .all(|sleep| poll(sleep, &waker).is_pending())
+    );
+    assert_eq!(sleeps[0].deadline(), None);
+}
+
+#[test]
+fn no_sleep_ends_early() {
+    let naps = (0..300_u64).map(|i| async move {
+        let start = Instant::now();
+        let nap = Duration::from_nanos(i * i * 37);
+        sleep(nap).await;
+        assert!(start.elapsed() >= nap, "{:?} for {nap:?}", start.elapsed());
+    });
+    run(join_all(naps));
+    for i in 0..50 {
+        let (start, nap) = (Instant::now(), Duration::from_micros(13 * i));
+        run(sleep(nap));
+        assert!(start.elapsed() >= nap);
+    }
+}
+
+#[test]
+fn sleeps_end_in_the_order_of_their_deadlines_and_equals_in_that_of_their_start() {
+    let (start, trace) = (Instant::now(), RefCell::new(Vec::new()));
+    let order = [(3, 'e'), (1, 'a'), (2, 'c'), (1, 'b'), (2, 'd'), (9, 'f')];
+    run(async {
+        let naps = futures::stream::FuturesUnordered::new();
+        for (ms, name) in order {
+            naps.push(async move {
+                sleep_until(start + ms * MS).await;
+                name
+            });
+        }
+        trace.replace(naps.collect().await);
+    });
+    assert_eq!(*trace.borrow(), ['a', 'b', 'c', 'd', 'e', 'f']);
+}
+
+#[test]
+fn a_dropped_sleep_wakes_nobody() {
+    let _reactor = Reactor::current().unwrap();
+    let (counter, waker) = Counter::new();
+    let mut dropped = sleep(MS);
+    assert!(poll(&mut dropped, &waker).is_pending());
+    drop(dropped);
+    run(sleep(3 * MS));
+    assert_eq!(counter.wakes(), 0);
+}
+
+#[test]
+fn a_reset_sleep_ends_at_its_new_deadline_only() {
+    let reactor = Reactor::current().unwrap();
+    let (counter, waker) = Counter::new();
+    let mut nap = sleep(MS);
+    assert!(poll(&mut nap, &waker).is_pending());
+    let later = Instant::now() + 5 * MS;
+    nap.reset(later);
+    assert_eq!(nap.deadline(), Some(later));
+    assert!(poll(&mut nap, &waker).is_pending());
+    turn_until(&reactor, || counter.wakes() > 0);
+    assert!(Instant::now() >= later);
+    assert!(poll(&mut nap, &waker).is_ready());
+    nap.reset(Instant::now());
+    assert!(poll(&mut nap, &waker).is_pending(), "it starts over");
+    run(nap);
+}
+
+#[test]
+fn only_the_last_of_changing_wakers_is_called() {
+    let reactor = Reactor::current().unwrap();
+    let wakers: Vec<_> = (0..5).map(|_| Counter::new()).collect();
+    let mut nap = sleep(MS);
+    for (_, waker) in &wakers {
+        assert!(poll(&mut nap, waker).is_pending());
+    }
+    turn_until(&reactor, || wakers[4].0.wakes() == 1);
+    assert!(wakers[..4].iter().all(|(counter, _)| counter.wakes() == 0));
+}
+
+#[test]
+fn a_sleep_that_fires_while_its_new_waker_is_cloned_is_over() {
+    let reactor = Reactor::current().unwrap();
+    let mut nap = sleep(Duration::ZERO);
+    assert!(poll(&mut nap, Waker::noop()).is_pending());
+    hook(move |what| {
+        if what == "clone" {
+            reactor.turn(None).unwrap();
+        }
+    });
+    assert!(poll(&mut nap, &hooked()).is_ready());
+    unhook();
+}
+
+#[test]
+fn wakers_of_sleeps_may_turn_the_reactor_and_use_timers() {
+    let reactor = Reactor::current().unwrap();
+    let victim = Rc::new(RefCell::new(Some(sleep(Duration::from_secs(9)))));
+    let (counter, plain) = Counter::new();
+    assert!(poll(victim.borrow_mut().as_mut().unwrap(), &plain).is_pending());
+    let (inside, inner, count) = (reactor.clone(), victim.clone(), counter.clone());
+    hook(move |_| {
+        drop(inner.take());
+        let before = count.wakes();
+        let mut nap = sleep(Duration::ZERO);
+        assert!(poll(&mut nap, &plain).is_pending());
+        turn_until(&inside, || count.wakes() > before);
+    });
+    let waker = hooked();
+    let mut nap = sleep(MS);
+    assert!(poll(&mut nap, &waker).is_pending());
+    nap.reset(Instant::now()); // drops a waker
+    assert!(poll(&mut nap, &waker).is_pending());
+    assert!(poll(&mut nap, Waker::noop()).is_pending() || counter.wakes() > 0);
+    drop(nap);
+    drop(waker);
+    unhook();
+    assert!(victim.borrow().is_none());
+    settle(&reactor);
+}
+
+#[test]
+fn a_sleep_may_move_to_another_thread_and_end_there() {
+    let _reactor = Reactor::current().unwrap();
+    let (_, waker) = Counter::new();
+    let (deadline, mut nap) = (Instant::now() + 2 * MS, sleep(2 * MS));
+    let mut dropped_there = sleep(2 * MS);
+    assert!(poll(&mut nap, &waker).is_pending());
+    assert!(poll(&mut dropped_there, &waker).is_pending());
+    let there = thread::spawn(move || {
+        drop(dropped_there);
+        run(nap);
+        Instant::now()
+    });
+    assert!(there.join().unwrap() >= deadline);
+    run(sleep(MS)); // what is left of it here does no harm
+}
+
+#[test]
+fn a_hundred_thousand_timers_come_and_go() {
+    let reactor = Reactor::current().unwrap();
+    let (counter, waker) = Counter::new();
+    let mut naps: Vec<_> = (0..100_000)
+        .map(|i| sleep(Duration::from_secs(60) + Duration::from_micros(i * 7)))
+        .collect();
+    for nap in &mut naps {
+        assert!(poll(nap, &waker).is_pending());
+    }
+    assert!(reactor.next_deadline().unwrap() <= naps[0].deadline().unwrap());
+    run(sleep(MS));
+    drop(naps);
+    assert_eq!(reactor.next_deadline(), None);
+    assert_eq!(counter.wakes(), 0);
+}
+
+#[test]
+fn a_crowd_of_due_timers_fires_over_several_turns_and_leaves_none() {
+    let reactor = Reactor::current().unwrap();
+    let (counter, waker) = Counter::new();
+    let mut naps: Vec<_> = (0..10_000).map(|_| sleep(Duration::ZERO)).collect();
+    for nap in &mut naps {
+        assert!(poll(nap, &waker).is_pending());
+    }
+    let first = reactor.turn(None).unwrap().woken;
+    assert!(first < 10_000, "{first}");
+    turn_until(&reactor, || counter.wakes() == 10_000);
+    assert!(naps.iter_mut().all(|nap| poll(nap, &waker).is_ready()));
+}
+
+#[test]
+fn time_goes_on_under_a_future_that_is_always_woken() {
+    let busy = poll_fn(|cx| {
+        cx.waker().wake_by_ref();
+        Poll::<()>::Pending
+    });
+    run(select(busy, sleep(2 * MS)));
+}
+
+#[test]
+fn time_goes_on_in_short_calls_of_block_on() {
+    let start = Instant::now();
+    let mut nap = sleep(2 * MS);
+    loop {
+        let mut first = true;
+        let done = block_on(poll_fn(|cx| {
+            let done = Pin::new(&mut nap).poll(cx).is_ready();
+            if std::mem::take(&mut first) {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            Poll::Ready(done)
+        }));
+        if done {
+            break;
+        }
+        assert!(start.elapsed() < PATIENCE, "it hangs");
+    }
+}
+
+#[test]
+fn a_time_limit_polls_its_future_first() {
+    run(async {
+        assert_eq!(timeout(Duration::ZERO, ready(1)).await, Ok(1));
+        assert_eq!(timeout_at(Instant::now(), ready(2)).await, Ok(2));
+        assert_eq!(timeout(Duration::MAX, sleep(MS)).await, Ok(()));
+        let elapsed = timeout(MS, pending::<()>()).await.unwrap_err();
+        let error = io::Error::from(elapsed);
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert_eq!(error.to_string(), elapsed.to_string());
+    });
+}
+
+#[test]
+fn a_future_that_is_ready_in_time_needs_no_reactor() {
+    assert_eq!(timeout(MS, ready(1)).now_or_never(), Some(Ok(1)));
+}
+
+#[test]
+fn ticks_come_at_whole_periods() {
+    run(async {
+        let start = Instant::now() + MS;
+        let mut interval = interval_at(start, MS);
+        for n in 0..10 {
+            assert_eq!(interval.tick().await, start + n * MS);
+            assert!(Instant::now() >= start + n * MS);
+        }
+        assert_eq!(interval.next().await, Some(start + 10 * MS));
+    });
+}
+
+/// The first two ticks of an interval that is late by ten and a half periods at least.
+fn late(missed: MissedTicks) -> (Instant, [Instant; 2], Instant) {
+    let period = 2 * MS;
+    let start = Instant::now();
+    thread::sleep(21 * MS);
+    run(async {
+        let mut interval = interval_at(start, period).missed_ticks(missed);
+        let first = interval.tick().await;
+        let taken = Instant::now();
+        (start, [first, interval.tick().await], taken)
+    })
+}
+
+#[test]
+fn missed_ticks_are_made_up_for_or_skipped_or_delay_the_next() {
+    let period = 2 * MS;
+    let (start, ticks, _) = late(MissedTicks::Burst);
+    assert_eq!(ticks, [start, start + period]);
+    let (start, [first, second], taken) = late(MissedTicks::Skip);
+    assert_eq!(first, start);
+    assert_eq!((second - start).as_nanos() % period.as_nanos(), 0);
+    assert!(
+        second >= start + 11 * period && second > taken - period,
+        "{:?}",
+        second - start
+    );
+    let (start, [first, second], taken) = late(MissedTicks::Delay);
+    assert_eq!(first, start);
+    assert!(second >= start + 21 * MS + period && second <= taken + period);
+}
+
+#[test]
+fn an_interval_of_all_time_ticks_once() {
+    for missed in [MissedTicks::Burst, MissedTicks::Skip, MissedTicks::Delay] {
+        let mut interval = interval(Duration::MAX).missed_ticks(missed);
+        run(interval.tick());
+        assert!(run(timeout(MS, interval.tick())).is_err());
+    }
+}
+
+#[test]
+fn no_tick_is_lost_when_its_future_is_dropped() {
+    run(async {
+        let start = Instant::now() + 2 * MS;
+        let mut interval = interval_at(start, MS);
+        assert!(timeout(Duration::ZERO, interval.tick()).await.is_err());
+        assert_eq!(interval.tick().await, start);
+    });
+}
+
+#[test]
+fn a_period_of_zero_is_refused() {
+    assert!(catch_unwind(|| interval(Duration::ZERO)).is_err());
+}
+
+#[test]
+fn without_a_reactor_that_turns_a_sleep_says_what_to_call() {
+    let panic = thread::spawn(|| futures::executor::block_on(sleep(MS)))
+        .join()
+        .unwrap_err();
+    let text = panic.downcast_ref::<String>().unwrap();
+    assert!(
+        text.contains("block_on") && text.contains("Reactor"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_sleep_after_the_reactor_was_let_go_says_so_too() {
+    run(sleep(MS));
+    let panic = catch_unwind(|| futures::executor::block_on(sleep(MS)));
+    assert!(panic.is_err());
+}
+
+#[test]
+fn timers_are_served_by_another_executor_that_turns_the_reactor() {
+    let reactor = Reactor::current().unwrap();
+    let mut nap: Pin<Box<Sleep>> = Box::pin(sleep(MS));
+    let waker = reactor.waker();
+    let mut cx = Context::from_waker(&waker);
+    while nap.as_mut().poll(&mut cx).is_pending() {
+        reactor.turn(None).unwrap();
+    }
+}
+
+#[test]
+fn between_turns_the_descriptor_tells_of_timers() {
+    if cfg!(not(target_os = "linux")) || cfg!(windlass_portable) {
+        return; // elsewhere there is `next_deadline`
+    }
+    let reactor = Reactor::current().unwrap();
+    let mut nap = sleep(2 * MS);
+    {
+        let _awake = reactor.awake();
+        reactor.turn(Some(Duration::ZERO)).unwrap();
+        assert!(poll(&mut nap, Waker::noop()).is_pending());
+    }
+    wait_for_descriptor(&reactor);
+    reactor.turn(Some(Duration::ZERO)).unwrap();
+    assert!(poll(&mut nap, Waker::noop()).is_ready());
+}
+
+#[test]
+fn a_loop_that_holds_the_guard_sleeps_in_its_turns() {
+    let reactor = Reactor::current().unwrap();
+    let _awake = reactor.awake();
+    let waker = reactor.waker();
+    let mut turns = 0;
+    for _ in 0..10 {
+        let mut nap = sleep(2 * MS);
+        while poll(&mut nap, &waker).is_pending() {
+            reactor.turn(None).unwrap();
+            turns += 1;
+        }
+    }
+    assert!(turns <= 30, "{turns}");
+}
+
+#[test]
+fn sleeps_on_both_sides_of_a_join_end() {
+    run(async { join!(sleep(MS), sleep(2 * MS), sleep(Duration::ZERO)) });
+}

@@ -1,0 +1,62 @@
+//! What may go to other threads and what must not: checked by the compiler.
+
+mod common;
+
+use windlass::net::{TcpListener, TcpStream};
+use windlass::time::{Elapsed, Interval, Sleep, Timeout};
+use windlass::{Async, Panic, Remote, RemoteError, RemoteTask, Runtime, Task, Turn, YieldNow};
+use windlass_executor::Executor;
+use windlass_reactor::Reactor;
+
+/// Compiles only if the type does *not* have the trait: it would have both impls otherwise, and
+/// the compiler could not choose.
+macro_rules! is_not {
+    ($trait:path: $($type:ty),+ $(,)?) => { $( const _: fn() = || {
+        trait Either<Which> {
+            fn choose() {}
+        }
+        struct HasIt;
+        impl<T: ?Sized> Either<()> for T {}
+        impl<T: ?Sized + $trait> Either<HasIt> for T {}
+        let _ = <$type as Either<_>>::choose;
+    }; )+ };
+}
+
+macro_rules! is {
+    ($trait:path: $($type:ty),+ $(,)?) => { $( const _: fn() = || {
+        fn has_it<T: ?Sized + $trait>() {}
+        has_it::<$type>();
+    }; )+ };
+}
+
+// Threads share it, and it is all that they need.
+is!(Send: Remote, RemoteTask<u8>, RemoteError, Panic);
+is!(Sync: Remote);
+is!(Clone: Remote, TcpStream);
+is!(Unpin: Remote, RemoteTask<u8>, Task<u8>, TcpStream, TcpListener, Runtime);
+
+// What belongs to one thread.
+is_not!(Send: Runtime, Task<u8>, Executor, Reactor, TcpStream, TcpListener);
+is_not!(Sync: Runtime, Task<u8>, Executor, Reactor, TcpStream, TcpListener);
+is_not!(Send: Async<std::net::TcpStream>);
+is_not!(Sync: Async<std::net::TcpStream>);
+
+// Plain values.
+is!(Send: Turn, Elapsed, Sleep, Timeout<std::future::Ready<u8>>, Interval, YieldNow);
+is!(Unpin: Sleep, Interval, Timeout<std::future::Ready<u8>>, YieldNow);
+is!(Copy: Turn, Elapsed);
+
+// A remote task carries its output between threads, so that has to be `Send`.
+is_not!(Send: RemoteTask<std::rc::Rc<u8>>);
+
+// Errors that `?` takes into any box.
+is!(std::error::Error: RemoteError, Panic, Elapsed);
+
+#[test]
+fn a_future_that_is_not_send_runs_in_a_task() {
+    let not_send = std::rc::Rc::new(7);
+    assert_eq!(
+        common::run(async { *windlass::spawn(async move { not_send }).await }),
+        7
+    );
+}

@@ -1,0 +1,409 @@
+//! A runtime as the guest of a loop that is not its own: here one of `poll(2)`.
+
+mod common;
+
+use std::future::pending;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::net::UnixStream;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::{Count, pair, panic_of, watchdog};
+use futures::channel::oneshot;
+use futures::{AsyncReadExt, AsyncWriteExt};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use windlass::time::{interval, sleep};
+use windlass::{Runtime, spawn, yield_now};
+
+const HOUR: Duration = Duration::from_secs(3600);
+const NOT_AT_ALL: Option<Duration> = Some(Duration::ZERO);
+
+/// `poll(2)` on some descriptors: which are readable, after at most so long.
+fn readable<const N: usize>(
+    descriptors: [&dyn AsFd; N],
+    limit: Option<Duration>,
+) -> io::Result<[bool; N]> {
+    let limit = limit.map(|limit| Timespec::try_from(limit).expect("it is short"));
+    let mut polled =
+        descriptors.map(|descriptor| PollFd::from_borrowed_fd(descriptor.as_fd(), PollFlags::IN));
+    poll(&mut polled, limit.as_ref())?;
+    Ok(polled.map(|polled| polled.revents().contains(PollFlags::IN)))
+}
+
+fn is_readable(runtime: &Runtime) -> io::Result<bool> {
+    Ok(readable([runtime], NOT_AT_ALL)?[0])
+}
+
+/// Waits for the descriptor, half a minute at most.
+fn becomes_readable(runtime: &Runtime) -> io::Result<bool> {
+    Ok(readable([runtime], Some(Duration::from_secs(30)))?[0])
+}
+
+/// Turns until nothing is left to do at once.
+fn settle(runtime: &Runtime) -> io::Result<()> {
+    while runtime.turn(NOT_AT_ALL)?.ready || is_readable(runtime)? {}
+    Ok(())
+}
+
+#[test]
+fn the_descriptor_of_an_idle_runtime_is_not_readable() -> io::Result<()> {
+    let _watchdog = watchdog();
+    let runtime = Runtime::new()?;
+    assert!(!is_readable(&runtime)?);
+    let (near, _far) = runtime.block_on(pair())?;
+    runtime.spawn(async move { near.readable().await }).detach();
+    runtime.spawn(sleep(HOUR)).detach();
+    runtime.spawn(pending::<()>()).detach();
+    settle(&runtime)?;
+    assert!(!is_readable(&runtime)?);
+    assert_eq!(runtime.turn(NOT_AT_ALL)?.polled, 0);
+    assert!(!is_readable(&runtime)?);
+    assert_eq!(runtime.as_fd().as_raw_fd(), runtime.as_raw_fd());
+    Ok(())
+}
+
+#[test]
+fn data_on_a_socket_makes_it_readable() -> io::Result<()> {
+    let _watchdog = watchdog();
+    let runtime = Runtime::new()?;
+    let (near, mut far) = runtime.block_on(pair())?;
+    let task = runtime.spawn(async move {
+        let mut text = [0; 4];
+        (&near).read_exact(&mut text).await.map(|()| text)
+    });
+    settle(&runtime)?;
+    runtime.block_on(far.write_all(b"ahoy"))?;
+    // `block_on` has turned the loop, and its last turn need not have seen the data.
+    while !task.is_finished() {
+        assert!(becomes_readable(&runtime)?);
+        runtime.turn(NOT_AT_ALL)?;
+    }
+    assert_eq!(&runtime.block_on(task)?, b"ahoy");
+    Ok(())
+}
+
+#[test]
+#[cfg(all(target_os = "linux", not(windlass_portable)))]
+fn a_timer_makes_it_readable_and_not_too_early() -> io::Result<()> {
+    let _watchdog = watchdog();
+    let runtime = Runtime::new()?;
+    let start = Instant::now();
+    let limit = Duration::from_millis(20);
+    let task = runtime.spawn(sleep(limit));
+    settle(&runtime)?;
+    while !task.is_finished() {
+        assert!(becomes_readable(&runtime)?);
+        runtime.turn(NOT_AT_ALL)?;
+    }
+    assert!(start.elapsed() >= limit);
+    // An earlier one takes the place of a later one.
+    runtime.spawn(sleep(HOUR)).detach();
+    settle(&runtime)?;
+    let task = runtime.spawn(sleep(limit));
+    settle(&runtime)?;
+    while !task.is_finished() {
+        assert!(becomes_readable(&runtime)?);
+        runtime.turn(NOT_AT_ALL)?;
+    }
+    Ok(())
+}
+
+#[test]
+#[cfg(all(target_os = "linux", not(windlass_portable)))]
+fn a_timer_that_is_started_between_the_turns_makes_it_readable() -> io::Result<()> {
+    let _watchdog = watchdog();
+    let runtime = Runtime::new()?;
+    settle(&runtime)?;
+    let mut timer = sleep(Duration::from_millis(5));
+    let polled = runtime.block_on(async { futures::poll!(&mut timer) });
+    assert!(polled.is_pending());
+    assert!(becomes_readable(&runtime)?);
+    settle(&runtime)?;
+    assert_eq!(runtime.next_deadline(), None);
+    Ok(())
+}
+
+#[test]
+fn a_wake_from_another_thread_makes_it_readable() -> io::Result<()> {
+    let _watchdog = watchdog();
+    let runtime = Runtime::new()?;
+    for _ in 0..100 {
+        let (sender, receiver) = oneshot::channel();
+        let task = runtime.spawn(receiver);
+        settle(&runtime)?;
+        let waking = thread::spawn(move || sender.send(7));
+        assert!(becomes_readable(&runtime)?);
+        while !task.is_finished() {
+            runtime.turn(NOT_AT_ALL)?;
+        }
+        waking.join().unwrap().unwrap();
+    }
+    Ok(())
+}
+
+#[test]
+fn a_remote_spawn_makes_it_readable() -> io::Result<()> {
+    let _watchdog = watchdog();
+    let runtime = Runtime::new()?;
+    let remote = runtime.remote();
+    settle(&runtime)?;
+    let spawning = thread::spawn(move || futures::executor::block_on(remote.spawn(|| async { 7 })));
+    assert!(becomes_readable(&runtime)?);
+    while !spawning.is_finished() {
+        runtime.turn(NOT_AT_ALL)?;
+    }
+    assert_eq!(spawning.join().unwrap().unwrap(), 7);
+    Ok(())
+}
+
+#[test]
+fn a_wake_on_the_same_thread_between_two_turns_makes_it_readable() -> io::Result<()> {
+    let _watchdog = watchdog();
+    let runtime = Runtime::new()?;
+    let (sender, receiver) = oneshot::channel();
+    let task = runtime.spawn(receiver);
+    settle(&runtime)?;
+    sender.send(7).unwrap();
+    assert!(is_readable(&runtime)?);
+    settle(&runtime)?;
+    assert!(task.is_finished());
+    Ok(())
+}
+
+#[test]
+fn a_spawn_between_two_turns_makes_it_readable() -> io::Result<()> {
+    let _watchdog = watchdog();
+    let runtime = Runtime::new()?;
+    for _ in 0..3 {
+        settle(&runtime)?;
+        let task = runtime.spawn(async {});
+        assert!(is_readable(&runtime)?);
+        settle(&runtime)?;
+        assert!(task.is_finished());
+        assert!(!is_readable(&runtime)?);
+    }
+    Ok(())
+}
+
+#[test]
+fn it_stays_readable_while_a_turn_leaves_tasks_ready() -> io::Result<()> {
+    let _watchdog = watchdog();
+    let runtime = Runtime::new()?;
+    runtime
+        .spawn(async {
+            loop {
+                yield_now().await
+            }
+        })
+        .detach();
+    for _ in 0..10 {
+        let turn = runtime.turn(NOT_AT_ALL)?;
+        assert!(turn.ready && turn.polled > 0);
+        assert!(is_readable(&runtime)?);
+    }
+    Ok(())
+}
+
+#[test]
+fn it_stays_readable_when_block_on_leaves_tasks_ready() -> io::Result<()> {
+    let _watchdog = watchdog();
+    let runtime = Runtime::new()?;
+    let count = Count::default();
+    let counting = count.clone();
+    runtime.block_on(async {
+        spawn(async move { counting.add() }).detach();
+    });
+    if count.get() == 0 {
+        assert!(is_readable(&runtime)?);
+        settle(&runtime)?;
+    }
+    assert_eq!(count.get(), 1);
+    Ok(())
+}
+
+#[test]
+fn turn_for_works_until_nothing_is_left_to_do_and_never_waits() -> io::Result<()> {
+    let _watchdog = watchdog();
+    let runtime = Runtime::new()?;
+    let (mut near, mut far) = runtime.block_on(pair())?;
+    runtime.spawn(sleep(HOUR)).detach();
+    runtime
+        .spawn(async move { far.read(&mut [0]).await })
+        .detach();
+    let yields = Count::default();
+    let counting = yields.clone();
+    let _task = runtime.spawn(async move {
+        for _ in 0..1000 {
+            counting.add();
+            yield_now().await;
+        }
+    });
+    let turn = runtime.turn_for(HOUR)?; // comes back: it does not wait for the hour's sleep
+    assert!(!turn.ready && turn.polled > 1000);
+    assert!(turn.next_deadline.is_some());
+    assert_eq!(yields.get(), 1000);
+    assert_eq!(runtime.turn_for(HOUR)?.polled, 0);
+    runtime.block_on(near.write_all(b"!"))?;
+    runtime.turn_for(HOUR)?;
+    Ok(())
+}
+
+#[test]
+fn turn_for_stops_when_the_budget_is_used_up_and_keeps_the_rest() -> io::Result<()> {
+    let _watchdog = watchdog();
+    let runtime = Runtime::new()?;
+    let steps = Count::default();
+    let counting = steps.clone();
+    let endless = async move {
+        loop {
+            counting.add();
+            yield_now().await;
+        }
+    };
+    runtime.spawn(endless).detach();
+    for _ in 0..10 {
+        let (before, start, budget) = (steps.get(), Instant::now(), Duration::from_millis(2));
+        let turn = runtime.turn_for(budget)?;
+        assert!(start.elapsed() >= budget, "there was more to do");
+        assert!(turn.ready);
+        assert!(
+            turn.next_deadline
+                .is_some_and(|deadline| deadline <= Instant::now())
+        );
+        assert_eq!(turn.polled, steps.get() - before);
+        assert!(is_readable(&runtime)?);
+    }
+    let turn = runtime.turn_for(Duration::ZERO)?;
+    assert_eq!((turn.polled, turn.ready), (1, true), "no budget, one poll");
+    Ok(())
+}
+
+#[test]
+fn next_deadline_says_when_the_host_must_call() -> io::Result<()> {
+    let _watchdog = watchdog();
+    let runtime = Runtime::new()?;
+    assert_eq!(runtime.next_deadline(), None);
+    let later = runtime.spawn(sleep(2 * HOUR));
+    assert!(
+        runtime
+            .next_deadline()
+            .is_some_and(|at| at <= Instant::now()),
+        "a task is ready"
+    );
+    settle(&runtime)?;
+    let at = runtime.next_deadline().expect("a timer runs");
+    assert!(at > Instant::now() + HOUR && at < Instant::now() + 3 * HOUR);
+    let sooner = runtime.spawn(sleep(HOUR));
+    settle(&runtime)?;
+    assert!(runtime.next_deadline().expect("two timers run") < at - HOUR / 2);
+    drop(sooner);
+    let turn = runtime.turn(NOT_AT_ALL)?;
+    assert_eq!(turn.next_deadline, runtime.next_deadline());
+    assert!(runtime.next_deadline().is_some_and(|next| next >= at));
+    drop(later);
+    assert_eq!(runtime.next_deadline(), None);
+    Ok(())
+}
+
+#[test]
+fn the_host_may_go_by_next_deadline_alone() -> io::Result<()> {
+    let _watchdog = watchdog();
+    let runtime = Runtime::new()?;
+    let ticks = Count::default();
+    let counting = ticks.clone();
+    let task = runtime.spawn(async move {
+        let mut interval = interval(Duration::from_millis(3));
+        for _ in 0..5 {
+            interval.tick().await;
+            counting.add();
+        }
+    });
+    while !task.is_finished() {
+        runtime.turn(NOT_AT_ALL)?;
+        if let Some(deadline) = runtime.next_deadline() {
+            thread::sleep(deadline.saturating_duration_since(Instant::now()));
+        }
+    }
+    assert_eq!(ticks.get(), 5);
+    Ok(())
+}
+
+#[test]
+fn turn_waits_at_most_for_its_limit() -> io::Result<()> {
+    let _watchdog = watchdog();
+    let runtime = Runtime::new()?;
+    runtime.spawn(sleep(HOUR)).detach();
+    settle(&runtime)?;
+    let (start, limit) = (Instant::now(), Duration::from_millis(5));
+    while start.elapsed() < limit {
+        assert_eq!(runtime.turn(Some(limit))?.polled, 0); // comes back: that is the test
+    }
+    Ok(())
+}
+
+#[test]
+fn a_turn_inside_of_a_task_of_the_same_runtime_panics_at_once() -> io::Result<()> {
+    let _watchdog = watchdog();
+    let runtime = std::rc::Rc::new(Runtime::new()?);
+    let inner = runtime.clone();
+    runtime.block_on(async {
+        for limit in [None, NOT_AT_ALL] {
+            let text = panic_of(|| inner.turn(limit));
+            assert!(text.contains("inside of"), "{text}");
+        }
+        let text = panic_of(|| inner.turn_for(HOUR));
+        assert!(text.contains("inside of"), "{text}");
+        spawn(async {}).await; // it still works
+    });
+    Ok(())
+}
+
+/// The host has a descriptor of its own, and serves guest and self in one loop.
+#[test]
+fn a_loop_of_the_host_serves_itself_and_the_runtime() -> io::Result<()> {
+    let _watchdog = watchdog();
+    let runtime = Runtime::new()?;
+    let (mut hosts, mut peers) = UnixStream::pair()?;
+    let (near, mut far) = runtime.block_on(pair())?;
+    let echo = runtime.spawn(async move {
+        let (mut near, mut byte) = (near, [0]);
+        while near.read(&mut byte).await? > 0 {
+            near.write_all(&byte).await?;
+        }
+        io::Result::Ok(())
+    });
+    let client = runtime.spawn(async move {
+        for byte in 0..10 {
+            far.write_all(&[byte]).await?;
+            far.read_exact(&mut [0]).await?;
+            sleep(Duration::from_millis(1)).await;
+            peers.write_all(&[byte])?; // word for the host
+        }
+        io::Result::Ok(())
+    });
+    let mut heard = Vec::new();
+    while heard.len() < 10 {
+        let limit = runtime
+            .next_deadline()
+            .map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let [guest, own] = readable([&runtime, &hosts], limit)?;
+        if own {
+            let mut byte = [0];
+            hosts.read_exact(&mut byte)?;
+            heard.extend(byte);
+        }
+        if guest
+            || runtime
+                .next_deadline()
+                .is_some_and(|deadline| deadline <= Instant::now())
+        {
+            runtime.turn(NOT_AT_ALL)?;
+        }
+    }
+    assert!(heard.into_iter().eq(0..10));
+    runtime.block_on(async {
+        client.await?;
+        echo.await
+    })
+}

@@ -1,0 +1,236 @@
+//! What must not rot, checked rather than remembered.
+//!
+//! The numbers are ratchets: they may be made smaller. To make one larger takes a reason.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Lines of the longest file, and of the longest function, of the crates.
+const LONGEST_FILE: usize = 721;
+const LONGEST_FN: usize = 40;
+
+/// Where there is `unsafe`, and how often.
+const UNSAFE: &[(&str, usize)] = &[
+    ("executor/src/executor.rs", 2),
+    ("executor/src/task.rs", 3),
+    ("executor/src/waker.rs", 1),
+    ("reactor/src/wait.rs", 1),
+];
+
+/// The sources of the crates, by their path from here.
+fn sources() -> Vec<(String, String)> {
+    files(&["src", "executor/src", "reactor/src"], &["rs"])
+}
+
+fn files(folders: &[&str], suffixes: &[&str]) -> Vec<(String, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut found = Vec::new();
+    let mut folders: Vec<PathBuf> = folders.iter().map(|folder| root.join(folder)).collect();
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).into_iter().flatten() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap();
+            let is_wanted = suffixes
+                .iter()
+                .any(|suffix| name.ends_with(&format!(".{suffix}")));
+            if path.is_dir() && !["target", ".git"].contains(&name) {
+                folders.push(path);
+            } else if is_wanted {
+                let below = path
+                    .strip_prefix(root)
+                    .unwrap()
+                    .to_str()
+                    .unwrap()
+                    .to_owned();
+                found.push((below, fs::read_to_string(path).unwrap()));
+            }
+        }
+    }
+    assert!(!found.is_empty());
+    found
+}
+
+fn read(path: &str) -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).expect(path)
+}
+
+/// Lines that are neither comment nor empty, with their number.
+fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let lines = text
+        .lines()
+        .enumerate()
+        .map(|(i, line)| (i + 1, line.trim()));
+    lines.filter(|(_, line)| !line.is_empty() && !line.starts_with("//"))
+}
+
+#[test]
+fn no_line_is_longer_than_100_columns() {
+    for (path, text) in files(
+        &["src", "executor", "reactor", "tests", "examples"],
+        &["rs"],
+    ) {
+        for (i, line) in text.lines().enumerate() {
+            assert!(line.chars().count() <= 100, "{path}:{}: too long", i + 1);
+        }
+    }
+}
+
+#[test]
+fn no_file_and_no_function_is_longer_than_the_longest_was() {
+    for (path, text) in sources() {
+        let lines: Vec<_> = text.lines().collect();
+        assert!(
+            lines.len() <= LONGEST_FILE,
+            "{path} has {} lines",
+            lines.len()
+        );
+        for (start, line) in lines.iter().enumerate() {
+            let indent = &line[..line.len() - line.trim_start().len()];
+            let words: Vec<_> = line.split_whitespace().take(4).collect();
+            if !words.contains(&"fn") || words[0].starts_with("//") || line.ends_with(';') {
+                continue;
+            }
+            let is_end = |line: &&str| line.strip_prefix(indent).is_some_and(|end| end == "}");
+            let length = lines[start..].iter().position(is_end).unwrap_or(0) + 1;
+            assert!(
+                length <= LONGEST_FN,
+                "{path}:{}: a function of {length} lines",
+                start + 1
+            );
+        }
+    }
+}
+
+#[test]
+fn each_step_of_the_ladder_is_told_at_one_place_in_the_code() {
+    for step in "①②③④⑤⑥".chars() {
+        let mut places = Vec::new();
+        for (path, text) in sources() {
+            // The page that a crate opens with may print the whole ladder.
+            let lines = text
+                .lines()
+                .enumerate()
+                .filter(|(_, line)| !line.starts_with("//!"));
+            let told = lines.filter(|(_, line)| line.contains(step));
+            places.extend(told.map(|(i, _)| format!("{path}:{}", i + 1)));
+        }
+        assert_eq!(places.len(), 1, "{step} is at {places:?}");
+    }
+}
+
+#[test]
+fn unsafe_stays_where_it_is_known_and_says_why_it_is_sound() {
+    let mut counts = BTreeMap::new();
+    for (path, text) in sources() {
+        let lines: Vec<_> = text.lines().collect();
+        for (number, line) in code(&text) {
+            if line
+                .split(|c: char| !c.is_alphanumeric() && c != '_')
+                .any(|word| word == "unsafe")
+            {
+                *counts.entry(path.clone()).or_insert(0) += 1;
+                let above = &lines[number.saturating_sub(8)..number];
+                let says_why = above.iter().any(|line| line.contains("SAFETY:"));
+                assert!(says_why, "{path}:{number}: no SAFETY comment");
+            }
+        }
+    }
+    let known = UNSAFE.iter().map(|&(path, count)| (path.to_owned(), count));
+    assert_eq!(counts, known.collect());
+}
+
+#[test]
+fn nothing_is_left_over_from_writing() {
+    let words = ["TODO", "FIXME", "XXX", "dbg!(", "todo!(", "unimplemented!("];
+    for (path, text) in files(&["src", "executor", "reactor", "examples"], &["rs", "md"]) {
+        for word in words {
+            assert!(!text.contains(word), "{path}: {word}");
+        }
+    }
+}
+
+#[test]
+fn no_file_names_a_place_on_the_machine_it_was_written_on() {
+    let places = ["root", "work", "home"].map(|folder| format!("/{folder}/"));
+    for (path, text) in files(&["."], &["rs", "md", "toml", "run"]) {
+        for place in &places {
+            assert!(!text.contains(place), "{path}: {place}");
+        }
+    }
+}
+
+/// The lines of a part of a manifest.
+fn section<'a>(manifest: &'a str, name: &str) -> Vec<&'a str> {
+    let lines = manifest.lines().map(str::trim);
+    let part = lines
+        .skip_while(|line| *line != format!("[{name}]"))
+        .skip(1);
+    let part = part.take_while(|line| !line.starts_with('['));
+    part.filter(|line| !line.is_empty() && !line.starts_with('#'))
+        .collect()
+}
+
+#[test]
+fn the_executor_depends_on_parking_alone_and_not_on_the_reactor() {
+    let manifest = read("executor/Cargo.toml");
+    assert_eq!(
+        section(&manifest, "dependencies"),
+        ["parking.workspace = true"]
+    );
+    let others = manifest
+        .lines()
+        .filter(|line| line.contains("dependencies"));
+    let tables = [
+        "[dependencies]",
+        "[dev-dependencies]",
+        "[target.'cfg(loom)'.dev-dependencies]",
+    ];
+    assert!(others.into_iter().all(|table| tables.contains(&table)));
+    assert!(!read("reactor/Cargo.toml").contains("windlass-executor"));
+}
+
+#[test]
+fn all_crates_have_one_version_and_the_changelog_tells_of_it() {
+    let root = read("Cargo.toml");
+    let workspace = section(&root, "workspace.package");
+    let version = workspace
+        .iter()
+        .find_map(|line| line.strip_prefix("version = "));
+    let version = version
+        .expect("the workspace has a version")
+        .trim_matches('"');
+    for manifest in ["Cargo.toml", "executor/Cargo.toml", "reactor/Cargo.toml"] {
+        let text = read(manifest);
+        let inherits = section(&text, "package").contains(&"version.workspace = true");
+        assert!(inherits, "{manifest} has a version of its own");
+    }
+    for name in ["windlass-executor", "windlass-reactor"] {
+        let dependencies = section(&root, "workspace.dependencies");
+        let line = dependencies
+            .iter()
+            .find(|line| line.starts_with(name))
+            .expect(name);
+        assert!(line.contains(&format!("version = \"{version}\"")), "{line}");
+    }
+    assert!(
+        read("CHANGELOG.md").contains(version),
+        "CHANGELOG.md doesn't tell of {version}"
+    );
+}
+
+#[test]
+fn every_example_is_in_the_readme() {
+    let readme = read("README.md");
+    for (path, _) in files(&["examples"], &["rs"]) {
+        // An example is a file, or a folder with a `main.rs`.
+        let in_folder = path.matches('/').count() > 1;
+        let name = path
+            .strip_suffix("main.rs")
+            .filter(|_| in_folder)
+            .unwrap_or(&path);
+        if !in_folder || name != path {
+            assert!(readme.contains(name), "README.md doesn't tell of {name}");
+        }
+    }
+}
