@@ -20,8 +20,10 @@ const BUSY_CLIENTS: f64 = 0.9;
 /// and then latency and context switches differ by whole factors from run to run.
 const BUSY_MACHINE: f64 = 1.0;
 
-/// Two figures nearer to each other than this are called the same: runs differ by as much.
-const SAME: f64 = 1.1;
+/// Two figures nearer to each other than this are called the same. Over nine runs on two cores,
+/// eight of them disturbed, the CPU time of the two sides at 10 connections stood between 1.04
+/// and 1.38 to one.
+const SAME: f64 = 1.25;
 
 pub(crate) struct Report<'a> {
     pub(crate) options: &'a Options,

@@ -233,6 +233,7 @@ fn what_used_up_its_share_is_due_at_once_for_a_loop_outside() {
     let share = (0..1000).take_while(|_| poll(&mut io.readable(), &waker).is_ready());
     assert!(share.count() < 1000);
     assert!(reactor.next_deadline().is_some());
+    assert!(descriptor_is_ready(&reactor, false));
     reactor.turn(None).unwrap();
     assert_eq!(counter.wakes(), 1);
     assert!(poll(&mut io.readable(), &waker).is_ready());

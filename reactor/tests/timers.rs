@@ -401,6 +401,20 @@ fn between_turns_the_descriptor_tells_of_timers() {
 }
 
 #[test]
+fn a_timer_that_is_earlier_than_all_before_is_in_time() {
+    let reactor = Reactor::current().unwrap();
+    let (mut late, start) = (sleep(PATIENCE), Instant::now());
+    assert!(poll(&mut late, Waker::noop()).is_pending());
+    drop(reactor.awake()); // the alarm is set for it
+    let mut early = sleep(MS);
+    assert!(poll(&mut early, Waker::noop()).is_pending());
+    while poll(&mut early, Waker::noop()).is_pending() {
+        reactor.turn(None).unwrap();
+    }
+    assert!(start.elapsed() < PATIENCE / 2);
+}
+
+#[test]
 fn a_loop_that_holds_the_guard_sleeps_in_its_turns() {
     let reactor = Reactor::current().unwrap();
     let _awake = reactor.awake();

@@ -11,7 +11,6 @@ use std::net::Shutdown;
 use std::os::fd::AsFd;
 use std::os::unix::net;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
 use std::thread;
 use std::time::Duration;
 
@@ -423,16 +422,19 @@ fn a_queue_that_others_have_filled_does_not_hang_the_sender() {
         while other.try_send_to(b"x", &place).is_ok() {
             queued += 1;
         }
-        let done = Rc::new(Cell::new(false));
+        let (done, polls) = (Cell::new(false), Cell::new(0));
+        let mut sending = Box::pin(sender.send_to(b"late", &place));
         let (sent, ()) = join!(
+            poll_fn(|cx| {
+                polls.set(polls.get() + 1);
+                let polled = sending.as_mut().poll(cx);
+                done.set(polled.is_ready());
+                polled
+            }),
             async {
-                let sent = sender.send_to(b"late", &place).await;
-                done.set(true);
-                sent
-            },
-            async {
-                sleep(MS).await;
+                sleep(20 * MS).await;
                 assert!(!done.get());
+                assert!(polls.get() < 20, "{} polls: it spins", polls.get());
                 for _ in 0..queued {
                     receiver.recv(&mut [0; 8]).await.unwrap();
                 }

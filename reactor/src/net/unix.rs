@@ -238,8 +238,9 @@ impl UnixDatagram {
 
     /// Sends a datagram to the socket of that name.
     ///
-    /// When others have filled the receiver's queue, no system tells the sender when there is room
-    /// again. So this looks after rests of 1 to 32 ms, too.
+    /// When the receiver's queue is full, no event tells for sure when there is room again. So this
+    /// tries again after rests of 1 to 32 ms; [`connect`](UnixDatagram::connect) and
+    /// [`send`](UnixDatagram::send) wait for the event.
     ///
     /// # Errors
     ///
@@ -277,15 +278,15 @@ impl UnixDatagram {
         addr: &SocketAddrUnix,
     ) -> Poll<io::Result<usize>> {
         loop {
-            // The event comes when a datagram of ours was taken.
-            let polled = self.io.poll_write_with(cx, |io| send(io, buf, addr));
-            if polled.is_ready() {
-                return polled;
-            }
-            ready!(retry.poll(cx))?;
-            match self.io.try_write_with(|io| send(io, buf, addr)) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-                sent => return Poll::Ready(sent),
+            // A full queue is no reason to wait for an event: on Linux the refused datagram itself
+            // makes one, when its memory is freed, and waiting for those would spin.
+            let polled = self.io.poll_write_with(cx, |io| match send(io, buf, addr) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+                sent => sent.map(Some),
+            });
+            match ready!(polled)? {
+                Some(sent) => return Poll::Ready(Ok(sent)),
+                None => ready!(retry.poll(cx))?,
             }
         }
     }
