@@ -54,6 +54,7 @@ mod reactor;
 mod wait;
 mod rest;
 mod source;
+mod waiters;
 mod readiness;
 mod io;
 mod timers;

@@ -9,6 +9,7 @@ use std::task::{Context, Poll, Waker, ready};
 
 use crate::reactor::{self, Hub};
 use crate::wait::{Event, Key, MAX_SOURCES};
+use crate::waiters::Waiters;
 
 /// How many operations on one source may succeed in one turn of the reactor. A source that is
 /// always ready would otherwise keep its task running for ever; this way it waits for the next
@@ -93,15 +94,18 @@ impl Source {
         interest: Interest,
     ) -> io::Result<()> {
         self.hub.check_driven()?;
-        self.direction(interest)
-            .add_waiter(cx.waker(), self.hub.turn_number());
+        let waiters = &self.direction(interest).waiters;
+        waiters.add(cx.waker(), self.hub.turn_number());
         self.arm(fd)
     }
 
     /// Registers the descriptor, once. A source that never waits costs no system call.
     pub(crate) fn arm(self: &Rc<Self>, fd: BorrowedFd<'_>) -> io::Result<()> {
         if let Some(key) = self.key.get() {
-            let wanted = (self.read.has_waiters(), self.write.has_waiters());
+            let wanted = (
+                !self.read.waiters.is_empty(),
+                !self.write.waiters.is_empty(),
+            );
             return self.hub.poll().rearm(fd, key, wanted);
         }
         let key = self.hub.sources().borrow_mut().insert(self.clone())?;
@@ -136,8 +140,8 @@ impl Source {
             self.write.set_ready(woken);
         }
         if event.disarmed {
-            self.read.take_waiters(woken);
-            self.write.take_waiters(woken);
+            self.read.waiters.take(woken);
+            self.write.waiters.take(woken);
         }
     }
 
@@ -182,29 +186,19 @@ pub(crate) struct Direction {
     /// in the middle of an operation (from a turn nested in it) is not wiped out by its result.
     events: Cell<u32>,
     blocked: Cell<u32>,
-    /// Who waits. Nearly always it's one.
-    first: Cell<Option<Waker>>,
-    others: Cell<Vec<Waker>>,
-    /// How many others there is room for, and the turn in which that last was too little.
-    room: Cell<u32>,
-    crowded: Cell<u32>,
+    waiters: Waiters,
 }
-
-/// How many waiters are normal, beside the first.
-const FEW: u32 = 16;
 
 impl Direction {
     fn new() -> Self {
         Direction {
             events: Cell::new(1),
             blocked: Cell::new(0),
-            first: Cell::new(None),
-            others: Cell::new(Vec::new()),
-            room: Cell::new(FEW),
-            crowded: Cell::new(0),
+            waiters: Waiters::new(),
         }
     }
 
+    #[inline]
     pub(crate) fn may_be_ready(&self) -> bool {
         self.events.get() != self.blocked.get()
     }
@@ -221,6 +215,7 @@ impl Direction {
 
     /// One try. None if it found nothing; then the direction counts as blocked, unless an event
     /// has come meanwhile.
+    #[inline]
     pub(crate) fn attempt<T>(
         &self,
         mut operation: impl FnMut() -> io::Result<T>,
@@ -240,66 +235,7 @@ impl Direction {
 
     fn set_ready(&self, woken: &mut Vec<Waker>) {
         self.events.set(self.events.get().wrapping_add(1));
-        self.take_waiters(woken);
-    }
-
-    fn take_waiters(&self, woken: &mut Vec<Waker>) {
-        woken.extend(self.first.take());
-        let mut others = self.others.take();
-        woken.append(&mut others);
-        self.others.set(others);
-    }
-
-    fn has_waiters(&self) -> bool {
-        let first = self.first.take();
-        let waiting = first.is_some();
-        self.first.set(first);
-        waiting
-    }
-
-    /// Adds a waiter, unless it waits already. `turn` is the number of this turn.
-    fn add_waiter(&self, waker: &Waker, turn: u32) {
-        if !self.has_waiter(waker) {
-            let waker = waker.clone(); // user code: nothing is taken out of its place meanwhile
-            reactor::wake_all(self.push_waiter(waker, turn));
-        }
-    }
-
-    fn has_waiter(&self, waker: &Waker) -> bool {
-        let (first, others) = (self.first.take(), self.others.take());
-        let mut all = first.iter().chain(&others);
-        let known = all.any(|waiter| waiter.will_wake(waker));
-        self.first.set(first);
-        self.others.set(others);
-        known
-    }
-
-    /// Hands back the waiters that there are too many of, to be woken.
-    ///
-    /// A future that is dropped leaves its waker behind until the next event, which is then a
-    /// spurious wake. So that such wakers don't pile up on a source that stays silent, all are
-    /// woken when they are many, and those who still wait come back. If they are back by the next
-    /// turn it is a real crowd, and gets more room. What comes within one turn proves nothing.
-    fn push_waiter(&self, waker: Waker, turn: u32) -> Vec<Waker> {
-        let first = self.first.take();
-        if first.is_none() {
-            self.first.set(Some(waker));
-            return Vec::new();
-        }
-        self.first.set(first);
-        let mut others = self.others.take();
-        let mut surplus = Vec::new();
-        if others.len() >= self.room.get() as usize {
-            match turn.wrapping_sub(self.crowded.replace(turn)) {
-                0 => {}
-                1 => self.room.set(self.room.get().saturating_mul(2)),
-                _ => self.room.set(FEW),
-            }
-            surplus = std::mem::take(&mut others);
-        }
-        others.push(waker);
-        self.others.set(others);
-        surplus
+        self.waiters.take(woken);
     }
 }
 
