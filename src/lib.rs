@@ -87,6 +87,11 @@ pub use windlass_reactor::{Async, Readable, Writable, net, time};
 
 use std::future::Future;
 
+/// The README's server compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
+
 /// Runs a future to its end, and all the tasks that it spawns. Tasks that are left then are
 /// dropped; a [`Runtime`] keeps them.
 ///

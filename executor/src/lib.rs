@@ -96,3 +96,8 @@ where
 #[cfg(doctest)]
 #[doc = include_str!("../tests/must_not_compile.md")]
 struct MustNotCompile;
+
+/// The README's example runs.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -65,3 +65,8 @@ pub use block_on::block_on;
 pub use io::Async;
 pub use reactor::{Awake, Reactor, Turned};
 pub use readiness::{Readable, Writable};
+
+/// The README's example runs.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

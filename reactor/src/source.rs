@@ -149,10 +149,7 @@ impl Source {
     /// tried, since data that comes later brings an event of its own. Not so once the peer has
     /// hung up: that may have come in the same event as the data, and no other will follow.
     pub(crate) fn read_short(&self) {
-        if cfg!(all(target_os = "linux", not(windlass_portable)))
-            && self.key.get().is_some()
-            && !self.hung_up.get()
-        {
+        if self.key.get().is_some() && !self.hung_up.get() {
             self.read.set_blocked(self.read.events.get());
         }
     }

@@ -87,7 +87,7 @@ where
 }
 
 /// Errors of a connection that died in the queue, as accept(2) lists them: the next one may be
-/// fine.
+/// fine. (Not its `EOPNOTSUPP`, by which a socket that can't listen would be tried for ever.)
 pub(crate) fn is_lost_connection(error: &io::Error) -> bool {
     let lost = [
         Errno::CONNABORTED,
@@ -98,7 +98,6 @@ pub(crate) fn is_lost_connection(error: &io::Error) -> bool {
         Errno::HOSTDOWN,
         Errno::HOSTUNREACH,
         Errno::NETUNREACH,
-        Errno::OPNOTSUPP,
         Errno::TIMEDOUT,
     ];
     error
