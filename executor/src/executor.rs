@@ -238,26 +238,22 @@ impl<F: Future> Future for Run<'_, F> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         // SAFETY: `main` is pinned with its `Run`: it is not moved out of it, and `Run` is `Unpin`
         // only if `main` is. The other fields are never pinned.
-        let Run {
-            executor,
-            key,
-            main,
-        } = unsafe { self.get_unchecked_mut() };
+        let this = unsafe { self.get_unchecked_mut() };
         // SAFETY: as above.
-        let mut main = unsafe { Pin::new_unchecked(main) };
-        let core = &executor.core;
+        let mut main = unsafe { Pin::new_unchecked(&mut this.main) };
+        let core = &this.executor.core;
         core.assert_not_running();
-        let main_key = *key.get_or_insert_with(|| core.insert_main());
+        let key = *this.key.get_or_insert_with(|| core.insert_main());
         let _running = core.start(cx.waker());
         for _ in 0..BUDGET {
             match core.next() {
                 Next::Task(key, job) => core.poll(key, job),
                 Next::Main => {
-                    let waker = waker(main_key);
+                    let waker = waker(key);
                     let polled = main.as_mut().poll(&mut Context::from_waker(&waker));
                     if polled.is_ready() {
-                        *key = None;
-                        core.remove_main(main_key);
+                        this.key = None;
+                        core.remove_main(key);
                         return polled;
                     }
                 }
