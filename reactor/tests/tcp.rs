@@ -524,6 +524,11 @@ fn a_refused_connection_is_an_error_with_its_address() {
         let error = TcpStream::connect(closed).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
         assert!(error.to_string().contains(&closed.to_string()), "{error}");
+        // The system's own error is behind it.
+        let source = std::error::Error::source(&error).unwrap();
+        let source: &std::io::Error = source.downcast_ref().unwrap();
+        let refused = rustix::io::Errno::CONNREFUSED.raw_os_error();
+        assert_eq!(source.raw_os_error(), Some(refused));
     });
 }
 

@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use rustix::net::SocketAddrAny;
 
-use super::context;
 use super::socket::{accept, is_lost_connection};
 use crate::io::Async;
 use crate::time::{Sleep, sleep_until};
@@ -69,7 +68,7 @@ impl<L: AsFd> Acceptor<L> {
                 Err(error) if is_lost_connection(&error) => continue,
                 Err(error) => {
                     self.pause.set(Instant::now().checked_add(PAUSE));
-                    return Poll::Ready(Err(context("can't accept", "a connection", &error)));
+                    return Poll::Ready(Err(error));
                 }
                 accepted => return Poll::Ready(accepted),
             }

@@ -6,6 +6,9 @@
 //! to clone; all clones are one socket.
 //!
 //! All belong to the thread that made them. `into_std` and `TryFrom` take them across.
+//!
+//! Errors that concern an address have it in their text. Their kind is the system's, and the
+//! system's own error, with its number, is their [`source`](std::error::Error::source).
 
 mod accept;
 mod addr;
@@ -16,7 +19,7 @@ mod tcp;
 mod udp;
 pub mod unix;
 
-use std::fmt::Display;
+use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 
@@ -24,9 +27,28 @@ pub use addr::{ToAddrs, lookup_host};
 pub use tcp::{Incoming, TcpListener, TcpStream};
 pub use udp::UdpSocket;
 
-/// Adds what was tried to an error's text; its kind stays.
-fn context(what: &str, whom: impl Display, error: &io::Error) -> io::Error {
-    io::Error::new(error.kind(), format!("{what} {whom}: {error}"))
+/// Adds what was tried to an error's text. Its kind stays, and it is the source of the new one.
+fn context(what: &str, whom: impl fmt::Display, error: io::Error) -> io::Error {
+    let tried = format!("{what} {whom}");
+    io::Error::new(error.kind(), Failed { tried, error })
+}
+
+#[derive(Debug)]
+struct Failed {
+    tried: String,
+    error: io::Error,
+}
+
+impl fmt::Display for Failed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.tried, self.error)
+    }
+}
+
+impl std::error::Error for Failed {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.error)
+    }
 }
 
 /// Tries the addresses one after the other. The error is that of the last.

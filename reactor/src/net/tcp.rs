@@ -59,7 +59,7 @@ impl TcpListener {
     /// If the port is in use, or not permitted: the address is in the text.
     pub async fn bind(addr: impl ToAddrs) -> io::Result<TcpListener> {
         each_addr(addr, async |addr| {
-            listen(&addr).map_err(|error| context("can't listen on", addr, &error))
+            listen(&addr).map_err(|error| context("can't listen on", addr, error))
         })
         .await
     }
@@ -125,7 +125,7 @@ impl TcpStream {
             let io = async { connect_to(socket_for(&addr, SocketType::STREAM)?, &addr).await };
             match io.await {
                 Ok(io) => Ok(TcpStream::new(io)),
-                Err(error) => Err(context("can't connect to", addr, &error)),
+                Err(error) => Err(context("can't connect to", addr, error)),
             }
         })
         .await

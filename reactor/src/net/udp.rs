@@ -49,7 +49,7 @@ impl UdpSocket {
     /// If the port is in use, or not permitted: the address is in the text.
     pub async fn bind(addr: impl ToAddrs) -> io::Result<UdpSocket> {
         each_addr(addr, async |addr| {
-            bind(&addr).map_err(|error| context("can't bind to", addr, &error))
+            bind(&addr).map_err(|error| context("can't bind to", addr, error))
         })
         .await
     }
@@ -79,7 +79,7 @@ impl UdpSocket {
     pub async fn connect(&self, addr: impl ToAddrs) -> io::Result<()> {
         each_addr(addr, async |addr| {
             let connected = self.io.get_ref().connect(addr);
-            connected.map_err(|error| context("can't connect to", addr, &error))
+            connected.map_err(|error| context("can't connect to", addr, error))
         })
         .await
     }
@@ -96,7 +96,7 @@ impl UdpSocket {
     pub async fn send_to(&self, buf: &[u8], addr: impl ToAddrs) -> io::Result<usize> {
         each_addr(addr, async |addr| {
             let sent = self.io.write_with(|io| io.send_to(buf, addr)).await;
-            sent.map_err(|error| context("can't send to", addr, &error))
+            sent.map_err(|error| context("can't send to", addr, error))
         })
         .await
     }
@@ -108,7 +108,7 @@ impl UdpSocket {
     /// `WouldBlock` if there is no room, and as [`send_to`](UdpSocket::send_to).
     pub fn try_send_to(&self, buf: &[u8], addr: SocketAddr) -> io::Result<usize> {
         let sent = self.io.try_write_with(|io| io.send_to(buf, addr));
-        sent.map_err(|error| context("can't send to", addr, &error))
+        sent.map_err(|error| context("can't send to", addr, error))
     }
 
     /// Waits for a datagram and copies it, but leaves it to be received.

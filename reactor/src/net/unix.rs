@@ -68,7 +68,7 @@ impl UnixListener {
     /// text.
     pub async fn bind(path: impl AsRef<Path>) -> io::Result<UnixListener> {
         let path = path.as_ref();
-        listen(path).map_err(|error| context("can't listen on", format_args!("{path:?}"), &error))
+        listen(path).map_err(|error| context("can't listen on", format_args!("{path:?}"), error))
     }
 }
 
@@ -127,11 +127,7 @@ impl UnixStream {
         let path = path.as_ref();
         match connect(path).await {
             Ok(io) => Ok(UnixStream::new(io)),
-            Err(error) => Err(context(
-                "can't connect to",
-                format_args!("{path:?}"),
-                &error,
-            )),
+            Err(error) => Err(context("can't connect to", format_args!("{path:?}"), error)),
         }
     }
 
@@ -202,7 +198,7 @@ impl UnixDatagram {
             rustix::net::bind(&socket, &address(path)?)?;
             Ok(UnixDatagram::new(Async::new_nonblocking(socket.into())?))
         };
-        bound().map_err(|error| context("can't bind to", format_args!("{path:?}"), &error))
+        bound().map_err(|error| context("can't bind to", format_args!("{path:?}"), error))
     }
 
     /// Makes a socket without a name: it can send, and is answered only if it's connected to.
@@ -233,7 +229,7 @@ impl UnixDatagram {
     pub async fn connect(&self, path: impl AsRef<Path>) -> io::Result<()> {
         let path = path.as_ref();
         let connected = address(path).and_then(|addr| Ok(rustix::net::connect(self, &addr)?));
-        connected.map_err(|error| context("can't connect to", format_args!("{path:?}"), &error))
+        connected.map_err(|error| context("can't connect to", format_args!("{path:?}"), error))
     }
 
     /// Sends a datagram to the socket of that name.
@@ -256,7 +252,7 @@ impl UnixDatagram {
             Ok(addr) => poll_fn(|cx| self.poll_send_to(cx, &mut retry, buf, &addr)).await,
             Err(error) => Err(error),
         };
-        sent.map_err(|error| context("can't send to", format_args!("{path:?}"), &error))
+        sent.map_err(|error| context("can't send to", format_args!("{path:?}"), error))
     }
 
     /// Sends a datagram to the socket of that name, without waiting.
@@ -267,7 +263,7 @@ impl UnixDatagram {
     pub fn try_send_to(&self, buf: &[u8], path: impl AsRef<Path>) -> io::Result<usize> {
         let path = path.as_ref();
         let sent = address(path).and_then(|addr| self.io.try_write_with(|io| send(io, buf, &addr)));
-        sent.map_err(|error| context("can't send to", format_args!("{path:?}"), &error))
+        sent.map_err(|error| context("can't send to", format_args!("{path:?}"), error))
     }
 
     fn poll_send_to(
