@@ -54,7 +54,7 @@ fn a_task_that_wakes_itself_holds_up_no_socket() -> io::Result<()> {
         let counted = spins.clone();
         let reader = spawn(async move {
             let mut waits = Vec::new();
-            let mut start = [0; 8];
+            let mut start = [0; size_of::<usize>()];
             for _ in 0..100 {
                 far.read_exact(&mut start).await?; // waits: it is written only after this began
                 waits.push(counted.get() - usize::from_ne_bytes(start));
