@@ -57,7 +57,7 @@ impl Executor {
     ///
     /// # Panics
     ///
-    /// If there are more than 16,384 executors in the process at once.
+    /// If there are more than 16,384 executors in the process at once (256 on 32 bits).
     pub fn new() -> Self {
         let (id, first_generation) = inbox::claim();
         let core = Rc::new(Core {
@@ -78,7 +78,7 @@ impl Executor {
     ///
     /// # Panics
     ///
-    /// If there are more than 16,777,216 tasks at once.
+    /// If there are more than 16,777,216 tasks at once (16,384 on 32 bits).
     ///
     /// ```
     /// # use windlass_executor::{block_on, Executor};

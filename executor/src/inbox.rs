@@ -54,9 +54,14 @@ impl Inbox {
         }
     }
 
-    /// The generation that the slots of a new executor start from.
-    fn first_generation(&self) -> u32 {
-        self.lock().first_generation
+    /// Opens it for a new executor: says which generation its slots start from. Should they run
+    /// out, over the many executors that had this id, they begin anew.
+    fn open(&self) -> u32 {
+        let mut state = self.lock();
+        if state.first_generation >= MAX_GENERATION / 2 {
+            state.first_generation = 0;
+        }
+        state.first_generation
     }
 
     /// Closes it: all wakers that there are do nothing from here on. The next executor starts from
@@ -124,9 +129,15 @@ impl State {
                 self.order.push(key.index());
             }
             // Two wakers of one slot: the older is stale, its task gone.
-            mark => *mark = key.generation().max(*mark),
+            mark if is_newer(key.generation(), *mark) => *mark = key.generation(),
+            _ => {}
         }
     }
+}
+
+/// Generations go round: what is less than half the way ahead is newer.
+fn is_newer(generation: u32, than: u32) -> bool {
+    generation.wrapping_sub(than) & MAX_GENERATION <= MAX_GENERATION / 2
 }
 
 const SHELF: usize = 64;
@@ -158,15 +169,42 @@ pub(crate) fn claim() -> (u16, u32) {
         unused
     });
     drop(ids);
-    (id, of(id).first_generation())
+    (id, of(id).open())
 }
 
-/// Gives the id back, unless its generations are used up.
+/// Gives the id back. The next executor starts from `first_generation`.
 pub(crate) fn release(executor: u16, first_generation: u32) {
     let outer = of(executor).close(first_generation);
-    if first_generation <= MAX_GENERATION {
-        let mut ids = IDS.lock().unwrap_or_else(PoisonError::into_inner);
-        ids.0.push(executor);
-    }
+    let mut ids = IDS.lock().unwrap_or_else(PoisonError::into_inner);
+    ids.0.push(executor);
+    drop(ids);
     drop(outer); // user code, which may make executors, and may panic
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_generation_after_a_slot_went_round_is_newer_than_the_last() {
+        assert!(is_newer(8, 7) && !is_newer(7, 8));
+        // A slot goes round to where its executor began, which is below the half.
+        for first in [0, 1, MAX_GENERATION / 2 - 1] {
+            assert!(is_newer(first, MAX_GENERATION) && !is_newer(MAX_GENERATION, first));
+        }
+    }
+
+    #[test]
+    fn an_id_whose_generations_run_out_begins_anew() {
+        let inbox = Inbox::new();
+        for (unused, next) in [
+            (1, 1),
+            (MAX_GENERATION / 2, 0),
+            (7, 7),
+            (MAX_GENERATION + 1, 0),
+        ] {
+            assert!(inbox.close(unused).is_none());
+            assert_eq!(inbox.open(), next);
+        }
+    }
 }

@@ -4,11 +4,11 @@
 ///
 /// On 64 bits: 16,777,216 tasks an executor, 16,384 executors at once, and a stale waker meets its
 /// own number again only after a slot was used 67,108,864 times; what it does then is a spurious
-/// wake, which every future must stand anyway. On 32 bits all three are smaller.
+/// wake, which every future must stand anyway. On 32 bits: 16,384 tasks, 256 executors, 1,024 uses.
 #[cfg(target_pointer_width = "64")]
 const BITS: (u32, u32, u32) = (24, 26, 14);
 #[cfg(target_pointer_width = "32")]
-const BITS: (u32, u32, u32) = (16, 10, 6);
+const BITS: (u32, u32, u32) = (14, 10, 8);
 
 pub(crate) const MAX_TASKS: usize = 1 << BITS.0;
 pub(crate) const MAX_GENERATION: u32 = (1 << BITS.1) - 1;

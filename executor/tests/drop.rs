@@ -198,7 +198,7 @@ fn a_driver_is_let_go_of_when_its_executor_is_dropped() {
 
 #[test]
 fn many_executors_may_live_at_once_and_one_after_the_other() {
-    let many: Vec<Executor> = (0..300).map(|_| Executor::new()).collect();
+    let many: Vec<Executor> = (0..200).map(|_| Executor::new()).collect();
     for (i, executor) in many.iter().enumerate() {
         assert_eq!(
             block_on(executor.run(async { spawn(async move { i }).await })),
