@@ -97,6 +97,9 @@ fn a_waiting_task_takes_some_48_bytes_besides_its_future() {
     };
     let size = size_of_val(&of_some_size()) as isize;
     for tasks in [1_000, 10_000, 10_973, 100_000_isize] {
+        if tasks > 16_384 && cfg!(target_pointer_width = "32") {
+            break; // more than there may be
+        }
         let executor = Executor::new();
         let (_, bytes, ()) = count(|| {
             for _ in 0..tasks {
