@@ -364,7 +364,7 @@ fn a_spawn_that_finds_no_slot_left_panics_and_drops_its_future_under_no_borrow()
     let most = if cfg!(target_pointer_width = "64") {
         1 << 24
     } else {
-        1 << 16
+        1 << 14
     };
     for _ in 0..most {
         executor.spawn(pending::<()>()).detach();
