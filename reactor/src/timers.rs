@@ -363,9 +363,8 @@ mod tests {
     }
 
     #[test]
-    #[cfg(target_pointer_width = "64")]
     fn an_entry_stays_small() {
-        assert_eq!(mem::size_of::<Entry<std::task::Waker>>(), 40);
+        assert!(size_of::<Entry<std::task::Waker>>() <= 40);
     }
 
     #[test]
