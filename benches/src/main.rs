@@ -1,0 +1,15 @@
+//! windlass beside its peers: the suite, and the children that it starts.
+
+mod contend;
+mod load;
+mod suite;
+
+fn main() -> anyhow::Result<()> {
+    let mut args: Vec<String> = std::env::args().skip(1).collect();
+    match args.first().map(String::as_str) {
+        Some("work") => contend::work(&args.split_off(1)),
+        Some("serve") => contend::serve(&args.split_off(1)),
+        Some("load") => load::run(&args.split_off(1)),
+        _ => suite::run(&args),
+    }
+}
