@@ -1,0 +1,184 @@
+//! What repeats exactly: instructions by callgrind, system calls by perf.
+//!
+//! Each is counted twice over the whole process, with N operations and with 2N: the difference
+//! over N is what an operation takes, without start and end.
+
+use std::{
+    collections::BTreeMap, env, ffi::OsString, fs, path::PathBuf, process, process::Command,
+    time::Duration,
+};
+
+use anyhow::{Context, Result, ensure};
+
+use super::{
+    child::Child,
+    contender::Contender,
+    measure::{Bench, words},
+    plan::Counted,
+    results::Outcome,
+};
+
+/// Callgrind is some fifty times slower.
+const LIMIT: Duration = Duration::from_secs(120);
+
+type Totals = BTreeMap<String, f64>;
+
+/// What is missing for counting, and what to install.
+pub(crate) fn missing_tools() -> Vec<String> {
+    let mut missing = Vec::new();
+    if !runs(Command::new("valgrind").arg("--version")) {
+        missing.push("instructions are not counted: install the package `valgrind`".to_owned());
+    }
+    if !runs(Command::new("perf").args(["stat", "-e", "raw_syscalls:sys_enter", "true"])) {
+        let install = "install the package `linux-perf` (Debian) or `linux-tools` (Ubuntu), and \
+                       run as root or with kernel.perf_event_paranoid=-1";
+        missing.push(format!("system calls are not counted: {install}"));
+    }
+    missing
+}
+
+fn runs(command: &mut Command) -> bool {
+    command.output().is_ok_and(|output| output.status.success())
+}
+
+pub(crate) fn instructions(
+    bench: &Bench,
+    who: Contender,
+    of: &Counted,
+    ops: u32,
+) -> Result<Outcome> {
+    if who.needs_io_uring() {
+        return Ok(Outcome::Unsupported(
+            "io_uring does not run under valgrind".to_owned(),
+        ));
+    }
+    let file = scratch("callgrind");
+    let mut out = OsString::from("--callgrind-out-file=");
+    out.push(&file);
+    let tool = [
+        "valgrind".into(),
+        "-q".into(),
+        "--tool=callgrind".into(),
+        out,
+    ];
+    per_operation(bench, who, of, ops, &tool, || {
+        let text = fs::read_to_string(&file).context("what callgrind wrote")?;
+        let line = text.lines().find_map(|line| line.strip_prefix("totals:"));
+        let total: f64 = line
+            .context("no totals in what callgrind wrote")?
+            .trim()
+            .parse()?;
+        Ok([("instructions".to_owned(), total)].into())
+    })
+}
+
+pub(crate) fn calls(
+    bench: &Bench,
+    who: Contender,
+    of: &Counted,
+    ops: u32,
+    by_name: bool,
+) -> Result<Outcome> {
+    let file = scratch("perf");
+    let mut tool: Vec<OsString> = ["perf", "stat", "-x,", "-e", "raw_syscalls:sys_enter"]
+        .map(OsString::from)
+        .into();
+    if by_name {
+        tool.extend(["-e".into(), "syscalls:sys_enter_*".into()]);
+    }
+    if matches!(of, Counted::Work(_)) {
+        // Only the loop's thread: its partner has calls of its own.
+        tool.push("--no-inherit".into());
+    }
+    tool.extend(["-o".into(), file.clone().into_os_string(), "--".into()]);
+    per_operation(bench, who, of, ops, &tool, || {
+        let text = fs::read_to_string(&file).context("what perf wrote")?;
+        let totals: Totals = text.lines().filter_map(counter).collect();
+        ensure!(totals.contains_key("calls"), "no count in what perf wrote");
+        Ok(totals)
+    })
+}
+
+/// A line of `perf stat -x,`: value, unit, event, ...
+fn counter(line: &str) -> Option<(String, f64)> {
+    let mut parts = line.split(',');
+    let value = parts.next()?.parse().ok()?;
+    let event = parts.nth(1)?;
+    let name = match event.strip_prefix("syscalls:sys_enter_") {
+        Some(call) => format!("call {call}"),
+        None => "calls".to_owned(),
+    };
+    Some((name, value))
+}
+
+fn per_operation(
+    bench: &Bench,
+    who: Contender,
+    of: &Counted,
+    ops: u32,
+    tool: &[OsString],
+    totals: impl Fn() -> Result<Totals>,
+) -> Result<Outcome> {
+    let mut counted = Vec::new();
+    for ops in [ops, 2 * ops] {
+        match run(bench, who, of, ops, tool)? {
+            Outcome::Figures(_) => counted.push(totals()?),
+            other => return Ok(other),
+        }
+    }
+    let per_operation = |name: &String| {
+        let of = |run: usize| counted[run].get(name).copied().unwrap_or(0.0);
+        (of(1) - of(0)) / f64::from(ops)
+    };
+    let figures = counted[1]
+        .keys()
+        .map(|name| (name.clone(), per_operation(name)));
+    // A call now and then is not a part of the operation.
+    let figures = figures.filter(|(name, value)| !name.starts_with("call ") || *value >= 0.005);
+    Ok(Outcome::Figures(figures.collect()))
+}
+
+fn run(
+    bench: &Bench,
+    who: Contender,
+    of: &Counted,
+    ops: u32,
+    tool: &[OsString],
+) -> Result<Outcome> {
+    match of {
+        Counted::Work(args) => {
+            let args = words(&format!("work {who} {args} ops={ops}"));
+            Child::start(tool, &args, bench.cores.for_work(), LIMIT)?.finish()
+        }
+        Counted::Served(served) => bench.exchange(tool, who, served, &format!("ops={ops}"), LIMIT),
+    }
+}
+
+fn scratch(name: &str) -> PathBuf {
+    env::temp_dir().join(format!("windlass-benches-{}.{name}", process::id()))
+}
+
+/// Takes away what the tools wrote.
+pub(crate) fn clean_up() {
+    for name in ["callgrind", "perf"] {
+        let _ = fs::remove_file(scratch(name));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn perf_counters_are_read() {
+        let all = counter("29,,raw_syscalls:sys_enter,1171647,100.00,,");
+        assert_eq!(all, Some(("calls".to_owned(), 29.0)));
+        let one = counter("3,,syscalls:sys_enter_accept4,1171647,100.00,,");
+        assert_eq!(one, Some(("call accept4".to_owned(), 3.0)));
+        assert_eq!(counter("# started on Tue"), None);
+        assert_eq!(
+            counter("<not counted>,,raw_syscalls:sys_enter,0,0.00,,"),
+            None
+        );
+    }
+}

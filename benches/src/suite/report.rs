@@ -1,0 +1,126 @@
+//! The report: all that was found, in Markdown.
+
+use super::{
+    plan::{PARTS, Work},
+    results::{Outcome, Results, median},
+    table, targets,
+};
+
+/// `folder`: where the charts are, as seen from where the report is.
+pub(crate) fn markdown(
+    works: &[Work],
+    results: &Results,
+    charts: &[(&str, &str)],
+    folder: &str,
+) -> String {
+    let mut text = preface(results);
+    text += "\n### Targets\n\n";
+    text += &targets::table(results);
+    for (part, about) in PARTS {
+        let own: Vec<_> = works.iter().filter(|work| work.part == part).collect();
+        let table = table::part(&own, results);
+        if table.is_empty() {
+            continue;
+        }
+        text += &format!("\n### {about} (`{part}`)\n\n{table}");
+        text += &calls_by_name(&own, results);
+        for (file, _) in charts.iter().filter(|(_, of)| *of == part) {
+            text += &format!("\n![{about}]({folder}{file})\n");
+        }
+    }
+    text
+}
+
+fn preface(results: &Results) -> String {
+    let machine = &results.machine;
+    let versions = machine
+        .versions
+        .iter()
+        .map(|(name, version)| format!("{name} {version}"));
+    let versions: Vec<_> = versions.collect();
+    let pinned = if machine.is_pinned {
+        ""
+    } else {
+        ", not pinned"
+    };
+    let virt = if machine.is_virtual { " (virtual)" } else { "" };
+    let mut text = format!(
+        "{}: {}{virt}, {} cores{pinned}, {}, {}, {}.\n{}.\n\n",
+        machine.date,
+        machine.cpu,
+        machine.cores,
+        machine.memory,
+        machine.kernel,
+        machine.rustc,
+        versions.join(", "),
+    );
+    let (rounds, ms) = (results.rounds, results.window_ms);
+    let plural = if rounds == 1 { "" } else { "s" };
+    text += &format!(
+        "Medians of {rounds} round{plural}, {ms} ms a sample; ± is the median deviation from the \
+         median. Less is better everywhere. Bold: the best, and what is within 1 % of it. \
+         ÷: windlass to the best async peer, and to the floor. ~: taken while others were at work \
+         (or at another distance of the cores than the rest of the row). –: not possible.\n\n",
+    );
+    text += &mood(results);
+    for note in &results.notes {
+        text += &format!("- {note}\n");
+    }
+    text
+}
+
+/// How quiet it was, and how far the cores were from each other.
+fn mood(results: &Results) -> String {
+    let samples = &results.samples;
+    let measured = samples
+        .iter()
+        .filter(|sample| matches!(sample.outcome, Outcome::Figures(_)));
+    let (all, quiet) = measured.fold((0, 0), |(all, quiet), sample| {
+        (all + 1, quiet + usize::from(sample.noise.is_quiet()))
+    });
+    let mut text = format!("- {quiet} of {all} samples were taken in quiet.\n");
+    let mut distances: Vec<_> = samples
+        .iter()
+        .filter_map(|sample| sample.distance_ns)
+        .collect();
+    distances.sort_by(f64::total_cmp);
+    let at = |part: usize| distances.get((distances.len() - 1) * part / 20).copied();
+    if let (Some(middle), Some(least), Some(most)) = (
+        median(distances.clone()),
+        distances.first().and_then(|_| at(1)),
+        distances.first().and_then(|_| at(19)),
+    ) {
+        text += &format!(
+            "- A cache line's round trip between the two cores: {middle:.0} ns, \
+             nine tenths of the time from {least:.0} to {most:.0} ns.\n"
+        );
+    }
+    text
+}
+
+/// The system calls of those works where each is counted.
+fn calls_by_name(works: &[&Work], results: &Results) -> String {
+    let mut text = String::new();
+    for work in works {
+        for &who in work.who {
+            for sample in results.of(&work.id, who) {
+                let Outcome::Figures(figures) = &sample.outcome else {
+                    continue;
+                };
+                let named = figures.iter().filter_map(|(name, value)| {
+                    let call = name.strip_prefix("call ")?;
+                    Some(format!("{call} {}", table::significant(*value, 3)))
+                });
+                let named: Vec<_> = named.collect();
+                if !named.is_empty() {
+                    text += &format!("- {}, {who}: {}\n", work.title, named.join(", "));
+                }
+            }
+        }
+    }
+    if text.is_empty() {
+        text
+    } else {
+        format!("\nBy name:\n\n{text}")
+    }
+}
