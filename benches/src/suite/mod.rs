@@ -16,6 +16,7 @@ mod report;
 mod table;
 mod targets;
 mod charts;
+mod canvas;
 
 use std::{
     fs,

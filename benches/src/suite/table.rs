@@ -31,7 +31,10 @@ pub(crate) fn part(works: &[&Work], results: &Results) -> String {
                 title = "";
             }
         }
-        if !title.is_empty() {
+        let is_measured = columns
+            .iter()
+            .any(|&who| results.of(&work.id, who).next().is_some());
+        if is_measured && !title.is_empty() {
             let cells = columns
                 .iter()
                 .map(|&who| format!(" {} |", blank(work, who, results)));
@@ -81,7 +84,8 @@ fn label(figure: &Figure, scale: &Scale) -> String {
 
 fn cell(summary: &Summary, scale: &Scale, may_be_best: bool, best: Option<f64>) -> String {
     let median = significant(summary.median / scale.one, 3);
-    let is_best = may_be_best && best.is_some_and(|best| summary.median <= best * SAME);
+    let is_best =
+        may_be_best && best.is_some_and(|best| best > 0.0 && summary.median <= best * SAME);
     let median = if is_best {
         format!("**{median}**")
     } else {
@@ -111,8 +115,17 @@ fn blank(work: &Work, who: Contender, results: &Results) -> &'static str {
 
 fn ratio(own: Option<f64>, other: Option<f64>) -> String {
     match (own, other) {
-        (Some(own), Some(other)) if other > 0.0 => significant(own / other, 2),
+        (Some(own), Some(other)) if other > 0.0 => times(own / other),
         _ => String::new(),
+    }
+}
+
+/// A ratio.
+pub(crate) fn times(ratio: f64) -> String {
+    if ratio < 10.0 {
+        format!("{ratio:.2}")
+    } else {
+        significant(ratio, 3)
     }
 }
 
@@ -152,14 +165,14 @@ fn plain(words: &str) -> String {
 }
 
 /// In what unit a row is told.
-struct Scale {
-    unit: &'static str,
-    one: f64,
+pub(crate) struct Scale {
+    pub(crate) unit: &'static str,
+    pub(crate) one: f64,
 }
 
 impl Scale {
     /// The largest unit of which the least figure has at least one.
-    fn of(unit: Unit, least: f64) -> Scale {
+    pub(crate) fn of(unit: Unit, least: f64) -> Scale {
         let scales: &[(&str, f64)] = match unit {
             Unit::Time => &[("s", 1e9), ("ms", 1e6), ("µs", 1e3), ("ns", 1.0)],
             Unit::Bytes => &[("MiB", 1_048_576.0), ("KiB", 1_024.0), ("B", 1.0)],
@@ -214,7 +227,7 @@ mod tests {
             "| | | floor | windlass | tokio | smol | ÷ best peer | ÷ floor |\n\
              |---|---|---:|---:|---:|---:|---:|---:|\n\
              | select of a channel and a far sleep | CPU, ns | 9.00 | **20.0** | 60.0 | 50.0 \
-             | 0.40 | 2.2 |\n"
+             | 0.40 | 2.22 |\n"
         );
     }
 

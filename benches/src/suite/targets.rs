@@ -4,7 +4,7 @@ use super::{
     contender::Contender::{self, *},
     plan::{How, Unit, Work, plan},
     results::Results,
-    table::{significant, with_unit},
+    table::{times, with_unit},
 };
 
 struct Target {
@@ -342,7 +342,7 @@ impl Check {
     fn tell(&self, plan: &[Work], found: &[Found]) -> String {
         let tell = |found: &Found| match self.bound {
             Bound::Peers(times) | Bound::Of(_, times) | Bound::Own(_, times) => {
-                format!("{} ×", significant(found.value / found.limit * times, 3))
+                format!("{} ×", self::times(found.value / found.limit * times))
             }
             Bound::AtMost(_, unit) => with_unit(found.value, unit),
         };
@@ -421,11 +421,11 @@ mod tests {
         let says = "| spawn + await, one at a time | ≤ 0.5 × best peer |";
         assert_eq!(
             line(50.0),
-            format!("{says} CPU 0.500 × the best peer | met |")
+            format!("{says} CPU 0.50 × the best peer | met |")
         );
         assert_eq!(
-            line(50.1),
-            format!("{says} CPU 0.501 × the best peer | **missed** |")
+            line(51.0),
+            format!("{says} CPU 0.51 × the best peer | **missed** |")
         );
     }
 
