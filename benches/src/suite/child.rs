@@ -133,7 +133,7 @@ impl Child {
         // Its standard error is closed, unless a grandchild keeps it open.
         let mut words: Vec<String> = Vec::new();
         while let Ok(line) = self.complaints.recv_timeout(SLICE) {
-            words.push(line.trim().to_owned());
+            words.push(without_places(&line));
         }
         let note = "note: run with `RUST_BACKTRACE";
         words.retain(|line| !line.is_empty() && !line.starts_with(note));
@@ -178,6 +178,21 @@ impl Drop for Child {
     }
 }
 
+/// Paths on this machine are nobody's business: only their last part is kept.
+fn without_places(line: &str) -> String {
+    let last = |word| {
+        if let Some((_, last)) = str::rsplit_once(word, '/') {
+            last
+        } else {
+            word
+        }
+    };
+    line.split_whitespace()
+        .map(last)
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
 fn lines_of(pipe: Option<impl Read + Send + 'static>) -> Receiver<String> {
     let (sender, receiver) = mpsc::channel();
     if let Some(pipe) = pipe {
@@ -190,4 +205,18 @@ fn lines_of(pipe: Option<impl Read + Send + 'static>) -> Receiver<String> {
         });
     }
     receiver
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn complaints_name_no_places() {
+        let line = "thread 'main' panicked at /some/where/crate-1.0/src/lib.rs:7:9:";
+        assert_eq!(
+            without_places(line),
+            "thread 'main' panicked at lib.rs:7:9:"
+        );
+    }
 }

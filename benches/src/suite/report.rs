@@ -1,9 +1,11 @@
 //! The report: all that was found, in Markdown.
 
 use super::{
+    contender::Contender::{Threads, Windlass},
     plan::{PARTS, Work},
     results::{Outcome, Results, median},
-    table, targets,
+    table::{self, with_unit},
+    targets,
 };
 
 /// `folder`: where the charts are, as seen from where the report is.
@@ -16,6 +18,7 @@ pub(crate) fn markdown(
     let mut text = preface(results);
     text += "\n### Targets\n\n";
     text += &targets::table(results);
+    text += &losses(works, results);
     for (part, about) in PARTS {
         let own: Vec<_> = works.iter().filter(|work| work.part == part).collect();
         let table = table::part(&own, results);
@@ -67,6 +70,50 @@ fn preface(results: &Results) -> String {
         text += &format!("- {note}\n");
     }
     text
+}
+
+/// Nearer than this is not called a loss, but noise.
+const NOISE: f64 = 1.03;
+
+/// Each figure in which a peer, or threads, are better than windlass, the largest loss first.
+fn losses(works: &[Work], results: &Results) -> String {
+    let mut losses = Vec::new();
+    for work in works {
+        for figure in work.figures {
+            let of = |who| Some((who, results.summary(work, who, figure.name)?.median));
+            let rivals = work
+                .who
+                .iter()
+                .filter(|who| who.is_peer() || **who == Threads);
+            let best = rivals
+                .filter_map(|&who| of(who))
+                .min_by(|a, b| a.1.total_cmp(&b.1));
+            let (Some((_, own)), Some((who, best))) = (of(Windlass), best) else {
+                continue;
+            };
+            let ratio = own / best;
+            if ratio.is_finite() && ratio > NOISE {
+                let (own, best) = (with_unit(own, figure.unit), with_unit(best, figure.unit));
+                let label = figure.label;
+                losses.push((
+                    ratio,
+                    format!("{}, {label} | {own} | {best}, {who}", work.title),
+                ));
+            }
+        }
+    }
+    losses.sort_by(|one, other| other.0.total_cmp(&one.0));
+    let rows = losses
+        .iter()
+        .map(|(ratio, row)| format!("| {row} | {} |\n", table::times(*ratio)));
+    let rows: String = rows.collect();
+    let header = "| | windlass | the best | ÷ |\n|---|---:|---:|---:|\n";
+    let rows = if rows.is_empty() {
+        "Nowhere here.\n".to_owned()
+    } else {
+        header.to_owned() + &rows
+    };
+    format!("\n### Where windlass loses\n\n{rows}")
 }
 
 /// How quiet it was, and how far the cores were from each other.
