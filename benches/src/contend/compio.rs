@@ -1,0 +1,127 @@
+//! compio on its io_uring driver. Reads and writes own their buffers.
+
+use std::{future::Future, io, time::Duration};
+
+use anyhow::Result;
+use compio::{
+    BufResult,
+    buf::IntoInner,
+    buf::IoBuf,
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::{TcpListener, UdpSocket, UnixListener},
+    runtime::{JoinHandle, spawn},
+    time::{sleep, timeout},
+};
+
+use super::runtime::Runtime;
+use super::server::{ANY, HOUR, Proto, Server};
+
+pub(crate) struct Compio;
+
+impl Runtime for Compio {
+    type Handle<T: 'static> = JoinHandle<T>;
+
+    fn block_on<F: Future>(future: F) -> F::Output {
+        let runtime = compio::runtime::Runtime::new();
+        runtime.expect("a runtime").block_on(future)
+    }
+
+    fn spawn<F>(future: F) -> JoinHandle<F::Output>
+    where
+        F: Future + 'static,
+        F::Output: 'static,
+    {
+        spawn(future)
+    }
+
+    fn detach<T: 'static>(handle: JoinHandle<T>) {
+        handle.detach();
+    }
+
+    async fn join<T: 'static>(handle: JoinHandle<T>) -> T {
+        handle.await.ok().expect("no task panics")
+    }
+
+    fn sleep(duration: Duration) -> impl Future<Output = ()> {
+        sleep(duration)
+    }
+}
+
+pub(crate) fn serve(server: &Server) -> Result<()> {
+    let server = server.clone();
+    Compio::block_on(async {
+        for _ in 0..server.idle_timers {
+            spawn(sleep(HOUR)).detach();
+        }
+        match server.proto {
+            Proto::Echo | Proto::Churn => tcp(server).await,
+            Proto::Unix => unix(server).await,
+            Proto::Udp => udp(server).await,
+        }
+    })
+}
+
+async fn tcp(server: Server) -> Result<()> {
+    let listener = TcpListener::bind(ANY).await?;
+    server.listens(listener.local_addr()?);
+    loop {
+        let (stream, _) = listener.accept().await?;
+        stream.set_nodelay(true)?;
+        let once = (server.proto == Proto::Churn).then_some(server.size);
+        spawn(echo(stream, server.buffer(), server.timeout, once)).detach();
+    }
+}
+
+async fn unix(server: Server) -> Result<()> {
+    let listener = UnixListener::bind(server.path()).await?;
+    server.listens(server.path().display());
+    loop {
+        let (stream, _) = listener.accept().await?;
+        spawn(echo(stream, server.buffer(), server.timeout, None)).detach();
+    }
+}
+
+async fn udp(server: Server) -> Result<()> {
+    let socket = UdpSocket::bind(ANY).await?;
+    server.listens(socket.local_addr()?);
+    let mut buffer = Vec::with_capacity(server.buffer());
+    loop {
+        let BufResult(received, filled) = socket.recv_from(buffer).await;
+        let (n, from) = received?;
+        let BufResult(sent, slice) = socket.send_to(filled.slice(..n), from).await;
+        sent?;
+        buffer = slice.into_inner();
+    }
+}
+
+/// Until the peer closes; after so many bytes if it is for `once`.
+async fn echo(
+    mut stream: impl AsyncRead + AsyncWrite,
+    size: usize,
+    limit: Option<Duration>,
+    once: Option<usize>,
+) -> io::Result<()> {
+    let mut buffer = Vec::with_capacity(once.unwrap_or(size));
+    if once.is_some() {
+        let BufResult(read, filled) = stream.read_exact(buffer).await;
+        read?;
+        let BufResult(written, _) = stream.write_all(filled).await;
+        return written;
+    }
+    loop {
+        let BufResult(read, filled) = match limit {
+            None => stream.read(buffer).await,
+            Some(limit) => match timeout(limit, stream.read(buffer)).await {
+                Ok(read) => read,
+                Err(_) => return Err(io::ErrorKind::TimedOut.into()),
+            },
+        };
+        let n = read?;
+        if n == 0 {
+            return Ok(());
+        }
+        let BufResult(written, slice) = stream.write_all(filled.slice(..n)).await;
+        written?;
+        buffer = slice.into_inner();
+    }
+}

@@ -1,0 +1,137 @@
+//! monoio over both of its drivers. Reads and writes own their buffers, as io_uring wants it.
+
+use std::{future::Future, io, time::Duration};
+
+use anyhow::Result;
+use monoio::{
+    BufResult, IoUringDriver, LegacyDriver, RuntimeBuilder,
+    buf::{Slice, SliceMut},
+    io::{AsyncReadRent, AsyncReadRentExt, AsyncWriteRent, AsyncWriteRentExt},
+    net::{TcpListener, UnixListener, udp::UdpSocket},
+    spawn,
+    task::JoinHandle,
+    time::{TimeDriver, sleep, timeout},
+};
+
+use super::runtime::Runtime;
+use super::server::{ANY, HOUR, Proto, Server};
+
+/// The driver on io_uring.
+pub(crate) struct Uring;
+
+/// The driver on epoll.
+pub(crate) struct Epoll;
+
+macro_rules! runtime {
+    ($name:ident, $driver:ident) => {
+        impl Runtime for $name {
+            type Handle<T: 'static> = JoinHandle<T>;
+
+            fn block_on<F: Future>(future: F) -> F::Output {
+                let runtime = RuntimeBuilder::<$driver>::new().enable_timer().build();
+                let mut runtime: monoio::Runtime<TimeDriver<$driver>> = runtime.expect("a runtime");
+                runtime.block_on(future)
+            }
+
+            fn spawn<F>(future: F) -> JoinHandle<F::Output>
+            where
+                F: Future + 'static,
+                F::Output: 'static,
+            {
+                spawn(future)
+            }
+
+            fn detach<T: 'static>(handle: JoinHandle<T>) {
+                drop(handle);
+            }
+
+            async fn join<T: 'static>(handle: JoinHandle<T>) -> T {
+                handle.await
+            }
+
+            fn sleep(duration: Duration) -> impl Future<Output = ()> {
+                sleep(duration)
+            }
+        }
+    };
+}
+
+runtime!(Uring, IoUringDriver);
+runtime!(Epoll, LegacyDriver);
+
+pub(crate) fn serve<R: Runtime>(server: &Server) -> Result<()> {
+    let server = server.clone();
+    R::block_on(async {
+        for _ in 0..server.idle_timers {
+            drop(spawn(sleep(HOUR)));
+        }
+        match server.proto {
+            Proto::Echo | Proto::Churn => tcp(server).await,
+            Proto::Unix => unix(server).await,
+            Proto::Udp => udp(server).await,
+        }
+    })
+}
+
+async fn tcp(server: Server) -> Result<()> {
+    let listener = TcpListener::bind(ANY)?;
+    server.listens(listener.local_addr()?);
+    loop {
+        let (stream, _) = listener.accept().await?;
+        stream.set_nodelay(true)?;
+        let once = (server.proto == Proto::Churn).then_some(server.size);
+        spawn(echo(stream, server.buffer(), server.timeout, once));
+    }
+}
+
+async fn unix(server: Server) -> Result<()> {
+    let listener = UnixListener::bind(server.path())?;
+    server.listens(server.path().display());
+    loop {
+        let (stream, _) = listener.accept().await?;
+        spawn(echo(stream, server.buffer(), server.timeout, None));
+    }
+}
+
+async fn udp(server: Server) -> Result<()> {
+    let socket = UdpSocket::bind(ANY)?;
+    server.listens(socket.local_addr()?);
+    let mut buffer = vec![0; server.buffer()];
+    loop {
+        let (received, filled) = socket.recv_from(buffer).await;
+        let (n, from) = received?;
+        let (sent, slice) = socket.send_to(Slice::new(filled, 0, n), from).await;
+        sent?;
+        buffer = slice.into_inner();
+    }
+}
+
+/// Until the peer closes; after so many bytes if it is for `once`.
+async fn echo(
+    mut stream: impl AsyncReadRent + AsyncWriteRent,
+    size: usize,
+    limit: Option<Duration>,
+    once: Option<usize>,
+) -> io::Result<()> {
+    let mut buffer = vec![0; size];
+    if let Some(size) = once {
+        let (read, filled) = stream.read_exact(SliceMut::new(buffer, 0, size)).await;
+        read?;
+        let filled = Slice::new(filled.into_inner(), 0, size);
+        let (written, _) = stream.write_all(filled).await;
+        return written.map(drop);
+    }
+    loop {
+        let (read, filled): BufResult<usize, Vec<u8>> = match limit {
+            None => stream.read(buffer).await,
+            Some(limit) => timeout(limit, stream.read(buffer)).await?,
+        };
+        let n = read?;
+        if n == 0 {
+            return Ok(());
+        }
+        let (written, slice) = stream.write_all(Slice::new(filled, 0, n)).await;
+        written?;
+        buffer = slice.into_inner();
+    }
+}

@@ -1,0 +1,47 @@
+//! What the works need of a runtime.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+pub(crate) trait Runtime: 'static {
+    type Handle<T: 'static>: 'static;
+
+    /// Starts the runtime on this thread, and ends it with the future.
+    fn block_on<F: Future>(future: F) -> F::Output;
+
+    fn spawn<F>(future: F) -> Self::Handle<F::Output>
+    where
+        F: Future + 'static,
+        F::Output: 'static;
+
+    fn detach<T: 'static>(handle: Self::Handle<T>);
+
+    /// Awaits the output as a user would who expects no panic.
+    fn join<T: 'static>(handle: Self::Handle<T>) -> impl Future<Output = T>;
+
+    fn sleep(duration: Duration) -> impl Future<Output = ()>;
+}
+
+/// The same for all: wakes itself and is pending once.
+pub(crate) struct Yield(bool);
+
+pub(crate) fn yield_once() -> Yield {
+    Yield(false)
+}
+
+impl Future for Yield {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        if self.0 {
+            return Poll::Ready(());
+        }
+        self.0 = true;
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+}

@@ -1,0 +1,97 @@
+//! What all servers share: their parameters, where they listen, and their end.
+
+use std::{
+    fmt::Display,
+    fs,
+    io::{Read, Write},
+    path::PathBuf,
+    process, thread,
+    time::Duration,
+};
+
+use anyhow::{Result, bail};
+
+use super::meter::{Heap, Params, print, resident};
+
+pub(crate) const ANY: &str = "127.0.0.1:0";
+pub(crate) const HOUR: Duration = Duration::from_secs(3600);
+
+/// What a server is to do.
+#[derive(Clone)]
+pub(crate) struct Server {
+    pub(crate) proto: Proto,
+    /// Bytes of a message.
+    pub(crate) size: usize,
+    /// How long a connection may be idle.
+    pub(crate) timeout: Option<Duration>,
+    /// So many pending sleeps beside.
+    pub(crate) idle_timers: u64,
+    /// A connection holds no buffer while it's idle.
+    pub(crate) is_shared: bool,
+}
+
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Proto {
+    Echo,
+    /// One request a connection.
+    Churn,
+    Udp,
+    Unix,
+}
+
+impl Server {
+    pub(crate) fn new(proto: &str, params: &Params) -> Result<Server> {
+        let proto = match proto {
+            "echo" => Proto::Echo,
+            "churn" => Proto::Churn,
+            "udp" => Proto::Udp,
+            "unix" => Proto::Unix,
+            other => bail!("no such server: {other}"),
+        };
+        raise_descriptors()?;
+        Ok(Server {
+            proto,
+            size: params.or("size", 64) as usize,
+            timeout: (params.or("idle_timeout", 0) > 0).then_some(Duration::from_secs(30)),
+            idle_timers: params.or("idle_timers", 0),
+            is_shared: params.text("buffer") == Some("shared"),
+        })
+    }
+
+    /// How large a connection's buffer is.
+    pub(crate) fn buffer(&self) -> usize {
+        self.size.max(2048)
+    }
+
+    pub(crate) fn path(&self) -> PathBuf {
+        std::env::temp_dir().join(format!("windlass-benches-{}.sock", process::id()))
+    }
+
+    /// Says where it listens. From now on the end of the standard input ends the process, after
+    /// it has said what its memory is.
+    pub(crate) fn listens(&self, at: impl Display) {
+        let buffer = if self.is_shared { 0 } else { self.buffer() };
+        let path = self.path();
+        thread::spawn(move || {
+            let start = (Heap::now().live, resident());
+            let _ = std::io::stdin().read_to_end(&mut Vec::new());
+            print("heap_start_bytes", start.0 as f64);
+            print("heap_bytes", Heap::now().live as f64);
+            print("rss_start_bytes", start.1 as f64);
+            print("rss_bytes", resident() as f64);
+            print("buffer_bytes", buffer as f64);
+            let _ = fs::remove_file(path);
+            process::exit(0);
+        });
+        println!("listening {at}");
+        std::io::stdout().flush().expect("the suite reads this");
+    }
+}
+
+/// To the hard limit.
+pub(crate) fn raise_descriptors() -> Result<()> {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+    Ok(())
+}

@@ -1,0 +1,116 @@
+//! tokio on one thread, with its `LocalRuntime`: no `Send`, and its own thread's queue.
+
+use std::{future::Future, io, time::Duration};
+
+use anyhow::Result;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::{TcpListener, UdpSocket, UnixListener},
+    runtime::{Builder, LocalOptions},
+    task::{JoinHandle, spawn_local},
+    time::{sleep, timeout},
+};
+
+use super::runtime::Runtime;
+use super::server::{ANY, HOUR, Proto, Server};
+
+pub(crate) struct Tokio;
+
+impl Runtime for Tokio {
+    type Handle<T: 'static> = JoinHandle<T>;
+
+    fn block_on<F: Future>(future: F) -> F::Output {
+        let runtime = Builder::new_current_thread()
+            .enable_all()
+            .build_local(LocalOptions::default());
+        runtime.expect("a runtime").block_on(future)
+    }
+
+    fn spawn<F>(future: F) -> JoinHandle<F::Output>
+    where
+        F: Future + 'static,
+        F::Output: 'static,
+    {
+        spawn_local(future)
+    }
+
+    fn detach<T: 'static>(handle: JoinHandle<T>) {
+        drop(handle);
+    }
+
+    async fn join<T: 'static>(handle: JoinHandle<T>) -> T {
+        handle.await.expect("no task panics")
+    }
+
+    fn sleep(duration: Duration) -> impl Future<Output = ()> {
+        sleep(duration)
+    }
+}
+
+pub(crate) fn serve(server: &Server) -> Result<()> {
+    let server = server.clone();
+    Tokio::block_on(async {
+        for _ in 0..server.idle_timers {
+            drop(spawn_local(sleep(HOUR)));
+        }
+        match server.proto {
+            Proto::Echo | Proto::Churn => tcp(server).await,
+            Proto::Unix => unix(server).await,
+            Proto::Udp => udp(server).await,
+        }
+    })
+}
+
+async fn tcp(server: Server) -> Result<()> {
+    let listener = TcpListener::bind(ANY).await?;
+    server.listens(listener.local_addr()?);
+    loop {
+        let (stream, _) = listener.accept().await?;
+        stream.set_nodelay(true)?;
+        let once = (server.proto == Proto::Churn).then_some(server.size);
+        spawn_local(echo(stream, server.buffer(), server.timeout, once));
+    }
+}
+
+async fn unix(server: Server) -> Result<()> {
+    let listener = UnixListener::bind(server.path())?;
+    server.listens(server.path().display());
+    loop {
+        let (stream, _) = listener.accept().await?;
+        spawn_local(echo(stream, server.buffer(), server.timeout, None));
+    }
+}
+
+async fn udp(server: Server) -> Result<()> {
+    let socket = UdpSocket::bind(ANY).await?;
+    server.listens(socket.local_addr()?);
+    let mut buffer = vec![0; server.buffer()];
+    loop {
+        let (n, from) = socket.recv_from(&mut buffer).await?;
+        socket.send_to(&buffer[..n], from).await?;
+    }
+}
+
+/// Until the peer closes; after so many bytes if it is for `once`.
+async fn echo(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    size: usize,
+    limit: Option<Duration>,
+    once: Option<usize>,
+) -> io::Result<()> {
+    let mut buffer = vec![0; size];
+    if let Some(size) = once {
+        stream.read_exact(&mut buffer[..size]).await?;
+        return stream.write_all(&buffer[..size]).await;
+    }
+    loop {
+        let n = match limit {
+            None => stream.read(&mut buffer).await?,
+            Some(limit) => timeout(limit, stream.read(&mut buffer)).await??,
+        };
+        if n == 0 {
+            return Ok(());
+        }
+        stream.write_all(&buffer[..n]).await?;
+    }
+}

@@ -1,0 +1,139 @@
+//! windlass, through its public names.
+
+use std::{cell::RefCell, future::Future, io, rc::Rc, time::Duration};
+
+use anyhow::Result;
+use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use windlass::{
+    Task,
+    net::{
+        TcpListener, TcpStream, UdpSocket,
+        unix::{UnixListener, UnixStream},
+    },
+    spawn,
+    time::{sleep, timeout},
+};
+
+use super::runtime::Runtime;
+use super::server::{ANY, HOUR, Proto, Server};
+
+pub(crate) struct Windlass;
+
+impl Runtime for Windlass {
+    type Handle<T: 'static> = Task<T>;
+
+    fn block_on<F: Future>(future: F) -> F::Output {
+        windlass::block_on(future)
+    }
+
+    fn spawn<F>(future: F) -> Task<F::Output>
+    where
+        F: Future + 'static,
+        F::Output: 'static,
+    {
+        spawn(future)
+    }
+
+    fn detach<T: 'static>(task: Task<T>) {
+        task.detach();
+    }
+
+    async fn join<T: 'static>(task: Task<T>) -> T {
+        task.await
+    }
+
+    fn sleep(duration: Duration) -> impl Future<Output = ()> {
+        sleep(duration)
+    }
+}
+
+pub(crate) fn serve(server: &Server) -> Result<()> {
+    let server = server.clone();
+    windlass::block_on(async {
+        for _ in 0..server.idle_timers {
+            spawn(sleep(HOUR)).detach();
+        }
+        match server.proto {
+            Proto::Echo | Proto::Churn => tcp(server).await,
+            Proto::Unix => unix(server).await,
+            Proto::Udp => udp(server).await,
+        }
+    })
+}
+
+async fn tcp(server: Server) -> Result<()> {
+    let listener = TcpListener::bind(ANY).await?;
+    server.listens(listener.local_addr()?);
+    let shared = Rc::new(RefCell::new(vec![0; server.buffer()]));
+    loop {
+        let (stream, _) = listener.accept().await?;
+        stream.set_nodelay(true)?;
+        if server.is_shared {
+            spawn(echo_without_buffer(stream, shared.clone())).detach();
+        } else {
+            let (buffer, timeout) = (server.buffer(), server.timeout);
+            let once = (server.proto == Proto::Churn).then_some(server.size);
+            spawn(echo(stream, buffer, timeout, once)).detach();
+        }
+    }
+}
+
+async fn unix(server: Server) -> Result<()> {
+    let listener = UnixListener::bind(server.path()).await?;
+    server.listens(server.path().display());
+    loop {
+        let (stream, _): (UnixStream, _) = listener.accept().await?;
+        spawn(echo(stream, server.buffer(), server.timeout, None)).detach();
+    }
+}
+
+async fn udp(server: Server) -> Result<()> {
+    let socket = UdpSocket::bind(ANY).await?;
+    server.listens(socket.local_addr()?);
+    let mut buffer = vec![0; server.buffer()];
+    loop {
+        let (n, from) = socket.recv_from(&mut buffer).await?;
+        socket.send_to(&buffer[..n], from).await?;
+    }
+}
+
+/// Until the peer closes; after so many bytes if it is for `once`.
+async fn echo(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    size: usize,
+    limit: Option<Duration>,
+    once: Option<usize>,
+) -> io::Result<()> {
+    let mut buffer = vec![0; size];
+    if let Some(size) = once {
+        stream.read_exact(&mut buffer[..size]).await?;
+        return stream.write_all(&buffer[..size]).await;
+    }
+    loop {
+        let n = match limit {
+            None => stream.read(&mut buffer).await?,
+            Some(limit) => timeout(limit, stream.read(&mut buffer)).await??,
+        };
+        if n == 0 {
+            return Ok(());
+        }
+        stream.write_all(&buffer[..n]).await?;
+    }
+}
+
+async fn echo_without_buffer(stream: TcpStream, shared: Rc<RefCell<Vec<u8>>>) -> io::Result<()> {
+    loop {
+        stream.readable().await?;
+        let (n, written) = {
+            let mut buffer = shared.borrow_mut();
+            match stream.try_read(&mut buffer) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+                Ok(0) => return Ok(()),
+                Ok(n) => (n, stream.try_write(&buffer[..n])?),
+                Err(error) => return Err(error),
+            }
+        };
+        // The messages here are small, and the socket's own buffer is empty.
+        assert_eq!(n, written, "a message did not fit into the socket");
+    }
+}
