@@ -141,17 +141,11 @@ impl Executor {
         core.assert_not_running();
         core.assert_no_run();
         let running = core.start(waker);
-        let mut polled = 0;
-        while polled < budget {
-            let Next::Task(key, job) = core.next() else {
-                break;
-            };
-            core.poll(key, job);
-            polled += 1;
-        }
+        let mut left = budget;
+        core.poll_tasks(&mut left);
         drop(running);
         Tick {
-            polled,
+            polled: budget - left,
             ready: core.has_ready(),
         }
     }
@@ -245,19 +239,14 @@ impl<F: Future> Future for Run<'_, F> {
         core.assert_not_running();
         let key = *this.key.get_or_insert_with(|| core.insert_main());
         let _running = core.start(cx.waker());
-        for _ in 0..BUDGET {
-            match core.next() {
-                Next::Task(key, job) => core.poll(key, job),
-                Next::Main => {
-                    let waker = waker(key);
-                    let polled = main.as_mut().poll(&mut Context::from_waker(&waker));
-                    if polled.is_ready() {
-                        this.key = None;
-                        core.remove_main(key);
-                        return polled;
-                    }
-                }
-                Next::Nothing => break,
+        let mut budget = BUDGET;
+        while core.poll_tasks(&mut budget) {
+            let waker = waker(key);
+            let polled = main.as_mut().poll(&mut Context::from_waker(&waker));
+            if polled.is_ready() {
+                this.key = None;
+                core.remove_main(key);
+                return polled;
             }
         }
         if core.has_ready() {
@@ -382,15 +371,29 @@ impl Core {
         drop(old);
     }
 
-    fn next(&self) -> Next {
-        self.table().next()
-    }
-
     fn has_ready(&self) -> bool {
         self.inbox.has_mail() || self.table().has_ready()
     }
 
+    /// Polls tasks, first in, first out, until nothing is ready or the budget is used up, or until
+    /// it's the main future's turn: then it returns true.
+    fn poll_tasks(&self, budget: &mut usize) -> bool {
+        while *budget > 0 {
+            let next = self.table().next();
+            if let Next::Nothing = next {
+                break;
+            }
+            *budget -= 1;
+            match next {
+                Next::Task(key, job) => self.poll(key, job),
+                _ => return true,
+            }
+        }
+        false
+    }
+
     /// Polls one task, and ends it if that was its last poll.
+    #[inline]
     fn poll(&self, key: Key, mut job: BoxedJob) {
         let waker = waker(key);
         if job.as_mut().poll(&mut Context::from_waker(&waker)) {
@@ -442,7 +445,7 @@ impl Core {
     /// How the task stands for its handle; if it's pending, `waker` is woken when it ends.
     pub(crate) fn join(&self, key: Key, waker: &Waker) -> Join {
         let join = self.table().join(key, waker);
-        let Join::Pending { known: false } = join else {
+        let Join::Unknown = join else {
             return join;
         };
         let joiner = waker.clone(); // user code, under no borrow
