@@ -305,10 +305,7 @@ impl Core {
 
     pub(crate) fn insert(&self, job: BoxedJob) -> Key {
         if self.closed.get() {
-            let key = self.table().insert_main(); // a slot that never had a job...
-            self.table().remove_main(key); // ...and is gone
-            drop(job);
-            return key;
+            return self.refuse(job);
         }
         let mut table = self.table();
         let key = table.insert(); // if that panics, `job` is dropped after `table`
@@ -317,6 +314,15 @@ impl Core {
         if self.resting.replace(false) {
             self.call_outer();
         }
+        key
+    }
+
+    /// The executor is being dropped: so is the job, and its key is that of a task that is gone.
+    #[cold]
+    fn refuse(&self, job: BoxedJob) -> Key {
+        let key = self.table().insert_main(); // a slot that never had a job...
+        self.table().remove_main(key); // ...and is gone
+        drop(job);
         key
     }
 
@@ -406,13 +412,11 @@ impl Core {
         }
     }
 
+    #[inline]
     fn finish(&self, key: Key, job: Option<BoxedJob>) {
         let (unwanted, joiner) = self.table().finished(key, job);
-        if unwanted.is_some() {
-            quietly(|| drop(unwanted));
-        }
-        if let Some(joiner) = joiner {
-            quietly(|| joiner.wake());
+        if unwanted.is_some() || joiner.is_some() {
+            tell(unwanted, joiner);
         }
     }
 
@@ -445,9 +449,14 @@ impl Core {
     /// How the task stands for its handle; if it's pending, `waker` is woken when it ends.
     pub(crate) fn join(&self, key: Key, waker: &Waker) -> Join {
         let join = self.table().join(key, waker);
-        let Join::Unknown = join else {
-            return join;
-        };
+        match join {
+            Join::Unknown => self.change_joiner(key, waker),
+            join => join,
+        }
+    }
+
+    #[cold]
+    fn change_joiner(&self, key: Key, waker: &Waker) -> Join {
         let joiner = waker.clone(); // user code, under no borrow
         let old = self.table().set_joiner(key, joiner);
         drop(old); // user code, too
@@ -474,6 +483,14 @@ impl fmt::Debug for Core {
             .field("tasks", &tasks.ok())
             .finish()
     }
+}
+
+/// Drops what nobody wants and wakes who waits: user code. It's kept out of the loop's way, since
+/// a task that is awaited by another one of its executor needs neither.
+#[cold]
+fn tell(unwanted: Option<BoxedJob>, joiner: Option<Waker>) {
+    quietly(|| drop(unwanted));
+    quietly(|| joiner.into_iter().for_each(Waker::wake));
 }
 
 /// The loop is on the stack while this lives.

@@ -191,6 +191,7 @@ impl Table {
     /// Ends a task that ran: keeps the job with its output for the handle, if there is one that
     /// still wants it. Hands back the job otherwise. A joiner of this executor is woken; another
     /// is handed back, to be woken.
+    #[inline]
     pub(crate) fn finished(
         &mut self,
         key: Key,
