@@ -1,6 +1,6 @@
 //! Which executors live on this thread, and which one is running.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::mem::ManuallyDrop;
 use std::rc::Rc;
 
@@ -11,12 +11,13 @@ use crate::key::Key;
 // and is still there for wakers and destructors that run while the thread ends. Nothing leaks: an
 // executor that is dropped takes itself off the list, and a guard what it has put in.
 thread_local! {
-    /// The executors that live here. A wake looks here first: what it finds needs no lock.
+    /// The executors that live here: a wake of one of them needs no lock.
     static LIVING: RefCell<ManuallyDrop<Vec<Rc<Core>>>> =
         const { RefCell::new(ManuallyDrop::new(Vec::new())) };
-    /// The one that `spawn` means.
-    static ENTERED: RefCell<ManuallyDrop<Option<Rc<Core>>>> =
-        const { RefCell::new(ManuallyDrop::new(None)) };
+    /// The one that `spawn` means, and most wakes: they look here first. It's out of its place for
+    /// moments in which no user code runs.
+    static ENTERED: Cell<ManuallyDrop<Option<Rc<Core>>>> =
+        const { Cell::new(ManuallyDrop::new(None)) };
 }
 
 pub(crate) fn add(core: Rc<Core>) {
@@ -38,15 +39,28 @@ pub(crate) fn remove(executor: u16) {
 /// Wakes a task of an executor that lives here. False if that lives elsewhere, or no more.
 #[inline]
 pub(crate) fn wake(key: Key) -> bool {
-    let found = LIVING.with_borrow(|living| {
-        let core = living.iter().find(|core| core.id() == key.executor())?;
+    let queued = with_entered(|entered| {
+        let core = entered
+            .as_ref()
+            .filter(|core| core.id() == key.executor())?;
         Some(core.queue(key).then(|| core.clone()))
     });
-    let Some(rested) = found else { return false };
+    let rested = match queued {
+        Some(rested) => rested,
+        None => match living(key.executor()) {
+            Some(core) => core.queue(key).then_some(core),
+            None => return false,
+        },
+    };
     if let Some(core) = rested {
-        core.call_outer(); // user code, not under the borrow
+        core.call_outer(); // user code, with all in its place
     }
     true
+}
+
+#[cold]
+fn living(executor: u16) -> Option<Rc<Core>> {
+    LIVING.with_borrow(|living| living.iter().find(|core| core.id() == executor).cloned())
 }
 
 /// True inside of a task of an executor of this crate: where blocking would stop all others.
@@ -64,7 +78,15 @@ pub fn in_task() -> bool {
 
 #[inline]
 pub(crate) fn entered() -> Option<Rc<Core>> {
-    ENTERED.with_borrow(|entered| (**entered).clone())
+    with_entered(|entered| entered.clone())
+}
+
+#[inline]
+fn with_entered<R>(look: impl FnOnce(&Option<Rc<Core>>) -> R) -> R {
+    let entered = ENTERED.take();
+    let seen = look(&entered);
+    ENTERED.set(entered);
+    seen
 }
 
 /// While it lives, `spawn` on this thread means its executor.
@@ -89,5 +111,5 @@ impl Drop for Entered {
 
 /// What was there is handed out, to be dropped under no borrow.
 fn replace(core: Option<Rc<Core>>) -> Option<Rc<Core>> {
-    ENTERED.with_borrow_mut(|entered| std::mem::replace(&mut **entered, core))
+    ManuallyDrop::into_inner(ENTERED.replace(ManuallyDrop::new(core)))
 }

@@ -141,17 +141,11 @@ impl Executor {
         core.assert_not_running();
         core.assert_no_run();
         let running = core.start(waker);
-        let mut polled = 0;
-        while polled < budget {
-            let Next::Task(key, job) = core.next() else {
-                break;
-            };
-            core.poll(key, job);
-            polled += 1;
-        }
+        let mut left = budget;
+        core.poll_tasks(&mut left);
         drop(running);
         Tick {
-            polled,
+            polled: budget - left,
             ready: core.has_ready(),
         }
     }
@@ -245,19 +239,14 @@ impl<F: Future> Future for Run<'_, F> {
         core.assert_not_running();
         let key = *this.key.get_or_insert_with(|| core.insert_main());
         let _running = core.start(cx.waker());
-        for _ in 0..BUDGET {
-            match core.next() {
-                Next::Task(key, job) => core.poll(key, job),
-                Next::Main => {
-                    let waker = waker(key);
-                    let polled = main.as_mut().poll(&mut Context::from_waker(&waker));
-                    if polled.is_ready() {
-                        this.key = None;
-                        core.remove_main(key);
-                        return polled;
-                    }
-                }
-                Next::Nothing => break,
+        let mut budget = BUDGET;
+        while core.poll_tasks(&mut budget) {
+            let waker = waker(key);
+            let polled = main.as_mut().poll(&mut Context::from_waker(&waker));
+            if polled.is_ready() {
+                this.key = None;
+                core.remove_main(key);
+                return polled;
             }
         }
         if core.has_ready() {
@@ -316,10 +305,7 @@ impl Core {
 
     pub(crate) fn insert(&self, job: BoxedJob) -> Key {
         if self.closed.get() {
-            let key = self.table().insert_main(); // a slot that never had a job...
-            self.table().remove_main(key); // ...and is gone
-            drop(job);
-            return key;
+            return self.refuse(job);
         }
         let mut table = self.table();
         let key = table.insert(); // if that panics, `job` is dropped after `table`
@@ -328,6 +314,15 @@ impl Core {
         if self.resting.replace(false) {
             self.call_outer();
         }
+        key
+    }
+
+    /// The executor is being dropped: so is the job, and its key is that of a task that is gone.
+    #[cold]
+    fn refuse(&self, job: BoxedJob) -> Key {
+        let key = self.table().insert_main(); // a slot that never had a job...
+        self.table().remove_main(key); // ...and is gone
+        drop(job);
         key
     }
 
@@ -382,15 +377,29 @@ impl Core {
         drop(old);
     }
 
-    fn next(&self) -> Next {
-        self.table().next()
-    }
-
     fn has_ready(&self) -> bool {
         self.inbox.has_mail() || self.table().has_ready()
     }
 
+    /// Polls tasks, first in, first out, until nothing is ready or the budget is used up, or until
+    /// it's the main future's turn: then it returns true.
+    fn poll_tasks(&self, budget: &mut usize) -> bool {
+        while *budget > 0 {
+            let next = self.table().next();
+            if let Next::Nothing = next {
+                break;
+            }
+            *budget -= 1;
+            match next {
+                Next::Task(key, job) => self.poll(key, job),
+                _ => return true,
+            }
+        }
+        false
+    }
+
     /// Polls one task, and ends it if that was its last poll.
+    #[inline]
     fn poll(&self, key: Key, mut job: BoxedJob) {
         let waker = waker(key);
         if job.as_mut().poll(&mut Context::from_waker(&waker)) {
@@ -403,13 +412,11 @@ impl Core {
         }
     }
 
+    #[inline]
     fn finish(&self, key: Key, job: Option<BoxedJob>) {
         let (unwanted, joiner) = self.table().finished(key, job);
-        if unwanted.is_some() {
-            quietly(|| drop(unwanted));
-        }
-        if let Some(joiner) = joiner {
-            quietly(|| joiner.wake());
+        if unwanted.is_some() || joiner.is_some() {
+            tell(unwanted, joiner);
         }
     }
 
@@ -442,9 +449,14 @@ impl Core {
     /// How the task stands for its handle; if it's pending, `waker` is woken when it ends.
     pub(crate) fn join(&self, key: Key, waker: &Waker) -> Join {
         let join = self.table().join(key, waker);
-        let Join::Pending { known: false } = join else {
-            return join;
-        };
+        match join {
+            Join::Unknown => self.change_joiner(key, waker),
+            join => join,
+        }
+    }
+
+    #[cold]
+    fn change_joiner(&self, key: Key, waker: &Waker) -> Join {
         let joiner = waker.clone(); // user code, under no borrow
         let old = self.table().set_joiner(key, joiner);
         drop(old); // user code, too
@@ -471,6 +483,14 @@ impl fmt::Debug for Core {
             .field("tasks", &tasks.ok())
             .finish()
     }
+}
+
+/// Drops what nobody wants and wakes who waits: user code. It's kept out of the loop's way, since
+/// a task that is awaited by another one of its executor needs neither.
+#[cold]
+fn tell(unwanted: Option<BoxedJob>, joiner: Option<Waker>) {
+    quietly(|| drop(unwanted));
+    quietly(|| joiner.into_iter().for_each(Waker::wake));
 }
 
 /// The loop is on the stack while this lives.

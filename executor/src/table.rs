@@ -16,6 +16,7 @@ use std::task::Waker;
 
 use crate::key::{Key, MAX_GENERATION, MAX_TASKS};
 use crate::task::BoxedJob;
+use crate::waker::{is_number, key_in};
 
 /// The end of a list.
 const NIL: u32 = u32::MAX;
@@ -70,10 +71,11 @@ pub(crate) enum Next {
 
 /// How a task stands, seen from its handle.
 pub(crate) enum Join {
-    /// `known` if the waker given is the joiner already.
-    Pending {
-        known: bool,
-    },
+    /// The waker given is the joiner.
+    Pending,
+    /// The waker given is another than the joiner, and to clone the one or to drop the other is
+    /// user code.
+    Unknown,
     Done(BoxedJob),
     /// Cancelled, or its executor was dropped.
     Gone,
@@ -187,7 +189,9 @@ impl Table {
     }
 
     /// Ends a task that ran: keeps the job with its output for the handle, if there is one that
-    /// still wants it. Hands back the job otherwise, and the joiner, to be woken.
+    /// still wants it. Hands back the job otherwise. A joiner of this executor is woken; another
+    /// is handed back, to be woken.
+    #[inline]
     pub(crate) fn finished(
         &mut self,
         key: Key,
@@ -195,15 +199,23 @@ impl Table {
     ) -> (Option<BoxedJob>, Option<Waker>) {
         self.live -= 1;
         let slot = &mut self.slots[key.index() as usize];
-        let joiner = slot.joiner.take();
+        let mut joiner = slot.joiner.take();
         slot.state &= !(RUNNING | CANCELLED);
-        if slot.state & JOINED != 0 && job.is_some() {
+        let unwanted = if slot.state & JOINED != 0 && job.is_some() {
             slot.state |= DONE;
             job.into_iter().for_each(|job| slot.put(job));
-            return (None, joiner);
+            None
+        } else {
+            self.retire(key.index());
+            job
+        };
+        if let Some(waker) = &joiner {
+            if let Some(joined_in) = key_in(self.executor, waker) {
+                self.wake(joined_in);
+                std::mem::forget(joiner.take()); // a number
+            }
         }
-        self.retire(key.index());
-        (job, joiner)
+        (unwanted, joiner)
     }
 
     /// How the task stands for its handle; `waker` is that of who awaits it.
@@ -212,16 +224,19 @@ impl Table {
         let Some(slot) = self.slot(key) else {
             return Join::Gone;
         };
-        if slot.state & DONE == 0 {
-            let known = slot
-                .joiner
-                .as_ref()
-                .is_some_and(|joiner| joiner.will_wake(waker));
-            return Join::Pending { known };
+        if slot.state & DONE != 0 {
+            let job = slot.job.take().expect("a done slot holds its job");
+            self.retire(key.index());
+            return Join::Done(job);
         }
-        let job = slot.job.take().expect("a done slot holds its job");
-        self.retire(key.index());
-        Join::Done(job)
+        match &slot.joiner {
+            Some(joiner) if joiner.will_wake(waker) => Join::Pending,
+            None if is_number(waker) => {
+                slot.joiner = Some(waker.clone());
+                Join::Pending
+            }
+            _ => Join::Unknown,
+        }
     }
 
     /// Changes who is woken when the task ends. The caller drops what comes back.

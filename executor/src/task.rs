@@ -187,7 +187,7 @@ impl<T: 'static> Task<T> {
     /// `None` if there will never be an output.
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, Panic>>> {
         match self.core.join(self.key, cx.waker()) {
-            Join::Pending { .. } => Poll::Pending,
+            Join::Pending | Join::Unknown => Poll::Pending,
             Join::Gone => Poll::Ready(None),
             Join::Done(job) => {
                 self.over = true;
@@ -300,7 +300,7 @@ pub(crate) trait Job {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> bool;
 
     /// Moves the output into `to`, an `Option<Result<T, Panic>>`.
-    fn take_output(self: Pin<&mut Self>, to: &mut dyn Any);
+    fn into_output(self: Pin<Box<Self>>, to: &mut dyn Any);
 }
 
 pub(crate) type BoxedJob = Pin<Box<dyn Job>>;
@@ -341,13 +341,10 @@ where
         true
     }
 
-    fn take_output(mut self: Pin<&mut Self>, to: &mut dyn Any) {
-        // SAFETY: the value is moved only if it is an output, and outputs are never pinned.
-        let cell = unsafe { self.as_mut().get_unchecked_mut() };
-        if let Cell::Done(_) = cell {
-            let Cell::Done(output) = std::mem::replace(cell, Cell::Gone) else {
-                unreachable!()
-            };
+    fn into_output(self: Pin<Box<Self>>, to: &mut dyn Any) {
+        // SAFETY: what is moved out below is an output, and outputs are never pinned.
+        let cell = unsafe { Pin::into_inner_unchecked(self) };
+        if let Cell::Done(output) = *cell {
             let to = to.downcast_mut::<Option<Result<F::Output, Panic>>>();
             *to.expect("the handle has the type of its task") = Some(output);
         }
@@ -366,9 +363,9 @@ impl<F: Future> Cell<F> {
     }
 }
 
-fn output<T: 'static>(mut job: BoxedJob) -> Result<T, Panic> {
+fn output<T: 'static>(job: BoxedJob) -> Result<T, Panic> {
     let mut output: Option<Result<T, Panic>> = None;
-    job.as_mut().take_output(&mut output);
+    job.into_output(&mut output);
     output.expect("a finished task holds its output")
 }
 

@@ -20,6 +20,20 @@ pub(crate) fn waker(key: Key) -> ManuallyDrop<Waker> {
     ManuallyDrop::new(unsafe { Waker::new(key.to_ptr(), &VTABLE) })
 }
 
+/// True for wakers of this crate: those can be cloned and dropped under a borrow, since no user
+/// code runs in that.
+#[inline]
+pub(crate) fn is_number(waker: &Waker) -> bool {
+    std::ptr::eq(waker.vtable(), &VTABLE)
+}
+
+/// The task of `executor` that the waker names, if it does.
+#[inline]
+pub(crate) fn key_in(executor: u16, waker: &Waker) -> Option<Key> {
+    let key = Key::from_ptr(waker.data());
+    (is_number(waker) && key.executor() == executor).then_some(key)
+}
+
 fn clone(number: *const ()) -> RawWaker {
     RawWaker::new(number, &VTABLE)
 }
