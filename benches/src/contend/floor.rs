@@ -79,11 +79,13 @@ fn polled(tasks: u64, each: u64) -> (u64, Duration) {
 fn woken(params: &Params) -> Result<()> {
     let shared = Arc::new(wake::Shared::default());
     let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-    let bell = File::from(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+    let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+    let bell = Arc::new(File::from(bell));
     let flags = EventFlags::IN | EventFlags::ET;
-    epoll::add(&epoll, &bell, EventData::new_u64(0), flags)?;
+    epoll::add(&epoll, &*bell, EventData::new_u64(0), flags)?;
+    let theirs = bell.clone(); // ours stays open until the loop has heard the last ring
     let partner = wake::partner(params, shared.clone(), move || {
-        (&bell).write_all(&1_u64.to_ne_bytes()).expect("a bell");
+        (&*theirs).write_all(&1_u64.to_ne_bytes()).expect("a bell");
     });
     let look = (params.text("loop") == Some("busy")).then(Timespec::default);
     let mut events = Vec::<Event>::with_capacity(8);

@@ -7,7 +7,7 @@ use monoio::{
     BufResult, IoUringDriver, LegacyDriver, RuntimeBuilder,
     buf::{Slice, SliceMut},
     io::{AsyncReadRent, AsyncReadRentExt, AsyncWriteRent, AsyncWriteRentExt},
-    net::{TcpListener, UnixListener, udp::UdpSocket},
+    net::{ListenerOpts, TcpListener, UnixListener, udp::UdpSocket},
     spawn,
     task::JoinHandle,
     time::{TimeDriver, sleep, timeout},
@@ -85,7 +85,9 @@ async fn tcp(server: Server) -> Result<()> {
 }
 
 async fn unix(server: Server) -> Result<()> {
-    let listener = UnixListener::bind(server.path())?;
+    // Newer kernels refuse to share the port of a Unix socket, which is its default.
+    let options = ListenerOpts::default().reuse_port(false);
+    let listener = UnixListener::bind_with_config(server.path(), &options)?;
     server.listens(server.path().display());
     loop {
         let (stream, _) = listener.accept().await?;

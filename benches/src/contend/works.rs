@@ -33,7 +33,8 @@ pub(crate) fn run<R: Runtime>(work: &str, params: &Params) -> Result<()> {
         "timer_drop" => R::block_on(timer_drop::<R>(params)),
         "timers" => R::block_on(timers::<R>(params.or("n", 100_000))),
         "idle_task" => R::block_on(idle_task::<R>(params.or("n", 100_000) as usize)),
-        "million" => R::block_on(million::<R>()),
+        // As a task: one runtime polls a root future that yields before all tasks.
+        "million" => R::block_on(async { R::join(R::spawn(million::<R>())).await }),
         other => bail!("no such work: {other}"),
     }
     Ok(())
@@ -196,8 +197,15 @@ async fn timers<R: Runtime>(n: u64) {
 
 /// The handles are let go: what a task takes by itself.
 async fn idle_task<R: Runtime>(n: usize) {
-    let future = || async { black_box(pending::<()>().await) };
-    let size = size_of_val(&future());
+    // Of whole words, so that no contender has to round it up.
+    let future = || {
+        let payload = [7_u64; 8];
+        async move {
+            pending::<()>().await;
+            black_box(payload);
+        }
+    };
+    let size = size_of_val(&future()).next_multiple_of(8);
     for _ in 0..10 {
         R::detach(R::spawn(future()));
     }
