@@ -81,7 +81,7 @@ mod runtime;
 mod remote;
 
 pub use remote::{Remote, RemoteError, RemoteTask};
-pub use runtime::{Runtime, Turn};
+pub use runtime::{Builder, Runtime, Turn};
 pub use windlass_executor::{Panic, Task, YieldNow, spawn, yield_now};
 pub use windlass_reactor::{Async, Readable, Writable, net, time};
 

@@ -62,14 +62,22 @@ impl Runtime {
     ///
     /// If the descriptors of the thread's reactor can't be had.
     pub fn new() -> io::Result<Runtime> {
-        let reactor = Reactor::current()?;
-        let waker = reactor.waker();
-        Ok(Runtime {
-            executor: Executor::new(),
-            reactor,
-            waker,
-            remote: OnceCell::new(),
-        })
+        Runtime::builder().build()
+    }
+
+    /// Makes a runtime with other options than the usual ones.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    ///
+    /// let precise = windlass::Runtime::builder()
+    ///     .timer_slack(Duration::ZERO)
+    ///     .build()?;
+    /// precise.block_on(windlass::time::sleep(Duration::from_millis(1)));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn builder() -> Builder {
+        Builder { timer_slack: None }
     }
 
     /// Runs the future and all tasks until the future is done. Tasks that are left stay, and go on
@@ -240,6 +248,50 @@ impl Runtime {
             ready: self.executor.has_ready(),
             next_deadline: self.next_deadline(),
         }
+    }
+}
+
+/// Options of a [`Runtime`], from [`Runtime::builder`].
+#[derive(Clone, Debug)]
+#[must_use = "options do nothing until `build`"]
+pub struct Builder {
+    timer_slack: Option<Duration>,
+}
+
+impl Builder {
+    /// How late a timer may be for the sake of sharing a wake-up with others: 100 µs, if not
+    /// chosen. It is a bound for the grouping alone; the system takes its time to wake a thread on
+    /// top of that. No timer is ever early, and one that is alone in its slack is not made late.
+    ///
+    /// A larger slack saves processor time where there are many timers: there are at most as many
+    /// wake-ups for timers as the slack fits into the time. [`Duration::ZERO`] is the precise mode:
+    /// no timer waits for another, and each costs a wake-up of its own unless others are due by
+    /// the time that the thread runs.
+    ///
+    /// Runtimes on one thread share its reactor. While several live there the smallest slack holds
+    /// for all of their timers, so none gets less precision than it has asked for.
+    pub fn timer_slack(mut self, slack: Duration) -> Builder {
+        self.timer_slack = Some(slack);
+        self
+    }
+
+    /// Makes the runtime, on this thread.
+    ///
+    /// # Errors
+    ///
+    /// As [`Runtime::new`].
+    pub fn build(self) -> io::Result<Runtime> {
+        let mut reactor = Reactor::current()?;
+        if let Some(slack) = self.timer_slack {
+            reactor.set_timer_slack(slack);
+        }
+        let waker = reactor.waker();
+        Ok(Runtime {
+            executor: Executor::new(),
+            reactor,
+            waker,
+            remote: OnceCell::new(),
+        })
     }
 }
 

@@ -20,6 +20,14 @@ use crate::wait::Poll;
 /// these have woken: so a crowd of timers doesn't hold up the sockets.
 const TIMERS: usize = 1024;
 
+/// The timer slack that a `Reactor` begins with (ns). To sleep and to be woken takes up to 20 µs
+/// of processor time, so a crowd of timers is cheap only if they share it. The kernel's own slack
+/// is 50 µs.
+const SLACK: u64 = 100_000;
+
+/// What isn't worth a sleep (ns): to fall asleep and to be woken takes longer, and costs more.
+const MOMENT: u64 = 10_000;
+
 /// The right to turn this thread's reactor.
 ///
 /// A thread has one reactor. It's made when it is first needed, belongs to the thread, and needs
@@ -55,6 +63,8 @@ const TIMERS: usize = 1024;
 /// ```
 pub struct Reactor {
     hub: Rc<Hub>,
+    /// How late timers may be for it (ns).
+    slack: u64,
 }
 
 impl Reactor {
@@ -64,9 +74,39 @@ impl Reactor {
     ///
     /// If the descriptors that it needs can't be had (five on Linux), or while the thread ends.
     pub fn current() -> io::Result<Reactor> {
-        let hub = hub()?;
+        Ok(Reactor::new(hub()?, SLACK))
+    }
+
+    fn new(hub: Rc<Hub>, slack: u64) -> Reactor {
         hub.drivers.set(hub.drivers.get() + 1);
-        Ok(Reactor { hub })
+        hub.add_slack(slack);
+        Reactor { hub, slack }
+    }
+
+    /// Lets timers be late by up to `slack` for the sake of sharing a wake-up with others, from the
+    /// next turn on. A timer that is alone in its slack is punctual all the same. Zero makes each
+    /// punctual, for a wake-up each; 100 µs is what a `Reactor` begins with.
+    ///
+    /// It holds while this `Reactor` or a clone made of it from now on lives. If there are several
+    /// on the thread the smallest slack holds, so none gets less precision than it has asked for.
+    ///
+    /// ```
+    /// # use std::time::Duration;
+    /// # use windlass_reactor::Reactor;
+    /// let mut precise = Reactor::current()?;
+    /// precise.set_timer_slack(Duration::ZERO);
+    /// assert_eq!(precise.timer_slack(), Duration::ZERO);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn set_timer_slack(&mut self, slack: Duration) {
+        let old = std::mem::replace(&mut self.slack, nanos(slack));
+        self.hub.add_slack(self.slack);
+        self.hub.remove_slack(old);
+    }
+
+    /// The slack that holds: the smallest of what all `Reactor`s of this thread ask for.
+    pub fn timer_slack(&self) -> Duration {
+        Duration::from_nanos(self.hub.slacks.borrow()[0])
     }
 
     /// One turn: waits until something happens, at most for `limit`, and wakes the futures that
@@ -135,16 +175,14 @@ impl Reactor {
 
 impl Clone for Reactor {
     fn clone(&self) -> Self {
-        self.hub.drivers.set(self.hub.drivers.get() + 1);
-        Reactor {
-            hub: self.hub.clone(),
-        }
+        Reactor::new(self.hub.clone(), self.slack)
     }
 }
 
 impl Drop for Reactor {
     fn drop(&mut self) {
         self.hub.drivers.set(self.hub.drivers.get() - 1);
+        self.hub.remove_slack(self.slack);
     }
 }
 
@@ -222,6 +260,8 @@ pub(crate) struct Hub {
     scratch: Cell<Vec<Waker>>,
     /// How many `Reactor`s there are: whether anybody turns.
     drivers: Cell<usize>,
+    /// The timer slack (ns) of each of them, the smallest first.
+    slacks: RefCell<Vec<u64>>,
     /// How many loops on this thread's stack use the reactor.
     depth: Cell<usize>,
 }
@@ -270,12 +310,13 @@ impl Hub {
             poll,
             rest: Arc::new(Rest::new(bell)),
             sources: RefCell::new(Sources::new()),
-            timers: RefCell::new(Timers::new()),
+            timers: RefCell::new(Timers::new(SLACK)),
             armed: Cell::new(NEVER),
             deferred: RefCell::new(Vec::new()),
             turn: Cell::new(0),
             scratch: Cell::new(Vec::new()),
             drivers: Cell::new(0),
+            slacks: RefCell::new(Vec::new()),
             depth: Cell::new(0),
         })
     }
@@ -343,7 +384,7 @@ impl Hub {
         waited
     }
 
-    /// Sees to it that the alarm ends the sleep in time. False if it's time already.
+    /// Sees to it that the alarm ends the sleep in time. False if it's time already, or nearly.
     fn set_alarm(&self, limit: Option<Duration>) -> io::Result<bool> {
         let mut at = self.timers.borrow().next_deadline().unwrap_or(NEVER);
         if limit.is_none() && at >= self.armed.get() {
@@ -353,7 +394,7 @@ impl Hub {
         if let Some(limit) = limit {
             at = at.min(now.saturating_add(nanos(limit)));
         }
-        if at <= now {
+        if at <= now.saturating_add(MOMENT) {
             return Ok(false);
         }
         if at < self.armed.get() {
@@ -430,6 +471,22 @@ impl Hub {
     pub(crate) fn change_timer(&self, timer: TimerKey, waker: Waker) -> Option<Waker> {
         let mut timers = self.timers.borrow_mut();
         Some(std::mem::replace(timers.get_mut(timer)?, waker))
+    }
+
+    fn add_slack(&self, slack: u64) {
+        let mut slacks = self.slacks.borrow_mut();
+        let place = slacks.partition_point(|&other| other < slack);
+        slacks.insert(place, slack);
+        self.timers.borrow_mut().set_slack(slacks[0]);
+    }
+
+    fn remove_slack(&self, slack: u64) {
+        let mut slacks = self.slacks.borrow_mut();
+        let place = slacks.partition_point(|&other| other < slack);
+        slacks.remove(place);
+        if let Some(&smallest) = slacks.first() {
+            self.timers.borrow_mut().set_slack(smallest);
+        }
     }
 
     fn nanos(&self, instant: Instant) -> u64 {

@@ -20,9 +20,8 @@
 
 use std::mem;
 
-/// A tick is 2^16 ns, 65.5 µs. Timers within one tick share a wake-up: a finer tick would cost more
-/// of them under load (this one: about 15,000 a second, however many timers there are), a coarser
-/// one would be seen by users. The kernel's own slack for a sleeping thread is 50 µs.
+/// A tick is 2^16 ns, 65.5 µs. A finer one takes a timer through more levels, a coarser one makes
+/// lists longer that are searched for what is due.
 const TICK_BITS: u32 = 16;
 
 /// A level has 64 slots, as many as a `u64` has bits to tell which are occupied.
@@ -39,8 +38,10 @@ const NONE: u32 = u32::MAX;
 ///
 /// A payload is never dropped here while the timers live, since its drop may be user code, and that
 /// runs when nothing is borrowed. The memory stays at its peak: 40 bytes for each timer that was
-/// pending at once (with a payload of 16 bytes), plus 8 KiB of slots.
+/// pending at once (with a payload of 16 bytes), plus 12 KiB of slots.
 pub(crate) struct Timers<T> {
+    /// How late (ns) a timer may be for the sake of sharing a wake-up with later ones.
+    slack: u64,
     /// Everything due until this moment (ns) has fired, unless `overdue`. Never goes back.
     now: u64,
     /// Some timer may be due at `now` already: it was inserted late, or `fire` met its limit.
@@ -69,11 +70,10 @@ pub(crate) struct TimerKey {
 struct Slot {
     head: u32,
     tail: u32,
-    /// When to call `fire` (ns) if this slot is the first. On level 0 the latest deadline in it: a
-    /// group fires together, a lone timer on the nanosecond. Above, the earliest: a lone timer
-    /// costs one wake-up rather than one per level. Never raised above that by a removal, so it may
-    /// be stale: then a group is late by less than a tick as ever, or one wake-up finds nothing.
-    bound: u64,
+    /// The earliest and the latest deadline in it (ns). A removal leaves them as they are: then one
+    /// wake-up may find nothing, but no timer is later than its slack.
+    earliest: u64,
+    latest: u64,
 }
 
 struct Entry<T> {
@@ -89,8 +89,9 @@ struct Entry<T> {
 }
 
 impl<T> Timers<T> {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(slack: u64) -> Self {
         Timers {
+            slack,
             now: 0,
             overdue: false,
             occupied: [0; LEVELS],
@@ -109,6 +110,10 @@ impl<T> Timers<T> {
     #[cfg(test)]
     fn is_empty(&self) -> bool {
         self.len == 0
+    }
+
+    pub(crate) fn set_slack(&mut self, slack: u64) {
+        self.slack = slack;
     }
 
     /// Adds a timer that fires once `now` is at `deadline` (ns) or past it. A deadline in the past
@@ -141,14 +146,27 @@ impl<T> Timers<T> {
         }
     }
 
-    /// When to call `fire` (ns), at the latest: then no timer is late by a tick. A moment in the
-    /// past means at once. `None` if no timer is pending. The cost doesn't depend on their number.
+    /// When to call `fire` (ns): then no timer is late by more than the slack, and as many as can
+    /// share the call do. A moment in the past means at once. `None` if no timer is pending. The
+    /// cost doesn't depend on their number.
     pub(crate) fn next_deadline(&self) -> Option<u64> {
         let (level, slot) = self.first()?;
         if self.overdue {
             return Some(self.now);
         }
-        Some(self.slots[place(level, slot)].bound)
+        let slots = &self.slots[place(level, 0)..place(level, SLOTS)];
+        let limit = slots[slot].earliest.saturating_add(self.slack);
+        let mut at = slots[slot].latest;
+        let mut later = self.occupied[level] & (self.occupied[level] - 1);
+        while at < limit && later != 0 {
+            let slot = slots[later.trailing_zeros() as usize];
+            if slot.earliest > limit {
+                break;
+            }
+            at = slot.latest;
+            later &= later - 1;
+        }
+        Some(at.min(limit))
     }
 
     /// Moves the payloads of timers whose deadline is at or before `now` (ns) to the end of
@@ -221,17 +239,21 @@ impl<T> Timers<T> {
     /// Moves what is due in a slot of level 0 to `fired`. False if that got full before the end.
     fn take_due(&mut self, place: usize, now: u64, full: usize, fired: &mut Vec<T>) -> bool {
         let mut index = self.slots[place].head;
+        let (mut earliest, mut latest) = (u64::MAX, 0);
         while index != NONE {
             let Entry { deadline, next, .. } = self.entries[index as usize];
-            if deadline <= now {
-                if fired.len() >= full {
-                    return false;
-                }
+            if deadline > now {
+                earliest = earliest.min(deadline);
+                latest = latest.max(deadline);
+            } else if fired.len() < full {
                 self.unlink(index);
                 fired.extend(self.vacate(index));
+            } else {
+                return false;
             }
             index = next;
         }
+        (self.slots[place].earliest, self.slots[place].latest) = (earliest, latest);
         true
     }
 }
@@ -247,15 +269,11 @@ impl<T> Timers<T> {
         let tail = mem::replace(&mut slot.tail, index);
         if tail == NONE {
             slot.head = index;
-            slot.bound = deadline;
+            (slot.earliest, slot.latest) = (deadline, deadline);
             self.occupied[level] |= 1 << number;
         } else {
-            let bound = slot.bound;
-            slot.bound = if level == 0 {
-                bound.max(deadline)
-            } else {
-                bound.min(deadline)
-            };
+            slot.earliest = slot.earliest.min(deadline);
+            slot.latest = slot.latest.max(deadline);
             self.entries[tail as usize].next = index;
         }
         let entry = &mut self.entries[index as usize];
@@ -328,7 +346,8 @@ impl Slot {
     const EMPTY: Slot = Slot {
         head: NONE,
         tail: NONE,
-        bound: 0,
+        earliest: 0,
+        latest: 0,
     };
 }
 
@@ -346,6 +365,7 @@ mod tests {
 
     const TICK: u64 = 1 << TICK_BITS;
     const SECOND: u64 = 1_000_000_000;
+    const SLACK: u64 = 100_000;
 
     fn fire<T>(timers: &mut Timers<T>, now: u64) -> Vec<T> {
         let mut fired = Vec::new();
@@ -355,7 +375,7 @@ mod tests {
 
     #[test]
     fn a_wheel_without_timers_asks_for_nothing() {
-        let mut timers = Timers::<u32>::new();
+        let mut timers = Timers::<u32>::new(SLACK);
         assert!(timers.is_empty());
         assert_eq!(timers.next_deadline(), None);
         assert_eq!(fire(&mut timers, u64::MAX), []);
@@ -369,7 +389,7 @@ mod tests {
 
     #[test]
     fn deadlines_of_zero_and_of_the_past_are_due_at_once() {
-        let mut timers = Timers::new();
+        let mut timers = Timers::new(SLACK);
         timers.insert(0, "zero");
         assert_eq!(timers.next_deadline(), Some(0));
         assert_eq!(fire(&mut timers, 0), ["zero"]);
@@ -386,7 +406,7 @@ mod tests {
 
     #[test]
     fn the_end_of_time_is_a_deadline_like_any_other() {
-        let mut timers = Timers::new();
+        let mut timers = Timers::new(0);
         timers.insert(u64::MAX, "last");
         timers.insert(u64::MAX - 1, "last but one");
         assert_eq!(timers.next_deadline(), Some(u64::MAX - 1));
@@ -405,7 +425,7 @@ mod tests {
             .flat_map(|end: u64| [end - 1, end, end + 1])
             .chain([u64::MAX])
         {
-            let mut timers = Timers::new();
+            let mut timers = Timers::new(SLACK);
             timers.insert(deadline, deadline);
             assert_eq!(timers.next_deadline(), Some(deadline));
             if deadline > 0 {
@@ -418,21 +438,43 @@ mod tests {
     }
 
     #[test]
-    fn a_group_fires_together_at_its_latest_deadline() {
-        let mut timers = Timers::new();
-        for deadline in [TICK + 9, TICK + 2, 2 * TICK - 1, 2 * TICK] {
+    fn a_group_within_the_slack_fires_together_at_its_latest_deadline() {
+        for start in [1 << 20, 1 << 30, 1 << 50] {
+            let mut timers = Timers::new(SLACK);
+            let late = [0, SLACK / 3, SLACK - 1, SLACK, SLACK + 1, SLACK + 2].map(|it| start + it);
+            for deadline in late.into_iter().rev() {
+                timers.insert(deadline, deadline);
+            }
+            fire(&mut timers, start - 1); // so that all are on the lowest level
+            assert_eq!(timers.next_deadline(), Some(start + SLACK));
+            let mut fired = fire(&mut timers, start + SLACK);
+            fired.sort_unstable();
+            assert_eq!(fired, late[..4]);
+            assert_eq!(timers.next_deadline(), Some(late[5]));
+            timers.set_slack(0);
+            assert_eq!(timers.next_deadline(), Some(late[4]));
+        }
+    }
+
+    #[test]
+    fn what_does_not_fit_into_the_slack_waits_for_a_call_of_its_own() {
+        let mut timers = Timers::new(SLACK);
+        let [one, two, three] = [9, 9 + SLACK / 2, 9 + 3 * SLACK];
+        for deadline in [one, two, three] {
             timers.insert(deadline, deadline);
         }
-        assert_eq!(timers.next_deadline(), Some(2 * TICK - 1));
-        assert_eq!(fire(&mut timers, TICK + 4), [TICK + 2]);
-        assert_eq!(fire(&mut timers, 2 * TICK - 1), [TICK + 9, 2 * TICK - 1]);
-        assert_eq!(timers.next_deadline(), Some(2 * TICK));
+        assert_eq!(timers.next_deadline(), Some(two));
+        assert_eq!(fire(&mut timers, two), [one, two]);
+        assert_eq!(timers.next_deadline(), Some(three));
+        timers.set_slack(u64::MAX);
+        timers.insert(u64::MAX, u64::MAX);
+        assert!(timers.next_deadline() >= Some(three));
     }
 
     #[test]
     fn equal_deadlines_fire_in_order_of_insertion_from_whatever_distance() {
         let deadline = 100 * SECOND;
-        let mut timers = Timers::new();
+        let mut timers = Timers::new(SLACK);
         for (order, now) in [0, SECOND, 60 * SECOND, 99 * SECOND, deadline - 1]
             .iter()
             .enumerate()
@@ -446,7 +488,7 @@ mod tests {
 
     #[test]
     fn a_limit_leaves_the_others_due() {
-        let mut timers = Timers::new();
+        let mut timers = Timers::new(SLACK);
         for deadline in 0..10 {
             timers.insert(deadline * TICK / 3, deadline);
         }
@@ -464,7 +506,7 @@ mod tests {
 
     #[test]
     fn a_clock_that_goes_back_does_no_harm() {
-        let mut timers = Timers::new();
+        let mut timers = Timers::new(SLACK);
         fire(&mut timers, SECOND);
         timers.insert(SECOND + TICK, "later");
         assert_eq!(fire(&mut timers, 0), [""; 0]);
@@ -475,7 +517,7 @@ mod tests {
 
     #[test]
     fn a_key_names_nothing_once_its_timer_is_gone() {
-        let mut timers = Timers::new();
+        let mut timers = Timers::new(SLACK);
         let removed = timers.insert(SECOND, "removed");
         assert_eq!(timers.remove(removed), Some("removed"));
         assert_eq!(timers.remove(removed), None);
@@ -493,7 +535,7 @@ mod tests {
 
     #[test]
     fn an_entry_is_left_unused_when_its_generations_run_out() {
-        let mut timers = Timers::new();
+        let mut timers = Timers::new(SLACK);
         let first = timers.insert(SECOND, "first");
         timers.remove(first);
         timers.entries[0].generation = u32::MAX;
@@ -509,7 +551,7 @@ mod tests {
 
     #[test]
     fn a_removed_timer_costs_at_most_one_wake_up() {
-        let mut timers = Timers::new();
+        let mut timers = Timers::new(SLACK);
         // Both wait in one slot, high up.
         let early = timers.insert(3600 * SECOND, "early");
         let late = 3600 * SECOND + SECOND / 2;
@@ -522,7 +564,7 @@ mod tests {
 
     #[test]
     fn the_memory_stays_at_its_peak() {
-        let mut timers = Timers::new();
+        let mut timers = Timers::new(SLACK);
         for round in 0..100 {
             let keys: Vec<_> = (0..10)
                 .map(|i| timers.insert(round + i * SECOND, i))
@@ -580,7 +622,7 @@ mod tests {
     impl Model {
         fn new() -> Self {
             Model {
-                timers: Timers::new(),
+                timers: Timers::new(SLACK),
                 now: 0,
                 pending: BTreeMap::new(),
                 gone: Vec::new(),
@@ -656,8 +698,8 @@ mod tests {
             assert_eq!(next.is_none(), self.pending.is_empty());
             if let (Some(next), Some((earliest, _))) = (next, self.pending.keys().next()) {
                 assert!(
-                    next <= (*earliest).max(self.now) | (TICK - 1),
-                    "a tick late"
+                    next <= earliest.saturating_add(SLACK).max(self.now),
+                    "later than the slack"
                 );
                 let is_due = *earliest <= self.now;
                 assert!(
@@ -686,7 +728,8 @@ mod tests {
         }
 
         #[test]
-        fn whoever_fires_at_the_next_deadline_only_is_never_late_by_a_tick(
+        fn whoever_fires_at_the_next_deadline_only_is_never_later_than_the_slack(
+            slack in span(),
             timers_to_be in vec((span(), span()), 1..60),
         ) {
             // Each timer is inserted at a moment of its own, for a while.
@@ -695,7 +738,7 @@ mod tests {
                 .map(|(at, span)| (at, at.saturating_add(span)))
                 .collect();
             to_insert.sort_unstable_by(|a, b| b.cmp(a));
-            let mut timers = Timers::new();
+            let mut timers = Timers::new(slack);
             let mut now = 0;
             loop {
                 let insertion = to_insert.last().map(|timer| timer.0);
@@ -706,7 +749,7 @@ mod tests {
                         let fired = fire(&mut timers, now);
                         prop_assert!(!fired.is_empty(), "woken for nothing");
                         for deadline in fired {
-                            prop_assert!(deadline <= now && now - deadline < TICK);
+                            prop_assert!(deadline <= now && now - deadline <= slack);
                         }
                     }
                     _ => {
