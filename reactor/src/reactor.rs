@@ -292,6 +292,7 @@ pub(crate) fn existing_hub() -> Option<Rc<Hub>> {
 }
 
 /// The error of a future that would wait where nothing can ever wake it.
+#[cold]
 pub(crate) fn nobody_turns() -> io::Error {
     io::Error::other(
         "no reactor turns on this thread, so this would wait for ever: run it inside of \
@@ -346,6 +347,7 @@ impl Hub {
     }
 
     /// For operations that are about to wait.
+    #[inline]
     pub(crate) fn check_driven(&self) -> io::Result<()> {
         if self.is_driven() {
             Ok(())

@@ -100,14 +100,21 @@ impl Source {
     }
 
     /// Registers the descriptor, once. A source that never waits costs no system call.
+    #[inline]
     pub(crate) fn arm(self: &Rc<Self>, fd: BorrowedFd<'_>) -> io::Result<()> {
-        if let Some(key) = self.key.get() {
-            let wanted = (
-                !self.read.waiters.is_empty(),
-                !self.write.waiters.is_empty(),
-            );
-            return self.hub.poll().rearm(fd, key, wanted);
+        match self.key.get() {
+            Some(key) => self.hub.poll().rearm(fd, key, || {
+                (
+                    !self.read.waiters.is_empty(),
+                    !self.write.waiters.is_empty(),
+                )
+            }),
+            None => self.register(fd),
         }
+    }
+
+    #[cold]
+    fn register(self: &Rc<Self>, fd: BorrowedFd<'_>) -> io::Result<()> {
         let key = self.hub.sources().borrow_mut().insert(self.clone())?;
         if let Err(error) = self.hub.poll().add(fd, key) {
             let this = self.hub.sources().borrow_mut().remove(key);
@@ -129,6 +136,7 @@ impl Source {
     }
 
     /// An event: the directions are ready, and whoever waits for them is to be woken.
+    #[inline]
     pub(crate) fn tell(&self, event: Event, woken: &mut Vec<Waker>) {
         if event.hung_up {
             self.hung_up.set(true);
@@ -154,12 +162,22 @@ impl Source {
         }
     }
 
+    #[inline]
     fn poll_budget(&self, cx: &mut Context<'_>) -> Poll<()> {
         let turn = self.hub.turn_number();
         if self.turn.replace(turn) != turn {
             self.succeeded.set(0);
         }
-        if self.succeeded.get() < BUDGET || !self.hub.is_driven() {
+        if self.succeeded.get() < BUDGET {
+            return Poll::Ready(());
+        }
+        self.poll_next_turn(cx)
+    }
+
+    /// The budget is used up.
+    #[cold]
+    fn poll_next_turn(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.hub.is_driven() {
             return Poll::Ready(());
         }
         self.hub.defer(cx.waker().clone());

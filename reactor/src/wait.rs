@@ -119,7 +119,13 @@ mod platform {
             Ok(epoll::add(&self.poller, source, data, flags)?)
         }
 
-        pub(crate) fn rearm(&self, _: BorrowedFd<'_>, _: Key, _: (bool, bool)) -> io::Result<()> {
+        #[inline]
+        pub(crate) fn rearm(
+            &self,
+            _: BorrowedFd<'_>,
+            _: Key,
+            _: impl Fn() -> (bool, bool),
+        ) -> io::Result<()> {
             Ok(()) // edge-triggered sources stay armed
         }
 
@@ -249,11 +255,12 @@ mod platform {
             &self,
             source: BorrowedFd<'_>,
             key: Key,
-            (read, write): (bool, bool),
+            wanted: impl Fn() -> (bool, bool),
         ) -> io::Result<()> {
             if self.poller.supports_edge() {
                 return Ok(());
             }
+            let (read, write) = wanted();
             let interest = Polled::new(key.to_usize(), read, write);
             self.poller
                 .modify_with_mode(source, interest, PollMode::Oneshot)

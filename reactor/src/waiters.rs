@@ -29,6 +29,7 @@ impl Waiters {
         }
     }
 
+    #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         peek(&self.first, Option::is_none)
     }
@@ -39,16 +40,21 @@ impl Waiters {
         if let Some(first) = self.first.take() {
             woken.push(first);
         }
-        if let Some(mut crowd) = self.others.take() {
-            woken.append(&mut crowd.waiters);
-            self.others.set(Some(crowd));
+        if let Some(crowd) = self.others.take() {
+            self.take_crowd(crowd, woken);
         }
+    }
+
+    #[cold]
+    fn take_crowd(&self, mut crowd: Box<Crowd>, woken: &mut Vec<Waker>) {
+        woken.append(&mut crowd.waiters);
+        self.others.set(Some(crowd));
     }
 
     /// Adds one, unless it waits already. `turn` is the number of this turn.
     #[inline]
     pub(crate) fn add(&self, waker: &Waker, turn: u32) {
-        if self.has(waker) {
+        if !self.is_empty() && self.has(waker) {
             return;
         }
         let waker = waker.clone(); // user code: nothing is out of its place meanwhile
@@ -59,7 +65,6 @@ impl Waiters {
         }
     }
 
-    #[inline]
     fn has(&self, waker: &Waker) -> bool {
         let is_first = |first: &Option<Waker>| first.as_ref().is_some_and(|w| w.will_wake(waker));
         let is_other = |others: &Option<Box<Crowd>>| {

@@ -25,6 +25,7 @@ pub(crate) fn work(args: &[String]) -> Result<()> {
     let (contender, work, params) = parse(args)?;
     match contender {
         "windlass" => works::run::<windlass::Windlass>(work, &params),
+        "windlass-precise" => works::run::<windlass::Precise>(work, &params),
         "tokio" => works::run::<tokio::Tokio>(work, &params),
         "smol" => works::run::<smol::Smol>(work, &params),
         "monoio-uring" => works::run::<monoio::Uring>(work, &params),

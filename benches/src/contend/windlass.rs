@@ -19,33 +19,48 @@ use super::server::{ANY, HOUR, Proto, Server};
 
 pub(crate) struct Windlass;
 
-impl Runtime for Windlass {
-    type Handle<T: 'static> = Task<T>;
+/// With timers that don't wait for one another.
+pub(crate) struct Precise;
 
-    fn block_on<F: Future>(future: F) -> F::Output {
-        windlass::block_on(future)
-    }
+macro_rules! runtime {
+    ($name:ident, $block_on:expr) => {
+        impl Runtime for $name {
+            type Handle<T: 'static> = Task<T>;
 
-    fn spawn<F>(future: F) -> Task<F::Output>
-    where
-        F: Future + 'static,
-        F::Output: 'static,
-    {
-        spawn(future)
-    }
+            fn block_on<F: Future>(future: F) -> F::Output {
+                $block_on(future)
+            }
 
-    fn detach<T: 'static>(task: Task<T>) {
-        task.detach();
-    }
+            fn spawn<F>(future: F) -> Task<F::Output>
+            where
+                F: Future + 'static,
+                F::Output: 'static,
+            {
+                spawn(future)
+            }
 
-    async fn join<T: 'static>(task: Task<T>) -> T {
-        task.await
-    }
+            fn detach<T: 'static>(task: Task<T>) {
+                task.detach();
+            }
 
-    fn sleep(duration: Duration) -> impl Future<Output = ()> {
-        sleep(duration)
-    }
+            async fn join<T: 'static>(task: Task<T>) -> T {
+                task.await
+            }
+
+            fn sleep(duration: Duration) -> impl Future<Output = ()> {
+                sleep(duration)
+            }
+        }
+    };
 }
+
+runtime!(Windlass, windlass::block_on);
+runtime!(Precise, |future| {
+    let runtime = windlass::Runtime::builder()
+        .timer_slack(Duration::ZERO)
+        .build();
+    runtime.expect("a runtime").block_on(future)
+});
 
 pub(crate) fn serve(server: &Server) -> Result<()> {
     let server = server.clone();
