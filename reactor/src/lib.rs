@@ -41,9 +41,9 @@
 //!   doesn't have to wait.
 //! * **Nothing starves.** A source that is always ready gives way after 32 operations, a turn
 //!   fires at most 1,024 timers.
-//! * **Timers are never early**, a lone one is punctual to the nanosecond, and those within 65 µs
-//!   of each other share a wake-up. To start and to stop one takes the same time however many
-//!   there are.
+//! * **Timers are never early**, a lone one is punctual to the nanosecond, and those within 100 µs
+//!   of each other, or within what [`Reactor::set_timer_slack`] says, share a wake-up. To start and
+//!   to stop one takes the same time however many there are.
 //! * **Events find their source or nobody**: keys carry a generation, so a descriptor that is
 //!   closed and used again in the middle of things is not mistaken for the one before.
 //! * **No user code under a borrow.** Wakers may do anything, turn the reactor again included.
