@@ -39,7 +39,7 @@ impl Runtime for Compio {
     }
 
     async fn join<T: 'static>(handle: JoinHandle<T>) -> T {
-        handle.await.ok().expect("no task panics")
+        handle.await.expect("no task panics")
     }
 
     fn sleep(duration: Duration) -> impl Future<Output = ()> {
