@@ -4,12 +4,21 @@ mod contend;
 mod load;
 mod suite;
 
-fn main() -> anyhow::Result<()> {
-    let mut args: Vec<String> = std::env::args().skip(1).collect();
-    match args.first().map(String::as_str) {
+use std::{env, process::ExitCode};
+
+fn main() -> ExitCode {
+    let mut args: Vec<String> = env::args().skip(1).collect();
+    let result = match args.first().map(String::as_str) {
         Some("work") => contend::work(&args.split_off(1)),
         Some("serve") => contend::serve(&args.split_off(1)),
         Some("load") => load::run(&args.split_off(1)),
         _ => suite::run(&args),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
     }
 }

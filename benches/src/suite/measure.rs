@@ -31,6 +31,8 @@ const COLD_STARTS: usize = 11;
 
 /// Beside the window: warm-up, connecting, and what is slow in the slowest contender.
 const SLACK: Duration = Duration::from_secs(20);
+/// In `--quick` a peer that hangs must not take the time of all others.
+const QUICK_SLACK: Duration = Duration::from_secs(6);
 
 impl Bench {
     /// What went wrong is an outcome as well: the table shows it.
@@ -58,7 +60,8 @@ impl Bench {
     }
 
     pub(crate) fn limit(&self) -> Duration {
-        SLACK + 10 * self.window
+        let slack = if self.is_quick { QUICK_SLACK } else { SLACK };
+        slack + 10 * self.window
     }
 
     fn work(&self, who: Contender, args: &str) -> Result<Outcome> {
