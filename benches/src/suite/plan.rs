@@ -101,8 +101,12 @@ pub(crate) const PARTS: [(&str, &str); 14] = [
 
 /// The chart of memory has these on its axis, the chart of echo the others.
 pub(crate) const IDLE_CONNECTIONS: [u32; 4] = [10, 100, 1_000, 8_000];
+const IDLE_TYPICAL: u32 = 1_000;
 pub(crate) const ECHO_CONNECTIONS: [u32; 4] = [1, 64, 1_024, 8_192];
 pub(crate) const YIELDING_TASKS: [u32; 3] = [1, 1_000, 1_000_000];
+
+/// More connections or tasks than this take a while.
+const MANY: u32 = 2_000;
 
 /// An echo work with more bytes in flight than this is left out.
 const MOST_IN_FLIGHT: u64 = 1 << 30;
@@ -158,8 +162,11 @@ const IDLE_TASK: &[Figure] = &[
 const IDLE_CONNECTION: &[Figure] = &[
     figure("heap_bytes", "heap beyond the buffer", Unit::Bytes),
     figure("rss_bytes", "resident", Unit::Bytes),
-    figure("rss_total_bytes", "resident, all together", Unit::Bytes),
+    RSS_TOTAL,
 ];
+/// What each takes drowns in the pages of the whole where connections are few.
+const IDLE_SERVER: &[Figure] = &[RSS_TOTAL];
+const RSS_TOTAL: Figure = figure("rss_total_bytes", "resident, all together", Unit::Bytes);
 const MILLION: &[Figure] = &[
     figure("spawn_ns", "spawn", Unit::Time),
     figure("spawn_1000_ns", "… at 1,000", Unit::Time),
@@ -201,12 +208,7 @@ pub(crate) fn plan() -> Vec<Work> {
             format!("yield tasks={tasks}"),
             format!("yield, {}", many(tasks, "task")),
         );
-        let work = alone("yield", &id, &title, CPU_ALONE);
-        if tasks > 1_000 {
-            work.when(When::Long)
-        } else {
-            work
-        }
+        alone("yield", &id, &title, CPU_ALONE).long_if(tasks > MANY)
     }));
     works.extend([
         alone("ping-pong", "ping_pong", "ping-pong, round trip", CPU_ALONE),
@@ -257,10 +259,15 @@ pub(crate) fn plan() -> Vec<Work> {
         served("udp", "udp", 64, 1, 64, ""),
         served("unix", "unix", 1, 1, 64, ""),
         served("unix", "unix", 64, 1, 64, ""),
-        alone("memory", "idle_task n=100000", "an idle task", IDLE_TASK),
+        alone(
+            "memory",
+            "idle_task n=100000",
+            "an idle task of 100,000",
+            IDLE_TASK,
+        ),
     ]);
     works.extend(IDLE_CONNECTIONS.map(|connections| idle(connections, "")));
-    works.push(idle(1_000, "buffer=shared"));
+    works.push(idle(IDLE_TYPICAL, "buffer=shared"));
     works.push(
         alone("million", "million", "a million, each", MILLION)
             .who(RUNTIMES)
@@ -289,7 +296,7 @@ fn echo() -> Vec<Work> {
         let fitting = ECHO_CONNECTIONS
             .into_iter()
             .filter(|&c| in_flight(c) <= MOST_IN_FLIGHT);
-        works.extend(fitting.map(|c| served("echo", "echo", c, depth, size, "")));
+        works.extend(fitting.map(|c| served("echo", "echo", c, depth, size, "").long_if(c > MANY)));
     }
     for extra in ["idle_timeout=1", "idle_timers=100000"] {
         works.extend([1, 64].map(|c| served("echo", "echo", c, 1, 64, extra)));
@@ -389,8 +396,15 @@ fn request(proto: &'static str, c: u32, depth: u32, size: u32, serve: &'static s
 
 fn idle(connections: u32, serve: &str) -> Work {
     let id = format!("idle c={connections} {serve}");
+    let is_typical = connections == IDLE_TYPICAL;
+    let figures = if is_typical {
+        IDLE_CONNECTION
+    } else {
+        IDLE_SERVER
+    };
+    let each = if is_typical { "each of " } else { "" };
     let title = format!(
-        "each of {}{}",
+        "{each}{} idle{}",
         many(connections, "connection"),
         variant(serve)
     );
@@ -398,7 +412,7 @@ fn idle(connections: u32, serve: &str) -> Work {
         serve: serve.to_owned(),
         connections,
     };
-    new("memory", id.trim_end(), &title, how, IDLE_CONNECTION)
+    new("memory", id.trim_end(), &title, how, figures).long_if(connections > MANY)
 }
 
 fn instructions(of: Counted, title: &str, ops: u32) -> Work {
@@ -460,6 +474,10 @@ impl Work {
 
     fn when(self, when: When) -> Work {
         Work { when, ..self }
+    }
+
+    fn long_if(self, is_long: bool) -> Work {
+        if is_long { self.when(When::Long) } else { self }
     }
 
     /// Whether two cores have to do with one another in this work, so that their distance counts.
