@@ -91,9 +91,9 @@ fn a_task_that_panics_tells_so_where_it_is_awaited_and_ends_nothing_else() -> io
     let in_closure = remote.spawn(|| -> Ready<()> { panic!("no anchor") });
     let fine = remote.spawn(|| async { 7 });
     let error = runtime.block_on(in_future).unwrap_err();
-    assert_eq!(error.to_string(), "a task panicked: no rope left");
+    assert!(error.to_string().ends_with(" panicked: no rope left"));
     let error = runtime.block_on(in_closure).unwrap_err();
-    assert_eq!(error.to_string(), "a task panicked: no anchor");
+    assert!(error.to_string().ends_with(" panicked: no anchor"));
     assert_eq!(runtime.block_on(fine).unwrap(), 7);
     assert_eq!(runtime.block_on(remote.spawn(|| async { 8 })).unwrap(), 8);
     Ok(())

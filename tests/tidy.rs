@@ -12,8 +12,9 @@ const LONGEST_FN: usize = 40;
 
 /// Where there is `unsafe`, and how often.
 const UNSAFE: &[(&str, usize)] = &[
+    ("executor/src/cell.rs", 20),
     ("executor/src/executor.rs", 2),
-    ("executor/src/task.rs", 3),
+    ("executor/src/queue.rs", 1),
     ("executor/src/waker.rs", 1),
     ("reactor/src/wait.rs", 1),
 ];
@@ -125,13 +126,12 @@ fn unsafe_stays_where_it_is_known_and_says_why_it_is_sound() {
     for (path, text) in sources() {
         let lines: Vec<_> = text.lines().collect();
         for (number, line) in code(&text) {
-            if line
-                .split(|c: char| !c.is_alphanumeric() && c != '_')
-                .any(|word| word == "unsafe")
-            {
+            let mut words = line.split(|c: char| !c.is_alphanumeric() && c != '_');
+            let is_type = line.contains(": unsafe fn(");
+            if words.any(|word| word == "unsafe") && !is_type {
                 *counts.entry(path.clone()).or_insert(0) += 1;
-                let above = &lines[number.saturating_sub(8)..number];
-                let says_why = above.iter().any(|line| line.contains("SAFETY:"));
+                let above = lines[number.saturating_sub(8)..number].join("\n");
+                let says_why = above.contains("SAFETY:") || above.contains("# Safety");
                 assert!(says_why, "{path}:{number}: no SAFETY comment");
             }
         }

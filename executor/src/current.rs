@@ -5,6 +5,7 @@ use std::mem::ManuallyDrop;
 use std::rc::Rc;
 
 use crate::executor::Core;
+use crate::inbox;
 use crate::key::Key;
 
 // `ManuallyDrop`, because a thread-local value without a destructor is reached in one instruction,
@@ -36,30 +37,42 @@ pub(crate) fn remove(executor: u16) {
     drop(removed); // not under the borrow
 }
 
-/// Wakes a task of an executor that lives here. False if that lives elsewhere, or no more.
+/// Wakes a task, of whichever executor it is.
 #[inline]
-pub(crate) fn wake(key: Key) -> bool {
-    let queued = with_entered(|entered| {
-        let core = entered
-            .as_ref()
-            .filter(|core| core.id() == key.executor())?;
-        Some(core.queue(key).then(|| core.clone()))
+pub(crate) fn wake(key: Key) {
+    let queued = with_entered(|entered| match entered {
+        Some(core) if core.id() == key.executor() => Some(core.queue(key)),
+        _ => None,
     });
-    let rested = match queued {
-        Some(rested) => rested,
-        None => match living(key.executor()) {
-            Some(core) => core.queue(key).then_some(core),
-            None => return false,
-        },
-    };
-    if let Some(core) = rested {
-        core.call_outer(); // user code, with all in its place
+    // What is seldom needed is out of the way, so that a wake needs hardly a register.
+    match queued {
+        Some(false) => {}
+        Some(true) => call_outer(),
+        None => wake_another(key),
     }
-    true
 }
 
+/// The entered executor rested.
 #[cold]
-fn living(executor: u16) -> Option<Rc<Core>> {
+fn call_outer() {
+    if let Some(core) = with_entered(|entered| entered.clone()) {
+        core.call_outer(); // user code, with all in its place
+    }
+}
+
+/// A task of another executor of this thread, or of another thread.
+#[cold]
+fn wake_another(key: Key) {
+    match living(key.executor()) {
+        Some(core) if core.queue(key) => core.call_outer(),
+        Some(_) => {}
+        None => inbox::of(key.executor()).post(key),
+    }
+}
+
+/// The executor of that id, if it lives here.
+#[cold]
+pub(crate) fn living(executor: u16) -> Option<Rc<Core>> {
     LIVING.with_borrow(|living| living.iter().find(|core| core.id() == executor).cloned())
 }
 
@@ -76,13 +89,9 @@ pub fn in_task() -> bool {
     LIVING.with_borrow(|living| living.iter().any(|core| core.is_running()))
 }
 
+/// Looks at the entered executor, in which no user code may run, and nothing may panic.
 #[inline]
-pub(crate) fn entered() -> Option<Rc<Core>> {
-    with_entered(|entered| entered.clone())
-}
-
-#[inline]
-fn with_entered<R>(look: impl FnOnce(&Option<Rc<Core>>) -> R) -> R {
+pub(crate) fn with_entered<R>(look: impl FnOnce(&Option<Rc<Core>>) -> R) -> R {
     let entered = ENTERED.take();
     let seen = look(&entered);
     ENTERED.set(entered);

@@ -3,16 +3,18 @@
 use std::cell::{Cell, RefCell, RefMut};
 use std::fmt;
 use std::future::Future;
+use std::panic::Location;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
+use crate::cell::{DETACHED, DONE, EMPTY, MAIN, OutputRef, Polled, QUEUED, Ref};
 use crate::current::{self, Entered};
 use crate::inbox::{self, Inbox};
-use crate::key::Key;
-use crate::table::{Cancelled, Join, Next, Table};
-use crate::task::{BoxedJob, Task, quietly};
-use crate::waker::waker;
+use crate::key::{Key, MAX_TASKS};
+use crate::table::Table;
+use crate::task::{Task, describe, quietly};
+use crate::waker::{index_in, waker};
 
 /// How many polls until the loop hands over to whatever drives it.
 ///
@@ -86,11 +88,16 @@ impl Executor {
     /// let task = executor.spawn(async { "hauled" });
     /// assert_eq!(block_on(executor.run(task)), "hauled");
     /// ```
+    #[track_caller]
     pub fn spawn<F>(&self, future: F) -> Task<F::Output>
     where
         F: Future + 'static,
     {
-        Task::spawn(self.core.clone(), future)
+        let (task, inserted) = Task::spawn(&self.core, future, Location::caller());
+        if inserted == Inserted::Queued {
+            return task;
+        }
+        task.spawned(&self.core, inserted)
     }
 
     /// A future that runs the executor until `main` is done. Tasks that are left stay in the
@@ -115,7 +122,7 @@ impl Executor {
     pub fn run<F: Future>(&self, main: F) -> Run<'_, F> {
         Run {
             executor: self,
-            key: None,
+            cell: None,
             main,
         }
     }
@@ -141,11 +148,15 @@ impl Executor {
         core.assert_not_running();
         core.assert_no_run();
         let running = core.start(waker);
-        let mut left = budget;
-        core.poll_tasks(&mut left);
+        let mut polled = 0;
+        while polled < budget {
+            let Next::Task(cell) = core.next() else { break };
+            core.poll(cell);
+            polled += 1;
+        }
         drop(running);
         Tick {
-            polled: budget - left,
+            polled,
             ready: core.has_ready(),
         }
     }
@@ -167,7 +178,7 @@ impl Executor {
 
     /// How many tasks have not finished.
     pub fn tasks(&self) -> usize {
-        self.core.table().live()
+        self.core.table().live() - usize::from(self.core.has_run.get())
     }
 
     /// True while the executor is being run, that is, inside of its tasks.
@@ -195,8 +206,8 @@ impl Drop for Executor {
         let mut from = 0;
         loop {
             let drained = core.table().drain(&mut from);
-            let Some((job, joiner)) = drained else { break };
-            quietly(|| drop(job));
+            let Some((cell, joiner)) = drained else { break };
+            quietly(|| cell.drop_future());
             quietly(|| joiner.into_iter().for_each(Waker::wake));
         }
         drop(entered);
@@ -220,8 +231,8 @@ pub struct Tick {
 #[must_use = "futures do nothing unless awaited or polled"]
 pub struct Run<'a, F> {
     executor: &'a Executor,
-    /// The main future's slot, from the first poll on.
-    key: Option<Key>,
+    /// What stands for the main future in the table, from the first poll on.
+    cell: Option<OutputRef<()>>,
     main: F,
 }
 
@@ -237,16 +248,21 @@ impl<F: Future> Future for Run<'_, F> {
         let mut main = unsafe { Pin::new_unchecked(&mut this.main) };
         let core = &this.executor.core;
         core.assert_not_running();
-        let key = *this.key.get_or_insert_with(|| core.insert_main());
+        let cell = this.cell.get_or_insert_with(|| core.insert_main());
+        let key = cell.key.get();
         let _running = core.start(cx.waker());
-        let mut budget = BUDGET;
-        while core.poll_tasks(&mut budget) {
-            let waker = waker(key);
-            let polled = main.as_mut().poll(&mut Context::from_waker(&waker));
-            if polled.is_ready() {
-                this.key = None;
-                core.remove_main(key);
-                return polled;
+        for _ in 0..BUDGET {
+            match core.next() {
+                Next::Task(cell) => core.poll(cell),
+                Next::Main => {
+                    let waker = waker(key);
+                    let polled = main.as_mut().poll(&mut Context::from_waker(&waker));
+                    if polled.is_ready() {
+                        this.end();
+                        return polled;
+                    }
+                }
+                Next::Nothing => break,
             }
         }
         if core.has_ready() {
@@ -256,11 +272,17 @@ impl<F: Future> Future for Run<'_, F> {
     }
 }
 
+impl<F> Run<'_, F> {
+    fn end(&mut self) {
+        if let Some(cell) = self.cell.take() {
+            self.executor.core.remove_main(&cell);
+        }
+    }
+}
+
 impl<F> Drop for Run<'_, F> {
     fn drop(&mut self) {
-        if let Some(key) = self.key {
-            self.executor.core.remove_main(key);
-        }
+        self.end();
     }
 }
 
@@ -270,6 +292,25 @@ impl<F> fmt::Debug for Run<'_, F> {
             .field("executor", self.executor)
             .finish_non_exhaustive()
     }
+}
+
+/// What the run queue holds.
+enum Next {
+    Task(Ref),
+    Main,
+    Nothing,
+}
+
+/// What became of a new task.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Inserted {
+    Queued,
+    /// Queued, and `outer` is to be called.
+    Resting,
+    /// The executor is being dropped: so is the task.
+    Closed,
+    /// There is no room.
+    Full,
 }
 
 /// What tasks, handles and wakers share of an executor. It has only plain values and one table,
@@ -299,31 +340,35 @@ impl Core {
         self.running.get()
     }
 
+    #[inline]
     pub(crate) fn table(&self) -> RefMut<'_, Table> {
         self.table.borrow_mut()
     }
 
-    pub(crate) fn insert(&self, job: BoxedJob) -> Key {
+    /// Unless it is just queued, [`inserted`](Self::inserted) is to follow.
+    #[inline]
+    pub(crate) fn insert(&self, cell: Ref, queued: Ref) -> Inserted {
         if self.closed.get() {
-            return self.refuse(job);
+            return Inserted::Closed;
         }
-        let mut table = self.table();
-        let key = table.insert(); // if that panics, `job` is dropped after `table`
-        table.fill(key, job);
-        drop(table);
+        if !self.table().insert(cell, queued) {
+            return Inserted::Full;
+        }
         if self.resting.replace(false) {
-            self.call_outer();
+            return Inserted::Resting;
         }
-        key
+        Inserted::Queued
     }
 
-    /// The executor is being dropped: so is the job, and its key is that of a task that is gone.
+    /// What is user code, or panics.
     #[cold]
-    fn refuse(&self, job: BoxedJob) -> Key {
-        let key = self.table().insert_main(); // a slot that never had a job...
-        self.table().remove_main(key); // ...and is gone
-        drop(job);
-        key
+    pub(crate) fn inserted(&self, cell: &Ref, inserted: Inserted) {
+        match inserted {
+            Inserted::Queued => {}
+            Inserted::Resting => self.call_outer(),
+            Inserted::Closed => cell.drop_future(),
+            Inserted::Full => panic!("more than {MAX_TASKS} tasks at once on one executor"),
+        }
     }
 
     /// Wakes a task: a flag and a link. True if the loop rests, and `outer` is to be called.
@@ -372,7 +417,11 @@ impl Core {
     /// Moves the wakes of other threads to the run queue.
     fn collect(&self, outer: &Waker) {
         let old = self.inbox.collect(outer.clone(), |index, generation| {
-            self.table().wake(Key::new(self.id, generation, index));
+            let mut table = self.table();
+            match generation {
+                Some(generation) => drop(table.wake(Key::new(self.id, generation, index))),
+                None => table.wake_slot(index),
+            }
         });
         drop(old);
     }
@@ -381,54 +430,74 @@ impl Core {
         self.inbox.has_mail() || self.table().has_ready()
     }
 
-    /// Polls tasks, first in, first out, until nothing is ready or the budget is used up, or until
-    /// it's the main future's turn: then it returns true.
-    fn poll_tasks(&self, budget: &mut usize) -> bool {
-        while *budget > 0 {
-            let next = self.table().next();
-            if let Next::Nothing = next {
-                break;
+    /// What the run queue holds next.
+    #[inline(always)]
+    fn next(&self) -> Next {
+        loop {
+            let Some(cell) = self.table().pop() else {
+                return Next::Nothing;
+            };
+            if !cell.has(MAIN | DONE | EMPTY) {
+                return Next::Task(cell);
             }
-            *budget -= 1;
-            match next {
-                Next::Task(key, job) => self.poll(key, job),
-                _ => return true,
-            }
+            cell.clear(QUEUED);
+            if !cell.has(DONE | EMPTY) {
+                return Next::Main;
+            } // else it ended in the queue
         }
-        false
     }
 
     /// Polls one task, and ends it if that was its last poll.
-    #[inline]
-    fn poll(&self, key: Key, mut job: BoxedJob) {
+    #[inline(always)]
+    fn poll(&self, cell: Ref) {
+        let key = cell.key.get();
         let waker = waker(key);
-        if job.as_mut().poll(&mut Context::from_waker(&waker)) {
-            return self.finish(key, Some(job));
-        }
-        let cancelled = self.table().pending(key, job);
-        if let Some(job) = cancelled {
-            quietly(|| drop(job));
-            self.finish(key, None);
+        match cell.poll(&mut Context::from_waker(&waker)) {
+            Polled::Pending => {}
+            Polled::Done => self.finish(key),
+            Polled::Cancelled => self.finish_cancelled(key),
         }
     }
 
     #[inline]
-    fn finish(&self, key: Key, job: Option<BoxedJob>) {
-        let (unwanted, joiner) = self.table().finished(key, job);
-        if unwanted.is_some() || joiner.is_some() {
-            tell(unwanted, joiner);
+    fn finish(&self, key: Key) {
+        let (cell, other) = self.table().finish(key);
+        if other.is_some() || cell.has(DETACHED) {
+            self.tell(&cell, other);
         }
     }
 
-    fn insert_main(&self) -> Key {
+    #[cold]
+    fn finish_cancelled(&self, key: Key) {
+        let (cell, other) = self.table().finish(key);
+        quietly(|| cell.drop_future());
+        self.tell(&cell, other);
+    }
+
+    /// Drops what nobody wants and wakes who waits: user code. It's kept out of the loop's way,
+    /// since a task that is awaited by another one of its executor needs neither.
+    #[cold]
+    fn tell(&self, cell: &Ref, joiner: Option<Waker>) {
+        if cell.has(DETACHED) {
+            quietly(|| cell.drop_output());
+            self.table().take_name(cell);
+        }
+        quietly(|| joiner.into_iter().for_each(Waker::wake));
+    }
+
+    fn insert_main(&self) -> OutputRef<()> {
         self.assert_no_run();
         self.has_run.set(true);
-        self.table().insert_main()
+        let (main, cell, queued) = Ref::new(std::future::pending(), Location::caller());
+        main.set(MAIN);
+        self.table().insert(cell, queued);
+        main
     }
 
-    fn remove_main(&self, key: Key) {
+    fn remove_main(&self, main: &Ref) {
         self.has_run.set(false);
-        self.table().remove_main(key);
+        self.table().remove(main.key.get());
+        main.drop_future();
     }
 
     fn assert_not_running(&self) {
@@ -446,51 +515,39 @@ impl Core {
         );
     }
 
-    /// How the task stands for its handle; if it's pending, `waker` is woken when it ends.
-    pub(crate) fn join(&self, key: Key, waker: &Waker) -> Join {
-        let join = self.table().join(key, waker);
-        match join {
-            Join::Unknown => self.change_joiner(key, waker),
-            join => join,
-        }
-    }
-
+    /// `waker` is to be woken when the task ends, and may be of elsewhere.
     #[cold]
-    fn change_joiner(&self, key: Key, waker: &Waker) -> Join {
-        let joiner = waker.clone(); // user code, under no borrow
-        let old = self.table().set_joiner(key, joiner);
+    pub(crate) fn join_other(&self, cell: &Ref, waker: &Waker) {
+        let known = self
+            .table()
+            .other(cell)
+            .is_some_and(|it| it.will_wake(waker));
+        if known {
+            return;
+        }
+        let old = match index_in(self.id, waker) {
+            Some(index) => {
+                cell.joiner.set(index);
+                self.table().take_other(cell)
+            }
+            None => {
+                let waker = waker.clone(); // user code, under no borrow
+                self.table().set_other(cell, waker)
+            }
+        };
         drop(old); // user code, too
-        self.table().join(key, waker) // in which the task may have ended
-    }
-
-    pub(crate) fn cancel(&self, key: Key) -> Cancelled {
-        let (cancelled, joiner) = self.table().cancel(key);
-        drop(joiner);
-        cancelled
-    }
-
-    pub(crate) fn detach(&self, key: Key) {
-        let unwanted = self.table().detach(key);
-        drop(unwanted);
     }
 }
 
 impl fmt::Debug for Core {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let tasks = self.table.try_borrow().map(|table| table.live());
+        let cells = self.table().tasks();
+        let tasks: Vec<_> = cells.iter().map(describe).collect();
         f.debug_struct("Core")
             .field("id", &self.id)
-            .field("tasks", &tasks.ok())
+            .field("tasks", &tasks)
             .finish()
     }
-}
-
-/// Drops what nobody wants and wakes who waits: user code. It's kept out of the loop's way, since
-/// a task that is awaited by another one of its executor needs neither.
-#[cold]
-fn tell(unwanted: Option<BoxedJob>, joiner: Option<Waker>) {
-    quietly(|| drop(unwanted));
-    quietly(|| joiner.into_iter().for_each(Waker::wake));
 }
 
 /// The loop is on the stack while this lives.

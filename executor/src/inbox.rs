@@ -31,8 +31,9 @@ struct State {
     first_generation: u32,
     /// The slots to be woken, in the order of arrival, each once...
     order: Vec<u32>,
-    /// ...and by slot the generation that was woken, or NONE. So both lists are bounded by the
-    /// number of slots, however often threads wake.
+    /// ...and by slot the generation that was woken, or NONE. After two different ones ANY: one
+    /// of them is stale, and whoever is there now is woken. So both lists are bounded by the number
+    /// of slots, however often threads wake.
     marks: Vec<u32>,
     /// What wakes the loop; taken by the first wake after the loop has looked, which is the one
     /// that has to call it.
@@ -40,6 +41,7 @@ struct State {
 }
 
 const NONE: u32 = u32::MAX;
+const ANY: u32 = u32::MAX - 1;
 
 impl Inbox {
     fn new() -> Self {
@@ -99,13 +101,18 @@ impl Inbox {
     }
 
     /// Hands each woken slot with its generation to `wake`, which must not be user code, and
-    /// leaves `outer` for the next wake to find. Hands back the waker that was there.
-    pub(crate) fn collect(&self, outer: Waker, mut wake: impl FnMut(u32, u32)) -> Option<Waker> {
+    /// leaves `outer` for the next wake to find. Hands back the waker that was there. Without a
+    /// generation, whoever is in the slot is meant.
+    pub(crate) fn collect(
+        &self,
+        outer: Waker,
+        mut wake: impl FnMut(u32, Option<u32>),
+    ) -> Option<Waker> {
         let mut state = self.lock();
         let State { order, marks, .. } = &mut *state;
         for index in order.drain(..) {
             let generation = std::mem::replace(&mut marks[index as usize], NONE);
-            wake(index, generation);
+            wake(index, (generation != ANY).then_some(generation));
         }
         self.mail.store(false, Relaxed);
         state.outer.replace(outer)
@@ -123,21 +130,14 @@ impl State {
         if self.marks.len() <= index {
             self.marks.resize(index + 1, NONE);
         }
-        match &mut self.marks[index] {
-            mark if *mark == NONE => {
-                *mark = key.generation();
-                self.order.push(key.index());
-            }
-            // Two wakers of one slot: the older is stale, its task gone.
-            mark if is_newer(key.generation(), *mark) => *mark = key.generation(),
-            _ => {}
+        let mark = &mut self.marks[index];
+        if *mark == NONE {
+            *mark = key.generation();
+            self.order.push(key.index());
+        } else if *mark != key.generation() {
+            *mark = ANY;
         }
     }
-}
-
-/// Generations go round: what is less than half the way ahead is newer.
-fn is_newer(generation: u32, than: u32) -> bool {
-    generation.wrapping_sub(than) & MAX_GENERATION <= MAX_GENERATION / 2
 }
 
 const SHELF: usize = 64;
@@ -184,15 +184,6 @@ pub(crate) fn release(executor: u16, first_generation: u32) {
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_generation_after_a_slot_went_round_is_newer_than_the_last() {
-        assert!(is_newer(8, 7) && !is_newer(7, 8));
-        // A slot goes round to where its executor began, which is below the half.
-        for first in [0, 1, MAX_GENERATION / 2 - 1] {
-            assert!(is_newer(first, MAX_GENERATION) && !is_newer(MAX_GENERATION, first));
-        }
-    }
 
     #[test]
     fn an_id_whose_generations_run_out_begins_anew() {

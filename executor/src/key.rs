@@ -15,7 +15,7 @@ pub(crate) const MAX_GENERATION: u32 = (1 << BITS.1) - 1;
 pub(crate) const MAX_EXECUTORS: usize = 1 << BITS.2;
 
 /// executor id | generation | slot index, packed into one machine word.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Key(usize);
 
 impl Key {

@@ -22,7 +22,7 @@
 //! ```text
 //! for _ in 0..BUDGET {
 //!     match core.next() {                             // the run queue, first in, first out
-//!         Next::Task(key, job) => core.poll(key, job),
+//!         Next::Task(cell) => core.poll(cell),
 //!         Next::Main => if main.poll(..) is ready { return its output },
 //!         Next::Nothing => break,
 //!     }
@@ -39,14 +39,17 @@
 //! * **Fair.** First in, first out; a task is queued at most once; one that wakes itself comes
 //!   after all others; whatever drives the executor gets control back after 256 polls.
 //! * **One allocation a task**, for the future and its output.
-//! * **Panics stay in their task** and come out where it is awaited.
+//! * **Panics stay in their task** and come out where it is awaited. They say where the task was
+//!   spawned, and its [name](Task::named).
 //! * **No user code under a borrow or a lock**: futures, wakers and destructors may call anything
 //!   here, at any time. What can't work, such as running an executor inside of itself, panics with
 //!   a message that says what to do.
 
 mod executor;
 mod task;
+mod cell;
 mod table;
+mod queue;
 mod key;
 mod waker;
 mod inbox;
@@ -61,6 +64,9 @@ pub use task::{Panic, Task};
 pub use yield_now::{YieldNow, yield_now};
 
 use std::future::Future;
+use std::panic::Location;
+
+use executor::Inserted;
 
 /// Spawns a task on the executor that runs on this thread.
 ///
@@ -84,13 +90,23 @@ pub fn spawn<F>(future: F) -> Task<F::Output>
 where
     F: Future + 'static,
 {
-    let Some(core) = current::entered() else {
+    let place = Location::caller();
+    let spawned = current::with_entered(|core| {
+        let core = core.as_ref()?;
+        let (task, inserted) = Task::spawn(core, future, place);
+        let unusual = inserted != Inserted::Queued;
+        Some((task, unusual.then(|| (core.clone(), inserted))))
+    });
+    let Some((task, unusual)) = spawned else {
         panic!(
             "`spawn` was called outside of a windlass runtime: call it from inside of \
              `windlass::block_on`, or use `Runtime::spawn`"
         );
     };
-    Task::spawn(core, future)
+    match unusual {
+        None => task,
+        Some((core, inserted)) => task.spawned(&core, inserted),
+    }
 }
 
 #[cfg(doctest)]

@@ -1,95 +1,35 @@
-//! The table of tasks, with the run queue threaded through it.
+//! The table of tasks, by which a number finds its task, and the run queue.
 //!
-//! ```text
-//!            ┌─────────────── queued ───────────────┐
-//!  free ──► idle ──wake──► queued ──next──► running ─┴─► done ──► free
-//!    ▲        ▲                               │  │
-//!    │        └──────────── Pending ──────────┘  │
-//!    └──── cancelled (once out of the queue) ◄───┘
-//! ```
-//!
-//! A slot is in the queue at most once, and the links of the queue are in the slots themselves:
-//! to wake a task never allocates. A slot that dies while it is queued is used again only when the
-//! queue has passed it. Nothing here runs user code: what must be dropped or woken is handed back.
+//! Nothing here runs user code: what must be dropped or woken is handed back.
 
+use std::collections::HashMap;
+use std::rc::Rc;
 use std::task::Waker;
 
+use crate::cell::{DONE, EMPTY, MAIN, NAMED, NOBODY, OTHER_JOINER, Ref};
 use crate::key::{Key, MAX_GENERATION, MAX_TASKS};
-use crate::task::BoxedJob;
-use crate::waker::{is_number, key_in};
-
-/// The end of a list.
-const NIL: u32 = u32::MAX;
+use crate::queue::Queue;
 
 pub(crate) struct Table {
     executor: u16,
-    slots: Vec<Slot>,
-    /// Released slots, the latest first: its memory is warm.
-    free: u32,
-    /// The run queue: first and last slot.
-    head: u32,
-    tail: u32,
+    /// The tasks that have not finished, and the main future's cell.
+    slots: Vec<Option<Ref>>,
+    /// Slots that are free, the latest last: it is used next, for its memory is warm.
+    free: Vec<u32>,
+    queue: Queue,
     /// Tasks that have not finished. The main future does not count.
     live: usize,
-    /// The generation of every slot's first use. Wakers left over from an earlier executor of the
-    /// same id have lower ones.
+    /// Of the next task. Each has another, so that wakers of tasks that are gone find nobody; they
+    /// go round after 67 million tasks.
+    generation: u32,
+    /// The first generation. Wakers left over from an earlier executor of the same id have lower
+    /// ones.
     first_generation: u32,
-}
-
-struct Slot {
-    /// None while the slot is free, dead, running, or the main future's.
-    job: Option<BoxedJob>,
-    /// Who awaits the task's handle.
-    joiner: Option<Waker>,
-    /// The generation, and the flags below.
-    state: u32,
-    /// The next slot in the run queue if QUEUED, in the free list otherwise.
-    next: u32,
-}
-
-/// The slot is in the run queue.
-const QUEUED: u32 = 1 << 26;
-/// The job is being polled: it is on the stack of the executor's loop.
-const RUNNING: u32 = 1 << 27;
-/// The job holds its output.
-const DONE: u32 = 1 << 28;
-/// There is a `Task` that will want the output.
-const JOINED: u32 = 1 << 29;
-/// Cancelled while it was running.
-const CANCELLED: u32 = 1 << 30;
-/// The main future's: there is no job here.
-const MAIN: u32 = 1 << 31;
-
-const _: () = assert!(MAX_GENERATION < QUEUED, "generation and flags share a word");
-
-/// What the queue holds next.
-pub(crate) enum Next {
-    Task(Key, BoxedJob),
-    Main,
-    Nothing,
-}
-
-/// How a task stands, seen from its handle.
-pub(crate) enum Join {
-    /// The waker given is the joiner.
-    Pending,
-    /// The waker given is another than the joiner, and to clone the one or to drop the other is
-    /// user code.
-    Unknown,
-    Done(BoxedJob),
-    /// Cancelled, or its executor was dropped.
-    Gone,
-}
-
-/// What a cancellation met.
-pub(crate) enum Cancelled {
-    /// The task was waiting; the caller drops it.
-    Waiting(BoxedJob),
-    /// The task had finished; the caller has the output.
-    Done(BoxedJob),
-    /// The task cancels itself from within its own poll, and ends when that returns.
-    Running,
-    Gone,
+    went_round: bool,
+    /// By slot, the joiners that are not tasks of this executor.
+    others: HashMap<u32, Waker>,
+    /// The names of those tasks that have one, also of finished ones, as long as there is a handle.
+    names: HashMap<Key, Rc<str>>,
 }
 
 impl Table {
@@ -97,208 +37,148 @@ impl Table {
         Table {
             executor,
             slots: Vec::new(),
-            free: NIL,
-            head: NIL,
-            tail: NIL,
+            free: Vec::new(),
+            queue: Queue::new(),
             live: 0,
+            generation: first_generation,
             first_generation,
+            went_round: false,
+            others: HashMap::new(),
+            names: HashMap::new(),
         }
+    }
+
+    /// The tasks that have not finished, in the order of their slots.
+    pub(crate) fn tasks(&self) -> Vec<Ref> {
+        let cells = self.slots.iter().flatten();
+        cells.filter(|cell| !cell.has(MAIN)).cloned().collect()
     }
 
     pub(crate) fn live(&self) -> usize {
         self.live
     }
 
+    #[inline]
     pub(crate) fn has_ready(&self) -> bool {
-        self.head != NIL
+        !self.queue.is_empty()
     }
 
-    /// Gives a task a slot and queues it. The slot is to be [filled](Self::fill) at once.
+    /// Gives the cell a slot and a key, and queues it. False if there is no room.
     #[inline]
-    pub(crate) fn insert(&mut self) -> Key {
-        let index = self.take_slot(JOINED);
+    pub(crate) fn insert(&mut self, cell: Ref, queued: Ref) -> bool {
+        let Some(index) = self.free.pop().or_else(|| self.add_slot()) else {
+            return false;
+        };
+        cell.key
+            .set(Key::new(self.executor, self.generation, index));
+        if self.generation == MAX_GENERATION {
+            self.go_round();
+        } else {
+            self.generation += 1;
+        }
         self.live += 1;
-        self.push(index);
-        self.key(index)
+        let empty = self.slots[index as usize].replace(cell);
+        std::mem::forget(empty); // spares the look whether there is something to drop
+        self.queue.push(queued);
+        true
     }
 
+    /// Takes the task out: its number finds nobody from here on. The caller wakes, or drops, the
+    /// one of elsewhere who awaits it.
+    #[inline(always)]
+    pub(crate) fn remove(&mut self, key: Key) -> (Ref, Option<Waker>) {
+        let cell = self.slots[key.index() as usize].take();
+        let cell = cell.expect("a task that has not finished has its slot");
+        self.free.push(key.index());
+        self.live -= 1;
+        let other = if cell.has(OTHER_JOINER) {
+            self.take_other(&cell)
+        } else {
+            None
+        };
+        (cell, other)
+    }
+
+    /// Takes out a task that has finished, and wakes who awaits it. Who is not of this executor is
+    /// handed back instead.
     #[inline]
-    pub(crate) fn fill(&mut self, key: Key, job: BoxedJob) {
-        self.slots[key.index() as usize].put(job);
+    pub(crate) fn finish(&mut self, key: Key) -> (Ref, Option<Waker>) {
+        let (cell, other) = self.remove(key);
+        let joiner = cell.joiner.get();
+        if joiner != NOBODY {
+            self.wake_slot(joiner);
+        }
+        (cell, other)
     }
 
-    /// A slot for the main future, queued: it waits its turn as any task does.
-    pub(crate) fn insert_main(&mut self) -> Key {
-        let index = self.take_slot(MAIN);
-        self.push(index);
-        self.key(index)
-    }
-
-    pub(crate) fn remove_main(&mut self, key: Key) {
-        self.retire(key.index());
-    }
-
-    /// Queues the task unless it is gone, done, or queued already. True if it was queued.
+    /// Queues the task, unless it is gone or queued already. True if it was queued.
     #[inline]
     pub(crate) fn wake(&mut self, key: Key) -> bool {
         match self.slots.get(key.index() as usize) {
-            Some(slot)
-                if slot.generation() == key.generation() && slot.state & (QUEUED | DONE) == 0 =>
-            {
-                self.push(key.index());
-                true
-            }
+            Some(Some(cell)) if cell.key.get() == key => self.queue.wake(cell),
             _ => false,
         }
     }
 
-    /// Takes the first of the queue. A job must come back by [`pending`](Self::pending) or
-    /// [`finished`](Self::finished).
+    /// Queues whichever task is there.
     #[inline]
-    pub(crate) fn next(&mut self) -> Next {
-        while self.head != NIL {
-            let index = self.head;
-            let slot = &mut self.slots[index as usize];
-            self.head = slot.next;
-            slot.state &= !QUEUED;
-            if slot.state & (DONE | RUNNING | MAIN) == 0 {
-                if let Some(job) = slot.job.take() {
-                    slot.state |= RUNNING;
-                    let key = Key::new(self.executor, slot.generation(), index);
-                    return Next::Task(key, job);
-                }
-                self.release(index); // it died in the queue
-            } else if slot.state & MAIN != 0 {
-                return Next::Main;
-            }
+    pub(crate) fn wake_slot(&mut self, index: u32) {
+        if let Some(Some(cell)) = self.slots.get(index as usize) {
+            self.queue.wake(cell);
         }
-        Next::Nothing
     }
 
-    /// Puts back a task that waits. If it was cancelled meanwhile, it goes back to the caller
-    /// instead, to be dropped and then [`finished`](Self::finished).
     #[inline]
-    pub(crate) fn pending(&mut self, key: Key, job: BoxedJob) -> Option<BoxedJob> {
-        let slot = &mut self.slots[key.index() as usize];
-        if slot.state & CANCELLED != 0 {
-            return Some(job);
-        }
-        slot.state &= !RUNNING;
-        slot.put(job);
-        None
+    pub(crate) fn pop(&mut self) -> Option<Ref> {
+        self.queue.pop()
     }
 
-    /// Ends a task that ran: keeps the job with its output for the handle, if there is one that
-    /// still wants it. Hands back the job otherwise. A joiner of this executor is woken; another
-    /// is handed back, to be woken.
-    #[inline]
-    pub(crate) fn finished(
-        &mut self,
-        key: Key,
-        job: Option<BoxedJob>,
-    ) -> (Option<BoxedJob>, Option<Waker>) {
-        self.live -= 1;
-        let slot = &mut self.slots[key.index() as usize];
-        let mut joiner = slot.joiner.take();
-        slot.state &= !(RUNNING | CANCELLED);
-        let unwanted = if slot.state & JOINED != 0 && job.is_some() {
-            slot.state |= DONE;
-            job.into_iter().for_each(|job| slot.put(job));
-            None
-        } else {
-            self.retire(key.index());
-            job
-        };
-        if let Some(waker) = &joiner {
-            if let Some(joined_in) = key_in(self.executor, waker) {
-                self.wake(joined_in);
-                std::mem::forget(joiner.take()); // a number
-            }
+    /// Leaves the waker of somebody of elsewhere who awaits the task. What comes back was there.
+    pub(crate) fn set_other(&mut self, cell: &Ref, waker: Waker) -> Option<Waker> {
+        if cell.has(DONE | EMPTY) {
+            return Some(waker);
         }
-        (unwanted, joiner)
+        cell.joiner.set(NOBODY);
+        cell.set(OTHER_JOINER);
+        self.others.insert(cell.key.get().index(), waker)
     }
 
-    /// How the task stands for its handle; `waker` is that of who awaits it.
-    #[inline]
-    pub(crate) fn join(&mut self, key: Key, waker: &Waker) -> Join {
-        let Some(slot) = self.slot(key) else {
-            return Join::Gone;
-        };
-        if slot.state & DONE != 0 {
-            let job = slot.job.take().expect("a done slot holds its job");
-            self.retire(key.index());
-            return Join::Done(job);
-        }
-        match &slot.joiner {
-            Some(joiner) if joiner.will_wake(waker) => Join::Pending,
-            None if is_number(waker) => {
-                slot.joiner = Some(waker.clone());
-                Join::Pending
-            }
-            _ => Join::Unknown,
-        }
+    pub(crate) fn other(&self, cell: &Ref) -> Option<&Waker> {
+        self.others.get(&cell.key.get().index())
     }
 
-    /// Changes who is woken when the task ends. The caller drops what comes back.
-    pub(crate) fn set_joiner(&mut self, key: Key, waker: Waker) -> Option<Waker> {
-        match self.slot(key) {
-            Some(slot) if slot.state & DONE == 0 => slot.joiner.replace(waker),
-            _ => Some(waker),
-        }
+    /// Nobody of elsewhere awaits the task any more.
+    #[cold]
+    pub(crate) fn take_other(&mut self, cell: &Ref) -> Option<Waker> {
+        cell.clear(OTHER_JOINER);
+        self.others.remove(&cell.key.get().index())
     }
 
-    pub(crate) fn is_finished(&mut self, key: Key) -> bool {
-        self.slot(key).is_none_or(|slot| slot.state & DONE != 0)
+    pub(crate) fn set_name(&mut self, cell: &Ref, name: Rc<str>) {
+        cell.set(NAMED);
+        self.names.insert(cell.key.get(), name);
     }
 
-    /// Nobody wants the output any more. If it is there already, the caller drops it.
-    pub(crate) fn detach(&mut self, key: Key) -> (Option<BoxedJob>, Option<Waker>) {
-        let Some(slot) = self.slot(key) else {
-            return (None, None);
-        };
-        slot.state &= !JOINED;
-        let joiner = slot.joiner.take();
-        if slot.state & DONE == 0 {
-            return (None, joiner);
+    pub(crate) fn name(&self, cell: &Ref) -> Option<Rc<str>> {
+        if !cell.has(NAMED) {
+            return None;
         }
-        let job = slot.job.take();
-        self.retire(key.index());
-        (job, joiner)
+        self.names.get(&cell.key.get()).cloned()
     }
 
-    pub(crate) fn cancel(&mut self, key: Key) -> (Cancelled, Option<Waker>) {
-        let Some(slot) = self.slot(key) else {
-            return (Cancelled::Gone, None);
-        };
-        if slot.state & RUNNING != 0 {
-            slot.state |= CANCELLED;
-            return (Cancelled::Running, None);
-        }
-        let done = slot.state & DONE != 0;
-        let joiner = slot.joiner.take();
-        let job = slot
-            .job
-            .take()
-            .expect("a slot that is not running holds its job");
-        self.retire(key.index());
-        if done {
-            return (Cancelled::Done(job), joiner);
-        }
-        self.live -= 1;
-        (Cancelled::Waiting(job), joiner)
+    /// Neither the handle nor the loop needs it any more.
+    #[cold]
+    pub(crate) fn take_name(&mut self, cell: &Ref) -> Option<Rc<str>> {
+        cell.clear(NAMED);
+        self.names.remove(&cell.key.get())
     }
 
     /// Takes an unfinished task out, the lowest slot first, when the executor ends. `from` is
     /// where to go on searching.
-    pub(crate) fn drain(&mut self, from: &mut u32) -> Option<(BoxedJob, Option<Waker>)> {
-        while let Some(slot) = self.slots.get_mut(*from as usize) {
-            if slot.state & DONE == 0 {
-                if let Some(job) = slot.job.take() {
-                    let joiner = slot.joiner.take();
-                    self.live -= 1;
-                    self.retire(*from);
-                    return Some((job, joiner));
-                }
+    pub(crate) fn drain(&mut self, from: &mut usize) -> Option<(Ref, Option<Waker>)> {
+        while let Some(slot) = self.slots.get(*from) {
+            if let Some(key) = slot.as_ref().map(|cell| cell.key.get()) {
+                return Some(self.finish(key));
             }
             *from += 1;
         }
@@ -307,101 +187,30 @@ impl Table {
 
     /// A generation that no waker of this table has, for the next executor of the same id.
     pub(crate) fn unused_generation(&self) -> u32 {
-        let highest = self.slots.iter().map(Slot::generation).max();
-        highest.unwrap_or(self.first_generation) + 1
-    }
-
-    fn key(&self, index: u32) -> Key {
-        Key::new(
-            self.executor,
-            self.slots[index as usize].generation(),
-            index,
-        )
-    }
-
-    fn slot(&mut self, key: Key) -> Option<&mut Slot> {
-        let slot = self.slots.get_mut(key.index() as usize)?;
-        (slot.generation() == key.generation()).then_some(slot)
-    }
-
-    #[inline]
-    fn push(&mut self, index: u32) {
-        let slot = &mut self.slots[index as usize];
-        slot.state |= QUEUED;
-        slot.next = NIL;
-        if self.head == NIL {
-            self.head = index;
+        if self.went_round {
+            MAX_GENERATION + 1
         } else {
-            self.slots[self.tail as usize].next = index;
+            self.generation
         }
-        self.tail = index;
-    }
-
-    fn take_slot(&mut self, flags: u32) -> u32 {
-        let index = self.free;
-        if index == NIL {
-            return self.add_slot(flags);
-        }
-        let slot = &mut self.slots[index as usize];
-        self.free = slot.next;
-        slot.state |= flags;
-        index
     }
 
     #[cold]
-    fn add_slot(&mut self, flags: u32) -> u32 {
+    fn go_round(&mut self) {
+        self.generation = self.first_generation;
+        self.went_round = true;
+    }
+
+    #[cold]
+    fn add_slot(&mut self) -> Option<u32> {
         let len = self.slots.len();
-        assert!(
-            len < MAX_TASKS,
-            "more than {MAX_TASKS} tasks at once on one executor"
-        );
+        if len == MAX_TASKS {
+            return None;
+        }
         if len == self.slots.capacity() {
             // A sixteenth at a time: doubling would leave half of a large table unused.
             self.slots.reserve_exact((len / 16).max(32));
         }
-        self.slots.push(Slot {
-            job: None,
-            joiner: None,
-            state: self.first_generation | flags,
-            next: NIL,
-        });
-        len as u32
-    }
-
-    /// The task is gone: wakers and handles of its generation find nothing from here on.
-    fn retire(&mut self, index: u32) {
-        let first = self.first_generation;
-        let slot = &mut self.slots[index as usize];
-        let queued = slot.state & QUEUED;
-        let generation = slot.generation();
-        slot.state = queued
-            | if generation == MAX_GENERATION {
-                first
-            } else {
-                generation + 1
-            };
-        if queued == 0 {
-            self.release(index);
-        }
-    }
-
-    fn release(&mut self, index: u32) {
-        self.slots[index as usize].next = self.free;
-        self.free = index;
-    }
-}
-
-impl Slot {
-    #[inline]
-    fn generation(&self) -> u32 {
-        self.state & MAX_GENERATION
-    }
-
-    /// Fills the empty place of the job.
-    #[inline]
-    fn put(&mut self, job: BoxedJob) {
-        let empty = self.job.replace(job);
-        debug_assert!(empty.is_none());
-        std::mem::forget(empty); // spares the look whether there is something to drop
+        self.slots.push(None);
+        Some(len as u32)
     }
 }

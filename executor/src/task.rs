@@ -3,16 +3,18 @@
 use std::any::Any;
 use std::fmt;
 use std::future::{Future, poll_fn};
-use std::marker::PhantomData;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::{Mutex, PoisonError};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
-use crate::executor::Core;
-use crate::key::Key;
-use crate::table::{Cancelled, Join};
+use crate::cell::{
+    CANCELLED, DETACHED, DONE, EMPTY, NAMED, NOBODY, OTHER_JOINER, OutputRef, RUNNING, Ref,
+};
+use crate::current;
+use crate::executor::{Core, Inserted};
+use crate::waker::index_in;
 
 /// A spawned task. Await it for its output.
 ///
@@ -54,30 +56,67 @@ use crate::table::{Cancelled, Join};
 /// ```
 #[must_use = "a dropped task is cancelled: await it, keep it, or call `detach()`"]
 pub struct Task<T> {
-    core: Rc<Core>,
-    key: Key,
-    /// The output was handed out, or the task let go: nothing is left to cancel.
-    over: bool,
-    _output: PhantomData<T>,
+    /// None once the output was handed out, or the task let go: nothing is left to cancel.
+    cell: Option<OutputRef<T>>,
 }
 
 // The output is never pinned inside the handle.
 impl<T> Unpin for Task<T> {}
 
 impl<T: 'static> Task<T> {
-    /// ① Puts the future into the table and its id on the run queue. It's polled later, never at
-    /// once.
-    pub(crate) fn spawn<F>(core: Rc<Core>, future: F) -> Self
+    /// ① Puts the future's cell into the table and on the run queue. It's polled later, never at
+    /// once. Unless it is just queued, [`spawned`](Self::spawned) is to follow.
+    #[inline]
+    pub(crate) fn spawn<F>(
+        core: &Core,
+        future: F,
+        place: &'static Location<'static>,
+    ) -> (Self, Inserted)
     where
         F: Future<Output = T> + 'static,
     {
-        let key = core.insert(Box::pin(Cell::Pending(future)));
-        Task {
-            core,
-            key,
-            over: false,
-            _output: PhantomData,
+        let (handle, cell, queued) = Ref::new(future, place);
+        let inserted = core.insert(cell, queued);
+        let cell = Some(handle);
+        (Task { cell }, inserted)
+    }
+
+    /// If this panics, nobody has the handle: a task that was queued then lives on by itself.
+    #[cold]
+    pub(crate) fn spawned(self, core: &Core, inserted: Inserted) -> Self {
+        let told = catch_unwind(AssertUnwindSafe(|| {
+            self.cell
+                .iter()
+                .for_each(|cell| core.inserted(cell, inserted));
+        }));
+        if let Err(payload) = told {
+            self.detach();
+            resume_unwind(payload);
         }
+        self
+    }
+
+    /// Gives the task a name, for `Debug` and for the messages of its panics. These say where it
+    /// was spawned in any case.
+    ///
+    /// ```
+    /// # use windlass_executor::{block_on, spawn, Executor};
+    /// block_on(Executor::new().run(async {
+    ///     let task = spawn(async { panic!("no rope left") }).named("hauler");
+    ///     let panic = task.catch().await.unwrap_err();
+    ///     assert!(panic.to_string().starts_with("task `hauler`, spawned at "));
+    /// }));
+    /// ```
+    pub fn named(self, name: impl Into<Rc<str>>) -> Self {
+        if let Some((cell, core)) = self
+            .cell
+            .as_ref()
+            .and_then(|cell| Some((cell, home(cell)?)))
+        {
+            let name = name.into(); // user code, perhaps
+            core.table().set_name(cell, name);
+        }
+        self
     }
 
     /// Lets the task run on by itself; its output is dropped when it ends. A panic in it ends the
@@ -95,8 +134,7 @@ impl<T: 'static> Task<T> {
     /// assert!(done.get());
     /// ```
     pub fn detach(mut self) {
-        self.over = true;
-        self.core.detach(self.key);
+        self.cell.take().into_iter().for_each(detach);
     }
 
     /// True if the task has finished, panicked, or can't finish any more.
@@ -111,7 +149,7 @@ impl<T: 'static> Task<T> {
     /// }));
     /// ```
     pub fn is_finished(&self) -> bool {
-        self.over || self.core.table().is_finished(self.key)
+        self.cell.as_ref().is_none_or(|cell| cell.has(DONE | EMPTY))
     }
 
     /// Cancels the task. When this returns `None`, its future has been dropped; `Some` if it had
@@ -139,21 +177,12 @@ impl<T: 'static> Task<T> {
     /// }));
     /// ```
     pub async fn cancel(mut self) -> Option<T> {
-        match self.core.cancel(self.key) {
-            Cancelled::Waiting(job) => {
-                self.over = true;
-                drop(job);
-                None
-            }
-            Cancelled::Done(job) => {
-                self.over = true;
-                Some(output(job).unwrap_or_else(|panic| panic.resume()))
-            }
-            Cancelled::Gone => None,
-            Cancelled::Running => poll_fn(|cx| self.poll_end(cx))
-                .await
-                .map(|ended| ended.unwrap_or_else(|panic| panic.resume())),
-        }
+        let ended = if cancel(self.cell.as_ref()?) {
+            self.take_output()
+        } else {
+            poll_fn(|cx| self.poll_end(cx)).await
+        };
+        ended.map(|ended| ended.unwrap_or_else(|panic| panic.resume()))
     }
 
     /// Waits for the end of the task and hands out a panic as a value.
@@ -178,21 +207,56 @@ impl<T: 'static> Task<T> {
         poll_fn(|cx| self.poll_catch(cx)).await
     }
 
+    #[inline]
     fn poll_catch(&mut self, cx: &mut Context<'_>) -> Poll<Result<T, Panic>> {
-        assert!(!self.over, "this task was awaited to its end before");
-        self.poll_end(cx)
-            .map(|ended| ended.expect("this task can't finish any more: its executor was dropped"))
+        match self.poll_end(cx) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Some(ended)) => Poll::Ready(ended),
+            Poll::Ready(None) => self.no_output(),
+        }
     }
 
     /// `None` if there will never be an output.
+    #[inline]
     fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, Panic>>> {
-        match self.core.join(self.key, cx.waker()) {
-            Join::Pending | Join::Unknown => Poll::Pending,
-            Join::Gone => Poll::Ready(None),
-            Join::Done(job) => {
-                self.over = true;
-                Poll::Ready(Some(output(job)))
+        let Some(cell) = &self.cell else {
+            return Poll::Ready(None);
+        };
+        if !cell.has(DONE | EMPTY) {
+            match index_in(cell.key.get().executor(), cx.waker()) {
+                Some(index) if !cell.has(OTHER_JOINER) => {
+                    cell.joiner.set(index);
+                    return Poll::Pending;
+                }
+                _ => join_other(cell, cx.waker()),
             }
+            // To clone a waker is user code, in which the task may have ended.
+            if !cell.has(DONE | EMPTY) {
+                return Poll::Pending;
+            }
+        }
+        Poll::Ready(self.take_output())
+    }
+
+    #[inline]
+    fn take_output(&mut self) -> Option<Result<T, Panic>> {
+        let cell = self.cell.take_if(|cell| cell.has(DONE))?;
+        let mut output = cell.take();
+        if let Some(Err(panic)) = &mut output {
+            panic.tell_task(&cell);
+        }
+        forget_name(&cell);
+        output
+    }
+
+    #[cold]
+    fn no_output(&self) -> ! {
+        match &self.cell {
+            None => panic!("this task was awaited to its end before"),
+            Some(cell) => panic!(
+                "{} can't finish any more: its executor was dropped",
+                describe(cell)
+            ),
         }
     }
 }
@@ -200,18 +264,25 @@ impl<T: 'static> Task<T> {
 impl<T: 'static> Future for Task<T> {
     type Output = T;
 
+    #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
-        self.poll_catch(cx)
-            .map(|ended| ended.unwrap_or_else(|panic| panic.resume()))
+        match self.poll_catch(cx) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Ok(output)) => Poll::Ready(output),
+            Poll::Ready(Err(panic)) => panic.resume(),
+        }
     }
 }
 
 impl<T> Drop for Task<T> {
+    #[inline]
     fn drop(&mut self) {
-        if !self.over {
-            let cancelled = self.core.cancel(self.key);
-            if let Cancelled::Running = cancelled {
-                self.core.detach(self.key);
+        if let Some(cell) = self.cell.take() {
+            if cancel(&cell) {
+                forget_name(&cell);
+                cell.drop_output();
+            } else {
+                detach(cell);
             }
         }
     }
@@ -219,10 +290,76 @@ impl<T> Drop for Task<T> {
 
 impl<T> fmt::Debug for Task<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let finished = self.over || self.core.table().is_finished(self.key);
+        let cell = self.cell.as_ref();
         f.debug_struct("Task")
-            .field("finished", &finished)
-            .finish_non_exhaustive()
+            .field("task", &cell.map(|cell| describe(cell)))
+            .field("finished", &cell.is_none_or(|cell| cell.has(DONE | EMPTY)))
+            .finish()
+    }
+}
+
+/// The executor of the task, if it still lives.
+fn home(cell: &Ref) -> Option<Rc<Core>> {
+    current::living(cell.key.get().executor())
+}
+
+/// Drops the future of a task that has not finished. False if the task is running: it ends when
+/// its poll returns.
+fn cancel(cell: &Ref) -> bool {
+    if cell.has(RUNNING) {
+        cell.set(CANCELLED);
+        return false;
+    }
+    if !cell.has(DONE | EMPTY) {
+        let core = home(cell).expect("a task that has not finished has its executor");
+        let removed = core.table().remove(cell.key.get());
+        drop(removed);
+        cell.drop_future();
+    }
+    true
+}
+
+/// Nobody will want the output. If it is there already, it's dropped.
+fn detach<T>(cell: OutputRef<T>) {
+    cell.set(DETACHED);
+    cell.joiner.set(NOBODY);
+    if cell.has(OTHER_JOINER) {
+        let joiner = home(&cell).and_then(|core| core.table().take_other(&cell));
+        drop(joiner);
+    }
+    if cell.has(DONE | EMPTY) {
+        forget_name(&cell);
+        cell.drop_output();
+    }
+}
+
+#[cold]
+fn join_other(cell: &Ref, waker: &Waker) {
+    if let Some(core) = home(cell) {
+        core.join_other(cell, waker);
+    }
+}
+
+#[inline]
+fn forget_name(cell: &Ref) {
+    if cell.has(NAMED) {
+        take_name(cell);
+    }
+}
+
+#[cold]
+fn take_name(cell: &Ref) {
+    if let Some(core) = home(cell) {
+        core.table().take_name(cell);
+    }
+}
+
+/// The task, in a message.
+pub(crate) fn describe(cell: &Ref) -> String {
+    let name = home(cell).and_then(|core| core.table().name(cell));
+    match name {
+        Some(name) => format!("task `{name}`, spawned at {},", cell.place),
+        None => format!("a task spawned at {}", cell.place),
     }
 }
 
@@ -242,19 +379,31 @@ pub struct Panic(Box<Payload>);
 /// Boxed, since the place for it is in every task.
 struct Payload {
     message: Option<String>,
+    /// Which task it was.
+    task: String,
     /// The mutex makes a `Sync` error of what is only `Send`; it's never locked.
     value: Mutex<Box<dyn Any + Send>>,
 }
 
 impl Panic {
     #[cold]
-    fn new(value: Box<dyn Any + Send>) -> Self {
+    pub(crate) fn new(value: Box<dyn Any + Send>) -> Self {
         let text = value
             .downcast_ref::<&'static str>()
             .map(|text| text.to_string());
         let message = text.or_else(|| value.downcast_ref::<String>().cloned());
         let value = Mutex::new(value);
-        Panic(Box::new(Payload { message, value }))
+        let task = "a task".to_owned();
+        Panic(Box::new(Payload {
+            message,
+            task,
+            value,
+        }))
+    }
+
+    #[cold]
+    fn tell_task(&mut self, cell: &Ref) {
+        self.0.task = describe(cell);
     }
 
     /// The text given to `panic!`, if it was a text.
@@ -286,88 +435,14 @@ impl fmt::Display for Panic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
-            "a task panicked: {}",
+            "{} panicked: {}",
+            self.0.task,
             self.message().unwrap_or("(not with a text)")
         )
     }
 }
 
 impl std::error::Error for Panic {}
-
-/// A task as the executor sees it: something to poll, which keeps its output for the handle.
-pub(crate) trait Job {
-    /// Polls the future; true once the output is there. A panic is caught and becomes the output.
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> bool;
-
-    /// Moves the output into `to`, an `Option<Result<T, Panic>>`.
-    fn into_output(self: Pin<Box<Self>>, to: &mut dyn Any);
-}
-
-pub(crate) type BoxedJob = Pin<Box<dyn Job>>;
-
-/// Future first, output then, in the same place.
-enum Cell<F: Future> {
-    Pending(F),
-    Done(Result<F::Output, Panic>),
-    Gone,
-}
-
-impl<F> Job for Cell<F>
-where
-    F: Future + 'static,
-{
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> bool {
-        let polled = catch_unwind(AssertUnwindSafe(|| match self.as_mut().future() {
-            Some(future) => future.poll(cx),
-            None => unreachable!("a finished task is not polled"),
-        }));
-        let output = match polled {
-            Ok(Poll::Pending) => return false,
-            Ok(Poll::Ready(output)) => Ok(output),
-            Err(payload) => Err(Panic::new(payload)),
-        };
-        if !std::mem::needs_drop::<F>() {
-            self.set(Cell::Done(output));
-            return true;
-        }
-        // The future's own drop may panic: that, too, ends this task alone.
-        match catch_unwind(AssertUnwindSafe(|| self.set(Cell::Gone))) {
-            Ok(()) => self.set(Cell::Done(output)),
-            Err(payload) => {
-                quietly(|| drop(output));
-                self.set(Cell::Done(Err(Panic::new(payload))));
-            }
-        }
-        true
-    }
-
-    fn into_output(self: Pin<Box<Self>>, to: &mut dyn Any) {
-        // SAFETY: what is moved out below is an output, and outputs are never pinned.
-        let cell = unsafe { Pin::into_inner_unchecked(self) };
-        if let Cell::Done(output) = *cell {
-            let to = to.downcast_mut::<Option<Result<F::Output, Panic>>>();
-            *to.expect("the handle has the type of its task") = Some(output);
-        }
-    }
-}
-
-impl<F: Future> Cell<F> {
-    fn future(self: Pin<&mut Self>) -> Option<Pin<&mut F>> {
-        // SAFETY: a pinned cell pins its future: it is only ever dropped in place, by `set`, and
-        // `Cell` has neither a `Drop` of its own nor an `Unpin` that says otherwise.
-        match unsafe { self.get_unchecked_mut() } {
-            // SAFETY: as above.
-            Cell::Pending(future) => Some(unsafe { Pin::new_unchecked(future) }),
-            _ => None,
-        }
-    }
-}
-
-fn output<T: 'static>(job: BoxedJob) -> Result<T, Panic> {
-    let mut output: Option<Result<T, Panic>> = None;
-    job.into_output(&mut output);
-    output.expect("a finished task holds its output")
-}
 
 /// Runs the user's code (a drop) where a panic has nobody to go to. The hook has reported it.
 pub(crate) fn quietly(user_code: impl FnOnce()) {

@@ -7,8 +7,8 @@
 use std::mem::ManuallyDrop;
 use std::task::{RawWaker, RawWakerVTable, Waker};
 
+use crate::current;
 use crate::key::Key;
-use crate::{current, inbox};
 
 static VTABLE: RawWakerVTable = RawWakerVTable::new(clone, wake, wake, drop);
 
@@ -20,18 +20,12 @@ pub(crate) fn waker(key: Key) -> ManuallyDrop<Waker> {
     ManuallyDrop::new(unsafe { Waker::new(key.to_ptr(), &VTABLE) })
 }
 
-/// True for wakers of this crate: those can be cloned and dropped under a borrow, since no user
-/// code runs in that.
+/// The slot of the task of `executor` that the waker names, if it does.
 #[inline]
-pub(crate) fn is_number(waker: &Waker) -> bool {
-    std::ptr::eq(waker.vtable(), &VTABLE)
-}
-
-/// The task of `executor` that the waker names, if it does.
-#[inline]
-pub(crate) fn key_in(executor: u16, waker: &Waker) -> Option<Key> {
+pub(crate) fn index_in(executor: u16, waker: &Waker) -> Option<u32> {
     let key = Key::from_ptr(waker.data());
-    (is_number(waker) && key.executor() == executor).then_some(key)
+    let is_number = std::ptr::eq(waker.vtable(), &VTABLE);
+    (is_number && key.executor() == executor).then(|| key.index())
 }
 
 fn clone(number: *const ()) -> RawWaker {
@@ -41,10 +35,7 @@ fn clone(number: *const ()) -> RawWaker {
 /// ⑥ Puts the task on the run queue if its executor lives on this thread, and into the
 /// executor's inbox otherwise.
 fn wake(number: *const ()) {
-    let key = Key::from_ptr(number);
-    if !current::wake(key) {
-        inbox::of(key.executor()).post(key);
-    }
+    current::wake(Key::from_ptr(number));
 }
 
 fn drop(_number: *const ()) {}

@@ -74,7 +74,9 @@ fn what_a_destructor_spawns_while_its_executor_is_dropped_is_dropped_at_once() {
 fn destructors_may_wake_cancel_and_await_other_tasks_while_their_executor_is_dropped() {
     let (executor, trace, waker) = (Executor::new(), Trace::new(), Kept::default());
     let done = executor.spawn(async { 5 });
-    let awaited = executor.spawn(hold(says_drop(&trace, "awaited")));
+    let awaited = executor
+        .spawn(hold(says_drop(&trace, "awaited")))
+        .named("awaited");
     let cancelled = executor.spawn(hold(says_drop(&trace, "cancelled")));
     let detached = executor.spawn(hold(says_drop(&trace, "detached")));
     let (waker_inside, told_inside) = (waker.clone(), trace.clone());
@@ -83,7 +85,9 @@ fn destructors_may_wake_cancel_and_await_other_tasks_while_their_executor_is_dro
         drop(cancelled);
         detached.detach();
         told_inside.push(format!("done: {}", block_on(done)));
-        told_inside.push(panic_of(|| block_on(awaited)));
+        let message = panic_of(|| block_on(awaited));
+        assert!(message.starts_with("task `awaited`, spawned at executor/tests/drop.rs:"));
+        told_inside.push(message.rsplit(", ").next().unwrap().to_owned());
     });
     let task = executor.spawn(hold(busy));
     executor.spawn(told(&trace, "last", keep(&waker))).detach();
@@ -96,7 +100,7 @@ fn destructors_may_wake_cancel_and_await_other_tasks_while_their_executor_is_dro
         "drop cancelled",
         "drop detached",
         "done: 5",
-        "this task can't finish any more: its executor was dropped",
+        "can't finish any more: its executor was dropped",
         "drop last",
     ]);
 }

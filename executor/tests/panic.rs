@@ -27,10 +27,9 @@ fn a_panic_can_be_caught_as_a_value() {
         let literal = spawn(async { panic!("torn") }).catch().await;
         let literal = literal.expect_err("it panicked");
         assert_eq!(literal.message(), Some("torn"));
-        assert_eq!(
-            format!("{literal} {literal:?}"),
-            r#"a task panicked: torn Panic("torn")"#
-        );
+        let shown = format!("{literal} {literal:?}");
+        assert!(shown.starts_with("a task spawned at executor/tests/panic.rs:"));
+        assert!(shown.ends_with(r#" panicked: torn Panic("torn")"#));
         assert_eq!(panic_of(|| literal.resume()), "torn");
 
         let text = spawn(async { panic!("{}", 1) }).catch().await;
@@ -39,7 +38,7 @@ fn a_panic_can_be_caught_as_a_value() {
         let value = spawn(async { panic_any(7_u8) }).catch().await;
         let value = value.expect_err("it panicked");
         assert_eq!(value.message(), None);
-        assert_eq!(value.to_string(), "a task panicked: (not with a text)");
+        assert!(value.to_string().ends_with(" panicked: (not with a text)"));
         assert_eq!(value.into_inner().downcast_ref(), Some(&7_u8));
     }));
 }

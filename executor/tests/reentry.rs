@@ -367,8 +367,8 @@ fn a_waker_may_drop_the_executor_when_it_is_cloned_by_a_handle() {
     let mut task = executor.spawn(pending::<()>());
     let (hooks, joiner) = hooked();
     hooks.on_clone.set(move || drop(executor));
-    let gone = "this task can't finish any more: its executor was dropped";
-    assert_eq!(panic_of(|| poll_with(&mut task, &joiner)), gone);
+    let message = panic_of(|| poll_with(&mut task, &joiner));
+    assert!(message.ends_with("can't finish any more: its executor was dropped"));
     drop(joiner);
     assert_eq!(Rc::strong_count(&hooks), 1);
 }

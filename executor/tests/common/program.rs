@@ -426,11 +426,12 @@ struct Model {
     words: Vec<String>,
     tasks: Vec<Modelled>,
     queue: VecDeque<usize>,
-    /// The latest task of each slot. Slots matter for the order of drops and of foreign wakes.
-    slots: Vec<usize>,
+    /// The task that is in each slot. Slots matter for the order of drops and of foreign wakes.
+    slots: Vec<Option<usize>>,
     free: Vec<usize>,
-    /// What other threads have woken: slots in order, each with its latest task.
-    mail: (Vec<usize>, HashMap<usize, usize>),
+    /// What other threads have woken: slots in order, each with its task, or None if there were
+    /// several: then whoever is there is meant.
+    mail: (Vec<usize>, HashMap<usize, Option<usize>>),
     live: usize,
     rings: usize,
     /// How many executors there were before.
@@ -448,7 +449,8 @@ struct Modelled {
     poll: usize,
     epoch: usize,
     slot: usize,
-    has_slot: bool,
+    /// It has not ended, or its output is still there.
+    is_there: bool,
     has_handle: bool,
     is_wanted: bool,
     was_polled: bool,
@@ -457,6 +459,7 @@ struct Modelled {
     is_cancelled: bool,
     /// True for an output, false for a panic.
     outcome: Option<bool>,
+    /// The slot of who awaits it.
     joiner: Option<usize>,
 }
 
@@ -527,7 +530,7 @@ impl Model {
             Act::IsFinished(n) => {
                 let Some(n) = task(n) else { return };
                 let task = &self.tasks[n];
-                let finished = !task.has_slot || task.outcome.is_some();
+                let finished = !task.is_there || task.outcome.is_some();
                 let finished = task.has_handle.then_some(finished);
                 self.say(format!("{n} finished: {finished:?}"));
             }
@@ -557,13 +560,13 @@ impl Model {
             }
         } else {
             let slot = self.free.pop().unwrap_or_else(|| {
-                self.slots.push(n);
+                self.slots.push(None);
                 self.slots.len() - 1
             });
-            self.slots[slot] = n;
+            self.slots[slot] = Some(n);
             self.live += 1;
             let task = &mut self.tasks[n];
-            (task.slot, task.has_slot, task.is_wanted) = (slot, true, true);
+            (task.slot, task.is_there, task.is_wanted) = (slot, true, true);
             self.queue(n);
             self.stir();
         }
@@ -590,7 +593,7 @@ impl Model {
     /// True if it was not in the queue, and belongs there.
     fn queue(&mut self, n: usize) -> bool {
         let task = &mut self.tasks[n];
-        let can = task.has_slot && !task.is_queued && task.outcome.is_none();
+        let can = task.is_there && !task.is_queued && task.outcome.is_none();
         if can {
             task.is_queued = true;
             self.queue.push_back(n);
@@ -615,12 +618,13 @@ impl Model {
             return;
         }
         let slot = self.tasks[n].slot;
-        let (order, latest) = &mut self.mail;
-        match latest.get_mut(&slot) {
-            Some(latest) => *latest = n.max(*latest),
+        let (order, which) = &mut self.mail;
+        match which.get_mut(&slot) {
+            Some(which) if *which == Some(n) => {}
+            Some(which) => *which = None,
             None => {
                 order.push(slot);
-                latest.insert(slot, n);
+                which.insert(slot, Some(n));
             }
         }
         if std::mem::take(&mut self.driver.1) {
@@ -631,9 +635,10 @@ impl Model {
     fn tick(&mut self, budget: usize) {
         (self.is_running, self.is_resting) = (true, false);
         if !self.driver.0 || !self.mail.0.is_empty() {
-            let (order, latest) = std::mem::take(&mut self.mail);
+            let (order, which) = std::mem::take(&mut self.mail);
             for slot in order {
-                self.queue(latest[&slot]);
+                let woken = which[&slot].or(self.slots[slot]);
+                woken.into_iter().for_each(|n| _ = self.queue(n));
             }
             self.driver = (true, true);
         }
@@ -644,11 +649,9 @@ impl Model {
             };
             let task = &mut self.tasks[n];
             task.is_queued = false;
-            if task.has_slot && task.outcome.is_none() {
+            if task.is_there && task.outcome.is_none() {
                 self.poll(n);
                 polled += 1;
-            } else if !task.has_slot {
-                self.free.push(task.slot);
             }
         }
         (self.is_running, self.is_resting) = (false, true);
@@ -668,8 +671,8 @@ impl Model {
         }
         match end {
             End::Pending if self.tasks[n].is_cancelled => {
-                self.drop_future(n);
                 self.finish(n, None);
+                self.drop_future(n);
             }
             End::Pending => self.tasks[n].is_running = false,
             End::Panic => {
@@ -691,27 +694,32 @@ impl Model {
         let task = &mut self.tasks[n];
         (task.is_running, task.is_cancelled) = (false, false);
         let joiner = task.joiner.take();
+        self.leave_slot(n);
+        joiner.into_iter().for_each(|slot| self.wake_slot(slot));
+        let task = &mut self.tasks[n];
         if task.is_wanted && outcome.is_some() {
             task.outcome = outcome;
         } else {
-            self.retire(n);
+            task.is_there = false;
             self.drop_output(n, outcome == Some(true));
         }
-        joiner.into_iter().for_each(|joiner| self.wake(joiner));
     }
 
-    fn retire(&mut self, n: usize) {
-        let task = &mut self.tasks[n];
-        task.has_slot = false;
-        if !task.is_queued && task.epoch == self.epoch {
-            self.free.push(task.slot);
-        }
+    fn leave_slot(&mut self, n: usize) {
+        let slot = self.tasks[n].slot;
+        self.slots[slot] = None;
+        self.free.push(slot);
+    }
+
+    fn wake_slot(&mut self, slot: usize) {
+        let there = self.slots[slot];
+        there.into_iter().for_each(|n| _ = self.queue(n));
     }
 
     /// Takes the task out, if it does not run.
     fn take(&mut self, n: usize) -> Found {
         let task = &mut self.tasks[n];
-        if !task.has_slot {
+        if !task.is_there {
             return Found::Gone;
         }
         if task.is_running {
@@ -719,11 +727,11 @@ impl Model {
             return Found::Running;
         }
         task.joiner = None;
-        let outcome = task.outcome.take();
-        self.retire(n);
-        if let Some(outcome) = outcome {
+        task.is_there = false;
+        if let Some(outcome) = task.outcome.take() {
             return Found::Done(outcome);
         }
+        self.leave_slot(n);
         self.live -= 1;
         Found::Waiting
     }
@@ -760,9 +768,9 @@ impl Model {
         }
         self.say(format!("detach {n}"));
         self.let_go(n);
-        if self.tasks[n].has_slot {
+        if self.tasks[n].is_there {
             if let Some(is_output) = self.tasks[n].outcome {
-                self.retire(n);
+                self.tasks[n].is_there = false;
                 self.drop_output(n, is_output);
             }
         }
@@ -793,9 +801,10 @@ impl Model {
         if !self.tasks[n].has_handle {
             return;
         }
+        let slot = me.map(|me| self.tasks[me].slot);
         let task = &mut self.tasks[n];
-        if task.has_slot && task.outcome.is_none() {
-            task.joiner = me;
+        if task.is_there && task.outcome.is_none() {
+            task.joiner = slot;
             return self.say(format!("await {n}: pending"));
         }
         self.take_handle(n);
@@ -812,14 +821,13 @@ impl Model {
     fn end(&mut self) {
         self.is_closed = true;
         for slot in 0..self.slots.len() {
-            let n = self.slots[slot];
-            let task = &mut self.tasks[n];
-            if task.has_slot && task.outcome.is_none() {
-                let joiner = task.joiner.take();
+            if let Some(n) = self.slots[slot] {
+                let joiner = self.tasks[n].joiner.take();
+                self.tasks[n].is_there = false;
+                self.leave_slot(n);
                 self.live -= 1;
-                self.retire(n);
+                joiner.into_iter().for_each(|slot| self.wake_slot(slot));
                 self.drop_future(n);
-                joiner.into_iter().for_each(|joiner| self.wake(joiner));
             }
         }
         self.epoch += 1;

@@ -1,0 +1,354 @@
+//! A task's one allocation, and counted references to it.
+//!
+//! ```text
+//!             Pending
+//!            ┌───────┐
+//!            ▼       │
+//!  new ──► future ─► RUNNING ──► DONE: output ── take_output, drop_output ──► EMPTY
+//!            └───────────────────────────── drop_future ───────────────────────┘
+//! ```
+//!
+//! The `unsafe` of tasks is here, and nothing outside can break what it rests on: in a state that
+//! doesn't allow it, an operation panics or does nothing. The future is only touched by whoever has
+//! set RUNNING or EMPTY, the output only by whoever has cleared DONE.
+
+use std::cell::{Cell, UnsafeCell};
+use std::future::Future;
+use std::marker::PhantomData;
+use std::mem::{ManuallyDrop, MaybeUninit};
+use std::ops::Deref;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::pin::Pin;
+use std::ptr::NonNull;
+use std::task::{Context, Poll};
+
+use crate::key::Key;
+use crate::task::{Panic, quietly};
+
+/// The cell is in the run queue.
+pub(crate) const QUEUED: u32 = 1;
+/// The future is being polled, and is nobody else's.
+pub(crate) const RUNNING: u32 = 1 << 1;
+/// The output is there.
+pub(crate) const DONE: u32 = 1 << 2;
+/// Neither future nor output is there any more.
+pub(crate) const EMPTY: u32 = 1 << 3;
+/// Cancelled while it was running.
+pub(crate) const CANCELLED: u32 = 1 << 4;
+/// Nobody will want the output.
+pub(crate) const DETACHED: u32 = 1 << 5;
+/// It stands for the main future, which is not in it.
+pub(crate) const MAIN: u32 = 1 << 6;
+/// The joiner is in the table's `others`.
+pub(crate) const OTHER_JOINER: u32 = 1 << 7;
+/// The table has a name for it.
+pub(crate) const NAMED: u32 = 1 << 8;
+/// The upper half counts references: of the table, the run queue, the handle and the loop.
+const ONE: u32 = 1 << 16;
+
+/// No joiner.
+pub(crate) const NOBODY: u32 = u32::MAX;
+
+/// What is the same in all cells.
+pub(crate) struct Head {
+    functions: &'static Functions,
+    pub(crate) key: Cell<Key>,
+    /// The next in the run queue.
+    pub(crate) next: Cell<Option<Ref>>,
+    /// Where it was spawned.
+    pub(crate) place: &'static Location<'static>,
+    /// The flags above, and the count.
+    state: Cell<u32>,
+    /// The slot of the task of this executor that awaits this one.
+    pub(crate) joiner: Cell<u32>,
+}
+
+impl Head {
+    #[inline]
+    pub(crate) fn has(&self, flags: u32) -> bool {
+        self.state.get() & flags != 0
+    }
+
+    /// Sets flags that say nothing of the stage.
+    #[inline]
+    pub(crate) fn set(&self, flags: u32) {
+        debug_assert!(flags & (RUNNING | DONE | EMPTY) == 0);
+        self.state.set(self.state.get() | flags);
+    }
+
+    /// As [`set`](Self::set).
+    #[inline]
+    pub(crate) fn clear(&self, flags: u32) {
+        debug_assert!(flags & (RUNNING | DONE | EMPTY) == 0);
+        self.state.set(self.state.get() & !flags);
+    }
+}
+
+/// The whole cell. `repr(C)`, so that a pointer to it is one to its head.
+#[repr(C)]
+struct TaskCell<F: Future> {
+    head: Head,
+    stage: UnsafeCell<Stage<F>>,
+}
+
+/// The future first, the output then, in the same place; which of them, the head's state says.
+union Stage<F: Future> {
+    future: ManuallyDrop<F>,
+    output: ManuallyDrop<Result<F::Output, Panic>>,
+}
+
+/// A counted reference to a cell.
+pub(crate) struct Ref(NonNull<Head>);
+
+/// The handle's reference, which knows the type of the output.
+pub(crate) struct OutputRef<T>(Ref, PhantomData<T>);
+
+impl Ref {
+    /// Makes a cell, and the references of the handle, of the table and of the run queue.
+    #[inline]
+    pub(crate) fn new<F>(
+        future: F,
+        place: &'static Location<'static>,
+    ) -> (OutputRef<F::Output>, Ref, Ref)
+    where
+        F: Future + 'static,
+    {
+        let cell = Box::new(TaskCell {
+            head: Head {
+                functions: const { &Functions::of::<F>() },
+                key: Cell::new(Key::new(0, 0, 0)),
+                next: Cell::new(None),
+                place,
+                state: Cell::new((3 * ONE) | QUEUED),
+                joiner: Cell::new(NOBODY),
+            },
+            stage: UnsafeCell::new(Stage {
+                future: ManuallyDrop::new(future),
+            }),
+        });
+        let cell = NonNull::from(Box::leak(cell)).cast();
+        (OutputRef(Ref(cell), PhantomData), Ref(cell), Ref(cell))
+    }
+
+    /// A reference for the run queue, unless that has one.
+    #[inline]
+    pub(crate) fn queued(&self) -> Option<Ref> {
+        let state = self.state.get();
+        if state & QUEUED != 0 {
+            return None;
+        }
+        self.state.set((state | QUEUED) + ONE);
+        Some(Ref(self.0))
+    }
+
+    /// Polls the future. A panic is caught and is the output. `self` is what the queue has held.
+    #[inline]
+    pub(crate) fn poll(self, cx: &mut Context<'_>) -> Polled {
+        let state = self.state.get();
+        assert!(state & (RUNNING | DONE | EMPTY) == 0, "a future waits here");
+        self.state.set(state & !QUEUED | RUNNING);
+        // SAFETY: the future is there, and RUNNING makes it ours alone.
+        let done = unsafe { (self.functions.poll)(self.0, cx) };
+        let state = self.state.get() & !RUNNING;
+        if !done {
+            self.state.set(state);
+            if state & CANCELLED != 0 {
+                return Polled::Cancelled;
+            }
+            return Polled::Pending;
+        }
+        self.state.set(state | DONE);
+        Polled::Done
+    }
+
+    /// Drops the future.
+    pub(crate) fn drop_future(&self) {
+        assert!(!self.has(RUNNING | DONE | EMPTY), "a future waits here");
+        self.state.set(self.state.get() | EMPTY);
+        // SAFETY: the future was there, and with EMPTY set nobody else finds it.
+        unsafe { (self.functions.drop_stage)(self.0, false) }
+    }
+
+    /// Drops the output, if it is there.
+    pub(crate) fn drop_output(&self) {
+        if self.has(DONE) {
+            self.state.set(self.state.get() & !DONE | EMPTY);
+            // SAFETY: the output was there, and with DONE cleared nobody else finds it.
+            unsafe { (self.functions.drop_stage)(self.0, true) }
+        }
+    }
+}
+
+/// How a poll ended.
+pub(crate) enum Polled {
+    Pending,
+    /// The output is there.
+    Done,
+    /// The future is there, and is to be dropped.
+    Cancelled,
+}
+
+impl<T> OutputRef<T> {
+    /// Moves the output out, if it is there.
+    #[inline]
+    pub(crate) fn take(&self) -> Option<Result<T, Panic>> {
+        let state = self.state.get();
+        if state & DONE == 0 {
+            return None;
+        }
+        self.state.set(state & !DONE | EMPTY);
+        let mut output = MaybeUninit::<Result<T, Panic>>::uninit();
+        // SAFETY: the output was there, and with DONE cleared nobody else finds it. It is of the
+        // type that we have, since only `Ref::new` makes an `OutputRef`.
+        Some(unsafe {
+            (self.functions.take_output)(self.0.0, output.as_mut_ptr().cast());
+            output.assume_init()
+        })
+    }
+}
+
+impl<T> Deref for OutputRef<T> {
+    type Target = Ref;
+
+    #[inline]
+    fn deref(&self) -> &Ref {
+        &self.0
+    }
+}
+
+impl Deref for Ref {
+    type Target = Head;
+
+    #[inline]
+    fn deref(&self) -> &Head {
+        // SAFETY: a counted cell lives, and its head is only ever shared.
+        unsafe { self.0.as_ref() }
+    }
+}
+
+impl Clone for Ref {
+    #[inline]
+    fn clone(&self) -> Ref {
+        self.state.set(self.state.get() + ONE); // there are four at most
+        Ref(self.0)
+    }
+}
+
+impl Drop for Ref {
+    #[inline]
+    fn drop(&mut self) {
+        let state = self.state.get() - ONE;
+        self.state.set(state);
+        if state < ONE {
+            // SAFETY: this was the last reference.
+            unsafe { (self.functions.free)(self.0) }
+        }
+    }
+}
+
+/// What differs from one type of future to the next.
+///
+/// # Safety
+///
+/// Each takes a cell that was made for that type, and says what it wants of its stage besides.
+struct Functions {
+    /// The future is there, and the caller's alone. If this returns true, the output is there
+    /// instead.
+    poll: unsafe fn(NonNull<Head>, &mut Context<'_>) -> bool,
+    /// The output is there, and the caller's alone. It is in the second place after this, which is
+    /// one for a `Result<F::Output, Panic>`.
+    take_output: unsafe fn(NonNull<Head>, *mut ()),
+    /// The output (true) or the future (false) is there, and the caller's alone. It's gone after
+    /// this.
+    drop_stage: unsafe fn(NonNull<Head>, bool),
+    /// The last reference is gone.
+    free: unsafe fn(NonNull<Head>),
+}
+
+impl Functions {
+    const fn of<F: Future>() -> Functions {
+        Functions {
+            poll: poll::<F>,
+            take_output: take_output::<F>,
+            drop_stage: drop_stage::<F>,
+            free: free::<F>,
+        }
+    }
+}
+
+/// # Safety
+///
+/// See [`Functions`].
+unsafe fn stage<F: Future>(cell: NonNull<Head>) -> *mut Stage<F> {
+    // SAFETY: it is a cell of `F`, and `repr(C)` puts the head first.
+    unsafe { cell.cast::<TaskCell<F>>().as_ref() }.stage.get()
+}
+
+/// # Safety
+///
+/// See [`Functions::poll`].
+unsafe fn poll<F: Future>(cell: NonNull<Head>, cx: &mut Context<'_>) -> bool {
+    // SAFETY: the caller's promise.
+    let stage = unsafe { stage::<F>(cell) };
+    let polled = catch_unwind(AssertUnwindSafe(|| {
+        // SAFETY: the future is there and ours alone; it's pinned, since a cell never moves and
+        // its future is dropped in place.
+        unsafe { Pin::new_unchecked(&mut *(&raw mut (*stage).future).cast::<F>()) }.poll(cx)
+    }));
+    let mut output = match polled {
+        Ok(Poll::Pending) => return false,
+        Ok(Poll::Ready(output)) => Ok(output),
+        Err(payload) => Err(Panic::new(payload)),
+    };
+    if std::mem::needs_drop::<F>() {
+        // SAFETY: the future is there and ours alone; nobody touches it after this.
+        let dropped = || unsafe { ManuallyDrop::drop(&mut (*stage).future) };
+        // Its drop may panic: that, too, ends this task alone.
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(dropped)) {
+            let unwanted = std::mem::replace(&mut output, Err(Panic::new(payload)));
+            quietly(|| drop(unwanted));
+        }
+    }
+    // SAFETY: the future is gone, so the place is free.
+    unsafe { (*stage).output = ManuallyDrop::new(output) };
+    true
+}
+
+/// # Safety
+///
+/// See [`Functions::take_output`].
+unsafe fn take_output<F: Future>(cell: NonNull<Head>, to: *mut ()) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let output = ManuallyDrop::take(&mut (*stage::<F>(cell)).output);
+        to.cast::<Result<F::Output, Panic>>().write(output);
+    }
+}
+
+/// # Safety
+///
+/// See [`Functions::drop_stage`].
+unsafe fn drop_stage<F: Future>(cell: NonNull<Head>, is_output: bool) {
+    // SAFETY: the caller's promise.
+    unsafe {
+        let stage = stage::<F>(cell);
+        if is_output {
+            ManuallyDrop::drop(&mut (*stage).output);
+        } else {
+            ManuallyDrop::drop(&mut (*stage).future);
+        }
+    }
+}
+
+/// # Safety
+///
+/// See [`Functions::free`].
+unsafe fn free<F: Future>(cell: NonNull<Head>) {
+    // SAFETY: it is a cell of `F`, which was a box when it was made, and nobody has it any more.
+    let owned = unsafe { Box::from_raw(cell.cast::<TaskCell<F>>().as_ptr()) };
+    // RUNNING here would mean that a poll was left by a panic, which none is.
+    if !owned.head.has(RUNNING | EMPTY) {
+        // SAFETY: the state says what is there, and nobody touches it after this.
+        unsafe { drop_stage::<F>(NonNull::from(&*owned).cast(), owned.head.has(DONE)) }
+    }
+}
