@@ -53,6 +53,8 @@ mod inbox;
 mod current;
 mod block_on;
 mod yield_now;
+pub mod coroutine;
+mod async_coroutine;
 
 pub use block_on::block_on;
 pub use current::{Entered, in_task};
