@@ -108,7 +108,7 @@ impl<'a, I, O, R> AsyncCoroutine<'a, I, O, R> {
         let mut input = Some(input);
         poll_fn(|cx| {
             if let Some(input) = input.take() {
-                self.put(input, cx);
+                self.put(input);
             }
             self.poll_answer(cx)
         })
@@ -153,12 +153,12 @@ impl<'a, I, O, R> AsyncCoroutine<'a, I, O, R> {
         self.inner.into_result()
     }
 
-    fn put(&mut self, input: I, cx: &Context<'_>) {
+    fn put(&mut self, input: I) {
         assert!(
             !self.asked,
             "the await of an earlier `send` was dropped: take its `answer` first"
         );
-        self.inner.put(input, cx);
+        self.inner.put(input);
         self.asked = true;
     }
 
@@ -187,7 +187,7 @@ impl<O, R> Stream for AsyncCoroutine<'_, (), O, R> {
             return Poll::Ready(None);
         }
         if !self.asked {
-            self.put((), cx);
+            self.put(());
         }
         let state = ready!(self.poll_answer(cx));
         Poll::Ready(self.inner.keep_result(state))

@@ -104,8 +104,10 @@ pub use crate::async_coroutine::AsyncCoroutine;
 use std::cell::Cell;
 use std::fmt;
 use std::future::Future;
+use std::mem;
 use std::ops::Deref;
 use std::pin::Pin;
+use std::ptr;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
@@ -211,9 +213,8 @@ impl<'a, I, O, R> Coroutine<'a, I, O, R> {
     #[inline]
     #[track_caller]
     pub fn resume(&mut self, input: I) -> State<O, R> {
-        let cx = &mut Context::from_waker(Waker::noop());
-        self.put(input, cx);
-        match self.poll(cx) {
+        self.put(input);
+        match self.poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(state) => state,
             Poll::Pending => {
                 self.finished = true;
@@ -251,16 +252,13 @@ impl<'a, I, O, R> Coroutine<'a, I, O, R> {
     /// Puts the input where the body will find it.
     #[inline]
     #[track_caller]
-    pub(crate) fn put(&mut self, input: I, cx: &Context<'_>) {
+    pub(crate) fn put(&mut self, input: I) {
         assert!(
             !self.finished,
             "this coroutine is finished and can't be resumed: see `is_finished`"
         );
         self.exchange.handed.set(Handed::In(input));
-        // The yield may be under a combinator that polls only what was woken. What polls the body
-        // here needs no wake.
-        let waker = self.exchange.waker.take();
-        if let Some(waker) = waker.filter(|waker| !waker.will_wake(cx.waker())) {
+        if let Some(waker) = self.exchange.waker.take() {
             waker.wake();
         }
     }
@@ -269,6 +267,7 @@ impl<'a, I, O, R> Coroutine<'a, I, O, R> {
     #[inline]
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<State<O, R>> {
         self.finished = true;
+        self.exchange.polled_with.set(cx.waker());
         let polled = self.body.poll(cx);
         if let Poll::Ready(result) = polled {
             return Poll::Ready(State::Complete(result));
@@ -372,21 +371,21 @@ impl<I, O> Future for Yield<'_, I, O> {
 
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<I> {
-        if let Step::Waiting = self.step {
-            match self.exchange.handed.take() {
+        match mem::replace(&mut self.step, Step::Waiting) {
+            Step::Start(output) => self.exchange.handed.set(Handed::Out(output)),
+            Step::Waiting => match self.exchange.handed.take() {
                 Handed::In(input) => {
                     self.step = Step::Over;
                     return Poll::Ready(input);
                 }
                 not_mine => self.exchange.handed.set(not_mine),
-            }
+            },
+            Step::Over => panic!("this `yield_` was polled again after its end"),
         }
-        // `resume` polls from the top, with a waker that does nothing. Others are called.
-        if !cx.waker().will_wake(Waker::noop()) {
-            self.exchange.waker.set(Some(cx.waker().clone()));
-        }
-        if let Step::Start(output) = std::mem::replace(&mut self.step, Step::Waiting) {
-            self.exchange.handed.set(Handed::Out(output));
+        // What comes with an input polls from the top, and gets here unless a combinator with wakers
+        // of its own stands between, which polls only what was woken.
+        if !ptr::eq(cx.waker(), self.exchange.polled_with.get()) {
+            self.exchange.keep(cx.waker());
         }
         Poll::Pending
     }
@@ -414,8 +413,11 @@ pub struct Exchange<I, O> {
     /// Full only from `resume` to the yield that takes the input, and from a yield to the `resume`
     /// that takes the output.
     handed: Cell<Handed<I, O>>,
-    /// Of the pending yield, if it has one that does something.
+    /// Of the pending yield, if it has another one than the body was polled with.
     waker: Cell<Option<Waker>>,
+    /// The waker that the body is polled with, to compare by address: it stays in its place while
+    /// the poll lasts.
+    polled_with: Cell<*const Waker>,
 }
 
 enum Handed<I, O> {
@@ -436,6 +438,7 @@ impl<I, O> Exchange<I, O> {
         Exchange {
             handed: Cell::new(Handed::Nothing),
             waker: Cell::new(None),
+            polled_with: Cell::new(ptr::null()),
         }
     }
 
@@ -446,6 +449,11 @@ impl<I, O> Exchange<I, O> {
         body: impl AsyncFnOnce(&mut Co<'_, I, O>, I) -> R,
     ) -> impl Future<Output = R> {
         run(self, body)
+    }
+
+    #[cold]
+    fn keep(&self, waker: &Waker) {
+        self.waker.set(Some(waker.clone()));
     }
 }
 
