@@ -74,6 +74,8 @@
 //!   other descriptor.
 //! * [`Runtime`]: tasks that outlive a `block_on`, and the loop in single steps, for programs that
 //!   have a loop of their own. [`Remote`]: spawning from other threads.
+//! * [`coroutine`]: functions that stop in the middle, hand a value out, and go on with a value
+//!   handed in; with or without I/O in between.
 //! * Combinators (`join!`, `select!`, streams, channels) are those of the
 //!   [`futures`](https://docs.rs/futures) crate.
 

@@ -112,6 +112,24 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 /// What a coroutine gives back when it stops.
+///
+/// ```
+/// use windlass_executor::coroutine::{Coroutine, State};
+///
+/// let mut dive = Coroutine::new(async |co, mut depth: u32| {
+///     while depth < 3 {
+///         depth += co.yield_(depth).await;
+///     }
+///     "the ground"
+/// });
+/// let found = loop {
+///     match dive.resume(1) {
+///         State::Yielded(depth) => println!("nothing at {depth}"),
+///         State::Complete(found) => break found,
+///     }
+/// };
+/// assert_eq!(found, "the ground");
+/// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum State<O, R> {
     /// It stopped at a [`yield_`](Co::yield_) with this value, and can be resumed.
@@ -323,6 +341,33 @@ impl<I, O, R> fmt::Debug for Coroutine<'_, I, O, R> {
 }
 
 /// The coroutine as its own body sees it: the way to [`yield_`](Co::yield_).
+///
+/// Functions that yield for the coroutine that calls them take it as `&mut Co`:
+///
+/// ```
+/// use windlass_executor::coroutine::{Co, Coroutine, State};
+///
+/// /// Asks until the answer is a number.
+/// async fn number(question: &str, co: &mut Co<'_, &str, String>) -> u32 {
+///     let mut question = question.to_owned();
+///     loop {
+///         let answer = co.yield_(question).await;
+///         match answer.parse() {
+///             Ok(number) => return number,
+///             Err(_) => question = format!("{answer} is no number"),
+///         }
+///     }
+/// }
+///
+/// let mut form = Coroutine::new(async |co, name| {
+///     let (width, length) = (number("width?", co).await, number("length?", co).await);
+///     format!("{name}: {}", width * length)
+/// });
+/// assert_eq!(form.resume("deck"), State::Yielded("width?".to_owned()));
+/// assert_eq!(form.resume("wide"), State::Yielded("wide is no number".to_owned()));
+/// assert_eq!(form.resume("6"), State::Yielded("length?".to_owned()));
+/// assert_eq!(form.resume("20"), State::Complete("deck: 120".to_owned()));
+/// ```
 pub struct Co<'x, I, O> {
     exchange: &'x Exchange<I, O>,
 }
@@ -420,16 +465,12 @@ pub struct Exchange<I, O> {
     polled_with: Cell<*const Waker>,
 }
 
+#[derive(Default)]
 enum Handed<I, O> {
+    #[default]
     Nothing,
     In(I),
     Out(O),
-}
-
-impl<I, O> Default for Handed<I, O> {
-    fn default() -> Self {
-        Handed::Nothing
-    }
 }
 
 impl<I, O> Exchange<I, O> {
