@@ -153,13 +153,13 @@ impl<'a, I, O, R> AsyncCoroutine<'a, I, O, R> {
         self.inner.into_result()
     }
 
+    /// To be followed by `poll_answer`.
     fn put(&mut self, input: I) {
         assert!(
             !self.asked,
             "the await of an earlier `send` was dropped: take its `answer` first"
         );
         self.inner.put(input);
-        self.asked = true;
     }
 
     fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<State<O, R>> {

@@ -291,6 +291,18 @@ fn a_yield_that_is_forgotten_does_not_disturb_the_next() {
 }
 
 #[test]
+fn a_yield_that_is_polled_after_its_end_panics() {
+    let mut coroutine = Coroutine::new(async |co, ()| {
+        let mut yielding = co.yield_(1);
+        poll_fn(|cx| poll_with(&mut yielding, cx.waker())).await;
+        panic_of(|| poll(&mut yielding))
+    });
+    assert_eq!(coroutine.resume(()), Yielded(1));
+    let text = "this `yield_` was polled again after its end";
+    assert_eq!(coroutine.resume(()), Complete(text.to_owned()));
+}
+
+#[test]
 fn what_is_dropped_in_the_exchange_may_resume_coroutines() {
     let count = Cell::new(0);
     let resumes = || {
@@ -407,6 +419,20 @@ fn the_async_kind_is_woken_by_what_it_waits_for_and_not_by_its_own_yields() {
     );
     assert_eq!(poll_with(&mut coroutine.next(), &waker), Poll::Ready(None));
     assert_eq!(count.take(), 0);
+}
+
+#[test]
+fn an_input_waits_for_a_yield_that_is_polled_late() {
+    let mut coroutine = AsyncCoroutine::new(async |co, first: u32| {
+        let mut yielding = co.yield_(first);
+        assert!(poll(&mut yielding).is_pending());
+        turn().await; // stops here
+        turn().await; // the input is there
+        yielding.await
+    });
+    assert_eq!(coroutine.send(1).now_or_never(), Some(Yielded(1)));
+    assert_eq!(coroutine.send(2).now_or_never(), None);
+    assert_eq!(coroutine.answer().now_or_never(), Some(Complete(2)));
 }
 
 #[test]
