@@ -58,8 +58,8 @@ use crate::coroutine::{Co, Coroutine, Exchange, State};
 /// assert_eq!(block_on(squares.collect::<Vec<_>>()), [1, 4, 9]);
 /// ```
 #[must_use = "a coroutine does nothing unless it is resumed"]
-pub struct AsyncCoroutine<'a, I, O, R> {
-    inner: Coroutine<'a, I, O, R>,
+pub struct AsyncCoroutine<'a, I, O, R, F: ?Sized = dyn Future<Output = R> + 'a> {
+    inner: Coroutine<'a, I, O, R, F>,
     /// An input was handed in, and what comes out for it was not seen yet.
     asked: bool,
 }
@@ -78,12 +78,14 @@ impl<'a, I, O, R> AsyncCoroutine<'a, I, O, R> {
             asked: false,
         }
     }
+}
 
+impl<'a, I, O, R, F> AsyncCoroutine<'a, I, O, R, F>
+where
+    F: Future<Output = R> + ?Sized + 'a,
+{
     /// A coroutine whose body is pinned elsewhere, as that of [`Coroutine::pinned`].
-    pub fn pinned<F>(exchange: &'a Exchange<I, O>, body: Pin<&'a mut F>) -> Self
-    where
-        F: Future<Output = R> + 'a,
-    {
+    pub fn pinned(exchange: &'a Exchange<I, O>, body: Pin<&'a mut F>) -> Self {
         AsyncCoroutine {
             inner: Coroutine::pinned(exchange, body),
             asked: false,
@@ -179,7 +181,10 @@ impl<'a, I, O, R> AsyncCoroutine<'a, I, O, R> {
 /// # Cancel safety
 ///
 /// Nothing is lost when an await of the next output is dropped.
-impl<O, R> Stream for AsyncCoroutine<'_, (), O, R> {
+impl<O, R, F> Stream for AsyncCoroutine<'_, (), O, R, F>
+where
+    F: Future<Output = R> + ?Sized,
+{
     type Item = O;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<O>> {
@@ -194,13 +199,19 @@ impl<O, R> Stream for AsyncCoroutine<'_, (), O, R> {
     }
 }
 
-impl<O, R> FusedStream for AsyncCoroutine<'_, (), O, R> {
+impl<O, R, F> FusedStream for AsyncCoroutine<'_, (), O, R, F>
+where
+    F: Future<Output = R> + ?Sized,
+{
     fn is_terminated(&self) -> bool {
         self.is_finished()
     }
 }
 
-impl<I, O, R> fmt::Debug for AsyncCoroutine<'_, I, O, R> {
+impl<I, O, R, F> fmt::Debug for AsyncCoroutine<'_, I, O, R, F>
+where
+    F: Future<Output = R> + ?Sized,
+{
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("AsyncCoroutine")
             .field("finished", &self.is_finished())

@@ -69,6 +69,8 @@
 //! ```
 //!
 //! To make a boxed one takes two allocations, to make a pinned one none, and to resume takes none.
+//! A boxed one can be named and kept anywhere. The type of a pinned one ends with that of its body,
+//! as the type of a closure would; so the compiler sees through it, and a resume costs less.
 //!
 //! # How it works
 //!
@@ -146,6 +148,8 @@ pub enum State<O, R> {
 /// As an iterator, where the input is `()`, it yields the outputs; what the body returns is then
 /// had from [`into_result`](Coroutine::into_result).
 ///
+/// `F` is the body's type if that is [pinned](Coroutine::pinned) to the stack; a boxed one hides it.
+///
 /// # Examples
 ///
 /// ```
@@ -159,8 +163,8 @@ pub enum State<O, R> {
 /// assert_eq!(greeter.resume("fine"), State::Complete(4));
 /// ```
 #[must_use = "a coroutine does nothing unless it is resumed"]
-pub struct Coroutine<'a, I, O, R> {
-    body: Body<'a, R>,
+pub struct Coroutine<'a, I, O, R, F: ?Sized = dyn Future<Output = R> + 'a> {
+    body: Body<'a, F>,
     exchange: Shared<'a, I, O>,
     /// Also while the body runs; so a body that panics leaves a finished coroutine.
     finished: bool,
@@ -169,7 +173,7 @@ pub struct Coroutine<'a, I, O, R> {
 }
 
 // Neither the body nor the result is pinned in here.
-impl<I, O, R> Unpin for Coroutine<'_, I, O, R> {}
+impl<I, O, R, F: ?Sized> Unpin for Coroutine<'_, I, O, R, F> {}
 
 impl<'a, I, O, R> Coroutine<'a, I, O, R> {
     /// A coroutine in a box. Its body doesn't run before the first [`resume`](Self::resume), whose
@@ -184,9 +188,16 @@ impl<'a, I, O, R> Coroutine<'a, I, O, R> {
         let body = Box::pin(run(exchange.clone(), body));
         Self::with(Body::Boxed(body), Shared::Owned(exchange))
     }
+}
 
+impl<'a, I, O, R, F> Coroutine<'a, I, O, R, F>
+where
+    F: Future<Output = R> + ?Sized + 'a,
+{
     /// A coroutine whose `body`, made by [`Exchange::body`] of the same exchange, is pinned
     /// elsewhere: on the stack, by [`pin!`](std::pin::pin). It's dropped there, too.
+    ///
+    /// Given as `Pin<&mut dyn Future<..>>`, it makes a coroutine of the same type as a boxed one.
     ///
     /// ```
     /// use std::pin::pin;
@@ -203,14 +214,11 @@ impl<'a, I, O, R> Coroutine<'a, I, O, R> {
     /// assert_eq!(joiner.resume("wind".to_owned()), State::Yielded(4));
     /// assert_eq!(joiner.resume("lass".to_owned()), State::Complete("windlass".to_owned()));
     /// ```
-    pub fn pinned<F>(exchange: &'a Exchange<I, O>, body: Pin<&'a mut F>) -> Self
-    where
-        F: Future<Output = R> + 'a,
-    {
+    pub fn pinned(exchange: &'a Exchange<I, O>, body: Pin<&'a mut F>) -> Self {
         Self::with(Body::Pinned(body), Shared::Lent(exchange))
     }
 
-    fn with(body: Body<'a, R>, exchange: Shared<'a, I, O>) -> Self {
+    fn with(body: Body<'a, F>, exchange: Shared<'a, I, O>) -> Self {
         Coroutine {
             body,
             exchange,
@@ -317,7 +325,10 @@ impl<'a, I, O, R> Coroutine<'a, I, O, R> {
 /// # Panics
 ///
 /// As [`resume`](Coroutine::resume), but not if it is finished.
-impl<O, R> Iterator for Coroutine<'_, (), O, R> {
+impl<O, R, F> Iterator for Coroutine<'_, (), O, R, F>
+where
+    F: Future<Output = R> + ?Sized,
+{
     type Item = O;
 
     #[inline]
@@ -330,9 +341,12 @@ impl<O, R> Iterator for Coroutine<'_, (), O, R> {
     }
 }
 
-impl<O, R> std::iter::FusedIterator for Coroutine<'_, (), O, R> {}
+impl<O, R, F> std::iter::FusedIterator for Coroutine<'_, (), O, R, F> where
+    F: Future<Output = R> + ?Sized
+{
+}
 
-impl<I, O, R> fmt::Debug for Coroutine<'_, I, O, R> {
+impl<I, O, R, F: ?Sized> fmt::Debug for Coroutine<'_, I, O, R, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Coroutine")
             .field("finished", &self.finished)
@@ -521,14 +535,14 @@ impl<I, O> fmt::Debug for Exchange<I, O> {
     }
 }
 
-enum Body<'a, R> {
-    Boxed(Pin<Box<dyn Future<Output = R> + 'a>>),
-    Pinned(Pin<&'a mut (dyn Future<Output = R> + 'a)>),
+enum Body<'a, F: ?Sized> {
+    Boxed(Pin<Box<F>>),
+    Pinned(Pin<&'a mut F>),
 }
 
-impl<R> Body<'_, R> {
+impl<F: Future + ?Sized> Body<'_, F> {
     #[inline]
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<R> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<F::Output> {
         match self {
             Body::Boxed(body) => body.as_mut().poll(cx),
             Body::Pinned(body) => body.as_mut().poll(cx),

@@ -4,7 +4,7 @@ mod common;
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn, ready};
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
@@ -70,13 +70,13 @@ fn a_coroutine_pinned_to_the_stack_does_what_a_boxed_one_does() {
 }
 
 #[test]
-fn boxed_and_pinned_ones_are_of_one_type() {
+fn boxed_and_pinned_ones_can_be_of_one_type() {
     async fn numbers(co: &mut Co<'_, (), u32>, (): ()) {
         co.yield_(1).await;
         co.yield_(2).await;
     }
     let exchange = Exchange::new();
-    let body = pin!(exchange.body(async |co, start| numbers(co, start).await));
+    let body: Pin<&mut dyn Future<Output = ()>> = pin!(exchange.body(numbers));
     let both: [Coroutine<'_, (), u32, ()>; 2] =
         [Coroutine::new(numbers), Coroutine::pinned(&exchange, body)];
     let all: Vec<_> = both.into_iter().flatten().collect();
