@@ -104,8 +104,8 @@ where
     ///
     /// # Cancel safety
     ///
-    /// Dropped before it was polled, it has not sent the value. Dropped later, it has; the body
-    /// stands still where it waits, and [`answer`](Self::answer) goes on with it. Nothing is lost.
+    /// Dropped before it was polled, it has sent nothing, and drops the value. Dropped later, it has
+    /// sent it; the body stands still where it waits, and [`answer`](Self::answer) goes on with it.
     pub async fn send(&mut self, input: I) -> State<O, R> {
         let mut input = Some(input);
         poll_fn(|cx| {
