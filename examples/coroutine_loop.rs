@@ -4,12 +4,13 @@
 //! cargo run --example coroutine_loop
 //! ```
 //!
-//! Each member of the crew is a coroutine. It's resumed with a message; it yields what it wants. The
-//! loop has a queue of messages, resumes whom the first one is for, does what is wanted, and takes
-//! the next. That is all: while one waits for its message, the others run, and none is interrupted.
+//! Each member of the crew is a coroutine. It's resumed with a message; it yields what it wants.
+//! The loop has a queue of messages, resumes whom the first one is for, does what is wanted, and
+//! takes the next. That is all: while one waits for its message, the others run, and none is
+//! interrupted.
 //!
-//! In windlass the crew are the tasks, the queue is the run queue, to put somebody's number on it is
-//! to wake him, and when it is empty the reactor waits for sockets and timers to fill it.
+//! In windlass the crew are the tasks, the queue is the run queue, to put somebody's number on it
+//! is to wake him, and when it is empty the reactor waits for sockets and timers to fill it.
 
 use std::collections::VecDeque;
 

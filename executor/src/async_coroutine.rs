@@ -92,8 +92,8 @@ where
         }
     }
 
-    /// Hands in a value, and waits until the coroutine yields or ends. The first one is the argument
-    /// of the body.
+    /// Hands in a value, and waits until the coroutine yields or ends. The first one is the
+    /// argument of the body.
     ///
     /// # Panics
     ///
@@ -104,8 +104,9 @@ where
     ///
     /// # Cancel safety
     ///
-    /// Dropped before it was polled, it has sent nothing, and drops the value. Dropped later, it has
-    /// sent it; the body stands still where it waits, and [`answer`](Self::answer) goes on with it.
+    /// Dropped before it was polled, it has sent nothing, and drops the value. Dropped later, it
+    /// has sent it; the body stands still where it waits, and [`answer`](Self::answer) goes on with
+    /// it.
     pub async fn send(&mut self, input: I) -> State<O, R> {
         let mut input = Some(input);
         poll_fn(|cx| {

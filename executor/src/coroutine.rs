@@ -76,9 +76,9 @@
 //!
 //! Rust makes a state machine of an `async` block, with a state for each place where it may stop;
 //! that is all that a coroutine needs. `yield_` is a leaf future that puts its value into the
-//! [`Exchange`], a cell that both sides share, and is `Pending` once. `resume` puts the input there,
-//! polls the body, and takes out the output. No executor is needed, no stack is switched, and
-//! nothing is woken. A yield from a depth of *n* functions takes *n* nested polls.
+//! [`Exchange`], a cell that both sides share, and is `Pending` once. `resume` puts the input
+//! there, polls the body, and takes out the output. No executor is needed, no stack is switched,
+//! and nothing is woken. A yield from a depth of *n* functions takes *n* nested polls.
 //!
 //! # What goes wrong, and what happens then
 //!
@@ -86,12 +86,13 @@
 //! |---|---|
 //! | a finished coroutine is resumed | it panics; as an iterator or stream it gives `None` |
 //! | the body panics | the panic goes through `resume`; the coroutine is finished |
-//! | the body of a [`Coroutine`] awaits something else that isn't ready | `resume` panics, and says so; the coroutine is finished |
-//! | a coroutine is dropped half-way | its body is dropped where it stands, with all its variables |
+//! | the body of a [`Coroutine`] awaits what isn't ready | `resume` panics; it is finished |
+//! | a coroutine is dropped half-way | its body is dropped where it stands |
 //! | it resumes itself | can't be: `resume` takes `&mut self` |
 //! | two yields pending at once | doesn't compile: `yield_` borrows `co` |
 //! | `co` leaves the body | doesn't compile: it is borrowed for the body alone |
-//! | a yield is dropped before it was polled to its end | its value is taken back, if that was not handed out yet; if it was, the input that comes for it is dropped |
+//! | a yield is dropped before the coroutine stopped | its value is taken back |
+//! | a yield is dropped after that | the input that comes for it is dropped |
 //! | the await of a `send` is dropped | nothing is lost: [`answer`](AsyncCoroutine::answer) |
 //!
 //! # Sources
@@ -148,7 +149,7 @@ pub enum State<O, R> {
 /// As an iterator, where the input is `()`, it yields the outputs; what the body returns is then
 /// had from [`into_result`](Coroutine::into_result).
 ///
-/// `F` is the body's type if that is [pinned](Coroutine::pinned) to the stack; a boxed one hides it.
+/// `F` is the body's type if that is [pinned](Coroutine::pinned) to the stack; a box hides it.
 ///
 /// # Examples
 ///
@@ -441,8 +442,8 @@ impl<I, O> Future for Yield<'_, I, O> {
             },
             Step::Over => panic!("this `yield_` was polled again after its end"),
         }
-        // What comes with an input polls from the top, and gets here unless a combinator with wakers
-        // of its own stands between, which polls only what was woken.
+        // What comes with an input polls from the top, and gets here unless a combinator with
+        // wakers of its own stands between, which polls only what was woken.
         if !ptr::eq(cx.waker(), self.exchange.polled_with.get()) {
             self.exchange.keep(cx.waker());
         }
