@@ -25,14 +25,13 @@ use crate::coroutine::{Co, Coroutine, Exchange, State};
 /// use windlass_executor::{block_on, yield_now};
 ///
 /// let mut lookup = AsyncCoroutine::new(async |co, mut name: &str| {
-///     for number in 1.. {
+///     let mut count = 0;
+///     while !name.is_empty() {
 ///         yield_now().await; // or for a server's reply
-///         name = co.yield_(format!("{name} is number {number}")).await;
-///         if name.is_empty() {
-///             return number;
-///         }
+///         count += 1;
+///         name = co.yield_(format!("{name} is number {count}")).await;
 ///     }
-///     unreachable!()
+///     count
 /// });
 ///
 /// block_on(async {

@@ -107,6 +107,7 @@ pub use crate::async_coroutine::AsyncCoroutine;
 use std::cell::Cell;
 use std::fmt;
 use std::future::Future;
+use std::iter::FusedIterator;
 use std::mem;
 use std::ops::Deref;
 use std::pin::Pin;
@@ -342,10 +343,7 @@ where
     }
 }
 
-impl<O, R, F> std::iter::FusedIterator for Coroutine<'_, (), O, R, F> where
-    F: Future<Output = R> + ?Sized
-{
-}
+impl<O, R, F> FusedIterator for Coroutine<'_, (), O, R, F> where F: Future<Output = R> + ?Sized {}
 
 impl<I, O, R, F: ?Sized> fmt::Debug for Coroutine<'_, I, O, R, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -440,7 +438,10 @@ impl<I, O> Future for Yield<'_, I, O> {
                 }
                 not_mine => self.exchange.handed.set(not_mine),
             },
-            Step::Over => panic!("this `yield_` was polled again after its end"),
+            Step::Over => {
+                self.step = Step::Over;
+                panic!("this `yield_` was polled again after its end");
+            }
         }
         // What comes with an input polls from the top, and gets here unless a combinator with
         // wakers of its own stands between, which polls only what was woken.
