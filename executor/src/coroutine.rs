@@ -438,10 +438,7 @@ impl<I, O> Future for Yield<'_, I, O> {
                 }
                 not_mine => self.exchange.handed.set(not_mine),
             },
-            Step::Over => {
-                self.step = Step::Over;
-                panic!("this `yield_` was polled again after its end");
-            }
+            Step::Over => panic!("this `yield_` was polled again after its end"),
         }
         // What comes with an input polls from the top, and gets here unless a combinator with
         // wakers of its own stands between, which polls only what was woken.
