@@ -74,6 +74,8 @@
 //!   other descriptor.
 //! * [`Runtime`]: tasks that outlive a `block_on`, and the loop in single steps, for programs that
 //!   have a loop of their own. [`Remote`]: spawning from other threads.
+//! * [`coroutine`]: functions that stop in the middle, hand a value out, and go on with a value
+//!   handed in; with or without I/O in between.
 //! * Combinators (`join!`, `select!`, streams, channels) are those of the
 //!   [`futures`](https://docs.rs/futures) crate.
 
@@ -82,7 +84,7 @@ mod remote;
 
 pub use remote::{Remote, RemoteError, RemoteTask};
 pub use runtime::{Builder, Runtime, Turn};
-pub use windlass_executor::{Panic, Task, YieldNow, spawn, yield_now};
+pub use windlass_executor::{Panic, Task, YieldNow, coroutine, spawn, yield_now};
 pub use windlass_reactor::{Async, Readable, Writable, net, time};
 
 use std::future::Future;

@@ -44,6 +44,9 @@
 //! * **No user code under a borrow or a lock**: futures, wakers and destructors may call anything
 //!   here, at any time. What can't work, such as running an executor inside of itself, panics with
 //!   a message that says what to do.
+//!
+//! [`coroutine`] has the other use of a future: one that is polled by hand, stops with a value, and
+//! goes on with another. It needs no executor.
 
 mod executor;
 mod task;
@@ -56,6 +59,8 @@ mod inbox;
 mod current;
 mod block_on;
 mod yield_now;
+pub mod coroutine;
+mod async_coroutine;
 
 pub use block_on::block_on;
 pub use current::{Entered, in_task};

@@ -7,6 +7,7 @@ use std::marker::PhantomPinned;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::rc::Rc;
 
+use windlass_executor::coroutine::{AsyncCoroutine, Co, Coroutine, Exchange, State, Yield};
 use windlass_executor::{Entered, Executor, Panic, Run, Task, Tick, YieldNow};
 
 /// Fails to compile if a type does not have all the traits.
@@ -59,6 +60,17 @@ has!(Panic: Send, Sync, Unpin, std::error::Error);
 
 has!(Tick: Send, Sync, Unpin, Copy, Eq, UnwindSafe, RefUnwindSafe);
 has!(YieldNow: Send, Sync, Unpin, UnwindSafe, RefUnwindSafe);
+
+// A coroutine's body stays on its thread. It's pinned elsewhere, in its box or on the stack.
+lacks!(Coroutine<'static, (), (), ()>: Send, Sync);
+has!(Coroutine<'static, PhantomPinned, PhantomPinned, PhantomPinned>: Unpin);
+lacks!(AsyncCoroutine<'static, (), (), ()>: Send, Sync);
+has!(AsyncCoroutine<'static, PhantomPinned, PhantomPinned, PhantomPinned>: Unpin);
+lacks!(Exchange<(), ()>: Sync);
+lacks!(Co<'static, (), ()>: Send, Sync, Clone);
+lacks!(Yield<'static, (), ()>: Send, Sync);
+has!(Yield<'static, PhantomPinned, PhantomPinned>: Unpin);
+has!(State<(), ()>: Send, Sync, Unpin, Copy, Eq, UnwindSafe, RefUnwindSafe);
 
 // The probes themselves: they tell the two apart.
 has!(u8: Send, Sync);

@@ -5,10 +5,13 @@ mod common;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::future::{pending, poll_fn};
+use std::pin::pin;
 use std::task::{Poll, Waker};
 use std::thread;
 
 use common::*;
+use futures::StreamExt;
+use windlass_executor::coroutine::{AsyncCoroutine, Co, Coroutine, Exchange, State};
 use windlass_executor::{Executor, block_on, spawn, yield_now};
 
 /// Counts what each thread allocates, so that tests can run side by side.
@@ -111,6 +114,54 @@ fn a_waiting_task_takes_some_48_bytes_besides_its_future() {
         println!("{tasks} tasks: {each:.1} bytes each besides the future's {size}");
         assert!(each <= 48.6, "{each} bytes besides the future's {size}");
     }
+}
+
+async fn echo(co: &mut Co<'_, u64, u64>, mut value: u64) -> u64 {
+    for _ in 0..100 {
+        value = co.yield_(value).await;
+    }
+    value
+}
+
+fn resume_to_the_end(mut coroutine: Coroutine<'_, u64, u64, u64>) {
+    for value in 0.. {
+        if let State::Complete(_) = coroutine.resume(value) {
+            return;
+        }
+    }
+}
+
+#[test]
+fn a_coroutine_is_two_allocations_or_none_and_to_resume_it_takes_none() {
+    let (allocations, _, boxed) = count(|| Coroutine::new(echo));
+    assert_eq!(allocations, 2);
+    let (allocations, ..) = count(|| resume_to_the_end(boxed));
+    assert_eq!(allocations, 0, "to resume");
+
+    let (allocations, ..) = count(|| {
+        let exchange = Exchange::new();
+        let body = pin!(exchange.body(echo));
+        resume_to_the_end(Coroutine::pinned(&exchange, body));
+    });
+    assert_eq!(allocations, 0, "on the stack");
+
+    let mut waiting = AsyncCoroutine::new(async |co, ()| {
+        loop {
+            yield_now().await;
+            co.yield_(1).await;
+        }
+        #[allow(unreachable_code)]
+        ()
+    });
+    let (executor, mut sum) = (Executor::new(), 0);
+    block_on(executor.run(async {
+        let before = ALLOCATIONS.get();
+        for _ in 0..100 {
+            sum += waiting.next().await.expect("it never ends");
+        }
+        assert_eq!(ALLOCATIONS.get() - before, 0, "to wait");
+    }));
+    assert_eq!(sum, 100);
 }
 
 #[test]
