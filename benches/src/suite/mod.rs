@@ -69,9 +69,15 @@ fn measure_and_report(options: &Options) -> Result<()> {
     fs::create_dir_all(&options.out)
         .with_context(|| format!("--out: can't make {}", options.out.display()))?;
     let works = options.works();
-    let results = match &options.from {
-        Some(file) => read(file)?,
-        None => rounds::run(options, &works)?,
+    let results = match &options.from[..] {
+        [] => rounds::run(options, &works)?,
+        [first, later @ ..] => {
+            let mut results = read(first)?;
+            for file in later {
+                results.update(read(file)?)?;
+            }
+            results
+        }
     };
     write(options, &works, &results)?;
     if options.is_quick {

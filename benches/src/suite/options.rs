@@ -22,7 +22,8 @@ usage: cargo run --release -p windlass-benches -- [part ...] [flags]
   --ms N           how long a sample is measured, after its warm-up  [400]
   --out DIR        where latest.md, latest.json and the charts go  [target/benches]
   --update-readme  put the tables into benches/README.md as well
-  --from FILE      measure nothing: report what a latest.json holds
+  --from FILE      measure nothing: report what a latest.json holds; of several, the later one's
+                   samples stand for the works that it has
   --quick          one short round to see that all works; fails if windlass does
   --help           show this
 ";
@@ -47,7 +48,8 @@ pub(crate) struct Options {
     pub(crate) window: Duration,
     pub(crate) out: PathBuf,
     pub(crate) updates_readme: bool,
-    pub(crate) from: Option<PathBuf>,
+    /// Nothing is measured, if there are any.
+    pub(crate) from: Vec<PathBuf>,
     pub(crate) is_quick: bool,
 }
 
@@ -60,7 +62,7 @@ impl Default for Options {
             window: Duration::from_millis(400),
             out: "target/benches".into(),
             updates_readme: false,
-            from: None,
+            from: Vec::new(),
             is_quick: false,
         }
     }
@@ -106,7 +108,7 @@ pub(crate) fn parse(args: &[String]) -> Result<Command> {
             }
             Arg::Long("only") => options.only = contenders(&flags.value()?.string()?)?,
             Arg::Long("out") => options.out = flags.value()?.into(),
-            Arg::Long("from") => options.from = Some(flags.value()?.into()),
+            Arg::Long("from") => options.from.push(flags.value()?.into()),
             Arg::Long("update-readme") => options.updates_readme = true,
             Arg::Long("quick") => {
                 options.is_quick = true;

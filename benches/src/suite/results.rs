@@ -1,7 +1,8 @@
 //! What was measured, as the JSON keeps it, and what it comes to.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use anyhow::{Result, ensure};
 use serde::{Deserialize, Serialize};
 
 use super::{contender::Contender, machine::Machine, noise::Noise, plan::Work};
@@ -67,6 +68,31 @@ impl Results {
         let doubtful = good.len() < taken.len().min(3);
         let all = || taken.iter().map(|&(_, value)| value).collect();
         Summary::of(if doubtful { all() } else { good }, doubtful)
+    }
+
+    /// Takes the samples of works that were measured again, or only there.
+    pub(crate) fn update(&mut self, later: Results) -> Result<()> {
+        let (one, other) = (&self.machine, &later.machine);
+        ensure!(
+            (&one.cpu, one.cores, &one.kernel, &one.rustc, &one.versions)
+                == (
+                    &other.cpu,
+                    other.cores,
+                    &other.kernel,
+                    &other.rustc,
+                    &other.versions
+                ),
+            "--from: these were measured on different machines, or with other versions"
+        );
+        let again: BTreeSet<_> = later.samples.iter().map(|sample| &sample.work).collect();
+        self.samples.retain(|sample| !again.contains(&sample.work));
+        self.notes.retain(|note| !later.notes.contains(note));
+        self.rounds = self.rounds.max(later.rounds);
+        self.window_ms = self.window_ms.max(later.window_ms);
+        self.machine = later.machine;
+        self.notes.extend(later.notes);
+        self.samples.extend(later.samples);
+        Ok(())
     }
 
     pub(crate) fn of<'a>(
@@ -164,6 +190,23 @@ pub(crate) mod tests {
             .into_iter()
             .find(|work| work.id == id)
             .unwrap()
+    }
+
+    #[test]
+    fn a_later_run_stands_for_the_works_that_it_has() {
+        let take = |work: &str, value| {
+            let taken = [(Contender::Tokio, value, false, 70.0)];
+            results(work, "cpu_ns", &taken)
+        };
+        let mut both = take("select", 1.0);
+        both.samples.extend(take("spawn batch=1", 2.0).samples);
+        both.update(take("select", 3.0)).unwrap();
+        let values = both.samples.iter().map(|sample| sample.figure("cpu_ns"));
+        assert_eq!(values.collect::<Vec<_>>(), [Some(2.0), Some(3.0)]);
+
+        let mut elsewhere = take("select", 4.0);
+        elsewhere.machine.cores = 64;
+        assert!(both.update(elsewhere).is_err());
     }
 
     #[test]
