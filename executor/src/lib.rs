@@ -53,11 +53,20 @@ mod inbox;
 mod current;
 mod block_on;
 mod yield_now;
+mod child;
+mod group;
+mod scope;
+mod task_local;
 
 pub use block_on::block_on;
 pub use current::{Entered, in_task};
 pub use executor::{Executor, Run, Tick};
+pub use group::{Spawner, TaskGroup};
+pub use scope::{Scope, scope, try_scope};
 pub use task::{Panic, Task};
+#[doc(hidden)]
+pub use task_local::TaskLocalSlot;
+pub use task_local::{TaskLocal, WithLocal};
 pub use yield_now::{YieldNow, yield_now};
 
 use std::future::Future;
