@@ -26,7 +26,7 @@
 //!
 //! /// The first line of each; if one can't be had, the others aren't waited for.
 //! async fn ask_all(addrs: Vec<std::net::SocketAddr>) -> io::Result<Vec<u8>> {
-//!     let mut group = TaskGroup::new();
+//!     let mut group: TaskGroup<io::Result<u8>> = TaskGroup::new();
 //!     for addr in addrs {
 //!         group.spawn(async move {
 //!             let mut stream = TcpStream::connect(addr).await?;

@@ -19,6 +19,12 @@ fn run<F: Future>(test: impl FnOnce(Trace) -> F) -> F::Output {
     block_on(Executor::new().run(test(Trace::new())))
 }
 
+/// Holds a value, and never ends; of the type that is asked for.
+async fn held_for_ever<T, R>(value: T) -> R {
+    hold(value).await;
+    unreachable!()
+}
+
 async fn yields(times: usize) {
     for _ in 0..times {
         yield_now().await;
@@ -67,9 +73,9 @@ fn the_first_error_cancels_the_rest_at_once_and_is_returned() {
     run(async |trace| {
         let mut group = Errors::new();
         let (a, c) = (says_drop(&trace, "a"), says_drop(&trace, "c"));
-        group.spawn(async { Ok(hold(a).await).map(|()| 1) });
+        group.spawn(held_for_ever(a));
         group.spawn(async { Err("the rope broke") });
-        group.spawn(async { Ok(hold(c).await).map(|()| 1) });
+        group.spawn(held_for_ever(c));
         yield_now().await;
         trace.is(&["drop a", "drop c"]); // without anybody having joined
         assert_eq!(group.join_next().await, Some(Err("the rope broke")));
@@ -140,7 +146,7 @@ fn close_returns_the_first_error_when_the_others_are_gone() {
     run(async |trace| {
         let group = Errors::new();
         let held = says_drop(&trace, "held");
-        group.spawn(async { Ok(hold(held).await).map(|()| 1) });
+        group.spawn(held_for_ever(held));
         group.spawn(async { Ok(2) });
         group.spawn(async {
             yield_now().await;
@@ -219,7 +225,7 @@ fn a_failure_drops_those_that_wait_for_their_turn() {
         let group = Errors::new().limit(1);
         group.spawn(async { Err("broke") });
         let waiting = says_drop(&trace, "waiting");
-        group.spawn(async { Ok(hold(waiting).await).map(|()| 1) });
+        group.spawn(held_for_ever(waiting));
         assert_eq!(group.close().await, Err("broke"));
         trace.is(&["drop waiting"]);
     });
@@ -252,7 +258,7 @@ fn a_group_that_has_failed_drops_what_is_spawned() {
         group.spawn(async { Err("broke") });
         yield_now().await;
         let late = says_drop(&trace, "late");
-        group.spawn(async { Ok(hold(late).await).map(|()| 1) });
+        group.spawn(held_for_ever(late));
         trace.is(&["drop late"]);
         assert_eq!(group.join_next().await, Some(Err("broke")));
         assert_eq!(group.join_next().await, None);
@@ -285,7 +291,7 @@ fn dropping_close_or_what_awaits_it_at_any_await_cancels_all() {
         let _entered = executor.enter();
         let group = Errors::new();
         let held = says_drop(&trace, "held");
-        group.spawn(async { Ok(hold(held).await).map(|()| 1) });
+        group.spawn(held_for_ever(held));
         for times in 0..2 {
             group.spawn(async move {
                 yields(times).await;
@@ -369,7 +375,7 @@ fn a_child_may_drop_its_own_group_and_ends_at_its_next_await() {
             Ok(1)
         });
         let other = says_drop(&trace, "other");
-        group.spawn(async { Ok(hold(other).await).map(|()| 1) });
+        group.spawn(held_for_ever(other));
         own.replace(Some(group));
         yields(3).await;
         trace.is(&["drop other", "dropped the group", "drop self"]);
@@ -403,14 +409,14 @@ fn a_childs_drop_may_spawn_join_and_drop_the_group() {
     let (theirs, words, spawner) = (own.clone(), trace.clone(), group.spawner());
     let held = on_drop(move || {
         let late = says_drop(&words, "late");
-        spawner.spawn(async { Ok(hold(late).await).map(|()| 1) });
+        spawner.spawn(held_for_ever(late));
         let mut group = theirs.take().expect("it is there");
         assert!(format!("{group:?}").contains("running: 0"));
         words.push(format!("{:?}", poll(&mut pin!(group.join_next()))));
         drop(group);
         words.push("dropped the group");
     });
-    group.spawn(async { Ok(hold(held).await).map(|()| 1) });
+    group.spawn(held_for_ever(held));
     group.spawn(async { Err("broke") });
     own.replace(Some(group));
     settle(&executor);
@@ -480,7 +486,7 @@ fn a_child_that_is_spawned_while_its_executor_is_dropped_is_dropped() {
     let (spawner, words) = (group.spawner(), trace.clone());
     let held = on_drop(move || {
         let late = says_drop(&words, "late");
-        spawner.spawn(async { Ok(hold(late).await).map(|()| 1) });
+        spawner.spawn(held_for_ever(late));
     });
     spawn(hold(held)).detach();
     settle(&executor);

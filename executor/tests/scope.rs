@@ -3,7 +3,7 @@
 mod common;
 
 use std::cell::Cell;
-use std::future::{self, Future, pending, poll_fn};
+use std::future::{Future, pending, poll_fn};
 use std::mem;
 use std::pin::pin;
 use std::rc::Rc;
@@ -12,6 +12,12 @@ use std::thread;
 
 use common::*;
 use windlass_executor::{Executor, Scope, block_on, scope, spawn, try_scope, yield_now};
+
+/// Holds a value, and never ends; of the type that is asked for.
+async fn held_for_ever<T, R>(value: T) -> R {
+    hold(value).await;
+    unreachable!()
+}
 
 async fn yields(times: usize) {
     for _ in 0..times {
@@ -92,7 +98,7 @@ fn children_spawn_children() {
         }
     }
     let count = Cell::new(0);
-    block_on(scope(|s| future::ready(tree(s, 6, &count))));
+    block_on(scope(async |s| tree(s, 6, &count)));
     assert_eq!(count.get(), 127);
 }
 
@@ -115,9 +121,9 @@ fn the_first_error_of_a_child_drops_the_body_and_the_rest_and_is_returned() {
     let held = ["body", "a", "c"].map(|name| says_drop(&trace, name));
     let ended: Result<(), _> = block_on(try_scope(async |s| {
         let [body, a, c] = held;
-        s.spawn(async { Ok(hold(a).await) });
+        s.spawn(held_for_ever(a));
         s.spawn(async { Err("broke") });
-        s.spawn(async { Ok(hold(c).await) });
+        s.spawn(held_for_ever(c));
         hold(body).await;
         Ok(())
     }));
@@ -130,7 +136,7 @@ fn an_error_of_the_body_drops_the_children() {
     let trace = Trace::new();
     let child = says_drop(&trace, "child");
     let ended: Result<(), _> = block_on(try_scope(async |s| {
-        s.spawn(async { Ok(hold(child).await) });
+        s.spawn(held_for_ever(child));
         yield_now().await;
         Err("broke")
     }));
