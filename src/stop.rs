@@ -415,3 +415,18 @@ fn change_all(top: &Rc<Node>, change: impl Fn(&Node) -> bool) {
         let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn children_that_are_gone_take_no_room_beside_those_that_live() {
+        let root = StopSource::new().token();
+        let living: Vec<_> = (0..100).map(|_| root.child()).collect();
+        for _ in 0..10_000 {
+            drop(root.child());
+        }
+        assert!(root.node.children.borrow().capacity() < 4 * living.len());
+    }
+}

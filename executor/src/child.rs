@@ -1,29 +1,47 @@
-//! What a child of a group or a scope comes to.
+//! A child of a group or a scope, and what it comes to.
 
 use std::any::Any;
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::pin;
-use std::task::Poll;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use crate::task::quietly;
 
 /// What a panic was raised with.
 pub(crate) type Payload = Box<dyn Any + Send>;
 
-/// Runs the future to its end and drops it; a panic in either becomes a value. So whoever hears of
+/// Runs a future to its end and drops it; a panic in either becomes a value. So whoever hears of
 /// the end finds the future gone, with all that it held.
-pub(crate) async fn caught<F: Future>(future: F) -> Result<F::Output, Payload> {
-    let mut future = pin!(Some(future));
-    let ended = poll_fn(|cx| {
-        let running = future.as_mut().as_pin_mut();
-        let poll = || running.map_or(Poll::Pending, |future| future.poll(cx));
-        match catch_unwind(AssertUnwindSafe(poll)) {
-            Ok(polled) => polled.map(Ok),
-            Err(payload) => Poll::Ready(Err(payload)),
-        }
-    })
-    .await;
-    match catch_unwind(AssertUnwindSafe(|| future.set(None))) {
-        Ok(()) => ended,
-        Err(payload) => ended.and(Err(payload)),
+///
+/// Boxed, since an async function around the future would take its size twice.
+pub(crate) struct Caught<'env, R>(Option<Pin<Box<dyn Future<Output = R> + 'env>>>);
+
+impl<'env, R> Caught<'env, R> {
+    pub(crate) fn new(future: impl Future<Output = R> + 'env) -> Self {
+        Caught(Some(Box::pin(future)))
+    }
+}
+
+impl<R> Future for Caught<'_, R> {
+    type Output = Result<R, Payload>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Some(future) = &mut self.0 else {
+            return Poll::Pending;
+        };
+        let ended = match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+            Ok(Poll::Pending) => return Poll::Pending,
+            Ok(Poll::Ready(returned)) => Ok(returned),
+            Err(payload) => Err(payload),
+        };
+        let dropped = catch_unwind(AssertUnwindSafe(|| self.0 = None));
+        Poll::Ready(match (ended, dropped) {
+            (Ok(returned), Err(payload)) => {
+                quietly(|| drop(returned));
+                Err(payload)
+            }
+            (ended, _) => ended,
+        })
     }
 }

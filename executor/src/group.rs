@@ -7,9 +7,9 @@ use std::future::{Future, poll_fn};
 use std::panic::resume_unwind;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
-use crate::child::{Payload, caught};
+use crate::child::{Caught, Payload};
 use crate::task::{Task, quietly};
 
 /// Tasks that belong together, and end together.
@@ -355,7 +355,7 @@ struct State<R> {
     /// By number, which is the order of starting.
     running: BTreeMap<u64, Task<()>>,
     /// There are some only while as many run as may.
-    waiting: VecDeque<Waiting<R>>,
+    waiting: VecDeque<Caught<'static, R>>,
     limit: usize,
     next_id: u64,
     /// What children returned, until it's joined; a failure is the last.
@@ -367,8 +367,6 @@ struct State<R> {
     /// A child has failed, or the group was dropped.
     closed: bool,
 }
-
-type Waiting<R> = Pin<Box<dyn Future<Output = R>>>;
 
 impl<R> Shared<R> {
     #[track_caller]
@@ -382,29 +380,21 @@ impl<R> Shared<R> {
         if closed {
             drop(future);
         } else if is_full {
-            self.state.borrow_mut().waiting.push_back(Box::pin(future));
+            let child = Caught::new(future);
+            self.state.borrow_mut().waiting.push_back(child);
         } else {
-            self.start(future);
+            self.start(Caught::new(future));
         }
     }
 
     #[track_caller]
-    fn start<F>(self: &Rc<Self>, future: F)
-    where
-        F: Future<Output = R> + 'static,
-    {
+    fn start(self: &Rc<Self>, future: Caught<'static, R>) {
         let mut state = self.state.borrow_mut();
         let id = state.next_id;
         state.next_id += 1;
         drop(state);
-        let child = Child {
-            id,
-            shared: self.clone(),
-        };
-        let task = crate::spawn(async move {
-            let ended = caught(future).await;
-            child.shared.ended(child.id, ended);
-        });
+        let shared = self.clone();
+        let task = crate::spawn(Child { id, shared, future });
         // It was not polled yet. If it's over all the same, its executor is being dropped.
         if !task.is_finished() {
             self.state.borrow_mut().running.insert(id, task);
@@ -510,7 +500,7 @@ impl<R> State<R> {
 
 struct Cancelled<R> {
     running: BTreeMap<u64, Task<()>>,
-    waiting: VecDeque<Waiting<R>>,
+    waiting: VecDeque<Caught<'static, R>>,
 }
 
 impl<R> Cancelled<R> {
@@ -523,16 +513,31 @@ impl<R> Cancelled<R> {
     }
 }
 
-/// A child's membership. If it's dropped before the child's end, though nobody has cancelled that,
-/// the executor was dropped: whoever joins must not wait for ever.
+/// A child, as a task.
 struct Child<R: 'static> {
     id: u64,
     shared: Rc<Shared<R>>,
+    future: Caught<'static, R>,
+}
+
+impl<R> Future for Child<R> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let ended = ready!(Pin::new(&mut self.future).poll(cx));
+        self.shared.ended(self.id, ended);
+        Poll::Ready(())
+    }
 }
 
 impl<R> Drop for Child<R> {
+    /// Nothing, if it has ended or was cancelled by its group. Otherwise the executor was dropped:
+    /// whoever joins must not wait for ever.
     fn drop(&mut self) {
-        let message = "this group's children can't finish any more: their executor was dropped";
-        self.shared.ended(self.id, Err(Box::new(message)));
+        let is_running = self.shared.state.borrow().running.contains_key(&self.id);
+        if is_running {
+            let message = "this group's children can't finish any more: their executor was dropped";
+            self.shared.ended(self.id, Err(Box::new(message)));
+        }
     }
 }

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 
-use crate::child::{Payload, caught};
+use crate::child::{Caught, Payload};
 use crate::task::quietly;
 
 /// How many children one poll of a scope polls at most. It's one poll of its task, so others must
@@ -247,11 +247,9 @@ struct State<'env, R> {
 }
 
 struct Child<'env, R> {
-    future: Option<BoxedChild<'env, R>>,
+    future: Option<Caught<'env, R>>,
     waker: Waker,
 }
-
-type BoxedChild<'env, R> = Pin<Box<dyn Future<Output = Result<R, Payload>> + 'env>>;
 
 impl<'env, R: 'env> Children<'env, R> {
     fn spawn<F>(&self, future: F)
@@ -275,7 +273,7 @@ impl<'env, R: 'env> Children<'env, R> {
             index
         });
         if let Some(child) = &mut state.slots[index] {
-            child.future = Some(Box::pin(caught(future)));
+            child.future = Some(Caught::new(future));
         }
         drop(state);
         self.ready.wake(index);
@@ -312,9 +310,9 @@ impl<'env, R: 'env> Children<'env, R> {
         };
         let mut cx = Context::from_waker(&child.waker);
         let future = child.future.as_mut();
-        let polled = future.map_or(Poll::Pending, |future| future.as_mut().poll(&mut cx));
+        let polled = future.map_or(Poll::Pending, |future| Pin::new(future).poll(&mut cx));
         if polled.is_ready() {
-            drop(child.future.take()); // not under the borrow
+            child.future = None;
         }
         let mut state = self.state.borrow_mut();
         if polled.is_ready() {
