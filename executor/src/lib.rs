@@ -40,8 +40,8 @@
 //!   after all others; whatever drives the executor gets control back after 256 polls.
 //! * **One allocation a task**, for the future and its output.
 //! * **Panics stay in their task** and come out where it is awaited.
-//! * **Structure.** A [`TaskGroup`] and a [`scope`](scope()) end when all their children have ended;
-//!   the first failure cancels the rest.
+//! * **Structure.** A [`TaskGroup`] and a [`scope`](scope()) end when all their children have
+//!   ended; the first failure cancels the rest.
 //! * **No user code under a borrow or a lock**: futures, wakers and destructors may call anything
 //!   here, at any time. What can't work, such as running an executor inside of itself, panics with
 //!   a message that says what to do.
