@@ -70,6 +70,8 @@
 //! # Where to go from here
 //!
 //! * [`spawn`] and [`Task`]: a dropped task is cancelled; a panic comes out where it's awaited.
+//! * [`task`]: how tasks belong together: groups, scopes whose children borrow, asking work to
+//!   stop, values of a task, and what may be cancelled when.
 //! * [`net`]: TCP, UDP and Unix sockets. [`time`]: sleeping, time limits, ticks. [`Async`]: any
 //!   other descriptor.
 //! * [`Runtime`]: tasks that outlive a `block_on`, and the loop in single steps, for programs that
@@ -81,10 +83,14 @@
 
 mod runtime;
 mod remote;
+mod stop;
+pub mod task;
 
 pub use remote::{Remote, RemoteError, RemoteTask};
 pub use runtime::{Builder, Runtime, Turn};
-pub use windlass_executor::{Panic, Task, YieldNow, coroutine, spawn, yield_now};
+pub use windlass_executor::{
+    Panic, Task, YieldNow, coroutine, spawn, spawn_at, task_local, yield_now,
+};
 pub use windlass_reactor::{Async, Readable, Writable, net, time};
 
 use std::future::Future;

@@ -41,6 +41,8 @@
 //! * **One allocation a task**, for the future and its output.
 //! * **Panics stay in their task** and come out where it is awaited. They say where the task was
 //!   spawned, and its [name](Task::named).
+//! * **Structure.** A [`TaskGroup`] and a [`scope`](scope()) end when all their children have
+//!   ended; the first failure cancels the rest.
 //! * **No user code under a borrow or a lock**: futures, wakers and destructors may call anything
 //!   here, at any time. What can't work, such as running an executor inside of itself, panics with
 //!   a message that says what to do.
@@ -61,11 +63,20 @@ mod block_on;
 mod yield_now;
 pub mod coroutine;
 mod async_coroutine;
+mod child;
+mod group;
+mod scope;
+mod task_local;
 
 pub use block_on::block_on;
 pub use current::{Entered, in_task};
 pub use executor::{Executor, Run, Tick};
+pub use group::{Spawner, TaskGroup};
+pub use scope::{Scope, scope, try_scope};
 pub use task::{Panic, Task};
+#[doc(hidden)]
+pub use task_local::TaskLocalSlot;
+pub use task_local::{TaskLocal, WithLocal};
 pub use yield_now::{YieldNow, yield_now};
 
 use std::future::Future;
@@ -95,7 +106,38 @@ pub fn spawn<F>(future: F) -> Task<F::Output>
 where
     F: Future + 'static,
 {
-    let place = Location::caller();
+    spawn_at(Location::caller(), future)
+}
+
+/// As [`spawn`], for those who spawn on behalf of others: a task says that it was spawned at
+/// `place`.
+///
+/// # Panics
+///
+/// As [`spawn`].
+///
+/// # Examples
+///
+/// ```
+/// use std::panic::Location;
+/// use windlass_executor::{Executor, Task, block_on, spawn_at};
+///
+/// /// Spawned later, but it's the caller that Debug and panics will name.
+/// #[track_caller]
+/// fn later() -> impl FnOnce() -> Task<u32> {
+///     let place = Location::caller();
+///     move || spawn_at(place, async { 7 })
+/// }
+///
+/// block_on(Executor::new().run(async {
+///     assert_eq!(later()().await, 7);
+/// }));
+/// ```
+#[track_caller]
+pub fn spawn_at<F>(place: &'static Location<'static>, future: F) -> Task<F::Output>
+where
+    F: Future + 'static,
+{
     let spawned = current::with_entered(|core| {
         let core = core.as_ref()?;
         let (task, inserted) = Task::spawn(core, future, place);

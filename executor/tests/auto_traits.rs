@@ -8,7 +8,10 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::rc::Rc;
 
 use windlass_executor::coroutine::{AsyncCoroutine, Co, Coroutine, Exchange, State, Yield};
-use windlass_executor::{Entered, Executor, Panic, Run, Task, Tick, YieldNow};
+use windlass_executor::{
+    Entered, Executor, Panic, Run, Scope, Spawner, Task, TaskGroup, TaskLocal, Tick, WithLocal,
+    YieldNow,
+};
 
 /// Fails to compile if a type does not have all the traits.
 macro_rules! has {
@@ -71,6 +74,18 @@ lacks!(Co<'static, (), ()>: Send, Sync, Clone);
 lacks!(Yield<'static, (), ()>: Send, Sync);
 has!(Yield<'static, PhantomPinned, PhantomPinned>: Unpin);
 has!(State<(), ()>: Send, Sync, Unpin, Copy, Eq, UnwindSafe, RefUnwindSafe);
+// Groups and scopes belong to their executor's thread, and pin nothing inside of the handle.
+lacks!(TaskGroup<()>: Send, Sync);
+lacks!(Spawner<()>: Send, Sync);
+lacks!(Scope<'static>: Send, Sync);
+has!(TaskGroup<PhantomPinned>: Unpin);
+has!(Spawner<PhantomPinned>: Unpin, Clone);
+has!(Scope<'static>: Unpin, Clone);
+
+// A static that all threads share, each with values of its own.
+has!(TaskLocal<Local>: Send, Sync, Unpin);
+lacks!(WithLocal<u8, Pending<()>>: Send, Sync);
+has!(WithLocal<PhantomPinned, Pinned>: Unpin);
 
 // The probes themselves: they tell the two apart.
 has!(u8: Send, Sync);

@@ -5,7 +5,7 @@ mod common;
 use std::future::pending;
 
 use common::*;
-use windlass_executor::{Executor, Task, block_on, spawn};
+use windlass_executor::{Executor, Task, TaskGroup, block_on, spawn, yield_now};
 
 #[test]
 fn a_task_tells_where_it_was_spawned() {
@@ -81,4 +81,20 @@ fn a_task_may_be_named_again_and_when_it_has_ended() {
     assert!(format!("{task:?}").contains("`third`"), "{task:?}");
     drop(executor);
     assert_eq!(block_on(task.named("fourth")), 5);
+}
+
+#[test]
+fn a_child_that_waited_for_its_group_tells_where_it_was_given_to_it() {
+    let executor = Executor::new();
+    let group = TaskGroup::infallible().limit(1);
+    block_on(executor.run(async {
+        group.spawn(yield_now());
+        group.spawn(pending::<()>());
+        let line = line!() - 1;
+        while group.len() > 1 {
+            yield_now().await;
+        }
+        let here = format!("executor/tests/names.rs:{line}:");
+        assert!(format!("{executor:?}").contains(&here), "{executor:?}");
+    }));
 }

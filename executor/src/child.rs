@@ -1,0 +1,47 @@
+//! A child of a group or a scope, and what it comes to.
+
+use std::any::Any;
+use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use crate::task::quietly;
+
+/// What a panic was raised with.
+pub(crate) type Payload = Box<dyn Any + Send>;
+
+/// Runs a future to its end and drops it; a panic in either becomes a value. So whoever hears of
+/// the end finds the future gone, with all that it held.
+///
+/// Boxed, since an async function around the future would take its size twice.
+pub(crate) struct Caught<'env, R>(Option<Pin<Box<dyn Future<Output = R> + 'env>>>);
+
+impl<'env, R> Caught<'env, R> {
+    pub(crate) fn new(future: impl Future<Output = R> + 'env) -> Self {
+        Caught(Some(Box::pin(future)))
+    }
+}
+
+impl<R> Future for Caught<'_, R> {
+    type Output = Result<R, Payload>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let Some(future) = &mut self.0 else {
+            return Poll::Pending;
+        };
+        let ended = match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+            Ok(Poll::Pending) => return Poll::Pending,
+            Ok(Poll::Ready(returned)) => Ok(returned),
+            Err(payload) => Err(payload),
+        };
+        let dropped = catch_unwind(AssertUnwindSafe(|| self.0 = None));
+        Poll::Ready(match (ended, dropped) {
+            (Ok(returned), Err(payload)) => {
+                quietly(|| drop(returned));
+                Err(payload)
+            }
+            (ended, _) => ended,
+        })
+    }
+}

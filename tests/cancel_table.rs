@@ -1,0 +1,687 @@
+//! The table of what is safe to cancel, in the docs of `windlass::task`, is made of what is tried
+//! here: each future is dropped at each of its awaits, and looked at what that has done.
+
+mod common;
+
+use std::cell::Cell;
+use std::future::Future;
+use std::io::{self, ErrorKind::WouldBlock, Read, Write};
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::pin::pin;
+use std::time::{Duration, Instant};
+
+use common::{Count, OnDrop, pair, watchdog};
+use futures::future::LocalBoxFuture;
+use futures::{AsyncReadExt, AsyncWriteExt, FutureExt};
+use windlass::net::unix::{UnixDatagram, UnixListener};
+use windlass::net::{TcpListener, TcpStream, UdpSocket, lookup_host};
+use windlass::task::{StopSource, Task, TaskGroup, scope, try_scope};
+use windlass::time::{interval, sleep, timeout};
+use windlass::{Async, Remote, Runtime, spawn, task_local, yield_now};
+
+const HOUR: Duration = Duration::from_secs(3600);
+const TABLE: &str = include_str!("../src/cancel_safety.md");
+
+/// A line of the table.
+struct Row {
+    futures: &'static str,
+    dropped: &'static str,
+    may_have_done: &'static str,
+    tries: &'static [Attempt],
+}
+
+/// Drops a future after a number of polls, and looks at what that has done. True if the future has
+/// ended by then.
+type Attempt = fn(Cut) -> LocalBoxFuture<'static, io::Result<bool>>;
+
+/// Where a future is cut off.
+struct Cut {
+    polls: usize,
+    remote: Remote,
+}
+
+impl Cut {
+    /// Polls the future so many times. After each something happens that it may wait for, and it's
+    /// woken; then it's dropped. Gives its output if it has ended before.
+    async fn off<F: Future>(&self, future: F, mut event: impl AsyncFnMut()) -> Option<F::Output> {
+        let mut future = pin!(future);
+        for _ in 0..self.polls {
+            if let std::task::Poll::Ready(output) = futures::poll!(future.as_mut()) {
+                return Some(output);
+            }
+            event().await;
+            settle().await;
+        }
+        None
+    }
+}
+
+/// Lets the loop turn until what has happened has come to those who wait for it.
+async fn settle() {
+    for _ in 0..3 {
+        sleep(Duration::ZERO).await;
+        yield_now().await;
+    }
+}
+
+async fn nothing() {}
+
+const LOSES_NOTHING: &str = "loses nothing";
+const HALF_DONE: &str = "**may be half done**";
+const GIVES_UP: &str = "gives it up";
+const ENDS: &str = "ends what it owns";
+const GOES_ON: &str = "**goes on**";
+
+const ROWS: &[Row] = &[
+    Row {
+        futures: "`TcpListener::accept`, `UnixListener::accept`",
+        dropped: LOSES_NOTHING,
+        may_have_done: "nothing: the connection stays in the queue",
+        tries: &[
+            |cut| Box::pin(accept(cut)),
+            |cut| Box::pin(accept_unix(cut)),
+        ],
+    },
+    Row {
+        futures: "`TcpStream::connect`",
+        dropped: GIVES_UP,
+        may_have_done: "the peer may see a connection that ends at once",
+        tries: &[|cut| Box::pin(connect(cut))],
+    },
+    Row {
+        futures: "`read`, `TcpStream::peek`, `Async::read_with`",
+        dropped: LOSES_NOTHING,
+        may_have_done: "nothing: the bytes stay in the socket",
+        tries: &[
+            |cut| Box::pin(read(cut)),
+            |cut| Box::pin(peek(cut)),
+            |cut| Box::pin(read_with(cut)),
+        ],
+    },
+    Row {
+        futures: "`write`",
+        dropped: LOSES_NOTHING,
+        may_have_done: "nothing: the socket has taken no byte",
+        tries: &[|cut| Box::pin(write(cut))],
+    },
+    Row {
+        futures: "`read_exact`",
+        dropped: HALF_DONE,
+        may_have_done: "bytes were taken; they are in the buffer, how many is not known",
+        tries: &[|cut| Box::pin(read_exact(cut))],
+    },
+    Row {
+        futures: "`write_all`",
+        dropped: HALF_DONE,
+        may_have_done: "a first part of the bytes was sent, how much is not known",
+        tries: &[|cut| Box::pin(write_all(cut))],
+    },
+    Row {
+        futures: "`recv`, `recv_from`, `UdpSocket::peek_from`",
+        dropped: LOSES_NOTHING,
+        may_have_done: "nothing: the datagram stays in the socket",
+        tries: &[
+            |cut| Box::pin(recv_from(cut)),
+            |cut| Box::pin(recv(cut)),
+            |cut| Box::pin(peek_from(cut)),
+        ],
+    },
+    Row {
+        futures: "`send`, `send_to`",
+        dropped: LOSES_NOTHING,
+        may_have_done: "nothing: the datagram was not sent",
+        tries: &[|cut| Box::pin(send_to(cut)), |cut| Box::pin(send(cut))],
+    },
+    Row {
+        futures: "`readable`, `writable`",
+        dropped: LOSES_NOTHING,
+        may_have_done: "nothing",
+        tries: &[|cut| Box::pin(readable(cut)), |cut| Box::pin(writable(cut))],
+    },
+    Row {
+        futures: "`lookup_host`",
+        dropped: GOES_ON,
+        may_have_done: "the system's lookup goes on in its thread; its answer is dropped",
+        tries: &[|cut| Box::pin(lookup(cut))],
+    },
+    Row {
+        futures: "`sleep`, `Interval::tick`, `yield_now`",
+        dropped: LOSES_NOTHING,
+        may_have_done: "nothing: a tick comes at the next call; timers are stopped",
+        tries: &[
+            |cut| Box::pin(sleeping(cut)),
+            |cut| Box::pin(tick(cut)),
+            |cut| Box::pin(yielding(cut)),
+        ],
+    },
+    Row {
+        futures: "`timeout(_, future)`, `StopToken::run(future)`, `TaskLocal::scope(_, future)`",
+        dropped: "as the future",
+        may_have_done: "what the future may have done, which is dropped with it",
+        tries: &[
+            |cut| Box::pin(limited(cut)),
+            |cut| Box::pin(run_until_stopped(cut)),
+            |cut| Box::pin(with_local(cut)),
+        ],
+    },
+    Row {
+        futures: "`&mut Task`",
+        dropped: LOSES_NOTHING,
+        may_have_done: "nothing: the task goes on and keeps its output",
+        tries: &[|cut| Box::pin(task_by_reference(cut))],
+    },
+    Row {
+        futures: "`Task`, `Task::catch`, `Task::cancel`",
+        dropped: ENDS,
+        may_have_done: "the task is cancelled, or its output dropped",
+        tries: &[
+            |cut| Box::pin(task_by_value(cut, |task| Box::pin(task))),
+            |cut| {
+                Box::pin(task_by_value(cut, |task| {
+                    Box::pin(async { drop(task.catch().await) })
+                }))
+            },
+            |cut| {
+                Box::pin(task_by_value(cut, |task| {
+                    Box::pin(async { task.cancel().await.unwrap_or_default() })
+                }))
+            },
+        ],
+    },
+    Row {
+        futures: "`RemoteTask`",
+        dropped: GOES_ON,
+        may_have_done: "the task goes on; its output is dropped",
+        tries: &[|cut| Box::pin(remote_task(cut))],
+    },
+    Row {
+        futures: "`TaskGroup::join_next`, `TaskGroup::room`",
+        dropped: LOSES_NOTHING,
+        may_have_done: "nothing: the children go on, and what they returned is kept",
+        tries: &[|cut| Box::pin(join_next(cut)), |cut| Box::pin(room(cut))],
+    },
+    Row {
+        futures: "`TaskGroup::close`, `scope`, `try_scope`",
+        dropped: ENDS,
+        may_have_done: "all children are cancelled, at whatever await they are",
+        tries: &[
+            |cut| Box::pin(close(cut)),
+            |cut| Box::pin(in_scope(cut)),
+            |cut| Box::pin(in_try_scope(cut)),
+        ],
+    },
+    Row {
+        futures: "`StopToken::stopped`",
+        dropped: LOSES_NOTHING,
+        may_have_done: "nothing",
+        tries: &[|cut| Box::pin(stopped(cut))],
+    },
+];
+
+#[test]
+fn each_future_keeps_its_promise_wherever_it_is_dropped() -> io::Result<()> {
+    for row in ROWS {
+        for (number, attempt) in row.tries.iter().enumerate() {
+            let _watchdog = watchdog();
+            for polls in 0.. {
+                let runtime = Runtime::new()?;
+                let remote = runtime.remote();
+                let ended = runtime.block_on(attempt(Cut { polls, remote }))?;
+                while runtime.turn(Some(Duration::ZERO))?.ready {}
+                assert_eq!(
+                    runtime.next_deadline(),
+                    None,
+                    "{} left a timer",
+                    row.futures
+                );
+                if ended {
+                    assert!(polls > 0);
+                    println!("{} ({number}): ends in {polls} polls", row.futures);
+                    break;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn the_table_in_the_docs_is_the_one_that_is_tried() {
+    let mut table =
+        String::from("| future | when dropped | what it may have done |\n|---|---|---|\n");
+    for row in ROWS {
+        table += &format!(
+            "| {} | {} | {} |\n",
+            row.futures, row.dropped, row.may_have_done
+        );
+    }
+    assert!(TABLE == table, "src/cancel_safety.md must be:\n{table}");
+}
+
+async fn accept(cut: Cut) -> io::Result<bool> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let addr = listener.local_addr()?;
+    let mut clients = vec![];
+    let event = async || clients.push(std::net::TcpStream::connect(addr).unwrap());
+    let accepted = cut.off(listener.accept(), event).await.transpose()?;
+    for _ in usize::from(accepted.is_some())..clients.len() {
+        listener.accept().await?;
+    }
+    Ok(accepted.is_some())
+}
+
+async fn accept_unix(cut: Cut) -> io::Result<bool> {
+    let path = std::env::temp_dir().join(format!("windlass-cut-{}", std::process::id()));
+    std::fs::remove_file(&path).ok();
+    let listener = UnixListener::bind(&path).await?;
+    let mut clients = vec![];
+    let event = async || clients.push(StdUnixStream::connect(&path).unwrap());
+    let accepted = cut.off(listener.accept(), event).await.transpose()?;
+    for _ in usize::from(accepted.is_some())..clients.len() {
+        listener.accept().await?;
+    }
+    std::fs::remove_file(&path)?;
+    Ok(accepted.is_some())
+}
+
+async fn connect(cut: Cut) -> io::Result<bool> {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+    listener.set_nonblocking(true)?;
+    let connect = TcpStream::connect(listener.local_addr()?);
+    let connected = cut.off(connect, nothing).await.transpose()?;
+    match listener.accept() {
+        Err(error) => assert_eq!((error.kind(), cut.polls), (WouldBlock, 0)),
+        Ok((mut peer, _)) if connected.is_none() => {
+            peer.set_nonblocking(false)?;
+            assert!(
+                matches!(peer.read(&mut [0]), Ok(0) | Err(_)),
+                "it has ended"
+            );
+        }
+        Ok(_) => {}
+    }
+    Ok(connected.is_some())
+}
+
+/// Cuts off something that takes bytes from a stream of "x"es. Gives its output, how many were
+/// sent, and how many are left.
+async fn taking<R>(
+    cut: &Cut,
+    take: impl AsyncFnOnce(&mut TcpStream) -> io::Result<R>,
+) -> io::Result<(Option<R>, usize, usize)> {
+    let (mut near, mut far) = pair().await?;
+    let mut sent = 0;
+    let event = async || {
+        sent += 1;
+        far.write_all(b"x").await.unwrap();
+    };
+    let taken = cut.off(take(&mut near), event).await.transpose()?;
+    drop(far);
+    let mut rest = Vec::new();
+    near.read_to_end(&mut rest).await?;
+    Ok((taken, sent, rest.len()))
+}
+
+async fn read(cut: Cut) -> io::Result<bool> {
+    let read = async |stream: &mut TcpStream| stream.read(&mut [0; 9]).await;
+    let (taken, sent, rest) = taking(&cut, read).await?;
+    assert_eq!(taken.unwrap_or(0) + rest, sent);
+    Ok(taken.is_some())
+}
+
+async fn peek(cut: Cut) -> io::Result<bool> {
+    let peek = async |stream: &mut TcpStream| stream.peek(&mut [0; 9]).await;
+    let (seen, sent, rest) = taking(&cut, peek).await?;
+    assert_eq!(rest, sent);
+    Ok(seen.is_some())
+}
+
+async fn read_exact(cut: Cut) -> io::Result<bool> {
+    let mut buffer = [0; 3];
+    let read_exact = async |stream: &mut TcpStream| stream.read_exact(&mut buffer).await;
+    let (ended, sent, rest) = taking(&cut, read_exact).await?;
+    let taken = cut.polls.saturating_sub(1); // one by each poll but the first
+    assert_eq!(sent - rest, taken);
+    assert_eq!(buffer.iter().filter(|byte| **byte == b'x').count(), taken);
+    Ok(ended.is_some())
+}
+
+async fn read_with(cut: Cut) -> io::Result<bool> {
+    let (near, far) = StdUnixStream::pair()?;
+    let (near, mut sent) = (Async::new(near)?, 0);
+    let event = async || {
+        sent += (&far).write(b"x").unwrap();
+    };
+    let read = near.read_with(|mut stream| stream.read(&mut [0; 9]));
+    let taken = cut.off(read, event).await.transpose()?;
+    drop(far);
+    let (mut left, mut rest) = (near.into_inner()?, Vec::new());
+    left.set_nonblocking(false)?;
+    left.read_to_end(&mut rest)?;
+    assert_eq!(taken.unwrap_or(0) + rest.len(), sent);
+    Ok(taken.is_some())
+}
+
+/// Cuts off something that writes into a socket, which is emptied by each event. Gives its output
+/// and how many bytes have arrived.
+async fn giving<R>(
+    cut: &Cut,
+    near: TcpStream,
+    mut far: TcpStream,
+    give: impl AsyncFnOnce(&mut TcpStream) -> io::Result<R>,
+) -> io::Result<(Option<R>, usize)> {
+    let (mut near, mut arrived) = (near, 0);
+    let event = async || {
+        while let Ok(read) = far.try_read(&mut [0; 65536]) {
+            arrived += read;
+        }
+    };
+    let given = cut.off(give(&mut near), event).await.transpose()?;
+    drop(near);
+    let mut rest = Vec::new();
+    far.read_to_end(&mut rest).await?;
+    Ok((given, arrived + rest.len()))
+}
+
+async fn write(cut: Cut) -> io::Result<bool> {
+    let (near, far) = pair().await?;
+    let mut filled = 0;
+    while let Ok(written) = near.try_write(&[0; 65536]) {
+        filled += written;
+        settle().await;
+    }
+    let write = async |stream: &mut TcpStream| stream.write(&[1; 100]).await;
+    let (given, arrived) = giving(&cut, near, far, write).await?;
+    assert_eq!(filled + given.unwrap_or(0), arrived);
+    Ok(given.is_some())
+}
+
+async fn write_all(cut: Cut) -> io::Result<bool> {
+    const BYTES: usize = 16 << 20; // more than the sockets hold
+    let (near, far) = pair().await?;
+    let write_all = async |stream: &mut TcpStream| stream.write_all(&vec![1; BYTES]).await;
+    let (ended, arrived) = giving(&cut, near, far, write_all).await?;
+    match (cut.polls, ended) {
+        (0, _) => assert_eq!(arrived, 0),
+        (1, _) => assert!(0 < arrived && arrived < BYTES, "a part"),
+        (_, None) => assert!(arrived <= BYTES),
+        (_, Some(())) => assert_eq!(arrived, BYTES),
+    }
+    Ok(ended.is_some())
+}
+
+/// A socket, and another one that sends it datagrams.
+async fn udp_pair() -> io::Result<(UdpSocket, UdpSocket)> {
+    let (near, far) = (
+        UdpSocket::bind("127.0.0.1:0").await?,
+        UdpSocket::bind("127.0.0.1:0").await?,
+    );
+    far.connect(near.local_addr()?).await?;
+    near.connect(far.local_addr()?).await?;
+    Ok((near, far))
+}
+
+/// How many datagrams are in the socket.
+fn datagrams(socket: &UdpSocket) -> usize {
+    std::iter::from_fn(|| socket.try_recv(&mut [0]).ok()).count()
+}
+
+async fn receiving<R>(
+    cut: &Cut,
+    receive: impl AsyncFnOnce(&UdpSocket) -> io::Result<R>,
+) -> io::Result<(Option<R>, usize, usize)> {
+    let (near, far) = udp_pair().await?;
+    let mut sent = 0;
+    let event = async || {
+        sent += far.send(b"x").await.unwrap();
+    };
+    let received = cut.off(receive(&near), event).await.transpose()?;
+    Ok((received, sent, datagrams(&near)))
+}
+
+async fn recv_from(cut: Cut) -> io::Result<bool> {
+    let recv_from = async |socket: &UdpSocket| socket.recv_from(&mut [0]).await;
+    let (received, sent, rest) = receiving(&cut, recv_from).await?;
+    assert_eq!(usize::from(received.is_some()) + rest, sent);
+    Ok(received.is_some())
+}
+
+async fn recv(cut: Cut) -> io::Result<bool> {
+    let (near, far) = UnixDatagram::pair()?;
+    let mut sent = 0;
+    let event = async || {
+        sent += far.send(b"x").await.unwrap();
+    };
+    let received = cut.off(near.recv(&mut [0]), event).await.transpose()?;
+    let rest = std::iter::from_fn(|| near.try_recv(&mut [0]).ok()).count();
+    assert_eq!(usize::from(received.is_some()) + rest, sent);
+    Ok(received.is_some())
+}
+
+async fn peek_from(cut: Cut) -> io::Result<bool> {
+    let peek_from = async |socket: &UdpSocket| socket.peek_from(&mut [0]).await;
+    let (seen, sent, rest) = receiving(&cut, peek_from).await?;
+    assert_eq!(rest, sent);
+    Ok(seen.is_some())
+}
+
+async fn send_to(cut: Cut) -> io::Result<bool> {
+    let (near, far) = (
+        UdpSocket::bind("127.0.0.1:0").await?,
+        UdpSocket::bind("127.0.0.1:0").await?,
+    );
+    let sent = cut
+        .off(near.send_to(b"x", far.local_addr()?), nothing)
+        .await
+        .transpose()?;
+    settle().await;
+    assert_eq!(datagrams(&far), usize::from(sent.is_some()));
+    Ok(sent.is_some())
+}
+
+async fn send(cut: Cut) -> io::Result<bool> {
+    let (near, far) = UnixDatagram::pair()?;
+    let mut filled = 0;
+    while near.try_send(b"x").is_ok() {
+        filled += 1;
+    }
+    let arrived = Cell::new(0);
+    let empty = || {
+        while let Ok(received) = far.try_recv(&mut [0]) {
+            arrived.set(arrived.get() + received);
+        }
+    };
+    let event = async || empty();
+    let sent = cut.off(near.send(b"x"), event).await.transpose()?;
+    empty();
+    assert_eq!(arrived.get(), filled + usize::from(sent.is_some()));
+    Ok(sent.is_some())
+}
+
+async fn readable(cut: Cut) -> io::Result<bool> {
+    let (near, far) = StdUnixStream::pair()?;
+    let near = Async::new(near)?;
+    let event = async || (&far).write_all(b"x").unwrap();
+    let ended = cut.off(near.readable(), event).await.transpose()?;
+    (&far).write_all(b"x")?;
+    near.readable().await?; // whoever asks next is told as well
+    Ok(ended.is_some())
+}
+
+async fn writable(cut: Cut) -> io::Result<bool> {
+    let (near, far) = StdUnixStream::pair()?;
+    far.set_nonblocking(true)?;
+    let near = Async::new(near)?;
+    while near.try_write_with(|mut it| it.write(&[0; 4096])).is_ok() {}
+    let empty = || while (&far).read(&mut [0; 65536]).is_ok() {};
+    let ended = cut
+        .off(near.writable(), async || empty())
+        .await
+        .transpose()?;
+    empty();
+    near.writable().await?;
+    Ok(ended.is_some())
+}
+
+async fn lookup(cut: Cut) -> io::Result<bool> {
+    let event = async || sleep(Duration::from_millis(1)).await;
+    let found = cut
+        .off(lookup_host("localhost:80"), event)
+        .await
+        .transpose()?;
+    Ok(found.is_some_and(|found| !found.is_empty()))
+}
+
+async fn sleeping(cut: Cut) -> io::Result<bool> {
+    let event = async || sleep(Duration::from_millis(2)).await;
+    let slept = cut.off(sleep(Duration::from_millis(1)), event).await;
+    Ok(slept.is_some()) // whether its timer is stopped, is asked of the runtime
+}
+
+async fn tick(cut: Cut) -> io::Result<bool> {
+    let period = Duration::from_millis(1);
+    let mut ticks = interval(period);
+    let first = ticks.tick().await;
+    let event = async || sleep(3 * period).await;
+    let ticked: Option<Instant> = cut.off(ticks.tick(), event).await;
+    let second = match ticked {
+        Some(tick) => tick,
+        None => ticks.tick().await,
+    };
+    assert_eq!(second, first + period);
+    Ok(ticked.is_some())
+}
+
+async fn yielding(cut: Cut) -> io::Result<bool> {
+    Ok(cut.off(yield_now(), nothing).await.is_some())
+}
+
+/// Ends after two waits, holding something that counts when it's dropped.
+fn held(dropped: &Count) -> impl Future<Output = ()> + use<> {
+    let dropped = dropped.clone();
+    let held = OnDrop(move || dropped.add());
+    async move {
+        let _held = held;
+        for _ in 0..2 {
+            sleep(Duration::ZERO).await;
+        }
+    }
+}
+
+/// Whatever owns the future: dropped, it has dropped that as well.
+async fn owning<F: Future>(cut: Cut, own: impl FnOnce(Count) -> F) -> io::Result<bool> {
+    let dropped = Count::default();
+    let ended = cut.off(own(dropped.clone()), nothing).await;
+    assert_eq!(dropped.get(), 1);
+    Ok(ended.is_some())
+}
+
+async fn limited(cut: Cut) -> io::Result<bool> {
+    owning(cut, |count| timeout(HOUR, held(&count))).await
+}
+
+async fn run_until_stopped(cut: Cut) -> io::Result<bool> {
+    let source = StopSource::new();
+    source.stop_after(HOUR);
+    let token = source.token();
+    owning(cut, |count| token.run(held(&count))).await
+}
+
+task_local!(static NUMBER: u32);
+
+async fn with_local(cut: Cut) -> io::Result<bool> {
+    owning(cut, |count| NUMBER.scope(7, held(&count))).await
+}
+
+async fn task_by_reference(cut: Cut) -> io::Result<bool> {
+    let dropped = Count::default();
+    let inner = held(&dropped);
+    let mut task = spawn(async {
+        inner.await;
+        7
+    });
+    let ended = cut.off(&mut task, nothing).await;
+    let output = match ended {
+        Some(output) => output,
+        None => task.await,
+    };
+    assert_eq!((output, dropped.get()), (7, 1));
+    Ok(ended.is_some())
+}
+
+async fn task_by_value(
+    cut: Cut,
+    wait: fn(Task<()>) -> LocalBoxFuture<'static, ()>,
+) -> io::Result<bool> {
+    owning(cut, |count| wait(spawn(held(&count)))).await
+}
+
+async fn remote_task(cut: Cut) -> io::Result<bool> {
+    let (said, hears) = futures::channel::oneshot::channel();
+    let task = cut.remote.spawn(|| async move {
+        sleep(Duration::ZERO).await;
+        said.send(()).expect("the test listens");
+    });
+    let ended = cut.off(task, nothing).await;
+    hears.await.expect("it goes on");
+    Ok(ended.is_some())
+}
+
+async fn join_next(cut: Cut) -> io::Result<bool> {
+    let (dropped, mut group) = (Count::default(), TaskGroup::infallible());
+    (0..3).for_each(|_| group.spawn(held(&dropped)));
+    let joined = cut.off(group.join_next(), nothing).await;
+    for _ in usize::from(joined.is_some())..3 {
+        assert!(group.join_next().await.is_some());
+    }
+    assert_eq!((group.join_next().await, dropped.get()), (None, 3));
+    Ok(joined.is_some())
+}
+
+async fn room(cut: Cut) -> io::Result<bool> {
+    let (dropped, mut group) = (Count::default(), TaskGroup::infallible().limit(1));
+    group.spawn(held(&dropped));
+    let ended = cut.off(group.room(), nothing).await;
+    assert!(group.join_next().await.is_some());
+    Ok(ended.is_some())
+}
+
+async fn close(cut: Cut) -> io::Result<bool> {
+    owning(cut, |count| {
+        let group = TaskGroup::infallible();
+        group.spawn(held(&count));
+        group.close()
+    })
+    .await
+}
+
+async fn in_scope(cut: Cut) -> io::Result<bool> {
+    owning(cut, |count| {
+        let child = held(&count);
+        scope(async move |s| s.spawn(child))
+    })
+    .await
+}
+
+async fn in_try_scope(cut: Cut) -> io::Result<bool> {
+    owning(cut, |count| {
+        let child = held(&count);
+        try_scope(async move |s| {
+            s.spawn(child.map(Ok::<_, io::Error>));
+            Ok(())
+        })
+    })
+    .await
+}
+
+async fn stopped(cut: Cut) -> io::Result<bool> {
+    let source = StopSource::new();
+    source.stop_after(HOUR);
+    let token = source.token();
+    let event = async || source.stop();
+    let ended = cut.off(token.stopped(), event).await;
+    if ended.is_none() && cut.polls > 0 {
+        token.stopped().await; // whoever asks next is told as well
+    }
+    Ok(ended.is_some())
+}
