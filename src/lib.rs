@@ -82,7 +82,7 @@ mod remote;
 
 pub use remote::{Remote, RemoteError, RemoteTask};
 pub use runtime::{Builder, Runtime, Turn};
-pub use windlass_executor::{Panic, Task, YieldNow, spawn, yield_now};
+pub use windlass_executor::{Panic, Task, YieldNow, spawn, sync, yield_now};
 pub use windlass_reactor::{Async, Readable, Writable, net, time};
 
 use std::future::Future;

@@ -53,6 +53,7 @@ mod inbox;
 mod current;
 mod block_on;
 mod yield_now;
+pub mod sync;
 
 pub use block_on::block_on;
 pub use current::{Entered, in_task};
