@@ -6,19 +6,15 @@ mod sync_program;
 
 use proptest::prelude::*;
 
-/// For each of the seven kinds. More by `PROPTEST_CASES`.
-fn config() -> ProptestConfig {
-    ProptestConfig {
-        failure_persistence: None,
-        ..ProptestConfig::with_cases(1000)
-    }
-}
-
 /// A test for each of the kinds of program.
 macro_rules! model {
     ($($name:ident = $which:literal;)+) => {
         proptest! {
-            #![proptest_config(config())]
+            #![proptest_config(ProptestConfig {
+                cases: 1000,
+                failure_persistence: None,
+                ..ProptestConfig::default()
+            })]
 
             $(#[test]
             fn $name(bytes in prop::collection::vec(any::<u8>(), 0..160)) {
