@@ -7,6 +7,10 @@ use std::marker::PhantomPinned;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::rc::Rc;
 
+use windlass_executor::sync::{
+    Acquire, Closed, Event, Listener, Lock, Mutex, MutexGuard, Permit, Semaphore, SendError,
+    TryAcquireError, TryRecvError, TrySendError, mpsc, oneshot, watch,
+};
 use windlass_executor::{Entered, Executor, Panic, Run, Task, Tick, YieldNow};
 
 /// Fails to compile if a type does not have all the traits.
@@ -59,6 +63,39 @@ has!(Panic: Send, Sync, Unpin, std::error::Error);
 
 has!(Tick: Send, Sync, Unpin, Copy, Eq, UnwindSafe, RefUnwindSafe);
 has!(YieldNow: Send, Sync, Unpin, UnwindSafe, RefUnwindSafe);
+
+// Channels and locks stay on their thread, whatever goes through them.
+lacks!(Semaphore: Send, Sync);
+lacks!(Permit<&'static Semaphore>: Send, Sync);
+lacks!(Permit<Rc<Semaphore>>: Send, Sync);
+lacks!(Acquire<&'static Semaphore>: Send, Sync);
+lacks!(Event: Send, Sync);
+lacks!(Listener<'static>: Send, Sync);
+lacks!(Mutex<u8>: Send, Sync);
+lacks!(MutexGuard<'static, u8>: Send, Sync);
+lacks!(Lock<'static, u8>: Send, Sync);
+lacks!(mpsc::Sender<u8>: Send, Sync);
+lacks!(mpsc::Permit<'static, u8>: Send, Sync);
+lacks!(mpsc::UnboundedSender<u8>: Send, Sync);
+lacks!(mpsc::Receiver<u8>: Send, Sync);
+lacks!(oneshot::Sender<u8>: Send, Sync);
+lacks!(oneshot::Receiver<u8>: Send, Sync);
+lacks!(watch::Sender<u8>: Send, Sync);
+lacks!(watch::Receiver<u8>: Send, Sync);
+// `select!` takes them without pinning, whatever goes through them.
+has!(Acquire<&'static Semaphore>: Unpin);
+has!(Acquire<Rc<Semaphore>>: Unpin);
+has!(Lock<'static, PhantomPinned>: Unpin);
+has!(Listener<'static>: Unpin);
+has!(mpsc::Receiver<PhantomPinned>: Unpin);
+has!(oneshot::Receiver<PhantomPinned>: Unpin);
+// Errors may travel.
+has!(Closed: Send, Sync, std::error::Error);
+has!(SendError<u8>: Send, Sync, std::error::Error);
+has!(SendError<Local>: std::error::Error);
+has!(TrySendError<u8>: Send, Sync, std::error::Error);
+has!(TryRecvError: Send, Sync, std::error::Error);
+has!(TryAcquireError: Send, Sync, std::error::Error);
 
 // The probes themselves: they tell the two apart.
 has!(u8: Send, Sync);

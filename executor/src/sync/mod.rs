@@ -47,7 +47,8 @@
 //!   it is called disturbs nobody else. They stay on their thread: none is `Send` or `Sync`.
 //! * **No user code under a borrow.** Wakers and the drops of values may use the channel or lock
 //!   that calls them.
-//! * To wait allocates only when more wait than ever before.
+//! * **No allocation** to wait, unless more wait than ever before, or to wake one; to wake several
+//!   at once takes a list of them.
 //!
 //! A future of these that was polled until it was ready must not be polled again: it panics.
 

@@ -19,7 +19,7 @@
 //!     while let Some(rope) = receiver.recv().await {
 //!         hauled.push(rope);
 //!     }
-//!     assert_eq!(hauled, [("port", 1), ("starboard", 1), ("port", 2), ("starboard", 2)]);
+//!     assert_eq!(hauled, [("port", 1), ("port", 2), ("starboard", 1), ("starboard", 2)]);
 //! }));
 //! ```
 
