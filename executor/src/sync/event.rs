@@ -59,7 +59,7 @@ impl Event {
     pub fn listen(&self) -> Listener<'_> {
         Listener {
             event: self,
-            place: Some(self.waiters.join(1)),
+            place: Some(self.waiters.join(1, None)),
         }
     }
 

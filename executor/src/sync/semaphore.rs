@@ -230,22 +230,33 @@ impl<S: Deref<Target = Semaphore>> Acquire<S> {
         }
     }
 
+    #[inline]
     fn poll_permits(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Closed>> {
         let semaphore = self.semaphore.as_ref().expect("polled after it was ready");
-        if self.place.is_none() {
-            match semaphore.take(self.permits) {
-                Ok(()) => return Poll::Ready(Ok(())),
-                Err(TryAcquireError::Closed) => return Poll::Ready(Err(Closed)),
-                Err(TryAcquireError::NoPermits) => {
-                    self.place = Some(semaphore.waiters.join(self.permits));
-                }
-            }
+        if self.place.is_some() {
+            let turn = semaphore.waiters.poll(&mut self.place, cx.waker());
+            return turn.map(|turn| match turn {
+                Turn::Served => Ok(()),
+                _ => Err(Closed),
+            });
         }
-        let turn = semaphore.waiters.poll(&mut self.place, cx.waker());
-        turn.map(|turn| match turn {
-            Turn::Served => Ok(()),
-            _ => Err(Closed),
-        })
+        match semaphore.take(self.permits) {
+            Err(TryAcquireError::NoPermits) => self.join(cx),
+            taken => Poll::Ready(taken.map_err(|_| Closed)),
+        }
+    }
+
+    fn join(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Closed>> {
+        let semaphore = self.semaphore.as_ref().expect("it was there");
+        let waker = cx.waker().clone();
+        // To clone is user code, which may have given permits: look again.
+        match semaphore.take(self.permits) {
+            Err(TryAcquireError::NoPermits) => {
+                self.place = Some(semaphore.waiters.join(self.permits, Some(waker)));
+                Poll::Pending
+            }
+            taken => Poll::Ready(taken.map_err(|_| Closed)),
+        }
     }
 }
 

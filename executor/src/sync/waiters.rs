@@ -61,14 +61,20 @@ impl Waiters {
     }
 
     /// Takes the last place in the line.
-    pub(crate) fn join(&self, wants: usize) -> Place {
-        self.line.borrow_mut().join(wants)
+    #[inline]
+    pub(crate) fn join(&self, wants: usize, waker: Option<Waker>) -> Place {
+        self.line.borrow_mut().join(wants, waker)
     }
 
     /// Whether the turn has come; then the place is given back. If not, the waker is left there.
+    #[inline]
     pub(crate) fn poll(&self, place: &mut Option<Place>, waker: &Waker) -> Poll<Turn> {
         let index = place.as_ref().expect("polled after it was ready").0;
-        if self.wait(index, waker) == Turn::Waiting {
+        let mut turn = self.line.borrow().slots[index as usize].turn;
+        if turn == Turn::Waiting {
+            turn = self.wait(index, waker);
+        }
+        if turn == Turn::Waiting {
             return Poll::Pending;
         }
         *place = None;
@@ -77,10 +83,9 @@ impl Waiters {
     }
 
     fn wait(&self, index: u32, waker: &Waker) -> Turn {
-        let slot = |line: &Line| line.slots[index as usize].stands(waker);
-        let (turn, known) = slot(&self.line.borrow());
-        if known || turn != Turn::Waiting {
-            return turn;
+        let own = |line: &Line| line.slots[index as usize].has(waker);
+        if own(&self.line.borrow()) {
+            return Turn::Waiting;
         }
         let mut other = Some(waker.clone());
         {
@@ -91,7 +96,7 @@ impl Waiters {
         }
         drop(other);
         // The clone, or the drop, may have been what serves us.
-        slot(&self.line.borrow()).0
+        self.line.borrow().slots[index as usize].turn
     }
 
     /// Gives a place back before its future is ready. If that was served, the caller hands it on;
@@ -143,7 +148,10 @@ impl Woken {
     /// One that panics keeps neither the others nor the caller from going on.
     #[inline]
     pub(crate) fn wake(self) {
-        for waker in self.first.into_iter().chain(self.others) {
+        if let Some(waker) = self.first {
+            quietly(|| waker.wake());
+        }
+        for waker in self.others {
             quietly(|| waker.wake());
         }
     }
@@ -171,19 +179,17 @@ struct Slot {
 }
 
 impl Slot {
-    /// How it stands, and whether it has that waker.
-    fn stands(&self, waker: &Waker) -> (Turn, bool) {
-        let known = self.waker.as_ref().is_some_and(|own| own.will_wake(waker));
-        (self.turn, known)
+    fn has(&self, waker: &Waker) -> bool {
+        self.waker.as_ref().is_some_and(|own| own.will_wake(waker))
     }
 }
 
 impl Line {
-    fn join(&mut self, wants: usize) -> Place {
+    fn join(&mut self, wants: usize, waker: Option<Waker>) -> Place {
         let slot = Slot {
             turn: Turn::Waiting,
             wants,
-            waker: None,
+            waker,
             before: self.last,
             after: NIL,
         };
