@@ -74,8 +74,9 @@
 //!   other descriptor.
 //! * [`Runtime`]: tasks that outlive a `block_on`, and the loop in single steps, for programs that
 //!   have a loop of their own. [`Remote`]: spawning from other threads.
-//! * Combinators (`join!`, `select!`, streams, channels) are those of the
-//!   [`futures`](https://docs.rs/futures) crate.
+//! * [`sync`]: channels and locks that stay on one thread, and when a lock is needed at all.
+//! * Combinators (`join!`, `select!`, streams) are those of the
+//!   [`futures`](https://docs.rs/futures) crate. Channels between threads are those of any crate.
 
 mod runtime;
 mod remote;

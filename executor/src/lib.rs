@@ -43,6 +43,9 @@
 //! * **No user code under a borrow or a lock**: futures, wakers and destructors may call anything
 //!   here, at any time. What can't work, such as running an executor inside of itself, panics with
 //!   a message that says what to do.
+//!
+//! [`sync`] has channels and locks for one thread, which know nothing of the executor: they work
+//! under any.
 
 mod executor;
 mod task;

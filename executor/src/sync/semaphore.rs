@@ -230,7 +230,6 @@ impl<S: Deref<Target = Semaphore>> Acquire<S> {
         }
     }
 
-    #[inline]
     fn poll_permits(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Closed>> {
         let semaphore = self.semaphore.as_ref().expect("polled after it was ready");
         if self.place.is_some() {
@@ -246,6 +245,7 @@ impl<S: Deref<Target = Semaphore>> Acquire<S> {
         }
     }
 
+    #[cold]
     fn join(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Closed>> {
         let semaphore = self.semaphore.as_ref().expect("it was there");
         let waker = cx.waker().clone();

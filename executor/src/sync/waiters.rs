@@ -61,13 +61,11 @@ impl Waiters {
     }
 
     /// Takes the last place in the line.
-    #[inline]
     pub(crate) fn join(&self, wants: usize, waker: Option<Waker>) -> Place {
         self.line.borrow_mut().join(wants, waker)
     }
 
     /// Whether the turn has come; then the place is given back. If not, the waker is left there.
-    #[inline]
     pub(crate) fn poll(&self, place: &mut Option<Place>, waker: &Waker) -> Poll<Turn> {
         let index = place.as_ref().expect("polled after it was ready").0;
         let mut turn = self.line.borrow().slots[index as usize].turn;

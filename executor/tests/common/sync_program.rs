@@ -67,8 +67,10 @@ impl Bell {
 /// Futures that were made and neither finished nor dropped, by number.
 struct Futures<'a, T> {
     made: usize,
-    alive: BTreeMap<usize, (Pin<Box<dyn Future<Output = T> + 'a>>, Bell)>,
+    alive: BTreeMap<usize, (Boxed<'a, T>, Bell)>,
 }
+
+type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
 
 impl<'a, T> Futures<'a, T> {
     fn new() -> Self {
@@ -428,9 +430,8 @@ fn bounded(mut steps: impl Iterator<Item = (u8, usize)>) {
                 assert_eq!(sender.try_send(number), expected);
             }
             (11..14, _, _, Some(receiver)) => {
-                if queue.receive(receiver, step % 2 == 0).is_some() {
-                    line.give(1);
-                }
+                let received = queue.receive(receiver, step % 2 == 0);
+                line.give(received.map_or(0, |_| 1));
             }
             (14, ..) if arg < 64 => {
                 queue.senders -= usize::from(sender.take().is_some());
