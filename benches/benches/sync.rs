@@ -128,6 +128,7 @@ macro_rules! ping_pong {
                         let _ = $send.await;
                     }
                 });
+                #[allow(unused_mut)]
                 let mut $receiver = here.1;
                 for $n in 0..n {
                     let $sender = &mut mine;
@@ -224,7 +225,10 @@ fn works() -> Vec<Work> {
     all.into_iter().flatten().collect()
 }
 
-fn named(what: &'static str, all: Vec<(&'static str, fn(u64))>) -> Vec<Work> {
+/// Who, and how.
+type Contender = (&'static str, fn(u64));
+
+fn named(what: &'static str, all: Vec<Contender>) -> Vec<Work> {
     all.into_iter()
         .map(|(who, run)| Work { what, who, run })
         .collect()
