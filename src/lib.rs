@@ -78,8 +78,9 @@
 //!   have a loop of their own. [`Remote`]: spawning from other threads.
 //! * [`coroutine`]: functions that stop in the middle, hand a value out, and go on with a value
 //!   handed in; with or without I/O in between.
-//! * Combinators (`join!`, `select!`, streams, channels) are those of the
-//!   [`futures`](https://docs.rs/futures) crate.
+//! * [`sync`]: channels and locks that stay on one thread, and when a lock is needed at all.
+//! * Combinators (`join!`, `select!`, streams) are those of the
+//!   [`futures`](https://docs.rs/futures) crate. Channels between threads are those of any crate.
 
 mod runtime;
 mod remote;
@@ -89,7 +90,7 @@ pub mod task;
 pub use remote::{Remote, RemoteError, RemoteTask};
 pub use runtime::{Builder, Runtime, Turn};
 pub use windlass_executor::{
-    Panic, Task, YieldNow, coroutine, spawn, spawn_at, task_local, yield_now,
+    Panic, Task, YieldNow, coroutine, spawn, spawn_at, sync, task_local, yield_now,
 };
 pub use windlass_reactor::{Async, Readable, Writable, net, time};
 

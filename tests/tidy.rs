@@ -172,7 +172,7 @@ fn section<'a>(manifest: &'a str, name: &str) -> Vec<&'a str> {
 }
 
 #[test]
-fn the_executor_depends_on_two_small_crates_and_not_on_the_reactor() {
+fn the_executor_depends_on_next_to_nothing_and_not_on_the_reactor() {
     let manifest = read("executor/Cargo.toml");
     assert_eq!(
         section(&manifest, "dependencies"),

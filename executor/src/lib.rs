@@ -49,6 +49,8 @@
 //!
 //! [`coroutine`] has the other use of a future: one that is polled by hand, stops with a value, and
 //! goes on with another. It needs no executor.
+//! [`sync`] has channels and locks for one thread, which know nothing of the executor: they work
+//! under any.
 
 mod executor;
 mod task;
@@ -67,6 +69,7 @@ mod child;
 mod group;
 mod scope;
 mod task_local;
+pub mod sync;
 
 pub use block_on::block_on;
 pub use current::{Entered, in_task};

@@ -8,6 +8,10 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::rc::Rc;
 
 use windlass_executor::coroutine::{AsyncCoroutine, Co, Coroutine, Exchange, State, Yield};
+use windlass_executor::sync::{
+    Acquire, Closed, Event, Listener, Lock, Mutex, MutexGuard, Permit, Semaphore, SendError,
+    TryAcquireError, TryRecvError, TrySendError, mpsc, oneshot, watch,
+};
 use windlass_executor::{
     Entered, Executor, Panic, Run, Scope, Spawner, Task, TaskGroup, TaskLocal, Tick, WithLocal,
     YieldNow,
@@ -86,6 +90,38 @@ has!(Scope<'static>: Unpin, Clone);
 has!(TaskLocal<Local>: Send, Sync, Unpin);
 lacks!(WithLocal<u8, Pending<()>>: Send, Sync);
 has!(WithLocal<PhantomPinned, Pinned>: Unpin);
+// Channels and locks stay on their thread, whatever goes through them.
+lacks!(Semaphore: Send, Sync);
+lacks!(Permit<&'static Semaphore>: Send, Sync);
+lacks!(Permit<Rc<Semaphore>>: Send, Sync);
+lacks!(Acquire<&'static Semaphore>: Send, Sync);
+lacks!(Event: Send, Sync);
+lacks!(Listener<'static>: Send, Sync);
+lacks!(Mutex<u8>: Send, Sync);
+lacks!(MutexGuard<'static, u8>: Send, Sync);
+lacks!(Lock<'static, u8>: Send, Sync);
+lacks!(mpsc::Sender<u8>: Send, Sync);
+lacks!(mpsc::Permit<'static, u8>: Send, Sync);
+lacks!(mpsc::UnboundedSender<u8>: Send, Sync);
+lacks!(mpsc::Receiver<u8>: Send, Sync);
+lacks!(oneshot::Sender<u8>: Send, Sync);
+lacks!(oneshot::Receiver<u8>: Send, Sync);
+lacks!(watch::Sender<u8>: Send, Sync);
+lacks!(watch::Receiver<u8>: Send, Sync);
+// `select!` takes them without pinning, whatever goes through them.
+has!(Acquire<&'static Semaphore>: Unpin);
+has!(Acquire<Rc<Semaphore>>: Unpin);
+has!(Lock<'static, PhantomPinned>: Unpin);
+has!(Listener<'static>: Unpin);
+has!(mpsc::Receiver<PhantomPinned>: Unpin);
+has!(oneshot::Receiver<PhantomPinned>: Unpin);
+// Errors may travel.
+has!(Closed: Send, Sync, std::error::Error);
+has!(SendError<u8>: Send, Sync, std::error::Error);
+has!(SendError<Local>: std::error::Error);
+has!(TrySendError<u8>: Send, Sync, std::error::Error);
+has!(TryRecvError: Send, Sync, std::error::Error);
+has!(TryAcquireError: Send, Sync, std::error::Error);
 
 // The probes themselves: they tell the two apart.
 has!(u8: Send, Sync);

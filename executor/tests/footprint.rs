@@ -11,7 +11,9 @@ use std::thread;
 
 use common::*;
 use futures::StreamExt;
+use futures::join;
 use windlass_executor::coroutine::{AsyncCoroutine, Co, Coroutine, Exchange, State};
+use windlass_executor::sync::{Mutex, mpsc};
 use windlass_executor::{Executor, block_on, spawn, yield_now};
 
 /// Counts what each thread allocates, so that tests can run side by side.
@@ -87,6 +89,37 @@ fn a_spawn_is_one_allocation_and_nothing_else_is_any() {
     }));
     let (allocations, ..) = count(|| executor.tick(Waker::noop(), 9));
     assert_eq!(allocations, 0, "to tick");
+}
+
+#[test]
+fn to_wait_for_a_lock_or_a_channel_allocates_nothing_the_second_time() {
+    block_on(Executor::new().run(async {
+        let mutex = Mutex::new(0);
+        let (sender, mut receiver) = mpsc::channel(1);
+        let mut rounds = async |rounds: usize| {
+            for n in 0..rounds {
+                let lock = async || {
+                    let mut guard = mutex.lock().await;
+                    yield_now().await;
+                    *guard += 1;
+                };
+                join!(lock(), lock(), lock());
+                let sent = async {
+                    sender.send(n).await.expect("somebody receives");
+                    sender.send(n).await.expect("somebody receives"); // waits
+                };
+                let received = async {
+                    yield_now().await;
+                    (receiver.recv().await, receiver.recv().await)
+                };
+                join!(sent, received);
+            }
+        };
+        rounds(1).await;
+        let before = ALLOCATIONS.get();
+        rounds(100).await;
+        assert_eq!(ALLOCATIONS.get() - before, 0);
+    }));
 }
 
 #[test]

@@ -1,0 +1,83 @@
+//! Channels between threads: what is computed elsewhere, and what is handled here.
+//!
+//! ```text
+//! cargo run --example threads_and_channels
+//! ```
+//!
+//! The channels of `windlass::sync` stay on their thread. Between threads goes any channel that
+//! keeps a waker: here async-channel's. Its futures run on windlass as they do anywhere, and a
+//! send from another thread ends the sleep of the loop.
+
+use std::io::{self, Error};
+use std::thread;
+
+use async_channel::{Receiver, Sender};
+use windlass::spawn;
+use windlass::sync::mpsc;
+
+/// Few, so that whoever is fast waits for whoever is slow.
+const ROOM: usize = 4;
+
+fn main() -> io::Result<()> {
+    let (jobs, todo) = async_channel::bounded(ROOM);
+    let (done, results) = async_channel::bounded(ROOM);
+    let threads = [0; 2].map(|_| {
+        let (todo, done) = (todo.clone(), done.clone());
+        thread::spawn(move || work(&todo, &done))
+    });
+    drop((todo, done)); // the threads have theirs: the channels end with them
+
+    let sum = windlass::block_on(async {
+        let asking = spawn(async move {
+            for number in 20..30_u64 {
+                jobs.send(number).await.map_err(Error::other)?;
+            }
+            Ok::<_, Error>(()) // `jobs` is dropped here, and then the threads end
+        });
+        // On this side of the border the cheap kind does.
+        let (found, mut to_print) = mpsc::channel(ROOM);
+        let printing = spawn(async move {
+            while let Some((number, steps)) = to_print.recv().await {
+                println!("{number} comes down to 1 in {steps} steps");
+            }
+        });
+        let mut sum = 0;
+        while let Ok((number, steps)) = results.recv().await {
+            sum += steps;
+            found.send((number, steps)).await.map_err(Error::other)?;
+        }
+        drop(found);
+        printing.await;
+        asking.await?;
+        Ok::<_, Error>(sum)
+    })?;
+    println!("{sum} steps in all");
+
+    for thread in threads {
+        assert!(thread.join().is_ok(), "no thread panics");
+    }
+    Ok(())
+}
+
+/// A thread has no loop, so it blocks.
+fn work(todo: &Receiver<u64>, done: &Sender<(u64, u64)>) {
+    while let Ok(number) = todo.recv_blocking() {
+        if done.send_blocking((number, collatz(number))).is_err() {
+            return; // nobody wants results any more
+        }
+    }
+}
+
+/// Half of an even number, three times an odd one and one more: how often until it is 1?
+fn collatz(mut number: u64) -> u64 {
+    let mut steps = 0;
+    while number != 1 {
+        number = if number % 2 == 0 {
+            number / 2
+        } else {
+            3 * number + 1
+        };
+        steps += 1;
+    }
+    steps
+}
