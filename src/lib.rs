@@ -78,6 +78,7 @@
 //!   [`futures`](https://docs.rs/futures) crate.
 
 mod runtime;
+mod hook;
 mod remote;
 
 pub use remote::{Remote, RemoteError, RemoteTask};

@@ -1,15 +1,15 @@
-//! Spawning from other threads.
+//! Spawning and running closures from other threads.
 
 use std::fmt;
-use std::future::{Future, poll_fn};
+use std::future::{Future, poll_fn, ready};
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{self, Context, Poll};
 
 use futures_channel::{mpsc, oneshot};
 use futures_core::Stream;
 use windlass_executor::{Panic, spawn, yield_now};
 
-/// Spawns tasks on a runtime from any thread.
+/// Spawns tasks and runs closures on a runtime from any thread.
 ///
 /// What travels is a closure, which makes the future at its destination: so the future need not be
 /// `Send`, only what the closure takes along.
@@ -77,6 +77,29 @@ impl Remote {
         let _ = self.jobs.unbounded_send(Box::new(job));
         RemoteTask { output }
     }
+
+    /// Runs the closure on the runtime's thread, as a task that ends with its first poll.
+    ///
+    /// ```
+    /// use std::{cell::Cell, thread};
+    ///
+    /// thread_local!(static HAULED: Cell<u32> = const { Cell::new(0) });
+    ///
+    /// let runtime = windlass::Runtime::new()?;
+    /// let remote = runtime.remote();
+    /// let haul = || HAULED.replace(HAULED.get() + 1);
+    /// let before = thread::spawn(move || remote.run(haul)).join().unwrap();
+    /// assert_eq!(runtime.block_on(before).unwrap(), 0);
+    /// assert_eq!(HAULED.get(), 1);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn run<F, T>(&self, run: F) -> RemoteTask<T>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        self.spawn(|| ready(run()))
+    }
 }
 
 impl fmt::Debug for Remote {
@@ -87,7 +110,7 @@ impl fmt::Debug for Remote {
     }
 }
 
-/// A task that was spawned with [`Remote::spawn`]. May be awaited on any thread, or dropped.
+/// A task that was spawned with [`Remote::spawn`] or [`Remote::run`]. May be awaited on any thread, or dropped.
 ///
 /// # Cancel safety
 ///
@@ -101,7 +124,7 @@ impl<T> Future for RemoteTask<T> {
     type Output = Result<T, RemoteError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        Poll::Ready(match ready!(Pin::new(&mut self.output).poll(cx)) {
+        Poll::Ready(match task::ready!(Pin::new(&mut self.output).poll(cx)) {
             Ok(Ok(output)) => Ok(output),
             Ok(Err(panic)) => Err(RemoteError::Panicked(panic)),
             Err(oneshot::Canceled) => Err(RemoteError::Gone),

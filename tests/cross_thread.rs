@@ -323,3 +323,47 @@ fn a_waker_that_outlives_its_runtime_does_nothing() -> io::Result<()> {
     assert!(!polled.load(SeqCst));
     Ok(())
 }
+
+#[test]
+fn closures_of_a_thread_run_here_in_their_order_and_give_their_values_back() -> io::Result<()> {
+    thread_local!(static RAN: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) });
+    let _watchdog = watchdog();
+    let runtime = Runtime::new()?;
+    let home = thread::current().id();
+    let remote = runtime.remote();
+    let run = |number| {
+        move || {
+            RAN.with_borrow_mut(|ran| ran.push(number));
+            (number, thread::current().id())
+        }
+    };
+    let sending = thread::spawn(move || {
+        let sent = (0..1000).map(|number| remote.run(run(number)));
+        sent.collect::<Vec<_>>()
+    });
+    let values = runtime.block_on(join_all(sending.join().unwrap()));
+    for (number, value) in values.into_iter().enumerate() {
+        assert_eq!(value.unwrap(), (number, home));
+    }
+    RAN.with_borrow(|ran| assert!(ran.iter().copied().eq(0..1000)));
+    Ok(())
+}
+
+#[test]
+fn a_closure_that_panics_tells_so_and_one_that_never_runs_is_told_to_be_gone() -> io::Result<()> {
+    let runtime = Runtime::new()?;
+    let remote = runtime.remote();
+    let panicking = remote.run(|| -> u8 { panic!("no rope left") });
+    let error = runtime.block_on(panicking).unwrap_err();
+    assert_eq!(error.to_string(), "a task panicked: no rope left");
+    // Nobody waits for it, and it runs all the same.
+    let ran = Arc::new(AtomicBool::new(false));
+    let flag = ran.clone();
+    drop(remote.run(move || flag.store(true, SeqCst)));
+    runtime.block_on(remote.run(|| ())).unwrap();
+    assert!(ran.load(SeqCst));
+    let unrun = remote.run(|| ());
+    drop(runtime);
+    assert!(matches!(block_on(unrun), Err(RemoteError::Gone)));
+    Ok(())
+}

@@ -1,0 +1,1 @@
+//! The reverse: windlass has the loop, and libcurl is a guest in it.

@@ -1,0 +1,345 @@
+//! What is asked of each host.
+
+use std::cell::{Cell, RefCell};
+use std::future::{pending, poll_fn};
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, mpsc};
+use std::task::{Poll, Waker};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::ensure;
+use futures::AsyncWriteExt;
+use futures::channel::oneshot;
+use futures::task::AtomicWaker;
+use nix::sys::resource::{UsageWho, getrusage};
+use windlass::net::TcpListener;
+use windlass::net::unix::UnixStream;
+use windlass::time::sleep;
+use windlass::yield_now;
+use windlass_guests::Host;
+
+type Check = fn(&Rc<dyn Host>) -> anyhow::Result<String>;
+
+/// The checks by their names. Each says in short what it has found.
+pub(crate) const CHECKS: &[(&str, Check)] = &[
+    ("idle", an_idle_host_takes_no_turns),
+    ("timers", a_timer_is_never_early),
+    ("foreign wakes", a_foreign_wake_is_seen_once),
+    ("sockets", a_socket_is_served),
+    ("busy guest", a_busy_guest_leaves_the_host_its_events),
+    ("nested run", a_nested_run_is_safe),
+    ("stop", the_host_can_stop_and_go_on),
+];
+
+const MS: Duration = Duration::from_millis(1);
+
+/// Runs the host until the task ends, which the guest may have left things for.
+fn run_until<F: Future + 'static>(host: &Rc<dyn Host>, task: F) -> anyhow::Result<F::Output>
+where
+    F::Output: 'static,
+{
+    let (done, output) = (Rc::new(Cell::new(false)), Rc::new(RefCell::new(None)));
+    let (end, slot) = (done.clone(), output.clone());
+    let main = async move {
+        let result = task.await;
+        slot.replace(Some(result));
+        end.set(true);
+    };
+    host.guest().runtime().spawn(main).detach();
+    host.run(&done)?;
+    Ok(output.take().expect("the task has said that it is done"))
+}
+
+/// How many turns a host that doesn't wait for events may take in this time.
+fn frames(host: &Rc<dyn Host>, time: Duration) -> usize {
+    let frames = host.frame().map(|frame| time.div_duration_f64(frame));
+    frames.unwrap_or(0.0).ceil() as usize
+}
+
+/// The processor time that this process has taken.
+fn cpu_time() -> Duration {
+    let usage = getrusage(UsageWho::RUSAGE_SELF).expect("it can be had");
+    let micros = [usage.user_time(), usage.system_time()]
+        .map(|time| time.tv_sec() as u64 * 1_000_000 + time.tv_usec() as u64);
+    Duration::from_micros(micros.iter().sum())
+}
+
+fn an_idle_host_takes_no_turns(host: &Rc<dyn Host>) -> anyhow::Result<String> {
+    const SILENCE: Duration = Duration::from_millis(500);
+    let runtime = host.guest().runtime();
+    let (near, _far) = runtime.block_on(async { UnixStream::pair() })?;
+    runtime.spawn(async move { near.readable().await }).detach();
+    runtime.spawn(sleep(3600 * 1000 * MS)).detach();
+    runtime.spawn(pending::<()>()).detach();
+    let _remote = runtime.remote();
+    run_until(host, sleep(MS))?;
+
+    let (start, turns, passes, cpu) = (
+        Instant::now(),
+        host.guest().turns(),
+        host.guest().passes(),
+        cpu_time(),
+    );
+    run_until(host, sleep(SILENCE))?;
+    let (turns, passes) = (host.guest().turns() - turns, host.guest().passes() - passes);
+    let allowed = frames(host, start.elapsed());
+    ensure!(
+        turns <= allowed + 4,
+        "{turns} turns in {SILENCE:?} of silence"
+    );
+    ensure!(
+        passes <= allowed + 8,
+        "{passes} passes in {SILENCE:?} of silence"
+    );
+    let cpu = (cpu_time() - cpu).as_secs_f64() / start.elapsed().as_secs_f64();
+    Ok(format!("{turns} turns, {:.1} % CPU", cpu * 100.0))
+}
+
+fn a_timer_is_never_early(host: &Rc<dyn Host>) -> anyhow::Result<String> {
+    let mut late = run_until(host, async {
+        let mut late = Vec::new();
+        for _ in 0..30 {
+            let (start, limit) = (Instant::now(), 10 * MS);
+            sleep(limit).await;
+            late.push(start.elapsed().checked_sub(limit));
+        }
+        late
+    })?;
+    late.sort();
+    ensure!(late.iter().all(Option::is_some), "a timer was early");
+    let [median, worst] = [late[late.len() / 2], late[late.len() - 1]].map(Option::unwrap);
+    Ok(format!("{} late, worst {}", millis(median), millis(worst)))
+}
+
+fn a_foreign_wake_is_seen_once(host: &Rc<dyn Host>) -> anyhow::Result<String> {
+    let wakes = if host.frame().is_some() { 20 } else { 200 };
+    let (waker, woken) = (Arc::new(AtomicWaker::new()), Arc::new(AtomicUsize::new(0)));
+    let polls = Rc::new(Cell::new(0));
+    let (seen, sights) = mpsc::channel();
+    let (theirs, count, polled) = (waker.clone(), woken.clone(), polls.clone());
+    let task = poll_fn(move |cx| {
+        theirs.register(cx.waker());
+        polled.set(polled.get() + 1);
+        seen.send(Instant::now()).expect("the thread waits for it");
+        match count.load(SeqCst) == wakes {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        }
+    });
+    let thread = thread::spawn(move || {
+        sights.recv().expect("the first poll");
+        let latency = (0..wakes).map(|_| {
+            woken.fetch_add(1, SeqCst);
+            let start = Instant::now();
+            waker.wake();
+            sights
+                .recv()
+                .expect("a poll for each wake")
+                .duration_since(start)
+        });
+        latency.collect::<Vec<_>>()
+    });
+    let start = Instant::now();
+    let turns = host.guest().turns();
+    run_until(host, task)?;
+    let turns = host.guest().turns() - turns;
+    ensure!(
+        polls.get() == wakes + 1,
+        "{} polls for {wakes} wakes",
+        polls.get()
+    );
+    let allowed = 2 * wakes + frames(host, start.elapsed()) + 4;
+    ensure!(turns <= allowed, "{turns} turns for {wakes} wakes");
+    let mut latency = thread.join().expect("it has seen all");
+    latency.sort();
+    burst(host)?;
+    Ok(format!("{} later", millis(latency[wakes / 2])))
+}
+
+/// However many wakes there are while the host is busy, they're one poll.
+fn burst(host: &Rc<dyn Host>) -> anyhow::Result<()> {
+    let (left, polls) = (Rc::new(RefCell::new(None)), Rc::new(Cell::new(0)));
+    let (leave, polled) = (left.clone(), polls.clone());
+    let counting = host.guest().runtime().spawn(poll_fn(move |cx| {
+        leave.replace(Some(cx.waker().clone()));
+        polled.set(polled.get() + 1);
+        Poll::<()>::Pending
+    }));
+    run_until(host, sleep(MS))?;
+    let before = polls.get();
+    let (woken, is_woken) = oneshot::channel();
+    host.defer(Box::new(move || {
+        let waker: Waker = left.take().expect("the task has left it");
+        let waking = thread::spawn(move || (0..1000).for_each(|_| waker.wake_by_ref()));
+        waking.join().expect("a wake does not panic");
+        let _ = woken.send(());
+    }));
+    run_until(host, async {
+        is_woken.await.expect("it is sent");
+        sleep(MS).await;
+    })?;
+    drop(counting);
+    ensure!(
+        polls.get() == before + 1,
+        "{} polls for one burst",
+        polls.get() - before
+    );
+    Ok(())
+}
+
+fn a_socket_is_served(host: &Rc<dyn Host>) -> anyhow::Result<String> {
+    const ROUNDS: usize = 200;
+    if !host.serves_sockets() {
+        return Ok("not covered".to_owned());
+    }
+    let rounds = if host.frame().is_some() {
+        ROUNDS / 10
+    } else {
+        ROUNDS
+    };
+    let runtime = host.guest().runtime();
+    let listener = runtime.block_on(TcpListener::bind("127.0.0.1:0"))?;
+    let addr = listener.local_addr()?;
+    let client = thread::spawn(move || {
+        let mut stream = TcpStream::connect(addr)?;
+        stream.set_nodelay(true)?;
+        let mut times = Vec::new();
+        for round in 0..rounds {
+            let (start, mut answer) = (Instant::now(), [0; 4]);
+            stream.write_all(&(round as u32).to_be_bytes())?;
+            stream.read_exact(&mut answer)?;
+            assert_eq!(answer, (round as u32).to_be_bytes());
+            times.push(start.elapsed());
+        }
+        std::io::Result::Ok(times)
+    });
+    let served = run_until(host, async move {
+        let (stream, _) = listener.accept().await?;
+        let served = futures::io::copy(&stream, &mut &stream).await?;
+        (&stream).close().await?;
+        std::io::Result::Ok(served)
+    })??;
+    ensure!(served == 4 * rounds as u64, "{served} bytes were served");
+    let mut times = client.join().expect("each answer is right")?;
+    times.sort();
+    Ok(format!("{} a request", millis(times[rounds / 2])))
+}
+
+fn a_busy_guest_leaves_the_host_its_events(host: &Rc<dyn Host>) -> anyhow::Result<String> {
+    let done = Rc::new(Cell::new(false));
+    let endless = host.guest().runtime().spawn(async {
+        loop {
+            yield_now().await;
+        }
+    });
+    let turns = host.guest().turns();
+    event_after_event(host.clone(), 10, done.clone());
+    host.run(&done)?;
+    let turns = host.guest().turns() - turns;
+    drop(endless);
+    ensure!(turns > 0, "the guest had no turn");
+    Ok(format!("{turns} turns in 10 events"))
+}
+
+fn event_after_event(host: Rc<dyn Host>, left: usize, done: Rc<Cell<bool>>) {
+    let next = host.clone();
+    host.defer(Box::new(move || match left {
+        0 => done.set(true),
+        _ => event_after_event(next, left - 1, done),
+    }));
+}
+
+fn a_nested_run_is_safe(host: &Rc<dyn Host>) -> anyhow::Result<String> {
+    // From an event of the host, the guest goes on in the inner loop.
+    let (inner, outer) = (Rc::new(Cell::new(false)), Rc::new(Cell::new(false)));
+    let result = Rc::new(RefCell::new(None));
+    let (end, ends, told, again) = (inner.clone(), outer.clone(), result.clone(), host.clone());
+    let task = host.guest().runtime().spawn(async move {
+        sleep(5 * MS).await;
+        end.set(true);
+    });
+    host.defer(Box::new(move || {
+        told.replace(Some(again.run(&inner)));
+        ends.set(true);
+    }));
+    host.run(&outer)?;
+    let from_event = result.take().expect("the event came");
+    ensure!(
+        from_event.is_err() || task.is_finished(),
+        "the inner loop has served nobody"
+    );
+
+    // From inside of a task, the guest waits until the inner loop has ended, and loses nothing.
+    let again = host.clone();
+    let remote = host.guest().runtime().remote();
+    let from_task = run_until(host, async move {
+        let inner = Rc::new(Cell::new(false));
+        let end = inner.clone();
+        let (sender, ran) = mpsc::channel();
+        again.defer(Box::new(move || {
+            let there = thread::spawn(move || remote.run(|| 7));
+            sender
+                .send(there.join().expect("it runs"))
+                .expect("it is waited for");
+            end.set(true);
+        }));
+        let nested = again.run(&inner);
+        if nested.is_err() {
+            yield_now().await;
+            sleep(20 * MS).await; // in which the event comes, in the outer loop
+        }
+        let ran = ran.recv().expect("the event came");
+        (nested, ran.await)
+    })?;
+    ensure!(
+        from_task.1.is_ok_and(|seven| seven == 7),
+        "a wake in the inner loop is lost"
+    );
+    task_ends(host, task)?;
+    let words = [from_event, from_task.0].map(|run| if run.is_ok() { "runs" } else { "refused" });
+    Ok(format!("event: {}, task: {}", words[0], words[1]))
+}
+
+fn task_ends(host: &Rc<dyn Host>, task: windlass::Task<()>) -> anyhow::Result<()> {
+    run_until(host, task)
+}
+
+fn the_host_can_stop_and_go_on(host: &Rc<dyn Host>) -> anyhow::Result<String> {
+    let ticks = Rc::new(Cell::new(0));
+    let counted = ticks.clone();
+    let ticking = host.guest().runtime().spawn(async move {
+        loop {
+            sleep(MS).await;
+            counted.set(counted.get() + 1);
+        }
+    });
+    for stop in 1..=3 {
+        // The guest stops it...
+        let before = ticks.get();
+        let seen = ticks.clone();
+        run_until(host, async move {
+            while seen.get() < before + 3 {
+                sleep(MS).await;
+            }
+        })?;
+        // ...and while it's stopped, nothing goes on.
+        let stopped_at = ticks.get();
+        thread::sleep(5 * MS);
+        ensure!(ticks.get() == stopped_at, "stop {stop} was none");
+    }
+    drop(ticking);
+    // An event of its own stops it, while the guest sleeps.
+    let done = Rc::new(Cell::new(false));
+    let end = done.clone();
+    host.defer(Box::new(move || end.set(true)));
+    host.run(&done)?;
+    Ok("yes".to_owned())
+}
+
+fn millis(time: Duration) -> String {
+    format!("{:.2} ms", time.as_secs_f64() * 1e3)
+}
