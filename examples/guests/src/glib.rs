@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::os::fd::AsRawFd;
 use std::rc::Rc;
 
-use glib::{ControlFlow, IOCondition, MainContext, SourceId};
+use glib::{ControlFlow, IOCondition, MainContext, Priority, SourceId};
 use windlass::Runtime;
 
 use crate::{Guest, Host};
@@ -19,16 +19,22 @@ pub struct Glib {
     guest: Rc<Guest>,
 }
 
+/// That of GLib's idle events, after input and drawing: a guest that is never idle would keep
+/// events of a lower priority from ever coming.
+const PRIORITY: Priority = Priority::DEFAULT_IDLE;
+
 impl Glib {
     /// Makes the guest and adds it to the context.
     pub fn new() -> anyhow::Result<Glib> {
         let guest = Rc::new(Guest::new(Runtime::new()?));
         let inner = guest.clone();
         let descriptor = guest.as_raw_fd();
-        let source = glib::source::unix_fd_add_local(descriptor, IOCondition::IN, move |_, _| {
+        let turn = move |_, _| {
             inner.turn().expect("the poller works");
             ControlFlow::Continue
-        });
+        };
+        let source =
+            glib::source::unix_fd_add_local_full(descriptor, PRIORITY, IOCondition::IN, turn);
         Ok(Glib {
             context: MainContext::default(),
             source: Some(source),

@@ -20,6 +20,8 @@ pub struct Winit {
     event_loop: RefCell<EventLoop<Look>>,
     proxy: EventLoopProxy<Look>,
     guest: Guest,
+    /// The guest is to have a turn before the loop waits.
+    due: Cell<bool>,
     /// Waits on the guest's descriptor, so that it may have sockets.
     watcher: Option<Watcher>,
     deferred: RefCell<VecDeque<Box<dyn FnOnce()>>>,
@@ -30,7 +32,7 @@ pub struct Winit {
 pub enum Look {
     /// For the guest.
     AtTheGuest,
-    /// For the host.
+    /// For the host itself.
     AtTheDeferred,
 }
 
@@ -62,6 +64,7 @@ impl Winit {
             proxy: event_loop.create_proxy(),
             event_loop: RefCell::new(event_loop),
             guest: Guest::new(runtime),
+            due: Cell::new(true),
             watcher,
             deferred: RefCell::default(),
         }
@@ -105,22 +108,25 @@ struct App<'a> {
 impl ApplicationHandler<Look> for App<'_> {
     fn new_events(&mut self, _: &ActiveEventLoop, cause: StartCause) {
         if let StartCause::ResumeTimeReached { .. } = cause {
-            self.host.turn();
+            self.host.due.set(true);
         }
     }
 
     fn user_event(&mut self, _: &ActiveEventLoop, look: Look) {
-        match look {
-            Look::AtTheGuest => self.host.turn(),
-            Look::AtTheDeferred => {
-                let deferred = self.host.deferred.borrow_mut().pop_front();
-                deferred.into_iter().for_each(|event| event());
-            }
+        if let Look::AtTheGuest = look {
+            self.host.due.set(true);
         }
     }
 
+    /// A turn may lead to a message, and messages are handled until there are no more: so the turn
+    /// is not taken where they are handled, but here.
     fn about_to_wait(&mut self, event_loop: &ActiveEventLoop) {
         self.host.guest.pass();
+        if self.host.due.take() {
+            self.host.turn();
+        }
+        let deferred = self.host.deferred.borrow_mut().pop_front();
+        deferred.into_iter().for_each(|event| event());
         if self.done.get() {
             event_loop.exit();
         }
