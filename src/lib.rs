@@ -73,7 +73,7 @@
 //! * [`net`]: TCP, UDP and Unix sockets. [`time`]: sleeping, time limits, ticks. [`Async`]: any
 //!   other descriptor.
 //! * [`Runtime`]: tasks that outlive a `block_on`, and the loop in single steps, for programs that
-//!   have a loop of their own. [`Remote`]: spawning from other threads.
+//!   have a loop of their own. [`Remote`]: spawning and running closures from other threads.
 //! * Combinators (`join!`, `select!`, streams, channels) are those of the
 //!   [`futures`](https://docs.rs/futures) crate.
 

@@ -39,6 +39,18 @@ const CHEAP: Duration = Duration::from_micros(4);
 /// has come. On Linux timers make the descriptor readable, too. Wakes between the turns, on this
 /// thread or on others, make it readable as well.
 ///
+/// * A host that is told of changes only (edge-triggered) has to turn until the descriptor is not
+///   readable any more.
+/// * One that watches no descriptors has a hook, [`Builder::on_wake`].
+/// * One whose loop may be run again inside of a task asks [`is_running`](Runtime::is_running)
+///   there, and leaves the guest alone.
+/// * One that draws frames gives it a share of each, by [`turn_for`](Runtime::turn_for).
+///
+/// Recipes for epoll, calloop, GLib, winit, tokio and a game's loop are in `examples/guests` of the
+/// repository; one suite of tests holds them all. [`block_on`](Runtime::block_on) is a host of that
+/// kind as well, for a future that need not be `'static`: it does what
+/// `while !task.is_finished() { runtime.turn(None)? }` does.
+///
 /// # Examples
 ///
 /// ```
