@@ -118,7 +118,7 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
         "`block_on` inside of a task would stop all other tasks: `.await` the future there, or \
          `spawn` it"
     );
-    match Runtime::new() {
+    match Runtime::builder().build_unwatched() {
         Ok(runtime) => runtime.block_on(future),
         Err(error) => panic!("can't start a runtime: {error}"),
     }

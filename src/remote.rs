@@ -110,7 +110,8 @@ impl fmt::Debug for Remote {
     }
 }
 
-/// A task that was spawned with [`Remote::spawn`] or [`Remote::run`]. May be awaited on any thread, or dropped.
+/// What [`Remote::spawn`] has spawned or [`Remote::run`] runs. May be awaited on any thread, or
+/// dropped.
 ///
 /// # Cancel safety
 ///

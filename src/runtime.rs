@@ -183,7 +183,7 @@ impl Runtime {
     /// frame's share for a game, say. It never waits.
     ///
     /// The clock is read after each poll, or after up to 16 of them while so many take less than
-    /// 4 µs together. So it is late by what one poll takes, or by 16 that were cheap until then.
+    /// 4 µs together. So what makes it late is a long poll, or up to 16 of them after short ones.
     ///
     /// # Errors
     ///
@@ -370,8 +370,8 @@ impl Builder {
     /// descriptor, but can post a message to itself from any thread.
     ///
     /// It's called when a task gets ready outside of a turn: woken on this thread or on another,
-    /// or spawned, also through a [`Remote`]; and at the end of a turn that has left tasks ready.
-    /// Once is enough: it isn't called again until the host has taken a turn. Whoever wakes is the
+    /// or spawned, also through a [`Remote`]; and at the end of a turn, or of a `block_on`, that has
+    /// left tasks ready. Once is enough: it isn't called again until the host has taken a turn. Whoever wakes is the
     /// one that calls it, so it should do no more than pass the word on, and a panic of it goes
     /// through to there.
     ///
@@ -412,6 +412,13 @@ impl Builder {
     ///
     /// As [`Runtime::new`].
     pub fn build(self) -> io::Result<Runtime> {
+        let runtime = self.build_unwatched()?;
+        runtime.listen(); // a spawn before the first turn is heard as well
+        Ok(runtime)
+    }
+
+    /// For a runtime that no host watches: one `block_on` is all that it is there for.
+    pub(crate) fn build_unwatched(self) -> io::Result<Runtime> {
         let mut reactor = Reactor::current()?;
         if let Some(slack) = self.timer_slack {
             reactor.set_timer_slack(slack);
@@ -420,15 +427,13 @@ impl Builder {
         let messenger = self
             .on_wake
             .map(|hook| Arc::new(Messenger::new(waker.clone(), hook)));
-        let runtime = Runtime {
+        Ok(Runtime {
             executor: Executor::new(),
             reactor,
             waker: messenger.clone().map_or(waker, Waker::from),
             messenger,
             remote: OnceCell::new(),
-        };
-        runtime.listen(); // a spawn before the first turn is heard as well
-        Ok(runtime)
+        })
     }
 }
 

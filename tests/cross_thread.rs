@@ -10,6 +10,7 @@ use std::io;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Barrier};
 use std::task::{Poll, Waker};
 use std::thread;
@@ -366,4 +367,34 @@ fn a_closure_that_panics_tells_so_and_one_that_never_runs_is_told_to_be_gone() -
     drop(runtime);
     assert!(matches!(block_on(unrun), Err(RemoteError::Gone)));
     Ok(())
+}
+
+#[test]
+fn runtimes_of_two_threads_run_closures_on_each_other() -> io::Result<()> {
+    let _watchdog = watchdog();
+    let [(to_one, ones), (to_two, twos)] = [channel(), channel()];
+    let peer = |to_other: Sender<_>, others: Receiver<_>| {
+        move || {
+            let runtime = Runtime::new()?;
+            let home = thread::current().id();
+            // What the other one drops when it needs this one no longer.
+            let (needed, mut unneeded) = mpsc::channel::<()>(0);
+            to_other.send((runtime.remote(), needed)).unwrap();
+            let (other, needs) = others.recv().unwrap();
+            runtime.block_on(async {
+                for number in 0..500 {
+                    let there = move || (number + 1, thread::current().id());
+                    let (next, thread) = other.run(there).await.unwrap();
+                    assert!(next == number + 1 && thread != home);
+                }
+                drop(needs);
+                assert_eq!(unneeded.next().await, None);
+            });
+            io::Result::Ok(())
+        }
+    };
+    let one = thread::spawn(peer(to_two, ones));
+    let two = thread::spawn(peer(to_one, twos));
+    one.join().unwrap()?;
+    two.join().unwrap()
 }
