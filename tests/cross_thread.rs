@@ -22,7 +22,7 @@ use futures::channel::{mpsc, oneshot};
 use futures::executor::block_on;
 use futures::future::join_all;
 use windlass::time::sleep;
-use windlass::{RemoteError, Runtime, yield_now};
+use windlass::{Remote, RemoteError, Runtime, yield_now};
 
 #[test]
 fn several_threads_spawn_tasks_and_get_their_outputs() -> io::Result<()> {
@@ -371,9 +371,10 @@ fn a_closure_that_panics_tells_so_and_one_that_never_runs_is_told_to_be_gone() -
 
 #[test]
 fn runtimes_of_two_threads_run_closures_on_each_other() -> io::Result<()> {
+    type Peer = (Remote, mpsc::Sender<()>);
     let _watchdog = watchdog();
     let [(to_one, ones), (to_two, twos)] = [channel(), channel()];
-    let peer = |to_other: Sender<_>, others: Receiver<_>| {
+    let peer = |to_other: Sender<Peer>, others: Receiver<Peer>| {
         move || {
             let runtime = Runtime::new()?;
             let home = thread::current().id();
