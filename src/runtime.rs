@@ -370,15 +370,15 @@ impl Builder {
     /// descriptor, but can post a message to itself from any thread.
     ///
     /// It's called when a task gets ready outside of a turn: woken on this thread or on another,
-    /// or spawned, also through a [`Remote`]; and at the end of a turn, or of a `block_on`, that has
-    /// left tasks ready. Once is enough: it isn't called again until the host has taken a turn. Whoever wakes is the
-    /// one that calls it, so it should do no more than pass the word on, and a panic of it goes
-    /// through to there.
+    /// or spawned, also through a [`Remote`]; and at the end of a turn or a `block_on` that has left
+    /// tasks ready. Once is enough: it isn't called again until the host has taken a turn. Whoever
+    /// wakes is the one that calls it, so it should do no more than pass the word on, and a panic
+    /// of it goes through to there.
     ///
-    /// It knows nothing of timers and of sockets, because nothing looks at them between the
-    /// turns. For timers the host goes by [`next_deadline`](Runtime::next_deadline), which it reads
-    /// after each turn, `block_on` or other use of the runtime. For sockets somebody has to wait on
-    /// the descriptor: the host, or a helper thread that polls it and passes the word on. The
+    /// It knows nothing of timers and of sockets, because nothing looks at them between the turns.
+    /// For timers the host goes by [`next_deadline`](Runtime::next_deadline), which it reads after
+    /// each turn, `block_on` or other use of the runtime. For sockets somebody has to wait on the
+    /// descriptor: the host, or a helper thread that polls it and passes the word on. The
     /// descriptor tells of all: to a host that watches it, a hook is of no use.
     ///
     /// ```

@@ -130,6 +130,7 @@ impl ApplicationHandler<Look> for App<'_> {
         if self.done.get() {
             event_loop.exit();
         }
+        // What a watcher waits on tells of timers as well.
         let wait = match self.host.guest.runtime().next_deadline() {
             Some(deadline) if self.host.watcher.is_none() => ControlFlow::WaitUntil(deadline),
             _ => ControlFlow::Wait,

@@ -145,8 +145,8 @@ struct Screen {
     keys: usize,
 }
 
-/// A frame that comes so late is noticed by everybody.
-const LATE: Duration = Duration::from_millis(100);
+/// A frame that comes so late (ms) is noticed by everybody.
+const LATE: u64 = 100;
 
 impl Screen {
     fn count_frame(&mut self, requests: usize) {
@@ -192,22 +192,12 @@ impl Screen {
 
         let [frames, requests] = self.rates();
         let gaps = &self.gaps;
-        let gap = Duration::from_millis(gaps.first().copied().unwrap_or(0));
-        let word = if gap < LATE {
-            "  responding  ".black().on_green()
-        } else {
-            format!(
-                "  not responding: this frame is {} ms late  ",
-                gap.as_millis()
-            )
-            .white()
-            .on_red()
-        };
-        frame.render_widget(word.bold(), status);
+        let gap = gaps.first().copied().unwrap_or(0);
+        frame.render_widget(verdict(gap), status);
         let gauge = Gauge::default()
             .ratio((frames / 60.0).min(1.0))
             .label(format!("{frames:.1} frames a second"))
-            .gauge_style(if gap < LATE { Color::Green } else { Color::Red });
+            .gauge_style(colour(gap));
         frame.render_widget(gauge.block(Block::bordered()), fps);
         let text = format!(
             "requests a second  {requests:>7.0}        keys pressed  {}\n\
@@ -223,4 +213,17 @@ impl Screen {
         let column = place.min(2 * width - place);
         frame.render_widget(format!("{:column$}●", "").yellow(), ball);
     }
+}
+
+/// For a frame that came so many milliseconds after the last one.
+fn verdict(gap: u64) -> Span<'static> {
+    let words = match gap < LATE {
+        true => "  responding  ".to_owned(),
+        false => format!("  not responding: {gap} ms without a frame  "),
+    };
+    words.bold().white().bg(colour(gap))
+}
+
+fn colour(gap: u64) -> Color {
+    if gap < LATE { Color::Green } else { Color::Red }
 }

@@ -119,41 +119,36 @@ fn a_timer_is_never_early(host: &Rc<dyn Host>) -> anyhow::Result<String> {
 fn a_foreign_wake_is_seen_once(host: &Rc<dyn Host>) -> anyhow::Result<String> {
     let wakes = if host.frame().is_some() { 20 } else { 200 };
     let (waker, woken) = (Arc::new(AtomicWaker::new()), Arc::new(AtomicUsize::new(0)));
-    let polls = Rc::new(Cell::new(0));
     let (seen, sights) = mpsc::channel();
-    let (theirs, count, polled) = (waker.clone(), woken.clone(), polls.clone());
+    let (theirs, count) = (waker.clone(), woken.clone());
+    let polls = Rc::new(Cell::new(0));
+    let polled = polls.clone();
     let task = poll_fn(move |cx| {
         theirs.register(cx.waker());
         polled.set(polled.get() + 1);
         let woken = count.load(SeqCst); // it goes on when the poll is seen
         seen.send(Instant::now()).expect("the thread waits for it");
-        match woken == wakes {
-            true => Poll::Ready(()),
-            false => Poll::Pending,
+        if woken == wakes {
+            Poll::Ready(())
+        } else {
+            Poll::Pending
         }
     });
     let thread = thread::spawn(move || {
         sights.recv().expect("the first poll");
-        let latency = (0..wakes).map(|_| {
+        let wake = |_| {
             woken.fetch_add(1, SeqCst);
             let start = Instant::now();
             waker.wake();
-            sights
-                .recv()
-                .expect("a poll for each wake")
-                .duration_since(start)
-        });
-        latency.collect::<Vec<_>>()
+            let seen = sights.recv().expect("a poll for each wake");
+            seen.duration_since(start)
+        };
+        (0..wakes).map(wake).collect::<Vec<_>>()
     });
-    let start = Instant::now();
-    let turns = host.guest().turns();
+    let (start, turns) = (Instant::now(), host.guest().turns());
     run_until(host, task)?;
-    let turns = host.guest().turns() - turns;
-    ensure!(
-        polls.get() == wakes + 1,
-        "{} polls for {wakes} wakes",
-        polls.get()
-    );
+    let (turns, polls) = (host.guest().turns() - turns, polls.get());
+    ensure!(polls == wakes + 1, "{polls} polls for {wakes} wakes");
     let allowed = 2 * wakes + frames(host, start.elapsed()) + 4;
     ensure!(turns <= allowed, "{turns} turns for {wakes} wakes");
     let mut latency = thread.join().expect("it has seen all");
@@ -296,7 +291,13 @@ fn event_after_event(
 }
 
 fn a_nested_run_is_safe(host: &Rc<dyn Host>) -> anyhow::Result<String> {
-    // From an event of the host, the guest goes on in the inner loop.
+    let runs = [from_an_event(host)?, from_a_task(host)?];
+    let words = runs.map(|run| if run.is_ok() { "runs" } else { "refused" });
+    Ok(format!("event: {}, task: {}", words[0], words[1]))
+}
+
+/// In a loop inside of one of the host's events, the guest goes on.
+fn from_an_event(host: &Rc<dyn Host>) -> anyhow::Result<anyhow::Result<()>> {
     let (inner, outer) = (Rc::new(Cell::new(false)), Rc::new(Cell::new(false)));
     let result = Rc::new(RefCell::new(None));
     let (end, ends, told, again) = (inner.clone(), outer.clone(), result.clone(), host.clone());
@@ -309,56 +310,43 @@ fn a_nested_run_is_safe(host: &Rc<dyn Host>) -> anyhow::Result<String> {
         ends.set(true);
     }));
     host.run(&outer)?;
-    let from_event = result.take().expect("the event came");
-    ensure!(
-        from_event.is_err() || task.is_finished(),
-        "the inner loop has served nobody"
-    );
+    let run = result.take().expect("the event came");
+    let served = task.is_finished();
+    ensure!(run.is_err() || served, "the inner loop has served nobody");
+    run_until(host, task)?;
+    Ok(run)
+}
 
-    // From inside of a task, the guest waits until the inner loop has ended, and loses nothing.
+/// In a loop inside of a task, the guest waits until that has ended, and loses nothing.
+fn from_a_task(host: &Rc<dyn Host>) -> anyhow::Result<anyhow::Result<()>> {
+    let runtime = host.guest().runtime();
     let (near, mut far) = StdUnixStream::pair()?;
-    let near = host
-        .guest()
-        .runtime()
-        .block_on(async { Async::new(near) })?;
-    let reading = host
-        .guest()
-        .runtime()
-        .spawn(async move { near.readable().await });
-    let again = host.clone();
-    let remote = host.guest().runtime().remote();
-    let from_task = run_until(host, async move {
+    let near = runtime.block_on(async { Async::new(near) })?;
+    let reading = runtime.spawn(async move { near.readable().await });
+    let (again, remote) = (host.clone(), runtime.remote());
+    let (run, ran) = run_until(host, async move {
         let inner = Rc::new(Cell::new(false));
         let (end, later) = (inner.clone(), again.clone());
-        let (sender, ran) = mpsc::channel();
+        let (sender, ran) = oneshot::channel();
         again.defer(Box::new(move || {
             far.write_all(b"!").expect("there's room");
             let there = thread::spawn(move || remote.run(|| 7));
-            let ran = there.join().expect("it runs");
-            sender.send(ran).expect("it is waited for");
+            let _ = sender.send(there.join().expect("it runs"));
             // The inner loop goes round once more, and meets the data and the wake.
             later.defer(Box::new(move || end.set(true)));
         }));
-        let nested = again.run(&inner);
-        // If it's refused, the event comes in the outer loop.
-        let ran = loop {
-            match ran.try_recv() {
-                Ok(ran) => break ran,
-                Err(_) => sleep(MS).await,
-            }
-        };
-        (nested, ran.await)
+        let run = again.run(&inner);
+        (run, ran) // if it's refused, the event comes in the outer loop
     })?;
+    let ran = run_until(host, async { ran.await.expect("the event came").await })?;
     ensure!(
-        from_task.1.is_ok_and(|seven| seven == 7),
+        ran.is_ok_and(|seven| seven == 7),
         "a wake in the inner loop is lost"
     );
-    run_until(host, task)?;
     if host.serves_sockets() {
         run_until(host, reading)??;
     }
-    let words = [from_event, from_task.0].map(|run| if run.is_ok() { "runs" } else { "refused" });
-    Ok(format!("event: {}, task: {}", words[0], words[1]))
+    Ok(run)
 }
 
 fn the_host_can_stop_and_go_on(host: &Rc<dyn Host>) -> anyhow::Result<String> {
