@@ -370,7 +370,7 @@ impl Builder {
     /// descriptor, but can post a message to itself from any thread.
     ///
     /// It's called when a task gets ready outside of a turn: woken on this thread or on another,
-    /// or spawned, also through a [`Remote`]; and at the end of a turn or a `block_on` that has left
+    /// or spawned, also through a [`Remote`]; and at the end of a turn or `block_on` that has left
     /// tasks ready. Once is enough: it isn't called again until the host has taken a turn. Whoever
     /// wakes is the one that calls it, so it should do no more than pass the word on, and a panic
     /// of it goes through to there.
