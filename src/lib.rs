@@ -75,7 +75,7 @@
 //! * [`net`]: TCP, UDP and Unix sockets. [`time`]: sleeping, time limits, ticks. [`Async`]: any
 //!   other descriptor.
 //! * [`Runtime`]: tasks that outlive a `block_on`, and the loop in single steps, for programs that
-//!   have a loop of their own. [`Remote`]: spawning from other threads.
+//!   have a loop of their own. [`Remote`]: spawning and running closures from other threads.
 //! * [`coroutine`]: functions that stop in the middle, hand a value out, and go on with a value
 //!   handed in; with or without I/O in between.
 //! * [`sync`]: channels and locks that stay on one thread, and when a lock is needed at all.
@@ -83,6 +83,7 @@
 //!   [`futures`](https://docs.rs/futures) crate. Channels between threads are those of any crate.
 
 mod runtime;
+mod hook;
 mod remote;
 mod stop;
 pub mod task;
@@ -126,7 +127,7 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
         "`block_on` inside of a task would stop all other tasks: `.await` the future there, or \
          `spawn` it"
     );
-    match Runtime::new() {
+    match Runtime::builder().build_unwatched() {
         Ok(runtime) => runtime.block_on(future),
         Err(error) => panic!("can't start a runtime: {error}"),
     }

@@ -1,15 +1,16 @@
-//! Spawning from other threads.
+//! Spawning and running closures from other threads.
 
 use std::fmt;
-use std::future::{Future, poll_fn};
+use std::future::{Future, poll_fn, ready};
+use std::panic::Location;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{self, Context, Poll};
 
 use futures_channel::{mpsc, oneshot};
 use futures_core::Stream;
-use windlass_executor::{Panic, spawn, yield_now};
+use windlass_executor::{Panic, spawn_at, yield_now};
 
-/// Spawns tasks on a runtime from any thread.
+/// Spawns tasks and runs closures on a runtime from any thread.
 ///
 /// What travels is a closure, which makes the future at its destination: so the future need not be
 /// `Send`, only what the closure takes along.
@@ -62,6 +63,7 @@ impl Remote {
     /// limit.
     ///
     /// The task is on its own: it runs on when the handle is dropped.
+    #[track_caller]
     pub fn spawn<M, F>(&self, make: M) -> RemoteTask<F::Output>
     where
         M: FnOnce() -> F + Send + 'static,
@@ -69,13 +71,38 @@ impl Remote {
         F::Output: Send,
     {
         let (sender, output) = oneshot::channel();
+        let place = Location::caller();
         let job = move || {
-            let task = spawn(async move { make().await });
-            spawn(async move { sender.send(task.catch().await) }).detach();
+            let task = spawn_at(place, async move { make().await });
+            spawn_at(place, async move { sender.send(task.catch().await) }).detach();
         };
         // If the runtime is gone, the job is dropped with its sender, and the handle tells.
         let _ = self.jobs.unbounded_send(Box::new(job));
         RemoteTask { output }
+    }
+
+    /// Runs the closure on the runtime's thread, as a task that ends with its first poll.
+    ///
+    /// ```
+    /// use std::{cell::Cell, thread};
+    ///
+    /// thread_local!(static HAULED: Cell<u32> = const { Cell::new(0) });
+    ///
+    /// let runtime = windlass::Runtime::new()?;
+    /// let remote = runtime.remote();
+    /// let haul = || HAULED.replace(HAULED.get() + 1);
+    /// let before = thread::spawn(move || remote.run(haul)).join().unwrap();
+    /// assert_eq!(runtime.block_on(before).unwrap(), 0);
+    /// assert_eq!(HAULED.get(), 1);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    #[track_caller]
+    pub fn run<F, T>(&self, run: F) -> RemoteTask<T>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        self.spawn(|| ready(run()))
     }
 }
 
@@ -87,7 +114,8 @@ impl fmt::Debug for Remote {
     }
 }
 
-/// A task that was spawned with [`Remote::spawn`]. May be awaited on any thread, or dropped.
+/// What [`Remote::spawn`] has spawned or [`Remote::run`] runs. May be awaited on any thread, or
+/// dropped.
 ///
 /// # Cancel safety
 ///
@@ -101,7 +129,7 @@ impl<T> Future for RemoteTask<T> {
     type Output = Result<T, RemoteError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        Poll::Ready(match ready!(Pin::new(&mut self.output).poll(cx)) {
+        Poll::Ready(match task::ready!(Pin::new(&mut self.output).poll(cx)) {
             Ok(Ok(output)) => Ok(output),
             Ok(Err(panic)) => Err(RemoteError::Panicked(panic)),
             Err(oneshot::Canceled) => Err(RemoteError::Gone),

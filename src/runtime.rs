@@ -5,16 +5,26 @@ use std::fmt;
 use std::future::Future;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use windlass_executor::{Executor, Task};
-use windlass_reactor::Reactor;
+use windlass_executor::{Entered, Executor, Task};
+use windlass_reactor::{Awake, Reactor};
 
+use crate::hook::{Hook, Messenger};
 use crate::remote::{self, Remote};
 
 /// How many polls `turn` makes at most. See the executor's budget, which this equals.
 const POLLS: usize = 256;
+
+/// How many polls `turn_for` makes at most until it reads the clock, which costs as much as a short
+/// poll...
+const BATCH: usize = 16;
+
+/// ...and only as long as the last of these batches was shorter than this: a fifth of a percent of
+/// a game's share. Else it reads it after each poll.
+const CHEAP: Duration = Duration::from_micros(4);
 
 /// Tasks that stay between calls of [`block_on`](Runtime::block_on), and the loop in single steps
 /// for a host that has a loop of its own.
@@ -28,6 +38,18 @@ const POLLS: usize = 256;
 /// with a limit of zero when that is readable, and when [`next_deadline`](Runtime::next_deadline)
 /// has come. On Linux timers make the descriptor readable, too. Wakes between the turns, on this
 /// thread or on others, make it readable as well.
+///
+/// * A host that is told of changes only (edge-triggered) has to turn until the descriptor is not
+///   readable any more.
+/// * One that watches no descriptors has a hook, [`Builder::on_wake`].
+/// * One whose loop may be run again inside of a task asks [`is_running`](Runtime::is_running)
+///   there, and leaves the guest alone.
+/// * One that draws frames gives it a share of each, by [`turn_for`](Runtime::turn_for).
+///
+/// Recipes for epoll, calloop, GLib, winit, tokio and a game's loop are in `examples/guests` of the
+/// repository; one suite of tests holds them all. [`block_on`](Runtime::block_on) is a host of that
+/// kind as well, for a future that need not be `'static`: it does what
+/// `while !task.is_finished() { runtime.turn(None)? }` does.
 ///
 /// # Examples
 ///
@@ -52,6 +74,8 @@ pub struct Runtime {
     reactor: Reactor,
     /// Ends the reactor's sleep, and outside of a turn makes the descriptor readable.
     waker: Waker,
+    /// If there is a hook: what `waker` is.
+    messenger: Option<Arc<Messenger>>,
     remote: OnceCell<Remote>,
 }
 
@@ -77,7 +101,10 @@ impl Runtime {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn builder() -> Builder {
-        Builder { timer_slack: None }
+        Builder {
+            timer_slack: None,
+            on_wake: None,
+        }
     }
 
     /// Runs the future and all tasks until the future is done. Tasks that are left stay, and go on
@@ -100,6 +127,7 @@ impl Runtime {
              `spawn` it"
         );
         let _entered = self.executor.enter();
+        let _back = self.messenger.is_some().then(|| Back::new(self));
         // A future that needn't wait ends before the first turn. Called again and again with such
         // ones, this must not keep the tasks from their sockets and timers.
         if self.executor.tasks() > 0 {
@@ -140,9 +168,7 @@ impl Runtime {
     /// Inside of a task of the same runtime.
     #[track_caller]
     pub fn turn(&self, limit: Option<Duration>) -> io::Result<Turn> {
-        self.assert_outside();
-        let _awake = self.reactor.awake();
-        let _entered = self.executor.enter();
+        let _turning = Turning::new(self);
         let limit = if self.executor.has_ready() {
             Some(Duration::ZERO)
         } else {
@@ -156,8 +182,8 @@ impl Runtime {
     /// Turns the loop for as long as there's something to do, but not longer than `budget`: a
     /// frame's share for a game, say. It never waits.
     ///
-    /// The clock is read between polls, so a single poll that takes longer than the budget makes
-    /// it late.
+    /// The clock is read after each poll, or after up to 16 of them while so many take less than
+    /// 4 µs together. So what makes it late is a long poll, or up to 16 of them after short ones.
     ///
     /// # Errors
     ///
@@ -178,24 +204,41 @@ impl Runtime {
     /// ```
     #[track_caller]
     pub fn turn_for(&self, budget: Duration) -> io::Result<Turn> {
-        self.assert_outside();
-        let _awake = self.reactor.awake();
-        let _entered = self.executor.enter();
+        let _turning = Turning::new(self);
         let start = Instant::now();
-        let mut polled = 0;
+        let (mut polled, mut batch, mut used) = (0, 1, Duration::ZERO);
         loop {
             self.reactor.turn(Some(Duration::ZERO))?;
-            for _ in 0..POLLS {
-                let tick = self.executor.tick(&self.waker, 1);
+            let until = polled + POLLS;
+            loop {
+                let tick = self.executor.tick(&self.waker, batch);
                 polled += tick.polled;
-                if !tick.ready || start.elapsed() >= budget {
-                    break;
+                let before = std::mem::replace(&mut used, start.elapsed());
+                if !tick.ready || used >= budget {
+                    return Ok(self.turned(polled));
+                }
+                let is_cheap = used - before < CHEAP;
+                batch = if is_cheap { BATCH.min(2 * batch) } else { 1 };
+                if polled >= until {
+                    break; // what waits for I/O may be ready by now
                 }
             }
-            if !self.executor.has_ready() || start.elapsed() >= budget {
-                return Ok(self.turned(polled));
-            }
         }
+    }
+
+    /// True inside of the runtime's tasks. A turn would panic there, so a host whose loop may be
+    /// run from inside of a task asks before it takes one.
+    ///
+    /// ```
+    /// # use std::rc::Rc;
+    /// let runtime = Rc::new(windlass::Runtime::new()?);
+    /// let inside = runtime.clone();
+    /// assert!(!runtime.is_running());
+    /// assert!(runtime.block_on(async move { inside.is_running() }));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn is_running(&self) -> bool {
+        self.executor.is_running()
     }
 
     /// When the host must call [`turn`](Runtime::turn) at the latest: at once, if tasks are ready;
@@ -225,13 +268,9 @@ impl Runtime {
         remote.clone()
     }
 
-    /// Before anything waits: inside of a task, nobody would end the wait.
-    #[track_caller]
-    fn assert_outside(&self) {
-        assert!(
-            !self.executor.is_running(),
-            "a turn inside of a task of the same runtime: `.await` what it shall wait for"
-        );
+    /// From now on wakes call `waker`.
+    fn listen(&self) {
+        self.executor.tick(&self.waker, 0);
     }
 
     /// If tasks are left that are ready, a host that watches the descriptor must come back.
@@ -242,7 +281,6 @@ impl Runtime {
     }
 
     fn turned(&self, polled: usize) -> Turn {
-        self.stay_readable();
         Turn {
             polled,
             ready: self.executor.has_ready(),
@@ -251,11 +289,64 @@ impl Runtime {
     }
 }
 
+/// While it lives, a turn of the runtime is on the stack.
+struct Turning<'a> {
+    runtime: &'a Runtime,
+    _entered: Entered,
+    _awake: Awake<'a>,
+}
+
+impl<'a> Turning<'a> {
+    #[track_caller]
+    fn new(runtime: &'a Runtime) -> Self {
+        // Before anything waits: inside of a task, nobody would end the wait.
+        assert!(
+            !runtime.is_running(),
+            "a turn inside of a task of the same runtime: `.await` what it shall wait for"
+        );
+        if let Some(messenger) = &runtime.messenger {
+            messenger.hold();
+        }
+        Turning {
+            runtime,
+            _awake: runtime.reactor.awake(),
+            _entered: runtime.executor.enter(),
+        }
+    }
+}
+
+impl Drop for Turning<'_> {
+    fn drop(&mut self) {
+        if let Some(messenger) = &self.runtime.messenger {
+            messenger.release();
+        }
+        self.runtime.stay_readable();
+    }
+}
+
+/// At the end of a `block_on`, which has a waker of its own, wakes go to the hook again.
+struct Back<'a>(&'a Runtime);
+
+impl<'a> Back<'a> {
+    fn new(runtime: &'a Runtime) -> Self {
+        runtime.listen(); // panics if it can't be done, which the drop must not
+        Back(runtime)
+    }
+}
+
+impl Drop for Back<'_> {
+    fn drop(&mut self) {
+        self.0.listen();
+        self.0.stay_readable();
+    }
+}
+
 /// Options of a [`Runtime`], from [`Runtime::builder`].
 #[derive(Clone, Debug)]
 #[must_use = "options do nothing until `build`"]
 pub struct Builder {
     timer_slack: Option<Duration>,
+    on_wake: Option<Hook>,
 }
 
 impl Builder {
@@ -275,21 +366,72 @@ impl Builder {
         self
     }
 
+    /// What to call when the runtime has something to do: for a host that can't watch a
+    /// descriptor, but can post a message to itself from any thread.
+    ///
+    /// It's called when a task gets ready outside of a turn: woken on this thread or on another,
+    /// or spawned, also through a [`Remote`]; and at the end of a turn or `block_on` that has left
+    /// tasks ready. Once is enough: it isn't called again until the host has taken a turn. Whoever
+    /// wakes is the one that calls it, so it should do no more than pass the word on, and a panic
+    /// of it goes through to there.
+    ///
+    /// It knows nothing of timers and of sockets, because nothing looks at them between the turns.
+    /// For timers the host goes by [`next_deadline`](Runtime::next_deadline), which it reads after
+    /// each turn, `block_on` or other use of the runtime. For sockets somebody has to wait on the
+    /// descriptor: the host, or a helper thread that polls it and passes the word on. The
+    /// descriptor tells of all: to a host that watches it, a hook is of no use.
+    ///
+    /// ```
+    /// use std::{sync::mpsc, time::Duration};
+    ///
+    /// // The host's loop has a queue of messages, and this is one of them.
+    /// struct Turn;
+    /// let (post, messages) = mpsc::channel();
+    /// let runtime = windlass::Runtime::builder()
+    ///     .on_wake(move || drop(post.send(Turn)))
+    ///     .build()?;
+    ///
+    /// let remote = runtime.remote();
+    /// let thread = std::thread::spawn(move || remote.run(|| 6 * 7));
+    /// let answer = runtime.spawn(thread.join().unwrap());
+    /// while !answer.is_finished() {
+    ///     let Turn = messages.recv().unwrap();
+    ///     runtime.turn(Some(Duration::ZERO))?;
+    /// }
+    /// assert_eq!(runtime.block_on(answer).unwrap(), 42);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn on_wake(mut self, hook: impl Fn() + Send + Sync + 'static) -> Builder {
+        self.on_wake = Some(Hook::new(hook));
+        self
+    }
+
     /// Makes the runtime, on this thread.
     ///
     /// # Errors
     ///
     /// As [`Runtime::new`].
     pub fn build(self) -> io::Result<Runtime> {
+        let runtime = self.build_unwatched()?;
+        runtime.listen(); // a spawn before the first turn is heard as well
+        Ok(runtime)
+    }
+
+    /// For a runtime that no host watches: one `block_on` is all that it is there for.
+    pub(crate) fn build_unwatched(self) -> io::Result<Runtime> {
         let mut reactor = Reactor::current()?;
         if let Some(slack) = self.timer_slack {
             reactor.set_timer_slack(slack);
         }
         let waker = reactor.waker();
+        let messenger = self
+            .on_wake
+            .map(|hook| Arc::new(Messenger::new(waker.clone(), hook)));
         Ok(Runtime {
             executor: Executor::new(),
             reactor,
-            waker,
+            waker: messenger.clone().map_or(waker, Waker::from),
+            messenger,
             remote: OnceCell::new(),
         })
     }

@@ -10,6 +10,7 @@ use std::io;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Barrier};
 use std::task::{Poll, Waker};
 use std::thread;
@@ -21,7 +22,7 @@ use futures::channel::{mpsc, oneshot};
 use futures::executor::block_on;
 use futures::future::join_all;
 use windlass::time::sleep;
-use windlass::{RemoteError, Runtime, yield_now};
+use windlass::{Remote, RemoteError, Runtime, yield_now};
 
 #[test]
 fn several_threads_spawn_tasks_and_get_their_outputs() -> io::Result<()> {
@@ -91,7 +92,9 @@ fn a_task_that_panics_tells_so_where_it_is_awaited_and_ends_nothing_else() -> io
     let in_closure = remote.spawn(|| -> Ready<()> { panic!("no anchor") });
     let fine = remote.spawn(|| async { 7 });
     let error = runtime.block_on(in_future).unwrap_err();
-    assert!(error.to_string().ends_with(" panicked: no rope left"));
+    let text = error.to_string();
+    assert!(text.starts_with("a task spawned at tests/cross_thread.rs:"));
+    assert!(text.ends_with(" panicked: no rope left"));
     let error = runtime.block_on(in_closure).unwrap_err();
     assert!(error.to_string().ends_with(" panicked: no anchor"));
     assert_eq!(runtime.block_on(fine).unwrap(), 7);
@@ -322,4 +325,79 @@ fn a_waker_that_outlives_its_runtime_does_nothing() -> io::Result<()> {
     assert_eq!((turn.polled, turn.ready), (0, false));
     assert!(!polled.load(SeqCst));
     Ok(())
+}
+
+#[test]
+fn closures_of_a_thread_run_here_in_their_order_and_give_their_values_back() -> io::Result<()> {
+    thread_local!(static RAN: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) });
+    let _watchdog = watchdog();
+    let runtime = Runtime::new()?;
+    let home = thread::current().id();
+    let remote = runtime.remote();
+    let run = |number| {
+        move || {
+            RAN.with_borrow_mut(|ran| ran.push(number));
+            (number, thread::current().id())
+        }
+    };
+    let sending = thread::spawn(move || {
+        let sent = (0..1000).map(|number| remote.run(run(number)));
+        sent.collect::<Vec<_>>()
+    });
+    let values = runtime.block_on(join_all(sending.join().unwrap()));
+    for (number, value) in values.into_iter().enumerate() {
+        assert_eq!(value.unwrap(), (number, home));
+    }
+    RAN.with_borrow(|ran| assert!(ran.iter().copied().eq(0..1000)));
+    Ok(())
+}
+
+#[test]
+fn a_closure_that_panics_tells_so_and_one_that_never_runs_is_told_to_be_gone() -> io::Result<()> {
+    let runtime = Runtime::new()?;
+    let remote = runtime.remote();
+    let panicking = remote.run(|| -> u8 { panic!("no rope left") });
+    let error = runtime.block_on(panicking).unwrap_err();
+    assert_eq!(error.to_string(), "a task panicked: no rope left");
+    // Nobody waits for it, and it runs all the same.
+    let ran = Arc::new(AtomicBool::new(false));
+    let flag = ran.clone();
+    drop(remote.run(move || flag.store(true, SeqCst)));
+    runtime.block_on(remote.run(|| ())).unwrap();
+    assert!(ran.load(SeqCst));
+    let unrun = remote.run(|| ());
+    drop(runtime);
+    assert!(matches!(block_on(unrun), Err(RemoteError::Gone)));
+    Ok(())
+}
+
+#[test]
+fn runtimes_of_two_threads_run_closures_on_each_other() -> io::Result<()> {
+    type Peer = (Remote, mpsc::Sender<()>);
+    let _watchdog = watchdog();
+    let [(to_one, ones), (to_two, twos)] = [channel(), channel()];
+    let peer = |to_other: Sender<Peer>, others: Receiver<Peer>| {
+        move || {
+            let runtime = Runtime::new()?;
+            let home = thread::current().id();
+            // What the other one drops when it needs this one no longer.
+            let (needed, mut unneeded) = mpsc::channel::<()>(0);
+            to_other.send((runtime.remote(), needed)).unwrap();
+            let (other, needs) = others.recv().unwrap();
+            runtime.block_on(async {
+                for number in 0..500 {
+                    let there = move || (number + 1, thread::current().id());
+                    let (next, thread) = other.run(there).await.unwrap();
+                    assert!(next == number + 1 && thread != home);
+                }
+                drop(needs);
+                assert_eq!(unneeded.next().await, None);
+            });
+            io::Result::Ok(())
+        }
+    };
+    let one = thread::spawn(peer(to_two, ones));
+    let two = thread::spawn(peer(to_one, twos));
+    one.join().unwrap()?;
+    two.join().unwrap()
 }

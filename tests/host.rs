@@ -2,10 +2,15 @@
 
 mod common;
 
-use std::future::pending;
+use std::cell::{OnceCell, RefCell};
+use std::future::{Future, pending, poll_fn};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixStream;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::task::Poll;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -14,7 +19,7 @@ use futures::channel::oneshot;
 use futures::{AsyncReadExt, AsyncWriteExt};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use windlass::time::{interval, sleep};
-use windlass::{Runtime, spawn, yield_now};
+use windlass::{Async, Runtime, spawn, yield_now};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const NOT_AT_ALL: Option<Duration> = Some(Duration::ZERO);
@@ -345,7 +350,7 @@ fn turn_waits_at_most_for_its_limit() -> io::Result<()> {
 #[test]
 fn a_turn_inside_of_a_task_of_the_same_runtime_panics_at_once() -> io::Result<()> {
     let _watchdog = watchdog();
-    let runtime = std::rc::Rc::new(Runtime::new()?);
+    let runtime = Rc::new(Runtime::new()?);
     let inner = runtime.clone();
     runtime.block_on(async {
         for limit in [None, NOT_AT_ALL] {
@@ -406,4 +411,233 @@ fn a_loop_of_the_host_serves_itself_and_the_runtime() -> io::Result<()> {
         client.await?;
         echo.await
     })
+}
+
+/// A runtime whose hook counts its calls.
+fn counting() -> io::Result<(Runtime, Arc<AtomicUsize>)> {
+    let calls = Arc::new(AtomicUsize::new(0));
+    let counted = calls.clone();
+    let hook = move || {
+        counted.fetch_add(1, SeqCst);
+    };
+    let runtime = Runtime::builder().on_wake(hook).build()?;
+    Ok((runtime, calls))
+}
+
+#[test]
+fn a_spawn_before_the_first_turn_is_heard() -> io::Result<()> {
+    let _watchdog = watchdog();
+    let (runtime, calls) = counting()?;
+    assert_eq!(calls.load(SeqCst), 0);
+    runtime.spawn(async {}).detach();
+    assert_eq!(calls.load(SeqCst), 1);
+    assert!(is_readable(&runtime)?);
+
+    let unhooked = Runtime::new()?;
+    settle(&unhooked)?;
+    unhooked.spawn(async {}).detach();
+    assert!(is_readable(&unhooked)?);
+    Ok(())
+}
+
+#[test]
+fn the_hook_is_called_once_for_all_wakes_between_two_turns() -> io::Result<()> {
+    let _watchdog = watchdog();
+    let (runtime, calls) = counting()?;
+    let remote = runtime.remote();
+    settle(&runtime)?;
+    for sleep in 1..=10 {
+        let before = calls.load(SeqCst);
+        let here = runtime.spawn(async {});
+        let there = thread::scope(|scope| {
+            let run = || (0..20).map(|_| remote.run(|| ())).collect::<Vec<_>>();
+            let threads = [scope.spawn(run), scope.spawn(run)];
+            threads.map(|thread| thread.join().unwrap())
+        });
+        assert_eq!(calls.load(SeqCst) - before, 1, "sleep {sleep}");
+        settle(&runtime)?;
+        assert!(here.is_finished());
+        for ran in there.into_iter().flatten() {
+            runtime.block_on(ran).unwrap();
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn the_hook_is_not_called_for_what_the_turn_itself_looks_at() -> io::Result<()> {
+    let _watchdog = watchdog();
+    let (runtime, calls) = counting()?;
+    let remote = runtime.remote();
+    let (near, mut far) = UnixStream::pair()?;
+    let near = runtime.block_on(async { Async::new(near) })?;
+    let counted = calls.clone();
+    let task = runtime.spawn(async move {
+        near.readable().await.unwrap(); // the reactor wakes it, in a turn
+        let waker = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
+        let waking = move || {
+            waker.wake();
+            remote.run(|| ())
+        };
+        let ran = thread::spawn(waking).join().unwrap();
+        let so_far = counted.load(SeqCst);
+        ran.await.unwrap();
+        so_far
+    });
+    settle(&runtime)?;
+    let before = calls.load(SeqCst);
+    far.write_all(b"!")?;
+    assert!(runtime.turn(None)?.ready);
+    assert_eq!(calls.load(SeqCst), before + 1, "for what the turn has left");
+    settle(&runtime)?;
+    assert_eq!(runtime.block_on(task), before, "the turn went on");
+    Ok(())
+}
+
+#[test]
+fn the_hook_is_called_when_a_turn_leaves_tasks_ready() -> io::Result<()> {
+    let _watchdog = watchdog();
+    let (runtime, calls) = counting()?;
+    let endless = async {
+        loop {
+            yield_now().await
+        }
+    };
+    let endless = runtime.spawn(endless);
+    for turns in 1..10 {
+        assert_eq!(calls.load(SeqCst), turns);
+        assert!(runtime.turn(NOT_AT_ALL)?.ready);
+    }
+    drop(endless);
+    settle(&runtime)?;
+    let before = calls.load(SeqCst);
+    assert_eq!(runtime.turn(NOT_AT_ALL)?.polled, 0);
+    assert_eq!(calls.load(SeqCst), before, "nothing is left");
+    Ok(())
+}
+
+#[test]
+fn the_hook_is_called_after_a_block_on_as_well_even_if_that_panicked() -> io::Result<()> {
+    let _watchdog = watchdog();
+    let (runtime, calls) = counting()?;
+    let remote = runtime.remote();
+    let block_ons: [&dyn Fn(); 2] = [
+        &|| runtime.block_on(sleep(Duration::from_millis(1))),
+        &|| {
+            drop(panic_of(|| {
+                runtime.block_on(async { panic!("no rope left") })
+            }))
+        },
+    ];
+    for block_on in block_ons {
+        settle(&runtime)?;
+        block_on();
+        let before = calls.load(SeqCst);
+        let remote = remote.clone();
+        let ran = thread::spawn(move || remote.run(|| 7)).join().unwrap();
+        assert_eq!(calls.load(SeqCst) - before, 1);
+        settle(&runtime)?;
+        assert_eq!(runtime.block_on(ran).unwrap(), 7);
+    }
+    Ok(())
+}
+
+#[test]
+fn each_runtime_of_a_thread_has_a_hook_of_its_own() -> io::Result<()> {
+    let _watchdog = watchdog();
+    let ((one, ones_calls), (two, twos_calls)) = (counting()?, counting()?);
+    let calls = || (ones_calls.load(SeqCst), twos_calls.load(SeqCst));
+    let (near, mut far) = two.block_on(pair())?;
+    settle(&one)?;
+    let (ones, twos) = calls();
+    let task = one.spawn(async move { (&near).read_exact(&mut [0]).await });
+    assert_eq!(calls(), (ones + 1, twos));
+    settle(&one)?;
+    // The other one turns the reactor that both have, and so wakes a task of the first.
+    let (ones, twos) = calls();
+    two.block_on(async {
+        far.write_all(b"!").await?;
+        while ones_calls.load(SeqCst) == ones {
+            sleep(Duration::from_millis(1)).await;
+        }
+        io::Result::Ok(())
+    })?;
+    assert_eq!(calls(), (ones + 1, twos));
+    settle(&one)?;
+    assert!(task.is_finished());
+    Ok(())
+}
+
+thread_local! {
+    static RE_ENTERED: OnceCell<Runtime> = const { OnceCell::new() };
+}
+
+#[test]
+fn the_hook_may_call_the_runtime_and_may_panic() -> io::Result<()> {
+    let _watchdog = watchdog();
+    let polls = Arc::new(AtomicUsize::new(0));
+    let polled = polls.clone();
+    let hook = move || {
+        RE_ENTERED.with(|runtime| {
+            let runtime = runtime.get().expect("it was made");
+            polled.fetch_add(runtime.turn(NOT_AT_ALL).unwrap().polled, SeqCst);
+        });
+        panic!("the host is full");
+    };
+    RE_ENTERED.with(|cell| {
+        let runtime = cell.get_or_init(|| Runtime::builder().on_wake(hook).build().unwrap());
+        for spawned in 1..=3 {
+            let text = panic_of(|| runtime.spawn(async {}).detach());
+            assert_eq!(text, "the host is full");
+            assert_eq!(polls.load(SeqCst), spawned, "the hook has taken the turn");
+        }
+        Ok(())
+    })
+}
+
+/// `block_on` takes the same steps as a host does in a few lines.
+#[test]
+fn block_on_is_a_loop_of_turns() -> io::Result<()> {
+    let _watchdog = watchdog();
+    fn program(trace: &Rc<RefCell<Vec<String>>>) -> impl Future<Output = usize> + use<> {
+        let trace = trace.clone();
+        async move {
+            let tasks = [3, 1, 2].map(|number| {
+                let trace = trace.clone();
+                spawn(async move {
+                    trace.borrow_mut().push(format!("start {number}"));
+                    yield_now().await;
+                    sleep(Duration::from_millis(10 * number)).await;
+                    trace.borrow_mut().push(format!("end {number}"));
+                })
+            });
+            futures::future::join_all(tasks).await.len()
+        }
+    }
+    let [theirs, ours] = [(); 2].map(|()| Rc::new(RefCell::new(Vec::new())));
+    let runtime = Runtime::new()?;
+    assert_eq!(runtime.block_on(program(&theirs)), 3);
+
+    let main = runtime.spawn(program(&ours));
+    while !main.is_finished() {
+        runtime.turn(None)?;
+    }
+    assert_eq!(ours, theirs);
+    Ok(())
+}
+
+#[test]
+fn a_runtime_tells_whether_it_runs_apart_from_others_of_its_thread() -> io::Result<()> {
+    let _watchdog = watchdog();
+    let [one, two] = [Rc::new(Runtime::new()?), Rc::new(Runtime::new()?)];
+    let (inner, other) = (one.clone(), two.clone());
+    let task = one.spawn(async move {
+        assert!(inner.is_running() && !other.is_running());
+        other.turn(NOT_AT_ALL) // so it may turn in here
+    });
+    assert!(!one.is_running());
+    settle(&one)?;
+    assert!(!one.is_running());
+    one.block_on(task)?;
+    Ok(())
 }

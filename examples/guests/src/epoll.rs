@@ -1,0 +1,86 @@
+//! A bare loop of `epoll_wait(2)`.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
+use std::rc::Rc;
+
+use rustix::event::{Timespec, epoll};
+use windlass::Runtime;
+
+use crate::{Guest, Host};
+
+/// The guest is one descriptor among others.
+///
+/// It's watched one event at a time, and again when its turn is over. So a loop that is nested
+/// inside of a task, where the guest can't take a turn, isn't bothered with it.
+pub struct Epoll {
+    epoll: OwnedFd,
+    guest: Guest,
+    deferred: RefCell<VecDeque<Box<dyn FnOnce()>>>,
+}
+
+/// What the guest's events say.
+const GUEST: u64 = 0;
+
+fn once() -> epoll::EventFlags {
+    epoll::EventFlags::IN | epoll::EventFlags::ONESHOT
+}
+
+impl Epoll {
+    /// Makes the loop and its guest.
+    pub fn new() -> anyhow::Result<Epoll> {
+        let guest = Guest::new(Runtime::new()?);
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        epoll::add(&epoll, &guest, epoll::EventData::new_u64(GUEST), once())?;
+        Ok(Epoll {
+            epoll,
+            guest,
+            deferred: RefCell::default(),
+        })
+    }
+}
+
+impl Host for Epoll {
+    fn guest(&self) -> &Guest {
+        &self.guest
+    }
+
+    fn run(&self, done: &Rc<Cell<bool>>) -> anyhow::Result<()> {
+        let mut events = Vec::with_capacity(16);
+        while !done.get() {
+            self.guest.pass();
+            let is_idle = self.deferred.borrow().is_empty();
+            let limit = if is_idle {
+                None
+            } else {
+                Some(&Timespec::default())
+            };
+            epoll::wait(
+                &self.epoll,
+                rustix::buffer::spare_capacity(&mut events),
+                limit,
+            )?;
+            for event in events.drain(..) {
+                if event.data.u64() == GUEST {
+                    self.guest.turn()?;
+                    epoll::modify(
+                        &self.epoll,
+                        &self.guest,
+                        epoll::EventData::new_u64(GUEST),
+                        once(),
+                    )?;
+                }
+            }
+            let deferred = self.deferred.borrow_mut().pop_front();
+            if let Some(event) = deferred {
+                event();
+            }
+        }
+        Ok(())
+    }
+
+    fn defer(&self, event: Box<dyn FnOnce()>) {
+        self.deferred.borrow_mut().push_back(event);
+    }
+}

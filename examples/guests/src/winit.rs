@@ -1,0 +1,144 @@
+//! winit, whose loop takes messages from other threads but watches no descriptors.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use anyhow::Context;
+use windlass::Runtime;
+use winit::application::ApplicationHandler;
+use winit::event::{StartCause, WindowEvent};
+use winit::event_loop::{ActiveEventLoop, ControlFlow, EventLoop, EventLoopProxy};
+use winit::platform::run_on_demand::EventLoopExtRunOnDemand;
+use winit::window::WindowId;
+
+use crate::watcher::Watcher;
+use crate::{Guest, Host};
+
+/// The guest takes a turn when a message says so, and when its deadline has come.
+pub struct Winit {
+    event_loop: RefCell<EventLoop<Look>>,
+    proxy: EventLoopProxy<Look>,
+    guest: Guest,
+    /// The guest is to have a turn before the loop waits.
+    due: Cell<bool>,
+    /// Waits on the guest's descriptor, so that it may have sockets.
+    watcher: Option<Watcher>,
+    deferred: RefCell<VecDeque<Box<dyn FnOnce()>>>,
+}
+
+/// The message: there is something to do.
+#[derive(Debug)]
+pub enum Look {
+    /// For the guest.
+    AtTheGuest,
+    /// For the host itself.
+    AtTheDeferred,
+}
+
+impl Winit {
+    /// The messages come from the wake hook. That takes no thread, and is enough for a guest that
+    /// has timers and is woken by threads, but no sockets.
+    pub fn hooked() -> anyhow::Result<Winit> {
+        let event_loop = EventLoop::with_user_event().build()?;
+        let proxy = event_loop.create_proxy();
+        let runtime = Runtime::builder()
+            // The loop has ended if it can't be sent.
+            .on_wake(move || drop(proxy.send_event(Look::AtTheGuest)))
+            .build()?;
+        Ok(Winit::new(event_loop, runtime, None))
+    }
+
+    /// The messages come from a thread that waits on the descriptor.
+    pub fn watched() -> anyhow::Result<Winit> {
+        let event_loop = EventLoop::with_user_event().build()?;
+        let proxy = event_loop.create_proxy();
+        let runtime = Runtime::new()?;
+        let tell = move || drop(proxy.send_event(Look::AtTheGuest));
+        let watcher = Watcher::new(&runtime, tell)?;
+        Ok(Winit::new(event_loop, runtime, Some(watcher)))
+    }
+
+    fn new(event_loop: EventLoop<Look>, runtime: Runtime, watcher: Option<Watcher>) -> Winit {
+        Winit {
+            proxy: event_loop.create_proxy(),
+            event_loop: RefCell::new(event_loop),
+            guest: Guest::new(runtime),
+            due: Cell::new(true),
+            watcher,
+            deferred: RefCell::default(),
+        }
+    }
+
+    fn turn(&self) {
+        self.guest.turn().expect("the poller works");
+        if let Some(watcher) = &self.watcher {
+            watcher.again();
+        }
+    }
+}
+
+impl Host for Winit {
+    fn guest(&self) -> &Guest {
+        &self.guest
+    }
+
+    fn run(&self, done: &Rc<Cell<bool>>) -> anyhow::Result<()> {
+        let event_loop = self.event_loop.try_borrow_mut();
+        let mut event_loop = event_loop.context("an `EventLoop` can't be run inside of itself")?;
+        let mut app = App { host: self, done };
+        Ok(event_loop.run_app_on_demand(&mut app)?)
+    }
+
+    fn defer(&self, event: Box<dyn FnOnce()>) {
+        self.deferred.borrow_mut().push_back(event);
+        let _ = self.proxy.send_event(Look::AtTheDeferred);
+    }
+
+    fn serves_sockets(&self) -> bool {
+        self.watcher.is_some()
+    }
+}
+
+struct App<'a> {
+    host: &'a Winit,
+    done: &'a Cell<bool>,
+}
+
+impl ApplicationHandler<Look> for App<'_> {
+    fn new_events(&mut self, _: &ActiveEventLoop, cause: StartCause) {
+        if let StartCause::ResumeTimeReached { .. } = cause {
+            self.host.due.set(true);
+        }
+    }
+
+    fn user_event(&mut self, _: &ActiveEventLoop, look: Look) {
+        if let Look::AtTheGuest = look {
+            self.host.due.set(true);
+        }
+    }
+
+    /// A turn may lead to a message, and messages are handled until there are no more: so the turn
+    /// is not taken where they are handled, but here.
+    fn about_to_wait(&mut self, event_loop: &ActiveEventLoop) {
+        self.host.guest.pass();
+        if self.host.due.take() {
+            self.host.turn();
+        }
+        let deferred = self.host.deferred.borrow_mut().pop_front();
+        deferred.into_iter().for_each(|event| event());
+        if self.done.get() {
+            event_loop.exit();
+        }
+        // What a watcher waits on tells of timers as well.
+        let wait = match self.host.guest.runtime().next_deadline() {
+            Some(deadline) if self.host.watcher.is_none() => ControlFlow::WaitUntil(deadline),
+            _ => ControlFlow::Wait,
+        };
+        event_loop.set_control_flow(wait);
+    }
+
+    fn resumed(&mut self, _: &ActiveEventLoop) {}
+
+    fn window_event(&mut self, _: &ActiveEventLoop, _: WindowId, _: WindowEvent) {}
+}

@@ -1,0 +1,109 @@
+//! libcurl as a guest of windlass.
+
+use std::cell::Cell;
+use std::io;
+use std::rc::Rc;
+
+use futures::future::try_join_all;
+use futures::{AsyncReadExt, AsyncWriteExt};
+use windlass::net::{TcpListener, TcpStream};
+use windlass::{block_on, spawn, yield_now};
+use windlass_guests::curl::Curl;
+
+/// Reads the head of a request, and says what it asks for.
+async fn asked(stream: &mut TcpStream) -> io::Result<String> {
+    let (mut head, mut byte) = (Vec::new(), [0]);
+    while !head.ends_with(b"\r\n\r\n") {
+        stream.read_exact(&mut byte).await?;
+        head.extend(byte);
+    }
+    let head = String::from_utf8_lossy(&head).into_owned();
+    Ok(head.split(' ').nth(1).unwrap_or_default().to_owned())
+}
+
+async fn answer(stream: &mut TcpStream, body: &[u8]) -> io::Result<()> {
+    let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", body.len());
+    stream.write_all(head.as_bytes()).await?;
+    stream.write_all(body).await
+}
+
+/// A body that doesn't fit into the buffers of a socket, and that no other path has.
+fn body(path: &str) -> Vec<u8> {
+    path.bytes().cycle().take(1_000_000).collect()
+}
+
+#[test]
+fn transfers_go_on_at_once_and_each_gives_its_whole_body() -> anyhow::Result<()> {
+    const TRANSFERS: usize = 20;
+    block_on(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let addr = listener.local_addr()?;
+        let there = Rc::new(Cell::new(0));
+        let server = spawn(async move {
+            for _ in 0..TRANSFERS {
+                let (mut stream, _) = listener.accept().await?;
+                let there = there.clone();
+                let serve = async move {
+                    let path = asked(&mut stream).await?;
+                    // None is answered before all have come.
+                    there.set(there.get() + 1);
+                    while there.get() < TRANSFERS {
+                        yield_now().await;
+                    }
+                    answer(&mut stream, &body(&path)).await?;
+                    stream.read(&mut [0]).await // libcurl keeps the connection
+                };
+                spawn(serve).detach();
+            }
+            io::Result::Ok(())
+        });
+        let curl = Curl::new()?;
+        let paths: Vec<_> = (0..TRANSFERS).map(|number| format!("/{number}")).collect();
+        let fetch = async |path: &String| curl.fetch(&format!("http://{addr}{path}")).await;
+        let bodies = try_join_all(paths.iter().map(fetch)).await?;
+        server.await?;
+        for (path, got) in paths.iter().zip(bodies) {
+            assert!(got == body(path), "{path}");
+        }
+        Ok(())
+    })
+}
+
+#[test]
+fn a_transfer_that_is_dropped_ends_its_connection_and_no_other() -> anyhow::Result<()> {
+    block_on(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let addr = listener.local_addr()?;
+        let curl = Curl::new()?;
+        let client = curl.clone();
+        let fetch = spawn(async move { client.fetch(&format!("http://{addr}/dropped")).await });
+        let (mut stream, _) = listener.accept().await?;
+        assert_eq!(asked(&mut stream).await?, "/dropped");
+        drop(fetch);
+        assert_eq!(stream.read(&mut [0]).await?, 0, "the client is gone");
+
+        let fetch = spawn(async move { curl.fetch(&format!("http://{addr}/kept")).await });
+        let (mut stream, _) = listener.accept().await?;
+        assert_eq!(asked(&mut stream).await?, "/kept");
+        answer(&mut stream, b"ahoy").await?;
+        assert_eq!(fetch.await?, b"ahoy");
+        Ok(())
+    })
+}
+
+#[test]
+fn a_failure_is_told() -> anyhow::Result<()> {
+    block_on(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let addr = listener.local_addr()?;
+        drop(listener);
+        let curl = Curl::new()?;
+        let error = curl.fetch(&format!("http://{addr}/")).await.unwrap_err();
+        assert!(
+            error
+                .downcast_ref::<::curl::Error>()
+                .is_some_and(|error| { error.is_couldnt_connect() })
+        );
+        Ok(())
+    })
+}

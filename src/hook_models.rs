@@ -1,0 +1,140 @@
+//! Models of the hook, in which loom tries all orders that two or three threads can take.
+//!
+//! ```sh
+//! RUSTFLAGS="--cfg loom" cargo test --release -p windlass --lib
+//! ```
+//!
+//! What a `Remote` shares between threads is three things: a queue, which is the `futures` crate's
+//! own; the executor's inbox, which has models there; and the hook, whose code these models run.
+//! The inbox is here what the executor promises of it: mail is stored before the waker is called,
+//! and the waker is called by the first who posts since the loop has collected.
+
+use loom::sync::{Arc, Mutex, Notify};
+use loom::thread;
+use std::sync::Arc as StdArc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::task::Waker;
+
+use super::{Hook, Messenger};
+
+#[derive(Default)]
+struct Inbox {
+    mail: usize,
+    outer: Option<Waker>,
+}
+
+/// A host that sleeps until the hook is called, and its guest.
+struct Host {
+    inbox: Arc<Mutex<Inbox>>,
+    messenger: StdArc<Messenger>,
+    /// To wait for a call that never comes is a deadlock, which loom reports.
+    message: StdArc<Notify>,
+    calls: StdArc<AtomicUsize>,
+}
+
+impl Host {
+    fn new() -> Host {
+        let (message, calls) = (StdArc::new(Notify::new()), StdArc::new(AtomicUsize::new(0)));
+        let (post, count) = (message.clone(), calls.clone());
+        let hook = Hook::new(move || {
+            count.fetch_add(1, SeqCst);
+            post.notify();
+        });
+        let host = Host {
+            inbox: Arc::default(),
+            messenger: StdArc::new(Messenger::new(Waker::noop().clone(), hook)),
+            message,
+            calls,
+        };
+        host.inbox.lock().unwrap().outer = Some(host.waker());
+        host
+    }
+
+    fn waker(&self) -> Waker {
+        Waker::from(self.messenger.clone())
+    }
+
+    fn collect(&self) -> usize {
+        let mut inbox = self.inbox.lock().unwrap();
+        inbox.outer = Some(self.waker());
+        std::mem::take(&mut inbox.mail)
+    }
+
+    /// As `Runtime::turn`: what it has collected.
+    fn turn(&self) -> usize {
+        self.messenger.hold();
+        let collected = self.collect();
+        self.messenger.release();
+        if self.inbox.lock().unwrap().mail > 0 {
+            self.waker().wake();
+        }
+        collected
+    }
+
+    /// Takes a turn whenever it is told to.
+    fn live_until(&self, wanted: usize) {
+        let mut collected = 0;
+        while collected < wanted {
+            self.message.wait();
+            collected += self.turn();
+        }
+    }
+
+    /// A thread that wakes something, as often as this.
+    fn post(&self, times: usize) -> thread::JoinHandle<()> {
+        let inbox = self.inbox.clone();
+        thread::spawn(move || {
+            for _ in 0..times {
+                let mut locked = inbox.lock().unwrap();
+                locked.mail += 1;
+                let outer = locked.outer.take();
+                drop(locked);
+                outer.into_iter().for_each(Waker::wake);
+            }
+        })
+    }
+}
+
+#[test]
+fn a_wake_is_never_lost_to_a_host_that_sleeps() {
+    loom::model(|| {
+        let host = Host::new();
+        let other = host.post(1);
+        host.live_until(1);
+        other.join().unwrap();
+        // None, if the host has woken by itself and was in a turn already. Two, if the turn has
+        // seen the mail of a wake that was still on its way to the hook.
+        assert!(host.calls.load(SeqCst) <= 2);
+    });
+}
+
+#[test]
+fn a_wake_is_never_lost_to_a_turn_that_ends() {
+    loom::model(|| {
+        let host = Host::new();
+        let other = host.post(2);
+        host.live_until(2);
+        other.join().unwrap();
+    });
+}
+
+#[test]
+fn two_wakes_in_one_sleep_call_the_hook_once() {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(3);
+    builder.check(|| {
+        let host = Host::new();
+        let others = [host.post(1), host.post(1)];
+        // A third one is that of a task on this thread, which goes past the inbox.
+        host.waker().wake();
+        others.into_iter().for_each(|other| other.join().unwrap());
+        assert_eq!(host.calls.load(SeqCst), 1);
+        assert_eq!(host.turn(), 2);
+        host.waker().wake();
+        assert_eq!(
+            host.calls.load(SeqCst),
+            2,
+            "the next sleep has a call of its own"
+        );
+    });
+}
