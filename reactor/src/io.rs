@@ -82,6 +82,7 @@ impl<T: AsFd> Async<T> {
 
     /// The value inside. To read or write by it directly is fine: only, `WouldBlock` then is for
     /// the caller to deal with.
+    #[inline]
     pub fn get_ref(&self) -> &T {
         self.io.as_ref().expect("it is there until the drop")
     }
@@ -144,23 +145,25 @@ impl<T: AsFd> Async<T> {
     }
 
     /// [`read_with`](Async::read_with) for hand-written futures.
+    #[inline]
     pub fn poll_read_with<R>(
         &self,
         cx: &mut Context<'_>,
         mut op: impl FnMut(&T) -> io::Result<R>,
     ) -> Poll<io::Result<R>> {
         self.source
-            .poll_with(cx, self.as_fd(), Interest::Read, || op(self.get_ref()))
+            .poll_with(cx, self.get_ref(), Interest::Read, || op(self.get_ref()))
     }
 
     /// [`write_with`](Async::write_with) for hand-written futures.
+    #[inline]
     pub fn poll_write_with<R>(
         &self,
         cx: &mut Context<'_>,
         mut op: impl FnMut(&T) -> io::Result<R>,
     ) -> Poll<io::Result<R>> {
         self.source
-            .poll_with(cx, self.as_fd(), Interest::Write, || op(self.get_ref()))
+            .poll_with(cx, self.get_ref(), Interest::Write, || op(self.get_ref()))
     }
 
     /// A read-like operation that does not wait.
@@ -172,7 +175,7 @@ impl<T: AsFd> Async<T> {
         let attempt = self
             .source
             .direction(Interest::Read)
-            .attempt(|| op(self.get_ref()));
+            .attempt(&mut || op(self.get_ref()));
         attempt.unwrap_or_else(|| Err(io::ErrorKind::WouldBlock.into()))
     }
 
@@ -185,11 +188,12 @@ impl<T: AsFd> Async<T> {
         let attempt = self
             .source
             .direction(Interest::Write)
-            .attempt(|| op(self.get_ref()));
+            .attempt(&mut || op(self.get_ref()));
         attempt.unwrap_or_else(|| Err(io::ErrorKind::WouldBlock.into()))
     }
 
     /// Of a stream: `n` bytes came although there was room for `wanted`.
+    #[inline]
     pub(crate) fn note_read(&self, n: usize, wanted: usize) {
         if n > 0 && n < wanted {
             self.source.read_short();

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::fmt;
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 
@@ -52,6 +52,7 @@ impl Source {
         }))
     }
 
+    #[inline]
     pub(crate) fn direction(&self, interest: Interest) -> &Direction {
         match interest {
             Interest::Read => &self.read,
@@ -61,23 +62,24 @@ impl Source {
 
     /// ③ Tries `operation` first. `WouldBlock` leaves the task's waker here, for the next event
     /// to find.
+    #[inline]
     pub(crate) fn poll_with<T>(
         self: &Rc<Self>,
         cx: &mut Context<'_>,
-        fd: BorrowedFd<'_>,
+        fd: &impl AsFd,
         interest: Interest,
         mut operation: impl FnMut() -> io::Result<T>,
     ) -> Poll<io::Result<T>> {
-        ready!(self.poll_budget(cx));
         let direction = self.direction(interest);
         loop {
             while direction.may_be_ready() {
+                ready!(self.poll_budget(cx));
                 if let Some(result) = direction.attempt(&mut operation) {
                     self.succeeded.set(self.succeeded.get() + 1);
                     return Poll::Ready(result);
                 }
             }
-            self.wait(cx, fd, interest)?;
+            self.wait(cx, fd.as_fd(), interest)?;
             // Cloning the waker is user code and may have turned the reactor: then an event may
             // have come that found no waiter.
             if !direction.may_be_ready() {
@@ -156,6 +158,7 @@ impl Source {
     /// A read has filled less than its buffer. Then the next one would block: it need not be
     /// tried, since data that comes later brings an event of its own. Not so once the peer has
     /// hung up: that may have come in the same event as the data, and no other will follow.
+    #[inline]
     pub(crate) fn read_short(&self) {
         if self.key.get().is_some() && !self.hung_up.get() {
             self.read.set_blocked(self.read.events.get());
@@ -233,7 +236,7 @@ impl Direction {
     #[inline]
     pub(crate) fn attempt<T>(
         &self,
-        mut operation: impl FnMut() -> io::Result<T>,
+        operation: &mut impl FnMut() -> io::Result<T>,
     ) -> Option<io::Result<T>> {
         let events = self.events.get();
         loop {

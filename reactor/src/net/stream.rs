@@ -26,6 +26,7 @@ pub(super) struct Received {
     pub(super) stopped: bool,
 }
 
+#[inline]
 pub(super) fn poll_receive<T: Receive>(
     io: &Async<T>,
     cx: &mut Context<'_>,
@@ -43,6 +44,7 @@ pub(super) fn try_receive<T: Receive>(
     Ok(note(io, received, bufs))
 }
 
+#[inline]
 fn note<T: AsFd>(io: &Async<T>, received: Received, bufs: &[IoSliceMut<'_>]) -> usize {
     if !received.stopped {
         io.note_read(received.bytes, bufs.iter().map(|buf| buf.len()).sum());
@@ -50,6 +52,7 @@ fn note<T: AsFd>(io: &Async<T>, received: Received, bufs: &[IoSliceMut<'_>]) -> 
     received.bytes
 }
 
+#[inline]
 pub(super) fn send_bufs(socket: impl AsFd, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
     Ok(match bufs {
         [buf] => send(socket, buf, FLAGS)?,
