@@ -278,6 +278,7 @@ macro_rules! also_by_value {
         impl<$($generics)*> futures_io::AsyncRead for $type
         $(where for<'a> &'a $($bound)*: std::io::Read)?
         {
+            #[inline]
             fn poll_read(
                 self: std::pin::Pin<&mut Self>,
                 cx: &mut std::task::Context<'_>,
@@ -298,6 +299,7 @@ macro_rules! also_by_value {
         impl<$($generics)*> futures_io::AsyncWrite for $type
         $(where for<'a> &'a $($bound)*: std::io::Write)?
         {
+            #[inline]
             fn poll_write(
                 self: std::pin::Pin<&mut Self>,
                 cx: &mut std::task::Context<'_>,

@@ -273,10 +273,13 @@ thread_local! {
 }
 
 /// This thread's hub.
+#[inline]
 pub(crate) fn hub() -> io::Result<Rc<Hub>> {
-    if let Some(hub) = existing_hub() {
-        return Ok(hub);
-    }
+    with_hub(Rc::clone).map_or_else(make_hub, Ok)
+}
+
+#[cold]
+fn make_hub() -> io::Result<Rc<Hub>> {
     let new = Rc::new(Hub::new()?);
     match HUB.try_with(|hub| hub.get_or_init(|| new).clone()) {
         Ok(hub) => Ok(hub),
@@ -286,9 +289,10 @@ pub(crate) fn hub() -> io::Result<Rc<Hub>> {
     }
 }
 
-/// This thread's hub, if it was ever made and the thread is not ending.
-pub(crate) fn existing_hub() -> Option<Rc<Hub>> {
-    HUB.try_with(|hub| hub.get().cloned()).ok().flatten()
+/// Looks at this thread's hub, if it was ever made and the thread is not ending.
+#[inline]
+pub(crate) fn with_hub<R>(look: impl FnOnce(&Rc<Hub>) -> R) -> Option<R> {
+    HUB.try_with(|hub| hub.get().map(look)).ok().flatten()
 }
 
 /// The error of a future that would wait where nothing can ever wake it.
@@ -359,11 +363,16 @@ impl Hub {
     /// ⑤ The turn: wait, collect the wakers, release every borrow, wake.
     pub(crate) fn turn(&self, limit: Option<Duration>) -> io::Result<Turned> {
         self.turn.set(self.turn.get().wrapping_add(1));
-        let alarm = self.wait(!self.has_deferred(), limit)?;
+        let idle = !self.has_deferred();
+        // It holds until the wakers are called: before that nothing runs that has timers.
+        let deadline = self.next_deadline();
+        let alarm = self.wait(idle, deadline, limit)?;
         let mut woken = self.scratch.take();
-        woken.append(&mut self.deferred.borrow_mut());
+        if !idle {
+            woken.append(&mut self.deferred.borrow_mut());
+        }
         self.collect_ready(&mut woken);
-        self.collect_due(alarm, &mut woken);
+        self.collect_due(alarm, deadline, &mut woken);
         let turned = Turned { woken: woken.len() };
         wake_all(woken.drain(..));
         self.scratch.set(woken);
@@ -373,8 +382,9 @@ impl Hub {
     }
 
     /// Sleeps if it may. True if the alarm has gone off.
-    fn wait(&self, idle: bool, limit: Option<Duration>) -> io::Result<bool> {
-        let may_sleep = idle && limit != Some(Duration::ZERO) && self.set_alarm(limit)?;
+    fn wait(&self, idle: bool, deadline: u64, limit: Option<Duration>) -> io::Result<bool> {
+        let may_sleep =
+            idle && limit != Some(Duration::ZERO) && self.set_alarm(deadline, limit)?;
         let sleep = may_sleep && self.rest.rest();
         let waited = self.poll.wait(sleep);
         if sleep {
@@ -386,16 +396,21 @@ impl Hub {
         waited
     }
 
+    /// When the timers want to be looked at.
+    fn next_deadline(&self) -> u64 {
+        self.timers.borrow().next_deadline().unwrap_or(NEVER)
+    }
+
     /// Sees to it that the alarm ends the sleep in time. False if it's time already, or nearly.
-    fn set_alarm(&self, limit: Option<Duration>) -> io::Result<bool> {
-        let mut at = self.timers.borrow().next_deadline().unwrap_or(NEVER);
-        if limit.is_none() && at >= self.armed.get() {
+    fn set_alarm(&self, deadline: u64, limit: Option<Duration>) -> io::Result<bool> {
+        if limit.is_none() && deadline >= self.armed.get() {
             return Ok(true); // it is set already, and the clock need not be read
         }
         let now = self.nanos(Instant::now());
-        if let Some(limit) = limit {
-            at = at.min(now.saturating_add(nanos(limit)));
-        }
+        let at = match limit {
+            Some(limit) => deadline.min(now.saturating_add(nanos(limit))),
+            None => deadline,
+        };
         if at <= now.saturating_add(MOMENT) {
             return Ok(false);
         }
@@ -408,7 +423,7 @@ impl Hub {
 
     /// The loop leaves the stack. From now on its descriptor tells of wakes and of timers.
     fn leave(&self) {
-        let in_time = self.set_alarm(None);
+        let in_time = self.set_alarm(self.next_deadline(), None);
         if self.has_deferred() || !in_time.unwrap_or(false) {
             self.rest.rouse(); // there is something to do already
         }
@@ -426,16 +441,12 @@ impl Hub {
         });
     }
 
-    fn collect_due(&self, alarm: bool, woken: &mut Vec<Waker>) {
-        let mut timers = self.timers.borrow_mut();
-        let Some(deadline) = timers.next_deadline() else {
-            return;
-        };
+    fn collect_due(&self, alarm: bool, deadline: u64, woken: &mut Vec<Waker>) {
         // The alarm covers it and is silent: then it's not due, and the clock need not be read.
         if alarm || deadline < self.armed.get() {
             let now = self.nanos(Instant::now());
             if deadline <= now {
-                timers.fire(now, TIMERS, woken);
+                self.timers.borrow_mut().fire(now, TIMERS, woken);
             }
         }
     }
@@ -506,7 +517,9 @@ pub(crate) fn wake_all(wakers: impl IntoIterator<Item = Waker>) {
 
 /// Saturates, in the year 2554 and later.
 fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(NEVER)
+    let seconds = duration.as_secs().checked_mul(1_000_000_000);
+    let nanos = seconds.and_then(|it| it.checked_add(duration.subsec_nanos().into()));
+    nanos.unwrap_or(NEVER)
 }
 
 impl fmt::Debug for Hub {

@@ -204,6 +204,9 @@ impl<T> Timers<T> {
 impl<T> Timers<T> {
     /// The level and slot whose timers come before all others.
     fn first(&self) -> Option<(usize, usize)> {
+        if self.len == 0 {
+            return None;
+        }
         let level = self.occupied.iter().position(|&slots| slots != 0)?;
         Some((level, self.occupied[level].trailing_zeros() as usize))
     }

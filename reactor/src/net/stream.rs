@@ -100,12 +100,14 @@ macro_rules! stream {
         }
 
         impl futures_io::AsyncRead for &$stream {
+            #[inline]
             fn poll_read(
                 self: std::pin::Pin<&mut Self>,
                 cx: &mut std::task::Context<'_>,
                 buf: &mut [u8],
             ) -> std::task::Poll<std::io::Result<usize>> {
-                self.poll_read_vectored(cx, &mut [std::io::IoSliceMut::new(buf)])
+                let bufs = &mut [std::io::IoSliceMut::new(buf)];
+                $crate::net::stream::poll_receive(&self.io, cx, bufs)
             }
 
             fn poll_read_vectored(
@@ -118,12 +120,15 @@ macro_rules! stream {
         }
 
         impl futures_io::AsyncWrite for &$stream {
+            #[inline]
             fn poll_write(
                 self: std::pin::Pin<&mut Self>,
                 cx: &mut std::task::Context<'_>,
                 buf: &[u8],
             ) -> std::task::Poll<std::io::Result<usize>> {
-                self.poll_write_vectored(cx, &[std::io::IoSlice::new(buf)])
+                let bufs = [std::io::IoSlice::new(buf)];
+                self.io
+                    .poll_write_with(cx, |io| $crate::net::stream::send_bufs(io, &bufs))
             }
 
             fn poll_write_vectored(
