@@ -67,7 +67,7 @@ impl<T: AsFd> Async<T> {
     pub fn new(io: T) -> io::Result<Async<T>> {
         rustix::io::ioctl_fionbio(io.as_fd(), true)?;
         let this = Async::new_nonblocking(io)?;
-        this.source.arm(this.as_fd())?;
+        this.source.arm(this.as_fd(), Interest::Read)?;
         Ok(this)
     }
 

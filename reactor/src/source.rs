@@ -27,6 +27,8 @@ pub(crate) struct Source {
     read: Direction,
     write: Direction,
     hung_up: Cell<bool>,
+    /// The poller tells of room to write as well.
+    tells_room: Cell<bool>,
     /// Operations that succeeded in turn number `turn`.
     succeeded: Cell<u32>,
     turn: Cell<u32>,
@@ -47,6 +49,7 @@ impl Source {
             read: Direction::new(),
             write: Direction::new(),
             hung_up: Cell::new(false),
+            tells_room: Cell::new(false),
             succeeded: Cell::new(0),
             turn: Cell::new(0),
         }))
@@ -98,32 +101,38 @@ impl Source {
         self.hub.check_driven()?;
         let waiters = &self.direction(interest).waiters;
         waiters.add(cx.waker(), self.hub.turn_number());
-        self.arm(fd)
+        self.arm(fd, interest)
     }
 
     /// Registers the descriptor, once. A source that never waits costs no system call.
     #[inline]
-    pub(crate) fn arm(self: &Rc<Self>, fd: BorrowedFd<'_>) -> io::Result<()> {
-        match self.key.get() {
-            Some(key) => self.hub.poll().rearm(fd, key, || {
-                (
-                    !self.read.waiters.is_empty(),
-                    !self.write.waiters.is_empty(),
-                )
-            }),
-            None => self.register(fd),
+    pub(crate) fn arm(self: &Rc<Self>, fd: BorrowedFd<'_>, interest: Interest) -> io::Result<()> {
+        let Some(key) = self.key.get() else {
+            return self.register(fd, interest);
+        };
+        if interest == Interest::Write && !self.tells_room.get() {
+            self.hub.poll().add_write(fd, key)?;
+            self.tells_room.set(true);
         }
+        self.hub.poll().rearm(fd, key, || {
+            (
+                !self.read.waiters.is_empty(),
+                !self.write.waiters.is_empty(),
+            )
+        })
     }
 
     #[cold]
-    fn register(self: &Rc<Self>, fd: BorrowedFd<'_>) -> io::Result<()> {
+    fn register(self: &Rc<Self>, fd: BorrowedFd<'_>, interest: Interest) -> io::Result<()> {
         let key = self.hub.sources().borrow_mut().insert(self.clone())?;
-        if let Err(error) = self.hub.poll().add(fd, key) {
+        let write = interest == Interest::Write;
+        if let Err(error) = self.hub.poll().add(fd, key, write) {
             let this = self.hub.sources().borrow_mut().remove(key);
             drop(this);
             return Err(error);
         }
         self.key.set(Some(key));
+        self.tells_room.set(write);
         Ok(())
     }
 
