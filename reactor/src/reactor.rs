@@ -155,7 +155,7 @@ impl Reactor {
         if self.hub.has_deferred() {
             return Some(Instant::now());
         }
-        let nanos = self.hub.timers.borrow().next_deadline()?;
+        let nanos = self.hub.timers.borrow_mut().next_deadline()?;
         self.hub.epoch.checked_add(Duration::from_nanos(nanos))
     }
 
@@ -401,7 +401,7 @@ impl Hub {
 
     /// When the timers want to be looked at.
     fn next_deadline(&self) -> u64 {
-        self.timers.borrow().next_deadline().unwrap_or(NEVER)
+        self.timers.borrow_mut().next_deadline().unwrap_or(NEVER)
     }
 
     /// Sees to it that the alarm ends the sleep in time. False if it's time already, or nearly.

@@ -36,6 +36,9 @@ const LEVELS: usize = (u64::BITS - TICK_BITS).div_ceil(SLOT_BITS) as usize;
 /// How many timers of a level a `fire` moves down in advance: a few microseconds.
 const AHEAD: usize = 128;
 
+/// As a limit: `find_next` is to be asked.
+const UNKNOWN: u64 = u64::MAX;
+
 /// The end of a list of entries.
 const NONE: u32 = u32::MAX;
 
@@ -52,6 +55,10 @@ pub(crate) struct Timers<T> {
     /// Some timer may be due at `now` already: it was inserted late, or `fire` met its limit.
     /// Stale after such a timer is removed, which costs one call of `fire` that finds nothing.
     overdue: bool,
+    /// What `find_next` said last. It holds until `fire`, unless a timer comes that could share the
+    /// call. A removal leaves it as it is: then one wake-up may find nothing.
+    next: u64,
+    limit: u64,
     /// For each level a bit for each slot that has entries, and a bit for each level that has any.
     occupied: [u128; LEVELS],
     levels: u8,
@@ -100,6 +107,8 @@ impl<T> Timers<T> {
             slack,
             now: 0,
             overdue: false,
+            next: 0,
+            limit: UNKNOWN,
             occupied: [0; LEVELS],
             levels: 0,
             slots: Box::new([Slot::EMPTY; LEVELS * SLOTS]),
@@ -121,6 +130,7 @@ impl<T> Timers<T> {
 
     pub(crate) fn set_slack(&mut self, slack: u64) {
         self.slack = slack;
+        self.limit = UNKNOWN;
     }
 
     /// Adds a timer that fires once `now` is at `deadline` (ns) or past it. A deadline in the past
@@ -131,6 +141,11 @@ impl<T> Timers<T> {
         let differ = ((deadline.max(self.now) ^ self.now) >> TICK_BITS) | 1;
         self.link(index, deadline, (differ.ilog2() / SLOT_BITS) as usize);
         self.overdue |= deadline <= self.now;
+        if self.len == 1 {
+            (self.next, self.limit) = (deadline, deadline.saturating_add(self.slack));
+        } else if deadline <= self.limit {
+            self.limit = UNKNOWN;
+        }
         TimerKey {
             index,
             generation: self.entries[index as usize].generation,
@@ -158,22 +173,17 @@ impl<T> Timers<T> {
     /// When to call `fire` (ns): then no timer is late by more than the slack, and as many as can
     /// share the call do. A moment in the past means at once. `None` if no timer is pending. The
     /// cost doesn't depend on their number.
-    pub(crate) fn next_deadline(&self) -> Option<u64> {
-        if self.overdue && self.len > 0 {
+    pub(crate) fn next_deadline(&mut self) -> Option<u64> {
+        if self.len == 0 {
+            return None;
+        }
+        if self.overdue {
             return Some(self.now);
         }
-        // Slots of one level come one after the other, those of several levels may overlap.
-        let firsts = self
-            .levels()
-            .filter_map(|level| self.slots_of(level).next());
-        let earliest = firsts.map(|slot| slot.earliest).min()?;
-        let limit = earliest.saturating_add(self.slack);
-        let shared = self.levels().flat_map(|level| {
-            let slots = self.slots_of(level);
-            slots.take_while(|slot| slot.earliest <= limit)
-        });
-        let latest = shared.map(|slot| slot.latest).max()?;
-        Some(latest.min(limit))
+        if self.limit == UNKNOWN {
+            (self.next, self.limit) = self.find_next()?;
+        }
+        Some(self.next)
     }
 
     /// Moves the payloads of timers whose deadline is at or before `now` (ns) to the end of
@@ -183,6 +193,7 @@ impl<T> Timers<T> {
     pub(crate) fn fire(&mut self, now: u64, limit: usize, fired: &mut Vec<T>) {
         let now = now.max(self.now);
         let full = fired.len().saturating_add(limit);
+        self.limit = UNKNOWN;
         while let Some((level, unit)) = self.first() {
             let start = unit << shift(level);
             if start > now {
@@ -237,6 +248,22 @@ impl<T> Timers<T> {
     fn slots_of(&self, level: usize) -> impl Iterator<Item = &Slot> {
         self.units(level)
             .map(move |unit| &self.slots[place(level, unit)])
+    }
+
+    /// When timers have to fire, and up to when others could share that call.
+    fn find_next(&self) -> Option<(u64, u64)> {
+        // Slots of one level come one after the other, those of several levels may overlap.
+        let firsts = self
+            .levels()
+            .filter_map(|level| self.slots_of(level).next());
+        let earliest = firsts.map(|slot| slot.earliest).min()?;
+        let limit = earliest.saturating_add(self.slack);
+        let shared = self.levels().flat_map(|level| {
+            let slots = self.slots_of(level);
+            slots.take_while(|slot| slot.earliest <= limit)
+        });
+        let latest = shared.map(|slot| slot.latest).max()?;
+        Some((latest.min(limit), limit))
     }
 
     /// The level and number of the slot that begins first. Of several, the one on the highest
