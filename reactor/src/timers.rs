@@ -55,8 +55,8 @@ pub(crate) struct Timers<T> {
     /// Some timer may be due at `now` already: it was inserted late, or `fire` met its limit.
     /// Stale after such a timer is removed, which costs one call of `fire` that finds nothing.
     overdue: bool,
-    /// What `find_next` said last. It holds until `fire`, unless a timer comes that could share the
-    /// call. A removal leaves it as it is: then one wake-up may find nothing.
+    /// What `find_next` said last. It holds until `fire`, unless a timer comes or goes that could
+    /// share the call.
     next: u64,
     limit: u64,
     /// For each level a bit for each slot that has entries, and a bit for each level that has any.
@@ -143,8 +143,8 @@ impl<T> Timers<T> {
         self.overdue |= deadline <= self.now;
         if self.len == 1 {
             (self.next, self.limit) = (deadline, deadline.saturating_add(self.slack));
-        } else if deadline <= self.limit {
-            self.limit = UNKNOWN;
+        } else {
+            self.forget_next(deadline);
         }
         TimerKey {
             index,
@@ -155,6 +155,7 @@ impl<T> Timers<T> {
     /// Takes a timer out before it fires; `None` once it has fired or was removed.
     pub(crate) fn remove(&mut self, key: TimerKey) -> Option<T> {
         self.get_mut(key)?;
+        self.forget_next(self.entries[key.index as usize].deadline);
         self.unlink(key.index);
         self.vacate(key.index)
     }
@@ -264,6 +265,13 @@ impl<T> Timers<T> {
         });
         let latest = shared.map(|slot| slot.latest).max()?;
         Some((latest.min(limit), limit))
+    }
+
+    /// A timer comes or goes.
+    fn forget_next(&mut self, deadline: u64) {
+        if deadline <= self.limit {
+            self.limit = UNKNOWN;
+        }
     }
 
     /// The level and number of the slot that begins first. Of several, the one on the highest
