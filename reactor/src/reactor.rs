@@ -467,11 +467,13 @@ impl Hub {
         !self.deferred.borrow().is_empty()
     }
 
+    #[inline]
     pub(crate) fn start_timer(&self, deadline: Instant, waker: Waker) -> TimerKey {
         self.timers.borrow_mut().insert(self.nanos(deadline), waker)
     }
 
     /// The caller drops what comes back.
+    #[inline]
     pub(crate) fn stop_timer(&self, timer: TimerKey) -> Option<Waker> {
         self.timers.borrow_mut().remove(timer)
     }

@@ -135,6 +135,7 @@ impl<T> Timers<T> {
 
     /// Adds a timer that fires once `now` is at `deadline` (ns) or past it. A deadline in the past
     /// is fine: the next `fire` takes it.
+    #[inline]
     pub(crate) fn insert(&mut self, deadline: u64, payload: T) -> TimerKey {
         let index = self.occupy(deadline, payload);
         // The highest digit in which they differ; `| 1`: no difference is level 0 too.
@@ -153,6 +154,7 @@ impl<T> Timers<T> {
     }
 
     /// Takes a timer out before it fires; `None` once it has fired or was removed.
+    #[inline]
     pub(crate) fn remove(&mut self, key: TimerKey) -> Option<T> {
         self.get_mut(key)?;
         self.forget_next(self.entries[key.index as usize].deadline);
@@ -373,6 +375,7 @@ impl<T> Timers<T> {
     }
 
     /// An entry for a new timer, the one vacated last if there is any: it is likely in the cache.
+    #[inline]
     fn occupy(&mut self, deadline: u64, payload: T) -> u32 {
         self.len += 1;
         let index = self.vacant;
@@ -400,6 +403,7 @@ impl<T> Timers<T> {
     }
 
     /// Ends an entry's timer and offers the entry to later ones.
+    #[inline]
     fn vacate(&mut self, index: u32) -> Option<T> {
         self.len -= 1;
         let entry = &mut self.entries[index as usize];
