@@ -3,7 +3,6 @@
 use std::cell::{Cell, OnceCell, RefCell};
 use std::fmt;
 use std::io;
-use std::num::NonZero;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
@@ -246,7 +245,7 @@ pub struct Turned {
 /// What the futures of a thread share.
 pub(crate) struct Hub {
     /// Names the reactor among all of the process, for values that may travel.
-    id: NonZero<u64>,
+    id: u64,
     /// Deadlines are nanoseconds since then.
     epoch: Instant,
     poll: Poll,
@@ -311,10 +310,9 @@ pub(crate) fn nobody_turns() -> io::Error {
 impl Hub {
     fn new() -> io::Result<Hub> {
         static IDS: AtomicU64 = AtomicU64::new(1);
-        let id = IDS.fetch_add(1, Relaxed);
         let (poll, bell) = Poll::new()?;
         Ok(Hub {
-            id: NonZero::new(id).expect("they don't go round"),
+            id: IDS.fetch_add(1, Relaxed),
             epoch: Instant::now(),
             poll,
             rest: Arc::new(Rest::new(bell)),
@@ -330,7 +328,7 @@ impl Hub {
         })
     }
 
-    pub(crate) fn id(&self) -> NonZero<u64> {
+    pub(crate) fn id(&self) -> u64 {
         self.id
     }
 

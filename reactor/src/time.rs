@@ -8,7 +8,6 @@
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
-use std::num::NonZero;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
@@ -89,7 +88,7 @@ pub struct Sleep {
 /// A timer that was started, in the reactor of that id.
 #[derive(Debug)]
 struct Timer {
-    reactor: NonZero<u64>,
+    reactor: u64,
     key: TimerKey,
 }
 
