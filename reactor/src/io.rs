@@ -67,7 +67,7 @@ impl<T: AsFd> Async<T> {
     pub fn new(io: T) -> io::Result<Async<T>> {
         rustix::io::ioctl_fionbio(io.as_fd(), true)?;
         let this = Async::new_nonblocking(io)?;
-        this.source.arm(this.as_fd())?;
+        this.source.arm(this.as_fd(), Interest::Read)?;
         Ok(this)
     }
 
@@ -82,6 +82,7 @@ impl<T: AsFd> Async<T> {
 
     /// The value inside. To read or write by it directly is fine: only, `WouldBlock` then is for
     /// the caller to deal with.
+    #[inline]
     pub fn get_ref(&self) -> &T {
         self.io.as_ref().expect("it is there until the drop")
     }
@@ -144,23 +145,25 @@ impl<T: AsFd> Async<T> {
     }
 
     /// [`read_with`](Async::read_with) for hand-written futures.
+    #[inline]
     pub fn poll_read_with<R>(
         &self,
         cx: &mut Context<'_>,
         mut op: impl FnMut(&T) -> io::Result<R>,
     ) -> Poll<io::Result<R>> {
         self.source
-            .poll_with(cx, self.as_fd(), Interest::Read, || op(self.get_ref()))
+            .poll_with(cx, self.get_ref(), Interest::Read, || op(self.get_ref()))
     }
 
     /// [`write_with`](Async::write_with) for hand-written futures.
+    #[inline]
     pub fn poll_write_with<R>(
         &self,
         cx: &mut Context<'_>,
         mut op: impl FnMut(&T) -> io::Result<R>,
     ) -> Poll<io::Result<R>> {
         self.source
-            .poll_with(cx, self.as_fd(), Interest::Write, || op(self.get_ref()))
+            .poll_with(cx, self.get_ref(), Interest::Write, || op(self.get_ref()))
     }
 
     /// A read-like operation that does not wait.
@@ -172,7 +175,7 @@ impl<T: AsFd> Async<T> {
         let attempt = self
             .source
             .direction(Interest::Read)
-            .attempt(|| op(self.get_ref()));
+            .attempt(&mut || op(self.get_ref()));
         attempt.unwrap_or_else(|| Err(io::ErrorKind::WouldBlock.into()))
     }
 
@@ -185,11 +188,12 @@ impl<T: AsFd> Async<T> {
         let attempt = self
             .source
             .direction(Interest::Write)
-            .attempt(|| op(self.get_ref()));
+            .attempt(&mut || op(self.get_ref()));
         attempt.unwrap_or_else(|| Err(io::ErrorKind::WouldBlock.into()))
     }
 
     /// Of a stream: `n` bytes came although there was room for `wanted`.
+    #[inline]
     pub(crate) fn note_read(&self, n: usize, wanted: usize) {
         if n > 0 && n < wanted {
             self.source.read_short();
@@ -274,6 +278,7 @@ macro_rules! also_by_value {
         impl<$($generics)*> futures_io::AsyncRead for $type
         $(where for<'a> &'a $($bound)*: std::io::Read)?
         {
+            #[inline]
             fn poll_read(
                 self: std::pin::Pin<&mut Self>,
                 cx: &mut std::task::Context<'_>,
@@ -294,6 +299,7 @@ macro_rules! also_by_value {
         impl<$($generics)*> futures_io::AsyncWrite for $type
         $(where for<'a> &'a $($bound)*: std::io::Write)?
         {
+            #[inline]
             fn poll_write(
                 self: std::pin::Pin<&mut Self>,
                 cx: &mut std::task::Context<'_>,

@@ -27,10 +27,10 @@
 //! The turn, from its source:
 //!
 //! ```text
-//! let alarm = self.wait(..)?;            // one system call: sockets, timers, other threads
-//! self.collect_ready(&mut woken);        // wakers of sources that had an event
-//! self.collect_due(alarm, &mut woken);   // wakers of timers that are due
-//! for waker in woken { waker.wake() }    // no borrow is held any more
+//! let alarm = self.wait(..)?;                // one system call: sockets, timers, other threads
+//! self.collect_ready(&mut woken);            // wakers of sources that had an event
+//! self.collect_due(alarm, .., &mut woken);   // wakers of timers that are due
+//! for waker in woken { waker.wake() }        // no borrow is held any more
 //! ```
 //!
 //! # What it promises

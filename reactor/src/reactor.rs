@@ -25,7 +25,9 @@ const TIMERS: usize = 1024;
 /// is 50 µs.
 const SLACK: u64 = 100_000;
 
-/// What isn't worth a sleep (ns): to fall asleep and to be woken takes longer, and costs more.
+/// What isn't worth a sleep (ns): to fall asleep and to be woken takes longer, and costs more. For
+/// the same reason the alarm goes off so much early: mostly the thread then runs in time, and
+/// otherwise what is left isn't slept for.
 const MOMENT: u64 = 10_000;
 
 /// The right to turn this thread's reactor.
@@ -152,7 +154,7 @@ impl Reactor {
         if self.hub.has_deferred() {
             return Some(Instant::now());
         }
-        let nanos = self.hub.timers.borrow().next_deadline()?;
+        let nanos = self.hub.timers.borrow_mut().next_deadline()?;
         self.hub.epoch.checked_add(Duration::from_nanos(nanos))
     }
 
@@ -250,7 +252,7 @@ pub(crate) struct Hub {
     rest: Arc<Rest>,
     sources: RefCell<Sources>,
     timers: RefCell<Timers<Waker>>,
-    /// When the alarm goes off. Never after the earliest deadline, while the loop sleeps.
+    /// What the alarm is set for. Never after the earliest deadline, while the loop sleeps.
     armed: Cell<u64>,
     /// Wakers of futures that used up their budget, for the next turn.
     deferred: RefCell<Vec<Waker>>,
@@ -273,10 +275,13 @@ thread_local! {
 }
 
 /// This thread's hub.
+#[inline]
 pub(crate) fn hub() -> io::Result<Rc<Hub>> {
-    if let Some(hub) = existing_hub() {
-        return Ok(hub);
-    }
+    with_hub(Rc::clone).map_or_else(make_hub, Ok)
+}
+
+#[cold]
+fn make_hub() -> io::Result<Rc<Hub>> {
     let new = Rc::new(Hub::new()?);
     match HUB.try_with(|hub| hub.get_or_init(|| new).clone()) {
         Ok(hub) => Ok(hub),
@@ -286,9 +291,10 @@ pub(crate) fn hub() -> io::Result<Rc<Hub>> {
     }
 }
 
-/// This thread's hub, if it was ever made and the thread is not ending.
-pub(crate) fn existing_hub() -> Option<Rc<Hub>> {
-    HUB.try_with(|hub| hub.get().cloned()).ok().flatten()
+/// Looks at this thread's hub, if it was ever made and the thread is not ending.
+#[inline]
+pub(crate) fn with_hub<R>(look: impl FnOnce(&Rc<Hub>) -> R) -> Option<R> {
+    HUB.try_with(|hub| hub.get().map(look)).ok().flatten()
 }
 
 /// The error of a future that would wait where nothing can ever wake it.
@@ -359,11 +365,16 @@ impl Hub {
     /// ⑤ The turn: wait, collect the wakers, release every borrow, wake.
     pub(crate) fn turn(&self, limit: Option<Duration>) -> io::Result<Turned> {
         self.turn.set(self.turn.get().wrapping_add(1));
-        let alarm = self.wait(!self.has_deferred(), limit)?;
+        let idle = !self.has_deferred();
+        // It holds until the wakers are called: before that nothing runs that has timers.
+        let deadline = self.next_deadline();
+        let alarm = self.wait(idle, deadline, limit)?;
         let mut woken = self.scratch.take();
-        woken.append(&mut self.deferred.borrow_mut());
+        if !idle {
+            woken.append(&mut self.deferred.borrow_mut());
+        }
         self.collect_ready(&mut woken);
-        self.collect_due(alarm, &mut woken);
+        self.collect_due(alarm, deadline, &mut woken);
         let turned = Turned { woken: woken.len() };
         wake_all(woken.drain(..));
         self.scratch.set(woken);
@@ -373,8 +384,8 @@ impl Hub {
     }
 
     /// Sleeps if it may. True if the alarm has gone off.
-    fn wait(&self, idle: bool, limit: Option<Duration>) -> io::Result<bool> {
-        let may_sleep = idle && limit != Some(Duration::ZERO) && self.set_alarm(limit)?;
+    fn wait(&self, idle: bool, deadline: u64, limit: Option<Duration>) -> io::Result<bool> {
+        let may_sleep = idle && limit != Some(Duration::ZERO) && self.set_alarm(deadline, limit)?;
         let sleep = may_sleep && self.rest.rest();
         let waited = self.poll.wait(sleep);
         if sleep {
@@ -386,21 +397,27 @@ impl Hub {
         waited
     }
 
+    /// When the timers want to be looked at.
+    fn next_deadline(&self) -> u64 {
+        self.timers.borrow_mut().next_deadline().unwrap_or(NEVER)
+    }
+
     /// Sees to it that the alarm ends the sleep in time. False if it's time already, or nearly.
-    fn set_alarm(&self, limit: Option<Duration>) -> io::Result<bool> {
-        let mut at = self.timers.borrow().next_deadline().unwrap_or(NEVER);
-        if limit.is_none() && at >= self.armed.get() {
+    fn set_alarm(&self, deadline: u64, limit: Option<Duration>) -> io::Result<bool> {
+        if limit.is_none() && deadline >= self.armed.get() {
             return Ok(true); // it is set already, and the clock need not be read
         }
         let now = self.nanos(Instant::now());
-        if let Some(limit) = limit {
-            at = at.min(now.saturating_add(nanos(limit)));
-        }
+        let at = match limit {
+            Some(limit) => deadline.min(now.saturating_add(nanos(limit))),
+            None => deadline,
+        };
         if at <= now.saturating_add(MOMENT) {
             return Ok(false);
         }
         if at < self.armed.get() {
-            self.poll.set_alarm(Duration::from_nanos(at - now))?;
+            self.poll
+                .set_alarm(Duration::from_nanos(at - now - MOMENT))?;
             self.armed.set(at);
         }
         Ok(true)
@@ -408,7 +425,7 @@ impl Hub {
 
     /// The loop leaves the stack. From now on its descriptor tells of wakes and of timers.
     fn leave(&self) {
-        let in_time = self.set_alarm(None);
+        let in_time = self.set_alarm(self.next_deadline(), None);
         if self.has_deferred() || !in_time.unwrap_or(false) {
             self.rest.rouse(); // there is something to do already
         }
@@ -426,16 +443,12 @@ impl Hub {
         });
     }
 
-    fn collect_due(&self, alarm: bool, woken: &mut Vec<Waker>) {
-        let mut timers = self.timers.borrow_mut();
-        let Some(deadline) = timers.next_deadline() else {
-            return;
-        };
+    fn collect_due(&self, alarm: bool, deadline: u64, woken: &mut Vec<Waker>) {
         // The alarm covers it and is silent: then it's not due, and the clock need not be read.
         if alarm || deadline < self.armed.get() {
             let now = self.nanos(Instant::now());
             if deadline <= now {
-                timers.fire(now, TIMERS, woken);
+                self.timers.borrow_mut().fire(now, TIMERS, woken);
             }
         }
     }
@@ -452,11 +465,13 @@ impl Hub {
         !self.deferred.borrow().is_empty()
     }
 
+    #[inline]
     pub(crate) fn start_timer(&self, deadline: Instant, waker: Waker) -> TimerKey {
         self.timers.borrow_mut().insert(self.nanos(deadline), waker)
     }
 
     /// The caller drops what comes back.
+    #[inline]
     pub(crate) fn stop_timer(&self, timer: TimerKey) -> Option<Waker> {
         self.timers.borrow_mut().remove(timer)
     }
@@ -506,7 +521,9 @@ pub(crate) fn wake_all(wakers: impl IntoIterator<Item = Waker>) {
 
 /// Saturates, in the year 2554 and later.
 fn nanos(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(NEVER)
+    let seconds = duration.as_secs().checked_mul(1_000_000_000);
+    let nanos = seconds.and_then(|it| it.checked_add(duration.subsec_nanos().into()));
+    nanos.unwrap_or(NEVER)
 }
 
 impl fmt::Debug for Hub {

@@ -95,7 +95,7 @@ pub(crate) fn poll_ready(
     interest: Interest,
     cx: &mut Context<'_>,
 ) -> Poll<io::Result<()>> {
-    source.poll_with(cx, fd, interest, || look(fd, interest))
+    source.poll_with(cx, &fd, interest, || look(fd, interest))
 }
 
 /// Asks the system whether the descriptor is ready, without waiting.

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::fmt;
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 
@@ -27,6 +27,8 @@ pub(crate) struct Source {
     read: Direction,
     write: Direction,
     hung_up: Cell<bool>,
+    /// The poller tells of room to write as well.
+    tells_room: Cell<bool>,
     /// Operations that succeeded in turn number `turn`.
     succeeded: Cell<u32>,
     turn: Cell<u32>,
@@ -47,11 +49,13 @@ impl Source {
             read: Direction::new(),
             write: Direction::new(),
             hung_up: Cell::new(false),
+            tells_room: Cell::new(false),
             succeeded: Cell::new(0),
             turn: Cell::new(0),
         }))
     }
 
+    #[inline]
     pub(crate) fn direction(&self, interest: Interest) -> &Direction {
         match interest {
             Interest::Read => &self.read,
@@ -61,23 +65,24 @@ impl Source {
 
     /// ③ Tries `operation` first. `WouldBlock` leaves the task's waker here, for the next event
     /// to find.
+    #[inline]
     pub(crate) fn poll_with<T>(
         self: &Rc<Self>,
         cx: &mut Context<'_>,
-        fd: BorrowedFd<'_>,
+        fd: &impl AsFd,
         interest: Interest,
         mut operation: impl FnMut() -> io::Result<T>,
     ) -> Poll<io::Result<T>> {
-        ready!(self.poll_budget(cx));
         let direction = self.direction(interest);
         loop {
             while direction.may_be_ready() {
+                ready!(self.poll_budget(cx));
                 if let Some(result) = direction.attempt(&mut operation) {
                     self.succeeded.set(self.succeeded.get() + 1);
                     return Poll::Ready(result);
                 }
             }
-            self.wait(cx, fd, interest)?;
+            self.wait(cx, fd.as_fd(), interest)?;
             // Cloning the waker is user code and may have turned the reactor: then an event may
             // have come that found no waiter.
             if !direction.may_be_ready() {
@@ -96,32 +101,38 @@ impl Source {
         self.hub.check_driven()?;
         let waiters = &self.direction(interest).waiters;
         waiters.add(cx.waker(), self.hub.turn_number());
-        self.arm(fd)
+        self.arm(fd, interest)
     }
 
     /// Registers the descriptor, once. A source that never waits costs no system call.
     #[inline]
-    pub(crate) fn arm(self: &Rc<Self>, fd: BorrowedFd<'_>) -> io::Result<()> {
-        match self.key.get() {
-            Some(key) => self.hub.poll().rearm(fd, key, || {
-                (
-                    !self.read.waiters.is_empty(),
-                    !self.write.waiters.is_empty(),
-                )
-            }),
-            None => self.register(fd),
+    pub(crate) fn arm(self: &Rc<Self>, fd: BorrowedFd<'_>, interest: Interest) -> io::Result<()> {
+        let Some(key) = self.key.get() else {
+            return self.register(fd, interest);
+        };
+        if interest == Interest::Write && !self.tells_room.get() {
+            self.hub.poll().add_write(fd, key)?;
+            self.tells_room.set(true);
         }
+        self.hub.poll().rearm(fd, key, || {
+            (
+                !self.read.waiters.is_empty(),
+                !self.write.waiters.is_empty(),
+            )
+        })
     }
 
     #[cold]
-    fn register(self: &Rc<Self>, fd: BorrowedFd<'_>) -> io::Result<()> {
+    fn register(self: &Rc<Self>, fd: BorrowedFd<'_>, interest: Interest) -> io::Result<()> {
         let key = self.hub.sources().borrow_mut().insert(self.clone())?;
-        if let Err(error) = self.hub.poll().add(fd, key) {
+        let write = interest == Interest::Write;
+        if let Err(error) = self.hub.poll().add(fd, key, write) {
             let this = self.hub.sources().borrow_mut().remove(key);
             drop(this);
             return Err(error);
         }
         self.key.set(Some(key));
+        self.tells_room.set(write);
         Ok(())
     }
 
@@ -156,6 +167,7 @@ impl Source {
     /// A read has filled less than its buffer. Then the next one would block: it need not be
     /// tried, since data that comes later brings an event of its own. Not so once the peer has
     /// hung up: that may have come in the same event as the data, and no other will follow.
+    #[inline]
     pub(crate) fn read_short(&self) {
         if self.key.get().is_some() && !self.hung_up.get() {
             self.read.set_blocked(self.read.events.get());
@@ -233,7 +245,7 @@ impl Direction {
     #[inline]
     pub(crate) fn attempt<T>(
         &self,
-        mut operation: impl FnMut() -> io::Result<T>,
+        operation: &mut impl FnMut() -> io::Result<T>,
     ) -> Option<io::Result<T>> {
         let events = self.events.get();
         loop {

@@ -148,10 +148,11 @@ impl Sleep {
             return;
         };
         // Elsewhere, or while the thread ends, the timer is left to run out: nobody listens to it.
-        if let Some(hub) = reactor::existing_hub().filter(|hub| hub.id() == timer.reactor) {
-            let waker = hub.stop_timer(timer.key);
-            drop(waker); // under no borrow
-        }
+        let waker = reactor::with_hub(|hub| {
+            let is_here = hub.id() == timer.reactor;
+            is_here.then(|| hub.stop_timer(timer.key))
+        });
+        drop(waker); // under no borrow
     }
 }
 

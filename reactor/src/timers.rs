@@ -10,13 +10,15 @@
 //!         | L7 | L6 | L5 | L4 | L3 | L2 | L1 | L0 |  within a tick |
 //! ```
 //!
-//! A timer waits on the level of the highest digit in which it differs from `now`, in the slot that
-//! this digit names. Hence all of level 0 comes before all of level 1 and so on, and the lowest
-//! slot of the lowest occupied level comes first of all. When `now` reaches a slot above level 0,
-//! its timers move down; each does so at most seven times in its life.
+//! A level is a ring of slots for two windows: the one that `now` is in, and the next one. A timer
+//! waits on the lowest level whose windows reach it. The slot of a higher level that comes next is
+//! emptied in advance, some timers at each `fire`, into the next window of the level below; so a
+//! hundred thousand timers that were far don't have to move down in one go, at the moment when the
+//! first of them is due. Once `now` reaches a slot above level 0, what is left there moves down.
 //!
-//! Invariant: a timer's slot is a function of its deadline and `now` alone. So equal deadlines
-//! always share a slot, and fire in the order in which they were inserted.
+//! Invariant: of equal deadlines the one inserted first is on the lower level, or ahead in the same
+//! slot. So they fire in the order in which they were inserted. (A new timer doesn't go past a slot
+//! that is still to be emptied.)
 
 use std::mem;
 
@@ -24,12 +26,18 @@ use std::mem;
 /// lists longer that are searched for what is due.
 const TICK_BITS: u32 = 16;
 
-/// A level has 64 slots, as many as a `u64` has bits to tell which are occupied.
+/// A window has 64 slots. Two are as many as a `u128` has bits to tell which are occupied.
 const SLOT_BITS: u32 = 6;
-const SLOTS: usize = 1 << SLOT_BITS;
+const SLOTS: usize = 2 << SLOT_BITS;
 
 /// Eight levels of six bits over a tick of sixteen: any `u64` fits, and nothing overflows.
 const LEVELS: usize = (u64::BITS - TICK_BITS).div_ceil(SLOT_BITS) as usize;
+
+/// How many timers of a level a `fire` moves down in advance: a few microseconds.
+const AHEAD: usize = 128;
+
+/// As a limit: `find_next` is to be asked.
+const UNKNOWN: u64 = u64::MAX;
 
 /// The end of a list of entries.
 const NONE: u32 = u32::MAX;
@@ -38,7 +46,7 @@ const NONE: u32 = u32::MAX;
 ///
 /// A payload is never dropped here while the timers live, since its drop may be user code, and that
 /// runs when nothing is borrowed. The memory stays at its peak: 40 bytes for each timer that was
-/// pending at once (with a payload of 16 bytes), plus 12 KiB of slots.
+/// pending at once (with a payload of 16 bytes), plus 24 KiB of slots.
 pub(crate) struct Timers<T> {
     /// How late (ns) a timer may be for the sake of sharing a wake-up with later ones.
     slack: u64,
@@ -47,8 +55,13 @@ pub(crate) struct Timers<T> {
     /// Some timer may be due at `now` already: it was inserted late, or `fire` met its limit.
     /// Stale after such a timer is removed, which costs one call of `fire` that finds nothing.
     overdue: bool,
-    /// For each level a bit for each slot that has entries.
-    occupied: [u64; LEVELS],
+    /// What `find_next` said last. It holds until `fire`, unless a timer comes or goes that could
+    /// share the call.
+    next: u64,
+    limit: u64,
+    /// For each level a bit for each slot that has entries, and a bit for each level that has any.
+    occupied: [u128; LEVELS],
+    levels: u8,
     /// All levels in one row, level 0 first.
     slots: Box<[Slot; LEVELS * SLOTS]>,
     /// Timers and vacancies. Only grows.
@@ -94,7 +107,10 @@ impl<T> Timers<T> {
             slack,
             now: 0,
             overdue: false,
+            next: 0,
+            limit: UNKNOWN,
             occupied: [0; LEVELS],
+            levels: 0,
             slots: Box::new([Slot::EMPTY; LEVELS * SLOTS]),
             entries: Vec::new(),
             vacant: NONE,
@@ -114,14 +130,23 @@ impl<T> Timers<T> {
 
     pub(crate) fn set_slack(&mut self, slack: u64) {
         self.slack = slack;
+        self.limit = UNKNOWN;
     }
 
     /// Adds a timer that fires once `now` is at `deadline` (ns) or past it. A deadline in the past
     /// is fine: the next `fire` takes it.
+    #[inline]
     pub(crate) fn insert(&mut self, deadline: u64, payload: T) -> TimerKey {
         let index = self.occupy(deadline, payload);
-        self.link(index);
+        // The highest digit in which they differ; `| 1`: no difference is level 0 too.
+        let differ = ((deadline.max(self.now) ^ self.now) >> TICK_BITS) | 1;
+        self.link(index, deadline, (differ.ilog2() / SLOT_BITS) as usize);
         self.overdue |= deadline <= self.now;
+        if self.len == 1 {
+            (self.next, self.limit) = (deadline, deadline.saturating_add(self.slack));
+        } else {
+            self.forget_next(deadline);
+        }
         TimerKey {
             index,
             generation: self.entries[index as usize].generation,
@@ -129,8 +154,10 @@ impl<T> Timers<T> {
     }
 
     /// Takes a timer out before it fires; `None` once it has fired or was removed.
+    #[inline]
     pub(crate) fn remove(&mut self, key: TimerKey) -> Option<T> {
         self.get_mut(key)?;
+        self.forget_next(self.entries[key.index as usize].deadline);
         self.unlink(key.index);
         self.vacate(key.index)
     }
@@ -149,24 +176,17 @@ impl<T> Timers<T> {
     /// When to call `fire` (ns): then no timer is late by more than the slack, and as many as can
     /// share the call do. A moment in the past means at once. `None` if no timer is pending. The
     /// cost doesn't depend on their number.
-    pub(crate) fn next_deadline(&self) -> Option<u64> {
-        let (level, slot) = self.first()?;
+    pub(crate) fn next_deadline(&mut self) -> Option<u64> {
+        if self.len == 0 {
+            return None;
+        }
         if self.overdue {
             return Some(self.now);
         }
-        let slots = &self.slots[place(level, 0)..place(level, SLOTS)];
-        let limit = slots[slot].earliest.saturating_add(self.slack);
-        let mut at = slots[slot].latest;
-        let mut later = self.occupied[level] & (self.occupied[level] - 1);
-        while at < limit && later != 0 {
-            let slot = slots[later.trailing_zeros() as usize];
-            if slot.earliest > limit {
-                break;
-            }
-            at = slot.latest;
-            later &= later - 1;
+        if self.limit == UNKNOWN {
+            (self.next, self.limit) = self.find_next()?;
         }
-        Some(at.min(limit))
+        Some(self.next)
     }
 
     /// Moves the payloads of timers whose deadline is at or before `now` (ns) to the end of
@@ -176,18 +196,19 @@ impl<T> Timers<T> {
     pub(crate) fn fire(&mut self, now: u64, limit: usize, fired: &mut Vec<T>) {
         let now = now.max(self.now);
         let full = fired.len().saturating_add(limit);
-        while let Some((level, slot)) = self.first() {
-            let start = self.start(level, slot);
+        self.limit = UNKNOWN;
+        while let Some((level, unit)) = self.first() {
+            let start = unit << shift(level);
             if start > now {
                 break;
             }
             // The slot is the first, so nothing is skipped by going to its start.
             self.now = self.now.max(start);
             if level > 0 {
-                self.cascade(level, slot);
+                self.cascade(level, unit, usize::MAX);
                 continue;
             }
-            if !self.take_due(place(level, slot), now, full, fired) {
+            if !self.take_due(place(level, unit), now, full, fired) {
                 self.overdue = true;
                 return;
             }
@@ -197,42 +218,82 @@ impl<T> Timers<T> {
         }
         self.now = now;
         self.overdue = false;
+        for level in 1..LEVELS {
+            self.cascade(level, (now >> shift(level)) + 1, AHEAD);
+        }
     }
 }
 
 // The wheel.
 impl<T> Timers<T> {
-    /// The level and slot whose timers come before all others.
-    fn first(&self) -> Option<(usize, usize)> {
-        let level = self.occupied.iter().position(|&slots| slots != 0)?;
-        Some((level, self.occupied[level].trailing_zeros() as usize))
+    /// The levels that have timers, the lowest first.
+    fn levels(&self) -> impl Iterator<Item = usize> + use<T> {
+        let mut left = self.levels;
+        std::iter::from_fn(move || {
+            let level = (left != 0).then(|| left.trailing_zeros() as usize);
+            left &= left.wrapping_sub(1);
+            level
+        })
     }
 
-    /// The moment (ns) at which a slot begins: the digits of `now` above its level, then its own.
-    fn start(&self, level: usize, slot: usize) -> u64 {
-        let shift = TICK_BITS + SLOT_BITS * level as u32;
-        (((self.now >> shift) & !(SLOTS as u64 - 1)) | slot as u64) << shift
+    /// The numbers of the occupied slots of a level, from the one of `now` on: how many slots of
+    /// this level there are since the epoch.
+    fn units(&self, level: usize) -> impl Iterator<Item = u64> + use<T> {
+        let now = self.now >> shift(level);
+        let mut left = self.occupied[level].rotate_right((now % SLOTS as u64) as u32);
+        std::iter::from_fn(move || {
+            let unit = (left != 0).then(|| now + u64::from(left.trailing_zeros()));
+            left &= left.wrapping_sub(1);
+            unit
+        })
     }
 
-    /// The level and slot in which a deadline waits, seen from `now`.
-    fn level_and_slot(&self, deadline: u64) -> (usize, usize) {
-        let now = self.now >> TICK_BITS;
-        // The past waits in the slot of `now`, which is never behind the next `fire`.
-        let tick = (deadline >> TICK_BITS).max(now);
-        let level = ((tick ^ now) | 1).ilog2() / SLOT_BITS; // `| 1`: no difference is level 0 too
-        let slot = (tick >> (SLOT_BITS * level)) & (SLOTS as u64 - 1);
-        (level as usize, slot as usize)
+    fn slots_of(&self, level: usize) -> impl Iterator<Item = &Slot> {
+        self.units(level)
+            .map(move |unit| &self.slots[place(level, unit)])
     }
 
-    /// Moves the timers of a slot that `now` has reached to lower levels, in order.
-    fn cascade(&mut self, level: usize, slot: usize) {
-        let reached = mem::replace(&mut self.slots[place(level, slot)], Slot::EMPTY);
-        self.occupied[level] &= !(1 << slot);
-        let mut index = reached.head;
-        while index != NONE {
-            let next = self.entries[index as usize].next;
-            self.link(index);
-            index = next;
+    /// When timers have to fire, and up to when others could share that call.
+    fn find_next(&self) -> Option<(u64, u64)> {
+        // Slots of one level come one after the other, those of several levels may overlap.
+        let firsts = self
+            .levels()
+            .filter_map(|level| self.slots_of(level).next());
+        let earliest = firsts.map(|slot| slot.earliest).min()?;
+        let limit = earliest.saturating_add(self.slack);
+        let shared = self.levels().flat_map(|level| {
+            let slots = self.slots_of(level);
+            slots.take_while(|slot| slot.earliest <= limit)
+        });
+        let latest = shared.map(|slot| slot.latest).max()?;
+        Some((latest.min(limit), limit))
+    }
+
+    /// A timer comes or goes.
+    fn forget_next(&mut self, deadline: u64) {
+        if deadline <= self.limit {
+            self.limit = UNKNOWN;
+        }
+    }
+
+    /// The level and number of the slot that begins first. Of several, the one on the highest
+    /// level: its timers have to move down before others fire.
+    fn first(&self) -> Option<(usize, u64)> {
+        let firsts = self
+            .levels()
+            .filter_map(|level| Some((level, self.units(level).next()?)));
+        firsts.min_by_key(|&(level, unit)| (unit << shift(level), LEVELS - level))
+    }
+
+    /// Moves timers of a slot to lower levels, in order; `limit` of them at most.
+    fn cascade(&mut self, level: usize, unit: u64, limit: usize) {
+        for _ in 0..limit {
+            let head = self.slots[place(level, unit)].head;
+            if head == NONE {
+                break;
+            }
+            self.unlink(head);
+            self.link(head, self.entries[head as usize].deadline, level - 1);
         }
     }
 
@@ -260,17 +321,27 @@ impl<T> Timers<T> {
 
 // The lists: O(1) each.
 impl<T> Timers<T> {
-    /// Appends an entry to the slot of its deadline.
-    fn link(&mut self, index: u32) {
-        let deadline = self.entries[index as usize].deadline;
-        let (level, number) = self.level_and_slot(deadline);
-        let place = place(level, number);
+    /// Appends an entry to the slot of its deadline, on `level` or below.
+    fn link(&mut self, index: u32, deadline: u64, mut level: usize) {
+        // The past waits in the slot of `now`, which is never behind the next `fire`.
+        let time = deadline.max(self.now);
+        while level > 0 {
+            let unit = time >> shift(level);
+            let is_far = unit > (self.now >> shift(level)) + 1;
+            if is_far || self.slots[place(level, unit)].head != NONE {
+                break;
+            }
+            level -= 1;
+        }
+        let unit = time >> shift(level);
+        let place = place(level, unit);
         let slot = &mut self.slots[place];
         let tail = mem::replace(&mut slot.tail, index);
         if tail == NONE {
             slot.head = index;
             (slot.earliest, slot.latest) = (deadline, deadline);
-            self.occupied[level] |= 1 << number;
+            self.occupied[level] |= bit(unit);
+            self.levels |= 1 << level;
         } else {
             slot.earliest = slot.earliest.min(deadline);
             slot.latest = slot.latest.max(deadline);
@@ -297,11 +368,14 @@ impl<T> Timers<T> {
             next => self.entries[next as usize].prev = prev,
         }
         if slot.head == NONE {
-            self.occupied[place as usize / SLOTS] &= !(1 << (place as usize % SLOTS));
+            let level = place as usize / SLOTS;
+            self.occupied[level] &= !bit(place.into());
+            self.levels &= !(u8::from(self.occupied[level] == 0) << level);
         }
     }
 
     /// An entry for a new timer, the one vacated last if there is any: it is likely in the cache.
+    #[inline]
     fn occupy(&mut self, deadline: u64, payload: T) -> u32 {
         self.len += 1;
         let index = self.vacant;
@@ -329,6 +403,7 @@ impl<T> Timers<T> {
     }
 
     /// Ends an entry's timer and offers the entry to later ones.
+    #[inline]
     fn vacate(&mut self, index: u32) -> Option<T> {
         self.len -= 1;
         let entry = &mut self.entries[index as usize];
@@ -351,9 +426,19 @@ impl Slot {
     };
 }
 
+/// The slots of a level are 2^shift ns long.
+fn shift(level: usize) -> u32 {
+    TICK_BITS + SLOT_BITS * level as u32
+}
+
+/// The bit in `occupied` of a slot.
+fn bit(unit: u64) -> u128 {
+    1 << (unit % SLOTS as u64)
+}
+
 /// Where in `slots` a slot is.
-fn place(level: usize, slot: usize) -> usize {
-    level * SLOTS + slot
+fn place(level: usize, unit: u64) -> usize {
+    level * SLOTS + unit as usize % SLOTS
 }
 
 #[cfg(test)]

@@ -129,6 +129,40 @@ fn equal_deadlines_fire_in_order_of_insertion_from_whatever_distance() {
 }
 
 #[test]
+fn equal_deadlines_fire_in_order_although_some_have_moved_down_before_the_last_came() {
+    let window = 1 << shift(2);
+    let deadline = 2 * window + 7;
+    let mut timers = Timers::new(SLACK);
+    for order in 0..AHEAD + 9 {
+        timers.insert(deadline, order);
+    }
+    fire(&mut timers, window);
+    let left = |timers: &Timers<_>| timers.slots_of(2).count();
+    assert_eq!(left(&timers), 1, "some have moved down, not all");
+    timers.insert(deadline, AHEAD + 9);
+    fire(&mut timers, window + 1);
+    assert_eq!(left(&timers), 0);
+    timers.insert(deadline, AHEAD + 10);
+    let fired = fire(&mut timers, deadline);
+    assert_eq!(fired, (0..AHEAD + 11).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_crowd_of_far_timers_has_moved_down_before_the_first_of_them_is_due() {
+    let window = 1 << shift(2);
+    let mut timers = Timers::new(SLACK);
+    for i in 0..20 * AHEAD as u64 {
+        timers.insert(2 * window + i, "far");
+    }
+    for i in 0..30 {
+        fire(&mut timers, window + i * TICK);
+    }
+    let moved = |timers: &Timers<_>| timers.levels().all(|level| level < 2);
+    assert!(moved(&timers));
+    assert_eq!(fire(&mut timers, 2 * window), ["far"]);
+}
+
+#[test]
 fn a_limit_leaves_the_others_due() {
     let mut timers = Timers::new(SLACK);
     for deadline in 0..10 {

@@ -3,8 +3,10 @@
 //! `polling` owns the poller. On Linux its own `wait` makes five system calls; here its descriptor
 //! is waited on directly, which makes one:
 //!
-//! * Sources are registered once, for both directions, edge-triggered, and with `RDHUP`, which
-//!   tells a peer's half close apart from its data (see [`Event::hung_up`]).
+//! * Sources are registered once, edge-triggered, and with `RDHUP`, which tells a peer's half close
+//!   apart from its data (see [`Event::hung_up`]). Room to write is told of only from the first
+//!   wait for it on: on datagram and Unix sockets each message that leaves makes room, and would
+//!   be an event that nobody waits for.
 //! * The bell is an eventfd that is written and never read: being edge-triggered, each write is
 //!   an event of its own.
 //! * The alarm is a timer descriptor. It is set only when an earlier deadline comes up, so that
@@ -111,12 +113,16 @@ mod platform {
             ))
         }
 
-        /// Registers the source for both directions, once and for all.
-        pub(crate) fn add(&self, source: BorrowedFd<'_>, key: Key) -> io::Result<()> {
-            use epoll::EventFlags as Flags;
-            let flags = Flags::IN | Flags::OUT | Flags::RDHUP | Flags::PRI | Flags::ET;
-            let data = epoll::EventData::new_u64(key.to_usize() as u64);
+        /// Registers the source for reading, and for writing as well if that is asked for.
+        pub(crate) fn add(&self, source: BorrowedFd<'_>, key: Key, write: bool) -> io::Result<()> {
+            let (data, flags) = interest(key, write);
             Ok(epoll::add(&self.poller, source, data, flags)?)
+        }
+
+        /// From now on for both directions. What is ready already is an event.
+        pub(crate) fn add_write(&self, source: BorrowedFd<'_>, key: Key) -> io::Result<()> {
+            let (data, flags) = interest(key, true);
+            Ok(epoll::modify(&self.poller, source, data, flags)?)
         }
 
         #[inline]
@@ -190,6 +196,13 @@ mod platform {
         }
     }
 
+    fn interest(key: Key, write: bool) -> (epoll::EventData, epoll::EventFlags) {
+        use epoll::EventFlags as Flags;
+        let mut flags = Flags::IN | Flags::RDHUP | Flags::PRI | Flags::ET;
+        flags.set(Flags::OUT, write);
+        (epoll::EventData::new_u64(key.to_usize() as u64), flags)
+    }
+
     impl AsFd for Poll {
         fn as_fd(&self) -> BorrowedFd<'_> {
             self.poller.as_fd()
@@ -240,7 +253,7 @@ mod platform {
             ))
         }
 
-        pub(crate) fn add(&self, source: BorrowedFd<'_>, key: Key) -> io::Result<()> {
+        pub(crate) fn add(&self, source: BorrowedFd<'_>, key: Key, _: bool) -> io::Result<()> {
             let all = Polled::all(key.to_usize());
             // SAFETY: the descriptor is open, and its owner deletes it from the poller before
             // closing it (`Async`, on drop and in `into_inner`).
@@ -248,6 +261,10 @@ mod platform {
                 self.poller
                     .add_with_mode(source.as_raw_fd(), all, self.mode())
             }
+        }
+
+        pub(crate) fn add_write(&self, _: BorrowedFd<'_>, _: Key) -> io::Result<()> {
+            Ok(()) // it was registered for both
         }
 
         /// A one-shot source tells of one event only, and must be armed for the next.

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use common::*;
 use futures::join;
+use windlass_reactor::Reactor;
 use windlass_reactor::net::UdpSocket;
 use windlass_reactor::time::sleep;
 
@@ -39,6 +40,21 @@ fn datagrams_go_to_and_fro() {
         assert_eq!((asked, answered), ((4, b.local_addr().unwrap()), 4));
         assert_eq!(&here[..4], b"ahoy");
     });
+}
+
+/// Elsewhere the poller may tell of it.
+#[cfg(all(target_os = "linux", not(windlass_portable)))]
+#[test]
+fn a_datagram_that_has_left_is_no_event_for_a_socket_that_waits_to_read() {
+    let reactor = Reactor::current().unwrap();
+    let (a, b) = run(pair());
+    let (_, waker) = Counter::new();
+    assert!(poll(&mut a.readable(), &waker).is_pending());
+    settle(&reactor);
+    a.try_send_to(b"ahoy", b.local_addr().unwrap()).unwrap();
+    // Its memory is freed, and there is more room to send than before.
+    assert_eq!(b.try_recv(&mut [0; 16]).unwrap(), 4);
+    assert!(!descriptor_is_ready(&reactor, false));
 }
 
 #[test]

@@ -26,6 +26,7 @@ pub(super) struct Received {
     pub(super) stopped: bool,
 }
 
+#[inline]
 pub(super) fn poll_receive<T: Receive>(
     io: &Async<T>,
     cx: &mut Context<'_>,
@@ -43,6 +44,7 @@ pub(super) fn try_receive<T: Receive>(
     Ok(note(io, received, bufs))
 }
 
+#[inline]
 fn note<T: AsFd>(io: &Async<T>, received: Received, bufs: &[IoSliceMut<'_>]) -> usize {
     if !received.stopped {
         io.note_read(received.bytes, bufs.iter().map(|buf| buf.len()).sum());
@@ -50,6 +52,7 @@ fn note<T: AsFd>(io: &Async<T>, received: Received, bufs: &[IoSliceMut<'_>]) -> 
     received.bytes
 }
 
+#[inline]
 pub(super) fn send_bufs(socket: impl AsFd, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
     Ok(match bufs {
         [buf] => send(socket, buf, FLAGS)?,
@@ -97,12 +100,14 @@ macro_rules! stream {
         }
 
         impl futures_io::AsyncRead for &$stream {
+            #[inline]
             fn poll_read(
                 self: std::pin::Pin<&mut Self>,
                 cx: &mut std::task::Context<'_>,
                 buf: &mut [u8],
             ) -> std::task::Poll<std::io::Result<usize>> {
-                self.poll_read_vectored(cx, &mut [std::io::IoSliceMut::new(buf)])
+                let bufs = &mut [std::io::IoSliceMut::new(buf)];
+                $crate::net::stream::poll_receive(&self.io, cx, bufs)
             }
 
             fn poll_read_vectored(
@@ -115,12 +120,15 @@ macro_rules! stream {
         }
 
         impl futures_io::AsyncWrite for &$stream {
+            #[inline]
             fn poll_write(
                 self: std::pin::Pin<&mut Self>,
                 cx: &mut std::task::Context<'_>,
                 buf: &[u8],
             ) -> std::task::Poll<std::io::Result<usize>> {
-                self.poll_write_vectored(cx, &[std::io::IoSlice::new(buf)])
+                let bufs = [std::io::IoSlice::new(buf)];
+                self.io
+                    .poll_write_with(cx, |io| $crate::net::stream::send_bufs(io, &bufs))
             }
 
             fn poll_write_vectored(

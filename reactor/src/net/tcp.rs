@@ -204,6 +204,7 @@ socket!(TcpStream, SocketAddr, net::TcpStream);
 stream!(TcpStream);
 
 impl Receive for net::TcpStream {
+    #[inline]
     fn receive(&self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<Received> {
         let bytes = match bufs {
             [buf] => recv(self, &mut **buf, RecvFlags::empty())?.0,

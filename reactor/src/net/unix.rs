@@ -146,6 +146,7 @@ socket!(UnixStream, SocketAddr, net::UnixStream);
 stream!(UnixStream);
 
 impl Receive for net::UnixStream {
+    #[inline]
     fn receive(&self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<Received> {
         let mut none = RecvAncillaryBuffer::default();
         let message = recvmsg(self, bufs, &mut none, RecvFlags::empty())?;
