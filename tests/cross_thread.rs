@@ -358,7 +358,7 @@ fn a_closure_that_panics_tells_so_and_one_that_never_runs_is_told_to_be_gone() -
     let remote = runtime.remote();
     let panicking = remote.run(|| -> u8 { panic!("no rope left") });
     let error = runtime.block_on(panicking).unwrap_err();
-    assert_eq!(error.to_string(), "a task panicked: no rope left");
+    assert!(error.to_string().ends_with(" panicked: no rope left"));
     // Nobody waits for it, and it runs all the same.
     let ran = Arc::new(AtomicBool::new(false));
     let flag = ran.clone();
