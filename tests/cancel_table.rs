@@ -15,6 +15,7 @@ use futures::future::LocalBoxFuture;
 use futures::{AsyncReadExt, AsyncWriteExt, FutureExt};
 use windlass::net::unix::{UnixDatagram, UnixListener};
 use windlass::net::{TcpListener, TcpStream, UdpSocket, lookup_host};
+use windlass::sync::{Event, Mutex, Semaphore, mpsc, oneshot, watch};
 use windlass::task::{StopSource, Task, TaskGroup, scope, try_scope};
 use windlass::time::{interval, sleep, timeout};
 use windlass::{Async, Remote, Runtime, spawn, task_local, yield_now};
@@ -215,6 +216,35 @@ const ROWS: &[Row] = &[
         dropped: LOSES_NOTHING,
         may_have_done: "nothing",
         tries: &[|cut| Box::pin(stopped(cut))],
+    },
+    Row {
+        futures: "`mpsc::Receiver::recv`, `&mut oneshot::Receiver`, `oneshot::Sender::closed`, \
+                  `watch::Receiver::changed`",
+        dropped: LOSES_NOTHING,
+        may_have_done: "nothing: what was sent stays there",
+        tries: &[
+            |cut| Box::pin(receive(cut)),
+            |cut| Box::pin(receive_once(cut)),
+            |cut| Box::pin(closed(cut)),
+            |cut| Box::pin(changed(cut)),
+        ],
+    },
+    Row {
+        futures: "`mpsc::Sender::send`",
+        dropped: GIVES_UP,
+        may_have_done: "nothing: the value was not sent, and is dropped",
+        tries: &[|cut| Box::pin(send_value(cut))],
+    },
+    Row {
+        futures: "`mpsc::Sender::reserve`, `Semaphore::acquire`, `Mutex::lock`, `Event::listen`",
+        dropped: LOSES_NOTHING,
+        may_have_done: "nothing: its place in the line goes, and what it was given to the next",
+        tries: &[
+            |cut| Box::pin(reserve(cut)),
+            |cut| Box::pin(acquire(cut)),
+            |cut| Box::pin(lock(cut)),
+            |cut| Box::pin(listen(cut)),
+        ],
     },
 ];
 
@@ -684,4 +714,98 @@ async fn stopped(cut: Cut) -> io::Result<bool> {
         token.stopped().await; // whoever asks next is told as well
     }
     Ok(ended.is_some())
+}
+
+async fn receive(cut: Cut) -> io::Result<bool> {
+    let (sender, mut receiver) = mpsc::unbounded_channel();
+    let mut sent = 0;
+    let event = async || {
+        sent += 1;
+        sender.send(sent).unwrap();
+    };
+    let mut got = Vec::from_iter(cut.off(receiver.recv(), event).await.flatten());
+    let ended = !got.is_empty();
+    got.extend(std::iter::from_fn(|| receiver.try_recv().ok()));
+    assert!(got.into_iter().eq(1..=sent));
+    Ok(ended)
+}
+
+async fn receive_once(cut: Cut) -> io::Result<bool> {
+    let (sender, mut receiver) = oneshot::channel();
+    let mut sender = Some(sender);
+    let mut send = async || drop(sender.take().map(|sender| sender.send(7)));
+    let ended = cut.off(&mut receiver, &mut send).await;
+    send().await;
+    let got = match ended {
+        Some(got) => got,
+        None => receiver.await,
+    };
+    assert_eq!(got, Ok(7));
+    Ok(ended.is_some())
+}
+
+async fn closed(cut: Cut) -> io::Result<bool> {
+    let (mut sender, receiver) = oneshot::channel::<()>();
+    let mut receiver = Some(receiver);
+    let event = async || drop(receiver.take());
+    let ended = cut.off(sender.closed(), event).await.is_some();
+    assert_eq!(sender.is_closed(), cut.polls > 0);
+    Ok(ended)
+}
+
+async fn changed(cut: Cut) -> io::Result<bool> {
+    let (sender, mut receiver) = watch::channel(0);
+    let event = async || sender.send(1).unwrap();
+    let ended = cut.off(receiver.changed(), event).await.is_some();
+    assert_eq!(receiver.has_changed(), cut.polls > 0 && !ended);
+    Ok(ended)
+}
+
+async fn send_value(cut: Cut) -> io::Result<bool> {
+    let (sender, mut receiver) = mpsc::channel(1);
+    sender.try_send(0).unwrap();
+    let mut got = vec![];
+    let event = async || got.extend(receiver.try_recv());
+    let ended = cut.off(sender.send(1), event).await.is_some();
+    got.extend(std::iter::from_fn(|| receiver.try_recv().ok()));
+    assert_eq!(got, if ended { vec![0, 1] } else { vec![0] });
+    Ok(ended)
+}
+
+async fn reserve(cut: Cut) -> io::Result<bool> {
+    let (sender, mut receiver) = mpsc::channel(1);
+    sender.try_send(0).unwrap();
+    let event = async || drop(receiver.try_recv());
+    let ended = cut.off(sender.reserve(), event).await.is_some();
+    assert_eq!(sender.try_send(1).is_ok(), cut.polls > 0);
+    Ok(ended)
+}
+
+async fn acquire(cut: Cut) -> io::Result<bool> {
+    let semaphore = Semaphore::new(1);
+    let mut held = semaphore.try_acquire(1).ok();
+    let event = async || drop(held.take());
+    let ended = cut.off(semaphore.acquire(1), event).await.is_some();
+    drop(held);
+    assert_eq!(semaphore.available_permits(), 1);
+    Ok(ended)
+}
+
+async fn lock(cut: Cut) -> io::Result<bool> {
+    let mutex = Mutex::new(());
+    let mut held = mutex.try_lock();
+    let event = async || drop(held.take());
+    let ended = cut.off(mutex.lock(), event).await.is_some();
+    drop(held);
+    assert!(mutex.try_lock().is_some());
+    Ok(ended)
+}
+
+async fn listen(cut: Cut) -> io::Result<bool> {
+    let event = Event::new();
+    let (first, next) = (event.listen(), event.listen());
+    let ended = cut.off(first, async || event.notify_one()).await.is_some();
+    let is_handed_on = next.now_or_never().is_some();
+    assert_eq!(is_handed_on, cut.polls > 0 && !ended);
+    Ok(ended)
 }

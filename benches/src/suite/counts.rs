@@ -18,8 +18,10 @@ use super::{
     results::Outcome,
 };
 
-/// Callgrind is some fifty times slower.
+/// Callgrind is some fifty times slower...
 const LIMIT: Duration = Duration::from_secs(120);
+/// ...than what perf counts.
+const CALLS_LIMIT: Duration = Duration::from_secs(20);
 
 /// The calls that are told by name: those that servers make. To count all three hundred takes perf
 /// half a minute; what isn't among these shows as the difference to the sum.
@@ -73,7 +75,8 @@ pub(crate) fn instructions(
         "--tool=callgrind".into(),
         out,
     ];
-    per_operation(bench, who, of, ops, &tool, || {
+    let run = |ops| run(bench, who, of, ops, &tool, LIMIT);
+    per_operation(ops, run, || {
         let text = fs::read_to_string(&file).context("what callgrind wrote")?;
         let line = text.lines().find_map(|line| line.strip_prefix("totals:"));
         let total: f64 = line
@@ -103,7 +106,8 @@ pub(crate) fn calls(
         tool.push("--no-inherit".into());
     }
     tool.extend(["-o".into(), file.clone().into_os_string(), "--".into()]);
-    per_operation(bench, who, of, ops, &tool, || {
+    let run = |ops| run(bench, who, of, ops, &tool, CALLS_LIMIT);
+    per_operation(ops, run, || {
         let text = fs::read_to_string(&file).context("what perf wrote")?;
         let totals: Totals = text.lines().filter_map(counter).collect();
         ensure!(totals.contains_key("calls"), "no count in what perf wrote");
@@ -124,16 +128,13 @@ fn counter(line: &str) -> Option<(String, f64)> {
 }
 
 fn per_operation(
-    bench: &Bench,
-    who: Contender,
-    of: &Counted,
     ops: u32,
-    tool: &[OsString],
+    run: impl Fn(u32) -> Result<Outcome>,
     totals: impl Fn() -> Result<Totals>,
 ) -> Result<Outcome> {
     let mut counted = Vec::new();
     for ops in [ops, 2 * ops] {
-        match run(bench, who, of, ops, tool)? {
+        match run(ops)? {
             Outcome::Figures(_) => counted.push(totals()?),
             other => return Ok(other),
         }
@@ -156,13 +157,14 @@ fn run(
     of: &Counted,
     ops: u32,
     tool: &[OsString],
+    limit: Duration,
 ) -> Result<Outcome> {
     match of {
         Counted::Work(args) => {
             let args = words(&format!("work {who} {args} ops={ops}"));
-            Child::start(tool, &args, bench.cores.for_work(), LIMIT)?.finish()
+            Child::start(tool, &args, bench.cores.for_work(), limit)?.finish()
         }
-        Counted::Served(served) => bench.exchange(tool, who, served, &format!("ops={ops}"), LIMIT),
+        Counted::Served(served) => bench.exchange(tool, who, served, &format!("ops={ops}"), limit),
     }
 }
 

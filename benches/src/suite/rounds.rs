@@ -47,6 +47,12 @@ pub(crate) fn run(options: &Options, works: &[Work]) -> Result<Results> {
     let mut progress = Progress::new(&bench, &schedule);
     for (done, &(round, work, who)) in schedule.iter().enumerate() {
         progress.begin(round, work, who);
+        // Who fails once mostly hangs, and would do so in each round for as long as it's let.
+        let failed = |sample: &Sample| matches!(sample.outcome, Outcome::Failed(_));
+        if results.of(&work.id, who).any(failed) {
+            progress.skip();
+            continue;
+        }
         let sample = sample(&bench, round, work, who);
         if interrupt::happened() {
             let note = format!("interrupted after {done} of {} samples", schedule.len());
@@ -183,14 +189,18 @@ impl Progress {
     }
 
     fn end(&mut self, work: &Work, sample: &Sample) {
-        self.done += 1;
-        self.bar.set_position(self.done as u64);
+        self.skip();
         if !stderr().is_terminal() {
             eprintln!("{}: {}", self.current, gist(work, &sample.outcome));
         } else if let Outcome::Failed(_) = sample.outcome {
             self.bar
                 .println(format!("{}: {}", self.current, gist(work, &sample.outcome)));
         }
+    }
+
+    fn skip(&mut self) {
+        self.done += 1;
+        self.bar.set_position(self.done as u64);
     }
 
     fn clear(&self) {
