@@ -4,7 +4,7 @@
 //!             Pending
 //!            ┌───────┐
 //!            ▼       │
-//!  new ──► future ─► RUNNING ──► DONE: output ── take_output, drop_output ──► EMPTY
+//!  new ──► future ─► RUNNING ──► DONE: output ── take or drop_output ───────► EMPTY
 //!            └───────────────────────────── drop_future ───────────────────────┘
 //! ```
 //!
@@ -43,7 +43,8 @@ pub(crate) const MAIN: u32 = 1 << 6;
 pub(crate) const OTHER_JOINER: u32 = 1 << 7;
 /// The table has a name for it.
 pub(crate) const NAMED: u32 = 1 << 8;
-/// The upper half counts references: of the table, the run queue, the handle and the loop.
+/// The upper half counts references: of the handle, the table, the run queue and the loop. Those are
+/// all, since a `Ref` can't be cloned.
 const ONE: u32 = 1 << 16;
 
 /// No joiner.
@@ -53,7 +54,7 @@ pub(crate) const NOBODY: u32 = u32::MAX;
 pub(crate) struct Head {
     functions: &'static Functions,
     pub(crate) key: Cell<Key>,
-    /// The next in the run queue.
+    /// The next in the run queue, which alone writes it.
     pub(crate) next: Cell<Option<Ref>>,
     /// Where it was spawned.
     pub(crate) place: &'static Location<'static>,
@@ -199,7 +200,7 @@ impl<T> OutputRef<T> {
         self.state.set(state & !DONE | EMPTY);
         let mut output = MaybeUninit::<Result<T, Panic>>::uninit();
         // SAFETY: the output was there, and with DONE cleared nobody else finds it. It is of the
-        // type that we have, since only `Ref::new` makes an `OutputRef`.
+        // type that we have, or a subtype, since only `Ref::new` makes an `OutputRef`.
         Some(unsafe {
             (self.functions.take_output)(self.0.0, output.as_mut_ptr().cast());
             output.assume_init()
@@ -223,14 +224,6 @@ impl Deref for Ref {
     fn deref(&self) -> &Head {
         // SAFETY: a counted cell lives, and its head is only ever shared.
         unsafe { self.0.as_ref() }
-    }
-}
-
-impl Clone for Ref {
-    #[inline]
-    fn clone(&self) -> Ref {
-        self.state.set(self.state.get() + ONE); // there are four at most
-        Ref(self.0)
     }
 }
 

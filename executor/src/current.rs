@@ -1,4 +1,4 @@
-//! Which executors live on this thread, and which one is running.
+//! Which executors live on this thread, and which one is entered.
 
 use std::cell::{Cell, RefCell};
 use std::mem::ManuallyDrop;

@@ -8,12 +8,12 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-use crate::cell::{DETACHED, DONE, EMPTY, MAIN, OutputRef, Polled, QUEUED, Ref};
+use crate::cell::{DETACHED, DONE, EMPTY, MAIN, NAMED, OutputRef, Polled, QUEUED, Ref};
 use crate::current::{self, Entered};
 use crate::inbox::{self, Inbox};
 use crate::key::{Key, MAX_TASKS};
 use crate::table::Table;
-use crate::task::{Task, describe, quietly};
+use crate::task::{Task, quietly};
 use crate::waker::{index_in, waker};
 
 /// How many polls until the loop hands over to whatever drives it.
@@ -22,6 +22,13 @@ use crate::waker::{index_in, waker};
 /// 256 polls it's below one nanosecond each, and sockets and timers still wait for at most 256
 /// polls.
 const BUDGET: usize = 256;
+
+/// How many polls until the loop looks whether other threads have woken somebody. The look is a load
+/// of a flag; waiting for the end of the budget would keep those threads waiting for microseconds.
+const LOOK: usize = 16;
+
+/// That of no executor, and of no key.
+const NO_ID: u16 = u16::MAX;
 
 /// Tasks on one thread.
 ///
@@ -63,7 +70,7 @@ impl Executor {
     pub fn new() -> Self {
         let (id, first_generation) = inbox::claim();
         let core = Rc::new(Core {
-            id,
+            id: Cell::new(id),
             inbox: inbox::of(id),
             table: RefCell::new(Table::new(id, first_generation)),
             outer: Cell::new(None),
@@ -178,7 +185,7 @@ impl Executor {
 
     /// How many tasks have not finished.
     pub fn tasks(&self) -> usize {
-        self.core.table().live() - usize::from(self.core.has_run.get())
+        self.core.table().taken() - usize::from(self.core.has_run.get())
     }
 
     /// True while the executor is being run, that is, inside of its tasks.
@@ -211,9 +218,10 @@ impl Drop for Executor {
             quietly(|| joiner.into_iter().for_each(Waker::wake));
         }
         drop(entered);
-        current::remove(core.id);
+        current::remove(core.id());
+        let id = core.id.replace(NO_ID);
         let unused = core.table().unused_generation();
-        quietly(|| inbox::release(core.id, unused));
+        quietly(|| inbox::release(id, unused));
         quietly(|| drop(core.outer.take()));
     }
 }
@@ -251,18 +259,21 @@ impl<F: Future> Future for Run<'_, F> {
         let cell = this.cell.get_or_insert_with(|| core.insert_main());
         let key = cell.key.get();
         let _running = core.start(cx.waker());
-        for _ in 0..BUDGET {
-            match core.next() {
-                Next::Task(cell) => core.poll(cell),
-                Next::Main => {
-                    let waker = waker(key);
-                    let polled = main.as_mut().poll(&mut Context::from_waker(&waker));
-                    if polled.is_ready() {
-                        this.end();
-                        return polled;
+        'budget: for _ in 0..BUDGET / LOOK {
+            core.look(cx.waker());
+            for _ in 0..LOOK {
+                match core.next() {
+                    Next::Task(cell) => core.poll(cell),
+                    Next::Main => {
+                        let waker = waker(key);
+                        let polled = main.as_mut().poll(&mut Context::from_waker(&waker));
+                        if polled.is_ready() {
+                            this.end();
+                            return polled;
+                        }
                     }
+                    Next::Nothing => break 'budget,
                 }
-                Next::Nothing => break,
             }
         }
         if core.has_ready() {
@@ -313,10 +324,11 @@ pub(crate) enum Inserted {
     Full,
 }
 
-/// What tasks, handles and wakers share of an executor. It has only plain values and one table,
+/// What tasks and wakers find of an executor by its number. It has only plain values and one table,
 /// which is borrowed for moments in which no user code runs.
 pub(crate) struct Core {
-    id: u16,
+    /// NO_ID once the executor is gone: a guard may still have it entered.
+    id: Cell<u16>,
     inbox: &'static Inbox,
     table: RefCell<Table>,
     /// The waker of whoever drives the loop. It is out of its place only while it's being called.
@@ -333,7 +345,7 @@ pub(crate) struct Core {
 
 impl Core {
     pub(crate) fn id(&self) -> u16 {
-        self.id
+        self.id.get()
     }
 
     pub(crate) fn is_running(&self) -> bool {
@@ -367,7 +379,7 @@ impl Core {
             Inserted::Queued => {}
             Inserted::Resting => self.call_outer(),
             Inserted::Closed => cell.drop_future(),
-            Inserted::Full => panic!("more than {MAX_TASKS} tasks at once on one executor"),
+            Inserted::Full => panic!("{}", too_many()),
         }
     }
 
@@ -403,9 +415,7 @@ impl Core {
         let known = self.outer.take();
         if known.as_ref().is_some_and(|known| known.will_wake(outer)) {
             self.outer.set(known);
-            if self.inbox.has_mail() {
-                self.collect(outer);
-            }
+            self.look(outer);
         } else {
             self.collect(outer);
             self.outer.set(Some(outer.clone()));
@@ -414,12 +424,21 @@ impl Core {
         running
     }
 
+    /// Looks whether other threads have woken somebody.
+    #[inline]
+    fn look(&self, outer: &Waker) {
+        if self.inbox.has_mail() {
+            self.collect(outer);
+        }
+    }
+
     /// Moves the wakes of other threads to the run queue.
+    #[cold]
     fn collect(&self, outer: &Waker) {
         let old = self.inbox.collect(outer.clone(), |index, generation| {
             let mut table = self.table();
             match generation {
-                Some(generation) => drop(table.wake(Key::new(self.id, generation, index))),
+                Some(generation) => drop(table.wake(Key::new(self.id(), generation, index))),
                 None => table.wake_slot(index),
             }
         });
@@ -480,17 +499,20 @@ impl Core {
     fn tell(&self, cell: &Ref, joiner: Option<Waker>) {
         if cell.has(DETACHED) {
             quietly(|| cell.drop_output());
-            self.table().take_name(cell);
+            if cell.has(NAMED) {
+                self.table().take_name(cell);
+            }
         }
         quietly(|| joiner.into_iter().for_each(Waker::wake));
     }
 
     fn insert_main(&self) -> OutputRef<()> {
         self.assert_no_run();
-        self.has_run.set(true);
         let (main, cell, queued) = Ref::new(std::future::pending(), Location::caller());
         main.set(MAIN);
-        self.table().insert(cell, queued);
+        let has_room = self.table().insert(cell, queued);
+        assert!(has_room, "{}", too_many());
+        self.has_run.set(true); // not before: a panic must leave no run behind
         main
     }
 
@@ -525,7 +547,7 @@ impl Core {
         if known {
             return;
         }
-        let old = match index_in(self.id, waker) {
+        let old = match index_in(self.id(), waker) {
             Some(index) => {
                 cell.joiner.set(index);
                 self.table().take_other(cell)
@@ -539,12 +561,16 @@ impl Core {
     }
 }
 
+#[cold]
+fn too_many() -> String {
+    format!("more than {MAX_TASKS} tasks at once on one executor")
+}
+
 impl fmt::Debug for Core {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let cells = self.table().tasks();
-        let tasks: Vec<_> = cells.iter().map(describe).collect();
+        let tasks = self.table().describe();
         f.debug_struct("Core")
-            .field("id", &self.id)
+            .field("id", &self.id())
             .field("tasks", &tasks)
             .finish()
     }

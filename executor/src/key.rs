@@ -3,8 +3,8 @@
 /// How many bits of the number hold the slot's index, the generation, and the executor's id.
 ///
 /// On 64 bits: 16,777,216 tasks an executor, 16,384 executors at once, and a stale waker meets its
-/// own number again only after a slot was used 67,108,864 times; what it does then is a spurious
-/// wake, which every future must stand anyway. On 32 bits: 16,384 tasks, 256 executors, 1,024 uses.
+/// own number again only after its executor had 67,108,864 tasks; what it does then is a spurious
+/// wake, which every future must stand anyway. On 32 bits: 16,384 tasks, 256 executors, 1,024.
 #[cfg(target_pointer_width = "64")]
 const BITS: (u32, u32, u32) = (24, 26, 14);
 #[cfg(target_pointer_width = "32")]

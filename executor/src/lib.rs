@@ -20,11 +20,14 @@
 //! The loop, from [`Executor::run`]:
 //!
 //! ```text
-//! for _ in 0..BUDGET {
-//!     match core.next() {                             // the run queue, first in, first out
-//!         Next::Task(cell) => core.poll(cell),
-//!         Next::Main => if main.poll(..) is ready { return its output },
-//!         Next::Nothing => break,
+//! for _ in 0..BUDGET / LOOK {
+//!     core.look(..);                                  // have other threads woken somebody?
+//!     for _ in 0..LOOK {
+//!         match core.next() {                         // the run queue, first in, first out
+//!             Next::Task(cell) => core.poll(cell),
+//!             Next::Main => if main.poll(..) is ready { return its output },
+//!             Next::Nothing => break out,
+//!         }
 //!     }
 //! }
 //! if core.has_ready() { outer.wake() }                // the budget is used up: come back soon
@@ -142,20 +145,23 @@ where
     F: Future + 'static,
 {
     let spawned = current::with_entered(|core| {
-        let core = core.as_ref()?;
+        let Some(core) = core else {
+            return Err(future); // to be dropped outside, since that is user code
+        };
         let (task, inserted) = Task::spawn(core, future, place);
         let unusual = inserted != Inserted::Queued;
-        Some((task, unusual.then(|| (core.clone(), inserted))))
+        Ok((task, unusual.then(|| (core.clone(), inserted))))
     });
-    let Some((task, unusual)) = spawned else {
-        panic!(
-            "`spawn` was called outside of a windlass runtime: call it from inside of \
-             `windlass::block_on`, or use `Runtime::spawn`"
-        );
-    };
-    match unusual {
-        None => task,
-        Some((core, inserted)) => task.spawned(&core, inserted),
+    match spawned {
+        Ok((task, None)) => task,
+        Ok((task, Some((core, inserted)))) => task.spawned(&core, inserted),
+        Err(future) => {
+            drop(future);
+            panic!(
+                "`spawn` was called outside of a windlass runtime: call it from inside of \
+                 `windlass::block_on`, or use `Runtime::spawn`"
+            );
+        }
     }
 }
 

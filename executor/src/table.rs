@@ -9,6 +9,7 @@ use std::task::Waker;
 use crate::cell::{DONE, EMPTY, MAIN, NAMED, NOBODY, OTHER_JOINER, Ref};
 use crate::key::{Key, MAX_GENERATION, MAX_TASKS};
 use crate::queue::Queue;
+use crate::task::text;
 
 pub(crate) struct Table {
     executor: u16,
@@ -17,8 +18,6 @@ pub(crate) struct Table {
     /// Slots that are free, the latest last: it is used next, for its memory is warm.
     free: Vec<u32>,
     queue: Queue,
-    /// Tasks that have not finished. The main future does not count.
-    live: usize,
     /// Of the next task. Each has another, so that wakers of tasks that are gone find nobody; they
     /// go round after 67 million tasks.
     generation: u32,
@@ -39,7 +38,6 @@ impl Table {
             slots: Vec::new(),
             free: Vec::new(),
             queue: Queue::new(),
-            live: 0,
             generation: first_generation,
             first_generation,
             went_round: false,
@@ -48,14 +46,15 @@ impl Table {
         }
     }
 
-    /// The tasks that have not finished, in the order of their slots.
-    pub(crate) fn tasks(&self) -> Vec<Ref> {
-        let cells = self.slots.iter().flatten();
-        cells.filter(|cell| !cell.has(MAIN)).cloned().collect()
+    /// The tasks that have not finished, in the order of their slots, in words.
+    pub(crate) fn describe(&self) -> Vec<String> {
+        let cells = self.slots.iter().flatten().filter(|cell| !cell.has(MAIN));
+        cells.map(|cell| text(cell, self.name(cell))).collect()
     }
 
-    pub(crate) fn live(&self) -> usize {
-        self.live
+    /// Slots that are taken: tasks that have not finished, and the main future.
+    pub(crate) fn taken(&self) -> usize {
+        self.slots.len() - self.free.len()
     }
 
     #[inline]
@@ -76,7 +75,6 @@ impl Table {
         } else {
             self.generation += 1;
         }
-        self.live += 1;
         let empty = self.slots[index as usize].replace(cell);
         std::mem::forget(empty); // spares the look whether there is something to drop
         self.queue.push(queued);
@@ -89,8 +87,8 @@ impl Table {
     pub(crate) fn remove(&mut self, key: Key) -> (Ref, Option<Waker>) {
         let cell = self.slots[key.index() as usize].take();
         let cell = cell.expect("a task that has not finished has its slot");
+        debug_assert!(cell.key.get() == key);
         self.free.push(key.index());
-        self.live -= 1;
         let other = if cell.has(OTHER_JOINER) {
             self.take_other(&cell)
         } else {

@@ -108,12 +108,9 @@ impl<T: 'static> Task<T> {
     /// }));
     /// ```
     pub fn named(self, name: impl Into<Rc<str>>) -> Self {
-        if let Some((cell, core)) = self
-            .cell
-            .as_ref()
-            .and_then(|cell| Some((cell, home(cell)?)))
-        {
-            let name = name.into(); // user code, perhaps
+        let name = name.into(); // user code, perhaps
+        let cell = self.cell.as_ref().filter(|cell| !cell.has(EMPTY));
+        if let Some((cell, core)) = cell.and_then(|cell| Some((cell, home(cell)?))) {
             core.table().set_name(cell, name);
         }
         self
@@ -313,8 +310,9 @@ fn cancel(cell: &Ref) -> bool {
     if !cell.has(DONE | EMPTY) {
         let core = home(cell).expect("a task that has not finished has its executor");
         let removed = core.table().remove(cell.key.get());
-        drop(removed);
+        forget_name(cell); // before user code, which may panic
         cell.drop_future();
+        drop(removed); // the joiner's drop is user code, too: it finds the task gone
     }
     true
 }
@@ -355,8 +353,11 @@ fn take_name(cell: &Ref) {
 }
 
 /// The task, in a message.
-pub(crate) fn describe(cell: &Ref) -> String {
-    let name = home(cell).and_then(|core| core.table().name(cell));
+fn describe(cell: &Ref) -> String {
+    text(cell, home(cell).and_then(|core| core.table().name(cell)))
+}
+
+pub(crate) fn text(cell: &Ref, name: Option<Rc<str>>) -> String {
     match name {
         Some(name) => format!("task `{name}`, spawned at {},", cell.place),
         None => format!("a task spawned at {}", cell.place),

@@ -443,3 +443,21 @@ fn tasks_that_only_other_threads_wake_all_end_although_their_slots_are_used_agai
         .await;
     }
 }
+
+#[test]
+fn a_loop_that_never_rests_sees_a_wake_from_another_thread_before_its_budget_is_used_up() {
+    let (executor, trace, waker) = (Executor::new(), Trace::new(), Kept::default());
+    executor.spawn(told(&trace, "a", keep(&waker))).detach();
+    settle(&executor);
+    let told = trace.clone();
+    let main = async {
+        let waker = kept(&waker);
+        elsewhere(|| waker.wake());
+        for _ in 0..32 {
+            yield_now().await;
+        }
+        told.push("main ends");
+    };
+    assert!(poll(&mut std::pin::pin!(executor.run(main))).is_ready());
+    trace.is(&["poll a", "poll a", "main ends"]);
+}

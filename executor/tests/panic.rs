@@ -376,4 +376,21 @@ fn a_spawn_that_finds_no_slot_left_panics_and_drops_its_future_under_no_borrow()
         format!("more than {most} tasks at once on one executor")
     );
     trace.is(&[&format!("{most} tasks")]);
+    let text = panic_of(|| block_on(executor.run(async {})));
+    assert!(text.starts_with("more than"), "{text}");
+    assert_eq!(executor.tasks(), most);
+}
+
+#[test]
+fn a_joiner_that_panics_in_its_drop_leaves_a_cancelled_task_gone() {
+    let (executor, trace) = (Executor::new(), Trace::new());
+    let mut task = executor.spawn(hold(says_drop(&trace, "task")));
+    let (hooks, joiner) = hooked();
+    assert!(poll_with(&mut task, &joiner).is_pending());
+    drop(joiner);
+    hooks.on_drop.set(|| panic!("joiner"));
+    assert_eq!(panic_of(|| drop(task)), "joiner");
+    trace.is(&["drop task"]);
+    settle(&executor);
+    assert_eq!(executor.tasks(), 0);
 }

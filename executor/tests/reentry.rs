@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use common::*;
-use windlass_executor::{Executor, Task, block_on, spawn, yield_now};
+use windlass_executor::{Entered, Executor, Task, block_on, spawn, yield_now};
 
 const IN_ITSELF: &str = "an executor can't be run from inside of one of its own tasks: `.await` \
                          the future there, or `spawn` it";
@@ -483,4 +483,50 @@ fn a_future_may_poll_a_run_of_its_own_kind_by_hand() {
     }));
     let polled = run.as_mut().poll(&mut Context::from_waker(Waker::noop()));
     assert_eq!(polled, Poll::Ready(3));
+}
+
+#[test]
+fn a_joiner_whose_drop_spawns_and_runs_finds_the_cancelled_task_gone() {
+    let (executor, trace) = (Rc::new(Executor::new()), Trace::new());
+    let mut task = executor.spawn(told(&trace, "cancelled", idle())); // queued
+    let (hooks, joiner) = hooked();
+    assert!(poll_with(&mut task, &joiner).is_pending());
+    drop(joiner);
+    let (inner, told_inside) = (executor.clone(), trace.clone());
+    hooks.on_drop.set(move || {
+        inner.spawn(told(&told_inside, "next", idle())).detach(); // perhaps in the same slot
+        settle(&inner);
+    });
+    drop(task);
+    settle(&executor);
+    trace.is(&["drop cancelled", "poll next"]);
+    assert_eq!(executor.tasks(), 1);
+}
+
+#[test]
+fn a_spawn_outside_drops_its_future_with_all_in_its_place() {
+    thread_local!(static GUARD: RefCell<Option<Entered>> = const { RefCell::new(None) });
+    let executor = Rc::new(Executor::new());
+    let inner = executor.clone();
+    let enters = on_drop(move || drop(GUARD.replace(Some(inner.enter()))));
+    assert!(panic_of(|| spawn(hold(enters))).starts_with("`spawn` was called outside"));
+    spawn(async {}).detach(); // what its drop has entered is still entered
+    assert_eq!(executor.tasks(), 1);
+    drop(GUARD.take());
+}
+
+#[test]
+fn a_guard_that_outlives_its_executor_takes_no_wakes_of_the_next_with_its_id() {
+    let (first, trace, waker) = (Executor::new(), Trace::new(), Kept::default());
+    let (name, entered) = (format!("{first:?}"), first.enter());
+    drop(first);
+    let Some((next, _others)) = executor_with_the_id_of(&name) else {
+        return; // a test on another thread has it
+    };
+    next.spawn(told(&trace, "a", keep(&waker))).detach();
+    settle(&next);
+    kept(&waker).wake();
+    settle(&next);
+    trace.is(&["poll a", "poll a"]);
+    drop(entered);
 }
