@@ -43,8 +43,8 @@ pub(crate) const MAIN: u32 = 1 << 6;
 pub(crate) const OTHER_JOINER: u32 = 1 << 7;
 /// The table has a name for it.
 pub(crate) const NAMED: u32 = 1 << 8;
-/// The upper half counts references: of the handle, the table, the run queue and the loop. Those are
-/// all, since a `Ref` can't be cloned.
+/// The upper half counts references: of the handle, the table, the run queue and the loop. There
+/// are no others, since a `Ref` can't be cloned.
 const ONE: u32 = 1 << 16;
 
 /// No joiner.

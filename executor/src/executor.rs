@@ -23,8 +23,8 @@ use crate::waker::{index_in, waker};
 /// polls.
 const BUDGET: usize = 256;
 
-/// How many polls until the loop looks whether other threads have woken somebody. The look is a load
-/// of a flag; waiting for the end of the budget would keep those threads waiting for microseconds.
+/// How many polls until the loop looks whether other threads have woken somebody. The look is a
+/// load of a flag; to wait for the end of the budget would keep those threads for microseconds.
 const LOOK: usize = 16;
 
 /// That of no executor, and of no key.
@@ -324,8 +324,8 @@ pub(crate) enum Inserted {
     Full,
 }
 
-/// What tasks and wakers find of an executor by its number. It has only plain values and one table,
-/// which is borrowed for moments in which no user code runs.
+/// What tasks and wakers find of an executor by its number. It has only plain values and one
+/// table, which is borrowed for moments in which no user code runs.
 pub(crate) struct Core {
     /// NO_ID once the executor is gone: a guard may still have it entered.
     id: Cell<u16>,
