@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use windlass_executor::{Entered, Executor, Task};
+use windlass_executor::{Entered, Executor, Task, any_ready};
 use windlass_reactor::{Awake, Reactor};
 
 use crate::hook::{Hook, Messenger};
@@ -29,8 +29,8 @@ const CHEAP: Duration = Duration::from_micros(4);
 /// Tasks that stay between calls of [`block_on`](Runtime::block_on), and the loop in single steps
 /// for a host that has a loop of its own.
 ///
-/// A thread may have several runtimes; they share its reactor. When a runtime is dropped, it drops
-/// the tasks that it has left.
+/// A thread may have several runtimes; they share its reactor, and so the descriptor. When a
+/// runtime is dropped, it drops the tasks that it has left.
 ///
 /// # A guest in another loop
 ///
@@ -41,6 +41,8 @@ const CHEAP: Duration = Duration::from_micros(4);
 ///
 /// * A host that is told of changes only (edge-triggered) has to turn until the descriptor is not
 ///   readable any more.
+/// * One that has several runtimes on its thread turns each of them: the descriptor is readable
+///   while tasks of any are ready.
 /// * One that watches no descriptors has a hook, [`Builder::on_wake`].
 /// * One whose loop may be run again inside of a task asks [`is_running`](Runtime::is_running)
 ///   there, and leaves the guest alone.
@@ -273,10 +275,16 @@ impl Runtime {
         self.executor.tick(&self.waker, 0);
     }
 
-    /// If tasks are left that are ready, a host that watches the descriptor must come back.
+    /// If tasks are left that are ready, a host that watches the descriptor must come back. Also if
+    /// they are another runtime's: what told of them, this one's turn has taken in.
     fn stay_readable(&self) {
+        if !any_ready() {
+            return;
+        }
         if self.executor.has_ready() {
             self.waker.wake_by_ref();
+        } else {
+            self.reactor.waker().wake();
         }
     }
 

@@ -413,6 +413,52 @@ fn a_loop_of_the_host_serves_itself_and_the_runtime() -> io::Result<()> {
     })
 }
 
+#[test]
+fn what_another_loop_of_the_thread_takes_in_stays_readable() -> io::Result<()> {
+    let _watchdog = watchdog();
+    let (guest, other) = (Runtime::new()?, Runtime::new()?);
+    let remote = guest.remote();
+    let take_in: [&dyn Fn(); 4] = [
+        &|| windlass::block_on(sleep(Duration::from_millis(1))),
+        &|| other.block_on(sleep(Duration::from_millis(1))),
+        &|| drop(other.turn(NOT_AT_ALL).unwrap()),
+        &|| drop(other.turn_for(HOUR).unwrap()),
+    ];
+    for take_in in take_in {
+        settle(&guest)?;
+        let here = guest.spawn(async {});
+        take_in();
+        assert!(is_readable(&guest)?);
+        settle(&guest)?;
+        assert!(here.is_finished());
+
+        let there = thread::scope(|scope| scope.spawn(|| remote.run(|| ())).join().unwrap());
+        take_in();
+        assert!(is_readable(&guest)?);
+        settle(&guest)?;
+        guest.block_on(there).unwrap();
+        take_in();
+        assert!(!is_readable(&guest)?, "nothing is left");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_task_that_is_woken_in_the_turn_of_another_runtime_makes_it_readable() -> io::Result<()> {
+    let _watchdog = watchdog();
+    let (guest, other) = (Runtime::new()?, Runtime::new()?);
+    let (near, mut far) = UnixStream::pair()?;
+    let near = guest.block_on(async { Async::new(near) })?;
+    let task = guest.spawn(async move { near.readable().await });
+    settle(&guest)?;
+    far.write_all(b"!")?;
+    assert_eq!(other.turn(None)?.polled, 0);
+    assert!(is_readable(&guest)?);
+    settle(&guest)?;
+    assert!(task.is_finished());
+    Ok(())
+}
+
 /// A runtime whose hook counts its calls.
 fn counting() -> io::Result<(Runtime, Arc<AtomicUsize>)> {
     let calls = Arc::new(AtomicUsize::new(0));
@@ -432,6 +478,7 @@ fn a_spawn_before_the_first_turn_is_heard() -> io::Result<()> {
     runtime.spawn(async {}).detach();
     assert_eq!(calls.load(SeqCst), 1);
     assert!(is_readable(&runtime)?);
+    settle(&runtime)?;
 
     let unhooked = Runtime::new()?;
     settle(&unhooked)?;

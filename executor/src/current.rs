@@ -89,6 +89,24 @@ pub fn in_task() -> bool {
     LIVING.with_borrow(|living| living.iter().any(|core| core.is_running()))
 }
 
+/// True if a task of some executor of this thread is ready to be polled, and that executor isn't
+/// being run. Whoever may have taken in the word that its waker gave is to pass it on.
+///
+/// ```
+/// use std::task::Waker;
+/// use windlass_executor::{Executor, any_ready};
+///
+/// let executor = Executor::new();
+/// executor.spawn(async {}).detach();
+/// assert!(any_ready());
+/// executor.tick(Waker::noop(), 1);
+/// assert!(!any_ready());
+/// ```
+pub fn any_ready() -> bool {
+    let waits = |core: &Rc<Core>| !core.is_running() && core.has_ready();
+    LIVING.with_borrow(|living| living.iter().any(waits))
+}
+
 /// Looks at the entered executor, in which no user code may run, and nothing may panic.
 #[inline]
 pub(crate) fn with_entered<R>(look: impl FnOnce(&Option<Rc<Core>>) -> R) -> R {

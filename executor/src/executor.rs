@@ -426,7 +426,7 @@ impl Core {
         drop(old);
     }
 
-    fn has_ready(&self) -> bool {
+    pub(crate) fn has_ready(&self) -> bool {
         self.inbox.has_mail() || self.table().has_ready()
     }
 
