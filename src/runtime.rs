@@ -129,7 +129,7 @@ impl Runtime {
              `spawn` it"
         );
         let _entered = self.executor.enter();
-        let _back = self.messenger.is_some().then(|| Back::new(self));
+        let _back = Back::new(self);
         // A future that needn't wait ends before the first turn. Called again and again with such
         // ones, this must not keep the tasks from their sockets and timers.
         if self.executor.tasks() > 0 {
@@ -137,9 +137,7 @@ impl Runtime {
                 panic!("the reactor of this thread failed: {error}");
             }
         }
-        let output = self.reactor.block_on(self.executor.run(future));
-        self.stay_readable();
-        output
+        self.reactor.block_on(self.executor.run(future))
     }
 
     /// Spawns a task. It runs in `block_on` and `turn`.
@@ -332,19 +330,23 @@ impl Drop for Turning<'_> {
     }
 }
 
-/// At the end of a `block_on`, which has a waker of its own, wakes go to the hook again.
+/// The end of a `block_on`, also of one that panics: the host is to hear of what is left.
 struct Back<'a>(&'a Runtime);
 
 impl<'a> Back<'a> {
     fn new(runtime: &'a Runtime) -> Self {
-        runtime.listen(); // panics if it can't be done, which the drop must not
+        if runtime.messenger.is_some() {
+            runtime.listen(); // panics if it can't be done, which the drop must not
+        }
         Back(runtime)
     }
 }
 
 impl Drop for Back<'_> {
     fn drop(&mut self) {
-        self.0.listen();
+        if self.0.messenger.is_some() {
+            self.0.listen(); // `block_on` has a waker of its own
+        }
         self.0.stay_readable();
     }
 }

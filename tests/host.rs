@@ -228,6 +228,26 @@ fn it_stays_readable_when_block_on_leaves_tasks_ready() -> io::Result<()> {
 }
 
 #[test]
+fn it_stays_readable_when_block_on_panics_and_leaves_tasks_ready() -> io::Result<()> {
+    let _watchdog = watchdog();
+    let runtime = Runtime::new()?;
+    settle(&runtime)?;
+    let count = Count::default();
+    let counting = count.clone();
+    let text = panic_of(|| {
+        runtime.block_on(async {
+            spawn(async move { counting.add() }).detach();
+            panic!("no rope left")
+        })
+    });
+    assert_eq!((&*text, count.get()), ("no rope left", 0));
+    assert!(is_readable(&runtime)?);
+    settle(&runtime)?;
+    assert_eq!(count.get(), 1);
+    Ok(())
+}
+
+#[test]
 fn turn_for_works_until_nothing_is_left_to_do_and_never_waits() -> io::Result<()> {
     let _watchdog = watchdog();
     let runtime = Runtime::new()?;
