@@ -251,11 +251,10 @@ fn it_stays_readable_when_block_on_panics_and_leaves_tasks_ready() -> io::Result
 fn turn_for_works_until_nothing_is_left_to_do_and_never_waits() -> io::Result<()> {
     let _watchdog = watchdog();
     let runtime = Runtime::new()?;
-    let (mut near, mut far) = runtime.block_on(pair())?;
+    let (mut near, far) = UnixStream::pair()?;
+    let far = runtime.block_on(async { Async::new(far) })?;
     runtime.spawn(sleep(HOUR)).detach();
-    runtime
-        .spawn(async move { far.read(&mut [0]).await })
-        .detach();
+    let reading = runtime.spawn(async move { far.readable().await });
     let yields = Count::default();
     let counting = yields.clone();
     let _task = runtime.spawn(async move {
@@ -269,8 +268,29 @@ fn turn_for_works_until_nothing_is_left_to_do_and_never_waits() -> io::Result<()
     assert!(turn.next_deadline.is_some());
     assert_eq!(yields.get(), 1000);
     assert_eq!(runtime.turn_for(HOUR)?.polled, 0);
-    runtime.block_on(near.write_all(b"!"))?;
+    near.write_all(b"!")?;
+    assert_eq!(runtime.turn_for(HOUR)?.polled, 1);
+    assert!(reading.is_finished());
+    Ok(())
+}
+
+#[test]
+fn turn_for_goes_on_with_what_one_turn_has_put_off() -> io::Result<()> {
+    const BYTES: usize = 1000; // a turn reads 32 times
+    let _watchdog = watchdog();
+    let runtime = Runtime::new()?;
+    let (mut near, far) = UnixStream::pair()?;
+    let mut far = runtime.block_on(async { Async::new(far) })?;
+    let reading = runtime.spawn(async move {
+        for _ in 0..BYTES {
+            far.read_exact(&mut [0]).await?;
+        }
+        io::Result::Ok(())
+    });
+    settle(&runtime)?;
+    near.write_all(&[7; BYTES])?;
     runtime.turn_for(HOUR)?;
+    assert!(reading.is_finished());
     Ok(())
 }
 
