@@ -368,10 +368,10 @@ impl Builder {
     /// chosen. It is a bound for the grouping alone; the system takes its time to wake a thread on
     /// top of that. No timer is ever early, and one that is alone in its slack is not made late.
     ///
-    /// A larger slack saves processor time where there are many timers: there are at most as many
-    /// wake-ups for timers as the slack fits into the time. [`Duration::ZERO`] is the precise mode:
-    /// no timer waits for another, and each costs a wake-up of its own unless others are due by
-    /// the time that the thread runs.
+    /// A larger slack saves processor time where there are many timers: there are hardly more
+    /// wake-ups for timers than the slack fits into the time. [`Duration::ZERO`] is the precise
+    /// mode: no timer waits for another, and each costs a wake-up of its own unless others are due
+    /// by the time that the thread runs.
     ///
     /// Runtimes on one thread share its reactor. While several live there the smallest slack holds
     /// for all of their timers, so none gets less precision than it has asked for.

@@ -262,11 +262,17 @@ impl<T> Timers<T> {
         let earliest = firsts.map(|slot| slot.earliest).min()?;
         let limit = earliest.saturating_add(self.slack);
         let shared = self.levels().flat_map(|level| {
+            // In a slot that is longer than the slack the first may be alone, and isn't made late.
+            // If it has company, that costs one wake-up more: then they are on a lower level.
+            let is_long = 1 << shift(level) > self.slack;
             let slots = self.slots_of(level);
-            slots.take_while(|slot| slot.earliest <= limit)
+            let shared = slots.take_while(|slot| slot.earliest <= limit);
+            shared.map(move |slot| match is_long && slot.latest > limit {
+                true => slot.earliest,
+                false => slot.latest.min(limit),
+            })
         });
-        let latest = shared.map(|slot| slot.latest).max()?;
-        Some((latest.min(limit), limit))
+        Some((shared.max()?, limit))
     }
 
     /// A timer comes or goes.
