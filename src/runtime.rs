@@ -339,8 +339,9 @@ struct Back<'a>(&'a Runtime);
 
 impl<'a> Back<'a> {
     fn new(runtime: &'a Runtime) -> Self {
-        if runtime.messenger.is_some() {
+        if let Some(messenger) = &runtime.messenger {
             runtime.listen(); // panics if it can't be done, which the drop must not
+            messenger.hold();
         }
         Back(runtime)
     }
@@ -348,8 +349,9 @@ impl<'a> Back<'a> {
 
 impl Drop for Back<'_> {
     fn drop(&mut self) {
-        if self.0.messenger.is_some() {
+        if let Some(messenger) = &self.0.messenger {
             self.0.listen(); // `block_on` has a waker of its own
+            messenger.release();
         }
         self.0.stay_readable();
     }
@@ -385,9 +387,11 @@ impl Builder {
     ///
     /// It's called when a task gets ready outside of a turn: woken on this thread or on another,
     /// or spawned, also through a [`Remote`]; and at the end of a turn or `block_on` that has left
-    /// tasks ready. Once is enough: it isn't called again until the host has taken a turn. Whoever
-    /// wakes is the one that calls it, so it should do no more than pass the word on, and a panic
-    /// of it goes through to there.
+    /// tasks ready. Once is enough: it isn't called again until the host has taken a turn, or run a
+    /// `block_on`. Whoever wakes is the one that calls it, so it should do no more than pass the
+    /// word on. It must not take the turn itself: one that leaves tasks ready would call it again,
+    /// deeper and deeper. A panic of it goes through to whoever wakes, which need not be the host;
+    /// the call counts as made.
     ///
     /// It knows nothing of timers and of sockets, because nothing looks at them between the turns.
     /// For timers the host goes by [`next_deadline`](Runtime::next_deadline), which it reads after

@@ -630,6 +630,23 @@ fn the_hook_is_called_after_a_block_on_as_well_even_if_that_panicked() -> io::Re
 }
 
 #[test]
+fn the_hook_is_not_called_for_what_a_block_on_looks_at() -> io::Result<()> {
+    let _watchdog = watchdog();
+    let (runtime, calls) = counting()?;
+    let (near, mut far) = UnixStream::pair()?;
+    let near = runtime.block_on(async { Async::new(near) })?;
+    let task = runtime.spawn(async move { near.readable().await });
+    settle(&runtime)?;
+    let before = calls.load(SeqCst);
+    far.write_all(b"!")?;
+    runtime.block_on(task)?;
+    assert_eq!(calls.load(SeqCst), before);
+    runtime.spawn(async {}).detach();
+    assert_eq!(calls.load(SeqCst), before + 1);
+    Ok(())
+}
+
+#[test]
 fn each_runtime_of_a_thread_has_a_hook_of_its_own() -> io::Result<()> {
     let _watchdog = watchdog();
     let ((one, ones_calls), (two, twos_calls)) = (counting()?, counting()?);
@@ -652,6 +669,26 @@ fn each_runtime_of_a_thread_has_a_hook_of_its_own() -> io::Result<()> {
     assert_eq!(calls(), (ones + 1, twos));
     settle(&one)?;
     assert!(task.is_finished());
+    Ok(())
+}
+
+#[test]
+fn a_call_of_the_hook_that_panics_counts_as_made() -> io::Result<()> {
+    let _watchdog = watchdog();
+    let calls = Arc::new(AtomicUsize::new(0));
+    let counted = calls.clone();
+    let hook = move || {
+        counted.fetch_add(1, SeqCst);
+        panic!("the host is full");
+    };
+    let runtime = Runtime::builder().on_wake(hook).build()?;
+    for turns in 1..=3 {
+        assert_eq!(panic_of(|| runtime.spawn(async {})), "the host is full");
+        let task = runtime.spawn(async {});
+        assert_eq!(calls.load(SeqCst), turns);
+        settle(&runtime)?;
+        assert!(task.is_finished());
+    }
     Ok(())
 }
 

@@ -19,7 +19,6 @@ use futures::task::AtomicWaker;
 use nix::sys::pthread::{pthread_kill, pthread_self};
 use nix::sys::resource::{Resource, UsageWho, getrlimit, getrusage, setrlimit};
 use nix::sys::signal::Signal;
-use signal_hook::consts::SIGUSR1;
 use windlass::net::TcpListener;
 use windlass::net::unix::UnixStream;
 use windlass::time::sleep;
@@ -399,7 +398,7 @@ fn the_host_can_stop_and_go_on(host: &Rc<dyn Host>) -> anyhow::Result<String> {
 /// A signal that is handled ends the system call that waits, and that is all.
 fn a_signal_stops_nothing(host: &Rc<dyn Host>) -> anyhow::Result<()> {
     let caught = Arc::new(AtomicBool::new(false));
-    signal_hook::flag::register(SIGUSR1, caught.clone())?;
+    signal_hook::flag::register(Signal::SIGUSR1 as i32, caught.clone())?;
     let (end, ended) = oneshot::channel();
     let main = pthread_self();
     let signalling = thread::spawn(move || {
