@@ -6,8 +6,8 @@
 //! ```
 //!
 //! Each check runs in a process of its own: some loops can be had only once in a process, and only
-//! on its main thread. What is asserted are events and counts, and that no host spins, or sees things
-//! only now and then; other times are printed.
+//! on its main thread. What is asserted are events and counts, and that no host spins or looks only
+//! now and then; other times are printed.
 
 mod checks;
 

@@ -12,7 +12,7 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use comfy_table::{Table, presets::ASCII_MARKDOWN};
 use hdrhistogram::Histogram;
 use nix::sys::resource::{UsageWho, getrusage};
@@ -69,6 +69,7 @@ fn frames_wanted() -> anyhow::Result<u64> {
             _ => bail!("{} (there is --frames N)", option.unexpected()),
         }
     }
+    ensure!(frames > 0, "no frames, no figures");
     Ok(frames)
 }
 
