@@ -53,8 +53,8 @@ impl Messenger {
         self.told.swap(true, AcqRel);
     }
 
-    /// It ends. What was woken while it lasted was stored before the wake, so the caller sees
-    /// it now, and is to wake for what the turn has left.
+    /// It ends. What was woken while it lasted was stored before the wake, so the caller sees it
+    /// now, and is to wake for what is left.
     pub(crate) fn release(&self) {
         self.told.swap(false, AcqRel);
     }

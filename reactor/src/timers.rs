@@ -267,8 +267,8 @@ impl<T> Timers<T> {
             // If it has company, that costs one wake-up more: then they are on a lower level.
             let is_long = 1 << shift(level) > self.slack;
             let slots = self.slots_of(level);
-            let shared = slots.take_while(|slot| slot.earliest <= limit);
-            shared.map(move |slot| match is_long && slot.latest > limit {
+            let near = slots.take_while(move |slot| slot.earliest <= limit);
+            near.map(move |slot| match is_long && slot.latest > limit {
                 true => slot.earliest,
                 false => slot.latest.min(limit),
             })
