@@ -461,8 +461,8 @@ fn what_another_loop_of_the_thread_takes_in_stays_readable() -> io::Result<()> {
     let take_in: [&dyn Fn(); 4] = [
         &|| windlass::block_on(sleep(Duration::from_millis(1))),
         &|| other.block_on(sleep(Duration::from_millis(1))),
-        &|| drop(other.turn(NOT_AT_ALL).unwrap()),
-        &|| drop(other.turn_for(HOUR).unwrap()),
+        &|| assert_eq!(other.turn(NOT_AT_ALL).unwrap().polled, 0),
+        &|| assert_eq!(other.turn_for(HOUR).unwrap().polled, 0),
     ];
     for take_in in take_in {
         settle(&guest)?;

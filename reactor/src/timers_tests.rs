@@ -107,8 +107,8 @@ fn a_lone_timer_is_punctual_although_a_later_one_is_in_its_slot() {
         (10_000, 3 * TICK, 3 * TICK + 30_000),
     ] {
         let mut timers = Timers::new(slack);
-        timers.insert(lone, lone);
         timers.insert(later, later);
+        timers.insert(lone, lone);
         assert_eq!(timers.next_deadline(), Some(lone));
         assert_eq!(fire(&mut timers, lone), [lone]);
         assert_eq!(timers.next_deadline(), Some(later));
