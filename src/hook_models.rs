@@ -14,8 +14,8 @@ use loom::sync::atomic::AtomicBool;
 use loom::sync::{Arc, Mutex, Notify};
 use loom::thread;
 use std::sync::Arc as StdArc;
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use std::task::Waker;
 
 use super::{Hook, Messenger};

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use windlass_executor::{Entered, Executor, Task, any_ready};
+use windlass_executor::{Entered, Executor, Task};
 use windlass_reactor::{Awake, Reactor};
 
 use crate::hook::{Hook, Messenger};
@@ -280,12 +280,9 @@ impl Runtime {
     /// If tasks are left that are ready, a host that watches the descriptor must come back. Also if
     /// they are another runtime's: what told of them, this one's turn has taken in.
     fn stay_readable(&self) {
-        if !any_ready() {
-            return;
-        }
         if self.executor.has_ready() {
             self.waker.wake_by_ref();
-        } else {
+        } else if self.executor.others_ready() {
             self.reactor.waker().wake();
         }
     }

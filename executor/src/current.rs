@@ -89,22 +89,17 @@ pub fn in_task() -> bool {
     LIVING.with_borrow(|living| living.iter().any(|core| core.is_running()))
 }
 
-/// True if a task of some executor of this thread is ready to be polled, and that executor isn't
-/// being run. Whoever may have taken in the word that its waker gave is to pass it on.
-///
-/// ```
-/// use std::task::Waker;
-/// use windlass_executor::{Executor, any_ready};
-///
-/// let executor = Executor::new();
-/// executor.spawn(async {}).detach();
-/// assert!(any_ready());
-/// executor.tick(Waker::noop(), 1);
-/// assert!(!any_ready());
-/// ```
-pub fn any_ready() -> bool {
-    let waits = |core: &Rc<Core>| !core.is_running() && core.has_ready();
-    LIVING.with_borrow(|living| living.iter().any(waits))
+/// True if another executor of this thread, which isn't being run, has a task that is ready.
+#[inline]
+pub(crate) fn others_ready(executor: u16) -> bool {
+    // Most threads have one, and pay no more than this look.
+    LIVING.with_borrow(|living| living.len() > 1 && any_ready(living, executor))
+}
+
+#[cold]
+fn any_ready(living: &[Rc<Core>], except: u16) -> bool {
+    let mut others = living.iter().filter(|core| core.id() != except);
+    others.any(|core| !core.is_running() && core.has_ready())
 }
 
 /// Looks at the entered executor, in which no user code may run, and nothing may panic.

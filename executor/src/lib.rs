@@ -72,7 +72,7 @@ mod task_local;
 pub mod sync;
 
 pub use block_on::block_on;
-pub use current::{Entered, any_ready, in_task};
+pub use current::{Entered, in_task};
 pub use executor::{Executor, Run, Tick};
 pub use group::{Spawner, TaskGroup};
 pub use scope::{Scope, scope, try_scope};
