@@ -48,13 +48,13 @@ impl Messenger {
         }
     }
 
-    /// A turn begins: until it ends, the host needn't be told.
+    /// A turn begins, or a `block_on`: until it ends, the host needn't be told.
     pub(crate) fn hold(&self) {
         self.told.swap(true, AcqRel);
     }
 
-    /// The turn ends. What was woken while it lasted was stored before the wake, so the caller sees
-    /// it now, and is to wake for what the turn has left.
+    /// It ends. What was woken while it lasted was stored before the wake, so the caller sees it
+    /// now, and is to wake for what is left.
     pub(crate) fn release(&self) {
         self.told.swap(false, AcqRel);
     }

@@ -7,25 +7,29 @@
 //! What a `Remote` shares between threads is three things: a queue, which is the `futures` crate's
 //! own; the executor's inbox, which has models there; and the hook, whose code these models run.
 //! The inbox is here what the executor promises of it: mail is stored before the waker is called,
-//! and the waker is called by the first who posts since the loop has collected.
+//! and the waker is called by the first who posts since the loop has collected. As there, the last
+//! look takes no lock, so it's for the hook's flag to make it see what was posted before.
 
+use loom::sync::atomic::AtomicBool;
 use loom::sync::{Arc, Mutex, Notify};
 use loom::thread;
 use std::sync::Arc as StdArc;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use std::task::Waker;
 
 use super::{Hook, Messenger};
 
-#[derive(Default)]
 struct Inbox {
-    mail: usize,
-    outer: Option<Waker>,
+    /// There may be mail. Written under the lock, and read without.
+    has_mail: AtomicBool,
+    /// How much, and who is to be woken when there is some.
+    mail: Mutex<(usize, Option<Waker>)>,
 }
 
 /// A host that sleeps until the hook is called, and its guest.
 struct Host {
-    inbox: Arc<Mutex<Inbox>>,
+    inbox: Arc<Inbox>,
     messenger: StdArc<Messenger>,
     /// To wait for a call that never comes is a deadlock, which loom reports.
     message: StdArc<Notify>,
@@ -40,14 +44,17 @@ impl Host {
             count.fetch_add(1, SeqCst);
             post.notify();
         });
-        let host = Host {
-            inbox: Arc::default(),
-            messenger: StdArc::new(Messenger::new(Waker::noop().clone(), hook)),
+        let messenger = StdArc::new(Messenger::new(Waker::noop().clone(), hook));
+        let inbox = Inbox {
+            has_mail: AtomicBool::new(false),
+            mail: Mutex::new((0, Some(Waker::from(messenger.clone())))),
+        };
+        Host {
+            inbox: Arc::new(inbox),
+            messenger,
             message,
             calls,
-        };
-        host.inbox.lock().unwrap().outer = Some(host.waker());
-        host
+        }
     }
 
     fn waker(&self) -> Waker {
@@ -55,9 +62,9 @@ impl Host {
     }
 
     fn collect(&self) -> usize {
-        let mut inbox = self.inbox.lock().unwrap();
-        inbox.outer = Some(self.waker());
-        std::mem::take(&mut inbox.mail)
+        let mut mail = self.inbox.mail.lock().unwrap();
+        self.inbox.has_mail.store(false, Relaxed);
+        std::mem::replace(&mut *mail, (0, Some(self.waker()))).0
     }
 
     /// As `Runtime::turn`: what it has collected.
@@ -65,7 +72,7 @@ impl Host {
         self.messenger.hold();
         let collected = self.collect();
         self.messenger.release();
-        if self.inbox.lock().unwrap().mail > 0 {
+        if self.inbox.has_mail.load(Acquire) {
             self.waker().wake();
         }
         collected
@@ -85,10 +92,11 @@ impl Host {
         let inbox = self.inbox.clone();
         thread::spawn(move || {
             for _ in 0..times {
-                let mut locked = inbox.lock().unwrap();
-                locked.mail += 1;
-                let outer = locked.outer.take();
-                drop(locked);
+                let mut mail = inbox.mail.lock().unwrap();
+                mail.0 += 1;
+                inbox.has_mail.store(true, Release);
+                let outer = mail.1.take();
+                drop(mail);
                 outer.into_iter().for_each(Waker::wake);
             }
         })

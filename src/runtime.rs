@@ -29,8 +29,8 @@ const CHEAP: Duration = Duration::from_micros(4);
 /// Tasks that stay between calls of [`block_on`](Runtime::block_on), and the loop in single steps
 /// for a host that has a loop of its own.
 ///
-/// A thread may have several runtimes; they share its reactor. When a runtime is dropped, it drops
-/// the tasks that it has left.
+/// A thread may have several runtimes; they share its reactor, and so the descriptor. When a
+/// runtime is dropped, it drops the tasks that it has left.
 ///
 /// # A guest in another loop
 ///
@@ -41,6 +41,8 @@ const CHEAP: Duration = Duration::from_micros(4);
 ///
 /// * A host that is told of changes only (edge-triggered) has to turn until the descriptor is not
 ///   readable any more.
+/// * One that has several runtimes on its thread turns each of them: the descriptor is readable
+///   while tasks of any are ready.
 /// * One that watches no descriptors has a hook, [`Builder::on_wake`].
 /// * One whose loop may be run again inside of a task asks [`is_running`](Runtime::is_running)
 ///   there, and leaves the guest alone.
@@ -127,7 +129,7 @@ impl Runtime {
              `spawn` it"
         );
         let _entered = self.executor.enter();
-        let _back = self.messenger.is_some().then(|| Back::new(self));
+        let _back = Back::new(self);
         // A future that needn't wait ends before the first turn. Called again and again with such
         // ones, this must not keep the tasks from their sockets and timers.
         if self.executor.tasks() > 0 {
@@ -135,9 +137,7 @@ impl Runtime {
                 panic!("the reactor of this thread failed: {error}");
             }
         }
-        let output = self.reactor.block_on(self.executor.run(future));
-        self.stay_readable();
-        output
+        self.reactor.block_on(self.executor.run(future))
     }
 
     /// Spawns a task. It runs in `block_on` and `turn`.
@@ -180,7 +180,8 @@ impl Runtime {
     }
 
     /// Turns the loop for as long as there's something to do, but not longer than `budget`: a
-    /// frame's share for a game, say. It never waits.
+    /// frame's share for a game, say. It never waits. It ends before its time only if a look at
+    /// sockets and timers finds none that is ready.
     ///
     /// The clock is read after each poll, or after up to 16 of them while so many take less than
     /// 4 µs together. So what makes it late is a long poll, or up to 16 of them after short ones.
@@ -208,19 +209,22 @@ impl Runtime {
         let start = Instant::now();
         let (mut polled, mut batch, mut used) = (0, 1, Duration::ZERO);
         loop {
-            self.reactor.turn(Some(Duration::ZERO))?;
+            let woken = self.reactor.turn(Some(Duration::ZERO))?.woken;
+            if woken == 0 && !self.executor.has_ready() {
+                return Ok(self.turned(polled));
+            }
             let until = polled + POLLS;
             loop {
                 let tick = self.executor.tick(&self.waker, batch);
                 polled += tick.polled;
                 let before = std::mem::replace(&mut used, start.elapsed());
-                if !tick.ready || used >= budget {
+                if used >= budget {
                     return Ok(self.turned(polled));
                 }
                 let is_cheap = used - before < CHEAP;
                 batch = if is_cheap { BATCH.min(2 * batch) } else { 1 };
-                if polled >= until {
-                    break; // what waits for I/O may be ready by now
+                if !tick.ready || polled >= until {
+                    break; // what waits for time or I/O may be ready by now
                 }
             }
         }
@@ -273,10 +277,13 @@ impl Runtime {
         self.executor.tick(&self.waker, 0);
     }
 
-    /// If tasks are left that are ready, a host that watches the descriptor must come back.
+    /// If tasks are left that are ready, a host that watches the descriptor must come back. Also if
+    /// they are another runtime's: what told of them, this one's turn has taken in.
     fn stay_readable(&self) {
         if self.executor.has_ready() {
             self.waker.wake_by_ref();
+        } else if self.executor.others_ready() {
+            self.reactor.waker().wake();
         }
     }
 
@@ -324,19 +331,25 @@ impl Drop for Turning<'_> {
     }
 }
 
-/// At the end of a `block_on`, which has a waker of its own, wakes go to the hook again.
+/// The end of a `block_on`, also of one that panics: the host is to hear of what is left.
 struct Back<'a>(&'a Runtime);
 
 impl<'a> Back<'a> {
     fn new(runtime: &'a Runtime) -> Self {
-        runtime.listen(); // panics if it can't be done, which the drop must not
+        if let Some(messenger) = &runtime.messenger {
+            runtime.listen(); // panics if it can't be done, which the drop must not
+            messenger.hold();
+        }
         Back(runtime)
     }
 }
 
 impl Drop for Back<'_> {
     fn drop(&mut self) {
-        self.0.listen();
+        if let Some(messenger) = &self.0.messenger {
+            self.0.listen(); // `block_on` has a waker of its own
+            messenger.release();
+        }
         self.0.stay_readable();
     }
 }
@@ -354,10 +367,10 @@ impl Builder {
     /// chosen. It is a bound for the grouping alone; the system takes its time to wake a thread on
     /// top of that. No timer is ever early, and one that is alone in its slack is not made late.
     ///
-    /// A larger slack saves processor time where there are many timers: there are at most as many
-    /// wake-ups for timers as the slack fits into the time. [`Duration::ZERO`] is the precise mode:
-    /// no timer waits for another, and each costs a wake-up of its own unless others are due by
-    /// the time that the thread runs.
+    /// A larger slack saves processor time where there are many timers: there are hardly more
+    /// wake-ups for timers than the slack fits into the time. [`Duration::ZERO`] is the precise
+    /// mode: no timer waits for another, and each costs a wake-up of its own unless others are due
+    /// by the time that the thread runs.
     ///
     /// Runtimes on one thread share its reactor. While several live there the smallest slack holds
     /// for all of their timers, so none gets less precision than it has asked for.
@@ -371,9 +384,11 @@ impl Builder {
     ///
     /// It's called when a task gets ready outside of a turn: woken on this thread or on another,
     /// or spawned, also through a [`Remote`]; and at the end of a turn or `block_on` that has left
-    /// tasks ready. Once is enough: it isn't called again until the host has taken a turn. Whoever
-    /// wakes is the one that calls it, so it should do no more than pass the word on, and a panic
-    /// of it goes through to there.
+    /// tasks ready. Once is enough: it isn't called again until the host has taken a turn, or run a
+    /// `block_on`. Whoever wakes is the one that calls it, so it should do no more than pass the
+    /// word on. It must not take the turn itself: one that leaves tasks ready would call it again,
+    /// deeper and deeper. A panic of it goes through to whoever wakes, which need not be the host;
+    /// the call counts as made.
     ///
     /// It knows nothing of timers and of sockets, because nothing looks at them between the turns.
     /// For timers the host goes by [`next_deadline`](Runtime::next_deadline), which it reads after

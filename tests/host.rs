@@ -228,14 +228,33 @@ fn it_stays_readable_when_block_on_leaves_tasks_ready() -> io::Result<()> {
 }
 
 #[test]
+fn it_stays_readable_when_block_on_panics_and_leaves_tasks_ready() -> io::Result<()> {
+    let _watchdog = watchdog();
+    let runtime = Runtime::new()?;
+    settle(&runtime)?;
+    let count = Count::default();
+    let counting = count.clone();
+    let text = panic_of(|| {
+        runtime.block_on(async {
+            spawn(async move { counting.add() }).detach();
+            panic!("no rope left")
+        })
+    });
+    assert_eq!((&*text, count.get()), ("no rope left", 0));
+    assert!(is_readable(&runtime)?);
+    settle(&runtime)?;
+    assert_eq!(count.get(), 1);
+    Ok(())
+}
+
+#[test]
 fn turn_for_works_until_nothing_is_left_to_do_and_never_waits() -> io::Result<()> {
     let _watchdog = watchdog();
     let runtime = Runtime::new()?;
-    let (mut near, mut far) = runtime.block_on(pair())?;
+    let (mut near, far) = UnixStream::pair()?;
+    let far = runtime.block_on(async { Async::new(far) })?;
     runtime.spawn(sleep(HOUR)).detach();
-    runtime
-        .spawn(async move { far.read(&mut [0]).await })
-        .detach();
+    let reading = runtime.spawn(async move { far.readable().await });
     let yields = Count::default();
     let counting = yields.clone();
     let _task = runtime.spawn(async move {
@@ -249,8 +268,29 @@ fn turn_for_works_until_nothing_is_left_to_do_and_never_waits() -> io::Result<()
     assert!(turn.next_deadline.is_some());
     assert_eq!(yields.get(), 1000);
     assert_eq!(runtime.turn_for(HOUR)?.polled, 0);
-    runtime.block_on(near.write_all(b"!"))?;
+    near.write_all(b"!")?;
+    assert_eq!(runtime.turn_for(HOUR)?.polled, 1);
+    assert!(reading.is_finished());
+    Ok(())
+}
+
+#[test]
+fn turn_for_goes_on_with_what_one_turn_has_put_off() -> io::Result<()> {
+    const BYTES: usize = 1000; // a turn reads 32 times
+    let _watchdog = watchdog();
+    let runtime = Runtime::new()?;
+    let (mut near, far) = UnixStream::pair()?;
+    let mut far = runtime.block_on(async { Async::new(far) })?;
+    let reading = runtime.spawn(async move {
+        for _ in 0..BYTES {
+            far.read_exact(&mut [0]).await?;
+        }
+        io::Result::Ok(())
+    });
+    settle(&runtime)?;
+    near.write_all(&[7; BYTES])?;
     runtime.turn_for(HOUR)?;
+    assert!(reading.is_finished());
     Ok(())
 }
 
@@ -413,6 +453,52 @@ fn a_loop_of_the_host_serves_itself_and_the_runtime() -> io::Result<()> {
     })
 }
 
+#[test]
+fn what_another_loop_of_the_thread_takes_in_stays_readable() -> io::Result<()> {
+    let _watchdog = watchdog();
+    let (guest, other) = (Runtime::new()?, Runtime::new()?);
+    let remote = guest.remote();
+    let take_in: [&dyn Fn(); 4] = [
+        &|| windlass::block_on(sleep(Duration::from_millis(1))),
+        &|| other.block_on(sleep(Duration::from_millis(1))),
+        &|| assert_eq!(other.turn(NOT_AT_ALL).unwrap().polled, 0),
+        &|| assert_eq!(other.turn_for(HOUR).unwrap().polled, 0),
+    ];
+    for take_in in take_in {
+        settle(&guest)?;
+        let here = guest.spawn(async {});
+        take_in();
+        assert!(is_readable(&guest)?);
+        settle(&guest)?;
+        assert!(here.is_finished());
+
+        let there = thread::scope(|scope| scope.spawn(|| remote.run(|| ())).join().unwrap());
+        take_in();
+        assert!(is_readable(&guest)?);
+        settle(&guest)?;
+        guest.block_on(there).unwrap();
+        take_in();
+        assert!(!is_readable(&guest)?, "nothing is left");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_task_that_is_woken_in_the_turn_of_another_runtime_makes_it_readable() -> io::Result<()> {
+    let _watchdog = watchdog();
+    let (guest, other) = (Runtime::new()?, Runtime::new()?);
+    let (near, mut far) = UnixStream::pair()?;
+    let near = guest.block_on(async { Async::new(near) })?;
+    let task = guest.spawn(async move { near.readable().await });
+    settle(&guest)?;
+    far.write_all(b"!")?;
+    assert_eq!(other.turn(None)?.polled, 0);
+    assert!(is_readable(&guest)?);
+    settle(&guest)?;
+    assert!(task.is_finished());
+    Ok(())
+}
+
 /// A runtime whose hook counts its calls.
 fn counting() -> io::Result<(Runtime, Arc<AtomicUsize>)> {
     let calls = Arc::new(AtomicUsize::new(0));
@@ -432,6 +518,7 @@ fn a_spawn_before_the_first_turn_is_heard() -> io::Result<()> {
     runtime.spawn(async {}).detach();
     assert_eq!(calls.load(SeqCst), 1);
     assert!(is_readable(&runtime)?);
+    settle(&runtime)?;
 
     let unhooked = Runtime::new()?;
     settle(&unhooked)?;
@@ -543,6 +630,23 @@ fn the_hook_is_called_after_a_block_on_as_well_even_if_that_panicked() -> io::Re
 }
 
 #[test]
+fn the_hook_is_not_called_for_what_a_block_on_looks_at() -> io::Result<()> {
+    let _watchdog = watchdog();
+    let (runtime, calls) = counting()?;
+    let (near, mut far) = UnixStream::pair()?;
+    let near = runtime.block_on(async { Async::new(near) })?;
+    let task = runtime.spawn(async move { near.readable().await });
+    settle(&runtime)?;
+    let before = calls.load(SeqCst);
+    far.write_all(b"!")?;
+    runtime.block_on(task)?;
+    assert_eq!(calls.load(SeqCst), before);
+    runtime.spawn(async {}).detach();
+    assert_eq!(calls.load(SeqCst), before + 1);
+    Ok(())
+}
+
+#[test]
 fn each_runtime_of_a_thread_has_a_hook_of_its_own() -> io::Result<()> {
     let _watchdog = watchdog();
     let ((one, ones_calls), (two, twos_calls)) = (counting()?, counting()?);
@@ -565,6 +669,26 @@ fn each_runtime_of_a_thread_has_a_hook_of_its_own() -> io::Result<()> {
     assert_eq!(calls(), (ones + 1, twos));
     settle(&one)?;
     assert!(task.is_finished());
+    Ok(())
+}
+
+#[test]
+fn a_call_of_the_hook_that_panics_counts_as_made() -> io::Result<()> {
+    let _watchdog = watchdog();
+    let calls = Arc::new(AtomicUsize::new(0));
+    let counted = calls.clone();
+    let hook = move || {
+        counted.fetch_add(1, SeqCst);
+        panic!("the host is full");
+    };
+    let runtime = Runtime::builder().on_wake(hook).build()?;
+    for turns in 1..=3 {
+        assert_eq!(panic_of(|| runtime.spawn(async {})), "the host is full");
+        let task = runtime.spawn(async {});
+        assert_eq!(calls.load(SeqCst), turns);
+        settle(&runtime)?;
+        assert!(task.is_finished());
+    }
     Ok(())
 }
 

@@ -89,6 +89,19 @@ pub fn in_task() -> bool {
     LIVING.with_borrow(|living| living.iter().any(|core| core.is_running()))
 }
 
+/// True if another executor of this thread, which isn't being run, has a task that is ready.
+#[inline]
+pub(crate) fn others_ready(executor: u16) -> bool {
+    // Most threads have one, and pay no more than this look.
+    LIVING.with_borrow(|living| living.len() > 1 && any_ready(living, executor))
+}
+
+#[cold]
+fn any_ready(living: &[Rc<Core>], except: u16) -> bool {
+    let mut others = living.iter().filter(|core| core.id() != except);
+    others.any(|core| !core.is_running() && core.has_ready())
+}
+
 /// Looks at the entered executor, in which no user code may run, and nothing may panic.
 #[inline]
 pub(crate) fn with_entered<R>(look: impl FnOnce(&Option<Rc<Core>>) -> R) -> R {

@@ -197,6 +197,24 @@ impl Executor {
     pub fn has_ready(&self) -> bool {
         self.core.has_ready()
     }
+
+    /// True if another executor of this thread has a task that is ready, and isn't being run. For
+    /// executors that are woken by one and the same thing: what has told of that task, whoever
+    /// drives this executor may have taken in.
+    ///
+    /// ```
+    /// # use std::task::Waker;
+    /// # use windlass_executor::Executor;
+    /// let (one, other) = (Executor::new(), Executor::new());
+    /// other.spawn(async {}).detach();
+    /// assert!(one.others_ready() && !other.others_ready());
+    /// other.tick(Waker::noop(), 1);
+    /// assert!(!one.others_ready());
+    /// ```
+    #[inline]
+    pub fn others_ready(&self) -> bool {
+        current::others_ready(self.core.id)
+    }
 }
 
 impl Default for Executor {
@@ -445,7 +463,7 @@ impl Core {
         drop(old);
     }
 
-    fn has_ready(&self) -> bool {
+    pub(crate) fn has_ready(&self) -> bool {
         self.inbox.has_mail() || self.table().has_ready()
     }
 

@@ -14,6 +14,9 @@ use crate::rest::Parker;
 /// The future may be anything: one request, a `join!` of several, or an executor with a million
 /// tasks. It is polled only when it was woken.
 ///
+/// Meanwhile its turns are those of the whole thread. Whoever polls other futures here looks at them
+/// when it's over, whether or not the descriptor of the [`Reactor`] is readable then.
+///
 /// # Panics
 ///
 /// If the reactor can't be made, for want of descriptors say, or fails. A panic of the future goes

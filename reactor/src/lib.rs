@@ -36,7 +36,8 @@
 //! # What it promises
 //!
 //! * **One system call a turn** on Linux, and one more when an earlier deadline comes up.
-//!   Descriptors are registered once, edge-triggered, and only if something has to wait for them.
+//!   Descriptors are registered, edge-triggered, when something first has to wait for them; the
+//!   first wait to write costs another call.
 //! * **Try first, wait after.** An operation costs its own system call and nothing else, if it
 //!   doesn't have to wait.
 //! * **Nothing starves.** A source that is always ready gives way after 32 operations, a turn
@@ -48,6 +49,14 @@
 //!   closed and used again in the middle of things is not mistaken for the one before.
 //! * **No user code under a borrow.** Wakers may do anything, turn the reactor again included.
 //! * **An error instead of a hang** where nothing turns the reactor.
+//!
+//! # Forked processes
+//!
+//! A child that was forked has the parent's poller until it calls `exec`. What it does there, it
+//! does to the parent: to drop a socket or an [`Async`] takes that out of the parent's poller, and
+//! the parent waits for it in vain; a turn takes the parent's events. So a child that goes on
+//! without `exec` leaves them alone, and ends by `_exit`. [`std::process::Command`] is safe: all
+//! descriptors are closed at its `exec`.
 
 mod block_on;
 mod reactor;

@@ -14,7 +14,8 @@
 //! waits on the lowest level whose windows reach it. The slot of a higher level that comes next is
 //! emptied in advance, some timers at each `fire`, into the next window of the level below; so a
 //! hundred thousand timers that were far don't have to move down in one go, at the moment when the
-//! first of them is due. Once `now` reaches a slot above level 0, what is left there moves down.
+//! first of them is due. Once `now` reaches a slot above level 0, what is left there moves down: all
+//! of it, if nothing has fired for a while before.
 //!
 //! Invariant: of equal deadlines the one inserted first is on the lower level, or ahead in the same
 //! slot. So they fire in the order in which they were inserted. (A new timer doesn't go past a slot
@@ -262,11 +263,17 @@ impl<T> Timers<T> {
         let earliest = firsts.map(|slot| slot.earliest).min()?;
         let limit = earliest.saturating_add(self.slack);
         let shared = self.levels().flat_map(|level| {
+            // In a slot that is longer than the slack the first may be alone, and isn't made late.
+            // If it has company, that costs one wake-up more: then they are on a lower level.
+            let is_long = 1 << shift(level) > self.slack;
             let slots = self.slots_of(level);
-            slots.take_while(|slot| slot.earliest <= limit)
+            let near = slots.take_while(move |slot| slot.earliest <= limit);
+            near.map(move |slot| match is_long && slot.latest > limit {
+                true => slot.earliest,
+                false => slot.latest.min(limit),
+            })
         });
-        let latest = shared.map(|slot| slot.latest).max()?;
-        Some((latest.min(limit), limit))
+        Some((shared.max()?, limit))
     }
 
     /// A timer comes or goes.

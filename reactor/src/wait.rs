@@ -3,10 +3,10 @@
 //! `polling` owns the poller. On Linux its own `wait` makes five system calls; here its descriptor
 //! is waited on directly, which makes one:
 //!
-//! * Sources are registered once, edge-triggered, and with `RDHUP`, which tells a peer's half close
-//!   apart from its data (see [`Event::hung_up`]). Room to write is told of only from the first
-//!   wait for it on: on datagram and Unix sockets each message that leaves makes room, and would
-//!   be an event that nobody waits for.
+//! * Sources are registered edge-triggered, and with `RDHUP`, which tells a peer's half close apart
+//!   from its data (see [`Event::hung_up`]). Room to write is told of only from the first wait for
+//!   it on, which takes a second call: on datagram and Unix sockets each message that leaves makes
+//!   room, and would be an event that nobody waits for.
 //! * The bell is an eventfd that is written and never read: being edge-triggered, each write is
 //!   an event of its own.
 //! * The alarm is a timer descriptor. It is set only when an earlier deadline comes up, so that

@@ -79,11 +79,17 @@ impl Curl {
         })
     }
 
-    /// The body of what is at `url`. To drop the future ends the transfer.
-    pub async fn fetch(&self, url: &str) -> anyhow::Result<Vec<u8>> {
+    /// The body of what is at `url`. `set` may set other options of libcurl, which obeys variables
+    /// such as `http_proxy` by itself. To drop the future ends the transfer.
+    pub async fn fetch(
+        &self,
+        url: &str,
+        set: impl FnOnce(&mut Easy2<Body>) -> Result<(), curl::Error>,
+    ) -> anyhow::Result<Vec<u8>> {
         let mut easy = Easy2::new(Body::default());
         easy.url(url)?;
         easy.fail_on_error(true)?;
+        set(&mut easy)?;
         let mut handle = self.inner.multi.add2(easy)?;
         let token = self.inner.tokens.replace(self.inner.tokens.get() + 1);
         handle.set_token(token)?;
@@ -103,8 +109,9 @@ impl Curl {
     }
 }
 
+/// What has come of a document.
 #[derive(Default)]
-struct Body(Vec<u8>);
+pub struct Body(Vec<u8>);
 
 impl Handler for Body {
     fn write(&mut self, data: &[u8]) -> Result<usize, WriteError> {

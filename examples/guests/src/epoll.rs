@@ -5,7 +5,10 @@ use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 
+use anyhow::bail;
+use rustix::buffer::spare_capacity;
 use rustix::event::{Timespec, epoll};
+use rustix::io::Errno;
 use windlass::Runtime;
 
 use crate::{Guest, Host};
@@ -56,11 +59,10 @@ impl Host for Epoll {
             } else {
                 Some(&Timespec::default())
             };
-            epoll::wait(
-                &self.epoll,
-                rustix::buffer::spare_capacity(&mut events),
-                limit,
-            )?;
+            match epoll::wait(&self.epoll, spare_capacity(&mut events), limit) {
+                Ok(_) | Err(Errno::INTR) => {} // a signal is no reason to stop
+                Err(error) => bail!(error),
+            }
             for event in events.drain(..) {
                 if event.data.u64() == GUEST {
                     self.guest.turn()?;

@@ -5,7 +5,7 @@
 //! can do. [`curl`] is the reverse: there windlass has the loop, and a C library is the guest.
 //!
 //! ```sh
-//! xvfb-run -a cargo test -p windlass-guests
+//! xvfb-run -a -s '-noreset' cargo test -p windlass-guests
 //! ```
 
 // Closures and foreign loops can't be printed.

@@ -1,7 +1,6 @@
 //! winit, whose loop takes messages from other threads but watches no descriptors.
 
 use std::cell::{Cell, RefCell};
-use std::collections::VecDeque;
 use std::rc::Rc;
 
 use anyhow::Context;
@@ -24,7 +23,7 @@ pub struct Winit {
     due: Cell<bool>,
     /// Waits on the guest's descriptor, so that it may have sockets.
     watcher: Option<Watcher>,
-    deferred: RefCell<VecDeque<Box<dyn FnOnce()>>>,
+    deferred: RefCell<Vec<Box<dyn FnOnce()>>>,
 }
 
 /// The message: there is something to do.
@@ -64,7 +63,7 @@ impl Winit {
             proxy: event_loop.create_proxy(),
             event_loop: RefCell::new(event_loop),
             guest: Guest::new(runtime),
-            due: Cell::new(true),
+            due: Cell::new(false),
             watcher,
             deferred: RefCell::default(),
         }
@@ -91,7 +90,7 @@ impl Host for Winit {
     }
 
     fn defer(&self, event: Box<dyn FnOnce()>) {
-        self.deferred.borrow_mut().push_back(event);
+        self.deferred.borrow_mut().push(event);
         let _ = self.proxy.send_event(Look::AtTheDeferred);
     }
 
@@ -125,7 +124,8 @@ impl ApplicationHandler<Look> for App<'_> {
         if self.host.due.take() {
             self.host.turn();
         }
-        let deferred = self.host.deferred.borrow_mut().pop_front();
+        // All: messages that come at once may be one pass. Those that they defer have another.
+        let deferred = self.host.deferred.take();
         deferred.into_iter().for_each(|event| event());
         if self.done.get() {
             event_loop.exit();

@@ -1,12 +1,13 @@
 //! One list of checks for all hosts.
 //!
 //! ```sh
-//! xvfb-run -a cargo test -p windlass-guests --test conformance
-//! xvfb-run -a cargo test -p windlass-guests --test conformance -- glib   # one host
+//! xvfb-run -a -s '-noreset' cargo test -p windlass-guests --test conformance
+//! xvfb-run -a -s '-noreset' cargo test -p windlass-guests --test conformance -- glib # one host
 //! ```
 //!
 //! Each check runs in a process of its own: some loops can be had only once in a process, and only
-//! on its main thread. What is asserted are events and counts; times are printed.
+//! on its main thread. What is asserted are events and counts, and that no host spins or looks only
+//! now and then; other times are printed.
 
 mod checks;
 

@@ -1,14 +1,24 @@
 //! libcurl as a guest of windlass.
 
+#[path = "../../../tests/common/mod.rs"]
+mod common;
+
 use std::cell::Cell;
+use std::collections::HashMap;
 use std::io;
 use std::rc::Rc;
 
+use common::run;
 use futures::future::try_join_all;
 use futures::{AsyncReadExt, AsyncWriteExt};
 use windlass::net::{TcpListener, TcpStream};
-use windlass::{block_on, spawn, yield_now};
+use windlass::{spawn, yield_now};
 use windlass_guests::curl::Curl;
+
+/// From this machine, whatever proxy it may have for others.
+async fn fetch(curl: &Curl, url: &str) -> anyhow::Result<Vec<u8>> {
+    curl.fetch(url, |easy| easy.noproxy("*")).await
+}
 
 /// Reads the head of a request, and says what it asks for.
 async fn asked(stream: &mut TcpStream) -> io::Result<String> {
@@ -35,7 +45,7 @@ fn body(path: &str) -> Vec<u8> {
 #[test]
 fn transfers_go_on_at_once_and_each_gives_its_whole_body() -> anyhow::Result<()> {
     const TRANSFERS: usize = 20;
-    block_on(async {
+    run(async {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let addr = listener.local_addr()?;
         let there = Rc::new(Cell::new(0));
@@ -59,7 +69,7 @@ fn transfers_go_on_at_once_and_each_gives_its_whole_body() -> anyhow::Result<()>
         });
         let curl = Curl::new()?;
         let paths: Vec<_> = (0..TRANSFERS).map(|number| format!("/{number}")).collect();
-        let fetch = async |path: &String| curl.fetch(&format!("http://{addr}{path}")).await;
+        let fetch = async |path: &String| fetch(&curl, &format!("http://{addr}{path}")).await;
         let bodies = try_join_all(paths.iter().map(fetch)).await?;
         server.await?;
         for (path, got) in paths.iter().zip(bodies) {
@@ -71,34 +81,37 @@ fn transfers_go_on_at_once_and_each_gives_its_whole_body() -> anyhow::Result<()>
 
 #[test]
 fn a_transfer_that_is_dropped_ends_its_connection_and_no_other() -> anyhow::Result<()> {
-    block_on(async {
+    run(async {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let addr = listener.local_addr()?;
         let curl = Curl::new()?;
-        let client = curl.clone();
-        let fetch = spawn(async move { client.fetch(&format!("http://{addr}/dropped")).await });
-        let (mut stream, _) = listener.accept().await?;
-        assert_eq!(asked(&mut stream).await?, "/dropped");
-        drop(fetch);
+        let [dropped, kept] = ["dropped", "kept"].map(|path| {
+            let (curl, url) = (curl.clone(), format!("http://{addr}/{path}"));
+            spawn(async move { fetch(&curl, &url).await })
+        });
+        let mut streams = HashMap::new();
+        for _ in 0..2 {
+            let (mut stream, _) = listener.accept().await?;
+            streams.insert(asked(&mut stream).await?, stream);
+        }
+        drop(dropped);
+        let mut stream = streams.remove("/dropped").expect("it was asked for");
         assert_eq!(stream.read(&mut [0]).await?, 0, "the client is gone");
-
-        let fetch = spawn(async move { curl.fetch(&format!("http://{addr}/kept")).await });
-        let (mut stream, _) = listener.accept().await?;
-        assert_eq!(asked(&mut stream).await?, "/kept");
+        let mut stream = streams.remove("/kept").expect("it was asked for");
         answer(&mut stream, b"ahoy").await?;
-        assert_eq!(fetch.await?, b"ahoy");
+        assert_eq!(kept.await?, b"ahoy");
         Ok(())
     })
 }
 
 #[test]
 fn a_failure_is_told() -> anyhow::Result<()> {
-    block_on(async {
+    run(async {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let addr = listener.local_addr()?;
         drop(listener);
         let curl = Curl::new()?;
-        let error = curl.fetch(&format!("http://{addr}/")).await.unwrap_err();
+        let error = fetch(&curl, &format!("http://{addr}/")).await.unwrap_err();
         assert!(
             error
                 .downcast_ref::<::curl::Error>()

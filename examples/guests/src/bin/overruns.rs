@@ -2,6 +2,7 @@
 //!
 //! ```sh
 //! cargo run --release -p windlass-guests --bin overruns
+//! cargo run --release -p windlass-guests --bin overruns -- --frames 100   # 1,000 unless told
 //! ```
 //!
 //! Frames in which the system gave the processor to somebody else say nothing about `turn_for`, so
@@ -11,7 +12,7 @@
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
+use anyhow::{Context, bail, ensure};
 use comfy_table::{Table, presets::ASCII_MARKDOWN};
 use hdrhistogram::Histogram;
 use nix::sys::resource::{UsageWho, getrusage};
@@ -19,7 +20,6 @@ use windlass::{Runtime, yield_now};
 
 const TASKS: usize = 100_000;
 const BUDGET: Duration = Duration::from_millis(2);
-const FRAMES: u64 = 1_000;
 
 /// What the polls of a task cost: each task goes through them again and again.
 const LOADS: &[(&str, &[Duration])] = &[
@@ -36,6 +36,7 @@ const RARE: [Duration; 64] = {
 };
 
 fn main() -> anyhow::Result<()> {
+    let frames = frames_wanted()?;
     let mut table = Table::new();
     table.load_preset(ASCII_MARKDOWN);
     table.set_header([
@@ -46,17 +47,30 @@ fn main() -> anyhow::Result<()> {
         "worst",
         "left out",
     ]);
-    table.add_row(row("(a bare loop)", || Ok(spin(BUDGET)))?);
+    table.add_row(row("(a bare loop)", frames, || Ok(spin(BUDGET)))?);
     for (name, costs) in LOADS {
         let runtime = Runtime::new()?;
         for number in 0..TASKS {
             runtime.spawn(task(costs, number)).detach();
         }
         let frame = || Ok(runtime.turn_for(BUDGET)?.polled);
-        table.add_row(row(name, frame)?);
+        table.add_row(row(name, frames, frame)?);
     }
-    println!("{TASKS} ready tasks, {FRAMES} frames, a budget of {BUDGET:?}:\n\n{table}");
+    println!("{TASKS} ready tasks, {frames} frames, a budget of {BUDGET:?}:\n\n{table}");
     Ok(())
+}
+
+fn frames_wanted() -> anyhow::Result<u64> {
+    use lexopt::prelude::*;
+    let (mut frames, mut parser) = (1_000, lexopt::Parser::from_env());
+    while let Some(option) = parser.next()? {
+        match option {
+            Long("frames") => frames = parser.value()?.parse()?,
+            _ => bail!("{} (there is --frames N)", option.unexpected()),
+        }
+    }
+    ensure!(frames > 0, "no frames, no figures");
+    Ok(frames)
 }
 
 async fn task(costs: &'static [Duration], number: usize) {
@@ -86,11 +100,12 @@ fn switches() -> anyhow::Result<i64> {
 /// Runs the frames, and says what was late.
 fn row(
     name: &str,
+    frames: u64,
     mut frame: impl FnMut() -> anyhow::Result<usize>,
 ) -> anyhow::Result<Vec<String>> {
     let mut overruns = Histogram::<u64>::new(3)?;
     let (mut steps, mut left_out) = (0, 0);
-    while overruns.len() < FRAMES {
+    while overruns.len() < frames {
         let (before, start) = (switches()?, Instant::now());
         let polled = frame()?;
         let over = start.elapsed().checked_sub(BUDGET);
@@ -105,7 +120,7 @@ fn row(
     let micros = |nanos: u64| format!("{:.1} µs", nanos as f64 / 1e3);
     Ok(vec![
         name.to_owned(),
-        (steps / FRAMES as usize).to_string(),
+        (steps / frames as usize).to_string(),
         micros(overruns.value_at_quantile(0.5)),
         micros(overruns.value_at_quantile(0.99)),
         micros(overruns.max()),
