@@ -246,6 +246,11 @@ impl<T: 'static> Task<T> {
         output
     }
 
+    /// Where it was spawned, if this is still the handle of it.
+    pub(crate) fn place(&self) -> Option<&'static Location<'static>> {
+        self.cell.as_ref().map(|cell| cell.place)
+    }
+
     #[cold]
     fn no_output(&self) -> ! {
         match &self.cell {
