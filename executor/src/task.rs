@@ -380,10 +380,10 @@ pub(crate) fn text(cell: &Ref, name: Option<Rc<str>>) -> String {
 ///     assert_eq!(panic.message(), Some("3 ropes"));
 /// }));
 /// ```
-pub struct Panic(Box<Payload>);
+pub struct Panic(Box<Details>);
 
 /// Boxed, since the place for it is in every task.
-struct Payload {
+struct Details {
     message: Option<String>,
     /// Which task it was.
     task: String,
@@ -400,7 +400,7 @@ impl Panic {
         let message = text.or_else(|| value.downcast_ref::<String>().cloned());
         let value = Mutex::new(value);
         let task = "a task".to_owned();
-        Panic(Box::new(Payload {
+        Panic(Box::new(Details {
             message,
             task,
             value,
