@@ -402,7 +402,7 @@ struct State<R> {
     ended: VecDeque<R>,
     /// A panic came later than all that is in `ended`, since it has ended the group.
     panic: Option<Payload>,
-    /// A child has failed, or the group was dropped.
+    /// A failure has ended the group, or it was dropped.
     closed: bool,
 }
 
@@ -482,15 +482,15 @@ impl<R> Shared<R> {
     /// Ends the group by a panic that is no child's.
     fn fail(&self, payload: Payload) {
         let mut state = self.state.borrow_mut();
-        let (panic, unheard) = match state.closed {
-            true => (state.panic.take(), Some(payload)),
-            false => (Some(payload), None),
-        };
-        state.panic = panic;
+        if state.closed {
+            drop(state);
+            drop_each([payload]);
+            return;
+        }
+        state.panic = Some(payload);
         let cancelled = state.cancel();
         drop(state);
         cancelled.drop_each();
-        drop_each(unheard);
     }
 
     fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Option<R>> {

@@ -624,8 +624,9 @@ fn a_panic_when_a_waiting_child_is_started_ends_the_group_and_its_owner_hears_of
     let (other, hooks) = resting();
     hooks.on_wake.set(|| panic!("a bad waker"));
     let mut group = TaskGroup::infallible().limit(1);
-    let theirs = other.clone();
-    group.spawn(async move { std::mem::forget(theirs.enter()) }); // the next is spawned there
+    let guard = shared(None);
+    let (kept, theirs) = (guard.clone(), other.clone());
+    group.spawn(async move { drop(kept.replace(Some(theirs.enter()))) }); // spawns are there now
     group.spawn(pending());
     let (count, waker) = Count::new();
     assert!(poll_with(&mut pin!(group.join_next()), &waker).is_pending());
