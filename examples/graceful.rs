@@ -1,5 +1,5 @@
-//! A server that stops in good order: it takes no more connections, answers the requests that it
-//! has begun, and cancels what is left after five seconds.
+//! A server that stops in good order: it takes no more connections, answers the requests whose
+//! first line it has read, and cancels what is left after five seconds.
 //!
 //! ```text
 //! cargo run --example graceful       # an address may follow: -- 0.0.0.0:7008
@@ -30,7 +30,8 @@ fn main() -> io::Result<()> {
 }
 
 async fn serve(listener: TcpListener, stop: StopSource) -> io::Result<()> {
-    let (token, connections) = (stop.token(), TaskGroup::infallible());
+    // Independent: if the handler of one panics, that is no reason to hang up on the others.
+    let (token, connections) = (stop.token(), TaskGroup::independent());
     while let Some(accepted) = token.run(listener.accept()).await {
         match accepted {
             Ok((stream, _)) => connections.spawn(converse(stream, stop.clone())),

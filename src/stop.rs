@@ -3,12 +3,14 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::fmt;
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
+
+use pin_project_lite::pin_project;
 
 use crate::time::{Sleep, sleep_until};
 
@@ -26,7 +28,9 @@ use crate::time::{Sleep, sleep_until};
 ///
 /// # Examples
 ///
-/// A server that stops within ten seconds:
+/// A server that stops within ten seconds. Its connections are
+/// [independent](crate::task::TaskGroup::independent): one whose handler panics costs the others
+/// nothing.
 ///
 /// ```
 /// use std::io;
@@ -37,7 +41,7 @@ use crate::time::{Sleep, sleep_until};
 /// use windlass::time::timeout;
 ///
 /// async fn serve(listener: TcpListener, stop: StopToken) -> io::Result<()> {
-///     let requests = TaskGroup::infallible();
+///     let requests = TaskGroup::independent();
 ///     while let Some(accepted) = stop.run(listener.accept()).await {
 ///         requests.spawn(answer(accepted?.0));
 ///     }
@@ -227,9 +231,9 @@ impl StopToken {
         }
     }
 
-    /// Runs the future until it's stopped: its output, or `None`. Then the future has been dropped,
-    /// at whatever await it was. If it's stopped already, the future isn't polled: so a loop around
-    /// this ends, even if the future is always ready.
+    /// Runs the future until it's stopped: its output, or `None`. Then the future is dropped with
+    /// this one, at whatever await it was. If it's stopped already, the future isn't polled: so a
+    /// loop around this ends, even if the future is always ready.
     ///
     /// # Panics
     ///
@@ -237,7 +241,8 @@ impl StopToken {
     ///
     /// # Cancel safety
     ///
-    /// That of the future. An output is never lost to a stop that comes at the same time.
+    /// That of the future, which a stop drops, also if it could be ready by then: so an output is
+    /// lost if it is one that a drop of the future loses. A stop while it is polled comes too late.
     ///
     /// ```
     /// use std::future::pending;
@@ -251,15 +256,11 @@ impl StopToken {
     ///     assert_eq!(token.run(async { 7 }).await, None);
     /// });
     /// ```
-    pub async fn run<F: Future>(&self, future: F) -> Option<F::Output> {
-        let (mut future, mut stopped) = (pin!(future), self.stopped());
-        poll_fn(|cx| {
-            if Pin::new(&mut stopped).poll(cx).is_ready() {
-                return Poll::Ready(None);
-            }
-            future.as_mut().poll(cx).map(Some)
-        })
-        .await
+    pub fn run<F: Future>(&self, future: F) -> UntilStopped<F> {
+        UntilStopped {
+            future,
+            stopped: self.stopped(),
+        }
     }
 }
 
@@ -322,6 +323,29 @@ impl Drop for Stopped {
 impl fmt::Debug for Stopped {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.node.fmt("Stopped", f)
+    }
+}
+
+pin_project! {
+    /// The future of [`StopToken::run`].
+    #[derive(Debug)]
+    #[must_use = "futures do nothing unless awaited or polled"]
+    pub struct UntilStopped<F> {
+        #[pin]
+        future: F,
+        stopped: Stopped,
+    }
+}
+
+impl<F: Future> Future for UntilStopped<F> {
+    type Output = Option<F::Output>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        if Pin::new(this.stopped).poll(cx).is_ready() {
+            return Poll::Ready(None);
+        }
+        this.future.poll(cx).map(Some)
     }
 }
 

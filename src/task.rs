@@ -11,12 +11,14 @@
 //! | what you have | the block |
 //! |---|---|
 //! | one task | [`Task`]: await it, or drop it, which cancels it |
-//! | many of a kind, as a server's connections | [`TaskGroup`] |
+//! | many of a kind | [`TaskGroup`] |
+//! | a server's connections | [`TaskGroup::independent`] |
 //! | a few that work on the same variables | [`scope`], [`try_scope`]: children may borrow |
 //! | a fixed number of futures in one task | `join!` and `select!` of the futures crate |
 //!
-//! In each, the first failure cancels the rest, and comes out where the block is awaited. What
-//! really shall live as long as the runtime says so: [`Task::detach`].
+//! In each the first failure cancels the rest, and comes out where the block is awaited; but one
+//! connection is no business of another. What really shall live as long as the runtime says so:
+//! [`Task::detach`].
 //!
 //! ```
 //! use std::io;
@@ -66,7 +68,7 @@
 //!
 #![doc = include_str!("cancel_safety.md")]
 
-pub use crate::stop::{StopSource, StopToken, Stopped};
+pub use crate::stop::{StopSource, StopToken, Stopped, UntilStopped};
 pub use windlass_executor::{
     Panic, Scope, Spawner, Task, TaskGroup, TaskLocal, WithLocal, scope, try_scope,
 };

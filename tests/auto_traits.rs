@@ -3,7 +3,7 @@
 mod common;
 
 use windlass::net::{TcpListener, TcpStream};
-use windlass::task::{StopSource, StopToken, Stopped};
+use windlass::task::{StopSource, StopToken, Stopped, UntilStopped};
 use windlass::time::{Elapsed, Interval, Sleep, Timeout};
 use windlass::{Async, Panic, Remote, RemoteError, RemoteTask, Runtime, Task, Turn, YieldNow};
 use windlass_executor::Executor;
@@ -41,7 +41,7 @@ is_not!(Send: Runtime, Task<u8>, Executor, Reactor, TcpStream, TcpListener);
 is_not!(Sync: Runtime, Task<u8>, Executor, Reactor, TcpStream, TcpListener);
 is_not!(Send: StopSource, StopToken, Stopped);
 is!(Clone: StopSource, StopToken);
-is!(Unpin: StopSource, StopToken, Stopped);
+is!(Unpin: StopSource, StopToken, Stopped, UntilStopped<std::future::Ready<u8>>);
 is_not!(Send: Async<std::net::TcpStream>);
 is_not!(Sync: Async<std::net::TcpStream>);
 

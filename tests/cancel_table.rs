@@ -3,17 +3,21 @@
 
 mod common;
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::io::{self, ErrorKind::WouldBlock, Read, Write};
+use std::net::Ipv4Addr;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::pin::pin;
+use std::process;
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use common::{Count, OnDrop, pair, watchdog};
 use futures::future::LocalBoxFuture;
-use futures::{AsyncReadExt, AsyncWriteExt, FutureExt};
-use windlass::net::unix::{UnixDatagram, UnixListener};
+use futures::{AsyncReadExt, AsyncWriteExt, FutureExt, StreamExt};
+use windlass::coroutine::{AsyncCoroutine, State::Yielded};
+use windlass::net::unix::{UnixDatagram, UnixListener, UnixStream};
 use windlass::net::{TcpListener, TcpStream, UdpSocket, lookup_host};
 use windlass::sync::{Event, Mutex, Semaphore, mpsc, oneshot, watch};
 use windlass::task::{StopSource, Task, TaskGroup, scope, try_scope};
@@ -75,19 +79,29 @@ const GOES_ON: &str = "**goes on**";
 
 const ROWS: &[Row] = &[
     Row {
-        futures: "`TcpListener::accept`, `UnixListener::accept`",
+        futures: "`TcpListener::accept`, `UnixListener::accept`, `Incoming::next`",
         dropped: LOSES_NOTHING,
         may_have_done: "nothing: the connection stays in the queue",
         tries: &[
             |cut| Box::pin(accept(cut)),
             |cut| Box::pin(accept_unix(cut)),
+            |cut| Box::pin(incoming(cut)),
         ],
     },
     Row {
-        futures: "`TcpStream::connect`",
+        futures: "`TcpStream::connect`, `UnixStream::connect`",
         dropped: GIVES_UP,
         may_have_done: "the peer may see a connection that ends at once",
-        tries: &[|cut| Box::pin(connect(cut))],
+        tries: &[
+            |cut| Box::pin(connect(cut)),
+            |cut| Box::pin(connect_unix(cut)),
+        ],
+    },
+    Row {
+        futures: "`bind`, `UdpSocket::connect`",
+        dropped: LOSES_NOTHING,
+        may_have_done: "nothing; but the lookup of a host name goes on in its thread",
+        tries: &[|cut| Box::pin(bind(cut)), |cut| Box::pin(connect_udp(cut))],
     },
     Row {
         futures: "`read`, `TcpStream::peek`, `Async::read_with`",
@@ -100,10 +114,16 @@ const ROWS: &[Row] = &[
         ],
     },
     Row {
-        futures: "`write`",
+        futures: "`write`, `Async::write_with`",
         dropped: LOSES_NOTHING,
         may_have_done: "nothing: the socket has taken no byte",
-        tries: &[|cut| Box::pin(write(cut))],
+        tries: &[|cut| Box::pin(write(cut)), |cut| Box::pin(write_with(cut))],
+    },
+    Row {
+        futures: "`flush`, `close`",
+        dropped: LOSES_NOTHING,
+        may_have_done: "nothing: of sockets, both are done by their first poll",
+        tries: &[|cut| Box::pin(flush(cut)), |cut| Box::pin(close_half(cut))],
     },
     Row {
         futures: "`read_exact`",
@@ -218,6 +238,18 @@ const ROWS: &[Row] = &[
         tries: &[|cut| Box::pin(stopped(cut))],
     },
     Row {
+        futures: "`AsyncCoroutine::send`",
+        dropped: HALF_DONE,
+        may_have_done: "once polled, the value is handed in: `answer` goes on with it",
+        tries: &[|cut| Box::pin(send_in(cut))],
+    },
+    Row {
+        futures: "`AsyncCoroutine::answer`, and `next` of it as a stream",
+        dropped: LOSES_NOTHING,
+        may_have_done: "nothing: the body stands still where it waits",
+        tries: &[|cut| Box::pin(answer(cut)), |cut| Box::pin(next(cut))],
+    },
+    Row {
         futures: "`mpsc::Receiver::recv`, `&mut oneshot::Receiver`, `oneshot::Sender::closed`, \
                   `watch::Receiver::changed`",
         dropped: LOSES_NOTHING,
@@ -301,7 +333,7 @@ async fn accept(cut: Cut) -> io::Result<bool> {
 }
 
 async fn accept_unix(cut: Cut) -> io::Result<bool> {
-    let path = std::env::temp_dir().join(format!("windlass-cut-{}", std::process::id()));
+    let path = std::env::temp_dir().join(format!("windlass-cut-{}", process::id()));
     std::fs::remove_file(&path).ok();
     let listener = UnixListener::bind(&path).await?;
     let mut clients = vec![];
@@ -311,6 +343,19 @@ async fn accept_unix(cut: Cut) -> io::Result<bool> {
         listener.accept().await?;
     }
     std::fs::remove_file(&path)?;
+    Ok(accepted.is_some())
+}
+
+async fn incoming(cut: Cut) -> io::Result<bool> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let addr = listener.local_addr()?;
+    let mut clients = vec![];
+    let event = async || clients.push(std::net::TcpStream::connect(addr).unwrap());
+    let accepted = cut.off(listener.incoming().next(), event).await;
+    let accepted = accepted.flatten().transpose()?;
+    for _ in usize::from(accepted.is_some())..clients.len() {
+        listener.accept().await?;
+    }
     Ok(accepted.is_some())
 }
 
@@ -330,6 +375,45 @@ async fn connect(cut: Cut) -> io::Result<bool> {
         }
         Ok(_) => {}
     }
+    Ok(connected.is_some())
+}
+
+/// To a listener whose queue is full.
+async fn connect_unix(cut: Cut) -> io::Result<bool> {
+    let path = std::env::temp_dir().join(format!("windlass-cut-full-{}", process::id()));
+    std::fs::remove_file(&path).ok();
+    let listener = std::os::unix::net::UnixListener::bind(&path)?;
+    listener.set_nonblocking(true)?;
+    rustix::net::listen(&listener, 0)?; // for one connection, that is
+    let _first = UnixStream::connect(&path).await?;
+    let mut accepted = vec![];
+    let event = async || {
+        accepted.extend(listener.accept());
+        sleep(Duration::from_millis(2)).await; // it isn't told when there is room
+    };
+    let connected = cut.off(UnixStream::connect(&path), event).await;
+    let connected = connected.transpose()?;
+    accepted.extend(std::iter::from_fn(|| listener.accept().ok()));
+    assert_eq!(accepted.len(), 1 + usize::from(connected.is_some()));
+    std::fs::remove_file(&path)?;
+    Ok(connected.is_some())
+}
+
+async fn bind(cut: Cut) -> io::Result<bool> {
+    let [.., high, low] = process::id().to_be_bytes();
+    let addr = (Ipv4Addr::new(127, 77, high, low), 7007); // nobody else's
+    let bound = cut.off(TcpListener::bind(addr), nothing).await;
+    let bound = bound.transpose()?;
+    assert_eq!(std::net::TcpListener::bind(addr).is_ok(), bound.is_none());
+    Ok(bound.is_some())
+}
+
+async fn connect_udp(cut: Cut) -> io::Result<bool> {
+    let socket = UdpSocket::bind("127.0.0.1:0").await?;
+    let event = async || sleep(Duration::from_millis(1)).await;
+    let connected = cut.off(socket.connect("localhost:9"), event).await;
+    let connected = connected.transpose()?;
+    assert_eq!(socket.peer_addr().is_ok(), connected.is_some());
     Ok(connected.is_some())
 }
 
@@ -440,6 +524,47 @@ async fn write_all(cut: Cut) -> io::Result<bool> {
     Ok(ended.is_some())
 }
 
+async fn write_with(cut: Cut) -> io::Result<bool> {
+    let (near, far) = StdUnixStream::pair()?;
+    far.set_nonblocking(true)?;
+    let (near, mut filled, arrived) = (Async::new(near)?, 0, Cell::new(0));
+    while let Ok(written) = near.try_write_with(|mut it| it.write(&[0; 4096])) {
+        filled += written;
+    }
+    let empty = || {
+        while let Ok(read) = (&far).read(&mut [0; 65536]) {
+            arrived.set(arrived.get() + read);
+        }
+    };
+    let write = near.write_with(|mut it| it.write(&[1; 100]));
+    let written = cut.off(write, async || empty()).await.transpose()?;
+    empty();
+    assert_eq!(arrived.get(), filled + written.unwrap_or(0));
+    Ok(written.is_some())
+}
+
+async fn flush(cut: Cut) -> io::Result<bool> {
+    let (mut near, mut far) = pair().await?;
+    near.write_all(b"x").await?;
+    let flushed = cut.off(near.flush(), nothing).await.transpose()?;
+    far.read_exact(&mut [0]).await?; // it's on its way in any case
+    Ok(flushed.is_some())
+}
+
+async fn close_half(cut: Cut) -> io::Result<bool> {
+    let (mut near, far) = pair().await?;
+    let closed = cut.off(near.close(), nothing).await.transpose()?;
+    settle().await;
+    let end = far.try_read(&mut [0]).map_err(|error| error.kind());
+    let expected = if closed.is_some() {
+        Ok(0)
+    } else {
+        Err(WouldBlock)
+    };
+    assert_eq!(end, expected);
+    Ok(closed.is_some())
+}
+
 /// A socket, and another one that sends it datagrams.
 async fn udp_pair() -> io::Result<(UdpSocket, UdpSocket)> {
     let (near, far) = (
@@ -533,8 +658,10 @@ async fn readable(cut: Cut) -> io::Result<bool> {
     let near = Async::new(near)?;
     let event = async || (&far).write_all(b"x").unwrap();
     let ended = cut.off(near.readable(), event).await.transpose()?;
-    (&far).write_all(b"x")?;
-    near.readable().await?; // whoever asks next is told as well
+    if cut.polls == 0 {
+        (&far).write_all(b"x")?;
+    }
+    near.readable().await?; // whoever asks next is told of the same byte
     Ok(ended.is_some())
 }
 
@@ -548,8 +675,10 @@ async fn writable(cut: Cut) -> io::Result<bool> {
         .off(near.writable(), async || empty())
         .await
         .transpose()?;
-    empty();
-    near.writable().await?;
+    if cut.polls == 0 {
+        empty();
+    }
+    near.writable().await?; // of the same room
     Ok(ended.is_some())
 }
 
@@ -559,7 +688,9 @@ async fn lookup(cut: Cut) -> io::Result<bool> {
         .off(lookup_host("localhost:80"), event)
         .await
         .transpose()?;
-    Ok(found.is_some_and(|found| !found.is_empty()))
+    let again = lookup_host("localhost:81").await?;
+    assert!(again.iter().all(|addr| addr.port() == 81)); // not what the thread finds for the first
+    Ok(found.is_some())
 }
 
 async fn sleeping(cut: Cut) -> io::Result<bool> {
@@ -733,7 +864,9 @@ async fn receive(cut: Cut) -> io::Result<bool> {
 async fn receive_once(cut: Cut) -> io::Result<bool> {
     let (sender, mut receiver) = oneshot::channel();
     let mut sender = Some(sender);
-    let mut send = async || drop(sender.take().map(|sender| sender.send(7)));
+    let mut send = async || {
+        let _ = sender.take().map(|sender| sender.send(7));
+    };
     let ended = cut.off(&mut receiver, &mut send).await;
     send().await;
     let got = match ended {
@@ -763,42 +896,59 @@ async fn changed(cut: Cut) -> io::Result<bool> {
 
 async fn send_value(cut: Cut) -> io::Result<bool> {
     let (sender, mut receiver) = mpsc::channel(1);
-    sender.try_send(0).unwrap();
+    let cargo = Rc::new(());
+    sender.try_send((0, cargo.clone())).unwrap();
     let mut got = vec![];
     let event = async || got.extend(receiver.try_recv());
-    let ended = cut.off(sender.send(1), event).await.is_some();
+    let send = sender.send((1, cargo.clone()));
+    let ended = cut.off(send, event).await.is_some();
     got.extend(std::iter::from_fn(|| receiver.try_recv().ok()));
-    assert_eq!(got, if ended { vec![0, 1] } else { vec![0] });
+    let numbers = got.iter().map(|(number, _)| *number);
+    assert!(numbers.eq(0..=usize::from(ended)));
+    let left = Rc::strong_count(&cargo) - 1;
+    assert_eq!(left, got.len(), "what isn't sent is dropped");
+    Ok(ended)
+}
+
+/// Cuts off the first of two that wait for one thing, which is given after its first poll. Whatever
+/// becomes of the first, the thing then goes to the second.
+async fn first_of_two<F: Future>(
+    cut: Cut,
+    [first, second]: [F; 2],
+    give: impl Fn(),
+) -> io::Result<bool> {
+    let mut second = pin!(second);
+    let event = async || {
+        assert!(futures::poll!(second.as_mut()).is_pending());
+        give();
+    };
+    let ended = cut.off(first, event).await.is_some();
+    if cut.polls == 0 {
+        give();
+    }
+    assert!(second.now_or_never().is_some());
     Ok(ended)
 }
 
 async fn reserve(cut: Cut) -> io::Result<bool> {
-    let (sender, mut receiver) = mpsc::channel(1);
+    let (sender, receiver) = mpsc::channel(1);
+    let receiver = RefCell::new(receiver);
     sender.try_send(0).unwrap();
-    let event = async || drop(receiver.try_recv());
-    let ended = cut.off(sender.reserve(), event).await.is_some();
-    assert_eq!(sender.try_send(1).is_ok(), cut.polls > 0);
-    Ok(ended)
+    let give = || assert!(receiver.borrow_mut().try_recv().is_ok());
+    first_of_two(cut, [sender.reserve(), sender.reserve()], give).await
 }
 
 async fn acquire(cut: Cut) -> io::Result<bool> {
-    let semaphore = Semaphore::new(1);
-    let mut held = semaphore.try_acquire(1).ok();
-    let event = async || drop(held.take());
-    let ended = cut.off(semaphore.acquire(1), event).await.is_some();
-    drop(held);
-    assert_eq!(semaphore.available_permits(), 1);
-    Ok(ended)
+    let semaphore = Semaphore::new(0);
+    let give = || semaphore.add_permits(1);
+    first_of_two(cut, [semaphore.acquire(1), semaphore.acquire(1)], give).await
 }
 
 async fn lock(cut: Cut) -> io::Result<bool> {
     let mutex = Mutex::new(());
-    let mut held = mutex.try_lock();
-    let event = async || drop(held.take());
-    let ended = cut.off(mutex.lock(), event).await.is_some();
-    drop(held);
-    assert!(mutex.try_lock().is_some());
-    Ok(ended)
+    let held = RefCell::new(mutex.try_lock());
+    let give = || drop(held.take());
+    first_of_two(cut, [mutex.lock(), mutex.lock()], give).await
 }
 
 async fn listen(cut: Cut) -> io::Result<bool> {
@@ -808,4 +958,52 @@ async fn listen(cut: Cut) -> io::Result<bool> {
     let is_handed_on = next.now_or_never().is_some();
     assert_eq!(is_handed_on, cut.polls > 0 && !ended);
     Ok(ended)
+}
+
+/// Waits twice before it answers.
+fn adds_one() -> AsyncCoroutine<'static, u32, u32, ()> {
+    AsyncCoroutine::new(async |co, mut number: u32| {
+        while number < 100 {
+            sleep(Duration::ZERO).await;
+            sleep(Duration::ZERO).await;
+            number = co.yield_(number + 1).await;
+        }
+    })
+}
+
+async fn send_in(cut: Cut) -> io::Result<bool> {
+    let mut coroutine = adds_one();
+    let answer = cut.off(coroutine.send(1), nothing).await;
+    match (cut.polls, answer) {
+        (0, _) => assert_eq!(coroutine.send(2).await, Yielded(3)), // the 1 was not handed in
+        (_, None) => assert_eq!(coroutine.answer().await, Yielded(2)),
+        (_, Some(answer)) => assert_eq!(answer, Yielded(2)),
+    }
+    Ok(answer.is_some())
+}
+
+async fn answer(cut: Cut) -> io::Result<bool> {
+    let mut coroutine = adds_one();
+    assert_eq!(coroutine.send(1).now_or_never(), None);
+    let ended = cut.off(coroutine.answer(), nothing).await;
+    let answer = match ended {
+        Some(answer) => answer,
+        None => coroutine.answer().await,
+    };
+    assert_eq!(answer, Yielded(2));
+    Ok(ended.is_some())
+}
+
+async fn next(cut: Cut) -> io::Result<bool> {
+    let mut numbers = AsyncCoroutine::new(async |co, ()| {
+        for number in 1..=2 {
+            sleep(Duration::ZERO).await;
+            co.yield_(number).await;
+        }
+    });
+    let ended = cut.off(numbers.next(), nothing).await.flatten();
+    let mut all = Vec::from_iter(ended);
+    all.extend(numbers.collect::<Vec<_>>().await);
+    assert_eq!(all, [1, 2]);
+    Ok(ended.is_some())
 }

@@ -194,36 +194,47 @@ fn who_waits_is_woken_once_and_who_is_dropped_never() {
     assert_eq!(wakes.0.load(Relaxed), 1);
 }
 
-thread_local!(static TREE: RefCell<Option<StopSource>> = const { RefCell::new(None) });
+thread_local! {
+    static TREE: RefCell<Option<StopSource>> = const { RefCell::new(None) };
+    /// How each use of the tree came about.
+    static USES: RefCell<Vec<&'static str>> = const { RefCell::new(Vec::new()) };
+}
 
 /// A waker whose wake and drop use the tree.
 struct ReEnters;
 
 impl ReEnters {
-    fn enter(&self) {
+    fn enter(&self, why: &'static str) {
         let tree = TREE.with_borrow(Option::clone);
         if let Some(source) = tree {
             drop(source.token().child());
+            source.stop_after(HOUR);
             source.stop();
+            USES.with_borrow_mut(|uses| uses.push(why));
         }
     }
 }
 
 impl Wake for ReEnters {
     fn wake(self: Arc<Self>) {
-        self.enter();
+        self.enter("wake");
     }
 }
 
 impl Drop for ReEnters {
     fn drop(&mut self) {
-        self.enter();
+        self.enter("drop");
     }
 }
 
 #[test]
 fn the_wake_and_drop_of_a_waiters_waker_may_use_the_tree() {
-    for how in ["woken", "replaced", "dropped"] {
+    let all: [(_, &[_]); 3] = [
+        ("woken", &["wake", "drop"]),
+        ("replaced", &["drop"]),
+        ("dropped", &["drop"]),
+    ];
+    for (how, uses) in all {
         let source = StopSource::new();
         let mut stopped = source.token().stopped();
         let waker = Waker::from(Arc::new(ReEnters));
@@ -242,9 +253,53 @@ fn the_wake_and_drop_of_a_waiters_waker_may_use_the_tree() {
             ),
             _ => drop(stopped),
         }
-        assert!(source.token().is_stopped(), "{how}");
         TREE.set(None);
+        assert_eq!(USES.take(), uses, "{how}");
+        assert!(source.token().is_stopped(), "{how}");
     }
+}
+
+/// Panics when it is called.
+struct Bad;
+
+impl Wake for Bad {
+    fn wake(self: Arc<Self>) {
+        panic!("a bad waker (meant)");
+    }
+}
+
+#[test]
+fn a_waker_that_panics_keeps_no_other_from_being_called() {
+    let (source, wakes) = (StopSource::new(), Arc::new(Wakes::default()));
+    let tokens = [
+        source.token(),
+        source.token(),
+        source.token().child().token(),
+    ];
+    let mut waiting = tokens.each_ref().map(StopToken::stopped);
+    let wakers: [Waker; 3] = [
+        Arc::new(Bad).into(),
+        wakes.clone().into(),
+        wakes.clone().into(),
+    ];
+    for (waiter, waker) in waiting.iter_mut().zip(&wakers) {
+        let mut cx = Context::from_waker(waker);
+        assert!(waiter.poll_unpin(&mut cx).is_pending());
+    }
+    source.stop();
+    assert_eq!(wakes.0.load(Relaxed), 2);
+}
+
+#[test]
+fn run_is_hardly_larger_than_what_it_runs() {
+    let token = StopSource::new().token();
+    let held = async {
+        let buffer = [0_u8; 4096];
+        yield_now().await;
+        assert_eq!(buffer[0], 0);
+    };
+    let size = size_of_val(&held);
+    assert!(size_of_val(&token.run(held)) < size + 128);
 }
 
 #[test]
@@ -294,9 +349,9 @@ fn a_hundred_thousand_levels_stop_and_are_dropped() {
     drop((root, leaf));
 }
 
-/// A server that answers a byte with the next one, and stops in good order.
+/// A server that answers two bytes with their sum, and stops in good order.
 async fn serve(listener: TcpListener, stop: StopToken, limit: Duration) -> io::Result<bool> {
-    let connections = TaskGroup::infallible();
+    let connections = TaskGroup::independent();
     while let Some(accepted) = stop.run(listener.accept()).await {
         connections.spawn(answer(accepted?.0, stop.clone()));
     }
@@ -311,7 +366,8 @@ async fn answer(mut stream: TcpStream, stop: StopToken) {
         if stream.read_exact(&mut request[1..]).await.is_err() {
             return;
         }
-        stream.write_all(&[request[0] + request[1]]).await.ok();
+        let sum = request[0].checked_add(request[1]).expect("it's small");
+        stream.write_all(&[sum]).await.ok();
     }
 }
 
@@ -324,6 +380,28 @@ fn a_server_that_is_stopped_answers_what_it_has_begun_and_takes_no_more() -> io:
         let remote_stop = spawn(clients_on_a_thread(addr, stop));
         assert!(server.await?, "all connections have ended by themselves");
         remote_stop.await
+    })
+}
+
+#[test]
+fn a_connection_whose_handler_panics_costs_no_other_client_anything() -> io::Result<()> {
+    run(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let (addr, stop) = (listener.local_addr()?, StopSource::new());
+        let server = spawn(serve(listener, stop.token(), HOUR));
+        let before = TcpStream::connect(addr).await?;
+        let mut bad = TcpStream::connect(addr).await?;
+        bad.write_all(&[200, 100]).await?;
+        assert_eq!(bad.read(&mut [0]).await?, 0, "it panics");
+        for mut client in [before, TcpStream::connect(addr).await?] {
+            client.write_all(&[1, 2]).await?;
+            let mut reply = [0];
+            client.read_exact(&mut reply).await?;
+            assert_eq!(reply, [3]);
+        }
+        stop.stop();
+        assert!(server.await?);
+        Ok(())
     })
 }
 
@@ -422,6 +500,8 @@ fn model_of(nodes: &[Model], node: usize) -> (bool, Option<Instant>) {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
     #[test]
     fn the_tree_says_what_a_model_says_that_looks_all_the_way_up(
         steps in prop::collection::vec(step(), 1..100),

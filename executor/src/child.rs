@@ -1,8 +1,9 @@
 //! A child of a group or a scope, and what it comes to.
 
 use std::any::Any;
+use std::collections::BTreeMap;
 use std::future::Future;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
@@ -20,6 +21,11 @@ pub(crate) struct Caught<'env, R>(Option<Pin<Box<dyn Future<Output = R> + 'env>>
 impl<'env, R> Caught<'env, R> {
     pub(crate) fn new(future: impl Future<Output = R> + 'env) -> Self {
         Caught(Some(Box::pin(future)))
+    }
+
+    /// Drops the future, which has not ended.
+    pub(crate) fn clear(&mut self) {
+        drop_each(self.0.take());
     }
 }
 
@@ -44,4 +50,21 @@ impl<R> Future for Caught<'_, R> {
             (ended, _) => ended,
         })
     }
+}
+
+/// Where a child was spawned.
+pub(crate) type Place = &'static Location<'static>;
+
+/// How many were spawned where, for `Debug`.
+pub(crate) fn by_place(places: impl Iterator<Item = Place>) -> BTreeMap<String, usize> {
+    let mut counts = BTreeMap::new();
+    for place in places {
+        *counts.entry(place.to_string()).or_insert(0) += 1;
+    }
+    counts
+}
+
+/// One that panics in its drop doesn't keep the others from being dropped.
+pub(crate) fn drop_each<T>(all: impl IntoIterator<Item = T>) {
+    all.into_iter().for_each(|one| quietly(|| drop(one)));
 }

@@ -87,12 +87,14 @@
 //! | a finished coroutine is resumed | it panics; as an iterator or stream it gives `None` |
 //! | the body panics | the panic goes through `resume`; the coroutine is finished |
 //! | the body of a [`Coroutine`] awaits what isn't ready | `resume` panics; it is finished |
-//! | a coroutine is dropped half-way | its body is dropped where it stands |
+//! | a coroutine is dropped half-way | its body is dropped where it stands, or with its pin |
 //! | it resumes itself | can't be: `resume` takes `&mut self` |
 //! | two yields pending at once | doesn't compile: `yield_` borrows `co` |
 //! | `co` leaves the body | doesn't compile: it is borrowed for the body alone |
 //! | a yield is dropped before the coroutine stopped | its value is taken back |
 //! | a yield is dropped after that | the input that comes for it is dropped |
+//! | two bodies are made of one [`Exchange`] | the second one panics |
+//! | a body is pinned with the exchange of another | `resume` panics |
 //! | the await of a `send` is dropped | nothing is lost: [`answer`](AsyncCoroutine::answer) |
 //!
 //! # Sources
@@ -197,7 +199,8 @@ where
     F: Future<Output = R> + ?Sized + 'a,
 {
     /// A coroutine whose `body`, made by [`Exchange::body`] of the same exchange, is pinned
-    /// elsewhere: on the stack, by [`pin!`](std::pin::pin). It's dropped there, too.
+    /// elsewhere: on the stack, by [`pin!`](std::pin::pin). It's dropped there, too. (With another
+    /// exchange, [`resume`](Self::resume) panics.)
     ///
     /// Given as `Pin<&mut dyn Future<..>>`, it makes a coroutine of the same type as a boxed one.
     ///
@@ -476,6 +479,7 @@ pub struct Exchange<I, O> {
     /// The waker that the body is polled with, to compare by address: it stays in its place while
     /// the poll lasts.
     polled_with: Cell<*const Waker>,
+    has_body: Cell<bool>,
 }
 
 #[derive(Default)]
@@ -493,15 +497,25 @@ impl<I, O> Exchange<I, O> {
             handed: Cell::new(Handed::Nothing),
             waker: Cell::new(None),
             polled_with: Cell::new(ptr::null()),
+            has_body: Cell::new(false),
         }
     }
 
     /// The body of a coroutine, to be pinned and given to [`Coroutine::pinned`] or
     /// [`AsyncCoroutine::pinned`].
+    ///
+    /// # Panics
+    ///
+    /// If it has made one before.
+    #[track_caller]
     pub fn body<R>(
         &self,
         body: impl AsyncFnOnce(&mut Co<'_, I, O>, I) -> R,
     ) -> impl Future<Output = R> {
+        assert!(
+            !self.has_body.replace(true),
+            "an exchange is for one coroutine: make another one for another body"
+        );
         run(self, body)
     }
 
@@ -516,7 +530,10 @@ async fn run<I, O, R>(
     body: impl AsyncFnOnce(&mut Co<'_, I, O>, I) -> R,
 ) -> R {
     let Handed::In(first) = exchange.handed.take() else {
-        panic!("the body of a coroutine can't be awaited: give it to `Coroutine::pinned`");
+        panic!(
+            "the body of a coroutine can't be awaited: give it to `Coroutine::pinned`, together \
+             with the exchange that has made it"
+        );
     };
     let exchange = &*exchange;
     body(&mut Co { exchange }, first).await

@@ -4,13 +4,14 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::future::{Future, poll_fn};
-use std::panic::{Location, resume_unwind};
+use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 
-use crate::child::{Caught, Payload};
-use crate::task::{Task, quietly};
+use crate::child::{Caught, Payload, Place, by_place, drop_each};
+use crate::task::Task;
+use crate::waiter::Waiter;
 
 /// Tasks that belong together, and end together.
 ///
@@ -19,19 +20,26 @@ use crate::task::{Task, quietly};
 /// all**, so no child outlives the function that has spawned it, however that is left: by `return`,
 /// by `?`, by a panic, or because it was itself cancelled.
 ///
-/// There are two kinds, by what the children return:
+/// There are three kinds:
 ///
-/// | children return | made by | the rest is cancelled by |
+/// | children | made by | the rest is cancelled by |
 /// |---|---|---|
-/// | `Result<T, E>` | [`TaskGroup::new`] | the first `Err`, the first panic |
-/// | anything else | [`TaskGroup::infallible`] | the first panic |
+/// | return `Result<T, E>` | [`TaskGroup::new`] | the first `Err`, the first panic |
+/// | return anything | [`TaskGroup::infallible`] | the first panic |
+/// | have nothing to do with each other | [`TaskGroup::independent`] | nothing |
 ///
 /// The children are tasks: they run whether or not anybody waits for the group. Those that shall
 /// borrow from the function around them are for [`scope`](crate::scope()).
 ///
-/// What a child has returned is kept until [`join_next`](TaskGroup::join_next) hands it out. For a
-/// group that lives long and that nobody joins, such as that of a server's connections, let the
-/// children return `()`, which takes no memory.
+/// # Groups that live long
+///
+/// The connections of a server end with the server; but if the handler of one panics, that is no
+/// reason to hang up on the others: they are [`independent`](TaskGroup::independent). In a group of
+/// another kind that panic would cancel all, and whatever is spawned from then on is dropped. The
+/// accept loop, which spawns and doesn't join, would not hear of it.
+///
+/// What a child has returned is kept until [`join_next`](TaskGroup::join_next) hands it out. So let
+/// children that nobody joins return `()`, which takes no memory.
 ///
 /// # Cancel safety
 ///
@@ -75,7 +83,7 @@ pub struct TaskGroup<R: 'static> {
 impl<T: 'static, E: 'static> TaskGroup<Result<T, E>> {
     /// Makes a group whose children may fail: the first error cancels the rest.
     pub fn new() -> Self {
-        TaskGroup::failing_by(Result::is_err)
+        TaskGroup::failing_by(|ended| !matches!(ended, Ok(Ok(_))))
     }
 
     /// Waits until all children have ended, also those that they spawn meanwhile. What they
@@ -83,11 +91,12 @@ impl<T: 'static, E: 'static> TaskGroup<Result<T, E>> {
     ///
     /// # Errors
     ///
-    /// The first error of a child. The others are gone by then, and their futures dropped.
+    /// The first error of a child. All are gone by then, and their futures dropped: cancelled by
+    /// that error, if the group is made by [`new`](TaskGroup::new); else they have ended.
     ///
     /// # Panics
     ///
-    /// Resumes the first panic of a child; likewise.
+    /// Resumes the panic of a child that has ended the group; likewise.
     ///
     /// # Cancel safety
     ///
@@ -104,10 +113,11 @@ impl<T: 'static, E: 'static> TaskGroup<Result<T, E>> {
     /// }));
     /// ```
     pub async fn close(mut self) -> Result<(), E> {
+        let mut first = Ok(());
         while let Some(ended) = self.join_next().await {
-            ended?;
+            first = first.and(ended.map(drop));
         }
-        Ok(())
+        first
     }
 }
 
@@ -118,11 +128,13 @@ impl<T: 'static, E: 'static> Default for TaskGroup<Result<T, E>> {
 }
 
 impl TaskGroup<()> {
-    /// Waits until all children have ended, also those that they spawn meanwhile.
+    /// Waits until all children have ended, also those that they spawn meanwhile. (Of other types
+    /// than `()` and `Result` there is something to look at: [`join_next`](TaskGroup::join_next).)
     ///
     /// # Panics
     ///
-    /// Resumes the first panic of a child. The others are gone by then, and their futures dropped.
+    /// Resumes the panic of a child that has ended the group. The others are gone by then, and
+    /// their futures dropped.
     ///
     /// # Cancel safety
     ///
@@ -148,10 +160,28 @@ impl<R> TaskGroup<R> {
     /// }));
     /// ```
     pub fn infallible() -> Self {
+        TaskGroup::failing_by(Result::is_err)
+    }
+
+    /// Makes a group whose children have nothing to do with each other, but that all end with the
+    /// group: nothing that one does cancels the rest. If one panics, the panic hook reports it, and
+    /// that is all: [`join_next`](TaskGroup::join_next) has nothing to hand out for it.
+    ///
+    /// ```
+    /// # use windlass_executor::{block_on, yield_now, Executor, TaskGroup};
+    /// block_on(Executor::new().run(async {
+    ///     let mut connections = TaskGroup::independent();
+    ///     connections.spawn(async { panic!("the rope broke") });
+    ///     connections.spawn(async { yield_now().await; "hauled" });
+    ///     assert_eq!(connections.join_next().await, Some("hauled"));
+    ///     assert_eq!(connections.join_next().await, None);
+    /// }));
+    /// ```
+    pub fn independent() -> Self {
         TaskGroup::failing_by(|_| false)
     }
 
-    fn failing_by(fails: fn(&R) -> bool) -> Self {
+    fn failing_by(fails: fn(&Result<R, Payload>) -> bool) -> Self {
         let state = State {
             running: BTreeMap::new(),
             waiting: VecDeque::new(),
@@ -159,12 +189,14 @@ impl<R> TaskGroup<R> {
             next_id: 0,
             ended: VecDeque::new(),
             panic: None,
-            owner: None,
             closed: false,
         };
-        let state = RefCell::new(state);
         TaskGroup {
-            shared: Rc::new(Shared { fails, state }),
+            shared: Rc::new(Shared {
+                fails,
+                state: RefCell::new(state),
+                owner: Waiter::new(),
+            }),
         }
     }
 
@@ -173,7 +205,7 @@ impl<R> TaskGroup<R> {
     ///
     /// # Panics
     ///
-    /// If it is zero.
+    /// If it is zero; and as [`spawn`](TaskGroup::spawn), for children that may run now.
     ///
     /// ```
     /// # use windlass_executor::{block_on, yield_now, Executor, TaskGroup};
@@ -198,15 +230,17 @@ impl<R> TaskGroup<R> {
     pub fn limit(self, at_once: usize) -> Self {
         assert!(at_once > 0, "a group with a limit of zero would never end");
         self.shared.state.borrow_mut().limit = at_once;
+        self.shared.start_waiting(); // the limit before may have been lower
         self
     }
 
-    /// Spawns a child. It's polled later, never at once. After a child has failed the group takes
-    /// no more: the future is dropped.
+    /// Spawns a child. It's polled later, never at once. A group that has been ended by a failure
+    /// takes no more: the future is dropped.
     ///
     /// # Panics
     ///
-    /// Outside of a running executor, as [`spawn`](crate::spawn()).
+    /// As [`spawn`](crate::spawn()): where that finds no executor. A future that is dropped, or has
+    /// to wait for its turn, needs none yet.
     #[track_caller]
     pub fn spawn<F>(&self, future: F)
     where
@@ -245,7 +279,9 @@ impl<R> TaskGroup<R> {
     ///
     /// # Panics
     ///
-    /// Resumes the panic of a child, after what had ended before it was handed out.
+    /// Resumes the panic that has ended the group, after what had ended before it was handed out.
+    /// Of whatever kind the group is, it panics if children can't finish any more, because their
+    /// executor was dropped.
     ///
     /// # Cancel safety
     ///
@@ -278,8 +314,7 @@ impl<R> TaskGroup<R> {
 
     /// How many children have not ended, those that wait for their turn included.
     pub fn len(&self) -> usize {
-        let state = self.shared.state.borrow();
-        state.running.len() + state.waiting.len()
+        self.shared.state.borrow().len()
     }
 
     /// True if no child is left that has not ended.
@@ -291,12 +326,13 @@ impl<R> TaskGroup<R> {
 impl<R> Drop for TaskGroup<R> {
     fn drop(&mut self) {
         let mut state = self.shared.state.borrow_mut();
-        let unwanted = (state.cancel(), std::mem::take(&mut state.ended));
-        let forgotten = (state.panic.take(), state.owner.take());
+        let cancelled = state.cancel();
+        let (ended, panic) = (std::mem::take(&mut state.ended), state.panic.take());
         drop(state);
-        unwanted.0.drop_each();
-        unwanted.1.into_iter().for_each(|it| quietly(|| drop(it)));
-        quietly(|| drop(forgotten));
+        cancelled.drop_each();
+        drop_each(ended);
+        drop_each(panic);
+        self.shared.owner.clear();
     }
 }
 
@@ -320,7 +356,7 @@ impl<R> Spawner<R> {
     ///
     /// # Panics
     ///
-    /// Outside of a running executor.
+    /// As that.
     #[track_caller]
     pub fn spawn<F>(&self, future: F)
     where
@@ -345,18 +381,19 @@ impl<R> fmt::Debug for Spawner<R> {
 
 /// What the group, its spawners and its children share.
 struct Shared<R: 'static> {
-    /// Whether a child that returned this has failed.
-    fails: fn(&R) -> bool,
+    /// Whether a child that has ended so ends the group.
+    fails: fn(&Result<R, Payload>) -> bool,
     /// Borrowed for moments in which no user code runs.
     state: RefCell<State<R>>,
+    /// Where the owner waits for the next end of a child.
+    owner: Waiter,
 }
 
-/// Where a child was spawned.
-type Place = &'static Location<'static>;
-
 struct State<R> {
-    /// By number, which is the order of starting.
-    running: BTreeMap<u64, Task<()>>,
+    /// By number, which is the order of starting. It's there, as `None`, before the child is
+    /// spawned: that may call the waker of an executor that rests, user code in which the child
+    /// may run and end, or be cancelled.
+    running: BTreeMap<u64, Option<Task<()>>>,
     /// There are some only while as many run as may.
     waiting: VecDeque<(Place, Caught<'static, R>)>,
     limit: usize,
@@ -365,9 +402,7 @@ struct State<R> {
     ended: VecDeque<R>,
     /// A panic came later than all that is in `ended`, since it has ended the group.
     panic: Option<Payload>,
-    /// Who joins. Taken by the first end of a child after the owner has looked.
-    owner: Option<Waker>,
-    /// A child has failed, or the group was dropped.
+    /// A failure has ended the group, or it was dropped.
     closed: bool,
 }
 
@@ -377,30 +412,35 @@ impl<R> Shared<R> {
     where
         F: Future<Output = R> + 'static,
     {
-        let state = self.state.borrow();
-        let (closed, is_full) = (state.closed, state.is_full());
-        drop(state);
-        if closed {
-            drop(future);
-        } else if is_full {
-            let child = (Location::caller(), Caught::new(future));
-            self.state.borrow_mut().waiting.push_back(child);
-        } else {
-            self.start(Location::caller(), Caught::new(future));
+        let child = (Location::caller(), Caught::new(future));
+        let mut state = self.state.borrow_mut();
+        if state.closed {
+            drop(state);
+            drop(child);
+            return;
         }
+        state.waiting.push_back(child);
+        drop(state);
+        self.start_waiting();
     }
 
     #[track_caller]
-    fn start(self: &Rc<Self>, place: Place, future: Caught<'static, R>) {
-        let mut state = self.state.borrow_mut();
-        let id = state.next_id;
-        state.next_id += 1;
-        drop(state);
-        let shared = self.clone();
-        let task = crate::spawn_at(place, Child { id, shared, future });
-        // It was not polled yet. If it's over all the same, its executor is being dropped.
-        if !task.is_finished() {
-            self.state.borrow_mut().running.insert(id, task);
+    fn start_waiting(self: &Rc<Self>) {
+        loop {
+            let next = self.state.borrow_mut().start_next();
+            let Some((id, place, future)) = next else {
+                break;
+            };
+            let shared = self.clone();
+            let task = crate::spawn_at(place, Child { id, shared, future });
+            let mut state = self.state.borrow_mut();
+            match state.running.get_mut(&id) {
+                Some(own) => *own = Some(task),
+                None => {
+                    drop(state); // it has ended meanwhile, or the group
+                    drop(task);
+                }
+            }
         }
     }
 
@@ -411,32 +451,46 @@ impl<R> Shared<R> {
             drop(state); // cancelled in this very poll: nobody wants to know
             return;
         };
-        let failed = ended.as_ref().map_or(true, self.fails);
+        let failed = (self.fails)(&ended);
         let cancelled = failed.then(|| state.cancel());
+        let mut unheard = None;
         match ended {
             Ok(returned) => state.ended.push_back(returned),
-            Err(payload) => state.panic = Some(payload),
+            Err(payload) if failed => state.panic = Some(payload),
+            Err(payload) => unheard = Some(payload), // the hook has reported it
         }
-        let owner = state.owner.take();
         drop(state);
-        own.detach();
+        own.into_iter().for_each(Task::detach);
         cancelled.into_iter().for_each(Cancelled::drop_each);
-        self.start_waiting();
-        owner.into_iter().for_each(Waker::wake);
+        drop_each(unheard);
+        let started = catch_unwind(AssertUnwindSafe(|| self.start_waiting()));
+        started.unwrap_or_else(|payload| self.fail(payload));
+        self.owner.wake();
     }
 
-    fn start_waiting(self: &Rc<Self>) {
-        loop {
-            let mut state = self.state.borrow_mut();
-            let next = if state.is_full() {
-                None
-            } else {
-                state.waiting.pop_front()
-            };
+    /// A child is dropped that has neither ended nor was cancelled.
+    fn lost(&self, id: u64) {
+        let own = self.state.borrow_mut().running.remove(&id);
+        if let Some(own) = own.flatten() {
+            own.detach();
+            let message = "this group's children can't finish any more: their executor was dropped";
+            self.fail(Box::new(message));
+        } // else it was never spawned, and whoever spawns it knows why
+        self.owner.wake();
+    }
+
+    /// Ends the group by a panic that is no child's.
+    fn fail(&self, payload: Payload) {
+        let mut state = self.state.borrow_mut();
+        if state.closed {
             drop(state);
-            let Some((place, next)) = next else { break };
-            self.start(place, next);
+            drop_each([payload]);
+            return;
         }
+        state.panic = Some(payload);
+        let cancelled = state.cancel();
+        drop(state);
+        cancelled.drop_each();
     }
 
     fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Option<R>> {
@@ -446,7 +500,7 @@ impl<R> Shared<R> {
             }
             let panic = state.panic.take();
             let panic = panic.map(Err);
-            panic.or_else(|| state.running.is_empty().then_some(Ok(None)))
+            panic.or_else(|| (state.len() == 0).then_some(Ok(None)))
         })
         .map(|next| next.unwrap_or_else(|payload| resume_unwind(payload)))
     }
@@ -461,34 +515,46 @@ impl<R> Shared<R> {
         cx: &mut Context<'_>,
         look: impl Fn(&mut State<R>) -> Option<T>,
     ) -> Poll<T> {
-        let mut state = self.state.borrow_mut();
-        if let Some(seen) = look(&mut state) {
+        let look = || look(&mut self.state.borrow_mut());
+        if let Some(seen) = look() {
             return Poll::Ready(seen);
         }
-        let known = state.owner.as_ref();
-        if known.is_some_and(|known| known.will_wake(cx.waker())) {
-            return Poll::Pending;
-        }
-        drop(state);
-        let owner = cx.waker().clone(); // user code, in which a child may end: so look again
-        let old = self.state.borrow_mut().owner.replace(owner);
-        drop(old); // user code, too
-        look(&mut self.state.borrow_mut()).map_or(Poll::Pending, Poll::Ready)
+        self.owner.register(cx.waker()); // user code, in which a child may end: so look again
+        look().map_or(Poll::Pending, Poll::Ready)
     }
 
     fn fmt(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = self.state.borrow();
+        let running = state.running.values().flatten().filter_map(Task::place);
+        let waiting = state.waiting.iter().map(|(place, _)| *place);
         f.debug_struct(name)
             .field("running", &state.running.len())
             .field("waiting", &state.waiting.len())
             .field("ended", &state.ended.len())
+            .field("children", &by_place(running.chain(waiting)))
             .finish_non_exhaustive()
     }
 }
 
 impl<R> State<R> {
+    fn len(&self) -> usize {
+        self.running.len() + self.waiting.len()
+    }
+
     fn is_full(&self) -> bool {
         self.running.len() >= self.limit
+    }
+
+    /// Takes out the next child if it may run, and enters it among those that do.
+    fn start_next(&mut self) -> Option<(u64, Place, Caught<'static, R>)> {
+        if self.is_full() {
+            return None;
+        }
+        let (place, future) = self.waiting.pop_front()?;
+        let id = self.next_id;
+        self.next_id += 1;
+        self.running.insert(id, None);
+        Some((id, place, future))
     }
 
     /// Hands out all children, to be dropped under no borrow.
@@ -502,17 +568,14 @@ impl<R> State<R> {
 }
 
 struct Cancelled<R> {
-    running: BTreeMap<u64, Task<()>>,
+    running: BTreeMap<u64, Option<Task<()>>>,
     waiting: VecDeque<(Place, Caught<'static, R>)>,
 }
 
 impl<R> Cancelled<R> {
-    /// One that panics in its drop doesn't keep the others from being dropped.
     fn drop_each(self) {
-        let running = self.running.into_values();
-        running.for_each(|task| quietly(|| drop(task)));
-        let waiting = self.waiting.into_iter();
-        waiting.for_each(|future| quietly(|| drop(future)));
+        drop_each(self.running.into_values());
+        drop_each(self.waiting);
     }
 }
 
@@ -539,8 +602,8 @@ impl<R> Drop for Child<R> {
     fn drop(&mut self) {
         let is_running = self.shared.state.borrow().running.contains_key(&self.id);
         if is_running {
-            let message = "this group's children can't finish any more: their executor was dropped";
-            self.shared.ended(self.id, Err(Box::new(message)));
+            self.future.clear(); // gone before anybody hears of it
+            self.shared.lost(self.id);
         }
     }
 }

@@ -69,6 +69,7 @@ mod yield_now;
 pub mod coroutine;
 mod async_coroutine;
 mod child;
+mod waiter;
 mod group;
 mod scope;
 mod task_local;

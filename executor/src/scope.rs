@@ -4,14 +4,13 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
 use std::future::{Future, poll_fn};
-use std::panic::resume_unwind;
+use std::panic::{Location, resume_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 
-use crate::child::{Caught, Payload};
-use crate::task::quietly;
+use crate::child::{Caught, Payload, Place, by_place, drop_each};
 
 /// How many children one poll of a scope polls at most. It's one poll of its task, so others must
 /// get their turn soon; and the poll of the task, some 20 ns, is spread over as many children.
@@ -78,7 +77,8 @@ where
 {
     let (owner, output) = (Owner::new(|()| false), Rc::new(Cell::new(None)));
     let (body, slot) = (body(owner.scope()), output.clone());
-    owner.0.spawn(async move { slot.set(Some(body.await)) });
+    let body = async move { slot.set(Some(body.await)) };
+    owner.0.spawn(None, body);
     owner.run().await;
     output.take().expect("the body has ended")
 }
@@ -121,7 +121,7 @@ where
 {
     let (owner, output) = (Owner::new(Result::is_err), Rc::new(Cell::new(None)));
     let (body, slot) = (body(owner.scope()), output.clone());
-    owner.0.spawn(async move {
+    owner.0.spawn(None, async move {
         slot.set(Some(body.await?));
         Ok(())
     });
@@ -159,11 +159,12 @@ pub struct Scope<'env, R = ()> {
 impl<'env, R: 'env> Scope<'env, R> {
     /// Spawns a child, which may borrow whatever outlives the scope. It's polled later, never at
     /// once. When the scope has ended, or is ending by a failure, the future is dropped.
+    #[track_caller]
     pub fn spawn<F>(&self, future: F)
     where
         F: Future<Output = R> + 'env,
     {
-        self.children.spawn(future);
+        self.children.spawn(Some(Location::caller()), future);
     }
 }
 
@@ -177,8 +178,11 @@ impl<R> Clone for Scope<'_, R> {
 impl<R> fmt::Debug for Scope<'_, R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = self.children.state.borrow();
+        let slots = state.slots.iter().flatten();
+        let places = slots.filter_map(|child| child.future.as_ref().and(child.place));
         f.debug_struct("Scope")
             .field("running", &state.running())
+            .field("children", &by_place(places))
             .finish_non_exhaustive()
     }
 }
@@ -222,9 +226,8 @@ impl<R> Drop for Owner<'_, R> {
         let slots = std::mem::take(&mut state.slots);
         state.free.clear();
         drop(state);
-        // One that panics in its drop doesn't keep the others from being dropped.
-        let children = slots.into_iter();
-        children.for_each(|child| quietly(|| drop(child)));
+        drop_each(self.0.ready.begin()); // wakers of children, which may live on, would keep it
+        drop_each(slots);
     }
 }
 
@@ -249,10 +252,12 @@ struct State<'env, R> {
 struct Child<'env, R> {
     future: Option<Caught<'env, R>>,
     waker: Waker,
+    /// Where it was spawned; the body was not.
+    place: Option<Place>,
 }
 
 impl<'env, R: 'env> Children<'env, R> {
-    fn spawn<F>(&self, future: F)
+    fn spawn<F>(&self, place: Option<Place>, future: F)
     where
         F: Future<Output = R> + 'env,
     {
@@ -269,11 +274,16 @@ impl<'env, R: 'env> Children<'env, R> {
                 ready: self.ready.clone(),
             }));
             let future = None;
-            state.slots.push(Some(Child { future, waker }));
+            state.slots.push(Some(Child {
+                future,
+                waker,
+                place,
+            }));
             index
         });
         if let Some(child) = &mut state.slots[index] {
             child.future = Some(Caught::new(future));
+            child.place = place;
         }
         drop(state);
         self.ready.wake(index);

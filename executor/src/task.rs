@@ -246,6 +246,11 @@ impl<T: 'static> Task<T> {
         output
     }
 
+    /// Where it was spawned, if this is still the handle of it.
+    pub(crate) fn place(&self) -> Option<&'static Location<'static>> {
+        self.cell.as_ref().map(|cell| cell.place)
+    }
+
     #[cold]
     fn no_output(&self) -> ! {
         match &self.cell {
@@ -375,10 +380,10 @@ pub(crate) fn text(cell: &Ref, name: Option<Rc<str>>) -> String {
 ///     assert_eq!(panic.message(), Some("3 ropes"));
 /// }));
 /// ```
-pub struct Panic(Box<Payload>);
+pub struct Panic(Box<Details>);
 
 /// Boxed, since the place for it is in every task.
-struct Payload {
+struct Details {
     message: Option<String>,
     /// Which task it was.
     task: String,
@@ -395,7 +400,7 @@ impl Panic {
         let message = text.or_else(|| value.downcast_ref::<String>().cloned());
         let value = Mutex::new(value);
         let task = "a task".to_owned();
-        Panic(Box::new(Payload {
+        Panic(Box::new(Details {
             message,
             task,
             value,

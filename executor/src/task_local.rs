@@ -104,7 +104,8 @@ impl<T> TaskLocal<T> {
         }
     }
 
-    /// Calls the closure with the value; `None` outside of a [`scope`](TaskLocal::scope).
+    /// Calls the closure with the value; `None` outside of a [`scope`](TaskLocal::scope). (No
+    /// `Result` as std's and tokio's: there is but one reason.)
     pub fn try_with<R>(&'static self, look: impl FnOnce(&T) -> R) -> Option<R> {
         self.get().map(|value| look(&value))
     }

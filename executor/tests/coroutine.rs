@@ -19,6 +19,8 @@ use windlass_executor::{Executor, block_on, spawn, yield_now};
 const FINISHED: &str = "this coroutine is finished and can't be resumed: see `is_finished`";
 const FOREIGN: &str = "this coroutine awaits something that is not a `yield_` of its own, and \
                        `resume` can't wait: make it an `AsyncCoroutine`, and `send(..).await`";
+const NOT_RESUMED: &str = "the body of a coroutine can't be awaited: give it to \
+                           `Coroutine::pinned`, together with the exchange that has made it";
 
 /// Pending once, and wakes its task; as `yield_now`, by a future that this crate doesn't know.
 async fn turn() {
@@ -161,9 +163,24 @@ fn a_yield_to_another_coroutine_is_a_foreign_await() {
 fn a_body_that_nobody_resumes_says_what_to_do() {
     let exchange = Exchange::<(), ()>::new();
     let body = exchange.body(async |co, ()| co.yield_(()).await);
+    assert_eq!(panic_of(|| block_on(body)), NOT_RESUMED);
+}
+
+#[test]
+fn a_body_that_is_pinned_with_the_exchange_of_another_says_what_to_do() {
+    let [own, other] = [(); 2].map(|()| Exchange::<(), ()>::new());
+    let body = pin!(own.body(async |co, ()| co.yield_(()).await));
+    let mut coroutine = Coroutine::pinned(&other, body);
+    assert_eq!(panic_of(|| coroutine.resume(())), NOT_RESUMED);
+}
+
+#[test]
+fn an_exchange_makes_one_body() {
+    let exchange = Exchange::<(), ()>::new();
+    let _body = exchange.body(async |_, ()| ());
     assert_eq!(
-        panic_of(|| block_on(body)),
-        "the body of a coroutine can't be awaited: give it to `Coroutine::pinned`"
+        panic_of(|| drop(exchange.body(async |_, ()| ()))),
+        "an exchange is for one coroutine: make another one for another body"
     );
 }
 

@@ -4,6 +4,7 @@ mod common;
 
 use std::cell::RefCell;
 use std::future::{Future, pending, poll_fn};
+use std::panic::panic_any;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Poll, Waker};
@@ -17,18 +18,6 @@ type Errors = TaskGroup<Result<u32, &'static str>>;
 #[track_caller]
 fn run<F: Future>(test: impl FnOnce(Trace) -> F) -> F::Output {
     block_on(Executor::new().run(test(Trace::new())))
-}
-
-/// Holds a value, and never ends; of the type that is asked for.
-async fn held_for_ever<T, R>(value: T) -> R {
-    hold(value).await;
-    unreachable!()
-}
-
-async fn yields(times: usize) {
-    for _ in 0..times {
-        yield_now().await;
-    }
 }
 
 #[test]
@@ -120,6 +109,72 @@ fn a_group_of_errors_as_values_goes_on() {
         group.spawn(async { Ok(2) });
         assert_eq!(group.join_next().await, Some(Err("broke")));
         assert_eq!(group.join_next().await, Some(Ok(2)));
+    });
+}
+
+#[test]
+fn close_of_errors_as_values_waits_for_all_and_returns_the_first_error() {
+    run(async |trace| {
+        let (group, words) = (TaskGroup::infallible(), trace.clone());
+        group.spawn(async { Err("broke") });
+        group.spawn(async { Ok(1) });
+        group.spawn(async move {
+            yields(2).await;
+            words.push("goes on");
+            Err("a later one")
+        });
+        assert_eq!(group.close().await, Err("broke"));
+        trace.is(&["goes on"]);
+    });
+}
+
+#[test]
+fn a_panic_of_an_independent_child_ends_that_one_alone() {
+    run(async |trace| {
+        let mut group = TaskGroup::independent().limit(2);
+        group.spawn(async { panic!("reported by the hook alone") });
+        group.spawn(told(&trace, "a", ready(1)));
+        group.spawn(told(&trace, "waits for its turn", ready(2)));
+        assert_eq!(group.join_next().await, Some(1));
+        assert_eq!(group.join_next().await, Some(2));
+        group.spawn(async { 3 });
+        assert_eq!(group.join_next().await, Some(3), "it takes others still");
+        trace.is(&[
+            "poll a",
+            "drop a",
+            "poll waits for its turn",
+            "drop waits for its turn",
+        ]);
+    });
+}
+
+#[test]
+fn the_panic_of_the_last_independent_child_ends_the_waiting_for_it() {
+    run(async |_| {
+        let mut group = TaskGroup::<()>::independent();
+        group.spawn(async {
+            yield_now().await;
+            panic!("reported by the hook alone")
+        });
+        assert_eq!(group.join_next().await, None);
+        group.spawn(async { panic!("reported by the hook alone") });
+        group.close().await;
+    });
+}
+
+#[test]
+fn what_an_independent_child_panicked_with_may_panic_when_it_is_dropped() {
+    struct Bad;
+    impl Drop for Bad {
+        fn drop(&mut self) {
+            panic!("reported by the hook alone");
+        }
+    }
+    run(async |_| {
+        let mut group = TaskGroup::independent().limit(1);
+        group.spawn(async { panic_any(Bad) });
+        group.spawn(async { 7 });
+        assert_eq!(group.join_next().await, Some(7));
     });
 }
 
@@ -249,6 +304,20 @@ fn room_waits_for_a_child_to_end() {
 fn a_limit_of_zero_panics() {
     let zero = panic_of(|| Errors::new().limit(0));
     assert_eq!(zero, "a group with a limit of zero would never end");
+}
+
+#[test]
+fn a_higher_limit_starts_those_that_have_waited() {
+    run(async |trace| {
+        let group = TaskGroup::infallible().limit(1);
+        for name in ["a", "b", "c"] {
+            group.spawn(told(&trace, name, idle()));
+        }
+        let group = group.limit(2);
+        yield_now().await;
+        trace.is(&["poll a", "poll b"]);
+        drop(group);
+    });
 }
 
 #[test]
@@ -466,16 +535,128 @@ fn an_end_within_the_clone_of_the_owners_waker_is_not_missed() {
     assert_eq!(joined, Poll::Ready(Some(7)));
 }
 
+/// An executor that rests, and what its waker calls at the next spawn.
+fn resting() -> (Rc<Executor>, Rc<Hooks>) {
+    let executor = Rc::new(Executor::new());
+    let (hooks, waker) = hooked();
+    executor.tick(&waker, 1);
+    (executor, hooks)
+}
+
 #[test]
-fn a_group_whose_executor_is_gone_says_so() {
+fn a_child_that_ends_while_it_is_spawned_is_joined() {
+    for panics in [false, true] {
+        let (executor, hooks) = resting();
+        let _entered = executor.enter();
+        let theirs = executor.clone();
+        hooks.on_wake.set(move || settle(&theirs));
+        let mut group = TaskGroup::infallible();
+        group.spawn(async move {
+            assert!(!panics, "while it was spawned");
+            7
+        });
+        let mut joined = || poll(&mut pin!(group.join_next()));
+        match panics {
+            false => assert_eq!(joined(), Poll::Ready(Some(7))),
+            true => assert_eq!(panic_of(joined), "while it was spawned"),
+        }
+        assert!(group.is_empty());
+    }
+}
+
+#[test]
+fn a_group_that_is_dropped_while_it_spawns_leaves_no_child_behind() {
+    for turns in [false, true] {
+        let (executor, hooks) = resting();
+        let _entered = executor.enter();
+        let (trace, group) = (Trace::new(), TaskGroup::infallible());
+        let (spawner, theirs) = (group.spawner(), executor.clone());
+        hooks.on_wake.set(move || {
+            if turns {
+                settle(&theirs);
+            }
+            drop(group);
+        });
+        spawner.spawn(hold(says_drop(&trace, "child")));
+        trace.is(&["drop child"]);
+        assert_eq!(executor.tasks(), 0);
+    }
+}
+
+#[test]
+fn what_is_spawned_while_a_child_is_spawned_counts_with_it() {
+    let (executor, hooks) = resting();
+    let _entered = executor.enter();
+    let (trace, group) = (Trace::new(), TaskGroup::infallible().limit(1));
+    let (spawner, inner) = (group.spawner(), told(&trace, "inner", idle()));
+    hooks.on_wake.set(move || spawner.spawn(inner));
+    group.spawn(told(&trace, "outer", idle()));
+    settle(&executor);
+    trace.is(&["poll outer"]);
+}
+
+#[test]
+fn a_child_whose_spawn_has_panicked_is_joined_if_it_runs() {
+    let (executor, hooks) = resting();
+    let _entered = executor.enter();
+    hooks.on_wake.set(|| panic!("a bad waker"));
+    let mut group = TaskGroup::infallible();
+    assert_eq!(panic_of(|| group.spawn(async { 7 })), "a bad waker");
+    settle(&executor);
+    assert_eq!(poll(&mut pin!(group.join_next())), Poll::Ready(Some(7)));
+}
+
+#[test]
+fn a_child_that_can_not_be_spawned_leaves_nothing_behind() {
+    let mut group = TaskGroup::infallible();
+    assert!(panic_of(|| group.spawn(async { 7 })).starts_with("`spawn` was called outside"));
+    assert_eq!(block_on(group.join_next()), None);
+    block_on(Executor::new().run(async {
+        group.spawn(async { 8 });
+        assert_eq!(group.join_next().await, Some(8));
+    }));
+}
+
+#[test]
+fn a_panic_when_a_waiting_child_is_started_ends_the_group_and_its_owner_hears_of_it() {
     let executor = Executor::new();
-    let entered = executor.enter();
-    let mut group = Errors::new();
+    let _entered = executor.enter();
+    let (other, hooks) = resting();
+    hooks.on_wake.set(|| panic!("a bad waker"));
+    let mut group = TaskGroup::infallible().limit(1);
+    let guard = shared(None);
+    let (kept, theirs) = (guard.clone(), other.clone());
+    group.spawn(async move { drop(kept.replace(Some(theirs.enter()))) }); // spawns are there now
     group.spawn(pending());
-    drop(entered);
-    drop(executor);
-    let message = "this group's children can't finish any more: their executor was dropped";
-    assert_eq!(panic_of(|| block_on(group.join_next())), message);
+    let (count, waker) = Count::new();
+    assert!(poll_with(&mut pin!(group.join_next()), &waker).is_pending());
+    settle(&executor);
+    assert_eq!(count.take(), 1);
+    assert_eq!(poll(&mut pin!(group.join_next())), Poll::Ready(Some(())));
+    assert_eq!(
+        panic_of(|| poll(&mut pin!(group.join_next()))),
+        "a bad waker"
+    );
+}
+
+#[test]
+fn a_group_whose_executor_is_gone_says_so_when_its_children_are() {
+    for mut group in [TaskGroup::infallible(), TaskGroup::independent()] {
+        let (executor, trace) = (Executor::new(), Trace::new());
+        let entered = executor.enter();
+        group.spawn(hold(says_drop(&trace, "child")));
+        group.spawn(pending());
+        let (hooks, waker) = hooked();
+        let words = trace.clone();
+        hooks.on_wake.set(move || words.push("told"));
+        assert!(poll_with(&mut pin!(group.join_next()), &waker).is_pending());
+        drop(entered);
+        drop(executor);
+        trace.is(&["drop child", "told"]);
+        let message = "this group's children can't finish any more: their executor was dropped";
+        assert_eq!(panic_of(|| block_on(group.join_next())), message);
+        assert_eq!(block_on(group.join_next()), None);
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@ mod common;
 use std::future::pending;
 
 use common::*;
-use windlass_executor::{Executor, Task, TaskGroup, block_on, spawn, yield_now};
+use windlass_executor::{Executor, Task, TaskGroup, block_on, scope, spawn, yield_now};
 
 #[test]
 fn a_task_tells_where_it_was_spawned() {
@@ -96,5 +96,39 @@ fn a_child_that_waited_for_its_group_tells_where_it_was_given_to_it() {
         }
         let here = format!("executor/tests/names.rs:{line}:");
         assert!(format!("{executor:?}").contains(&here), "{executor:?}");
+    }));
+}
+
+#[test]
+fn a_group_lists_how_many_children_were_spawned_where() {
+    block_on(Executor::new().run(async {
+        let group = TaskGroup::infallible().limit(2);
+        let line = line!() + 1;
+        (0..3).for_each(|_| group.spawn(pending::<()>()));
+        for shown in [format!("{group:?}"), format!("{:?}", group.spawner())] {
+            assert!(
+                shown.contains("running: 2, waiting: 1, ended: 0"),
+                "{shown}"
+            );
+            let here = format!("children: {{\"executor/tests/names.rs:{line}:");
+            assert!(shown.contains(&here) && shown.contains("\": 3}"), "{shown}");
+        }
+    }));
+}
+
+#[test]
+fn a_scope_lists_how_many_children_were_spawned_where() {
+    block_on(scope(async |s| {
+        let line = line!() + 1;
+        (0..3).for_each(|_| s.spawn(async {}));
+        let (shown, here) = (
+            format!("{s:?}"),
+            format!("\"executor/tests/names.rs:{line}:"),
+        );
+        assert!(
+            shown.starts_with("Scope { running: 4, children: {"),
+            "{shown}"
+        );
+        assert!(shown.contains(&here) && shown.contains("\": 3}"), "{shown}");
     }));
 }

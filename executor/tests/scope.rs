@@ -7,23 +7,12 @@ use std::future::{Future, pending, poll_fn};
 use std::mem;
 use std::pin::pin;
 use std::rc::Rc;
-use std::task::{Poll, Waker};
+use std::sync::Arc;
+use std::task::Poll;
 use std::thread;
 
 use common::*;
 use windlass_executor::{Executor, Scope, block_on, scope, spawn, try_scope, yield_now};
-
-/// Holds a value, and never ends; of the type that is asked for.
-async fn held_for_ever<T, R>(value: T) -> R {
-    hold(value).await;
-    unreachable!()
-}
-
-async fn yields(times: usize) {
-    for _ in 0..times {
-        yield_now().await;
-    }
-}
 
 /// Polls until it is done, and counts the polls.
 #[track_caller]
@@ -355,21 +344,43 @@ fn a_handle_that_left_the_scope_spawns_into_it_and_wakes_it() {
 }
 
 #[test]
-fn a_childs_drop_may_spawn_and_wake() {
+fn a_childs_drop_may_spawn_and_wake_and_does_not_wake_the_parent_for_it() {
     let (trace, waker) = (Trace::new(), Kept::default());
     let mut scope = Box::pin(scope(async |s| {
-        let (words, waker, spawner) = (trace.clone(), waker.clone(), s.clone());
+        let (words, theirs, spawner) = (trace.clone(), waker.clone(), s.clone());
         let held = on_drop(move || {
-            kept(&waker).wake();
+            kept(&theirs).wake();
             spawner.spawn(hold(says_drop(&words, "late")));
             words.push(format!("{spawner:?}"));
         });
-        s.spawn(hold(held));
+        let mut keep = keep(&waker);
+        s.spawn(poll_fn(move |cx| {
+            let _held = &held;
+            keep(cx)
+        }));
     }));
-    waker.replace(Some(Waker::noop().clone()));
-    assert!(poll(&mut scope).is_pending());
+    let (woken, parent) = Count::new();
+    assert!(poll_with(&mut scope, &parent).is_pending());
     drop(scope);
-    trace.is(&["drop late", "Scope { running: 0, .. }"]);
+    trace.is(&["drop late", "Scope { running: 0, children: {}, .. }"]);
+    assert_eq!(woken.take(), 0);
+}
+
+#[test]
+fn a_waker_of_a_child_that_lives_on_does_not_keep_that_of_the_parent() {
+    let waker = Kept::default();
+    let mut scope = Box::pin(scope(async |s| s.spawn(poll_fn(keep(&waker)))));
+    let (count, parent) = Count::new();
+    assert!(poll_with(&mut scope, &parent).is_pending());
+    assert_eq!(
+        Arc::strong_count(&count),
+        3,
+        "ours, the waker, and that of the scope"
+    );
+    drop(scope);
+    assert_eq!(Arc::strong_count(&count), 2);
+    kept(&waker).wake();
+    assert_eq!(count.take(), 0);
 }
 
 #[test]

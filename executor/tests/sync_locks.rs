@@ -167,3 +167,12 @@ fn one_for_all_that_is_dropped_does_not() {
     drop(first);
     assert!(poll(&mut later).is_pending());
 }
+
+#[test]
+fn permits_that_come_back_beyond_what_a_number_counts_are_not_counted() {
+    let semaphore = Semaphore::new(usize::MAX);
+    let permit = semaphore.try_acquire(2).unwrap();
+    semaphore.add_permits(1);
+    drop(permit);
+    assert_eq!(semaphore.available_permits(), usize::MAX);
+}

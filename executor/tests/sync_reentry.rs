@@ -30,14 +30,16 @@ fn a_value_that_sends_when_it_is_dropped_with_the_receiver_is_refused() {
 #[test]
 fn a_value_that_is_dropped_with_a_bounded_receiver_may_use_the_channel() {
     let (sender, receiver) = mpsc::channel(1);
-    let full = sender.clone();
+    let closed = flag();
+    let (full, told) = (sender.clone(), closed.clone());
     let last_words = move || {
-        assert!(full.is_closed());
-        drop(full); // one more user of the channel ends in here
+        told.set(full.is_closed());
+        drop(full); // the last user of the channel ends in here
     };
     assert!(sender.try_send(words(last_words)).is_ok());
     drop(sender);
     drop(receiver);
+    assert!(closed.get());
 }
 
 #[test]
@@ -160,14 +162,15 @@ fn a_waker_may_listen_again_and_is_not_notified_twice() {
     let mut listener = event.listen();
     let (hooks, waker) = hooked();
     assert!(poll_with(&mut listener, &waker).is_pending());
-    let (theirs, again) = (event.clone(), flag());
+    let (theirs, again) = (event.clone(), Rc::new(Cell::new(None)));
     let told = again.clone();
     hooks.on_wake.set(move || {
         let mut listener = theirs.listen();
-        told.set(poll(&mut listener).is_ready());
+        told.set(Some(poll(&mut listener).is_ready()));
     });
     event.notify_all();
-    assert!(poll(&mut listener).is_ready() && !again.get());
+    assert!(poll(&mut listener).is_ready());
+    assert_eq!(again.get(), Some(false));
 }
 
 #[test]
@@ -205,6 +208,29 @@ fn a_waker_that_panics_keeps_no_other_from_being_called() {
     assert_eq!(woken.take(), 1);
     let got = waiting.each_mut().map(poll);
     assert!(got.iter().all(|got| matches!(got, Poll::Ready(Ok(_)))));
+}
+
+#[test]
+fn a_waker_of_the_sender_that_panics_when_it_is_dropped_costs_the_receiver_no_wake() {
+    let (mut sender, mut receiver) = oneshot::channel::<u8>();
+    let (hooks, bad) = hooked();
+    assert!(poll_with(&mut Box::pin(sender.closed()), &bad).is_pending());
+    hooks.on_drop.set(|| panic!("a bad waker (meant)"));
+    let (woken, waker) = Count::new();
+    assert!(poll_with(&mut receiver, &waker).is_pending());
+    drop(sender);
+    assert_eq!(woken.take(), 1);
+}
+
+#[test]
+fn a_waker_that_panics_when_it_is_dropped_costs_no_permit() {
+    let semaphore = Rc::new(Semaphore::new(0));
+    let (hooks, waker) = hooked();
+    let theirs = semaphore.clone();
+    hooks.on_clone.set(move || theirs.add_permits(1)); // so the clone isn't needed
+    hooks.on_drop.set(|| panic!("a bad waker (meant)"));
+    assert!(poll_with(&mut semaphore.acquire(1), &waker).is_ready());
+    assert_eq!(semaphore.available_permits(), 1);
 }
 
 #[test]

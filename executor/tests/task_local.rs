@@ -157,7 +157,7 @@ fn a_future_may_be_dropped_while_its_thread_ends() {
 }
 
 #[test]
-fn another_waker_or_thread_of_execution_in_between_sees_nothing() {
+fn between_the_polls_of_its_future_nobody_sees_the_value() {
     let mut scoped = NAME.scope("own", poll_fn(|_| -> Poll<()> { Poll::Pending }));
     for _ in 0..3 {
         assert!(poll(&mut scoped).is_pending());

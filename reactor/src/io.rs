@@ -131,6 +131,10 @@ impl<T: AsFd> Async<T> {
     /// # Errors
     ///
     /// Those of the operation, and as [`readable`](Async::readable).
+    ///
+    /// # Cancel safety
+    ///
+    /// When the future is dropped, the operation has given nothing but `WouldBlock`.
     pub async fn read_with<R>(&self, mut op: impl FnMut(&T) -> io::Result<R>) -> io::Result<R> {
         poll_fn(|cx| self.poll_read_with(cx, &mut op)).await
     }
@@ -140,6 +144,10 @@ impl<T: AsFd> Async<T> {
     /// # Errors
     ///
     /// Those of the operation, and as [`readable`](Async::readable).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`read_with`](Async::read_with).
     pub async fn write_with<R>(&self, mut op: impl FnMut(&T) -> io::Result<R>) -> io::Result<R> {
         poll_fn(|cx| self.poll_write_with(cx, &mut op)).await
     }

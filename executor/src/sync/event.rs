@@ -63,12 +63,14 @@ impl Event {
         }
     }
 
-    /// Notifies the one that has listened longest and wasn't notified yet, if there is one.
+    /// Notifies the one that has listened longest and wasn't notified yet. If nobody listens, it is
+    /// not kept for the next one, as it would be by tokio's `Notify`.
     pub fn notify_one(&self) {
         self.notify(1);
     }
 
-    /// Notifies so many, those that have listened longest.
+    /// Notifies so many, those that have listened longest and weren't notified yet: each call
+    /// notifies others.
     ///
     /// ```
     /// use windlass_executor::{block_on, sync::Event};

@@ -50,7 +50,8 @@
 //! * **No allocation** to wait, unless more wait than ever before, or to wake one; to wake several
 //!   at once takes a list of them.
 //!
-//! A future of these that was polled until it was ready must not be polled again: it panics.
+//! A future of these that was polled until it was ready must not be polled again: it panics. (A
+//! [`oneshot::Receiver`] says that it is closed.)
 
 mod error;
 mod event;

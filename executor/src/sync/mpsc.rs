@@ -36,7 +36,7 @@ use futures_core::stream::{FusedStream, Stream};
 
 use super::error::{Closed, SendError, TryAcquireError, TryRecvError, TrySendError};
 use super::semaphore::{self, Semaphore};
-use super::waiters::Waiter;
+use crate::waiter::Waiter;
 
 /// A channel that holds so many values. When it is full, senders wait.
 ///
@@ -45,7 +45,7 @@ use super::waiters::Waiter;
 /// If `capacity` is 0.
 pub fn channel<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
     assert!(capacity > 0, "a channel must have room for a value");
-    let shared = Shared::new(capacity);
+    let shared = Shared::new(Some(capacity));
     (Sender(Handle(shared.clone())), Receiver(shared))
 }
 
@@ -67,16 +67,14 @@ pub fn channel<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
 /// # Ok::<_, windlass_executor::sync::SendError<i32>>(())
 /// ```
 pub fn unbounded_channel<T>() -> (UnboundedSender<T>, Receiver<T>) {
-    let shared = Shared::new(UNBOUNDED);
+    let shared = Shared::new(None);
     (UnboundedSender(Handle(shared.clone())), Receiver(shared))
 }
 
-/// The capacity of a channel that counts no slots.
-const UNBOUNDED: usize = usize::MAX;
-
 struct Shared<T> {
     queue: RefCell<VecDeque<T>>,
-    /// A permit for each value that there is room for. It is closed when the channel is.
+    /// A permit for each value that there is room for, if the channel is bounded. It is closed when
+    /// the channel is.
     slots: Semaphore,
     bounded: bool,
     senders: Cell<usize>,
@@ -84,11 +82,11 @@ struct Shared<T> {
 }
 
 impl<T> Shared<T> {
-    fn new(capacity: usize) -> Rc<Self> {
+    fn new(capacity: Option<usize>) -> Rc<Self> {
         Rc::new(Shared {
             queue: RefCell::default(),
-            slots: Semaphore::new(capacity),
-            bounded: capacity != UNBOUNDED,
+            slots: Semaphore::new(capacity.unwrap_or(0)),
+            bounded: capacity.is_some(),
             senders: Cell::new(1),
             receiver: Waiter::new(),
         })
@@ -392,5 +390,18 @@ impl<T> fmt::Debug for Receiver<T> {
         f.debug_struct("Receiver")
             .field("len", &self.len())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_channel_of_the_greatest_capacity_is_a_bounded_one() {
+        let (sender, mut receiver) = channel(usize::MAX);
+        sender.try_send(1).unwrap();
+        assert_eq!(receiver.try_recv(), Ok(1));
+        assert_eq!(receiver.0.slots.available_permits(), usize::MAX);
     }
 }

@@ -18,7 +18,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use super::error::{Closed, TryRecvError};
-use super::waiters::Waiter;
+use crate::waiter::Waiter;
 
 /// A channel for one value.
 pub fn channel<T>() -> (Sender<T>, Receiver<T>) {
@@ -110,11 +110,13 @@ impl<T> fmt::Debug for Sender<T> {
     }
 }
 
-/// Receives the value: it is a future. An error says that the sender was dropped.
+/// Receives the value: it is a future. An error says that none will come: the sender was dropped
+/// without having sent one, this was [closed](Self::close) before, or the value was received.
 ///
 /// # Cancel safety
 ///
-/// Polled by reference (`&mut receiver`) nothing is lost. To drop it is to close it.
+/// Polled by reference (`&mut receiver`) nothing is lost. To drop it is to close it, and drops a
+/// value that it wasn't polled for.
 #[must_use = "futures do nothing unless awaited or polled"]
 pub struct Receiver<T>(Rc<Shared<T>>);
 

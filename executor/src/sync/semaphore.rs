@@ -10,6 +10,7 @@ use std::task::{Context, Poll};
 
 use super::error::{Closed, TryAcquireError};
 use super::waiters::{Place, Turn, Waiters};
+use crate::task::quietly;
 
 /// A number of permits, for what only so many may do at once.
 ///
@@ -112,8 +113,15 @@ impl Semaphore {
     ///
     /// If there are more than a `usize` counts.
     pub fn add_permits(&self, permits: usize) {
-        let free = self.free.get().checked_add(permits);
-        let free = free.expect("more permits than a `usize` counts");
+        let most = usize::MAX - self.free.get();
+        assert!(permits <= most, "more permits than a `usize` counts");
+        self.give(permits);
+    }
+
+    /// Permits that come back. There are too many only if some were added meanwhile: then it is
+    /// no fault of the one who gives them back.
+    fn give(&self, permits: usize) {
+        let free = self.free.get().saturating_add(permits);
         if self.waiters.is_empty() {
             self.free.set(free);
         } else {
@@ -198,7 +206,7 @@ impl<S: Deref<Target = Semaphore>> Permit<S> {
 impl<S: Deref<Target = Semaphore>> Drop for Permit<S> {
     #[inline]
     fn drop(&mut self) {
-        self.semaphore.add_permits(self.permits);
+        self.semaphore.give(self.permits);
     }
 }
 
@@ -255,7 +263,10 @@ impl<S: Deref<Target = Semaphore>> Acquire<S> {
                 self.place = Some(semaphore.waiters.join(self.permits, Some(waker)));
                 Poll::Pending
             }
-            taken => Poll::Ready(taken.map_err(|_| Closed)),
+            taken => {
+                quietly(|| drop(waker)); // a panic must not cost the permits
+                Poll::Ready(taken.map_err(|_| Closed))
+            }
         }
     }
 }
@@ -281,9 +292,9 @@ impl<S: Deref<Target = Semaphore>> Drop for Acquire<S> {
             return;
         };
         match semaphore.waiters.leave(place) {
-            Turn::Served => semaphore.add_permits(self.permits),
+            Turn::Served => semaphore.give(self.permits),
             // It may have been in the way of those who want less.
-            Turn::Waiting => semaphore.add_permits(0),
+            Turn::Waiting => semaphore.give(0),
             Turn::Dismissed => {}
         }
     }

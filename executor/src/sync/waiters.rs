@@ -14,7 +14,7 @@
 //!
 //! To clone, wake or drop a waker is user code: none of it runs under a borrow.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::marker::PhantomData;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
@@ -250,35 +250,5 @@ impl Line {
             Some(slot) => &mut slot.before,
             None => &mut self.last,
         }
-    }
-}
-
-/// Where one may wait, at the one end of a channel that isn't shared.
-pub(crate) struct Waiter(Cell<Option<Waker>>);
-
-impl Waiter {
-    pub(crate) const fn new() -> Self {
-        Waiter(Cell::new(None))
-    }
-
-    /// Leaves a waker. That may run user code, so look at what is waited for afterwards.
-    pub(crate) fn register(&self, waker: &Waker) {
-        let own = self.0.take();
-        let known = own.as_ref().is_some_and(|own| own.will_wake(waker));
-        self.0.set(own);
-        if !known {
-            drop(self.0.replace(Some(waker.clone())));
-        }
-    }
-
-    #[inline]
-    pub(crate) fn wake(&self) {
-        if let Some(waker) = self.0.take() {
-            quietly(|| waker.wake());
-        }
-    }
-
-    pub(crate) fn clear(&self) {
-        drop(self.0.take());
     }
 }

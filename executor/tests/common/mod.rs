@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::task::{Context, Poll, RawWaker, RawWakerVTable, Wake, Waker};
 use std::thread::{self, ThreadId};
 
-use windlass_executor::Executor;
+use windlass_executor::{Executor, yield_now};
 
 /// Words in the order in which things happened.
 #[derive(Clone, Default)]
@@ -135,6 +135,19 @@ pub(crate) fn panics_on_drop(message: &'static str) -> OnDrop<impl FnOnce()> {
 pub(crate) async fn hold<T>(value: T) {
     let _value = value;
     std::future::pending::<()>().await;
+}
+
+/// Holds a value, and never ends; of the type that is asked for.
+pub(crate) async fn held_for_ever<T, R>(value: T) -> R {
+    hold(value).await;
+    unreachable!()
+}
+
+/// Lets others run so many times.
+pub(crate) async fn yields(times: usize) {
+    for _ in 0..times {
+        yield_now().await;
+    }
 }
 
 /// Belongs to one thread, and sees to it.

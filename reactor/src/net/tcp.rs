@@ -57,6 +57,11 @@ impl TcpListener {
     /// # Errors
     ///
     /// If the port is in use, or not permitted: the address is in the text.
+    ///
+    /// # Cancel safety
+    ///
+    /// When the future is dropped, there is no socket. It waits for nothing but a host name, as
+    /// [`lookup_host`](super::lookup_host).
     pub async fn bind(addr: impl ToAddrs) -> io::Result<TcpListener> {
         each_addr(addr, async |addr| {
             listen(&addr).map_err(|error| context("can't listen on", addr, error))

@@ -47,6 +47,11 @@ impl UdpSocket {
     /// # Errors
     ///
     /// If the port is in use, or not permitted: the address is in the text.
+    ///
+    /// # Cancel safety
+    ///
+    /// When the future is dropped, there is no socket. It waits for nothing but a host name, as
+    /// [`lookup_host`](super::lookup_host).
     pub async fn bind(addr: impl ToAddrs) -> io::Result<UdpSocket> {
         each_addr(addr, async |addr| {
             bind(&addr).map_err(|error| context("can't bind to", addr, error))
@@ -60,6 +65,11 @@ impl UdpSocket {
     /// # Errors
     ///
     /// If there's no way to it: the address is in the text.
+    ///
+    /// # Cancel safety
+    ///
+    /// When the future is dropped, the socket is as it was. It waits for nothing but a host name,
+    /// as [`lookup_host`](super::lookup_host).
     ///
     /// # Examples
     ///

@@ -66,6 +66,10 @@ impl UnixListener {
     ///
     /// `AddrInUse` if there is such a file, even if nobody listens any more. The path is in the
     /// text.
+    ///
+    /// # Cancel safety
+    ///
+    /// It never waits: dropped before it is polled, it has done nothing.
     pub async fn bind(path: impl AsRef<Path>) -> io::Result<UnixListener> {
         let path = path.as_ref();
         listen(path).map_err(|error| context("can't listen on", format_args!("{path:?}"), error))
@@ -192,6 +196,10 @@ impl UnixDatagram {
     /// # Errors
     ///
     /// `AddrInUse` if there is such a file. The path is in the text.
+    ///
+    /// # Cancel safety
+    ///
+    /// It never waits: dropped before it is polled, it has done nothing.
     pub async fn bind(path: impl AsRef<Path>) -> io::Result<UnixDatagram> {
         let path = path.as_ref();
         let bound = || {
@@ -227,6 +235,10 @@ impl UnixDatagram {
     /// # Errors
     ///
     /// If there is no such socket: the path is in the text.
+    ///
+    /// # Cancel safety
+    ///
+    /// It never waits: dropped before it is polled, it has done nothing.
     pub async fn connect(&self, path: impl AsRef<Path>) -> io::Result<()> {
         let path = path.as_ref();
         let connected = address(path).and_then(|addr| Ok(rustix::net::connect(self, &addr)?));
