@@ -213,7 +213,7 @@ impl Executor {
     /// ```
     #[inline]
     pub fn others_ready(&self) -> bool {
-        current::others_ready(self.core.id)
+        current::others_ready(self.core.id())
     }
 }
 
