@@ -198,21 +198,17 @@ impl Command {
         let mut child = self.std.spawn()?;
         let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
         let stderr = child.stderr.take();
-        let mut child = Child {
-            stdin: None,
-            stdout: None,
-            stderr: None,
-            process: Process {
-                child: Some(child),
-                end: None,
-                kill_on_drop: true, // until it's sure that it is handed out
-            },
+        let process = Process {
+            child: Some(child),
+            end: None,
+            kill_on_drop: self.kill_on_drop,
         };
-        child.stdin = stdin.map(ChildStdin::try_from).transpose()?;
-        child.stdout = stdout.map(ChildStdout::try_from).transpose()?;
-        child.stderr = stderr.map(ChildStderr::try_from).transpose()?;
-        child.process.kill_on_drop = self.kill_on_drop;
-        Ok(child)
+        Ok(Child {
+            stdin: stdin.map(ChildStdin::try_from).transpose()?,
+            stdout: stdout.map(ChildStdout::try_from).transpose()?,
+            stderr: stderr.map(ChildStderr::try_from).transpose()?,
+            process,
+        })
     }
 
     /// Starts the child and waits for its end. What would be pipes is closed.
@@ -381,7 +377,7 @@ impl Child {
     ///
     /// If the status can't be had, as for [`wait`](Child::wait).
     pub fn try_wait(&mut self) -> io::Result<Option<ExitStatus>> {
-        self.process.try_wait()
+        self.process.get_mut().try_wait()
     }
 
     /// Kills it (`SIGKILL`), without waiting for its end: that is [`wait`](Child::wait). Does
@@ -447,14 +443,6 @@ impl Process {
 
     fn get_mut(&mut self) -> &mut std::process::Child {
         self.child.as_mut().expect("it is there until the drop")
-    }
-
-    fn try_wait(&mut self) -> io::Result<Option<ExitStatus>> {
-        let status = self.get_mut().try_wait()?;
-        if status.is_some() {
-            self.end = None;
-        }
-        Ok(status)
     }
 
     fn poll_wait(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<ExitStatus>> {
