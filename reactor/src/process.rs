@@ -3,8 +3,8 @@
 //! They are used as those of std, with an `.await` where std blocks. The end of a child is an event
 //! like any other: on Linux its descriptor (a pidfd) becomes readable. No thread waits for it, and
 //! no handler of `SIGCHLD` is installed, so children of other parts of the program are left alone.
-//! (On other systems, and before Linux 5.3, a thread waits for each child that is awaited while it
-//! runs.)
+//! (On other systems, and before Linux 5.3, a thread waits for each child that is awaited, or let go
+//! of, while it runs.)
 //!
 //! # No zombies
 //!
@@ -193,7 +193,7 @@ impl Command {
     ///
     /// Those of std, if the program isn't found for example. Or if the reactor can't be had.
     pub fn spawn(&mut self) -> io::Result<Child> {
-        reactor::hub()?;
+        reactor::hub()?; // no child whose pipes could not be handed out
         orphans::sweep();
         let mut child = self.std.spawn()?;
         let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
@@ -211,7 +211,7 @@ impl Command {
         })
     }
 
-    /// Starts the child and waits for its end. What would be pipes is closed.
+    /// Starts the child and waits for its end. Streams that were piped are closed at once.
     ///
     /// # Errors
     ///
@@ -294,8 +294,10 @@ impl Command {
     /// use windlass_reactor::{block_on, process::Command};
     ///
     /// let mut command = Command::new("sh");
-    /// command.args(["-c", "echo $0"]).as_std_mut().arg0("dash");
-    /// # drop(command);
+    /// command.args(["-c", "echo $0"]);
+    /// command.as_std_mut().arg0("shell");
+    /// assert_eq!(block_on(command.output())?.stdout, b"shell\n");
+    /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn as_std_mut(&mut self) -> &mut std::process::Command {
         &mut self.std
@@ -361,7 +363,8 @@ impl Child {
     /// # Errors
     ///
     /// If its status can't be had, since somebody else has reaped the child or `SIGCHLD` is
-    /// ignored. Or if no reactor turns on this thread.
+    /// ignored. If no reactor turns on this thread, or no descriptor is left to wait by; then the
+    /// child runs on and can be waited for later.
     ///
     /// # Cancel safety
     ///

@@ -17,8 +17,8 @@ use common::*;
 use futures::{AsyncReadExt, AsyncWriteExt, FutureExt, StreamExt, join, stream};
 use rustix::io::Errno;
 use rustix::process::{
-    Pid, Signal, WaitId, WaitIdOptions, WaitOptions, kill_process, test_kill_process, waitid,
-    waitpid,
+    Pid, Resource, Rlimit, Signal, WaitId, WaitIdOptions, WaitOptions, getrlimit, kill_process,
+    setrlimit, test_kill_process, waitid, waitpid,
 };
 use windlass_reactor::process::{Child, ChildStdin, Command, Stdio};
 use windlass_reactor::time::sleep;
@@ -463,6 +463,33 @@ fn a_child_that_somebody_else_has_reaped_is_an_error_and_no_hang() {
             assert_eq!(error.raw_os_error(), Some(Errno::CHILD.raw_os_error()));
             assert!(child.try_wait().is_err());
         }
+    });
+}
+
+#[test]
+fn without_a_descriptor_left_to_wait_is_an_error_and_can_be_tried_again() {
+    let name = "without_a_descriptor_left_to_wait_is_an_error_and_can_be_tried_again";
+    in_child(name, || {
+        run(async {
+            let (mut child, mut dropped) = (cat(), cat());
+            let held = [child.stdin.take(), dropped.stdin.take()];
+            let limit = getrlimit(Resource::Nofile);
+            let none = Rlimit {
+                current: Some(0),
+                ..limit
+            };
+            setrlimit(Resource::Nofile, none).unwrap();
+            let error = child.wait().await.unwrap_err();
+            drop(dropped);
+            setrlimit(Resource::Nofile, limit).unwrap();
+            assert_eq!(error.raw_os_error(), Some(Errno::MFILE.raw_os_error()));
+            drop(held);
+            assert!(child.wait().await.unwrap().success());
+            // Nothing told of the other one's end: so the next child looks.
+            waitid(WaitId::All, WaitIdOptions::EXITED | WaitIdOptions::NOWAIT).unwrap();
+            Command::new("true").status().await.unwrap();
+            assert!(!has_children());
+        });
     });
 }
 
