@@ -11,12 +11,12 @@ use std::task::{Context, Wake, Waker};
 use crate::io::Async;
 use crate::wait::end_of;
 
-/// All of the process, by number. A number stays theirs until they are reaped, which only happens
-/// under this lock.
+/// All that this process has, by number. The number stays a child's own until it's reaped, which
+/// only happens under this lock.
 static ORPHANS: Mutex<BTreeMap<u32, Child>> = Mutex::new(BTreeMap::new());
 
 thread_local! {
-    /// Tells this thread's reactor when they end.
+    /// By these the thread's reactor is told when they end.
     static ENDS: RefCell<BTreeMap<u32, Async<OwnedFd>>> = const { RefCell::new(BTreeMap::new()) };
 }
 

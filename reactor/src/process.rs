@@ -380,7 +380,11 @@ impl Child {
     ///
     /// If the status can't be had, as for [`wait`](Child::wait).
     pub fn try_wait(&mut self) -> io::Result<Option<ExitStatus>> {
-        self.process.get_mut().try_wait()
+        let status = self.process.get_mut().try_wait()?;
+        if status.is_some() {
+            self.process.end = None; // `wait` need not be told any more
+        }
+        Ok(status)
     }
 
     /// Kills it (`SIGKILL`), without waiting for its end: that is [`wait`](Child::wait). Does

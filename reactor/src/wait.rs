@@ -392,6 +392,7 @@ mod platform {
             let _ = self.0.notify();
         }
     }
+
     pub(crate) fn pidfd(_: Pid) -> io::Result<Option<OwnedFd>> {
         Ok(None)
     }

@@ -203,12 +203,15 @@ fn try_wait_neither_waits_nor_closes_the_childs_input() {
     run(async {
         let mut child = cat();
         assert_eq!(child.try_wait().unwrap(), None);
-        assert!(child.stdin.is_some());
-        child.stdin = None;
+        let stdin = child.stdin.take();
+        assert!(stdin.is_some());
+        assert!(child.wait().now_or_never().is_none());
+        drop(stdin);
         wait_for_the_end(&child);
         let status = child.try_wait().unwrap().unwrap();
         assert_eq!(child.try_wait().unwrap(), Some(status));
-        assert_eq!(child.wait().await.unwrap(), status);
+        // What is known already is not waited for.
+        assert_eq!(child.wait().now_or_never().unwrap().unwrap(), status);
         assert_eq!(child.wait().await.unwrap(), status);
     });
 }
