@@ -470,6 +470,23 @@ fn a_child_that_somebody_else_has_reaped_is_an_error_and_no_hang() {
 }
 
 #[test]
+fn a_child_that_was_waited_for_holds_no_descriptor() {
+    in_child("a_child_that_was_waited_for_holds_no_descriptor", || {
+        run(async {
+            let before = descriptors();
+            let mut child = waiting(&mut Command::new("cat"));
+            let stdin = child.stdin.take();
+            assert!(child.wait().now_or_never().is_none());
+            drop(stdin);
+            assert!(child.wait().await.unwrap().success());
+            while descriptors() != before {
+                sleep(Duration::ZERO).await; // where it's a thread that tells, that ends by itself
+            }
+        });
+    });
+}
+
+#[test]
 fn without_a_descriptor_left_to_wait_is_an_error_and_can_be_tried_again() {
     let name = "without_a_descriptor_left_to_wait_is_an_error_and_can_be_tried_again";
     in_child(name, || {
