@@ -6,7 +6,8 @@ mod common;
 use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::io::{self, ErrorKind::WouldBlock, Read, Write};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Shutdown};
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::pin::pin;
 use std::process;
@@ -19,6 +20,7 @@ use futures::{AsyncReadExt, AsyncWriteExt, FutureExt, StreamExt};
 use windlass::coroutine::{AsyncCoroutine, State::Yielded};
 use windlass::net::unix::{UnixDatagram, UnixListener, UnixStream};
 use windlass::net::{TcpListener, TcpStream, UdpSocket, lookup_host};
+use windlass::process::{Command, Stdio};
 use windlass::sync::{Event, Mutex, Semaphore, mpsc, oneshot, watch};
 use windlass::task::{StopSource, Task, TaskGroup, scope, try_scope};
 use windlass::time::{interval, sleep, timeout};
@@ -164,6 +166,35 @@ const ROWS: &[Row] = &[
         dropped: GOES_ON,
         may_have_done: "the system's lookup goes on in its thread; its answer is dropped",
         tries: &[|cut| Box::pin(lookup(cut))],
+    },
+    Row {
+        futures: "`Child::wait`",
+        dropped: LOSES_NOTHING,
+        may_have_done: "the child's input is closed; its status can be asked for again",
+        tries: &[|cut| Box::pin(wait_for_child(cut))],
+    },
+    Row {
+        futures: "`Command::status`, `Command::output`, `Child::wait_with_output`",
+        dropped: GOES_ON,
+        may_have_done: "the child goes on, or is killed on drop if it was started so; what was \
+                        read of its output is lost",
+        tries: &[
+            |cut| {
+                Box::pin(child_alone(cut, async |command| {
+                    command.status().await.map(drop)
+                }))
+            },
+            |cut| {
+                Box::pin(child_alone(cut, async |command| {
+                    command.output().await.map(drop)
+                }))
+            },
+            |cut| {
+                Box::pin(child_alone(cut, async |command| {
+                    command.spawn()?.wait_with_output().await.map(drop)
+                }))
+            },
+        ],
     },
     Row {
         futures: "`sleep`, `Interval::tick`, `yield_now`",
@@ -691,6 +722,43 @@ async fn lookup(cut: Cut) -> io::Result<bool> {
     let again = lookup_host("localhost:81").await?;
     assert!(again.iter().all(|addr| addr.port() == 81)); // not what the thread finds for the first
     Ok(found.is_some())
+}
+
+async fn wait_for_child(cut: Cut) -> io::Result<bool> {
+    let mut child = Command::new("cat").stdin(Stdio::piped()).spawn()?;
+    let event = async || sleep(Duration::from_millis(1)).await;
+    let ended = cut.off(child.wait(), event).await.transpose()?;
+    assert_eq!(child.stdin.is_none(), cut.polls > 0);
+    assert!(child.wait().await?.success());
+    Ok(ended.is_some())
+}
+
+/// Cuts off what waits for a child that says "x" once its input has ended.
+async fn child_alone(
+    cut: Cut,
+    wait: impl AsyncFn(&mut Command) -> io::Result<()>,
+) -> io::Result<bool> {
+    let (near, far) = StdUnixStream::pair()?;
+    let (mut near, mut command) = (Async::new(near)?, Command::new("sh"));
+    command.args(["-c", "cat >&2; echo x >&2"]);
+    command
+        .stdin(OwnedFd::from(far.try_clone()?))
+        .stderr(OwnedFd::from(far));
+    let mut events = 0;
+    let event = async || {
+        events += 1;
+        if events == 2 {
+            near.get_ref().shutdown(Shutdown::Write).unwrap();
+        }
+        sleep(Duration::from_millis(1)).await;
+    };
+    let ended = cut.off(wait(&mut command), event).await.transpose()?;
+    drop(command);
+    near.get_ref().shutdown(Shutdown::Write)?;
+    let mut said = String::new();
+    near.read_to_string(&mut said).await?;
+    assert_eq!(said, if cut.polls > 0 { "x\n" } else { "" });
+    Ok(ended.is_some())
 }
 
 async fn sleeping(cut: Cut) -> io::Result<bool> {

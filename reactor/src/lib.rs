@@ -69,6 +69,8 @@ mod io;
 mod timers;
 pub mod time;
 pub mod net;
+pub mod process;
+mod orphans;
 
 pub use block_on::block_on;
 pub use io::Async;

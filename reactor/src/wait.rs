@@ -13,9 +13,18 @@
 //!   waiting needs no timeout; and the poller's descriptor becomes readable for timers, too.
 //!
 //! Elsewhere `polling` does all of it. `--cfg windlass_portable` chooses that on Linux as well.
+//!
+//! The end of a child process is a descriptor's readiness as well ([`end_of`]).
 
 use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::process::Child;
+use std::thread;
 use std::time::Duration;
+
+use rustix::io::Errno;
+use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 
 pub(crate) use platform::{Bell, Poll};
 
@@ -64,6 +73,30 @@ pub(crate) struct Event {
     pub(crate) disarmed: bool,
 }
 
+/// A descriptor that becomes readable when the child has ended and can be reaped. The child must
+/// not have been reaped yet: then it may be about another one.
+pub(crate) fn end_of(child: &Child) -> io::Result<OwnedFd> {
+    let pid = Pid::from_child(child);
+    match platform::pidfd(pid)? {
+        Some(end) => Ok(end),
+        None => end_by_thread(pid),
+    }
+}
+
+/// Where there is no such descriptor a thread waits for the child and hangs up one. It leaves the
+/// child to be reaped by whoever has its handle, since only they know when its number is free.
+fn end_by_thread(pid: Pid) -> io::Result<OwnedFd> {
+    let (end, threads_end) = UnixStream::pair()?;
+    thread::Builder::new()
+        .name("windlass-child".into())
+        .spawn(move || {
+            let ended = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+            while let Err(Errno::INTR) = waitid(WaitId::Pid(pid), ended) {}
+            drop(threads_end);
+        })?;
+    Ok(end.into())
+}
+
 #[cfg(all(target_os = "linux", not(windlass_portable)))]
 mod platform {
     use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -71,7 +104,7 @@ mod platform {
     use polling::Poller;
     use rustix::buffer::spare_capacity;
     use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
-    use rustix::io::Errno;
+    use rustix::process::{PidfdFlags, pidfd_open};
     use rustix::time::{
         Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create,
         timerfd_settime,
@@ -219,6 +252,15 @@ mod platform {
             let _ = rustix::io::write(&self.0, &1_u64.to_ne_bytes());
         }
     }
+
+    /// None before Linux 5.3, and in a sandbox that doesn't know the call.
+    pub(crate) fn pidfd(pid: Pid) -> io::Result<Option<OwnedFd>> {
+        match pidfd_open(pid, PidfdFlags::empty()) {
+            Ok(fd) => Ok(Some(fd)),
+            Err(Errno::NOSYS | Errno::PERM) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
 }
 
 #[cfg(not(all(target_os = "linux", not(windlass_portable))))]
@@ -349,5 +391,9 @@ mod platform {
             // It fails only if the poller itself is broken, which its next wait reports.
             let _ = self.0.notify();
         }
+    }
+
+    pub(crate) fn pidfd(_: Pid) -> io::Result<Option<OwnedFd>> {
+        Ok(None)
     }
 }

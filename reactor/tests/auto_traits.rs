@@ -4,6 +4,7 @@ use std::os::fd::OwnedFd;
 
 use windlass_reactor::net::unix::{self, UnixDatagram, UnixListener, UnixStream};
 use windlass_reactor::net::{self, TcpListener, TcpStream, UdpSocket};
+use windlass_reactor::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use windlass_reactor::time::{Elapsed, Interval, MissedTicks, Sleep, Timeout};
 use windlass_reactor::{Async, Awake, Reactor, Readable, Turned, Writable};
 
@@ -36,6 +37,9 @@ are!(Sync: Sleep, Interval, Timeout<()>, Elapsed, MissedTicks, Turned);
 are!(Unpin: Sleep, Interval, Timeout<()>, Async<OwnedFd>, Reactor);
 are!(Unpin: TcpListener, TcpStream, UdpSocket, UnixListener, UnixStream, UnixDatagram);
 are!(Unpin: Readable<'static>, Writable<'static>, net::Incoming<'static>, unix::Incoming<'static>);
+are!(Unpin: Child, ChildStdin, ChildStdout, ChildStderr);
+are!(Send: Command);
+are!(Sync: Command);
 are!(Clone: Reactor, TcpStream, UdpSocket, UnixStream, UnixDatagram);
 
 are_not!(Send: Reactor, Awake<'static>, Async<OwnedFd>, TcpListener, TcpStream, UdpSocket);
@@ -43,6 +47,8 @@ are_not!(Sync: Reactor, Awake<'static>, Async<OwnedFd>, TcpListener, TcpStream, 
 are_not!(Send: UnixListener, UnixStream, UnixDatagram, Readable<'static>, Writable<'static>);
 are_not!(Sync: UnixListener, UnixStream, UnixDatagram, Readable<'static>, Writable<'static>);
 are_not!(Send: net::Incoming<'static>, unix::Incoming<'static>);
+are_not!(Send: Child, ChildStdin, ChildStdout, ChildStderr);
+are_not!(Sync: Child, ChildStdin, ChildStdout, ChildStderr);
 
 #[test]
 fn the_public_types_are_send_or_not_as_they_say() {}

@@ -1,0 +1,73 @@
+//! Runs commands, a few at a time, each within a time limit, and prints what they say as it comes.
+//!
+//! ```text
+//! cargo run --example run_children   # or with commands of yours, each one argument:
+//! cargo run --example run_children -- 'ping -c 3 localhost' 'ls /' 'sleep 60'
+//! ```
+
+use std::env;
+use std::io;
+use std::time::Duration;
+
+use futures::io::BufReader;
+use futures::{AsyncBufReadExt, StreamExt, TryStreamExt, stream};
+use windlass::process::{Command, ExitStatus, Stdio};
+use windlass::task::TaskGroup;
+use windlass::time::timeout;
+
+/// How many run at once; the others wait for their turn.
+const AT_ONCE: usize = 3;
+
+/// How long each may run.
+const LIMIT: Duration = Duration::from_secs(2);
+
+const COMMANDS: &[&str] = &[
+    "for n in 1 2 3; do echo $n; sleep 0.3; done",
+    "for n in a b c; do echo $n >&2; sleep 0.2; done; exit 7",
+    "echo this one takes too long; exec sleep 60",
+    "echo this one had to wait for its turn",
+];
+
+fn main() {
+    let mut commands: Vec<String> = env::args().skip(1).collect();
+    if commands.is_empty() {
+        commands = COMMANDS.iter().map(|&command| command.into()).collect();
+    }
+    windlass::block_on(async {
+        let mut group = TaskGroup::infallible().limit(AT_ONCE);
+        for (number, command) in (1..).zip(commands) {
+            group.spawn(async move {
+                println!("{number}  $ {command}");
+                match timeout(LIMIT, run(number, &command)).await {
+                    Ok(Ok(status)) => println!("{number}  {status}"),
+                    Ok(Err(error)) => println!("{number}  {error}"),
+                    Err(_) => println!("{number}  killed, after {LIMIT:?}"),
+                }
+            });
+        }
+        while group.join_next().await.is_some() {}
+    });
+}
+
+/// Dropped by the time limit, it kills the child; and the reactor reaps that when it has ended.
+async fn run(number: usize, command: &str) -> io::Result<ExitStatus> {
+    let mut child = Command::new("sh")
+        .args(["-c", command])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()?;
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let stdout = BufReader::new(stdout.expect("it is piped")).lines();
+    let stderr = BufReader::new(stderr.expect("it is piped")).lines();
+    // Both at once: who reads only one of them may let the child wait for room in the other.
+    let mut lines = stream::select(
+        stdout.map_ok(|line| format!(" | {line}")),
+        stderr.map_ok(|line| format!(" ! {line}")),
+    );
+    while let Some(line) = lines.next().await {
+        println!("{number} {}", line?);
+    }
+    child.wait().await
+}

@@ -1,0 +1,79 @@
+//! Children whose handle was dropped while they ran. They still have to be reaped when they end.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::process::Child;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Wake, Waker};
+
+use crate::io::Async;
+use crate::wait::end_of;
+
+/// All that this process has, by number. The number stays a child's own until it's reaped, which
+/// only happens under this lock.
+static ORPHANS: Mutex<BTreeMap<u32, Child>> = Mutex::new(BTreeMap::new());
+
+thread_local! {
+    /// By these the thread's reactor is told when they end.
+    static ENDS: RefCell<BTreeMap<u32, Async<OwnedFd>>> = const { RefCell::new(BTreeMap::new()) };
+}
+
+/// Reaps the child now if it has ended, and otherwise when it ends: in that turn of this thread's
+/// reactor, or in the next `sweep` if nothing turns that.
+pub(crate) fn adopt(mut child: Child, end: Option<Async<OwnedFd>>) {
+    if !is_running(&mut child) {
+        return;
+    }
+    let pid = child.id();
+    let end = end.map_or_else(|| Async::new_nonblocking(end_of(&child)?), Ok);
+    orphans().insert(pid, child);
+    if let Ok(end) = end {
+        watch(pid, end, &Waker::from(Arc::new(Ended { pid })));
+    }
+}
+
+/// Reaps all that have ended, also those of threads that don't turn their reactor any more.
+pub(crate) fn sweep() {
+    orphans().retain(|_, child| is_running(child));
+}
+
+/// An error says that somebody else has reaped it.
+fn is_running(child: &mut Child) -> bool {
+    matches!(child.try_wait(), Ok(None))
+}
+
+fn orphans() -> MutexGuard<'static, BTreeMap<u32, Child>> {
+    ORPHANS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Reaps the child if it has ended. If not, `waker` is called when it does.
+fn watch(pid: u32, end: Async<OwnedFd>, waker: &Waker) {
+    let ended = end.poll_read_with(&mut Context::from_waker(waker), |_| {
+        let mut orphans = orphans();
+        if orphans.get_mut(&pid).is_some_and(is_running) {
+            return Err(io::ErrorKind::WouldBlock.into());
+        }
+        orphans.remove(&pid);
+        Ok(())
+    });
+    if ended.is_pending() {
+        let stale = ENDS.try_with(|ends| ends.borrow_mut().insert(pid, end));
+        drop(stale); // of one that a sweep has reaped before it was told of here
+    }
+}
+
+/// The waker of an orphan. The reactor calls it on the thread that watches.
+struct Ended {
+    pid: u32,
+}
+
+impl Wake for Ended {
+    fn wake(self: Arc<Self>) {
+        let end = ENDS.try_with(|ends| ends.borrow_mut().remove(&self.pid));
+        if let Ok(Some(end)) = end {
+            watch(self.pid, end, &Waker::from(self));
+        }
+    }
+}

@@ -1,0 +1,667 @@
+//! Child processes.
+//!
+//! They are used as those of std, with an `.await` where std blocks. The end of a child is an event
+//! like any other: on Linux its descriptor (a pidfd) becomes readable. No thread waits for it, and
+//! no handler of `SIGCHLD` is installed, so children of other parts of the program are left alone.
+//! (On other systems, and before Linux 5.3, a thread waits for each child that is awaited, or let go
+//! of, while it runs.)
+//!
+//! # No zombies
+//!
+//! A child that has ended stays in the system's table until its parent has asked for its status.
+//! [`Child::wait`] does that. If a [`Child`] is dropped instead, it runs on, or is killed if
+//! [`kill_on_drop`](Command::kill_on_drop) says so; and when it has ended, this thread's reactor
+//! reaps it, in that same turn. Where none turns any more it's the next [`Command::spawn`] on any
+//! thread that does, and at the end of the program the system.
+//!
+//! # Examples
+//!
+//! ```
+//! use windlass_reactor::{block_on, process::Command};
+//!
+//! let output = block_on(Command::new("echo").arg("ahoy").output())?;
+//! assert!(output.status.success());
+//! assert_eq!(output.stdout, b"ahoy\n");
+//! # Ok::<(), std::io::Error>(())
+//! ```
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::future::poll_fn;
+use std::io::{self, ErrorKind, Read};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use futures_io::{AsyncRead, AsyncWrite};
+
+use crate::io::Async;
+use crate::wait::end_of;
+use crate::{orphans, reactor};
+
+pub use std::process::{ExitStatus, Output, Stdio};
+
+/// How many bytes of a child's output are collected in one operation at most: so one that never
+/// stops writing gives way to others, as any source that is always ready.
+const CHUNK: u64 = 64 * 1024;
+
+/// How to start a child: std's [`Command`](std::process::Command), whose children are awaited.
+///
+/// What isn't here is on the std one: [`as_std_mut`](Command::as_std_mut).
+///
+/// # Examples
+///
+/// ```
+/// use futures::{AsyncReadExt, AsyncWriteExt};
+/// use windlass_reactor::{block_on, process::{Command, Stdio}};
+///
+/// block_on(async {
+///     let mut child = Command::new("tr")
+///         .args(["a-z", "A-Z"])
+///         .stdin(Stdio::piped())
+///         .stdout(Stdio::piped())
+///         .spawn()?;
+///     let mut stdin = child.stdin.take().expect("it is piped");
+///     stdin.write_all(b"ahoy").await?;
+///     stdin.close().await?;
+///     let mut text = String::new();
+///     child.stdout.take().expect("it is piped").read_to_string(&mut text).await?;
+///     assert_eq!(text, "AHOY");
+///     assert!(child.wait().await?.success());
+///     std::io::Result::Ok(())
+/// })?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Command {
+    std: std::process::Command,
+    /// Whether stdin, stdout and stderr were set. If not, `output` has defaults of its own.
+    is_set: [bool; 3],
+    kill_on_drop: bool,
+}
+
+impl Command {
+    /// A command that starts `program`, which is looked for in `PATH`, without arguments, with the
+    /// environment, the directory and the standard streams of this process.
+    pub fn new(program: impl AsRef<OsStr>) -> Command {
+        std::process::Command::new(program).into()
+    }
+
+    /// Adds an argument. No shell looks at it.
+    pub fn arg(&mut self, arg: impl AsRef<OsStr>) -> &mut Command {
+        self.std.arg(arg);
+        self
+    }
+
+    /// Adds arguments.
+    pub fn args(&mut self, args: impl IntoIterator<Item: AsRef<OsStr>>) -> &mut Command {
+        self.std.args(args);
+        self
+    }
+
+    /// Sets an environment variable.
+    pub fn env(&mut self, key: impl AsRef<OsStr>, value: impl AsRef<OsStr>) -> &mut Command {
+        self.std.env(key, value);
+        self
+    }
+
+    /// Sets environment variables.
+    pub fn envs<K, V>(&mut self, vars: impl IntoIterator<Item = (K, V)>) -> &mut Command
+    where
+        K: AsRef<OsStr>,
+        V: AsRef<OsStr>,
+    {
+        self.std.envs(vars);
+        self
+    }
+
+    /// Takes an environment variable away.
+    pub fn env_remove(&mut self, key: impl AsRef<OsStr>) -> &mut Command {
+        self.std.env_remove(key);
+        self
+    }
+
+    /// Takes all environment variables away, those set so far included.
+    pub fn env_clear(&mut self) -> &mut Command {
+        self.std.env_clear();
+        self
+    }
+
+    /// Sets the directory that the child starts in.
+    pub fn current_dir(&mut self, dir: impl AsRef<Path>) -> &mut Command {
+        self.std.current_dir(dir);
+        self
+    }
+
+    /// Sets the child's standard input. Otherwise it's that of this process, and empty for
+    /// [`output`](Command::output).
+    pub fn stdin(&mut self, stdin: impl Into<Stdio>) -> &mut Command {
+        self.std.stdin(stdin);
+        self.is_set[0] = true;
+        self
+    }
+
+    /// Sets the child's standard output. Otherwise it's that of this process, and a pipe for
+    /// [`output`](Command::output).
+    pub fn stdout(&mut self, stdout: impl Into<Stdio>) -> &mut Command {
+        self.std.stdout(stdout);
+        self.is_set[1] = true;
+        self
+    }
+
+    /// Sets the child's standard error, as [`stdout`](Command::stdout) does.
+    pub fn stderr(&mut self, stderr: impl Into<Stdio>) -> &mut Command {
+        self.std.stderr(stderr);
+        self.is_set[2] = true;
+        self
+    }
+
+    /// Whether to kill the child (`SIGKILL`) if its [`Child`] is dropped, or a future that owns
+    /// that: those of [`status`](Command::status), [`output`](Command::output) and
+    /// [`Child::wait_with_output`]. At first not.
+    ///
+    /// Children of the child are not killed.
+    ///
+    /// # Examples
+    ///
+    /// A program that may take a second and no more:
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use windlass_reactor::{block_on, process::Command, time::timeout};
+    ///
+    /// block_on(async {
+    ///     let mut command = Command::new("sleep");
+    ///     command.arg("60").kill_on_drop(true);
+    /// #   const SECOND: Duration = Duration::from_millis(10);
+    /// #   /*
+    ///     const SECOND: Duration = Duration::from_secs(1);
+    /// #   */
+    ///     assert!(timeout(SECOND, command.status()).await.is_err());
+    /// });
+    /// ```
+    pub fn kill_on_drop(&mut self, kill: bool) -> &mut Command {
+        self.kill_on_drop = kill;
+        self
+    }
+
+    /// Starts the child. That holds up the loop until the system has started the program, half a
+    /// millisecond say.
+    ///
+    /// # Errors
+    ///
+    /// Those of std, if the program isn't found for example. Or if the reactor can't be had.
+    pub fn spawn(&mut self) -> io::Result<Child> {
+        reactor::hub()?; // no child whose pipes could not be handed out
+        orphans::sweep();
+        let mut child = self.std.spawn()?;
+        let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
+        let stderr = child.stderr.take();
+        let process = Process {
+            child: Some(child),
+            end: None,
+            kill_on_drop: self.kill_on_drop,
+        };
+        Ok(Child {
+            stdin: stdin.map(ChildStdin::try_from).transpose()?,
+            stdout: stdout.map(ChildStdout::try_from).transpose()?,
+            stderr: stderr.map(ChildStderr::try_from).transpose()?,
+            process,
+        })
+    }
+
+    /// Starts the child and waits for its end. Streams that were piped are closed at once.
+    ///
+    /// # Errors
+    ///
+    /// As [`spawn`](Command::spawn) and [`Child::wait`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Once polled, the child is started; if the future is dropped, it runs on, or
+    /// [is killed](Command::kill_on_drop).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use windlass_reactor::{block_on, process::Command};
+    ///
+    /// assert_eq!(block_on(Command::new("false").status())?.code(), Some(1));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub async fn status(&mut self) -> io::Result<ExitStatus> {
+        let Child { mut process, .. } = self.spawn()?; // drops the rest, which closes the pipes
+        poll_fn(|cx| process.poll_wait(cx)).await
+    }
+
+    /// Starts the child, and collects what it writes until its end. If nothing else was set, its
+    /// standard output and error are read, and its input is empty.
+    ///
+    /// # Errors
+    ///
+    /// As [`spawn`](Command::spawn) and [`Child::wait_with_output`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`status`](Command::status); what it has written is lost.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use windlass_reactor::{block_on, process::Command};
+    ///
+    /// let output = block_on(Command::new("sh").args(["-c", "echo ahoy; exit 7"]).output())?;
+    /// assert_eq!((output.stdout, output.status.code()), (b"ahoy\n".to_vec(), Some(7)));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub async fn output(&mut self) -> io::Result<Output> {
+        self.set_rest([Stdio::null(), Stdio::piped(), Stdio::piped()]);
+        let child = self.spawn();
+        self.set_rest([Stdio::inherit(), Stdio::inherit(), Stdio::inherit()]);
+        child?.wait_with_output().await
+    }
+
+    /// Sets those of the standard streams that were not set.
+    fn set_rest(&mut self, [stdin, stdout, stderr]: [Stdio; 3]) {
+        let [has_stdin, has_stdout, has_stderr] = self.is_set;
+        if !has_stdin {
+            self.std.stdin(stdin);
+        }
+        if !has_stdout {
+            self.std.stdout(stdout);
+        }
+        if !has_stderr {
+            self.std.stderr(stderr);
+        }
+    }
+
+    /// The std command, to look at what is set.
+    pub fn as_std(&self) -> &std::process::Command {
+        &self.std
+    }
+
+    /// The std command, to set what only that can: [user, group, what runs before the
+    /// program](std::os::unix::process::CommandExt).
+    ///
+    /// Of standard streams that are set there [`output`](Command::output) doesn't know, and sets
+    /// its own.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::os::unix::process::CommandExt;
+    /// use windlass_reactor::{block_on, process::Command};
+    ///
+    /// let mut command = Command::new("sh");
+    /// command.args(["-c", "echo $0"]);
+    /// command.as_std_mut().arg0("shell");
+    /// assert_eq!(block_on(command.output())?.stdout, b"shell\n");
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn as_std_mut(&mut self) -> &mut std::process::Command {
+        &mut self.std
+    }
+}
+
+/// As for [`Command::as_std_mut`]: of standard streams that were set before, [`Command::output`]
+/// doesn't know.
+impl From<std::process::Command> for Command {
+    fn from(std: std::process::Command) -> Command {
+        Command {
+            std,
+            is_set: [false; 3],
+            kill_on_drop: false,
+        }
+    }
+}
+
+/// A child process.
+///
+/// Dropped, it runs on, unless [`kill_on_drop`](Command::kill_on_drop) was set. It's reaped in any
+/// case: [how](self#no-zombies).
+///
+/// # Examples
+///
+/// ```
+/// use windlass_reactor::{block_on, process::Command};
+/// use std::os::unix::process::ExitStatusExt;
+///
+/// block_on(async {
+///     let mut child = Command::new("sleep").arg("60").spawn()?;
+///     assert_eq!(child.try_wait()?, None);
+///     child.kill()?;
+///     assert_eq!(child.wait().await?.signal(), Some(9));
+///     std::io::Result::Ok(())
+/// })?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Child {
+    /// What the child reads, if it was [piped](Stdio::piped).
+    pub stdin: Option<ChildStdin>,
+    /// What the child writes, if it was piped.
+    pub stdout: Option<ChildStdout>,
+    /// What the child writes as errors, if it was piped.
+    pub stderr: Option<ChildStderr>,
+    process: Process,
+}
+
+impl Child {
+    /// Its number in the system. Once it has been waited for, the number may be that of another
+    /// process.
+    pub fn id(&self) -> u32 {
+        self.process.get().id()
+    }
+
+    /// Closes its standard input, so that it doesn't wait for us in turn, and waits for its end.
+    /// Can be called again.
+    ///
+    /// Piped output isn't read meanwhile, and may keep the child from ending: read at the same
+    /// time, or use [`wait_with_output`](Child::wait_with_output).
+    ///
+    /// # Errors
+    ///
+    /// If its status can't be had, since somebody else has reaped the child or `SIGCHLD` is
+    /// ignored. If no reactor turns on this thread, or no descriptor is left to wait by; then the
+    /// child runs on and can be waited for later.
+    ///
+    /// # Cancel safety
+    ///
+    /// May be dropped at any time. The child runs on, and its status can be asked for again.
+    pub async fn wait(&mut self) -> io::Result<ExitStatus> {
+        self.stdin = None;
+        poll_fn(|cx| self.process.poll_wait(cx)).await
+    }
+
+    /// Its status if it has ended, without waiting. Its standard input stays open.
+    ///
+    /// # Errors
+    ///
+    /// If the status can't be had, as for [`wait`](Child::wait).
+    pub fn try_wait(&mut self) -> io::Result<Option<ExitStatus>> {
+        let status = self.process.get_mut().try_wait()?;
+        if status.is_some() {
+            self.process.end = None; // `wait` need not be told any more
+        }
+        Ok(status)
+    }
+
+    /// Kills it (`SIGKILL`), without waiting for its end: that is [`wait`](Child::wait). Does
+    /// nothing if its end is known already, so it never hits another process.
+    ///
+    /// # Errors
+    ///
+    /// If it isn't permitted: the child may have changed its user.
+    pub fn kill(&mut self) -> io::Result<()> {
+        self.process.get_mut().kill()
+    }
+
+    /// Closes its standard input, and collects what comes from its standard output and error, as
+    /// far as these are piped, until both have ended and the child has.
+    ///
+    /// A pipe ends when nobody can write any more. So if the child leaves children behind that
+    /// have inherited it, this waits for them as well.
+    ///
+    /// # Errors
+    ///
+    /// As [`wait`](Child::wait), and those of reading.
+    ///
+    /// # Cancel safety
+    ///
+    /// Drops the `Child`, and what it has written.
+    pub async fn wait_with_output(mut self) -> io::Result<Output> {
+        self.stdin = None;
+        let stdout = self.stdout.take().map(|stdout| stdout.io);
+        let stderr = self.stderr.take().map(|stderr| stderr.io);
+        let (mut stdout, mut stderr) = (Collected::new(stdout), Collected::new(stderr));
+        let status = poll_fn(|cx| {
+            // All three each time: a child that writes to one pipe must not wait for the other,
+            // and one that has ended is reaped though others may hold its pipes.
+            let ends = (stdout.poll(cx)?, stderr.poll(cx)?);
+            let status = ready!(self.process.poll_wait(cx))?;
+            match ends {
+                (Poll::Ready(()), Poll::Ready(())) => Poll::Ready(io::Result::Ok(status)),
+                _ => Poll::Pending,
+            }
+        });
+        Ok(Output {
+            status: status.await?,
+            stdout: stdout.bytes,
+            stderr: stderr.bytes,
+        })
+    }
+}
+
+/// What is to be reaped.
+#[derive(Debug)]
+struct Process {
+    /// None only in `drop`.
+    child: Option<std::process::Child>,
+    /// Becomes readable when it ends; None while nobody waits.
+    end: Option<Async<OwnedFd>>,
+    kill_on_drop: bool,
+}
+
+impl Process {
+    fn get(&self) -> &std::process::Child {
+        self.child.as_ref().expect("it is there until the drop")
+    }
+
+    fn get_mut(&mut self) -> &mut std::process::Child {
+        self.child.as_mut().expect("it is there until the drop")
+    }
+
+    fn poll_wait(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<ExitStatus>> {
+        let child = self.child.as_mut().expect("it is there until the drop");
+        let end = match &mut self.end {
+            Some(end) => end,
+            none => {
+                if let Some(status) = child.try_wait()? {
+                    return Poll::Ready(Ok(status));
+                }
+                // It isn't reaped yet, so its number is still its own.
+                none.insert(Async::new_nonblocking(end_of(child)?)?)
+            }
+        };
+        let reap = |_: &OwnedFd| {
+            child
+                .try_wait()?
+                .ok_or_else(|| ErrorKind::WouldBlock.into())
+        };
+        let status = ready!(end.poll_read_with(cx, reap))?;
+        self.end = None;
+        Poll::Ready(Ok(status))
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            if self.kill_on_drop {
+                let _ = child.kill(); // if it isn't permitted, it runs on
+            }
+            orphans::adopt(child, self.end.take());
+        }
+    }
+}
+
+/// A child's standard input.
+///
+/// To write when the child reads no more is an error (`BrokenPipe`). The system also sends
+/// `SIGPIPE`, which Rust programs ignore; in a host that isn't one, ignore it there.
+///
+/// [`close`](AsyncWrite::poll_close) closes it, as dropping does, and the child reads an end.
+///
+/// # Cancel safety
+///
+/// A write that is dropped has written nothing.
+#[derive(Debug)]
+pub struct ChildStdin {
+    /// None once it's closed.
+    io: Option<Async<File>>,
+}
+
+impl ChildStdin {
+    /// Takes the descriptor out and makes it blocking, as other programs expect it: for the
+    /// [`Stdio`] of another child, say.
+    ///
+    /// # Errors
+    ///
+    /// If it was closed.
+    pub fn into_blocking_fd(self) -> io::Result<OwnedFd> {
+        into_blocking(self.io.ok_or_else(closed)?)
+    }
+}
+
+impl TryFrom<std::process::ChildStdin> for ChildStdin {
+    type Error = io::Error;
+
+    fn try_from(stdin: std::process::ChildStdin) -> io::Result<ChildStdin> {
+        let io = Some(nonblocking(stdin.into())?);
+        Ok(ChildStdin { io })
+    }
+}
+
+impl AsyncWrite for ChildStdin {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let mut io = self.io.as_ref().ok_or_else(closed)?;
+        Pin::new(&mut io).poll_write(cx, buf)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.io = None;
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// A child's standard output.
+///
+/// It ends when nobody can write to it any more: neither the child, nor those of its own children
+/// that have inherited it.
+///
+/// # Cancel safety
+///
+/// A read that is dropped has taken nothing.
+///
+/// # Examples
+///
+/// What one child writes, another reads:
+///
+/// ```
+/// use windlass_reactor::{block_on, process::{Command, Stdio}};
+///
+/// block_on(async {
+///     let mut echo = Command::new("echo").arg("ahoy").stdout(Stdio::piped()).spawn()?;
+///     let words = echo.stdout.take().expect("it is piped").into_blocking_fd()?;
+///     let count = Command::new("wc").arg("-c").stdin(words).output().await?;
+///     assert_eq!(count.stdout.trim_ascii(), b"5");
+///     assert!(echo.wait().await?.success());
+///     std::io::Result::Ok(())
+/// })?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct ChildStdout {
+    io: Async<File>,
+}
+
+/// A child's standard error, as [`ChildStdout`].
+#[derive(Debug)]
+pub struct ChildStderr {
+    io: Async<File>,
+}
+
+/// What both can.
+macro_rules! output_stream {
+    ($output:ident) => {
+        impl $output {
+            /// Takes the descriptor out and makes it blocking, as other programs expect it: for
+            /// the [`Stdio`] of another child, say.
+            ///
+            /// # Errors
+            ///
+            /// Those of the system.
+            pub fn into_blocking_fd(self) -> io::Result<OwnedFd> {
+                into_blocking(self.io)
+            }
+        }
+
+        impl TryFrom<std::process::$output> for $output {
+            type Error = io::Error;
+
+            fn try_from(output: std::process::$output) -> io::Result<$output> {
+                let io = nonblocking(output.into())?;
+                Ok($output { io })
+            }
+        }
+
+        impl AsyncRead for $output {
+            fn poll_read(
+                mut self: Pin<&mut Self>,
+                cx: &mut Context<'_>,
+                buf: &mut [u8],
+            ) -> Poll<io::Result<usize>> {
+                Pin::new(&mut self.io).poll_read(cx, buf)
+            }
+        }
+
+        impl AsFd for $output {
+            fn as_fd(&self) -> BorrowedFd<'_> {
+                self.io.as_fd()
+            }
+        }
+    };
+}
+
+output_stream!(ChildStdout);
+output_stream!(ChildStderr);
+
+/// Our end of a pipe. It's an open file of its own: the child's end stays blocking.
+fn nonblocking(pipe: OwnedFd) -> io::Result<Async<File>> {
+    rustix::io::ioctl_fionbio(&pipe, true)?;
+    Async::new_nonblocking(pipe.into())
+}
+
+fn into_blocking(io: Async<File>) -> io::Result<OwnedFd> {
+    let pipe = io.into_inner()?;
+    rustix::io::ioctl_fionbio(&pipe, false)?;
+    Ok(pipe.into())
+}
+
+fn closed() -> io::Error {
+    io::Error::new(ErrorKind::BrokenPipe, "this standard input was closed")
+}
+
+/// All that comes from a pipe.
+struct Collected {
+    /// None once it has ended, or if there is none.
+    pipe: Option<Async<File>>,
+    bytes: Vec<u8>,
+}
+
+impl Collected {
+    fn new(pipe: Option<Async<File>>) -> Collected {
+        let bytes = Vec::new();
+        Collected { pipe, bytes }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while let Some(pipe) = &self.pipe {
+            // What was read before `WouldBlock` is kept as well.
+            let read = |pipe: &File| pipe.take(CHUNK).read_to_end(&mut self.bytes);
+            if ready!(pipe.poll_read_with(cx, read))? == 0 {
+                self.pipe = None;
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+}

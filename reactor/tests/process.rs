@@ -1,0 +1,627 @@
+//! Children: what they write, how they end, and that nothing of them stays behind.
+
+mod common;
+
+use std::cell::Cell;
+use std::fs;
+use std::io::{ErrorKind, Read};
+use std::net::Shutdown;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::ExitStatusExt;
+use std::rc::Rc;
+use std::thread;
+use std::time::Duration;
+
+use common::*;
+use futures::{AsyncReadExt, AsyncWriteExt, FutureExt, StreamExt, join, stream};
+use rustix::io::Errno;
+use rustix::process::{
+    Pid, Resource, Rlimit, Signal, WaitId, WaitIdOptions, WaitOptions, getrlimit, kill_process,
+    setrlimit, test_kill_process, waitid, waitpid,
+};
+use windlass_reactor::process::{Child, ChildStdin, Command, Stdio};
+use windlass_reactor::time::sleep;
+use windlass_reactor::{Async, Reactor};
+
+/// A shell that runs `script`.
+fn sh(script: &str) -> Command {
+    let mut command = Command::new("sh");
+    command.args(["-c", script]);
+    command
+}
+
+/// Starts it with a pipe as its standard input.
+fn waiting(command: &mut Command) -> Child {
+    command.stdin(Stdio::piped()).spawn().unwrap()
+}
+
+fn cat() -> Child {
+    waiting(Command::new("cat").stdout(Stdio::piped()))
+}
+
+fn pid(child: &Child) -> Pid {
+    Pid::from_raw(child.id() as i32).unwrap()
+}
+
+/// Waits, in the test's own way, until the child has ended. It isn't reaped.
+fn wait_for_the_end(child: &Child) {
+    let ended = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
+    waitid(WaitId::Pid(pid(child)), ended).unwrap();
+}
+
+/// Whether this process has children, zombies included.
+fn has_children() -> bool {
+    let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+    match waitid(WaitId::All, options) {
+        Ok(_) => true,
+        Err(error) => {
+            assert_eq!(error, Errno::CHILD);
+            false
+        }
+    }
+}
+
+fn threads() -> usize {
+    fs::read_dir("/proc/self/task").unwrap().count()
+}
+
+#[test]
+fn a_status_is_the_code_or_the_signal_that_ended_the_child() {
+    run(async {
+        assert_eq!(sh("exit 7").status().await.unwrap().code(), Some(7));
+        let status = sh("kill -TERM $$").status().await.unwrap();
+        assert_eq!((status.code(), status.signal()), (None, Some(15)));
+    });
+}
+
+#[test]
+fn arguments_environment_and_directory_are_what_was_set() {
+    run(async {
+        let mut command = sh("echo $0 $1 $A $B $C $D; pwd");
+        command.arg("zero").args(["one"]);
+        command.env("A", "a").envs([("B", "b"), ("C", "c")]);
+        command.env_remove("B").current_dir("/");
+        let output = command.output().await.unwrap();
+        assert_eq!(output.stdout, b"zero one a c\n/\n");
+
+        let mut command = Command::new("/usr/bin/env");
+        command.env("A", "a").env_clear().env("B", "b");
+        assert_eq!(command.output().await.unwrap().stdout, b"B=b\n");
+    });
+}
+
+#[test]
+fn a_std_command_becomes_one_that_is_awaited() {
+    let mut std = std::process::Command::new("echo");
+    std.arg("ahoy");
+    let mut command = Command::from(std);
+    command.as_std_mut().arg("there");
+    assert_eq!(command.as_std().get_args().count(), 2);
+    let output = run(command.output()).unwrap();
+    assert_eq!(output.stdout, b"ahoy there\n");
+}
+
+#[test]
+fn what_cannot_be_started_is_the_error_of_std() {
+    in_child("what_cannot_be_started_is_the_error_of_std", || {
+        run(sleep(Duration::ZERO)); // the reactor has its descriptors
+        let before = descriptors();
+        for attempt in [
+            Command::new("/no/such/program").spawn().map(drop),
+            run(Command::new("/no/such/program").output()).map(drop),
+            Command::new("cat")
+                .current_dir("/no/such")
+                .spawn()
+                .map(drop),
+        ] {
+            let error = attempt.unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(Errno::NOENT.raw_os_error()));
+        }
+        assert_eq!(descriptors(), before);
+        assert!(!has_children());
+    });
+}
+
+#[test]
+fn both_outputs_are_read_at_once_whichever_the_child_fills_first() {
+    const MIB: usize = 1 << 20;
+    let script = "head -c 1048576 /dev/zero >&2; head -c 1048576 /dev/zero; echo end >&2; echo end";
+    let output = run(sh(script).output()).unwrap();
+    assert!(output.status.success());
+    for bytes in [output.stdout, output.stderr] {
+        assert_eq!(bytes.len(), MIB + 4);
+        assert!(bytes[..MIB].iter().all(|byte| *byte == 0));
+        assert_eq!(&bytes[MIB..], b"end\n");
+    }
+}
+
+#[test]
+fn output_has_streams_of_its_own_only_where_none_was_set() {
+    run(async {
+        // Its input is empty, not that of the test.
+        assert_eq!(Command::new("cat").output().await.unwrap().stdout, b"");
+
+        let (here, there) = UnixStream::pair().unwrap();
+        let mut command = sh("echo out; echo err >&2");
+        command.stderr(OwnedFd::from(there));
+        let output = command.output().await.unwrap();
+        assert_eq!(
+            (&output.stdout[..], &output.stderr[..]),
+            (&b"out\n"[..], &b""[..])
+        );
+        // A later `spawn` has the streams of this process again.
+        let mut child = command.spawn().unwrap();
+        assert!(child.stdin.is_none() && child.stdout.is_none() && child.stderr.is_none());
+        child.wait().await.unwrap();
+        drop(command);
+        let mut said = String::new();
+        (&here).read_to_string(&mut said).unwrap();
+        assert_eq!(said, "err\nerr\n");
+    });
+}
+
+#[test]
+fn a_child_is_written_to_and_read_from_at_once() {
+    let data = pattern(1 << 20, 3);
+    run(async {
+        let mut child = cat();
+        let (mut stdin, mut stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+        let mut read = Vec::new();
+        let (wrote, got) = join!(
+            async {
+                stdin.write_all(&data).await?;
+                stdin.close().await // the child reads an end, though `stdin` lives
+            },
+            stdout.read_to_end(&mut read)
+        );
+        wrote.unwrap();
+        got.unwrap();
+        assert!(read == data);
+        assert!(child.wait().await.unwrap().success());
+        let error = stdin.write(b"x").await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::BrokenPipe);
+    });
+}
+
+#[test]
+fn wait_closes_the_childs_input_first() {
+    run(async {
+        let mut child = cat();
+        assert!(child.wait().await.unwrap().success());
+        assert!(child.stdin.is_none());
+        let output = cat().wait_with_output().await.unwrap();
+        assert!(output.status.success());
+        let mut command = Command::new("cat");
+        let status = command.stdin(Stdio::piped()).status().await.unwrap();
+        assert!(status.success());
+    });
+}
+
+#[test]
+fn try_wait_neither_waits_nor_closes_the_childs_input() {
+    run(async {
+        let mut child = cat();
+        assert_eq!(child.try_wait().unwrap(), None);
+        let stdin = child.stdin.take();
+        assert!(stdin.is_some());
+        assert!(child.wait().now_or_never().is_none());
+        drop(stdin);
+        wait_for_the_end(&child);
+        let status = child.try_wait().unwrap().unwrap();
+        assert_eq!(child.try_wait().unwrap(), Some(status));
+        // What is known already is not waited for.
+        assert_eq!(child.wait().now_or_never().unwrap().unwrap(), status);
+        assert_eq!(child.wait().await.unwrap(), status);
+    });
+}
+
+#[test]
+fn a_child_may_close_its_output_long_before_it_ends() {
+    run(async {
+        let mut child =
+            waiting(sh("echo ahoy; exec >&-; read line; exit 3").stdout(Stdio::piped()));
+        let mut said = String::new();
+        let mut stdout = child.stdout.take().unwrap();
+        stdout.read_to_string(&mut said).await.unwrap();
+        assert_eq!(said, "ahoy\n");
+        assert_eq!(child.try_wait().unwrap(), None);
+        child.stdin = None;
+        let output = child.wait_with_output().await.unwrap();
+        assert_eq!(output.status.code(), Some(3));
+    });
+}
+
+#[test]
+fn to_write_to_a_child_that_reads_no_more_is_an_error() {
+    run(async {
+        let mut child = waiting(&mut sh("exec <&-; exec sleep 600"));
+        let mut stdin = child.stdin.take().unwrap();
+        let error = loop {
+            match stdin.write(&[0; 4096]).await {
+                Ok(_) => {} // it hasn't closed its input yet, or there is room
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(error.kind(), ErrorKind::BrokenPipe);
+        assert_eq!(child.try_wait().unwrap(), None);
+        child.kill().unwrap();
+        child.wait().await.unwrap();
+    });
+}
+
+#[test]
+fn a_grandchild_that_keeps_the_pipe_open_holds_up_who_reads_but_not_who_waits() {
+    run(async {
+        let (here, there) = UnixStream::pair().unwrap();
+        let mut here = Async::new(here).unwrap();
+        // The grandchild has the child's output, and reads until `here` is dropped.
+        let mut command = sh("exec 3<&0; cat <&3 & echo $$ >&3; echo ahoy");
+        command.stdin(OwnedFd::from(there)).stdout(Stdio::piped());
+
+        let mut child = command.spawn().unwrap();
+        assert!(child.wait().await.unwrap().success());
+        drop(child);
+        let mut number = [0; 64];
+        assert!(here.read(&mut number).await.unwrap() > 1);
+
+        let mut output = Box::pin(command.output());
+        assert!(output.as_mut().now_or_never().is_none());
+        let n = here.read(&mut number).await.unwrap();
+        let number = std::str::from_utf8(&number[..n]).unwrap().trim();
+        let child = Pid::from_raw(number.parse().unwrap()).unwrap();
+        while test_kill_process(child) != Err(Errno::SRCH) {
+            assert!(output.as_mut().now_or_never().is_none());
+            sleep(Duration::ZERO).await;
+        }
+        here.get_ref().shutdown(Shutdown::Both).unwrap(); // the child is reaped: now the other one
+        assert_eq!(output.await.unwrap().stdout, b"ahoy\n");
+    });
+}
+
+#[test]
+fn what_one_child_writes_another_reads() {
+    run(async {
+        let mut first = cat();
+        let pipe = first.stdout.take().unwrap().into_blocking_fd().unwrap();
+        let flags = rustix::fs::fcntl_getfl(&pipe).unwrap();
+        assert!(!flags.contains(rustix::fs::OFlags::NONBLOCK));
+        let mut second = Command::new("tr");
+        second
+            .args(["a-z", "A-Z"])
+            .stdin(pipe)
+            .stdout(Stdio::piped());
+        let reading = second.spawn().unwrap().wait_with_output();
+        drop(second);
+        let writing = async {
+            let mut stdin = first.stdin.take().unwrap();
+            stdin.write_all(b"ahoy").await.unwrap();
+            drop(stdin);
+            first.wait().await.unwrap();
+        };
+        let (output, ()) = join!(reading, writing);
+        assert_eq!(output.unwrap().stdout, b"AHOY");
+    });
+}
+
+/// Brings a child, a `cat`, into a state. What comes back keeps it from ending.
+type Prepare = fn(&mut Child) -> Option<ChildStdin>;
+
+/// All states of a child, and the signal it ends by if it's killed then.
+const STATES: &[(Prepare, Option<i32>)] = &[
+    (|it| it.stdin.take(), Some(9)), // it runs
+    (
+        |it| {
+            kill_process(pid(it), Signal::STOP).unwrap();
+            None
+        },
+        Some(9),
+    ),
+    (
+        |it| {
+            let stdin = it.stdin.take();
+            assert!(it.wait().now_or_never().is_none()); // somebody has waited
+            stdin
+        },
+        Some(9),
+    ),
+    (
+        |it| {
+            it.stdin = None;
+            wait_for_the_end(it);
+            None
+        },
+        None,
+    ),
+    (
+        |it| {
+            let stdin = it.stdin.take();
+            assert!(it.wait().now_or_never().is_none());
+            drop(stdin);
+            wait_for_the_end(it); // it has ended since
+            None
+        },
+        None,
+    ),
+    (
+        |it| {
+            assert!(run(it.wait()).unwrap().success()); // it's reaped
+            None
+        },
+        None,
+    ),
+    (
+        |it| {
+            it.kill().unwrap();
+            assert_eq!(run(it.wait()).unwrap().signal(), Some(9));
+            None
+        },
+        Some(9),
+    ),
+];
+
+#[test]
+fn a_child_can_be_killed_in_every_state_and_then_waited_for() {
+    let _reactor = Reactor::current().unwrap();
+    for (prepare, signal) in STATES {
+        let mut child = cat();
+        let _held = prepare(&mut child);
+        child.kill().unwrap();
+        child.kill().unwrap();
+        assert_eq!(run(child.wait()).unwrap().signal(), *signal);
+        child.kill().unwrap();
+    }
+}
+
+#[test]
+fn a_child_can_be_dropped_in_every_state_and_is_reaped() {
+    in_child(
+        "a_child_can_be_dropped_in_every_state_and_is_reaped",
+        || {
+            let reactor = Reactor::current().unwrap();
+            settle(&reactor);
+            let before = descriptors();
+            for (prepare, _) in STATES {
+                for kill in [true, false] {
+                    let mut command = Command::new("cat");
+                    command.stdout(Stdio::piped()).kill_on_drop(kill);
+                    let mut child = waiting(&mut command);
+                    let (held, pid) = (prepare(&mut child), pid(&child));
+                    drop(child);
+                    if !kill {
+                        drop(held);
+                        let _ = kill_process(pid, Signal::CONT);
+                    }
+                    turn_until(&reactor, || !has_children());
+                }
+            }
+            assert_eq!(descriptors(), before);
+        },
+    );
+}
+
+#[test]
+fn a_dropped_child_runs_on() {
+    run(async {
+        let mut child = cat();
+        let (mut stdin, mut stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+        drop(child);
+        stdin.write_all(b"ahoy").await.unwrap();
+        let mut text = [0; 4];
+        stdout.read_exact(&mut text).await.unwrap();
+        assert_eq!(&text, b"ahoy");
+    });
+}
+
+#[test]
+fn who_gives_up_a_child_that_is_killed_on_drop_ends_it() {
+    run(async {
+        let (here, there) = UnixStream::pair().unwrap();
+        let mut here = Async::new(here).unwrap();
+        let mut command = Command::new("cat");
+        command.stdin(OwnedFd::from(there)).kill_on_drop(true);
+        let mut gone = [0; 1];
+        for _ in 0..2 {
+            assert!(command.output().now_or_never().is_none());
+            assert!(command.status().now_or_never().is_none());
+            drop(command.spawn().unwrap());
+        }
+        drop(command);
+        // Nobody has the other end any more.
+        assert_eq!(here.read(&mut gone).await.unwrap(), 0);
+    });
+}
+
+#[test]
+fn waiting_and_reading_may_be_given_up_and_begun_again() {
+    run(async {
+        let mut child = cat();
+        let (mut stdin, mut stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+        let mut text = [0; 8];
+        for _ in 0..3 {
+            assert!(child.wait().now_or_never().is_none());
+            assert!(stdout.read(&mut text).now_or_never().is_none());
+            sleep(Duration::ZERO).await;
+        }
+        stdin.write_all(b"ahoy").await.unwrap();
+        assert_eq!(stdout.read(&mut text).await.unwrap(), 4);
+        assert!(child.wait().now_or_never().is_none());
+        drop(stdin);
+        assert!(child.wait().await.unwrap().success());
+    });
+}
+
+#[test]
+fn a_child_that_somebody_else_has_reaped_is_an_error_and_no_hang() {
+    run(async {
+        for waits_already in [true, false] {
+            let mut child = cat();
+            let (stdin, pid) = (child.stdin.take(), pid(&child));
+            if waits_already {
+                assert!(child.wait().now_or_never().is_none());
+            }
+            drop(stdin);
+            waitpid(Some(pid), WaitOptions::empty()).unwrap();
+            let error = child.wait().await.unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(Errno::CHILD.raw_os_error()));
+            assert!(child.try_wait().is_err());
+        }
+    });
+}
+
+#[test]
+fn a_child_that_was_waited_for_holds_no_descriptor() {
+    in_child("a_child_that_was_waited_for_holds_no_descriptor", || {
+        run(async {
+            let before = descriptors();
+            let mut child = waiting(&mut Command::new("cat"));
+            let stdin = child.stdin.take();
+            assert!(child.wait().now_or_never().is_none());
+            drop(stdin);
+            assert!(child.wait().await.unwrap().success());
+            while descriptors() != before {
+                sleep(Duration::ZERO).await; // where it's a thread that tells, that ends by itself
+            }
+        });
+    });
+}
+
+#[test]
+fn without_a_descriptor_left_to_wait_is_an_error_and_can_be_tried_again() {
+    let name = "without_a_descriptor_left_to_wait_is_an_error_and_can_be_tried_again";
+    in_child(name, || {
+        run(async {
+            let (mut child, mut dropped) = (cat(), cat());
+            let held = [child.stdin.take(), dropped.stdin.take()];
+            let limit = getrlimit(Resource::Nofile);
+            let none = Rlimit {
+                current: Some(0),
+                ..limit
+            };
+            setrlimit(Resource::Nofile, none).unwrap();
+            let error = child.wait().await.unwrap_err();
+            drop(dropped);
+            setrlimit(Resource::Nofile, limit).unwrap();
+            assert_eq!(error.raw_os_error(), Some(Errno::MFILE.raw_os_error()));
+            drop(held);
+            assert!(child.wait().await.unwrap().success());
+            // Nothing told of the other one's end: so the next child looks.
+            waitid(WaitId::All, WaitIdOptions::EXITED | WaitIdOptions::NOWAIT).unwrap();
+            Command::new("true").status().await.unwrap();
+            assert!(!has_children());
+        });
+    });
+}
+
+#[test]
+fn where_nothing_turns_to_wait_is_an_error_and_a_dropped_child_is_reaped_by_the_next_spawn() {
+    let name =
+        "where_nothing_turns_to_wait_is_an_error_and_a_dropped_child_is_reaped_by_the_next_spawn";
+    in_child(name, || {
+        let mut child = cat();
+        let stdin = child.stdin.take();
+        let error = child.wait().now_or_never().unwrap().unwrap_err();
+        assert!(error.to_string().contains("no reactor turns"), "{error}");
+        drop(child);
+        drop(stdin);
+        waitid(WaitId::All, WaitIdOptions::EXITED | WaitIdOptions::NOWAIT).unwrap();
+        assert!(has_children());
+        let next = waiting(&mut Command::new("true"));
+        wait_for_the_end(&next);
+        drop(next);
+        assert!(!has_children());
+    });
+}
+
+#[test]
+fn a_child_that_outlives_its_thread_is_reaped_by_the_next_spawn_on_another() {
+    let name = "a_child_that_outlives_its_thread_is_reaped_by_the_next_spawn_on_another";
+    in_child(name, || {
+        let before = descriptors();
+        let thread = thread::spawn(|| {
+            let _reactor = Reactor::current().unwrap();
+            let stdin = cat().stdin.take().unwrap(); // the reactor watches, and is gone then
+            stdin.into_blocking_fd().unwrap()
+        });
+        drop(thread.join().unwrap());
+        waitid(WaitId::All, WaitIdOptions::EXITED | WaitIdOptions::NOWAIT).unwrap();
+        assert!(has_children());
+        thread::spawn(|| assert!(run(Command::new("true").status()).unwrap().success()))
+            .join()
+            .unwrap();
+        assert!(!has_children());
+        assert_eq!(descriptors(), before);
+    });
+}
+
+#[test]
+fn a_thousand_children_leave_no_zombie_no_thread_and_no_descriptor() {
+    let name = "a_thousand_children_leave_no_zombie_no_thread_and_no_descriptor";
+    in_child(name, || {
+        run(async {
+            Command::new("true").status().await.unwrap();
+            let (before, threads_before) = (descriptors(), threads());
+            let live = async |number: usize| {
+                let mut command = Command::new("true");
+                match number % 3 {
+                    0 => assert!(command.status().await.unwrap().success()),
+                    1 => assert!(command.output().await.unwrap().status.success()),
+                    _ => drop(command.spawn().unwrap()),
+                }
+                if cfg!(not(windlass_portable)) {
+                    assert_eq!(threads(), threads_before);
+                }
+            };
+            let lives = stream::iter(0..1000).map(live).buffer_unordered(50);
+            assert_eq!(lives.count().await, 1000);
+            while has_children() || descriptors() != before || threads() != threads_before {
+                sleep(Duration::ZERO).await;
+            }
+        });
+    });
+}
+
+#[test]
+fn a_child_inherits_nothing_but_its_streams() {
+    in_child("a_child_inherits_nothing_but_its_streams", || {
+        let mut command = std::process::Command::new("ls");
+        command.arg("/proc/self/fd");
+        let before = command.output().unwrap().stdout;
+        run(async {
+            let mut others = [cat(), cat()];
+            let _held = others[0].stdin.take();
+            assert!(others[0].wait().now_or_never().is_none());
+            let output = Command::from(command).output().await.unwrap();
+            assert_eq!(output.stdout, before);
+        });
+    });
+}
+
+#[test]
+fn wakers_may_start_wait_for_and_drop_children() {
+    in_child("wakers_may_start_wait_for_and_drop_children", || {
+        let reactor = Reactor::current().unwrap();
+        let (calls, inner) = (Rc::new(Cell::new(0)), reactor.clone());
+        let count = calls.clone();
+        hook(move |_| {
+            count.set(count.get() + 1);
+            let (mut waits, mut killed) = (cat(), cat());
+            let stdin = waits.stdin.take();
+            assert!(waits.wait().now_or_never().is_none());
+            killed.kill().unwrap();
+            drop((waits, killed, stdin));
+            settle(&inner);
+        });
+        for (prepare, _) in STATES {
+            let mut child = cat();
+            let (held, pid) = (prepare(&mut child), pid(&child));
+            let _ = poll(&mut Box::pin(child.wait()), &hooked());
+            drop(child);
+            drop(held);
+            let _ = kill_process(pid, Signal::CONT);
+        }
+        turn_until(&reactor, || !has_children());
+        unhook();
+        assert!(calls.get() > 0);
+    });
+}
