@@ -1,4 +1,8 @@
-//! `Async<T>`: any descriptor, made asynchronous.
+//! `Async<T>`: any descriptor, made asynchronous; standard streams and pipes.
+//!
+//! Named pipes, terminals, and what else the poller can watch, are made asynchronous by [`Async`].
+//! To copy all from one to another is `futures::io::copy`, with a buffer of 8 KiB; where a larger
+//! one pays, `copy_buf` takes a `BufReader` of any size.
 
 use std::future::poll_fn;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
@@ -11,6 +15,9 @@ use futures_io::{AsyncRead, AsyncWrite};
 
 use crate::readiness::{Readable, Writable, poll_ready};
 use crate::source::{Interest, Source};
+
+pub use crate::pipe::{PipeReader, PipeWriter, pipe};
+pub use crate::stdio::{Stderr, Stdin, Stdout, stderr, stdin, stdout};
 
 /// Makes any descriptor that the poller can watch asynchronous: sockets, pipes, terminals, a C
 /// library's descriptor, an eventfd, an inotify.
