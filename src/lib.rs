@@ -73,7 +73,7 @@
 //! * [`task`]: how tasks belong together: groups, scopes whose children borrow, asking work to
 //!   stop, values of a task, and what may be cancelled when.
 //! * [`net`]: TCP, UDP and Unix sockets. [`time`]: sleeping, time limits, ticks. [`io`]: the standard
-//!   streams, pipes, and [`Async`] for any other descriptor.
+//!   streams, pipes, and [`Async`] for any other descriptor. [`signal`]: Ctrl-C and its like.
 //! * [`Runtime`]: tasks that outlive a `block_on`, and the loop in single steps, for programs that
 //!   have a loop of their own. [`Remote`]: spawning and running closures from other threads.
 //! * [`coroutine`]: functions that stop in the middle, hand a value out, and go on with a value
@@ -93,7 +93,7 @@ pub use runtime::{Builder, Runtime, Turn};
 pub use windlass_executor::{
     Panic, Task, YieldNow, coroutine, spawn, spawn_at, sync, task_local, yield_now,
 };
-pub use windlass_reactor::{Async, Readable, Writable, io, net, time};
+pub use windlass_reactor::{Async, Readable, Writable, io, net, signal, time};
 
 use std::future::Future;
 
