@@ -72,8 +72,8 @@
 //! * [`spawn`] and [`Task`]: a dropped task is cancelled; a panic comes out where it's awaited.
 //! * [`task`]: how tasks belong together: groups, scopes whose children borrow, asking work to
 //!   stop, values of a task, and what may be cancelled when.
-//! * [`net`]: TCP, UDP and Unix sockets. [`time`]: sleeping, time limits, ticks. [`io`]: the standard
-//!   streams, pipes, and [`Async`] for any other descriptor. [`signal`]: Ctrl-C and its like.
+//! * [`net`]: TCP, UDP and Unix sockets. [`time`]: sleeping, time limits, ticks. [`signal`]: Ctrl-C
+//!   and its like. [`io`]: standard streams, pipes, and [`Async`] for any other descriptor.
 //! * [`Runtime`]: tasks that outlive a `block_on`, and the loop in single steps, for programs that
 //!   have a loop of their own. [`Remote`]: spawning and running closures from other threads.
 //! * [`coroutine`]: functions that stop in the middle, hand a value out, and go on with a value

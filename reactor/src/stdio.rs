@@ -33,8 +33,8 @@ use crate::source::Interest;
 ///
 /// What [`std::io::stdin`] has read ahead is not seen here; use one of the two.
 ///
-/// Any number of `Stdin` may read, each gets what the others haven't taken. It's opened when it's
-/// first used. Dropping it closes nothing.
+/// Any number of `Stdin` may read; each gets what the others haven't taken. Dropping one doesn't
+/// close the stream itself.
 ///
 /// # When it may block the loop
 ///
@@ -50,7 +50,8 @@ use crate::source::Interest;
 ///
 /// # Cancel safety
 ///
-/// A read that is dropped has taken nothing. (`read_line` may have taken a part: its buffer has it.)
+/// A read that is dropped has taken nothing. To wait for the next of `lines()` may be given up as
+/// well: the stream keeps what it has of a line.
 ///
 /// # Examples
 ///
@@ -82,8 +83,8 @@ pub fn stdin() -> Stdin {
 /// buffer that ends at each line; what is printed without one may come later than what is written
 /// here.
 ///
-/// While a terminal is stopped (Ctrl-S) or a pipe is full, a write waits, and the loop goes on. It
-/// may be opened any number of times; dropping or closing it closes nothing.
+/// While a terminal is stopped (Ctrl-S) or a pipe is full, a write waits, and the loop goes on. Any
+/// number of `Stdout` may write; dropping or closing one doesn't close the stream itself.
 ///
 /// # When it may block the loop
 ///
