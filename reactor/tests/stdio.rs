@@ -21,6 +21,7 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{OFlags, fcntl_getfl};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{Action, tcflow};
 use windlass_reactor::io::{stderr, stdin, stdout};
 use windlass_reactor::time::sleep;
 
@@ -98,9 +99,9 @@ fn is_nonblocking(stream: &OwnedFd) -> bool {
     fcntl_getfl(stream).unwrap().contains(OFlags::NONBLOCK)
 }
 
-/// Waits until the child says `word` on its standard error.
-fn hear(child: &mut Child, word: &str) {
-    let mut said = BufReader::new(child.stderr.as_mut().unwrap());
+/// Waits until the child says `word` there.
+fn hear(stream: &mut Option<impl Read + AsFd>, word: &str) {
+    let mut said = BufReader::new(stream.as_mut().unwrap());
     let mut line = String::new();
     while !line.contains(word) {
         if said.buffer().is_empty() {
@@ -142,7 +143,7 @@ fn a_pending_read_takes_nothing_and_does_not_hold_up_the_end() {
         let (near, mut far) = ends();
         let shared = near.try_clone().unwrap();
         let mut child = again(name).stdin(near).spawn().unwrap();
-        hear(&mut child, "dropped");
+        hear(&mut child.stderr, "dropped");
         assert!(!is_nonblocking(&shared));
         far.write_all(b"ahoy\n").unwrap();
         end_of(child); // and `far` is still open
@@ -179,7 +180,7 @@ fn a_write_that_finds_no_room_lets_the_loop_go_on() {
         let (near, mut far) = ends();
         let shared = near.try_clone().unwrap();
         let mut child = again(name).stdout(near).spawn().unwrap();
-        hear(&mut child, "turning");
+        hear(&mut child.stderr, "turning");
         assert!(!is_nonblocking(&shared));
         let (expected, mut read, mut buffer) = (data(), Vec::<u8>::new(), [0; 65536]);
         while read.len() < expected.len() {
@@ -191,6 +192,32 @@ fn a_write_that_finds_no_room_lets_the_loop_go_on() {
         assert!(!is_nonblocking(&shared));
         end_of(child);
     }
+}
+
+#[test]
+fn a_stopped_terminal_does_not_stop_the_loop() {
+    let name = "a_stopped_terminal_does_not_stop_the_loop";
+    if is_child() {
+        return run(async {
+            let mut stderr = stderr();
+            let (wrote, ()) = join!(stderr.write_all(b"ahoy"), async {
+                sleep(Duration::ZERO).await;
+                println!("turning");
+            });
+            wrote.unwrap();
+        });
+    }
+    let (near, mut far) = terminal();
+    let shared = near.try_clone().unwrap();
+    tcflow(&shared, Action::OOff).unwrap(); // Ctrl-S
+    let mut child = again(name).stderr(near).spawn().unwrap();
+    hear(&mut child.stdout, "turning");
+    tcflow(&shared, Action::OOn).unwrap();
+    let mut text = [0; 4];
+    wait_for(&far);
+    far.read_exact(&mut text).unwrap();
+    assert_eq!(&text, b"ahoy");
+    end_of(child);
 }
 
 /// A file of this test, with a text in it.
@@ -304,9 +331,9 @@ fn an_output_that_nobody_reads_any_more_is_an_error() {
     for ends in [pipe_out, socket] {
         let (near, far) = ends();
         let mut child = again(name).stdout(near).spawn().unwrap();
-        hear(&mut child, "writing"); // and not the harness any more
+        hear(&mut child.stderr, "writing"); // and not the harness any more
         drop(far);
-        hear(&mut child, "broken");
+        hear(&mut child.stderr, "broken");
         end_of(child);
     }
 }
