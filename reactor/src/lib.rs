@@ -1,4 +1,4 @@
-//! The reactor of [windlass](https://docs.rs/windlass): readiness, timers and sockets.
+//! The reactor of [windlass](https://docs.rs/windlass): readiness, timers, sockets and signals.
 //!
 //! It knows no executor. Its futures leave a std [`Waker`](std::task::Waker) where an event will
 //! find it, and whoever made that waker takes care of the rest: so they work under any executor on
@@ -65,7 +65,10 @@ mod rest;
 mod source;
 mod waiters;
 mod readiness;
-mod io;
+pub mod io;
+mod pipe;
+mod stdio;
+pub mod signal;
 mod timers;
 pub mod time;
 pub mod net;

@@ -102,7 +102,7 @@ pub(crate) fn poll_ready(
 ///
 /// After an event one could take it for granted. But somebody may have read by other ways, and
 /// `readable` promises more than "perhaps".
-fn look(fd: BorrowedFd<'_>, interest: Interest) -> io::Result<()> {
+pub(crate) fn look(fd: BorrowedFd<'_>, interest: Interest) -> io::Result<()> {
     let flags = match interest {
         Interest::Read => PollFlags::IN | PollFlags::PRI,
         Interest::Write => PollFlags::OUT,

@@ -2,9 +2,11 @@
 
 use std::os::fd::OwnedFd;
 
+use windlass_reactor::io::{PipeReader, PipeWriter, Stderr, Stdin, Stdout};
 use windlass_reactor::net::unix::{self, UnixDatagram, UnixListener, UnixStream};
 use windlass_reactor::net::{self, TcpListener, TcpStream, UdpSocket};
 use windlass_reactor::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
+use windlass_reactor::signal::{CtrlC, Signal, Signals};
 use windlass_reactor::time::{Elapsed, Interval, MissedTicks, Sleep, Timeout};
 use windlass_reactor::{Async, Awake, Reactor, Readable, Turned, Writable};
 
@@ -32,10 +34,11 @@ macro_rules! are_not {
     )* };
 }
 
-are!(Send: Sleep, Interval, Timeout<()>, Elapsed, MissedTicks, Turned);
-are!(Sync: Sleep, Interval, Timeout<()>, Elapsed, MissedTicks, Turned);
+are!(Send: Sleep, Interval, Timeout<()>, Elapsed, MissedTicks, Turned, Signal);
+are!(Sync: Sleep, Interval, Timeout<()>, Elapsed, MissedTicks, Turned, Signal);
 are!(Unpin: Sleep, Interval, Timeout<()>, Async<OwnedFd>, Reactor);
 are!(Unpin: TcpListener, TcpStream, UdpSocket, UnixListener, UnixStream, UnixDatagram);
+are!(Unpin: PipeReader, PipeWriter, Stdin, Stdout, Stderr, Signals, CtrlC);
 are!(Unpin: Readable<'static>, Writable<'static>, net::Incoming<'static>, unix::Incoming<'static>);
 are!(Unpin: Child, ChildStdin, ChildStdout, ChildStderr);
 are!(Send: Command);
@@ -46,6 +49,8 @@ are_not!(Send: Reactor, Awake<'static>, Async<OwnedFd>, TcpListener, TcpStream, 
 are_not!(Sync: Reactor, Awake<'static>, Async<OwnedFd>, TcpListener, TcpStream, UdpSocket);
 are_not!(Send: UnixListener, UnixStream, UnixDatagram, Readable<'static>, Writable<'static>);
 are_not!(Sync: UnixListener, UnixStream, UnixDatagram, Readable<'static>, Writable<'static>);
+are_not!(Send: PipeReader, PipeWriter, Stdin, Stdout, Stderr, Signals, CtrlC);
+are_not!(Sync: PipeReader, PipeWriter, Stdin, Stdout, Stderr, Signals, CtrlC);
 are_not!(Send: net::Incoming<'static>, unix::Incoming<'static>);
 are_not!(Send: Child, ChildStdin, ChildStdout, ChildStderr);
 are_not!(Sync: Child, ChildStdin, ChildStdout, ChildStderr);

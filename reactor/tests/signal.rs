@@ -1,0 +1,313 @@
+//! Signals. They concern the whole process, so each test has one of its own.
+
+mod common;
+
+use std::future::Future;
+use std::io::ErrorKind;
+use std::os::unix::process::ExitStatusExt;
+use std::pin::pin;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::mpsc;
+use std::task::{Context, Poll, Waker};
+use std::thread;
+use std::time::Duration;
+
+use common::*;
+use futures::{StreamExt, join};
+use rustix::process::{Resource, Rlimit, getpid, getrlimit, kill_process, setrlimit};
+use windlass_reactor::Reactor;
+use windlass_reactor::signal::{Signal, Signals, ctrl_c};
+use windlass_reactor::time::sleep;
+
+/// Sends it to this thread, and returns when it was handled.
+fn raise(signal: Signal) {
+    signal_hook::low_level::raise(signal.as_raw()).unwrap();
+}
+
+/// Polls once.
+fn next(signals: &mut Signals) -> Poll<Signal> {
+    let next = pin!(signals.recv()).poll(&mut Context::from_waker(Waker::noop()));
+    next.map(Result::unwrap)
+}
+
+#[test]
+fn a_signal_wakes_who_waits_for_it() {
+    in_child("a_signal_wakes_who_waits_for_it", || {
+        run(async {
+            let mut signals = Signals::new([Signal::USR1]).unwrap();
+            for _ in 0..100 {
+                let (heard, ()) = join!(signals.recv(), async {
+                    sleep(Duration::ZERO).await;
+                    kill_process(getpid(), rustix::process::Signal::USR1).unwrap();
+                });
+                assert_eq!(heard.unwrap(), Signal::USR1);
+            }
+        });
+    });
+}
+
+#[test]
+fn a_signal_that_another_thread_takes_is_heard() {
+    in_child("a_signal_that_another_thread_takes_is_heard", || {
+        let mut signals = Signals::new([Signal::USR1]).unwrap();
+        let (go, when) = mpsc::channel();
+        let thread = thread::spawn(move || {
+            while let Ok(()) = when.recv() {
+                raise(Signal::USR1);
+            }
+        });
+        run(async {
+            for _ in 0..100 {
+                go.send(()).unwrap();
+                assert_eq!(signals.next().await.unwrap().unwrap(), Signal::USR1);
+            }
+        });
+        drop(go);
+        thread.join().unwrap();
+    });
+}
+
+#[test]
+fn a_signal_that_came_before_the_wait_is_heard_and_others_are_not() {
+    in_child(
+        "a_signal_that_came_before_the_wait_is_heard_and_others_are_not",
+        || {
+            let _others = Signals::new([Signal::HUP]).unwrap();
+            let mut signals = Signals::new([Signal::USR1, Signal::USR2]).unwrap();
+            raise(Signal::USR2);
+            raise(Signal::HUP);
+            run(async {
+                assert_eq!(signals.recv().await.unwrap(), Signal::USR2);
+                assert!(next(&mut signals).is_pending());
+                raise(Signal::USR1);
+                assert_eq!(signals.recv().await.unwrap(), Signal::USR1);
+            });
+        },
+    );
+}
+
+#[test]
+fn a_signal_that_comes_again_before_it_was_taken_counts_once() {
+    in_child(
+        "a_signal_that_comes_again_before_it_was_taken_counts_once",
+        || {
+            run(async {
+                let mut signals = Signals::new([Signal::USR1, Signal::USR1]).unwrap();
+                for _ in 0..3 {
+                    (0..3).for_each(|_| raise(Signal::USR1));
+                    assert_eq!(signals.recv().await.unwrap(), Signal::USR1);
+                    assert!(next(&mut signals).is_pending());
+                }
+            });
+        },
+    );
+}
+
+#[test]
+fn a_frequent_signal_does_not_keep_another_from_being_heard() {
+    in_child(
+        "a_frequent_signal_does_not_keep_another_from_being_heard",
+        || {
+            let mut signals = Signals::new([Signal::USR1, Signal::USR2]).unwrap();
+            raise(Signal::USR2);
+            for expected in [Signal::USR1, Signal::USR2, Signal::USR1] {
+                raise(Signal::USR1);
+                assert_eq!(next(&mut signals), Poll::Ready(expected));
+            }
+        },
+    );
+}
+
+#[test]
+fn nothing_is_lost_when_the_pipe_is_full() {
+    in_child("nothing_is_lost_when_the_pipe_is_full", || {
+        run(async {
+            let mut signals = Signals::new([Signal::USR1]).unwrap();
+            // Taken without a wait, they leave their bytes in the pipe, which holds fewer of them.
+            for _ in 0..100_000 {
+                raise(Signal::USR1);
+                assert_eq!(next(&mut signals), Poll::Ready(Signal::USR1));
+            }
+            for _ in 0..3 {
+                let (heard, ()) = join!(signals.recv(), async {
+                    sleep(Duration::ZERO).await;
+                    raise(Signal::USR1);
+                });
+                assert_eq!(heard.unwrap(), Signal::USR1);
+            }
+        });
+    });
+}
+
+#[test]
+fn all_who_listen_hear_it_on_whatever_thread() {
+    in_child("all_who_listen_hear_it_on_whatever_thread", || {
+        let heard = Arc::new(AtomicUsize::new(0));
+        let flag = heard.clone();
+        // A handler that was there before.
+        let before = signal_hook::consts::SIGTERM;
+        signal_hook::flag::register_usize(before, flag, 7).unwrap();
+        let (ready, is_ready) = mpsc::channel();
+        let threads = [(); 3].map(|()| {
+            let ready = ready.clone();
+            thread::spawn(move || {
+                let mut one = Signals::new([Signal::TERM]).unwrap();
+                let mut two = Signals::new([Signal::TERM, Signal::HUP]).unwrap();
+                ready.send(()).unwrap();
+                run(async { join!(one.recv(), two.recv()) })
+            })
+        });
+        threads.iter().for_each(|_| is_ready.recv().unwrap());
+        raise(Signal::TERM);
+        for thread in threads {
+            let (one, two) = thread.join().unwrap();
+            assert_eq!([one.unwrap(), two.unwrap()], [Signal::TERM; 2]);
+        }
+        assert_eq!(heard.load(SeqCst), 7);
+    });
+}
+
+#[test]
+fn a_dropped_recv_loses_nothing() {
+    in_child("a_dropped_recv_loses_nothing", || {
+        run(async {
+            let mut signals = Signals::new([Signal::USR1]).unwrap();
+            assert!(next(&mut signals).is_pending());
+            raise(Signal::USR1);
+            sleep(Duration::ZERO).await;
+            assert_eq!(signals.recv().await.unwrap(), Signal::USR1);
+        });
+    });
+}
+
+#[test]
+fn dropped_listeners_leave_nothing_behind_and_the_signal_does_nothing() {
+    in_child(
+        "dropped_listeners_leave_nothing_behind_and_the_signal_does_nothing",
+        || {
+            let _reactor = Reactor::current().unwrap();
+            let mut other = Signals::new([Signal::TERM]).unwrap();
+            let before = descriptors();
+            for _ in 0..100 {
+                let mut signals = Signals::new([Signal::TERM, Signal::HUP]).unwrap();
+                assert!(next(&mut signals).is_pending());
+                drop(signals);
+                raise(Signal::HUP);
+                raise(Signal::TERM);
+                assert_eq!(next(&mut other), Poll::Ready(Signal::TERM));
+            }
+            assert_eq!(descriptors(), before);
+        },
+    );
+}
+
+#[test]
+fn what_cannot_be_listened_for_is_an_error_that_says_why() {
+    in_child(
+        "what_cannot_be_listened_for_is_an_error_that_says_why",
+        || {
+            let _reactor = Reactor::current().unwrap();
+            let before = descriptors();
+            for number in [9, 19, 4, 8, 11] {
+                let error = Signals::new([Signal::USR1, Signal::from_raw(number)]).unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::InvalidInput);
+                let text = error.to_string();
+                assert!(text.starts_with(&format!("signal {number} ")), "{text}");
+            }
+            for number in [0, -1, 1000] {
+                let error = Signals::new([Signal::from_raw(number)]).unwrap_err();
+                assert_eq!(error.kind(), ErrorKind::InvalidInput);
+            }
+            assert_eq!(descriptors(), before);
+        },
+    );
+}
+
+#[test]
+fn without_signals_it_waits_and_without_a_reactor_it_is_an_error() {
+    in_child(
+        "without_signals_it_waits_and_without_a_reactor_it_is_an_error",
+        || {
+            let mut none = Signals::new([]).unwrap();
+            let mut recv = Box::pin(none.recv());
+            let Poll::Ready(Err(error)) = poll(&mut recv, Waker::noop()) else {
+                panic!("nobody turns");
+            };
+            assert!(error.to_string().contains("block_on"), "{error}");
+            drop(recv);
+            let _reactor = Reactor::current().unwrap();
+            assert!(next(&mut none).is_pending());
+        },
+    );
+}
+
+#[test]
+fn realtime_signals_go_by_number() {
+    in_child("realtime_signals_go_by_number", || {
+        let number = Signal::from_raw(40);
+        let mut signals = Signals::new([number]).unwrap();
+        raise(number);
+        assert_eq!(run(signals.recv()).unwrap(), number);
+        assert_eq!(format!("{signals:?}"), "Signals {signal 40}");
+    });
+}
+
+#[test]
+fn ctrl_c_is_heard_from_the_call_on_and_again() {
+    in_child("ctrl_c_is_heard_from_the_call_on_and_again", || {
+        for _ in 0..3 {
+            let pressed = ctrl_c();
+            raise(Signal::INT);
+            run(pressed).unwrap();
+        }
+        drop(ctrl_c());
+        raise(Signal::INT);
+        run(async {
+            let (mut late, mut other) = (ctrl_c(), ctrl_c());
+            assert!(poll(&mut late, Waker::noop()).is_pending());
+            drop(late);
+            raise(Signal::INT);
+            assert!(poll(&mut other, Waker::noop()).is_ready());
+        });
+    });
+}
+
+#[test]
+fn ctrl_c_without_descriptors_is_an_error_where_it_is_awaited() {
+    in_child(
+        "ctrl_c_without_descriptors_is_an_error_where_it_is_awaited",
+        || {
+            let reactor = Reactor::current().unwrap();
+            let limit = getrlimit(Resource::Nofile);
+            let none = Rlimit {
+                current: Some(0),
+                maximum: limit.maximum,
+            };
+            setrlimit(Resource::Nofile, none).unwrap();
+            let pressed = ctrl_c();
+            setrlimit(Resource::Nofile, limit).unwrap();
+            let error = reactor.block_on(pressed).unwrap_err();
+            assert_eq!(error.raw_os_error(), Some(24), "{error}"); // EMFILE
+        },
+    );
+}
+
+#[test]
+fn a_child_does_at_a_signal_what_programs_do_and_its_parent_hears_nothing() {
+    in_child(
+        "a_child_does_at_a_signal_what_programs_do_and_its_parent_hears_nothing",
+        || {
+            let _reactor = Reactor::current().unwrap();
+            let mut signals = Signals::new([Signal::TERM, Signal::INT]).unwrap();
+            assert!(next(&mut signals).is_pending());
+            for (name, signal) in [("TERM", Signal::TERM), ("INT", Signal::INT)] {
+                let kill = format!("kill -{name} $$; echo still there");
+                let child = Command::new("sh").args(["-c", &kill]).output().unwrap();
+                assert_eq!(child.status.signal(), Some(signal.as_raw()), "{child:?}");
+            }
+            assert!(next(&mut signals).is_pending());
+        },
+    );
+}
