@@ -11,14 +11,14 @@ use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use common::{Count, OnDrop, pair, watchdog};
-use futures::future::LocalBoxFuture;
+use futures::future::{LocalBoxFuture, join_all};
 use futures::{AsyncReadExt, AsyncWriteExt, FutureExt};
 use windlass::net::unix::{UnixDatagram, UnixListener};
 use windlass::net::{TcpListener, TcpStream, UdpSocket, lookup_host};
 use windlass::sync::{Event, Mutex, Semaphore, mpsc, oneshot, watch};
 use windlass::task::{StopSource, Task, TaskGroup, scope, try_scope};
 use windlass::time::{interval, sleep, timeout};
-use windlass::{Async, Remote, Runtime, spawn, task_local, yield_now};
+use windlass::{Async, Remote, Runtime, spawn, spawn_blocking, task_local, yield_now};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const TABLE: &str = include_str!("../src/cancel_safety.md");
@@ -86,8 +86,11 @@ const ROWS: &[Row] = &[
     Row {
         futures: "`TcpStream::connect`",
         dropped: GIVES_UP,
-        may_have_done: "the peer may see a connection that ends at once",
-        tries: &[|cut| Box::pin(connect(cut))],
+        may_have_done: "peers may see connections that end at once",
+        tries: &[
+            |cut| Box::pin(connect(cut)),
+            |cut| Box::pin(connect_to_several(cut)),
+        ],
     },
     Row {
         futures: "`read`, `TcpStream::peek`, `Async::read_with`",
@@ -142,7 +145,7 @@ const ROWS: &[Row] = &[
     Row {
         futures: "`lookup_host`",
         dropped: GOES_ON,
-        may_have_done: "the system's lookup goes on in its thread; its answer is dropped",
+        may_have_done: "a lookup that has begun goes on in its thread; its answer is dropped",
         tries: &[|cut| Box::pin(lookup(cut))],
     },
     Row {
@@ -194,6 +197,13 @@ const ROWS: &[Row] = &[
         dropped: GOES_ON,
         may_have_done: "the task goes on; its output is dropped",
         tries: &[|cut| Box::pin(remote_task(cut))],
+    },
+    Row {
+        futures: "`BlockingTask`",
+        dropped: GOES_ON,
+        may_have_done: "a closure that has begun goes on, its output is dropped; one that has not \
+                        never runs",
+        tries: &[|cut| Box::pin(blocking_task(cut))],
     },
     Row {
         futures: "`TaskGroup::join_next`, `TaskGroup::room`",
@@ -329,6 +339,26 @@ async fn connect(cut: Cut) -> io::Result<bool> {
             );
         }
         Ok(_) => {}
+    }
+    Ok(connected.is_some())
+}
+
+/// One address doesn't answer, which takes the timer for the next one, and two connections at once.
+async fn connect_to_several(cut: Cut) -> io::Result<bool> {
+    // With its short queue full, the system lets all others wait.
+    let full = std::net::TcpListener::bind("127.0.0.1:0")?;
+    rustix::net::listen(&full, 1)?;
+    let silent = full.local_addr()?;
+    let mut queue = join_all((0..10).map(|_| TcpStream::connect(silent)));
+    assert!(timeout(Duration::ZERO, &mut queue).await.is_err());
+
+    let open = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let addrs = [silent, open.local_addr()?];
+    let event = async || sleep(Duration::from_millis(100)).await;
+    let connect = TcpStream::connect(&addrs[..]);
+    let connected = cut.off(connect, event).await.transpose()?;
+    if let Some(stream) = &connected {
+        assert_eq!(stream.peer_addr()?, addrs[1]);
     }
     Ok(connected.is_some())
 }
@@ -655,6 +685,27 @@ async fn remote_task(cut: Cut) -> io::Result<bool> {
     let ended = cut.off(task, nothing).await;
     hears.await.expect("it goes on");
     Ok(ended.is_some())
+}
+
+async fn blocking_task(cut: Cut) -> io::Result<bool> {
+    let (begins, begun) = futures::channel::oneshot::channel();
+    let (ends, ended) = futures::channel::oneshot::channel();
+    let (open, gate) = std::sync::mpsc::channel::<()>();
+    let task = spawn_blocking(move || {
+        begins.send(()).expect("the test listens");
+        drop(gate.recv());
+        ends.send(()).expect("the test listens");
+    });
+    begun.await.expect("it begins");
+    let mut open = Some(open);
+    let event = async || {
+        drop(open.take());
+        sleep(Duration::from_millis(1)).await;
+    };
+    let output = cut.off(task, event).await;
+    drop(open);
+    ended.await.expect("it goes on");
+    Ok(output.is_some())
 }
 
 async fn join_next(cut: Cut) -> io::Result<bool> {
