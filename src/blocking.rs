@@ -19,10 +19,11 @@ use std::task::{Context, Poll};
 ///
 /// It's that of the [`blocking`](https://docs.rs/blocking) crate, one for the whole process.
 /// Without a call of this there are no threads. They are started as closures need them, 500 at
-/// most; the environment variable `BLOCKING_MAX_THREADS` (1 to 10,000) says another number, if it's
-/// set before the first closure. Further closures wait in line, first in, first out; the line has
-/// no limit, so whoever takes work from strangers has a [`Semaphore`](crate::sync::Semaphore) in
-/// front. Where the system refuses a thread, those that there are go on with the line.
+/// most; the environment variable `BLOCKING_MAX_THREADS` (1 to 10,000), read at the first closure,
+/// says another number. Further closures wait in line, first in, first out; the line has no limit,
+/// so whoever takes work from strangers puts a [`Semaphore`](crate::sync::Semaphore) in front.
+/// Threads stay once they were started, and look for work twice a second. Where the system refuses
+/// one, those that there are go on with the line.
 ///
 /// At the end of the program nobody waits for closures: what still runs when `main` returns ends
 /// wherever it is. Await what must be finished.

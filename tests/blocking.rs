@@ -37,7 +37,7 @@ fn with_threads(threads: usize, name: &str, body: impl FnOnce()) {
 /// Blocks those who knock until it is opened.
 fn gate() -> (mpsc::Sender<()>, impl FnOnce() + Send + 'static) {
     let (key, locked) = mpsc::channel::<()>();
-    (key, move || drop(locked.recv()))
+    (key, move || _ = locked.recv())
 }
 
 #[test]

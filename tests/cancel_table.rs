@@ -693,7 +693,7 @@ async fn blocking_task(cut: Cut) -> io::Result<bool> {
     let (open, gate) = std::sync::mpsc::channel::<()>();
     let task = spawn_blocking(move || {
         begins.send(()).expect("the test listens");
-        drop(gate.recv());
+        _ = gate.recv();
         ends.send(()).expect("the test listens");
     });
     begun.await.expect("it begins");
@@ -784,7 +784,7 @@ async fn receive(cut: Cut) -> io::Result<bool> {
 async fn receive_once(cut: Cut) -> io::Result<bool> {
     let (sender, mut receiver) = oneshot::channel();
     let mut sender = Some(sender);
-    let mut send = async || drop(sender.take().map(|sender| sender.send(7)));
+    let mut send = async || _ = sender.take().map(|sender| sender.send(7));
     let ended = cut.off(&mut receiver, &mut send).await;
     send().await;
     let got = match ended {
@@ -826,7 +826,7 @@ async fn send_value(cut: Cut) -> io::Result<bool> {
 async fn reserve(cut: Cut) -> io::Result<bool> {
     let (sender, mut receiver) = mpsc::channel(1);
     sender.try_send(0).unwrap();
-    let event = async || drop(receiver.try_recv());
+    let event = async || _ = receiver.try_recv();
     let ended = cut.off(sender.reserve(), event).await.is_some();
     assert_eq!(sender.try_send(1).is_ok(), cut.polls > 0);
     Ok(ended)

@@ -96,7 +96,7 @@ fn an_address_that_answers_late_still_wins() {
             let [late, _silent] = silent;
             late.listener.set_nonblocking(true).unwrap();
             let listener = TcpListener::try_from(late.listener).unwrap();
-            let accepting = listener.incoming().for_each(|_| async {});
+            let accepting = Box::pin(listener.incoming().for_each(|_| async {}));
             match select(connect, accepting).await {
                 Either::Left((stream, _)) => {
                     assert_eq!(stream.unwrap().peer_addr().unwrap(), addrs[0]);

@@ -138,7 +138,7 @@ impl TcpStream {
     /// block_on(async {
     ///     let listener = TcpListener::bind("127.0.0.1:0").await?;
     ///     let port = listener.local_addr()?.port();
-    ///     // Most systems have `::1` for that name, too. Nobody listens there, which costs nothing.
+    ///     // That is `::1` as well, where nobody listens, which costs nothing.
     ///     let stream = TcpStream::connect(("localhost", port)).await?;
     ///     assert_eq!(stream.peer_addr()?, listener.local_addr()?);
     ///     std::io::Result::Ok(())
