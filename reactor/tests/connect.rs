@@ -5,7 +5,7 @@ mod common;
 
 use std::net::{self, SocketAddr};
 use std::pin::Pin;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::{descriptors, in_child, run};
 use futures::future::{Either, join_all, select};
@@ -131,13 +131,20 @@ fn a_race_that_is_dropped_leaves_neither_sockets_nor_a_timer() {
 }
 
 #[test]
-fn a_single_address_needs_no_timer() {
+fn the_timer_is_for_the_next_attempt_and_a_single_address_has_none() {
     let reactor = Reactor::current().unwrap();
     block_on(async {
         let silent = Silent::bind("127.0.0.1:0").await;
         let mut connect = Box::pin(TcpStream::connect(silent.addr()));
         assert!(poll!(&mut connect).is_pending());
         assert_eq!(reactor.next_deadline(), None);
+
+        let (addrs, delay) = ([silent.addr(); 2], Duration::from_millis(250));
+        let earliest = Instant::now() + delay;
+        let mut connect = Box::pin(TcpStream::connect(&addrs[..]));
+        assert!(poll!(&mut connect).is_pending());
+        let deadline = reactor.next_deadline().unwrap();
+        assert!((earliest..=Instant::now() + delay).contains(&deadline));
     });
 }
 

@@ -206,7 +206,7 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
     use std::sync::{Condvar, LazyLock};
     use std::task::Wake;
-    use std::time::Duration;
+    use std::time::{Duration, Instant};
 
     use super::*;
     use crate::block_on;
@@ -253,10 +253,21 @@ mod tests {
         lock(&resolver.line).threads
     }
 
+    /// What takes longer has hung.
+    const PATIENCE: Duration = Duration::from_secs(30);
+
     fn wait_until(done: impl Fn() -> bool) {
+        let start = Instant::now();
         while !done() {
+            assert!(start.elapsed() < PATIENCE, "it hangs");
             thread::yield_now();
         }
+    }
+
+    fn found(lookup: Lookup) -> Vec<SocketAddr> {
+        block_on(timeout(PATIENCE, lookup))
+            .expect("it hangs")
+            .unwrap()
     }
 
     struct Counter(AtomicUsize);
@@ -278,8 +289,7 @@ mod tests {
         assert_eq!((threads(&RESOLVER), waiting(&RESOLVER)), (2, 2));
         answer(1..=5);
         for (lookup, port) in lookups.into_iter().zip(1..) {
-            let found = block_on(lookup).unwrap();
-            assert_eq!(found, [SocketAddr::from(([127, 0, 0, 1], port))]);
+            assert_eq!(found(lookup), [SocketAddr::from(([127, 0, 0, 1], port))]);
         }
         wait_until(|| threads(&RESOLVER) == 0);
     }
@@ -331,7 +341,7 @@ mod tests {
         assert!(polled.is_pending());
         let next = look_up(&RESOLVER, 32);
         answer([31, 32]);
-        assert!(block_on(next).is_ok());
+        assert_eq!(found(next).len(), 1);
         wait_until(|| threads(&RESOLVER) == 0);
     }
 }
