@@ -47,8 +47,8 @@ pub async fn lookup_host(host: impl ToAddrs) -> io::Result<Vec<SocketAddr>> {
 }
 
 /// Enough for the names of a busy client. While a name server is dead, each thread waits for the
-/// system's time-out, 10 s on most; without a limit a client that goes on asking would have as many
-/// threads as it has asked in that time.
+/// system's time-out (glibc: 10 s for each name server); without a limit a client that goes on
+/// asking would have as many threads as it has asked in that time.
 const MOST_THREADS: usize = 32;
 
 static RESOLVER: Resolver = Resolver::new(ask_system, MOST_THREADS);
