@@ -77,6 +77,7 @@
 //! * [`process`]: child processes, and their standard streams.
 //! * [`Runtime`]: tasks that outlive a `block_on`, and the loop in single steps, for programs that
 //!   have a loop of their own. [`Remote`]: spawning and running closures from other threads.
+//! * [`spawn_blocking`]: for what has to block: its thread does, and the loop goes on.
 //! * [`coroutine`]: functions that stop in the middle, hand a value out, and go on with a value
 //!   handed in; with or without I/O in between.
 //! * [`sync`]: channels and locks that stay on one thread, and when a lock is needed at all.
@@ -87,8 +88,10 @@ mod runtime;
 mod hook;
 mod remote;
 mod stop;
+mod blocking;
 pub mod task;
 
+pub use self::blocking::{BlockingTask, spawn_blocking};
 pub use remote::{Remote, RemoteError, RemoteTask};
 pub use runtime::{Builder, Runtime, Turn};
 pub use windlass_executor::{

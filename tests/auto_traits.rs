@@ -5,7 +5,8 @@ mod common;
 use windlass::net::{TcpListener, TcpStream};
 use windlass::task::{StopSource, StopToken, Stopped, UntilStopped};
 use windlass::time::{Elapsed, Interval, Sleep, Timeout};
-use windlass::{Async, Panic, Remote, RemoteError, RemoteTask, Runtime, Task, Turn, YieldNow};
+use windlass::{Async, BlockingTask, Panic, Runtime, Task, Turn, YieldNow};
+use windlass::{Remote, RemoteError, RemoteTask};
 use windlass_executor::Executor;
 use windlass_reactor::Reactor;
 
@@ -31,10 +32,10 @@ macro_rules! is {
 }
 
 // Threads share it, and it is all that they need.
-is!(Send: Remote, RemoteTask<u8>, RemoteError, Panic);
+is!(Send: Remote, RemoteTask<u8>, RemoteError, Panic, BlockingTask<u8>);
 is!(Sync: Remote);
 is!(Clone: Remote, TcpStream);
-is!(Unpin: Remote, RemoteTask<u8>, Task<u8>, TcpStream, TcpListener, Runtime);
+is!(Unpin: Remote, RemoteTask<u8>, BlockingTask<u8>, Task<u8>, TcpStream, TcpListener, Runtime);
 
 // What belongs to one thread.
 is_not!(Send: Runtime, Task<u8>, Executor, Reactor, TcpStream, TcpListener);
@@ -50,8 +51,8 @@ is!(Send: Turn, Elapsed, Sleep, Timeout<std::future::Ready<u8>>, Interval, Yield
 is!(Unpin: Sleep, Interval, Timeout<std::future::Ready<u8>>, YieldNow);
 is!(Copy: Turn, Elapsed);
 
-// A remote task carries its output between threads, so that has to be `Send`.
-is_not!(Send: RemoteTask<std::rc::Rc<u8>>);
+// These carry their output between threads, so that has to be `Send`.
+is_not!(Send: RemoteTask<std::rc::Rc<u8>>, BlockingTask<std::rc::Rc<u8>>);
 
 // Errors that `?` takes into any box.
 is!(std::error::Error: RemoteError, Panic, Elapsed);

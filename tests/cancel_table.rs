@@ -15,7 +15,7 @@ use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use common::{Count, OnDrop, pair, watchdog};
-use futures::future::LocalBoxFuture;
+use futures::future::{LocalBoxFuture, join_all};
 use futures::{AsyncReadExt, AsyncWriteExt, FutureExt, StreamExt};
 use windlass::coroutine::{AsyncCoroutine, State::Yielded};
 use windlass::net::unix::{UnixDatagram, UnixListener, UnixStream};
@@ -24,7 +24,7 @@ use windlass::process::{Command, Stdio};
 use windlass::sync::{Event, Mutex, Semaphore, mpsc, oneshot, watch};
 use windlass::task::{StopSource, Task, TaskGroup, scope, try_scope};
 use windlass::time::{interval, sleep, timeout};
-use windlass::{Async, Remote, Runtime, spawn, task_local, yield_now};
+use windlass::{Async, Remote, Runtime, spawn, spawn_blocking, task_local, yield_now};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const TABLE: &str = include_str!("../src/cancel_safety.md");
@@ -93,9 +93,10 @@ const ROWS: &[Row] = &[
     Row {
         futures: "`TcpStream::connect`, `UnixStream::connect`",
         dropped: GIVES_UP,
-        may_have_done: "the peer may see a connection that ends at once",
+        may_have_done: "peers may see connections that end at once",
         tries: &[
             |cut| Box::pin(connect(cut)),
+            |cut| Box::pin(connect_to_several(cut)),
             |cut| Box::pin(connect_unix(cut)),
         ],
     },
@@ -164,7 +165,7 @@ const ROWS: &[Row] = &[
     Row {
         futures: "`lookup_host`",
         dropped: GOES_ON,
-        may_have_done: "the system's lookup goes on in its thread; its answer is dropped",
+        may_have_done: "a lookup that has begun goes on in its thread; its answer is dropped",
         tries: &[|cut| Box::pin(lookup(cut))],
     },
     Row {
@@ -245,6 +246,13 @@ const ROWS: &[Row] = &[
         dropped: GOES_ON,
         may_have_done: "the task goes on; its output is dropped",
         tries: &[|cut| Box::pin(remote_task(cut))],
+    },
+    Row {
+        futures: "`BlockingTask`",
+        dropped: GOES_ON,
+        may_have_done: "a closure that has begun goes on, its output is dropped; one that has not \
+                        never runs",
+        tries: &[|cut| Box::pin(blocking_task(cut))],
     },
     Row {
         futures: "`TaskGroup::join_next`, `TaskGroup::room`",
@@ -854,6 +862,27 @@ async fn remote_task(cut: Cut) -> io::Result<bool> {
     let ended = cut.off(task, nothing).await;
     hears.await.expect("it goes on");
     Ok(ended.is_some())
+}
+
+async fn blocking_task(cut: Cut) -> io::Result<bool> {
+    let (begins, begun) = futures::channel::oneshot::channel();
+    let (ends, ended) = futures::channel::oneshot::channel();
+    let (open, gate) = std::sync::mpsc::channel::<()>();
+    let task = spawn_blocking(move || {
+        begins.send(()).expect("the test listens");
+        _ = gate.recv();
+        ends.send(()).expect("the test listens");
+    });
+    begun.await.expect("it begins");
+    let mut open = Some(open);
+    let event = async || {
+        drop(open.take());
+        sleep(Duration::from_millis(1)).await;
+    };
+    let output = cut.off(task, event).await;
+    drop(open);
+    ended.await.expect("it goes on");
+    Ok(output.is_some())
 }
 
 async fn join_next(cut: Cut) -> io::Result<bool> {

@@ -13,6 +13,8 @@
 mod accept;
 mod addr;
 mod datagram;
+mod lookup;
+mod race;
 mod socket;
 mod stream;
 mod tcp;
@@ -23,7 +25,8 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 
-pub use addr::{ToAddrs, lookup_host};
+pub use addr::ToAddrs;
+pub use lookup::lookup_host;
 pub use tcp::{Incoming, TcpListener, TcpStream};
 pub use udp::UdpSocket;
 
@@ -63,5 +66,9 @@ async fn each_addr<T>(
             Err(error) => last = Some(error),
         }
     }
-    Err(last.unwrap_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "no address was given")))
+    Err(last.unwrap_or_else(no_address))
+}
+
+fn no_address() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, "no address was given")
 }

@@ -1,0 +1,73 @@
+//! What must block goes to a pool of threads, and the loop stays punctual.
+//!
+//! ```text
+//! cargo run --release --example blocking
+//! ```
+//!
+//! A ticker wants to run every millisecond, as an animation or a control loop does. Beside it a
+//! library is called that only has functions that block. Once on the pool, and once, to see what
+//! it's for, in a task.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use futures::future::join_all;
+use windlass::time::{MissedTicks, interval, sleep};
+use windlass::{block_on, spawn, spawn_blocking};
+
+const MS: Duration = Duration::from_millis(1);
+
+/// Stands for a call of such a library: it keeps its thread for a while.
+fn look_into_archive(number: u32) -> u32 {
+    thread::sleep(50 * MS);
+    number * number
+}
+
+/// Ticks until it's dropped, and notes how late the latest tick was.
+async fn tick(ticks: Rc<Cell<u32>>, latest: Rc<Cell<Duration>>) {
+    let mut interval = interval(MS).missed_ticks(MissedTicks::Skip);
+    loop {
+        let due = interval.tick().await;
+        ticks.set(ticks.get() + 1);
+        latest.set(latest.get().max(due.elapsed()));
+    }
+}
+
+/// Runs the work beside the ticker, and tells how that got on.
+async fn beside_ticker(what: &str, work: impl Future<Output = u32>) {
+    let (ticks, latest) = (Rc::default(), Rc::default());
+    let start = Instant::now();
+    let ticker = spawn(tick(Rc::clone(&ticks), Rc::clone(&latest)));
+    let sum = work.await;
+    drop(ticker);
+    println!(
+        "{what}: the sum is {sum} after {:.0?}, {} ticks, the latest {:.1?} late",
+        start.elapsed(),
+        ticks.get(),
+        latest.get(),
+    );
+}
+
+fn main() {
+    block_on(async {
+        let on_pool = async {
+            // All eight at once: each has a thread.
+            let calls = (1..=8).map(|number| spawn_blocking(move || look_into_archive(number)));
+            join_all(calls).await.into_iter().sum()
+        };
+        beside_ticker("on the pool", on_pool).await;
+
+        let in_task = async {
+            // One after the other, and the loop turns only in between.
+            let mut sum = 0;
+            for number in 1..=8 {
+                sum += look_into_archive(number);
+                sleep(Duration::ZERO).await;
+            }
+            sum
+        };
+        beside_ticker("in a task", in_task).await;
+    });
+}

@@ -1,0 +1,399 @@
+//! Attempts at several addresses, of which the first to succeed wins: Happy Eyeballs version 2
+//! (RFC 8305), the half of it that connects. To find the addresses and to sort them (its sections 3
+//! and 4, by RFC 6724) is left to the system.
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+use std::vec;
+
+use super::{context, no_address};
+use crate::time::{Sleep, sleep_until};
+
+/// How long an attempt has to itself until the next address is tried beside it: RFC 8305, section
+/// 5, "Connection Attempt Delay", with the default that it recommends. (One that fails makes room
+/// for the next at once. The RFC's shortest delays are about attempts that still run.)
+const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
+
+/// Connects to one of the addresses. What is still tried when one has succeeded is dropped.
+pub(super) async fn race<T, S, F>(addrs: Vec<SocketAddr>, mut start: S) -> io::Result<T>
+where
+    S: FnMut(SocketAddr) -> F,
+    F: Future<Output = io::Result<T>>,
+{
+    // The usual case needs no timer, no clock and no box.
+    if let [addr] = addrs[..] {
+        let attempt = start(addr).await;
+        return attempt.map_err(|error| context(WHAT, addr, error));
+    }
+    let mut race = Race::new(interleave(addrs), start);
+    let mut timer: Option<Sleep> = None;
+    poll_fn(|cx| {
+        loop {
+            if let Poll::Ready(outcome) = race.poll(cx, Instant::now()) {
+                return Poll::Ready(outcome);
+            }
+            let Some(next) = race.next_start() else {
+                timer = None;
+                return Poll::Pending;
+            };
+            let timer = timer.get_or_insert_with(|| sleep_until(next));
+            if timer.deadline() != Some(next) {
+                timer.reset(next);
+            }
+            ready!(timer.poll_io(cx))?;
+        }
+    })
+    .await
+}
+
+const WHAT: &str = "can't connect to";
+
+/// The families take turns, the first address's family first: RFC 8305, section 4, with a "First
+/// Address Family Count" of 1. Within a family the order stays.
+fn interleave(addrs: Vec<SocketAddr>) -> Vec<SocketAddr> {
+    let mut order = Vec::with_capacity(addrs.len());
+    let is_first_v6 = addrs.first().is_some_and(SocketAddr::is_ipv6);
+    let families = addrs
+        .into_iter()
+        .partition(|addr| addr.is_ipv6() == is_first_v6);
+    let (first, other): (Vec<_>, Vec<_>) = families;
+    let mut other = other.into_iter();
+    for addr in first {
+        order.push(addr);
+        order.extend(other.next());
+    }
+    order.extend(other);
+    order
+}
+
+/// It has no clock: it's given `now`.
+struct Race<S, F> {
+    start: S,
+    /// Those that were not tried yet.
+    addrs: vec::IntoIter<SocketAddr>,
+    /// When the next one is to be tried. `None` is at once.
+    next: Option<Instant>,
+    /// In the order of their start: of two that succeed together, the preferred one wins.
+    running: Vec<(SocketAddr, Pin<Box<F>>)>,
+    failed: Vec<(SocketAddr, io::Error)>,
+}
+
+impl<T, S, F> Race<S, F>
+where
+    S: FnMut(SocketAddr) -> F,
+    F: Future<Output = io::Result<T>>,
+{
+    fn new(order: Vec<SocketAddr>, start: S) -> Self {
+        Race {
+            start,
+            addrs: order.into_iter(),
+            next: None,
+            running: Vec::new(),
+            failed: Vec::new(),
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<io::Result<T>> {
+        loop {
+            if let Some(winner) = self.poll_running(cx) {
+                return Poll::Ready(Ok(winner));
+            }
+            if self.next.is_some_and(|next| now < next) {
+                return Poll::Pending;
+            }
+            match self.addrs.next() {
+                Some(addr) => {
+                    self.running.push((addr, Box::pin((self.start)(addr))));
+                    self.next = Some(now + ATTEMPT_DELAY);
+                }
+                None if self.running.is_empty() => return Poll::Ready(Err(self.error())),
+                None => return Poll::Pending,
+            }
+        }
+    }
+
+    fn poll_running(&mut self, cx: &mut Context<'_>) -> Option<T> {
+        let mut i = 0;
+        while let Some((addr, attempt)) = self.running.get_mut(i) {
+            match attempt.as_mut().poll(cx) {
+                Poll::Pending => i += 1,
+                Poll::Ready(Ok(winner)) => return Some(winner),
+                Poll::Ready(Err(error)) => {
+                    self.failed.push((*addr, error));
+                    self.running.remove(i);
+                    self.next = None;
+                }
+            }
+        }
+        None
+    }
+
+    /// When to poll, whether or not anything has woken; `None` if all addresses were tried.
+    fn next_start(&self) -> Option<Instant> {
+        self.next.filter(|_| self.addrs.len() > 0)
+    }
+
+    /// All that has failed. Its kind and its source are those of the last.
+    fn error(&mut self) -> io::Error {
+        let Some((last, error)) = self.failed.pop() else {
+            return no_address();
+        };
+        let others = self.failed.iter();
+        let others: String = others
+            .map(|(addr, error)| format!("{addr}: {error}; nor to "))
+            .collect();
+        context(WHAT, format_args!("{others}{last}"), error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+    use std::collections::HashMap;
+    use std::error::Error;
+    use std::io::ErrorKind::{self, ConnectionRefused, HostUnreachable, InvalidInput};
+    use std::rc::Rc;
+    use std::task::Waker;
+
+    use super::*;
+
+    /// Capital letters stand for addresses of version 6, small ones for those of version 4.
+    fn addr(name: char) -> SocketAddr {
+        let host = match name.is_uppercase() {
+            true => format!("[2001:db8::{}]:80", name as u32),
+            false => format!("192.0.2.{}:80", name as u32),
+        };
+        host.parse().unwrap()
+    }
+
+    fn name(addr: SocketAddr) -> char {
+        let mut names = "ABCDabcd".chars();
+        names.find(|name| self::addr(*name) == addr).unwrap()
+    }
+
+    fn addrs(names: &str) -> Vec<SocketAddr> {
+        names.chars().map(addr).collect()
+    }
+
+    /// What the addresses answer, and a trace of what happens: `+A` when A is tried, `-A` when that
+    /// attempt is dropped.
+    #[derive(Default)]
+    struct Net {
+        answers: RefCell<HashMap<char, Result<(), ErrorKind>>>,
+        trace: RefCell<Vec<String>>,
+    }
+
+    struct Attempt {
+        name: char,
+        net: Rc<Net>,
+    }
+
+    impl Future for Attempt {
+        type Output = io::Result<char>;
+
+        fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<char>> {
+            match self.net.answers.borrow().get(&self.name) {
+                None => Poll::Pending,
+                Some(Ok(())) => Poll::Ready(Ok(self.name)),
+                Some(Err(kind)) => Poll::Ready(Err((*kind).into())),
+            }
+        }
+    }
+
+    impl Drop for Attempt {
+        fn drop(&mut self) {
+            self.net.trace.borrow_mut().push(format!("-{}", self.name));
+        }
+    }
+
+    type Start = Box<dyn FnMut(SocketAddr) -> Attempt>;
+
+    /// A race that the test drives by hand, with times that it makes up.
+    struct Scene {
+        net: Rc<Net>,
+        start: Instant,
+        race: Option<Race<Start, Attempt>>,
+    }
+
+    impl Scene {
+        fn new(names: &str) -> Scene {
+            let net = Rc::new(Net::default());
+            let theirs = net.clone();
+            let start: Start = Box::new(move |addr| {
+                let (name, net) = (name(addr), theirs.clone());
+                net.trace.borrow_mut().push(format!("+{name}"));
+                Attempt { name, net }
+            });
+            Scene {
+                net,
+                start: Instant::now(),
+                race: Some(Race::new(interleave(addrs(names)), start)),
+            }
+        }
+
+        fn answers(&mut self, name: char, answer: Result<(), ErrorKind>) {
+            self.net.answers.borrow_mut().insert(name, answer);
+        }
+
+        /// Polls, so many milliseconds after the start.
+        fn at(&mut self, ms: u64) -> Poll<io::Result<char>> {
+            self.say(format!("{ms}:"));
+            let now = self.start + Duration::from_millis(ms);
+            let race = self.race.as_mut().expect("it has not ended");
+            let polled = race.poll(&mut Context::from_waker(Waker::noop()), now);
+            if let Poll::Ready(outcome) = &polled {
+                self.say(match outcome {
+                    Ok(winner) => format!("{winner} wins"),
+                    Err(_) => "all fail".to_owned(),
+                });
+                self.race = None;
+            }
+            polled
+        }
+
+        /// When it wants to be polled.
+        fn next(&self) -> Option<Duration> {
+            let race = self.race.as_ref().expect("it has not ended");
+            race.next_start().map(|next| next - self.start)
+        }
+
+        fn say(&self, word: String) {
+            self.net.trace.borrow_mut().push(word);
+        }
+
+        #[track_caller]
+        fn was(&self, trace: &str) {
+            assert_eq!(self.net.trace.borrow().join(" "), trace);
+        }
+    }
+
+    #[test]
+    fn the_families_take_turns_beginning_with_that_of_the_first_address() {
+        let order = |names: &str| -> String {
+            let order = interleave(addrs(names)).into_iter();
+            order.map(name).collect()
+        };
+        assert_eq!(order("ABCDab"), "AaBbCD");
+        assert_eq!(order("abABC"), "aAbBC");
+        assert_eq!(order("aAbB"), "aAbB");
+        assert_eq!(order("abc"), "abc");
+        assert_eq!(order("Aa"), "Aa");
+        assert_eq!(order(""), "");
+    }
+
+    #[test]
+    fn the_next_address_is_tried_beside_the_others_after_a_quarter_of_a_second() {
+        let mut scene = Scene::new("ABa");
+        for ms in [0, 249, 250, 499] {
+            assert!(scene.at(ms).is_pending());
+        }
+        assert_eq!(scene.next(), Some(Duration::from_millis(500)));
+        assert!(scene.at(500).is_pending());
+        assert_eq!(scene.next(), None, "there is none left to try");
+        assert!(scene.at(60_000).is_pending());
+        scene.was("0: +A 249: 250: +a 499: 500: +B 60000:");
+    }
+
+    #[test]
+    fn when_an_attempt_fails_the_next_address_is_tried_at_once() {
+        let mut scene = Scene::new("ABab");
+        assert!(scene.at(0).is_pending());
+        scene.answers('A', Err(HostUnreachable));
+        assert!(scene.at(10).is_pending());
+        assert_eq!(scene.next(), Some(Duration::from_millis(260)), "anew");
+        assert!(scene.at(260).is_pending());
+        scene.answers('a', Err(ConnectionRefused)); // not the one that was tried last
+        assert!(scene.at(270).is_pending());
+        scene.was("0: +A 10: -A +a 260: +B 270: -a +b");
+    }
+
+    #[test]
+    fn addresses_that_fail_at_once_cost_no_time() {
+        let mut scene = Scene::new("ABab");
+        scene.answers('A', Err(HostUnreachable));
+        scene.answers('a', Err(ConnectionRefused));
+        scene.answers('B', Ok(()));
+        assert!(scene.at(0).is_ready());
+        scene.was("0: +A -A +a -a +B B wins -B");
+    }
+
+    #[test]
+    fn attempts_never_start_together() {
+        let mut scene = Scene::new("ABab");
+        assert!(scene.at(0).is_pending());
+        assert!(scene.at(1000).is_pending()); // the loop was late
+        scene.answers('A', Err(ConnectionRefused));
+        scene.answers('a', Err(ConnectionRefused));
+        assert!(scene.at(1100).is_pending());
+        assert!(scene.at(1349).is_pending());
+        assert!(scene.at(1350).is_pending());
+        scene.was("0: +A 1000: +a 1100: -A -a +B 1349: 1350: +b");
+    }
+
+    #[test]
+    fn the_first_to_succeed_wins_and_the_others_are_dropped() {
+        let mut scene = Scene::new("ABab");
+        for ms in [0, 250, 500] {
+            assert!(scene.at(ms).is_pending());
+        }
+        scene.answers('a', Ok(()));
+        assert!(scene.at(600).is_ready());
+        scene.was("0: +A 250: +a 500: +B 600: a wins -A -a -B");
+    }
+
+    #[test]
+    fn an_early_attempt_may_win_late_and_is_preferred_to_a_later_one() {
+        let mut scene = Scene::new("Aa");
+        assert!(scene.at(0).is_pending());
+        assert!(scene.at(250).is_pending());
+        scene.answers('A', Ok(()));
+        scene.answers('a', Ok(()));
+        assert!(scene.at(9000).is_ready());
+        scene.was("0: +A 250: +a 9000: A wins -A -a");
+    }
+
+    #[test]
+    fn an_attempt_that_succeeds_wins_over_one_that_fails_in_the_same_moment() {
+        let mut scene = Scene::new("ABa");
+        assert!(scene.at(0).is_pending());
+        assert!(scene.at(250).is_pending());
+        scene.answers('A', Err(ConnectionRefused));
+        scene.answers('a', Ok(()));
+        assert!(scene.at(300).is_ready());
+        scene.was("0: +A 250: +a 300: -A a wins -a");
+    }
+
+    #[test]
+    fn when_all_fail_the_error_tells_of_each_in_the_order_of_their_failing() {
+        let mut scene = Scene::new("Aa");
+        assert!(scene.at(0).is_pending());
+        assert!(scene.at(250).is_pending());
+        scene.answers('a', Err(HostUnreachable));
+        assert!(scene.at(300).is_pending());
+        scene.answers('A', Err(ConnectionRefused));
+        let Poll::Ready(Err(error)) = scene.at(400) else {
+            panic!("all have failed");
+        };
+        scene.was("0: +A 250: +a 300: -a 400: -A all fail");
+        assert_eq!(
+            error.to_string(),
+            "can't connect to 192.0.2.97:80: host unreachable; \
+             nor to [2001:db8::65]:80: connection refused"
+        );
+        assert_eq!(error.kind(), ConnectionRefused);
+        assert_eq!(error.source().unwrap().to_string(), "connection refused");
+    }
+
+    #[test]
+    fn without_an_address_there_is_nothing_to_win() {
+        let mut scene = Scene::new("");
+        let Poll::Ready(Err(error)) = scene.at(0) else {
+            panic!("it can't be pending");
+        };
+        assert_eq!(error.kind(), InvalidInput);
+    }
+}

@@ -1,0 +1,194 @@
+//! What has to block does so on other threads.
+
+mod common;
+
+use std::env;
+use std::io;
+use std::panic::panic_any;
+use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, mpsc};
+use std::thread::{self, ThreadId};
+use std::time::Duration;
+
+use common::{OnDrop, panic_of, run, watchdog};
+use futures::future::join_all;
+use windlass::time::{sleep, timeout};
+use windlass::{Runtime, block_on, spawn, spawn_blocking};
+
+/// Runs the body of the test `name` in a process whose pool has so many threads.
+fn with_threads(threads: usize, name: &str, body: impl FnOnce()) {
+    if env::var_os("WINDLASS_CHILD").is_some() {
+        let _watchdog = watchdog();
+        return body();
+    }
+    let output = Command::new(env::current_exe().unwrap())
+        .args([name, "--exact", "--nocapture", "--test-threads=1"])
+        .env("WINDLASS_CHILD", "1")
+        .env("BLOCKING_MAX_THREADS", threads.to_string())
+        .output()
+        .unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    let said = String::from_utf8_lossy(&said);
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("1 passed"), "it did not run: {said}");
+}
+
+/// Blocks those who knock until it is opened.
+fn gate() -> (mpsc::Sender<()>, impl FnOnce() + Send + 'static) {
+    let (key, locked) = mpsc::channel::<()>();
+    (key, move || _ = locked.recv())
+}
+
+#[test]
+fn a_closure_runs_on_another_thread_and_its_value_comes_back() {
+    let (value, thread): (Vec<u8>, ThreadId) = run(async {
+        let given = vec![1, 2, 3];
+        spawn_blocking(move || (given, thread::current().id())).await
+    });
+    assert_eq!(value, [1, 2, 3]);
+    assert_ne!(thread, thread::current().id());
+}
+
+#[test]
+fn the_loop_goes_on_while_closures_block() {
+    run(async {
+        let (keys, gates): (Vec<_>, Vec<_>) = (0..20).map(|_| gate()).unzip();
+        let blocked: Vec<_> = gates.into_iter().map(spawn_blocking).collect();
+        for _ in 0..10 {
+            sleep(Duration::from_millis(1)).await;
+        }
+        let waiting = timeout(Duration::ZERO, join_all(blocked));
+        assert!(waiting.await.is_err(), "they would block the loop, too");
+        drop(keys);
+    });
+}
+
+#[test]
+fn a_task_is_woken_by_the_thread_when_the_closure_has_ended() {
+    run(async {
+        let (key, gate) = gate();
+        let waits = spawn(spawn_blocking(gate));
+        sleep(Duration::ZERO).await; // it waits by now
+        drop(key);
+        waits.await;
+    });
+}
+
+#[test]
+fn a_panic_comes_out_where_the_closure_is_awaited() {
+    let text = panic_of(|| run(async { spawn_blocking(|| panic!("planned")).await }));
+    assert_eq!(text, "planned");
+    run(async {
+        let task = spawn(spawn_blocking(|| panic_any(7)));
+        let payload = task.catch().await.map(|()| "no panic").unwrap_err();
+        assert_eq!(payload.into_inner().downcast_ref(), Some(&7));
+        assert_eq!(spawn_blocking(|| 8).await, 8, "the pool goes on");
+    });
+}
+
+#[test]
+fn a_closure_that_has_begun_runs_to_its_end_when_its_future_is_dropped() {
+    run(async {
+        let (key, gate) = gate();
+        let (says, hears) = mpsc::channel();
+        let here = thread::current().id();
+        let mut task = spawn_blocking(move || {
+            says.send("begun").unwrap();
+            gate();
+            OnDrop(move || {
+                assert_ne!(thread::current().id(), here);
+                says.send("output dropped").unwrap();
+            })
+        });
+        assert!(timeout(Duration::ZERO, &mut task).await.is_err());
+        assert_eq!(hears.recv(), Ok("begun"));
+        drop(task);
+        drop(key);
+        assert_eq!(hears.recv(), Ok("output dropped"));
+    });
+}
+
+#[test]
+fn a_closure_that_has_not_begun_is_cancelled_with_its_future_and_runs_when_detached() {
+    let name = "a_closure_that_has_not_begun_is_cancelled_with_its_future_and_runs_when_detached";
+    with_threads(1, name, || {
+        let (says, hears) = mpsc::channel();
+        let tell = |word: &'static str| {
+            let says = says.clone();
+            let on_drop = says.clone();
+            let guard = OnDrop(move || on_drop.send("dropped").unwrap());
+            move || {
+                says.send(word).unwrap();
+                drop(guard);
+            }
+        };
+        let (key, gate) = gate();
+        spawn_blocking(gate).detach(); // occupies the only thread
+        let cancelled = spawn_blocking(tell("cancelled"));
+        spawn_blocking(tell("detached")).detach();
+        drop(cancelled);
+        drop(key);
+        let words = [(); 3].map(|()| hears.recv().unwrap());
+        assert_eq!(words, ["dropped", "detached", "dropped"]);
+    });
+}
+
+#[test]
+fn what_comes_beyond_the_limit_waits_in_line() {
+    with_threads(3, "what_comes_beyond_the_limit_waits_in_line", || {
+        let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let task = |_| {
+            let (running, most) = (running.clone(), most.clone());
+            spawn_blocking(move || {
+                most.fetch_max(running.fetch_add(1, SeqCst) + 1, SeqCst);
+                thread::yield_now();
+                running.fetch_sub(1, SeqCst);
+            })
+        };
+        let ended = block_on(join_all((0..1000).map(task)));
+        assert_eq!(ended.len(), 1000);
+        assert!((1..=3).contains(&most.load(SeqCst)), "{most:?}");
+    });
+}
+
+#[test]
+fn closures_that_need_each_other_get_a_thread_each() {
+    let barrier = Arc::new(std::sync::Barrier::new(100));
+    let meet = |_| {
+        let barrier = barrier.clone();
+        spawn_blocking(move || barrier.wait().is_leader())
+    };
+    let leaders = run(join_all((0..100).map(meet)));
+    assert_eq!(leaders.into_iter().filter(|leader| *leader).count(), 1);
+}
+
+#[test]
+fn it_works_under_any_executor_and_before_any() {
+    let early = spawn_blocking(|| 6);
+    assert_eq!(futures::executor::block_on(early), 6);
+    let remote = thread::spawn(|| futures::executor::block_on(spawn_blocking(|| 7)));
+    assert_eq!(remote.join().unwrap(), 7);
+}
+
+#[test]
+fn a_closure_that_blocks_holds_up_neither_block_on_nor_the_end_of_the_runtime() -> io::Result<()> {
+    let (key, gate) = gate();
+    let runtime = Runtime::new()?;
+    let task = runtime.spawn(spawn_blocking(gate));
+    runtime.block_on(sleep(Duration::ZERO));
+    assert!(!task.is_finished());
+    drop(runtime);
+    drop((task, key)); // it was blocked until here
+    Ok(())
+}
+
+#[test]
+fn debug_tells_whether_it_has_finished() {
+    let (key, gate) = gate();
+    let mut task = spawn_blocking(gate);
+    assert_eq!(format!("{task:?}"), "BlockingTask { finished: false }");
+    drop(key);
+    run(&mut task);
+    assert_eq!(format!("{task:?}"), "BlockingTask { finished: true }");
+}
