@@ -418,6 +418,25 @@ async fn connect(cut: Cut) -> io::Result<bool> {
 }
 
 /// To a listener whose queue is full.
+async fn connect_to_several(cut: Cut) -> io::Result<bool> {
+    // With its short queue full, the system lets all others wait.
+    let full = std::net::TcpListener::bind("127.0.0.1:0")?;
+    rustix::net::listen(&full, 1)?;
+    let silent = full.local_addr()?;
+    let mut queue = join_all((0..10).map(|_| TcpStream::connect(silent)));
+    assert!(timeout(Duration::ZERO, &mut queue).await.is_err());
+
+    let open = std::net::TcpListener::bind("127.0.0.1:0")?;
+    let addrs = [silent, open.local_addr()?];
+    let event = async || sleep(Duration::from_millis(100)).await;
+    let connect = TcpStream::connect(&addrs[..]);
+    let connected = cut.off(connect, event).await.transpose()?;
+    if let Some(stream) = &connected {
+        assert_eq!(stream.peer_addr()?, addrs[1]);
+    }
+    Ok(connected.is_some())
+}
+
 async fn connect_unix(cut: Cut) -> io::Result<bool> {
     let path = std::env::temp_dir().join(format!("windlass-cut-full-{}", process::id()));
     std::fs::remove_file(&path).ok();
