@@ -3,8 +3,8 @@
 //! They are used as those of std, with an `.await` where std blocks. The end of a child is an event
 //! like any other: on Linux its descriptor (a pidfd) becomes readable. No thread waits for it, and
 //! no handler of `SIGCHLD` is installed, so children of other parts of the program are left alone.
-//! (On other systems, and before Linux 5.3, a thread waits for each child that is awaited, or let go
-//! of, while it runs.)
+//! (On other systems, and before Linux 5.3, a thread waits for each child that is awaited or let
+//! go of while it runs.)
 //!
 //! # No zombies
 //!
