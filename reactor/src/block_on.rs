@@ -14,8 +14,8 @@ use crate::rest::Parker;
 /// The future may be anything: one request, a `join!` of several, or an executor with a million
 /// tasks. It is polled only when it was woken.
 ///
-/// Meanwhile its turns are those of the whole thread. Whoever polls other futures here looks at them
-/// when it's over, whether or not the descriptor of the [`Reactor`] is readable then.
+/// Meanwhile its turns are those of the whole thread. Whoever polls other futures here looks at
+/// them when it's over, whether or not the descriptor of the [`Reactor`] is readable then.
 ///
 /// # Panics
 ///

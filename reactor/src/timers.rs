@@ -14,8 +14,8 @@
 //! waits on the lowest level whose windows reach it. The slot of a higher level that comes next is
 //! emptied in advance, some timers at each `fire`, into the next window of the level below; so a
 //! hundred thousand timers that were far don't have to move down in one go, at the moment when the
-//! first of them is due. Once `now` reaches a slot above level 0, what is left there moves down: all
-//! of it, if nothing has fired for a while before.
+//! first of them is due. Once `now` reaches a slot above level 0, what is left there moves down: if
+//! nothing has fired for a while before, all that was there.
 //!
 //! Invariant: of equal deadlines the one inserted first is on the lower level, or ahead in the same
 //! slot. So they fire in the order in which they were inserted. (A new timer doesn't go past a slot
