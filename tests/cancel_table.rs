@@ -17,10 +17,12 @@ use std::time::{Duration, Instant};
 use common::{Count, OnDrop, pair, watchdog};
 use futures::future::{LocalBoxFuture, join_all};
 use futures::{AsyncReadExt, AsyncWriteExt, FutureExt, StreamExt};
+use rustix::process::{getpid, kill_process};
 use windlass::coroutine::{AsyncCoroutine, State::Yielded};
 use windlass::net::unix::{UnixDatagram, UnixListener, UnixStream};
 use windlass::net::{TcpListener, TcpStream, UdpSocket, lookup_host};
 use windlass::process::{Command, Stdio};
+use windlass::signal::{Signal, Signals, ctrl_c};
 use windlass::sync::{Event, Mutex, Semaphore, mpsc, oneshot, watch};
 use windlass::task::{StopSource, Task, TaskGroup, scope, try_scope};
 use windlass::time::{interval, sleep, timeout};
@@ -167,6 +169,18 @@ const ROWS: &[Row] = &[
         dropped: GOES_ON,
         may_have_done: "a lookup that has begun goes on in its thread; its answer is dropped",
         tries: &[|cut| Box::pin(lookup(cut))],
+    },
+    Row {
+        futures: "`Signals::recv`",
+        dropped: LOSES_NOTHING,
+        may_have_done: "nothing: the signal stays there",
+        tries: &[|cut| Box::pin(signal(cut))],
+    },
+    Row {
+        futures: "`ctrl_c`",
+        dropped: GIVES_UP,
+        may_have_done: "a Ctrl-C does nothing until somebody listens again",
+        tries: &[|cut| Box::pin(interrupt(cut))],
     },
     Row {
         futures: "`Child::wait`",
@@ -749,6 +763,21 @@ async fn lookup(cut: Cut) -> io::Result<bool> {
     let again = lookup_host("localhost:81").await?;
     assert!(again.iter().all(|addr| addr.port() == 81)); // not what the thread finds for the first
     Ok(found.is_some())
+}
+
+async fn signal(cut: Cut) -> io::Result<bool> {
+    let mut signals = Signals::new([Signal::USR1])?;
+    let event = async || kill_process(getpid(), rustix::process::Signal::USR1).unwrap();
+    let heard = cut.off(signals.recv(), event).await.transpose()?;
+    if heard.is_none() && cut.polls > 0 {
+        assert_eq!(signals.recv().await?, Signal::USR1);
+    }
+    Ok(heard.is_some())
+}
+
+async fn interrupt(cut: Cut) -> io::Result<bool> {
+    let event = async || kill_process(getpid(), rustix::process::Signal::INT).unwrap();
+    Ok(cut.off(ctrl_c(), event).await.transpose()?.is_some())
 }
 
 async fn wait_for_child(cut: Cut) -> io::Result<bool> {
