@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::AcqRel;
 use std::task::{Wake, Waker};
 
-#[cfg(all(loom, test))]
+#[cfg(all(windlass_loom, test))]
 use loom::sync::atomic::AtomicBool;
-#[cfg(not(all(loom, test)))]
+#[cfg(not(all(windlass_loom, test)))]
 use std::sync::atomic::AtomicBool;
 
-#[cfg(all(loom, test))]
+#[cfg(all(windlass_loom, test))]
 #[path = "hook_models.rs"]
 mod models;
 

@@ -1,7 +1,7 @@
 //! Models of the hook, in which loom tries all orders that two or three threads can take.
 //!
 //! ```sh
-//! RUSTFLAGS="--cfg loom" cargo test --release -p windlass --lib
+//! RUSTFLAGS="--cfg windlass_loom" cargo test --release -p windlass --lib
 //! ```
 //!
 //! What a `Remote` shares between threads is three things: a queue, which is the `futures` crate's

@@ -185,7 +185,7 @@ fn the_executor_depends_on_next_to_nothing_and_not_on_the_reactor() {
     let tables = [
         "[dependencies]",
         "[dev-dependencies]",
-        "[target.'cfg(loom)'.dev-dependencies]",
+        "[target.'cfg(windlass_loom)'.dev-dependencies]",
     ];
     assert!(others.into_iter().all(|table| tables.contains(&table)));
     assert!(!read("reactor/Cargo.toml").contains("windlass-executor"));

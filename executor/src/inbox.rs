@@ -6,17 +6,17 @@
 
 use std::task::Waker;
 
-#[cfg(all(loom, test))]
+#[cfg(all(windlass_loom, test))]
 use loom::sync::{Mutex, MutexGuard, atomic::AtomicBool};
 use std::sync::OnceLock;
 use std::sync::PoisonError;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-#[cfg(not(all(loom, test)))]
+#[cfg(not(all(windlass_loom, test)))]
 use std::sync::{Mutex, MutexGuard, atomic::AtomicBool};
 
 use crate::key::{Key, MAX_EXECUTORS, MAX_GENERATION};
 
-#[cfg(all(loom, test))]
+#[cfg(all(windlass_loom, test))]
 #[path = "inbox_models.rs"]
 mod models;
 
@@ -181,7 +181,7 @@ pub(crate) fn release(executor: u16, first_generation: u32) {
     drop(outer); // user code, which may make executors, and may panic
 }
 
-#[cfg(all(test, not(loom)))]
+#[cfg(all(test, not(windlass_loom)))]
 mod tests {
     use super::*;
 

@@ -1,7 +1,7 @@
 //! Models of the inbox, in which loom tries all orders that two or three threads can take.
 //!
 //! ```sh
-//! RUSTFLAGS="--cfg loom" cargo test --release -p windlass-executor --lib
+//! RUSTFLAGS="--cfg windlass_loom" cargo test --release -p windlass-executor --lib
 //! ```
 
 use loom::sync::{Arc, Notify};
