@@ -83,6 +83,10 @@ impl PipeReader {
     pub fn into_blocking_fd(self) -> io::Result<OwnedFd> {
         into_blocking(self.0)
     }
+
+    pub(crate) fn io(&self) -> &Async<OwnedFd> {
+        &self.0
+    }
 }
 
 impl AsyncRead for PipeReader {
@@ -115,6 +119,11 @@ impl PipeWriter {
     /// If it was closed, and those of the system.
     pub fn into_blocking_fd(self) -> io::Result<OwnedFd> {
         into_blocking(self.0.ok_or_else(closed)?)
+    }
+
+    /// None once it's closed.
+    pub(crate) fn io(&self) -> Option<&Async<OwnedFd>> {
+        self.0.as_ref()
     }
 }
 
