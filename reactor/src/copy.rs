@@ -170,22 +170,29 @@ mod sealed {
 
     pub trait Splice {
         /// What to splice by, if it can be.
-        fn spliced(&self) -> Option<(&Rc<Source>, BorrowedFd<'_>)>;
+        fn spliced(&self) -> Option<Spliced<'_>>;
+    }
+
+    #[allow(missing_debug_implementations)] // nobody else sees it
+    pub struct Spliced<'a> {
+        pub(crate) source: &'a Rc<Source>,
+        pub(crate) fd: BorrowedFd<'a>,
     }
 }
 use sealed::Splice;
+pub(crate) use sealed::Spliced;
 
 impl<T: Descriptor + ?Sized> Descriptor for &T {}
 impl<T: Descriptor + ?Sized> Descriptor for &mut T {}
 
 impl<T: Splice + ?Sized> Splice for &T {
-    fn spliced(&self) -> Option<(&Rc<Source>, BorrowedFd<'_>)> {
+    fn spliced(&self) -> Option<Spliced<'_>> {
         (**self).spliced()
     }
 }
 
 impl<T: Splice + ?Sized> Splice for &mut T {
-    fn spliced(&self) -> Option<(&Rc<Source>, BorrowedFd<'_>)> {
+    fn spliced(&self) -> Option<Spliced<'_>> {
         (**self).spliced()
     }
 }
@@ -195,9 +202,9 @@ macro_rules! descriptors {
         impl Descriptor for $type {}
 
         impl Splice for $type {
-            fn spliced(&self) -> Option<(&Rc<Source>, BorrowedFd<'_>)> {
+            fn spliced(&self) -> Option<Spliced<'_>> {
                 let $this = self;
-                $io.map(|io| (io.source(), io.as_fd()))
+                $io.map(|io| Spliced { source: io.source(), fd: io.as_fd() })
             }
         }
     )*};
@@ -328,11 +335,7 @@ impl Transfer {
     }
 
     #[cfg(target_os = "linux")]
-    fn poll_fill(
-        &mut self,
-        cx: &mut Context<'_>,
-        reader: (&Rc<Source>, BorrowedFd<'_>),
-    ) -> Poll<io::Result<usize>> {
+    fn poll_fill(&mut self, cx: &mut Context<'_>, reader: Spliced<'_>) -> Poll<io::Result<usize>> {
         let bytes = ready!(self.load.pipe()?.poll_fill(cx, reader))?;
         self.much = bytes >= MUCH;
         Poll::Ready(Ok(bytes))

@@ -3,15 +3,15 @@
 use std::cell::Cell;
 use std::fs;
 use std::io;
-use std::os::fd::{BorrowedFd, OwnedFd};
-use std::rc::Rc;
+use std::os::fd::OwnedFd;
 use std::task::{Context, Poll, ready};
 
 use rustix::io::Errno;
 use rustix::pipe::{SpliceFlags, fcntl_setpipe_size, splice};
 
+use crate::copy::Spliced;
 use crate::pipe::ends;
-use crate::source::{Interest, Source};
+use crate::source::Interest;
 
 /// The size of a pipe: the largest that Linux gives to everybody.
 const SIZE: usize = 1 << 20;
@@ -73,7 +73,7 @@ impl Pipe {
     pub(crate) fn poll_fill(
         &mut self,
         cx: &mut Context<'_>,
-        (source, fd): (&Rc<Source>, BorrowedFd<'_>),
+        Spliced { source, fd }: Spliced<'_>,
     ) -> Poll<io::Result<usize>> {
         let fill = || Ok(splice(fd, None, &self.writer, None, SIZE, flags())?);
         self.holds = ready!(source.poll_with(cx, &fd, Interest::Read, fill))?;
@@ -85,7 +85,7 @@ impl Pipe {
     pub(crate) fn poll_empty(
         &mut self,
         cx: &mut Context<'_>,
-        (source, fd): (&Rc<Source>, BorrowedFd<'_>),
+        Spliced { source, fd }: Spliced<'_>,
     ) -> Poll<io::Result<usize>> {
         let empty = || Ok(splice(&self.reader, None, fd, None, self.holds, flags())?);
         let bytes = ready!(source.poll_with(cx, &fd, Interest::Write, empty))?;
