@@ -174,6 +174,7 @@ mod sealed {
     }
 
     #[allow(missing_debug_implementations)] // nobody else sees it
+    #[cfg_attr(not(target_os = "linux"), allow(dead_code))] // only `splice` looks at it
     pub struct Spliced<'a> {
         pub(crate) source: &'a Rc<Source>,
         pub(crate) fd: BorrowedFd<'a>,

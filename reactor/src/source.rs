@@ -175,6 +175,7 @@ impl Source {
     }
 
     /// The last operation was worth so many more.
+    #[cfg(target_os = "linux")]
     pub(crate) fn spend(&self, operations: usize) {
         self.succeeded
             .set(self.succeeded.get().saturating_add(operations as u32));
