@@ -66,6 +66,9 @@ mod source;
 mod waiters;
 mod readiness;
 pub mod io;
+mod copy;
+#[cfg(target_os = "linux")]
+mod splice;
 mod pipe;
 mod stdio;
 pub mod signal;

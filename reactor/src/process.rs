@@ -29,14 +29,11 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::future::poll_fn;
 use std::io::{self, ErrorKind, Read};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::path::Path;
-use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use futures_io::{AsyncRead, AsyncWrite};
-
-use crate::io::Async;
+use crate::io::{Async, PipeReader, PipeWriter};
 use crate::wait::end_of;
 use crate::{orphans, reactor};
 
@@ -204,9 +201,9 @@ impl Command {
             kill_on_drop: self.kill_on_drop,
         };
         Ok(Child {
-            stdin: stdin.map(ChildStdin::try_from).transpose()?,
-            stdout: stdout.map(ChildStdout::try_from).transpose()?,
-            stderr: stderr.map(ChildStderr::try_from).transpose()?,
+            stdin: stdin.map(PipeWriter::try_from).transpose()?,
+            stdout: stdout.map(PipeReader::try_from).transpose()?,
+            stderr: stderr.map(PipeReader::try_from).transpose()?,
             process,
         })
     }
@@ -412,9 +409,8 @@ impl Child {
     /// Drops the `Child`, and what it has written.
     pub async fn wait_with_output(mut self) -> io::Result<Output> {
         self.stdin = None;
-        let stdout = self.stdout.take().map(|stdout| stdout.io);
-        let stderr = self.stderr.take().map(|stderr| stderr.io);
-        let (mut stdout, mut stderr) = (Collected::new(stdout), Collected::new(stderr));
+        let mut stdout = Collected::new(self.stdout.take());
+        let mut stderr = Collected::new(self.stderr.take());
         let status = poll_fn(|cx| {
             // All three each time: a child that writes to one pipe must not wait for the other,
             // and one that has ended is reaped though others may hold its pipes.
@@ -491,66 +487,14 @@ impl Drop for Process {
 /// To write when the child reads no more is an error (`BrokenPipe`). The system also sends
 /// `SIGPIPE`, which Rust programs ignore; in a host that isn't one, ignore it there.
 ///
-/// [`close`](AsyncWrite::poll_close) closes it, as dropping does, and the child reads an end.
-///
-/// # Cancel safety
-///
-/// A write that is dropped has written nothing.
-#[derive(Debug)]
-pub struct ChildStdin {
-    /// None once it's closed.
-    io: Option<Async<File>>,
-}
-
-impl ChildStdin {
-    /// Takes the descriptor out and makes it blocking, as other programs expect it: for the
-    /// [`Stdio`] of another child, say.
-    ///
-    /// # Errors
-    ///
-    /// If it was closed.
-    pub fn into_blocking_fd(self) -> io::Result<OwnedFd> {
-        into_blocking(self.io.ok_or_else(closed)?)
-    }
-}
-
-impl TryFrom<std::process::ChildStdin> for ChildStdin {
-    type Error = io::Error;
-
-    fn try_from(stdin: std::process::ChildStdin) -> io::Result<ChildStdin> {
-        let io = Some(nonblocking(stdin.into())?);
-        Ok(ChildStdin { io })
-    }
-}
-
-impl AsyncWrite for ChildStdin {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let mut io = self.io.as_ref().ok_or_else(closed)?;
-        Pin::new(&mut io).poll_write(cx, buf)
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_close(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.io = None;
-        Poll::Ready(Ok(()))
-    }
-}
+/// [`close`](futures_io::AsyncWrite::poll_close) closes it, as dropping does, and the child reads
+/// an end.
+pub type ChildStdin = PipeWriter;
 
 /// A child's standard output.
 ///
 /// It ends when nobody can write to it any more: neither the child, nor those of its own children
 /// that have inherited it.
-///
-/// # Cancel safety
-///
-/// A read that is dropped has taken nothing.
 ///
 /// # Examples
 ///
@@ -569,87 +513,20 @@ impl AsyncWrite for ChildStdin {
 /// })?;
 /// # Ok::<(), std::io::Error>(())
 /// ```
-#[derive(Debug)]
-pub struct ChildStdout {
-    io: Async<File>,
-}
+pub type ChildStdout = PipeReader;
 
 /// A child's standard error, as [`ChildStdout`].
-#[derive(Debug)]
-pub struct ChildStderr {
-    io: Async<File>,
-}
-
-/// What both can.
-macro_rules! output_stream {
-    ($output:ident) => {
-        impl $output {
-            /// Takes the descriptor out and makes it blocking, as other programs expect it: for
-            /// the [`Stdio`] of another child, say.
-            ///
-            /// # Errors
-            ///
-            /// Those of the system.
-            pub fn into_blocking_fd(self) -> io::Result<OwnedFd> {
-                into_blocking(self.io)
-            }
-        }
-
-        impl TryFrom<std::process::$output> for $output {
-            type Error = io::Error;
-
-            fn try_from(output: std::process::$output) -> io::Result<$output> {
-                let io = nonblocking(output.into())?;
-                Ok($output { io })
-            }
-        }
-
-        impl AsyncRead for $output {
-            fn poll_read(
-                mut self: Pin<&mut Self>,
-                cx: &mut Context<'_>,
-                buf: &mut [u8],
-            ) -> Poll<io::Result<usize>> {
-                Pin::new(&mut self.io).poll_read(cx, buf)
-            }
-        }
-
-        impl AsFd for $output {
-            fn as_fd(&self) -> BorrowedFd<'_> {
-                self.io.as_fd()
-            }
-        }
-    };
-}
-
-output_stream!(ChildStdout);
-output_stream!(ChildStderr);
-
-/// Our end of a pipe. It's an open file of its own: the child's end stays blocking.
-fn nonblocking(pipe: OwnedFd) -> io::Result<Async<File>> {
-    rustix::io::ioctl_fionbio(&pipe, true)?;
-    Async::new_nonblocking(pipe.into())
-}
-
-fn into_blocking(io: Async<File>) -> io::Result<OwnedFd> {
-    let pipe = io.into_inner()?;
-    rustix::io::ioctl_fionbio(&pipe, false)?;
-    Ok(pipe.into())
-}
-
-fn closed() -> io::Error {
-    io::Error::new(ErrorKind::BrokenPipe, "this standard input was closed")
-}
+pub type ChildStderr = PipeReader;
 
 /// All that comes from a pipe.
 struct Collected {
     /// None once it has ended, or if there is none.
-    pipe: Option<Async<File>>,
+    pipe: Option<PipeReader>,
     bytes: Vec<u8>,
 }
 
 impl Collected {
-    fn new(pipe: Option<Async<File>>) -> Collected {
+    fn new(pipe: Option<PipeReader>) -> Collected {
         let bytes = Vec::new();
         Collected { pipe, bytes }
     }
@@ -658,7 +535,7 @@ impl Collected {
         while let Some(pipe) = &self.pipe {
             // What was read before `WouldBlock` is kept as well.
             let read = |pipe: &File| pipe.take(CHUNK).read_to_end(&mut self.bytes);
-            if ready!(pipe.poll_read_with(cx, read))? == 0 {
+            if ready!(pipe.io().poll_read_with(cx, read))? == 0 {
                 self.pipe = None;
             }
         }

@@ -97,6 +97,11 @@ macro_rules! stream {
                     result => result,
                 }
             }
+
+            /// For `copy`.
+            pub(crate) fn io(&self) -> &$crate::io::Async<impl std::os::fd::AsFd + use<>> {
+                &self.io
+            }
         }
 
         impl futures_io::AsyncRead for &$stream {
