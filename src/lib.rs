@@ -91,13 +91,14 @@ mod stop;
 mod blocking;
 pub mod task;
 
-pub use self::blocking::{BlockingTask, spawn_blocking};
+pub use blocking::spawn_blocking;
 pub use remote::{Remote, RemoteError, RemoteTask};
 pub use runtime::{Builder, Runtime, Turn};
 pub use windlass_executor::{
     Panic, Task, YieldNow, coroutine, spawn, spawn_at, sync, task_local, yield_now,
 };
-pub use windlass_reactor::{Async, Readable, Writable, io, net, process, signal, time};
+pub use windlass_reactor::{Async, BlockingTask, Pool, Readable, Writable};
+pub use windlass_reactor::{io, net, process, signal, time};
 
 use std::future::Future;
 

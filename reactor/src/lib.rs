@@ -71,12 +71,14 @@ mod stdio;
 pub mod signal;
 mod timers;
 pub mod time;
+mod pool;
 pub mod net;
 pub mod process;
 mod orphans;
 
 pub use block_on::block_on;
 pub use io::Async;
+pub use pool::{BlockingTask, Pool};
 pub use reactor::{Awake, Reactor, Turned};
 pub use readiness::{Readable, Writable};
 
