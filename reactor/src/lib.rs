@@ -72,6 +72,7 @@ pub mod signal;
 mod timers;
 pub mod time;
 mod pool;
+pub mod fs;
 pub mod net;
 pub mod process;
 mod orphans;
