@@ -60,7 +60,8 @@ use crate::pool::BlockingTask;
 ///     assert_eq!(text, "ahoy, ahoy");
 ///     std::io::Result::Ok(())
 /// })?;
-/// # std::fs::remove_dir_all(folder)
+/// # std::fs::remove_dir_all(folder)?;
+/// # Ok::<(), std::io::Error>(())
 /// ```
 pub struct File {
     handle: Arc<Handle>,

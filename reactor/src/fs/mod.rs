@@ -16,7 +16,7 @@
 //! # Errors
 //!
 //! Functions that are given a path say it in their error, and what they tried, which std doesn't:
-//! "can't open \`rope\`: No such file or directory (os error 2)". The `kind` is that of the system's
+//! "can't read `rope`: No such file or directory (os error 2)". The `kind` is that of the system's
 //! error, which is the [`source`](std::error::Error::source).
 //!
 //! # The end of the program
@@ -31,7 +31,7 @@
 //!
 //! let error = block_on(fs::read("no/such/rope")).unwrap_err();
 //! assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
-//! assert!(error.to_string().starts_with("can't open `no/such/rope`: "));
+//! assert!(error.to_string().starts_with("can't read `no/such/rope`: "));
 //!
 //! let manifest = block_on(fs::read_to_string("Cargo.toml"))?;
 //! assert!(manifest.contains("[package]"));

@@ -24,7 +24,8 @@ use super::error::context;
 ///     log.flush().await
 /// })?;
 /// assert_eq!(std::fs::read(&path)?, b"ahoy\n");
-/// # std::fs::remove_dir_all(folder)
+/// # std::fs::remove_dir_all(folder)?;
+/// # Ok::<(), std::io::Error>(())
 /// ```
 #[derive(Clone)]
 pub struct OpenOptions {

@@ -258,13 +258,16 @@ impl Future for Doing {
                 match ring.poll(*slot, cx) {
                     Poll::Ready(ended) => ended,
                     Poll::Pending if hub.is_driven() => return Poll::Pending,
-                    Poll::Pending => (Err(nobody_turns()), Operation::Lost),
+                    Poll::Pending => {
+                        drop(self.0.give_up());
+                        (Err(nobody_turns()), Operation::Lost)
+                    }
                 }
             }
             Way::Pool(task) => ready!(Pin::new(task).poll(cx)),
             Way::Over(ended) => ended.take().expect("polled after its end"),
         };
-        drop(self.take().give_up()); // if nobody turns
+        self.0 = Way::Over(None);
         Poll::Ready(ended)
     }
 }

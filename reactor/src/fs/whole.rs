@@ -105,7 +105,8 @@ pub async fn read_to_string(path: impl AsRef<Path>) -> io::Result<String> {
 /// # let path = std::env::temp_dir().join(format!("windlass-write-{}", std::process::id()));
 /// block_on(fs::write(&path, "ahoy"))?;
 /// assert_eq!(std::fs::read(&path)?, b"ahoy");
-/// # std::fs::remove_file(path)
+/// # std::fs::remove_file(path)?;
+/// # Ok::<(), std::io::Error>(())
 /// ```
 pub async fn write(path: impl AsRef<Path>, contents: impl AsRef<[u8]>) -> io::Result<()> {
     let path = path.as_ref();
@@ -145,7 +146,8 @@ async fn write_all(path: &Path, contents: Vec<u8>) -> io::Result<()> {
 /// # let path = std::env::temp_dir().join(format!("windlass-copy-{}", std::process::id()));
 /// block_on(fs::copy("Cargo.toml", &path))?;
 /// assert_eq!(std::fs::read(&path)?, std::fs::read("Cargo.toml")?);
-/// # std::fs::remove_file(path)
+/// # std::fs::remove_file(path)?;
+/// # Ok::<(), std::io::Error>(())
 /// ```
 pub async fn copy(from: impl AsRef<Path>, to: impl AsRef<Path>) -> io::Result<u64> {
     names::of_two("copy", from.as_ref(), to.as_ref(), |from, to| {
