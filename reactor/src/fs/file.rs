@@ -66,8 +66,6 @@ use crate::pool::BlockingTask;
 pub struct File {
     handle: Arc<Handle>,
     cursor: Cursor,
-    /// Of a write whose caller had gone on.
-    failed: Option<io::Error>,
     /// What a read has brought and nobody has taken yet: from `taken` on. Otherwise it's kept for
     /// its memory.
     buffer: Vec<u8>,
@@ -138,7 +136,6 @@ impl File {
         File {
             handle: Handle::new(file, writes),
             cursor: Cursor::Rests,
-            failed: None,
             buffer: Vec::new(),
             taken: 0,
         }
@@ -225,32 +222,19 @@ impl File {
     ///
     /// As [`write_at`](File::write_at), and the buffer is lost.
     pub async fn write_buf_at(&self, buf: Vec<u8>, offset: u64) -> (io::Result<usize>, Vec<u8>) {
-        self.write(buf, 0, Place::Offset(offset)).await
+        self.write(buf, Place::Offset(offset)).await
     }
 
-    async fn write(&self, buffer: Vec<u8>, done: usize, at: Place) -> (io::Result<usize>, Vec<u8>) {
+    /// At the cursor, all of it.
+    pub(super) async fn write(&self, buffer: Vec<u8>, at: Place) -> (io::Result<usize>, Vec<u8>) {
         let (result, operation) = start(Operation::Write {
             file: self.handle.clone(),
             buffer,
-            done,
+            done: 0,
             at,
         })
         .await;
         (result, operation.into_buffer())
-    }
-
-    /// Writes all of the buffer at the cursor, without copying it.
-    pub(super) async fn write_all_of(&self, mut buffer: Vec<u8>) -> io::Result<()> {
-        let mut done = 0;
-        while done < buffer.len() {
-            let result;
-            (result, buffer) = self.write(buffer, done, Place::Cursor).await;
-            match result? {
-                0 => return Err(io::ErrorKind::WriteZero.into()),
-                n => done += n,
-            }
-        }
-        Ok(())
     }
 
     /// Waits until all that was written is on the disk, the file's length and times included. What
@@ -355,49 +339,16 @@ impl File {
             Cursor::Writes(doing) => {
                 let (result, operation) = ready!(Pin::new(doing).poll(cx));
                 self.cursor = Cursor::Rests;
-                self.go_on_writing(result, operation);
-                if let Cursor::Writes(_) = self.cursor {
-                    return self.poll_settled(cx);
-                }
+                self.buffer = operation.into_buffer();
+                self.buffer.clear();
+                result?;
             }
             Cursor::Seeks(_, seek) => {
                 let _ = ready!(Pin::new(seek).poll(cx)); // its caller has gone
                 self.cursor = Cursor::Rests;
             }
         }
-        self.failed
-            .take()
-            .map_or(Poll::Ready(Ok(())), |error| Poll::Ready(Err(error)))
-    }
-
-    /// What a write has left goes next: its caller was told that all is taken.
-    fn go_on_writing(&mut self, result: io::Result<usize>, operation: Operation) {
-        match (result, operation) {
-            (Ok(0), _) => self.failed = Some(io::ErrorKind::WriteZero.into()),
-            (
-                Ok(n),
-                Operation::Write {
-                    file,
-                    buffer,
-                    done,
-                    at,
-                },
-            ) if done + n < buffer.len() => {
-                let done = done + n;
-                let rest = Operation::Write {
-                    file,
-                    buffer,
-                    done,
-                    at,
-                };
-                self.cursor = Cursor::Writes(start(rest));
-            }
-            (Ok(_), operation) => {
-                self.buffer = operation.into_buffer();
-                self.buffer.clear();
-            }
-            (Err(error), _) => self.failed = Some(error),
-        }
+        Poll::Ready(Ok(()))
     }
 
     /// Gives back what was read and not taken. None of it is under way any more.

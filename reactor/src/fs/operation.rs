@@ -39,7 +39,8 @@ pub(crate) enum Operation {
         wanted: usize,
         at: Place,
     },
-    /// Of the buffer, what comes after the first `done` bytes.
+    /// Of the buffer, what comes after the first `done` bytes: a first part of it, or at the cursor
+    /// all, in pieces.
     Write {
         file: Arc<Handle>,
         buffer: Vec<u8>,
@@ -99,17 +100,37 @@ impl Operation {
 
     /// Does it here and now, on a thread that may block.
     fn perform(mut self) -> Ended {
-        let len = self.len();
-        let result = loop {
-            match self.attempt(len) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                result => break result,
+        loop {
+            let mut result = self.attempt();
+            let again = matches!(&result, Err(it) if it.kind() == io::ErrorKind::Interrupted);
+            if !again && !self.goes_on(&mut result) {
+                return (result, self);
             }
-        };
-        (result, self)
+        }
     }
 
-    fn attempt(&mut self, len: usize) -> io::Result<usize> {
+    /// After a part of it was done: whether the rest is to be done as well. What is written at the
+    /// cursor is, since whoever wrote it may have gone on long ago.
+    pub(crate) fn goes_on(&mut self, result: &mut io::Result<usize>) -> bool {
+        let Operation::Write {
+            buffer,
+            done,
+            at: Place::Cursor,
+            ..
+        } = self
+        else {
+            return false;
+        };
+        match result {
+            Ok(0) if *done < buffer.len() => *result = Err(io::ErrorKind::WriteZero.into()),
+            Ok(n) => *done += *n,
+            Err(_) => {}
+        }
+        result.is_ok() && *done < buffer.len()
+    }
+
+    fn attempt(&mut self) -> io::Result<usize> {
+        let len = self.len();
         match self {
             Operation::Read {
                 file, buffer, at, ..

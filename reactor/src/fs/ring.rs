@@ -73,8 +73,17 @@ struct Flight {
     /// The path of one that opens.
     path: Option<CString>,
     waker: Option<Waker>,
-    /// Whether a future will come for it.
-    wanted: bool,
+    fate: Fate,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    /// A future comes for it.
+    Awaited,
+    /// Nobody comes for it, and it goes on to its end.
+    Detached,
+    /// Nobody wants it.
+    GivenUp,
 }
 
 enum Phase {
@@ -125,7 +134,7 @@ impl Ring {
             operation: Some(operation),
             path,
             waker: None,
-            wanted: true,
+            fate: Fate::Awaited,
         };
         self.0.borrow_mut().enqueue(flight)
     }
@@ -164,7 +173,7 @@ impl Ring {
         if let Phase::Over(_) = flight.phase {
             return state.free(slot);
         }
-        flight.wanted = false;
+        flight.fate = Fate::Detached;
         (None, flight.waker.take())
     }
 
@@ -173,17 +182,16 @@ impl Ring {
     pub(crate) fn give_up(&self, slot: u32) -> Dropped {
         let mut state = self.0.borrow_mut();
         let flight = state.flight(slot);
+        flight.fate = Fate::GivenUp;
         match flight.phase {
-            Phase::Over(_) => return state.free(slot),
-            Phase::InLine => {
-                flight.wanted = false;
-                return (flight.operation.take(), flight.waker.take());
+            Phase::Over(_) => state.free(slot),
+            Phase::InLine => (flight.operation.take(), flight.waker.take()),
+            Phase::UnderWay => {
+                let waker = flight.waker.take();
+                state.cancels.push(slot);
+                (None, waker)
             }
-            Phase::UnderWay => flight.wanted = false,
         }
-        let waker = flight.waker.take();
-        state.cancels.push(slot);
-        (None, waker)
     }
 
     /// Hands over what is in the line, by one system call. True if something has ended already, or
@@ -237,7 +245,7 @@ impl State {
         while let Some(slot) = self.cancels.pop() {
             let flight = self.flights[slot as usize].as_ref();
             // It may be over by now, and the slot another's.
-            if flight.is_some_and(|it| !it.wanted && matches!(it.phase, Phase::UnderWay)) {
+            if flight.is_some_and(|it| it.is_to_be_cancelled()) {
                 let cancel = opcode::AsyncCancel::new(slot.into()).build();
                 if !self.push(cancel.user_data(CANCEL)) {
                     self.cancels.push(slot);
@@ -290,8 +298,11 @@ impl State {
             let place = &mut self.flights[slot as usize];
             let flight = place.as_mut().expect("it was under way");
             let operation = flight.operation.as_mut().expect("it was under way");
-            let result = end(operation, completion.result());
-            if flight.wanted {
+            let mut result = end(operation, completion.result());
+            if flight.fate != Fate::GivenUp && operation.goes_on(&mut result) {
+                flight.phase = Phase::InLine;
+                self.line.push_back(slot as u32);
+            } else if flight.fate == Fate::Awaited {
                 flight.phase = Phase::Over(result);
                 woken.extend(flight.waker.take());
             } else {
@@ -300,6 +311,12 @@ impl State {
             }
         }
         dropped
+    }
+}
+
+impl Flight {
+    fn is_to_be_cancelled(&self) -> bool {
+        self.fate == Fate::GivenUp && matches!(self.phase, Phase::UnderWay)
     }
 }
 

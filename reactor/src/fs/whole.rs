@@ -124,7 +124,7 @@ async fn write_all(path: &Path, contents: Vec<u8>) -> io::Result<()> {
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(true);
     let file = File::open_with(&options, path).await?;
-    file.write_all_of(contents).await
+    file.write(contents, Place::Cursor).await.0.map(drop)
 }
 
 /// Copies a file's contents and permissions to another, which is made, or emptied before; says how
