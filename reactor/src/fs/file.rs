@@ -65,6 +65,10 @@ use crate::pool::BlockingTask;
 /// ```
 pub struct File {
     handle: Arc<Handle>,
+    /// What is written goes to the end, and the system's cursor with it.
+    appends: bool,
+    /// Where the next read or write at the cursor begins; None if only the system knows.
+    place: Option<Place>,
     cursor: Cursor,
     /// What a read has brought and nobody has taken yet: from `taken` on. Otherwise it's kept for
     /// its memory.
@@ -129,12 +133,14 @@ impl File {
         .await;
         result?;
         let file = operation.into_opened().expect("it has been opened");
-        Ok(File::new(file, options.writes()))
+        Ok(File::new(file, options.writes(), options.appends()))
     }
 
-    fn new(file: std::fs::File, writes: bool) -> File {
+    fn new(file: std::fs::File, writes: bool, appends: bool) -> File {
         File {
             handle: Handle::new(file, writes),
+            appends,
+            place: None,
             cursor: Cursor::Rests,
             buffer: Vec::new(),
             taken: 0,
@@ -181,10 +187,14 @@ impl File {
     ///
     /// When dropped, the buffer is lost, with what it had.
     pub async fn read_buf_at(&self, buf: Vec<u8>, offset: u64) -> (io::Result<usize>, Vec<u8>) {
-        self.read(buf, Place::Offset(offset)).await
+        self.read_buf(buf, Place::Offset(offset)).await
     }
 
-    pub(super) async fn read(&self, buffer: Vec<u8>, at: Place) -> (io::Result<usize>, Vec<u8>) {
+    pub(super) async fn read_buf(
+        &self,
+        buffer: Vec<u8>,
+        at: Place,
+    ) -> (io::Result<usize>, Vec<u8>) {
         let wanted = (buffer.capacity() - buffer.len()).min(MOST_BYTES);
         let (result, operation) = start(Operation::Read {
             file: self.handle.clone(),
@@ -222,19 +232,27 @@ impl File {
     ///
     /// As [`write_at`](File::write_at), and the buffer is lost.
     pub async fn write_buf_at(&self, buf: Vec<u8>, offset: u64) -> (io::Result<usize>, Vec<u8>) {
-        self.write(buf, Place::Offset(offset)).await
+        self.write_buf(buf, Place::Offset(offset), false).await
     }
 
-    /// At the cursor, all of it.
-    pub(super) async fn write(&self, buffer: Vec<u8>, at: Place) -> (io::Result<usize>, Vec<u8>) {
-        let (result, operation) = start(Operation::Write {
+    pub(super) async fn write_buf(
+        &self,
+        buffer: Vec<u8>,
+        at: Place,
+        all: bool,
+    ) -> (io::Result<usize>, Vec<u8>) {
+        let (result, operation) = start(self.to_write(buffer, at, all)).await;
+        (result, operation.into_buffer())
+    }
+
+    fn to_write(&self, buffer: Vec<u8>, at: Place, all: bool) -> Operation {
+        Operation::Write {
             file: self.handle.clone(),
             buffer,
-            done: 0,
             at,
-        })
-        .await;
-        (result, operation.into_buffer())
+            all,
+            done: 0,
+        }
     }
 
     /// Waits until all that was written is on the disk, the file's length and times included. What
@@ -317,56 +335,88 @@ impl File {
     /// That of a write whose caller had gone on, and those of the system. The file is closed then.
     pub async fn into_std(mut self) -> io::Result<std::fs::File> {
         std::future::poll_fn(|cx| self.poll_settled(cx)).await?;
-        self.unread()?;
+        self.unread();
         let handle = self.handle.clone();
+        let place = self.place;
         drop(self);
+        if let Some(Place::Offset(offset)) = place {
+            (&**handle).seek(SeekFrom::Start(offset))?;
+        }
         match Arc::try_unwrap(handle) {
             Ok(handle) => Ok(handle.into_file()),
             Err(shared) => shared.try_clone(), // with an operation that was given up
         }
     }
 
+    /// Where the cursor is, while nothing is under way there. No more than to look into memory of
+    /// the kernel's.
+    pub(super) fn place(&mut self) -> Place {
+        let place = match self.place {
+            Some(place) => place,
+            None => match (&**self.handle).stream_position() {
+                Ok(offset) => Place::Offset(offset),
+                Err(_) => Place::Cursor, // a pipe, or a terminal
+            },
+        };
+        self.place = Some(place);
+        place
+    }
+
     /// Waits until nothing is under way at the cursor.
     fn poll_settled(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.cursor {
-            Cursor::Rests => {}
+        let result = match &mut self.cursor {
+            Cursor::Rests => return Poll::Ready(Ok(())),
             Cursor::Reads(doing) => {
                 let (result, operation) = ready!(Pin::new(doing).poll(cx));
-                self.cursor = Cursor::Rests;
                 self.buffer = operation.into_buffer();
-                result?;
+                self.move_by(self.buffer.len());
+                result.map(drop)
             }
             Cursor::Writes(doing) => {
                 let (result, operation) = ready!(Pin::new(doing).poll(cx));
-                self.cursor = Cursor::Rests;
-                self.buffer = operation.into_buffer();
-                self.buffer.clear();
-                result?;
+                self.move_by(operation.done());
+                if self.appends {
+                    self.place = None;
+                }
+                if self.left() == 0 {
+                    self.buffer = operation.into_buffer();
+                    self.buffer.clear();
+                    self.taken = 0;
+                }
+                result.map(drop)
             }
             Cursor::Seeks(_, seek) => {
-                let _ = ready!(Pin::new(seek).poll(cx)); // its caller has gone
-                self.cursor = Cursor::Rests;
+                let sought = ready!(Pin::new(seek).poll(cx));
+                sought.map(|offset| self.place = Some(Place::Offset(offset)))
             }
-        }
-        Poll::Ready(Ok(()))
+        };
+        self.cursor = Cursor::Rests;
+        Poll::Ready(result)
     }
 
-    /// Gives back what was read and not taken. None of it is under way any more.
-    fn unread(&mut self) -> io::Result<()> {
-        let left = self.buffer.len() - self.taken;
-        self.buffer.clear();
-        self.taken = 0;
-        if left > 0 {
-            (&**self.handle).seek(SeekFrom::Current(-(left as i64)))?;
+    fn move_by(&mut self, bytes: usize) {
+        self.place = self.place.map(|place| place.after(bytes));
+    }
+
+    /// What was read and not taken.
+    fn left(&self) -> usize {
+        self.buffer.len() - self.taken
+    }
+
+    /// Gives it back, if there are offsets; what came out of a pipe stays here.
+    fn unread(&mut self) {
+        if let Some(Place::Offset(offset)) = self.place {
+            self.place = Some(Place::Offset(offset - self.left() as u64));
+            self.buffer.clear();
+            self.taken = 0;
         }
-        Ok(())
     }
 }
 
-/// It's assumed to have been opened for writing, too.
 impl From<std::fs::File> for File {
     fn from(file: std::fs::File) -> File {
-        File::new(file, true)
+        let (writes, appends) = platform::mode(&file);
+        File::new(file, writes, appends)
     }
 }
 
@@ -407,13 +457,11 @@ impl AsyncRead for File {
         cx: &mut Context<'_>,
         buf: &mut [u8],
     ) -> Poll<io::Result<usize>> {
-        if buf.is_empty() {
-            return Poll::Ready(Ok(0));
-        }
-        let was_reading = matches!(self.cursor, Cursor::Reads(_));
-        ready!(self.poll_settled(cx))?;
-        if self.taken == self.buffer.len() && !was_reading {
-            let this = &mut *self;
+        let this = &mut *self;
+        let was_reading = matches!(this.cursor, Cursor::Reads(_));
+        ready!(this.poll_settled(cx))?;
+        if this.left() == 0 && !was_reading && !buf.is_empty() {
+            let at = this.place();
             let wanted = buf.len().min(MOST_BYTES);
             let mut buffer = mem::take(&mut this.buffer);
             buffer.clear();
@@ -423,14 +471,13 @@ impl AsyncRead for File {
                 file: this.handle.clone(),
                 buffer,
                 wanted,
-                at: Place::Cursor,
+                at,
             }));
             ready!(this.poll_settled(cx))?;
         }
-        let left = &self.buffer[self.taken..];
-        let n = left.len().min(buf.len());
-        buf[..n].copy_from_slice(&left[..n]);
-        self.taken += n;
+        let n = this.left().min(buf.len());
+        buf[..n].copy_from_slice(&this.buffer[this.taken..][..n]);
+        this.taken += n;
         Poll::Ready(Ok(n))
     }
 }
@@ -443,25 +490,29 @@ impl AsyncWrite for File {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        ready!(self.poll_settled(cx))?;
-        self.unread()?;
         let this = &mut *self;
+        ready!(this.poll_settled(cx))?;
+        this.unread();
+        let at = match this.place() {
+            _ if this.appends => Place::Cursor,
+            place => place,
+        };
+        let mut buffer = Vec::new();
+        if this.left() == 0 {
+            buffer = mem::take(&mut this.buffer);
+            buffer.clear();
+            this.taken = 0;
+        }
         let n = buf.len().min(MOST_BYTES);
-        let mut buffer = mem::take(&mut this.buffer);
         buffer.extend_from_slice(&buf[..n]);
-        this.cursor = Cursor::Writes(start(Operation::Write {
-            file: this.handle.clone(),
-            buffer,
-            done: 0,
-            at: Place::Cursor,
-        }));
+        this.cursor = Cursor::Writes(start(this.to_write(buffer, at, true)));
         Poll::Ready(Ok(n))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.cursor {
-            Cursor::Reads(_) | Cursor::Seeks(..) => Poll::Ready(Ok(())),
-            Cursor::Rests | Cursor::Writes(_) => self.poll_settled(cx),
+            Cursor::Writes(_) => self.poll_settled(cx),
+            _ => Poll::Ready(Ok(())),
         }
     }
 
@@ -477,22 +528,55 @@ impl AsyncSeek for File {
         cx: &mut Context<'_>,
         pos: SeekFrom,
     ) -> Poll<io::Result<u64>> {
-        if let Cursor::Seeks(_, seek) = &mut self.cursor {
-            let sought = ready!(Pin::new(seek).poll(cx));
-            if let Cursor::Seeks(known, _) = mem::replace(&mut self.cursor, Cursor::Rests) {
-                if known == pos {
-                    return Poll::Ready(sought);
+        let this = &mut *self;
+        let was_seeking = matches!(this.cursor, Cursor::Seeks(known, _) if known == pos);
+        ready!(this.poll_settled(cx))?;
+        this.unread();
+        match (this.place(), pos) {
+            (Place::Offset(offset), _) if was_seeking => Poll::Ready(Ok(offset)),
+            (Place::Offset(offset), SeekFrom::Current(by)) => {
+                let offset = offset
+                    .checked_add_signed(by)
+                    .filter(|&it| it <= i64::MAX as u64);
+                let offset = offset.ok_or(io::ErrorKind::InvalidInput)?;
+                this.place = Some(Place::Offset(offset));
+                Poll::Ready(Ok(offset))
+            }
+            (_, SeekFrom::End(_)) => {
+                let file = this.handle.clone();
+                let seek = spawn_on_pool(move || (&**file).seek(pos))?;
+                this.cursor = Cursor::Seeks(pos, seek);
+                self.poll_seek(cx, pos)
+            }
+            (place, _) => {
+                let offset = (&**this.handle).seek(pos)?;
+                if let Place::Offset(_) = place {
+                    this.place = Some(Place::Offset(offset));
                 }
+                Poll::Ready(Ok(offset))
             }
         }
-        ready!(self.poll_settled(cx))?;
-        self.unread()?;
-        if let SeekFrom::End(_) = pos {
-            let file = self.handle.clone();
-            let seek = spawn_on_pool(move || (&**file).seek(pos))?;
-            self.cursor = Cursor::Seeks(pos, seek);
-            return self.poll_seek(cx, pos);
-        }
-        Poll::Ready((&**self.handle).seek(pos))
+    }
+}
+
+#[cfg(unix)]
+mod platform {
+    use rustix::fs::{OFlags, fcntl_getfl};
+
+    /// Whether it was opened to be written, and to write at its end.
+    pub(super) fn mode(file: &std::fs::File) -> (bool, bool) {
+        let flags = fcntl_getfl(file).unwrap_or(OFlags::RDWR);
+        (
+            flags.intersects(OFlags::RDWR | OFlags::WRONLY),
+            flags.contains(OFlags::APPEND),
+        )
+    }
+}
+
+#[cfg(windows)]
+mod platform {
+    /// Windows doesn't tell. What is opened to append it writes at the end, whatever the offset.
+    pub(super) fn mode(_: &std::fs::File) -> (bool, bool) {
+        (true, false)
     }
 }

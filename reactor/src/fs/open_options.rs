@@ -141,6 +141,10 @@ impl OpenOptions {
         self.write || self.append
     }
 
+    pub(super) fn appends(&self) -> bool {
+        self.append
+    }
+
     /// As std looks before it asks the system.
     pub(super) fn check(&self, path: &Path) -> io::Result<()> {
         let has_access = self.read || self.writes();

@@ -39,13 +39,15 @@ pub(crate) enum Operation {
         wanted: usize,
         at: Place,
     },
-    /// Of the buffer, what comes after the first `done` bytes: a first part of it, or at the cursor
-    /// all, in pieces.
+    /// A first part of the buffer, or all of it, in pieces: whoever writes at a cursor goes on, and
+    /// can't say any more what to do with a rest.
     Write {
         file: Arc<Handle>,
         buffer: Vec<u8>,
-        done: usize,
         at: Place,
+        all: bool,
+        /// How many bytes were written.
+        done: usize,
     },
     Sync {
         file: Arc<Handle>,
@@ -64,9 +66,19 @@ pub(crate) enum Operation {
 /// Where to read or write.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Place {
-    /// Where the file's own cursor is, which moves on.
-    Cursor,
     Offset(u64),
+    /// Where the system's own cursor is, which moves on: for what has no offsets. Elsewhere it's not
+    /// to be trusted: io_uring doesn't move it after a write that the disk had only half a room for.
+    Cursor,
+}
+
+impl Place {
+    pub(crate) fn after(self, bytes: usize) -> Place {
+        match self {
+            Place::Offset(offset) => Place::Offset(offset + bytes as u64),
+            Place::Cursor => Place::Cursor,
+        }
+    }
 }
 
 /// An operation that has ended: how many bytes were read or written, and what it was given.
@@ -90,6 +102,14 @@ impl Operation {
         }
     }
 
+    /// How many bytes it has written.
+    pub(crate) fn done(&self) -> usize {
+        match self {
+            Operation::Write { done, .. } => *done,
+            _ => 0,
+        }
+    }
+
     /// What it has opened.
     pub(crate) fn into_opened(self) -> Option<std::fs::File> {
         match self {
@@ -109,14 +129,10 @@ impl Operation {
         }
     }
 
-    /// After a part of it was done: whether the rest is to be done as well. What is written at the
-    /// cursor is, since whoever wrote it may have gone on long ago.
+    /// After a part of it was done: whether the rest is to be done as well.
     pub(crate) fn goes_on(&mut self, result: &mut io::Result<usize>) -> bool {
         let Operation::Write {
-            buffer,
-            done,
-            at: Place::Cursor,
-            ..
+            buffer, done, all, ..
         } = self
         else {
             return false;
@@ -126,7 +142,7 @@ impl Operation {
             Ok(n) => *done += *n,
             Err(_) => {}
         }
-        result.is_ok() && *done < buffer.len()
+        *all && result.is_ok() && *done < buffer.len()
     }
 
     fn attempt(&mut self) -> io::Result<usize> {
@@ -144,9 +160,10 @@ impl Operation {
             Operation::Write {
                 file,
                 buffer,
-                done,
                 at,
-            } => platform::write(file, &buffer[*done..][..len], *at),
+                done,
+                ..
+            } => platform::write(file, &buffer[*done..][..len], at.after(*done)),
             Operation::Sync { file, data_only } if *data_only => file.sync_data().map(|()| 0),
             Operation::Sync { file, .. } => file.sync_all().map(|()| 0),
             Operation::Open {

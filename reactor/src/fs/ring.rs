@@ -393,11 +393,12 @@ fn entry(operation: &mut Operation, path: Option<&CStr>) -> squeue::Entry {
         Operation::Write {
             file,
             buffer,
-            done,
             at,
+            done,
+            ..
         } => {
             let write = opcode::Write::new(fd(file), buffer[*done..].as_ptr(), len as u32);
-            write.offset(offset(*at)).build()
+            write.offset(offset(at.after(*done))).build()
         }
         Operation::Sync { file, data_only } => {
             let data_only = data_only.then_some(FsyncFlags::DATASYNC);

@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 
 use super::error::context;
-use super::operation::{MOST_BYTES, Place, has_ring, on_pool};
+use super::operation::{MOST_BYTES, has_ring, on_pool};
 use super::{File, OpenOptions, names};
 
 /// The first read of a file of which nothing is known (bytes). Most files end within it.
@@ -41,15 +41,17 @@ pub async fn read(path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
 }
 
 async fn read_all(path: &Path) -> io::Result<Vec<u8>> {
-    let file = File::open_with(OpenOptions::new().read(true), path).await?;
+    let mut file = File::open_with(OpenOptions::new().read(true), path).await?;
+    let place = file.place();
     let mut contents = Vec::new();
     loop {
         // Not to ask for the length saves a thread's way; and it may change.
         if contents.capacity() - contents.len() < FIRST_BYTES {
             contents.reserve(contents.len().clamp(FIRST_BYTES, MOST_BYTES));
         }
+        let at = place.after(contents.len());
         let read;
-        (read, contents) = file.read(contents, Place::Cursor).await;
+        (read, contents) = file.read_buf(contents, at).await;
         if read? == 0 {
             contents.shrink_to_fit();
             return Ok(contents);
@@ -123,8 +125,9 @@ pub async fn write(path: impl AsRef<Path>, contents: impl AsRef<[u8]>) -> io::Re
 async fn write_all(path: &Path, contents: Vec<u8>) -> io::Result<()> {
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(true);
-    let file = File::open_with(&options, path).await?;
-    file.write(contents, Place::Cursor).await.0.map(drop)
+    let mut file = File::open_with(&options, path).await?;
+    let place = file.place();
+    file.write_buf(contents, place, true).await.0.map(drop)
 }
 
 /// Copies a file's contents and permissions to another, which is made, or emptied before; says how
