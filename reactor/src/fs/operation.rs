@@ -302,7 +302,12 @@ impl Future for Doing {
                     }
                 }
             }
-            Way::Pool(task) => ready!(Pin::new(task).poll(cx)),
+            Way::Pool(task) => {
+                if let Some(hub) = with_hub(Rc::clone) {
+                    ready!(hub.poll_share(cx));
+                }
+                ready!(Pin::new(task).poll(cx))
+            }
             Way::Over(ended) => ended.take().expect("polled after its end"),
         };
         self.0 = Way::Over(None);
