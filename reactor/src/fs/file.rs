@@ -206,8 +206,8 @@ impl File {
         (result, operation.into_buffer())
     }
 
-    /// Writes at an offset, at most 256 KiB of the buffer, and says how much. The cursor stays where
-    /// it is (not so on Windows). In a file opened to append, the system writes at its end (Linux).
+    /// Writes at an offset, at most 256 KiB of the buffer, and says how much. The cursor stays
+    /// where it is (not so on Windows). In a file opened to append, Linux writes at its end.
     ///
     /// # Errors
     ///
