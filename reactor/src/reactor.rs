@@ -189,8 +189,10 @@ impl Drop for Reactor {
     fn drop(&mut self) {
         self.hub.drivers.set(self.hub.drivers.get() - 1);
         self.hub.remove_slack(self.slack);
-        // Files that were let go of are closed now, and not when the next loop turns.
-        let _ = self.hub.submit_files();
+        if !self.hub.is_driven() {
+            // Files that were let go of are closed now, and not when the next loop turns.
+            let _ = self.hub.submit_files();
+        }
     }
 }
 

@@ -834,6 +834,7 @@ fn a_loop_that_watches_the_descriptor_hears_of_files() {
     let reactor = Reactor::current().unwrap();
     let file = run(File::open(&path)).unwrap();
     let (_, waker) = Counter::new();
+    let is_ring = is_ring();
     for between_turns in [true, false] {
         settle(&reactor);
         reactor.turn(Some(Duration::ZERO)).unwrap();
@@ -846,7 +847,7 @@ fn a_loop_that_watches_the_descriptor_hears_of_files() {
             drop(awake);
             match polled {
                 Poll::Ready(ended) => break ended,
-                Poll::Pending if is_ring() => {
+                Poll::Pending if is_ring => {
                     wait_for_descriptor(&reactor);
                     reactor.turn(Some(Duration::ZERO)).unwrap();
                 }
