@@ -1,9 +1,10 @@
 //! What has to block: closures on a pool of threads.
 
-use std::fmt;
-use std::future::Future;
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::env;
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use windlass_reactor::{BlockingTask, Pool};
 
 /// Runs a closure that blocks, or computes for long, on a thread of its own, while the loop goes
 /// on: a call of a library that knows nothing of async, a large file on a slow disk, a password's
@@ -17,16 +18,20 @@ use std::task::{Context, Poll};
 ///
 /// # The pool
 ///
-/// It's that of the [`blocking`](https://docs.rs/blocking) crate, one for the whole process.
-/// Without a call of this there are no threads. They are started as closures need them, 500 at
+/// There's one for the whole process, and for nothing but the closures given to this. Without a
+/// call of it there are no threads. They are started as closures need them, 500 at
 /// most; the environment variable `BLOCKING_MAX_THREADS` (1 to 10,000), read at the first closure,
 /// says another number. Further closures wait in line, first in, first out; the line has no limit,
 /// so whoever takes work from strangers puts a [`Semaphore`](crate::sync::Semaphore) in front.
-/// Threads stay once they were started, and look for work twice a second. Where the system refuses
-/// one, those that there are go on with the line.
+/// A thread that has had nothing to do for ten seconds ends. Where the system refuses one, those
+/// that there are go on with the line. [`Pool`] is for who needs one with a limit of its own.
 ///
 /// At the end of the program nobody waits for closures: what still runs when `main` returns ends
 /// wherever it is. Await what must be finished.
+///
+/// # Panics
+///
+/// If there's no thread, and the system refuses the first.
 ///
 /// # Examples
 ///
@@ -58,57 +63,22 @@ where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
 {
-    BlockingTask {
-        task: ::blocking::unblock(f),
+    match POOL.run(f) {
+        Ok(task) => task,
+        Err(error) => panic!("can't start a thread for what blocks: {error}"),
     }
 }
 
-/// A closure that [`spawn_blocking`] has given to a thread: a future of what it returns. May be
-/// awaited on any thread.
-///
-/// # Panics
-///
-/// If the closure has panicked, with its panic.
-///
-/// # Cancel safety
-///
-/// Nothing can stop a thread. If this is dropped, a closure that has begun runs to its end, and
-/// what it returns is dropped on its thread. One that still waits for a thread is cancelled: it
-/// never runs, and is dropped when its turn comes.
-#[must_use = "a closure that has not begun is cancelled when this is dropped: `.await` or \
-              `.detach()` it"]
-pub struct BlockingTask<T> {
-    task: ::blocking::Task<T>,
-}
+/// Enough for closures that wait for one another, and for slow disks; the number is that of the
+/// crate `blocking`, as is the variable's name, which those who run programs know.
+const MOST_THREADS: usize = 500;
 
-impl<T> BlockingTask<T> {
-    /// Lets the closure run, also if it has not begun. What it returns is dropped on its thread; a
-    /// panic is told by the panic hook and by nothing else.
-    ///
-    /// ```
-    /// use std::sync::mpsc;
-    ///
-    /// let (sender, receiver) = mpsc::channel();
-    /// windlass::spawn_blocking(move || sender.send("hauled")).detach();
-    /// assert_eq!(receiver.recv(), Ok("hauled"));
-    /// ```
-    pub fn detach(self) {
-        self.task.detach();
-    }
-}
+/// Longer than the pauses of a program that is busy: to start a thread costs some 20 µs.
+const LINGER: Duration = Duration::from_secs(10);
 
-impl<T> Future for BlockingTask<T> {
-    type Output = T;
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
-        Pin::new(&mut self.task).poll(cx)
-    }
-}
-
-impl<T> fmt::Debug for BlockingTask<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("BlockingTask")
-            .field("finished", &self.task.is_finished())
-            .finish()
-    }
-}
+static POOL: LazyLock<Pool> = LazyLock::new(|| {
+    let wanted = env::var("BLOCKING_MAX_THREADS").ok();
+    let wanted = wanted.and_then(|number| number.parse::<usize>().ok());
+    let most_threads = wanted.map_or(MOST_THREADS, |number| number.clamp(1, 10_000));
+    Pool::new("windlass-blocking", most_threads, LINGER)
+});
