@@ -3,6 +3,7 @@
 use std::cell::{Cell, OnceCell, RefCell};
 use std::fmt;
 use std::io;
+use std::num::NonZeroU64;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
@@ -245,7 +246,7 @@ pub struct Turned {
 /// What the futures of a thread share.
 pub(crate) struct Hub {
     /// Names the reactor among all of the process, for values that may travel.
-    id: u64,
+    id: NonZeroU64,
     /// Deadlines are nanoseconds since then.
     epoch: Instant,
     poll: Poll,
@@ -309,10 +310,10 @@ pub(crate) fn nobody_turns() -> io::Error {
 
 impl Hub {
     fn new() -> io::Result<Hub> {
-        static IDS: AtomicU64 = AtomicU64::new(1);
+        static IDS: AtomicU64 = AtomicU64::new(0);
         let (poll, bell) = Poll::new()?;
         Ok(Hub {
-            id: IDS.fetch_add(1, Relaxed),
+            id: NonZeroU64::MIN.saturating_add(IDS.fetch_add(1, Relaxed)),
             epoch: Instant::now(),
             poll,
             rest: Arc::new(Rest::new(bell)),
@@ -328,7 +329,7 @@ impl Hub {
         })
     }
 
-    pub(crate) fn id(&self) -> u64 {
+    pub(crate) fn id(&self) -> NonZeroU64 {
         self.id
     }
 
@@ -434,13 +435,7 @@ impl Hub {
 
     fn collect_ready(&self, woken: &mut Vec<Waker>) {
         let sources = self.sources.borrow();
-        self.poll.for_each_event(|event| {
-            // Nothing is found under this key if the source was closed while its event was on its
-            // way, even if its slot or its descriptor is in use again.
-            if let Some(source) = sources.get(event.key) {
-                source.tell(event, woken);
-            }
-        });
+        self.poll.for_each_event(|event| sources.tell(event, woken));
     }
 
     fn collect_due(&self, alarm: bool, deadline: u64, woken: &mut Vec<Waker>) {

@@ -1,38 +1,28 @@
 //! What is registered with the poller, and who waits for it.
 
 use std::cell::Cell;
-use std::fmt;
 use std::io;
+use std::mem;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::rc::Rc;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, Waker};
 
-use crate::reactor::{self, Hub};
+use crate::reactor::{Hub, wake_all};
 use crate::wait::{Event, Key, MAX_SOURCES};
 use crate::waiters::Waiters;
 
-/// How many operations on one source may succeed in one turn of the reactor. A source that is
-/// always ready would otherwise keep its task running for ever; this way it waits for the next
-/// turn, and the turn costs little beside 32 operations.
-const BUDGET: u32 = 32;
+/// How often a source may be tried in one turn of the reactor. A source that is always ready would
+/// otherwise keep its task running for ever; this way it waits for the next turn, and the turn
+/// costs little beside 32 operations.
+const BUDGET: u8 = 32;
 
-/// One descriptor's readiness.
+/// One descriptor's readiness: the number of a row in the reactor's table, owned by whoever has the
+/// descriptor. It is only a number, and its hub is told with each call, so that it takes no more
+/// room than that.
 ///
 /// The poller tells of edges only: each time something arrives, once. So a direction counts as
 /// ready from an event on, and at first, until an operation comes back with `WouldBlock`.
-pub(crate) struct Source {
-    hub: Rc<Hub>,
-    /// Its name in the poller; None until something has to wait for it.
-    key: Cell<Option<Key>>,
-    read: Direction,
-    write: Direction,
-    hung_up: Cell<bool>,
-    /// The poller tells of room to write as well.
-    tells_room: Cell<bool>,
-    /// Operations that succeeded in turn number `turn`.
-    succeeded: Cell<u32>,
-    turn: Cell<u32>,
-}
+#[derive(Debug)]
+pub(crate) struct Source(u32);
 
 /// What somebody waits for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -42,284 +32,337 @@ pub(crate) enum Interest {
 }
 
 impl Source {
-    pub(crate) fn new() -> io::Result<Rc<Source>> {
-        Ok(Rc::new(Source {
-            hub: reactor::hub()?,
-            key: Cell::new(None),
-            read: Direction::new(),
-            write: Direction::new(),
-            hung_up: Cell::new(false),
-            tells_room: Cell::new(false),
-            succeeded: Cell::new(0),
-            turn: Cell::new(0),
-        }))
-    }
-
-    #[inline]
-    pub(crate) fn direction(&self, interest: Interest) -> &Direction {
-        match interest {
-            Interest::Read => &self.read,
-            Interest::Write => &self.write,
-        }
+    pub(crate) fn new(hub: &Hub) -> io::Result<Source> {
+        hub.sources().borrow_mut().insert().map(Source)
     }
 
     /// ③ Tries `operation` first. `WouldBlock` leaves the task's waker here, for the next event
     /// to find.
     #[inline]
     pub(crate) fn poll_with<T>(
-        self: &Rc<Self>,
+        &self,
+        hub: &Hub,
         cx: &mut Context<'_>,
         fd: &impl AsFd,
         interest: Interest,
         mut operation: impl FnMut() -> io::Result<T>,
     ) -> Poll<io::Result<T>> {
-        let direction = self.direction(interest);
         loop {
-            while direction.may_be_ready() {
-                ready!(self.poll_budget(cx));
-                if let Some(result) = direction.attempt(&mut operation) {
-                    self.succeeded.set(self.succeeded.get() + 1);
-                    return Poll::Ready(result);
+            match self.look(hub, |row| row.may_try(interest, hub)) {
+                May::Try(events) => {
+                    if let Some(result) = attempt(&mut operation) {
+                        return Poll::Ready(result);
+                    }
+                    self.set_blocked(hub, interest, events);
+                }
+                May::Wait => {
+                    self.wait(hub, cx, fd.as_fd(), interest)?;
+                    // Cloning the waker is user code and may have turned the reactor: then an
+                    // event may have come that found no waiter.
+                    if !self.look(hub, |row| row.direction(interest).is_ready()) {
+                        return Poll::Pending;
+                    }
+                }
+                May::TryNextTurn => {
+                    hub.defer(cx.waker().clone());
+                    return Poll::Pending;
                 }
             }
-            self.wait(cx, fd.as_fd(), interest)?;
-            // Cloning the waker is user code and may have turned the reactor: then an event may
-            // have come that found no waiter.
-            if !direction.may_be_ready() {
-                return Poll::Pending;
-            }
         }
+    }
+
+    /// An operation that does not wait. None if it found nothing.
+    #[inline]
+    pub(crate) fn try_with<T>(
+        &self,
+        hub: &Hub,
+        interest: Interest,
+        mut operation: impl FnMut() -> io::Result<T>,
+    ) -> io::Result<T> {
+        let events = self.events(hub, interest);
+        attempt(&mut operation).unwrap_or_else(|| {
+            self.set_blocked(hub, interest, events);
+            Err(io::ErrorKind::WouldBlock.into())
+        })
+    }
+
+    /// Grows with each event.
+    pub(crate) fn events(&self, hub: &Hub, interest: Interest) -> u32 {
+        self.look(hub, |row| row.direction(interest).events())
+    }
+
+    /// An operation found nothing, after event number `events`.
+    fn set_blocked(&self, hub: &Hub, interest: Interest, events: u32) {
+        self.look(hub, |row| row.direction(interest).set_blocked(events));
     }
 
     /// Leaves the task's waker with the direction, which is not ready.
     fn wait(
-        self: &Rc<Self>,
+        &self,
+        hub: &Hub,
         cx: &mut Context<'_>,
         fd: BorrowedFd<'_>,
         interest: Interest,
     ) -> io::Result<()> {
-        self.hub.check_driven()?;
-        let waiters = &self.direction(interest).waiters;
-        waiters.add(cx.waker(), self.hub.turn_number());
-        self.arm(fd, interest)
+        hub.check_driven()?;
+        if !self.look(hub, |row| row.waiters.has(interest, cx.waker())) {
+            let waker = cx.waker().clone(); // user code: nothing is borrowed
+            let turn = hub.turn_number();
+            let surplus = self.look(hub, |row| row.waiters.add(interest, waker, turn));
+            wake_all(surplus);
+        }
+        self.arm(hub, fd, interest)
     }
 
     /// Registers the descriptor, once. A source that never waits costs no system call.
     #[inline]
-    pub(crate) fn arm(self: &Rc<Self>, fd: BorrowedFd<'_>, interest: Interest) -> io::Result<()> {
-        let Some(key) = self.key.get() else {
-            return self.register(fd, interest);
-        };
-        if interest == Interest::Write && !self.tells_room.get() {
-            self.hub.poll().add_write(fd, key)?;
-            self.tells_room.set(true);
+    pub(crate) fn arm(&self, hub: &Hub, fd: BorrowedFd<'_>, interest: Interest) -> io::Result<()> {
+        let (key, told) = self.look(hub, |row| (row.key(self.0), row.told.get()));
+        match (told, interest) {
+            (Told::Nothing, _) => return self.register(hub, fd, interest),
+            (Told::Read, Interest::Write) => {
+                hub.poll().add_write(fd, key)?;
+                self.look(hub, |row| row.told.set(Told::Both));
+            }
+            _ => {}
         }
-        self.hub.poll().rearm(fd, key, || {
-            (
-                !self.read.waiters.is_empty(),
-                !self.write.waiters.is_empty(),
-            )
+        hub.poll().rearm(fd, key, || {
+            let waits = |interest| self.look(hub, |row| !row.waiters.is_empty(interest));
+            (waits(Interest::Read), waits(Interest::Write))
         })
     }
 
     #[cold]
-    fn register(self: &Rc<Self>, fd: BorrowedFd<'_>, interest: Interest) -> io::Result<()> {
-        let key = self.hub.sources().borrow_mut().insert(self.clone())?;
+    fn register(&self, hub: &Hub, fd: BorrowedFd<'_>, interest: Interest) -> io::Result<()> {
         let write = interest == Interest::Write;
-        if let Err(error) = self.hub.poll().add(fd, key, write) {
-            let this = self.hub.sources().borrow_mut().remove(key);
-            drop(this);
-            return Err(error);
-        }
-        self.key.set(Some(key));
-        self.tells_room.set(write);
+        let key = self.look(hub, |row| row.key(self.0));
+        hub.poll().add(fd, key, write)?;
+        let told = if write { Told::Both } else { Told::Read };
+        self.look(hub, |row| row.told.set(told));
         Ok(())
     }
 
-    /// Takes the descriptor out of the poller; before it's closed.
-    pub(crate) fn disarm(&self, fd: BorrowedFd<'_>) {
-        if let Some(key) = self.key.take() {
-            let this = self.hub.sources().borrow_mut().remove(key);
+    /// Takes the descriptor out of the poller, before it's closed, and gives the row up. To be
+    /// called once.
+    pub(crate) fn close(&self, hub: &Hub, fd: BorrowedFd<'_>) {
+        let row = hub.sources().borrow_mut().remove(self.0);
+        if row.told.get() != Told::Nothing {
             // It fails only if the descriptor was closed behind our back; then it's out as well.
-            let _ = self.hub.poll().delete(fd);
-            drop(this);
+            let _ = hub.poll().delete(fd);
         }
-    }
-
-    /// An event: the directions are ready, and whoever waits for them is to be woken.
-    #[inline]
-    pub(crate) fn tell(&self, event: Event, woken: &mut Vec<Waker>) {
-        if event.hung_up {
-            self.hung_up.set(true);
-        }
-        if event.readable {
-            self.read.set_ready(woken);
-        }
-        if event.writable {
-            self.write.set_ready(woken);
-        }
-        if event.disarmed {
-            self.read.waiters.take(woken);
-            self.write.waiters.take(woken);
-        }
+        drop(row); // with its wakers, under no borrow
     }
 
     /// A read has filled less than its buffer. Then the next one would block: it need not be
     /// tried, since data that comes later brings an event of its own. Not so once the peer has
     /// hung up: that may have come in the same event as the data, and no other will follow.
     #[inline]
-    pub(crate) fn read_short(&self) {
-        if self.key.get().is_some() && !self.hung_up.get() {
-            self.read.set_blocked(self.read.events.get());
-        }
-    }
-
-    #[inline]
-    fn poll_budget(&self, cx: &mut Context<'_>) -> Poll<()> {
-        let turn = self.hub.turn_number();
-        if self.turn.replace(turn) != turn {
-            self.succeeded.set(0);
-        }
-        if self.succeeded.get() < BUDGET {
-            return Poll::Ready(());
-        }
-        self.poll_next_turn(cx)
-    }
-
-    /// The budget is used up.
-    #[cold]
-    fn poll_next_turn(&self, cx: &mut Context<'_>) -> Poll<()> {
-        if !self.hub.is_driven() {
-            return Poll::Ready(());
-        }
-        self.hub.defer(cx.waker().clone());
-        Poll::Pending
-    }
-}
-
-impl fmt::Debug for Source {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Source")
-            .field("may_read", &self.read.may_be_ready())
-            .field("may_write", &self.write.may_be_ready())
-            .finish_non_exhaustive()
-    }
-}
-
-/// One direction of a source.
-pub(crate) struct Direction {
-    /// How many events there have been, and at which of them an operation last found nothing.
-    /// They differ: it may be ready. They are two numbers, not a flag, so that an event that comes
-    /// in the middle of an operation (from a turn nested in it) is not wiped out by its result.
-    events: Cell<u32>,
-    blocked: Cell<u32>,
-    waiters: Waiters,
-}
-
-impl Direction {
-    fn new() -> Self {
-        Direction {
-            events: Cell::new(1),
-            blocked: Cell::new(0),
-            waiters: Waiters::new(),
-        }
-    }
-
-    #[inline]
-    pub(crate) fn may_be_ready(&self) -> bool {
-        self.events.get() != self.blocked.get()
-    }
-
-    /// Grows with each event.
-    pub(crate) fn events(&self) -> u32 {
-        self.events.get()
-    }
-
-    /// An operation found nothing, after event number `events`.
-    pub(crate) fn set_blocked(&self, events: u32) {
-        self.blocked.set(events);
-    }
-
-    /// One try. None if it found nothing; then the direction counts as blocked, unless an event
-    /// has come meanwhile.
-    #[inline]
-    pub(crate) fn attempt<T>(
-        &self,
-        operation: &mut impl FnMut() -> io::Result<T>,
-    ) -> Option<io::Result<T>> {
-        let events = self.events.get();
-        loop {
-            match operation() {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    self.set_blocked(events);
-                    return None;
-                }
-                result => return Some(result),
+    pub(crate) fn read_short(&self, hub: &Hub) {
+        self.look(hub, |row| {
+            if row.told.get() != Told::Nothing && !row.hung_up.get() {
+                row.read.set_blocked(row.read.events());
             }
+        });
+    }
+
+    /// Looks at the row. The look must not be user code, and mustn't make or close sources.
+    #[inline]
+    fn look<R>(&self, hub: &Hub, look: impl FnOnce(&Row) -> R) -> R {
+        look(&hub.sources().borrow().rows[self.0 as usize])
+    }
+}
+
+/// One try. None if it found nothing.
+#[inline]
+fn attempt<T>(operation: &mut impl FnMut() -> io::Result<T>) -> Option<io::Result<T>> {
+    loop {
+        match operation() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
+            result => return Some(result),
         }
     }
-
-    fn set_ready(&self, woken: &mut Vec<Waker>) {
-        self.events.set(self.events.get().wrapping_add(1));
-        self.waiters.take(woken);
-    }
 }
 
-/// All registered sources of a reactor, by key.
+/// All sources of a reactor: 56 bytes each, at their peak. (An allocation for each, and a table of
+/// pointers to them, takes twice as much.)
 pub(crate) struct Sources {
-    slots: Vec<Slot>,
+    rows: Vec<Row>,
     free: Vec<u32>,
-}
-
-struct Slot {
-    generation: u32,
-    source: Option<Rc<Source>>,
 }
 
 impl Sources {
     pub(crate) fn new() -> Self {
         Sources {
-            slots: Vec::new(),
+            rows: Vec::new(),
             free: Vec::new(),
         }
     }
 
-    pub(crate) fn get(&self, key: Key) -> Option<&Rc<Source>> {
-        let slot = self.slots.get(key.slot as usize)?;
-        slot.source
-            .as_ref()
-            .filter(|_| key.names(key.slot, slot.generation))
+    /// An event: the directions are ready, and whoever waits for them is to be woken. Nobody is
+    /// found if the source was closed while its event was on its way, even if its row or its
+    /// descriptor is in use again.
+    #[inline]
+    pub(crate) fn tell(&self, event: Event, woken: &mut Vec<Waker>) {
+        if let Some(row) = self.rows.get(event.key.slot as usize) {
+            if event.key.names(event.key.slot, row.generation) {
+                row.tell(event, woken);
+            }
+        }
     }
 
-    fn insert(&mut self, source: Rc<Source>) -> io::Result<Key> {
-        let slot = match self.free.pop() {
-            Some(slot) => slot,
-            None if self.slots.len() < MAX_SOURCES => {
-                self.slots.push(Slot {
-                    generation: 0,
-                    source: None,
-                });
-                (self.slots.len() - 1) as u32
-            }
-            None => return Err(io::Error::other("too many sources on one reactor")),
-        };
-        let Slot {
-            generation,
-            source: place,
-        } = &mut self.slots[slot as usize];
-        *place = Some(source);
-        Ok(Key {
-            slot,
-            generation: *generation,
-        })
+    fn insert(&mut self) -> io::Result<u32> {
+        if let Some(number) = self.free.pop() {
+            return Ok(number);
+        }
+        let len = self.rows.len();
+        if len == MAX_SOURCES {
+            return Err(io::Error::other("too many sources on one reactor"));
+        }
+        if len == self.rows.capacity() {
+            // A sixteenth at a time: doubling would leave half of a large table unused.
+            self.rows.reserve_exact((len / 16).max(32));
+        }
+        self.rows.push(Row::new(0));
+        Ok(len as u32)
     }
 
     /// The caller drops what comes back: under the borrow it must not be dropped.
-    fn remove(&mut self, key: Key) -> Option<Rc<Source>> {
-        let slot = &mut self.slots[key.slot as usize];
-        slot.generation = slot.generation.wrapping_add(1);
-        self.free.push(key.slot);
-        slot.source.take()
+    fn remove(&mut self, number: u32) -> Row {
+        self.free.push(number);
+        let row = &mut self.rows[number as usize];
+        let next = Row::new(row.generation.wrapping_add(1));
+        mem::replace(row, next)
+    }
+}
+
+/// What there is of a source.
+struct Row {
+    /// How many sources had the row before.
+    generation: u32,
+    read: Direction,
+    write: Direction,
+    /// How often it was tried in turn number `turn`.
+    turn: Cell<u32>,
+    tried: Cell<u8>,
+    told: Cell<Told>,
+    hung_up: Cell<bool>,
+    waiters: Waiters,
+}
+
+/// What the poller tells of: nothing until something has to wait.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Told {
+    Nothing,
+    Read,
+    Both,
+}
+
+/// What an operation may do now.
+enum May {
+    /// With the number of the last event.
+    Try(u32),
+    Wait,
+    /// The budget is used up.
+    TryNextTurn,
+}
+
+impl Row {
+    fn new(generation: u32) -> Row {
+        Row {
+            generation,
+            read: Direction::new(),
+            write: Direction::new(),
+            turn: Cell::new(0),
+            tried: Cell::new(0),
+            told: Cell::new(Told::Nothing),
+            hung_up: Cell::new(false),
+            waiters: Waiters::new(),
+        }
+    }
+
+    fn key(&self, number: u32) -> Key {
+        Key {
+            slot: number,
+            generation: self.generation,
+        }
+    }
+
+    #[inline]
+    fn direction(&self, interest: Interest) -> &Direction {
+        match interest {
+            Interest::Read => &self.read,
+            Interest::Write => &self.write,
+        }
+    }
+
+    #[inline]
+    fn may_try(&self, interest: Interest, hub: &Hub) -> May {
+        let direction = self.direction(interest);
+        if !direction.is_ready() {
+            return May::Wait;
+        }
+        let turn = hub.turn_number();
+        if self.turn.replace(turn) != turn {
+            self.tried.set(0);
+        }
+        if self.tried.get() >= BUDGET && hub.is_driven() {
+            return May::TryNextTurn;
+        }
+        self.tried.set(self.tried.get().saturating_add(1));
+        May::Try(direction.events())
+    }
+
+    #[inline]
+    fn tell(&self, event: Event, woken: &mut Vec<Waker>) {
+        if event.hung_up {
+            self.hung_up.set(true);
+        }
+        for (happened, interest) in [
+            (event.readable, Interest::Read),
+            (event.writable, Interest::Write),
+        ] {
+            if happened {
+                self.direction(interest).set_ready();
+            }
+            if happened || event.disarmed {
+                self.waiters.take(interest, woken);
+            }
+        }
+    }
+}
+
+/// One direction of a source: how many events there have been, times two, plus one if it's ready.
+///
+/// The number is what a result is set against: an event that comes in the middle of an operation
+/// (from a turn nested in it) must not be wiped out by it.
+struct Direction(Cell<u32>);
+
+impl Direction {
+    fn new() -> Self {
+        Direction(Cell::new(1))
+    }
+
+    #[inline]
+    fn is_ready(&self) -> bool {
+        self.0.get() & 1 != 0
+    }
+
+    #[inline]
+    fn events(&self) -> u32 {
+        self.0.get() >> 1
+    }
+
+    #[inline]
+    fn set_ready(&self) {
+        self.0.set((self.0.get() | 1).wrapping_add(2));
+    }
+
+    /// An operation found nothing, after event number `events`.
+    #[inline]
+    fn set_blocked(&self, events: u32) {
+        if events == self.events() {
+            self.0.set(events << 1);
+        }
     }
 }
