@@ -18,12 +18,10 @@ use std::future::poll_fn;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::pin::Pin;
-use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use futures_io::{AsyncRead, AsyncWrite};
 
-use crate::reactor::{self, Hub};
 use crate::readiness::{Readable, Writable, poll_ready};
 use crate::source::{Interest, Source};
 
@@ -67,7 +65,6 @@ pub use crate::stdio::{Stderr, Stdin, Stdout, stderr, stdin, stdout};
 /// ```
 #[derive(Debug)]
 pub struct Async<T: AsFd> {
-    hub: Rc<Hub>,
     source: Source,
     /// None only in `drop`, after `into_inner`.
     io: Option<T>,
@@ -86,17 +83,15 @@ impl<T: AsFd> Async<T> {
     pub fn new(io: T) -> io::Result<Async<T>> {
         rustix::io::ioctl_fionbio(io.as_fd(), true)?;
         let this = Async::new_nonblocking(io)?;
-        this.source.arm(&this.hub, this.as_fd(), Interest::Read)?;
+        this.source.arm(this.as_fd(), Interest::Read)?;
         Ok(this)
     }
 
     /// For a descriptor that is non-blocking already. It is registered when something first has
     /// to wait for it.
     pub(crate) fn new_nonblocking(io: T) -> io::Result<Async<T>> {
-        let hub = reactor::hub()?;
         Ok(Async {
-            source: Source::new(&hub)?,
-            hub,
+            source: Source::new()?,
             io: Some(io),
         })
     }
@@ -115,7 +110,7 @@ impl<T: AsFd> Async<T> {
     /// None today; the result leaves room for platforms where it can fail.
     pub fn into_inner(mut self) -> io::Result<T> {
         let io = self.io.take().expect("it is there until the drop");
-        self.source.close(&self.hub, io.as_fd());
+        self.source.close(io.as_fd());
         Ok(io)
     }
 
@@ -125,7 +120,7 @@ impl<T: AsFd> Async<T> {
     ///
     /// If no reactor turns on this thread, or the poller refuses the descriptor.
     pub fn readable(&self) -> Readable<'_> {
-        Readable::new(&self.hub, &self.source, self.as_fd())
+        Readable::new(&self.source, self.as_fd())
     }
 
     /// Waits until there is room to write, or an error.
@@ -134,17 +129,17 @@ impl<T: AsFd> Async<T> {
     ///
     /// As [`readable`](Async::readable).
     pub fn writable(&self) -> Writable<'_> {
-        Writable::new(&self.hub, &self.source, self.as_fd())
+        Writable::new(&self.source, self.as_fd())
     }
 
     /// [`readable`](Async::readable) for hand-written futures.
     pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        poll_ready(&self.hub, &self.source, self.as_fd(), Interest::Read, cx)
+        poll_ready(&self.source, self.as_fd(), Interest::Read, cx)
     }
 
     /// [`writable`](Async::writable) for hand-written futures.
     pub fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        poll_ready(&self.hub, &self.source, self.as_fd(), Interest::Write, cx)
+        poll_ready(&self.source, self.as_fd(), Interest::Write, cx)
     }
 
     /// Does a read-like operation: tries it, and again after each event, until it gives anything
@@ -181,9 +176,8 @@ impl<T: AsFd> Async<T> {
         cx: &mut Context<'_>,
         mut op: impl FnMut(&T) -> io::Result<R>,
     ) -> Poll<io::Result<R>> {
-        let io = self.get_ref();
         self.source
-            .poll_with(&self.hub, cx, io, Interest::Read, || op(io))
+            .poll_with(cx, self.get_ref(), Interest::Read, || op(self.get_ref()))
     }
 
     /// [`write_with`](Async::write_with) for hand-written futures.
@@ -193,9 +187,8 @@ impl<T: AsFd> Async<T> {
         cx: &mut Context<'_>,
         mut op: impl FnMut(&T) -> io::Result<R>,
     ) -> Poll<io::Result<R>> {
-        let io = self.get_ref();
         self.source
-            .poll_with(&self.hub, cx, io, Interest::Write, || op(io))
+            .poll_with(cx, self.get_ref(), Interest::Write, || op(self.get_ref()))
     }
 
     /// A read-like operation that does not wait.
@@ -204,8 +197,11 @@ impl<T: AsFd> Async<T> {
     ///
     /// `WouldBlock` if there is nothing, and those of the operation.
     pub fn try_read_with<R>(&self, mut op: impl FnMut(&T) -> io::Result<R>) -> io::Result<R> {
-        let io = self.get_ref();
-        self.source.try_with(&self.hub, Interest::Read, || op(io))
+        let attempt = self
+            .source
+            .direction(Interest::Read)
+            .attempt(&mut || op(self.get_ref()));
+        attempt.unwrap_or_else(|| Err(io::ErrorKind::WouldBlock.into()))
     }
 
     /// A write-like operation that does not wait.
@@ -214,15 +210,18 @@ impl<T: AsFd> Async<T> {
     ///
     /// `WouldBlock` if there is no room, and those of the operation.
     pub fn try_write_with<R>(&self, mut op: impl FnMut(&T) -> io::Result<R>) -> io::Result<R> {
-        let io = self.get_ref();
-        self.source.try_with(&self.hub, Interest::Write, || op(io))
+        let attempt = self
+            .source
+            .direction(Interest::Write)
+            .attempt(&mut || op(self.get_ref()));
+        attempt.unwrap_or_else(|| Err(io::ErrorKind::WouldBlock.into()))
     }
 
     /// Of a stream: `n` bytes came although there was room for `wanted`.
     #[inline]
     pub(crate) fn note_read(&self, n: usize, wanted: usize) {
         if n > 0 && n < wanted {
-            self.source.read_short(&self.hub);
+            self.source.read_short();
         }
     }
 }
@@ -230,7 +229,7 @@ impl<T: AsFd> Async<T> {
 impl<T: AsFd> Drop for Async<T> {
     fn drop(&mut self) {
         if let Some(io) = &self.io {
-            self.source.close(&self.hub, io.as_fd());
+            self.source.close(io.as_fd());
         }
     }
 }

@@ -14,7 +14,6 @@ use std::task::{Context, Poll};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::reactor::Hub;
 use crate::source::{Interest, Source};
 
 /// The future of [`Async::readable`](crate::Async::readable) and of the `readable` of sockets.
@@ -28,14 +27,24 @@ pub struct Readable<'a>(Readiness<'a>);
 pub struct Writable<'a>(Readiness<'a>);
 
 impl<'a> Readable<'a> {
-    pub(crate) fn new(hub: &'a Hub, source: &'a Source, fd: BorrowedFd<'a>) -> Self {
-        Readable(Readiness::new(hub, source, fd))
+    pub(crate) fn new(source: &'a Source, fd: BorrowedFd<'a>) -> Self {
+        Readable(Readiness {
+            source,
+            fd,
+            interest: Interest::Read,
+            waiting_since: None,
+        })
     }
 }
 
 impl<'a> Writable<'a> {
-    pub(crate) fn new(hub: &'a Hub, source: &'a Source, fd: BorrowedFd<'a>) -> Self {
-        Writable(Readiness::new(hub, source, fd))
+    pub(crate) fn new(source: &'a Source, fd: BorrowedFd<'a>) -> Self {
+        Writable(Readiness {
+            source,
+            fd,
+            interest: Interest::Write,
+            waiting_since: None,
+        })
     }
 }
 
@@ -43,7 +52,7 @@ impl Future for Readable<'_> {
     type Output = io::Result<()>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.0.poll(cx, Interest::Read)
+        self.0.poll(cx)
     }
 }
 
@@ -51,48 +60,41 @@ impl Future for Writable<'_> {
     type Output = io::Result<()>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.0.poll(cx, Interest::Write)
+        self.0.poll(cx)
     }
 }
 
 struct Readiness<'a> {
-    hub: &'a Hub,
     source: &'a Source,
     fd: BorrowedFd<'a>,
+    interest: Interest,
     /// The number of the last event before this began to wait.
     waiting_since: Option<u32>,
 }
 
-impl<'a> Readiness<'a> {
-    fn new(hub: &'a Hub, source: &'a Source, fd: BorrowedFd<'a>) -> Self {
-        Readiness {
-            hub,
-            source,
-            fd,
-            waiting_since: None,
-        }
-    }
-
-    fn poll(&mut self, cx: &mut Context<'_>, interest: Interest) -> Poll<io::Result<()>> {
-        let events = || self.source.events(self.hub, interest);
-        if self.waiting_since.is_some_and(|since| since != events()) {
+impl Readiness<'_> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let direction = self.source.direction(self.interest);
+        if self
+            .waiting_since
+            .is_some_and(|since| since != direction.events())
+        {
             return Poll::Ready(Ok(())); // an event has come
         }
-        let polled = poll_ready(self.hub, self.source, self.fd, interest, cx);
-        self.waiting_since = Some(events());
+        let polled = poll_ready(self.source, self.fd, self.interest, cx);
+        self.waiting_since = Some(direction.events());
         polled
     }
 }
 
 /// Ready if the system says so now; leaves the waker otherwise.
 pub(crate) fn poll_ready(
-    hub: &Hub,
     source: &Source,
     fd: BorrowedFd<'_>,
     interest: Interest,
     cx: &mut Context<'_>,
 ) -> Poll<io::Result<()>> {
-    source.poll_with(hub, cx, &fd, interest, || look(fd, interest))
+    source.poll_with(cx, &fd, interest, || look(fd, interest))
 }
 
 /// Asks the system whether the descriptor is ready, without waiting.
@@ -120,6 +122,7 @@ pub(crate) fn look(fd: BorrowedFd<'_>, interest: Interest) -> io::Result<()> {
 impl fmt::Debug for Readiness<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Readiness")
+            .field("interest", &self.interest)
             .field("waiting", &self.waiting_since.is_some())
             .finish_non_exhaustive()
     }

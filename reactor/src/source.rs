@@ -1,28 +1,32 @@
 //! What is registered with the poller, and who waits for it.
 
+use std::array;
 use std::cell::Cell;
+use std::fmt;
 use std::io;
-use std::mem;
 use std::os::fd::{AsFd, BorrowedFd};
-use std::task::{Context, Poll, Waker};
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker, ready};
 
-use crate::reactor::{Hub, wake_all};
+use crate::reactor::{self, Hub};
 use crate::wait::{Event, Key, MAX_SOURCES};
 use crate::waiters::Waiters;
 
-/// How often a source may be tried in one turn of the reactor. A source that is always ready would
-/// otherwise keep its task running for ever; this way it waits for the next turn, and the turn
-/// costs little beside 32 operations.
+/// How many operations on one source may succeed in one turn of the reactor. A source that is
+/// always ready would otherwise keep its task running for ever; this way it waits for the next
+/// turn, and the turn costs little beside 32 operations.
 const BUDGET: u8 = 32;
 
-/// One descriptor's readiness: the number of a row in the reactor's table, owned by whoever has the
-/// descriptor. It is only a number, and its hub is told with each call, so that it takes no more
-/// room than that.
+/// One descriptor's readiness, which whoever has the descriptor owns. What there is of it is a row
+/// of the reactor's table, so it takes no allocation of its own.
 ///
 /// The poller tells of edges only: each time something arrives, once. So a direction counts as
 /// ready from an event on, and at first, until an operation comes back with `WouldBlock`.
-#[derive(Debug)]
-pub(crate) struct Source(u32);
+pub(crate) struct Source {
+    hub: Rc<Hub>,
+    chunk: Rc<Chunk>,
+    slot: u32,
+}
 
 /// What somebody waits for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -32,8 +36,27 @@ pub(crate) enum Interest {
 }
 
 impl Source {
-    pub(crate) fn new(hub: &Hub) -> io::Result<Source> {
-        hub.sources().borrow_mut().insert().map(Source)
+    pub(crate) fn new() -> io::Result<Source> {
+        let hub = reactor::hub()?;
+        let (chunk, slot) = hub.sources().borrow_mut().occupy()?;
+        Ok(Source { hub, chunk, slot })
+    }
+
+    #[inline]
+    fn row(&self) -> &Row {
+        &self.chunk[self.slot as usize % ROWS]
+    }
+
+    fn key(&self) -> Key {
+        Key {
+            slot: self.slot,
+            generation: self.row().generation.get(),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn direction(&self, interest: Interest) -> &Direction {
+        self.row().direction(interest)
     }
 
     /// ③ Tries `operation` first. `WouldBlock` leaves the task's waker here, for the next event
@@ -41,210 +64,207 @@ impl Source {
     #[inline]
     pub(crate) fn poll_with<T>(
         &self,
-        hub: &Hub,
         cx: &mut Context<'_>,
         fd: &impl AsFd,
         interest: Interest,
         mut operation: impl FnMut() -> io::Result<T>,
     ) -> Poll<io::Result<T>> {
+        let row = self.row();
+        let direction = row.direction(interest);
         loop {
-            match self.look(hub, |row| row.may_try(interest, hub)) {
-                May::Try(events) => {
-                    if let Some(result) = attempt(&mut operation) {
-                        return Poll::Ready(result);
-                    }
-                    self.set_blocked(hub, interest, events);
+            while direction.may_be_ready() {
+                ready!(self.poll_budget(row, cx));
+                if let Some(result) = direction.attempt(&mut operation) {
+                    row.succeeded.set(row.succeeded.get().saturating_add(1));
+                    return Poll::Ready(result);
                 }
-                May::Wait => {
-                    self.wait(hub, cx, fd.as_fd(), interest)?;
-                    // Cloning the waker is user code and may have turned the reactor: then an
-                    // event may have come that found no waiter.
-                    if !self.look(hub, |row| row.direction(interest).is_ready()) {
-                        return Poll::Pending;
-                    }
-                }
-                May::TryNextTurn => {
-                    hub.defer(cx.waker().clone());
-                    return Poll::Pending;
-                }
+            }
+            self.wait(row, cx, fd.as_fd(), interest)?;
+            // Cloning the waker is user code and may have turned the reactor: then an event may
+            // have come that found no waiter.
+            if !direction.may_be_ready() {
+                return Poll::Pending;
             }
         }
     }
 
-    /// An operation that does not wait. None if it found nothing.
-    #[inline]
-    pub(crate) fn try_with<T>(
-        &self,
-        hub: &Hub,
-        interest: Interest,
-        mut operation: impl FnMut() -> io::Result<T>,
-    ) -> io::Result<T> {
-        let events = self.events(hub, interest);
-        attempt(&mut operation).unwrap_or_else(|| {
-            self.set_blocked(hub, interest, events);
-            Err(io::ErrorKind::WouldBlock.into())
-        })
-    }
-
-    /// Grows with each event.
-    pub(crate) fn events(&self, hub: &Hub, interest: Interest) -> u32 {
-        self.look(hub, |row| row.direction(interest).events())
-    }
-
-    /// An operation found nothing, after event number `events`.
-    fn set_blocked(&self, hub: &Hub, interest: Interest, events: u32) {
-        self.look(hub, |row| row.direction(interest).set_blocked(events));
-    }
-
     /// Leaves the task's waker with the direction, which is not ready.
+    #[inline]
     fn wait(
         &self,
-        hub: &Hub,
+        row: &Row,
         cx: &mut Context<'_>,
         fd: BorrowedFd<'_>,
         interest: Interest,
     ) -> io::Result<()> {
-        hub.check_driven()?;
-        if !self.look(hub, |row| row.waiters.has(interest, cx.waker())) {
-            let waker = cx.waker().clone(); // user code: nothing is borrowed
-            let turn = hub.turn_number();
-            let surplus = self.look(hub, |row| row.waiters.add(interest, waker, turn));
-            wake_all(surplus);
-        }
-        self.arm(hub, fd, interest)
+        self.hub.check_driven()?;
+        row.waiters
+            .add(interest, cx.waker(), self.hub.turn_number());
+        self.arm_row(row, fd, interest)
     }
 
     /// Registers the descriptor, once. A source that never waits costs no system call.
+    pub(crate) fn arm(&self, fd: BorrowedFd<'_>, interest: Interest) -> io::Result<()> {
+        self.arm_row(self.row(), fd, interest)
+    }
+
     #[inline]
-    pub(crate) fn arm(&self, hub: &Hub, fd: BorrowedFd<'_>, interest: Interest) -> io::Result<()> {
-        let (key, told) = self.look(hub, |row| (row.key(self.0), row.told.get()));
-        match (told, interest) {
-            (Told::Nothing, _) => return self.register(hub, fd, interest),
-            (Told::Read, Interest::Write) => {
-                hub.poll().add_write(fd, key)?;
-                self.look(hub, |row| row.told.set(Told::Both));
-            }
-            _ => {}
+    fn arm_row(&self, row: &Row, fd: BorrowedFd<'_>, interest: Interest) -> io::Result<()> {
+        let told = row.told.get();
+        if told != Told::Both && (told == Told::Nothing || interest == Interest::Write) {
+            self.register(fd, interest)?;
         }
-        hub.poll().rearm(fd, key, || {
-            let waits = |interest| self.look(hub, |row| !row.waiters.is_empty(interest));
-            (waits(Interest::Read), waits(Interest::Write))
+        self.hub.poll().rearm(fd, || {
+            let waits = |interest| !row.waiters.is_empty(interest);
+            (self.key(), waits(Interest::Read), waits(Interest::Write))
         })
     }
 
     #[cold]
-    fn register(&self, hub: &Hub, fd: BorrowedFd<'_>, interest: Interest) -> io::Result<()> {
+    fn register(&self, fd: BorrowedFd<'_>, interest: Interest) -> io::Result<()> {
+        let told = &self.row().told;
         let write = interest == Interest::Write;
-        let key = self.look(hub, |row| row.key(self.0));
-        hub.poll().add(fd, key, write)?;
-        let told = if write { Told::Both } else { Told::Read };
-        self.look(hub, |row| row.told.set(told));
+        match told.get() {
+            Told::Nothing => self.hub.poll().add(fd, self.key(), write)?,
+            _ => self.hub.poll().add_write(fd, self.key())?,
+        }
+        told.set(if write { Told::Both } else { Told::Read });
         Ok(())
     }
 
     /// Takes the descriptor out of the poller, before it's closed, and gives the row up. To be
     /// called once.
-    pub(crate) fn close(&self, hub: &Hub, fd: BorrowedFd<'_>) {
-        let row = hub.sources().borrow_mut().remove(self.0);
+    pub(crate) fn close(&self, fd: BorrowedFd<'_>) {
+        let row = self.row();
         if row.told.get() != Told::Nothing {
             // It fails only if the descriptor was closed behind our back; then it's out as well.
-            let _ = hub.poll().delete(fd);
+            let _ = self.hub.poll().delete(fd);
         }
-        drop(row); // with its wakers, under no borrow
+        let waiters = row.vacate();
+        self.hub.sources().borrow_mut().free.push(self.slot);
+        drop(waiters); // user code, under no borrow
     }
 
     /// A read has filled less than its buffer. Then the next one would block: it need not be
     /// tried, since data that comes later brings an event of its own. Not so once the peer has
     /// hung up: that may have come in the same event as the data, and no other will follow.
     #[inline]
-    pub(crate) fn read_short(&self, hub: &Hub) {
-        self.look(hub, |row| {
-            if row.told.get() != Told::Nothing && !row.hung_up.get() {
-                row.read.set_blocked(row.read.events());
-            }
-        });
-    }
-
-    /// Looks at the row. The look must not be user code, and mustn't make or close sources.
-    #[inline]
-    fn look<R>(&self, hub: &Hub, look: impl FnOnce(&Row) -> R) -> R {
-        look(&hub.sources().borrow().rows[self.0 as usize])
-    }
-}
-
-/// One try. None if it found nothing.
-#[inline]
-fn attempt<T>(operation: &mut impl FnMut() -> io::Result<T>) -> Option<io::Result<T>> {
-    loop {
-        match operation() {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
-            result => return Some(result),
+    pub(crate) fn read_short(&self) {
+        let row = self.row();
+        if row.told.get() != Told::Nothing && !row.hung_up.get() {
+            row.read.set_blocked(row.read.events());
         }
     }
+
+    #[inline]
+    fn poll_budget(&self, row: &Row, cx: &mut Context<'_>) -> Poll<()> {
+        let turn = self.hub.turn_number();
+        if row.turn.replace(turn) != turn {
+            row.succeeded.set(0);
+        }
+        if row.succeeded.get() < BUDGET {
+            return Poll::Ready(());
+        }
+        self.poll_next_turn(cx)
+    }
+
+    /// The budget is used up.
+    #[cold]
+    fn poll_next_turn(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.hub.is_driven() {
+            return Poll::Ready(());
+        }
+        self.hub.defer(cx.waker().clone());
+        Poll::Pending
+    }
 }
 
-/// All sources of a reactor: 56 bytes each, at their peak. (An allocation for each, and a table of
-/// pointers to them, takes twice as much.)
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Source")
+            .field("may_read", &self.row().read.may_be_ready())
+            .field("may_write", &self.row().write.may_be_ready())
+            .finish_non_exhaustive()
+    }
+}
+
+/// One direction of a source: how many events there have been, times two, plus one if it may be
+/// ready.
+///
+/// The number is what a result is set against: an event that comes in the middle of an operation
+/// (from a turn nested in it) is not wiped out by it.
+pub(crate) struct Direction(Cell<u32>);
+
+impl Direction {
+    fn new() -> Self {
+        Direction(Cell::new(1))
+    }
+
+    #[inline]
+    pub(crate) fn may_be_ready(&self) -> bool {
+        self.0.get() & 1 != 0
+    }
+
+    /// Grows with each event.
+    #[inline]
+    pub(crate) fn events(&self) -> u32 {
+        self.0.get() >> 1
+    }
+
+    /// An operation found nothing, after event number `events`.
+    #[inline]
+    fn set_blocked(&self, events: u32) {
+        if events == self.events() {
+            self.0.set(events << 1);
+        }
+    }
+
+    /// One try. None if it found nothing; then the direction counts as blocked, unless an event
+    /// has come meanwhile.
+    #[inline]
+    pub(crate) fn attempt<T>(
+        &self,
+        operation: &mut impl FnMut() -> io::Result<T>,
+    ) -> Option<io::Result<T>> {
+        let events = self.events();
+        loop {
+            match operation() {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.set_blocked(events);
+                    return None;
+                }
+                result => return Some(result),
+            }
+        }
+    }
+
+    #[inline]
+    fn set_ready(&self) {
+        self.0.set((self.0.get() | 1).wrapping_add(2));
+    }
+}
+
+/// All sources of a reactor, 56 bytes each, in chunks, since a source keeps its place.
 pub(crate) struct Sources {
-    rows: Vec<Row>,
+    chunks: Vec<Rc<Chunk>>,
+    /// Slots that are free, the latest last.
     free: Vec<u32>,
 }
 
-impl Sources {
-    pub(crate) fn new() -> Self {
-        Sources {
-            rows: Vec::new(),
-            free: Vec::new(),
-        }
-    }
-
-    /// An event: the directions are ready, and whoever waits for them is to be woken. Nobody is
-    /// found if the source was closed while its event was on its way, even if its row or its
-    /// descriptor is in use again.
-    #[inline]
-    pub(crate) fn tell(&self, event: Event, woken: &mut Vec<Waker>) {
-        if let Some(row) = self.rows.get(event.key.slot as usize) {
-            if event.key.names(event.key.slot, row.generation) {
-                row.tell(event, woken);
-            }
-        }
-    }
-
-    fn insert(&mut self) -> io::Result<u32> {
-        if let Some(number) = self.free.pop() {
-            return Ok(number);
-        }
-        let len = self.rows.len();
-        if len == MAX_SOURCES {
-            return Err(io::Error::other("too many sources on one reactor"));
-        }
-        if len == self.rows.capacity() {
-            // A sixteenth at a time: doubling would leave half of a large table unused.
-            self.rows.reserve_exact((len / 16).max(32));
-        }
-        self.rows.push(Row::new(0));
-        Ok(len as u32)
-    }
-
-    /// The caller drops what comes back: under the borrow it must not be dropped.
-    fn remove(&mut self, number: u32) -> Row {
-        self.free.push(number);
-        let row = &mut self.rows[number as usize];
-        let next = Row::new(row.generation.wrapping_add(1));
-        mem::replace(row, next)
-    }
-}
+/// How many rows a chunk has.
+const ROWS: usize = 32;
+type Chunk = [Row; ROWS];
 
 /// What there is of a source.
 struct Row {
-    /// How many sources had the row before.
-    generation: u32,
+    /// How many sources were here before: an event finds the source that it is about, or nobody.
+    generation: Cell<u32>,
     read: Direction,
     write: Direction,
-    /// How often it was tried in turn number `turn`.
+    /// Operations that succeeded in turn number `turn`.
     turn: Cell<u32>,
-    tried: Cell<u8>,
+    succeeded: Cell<u8>,
     told: Cell<Told>,
     hung_up: Cell<bool>,
     waiters: Waiters,
@@ -258,33 +278,53 @@ enum Told {
     Both,
 }
 
-/// What an operation may do now.
-enum May {
-    /// With the number of the last event.
-    Try(u32),
-    Wait,
-    /// The budget is used up.
-    TryNextTurn,
-}
-
-impl Row {
-    fn new(generation: u32) -> Row {
-        Row {
-            generation,
-            read: Direction::new(),
-            write: Direction::new(),
-            turn: Cell::new(0),
-            tried: Cell::new(0),
-            told: Cell::new(Told::Nothing),
-            hung_up: Cell::new(false),
-            waiters: Waiters::new(),
+impl Sources {
+    pub(crate) fn new() -> Self {
+        Sources {
+            chunks: Vec::new(),
+            free: Vec::new(),
         }
     }
 
-    fn key(&self, number: u32) -> Key {
-        Key {
-            slot: number,
-            generation: self.generation,
+    /// An event: the directions are ready, and whoever waits for them is to be woken. It finds
+    /// nobody if the source was closed while it was on its way, even if its row or its descriptor
+    /// is in use again.
+    #[inline]
+    pub(crate) fn tell(&self, event: Event, woken: &mut Vec<Waker>) {
+        let slot = event.key.slot;
+        if let Some(chunk) = self.chunks.get(slot as usize / ROWS) {
+            let row = &chunk[slot as usize % ROWS];
+            if event.key.names(slot, row.generation.get()) {
+                row.tell(event, woken);
+            }
+        }
+    }
+
+    fn occupy(&mut self) -> io::Result<(Rc<Chunk>, u32)> {
+        if self.free.is_empty() {
+            let slots = self.chunks.len() * ROWS..(self.chunks.len() + 1) * ROWS;
+            if slots.end > MAX_SOURCES {
+                return Err(io::Error::other("too many sources on one reactor"));
+            }
+            self.chunks.push(Rc::new(array::from_fn(|_| Row::new())));
+            self.free.extend(slots.rev().map(|slot| slot as u32));
+        }
+        let slot = self.free.pop().expect("there is a free one now");
+        Ok((self.chunks[slot as usize / ROWS].clone(), slot))
+    }
+}
+
+impl Row {
+    fn new() -> Row {
+        Row {
+            generation: Cell::new(0),
+            read: Direction::new(),
+            write: Direction::new(),
+            turn: Cell::new(0),
+            succeeded: Cell::new(0),
+            told: Cell::new(Told::Nothing),
+            hung_up: Cell::new(false),
+            waiters: Waiters::new(),
         }
     }
 
@@ -297,72 +337,32 @@ impl Row {
     }
 
     #[inline]
-    fn may_try(&self, interest: Interest, hub: &Hub) -> May {
-        let direction = self.direction(interest);
-        if !direction.is_ready() {
-            return May::Wait;
-        }
-        let turn = hub.turn_number();
-        if self.turn.replace(turn) != turn {
-            self.tried.set(0);
-        }
-        if self.tried.get() >= BUDGET && hub.is_driven() {
-            return May::TryNextTurn;
-        }
-        self.tried.set(self.tried.get().saturating_add(1));
-        May::Try(direction.events())
-    }
-
-    #[inline]
     fn tell(&self, event: Event, woken: &mut Vec<Waker>) {
         if event.hung_up {
             self.hung_up.set(true);
         }
-        for (happened, interest) in [
-            (event.readable, Interest::Read),
-            (event.writable, Interest::Write),
-        ] {
-            if happened {
-                self.direction(interest).set_ready();
-            }
-            if happened || event.disarmed {
-                self.waiters.take(interest, woken);
-            }
+        if event.readable {
+            self.read.set_ready();
+        }
+        if event.writable {
+            self.write.set_ready();
+        }
+        if event.readable || event.disarmed {
+            self.waiters.take(Interest::Read, woken);
+        }
+        if event.writable || event.disarmed {
+            self.waiters.take(Interest::Write, woken);
         }
     }
-}
 
-/// One direction of a source: how many events there have been, times two, plus one if it's ready.
-///
-/// The number is what a result is set against: an event that comes in the middle of an operation
-/// (from a turn nested in it) must not be wiped out by it.
-struct Direction(Cell<u32>);
-
-impl Direction {
-    fn new() -> Self {
-        Direction(Cell::new(1))
-    }
-
-    #[inline]
-    fn is_ready(&self) -> bool {
-        self.0.get() & 1 != 0
-    }
-
-    #[inline]
-    fn events(&self) -> u32 {
-        self.0.get() >> 1
-    }
-
-    #[inline]
-    fn set_ready(&self) {
-        self.0.set((self.0.get() | 1).wrapping_add(2));
-    }
-
-    /// An operation found nothing, after event number `events`.
-    #[inline]
-    fn set_blocked(&self, events: u32) {
-        if events == self.events() {
-            self.0.set(events << 1);
-        }
+    /// Makes it a new one. The caller drops what comes back.
+    fn vacate(&self) -> Waiters {
+        self.generation.set(self.generation.get().wrapping_add(1));
+        self.read.0.set(1);
+        self.write.0.set(1);
+        self.succeeded.set(0);
+        self.told.set(Told::Nothing);
+        self.hung_up.set(false);
+        self.waiters.take_all()
     }
 }

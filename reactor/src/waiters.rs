@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::task::Waker;
 
+use crate::reactor::wake_all;
 use crate::source::Interest;
 
 /// Nearly always it's one, for one direction. Any number may wait, each once.
@@ -49,7 +50,9 @@ impl Waiters {
     #[inline]
     pub(crate) fn take(&self, interest: Interest, woken: &mut Vec<Waker>) {
         if self.interest.get() == interest {
-            woken.extend(self.first.take());
+            if let Some(first) = self.first.take() {
+                woken.push(first);
+            }
         }
         if let Some(others) = self.others.take() {
             self.take_others(others, interest, woken);
@@ -62,30 +65,46 @@ impl Waiters {
         self.others.set(Some(others));
     }
 
-    /// True if it waits already.
-    #[inline]
-    pub(crate) fn has(&self, interest: Interest, waker: &Waker) -> bool {
-        let is_first = |first: &Option<Waker>| first.as_ref().is_some_and(|w| w.will_wake(waker));
-        let is_other = |others: &Option<Box<Others>>| {
-            let mut others = others.iter().flat_map(|it| it.get(interest));
-            others.any(|w| w.will_wake(waker))
-        };
-        self.interest.get() == interest && peek(&self.first, is_first)
-            || peek(&self.others, is_other)
-    }
-
-    /// Adds one. `turn` is the number of this turn. What comes back is to be woken.
-    #[inline]
-    pub(crate) fn add(&self, interest: Interest, waker: Waker, turn: u32) -> Vec<Waker> {
-        if !peek(&self.first, Option::is_none) {
-            return self.add_other(interest, waker, turn);
+    /// Moves all out.
+    pub(crate) fn take_all(&self) -> Waiters {
+        Waiters {
+            first: Cell::new(self.first.take()),
+            interest: self.interest.clone(),
+            others: Cell::new(self.others.take()),
         }
-        self.interest.set(interest);
-        self.first.set(Some(waker));
-        Vec::new()
     }
 
-    /// Hands back those that there are too many of.
+    /// Adds one, unless it waits already. `turn` is the number of this turn.
+    #[inline]
+    pub(crate) fn add(&self, interest: Interest, waker: &Waker, turn: u32) {
+        if self.has(interest, waker) {
+            return;
+        }
+        let waker = waker.clone(); // user code: nothing is out of its place meanwhile
+        if peek(&self.first, Option::is_none) {
+            self.interest.set(interest);
+            self.first.set(Some(waker));
+        } else {
+            wake_all(self.add_other(interest, waker, turn));
+        }
+    }
+
+    #[inline]
+    fn has(&self, interest: Interest, waker: &Waker) -> bool {
+        let is_first = |first: &Option<Waker>| first.as_ref().is_some_and(|w| w.will_wake(waker));
+        let is_first = self.interest.get() == interest && peek(&self.first, is_first);
+        is_first || !peek(&self.others, Option::is_none) && self.others_have(interest, waker)
+    }
+
+    #[cold]
+    fn others_have(&self, interest: Interest, waker: &Waker) -> bool {
+        peek(&self.others, |others| {
+            let mut others = others.iter().flat_map(|it| it.get(interest));
+            others.any(|other| other.will_wake(waker))
+        })
+    }
+
+    /// Hands back those that there are too many of, to be woken.
     ///
     /// A future that is dropped leaves its waker behind until the next event, which is then a
     /// spurious wake. So that such wakers don't pile up on a source that stays silent, all are
