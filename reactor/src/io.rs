@@ -16,7 +16,6 @@ use std::future::poll_fn;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::pin::Pin;
-use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use futures_io::{AsyncRead, AsyncWrite};
@@ -65,7 +64,7 @@ pub use crate::stdio::{Stderr, Stdin, Stdout, stderr, stdin, stdout};
 /// ```
 #[derive(Debug)]
 pub struct Async<T: AsFd> {
-    source: Rc<Source>,
+    source: Source,
     /// None only in `drop`, after `into_inner`.
     io: Option<T>,
 }
@@ -109,8 +108,9 @@ impl<T: AsFd> Async<T> {
     ///
     /// None today; the result leaves room for platforms where it can fail.
     pub fn into_inner(mut self) -> io::Result<T> {
-        self.source.disarm(self.as_fd());
-        Ok(self.io.take().expect("it is there until the drop"))
+        let io = self.io.take().expect("it is there until the drop");
+        self.source.close(io.as_fd());
+        Ok(io)
     }
 
     /// Waits until there is something to read: data, an end, or an error.
@@ -232,7 +232,7 @@ impl<T: AsFd> Async<T> {
 impl<T: AsFd> Drop for Async<T> {
     fn drop(&mut self) {
         if let Some(io) = &self.io {
-            self.source.disarm(io.as_fd());
+            self.source.close(io.as_fd());
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::cell::{Cell, OnceCell, RefCell};
 use std::fmt;
 use std::io;
+use std::num::NonZeroU64;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
@@ -258,7 +259,7 @@ pub(crate) struct Hub {
     shares: Cell<u32>,
     shared_in: Cell<u32>,
     /// Names the reactor among all of the process, for values that may travel.
-    id: u64,
+    id: NonZeroU64,
     /// Deadlines are nanoseconds since then.
     epoch: Instant,
     poll: Poll,
@@ -322,13 +323,13 @@ pub(crate) fn nobody_turns() -> io::Error {
 
 impl Hub {
     fn new() -> io::Result<Hub> {
-        static IDS: AtomicU64 = AtomicU64::new(1);
+        static IDS: AtomicU64 = AtomicU64::new(0);
         let (poll, bell) = Poll::new()?;
         Ok(Hub {
             ring: OnceCell::new(),
             shares: Cell::new(0),
             shared_in: Cell::new(0),
-            id: IDS.fetch_add(1, Relaxed),
+            id: NonZeroU64::MIN.saturating_add(IDS.fetch_add(1, Relaxed)),
             epoch: Instant::now(),
             poll,
             rest: Arc::new(Rest::new(bell)),
@@ -344,7 +345,7 @@ impl Hub {
         })
     }
 
-    pub(crate) fn id(&self) -> u64 {
+    pub(crate) fn id(&self) -> NonZeroU64 {
         self.id
     }
 
@@ -452,13 +453,7 @@ impl Hub {
 
     fn collect_ready(&self, woken: &mut Vec<Waker>) {
         let sources = self.sources.borrow();
-        self.poll.for_each_event(|event| {
-            // Nothing is found under this key if the source was closed while its event was on its
-            // way, even if its slot or its descriptor is in use again.
-            if let Some(source) = sources.get(event.key) {
-                source.tell(event, woken);
-            }
-        });
+        self.poll.for_each_event(|event| sources.tell(event, woken));
     }
 
     fn collect_due(&self, alarm: bool, deadline: u64, woken: &mut Vec<Waker>) {

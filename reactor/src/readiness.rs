@@ -10,7 +10,6 @@ use std::future::Future;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
-use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -28,7 +27,7 @@ pub struct Readable<'a>(Readiness<'a>);
 pub struct Writable<'a>(Readiness<'a>);
 
 impl<'a> Readable<'a> {
-    pub(crate) fn new(source: &'a Rc<Source>, fd: BorrowedFd<'a>) -> Self {
+    pub(crate) fn new(source: &'a Source, fd: BorrowedFd<'a>) -> Self {
         Readable(Readiness {
             source,
             fd,
@@ -39,7 +38,7 @@ impl<'a> Readable<'a> {
 }
 
 impl<'a> Writable<'a> {
-    pub(crate) fn new(source: &'a Rc<Source>, fd: BorrowedFd<'a>) -> Self {
+    pub(crate) fn new(source: &'a Source, fd: BorrowedFd<'a>) -> Self {
         Writable(Readiness {
             source,
             fd,
@@ -66,7 +65,7 @@ impl Future for Writable<'_> {
 }
 
 struct Readiness<'a> {
-    source: &'a Rc<Source>,
+    source: &'a Source,
     fd: BorrowedFd<'a>,
     interest: Interest,
     /// The number of the last event before this began to wait.
@@ -90,7 +89,7 @@ impl Readiness<'_> {
 
 /// Ready if the system says so now; leaves the waker otherwise.
 pub(crate) fn poll_ready(
-    source: &Rc<Source>,
+    source: &Source,
     fd: BorrowedFd<'_>,
     interest: Interest,
     cx: &mut Context<'_>,

@@ -1,5 +1,6 @@
 //! What is registered with the poller, and who waits for it.
 
+use std::array;
 use std::cell::Cell;
 use std::fmt;
 use std::io;
@@ -14,24 +15,17 @@ use crate::waiters::Waiters;
 /// How many operations on one source may succeed in one turn of the reactor. A source that is
 /// always ready would otherwise keep its task running for ever; this way it waits for the next
 /// turn, and the turn costs little beside 32 operations.
-const BUDGET: u32 = 32;
+const BUDGET: u8 = 32;
 
-/// One descriptor's readiness.
+/// One descriptor's readiness, which whoever has the descriptor owns. What there is of it is a row
+/// of the reactor's table, so it takes no allocation of its own.
 ///
 /// The poller tells of edges only: each time something arrives, once. So a direction counts as
 /// ready from an event on, and at first, until an operation comes back with `WouldBlock`.
 pub(crate) struct Source {
     hub: Rc<Hub>,
-    /// Its name in the poller; None until something has to wait for it.
-    key: Cell<Option<Key>>,
-    read: Direction,
-    write: Direction,
-    hung_up: Cell<bool>,
-    /// The poller tells of room to write as well.
-    tells_room: Cell<bool>,
-    /// Operations that succeeded in turn number `turn`.
-    succeeded: Cell<u32>,
-    turn: Cell<u32>,
+    chunk: Rc<Chunk>,
+    slot: u32,
 }
 
 /// What somebody waits for.
@@ -42,47 +36,50 @@ pub(crate) enum Interest {
 }
 
 impl Source {
-    pub(crate) fn new() -> io::Result<Rc<Source>> {
-        Ok(Rc::new(Source {
-            hub: reactor::hub()?,
-            key: Cell::new(None),
-            read: Direction::new(),
-            write: Direction::new(),
-            hung_up: Cell::new(false),
-            tells_room: Cell::new(false),
-            succeeded: Cell::new(0),
-            turn: Cell::new(0),
-        }))
+    pub(crate) fn new() -> io::Result<Source> {
+        let hub = reactor::hub()?;
+        let (chunk, slot) = hub.sources().borrow_mut().occupy()?;
+        Ok(Source { hub, chunk, slot })
+    }
+
+    #[inline]
+    fn row(&self) -> &Row {
+        &self.chunk[self.slot as usize % ROWS]
+    }
+
+    fn key(&self) -> Key {
+        Key {
+            slot: self.slot,
+            generation: self.row().generation.get(),
+        }
     }
 
     #[inline]
     pub(crate) fn direction(&self, interest: Interest) -> &Direction {
-        match interest {
-            Interest::Read => &self.read,
-            Interest::Write => &self.write,
-        }
+        self.row().direction(interest)
     }
 
     /// ③ Tries `operation` first. `WouldBlock` leaves the task's waker here, for the next event
     /// to find.
     #[inline]
     pub(crate) fn poll_with<T>(
-        self: &Rc<Self>,
+        &self,
         cx: &mut Context<'_>,
         fd: &impl AsFd,
         interest: Interest,
         mut operation: impl FnMut() -> io::Result<T>,
     ) -> Poll<io::Result<T>> {
-        let direction = self.direction(interest);
+        let row = self.row();
+        let direction = row.direction(interest);
         loop {
             while direction.may_be_ready() {
-                ready!(self.poll_budget(cx));
+                ready!(self.poll_budget(row, cx));
                 if let Some(result) = direction.attempt(&mut operation) {
-                    self.succeeded.set(self.succeeded.get() + 1);
+                    row.succeeded.set(row.succeeded.get().saturating_add(1));
                     return Poll::Ready(result);
                 }
             }
-            self.wait(cx, fd.as_fd(), interest)?;
+            self.wait(row, cx, fd.as_fd(), interest)?;
             // Cloning the waker is user code and may have turned the reactor: then an event may
             // have come that found no waiter.
             if !direction.may_be_ready() {
@@ -92,76 +89,60 @@ impl Source {
     }
 
     /// Leaves the task's waker with the direction, which is not ready.
+    #[inline]
     fn wait(
-        self: &Rc<Self>,
+        &self,
+        row: &Row,
         cx: &mut Context<'_>,
         fd: BorrowedFd<'_>,
         interest: Interest,
     ) -> io::Result<()> {
         self.hub.check_driven()?;
-        let waiters = &self.direction(interest).waiters;
-        waiters.add(cx.waker(), self.hub.turn_number());
-        self.arm(fd, interest)
+        row.waiters
+            .add(interest, cx.waker(), self.hub.turn_number());
+        self.arm_row(row, fd, interest)
     }
 
     /// Registers the descriptor, once. A source that never waits costs no system call.
+    pub(crate) fn arm(&self, fd: BorrowedFd<'_>, interest: Interest) -> io::Result<()> {
+        self.arm_row(self.row(), fd, interest)
+    }
+
     #[inline]
-    pub(crate) fn arm(self: &Rc<Self>, fd: BorrowedFd<'_>, interest: Interest) -> io::Result<()> {
-        let Some(key) = self.key.get() else {
-            return self.register(fd, interest);
-        };
-        if interest == Interest::Write && !self.tells_room.get() {
-            self.hub.poll().add_write(fd, key)?;
-            self.tells_room.set(true);
+    fn arm_row(&self, row: &Row, fd: BorrowedFd<'_>, interest: Interest) -> io::Result<()> {
+        let told = row.told.get();
+        if told != Told::Both && (told == Told::Nothing || interest == Interest::Write) {
+            self.register(fd, interest)?;
         }
-        self.hub.poll().rearm(fd, key, || {
-            (
-                !self.read.waiters.is_empty(),
-                !self.write.waiters.is_empty(),
-            )
+        self.hub.poll().rearm(fd, || {
+            let waits = |interest| !row.waiters.is_empty(interest);
+            (self.key(), waits(Interest::Read), waits(Interest::Write))
         })
     }
 
     #[cold]
-    fn register(self: &Rc<Self>, fd: BorrowedFd<'_>, interest: Interest) -> io::Result<()> {
-        let key = self.hub.sources().borrow_mut().insert(self.clone())?;
+    fn register(&self, fd: BorrowedFd<'_>, interest: Interest) -> io::Result<()> {
+        let told = &self.row().told;
         let write = interest == Interest::Write;
-        if let Err(error) = self.hub.poll().add(fd, key, write) {
-            let this = self.hub.sources().borrow_mut().remove(key);
-            drop(this);
-            return Err(error);
+        match told.get() {
+            Told::Nothing => self.hub.poll().add(fd, self.key(), write)?,
+            _ => self.hub.poll().add_write(fd, self.key())?,
         }
-        self.key.set(Some(key));
-        self.tells_room.set(write);
+        told.set(if write { Told::Both } else { Told::Read });
         Ok(())
     }
 
-    /// Takes the descriptor out of the poller; before it's closed.
-    pub(crate) fn disarm(&self, fd: BorrowedFd<'_>) {
-        if let Some(key) = self.key.take() {
-            let this = self.hub.sources().borrow_mut().remove(key);
+    /// Takes the descriptor out of the poller, before it's closed, and gives the row up. To be
+    /// called once.
+    pub(crate) fn close(&self, fd: BorrowedFd<'_>) {
+        let row = self.row();
+        if row.told.get() != Told::Nothing {
             // It fails only if the descriptor was closed behind our back; then it's out as well.
             let _ = self.hub.poll().delete(fd);
-            drop(this);
         }
-    }
-
-    /// An event: the directions are ready, and whoever waits for them is to be woken.
-    #[inline]
-    pub(crate) fn tell(&self, event: Event, woken: &mut Vec<Waker>) {
-        if event.hung_up {
-            self.hung_up.set(true);
-        }
-        if event.readable {
-            self.read.set_ready(woken);
-        }
-        if event.writable {
-            self.write.set_ready(woken);
-        }
-        if event.disarmed {
-            self.read.waiters.take(woken);
-            self.write.waiters.take(woken);
-        }
+        let waiters = row.vacate();
+        self.hub.sources().borrow_mut().free.push(self.slot);
+        drop(waiters); // user code, under no borrow
     }
 
     /// A read has filled less than its buffer. Then the next one would block: it need not be
@@ -169,8 +150,9 @@ impl Source {
     /// hung up: that may have come in the same event as the data, and no other will follow.
     #[inline]
     pub(crate) fn read_short(&self) {
-        if self.key.get().is_some() && !self.hung_up.get() {
-            self.read.set_blocked(self.read.events.get());
+        let row = self.row();
+        if row.told.get() != Told::Nothing && !row.hung_up.get() {
+            row.read.set_blocked(row.read.events());
         }
     }
 
@@ -182,12 +164,12 @@ impl Source {
     }
 
     #[inline]
-    fn poll_budget(&self, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll_budget(&self, row: &Row, cx: &mut Context<'_>) -> Poll<()> {
         let turn = self.hub.turn_number();
-        if self.turn.replace(turn) != turn {
-            self.succeeded.set(0);
+        if row.turn.replace(turn) != turn {
+            row.succeeded.set(0);
         }
-        if self.succeeded.get() < BUDGET {
+        if row.succeeded.get() < BUDGET {
             return Poll::Ready(());
         }
         self.poll_next_turn(cx)
@@ -207,44 +189,41 @@ impl Source {
 impl fmt::Debug for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Source")
-            .field("may_read", &self.read.may_be_ready())
-            .field("may_write", &self.write.may_be_ready())
+            .field("may_read", &self.row().read.may_be_ready())
+            .field("may_write", &self.row().write.may_be_ready())
             .finish_non_exhaustive()
     }
 }
 
-/// One direction of a source.
-pub(crate) struct Direction {
-    /// How many events there have been, and at which of them an operation last found nothing.
-    /// They differ: it may be ready. They are two numbers, not a flag, so that an event that comes
-    /// in the middle of an operation (from a turn nested in it) is not wiped out by its result.
-    events: Cell<u32>,
-    blocked: Cell<u32>,
-    waiters: Waiters,
-}
+/// One direction of a source: how many events there have been, times two, plus one if it may be
+/// ready.
+///
+/// The number is what a result is set against: an event that comes in the middle of an operation
+/// (from a turn nested in it) is not wiped out by it.
+pub(crate) struct Direction(Cell<u32>);
 
 impl Direction {
     fn new() -> Self {
-        Direction {
-            events: Cell::new(1),
-            blocked: Cell::new(0),
-            waiters: Waiters::new(),
-        }
+        Direction(Cell::new(1))
     }
 
     #[inline]
     pub(crate) fn may_be_ready(&self) -> bool {
-        self.events.get() != self.blocked.get()
+        self.0.get() & 1 != 0
     }
 
     /// Grows with each event.
+    #[inline]
     pub(crate) fn events(&self) -> u32 {
-        self.events.get()
+        self.0.get() >> 1
     }
 
     /// An operation found nothing, after event number `events`.
-    pub(crate) fn set_blocked(&self, events: u32) {
-        self.blocked.set(events);
+    #[inline]
+    fn set_blocked(&self, events: u32) {
+        if events == self.events() {
+            self.0.set(events << 1);
+        }
     }
 
     /// One try. None if it found nothing; then the direction counts as blocked, unless an event
@@ -254,7 +233,7 @@ impl Direction {
         &self,
         operation: &mut impl FnMut() -> io::Result<T>,
     ) -> Option<io::Result<T>> {
-        let events = self.events.get();
+        let events = self.events();
         loop {
             match operation() {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
@@ -267,66 +246,130 @@ impl Direction {
         }
     }
 
-    fn set_ready(&self, woken: &mut Vec<Waker>) {
-        self.events.set(self.events.get().wrapping_add(1));
-        self.waiters.take(woken);
+    #[inline]
+    fn set_ready(&self) {
+        self.0.set((self.0.get() | 1).wrapping_add(2));
     }
 }
 
-/// All registered sources of a reactor, by key.
+/// All sources of a reactor, 56 bytes each, in chunks, since a source keeps its place.
 pub(crate) struct Sources {
-    slots: Vec<Slot>,
+    chunks: Vec<Rc<Chunk>>,
+    /// Slots that are free, the latest last.
     free: Vec<u32>,
 }
 
-struct Slot {
-    generation: u32,
-    source: Option<Rc<Source>>,
+/// How many rows a chunk has.
+const ROWS: usize = 32;
+type Chunk = [Row; ROWS];
+
+/// What there is of a source.
+struct Row {
+    /// How many sources were here before: an event finds the source that it is about, or nobody.
+    generation: Cell<u32>,
+    read: Direction,
+    write: Direction,
+    /// Operations that succeeded in turn number `turn`.
+    turn: Cell<u32>,
+    succeeded: Cell<u8>,
+    told: Cell<Told>,
+    hung_up: Cell<bool>,
+    waiters: Waiters,
+}
+
+/// What the poller tells of: nothing until something has to wait.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Told {
+    Nothing,
+    Read,
+    Both,
 }
 
 impl Sources {
     pub(crate) fn new() -> Self {
         Sources {
-            slots: Vec::new(),
+            chunks: Vec::new(),
             free: Vec::new(),
         }
     }
 
-    pub(crate) fn get(&self, key: Key) -> Option<&Rc<Source>> {
-        let slot = self.slots.get(key.slot as usize)?;
-        slot.source
-            .as_ref()
-            .filter(|_| key.names(key.slot, slot.generation))
-    }
-
-    fn insert(&mut self, source: Rc<Source>) -> io::Result<Key> {
-        let slot = match self.free.pop() {
-            Some(slot) => slot,
-            None if self.slots.len() < MAX_SOURCES => {
-                self.slots.push(Slot {
-                    generation: 0,
-                    source: None,
-                });
-                (self.slots.len() - 1) as u32
+    /// An event: the directions are ready, and whoever waits for them is to be woken. It finds
+    /// nobody if the source was closed while it was on its way, even if its row or its descriptor
+    /// is in use again.
+    #[inline]
+    pub(crate) fn tell(&self, event: Event, woken: &mut Vec<Waker>) {
+        let slot = event.key.slot;
+        if let Some(chunk) = self.chunks.get(slot as usize / ROWS) {
+            let row = &chunk[slot as usize % ROWS];
+            if event.key.names(slot, row.generation.get()) {
+                row.tell(event, woken);
             }
-            None => return Err(io::Error::other("too many sources on one reactor")),
-        };
-        let Slot {
-            generation,
-            source: place,
-        } = &mut self.slots[slot as usize];
-        *place = Some(source);
-        Ok(Key {
-            slot,
-            generation: *generation,
-        })
+        }
     }
 
-    /// The caller drops what comes back: under the borrow it must not be dropped.
-    fn remove(&mut self, key: Key) -> Option<Rc<Source>> {
-        let slot = &mut self.slots[key.slot as usize];
-        slot.generation = slot.generation.wrapping_add(1);
-        self.free.push(key.slot);
-        slot.source.take()
+    fn occupy(&mut self) -> io::Result<(Rc<Chunk>, u32)> {
+        if self.free.is_empty() {
+            let slots = self.chunks.len() * ROWS..(self.chunks.len() + 1) * ROWS;
+            if slots.end > MAX_SOURCES {
+                return Err(io::Error::other("too many sources on one reactor"));
+            }
+            self.chunks.push(Rc::new(array::from_fn(|_| Row::new())));
+            self.free.extend(slots.rev().map(|slot| slot as u32));
+        }
+        let slot = self.free.pop().expect("there is a free one now");
+        Ok((self.chunks[slot as usize / ROWS].clone(), slot))
+    }
+}
+
+impl Row {
+    fn new() -> Row {
+        Row {
+            generation: Cell::new(0),
+            read: Direction::new(),
+            write: Direction::new(),
+            turn: Cell::new(0),
+            succeeded: Cell::new(0),
+            told: Cell::new(Told::Nothing),
+            hung_up: Cell::new(false),
+            waiters: Waiters::new(),
+        }
+    }
+
+    #[inline]
+    fn direction(&self, interest: Interest) -> &Direction {
+        match interest {
+            Interest::Read => &self.read,
+            Interest::Write => &self.write,
+        }
+    }
+
+    #[inline]
+    fn tell(&self, event: Event, woken: &mut Vec<Waker>) {
+        if event.hung_up {
+            self.hung_up.set(true);
+        }
+        if event.readable {
+            self.read.set_ready();
+        }
+        if event.writable {
+            self.write.set_ready();
+        }
+        if event.readable || event.disarmed {
+            self.waiters.take(Interest::Read, woken);
+        }
+        if event.writable || event.disarmed {
+            self.waiters.take(Interest::Write, woken);
+        }
+    }
+
+    /// Makes it a new one. The caller drops what comes back.
+    fn vacate(&self) -> Waiters {
+        self.generation.set(self.generation.get().wrapping_add(1));
+        self.read.0.set(1);
+        self.write.0.set(1);
+        self.succeeded.set(0);
+        self.told.set(Told::Nothing);
+        self.hung_up.set(false);
+        self.waiters.take_all()
     }
 }

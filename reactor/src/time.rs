@@ -8,6 +8,7 @@
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
+use std::num::NonZeroU64;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
@@ -88,7 +89,7 @@ pub struct Sleep {
 /// A timer that was started, in the reactor of that id.
 #[derive(Debug)]
 struct Timer {
-    reactor: u64,
+    reactor: NonZeroU64,
     key: TimerKey,
 }
 

@@ -169,8 +169,7 @@ mod platform {
         pub(crate) fn rearm(
             &self,
             _: BorrowedFd<'_>,
-            _: Key,
-            _: impl Fn() -> (bool, bool),
+            _: impl Fn() -> (Key, bool, bool),
         ) -> io::Result<()> {
             Ok(()) // edge-triggered sources stay armed
         }
@@ -320,13 +319,12 @@ mod platform {
         pub(crate) fn rearm(
             &self,
             source: BorrowedFd<'_>,
-            key: Key,
-            wanted: impl Fn() -> (bool, bool),
+            wanted: impl Fn() -> (Key, bool, bool),
         ) -> io::Result<()> {
             if self.poller.supports_edge() {
                 return Ok(());
             }
-            let (read, write) = wanted();
+            let (key, read, write) = wanted();
             let interest = Polled::new(key.to_usize(), read, write);
             self.poller
                 .modify_with_mode(source, interest, PollMode::Oneshot)

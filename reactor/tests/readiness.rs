@@ -165,6 +165,26 @@ fn a_reader_and_a_writer_wait_at_once() {
 }
 
 #[test]
+fn one_task_waits_for_both_directions_in_either_order() {
+    let reactor = Reactor::current().unwrap();
+    for writes_first in [false, true] {
+        let (io, mut peer) = pair();
+        let (wakes, waker) = Counter::new();
+        let sent = fill(&io);
+        let cx = &mut Context::from_waker(&waker);
+        assert!(!writes_first || io.poll_writable(cx).is_pending());
+        assert!(poll_byte(&io, &waker).is_pending());
+        assert!(writes_first || io.poll_writable(cx).is_pending());
+        settle(&reactor);
+        assert_eq!(wakes.wakes(), 0);
+        peer.write_all(b"x").unwrap();
+        turn_until(&reactor, || wakes.wakes() == 1);
+        peer.read_exact(&mut vec![0; sent]).unwrap();
+        turn_until(&reactor, || wakes.wakes() == 2);
+    }
+}
+
+#[test]
 fn readable_leaves_what_there_is_and_waits_for_what_is_not() {
     let reactor = Reactor::current().unwrap();
     let (io, mut peer) = pair();

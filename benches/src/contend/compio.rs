@@ -67,8 +67,7 @@ async fn tcp(server: Server) -> Result<()> {
     loop {
         let (stream, _) = listener.accept().await?;
         stream.set_nodelay(true)?;
-        let once = (server.proto == Proto::Churn).then_some(server.size);
-        spawn(echo(stream, server.buffer(), server.timeout, once)).detach();
+        connection(stream, &server);
     }
 }
 
@@ -77,7 +76,7 @@ async fn unix(server: Server) -> Result<()> {
     server.listens(server.path().display());
     loop {
         let (stream, _) = listener.accept().await?;
-        spawn(echo(stream, server.buffer(), server.timeout, None)).detach();
+        connection(stream, &server);
     }
 }
 
@@ -94,27 +93,51 @@ async fn udp(server: Server) -> Result<()> {
     }
 }
 
-/// Until the peer closes; after so many bytes if it is for `once`.
-async fn echo(
+/// Starts the task of a connection.
+fn connection(stream: impl AsyncRead + AsyncWrite + 'static, server: &Server) {
+    let size = server.buffer();
+    match (server.proto, server.timeout) {
+        (Proto::Churn, _) => spawn(answer(stream, server.size)).detach(),
+        (_, None) => spawn(echo(stream, size)).detach(),
+        (_, Some(limit)) => spawn(echo_in_time(stream, size, limit)).detach(),
+    }
+}
+
+/// One request of so many bytes.
+async fn answer(mut stream: impl AsyncRead + AsyncWrite, size: usize) -> io::Result<()> {
+    let buffer = Vec::with_capacity(size);
+    let BufResult(read, filled) = stream.read_exact(buffer).await;
+    read?;
+    let BufResult(written, _) = stream.write_all(filled).await;
+    written
+}
+
+/// Until the peer closes.
+async fn echo(mut stream: impl AsyncRead + AsyncWrite, size: usize) -> io::Result<()> {
+    let mut buffer = Vec::with_capacity(size);
+    loop {
+        let BufResult(read, filled) = stream.read(buffer).await;
+        let n = read?;
+        if n == 0 {
+            return Ok(());
+        }
+        let BufResult(written, slice) = stream.write_all(filled.slice(..n)).await;
+        written?;
+        buffer = slice.into_inner();
+    }
+}
+
+/// The same, with a time-out that is reset each time.
+async fn echo_in_time(
     mut stream: impl AsyncRead + AsyncWrite,
     size: usize,
-    limit: Option<Duration>,
-    once: Option<usize>,
+    limit: Duration,
 ) -> io::Result<()> {
-    let mut buffer = Vec::with_capacity(once.unwrap_or(size));
-    if once.is_some() {
-        let BufResult(read, filled) = stream.read_exact(buffer).await;
-        read?;
-        let BufResult(written, _) = stream.write_all(filled).await;
-        return written;
-    }
+    let mut buffer = Vec::with_capacity(size);
     loop {
-        let BufResult(read, filled) = match limit {
-            None => stream.read(buffer).await,
-            Some(limit) => match timeout(limit, stream.read(buffer)).await {
-                Ok(read) => read,
-                Err(_) => return Err(io::ErrorKind::TimedOut.into()),
-            },
+        let BufResult(read, filled) = match timeout(limit, stream.read(buffer)).await {
+            Ok(read) => read,
+            Err(_) => return Err(io::ErrorKind::TimedOut.into()),
         };
         let n = read?;
         if n == 0 {

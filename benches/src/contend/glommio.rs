@@ -65,8 +65,7 @@ async fn tcp(server: Server) -> Result<()> {
     loop {
         let stream = listener.accept().await.map_err(plain)?;
         stream.set_nodelay(true).map_err(plain)?;
-        let once = (server.proto == Proto::Churn).then_some(server.size);
-        spawn_local(echo(stream, server.buffer(), server.timeout, once)).detach();
+        connection(stream, &server);
     }
 }
 
@@ -75,7 +74,7 @@ async fn unix(server: Server) -> Result<()> {
     server.listens(server.path().display());
     loop {
         let stream = listener.accept().await.map_err(plain)?;
-        spawn_local(echo(stream, server.buffer(), server.timeout, None)).detach();
+        connection(stream, &server);
     }
 }
 
@@ -94,26 +93,47 @@ fn plain(error: GlommioError<()>) -> anyhow::Error {
     anyhow!("{error}")
 }
 
-/// Until the peer closes; after so many bytes if it is for `once`.
-async fn echo(
+/// Starts the task of a connection.
+fn connection(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, server: &Server) {
+    let size = server.buffer();
+    match (server.proto, server.timeout) {
+        (Proto::Churn, _) => drop(spawn_local(answer(stream, server.size)).detach()),
+        (_, None) => drop(spawn_local(echo(stream, size)).detach()),
+        (_, Some(limit)) => drop(spawn_local(echo_in_time(stream, size, limit)).detach()),
+    }
+}
+
+/// One request of so many bytes.
+async fn answer(mut stream: impl AsyncRead + AsyncWrite + Unpin, size: usize) -> io::Result<()> {
+    let mut buffer = vec![0; size];
+    stream.read_exact(&mut buffer).await?;
+    stream.write_all(&buffer).await
+}
+
+/// Until the peer closes.
+async fn echo(mut stream: impl AsyncRead + AsyncWrite + Unpin, size: usize) -> io::Result<()> {
+    let mut buffer = vec![0; size];
+    loop {
+        let n = stream.read(&mut buffer).await?;
+        if n == 0 {
+            return Ok(());
+        }
+        stream.write_all(&buffer[..n]).await?;
+    }
+}
+
+/// The same, with a time-out that is reset each time.
+async fn echo_in_time(
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
     size: usize,
-    limit: Option<Duration>,
-    once: Option<usize>,
+    limit: Duration,
 ) -> io::Result<()> {
     let mut buffer = vec![0; size];
-    if let Some(size) = once {
-        stream.read_exact(&mut buffer[..size]).await?;
-        return stream.write_all(&buffer[..size]).await;
-    }
     loop {
-        let n = match limit {
-            None => stream.read(&mut buffer).await?,
-            Some(limit) => {
-                let read = async { stream.read(&mut buffer).await.map_err(GlommioError::from) };
-                let read = timeout(limit, read).await;
-                read.map_err(|_: GlommioError<()>| io::ErrorKind::TimedOut)?
-            }
+        let n = {
+            let read = async { stream.read(&mut buffer).await.map_err(GlommioError::from) };
+            let read = timeout(limit, read).await;
+            read.map_err(|_: GlommioError<()>| io::ErrorKind::TimedOut)?
         };
         if n == 0 {
             return Ok(());

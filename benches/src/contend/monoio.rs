@@ -79,8 +79,7 @@ async fn tcp(server: Server) -> Result<()> {
     loop {
         let (stream, _) = listener.accept().await?;
         stream.set_nodelay(true)?;
-        let once = (server.proto == Proto::Churn).then_some(server.size);
-        spawn(echo(stream, server.buffer(), server.timeout, once));
+        connection(stream, &server);
     }
 }
 
@@ -91,7 +90,7 @@ async fn unix(server: Server) -> Result<()> {
     server.listens(server.path().display());
     loop {
         let (stream, _) = listener.accept().await?;
-        spawn(echo(stream, server.buffer(), server.timeout, None));
+        connection(stream, &server);
     }
 }
 
@@ -108,26 +107,50 @@ async fn udp(server: Server) -> Result<()> {
     }
 }
 
-/// Until the peer closes; after so many bytes if it is for `once`.
-async fn echo(
+/// Starts the task of a connection.
+fn connection(stream: impl AsyncReadRent + AsyncWriteRent + 'static, server: &Server) {
+    let size = server.buffer();
+    match (server.proto, server.timeout) {
+        (Proto::Churn, _) => drop(spawn(answer(stream, server.size))),
+        (_, None) => drop(spawn(echo(stream, size))),
+        (_, Some(limit)) => drop(spawn(echo_in_time(stream, size, limit))),
+    }
+}
+
+/// One request of so many bytes.
+async fn answer(mut stream: impl AsyncReadRent + AsyncWriteRent, size: usize) -> io::Result<()> {
+    let buffer = vec![0; size];
+    let (read, filled) = stream.read_exact(SliceMut::new(buffer, 0, size)).await;
+    read?;
+    let filled = Slice::new(filled.into_inner(), 0, size);
+    let (written, _) = stream.write_all(filled).await;
+    written.map(drop)
+}
+
+/// Until the peer closes.
+async fn echo(mut stream: impl AsyncReadRent + AsyncWriteRent, size: usize) -> io::Result<()> {
+    let mut buffer = vec![0; size];
+    loop {
+        let (read, filled): BufResult<usize, Vec<u8>> = stream.read(buffer).await;
+        let n = read?;
+        if n == 0 {
+            return Ok(());
+        }
+        let (written, slice) = stream.write_all(Slice::new(filled, 0, n)).await;
+        written?;
+        buffer = slice.into_inner();
+    }
+}
+
+/// The same, with a time-out that is reset each time.
+async fn echo_in_time(
     mut stream: impl AsyncReadRent + AsyncWriteRent,
     size: usize,
-    limit: Option<Duration>,
-    once: Option<usize>,
+    limit: Duration,
 ) -> io::Result<()> {
     let mut buffer = vec![0; size];
-    if let Some(size) = once {
-        let (read, filled) = stream.read_exact(SliceMut::new(buffer, 0, size)).await;
-        read?;
-        let filled = Slice::new(filled.into_inner(), 0, size);
-        let (written, _) = stream.write_all(filled).await;
-        return written.map(drop);
-    }
     loop {
-        let (read, filled): BufResult<usize, Vec<u8>> = match limit {
-            None => stream.read(buffer).await,
-            Some(limit) => timeout(limit, stream.read(buffer)).await?,
-        };
+        let (read, filled): BufResult<usize, Vec<u8>> = timeout(limit, stream.read(buffer)).await?;
         let n = read?;
         if n == 0 {
             return Ok(());

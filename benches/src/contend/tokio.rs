@@ -67,8 +67,7 @@ async fn tcp(server: Server) -> Result<()> {
     loop {
         let (stream, _) = listener.accept().await?;
         stream.set_nodelay(true)?;
-        let once = (server.proto == Proto::Churn).then_some(server.size);
-        spawn_local(echo(stream, server.buffer(), server.timeout, once));
+        connection(stream, &server);
     }
 }
 
@@ -77,7 +76,7 @@ async fn unix(server: Server) -> Result<()> {
     server.listens(server.path().display());
     loop {
         let (stream, _) = listener.accept().await?;
-        spawn_local(echo(stream, server.buffer(), server.timeout, None));
+        connection(stream, &server);
     }
 }
 
@@ -91,23 +90,44 @@ async fn udp(server: Server) -> Result<()> {
     }
 }
 
-/// Until the peer closes; after so many bytes if it is for `once`.
-async fn echo(
+/// Starts the task of a connection.
+fn connection(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, server: &Server) {
+    let size = server.buffer();
+    match (server.proto, server.timeout) {
+        (Proto::Churn, _) => drop(spawn_local(answer(stream, server.size))),
+        (_, None) => drop(spawn_local(echo(stream, size))),
+        (_, Some(limit)) => drop(spawn_local(echo_in_time(stream, size, limit))),
+    }
+}
+
+/// One request of so many bytes.
+async fn answer(mut stream: impl AsyncRead + AsyncWrite + Unpin, size: usize) -> io::Result<()> {
+    let mut buffer = vec![0; size];
+    stream.read_exact(&mut buffer).await?;
+    stream.write_all(&buffer).await
+}
+
+/// Until the peer closes.
+async fn echo(mut stream: impl AsyncRead + AsyncWrite + Unpin, size: usize) -> io::Result<()> {
+    let mut buffer = vec![0; size];
+    loop {
+        let n = stream.read(&mut buffer).await?;
+        if n == 0 {
+            return Ok(());
+        }
+        stream.write_all(&buffer[..n]).await?;
+    }
+}
+
+/// The same, with a time-out that is reset each time.
+async fn echo_in_time(
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
     size: usize,
-    limit: Option<Duration>,
-    once: Option<usize>,
+    limit: Duration,
 ) -> io::Result<()> {
     let mut buffer = vec![0; size];
-    if let Some(size) = once {
-        stream.read_exact(&mut buffer[..size]).await?;
-        return stream.write_all(&buffer[..size]).await;
-    }
     loop {
-        let n = match limit {
-            None => stream.read(&mut buffer).await?,
-            Some(limit) => timeout(limit, stream.read(&mut buffer)).await??,
-        };
+        let n = timeout(limit, stream.read(&mut buffer)).await??;
         if n == 0 {
             return Ok(());
         }
