@@ -66,7 +66,9 @@ mod source;
 mod waiters;
 mod readiness;
 pub mod io;
+#[cfg(unix)]
 mod pipe;
+#[cfg_attr(windows, path = "stdio_windows.rs")]
 mod stdio;
 pub mod signal;
 mod timers;
@@ -74,6 +76,10 @@ pub mod time;
 mod pool;
 pub mod net;
 pub mod process;
+mod child_end;
+#[cfg_attr(windows, path = "child_io_windows.rs")]
+mod child_io;
+#[cfg(unix)]
 mod orphans;
 
 pub use block_on::block_on;

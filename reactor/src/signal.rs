@@ -37,7 +37,6 @@ use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::mem;
-use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::AcqRel};
@@ -46,8 +45,7 @@ use std::task::{Context, Poll, ready};
 use futures_core::Stream;
 use signal_hook_registry::{FORBIDDEN, SigId};
 
-use crate::io::Async;
-use crate::pipe;
+use bell::{Bell, Ringer};
 
 /// Waits for the next Ctrl-C, which is [`Signal::INT`].
 ///
@@ -110,10 +108,8 @@ pub struct Signals {
     watched: Vec<Watched>,
     /// Where to look first, in turn.
     next: usize,
-    /// A pipe, into which each handler writes a byte after it has set its flag.
-    bell: Async<OwnedFd>,
-    /// Without signals nobody else would have its other end, and it would seem to have ended.
-    _ringer: Arc<OwnedFd>,
+    /// Each handler rings it after it has set its flag.
+    bell: Bell,
 }
 
 impl Signals {
@@ -125,17 +121,15 @@ impl Signals {
     /// (`SIGKILL`, `SIGSTOP`), or it tells of a fault that would come again at once if it were
     /// (`SIGILL`, `SIGFPE`, `SIGSEGV`). Or if the descriptors can't be had.
     pub fn new(signals: impl IntoIterator<Item = Signal>) -> io::Result<Signals> {
-        let (bell, ringer) = pipe::ends()?;
-        let ringer = Arc::new(ringer);
         let mut this = Signals {
             watched: Vec::new(),
             next: 0,
-            bell: Async::new_nonblocking(bell)?,
-            _ringer: ringer.clone(),
+            bell: Bell::new()?,
         };
         for signal in signals {
             if this.watched.iter().all(|watched| watched.signal != signal) {
-                this.watched.push(Watched::new(signal, ringer.clone())?);
+                let ringer = this.bell.ringer();
+                this.watched.push(Watched::new(signal, ringer)?);
             }
         }
         Ok(this)
@@ -160,11 +154,9 @@ impl Signals {
             if let Some(signal) = self.take() {
                 return Poll::Ready(Ok(signal));
             }
-            // A flag that is set from here on is followed by a byte. So either that is read now,
+            // A flag that is set from here on is followed by a ring. So either that is heard now,
             // and the flags are looked at again, or it comes later, and wakes.
-            let mut bytes = [0; 64];
-            let read = |bell: &OwnedFd| Ok(rustix::io::read(bell, &mut bytes)?);
-            ready!(self.bell.poll_read_with(cx, read))?;
+            ready!(self.bell.poll_rung(cx))?;
         }
     }
 
@@ -202,7 +194,7 @@ struct Watched {
 }
 
 impl Watched {
-    fn new(signal: Signal, ringer: Arc<OwnedFd>) -> io::Result<Watched> {
+    fn new(signal: Signal, ringer: Ringer) -> io::Result<Watched> {
         if FORBIDDEN.contains(&signal.0) {
             let text = format!(
                 "signal {} can't be listened for: SIGKILL and SIGSTOP can't be caught, and \
@@ -215,13 +207,13 @@ impl Watched {
         let raised = flag.clone();
         let handler = move || {
             if !raised.swap(true, AcqRel) {
-                // It fails only if the pipe is full, and then there are bytes to be read.
-                let _ = rustix::io::write(&*ringer, &[0]);
+                ringer.ring();
             }
         };
         // SAFETY: `handler` does nothing but what a signal handler may: it swaps an atomic flag and
         // calls write(2) on a descriptor that is open, since the handler owns it. It neither
-        // allocates, nor locks, nor panics.
+        // allocates, nor locks, nor panics. On Windows it may do more: these signals interrupt
+        // nobody there, but come on a thread of their own, or by a call of `raise`.
         let action = unsafe { signal_hook_registry::register(signal.0, handler) }?;
         Ok(Watched {
             signal,
@@ -235,6 +227,119 @@ impl Drop for Watched {
     /// Waits for handlers that run at this moment on other threads: after it none does.
     fn drop(&mut self) {
         signal_hook_registry::unregister(self.action);
+    }
+}
+
+#[cfg(unix)]
+mod bell {
+    use std::os::fd::OwnedFd;
+
+    use super::*;
+    use crate::io::Async;
+    use crate::pipe;
+
+    /// A pipe that only wakes: its bytes say nothing.
+    pub(super) struct Bell {
+        rung: Async<OwnedFd>,
+        /// Without it, and without signals, the pipe would seem to have ended.
+        ringer: Ringer,
+    }
+
+    #[derive(Clone)]
+    pub(super) struct Ringer(Arc<OwnedFd>);
+
+    impl Bell {
+        pub(super) fn new() -> io::Result<Bell> {
+            let (rung, ringer) = pipe::ends()?;
+            Ok(Bell {
+                rung: Async::new_nonblocking(rung)?,
+                ringer: Ringer(Arc::new(ringer)),
+            })
+        }
+
+        pub(super) fn ringer(&self) -> Ringer {
+            self.ringer.clone()
+        }
+
+        pub(super) fn poll_rung(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            let mut bytes = [0; 64];
+            let read = |rung: &OwnedFd| Ok(rustix::io::read(rung, &mut bytes).map(|_| ())?);
+            self.rung.poll_read_with(cx, read)
+        }
+    }
+
+    impl Ringer {
+        /// Does nothing but what a signal handler may.
+        pub(super) fn ring(&self) {
+            // It fails only if the pipe is full, and then there are bytes to be read.
+            let _ = rustix::io::write(&*self.0, &[0]);
+        }
+    }
+}
+
+#[cfg(windows)]
+mod bell {
+    use std::mem;
+    use std::rc::Rc;
+    use std::sync::{Mutex, MutexGuard, PoisonError};
+    use std::task::Waker;
+
+    use super::*;
+    use crate::reactor::{self, Hub, wake_all};
+
+    /// The waker of who waits.
+    pub(super) struct Bell {
+        hub: Rc<Hub>,
+        ringer: Ringer,
+    }
+
+    #[derive(Clone, Default)]
+    pub(super) struct Ringer(Arc<Mutex<State>>);
+
+    #[derive(Default)]
+    struct State {
+        rung: bool,
+        waker: Option<Waker>,
+    }
+
+    impl Bell {
+        pub(super) fn new() -> io::Result<Bell> {
+            Ok(Bell {
+                hub: reactor::hub()?,
+                ringer: Ringer::default(),
+            })
+        }
+
+        pub(super) fn ringer(&self) -> Ringer {
+            self.ringer.clone()
+        }
+
+        pub(super) fn poll_rung(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            let mut waker = Some(cx.waker().clone());
+            let mut state = self.ringer.lock();
+            if mem::take(&mut state.rung) {
+                return Poll::Ready(Ok(()));
+            }
+            mem::swap(&mut state.waker, &mut waker);
+            drop(state);
+            drop(waker); // the one before, not under the lock
+            self.hub.check_driven()?;
+            Poll::Pending
+        }
+    }
+
+    impl Ringer {
+        pub(super) fn ring(&self) {
+            let mut state = self.lock();
+            state.rung = true;
+            let waker = state.waker.take();
+            drop(state);
+            wake_all(waker);
+        }
+
+        fn lock(&self) -> MutexGuard<'_, State> {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        }
     }
 }
 
@@ -264,13 +369,13 @@ impl Signal {
     }
 }
 
-/// The names of POSIX, without their SIG.
+/// Names, without their SIG: those of POSIX, or those that Windows has.
 macro_rules! signals {
-    ($($(#[$doc:meta])* $name:ident = $rustix:ident,)*) => {
+    ($($(#[$doc:meta])* $name:ident = $number:expr,)*) => {
         impl Signal {
             $(
                 $(#[$doc])*
-                pub const $name: Signal = Signal(rustix::process::Signal::$rustix.as_raw());
+                pub const $name: Signal = Signal($number);
             )*
         }
 
@@ -285,34 +390,48 @@ macro_rules! signals {
     };
 }
 
+#[cfg(unix)]
+use rustix::process::Signal as Posix;
+
+#[cfg(unix)]
 signals! {
     /// The terminal is gone; for services, by custom: read the configuration again.
-    HUP = HUP,
+    HUP = Posix::HUP.as_raw(),
     /// Ctrl-C.
-    INT = INT,
+    INT = Posix::INT.as_raw(),
     /// Ctrl-\\, by default with a core dump.
-    QUIT = QUIT,
+    QUIT = Posix::QUIT.as_raw(),
     /// Please end: what `kill` sends, and who runs services.
-    TERM = TERM,
+    TERM = Posix::TERM.as_raw(),
     /// Free for the program's own use.
-    USR1 = USR1,
+    USR1 = Posix::USR1.as_raw(),
     /// Free for the program's own use.
-    USR2 = USR2,
+    USR2 = Posix::USR2.as_raw(),
     /// The timer of `alarm` has gone off.
-    ALRM = ALARM,
+    ALRM = Posix::ALARM.as_raw(),
     /// A child has ended, or was stopped or continued.
-    CHLD = CHILD,
+    CHLD = Posix::CHILD.as_raw(),
     /// Ctrl-Z.
-    TSTP = TSTP,
+    TSTP = Posix::TSTP.as_raw(),
     /// Goes on after a stop.
-    CONT = CONT,
+    CONT = Posix::CONT.as_raw(),
     /// Something was written to a pipe or socket that nobody reads. Rust programs ignore it, and
     /// get an error.
-    PIPE = PIPE,
+    PIPE = Posix::PIPE.as_raw(),
     /// A read from the terminal, in the background.
-    TTIN = TTIN,
+    TTIN = Posix::TTIN.as_raw(),
     /// A write to the terminal, in the background.
-    TTOU = TTOU,
+    TTOU = Posix::TTOU.as_raw(),
     /// The terminal has another size.
-    WINCH = WINCH,
+    WINCH = Posix::WINCH.as_raw(),
+}
+
+#[cfg(windows)]
+signals! {
+    /// Ctrl-C.
+    INT = 2,
+    /// Please end. Windows itself never sends it, only `raise` does in the program.
+    TERM = 15,
+    /// Ctrl-Break.
+    BREAK = 21,
 }

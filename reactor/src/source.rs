@@ -3,12 +3,15 @@
 use std::cell::Cell;
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+#[cfg(windows)]
+use std::os::windows::io::BorrowedHandle;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 
+use rustix::fd::{AsFd, BorrowedFd};
+
 use crate::reactor::{self, Hub};
-use crate::wait::{Event, Key, MAX_SOURCES};
+use crate::wait::{self, Event, Key, MAX_SOURCES};
 use crate::waiters::Waiters;
 
 /// How many operations on one source may succeed in one turn of the reactor. A source that is
@@ -108,7 +111,10 @@ impl Source {
     #[inline]
     pub(crate) fn arm(self: &Rc<Self>, fd: BorrowedFd<'_>, interest: Interest) -> io::Result<()> {
         let Some(key) = self.key.get() else {
-            return self.register(fd, interest);
+            let write = interest == Interest::Write;
+            self.register(|poll, key| poll.add(fd, key, write))?;
+            self.tells_room.set(write);
+            return Ok(());
         };
         if interest == Interest::Write && !self.tells_room.get() {
             self.hub.poll().add_write(fd, key)?;
@@ -123,27 +129,53 @@ impl Source {
     }
 
     #[cold]
-    fn register(self: &Rc<Self>, fd: BorrowedFd<'_>, interest: Interest) -> io::Result<()> {
+    fn register(
+        self: &Rc<Self>,
+        add: impl FnOnce(&wait::Poll, Key) -> io::Result<()>,
+    ) -> io::Result<()> {
         let key = self.hub.sources().borrow_mut().insert(self.clone())?;
-        let write = interest == Interest::Write;
-        if let Err(error) = self.hub.poll().add(fd, key, write) {
+        if let Err(error) = add(self.hub.poll(), key) {
             let this = self.hub.sources().borrow_mut().remove(key);
             drop(this);
             return Err(error);
         }
         self.key.set(Some(key));
-        self.tells_room.set(write);
         Ok(())
     }
 
     /// Takes the descriptor out of the poller; before it's closed.
     pub(crate) fn disarm(&self, fd: BorrowedFd<'_>) {
+        self.deregister(|poll| poll.delete(fd));
+    }
+
+    fn deregister(&self, delete: impl FnOnce(&wait::Poll) -> io::Result<()>) {
         if let Some(key) = self.key.take() {
             let this = self.hub.sources().borrow_mut().remove(key);
             // It fails only if the descriptor was closed behind our back; then it's out as well.
-            let _ = self.hub.poll().delete(fd);
+            let _ = delete(self.hub.poll());
             drop(this);
         }
+    }
+
+    /// Leaves the task's waker for the one event of a process, which is that it has ended.
+    #[cfg(windows)]
+    pub(crate) fn wait_for_process(
+        self: &Rc<Self>,
+        cx: &mut Context<'_>,
+        process: BorrowedHandle<'_>,
+    ) -> io::Result<()> {
+        self.hub.check_driven()?;
+        self.read.waiters.add(cx.waker(), self.hub.turn_number());
+        match self.key.get() {
+            Some(_) => Ok(()),
+            None => self.register(|poll, key| poll.add_process(process, key)),
+        }
+    }
+
+    /// Takes the process out of the poller; before the handle is closed.
+    #[cfg(windows)]
+    pub(crate) fn forget_process(&self, process: BorrowedHandle<'_>) {
+        self.deregister(|poll| poll.delete_process(process));
     }
 
     /// An event: the directions are ready, and whoever waits for them is to be woken.

@@ -2,10 +2,10 @@
 
 use std::io::{self, IoSliceMut, Read};
 use std::net::{self, SocketAddr};
-use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Duration;
 
+use rustix::fd::OwnedFd;
 use rustix::net::{RecvFlags, SocketAddrAny, SocketType, recv, sockopt};
 
 use super::accept::{Acceptor, BACKLOG, listener};
@@ -243,6 +243,7 @@ impl Receive for net::TcpStream {
 
 fn listen(addr: &SocketAddr) -> io::Result<TcpListener> {
     let socket = socket_for(addr, SocketType::STREAM)?;
+    #[cfg(unix)] // on Windows it would take the port of a program that runs
     sockopt::set_socket_reuseaddr(&socket, true)?;
     rustix::net::bind(&socket, addr)?;
     rustix::net::listen(&socket, BACKLOG)?;
