@@ -4,14 +4,16 @@
 use std::fmt;
 use std::future::Future;
 use std::io::{self, ErrorKind, Read, Write};
+use std::marker::PhantomData;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use futures_io::{AsyncRead, AsyncWrite};
 
 use crate::pool::{BlockingTask, Pool};
+use crate::stdio::OnItsThread;
 
 /// A thread waits as long as the child is silent, so each pipe that is read has to have one; more
 /// than these wait in line.
@@ -40,6 +42,7 @@ pub struct ChildStdin {
     /// None once it's closed.
     pipe: Option<Shared<std::process::ChildStdin>>,
     writing: Option<BlockingTask<io::Result<()>>>,
+    thread: OnItsThread,
 }
 
 /// The pipe, and the operation on it. Locked only by the one that is under way.
@@ -52,6 +55,7 @@ impl TryFrom<std::process::ChildStdin> for ChildStdin {
         Ok(ChildStdin {
             pipe: Some(Arc::new(Mutex::new(stdin))),
             writing: None,
+            thread: PhantomData,
         })
     }
 }
@@ -164,6 +168,7 @@ pub(crate) struct Reader<P> {
     /// What was read, and how much of it was given away.
     bytes: Vec<u8>,
     given: usize,
+    thread: OnItsThread,
 }
 
 impl<P: Read + Send + 'static> Reader<P> {
@@ -173,6 +178,7 @@ impl<P: Read + Send + 'static> Reader<P> {
             reading: None,
             bytes: Vec::new(),
             given: 0,
+            thread: PhantomData,
         }
     }
 
@@ -237,7 +243,7 @@ impl<P: Read + Send + 'static> Collected<P> {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -97,8 +97,8 @@ pub fn stderr() -> Stderr {
     Stderr(PhantomData)
 }
 
-/// As on other systems they stay on their thread.
-type OnItsThread = PhantomData<Rc<()>>;
+/// As on other systems, what has it stays on its thread.
+pub(crate) type OnItsThread = PhantomData<Rc<()>>;
 
 /// Made by [`stdin`].
 #[derive(Debug)]

@@ -49,6 +49,7 @@ fn wakes_coalesce() {
         waker.wake_by_ref();
     }
     reactor.turn(None).unwrap();
+    #[cfg(unix)]
     assert!(
         !descriptor_is_ready(&reactor, false),
         "one turn has taken them all"
@@ -56,6 +57,7 @@ fn wakes_coalesce() {
 }
 
 #[test]
+#[cfg(unix)] // on Windows there is no descriptor to watch
 fn between_turns_the_descriptor_tells_of_wakes() {
     let reactor = Reactor::current().unwrap();
     reactor.turn(Some(Duration::ZERO)).unwrap();
@@ -68,6 +70,7 @@ fn between_turns_the_descriptor_tells_of_wakes() {
 }
 
 #[test]
+#[cfg(unix)] // on Windows there is no descriptor to watch
 fn a_wake_that_the_last_turn_did_not_see_is_told_when_the_guard_goes() {
     let reactor = Reactor::current().unwrap();
     {
@@ -84,9 +87,10 @@ fn a_wake_that_the_last_turn_did_not_see_is_told_when_the_guard_goes() {
 }
 
 #[test]
+#[cfg(unix)] // on Windows there is no descriptor to watch
 fn a_wake_that_the_turn_itself_made_is_not_told_again() {
     let reactor = Reactor::current().unwrap();
-    let (mut peer, here) = std::os::unix::net::UnixStream::pair().unwrap();
+    let (mut peer, here) = socket_pair();
     let here = Async::new(here).unwrap();
     {
         let _awake = reactor.awake();
