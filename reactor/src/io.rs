@@ -218,6 +218,12 @@ impl<T: AsFd> Async<T> {
         attempt.unwrap_or_else(|| Err(io::ErrorKind::WouldBlock.into()))
     }
 
+    /// There's something to read, of which the poller doesn't tell.
+    #[cfg(windows)]
+    pub(crate) fn wake_readers(&self) {
+        self.source.wake_readers();
+    }
+
     /// Of a stream: `n` bytes came although there was room for `wanted`.
     #[inline]
     pub(crate) fn note_read(&self, n: usize, wanted: usize) {

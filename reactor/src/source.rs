@@ -196,6 +196,14 @@ impl Source {
         }
     }
 
+    /// As an event, for what the poller doesn't tell of.
+    #[cfg(windows)]
+    pub(crate) fn wake_readers(&self) {
+        let mut woken = Vec::new();
+        self.read.set_ready(&mut woken);
+        reactor::wake_all(woken);
+    }
+
     /// A read has filled less than its buffer. Then the next one would block: it need not be
     /// tried, since data that comes later brings an event of its own. Not so once the peer has
     /// hung up: that may have come in the same event as the data, and no other will follow.

@@ -158,9 +158,15 @@ fn a_reader_and_a_writer_wait_at_once() {
     assert_eq!((reads.wakes(), writes.wakes()), (0, 0));
     peer.write_all(b"x").unwrap();
     turn_until(&reactor, || reads.wakes() == 1);
-    assert_eq!(writes.wakes(), 0);
+    // A one-shot poller has forgotten both: so the writer was woken to say that it still waits.
+    let told = usize::from(cfg!(windows));
+    assert_eq!(writes.wakes(), told);
+    assert!(
+        io.poll_writable(&mut Context::from_waker(&writer))
+            .is_pending()
+    );
     peer.read_exact(&mut vec![0; sent]).unwrap();
-    turn_until(&reactor, || writes.wakes() == 1);
+    turn_until(&reactor, || writes.wakes() == told + 1);
 }
 
 #[test]

@@ -3,6 +3,7 @@
 mod common;
 
 use std::future::poll_fn;
+#[cfg(unix)]
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Barrier};
@@ -13,7 +14,9 @@ use std::time::Duration;
 use common::*;
 use futures::channel::oneshot;
 use futures::join;
-use windlass_reactor::{Async, Reactor, block_on, time::sleep};
+#[cfg(unix)]
+use windlass_reactor::Async;
+use windlass_reactor::{Reactor, block_on, time::sleep};
 
 #[test]
 fn a_wake_before_the_turn_keeps_it_from_waiting() {

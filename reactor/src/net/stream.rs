@@ -105,7 +105,14 @@ macro_rules! stream {
             pub fn shutdown(&self, how: std::net::Shutdown) -> std::io::Result<()> {
                 match self.io.get_ref().shutdown(how) {
                     Err(error) if error.kind() == std::io::ErrorKind::NotConnected => Ok(()),
-                    result => result,
+                    Err(error) => Err(error),
+                    Ok(()) => {
+                        #[cfg(windows)] // elsewhere this is an event
+                        if how != std::net::Shutdown::Write {
+                            self.io.wake_readers();
+                        }
+                        Ok(())
+                    }
                 }
             }
         }

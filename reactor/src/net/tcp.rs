@@ -6,7 +6,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use rustix::fd::OwnedFd;
-use rustix::net::{RecvFlags, SocketAddrAny, SocketType, recv, sockopt};
+#[cfg(unix)]
+use rustix::net::{RecvFlags, recv};
+use rustix::net::{SocketAddrAny, SocketType, sockopt};
 
 use super::accept::{Acceptor, BACKLOG, listener};
 use super::race::race;
@@ -231,6 +233,7 @@ impl Receive for net::TcpStream {
     #[inline]
     fn receive(&self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<Received> {
         let bytes = match bufs {
+            #[cfg(unix)] // on Windows only std gives an end where reading was shut down
             [buf] => recv(self, &mut **buf, RecvFlags::empty())?.0,
             bufs => (&*self).read_vectored(bufs)?,
         };
