@@ -71,6 +71,8 @@ mod pipe;
 #[cfg_attr(windows, path = "stdio_windows.rs")]
 mod stdio;
 pub mod signal;
+#[cfg_attr(windows, path = "signal_handler_windows.rs")]
+mod signal_handler;
 mod timers;
 pub mod time;
 mod pool;

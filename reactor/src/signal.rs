@@ -43,9 +43,8 @@ use std::sync::atomic::{AtomicBool, Ordering::AcqRel};
 use std::task::{Context, Poll, ready};
 
 use futures_core::Stream;
-use signal_hook_registry::{FORBIDDEN, SigId};
 
-use bell::{Bell, Ringer};
+use crate::signal_handler::{Bell, Handler};
 
 /// Waits for the next Ctrl-C, which is [`Signal::INT`].
 ///
@@ -128,8 +127,7 @@ impl Signals {
         };
         for signal in signals {
             if this.watched.iter().all(|watched| watched.signal != signal) {
-                let ringer = this.bell.ringer();
-                this.watched.push(Watched::new(signal, ringer)?);
+                this.watched.push(Watched::new(signal, &this.bell)?);
             }
         }
         Ok(this)
@@ -190,156 +188,17 @@ struct Watched {
     signal: Signal,
     /// It has come. Set by the handler, taken back by whoever hears it.
     flag: Arc<AtomicBool>,
-    action: SigId,
+    _handler: Handler,
 }
 
 impl Watched {
-    fn new(signal: Signal, ringer: Ringer) -> io::Result<Watched> {
-        if FORBIDDEN.contains(&signal.0) {
-            let text = format!(
-                "signal {} can't be listened for: SIGKILL and SIGSTOP can't be caught, and \
-                 SIGILL, SIGFPE and SIGSEGV tell of a fault that would come again at once",
-                signal.0
-            );
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
-        }
+    fn new(signal: Signal, bell: &Bell) -> io::Result<Watched> {
         let flag = Arc::new(AtomicBool::new(false));
-        let raised = flag.clone();
-        let handler = move || {
-            if !raised.swap(true, AcqRel) {
-                ringer.ring();
-            }
-        };
-        // SAFETY: `handler` does nothing but what a signal handler may: it swaps an atomic flag and
-        // calls write(2) on a descriptor that is open, since the handler owns it. It neither
-        // allocates, nor locks, nor panics. On Windows it may do more: these signals interrupt
-        // nobody there, but come on a thread of their own, or by a call of `raise`.
-        let action = unsafe { signal_hook_registry::register(signal.0, handler) }?;
         Ok(Watched {
             signal,
-            flag,
-            action,
+            flag: flag.clone(),
+            _handler: Handler::new(signal.0, flag, bell.ringer())?,
         })
-    }
-}
-
-impl Drop for Watched {
-    /// Waits for handlers that run at this moment on other threads: after it none does.
-    fn drop(&mut self) {
-        signal_hook_registry::unregister(self.action);
-    }
-}
-
-#[cfg(unix)]
-mod bell {
-    use std::os::fd::OwnedFd;
-
-    use super::*;
-    use crate::io::Async;
-    use crate::pipe;
-
-    /// A pipe that only wakes: its bytes say nothing.
-    pub(super) struct Bell {
-        rung: Async<OwnedFd>,
-        /// Without it, and without signals, the pipe would seem to have ended.
-        ringer: Ringer,
-    }
-
-    #[derive(Clone)]
-    pub(super) struct Ringer(Arc<OwnedFd>);
-
-    impl Bell {
-        pub(super) fn new() -> io::Result<Bell> {
-            let (rung, ringer) = pipe::ends()?;
-            Ok(Bell {
-                rung: Async::new_nonblocking(rung)?,
-                ringer: Ringer(Arc::new(ringer)),
-            })
-        }
-
-        pub(super) fn ringer(&self) -> Ringer {
-            self.ringer.clone()
-        }
-
-        pub(super) fn poll_rung(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-            let mut bytes = [0; 64];
-            let read = |rung: &OwnedFd| Ok(rustix::io::read(rung, &mut bytes).map(|_| ())?);
-            self.rung.poll_read_with(cx, read)
-        }
-    }
-
-    impl Ringer {
-        /// Does nothing but what a signal handler may.
-        pub(super) fn ring(&self) {
-            // It fails only if the pipe is full, and then there are bytes to be read.
-            let _ = rustix::io::write(&*self.0, &[0]);
-        }
-    }
-}
-
-#[cfg(windows)]
-mod bell {
-    use std::mem;
-    use std::rc::Rc;
-    use std::sync::{Mutex, MutexGuard, PoisonError};
-    use std::task::Waker;
-
-    use super::*;
-    use crate::reactor::{self, Hub, wake_all};
-
-    /// The waker of who waits.
-    pub(super) struct Bell {
-        hub: Rc<Hub>,
-        ringer: Ringer,
-    }
-
-    #[derive(Clone, Default)]
-    pub(super) struct Ringer(Arc<Mutex<State>>);
-
-    #[derive(Default)]
-    struct State {
-        rung: bool,
-        waker: Option<Waker>,
-    }
-
-    impl Bell {
-        pub(super) fn new() -> io::Result<Bell> {
-            Ok(Bell {
-                hub: reactor::hub()?,
-                ringer: Ringer::default(),
-            })
-        }
-
-        pub(super) fn ringer(&self) -> Ringer {
-            self.ringer.clone()
-        }
-
-        pub(super) fn poll_rung(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-            let mut waker = Some(cx.waker().clone());
-            let mut state = self.ringer.lock();
-            if mem::take(&mut state.rung) {
-                return Poll::Ready(Ok(()));
-            }
-            mem::swap(&mut state.waker, &mut waker);
-            drop(state);
-            drop(waker); // the one before, not under the lock
-            self.hub.check_driven()?;
-            Poll::Pending
-        }
-    }
-
-    impl Ringer {
-        pub(super) fn ring(&self) {
-            let mut state = self.lock();
-            state.rung = true;
-            let waker = state.waker.take();
-            drop(state);
-            wake_all(waker);
-        }
-
-        fn lock(&self) -> MutexGuard<'_, State> {
-            self.0.lock().unwrap_or_else(PoisonError::into_inner)
-        }
     }
 }
 
@@ -369,7 +228,7 @@ impl Signal {
     }
 }
 
-/// Names, without their SIG: those of POSIX, or those that Windows has.
+/// Names, without their SIG: those of POSIX, or those of what a Windows console tells of.
 macro_rules! signals {
     ($($(#[$doc:meta])* $name:ident = $number:expr,)*) => {
         impl Signal {
@@ -430,8 +289,6 @@ signals! {
 signals! {
     /// Ctrl-C.
     INT = 2,
-    /// Please end. Windows itself never sends it, only `raise` does in the program.
-    TERM = 15,
     /// Ctrl-Break.
     BREAK = 21,
 }
