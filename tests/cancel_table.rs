@@ -146,6 +146,16 @@ const ROWS: &[Row] = &[
         tries: &[|cut| Box::pin(write_all(cut))],
     },
     Row {
+        futures: "`io::copy`, `io::copy_bidirectional`",
+        dropped: HALF_DONE,
+        may_have_done: "a first part was copied; what was read and not yet written, up to 1 MiB \
+                        each way, is lost",
+        tries: &[
+            |cut| Box::pin(copying(cut)),
+            |cut| Box::pin(copying_both_ways(cut)),
+        ],
+    },
+    Row {
         futures: "`recv`, `recv_from`, `UdpSocket::peek_from`",
         dropped: LOSES_NOTHING,
         may_have_done: "nothing: the datagram stays in the socket",

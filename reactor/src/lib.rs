@@ -66,7 +66,10 @@ mod source;
 mod waiters;
 mod readiness;
 pub mod io;
-#[cfg(unix)]
+mod copy;
+#[cfg(target_os = "linux")]
+mod splice;
+#[cfg_attr(windows, path = "pipe_windows.rs")]
 mod pipe;
 #[cfg_attr(windows, path = "stdio_windows.rs")]
 mod stdio;
@@ -79,8 +82,6 @@ mod pool;
 pub mod net;
 pub mod process;
 mod child_end;
-#[cfg_attr(windows, path = "child_io_windows.rs")]
-mod child_io;
 #[cfg(unix)]
 mod orphans;
 

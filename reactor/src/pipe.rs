@@ -1,13 +1,19 @@
 //! Anonymous pipes.
 
-use std::io;
-use std::os::fd::OwnedFd;
+use std::fs::File;
+use std::io::{self, Read};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
+use std::process::{ChildStderr, ChildStdin, ChildStdout};
 use std::task::{Context, Poll};
 
 use futures_io::{AsyncRead, AsyncWrite};
 
 use crate::io::Async;
+
+/// How many bytes `poll_append` takes in one operation at most: so a child that never stops writing
+/// gives way to others, as any source that is always ready.
+const CHUNK: u64 = 64 * 1024;
 
 /// Makes a pipe: what is written at one end is read at the other.
 ///
@@ -44,8 +50,8 @@ use crate::io::Async;
 pub fn pipe() -> io::Result<(PipeReader, PipeWriter)> {
     let (reader, writer) = ends()?;
     Ok((
-        PipeReader(Async::new_nonblocking(reader)?),
-        PipeWriter(Some(Async::new_nonblocking(writer)?)),
+        PipeReader(Async::new_nonblocking(reader.into())?),
+        PipeWriter(Some(Async::new_nonblocking(writer.into())?)),
     ))
 }
 
@@ -56,7 +62,7 @@ pub fn pipe() -> io::Result<(PipeReader, PipeWriter)> {
 ///
 /// A read that is dropped has taken nothing.
 #[derive(Debug)]
-pub struct PipeReader(Async<OwnedFd>);
+pub struct PipeReader(Async<File>);
 
 impl PipeReader {
     /// Takes the descriptor out and makes it blocking, as other programs expect it, for a child's
@@ -83,16 +89,52 @@ impl PipeReader {
     pub fn into_blocking_fd(self) -> io::Result<OwnedFd> {
         into_blocking(self.0)
     }
+
+    pub(crate) fn io(&self) -> &Async<File> {
+        &self.0
+    }
+
+    /// Appends what is there, and says how much that was; 0 at the end.
+    pub(crate) fn poll_append(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &mut Vec<u8>,
+    ) -> Poll<io::Result<usize>> {
+        // What was read before `WouldBlock` is kept as well.
+        let read = |pipe: &File| pipe.take(CHUNK).read_to_end(bytes);
+        self.0.poll_read_with(cx, read)
+    }
+}
+
+impl AsFd for PipeReader {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl TryFrom<ChildStdout> for PipeReader {
+    type Error = io::Error;
+
+    fn try_from(stdout: ChildStdout) -> io::Result<PipeReader> {
+        Ok(PipeReader(nonblocking(stdout.into())?))
+    }
+}
+
+impl TryFrom<ChildStderr> for PipeReader {
+    type Error = io::Error;
+
+    fn try_from(stderr: ChildStderr) -> io::Result<PipeReader> {
+        Ok(PipeReader(nonblocking(stderr.into())?))
+    }
 }
 
 impl AsyncRead for PipeReader {
     fn poll_read(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut [u8],
     ) -> Poll<io::Result<usize>> {
-        self.0
-            .poll_read_with(cx, |fd| Ok(rustix::io::read(fd, &mut *buf)?))
+        Pin::new(&mut self.0).poll_read(cx, buf)
     }
 }
 
@@ -105,7 +147,7 @@ impl AsyncRead for PipeReader {
 ///
 /// A write that is dropped has written nothing.
 #[derive(Debug)]
-pub struct PipeWriter(Option<Async<OwnedFd>>);
+pub struct PipeWriter(Option<Async<File>>);
 
 impl PipeWriter {
     /// As [`PipeReader::into_blocking_fd`].
@@ -116,6 +158,19 @@ impl PipeWriter {
     pub fn into_blocking_fd(self) -> io::Result<OwnedFd> {
         into_blocking(self.0.ok_or_else(closed)?)
     }
+
+    /// None once it's closed.
+    pub(crate) fn io(&self) -> Option<&Async<File>> {
+        self.0.as_ref()
+    }
+}
+
+impl TryFrom<ChildStdin> for PipeWriter {
+    type Error = io::Error;
+
+    fn try_from(stdin: ChildStdin) -> io::Result<PipeWriter> {
+        Ok(PipeWriter(Some(nonblocking(stdin.into())?)))
+    }
 }
 
 impl AsyncWrite for PipeWriter {
@@ -124,8 +179,8 @@ impl AsyncWrite for PipeWriter {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let pipe = self.0.as_ref().ok_or_else(closed)?;
-        pipe.poll_write_with(cx, |fd| Ok(rustix::io::write(fd, buf)?))
+        let mut pipe = self.0.as_ref().ok_or_else(closed)?;
+        Pin::new(&mut pipe).poll_write(cx, buf)
     }
 
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -156,10 +211,15 @@ pub(crate) fn ends() -> io::Result<(OwnedFd, OwnedFd)> {
 }
 
 /// Each end is an open file of its own, so this concerns nobody else.
-fn into_blocking(io: Async<OwnedFd>) -> io::Result<OwnedFd> {
-    let fd = io.into_inner()?;
-    rustix::io::ioctl_fionbio(&fd, false)?;
-    Ok(fd)
+fn into_blocking(io: Async<File>) -> io::Result<OwnedFd> {
+    let pipe = io.into_inner()?;
+    rustix::io::ioctl_fionbio(&pipe, false)?;
+    Ok(pipe.into())
+}
+
+fn nonblocking(pipe: OwnedFd) -> io::Result<Async<File>> {
+    rustix::io::ioctl_fionbio(&pipe, true)?;
+    Async::new_nonblocking(pipe.into())
 }
 
 fn closed() -> io::Error {

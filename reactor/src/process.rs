@@ -32,12 +32,11 @@ use std::path::Path;
 use std::task::{Context, Poll, ready};
 
 use crate::child_end::ChildEnd;
-use crate::child_io::Collected;
+use crate::io::{PipeReader, PipeWriter};
 #[cfg(unix)]
 use crate::orphans;
 use crate::reactor;
 
-pub use crate::child_io::{ChildStderr, ChildStdin, ChildStdout};
 pub use std::process::{ExitStatus, Output, Stdio};
 
 /// How to start a child: std's [`Command`](std::process::Command), whose children are awaited.
@@ -199,9 +198,9 @@ impl Command {
             kill_on_drop: self.kill_on_drop,
         };
         Ok(Child {
-            stdin: stdin.map(ChildStdin::try_from).transpose()?,
-            stdout: stdout.map(ChildStdout::try_from).transpose()?,
-            stderr: stderr.map(ChildStderr::try_from).transpose()?,
+            stdin: stdin.map(PipeWriter::try_from).transpose()?,
+            stdout: stdout.map(PipeReader::try_from).transpose()?,
+            stderr: stderr.map(PipeReader::try_from).transpose()?,
             process,
         })
     }
@@ -407,9 +406,8 @@ impl Child {
     /// Drops the `Child`, and what it has written.
     pub async fn wait_with_output(mut self) -> io::Result<Output> {
         self.stdin = None;
-        let stdout = self.stdout.take().map(|stdout| stdout.io);
-        let stderr = self.stderr.take().map(|stderr| stderr.io);
-        let (mut stdout, mut stderr) = (Collected::new(stdout), Collected::new(stderr));
+        let mut stdout = Collected::new(self.stdout.take());
+        let mut stderr = Collected::new(self.stderr.take());
         let status = poll_fn(|cx| {
             // All three each time: a child that writes to one pipe must not wait for the other,
             // and one that has ended is reaped though others may hold its pipes.
@@ -474,5 +472,64 @@ impl Drop for Process {
             #[cfg(unix)]
             orphans::adopt(child, self.end.take());
         }
+    }
+}
+
+/// A child's standard input.
+///
+/// To write when the child reads no more is an error (`BrokenPipe`). The system also sends
+/// `SIGPIPE`, which Rust programs ignore; in a host that isn't one, ignore it there.
+///
+/// [`close`](futures_io::AsyncWrite::poll_close) closes it, as dropping does, and the child reads
+/// an end.
+pub type ChildStdin = PipeWriter;
+
+/// A child's standard output.
+///
+/// It ends when nobody can write to it any more: neither the child, nor those of its own children
+/// that have inherited it.
+///
+/// # Examples
+///
+/// What one child writes, another reads:
+///
+/// ```
+/// use windlass_reactor::{block_on, process::{Command, Stdio}};
+///
+/// block_on(async {
+///     let mut echo = Command::new("echo").arg("ahoy").stdout(Stdio::piped()).spawn()?;
+///     let words = echo.stdout.take().expect("it is piped").into_blocking_fd()?;
+///     let count = Command::new("wc").arg("-c").stdin(words).output().await?;
+///     assert_eq!(count.stdout.trim_ascii(), b"5");
+///     assert!(echo.wait().await?.success());
+///     std::io::Result::Ok(())
+/// })?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub type ChildStdout = PipeReader;
+
+/// A child's standard error, as [`ChildStdout`].
+pub type ChildStderr = PipeReader;
+
+/// All that comes from a pipe.
+struct Collected {
+    /// None once it has ended, or if there is none.
+    pipe: Option<PipeReader>,
+    bytes: Vec<u8>,
+}
+
+impl Collected {
+    fn new(pipe: Option<PipeReader>) -> Collected {
+        let bytes = Vec::new();
+        Collected { pipe, bytes }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while let Some(pipe) = &mut self.pipe {
+            if ready!(pipe.poll_append(cx, &mut self.bytes))? == 0 {
+                self.pipe = None;
+            }
+        }
+        Poll::Ready(Ok(()))
     }
 }

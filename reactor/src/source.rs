@@ -214,6 +214,13 @@ impl Source {
         }
     }
 
+    /// The last operation was worth so many more.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn spend(&self, operations: usize) {
+        self.succeeded
+            .set(self.succeeded.get().saturating_add(operations as u32));
+    }
+
     #[inline]
     fn poll_budget(&self, cx: &mut Context<'_>) -> Poll<()> {
         let turn = self.hub.turn_number();

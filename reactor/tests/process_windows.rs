@@ -14,6 +14,7 @@ use common::*;
 use futures::future::join_all;
 use futures::{AsyncReadExt, AsyncWriteExt, FutureExt, join};
 use windlass_reactor::Reactor;
+use windlass_reactor::io::copy;
 use windlass_reactor::process::{Child, Command, Stdio};
 use windlass_reactor::time::{sleep, timeout};
 
@@ -252,4 +253,31 @@ fn the_waker_of_who_waits_is_the_last_and_is_dropped() {
     settle(&reactor);
     assert_eq!(std::sync::Arc::strong_count(&first), 1);
     io::stderr().flush().unwrap();
+}
+
+#[test]
+fn what_a_child_says_can_be_copied_to_a_socket() {
+    run(async {
+        let data = pattern(1 << 20, 2);
+        let (here, mut there) = tcp_pair().await;
+        let mut cat = cat().spawn().unwrap();
+        let (mut stdin, stderr) = (cat.stdin.take().unwrap(), cat.stderr.take().unwrap());
+        let mut heard = Vec::new();
+        let (wrote, copied, read) = join!(
+            async {
+                stdin.write_all(&data).await?;
+                stdin.close().await
+            },
+            async {
+                let copied = copy(stderr, &here).await;
+                (&here).close().await?;
+                copied
+            },
+            there.read_to_end(&mut heard)
+        );
+        wrote.unwrap();
+        read.unwrap();
+        assert_eq!(copied.unwrap(), data.len() as u64);
+        assert!(heard == data);
+    });
 }

@@ -115,6 +115,11 @@ macro_rules! stream {
                     }
                 }
             }
+
+            /// For `copy`.
+            pub(crate) fn io(&self) -> &$crate::io::Async<impl rustix::fd::AsFd + use<>> {
+                &self.io
+            }
         }
 
         impl futures_io::AsyncRead for &$stream {

@@ -1,0 +1,132 @@
+//! Pipes that bytes are moved through without coming into the program.
+
+use std::cell::Cell;
+use std::fs;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::task::{Context, Poll, ready};
+
+use rustix::io::Errno;
+use rustix::pipe::{SpliceFlags, fcntl_setpipe_size, splice};
+
+use crate::copy::Spliced;
+use crate::pipe::ends;
+use crate::source::Interest;
+
+/// The size of a pipe: the largest that Linux gives to everybody.
+const SIZE: usize = 1 << 20;
+
+/// How many pipes the copies of one thread have at most. Linux gives 64 of this size to a user.
+const MOST: usize = 16;
+
+/// What counts as one operation for fairness: what a buffered read brings.
+const OPERATION: usize = 64 * 1024;
+
+thread_local! {
+    /// An empty one that nobody has.
+    static SPARE: Cell<Option<Pipe>> = const { Cell::new(None) };
+    /// How many there are, the spare one included.
+    static COUNT: Cell<usize> = const { Cell::new(0) };
+}
+
+pub(crate) struct Pipe {
+    reader: OwnedFd,
+    writer: OwnedFd,
+    holds: usize,
+}
+
+impl Pipe {
+    /// An empty one. Where none can be had, that's an error which [`is_refusal`].
+    pub(crate) fn lend() -> io::Result<Pipe> {
+        if let Some(pipe) = SPARE.take() {
+            return Ok(pipe);
+        }
+        Pipe::new().map_err(|_| Errno::INVAL.into())
+    }
+
+    /// Of full size: without privileges, those beyond a limit are of one page, and slower than a
+    /// buffer.
+    fn new() -> io::Result<Pipe> {
+        if COUNT.get() == MOST || !sigpipe_is_harmless()? {
+            return Err(io::ErrorKind::Other.into());
+        }
+        let (reader, writer) = ends()?;
+        fcntl_setpipe_size(&writer, SIZE)?;
+        COUNT.set(COUNT.get() + 1);
+        Ok(Pipe {
+            reader,
+            writer,
+            holds: 0,
+        })
+    }
+
+    pub(crate) fn give_back(self) {
+        debug_assert!(self.is_empty(), "the next copy would write these bytes");
+        SPARE.set(Some(self));
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.holds == 0
+    }
+
+    /// Fills it, which is empty: so it's the reader that would block, if any. 0 at its end.
+    pub(crate) fn poll_fill(
+        &mut self,
+        cx: &mut Context<'_>,
+        Spliced { source, fd }: Spliced<'_>,
+    ) -> Poll<io::Result<usize>> {
+        let fill = || Ok(splice(fd, None, &self.writer, None, SIZE, flags())?);
+        self.holds = ready!(source.poll_with(cx, &fd, Interest::Read, fill))?;
+        source.spend(self.holds / OPERATION);
+        Poll::Ready(Ok(self.holds))
+    }
+
+    /// Empties it, which isn't: so it's the writer that would block, if any.
+    pub(crate) fn poll_empty(
+        &mut self,
+        cx: &mut Context<'_>,
+        Spliced { source, fd }: Spliced<'_>,
+    ) -> Poll<io::Result<usize>> {
+        let empty = || Ok(splice(&self.reader, None, fd, None, self.holds, flags())?);
+        let bytes = ready!(source.poll_with(cx, &fd, Interest::Write, empty))?;
+        source.spend(bytes / OPERATION);
+        self.holds -= bytes;
+        Poll::Ready(Ok(bytes))
+    }
+
+    /// What is in it, for a writer that can't be spliced to.
+    pub(crate) fn take_all(&mut self) -> io::Result<Box<[u8]>> {
+        let mut bytes = vec![0; self.holds].into_boxed_slice();
+        while self.holds > 0 {
+            let start = bytes.len() - self.holds;
+            self.holds -= rustix::io::read(&self.reader, &mut bytes[start..])?;
+        }
+        Ok(bytes)
+    }
+}
+
+impl Drop for Pipe {
+    fn drop(&mut self) {
+        let _ = COUNT.try_with(|count| count.set(count.get() - 1));
+    }
+}
+
+/// A descriptor that can't be spliced, or no pipe to splice by.
+pub(crate) fn is_refusal(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(Errno::INVAL.raw_os_error())
+}
+
+fn flags() -> SpliceFlags {
+    SpliceFlags::NONBLOCK
+}
+
+/// `splice` to a peer that is gone sends `SIGPIPE`, to sockets as well, and can't be told not to.
+/// Rust programs ignore it; the host of an embedded one may not.
+fn sigpipe_is_harmless() -> io::Result<bool> {
+    const SIGPIPE: u32 = 13;
+    let status = fs::read_to_string("/proc/self/status")?;
+    let mask = |name| status.lines().find_map(|line| line.strip_prefix(name));
+    let masks = [mask("SigIgn:"), mask("SigCgt:")].into_iter().flatten();
+    let mut signals = masks.filter_map(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    Ok(signals.any(|signals| signals >> (SIGPIPE - 1) & 1 == 1))
+}

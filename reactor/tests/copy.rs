@@ -1,0 +1,323 @@
+//! Copying between descriptors, by way of a buffer and of a pipe.
+
+// The ends that it copies between are pipes and Unix sockets.
+#![cfg(unix)]
+
+mod common;
+
+use std::fs::File;
+use std::io::{ErrorKind, Read, Write};
+use std::net::Shutdown;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::task::Waker;
+
+use common::*;
+use futures::{AsyncReadExt, AsyncWriteExt, FutureExt, join};
+use rustix::process::{Resource, Rlimit, setrlimit};
+use std::time::Duration;
+use windlass_reactor::Async;
+use windlass_reactor::io::{copy, copy_bidirectional, pipe};
+use windlass_reactor::net::unix::UnixStream;
+use windlass_reactor::time::sleep;
+
+const MUCH: usize = 8 << 20;
+
+/// Copies it all from one connection to another, and says what has come out.
+async fn relayed(data: &[u8]) -> (u64, Vec<u8>) {
+    let ((from, mut source), (to, mut sink)) = (tcp_pair().await, tcp_pair().await);
+    let mut read = Vec::new();
+    let (_, copied, _) = join!(
+        async {
+            source.write_all(data).await.unwrap();
+            source.close().await.unwrap();
+        },
+        async {
+            let copied = copy(&from, &to).await.unwrap();
+            to.shutdown(Shutdown::Write).unwrap();
+            copied
+        },
+        sink.read_to_end(&mut read),
+    );
+    (copied, read)
+}
+
+#[test]
+fn what_goes_in_comes_out_however_much_it_is() {
+    run(async {
+        for len in [0, 1, 65_535, 65_536, 65_537, MUCH] {
+            let data = pattern(len, 3);
+            let (copied, read) = relayed(&data).await;
+            assert_eq!(copied, len as u64);
+            assert!(read == data, "{len} bytes");
+        }
+    });
+}
+
+#[test]
+fn pipes_and_sockets_of_any_kind_are_copied_between() {
+    run(async {
+        let data = pattern(MUCH, 5);
+        let (first, mut source) = pipe().unwrap();
+        let (second, third) = UnixStream::pair().unwrap();
+        let (sink, mut fourth) = pipe().unwrap();
+        let mut sink = Async::new(File::from(sink.into_blocking_fd().unwrap())).unwrap();
+        let mut read = Vec::new();
+        let (_, one, two, _) = join!(
+            async {
+                source.write_all(&data).await.unwrap();
+                source.close().await.unwrap();
+            },
+            async {
+                let copied = copy(first, &second).await;
+                second.shutdown(Shutdown::Write).unwrap();
+                copied
+            },
+            async {
+                let copied = copy(&third, &mut fourth).await;
+                fourth.close().await.unwrap();
+                copied
+            },
+            sink.read_to_end(&mut read),
+        );
+        assert_eq!((one.unwrap(), two.unwrap()), (MUCH as u64, MUCH as u64));
+        assert!(read == data);
+    });
+}
+
+/// A file that is appended to can't be spliced to, and tells so when there are bytes in the pipe.
+#[test]
+fn what_cannot_be_spliced_to_is_written_to_instead() {
+    run(async {
+        let path = std::env::temp_dir().join(format!("windlass-copy-{}", std::process::id()));
+        rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::RWXU).unwrap();
+        let open = || File::options().read(true).append(true).open(&path).unwrap();
+        let (fifo, out) = (Async::new(open()).unwrap(), Async::new(open()).unwrap());
+        std::fs::remove_file(&path).unwrap();
+        let (from, mut source) = tcp_pair().await;
+        let data = pattern(MUCH, 7);
+        let mut read = vec![0; MUCH];
+        let mut out = &out;
+        let (_, copied, got) = join!(
+            async {
+                source.write_all(&data).await.unwrap();
+                source.close().await.unwrap();
+            },
+            copy(&from, &fifo),
+            out.read_exact(&mut read),
+        );
+        got.unwrap();
+        assert_eq!(copied.unwrap(), MUCH as u64);
+        assert!(read == data);
+    });
+}
+
+/// The pipe of a copy that was dropped, with bytes in it, must not be another's.
+#[test]
+fn what_a_dropped_copy_leaves_behind_does_not_come_out_elsewhere() {
+    run(async {
+        for _ in 0..3 {
+            let ((from, mut source), (to, _sink)) = (tcp_pair().await, tcp_pair().await);
+            let mut stuck = Box::pin(copy(&from, &to));
+            let data = pattern(64 << 20, 9);
+            let mut writing = Box::pin(source.write_all(&data));
+            // Until neither gets any further.
+            for _ in 0..200 {
+                assert!(writing.as_mut().now_or_never().is_none());
+                assert!(stuck.as_mut().now_or_never().is_none());
+                sleep(Duration::ZERO).await;
+            }
+            drop(stuck);
+            let data = pattern(MUCH, 11);
+            assert!(relayed(&data).await.1 == data);
+        }
+    });
+}
+
+#[test]
+fn a_copy_that_waits_to_read_has_taken_nothing_and_holds_no_descriptor() {
+    in_child(
+        "a_copy_that_waits_to_read_has_taken_nothing_and_holds_no_descriptor",
+        || {
+            run(async {
+                relayed(&pattern(MUCH, 1)).await; // makes the pipe of the thread
+                let (mut from, mut source) = tcp_pair().await;
+                let (to, mut sink) = tcp_pair().await;
+                let before = descriptors();
+                {
+                    let mut copying = Box::pin(copy(&from, &to));
+                    source.write_all(b"ahoy").await.unwrap();
+                    let mut word = [0; 4];
+                    let mut reading = sink.read_exact(&mut word);
+                    while poll(&mut reading, Waker::noop()).is_pending() {
+                        assert!(poll(&mut copying, Waker::noop()).is_pending());
+                        sleep(Duration::ZERO).await;
+                    }
+                    assert_eq!(&word, b"ahoy");
+                    assert!(poll(&mut copying, Waker::noop()).is_pending());
+                }
+                assert_eq!(descriptors(), before);
+                source.write_all(b"x").await.unwrap();
+                assert_eq!(from.read(&mut [0; 8]).await.unwrap(), 1);
+            });
+        },
+    );
+}
+
+#[test]
+fn copies_have_a_bounded_number_of_pipes_and_go_on_without() {
+    in_child(
+        "copies_have_a_bounded_number_of_pipes_and_go_on_without",
+        || {
+            run(async {
+                let mut ends = Vec::new();
+                for _ in 0..40 {
+                    ends.push((tcp_pair().await, tcp_pair().await));
+                }
+                let before = descriptors();
+                let data = pattern(32 << 20, 13);
+                let mut stuck: Vec<_> = ends
+                    .iter_mut()
+                    .map(|((from, source), (to, _))| (source.write_all(&data), copy(&*from, &*to)))
+                    .map(|(writing, copying)| (Box::pin(writing), Box::pin(copying)))
+                    .collect();
+                for _ in 0..200 {
+                    for (writing, copying) in &mut stuck {
+                        assert!(writing.as_mut().now_or_never().is_none());
+                        assert!(copying.as_mut().now_or_never().is_none());
+                    }
+                    sleep(Duration::ZERO).await;
+                }
+                let more = descriptors() - before;
+                let most = if cfg!(target_os = "linux") { 32 } else { 0 };
+                assert_eq!(more, most);
+                let data = pattern(MUCH, 15);
+                assert!(relayed(&data).await.1 == data);
+                drop(stuck);
+                assert_eq!(descriptors(), before);
+            });
+        },
+    );
+}
+
+#[test]
+fn without_a_descriptor_for_a_pipe_a_copy_goes_on_with_its_buffer() {
+    in_child(
+        "without_a_descriptor_for_a_pipe_a_copy_goes_on_with_its_buffer",
+        || {
+            run(async {
+                let ((from, mut source), (to, mut sink)) = (tcp_pair().await, tcp_pair().await);
+                let data = pattern(MUCH, 17);
+                let limit = Some(descriptors() as u64 - 1); // counting takes one
+                let (current, maximum) = (limit, limit);
+                setrlimit(Resource::Nofile, Rlimit { current, maximum }).unwrap();
+                assert!(pipe().is_err());
+                let mut read = vec![0; MUCH];
+                let (_, copied, got) = join!(
+                    async {
+                        source.write_all(&data).await.unwrap();
+                        source.close().await.unwrap();
+                    },
+                    copy(&from, &to),
+                    sink.read_exact(&mut read),
+                );
+                got.unwrap();
+                assert_eq!(copied.unwrap(), MUCH as u64);
+                assert!(read == data);
+            });
+        },
+    );
+}
+
+/// From a pipe into itself: both sides are always ready, and there's no end.
+#[test]
+fn an_endless_copy_lets_others_run() {
+    run(async {
+        for len in [4, 65_536] {
+            let (reader, mut writer) = pipe().unwrap();
+            writer.write_all(&pattern(len, 23)).await.unwrap();
+            let mut copying = Box::pin(copy(reader, writer));
+            for _ in 0..3 {
+                assert!(copying.as_mut().now_or_never().is_none());
+                sleep(Duration::ZERO).await;
+            }
+        }
+    });
+}
+
+#[test]
+fn a_writer_that_is_gone_is_an_error() {
+    run(async {
+        let (from, mut source) = tcp_pair().await;
+        let (reader, writer) = pipe().unwrap();
+        drop(reader);
+        source.write_all(b"ahoy").await.unwrap();
+        let error = copy(&from, writer).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::BrokenPipe);
+    });
+}
+
+#[test]
+fn a_reader_that_was_reset_is_an_error() {
+    run(async {
+        let ((from, source), (to, _sink)) = (tcp_pair().await, tcp_pair().await);
+        source.set_linger(Some(Duration::ZERO)).unwrap();
+        drop(source);
+        let error = copy(&from, &to).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    });
+}
+
+#[test]
+fn both_ways_each_ends_for_itself() {
+    run(async {
+        let ((a, mut client), (b, mut server)) = (tcp_pair().await, tcp_pair().await);
+        let (question, answer) = (pattern(MUCH, 19), pattern(MUCH, 21));
+        let (copied, _, _) = join!(
+            copy_bidirectional(&a, &b),
+            async {
+                client.write_all(&question).await.unwrap();
+                client.close().await.unwrap();
+                let mut got = Vec::new();
+                client.read_to_end(&mut got).await.unwrap();
+                assert!(got == answer);
+            },
+            async {
+                let mut got = Vec::new();
+                server.read_to_end(&mut got).await.unwrap(); // the end has come through
+                assert!(got == question);
+                server.write_all(&answer).await.unwrap();
+                server.close().await.unwrap();
+            },
+        );
+        assert_eq!(copied.unwrap(), (MUCH as u64, MUCH as u64));
+    });
+}
+
+#[test]
+fn an_error_of_one_way_ends_both() {
+    run(async {
+        let ((a, client), (b, _server)) = (tcp_pair().await, tcp_pair().await);
+        client.set_linger(Some(Duration::ZERO)).unwrap();
+        drop(client);
+        let error = copy_bidirectional(&a, &b).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::ConnectionReset);
+    });
+}
+
+#[test]
+fn std_streams_are_copied_between() {
+    run(async {
+        let (here, mut there) = StdUnixStream::pair().unwrap();
+        let (to, sink) = StdUnixStream::pair().unwrap();
+        there.write_all(b"ahoy").unwrap();
+        drop(there);
+        let (from, to) = (Async::new(here).unwrap(), Async::new(to).unwrap());
+        assert_eq!(copy(&from, to).await.unwrap(), 4);
+        let mut text = String::new();
+        File::from(OwnedFd::from(sink))
+            .read_to_string(&mut text)
+            .unwrap();
+        assert_eq!(text, "ahoy");
+    });
+}
