@@ -74,6 +74,7 @@
 //!   stop, values of a task, and what may be cancelled when.
 //! * [`net`]: TCP, UDP and Unix sockets. [`time`]: sleeping, time limits, ticks. [`signal`]: Ctrl-C
 //!   and its like. [`io`]: standard streams, pipes, and [`Async`] for any other descriptor.
+//! * [`fs`]: files and folders, by io_uring where there is one, and otherwise by threads.
 //! * [`process`]: child processes, and their standard streams.
 //! * [`Runtime`]: tasks that outlive a `block_on`, and the loop in single steps, for programs that
 //!   have a loop of their own. [`Remote`]: spawning and running closures from other threads.
@@ -98,7 +99,7 @@ pub use windlass_executor::{
     Panic, Task, YieldNow, coroutine, spawn, spawn_at, sync, task_local, yield_now,
 };
 pub use windlass_reactor::{Async, BlockingTask, Pool, Readable, Writable};
-pub use windlass_reactor::{io, net, process, signal, time};
+pub use windlass_reactor::{fs, io, net, process, signal, time};
 
 use std::future::Future;
 

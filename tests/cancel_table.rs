@@ -12,6 +12,7 @@ use std::io::{self, ErrorKind::WouldBlock, Read, Write};
 use std::net::{Ipv4Addr, Shutdown};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as StdUnixStream;
+use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::process;
 use std::rc::Rc;
@@ -22,6 +23,7 @@ use futures::future::{LocalBoxFuture, join_all};
 use futures::{AsyncReadExt, AsyncWriteExt, FutureExt, StreamExt};
 use rustix::process::{getpid, kill_process};
 use windlass::coroutine::{AsyncCoroutine, State::Yielded};
+use windlass::fs::{self, File};
 use windlass::net::unix::{UnixDatagram, UnixListener, UnixStream};
 use windlass::net::{TcpListener, TcpStream, UdpSocket, lookup_host};
 use windlass::process::{Command, Stdio};
@@ -222,6 +224,44 @@ const ROWS: &[Row] = &[
                     command.spawn()?.wait_with_output().await.map(drop)
                 }))
             },
+        ],
+    },
+    Row {
+        futures: "`File::open`, `File::create`, `OpenOptions::open`",
+        dropped: GIVES_UP,
+        may_have_done: "the file may be made or emptied; it is closed again",
+        tries: &[|cut| Box::pin(open_file(cut))],
+    },
+    Row {
+        futures: "`read` and `flush` of a `File`, `File::read_at`, `fs::read`, `ReadDir::next`",
+        dropped: LOSES_NOTHING,
+        may_have_done: "nothing: what was read is for the next, what was written is still written",
+        tries: &[
+            |cut| Box::pin(read_file(cut)),
+            |cut| Box::pin(flush_file(cut)),
+            |cut| Box::pin(read_file_at(cut)),
+            |cut| Box::pin(read_whole_file(cut)),
+            |cut| Box::pin(read_folder(cut)),
+        ],
+    },
+    Row {
+        futures: "`File::write_at`, `fs::write`",
+        dropped: HALF_DONE,
+        may_have_done: "a first part of the bytes is in the file or comes there yet, how much is \
+                        not known",
+        tries: &[
+            |cut| Box::pin(write_file_at(cut)),
+            |cut| Box::pin(write_whole_file(cut)),
+        ],
+    },
+    Row {
+        futures: "`File::sync_all`, `File::set_len`, `fs::copy`, `fs::rename` and their like",
+        dropped: GOES_ON,
+        may_have_done: "it is done, or goes on, or never begins",
+        tries: &[
+            |cut| Box::pin(sync_file(cut)),
+            |cut| Box::pin(rename_file(cut)),
+            |cut| Box::pin(copy_file(cut)),
         ],
     },
     Row {
@@ -944,6 +984,147 @@ async fn blocking_task(cut: Cut) -> io::Result<bool> {
     drop(open);
     ended.await.expect("it goes on");
     Ok(output.is_some())
+}
+
+/// A file of this test, with these contents.
+fn file_with(contents: &[u8]) -> io::Result<PathBuf> {
+    let path = std::env::temp_dir().join(format!("windlass-cut-file-{}", process::id()));
+    std::fs::write(&path, contents)?;
+    Ok(path)
+}
+
+/// What threads do may take a moment.
+async fn moment() {
+    sleep(Duration::from_millis(1)).await;
+}
+
+/// Waits until nobody has the file open.
+async fn until_closed(path: &Path) {
+    while common::is_open(&path.to_string_lossy()) {
+        moment().await;
+    }
+}
+
+async fn open_file(cut: Cut) -> io::Result<bool> {
+    let path = file_with(b"ahoy")?;
+    let opened = cut.off(File::create(&path), moment).await.transpose()?;
+    let ended = opened.is_some();
+    drop(opened);
+    until_closed(&path).await;
+    assert!([0, 4].contains(&std::fs::read(&path)?.len()));
+    Ok(ended)
+}
+
+async fn read_file(cut: Cut) -> io::Result<bool> {
+    let mut file = File::open(file_with(b"ahoy")?).await?;
+    let mut word = [0; 4];
+    let read = cut.off(file.read(&mut word[..2]), moment).await;
+    let taken = read.transpose()?.unwrap_or(0);
+    file.read_exact(&mut word[taken..]).await?;
+    assert_eq!(&word, b"ahoy");
+    Ok(taken > 0)
+}
+
+async fn flush_file(cut: Cut) -> io::Result<bool> {
+    let path = file_with(b"")?;
+    let mut file = File::create(&path).await?;
+    file.write_all(b"ahoy").await?;
+    let flushed = cut.off(file.flush(), moment).await.transpose()?;
+    drop(file);
+    until_closed(&path).await;
+    assert_eq!(std::fs::read(&path)?, b"ahoy");
+    Ok(flushed.is_some())
+}
+
+async fn read_file_at(cut: Cut) -> io::Result<bool> {
+    let file = File::open(file_with(b"ahoy")?).await?;
+    let mut word = [0; 4];
+    let read = cut.off(file.read_at(&mut word, 0), moment).await;
+    let ended = read.transpose()?.is_some();
+    assert_eq!(&word, if ended { b"ahoy" } else { &[0; 4] });
+    Ok(ended)
+}
+
+async fn read_whole_file(cut: Cut) -> io::Result<bool> {
+    let path = file_with(b"ahoy")?;
+    let read = cut.off(fs::read(&path), moment).await.transpose()?;
+    until_closed(&path).await;
+    Ok(read.is_some())
+}
+
+async fn read_folder(cut: Cut) -> io::Result<bool> {
+    let mut entries = fs::read_dir("src").await?;
+    let first = cut
+        .off(entries.next(), moment)
+        .await
+        .flatten()
+        .transpose()?;
+    let mut count = usize::from(first.is_some());
+    while entries.next_entry().await?.is_some() {
+        count += 1;
+    }
+    assert_eq!(count, std::fs::read_dir("src")?.count());
+    Ok(first.is_some())
+}
+
+async fn write_file_at(cut: Cut) -> io::Result<bool> {
+    let path = file_with(b"....")?;
+    let file = File::options().write(true).open(&path).await?;
+    let wrote = cut.off(file.write_at(b"ahoy", 0), moment).await;
+    drop(file);
+    until_closed(&path).await;
+    let now = std::fs::read(&path)?;
+    let first = now.iter().zip(b"ahoy").take_while(|(now, new)| now == new);
+    assert_eq!(
+        now[first.count()..],
+        b"...."[..now.iter().filter(|&&it| it == b'.').count()]
+    );
+    Ok(wrote.transpose()?.is_some())
+}
+
+async fn write_whole_file(cut: Cut) -> io::Result<bool> {
+    let path = file_with(b"....")?;
+    let wrote = cut
+        .off(fs::write(&path, "ahoy"), moment)
+        .await
+        .transpose()?;
+    until_closed(&path).await;
+    let now = std::fs::read(&path)?;
+    assert!(now == b"...." || b"ahoy".starts_with(&now));
+    Ok(wrote.is_some())
+}
+
+async fn sync_file(cut: Cut) -> io::Result<bool> {
+    let path = file_with(b"ahoy")?;
+    let file = File::options().write(true).open(&path).await?;
+    let synced = cut.off(file.sync_all(), moment).await.transpose()?;
+    let cut_off = cut.off(file.set_len(2), moment).await.transpose()?;
+    drop(file);
+    until_closed(&path).await;
+    assert!([2, 4].contains(&std::fs::read(&path)?.len()));
+    Ok(synced.and(cut_off).is_some())
+}
+
+async fn rename_file(cut: Cut) -> io::Result<bool> {
+    let old = file_with(b"ahoy")?;
+    let new = old.with_extension("new");
+    let renamed = cut.off(fs::rename(&old, &new), moment).await.transpose()?;
+    while renamed.is_some() && old.exists() {
+        moment().await;
+    }
+    assert!(old.exists() || new.exists());
+    Ok(renamed.is_some())
+}
+
+async fn copy_file(cut: Cut) -> io::Result<bool> {
+    let from = file_with(b"ahoy")?;
+    let to = from.with_extension("copy");
+    let copied = cut.off(fs::copy(&from, &to), moment).await.transpose()?;
+    until_closed(&from).await;
+    if copied.is_some() {
+        assert_eq!(std::fs::read(&to)?, b"ahoy");
+    }
+    Ok(copied.is_some())
 }
 
 async fn join_next(cut: Cut) -> io::Result<bool> {

@@ -3,9 +3,11 @@
 
 use std::ffi::OsStr;
 use std::fmt::Write;
-use std::fs::{self, File};
-use std::io::{self, ErrorKind, Seek, SeekFrom};
+use std::io::{self, ErrorKind, SeekFrom};
 use std::path::{Path, PathBuf};
+
+use futures::AsyncSeekExt;
+use windlass::fs::{self, File};
 
 use crate::{Request, Response};
 
@@ -14,63 +16,65 @@ pub(crate) struct Folder {
 }
 
 impl Folder {
-    pub(crate) fn open(path: &str) -> io::Result<Folder> {
-        match fs::canonicalize(path) {
-            Ok(root) if root.is_dir() => Ok(Folder { root }),
-            Ok(_) => Err(io::Error::other(format!("{path} is not a folder"))),
-            Err(error) => Err(io::Error::new(error.kind(), format!("{path}: {error}"))),
+    pub(crate) async fn open(path: &str) -> io::Result<Folder> {
+        let root = fs::canonicalize(path).await?;
+        if !fs::metadata(&root).await?.is_dir() {
+            return Err(io::Error::other(format!("{path} is not a folder")));
         }
+        Ok(Folder { root })
     }
 
-    pub(crate) fn answer(&self, request: &Request) -> Response {
+    pub(crate) async fn answer(&self, request: &Request) -> Response {
         if !matches!(request.method.as_str(), "GET" | "HEAD") {
             return Response::refusal("405 Method Not Allowed").with("Allow: GET, HEAD");
         }
         let Some(path) = decode(&request.target) else {
             return Response::refusal("400 Bad Request");
         };
-        self.find(&path, request)
-            .unwrap_or_else(|error| match error.kind() {
-                ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::InvalidFilename => {
-                    Response::refusal("404 Not Found")
-                }
-                ErrorKind::PermissionDenied => Response::refusal("403 Forbidden"),
-                _ => {
-                    eprintln!("{}: {error}", request.target);
-                    Response::refusal("500 Internal Server Error")
-                }
-            })
+        let found = self.find(&path, request).await;
+        found.unwrap_or_else(|error| match error.kind() {
+            ErrorKind::NotFound | ErrorKind::NotADirectory | ErrorKind::InvalidFilename => {
+                Response::refusal("404 Not Found")
+            }
+            ErrorKind::PermissionDenied => Response::refusal("403 Forbidden"),
+            _ => {
+                eprintln!("{}: {error}", request.target);
+                Response::refusal("500 Internal Server Error")
+            }
+        })
     }
 
-    fn find(&self, path: &[u8], request: &Request) -> io::Result<Response> {
-        let found = self.resolve(as_path(path)?)?;
+    async fn find(&self, path: &[u8], request: &Request) -> io::Result<Response> {
+        let found = self.resolve(as_path(path)?).await?;
         let below = found.strip_prefix(&self.root).map_err(io::Error::other)?;
         let is_root = below == Path::new("");
-        match (found.is_dir(), is_root || path.ends_with(b"/")) {
-            (false, false) => file(&found, request),
+        let is_dir = fs::metadata(&found).await?.is_dir();
+        match (is_dir, is_root || path.ends_with(b"/")) {
+            (false, false) => file(&found, request).await,
             (false, true) => Err(ErrorKind::NotFound.into()),
             (true, false) => {
                 let there = format!("Location: /{}/", encode(below.as_os_str()));
                 Ok(Response::refusal("301 Moved Permanently").with(&there))
             }
-            (true, true) => match self.resolve(&below.join("index.html")) {
-                Ok(index) => file(&index, request),
-                Err(_) => self.list(below),
+            (true, true) => match self.resolve(&below.join("index.html")).await {
+                Ok(index) => file(&index, request).await,
+                Err(_) => self.list(below).await,
             },
         }
     }
 
     /// A folder as a page: folders first, then files, by name.
-    fn list(&self, below: &Path) -> io::Result<Response> {
+    async fn list(&self, below: &Path) -> io::Result<Response> {
         let mut rows = Vec::new();
-        for entry in fs::read_dir(self.root.join(below))? {
-            let name = entry?.file_name();
+        let mut entries = fs::read_dir(self.root.join(below)).await?;
+        while let Some(entry) = entries.next_entry().await? {
+            let name = entry.file_name();
             // What could not be had is not listed either.
-            let Ok(found) = self.resolve(&below.join(&name)) else {
+            let Ok(found) = self.resolve(&below.join(&name)).await else {
                 continue;
             };
             let (link, text) = (encode(&name), escape(&name.to_string_lossy()));
-            let (slash, size) = match fs::metadata(found)? {
+            let (slash, size) = match fs::metadata(found).await? {
                 metadata if metadata.is_dir() => ("/", String::new()),
                 metadata if metadata.is_file() => ("", human(metadata.len())),
                 _ => continue,
@@ -91,10 +95,10 @@ impl Folder {
     }
 
     /// Where a path leads. What is outside of the folder is not found.
-    fn resolve(&self, path: &Path) -> io::Result<PathBuf> {
+    async fn resolve(&self, path: &Path) -> io::Result<PathBuf> {
         let mut joined = self.root.clone();
         joined.extend(path.components().filter(|part| part.as_os_str() != "/"));
-        let found = fs::canonicalize(joined)?;
+        let found = fs::canonicalize(joined).await?;
         let is_inside = found.starts_with(&self.root);
         is_inside
             .then_some(found)
@@ -152,12 +156,13 @@ fn encode(path: &OsStr) -> String {
         })
 }
 
-fn file(path: &Path, request: &Request) -> io::Result<Response> {
-    if !fs::metadata(path)?.is_file() {
-        return Err(ErrorKind::NotFound.into()); // to open a pipe would block
+async fn file(path: &Path, request: &Request) -> io::Result<Response> {
+    let metadata = fs::metadata(path).await?;
+    if !metadata.is_file() {
+        return Err(ErrorKind::NotFound.into()); // a pipe would wait for somebody to write
     }
-    let mut file = File::open(path)?;
-    let size = file.metadata()?.len();
+    let mut file = File::open(path).await?;
+    let size = metadata.len();
     let range = request.range.as_deref().filter(|_| request.method == "GET");
     let part = range.and_then(|range| part(range, size));
     let (start, end) = part.unwrap_or((0, size));
@@ -165,7 +170,7 @@ fn file(path: &Path, request: &Request) -> io::Result<Response> {
         let size = format!("Content-Range: bytes */{size}");
         return Ok(Response::refusal("416 Range Not Satisfiable").with(&size));
     }
-    file.seek(SeekFrom::Start(start))?;
+    file.seek(SeekFrom::Start(start)).await?;
     let response = Response {
         status: "200 OK",
         headers: format!(
@@ -173,7 +178,7 @@ fn file(path: &Path, request: &Request) -> io::Result<Response> {
             content_type(path)
         ),
         length: end - start,
-        body: Box::new(file),
+        body: Box::pin(file),
     };
     if part.is_none() {
         return Ok(response);

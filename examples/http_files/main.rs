@@ -9,22 +9,22 @@
 //! It has GET, HEAD, connections that stay open, ranges, and lists of folders. Heads are limited
 //! in size, and every step in time. There's no TLS.
 //!
-//! To read a file blocks, and this thread has all connections. So files are read in pieces of
-//! 64 KiB, with other tasks' turns in between: a file in the page cache is at hand in
-//! microseconds, but one on a slow disk holds up everybody. `windlass::fs`, to come, is for that.
+//! This thread has all connections, and a slow disk holds up none but those who want a file of it:
+//! files are read by `windlass::fs`, in pieces of 64 KiB.
 
 mod folder;
 
 use std::env;
-use std::io::{self, ErrorKind, Read};
+use std::io::{self, ErrorKind};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
 
 use folder::Folder;
-use futures::{AsyncReadExt, AsyncWriteExt};
+use futures::io::Cursor;
+use futures::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use windlass::net::{TcpListener, TcpStream};
 use windlass::time::timeout;
-use windlass::yield_now;
 
 /// How large the head of a request may be.
 const HEAD_BYTES: usize = 16 * 1024;
@@ -39,8 +39,8 @@ fn main() -> io::Result<()> {
     let mut args = env::args().skip(1);
     let path = args.next().unwrap_or_else(|| ".".to_owned());
     let addr = args.next().unwrap_or_else(|| "127.0.0.1:8080".to_owned());
-    let folder = Rc::new(Folder::open(&path)?);
     windlass::block_on(async {
+        let folder = Rc::new(Folder::open(&path).await?);
         let listener = TcpListener::bind(addr).await?;
         println!("serving {path} on http://{}/", listener.local_addr()?);
         loop {
@@ -84,7 +84,7 @@ async fn serve(stream: &TcpStream, folder: &Folder) -> io::Result<()> {
         let (request, response) = match request {
             None => return Ok(()),
             Some(Ok(request)) => {
-                let response = folder.answer(&request);
+                let response = folder.answer(&request).await;
                 (request, response)
             }
             Some(Err(status)) => (Request::default(), Response::refusal(status)),
@@ -112,7 +112,7 @@ struct Response {
     /// Each with its line end.
     headers: String,
     length: u64,
-    body: Box<dyn Read>,
+    body: Pin<Box<dyn AsyncRead>>,
 }
 
 impl Response {
@@ -121,7 +121,7 @@ impl Response {
             status,
             headers: format!("Content-Type: {content_type}\r\n"),
             length: body.len() as u64,
-            body: Box::new(io::Cursor::new(body)),
+            body: Box::pin(Cursor::new(body)),
         }
     }
 
@@ -231,11 +231,8 @@ async fn send(mut stream: &TcpStream, mut response: Response, request: &Request)
     };
     loop {
         let wanted = left.min(CHUNK_BYTES);
-        let read = response
-            .body
-            .by_ref()
-            .take(wanted)
-            .read_to_end(&mut chunk)?;
+        let piece = (&mut response.body).take(wanted);
+        let read = { piece }.read_to_end(&mut chunk).await?;
         if read < wanted as usize {
             return Err(io::Error::other("a file was cut off while it was sent"));
         }
@@ -245,7 +242,6 @@ async fn send(mut stream: &TcpStream, mut response: Response, request: &Request)
             return Ok(());
         }
         chunk.clear();
-        yield_now().await;
     }
 }
 

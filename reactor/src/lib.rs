@@ -1,4 +1,4 @@
-//! The reactor of [windlass](https://docs.rs/windlass): readiness, timers, sockets and signals.
+//! The reactor of [windlass](https://docs.rs/windlass): readiness, timers, sockets, files and signals.
 //!
 //! It knows no executor. Its futures leave a std [`Waker`](std::task::Waker) where an event will
 //! find it, and whoever made that waker takes care of the rest: so they work under any executor on
@@ -27,8 +27,10 @@
 //! The turn, from its source:
 //!
 //! ```text
+//! self.submit_files()?;                      // one more, if files are to be read or written
 //! let alarm = self.wait(..)?;                // one system call: sockets, timers, other threads
 //! self.collect_ready(&mut woken);            // wakers of sources that had an event
+//! self.collect_files(&mut woken);            // wakers of operations on files that have ended
 //! self.collect_due(alarm, .., &mut woken);   // wakers of timers that are due
 //! for waker in woken { waker.wake() }        // no borrow is held any more
 //! ```
@@ -79,6 +81,7 @@ mod signal_handler;
 mod timers;
 pub mod time;
 mod pool;
+pub mod fs;
 pub mod net;
 pub mod process;
 mod child_end;

@@ -85,6 +85,7 @@ impl Pool {
         let order = Arc::new(Order {
             closure: Mutex::new(Some(f)),
             answer: Mutex::new(Answer {
+                finished: false,
                 result: None,
                 waker: None,
             }),
@@ -250,7 +251,7 @@ impl<T> Drop for BlockingTask<T> {
 
 impl<T> fmt::Debug for BlockingTask<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let finished = lock(self.order().answer()).result.is_some();
+        let finished = lock(self.order().answer()).finished;
         f.debug_struct("BlockingTask")
             .field("finished", &finished)
             .finish()
@@ -264,6 +265,7 @@ struct Order<F, T> {
 }
 
 struct Answer<T> {
+    finished: bool,
     result: Option<thread::Result<T>>,
     waker: Option<Waker>,
 }
@@ -283,6 +285,7 @@ impl<F: FnOnce() -> T + Send, T: Send> Work for Order<F, T> {
         let closure = lock(&self.closure).take().expect("it is taken out once");
         let result = catch_unwind(AssertUnwindSafe(closure));
         let mut answer = lock(&self.answer);
+        answer.finished = true;
         answer.result = Some(result);
         let waker = answer.waker.take();
         drop(answer);

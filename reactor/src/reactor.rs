@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
+use crate::fs::Ring;
 use crate::rest::Rest;
 use crate::source::Sources;
 use crate::timers::{TimerKey, Timers};
@@ -186,6 +187,8 @@ impl Drop for Reactor {
     fn drop(&mut self) {
         self.hub.drivers.set(self.hub.drivers.get() - 1);
         self.hub.remove_slack(self.slack);
+        // Files that were let go of are closed now, and not when the next loop turns.
+        let _ = self.hub.submit_files();
     }
 }
 
@@ -247,6 +250,8 @@ pub struct Turned {
 
 /// What the futures of a thread share.
 pub(crate) struct Hub {
+    /// For files, from the first one on. None inside if it can't be had.
+    ring: OnceCell<Option<Ring>>,
     /// Names the reactor among all of the process, for values that may travel.
     id: u64,
     /// Deadlines are nanoseconds since then.
@@ -315,6 +320,7 @@ impl Hub {
         static IDS: AtomicU64 = AtomicU64::new(1);
         let (poll, bell) = Poll::new()?;
         Ok(Hub {
+            ring: OnceCell::new(),
             id: IDS.fetch_add(1, Relaxed),
             epoch: Instant::now(),
             poll,
@@ -368,7 +374,7 @@ impl Hub {
     /// ⑤ The turn: wait, collect the wakers, release every borrow, wake.
     pub(crate) fn turn(&self, limit: Option<Duration>) -> io::Result<Turned> {
         self.turn.set(self.turn.get().wrapping_add(1));
-        let idle = !self.has_deferred();
+        let idle = !(self.submit_files()? | self.has_deferred());
         // It holds until the wakers are called: before that nothing runs that has timers.
         let deadline = self.next_deadline();
         let alarm = self.wait(idle, deadline, limit)?;
@@ -377,6 +383,7 @@ impl Hub {
             woken.append(&mut self.deferred.borrow_mut());
         }
         self.collect_ready(&mut woken);
+        self.collect_files(&mut woken);
         self.collect_due(alarm, deadline, &mut woken);
         let turned = Turned { woken: woken.len() };
         wake_all(woken.drain(..));
@@ -429,7 +436,8 @@ impl Hub {
     /// The loop leaves the stack. From now on its descriptor tells of wakes and of timers.
     fn leave(&self) {
         let in_time = self.set_alarm(self.next_deadline(), None);
-        if self.has_deferred() || !in_time.unwrap_or(false) {
+        let files = self.submit_files().unwrap_or(true);
+        if files || self.has_deferred() || !in_time.unwrap_or(false) {
             self.rest.rouse(); // there is something to do already
         }
         self.rest.leave();
@@ -456,9 +464,44 @@ impl Hub {
         }
     }
 
+    /// The ring of this thread's files, if there is one and something turns.
+    pub(crate) fn ring(&self) -> Option<&Ring> {
+        if !self.is_driven() {
+            return None;
+        }
+        let make = || Ring::new(&self.poll).ok();
+        self.ring.get_or_init(make).as_ref()
+    }
+
+    /// Also if nothing turns: for operations that were begun.
+    pub(crate) fn made_ring(&self) -> Option<&Ring> {
+        self.ring.get()?.as_ref()
+    }
+
+    /// From now on files are for threads. False if there's a ring already.
+    pub(crate) fn forgo_ring(&self) -> bool {
+        self.ring.get_or_init(|| None).is_none()
+    }
+
+    /// True if this is no time to sleep.
+    fn submit_files(&self) -> io::Result<bool> {
+        self.made_ring().map_or(Ok(false), Ring::submit)
+    }
+
+    fn collect_files(&self, woken: &mut Vec<Waker>) {
+        // What nobody waited for is dropped here, under no borrow: it may hold files.
+        let dropped = self.made_ring().map(|ring| ring.collect(woken));
+        drop(dropped);
+    }
+
     /// The waker is called in the next turn, which will not sleep.
     pub(crate) fn defer(&self, waker: Waker) {
         self.deferred.borrow_mut().push(waker);
+        self.look_soon();
+    }
+
+    /// There's something for the next turn to do.
+    pub(crate) fn look_soon(&self) {
         if self.depth.get() == 0 {
             self.rest.rouse(); // polled between turns, by a loop that may watch the descriptor
         }

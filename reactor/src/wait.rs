@@ -29,10 +29,18 @@ pub(crate) struct Key {
 /// On 64 bits, half of the word each.
 const SLOT_BITS: u32 = usize::BITS / 2;
 const MASK: usize = (1 << SLOT_BITS) - 1;
-/// The two uppermost numbers are taken: `polling` has the last, the bell or the alarm the others.
-pub(crate) const MAX_SOURCES: usize = MASK - 2;
+/// The uppermost numbers are taken: `polling` has the last, the bell or the alarm the next two, and
+/// the ring of files one.
+pub(crate) const MAX_SOURCES: usize = MASK - 3;
 
 impl Key {
+    /// No source: what is registered under it only ends waits.
+    #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
+    pub(crate) const RING: Key = Key {
+        slot: MAX_SOURCES as u32,
+        generation: 0,
+    };
+
     fn to_usize(self) -> usize {
         (self.generation as usize & MASK) << SLOT_BITS | self.slot as usize
     }

@@ -2,12 +2,13 @@
 
 use std::net::TcpStream as Std;
 
+use windlass_reactor::fs::{DirEntry, File, OpenOptions, ReadDir};
 use windlass_reactor::io::{Stderr, Stdin, Stdout};
 use windlass_reactor::net::{self, TcpListener, TcpStream, UdpSocket};
 use windlass_reactor::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use windlass_reactor::signal::{CtrlC, Signal, Signals};
 use windlass_reactor::time::{Elapsed, Interval, MissedTicks, Sleep, Timeout};
-use windlass_reactor::{Async, Awake, Reactor, Readable, Turned, Writable};
+use windlass_reactor::{Async, Awake, BlockingTask, Pool, Reactor, Readable, Turned, Writable};
 
 macro_rules! are {
     ($trait:path: $($type:ty),* $(,)?) => {
@@ -40,8 +41,9 @@ are!(Unpin: TcpListener, TcpStream, UdpSocket);
 are!(Unpin: Stdin, Stdout, Stderr, Signals, CtrlC);
 are!(Unpin: Readable<'static>, Writable<'static>, net::Incoming<'static>);
 are!(Unpin: Child, ChildStdin, ChildStdout, ChildStderr);
-are!(Send: Command);
-are!(Sync: Command);
+are!(Unpin: File, ReadDir, BlockingTask<u8>);
+are!(Send: Command, BlockingTask<u8>, Pool, OpenOptions, ReadDir, DirEntry);
+are!(Sync: Command, Pool, OpenOptions, DirEntry);
 are!(Clone: Reactor, TcpStream, UdpSocket);
 
 are_not!(Send: Reactor, Awake<'static>, Async<Std>, TcpListener, TcpStream, UdpSocket);
@@ -53,6 +55,8 @@ are_not!(Sync: Stdin, Stdout, Stderr, Signals, CtrlC);
 are_not!(Send: net::Incoming<'static>);
 are_not!(Send: Child, ChildStdin, ChildStdout, ChildStderr);
 are_not!(Sync: Child, ChildStdin, ChildStdout, ChildStderr);
+are_not!(Send: File, BlockingTask<std::rc::Rc<u8>>);
+are_not!(Sync: File);
 
 #[cfg(unix)]
 mod unix {

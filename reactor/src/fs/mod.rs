@@ -1,0 +1,88 @@
+//! Files and folders, off the loop.
+//!
+//! On Linux, files are read and written by io_uring: what is asked for between two turns is handed
+//! to the kernel in one system call, and its answers are messages like those of sockets. Elsewhere,
+//! and where there is no io_uring (before Linux 5.11, or forbidden, as in many containers), threads
+//! do it, 64 at most, which end when they have had nothing to do for ten seconds. Which it is, shows
+//! when the first file is used on a thread; both do the same. What io_uring can't do, threads do in
+//! either case: metadata, folders, and names.
+//!
+//! Data that the system has in memory is copied at once, in the loop's turn: up to 1 MiB in each, so
+//! that timers and sockets are not late. What isn't there is waited for by the kernel; for that it
+//! may have threads of its own.
+//!
+//! Outside of a runtime, where nothing turns, the threads do it, under any executor.
+//!
+//! # Errors
+//!
+//! Functions that are given a path say it in their error, and what they tried, which std doesn't:
+//! "can't read `rope`: No such file or directory (os error 2)". The `kind` is that of the system's
+//! error, which is the [`source`](std::error::Error::source).
+//!
+//! # The end of the program
+//!
+//! Nobody waits for threads: what is written but not flushed when `main` returns may be lost. On
+//! io_uring the end of the loop's thread waits for it, while it goes on: but not for what hangs.
+//!
+//! # Examples
+//!
+//! ```
+//! use windlass_reactor::{block_on, fs};
+//!
+//! let error = block_on(fs::read("no/such/rope")).unwrap_err();
+//! assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
+//! assert!(error.to_string().starts_with("can't read `no/such/rope`: "));
+//!
+//! let manifest = block_on(fs::read_to_string("Cargo.toml"))?;
+//! assert!(manifest.contains("[package]"));
+//! # Ok::<(), std::io::Error>(())
+//! ```
+
+mod file;
+mod open_options;
+mod whole;
+mod names;
+mod read_dir;
+mod error;
+mod operation;
+
+// One of the two: whether there's an io_uring at all.
+#[cfg_attr(
+    not(all(
+        target_os = "linux",
+        any(
+            target_arch = "x86_64",
+            target_arch = "aarch64",
+            target_arch = "riscv64"
+        ),
+        not(windlass_portable)
+    )),
+    path = "no_ring.rs"
+)]
+mod ring;
+
+pub use file::File;
+#[cfg(unix)]
+pub use names::symlink;
+pub use names::{
+    canonicalize, create_dir, create_dir_all, hard_link, metadata, read_link, remove_dir,
+    remove_dir_all, remove_file, rename, set_permissions, symlink_metadata, try_exists,
+};
+pub use open_options::OpenOptions;
+pub use read_dir::{DirEntry, ReadDir, read_dir};
+pub(crate) use ring::Ring;
+pub use whole::{copy, read, read_to_string, write};
+
+use crate::reactor;
+
+/// For tests and benchmarks: whether files of this thread are for io_uring from now on. Must come
+/// before the first of them. False if there's no io_uring.
+#[doc(hidden)]
+pub fn use_io_uring(wanted: bool) -> std::io::Result<bool> {
+    let hub = reactor::hub()?;
+    Ok(if wanted {
+        hub.ring().is_some()
+    } else {
+        hub.forgo_ring()
+    })
+}

@@ -1,0 +1,191 @@
+//! How to open a file.
+
+use std::fmt;
+use std::io;
+use std::path::Path;
+
+use super::File;
+use super::error::context;
+
+/// How to open a file; under std's names, and with std's meaning.
+///
+/// # Examples
+///
+/// ```
+/// use futures::AsyncWriteExt;
+/// use windlass_reactor::{block_on, fs::OpenOptions};
+///
+/// # let folder = std::env::temp_dir().join(format!("windlass-{}", std::process::id()));
+/// # std::fs::create_dir_all(&folder)?;
+/// let path = folder.join("log");
+/// block_on(async {
+///     let mut log = OpenOptions::new().append(true).create(true).open(&path).await?;
+///     log.write_all(b"ahoy\n").await?;
+///     log.flush().await
+/// })?;
+/// assert_eq!(std::fs::read(&path)?, b"ahoy\n");
+/// # std::fs::remove_dir_all(folder)?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct OpenOptions {
+    std: std::fs::OpenOptions,
+    read: bool,
+    write: bool,
+    append: bool,
+    truncate: bool,
+    create: bool,
+    create_new: bool,
+    #[cfg(unix)]
+    pub(super) mode: u32,
+    #[cfg(unix)]
+    custom_flags: i32,
+}
+
+/// One of std's options.
+macro_rules! option {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        pub fn $name(&mut self, $name: bool) -> &mut Self {
+            self.std.$name($name);
+            self.$name = $name;
+            self
+        }
+    };
+}
+
+impl OpenOptions {
+    /// None of them is set.
+    #[expect(clippy::new_without_default, reason = "as std")]
+    pub fn new() -> OpenOptions {
+        OpenOptions {
+            std: std::fs::OpenOptions::new(),
+            read: false,
+            write: false,
+            append: false,
+            truncate: false,
+            create: false,
+            create_new: false,
+            #[cfg(unix)]
+            mode: 0o666,
+            #[cfg(unix)]
+            custom_flags: 0,
+        }
+    }
+
+    option! {
+        /// It can be read.
+        read
+    }
+    option! {
+        /// It can be written, over what there is.
+        write
+    }
+    option! {
+        /// Whatever is written comes at its end, also if others write there.
+        append
+    }
+    option! {
+        /// What is in it goes. Takes [`write`](OpenOptions::write).
+        truncate
+    }
+    option! {
+        /// It's made if it isn't there. Takes [`write`](OpenOptions::write) or
+        /// [`append`](OpenOptions::append).
+        create
+    }
+    option! {
+        /// It's made, and it's an error (`AlreadyExists`) if it's there. In one step, so that of
+        /// several who try one succeeds.
+        create_new
+    }
+
+    /// Who may do what with a file that is made: `0o666` unless it's said. The process's umask
+    /// takes away from it.
+    #[cfg(unix)]
+    pub fn mode(&mut self, mode: u32) -> &mut Self {
+        std::os::unix::fs::OpenOptionsExt::mode(&mut self.std, mode);
+        self.mode = mode;
+        self
+    }
+
+    /// Further flags of the system's `open`, such as `O_DIRECT`.
+    #[cfg(unix)]
+    pub fn custom_flags(&mut self, flags: i32) -> &mut Self {
+        std::os::unix::fs::OpenOptionsExt::custom_flags(&mut self.std, flags);
+        self.custom_flags = flags;
+        self
+    }
+
+    /// Opens the file.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` for options that don't go together, and those of the system, with the
+    /// [path](super#errors).
+    ///
+    /// # Cancel safety
+    ///
+    /// When dropped, the file may have been made or emptied. It's closed.
+    pub async fn open(&self, path: impl AsRef<Path>) -> io::Result<File> {
+        let path = path.as_ref();
+        let opened = File::open_with(self, path).await;
+        opened.map_err(|error| context("open", path, error))
+    }
+
+    pub(super) fn std(&self) -> &std::fs::OpenOptions {
+        &self.std
+    }
+
+    pub(super) fn writes(&self) -> bool {
+        self.write || self.append
+    }
+
+    pub(super) fn appends(&self) -> bool {
+        self.append
+    }
+
+    /// As std looks before it asks the system.
+    pub(super) fn check(&self, path: &Path) -> io::Result<()> {
+        let has_access = self.read || self.writes();
+        let makes = self.truncate || self.create || self.create_new;
+        let goes_together = has_access
+            && (self.writes() || !makes)
+            && !(self.append && self.truncate && !self.create_new);
+        if !goes_together {
+            let text = "these options for opening a file don't go together";
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        }
+        if path.as_os_str().as_encoded_bytes().contains(&0) {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "a zero in the path",
+            ));
+        }
+        Ok(())
+    }
+
+    /// The same for the system, once it's [checked](OpenOptions::check).
+    #[cfg(unix)]
+    pub(super) fn flags(&self) -> rustix::fs::OFlags {
+        use rustix::fs::OFlags;
+        let access = match (self.read, self.writes()) {
+            (true, true) => OFlags::RDWR,
+            (true, false) => OFlags::RDONLY,
+            (false, _) => OFlags::WRONLY,
+        };
+        let mut flags = access | OFlags::CLOEXEC;
+        flags.set(OFlags::APPEND, self.append);
+        flags.set(OFlags::CREATE, self.create || self.create_new);
+        flags.set(OFlags::EXCL, self.create_new);
+        flags.set(OFlags::TRUNC, self.truncate && !self.create_new);
+        let custom = OFlags::from_bits_retain(self.custom_flags as _);
+        flags | (custom - OFlags::RWMODE)
+    }
+}
+
+impl fmt::Debug for OpenOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.std.fmt(f)
+    }
+}

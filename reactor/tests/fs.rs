@@ -1,0 +1,960 @@
+//! Files, by io_uring and by threads: the same is tried on both.
+
+// What Windows has of it is tried in `fs_windows.rs`.
+#![cfg(unix)]
+
+mod common;
+
+use std::fs as std_fs;
+use std::future::{Future, poll_fn};
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
+use std::mem;
+use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::pin::pin;
+use std::process::{self, Command};
+use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::task::Poll;
+use std::thread;
+use std::time::Duration;
+
+use common::wait_for_descriptor;
+use common::{Counter, PATIENCE, hook, hooked, in_child, poll, run, turn_until, unhook};
+use futures::future::{join_all, select_all};
+use futures::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt, FutureExt, StreamExt};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use windlass_reactor::fs::{self, File, OpenOptions, use_io_uring};
+use windlass_reactor::time::{sleep, timeout};
+use windlass_reactor::{Reactor, block_on};
+
+/// Each of these runs on io_uring, if there is one, and on threads.
+macro_rules! both_ways {
+    ($($name:ident)*) => {
+        mod by_io_uring {
+            $( #[test] fn $name() { super::by_io_uring(super::$name); } )*
+        }
+        mod by_threads {
+            $( #[test] fn $name() { super::by_threads(super::$name); } )*
+        }
+    };
+}
+
+both_ways! {
+    what_is_written_is_there_and_is_read_at_any_offset
+    the_cursor_goes_where_that_of_std_goes
+    options_open_or_fail_as_those_of_std
+    errors_say_which_file_and_keep_the_systems_own
+    a_full_disk_is_an_error_where_the_write_is_awaited
+    a_full_disk_is_an_error_at_the_flush_of_what_was_written_before
+    a_small_disk_gets_full_in_the_middle_of_a_write
+    a_broken_device_is_an_error_and_the_next_operation_works
+    a_file_that_is_cut_off_while_it_is_read_ends_there
+    ten_thousand_operations_at_once_all_come_to_their_end
+    a_large_file_is_read_and_written_in_one_go
+    operations_go_on_when_their_file_is_dropped
+    operations_can_be_given_up_at_every_await
+    an_open_that_is_given_up_leaves_no_descriptor
+    a_write_that_is_given_up_has_written_a_first_part_of_its_bytes_or_nothing
+    futures_that_are_leaked_do_no_harm
+    a_dropped_file_still_writes_what_it_has_taken
+    a_read_that_is_dropped_loses_nothing
+    std_gets_the_file_with_its_cursor_where_it_was
+    wakers_may_do_anything
+    a_runtime_in_a_runtime_has_files_as_well
+    timers_go_on_while_files_are_read
+    a_thread_ends_while_operations_are_under_way
+    folders_are_listed_and_a_dropped_next_loses_nothing
+    names_are_made_changed_and_removed
+    a_whole_file_is_read_written_and_copied
+    a_loop_that_watches_the_descriptor_hears_of_files
+}
+
+fn by_io_uring(test: fn()) {
+    if is_ring() {
+        test();
+    } else {
+        eprintln!("there's no io_uring here");
+    }
+}
+
+fn by_threads(test: fn()) {
+    assert!(use_io_uring(false).unwrap());
+    test();
+}
+
+/// Whether files of this thread are for io_uring.
+fn is_ring() -> bool {
+    let _reactor = Reactor::current().unwrap();
+    use_io_uring(true).unwrap()
+}
+
+/// A folder that goes with this value.
+struct Folder(PathBuf);
+
+fn folder() -> Folder {
+    static COUNT: AtomicUsize = AtomicUsize::new(0);
+    let name = format!(
+        "windlass-fs-{}-{}",
+        process::id(),
+        COUNT.fetch_add(1, SeqCst)
+    );
+    let path = std::env::temp_dir().join(name);
+    std_fs::create_dir(&path).unwrap();
+    Folder(path)
+}
+
+impl Folder {
+    fn file(&self, contents: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.path("file");
+        std_fs::write(&path, contents).unwrap();
+        path
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std_fs::remove_dir_all(&self.0);
+    }
+}
+
+/// So many bytes, no two pieces of them alike.
+fn pattern(len: usize) -> Vec<u8> {
+    (0..len as u32)
+        .map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8)
+        .collect()
+}
+
+/// Whether this process has it open.
+fn is_open(path: &Path) -> bool {
+    let open = std_fs::read_dir("/proc/self/fd").unwrap();
+    let links = open.filter_map(|entry| std_fs::read_link(entry.ok()?.path()).ok());
+    links.into_iter().any(|link| link == path)
+}
+
+/// Turns, and lets threads go on, until it's so.
+async fn until(mut done: impl FnMut() -> bool) {
+    let waits = async {
+        while !done() {
+            sleep(Duration::from_micros(50)).await;
+        }
+    };
+    timeout(PATIENCE, waits).await.expect("it hangs");
+}
+
+/// Polls it so many times, each time when it's woken. Its output, if it ends by then.
+async fn polled<F: Future>(times: usize, future: F) -> Option<F::Output> {
+    let mut future = pin!(future);
+    let mut polls = 0;
+    poll_fn(|cx| {
+        if polls == times {
+            return Poll::Ready(None);
+        }
+        polls += 1;
+        let polled = future.as_mut().poll(cx).map(Some);
+        if polled.is_pending() && polls == times {
+            return Poll::Ready(None);
+        }
+        polled
+    })
+    .await
+}
+
+fn what_is_written_is_there_and_is_read_at_any_offset() {
+    let folder = folder();
+    let path = folder.path("file");
+    run(async {
+        let mut options = OpenOptions::new();
+        let file = options
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(&path)
+            .await?;
+        assert_eq!(file.write_at(b"ahoy", 0).await?, 4);
+        let (wrote, buffer) = file.write_buf_at(b"there".to_vec(), 5).await;
+        assert_eq!((wrote?, &buffer[..]), (5, &b"there"[..]));
+        file.sync_data().await?;
+        file.sync_all().await?;
+        assert_eq!(std_fs::read(&path)?, b"ahoy\0there");
+        let mut word = [0; 8];
+        assert_eq!(file.read_at(&mut word, 5).await?, 5);
+        assert_eq!(&word[..5], b"there");
+        assert_eq!(file.read_at(&mut word, 10).await?, 0, "the end");
+        assert_eq!(file.read_at(&mut [], 0).await?, 0);
+        let mut buffer = Vec::with_capacity(6);
+        buffer.extend_from_slice(b"> ");
+        let (read, buffer) = file.read_buf_at(buffer, 5).await;
+        assert_eq!((read?, &buffer[..]), (4, &b"> ther"[..]));
+        file.set_len(2).await?;
+        assert_eq!(file.metadata().await?.len(), 2);
+        file.set_permissions(std_fs::Permissions::from_mode(0o600))
+            .await?;
+        assert_eq!(file.metadata().await?.permissions().mode() & 0o777, 0o600);
+        io::Result::Ok(())
+    })
+    .unwrap();
+}
+
+/// A walk at random: the same steps on both, and the same outcome.
+fn the_cursor_goes_where_that_of_std_goes() {
+    let folder = folder();
+    let (ours, theirs) = (folder.path("ours"), folder.path("theirs"));
+    for append in [false, true] {
+        run(async {
+            let mut options = OpenOptions::new();
+            options.read(true).write(true).create(true).append(append);
+            let mut file = options.open(&ours).await?;
+            let mut options = std_fs::OpenOptions::new();
+            options.read(true).write(true).create(true).append(append);
+            let mut std_file = options.open(&theirs)?;
+            let mut random = 7_u32;
+            for step in 0..500 {
+                random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                let n = (random >> 16) as usize % 100;
+                match random >> 28 {
+                    0..=5 => {
+                        let bytes = vec![step as u8; n];
+                        file.write_all(&bytes).await?;
+                        std_file.write_all(&bytes)?;
+                    }
+                    6..=9 => {
+                        let (mut one, mut other) = (vec![0; n], vec![0; n]);
+                        assert_eq!(file.read(&mut one).await?, std_file.read(&mut other)?);
+                        assert_eq!(one, other);
+                    }
+                    10 => {
+                        // Dropped: what it has read is for the next.
+                        let mut room = vec![0; n];
+                        let _ = polled(1, file.read(&mut room)).await;
+                        file.seek(SeekFrom::Start(n as u64)).await?;
+                        std_file.seek(SeekFrom::Start(n as u64))?;
+                    }
+                    kind => {
+                        let to = match kind {
+                            11 => SeekFrom::Start(n as u64),
+                            12..=13 => SeekFrom::Current(n as i64 - 50),
+                            _ => SeekFrom::End(n as i64 - 50),
+                        };
+                        let (one, other) = (file.seek(to).await, std_file.seek(to));
+                        assert_eq!(one.ok(), other.ok(), "{to:?}");
+                    }
+                }
+            }
+            file.flush().await?;
+            assert_eq!(std_fs::read(&ours)?, std_fs::read(&theirs)?);
+            io::Result::Ok(())
+        })
+        .unwrap();
+    }
+}
+
+fn options_open_or_fail_as_those_of_std() {
+    let folder = folder();
+    for set in 0..1 << 6 {
+        for exists in [false, true] {
+            let path = folder.path("file");
+            let prepare = || {
+                let _ = std_fs::remove_file(&path);
+                if exists {
+                    std_fs::write(&path, "rope").unwrap();
+                }
+            };
+            let is = |bit: u32| set & 1 << bit != 0;
+            let mut std_options = std_fs::OpenOptions::new();
+            std_options.read(is(0)).write(is(1)).append(is(2));
+            std_options.truncate(is(3)).create(is(4)).create_new(is(5));
+            let mut options = OpenOptions::new();
+            options.read(is(0)).write(is(1)).append(is(2));
+            options.truncate(is(3)).create(is(4)).create_new(is(5));
+            prepare();
+            let theirs = std_options
+                .open(&path)
+                .map(drop)
+                .map_err(|error| error.kind());
+            let they_left = std_fs::read(&path).ok();
+            prepare();
+            let ours = run(options.open(&path))
+                .map(drop)
+                .map_err(|error| error.kind());
+            assert_eq!(ours, theirs, "{options:?}");
+            assert_eq!(std_fs::read(&path).ok(), they_left, "{options:?}");
+        }
+    }
+    let mut options = OpenOptions::new();
+    options
+        .write(true)
+        .create(true)
+        .mode(0o600)
+        .custom_flags(0o1_000_000); // O_PATH is elsewhere
+    let path = folder.path("mine");
+    drop(run(options.open(&path)).unwrap());
+    assert_eq!(
+        std_fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+        0o600
+    );
+    let zero = run(File::open("ro\0pe")).unwrap_err();
+    assert_eq!(zero.kind(), ErrorKind::InvalidInput);
+}
+
+fn errors_say_which_file_and_keep_the_systems_own() {
+    let folder = folder();
+    let missing = folder.path("missing");
+    let name = missing.to_str().unwrap();
+    let errors = run(async {
+        [
+            File::open(&missing).await.map(drop).unwrap_err(),
+            fs::read(&missing).await.map(drop).unwrap_err(),
+            fs::read_to_string(&missing).await.map(drop).unwrap_err(),
+            fs::copy(&missing, "nowhere").await.map(drop).unwrap_err(),
+            fs::metadata(&missing).await.map(drop).unwrap_err(),
+            fs::read_dir(&missing).await.map(drop).unwrap_err(),
+            fs::rename(&missing, "nowhere").await.unwrap_err(),
+            fs::remove_file(&missing).await.unwrap_err(),
+            fs::write(missing.join("below"), "").await.unwrap_err(),
+        ]
+    });
+    for error in errors {
+        assert_eq!(error.kind(), ErrorKind::NotFound);
+        assert!(error.to_string().contains(name), "{error}");
+        let cause = std::error::Error::source(&error).unwrap();
+        let cause = cause.downcast_ref::<io::Error>().unwrap();
+        assert_eq!(cause.raw_os_error(), Some(2));
+    }
+    let folder_error = run(fs::read(&folder.0)).unwrap_err();
+    assert_eq!(folder_error.kind(), ErrorKind::IsADirectory);
+    let file = run(File::open(&folder.0)).unwrap();
+    let error = run(file.read_at(&mut [0; 8], 0)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::IsADirectory);
+    let no_text = folder.file(b"\xff");
+    let error = run(fs::read_to_string(no_text)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::InvalidData);
+}
+
+fn a_full_disk_is_an_error_where_the_write_is_awaited() {
+    run(async {
+        let full = OpenOptions::new()
+            .write(true)
+            .open("/dev/full")
+            .await
+            .unwrap();
+        let error = full.write_at(b"rope", 0).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::StorageFull);
+        let error = fs::write("/dev/full", "rope").await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::StorageFull);
+        assert!(error.to_string().contains("/dev/full"));
+    });
+}
+
+fn a_full_disk_is_an_error_at_the_flush_of_what_was_written_before() {
+    run(async {
+        let mut full = OpenOptions::new()
+            .write(true)
+            .open("/dev/full")
+            .await
+            .unwrap();
+        assert_eq!(full.write(b"rope").await.unwrap(), 4, "it is taken");
+        let error = full.flush().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::StorageFull);
+        full.flush().await.unwrap(); // it was told of
+        full.write_all(b"rope").await.unwrap();
+        let error = full.into_std().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::StorageFull);
+    });
+}
+
+/// A file system of 64 KiB, for who may mount one.
+fn a_small_disk_gets_full_in_the_middle_of_a_write() {
+    let folder = folder();
+    let mount = Command::new("mount")
+        .args(["-t", "tmpfs", "-o", "size=64k", "windlass"])
+        .arg(&folder.0)
+        .output();
+    if !mount.is_ok_and(|output| output.status.success()) {
+        eprintln!("no right to mount a small disk");
+        return;
+    }
+    let path = folder.path("file");
+    let error = run(fs::write(&path, pattern(100_000))).unwrap_err();
+    let left = std_fs::read(&path).unwrap();
+    let small = run(async {
+        fs::remove_file(&path).await?;
+        fs::write(&path, "there is room again").await
+    });
+    let unmounted = Command::new("umount").arg("-l").arg(&folder.0).status();
+    assert!(unmounted.unwrap().success());
+    assert_eq!(error.kind(), ErrorKind::StorageFull);
+    assert!(
+        !left.is_empty() && left == pattern(100_000)[..left.len()],
+        "a first part"
+    );
+    small.unwrap();
+}
+
+/// The memory at address zero can't be read.
+fn a_broken_device_is_an_error_and_the_next_operation_works() {
+    let folder = folder();
+    let path = folder.file("rope");
+    run(async {
+        let memory = File::open("/proc/self/mem").await.unwrap();
+        let error = memory.read_at(&mut [0; 8], 0).await.unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(5), "{error}");
+        assert_eq!(fs::read(&path).await.unwrap(), b"rope");
+    });
+}
+
+fn a_file_that_is_cut_off_while_it_is_read_ends_there() {
+    let folder = folder();
+    let path = folder.file(pattern(100_000));
+    run(async {
+        let mut file = File::open(&path).await.unwrap();
+        let mut part = vec![0; 50_000];
+        file.read_exact(&mut part).await.unwrap();
+        std_fs::OpenOptions::new()
+            .write(true)
+            .open(&path)
+            .unwrap()
+            .set_len(60_000)
+            .unwrap();
+        let mut rest = Vec::new();
+        file.read_to_end(&mut rest).await.unwrap();
+        assert_eq!([part, rest].concat(), pattern(100_000)[..60_000]);
+        assert_eq!(file.read_at(&mut [0; 8], 70_000).await.unwrap(), 0);
+    });
+}
+
+fn ten_thousand_operations_at_once_all_come_to_their_end() {
+    let folder = folder();
+    let contents = pattern(1 << 20);
+    let path = folder.file(&contents);
+    run(async {
+        let file = File::open(&path).await.unwrap();
+        let read = async |n: usize| {
+            let offset = n * 7919 % (contents.len() - 100);
+            let (read, bytes) = file
+                .read_buf_at(Vec::with_capacity(100), offset as u64)
+                .await;
+            assert_eq!(read.unwrap(), 100);
+            assert!(
+                bytes == contents[offset..][..100],
+                "number {n} got another's bytes"
+            );
+        };
+        let ended = join_all((0..10_000).map(read)).await;
+        assert_eq!(ended.len(), 10_000);
+    });
+}
+
+fn a_large_file_is_read_and_written_in_one_go() {
+    let folder = folder();
+    let path = folder.path("file");
+    run(async {
+        fs::write(&path, pattern(3_000_001)).await.unwrap();
+        assert!(fs::read(&path).await.unwrap() == pattern(3_000_001));
+        let file = File::open(&path).await.unwrap();
+        let mut buffer = vec![0; 1 << 20];
+        let n = file.read_at(&mut buffer, 0).await.unwrap();
+        assert_eq!(n, 256 * 1024, "so much at once");
+    });
+}
+
+fn operations_go_on_when_their_file_is_dropped() {
+    let folder = folder();
+    let path = folder.file(pattern(100_000));
+    run(async {
+        // A future that has the file, and others that hold on to it while it's dropped.
+        let file = Rc::new(File::open(&path).await.unwrap());
+        let read = |n: u64| {
+            let file = file.clone();
+            async move { file.read_buf_at(Vec::with_capacity(1000), n * 1000).await.1 }
+                .boxed_local()
+        };
+        let reads: Vec<_> = (0..100).map(read).collect();
+        drop(file);
+        let (first, _, rest) = select_all(reads).await;
+        assert_eq!(first.len(), 1000);
+        drop(rest); // in the middle
+        until(|| !is_open(&path)).await;
+    });
+}
+
+fn operations_can_be_given_up_at_every_await() {
+    let folder = folder();
+    let path = folder.file(pattern(100_000));
+    run(async {
+        for times in 0..6 {
+            let mut options = OpenOptions::new();
+            let mut file = options.read(true).write(true).open(&path).await.unwrap();
+            let mut room = vec![7; 1000];
+            if polled(times, file.read_at(&mut room, 0)).await.is_none() {
+                assert!(
+                    room.iter().all(|&byte| byte == 7),
+                    "the buffer is as it was"
+                );
+            }
+            let _ = polled(times, file.read_buf_at(room, 0)).await;
+            let _ = polled(times, file.sync_all()).await;
+            let _ = polled(times, file.metadata()).await;
+            let _ = polled(times, file.seek(SeekFrom::End(-1000))).await;
+            let _ = polled(times, fs::read(&path)).await;
+            let _ = polled(times, fs::metadata(&path)).await;
+            let _ = polled(times, fs::copy(&path, folder.path("copy"))).await;
+            let _ = polled(times, fs::write(folder.path("other"), "rope")).await;
+            let _ = polled(times, file.into_std()).await;
+        }
+        until(|| !is_open(&path)).await;
+        assert!(fs::read(&path).await.unwrap() == pattern(100_000));
+    });
+}
+
+fn an_open_that_is_given_up_leaves_no_descriptor() {
+    let folder = folder();
+    let path = folder.file("rope");
+    run(async {
+        for times in 0..3 {
+            for _ in 0..100 {
+                drop(polled(times, File::open(&path)).await);
+            }
+            until(|| !is_open(&path)).await;
+        }
+    });
+}
+
+fn a_write_that_is_given_up_has_written_a_first_part_of_its_bytes_or_nothing() {
+    let folder = folder();
+    let (old, new) = (vec![0; 500_000], pattern(500_000));
+    for times in 0..6 {
+        let path = folder.file(&old);
+        run(async {
+            let file = OpenOptions::new().write(true).open(&path).await.unwrap();
+            let _ = polled(times, async {
+                file.write_at(&new[..250_000], 0).await?;
+                file.write_at(&new[250_000..], 250_000).await
+            })
+            .await;
+            drop(file);
+            until(|| !is_open(&path)).await;
+        });
+        let now = std_fs::read(&path).unwrap();
+        let written = now
+            .iter()
+            .zip(&new)
+            .take_while(|(now, new)| now == new)
+            .count();
+        assert!(now[written..] == old[written..], "at {times}");
+        assert_eq!(now.len(), old.len());
+    }
+}
+
+fn futures_that_are_leaked_do_no_harm() {
+    let folder = folder();
+    let path = folder.file(pattern(100_000));
+    let is_ring = is_ring();
+    thread::scope(|scope| {
+        let on_thread = scope.spawn(|| {
+            if !is_ring {
+                assert!(use_io_uring(false).unwrap());
+            }
+            run(async {
+                let file = Rc::new(File::open(&path).await.unwrap());
+                for n in 0..100 {
+                    let file = file.clone();
+                    let mut read = Box::pin(async move {
+                        let mut room = [0; 1000];
+                        file.read_at(&mut room, n * 1000).await.map(|_| room)
+                    });
+                    let _ = polled(1, &mut read).await;
+                    mem::forget(read);
+                }
+                assert!(fs::read(&path).await.unwrap() == pattern(100_000));
+            });
+        });
+        on_thread.join().unwrap();
+    });
+}
+
+fn a_dropped_file_still_writes_what_it_has_taken() {
+    let folder = folder();
+    let path = folder.path("file");
+    run(async {
+        let mut file = File::create(&path).await.unwrap();
+        file.write_all(&pattern(600_000)).await.unwrap();
+        drop(file);
+        until(|| std_fs::metadata(&path).unwrap().len() == 600_000).await;
+    });
+    assert!(std_fs::read(&path).unwrap() == pattern(600_000));
+}
+
+fn a_read_that_is_dropped_loses_nothing() {
+    let folder = folder();
+    let path = folder.file(pattern(10_000));
+    run(async {
+        let mut file = File::open(&path).await.unwrap();
+        let mut read = Vec::new();
+        let mut room = [0; 1000];
+        for times in [1, 2, 9].into_iter().cycle() {
+            match polled(times, file.read(&mut room[..100 * times])).await {
+                Some(Ok(0)) => break,
+                Some(n) => read.extend_from_slice(&room[..n.unwrap()]),
+                None => {}
+            }
+        }
+        assert!(read == pattern(10_000));
+    });
+}
+
+fn std_gets_the_file_with_its_cursor_where_it_was() {
+    let folder = folder();
+    let path = folder.file("one two three");
+    let mut file = run(async {
+        let mut file = File::from(std_fs::File::open(&path).unwrap());
+        file.read_exact(&mut [0; 4]).await.unwrap();
+        let mut room = [0; 6];
+        let _ = polled(1, file.read(&mut room)).await; // taken by nobody, or just read
+        file.into_std().await.unwrap()
+    });
+    let mut rest = String::new();
+    file.read_to_string(&mut rest).unwrap();
+    assert!(["two three", "ree"].contains(&rest.as_str()), "{rest}");
+}
+
+fn wakers_may_do_anything() {
+    let folder = folder();
+    let path = folder.file(pattern(10_000));
+    let reactor = Reactor::current().unwrap();
+    let file = Rc::new(run(File::open(&path)).unwrap());
+    let (inner, calls) = (file.clone(), Rc::new(AtomicUsize::new(0)));
+    let counter = calls.clone();
+    let (_, plain) = Counter::new();
+    hook(move |_| {
+        counter.fetch_add(1, SeqCst);
+        // Begins one, lets one go, and turns.
+        let mut read = Box::pin(inner.read_buf_at(Vec::with_capacity(10), 0));
+        let _ = poll(&mut read, &plain);
+        drop(read);
+        drop(std_fs::File::open("/dev/null").map(File::from));
+        Reactor::current()
+            .unwrap()
+            .turn(Some(Duration::ZERO))
+            .unwrap();
+    });
+    let waker = hooked();
+    let mut read = Box::pin(file.read_buf_at(Vec::with_capacity(100), 0));
+    let mut result = None;
+    turn_until(&reactor, || {
+        if let Poll::Ready(ended) = poll(&mut read, &waker) {
+            result = Some(ended);
+        }
+        result.is_some()
+    });
+    drop(waker);
+    unhook();
+    let (n, bytes) = result.unwrap();
+    assert_eq!((n.unwrap(), &bytes[..]), (100, &pattern(100)[..]));
+    assert!(calls.load(SeqCst) > 1);
+}
+
+fn a_runtime_in_a_runtime_has_files_as_well() {
+    let folder = folder();
+    let path = folder.file(pattern(1000));
+    run(async {
+        let file = File::open(&path).await.unwrap();
+        let mut outer = Box::pin(file.read_buf_at(Vec::with_capacity(1000), 0));
+        let early = polled(1, &mut outer).await;
+        assert!(block_on(fs::read(&path)).unwrap() == pattern(1000));
+        let outer = match early {
+            Some(ended) => ended,
+            None => outer.await, // the inner loop has told the outer one
+        };
+        assert!(outer.1 == pattern(1000));
+    });
+    assert!(
+        run(fs::read(&path)).unwrap() == pattern(1000),
+        "and one after the other"
+    );
+}
+
+fn timers_go_on_while_files_are_read() {
+    let folder = folder();
+    let path = folder.file(pattern(1 << 20));
+    run(async {
+        let mut ticks = 0;
+        let reads = async {
+            for _ in 0..20 {
+                assert_eq!(fs::read(&path).await.unwrap().len(), 1 << 20);
+            }
+        };
+        let mut reads = pin!(reads.fuse());
+        loop {
+            futures::select! {
+                () = reads => break,
+                () = sleep(Duration::from_micros(10)).fuse() => ticks += 1,
+            }
+        }
+        assert!(ticks > 1);
+    });
+}
+
+fn a_thread_ends_while_operations_are_under_way() {
+    let folder = folder();
+    let path = folder.file(pattern(100_000));
+    let is_ring = is_ring();
+    thread::scope(|scope| {
+        let on_thread = scope.spawn(|| {
+            if !is_ring {
+                assert!(use_io_uring(false).unwrap());
+            }
+            block_on(async {
+                let file = File::open(&path).await.unwrap();
+                let (_, waker) = Counter::new();
+                for n in 0..300 {
+                    let mut read = Box::pin(file.read_buf_at(Vec::with_capacity(1000), n));
+                    let _ = poll(&mut read, &waker);
+                }
+                let mut file = File::create(folder.path("other")).await.unwrap();
+                file.write_all(&pattern(600_000)).await.unwrap();
+            });
+        });
+        on_thread.join().unwrap(); // otherwise it only has returned from its closure
+    });
+    if is_ring {
+        // The end of the thread has waited for it.
+        assert!(std_fs::read(folder.path("other")).unwrap() == pattern(600_000));
+        assert!(!is_open(&path));
+    }
+}
+
+fn folders_are_listed_and_a_dropped_next_loses_nothing() {
+    let folder = folder();
+    for n in 0..1000 {
+        std_fs::write(folder.path(&format!("{n:04}")), "").unwrap();
+    }
+    std_fs::create_dir(folder.path("below")).unwrap();
+    run(async {
+        let mut entries = fs::read_dir(&folder.0).await.unwrap();
+        let mut names = Vec::new();
+        let mut times = 0;
+        loop {
+            times += 1;
+            match polled(times % 2 + 1, entries.next()).await {
+                Some(Some(entry)) => {
+                    let entry = entry.unwrap();
+                    let name = entry.file_name().into_string().unwrap();
+                    let is_folder = entry.file_type().await.unwrap().is_dir();
+                    assert_eq!(is_folder, name == "below");
+                    names.push(name);
+                }
+                Some(None) => break,
+                None => {}
+            }
+        }
+        names.sort();
+        let expected = (0..1000).map(|n| format!("{n:04}")).chain(["below".into()]);
+        assert!(names.into_iter().eq(expected));
+        assert!(
+            entries.next_entry().await.unwrap().is_none(),
+            "it stays at its end"
+        );
+        let mut entries = fs::read_dir(folder.path("below")).await.unwrap();
+        assert!(entries.next_entry().await.unwrap().is_none());
+    });
+}
+
+fn names_are_made_changed_and_removed() {
+    let folder = folder();
+    let path = |name| folder.path(name);
+    run(async {
+        fs::create_dir_all(path("a/b/c")).await?;
+        fs::create_dir(path("a/d")).await?;
+        fs::write(path("a/file"), "rope").await?;
+        fs::hard_link(path("a/file"), path("a/hard")).await?;
+        fs::symlink(path("a/file"), path("a/soft")).await?;
+        assert_eq!(fs::read_link(path("a/soft")).await?, path("a/file"));
+        let whole = fs::canonicalize(path("a/b/../soft")).await?;
+        assert_eq!(whole, std_fs::canonicalize(path("a/file"))?);
+        assert!(fs::symlink_metadata(path("a/soft")).await?.is_symlink());
+        assert!(fs::metadata(path("a/soft")).await?.is_file());
+        fs::set_permissions(path("a/file"), std_fs::Permissions::from_mode(0o400)).await?;
+        assert!(fs::metadata(path("a/hard")).await?.permissions().readonly());
+        fs::rename(path("a/hard"), path("a/new")).await?;
+        assert!(!fs::try_exists(path("a/hard")).await?);
+        assert!(fs::try_exists(path("a/new")).await?);
+        fs::remove_file(path("a/new")).await?;
+        fs::remove_dir(path("a/d")).await?;
+        assert!(fs::remove_dir(path("a")).await.is_err(), "it is not empty");
+        fs::remove_dir_all(path("a")).await?;
+        assert!(!path("a").exists());
+        io::Result::Ok(())
+    })
+    .unwrap();
+}
+
+fn a_whole_file_is_read_written_and_copied() {
+    let folder = folder();
+    let path = folder.path("file");
+    for len in [0, 1, 16_383, 16_384, 16_385, 300_000] {
+        run(async {
+            fs::write(&path, pattern(len)).await.unwrap();
+            let contents = fs::read(&path).await.unwrap();
+            assert!(contents == pattern(len));
+            assert!(
+                contents.capacity() < len + 1024,
+                "{len}: {}",
+                contents.capacity()
+            );
+            assert_eq!(
+                fs::copy(&path, folder.path("copy")).await.unwrap(),
+                len as u64
+            );
+            assert!(fs::read(folder.path("copy")).await.unwrap() == pattern(len));
+        });
+    }
+    let proc = run(fs::read_to_string("/proc/self/status")).unwrap();
+    assert!(
+        proc.contains("Threads:"),
+        "a file that says it has no length"
+    );
+}
+
+fn a_loop_that_watches_the_descriptor_hears_of_files() {
+    let folder = folder();
+    let path = folder.file("rope");
+    let reactor = Reactor::current().unwrap();
+    let file = run(File::open(&path)).unwrap();
+    let (_, waker) = Counter::new();
+    // Begun between two turns, by somebody who polls by hand.
+    let mut read = Box::pin(file.read_buf_at(Vec::with_capacity(9), 0));
+    let ended = loop {
+        match poll(&mut read, &waker) {
+            Poll::Ready(ended) => break ended,
+            Poll::Pending if is_ring() => {
+                wait_for_descriptor(&reactor);
+                reactor.turn(Some(Duration::ZERO)).unwrap();
+            }
+            Poll::Pending => thread::yield_now(),
+        }
+    };
+    assert_eq!(ended.1, b"rope");
+}
+
+#[test]
+fn without_io_uring_there_are_threads() {
+    in_child("without_io_uring_there_are_threads", || {
+        let folder = folder();
+        let path = folder.file("rope");
+        let reactor = Reactor::current().unwrap();
+        // Not one descriptor more: so there's no ring.
+        let old = getrlimit(Resource::Nofile);
+        let none = Rlimit {
+            current: Some(0),
+            maximum: old.maximum,
+        };
+        setrlimit(Resource::Nofile, none).unwrap();
+        assert!(!use_io_uring(true).unwrap());
+        setrlimit(Resource::Nofile, old).unwrap();
+        assert_eq!(reactor.block_on(fs::read(&path)).unwrap(), b"rope");
+    });
+}
+
+#[test]
+fn where_nothing_turns_files_are_for_threads_under_any_executor() {
+    let folder = folder();
+    let path = folder.file("rope");
+    futures::executor::block_on(async {
+        assert_eq!(fs::read(&path).await.unwrap(), b"rope");
+        let file = File::open(&path).await.unwrap();
+        assert_eq!(file.read_at(&mut [0; 9], 0).await.unwrap(), 4);
+    });
+}
+
+#[test]
+fn an_operation_that_nobody_turns_for_any_more_is_an_error() {
+    if !is_ring() {
+        return;
+    }
+    let folder = folder();
+    let path = folder.file("rope");
+    let file = run(File::open(&path)).unwrap();
+    let mut read = Box::pin(file.read_buf_at(Vec::with_capacity(9), 0));
+    run(polled(1, &mut read));
+    let (_, waker) = Counter::new();
+    match poll(&mut read, &waker) {
+        Poll::Ready((Err(error), _)) => assert!(error.to_string().contains("no reactor turns")),
+        other => panic!("{other:?}"),
+    }
+    drop(read);
+    assert!(run(fs::read(&path)).unwrap() == b"rope");
+}
+
+/// A pipe without a writer never has anything.
+#[test]
+fn what_io_uring_waits_for_in_vain_can_be_given_up() {
+    if !is_ring() {
+        return;
+    }
+    let folder = folder();
+    let path = folder.path("pipe");
+    assert!(
+        Command::new("mkfifo")
+            .arg(&path)
+            .status()
+            .unwrap()
+            .success()
+    );
+    run(async {
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(&path)
+            .await
+            .unwrap();
+        let read = timeout(
+            Duration::from_millis(1),
+            file.read_buf_at(Vec::with_capacity(9), 0),
+        );
+        let read = read.await.map(|(result, _)| result.unwrap_err());
+        assert!(
+            read.is_err() || read.unwrap().raw_os_error() == Some(29),
+            "no offset in a pipe"
+        );
+        let mut file = file;
+        let mut room = [0; 9];
+        let read = timeout(Duration::from_millis(1), file.read(&mut room));
+        assert!(read.await.is_err(), "there's nothing to read");
+        drop(file);
+        until(|| !is_open(&path)).await;
+    });
+}
+
+#[test]
+fn no_child_has_the_ring() {
+    if !is_ring() {
+        return;
+    }
+    let listed = Command::new("ls")
+        .args(["-l", "/proc/self/fd"])
+        .output()
+        .unwrap();
+    let listed = String::from_utf8_lossy(&listed.stdout);
+    assert!(!listed.contains("io_uring"), "{listed}");
+}
+
+#[test]
+fn descriptors_of_dropped_files_are_closed_when_the_loop_ends() {
+    let folder = folder();
+    let path = folder.file("rope");
+    let file = run(File::open(&path)).unwrap();
+    run(async move { drop(file) });
+    let closed = || !is_open(&path);
+    run(until(closed));
+    let mut bytes = [0; 4];
+    std_fs::File::open(&path)
+        .unwrap()
+        .read_exact_at(&mut bytes, 0)
+        .unwrap();
+    assert_eq!(&bytes, b"rope");
+}
