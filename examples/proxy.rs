@@ -1,25 +1,26 @@
 //! A TCP proxy: what comes in goes to a server, and its answers back.
 //!
-//! ```sh
-//! cargo run --example echo -- 127.0.0.1:7000                     # some server
-//! cargo run --example proxy -- 127.0.0.1:7001 127.0.0.1:7000     # in front of it
-//! nc 127.0.0.1 7001
+//! ```text
+//! cargo run --example echo           # some server, on port 7007
+//! cargo run --example proxy          # in front of it; or: -- 0.0.0.0:7008 example.com:80
+//! nc localhost 7008
 //! ```
 //!
 //! Large transfers don't come into the program on Linux, and silent connections hold no buffer.
 //! A peer that has said all it had to say (`nc -N`) still gets its answer.
 
 use std::io;
+
 use windlass::io::copy_bidirectional;
 use windlass::net::{TcpListener, TcpStream};
 
 fn main() -> io::Result<()> {
     let mut args = std::env::args().skip(1);
-    let here = args.next().unwrap_or("127.0.0.1:7001".into());
-    let there = args.next().unwrap_or("127.0.0.1:7000".into());
+    let here = args.next().unwrap_or("127.0.0.1:7008".into());
+    let there = args.next().unwrap_or("127.0.0.1:7007".into());
     windlass::block_on(async {
-        let listener = TcpListener::bind(here.as_str()).await?;
-        println!("{} -> {there}", listener.local_addr()?);
+        let listener = TcpListener::bind(&*here).await?;
+        println!("from {} to {there}", listener.local_addr()?);
         loop {
             let (client, peer) = listener.accept().await?;
             let there = there.clone();

@@ -24,6 +24,7 @@ use futures::{AsyncReadExt, AsyncWriteExt, FutureExt, StreamExt};
 use rustix::process::{getpid, kill_process};
 use windlass::coroutine::{AsyncCoroutine, State::Yielded};
 use windlass::fs::{self, File};
+use windlass::io::{copy, copy_bidirectional};
 use windlass::net::unix::{UnixDatagram, UnixListener, UnixStream};
 use windlass::net::{TcpListener, TcpStream, UdpSocket, lookup_host};
 use windlass::process::{Command, Stdio};
@@ -647,6 +648,44 @@ async fn write_all(cut: Cut) -> io::Result<bool> {
         (_, Some(())) => assert_eq!(arrived, BYTES),
     }
     Ok(ended.is_some())
+}
+
+async fn copying(cut: Cut) -> io::Result<bool> {
+    copying_by(cut, async |from, to| copy(from, to).await).await
+}
+
+async fn copying_both_ways(cut: Cut) -> io::Result<bool> {
+    let both_ways = async |from: &TcpStream, to: &TcpStream| {
+        let (there, back) = copy_bidirectional(from, to).await?;
+        assert_eq!(back, 0);
+        Ok(there)
+    };
+    copying_by(cut, both_ways).await
+}
+
+async fn copying_by(
+    cut: Cut,
+    copy: impl AsyncFnOnce(&TcpStream, &TcpStream) -> io::Result<u64>,
+) -> io::Result<bool> {
+    const BYTES: usize = 16 << 20; // more than the sockets hold
+    let ((mut from, mut source), (to, sink)) = (pair().await?, pair().await?);
+    sink.shutdown(Shutdown::Write)?;
+    let writing = spawn(async move {
+        source.write_all(&vec![1; BYTES]).await?;
+        source.close().await
+    });
+    settle().await;
+    let copy = async |to: &mut TcpStream| copy(&from, to).await;
+    let (copied, arrived) = giving(&cut, to, sink, copy).await?;
+    let mut rest = Vec::new();
+    from.read_to_end(&mut rest).await?;
+    writing.await?;
+    let lost = BYTES - arrived - rest.len();
+    match copied {
+        Some(copied) => assert_eq!((copied as usize, lost), (BYTES, 0)),
+        None => assert!(lost <= 1 << 20, "{lost} are lost"),
+    }
+    Ok(copied.is_some())
 }
 
 async fn write_with(cut: Cut) -> io::Result<bool> {

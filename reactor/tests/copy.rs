@@ -119,7 +119,7 @@ fn what_a_dropped_copy_leaves_behind_does_not_come_out_elsewhere() {
         for _ in 0..3 {
             let ((from, mut source), (to, _sink)) = (tcp_pair().await, tcp_pair().await);
             let mut stuck = Box::pin(copy(&from, &to));
-            let data = pattern(64 << 20, 9);
+            let data = vec![9; 64 << 20];
             let mut writing = Box::pin(source.write_all(&data));
             // Until neither gets any further.
             for _ in 0..200 {
@@ -175,7 +175,7 @@ fn copies_have_a_bounded_number_of_pipes_and_go_on_without() {
                     ends.push((tcp_pair().await, tcp_pair().await));
                 }
                 let before = descriptors();
-                let data = pattern(32 << 20, 13);
+                let data = vec![13; 32 << 20];
                 let mut stuck: Vec<_> = ends
                     .iter_mut()
                     .map(|((from, source), (to, _))| (source.write_all(&data), copy(&*from, &*to)))
