@@ -56,7 +56,7 @@ thread_local! {
 ///
 /// # Examples
 ///
-/// ```
+/// ```ignore-windows
 /// use futures::{AsyncReadExt, AsyncWriteExt, join};
 /// use windlass_reactor::{block_on, io::{copy, pipe}, net::unix::UnixStream};
 ///

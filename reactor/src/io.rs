@@ -48,7 +48,7 @@ pub use crate::stdio::{Stderr, Stdin, Stdout, stderr, stdin, stdout};
 ///
 /// # Examples
 ///
-/// ```
+/// ```ignore-windows
 /// use std::io::{Read, Write};
 /// use std::os::unix::net::UnixStream;
 /// use windlass_reactor::{block_on, Async};

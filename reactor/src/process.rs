@@ -16,7 +16,7 @@
 //!
 //! # Examples
 //!
-//! ```
+//! ```ignore-windows
 //! use windlass_reactor::{block_on, process::Command};
 //!
 //! let output = block_on(Command::new("echo").arg("ahoy").output())?;
@@ -45,7 +45,7 @@ pub use std::process::{ExitStatus, Output, Stdio};
 ///
 /// # Examples
 ///
-/// ```
+/// ```ignore-windows
 /// use futures::{AsyncReadExt, AsyncWriteExt};
 /// use windlass_reactor::{block_on, process::{Command, Stdio}};
 ///
@@ -160,7 +160,7 @@ impl Command {
     ///
     /// A program that may take a second and no more:
     ///
-    /// ```
+    /// ```ignore-windows
     /// use std::time::Duration;
     /// use windlass_reactor::{block_on, process::Command, time::timeout};
     ///
@@ -218,7 +218,7 @@ impl Command {
     ///
     /// # Examples
     ///
-    /// ```
+    /// ```ignore-windows
     /// use windlass_reactor::{block_on, process::Command};
     ///
     /// assert_eq!(block_on(Command::new("false").status())?.code(), Some(1));
@@ -242,7 +242,7 @@ impl Command {
     ///
     /// # Examples
     ///
-    /// ```
+    /// ```ignore-windows
     /// use windlass_reactor::{block_on, process::Command};
     ///
     /// let output = block_on(Command::new("sh").args(["-c", "echo ahoy; exit 7"]).output())?;
@@ -283,7 +283,7 @@ impl Command {
     ///
     /// # Examples
     ///
-    /// ```
+    /// ```ignore-windows
     /// use std::os::unix::process::CommandExt;
     /// use windlass_reactor::{block_on, process::Command};
     ///
@@ -317,7 +317,7 @@ impl From<std::process::Command> for Command {
 ///
 /// # Examples
 ///
-/// ```
+/// ```ignore-windows
 /// use windlass_reactor::{block_on, process::Command};
 /// use std::os::unix::process::ExitStatusExt;
 ///
@@ -493,7 +493,7 @@ pub type ChildStdin = PipeWriter;
 ///
 /// What one child writes, another reads:
 ///
-/// ```
+/// ```ignore-windows
 /// use windlass_reactor::{block_on, process::{Command, Stdio}};
 ///
 /// block_on(async {

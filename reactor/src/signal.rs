@@ -1,6 +1,6 @@
 //! Signals of the process.
 //!
-//! ```
+//! ```ignore-windows
 //! use windlass_reactor::{block_on, signal::{Signal, Signals}};
 //! # use rustix::process::{getpid, kill_process};
 //!
@@ -62,7 +62,7 @@ use crate::signal_handler::{Bell, Handler};
 ///
 /// # Examples
 ///
-/// ```
+/// ```ignore-windows
 /// use windlass_reactor::{block_on, signal::ctrl_c};
 /// # use rustix::process::{Signal, getpid, kill_process};
 ///
@@ -206,7 +206,7 @@ impl Watched {
 ///
 /// # Examples
 ///
-/// ```
+/// ```ignore-windows
 /// use windlass_reactor::signal::Signal;
 ///
 /// assert_eq!(Signal::from_raw(15), Signal::TERM);
