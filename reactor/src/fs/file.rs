@@ -137,14 +137,18 @@ impl File {
     }
 
     fn new(file: std::fs::File, writes: bool, appends: bool) -> File {
-        File {
+        let mut this = File {
             handle: Handle::new(file, writes),
             appends,
             place: None,
             cursor: Cursor::Rests,
             buffer: Vec::new(),
             taken: 0,
+        };
+        if cfg!(windows) {
+            this.place(); // before anything is read at an offset, which moves the system's cursor
         }
+        this
     }
 
     /// Reads at an offset, as much as the file has there and the buffer can take: at most 256 KiB,
@@ -206,8 +210,8 @@ impl File {
         (result, operation.into_buffer())
     }
 
-    /// Writes at an offset, at most 256 KiB of the buffer, and says how much. The cursor stays where
-    /// it is (not so on Windows). In a file opened to append, the system writes at its end (Linux).
+    /// Writes at an offset, at most 256 KiB of the buffer, and says how much. The cursor stays
+    /// where it is (not so on Windows). In a file opened to append, Linux writes at its end.
     ///
     /// # Errors
     ///

@@ -3,13 +3,13 @@
 //! On Linux, files are read and written by io_uring: what is asked for between two turns is handed
 //! to the kernel in one system call, and its answers are messages like those of sockets. Elsewhere,
 //! and where there is no io_uring (before Linux 5.11, or forbidden, as in many containers), threads
-//! do it, 64 at most, which end when they have had nothing to do for ten seconds. Which it is, shows
-//! when the first file is used on a thread; both do the same. What io_uring can't do, threads do in
-//! either case: metadata, folders, and names.
+//! do it, 64 at most, which end when they have had nothing to do for ten seconds. Which of the two
+//! it is, a thread finds out at its first file; they do the same. What io_uring can't do, threads
+//! do in either case: metadata, folders, names, and [`copy`].
 //!
-//! Data that the system has in memory is copied at once, in the loop's turn: up to 1 MiB in each, so
-//! that timers and sockets are not late. What isn't there is waited for by the kernel; for that it
-//! may have threads of its own.
+//! Data that the system has in memory is copied at once, in the loop's turn: up to 1 MiB in each,
+//! so that timers and sockets are not late. What isn't there is waited for by the kernel, which may
+//! have threads of its own for that; so it has for what is written on some file systems (ext4).
 //!
 //! Outside of a runtime, where nothing turns, the threads do it, under any executor.
 //!

@@ -39,7 +39,7 @@ pub(crate) enum Operation {
         wanted: usize,
         at: Place,
     },
-    /// A first part of the buffer, or all of it, in pieces: whoever writes at a cursor goes on, and
+    /// A first part of the buffer, or all of it in pieces: whoever writes at a cursor goes on, and
     /// can't say any more what to do with a rest.
     Write {
         file: Arc<Handle>,
@@ -68,8 +68,9 @@ pub(crate) enum Operation {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Place {
     Offset(u64),
-    /// Where the system's own cursor is, which moves on: for what has no offsets. Elsewhere it's not
-    /// to be trusted: io_uring doesn't move it after a write that the disk had only half a room for.
+    /// Where the system's own cursor is, which moves on: for pipes, and for what is appended.
+    /// Elsewhere it's not to be trusted: io_uring (Linux 6.18) leaves it where it was after a write
+    /// of which a full disk has taken a part, and the next one would overwrite that.
     Cursor,
 }
 
@@ -303,7 +304,12 @@ impl Future for Doing {
                     }
                 }
             }
-            Way::Pool(task) => ready!(Pin::new(task).poll(cx)),
+            Way::Pool(task) => {
+                if let Some(hub) = with_hub(Rc::clone) {
+                    ready!(hub.poll_share(cx));
+                }
+                ready!(Pin::new(task).poll(cx))
+            }
             Way::Over(ended) => ended.take().expect("polled after its end"),
         };
         self.0 = Way::Over(None);

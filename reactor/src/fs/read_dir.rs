@@ -162,8 +162,8 @@ impl DirEntry {
         self.entry.file_name()
     }
 
-    /// Whether it's a file, a folder, a symbolic link or something else. It was asked for along with
-    /// the name, and is there at once.
+    /// Whether it's a file, a folder, a symbolic link or something else. It was asked for along
+    /// with the name, and is there at once.
     ///
     /// # Errors
     ///

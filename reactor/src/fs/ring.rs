@@ -15,7 +15,7 @@ use std::fmt;
 use std::fs::File;
 use std::io;
 use std::mem;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::ptr;
 use std::task::{Context, Poll, Waker};
@@ -110,9 +110,7 @@ impl Ring {
         if !has_all(&uring)? {
             return Err(io::ErrorKind::Unsupported.into());
         }
-        // SAFETY: the ring has the descriptor, and outlives this borrow.
-        let fd = unsafe { BorrowedFd::borrow_raw(uring.as_raw_fd()) };
-        poll.add(fd, Key::RING, false)?;
+        poll.add(uring.as_fd(), Key::RING, false)?;
         Ok(Ring(RefCell::new(State {
             uring,
             flights: Vec::new(),
