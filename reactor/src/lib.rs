@@ -53,6 +53,14 @@
 //! * **No user code under a borrow.** Wakers may do anything, turn the reactor again included.
 //! * **An error instead of a hang** where nothing turns the reactor.
 //!
+//! # Windows
+//!
+//! It waits by completion ports. What can be watched there are sockets, and the end of processes;
+//! files are for threads, as everywhere but on Linux, and so are standard input and the pipes of
+//! children. What there's no good way to have is absent: Unix sockets, `io::pipe`, signals but
+//! Ctrl-C and Ctrl-Break, and the descriptor of a [`Reactor`] that another loop could watch. What an
+//! [`Async`] holds is a socket (`AsSocket`).
+//!
 //! # Forked processes
 //!
 //! A child that was forked has the parent's poller until it calls `exec`. What it does there, it

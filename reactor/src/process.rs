@@ -3,8 +3,9 @@
 //! They are used as those of std, with an `.await` where std blocks. The end of a child is an event
 //! like any other: on Linux its descriptor (a pidfd) becomes readable. No thread waits for it, and
 //! no handler of `SIGCHLD` is installed, so children of other parts of the program are left alone.
-//! (On other systems, and before Linux 5.3, a thread waits for each child that is awaited or let
-//! go of while it runs.)
+//! (On other Unix systems, and before Linux 5.3, a thread waits for each child that is awaited or
+//! let go of while it runs. On Windows the system tells of the end of a process, and has no
+//! zombies; but threads read and write the pipes, one for each operation that is under way.)
 //!
 //! # No zombies
 //!

@@ -28,6 +28,11 @@
 //! Handlers that other code has set up before are called as well. Programs that are started inherit
 //! nothing of this: in a child, signals do what they always do.
 //!
+//! # Windows
+//!
+//! It has [`Signal::INT`], which is Ctrl-C, and `Signal::BREAK`, which is Ctrl-Break. Handlers that
+//! other code has set up before are not called for a signal that was ever listened for here.
+//!
 //! # What counts once
 //!
 //! As in the system itself, signals aren't counted: one that comes again before it was taken is
