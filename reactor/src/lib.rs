@@ -58,8 +58,8 @@
 //! It waits by completion ports. What can be watched there are sockets, and the end of processes;
 //! files are for threads, as everywhere but on Linux, and so are standard input and the pipes of
 //! children. What there's no good way to have is absent: Unix sockets, `io::pipe`, signals but
-//! Ctrl-C and Ctrl-Break, and the descriptor of a [`Reactor`] that another loop could watch. What an
-//! [`Async`] holds is a socket (`AsSocket`).
+//! Ctrl-C and Ctrl-Break, and the descriptor of a [`Reactor`] that another loop could watch. What
+//! an [`Async`] holds is a socket (`AsSocket`).
 //!
 //! # Forked processes
 //!
