@@ -18,13 +18,13 @@ use windlass_reactor::{BlockingTask, Pool};
 ///
 /// # The pool
 ///
-/// There's one for the whole process, and for nothing but the closures given to this. Without a call
-/// of it there are no threads. They are started as closures need them, 500 at
+/// There's one for the whole process, and for nothing but the closures given to this. Without a
+/// call of it there are no threads. They are started as closures need them, 500 at
 /// most; the environment variable `BLOCKING_MAX_THREADS` (1 to 10,000), read at the first closure,
 /// says another number. Further closures wait in line, first in, first out; the line has no limit,
 /// so whoever takes work from strangers puts a [`Semaphore`](crate::sync::Semaphore) in front.
-/// A thread that has had nothing to do for ten seconds ends. Where the system refuses one, those that
-/// there are go on with the line. [`Pool`] is for who needs one with a limit of its own.
+/// A thread that has had nothing to do for ten seconds ends. Where the system refuses one, those
+/// that there are go on with the line. [`Pool`] is for who needs one with a limit of its own.
 ///
 /// At the end of the program nobody waits for closures: what still runs when `main` returns ends
 /// wherever it is. Await what must be finished.
