@@ -173,7 +173,7 @@ mod sealed {
     }
 
     #[allow(missing_debug_implementations)] // nobody else sees it
-    #[cfg_attr(not(target_os = "linux"), allow(dead_code))] // there is no `splice`
+    #[cfg_attr(not(target_os = "linux"), allow(dead_code))] // only `splice` looks at it
     pub struct Spliced<'a> {
         pub(crate) source: &'a Rc<Source>,
         pub(crate) fd: BorrowedFd<'a>,
@@ -399,5 +399,33 @@ impl Load {
             #[cfg(target_os = "linux")]
             Load::Pipe(pipe) => pipe.give_back(),
         }
+    }
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::fs::File;
+    use std::io::Write;
+    use std::os::unix::net::UnixStream as StdUnixStream;
+    use std::{env, fs, process, thread};
+
+    use super::*;
+
+    /// A file that is appended to is one, and says so when there are bytes in the pipe.
+    #[test]
+    fn what_cannot_be_spliced_to_is_written_to_instead() {
+        let path = env::temp_dir().join(format!("windlass-copy-{}", process::id()));
+        let file = File::options().append(true).create(true).open(&path);
+        let to = Async::new_nonblocking(file.unwrap()).unwrap();
+        let (here, mut there) = StdUnixStream::pair().unwrap();
+        let data: Vec<u8> = (0..4_000_000_u32).map(|i| (i / 7 % 251) as u8).collect();
+        let sent = data.clone();
+        let writing = thread::spawn(move || there.write_all(&sent));
+        let from = Async::new(here).unwrap();
+        let copied = crate::block_on(copy(from, to));
+        writing.join().unwrap().unwrap();
+        assert_eq!(copied.unwrap(), data.len() as u64);
+        assert!(fs::read(&path).unwrap() == data);
+        fs::remove_file(path).unwrap();
     }
 }

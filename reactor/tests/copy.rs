@@ -85,33 +85,6 @@ fn pipes_and_sockets_of_any_kind_are_copied_between() {
     });
 }
 
-/// A file that is appended to can't be spliced to, and tells so when there are bytes in the pipe.
-#[test]
-fn what_cannot_be_spliced_to_is_written_to_instead() {
-    run(async {
-        let path = std::env::temp_dir().join(format!("windlass-copy-{}", std::process::id()));
-        rustix::fs::mkfifoat(rustix::fs::CWD, &path, rustix::fs::Mode::RWXU).unwrap();
-        let open = || File::options().read(true).append(true).open(&path).unwrap();
-        let (fifo, out) = (Async::new(open()).unwrap(), Async::new(open()).unwrap());
-        std::fs::remove_file(&path).unwrap();
-        let (from, mut source) = tcp_pair().await;
-        let data = pattern(MUCH, 7);
-        let mut read = vec![0; MUCH];
-        let mut out = &out;
-        let (_, copied, got) = join!(
-            async {
-                source.write_all(&data).await.unwrap();
-                source.close().await.unwrap();
-            },
-            copy(&from, &fifo),
-            out.read_exact(&mut read),
-        );
-        got.unwrap();
-        assert_eq!(copied.unwrap(), MUCH as u64);
-        assert!(read == data);
-    });
-}
-
 /// The pipe of a copy that was dropped, with bytes in it, must not be another's.
 #[test]
 fn what_a_dropped_copy_leaves_behind_does_not_come_out_elsewhere() {
