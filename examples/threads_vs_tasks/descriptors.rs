@@ -17,7 +17,7 @@ const SPARE: usize = 64;
 /// later, inherits it.
 #[cfg(unix)]
 pub(crate) fn make_room(connections: usize) -> Result<()> {
-    let needed = (connections + SPARE) as u64;
+    let needed = (connections + SPARE) as nix::libc::rlim_t; // signed on FreeBSD
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).context("the limit of open files")?;
     if needed <= soft {
         return Ok(());

@@ -35,7 +35,7 @@ pub(crate) const MAX_SOURCES: usize = MASK - 3;
 
 impl Key {
     /// No source: what is registered under it only ends waits.
-    #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
+    #[allow(dead_code)] // where files are for threads alone
     pub(crate) const RING: Key = Key {
         slot: MAX_SOURCES as u32,
         generation: 0,
