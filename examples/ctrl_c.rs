@@ -17,13 +17,19 @@ use windlass::net::TcpListener;
 use windlass::signal::{Signal, Signals};
 use windlass::task::{StopSource, StopToken, TaskGroup};
 
+/// What `kill` sends. Windows has but another key.
+#[cfg(unix)]
+const STOP: Signal = Signal::TERM;
+#[cfg(windows)]
+const STOP: Signal = Signal::BREAK;
+
 fn main() -> io::Result<()> {
     let addr = env::args().nth(1);
     let addr = addr.as_deref().unwrap_or("127.0.0.1:7009");
     windlass::block_on(async {
         let stop = StopSource::new();
         // Before anything else: a signal that comes now is heard as well.
-        let signals = Signals::new([Signal::INT, Signal::TERM])?;
+        let signals = Signals::new([Signal::INT, STOP])?;
         let _listening = windlass::spawn(listen(signals, stop.clone()));
         let listener = TcpListener::bind(addr).await?;
         println!("serving on {}", listener.local_addr()?);

@@ -51,8 +51,13 @@ fn main() {
 
 /// Dropped by the time limit, it kills the child; and the reactor reaps that when it has ended.
 async fn run(number: usize, command: &str) -> io::Result<ExitStatus> {
-    let mut child = Command::new("sh")
-        .args(["-c", command])
+    let (shell, option) = if cfg!(windows) {
+        ("cmd", "/c")
+    } else {
+        ("sh", "-c")
+    };
+    let mut child = Command::new(shell)
+        .args([option, command])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())

@@ -4,6 +4,7 @@ use std::cell::OnceCell;
 use std::fmt;
 use std::future::Future;
 use std::io;
+#[cfg(unix)]
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::sync::Arc;
 use std::task::Waker;
@@ -461,12 +462,14 @@ impl fmt::Debug for Runtime {
 }
 
 /// Readable when the host should call [`Runtime::turn`].
+#[cfg(unix)]
 impl AsFd for Runtime {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.reactor.as_fd()
     }
 }
 
+#[cfg(unix)]
 impl AsRawFd for Runtime {
     fn as_raw_fd(&self) -> RawFd {
         self.reactor.as_raw_fd()

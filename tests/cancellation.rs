@@ -2,9 +2,11 @@
 
 mod common;
 
+#[cfg(unix)]
 use std::fs;
 use std::future::pending;
 use std::io;
+#[cfg(unix)]
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -61,6 +63,7 @@ fn dropping_a_task_that_accepts_closes_the_listener() -> io::Result<()> {
 }
 
 /// How many connections to that address are being made, says the system.
+#[cfg(unix)]
 fn connecting_to(addr: SocketAddr) -> usize {
     let connections = fs::read_to_string("/proc/self/net/tcp").expect("there is a /proc");
     let (peer, syn_sent) = (format!(":{:04X}", addr.port()), "02");
@@ -75,6 +78,7 @@ fn connecting_to(addr: SocketAddr) -> usize {
 }
 
 #[test]
+#[cfg(unix)] // what connections there are, `/proc` tells
 fn dropping_tasks_that_connect_gives_up_the_connections() -> io::Result<()> {
     run(async {
         // With its short queue full, the system lets all others wait.

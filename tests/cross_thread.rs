@@ -4,9 +4,11 @@ mod common;
 
 use std::cell::RefCell;
 use std::error::Error;
+#[cfg(unix)]
 use std::fs;
 use std::future::{Ready, pending, poll_fn};
 use std::io;
+#[cfg(unix)]
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
@@ -184,12 +186,14 @@ fn a_remote_task_goes_on_when_its_handle_is_dropped() -> io::Result<()> {
 }
 
 /// Of the calling thread.
+#[cfg(unix)]
 fn status_file() -> PathBuf {
     let thread = fs::read_link("/proc/thread-self").expect("there is a /proc");
     PathBuf::from("/proc").join(thread).join("stat")
 }
 
 /// True if the thread sleeps, says the system.
+#[cfg(unix)]
 fn sleeps(status_file: &PathBuf) -> bool {
     let status = fs::read_to_string(status_file).expect("the thread is alive");
     status
@@ -197,6 +201,15 @@ fn sleeps(status_file: &PathBuf) -> bool {
         .next()
         .is_some_and(|rest| rest.starts_with('S'))
 }
+
+/// Not known there: so some of the wakes come before the sleep.
+#[cfg(windows)]
+fn sleeps(_: &()) -> bool {
+    true
+}
+
+#[cfg(windows)]
+fn status_file() {}
 
 #[test]
 fn a_wake_from_a_thread_ends_the_sleep_of_the_loop() -> io::Result<()> {

@@ -53,12 +53,12 @@ fn sockets_where_no_reactor_turns_give_an_error_that_says_what_to_call() -> io::
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         io::Result::Ok((listener, pair().await?))
     })?;
-    let pipe = Async::new(std::os::unix::net::UnixStream::pair()?.0)?;
+    let bare = Async::new(std::net::TcpListener::bind("127.0.0.1:0")?)?;
     for error in [
         foreign_block_on(listener.accept()).unwrap_err(),
         foreign_block_on(near.read(&mut [0])).unwrap_err(),
         foreign_block_on(near.readable()).unwrap_err(),
-        foreign_block_on(pipe.read_with(|_| Err::<(), _>(ErrorKind::WouldBlock.into())))
+        foreign_block_on(bare.read_with(|_| Err::<(), _>(ErrorKind::WouldBlock.into())))
             .unwrap_err(),
     ] {
         assert_contains(&error.to_string(), "no reactor turns on this thread");

@@ -1,5 +1,7 @@
 //! Programs that are started from inside of a runtime inherit none of its descriptors.
 #![cfg(target_os = "linux")]
+// It looks at descriptors in `/proc`.
+#![cfg(unix)]
 
 mod common;
 

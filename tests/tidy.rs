@@ -17,8 +17,9 @@ const UNSAFE: &[(&str, usize)] = &[
     ("executor/src/queue.rs", 1),
     ("executor/src/waker.rs", 1),
     ("reactor/src/fs/ring.rs", 3),
-    ("reactor/src/signal.rs", 1),
-    ("reactor/src/wait.rs", 1),
+    ("reactor/src/signal_handler.rs", 1),
+    ("reactor/src/signal_handler_windows.rs", 1),
+    ("reactor/src/wait.rs", 2),
 ];
 
 /// The sources of the crates, by their path from here.
@@ -45,7 +46,7 @@ fn files(folders: &[&str], suffixes: &[&str]) -> Vec<(String, String)> {
                     .unwrap()
                     .to_str()
                     .unwrap()
-                    .to_owned();
+                    .replace('\\', "/");
                 found.push((below, fs::read_to_string(path).unwrap()));
             }
         }

@@ -4,7 +4,6 @@
 use std::ffi::OsStr;
 use std::fmt::Write;
 use std::io::{self, ErrorKind, SeekFrom};
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use futures::AsyncSeekExt;
@@ -46,7 +45,7 @@ impl Folder {
     }
 
     async fn find(&self, path: &[u8], request: &Request) -> io::Result<Response> {
-        let found = self.resolve(Path::new(OsStr::from_bytes(path))).await?;
+        let found = self.resolve(as_path(path)?).await?;
         let below = found.strip_prefix(&self.root).map_err(io::Error::other)?;
         let is_root = below == Path::new("");
         let is_dir = fs::metadata(&found).await?.is_dir();
@@ -107,6 +106,19 @@ impl Folder {
     }
 }
 
+#[cfg(unix)]
+fn as_path(bytes: &[u8]) -> io::Result<&Path> {
+    use std::os::unix::ffi::OsStrExt;
+    Ok(Path::new(OsStr::from_bytes(bytes)))
+}
+
+/// Elsewhere names are text.
+#[cfg(not(unix))]
+fn as_path(bytes: &[u8]) -> io::Result<&Path> {
+    let text = std::str::from_utf8(bytes).map_err(|_| ErrorKind::NotFound)?;
+    Ok(Path::new(text))
+}
+
 /// The path in a request's target, without its first slash. `None` if it makes no sense.
 fn decode(target: &str) -> Option<Vec<u8>> {
     let path = target.split('?').next()?.strip_prefix('/')?;
@@ -123,9 +135,18 @@ fn decode(target: &str) -> Option<Vec<u8>> {
 }
 
 fn encode(path: &OsStr) -> String {
-    path.as_bytes()
+    // Also on Windows the parts of an address are parted by `/`.
+    let slashed = |&byte| {
+        if cfg!(windows) && byte == b'\\' {
+            b'/'
+        } else {
+            byte
+        }
+    };
+    path.as_encoded_bytes()
         .iter()
-        .fold(String::new(), |mut text, &byte| {
+        .map(slashed)
+        .fold(String::new(), |mut text, byte| {
             if byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte) {
                 text.push(byte.into());
             } else {

@@ -1,18 +1,23 @@
 //! Room for a descriptor a connection.
 
-use anyhow::{Context, Result, bail};
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
-
+#[cfg(unix)]
 use crate::server_process::Refusal;
+use anyhow::Result;
+#[cfg(unix)]
+use anyhow::{Context, bail};
+#[cfg(unix)]
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 /// Beside the connections: standard streams, pipes, the listener, the poller's own, and what
 /// we were started with.
+#[cfg(unix)]
 const SPARE: usize = 64;
 
 /// Raises this process's limit if need be, as far as the hard limit goes. The server, started
 /// later, inherits it.
+#[cfg(unix)]
 pub(crate) fn make_room(connections: usize) -> Result<()> {
-    let needed = (connections + SPARE) as u64;
+    let needed = (connections + SPARE) as nix::libc::rlim_t; // signed on FreeBSD
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).context("the limit of open files")?;
     if needed <= soft {
         return Ok(());
@@ -25,4 +30,10 @@ pub(crate) fn make_room(connections: usize) -> Result<()> {
          or choose fewer --connections",
         soft.max(hard.min(needed - 1)),
     )))
+}
+
+/// There's no such limit.
+#[cfg(not(unix))]
+pub(crate) fn make_room(_: usize) -> Result<()> {
+    Ok(())
 }

@@ -64,6 +64,10 @@ fn main() -> ExitCode {
 ///
 /// A rung that a side can't do is no failure of this program: it is part of the comparison.
 fn compare(options: &Options) -> ExitCode {
+    if let Err(error) = usage::Usage::of_this_process() {
+        eprintln!("threads_vs_tasks: {error}");
+        return ExitCode::FAILURE;
+    }
     let trials = options.trials();
     let load_before = usage::load_average();
     let mut progress = Progress::new(trials.len());

@@ -3,6 +3,7 @@
 use std::{fmt, io, str::FromStr, time::Duration};
 
 use anyhow::{Context, Error, Result};
+#[cfg(unix)]
 use nix::sys::{
     resource::{self, UsageWho},
     time::TimeValLike,
@@ -22,6 +23,7 @@ pub(crate) struct Usage {
 }
 
 impl Usage {
+    #[cfg(unix)]
     pub(crate) fn of_this_process() -> io::Result<Self> {
         let usage = resource::getrusage(UsageWho::RUSAGE_SELF)?;
         let cpu = usage.user_time() + usage.system_time();
@@ -33,6 +35,12 @@ impl Usage {
             resident,
             peak_resident,
         })
+    }
+
+    #[cfg(not(unix))]
+    pub(crate) fn of_this_process() -> io::Result<Self> {
+        let text = "what a process has used is asked for by getrusage(2), of Unix systems alone";
+        Err(io::Error::new(io::ErrorKind::Unsupported, text))
     }
 }
 
@@ -89,7 +97,7 @@ fn memory(_: &resource::Usage) -> io::Result<(u64, u64)> {
 }
 
 /// Only the peak is there to be had, and an idle server is at its peak too.
-#[cfg(not(target_os = "linux"))]
+#[cfg(all(unix, not(target_os = "linux")))]
 fn memory(usage: &resource::Usage) -> io::Result<(u64, u64)> {
     let unit = if cfg!(target_vendor = "apple") {
         1

@@ -1,22 +1,20 @@
 //! Copying all from one descriptor to another.
 
 use std::cell::Cell;
-use std::fs::File;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::mem;
 use std::net;
 use std::ops::Range;
-use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix;
 use std::pin::{Pin, pin};
-use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use futures_io::{AsyncRead, AsyncWrite};
+use rustix::fd::{AsFd, BorrowedFd};
 
 use crate::io::{Async, PipeReader, PipeWriter, Stderr, Stdin, Stdout};
 use crate::net::TcpStream;
+#[cfg(unix)]
 use crate::net::unix::UnixStream;
 use crate::source::Source;
 #[cfg(target_os = "linux")]
@@ -57,7 +55,7 @@ thread_local! {
 ///
 /// # Examples
 ///
-/// ```
+/// ```ignore-windows
 /// use futures::{AsyncReadExt, AsyncWriteExt, join};
 /// use windlass_reactor::{block_on, io::{copy, pipe}, net::unix::UnixStream};
 ///
@@ -176,7 +174,7 @@ mod sealed {
     #[allow(missing_debug_implementations)] // nobody else sees it
     #[cfg_attr(not(target_os = "linux"), allow(dead_code))] // only `splice` looks at it
     pub struct Spliced<'a> {
-        pub(crate) source: &'a Rc<Source>,
+        pub(crate) source: &'a Source,
         pub(crate) fd: BorrowedFd<'a>,
     }
 }
@@ -214,16 +212,28 @@ macro_rules! descriptors {
 // Not of every `Async<T>`: what `T` reads need not be what its descriptor reads.
 descriptors! {
     TcpStream: this => Some(this.io());
+    Async<net::TcpStream>: this => Some(this);
+    Stdin: _this => NOT_SPLICED;
+    Stdout: _this => NOT_SPLICED;
+    Stderr: _this => NOT_SPLICED;
+}
+
+#[cfg(unix)]
+descriptors! {
     UnixStream: this => Some(this.io());
     PipeReader: this => Some(this.io());
     PipeWriter: this => this.io();
-    Async<net::TcpStream>: this => Some(this);
-    Async<unix::net::UnixStream>: this => Some(this);
-    Async<File>: this => Some(this);
-    Stdin: _this => None::<&Async<File>>;
-    Stdout: _this => None::<&Async<File>>;
-    Stderr: _this => None::<&Async<File>>;
+    Async<std::os::unix::net::UnixStream>: this => Some(this);
+    Async<std::fs::File>: this => Some(this);
 }
+
+#[cfg(windows)]
+descriptors! {
+    PipeReader: _this => NOT_SPLICED;
+    PipeWriter: _this => NOT_SPLICED;
+}
+
+const NOT_SPLICED: Option<&Async<net::TcpStream>> = None;
 
 /// A copy that is under way. It reads only when all is written that was read before: so the bytes
 /// in between are few, and the pipe is empty whenever it's filled. That settles which side of a
@@ -393,6 +403,7 @@ impl Load {
 
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
+    use std::fs::File;
     use std::io::Write;
     use std::os::unix::net::UnixStream as StdUnixStream;
     use std::{env, fs, process, thread};

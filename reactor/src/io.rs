@@ -14,17 +14,19 @@
 
 use std::future::poll_fn;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use futures_io::{AsyncRead, AsyncWrite};
+use rustix::fd::AsFd;
 
 use crate::readiness::{Readable, Writable, poll_ready};
 use crate::source::{Interest, Source};
 
 pub use crate::copy::{Descriptor, copy, copy_bidirectional};
-pub use crate::pipe::{PipeReader, PipeWriter, pipe};
+#[cfg(unix)]
+pub use crate::pipe::pipe;
+pub use crate::pipe::{PipeReader, PipeWriter};
 pub use crate::stdio::{Stderr, Stdin, Stdout, stderr, stdin, stdout};
 
 /// Makes any descriptor that the poller can watch asynchronous: sockets, pipes, terminals, a C
@@ -45,7 +47,7 @@ pub use crate::stdio::{Stderr, Stdin, Stdout, stderr, stdin, stdout};
 ///
 /// # Examples
 ///
-/// ```
+/// ```ignore-windows
 /// use std::io::{Read, Write};
 /// use std::os::unix::net::UnixStream;
 /// use windlass_reactor::{block_on, Async};
@@ -216,7 +218,13 @@ impl<T: AsFd> Async<T> {
         attempt.unwrap_or_else(|| Err(io::ErrorKind::WouldBlock.into()))
     }
 
-    pub(crate) fn source(&self) -> &Rc<Source> {
+    /// There's something to read, of which the poller doesn't tell.
+    #[cfg(windows)]
+    pub(crate) fn wake_readers(&self) {
+        self.source.wake_readers();
+    }
+
+    pub(crate) fn source(&self) -> &Source {
         &self.source
     }
 
@@ -237,17 +245,7 @@ impl<T: AsFd> Drop for Async<T> {
     }
 }
 
-impl<T: AsFd> AsFd for Async<T> {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.get_ref().as_fd()
-    }
-}
-
-impl<T: AsFd> AsRawFd for Async<T> {
-    fn as_raw_fd(&self) -> RawFd {
-        self.as_fd().as_raw_fd()
-    }
-}
+gives_descriptor!([T: AsFd] Async<T>, get_ref());
 
 impl<T: AsFd> AsyncRead for &Async<T>
 where
@@ -299,6 +297,40 @@ where
         self.poll_flush(cx)
     }
 }
+
+/// Gives away the descriptor of what `$place` has, a reference; on Windows its socket.
+macro_rules! gives_descriptor {
+    ([$($generics:tt)*] $type:ty, $($place:tt)+) => {
+        #[cfg(unix)]
+        impl<$($generics)*> std::os::fd::AsFd for $type {
+            fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+                std::os::fd::AsFd::as_fd(self.$($place)+)
+            }
+        }
+
+        #[cfg(unix)]
+        impl<$($generics)*> std::os::fd::AsRawFd for $type {
+            fn as_raw_fd(&self) -> std::os::fd::RawFd {
+                std::os::fd::AsFd::as_fd(self).as_raw_fd()
+            }
+        }
+
+        #[cfg(windows)]
+        impl<$($generics)*> std::os::windows::io::AsSocket for $type {
+            fn as_socket(&self) -> std::os::windows::io::BorrowedSocket<'_> {
+                rustix::fd::AsFd::as_fd(self.$($place)+)
+            }
+        }
+
+        #[cfg(windows)]
+        impl<$($generics)*> std::os::windows::io::AsRawSocket for $type {
+            fn as_raw_socket(&self) -> std::os::windows::io::RawSocket {
+                std::os::windows::io::AsSocket::as_socket(self).as_raw_socket()
+            }
+        }
+    };
+}
+pub(crate) use gives_descriptor;
 
 /// What `&T` can, `T` can as well.
 macro_rules! also_by_value {

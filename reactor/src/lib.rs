@@ -53,6 +53,14 @@
 //! * **No user code under a borrow.** Wakers may do anything, turn the reactor again included.
 //! * **An error instead of a hang** where nothing turns the reactor.
 //!
+//! # Windows
+//!
+//! It waits by completion ports. What can be watched there are sockets, and the end of processes;
+//! files are for threads, as everywhere but on Linux, and so are standard input and the pipes of
+//! children. What there's no good way to have is absent: Unix sockets, `io::pipe`, signals but
+//! Ctrl-C and Ctrl-Break, and the descriptor of a [`Reactor`] that another loop could watch. What
+//! an [`Async`] holds is a socket (`AsSocket`).
+//!
 //! # Forked processes
 //!
 //! A child that was forked has the parent's poller until it calls `exec`. What it does there, it
@@ -72,15 +80,21 @@ pub mod io;
 mod copy;
 #[cfg(target_os = "linux")]
 mod splice;
+#[cfg_attr(windows, path = "pipe_windows.rs")]
 mod pipe;
+#[cfg_attr(windows, path = "stdio_windows.rs")]
 mod stdio;
 pub mod signal;
+#[cfg_attr(windows, path = "signal_handler_windows.rs")]
+mod signal_handler;
 mod timers;
 pub mod time;
 mod pool;
 pub mod fs;
 pub mod net;
 pub mod process;
+mod child_end;
+#[cfg(unix)]
 mod orphans;
 
 pub use block_on::block_on;

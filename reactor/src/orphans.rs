@@ -2,14 +2,11 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::io;
-use std::os::fd::OwnedFd;
 use std::process::Child;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Wake, Waker};
 
-use crate::io::Async;
-use crate::wait::end_of;
+use crate::child_end::ChildEnd;
 
 /// All that this process has, by number. The number stays a child's own until it's reaped, which
 /// only happens under this lock.
@@ -17,17 +14,17 @@ static ORPHANS: Mutex<BTreeMap<u32, Child>> = Mutex::new(BTreeMap::new());
 
 thread_local! {
     /// By these the thread's reactor is told when they end.
-    static ENDS: RefCell<BTreeMap<u32, Async<OwnedFd>>> = const { RefCell::new(BTreeMap::new()) };
+    static ENDS: RefCell<BTreeMap<u32, ChildEnd>> = const { RefCell::new(BTreeMap::new()) };
 }
 
 /// Reaps the child now if it has ended, and otherwise when it ends: in that turn of this thread's
 /// reactor, or in the next `sweep` if nothing turns that.
-pub(crate) fn adopt(mut child: Child, end: Option<Async<OwnedFd>>) {
+pub(crate) fn adopt(mut child: Child, end: Option<ChildEnd>) {
     if !is_running(&mut child) {
         return;
     }
     let pid = child.id();
-    let end = end.map_or_else(|| Async::new_nonblocking(end_of(&child)?), Ok);
+    let end = end.map_or_else(|| ChildEnd::of(&child), Ok);
     orphans().insert(pid, child);
     if let Ok(end) = end {
         watch(pid, end, &Waker::from(Arc::new(Ended { pid })));
@@ -49,14 +46,13 @@ fn orphans() -> MutexGuard<'static, BTreeMap<u32, Child>> {
 }
 
 /// Reaps the child if it has ended. If not, `waker` is called when it does.
-fn watch(pid: u32, end: Async<OwnedFd>, waker: &Waker) {
-    let ended = end.poll_read_with(&mut Context::from_waker(waker), |_| {
+fn watch(pid: u32, end: ChildEnd, waker: &Waker) {
+    let ended = end.poll_with(&mut Context::from_waker(waker), || {
         let mut orphans = orphans();
         if orphans.get_mut(&pid).is_some_and(is_running) {
-            return Err(io::ErrorKind::WouldBlock.into());
+            return Ok(None);
         }
-        orphans.remove(&pid);
-        Ok(())
+        Ok(Some(orphans.remove(&pid)))
     });
     if ended.is_pending() {
         let stale = ENDS.try_with(|ends| ends.borrow_mut().insert(pid, end));

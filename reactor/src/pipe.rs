@@ -1,7 +1,7 @@
 //! Anonymous pipes.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
 use std::process::{ChildStderr, ChildStdin, ChildStdout};
@@ -10,6 +10,10 @@ use std::task::{Context, Poll};
 use futures_io::{AsyncRead, AsyncWrite};
 
 use crate::io::Async;
+
+/// How many bytes `poll_append` takes in one operation at most: so a child that never stops writing
+/// gives way to others, as any source that is always ready.
+const CHUNK: u64 = 64 * 1024;
 
 /// Makes a pipe: what is written at one end is read at the other.
 ///
@@ -88,6 +92,17 @@ impl PipeReader {
 
     pub(crate) fn io(&self) -> &Async<File> {
         &self.0
+    }
+
+    /// Appends what is there, and says how much that was; 0 at the end.
+    pub(crate) fn poll_append(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &mut Vec<u8>,
+    ) -> Poll<io::Result<usize>> {
+        // What was read before `WouldBlock` is kept as well.
+        let read = |pipe: &File| pipe.take(CHUNK).read_to_end(bytes);
+        self.0.poll_read_with(cx, read)
     }
 }
 

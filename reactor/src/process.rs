@@ -3,8 +3,9 @@
 //! They are used as those of std, with an `.await` where std blocks. The end of a child is an event
 //! like any other: on Linux its descriptor (a pidfd) becomes readable. No thread waits for it, and
 //! no handler of `SIGCHLD` is installed, so children of other parts of the program are left alone.
-//! (On other systems, and before Linux 5.3, a thread waits for each child that is awaited or let
-//! go of while it runs.)
+//! (On other Unix systems, and before Linux 5.3, a thread waits for each child that is awaited or
+//! let go of while it runs. On Windows the system tells of the end of a process, and has no
+//! zombies; but threads read and write the pipes, one for each operation that is under way.)
 //!
 //! # No zombies
 //!
@@ -16,7 +17,7 @@
 //!
 //! # Examples
 //!
-//! ```
+//! ```ignore-windows
 //! use windlass_reactor::{block_on, process::Command};
 //!
 //! let output = block_on(Command::new("echo").arg("ahoy").output())?;
@@ -26,22 +27,18 @@
 //! ```
 
 use std::ffi::OsStr;
-use std::fs::File;
 use std::future::poll_fn;
-use std::io::{self, ErrorKind, Read};
-use std::os::fd::OwnedFd;
+use std::io;
 use std::path::Path;
 use std::task::{Context, Poll, ready};
 
-use crate::io::{Async, PipeReader, PipeWriter};
-use crate::wait::end_of;
-use crate::{orphans, reactor};
+use crate::child_end::ChildEnd;
+use crate::io::{PipeReader, PipeWriter};
+#[cfg(unix)]
+use crate::orphans;
+use crate::reactor;
 
 pub use std::process::{ExitStatus, Output, Stdio};
-
-/// How many bytes of a child's output are collected in one operation at most: so one that never
-/// stops writing gives way to others, as any source that is always ready.
-const CHUNK: u64 = 64 * 1024;
 
 /// How to start a child: std's [`Command`](std::process::Command), whose children are awaited.
 ///
@@ -49,7 +46,7 @@ const CHUNK: u64 = 64 * 1024;
 ///
 /// # Examples
 ///
-/// ```
+/// ```ignore-windows
 /// use futures::{AsyncReadExt, AsyncWriteExt};
 /// use windlass_reactor::{block_on, process::{Command, Stdio}};
 ///
@@ -164,7 +161,7 @@ impl Command {
     ///
     /// A program that may take a second and no more:
     ///
-    /// ```
+    /// ```ignore-windows
     /// use std::time::Duration;
     /// use windlass_reactor::{block_on, process::Command, time::timeout};
     ///
@@ -191,6 +188,7 @@ impl Command {
     /// Those of std, if the program isn't found for example. Or if the reactor can't be had.
     pub fn spawn(&mut self) -> io::Result<Child> {
         reactor::hub()?; // no child whose pipes could not be handed out
+        #[cfg(unix)]
         orphans::sweep();
         let mut child = self.std.spawn()?;
         let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
@@ -221,7 +219,7 @@ impl Command {
     ///
     /// # Examples
     ///
-    /// ```
+    /// ```ignore-windows
     /// use windlass_reactor::{block_on, process::Command};
     ///
     /// assert_eq!(block_on(Command::new("false").status())?.code(), Some(1));
@@ -245,7 +243,7 @@ impl Command {
     ///
     /// # Examples
     ///
-    /// ```
+    /// ```ignore-windows
     /// use windlass_reactor::{block_on, process::Command};
     ///
     /// let output = block_on(Command::new("sh").args(["-c", "echo ahoy; exit 7"]).output())?;
@@ -286,7 +284,7 @@ impl Command {
     ///
     /// # Examples
     ///
-    /// ```
+    /// ```ignore-windows
     /// use std::os::unix::process::CommandExt;
     /// use windlass_reactor::{block_on, process::Command};
     ///
@@ -320,7 +318,7 @@ impl From<std::process::Command> for Command {
 ///
 /// # Examples
 ///
-/// ```
+/// ```ignore-windows
 /// use windlass_reactor::{block_on, process::Command};
 /// use std::os::unix::process::ExitStatusExt;
 ///
@@ -434,8 +432,8 @@ impl Child {
 struct Process {
     /// None only in `drop`.
     child: Option<std::process::Child>,
-    /// Becomes readable when it ends; None while nobody waits.
-    end: Option<Async<OwnedFd>>,
+    /// None while nobody waits for it.
+    end: Option<ChildEnd>,
     kill_on_drop: bool,
 }
 
@@ -457,15 +455,10 @@ impl Process {
                     return Poll::Ready(Ok(status));
                 }
                 // It isn't reaped yet, so its number is still its own.
-                none.insert(Async::new_nonblocking(end_of(child)?)?)
+                none.insert(ChildEnd::of(child)?)
             }
         };
-        let reap = |_: &OwnedFd| {
-            child
-                .try_wait()?
-                .ok_or_else(|| ErrorKind::WouldBlock.into())
-        };
-        let status = ready!(end.poll_read_with(cx, reap))?;
+        let status = ready!(end.poll(cx, child))?;
         self.end = None;
         Poll::Ready(Ok(status))
     }
@@ -477,6 +470,7 @@ impl Drop for Process {
             if self.kill_on_drop {
                 let _ = child.kill(); // if it isn't permitted, it runs on
             }
+            #[cfg(unix)]
             orphans::adopt(child, self.end.take());
         }
     }
@@ -500,7 +494,7 @@ pub type ChildStdin = PipeWriter;
 ///
 /// What one child writes, another reads:
 ///
-/// ```
+/// ```ignore-windows
 /// use windlass_reactor::{block_on, process::{Command, Stdio}};
 ///
 /// block_on(async {
@@ -532,10 +526,8 @@ impl Collected {
     }
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while let Some(pipe) = &self.pipe {
-            // What was read before `WouldBlock` is kept as well.
-            let read = |pipe: &File| pipe.take(CHUNK).read_to_end(&mut self.bytes);
-            if ready!(pipe.io().poll_read_with(cx, read))? == 0 {
+        while let Some(pipe) = &mut self.pipe {
+            if ready!(pipe.poll_append(cx, &mut self.bytes))? == 0 {
                 self.pipe = None;
             }
         }

@@ -4,6 +4,7 @@ use std::cell::{Cell, OnceCell, RefCell};
 use std::fmt;
 use std::io;
 use std::num::NonZeroU64;
+#[cfg(unix)]
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
@@ -200,19 +201,21 @@ impl Drop for Reactor {
 impl fmt::Debug for Reactor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Reactor")
-            .field("descriptor", &self.as_raw_fd())
+            .field("id", &self.hub.id)
             .field("timers", &self.hub.timers.borrow().len())
             .finish_non_exhaustive()
     }
 }
 
 /// Readable when a turn would find something: for a foreign loop that watches descriptors.
+#[cfg(unix)]
 impl AsFd for Reactor {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.hub.poll.as_fd()
     }
 }
 
+#[cfg(unix)]
 impl AsRawFd for Reactor {
     fn as_raw_fd(&self) -> RawFd {
         self.as_fd().as_raw_fd()

@@ -8,11 +8,11 @@
 use std::fmt;
 use std::future::Future;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fd::{AsFd, BorrowedFd};
 
 use crate::source::{Interest, Source};
 
@@ -103,6 +103,8 @@ pub(crate) fn poll_ready(
 /// `readable` promises more than "perhaps".
 pub(crate) fn look(fd: BorrowedFd<'_>, interest: Interest) -> io::Result<()> {
     let flags = match interest {
+        // Windows refuses to be asked about urgent data.
+        Interest::Read if cfg!(windows) => PollFlags::IN,
         Interest::Read => PollFlags::IN | PollFlags::PRI,
         Interest::Write => PollFlags::OUT,
     };

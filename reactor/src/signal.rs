@@ -1,6 +1,6 @@
 //! Signals of the process.
 //!
-//! ```
+//! ```ignore-windows
 //! use windlass_reactor::{block_on, signal::{Signal, Signals}};
 //! # use rustix::process::{getpid, kill_process};
 //!
@@ -28,6 +28,11 @@
 //! Handlers that other code has set up before are called as well. Programs that are started inherit
 //! nothing of this: in a child, signals do what they always do.
 //!
+//! # Windows
+//!
+//! It has [`Signal::INT`], which is Ctrl-C, and `Signal::BREAK`, which is Ctrl-Break. Handlers that
+//! other code has set up before are not called for a signal that was ever listened for here.
+//!
 //! # What counts once
 //!
 //! As in the system itself, signals aren't counted: one that comes again before it was taken is
@@ -37,17 +42,14 @@ use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::mem;
-use std::os::fd::OwnedFd;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::AcqRel};
 use std::task::{Context, Poll, ready};
 
 use futures_core::Stream;
-use signal_hook_registry::{FORBIDDEN, SigId};
 
-use crate::io::Async;
-use crate::pipe;
+use crate::signal_handler::{Bell, Handler};
 
 /// Waits for the next Ctrl-C, which is [`Signal::INT`].
 ///
@@ -65,7 +67,7 @@ use crate::pipe;
 ///
 /// # Examples
 ///
-/// ```
+/// ```ignore-windows
 /// use windlass_reactor::{block_on, signal::ctrl_c};
 /// # use rustix::process::{Signal, getpid, kill_process};
 ///
@@ -110,10 +112,8 @@ pub struct Signals {
     watched: Vec<Watched>,
     /// Where to look first, in turn.
     next: usize,
-    /// A pipe, into which each handler writes a byte after it has set its flag.
-    bell: Async<OwnedFd>,
-    /// Without signals nobody else would have its other end, and it would seem to have ended.
-    _ringer: Arc<OwnedFd>,
+    /// Each handler rings it after it has set its flag.
+    bell: Bell,
 }
 
 impl Signals {
@@ -125,17 +125,14 @@ impl Signals {
     /// (`SIGKILL`, `SIGSTOP`), or it tells of a fault that would come again at once if it were
     /// (`SIGILL`, `SIGFPE`, `SIGSEGV`). Or if the descriptors can't be had.
     pub fn new(signals: impl IntoIterator<Item = Signal>) -> io::Result<Signals> {
-        let (bell, ringer) = pipe::ends()?;
-        let ringer = Arc::new(ringer);
         let mut this = Signals {
             watched: Vec::new(),
             next: 0,
-            bell: Async::new_nonblocking(bell)?,
-            _ringer: ringer.clone(),
+            bell: Bell::new()?,
         };
         for signal in signals {
             if this.watched.iter().all(|watched| watched.signal != signal) {
-                this.watched.push(Watched::new(signal, ringer.clone())?);
+                this.watched.push(Watched::new(signal, &this.bell)?);
             }
         }
         Ok(this)
@@ -160,11 +157,9 @@ impl Signals {
             if let Some(signal) = self.take() {
                 return Poll::Ready(Ok(signal));
             }
-            // A flag that is set from here on is followed by a byte. So either that is read now,
+            // A flag that is set from here on is followed by a ring. So either that is heard now,
             // and the flags are looked at again, or it comes later, and wakes.
-            let mut bytes = [0; 64];
-            let read = |bell: &OwnedFd| Ok(rustix::io::read(bell, &mut bytes)?);
-            ready!(self.bell.poll_read_with(cx, read))?;
+            ready!(self.bell.poll_rung(cx))?;
         }
     }
 
@@ -198,43 +193,17 @@ struct Watched {
     signal: Signal,
     /// It has come. Set by the handler, taken back by whoever hears it.
     flag: Arc<AtomicBool>,
-    action: SigId,
+    _handler: Handler,
 }
 
 impl Watched {
-    fn new(signal: Signal, ringer: Arc<OwnedFd>) -> io::Result<Watched> {
-        if FORBIDDEN.contains(&signal.0) {
-            let text = format!(
-                "signal {} can't be listened for: SIGKILL and SIGSTOP can't be caught, and \
-                 SIGILL, SIGFPE and SIGSEGV tell of a fault that would come again at once",
-                signal.0
-            );
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
-        }
+    fn new(signal: Signal, bell: &Bell) -> io::Result<Watched> {
         let flag = Arc::new(AtomicBool::new(false));
-        let raised = flag.clone();
-        let handler = move || {
-            if !raised.swap(true, AcqRel) {
-                // It fails only if the pipe is full, and then there are bytes to be read.
-                let _ = rustix::io::write(&*ringer, &[0]);
-            }
-        };
-        // SAFETY: `handler` does nothing but what a signal handler may: it swaps an atomic flag and
-        // calls write(2) on a descriptor that is open, since the handler owns it. It neither
-        // allocates, nor locks, nor panics.
-        let action = unsafe { signal_hook_registry::register(signal.0, handler) }?;
         Ok(Watched {
             signal,
-            flag,
-            action,
+            flag: flag.clone(),
+            _handler: Handler::new(signal.0, flag, bell.ringer())?,
         })
-    }
-}
-
-impl Drop for Watched {
-    /// Waits for handlers that run at this moment on other threads: after it none does.
-    fn drop(&mut self) {
-        signal_hook_registry::unregister(self.action);
     }
 }
 
@@ -242,7 +211,7 @@ impl Drop for Watched {
 ///
 /// # Examples
 ///
-/// ```
+/// ```ignore-windows
 /// use windlass_reactor::signal::Signal;
 ///
 /// assert_eq!(Signal::from_raw(15), Signal::TERM);
@@ -264,13 +233,13 @@ impl Signal {
     }
 }
 
-/// The names of POSIX, without their SIG.
+/// Names, without their SIG: those of POSIX, or those of what a Windows console tells of.
 macro_rules! signals {
-    ($($(#[$doc:meta])* $name:ident = $rustix:ident,)*) => {
+    ($($(#[$doc:meta])* $name:ident = $number:expr,)*) => {
         impl Signal {
             $(
                 $(#[$doc])*
-                pub const $name: Signal = Signal(rustix::process::Signal::$rustix.as_raw());
+                pub const $name: Signal = Signal($number);
             )*
         }
 
@@ -285,34 +254,46 @@ macro_rules! signals {
     };
 }
 
+#[cfg(unix)]
+use rustix::process::Signal as Posix;
+
+#[cfg(unix)]
 signals! {
     /// The terminal is gone; for services, by custom: read the configuration again.
-    HUP = HUP,
+    HUP = Posix::HUP.as_raw(),
     /// Ctrl-C.
-    INT = INT,
+    INT = Posix::INT.as_raw(),
     /// Ctrl-\\, by default with a core dump.
-    QUIT = QUIT,
+    QUIT = Posix::QUIT.as_raw(),
     /// Please end: what `kill` sends, and who runs services.
-    TERM = TERM,
+    TERM = Posix::TERM.as_raw(),
     /// Free for the program's own use.
-    USR1 = USR1,
+    USR1 = Posix::USR1.as_raw(),
     /// Free for the program's own use.
-    USR2 = USR2,
+    USR2 = Posix::USR2.as_raw(),
     /// The timer of `alarm` has gone off.
-    ALRM = ALARM,
+    ALRM = Posix::ALARM.as_raw(),
     /// A child has ended, or was stopped or continued.
-    CHLD = CHILD,
+    CHLD = Posix::CHILD.as_raw(),
     /// Ctrl-Z.
-    TSTP = TSTP,
+    TSTP = Posix::TSTP.as_raw(),
     /// Goes on after a stop.
-    CONT = CONT,
+    CONT = Posix::CONT.as_raw(),
     /// Something was written to a pipe or socket that nobody reads. Rust programs ignore it, and
     /// get an error.
-    PIPE = PIPE,
+    PIPE = Posix::PIPE.as_raw(),
     /// A read from the terminal, in the background.
-    TTIN = TTIN,
+    TTIN = Posix::TTIN.as_raw(),
     /// A write to the terminal, in the background.
-    TTOU = TTOU,
+    TTOU = Posix::TTOU.as_raw(),
     /// The terminal has another size.
-    WINCH = WINCH,
+    WINCH = Posix::WINCH.as_raw(),
+}
+
+#[cfg(windows)]
+signals! {
+    /// Ctrl-C.
+    INT = 2,
+    /// Ctrl-Break.
+    BREAK = 21,
 }

@@ -4,12 +4,15 @@ use std::array;
 use std::cell::Cell;
 use std::fmt;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+#[cfg(windows)]
+use std::os::windows::io::BorrowedHandle;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 
+use rustix::fd::{AsFd, BorrowedFd};
+
 use crate::reactor::{self, Hub};
-use crate::wait::{Event, Key, MAX_SOURCES};
+use crate::wait::{self, Event, Key, MAX_SOURCES};
 use crate::waiters::Waiters;
 
 /// How many operations on one source may succeed in one turn of the reactor. A source that is
@@ -135,14 +138,52 @@ impl Source {
     /// Takes the descriptor out of the poller, before it's closed, and gives the row up. To be
     /// called once.
     pub(crate) fn close(&self, fd: BorrowedFd<'_>) {
+        self.vacate(|poll| poll.delete(fd));
+    }
+
+    fn vacate(&self, delete: impl FnOnce(&wait::Poll) -> io::Result<()>) {
         let row = self.row();
         if row.told.get() != Told::Nothing {
             // It fails only if the descriptor was closed behind our back; then it's out as well.
-            let _ = self.hub.poll().delete(fd);
+            let _ = delete(self.hub.poll());
         }
         let waiters = row.vacate();
         self.hub.sources().borrow_mut().free.push(self.slot);
         drop(waiters); // user code, under no borrow
+    }
+
+    /// Leaves the task's waker for the one event of a process, which is that it has ended.
+    #[cfg(windows)]
+    pub(crate) fn wait_for_process(
+        &self,
+        cx: &mut Context<'_>,
+        process: BorrowedHandle<'_>,
+    ) -> io::Result<()> {
+        self.hub.check_driven()?;
+        let row = self.row();
+        row.waiters
+            .add(Interest::Read, cx.waker(), self.hub.turn_number());
+        if row.told.get() == Told::Nothing {
+            self.hub.poll().add_process(process, self.key())?;
+            row.told.set(Told::Both);
+        }
+        Ok(())
+    }
+
+    /// As `close`, of a process.
+    #[cfg(windows)]
+    pub(crate) fn close_process(&self, process: BorrowedHandle<'_>) {
+        self.vacate(|poll| poll.delete_process(process));
+    }
+
+    /// As an event, for what the poller doesn't tell of.
+    #[cfg(windows)]
+    pub(crate) fn wake_readers(&self) {
+        let mut woken = Vec::new();
+        let row = self.row();
+        row.read.set_ready();
+        row.waiters.take(Interest::Read, &mut woken);
+        reactor::wake_all(woken);
     }
 
     /// A read has filled less than its buffer. Then the next one would block: it need not be
@@ -159,8 +200,9 @@ impl Source {
     /// The last operation was worth so many more.
     #[cfg(target_os = "linux")]
     pub(crate) fn spend(&self, operations: usize) {
-        self.succeeded
-            .set(self.succeeded.get().saturating_add(operations as u32));
+        let succeeded = &self.row().succeeded;
+        let operations = u8::try_from(operations).unwrap_or(BUDGET);
+        succeeded.set(succeeded.get().saturating_add(operations));
     }
 
     #[inline]

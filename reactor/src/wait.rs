@@ -14,17 +14,8 @@
 //!
 //! Elsewhere `polling` does all of it. `--cfg windlass_portable` chooses that on Linux as well.
 //!
-//! The end of a child process is a descriptor's readiness as well ([`end_of`]).
-
 use std::io;
-use std::os::fd::OwnedFd;
-use std::os::unix::net::UnixStream;
-use std::process::Child;
-use std::thread;
 use std::time::Duration;
-
-use rustix::io::Errno;
-use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 
 pub(crate) use platform::{Bell, Poll};
 
@@ -44,6 +35,7 @@ pub(crate) const MAX_SOURCES: usize = MASK - 3;
 
 impl Key {
     /// No source: what is registered under it only ends waits.
+    #[allow(dead_code)] // where files are for threads alone
     pub(crate) const RING: Key = Key {
         slot: MAX_SOURCES as u32,
         generation: 0,
@@ -80,30 +72,6 @@ pub(crate) struct Event {
     pub(crate) disarmed: bool,
 }
 
-/// A descriptor that becomes readable when the child has ended and can be reaped. The child must
-/// not have been reaped yet: then it may be about another one.
-pub(crate) fn end_of(child: &Child) -> io::Result<OwnedFd> {
-    let pid = Pid::from_child(child);
-    match platform::pidfd(pid)? {
-        Some(end) => Ok(end),
-        None => end_by_thread(pid),
-    }
-}
-
-/// Where there is no such descriptor a thread waits for the child and hangs up one. It leaves the
-/// child to be reaped by whoever has its handle, since only they know when its number is free.
-fn end_by_thread(pid: Pid) -> io::Result<OwnedFd> {
-    let (end, threads_end) = UnixStream::pair()?;
-    thread::Builder::new()
-        .name("windlass-child".into())
-        .spawn(move || {
-            let ended = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
-            while let Err(Errno::INTR) = waitid(WaitId::Pid(pid), ended) {}
-            drop(threads_end);
-        })?;
-    Ok(end.into())
-}
-
 #[cfg(all(target_os = "linux", not(windlass_portable)))]
 mod platform {
     use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -111,7 +79,7 @@ mod platform {
     use polling::Poller;
     use rustix::buffer::spare_capacity;
     use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
-    use rustix::process::{PidfdFlags, pidfd_open};
+    use rustix::io::Errno;
     use rustix::time::{
         Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create,
         timerfd_settime,
@@ -258,25 +226,18 @@ mod platform {
             let _ = rustix::io::write(&self.0, &1_u64.to_ne_bytes());
         }
     }
-
-    /// None before Linux 5.3, and in a sandbox that doesn't know the call.
-    pub(crate) fn pidfd(pid: Pid) -> io::Result<Option<OwnedFd>> {
-        match pidfd_open(pid, PidfdFlags::empty()) {
-            Ok(fd) => Ok(Some(fd)),
-            Err(Errno::NOSYS | Errno::PERM) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
-    }
 }
 
 #[cfg(not(all(target_os = "linux", not(windlass_portable))))]
 mod platform {
     use std::cell::{Cell, RefCell};
-    use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
     use std::sync::Arc;
     use std::time::Instant;
 
     use polling::{Event as Polled, Events, PollMode, Poller};
+    use rustix::fd::{AsRawFd, BorrowedFd};
+    #[cfg(windows)]
+    use {polling::os::iocp::PollerIocpExt, std::os::windows::io::BorrowedHandle};
 
     use super::*;
 
@@ -301,18 +262,20 @@ mod platform {
             ))
         }
 
-        pub(crate) fn add(&self, source: BorrowedFd<'_>, key: Key, _: bool) -> io::Result<()> {
-            let all = Polled::all(key.to_usize());
+        /// For both directions. A one-shot source, for the one that is waited for.
+        pub(crate) fn add(&self, source: BorrowedFd<'_>, key: Key, write: bool) -> io::Result<()> {
+            let both = self.poller.supports_edge();
+            let wanted = Polled::new(key.to_usize(), both || !write, both || write);
             // SAFETY: the descriptor is open, and its owner deletes it from the poller before
             // closing it (`Async`, on drop and in `into_inner`).
             unsafe {
                 self.poller
-                    .add_with_mode(source.as_raw_fd(), all, self.mode())
+                    .add_with_mode(source.as_raw_fd(), wanted, self.mode())
             }
         }
 
         pub(crate) fn add_write(&self, _: BorrowedFd<'_>, _: Key) -> io::Result<()> {
-            Ok(()) // it was registered for both
+            Ok(()) // it was registered for both, or is armed for what is wanted
         }
 
         /// A one-shot source tells of one event only, and must be armed for the next.
@@ -332,6 +295,20 @@ mod platform {
 
         pub(crate) fn delete(&self, source: BorrowedFd<'_>) -> io::Result<()> {
             self.poller.delete(source)
+        }
+
+        /// For the end of the process, of which it tells once, as readable.
+        #[cfg(windows)]
+        pub(crate) fn add_process(&self, process: BorrowedHandle<'_>, key: Key) -> io::Result<()> {
+            let ended = Polled::readable(key.to_usize());
+            // SAFETY: the handle is open, and its owner deletes it from the poller before closing
+            // it (`ChildEnd`, on drop).
+            unsafe { self.poller.add_waitable(&process, ended, PollMode::Oneshot) }
+        }
+
+        #[cfg(windows)]
+        pub(crate) fn delete_process(&self, process: BorrowedHandle<'_>) -> io::Result<()> {
+            self.poller.remove_waitable(process)
         }
 
         pub(crate) fn set_alarm(&self, after: Duration) -> io::Result<()> {
@@ -382,7 +359,8 @@ mod platform {
         }
     }
 
-    impl AsFd for Poll {
+    #[cfg(unix)]
+    impl std::os::fd::AsFd for Poll {
         fn as_fd(&self) -> BorrowedFd<'_> {
             self.poller.as_fd()
         }
@@ -396,9 +374,5 @@ mod platform {
             // It fails only if the poller itself is broken, which its next wait reports.
             let _ = self.0.notify();
         }
-    }
-
-    pub(crate) fn pidfd(_: Pid) -> io::Result<Option<OwnedFd>> {
-        Ok(None)
     }
 }

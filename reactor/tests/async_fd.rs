@@ -1,5 +1,8 @@
 //! Descriptors of all kinds.
 
+// On Windows only sockets can be watched.
+#![cfg(unix)]
+
 mod common;
 
 use std::ffi::OsStr;

@@ -1,10 +1,9 @@
 //! What may travel between threads. This compiles, or it does not.
 
-use std::os::fd::OwnedFd;
+use std::net::TcpStream as Std;
 
 use windlass_reactor::fs::{DirEntry, File, OpenOptions, ReadDir};
-use windlass_reactor::io::{PipeReader, PipeWriter, Stderr, Stdin, Stdout};
-use windlass_reactor::net::unix::{self, UnixDatagram, UnixListener, UnixStream};
+use windlass_reactor::io::{Stderr, Stdin, Stdout};
 use windlass_reactor::net::{self, TcpListener, TcpStream, UdpSocket};
 use windlass_reactor::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use windlass_reactor::signal::{CtrlC, Signal, Signals};
@@ -37,27 +36,40 @@ macro_rules! are_not {
 
 are!(Send: Sleep, Interval, Timeout<()>, Elapsed, MissedTicks, Turned, Signal);
 are!(Sync: Sleep, Interval, Timeout<()>, Elapsed, MissedTicks, Turned, Signal);
-are!(Unpin: Sleep, Interval, Timeout<()>, Async<OwnedFd>, Reactor);
-are!(Unpin: TcpListener, TcpStream, UdpSocket, UnixListener, UnixStream, UnixDatagram);
-are!(Unpin: PipeReader, PipeWriter, Stdin, Stdout, Stderr, Signals, CtrlC);
-are!(Unpin: Readable<'static>, Writable<'static>, net::Incoming<'static>, unix::Incoming<'static>);
+are!(Unpin: Sleep, Interval, Timeout<()>, Async<Std>, Reactor);
+are!(Unpin: TcpListener, TcpStream, UdpSocket);
+are!(Unpin: Stdin, Stdout, Stderr, Signals, CtrlC);
+are!(Unpin: Readable<'static>, Writable<'static>, net::Incoming<'static>);
 are!(Unpin: Child, ChildStdin, ChildStdout, ChildStderr);
 are!(Unpin: File, ReadDir, BlockingTask<u8>);
 are!(Send: Command, BlockingTask<u8>, Pool, OpenOptions, ReadDir, DirEntry);
 are!(Sync: Command, Pool, OpenOptions, DirEntry);
-are!(Clone: Reactor, TcpStream, UdpSocket, UnixStream, UnixDatagram);
+are!(Clone: Reactor, TcpStream, UdpSocket);
 
-are_not!(Send: Reactor, Awake<'static>, Async<OwnedFd>, TcpListener, TcpStream, UdpSocket);
-are_not!(Sync: Reactor, Awake<'static>, Async<OwnedFd>, TcpListener, TcpStream, UdpSocket);
-are_not!(Send: UnixListener, UnixStream, UnixDatagram, Readable<'static>, Writable<'static>);
-are_not!(Sync: UnixListener, UnixStream, UnixDatagram, Readable<'static>, Writable<'static>);
-are_not!(Send: PipeReader, PipeWriter, Stdin, Stdout, Stderr, Signals, CtrlC);
-are_not!(Sync: PipeReader, PipeWriter, Stdin, Stdout, Stderr, Signals, CtrlC);
-are_not!(Send: net::Incoming<'static>, unix::Incoming<'static>);
+are_not!(Send: Reactor, Awake<'static>, Async<Std>, TcpListener, TcpStream, UdpSocket);
+are_not!(Sync: Reactor, Awake<'static>, Async<Std>, TcpListener, TcpStream, UdpSocket);
+are_not!(Send: Readable<'static>, Writable<'static>);
+are_not!(Sync: Readable<'static>, Writable<'static>);
+are_not!(Send: Stdin, Stdout, Stderr, Signals, CtrlC);
+are_not!(Sync: Stdin, Stdout, Stderr, Signals, CtrlC);
+are_not!(Send: net::Incoming<'static>);
 are_not!(Send: Child, ChildStdin, ChildStdout, ChildStderr);
 are_not!(Sync: Child, ChildStdin, ChildStdout, ChildStderr);
 are_not!(Send: File, BlockingTask<std::rc::Rc<u8>>);
 are_not!(Sync: File);
+
+#[cfg(unix)]
+mod unix {
+    use windlass_reactor::io::{PipeReader, PipeWriter};
+    use windlass_reactor::net::unix::{Incoming, UnixDatagram, UnixListener, UnixStream};
+
+    are!(Unpin: UnixListener, UnixStream, UnixDatagram, Incoming<'static>, PipeReader, PipeWriter);
+    are!(Clone: UnixStream, UnixDatagram);
+    are_not!(Send: UnixListener, UnixStream, UnixDatagram, Incoming<'static>);
+    are_not!(Sync: UnixListener, UnixStream, UnixDatagram);
+    are_not!(Send: PipeReader, PipeWriter);
+    are_not!(Sync: PipeReader, PipeWriter);
+}
 
 #[test]
 fn the_public_types_are_send_or_not_as_they_say() {}

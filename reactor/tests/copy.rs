@@ -1,5 +1,8 @@
 //! Copying between descriptors, by way of a buffer and of a pipe.
 
+// The ends that it copies between are pipes and Unix sockets.
+#![cfg(unix)]
+
 mod common;
 
 use std::fs::File;

@@ -2,6 +2,9 @@
 //!
 //! What concerns a whole process is tried in one of its own.
 
+// By limits of descriptors, and by what `/proc` tells.
+#![cfg(unix)]
+
 mod common;
 
 use std::fs;

@@ -1,5 +1,8 @@
 //! Files, by io_uring and by threads: the same is tried on both.
 
+// What Windows has of it is tried in `fs_windows.rs`.
+#![cfg(unix)]
+
 mod common;
 
 use std::cell::Cell;

@@ -1,5 +1,8 @@
 //! Anonymous pipes.
 
+// On Windows there are none that a poller can watch.
+#![cfg(unix)]
+
 mod common;
 
 use std::fs::File;

@@ -1,5 +1,8 @@
 //! Children: what they write, how they end, and that nothing of them stays behind.
 
+// For Windows, where other programs and signals are at hand, see `process_windows.rs`.
+#![cfg(unix)]
+
 mod common;
 
 use std::cell::Cell;

@@ -4,7 +4,6 @@ mod common;
 
 use std::cell::{Cell, RefCell};
 use std::io::{self, Read, Write};
-use std::os::unix::net::UnixStream;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -14,20 +13,20 @@ use std::time::Duration;
 use common::*;
 use futures::stream::{FuturesUnordered, StreamExt};
 use futures::{AsyncReadExt, AsyncWriteExt, join};
-use windlass_reactor::{Async, Reactor, block_on, net::unix, time::sleep};
+use windlass_reactor::{Async, Reactor, block_on, time::sleep};
 
-fn pair() -> (Async<UnixStream>, UnixStream) {
-    let (here, there) = UnixStream::pair().unwrap();
+fn pair() -> (Async<Socket>, Socket) {
+    let (here, there) = socket_pair();
     (Async::new(here).unwrap(), there)
 }
 
-fn poll_byte(io: &Async<UnixStream>, waker: &Waker) -> Poll<io::Result<u8>> {
+fn poll_byte(io: &Async<Socket>, waker: &Waker) -> Poll<io::Result<u8>> {
     let mut byte = [0];
     let mut cx = Context::from_waker(waker);
     io.poll_read_with(&mut cx, |mut io| io.read_exact(&mut byte).map(|()| byte[0]))
 }
 
-fn fill(io: &Async<UnixStream>) -> usize {
+fn fill(io: &Async<Socket>) -> usize {
     let mut sent = 0;
     while let Ok(n) = io.try_write_with(|mut io| io.write(&[7; 4096])) {
         sent += n;
@@ -76,7 +75,7 @@ fn waiters_by_shared_reference_both_wake() {
 
 #[test]
 fn waiters_by_clones_both_wake() {
-    let (here, there) = unix::UnixStream::pair().unwrap();
+    let (here, there) = run(tcp_pair());
     let mut clones = [here.clone(), here];
     let [first, second] = &mut clones;
     let (mut one, mut two) = ([0], [0]);
@@ -159,9 +158,15 @@ fn a_reader_and_a_writer_wait_at_once() {
     assert_eq!((reads.wakes(), writes.wakes()), (0, 0));
     peer.write_all(b"x").unwrap();
     turn_until(&reactor, || reads.wakes() == 1);
-    assert_eq!(writes.wakes(), 0);
+    // A one-shot poller has forgotten both: so the writer was woken to say that it still waits.
+    let told = usize::from(cfg!(windows));
+    assert_eq!(writes.wakes(), told);
+    assert!(
+        io.poll_writable(&mut Context::from_waker(&writer))
+            .is_pending()
+    );
     peer.read_exact(&mut vec![0; sent]).unwrap();
-    turn_until(&reactor, || writes.wakes() == 1);
+    turn_until(&reactor, || writes.wakes() == told + 1);
 }
 
 #[test]
@@ -253,6 +258,7 @@ fn what_used_up_its_share_is_due_at_once_for_a_loop_outside() {
     let share = (0..1000).take_while(|_| poll(&mut io.readable(), &waker).is_ready());
     assert!(share.count() < 1000);
     assert!(reactor.next_deadline().is_some());
+    #[cfg(unix)]
     assert!(descriptor_is_ready(&reactor, false));
     reactor.turn(None).unwrap();
     assert_eq!(counter.wakes(), 1);

@@ -1,5 +1,8 @@
 //! Signals. They concern the whole process, so each test has one of its own.
 
+// For Windows see `signal_windows.rs`.
+#![cfg(unix)]
+
 mod common;
 
 use std::future::Future;

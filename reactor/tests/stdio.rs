@@ -1,5 +1,8 @@
 //! The standard streams, as those of a child: each test starts itself again as one.
 
+// What Windows has instead is tested in `stdio_windows.rs`.
+#![cfg(unix)]
+
 mod common;
 
 use std::env;

@@ -166,6 +166,10 @@ fn a_registration_by_the_writer_does_not_hide_what_came_before() {
 }
 
 #[test]
+#[cfg_attr(
+    windows,
+    ignore = "wine 8 ends a connection before it resets it, as std's blocking sockets show"
+)]
 fn a_reset_is_an_error_for_who_waits_and_for_who_comes_later() {
     run(async {
         let (here, there) = tcp_pair().await;
@@ -187,6 +191,10 @@ fn a_reset_is_an_error_for_who_waits_and_for_who_comes_later() {
 }
 
 #[test]
+#[cfg_attr(
+    windows,
+    ignore = "wine 8 ends a connection before it resets it, as std's blocking sockets show"
+)]
 fn a_reset_behind_data_ends_the_reading() {
     for how in ALL {
         run(async {

@@ -385,6 +385,7 @@ fn timers_are_served_by_another_executor_that_turns_the_reactor() {
 }
 
 #[test]
+#[cfg(unix)] // on Windows there is no descriptor to watch
 fn between_turns_the_descriptor_tells_of_timers() {
     if cfg!(not(target_os = "linux")) || cfg!(windlass_portable) {
         return; // elsewhere there is `next_deadline`

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use common::*;
 use futures::join;
+#[cfg(all(target_os = "linux", not(windlass_portable)))]
 use windlass_reactor::Reactor;
 use windlass_reactor::net::UdpSocket;
 use windlass_reactor::time::sleep;
@@ -142,7 +143,9 @@ fn what_does_not_fit_is_cut_off() {
             .unwrap();
         a.send_to(b"x", b.local_addr().unwrap()).await.unwrap();
         let mut buffer = [0; 4];
-        assert_eq!(b.recv(&mut buffer).await.unwrap(), 4);
+        let cut = b.recv(&mut buffer).await;
+        // On Windows that's an error, after which the datagram is gone as well.
+        assert_eq!(cut.ok(), (!cfg!(windows)).then_some(4));
         assert_eq!(&buffer, b"ahoy");
         assert_eq!(b.recv(&mut buffer).await.unwrap(), 1);
     });
@@ -172,6 +175,10 @@ fn clones_are_one_socket() {
 }
 
 #[test]
+#[cfg_attr(
+    windows,
+    ignore = "wine 8 tells of it by `SO_ERROR` alone, std's sockets as well"
+)]
 fn a_datagram_that_was_refused_is_the_error_of_a_later_call() {
     run(async {
         let (a, b) = pair().await;
@@ -179,7 +186,11 @@ fn a_datagram_that_was_refused_is_the_error_of_a_later_call() {
         drop(b);
         a.send(b"x").await.unwrap();
         let error = a.recv(&mut [0; 4]).await.unwrap_err();
-        assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
+        let kind = match cfg!(windows) {
+            true => ErrorKind::ConnectionReset,
+            false => ErrorKind::ConnectionRefused,
+        };
+        assert_eq!(error.kind(), kind);
     });
 }
 

@@ -1,5 +1,7 @@
 //! Unix sockets.
 
+#![cfg(unix)]
+
 mod common;
 
 use std::cell::Cell;

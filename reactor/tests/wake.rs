@@ -3,6 +3,7 @@
 mod common;
 
 use std::future::poll_fn;
+#[cfg(unix)]
 use std::io::Write;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Barrier};
@@ -13,7 +14,9 @@ use std::time::Duration;
 use common::*;
 use futures::channel::oneshot;
 use futures::join;
-use windlass_reactor::{Async, Reactor, block_on, time::sleep};
+#[cfg(unix)]
+use windlass_reactor::Async;
+use windlass_reactor::{Reactor, block_on, time::sleep};
 
 #[test]
 fn a_wake_before_the_turn_keeps_it_from_waiting() {
@@ -49,6 +52,7 @@ fn wakes_coalesce() {
         waker.wake_by_ref();
     }
     reactor.turn(None).unwrap();
+    #[cfg(unix)]
     assert!(
         !descriptor_is_ready(&reactor, false),
         "one turn has taken them all"
@@ -56,6 +60,7 @@ fn wakes_coalesce() {
 }
 
 #[test]
+#[cfg(unix)] // on Windows there is no descriptor to watch
 fn between_turns_the_descriptor_tells_of_wakes() {
     let reactor = Reactor::current().unwrap();
     reactor.turn(Some(Duration::ZERO)).unwrap();
@@ -68,6 +73,7 @@ fn between_turns_the_descriptor_tells_of_wakes() {
 }
 
 #[test]
+#[cfg(unix)] // on Windows there is no descriptor to watch
 fn a_wake_that_the_last_turn_did_not_see_is_told_when_the_guard_goes() {
     let reactor = Reactor::current().unwrap();
     {
@@ -84,9 +90,10 @@ fn a_wake_that_the_last_turn_did_not_see_is_told_when_the_guard_goes() {
 }
 
 #[test]
+#[cfg(unix)] // on Windows there is no descriptor to watch
 fn a_wake_that_the_turn_itself_made_is_not_told_again() {
     let reactor = Reactor::current().unwrap();
-    let (mut peer, here) = std::os::unix::net::UnixStream::pair().unwrap();
+    let (mut peer, here) = socket_pair();
     let here = Async::new(here).unwrap();
     {
         let _awake = reactor.awake();

@@ -5,10 +5,14 @@
 
 use std::any::Any;
 use std::cell::Cell;
+#[cfg(unix)]
 use std::fs;
 use std::future::{Future, poll_fn};
 use std::io;
+#[cfg(unix)]
 use std::os::fd::{AsFd, AsRawFd};
+#[cfg(windows)]
+use std::os::windows::io::{AsSocket, BorrowedSocket};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process;
 use std::rc::Rc;
@@ -53,6 +57,7 @@ pub(crate) async fn pair() -> io::Result<(TcpStream, TcpStream)> {
 }
 
 /// What a descriptor stands for, such as `socket:[12345]`. No two sockets have the same name.
+#[cfg(unix)]
 pub(crate) fn name_of(descriptor: &impl AsFd) -> String {
     let number = descriptor.as_fd().as_raw_fd();
     let link = fs::read_link(format!("/proc/self/fd/{number}")).expect("it is open");
@@ -61,10 +66,37 @@ pub(crate) fn name_of(descriptor: &impl AsFd) -> String {
 
 /// True if some descriptor of this process stands for it. (To count descriptors would be wrong:
 /// the other tests of the file run meanwhile.)
+#[cfg(unix)]
 pub(crate) fn is_open(name: &str) -> bool {
     let descriptors = fs::read_dir("/proc/self/fd").expect("there is a /proc");
     let names = descriptors.filter_map(|descriptor| fs::read_link(descriptor.ok()?.path()).ok());
     names.into_iter().any(|link| link.to_string_lossy() == name)
+}
+
+/// A socket's number and address. No two of the sockets that are open have the same.
+#[cfg(windows)]
+pub(crate) fn name_of(socket: &impl AsSocket) -> String {
+    named(socket.as_socket()).expect("it is open")
+}
+
+/// True if the socket of that number is still the one of that address.
+#[cfg(windows)]
+pub(crate) fn is_open(name: &str) -> bool {
+    let number = name
+        .split(' ')
+        .next()
+        .and_then(|number| number.parse().ok());
+    // SAFETY: it's only asked for its name, which is an error if it's closed.
+    let socket = unsafe { BorrowedSocket::borrow_raw(number.expect("a name")) };
+    named(socket).is_ok_and(|current| current == name)
+}
+
+#[cfg(windows)]
+fn named(socket: BorrowedSocket<'_>) -> io::Result<String> {
+    use std::os::windows::io::AsRawSocket;
+    let addr = rustix::net::getsockname(socket)?;
+    let peer = rustix::net::getpeername(socket).ok();
+    Ok(format!("{} {addr:?} {peer:?}", socket.as_raw_socket()))
 }
 
 /// The text of the panic that the code ends with.

@@ -137,14 +137,18 @@ impl File {
     }
 
     fn new(file: std::fs::File, writes: bool, appends: bool) -> File {
-        File {
+        let mut this = File {
             handle: Handle::new(file, writes),
             appends,
             place: None,
             cursor: Cursor::Rests,
             buffer: Vec::new(),
             taken: 0,
+        };
+        if cfg!(windows) {
+            this.place(); // before anything is read at an offset, which moves the system's cursor
         }
+        this
     }
 
     /// Reads at an offset, as much as the file has there and the buffer can take: at most 256 KiB,

@@ -167,6 +167,7 @@ impl OpenOptions {
 
     /// The same for the system, once it's [checked](OpenOptions::check).
     #[cfg(unix)]
+    #[cfg_attr(not(target_os = "linux"), allow(dead_code))] // the ring asks for them
     pub(super) fn flags(&self) -> rustix::fs::OFlags {
         use rustix::fs::OFlags;
         let access = match (self.read, self.writes()) {

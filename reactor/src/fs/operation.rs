@@ -58,6 +58,7 @@ pub(crate) enum Operation {
         options: OpenOptions,
         opened: Option<std::fs::File>,
     },
+    #[cfg_attr(not(target_os = "linux"), allow(dead_code))] // for threads, to drop it closes it
     Close(std::fs::File),
     /// It's still under way, but nothing turns that could bring it back.
     Lost,

@@ -3,10 +3,10 @@
 use std::cell::Cell;
 use std::future::poll_fn;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
+use rustix::fd::{AsFd, OwnedFd};
 use rustix::net::SocketAddrAny;
 
 use super::socket::{accept, is_lost_connection};
@@ -51,7 +51,7 @@ impl<L: AsFd> Acceptor<L> {
         make: Make<T>,
     ) -> Poll<io::Result<T>> {
         let accept_one = |listener: &L| {
-            let (socket, peer) = accept(listener)?;
+            let (socket, peer) = accept(listener.as_fd())?;
             make(socket, peer)
         };
         loop {
@@ -162,7 +162,7 @@ macro_rules! listener {
             }
         }
 
-        crate::net::socket::descriptor!($listener, acceptor.io);
+        crate::io::gives_descriptor!([] $listener, acceptor.io.get_ref());
     };
 }
 pub(super) use listener;

@@ -29,7 +29,8 @@ macro_rules! datagram {
                 self.io.try_write_with(|io| io.send(buf))
             }
 
-            /// Waits for a datagram. What doesn't fit into the buffer is lost.
+            /// Waits for a datagram. What doesn't fit into the buffer is lost; on Windows that is
+            /// an error as well.
             ///
             /// # Errors
             ///

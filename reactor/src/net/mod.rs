@@ -19,6 +19,7 @@ mod socket;
 mod stream;
 mod tcp;
 mod udp;
+#[cfg(unix)]
 pub mod unix;
 
 use std::fmt;

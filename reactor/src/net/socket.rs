@@ -3,17 +3,16 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsFd, OwnedFd};
-use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
+use rustix::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::addr::SocketAddrArg;
+#[cfg(unix)]
+use rustix::net::socket_with;
 use rustix::net::{AddressFamily, SocketAddrAny, SocketType};
-use rustix::net::{acceptfrom_with, connect, socket_with, sockopt};
+use rustix::net::{acceptfrom_with, connect, sockopt};
 
 use crate::io::Async;
-use crate::time::{Sleep, sleep};
 
 #[cfg(any(target_vendor = "apple", target_os = "aix"))]
 mod flags {
@@ -32,7 +31,21 @@ mod flags {
     }
 }
 
-#[cfg(not(any(target_vendor = "apple", target_os = "aix")))]
+#[cfg(windows)]
+mod flags {
+    use super::*;
+    use rustix::net::SocketFlags;
+
+    pub(super) const FLAGS: SocketFlags = SocketFlags::empty();
+
+    pub(super) fn complete(socket: &OwnedFd) -> io::Result<()> {
+        let socket = socket2::SockRef::from(socket);
+        socket.set_nonblocking(true)?;
+        socket.set_no_inherit(true) // by children, which would keep it open
+    }
+}
+
+#[cfg(not(any(target_vendor = "apple", target_os = "aix", windows)))]
 mod flags {
     use super::*;
     use rustix::net::SocketFlags;
@@ -44,10 +57,20 @@ mod flags {
     }
 }
 
+#[cfg(unix)]
 pub(crate) fn new_socket(family: AddressFamily, kind: SocketType) -> io::Result<OwnedFd> {
     let socket = socket_with(family, kind, flags::FLAGS, None)?;
     flags::complete(&socket)?;
     Ok(socket)
+}
+
+#[cfg(windows)]
+pub(crate) fn new_socket(family: AddressFamily, kind: SocketType) -> io::Result<OwnedFd> {
+    let family = i32::from(family.as_raw()).into();
+    // This sees to it that the system's sockets are started, and children don't inherit it.
+    let socket = socket2::Socket::new(family, (kind.as_raw() as i32).into(), None)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
 }
 
 /// A new socket for the family of `addr`.
@@ -76,6 +99,7 @@ where
         Ok(()) => false,
         // Interrupted, it goes on in the background like one that is in progress.
         Err(Errno::INPROGRESS | Errno::INTR) => true,
+        Err(Errno::WOULDBLOCK) if cfg!(windows) => true,
         Err(error) => return Err(error.into()),
     };
     let connected = Async::new_nonblocking(T::from(socket))?;
@@ -92,6 +116,7 @@ pub(crate) fn is_lost_connection(error: &io::Error) -> bool {
     let lost = [
         Errno::CONNABORTED,
         Errno::CONNRESET,
+        #[cfg(unix)]
         Errno::PROTO,
         Errno::NETDOWN,
         Errno::NOPROTOOPT,
@@ -104,41 +129,6 @@ pub(crate) fn is_lost_connection(error: &io::Error) -> bool {
         .raw_os_error()
         .is_some_and(|code| lost.iter().any(|lost| lost.raw_os_error() == code))
 }
-
-/// Rests between tries at what no event tells the end of. They grow, from 1 ms to 32 ms.
-#[derive(Default)]
-pub(crate) struct Retry {
-    tries: u32,
-    sleep: Option<Sleep>,
-}
-
-impl Retry {
-    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let pause = || sleep(Duration::from_millis(1 << self.tries.min(5)));
-        ready!(self.sleep.get_or_insert_with(pause).poll_io(cx))?;
-        self.sleep = None;
-        self.tries += 1;
-        Poll::Ready(Ok(()))
-    }
-}
-
-/// Gives away the descriptor of a socket's field that has one.
-macro_rules! descriptor {
-    ($socket:ident, $($field:ident).+) => {
-        impl std::os::fd::AsFd for $socket {
-            fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
-                self.$($field).+.as_fd()
-            }
-        }
-
-        impl std::os::fd::AsRawFd for $socket {
-            fn as_raw_fd(&self) -> std::os::fd::RawFd {
-                std::os::fd::AsFd::as_fd(self).as_raw_fd()
-            }
-        }
-    };
-}
-pub(crate) use descriptor;
 
 /// The methods and traits of any connected or connectable socket: a struct around an
 /// `Rc<Async<$std>>`.
@@ -226,7 +216,7 @@ macro_rules! socket {
             }
         }
 
-        crate::net::socket::descriptor!($socket, io);
+        crate::io::gives_descriptor!([] $socket, io.get_ref());
     };
 }
 pub(crate) use socket;

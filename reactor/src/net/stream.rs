@@ -1,16 +1,17 @@
 //! What the streams share.
 
 use std::io::{self, IoSlice, IoSliceMut};
-use std::os::fd::AsFd;
 use std::task::{Context, Poll, ready};
 
+use rustix::fd::AsFd;
+#[cfg(unix)]
 use rustix::net::{SendAncillaryBuffer, SendFlags, send, sendmsg};
 
 use crate::io::Async;
 
 /// Writing to a peer that is gone shall be an error, not a signal. Rust programs ignore that
 /// signal, but the host of an embedded one may not. (Apple has an option of the socket for it.)
-#[cfg(not(target_vendor = "apple"))]
+#[cfg(all(unix, not(target_vendor = "apple")))]
 const FLAGS: SendFlags = SendFlags::NOSIGNAL;
 #[cfg(target_vendor = "apple")]
 const FLAGS: SendFlags = SendFlags::empty();
@@ -52,12 +53,22 @@ fn note<T: AsFd>(io: &Async<T>, received: Received, bufs: &[IoSliceMut<'_>]) -> 
     received.bytes
 }
 
+#[cfg(unix)]
 #[inline]
 pub(super) fn send_bufs(socket: impl AsFd, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
     Ok(match bufs {
         [buf] => send(socket, buf, FLAGS)?,
         bufs => sendmsg(socket, bufs, &mut SendAncillaryBuffer::default(), FLAGS)?,
     })
+}
+
+/// There are no such signals on Windows, and std does the rest.
+#[cfg(windows)]
+pub(super) fn send_bufs(
+    mut socket: &std::net::TcpStream,
+    bufs: &[IoSlice<'_>],
+) -> io::Result<usize> {
+    io::Write::write_vectored(&mut socket, bufs)
 }
 
 /// The methods and traits of a stream: a struct around an `Rc<Async<_>>` of a [`Receive`].
@@ -94,12 +105,19 @@ macro_rules! stream {
             pub fn shutdown(&self, how: std::net::Shutdown) -> std::io::Result<()> {
                 match self.io.get_ref().shutdown(how) {
                     Err(error) if error.kind() == std::io::ErrorKind::NotConnected => Ok(()),
-                    result => result,
+                    Err(error) => Err(error),
+                    Ok(()) => {
+                        #[cfg(windows)] // elsewhere this is an event
+                        if how != std::net::Shutdown::Write {
+                            self.io.wake_readers();
+                        }
+                        Ok(())
+                    }
                 }
             }
 
             /// For `copy`.
-            pub(crate) fn io(&self) -> &$crate::io::Async<impl std::os::fd::AsFd + use<>> {
+            pub(crate) fn io(&self) -> &$crate::io::Async<impl rustix::fd::AsFd + use<>> {
                 &self.io
             }
         }

@@ -2,11 +2,13 @@
 
 use std::io::{self, IoSliceMut, Read};
 use std::net::{self, SocketAddr};
-use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::time::Duration;
 
-use rustix::net::{RecvFlags, SocketAddrAny, SocketType, recv, sockopt};
+use rustix::fd::OwnedFd;
+#[cfg(unix)]
+use rustix::net::{RecvFlags, recv};
+use rustix::net::{SocketAddrAny, SocketType, sockopt};
 
 use super::accept::{Acceptor, BACKLOG, listener};
 use super::race::race;
@@ -231,6 +233,7 @@ impl Receive for net::TcpStream {
     #[inline]
     fn receive(&self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<Received> {
         let bytes = match bufs {
+            #[cfg(unix)] // on Windows only std gives an end where reading was shut down
             [buf] => recv(self, &mut **buf, RecvFlags::empty())?.0,
             bufs => (&*self).read_vectored(bufs)?,
         };
@@ -243,6 +246,7 @@ impl Receive for net::TcpStream {
 
 fn listen(addr: &SocketAddr) -> io::Result<TcpListener> {
     let socket = socket_for(addr, SocketType::STREAM)?;
+    #[cfg(unix)] // on Windows it would take the port of a program that runs
     sockopt::set_socket_reuseaddr(&socket, true)?;
     rustix::net::bind(&socket, addr)?;
     rustix::net::listen(&socket, BACKLOG)?;

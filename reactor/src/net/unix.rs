@@ -12,6 +12,7 @@ use std::os::unix::net::{self, SocketAddr};
 use std::path::Path;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvFlags, ReturnFlags, SendFlags, SocketAddrAny,
@@ -21,9 +22,10 @@ use rustix::net::{
 use super::accept::{Acceptor, BACKLOG, listener};
 use super::context;
 use super::datagram::datagram;
-use super::socket::{Retry, connect_to, new_socket, socket};
+use super::socket::{connect_to, new_socket, socket};
 use super::stream::{Receive, Received, stream};
 use crate::io::Async;
+use crate::time::{Sleep, sleep};
 
 /// A Unix socket that accepts connections.
 ///
@@ -346,4 +348,21 @@ fn accepted(socket: OwnedFd, peer: Option<SocketAddrAny>) -> io::Result<(UnixStr
 
 fn send(socket: &net::UnixDatagram, buf: &[u8], addr: &SocketAddrUnix) -> io::Result<usize> {
     Ok(sendto(socket, buf, SendFlags::empty(), addr)?)
+}
+
+/// Rests between tries at what no event tells the end of. They grow, from 1 ms to 32 ms.
+#[derive(Default)]
+struct Retry {
+    tries: u32,
+    sleep: Option<Sleep>,
+}
+
+impl Retry {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let pause = || sleep(Duration::from_millis(1 << self.tries.min(5)));
+        ready!(self.sleep.get_or_insert_with(pause).poll_io(cx))?;
+        self.sleep = None;
+        self.tries += 1;
+        Poll::Ready(Ok(()))
+    }
 }

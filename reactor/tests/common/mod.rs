@@ -13,6 +13,7 @@ use std::task::{Context, Poll, RawWaker, RawWakerVTable, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use futures::join;
+#[cfg(unix)]
 use rustix::event::{PollFd, PollFlags, Timespec};
 use windlass_reactor::net::{TcpListener, TcpStream};
 use windlass_reactor::{Reactor, block_on, time::timeout};
@@ -131,6 +132,25 @@ pub(crate) async fn tcp_pair() -> (TcpStream, TcpStream) {
     (accepted.unwrap().0, connected.unwrap())
 }
 
+/// A blocking socket of the kind that is made in pairs.
+#[cfg(unix)]
+pub(crate) type Socket = std::os::unix::net::UnixStream;
+#[cfg(windows)]
+pub(crate) type Socket = std::net::TcpStream;
+
+#[cfg(unix)]
+pub(crate) fn socket_pair() -> (Socket, Socket) {
+    Socket::pair().unwrap()
+}
+
+#[cfg(windows)]
+pub(crate) fn socket_pair() -> (Socket, Socket) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let there = Socket::connect(listener.local_addr().unwrap()).unwrap();
+    there.set_nodelay(true).unwrap();
+    (listener.accept().unwrap().0, there)
+}
+
 /// Runs the body of the test `name` in a process of its own, on its main thread.
 pub(crate) fn in_child(name: &str, body: impl FnOnce()) {
     if env::var_os("WINDLASS_CHILD").is_some() {
@@ -159,7 +179,9 @@ pub(crate) fn pattern(len: usize, seed: usize) -> Vec<u8> {
         .collect()
 }
 
-/// Whether a loop that watches the reactor's descriptor would call `turn` now.
+/// Whether a loop that watches the reactor's descriptor would call `turn` now. (On Windows there's
+/// none to watch.)
+#[cfg(unix)]
 pub(crate) fn descriptor_is_ready(reactor: &Reactor, wait: bool) -> bool {
     let mut watched = [PollFd::new(reactor, PollFlags::IN)];
     let limit = Timespec {
@@ -169,6 +191,7 @@ pub(crate) fn descriptor_is_ready(reactor: &Reactor, wait: bool) -> bool {
     rustix::event::poll(&mut watched, Some(&limit)).unwrap() == 1
 }
 
+#[cfg(unix)]
 pub(crate) fn wait_for_descriptor(reactor: &Reactor) {
     assert!(descriptor_is_ready(reactor, true), "it hangs");
 }

@@ -1,0 +1,77 @@
+//! How the system tells of a signal: by a handler, which sets a flag and rings a bell.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::AcqRel};
+use std::task::{Context, Poll};
+
+use signal_hook_registry::{FORBIDDEN, SigId};
+
+use crate::io::Async;
+use crate::pipe;
+
+/// A pipe that only wakes: its bytes say nothing.
+pub(crate) struct Bell {
+    rung: Async<OwnedFd>,
+    /// Without it, and without signals, the pipe would seem to have ended.
+    ringer: Arc<OwnedFd>,
+}
+
+/// The other end of the pipe.
+pub(crate) struct Ringer(Arc<OwnedFd>);
+
+impl Bell {
+    pub(crate) fn new() -> io::Result<Bell> {
+        let (rung, ringer) = pipe::ends()?;
+        Ok(Bell {
+            rung: Async::new_nonblocking(rung)?,
+            ringer: Arc::new(ringer),
+        })
+    }
+
+    pub(crate) fn ringer(&self) -> Ringer {
+        Ringer(self.ringer.clone())
+    }
+
+    /// Ready if it was rung since it was last asked.
+    pub(crate) fn poll_rung(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut bytes = [0; 64];
+        let read = |rung: &OwnedFd| Ok(rustix::io::read(rung, &mut bytes).map(|_| ())?);
+        self.rung.poll_read_with(cx, read)
+    }
+}
+
+/// What is done at a signal, until it's dropped.
+pub(crate) struct Handler(SigId);
+
+impl Handler {
+    /// Sets `flag`, and if it wasn't set, rings.
+    pub(crate) fn new(signal: i32, flag: Arc<AtomicBool>, ringer: Ringer) -> io::Result<Handler> {
+        if FORBIDDEN.contains(&signal) {
+            let text = format!(
+                "signal {signal} can't be listened for: SIGKILL and SIGSTOP can't be caught, and \
+                 SIGILL, SIGFPE and SIGSEGV tell of a fault that would come again at once"
+            );
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        }
+        let handler = move || {
+            if !flag.swap(true, AcqRel) {
+                // It fails only if the pipe is full, and then there are bytes to be read.
+                let _ = rustix::io::write(&*ringer.0, &[0]);
+            }
+        };
+        // SAFETY: `handler` does nothing but what a signal handler may: it swaps an atomic flag and
+        // calls write(2) on a descriptor that is open, since the handler owns it. It neither
+        // allocates, nor locks, nor panics.
+        let action = unsafe { signal_hook_registry::register(signal, handler) }?;
+        Ok(Handler(action))
+    }
+}
+
+impl Drop for Handler {
+    /// Waits for handlers that run at this moment on other threads: after it none does.
+    fn drop(&mut self) {
+        signal_hook_registry::unregister(self.0);
+    }
+}

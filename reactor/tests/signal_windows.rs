@@ -1,0 +1,153 @@
+//! Ctrl-C and Ctrl-Break on Windows. Each test is alone in a process that has a console of its own,
+//! since what is pressed there is for all who have that console.
+
+#![cfg(windows)]
+
+mod common;
+
+use std::env;
+use std::io::ErrorKind;
+use std::os::windows::process::CommandExt;
+use std::process::Command;
+use std::task::Poll;
+use std::thread;
+
+use common::*;
+use futures::future::poll_immediate;
+use futures::{FutureExt, StreamExt};
+use windlass_reactor::signal::{Signal, Signals, ctrl_c};
+use windlass_reactor::{Reactor, block_on};
+use windows_sys::Win32::System::Console::{
+    CTRL_BREAK_EVENT, CTRL_C_EVENT, GenerateConsoleCtrlEvent,
+};
+use windows_sys::Win32::System::Threading::CREATE_NEW_CONSOLE;
+
+/// As if it were pressed.
+fn press(event: u32) {
+    // SAFETY: two numbers are all that it takes.
+    assert_ne!(unsafe { GenerateConsoleCtrlEvent(event, 0) }, 0);
+}
+
+/// Runs the body of the test `name` in a process of its own.
+fn with_console(name: &str, body: impl FnOnce()) {
+    if env::var_os("WINDLASS_CONSOLE").is_some() {
+        return body();
+    }
+    let output = Command::new(env::current_exe().unwrap())
+        .args([name, "--exact", "--nocapture", "--test-threads=1"])
+        .env("WINDLASS_CONSOLE", "1")
+        .creation_flags(CREATE_NEW_CONSOLE)
+        .output()
+        .unwrap();
+    let said = [output.stdout, output.stderr].concat();
+    let said = String::from_utf8_lossy(&said);
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("1 passed"), "it did not run: {said}");
+}
+
+/// What is there now.
+async fn next(signals: &mut Signals) -> Option<Signal> {
+    poll_immediate(signals.recv()).await.transpose().unwrap()
+}
+
+#[test]
+fn a_signal_wakes_who_waits_for_it() {
+    with_console("a_signal_wakes_who_waits_for_it", || {
+        let reactor = Reactor::current().unwrap();
+        let mut signals = Signals::new([Signal::INT]).unwrap();
+        let (counter, waker) = Counter::new();
+        assert!(poll(&mut signals.next(), &waker).is_pending());
+        thread::spawn(|| press(CTRL_C_EVENT)).join().unwrap();
+        turn_until(&reactor, || counter.wakes() == 1);
+        let heard = poll(&mut signals.next(), &waker);
+        assert!(matches!(heard, Poll::Ready(Some(Ok(Signal::INT)))));
+    });
+}
+
+#[test]
+#[ignore = "wine 8 can't generate a Ctrl-Break"]
+fn each_signal_is_heard_once_by_those_who_listen_for_it() {
+    with_console(
+        "each_signal_is_heard_once_by_those_who_listen_for_it",
+        || {
+            run(async {
+                let mut signals = Signals::new([Signal::INT, Signal::BREAK]).unwrap();
+                let mut others = Signals::new([Signal::BREAK]).unwrap();
+                press(CTRL_C_EVENT);
+                assert_eq!(signals.recv().await.unwrap(), Signal::INT);
+                assert_eq!(next(&mut others).await, None);
+                press(CTRL_BREAK_EVENT);
+                assert_eq!(signals.recv().await.unwrap(), Signal::BREAK);
+                assert_eq!(others.recv().await.unwrap(), Signal::BREAK);
+                assert_eq!(next(&mut signals).await, None);
+            });
+        },
+    );
+}
+
+#[test]
+fn all_who_listen_hear_it_on_whatever_thread() {
+    with_console("all_who_listen_hear_it_on_whatever_thread", || {
+        let threads = [(); 4].map(|()| {
+            let (ready, is_ready) = std::sync::mpsc::channel();
+            let thread = thread::spawn(move || {
+                run(async {
+                    let mut signals = Signals::new([Signal::INT]).unwrap();
+                    ready.send(()).unwrap();
+                    signals.recv().await.unwrap()
+                })
+            });
+            is_ready.recv().unwrap();
+            thread
+        });
+        press(CTRL_C_EVENT);
+        for thread in threads {
+            assert_eq!(thread.join().unwrap(), Signal::INT);
+        }
+    });
+}
+
+#[test]
+fn a_dropped_recv_loses_nothing_and_dropped_listeners_make_the_signal_do_nothing() {
+    let name = "a_dropped_recv_loses_nothing_and_dropped_listeners_make_the_signal_do_nothing";
+    with_console(name, || {
+        run(async {
+            let mut signals = Signals::new([Signal::INT]).unwrap();
+            assert!(signals.recv().now_or_never().is_none());
+            press(CTRL_C_EVENT);
+            assert_eq!(signals.recv().await.unwrap(), Signal::INT);
+            drop(signals);
+            press(CTRL_C_EVENT); // it doesn't end the program
+            let mut later = Signals::new([Signal::INT]).unwrap();
+            press(CTRL_C_EVENT); // by then the other one has come
+            later.recv().await.unwrap();
+        });
+    });
+}
+
+#[test]
+fn ctrl_c_is_heard_from_the_call_on_and_again() {
+    with_console("ctrl_c_is_heard_from_the_call_on_and_again", || {
+        for _ in 0..3 {
+            let pressed = ctrl_c();
+            press(CTRL_C_EVENT);
+            run(pressed).unwrap();
+        }
+    });
+}
+
+#[test]
+fn what_cannot_be_listened_for_is_an_error() {
+    for number in [15, 11, 8, 12345] {
+        let error = Signals::new([Signal::from_raw(number)]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput, "{number}: {error}");
+    }
+}
+
+#[test]
+fn without_a_reactor_it_is_an_error() {
+    let mut signals = Signals::new([Signal::BREAK]).unwrap();
+    let error = futures::executor::block_on(signals.recv()).unwrap_err();
+    assert!(error.to_string().contains("no reactor turns"), "{error}");
+    assert!(block_on(async { signals.recv().now_or_never() }).is_none());
+}
