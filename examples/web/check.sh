@@ -51,7 +51,7 @@ if has curl; then
     got=$(curl -sf "$version" -T "$work/files/big" "$at/sha256" | cut -d' ' -f1)
     equal "curl $version: 1 GiB goes up whole" "$got" "$sum"
     got=$(curl -sf "$version" -r 1048570-1048589 "$at/big" | sha256sum)
-    wanted=$(tail -c +1048571 "$work/files/big" | head -c 20 | sha256sum)
+    wanted=$(dd if="$work/files/big" bs=1 skip=1048570 count=20 status=none | sha256sum)
     equal "curl $version: a range" "$got" "$wanted"
     got=$(curl -s "$version" -o /dev/null -w '%{http_code}' -r 2000000000- "$at/big")
     equal "curl $version: a range beyond the end" "$got" 416
