@@ -192,11 +192,15 @@ CONF
   started+=("$!")
   until [ -s "$work/nginx.pid" ]; do sleep 0.05; done
   sum=$(sha256sum <"$work/nginx/numbers.txt")
-  for path in plain/numbers.txt chunked/numbers.txt numbers.txt moved; do
-    got=$("$bin/http_client" "http://127.0.0.1:18089/$path" 2>"$work/log" | sha256sum)
-    equal "http_client, nginx: /$path" "$got" "$sum"
-    sed 's/^/         /' "$work/log"
-  done
+  ask() {
+    got=$("$bin/http_client" "http://127.0.0.1:18089/$1" 2>"$work/log" | sha256sum)
+    equal "http_client, nginx: /$1" "$got" "$sum"
+    grep -q "$2" "$work/log" || fail "it was not $2: $(cat "$work/log")"
+  }
+  ask plain/numbers.txt '200 OK'
+  ask chunked/numbers.txt 'transfer-encoding: chunked'
+  ask numbers.txt 'content-encoding: gzip'
+  ask moved '/numbers.txt: HTTP/1.1 200'
   if "$bin/http_client" http://127.0.0.1:18089/around >/dev/null 2>"$work/log"; then
     fail 'http_client: redirects for ever'
   fi

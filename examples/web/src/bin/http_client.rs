@@ -19,7 +19,7 @@ use futures::io::{AllowStdIo, AsyncBufRead, BufReader, copy};
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
-use hyper::header::{ACCEPT_ENCODING, CONTENT_ENCODING, HOST, LOCATION};
+use hyper::header::{ACCEPT_ENCODING, CONTENT_ENCODING, HOST, LOCATION, TRANSFER_ENCODING};
 use hyper::{Request, Response};
 use url::{Position, Url};
 use windlass::hyper::Io;
@@ -36,6 +36,11 @@ fn main() -> anyhow::Result<()> {
     windlass::block_on(async {
         let (url, response) = follow(url).await?;
         eprintln!("{url}: {:?} {}", response.version(), response.status());
+        for name in [TRANSFER_ENCODING, CONTENT_ENCODING] {
+            for value in response.headers().get_all(&name) {
+                eprintln!("{name}: {}", value.to_str()?);
+            }
+        }
         ensure!(response.status().is_success(), "{}", response.status());
         // To print blocks, as it shall: a client has nothing else to do.
         copy(read(response), &mut AllowStdIo::new(io::stdout())).await?;
