@@ -229,16 +229,15 @@ fn system_calls(runtime: &str) -> anyhow::Result<String> {
     strace.wait()?;
     let table = fs::read_to_string(&counts)?;
     let _ = fs::remove_file(counts);
-    let mut calls = Vec::new();
-    for line in table.lines() {
-        if let [count, name] = line.split_whitespace().collect::<Vec<_>>()[..] {
-            let Ok(count) = count.parse::<f64>() else {
-                continue;
-            };
-            if count / requests > 0.005 {
-                calls.push(format!("{name} {:.2}", count / requests));
-            }
-        }
-    }
-    Ok(calls.join(", "))
+    Ok(per_request(&table, requests))
+}
+
+/// strace's counts, but for those that are too rare to matter.
+fn per_request(table: &str, requests: f64) -> String {
+    let calls = table.lines().filter_map(|line| {
+        let (count, name) = line.trim().split_once(' ')?;
+        let each = count.parse::<f64>().ok()? / requests;
+        (each > 0.005).then(|| format!("{} {each:.2}", name.trim()))
+    });
+    calls.collect::<Vec<_>>().join(", ")
 }

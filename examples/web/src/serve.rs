@@ -98,10 +98,13 @@ where
         start(&connections, stream);
     }
     drop(listener);
-    let ended = timeout(limits.grace, async {
-        while connections.join_next().await.is_some() {}
-    });
-    let _ = ended.await;
+    finish(connections, limits.grace).await
+}
+
+/// Waits for them until the grace is over. How many are cut off then?
+async fn finish(mut connections: TaskGroup<()>, grace: Duration) -> usize {
+    let all = async { while connections.join_next().await.is_some() {} };
+    let _ = timeout(grace, all).await;
     connections.len()
 }
 
