@@ -91,6 +91,8 @@ mod remote;
 mod stop;
 mod blocking;
 pub mod task;
+#[cfg(feature = "hyper")]
+pub mod hyper;
 
 pub use blocking::spawn_blocking;
 pub use remote::{Remote, RemoteError, RemoteTask};
