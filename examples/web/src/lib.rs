@@ -1,0 +1,5 @@
+//! What the programs of this package share.
+#![allow(missing_docs, reason = "examples are read whole, not by their docs")]
+
+pub mod server;
+pub mod websocket;
