@@ -1,6 +1,9 @@
 //! What the programs of this package share.
-#![allow(missing_docs, reason = "examples are read whole, not by their docs")]
+#![allow(missing_docs, reason = "these are read whole, and not by their docs")]
 
-pub mod redis;
 pub mod server;
+pub mod tls;
 pub mod websocket;
+pub mod rooms;
+pub mod chat;
+pub mod redis;

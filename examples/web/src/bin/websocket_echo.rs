@@ -1,7 +1,7 @@
 //! A WebSocket server that sends back what it's sent.
 //!
 //! ```text
-//! cargo run -p windlass-web --example websocket_echo     # an address may follow: -- 0.0.0.0:7010
+//! cargo run -p windlass-web --bin websocket_echo     # an address may follow: -- 0.0.0.0:7010
 //! python3 -m websockets ws://localhost:7010              # in a second terminal
 //! ```
 //!

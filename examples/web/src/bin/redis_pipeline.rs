@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! redis-server --port 7011 --save ''                     # in a second terminal
-//! cargo run -p windlass-web --example redis_pipeline     # an address may follow: -- host:6379
+//! cargo run -p windlass-web --bin redis_pipeline     # an address may follow: -- host:6379
 //! ```
 //!
 //! Each task sets a key and reads it back, again and again, and waits for each answer: so it's
