@@ -104,28 +104,23 @@ impl Rooms {
             return Err("there are too many rooms");
         }
         let room = rooms.entry(room_name.clone()).or_default();
-        let (queue, told) = mpsc::channel(QUEUE);
-        let seat = self.number();
-        let known = room.members.iter_mut().find(|member| member.name == name);
-        let is_back = match known {
-            Some(member) if member.key != join.key => return Err("that name is taken"),
-            Some(member) => {
-                (member.seat, member.queue) = (seat, Some(queue));
-                true
-            }
-            None if room.members.len() >= MEMBERS => return Err("the room is full"),
-            None => {
-                room.tell(&Event::Joined { name: &name });
-                let (name, key) = (name.clone(), join.key);
-                room.members.push(Member { seat, name, key, queue: Some(queue) });
-                false
-            }
+        let ((queue, told), seat) = (mpsc::channel(QUEUE), self.number());
+        let member = Member {
+            seat,
+            name: name.clone(),
+            key: join.key,
+            queue: Some(queue),
         };
+        room.admit(member)?;
         room.welcome(seat, join.after);
         drop(rooms);
-        let _ = is_back;
-        let rooms = self.clone();
-        Ok((Seat { rooms, room: room_name, name, number: seat }, told))
+        let seat = Seat {
+            rooms: self.clone(),
+            room: room_name,
+            name,
+            number: seat,
+        };
+        Ok((seat, told))
     }
 
     fn number(&self) -> u64 {
@@ -134,6 +129,23 @@ impl Rooms {
 }
 
 impl Room {
+    fn admit(&mut self, member: Member) -> Result<(), &'static str> {
+        let known = self.members.iter().position(|known| known.name == member.name);
+        match known {
+            Some(place) if self.members[place].key != member.key => Err("that name is taken"),
+            Some(place) => {
+                self.members[place] = member; // it's back, and its old seat counts no more
+                Ok(())
+            }
+            None if self.members.len() >= MEMBERS => Err("the room is full"),
+            None => {
+                self.tell(&Event::Joined { name: &member.name });
+                self.members.push(member);
+                Ok(())
+            }
+        }
+    }
+
     /// Tells all. Who has a full queue is shown out: its queue ends.
     fn tell(&mut self, event: &Event<'_>) {
         let text = event.text();
