@@ -55,7 +55,7 @@ pub struct Acceptor {
 
 impl Acceptor {
     /// Of the protocols, by their ALPN names, the first that the client speaks is chosen.
-    pub fn new(identity: Identity, protocols: &[&str], limit: Duration) -> io::Result<Acceptor> {
+    pub fn new(identity: Identity, protocols: &[&str]) -> io::Result<Acceptor> {
         let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
             .and_then(|config| {
@@ -67,8 +67,13 @@ impl Acceptor {
         Ok(Acceptor {
             acceptor: TlsAcceptor::from(Arc::new(config)),
             places: Semaphore::new(AT_ONCE),
-            limit,
+            limit: LIMIT,
         })
+    }
+
+    /// With another limit than [`LIMIT`].
+    pub fn with_limit(self, limit: Duration) -> Acceptor {
+        Acceptor { limit, ..self }
     }
 
     /// Shakes hands. A client that stops in the middle is given up, so it holds its place for no

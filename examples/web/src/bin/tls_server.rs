@@ -28,7 +28,7 @@ use windlass::net::{TcpListener, TcpStream};
 use windlass::task::StopToken;
 use windlass::time::timeout;
 use windlass_web::server::{serve, stop_at_signals};
-use windlass_web::tls::{Acceptor, Identity, LIMIT};
+use windlass_web::tls::{Acceptor, Identity};
 
 /// The longest that is sent back, in bytes.
 const BODY: usize = 1 << 20;
@@ -43,7 +43,7 @@ fn main() -> io::Result<()> {
         [_, chain, key] => Identity::read(Path::new(chain), Path::new(key))?,
         _ => Identity::self_signed()?,
     };
-    let acceptor = Rc::new(Acceptor::new(identity, &["h2", "http/1.1"], LIMIT)?);
+    let acceptor = Rc::new(Acceptor::new(identity, &["h2", "http/1.1"])?);
     windlass::block_on(async {
         let stop = stop_at_signals()?;
         let listener = TcpListener::bind(addr).await?;
