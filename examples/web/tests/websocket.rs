@@ -9,7 +9,7 @@ use async_tungstenite::tungstenite::{Error, Message};
 use async_tungstenite::{WebSocketStream, client_async};
 use futures::future::join;
 use futures::io::AsyncWriteExt;
-use futures::{SinkExt, StreamExt};
+use futures::StreamExt;
 use windlass::net::{TcpListener, TcpStream};
 use windlass_web::websocket::{Limits, WebSocket, goodbye, goodbye_for};
 
