@@ -98,6 +98,10 @@ impl Client {
         let shared = &self.shared;
         let place = shared.places.clone().acquire_owned(1).await;
         let place = place.map_err(|_| shared.error())?;
+        // It may have been given a place just before the end.
+        if shared.ended.get().is_some() {
+            return Err(shared.error());
+        }
         let (answer, reply) = oneshot::channel();
         let due = Due { answer, _place: place };
         shared.due.borrow_mut().push_back(due);
