@@ -90,6 +90,8 @@ mod remote;
 mod stop;
 mod blocking;
 pub mod task;
+#[cfg(feature = "hyper")]
+pub mod hyper;
 
 pub use self::blocking::{BlockingTask, spawn_blocking};
 pub use remote::{Remote, RemoteError, RemoteTask};

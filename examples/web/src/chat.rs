@@ -22,7 +22,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use serde::Deserialize;
-use smol_hyper::rt::FuturesIo;
+use windlass::hyper::{Io, Timer};
 use windlass::net::TcpStream;
 use windlass::sync::mpsc::Receiver;
 use windlass::task::StopToken;
@@ -33,6 +33,9 @@ use crate::websocket::{Limits, Message, WebSocket, goodbye, goodbye_for};
 
 /// How long a client may take over HTTP: it has to get a few files, and to ask for the WebSocket.
 const HTTP: Duration = Duration::from_secs(30);
+
+/// How long it may take to send the header of a request.
+const HEADER: Duration = Duration::from_secs(10);
 
 /// How long it may take to say who it is.
 const JOIN: Duration = Duration::from_secs(10);
@@ -77,9 +80,9 @@ async fn serve_page(
     let upgraded = Cell::new(false);
     let service = service_fn(|request| ready(Ok::<_, Infallible>(answer(request, &upgraded))));
     let mut builder = http1::Builder::new();
-    builder.max_buf_size(16 * 1024);
+    builder.timer(Timer).header_read_timeout(HEADER).max_buf_size(16 * 1024);
     // hyper's own upgrade wants streams that are `Send`.
-    let mut connection = builder.serve_connection(FuturesIo::new(stream), service);
+    let mut connection = builder.serve_connection(Io::new(stream), service);
     let (mut stopped, mut stopping) = (stop.stopped(), false);
     poll_fn(|cx| {
         if !stopping && Pin::new(&mut stopped).poll(cx).is_ready() {

@@ -23,7 +23,7 @@ use hyper::body::{Bytes, Incoming};
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response};
-use smol_hyper::rt::FuturesIo;
+use windlass::hyper::{Executor, Io, Timer};
 use windlass::net::{TcpListener, TcpStream};
 use windlass::task::StopToken;
 use windlass::time::timeout;
@@ -32,6 +32,9 @@ use windlass_web::tls::{Acceptor, Identity};
 
 /// The longest that is sent back, in bytes.
 const BODY: usize = 1 << 20;
+
+/// How long a client may take to send a header; and, of HTTP/2, to answer a ping.
+const HEADER: Duration = Duration::from_secs(10);
 
 /// How long a connection may last, whatever its client does.
 const LIFE: Duration = Duration::from_secs(60);
@@ -65,12 +68,16 @@ fn main() -> io::Result<()> {
 async fn converse(stream: TcpStream, tls: &Acceptor, stop: &StopToken) -> Result<(), BoxError> {
     let stream = tls.accept(stream).await?;
     let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
-    let (io, service) = (FuturesIo::new(stream), service_fn(answer));
+    let (io, service) = (Io::new(stream), service_fn(answer));
     if is_h2 {
-        let connection = http2::Builder::new(Spawn).serve_connection(io, service);
+        let mut http = http2::Builder::new(Executor);
+        http.timer(Timer).keep_alive_interval(HEADER).keep_alive_timeout(HEADER);
+        let connection = http.serve_connection(io, service);
         until_stopped(connection, stop, |connection| connection.graceful_shutdown()).await?;
     } else {
-        let connection = http1::Builder::new().serve_connection(io, service);
+        let mut http = http1::Builder::new();
+        http.timer(Timer).header_read_timeout(HEADER).max_buf_size(64 * 1024);
+        let connection = http.serve_connection(io, service);
         until_stopped(connection, stop, |connection| connection.graceful_shutdown()).await?;
     }
     Ok(())
@@ -102,14 +109,4 @@ async fn answer(request: Request<Incoming>) -> Result<Response<Body>, Infallible
         _ => Either::Right(Full::from(format!("ahoy over {:?}\n", request.version()))),
     };
     Ok(Response::new(body))
-}
-
-/// Lets hyper's tasks run here.
-#[derive(Clone)]
-struct Spawn;
-
-impl<F: Future<Output = ()> + 'static> hyper::rt::Executor<F> for Spawn {
-    fn execute(&self, future: F) {
-        windlass::spawn(future).detach();
-    }
 }

@@ -1,0 +1,3 @@
+//! A server.
+
+fn main() {}
