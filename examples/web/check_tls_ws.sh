@@ -6,7 +6,7 @@
 #   npm install puppeteer-core        # and NODE_PATH=its node_modules
 #   python2 -m pip install autobahntestsuite     # or WSTEST=a path: it still needs Python 2
 #
-# Takes a minute. PICTURE=file.png keeps a picture of the page.
+# Takes a minute, and some to build. PICTURE=file.png keeps a picture of the page.
 set -u
 cd "$(dirname "$0")/../.." || exit 1
 tmp=$(mktemp -d)
@@ -97,7 +97,7 @@ if has redis-server; then
     check "100,000 Redis commands, pipelined" "$bin/redis_pipeline" 127.0.0.1:7011
     sed 's/^/    /' "$tmp/out"
     "$bin/redis_pipeline" 127.0.0.1:7011 >"$tmp/out" 2>&1 & client=$!
-    sleep 0.1; kill -KILL $redis; wait $client && bad "Redis dies midway" \
+    sleep 0.05; kill -KILL $redis; wait $client && bad "Redis dies midway" \
         || check "Redis dies midway: $(tail -1 "$tmp/out")" grep -q 'connection has ended' "$tmp/out"
 else
     skip "Redis"

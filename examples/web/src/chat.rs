@@ -80,7 +80,10 @@ async fn serve_page(
     let upgraded = Cell::new(false);
     let service = service_fn(|request| ready(Ok::<_, Infallible>(answer(request, &upgraded))));
     let mut builder = http1::Builder::new();
-    builder.timer(Timer).header_read_timeout(HEADER).max_buf_size(16 * 1024);
+    builder
+        .timer(Timer)
+        .header_read_timeout(HEADER)
+        .max_buf_size(16 * 1024);
     // hyper's own upgrade wants streams that are `Send`.
     let mut connection = builder.serve_connection(Io::new(stream), service);
     let (mut stopped, mut stopping) = (stop.stopped(), false);
@@ -99,7 +102,10 @@ async fn serve_page(
 
 fn answer(request: Request<Incoming>, upgraded: &Cell<bool>) -> Response<Full<Bytes>> {
     let (kind, text) = match request.uri().path() {
-        "/" => ("text/html; charset=utf-8", include_str!("../page/index.html")),
+        "/" => (
+            "text/html; charset=utf-8",
+            include_str!("../page/index.html"),
+        ),
         "/chat.css" => ("text/css", include_str!("../page/chat.css")),
         "/chat.js" => ("text/javascript", include_str!("../page/chat.js")),
         "/socket" => return upgrade(request, upgraded),
@@ -116,7 +122,12 @@ fn answer(request: Request<Incoming>, upgraded: &Cell<bool>) -> Response<Full<By
 }
 
 fn upgrade(request: Request<Incoming>, upgraded: &Cell<bool>) -> Response<Full<Bytes>> {
-    let header = |name| request.headers().get(name).and_then(|value| value.to_str().ok());
+    let header = |name| {
+        request
+            .headers()
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+    };
     // A browser says which page it is that asks: those of others may not.
     let (origin, host) = (header(ORIGIN), header(HOST));
     let is_foreign = origin.is_some_and(|origin| {
@@ -154,7 +165,9 @@ async fn chat(
     rooms: &Rc<Rooms>,
     stop: &StopToken,
 ) -> Result<Option<CloseFrame>, Error> {
-    let first = timeout(JOIN, socket.recv()).await.map_err(io::Error::from)??;
+    let first = timeout(JOIN, socket.recv())
+        .await
+        .map_err(io::Error::from)??;
     let Some(Wish::Join(join)) = first.and_then(parse) else {
         return Ok(Some(goodbye(CloseCode::Policy, "join first")));
     };
@@ -162,9 +175,15 @@ async fn chat(
         Ok(joined) => joined,
         Err(why) => return Ok(Some(goodbye(CloseCode::Policy, why))),
     };
-    let mut rate = Rate { free: Instant::now() };
+    let mut rate = Rate {
+        free: Instant::now(),
+    };
     loop {
-        match stop.run(next(socket, &rate, &mut queue)).await.transpose()? {
+        match stop
+            .run(next(socket, &rate, &mut queue))
+            .await
+            .transpose()?
+        {
             Some(Event::Said(message)) => {
                 rate.take();
                 match parse(message) {

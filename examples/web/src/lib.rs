@@ -1,5 +1,9 @@
 //! What the programs of this package share.
-#![allow(missing_docs, missing_debug_implementations, reason = "read whole, not by its docs")]
+#![allow(
+    missing_docs,
+    missing_debug_implementations,
+    reason = "read whole, not by its docs"
+)]
 
 pub mod server;
 pub mod tls;

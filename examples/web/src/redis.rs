@@ -89,7 +89,10 @@ impl Client {
             ended: OnceCell::new(),
         });
         let _connection = windlass::spawn(converse(stream, shared.clone()));
-        Ok(Client { shared, _connection })
+        Ok(Client {
+            shared,
+            _connection,
+        })
     }
 
     /// Sends a command, and waits for the answer. It's sent as well if the future is dropped; the
@@ -103,7 +106,10 @@ impl Client {
             return Err(shared.error());
         }
         let (answer, reply) = oneshot::channel();
-        let due = Due { answer, _place: place };
+        let due = Due {
+            answer,
+            _place: place,
+        };
         shared.due.borrow_mut().push_back(due);
         encode(command, &mut shared.out.borrow_mut());
         shared.has_out.notify_one();
@@ -126,7 +132,9 @@ impl Shared {
 async fn converse(stream: TcpStream, shared: Rc<Shared>) {
     let Err(error) = try_join(write(&stream, &shared), read(&stream, &shared)).await;
     let due = shared.due.take();
-    let _ = shared.ended.set(format!("{error}; answers due: {}", due.len()));
+    let _ = shared
+        .ended
+        .set(format!("{error}; answers due: {}", due.len()));
     shared.places.close();
     drop(due); // which tells those who wait
 }
@@ -166,7 +174,10 @@ async fn read_reply(input: &mut BufReader<&TcpStream>, depth: usize) -> io::Resu
     let mut chars = line.chars();
     let kind = chars.next();
     let rest = chars.as_str();
-    let number = || rest.parse::<i64>().map_err(|_| invalid("a line without a number"));
+    let number = || {
+        rest.parse::<i64>()
+            .map_err(|_| invalid("a line without a number"))
+    };
     Ok(match kind {
         Some('+') => Reply::Status(rest.to_owned()),
         Some('-') => Reply::Error(rest.to_owned()),
@@ -190,12 +201,17 @@ async fn read_line(input: &mut BufReader<&TcpStream>) -> io::Result<String> {
     match line.strip_suffix("\r\n") {
         Some(text) => Ok(text.to_owned()),
         None if line.len() as u64 == LINE => Err(invalid("a line that is too long")),
-        None => Err(io::Error::new(ErrorKind::UnexpectedEof, "the server has hung up")),
+        None => Err(io::Error::new(
+            ErrorKind::UnexpectedEof,
+            "the server has hung up",
+        )),
     }
 }
 
 async fn read_bytes(input: &mut BufReader<&TcpStream>, length: i64) -> io::Result<Vec<u8>> {
-    let length = usize::try_from(length).ok().filter(|length| *length <= STRING);
+    let length = usize::try_from(length)
+        .ok()
+        .filter(|length| *length <= STRING);
     let length = length.ok_or_else(|| invalid("a string that is too long"))?;
     let mut bytes = vec![0; length + 2];
     input.read_exact(&mut bytes).await?;
@@ -204,5 +220,8 @@ async fn read_bytes(input: &mut BufReader<&TcpStream>, length: i64) -> io::Resul
 }
 
 fn invalid(what: &str) -> io::Error {
-    io::Error::new(ErrorKind::InvalidData, format!("the server has sent {what}"))
+    io::Error::new(
+        ErrorKind::InvalidData,
+        format!("the server has sent {what}"),
+    )
 }

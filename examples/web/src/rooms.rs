@@ -35,15 +35,24 @@ pub struct Join {
 #[derive(Debug, Serialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
 enum Event<'a> {
-    Welcome { names: Vec<&'a str>, lines: Vec<&'a Line> },
+    Welcome {
+        names: Vec<&'a str>,
+        lines: Vec<&'a Line>,
+    },
     Line(&'a Line),
-    Joined { name: &'a str },
-    Left { name: &'a str },
+    Joined {
+        name: &'a str,
+    },
+    Left {
+        name: &'a str,
+    },
 }
 
 impl Event<'_> {
     fn text(&self) -> Utf8Bytes {
-        serde_json::to_string(self).expect("it has only strings and numbers").into()
+        serde_json::to_string(self)
+            .expect("it has only strings and numbers")
+            .into()
     }
 }
 
@@ -81,7 +90,10 @@ struct Member {
 }
 
 impl Rooms {
-    #[expect(clippy::new_without_default, reason = "there's one, and it begins at the time")]
+    #[expect(
+        clippy::new_without_default,
+        reason = "there's one, and it begins at the time"
+    )]
     pub fn new() -> Rooms {
         Rooms {
             rooms: RefCell::default(),
@@ -130,7 +142,10 @@ impl Rooms {
 
 impl Room {
     fn admit(&mut self, member: Member) -> Result<(), &'static str> {
-        let known = self.members.iter().position(|known| known.name == member.name);
+        let known = self
+            .members
+            .iter()
+            .position(|known| known.name == member.name);
         match known {
             Some(place) if self.members[place].key != member.key => Err("that name is taken"),
             Some(place) => {
@@ -150,7 +165,10 @@ impl Room {
     fn tell(&mut self, event: &Event<'_>) {
         let text = event.text();
         for member in &mut self.members {
-            let told = member.queue.as_ref().map(|queue| queue.try_send(text.clone()));
+            let told = member
+                .queue
+                .as_ref()
+                .map(|queue| queue.try_send(text.clone()));
             if matches!(told, Some(Err(_))) {
                 member.queue = None;
             }
@@ -159,7 +177,11 @@ impl Room {
 
     fn welcome(&self, seat: u64, after: u64) {
         let names = self.members.iter().map(|member| &*member.name).collect();
-        let lines = self.history.iter().filter(|line| line.number > after).collect();
+        let lines = self
+            .history
+            .iter()
+            .filter(|line| line.number > after)
+            .collect();
         let welcome = Event::Welcome { names, lines }.text();
         let member = self.members.iter().find(|member| member.seat == seat);
         if let Some(queue) = member.and_then(|member| member.queue.as_ref()) {
@@ -180,7 +202,9 @@ pub struct Seat {
 impl Seat {
     /// Says a line to all in the room, the speaker included.
     pub fn say(&self, text: &str) {
-        let Some(text) = plain(text, LINE) else { return };
+        let Some(text) = plain(text, LINE) else {
+            return;
+        };
         let line = Line {
             number: self.rooms.number(),
             name: self.name.clone(),
@@ -188,7 +212,9 @@ impl Seat {
             at: now(),
         };
         let mut rooms = self.rooms.rooms.borrow_mut();
-        let Some(room) = rooms.get_mut(&self.room) else { return };
+        let Some(room) = rooms.get_mut(&self.room) else {
+            return;
+        };
         room.tell(&Event::Line(&line));
         if room.history.len() == HISTORY {
             room.history.pop_front();
@@ -200,9 +226,15 @@ impl Seat {
 impl Drop for Seat {
     fn drop(&mut self) {
         let mut rooms = self.rooms.rooms.borrow_mut();
-        let Some(room) = rooms.get_mut(&self.room) else { return };
+        let Some(room) = rooms.get_mut(&self.room) else {
+            return;
+        };
         // Not there if its member has come back, and has another seat.
-        if let Some(place) = room.members.iter().position(|member| member.seat == self.number) {
+        if let Some(place) = room
+            .members
+            .iter()
+            .position(|member| member.seat == self.number)
+        {
             room.members.swap_remove(place);
             room.tell(&Event::Left { name: &self.name });
         }
@@ -212,7 +244,11 @@ impl Drop for Seat {
 /// The text without control characters and blanks around it, cut to so many characters; `None` if
 /// nothing is left.
 fn plain(text: &str, longest: usize) -> Option<String> {
-    let text: String = text.chars().filter(|c| !c.is_control()).take(longest).collect();
+    let text: String = text
+        .chars()
+        .filter(|c| !c.is_control())
+        .take(longest)
+        .collect();
     let text = text.trim();
     (!text.is_empty()).then(|| text.to_owned())
 }

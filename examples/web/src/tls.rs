@@ -63,7 +63,10 @@ impl Acceptor {
                 config.with_single_cert(identity.chain, identity.key)
             });
         let mut config = config.map_err(invalid)?;
-        config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
+        config.alpn_protocols = protocols
+            .iter()
+            .map(|name| name.as_bytes().to_vec())
+            .collect();
         Ok(Acceptor {
             acceptor: TlsAcceptor::from(Arc::new(config)),
             places: Semaphore::new(AT_ONCE),
@@ -100,7 +103,10 @@ pub fn connector(
         .with_safe_default_protocol_versions()
         .map_err(invalid)?;
     let mut config = config.with_root_certificates(trusted).with_no_client_auth();
-    config.alpn_protocols = protocols.iter().map(|name| name.as_bytes().to_vec()).collect();
+    config.alpn_protocols = protocols
+        .iter()
+        .map(|name| name.as_bytes().to_vec())
+        .collect();
     Ok(TlsConnector::from(Arc::new(config)))
 }
 

@@ -27,7 +27,11 @@ async fn start() -> Server {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (addr, stop) = (listener.local_addr().unwrap(), StopSource::new());
     let serving = windlass::spawn(run(listener, stop.token()));
-    Server { addr, stop, serving }
+    Server {
+        addr,
+        stop,
+        serving,
+    }
 }
 
 async fn run(listener: TcpListener, stop: StopToken) -> std::io::Result<()> {
@@ -47,7 +51,8 @@ impl Page {
 
     async fn join(server: &Server, room: &str, name: &str, key: &str) -> Page {
         let mut page = Page::connect(server).await;
-        page.send(json!({"kind": "join", "room": room, "name": name, "key": key})).await;
+        page.send(json!({"kind": "join", "room": room, "name": name, "key": key}))
+            .await;
         page
     }
 
@@ -95,7 +100,10 @@ fn a_line_reaches_all_in_the_room_and_nobody_else() {
     windlass::block_on(async {
         let server = start().await;
         let mut ann = Page::join(&server, "harbour", "Ann", "a").await;
-        assert_eq!(ann.hear().await, json!({"kind": "welcome", "names": ["Ann"], "lines": []}));
+        assert_eq!(
+            ann.hear().await,
+            json!({"kind": "welcome", "names": ["Ann"], "lines": []})
+        );
         let mut cid = Page::join(&server, "galley", "Cid", "c").await;
         cid.hear().await;
         let mut ben = Page::join(&server, "harbour", "Ben", "b").await;
@@ -108,7 +116,10 @@ fn a_line_reaches_all_in_the_room_and_nobody_else() {
         assert_eq!(ann.hear().await, json!({"kind": "left", "name": "Ben"}));
         cid.say("soup").await;
         let first = cid.hear().await;
-        assert_eq!(first["text"], "soup", "nothing came from the harbour before");
+        assert_eq!(
+            first["text"], "soup",
+            "nothing came from the harbour before"
+        );
     });
 }
 
@@ -117,12 +128,22 @@ fn who_comes_later_gets_the_last_lines_and_who_comes_back_only_the_new_ones() {
     let rooms = Rc::new(Rooms::new());
     let join = |name: &str, after| {
         let (room, key) = ("harbour".to_owned(), name.to_owned());
-        rooms.join(Join { room, name: name.to_owned(), key, after }).unwrap()
+        rooms
+            .join(Join {
+                room,
+                name: name.to_owned(),
+                key,
+                after,
+            })
+            .unwrap()
     };
     let numbers = |welcome: &str| -> Vec<u64> {
         let welcome: Value = serde_json::from_str(welcome).unwrap();
         let lines = welcome["lines"].as_array().unwrap();
-        lines.iter().map(|line| line["number"].as_u64().unwrap()).collect()
+        lines
+            .iter()
+            .map(|line| line["number"].as_u64().unwrap())
+            .collect()
     };
     let (ann, _told) = join("Ann", 0);
     for _ in 0..60 {
@@ -142,7 +163,10 @@ fn a_name_belongs_to_whoever_has_its_key() {
         let mut ann = Page::join(&server, "harbour", "Ann", "a").await;
         ann.hear().await;
         let thief = Page::join(&server, "harbour", "Ann", "t").await;
-        assert_eq!(thief.end().await, (CloseCode::Policy, "that name is taken".to_owned()));
+        assert_eq!(
+            thief.end().await,
+            (CloseCode::Policy, "that name is taken".to_owned())
+        );
         let mut back = Page::join(&server, "harbour", "Ann", "a").await;
         assert_eq!(back.hear().await["names"], json!(["Ann"]));
         ann.end().await; // the old seat counts no more
@@ -156,7 +180,14 @@ fn a_member_who_reads_too_slowly_is_shown_out_and_the_others_go_on() {
     let rooms = Rc::new(Rooms::new());
     let join = |name: &str| {
         let (name, room) = (name.to_owned(), "harbour".to_owned());
-        rooms.join(Join { room, key: name.clone(), name, after: 0 }).unwrap()
+        rooms
+            .join(Join {
+                room,
+                key: name.clone(),
+                name,
+                after: 0,
+            })
+            .unwrap()
     };
     let ((ann, mut anns), (ben, mut bens)) = (join("Ann"), join("Ben"));
     for _ in 0..1_000 {
@@ -205,7 +236,9 @@ fn pages_of_other_sites_are_refused() {
             let origin = if origin.is_empty() { &own } else { origin };
             let url = format!("ws://{}/socket", server.addr);
             let mut request = url.into_client_request().unwrap();
-            request.headers_mut().insert("origin", origin.parse().unwrap());
+            request
+                .headers_mut()
+                .insert("origin", origin.parse().unwrap());
             match client_async(request, stream).await {
                 Ok(_) => assert!(is_welcome),
                 Err(Error::Http(response)) => assert!(!is_welcome && response.status() == 403),
@@ -218,21 +251,38 @@ fn pages_of_other_sites_are_refused() {
 #[test]
 fn a_server_that_stops_says_goodbye_to_all_and_takes_nobody_any_more() {
     windlass::block_on(async {
-        let Server { addr, stop, serving } = start().await;
-        let server = Server { addr, stop: stop.clone(), serving: windlass::spawn(async { Ok(()) }) };
+        let Server {
+            addr,
+            stop,
+            serving,
+        } = start().await;
+        let server = Server {
+            addr,
+            stop: stop.clone(),
+            serving: windlass::spawn(async { Ok(()) }),
+        };
         let mut ann = Page::join(&server, "harbour", "Ann", "a").await;
         ann.hear().await;
         // One that has just begun with a request, and one that waits for the next.
         let mut reading = TcpStream::connect(addr).await.unwrap();
-        reading.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
+        reading
+            .write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            .await
+            .unwrap();
         let mut start = [0; 15];
         reading.read_exact(&mut start).await.unwrap();
         assert_eq!(&start, b"HTTP/1.1 200 OK");
         stop.stop();
-        assert_eq!(ann.end().await, (CloseCode::Restart, "the server stops".to_owned()));
+        assert_eq!(
+            ann.end().await,
+            (CloseCode::Restart, "the server stops".to_owned())
+        );
         let mut rest = String::new();
         reading.read_to_string(&mut rest).await.unwrap();
-        assert!(rest.trim_end().ends_with("</html>"), "what was under way came whole");
+        assert!(
+            rest.trim_end().ends_with("</html>"),
+            "what was under way came whole"
+        );
         serving.await.unwrap();
         assert!(TcpStream::connect(addr).await.is_err());
     });

@@ -49,8 +49,14 @@ fn all_kinds_of_replies_are_read() {
 fn a_refusal_concerns_its_command_only() {
     let mut replies = windlass::block_on(told("-ERR no\r\n+PONG\r\n", 2)).into_iter();
     let refused = replies.next().unwrap();
-    assert!(matches!(&refused, Err(Error::Refused(text)) if text == "ERR no"), "{refused:?}");
-    assert_eq!(replies.next().unwrap().unwrap(), Reply::Status("PONG".to_owned()));
+    assert!(
+        matches!(&refused, Err(Error::Refused(text)) if text == "ERR no"),
+        "{refused:?}"
+    );
+    assert_eq!(
+        replies.next().unwrap().unwrap(),
+        Reply::Status("PONG".to_owned())
+    );
 }
 
 #[test]
@@ -61,7 +67,10 @@ fn a_server_that_hangs_up_midway_is_an_error_for_all_that_wait() {
     assert!(replies[0].is_ok());
     for reply in &replies[1..] {
         let text = reply.as_ref().unwrap_err().to_string();
-        assert!(text.starts_with("the connection has ended: the server has hung up"), "{text}");
+        assert!(
+            text.starts_with("the connection has ended: the server has hung up"),
+            "{text}"
+        );
     }
 }
 
@@ -69,7 +78,14 @@ fn a_server_that_hangs_up_midway_is_an_error_for_all_that_wait() {
 fn nonsense_ends_the_connection_and_costs_no_memory() {
     let deep = "*1\r\n".repeat(100);
     let long = "+".repeat(100_000);
-    let many = ["!\r\n", "$99999999999\r\n", "$-2\r\n", ":x\r\n", &deep, &long];
+    let many = [
+        "!\r\n",
+        "$99999999999\r\n",
+        "$-2\r\n",
+        ":x\r\n",
+        &deep,
+        &long,
+    ];
     for answers in many {
         let replies = windlass::block_on(told(answers, 1));
         let text = replies[0].as_ref().unwrap_err().to_string();

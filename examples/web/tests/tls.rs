@@ -13,7 +13,10 @@ use windlass_web::tls::{AT_ONCE, Acceptor, Identity, LIMIT, connector};
 fn acceptor(limit: Duration) -> io::Result<(Acceptor, CertificateDer<'static>)> {
     let identity = Identity::self_signed()?;
     let root = identity.chain[0].clone();
-    Ok((Acceptor::new(identity, &["h2", "http/1.1"])?.with_limit(limit), root))
+    Ok((
+        Acceptor::new(identity, &["h2", "http/1.1"])?.with_limit(limit),
+        root,
+    ))
 }
 
 /// Both ends of a connection.
@@ -78,8 +81,8 @@ fn clients_that_stop_in_the_handshake_make_room_for_others() -> io::Result<()> {
 }
 
 #[test]
-fn who_does_not_speak_tls_is_an_error_and_so_is_a_certificate_that_is_not_trusted()
--> io::Result<()> {
+fn who_does_not_speak_tls_is_an_error_and_so_is_a_certificate_that_is_not_trusted() -> io::Result<()>
+{
     let ((acceptor, _), (_, other_root)) = (acceptor(LIMIT)?, acceptor(LIMIT)?);
     windlass::block_on(async {
         let (server, mut client) = pair().await?;

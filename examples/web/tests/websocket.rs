@@ -7,9 +7,9 @@ use async_tungstenite::tungstenite::protocol::CloseFrame;
 use async_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use async_tungstenite::tungstenite::{Error, Message};
 use async_tungstenite::{WebSocketStream, client_async};
+use futures::StreamExt;
 use futures::future::join;
 use futures::io::AsyncWriteExt;
-use futures::StreamExt;
 use windlass::net::{TcpListener, TcpStream};
 use windlass_web::websocket::{Limits, WebSocket, goodbye, goodbye_for};
 
@@ -98,12 +98,26 @@ fn many_fragments_are_limited_by_what_they_sum_up_to() {
 fn text_that_is_not_utf_8_is_1007_and_a_frame_without_a_mask_1002() {
     windlass::block_on(async {
         let (server, mut client) = pair(SMALL).await;
-        client.get_mut().write_all(&[0x81, 0x81, 0, 0, 0, 0, 0xff]).await.unwrap();
-        assert_eq!(last_words(server, client).await.unwrap().code, CloseCode::Invalid);
+        client
+            .get_mut()
+            .write_all(&[0x81, 0x81, 0, 0, 0, 0, 0xff])
+            .await
+            .unwrap();
+        assert_eq!(
+            last_words(server, client).await.unwrap().code,
+            CloseCode::Invalid
+        );
 
         let (server, mut client) = pair(SMALL).await;
-        client.get_mut().write_all(&[0x81, 0x01, b'a']).await.unwrap();
-        assert_eq!(last_words(server, client).await.unwrap().code, CloseCode::Protocol);
+        client
+            .get_mut()
+            .write_all(&[0x81, 0x01, b'a'])
+            .await
+            .unwrap();
+        assert_eq!(
+            last_words(server, client).await.unwrap().code,
+            CloseCode::Protocol
+        );
     });
 }
 
@@ -123,7 +137,10 @@ fn a_silent_peer_is_pinged_and_then_given_up() {
         let error = server.recv().await.unwrap_err();
         assert!(is_time_out(&error), "{error}");
         drop(server);
-        assert_eq!(client.next().await.unwrap().unwrap(), Message::Ping(vec![].into()));
+        assert_eq!(
+            client.next().await.unwrap().unwrap(),
+            Message::Ping(vec![].into())
+        );
     });
 }
 
@@ -171,7 +188,10 @@ fn both_ends_say_goodbye() {
         let leaving = server.close(goodbye(CloseCode::Away, "the server stops"));
         let hearing = async {
             let last = client.next().await.unwrap().unwrap();
-            assert_eq!(last, Message::Close(Some(goodbye(CloseCode::Away, "the server stops"))));
+            assert_eq!(
+                last,
+                Message::Close(Some(goodbye(CloseCode::Away, "the server stops")))
+            );
             assert!(client.next().await.is_none(), "that was all");
             drop(client);
         };
@@ -201,7 +221,9 @@ fn a_handshake_that_stops_is_given_up() -> io::Result<()> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let mut client = TcpStream::connect(listener.local_addr()?).await?;
         client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n").await?;
-        let error = WebSocket::accept(listener.accept().await?.0, limits).await.unwrap_err();
+        let error = WebSocket::accept(listener.accept().await?.0, limits)
+            .await
+            .unwrap_err();
         assert!(is_time_out(&error), "{error}");
         Ok(())
     })

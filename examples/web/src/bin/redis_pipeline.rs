@@ -18,7 +18,7 @@ use windlass_web::redis::{Client, Error, IN_FLIGHT, Reply};
 const TASKS: usize = 1_000;
 const ROUNDS: usize = 50;
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+fn main() -> anyhow::Result<()> {
     let addr = env::args().nth(1);
     let addr = addr.as_deref().unwrap_or("127.0.0.1:7011");
     windlass::block_on(async {

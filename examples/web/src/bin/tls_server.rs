@@ -71,14 +71,24 @@ async fn converse(stream: TcpStream, tls: &Acceptor, stop: &StopToken) -> Result
     let (io, service) = (Io::new(stream), service_fn(answer));
     if is_h2 {
         let mut http = http2::Builder::new(Executor);
-        http.timer(Timer).keep_alive_interval(HEADER).keep_alive_timeout(HEADER);
+        http.timer(Timer)
+            .keep_alive_interval(HEADER)
+            .keep_alive_timeout(HEADER);
         let connection = http.serve_connection(io, service);
-        until_stopped(connection, stop, |connection| connection.graceful_shutdown()).await?;
+        until_stopped(connection, stop, |connection| {
+            connection.graceful_shutdown()
+        })
+        .await?;
     } else {
         let mut http = http1::Builder::new();
-        http.timer(Timer).header_read_timeout(HEADER).max_buf_size(64 * 1024);
+        http.timer(Timer)
+            .header_read_timeout(HEADER)
+            .max_buf_size(64 * 1024);
         let connection = http.serve_connection(io, service);
-        until_stopped(connection, stop, |connection| connection.graceful_shutdown()).await?;
+        until_stopped(connection, stop, |connection| {
+            connection.graceful_shutdown()
+        })
+        .await?;
     }
     Ok(())
 }
