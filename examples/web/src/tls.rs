@@ -17,7 +17,7 @@ use windlass::time::timeout;
 /// How long a handshake may take.
 pub const LIMIT: Duration = Duration::from_secs(5);
 
-/// How many handshakes are under way at once. Each takes some 20 KiB, and a millisecond.
+/// How many handshakes are under way at once. More than these wait for their turn.
 pub const AT_ONCE: usize = 64;
 
 /// What a server shows to prove who it is: its certificate first, then those who vouch for it.

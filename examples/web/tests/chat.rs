@@ -287,3 +287,20 @@ fn a_server_that_stops_says_goodbye_to_all_and_takes_nobody_any_more() {
         assert!(TcpStream::connect(addr).await.is_err());
     });
 }
+
+#[test]
+fn a_header_that_is_too_long_is_refused_before_it_has_come_whole() {
+    windlass::block_on(async {
+        let server = start().await;
+        let mut client = TcpStream::connect(server.addr).await.unwrap();
+        let mut sending = client.clone();
+        let flood = windlass::spawn(async move {
+            sending.write_all(b"GET / HTTP/1.1\r\nx: ").await?;
+            sending.write_all(&vec![b'x'; 10 << 20]).await
+        });
+        let mut answer = Vec::new();
+        let _ = client.read_to_end(&mut answer).await; // a reset, if bytes were left
+        assert!(answer.is_empty() || answer.starts_with(b"HTTP/1.1 431 "));
+        assert!(flood.await.is_err(), "not all of it was taken");
+    });
+}

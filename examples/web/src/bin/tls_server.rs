@@ -103,7 +103,9 @@ async fn until_stopped<C: Future>(
     let (mut stopped, mut end) = (stop.stopped(), Some(end));
     poll_fn(|cx| {
         if end.is_some() && Pin::new(&mut stopped).poll(cx).is_ready() {
-            end.take().map(|end| end(connection.as_mut()));
+            if let Some(end) = end.take() {
+                end(connection.as_mut());
+            }
         }
         connection.as_mut().poll(cx)
     })
