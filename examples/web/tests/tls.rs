@@ -81,8 +81,7 @@ fn clients_that_stop_in_the_handshake_make_room_for_others() -> io::Result<()> {
 }
 
 #[test]
-fn who_does_not_speak_tls_is_an_error_and_so_is_a_certificate_that_is_not_trusted() -> io::Result<()>
-{
+fn other_protocols_and_certificates_that_nobody_trusts_are_errors() -> io::Result<()> {
     let ((acceptor, _), (_, other_root)) = (acceptor(LIMIT)?, acceptor(LIMIT)?);
     windlass::block_on(async {
         let (server, mut client) = pair().await?;
