@@ -94,16 +94,15 @@ thread_local! {
 ///
 /// ```
 /// use windlass::hyper::Io;
-/// use windlass::net::UnixStream;
+/// use windlass::net::unix::UnixStream;
 ///
-/// # fn main() -> std::io::Result<()> {
 /// windlass::block_on(async {
 ///     let (ours, _theirs) = UnixStream::pair()?;
 ///     let io = Io::new(ours);
-///     let _ours = io.into_inner();
-///     Ok(())
-/// })
-/// # }
+///     assert_eq!(io.get_ref().try_write(b"ahoy")?, 4);
+///     std::io::Result::Ok(())
+/// })?;
+/// # Ok::<(), std::io::Error>(())
 /// ```
 #[derive(Clone, Debug)]
 pub struct Io<T> {
@@ -194,7 +193,7 @@ impl<T: AsyncWrite + Unpin> rt::Write for Io<T> {
 /// use std::{convert::Infallible, rc::Rc};
 /// use hyper::{Request, Response, client, server, service::service_fn};
 /// use windlass::hyper::{Executor, Io};
-/// use windlass::net::UnixStream;
+/// use windlass::net::unix::UnixStream;
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// windlass::block_on(async {

@@ -1,3 +1,216 @@
-//! A server.
+//! A server for the files of a folder, by hyper: HTTP/1.1 and HTTP/2, with ranges.
+//!
+//! ```text
+//! cargo run --release -p windlass-web --bin http_server -- .     # an address may follow
+//! curl -i localhost:8081/Cargo.toml                              # in a second terminal
+//! curl -r 0-99 --http2-prior-knowledge localhost:8081/Cargo.toml
+//! curl -T big.iso localhost:8081/sha256                          # its checksum
+//! ```
+//!
+//! Ctrl-C, or SIGTERM, stops it in good order: requests that have begun are finished. How much
+//! clients may take, in time and in memory, is said by `Limits`.
+//!
+//! hyper answers `Expect: 100-continue` as soon as a handler reads the body, and keeps connections
+//! open. Handlers run on the loop, and files are read by a pool of threads.
 
-fn main() {}
+use std::env;
+use std::fs::File;
+use std::io;
+use std::ops::RangeInclusive;
+use std::os::unix::fs::FileExt;
+use std::path::{Component, Path, PathBuf};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use futures::{TryStreamExt, stream};
+use http_body_util::{BodyExt, Full, StreamBody};
+use hyper::body::{Body, Frame, Incoming};
+use hyper::header::{self, HeaderMap, HeaderValue};
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use percent_encoding::percent_decode_str;
+use sha2::{Digest, Sha256};
+use windlass::net::TcpListener;
+use windlass::spawn_blocking;
+use windlass_web::{Limits, serve, stop_at_signals};
+
+/// How much of a file is in memory at once, for each request.
+const CHUNK_BYTES: u64 = 256 * 1024;
+
+fn main() -> io::Result<()> {
+    let mut args = env::args().skip(1);
+    let folder = args.next().unwrap_or_else(|| ".".to_owned());
+    let addr = args.next().unwrap_or_else(|| "127.0.0.1:8081".to_owned());
+    let folder: Rc<Path> = PathBuf::from(folder).canonicalize()?.into();
+    windlass::block_on(async {
+        let stop = stop_at_signals()?;
+        let listener = TcpListener::bind(addr).await?;
+        println!("serving {} on {}", folder.display(), listener.local_addr()?);
+        let service = service_fn(move |request| answer(folder.clone(), request));
+        let cut_off = serve(listener, stop, Limits::default(), service).await;
+        println!("stopped; connections that were cut off: {cut_off}");
+        Ok(())
+    })
+}
+
+type AnyBody = Pin<Box<dyn Body<Data = Bytes, Error = io::Error>>>;
+
+async fn answer(folder: Rc<Path>, request: Request<Incoming>) -> io::Result<Response<AnyBody>> {
+    let answered = match (request.method(), request.uri().path()) {
+        (&Method::POST | &Method::PUT, "/sha256") => return checksum(request.into_body()).await,
+        (&Method::GET, "/") => return Ok(text(StatusCode::OK, "ahoy\n")),
+        (&Method::GET | &Method::HEAD, path) => send_file(&folder, path, request.headers()).await,
+        _ => {
+            return Ok(text(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "GET, HEAD, or POST to /sha256\n",
+            ));
+        }
+    };
+    Ok(answered.unwrap_or_else(|error| match error.kind() {
+        io::ErrorKind::NotFound => text(StatusCode::NOT_FOUND, "not found\n"),
+        io::ErrorKind::PermissionDenied => text(StatusCode::FORBIDDEN, "forbidden\n"),
+        _ => text(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "the file can't be read\n",
+        ),
+    }))
+}
+
+fn text(status: StatusCode, text: impl Into<Bytes>) -> Response<AnyBody> {
+    let body: AnyBody = Box::pin(Full::new(text.into()).map_err(|never| match never {}));
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    let plain = HeaderValue::from_static("text/plain; charset=utf-8");
+    response.headers_mut().insert(header::CONTENT_TYPE, plain);
+    response
+}
+
+/// The checksum of what the client sends. It's read no faster than it's summed up: the rest waits
+/// with the client.
+async fn checksum(body: Incoming) -> io::Result<Response<AnyBody>> {
+    let (mut sum, mut length) = (Sha256::new(), 0);
+    let mut chunks = body.into_data_stream();
+    while let Some(chunk) = chunks.try_next().await.map_err(io::Error::other)? {
+        sum.update(&chunk);
+        length += chunk.len();
+    }
+    let line = format!("{:x}  {length} bytes\n", sum.finalize());
+    Ok(text(StatusCode::OK, line))
+}
+
+async fn send_file(folder: &Path, path: &str, asked: &HeaderMap) -> io::Result<Response<AnyBody>> {
+    let (file, length) = open(folder.to_owned(), below(path)?).await?;
+    let (status, range) = match wanted(asked, length) {
+        Wanted::All => (StatusCode::OK, 0..length),
+        Wanted::Part(part) => (StatusCode::PARTIAL_CONTENT, *part.start()..part.end() + 1),
+        Wanted::Impossible => {
+            let mut refusal = text(
+                StatusCode::RANGE_NOT_SATISFIABLE,
+                "there is no such range\n",
+            );
+            let size = number(format!("bytes */{length}"));
+            refusal.headers_mut().insert(header::CONTENT_RANGE, size);
+            return Ok(refusal);
+        }
+    };
+    let mime = mime_guess::from_path(path).first_or_octet_stream();
+    let mut response = Response::builder()
+        .status(status)
+        .header(header::CONTENT_TYPE, mime.as_ref())
+        .header(header::ACCEPT_RANGES, "bytes")
+        .header(header::CONTENT_LENGTH, range.end - range.start);
+    if status == StatusCode::PARTIAL_CONTENT {
+        let part = format!("bytes {}-{}/{length}", range.start, range.end - 1);
+        response = response.header(header::CONTENT_RANGE, part);
+    }
+    let chunks = stream::try_unfold(range, move |mut left| {
+        let file = file.clone();
+        async move {
+            if left.is_empty() {
+                return Ok(None);
+            }
+            let wanted = CHUNK_BYTES.min(left.end - left.start);
+            let chunk = read_chunk(file, left.start, wanted as usize).await?;
+            left.start += chunk.len() as u64;
+            Ok(Some((Frame::data(chunk), left)))
+        }
+    });
+    let body: AnyBody = Box::pin(StreamBody::new(chunks));
+    response.body(body).map_err(io::Error::other)
+}
+
+/// A number, and what stands beside it, is always fit for a header.
+fn number(text: String) -> HeaderValue {
+    HeaderValue::try_from(text).expect("digits and signs only")
+}
+
+/// The path below the folder that a target stands for.
+fn below(target: &str) -> io::Result<PathBuf> {
+    let not_found = || io::Error::from(io::ErrorKind::NotFound);
+    let target = percent_decode_str(target)
+        .decode_utf8()
+        .map_err(|_| not_found())?;
+    let path = Path::new(target.trim_start_matches('/'));
+    let is_below = path
+        .components()
+        .all(|it| matches!(it, Component::Normal(_)));
+    (is_below && !target.contains('\0'))
+        .then(|| path.to_owned())
+        .ok_or_else(not_found)
+}
+
+/// Opens a file of the folder, and no other by way of a link, or a pipe that would block.
+async fn open(folder: PathBuf, path: PathBuf) -> io::Result<(Arc<File>, u64)> {
+    spawn_blocking(move || {
+        let path = folder.join(path).canonicalize()?;
+        if !path.starts_with(&folder) || !path.metadata()?.is_file() {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        let file = File::open(path)?;
+        let length = file.metadata()?.len();
+        Ok((Arc::new(file), length))
+    })
+    .await
+}
+
+/// Reads what is there, `length` bytes at most.
+async fn read_chunk(file: Arc<File>, start: u64, length: usize) -> io::Result<Bytes> {
+    spawn_blocking(move || {
+        let mut chunk = vec![0; length];
+        match file.read_at(&mut chunk, start)? {
+            0 => Err(io::Error::other("the file was cut off while it was sent")),
+            read => {
+                chunk.truncate(read);
+                Ok(chunk.into())
+            }
+        }
+    })
+    .await
+}
+
+enum Wanted {
+    All,
+    Part(RangeInclusive<u64>),
+    Impossible,
+}
+
+/// Several ranges at once may be answered by the whole, and so may an odd one (RFC 9110, 14.2).
+/// `If-Range` names a version of the file. This server tells none, so none is the same.
+fn wanted(asked: &HeaderMap, length: u64) -> Wanted {
+    let range = asked
+        .get(header::RANGE)
+        .and_then(|range| range.to_str().ok());
+    let parsed = range.and_then(|range| http_range_header::parse_range_header(range).ok());
+    match parsed {
+        Some(ranges) if ranges.ranges.len() == 1 && !asked.contains_key(header::IF_RANGE) => {
+            match ranges.validate(length) {
+                Ok(valid) => Wanted::Part(valid[0].clone()),
+                Err(_) => Wanted::Impossible,
+            }
+        }
+        _ => Wanted::All,
+    }
+}

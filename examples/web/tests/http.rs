@@ -1,0 +1,241 @@
+//! Clients that are slow, hostile or in a hurry, against `serve`.
+
+use std::cell::RefCell;
+use std::convert::Infallible;
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::channel::oneshot;
+use futures::future::join_all;
+use futures::{AsyncReadExt, AsyncWriteExt, FutureExt};
+use http_body_util::{BodyExt, Empty};
+use hyper::client::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper::{Request, Response};
+use windlass::hyper::{Executor, Io};
+use windlass::net::{TcpListener, TcpStream};
+use windlass::task::{StopSource, Task};
+use windlass::{block_on, spawn};
+use windlass_web::{Limits, serve};
+
+/// A server that answers when it's told to.
+struct Server {
+    addr: SocketAddr,
+    stop: StopSource,
+    /// Requests that wait for their answer.
+    waiting: Rc<RefCell<Vec<oneshot::Sender<()>>>>,
+    task: Task<usize>,
+}
+
+impl Server {
+    async fn start(limits: Limits) -> io::Result<Server> {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let addr = listener.local_addr()?;
+        let (stop, waiting) = (StopSource::new(), Rc::new(RefCell::new(Vec::new())));
+        let queue = waiting.clone();
+        let service = service_fn(move |request: Request<_>| {
+            let queue = queue.clone();
+            async move {
+                if request.uri().path() == "/wait" {
+                    let (go_on, told) = oneshot::channel();
+                    queue.borrow_mut().push(go_on);
+                    let _ = told.await;
+                }
+                Ok::<_, Infallible>(Response::new("ahoy".to_owned()))
+            }
+        });
+        let task = spawn(serve(listener, stop.token(), limits, service));
+        Ok(Server {
+            addr,
+            stop,
+            waiting,
+            task,
+        })
+    }
+
+    async fn until_waiting(&self, count: usize) {
+        until(|| self.waiting.borrow().len() == count).await;
+    }
+
+    fn answer_all(&self) {
+        for go_on in self.waiting.take() {
+            let _ = go_on.send(());
+        }
+    }
+}
+
+async fn until(condition: impl Fn() -> bool) {
+    while !condition() {
+        windlass::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+fn get(addr: SocketAddr, path: &str) -> Request<Empty<Bytes>> {
+    let request = Request::get(format!("http://{addr}{path}")).header("host", "localhost");
+    request.body(Empty::new()).unwrap()
+}
+
+type Answer = Result<Bytes, hyper::Error>;
+
+async fn ask_http1(addr: SocketAddr, path: &'static str) -> Answer {
+    let stream = TcpStream::connect(addr).await.unwrap();
+    let (mut sender, connection) = http1::handshake(Io::new(stream)).await?;
+    let _connection = spawn(connection);
+    let response = sender.send_request(get(addr, path)).await?;
+    Ok(response.into_body().collect().await?.to_bytes())
+}
+
+async fn ask_http2(addr: SocketAddr, path: &'static str) -> Answer {
+    let stream = TcpStream::connect(addr).await.unwrap();
+    let (mut sender, connection) = http2::handshake(Executor, Io::new(stream)).await?;
+    let _connection = spawn(connection);
+    let response = sender.send_request(get(addr, path)).await?;
+    Ok(response.into_body().collect().await?.to_bytes())
+}
+
+/// What the server says to these bytes, until it hangs up.
+async fn converse(addr: SocketAddr, said: &[u8]) -> io::Result<String> {
+    let mut stream = TcpStream::connect(addr).await?;
+    stream.write_all(said).await?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await?;
+    Ok(answer)
+}
+
+fn run<F: Future<Output = io::Result<()>>>(test: F) {
+    block_on(test).unwrap();
+}
+
+#[test]
+fn one_port_speaks_both_versions() {
+    run(async {
+        let server = Server::start(Limits::default()).await?;
+        assert_eq!(ask_http1(server.addr, "/").await.unwrap(), "ahoy");
+        assert_eq!(ask_http2(server.addr, "/").await.unwrap(), "ahoy");
+        Ok(())
+    });
+}
+
+#[test]
+fn requests_in_flight_are_finished_and_new_connections_refused() {
+    run(async {
+        let server = Server::start(Limits::default()).await?;
+        let old = join_all((0..20).map(|_| spawn(ask_http1(server.addr, "/wait"))));
+        let new = join_all((0..20).map(|_| spawn(ask_http2(server.addr, "/wait"))));
+        server.until_waiting(40).await;
+        let mut idle = TcpStream::connect(server.addr).await?;
+        server.stop.stop();
+        assert_eq!(idle.read(&mut [0]).await?, 0, "nothing had begun here");
+        let refused = TcpStream::connect(server.addr).await.unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+        server.answer_all();
+        for answer in [old.await, new.await].into_iter().flatten() {
+            assert_eq!(answer.unwrap(), "ahoy");
+        }
+        assert_eq!(server.task.await, 0);
+        Ok(())
+    });
+}
+
+#[test]
+fn a_request_that_never_ends_is_cut_off_when_the_grace_is_over() {
+    run(async {
+        let limits = Limits {
+            grace: Duration::from_millis(20),
+            ..Limits::default()
+        };
+        let server = Server::start(limits).await?;
+        let asking = [
+            spawn(ask_http1(server.addr, "/wait")),
+            spawn(ask_http2(server.addr, "/wait")),
+        ];
+        server.until_waiting(2).await;
+        server.stop.stop();
+        assert_eq!(server.task.await, 2);
+        for answer in join_all(asking).await {
+            assert!(answer.is_err());
+        }
+        // The handlers of HTTP/2 are tasks of their own, and end with their connection.
+        let waiting = server.waiting;
+        until(|| waiting.borrow().iter().all(oneshot::Sender::is_canceled)).await;
+        Ok(())
+    });
+}
+
+#[test]
+fn clients_that_take_too_long_for_a_head_are_hung_up_on() {
+    run(async {
+        let limits = Limits {
+            head_time: Duration::from_millis(20),
+            ..Limits::default()
+        };
+        let server = Server::start(limits).await?;
+        // The last two are how the preface of HTTP/2 begins, as much as it takes to know.
+        for said in [
+            "",
+            "G",
+            "GET / HTTP/1.1\r\nA: b\r\n",
+            "P",
+            "PRI * HTTP/2.0\r\n",
+        ] {
+            let answer = converse(server.addr, said.as_bytes()).await?;
+            assert!(
+                answer.is_empty() || answer.starts_with("HTTP/1.1 408"),
+                "{answer}"
+            );
+        }
+        Ok(())
+    });
+}
+
+#[test]
+fn a_head_over_the_limit_is_refused_before_it_was_read_to_its_end() {
+    run(async {
+        let limits = Limits {
+            head_bytes: 16 * 1024,
+            ..Limits::default()
+        };
+        let server = Server::start(limits).await?;
+        let mut stream = TcpStream::connect(server.addr).await?;
+        stream.write_all(b"GET / HTTP/1.1\r\nA: ").await?;
+        let mut writer = stream.clone();
+        // Ten megabytes, unless the server hangs up before.
+        let endless = spawn(async move {
+            for _ in 0..10 {
+                writer.write_all(&[b'a'; 1024 * 1024]).await?;
+            }
+            io::Result::Ok(())
+        });
+        let mut answer = [0; 12];
+        stream.read_exact(&mut answer).await?;
+        assert_eq!(&answer, b"HTTP/1.1 431");
+        assert!(endless.await.is_err());
+        Ok(())
+    });
+}
+
+#[test]
+fn connections_beyond_the_limit_wait_for_their_turn() {
+    run(async {
+        let limits = Limits {
+            connections: 1,
+            ..Limits::default()
+        };
+        let server = Server::start(limits).await?;
+        let first = spawn(ask_http1(server.addr, "/wait"));
+        server.until_waiting(1).await;
+        let mut second = spawn(ask_http1(server.addr, "/"));
+        // Whoever came after it to another server has been answered.
+        let other = Server::start(Limits::default()).await?;
+        assert_eq!(ask_http1(other.addr, "/").await.unwrap(), "ahoy");
+        assert!((&mut second).now_or_never().is_none());
+        server.answer_all();
+        assert_eq!(first.await.unwrap(), "ahoy");
+        assert_eq!(second.await.unwrap(), "ahoy");
+        Ok(())
+    });
+}

@@ -1,0 +1,111 @@
+//! The adapters for hyper, where their docs promise more than the examples show.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use futures::future::poll_fn;
+use futures::io::{AsyncRead, Cursor};
+use hyper::rt::{Read, ReadBuf, Sleep, Timer as _};
+use windlass::block_on;
+use windlass::hyper::{Io, Timer};
+
+const HOUR: Duration = Duration::from_secs(3600);
+
+fn poll(sleep: &mut Pin<Box<dyn Sleep>>) -> Poll<()> {
+    sleep.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+}
+
+#[test]
+fn a_sleep_may_be_dropped_on_another_thread() {
+    block_on(async {
+        let mut sleep = Timer.sleep(HOUR);
+        assert!(poll(&mut sleep).is_pending());
+        thread::spawn(move || drop(sleep)).join().unwrap();
+    });
+}
+
+#[test]
+fn a_sleep_that_is_polled_on_another_thread_starts_over_there() {
+    let mut sleep = Timer.sleep(Duration::from_millis(1));
+    block_on(async { assert!(poll(&mut sleep).is_pending()) });
+    let slept = thread::spawn(|| block_on(async { sleep.await })).join();
+    assert!(slept.is_ok());
+}
+
+#[test]
+fn a_sleep_that_is_polled_where_no_reactor_turns_says_so() {
+    let mut sleep = Timer.sleep(HOUR);
+    block_on(async { assert!(poll(&mut sleep).is_pending()) });
+    let panic = thread::spawn(move || poll(&mut sleep)).join().unwrap_err();
+    let message = panic.downcast_ref::<String>().unwrap();
+    assert!(message.starts_with("can't sleep: "), "{message}");
+}
+
+#[test]
+fn a_sleep_that_is_reset_has_its_new_deadline() {
+    block_on(async {
+        let mut sleep = Timer.sleep(HOUR);
+        assert!(poll(&mut sleep).is_pending());
+        let place = std::ptr::from_ref(&*sleep).addr();
+        Timer.reset(&mut sleep, Instant::now());
+        assert_eq!(
+            std::ptr::from_ref(&*sleep).addr(),
+            place,
+            "no new one was made"
+        );
+        sleep.await;
+    });
+}
+
+/// Asks another stream first, and shouts what that has said.
+struct Shout<T>(Io<T>);
+
+impl<T: AsyncRead + Unpin> AsyncRead for Shout<T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        let mut own = [0; 8];
+        let mut own = ReadBuf::new(&mut own);
+        buf.fill(b'?');
+        let read = Pin::new(&mut self.0).poll_read(cx, own.unfilled())?;
+        let said = own.filled().to_ascii_uppercase();
+        buf[..said.len()].copy_from_slice(&said);
+        read.map(|()| Ok(said.len()))
+    }
+}
+
+#[test]
+fn a_stream_may_read_from_another_one_meanwhile() {
+    let mut outer = Io::new(Shout(Io::new(Cursor::new(b"ahoy, crew"))));
+    let mut bytes = [0; 100];
+    let mut buf = ReadBuf::new(&mut bytes);
+    block_on(poll_fn(|cx| {
+        Pin::new(&mut outer).poll_read(cx, buf.unfilled())
+    }))
+    .unwrap();
+    assert_eq!(buf.filled(), b"AHOY, CR");
+    block_on(poll_fn(|cx| {
+        Pin::new(&mut outer).poll_read(cx, buf.unfilled())
+    }))
+    .unwrap();
+    assert_eq!(buf.filled(), b"AHOY, CREW");
+}
+
+#[test]
+fn no_more_is_read_than_there_is_room_for() {
+    let mut io = Io::new(Cursor::new(vec![7; 1_000_000]));
+    let mut bytes = vec![0; 300_000];
+    let mut buf = ReadBuf::new(&mut bytes);
+    while buf.filled().len() < 300_000 {
+        block_on(poll_fn(|cx| {
+            Pin::new(&mut io).poll_read(cx, buf.unfilled())
+        }))
+        .unwrap();
+    }
+    assert_eq!(io.into_inner().position(), 300_000);
+}
