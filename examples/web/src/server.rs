@@ -2,14 +2,12 @@
 
 use std::future::Future;
 use std::io;
-use std::process;
 use std::rc::Rc;
 use std::time::Duration;
 
 use windlass::net::{TcpListener, TcpStream};
-use windlass::signal::{Signal, Signals};
 use windlass::sync::Semaphore;
-use windlass::task::{StopSource, StopToken, TaskGroup};
+use windlass::task::{StopToken, TaskGroup};
 use windlass::time::timeout;
 
 /// How long connections may go on once the server was told to stop.
@@ -49,25 +47,4 @@ where
     }
     drop(listener);
     Ok(timeout(GRACE, connections.close()).await?)
-}
-
-/// Stops at the first Ctrl-C or SIGTERM; at the second the program ends.
-pub fn stop_at_signals() -> io::Result<StopToken> {
-    let stop = StopSource::new();
-    let token = stop.token();
-    let signals = Signals::new([Signal::INT, Signal::TERM])?;
-    windlass::spawn(async {
-        if let Err(error) = listen(signals, stop).await {
-            eprintln!("{error}");
-        }
-    })
-    .detach();
-    Ok(token)
-}
-
-async fn listen(mut signals: Signals, stop: StopSource) -> io::Result<()> {
-    signals.recv().await?;
-    stop.stop();
-    let signal = signals.recv().await?;
-    process::exit(128 + signal.as_raw()) // as if the signal had done it
 }

@@ -27,7 +27,8 @@ use windlass::hyper::{Executor, Io, Timer};
 use windlass::net::{TcpListener, TcpStream};
 use windlass::task::StopToken;
 use windlass::time::timeout;
-use windlass_web::server::{serve, stop_at_signals};
+use windlass_web::server::serve;
+use windlass_web::stop_at_signals;
 use windlass_web::tls::{Acceptor, Identity};
 
 /// The longest that is sent back, in bytes.

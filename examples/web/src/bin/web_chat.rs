@@ -14,7 +14,8 @@ use std::rc::Rc;
 use windlass::net::TcpListener;
 use windlass_web::chat;
 use windlass_web::rooms::Rooms;
-use windlass_web::server::{serve, stop_at_signals};
+use windlass_web::server::serve;
+use windlass_web::stop_at_signals;
 
 fn main() -> io::Result<()> {
     let addr = env::args().nth(1);

@@ -14,7 +14,8 @@ use async_tungstenite::tungstenite::Error;
 use async_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use windlass::net::{TcpListener, TcpStream};
 use windlass::task::StopToken;
-use windlass_web::server::{serve, stop_at_signals};
+use windlass_web::server::serve;
+use windlass_web::stop_at_signals;
 use windlass_web::websocket::{Limits, WebSocket, goodbye, goodbye_for};
 
 fn main() -> io::Result<()> {
