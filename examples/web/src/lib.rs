@@ -1,8 +1,19 @@
-//! What the programs of this package share: a server that holds its own against clients that are
-//! many, slow or hostile, and that stops in good order.
+//! What the programs of this package share: servers that hold their own against clients that are
+//! many, slow or hostile, and that stop in good order.
+#![allow(
+    missing_docs,
+    missing_debug_implementations,
+    reason = "read whole, not by its docs"
+)]
 
 mod serve;
 mod stop;
+pub mod server;
+pub mod tls;
+pub mod websocket;
+pub mod rooms;
+pub mod chat;
+pub mod redis;
 
 pub use serve::{Limits, serve};
 pub use stop::stop_at_signals;

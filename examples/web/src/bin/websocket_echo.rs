@@ -1,0 +1,61 @@
+//! A WebSocket server that sends back what it's sent.
+//!
+//! ```text
+//! cargo run -p windlass-web --bin websocket_echo     # an address may follow: -- 0.0.0.0:7010
+//! python3 -m websockets ws://localhost:7010              # in a second terminal
+//! ```
+//!
+//! Messages may have 16 MiB. Ctrl-C says goodbye to all who are connected.
+
+use std::env;
+use std::io;
+
+use async_tungstenite::tungstenite::Error;
+use async_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use windlass::net::{TcpListener, TcpStream};
+use windlass::task::StopToken;
+use windlass_web::server::serve;
+use windlass_web::stop_at_signals;
+use windlass_web::websocket::{Limits, WebSocket, goodbye, goodbye_for};
+
+fn main() -> io::Result<()> {
+    let addr = env::args().nth(1);
+    let addr = addr.as_deref().unwrap_or("127.0.0.1:7010");
+    windlass::block_on(async {
+        let stop = stop_at_signals()?;
+        let listener = TcpListener::bind(addr).await?;
+        println!("echoing on ws://{}", listener.local_addr()?);
+        serve(listener, &stop, |stream| converse(stream, stop.clone())).await
+    })
+}
+
+async fn converse(stream: TcpStream, stop: StopToken) {
+    let limits = Limits {
+        message: 16 << 20,
+        ..Limits::default()
+    };
+    let mut socket = match WebSocket::accept(stream, limits).await {
+        Ok(socket) => socket,
+        Err(error) => return eprintln!("no handshake: {error}"),
+    };
+    let last = match echo(&mut socket, &stop).await {
+        Ok(()) => Some(goodbye(CloseCode::Away, "the server stops")),
+        Err(error) => {
+            eprintln!("{error}");
+            goodbye_for(&error)
+        }
+    };
+    if let Some(last) = last {
+        socket.close(last).await;
+    }
+}
+
+async fn echo(socket: &mut WebSocket<TcpStream>, stop: &StopToken) -> Result<(), Error> {
+    while let Some(received) = stop.run(socket.recv()).await {
+        match received? {
+            Some(message) => socket.send(message).await?,
+            None => break, // the peer has said goodbye
+        }
+    }
+    Ok(())
+}

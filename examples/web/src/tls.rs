@@ -1,0 +1,115 @@
+//! TLS: certificates, and handshakes that cost a server little.
+
+use std::io::{self, ErrorKind};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::io::{AsyncRead, AsyncWrite};
+use futures_rustls::pki_types::pem::PemObject;
+use futures_rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use futures_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig, crypto::ring};
+use futures_rustls::server::TlsStream;
+use futures_rustls::{TlsAcceptor, TlsConnector};
+use windlass::sync::Semaphore;
+use windlass::time::timeout;
+
+/// How long a handshake may take.
+pub const LIMIT: Duration = Duration::from_secs(5);
+
+/// How many handshakes are under way at once. More than these wait for their turn.
+pub const AT_ONCE: usize = 64;
+
+/// What a server shows to prove who it is: its certificate first, then those who vouch for it.
+#[derive(Debug)]
+pub struct Identity {
+    pub chain: Vec<CertificateDer<'static>>,
+    pub key: PrivateKeyDer<'static>,
+}
+
+impl Identity {
+    /// Reads two files in PEM, such as certbot's `fullchain.pem` and `privkey.pem`.
+    pub fn read(chain: &Path, key: &Path) -> io::Result<Identity> {
+        let certificates = CertificateDer::pem_file_iter(chain).map_err(invalid)?;
+        let chain = certificates.collect::<Result<_, _>>().map_err(invalid)?;
+        let key = PrivateKeyDer::from_pem_file(key).map_err(invalid)?;
+        Ok(Identity { chain, key })
+    }
+
+    /// One for trying things out: nobody vouches for it.
+    pub fn self_signed() -> io::Result<Identity> {
+        let names = ["localhost", "127.0.0.1", "::1"].map(String::from);
+        let made = rcgen::generate_simple_self_signed(names).map_err(invalid)?;
+        let chain = vec![made.cert.der().clone()];
+        let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).map_err(invalid)?;
+        Ok(Identity { chain, key })
+    }
+}
+
+/// Makes TLS of connections that clients have opened.
+pub struct Acceptor {
+    acceptor: TlsAcceptor,
+    places: Semaphore,
+    limit: Duration,
+}
+
+impl Acceptor {
+    /// Of the protocols, by their ALPN names, the first that the client speaks is chosen.
+    pub fn new(identity: Identity, protocols: &[&str]) -> io::Result<Acceptor> {
+        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .and_then(|config| {
+                let config = config.with_no_client_auth();
+                config.with_single_cert(identity.chain, identity.key)
+            });
+        let mut config = config.map_err(invalid)?;
+        config.alpn_protocols = protocols
+            .iter()
+            .map(|name| name.as_bytes().to_vec())
+            .collect();
+        Ok(Acceptor {
+            acceptor: TlsAcceptor::from(Arc::new(config)),
+            places: Semaphore::new(AT_ONCE),
+            limit: LIMIT,
+        })
+    }
+
+    /// With another limit than [`LIMIT`].
+    pub fn with_limit(self, limit: Duration) -> Acceptor {
+        Acceptor { limit, ..self }
+    }
+
+    /// Shakes hands. A client that stops in the middle is given up, so it holds its place for no
+    /// longer than the limit.
+    pub async fn accept<S>(&self, stream: S) -> io::Result<TlsStream<S>>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let _place = self.places.acquire(1).await;
+        timeout(self.limit, self.acceptor.accept(stream)).await?
+    }
+}
+
+/// Makes TLS of connections to servers for which one of these certificates vouches.
+pub fn connector(
+    roots: impl IntoIterator<Item = CertificateDer<'static>>,
+    protocols: &[&str],
+) -> io::Result<TlsConnector> {
+    let mut trusted = RootCertStore::empty();
+    for root in roots {
+        trusted.add(root).map_err(invalid)?;
+    }
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(invalid)?;
+    let mut config = config.with_root_certificates(trusted).with_no_client_auth();
+    config.alpn_protocols = protocols
+        .iter()
+        .map(|name| name.as_bytes().to_vec())
+        .collect();
+    Ok(TlsConnector::from(Arc::new(config)))
+}
+
+fn invalid(error: impl ToString) -> io::Error {
+    io::Error::new(ErrorKind::InvalidInput, error.to_string())
+}

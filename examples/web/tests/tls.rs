@@ -1,0 +1,95 @@
+//! TLS handshakes, good ones and bad ones.
+
+use std::io::{self, ErrorKind};
+use std::time::Duration;
+
+use futures::future::{join, join_all};
+use futures::io::{AsyncReadExt, AsyncWriteExt};
+use futures_rustls::pki_types::{CertificateDer, ServerName};
+use windlass::net::{TcpListener, TcpStream};
+use windlass_web::tls::{AT_ONCE, Acceptor, Identity, LIMIT, connector};
+
+/// An acceptor, and the certificate that its clients have to trust.
+fn acceptor(limit: Duration) -> io::Result<(Acceptor, CertificateDer<'static>)> {
+    let identity = Identity::self_signed()?;
+    let root = identity.chain[0].clone();
+    Ok((
+        Acceptor::new(identity, &["h2", "http/1.1"])?.with_limit(limit),
+        root,
+    ))
+}
+
+/// Both ends of a connection.
+async fn pair() -> io::Result<(TcpStream, TcpStream)> {
+    let listener = TcpListener::bind("127.0.0.1:0").await?;
+    let addr = listener.local_addr()?;
+    let (accepted, connected) = join(listener.accept(), TcpStream::connect(addr)).await;
+    Ok((accepted?.0, connected?))
+}
+
+async fn ahoy(acceptor: &Acceptor, root: CertificateDer<'static>) -> io::Result<()> {
+    let (server, client) = pair().await?;
+    let serving = async {
+        let mut stream = acceptor.accept(server).await?;
+        assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]));
+        stream.write_all(b"ahoy").await?;
+        stream.close().await
+    };
+    let asking = async {
+        let name = ServerName::try_from("localhost").unwrap();
+        let connector = connector([root], &["http/1.1"])?;
+        let mut stream = connector.connect(name, client).await?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text).await?;
+        assert_eq!(text, "ahoy");
+        Ok(())
+    };
+    let (served, asked) = join(serving, asking).await;
+    served.and(asked)
+}
+
+#[test]
+fn both_ends_shake_hands_and_agree_on_a_protocol() -> io::Result<()> {
+    let (acceptor, root) = acceptor(LIMIT)?;
+    windlass::block_on(ahoy(&acceptor, root))
+}
+
+#[test]
+fn clients_that_stop_in_the_handshake_make_room_for_others() -> io::Result<()> {
+    let (stalled, root) = acceptor(Duration::from_millis(20))?;
+    windlass::block_on(async {
+        let mut clients = Vec::new();
+        let mut accepting = Vec::new();
+        for number in 0..2 * AT_ONCE {
+            let (server, mut client) = pair().await?;
+            if number % 2 == 0 {
+                client.write_all(&[22, 3, 1, 2, 0, 1]).await?; // a hello that has just begun
+            }
+            accepting.push(stalled.accept(server));
+            clients.push(client);
+        }
+        for accepted in join_all(accepting).await {
+            assert_eq!(accepted.unwrap_err().kind(), ErrorKind::TimedOut);
+        }
+        for mut client in clients {
+            assert_eq!(client.read(&mut [0]).await?, 0, "it's hung up on");
+        }
+        // That everybody was given up has given all places back.
+        let patient = stalled.with_limit(LIMIT);
+        ahoy(&patient, root).await
+    })
+}
+
+#[test]
+fn other_protocols_and_certificates_that_nobody_trusts_are_errors() -> io::Result<()> {
+    let ((acceptor, _), (_, other_root)) = (acceptor(LIMIT)?, acceptor(LIMIT)?);
+    windlass::block_on(async {
+        let (server, mut client) = pair().await?;
+        client.write_all(b"GET / HTTP/1.1\r\n\r\n").await?;
+        let refused = acceptor.accept(server).await.unwrap_err();
+        assert_eq!(refused.kind(), ErrorKind::InvalidData);
+        let distrusted = ahoy(&acceptor, other_root).await.unwrap_err();
+        assert_eq!(distrusted.kind(), ErrorKind::InvalidData);
+        Ok(())
+    })
+}

@@ -1,0 +1,230 @@
+//! What a WebSocket end does with peers that don't behave.
+
+use std::io::{self, ErrorKind};
+use std::time::Duration;
+
+use async_tungstenite::tungstenite::protocol::CloseFrame;
+use async_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use async_tungstenite::tungstenite::{Error, Message};
+use async_tungstenite::{WebSocketStream, client_async};
+use futures::StreamExt;
+use futures::future::join;
+use futures::io::AsyncWriteExt;
+use windlass::net::{TcpListener, TcpStream};
+use windlass_web::websocket::{Limits, WebSocket, goodbye, goodbye_for};
+
+type Client = WebSocketStream<TcpStream>;
+
+async fn pair(limits: Limits) -> (WebSocket<TcpStream>, Client) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let addr = listener.local_addr().unwrap();
+    let accepting = async {
+        let (stream, _) = listener.accept().await.unwrap();
+        WebSocket::accept(stream, limits).await.unwrap()
+    };
+    let connecting = async {
+        let stream = TcpStream::connect(addr).await.unwrap();
+        client_async("ws://localhost/", stream).await.unwrap().0
+    };
+    join(accepting, connecting).await
+}
+
+/// What the server says to a client that has misbehaved. The client goes on to send, so that bytes
+/// are unread at the end.
+async fn last_words(mut server: WebSocket<TcpStream>, mut client: Client) -> Option<CloseFrame> {
+    let serving = async {
+        let error = server.recv().await.unwrap_err();
+        server.close(goodbye_for(&error).unwrap()).await;
+    };
+    let hearing = async move {
+        let _ = client.get_mut().write_all(&[0; 50_000]).await;
+        match client.next().await {
+            Some(Ok(Message::Close(frame))) => frame,
+            other => panic!("{other:?}"),
+        }
+    };
+    join(serving, hearing).await.1
+}
+
+const SMALL: Limits = Limits {
+    message: 1024,
+    handshake: Duration::from_secs(5),
+    idle: Duration::from_secs(30),
+    pong: Duration::from_secs(10),
+    send: Duration::from_secs(10),
+};
+
+#[test]
+fn a_message_over_the_limit_ends_the_connection_with_1009() {
+    windlass::block_on(async {
+        let (mut server, mut client) = pair(SMALL).await;
+        client.send(Message::binary(vec![7; 1024])).await.unwrap();
+        let longest = server.recv().await.unwrap().unwrap();
+        assert_eq!(longest.len(), 1024);
+        client.send(Message::binary(vec![7; 1025])).await.unwrap();
+        let frame = last_words(server, client).await.unwrap();
+        assert_eq!(frame.code, CloseCode::Size);
+    });
+}
+
+#[test]
+fn a_frame_that_claims_to_be_endless_is_refused_by_its_header() {
+    windlass::block_on(async {
+        let (server, mut client) = pair(SMALL).await;
+        // Final, binary; masked, of 2^62 bytes; the mask.
+        let header = [&[0x82, 0xff][..], &(1_u64 << 62).to_be_bytes(), &[0; 4]].concat();
+        client.get_mut().write_all(&header).await.unwrap();
+        let frame = last_words(server, client).await.unwrap();
+        assert_eq!(frame.code, CloseCode::Size);
+    });
+}
+
+#[test]
+fn many_fragments_are_limited_by_what_they_sum_up_to() {
+    windlass::block_on(async {
+        let (server, mut client) = pair(SMALL).await;
+        let mut opcode = 0x02; // binary, and then its continuations; none is the last
+        for _ in 0..100 {
+            let frame = [&[opcode, 0x80 | 100, 0, 0, 0, 0][..], &[7; 100]].concat();
+            client.get_mut().write_all(&frame).await.unwrap();
+            opcode = 0x00;
+        }
+        let frame = last_words(server, client).await.unwrap();
+        assert_eq!(frame.code, CloseCode::Size);
+    });
+}
+
+#[test]
+fn text_that_is_not_utf_8_is_1007_and_a_frame_without_a_mask_1002() {
+    windlass::block_on(async {
+        let (server, mut client) = pair(SMALL).await;
+        client
+            .get_mut()
+            .write_all(&[0x81, 0x81, 0, 0, 0, 0, 0xff])
+            .await
+            .unwrap();
+        assert_eq!(
+            last_words(server, client).await.unwrap().code,
+            CloseCode::Invalid
+        );
+
+        let (server, mut client) = pair(SMALL).await;
+        client
+            .get_mut()
+            .write_all(&[0x81, 0x01, b'a'])
+            .await
+            .unwrap();
+        assert_eq!(
+            last_words(server, client).await.unwrap().code,
+            CloseCode::Protocol
+        );
+    });
+}
+
+fn is_time_out(error: &Error) -> bool {
+    matches!(error, Error::Io(error) if error.kind() == ErrorKind::TimedOut)
+}
+
+#[test]
+fn a_silent_peer_is_pinged_and_then_given_up() {
+    let limits = Limits {
+        idle: Duration::from_millis(1),
+        pong: Duration::from_millis(1),
+        ..SMALL
+    };
+    windlass::block_on(async {
+        let (mut server, mut client) = pair(limits).await;
+        let error = server.recv().await.unwrap_err();
+        assert!(is_time_out(&error), "{error}");
+        drop(server);
+        assert_eq!(
+            client.next().await.unwrap().unwrap(),
+            Message::Ping(vec![].into())
+        );
+    });
+}
+
+#[test]
+fn a_peer_that_answers_pings_may_be_silent_for_ever() {
+    let limits = Limits {
+        idle: Duration::from_millis(1),
+        ..SMALL
+    };
+    windlass::block_on(async {
+        let (mut server, mut client) = pair(limits).await;
+        let pings = async {
+            for _ in 0..20 {
+                // To read sends the pong as well.
+                assert!(client.next().await.unwrap().unwrap().is_ping());
+            }
+            client.send(Message::text("still here")).await.unwrap();
+        };
+        let (received, ()) = join(server.recv(), pings).await;
+        assert_eq!(received.unwrap(), Some(Message::text("still here")));
+    });
+}
+
+#[test]
+fn a_peer_that_does_not_read_is_given_up() {
+    let limits = Limits {
+        send: Duration::from_millis(20),
+        ..SMALL
+    };
+    windlass::block_on(async {
+        let (mut server, _client) = pair(limits).await;
+        let error = loop {
+            if let Err(error) = server.send(Message::binary(vec![7; 1024])).await {
+                break error;
+            }
+        };
+        assert!(is_time_out(&error), "{error}");
+    });
+}
+
+#[test]
+fn both_ends_say_goodbye() {
+    windlass::block_on(async {
+        let (server, mut client) = pair(SMALL).await;
+        let leaving = server.close(goodbye(CloseCode::Away, "the server stops"));
+        let hearing = async {
+            let last = client.next().await.unwrap().unwrap();
+            assert_eq!(
+                last,
+                Message::Close(Some(goodbye(CloseCode::Away, "the server stops")))
+            );
+            assert!(client.next().await.is_none(), "that was all");
+            drop(client);
+        };
+        join(leaving, hearing).await;
+
+        let (mut server, mut client) = pair(SMALL).await;
+        let leaving = async {
+            client.close(None).await.unwrap();
+            while let Some(Ok(_)) = client.next().await {}
+            drop(client);
+        };
+        let hearing = async {
+            assert_eq!(server.recv().await.unwrap(), None);
+            server.close(goodbye(CloseCode::Normal, "")).await;
+        };
+        join(leaving, hearing).await;
+    });
+}
+
+#[test]
+fn a_handshake_that_stops_is_given_up() -> io::Result<()> {
+    let limits = Limits {
+        handshake: Duration::from_millis(1),
+        ..SMALL
+    };
+    windlass::block_on(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let mut client = TcpStream::connect(listener.local_addr()?).await?;
+        client.write_all(b"GET / HTTP/1.1\r\nHost: x\r\n").await?;
+        let error = WebSocket::accept(listener.accept().await?.0, limits)
+            .await
+            .unwrap_err();
+        assert!(is_time_out(&error), "{error}");
+        Ok(())
+    })
+}
