@@ -34,13 +34,6 @@ const MASK: usize = (1 << SLOT_BITS) - 1;
 pub(crate) const MAX_SOURCES: usize = MASK - 3;
 
 impl Key {
-    /// No source: what is registered under it only ends waits.
-    #[allow(dead_code)] // where files are for threads alone
-    pub(crate) const RING: Key = Key {
-        slot: MAX_SOURCES as u32,
-        generation: 0,
-    };
-
     fn to_usize(self) -> usize {
         (self.generation as usize & MASK) << SLOT_BITS | self.slot as usize
     }

@@ -30,16 +30,16 @@ use super::error::context;
 #[derive(Clone)]
 pub struct OpenOptions {
     std: std::fs::OpenOptions,
-    read: bool,
+    pub(super) read: bool,
     write: bool,
     append: bool,
-    truncate: bool,
-    create: bool,
-    create_new: bool,
+    pub(super) truncate: bool,
+    pub(super) create: bool,
+    pub(super) create_new: bool,
     #[cfg(unix)]
     pub(super) mode: u32,
     #[cfg(unix)]
-    custom_flags: i32,
+    pub(super) custom_flags: i32,
 }
 
 /// One of std's options.
@@ -163,25 +163,6 @@ impl OpenOptions {
             ));
         }
         Ok(())
-    }
-
-    /// The same for the system, once it's [checked](OpenOptions::check).
-    #[cfg(unix)]
-    #[cfg_attr(not(target_os = "linux"), allow(dead_code))] // the ring asks for them
-    pub(super) fn flags(&self) -> rustix::fs::OFlags {
-        use rustix::fs::OFlags;
-        let access = match (self.read, self.writes()) {
-            (true, true) => OFlags::RDWR,
-            (true, false) => OFlags::RDONLY,
-            (false, _) => OFlags::WRONLY,
-        };
-        let mut flags = access | OFlags::CLOEXEC;
-        flags.set(OFlags::APPEND, self.append);
-        flags.set(OFlags::CREATE, self.create || self.create_new);
-        flags.set(OFlags::EXCL, self.create_new);
-        flags.set(OFlags::TRUNC, self.truncate && !self.create_new);
-        let custom = OFlags::from_bits_retain(self.custom_flags as _);
-        flags | (custom - OFlags::RWMODE)
     }
 }
 

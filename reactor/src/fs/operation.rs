@@ -58,8 +58,7 @@ pub(crate) enum Operation {
         options: OpenOptions,
         opened: Option<std::fs::File>,
     },
-    #[cfg_attr(not(target_os = "linux"), allow(dead_code))] // for threads, to drop it closes it
-    Close(std::fs::File),
+    Close(Option<std::fs::File>),
     /// It's still under way, but nothing turns that could bring it back.
     Lost,
 }
@@ -176,7 +175,11 @@ impl Operation {
                 *opened = Some(options.std().open(path)?);
                 Ok(0)
             }
-            Operation::Close(_) | Operation::Lost => Ok(0), // closed when it's dropped
+            Operation::Close(file) => {
+                drop(file.take());
+                Ok(0)
+            }
+            Operation::Lost => Ok(0),
         }
     }
 }
@@ -220,7 +223,7 @@ impl Drop for Handle {
             return;
         };
         if hub.ring().is_some() || self.writes {
-            start(Operation::Close(file)).detach();
+            start(Operation::Close(Some(file))).detach();
         }
     }
 }

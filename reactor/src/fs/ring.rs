@@ -22,11 +22,12 @@ use std::task::{Context, Poll, Waker};
 
 use io_uring::types::{Fd, FsyncFlags, SubmitArgs, Timespec};
 use io_uring::{IoUring, Probe, opcode, squeue};
-use rustix::fs::CWD;
+use rustix::fs::{CWD, OFlags};
 use rustix::io::Errno;
 
+use super::OpenOptions;
 use super::operation::{Ended, Operation, Place};
-use crate::wait::{self, Key};
+use crate::wait::{self, Key, MAX_SOURCES};
 
 /// So many operations are handed over by one system call. 8 KiB of memory.
 const SUBMISSIONS: u32 = 128;
@@ -43,6 +44,12 @@ const BYTES: usize = 1024 * 1024;
 /// How long the end of a thread waits for operations that can't be cancelled, after each end of one
 /// anew (s). Then what they use is leaked.
 const PATIENCE: u64 = 1;
+
+/// No source has it: what is registered under it only ends waits.
+const KEY: Key = Key {
+    slot: MAX_SOURCES as u32,
+    generation: 0,
+};
 
 /// Of what tells the kernel to cancel something.
 const CANCEL: u64 = u64::MAX;
@@ -110,7 +117,7 @@ impl Ring {
         if !has_all(&uring)? {
             return Err(io::ErrorKind::Unsupported.into());
         }
-        poll.add(uring.as_fd(), Key::RING, false)?;
+        poll.add(uring.as_fd(), KEY, false)?;
         Ok(Ring(RefCell::new(State {
             uring,
             flights: Vec::new(),
@@ -406,16 +413,32 @@ fn entry(operation: &mut Operation, path: Option<&CStr>) -> squeue::Entry {
         Operation::Open { options, .. } => {
             let path = path.map_or(ptr::null(), CStr::as_ptr);
             let open = opcode::OpenAt::new(Fd(CWD.as_raw_fd()), path);
-            open.flags(options.flags().bits() as i32)
+            open.flags(flags(options).bits() as i32)
                 .mode(options.mode)
                 .build()
         }
-        Operation::Close(file) => opcode::Close::new(fd(file)).build(),
-        Operation::Lost => opcode::Nop::new().build(),
+        Operation::Close(Some(file)) => opcode::Close::new(fd(file)).build(),
+        Operation::Close(None) | Operation::Lost => opcode::Nop::new().build(),
     }
 }
 
-fn fd(file: &std::fs::File) -> Fd {
+/// As std makes them of options that it has looked at.
+fn flags(options: &OpenOptions) -> OFlags {
+    let access = match (options.read, options.writes()) {
+        (true, true) => OFlags::RDWR,
+        (true, false) => OFlags::RDONLY,
+        (false, _) => OFlags::WRONLY,
+    };
+    let mut flags = access | OFlags::CLOEXEC;
+    flags.set(OFlags::APPEND, options.appends());
+    flags.set(OFlags::CREATE, options.create || options.create_new);
+    flags.set(OFlags::EXCL, options.create_new);
+    flags.set(OFlags::TRUNC, options.truncate && !options.create_new);
+    let custom = OFlags::from_bits_retain(options.custom_flags as _);
+    flags | (custom - OFlags::RWMODE)
+}
+
+fn fd(file: &File) -> Fd {
     Fd(file.as_raw_fd())
 }
 
@@ -450,9 +473,7 @@ fn end(operation: &mut Operation, code: i32) -> io::Result<usize> {
 
 /// A descriptor is closed, and free for others, also if the kernel tells of an error.
 fn forget_closed(operation: &mut Operation) {
-    if let Operation::Close(_) = operation {
-        if let Operation::Close(file) = mem::replace(operation, Operation::Lost) {
-            let _ = file.into_raw_fd();
-        }
+    if let Operation::Close(file) = operation {
+        let _ = file.take().map(IntoRawFd::into_raw_fd);
     }
 }
