@@ -31,7 +31,7 @@ fn a_sleep_may_be_dropped_on_another_thread() {
 fn a_sleep_that_is_polled_on_another_thread_starts_over_there() {
     let mut sleep = Timer.sleep(Duration::from_millis(1));
     block_on(async { assert!(poll(&mut sleep).is_pending()) });
-    let slept = thread::spawn(|| block_on(async { sleep.await })).join();
+    let slept = thread::spawn(|| block_on(sleep)).join();
     assert!(slept.is_ok());
 }
 
