@@ -217,6 +217,15 @@ impl<T: AsFd> Async<T> {
         attempt.unwrap_or_else(|| Err(io::ErrorKind::WouldBlock.into()))
     }
 
+    /// See [`Source::set_exclusive`] and [`Source::line_up`].
+    pub(crate) fn set_exclusive(&self) {
+        self.source.set_exclusive();
+    }
+
+    pub(crate) fn line_up(&self) -> io::Result<()> {
+        self.source.line_up(self.as_fd())
+    }
+
     /// Of a stream: `n` bytes came although there was room for `wanted`.
     #[inline]
     pub(crate) fn note_read(&self, n: usize, wanted: usize) {

@@ -29,6 +29,8 @@ pub(crate) struct Source {
     hung_up: Cell<bool>,
     /// The poller tells of room to write as well.
     tells_room: Cell<bool>,
+    /// Other pollers watch the same socket, and each event is for one of them.
+    exclusive: Cell<bool>,
     /// Operations that succeeded in turn number `turn`.
     succeeded: Cell<u32>,
     turn: Cell<u32>,
@@ -50,6 +52,7 @@ impl Source {
             write: Direction::new(),
             hung_up: Cell::new(false),
             tells_room: Cell::new(false),
+            exclusive: Cell::new(false),
             succeeded: Cell::new(0),
             turn: Cell::new(0),
         }))
@@ -126,13 +129,34 @@ impl Source {
     fn register(self: &Rc<Self>, fd: BorrowedFd<'_>, interest: Interest) -> io::Result<()> {
         let key = self.hub.sources().borrow_mut().insert(self.clone())?;
         let write = interest == Interest::Write;
-        if let Err(error) = self.hub.poll().add(fd, key, write) {
+        let added = if self.exclusive.get() {
+            self.hub.poll().add_exclusive(fd, key)
+        } else {
+            self.hub.poll().add(fd, key, write)
+        };
+        if let Err(error) = added {
             let this = self.hub.sources().borrow_mut().remove(key);
             drop(this);
             return Err(error);
         }
         self.key.set(Some(key));
         self.tells_room.set(write);
+        Ok(())
+    }
+
+    /// From now on events are shared with other pollers that watch the same socket. Only before
+    /// something waits, and only for reading.
+    pub(crate) fn set_exclusive(&self) {
+        self.exclusive.set(true);
+    }
+
+    /// Goes to the end of the line of the pollers that share the events. What is ready by then is
+    /// an event.
+    pub(crate) fn line_up(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
+        if let (true, Some(key)) = (self.exclusive.get(), self.key.get()) {
+            self.hub.poll().delete(fd)?;
+            self.hub.poll().add_exclusive(fd, key)?;
+        }
         Ok(())
     }
 
