@@ -80,6 +80,7 @@
 //! * [`spawn_blocking`]: for what has to block: its thread does, and the loop goes on.
 //! * [`coroutine`]: functions that stop in the middle, hand a value out, and go on with a value
 //!   handed in; with or without I/O in between.
+//! * [`workers`](mod@workers): many cores, by several processes or threads, each with its own loop.
 //! * [`sync`]: channels and locks that stay on one thread, and when a lock is needed at all.
 //! * Combinators (`join!`, `select!`, streams) are those of the
 //!   [`futures`](https://docs.rs/futures) crate. Channels between threads are those of any crate.
@@ -90,6 +91,7 @@ mod remote;
 mod stop;
 mod blocking;
 pub mod task;
+pub mod workers;
 
 pub use self::blocking::{BlockingTask, spawn_blocking};
 pub use remote::{Remote, RemoteError, RemoteTask};
@@ -98,6 +100,7 @@ pub use windlass_executor::{
     Panic, Task, YieldNow, coroutine, spawn, spawn_at, sync, task_local, yield_now,
 };
 pub use windlass_reactor::{Async, Readable, Writable, io, net, process, signal, time};
+pub use workers::workers;
 
 use std::future::Future;
 

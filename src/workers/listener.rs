@@ -1,0 +1,99 @@
+//! A worker's listener: it accepts until the worker is drained.
+
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::io;
+use std::net::{self, SocketAddr};
+use std::rc::Rc;
+
+use super::worker::Signs;
+use crate::net::{TcpListener, TcpStream};
+
+/// A listener that a worker got from its parent.
+///
+/// It may be that of all workers: a connection then wakes one that waits, and they take turns.
+pub struct Listener {
+    /// None once the worker doesn't wait for connections any more.
+    waiting: RefCell<Option<Rc<TcpListener>>>,
+    /// Another descriptor of the same socket.
+    socket: net::TcpListener,
+    signs: Rc<Signs>,
+    is_empty: Cell<bool>,
+}
+
+impl Listener {
+    pub(super) fn new(socket: net::TcpListener, signs: Rc<Signs>) -> io::Result<Listener> {
+        let waiting = TcpListener::try_from(socket.try_clone()?)?;
+        waiting.share();
+        Ok(Listener {
+            waiting: RefCell::new(Some(Rc::new(waiting))),
+            socket,
+            signs,
+            is_empty: Cell::new(false),
+        })
+    }
+
+    /// Waits for a connection; `None` when the worker is to end. The first call says that the
+    /// worker is [ready](super::Worker::ready).
+    ///
+    /// A connection that has come is still given out when the worker is to end: nobody else may
+    /// have been told of it.
+    ///
+    /// # Errors
+    ///
+    /// As [`TcpListener::accept`].
+    ///
+    /// # Cancel safety
+    ///
+    /// No connection is lost when the future is dropped.
+    pub async fn accept(&self) -> io::Result<Option<(TcpStream, SocketAddr)>> {
+        self.signs.ready();
+        let waiting = self.waiting.borrow().clone();
+        if let Some(waiting) = waiting {
+            let stop = self.signs.stop.token();
+            if let Some(accepted) = stop.run(waiting.accept()).await {
+                return self.count(accepted).map(Some);
+            }
+        }
+        // Out of the poller first: a connection that comes from then on wakes somebody else, and
+        // one that came before is found now.
+        drop(self.waiting.take());
+        while !self.is_empty.get() {
+            match self.socket.accept() {
+                Ok((stream, peer)) => {
+                    let accepted = TcpStream::try_from(stream).map(|stream| (stream, peer));
+                    return self.count(accepted).map(Some);
+                }
+                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                Err(_) => self.is_empty.set(true),
+            }
+        }
+        Ok(None)
+    }
+
+    fn count<T>(&self, accepted: io::Result<T>) -> io::Result<T> {
+        let counters = &self.signs.counters;
+        let counter = if accepted.is_ok() {
+            &counters.accepted
+        } else {
+            &counters.errors
+        };
+        counter.set(counter.get() + 1);
+        accepted
+    }
+
+    /// The address that it listens on.
+    ///
+    /// # Errors
+    ///
+    /// Those of the system.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.socket.local_addr()
+    }
+}
+
+impl fmt::Debug for Listener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Listener").field(&self.socket).finish()
+    }
+}
