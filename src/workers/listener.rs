@@ -1,6 +1,6 @@
 //! A worker's listener: it accepts until the worker is drained.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::fmt;
 use std::io;
 use std::net::{self, SocketAddr};
@@ -15,10 +15,10 @@ use crate::net::{TcpListener, TcpStream};
 pub struct Listener {
     /// None once the worker doesn't wait for connections any more.
     waiting: RefCell<Option<Rc<TcpListener>>>,
-    /// Another descriptor of the same socket.
-    socket: net::TcpListener,
+    /// Another descriptor of the same socket; None once no connection was left then.
+    socket: RefCell<Option<net::TcpListener>>,
+    addr: SocketAddr,
     signs: Rc<Signs>,
-    is_empty: Cell<bool>,
 }
 
 impl Listener {
@@ -27,9 +27,9 @@ impl Listener {
         waiting.share();
         Ok(Listener {
             waiting: RefCell::new(Some(Rc::new(waiting))),
-            socket,
+            addr: socket.local_addr()?,
+            socket: RefCell::new(Some(socket)),
             signs,
-            is_empty: Cell::new(false),
         })
     }
 
@@ -58,17 +58,23 @@ impl Listener {
         // Out of the poller first: a connection that comes from then on wakes somebody else, and
         // one that came before is found now.
         drop(self.waiting.take());
-        while !self.is_empty.get() {
-            match self.socket.accept() {
-                Ok((stream, peer)) => {
-                    let accepted = TcpStream::try_from(stream).map(|stream| (stream, peer));
-                    return self.count(accepted).map(Some);
-                }
-                Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
-                Err(_) => self.is_empty.set(true),
+        let accepted = loop {
+            let tried = self.socket.borrow().as_ref().map(net::TcpListener::accept);
+            match tried {
+                Some(Ok(accepted)) => break accepted,
+                Some(Err(error)) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                Some(Err(_)) | None => return Ok(self.close()),
             }
-        }
-        Ok(None)
+        };
+        let (stream, peer) = accepted;
+        let accepted = TcpStream::try_from(stream).map(|stream| (stream, peer));
+        self.count(accepted).map(Some)
+    }
+
+    /// Clients shall be refused, if nobody else listens, and not wait.
+    fn close<T>(&self) -> Option<T> {
+        drop(self.socket.take());
+        None
     }
 
     fn count<T>(&self, accepted: io::Result<T>) -> io::Result<T> {
@@ -83,17 +89,13 @@ impl Listener {
     }
 
     /// The address that it listens on.
-    ///
-    /// # Errors
-    ///
-    /// Those of the system.
-    pub fn local_addr(&self) -> io::Result<SocketAddr> {
-        self.socket.local_addr()
+    pub fn local_addr(&self) -> SocketAddr {
+        self.addr
     }
 }
 
 impl fmt::Debug for Listener {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Listener").field(&self.socket).finish()
+        f.debug_tuple("Listener").field(&self.addr).finish()
     }
 }

@@ -226,6 +226,7 @@ where
         listeners,
     } = inheritance;
     post.is_pinned = builder.is_pinned;
+    name_after_program();
     let wanted = builder.sockets.len();
     let ended = crate::block_on(async {
         let (control, messages) = match (Link::by_socket(control), Link::by_socket(messages)) {
@@ -247,12 +248,22 @@ where
     });
     process::exit(match ended {
         Ended::Finished => 0,
-        Ended::Failed(error) => {
-            eprintln!("worker {}: {error}", post.index);
-            1
-        }
-        Ended::Orphaned => 1,
+        Ended::Failed(_) | Ended::Orphaned => 1, // the parent has heard of it, and tells
     })
+}
+
+/// The system names a process after the file that it was started by, which was a descriptor's.
+fn name_after_program() {
+    #[cfg(target_os = "linux")]
+    if let Some(program) = env::args_os().next() {
+        use std::os::unix::ffi::OsStrExt;
+        let name = std::path::Path::new(&program)
+            .file_name()
+            .unwrap_or_default();
+        if let Ok(name) = std::ffi::CString::new(name.as_bytes()) {
+            let _ = rustix::thread::set_name(&name); // it only helps those who look
+        }
+    }
 }
 
 /// If the parent is killed, the link ends, and the worker with it; but not one that is stuck.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::io;
+use std::io::{self, Write};
 use std::net::TcpListener;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -571,6 +571,7 @@ impl Supervisor {
         self.is_stopping = true;
         (self.notify)(Notice::Stopping);
         self.successors = None;
+        self.sockets.0.clear(); // when the workers have left them as well, clients are refused
         for seat in &mut self.seats {
             seat.restart_at = None;
         }
@@ -631,5 +632,6 @@ async fn attend(
 
 /// To whoever runs the program.
 pub(super) fn say(text: &str) {
-    eprintln!("windlass: {text}");
+    // In one piece: workers write there as well. If it's closed, there's nobody to tell.
+    let _ = io::stderr().write_all(format!("windlass: {text}\n").as_bytes());
 }

@@ -126,7 +126,8 @@ fn address(path: &str) -> io::Result<SocketAddr> {
             use std::os::linux::net::SocketAddrExt;
             SocketAddr::from_abstract_name(name)
         }
-        _ => SocketAddr::from_pathname(path),
+        _ if path.starts_with('/') => SocketAddr::from_pathname(path),
+        _ => Err(nonsense("no name of a socket".into())),
     }
 }
 

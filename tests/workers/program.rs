@@ -44,7 +44,11 @@ pub(crate) fn main(args: &[String]) -> io::Result<()> {
 }
 
 fn listen(workers: Builder, addr: &str, each: bool) -> io::Result<Builder> {
-    if each { workers.listen_per_worker(addr) } else { workers.listen(addr) }
+    if each {
+        workers.listen_per_worker(addr)
+    } else {
+        workers.listen(addr)
+    }
 }
 
 /// The parent's part: what a worker says, all are told.
@@ -66,12 +70,20 @@ async fn run(worker: Worker, behave: String) -> io::Result<()> {
     }
     if let Some(listener) = worker.listeners().first() {
         // Only the first of them is read.
-        say(&format!("serving {} {}", std::process::id(), listener.local_addr()?));
+        say(&format!(
+            "serving {} {}",
+            std::process::id(),
+            listener.local_addr()
+        ));
     }
     let heard = worker.clone();
     windlass::spawn(async move {
         while let Ok(message) = heard.recv().await {
-            say(&format!("worker {} got {}", heard.index(), String::from_utf8_lossy(&message.body)));
+            say(&format!(
+                "worker {} got {}",
+                heard.index(),
+                String::from_utf8_lossy(&message.body)
+            ));
         }
     })
     .detach();
@@ -116,7 +128,12 @@ async fn answer(worker: Worker, mut stream: TcpStream) -> io::Result<()> {
             _ => {}
         }
         let closes = worker.stop_token().is_stopped() || text.contains("Connection: close");
-        let body = format!("{} {}", worker.index(), std::process::id());
+        let mut body = format!("{} {}", worker.index(), std::process::id());
+        if text.contains("/children") {
+            let mut ls = windlass::process::Command::new("ls");
+            let listed = ls.args(["-l", "/proc/self/fd"]).output().await?;
+            body = String::from_utf8_lossy(&listed.stdout).into_owned();
+        }
         let connection = if closes { "close" } else { "keep-alive" };
         let answer = format!(
             "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: {connection}\r\n\r\n{body}",
