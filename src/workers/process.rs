@@ -80,6 +80,7 @@ impl Kind for Processes {
     }
 
     fn renew(&mut self) -> io::Result<()> {
+        self.before = None;
         let new = self.program.open_again()?;
         self.before = Some(std::mem::replace(&mut self.program, new));
         Ok(())
@@ -203,12 +204,20 @@ fn receive(control: &UnixStream) -> io::Result<Vec<OwnedFd>> {
     let mut rights = RecvAncillaryBuffer::new(&mut space);
     let mut byte = [0];
     let bytes = &mut [IoSliceMut::new(&mut byte)];
-    recvmsg(control, bytes, &mut rights, RecvFlags::CMSG_CLOEXEC)?;
-    let mut descriptors = Vec::new();
+    #[cfg(not(target_vendor = "apple"))]
+    let flags = RecvFlags::CMSG_CLOEXEC;
+    #[cfg(target_vendor = "apple")]
+    let flags = RecvFlags::empty();
+    recvmsg(control, bytes, &mut rights, flags)?;
+    let mut descriptors: Vec<OwnedFd> = Vec::new();
     for message in rights.drain() {
         if let RecvAncillaryMessage::ScmRights(rights) = message {
             descriptors.extend(rights);
         }
+    }
+    #[cfg(target_vendor = "apple")]
+    for descriptor in &descriptors {
+        rustix::io::fcntl_setfd(descriptor, rustix::io::FdFlags::CLOEXEC)?;
     }
     Ok(descriptors)
 }

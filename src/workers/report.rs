@@ -8,13 +8,16 @@ use super::link::{Frame, MAX_BODY};
 pub(super) enum Report {
     /// It lives; whether it is ready; what it has counted.
     Beat(bool, Figures),
+    /// It has done what it was to do, and ends; nobody has told it to.
+    Finished,
     /// It ends with that error.
     Failed(String),
 }
 
 const BEAT: u32 = 1;
 const BEAT_READY: u32 = 2;
-const FAILED: u32 = 3;
+const FINISHED: u32 = 3;
+const FAILED: u32 = 4;
 
 impl Report {
     /// None if it's nothing that we know: a newer program's, say.
@@ -23,6 +26,7 @@ impl Report {
             BEAT | BEAT_READY => {
                 Report::Beat(frame.tag == BEAT_READY, Figures::from_bytes(&frame.body)?)
             }
+            FINISHED => Report::Finished,
             FAILED => Report::Failed(String::from_utf8_lossy(&frame.body).into_owned()),
             _ => return None,
         })
@@ -35,6 +39,10 @@ impl From<Report> for Frame {
             Report::Beat(is_ready, figures) => Frame {
                 tag: if is_ready { BEAT_READY } else { BEAT },
                 body: figures.to_bytes(),
+            },
+            Report::Finished => Frame {
+                tag: FINISHED,
+                body: Vec::new(),
             },
             Report::Failed(text) => {
                 let mut body = text.into_bytes();

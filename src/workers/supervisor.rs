@@ -140,6 +140,8 @@ struct Member {
     started: Instant,
     /// Its last sign of life.
     heard: Option<Instant>,
+    /// It says that it has done what it was to do.
+    has_finished: bool,
     /// Why it ends, in its words or ours.
     reason: Option<String>,
     control: Outgoing,
@@ -246,6 +248,7 @@ impl Supervisor {
             phase: Phase::Starting,
             started: Instant::now(),
             heard: None,
+            has_finished: false,
             reason: None,
             control: control.outgoing,
             messages: messages.outgoing,
@@ -261,15 +264,7 @@ impl Supervisor {
 
     fn handle(&mut self, event: Event) -> io::Result<()> {
         match event {
-            Event::Report(id, frame) => match Report::from_frame(&frame) {
-                Some(Report::Beat(is_ready, figures)) => self.heard(id, is_ready, figures),
-                Some(Report::Failed(error)) => {
-                    if let Some(worker) = self.workers.get_mut(&id) {
-                        worker.reason.get_or_insert(format!("failed: {error}"));
-                    }
-                }
-                None => {}
-            },
+            Event::Report(id, frame) => self.reported(id, Report::from_frame(&frame)),
             Event::Ended(id, end) => return self.ended(id, end),
             Event::Command(Command::Replace) => self.replace(),
             Event::Command(Command::Print) => self.print(),
@@ -280,6 +275,18 @@ impl Supervisor {
             Event::Command(Command::Stop) => self.stop(),
         }
         Ok(())
+    }
+
+    fn reported(&mut self, id: u64, report: Option<Report>) {
+        let worker = self.workers.get_mut(&id);
+        match (report, worker) {
+            (Some(Report::Beat(is_ready, figures)), Some(_)) => self.heard(id, is_ready, figures),
+            (Some(Report::Finished), Some(worker)) => worker.has_finished = true,
+            (Some(Report::Failed(error)), Some(worker)) => {
+                worker.reason.get_or_insert(format!("failed: {error}"));
+            }
+            _ => {} // of a worker that is gone, or of a newer program, which knows more
+        }
     }
 
     fn heard(&mut self, id: u64, is_ready: bool, mut figures: super::Figures) {
@@ -339,10 +346,10 @@ impl Supervisor {
         let seat = &mut self.seats[worker.seat];
         seat.worker = None;
         self.exchange.set(worker.seat, None);
-        match (end, worker.phase) {
-            (End::Finished, Phase::Starting | Phase::Serving { .. }) => seat.is_finished = true,
-            (End::Finished, _) if self.is_stopping => {}
-            _ if self.is_stopping => say(&described),
+        match end {
+            _ if worker.has_finished => seat.is_finished = true,
+            End::Failed(_) if self.is_stopping => say(&described),
+            End::Finished if self.is_stopping => {}
             _ => return self.rest(&worker, &described),
         }
         Ok(())
@@ -353,7 +360,7 @@ impl Supervisor {
             seat, name, reason, ..
         } = worker;
         let end = match end {
-            End::Finished => "has finished",
+            End::Finished => "has ended",
             End::Failed(text) => text,
         };
         match reason {

@@ -303,10 +303,13 @@ where
     let _watching = crate::spawn(watch(worker.clone()));
     let _beating = crate::spawn(beat(worker.shared.signs.clone(), post.beat));
     let ended = until_orphaned(run(worker.clone()), incoming, &worker).await;
-    if let Ended::Failed(error) = &ended {
-        let _ = outgoing
-            .send(Report::Failed(error.to_string()).into())
-            .await;
+    let last_word = match &ended {
+        Ended::Finished if !worker.stop_token().is_stopped() => Some(Report::Finished),
+        Ended::Failed(error) => Some(Report::Failed(error.to_string())),
+        _ => None,
+    };
+    if let Some(report) = last_word {
+        let _ = outgoing.send(report.into()).await; // unless the parent is gone
     }
     outgoing.close().await;
     if let Some(writer) = writer {

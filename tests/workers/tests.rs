@@ -25,6 +25,7 @@ tests! {
     each_worker_gets_its_share_of_the_connections
     a_connection_goes_to_a_worker_that_waits_and_they_take_turns
     a_worker_that_is_killed_is_replaced_and_the_others_go_on
+    a_worker_that_is_told_to_end_by_others_finishes_its_requests_and_is_replaced
     a_panic_of_a_thread_is_a_crash_of_that_worker_alone
     workers_that_die_at_once_make_it_give_up_and_say_how
     when_all_have_finished_it_is_over
@@ -117,8 +118,23 @@ fn a_worker_that_is_killed_is_replaced_and_the_others_go_on() {
     for (client, process) in clients.iter_mut().zip(processes) {
         assert_eq!(client.get("/").is_ok(), process != victim);
     }
+    drop(clients);
     subject.addr(1);
     assert_eq!(subject.workers().len(), 2);
+    subject.end();
+}
+
+fn a_worker_that_is_told_to_end_by_others_finishes_its_requests_and_is_replaced() {
+    let mut subject = Subject::start(&["kind=processes", LOCAL, "count=1"]);
+    let addr = subject.addr(1);
+    let mut client = Client::connect(addr).unwrap();
+    let (_, process) = get(addr, "/").unwrap();
+    client.get("/").unwrap();
+    kill_process(Pid::from_raw(process as i32).unwrap(), Signal::TERM).unwrap();
+    let (_, is_kept) = client.get("/slow").unwrap();
+    assert!(!is_kept);
+    subject.wait_for("has ended: starting another");
+    subject.addr(1);
     subject.end();
 }
 
