@@ -60,11 +60,11 @@ for _ in $(seq "$KILLS"); do
   lost=$((lost + (open > 0 ? open : 0)))
   begin=$(date +%s%N)
   kill -KILL "$victim"
-  # Whole again: there are 4, and the new one has connections.
+  # Whole again: there are 4, and the new one has its listener.
   while :; do
     new=
     for worker in $(workers); do [[ $before == *" $worker "* ]] || new=$worker; done
-    [ -n "$new" ] && [ "$(count)" = 4 ] && [ "$(sockets "$new")" -gt "$base" ] && break
+    [ -n "$new" ] && [ "$(count)" = 4 ] && [ "$(sockets "$new")" -ge "$base" ] && break
     sleep 0.005
   done
   took=$((($(date +%s%N) - begin) / 1000000))

@@ -97,7 +97,7 @@ pub use message::{Message, Parent, Party};
 pub use worker::{OpenConnection, Worker};
 
 /// Several workers, each with its own loop, under supervision: how many, of which kind, and what
-/// they do, the [`Builder`](workers::Builder) is told. See the module [`workers`](mod@workers).
+/// they do, the [`Builder`] is told. See the module [`workers`](mod@crate::workers).
 ///
 /// # Examples
 ///

@@ -238,11 +238,8 @@ fn a_worker_that_is_stuck_is_replaced() {
 fn a_thread_that_is_stuck_is_left_and_replaced() {
     let mut subject = Subject::start(&["kind=threads", LOCAL, "count=1", "heartbeat=400"]);
     let addr = subject.addr(1);
-    let asking = Client::connect(addr).and_then(|mut client| {
-        std::thread::spawn(move || client.get("/block"));
-        Ok(())
-    });
-    asking.unwrap();
+    let mut client = Client::connect(addr).unwrap();
+    std::thread::spawn(move || client.get("/block"));
     subject.wait_for("is stuck: its loop gave no sign for 400ms; it is left to itself");
     subject.addr(1);
     get(addr, "/").unwrap();
@@ -362,7 +359,8 @@ fn bad_input_is_told() {
     let addr = taken.local_addr().unwrap();
     let listen = format!("listen={addr}");
     let in_use = format!("error: can't listen on {addr}: Address already in use");
-    let cases: [(&[&str], &[(&str, &str)], &str); 8] = [
+    type Case<'a> = (&'a [&'a str], &'a [(&'a str, &'a str)], &'a str);
+    let cases: [Case<'_>; 8] = [
         (&["kind=processes", &listen], &[], &in_use),
         (&["kind=processes", &listen, "each=1"], &[], &in_use),
         (&["count=0"], &[], "error: 0 workers: 1 to 1024 can be had"),
