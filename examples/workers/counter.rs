@@ -1,5 +1,5 @@
-//! A number that all workers, on all machines, have in common: it's in Redis. Workers share nothing,
-//! so what they have in common is somewhere else, in a system that is made for it.
+//! A number that all workers, on all machines, have in common: it's in Redis. Workers share
+//! nothing, so that is somewhere else, in a system that is made for it.
 //!
 //! This speaks as much of Redis' protocol as a counter needs, over one connection for each worker.
 

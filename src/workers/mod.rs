@@ -70,6 +70,8 @@
 mod builder;
 mod bind;
 mod supervisor;
+mod seat;
+mod member;
 mod signals;
 mod worker;
 mod listener;

@@ -8,27 +8,14 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use super::link::{Frame, Incoming, Link, Outgoing};
+use super::link::{Frame, Link};
+use super::member::{Member, Phase};
 use super::message::{Command, Exchange};
-use super::report::{Order, Report};
+use super::report::Report;
+use super::seat::{Seat, TRIES};
 use super::worker::Post;
-use crate::Task;
 use crate::sync::mpsc;
-use crate::time::{timeout, timeout_at};
-
-/// How long a worker may take until it is ready.
-const START_LIMIT: Duration = Duration::from_secs(60);
-
-/// A worker that has served for so long before it died is started again at once...
-const STABLE: Duration = Duration::from_secs(1);
-
-/// ...and one that has not, after a rest, which doubles each time.
-const FIRST_REST: Duration = Duration::from_millis(50);
-const LONGEST_REST: Duration = Duration::from_secs(5);
-
-/// If a worker dies so many times in a row before it has served for `STABLE`, and no other has
-/// served for so long either, then it's the program that is broken.
-const TRIES: u32 = 5;
+use crate::time::timeout_at;
 
 /// How long killed processes may take to end.
 const KILL_LIMIT: Duration = Duration::from_secs(1);
@@ -121,43 +108,6 @@ pub(super) struct Supervisor {
     notify: Notify,
 }
 
-/// The place of one worker after the other.
-#[derive(Default)]
-struct Seat {
-    worker: Option<u64>,
-    /// Has done what it was to do.
-    is_finished: bool,
-    restart_at: Option<Instant>,
-    /// Deaths in a row before it was stable.
-    early_deaths: u32,
-    restarts: u64,
-}
-
-struct Member {
-    seat: usize,
-    name: String,
-    phase: Phase,
-    started: Instant,
-    /// Its last sign of life.
-    heard: Option<Instant>,
-    /// It says that it has done what it was to do.
-    has_finished: bool,
-    /// Why it ends, in its words or ours.
-    reason: Option<String>,
-    control: Outgoing,
-    messages: Outgoing,
-    kill: Box<dyn Fn()>,
-    _tasks: Vec<Task<()>>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Phase {
-    Starting,
-    Serving { since: Instant },
-    Draining { limit: Instant },
-    Killed,
-}
-
 impl Supervisor {
     pub(super) fn new(
         kind: Box<dyn Kind>,
@@ -194,7 +144,7 @@ impl Supervisor {
                 io::Error::new(error.kind(), text)
             });
             match started {
-                Ok(id) => self.seats[seat].worker = Some(id),
+                Ok(id) => drop(self.take_seat(seat, id)),
                 Err(error) => return self.end_at_once(events, error).await,
             }
         }
@@ -228,38 +178,16 @@ impl Supervisor {
         let started = self.kind.start(post, &self.sockets)?;
         let id = self.next_id;
         self.next_id += 1;
-        let Started {
-            name,
-            control,
-            messages,
-            kill,
-            ended,
-        } = started;
-        let reading = crate::spawn(read(id, control.incoming, self.events.clone()));
-        let relaying = self.exchange.clone().relay(seat, messages.incoming);
-        let mut tasks = vec![
-            crate::spawn(attend(id, reading, ended, self.events.clone())),
-            crate::spawn(relaying),
-        ];
-        tasks.extend([control.writer, messages.writer].into_iter().flatten());
-        let member = Member {
-            seat,
-            name,
-            phase: Phase::Starting,
-            started: Instant::now(),
-            heard: None,
-            has_finished: false,
-            reason: None,
-            control: control.outgoing,
-            messages: messages.outgoing,
-            kill,
-            _tasks: tasks,
-        };
-        if self.successors.is_none() {
-            self.exchange.set(seat, Some(member.messages.clone()));
-        }
+        let member = Member::new(id, seat, started, &self.exchange, &self.events);
         self.workers.insert(id, member);
         Ok(id)
+    }
+
+    /// From now on the worker is the seat's. Which one was before?
+    fn take_seat(&mut self, seat: usize, id: u64) -> Option<u64> {
+        let messages = self.workers.get(&id).map(|worker| worker.messages.clone());
+        self.exchange.set(seat, messages);
+        self.seats[seat].worker.replace(id)
     }
 
     fn handle(&mut self, event: Event) -> io::Result<()> {
@@ -307,20 +235,13 @@ impl Supervisor {
     }
 
     fn worker_is_ready(&mut self) {
-        let serves = |id: &u64| {
-            let worker = self.workers.get(id);
-            worker.is_some_and(|worker| matches!(worker.phase, Phase::Serving { .. }))
-        };
+        let serves = |id: &u64| self.workers.get(id).is_some_and(Member::serves);
+        let seat_serves = |seat: &Seat| seat.worker.as_ref().is_some_and(serves);
         if let Some(successors) = &self.successors {
             if successors.iter().all(serves) {
                 self.take_over();
             }
-        } else if !self.was_ready
-            && self
-                .seats
-                .iter()
-                .all(|it| it.worker.as_ref().is_some_and(serves))
-        {
+        } else if !self.was_ready && self.seats.iter().all(seat_serves) {
             self.was_ready = true;
             (self.notify)(Notice::Ready(self.seats.len()));
         }
@@ -330,7 +251,7 @@ impl Supervisor {
         let Some(worker) = self.workers.remove(&id) else {
             return Ok(());
         };
-        let described = self.describe(&worker, &end);
+        let described = worker.describe(&end);
         if self.seats[worker.seat].worker != Some(id) {
             let is_successor = self
                 .successors
@@ -355,42 +276,15 @@ impl Supervisor {
         Ok(())
     }
 
-    fn describe(&self, worker: &Member, end: &End) -> String {
-        let Member {
-            seat, name, reason, ..
-        } = worker;
-        let end = match end {
-            End::Finished => "has ended",
-            End::Failed(text) => text,
-        };
-        match reason {
-            Some(reason) => format!("worker {seat} ({name}) {reason}; it {end}"),
-            None => format!("worker {seat} ({name}) {end}"),
-        }
-    }
-
     /// After a crash: when to start the seat's next worker. An error if that makes no sense.
     fn rest(&mut self, worker: &Member, described: &str) -> io::Result<()> {
         let now = Instant::now();
-        let is_stable = |worker: &Member| match worker.phase {
-            Phase::Serving { since } => now - since >= STABLE,
-            _ => false,
-        };
-        // One that was killed for being stuck has served before, or has not.
-        let was_stable =
-            is_stable(worker) || now - worker.started >= STABLE && worker.heard.is_some();
-        let others_serve = self.workers.values().any(is_stable);
+        let others_are_stable = self.workers.values().any(|other| other.is_stable(now));
         let seat = &mut self.seats[worker.seat];
-        seat.early_deaths = if was_stable { 0 } else { seat.early_deaths + 1 };
-        if seat.early_deaths >= TRIES && !others_serve {
-            let text = format!(
+        let Some(rest) = seat.rest(worker.is_stable(now), others_are_stable) else {
+            return Err(io::Error::other(format!(
                 "giving up: {TRIES} times in a row a worker died at once, at last: {described}"
-            );
-            return Err(io::Error::other(text));
-        }
-        let rest = match seat.early_deaths.checked_sub(1) {
-            None => Duration::ZERO,
-            Some(doubled) => LONGEST_REST.min(FIRST_REST * 2_u32.pow(doubled.min(10))),
+            )));
         };
         seat.restart_at = Some(now + rest);
         say(&format!("{described}: starting another in {rest:?}"));
@@ -403,22 +297,8 @@ impl Supervisor {
         let limits = self
             .workers
             .values()
-            .filter_map(|worker| self.limit(worker));
+            .filter_map(|worker| worker.limit(&self.settings));
         restarts.chain(limits).chain(self.alive_at).min()
-    }
-
-    /// When the worker's time is up.
-    fn limit(&self, worker: &Member) -> Option<Instant> {
-        let started = worker.started + START_LIMIT;
-        let alive = worker
-            .heard
-            .map_or(started, |heard| heard + self.settings.heartbeat);
-        match worker.phase {
-            Phase::Starting => Some(alive.min(started)),
-            Phase::Serving { .. } => Some(alive),
-            Phase::Draining { limit } => Some(alive.min(limit)),
-            Phase::Killed => None,
-        }
     }
 
     /// Does what is due.
@@ -431,10 +311,13 @@ impl Supervisor {
             (self.notify)(Notice::Alive);
             self.alive_at = Some(now + period);
         }
-        let late = |worker: &Member| self.limit(worker).is_some_and(|limit| limit <= now);
-        let late = self.workers.iter().filter(|(_, worker)| late(worker));
-        for id in late.map(|(id, _)| *id).collect::<Vec<_>>() {
-            self.kill(id, now);
+        for worker in self.workers.values_mut() {
+            if worker
+                .limit(&self.settings)
+                .is_some_and(|limit| limit <= now)
+            {
+                worker.give_up(now, &self.settings);
+            }
         }
         for seat in 0..self.seats.len() {
             if self.seats[seat].restart_at.is_some_and(|at| at <= now) {
@@ -446,47 +329,23 @@ impl Supervisor {
         Ok(())
     }
 
-    fn kill(&mut self, id: u64, now: Instant) {
-        let Some(worker) = self.workers.get_mut(&id) else {
-            return;
-        };
-        let reason = match (worker.phase, worker.heard) {
-            (Phase::Draining { limit }, _) if limit <= now => {
-                format!("didn't end within {:?}", self.settings.drain_limit)
-            }
-            (Phase::Starting, None) => format!("wasn't heard of within {START_LIMIT:?}"),
-            (Phase::Starting, Some(_)) if worker.started + START_LIMIT <= now => {
-                format!("wasn't ready within {START_LIMIT:?}")
-            }
-            _ => format!(
-                "is stuck: its loop gave no sign for {:?}",
-                self.settings.heartbeat
-            ),
-        };
-        worker.reason = Some(reason);
-        worker.phase = Phase::Killed;
-        (worker.kill)();
-    }
-
     fn restart(&mut self, seat: usize) -> io::Result<()> {
-        let successors = self.successors.take(); // this one is none
-        let started = self.start(seat);
-        self.successors = successors;
-        match started {
-            Ok(id) => self.seats[seat].worker = Some(id),
-            Err(error) => {
-                let others_serve = !self.workers.is_empty();
-                let seat = &mut self.seats[seat];
-                seat.early_deaths += 1;
-                if seat.early_deaths >= TRIES && !others_serve {
-                    return Err(error);
-                }
-                say(&format!(
-                    "can't start a worker: {error}; trying again in {LONGEST_REST:?}"
-                ));
-                seat.restart_at = Some(Instant::now() + LONGEST_REST);
+        let error = match self.start(seat) {
+            Ok(id) => {
+                self.take_seat(seat, id);
+                return Ok(());
             }
-        }
+            Err(error) => error,
+        };
+        let others_live = !self.workers.is_empty();
+        let rest = self.seats[seat].rest(false, others_live).ok_or_else(|| {
+            let text = format!("giving up: {TRIES} times in a row no worker could be started");
+            io::Error::new(error.kind(), format!("{text}: {error}"))
+        })?;
+        say(&format!(
+            "can't start worker {seat}: {error}; trying again in {rest:?}"
+        ));
+        self.seats[seat].restart_at = Some(Instant::now() + rest);
         Ok(())
     }
 
@@ -519,9 +378,7 @@ impl Supervisor {
     fn keep_old(&mut self, why: &str) {
         for id in self.successors.take().unwrap_or_default() {
             if let Some(worker) = self.workers.get_mut(&id) {
-                worker.phase = Phase::Killed;
-                (worker.kill)();
-                worker.reason = Some("isn't needed".into());
+                worker.kill("isn't needed".into());
             }
         }
         self.kind.restore();
@@ -530,24 +387,10 @@ impl Supervisor {
     }
 
     fn take_over(&mut self) {
-        for (seat, id) in self
-            .successors
-            .take()
-            .unwrap_or_default()
-            .into_iter()
-            .enumerate()
-        {
-            let old = self.seats[seat].worker.replace(id);
-            self.seats[seat] = Seat {
-                worker: Some(id),
-                restarts: self.seats[seat].restarts,
-                ..Seat::default()
-            };
-            self.exchange.set(
-                seat,
-                self.workers.get(&id).map(|worker| worker.messages.clone()),
-            );
-            if let Some(old) = old {
+        let successors = self.successors.take().unwrap_or_default();
+        for (seat, id) in successors.into_iter().enumerate() {
+            self.seats[seat].renew();
+            if let Some(old) = self.take_seat(seat, id) {
                 self.drain(old);
             }
         }
@@ -564,13 +407,8 @@ impl Supervisor {
 
     fn drain(&mut self, id: u64) {
         let limit = Instant::now() + self.settings.drain_limit;
-        if let Some(worker) = self
-            .workers
-            .get_mut(&id)
-            .filter(|it| it.phase != Phase::Killed)
-        {
-            worker.phase = Phase::Draining { limit };
-            worker.control.try_send(Order::Drain.into()); // if it's too full to take it, it is stuck
+        if let Some(worker) = self.workers.get_mut(&id) {
+            worker.drain(limit);
         }
     }
 
@@ -601,8 +439,8 @@ impl Supervisor {
         mut events: mpsc::Receiver<Event>,
         error: io::Error,
     ) -> io::Result<()> {
-        for worker in self.workers.values() {
-            (worker.kill)();
+        for worker in self.workers.values_mut() {
+            worker.kill("had to end at once".into());
         }
         let until = Instant::now() + KILL_LIMIT;
         while !self.workers.is_empty() {
@@ -614,27 +452,6 @@ impl Supervisor {
         }
         Err(error)
     }
-}
-
-async fn read(id: u64, mut reports: Incoming, events: mpsc::Sender<Event>) {
-    while let Some(frame) = reports.recv().await {
-        if events.send(Event::Report(id, frame)).await.is_err() {
-            return;
-        }
-    }
-}
-
-/// Waits for the worker's end. What it has said last comes before that.
-async fn attend(
-    id: u64,
-    reading: Task<()>,
-    ended: Pin<Box<dyn Future<Output = End>>>,
-    events: mpsc::Sender<Event>,
-) {
-    const LAST_WORDS: Duration = Duration::from_millis(100);
-    let end = ended.await;
-    let _ = timeout(LAST_WORDS, reading).await;
-    let _ = events.send(Event::Ended(id, end)).await;
 }
 
 /// To whoever runs the program.
