@@ -149,13 +149,14 @@ impl Supervisor {
             }
         }
         while !self.is_done() {
-            let event = match self.deadline() {
-                Some(deadline) => timeout_at(deadline, events.recv()).await.ok(),
-                None => Some(events.recv().await),
-            };
-            let handled = match event {
-                Some(event) => self.handle(event.expect("there is a sender")),
-                None => self.look(Instant::now()),
+            let now = Instant::now();
+            let handled = match self.deadline() {
+                Some(due) if due <= now => self.look(due, now),
+                Some(due) => match timeout_at(due, events.recv()).await {
+                    Ok(event) => self.handle(event),
+                    Err(_) => Ok(()), // it's due
+                },
+                None => self.handle(events.recv().await),
             };
             if let Err(error) = handled {
                 return self.end_at_once(events, error).await;
@@ -190,8 +191,8 @@ impl Supervisor {
         self.seats[seat].worker.replace(id)
     }
 
-    fn handle(&mut self, event: Event) -> io::Result<()> {
-        match event {
+    fn handle(&mut self, event: Option<Event>) -> io::Result<()> {
+        match event.expect("there is a sender: our own") {
             Event::Report(id, frame) => self.reported(id, Report::from_frame(&frame)),
             Event::Ended(id, end) => return self.ended(id, end),
             Event::Command(Command::Replace) => self.replace(),
@@ -302,20 +303,22 @@ impl Supervisor {
     }
 
     /// Does what is due.
-    fn look(&mut self, now: Instant) -> io::Result<()> {
-        if let Some(period) = self
-            .settings
-            .watchdog
-            .filter(|_| self.alive_at <= Some(now))
-        {
-            (self.notify)(Notice::Alive);
-            self.alive_at = Some(now + period);
+    fn look(&mut self, due: Instant, now: Instant) -> io::Result<()> {
+        if let Some(period) = self.settings.watchdog {
+            if self.alive_at <= Some(now) {
+                (self.notify)(Notice::Alive);
+                self.alive_at = Some(now + period);
+            }
         }
+        // If this loop is itself late (the process was stopped, or the machine is overloaded), it
+        // may not have read yet what the workers have said meanwhile.
+        let is_late = now - due > self.settings.post.beat;
         for worker in self.workers.values_mut() {
-            if worker
-                .limit(&self.settings)
-                .is_some_and(|limit| limit <= now)
-            {
+            if is_late {
+                worker.heard = worker.heard.map(|_| now);
+            }
+            let limit = worker.limit(&self.settings);
+            if limit.is_some_and(|limit| limit <= now) {
                 worker.give_up(now, &self.settings);
             }
         }

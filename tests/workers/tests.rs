@@ -9,6 +9,7 @@ use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -34,6 +35,7 @@ tests! {
     the_second_signal_ends_at_once
     no_worker_outlives_a_parent_that_is_killed
     a_worker_that_is_stuck_is_replaced
+    a_parent_that_was_stopped_blames_no_worker
     a_thread_that_is_stuck_is_left_and_replaced
     sighup_replaces_the_workers_and_no_request_fails
     an_executable_that_is_gone_is_told_and_the_old_ones_go_on
@@ -232,6 +234,23 @@ fn a_worker_that_is_stuck_is_replaced() {
         .filter(|worker| before.contains(worker))
         .count();
     assert_eq!(same, 1);
+    subject.end();
+}
+
+fn a_parent_that_was_stopped_blames_no_worker() {
+    let mut subject = Subject::start(&["kind=processes", LOCAL, "count=2", "heartbeat=400"]);
+    let addr = subject.addr(2);
+    let before = subject.workers();
+    subject.signal(Signal::STOP);
+    let begin = Instant::now();
+    until("the limit has passed", || {
+        begin.elapsed() > Duration::from_secs(1)
+    });
+    subject.signal(Signal::CONT);
+    subject.signal(Signal::USR1);
+    subject.wait_for("worker 1");
+    get(addr, "/").unwrap();
+    assert_eq!(subject.workers(), before);
     subject.end();
 }
 
