@@ -241,6 +241,11 @@ fn a_parent_that_was_stopped_blames_no_worker() {
     let mut subject = Subject::start(&["kind=processes", LOCAL, "count=2", "heartbeat=400"]);
     let addr = subject.addr(2);
     let before = subject.workers();
+    get(addr, "/").unwrap();
+    while !subject.has_said(" 1 requests") {
+        subject.signal(Signal::USR1); // until it has heard of them
+        subject.wait_for("worker 1 (");
+    }
     subject.signal(Signal::STOP);
     let begin = Instant::now();
     until("the limit has passed", || {
@@ -251,7 +256,9 @@ fn a_parent_that_was_stopped_blames_no_worker() {
     subject.wait_for("worker 1");
     get(addr, "/").unwrap();
     assert_eq!(subject.workers(), before);
-    subject.end();
+    subject.signal(Signal::TERM);
+    assert!(subject.wait().success());
+    assert!(!subject.has_said("is stuck"), "{:#?}", subject.said);
 }
 
 fn a_thread_that_is_stuck_is_left_and_replaced() {
