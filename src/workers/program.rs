@@ -2,7 +2,7 @@
 
 use std::env;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 /// The executable, held open where the system can start it by a descriptor. So a worker that is
 /// started after a crash is of the same program as the others, also if the file has been replaced
@@ -19,7 +19,7 @@ impl Program {
     pub(super) fn open() -> io::Result<Program> {
         let path = env::current_exe()?;
         #[cfg(target_os = "linux")]
-        let file = open(Path::new("/proc/self/exe"))?;
+        let file = open("/proc/self/exe".as_ref())?;
         Ok(Program {
             path,
             #[cfg(target_os = "linux")]
@@ -57,7 +57,7 @@ impl Program {
 }
 
 #[cfg(target_os = "linux")]
-fn open(path: &Path) -> io::Result<std::os::fd::OwnedFd> {
+fn open(path: &std::path::Path) -> io::Result<std::os::fd::OwnedFd> {
     use rustix::fs::{Mode, OFlags};
     // To start it takes no permission to read it.
     let flags = OFlags::PATH | OFlags::CLOEXEC;
