@@ -72,9 +72,10 @@ async fn converse(worker: Worker, counter: Rc<Counter>, mut stream: TcpStream) -
         let closes = worker.stop_token().is_stopped();
         let connection = if closes { "close" } else { "keep-alive" };
         let length = body.len();
-        let answer = format!(
-            "HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: {connection}\r\n\r\n{body}"
+        let head = format!(
+            "HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: {connection}\r\n\r\n"
         );
+        let answer = head + &body;
         stream.write_all(answer.as_bytes()).await?;
         if closes {
             break;

@@ -158,9 +158,9 @@ impl Builder {
         self
     }
 
-    /// What runs beside the workers in the parent, on its loop: it sends them messages, gets theirs,
-    /// and sees their figures. It's dropped when the workers have ended. It should not do anything
-    /// that blocks or crashes, since the supervision is on the same loop.
+    /// What runs beside the workers in the parent, on its loop: it sends them messages, gets
+    /// theirs, and sees their figures. It's dropped when the workers have ended. It must not block,
+    /// since the supervision is on the same loop.
     pub fn parent<F, Fut>(mut self, parent: F) -> Builder
     where
         F: FnOnce(Parent) -> Fut + 'static,
@@ -170,8 +170,8 @@ impl Builder {
         self
     }
 
-    /// Serves the [`Figures`](super::Figures) of all workers in Prometheus' text format, by HTTP, on
-    /// a Unix socket of that name:
+    /// Serves the [`Figures`](super::Figures) of all workers in Prometheus' text format, by HTTP,
+    /// on a Unix socket of that name:
     ///
     /// ```sh
     /// curl --unix-socket figures.sock http://localhost/metrics

@@ -89,45 +89,47 @@ impl Counters {
     }
 }
 
+/// What is told of each worker: the name, whether it only grows, what it means, and the value.
+#[cfg_attr(not(unix), allow(dead_code))]
+const METRICS: [(&str, &str, &str, fn(&Figures) -> f64); 6] = [
+    (
+        "connections_total",
+        "counter",
+        "Connections accepted.",
+        |it| it.accepted as f64,
+    ),
+    (
+        "connections_open",
+        "gauge",
+        "Connections that are open.",
+        |it| it.open as f64,
+    ),
+    ("requests_total", "counter", "Requests counted.", |it| {
+        it.requests as f64
+    }),
+    (
+        "accept_errors_total",
+        "counter",
+        "Connections not accepted.",
+        |it| it.errors as f64,
+    ),
+    ("restarts_total", "counter", "Starts after a crash.", |it| {
+        it.restarts as f64
+    }),
+    (
+        "loop_lag_seconds",
+        "gauge",
+        "How late the loop was.",
+        |it| it.lag.as_secs_f64(),
+    ),
+];
+
 /// The figures of all workers in [Prometheus' text
 /// format](https://prometheus.io/docs/instrumenting/exposition_formats/).
 #[cfg_attr(not(unix), allow(dead_code))]
 pub(super) fn prometheus(all: &[Figures]) -> String {
-    type Read = fn(&Figures) -> f64;
-    let metrics: [(&str, &str, &str, Read); 6] = [
-        (
-            "connections_total",
-            "counter",
-            "Connections accepted.",
-            |it| it.accepted as f64,
-        ),
-        (
-            "connections_open",
-            "gauge",
-            "Connections that are open.",
-            |it| it.open as f64,
-        ),
-        ("requests_total", "counter", "Requests counted.", |it| {
-            it.requests as f64
-        }),
-        (
-            "accept_errors_total",
-            "counter",
-            "Connections not accepted.",
-            |it| it.errors as f64,
-        ),
-        ("restarts_total", "counter", "Starts after a crash.", |it| {
-            it.restarts as f64
-        }),
-        (
-            "loop_lag_seconds",
-            "gauge",
-            "How late the loop was.",
-            |it| it.lag.as_secs_f64(),
-        ),
-    ];
     let mut text = String::new();
-    for (name, kind, help, read) in metrics {
+    for (name, kind, help, read) in METRICS {
         let name = format!("windlass_worker_{name}");
         // Writing to a string doesn't fail.
         let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");

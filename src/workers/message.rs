@@ -112,8 +112,8 @@ pub struct Parent {
 }
 
 impl Parent {
-    /// Sends a message to a worker. It waits while the worker's queue is full. A message to one that
-    /// is dead, or dies before it has read it, is lost.
+    /// Sends a message to a worker. It waits while the worker's queue is full. A message to one
+    /// that is dead, or dies before it has read it, is lost.
     ///
     /// # Errors
     ///

@@ -22,29 +22,33 @@
 //!
 //! # What the parent does
 //!
-//! | what happens | what the parent does |
-//! |---|---|
-//! | a worker fails, panics, or is killed | starts another: at once if it had served for a second, else after a rest that doubles from 50 ms to 5 s |
-//! | workers die at once, five times in a row | gives up: `run` returns an error that says how the last one died |
-//! | a worker's loop gives no sign of life for 10 s ([`heartbeat`](Builder::heartbeat)) | kills it, and starts another |
-//! | a worker returns `Ok` | leaves it at that; when all have, `run` returns |
-//! | SIGTERM, SIGINT | lets the workers finish what they have begun, within 20 s ([`drain_limit`](Builder::drain_limit)), and `run` returns; a second one ends at once, with an error |
-//! | SIGHUP | replaces the workers, by the program that is there now: when all of the new ones are ready, the old ones finish what they have begun |
-//! | SIGUSR1 | prints the [`Figures`] of each worker |
-//! | the parent is killed | so are the workers |
+//! * A worker fails, panics, or is killed: it starts another. At once, if that one had served for a
+//!   second; else after a rest, which doubles from 50 ms to 5 s.
+//! * Workers die at once, five times in a row: it gives up, and `run` returns an error that says how
+//!   the last one died.
+//! * A worker's loop gives no sign of life for 10 s ([`heartbeat`](Builder::heartbeat)): it kills the
+//!   worker and starts another.
+//! * A worker returns `Ok`: it leaves it at that. When all have, `run` returns.
+//! * SIGTERM or SIGINT: it lets the workers finish what they have begun, for 20 s at most
+//!   ([`drain_limit`](Builder::drain_limit)), and `run` returns. A second one ends all at once, and
+//!   is an error.
+//! * SIGHUP: it replaces the workers, by the program that is there now. When all of the new ones are
+//!   ready, the old ones finish what they have begun. No connection is refused.
+//! * SIGUSR1: it prints the [`Figures`] of each worker.
+//! * It is killed itself: so are the workers.
 //!
 //! What it does, it says on standard error. Elsewhere than on Unix there are no such signals but
-//! Ctrl-C: see [`Parent::stop`].
+//! Ctrl-C; [`Parent::stop`] and [`Parent::replace`] do the same.
 //!
 //! # Processes
 //!
-//! A worker is the program, run again with the same arguments. So `main` runs in the worker as well,
-//! up to [`run`](Builder::run), which doesn't return there. Thus:
+//! A worker is the program, run again with the same arguments. So `main` runs in the worker as
+//! well, up to [`run`](Builder::run), which doesn't return there. Thus:
 //!
-//! * Call [`workers`](crate::workers()) first thing in `main`: what comes before it, each worker does
-//!   again, and programs that are started before it inherit the worker's link to its parent.
-//! * All processes must make the same calls of [`listen`](Builder::listen). In a worker that doesn't
-//!   listen: the worker gets the parent's sockets.
+//! * Call [`workers`](crate::workers()) first thing in `main`: what comes before it, each worker
+//!   does again, and programs that are started before it inherit the worker's link to its parent.
+//! * All processes must make the same calls of [`listen`](Builder::listen). In a worker that
+//!   doesn't listen: the worker gets the parent's sockets.
 //! * A program has one set of processes.
 //! * A worker's standard input is empty.
 //!
