@@ -180,6 +180,7 @@ impl fmt::Debug for Parent {
 pub(super) enum Command {
     Stop,
     Replace,
+    #[cfg_attr(not(unix), allow(dead_code))] // no signal says it there
     Print,
 }
 

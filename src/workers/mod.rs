@@ -22,18 +22,18 @@
 //!
 //! # What the parent does
 //!
-//! * A worker fails, panics, or is killed: it starts another. At once, if that one had served for a
-//!   second; else after a rest, which doubles from 50 ms to 5 s.
-//! * Workers die at once, five times in a row: it gives up, and `run` returns an error that says how
-//!   the last one died.
-//! * A worker's loop gives no sign of life for 10 s ([`heartbeat`](Builder::heartbeat)): it kills the
-//!   worker and starts another.
+//! * A worker fails, panics, or is killed: it starts another. At once, if that one had served for
+//!   a second; else after a rest, which doubles from 50 ms to 5 s.
+//! * Workers die at once, five times in a row: it gives up, and `run` returns an error that says
+//!   how the last one died.
+//! * A worker's loop gives no sign of life for 10 s ([`heartbeat`](Builder::heartbeat)): it kills
+//!   the worker and starts another.
 //! * A worker returns `Ok`: it leaves it at that. When all have, `run` returns.
 //! * SIGTERM or SIGINT: it lets the workers finish what they have begun, for 20 s at most
 //!   ([`drain_limit`](Builder::drain_limit)), and `run` returns. A second one ends all at once, and
 //!   is an error.
-//! * SIGHUP: it replaces the workers, by the program that is there now. When all of the new ones are
-//!   ready, the old ones finish what they have begun. No connection is refused.
+//! * SIGHUP: it replaces the workers, by the program that is there now. When all of the new ones
+//!   are ready, the old ones finish what they have begun. No connection is refused.
 //! * SIGUSR1: it prints the [`Figures`] of each worker.
 //! * It is killed itself: so are the workers.
 //!

@@ -67,9 +67,10 @@ pub(super) enum Event {
     Ended(u64, End),
 }
 
-/// Tells who has started the program how it goes.
+/// Tells who has started the program how it goes. Nobody listens elsewhere than on Unix.
 pub(super) type Notify = Box<dyn Fn(Notice)>;
 
+#[cfg_attr(not(unix), allow(dead_code))]
 pub(super) enum Notice {
     /// So many workers serve.
     Ready(usize),
