@@ -12,6 +12,37 @@ use crate::net::{TcpListener, TcpStream};
 /// A listener that a worker got from its parent.
 ///
 /// It may be that of all workers: a connection then wakes one that waits, and they take turns.
+///
+/// # Examples
+///
+/// What [`Worker::serve`](super::Worker::serve) does is written by hand like this:
+///
+/// ```
+/// use futures::AsyncWriteExt;
+/// use windlass::task::TaskGroup;
+///
+/// let serve = |worker: windlass::workers::Worker| async move {
+///     let connections = TaskGroup::independent();
+///     while let Some((mut stream, _peer)) = worker.listener().accept().await? {
+///         connections.spawn(async move {
+///             let _ = stream.write_all(b"ahoy").await;
+///         });
+/// #       worker.send(windlass::workers::Party::Parent, "").await?;
+///     }
+///     connections.close().await;
+///     std::io::Result::Ok(())
+/// };
+/// # let addr = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?;
+/// # /*
+/// windlass::workers().listen("0.0.0.0:7000")?.run(serve)?;
+/// # */
+/// # windlass::workers().count(2).listen(addr)?.parent(move |mut parent| async move {
+/// #     let _client = windlass::net::TcpStream::connect(addr).await.unwrap();
+/// #     parent.recv().await;
+/// #     parent.stop();
+/// # }).run(serve)?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
 pub struct Listener {
     /// None once the worker doesn't wait for connections any more.
     waiting: RefCell<Option<Rc<TcpListener>>>,

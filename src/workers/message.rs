@@ -106,6 +106,27 @@ pub fn encode<T: serde::Serialize + ?Sized>(value: &T) -> io::Result<Vec<u8>> {
 }
 
 /// The workers, for what [`Builder::parent`](super::Builder::parent) runs.
+///
+/// # Examples
+///
+/// ```
+/// windlass::workers()
+///     .count(2)
+///     .parent(|mut parent| async move {
+///         parent.broadcast("ahoy").await.expect("it is short");
+///         for _ in 0..2 {
+///             assert_eq!(parent.recv().await.body, b"aye");
+///         }
+///         parent.stop();
+///     })
+///     .run(|worker| async move {
+///         let message = worker.recv().await?;
+///         worker.send(message.from, "aye").await?;
+///         worker.stop_token().stopped().await;
+///         Ok(())
+///     })?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
 pub struct Parent {
     exchange: Rc<Exchange>,
     inbox: mpsc::Receiver<Message>,
