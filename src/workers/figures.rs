@@ -89,9 +89,16 @@ impl Counters {
     }
 }
 
+type Metric = (
+    &'static str,
+    &'static str,
+    &'static str,
+    fn(&Figures) -> f64,
+);
+
 /// What is told of each worker: the name, whether it only grows, what it means, and the value.
 #[cfg_attr(not(unix), allow(dead_code))]
-const METRICS: [(&str, &str, &str, fn(&Figures) -> f64); 6] = [
+const METRICS: [Metric; 6] = [
     (
         "connections_total",
         "counter",
