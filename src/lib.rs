@@ -81,6 +81,7 @@
 //! * [`spawn_blocking`]: for what has to block: its thread does, and the loop goes on.
 //! * [`coroutine`]: functions that stop in the middle, hand a value out, and go on with a value
 //!   handed in; with or without I/O in between.
+//! * [`workers`](mod@workers): many cores, by several processes or threads, each with its own loop.
 //! * [`sync`]: channels and locks that stay on one thread, and when a lock is needed at all.
 //! * Combinators (`join!`, `select!`, streams) are those of the
 //!   [`futures`](https://docs.rs/futures) crate. Channels between threads are those of any crate.
@@ -93,6 +94,7 @@ mod blocking;
 pub mod task;
 #[cfg(feature = "hyper")]
 pub mod hyper;
+pub mod workers;
 
 pub use blocking::spawn_blocking;
 pub use remote::{Remote, RemoteError, RemoteTask};
@@ -102,6 +104,7 @@ pub use windlass_executor::{
 };
 pub use windlass_reactor::{Async, BlockingTask, Pool, Readable, Writable};
 pub use windlass_reactor::{fs, io, net, process, signal, time};
+pub use workers::workers;
 
 use std::future::Future;
 

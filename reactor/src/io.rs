@@ -228,6 +228,15 @@ impl<T: AsFd> Async<T> {
         &self.source
     }
 
+    /// See [`Source::set_exclusive`] and [`Source::line_up`].
+    pub(crate) fn set_exclusive(&self) {
+        self.source.set_exclusive();
+    }
+
+    pub(crate) fn line_up(&self) -> io::Result<()> {
+        self.source.line_up(self.as_fd())
+    }
+
     /// Of a stream: `n` bytes came although there was room for `wanted`.
     #[inline]
     pub(crate) fn note_read(&self, n: usize, wanted: usize) {

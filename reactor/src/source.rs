@@ -128,10 +128,30 @@ impl Source {
         let told = &self.row().told;
         let write = interest == Interest::Write;
         match told.get() {
+            Told::Nothing if self.row().exclusive.get() => {
+                self.hub.poll().add_exclusive(fd, self.key())?;
+            }
             Told::Nothing => self.hub.poll().add(fd, self.key(), write)?,
             _ => self.hub.poll().add_write(fd, self.key())?,
         }
         told.set(if write { Told::Both } else { Told::Read });
+        Ok(())
+    }
+
+    /// From now on events are shared with other pollers that watch the same socket. Only before
+    /// something waits, and only for reading.
+    pub(crate) fn set_exclusive(&self) {
+        self.row().exclusive.set(true);
+    }
+
+    /// Goes to the end of the line of the pollers that share the events. What is ready by then is
+    /// an event.
+    pub(crate) fn line_up(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
+        let row = self.row();
+        if row.exclusive.get() && row.told.get() != Told::Nothing {
+            self.hub.poll().delete(fd)?;
+            self.hub.poll().add_exclusive(fd, self.key())?;
+        }
         Ok(())
     }
 
@@ -316,6 +336,8 @@ struct Row {
     succeeded: Cell<u8>,
     told: Cell<Told>,
     hung_up: Cell<bool>,
+    /// Other pollers watch the same socket, and each event is for one of them.
+    exclusive: Cell<bool>,
     waiters: Waiters,
 }
 
@@ -373,6 +395,7 @@ impl Row {
             succeeded: Cell::new(0),
             told: Cell::new(Told::Nothing),
             hung_up: Cell::new(false),
+            exclusive: Cell::new(false),
             waiters: Waiters::new(),
         }
     }
@@ -412,6 +435,7 @@ impl Row {
         self.succeeded.set(0);
         self.told.set(Told::Nothing);
         self.hung_up.set(false);
+        self.exclusive.set(false);
         self.waiters.take_all()
     }
 }

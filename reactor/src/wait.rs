@@ -120,6 +120,15 @@ mod platform {
             Ok(epoll::add(&self.poller, source, data, flags)?)
         }
 
+        /// Registers a source that other pollers watch as well: each event is for one of them, the
+        /// first in line that waits. The newest is the last in line.
+        pub(crate) fn add_exclusive(&self, source: BorrowedFd<'_>, key: Key) -> io::Result<()> {
+            use epoll::EventFlags as Flags;
+            let data = epoll::EventData::new_u64(key.to_usize() as u64);
+            let flags = Flags::IN | Flags::ET | Flags::EXCLUSIVE; // it allows no others
+            Ok(epoll::add(&self.poller, source, data, flags)?)
+        }
+
         /// From now on for both directions. What is ready already is an event.
         pub(crate) fn add_write(&self, source: BorrowedFd<'_>, key: Key) -> io::Result<()> {
             let (data, flags) = interest(key, true);
@@ -265,6 +274,11 @@ mod platform {
                 self.poller
                     .add_with_mode(source.as_raw_fd(), wanted, self.mode())
             }
+        }
+
+        /// No other poller knows how to wake one of several.
+        pub(crate) fn add_exclusive(&self, source: BorrowedFd<'_>, key: Key) -> io::Result<()> {
+            self.add(source, key, false)
         }
 
         pub(crate) fn add_write(&self, _: BorrowedFd<'_>, _: Key) -> io::Result<()> {

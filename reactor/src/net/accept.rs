@@ -28,6 +28,8 @@ pub(super) struct Acceptor<L: AsFd> {
     pub(super) io: Async<L>,
     /// When to try again, after the system ran out of descriptors.
     pause: Cell<Option<Instant>>,
+    /// A connection was accepted since this last waited.
+    served: Cell<bool>,
 }
 
 impl<L: AsFd> Acceptor<L> {
@@ -35,6 +37,7 @@ impl<L: AsFd> Acceptor<L> {
         Acceptor {
             io,
             pause: Cell::new(None),
+            served: Cell::new(false),
         }
     }
 
@@ -64,13 +67,20 @@ impl<L: AsFd> Acceptor<L> {
                 self.pause.set(None);
             }
             *sleep = None;
-            match ready!(self.io.poll_read_with(cx, accept_one)) {
+            let accepted = self.io.poll_read_with(cx, accept_one);
+            if accepted.is_pending() && self.served.take() {
+                self.io.line_up()?; // the next connection is for another, if there are others
+            }
+            match ready!(accepted) {
                 Err(error) if is_lost_connection(&error) => continue,
                 Err(error) => {
                     self.pause.set(Instant::now().checked_add(PAUSE));
                     return Poll::Ready(Err(error));
                 }
-                accepted => return Poll::Ready(accepted),
+                accepted => {
+                    self.served.set(true);
+                    return Poll::Ready(accepted);
+                }
             }
         }
     }

@@ -71,6 +71,20 @@ impl TcpListener {
         })
         .await
     }
+
+    /// Says that other loops, of this process or of others, accept from the same socket: then a
+    /// connection wakes one of them and not all.
+    ///
+    /// It wakes one that waits, if any does, and they take turns. That is Linux's
+    /// `EPOLLEXCLUSIVE`, each listener lining up anew after it has accepted; elsewhere this changes
+    /// nothing. Call it before the first `accept`.
+    ///
+    /// A loop that has been woken has to accept until there is nothing left. To stop, drop the
+    /// listener and look once more, by another descriptor of the socket, for a connection of whose
+    /// coming only this loop was told.
+    pub fn share(&self) {
+        self.acceptor.io.set_exclusive();
+    }
 }
 
 listener!(

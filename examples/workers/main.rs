@@ -1,0 +1,129 @@
+//! A web service on all cores, as one would run it: it counts visitors, in Redis if there is one.
+//!
+//! ```text
+//! cargo run --release --example workers                      # or with an address: -- 0.0.0.0:8080
+//! curl -i localhost:8080
+//! REDIS=127.0.0.1:6379 cargo run --release --example workers    # one count for all workers
+//! ```
+//!
+//! Then, with the number that it prints: `kill -9` a worker, `kill -HUP` the parent after a new
+//! build, `kill -USR1` it for figures, Ctrl-C. How it takes its place behind systemd, in Kubernetes
+//! and beside others, the README in this folder says.
+
+mod counter;
+
+use std::env;
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use counter::Counter;
+use futures::{AsyncReadExt, AsyncWriteExt};
+use windlass::net::TcpStream;
+use windlass::time::timeout;
+use windlass::workers::Worker;
+
+/// How long a client may be silent.
+const IDLE: Duration = Duration::from_secs(30);
+
+fn main() -> io::Result<()> {
+    let workers = windlass::workers(); // first of all: `main` runs in each worker as well
+    let addr = env::args().nth(1);
+    let addr = addr.as_deref().unwrap_or("127.0.0.1:8080");
+    #[cfg(unix)]
+    let workers = workers.processes();
+    let mut workers = workers.listen(addr)?.drain_limit(Duration::from_secs(10));
+    if let Some(count) = env::var("WORKERS")
+        .ok()
+        .and_then(|count| count.parse().ok())
+    {
+        workers = workers.count(count);
+    }
+    #[cfg(unix)]
+    if let Some(path) = env::var_os("FIGURES") {
+        workers = workers.figures_at(path);
+    }
+    workers.run(serve)
+}
+
+async fn serve(worker: Worker) -> io::Result<()> {
+    let counter = Rc::new(Counter::new(env::var("REDIS").ok()));
+    if worker.index() == 0 {
+        println!("serving on http://{}", worker.listener().local_addr());
+    }
+    let own = worker.clone();
+    let handle = move |stream, _| {
+        let (worker, counter) = (own.clone(), counter.clone());
+        async move {
+            // Whoever is silent for too long, or talks nonsense, is hung up on.
+            let _ = converse(worker, counter, stream).await;
+        }
+    };
+    worker.serve(handle).await
+}
+
+/// One request after the other. When the worker is to end, the next answer is the last one: so the
+/// client knows that its next request needs another connection.
+async fn converse(worker: Worker, counter: Rc<Counter>, mut stream: TcpStream) -> io::Result<()> {
+    let mut request = Vec::new();
+    while let Some(path) = timeout(IDLE, read_request(&mut stream, &mut request)).await?? {
+        worker.count_request();
+        let (status, body) = respond(&worker, &counter, &path).await;
+        let closes = worker.stop_token().is_stopped();
+        let connection = if closes { "close" } else { "keep-alive" };
+        let length = body.len();
+        let head = format!(
+            "HTTP/1.1 {status}\r\nContent-Length: {length}\r\nConnection: {connection}\r\n\r\n"
+        );
+        let answer = head + &body;
+        stream.write_all(answer.as_bytes()).await?;
+        if closes {
+            break;
+        }
+    }
+    stream.close().await
+}
+
+async fn respond(worker: &Worker, counter: &Counter, path: &str) -> (&'static str, String) {
+    match path {
+        "/" => match counter.add_one().await {
+            Ok(count) => (
+                "200 OK",
+                format!("visitor {count}, at worker {}\n", worker.index()),
+            ),
+            Err(error) => ("503 Service Unavailable", format!("the counter: {error}\n")),
+        },
+        // Alive: this loop goes round. If it didn't, the parent would have replaced it.
+        "/livez" => ("200 OK", "alive\n".into()),
+        // Ready: it has what it needs, and isn't about to end.
+        "/readyz" if worker.stop_token().is_stopped() => {
+            ("503 Service Unavailable", "ending\n".into())
+        }
+        "/readyz" => match counter.check().await {
+            Ok(()) => ("200 OK", "ready\n".into()),
+            Err(error) => ("503 Service Unavailable", format!("the counter: {error}\n")),
+        },
+        _ => ("404 Not Found", "no such page\n".into()),
+    }
+}
+
+/// The path of a GET request; None at the end of the connection. What follows the request stays in
+/// `buffer`.
+async fn read_request(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> io::Result<Option<String>> {
+    let mut chunk = [0; 1024];
+    loop {
+        let mut headers = [httparse::EMPTY_HEADER; 64];
+        let mut request = httparse::Request::new(&mut headers);
+        let parsed = request.parse(buffer).map_err(io::Error::other)?;
+        if let httparse::Status::Complete(length) = parsed {
+            let path = request.path.unwrap_or("/").to_owned();
+            buffer.drain(..length);
+            return Ok(Some(path));
+        }
+        match stream.read(&mut chunk).await? {
+            _ if buffer.len() > 16 * 1024 => return Err(io::ErrorKind::InvalidData.into()),
+            0 => return Ok(None),
+            n => buffer.extend(&chunk[..n]),
+        }
+    }
+}

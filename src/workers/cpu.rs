@@ -1,0 +1,26 @@
+//! Pinning a worker to a core.
+
+use std::io;
+
+/// Pins this thread to one of the cores that it may use: worker 0 to the first, and so on around.
+#[cfg(target_os = "linux")]
+pub(super) fn pin(worker: usize) -> io::Result<()> {
+    use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+    let allowed = sched_getaffinity(None)?;
+    let mut cores = (0..CpuSet::MAX_CPU).filter(|&core| allowed.is_set(core));
+    let count = allowed.count() as usize;
+    let core = cores
+        .nth(worker % count.max(1))
+        .ok_or(io::ErrorKind::NotFound)?;
+    let mut one = CpuSet::new();
+    one.set(core);
+    Ok(sched_setaffinity(None, &one)?)
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(super) fn pin(_: usize) -> io::Result<()> {
+    Err(io::Error::new(
+        io::ErrorKind::Unsupported,
+        "workers can be pinned to cores on Linux only",
+    ))
+}

@@ -1,0 +1,281 @@
+//! Messages between workers, by way of their parent.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::io;
+use std::rc::Rc;
+
+use super::figures::Figures;
+use super::link::{Frame, Incoming, Outgoing};
+use crate::sync::mpsc;
+
+/// How many messages for the parent wait until those who send have to.
+const INBOX: usize = 64;
+
+/// Who sends or receives a message.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Party {
+    /// What [`Builder::parent`](super::Builder::parent) runs.
+    Parent,
+    /// The worker of this number.
+    Worker(usize),
+}
+
+const PARENT: u32 = u32::MAX;
+const ALL: u32 = u32::MAX - 1;
+
+impl Party {
+    fn tag(self) -> u32 {
+        match self {
+            Party::Parent => PARENT,
+            // Of so high a number there is none, and a message for it is lost.
+            Party::Worker(index) => u32::try_from(index).unwrap_or(ALL - 1),
+        }
+    }
+
+    fn from_tag(tag: u32) -> Party {
+        match tag {
+            PARENT => Party::Parent,
+            index => Party::Worker(index as usize),
+        }
+    }
+
+    pub(super) fn frame(self, body: impl Into<Vec<u8>>) -> Frame {
+        Frame {
+            tag: self.tag(),
+            body: body.into(),
+        }
+    }
+
+    pub(super) fn frame_for_all(body: impl Into<Vec<u8>>) -> Frame {
+        Frame {
+            tag: ALL,
+            body: body.into(),
+        }
+    }
+}
+
+/// A message that has come.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Message {
+    /// Who has sent it.
+    pub from: Party,
+    /// What it says: 64 KiB at most.
+    pub body: Vec<u8>,
+}
+
+impl Message {
+    pub(super) fn from_frame(frame: Frame) -> Message {
+        Message {
+            from: Party::from_tag(frame.tag),
+            body: frame.body,
+        }
+    }
+
+    /// What it says, as a value.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidData` if the bytes are not those of [`encode`] for such a type.
+    #[cfg(feature = "serde")]
+    pub fn value<T: serde::de::DeserializeOwned>(&self) -> io::Result<T> {
+        postcard::from_bytes(&self.body)
+            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+    }
+}
+
+/// A value as the body of a message, in the format of [postcard](https://docs.rs/postcard).
+///
+/// # Errors
+///
+/// If the type can't be written in that format.
+///
+/// # Examples
+///
+/// ```
+/// use windlass::workers::{Message, Party, encode};
+///
+/// let body = encode(&("hoist", 3_u32))?;
+/// let message = Message { from: Party::Parent, body };
+/// assert_eq!(message.value::<(String, u32)>()?, ("hoist".to_owned(), 3));
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[cfg(feature = "serde")]
+pub fn encode<T: serde::Serialize + ?Sized>(value: &T) -> io::Result<Vec<u8>> {
+    postcard::to_stdvec(value).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))
+}
+
+/// The workers, for what [`Builder::parent`](super::Builder::parent) runs.
+///
+/// # Examples
+///
+/// ```
+/// windlass::workers()
+///     .count(2)
+///     .parent(|mut parent| async move {
+///         parent.broadcast("ahoy").await.expect("it is short");
+///         for _ in 0..2 {
+///             assert_eq!(parent.recv().await.body, b"aye");
+///         }
+///         parent.stop();
+///     })
+///     .run(|worker| async move {
+///         let message = worker.recv().await?;
+///         worker.send(message.from, "aye").await?;
+///         worker.stop_token().stopped().await;
+///         Ok(())
+///     })?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub struct Parent {
+    exchange: Rc<Exchange>,
+    inbox: mpsc::Receiver<Message>,
+}
+
+impl Parent {
+    /// Sends a message to a worker. It waits while the worker's queue is full. A message to one
+    /// that is dead, or dies before it has read it, is lost.
+    ///
+    /// # Errors
+    ///
+    /// `InvalidInput` if the message is longer than 64 KiB.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, nothing was sent.
+    pub async fn send(&self, worker: usize, body: impl Into<Vec<u8>>) -> io::Result<()> {
+        self.exchange
+            .deliver(worker, Party::Parent.frame(body))
+            .await
+    }
+
+    /// Sends a message to all workers, one after the other, as [`send`](Parent::send).
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Parent::send).
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, some may have got it.
+    pub async fn broadcast(&self, body: impl Into<Vec<u8>>) -> io::Result<()> {
+        self.exchange
+            .deliver_to_all(Party::Parent, &body.into())
+            .await
+    }
+
+    /// Waits for a message of a worker.
+    ///
+    /// # Cancel safety
+    ///
+    /// No message is lost when the future is dropped.
+    pub async fn recv(&mut self) -> Message {
+        let message = self.inbox.recv().await;
+        message.expect("the exchange has a sender")
+    }
+
+    /// What each worker has counted, as of its last sign of life.
+    pub fn figures(&self) -> Vec<Figures> {
+        self.exchange.figures.borrow().clone()
+    }
+
+    /// Drains the workers and ends, as SIGTERM does.
+    pub fn stop(&self) {
+        (self.exchange.command)(Command::Stop);
+    }
+
+    /// Replaces the workers, as SIGHUP does.
+    pub fn replace(&self) {
+        (self.exchange.command)(Command::Replace);
+    }
+}
+
+impl fmt::Debug for Parent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Parent").finish_non_exhaustive()
+    }
+}
+
+/// What the supervisor is told to do, by a signal or by the parent's own code.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Command {
+    Stop,
+    Replace,
+    #[cfg_attr(not(unix), allow(dead_code))] // no signal says it there
+    Print,
+}
+
+/// Passes messages on.
+pub(super) struct Exchange {
+    /// By worker; None while it's dead.
+    workers: RefCell<Vec<Option<Outgoing>>>,
+    /// None if nobody reads them.
+    parent: Option<mpsc::Sender<Message>>,
+    pub(super) figures: RefCell<Vec<Figures>>,
+    command: Box<dyn Fn(Command)>,
+}
+
+impl Exchange {
+    pub(super) fn new(count: usize, command: Box<dyn Fn(Command)>) -> Exchange {
+        Exchange {
+            workers: RefCell::new(vec![None; count]),
+            parent: None,
+            figures: RefCell::new(vec![Figures::default(); count]),
+            command,
+        }
+    }
+
+    /// With an inbox for the parent, if it has one.
+    pub(super) fn open(mut self, for_parent: bool) -> (Rc<Exchange>, Option<Parent>) {
+        let (sender, inbox) = mpsc::channel(INBOX);
+        self.parent = for_parent.then_some(sender);
+        let exchange = Rc::new(self);
+        let parent = for_parent.then(|| Parent {
+            exchange: exchange.clone(),
+            inbox,
+        });
+        (exchange, parent)
+    }
+
+    pub(super) fn set(&self, worker: usize, outgoing: Option<Outgoing>) {
+        let old = std::mem::replace(&mut self.workers.borrow_mut()[worker], outgoing);
+        drop(old); // under no borrow
+    }
+
+    /// Passes on what a worker sends, until it's gone. If a receiver's queue is full, this one's
+    /// messages wait, and nobody else's.
+    pub(super) async fn relay(self: Rc<Self>, from: usize, mut messages: Incoming) {
+        while let Some(Frame { tag, body }) = messages.recv().await {
+            let from = Party::Worker(from);
+            let _ = match tag {
+                PARENT => {
+                    if let Some(parent) = &self.parent {
+                        let _ = parent.send(Message { from, body }).await;
+                    }
+                    Ok(())
+                }
+                ALL => self.deliver_to_all(from, &body).await,
+                worker => self.deliver(worker as usize, from.frame(body)).await,
+            };
+        }
+    }
+
+    async fn deliver(&self, to: usize, frame: Frame) -> io::Result<()> {
+        let outgoing = self.workers.borrow().get(to).cloned().flatten();
+        match outgoing {
+            Some(outgoing) => match outgoing.send(frame).await {
+                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+                sent => sent,
+            },
+            None => Ok(()),
+        }
+    }
+
+    async fn deliver_to_all(&self, from: Party, body: &[u8]) -> io::Result<()> {
+        let count = self.workers.borrow().len();
+        for worker in (0..count).filter(|&worker| from != Party::Worker(worker)) {
+            self.deliver(worker, from.frame(body)).await?;
+        }
+        Ok(())
+    }
+}

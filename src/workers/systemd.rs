@@ -1,0 +1,178 @@
+//! systemd: sockets that it hands over, and what it wants to be told. See sd_listen_fds(3) and
+//! sd_notify(3).
+
+use std::env;
+use std::io;
+use std::net::TcpListener;
+use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::unix::net::{SocketAddr, UnixDatagram};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
+
+use super::supervisor::{Notice, Notify};
+
+/// The variables that are meant for this process and not for its children.
+pub(super) const VARIABLES: [&str; 6] = [
+    "LISTEN_FDS",
+    "LISTEN_PID",
+    "LISTEN_FDNAMES",
+    "NOTIFY_SOCKET",
+    "WATCHDOG_USEC",
+    "WATCHDOG_PID",
+];
+
+/// The first descriptor that is handed over.
+const FIRST: i32 = 3;
+
+/// The sockets that systemd hands over to this process, in the order of the unit. None, if it
+/// hands over none; and, since they can be taken once, at the second call.
+pub(super) fn sockets() -> io::Result<Vec<TcpListener>> {
+    static TAKEN: AtomicBool = AtomicBool::new(false);
+    let variable = |name| env::var(name).ok();
+    let [count, pid, names] = ["LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES"].map(variable);
+    let count = count_of(count.as_deref(), pid.as_deref(), names.as_deref())?;
+    if TAKEN.swap(true, Relaxed) {
+        return Ok(Vec::new());
+    }
+    (FIRST..FIRST + count).map(socket).collect()
+}
+
+fn count_of(count: Option<&str>, pid: Option<&str>, names: Option<&str>) -> io::Result<i32> {
+    let (Some(count), Some(pid)) = (count, pid) else {
+        return Ok(0);
+    };
+    let pid: u32 = number("LISTEN_PID", pid)?;
+    if pid != std::process::id() {
+        return Ok(0); // meant for a process above us
+    }
+    let sockets: i32 = number("LISTEN_FDS", count)?;
+    if !(0..=1024).contains(&sockets) {
+        return Err(nonsense(format!(
+            "LISTEN_FDS={count}: no number of sockets"
+        )));
+    }
+    let named = names.map_or(sockets, |names| names.split(':').count() as i32);
+    if named != sockets {
+        return Err(nonsense(format!(
+            "LISTEN_FDNAMES has {named} names, LISTEN_FDS={count}"
+        )));
+    }
+    Ok(sockets)
+}
+
+fn socket(number: i32) -> io::Result<TcpListener> {
+    // A descriptor that isn't open must not become an `OwnedFd`.
+    if std::fs::symlink_metadata(format!("/dev/fd/{number}")).is_err() {
+        return Err(nonsense(format!(
+            "LISTEN_FDS names descriptor {number}, which isn't open"
+        )));
+    }
+    // SAFETY: the descriptor is open, and ours: whoever started this process says by LISTEN_PID and
+    // LISTEN_FDS that it hands it over, and `sockets` takes it but once.
+    let socket = unsafe { OwnedFd::from_raw_fd(number) };
+    rustix::io::fcntl_setfd(&socket, rustix::io::FdFlags::CLOEXEC)?;
+    #[cfg(not(target_vendor = "apple"))] // which can't tell
+    let listens = rustix::net::sockopt::socket_acceptconn(&socket).unwrap_or(false);
+    #[cfg(target_vendor = "apple")]
+    let listens = true;
+    let listener = TcpListener::from(socket);
+    if !listens || listener.local_addr().is_err() {
+        let text = format!("descriptor {number} of LISTEN_FDS is no TCP socket that listens");
+        return Err(nonsense(text));
+    }
+    Ok(listener)
+}
+
+fn number<T: std::str::FromStr>(name: &str, text: &str) -> io::Result<T> {
+    text.parse()
+        .map_err(|_| nonsense(format!("{name}={text}: no number")))
+}
+
+fn nonsense(text: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, text)
+}
+
+/// What tells systemd how it goes; it does nothing if nobody has asked for it.
+pub(super) fn notifier() -> io::Result<Notify> {
+    let Ok(path) = env::var("NOTIFY_SOCKET") else {
+        return Ok(Box::new(|_| ()));
+    };
+    let addr =
+        address(&path).map_err(|error| nonsense(format!("NOTIFY_SOCKET={path}: {error}")))?;
+    let socket = UnixDatagram::unbound()?;
+    socket.set_nonblocking(true)?;
+    Ok(Box::new(move |notice| {
+        // Without it the program runs as well.
+        let _ = socket.send_to_addr(text_of(notice).as_bytes(), &addr);
+    }))
+}
+
+fn text_of(notice: Notice) -> String {
+    match notice {
+        Notice::Ready(workers) => format!("READY=1\nSTATUS={workers} workers"),
+        Notice::Replacing => {
+            let now = clock_gettime(ClockId::Monotonic);
+            let micros = now.tv_sec * 1_000_000 + now.tv_nsec / 1_000;
+            format!("RELOADING=1\nMONOTONIC_USEC={micros}")
+        }
+        Notice::Stopping => "STOPPING=1".into(),
+        Notice::Alive => "WATCHDOG=1".into(),
+    }
+}
+
+fn address(path: &str) -> io::Result<SocketAddr> {
+    match path.strip_prefix('@') {
+        #[cfg(target_os = "linux")]
+        Some(name) => {
+            use std::os::linux::net::SocketAddrExt;
+            SocketAddr::from_abstract_name(name)
+        }
+        _ if path.starts_with('/') => SocketAddr::from_pathname(path),
+        _ => Err(nonsense("no name of a socket".into())),
+    }
+}
+
+/// Half of the time within which systemd wants a sign of life, if it wants any.
+pub(super) fn watchdog() -> io::Result<Option<Duration>> {
+    let Ok(micros) = env::var("WATCHDOG_USEC") else {
+        return Ok(None);
+    };
+    let pid = env::var("WATCHDOG_PID").ok();
+    let is_ours = pid.is_none_or(|pid| pid == std::process::id().to_string());
+    let micros: u64 = number("WATCHDOG_USEC", &micros)?;
+    Ok((is_ours && micros > 1).then(|| Duration::from_micros(micros / 2)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sockets_are_taken_only_by_the_process_that_they_are_meant_for() {
+        let own = std::process::id().to_string();
+        assert_eq!(count_of(Some("2"), Some(&own), Some("a:b")).unwrap(), 2);
+        assert_eq!(count_of(Some("2"), Some("1"), None).unwrap(), 0);
+        assert_eq!(count_of(None, None, None).unwrap(), 0);
+    }
+
+    #[test]
+    fn nonsense_of_systemd_is_an_error_that_says_which() {
+        let own = std::process::id().to_string();
+        for (count, names, text) in [
+            ("two", None, "LISTEN_FDS=two: no number"),
+            ("-1", None, "LISTEN_FDS=-1: no number of sockets"),
+            (
+                "2",
+                Some("http"),
+                "LISTEN_FDNAMES has 1 names, LISTEN_FDS=2",
+            ),
+        ] {
+            let error = count_of(Some(count), Some(&own), names).unwrap_err();
+            assert_eq!(error.to_string(), text);
+        }
+        let error = socket(1_000_000).unwrap_err();
+        assert!(error.to_string().contains("isn't open"), "{error}");
+    }
+}

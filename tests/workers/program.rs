@@ -1,0 +1,148 @@
+//! The program that the tests run: a small HTTP server, whose requests make it do bad things.
+
+use std::io::{self, Write};
+use std::time::Duration;
+
+use futures::{AsyncReadExt, AsyncWriteExt};
+use windlass::net::TcpStream;
+use windlass::workers::{Builder, Party, Worker};
+
+/// What its arguments say, `key=value` each.
+pub(crate) fn main(args: &[String]) -> io::Result<()> {
+    let mut workers = windlass::workers();
+    let get = |key: &str| {
+        args.iter()
+            .find_map(|arg| arg.strip_prefix(key)?.strip_prefix('='))
+    };
+    let millis = |text: &str| Duration::from_millis(text.parse().unwrap());
+    if get("kind") == Some("processes") {
+        workers = workers.processes();
+    }
+    if let Some(count) = get("count") {
+        workers = workers.count(count.parse().unwrap());
+    }
+    if let Some(limit) = get("heartbeat") {
+        workers = workers.heartbeat(millis(limit));
+    }
+    if let Some(limit) = get("drain") {
+        workers = workers.drain_limit(millis(limit));
+    }
+    if let Some(path) = get("figures") {
+        workers = workers.figures_at(path);
+    }
+    if get("pin").is_some() {
+        workers = workers.pin_to_cores();
+    }
+    if let Some(addr) = get("listen") {
+        workers = listen(workers, addr, get("each").is_some())?;
+    }
+    if get("parent").is_some() {
+        workers = workers.parent(echo_to_all);
+    }
+    let behave = get("behave").unwrap_or("serve").to_owned();
+    workers.run(move |worker| run(worker, behave.clone()))
+}
+
+fn listen(workers: Builder, addr: &str, each: bool) -> io::Result<Builder> {
+    if each {
+        workers.listen_per_worker(addr)
+    } else {
+        workers.listen(addr)
+    }
+}
+
+/// The parent's part: what a worker says, all are told.
+async fn echo_to_all(mut parent: windlass::workers::Parent) {
+    loop {
+        let message = parent.recv().await;
+        if parent.broadcast(message.body).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn run(worker: Worker, behave: String) -> io::Result<()> {
+    match behave.as_str() {
+        "fail" => return Err(io::Error::other("no rope")),
+        "panic" => panic!("the rope broke"),
+        "finish" => return Ok(()),
+        _ => {}
+    }
+    if let Some(listener) = worker.listeners().first() {
+        // Only the first of them is read.
+        say(&format!(
+            "serving {} {}",
+            std::process::id(),
+            listener.local_addr()
+        ));
+    }
+    let heard = worker.clone();
+    windlass::spawn(async move {
+        while let Ok(message) = heard.recv().await {
+            say(&format!(
+                "worker {} got {}",
+                heard.index(),
+                String::from_utf8_lossy(&message.body)
+            ));
+        }
+    })
+    .detach();
+    let own = worker.clone();
+    worker
+        .serve(move |stream, _| {
+            let worker = own.clone();
+            async move {
+                let _ = answer(worker, stream).await;
+            }
+        })
+        .await
+}
+
+/// A line in one piece, since others write as well.
+fn say(text: &str) {
+    let _ = io::stdout().write_all(format!("{text}\n").as_bytes());
+}
+
+/// Answers requests without a body; the last one, of a worker that is to end, by `close`.
+async fn answer(worker: Worker, mut stream: TcpStream) -> io::Result<()> {
+    let mut request = Vec::new();
+    let mut buffer = [0; 1024];
+    loop {
+        while !request.ends_with(b"\r\n\r\n") {
+            match stream.read(&mut buffer).await? {
+                0 => return Ok(()),
+                n => request.extend(&buffer[..n]),
+            }
+        }
+        worker.count_request();
+        let text = String::from_utf8_lossy(&request).into_owned();
+        match text.split(' ').nth(1) {
+            Some("/crash") => std::process::abort(),
+            Some("/panic") => panic!("asked to"),
+            Some("/block") => loop {
+                std::thread::sleep(Duration::from_secs(1));
+            },
+            Some("/slow") => windlass::time::sleep(Duration::from_millis(300)).await,
+            Some("/tell") => worker.send(Party::Parent, "ahoy").await?,
+            Some("/others") => worker.broadcast("avast").await?,
+            _ => {}
+        }
+        let closes = worker.stop_token().is_stopped() || text.contains("Connection: close");
+        let mut body = format!("{} {}", worker.index(), std::process::id());
+        if text.contains("/children") {
+            let mut ls = windlass::process::Command::new("ls");
+            let listed = ls.args(["-l", "/proc/self/fd"]).output().await?;
+            body = String::from_utf8_lossy(&listed.stdout).into_owned();
+        }
+        let connection = if closes { "close" } else { "keep-alive" };
+        let answer = format!(
+            "HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: {connection}\r\n\r\n{body}",
+            body.len()
+        );
+        stream.write_all(answer.as_bytes()).await?;
+        if closes {
+            return stream.close().await;
+        }
+        request.clear();
+    }
+}

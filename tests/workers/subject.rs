@@ -1,0 +1,208 @@
+//! The program under test, and its clients.
+
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+/// For what must happen soon: a hang is a failure.
+const SOON: Duration = Duration::from_secs(20);
+
+pub(crate) struct Subject {
+    child: Child,
+    lines: Receiver<String>,
+    /// What it has said so far.
+    pub(crate) said: Vec<String>,
+}
+
+impl Subject {
+    pub(crate) fn start(args: &[&str]) -> Subject {
+        Subject::start_as(&mut command(args))
+    }
+
+    pub(crate) fn start_as(command: &mut Command) -> Subject {
+        let piped = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = piped.spawn().expect("the program can be started");
+        let (sender, lines) = channel();
+        let streams: [Box<dyn Read + Send>; 2] = [
+            Box::new(child.stdout.take().unwrap()),
+            Box::new(child.stderr.take().unwrap()),
+        ];
+        for stream in streams {
+            let sender = sender.clone();
+            thread::spawn(move || {
+                for line in BufReader::new(stream).lines().map_while(Result::ok) {
+                    let _ = sender.send(line);
+                }
+            });
+        }
+        Subject {
+            child,
+            lines,
+            said: Vec::new(),
+        }
+    }
+
+    /// Waits for a line that has the text in it.
+    pub(crate) fn wait_for(&mut self, text: &str) -> String {
+        let deadline = Instant::now() + SOON;
+        loop {
+            match self
+                .lines
+                .recv_timeout(deadline.saturating_duration_since(Instant::now()))
+            {
+                Ok(line) => {
+                    self.said.push(line.clone());
+                    if line.contains(text) {
+                        return line;
+                    }
+                }
+                Err(error) => {
+                    let ended = error == RecvTimeoutError::Disconnected;
+                    panic!("no {text:?}, ended: {ended}; it said {:#?}", self.said);
+                }
+            }
+        }
+    }
+
+    /// The address, once so many workers serve.
+    pub(crate) fn addr(&mut self, workers: usize) -> SocketAddr {
+        let mut line = String::new();
+        for _ in 0..workers {
+            line = self.wait_for("serving ");
+        }
+        line.rsplit(' ').next().unwrap().parse().unwrap()
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    pub(crate) fn wait(&mut self) -> ExitStatus {
+        let deadline = Instant::now() + SOON;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                self.said.extend(self.lines.iter());
+                return status;
+            }
+            assert!(
+                Instant::now() < deadline,
+                "it doesn't end: {:#?}",
+                self.said
+            );
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    pub(crate) fn has_said(&self, text: &str) -> bool {
+        self.said.iter().any(|line| line.contains(text))
+    }
+
+    /// Ends as it should.
+    pub(crate) fn end(mut self) {
+        self.signal(Signal::TERM);
+        let status = self.wait();
+        assert!(status.success(), "{status}: {:#?}", self.said);
+    }
+
+    pub(crate) fn workers(&self) -> Vec<u32> {
+        children_of(self.id())
+    }
+
+    pub(crate) fn descriptors(&self) -> usize {
+        std::fs::read_dir(format!("/proc/{}/fd", self.id()))
+            .unwrap()
+            .count()
+    }
+}
+
+impl Drop for Subject {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+pub(crate) fn command(args: &[&str]) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command
+        .arg("--program")
+        .args(args)
+        .env("RUST_BACKTRACE", "0")
+        .stdin(Stdio::null());
+    command
+}
+
+pub(crate) fn children_of(parent: u32) -> Vec<u32> {
+    let path = format!("/proc/{parent}/task/{parent}/children");
+    let children = std::fs::read_to_string(path).unwrap_or_default();
+    children
+        .split_whitespace()
+        .map(|id| id.parse().unwrap())
+        .collect()
+}
+
+pub(crate) fn lives(id: u32) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{id}/stat"));
+    stat.is_ok_and(|stat| !stat.contains(") Z "))
+}
+
+/// Waits until it's true.
+pub(crate) fn until(what: &str, mut is_true: impl FnMut() -> bool) {
+    let deadline = Instant::now() + SOON;
+    while !is_true() {
+        assert!(Instant::now() < deadline, "never true: {what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// A connection that is kept alive.
+pub(crate) struct Client {
+    stream: TcpStream,
+}
+
+impl Client {
+    pub(crate) fn connect(addr: SocketAddr) -> io::Result<Client> {
+        let stream = TcpStream::connect(addr)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(SOON))?;
+        Ok(Client { stream })
+    }
+
+    /// The body of the answer, and whether the connection lives on.
+    pub(crate) fn get(&mut self, path: &str) -> io::Result<(String, bool)> {
+        self.stream
+            .write_all(format!("GET {path} HTTP/1.1\r\n\r\n").as_bytes())?;
+        let mut answer = Vec::new();
+        let mut buffer = [0; 4096];
+        loop {
+            let text = String::from_utf8_lossy(&answer).into_owned();
+            if let Some((head, body)) = text.split_once("\r\n\r\n") {
+                let length = head.split("Content-Length: ").nth(1).unwrap();
+                let length: usize = length.lines().next().unwrap().parse().unwrap();
+                if body.len() >= length {
+                    return Ok((body.to_owned(), head.contains("keep-alive")));
+                }
+            }
+            match self.stream.read(&mut buffer)? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                n => answer.extend(&buffer[..n]),
+            }
+        }
+    }
+}
+
+/// One request on a connection of its own. The answer: which worker, and its process.
+pub(crate) fn get(addr: SocketAddr, path: &str) -> io::Result<(usize, u32)> {
+    let (body, _) = Client::connect(addr)?.get(path)?;
+    let (worker, process) = body.split_once(' ').unwrap();
+    Ok((worker.parse().unwrap(), process.parse().unwrap()))
+}
