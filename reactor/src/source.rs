@@ -113,9 +113,11 @@ impl Source {
 
     #[inline]
     fn arm_row(&self, row: &Row, fd: BorrowedFd<'_>, interest: Interest) -> io::Result<()> {
-        let told = row.told.get();
-        if told != Told::Both && (told == Told::Nothing || interest == Interest::Write) {
-            self.register(fd, interest)?;
+        match (row.told.get(), interest) {
+            // Then it's armed as well, also if nobody waits yet.
+            (Told::Nothing, _) => return self.register(fd, interest),
+            (Told::Read, Interest::Write) => self.register(fd, interest)?,
+            _ => {}
         }
         self.hub.poll().rearm(fd, || {
             let waits = |interest| !row.waiters.is_empty(interest);

@@ -170,6 +170,7 @@ fn a_reader_and_a_writer_wait_at_once() {
 }
 
 #[test]
+#[cfg(not(windows))] // where each event wakes both directions, which then arm the source again
 fn one_task_waits_for_both_directions_in_either_order() {
     let reactor = Reactor::current().unwrap();
     for writes_first in [false, true] {
