@@ -4,7 +4,7 @@
 //! its own loop, nothing shared, no lock. [`workers`](crate::workers()) starts them, hands them
 //! their listeners, and supervises them.
 //!
-//! ```no_run
+//! ```no_run,ignore-windows
 //! use futures::io::copy;
 //!
 //! fn main() -> std::io::Result<()> {

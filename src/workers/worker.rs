@@ -27,7 +27,7 @@ const LAST_WORDS: Duration = Duration::from_secs(1);
 ///
 /// # Examples
 ///
-/// ```no_run
+/// ```no_run,ignore-windows
 /// use futures::io::copy;
 /// use windlass::workers::Worker;
 ///
