@@ -22,7 +22,13 @@ fn main() -> io::Result<()> {
         let listener = TcpListener::bind(&*here).await?;
         println!("from {} to {there}", listener.local_addr()?);
         loop {
-            let (client, peer) = listener.accept().await?;
+            let (client, peer) = match listener.accept().await {
+                Ok(accepted) => accepted,
+                Err(error) => {
+                    eprintln!("{error}"); // no descriptor left, say: the others go on
+                    continue;
+                }
+            };
             let there = there.clone();
             windlass::spawn(async move {
                 match relay(&client, &there).await {

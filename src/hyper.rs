@@ -86,9 +86,10 @@ thread_local! {
 /// A connection for hyper: any stream that has the traits of futures-io, such as
 /// [`TcpStream`](crate::net::TcpStream), or one of TLS on top of it.
 ///
-/// Several of hyper's buffers are written with one call. What is read goes through a buffer of
-/// 64 KiB that all connections of the thread share: hyper's own isn't initialized, and to copy what
-/// came costs less than to zero all of that before each call, and needs no `unsafe`.
+/// Several of hyper's buffers are written with one call, if the stream can. What is read goes
+/// through a buffer of 64 KiB that all connections of the thread share: hyper's own isn't
+/// initialized, and to copy what came costs less than to zero all of that before each call, and
+/// needs no `unsafe`.
 ///
 /// # Examples
 ///

@@ -333,6 +333,7 @@ impl Transfer {
                     let filled = 0..bytes.len();
                     self.load = Load::Buffer(bytes, filled);
                 }
+                Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 written => return Poll::Ready(written),
             }
         }

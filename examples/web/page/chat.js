@@ -9,13 +9,19 @@ const names = new Set();
 let me = null; // {room, name, key, after}, while we are in a room or want back into it
 let socket = null;
 let tries = 0;
+let comingBack = null; // the timer
 
 function connect() {
   const scheme = location.protocol === "https:" ? "wss:" : "ws:";
-  socket = new WebSocket(`${scheme}//${location.host}/socket`);
-  socket.onopen = () => socket.send(JSON.stringify({ kind: "join", ...me }));
-  socket.onmessage = (message) => hear(JSON.parse(message.data));
-  socket.onclose = closed;
+  clearTimeout(comingBack);
+  socket?.close();
+  const opened = new WebSocket(`${scheme}//${location.host}/socket`);
+  socket = opened;
+  // One that was left may still speak, or end, when there is another.
+  const isOurs = () => me && socket === opened;
+  opened.onopen = () => isOurs() && opened.send(JSON.stringify({ kind: "join", ...me }));
+  opened.onmessage = (message) => isOurs() && hear(JSON.parse(message.data));
+  opened.onclose = (event) => isOurs() && closed(event);
 }
 
 function hear(event) {
@@ -44,11 +50,10 @@ function hear(event) {
 // 1008 says that we did something wrong. Anything else passes, so we come back; all pages of a
 // server that has stopped do, so not all at the same time.
 function closed(event) {
-  if (!me) return;
   if (event.code === 1008) return leave(event.reason);
   status("Connection lost, coming back …", true);
   const wait = Math.min(LONGEST_WAIT, 250 * 2 ** tries++);
-  setTimeout(() => me && connect(), wait * (0.5 + Math.random() / 2));
+  comingBack = setTimeout(connect, wait * (0.5 + Math.random() / 2));
 }
 
 function enter(present) {
@@ -65,6 +70,7 @@ function enter(present) {
 
 function leave(why) {
   me = null;
+  clearTimeout(comingBack);
   socket.close();
   names.clear();
   $("lines").replaceChildren();

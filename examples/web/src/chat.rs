@@ -44,10 +44,12 @@ const JOIN: Duration = Duration::from_secs(10);
 const PERIOD: Duration = Duration::from_millis(200);
 const BURST: u32 = 10;
 
-/// The limits for those who chat: a line of 1,000 characters fits, whatever they are.
+/// The limits for those who chat: a line of 1,000 characters fits, whatever they are, and so does
+/// a welcome with the 200 names and the 50 lines of a room, each as long as may be.
 pub fn limits() -> Limits {
     Limits {
         message: 8 * 1024,
+        sent: 256 * 1024,
         ..Limits::default()
     }
 }

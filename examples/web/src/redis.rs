@@ -105,13 +105,15 @@ impl Client {
         if shared.ended.get().is_some() {
             return Err(shared.error());
         }
+        let mut encoded = Vec::new();
+        encode(command, &mut encoded); // by what may be anybody's `as_ref`, under no borrow
         let (answer, reply) = oneshot::channel();
         let due = Due {
             answer,
             _place: place,
         };
         shared.due.borrow_mut().push_back(due);
-        encode(command, &mut shared.out.borrow_mut());
+        shared.out.borrow_mut().append(&mut encoded);
         shared.has_out.notify_one();
         match reply.await {
             Ok(Reply::Error(text)) => Err(Error::Refused(text)),

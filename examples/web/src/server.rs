@@ -10,8 +10,9 @@ use windlass::sync::Semaphore;
 use windlass::task::{StopToken, TaskGroup};
 use windlass::time::timeout;
 
-/// How long connections may go on once the server was told to stop.
-pub const GRACE: Duration = Duration::from_secs(5);
+/// How long connections may go on once the server was told to stop: longer than a WebSocket waits
+/// for its peer to say goodbye.
+pub const GRACE: Duration = Duration::from_secs(10);
 
 /// How many connections there may be. More than these wait in the system's queue.
 pub const CONNECTIONS: usize = 1_000;

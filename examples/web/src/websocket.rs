@@ -20,6 +20,8 @@ pub use async_tungstenite::tungstenite::Message;
 pub struct Limits {
     /// The longest message, in bytes.
     pub message: usize,
+    /// The longest message of ours, in bytes. A longer one is an error.
+    pub sent: usize,
     /// How long the handshake may take, and the end.
     pub handshake: Duration,
     /// A peer from which no whole message came for so long is pinged.
@@ -34,6 +36,7 @@ impl Default for Limits {
     fn default() -> Self {
         Limits {
             message: 64 * 1024,
+            sent: 64 * 1024,
             handshake: Duration::from_secs(5),
             idle: Duration::from_secs(30),
             pong: Duration::from_secs(10),
@@ -51,7 +54,7 @@ impl Limits {
             .read_buffer_size(buffer)
             .write_buffer_size(buffer)
             // A message of ours, and room for pongs to a peer that pings and doesn't read.
-            .max_write_buffer_size(self.message + 2 * buffer)
+            .max_write_buffer_size(self.sent + 2 * buffer)
     }
 }
 

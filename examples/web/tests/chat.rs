@@ -227,6 +227,29 @@ fn nonsense_and_lines_that_are_too_long_end_the_connection() {
 }
 
 #[test]
+fn who_comes_late_is_told_of_the_longest_lines_too() {
+    windlass::block_on(async {
+        let server = start().await;
+        let mut ann = Page::join(&server, "harbour", "Ann", "a").await;
+        ann.hear().await;
+        let (line, mut others) = ("⚓".repeat(1_000), Vec::new());
+        for name in ["Ben", "Cid", "Dan", "Eve", "Fay"] {
+            let mut other = Page::join(&server, "harbour", name, name).await;
+            for _ in 0..10 {
+                other.say(&line).await;
+            }
+            others.push(other);
+        }
+        for _ in 0..50 {
+            ann.hear_line().await;
+        }
+        let mut late = Page::join(&server, "harbour", "Gil", "g").await;
+        let welcome = late.hear().await;
+        assert_eq!(welcome["lines"].as_array().unwrap().len(), 50);
+    });
+}
+
+#[test]
 fn pages_of_other_sites_are_refused() {
     windlass::block_on(async {
         let server = start().await;

@@ -48,6 +48,7 @@ async fn last_words(mut server: WebSocket<TcpStream>, mut client: Client) -> Opt
 
 const SMALL: Limits = Limits {
     message: 1024,
+    sent: 1024,
     handshake: Duration::from_secs(5),
     idle: Duration::from_secs(30),
     pong: Duration::from_secs(10),

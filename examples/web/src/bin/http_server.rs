@@ -60,7 +60,7 @@ type AnyBody = Pin<Box<dyn Body<Data = Bytes, Error = io::Error>>>;
 async fn answer(folder: Rc<Path>, request: Request<Incoming>) -> io::Result<Response<AnyBody>> {
     let answered = match (request.method(), request.uri().path()) {
         (&Method::POST | &Method::PUT, "/sha256") => return checksum(request.into_body()).await,
-        (&Method::GET, "/") => return Ok(text(StatusCode::OK, "ahoy\n")),
+        (&Method::GET | &Method::HEAD, "/") => return Ok(text(StatusCode::OK, "ahoy\n")),
         (&Method::GET | &Method::HEAD, path) => send_file(&folder, path, request.headers()).await,
         _ => {
             return Ok(text(

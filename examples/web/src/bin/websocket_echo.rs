@@ -32,6 +32,7 @@ fn main() -> io::Result<()> {
 async fn converse(stream: TcpStream, stop: StopToken) {
     let limits = Limits {
         message: 16 << 20,
+        sent: 16 << 20,
         ..Limits::default()
     };
     let mut socket = match WebSocket::accept(stream, limits).await {
