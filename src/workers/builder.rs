@@ -23,6 +23,20 @@ const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 const EVENTS: usize = 64;
 
 /// Workers to be started. Made by [`workers`](crate::workers()).
+///
+/// # Examples
+///
+/// ```no_run
+/// use std::time::Duration;
+///
+/// windlass::workers()
+///     .count(4)
+///     .heartbeat(Duration::from_secs(5))
+///     .drain_limit(Duration::from_secs(30))
+///     .listen("0.0.0.0:7000")?
+///     .run(|worker| async move { worker.serve(|_stream, _peer| async {}).await })?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[must_use = "nothing is started until `run`"]
 pub struct Builder {
     count: Option<usize>,

@@ -222,6 +222,17 @@ impl fmt::Debug for Worker {
 }
 
 /// Counts a connection as open. See [`Worker::open_connection`].
+///
+/// # Examples
+///
+/// ```
+/// use windlass::{net::TcpStream, workers::Worker};
+///
+/// async fn converse(worker: Worker, stream: TcpStream) {
+///     let _open = worker.open_connection();
+///     drop(stream); // or something more useful
+/// }
+/// ```
 #[must_use = "the connection counts as closed when this is dropped"]
 pub struct OpenConnection(Rc<Signs>);
 
