@@ -206,7 +206,8 @@ impl Parent {
         self.exchange.figures.borrow().clone()
     }
 
-    /// Drains the workers and ends, as SIGTERM does: a second time, or after a signal, ends at once.
+    /// Drains the workers and ends, as SIGTERM does. So a second time, or after a signal, it kills
+    /// them.
     pub fn stop(&self) {
         (self.exchange.command)(Command::Stop);
     }
