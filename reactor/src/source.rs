@@ -152,7 +152,8 @@ impl Source {
         let row = self.row();
         if row.exclusive.get() && row.told.get() != Told::Nothing {
             self.hub.poll().delete(fd)?;
-            self.hub.poll().add_exclusive(fd, self.key())?;
+            row.told.set(Told::Nothing); // if it fails, the next one that waits tries again
+            self.register(fd, Interest::Read)?;
         }
         Ok(())
     }

@@ -16,10 +16,27 @@ use crate::sync::mpsc;
 /// How many workers there may be.
 const MOST: usize = 1024;
 
+/// As good as for ever, and still a time that the clock can show.
+const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+
 /// How many events wait for the supervisor until those who tell of them have to.
 const EVENTS: usize = 64;
 
 /// Workers to be started. Made by [`workers`](crate::workers()).
+///
+/// # Examples
+///
+/// ```no_run
+/// use std::time::Duration;
+///
+/// windlass::workers()
+///     .count(4)
+///     .heartbeat(Duration::from_secs(5))
+///     .drain_limit(Duration::from_secs(30))
+///     .listen("0.0.0.0:7000")?
+///     .run(|worker| async move { worker.serve(|_stream, _peer| async {}).await })?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[must_use = "nothing is started until `run`"]
 pub struct Builder {
     count: Option<usize>,
@@ -112,7 +129,8 @@ impl Builder {
     ///
     /// No worker ever wakes for nothing, and there is one accept queue for each; that may be better
     /// for very many short connections. But a connection goes to its worker also if that one is
-    /// busy or dead and others wait. [`listen`](Builder::listen) is the better choice for most.
+    /// busy or dead and others wait. [`listen`](Builder::listen) is the better choice for most. A
+    /// socket that systemd has handed over is one for all workers all the same.
     ///
     /// # Errors
     ///
@@ -123,15 +141,17 @@ impl Builder {
     }
 
     fn listen_as(mut self, per_worker: bool, addr: impl ToSocketAddrs) -> io::Result<Builder> {
-        let mut sockets = Vec::new();
+        let (mut sockets, mut is_given) = (Vec::new(), false);
         if !self.is_worker() {
-            match self.activated()? {
-                Some(socket) => sockets.push(socket),
-                None => sockets.push(super::bind::bind(addr, per_worker)?),
-            }
+            let activated = self.activated()?;
+            is_given = activated.is_some();
+            sockets.push(match activated {
+                Some(socket) => socket,
+                None => super::bind::bind(addr, per_worker)?,
+            });
         }
         self.sockets.push(sockets);
-        self.per_worker.push(per_worker);
+        self.per_worker.push(per_worker && !is_given);
         Ok(self)
     }
 
@@ -147,14 +167,14 @@ impl Builder {
             limit >= Duration::from_millis(100),
             "a heartbeat of less than 100 ms"
         );
-        self.heartbeat = limit;
+        self.heartbeat = limit.min(LONGEST);
         self
     }
 
     /// How long a worker that is to end may take to finish what it has begun: 20 s, if not chosen.
     /// Then it's killed.
     pub fn drain_limit(mut self, limit: Duration) -> Builder {
-        self.drain_limit = limit;
+        self.drain_limit = limit.min(LONGEST);
         self
     }
 

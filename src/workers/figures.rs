@@ -5,6 +5,16 @@ use std::fmt::{self, Write};
 use std::time::Duration;
 
 /// What a worker has counted since it was started.
+///
+/// # Examples
+///
+/// ```
+/// use windlass::workers::Parent;
+///
+/// fn connections(parent: &Parent) -> u64 {
+///     parent.figures().iter().map(|worker| worker.open).sum()
+/// }
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 #[non_exhaustive]
 pub struct Figures {

@@ -142,8 +142,10 @@ impl Member {
             End::Failed(text) => text,
         };
         match reason {
-            Some(reason) => format!("worker {seat} ({name}) {reason}; it {end}"),
-            None => format!("worker {seat} ({name}) {end}"),
+            Some(reason) if reason != end => {
+                format!("worker {seat} ({name}) {reason}; it {end}")
+            }
+            _ => format!("worker {seat} ({name}) {end}"),
         }
     }
 }

@@ -13,6 +13,17 @@ use crate::sync::mpsc;
 const INBOX: usize = 64;
 
 /// Who sends or receives a message.
+///
+/// # Examples
+///
+/// ```
+/// use windlass::workers::{Party, Worker};
+///
+/// async fn greet_the_first(worker: &Worker) -> std::io::Result<()> {
+///     worker.send(Party::Worker(0), "ahoy").await?;
+///     worker.send(Party::Parent, "the first is greeted").await
+/// }
+/// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Party {
     /// What [`Builder::parent`](super::Builder::parent) runs.
@@ -56,6 +67,21 @@ impl Party {
 }
 
 /// A message that has come.
+///
+/// # Examples
+///
+/// ```
+/// use windlass::workers::{Party, Worker};
+///
+/// async fn listen(worker: &Worker) -> std::io::Result<()> {
+///     loop {
+///         let message = worker.recv().await?;
+///         if message.from == Party::Parent {
+///             println!("{}", String::from_utf8_lossy(&message.body));
+///         }
+///     }
+/// }
+/// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Message {
     /// Who has sent it.
@@ -149,7 +175,8 @@ impl Parent {
             .await
     }
 
-    /// Sends a message to all workers, one after the other, as [`send`](Parent::send).
+    /// Sends a message to all workers, one after the other, as [`send`](Parent::send). So one that
+    /// never reads its messages keeps them from the others, once its queue is full.
     ///
     /// # Errors
     ///
@@ -179,7 +206,8 @@ impl Parent {
         self.exchange.figures.borrow().clone()
     }
 
-    /// Drains the workers and ends, as SIGTERM does.
+    /// Drains the workers and ends, as SIGTERM does. So a second time, or after a signal, it kills
+    /// them.
     pub fn stop(&self) {
         (self.exchange.command)(Command::Stop);
     }

@@ -24,8 +24,8 @@
 //!
 //! * A worker fails, panics, or is killed: it starts another. At once, if that one had served for
 //!   a second; else after a rest, which doubles from 50 ms to 5 s.
-//! * Workers die at once, five times in a row: it gives up, and `run` returns an error that says
-//!   how the last one died.
+//! * A worker dies at once, five times in a row, and no other has served for a second either: it
+//!   gives up, and `run` returns an error that says how the last one died.
 //! * A worker's loop gives no sign of life for 10 s ([`heartbeat`](Builder::heartbeat)): it kills
 //!   the worker and starts another.
 //! * A worker returns `Ok`: it leaves it at that. When all have, `run` returns.

@@ -20,6 +20,7 @@ use std::process;
 use std::rc::Rc;
 use std::time::Duration;
 
+use rustix::fs::FileType;
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
@@ -42,21 +43,23 @@ const DESCRIPTORS: usize = 253;
 
 pub(super) struct Processes {
     program: Program,
-    /// While the program is being replaced: the one that still serves.
-    before: Option<Program>,
+    /// While the program is being replaced: the one of the successors.
+    next: Option<Program>,
 }
 
 impl Processes {
     pub(super) fn new() -> io::Result<Processes> {
         Ok(Processes {
             program: Program::open()?,
-            before: None,
+            next: None,
         })
     }
 }
 
 impl Kind for Processes {
-    fn start(&mut self, post: Post, sockets: &Sockets) -> io::Result<Started> {
+    fn start(&mut self, post: Post, sockets: &Sockets, succeeds: bool) -> io::Result<Started> {
+        let next = self.next.as_ref().filter(|_| succeeds);
+        let program = next.unwrap_or(&self.program);
         let (control, workers_control) = UnixStream::pair()?;
         let (messages, workers_messages) = UnixStream::pair()?;
         let listeners = sockets.of_worker(post.index).map(AsFd::as_fd);
@@ -65,7 +68,7 @@ impl Kind for Processes {
             .chain(listeners)
             .collect();
         hand_over(&control, &descriptors)?;
-        let mut command = self.command(post, workers_control)?;
+        let mut command = command(program, post, workers_control)?;
         let child = Rc::new(RefCell::new(command.spawn()?));
         let (name, killed) = (format!("process {}", child.borrow().id()), child.clone());
         Ok(Started {
@@ -80,39 +83,35 @@ impl Kind for Processes {
     }
 
     fn renew(&mut self) -> io::Result<()> {
-        self.before = None;
-        let new = self.program.open_again()?;
-        self.before = Some(std::mem::replace(&mut self.program, new));
+        self.next = Some(self.program.open_again()?);
         Ok(())
     }
 
-    fn restore(&mut self) {
-        if let Some(before) = self.before.take() {
-            self.program = before;
+    fn settle(&mut self, is_replaced: bool) {
+        if let Some(next) = self.next.take().filter(|_| is_replaced) {
+            self.program = next;
         }
     }
 }
 
-impl Processes {
-    fn command(&self, post: Post, control: UnixStream) -> io::Result<Command> {
-        let socket = rustix::fs::fstat(&control)?.st_ino;
-        let Post {
-            index, count, beat, ..
-        } = post;
-        let place = format!("{socket}:{index}:{count}:{}", beat.as_millis());
-        let mut command = process::Command::new(self.program.path());
-        let mut args = env::args_os();
-        command
-            .arg0(args.next().unwrap_or_else(|| OsString::from("worker")))
-            .args(args);
-        command.env(VARIABLE, place).stdin(OwnedFd::from(control));
-        for variable in systemd::VARIABLES {
-            command.env_remove(variable); // they are the parent's
-        }
-        let mut command = Command::from(command);
-        command.kill_on_drop(true);
-        Ok(command)
+fn command(program: &Program, post: Post, control: UnixStream) -> io::Result<Command> {
+    let socket = rustix::fs::fstat(&control)?.st_ino;
+    let Post {
+        index, count, beat, ..
+    } = post;
+    let place = format!("{socket}:{index}:{count}:{}", beat.as_millis());
+    let mut command = process::Command::new(program.path());
+    let mut args = env::args_os();
+    command
+        .arg0(args.next().unwrap_or_else(|| OsString::from("worker")))
+        .args(args);
+    command.env(VARIABLE, place).stdin(OwnedFd::from(control));
+    for variable in systemd::VARIABLES {
+        command.env_remove(variable); // they are the parent's
     }
+    let mut command = Command::from(command);
+    command.kill_on_drop(true);
+    Ok(command)
 }
 
 /// `try_wait` in turn with `kill`: the child is borrowed for a poll only.
@@ -168,7 +167,10 @@ impl Inheritance {
             return Ok(None);
         };
         let stdin = rustix::stdio::stdin();
-        if rustix::fs::fstat(stdin).is_ok_and(|stat| stat.st_ino != socket) {
+        let is_ours = rustix::fs::fstat(stdin).is_ok_and(|stat| {
+            stat.st_ino == socket && FileType::from_raw_mode(stat.st_mode).is_socket()
+        });
+        if !is_ours {
             return Ok(None); // the variable is a worker's above us
         }
         // By another descriptor, that isn't inherited; and nothing is to be read from the old one.

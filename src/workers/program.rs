@@ -17,7 +17,7 @@ pub(super) struct Program {
 impl Program {
     /// The one that runs.
     pub(super) fn open() -> io::Result<Program> {
-        let path = env::current_exe()?;
+        let path = found_at()?;
         #[cfg(target_os = "linux")]
         let file = open("/proc/self/exe".as_ref())?;
         Ok(Program {
@@ -54,6 +54,20 @@ impl Program {
     pub(super) fn path(&self) -> PathBuf {
         self.path.clone()
     }
+}
+
+/// By the name that it was called by, if that leads to it: a symbolic link in there may lead to
+/// another release later. The system's own answer has none left.
+fn found_at() -> io::Result<PathBuf> {
+    let program = env::current_exe()?;
+    let called = env::args_os()
+        .next()
+        .and_then(|name| std::path::absolute(name).ok());
+    let is_it = |called: &PathBuf| match (called.canonicalize(), program.canonicalize()) {
+        (Ok(called), Ok(program)) => called == program,
+        _ => false,
+    };
+    Ok(called.filter(is_it).unwrap_or(program))
 }
 
 #[cfg(target_os = "linux")]

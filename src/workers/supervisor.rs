@@ -22,13 +22,14 @@ const KILL_LIMIT: Duration = Duration::from_secs(1);
 
 /// What starts workers.
 pub(super) trait Kind {
-    fn start(&mut self, post: Post, sockets: &Sockets) -> io::Result<Started>;
+    /// One that succeeds another is of the new program, if the program is being replaced.
+    fn start(&mut self, post: Post, sockets: &Sockets, succeeds: bool) -> io::Result<Started>;
 
-    /// From now on starts the program that is there now.
+    /// The program that is there now is the new one.
     fn renew(&mut self) -> io::Result<()>;
 
-    /// Starts the one before again.
-    fn restore(&mut self);
+    /// From now on there is one program: the new one if it has replaced the other.
+    fn settle(&mut self, is_replaced: bool);
 }
 
 /// A worker that was started.
@@ -140,7 +141,7 @@ impl Supervisor {
     pub(super) async fn run(mut self, mut events: mpsc::Receiver<Event>) -> io::Result<()> {
         for seat in 0..self.seats.len() {
             let count = self.seats.len();
-            let started = self.start(seat).map_err(|error| {
+            let started = self.start(seat, false).map_err(|error| {
                 let text = format!("can't start worker {seat} of {count}: {error}");
                 io::Error::new(error.kind(), text)
             });
@@ -172,12 +173,12 @@ impl Supervisor {
     }
 
     /// Starts a worker for the seat, which need not become the seat's.
-    fn start(&mut self, seat: usize) -> io::Result<u64> {
+    fn start(&mut self, seat: usize, succeeds: bool) -> io::Result<u64> {
         let post = Post {
             index: seat,
             ..self.settings.post
         };
-        let started = self.kind.start(post, &self.sockets)?;
+        let started = self.kind.start(post, &self.sockets, succeeds)?;
         let id = self.next_id;
         self.next_id += 1;
         let member = Member::new(id, seat, started, &self.exchange, &self.events);
@@ -334,7 +335,7 @@ impl Supervisor {
     }
 
     fn restart(&mut self, seat: usize) -> io::Result<()> {
-        let error = match self.start(seat) {
+        let error = match self.start(seat, false) {
             Ok(id) => {
                 self.take_seat(seat, id);
                 return Ok(());
@@ -372,7 +373,7 @@ impl Supervisor {
     fn start_successors(&mut self) -> io::Result<()> {
         self.kind.renew()?;
         for seat in 0..self.seats.len() {
-            let id = self.start(seat)?;
+            let id = self.start(seat, true)?;
             self.successors.get_or_insert_default().push(id);
         }
         Ok(())
@@ -385,13 +386,14 @@ impl Supervisor {
                 worker.kill("isn't needed".into());
             }
         }
-        self.kind.restore();
+        self.kind.settle(false);
         say(&format!("the workers are not replaced, and go on: {why}"));
         self.replaced();
     }
 
     fn take_over(&mut self) {
         let successors = self.successors.take().unwrap_or_default();
+        self.kind.settle(true);
         for (seat, id) in successors.into_iter().enumerate() {
             self.seats[seat].renew();
             if let Some(old) = self.take_seat(seat, id) {

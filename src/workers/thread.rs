@@ -31,7 +31,7 @@ where
     F: Fn(super::Worker) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = io::Result<()>>,
 {
-    fn start(&mut self, post: Post, sockets: &Sockets) -> io::Result<Started> {
+    fn start(&mut self, post: Post, sockets: &Sockets, _: bool) -> io::Result<Started> {
         let (control, workers_control) = link::ends();
         let (messages, workers_messages) = link::ends();
         let listeners = sockets.of_worker(post.index);
@@ -66,7 +66,7 @@ where
         Ok(()) // the program is the same; its workers are started anew
     }
 
-    fn restore(&mut self) {}
+    fn settle(&mut self, _: bool) {}
 }
 
 /// Its end, or that it was given up: a thread can't be killed. Should it go on one day, it finds

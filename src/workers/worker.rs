@@ -116,11 +116,11 @@ impl Worker {
                     let Ok((stream, peer)) = accepted else {
                         continue;
                     };
-                    let open = worker.open_connection();
-                    let handled = handle(stream, peer);
+                    let (open, handle) = (worker.open_connection(), handle.clone());
+                    // Called in there: if it panics itself, that too ends its connection alone.
                     connections.spawn(async move {
                         let _open = open;
-                        handled.await
+                        handle(stream, peer).await
                     });
                 }
             });
@@ -222,6 +222,17 @@ impl fmt::Debug for Worker {
 }
 
 /// Counts a connection as open. See [`Worker::open_connection`].
+///
+/// # Examples
+///
+/// ```
+/// use windlass::{net::TcpStream, workers::Worker};
+///
+/// async fn converse(worker: Worker, stream: TcpStream) {
+///     let _open = worker.open_connection();
+///     drop(stream); // or something more useful
+/// }
+/// ```
 #[must_use = "the connection counts as closed when this is dropped"]
 pub struct OpenConnection(Rc<Signs>);
 
@@ -296,15 +307,17 @@ where
         incoming,
         writer,
     } = control;
-    let worker = match employ(post, outgoing.clone(), messages, listeners) {
-        Ok(worker) => worker,
-        Err(error) => return Ended::Failed(error),
+    let (ended, was_told) = match employ(post, outgoing.clone(), messages, listeners) {
+        Ok(worker) => {
+            let _watching = crate::spawn(watch(worker.clone()));
+            let _beating = crate::spawn(beat(worker.shared.signs.clone(), post.beat));
+            let ended = until_orphaned(run(worker.clone()), incoming, &worker).await;
+            (ended, worker.stop_token().is_stopped())
+        }
+        Err(error) => (Ended::Failed(error), false),
     };
-    let _watching = crate::spawn(watch(worker.clone()));
-    let _beating = crate::spawn(beat(worker.shared.signs.clone(), post.beat));
-    let ended = until_orphaned(run(worker.clone()), incoming, &worker).await;
     let last_word = match &ended {
-        Ended::Finished if !worker.stop_token().is_stopped() => Some(Report::Finished),
+        Ended::Finished if !was_told => Some(Report::Finished),
         Ended::Failed(error) => Some(Report::Failed(error.to_string())),
         _ => None,
     };

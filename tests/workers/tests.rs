@@ -39,6 +39,7 @@ tests! {
     a_thread_that_is_stuck_is_left_and_replaced
     sighup_replaces_the_workers_and_no_request_fails
     an_executable_that_is_gone_is_told_and_the_old_ones_go_on
+    the_new_program_is_where_a_symbolic_link_leads_now
     messages_go_to_the_parent_and_to_all
     figures_are_told_on_a_socket_and_a_stale_one_is_replaced
     a_workers_children_inherit_nothing
@@ -318,6 +319,23 @@ fn an_executable_that_is_gone_is_told_and_the_old_ones_go_on() {
     subject.wait_for("the workers are not replaced, and go on");
     get(addr, "/").unwrap();
     fs::remove_file(&copy).unwrap();
+    subject.end();
+}
+
+fn the_new_program_is_where_a_symbolic_link_leads_now() {
+    let link = scratch("current");
+    std::os::unix::fs::symlink(std::env::current_exe().unwrap(), &link).unwrap();
+    let mut started = Command::new(&link);
+    started.args(["--program", "kind=processes", LOCAL, "count=1"]);
+    let mut subject = Subject::start_as(&mut started);
+    let addr = subject.addr(1);
+    fs::remove_file(&link).unwrap();
+    std::os::unix::fs::symlink("/nowhere/at/all", &link).unwrap();
+    subject.signal(Signal::HUP);
+    let told = subject.wait_for("the workers are not replaced, and go on");
+    assert!(told.contains("No such file"), "{told}");
+    get(addr, "/").unwrap();
+    fs::remove_file(&link).unwrap();
     subject.end();
 }
 
