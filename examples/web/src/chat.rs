@@ -132,11 +132,11 @@ fn upgrade(request: Request<Incoming>, upgraded: &Cell<bool>) -> Response<Full<B
     };
     // A browser says which page it is that asks: those of others may not.
     let (origin, host) = (header(ORIGIN), header(HOST));
-    let is_foreign = origin.is_some_and(|origin| {
+    let is_ours = origin.is_some_and(|origin| {
         let (_, origin_host) = origin.split_once("://").unwrap_or_default();
-        Some(origin_host) != host
+        Some(origin_host) == host
     });
-    if is_foreign {
+    if request.headers().contains_key(ORIGIN) && !is_ours {
         return refuse(StatusCode::FORBIDDEN);
     }
     match create_response(&request.map(drop)) {

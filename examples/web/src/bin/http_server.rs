@@ -11,17 +11,14 @@
 //! clients may take, in time and in memory, is said by `Limits`.
 //!
 //! hyper answers `Expect: 100-continue` as soon as a handler reads the body, and keeps connections
-//! open. Handlers run on the loop, and files are read by a pool of threads.
+//! open. Handlers run on the loop, and files are read by io_uring, or by threads where there is none.
 
 use std::env;
-use std::fs::File;
 use std::io;
 use std::ops::RangeInclusive;
-use std::os::unix::fs::FileExt;
 use std::path::{Component, Path, PathBuf};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::{TryStreamExt, stream};
@@ -32,8 +29,8 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use percent_encoding::percent_decode_str;
 use sha2::{Digest, Sha256};
+use windlass::fs::{self, File};
 use windlass::net::TcpListener;
-use windlass::spawn_blocking;
 use windlass_web::{Limits, serve, stop_at_signals};
 
 /// How much of a file is in memory at once, for each request.
@@ -102,7 +99,7 @@ async fn checksum(body: Incoming) -> io::Result<Response<AnyBody>> {
 }
 
 async fn send_file(folder: &Path, path: &str, asked: &HeaderMap) -> io::Result<Response<AnyBody>> {
-    let (file, length) = open(folder.to_owned(), below(path)?).await?;
+    let (file, length) = open(folder, &below(path)?).await?;
     let (status, range) = match wanted(asked, length) {
         Wanted::All => (StatusCode::OK, 0..length),
         Wanted::Part(part) => (StatusCode::PARTIAL_CONTENT, *part.start()..part.end() + 1),
@@ -133,7 +130,7 @@ async fn send_file(folder: &Path, path: &str, asked: &HeaderMap) -> io::Result<R
                 return Ok(None);
             }
             let wanted = CHUNK_BYTES.min(left.end - left.start);
-            let chunk = read_chunk(file, left.start, wanted as usize).await?;
+            let chunk = read_chunk(&file, left.start, wanted as usize).await?;
             left.start += chunk.len() as u64;
             Ok(Some((Frame::data(chunk), left)))
         }
@@ -163,32 +160,23 @@ fn below(target: &str) -> io::Result<PathBuf> {
 }
 
 /// Opens a file of the folder, and no other by way of a link, or a pipe that would block.
-async fn open(folder: PathBuf, path: PathBuf) -> io::Result<(Arc<File>, u64)> {
-    spawn_blocking(move || {
-        let path = folder.join(path).canonicalize()?;
-        if !path.starts_with(&folder) || !path.metadata()?.is_file() {
-            return Err(io::ErrorKind::NotFound.into());
-        }
-        let file = File::open(path)?;
-        let length = file.metadata()?.len();
-        Ok((Arc::new(file), length))
-    })
-    .await
+async fn open(folder: &Path, path: &Path) -> io::Result<(Rc<File>, u64)> {
+    let path = fs::canonicalize(folder.join(path)).await?;
+    if !path.starts_with(folder) || !fs::metadata(&path).await?.is_file() {
+        return Err(io::ErrorKind::NotFound.into());
+    }
+    let file = File::open(path).await?;
+    let length = file.metadata().await?.len();
+    Ok((Rc::new(file), length))
 }
 
 /// Reads what is there, `length` bytes at most.
-async fn read_chunk(file: Arc<File>, start: u64, length: usize) -> io::Result<Bytes> {
-    spawn_blocking(move || {
-        let mut chunk = vec![0; length];
-        match file.read_at(&mut chunk, start)? {
-            0 => Err(io::Error::other("the file was cut off while it was sent")),
-            read => {
-                chunk.truncate(read);
-                Ok(chunk.into())
-            }
-        }
-    })
-    .await
+async fn read_chunk(file: &File, start: u64, length: usize) -> io::Result<Bytes> {
+    let (read, chunk) = file.read_buf_at(Vec::with_capacity(length), start).await;
+    match read? {
+        0 => Err(io::Error::other("the file was cut off while it was sent")),
+        _ => Ok(chunk.into()),
+    }
 }
 
 enum Wanted {
