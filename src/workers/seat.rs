@@ -42,6 +42,11 @@ impl Seat {
         })
     }
 
+    /// None has died early since the last one that was stable.
+    pub(super) fn is_good(&self) -> bool {
+        self.early_deaths == 0
+    }
+
     /// A worker of another program takes it over.
     pub(super) fn renew(&mut self) {
         (self.is_finished, self.restart_at, self.early_deaths) = (false, None, 0);

@@ -282,7 +282,11 @@ impl Supervisor {
     /// After a crash: when to start the seat's next worker. An error if that makes no sense.
     fn rest(&mut self, worker: &Member, described: &str) -> io::Result<()> {
         let now = Instant::now();
-        let others_are_stable = self.workers.values().any(|other| other.is_stable(now));
+        // A worker that follows one that was stable is thought to be so as well.
+        let is_good = |other: &Member| {
+            other.is_stable(now) || other.serves() && self.seats[other.seat].is_good()
+        };
+        let others_are_stable = self.workers.values().any(is_good);
         let seat = &mut self.seats[worker.seat];
         let Some(rest) = seat.rest(worker.is_stable(now), others_are_stable) else {
             return Err(io::Error::other(format!(

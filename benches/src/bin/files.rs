@@ -73,7 +73,9 @@ fn suite(mib: usize, rounds: usize) -> Result<()> {
     let mut found = vec![vec![Vec::new(); CONTENDERS.len()]; WORKS.len()];
     for round in 0..rounds {
         for (work, (name, is_cold)) in WORKS.iter().enumerate() {
-            for who in 0..CONTENDERS.len() {
+            for turn in 0..CONTENDERS.len() {
+                // Whoever is first finds memory that nobody has touched for a while.
+                let who = (turn + round) % CONTENDERS.len();
                 eprintln!(
                     "round {} of {rounds}: {name}, {}",
                     round + 1,
