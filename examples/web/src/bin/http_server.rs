@@ -11,7 +11,8 @@
 //! clients may take, in time and in memory, is said by `Limits`.
 //!
 //! hyper answers `Expect: 100-continue` as soon as a handler reads the body, and keeps connections
-//! open. Handlers run on the loop, and files are read by io_uring, or by threads where there is none.
+//! open. Handlers run on the loop, and files are read by io_uring, or by threads where there is
+//! none.
 
 use std::env;
 use std::io;
