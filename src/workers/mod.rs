@@ -35,7 +35,8 @@
 //! * SIGHUP: it replaces the workers, by the program that is there now. When all of the new ones
 //!   are ready, the old ones finish what they have begun. No connection is refused.
 //! * SIGUSR1: it prints the [`Figures`] of each worker.
-//! * It is killed itself: so are the workers.
+//! * It is killed itself: so are the workers, on Linux at once, and elsewhere when their loops come
+//!   round.
 //!
 //! What it does, it says on standard error. Elsewhere than on Unix there are no such signals but
 //! Ctrl-C; [`Parent::stop`] and [`Parent::replace`] do the same.

@@ -404,12 +404,15 @@ impl Supervisor {
                 self.drain(old);
             }
         }
+        self.was_ready = true;
         say("the workers are replaced");
         self.replaced();
     }
 
     fn replaced(&mut self) {
-        (self.notify)(Notice::Ready(self.seats.len()));
+        if self.was_ready {
+            (self.notify)(Notice::Ready(self.seats.len()));
+        }
         if std::mem::take(&mut self.replace_again) {
             self.replace();
         }

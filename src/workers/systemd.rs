@@ -134,6 +134,9 @@ fn address(path: &str) -> io::Result<SocketAddr> {
     }
 }
 
+/// However short a sign of life is asked for, the parent has other things to do as well.
+const SHORTEST_PERIOD: Duration = Duration::from_millis(1);
+
 /// Half of the time within which systemd wants a sign of life, if it wants any.
 pub(super) fn watchdog() -> io::Result<Option<Duration>> {
     let Ok(micros) = env::var("WATCHDOG_USEC") else {
@@ -142,7 +145,8 @@ pub(super) fn watchdog() -> io::Result<Option<Duration>> {
     let pid = env::var("WATCHDOG_PID").ok();
     let is_ours = pid.is_none_or(|pid| pid == std::process::id().to_string());
     let micros: u64 = number("WATCHDOG_USEC", &micros)?;
-    Ok((is_ours && micros > 1).then(|| Duration::from_micros(micros / 2)))
+    let period = Duration::from_micros(micros / 2).max(SHORTEST_PERIOD);
+    Ok((is_ours && micros > 0).then_some(period))
 }
 
 #[cfg(test)]

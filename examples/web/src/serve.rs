@@ -91,8 +91,8 @@ where
             Err(error) => eprintln!("{error}"), // no descriptor left, say: accept rests by itself
         }
     }
-    // Those that the system has already said yes to are served as well: a turn of the reactor, and
-    // the listener knows of them.
+    // Those that the system has already said yes to are served as well, as many as one turn of the
+    // reactor takes: after it, the listener knows of them.
     sleep(Duration::ZERO).await;
     while let Some(Ok((stream, _))) = accept(&mut connections).now_or_never() {
         start(&connections, stream);
