@@ -370,13 +370,14 @@ fn figures_are_told_on_a_socket_and_a_stale_one_is_replaced() {
     let mut subject = Subject::start(&args);
     let addr = subject.addr(1);
     get(addr, "/").unwrap();
-    until("the request is counted", || {
+    until("the connection is counted and closed", || {
         let mut stream = UnixStream::connect(&path).unwrap();
         stream.write_all(b"GET /metrics HTTP/1.1\r\n\r\n").unwrap();
         let mut text = String::new();
         stream.read_to_string(&mut text).unwrap();
         assert!(text.starts_with("HTTP/1.0 200 OK\r\n"));
         text.contains("windlass_worker_requests_total{worker=\"0\"} 1")
+            && text.contains("windlass_worker_connections_open{worker=\"0\"} 0")
     });
     subject.signal(Signal::USR1);
     subject.wait_for("1 connections accepted, 0 open, 0 failed, 1 requests, 0 restarts");
