@@ -150,7 +150,8 @@ impl Source {
         let row = self.row();
         if row.exclusive.get() && row.told.get() != Told::Nothing {
             self.hub.poll().delete(fd)?;
-            self.hub.poll().add_exclusive(fd, self.key())?;
+            row.told.set(Told::Nothing); // so that the next wait registers it, if this fails
+            self.register(fd, Interest::Read)?;
         }
         Ok(())
     }
