@@ -55,7 +55,12 @@ struct Line {
 impl Pool {
     /// A pool of up to `most_threads` threads of that name, which end when they have had nothing to
     /// do for so long.
+    ///
+    /// # Panics
+    ///
+    /// If there may be no thread; for a `static`, it doesn't compile then.
     pub const fn new(name: &'static str, most_threads: usize, linger: Duration) -> Pool {
+        assert!(most_threads > 0, "a pool without threads does nothing");
         Pool {
             name,
             most_threads,
@@ -372,6 +377,12 @@ mod tests {
         drop((first, rest));
         assert_eq!(tasks.map(output), [0, 1, 2, 3, 4]);
         wait_until(|| POOL.threads() == 0);
+    }
+
+    #[test]
+    #[should_panic(expected = "a pool without threads")]
+    fn a_pool_that_may_have_no_thread_is_refused() {
+        let _ = Pool::new("test", 0, Duration::ZERO);
     }
 
     #[test]

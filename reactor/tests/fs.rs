@@ -43,6 +43,7 @@ macro_rules! both_ways {
 
 both_ways! {
     what_is_written_is_there_and_is_read_at_any_offset
+    an_offset_beyond_all_files_is_an_error_and_not_the_cursor
     the_cursor_goes_where_that_of_std_goes
     options_open_or_fail_as_those_of_std
     errors_say_which_file_and_keep_the_systems_own
@@ -202,6 +203,22 @@ fn what_is_written_is_there_and_is_read_at_any_offset() {
 }
 
 /// A walk at random: the same steps on both, and the same outcome.
+fn an_offset_beyond_all_files_is_an_error_and_not_the_cursor() {
+    let folder = folder();
+    let path = folder.file("rope");
+    run(async {
+        let mut options = File::options();
+        let file = options.read(true).write(true).open(&path).await.unwrap();
+        for offset in [u64::MAX, u64::MAX - 1, 1 << 63] {
+            let read = file.read_at(&mut [0; 4], offset).await;
+            assert_eq!(read.unwrap_err().kind(), ErrorKind::InvalidInput);
+            let written = file.write_at(b"knot", offset).await;
+            assert_eq!(written.unwrap_err().kind(), ErrorKind::InvalidInput);
+        }
+    });
+    assert_eq!(std_fs::read(&path).unwrap(), b"rope");
+}
+
 fn the_cursor_goes_where_that_of_std_goes() {
     let folder = folder();
     let (ours, theirs) = (folder.path("ours"), folder.path("theirs"));
@@ -975,6 +992,19 @@ fn descriptors_of_dropped_files_are_closed_when_the_loop_ends() {
         .read_exact_at(&mut bytes, 0)
         .unwrap();
     assert_eq!(&bytes, b"rope");
+}
+
+/// More than a turn hands over, and nothing turns any more.
+#[test]
+fn a_crowd_of_dropped_files_is_closed_when_the_loop_has_ended() {
+    let folder = folder();
+    let path = folder.file("rope");
+    let open = || File::open(&path).map(Result::unwrap);
+    let files = run(join_all((0..500).map(|_| open())));
+    run(async move { drop(files) });
+    while is_open(&path) {
+        thread::yield_now();
+    }
 }
 
 /// Eight reads at a time, always some of them ready: the task around them never has to wait.

@@ -123,15 +123,17 @@ impl Operation {
     fn perform(mut self) -> Ended {
         loop {
             let mut result = self.attempt();
-            let again = matches!(&result, Err(it) if it.kind() == io::ErrorKind::Interrupted);
-            if !again && !self.goes_on(&mut result) {
+            if !self.goes_on(&mut result) {
                 return (result, self);
             }
         }
     }
 
-    /// After a part of it was done: whether the rest is to be done as well.
+    /// After a part of it was done, or a signal came: whether the rest is to be done as well.
     pub(crate) fn goes_on(&mut self, result: &mut io::Result<usize>) -> bool {
+        if matches!(result, Err(error) if error.kind() == io::ErrorKind::Interrupted) {
+            return true;
+        }
         let Operation::Write {
             buffer, done, all, ..
         } = self
@@ -382,5 +384,17 @@ mod platform {
             Place::Cursor => file.write(buffer),
             Place::Offset(offset) => file.seek_write(buffer, offset),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_signal_has_interrupted_goes_on_and_other_errors_end_it() {
+        let goes_on = |error: io::ErrorKind| Operation::Close(None).goes_on(&mut Err(error.into()));
+        assert!(goes_on(io::ErrorKind::Interrupted));
+        assert!(!goes_on(io::ErrorKind::NotFound));
     }
 }

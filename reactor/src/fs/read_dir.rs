@@ -122,7 +122,9 @@ impl Stream for ReadDir {
             let rest = batch.rest.take();
             self.batch = None;
             if let Some(rest) = rest {
-                self.next = Some(spawn_on_pool(|| Batch::of(rest))?);
+                let next = spawn_on_pool(|| Batch::of(rest));
+                let next = next.map_err(|error| context("read the folder", &self.path, error));
+                self.next = Some(next?);
             }
         }
     }

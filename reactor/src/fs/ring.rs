@@ -445,7 +445,8 @@ fn fd(file: &File) -> Fd {
 fn offset(at: Place) -> u64 {
     match at {
         Place::Cursor => u64::MAX,
-        Place::Offset(offset) => offset,
+        // The last number would be the cursor. The one before is as much beyond all files.
+        Place::Offset(offset) => offset.min(u64::MAX - 1),
     }
 }
 
