@@ -192,7 +192,8 @@ impl Drop for Reactor {
         self.hub.drivers.set(self.hub.drivers.get() - 1);
         self.hub.remove_slack(self.slack);
         if !self.hub.is_driven() {
-            self.hub.hand_over_files();
+            // What was let go of is done now, and not when the next loop turns.
+            let _ = self.hub.made_ring().map(Ring::submit_all);
         }
     }
 }
@@ -503,16 +504,6 @@ impl Hub {
     /// True if this is no time to sleep.
     fn submit_files(&self) -> io::Result<bool> {
         self.made_ring().map_or(Ok(false), Ring::submit)
-    }
-
-    /// What was let go of is handed over now, and not when the next loop turns: also if
-    /// it's more than what a turn hands over.
-    fn hand_over_files(&self) {
-        let mut woken = Vec::new();
-        while let Ok(true) = self.submit_files() {
-            self.collect_files(&mut woken);
-        }
-        wake_all(woken);
     }
 
     fn collect_files(&self, woken: &mut Vec<Waker>) {
