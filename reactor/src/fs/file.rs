@@ -185,7 +185,8 @@ impl File {
     ///
     /// # Errors
     ///
-    /// As [`read_at`](File::read_at). The buffer comes back all the same.
+    /// As [`read_at`](File::read_at). The buffer comes back all the same,
+    /// but for where nothing turns any more, or no thread can be had.
     ///
     /// # Cancel safety
     ///
@@ -230,7 +231,8 @@ impl File {
     ///
     /// # Errors
     ///
-    /// As [`write_at`](File::write_at). The buffer comes back all the same.
+    /// As [`write_at`](File::write_at). The buffer comes back all the same,
+    /// but for where nothing turns any more, or no thread can be had.
     ///
     /// # Cancel safety
     ///

@@ -215,6 +215,13 @@ impl Ring {
         Ok(more || !state.uring.completion().is_empty())
     }
 
+    /// Hands over all that is in the line, for which no turn comes: as much as may be under way.
+    pub(crate) fn submit_all(&self) {
+        let state = &mut *self.0.borrow_mut();
+        while state.fill() && state.uring.submit().is_ok() {}
+        let _ = state.uring.submit();
+    }
+
     /// Takes in what has ended, and whom to wake for it. The caller drops what comes back: that
     /// may begin to close files.
     pub(crate) fn collect(&self, woken: &mut Vec<Waker>) -> Vec<Operation> {
