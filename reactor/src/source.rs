@@ -150,7 +150,7 @@ impl Source {
     /// an event.
     pub(crate) fn line_up(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
         let row = self.row();
-        if row.exclusive.get() && row.told.get() != Told::Nothing {
+        if wait::HAS_EXCLUSIVE && row.exclusive.get() && row.told.get() != Told::Nothing {
             self.hub.poll().delete(fd)?;
             row.told.set(Told::Nothing); // if it fails, the next one that waits tries again
             self.register(fd, Interest::Read)?;

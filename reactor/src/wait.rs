@@ -17,7 +17,7 @@
 use std::io;
 use std::time::Duration;
 
-pub(crate) use platform::{Bell, Poll};
+pub(crate) use platform::{Bell, HAS_EXCLUSIVE, Poll};
 
 /// The name of a source in the poller: slot and generation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -86,6 +86,9 @@ mod platform {
 
     const BELL: u64 = u64::MAX - 1;
     const ALARM: u64 = u64::MAX - 2;
+
+    /// An event can be for one of several pollers that watch a socket.
+    pub(crate) const HAS_EXCLUSIVE: bool = true;
 
     pub(crate) struct Poll {
         poller: Poller,
@@ -242,6 +245,9 @@ mod platform {
     use {polling::os::iocp::PollerIocpExt, std::os::windows::io::BorrowedHandle};
 
     use super::*;
+
+    /// Each event is for all pollers that watch a socket.
+    pub(crate) const HAS_EXCLUSIVE: bool = false;
 
     pub(crate) struct Poll {
         poller: Arc<Poller>,

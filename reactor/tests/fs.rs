@@ -9,7 +9,7 @@ use std::cell::Cell;
 use std::fs as std_fs;
 use std::future::{Future, poll_fn};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{FileExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::pin::pin;
 use std::process::{self, Command};
@@ -24,6 +24,7 @@ use common::{Counter, PATIENCE, hook, hooked, in_child, poll, run, turn_until, u
 use common::{descriptor_is_ready, settle, wait_for_descriptor};
 use futures::future::{join_all, select_all};
 use futures::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt, FutureExt, StreamExt, join, stream};
+use rustix::fs::OFlags;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use windlass_reactor::fs::{self, File, OpenOptions, use_io_uring};
 use windlass_reactor::time::{sleep, timeout};
@@ -222,13 +223,15 @@ fn an_offset_beyond_all_files_is_an_error_and_not_the_cursor() {
 fn the_cursor_goes_where_that_of_std_goes() {
     let folder = folder();
     let (ours, theirs) = (folder.path("ours"), folder.path("theirs"));
-    for append in [false, true] {
+    let appends = OFlags::APPEND.bits() as i32;
+    for (append, flags) in [(false, 0), (true, 0), (false, appends)] {
         run(async {
             let mut options = OpenOptions::new();
             options.read(true).write(true).create(true).append(append);
-            let mut file = options.open(&ours).await?;
+            let mut file = options.custom_flags(flags).open(&ours).await?;
             let mut options = std_fs::OpenOptions::new();
             options.read(true).write(true).create(true).append(append);
+            options.custom_flags(flags);
             let mut std_file = options.open(&theirs)?;
             let mut random = 7_u32;
             for step in 0..500 {

@@ -9,7 +9,10 @@
 //!
 //! Data that the system has in memory is copied at once, in the loop's turn: up to 1 MiB in each,
 //! so that timers and sockets are not late. What isn't there is waited for by the kernel, which may
-//! have threads of its own for that; so it has for what is written on some file systems (ext4).
+//! have threads of its own for that.
+//!
+//! Pipes and terminals that are opened by name are for [`Async`](crate::Async): here each operation
+//! that waits for a peer would take up one of the places, or of the threads, that files have.
 //!
 //! Outside of a runtime, where nothing turns, the threads do it, under any executor.
 //!

@@ -142,7 +142,11 @@ impl OpenOptions {
     }
 
     pub(super) fn appends(&self) -> bool {
-        self.append
+        #[cfg(unix)]
+        let is_asked = self.custom_flags & rustix::fs::OFlags::APPEND.bits() as i32 != 0;
+        #[cfg(not(unix))]
+        let is_asked = false;
+        self.append || is_asked
     }
 
     /// As std looks before it asks the system.
