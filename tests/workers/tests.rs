@@ -80,6 +80,9 @@ fn each_worker_gets_its_share_of_the_connections() {
 }
 
 fn a_connection_goes_to_a_worker_that_waits_and_they_take_turns() {
+    if cfg!(windlass_portable) {
+        return; // All of them are woken there, and the quickest takes it.
+    }
     let mut subject = Subject::start(&["kind=processes", LOCAL, "count=4"]);
     let addr = subject.addr(4);
     get(addr, "/").unwrap();
