@@ -26,7 +26,7 @@ use crate::key::Key;
 use crate::task::{Panic, quietly};
 use crate::waker::waker;
 
-/// The cell is in the run queue.
+/// The cell is in the run queue; RUNNING as well, it will be.
 pub(crate) const QUEUED: u32 = 1;
 /// The future is being polled, and is nobody else's.
 pub(crate) const RUNNING: u32 = 1 << 1;
@@ -132,11 +132,12 @@ impl Ref {
         (OutputRef(Ref(cell), PhantomData), Ref(cell), Ref(cell))
     }
 
-    /// A reference for the run queue, unless that has one.
+    /// A reference for the run queue, unless that has one, or gets one when a poll returns.
     #[inline]
     pub(crate) fn queued(&self) -> Option<Ref> {
         let state = self.state.get();
-        if state & QUEUED != 0 {
+        if state & (QUEUED | RUNNING) != 0 {
+            self.state.set(state | QUEUED);
             return None;
         }
         self.state.set((state | QUEUED) + ONE);
@@ -169,7 +170,7 @@ impl Ref {
             self.state.set(state);
             return Polled::Cancelled(key);
         }
-        if woken && state & QUEUED == 0 {
+        if woken || state & QUEUED != 0 {
             self.state.set(state | QUEUED);
             return Polled::Queued(self);
         }

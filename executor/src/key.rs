@@ -39,7 +39,7 @@ impl Key {
 
     #[inline]
     pub(crate) fn generation(self) -> u32 {
-        (self.0 >> BITS.0) as u32 & MAX_GENERATION
+        (self.0 >> BITS.0) as u32 & ((1 << BITS.1) - 1)
     }
 
     #[inline]
