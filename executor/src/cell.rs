@@ -24,8 +24,9 @@ use std::task::{Context, Poll};
 
 use crate::key::Key;
 use crate::task::{Panic, quietly};
+use crate::waker::waker;
 
-/// The cell is in the run queue.
+/// The cell is in the run queue; RUNNING as well, it will be.
 pub(crate) const QUEUED: u32 = 1;
 /// The future is being polled, and is nobody else's.
 pub(crate) const RUNNING: u32 = 1 << 1;
@@ -131,35 +132,61 @@ impl Ref {
         (OutputRef(Ref(cell), PhantomData), Ref(cell), Ref(cell))
     }
 
-    /// A reference for the run queue, unless that has one.
+    /// A reference for the run queue, unless that has one, or gets one when a poll returns.
     #[inline]
     pub(crate) fn queued(&self) -> Option<Ref> {
         let state = self.state.get();
-        if state & QUEUED != 0 {
+        if state & (QUEUED | RUNNING) != 0 {
+            self.state.set(state | QUEUED);
             return None;
         }
         self.state.set((state | QUEUED) + ONE);
         Some(Ref(self.0))
     }
 
-    /// Polls the future. A panic is caught and is the output. `self` is what the queue has held.
-    #[inline]
-    pub(crate) fn poll(self, cx: &mut Context<'_>) -> Polled {
-        let state = self.state.get();
-        assert!(state & (RUNNING | DONE | EMPTY) == 0, "a future waits here");
-        self.state.set(state & !QUEUED | RUNNING);
-        // SAFETY: the future is there, and RUNNING makes it ours alone.
-        let done = unsafe { (self.functions.poll)(self.0, cx) };
-        let state = self.state.get() & !RUNNING;
-        if !done {
-            self.state.set(state);
-            if state & CANCELLED != 0 {
-                return Polled::Cancelled;
-            }
-            return Polled::Pending;
+    /// Polls the future, unless this is the main one's cell or the task has ended. Meanwhile
+    /// `polled` has its key, or WOKEN once it has woken itself: then it goes back to the queue. A
+    /// panic is caught and is the output.
+    #[inline(always)]
+    pub(crate) fn poll(self, polled: &Cell<Key>) -> Polled {
+        let key = self.key.get();
+        let waker = waker(key);
+        polled.set(key);
+        let state = self.state.get() & !QUEUED;
+        if state & (MAIN | RUNNING | DONE | EMPTY) != 0 {
+            polled.set(Key::NOBODY);
+            return self.no_future(state);
         }
-        self.state.set(state | DONE);
-        Polled::Done
+        self.state.set(state | RUNNING);
+        // SAFETY: the future is there, and RUNNING makes it ours alone.
+        let done = unsafe { (self.functions.poll)(self.0, &mut Context::from_waker(&waker)) };
+        let woken = polled.replace(Key::NOBODY) == Key::WOKEN;
+        let state = self.state.get() & !RUNNING;
+        if done {
+            self.state.set(state | DONE);
+            return Polled::Done(key);
+        }
+        if state & CANCELLED != 0 {
+            self.state.set(state);
+            return Polled::Cancelled(key);
+        }
+        if woken || state & QUEUED != 0 {
+            self.state.set(state | QUEUED);
+            return Polled::Queued(self);
+        }
+        self.state.set(state);
+        Polled::Pending
+    }
+
+    #[inline]
+    fn no_future(self, state: u32) -> Polled {
+        assert!(state & RUNNING == 0, "a future waits here");
+        self.state.set(state);
+        if state & (DONE | EMPTY) == 0 {
+            Polled::Main
+        } else {
+            Polled::Ended
+        }
     }
 
     /// Drops the future.
@@ -182,11 +209,17 @@ impl Ref {
 
 /// How a poll ended.
 pub(crate) enum Polled {
+    /// It wasn't one: the main future is to be polled.
+    Main,
+    /// It wasn't one: the task had ended in the queue.
+    Ended,
     Pending,
+    /// As `Pending`, and it goes back to the queue.
+    Queued(Ref),
     /// The output is there.
-    Done,
+    Done(Key),
     /// The future is there, and is to be dropped.
-    Cancelled,
+    Cancelled(Key),
 }
 
 impl<T> OutputRef<T> {

@@ -40,10 +40,7 @@ pub(crate) fn remove(executor: u16) {
 /// Wakes a task, of whichever executor it is.
 #[inline]
 pub(crate) fn wake(key: Key) {
-    let queued = with_entered(|entered| match entered {
-        Some(core) if core.id() == key.executor() => Some(core.queue(key)),
-        _ => None,
-    });
+    let queued = with_entered(|entered| entered.as_ref()?.wake(key));
     // What is seldom needed is out of the way, so that a wake needs hardly a register.
     match queued {
         Some(false) => {}
@@ -64,7 +61,7 @@ fn call_outer() {
 #[cold]
 fn wake_another(key: Key) {
     match living(key.executor()) {
-        Some(core) if core.queue(key) => core.call_outer(),
+        Some(core) if core.wake(key) == Some(true) => core.call_outer(),
         Some(_) => {}
         None => inbox::of(key.executor()).post(key),
     }

@@ -8,10 +8,11 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-use crate::cell::{DETACHED, DONE, EMPTY, MAIN, NAMED, OutputRef, Polled, QUEUED, Ref};
+use crate::cell::{DETACHED, MAIN, NAMED, OutputRef, Polled, Ref};
 use crate::current::{self, Entered};
 use crate::inbox::{self, Inbox};
 use crate::key::{Key, MAX_TASKS};
+use crate::queue::Queue;
 use crate::table::Table;
 use crate::task::{Task, quietly};
 use crate::waker::{index_in, waker};
@@ -73,10 +74,12 @@ impl Executor {
             id: Cell::new(id),
             inbox: inbox::of(id),
             table: RefCell::new(Table::new(id, first_generation)),
+            queue: Queue::new(),
             outer: Cell::new(None),
             resting: Cell::new(true),
             running: Cell::new(false),
             has_run: Cell::new(false),
+            polled: Cell::new(Key::NOBODY),
             closed: Cell::new(false),
         });
         current::add(core.clone());
@@ -157,9 +160,11 @@ impl Executor {
         let running = core.start(waker);
         let mut polled = 0;
         while polled < budget {
-            let Next::Task(cell) = core.next() else { break };
-            core.poll(cell);
-            polled += 1;
+            match core.poll_next() {
+                Next::Task => polled += 1,
+                Next::Main | Next::Ended => {}
+                Next::Nothing => break,
+            }
         }
         drop(running);
         Tick {
@@ -230,7 +235,7 @@ impl Drop for Executor {
         let entered = self.enter();
         let mut from = 0;
         loop {
-            let drained = core.table().drain(&mut from);
+            let drained = core.table().drain(&mut from, &core.queue);
             let Some((cell, joiner)) = drained else { break };
             quietly(|| cell.drop_future());
             quietly(|| joiner.into_iter().for_each(Waker::wake));
@@ -280,8 +285,8 @@ impl<F: Future> Future for Run<'_, F> {
         'budget: for _ in 0..BUDGET / LOOK {
             core.look(cx.waker());
             for _ in 0..LOOK {
-                match core.next() {
-                    Next::Task(cell) => core.poll(cell),
+                match core.poll_next() {
+                    Next::Task | Next::Ended => {}
                     Next::Main => {
                         let waker = waker(key);
                         let polled = main.as_mut().poll(&mut Context::from_waker(&waker));
@@ -323,10 +328,14 @@ impl<F> fmt::Debug for Run<'_, F> {
     }
 }
 
-/// What the run queue holds.
+/// What was first in the run queue.
 enum Next {
-    Task(Ref),
+    /// It was polled.
+    Task,
+    /// It's to be polled.
     Main,
+    /// It had ended in the queue.
+    Ended,
     Nothing,
 }
 
@@ -349,6 +358,7 @@ pub(crate) struct Core {
     id: Cell<u16>,
     inbox: &'static Inbox,
     table: RefCell<Table>,
+    queue: Queue,
     /// The waker of whoever drives the loop. It is out of its place only while it's being called.
     outer: Cell<Option<Waker>>,
     /// Nobody looks at the queue: the next wake must call `outer`.
@@ -357,6 +367,8 @@ pub(crate) struct Core {
     running: Cell<bool>,
     /// A `run` is unfinished: its main future has a slot.
     has_run: Cell<bool>,
+    /// Whose poll is on the stack; WOKEN once that task has woken itself.
+    polled: Cell<Key>,
     /// The executor is being dropped, or was.
     closed: Cell<bool>,
 }
@@ -376,14 +388,15 @@ impl Core {
     }
 
     /// Unless it is just queued, [`inserted`](Self::inserted) is to follow.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn insert(&self, cell: Ref, queued: Ref) -> Inserted {
         if self.closed.get() {
             return Inserted::Closed;
         }
-        if !self.table().insert(cell, queued) {
+        if !self.table().insert(cell) {
             return Inserted::Full;
         }
+        self.queue.push(queued);
         if self.resting.replace(false) {
             return Inserted::Resting;
         }
@@ -402,9 +415,15 @@ impl Core {
     }
 
     /// Wakes a task: a flag and a link. True if the loop rests, and `outer` is to be called.
+    /// `None` if it's of another executor.
     #[inline]
-    pub(crate) fn queue(&self, key: Key) -> bool {
-        self.table().wake(key) && self.resting.replace(false)
+    pub(crate) fn wake(&self, key: Key) -> Option<bool> {
+        if self.polled.get() == key {
+            self.polled.set(Key::WOKEN); // it's at hand when its poll returns
+            return Some(false);
+        }
+        let is_ours = self.id() == key.executor();
+        is_ours.then(|| self.table().wake(key, &self.queue) && self.resting.replace(false))
     }
 
     #[cold]
@@ -454,51 +473,41 @@ impl Core {
     #[cold]
     fn collect(&self, outer: &Waker) {
         let old = self.inbox.collect(outer.clone(), |index, generation| {
-            let mut table = self.table();
+            let table = self.table();
             match generation {
-                Some(generation) => drop(table.wake(Key::new(self.id(), generation, index))),
-                None => table.wake_slot(index),
+                Some(generation) => {
+                    table.wake(Key::new(self.id(), generation, index), &self.queue);
+                }
+                None => table.wake_slot(index, &self.queue),
             }
         });
         drop(old);
     }
 
     pub(crate) fn has_ready(&self) -> bool {
-        self.inbox.has_mail() || self.table().has_ready()
+        self.inbox.has_mail() || self.polled.get() == Key::WOKEN || !self.queue.is_empty()
     }
 
-    /// What the run queue holds next.
+    /// Polls the first in the run queue, and ends it if that was its last poll.
     #[inline(always)]
-    fn next(&self) -> Next {
-        loop {
-            let Some(cell) = self.table().pop() else {
-                return Next::Nothing;
-            };
-            if !cell.has(MAIN | DONE | EMPTY) {
-                return Next::Task(cell);
-            }
-            cell.clear(QUEUED);
-            if !cell.has(DONE | EMPTY) {
-                return Next::Main;
-            } // else it ended in the queue
-        }
-    }
-
-    /// Polls one task, and ends it if that was its last poll.
-    #[inline(always)]
-    fn poll(&self, cell: Ref) {
-        let key = cell.key.get();
-        let waker = waker(key);
-        match cell.poll(&mut Context::from_waker(&waker)) {
+    fn poll_next(&self) -> Next {
+        let Some(cell) = self.queue.pop() else {
+            return Next::Nothing;
+        };
+        match cell.poll(&self.polled) {
+            Polled::Main => return Next::Main,
+            Polled::Ended => return Next::Ended,
             Polled::Pending => {}
-            Polled::Done => self.finish(key),
-            Polled::Cancelled => self.finish_cancelled(key),
+            Polled::Queued(cell) => self.queue.push(cell),
+            Polled::Done(key) => self.finish(key),
+            Polled::Cancelled(key) => self.finish_cancelled(key),
         }
+        Next::Task
     }
 
     #[inline]
     fn finish(&self, key: Key) {
-        let (cell, other) = self.table().finish(key);
+        let (cell, other) = self.table().finish(key, &self.queue);
         if other.is_some() || cell.has(DETACHED) {
             self.tell(&cell, other);
         }
@@ -506,7 +515,7 @@ impl Core {
 
     #[cold]
     fn finish_cancelled(&self, key: Key) {
-        let (cell, other) = self.table().finish(key);
+        let (cell, other) = self.table().finish(key, &self.queue);
         quietly(|| cell.drop_future());
         self.tell(&cell, other);
     }
@@ -528,8 +537,9 @@ impl Core {
         self.assert_no_run();
         let (main, cell, queued) = Ref::new(std::future::pending(), Location::caller());
         main.set(MAIN);
-        let has_room = self.table().insert(cell, queued);
+        let has_room = self.table().insert(cell);
         assert!(has_room, "{}", too_many());
+        self.queue.push(queued);
         self.has_run.set(true); // not before: a panic must leave no run behind
         main
     }

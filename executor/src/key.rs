@@ -11,7 +11,8 @@ const BITS: (u32, u32, u32) = (24, 26, 14);
 const BITS: (u32, u32, u32) = (14, 10, 8);
 
 pub(crate) const MAX_TASKS: usize = 1 << BITS.0;
-pub(crate) const MAX_GENERATION: u32 = (1 << BITS.1) - 1;
+/// The last one is for what is no task's key.
+pub(crate) const MAX_GENERATION: u32 = (1 << BITS.1) - 2;
 pub(crate) const MAX_EXECUTORS: usize = 1 << BITS.2;
 
 /// executor id | generation | slot index, packed into one machine word.
@@ -19,6 +20,10 @@ pub(crate) const MAX_EXECUTORS: usize = 1 << BITS.2;
 pub(crate) struct Key(usize);
 
 impl Key {
+    pub(crate) const NOBODY: Key = Key(usize::MAX);
+    /// See [`Core::poll`](crate::executor::Core).
+    pub(crate) const WOKEN: Key = Key(usize::MAX - 1);
+
     #[inline]
     pub(crate) fn new(executor: u16, generation: u32, index: u32) -> Self {
         debug_assert!((executor as usize) < MAX_EXECUTORS);
@@ -34,7 +39,7 @@ impl Key {
 
     #[inline]
     pub(crate) fn generation(self) -> u32 {
-        (self.0 >> BITS.0) as u32 & MAX_GENERATION
+        (self.0 >> BITS.0) as u32 & ((1 << BITS.1) - 1)
     }
 
     #[inline]

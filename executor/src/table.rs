@@ -1,4 +1,4 @@
-//! The table of tasks, by which a number finds its task, and the run queue.
+//! The table of tasks, by which a number finds its task.
 //!
 //! Nothing here runs user code: what must be dropped or woken is handed back.
 
@@ -17,7 +17,6 @@ pub(crate) struct Table {
     slots: Vec<Option<Ref>>,
     /// Slots that are free, the latest last: it is used next, for its memory is warm.
     free: Vec<u32>,
-    queue: Queue,
     /// Of the next task. Each has another, so that wakers of tasks that are gone find nobody; they
     /// go round after 67 million tasks.
     generation: u32,
@@ -37,7 +36,6 @@ impl Table {
             executor,
             slots: Vec::new(),
             free: Vec::new(),
-            queue: Queue::new(),
             generation: first_generation,
             first_generation,
             went_round: false,
@@ -57,14 +55,9 @@ impl Table {
         self.slots.len() - self.free.len()
     }
 
+    /// Gives the cell a slot and a key. False if there is no room.
     #[inline]
-    pub(crate) fn has_ready(&self) -> bool {
-        !self.queue.is_empty()
-    }
-
-    /// Gives the cell a slot and a key, and queues it. False if there is no room.
-    #[inline]
-    pub(crate) fn insert(&mut self, cell: Ref, queued: Ref) -> bool {
+    pub(crate) fn insert(&mut self, cell: Ref) -> bool {
         let Some(index) = self.free.pop().or_else(|| self.add_slot()) else {
             return false;
         };
@@ -77,7 +70,6 @@ impl Table {
         }
         let empty = self.slots[index as usize].replace(cell);
         std::mem::forget(empty); // spares the look whether there is something to drop
-        self.queue.push(queued);
         true
     }
 
@@ -97,38 +89,33 @@ impl Table {
         (cell, other)
     }
 
-    /// Takes out a task that has finished, and wakes who awaits it. Who is not of this executor is
+    /// Takes out a task that has finished, and queues who awaits it. Who is not of this executor is
     /// handed back instead.
     #[inline]
-    pub(crate) fn finish(&mut self, key: Key) -> (Ref, Option<Waker>) {
+    pub(crate) fn finish(&mut self, key: Key, queue: &Queue) -> (Ref, Option<Waker>) {
         let (cell, other) = self.remove(key);
         let joiner = cell.joiner.get();
         if joiner != NOBODY {
-            self.wake_slot(joiner);
+            self.wake_slot(joiner, queue);
         }
         (cell, other)
     }
 
     /// Queues the task, unless it is gone or queued already. True if it was queued.
     #[inline]
-    pub(crate) fn wake(&mut self, key: Key) -> bool {
+    pub(crate) fn wake(&self, key: Key, queue: &Queue) -> bool {
         match self.slots.get(key.index() as usize) {
-            Some(Some(cell)) if cell.key.get() == key => self.queue.wake(cell),
+            Some(Some(cell)) if cell.key.get() == key => queue.wake(cell),
             _ => false,
         }
     }
 
     /// Queues whichever task is there.
     #[inline]
-    pub(crate) fn wake_slot(&mut self, index: u32) {
+    pub(crate) fn wake_slot(&self, index: u32, queue: &Queue) {
         if let Some(Some(cell)) = self.slots.get(index as usize) {
-            self.queue.wake(cell);
+            queue.wake(cell);
         }
-    }
-
-    #[inline]
-    pub(crate) fn pop(&mut self) -> Option<Ref> {
-        self.queue.pop()
     }
 
     /// Leaves the waker of somebody of elsewhere who awaits the task. What comes back was there.
@@ -173,10 +160,14 @@ impl Table {
 
     /// Takes an unfinished task out, the lowest slot first, when the executor ends. `from` is
     /// where to go on searching.
-    pub(crate) fn drain(&mut self, from: &mut usize) -> Option<(Ref, Option<Waker>)> {
+    pub(crate) fn drain(
+        &mut self,
+        from: &mut usize,
+        queue: &Queue,
+    ) -> Option<(Ref, Option<Waker>)> {
         while let Some(slot) = self.slots.get(*from) {
             if let Some(key) = slot.as_ref().map(|cell| cell.key.get()) {
-                return Some(self.finish(key));
+                return Some(self.finish(key, queue));
             }
             *from += 1;
         }

@@ -205,7 +205,7 @@ fn after_a_run_is_dropped_half_way_another_goes_on_with_the_tasks() {
     );
     assert_eq!(
         words.iter().filter(|word| *word == "poll second").count(),
-        256
+        255 // the first one was still in the queue
     );
     kept(&waker).wake();
     block_on(executor.run(async { trace.push("third") }));

@@ -88,6 +88,7 @@ pub mod signal;
 #[cfg_attr(windows, path = "signal_handler_windows.rs")]
 mod signal_handler;
 mod timers;
+mod clock;
 pub mod time;
 mod pool;
 pub mod fs;

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::task::{self, Context, Waker};
 use std::time::{Duration, Instant};
 
+use crate::clock::{Moment, nanos};
 use crate::fs::Ring;
 use crate::rest::Rest;
 use crate::source::Sources;
@@ -31,7 +32,7 @@ const SLACK: u64 = 100_000;
 /// What isn't worth a sleep (ns): to fall asleep and to be woken takes longer, and costs more. For
 /// the same reason the alarm goes off so much early: mostly the thread then runs in time, and
 /// otherwise what is left isn't slept for.
-const MOMENT: u64 = 10_000;
+const NEAR: u64 = 10_000;
 
 /// How often a turn asks the pool for files that are ready. The rest waits for the next one.
 const SHARES: u32 = 128;
@@ -161,7 +162,7 @@ impl Reactor {
             return Some(Instant::now());
         }
         let nanos = self.hub.timers.borrow_mut().next_deadline()?;
-        self.hub.epoch.checked_add(Duration::from_nanos(nanos))
+        self.hub.epoch.after(Duration::from_nanos(nanos)).instant()
     }
 
     /// While the guard lives, wakes on this thread need not ring the bell: they are looked at
@@ -264,7 +265,7 @@ pub(crate) struct Hub {
     /// Names the reactor among all of the process, for values that may travel.
     id: NonZeroU64,
     /// Deadlines are nanoseconds since then.
-    epoch: Instant,
+    epoch: Moment,
     poll: Poll,
     rest: Arc<Rest>,
     sources: RefCell<Sources>,
@@ -333,7 +334,7 @@ impl Hub {
             shares: Cell::new(0),
             shared_in: Cell::new(0),
             id: NonZeroU64::MIN.saturating_add(IDS.fetch_add(1, Relaxed)),
-            epoch: Instant::now(),
+            epoch: Moment::now(),
             poll,
             rest: Arc::new(Rest::new(bell)),
             sources: RefCell::new(Sources::new()),
@@ -428,17 +429,16 @@ impl Hub {
         if limit.is_none() && deadline >= self.armed.get() {
             return Ok(true); // it is set already, and the clock need not be read
         }
-        let now = self.nanos(Instant::now());
+        let now = Moment::now().since(self.epoch);
         let at = match limit {
             Some(limit) => deadline.min(now.saturating_add(nanos(limit))),
             None => deadline,
         };
-        if at <= now.saturating_add(MOMENT) {
+        if at <= now.saturating_add(NEAR) {
             return Ok(false);
         }
         if at < self.armed.get() {
-            self.poll
-                .set_alarm(Duration::from_nanos(at - now - MOMENT))?;
+            self.poll.set_alarm(Duration::from_nanos(at - now - NEAR))?;
             self.armed.set(at);
         }
         Ok(true)
@@ -462,7 +462,7 @@ impl Hub {
     fn collect_due(&self, alarm: bool, deadline: u64, woken: &mut Vec<Waker>) {
         // The alarm covers it and is silent: then it's not due, and the clock need not be read.
         if alarm || deadline < self.armed.get() {
-            let now = self.nanos(Instant::now());
+            let now = Moment::now().since(self.epoch);
             if deadline <= now {
                 self.timers.borrow_mut().fire(now, TIMERS, woken);
             }
@@ -530,8 +530,9 @@ impl Hub {
     }
 
     #[inline]
-    pub(crate) fn start_timer(&self, deadline: Instant, waker: Waker) -> TimerKey {
-        self.timers.borrow_mut().insert(self.nanos(deadline), waker)
+    pub(crate) fn start_timer(&self, deadline: Moment, waker: Waker) -> TimerKey {
+        let deadline = deadline.since(self.epoch);
+        self.timers.borrow_mut().insert(deadline, waker)
     }
 
     /// The caller drops what comes back.
@@ -569,10 +570,6 @@ impl Hub {
             self.timers.borrow_mut().set_slack(smallest);
         }
     }
-
-    fn nanos(&self, instant: Instant) -> u64 {
-        nanos(instant.saturating_duration_since(self.epoch))
-    }
 }
 
 /// Calls wakers, which is user code.
@@ -581,13 +578,6 @@ pub(crate) fn wake_all(wakers: impl IntoIterator<Item = Waker>) {
         // One that panics must not keep the others from being called. The hook reports it.
         let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
     }
-}
-
-/// Saturates, in the year 2554 and later.
-fn nanos(duration: Duration) -> u64 {
-    let seconds = duration.as_secs().checked_mul(1_000_000_000);
-    let nanos = seconds.and_then(|it| it.checked_add(duration.subsec_nanos().into()));
-    nanos.unwrap_or(NEVER)
 }
 
 impl fmt::Debug for Hub {

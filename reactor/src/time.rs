@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 use futures_core::Stream;
 use pin_project_lite::pin_project;
 
+use crate::clock::Moment;
 use crate::reactor;
 use crate::timers::TimerKey;
 
@@ -44,7 +45,7 @@ use crate::timers::TimerKey;
 /// ```
 pub fn sleep(duration: Duration) -> Sleep {
     Sleep {
-        deadline: Instant::now().checked_add(duration),
+        deadline: Moment::now().after(duration),
         timer: None,
     }
 }
@@ -69,7 +70,7 @@ pub fn sleep(duration: Duration) -> Sleep {
 /// ```
 pub fn sleep_until(deadline: Instant) -> Sleep {
     Sleep {
-        deadline: Some(deadline),
+        deadline: deadline.into(),
         timer: None,
     }
 }
@@ -81,8 +82,7 @@ pub fn sleep_until(deadline: Instant) -> Sleep {
 #[derive(Debug)]
 #[must_use = "futures do nothing unless awaited or polled"]
 pub struct Sleep {
-    /// None is never.
-    deadline: Option<Instant>,
+    deadline: Moment,
     timer: Option<Timer>,
 }
 
@@ -96,7 +96,7 @@ struct Timer {
 impl Sleep {
     /// When it ends; `None` if never.
     pub fn deadline(&self) -> Option<Instant> {
-        self.deadline
+        self.deadline.instant()
     }
 
     /// Starts over, with another deadline.
@@ -111,19 +111,19 @@ impl Sleep {
     /// ```
     pub fn reset(&mut self, deadline: Instant) {
         self.stop();
-        self.deadline = Some(deadline);
+        self.deadline = deadline.into();
     }
 
     /// As `poll`, but for operations that give an error instead of a panic.
     pub(crate) fn poll_io(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let hub = reactor::hub()?;
         hub.check_driven()?;
-        let Some(deadline) = self.deadline else {
+        if self.deadline == Moment::NEVER {
             return Poll::Pending;
-        };
+        }
         let started = self.timer.as_ref().filter(|it| it.reactor == hub.id());
         let Some(timer) = started else {
-            let key = hub.start_timer(deadline, cx.waker().clone());
+            let key = hub.start_timer(self.deadline, cx.waker().clone());
             self.timer = Some(Timer {
                 reactor: hub.id(),
                 key,
@@ -354,12 +354,12 @@ impl Interval {
 
     /// [`tick`](Interval::tick) for hand-written futures.
     pub fn poll_tick(&mut self, cx: &mut Context<'_>) -> Poll<Instant> {
-        let Some(tick) = self.sleep.deadline else {
+        let Some(tick) = self.sleep.deadline() else {
             return Poll::Pending;
         };
         ready!(Pin::new(&mut self.sleep).poll(cx));
         self.sleep = Sleep {
-            deadline: self.after(tick),
+            deadline: self.after(tick).map_or(Moment::NEVER, Moment::from),
             timer: None,
         };
         Poll::Ready(tick)

@@ -594,11 +594,13 @@ impl Model {
     fn queue(&mut self, n: usize) -> bool {
         let task = &mut self.tasks[n];
         let can = task.is_there && !task.is_queued && task.outcome.is_none();
-        if can {
-            task.is_queued = true;
+        task.is_queued |= can;
+        // Who wakes itself is queued when its poll returns.
+        let is_now = can && !task.is_running;
+        if is_now {
             self.queue.push_back(n);
         }
-        can
+        is_now
     }
 
     fn stir(&mut self) {
@@ -674,7 +676,12 @@ impl Model {
                 self.finish(n, None);
                 self.drop_future(n);
             }
-            End::Pending => self.tasks[n].is_running = false,
+            End::Pending => {
+                self.tasks[n].is_running = false;
+                if self.tasks[n].is_queued {
+                    self.queue.push_back(n);
+                }
+            }
             End::Panic => {
                 self.drop_future(n);
                 self.finish(n, Some(false));
@@ -692,7 +699,7 @@ impl Model {
     fn finish(&mut self, n: usize, outcome: Option<bool>) {
         self.live -= 1;
         let task = &mut self.tasks[n];
-        (task.is_running, task.is_cancelled) = (false, false);
+        (task.is_running, task.is_cancelled, task.is_queued) = (false, false, false);
         let joiner = task.joiner.take();
         self.leave_slot(n);
         joiner.into_iter().for_each(|slot| self.wake_slot(slot));

@@ -1,0 +1,134 @@
+//! The clock of deadlines.
+//!
+//! An [`Instant`] is seconds and nanoseconds, and to compare two of them, or to add to one, takes
+//! some dozens of instructions: as much as all else that is to be done for a timer. So deadlines
+//! are one number each.
+
+#[cfg(target_os = "linux")]
+use std::mem::MaybeUninit;
+use std::sync::LazyLock;
+use std::time::{Duration, Instant};
+
+/// A point in time: nanoseconds on the clock of [`Instant`], from some moment before the program.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(crate) struct Moment(u64);
+
+/// One and the same point in time, by both.
+static ANCHOR: LazyLock<(Instant, Moment)> = LazyLock::new(anchor);
+
+#[cfg(target_os = "linux")]
+fn anchor() -> (Instant, Moment) {
+    // Who is interrupted between the two has them far apart: so the closest of some pairs. The
+    // instant is the earlier one, so that what is due at an instant is never early.
+    let pair = || {
+        let instant = Instant::now();
+        (instant, Moment::now(), instant.elapsed())
+    };
+    let pairs = [pair(), pair(), pair(), pair(), pair(), pair()];
+    let (instant, moment, _) = pairs
+        .into_iter()
+        .min_by_key(|pair| pair.2)
+        .unwrap_or_else(pair);
+    (instant, moment)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn anchor() -> (Instant, Moment) {
+    // In the middle, so that there is room for the past.
+    (Instant::now(), Moment(1 << 62))
+}
+
+impl Moment {
+    /// What is never reached: it is in the year 2554, or 584 years after the machine's start.
+    pub(crate) const NEVER: Moment = Moment(u64::MAX);
+
+    #[cfg(target_os = "linux")]
+    #[inline]
+    pub(crate) fn now() -> Moment {
+        let mut now = MaybeUninit::<libc::timespec>::zeroed();
+        // That of `Instant`, which starts with the machine. (Not by rustix: it looks for the clock
+        // where valgrind has nothing.)
+        // SAFETY: it writes to the place that it's given, and a timespec may be zero as well.
+        let now = unsafe {
+            libc::clock_gettime(libc::CLOCK_MONOTONIC, now.as_mut_ptr());
+            now.assume_init()
+        };
+        Moment(now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64)
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    pub(crate) fn now() -> Moment {
+        Instant::now().into()
+    }
+
+    /// Saturates at `NEVER`.
+    #[inline]
+    pub(crate) fn after(self, duration: Duration) -> Moment {
+        Moment(self.0.saturating_add(nanos(duration)))
+    }
+
+    /// How many nanoseconds after `earlier` this is; zero if it isn't.
+    #[inline]
+    pub(crate) fn since(self, earlier: Moment) -> u64 {
+        self.0.saturating_sub(earlier.0)
+    }
+
+    /// `None` for `NEVER`, and what no `Instant` can be.
+    pub(crate) fn instant(self) -> Option<Instant> {
+        if self == Moment::NEVER {
+            return None;
+        }
+        let (instant, moment) = *ANCHOR;
+        match self.0.checked_sub(moment.0) {
+            Some(after) => instant.checked_add(Duration::from_nanos(after)),
+            None => instant.checked_sub(Duration::from_nanos(moment.since(self))),
+        }
+    }
+}
+
+/// The far future is `NEVER`, and the far past the first moment of the clock.
+impl From<Instant> for Moment {
+    fn from(at: Instant) -> Moment {
+        let (instant, moment) = *ANCHOR;
+        match at.checked_duration_since(instant) {
+            Some(after) => moment.after(after),
+            None => Moment(moment.0.saturating_sub(nanos(instant.duration_since(at)))),
+        }
+    }
+}
+
+/// Saturates, at 584 years.
+#[inline]
+pub(crate) fn nanos(duration: Duration) -> u64 {
+    let seconds = duration.as_secs().checked_mul(1_000_000_000);
+    let nanos = seconds.and_then(|it| it.checked_add(duration.subsec_nanos().into()));
+    nanos.unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_instant_comes_back_as_it_was() {
+        let now = Instant::now();
+        for nanos in [0, 1, 999_999_999, 3_600_000_000_000, 1 << 60] {
+            let duration = Duration::from_nanos(nanos);
+            let both = [now.checked_add(duration), now.checked_sub(duration)];
+            for instant in both.into_iter().flatten() {
+                let moment = Moment::from(instant);
+                assert!(moment.instant() == Some(instant) || moment == Moment(0));
+            }
+        }
+        assert_eq!(Moment::NEVER.instant(), None);
+        assert_eq!(Moment::now().after(Duration::MAX), Moment::NEVER);
+    }
+
+    #[test]
+    fn what_is_due_at_an_instant_is_never_early() {
+        for _ in 0..1000 {
+            let moment = Moment::now();
+            assert!(moment <= Moment::from(Instant::now()));
+        }
+    }
+}
