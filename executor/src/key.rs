@@ -21,7 +21,7 @@ pub(crate) struct Key(usize);
 
 impl Key {
     pub(crate) const NOBODY: Key = Key(usize::MAX);
-    /// See [`Core::poll`](crate::executor::Core).
+    /// Stands in the place of the key of a task that has woken itself while it was polled.
     pub(crate) const WOKEN: Key = Key(usize::MAX - 1);
 
     #[inline]
