@@ -7,20 +7,20 @@ use async_tungstenite::tungstenite::client::IntoClientRequest;
 use async_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use async_tungstenite::tungstenite::{Error, Message};
 use async_tungstenite::{WebSocketStream, client_async};
-use futures::StreamExt;
 use futures::io::{AsyncReadExt, AsyncWriteExt};
+use futures::{FutureExt, StreamExt};
 use serde_json::{Value, json};
 use windlass::Task;
 use windlass::net::{TcpListener, TcpStream};
 use windlass::task::{StopSource, StopToken};
 use windlass_web::chat;
-use windlass_web::rooms::{Join, Rooms};
-use windlass_web::server::serve;
+use windlass_web::rooms::{Join, Rooms, Seat};
+use windlass_web::server::{Limits, serve};
 
 struct Server {
     addr: SocketAddr,
     stop: StopSource,
-    serving: Task<std::io::Result<()>>,
+    serving: Task<usize>,
 }
 
 async fn start() -> Server {
@@ -34,10 +34,10 @@ async fn start() -> Server {
     }
 }
 
-async fn run(listener: TcpListener, stop: StopToken) -> std::io::Result<()> {
+async fn run(listener: TcpListener, stop: StopToken) -> usize {
     let rooms = Rc::new(Rooms::new());
     let serve_one = |stream| chat::serve(stream, rooms.clone(), stop.clone(), chat::limits());
-    serve(listener, &stop, serve_one).await
+    serve(listener, &stop, Limits::default(), serve_one).await
 }
 
 struct Page(WebSocketStream<TcpStream>);
@@ -145,15 +145,16 @@ fn who_comes_later_gets_the_last_lines_and_who_comes_back_only_the_new_ones() {
             .map(|line| line["number"].as_u64().unwrap())
             .collect()
     };
-    let (ann, _told) = join("Ann", 0);
+    let next = |seat: &Seat| seat.hear().now_or_never().unwrap().unwrap();
+    let ann = join("Ann", 0);
     for _ in 0..60 {
         ann.say("ahoy");
     }
-    let (_ben, mut told) = join("Ben", 0);
-    let all = numbers(&told.try_recv().unwrap());
+    let ben = join("Ben", 0);
+    let all = numbers(&next(&ben));
     assert_eq!(all.len(), 50);
-    let (_back, mut told) = join("Ben", all[47]);
-    assert_eq!(numbers(&told.try_recv().unwrap()), all[48..]);
+    let back = join("Ben", all[47]);
+    assert_eq!(numbers(&next(&back)), all[48..]);
 }
 
 #[test]
@@ -189,19 +190,18 @@ fn a_member_who_reads_too_slowly_is_shown_out_and_the_others_go_on() {
             })
             .unwrap()
     };
-    let ((ann, mut anns), (ben, mut bens)) = (join("Ann"), join("Ben"));
+    let (ann, ben) = (join("Ann"), join("Ben"));
     for _ in 0..1_000 {
         ann.say("ahoy");
-        while anns.try_recv().is_ok() {}
+        while ann.hear().now_or_never().is_some() {}
     }
     let mut kept = 0;
-    while bens.try_recv().is_ok() {
+    while ben.hear().now_or_never().unwrap().is_some() {
         kept += 1;
     }
-    assert_eq!(kept, 64, "no more than that was kept");
-    assert!(bens.is_empty() && bens.try_recv().is_err());
+    assert_eq!(kept, 64, "no more than that was kept, and that was all");
     drop(ben);
-    let last = anns.try_recv().unwrap();
+    let last = ann.hear().now_or_never().unwrap().unwrap();
     assert_eq!(&*last, r#"{"kind":"left","name":"Ben"}"#);
 }
 
@@ -282,7 +282,7 @@ fn a_server_that_stops_says_goodbye_to_all_and_takes_nobody_any_more() {
         let server = Server {
             addr,
             stop: stop.clone(),
-            serving: windlass::spawn(async { Ok(()) }),
+            serving: windlass::spawn(async { 0 }),
         };
         let mut ann = Page::join(&server, "harbour", "Ann", "a").await;
         ann.hear().await;
@@ -306,7 +306,7 @@ fn a_server_that_stops_says_goodbye_to_all_and_takes_nobody_any_more() {
             rest.trim_end().ends_with("</html>"),
             "what was under way came whole"
         );
-        serving.await.unwrap();
+        assert_eq!(serving.await, 0, "nobody was cut off");
         assert!(TcpStream::connect(addr).await.is_err());
     });
 }
