@@ -51,9 +51,14 @@ where
         connections.room().await;
         listener.accept().await
     };
+    let start = |connections: &TaskGroup<()>, stream: TcpStream| {
+        // Or what is small, a ping say, might wait for the client to confirm what came before.
+        let _ = stream.set_nodelay(true); // fails if it has been reset already
+        connections.spawn(serve_one(stream));
+    };
     while let Some(accepted) = stop.run(accept(&mut connections)).await {
         match accepted {
-            Ok((stream, _)) => connections.spawn(serve_one(stream)),
+            Ok((stream, _)) => start(&connections, stream),
             Err(error) => eprintln!("{error}"), // no descriptor left, say: accept rests by itself
         }
     }
@@ -61,7 +66,7 @@ where
     // reactor takes: after it, the listener knows of them.
     sleep(Duration::ZERO).await;
     while let Some(Ok((stream, _))) = accept(&mut connections).now_or_never() {
-        connections.spawn(serve_one(stream));
+        start(&connections, stream);
     }
     drop(listener);
     let all = async { while connections.join_next().await.is_some() {} };

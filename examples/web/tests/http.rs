@@ -1,6 +1,7 @@
 //! Clients that are slow, hostile or in a hurry, against `serve` and `Http`.
 
 use std::cell::RefCell;
+use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -11,12 +12,13 @@ use bytes::Bytes;
 use futures::channel::{mpsc, oneshot};
 use futures::future::join_all;
 use futures::{AsyncReadExt, AsyncWriteExt, FutureExt};
+use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty, Full, StreamBody};
 use hyper::body::Frame;
 use hyper::client::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
-use windlass::hyper::{Executor, Io};
+use windlass::hyper::{Executor, Io, Timer};
 use windlass::net::{TcpListener, TcpStream};
 use windlass::task::{StopSource, Task};
 use windlass::time::{interval, timeout};
@@ -80,22 +82,28 @@ fn impatient() -> http::Limits {
 
 type Queue = Rc<RefCell<Vec<oneshot::Sender<()>>>>;
 
-async fn answer(queue: Queue, request: Request<Upload>) -> Result<Response<Full<Bytes>>, String> {
-    let text = match request.uri().path() {
-        "/wait" => {
-            let (go_on, told) = oneshot::channel();
-            queue.borrow_mut().push(go_on);
-            let _ = told.await;
-            "ahoy".to_owned()
+type Answer = UnsyncBoxBody<Bytes, Infallible>;
+
+async fn answer(queue: Queue, request: Request<Upload>) -> Result<Response<Answer>, Infallible> {
+    let until_told = || {
+        let (go_on, told) = oneshot::channel();
+        queue.borrow_mut().push(go_on);
+        told.map(|_| Bytes::from_static(b"ahoy"))
+    };
+    let body = match request.uri().path() {
+        "/wait" => Full::new(until_told().await).boxed_unsync(),
+        "/wait/in/body" => {
+            let frame = until_told().map(|text| Ok(Frame::data(text)));
+            StreamBody::new(frame.into_stream()).boxed_unsync()
         }
         "/count" => match request.into_body().collect().await {
-            Ok(body) => format!("{} bytes", body.to_bytes().len()),
-            Err(error) => format!("{:?}", error.kind()),
+            Ok(body) => format!("{} bytes", body.to_bytes().len()).boxed_unsync(),
+            Err(error) => format!("{:?}", error.kind()).boxed_unsync(),
         },
-        "/long" => "ahoy".repeat(4 << 20),
-        _ => "ahoy".to_owned(),
+        "/long" => "ahoy".repeat(4 << 20).boxed_unsync(),
+        _ => "ahoy".to_owned().boxed_unsync(),
     };
-    Ok(Response::new(text.into()))
+    Ok(Response::new(body))
 }
 
 async fn until(condition: impl Fn() -> bool) {
@@ -109,9 +117,9 @@ fn get(addr: SocketAddr, path: &str) -> Request<Empty<Bytes>> {
     request.body(Empty::new()).unwrap()
 }
 
-type Answer = Result<Bytes, hyper::Error>;
+type Answered = Result<Bytes, hyper::Error>;
 
-async fn ask_http1(addr: SocketAddr, path: &'static str) -> Answer {
+async fn ask_http1(addr: SocketAddr, path: &'static str) -> Answered {
     let stream = TcpStream::connect(addr).await.unwrap();
     let (mut sender, connection) = http1::handshake(Io::new(stream)).await?;
     let _connection = spawn(connection);
@@ -119,7 +127,7 @@ async fn ask_http1(addr: SocketAddr, path: &'static str) -> Answer {
     Ok(response.into_body().collect().await?.to_bytes())
 }
 
-async fn ask_http2(addr: SocketAddr, path: &'static str) -> Answer {
+async fn ask_http2(addr: SocketAddr, path: &'static str) -> Answered {
     let stream = TcpStream::connect(addr).await.unwrap();
     let (mut sender, connection) = http2::handshake(Executor, Io::new(stream)).await?;
     let _connection = spawn(connection);
@@ -325,11 +333,18 @@ fn whoever_does_not_read_makes_room_for_others() {
 }
 
 #[test]
-fn an_http2_connection_on_which_nothing_is_asked_is_told_to_end() {
+fn an_http2_connection_on_which_there_are_only_pings_is_told_to_end() {
     run(async {
         let server = Server::start(Limits::default(), impatient()).await?;
         let stream = TcpStream::connect(server.addr).await?;
-        let (mut sender, connection) = http2::handshake(Executor, Io::new(stream)).await.unwrap();
+        stream.set_nodelay(true)?;
+        let mut client = http2::Builder::new(Executor);
+        client
+            .timer(Timer)
+            .keep_alive_interval(Duration::from_millis(2))
+            .keep_alive_timeout(Duration::from_secs(60))
+            .keep_alive_while_idle(true);
+        let (mut sender, connection) = client.handshake(Io::new(stream)).await.unwrap();
         let connection = spawn(connection);
         sender.send_request(get(server.addr, "/")).await.unwrap();
         connection.await.unwrap(); // in good order
@@ -341,15 +356,19 @@ fn an_http2_connection_on_which_nothing_is_asked_is_told_to_end() {
 fn what_the_server_takes_itself_is_not_held_against_its_clients() {
     run(async {
         let server = Server::start(Limits::default(), impatient()).await?;
-        let old = spawn(ask_http1(server.addr, "/wait"));
-        let new = spawn(ask_http2(server.addr, "/wait"));
-        server.until_waiting(2).await;
-        // Meanwhile another one that has begun later is given up.
-        let mut silent = TcpStream::connect(server.addr).await?;
-        assert_eq!(silent.read(&mut [0]).await?, 0);
+        let paths = ["/wait", "/wait/in/body"];
+        let old = join_all(paths.map(|path| spawn(ask_http1(server.addr, path))));
+        let new = join_all(paths.map(|path| spawn(ask_http2(server.addr, path))));
+        server.until_waiting(4).await;
+        // Meanwhile others that have begun later are given up, one after the other.
+        for _ in 0..5 {
+            let mut silent = TcpStream::connect(server.addr).await?;
+            assert_eq!(silent.read(&mut [0]).await?, 0);
+        }
         server.answer_all();
-        assert_eq!(old.await.unwrap(), "ahoy");
-        assert_eq!(new.await.unwrap(), "ahoy");
+        for answer in [old.await, new.await].into_iter().flatten() {
+            assert_eq!(answer.unwrap(), "ahoy");
+        }
         Ok(())
     });
 }
