@@ -105,6 +105,7 @@ impl Http {
         let ended = match select(connection.as_mut(), select(stop.stopped(), stalled)).await {
             Either::Left((ended, _)) => ended,
             Either::Right(_) => {
+                // Idle, it ends now. If it isn't, it goes on, as long as it gets on.
                 connection.as_mut().graceful_shutdown();
                 match select(connection, pin!(pace.stalled())).await {
                     Either::Left((ended, _)) => ended,

@@ -13,7 +13,8 @@ use windlass::time::{sleep, timeout};
 pub struct Limits {
     /// How many are served at once. Further ones wait in the system's queue. That holds 4,096 at
     /// most, fewer than are served: so whoever stands behind a crowd that is about to be given up
-    /// waits until it is, and no longer.
+    /// waits until it is, and no longer. The process has to be allowed as many descriptors
+    /// (`ulimit -n`), or else these are the limit.
     pub connections: usize,
     /// How long they may go on once the server was told to stop: longer than a WebSocket waits for
     /// its peer to say goodbye.

@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Ctrl-C, or SIGTERM, stops it in good order: requests that have begun are finished. How much
-//! clients may take, in time and in memory, is said by `Limits`.
+//! clients may take, in time and in memory, is said by two `Limits`: of the server and of HTTP.
 //!
 //! hyper answers `Expect: 100-continue` as soon as a handler reads the body, and keeps connections
 //! open. Handlers run on the loop, and files are read by io_uring, or by threads where there is
@@ -76,10 +76,7 @@ async fn answer(folder: Rc<Path>, request: Request<Upload>) -> io::Result<Respon
         io::ErrorKind::NotFound => text(StatusCode::NOT_FOUND, "not found\n"),
         io::ErrorKind::TimedOut => text(StatusCode::REQUEST_TIMEOUT, "too slow\n"),
         io::ErrorKind::PermissionDenied => text(StatusCode::FORBIDDEN, "forbidden\n"),
-        _ => text(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "the file can't be read\n",
-        ),
+        _ => text(StatusCode::INTERNAL_SERVER_ERROR, "that can't be read\n"),
     }))
 }
 
