@@ -350,7 +350,8 @@ fn a_waker_may_speak_and_all_hear_the_lines_in_one_order() {
         seat: SendWrapper::new(take_seat(&rooms, "Parrot", 0)),
         is_silent: AtomicBool::new(true),
     });
-    (hear_all(&ann), hear_all(&ben));
+    hear_all(&ann);
+    hear_all(&ben);
     let waker = parrot.clone().into();
     let mut cid = None;
     for wakes in ["who comes", "what is said", "who leaves"] {
