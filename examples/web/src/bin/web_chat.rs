@@ -5,8 +5,8 @@
 //! ```
 //!
 //! Then open http://localhost:7012 in two windows. Start the server again meanwhile: the pages come
-//! back to it by themselves. With a certificate and its key the pages are https, and so is what they
-//! say:
+//! back to it by themselves. With a certificate and its key it's https, and the talk is encrypted
+//! too:
 //!
 //! ```text
 //! cargo run -p windlass-web --bin web_chat -- 0.0.0.0:7012 fullchain.pem privkey.pem
