@@ -13,7 +13,8 @@ use hyper_util::server::conn::auto;
 use windlass::hyper::{Executor, Io, Timer};
 use windlass::task::StopToken;
 
-use crate::pace::{Download, Ours, Pace, Paced, Upload};
+use crate::pace::{Download, Ours, Pace, Paced};
+use crate::upload::Upload;
 
 /// What clients may take.
 #[derive(Clone, Debug)]

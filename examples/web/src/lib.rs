@@ -9,6 +9,7 @@
 mod stop;
 pub mod server;
 mod pace;
+mod upload;
 pub mod http;
 pub mod tls;
 pub mod websocket;
@@ -16,6 +17,6 @@ pub mod rooms;
 pub mod chat;
 pub mod redis;
 
-pub use pace::Upload;
 pub use server::serve;
 pub use stop::stop_at_signals;
+pub use upload::Upload;
