@@ -125,6 +125,20 @@ except OSError:
     print("reset, before the answer was read")
 PYTHON
 }
+# More connections than the server has descriptors for, while they last.
+few_descriptors() {
+  python3 - "$1" "$work/log" <<'PYTHON'
+import socket, sys, time
+host, port = sys.argv[1].removeprefix("http://").split(":")
+start = time.monotonic()
+clients = [socket.create_connection((host, int(port))) for _ in range(100)]
+time.sleep(2)
+errors = sum("Too many open files" in line for line in open(sys.argv[2]))
+rate = errors / (time.monotonic() - start)
+print(f"{rate:.0f} errors a second")
+sys.exit(not 0 < rate < 40)  # it rests for 50 ms after each
+PYTHON
+}
 if has python3; then
   before=$(memory "$server" VmHWM)
   got=$(huge_header "$at")
@@ -132,6 +146,14 @@ if has python3; then
   pass "a header of 10 MB is refused: $got; memory +$(($(memory "$server" VmHWM) - before)) KiB"
   got=$(slow_loris "$at") || fail "slow heads: $got"
   pass "slow heads are hung up on: $got"
+  if has prlimit && has curl; then
+    limit=$(prlimit --pid "$server" --nofile --output SOFT --noheadings)
+    prlimit --pid "$server" --nofile="40:"
+    got=$(few_descriptors "$at") || fail "no descriptor left: $got"
+    curl -sf --retry 5 "$at/" >/dev/null || fail 'no descriptor left: nobody is served afterwards'
+    pass "no descriptor left: the server rests, and goes on: $got"
+    prlimit --pid "$server" --nofile="$limit:"
+  fi
 else
   skip 'python3 is not there'
 fi

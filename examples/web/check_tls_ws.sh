@@ -82,10 +82,36 @@ else
 fi
 stop websocket_echo
 
+if has openssl; then
+    openssl req -x509 -newkey rsa:2048 -nodes -days 1 -subj /CN=localhost \
+        -addext subjectAltName=DNS:localhost \
+        -keyout "$tmp/key.pem" -out "$tmp/chain.pem" 2>"$tmp/out" || cat "$tmp/out"
+fi
+if has openssl && has curl; then
+    start web_chat 127.0.0.1:7012 "$tmp/chain.pem" "$tmp/key.pem"
+    url=https://127.0.0.1:7012/
+    check "curl: the chat's page over TLS" \
+        curl -s --fail --cacert "$tmp/chain.pem" --resolve localhost:7012:127.0.0.1 \
+        https://localhost:7012/chat.js
+    # Upgraded, it waits for the other end to say something, so it's told to stop.
+    code=$(curl -sk --http1.1 --max-time 1 -o "$tmp/out" -w '%{http_code}' \
+        -H 'Connection: Upgrade' -H 'Upgrade: websocket' -H 'Sec-WebSocket-Version: 13' \
+        -H 'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==' -H "Origin: ${url%/}" "${url}socket")
+    check "curl: a WebSocket over TLS" [ "$code" = 101 ]
+    stop web_chat
+else
+    skip "curl: the chat over TLS"
+fi
 if has node && has chromium && node -e 'require("puppeteer-core")' 2>/dev/null; then
-    check "two pages chat in Chromium" node examples/web/tests/page.cjs \
-        "$bin/web_chat" "$(command -v chromium)" "${PICTURE:-$tmp/chat.png}"
-    sed 's/^ok/    ok/' "$tmp/out"
+    chat() { # name, certificate and key if any
+        name=$1; shift
+        check "$name" node examples/web/tests/page.cjs "$bin/web_chat" "$(command -v chromium)" \
+            "${PICTURE:-$tmp/chat.png}" "$@"
+        sed 's/^ok/    ok/' "$tmp/out"
+    }
+    chat "two pages chat in Chromium"
+    [ -s "$tmp/chain.pem" ] &&
+        chat "two pages chat in Chromium, over TLS" "$tmp/chain.pem" "$tmp/key.pem"
 else
     skip "two pages chat in Chromium"
 fi

@@ -13,6 +13,7 @@ use async_tungstenite::tungstenite::protocol::frame::CloseFrame;
 use async_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use async_tungstenite::tungstenite::{Error, Utf8Bytes};
 use futures::future::{Either, select};
+use futures::io::{AsyncRead, AsyncWrite};
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{
@@ -23,12 +24,10 @@ use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use serde::Deserialize;
 use windlass::hyper::{Io, Timer};
-use windlass::net::TcpStream;
-use windlass::sync::mpsc::Receiver;
 use windlass::task::StopToken;
 use windlass::time::{sleep_until, timeout};
 
-use crate::rooms::{Join, Rooms};
+use crate::rooms::{Join, Rooms, Seat};
 use crate::websocket::{Limits, Message, WebSocket, goodbye, goodbye_for};
 
 /// How long a client may take over HTTP: it has to get a few files, and to ask for the WebSocket.
@@ -54,8 +53,11 @@ pub fn limits() -> Limits {
     }
 }
 
-/// Serves a browser's connection.
-pub async fn serve(stream: TcpStream, rooms: Rc<Rooms>, stop: StopToken, limits: Limits) {
+/// Serves a browser's connection, plain or over TLS.
+pub async fn serve<S>(stream: S, rooms: Rc<Rooms>, stop: StopToken, limits: Limits)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let ended = match timeout(HTTP, serve_page(stream, &stop)).await {
         Ok(Ok(Some((stream, read)))) => {
             let mut socket = WebSocket::upgraded(stream, read, limits).await;
@@ -75,10 +77,10 @@ pub async fn serve(stream: TcpStream, rooms: Rc<Rooms>, stop: StopToken, limits:
 
 /// Answers requests, until one is that for the WebSocket: then gives the connection back, with what
 /// was read after the request.
-async fn serve_page(
-    stream: TcpStream,
-    stop: &StopToken,
-) -> hyper::Result<Option<(TcpStream, Vec<u8>)>> {
+async fn serve_page<S>(stream: S, stop: &StopToken) -> hyper::Result<Option<(S, Vec<u8>)>>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let upgraded = Cell::new(false);
     let service = service_fn(|request| ready(Ok::<_, Infallible>(answer(request, &upgraded))));
     let mut builder = http1::Builder::new();
@@ -90,11 +92,14 @@ async fn serve_page(
     let mut connection = builder.serve_connection(Io::new(stream), service);
     let (mut stopped, mut stopping) = (stop.stopped(), false);
     poll_fn(|cx| {
-        if !stopping && Pin::new(&mut stopped).poll(cx).is_ready() {
+        // The connection comes first: it may have a request already when it's told to stop.
+        let polled = connection.poll_without_shutdown(cx);
+        if polled.is_pending() && !stopping && Pin::new(&mut stopped).poll(cx).is_ready() {
             stopping = true;
             Pin::new(&mut connection).graceful_shutdown();
+            return connection.poll_without_shutdown(cx);
         }
-        connection.poll_without_shutdown(cx)
+        polled
     })
     .await?;
     let parts = connection.into_parts();
@@ -162,30 +167,29 @@ enum Wish {
 }
 
 /// The talk with one member: what to say at its end, if there's anything.
-async fn chat(
-    socket: &mut WebSocket<TcpStream>,
+async fn chat<S>(
+    socket: &mut WebSocket<S>,
     rooms: &Rc<Rooms>,
     stop: &StopToken,
-) -> Result<Option<CloseFrame>, Error> {
+) -> Result<Option<CloseFrame>, Error>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let first = timeout(JOIN, socket.recv())
         .await
         .map_err(io::Error::from)??;
     let Some(Wish::Join(join)) = first.and_then(parse) else {
         return Ok(Some(goodbye(CloseCode::Policy, "join first")));
     };
-    let (seat, mut queue) = match rooms.join(join) {
-        Ok(joined) => joined,
+    let seat = match rooms.join(join) {
+        Ok(seat) => seat,
         Err(why) => return Ok(Some(goodbye(CloseCode::Policy, why))),
     };
     let mut rate = Rate {
         free: Instant::now(),
     };
     loop {
-        match stop
-            .run(next(socket, &rate, &mut queue))
-            .await
-            .transpose()?
-        {
+        match stop.run(next(socket, &rate, &seat)).await.transpose()? {
             Some(Event::Said(message)) => {
                 rate.take();
                 match parse(message) {
@@ -212,16 +216,15 @@ enum Event {
 
 /// Whatever comes first, from the member or from the room. Of the member nothing is read until it
 /// may say something again: a flood waits in its own machine.
-async fn next(
-    socket: &mut WebSocket<TcpStream>,
-    rate: &Rate,
-    queue: &mut Receiver<Utf8Bytes>,
-) -> Result<Event, Error> {
+async fn next<S>(socket: &mut WebSocket<S>, rate: &Rate, seat: &Seat) -> Result<Event, Error>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     let said = pin!(async {
         rate.wait().await;
         socket.recv().await
     });
-    Ok(match select(said, pin!(queue.recv())).await {
+    Ok(match select(said, pin!(seat.hear())).await {
         Either::Left((said, _)) => said?.map_or(Event::Left, Event::Said),
         Either::Right((told, _)) => told.map_or(Event::ShownOut, Event::Told),
     })

@@ -6,14 +6,17 @@
     reason = "read whole, not by its docs"
 )]
 
-mod serve;
 mod stop;
 pub mod server;
+mod pace;
+mod upload;
+pub mod http;
 pub mod tls;
 pub mod websocket;
 pub mod rooms;
 pub mod chat;
 pub mod redis;
 
-pub use serve::{Limits, serve};
+pub use server::serve;
 pub use stop::stop_at_signals;
+pub use upload::Upload;

@@ -7,7 +7,7 @@ use std::time::SystemTime;
 
 use async_tungstenite::tungstenite::Utf8Bytes;
 use serde::{Deserialize, Serialize};
-use windlass::sync::mpsc::{self, Receiver, Sender};
+use windlass::sync;
 
 /// How many rooms there may be, and members in each; and how many lines a room remembers, and may
 /// wait for a member who reads slowly.
@@ -85,8 +85,40 @@ struct Member {
     seat: u64,
     name: String,
     key: String,
-    /// None once it was shown out.
-    queue: Option<Sender<Utf8Bytes>>,
+    inbox: Rc<Inbox>,
+}
+
+/// What a member was not told yet.
+#[derive(Debug, Default)]
+struct Inbox {
+    lines: RefCell<VecDeque<Utf8Bytes>>,
+    /// Nothing more comes: it was full, or its member has another seat.
+    closed: Cell<bool>,
+    changed: sync::Event,
+}
+
+impl Inbox {
+    /// Puts it in without a wake: all in the room have it before anybody is woken.
+    fn put(&self, text: &Utf8Bytes) {
+        let mut lines = self.lines.borrow_mut();
+        self.closed.set(self.closed.get() || lines.len() == QUEUE);
+        if !self.closed.get() {
+            lines.push_back(text.clone());
+        }
+    }
+}
+
+/// Members who have something to hear. They are woken when the rooms are free again, since a waker
+/// may do anything.
+#[must_use = "somebody waits for it"]
+struct Told(Vec<Rc<Inbox>>);
+
+impl Told {
+    fn wake(self) {
+        for inbox in self.0 {
+            inbox.changed.notify_one();
+        }
+    }
 }
 
 impl Rooms {
@@ -101,8 +133,8 @@ impl Rooms {
         }
     }
 
-    /// Takes a seat, and the queue of what is told there. Or says why not.
-    pub fn join(self: &Rc<Self>, join: Join) -> Result<(Seat, Receiver<Utf8Bytes>), &'static str> {
+    /// Takes a seat. Or says why not.
+    pub fn join(self: &Rc<Self>, join: Join) -> Result<Seat, &'static str> {
         let name = plain(&join.name, NAME).ok_or("that name won't do")?;
         let room_name = plain(&join.room, NAME).ok_or("that room won't do")?;
         if join.key.len() > 64 {
@@ -116,23 +148,24 @@ impl Rooms {
             return Err("there are too many rooms");
         }
         let room = rooms.entry(room_name.clone()).or_default();
-        let ((queue, told), seat) = (mpsc::channel(QUEUE), self.number());
+        let seat = self.number();
+        let inbox = Rc::<Inbox>::default();
         let member = Member {
             seat,
             name: name.clone(),
             key: join.key,
-            queue: Some(queue),
+            inbox: inbox.clone(),
         };
-        room.admit(member)?;
-        room.welcome(seat, join.after);
+        let told = room.admit(member, join.after)?;
         drop(rooms);
-        let seat = Seat {
+        told.wake();
+        Ok(Seat {
             rooms: self.clone(),
             room: room_name,
             name,
             number: seat,
-        };
-        Ok((seat, told))
+            inbox,
+        })
     }
 
     fn number(&self) -> u64 {
@@ -141,51 +174,49 @@ impl Rooms {
 }
 
 impl Room {
-    fn admit(&mut self, member: Member) -> Result<(), &'static str> {
+    fn admit(&mut self, member: Member, after: u64) -> Result<Told, &'static str> {
         let known = self
             .members
             .iter()
             .position(|known| known.name == member.name);
-        match known {
-            Some(place) if self.members[place].key != member.key => Err("that name is taken"),
+        let told = match known {
+            Some(place) if self.members[place].key != member.key => {
+                return Err("that name is taken");
+            }
             Some(place) => {
-                self.members[place] = member; // it's back, and its old seat counts no more
-                Ok(())
+                // It's back, and its old seat counts no more.
+                let old = self.members.swap_remove(place).inbox;
+                old.closed.set(true);
+                Told(vec![old])
             }
-            None if self.members.len() >= MEMBERS => Err("the room is full"),
-            None => {
-                self.tell(&Event::Joined { name: &member.name });
-                self.members.push(member);
-                Ok(())
-            }
-        }
+            None if self.members.len() >= MEMBERS => return Err("the room is full"),
+            None => self.tell(&Event::Joined { name: &member.name }),
+        };
+        self.members.push(member);
+        self.welcome(after);
+        Ok(told)
     }
 
-    /// Tells all. Who has a full queue is shown out: its queue ends.
-    fn tell(&mut self, event: &Event<'_>) {
+    /// Tells all. Who has a full inbox is shown out.
+    fn tell(&self, event: &Event<'_>) -> Told {
         let text = event.text();
-        for member in &mut self.members {
-            let told = member
-                .queue
-                .as_ref()
-                .map(|queue| queue.try_send(text.clone()));
-            if matches!(told, Some(Err(_))) {
-                member.queue = None;
-            }
-        }
+        let tell_one = |member: &Member| {
+            member.inbox.put(&text);
+            member.inbox.clone()
+        };
+        Told(self.members.iter().map(tell_one).collect())
     }
 
-    fn welcome(&self, seat: u64, after: u64) {
+    /// Tells the newest member who is there, and what was said. It doesn't wait for that yet.
+    fn welcome(&self, after: u64) {
         let names = self.members.iter().map(|member| &*member.name).collect();
         let lines = self
             .history
             .iter()
             .filter(|line| line.number > after)
             .collect();
-        let welcome = Event::Welcome { names, lines }.text();
-        let member = self.members.iter().find(|member| member.seat == seat);
-        if let Some(queue) = member.and_then(|member| member.queue.as_ref()) {
-            let _ = queue.try_send(welcome); // it's the first, so there is room
+        if let Some(member) = self.members.last() {
+            member.inbox.put(&Event::Welcome { names, lines }.text());
         }
     }
 }
@@ -197,9 +228,22 @@ pub struct Seat {
     room: String,
     name: String,
     number: u64,
+    inbox: Rc<Inbox>,
 }
 
 impl Seat {
+    /// The next thing to tell the member; `None` if it was shown out. Nothing is lost when the
+    /// future is dropped.
+    pub async fn hear(&self) -> Option<Utf8Bytes> {
+        loop {
+            let line = self.inbox.lines.borrow_mut().pop_front();
+            if line.is_some() || self.inbox.closed.get() {
+                return line;
+            }
+            self.inbox.changed.listen().await;
+        }
+    }
+
     /// Says a line to all in the room, the speaker included.
     pub fn say(&self, text: &str) {
         let Some(text) = plain(text, LINE) else {
@@ -215,11 +259,13 @@ impl Seat {
         let Some(room) = rooms.get_mut(&self.room) else {
             return;
         };
-        room.tell(&Event::Line(&line));
+        let told = room.tell(&Event::Line(&line));
         if room.history.len() == HISTORY {
             room.history.pop_front();
         }
         room.history.push_back(line);
+        drop(rooms);
+        told.wake();
     }
 }
 
@@ -230,14 +276,17 @@ impl Drop for Seat {
             return;
         };
         // Not there if its member has come back, and has another seat.
-        if let Some(place) = room
+        let place = room
             .members
             .iter()
-            .position(|member| member.seat == self.number)
-        {
-            room.members.swap_remove(place);
-            room.tell(&Event::Left { name: &self.name });
-        }
+            .position(|member| member.seat == self.number);
+        let Some(place) = place else {
+            return;
+        };
+        room.members.swap_remove(place);
+        let told = room.tell(&Event::Left { name: &self.name });
+        drop(rooms);
+        told.wake();
     }
 }
 

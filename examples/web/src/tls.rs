@@ -11,14 +11,10 @@ use futures_rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use futures_rustls::rustls::{ClientConfig, RootCertStore, ServerConfig, crypto::ring};
 use futures_rustls::server::TlsStream;
 use futures_rustls::{TlsAcceptor, TlsConnector};
-use windlass::sync::Semaphore;
 use windlass::time::timeout;
 
 /// How long a handshake may take.
 pub const LIMIT: Duration = Duration::from_secs(5);
-
-/// How many handshakes are under way at once. More than these wait for their turn.
-pub const AT_ONCE: usize = 64;
 
 /// What a server shows to prove who it is: its certificate first, then those who vouch for it.
 #[derive(Debug)]
@@ -49,7 +45,6 @@ impl Identity {
 /// Makes TLS of connections that clients have opened.
 pub struct Acceptor {
     acceptor: TlsAcceptor,
-    places: Semaphore,
     limit: Duration,
 }
 
@@ -69,7 +64,6 @@ impl Acceptor {
             .collect();
         Ok(Acceptor {
             acceptor: TlsAcceptor::from(Arc::new(config)),
-            places: Semaphore::new(AT_ONCE),
             limit: LIMIT,
         })
     }
@@ -79,13 +73,13 @@ impl Acceptor {
         Acceptor { limit, ..self }
     }
 
-    /// Shakes hands. A client that stops in the middle is given up, so it holds its place for no
-    /// longer than the limit.
+    /// Shakes hands. There's no queue: a client that stops in the middle holds off nobody, and is
+    /// given up when the limit is over. How many of them there are at once is for the server to
+    /// limit, as of other connections: see [`server::Limits`](crate::server::Limits).
     pub async fn accept<S>(&self, stream: S) -> io::Result<TlsStream<S>>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let _place = self.places.acquire(1).await;
         timeout(self.limit, self.acceptor.accept(stream)).await?
     }
 }

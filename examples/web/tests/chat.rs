@@ -1,26 +1,35 @@
 //! The chat, as its pages see it.
 
+use std::future::Future;
+use std::iter;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::task::{Context, Wake};
 
 use async_tungstenite::tungstenite::client::IntoClientRequest;
 use async_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use async_tungstenite::tungstenite::{Error, Message};
 use async_tungstenite::{WebSocketStream, client_async};
-use futures::StreamExt;
-use futures::io::{AsyncReadExt, AsyncWriteExt};
+use futures::future::join;
+use futures::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use futures::{FutureExt, StreamExt};
+use futures_rustls::pki_types::ServerName;
+use send_wrapper::SendWrapper;
 use serde_json::{Value, json};
 use windlass::Task;
 use windlass::net::{TcpListener, TcpStream};
 use windlass::task::{StopSource, StopToken};
 use windlass_web::chat;
-use windlass_web::rooms::{Join, Rooms};
-use windlass_web::server::serve;
+use windlass_web::rooms::{Join, Rooms, Seat};
+use windlass_web::server::{Limits, serve};
+use windlass_web::tls::{Acceptor, Identity, connector};
 
 struct Server {
     addr: SocketAddr,
     stop: StopSource,
-    serving: Task<std::io::Result<()>>,
+    serving: Task<usize>,
 }
 
 async fn start() -> Server {
@@ -34,13 +43,13 @@ async fn start() -> Server {
     }
 }
 
-async fn run(listener: TcpListener, stop: StopToken) -> std::io::Result<()> {
+async fn run(listener: TcpListener, stop: StopToken) -> usize {
     let rooms = Rc::new(Rooms::new());
     let serve_one = |stream| chat::serve(stream, rooms.clone(), stop.clone(), chat::limits());
-    serve(listener, &stop, serve_one).await
+    serve(listener, &stop, Limits::default(), serve_one).await
 }
 
-struct Page(WebSocketStream<TcpStream>);
+struct Page<S = TcpStream>(WebSocketStream<S>);
 
 impl Page {
     async fn connect(server: &Server) -> Page {
@@ -55,7 +64,9 @@ impl Page {
             .await;
         page
     }
+}
 
+impl<S: AsyncRead + AsyncWrite + Unpin> Page<S> {
     async fn send(&mut self, value: Value) {
         self.0.send(Message::text(value.to_string())).await.unwrap();
     }
@@ -95,6 +106,22 @@ impl Page {
     }
 }
 
+fn take_seat(rooms: &Rc<Rooms>, name: &str, after: u64) -> Seat {
+    let join = Join {
+        room: "harbour".to_owned(),
+        name: name.to_owned(),
+        key: name.to_owned(),
+        after,
+    };
+    rooms.join(join).unwrap()
+}
+
+/// What a member was told and hasn't heard yet.
+fn hear_all(seat: &Seat) -> Vec<String> {
+    let next = || seat.hear().now_or_never().flatten();
+    iter::from_fn(|| next().map(|text| text.to_string())).collect()
+}
+
 #[test]
 fn a_line_reaches_all_in_the_room_and_nobody_else() {
     windlass::block_on(async {
@@ -126,17 +153,6 @@ fn a_line_reaches_all_in_the_room_and_nobody_else() {
 #[test]
 fn who_comes_later_gets_the_last_lines_and_who_comes_back_only_the_new_ones() {
     let rooms = Rc::new(Rooms::new());
-    let join = |name: &str, after| {
-        let (room, key) = ("harbour".to_owned(), name.to_owned());
-        rooms
-            .join(Join {
-                room,
-                name: name.to_owned(),
-                key,
-                after,
-            })
-            .unwrap()
-    };
     let numbers = |welcome: &str| -> Vec<u64> {
         let welcome: Value = serde_json::from_str(welcome).unwrap();
         let lines = welcome["lines"].as_array().unwrap();
@@ -145,15 +161,15 @@ fn who_comes_later_gets_the_last_lines_and_who_comes_back_only_the_new_ones() {
             .map(|line| line["number"].as_u64().unwrap())
             .collect()
     };
-    let (ann, _told) = join("Ann", 0);
+    let ann = take_seat(&rooms, "Ann", 0);
     for _ in 0..60 {
         ann.say("ahoy");
     }
-    let (_ben, mut told) = join("Ben", 0);
-    let all = numbers(&told.try_recv().unwrap());
+    let ben = take_seat(&rooms, "Ben", 0);
+    let all = numbers(&hear_all(&ben)[0]);
     assert_eq!(all.len(), 50);
-    let (_back, mut told) = join("Ben", all[47]);
-    assert_eq!(numbers(&told.try_recv().unwrap()), all[48..]);
+    let back = take_seat(&rooms, "Ben", all[47]);
+    assert_eq!(numbers(&hear_all(&back)[0]), all[48..]);
 }
 
 #[test]
@@ -178,31 +194,15 @@ fn a_name_belongs_to_whoever_has_its_key() {
 #[test]
 fn a_member_who_reads_too_slowly_is_shown_out_and_the_others_go_on() {
     let rooms = Rc::new(Rooms::new());
-    let join = |name: &str| {
-        let (name, room) = (name.to_owned(), "harbour".to_owned());
-        rooms
-            .join(Join {
-                room,
-                key: name.clone(),
-                name,
-                after: 0,
-            })
-            .unwrap()
-    };
-    let ((ann, mut anns), (ben, mut bens)) = (join("Ann"), join("Ben"));
+    let (ann, ben) = (take_seat(&rooms, "Ann", 0), take_seat(&rooms, "Ben", 0));
     for _ in 0..1_000 {
         ann.say("ahoy");
-        while anns.try_recv().is_ok() {}
+        hear_all(&ann);
     }
-    let mut kept = 0;
-    while bens.try_recv().is_ok() {
-        kept += 1;
-    }
-    assert_eq!(kept, 64, "no more than that was kept");
-    assert!(bens.is_empty() && bens.try_recv().is_err());
+    assert_eq!(hear_all(&ben).len(), 64, "no more than that was kept");
+    assert_eq!(ben.hear().now_or_never(), Some(None), "and that was all");
     drop(ben);
-    let last = anns.try_recv().unwrap();
-    assert_eq!(&*last, r#"{"kind":"left","name":"Ben"}"#);
+    assert_eq!(hear_all(&ann), [r#"{"kind":"left","name":"Ben"}"#]);
 }
 
 #[test]
@@ -282,7 +282,7 @@ fn a_server_that_stops_says_goodbye_to_all_and_takes_nobody_any_more() {
         let server = Server {
             addr,
             stop: stop.clone(),
-            serving: windlass::spawn(async { Ok(()) }),
+            serving: windlass::spawn(async { 0 }),
         };
         let mut ann = Page::join(&server, "harbour", "Ann", "a").await;
         ann.hear().await;
@@ -306,7 +306,7 @@ fn a_server_that_stops_says_goodbye_to_all_and_takes_nobody_any_more() {
             rest.trim_end().ends_with("</html>"),
             "what was under way came whole"
         );
-        serving.await.unwrap();
+        assert_eq!(serving.await, 0, "nobody was cut off");
         assert!(TcpStream::connect(addr).await.is_err());
     });
 }
@@ -325,5 +325,87 @@ fn a_header_that_is_too_long_is_refused_before_it_has_come_whole() {
         let _ = client.read_to_end(&mut answer).await; // a reset, if bytes were left
         assert!(answer.is_empty() || answer.starts_with(b"HTTP/1.1 431 "));
         assert!(flood.await.is_err(), "not all of it was taken");
+    });
+}
+
+/// Says a line when it's woken, once.
+struct Parrot {
+    seat: SendWrapper<Seat>,
+    is_silent: AtomicBool,
+}
+
+impl Wake for Parrot {
+    fn wake(self: Arc<Self>) {
+        if !self.is_silent.swap(true, Relaxed) {
+            self.seat.say("ahoy");
+        }
+    }
+}
+
+#[test]
+fn a_waker_may_speak_and_all_hear_the_lines_in_one_order() {
+    let rooms = Rc::new(Rooms::new());
+    let (ann, ben) = (take_seat(&rooms, "Ann", 0), take_seat(&rooms, "Ben", 0));
+    let parrot = Arc::new(Parrot {
+        seat: SendWrapper::new(take_seat(&rooms, "Parrot", 0)),
+        is_silent: AtomicBool::new(true),
+    });
+    hear_all(&ann);
+    hear_all(&ben);
+    let waker = parrot.clone().into();
+    let mut cid = None;
+    for wakes in ["who comes", "what is said", "who leaves"] {
+        let mut hearing = [Box::pin(ann.hear()), Box::pin(ben.hear())];
+        for hearing in &mut hearing {
+            let polled = hearing.as_mut().poll(&mut Context::from_waker(&waker));
+            assert!(polled.is_pending());
+        }
+        parrot.is_silent.store(false, Relaxed);
+        match wakes {
+            "who comes" => cid = Some(take_seat(&rooms, "Cid", 0)),
+            "what is said" => ann.say("hush"),
+            _ => cid = None,
+        }
+        drop(hearing);
+        let heard = hear_all(&ann);
+        assert_eq!(heard.len(), 2, "{wakes}, and a line: {heard:?}");
+        assert_eq!(hear_all(&ben), heard);
+    }
+    drop(cid);
+}
+
+#[test]
+fn the_chat_goes_over_tls_as_well() {
+    let identity = Identity::self_signed().unwrap();
+    let connector = connector([identity.chain[0].clone()], &["http/1.1"]).unwrap();
+    let acceptor = Acceptor::new(identity, &["http/1.1"]).unwrap();
+    windlass::block_on(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let serving = async {
+            let (stream, _) = listener.accept().await.unwrap();
+            let stream = acceptor.accept(stream).await.unwrap();
+            let (rooms, stop) = (Rc::new(Rooms::new()), StopSource::new());
+            chat::serve(stream, rooms, stop.token(), chat::limits()).await;
+        };
+        let chatting = async {
+            let stream = TcpStream::connect(addr).await.unwrap();
+            let name = ServerName::try_from("localhost").unwrap();
+            let stream = connector.connect(name, stream).await.unwrap();
+            let mut page = Page(
+                client_async("wss://localhost/socket", stream)
+                    .await
+                    .unwrap()
+                    .0,
+            );
+            page.send(json!({"kind": "join", "room": "harbour", "name": "Ann", "key": "a"}))
+                .await;
+            assert_eq!(page.hear().await["kind"], "welcome");
+            page.say("ahoy").await;
+            assert_eq!(page.hear_line().await, "Ann: ahoy");
+            page.0.close(None).await.unwrap();
+            while let Some(Ok(_)) = page.0.next().await {}
+        };
+        join(serving, chatting).await;
     });
 }

@@ -1,4 +1,4 @@
-//! Clients that are slow, hostile or in a hurry, against `serve`.
+//! Clients that are slow, hostile or in a hurry, against `serve` and `Http`.
 
 use std::cell::RefCell;
 use std::convert::Infallible;
@@ -9,46 +9,45 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::channel::oneshot;
+use futures::channel::{mpsc, oneshot};
 use futures::future::join_all;
 use futures::{AsyncReadExt, AsyncWriteExt, FutureExt};
-use http_body_util::{BodyExt, Empty};
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Empty, Full, StreamBody};
+use hyper::body::Frame;
 use hyper::client::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper::{Request, Response};
-use windlass::hyper::{Executor, Io};
+use windlass::hyper::{Executor, Io, Timer};
 use windlass::net::{TcpListener, TcpStream};
 use windlass::task::{StopSource, Task};
+use windlass::time::{interval, timeout};
 use windlass::{block_on, spawn};
-use windlass_web::{Limits, serve};
+use windlass_web::Upload;
+use windlass_web::http::{self, Http};
+use windlass_web::server::{Limits, serve};
 
 /// A server that answers when it's told to.
 struct Server {
     addr: SocketAddr,
     stop: StopSource,
     /// Requests that wait for their answer.
-    waiting: Rc<RefCell<Vec<oneshot::Sender<()>>>>,
+    waiting: Queue,
     task: Task<usize>,
 }
 
 impl Server {
-    async fn start(limits: Limits) -> io::Result<Server> {
+    async fn start(limits: Limits, http: http::Limits) -> io::Result<Server> {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let addr = listener.local_addr()?;
         let (stop, waiting) = (StopSource::new(), Rc::new(RefCell::new(Vec::new())));
         let queue = waiting.clone();
-        let service = service_fn(move |request: Request<_>| {
-            let queue = queue.clone();
-            async move {
-                if request.uri().path() == "/wait" {
-                    let (go_on, told) = oneshot::channel();
-                    queue.borrow_mut().push(go_on);
-                    let _ = told.await;
-                }
-                Ok::<_, Infallible>(Response::new("ahoy".to_owned()))
-            }
+        let service = service_fn(move |request: Request<Upload>| answer(queue.clone(), request));
+        let (http, token) = (Http::new(http), stop.token());
+        let task = spawn(async move {
+            let serve_one = |stream| http.clone().serve(stream, token.clone(), service.clone());
+            serve(listener, &token, limits, serve_one).await
         });
-        let task = spawn(serve(listener, stop.token(), limits, service));
         Ok(Server {
             addr,
             stop,
@@ -68,6 +67,45 @@ impl Server {
     }
 }
 
+const ONE_PLACE: Limits = Limits {
+    connections: 1,
+    grace: Duration::from_secs(10),
+};
+
+/// Long enough for those who do their part, also while the machine is busy.
+fn impatient() -> http::Limits {
+    http::Limits {
+        patience: Duration::from_millis(250),
+        ..http::Limits::default()
+    }
+}
+
+type Queue = Rc<RefCell<Vec<oneshot::Sender<()>>>>;
+
+type Answer = UnsyncBoxBody<Bytes, Infallible>;
+
+async fn answer(queue: Queue, request: Request<Upload>) -> Result<Response<Answer>, Infallible> {
+    let until_told = || {
+        let (go_on, told) = oneshot::channel();
+        queue.borrow_mut().push(go_on);
+        told.map(|_| Bytes::from_static(b"ahoy"))
+    };
+    let body = match request.uri().path() {
+        "/wait" => Full::new(until_told().await).boxed_unsync(),
+        "/wait/in/body" => {
+            let frame = until_told().map(|text| Ok(Frame::data(text)));
+            StreamBody::new(frame.into_stream()).boxed_unsync()
+        }
+        "/count" => match request.into_body().collect().await {
+            Ok(body) => format!("{} bytes", body.to_bytes().len()).boxed_unsync(),
+            Err(error) => format!("{:?}", error.kind()).boxed_unsync(),
+        },
+        "/long" => "ahoy".repeat(4 << 20).boxed_unsync(),
+        _ => "ahoy".to_owned().boxed_unsync(),
+    };
+    Ok(Response::new(body))
+}
+
 async fn until(condition: impl Fn() -> bool) {
     while !condition() {
         windlass::time::sleep(Duration::from_millis(1)).await;
@@ -79,9 +117,9 @@ fn get(addr: SocketAddr, path: &str) -> Request<Empty<Bytes>> {
     request.body(Empty::new()).unwrap()
 }
 
-type Answer = Result<Bytes, hyper::Error>;
+type Answered = Result<Bytes, hyper::Error>;
 
-async fn ask_http1(addr: SocketAddr, path: &'static str) -> Answer {
+async fn ask_http1(addr: SocketAddr, path: &'static str) -> Answered {
     let stream = TcpStream::connect(addr).await.unwrap();
     let (mut sender, connection) = http1::handshake(Io::new(stream)).await?;
     let _connection = spawn(connection);
@@ -89,7 +127,7 @@ async fn ask_http1(addr: SocketAddr, path: &'static str) -> Answer {
     Ok(response.into_body().collect().await?.to_bytes())
 }
 
-async fn ask_http2(addr: SocketAddr, path: &'static str) -> Answer {
+async fn ask_http2(addr: SocketAddr, path: &'static str) -> Answered {
     let stream = TcpStream::connect(addr).await.unwrap();
     let (mut sender, connection) = http2::handshake(Executor, Io::new(stream)).await?;
     let _connection = spawn(connection);
@@ -106,14 +144,16 @@ async fn converse(addr: SocketAddr, said: &[u8]) -> io::Result<String> {
     Ok(answer)
 }
 
+/// A server that waits for ever fails the test, instead of holding it up.
 fn run<F: Future<Output = io::Result<()>>>(test: F) {
-    block_on(test).unwrap();
+    let ended = block_on(timeout(Duration::from_secs(120), test));
+    ended.expect("it came to an end").unwrap();
 }
 
 #[test]
 fn one_port_speaks_both_versions() {
     run(async {
-        let server = Server::start(Limits::default()).await?;
+        let server = Server::start(Limits::default(), http::Limits::default()).await?;
         assert_eq!(ask_http1(server.addr, "/").await.unwrap(), "ahoy");
         assert_eq!(ask_http2(server.addr, "/").await.unwrap(), "ahoy");
         Ok(())
@@ -123,7 +163,7 @@ fn one_port_speaks_both_versions() {
 #[test]
 fn requests_in_flight_are_finished_and_new_connections_refused() {
     run(async {
-        let server = Server::start(Limits::default()).await?;
+        let server = Server::start(Limits::default(), http::Limits::default()).await?;
         let old = join_all((0..20).map(|_| spawn(ask_http1(server.addr, "/wait"))));
         let new = join_all((0..20).map(|_| spawn(ask_http2(server.addr, "/wait"))));
         server.until_waiting(40).await;
@@ -148,7 +188,7 @@ fn a_request_that_never_ends_is_cut_off_when_the_grace_is_over() {
             grace: Duration::from_millis(20),
             ..Limits::default()
         };
-        let server = Server::start(limits).await?;
+        let server = Server::start(limits, http::Limits::default()).await?;
         let asking = [
             spawn(ask_http1(server.addr, "/wait")),
             spawn(ask_http2(server.addr, "/wait")),
@@ -169,11 +209,12 @@ fn a_request_that_never_ends_is_cut_off_when_the_grace_is_over() {
 #[test]
 fn clients_that_take_too_long_for_a_head_are_hung_up_on() {
     run(async {
-        let limits = Limits {
+        let limits = http::Limits {
             head_time: Duration::from_millis(20),
-            ..Limits::default()
+            patience: Duration::from_millis(20),
+            ..http::Limits::default()
         };
-        let server = Server::start(limits).await?;
+        let server = Server::start(Limits::default(), limits).await?;
         // The last two are how the preface of HTTP/2 begins, as much as it takes to know.
         for said in [
             "",
@@ -195,11 +236,11 @@ fn clients_that_take_too_long_for_a_head_are_hung_up_on() {
 #[test]
 fn a_head_over_the_limit_is_refused_before_it_was_read_to_its_end() {
     run(async {
-        let limits = Limits {
+        let limits = http::Limits {
             head_bytes: 16 * 1024,
-            ..Limits::default()
+            ..http::Limits::default()
         };
-        let server = Server::start(limits).await?;
+        let server = Server::start(Limits::default(), limits).await?;
         let mut stream = TcpStream::connect(server.addr).await?;
         stream.write_all(b"GET / HTTP/1.1\r\nA: ").await?;
         let mut writer = stream.clone();
@@ -221,21 +262,113 @@ fn a_head_over_the_limit_is_refused_before_it_was_read_to_its_end() {
 #[test]
 fn connections_beyond_the_limit_wait_for_their_turn() {
     run(async {
-        let limits = Limits {
-            connections: 1,
-            ..Limits::default()
-        };
-        let server = Server::start(limits).await?;
+        let server = Server::start(ONE_PLACE, http::Limits::default()).await?;
         let first = spawn(ask_http1(server.addr, "/wait"));
         server.until_waiting(1).await;
         let mut second = spawn(ask_http1(server.addr, "/"));
         // Whoever came after it to another server has been answered.
-        let other = Server::start(Limits::default()).await?;
+        let other = Server::start(Limits::default(), http::Limits::default()).await?;
         assert_eq!(ask_http1(other.addr, "/").await.unwrap(), "ahoy");
         assert!((&mut second).now_or_never().is_none());
         server.answer_all();
         assert_eq!(first.await.unwrap(), "ahoy");
         assert_eq!(second.await.unwrap(), "ahoy");
+        Ok(())
+    });
+}
+
+#[test]
+fn an_upload_that_is_ever_so_slow_ends_in_an_error_for_its_handler() {
+    run(async {
+        let server = Server::start(Limits::default(), impatient()).await?;
+        let head = b"POST /count HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n";
+        for is_trickle in [false, true] {
+            let mut stream = TcpStream::connect(server.addr).await?;
+            stream.write_all(head).await?;
+            let mut writer = stream.clone();
+            let _trickle = spawn(async move {
+                let mut ticks = interval(Duration::from_millis(1));
+                while is_trickle && writer.write_all(b"a").await.is_ok() {
+                    ticks.tick().await;
+                }
+            });
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).await?;
+            assert!(answer.ends_with("\r\n\r\nTimedOut"), "{answer}");
+        }
+
+        let stream = TcpStream::connect(server.addr).await?;
+        let (mut sender, connection) = http2::handshake(Executor, Io::new(stream)).await.unwrap();
+        let _connection = spawn(connection);
+        let (_sending, body) = mpsc::unbounded::<io::Result<Frame<Bytes>>>();
+        let request = Request::post("http://localhost/count").body(StreamBody::new(body));
+        let response = sender.send_request(request.unwrap()).await.unwrap();
+        let answer = response.into_body().collect().await.unwrap();
+        assert_eq!(answer.to_bytes(), "TimedOut");
+        Ok(())
+    });
+}
+
+#[test]
+fn whoever_does_not_read_makes_room_for_others() {
+    run(async {
+        let server = Server::start(ONE_PLACE, impatient()).await?;
+        let mut old = TcpStream::connect(server.addr).await?;
+        old.write_all(b"GET /long HTTP/1.1\r\nHost: x\r\n\r\n")
+            .await?;
+        assert_eq!(ask_http1(server.addr, "/").await.unwrap(), "ahoy");
+
+        // It reads the connection, answers pings, and leaves the body where it is.
+        let stream = TcpStream::connect(server.addr).await?;
+        let (mut sender, connection) = http2::handshake(Executor, Io::new(stream)).await.unwrap();
+        let _connection = spawn(connection);
+        let unread = sender
+            .send_request(get(server.addr, "/long"))
+            .await
+            .unwrap();
+        assert_eq!(ask_http1(server.addr, "/").await.unwrap(), "ahoy");
+        drop(unread);
+        Ok(())
+    });
+}
+
+#[test]
+fn an_http2_connection_on_which_there_are_only_pings_is_told_to_end() {
+    run(async {
+        let server = Server::start(Limits::default(), impatient()).await?;
+        let stream = TcpStream::connect(server.addr).await?;
+        stream.set_nodelay(true)?;
+        let mut client = http2::Builder::new(Executor);
+        client
+            .timer(Timer)
+            .keep_alive_interval(Duration::from_millis(10))
+            .keep_alive_timeout(Duration::from_secs(60))
+            .keep_alive_while_idle(true);
+        let (mut sender, connection) = client.handshake(Io::new(stream)).await.unwrap();
+        let connection = spawn(connection);
+        sender.send_request(get(server.addr, "/")).await.unwrap();
+        connection.await.unwrap(); // in good order
+        Ok(())
+    });
+}
+
+#[test]
+fn what_the_server_takes_itself_is_not_held_against_its_clients() {
+    run(async {
+        let server = Server::start(Limits::default(), impatient()).await?;
+        let paths = ["/wait", "/wait/in/body"];
+        let old = join_all(paths.map(|path| spawn(ask_http1(server.addr, path))));
+        let new = join_all(paths.map(|path| spawn(ask_http2(server.addr, path))));
+        server.until_waiting(4).await;
+        // Meanwhile others that have begun later are given up, one after the other.
+        for _ in 0..5 {
+            let mut silent = TcpStream::connect(server.addr).await?;
+            assert_eq!(silent.read(&mut [0]).await?, 0);
+        }
+        server.answer_all();
+        for answer in [old.await, new.await].into_iter().flatten() {
+            assert_eq!(answer.unwrap(), "ahoy");
+        }
         Ok(())
     });
 }

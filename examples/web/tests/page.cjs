@@ -1,19 +1,22 @@
 // Two people chat in two pages of a real browser; a third is in another room; the server is
 // started again meanwhile. check_tls_ws.sh runs it:
 //
-//   node page.cjs <web_chat> <chromium> <screenshot.png>      # needs puppeteer-core
+//   node page.cjs <web_chat> <chromium> <screenshot.png> [<certificate> <key>]
+//
+// It needs puppeteer-core. With a certificate, whoever vouches for it, all goes over TLS.
 "use strict";
 const { spawn } = require("node:child_process");
 const { once } = require("node:events");
 const assert = require("node:assert");
 const puppeteer = require("puppeteer-core");
 
-const [program, browserPath, picture] = process.argv.slice(2);
+const [program, browserPath, picture, ...identity] = process.argv.slice(2);
 const ADDRESS = "127.0.0.1:7412";
+const PAGE = `${identity.length ? "https" : "http"}://${ADDRESS}/`;
 const HOSTILE = "<img src=x onerror=\"document.title='owned'\"><b>bold</b>";
 
 async function startServer() {
-  const server = spawn(program, [ADDRESS], { stdio: ["ignore", "pipe", "inherit"] });
+  const server = spawn(program, [ADDRESS, ...identity], { stdio: ["ignore", "pipe", "inherit"] });
   await once(server.stdout, "data");
   return server;
 }
@@ -31,7 +34,7 @@ async function join(browser, name, room, scheme) {
   await page.setViewport({ width: 760, height: 470 });
   await page.emulateMediaFeatures([{ name: "prefers-color-scheme", value: scheme }]);
   page.on("pageerror", (error) => { throw error; });
-  await page.goto(`http://${ADDRESS}/#${room}`);
+  await page.goto(`${PAGE}#${room}`);
   await page.type("#name", name);
   await page.click("#join button");
   return page;
@@ -102,7 +105,7 @@ async function chat(browser) {
 async function main() {
   const browser = await puppeteer.launch({
     executablePath: browserPath,
-    args: ["--no-sandbox", "--disable-dev-shm-usage"],
+    args: ["--no-sandbox", "--disable-dev-shm-usage", "--ignore-certificate-errors"],
   });
   try {
     await chat(browser);

@@ -1,13 +1,17 @@
 //! TLS handshakes, good ones and bad ones.
 
+use std::fmt::Debug;
+use std::future::Future;
 use std::io::{self, ErrorKind};
+use std::pin::pin;
 use std::time::Duration;
 
-use futures::future::{join, join_all};
+use futures::future::{Either, join, join_all, select};
 use futures::io::{AsyncReadExt, AsyncWriteExt};
 use futures_rustls::pki_types::{CertificateDer, ServerName};
 use windlass::net::{TcpListener, TcpStream};
-use windlass_web::tls::{AT_ONCE, Acceptor, Identity, LIMIT, connector};
+use windlass::time::timeout;
+use windlass_web::tls::{Acceptor, Identity, LIMIT, connector};
 
 /// An acceptor, and the certificate that its clients have to trust.
 fn acceptor(limit: Duration) -> io::Result<(Acceptor, CertificateDer<'static>)> {
@@ -54,29 +58,50 @@ fn both_ends_shake_hands_and_agree_on_a_protocol() -> io::Result<()> {
     windlass::block_on(ahoy(&acceptor, root))
 }
 
-#[test]
-fn clients_that_stop_in_the_handshake_make_room_for_others() -> io::Result<()> {
-    let (stalled, root) = acceptor(Duration::from_millis(20))?;
-    windlass::block_on(async {
-        let mut clients = Vec::new();
-        let mut accepting = Vec::new();
-        for number in 0..2 * AT_ONCE {
-            let (server, mut client) = pair().await?;
-            if number % 2 == 0 {
-                client.write_all(&[22, 3, 1, 2, 0, 1]).await?; // a hello that has just begun
-            }
-            accepting.push(stalled.accept(server));
-            clients.push(client);
+/// So many clients that stop, every second one after it has said hello to half.
+async fn crowd(
+    acceptor: &Acceptor,
+) -> io::Result<(
+    Vec<TcpStream>,
+    Vec<impl Future<Output = io::Result<impl Debug>>>,
+)> {
+    let (mut clients, mut accepting) = (Vec::new(), Vec::new());
+    for number in 0..200 {
+        let (server, mut client) = pair().await?;
+        if number % 2 == 0 {
+            client.write_all(&[22, 3, 1, 2, 0, 1]).await?;
         }
+        accepting.push(acceptor.accept(server));
+        clients.push(client);
+    }
+    Ok((clients, accepting))
+}
+
+#[test]
+fn clients_that_stop_in_the_handshake_are_given_up() -> io::Result<()> {
+    let (acceptor, _) = acceptor(Duration::from_millis(20))?;
+    windlass::block_on(async {
+        let (clients, accepting) = crowd(&acceptor).await?;
         for accepted in join_all(accepting).await {
             assert_eq!(accepted.unwrap_err().kind(), ErrorKind::TimedOut);
         }
         for mut client in clients {
             assert_eq!(client.read(&mut [0]).await?, 0, "it's hung up on");
         }
-        // That everybody was given up has given all places back.
-        let patient = stalled.with_limit(LIMIT);
-        ahoy(&patient, root).await
+        Ok(())
+    })
+}
+
+#[test]
+fn clients_that_stop_in_the_handshake_hold_off_nobody() -> io::Result<()> {
+    let (acceptor, root) = acceptor(Duration::from_secs(3600))?;
+    windlass::block_on(async {
+        let (_clients, accepting) = crowd(&acceptor).await?;
+        let served = timeout(Duration::from_secs(60), ahoy(&acceptor, root));
+        match select(join_all(accepting), pin!(served)).await {
+            Either::Left(_) => panic!("none of them is given up yet"),
+            Either::Right((served, _)) => served?,
+        }
     })
 }
 

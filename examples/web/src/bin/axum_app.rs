@@ -35,7 +35,9 @@ use send_wrapper::SendWrapper;
 use serde::{Deserialize, Serialize};
 use windlass::net::TcpListener;
 use windlass::time::sleep;
-use windlass_web::{Limits, serve, stop_at_signals};
+use windlass_web::http::{self, Http};
+use windlass_web::server::{Limits, serve};
+use windlass_web::stop_at_signals;
 
 fn main() -> io::Result<()> {
     let addr = env::args().nth(1);
@@ -56,7 +58,11 @@ fn main() -> io::Result<()> {
         let listener = TcpListener::bind(addr).await?;
         println!("serving on {}", listener.local_addr()?);
         let service = TowerToHyperService::new(router);
-        let cut_off = serve(listener, stop, Limits::default(), service).await;
+        let http = Http::new(http::Limits::default());
+        let cut_off = serve(listener, &stop, Limits::default(), |stream| {
+            http.clone().serve(stream, stop.clone(), service.clone())
+        })
+        .await;
         println!("stopped; connections that were cut off: {cut_off}");
         Ok(())
     })

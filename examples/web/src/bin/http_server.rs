@@ -8,7 +8,7 @@
 //! ```
 //!
 //! Ctrl-C, or SIGTERM, stops it in good order: requests that have begun are finished. How much
-//! clients may take, in time and in memory, is said by `Limits`.
+//! clients may take, in time and in memory, is said by two `Limits`: of the server and of HTTP.
 //!
 //! hyper answers `Expect: 100-continue` as soon as a handler reads the body, and keeps connections
 //! open. Handlers run on the loop, and files are read by io_uring, or by threads where there is
@@ -24,7 +24,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 use futures::{TryStreamExt, stream};
 use http_body_util::{BodyExt, Full, StreamBody};
-use hyper::body::{Body, Frame, Incoming};
+use hyper::body::{Body, Frame};
 use hyper::header::{self, HeaderMap, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
@@ -32,7 +32,9 @@ use percent_encoding::percent_decode_str;
 use sha2::{Digest, Sha256};
 use windlass::fs::{self, File};
 use windlass::net::TcpListener;
-use windlass_web::{Limits, serve, stop_at_signals};
+use windlass_web::http::{self, Http};
+use windlass_web::server::{Limits, serve};
+use windlass_web::{Upload, stop_at_signals};
 
 /// How much of a file is in memory at once, for each request.
 const CHUNK_BYTES: u64 = 256 * 1024;
@@ -46,8 +48,13 @@ fn main() -> io::Result<()> {
         let stop = stop_at_signals()?;
         let listener = TcpListener::bind(addr).await?;
         println!("serving {} on {}", folder.display(), listener.local_addr()?);
-        let service = service_fn(move |request| answer(folder.clone(), request));
-        let cut_off = serve(listener, stop, Limits::default(), service).await;
+        let http = Http::new(http::Limits::default());
+        let cut_off = serve(listener, &stop, Limits::default(), |stream| {
+            let folder = folder.clone();
+            let service = service_fn(move |request| answer(folder.clone(), request));
+            http.clone().serve(stream, stop.clone(), service)
+        })
+        .await;
         println!("stopped; connections that were cut off: {cut_off}");
         Ok(())
     })
@@ -55,25 +62,21 @@ fn main() -> io::Result<()> {
 
 type AnyBody = Pin<Box<dyn Body<Data = Bytes, Error = io::Error>>>;
 
-async fn answer(folder: Rc<Path>, request: Request<Incoming>) -> io::Result<Response<AnyBody>> {
+async fn answer(folder: Rc<Path>, request: Request<Upload>) -> io::Result<Response<AnyBody>> {
     let answered = match (request.method(), request.uri().path()) {
-        (&Method::POST | &Method::PUT, "/sha256") => return checksum(request.into_body()).await,
-        (&Method::GET | &Method::HEAD, "/") => return Ok(text(StatusCode::OK, "ahoy\n")),
+        (&Method::POST | &Method::PUT, "/sha256") => checksum(request.into_body()).await,
+        (&Method::GET | &Method::HEAD, "/") => Ok(text(StatusCode::OK, "ahoy\n")),
         (&Method::GET | &Method::HEAD, path) => send_file(&folder, path, request.headers()).await,
-        _ => {
-            return Ok(text(
-                StatusCode::METHOD_NOT_ALLOWED,
-                "GET, HEAD, or POST to /sha256\n",
-            ));
-        }
+        _ => Ok(text(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "GET, HEAD, or POST to /sha256\n",
+        )),
     };
     Ok(answered.unwrap_or_else(|error| match error.kind() {
         io::ErrorKind::NotFound => text(StatusCode::NOT_FOUND, "not found\n"),
+        io::ErrorKind::TimedOut => text(StatusCode::REQUEST_TIMEOUT, "too slow\n"),
         io::ErrorKind::PermissionDenied => text(StatusCode::FORBIDDEN, "forbidden\n"),
-        _ => text(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "the file can't be read\n",
-        ),
+        _ => text(StatusCode::INTERNAL_SERVER_ERROR, "that can't be read\n"),
     }))
 }
 
@@ -88,10 +91,10 @@ fn text(status: StatusCode, text: impl Into<Bytes>) -> Response<AnyBody> {
 
 /// The checksum of what the client sends. It's read no faster than it's summed up: the rest waits
 /// with the client.
-async fn checksum(body: Incoming) -> io::Result<Response<AnyBody>> {
+async fn checksum(body: Upload) -> io::Result<Response<AnyBody>> {
     let (mut sum, mut length) = (Sha256::new(), 0);
     let mut chunks = body.into_data_stream();
-    while let Some(chunk) = chunks.try_next().await.map_err(io::Error::other)? {
+    while let Some(chunk) = chunks.try_next().await? {
         sum.update(&chunk);
         length += chunk.len();
     }

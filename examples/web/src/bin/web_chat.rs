@@ -5,29 +5,55 @@
 //! ```
 //!
 //! Then open http://localhost:7012 in two windows. Start the server again meanwhile: the pages come
-//! back to it by themselves.
+//! back to it by themselves. With a certificate and its key it's https, and the talk is encrypted
+//! too:
+//!
+//! ```text
+//! cargo run -p windlass-web --bin web_chat -- 0.0.0.0:7012 fullchain.pem privkey.pem
+//! ```
 
 use std::env;
 use std::io;
+use std::path::Path;
 use std::rc::Rc;
 
 use windlass::net::TcpListener;
 use windlass_web::chat;
 use windlass_web::rooms::Rooms;
-use windlass_web::server::serve;
+use windlass_web::server::{Limits, serve};
 use windlass_web::stop_at_signals;
+use windlass_web::tls::{Acceptor, Identity};
 
 fn main() -> io::Result<()> {
-    let addr = env::args().nth(1);
-    let addr = addr.as_deref().unwrap_or("127.0.0.1:7012");
+    let args: Vec<_> = env::args().skip(1).collect();
+    let addr = args.first().map_or("127.0.0.1:7012", |addr| addr);
+    let tls = match &args[..] {
+        [_, chain, key] => {
+            let identity = Identity::read(Path::new(chain), Path::new(key))?;
+            Some(Rc::new(Acceptor::new(identity, &["http/1.1"])?))
+        }
+        _ => None,
+    };
     windlass::block_on(async {
         let stop = stop_at_signals()?;
         let listener = TcpListener::bind(addr).await?;
-        println!("chatting on http://{}", listener.local_addr()?);
+        let scheme = if tls.is_some() { "https" } else { "http" };
+        println!("chatting on {scheme}://{}", listener.local_addr()?);
         let rooms = Rc::new(Rooms::new());
-        serve(listener, &stop, |stream| {
-            chat::serve(stream, rooms.clone(), stop.clone(), chat::limits())
+        let cut_off = serve(listener, &stop, Limits::default(), |stream| {
+            let (tls, rooms, stop) = (tls.clone(), rooms.clone(), stop.clone());
+            async move {
+                let Some(tls) = tls else {
+                    return chat::serve(stream, rooms, stop, chat::limits()).await;
+                };
+                match tls.accept(stream).await {
+                    Ok(stream) => chat::serve(stream, rooms, stop, chat::limits()).await,
+                    Err(error) => eprintln!("no handshake: {error}"),
+                }
+            }
         })
-        .await
+        .await;
+        println!("stopped; connections that were cut off: {cut_off}");
+        Ok(())
     })
 }

@@ -14,7 +14,7 @@ use async_tungstenite::tungstenite::Error;
 use async_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use windlass::net::{TcpListener, TcpStream};
 use windlass::task::StopToken;
-use windlass_web::server::serve;
+use windlass_web::server::{self, serve};
 use windlass_web::stop_at_signals;
 use windlass_web::websocket::{Limits, WebSocket, goodbye, goodbye_for};
 
@@ -25,7 +25,14 @@ fn main() -> io::Result<()> {
         let stop = stop_at_signals()?;
         let listener = TcpListener::bind(addr).await?;
         println!("echoing on ws://{}", listener.local_addr()?);
-        serve(listener, &stop, |stream| converse(stream, stop.clone())).await
+        let limits = server::Limits {
+            connections: 1_000, // each of which may have a message or two in memory
+            ..server::Limits::default()
+        };
+        let serve_one = |stream| converse(stream, stop.clone());
+        let cut_off = serve(listener, &stop, limits, serve_one).await;
+        println!("stopped; connections that were cut off: {cut_off}");
+        Ok(())
     })
 }
 

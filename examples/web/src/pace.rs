@@ -1,0 +1,167 @@
+//! The pace of a connection: a client that is ever so slow is given up.
+
+use std::cell::Cell;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures::io::{AsyncRead, AsyncWrite};
+use hyper::body::{Body, Frame, SizeHint};
+use windlass::time::sleep;
+
+/// How many bytes have to come, or go, before a client may keep the server waiting again. More than
+/// the pings of an HTTP/2 connection come to, on which nothing else is said.
+pub(crate) const LEAST: usize = 4 * 1024;
+
+/// How a connection gets on.
+#[derive(Debug)]
+pub(crate) struct Pace {
+    patience: Duration,
+    /// Bytes, either way, of late.
+    moved: Cell<usize>,
+    /// How many requests wait for the server itself.
+    ours: Cell<usize>,
+}
+
+impl Pace {
+    pub(crate) fn new(patience: Duration) -> Rc<Pace> {
+        Rc::new(Pace {
+            patience,
+            moved: Cell::new(0),
+            ours: Cell::new(0),
+        })
+    }
+
+    /// Ends when the client has kept the server waiting: it was its turn for as long as our
+    /// patience lasts, and hardly anything has moved.
+    pub(crate) async fn stalled(&self) {
+        loop {
+            self.moved.set(0);
+            sleep(self.patience).await;
+            if self.ours.get() == 0 && self.moved.get() < LEAST {
+                return;
+            }
+        }
+    }
+
+    fn moved(&self, bytes: usize) {
+        self.moved.set(self.moved.get().saturating_add(bytes));
+    }
+}
+
+/// While there is one, the client isn't waited for: the server has something to do.
+pub(crate) struct Ours(Rc<Pace>);
+
+impl Ours {
+    pub(crate) fn begin(pace: &Rc<Pace>) -> Ours {
+        pace.ours.set(pace.ours.get() + 1);
+        Ours(pace.clone())
+    }
+}
+
+impl Drop for Ours {
+    fn drop(&mut self) {
+        self.0.ours.set(self.0.ours.get() - 1);
+        self.0.moved(LEAST); // the client's time begins now
+    }
+}
+
+/// A stream whose bytes are counted.
+pub(crate) struct Paced<S> {
+    stream: S,
+    pace: Rc<Pace>,
+}
+
+impl<S> Paced<S> {
+    pub(crate) fn new(stream: S, pace: Rc<Pace>) -> Paced<S> {
+        Paced { stream, pace }
+    }
+
+    fn count(&self, moved: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(bytes)) = moved {
+            self.pace.moved(bytes);
+        }
+        moved
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Paced<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
+        self.count(read)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Paced<S> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.count(written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.count(written)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_close(cx)
+    }
+}
+
+/// The body of a response. While it has nothing to send, the client isn't waited for.
+pub(crate) struct Download<B> {
+    body: B,
+    pace: Rc<Pace>,
+    ours: Option<Ours>,
+}
+
+impl<B> Download<B> {
+    pub(crate) fn new(body: B, pace: Rc<Pace>) -> Download<B> {
+        let ours = None;
+        Download { body, pace, ours }
+    }
+}
+
+impl<B: Body + Unpin> Body for Download<B> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        if frame.is_ready() {
+            self.ours = None;
+        } else if self.ours.is_none() {
+            self.ours = Some(Ours::begin(&self.pace));
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

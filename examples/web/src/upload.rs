@@ -1,0 +1,81 @@
+//! The body of a request, for which nobody waits for ever.
+
+use std::future::Future;
+use std::io::{self, ErrorKind};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
+use windlass::time::{Sleep, sleep};
+
+use crate::pace::LEAST;
+
+/// The body of a request. If the client is too slow to send it, it ends in an error of the kind
+/// [`TimedOut`](ErrorKind::TimedOut). What the handler takes between two frames doesn't count.
+#[derive(Debug)]
+pub struct Upload {
+    body: Incoming,
+    patience: Duration,
+    /// How much came, and what is left of our patience, since the last time that it was enough.
+    came: usize,
+    left: Duration,
+    /// Since when the client is waited for, and the end of that.
+    waiting: Option<(Instant, Sleep)>,
+}
+
+impl Upload {
+    pub(crate) fn new(body: Incoming, patience: Duration) -> Upload {
+        Upload {
+            body,
+            patience,
+            came: 0,
+            left: patience,
+            waiting: None,
+        }
+    }
+
+    fn came(&mut self, bytes: usize) {
+        if let Some((since, _)) = self.waiting.take() {
+            self.left = self.left.saturating_sub(since.elapsed());
+        }
+        self.came += bytes;
+        if self.came >= LEAST {
+            (self.came, self.left) = (0, self.patience);
+        }
+    }
+}
+
+impl Body for Upload {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        let frame = Pin::new(&mut self.body).poll_frame(cx);
+        if let Poll::Ready(frame) = frame {
+            let data = frame
+                .as_ref()
+                .and_then(|frame| frame.as_ref().ok()?.data_ref());
+            self.came(data.map_or(0, Bytes::len));
+            return Poll::Ready(frame.map(|frame| frame.map_err(io::Error::other)));
+        }
+        let left = self.left;
+        let (_, end) = self
+            .waiting
+            .get_or_insert_with(|| (Instant::now(), sleep(left)));
+        Pin::new(end)
+            .poll(cx)
+            .map(|()| Some(Err(ErrorKind::TimedOut.into())))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
