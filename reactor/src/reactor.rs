@@ -2,15 +2,17 @@
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::fmt;
+use std::future::Future;
 use std::io;
 use std::num::NonZeroU64;
 #[cfg(unix)]
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::task::{self, Context, Waker};
+use std::task::{self, Context, Waker, ready};
 use std::time::{Duration, Instant};
 
 use crate::fs::Ring;
@@ -33,7 +35,7 @@ const SLACK: u64 = 100_000;
 /// otherwise what is left isn't slept for.
 const MOMENT: u64 = 10_000;
 
-/// How often a turn asks the pool for files that are ready. The rest waits for the next one.
+/// How much a turn takes of what threads have done with files. The rest waits for the next one.
 const SHARES: u32 = 128;
 
 /// The right to turn this thread's reactor.
@@ -258,7 +260,7 @@ pub struct Turned {
 pub(crate) struct Hub {
     /// For files, from the first one on. None inside if it can't be had.
     ring: OnceCell<Option<Ring>>,
-    /// How often files on the pool were asked for in turn number `shared_in`.
+    /// How much of what threads have done with files was taken in turn number `shared_in`.
     shares: Cell<u32>,
     shared_in: Cell<u32>,
     /// Names the reactor among all of the process, for values that may travel.
@@ -488,17 +490,24 @@ impl Hub {
         self.ring.get_or_init(|| None).is_none()
     }
 
-    /// Threads may be faster than a task that asks for many files at once: it would go on for ever.
-    pub(crate) fn poll_share(&self, cx: &mut Context<'_>) -> task::Poll<()> {
+    /// Polls what a thread does. Threads may be faster than a task that asks them for much at once:
+    /// it would go on for ever.
+    pub(crate) fn poll_share<F: Future + Unpin>(
+        &self,
+        future: &mut F,
+        cx: &mut Context<'_>,
+    ) -> task::Poll<F::Output> {
         if self.shared_in.replace(self.turn.get()) != self.turn.get() {
             self.shares.set(0);
         }
-        self.shares.set(self.shares.get() + 1);
-        if self.shares.get() <= SHARES || !self.is_driven() {
-            return task::Poll::Ready(());
+        if self.shares.get() == SHARES && self.is_driven() {
+            self.defer(cx.waker().clone());
+            return task::Poll::Pending;
         }
-        self.defer(cx.waker().clone());
-        task::Poll::Pending
+        let output = ready!(Pin::new(future).poll(cx));
+        // What isn't ready doesn't count: the others would never be asked for.
+        self.shares.set(SHARES.min(self.shares.get() + 1));
+        task::Poll::Ready(output)
     }
 
     /// True if this is no time to sleep.

@@ -16,7 +16,7 @@ use std::process::{self, Command};
 use std::rc::Rc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering::SeqCst};
-use std::task::Poll;
+use std::task::{Poll, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -111,6 +111,14 @@ impl Folder {
     fn file(&self, contents: impl AsRef<[u8]>) -> PathBuf {
         let path = self.path("file");
         std_fs::write(&path, contents).unwrap();
+        path
+    }
+
+    /// A pipe that has a name.
+    fn pipe(&self) -> PathBuf {
+        let path = self.path("pipe");
+        let made = Command::new("mkfifo").arg(&path).status();
+        assert!(made.unwrap().success());
         path
     }
 
@@ -935,14 +943,7 @@ fn what_io_uring_waits_for_in_vain_can_be_given_up() {
         return;
     }
     let folder = folder();
-    let path = folder.path("pipe");
-    assert!(
-        Command::new("mkfifo")
-            .arg(&path)
-            .status()
-            .unwrap()
-            .success()
-    );
+    let path = folder.pipe();
     run(async {
         let file = OpenOptions::new()
             .read(true)
@@ -1005,11 +1006,7 @@ fn a_crowd_of_dropped_files_is_closed_when_the_loop_has_ended() {
     let open = || File::open(&path).map(Result::unwrap);
     let files = run(join_all((0..500).map(|_| open())));
     run(async move { drop(files) });
-    let start = Instant::now();
-    while is_open(&path) {
-        assert!(start.elapsed() < PATIENCE, "some stay open");
-        thread::yield_now();
-    }
+    wait_until(|| !is_open(&path));
 }
 
 /// Eight reads at a time, always some of them ready: the task around them never has to wait.
@@ -1037,6 +1034,56 @@ fn a_task_with_many_reads_gives_way_to_timers() {
             join!(reads, timer);
         });
     });
+}
+
+/// All is done, and the loop has its turn all the same.
+#[test]
+fn a_turn_takes_a_bounded_share_of_what_threads_have_done() {
+    const SHARE: usize = 128;
+    let folder = folder();
+    let reactor = Reactor::current().unwrap();
+    let make = |n: usize| Box::pin(fs::create_dir(folder.path(&n.to_string())));
+    let mut made: Vec<_> = (0..4 * SHARE).map(make).collect();
+    let mut take = || {
+        let before = made.len();
+        made.retain_mut(|make| poll(make, Waker::noop()).is_pending());
+        before - made.len()
+    };
+    take(); // asks for all
+    wait_until(|| std_fs::read_dir(&folder.0).unwrap().count() == 4 * SHARE);
+    for _ in 0..2 {
+        reactor.turn(Some(Duration::ZERO)).unwrap();
+        let mut taken = 0;
+        wait_until(|| {
+            taken += take();
+            taken >= SHARE
+        });
+        assert_eq!(taken + take(), SHARE);
+    }
+}
+
+#[test]
+fn to_ask_for_what_is_not_ready_takes_nothing_from_the_share_of_others() {
+    let folder = folder();
+    let pipe = folder.pipe();
+    let _reactor = Reactor::current().unwrap();
+    assert!(use_io_uring(false).unwrap());
+    let mut waits = Box::pin(fs::read(&pipe));
+    for _ in 0..1000 {
+        assert!(poll(&mut waits, Waker::noop()).is_pending());
+    }
+    let mut looks = Box::pin(fs::metadata(&pipe));
+    wait_until(|| poll(&mut looks, Waker::noop()).is_ready());
+    drop(std_fs::File::options().write(true).open(&pipe)); // lets the thread go
+}
+
+/// Without a turn.
+fn wait_until(mut done: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        assert!(start.elapsed() < PATIENCE, "it hangs");
+        thread::yield_now();
+    }
 }
 
 fn by_threads_or_io_uring(test: impl Fn() + Sync) {
