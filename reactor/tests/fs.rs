@@ -61,6 +61,7 @@ both_ways! {
     a_write_that_is_given_up_has_written_a_first_part_of_its_bytes_or_nothing
     futures_that_are_leaked_do_no_harm
     a_dropped_file_still_writes_what_it_has_taken
+    what_a_dropped_file_has_taken_is_written_whole_though_in_pieces
     a_read_that_is_dropped_loses_nothing
     std_gets_the_file_with_its_cursor_where_it_was
     wakers_may_do_anything
@@ -621,6 +622,24 @@ fn a_dropped_file_still_writes_what_it_has_taken() {
         until(|| std_fs::metadata(&path).unwrap().len() == 600_000).await;
     });
     assert!(std_fs::read(&path).unwrap() == pattern(600_000));
+}
+
+/// A pipe takes 64 KiB at a time.
+fn what_a_dropped_file_has_taken_is_written_whole_though_in_pieces() {
+    run(async {
+        let (reader, writer) = rustix::pipe::pipe().unwrap();
+        let mut file = File::from(std_fs::File::from(writer));
+        file.write_all(&pattern(250_000)).await.unwrap();
+        drop(file);
+        let reading = thread::spawn(move || {
+            let mut read = Vec::new();
+            std_fs::File::from(reader)
+                .read_to_end(&mut read)
+                .map(|_| read)
+        });
+        until(|| reading.is_finished()).await;
+        assert!(reading.join().unwrap().unwrap() == pattern(250_000));
+    });
 }
 
 fn a_read_that_is_dropped_loses_nothing() {
