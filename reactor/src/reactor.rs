@@ -38,6 +38,10 @@ const MOMENT: u64 = 10_000;
 /// How much a turn takes of what threads have done with files. The rest waits for the next one.
 const SHARES: u32 = 128;
 
+/// When the kernel, having been short of memory for files, is asked again: seldom enough to leave
+/// the processor to whoever may end that.
+pub(crate) const RETRY: Duration = Duration::from_millis(1);
+
 /// The right to turn this thread's reactor.
 ///
 /// A thread has one reactor. It's made when it is first needed, belongs to the thread, and needs
@@ -260,6 +264,8 @@ pub struct Turned {
 pub(crate) struct Hub {
     /// For files, from the first one on. None inside if it can't be had.
     ring: OnceCell<Option<Ring>>,
+    /// The timer that ends a sleep for the sake of files that the kernel has not taken.
+    retry: Cell<Option<TimerKey>>,
     /// How much of what threads have done with files was taken in turn number `shared_in`.
     shares: Cell<u32>,
     shared_in: Cell<u32>,
@@ -332,6 +338,7 @@ impl Hub {
         let (poll, bell) = Poll::new()?;
         Ok(Hub {
             ring: OnceCell::new(),
+            retry: Cell::new(None),
             shares: Cell::new(0),
             shared_in: Cell::new(0),
             id: NonZeroU64::MIN.saturating_add(IDS.fetch_add(1, Relaxed)),
@@ -448,8 +455,8 @@ impl Hub {
 
     /// The loop leaves the stack. From now on its descriptor tells of wakes and of timers.
     fn leave(&self) {
-        let in_time = self.set_alarm(self.next_deadline(), None);
         let files = self.submit_files().unwrap_or(true);
+        let in_time = self.set_alarm(self.next_deadline(), None);
         if files || self.has_deferred() || !in_time.unwrap_or(false) {
             self.rest.rouse(); // there is something to do already
         }
@@ -510,9 +517,21 @@ impl Hub {
         task::Poll::Ready(output)
     }
 
-    /// True if this is no time to sleep.
+    /// True if this is no time to sleep. May start a timer.
     fn submit_files(&self) -> io::Result<bool> {
-        self.made_ring().map_or(Ok(false), Ring::submit)
+        let Some(ring) = self.made_ring() else {
+            return Ok(false);
+        };
+        let soon = ring.submit()?;
+        if ring.is_held_back() {
+            let waker = Waker::noop();
+            let runs = |timer| self.timer_wakes(timer, waker).is_some();
+            if !self.retry.get().is_some_and(runs) {
+                let timer = self.start_timer(Instant::now() + RETRY, waker.clone());
+                self.retry.set(Some(timer));
+            }
+        }
+        Ok(soon)
     }
 
     fn collect_files(&self, woken: &mut Vec<Waker>) {
