@@ -21,7 +21,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::{Counter, PATIENCE, hook, hooked, in_child, poll, run, turn_until, unhook};
-use common::{descriptor_is_ready, settle, wait_for_descriptor};
+use common::{descriptor_is_ready, settle, wait_for_descriptor, wait_until};
 use futures::future::{join, join_all, select_all};
 use futures::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt, FutureExt, StreamExt, join, stream};
 use rustix::fs::OFlags;
@@ -1161,15 +1161,6 @@ fn to_ask_for_what_is_not_ready_takes_nothing_from_the_share_of_others() {
     let mut looks = Box::pin(fs::metadata(&pipe));
     wait_until(|| poll(&mut looks, Waker::noop()).is_ready());
     drop(std_fs::File::options().write(true).open(&pipe)); // lets the thread go
-}
-
-/// Without a turn.
-fn wait_until(mut done: impl FnMut() -> bool) {
-    let start = Instant::now();
-    while !done() {
-        assert!(start.elapsed() < PATIENCE, "it hangs");
-        thread::yield_now();
-    }
 }
 
 fn by_threads_or_io_uring(test: impl Fn() + Sync) {
