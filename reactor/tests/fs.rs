@@ -17,7 +17,7 @@ use std::rc::Rc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering::SeqCst};
 use std::task::{Poll, Waker};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use common::{Counter, PATIENCE, hook, hooked, in_child, poll, run, turn_until, unhook};
@@ -627,20 +627,27 @@ fn a_dropped_file_still_writes_what_it_has_taken() {
 
 /// A pipe takes 64 KiB at a time.
 fn what_a_dropped_file_has_taken_is_written_whole_though_in_pieces() {
+    let (file, reading) = file_with_reader();
     run(async {
-        let (reader, writer) = rustix::pipe::pipe().unwrap();
-        let mut file = File::from(std_fs::File::from(writer));
-        file.write_all(&pattern(250_000)).await.unwrap();
-        drop(file);
-        let reading = thread::spawn(move || {
-            let mut read = Vec::new();
-            std_fs::File::from(reader)
-                .read_to_end(&mut read)
-                .map(|_| read)
-        });
+        write_and_drop(file).await;
         until(|| reading.is_finished()).await;
-        assert!(reading.join().unwrap().unwrap() == pattern(250_000));
     });
+    assert!(reading.join().unwrap() == pattern(250_000));
+}
+
+async fn write_and_drop(mut file: File) {
+    file.write_all(&pattern(250_000)).await.unwrap();
+}
+
+/// Into a pipe, and the thread that reads it to its end.
+fn file_with_reader() -> (File, JoinHandle<Vec<u8>>) {
+    let (reader, writer) = rustix::pipe::pipe().unwrap();
+    let reading = thread::spawn(move || {
+        let mut read = Vec::new();
+        std_fs::File::from(reader).read_to_end(&mut read).unwrap();
+        read
+    });
+    (File::from(std_fs::File::from(writer)), reading)
 }
 
 fn a_read_that_is_dropped_loses_nothing() {
@@ -1016,6 +1023,17 @@ fn descriptors_of_dropped_files_are_closed_when_the_loop_ends() {
         .read_exact_at(&mut bytes, 0)
         .unwrap();
     assert_eq!(&bytes, b"rope");
+}
+
+#[test]
+fn what_a_dropped_file_has_taken_is_written_whole_though_its_thread_ends() {
+    let on_thread = thread::spawn(|| {
+        let (file, reading) = file_with_reader();
+        run(write_and_drop(file));
+        reading
+    });
+    let reading = on_thread.join().unwrap();
+    assert!(reading.join().unwrap() == pattern(250_000));
 }
 
 /// More than a turn hands over, and nothing turns any more.
