@@ -18,7 +18,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering::SeqCst};
 use std::task::{Poll, Waker};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use common::{Counter, PATIENCE, hook, hooked, in_child, poll, run, turn_until, unhook};
 use common::{descriptor_is_ready, settle, wait_for_descriptor, wait_until};
