@@ -22,10 +22,9 @@ use std::time::Duration;
 
 use common::{Counter, PATIENCE, hook, hooked, in_child, poll, run, turn_until, unhook};
 use common::{descriptor_is_ready, settle, wait_for_descriptor, wait_until};
-use futures::future::{join, join_all, select_all};
+use futures::future::{join_all, select_all};
 use futures::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt, FutureExt, StreamExt, join, stream};
 use rustix::fs::OFlags;
-use rustix::io::Errno;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use windlass_reactor::fs::{self, File, OpenOptions, use_io_uring};
 use windlass_reactor::time::{sleep, timeout};
@@ -1047,72 +1046,6 @@ fn a_crowd_of_dropped_files_is_closed_when_the_loop_has_ended() {
     wait_until(|| !is_open(&path));
 }
 
-#[cfg(target_os = "linux")]
-#[test]
-fn while_the_kernel_is_short_of_memory_the_loop_sleeps_and_tries_again_now_and_then() {
-    let name = "while_the_kernel_is_short_of_memory_the_loop_sleeps_and_tries_again_now_and_then";
-    in_child(name, || {
-        if !is_ring() {
-            return;
-        }
-        let folder = folder();
-        let path = folder.file("rope");
-        let reactor = Reactor::current().unwrap();
-        let file = reactor.block_on(File::open(&path)).unwrap();
-        refuse_single_operations();
-        let read = || Box::pin(file.read_buf_at(Vec::with_capacity(9), 0));
-        let mut first = read();
-        let awake = reactor.awake();
-        assert!(poll(&mut first, Waker::noop()).is_pending());
-        drop(awake);
-        assert!(descriptor_is_ready(&reactor, true), "a host is told to");
-        let (mut turns, mut tries) = (0, 0);
-        while tries < 10 {
-            assert!(turns < 1000, "it spins");
-            tries += reactor.turn(Some(PATIENCE)).unwrap().woken;
-            turns += 1;
-        }
-        let both = join(first, read());
-        assert_eq!(reactor.block_on(both).1.1, b"rope");
-    });
-}
-
-#[cfg(target_os = "linux")]
-#[test]
-fn a_thread_ends_though_the_kernel_is_short_of_memory() {
-    in_child("a_thread_ends_though_the_kernel_is_short_of_memory", || {
-        let folder = folder();
-        let path = folder.file("rope");
-        let ends = thread::spawn(move || {
-            let file = run(File::open(path)).unwrap();
-            refuse_single_operations();
-            run(async { drop(file) });
-        });
-        ends.join().unwrap();
-    });
-}
-
-/// From now on the kernel takes no operation of this thread that comes alone.
-#[cfg(target_os = "linux")]
-fn refuse_single_operations() {
-    use seccompiler::{
-        BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp, SeccompCondition,
-    };
-    use seccompiler::{SeccompFilter, SeccompRule};
-    const IO_URING_ENTER: i64 = 426;
-    let (how_many, length) = (1, SeccompCmpArgLen::Dword);
-    let is_alone = SeccompCondition::new(how_many, length, SeccompCmpOp::Eq, 1).unwrap();
-    let rule = SeccompRule::new(vec![is_alone]).unwrap();
-    let filter = SeccompFilter::new(
-        [(IO_URING_ENTER, vec![rule])].into(),
-        SeccompAction::Allow,
-        SeccompAction::Errno(Errno::AGAIN.raw_os_error() as u32),
-        std::env::consts::ARCH.try_into().unwrap(),
-    );
-    let program: BpfProgram = filter.unwrap().try_into().unwrap();
-    seccompiler::apply_filter(&program).unwrap();
-}
-
 /// Eight reads at a time, always some of them ready: the task around them never has to wait.
 #[test]
 fn a_task_with_many_reads_gives_way_to_timers() {
@@ -1189,4 +1122,83 @@ fn by_threads_or_io_uring(test: impl Fn() + Sync) {
         });
         scope.spawn(&test);
     });
+}
+
+/// The kernel has not enough for an operation at the moment, by a filter of system calls.
+#[cfg(all(
+    target_os = "linux",
+    any(
+        target_arch = "x86_64",
+        target_arch = "aarch64",
+        target_arch = "riscv64"
+    )
+))]
+mod short_of_memory {
+    use futures::future::join;
+    use rustix::io::Errno;
+    use seccompiler::{BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp};
+    use seccompiler::{SeccompCondition, SeccompFilter, SeccompRule};
+
+    use super::*;
+
+    #[test]
+    fn the_loop_sleeps_and_tries_again_now_and_then() {
+        in_child(
+            "short_of_memory::the_loop_sleeps_and_tries_again_now_and_then",
+            || {
+                if !is_ring() {
+                    return;
+                }
+                let folder = folder();
+                let path = folder.file("rope");
+                let reactor = Reactor::current().unwrap();
+                let file = reactor.block_on(File::open(&path)).unwrap();
+                refuse_single_operations();
+                let read = || Box::pin(file.read_buf_at(Vec::with_capacity(9), 0));
+                let mut first = read();
+                let awake = reactor.awake();
+                assert!(poll(&mut first, Waker::noop()).is_pending());
+                drop(awake);
+                assert!(descriptor_is_ready(&reactor, true), "a host is told to");
+                let (mut turns, mut tries) = (0, 0);
+                while tries < 10 {
+                    assert!(turns < 1000, "it spins");
+                    tries += reactor.turn(Some(PATIENCE)).unwrap().woken;
+                    turns += 1;
+                }
+                let both = join(first, read());
+                assert_eq!(reactor.block_on(both).1.1, b"rope");
+            },
+        );
+    }
+
+    #[test]
+    fn a_thread_ends_all_the_same() {
+        in_child("short_of_memory::a_thread_ends_all_the_same", || {
+            let folder = folder();
+            let path = folder.file("rope");
+            let ends = thread::spawn(move || {
+                let file = run(File::open(path)).unwrap();
+                refuse_single_operations();
+                run(async { drop(file) });
+            });
+            ends.join().unwrap();
+        });
+    }
+
+    /// From now on the kernel takes no operation of this thread that comes alone.
+    fn refuse_single_operations() {
+        const IO_URING_ENTER: i64 = 426;
+        let (how_many, length) = (1, SeccompCmpArgLen::Dword);
+        let is_alone = SeccompCondition::new(how_many, length, SeccompCmpOp::Eq, 1).unwrap();
+        let rule = SeccompRule::new(vec![is_alone]).unwrap();
+        let filter = SeccompFilter::new(
+            [(IO_URING_ENTER, vec![rule])].into(),
+            SeccompAction::Allow,
+            SeccompAction::Errno(Errno::AGAIN.raw_os_error() as u32),
+            std::env::consts::ARCH.try_into().unwrap(),
+        );
+        let program: BpfProgram = filter.unwrap().try_into().unwrap();
+        seccompiler::apply_filter(&program).unwrap();
+    }
 }
