@@ -1,6 +1,7 @@
 //! What has to block: closures on threads of their own.
 
 use std::collections::BTreeMap;
+use std::ffi::CStr;
 use std::fmt;
 use std::future::Future;
 use std::io;
@@ -58,9 +59,14 @@ impl Pool {
     ///
     /// # Panics
     ///
-    /// If there may be no thread; for a `static`, it doesn't compile then.
+    /// If there may be no thread, or the name has a zero byte in it, which no thread's name may. A
+    /// `static` doesn't compile then.
     pub const fn new(name: &'static str, most_threads: usize, linger: Duration) -> Pool {
         assert!(most_threads > 0, "a pool without threads does nothing");
+        assert!(
+            CStr::from_bytes_until_nul(name.as_bytes()).is_err(),
+            "a zero byte in the name of a pool's threads"
+        );
         Pool {
             name,
             most_threads,
@@ -244,6 +250,9 @@ impl<T> Future for BlockingTask<T> {
     }
 }
 
+/// The output is on its way, not in here.
+impl<T> Unpin for BlockingTask<T> {}
+
 impl<T> Drop for BlockingTask<T> {
     fn drop(&mut self) {
         if let Some(order) = self.order.take() {
@@ -383,6 +392,12 @@ mod tests {
     #[should_panic(expected = "a pool without threads")]
     fn a_pool_that_may_have_no_thread_is_refused() {
         let _ = Pool::new("test", 0, Duration::ZERO);
+    }
+
+    #[test]
+    #[should_panic(expected = "a zero byte in the name")]
+    fn a_pool_whose_threads_could_not_have_its_name_is_refused() {
+        let _ = Pool::new("te\0st", 1, Duration::ZERO);
     }
 
     #[test]

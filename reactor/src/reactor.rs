@@ -2,15 +2,17 @@
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::fmt;
+use std::future::Future;
 use std::io;
 use std::num::NonZeroU64;
 #[cfg(unix)]
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::task::{self, Context, Waker};
+use std::task::{self, Context, Waker, ready};
 use std::time::{Duration, Instant};
 
 use crate::clock::{Moment, nanos};
@@ -34,8 +36,12 @@ const SLACK: u64 = 100_000;
 /// otherwise what is left isn't slept for.
 const NEAR: u64 = 10_000;
 
-/// How often a turn asks the pool for files that are ready. The rest waits for the next one.
+/// How much a turn takes of what threads have done with files. The rest waits for the next one.
 const SHARES: u32 = 128;
+
+/// When the kernel, having been short of memory for files, is asked again: seldom enough to leave
+/// the processor to whoever may end that.
+pub(crate) const RETRY: Duration = Duration::from_millis(1);
 
 /// The right to turn this thread's reactor.
 ///
@@ -259,7 +265,9 @@ pub struct Turned {
 pub(crate) struct Hub {
     /// For files, from the first one on. None inside if it can't be had.
     ring: OnceCell<Option<Ring>>,
-    /// How often files on the pool were asked for in turn number `shared_in`.
+    /// The timer that ends a sleep for the sake of files that the kernel has not taken.
+    retry: Cell<Option<TimerKey>>,
+    /// How much of what threads have done with files was taken in turn number `shared_in`.
     shares: Cell<u32>,
     shared_in: Cell<u32>,
     /// Names the reactor among all of the process, for values that may travel.
@@ -331,6 +339,7 @@ impl Hub {
         let (poll, bell) = Poll::new()?;
         Ok(Hub {
             ring: OnceCell::new(),
+            retry: Cell::new(None),
             shares: Cell::new(0),
             shared_in: Cell::new(0),
             id: NonZeroU64::MIN.saturating_add(IDS.fetch_add(1, Relaxed)),
@@ -446,8 +455,8 @@ impl Hub {
 
     /// The loop leaves the stack. From now on its descriptor tells of wakes and of timers.
     fn leave(&self) {
-        let in_time = self.set_alarm(self.next_deadline(), None);
         let files = self.submit_files().unwrap_or(true);
+        let in_time = self.set_alarm(self.next_deadline(), None);
         if files || self.has_deferred() || !in_time.unwrap_or(false) {
             self.rest.rouse(); // there is something to do already
         }
@@ -488,22 +497,41 @@ impl Hub {
         self.ring.get_or_init(|| None).is_none()
     }
 
-    /// Threads may be faster than a task that asks for many files at once: it would go on for ever.
-    pub(crate) fn poll_share(&self, cx: &mut Context<'_>) -> task::Poll<()> {
+    /// Polls what a thread does. Threads may be faster than a task that asks them for much at once:
+    /// it would go on for ever.
+    pub(crate) fn poll_share<F: Future + Unpin>(
+        &self,
+        future: &mut F,
+        cx: &mut Context<'_>,
+    ) -> task::Poll<F::Output> {
         if self.shared_in.replace(self.turn.get()) != self.turn.get() {
             self.shares.set(0);
         }
-        self.shares.set(self.shares.get() + 1);
-        if self.shares.get() <= SHARES || !self.is_driven() {
-            return task::Poll::Ready(());
+        if self.shares.get() == SHARES && self.is_driven() {
+            self.defer(cx.waker().clone());
+            return task::Poll::Pending;
         }
-        self.defer(cx.waker().clone());
-        task::Poll::Pending
+        let output = ready!(Pin::new(future).poll(cx));
+        // What isn't ready doesn't count: the others would never be asked for.
+        self.shares.set(SHARES.min(self.shares.get() + 1));
+        task::Poll::Ready(output)
     }
 
-    /// True if this is no time to sleep.
+    /// True if this is no time to sleep. May start a timer.
     fn submit_files(&self) -> io::Result<bool> {
-        self.made_ring().map_or(Ok(false), Ring::submit)
+        let Some(ring) = self.made_ring() else {
+            return Ok(false);
+        };
+        let soon = ring.submit()?;
+        if ring.is_held_back() {
+            let waker = Waker::noop();
+            let runs = |timer| self.timer_wakes(timer, waker).is_some();
+            if !self.retry.get().is_some_and(runs) {
+                let timer = self.start_timer(Instant::now() + RETRY, waker.clone());
+                self.retry.set(Some(timer));
+            }
+        }
+        Ok(soon)
     }
 
     fn collect_files(&self, woken: &mut Vec<Waker>) {

@@ -141,7 +141,40 @@ fn is_handled(status: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
+    use std::os::fd::AsFd;
+
+    use futures::FutureExt;
+    use rustix::io::{read, write};
+
     use super::*;
+    use crate::{Async, Reactor};
+
+    /// 17 operations each time, of a budget of 32.
+    #[test]
+    fn what_is_moved_at_once_counts_for_as_many_operations_as_by_a_buffer() {
+        let _reactor = Reactor::current().unwrap();
+        let ((from, source), (sink, to)) = (ends().unwrap(), ends().unwrap());
+        for writer in [&source, &to] {
+            fcntl_setpipe_size(writer, SIZE).unwrap();
+        }
+        let (from, to) = (Async::new(from).unwrap(), Async::new(to).unwrap());
+        let mut pipe = Pipe::lend().unwrap();
+        let mut room = vec![7; SIZE];
+        for may_move in [true, true, false] {
+            assert_eq!(write(&source, &room), Ok(SIZE));
+            let filled = poll_fn(|cx| pipe.poll_fill(cx, spliced(&from))).now_or_never();
+            assert_eq!(filled.map(Result::unwrap), may_move.then_some(SIZE));
+            let emptied = poll_fn(|cx| pipe.poll_empty(cx, spliced(&to))).now_or_never();
+            assert_eq!(emptied.map(Result::unwrap), may_move.then_some(SIZE));
+            assert!(!may_move || read(&sink, &mut room) == Ok(SIZE));
+        }
+    }
+
+    fn spliced(io: &Async<OwnedFd>) -> Spliced<'_> {
+        let (source, fd) = (io.source(), io.as_fd());
+        Spliced { source, fd }
+    }
 
     #[test]
     fn sigpipe_is_harmless_where_it_is_ignored_or_caught() {

@@ -16,12 +16,12 @@ use std::process::{self, Command};
 use std::rc::Rc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering::SeqCst};
-use std::task::Poll;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::task::{Poll, Waker};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use common::{Counter, PATIENCE, hook, hooked, in_child, poll, run, turn_until, unhook};
-use common::{descriptor_is_ready, settle, wait_for_descriptor};
+use common::{descriptor_is_ready, settle, wait_for_descriptor, wait_until};
 use futures::future::{join_all, select_all};
 use futures::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt, FutureExt, StreamExt, join, stream};
 use rustix::fs::OFlags;
@@ -61,6 +61,7 @@ both_ways! {
     a_write_that_is_given_up_has_written_a_first_part_of_its_bytes_or_nothing
     futures_that_are_leaked_do_no_harm
     a_dropped_file_still_writes_what_it_has_taken
+    what_a_dropped_file_has_taken_is_written_whole_though_in_pieces
     a_read_that_is_dropped_loses_nothing
     std_gets_the_file_with_its_cursor_where_it_was
     wakers_may_do_anything
@@ -111,6 +112,14 @@ impl Folder {
     fn file(&self, contents: impl AsRef<[u8]>) -> PathBuf {
         let path = self.path("file");
         std_fs::write(&path, contents).unwrap();
+        path
+    }
+
+    /// A pipe that has a name.
+    fn pipe(&self) -> PathBuf {
+        let path = self.path("pipe");
+        let made = Command::new("mkfifo").arg(&path).status();
+        assert!(made.unwrap().success());
         path
     }
 
@@ -615,6 +624,31 @@ fn a_dropped_file_still_writes_what_it_has_taken() {
     assert!(std_fs::read(&path).unwrap() == pattern(600_000));
 }
 
+/// A pipe takes 64 KiB at a time.
+fn what_a_dropped_file_has_taken_is_written_whole_though_in_pieces() {
+    let (file, reading) = file_with_reader();
+    run(async {
+        write_and_drop(file).await;
+        until(|| reading.is_finished()).await;
+    });
+    assert!(reading.join().unwrap() == pattern(250_000));
+}
+
+async fn write_and_drop(mut file: File) {
+    file.write_all(&pattern(250_000)).await.unwrap();
+}
+
+/// Into a pipe, and the thread that reads it to its end.
+fn file_with_reader() -> (File, JoinHandle<Vec<u8>>) {
+    let (reader, writer) = rustix::pipe::pipe().unwrap();
+    let reading = thread::spawn(move || {
+        let mut read = Vec::new();
+        std_fs::File::from(reader).read_to_end(&mut read).unwrap();
+        read
+    });
+    (File::from(std_fs::File::from(writer)), reading)
+}
+
 fn a_read_that_is_dropped_loses_nothing() {
     let folder = folder();
     let path = folder.file(pattern(10_000));
@@ -935,14 +969,7 @@ fn what_io_uring_waits_for_in_vain_can_be_given_up() {
         return;
     }
     let folder = folder();
-    let path = folder.path("pipe");
-    assert!(
-        Command::new("mkfifo")
-            .arg(&path)
-            .status()
-            .unwrap()
-            .success()
-    );
+    let path = folder.pipe();
     run(async {
         let file = OpenOptions::new()
             .read(true)
@@ -997,6 +1024,17 @@ fn descriptors_of_dropped_files_are_closed_when_the_loop_ends() {
     assert_eq!(&bytes, b"rope");
 }
 
+#[test]
+fn what_a_dropped_file_has_taken_is_written_whole_though_its_thread_ends() {
+    let on_thread = thread::spawn(|| {
+        let (file, reading) = file_with_reader();
+        run(write_and_drop(file));
+        reading
+    });
+    let reading = on_thread.join().unwrap();
+    assert!(reading.join().unwrap() == pattern(250_000));
+}
+
 /// More than a turn hands over, and nothing turns any more.
 #[test]
 fn a_crowd_of_dropped_files_is_closed_when_the_loop_has_ended() {
@@ -1005,11 +1043,7 @@ fn a_crowd_of_dropped_files_is_closed_when_the_loop_has_ended() {
     let open = || File::open(&path).map(Result::unwrap);
     let files = run(join_all((0..500).map(|_| open())));
     run(async move { drop(files) });
-    let start = Instant::now();
-    while is_open(&path) {
-        assert!(start.elapsed() < PATIENCE, "some stay open");
-        thread::yield_now();
-    }
+    wait_until(|| !is_open(&path));
 }
 
 /// Eight reads at a time, always some of them ready: the task around them never has to wait.
@@ -1039,6 +1073,47 @@ fn a_task_with_many_reads_gives_way_to_timers() {
     });
 }
 
+/// All is done, and the loop has its turn all the same.
+#[test]
+fn a_turn_takes_a_bounded_share_of_what_threads_have_done() {
+    const SHARE: usize = 128;
+    let folder = folder();
+    let reactor = Reactor::current().unwrap();
+    let make = |n: usize| Box::pin(fs::create_dir(folder.path(&n.to_string())));
+    let mut made: Vec<_> = (0..4 * SHARE).map(make).collect();
+    let mut take = || {
+        let before = made.len();
+        made.retain_mut(|make| poll(make, Waker::noop()).is_pending());
+        before - made.len()
+    };
+    take(); // asks for all
+    wait_until(|| std_fs::read_dir(&folder.0).unwrap().count() == 4 * SHARE);
+    for _ in 0..2 {
+        reactor.turn(Some(Duration::ZERO)).unwrap();
+        let mut taken = 0;
+        wait_until(|| {
+            taken += take();
+            taken >= SHARE
+        });
+        assert_eq!(taken + take(), SHARE);
+    }
+}
+
+#[test]
+fn to_ask_for_what_is_not_ready_takes_nothing_from_the_share_of_others() {
+    let folder = folder();
+    let pipe = folder.pipe();
+    let _reactor = Reactor::current().unwrap();
+    assert!(use_io_uring(false).unwrap());
+    let mut waits = Box::pin(fs::read(&pipe));
+    for _ in 0..1000 {
+        assert!(poll(&mut waits, Waker::noop()).is_pending());
+    }
+    let mut looks = Box::pin(fs::metadata(&pipe));
+    wait_until(|| poll(&mut looks, Waker::noop()).is_ready());
+    drop(std_fs::File::options().write(true).open(&pipe)); // lets the thread go
+}
+
 fn by_threads_or_io_uring(test: impl Fn() + Sync) {
     thread::scope(|scope| {
         scope.spawn(|| {
@@ -1047,4 +1122,83 @@ fn by_threads_or_io_uring(test: impl Fn() + Sync) {
         });
         scope.spawn(&test);
     });
+}
+
+/// The kernel has not enough for an operation at the moment, by a filter of system calls.
+#[cfg(all(
+    target_os = "linux",
+    any(
+        target_arch = "x86_64",
+        target_arch = "aarch64",
+        target_arch = "riscv64"
+    )
+))]
+mod short_of_memory {
+    use futures::future::join;
+    use rustix::io::Errno;
+    use seccompiler::{BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp};
+    use seccompiler::{SeccompCondition, SeccompFilter, SeccompRule};
+
+    use super::*;
+
+    #[test]
+    fn the_loop_sleeps_and_tries_again_now_and_then() {
+        in_child(
+            "short_of_memory::the_loop_sleeps_and_tries_again_now_and_then",
+            || {
+                if !is_ring() {
+                    return;
+                }
+                let folder = folder();
+                let path = folder.file("rope");
+                let reactor = Reactor::current().unwrap();
+                let file = reactor.block_on(File::open(&path)).unwrap();
+                refuse_single_operations();
+                let read = || Box::pin(file.read_buf_at(Vec::with_capacity(9), 0));
+                let mut first = read();
+                let awake = reactor.awake();
+                assert!(poll(&mut first, Waker::noop()).is_pending());
+                drop(awake);
+                assert!(descriptor_is_ready(&reactor, true), "a host is told to");
+                let (mut turns, mut tries) = (0, 0);
+                while tries < 10 {
+                    assert!(turns < 1000, "it spins");
+                    tries += reactor.turn(Some(PATIENCE)).unwrap().woken;
+                    turns += 1;
+                }
+                let both = join(first, read());
+                assert_eq!(reactor.block_on(both).1.1, b"rope");
+            },
+        );
+    }
+
+    #[test]
+    fn a_thread_ends_all_the_same() {
+        in_child("short_of_memory::a_thread_ends_all_the_same", || {
+            let folder = folder();
+            let path = folder.file("rope");
+            let ends = thread::spawn(move || {
+                let file = run(File::open(path)).unwrap();
+                refuse_single_operations();
+                run(async { drop(file) });
+            });
+            ends.join().unwrap();
+        });
+    }
+
+    /// From now on the kernel takes no operation of this thread that comes alone.
+    fn refuse_single_operations() {
+        const IO_URING_ENTER: i64 = 426;
+        let (how_many, length) = (1, SeccompCmpArgLen::Dword);
+        let is_alone = SeccompCondition::new(how_many, length, SeccompCmpOp::Eq, 1).unwrap();
+        let rule = SeccompRule::new(vec![is_alone]).unwrap();
+        let filter = SeccompFilter::new(
+            [(IO_URING_ENTER, vec![rule])].into(),
+            SeccompAction::Allow,
+            SeccompAction::Errno(Errno::AGAIN.raw_os_error() as u32),
+            std::env::consts::ARCH.try_into().unwrap(),
+        );
+        let program: BpfProgram = filter.unwrap().try_into().unwrap();
+        seccompiler::apply_filter(&program).unwrap();
+    }
 }

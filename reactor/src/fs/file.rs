@@ -14,9 +14,8 @@ use futures_io::{AsyncRead, AsyncSeek, AsyncWrite};
 
 use super::OpenOptions;
 use super::operation::{
-    Doing, Handle, MOST_BYTES, Operation, Place, on_pool, spawn_on_pool, start,
+    Doing, Handle, MOST_BYTES, OnPool, Operation, Place, on_pool, spawn_on_pool, start,
 };
-use crate::pool::BlockingTask;
 
 /// An open file.
 ///
@@ -81,7 +80,7 @@ enum Cursor {
     Rests,
     Reads(Doing),
     Writes(Doing),
-    Seeks(SeekFrom, BlockingTask<io::Result<u64>>),
+    Seeks(SeekFrom, OnPool<io::Result<u64>>),
 }
 
 impl File {

@@ -11,8 +11,10 @@
 //! so that timers and sockets are not late. What isn't there is waited for by the kernel, which may
 //! have threads of its own for that.
 //!
-//! Pipes and terminals that are opened by name are for [`Async`](crate::Async): here each operation
-//! that waits for a peer would take up one of the places, or of the threads, that files have.
+//! Pipes and terminals that are opened by name are for [`Async`](crate::Async). Here each operation
+//! that waits for a peer takes up one of the places that files have, 1,024 a thread, or one of the
+//! 64 threads: while all are taken, files wait as well. To drop it gives its place back, of a
+//! thread only once the peer has come.
 //!
 //! Outside of a runtime, where nothing turns, the threads do it, under any executor.
 //!

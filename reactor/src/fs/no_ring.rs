@@ -36,6 +36,10 @@ impl Ring {
         match *self {}
     }
 
+    pub(crate) fn is_held_back(&self) -> bool {
+        match *self {}
+    }
+
     pub(crate) fn submit_all(&self) {
         match *self {}
     }

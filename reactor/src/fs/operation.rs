@@ -238,7 +238,7 @@ enum Way {
         hub: Rc<Hub>,
         slot: u32,
     },
-    Pool(BlockingTask<Ended>),
+    Pool(OnPool<Ended>),
     /// It has ended, or never begun.
     Over(Option<Ended>),
 }
@@ -253,7 +253,7 @@ pub(crate) fn start(operation: Operation) -> Doing {
             return Doing(Way::Ring { hub, slot });
         }
     }
-    Doing(match FILES.run(move || operation.perform()) {
+    Doing(match spawn_on_pool(move || operation.perform()) {
         Ok(task) => Way::Pool(task),
         Err(error) => Way::Over(Some((Err(error), Operation::Lost))),
     })
@@ -268,14 +268,28 @@ pub(crate) fn has_ring() -> bool {
 pub(crate) async fn on_pool<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
-    FILES.run(work)?.await
+    spawn_on_pool(work)?.await
 }
 
 /// As [`on_pool`], for futures written by hand.
 pub(crate) fn spawn_on_pool<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
-) -> io::Result<BlockingTask<T>> {
-    FILES.run(work)
+) -> io::Result<OnPool<T>> {
+    FILES.run(work).map(OnPool)
+}
+
+/// What a thread does about files. The turn's share bounds how many of them are ready in it.
+pub(crate) struct OnPool<T>(BlockingTask<T>);
+
+impl<T> Future for OnPool<T> {
+    type Output = T;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
+        match with_hub(Rc::clone) {
+            Some(hub) => hub.poll_share(&mut self.0, cx),
+            None => Pin::new(&mut self.0).poll(cx),
+        }
+    }
 }
 
 impl Doing {
@@ -283,7 +297,7 @@ impl Doing {
     pub(crate) fn detach(mut self) {
         match self.take() {
             Way::Ring { hub, slot } => drop(hub.made_ring().map(|ring| ring.detach(slot))),
-            Way::Pool(task) => task.detach(),
+            Way::Pool(task) => task.0.detach(),
             Way::Over(_) => {}
         }
     }
@@ -309,12 +323,7 @@ impl Future for Doing {
                     }
                 }
             }
-            Way::Pool(task) => {
-                if let Some(hub) = with_hub(Rc::clone) {
-                    ready!(hub.poll_share(cx));
-                }
-                ready!(Pin::new(task).poll(cx))
-            }
+            Way::Pool(task) => ready!(Pin::new(task).poll(cx)),
             Way::Over(ended) => ended.take().expect("polled after its end"),
         };
         self.0 = Way::Over(None);

@@ -14,8 +14,7 @@ use std::vec;
 use futures_core::Stream;
 
 use super::error::context;
-use super::operation::{on_pool, spawn_on_pool};
-use crate::pool::BlockingTask;
+use super::operation::{OnPool, on_pool, spawn_on_pool};
 
 /// How many entries a thread brings at once: to go to it costs as much as to read a hundred.
 const BATCH: usize = 128;
@@ -69,7 +68,7 @@ pub struct ReadDir {
     path: PathBuf,
     /// None while a thread brings the next, and when all has been given.
     batch: Option<Batch>,
-    next: Option<BlockingTask<Batch>>,
+    next: Option<OnPool<Batch>>,
 }
 
 /// Some entries, and where there may be more.

@@ -19,6 +19,8 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::ptr;
 use std::task::{Context, Poll, Waker};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use io_uring::types::{Fd, FsyncFlags, SubmitArgs, Timespec};
 use io_uring::{IoUring, Probe, opcode, squeue};
@@ -27,6 +29,7 @@ use rustix::io::Errno;
 
 use super::OpenOptions;
 use super::operation::{Ended, Operation, Place};
+use crate::reactor::RETRY;
 use crate::wait::{self, Key, MAX_SOURCES};
 
 /// So many operations are handed over by one system call. 8 KiB of memory.
@@ -42,8 +45,8 @@ const UNDER_WAY: u32 = 1024;
 const BYTES: usize = 1024 * 1024;
 
 /// How long the end of a thread waits for operations that can't be cancelled, after each end of one
-/// anew (s). Then what they use is leaked.
-const PATIENCE: u64 = 1;
+/// anew. Then what they use is leaked.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// No source has it: what is registered under it only ends waits.
 const KEY: Key = Key {
@@ -205,14 +208,19 @@ impl Ring {
         let mut state = self.0.borrow_mut();
         let more = state.fill();
         if !state.uring.submission().is_empty() {
-            match state.uring.submit() {
-                Ok(_) => {}
-                // The kernel is short of something. It takes the rest in the next turn.
-                Err(error) if is_short(&error) => return Ok(true),
-                Err(error) => return Err(error),
+            if let Err(error) = state.uring.submit() {
+                if !is_short(&error) {
+                    return Err(error);
+                }
             }
         }
+        let more = more && state.uring.submission().is_empty();
         Ok(more || !state.uring.completion().is_empty())
+    }
+
+    /// The kernel was short of something, and has not taken all. At once it would do so again.
+    pub(crate) fn is_held_back(&self) -> bool {
+        !self.0.borrow_mut().uring.submission().is_empty()
     }
 
     /// Hands over all that is in the line, for which no turn comes: as much as may be under way.
@@ -337,21 +345,31 @@ impl Flight {
 impl Drop for Ring {
     fn drop(&mut self) {
         let state = self.0.get_mut();
-        let patience = Timespec::new().sec(PATIENCE);
+        let patience = Timespec::from(PATIENCE);
         let args = SubmitArgs::new().timespec(&patience);
         let mut dropped = Vec::new();
+        let mut last_end = Instant::now();
         loop {
             let more = state.fill();
             if state.under_way == 0 && !more {
                 break;
             }
             let waited = state.uring.submitter().submit_with_args(1, &args);
+            if !state.uring.completion().is_empty() {
+                last_end = Instant::now();
+            }
             dropped.append(&mut state.collect(&mut Vec::new()));
-            if waited.is_err_and(|error| !is_short(&error)) {
-                // A disk or a network file system hangs, or this is a forked child, whose parent
-                // has the ring. The kernel may touch the memory at any time to come.
-                mem::forget(mem::take(&mut state.flights));
-                break;
+            match waited {
+                Ok(_) => {}
+                Err(error) if is_short(&error) && last_end.elapsed() < PATIENCE => {
+                    thread::sleep(RETRY);
+                }
+                Err(_) => {
+                    // A disk or a network file system hangs, or this is a forked child, whose
+                    // parent has the ring. The kernel may touch the memory at any time to come.
+                    mem::forget(mem::take(&mut state.flights));
+                    break;
+                }
             }
         }
     }

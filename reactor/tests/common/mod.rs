@@ -119,6 +119,15 @@ pub(crate) fn turn_until(reactor: &Reactor, mut done: impl FnMut() -> bool) {
     }
 }
 
+/// Waits for other threads, without a turn.
+pub(crate) fn wait_until(mut done: impl FnMut() -> bool) {
+    let start = Instant::now();
+    while !done() {
+        assert!(start.elapsed() < PATIENCE, "it hangs");
+        std::thread::yield_now();
+    }
+}
+
 /// Turns until there's nothing left to do.
 pub(crate) fn settle(reactor: &Reactor) {
     while reactor.turn(Some(Duration::ZERO)).unwrap().woken > 0 {}
