@@ -527,7 +527,7 @@ impl Hub {
             let waker = Waker::noop();
             let runs = |timer| self.timer_wakes(timer, waker).is_some();
             if !self.retry.get().is_some_and(runs) {
-                let timer = self.start_timer(Instant::now() + RETRY, waker.clone());
+                let timer = self.start_timer(Moment::now().after(RETRY), waker.clone());
                 self.retry.set(Some(timer));
             }
         }
