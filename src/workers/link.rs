@@ -30,6 +30,13 @@ pub(super) struct Frame {
     pub(super) body: Vec<u8>,
 }
 
+impl Frame {
+    pub(super) fn empty(tag: u32) -> Frame {
+        let body = Vec::new();
+        Frame { tag, body }
+    }
+}
+
 /// One end of a channel between threads.
 pub(super) type End = (mpsc::Sender<Frame>, mpsc::Receiver<Frame>);
 

@@ -81,7 +81,7 @@ impl Member {
     pub(super) fn is_stable(&self, now: Instant) -> bool {
         match self.phase {
             Phase::Serving { since } => now - since >= STABLE,
-            Phase::Killed => self
+            Phase::Draining { .. } | Phase::Killed => self
                 .heard
                 .is_some_and(|heard| heard - self.started >= STABLE),
             _ => false,
@@ -102,9 +102,13 @@ impl Member {
         }
     }
 
-    /// Asks it to end in good order.
+    pub(super) fn drains(&self) -> bool {
+        matches!(self.phase, Phase::Draining { .. })
+    }
+
+    /// Asks it to end in good order, unless it does so already.
     pub(super) fn drain(&mut self, limit: Instant) {
-        if self.phase != Phase::Killed {
+        if !self.drains() && self.phase != Phase::Killed {
             self.phase = Phase::Draining { limit };
             self.control.try_send(Order::Drain.into()); // if there's no room, it is stuck
         }

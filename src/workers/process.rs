@@ -293,7 +293,7 @@ async fn heed_signals(worker: Worker) {
     };
     while let Ok(signal) = signals.recv().await {
         if signal == Signal::TERM {
-            worker.stop();
+            worker.stop_by_others().await;
         }
     }
 }

@@ -207,8 +207,19 @@ impl Worker {
         self.shared.signs.counters.read()
     }
 
-    pub(super) fn stop(&self) {
+    fn stop(&self) {
         self.shared.signs.stop.stop();
+    }
+
+    /// The parent is told, and sees to it that the end comes.
+    pub(super) async fn stop_by_others(&self) {
+        self.stop();
+        let _ = self
+            .shared
+            .signs
+            .control
+            .send(Report::Draining.into())
+            .await; // unless it's gone
     }
 }
 
