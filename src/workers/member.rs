@@ -10,6 +10,7 @@ use super::message::Exchange;
 use super::report::Order;
 use super::seat::STABLE;
 use super::supervisor::{End, Event, Settings, Started};
+use super::worker::LAST_WORDS;
 use crate::Task;
 use crate::sync::mpsc;
 use crate::time::timeout;
@@ -53,10 +54,14 @@ impl Member {
     ) -> Member {
         let (control, messages) = (started.control, started.messages);
         let reading = crate::spawn(read(id, control.incoming, events.clone()));
-        let mut tasks = vec![
-            crate::spawn(attend(id, reading, started.ended, events.clone())),
-            crate::spawn(exchange.clone().relay(seat, messages.incoming)),
-        ];
+        let relaying = crate::spawn(exchange.clone().relay(seat, messages.incoming));
+        let last = [reading, relaying];
+        let mut tasks = vec![crate::spawn(attend(
+            id,
+            last,
+            started.ended,
+            events.clone(),
+        ))];
         tasks.extend([control.writer, messages.writer].into_iter().flatten());
         Member {
             seat,
@@ -162,15 +167,19 @@ async fn read(id: u64, mut reports: Incoming, events: mpsc::Sender<Event>) {
     }
 }
 
-/// Waits for the worker's end. What it has said last comes before that.
+/// Waits for the worker's end. What it has said and sent last comes before that.
 async fn attend(
     id: u64,
-    reading: Task<()>,
+    last: [Task<()>; 2],
     ended: Pin<Box<dyn Future<Output = End>>>,
     events: mpsc::Sender<Event>,
 ) {
-    const LAST_WORDS: Duration = Duration::from_millis(100);
     let end = ended.await;
-    let _ = timeout(LAST_WORDS, reading).await;
+    let last = async {
+        for task in last {
+            task.await;
+        }
+    };
+    let _ = timeout(LAST_WORDS, last).await; // a receiver of messages may have no room
     let _ = events.send(Event::Ended(id, end)).await;
 }

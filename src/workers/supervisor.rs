@@ -232,8 +232,9 @@ impl Supervisor {
         worker.heard = Some(now);
         let seat = &self.seats[worker.seat];
         if seat.worker == Some(id) {
-            figures.restarts = seat.restarts;
-            self.exchange.figures.borrow_mut()[worker.seat] = figures;
+            let shown = &mut self.exchange.figures.borrow_mut()[worker.seat];
+            (figures.restarts, figures.lost) = (seat.restarts, shown.lost);
+            *shown = figures;
         }
         if is_ready && worker.phase == Phase::Starting {
             worker.phase = Phase::Serving { since: now };

@@ -20,8 +20,9 @@ use crate::sync::Mutex;
 use crate::task::{StopSource, StopToken, TaskGroup};
 use crate::time::{sleep_until, timeout};
 
-/// How long a worker that ends waits until its parent has taken its last words.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+/// How long a worker that ends waits until its parent has taken its last words and messages, and
+/// the parent until its own code has.
+pub(super) const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// One of the workers, for what runs in it. A clone is the same worker.
 ///
@@ -159,8 +160,9 @@ impl Worker {
 
     /// Sends a message to the parent or to a worker. It waits while the receiver's queue is full.
     ///
-    /// A message to a worker that is dead, or dies before it has read it, is lost: what must not be
-    /// lost belongs into a database.
+    /// What was sent before the worker's future returns still arrives, unless that takes longer
+    /// than 1 s. A message to a worker that is dead, or dies before it has read it, is lost, and so
+    /// may be one of a worker that is killed: what must not be lost belongs into a database.
     ///
     /// # Errors
     ///
@@ -173,7 +175,8 @@ impl Worker {
         self.shared.messages.send(to.frame(body)).await
     }
 
-    /// Sends a message to all other workers, as [`send`](Worker::send).
+    /// Sends a message to all other workers, as [`send`](Worker::send). One whose queue is full for
+    /// 1 s doesn't get it, as with [`Parent::broadcast`](super::Parent::broadcast).
     ///
     /// # Errors
     ///
@@ -303,7 +306,7 @@ pub(super) enum Ended {
 /// Runs a worker, inside of a runtime. `watch` is what else happens as long as it runs.
 pub(super) async fn work<F, Fut, W>(
     post: Post,
-    [control, messages]: [Link; 2],
+    [control, mut messages]: [Link; 2],
     listeners: Vec<TcpListener>,
     run: &F,
     watch: impl FnOnce(Worker) -> W,
@@ -318,6 +321,10 @@ where
         incoming,
         writer,
     } = control;
+    let last = [
+        (outgoing.clone(), writer),
+        (messages.outgoing.clone(), messages.writer.take()),
+    ];
     let (ended, was_told) = match employ(post, outgoing.clone(), messages, listeners) {
         Ok(worker) => {
             let _watching = crate::spawn(watch(worker.clone()));
@@ -335,10 +342,15 @@ where
     if let Some(report) = last_word {
         let _ = outgoing.send(report.into()).await; // unless the parent is gone
     }
-    outgoing.close().await;
-    if let Some(writer) = writer {
-        let _ = timeout(LAST_WORDS, writer).await;
-    }
+    let flush = async {
+        for (outgoing, writer) in last {
+            outgoing.close().await;
+            if let Some(writer) = writer {
+                writer.await;
+            }
+        }
+    };
+    let _ = timeout(LAST_WORDS, flush).await;
     ended
 }
 
@@ -362,9 +374,6 @@ fn employ(
         .into_iter()
         .map(listener)
         .collect::<io::Result<_>>()?;
-    if let Some(writer) = messages.writer {
-        writer.detach();
-    }
     Ok(Worker {
         shared: Rc::new(Shared {
             post,

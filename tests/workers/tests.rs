@@ -43,9 +43,12 @@ tests! {
     an_executable_that_is_gone_is_told_and_the_old_ones_go_on
     the_new_program_is_where_a_symbolic_link_leads_now
     messages_go_to_the_parent_and_to_all
+    a_worker_that_reads_no_message_keeps_none_from_the_others
+    what_was_sent_before_a_worker_ends_reaches_the_parent
     figures_are_told_on_a_socket_and_a_stale_one_is_replaced
     a_workers_children_inherit_nothing
     bad_input_is_told
+    listeners_for_which_a_worker_has_no_room_are_told
     sockets_of_systemd_are_taken_and_it_is_told
     restarts_leak_nothing
 }
@@ -395,7 +398,7 @@ fn the_new_program_is_where_a_symbolic_link_leads_now() {
 
 fn messages_go_to_the_parent_and_to_all() {
     for kind in ["kind=processes", "kind=threads"] {
-        let mut subject = Subject::start(&[kind, LOCAL, "count=2", "parent=1"]);
+        let mut subject = Subject::start(&[kind, LOCAL, "count=2", "parent=echo"]);
         let addr = subject.addr(2);
         let (_, _) = get(addr, "/tell").unwrap();
         let mut got = [subject.wait_for("got ahoy"), subject.wait_for("got ahoy")];
@@ -407,6 +410,32 @@ fn messages_go_to_the_parent_and_to_all() {
             format!("worker {} got avast", 1 - from)
         );
         subject.end();
+    }
+}
+
+fn a_worker_that_reads_no_message_keeps_none_from_the_others() {
+    for kind in ["kind=processes", "kind=threads"] {
+        let args = [kind, LOCAL, "count=2", "parent=flood", "behave=deaf"];
+        let mut subject = Subject::start(&args);
+        let addr = subject.addr(2);
+        get(addr, "/tell").unwrap();
+        for wave in 1..=1000 {
+            let got = subject.wait_for("got wave");
+            assert_eq!(got, format!("worker 1 got wave {wave}"));
+        }
+        subject.signal(Signal::USR1);
+        assert!(!subject.wait_for("worker 0 (").contains(" 0 messages lost"));
+        assert!(subject.wait_for("worker 1 (").contains(" 0 messages lost"));
+        subject.end();
+    }
+}
+
+fn what_was_sent_before_a_worker_ends_reaches_the_parent() {
+    for kind in ["kind=processes", "kind=threads"] {
+        let args = [kind, "count=1", "parent=count", "behave=farewell"];
+        let mut subject = Subject::start(&args);
+        assert!(subject.wait().success());
+        assert!(subject.has_said("has got 50"), "{:#?}", subject.said.last());
     }
 }
 
@@ -434,7 +463,9 @@ fn figures_are_told_on_a_socket_and_a_stale_one_is_replaced() {
             && text.contains("windlass_worker_connections_open{worker=\"0\"} 0")
     });
     subject.signal(Signal::USR1);
-    subject.wait_for("1 connections accepted, 0 open, 0 failed, 1 requests, 0 restarts");
+    subject.wait_for(
+        "1 connections accepted, 0 open, 0 failed, 1 requests, 0 restarts, 0 messages lost",
+    );
     let mut second = Subject::start(&args);
     assert_eq!(second.wait().code(), Some(2));
     assert!(second.has_said("can't listen on"));
@@ -502,6 +533,13 @@ fn bad_input_is_told() {
         assert!(subject.has_said(told), "{told}: {:#?}", subject.said);
     }
     no_permission_is_told();
+}
+
+fn listeners_for_which_a_worker_has_no_room_are_told() {
+    // Beside the standard ones there is room for the link and that for messages.
+    let mut subject = Subject::start(&["kind=processes", LOCAL, "count=1", "descriptors=5"]);
+    subject.wait_for("raise its limit (`ulimit -n`, LimitNOFILE)");
+    assert_eq!(subject.wait().code(), Some(2));
 }
 
 /// As a user who may not.
