@@ -299,15 +299,10 @@ impl Builder {
             .parent
             .zip(parent)
             .map(|(run, handle)| crate::spawn(run(handle)));
-        let Builder {
-            heartbeat,
-            drain_limit,
-            ..
-        } = self;
         let settings = Settings {
             post,
-            heartbeat,
-            drain_limit,
+            heartbeat: self.heartbeat,
+            drain_limit: self.drain_limit,
             watchdog,
         };
         let sockets = Sockets(self.sockets);

@@ -55,13 +55,8 @@ impl Member {
         let (control, messages) = (started.control, started.messages);
         let reading = crate::spawn(read(id, control.incoming, events.clone()));
         let relaying = crate::spawn(exchange.clone().relay(seat, messages.incoming));
-        let last = [reading, relaying];
-        let mut tasks = vec![crate::spawn(attend(
-            id,
-            last,
-            started.ended,
-            events.clone(),
-        ))];
+        let attending = attend(id, reading, relaying, started.ended, events.clone());
+        let mut tasks = vec![crate::spawn(attending)];
         tasks.extend([control.writer, messages.writer].into_iter().flatten());
         Member {
             seat,
@@ -170,16 +165,15 @@ async fn read(id: u64, mut reports: Incoming, events: mpsc::Sender<Event>) {
 /// Waits for the worker's end. What it has said and sent last comes before that.
 async fn attend(
     id: u64,
-    last: [Task<()>; 2],
+    reading: Task<()>,
+    relaying: Task<()>,
     ended: Pin<Box<dyn Future<Output = End>>>,
     events: mpsc::Sender<Event>,
 ) {
     let end = ended.await;
-    let last = async {
-        for task in last {
-            task.await;
-        }
-    };
-    let _ = timeout(LAST_WORDS, last).await; // a receiver of messages may have no room
+    // A thread that was given up still has its ends of the links, and no last words.
+    if timeout(Duration::from_millis(100), reading).await.is_ok() {
+        let _ = timeout(LAST_WORDS, relaying).await; // a receiver may have no room
+    }
     let _ = events.send(Event::Ended(id, end)).await;
 }

@@ -180,10 +180,10 @@ impl Parent {
             .await
     }
 
-    /// Sends a message to all workers. It waits while the queue of one is full, but for 1 s at most:
-    /// then that one doesn't get it, which is [counted](Figures::lost), and isn't waited for again
-    /// until it has read something. So a worker that never reads its messages keeps none from the
-    /// others, and of those for it only some 64, and what the system buffers, are in memory.
+    /// Sends a message to all workers. It waits while the queue of one is full, but for 1 s at
+    /// most: then that one doesn't get it, which is [counted](Figures::lost), and isn't waited for
+    /// again until it has read something. So a worker that never reads its messages keeps none from
+    /// the others, and no more of them than fill its queue and the system's are in memory.
     ///
     /// # Errors
     ///
