@@ -15,6 +15,7 @@ use super::link::{Incoming, Link, Outgoing};
 use super::listener::Listener;
 use super::message::{Message, Party};
 use super::report::{Order, Report};
+use crate::Task;
 use crate::net::TcpStream;
 use crate::sync::Mutex;
 use crate::task::{StopSource, StopToken, TaskGroup};
@@ -316,20 +317,16 @@ where
     Fut: Future<Output = io::Result<()>>,
     W: Future<Output = ()> + 'static,
 {
-    let Link {
-        outgoing,
-        incoming,
-        writer,
-    } = control;
+    let outgoing = control.outgoing;
     let last = [
-        (outgoing.clone(), writer),
+        (outgoing.clone(), control.writer),
         (messages.outgoing.clone(), messages.writer.take()),
     ];
     let (ended, was_told) = match employ(post, outgoing.clone(), messages, listeners) {
         Ok(worker) => {
             let _watching = crate::spawn(watch(worker.clone()));
             let _beating = crate::spawn(beat(worker.shared.signs.clone(), post.beat));
-            let ended = until_orphaned(run(worker.clone()), incoming, &worker).await;
+            let ended = until_orphaned(run(worker.clone()), control.incoming, &worker).await;
             (ended, worker.stop_token().is_stopped())
         }
         Err(error) => (Ended::Failed(error), false),
@@ -342,16 +339,18 @@ where
     if let Some(report) = last_word {
         let _ = outgoing.send(report.into()).await; // unless the parent is gone
     }
-    let flush = async {
-        for (outgoing, writer) in last {
-            outgoing.close().await;
-            if let Some(writer) = writer {
-                writer.await;
-            }
-        }
-    };
-    let _ = timeout(LAST_WORDS, flush).await;
+    let _ = timeout(LAST_WORDS, flush(last)).await;
     ended
+}
+
+/// Until the parent has taken all, if it takes anything.
+async fn flush(halves: [(Outgoing, Option<Task<()>>); 2]) {
+    for (outgoing, writer) in halves {
+        outgoing.close().await;
+        if let Some(writer) = writer {
+            writer.await;
+        }
+    }
 }
 
 fn employ(
