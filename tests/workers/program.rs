@@ -76,12 +76,14 @@ async fn flood(mut parent: Parent) {
     std::future::pending().await
 }
 
-/// Counts the messages, and does something else in between.
+/// Counts the messages, and does so many other things in between that they queue up.
 async fn count(mut parent: Parent) {
     for count in 1.. {
         parent.recv().await;
         say(&format!("the parent has got {count}"));
-        windlass::yield_now().await;
+        for _ in 0..20 {
+            windlass::yield_now().await;
+        }
     }
 }
 
@@ -99,7 +101,7 @@ async fn run(worker: Worker, behave: String) -> io::Result<()> {
         "panic" => panic!("the rope broke"),
         "finish" => return Ok(()),
         "farewell" => {
-            for _ in 0..50 {
+            for _ in 0..100 {
                 worker.send(Party::Parent, vec![b'!'; 32 * 1024]).await?;
             }
             return Ok(());

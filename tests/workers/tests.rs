@@ -438,7 +438,11 @@ fn what_was_sent_before_a_worker_ends_reaches_the_parent() {
         let args = [kind, "count=1", "parent=count", "behave=farewell"];
         let mut subject = Subject::start(&args);
         assert!(subject.wait().success());
-        assert!(subject.has_said("has got 50"), "{:#?}", subject.said.last());
+        assert!(
+            subject.has_said("has got 100"),
+            "{:#?}",
+            subject.said.last()
+        );
     }
 }
 
