@@ -81,7 +81,7 @@ async fn count(mut parent: Parent) {
     for count in 1.. {
         parent.recv().await;
         say(&format!("the parent has got {count}"));
-        for _ in 0..20 {
+        for _ in 0..200 {
             windlass::yield_now().await;
         }
     }
@@ -101,7 +101,7 @@ async fn run(worker: Worker, behave: String) -> io::Result<()> {
         "panic" => panic!("the rope broke"),
         "finish" => return Ok(()),
         "farewell" => {
-            for _ in 0..100 {
+            for _ in 0..200 {
                 worker.send(Party::Parent, vec![b'!'; 32 * 1024]).await?;
             }
             return Ok(());

@@ -439,7 +439,7 @@ fn what_was_sent_before_a_worker_ends_reaches_the_parent() {
         let mut subject = Subject::start(&args);
         assert!(subject.wait().success());
         assert!(
-            subject.has_said("has got 100"),
+            subject.has_said("has got 200"),
             "{:#?}",
             subject.said.last()
         );
