@@ -81,7 +81,7 @@ async fn count(mut parent: Parent) {
     for count in 1.. {
         parent.recv().await;
         say(&format!("the parent has got {count}"));
-        for _ in 0..200 {
+        for _ in 0..20 {
             windlass::yield_now().await;
         }
     }
