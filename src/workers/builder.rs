@@ -307,9 +307,9 @@ impl Builder {
         };
         let sockets = Sockets(self.sockets);
         let supervisor = Supervisor::new(kind, sockets, settings, exchange.clone(), events, notify);
-        let ended = supervisor.run(incoming).await;
+        supervisor.run(incoming).await?;
         let _ = timeout(LAST_WORDS, exchange.flush()).await; // the parent may not read them
-        ended
+        Ok(())
     }
 
     #[cfg(unix)]

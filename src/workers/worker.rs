@@ -216,14 +216,11 @@ impl Worker {
     }
 
     /// The parent is told, and sees to it that the end comes.
+    #[cfg(unix)]
     pub(super) async fn stop_by_others(&self) {
         self.stop();
-        let _ = self
-            .shared
-            .signs
-            .control
-            .send(Report::Draining.into())
-            .await; // unless it's gone
+        let control = &self.shared.signs.control;
+        let _ = control.send(Report::Draining.into()).await; // unless the parent is gone
     }
 }
 
