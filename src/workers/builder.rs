@@ -10,8 +10,9 @@ use std::time::Duration;
 use super::message::{Command, Exchange, Parent};
 use super::supervisor::{Event, Kind, Settings, Sockets, Supervisor};
 use super::thread::Threads;
-use super::worker::{Post, Worker};
+use super::worker::{LAST_WORDS, Post, Worker};
 use crate::sync::mpsc;
+use crate::time::timeout;
 
 /// How many workers there may be.
 const MOST: usize = 1024;
@@ -179,8 +180,9 @@ impl Builder {
     }
 
     /// What runs beside the workers in the parent, on its loop: it sends them messages, gets
-    /// theirs, and sees their figures. It's dropped when the workers have ended. It must not block,
-    /// since the supervision is on the same loop.
+    /// theirs, and sees their figures. It's dropped when the workers have ended and it has taken
+    /// what they have sent, for which it has 1 s. It must not block, since the supervision is on
+    /// the same loop.
     pub fn parent<F, Fut>(mut self, parent: F) -> Builder
     where
         F: FnOnce(Parent) -> Fut + 'static,
@@ -297,20 +299,17 @@ impl Builder {
             .parent
             .zip(parent)
             .map(|(run, handle)| crate::spawn(run(handle)));
-        let Builder {
-            heartbeat,
-            drain_limit,
-            ..
-        } = self;
         let settings = Settings {
             post,
-            heartbeat,
-            drain_limit,
+            heartbeat: self.heartbeat,
+            drain_limit: self.drain_limit,
             watchdog,
         };
         let sockets = Sockets(self.sockets);
-        let supervisor = Supervisor::new(kind, sockets, settings, exchange, events, notify);
-        supervisor.run(incoming).await
+        let supervisor = Supervisor::new(kind, sockets, settings, exchange.clone(), events, notify);
+        supervisor.run(incoming).await?;
+        let _ = timeout(LAST_WORDS, exchange.flush()).await; // the parent may not read them
+        Ok(())
     }
 
     #[cfg(unix)]

@@ -30,6 +30,8 @@ pub struct Figures {
     pub lag: Duration,
     /// How many times a worker of this number was started again after a crash.
     pub restarts: u64,
+    /// Messages to all that the workers of this number didn't get: their queue was full.
+    pub lost: u64,
 }
 
 impl Figures {
@@ -52,7 +54,7 @@ impl Figures {
             requests: next()?,
             errors: next()?,
             lag: Duration::from_nanos(next()?),
-            restarts: 0,
+            ..Figures::default()
         })
     }
 }
@@ -67,11 +69,12 @@ impl fmt::Display for Figures {
             errors,
             lag,
             restarts,
+            lost,
         } = self;
         write!(
             f,
             "{accepted} connections accepted, {open} open, {errors} failed, {requests} requests, \
-             {restarts} restarts, {lag:?} late"
+             {restarts} restarts, {lost} messages lost, {lag:?} late"
         )
     }
 }
@@ -94,7 +97,7 @@ impl Counters {
             requests: self.requests.get(),
             errors: self.errors.get(),
             lag: self.lag.get(),
-            restarts: 0,
+            ..Figures::default()
         }
     }
 }
@@ -108,7 +111,7 @@ type Metric = (
 
 /// What is told of each worker: the name, whether it only grows, what it means, and the value.
 #[cfg_attr(not(unix), allow(dead_code))]
-const METRICS: [Metric; 6] = [
+const METRICS: [Metric; 7] = [
     (
         "connections_total",
         "counter",
@@ -133,6 +136,12 @@ const METRICS: [Metric; 6] = [
     ("restarts_total", "counter", "Starts after a crash.", |it| {
         it.restarts as f64
     }),
+    (
+        "messages_lost_total",
+        "counter",
+        "Messages to all, for which there was no room.",
+        |it| it.lost as f64,
+    ),
     (
         "loop_lag_seconds",
         "gauge",
@@ -169,7 +178,7 @@ mod tests {
             requests: 1 << 40,
             errors: 2,
             lag: Duration::from_micros(7),
-            restarts: 0,
+            ..Figures::default()
         };
         assert_eq!(Figures::from_bytes(&figures.to_bytes()), Some(figures));
         assert_eq!(Figures::from_bytes(&[0; 39]), None);

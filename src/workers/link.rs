@@ -1,6 +1,7 @@
 //! What goes between a worker and its parent: frames, by channels between threads and by a Unix
 //! socket between processes.
 
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
@@ -30,6 +31,13 @@ pub(super) struct Frame {
     pub(super) body: Vec<u8>,
 }
 
+impl Frame {
+    pub(super) fn empty(tag: u32) -> Frame {
+        let body = Vec::new();
+        Frame { tag, body }
+    }
+}
+
 /// One end of a channel between threads.
 pub(super) type End = (mpsc::Sender<Frame>, mpsc::Receiver<Frame>);
 
@@ -50,7 +58,7 @@ pub(super) struct Link {
 impl Link {
     pub(super) fn by_channel((sender, receiver): End) -> Link {
         Link {
-            outgoing: Outgoing(Rc::new(Mutex::new(sender))),
+            outgoing: Outgoing::new(sender),
             incoming: Incoming::Channel(receiver),
             writer: None,
         }
@@ -62,7 +70,7 @@ impl Link {
         let stream = crate::net::unix::UnixStream::try_from(socket)?;
         let (sender, receiver) = mpsc::channel(QUEUE);
         Ok(Link {
-            outgoing: Outgoing(Rc::new(Mutex::new(sender))),
+            outgoing: Outgoing::new(sender),
             incoming: Incoming::Socket(Socket::new(stream.clone())),
             writer: Some(crate::spawn(socket::write_all(stream, receiver))),
         })
@@ -74,19 +82,24 @@ impl Link {
 /// The lock lets one sender wait at a time: a clone of a sender for each would have room of its own
 /// in the channel, and so there would be no bound.
 #[derive(Clone)]
-pub(super) struct Outgoing(Rc<Mutex<mpsc::Sender<Frame>>>);
+pub(super) struct Outgoing {
+    sender: Rc<Mutex<mpsc::Sender<Frame>>>,
+    /// A broadcast has waited for room in vain, and there was none since.
+    pub(super) is_stuck: Rc<Cell<bool>>,
+}
 
 impl Outgoing {
+    fn new(sender: mpsc::Sender<Frame>) -> Outgoing {
+        Outgoing {
+            sender: Rc::new(Mutex::new(sender)),
+            is_stuck: Rc::default(),
+        }
+    }
+
     /// An error if the other side is gone. A send that is dropped has sent nothing.
     pub(super) async fn send(&self, frame: Frame) -> io::Result<()> {
-        if frame.body.len() > MAX_BODY {
-            let text = format!(
-                "a message of {} bytes: {MAX_BODY} at most",
-                frame.body.len()
-            );
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
-        }
-        let mut sender = self.0.lock().await;
+        check(&frame.body)?;
+        let mut sender = self.sender.lock().await;
         let ready = poll_fn(|cx| sender.poll_ready(cx)).await;
         let sent = ready.and_then(|()| sender.start_send(frame));
         sent.map_err(|_| io::Error::new(io::ErrorKind::BrokenPipe, "the other side has ended"))
@@ -94,14 +107,22 @@ impl Outgoing {
 
     /// False if there was no room, or the other side is gone.
     pub(super) fn try_send(&self, frame: Frame) -> bool {
-        let sender = self.0.try_lock();
+        let sender = self.sender.try_lock();
         sender.is_some_and(|mut sender| sender.try_send(frame).is_ok())
     }
 
     /// What is sent from now on is refused; what was sent is still delivered.
     pub(super) async fn close(&self) {
-        self.0.lock().await.close_channel();
+        self.sender.lock().await.close_channel();
     }
+}
+
+pub(super) fn check(body: &[u8]) -> io::Result<()> {
+    if body.len() > MAX_BODY {
+        let text = format!("a message of {} bytes: {MAX_BODY} at most", body.len());
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+    }
+    Ok(())
 }
 
 /// Gives the frames of the other side.

@@ -10,6 +10,7 @@ use super::message::Exchange;
 use super::report::Order;
 use super::seat::STABLE;
 use super::supervisor::{End, Event, Settings, Started};
+use super::worker::LAST_WORDS;
 use crate::Task;
 use crate::sync::mpsc;
 use crate::time::timeout;
@@ -53,10 +54,9 @@ impl Member {
     ) -> Member {
         let (control, messages) = (started.control, started.messages);
         let reading = crate::spawn(read(id, control.incoming, events.clone()));
-        let mut tasks = vec![
-            crate::spawn(attend(id, reading, started.ended, events.clone())),
-            crate::spawn(exchange.clone().relay(seat, messages.incoming)),
-        ];
+        let relaying = crate::spawn(exchange.clone().relay(seat, messages.incoming));
+        let attending = attend(id, reading, relaying, started.ended, events.clone());
+        let mut tasks = vec![crate::spawn(attending)];
         tasks.extend([control.writer, messages.writer].into_iter().flatten());
         Member {
             seat,
@@ -81,7 +81,7 @@ impl Member {
     pub(super) fn is_stable(&self, now: Instant) -> bool {
         match self.phase {
             Phase::Serving { since } => now - since >= STABLE,
-            Phase::Killed => self
+            Phase::Draining { .. } | Phase::Killed => self
                 .heard
                 .is_some_and(|heard| heard - self.started >= STABLE),
             _ => false,
@@ -102,9 +102,13 @@ impl Member {
         }
     }
 
-    /// Asks it to end in good order.
+    pub(super) fn drains(&self) -> bool {
+        matches!(self.phase, Phase::Draining { .. })
+    }
+
+    /// Asks it to end in good order, unless it does so already.
     pub(super) fn drain(&mut self, limit: Instant) {
-        if self.phase != Phase::Killed {
+        if !self.drains() && self.phase != Phase::Killed {
             self.phase = Phase::Draining { limit };
             self.control.try_send(Order::Drain.into()); // if there's no room, it is stuck
         }
@@ -158,15 +162,18 @@ async fn read(id: u64, mut reports: Incoming, events: mpsc::Sender<Event>) {
     }
 }
 
-/// Waits for the worker's end. What it has said last comes before that.
+/// Waits for the worker's end. What it has said and sent last comes before that.
 async fn attend(
     id: u64,
     reading: Task<()>,
+    relaying: Task<()>,
     ended: Pin<Box<dyn Future<Output = End>>>,
     events: mpsc::Sender<Event>,
 ) {
-    const LAST_WORDS: Duration = Duration::from_millis(100);
     let end = ended.await;
-    let _ = timeout(LAST_WORDS, reading).await;
+    // A thread that was given up still has its ends of the links, and no last words.
+    if timeout(Duration::from_millis(100), reading).await.is_ok() {
+        let _ = timeout(LAST_WORDS, relaying).await; // a receiver may have no room
+    }
     let _ = events.send(Event::Ended(id, end)).await;
 }

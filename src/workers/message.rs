@@ -4,13 +4,18 @@ use std::cell::RefCell;
 use std::fmt;
 use std::io;
 use std::rc::Rc;
+use std::time::{Duration, Instant};
 
 use super::figures::Figures;
-use super::link::{Frame, Incoming, Outgoing};
+use super::link::{Frame, Incoming, Outgoing, check};
 use crate::sync::mpsc;
+use crate::time::timeout_at;
 
 /// How many messages for the parent wait until those who send have to.
 const INBOX: usize = 64;
+
+/// How long a broadcast waits for receivers whose queues are full.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Who sends or receives a message.
 ///
@@ -175,8 +180,10 @@ impl Parent {
             .await
     }
 
-    /// Sends a message to all workers, one after the other, as [`send`](Parent::send). So one that
-    /// never reads its messages keeps them from the others, once its queue is full.
+    /// Sends a message to all workers. It waits while the queue of one is full, but for 1 s at
+    /// most: then that one doesn't get it, which is [counted](Figures::lost), and isn't waited for
+    /// again until it has read something. So a worker that never reads its messages keeps none from
+    /// the others, and no more of them than fill its queue and the system's are in memory.
     ///
     /// # Errors
     ///
@@ -288,9 +295,12 @@ impl Exchange {
         }
     }
 
+    fn worker(&self, index: usize) -> Option<Outgoing> {
+        self.workers.borrow().get(index).cloned().flatten()
+    }
+
     async fn deliver(&self, to: usize, frame: Frame) -> io::Result<()> {
-        let outgoing = self.workers.borrow().get(to).cloned().flatten();
-        match outgoing {
+        match self.worker(to) {
             Some(outgoing) => match outgoing.send(frame).await {
                 Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
                 sent => sent,
@@ -299,11 +309,41 @@ impl Exchange {
         }
     }
 
+    /// First to those who have room: nobody waits for another's.
     async fn deliver_to_all(&self, from: Party, body: &[u8]) -> io::Result<()> {
+        check(body)?;
+        let until = Instant::now() + PATIENCE;
         let count = self.workers.borrow().len();
+        let mut full = Vec::new();
         for worker in (0..count).filter(|&worker| from != Party::Worker(worker)) {
-            self.deliver(worker, from.frame(body)).await?;
+            let Some(outgoing) = self.worker(worker) else {
+                continue;
+            };
+            if outgoing.try_send(from.frame(body)) {
+                outgoing.is_stuck.set(false);
+            } else {
+                full.push((worker, outgoing));
+            }
+        }
+        for (worker, outgoing) in full {
+            let sending = outgoing.send(from.frame(body));
+            if outgoing.is_stuck.get() || timeout_at(until, sending).await.is_err() {
+                outgoing.is_stuck.set(true);
+                self.figures.borrow_mut()[worker].lost += 1;
+            }
         }
         Ok(())
+    }
+
+    /// Waits until the parent has taken all of its messages, or wants none.
+    pub(super) async fn flush(&self) {
+        let Some(parent) = &self.parent else { return };
+        let mut room = Vec::new();
+        while room.len() < INBOX {
+            match parent.reserve().await {
+                Ok(permit) => room.push(permit),
+                Err(_) => return,
+            }
+        }
     }
 }

@@ -28,12 +28,16 @@
 //!   gives up, and `run` returns an error that says how the last one died.
 //! * A worker's loop gives no sign of life for 10 s ([`heartbeat`](Builder::heartbeat)): it kills
 //!   the worker and starts another.
+//! * A worker gets SIGTERM from somebody else: it has the same 20 s as below to end, and then
+//!   another is started.
 //! * A worker returns `Ok`: it leaves it at that. When all have, `run` returns.
 //! * SIGTERM or SIGINT: it lets the workers finish what they have begun, for 20 s at most
 //!   ([`drain_limit`](Builder::drain_limit)), and `run` returns. A second one ends all at once, and
 //!   is an error.
 //! * SIGHUP: it replaces the workers, by the program that is there now. When all of the new ones
-//!   are ready, the old ones finish what they have begun. No connection is refused.
+//!   are ready, the old ones finish what they have begun. No connection is refused. Signals that
+//!   come meanwhile ask for one more replacement, after this one. Of old ones that still drain
+//!   there are eight sets at most: for another, the oldest has to end at once.
 //! * SIGUSR1: it prints the [`Figures`] of each worker.
 //! * It is killed itself: so are the workers, on Linux at once, and elsewhere when their loops come
 //!   round.
@@ -59,6 +63,11 @@
 //! a crash is of the same program as the others, also if the file has been replaced or deleted
 //! meanwhile (on Linux). If the new program can't be started, or one of its workers dies before it
 //! is [ready](Worker::ready), the old ones go on, and the parent says why.
+//!
+//! As the first process of a container (PID 1) the parent handles its signals and waits for its
+//! workers as anywhere else. It doesn't wait for processes that others leave to it: if your workers
+//! start programs that may outlive them, start the parent by an init (`docker run --init`, tini),
+//! or share the process namespace of the pod (`shareProcessNamespace`), so that somebody does.
 //!
 //! # Threads
 //!

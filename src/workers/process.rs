@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use rustix::fs::FileType;
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
 
@@ -210,7 +210,12 @@ fn receive(control: &UnixStream) -> io::Result<Vec<OwnedFd>> {
     let flags = RecvFlags::CMSG_CLOEXEC;
     #[cfg(target_vendor = "apple")]
     let flags = RecvFlags::empty();
-    recvmsg(control, bytes, &mut rights, flags)?;
+    let received = recvmsg(control, bytes, &mut rights, flags)?;
+    if received.flags.contains(ReturnFlags::CTRUNC) {
+        let text = "not all listeners fit into the worker's table of descriptors: \
+                    raise its limit (`ulimit -n`, LimitNOFILE)";
+        return Err(io::Error::other(text));
+    }
     let mut descriptors: Vec<OwnedFd> = Vec::new();
     for message in rights.drain() {
         if let RecvAncillaryMessage::ScmRights(rights) = message {
@@ -293,7 +298,7 @@ async fn heed_signals(worker: Worker) {
     };
     while let Ok(signal) = signals.recv().await {
         if signal == Signal::TERM {
-            worker.stop();
+            worker.stop_by_others().await;
         }
     }
 }

@@ -8,6 +8,8 @@ use super::link::{Frame, MAX_BODY};
 pub(super) enum Report {
     /// It lives; whether it is ready; what it has counted.
     Beat(bool, Figures),
+    /// Somebody else than the parent has told it to end.
+    Draining,
     /// It has done what it was to do, and ends; nobody has told it to.
     Finished,
     /// It ends with that error.
@@ -18,6 +20,7 @@ const BEAT: u32 = 1;
 const BEAT_READY: u32 = 2;
 const FINISHED: u32 = 3;
 const FAILED: u32 = 4;
+const DRAINING: u32 = 5;
 
 impl Report {
     /// None if it's nothing that we know: a newer program's, say.
@@ -26,6 +29,7 @@ impl Report {
             BEAT | BEAT_READY => {
                 Report::Beat(frame.tag == BEAT_READY, Figures::from_bytes(&frame.body)?)
             }
+            DRAINING => Report::Draining,
             FINISHED => Report::Finished,
             FAILED => Report::Failed(String::from_utf8_lossy(&frame.body).into_owned()),
             _ => return None,
@@ -40,10 +44,8 @@ impl From<Report> for Frame {
                 tag: if is_ready { BEAT_READY } else { BEAT },
                 body: figures.to_bytes(),
             },
-            Report::Finished => Frame {
-                tag: FINISHED,
-                body: Vec::new(),
-            },
+            Report::Draining => Frame::empty(DRAINING),
+            Report::Finished => Frame::empty(FINISHED),
             Report::Failed(text) => {
                 let mut body = text.into_bytes();
                 body.truncate(MAX_BODY);
@@ -69,9 +71,6 @@ impl Order {
 
 impl From<Order> for Frame {
     fn from(Order::Drain: Order) -> Frame {
-        Frame {
-            tag: DRAIN,
-            body: Vec::new(),
-        }
+        Frame::empty(DRAIN)
     }
 }

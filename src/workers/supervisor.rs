@@ -20,6 +20,9 @@ use crate::time::timeout_at;
 /// How long killed processes may take to end.
 const KILL_LIMIT: Duration = Duration::from_secs(1);
 
+/// How many sets of old workers may drain at a time.
+const OLD_SETS: usize = 8;
+
 /// What starts workers.
 pub(super) trait Kind {
     /// One that succeeds another is of the new program, if the program is being replaced.
@@ -212,6 +215,7 @@ impl Supervisor {
         let worker = self.workers.get_mut(&id);
         match (report, worker) {
             (Some(Report::Beat(is_ready, figures)), Some(_)) => self.heard(id, is_ready, figures),
+            (Some(Report::Draining), Some(_)) => self.drain(id),
             (Some(Report::Finished), Some(worker)) => worker.has_finished = true,
             (Some(Report::Failed(error)), Some(worker)) => {
                 worker.reason.get_or_insert(format!("failed: {error}"));
@@ -228,8 +232,9 @@ impl Supervisor {
         worker.heard = Some(now);
         let seat = &self.seats[worker.seat];
         if seat.worker == Some(id) {
-            figures.restarts = seat.restarts;
-            self.exchange.figures.borrow_mut()[worker.seat] = figures;
+            let shown = &mut self.exchange.figures.borrow_mut()[worker.seat];
+            (figures.restarts, figures.lost) = (seat.restarts, shown.lost);
+            *shown = figures;
         }
         if is_ready && worker.phase == Phase::Starting {
             worker.phase = Phase::Serving { since: now };
@@ -404,9 +409,20 @@ impl Supervisor {
                 self.drain(old);
             }
         }
+        self.end_oldest();
         self.was_ready = true;
         say("the workers are replaced");
         self.replaced();
+    }
+
+    /// Reload after reload, those that drain don't pile up. They are in the order of their start.
+    fn end_oldest(&mut self) {
+        let draining = self.workers.values().filter(|worker| worker.drains());
+        let excess = draining.count().saturating_sub(OLD_SETS * self.seats.len());
+        let draining = self.workers.values_mut().filter(|worker| worker.drains());
+        for worker in draining.take(excess) {
+            worker.kill(format!("still drained after {OLD_SETS} more replacements"));
+        }
     }
 
     fn replaced(&mut self) {

@@ -15,13 +15,15 @@ use super::link::{Incoming, Link, Outgoing};
 use super::listener::Listener;
 use super::message::{Message, Party};
 use super::report::{Order, Report};
+use crate::Task;
 use crate::net::TcpStream;
 use crate::sync::Mutex;
 use crate::task::{StopSource, StopToken, TaskGroup};
 use crate::time::{sleep_until, timeout};
 
-/// How long a worker that ends waits until its parent has taken its last words.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+/// How long a worker that ends waits until its parent has taken its last words and messages, and
+/// the parent until its own code has.
+pub(super) const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// One of the workers, for what runs in it. A clone is the same worker.
 ///
@@ -159,8 +161,9 @@ impl Worker {
 
     /// Sends a message to the parent or to a worker. It waits while the receiver's queue is full.
     ///
-    /// A message to a worker that is dead, or dies before it has read it, is lost: what must not be
-    /// lost belongs into a database.
+    /// What was sent before the worker's future returns still arrives, unless that takes longer
+    /// than 1 s. A message to a worker that is dead, or dies before it has read it, is lost, and so
+    /// may be one of a worker that is killed: what must not be lost belongs into a database.
     ///
     /// # Errors
     ///
@@ -173,7 +176,8 @@ impl Worker {
         self.shared.messages.send(to.frame(body)).await
     }
 
-    /// Sends a message to all other workers, as [`send`](Worker::send).
+    /// Sends a message to all other workers, as [`send`](Worker::send). One whose queue is full for
+    /// 1 s doesn't get it, as with [`Parent::broadcast`](super::Parent::broadcast).
     ///
     /// # Errors
     ///
@@ -207,8 +211,16 @@ impl Worker {
         self.shared.signs.counters.read()
     }
 
-    pub(super) fn stop(&self) {
+    fn stop(&self) {
         self.shared.signs.stop.stop();
+    }
+
+    /// The parent is told, and sees to it that the end comes.
+    #[cfg(unix)]
+    pub(super) async fn stop_by_others(&self) {
+        self.stop();
+        let control = &self.shared.signs.control;
+        let _ = control.send(Report::Draining.into()).await; // unless the parent is gone
     }
 }
 
@@ -292,7 +304,7 @@ pub(super) enum Ended {
 /// Runs a worker, inside of a runtime. `watch` is what else happens as long as it runs.
 pub(super) async fn work<F, Fut, W>(
     post: Post,
-    [control, messages]: [Link; 2],
+    [control, mut messages]: [Link; 2],
     listeners: Vec<TcpListener>,
     run: &F,
     watch: impl FnOnce(Worker) -> W,
@@ -302,16 +314,16 @@ where
     Fut: Future<Output = io::Result<()>>,
     W: Future<Output = ()> + 'static,
 {
-    let Link {
-        outgoing,
-        incoming,
-        writer,
-    } = control;
+    let outgoing = control.outgoing;
+    let last = [
+        (outgoing.clone(), control.writer),
+        (messages.outgoing.clone(), messages.writer.take()),
+    ];
     let (ended, was_told) = match employ(post, outgoing.clone(), messages, listeners) {
         Ok(worker) => {
             let _watching = crate::spawn(watch(worker.clone()));
             let _beating = crate::spawn(beat(worker.shared.signs.clone(), post.beat));
-            let ended = until_orphaned(run(worker.clone()), incoming, &worker).await;
+            let ended = until_orphaned(run(worker.clone()), control.incoming, &worker).await;
             (ended, worker.stop_token().is_stopped())
         }
         Err(error) => (Ended::Failed(error), false),
@@ -324,11 +336,18 @@ where
     if let Some(report) = last_word {
         let _ = outgoing.send(report.into()).await; // unless the parent is gone
     }
-    outgoing.close().await;
-    if let Some(writer) = writer {
-        let _ = timeout(LAST_WORDS, writer).await;
-    }
+    let _ = timeout(LAST_WORDS, flush(last)).await;
     ended
+}
+
+/// Until the parent has taken all, if it takes anything.
+async fn flush(halves: [(Outgoing, Option<Task<()>>); 2]) {
+    for (outgoing, writer) in halves {
+        outgoing.close().await;
+        if let Some(writer) = writer {
+            writer.await;
+        }
+    }
 }
 
 fn employ(
@@ -351,9 +370,6 @@ fn employ(
         .into_iter()
         .map(listener)
         .collect::<io::Result<_>>()?;
-    if let Some(writer) = messages.writer {
-        writer.detach();
-    }
     Ok(Worker {
         shared: Rc::new(Shared {
             post,

@@ -5,16 +5,19 @@ use std::time::Duration;
 
 use futures::{AsyncReadExt, AsyncWriteExt};
 use windlass::net::TcpStream;
-use windlass::workers::{Builder, Party, Worker};
+use windlass::workers::{Builder, Parent, Party, Worker};
 
 /// What its arguments say, `key=value` each.
 pub(crate) fn main(args: &[String]) -> io::Result<()> {
-    let mut workers = windlass::workers();
     let get = |key: &str| {
         args.iter()
             .find_map(|arg| arg.strip_prefix(key)?.strip_prefix('='))
     };
     let millis = |text: &str| Duration::from_millis(text.parse().unwrap());
+    if let (Some(limit), Ok(_)) = (get("descriptors"), std::env::var("WINDLASS_WORKER")) {
+        limit_descriptors(limit.parse().unwrap())?;
+    }
+    let mut workers = windlass::workers();
     if get("kind") == Some("processes") {
         workers = workers.processes();
     }
@@ -36,9 +39,12 @@ pub(crate) fn main(args: &[String]) -> io::Result<()> {
     if let Some(addr) = get("listen") {
         workers = listen(workers, addr, get("each").is_some())?;
     }
-    if get("parent").is_some() {
-        workers = workers.parent(echo_to_all);
-    }
+    workers = match get("parent") {
+        Some("echo") => workers.parent(echo_to_all),
+        Some("flood") => workers.parent(flood),
+        Some("count") => workers.parent(count),
+        _ => workers,
+    };
     let behave = get("behave").unwrap_or("serve").to_owned();
     workers.run(move |worker| run(worker, behave.clone()))
 }
@@ -52,7 +58,7 @@ fn listen(workers: Builder, addr: &str, each: bool) -> io::Result<Builder> {
 }
 
 /// The parent's part: what a worker says, all are told.
-async fn echo_to_all(mut parent: windlass::workers::Parent) {
+async fn echo_to_all(mut parent: Parent) {
     loop {
         let message = parent.recv().await;
         if parent.broadcast(message.body).await.is_err() {
@@ -61,11 +67,45 @@ async fn echo_to_all(mut parent: windlass::workers::Parent) {
     }
 }
 
+/// Sends all of them so many messages that no queue holds them.
+async fn flood(mut parent: Parent) {
+    parent.recv().await;
+    for wave in 1..=1000 {
+        parent.broadcast(format!("wave {wave}")).await.unwrap();
+    }
+    std::future::pending().await
+}
+
+/// Counts the messages, and does so many other things in between that they queue up.
+async fn count(mut parent: Parent) {
+    for count in 1.. {
+        parent.recv().await;
+        say(&format!("the parent has got {count}"));
+        for _ in 0..20 {
+            windlass::yield_now().await;
+        }
+    }
+}
+
+/// In a worker, which has what it has got from its parent still to come.
+fn limit_descriptors(limit: u64) -> io::Result<()> {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limits = getrlimit(Resource::Nofile);
+    limits.current = Some(limit);
+    Ok(setrlimit(Resource::Nofile, limits)?)
+}
+
 async fn run(worker: Worker, behave: String) -> io::Result<()> {
     match behave.as_str() {
         "fail" => return Err(io::Error::other("no rope")),
         "panic" => panic!("the rope broke"),
         "finish" => return Ok(()),
+        "farewell" => {
+            for _ in 0..200 {
+                worker.send(Party::Parent, vec![b'!'; 32 * 1024]).await?;
+            }
+            return Ok(());
+        }
         _ => {}
     }
     if let Some(listener) = worker.listeners().first() {
@@ -76,8 +116,11 @@ async fn run(worker: Worker, behave: String) -> io::Result<()> {
             listener.local_addr()
         ));
     }
-    let heard = worker.clone();
+    let (heard, is_deaf) = (worker.clone(), behave == "deaf" && worker.index() == 0);
     windlass::spawn(async move {
+        if is_deaf {
+            std::future::pending().await
+        }
         while let Ok(message) = heard.recv().await {
             say(&format!(
                 "worker {} got {}",

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::io::{Read, Write};
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
@@ -27,6 +27,7 @@ tests! {
     a_connection_goes_to_a_worker_that_waits_and_they_take_turns
     a_worker_that_is_killed_is_replaced_and_the_others_go_on
     a_worker_that_is_told_to_end_by_others_finishes_its_requests_and_is_replaced
+    the_limit_holds_also_for_a_worker_that_is_told_to_end_by_others
     a_panic_of_a_thread_is_a_crash_of_that_worker_alone
     workers_that_die_at_once_make_it_give_up_and_say_how
     when_all_have_finished_it_is_over
@@ -38,12 +39,16 @@ tests! {
     a_parent_that_was_stopped_blames_no_worker
     a_thread_that_is_stuck_is_left_and_replaced
     sighup_replaces_the_workers_and_no_request_fails
+    old_workers_that_drain_do_not_pile_up
     an_executable_that_is_gone_is_told_and_the_old_ones_go_on
     the_new_program_is_where_a_symbolic_link_leads_now
     messages_go_to_the_parent_and_to_all
+    a_worker_that_reads_no_message_keeps_none_from_the_others
+    what_was_sent_before_a_worker_ends_reaches_the_parent
     figures_are_told_on_a_socket_and_a_stale_one_is_replaced
     a_workers_children_inherit_nothing
     bad_input_is_told
+    listeners_for_which_a_worker_has_no_room_are_told
     sockets_of_systemd_are_taken_and_it_is_told
     restarts_leak_nothing
 }
@@ -56,9 +61,13 @@ fn scratch(name: &str) -> PathBuf {
     path
 }
 
-fn kill(process: u32) {
+fn send(process: u32, signal: Signal) {
     let pid = Pid::from_raw(process as i32).unwrap();
-    kill_process(pid, Signal::KILL).unwrap();
+    kill_process(pid, signal).unwrap();
+}
+
+fn kill(process: u32) {
+    send(process, Signal::KILL);
 }
 
 fn each_worker_gets_its_share_of_the_connections() {
@@ -136,10 +145,21 @@ fn a_worker_that_is_told_to_end_by_others_finishes_its_requests_and_is_replaced(
     let mut client = Client::connect(addr).unwrap();
     let (_, process) = get(addr, "/").unwrap();
     client.get("/").unwrap();
-    kill_process(Pid::from_raw(process as i32).unwrap(), Signal::TERM).unwrap();
+    send(process, Signal::TERM);
     let (_, is_kept) = client.get("/slow").unwrap();
     assert!(!is_kept);
     subject.wait_for("has ended: starting another");
+    subject.addr(1);
+    subject.end();
+}
+
+fn the_limit_holds_also_for_a_worker_that_is_told_to_end_by_others() {
+    let mut subject = Subject::start(&["kind=processes", LOCAL, "count=1", "drain=200"]);
+    let addr = subject.addr(1);
+    let mut silent = Client::connect(addr).unwrap();
+    silent.get("/").unwrap();
+    send(subject.workers()[0], Signal::TERM);
+    subject.wait_for("didn't end within 200ms; it was killed by signal: 9 (SIGKILL): starting");
     subject.addr(1);
     subject.end();
 }
@@ -301,6 +321,40 @@ fn sighup_replaces_the_workers_and_no_request_fails() {
     }
 }
 
+fn old_workers_that_drain_do_not_pile_up() {
+    let mut subject = Subject::start(&["kind=processes", LOCAL, "count=1"]);
+    let addr = subject.addr(1);
+    // Each set of workers has a client that keeps it from ending.
+    let mut clients = Vec::new();
+    for set in 1..=10 {
+        let newest = *subject.workers().last().unwrap();
+        clients.push(client_of(newest, addr));
+        subject.signal(Signal::HUP);
+        subject.wait_for("the workers are replaced");
+        until("there are eight old sets at most", || {
+            subject.workers().len() == 1 + set.min(8)
+        });
+    }
+    for mut client in clients.drain(..2) {
+        assert!(client.get("/").is_err());
+    }
+    for mut client in clients {
+        assert!(!client.get("/").unwrap().1);
+    }
+    subject.end();
+}
+
+/// A connection to that worker, as soon as no other takes them.
+fn client_of(process: u32, addr: SocketAddr) -> Client {
+    loop {
+        let mut client = Client::connect(addr).unwrap();
+        let (body, _) = client.get("/").unwrap();
+        if body.ends_with(&format!(" {process}")) {
+            return client;
+        }
+    }
+}
+
 fn an_executable_that_is_gone_is_told_and_the_old_ones_go_on() {
     let copy = scratch("copy");
     fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
@@ -344,7 +398,7 @@ fn the_new_program_is_where_a_symbolic_link_leads_now() {
 
 fn messages_go_to_the_parent_and_to_all() {
     for kind in ["kind=processes", "kind=threads"] {
-        let mut subject = Subject::start(&[kind, LOCAL, "count=2", "parent=1"]);
+        let mut subject = Subject::start(&[kind, LOCAL, "count=2", "parent=echo"]);
         let addr = subject.addr(2);
         let (_, _) = get(addr, "/tell").unwrap();
         let mut got = [subject.wait_for("got ahoy"), subject.wait_for("got ahoy")];
@@ -356,6 +410,39 @@ fn messages_go_to_the_parent_and_to_all() {
             format!("worker {} got avast", 1 - from)
         );
         subject.end();
+    }
+}
+
+fn a_worker_that_reads_no_message_keeps_none_from_the_others() {
+    for kind in ["kind=processes", "kind=threads"] {
+        let args = [kind, LOCAL, "count=2", "parent=flood", "behave=deaf"];
+        let mut subject = Subject::start(&args);
+        let addr = subject.addr(2);
+        get(addr, "/tell").unwrap();
+        subject.wait_for("got wave 1000");
+        let waves = subject.said.iter().filter(|line| line.contains("wave"));
+        assert!(
+            waves.eq(&(1..=1000)
+                .map(|wave| format!("worker 1 got wave {wave}"))
+                .collect::<Vec<_>>())
+        );
+        subject.signal(Signal::USR1);
+        assert!(!subject.wait_for("worker 0 (").contains(" 0 messages lost"));
+        assert!(subject.wait_for("worker 1 (").contains(" 0 messages lost"));
+        subject.end();
+    }
+}
+
+fn what_was_sent_before_a_worker_ends_reaches_the_parent() {
+    for kind in ["kind=processes", "kind=threads"] {
+        let args = [kind, "count=1", "parent=count", "behave=farewell"];
+        let mut subject = Subject::start(&args);
+        assert!(subject.wait().success());
+        assert!(
+            subject.has_said("has got 200"),
+            "{:#?}",
+            subject.said.last()
+        );
     }
 }
 
@@ -383,7 +470,9 @@ fn figures_are_told_on_a_socket_and_a_stale_one_is_replaced() {
             && text.contains("windlass_worker_connections_open{worker=\"0\"} 0")
     });
     subject.signal(Signal::USR1);
-    subject.wait_for("1 connections accepted, 0 open, 0 failed, 1 requests, 0 restarts");
+    subject.wait_for(
+        "1 connections accepted, 0 open, 0 failed, 1 requests, 0 restarts, 0 messages lost",
+    );
     let mut second = Subject::start(&args);
     assert_eq!(second.wait().code(), Some(2));
     assert!(second.has_said("can't listen on"));
@@ -451,6 +540,13 @@ fn bad_input_is_told() {
         assert!(subject.has_said(told), "{told}: {:#?}", subject.said);
     }
     no_permission_is_told();
+}
+
+fn listeners_for_which_a_worker_has_no_room_are_told() {
+    // Beside the standard ones there is room for the link and that for messages.
+    let mut subject = Subject::start(&["kind=processes", LOCAL, "count=1", "descriptors=5"]);
+    subject.wait_for("raise its limit (`ulimit -n`, LimitNOFILE)");
+    assert_eq!(subject.wait().code(), Some(2));
 }
 
 /// As a user who may not.
