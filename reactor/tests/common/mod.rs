@@ -162,12 +162,18 @@ pub(crate) fn socket_pair() -> (Socket, Socket) {
 
 /// Runs the body of the test `name` in a process of its own, on its main thread.
 pub(crate) fn in_child(name: &str, body: impl FnOnce()) {
+    in_child_with(&[], name, body);
+}
+
+/// The same, with these variables in its environment.
+pub(crate) fn in_child_with(variables: &[(&str, &str)], name: &str, body: impl FnOnce()) {
     if env::var_os("WINDLASS_CHILD").is_some() {
         return body();
     }
     let output = Command::new(env::current_exe().unwrap())
         .args([name, "--exact", "--nocapture", "--test-threads=1"])
         .env("WINDLASS_CHILD", "1")
+        .envs(variables.iter().copied())
         .output()
         .unwrap();
     let said = [output.stdout, output.stderr].concat();
