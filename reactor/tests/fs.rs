@@ -1142,7 +1142,7 @@ mod short_of_memory {
     use super::common::in_child_with;
     use super::*;
 
-    /// The shortage has no end here, so the memory that the kernel may use is leaked with the thread.
+    /// The shortage has no end here, so what the kernel may use is leaked with the thread.
     const LEAKS: &[(&str, &str)] = &[("ASAN_OPTIONS", "detect_leaks=0")];
 
     #[test]
