@@ -79,7 +79,10 @@ impl Load<'_> {
         let mut peers = self.connect()?;
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
-        for (key, peer) in peers.iter().enumerate() {
+        for (key, peer) in peers.iter_mut().enumerate() {
+            // Accepted before anything is measured: how many a server accepts while it serves others
+            // differs.
+            peer.exchange_blocking()?;
             peer.set_nonblocking()?;
             epoll::add(&epoll, peer.fd(), EventData::new_u64(key as u64), flags)?;
         }
