@@ -34,8 +34,9 @@ const SLOTS: usize = 2 << SLOT_BITS;
 /// Eight levels of six bits over a tick of sixteen: any `u64` fits, and nothing overflows.
 const LEVELS: usize = (u64::BITS - TICK_BITS).div_ceil(SLOT_BITS) as usize;
 
-/// How many timers of a level a `fire` moves down in advance: a few microseconds.
-const AHEAD: usize = 128;
+/// How many timers of a level a `fire` moves down in advance, and as many again for each that it
+/// fires: so they come down as fast as others go, and one that fires alone doesn't wait for many.
+const AHEAD: usize = 8;
 
 /// As a limit: `find_next` is to be asked.
 const UNKNOWN: u64 = u64::MAX;
@@ -196,7 +197,8 @@ impl<T> Timers<T> {
     /// `now` comes from a clock that doesn't go back; if it does, the latest `now` holds.
     pub(crate) fn fire(&mut self, now: u64, limit: usize, fired: &mut Vec<T>) {
         let now = now.max(self.now);
-        let full = fired.len().saturating_add(limit);
+        let before = fired.len();
+        let full = before.saturating_add(limit);
         self.limit = UNKNOWN;
         while let Some((level, unit)) = self.first() {
             let start = unit << shift(level);
@@ -219,8 +221,9 @@ impl<T> Timers<T> {
         }
         self.now = now;
         self.overdue = false;
+        let ahead = AHEAD * (1 + fired.len() - before);
         for level in 1..LEVELS {
-            self.cascade(level, (now >> shift(level)) + 1, AHEAD);
+            self.cascade(level, (now >> shift(level)) + 1, ahead);
         }
     }
 }
