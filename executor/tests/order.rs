@@ -82,6 +82,23 @@ fn spawn_never_polls_at_once() {
 }
 
 #[test]
+fn a_task_that_has_woken_itself_is_ready_before_its_poll_returns() {
+    let executor = Rc::new(Executor::new());
+    let (inner, seen) = (executor.clone(), Rc::new(Cell::new(None)));
+    let told = seen.clone();
+    let waking = poll_fn(move |cx| {
+        let before = inner.has_ready();
+        cx.waker().wake_by_ref();
+        told.set(Some((before, inner.has_ready())));
+        Poll::<()>::Pending
+    });
+    let task = executor.spawn(waking);
+    executor.tick(Waker::noop(), 1);
+    assert_eq!(seen.get(), Some((false, true)));
+    drop(task); // with it goes its executor
+}
+
+#[test]
 fn a_task_that_wakes_itself_is_polled_after_all_others_that_are_ready() {
     let (executor, trace) = (Executor::new(), Trace::new());
     let mut left = 2;
