@@ -41,7 +41,7 @@ impl Queue {
         }
     }
 
-    /// `cell` is what [`Ref::queued`] or [`Ref::new`] has made for this, or [`Ref::poll`] handed back.
+    /// `cell` is of [`Ref::queued`] or [`Ref::new`], or what [`Ref::poll`] has handed back.
     #[inline]
     pub(crate) fn push(&self, cell: Ref) {
         let last = NonNull::from(&*cell);
