@@ -8,9 +8,12 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use super::message::{Command, Exchange, Parent};
+use super::outlet::Outlet;
+use super::payload::describe_panic;
 use super::supervisor::{Event, Kind, Settings, Sockets, Supervisor};
 use super::thread::Threads;
 use super::worker::{LAST_WORDS, Post, Worker};
+use crate::Task;
 use crate::sync::mpsc;
 use crate::time::timeout;
 
@@ -276,8 +279,9 @@ impl Builder {
     }
 
     async fn supervise(self, kind: Box<dyn Kind>) -> io::Result<()> {
+        let outlet = Outlet::new();
         #[cfg(unix)]
-        let (notify, watchdog) = (super::systemd::notifier()?, super::systemd::watchdog()?);
+        let (notify, watchdog) = super::systemd::notifier(&outlet);
         #[cfg(not(unix))]
         let (notify, watchdog) = (Box::new(|_| ()), None);
         let (events, incoming) = mpsc::channel(EVENTS);
@@ -295,10 +299,8 @@ impl Builder {
             Some(path) => Some(super::scrape::listen(&path, exchange.clone()).await?),
             None => None,
         };
-        let _parent = self
-            .parent
-            .zip(parent)
-            .map(|(run, handle)| crate::spawn(run(handle)));
+        let parent = self.parent.zip(parent);
+        let parent = parent.map(|(run, handle)| run_parent(run, handle, events.clone()));
         let settings = Settings {
             post,
             heartbeat: self.heartbeat,
@@ -306,10 +308,17 @@ impl Builder {
             watchdog,
         };
         let sockets = Sockets(self.sockets);
-        let supervisor = Supervisor::new(kind, sockets, settings, exchange.clone(), events, notify);
-        supervisor.run(incoming).await?;
-        let _ = timeout(LAST_WORDS, exchange.flush()).await; // the parent may not read them
-        Ok(())
+        let (exchanged, said) = (exchange.clone(), outlet.clone());
+        let supervisor = Supervisor::new(kind, sockets, settings, exchanged, events, notify, said);
+        let mut ended = supervisor.run(incoming).await;
+        if ended.is_ok() {
+            let _ = timeout(LAST_WORDS, exchange.flush()).await; // the parent may not read them
+            if let Some(parent) = parent.filter(Task::is_finished) {
+                ended = parent.await.map_err(io::Error::other); // it may have come too late
+            }
+        }
+        outlet.flush();
+        ended
     }
 
     #[cfg(unix)]
@@ -338,6 +347,27 @@ impl Builder {
     fn activated(&mut self) -> io::Result<Option<TcpListener>> {
         Ok(None)
     }
+}
+
+/// Runs the parent's own code, and reports its panic.
+fn run_parent(
+    run: ParentFn,
+    handle: Parent,
+    events: mpsc::Sender<Event>,
+) -> Task<Result<(), String>> {
+    let running = crate::spawn(async move { run(handle).await });
+    crate::spawn(async move {
+        let Err(panic) = running.catch().await else {
+            return Ok(());
+        };
+        let text = format!(
+            "the parent's own code panicked: {}",
+            describe_panic(panic.into_inner())
+        );
+        // The supervision may be over.
+        let _ = events.send(Event::ParentPanicked(text.clone())).await;
+        Err(text)
+    })
 }
 
 /// Gives commands of the parent's own code to the supervisor.

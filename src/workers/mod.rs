@@ -95,7 +95,11 @@ mod process;
 #[cfg(unix)]
 mod program;
 mod link;
+mod mailbox;
+mod outlet;
+mod payload;
 mod report;
+mod shortage;
 mod message;
 mod figures;
 #[cfg(unix)]

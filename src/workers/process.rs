@@ -27,6 +27,8 @@ use rustix::net::{
 };
 
 use super::link::Link;
+use super::member::KILL_LIMIT;
+use super::signals::stays_ignored;
 use super::supervisor::{End, Kind, Sockets, Started};
 use super::worker::{Ended, Post, Worker, work};
 use super::{Builder, program::Program, systemd};
@@ -78,6 +80,10 @@ impl Kind for Processes {
             kill: Box::new(move || {
                 let _ = killed.borrow_mut().kill(); // it's ours, so only its end can prevent that
             }),
+            survives: format!(
+                "was killed, and hasn't ended within {KILL_LIMIT:?}: it may be traced, or hang in \
+                 the kernel"
+            ),
             ended: Box::pin(end_of(child)),
         })
     }
@@ -293,6 +299,8 @@ fn follow_parent() -> io::Result<()> {
 /// meant for this worker, or for all.
 async fn heed_signals(worker: Worker) {
     let ours = [Signal::INT, Signal::HUP, Signal::USR1, Signal::TERM];
+    // What is ignored here is so for programs that the worker starts.
+    let ours = ours.into_iter().filter(|&it| !stays_ignored(it));
     let Ok(mut signals) = Signals::new(ours) else {
         return;
     };

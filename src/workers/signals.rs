@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::message::Command;
+use super::message::{Command, Origin};
 use super::supervisor::Event;
 use crate::Task;
 use crate::sync::mpsc;
@@ -12,13 +12,13 @@ use crate::sync::mpsc;
 pub(super) fn listen(events: mpsc::Sender<Event>) -> io::Result<Task<()>> {
     use crate::signal::{Signal, Signals};
     let heard = [Signal::INT, Signal::TERM, Signal::HUP, Signal::USR1];
-    let mut signals = Signals::new(heard)?;
+    let mut signals = Signals::new(heard.into_iter().filter(|&it| !stays_ignored(it)))?;
     Ok(crate::spawn(async move {
         while let Ok(signal) = signals.recv().await {
             let command = match signal {
                 Signal::HUP => Command::Replace,
                 Signal::USR1 => Command::Print,
-                _ => Command::Stop,
+                _ => Command::Stop(Origin::Signal),
             };
             if events.send(Event::Command(command)).await.is_err() {
                 return;
@@ -27,11 +27,33 @@ pub(super) fn listen(events: mpsc::Sender<Event>) -> io::Result<Task<()>> {
     }))
 }
 
+/// Whether it was ignored when the program was started, and is to stay so: `nohup` ignores SIGHUP,
+/// and a shell SIGINT for what it starts by `&`. SIGTERM is always heeded, since otherwise the
+/// program could only be killed.
+#[cfg(unix)]
+pub(super) fn stays_ignored(signal: crate::signal::Signal) -> bool {
+    use crate::signal::Signal;
+    if ![Signal::HUP, Signal::INT].contains(&signal) {
+        return false;
+    }
+    let mut action = std::mem::MaybeUninit::<libc::sigaction>::uninit();
+    // SAFETY: the pointer is valid for the write of a `sigaction`; without a new action nothing
+    // else is changed. When the call has succeeded it has initialized all that is read.
+    let handler = unsafe {
+        match libc::sigaction(signal.as_raw(), std::ptr::null(), action.as_mut_ptr()) {
+            0 => action.assume_init().sa_sigaction,
+            _ => return false,
+        }
+    };
+    handler == libc::SIG_IGN
+}
+
 #[cfg(not(unix))]
 pub(super) fn listen(events: mpsc::Sender<Event>) -> io::Result<Task<()>> {
     Ok(crate::spawn(async move {
         while crate::signal::ctrl_c().await.is_ok() {
-            if events.send(Event::Command(Command::Stop)).await.is_err() {
+            let stop = Event::Command(Command::Stop(Origin::Signal));
+            if events.send(stop).await.is_err() {
                 return;
             }
         }
