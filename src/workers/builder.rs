@@ -10,12 +10,12 @@ use std::time::Duration;
 use super::message::{Command, Exchange, Parent};
 use super::outlet::Outlet;
 use super::payload::describe_panic;
+use super::shortage;
 use super::supervisor::{Event, Kind, Settings, Sockets, Supervisor};
 use super::thread::Threads;
-use super::worker::{LAST_WORDS, Post, Worker};
+use super::worker::{Post, Worker};
 use crate::Task;
 use crate::sync::mpsc;
-use crate::time::timeout;
 
 /// How many workers there may be.
 const MOST: usize = 1024;
@@ -114,8 +114,9 @@ impl Builder {
     /// Listens on a TCP address, with one socket for all workers: a connection wakes one that
     /// waits, and they take turns. May be called again for another address.
     ///
-    /// If systemd has handed over sockets (`LISTEN_FDS`), the first call takes the first of them,
-    /// and so on: then the unit says on which address, and this one isn't used.
+    /// If systemd has handed over TCP sockets (`LISTEN_FDS`), the first call takes the first of
+    /// them, and so on: then the unit says on which address, and this one isn't used. Sockets of
+    /// other kinds stay open in the parent, for the program's own use.
     ///
     /// The parent keeps the socket for as long as it runs. So connections are never refused while
     /// workers are started again or replaced; they wait.
@@ -123,7 +124,7 @@ impl Builder {
     /// # Errors
     ///
     /// If the port is in use, or not permitted: the address is in the text. Or if what systemd says
-    /// makes no sense.
+    /// about its sockets makes no sense.
     pub fn listen(self, addr: impl ToSocketAddrs) -> io::Result<Builder> {
         self.listen_as(false, addr)
     }
@@ -176,7 +177,7 @@ impl Builder {
     }
 
     /// How long a worker that is to end may take to finish what it has begun: 20 s, if not chosen.
-    /// Then it's killed.
+    /// Then it's killed, and has 2 s more to be gone.
     pub fn drain_limit(mut self, limit: Duration) -> Builder {
         self.drain_limit = limit.min(LONGEST);
         self
@@ -184,8 +185,12 @@ impl Builder {
 
     /// What runs beside the workers in the parent, on its loop: it sends them messages, gets
     /// theirs, and sees their figures. It's dropped when the workers have ended and it has taken
-    /// what they have sent, for which it has 1 s. It must not block, since the supervision is on
-    /// the same loop.
+    /// what they have sent, for which it has 1 s, or what is left of the
+    /// [`drain_limit`](Builder::drain_limit). It must not block, since the supervision is on
+    /// the same loop: so it should not write to standard error directly, nor panic, which writes
+    /// there as well.
+    ///
+    /// If it panics, the workers are drained, and [`run`](Builder::run) returns an error.
     pub fn parent<F, Fut>(mut self, parent: F) -> Builder
     where
         F: FnOnce(Parent) -> Fut + 'static,
@@ -202,8 +207,13 @@ impl Builder {
     /// curl --unix-socket figures.sock http://localhost/metrics
     /// ```
     ///
-    /// A socket that a past program has left there is replaced; one on which somebody listens is an
-    /// error of [`run`](Builder::run). Whoever may write to the file may read the figures.
+    /// A socket that a past program has left there is replaced. A file of another kind, or a socket
+    /// on which somebody listens, is an error of [`run`](Builder::run). Whoever may write to the
+    /// file may read the figures.
+    ///
+    /// A request may have 16 KiB and 64 fields (else the answer is 431), has 1 s to come (408), and
+    /// is a GET or HEAD (405) of HTTP/1 (400). 64 clients are served at once; for another one, the
+    /// oldest is disconnected.
     #[cfg(unix)]
     pub fn figures_at(mut self, path: impl Into<std::path::PathBuf>) -> Builder {
         self.figures_at = Some(path.into());
@@ -218,8 +228,16 @@ impl Builder {
     ///
     /// # Errors
     ///
-    /// If workers can't be started, or die at once again and again; all have ended by then. If a
-    /// second signal to end has come. If the count is 0 or more than 1,024.
+    /// If workers can't be started, or die at once again and again. If a second signal to end has
+    /// come. If what [`parent`](Builder::parent) runs has panicked. If the count is 0 or more than
+    /// 1,024. All workers have ended by then, except those that the error names.
+    ///
+    /// `TimedOut` if a worker was killed and has not ended within 2 s: a process that is traced, or
+    /// hangs in the kernel, or a thread that blocks. It is named by its number and PID.
+    ///
+    /// `QuotaExceeded` if there are no processes, threads or file descriptors left to start the
+    /// workers. Where they run out later, a worker that has to be started again is tried again
+    /// until there are some.
     ///
     /// # Panics
     ///
@@ -239,7 +257,11 @@ impl Builder {
             true => Box::new(super::process::Processes::new()?),
             _ => Box::new(Threads::new(run)),
         };
-        crate::block_on(self.supervise(kind))
+        assert!(
+            !windlass_executor::in_task(),
+            "`run` inside of a task would stop all other tasks: call it on a thread of its own"
+        );
+        crate::try_block_on(self.supervise(kind)).map_err(shortage::explain)?
     }
 
     /// Checks what was chosen, and makes the sockets that are still missing.
@@ -310,15 +332,12 @@ impl Builder {
         let sockets = Sockets(self.sockets);
         let (exchanged, said) = (exchange.clone(), outlet.clone());
         let supervisor = Supervisor::new(kind, sockets, settings, exchanged, events, notify, said);
-        let mut ended = supervisor.run(incoming).await;
-        if ended.is_ok() {
-            let _ = timeout(LAST_WORDS, exchange.flush()).await; // the parent may not read them
-            if let Some(parent) = parent.filter(Task::is_finished) {
-                ended = parent.await.map_err(io::Error::other); // it may have come too late
-            }
+        supervisor.run(incoming).await?;
+        exchange.flush().await;
+        match parent.filter(Task::is_finished) {
+            Some(parent) => parent.await.map_err(io::Error::other), // its panic may come late
+            None => Ok(()),
         }
-        outlet.flush();
-        ended
     }
 
     #[cfg(unix)]

@@ -1,6 +1,6 @@
 //! Messages between workers, by way of their parent.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io;
 use std::rc::Rc;
@@ -9,11 +9,15 @@ use std::time::{Duration, Instant};
 use super::figures::Figures;
 use super::link::{Frame, Incoming, check};
 use super::mailbox::{Mailbox, Outbox, Pushed, mailbox};
-use crate::time::{timeout, timeout_at};
+use crate::time::timeout_at;
 
 /// How long a broadcast of the parent waits for workers whose queues are full, and a worker's
 /// message for the parent.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// What of this the parent's own code has when the time to drain is over: enough to read what there
+/// is.
+const LEAST_PATIENCE: Duration = Duration::from_millis(100);
 
 /// How many messages of one worker are passed on before other tasks run.
 const BATCH: usize = 32;
@@ -258,6 +262,8 @@ pub(super) struct Exchange {
     /// None if nobody reads them.
     parent: Option<Rc<Mailbox<Message>>>,
     pub(super) figures: RefCell<Vec<Figures>>,
+    /// When all is to be over, once the end has begun.
+    pub(super) end: Cell<Option<Instant>>,
     command: Box<dyn Fn(Command)>,
 }
 
@@ -267,6 +273,7 @@ impl Exchange {
             workers: RefCell::new(vec![None; count]),
             parent: None,
             figures: RefCell::new(vec![Figures::default(); count]),
+            end: Cell::new(None),
             command,
         }
     }
@@ -333,13 +340,20 @@ impl Exchange {
         let pushed = if parent.is_stuck.get() {
             parent.push(message, length)
         } else {
-            let sent = timeout(PATIENCE, parent.send(message, length)).await;
+            let sent = timeout_at(self.patience(), parent.send(message, length)).await;
             sent.unwrap_or(Pushed::Full)
         };
         if pushed == Pushed::Full {
             parent.is_stuck.set(true);
             self.count_lost(from);
         }
+    }
+
+    /// How long the parent's own code is waited for.
+    fn patience(&self) -> Instant {
+        let now = Instant::now();
+        let end = self.end.get().unwrap_or(now + PATIENCE);
+        end.clamp(now + LEAST_PATIENCE, now + PATIENCE)
     }
 
     fn count_lost(&self, worker: usize) {
@@ -383,10 +397,10 @@ impl Exchange {
         Ok(())
     }
 
-    /// Waits until the parent has taken all of its messages, or wants none.
+    /// Waits until the parent has taken all of its messages, or wants none, but not for long.
     pub(super) async fn flush(&self) {
         if let Some(parent) = self.parent.as_ref().filter(|it| !it.is_stuck.get()) {
-            parent.emptied().await;
+            let _ = timeout_at(self.patience(), parent.emptied()).await; // it may not read them
         }
     }
 }

@@ -28,21 +28,32 @@
 //!   gives up, and `run` returns an error that says how the last one died.
 //! * A worker's loop gives no sign of life for 10 s ([`heartbeat`](Builder::heartbeat)): it kills
 //!   the worker and starts another.
+//! * A killed worker isn't gone after 2 s, because it is traced or hangs in the kernel: it names the
+//!   worker's PID and goes on as if the worker had ended. If the worker lives on until the end,
+//!   `run` returns an error.
+//! * A worker can't be started again, because the system has no processes, threads or file
+//!   descriptors left: it tries again until it can.
 //! * A worker gets SIGTERM from somebody else: it has the same 20 s as below to end, and then
 //!   another is started.
 //! * A worker returns `Ok`: it leaves it at that. When all have, `run` returns.
 //! * SIGTERM or SIGINT: it lets the workers finish what they have begun, for 20 s at most
 //!   ([`drain_limit`](Builder::drain_limit)), and `run` returns. A second one ends all at once, and
-//!   is an error.
+//!   is an error. SIGINT is left alone if it was ignored at the start, as a shell has it for what it
+//!   starts by `&`.
 //! * SIGHUP: it replaces the workers, by the program that is there now. When all of the new ones
 //!   are ready, the old ones finish what they have begun. No connection is refused. Signals that
 //!   come meanwhile ask for one more replacement, after this one. Of old ones that still drain
-//!   there are eight sets at most: for another, the oldest has to end at once.
+//!   there are eight sets at most: for another, the oldest has to end at once. SIGHUP is left alone
+//!   if it was ignored at the start, as `nohup` has it.
 //! * SIGUSR1: it prints the [`Figures`] of each worker.
 //! * It is killed itself: so are the workers, on Linux at once, and elsewhere when their loops come
 //!   round.
 //!
-//! What it does, it says on standard error. Elsewhere than on Unix there are no such signals but
+//! What it does, it says on standard error. A thread of its own writes there, so that the
+//! supervision goes on when nobody reads. Up to 512 KiB of messages wait; what is said beyond that
+//! is dropped, and counted when there is room again.
+//!
+//! Elsewhere than on Unix there are no such signals but
 //! Ctrl-C; [`Parent::stop`] and [`Parent::replace`] do the same.
 //!
 //! # Processes
@@ -72,12 +83,15 @@
 //! # Threads
 //!
 //! They are the same, with two differences. A panic is caught, but what ends the process ends all.
-//! And a thread that is stuck can't be killed: it's left to itself, and another one is started.
+//! And a thread that is stuck can't be killed: it's left to itself, and another one is started. If
+//! it is still stuck at the end, `run` returns an error.
 //!
 //! # systemd and Kubernetes
 //!
 //! The parent takes sockets that systemd hands over (`LISTEN_FDS`), and says when it is ready, when
 //! it replaces its workers, when it ends, and that it lives (`Type=notify-reload`, `WatchdogSec`).
+//! These notifications are best effort: if the socket is of a kind that isn't known, the parent says
+//! so and goes on.
 //! `examples/workers` of the repository has a unit, a manifest for Kubernetes, and the program that
 //! matches.
 

@@ -1,22 +1,35 @@
 //! What ran out when a worker could not be started.
 
+use std::error::Error;
 use std::io::{self, ErrorKind};
 
 /// Names the limit. std reports it as `WouldBlock`, or without a kind.
 pub(super) fn explain(error: io::Error) -> io::Error {
-    let (kind, what) = match error.kind() {
+    let cause = cause(&error);
+    let (kind, what) = match cause.kind() {
         ErrorKind::WouldBlock => (
             ErrorKind::QuotaExceeded,
             "no process or thread is left (`ulimit -u`, TasksMax, pids.max)",
         ),
         ErrorKind::OutOfMemory => (ErrorKind::OutOfMemory, "no memory is left"),
-        _ if lacks_descriptors(&error) => (
+        _ if lacks_descriptors(cause) => (
             ErrorKind::QuotaExceeded,
             "no file descriptor is left (`ulimit -n`, LimitNOFILE)",
         ),
         _ => return error,
     };
     io::Error::new(kind, format!("{what}: {error}"))
+}
+
+/// The error of the system, which may be wrapped to say what it is about.
+fn cause(error: &io::Error) -> &io::Error {
+    let mut cause = error;
+    let mut source = error.get_ref().map(|inner| inner as &(dyn Error + 'static));
+    while let Some(inner) = source {
+        cause = inner.downcast_ref().unwrap_or(cause);
+        source = inner.source();
+    }
+    cause
 }
 
 /// Whether an error of [`explain`] is about something that may be there again later.
@@ -37,4 +50,45 @@ fn lacks_descriptors(error: &io::Error) -> bool {
 #[cfg(not(unix))]
 fn lacks_descriptors(_: &io::Error) -> bool {
     false
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::fmt;
+
+    use super::*;
+    use rustix::io::Errno;
+
+    #[derive(Debug)]
+    struct Wrapper(io::Error);
+
+    impl fmt::Display for Wrapper {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            write!(f, "wrapped: {}", self.0)
+        }
+    }
+
+    impl Error for Wrapper {
+        fn source(&self) -> Option<&(dyn Error + 'static)> {
+            Some(&self.0)
+        }
+    }
+
+    #[test]
+    fn what_ran_out_is_named_also_if_the_error_is_wrapped() {
+        for (errno, text) in [
+            (Errno::AGAIN, "no process or thread is left"),
+            (Errno::MFILE, "no file descriptor is left"),
+            (Errno::NOMEM, "no memory is left"),
+        ] {
+            for error in [errno.into(), io::Error::other(Wrapper(errno.into()))] {
+                let explained = explain(error);
+                assert!(is_shortage(&explained), "{explained:?}");
+                assert!(explained.to_string().starts_with(text), "{explained}");
+            }
+        }
+        let other = explain(Errno::ACCESS.into());
+        assert_eq!(other.kind(), ErrorKind::PermissionDenied);
+        assert!(!is_shortage(&other));
+    }
 }

@@ -538,6 +538,8 @@ impl Supervisor {
             return;
         }
         (self.notify)(Notice::Stopping);
+        let end = Instant::now() + self.settings.drain_limit;
+        self.exchange.end.set(Some(end));
         self.successors = None;
         self.sockets.0.clear(); // when the workers have left them as well, clients are refused
         for seat in &mut self.seats {

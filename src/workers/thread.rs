@@ -13,7 +13,6 @@ use super::payload::describe_panic;
 use super::shortage;
 use super::supervisor::{End, Kind, Sockets, Started};
 use super::worker::{Ended, Post, work};
-use crate::Runtime;
 
 pub(super) struct Threads<F> {
     run: Arc<F>,
@@ -42,12 +41,11 @@ where
             let links = || [workers_control, workers_messages].map(Link::by_channel);
             let nothing_else = |_| ready(());
             let caught = catch_unwind(AssertUnwindSafe(|| {
-                let runtime = match Runtime::builder().build_unwatched() {
-                    Ok(runtime) => runtime,
-                    Err(error) => return End::NotStarted(shortage::explain(error)),
-                };
                 let working = async { work(post, links(), listeners, &*run, nothing_else).await };
-                end_of(runtime.block_on(working))
+                match crate::try_block_on(working) {
+                    Ok(ended) => end_of(ended),
+                    Err(error) => End::NotStarted(shortage::explain(error)),
+                }
             }));
             let panicked = |payload| End::Failed(format!("panicked: {}", describe_panic(payload)));
             // The supervision may be over.

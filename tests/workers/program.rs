@@ -77,7 +77,9 @@ async fn echo_to_all(mut parent: Parent) {
 async fn flood(mut parent: Parent) {
     parent.recv().await;
     for wave in 1..=1000 {
-        parent.broadcast(format!("wave {wave}")).await.unwrap();
+        let mut body = format!("wave {wave}").into_bytes();
+        body.resize(16 * 1024, b'\0');
+        parent.broadcast(body).await.unwrap();
     }
     std::future::pending().await
 }
@@ -180,7 +182,7 @@ async fn run(worker: Worker, behave: String) -> io::Result<()> {
             say(&format!(
                 "worker {} got {}",
                 heard.index(),
-                String::from_utf8_lossy(&message.body)
+                String::from_utf8_lossy(&message.body).trim_end_matches('\0')
             ));
         }
     })

@@ -400,14 +400,23 @@ fn lost_of(line: &str) -> u64 {
 
 fn a_parent_that_does_not_receive_costs_its_own_messages_only() {
     for kind in KINDS {
-        let mut subject = Subject::start(&[kind, LOCAL, "count=2", "parent=deaf"]);
+        let mut subject = Subject::start(&[kind, LOCAL, "count=2", "parent=deaf", "drain=1000"]);
         let addr = subject.addr(2);
         for _ in 0..200 {
             get(addr, "/tell").unwrap();
         }
         get(addr, "/others").unwrap();
         subject.wait_for("got avast");
+        // A worker that takes all of its time leaves none for the parent to read.
+        let mut silent = Client::connect(addr).unwrap();
+        silent.get("/").unwrap();
+        let begin = Instant::now();
         subject.end();
+        assert!(
+            begin.elapsed() < Duration::from_millis(1900),
+            "{:?}",
+            begin.elapsed()
+        );
     }
 }
 
