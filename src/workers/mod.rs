@@ -28,8 +28,8 @@
 //!   gives up, and `run` returns an error that says how the last one died.
 //! * A worker's loop gives no sign of life for 10 s ([`heartbeat`](Builder::heartbeat)): it kills
 //!   the worker and starts another.
-//! * A killed worker isn't gone after 2 s, because it is traced or hangs in the kernel: it names the
-//!   worker's PID and goes on as if the worker had ended. If the worker lives on until the end,
+//! * A killed worker isn't gone after 2 s, because it is traced or hangs in the kernel: it names
+//!   the worker's PID and goes on as if the worker had ended. If the worker lives on until the end,
 //!   `run` returns an error.
 //! * A worker can't be started again, because the system has no processes, threads or file
 //!   descriptors left: it tries again until it can.
@@ -38,8 +38,8 @@
 //! * A worker returns `Ok`: it leaves it at that. When all have, `run` returns.
 //! * SIGTERM or SIGINT: it lets the workers finish what they have begun, for 20 s at most
 //!   ([`drain_limit`](Builder::drain_limit)), and `run` returns. A second one ends all at once, and
-//!   is an error. SIGINT is left alone if it was ignored at the start, as a shell has it for what it
-//!   starts by `&`.
+//!   is an error. SIGINT is left alone if it was ignored at the start, as a shell has it for a
+//!   program that it starts by `&`.
 //! * SIGHUP: it replaces the workers, by the program that is there now. When all of the new ones
 //!   are ready, the old ones finish what they have begun. No connection is refused. Signals that
 //!   come meanwhile ask for one more replacement, after this one. Of old ones that still drain
@@ -90,8 +90,9 @@
 //!
 //! The parent takes sockets that systemd hands over (`LISTEN_FDS`), and says when it is ready, when
 //! it replaces its workers, when it ends, and that it lives (`Type=notify-reload`, `WatchdogSec`).
-//! These notifications are best effort: if the socket is of a kind that isn't known, the parent says
-//! so and goes on.
+//! Notifications are best effort: if the socket is of a kind that isn't known, the parent says so
+//! and goes on.
+//!
 //! `examples/workers` of the repository has a unit, a manifest for Kubernetes, and the program that
 //! matches.
 

@@ -18,7 +18,7 @@ const ROOM: usize = 512 * 1024;
 /// How long the end of the supervision waits for messages that aren't written yet.
 const FLUSH_LIMIT: Duration = Duration::from_millis(250);
 
-/// A clone writes to the same queue. The thread ends with the last of them.
+/// A clone writes to the same queue. The last of them to be dropped ends the thread.
 #[derive(Clone)]
 pub(super) struct Outlet {
     owner: Rc<Owner>,
@@ -79,23 +79,18 @@ impl Outlet {
         let started = thread.spawn(move || theirs.write_all()).is_ok();
         shared.lock().has_thread = started;
     }
-
-    /// Blocks until all messages are written, but not for long.
-    pub(super) fn flush(&self) {
-        let shared = &self.owner.shared;
-        let queue = shared.lock();
-        let is_busy = |queue: &mut Queue| queue.has_thread && queue.is_busy();
-        let waited = shared
-            .changed
-            .wait_timeout_while(queue, FLUSH_LIMIT, is_busy);
-        drop(waited.unwrap_or_else(PoisonError::into_inner));
-    }
 }
 
 impl Drop for Owner {
+    /// Blocks until all messages are written, but not for long.
     fn drop(&mut self) {
-        self.shared.lock().is_closed = true;
-        self.shared.changed.notify_all();
+        let Shared { changed, .. } = &*self.shared;
+        let is_busy = |queue: &mut Queue| queue.has_thread && queue.is_busy();
+        let waited = changed.wait_timeout_while(self.shared.lock(), FLUSH_LIMIT, is_busy);
+        let (mut queue, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        queue.is_closed = true;
+        drop(queue);
+        changed.notify_all();
     }
 }
 

@@ -123,6 +123,7 @@ async fn limit_processes_at_a_signal(_parent: Parent) {
     let current = Some(0);
     let none = Rlimit { current, ..before };
     let mut signals = windlass::signal::Signals::new([windlass::signal::Signal::USR2]).unwrap();
+    say("the limit can be changed");
     for limits in [none, before].into_iter().cycle() {
         signals.recv().await.unwrap();
         setrlimit(Resource::Nproc, limits).unwrap();

@@ -606,6 +606,9 @@ fn a_restart_without_processes_is_tried_again() {
         }
         let mut subject = Subject::start_as(&mut started);
         let addr = subject.addr(1);
+        if !subject.has_said("the limit can be changed") {
+            subject.wait_for("the limit can be changed");
+        }
         subject.signal(Signal::USR2);
         subject.wait_for("the limit is changed");
         let _ = get(addr, "/fail");
