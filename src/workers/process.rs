@@ -253,7 +253,7 @@ where
     let ended = crate::block_on(async {
         let (control, messages) = match (Link::by_socket(control), Link::by_socket(messages)) {
             (Ok(control), Ok(messages)) => (control, messages),
-            (Err(error), _) | (_, Err(error)) => return Ended::Failed(error),
+            (Err(error), _) | (_, Err(error)) => return Ended::NotStarted(error),
         };
         let found = listeners.len();
         let run = async |worker| {
@@ -270,7 +270,7 @@ where
     });
     process::exit(match ended {
         Ended::Finished => 0,
-        Ended::Failed(_) | Ended::Orphaned => 1, // the parent has heard of it, and tells
+        Ended::Failed(_) | Ended::NotStarted(_) | Ended::Orphaned => 1, // the parent has heard of it, and tells
     })
 }
 

@@ -80,6 +80,7 @@ fn end_of(ended: Ended) -> End {
     match ended {
         Ended::Finished => End::Finished,
         Ended::Failed(error) => End::Failed(format!("failed: {error}")),
+        Ended::NotStarted(error) => End::NotStarted(error),
         Ended::Orphaned => End::Failed("was given up".into()),
     }
 }

@@ -15,6 +15,7 @@ use super::link::{Incoming, Link, Outgoing};
 use super::listener::Listener;
 use super::message::{Message, Party};
 use super::report::{Order, Report};
+use super::shortage;
 use crate::Task;
 use crate::net::TcpStream;
 use crate::sync::Mutex;
@@ -302,6 +303,8 @@ pub(super) enum Ended {
     /// What it was to do is done.
     Finished,
     Failed(io::Error),
+    /// Before it did anything.
+    NotStarted(io::Error),
     /// Its parent is gone, or has given it up.
     Orphaned,
 }
@@ -331,11 +334,11 @@ where
             let ended = until_orphaned(run(worker.clone()), control.incoming, &worker).await;
             (ended, worker.stop_token().is_stopped())
         }
-        Err(error) => (Ended::Failed(error), false),
+        Err(error) => (Ended::NotStarted(shortage::explain(error)), false),
     };
     let last_word = match &ended {
         Ended::Finished if !was_told => Some(Report::Finished),
-        Ended::Failed(error) => Some(Report::Failed(error.to_string())),
+        Ended::Failed(error) | Ended::NotStarted(error) => Some(Report::Failed(error.to_string())),
         _ => None,
     };
     if let Some(report) = last_word {

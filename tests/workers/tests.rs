@@ -634,7 +634,8 @@ fn restarts_leak_nothing() {
         subject.wait_for("the workers are replaced");
     }
     until("the old ones are gone", || subject.workers().len() == 4);
-    until("descriptors are closed", || subject.descriptors() == before);
+    // The old ones' descriptors may have been among those before.
+    until("descriptors are closed", || subject.descriptors() <= before);
     assert!(subject.workers().into_iter().all(lives), "a zombie");
     get(addr, "/").unwrap();
     subject.end();

@@ -199,6 +199,7 @@ fn a_worker_that_cannot_end_is_replaced() {
     ];
     let mut subject = Subject::start(&args);
     let addr = subject.addr(1);
+    get(addr, "/").unwrap(); // by then it has given a sign of life
     let worker = subject.workers()[0];
     let Some(tracer) = Tracer::of(worker) else {
         return;
