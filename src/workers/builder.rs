@@ -190,7 +190,8 @@ impl Builder {
     /// the same loop: so it should not write to standard error directly, nor panic, which writes
     /// there as well.
     ///
-    /// If it panics, the workers are drained, and [`run`](Builder::run) returns an error.
+    /// If it panics, the workers are drained, and [`run`](Builder::run) returns an error. If it
+    /// returns, the workers go on, and their messages to it are lost.
     pub fn parent<F, Fut>(mut self, parent: F) -> Builder
     where
         F: FnOnce(Parent) -> Fut + 'static,

@@ -179,7 +179,16 @@ async fn run(worker: Worker, behave: String) -> io::Result<()> {
         if is_deaf {
             std::future::pending().await
         }
+        let mut in_order = 0;
         while let Ok(message) = heard.recv().await {
+            if message.body.starts_with(b"#") {
+                in_order += usize::from(message.body == format!("#{in_order}").as_bytes());
+                continue;
+            }
+            if message.body == b"count" {
+                say(&format!("worker {} got {in_order} in order", heard.index()));
+                continue;
+            }
             say(&format!(
                 "worker {} got {}",
                 heard.index(),
@@ -223,6 +232,14 @@ fn say(text: &str) {
     let _ = io::stdout().write_all(format!("{text}\n").as_bytes());
 }
 
+/// More messages than a link holds, but fewer bytes than a receiver's queue.
+async fn send_a_burst(worker: &Worker) -> io::Result<()> {
+    for number in 0..20_000 {
+        worker.send(Party::Worker(0), format!("#{number}")).await?;
+    }
+    worker.send(Party::Worker(0), "count").await
+}
+
 /// Answers requests without a body; the last one, of a worker that is to end, by `close`.
 async fn answer(worker: Worker, mut stream: TcpStream, fail: &Semaphore) -> io::Result<()> {
     let mut request = Vec::new();
@@ -245,6 +262,7 @@ async fn answer(worker: Worker, mut stream: TcpStream, fail: &Semaphore) -> io::
             Some("/slow") => windlass::time::sleep(Duration::from_millis(300)).await,
             Some("/tell") => worker.send(Party::Parent, "ahoy").await?,
             Some("/fail") => fail.add_permits(1),
+            Some("/burst") => send_a_burst(&worker).await?,
             Some("/much") => send_much(&worker).await?,
             Some("/others") => worker.broadcast("avast").await?,
             _ => {}

@@ -33,6 +33,7 @@ tests! {
     a_signal_after_a_stop_by_the_program_is_the_first
     signals_ignored_at_the_start_stay_ignored
     a_worker_that_does_not_receive_costs_its_own_messages_only
+    a_burst_of_messages_arrives_whole_and_in_order
     a_parent_that_does_not_receive_costs_its_own_messages_only
     figures_leave_files_and_sockets_of_others_alone
     silent_clients_delay_no_figures
@@ -379,6 +380,18 @@ fn a_worker_that_does_not_receive_costs_its_own_messages_only() {
         assert!(subject.wait().success(), "{:#?}", subject.said);
         let took = begin.elapsed();
         assert!(took < Duration::from_millis(1900), "{took:?}");
+    }
+}
+
+fn a_burst_of_messages_arrives_whole_and_in_order() {
+    for kind in KINDS {
+        let mut subject = Subject::start(&[kind, LOCAL, "count=2"]);
+        let addr = subject.addr(2);
+        let (mut client, _) = client_of_other_worker(addr);
+        client.get("/burst").unwrap();
+        subject.wait_for("worker 0 got 20000 in order");
+        drop(client);
+        subject.end();
     }
 }
 
