@@ -270,7 +270,8 @@ where
     });
     process::exit(match ended {
         Ended::Finished => 0,
-        Ended::Failed(_) | Ended::NotStarted(_) | Ended::Orphaned => 1, // the parent has heard of it, and tells
+        // The parent has got the error, and reports it.
+        Ended::Failed(_) | Ended::NotStarted(_) | Ended::Orphaned => 1,
     })
 }
 
