@@ -177,7 +177,7 @@ impl Builder {
     }
 
     /// How long a worker that is to end may take to finish what it has begun: 20 s, if not chosen.
-    /// Then it's killed, and has 2 s more to be gone.
+    /// Then it's killed, and must have ended 2 s later.
     pub fn drain_limit(mut self, limit: Duration) -> Builder {
         self.drain_limit = limit.min(LONGEST);
         self
@@ -187,8 +187,8 @@ impl Builder {
     /// theirs, and sees their figures. It's dropped when the workers have ended and it has taken
     /// what they have sent, for which it has 1 s, or what is left of the
     /// [`drain_limit`](Builder::drain_limit). It must not block, since the supervision is on
-    /// the same loop: so it should not write to standard error directly, nor panic, which writes
-    /// there as well.
+    /// the same loop. Direct writes to standard error can block, and so can a panic, which the
+    /// panic hook reports there.
     ///
     /// If it panics, the workers are drained, and [`run`](Builder::run) returns an error. If it
     /// returns, the workers go on, and their messages to it are lost.
@@ -212,9 +212,9 @@ impl Builder {
     /// on which somebody listens, is an error of [`run`](Builder::run). Whoever may write to the
     /// file may read the figures.
     ///
-    /// A request may have 16 KiB and 64 fields (else the answer is 431), has 1 s to come (408), and
-    /// is a GET or HEAD (405) of HTTP/1 (400). 64 clients are served at once; for another one, the
-    /// oldest is disconnected.
+    /// The head of a request must arrive within 1 s (else the status is 408), within 16 KiB and 64
+    /// header fields (431), and be a valid (400) GET or HEAD (405) of HTTP/1. Up to 64 clients are
+    /// served concurrently. The next one disconnects the oldest.
     #[cfg(unix)]
     pub fn figures_at(mut self, path: impl Into<std::path::PathBuf>) -> Builder {
         self.figures_at = Some(path.into());
@@ -233,12 +233,11 @@ impl Builder {
     /// come. If what [`parent`](Builder::parent) runs has panicked. If the count is 0 or more than
     /// 1,024. All workers have ended by then, except those that the error names.
     ///
-    /// `TimedOut` if a worker was killed and has not ended within 2 s: a process that is traced, or
-    /// hangs in the kernel, or a thread that blocks. It is named by its number and PID.
+    /// `TimedOut` if a worker was killed and has not ended within 2 s: a process that is traced or
+    /// hangs in the kernel, or a thread that blocks. The error names its number and its PID.
     ///
-    /// `QuotaExceeded` if there are no processes, threads or file descriptors left to start the
-    /// workers. Where they run out later, a worker that has to be started again is tried again
-    /// until there are some.
+    /// `QuotaExceeded` if the system has no processes, threads or file descriptors left to start
+    /// the workers. If they run out later, restarts are retried until they succeed.
     ///
     /// # Panics
     ///
@@ -336,7 +335,8 @@ impl Builder {
         supervisor.run(incoming).await?;
         exchange.flush().await;
         match parent.filter(Task::is_finished) {
-            Some(parent) => parent.await.map_err(io::Error::other), // its panic may come late
+            // It may have panicked after the end of the supervision.
+            Some(parent) => parent.await.map_err(io::Error::other),
             None => Ok(()),
         }
     }
@@ -384,7 +384,7 @@ fn run_parent(
             "the parent's own code panicked: {}",
             describe_panic(panic.into_inner())
         );
-        // The supervision may be over.
+        // Fails if the supervision is over.
         let _ = events.send(Event::ParentPanicked(text.clone())).await;
         Err(text)
     })

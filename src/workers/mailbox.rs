@@ -1,8 +1,8 @@
-//! The messages that wait for one receiver, in the parent.
+//! The parent's queue of messages for one receiver.
 //!
-//! Each receiver has a queue of its own, and a sender never waits for the queue of another
-//! receiver: a message for which there is no room is lost. So a slow receiver costs its own
-//! messages and nobody else's.
+//! Each receiver has a queue of its own. The messages of a sender share one link, so to wait for
+//! room at one receiver would delay the messages to all others. Instead, a message that finds the
+//! queue full is dropped. A slow receiver loses its own messages only.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -10,22 +10,22 @@ use std::rc::Rc;
 use super::link::{Frame, Outgoing};
 use crate::sync::{Semaphore, mpsc};
 
-/// How many bytes may wait for a receiver.
+/// Capacity of a queue in bytes.
 pub(super) const ROOM: usize = 4 * 1024 * 1024;
 
-/// What a message takes beside its body.
+/// Bytes that a message is charged in addition to its body.
 const OVERHEAD: usize = 64;
 
-/// The senders' end.
+/// The sending half.
 pub(super) struct Mailbox<T> {
     queue: mpsc::UnboundedSender<(T, usize)>,
-    /// A permit for each byte that there is room for. Closed when the receiver is gone.
+    /// One permit per free byte. Closed when the receiver is dropped.
     room: Rc<Semaphore>,
-    /// Somebody has waited for room in vain, and there was none since.
+    /// A wait for room has timed out, and no message was queued since.
     pub(super) is_stuck: Cell<bool>,
 }
 
-/// The receiver's end.
+/// The receiving half.
 pub(super) struct Outbox<T> {
     queue: mpsc::Receiver<(T, usize)>,
     room: Rc<Semaphore>,
@@ -35,7 +35,7 @@ pub(super) struct Outbox<T> {
 pub(super) enum Pushed {
     Queued,
     Full,
-    /// The receiver is gone.
+    /// The receiver was dropped.
     Gone,
 }
 
@@ -55,7 +55,7 @@ pub(super) fn mailbox<T>() -> (Rc<Mailbox<T>>, Outbox<T>) {
 }
 
 impl<T> Mailbox<T> {
-    /// `body` is the length of the message's body. Never waits.
+    /// Queues a message if there is room. `body` is the length of the message's body.
     pub(super) fn push(&self, message: T, body: usize) -> Pushed {
         let size = body + OVERHEAD;
         let Ok(permit) = self.room.try_acquire(size) else {
@@ -72,7 +72,7 @@ impl<T> Mailbox<T> {
         }
     }
 
-    /// Waits for room. If the future is dropped, nothing was sent.
+    /// Waits for room, then queues the message. A dropped future has queued nothing.
     pub(super) async fn send(&self, message: T, body: usize) -> Pushed {
         let size = body + OVERHEAD;
         match self.room.acquire(size).await {
@@ -86,7 +86,7 @@ impl<T> Mailbox<T> {
         }
     }
 
-    /// Waits until the receiver has taken all messages, or is gone.
+    /// Waits until the queue is empty, or the receiver was dropped.
     pub(super) async fn emptied(&self) {
         let _ = self.room.acquire(ROOM).await;
     }
@@ -106,7 +106,7 @@ impl<T> Drop for Outbox<T> {
     }
 }
 
-/// Hands the messages over to a worker, as it takes them.
+/// Forwards queued messages to a worker at the worker's pace.
 pub(super) async fn forward(mut messages: Outbox<Frame>, worker: Outgoing) {
     while let Some(frame) = messages.recv().await {
         if worker.send(frame).await.is_err() {
@@ -120,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_full_mailbox_refuses_and_takes_again_after_a_receive() {
+    fn a_full_mailbox_has_room_again_after_a_receive() {
         let (mailbox, mut outbox) = mailbox();
         let body = 64 * 1024;
         let mut taken = 0;

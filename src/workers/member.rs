@@ -19,7 +19,7 @@ use crate::time::timeout;
 /// How long a worker may take until it is ready.
 const START_LIMIT: Duration = Duration::from_secs(60);
 
-/// How long a killed worker may take to end.
+/// Time limit of a killed worker to end.
 pub(super) const KILL_LIMIT: Duration = Duration::from_secs(2);
 
 pub(super) struct Member {
@@ -33,7 +33,7 @@ pub(super) struct Member {
     pub(super) has_finished: bool,
     /// Why it ends, in its words or ours.
     pub(super) reason: Option<String>,
-    /// None once it's killed: a thread ends when it finds that nobody is there any more.
+    /// None once it's killed. A thread can't be killed, but ends when its link is closed.
     control: Option<Outgoing>,
     pub(super) messages: Rc<Mailbox<Frame>>,
     kill: Box<dyn Fn()>,
@@ -111,7 +111,7 @@ impl Member {
         }
     }
 
-    /// The supervisor was late itself, and may not have read yet what happened meanwhile.
+    /// Extends its limits when the supervisor itself was late: reports may still be unread.
     pub(super) fn excuse(&mut self, now: Instant) {
         self.heard = self.heard.map(|_| now);
         if let Phase::Killed { limit } = &mut self.phase {
@@ -153,7 +153,7 @@ impl Member {
         self.kill(reason);
     }
 
-    /// Kills it. It may take its time to end, or never end: see [`KILL_LIMIT`].
+    /// Kills it. It may still take until [`KILL_LIMIT`] to end, or never end.
     pub(super) fn kill(&mut self, reason: String) {
         if self.is_killed() {
             return;
@@ -170,7 +170,7 @@ impl Member {
         format!("worker {} ({})", self.seat, self.name)
     }
 
-    /// What it does instead of ending.
+    /// Stands in for the end of a worker that has not ended within [`KILL_LIMIT`].
     pub(super) fn survival(&self) -> End {
         End::Failed(self.survives.clone())
     }
@@ -206,7 +206,7 @@ async fn attend(
     events: mpsc::Sender<Event>,
 ) {
     let end = ended.await;
-    // Something of the program's may keep a worker's end of the links. Then no last words come.
+    // User code in a thread may keep the worker's half of the links open.
     if timeout(Duration::from_millis(100), reading).await.is_ok() {
         let _ = timeout(LAST_WORDS, relaying).await; // the parent's own code may not read them
     }

@@ -11,15 +11,14 @@ use super::link::{Frame, Incoming, check};
 use super::mailbox::{Mailbox, Outbox, Pushed, mailbox};
 use crate::time::timeout_at;
 
-/// How long a broadcast of the parent waits for workers whose queues are full, and a worker's
-/// message for the parent.
+/// Time limit of waits for room: of a broadcast of the parent for the workers' queues, and of a
+/// worker's message for the parent's queue.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// What of this the parent's own code has when the time to drain is over: enough to read what there
-/// is.
+/// Lower bound of that limit when the drain limit has passed: enough to read queued messages.
 const LEAST_PATIENCE: Duration = Duration::from_millis(100);
 
-/// How many messages of one worker are passed on before other tasks run.
+/// Messages of one worker that are forwarded before the task yields.
 const BATCH: usize = 32;
 
 /// Who sends or receives a message.
@@ -248,7 +247,7 @@ pub(super) enum Command {
     Print,
 }
 
-/// Where a command comes from.
+/// Origin of a command.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Origin {
     Signal,
@@ -262,7 +261,7 @@ pub(super) struct Exchange {
     /// None if nobody reads them.
     parent: Option<Rc<Mailbox<Message>>>,
     pub(super) figures: RefCell<Vec<Figures>>,
-    /// When all is to be over, once the end has begun.
+    /// Deadline of the drain, once it has begun.
     pub(super) end: Cell<Option<Instant>>,
     command: Box<dyn Fn(Command)>,
 }
@@ -295,8 +294,8 @@ impl Exchange {
         drop(old); // under no borrow
     }
 
-    /// Passes on the messages of a worker, until it's gone. It never waits for another worker: that
-    /// would hold up the messages to everybody else.
+    /// Forwards the messages of a worker until its link is closed. Never waits for another worker,
+    /// because that would delay the messages to all others.
     pub(super) async fn relay(self: Rc<Self>, from: usize, mut messages: Incoming) {
         let mut passed = 0_usize;
         while let Some(Frame { tag, body }) = messages.recv().await {
@@ -307,7 +306,7 @@ impl Exchange {
             }
             passed += 1;
             if passed % BATCH == 0 {
-                crate::yield_now().await; // a sender may be as fast as this
+                crate::yield_now().await; // a fast sender would keep this loop busy forever
             }
         }
     }
@@ -329,7 +328,8 @@ impl Exchange {
         }
     }
 
-    /// The parent's own code is on this loop. So it may be given time, once, to read what there is.
+    /// The parent's own code runs on this loop and may be about to receive, so a full queue is
+    /// waited for, but only until the first timeout.
     async fn pass_to_parent(&self, from: usize, body: Vec<u8>) {
         let Some(parent) = &self.parent else { return };
         let length = body.len();
@@ -349,7 +349,7 @@ impl Exchange {
         }
     }
 
-    /// How long the parent's own code is waited for.
+    /// Deadline of a wait for the parent's own code.
     fn patience(&self) -> Instant {
         let now = Instant::now();
         let end = self.end.get().unwrap_or(now + PATIENCE);
@@ -368,12 +368,12 @@ impl Exchange {
         check(&frame.body)?;
         if let Some(mailbox) = self.worker(to) {
             let length = frame.body.len();
-            mailbox.send(frame, length).await; // a message to a worker that has ended is lost
+            mailbox.send(frame, length).await; // lost if the worker has ended
         }
         Ok(())
     }
 
-    /// First to the workers that have room: none waits for another's.
+    /// Queues for the workers that have room first, so that these don't wait for the others.
     async fn deliver_to_all(&self, from: Party, body: &[u8]) -> io::Result<()> {
         check(body)?;
         let until = Instant::now() + PATIENCE;
@@ -397,10 +397,10 @@ impl Exchange {
         Ok(())
     }
 
-    /// Waits until the parent has taken all of its messages, or wants none, but not for long.
+    /// Waits until the parent's own code has received all messages, within `patience`.
     pub(super) async fn flush(&self) {
         if let Some(parent) = self.parent.as_ref().filter(|it| !it.is_stuck.get()) {
-            let _ = timeout_at(self.patience(), parent.emptied()).await; // it may not read them
+            let _ = timeout_at(self.patience(), parent.emptied()).await;
         }
     }
 }

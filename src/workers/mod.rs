@@ -28,30 +28,30 @@
 //!   gives up, and `run` returns an error that says how the last one died.
 //! * A worker's loop gives no sign of life for 10 s ([`heartbeat`](Builder::heartbeat)): it kills
 //!   the worker and starts another.
-//! * A killed worker isn't gone after 2 s, because it is traced or hangs in the kernel: it names
-//!   the worker's PID and goes on as if the worker had ended. If the worker lives on until the end,
-//!   `run` returns an error.
-//! * A worker can't be started again, because the system has no processes, threads or file
-//!   descriptors left: it tries again until it can.
+//! * A killed worker has not ended after 2 s, because it is traced or hangs in the kernel: it logs
+//!   the worker's PID and treats the worker as ended. If the worker still lives at the end, `run`
+//!   returns an error that names it.
+//! * A worker can't be restarted because the system has no processes, threads or file descriptors
+//!   left: it retries until it can.
 //! * A worker gets SIGTERM from somebody else: it has the same 20 s as below to end, and then
 //!   another is started.
 //! * A worker returns `Ok`: it leaves it at that. When all have, `run` returns.
 //! * SIGTERM or SIGINT: it lets the workers finish what they have begun, for 20 s at most
 //!   ([`drain_limit`](Builder::drain_limit)), and `run` returns. A second one ends all at once, and
-//!   is an error. SIGINT is left alone if it was ignored at the start, as a shell has it for a
-//!   program that it starts by `&`.
+//!   is an error. If SIGINT is ignored at the start, it stays ignored: a shell starts background
+//!   programs (`&`) like this.
 //! * SIGHUP: it replaces the workers, by the program that is there now. When all of the new ones
 //!   are ready, the old ones finish what they have begun. No connection is refused. Signals that
 //!   come meanwhile ask for one more replacement, after this one. Of old ones that still drain
-//!   there are eight sets at most: for another, the oldest has to end at once. SIGHUP is left alone
-//!   if it was ignored at the start, as `nohup` has it.
+//!   there are eight sets at most: for another, the oldest has to end at once. If SIGHUP is
+//!   ignored at the start, it stays ignored: `nohup` starts programs like this.
 //! * SIGUSR1: it prints the [`Figures`] of each worker.
 //! * It is killed itself: so are the workers, on Linux at once, and elsewhere when their loops come
 //!   round.
 //!
-//! What it does, it says on standard error. A thread of its own writes there, so that the
-//! supervision goes on when nobody reads. Up to 512 KiB of messages wait; what is said beyond that
-//! is dropped, and counted when there is room again.
+//! The parent logs all this on standard error. A thread writes the log, so a full pipe or a stopped
+//! terminal doesn't stop the supervision. The thread's queue holds 512 KiB. Messages beyond that are
+//! dropped, and the log reports their number once there is room again.
 //!
 //! Elsewhere than on Unix there are no such signals but
 //! Ctrl-C; [`Parent::stop`] and [`Parent::replace`] do the same.
@@ -90,8 +90,8 @@
 //!
 //! The parent takes sockets that systemd hands over (`LISTEN_FDS`), and says when it is ready, when
 //! it replaces its workers, when it ends, and that it lives (`Type=notify-reload`, `WatchdogSec`).
-//! Notifications are best effort: if the socket is of a kind that isn't known, the parent says so
-//! and goes on.
+//! Notifications are best effort. If `NOTIFY_SOCKET` is of an unknown kind, the parent logs that and
+//! runs without notifications.
 //!
 //! `examples/workers` of the repository has a unit, a manifest for Kubernetes, and the program that
 //! matches.

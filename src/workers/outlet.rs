@@ -1,9 +1,9 @@
-//! What the supervisor says on standard error.
+//! The supervisor's log on standard error.
 //!
-//! A write there blocks while a pipe is full that nobody reads, while a terminal is stopped, or
-//! while a disk hangs. `O_NONBLOCK` would help only in some of these cases, and it belongs to the
-//! open file description, which other programs share. So a thread writes, and the supervisor only
-//! appends to a bounded queue. When the queue is full, messages are dropped and counted.
+//! A write to standard error blocks while a pipe is full, while a terminal is stopped, or while a
+//! disk hangs. `O_NONBLOCK` helps only in some of these cases, and it belongs to the open file
+//! description, which other programs share. So a thread writes, and the supervisor only appends to
+//! a bounded queue. When the queue is full, messages are dropped and counted.
 
 use std::collections::VecDeque;
 use std::io;
@@ -12,13 +12,13 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-/// How many bytes of messages may wait: the figures of 1,024 workers fit.
+/// Capacity of the queue in bytes. The figures of 1,024 workers fit.
 const ROOM: usize = 512 * 1024;
 
-/// How long the end of the supervision waits for messages that aren't written yet.
+/// Time limit for writing the queued messages at the end of the supervision.
 const FLUSH_LIMIT: Duration = Duration::from_millis(250);
 
-/// A clone writes to the same queue. The last of them to be dropped ends the thread.
+/// A clone appends to the same queue. The thread ends when the last clone is dropped.
 #[derive(Clone)]
 pub(super) struct Outlet {
     owner: Rc<Owner>,
@@ -38,9 +38,9 @@ struct Shared {
 struct Queue {
     messages: VecDeque<String>,
     bytes: usize,
-    /// Messages for which there was no room, and which the reader doesn't know of yet.
+    /// Messages dropped since the last report of dropped messages.
     dropped: u64,
-    /// Taken out of the queue, and not completely written.
+    /// A message was taken out of the queue, and its write is in flight.
     is_writing: bool,
     has_thread: bool,
     is_closed: bool,
@@ -56,19 +56,19 @@ impl Outlet {
                 }),
             }),
         };
-        outlet.start_thread(); // now, since later there may be no thread left
+        outlet.start_thread(); // before the process can run out of threads
         outlet
     }
 
-    /// Writes a line, soon. Never blocks.
-    pub(super) fn say(&self, text: &str) {
+    /// Queues a line. Never blocks.
+    pub(super) fn log(&self, text: &str) {
         let shared = &self.owner.shared;
         shared.lock().push(text);
         shared.changed.notify_all();
         self.start_thread();
     }
 
-    /// If the system refuses the thread, the messages wait in the queue until the next attempt.
+    /// If the system refuses the thread, the messages stay queued until the next attempt.
     fn start_thread(&self) {
         let shared = &self.owner.shared;
         if shared.lock().has_thread {
@@ -82,7 +82,7 @@ impl Outlet {
 }
 
 impl Drop for Owner {
-    /// Blocks until all messages are written, but not for long.
+    /// Blocks until all messages are written, at most for `FLUSH_LIMIT`.
     fn drop(&mut self) {
         let Shared { changed, .. } = &*self.shared;
         let is_busy = |queue: &mut Queue| queue.has_thread && queue.is_busy();
@@ -95,15 +95,15 @@ impl Drop for Owner {
 }
 
 impl Shared {
-    /// A panic under this lock can't leave anything half done.
+    /// A panic under this lock leaves the queue consistent, so poisoning is ignored.
     fn lock(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The life of the thread.
+    /// The body of the thread.
     fn write_all(&self) {
         while let Some(message) = self.next() {
-            // If standard error is closed, nobody reads it.
+            // Fails if the reader has closed the pipe. Then the message is lost.
             let _ = write(message.as_bytes());
         }
     }
@@ -144,12 +144,12 @@ impl Queue {
         Some(next)
     }
 
-    /// At the place of the messages that are missing.
+    /// Reports dropped messages at their position in the log.
     fn report_dropped(&mut self) {
         match std::mem::take(&mut self.dropped) {
             0 => {}
             count => self.append(&format!(
-                "{count} messages were dropped here, since standard error was not read"
+                "{count} messages were dropped here because standard error was not read"
             )),
         }
     }
@@ -161,8 +161,8 @@ impl Queue {
     }
 }
 
-/// In one piece, since workers write there as well. Without the lock of std's `Stderr`, for which
-/// the rest of the program would wait while this blocks.
+/// Writes a line by one system call, because workers write to the same file. Bypasses std's
+/// `Stderr`, whose lock would block the rest of the program while this write blocks.
 #[cfg(unix)]
 fn write(mut bytes: &[u8]) -> io::Result<()> {
     use rustix::event::{PollFd, PollFlags, poll};
@@ -172,7 +172,7 @@ fn write(mut bytes: &[u8]) -> io::Result<()> {
         match rustix::io::write(stderr, bytes) {
             Ok(n) => bytes = &bytes[n..],
             Err(Errno::INTR) => {}
-            // Somebody else has made the open file description non-blocking.
+            // Another program has made the open file description non-blocking.
             Err(Errno::AGAIN) => match poll(&mut [PollFd::new(&stderr, PollFlags::OUT)], None) {
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
@@ -193,7 +193,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn messages_without_room_are_counted_where_they_are_missing() {
+    fn dropped_messages_are_counted_at_their_position() {
         let mut queue = Queue::default();
         let long = "x".repeat(ROOM - 100);
         for text in ["first", &long, &long, &long] {
@@ -202,17 +202,17 @@ mod tests {
         assert_eq!(queue.pop().unwrap(), "windlass: first\n");
         assert!(queue.pop().unwrap().len() > long.len());
         queue.push("second");
-        let told = queue.pop().unwrap();
+        let report = queue.pop().unwrap();
         assert!(
-            told.starts_with("windlass: 2 messages were dropped here"),
-            "{told}"
+            report.starts_with("windlass: 2 messages were dropped here"),
+            "{report}"
         );
         assert_eq!(queue.pop().unwrap(), "windlass: second\n");
         assert_eq!((queue.pop(), queue.bytes), (None, 0));
     }
 
     #[test]
-    fn dropped_messages_are_reported_also_if_none_follows() {
+    fn dropped_messages_are_reported_when_the_queue_is_empty() {
         let mut queue = Queue::default();
         queue.push(&"x".repeat(ROOM));
         queue.push(&"x".repeat(ROOM));

@@ -1,10 +1,10 @@
-//! What a panic leaves behind.
+//! Payloads of panics.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// The text of a panic. Its value is dropped here, which may panic in turn: so a caller can rely on
-/// getting the text.
+/// Returns the message of a panic and drops the payload. The payload is user code: its drop may
+/// panic in turn, and must not unwind into the caller.
 pub(super) fn describe_panic(payload: Box<dyn Any + Send>) -> String {
     let text = payload.downcast_ref::<&str>().map(|text| text.to_string());
     let text = text.or_else(|| payload.downcast_ref::<String>().cloned());
@@ -14,6 +14,6 @@ pub(super) fn describe_panic(payload: Box<dyn Any + Send>) -> String {
 
 fn discard_panic(payload: Box<dyn Any + Send>) {
     if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
-        std::mem::forget(again); // it may be of the same kind
+        std::mem::forget(again); // its drop may panic as well
     }
 }

@@ -300,7 +300,7 @@ fn follow_parent() -> io::Result<()> {
 /// meant for this worker, or for all.
 async fn heed_signals(worker: Worker) {
     let ours = [Signal::INT, Signal::HUP, Signal::USR1, Signal::TERM];
-    // What is ignored here is so for programs that the worker starts.
+    // A handler would reset an ignored signal to its default in the programs that a worker starts.
     let ours = ours.into_iter().filter(|&it| !stays_ignored(it));
     let Ok(mut signals) = Signals::new(ours) else {
         return;

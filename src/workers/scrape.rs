@@ -15,25 +15,25 @@ use crate::Task;
 use crate::net::unix::{UnixListener, UnixStream};
 use crate::time::timeout;
 
-/// How long a client may take to send its request, and again to read the answer.
+/// Time limit of a client to send its request, and again to read the response.
 const LIMIT: Duration = Duration::from_secs(1);
 
-/// How many clients are served at once. For another, the oldest is disconnected: clients that are
-/// silent delay nobody.
+/// Limit of concurrent clients. The next one disconnects the oldest, so silent clients delay no
+/// others.
 const AT_ONCE: usize = 64;
 
-/// How long the head of a request may be, and how many fields it may have.
+/// Limits of a request's head: bytes, and header fields.
 const HEAD: usize = 16 * 1024;
 const FIELDS: usize = 64;
 
-/// How much of what follows the request is read. To close a socket that holds unread bytes is an
-/// error for the client.
+/// Bytes that are read after the request's head. If a socket is closed with unread bytes, the
+/// client gets `ECONNRESET`.
 const REST: usize = 64 * 1024;
 
 /// Answers until this is dropped, which removes the file.
 pub(super) struct Scraped {
     path: PathBuf,
-    /// The file's own number and its device's: another program may have replaced it.
+    /// Device and inode number of the file. Another program may have replaced it since.
     file: Option<(u64, u64)>,
     _answering: Task<()>,
 }
@@ -41,7 +41,7 @@ pub(super) struct Scraped {
 impl Drop for Scraped {
     fn drop(&mut self) {
         if self.file.is_some() && identify(&self.path) == self.file {
-            let _ = fs::remove_file(&self.path); // somebody else may have removed it
+            let _ = fs::remove_file(&self.path); // fails if it was removed meanwhile
         }
     }
 }
@@ -66,14 +66,14 @@ pub(super) async fn listen(path: &Path, exchange: Rc<Exchange>) -> io::Result<Sc
     })
 }
 
-/// Whether it's a socket on which nobody listens: a program that was killed leaves it there. A file
-/// of another kind refuses connections as well, and isn't ours to remove.
+/// Returns true for a socket without a listener, which a killed program leaves behind. The type is
+/// checked first, because `connect` returns `ECONNREFUSED` for files of other types too.
 fn is_stale(path: &Path) -> bool {
     let is_socket = fs::symlink_metadata(path).is_ok_and(|it| it.file_type().is_socket());
     is_socket && connect(path) == Err(rustix::io::Errno::CONNREFUSED)
 }
 
-/// Without waiting, which a connection to a full queue does.
+/// Tries to connect without blocking. A blocking `connect` waits while the listener's queue is full.
 fn connect(path: &Path) -> rustix::io::Result<()> {
     use rustix::net::{AddressFamily, SocketAddrUnix, SocketType, connect, socket};
     let socket = socket(AddressFamily::UNIX, SocketType::STREAM, None)?;
@@ -84,7 +84,7 @@ fn connect(path: &Path) -> rustix::io::Result<()> {
 async fn answer_all(listener: UnixListener, exchange: Rc<Exchange>) {
     let mut clients: VecDeque<Task<()>> = VecDeque::new();
     loop {
-        // After an error the next call rests before it tries again.
+        // After an error, the next call pauses before it tries again.
         let Ok((stream, _)) = listener.accept().await else {
             continue;
         };
@@ -94,12 +94,12 @@ async fn answer_all(listener: UnixListener, exchange: Rc<Exchange>) {
         }
         let exchange = exchange.clone();
         clients.push_back(crate::spawn(async move {
-            let _ = answer(&stream, &exchange).await; // the client's own loss
+            let _ = answer(&stream, &exchange).await; // an error concerns this client only
         }));
     }
 }
 
-/// What is wrong with a request.
+/// Status of the response to a request that is refused.
 struct Refused(&'static str);
 
 const BAD: Refused = Refused("400 Bad Request");
@@ -107,16 +107,16 @@ const METHOD: Refused = Refused("405 Method Not Allowed");
 const SLOW: Refused = Refused("408 Request Timeout");
 const LARGE: Refused = Refused("431 Request Header Fields Too Large");
 
-/// Whichever page is asked for, the answer is the figures.
+/// Responds with the figures, whatever the path of the request is.
 async fn answer(stream: &UnixStream, exchange: &Exchange) -> io::Result<()> {
     let request = timeout(LIMIT, read_request(stream)).await;
     let answer = match request.unwrap_or(Ok(Some(Err(SLOW))))? {
-        None => return Ok(()), // a client that has asked for nothing
-        Some(Ok(Asked::Page)) => {
+        None => return Ok(()), // disconnected without a request
+        Some(Ok(Wanted::Page)) => {
             let text = prometheus(&exchange.figures.borrow());
             head("200 OK", text.len()) + &text
         }
-        Some(Ok(Asked::Head)) => head("200 OK", prometheus(&exchange.figures.borrow()).len()),
+        Some(Ok(Wanted::Head)) => head("200 OK", prometheus(&exchange.figures.borrow()).len()),
         Some(Err(Refused(status))) => head(status, 0),
     };
     let finished = async {
@@ -134,13 +134,13 @@ fn head(status: &str, length: usize) -> String {
     )
 }
 
-enum Asked {
+enum Wanted {
     Page,
     Head,
 }
 
-/// Reads the head of a request. `None` if the client has sent nothing.
-async fn read_request(stream: &UnixStream) -> io::Result<Option<Result<Asked, Refused>>> {
+/// Reads the head of a request. Returns `None` if the client has disconnected without sending.
+async fn read_request(stream: &UnixStream) -> io::Result<Option<Result<Wanted, Refused>>> {
     let mut request = Vec::new();
     let mut buffer = [0; 1024];
     loop {
@@ -158,15 +158,15 @@ async fn read_request(stream: &UnixStream) -> io::Result<Option<Result<Asked, Re
     }
 }
 
-/// `None` if there is more to come.
-fn parse(bytes: &[u8]) -> Option<Result<Asked, Refused>> {
+/// Returns `None` while the head is incomplete.
+fn parse(bytes: &[u8]) -> Option<Result<Wanted, Refused>> {
     let mut fields = [httparse::EMPTY_HEADER; FIELDS];
     let mut request = httparse::Request::new(&mut fields);
     Some(match request.parse(bytes) {
         Ok(httparse::Status::Partial) => return None,
         Ok(httparse::Status::Complete(_)) => match request.method {
-            Some("GET") => Ok(Asked::Page),
-            Some("HEAD") => Ok(Asked::Head),
+            Some("GET") => Ok(Wanted::Page),
+            Some("HEAD") => Ok(Wanted::Head),
             _ => Err(METHOD),
         },
         Err(httparse::Error::TooManyHeaders) => Err(LARGE),
@@ -174,7 +174,7 @@ fn parse(bytes: &[u8]) -> Option<Result<Asked, Refused>> {
     })
 }
 
-/// Until the client has closed its side, or has sent too much.
+/// Discards input until the client closes its side or exceeds `REST`.
 async fn read_rest(stream: &UnixStream) -> io::Result<()> {
     let (mut buffer, mut left) = ([0; 4096], REST);
     while left > 0 {
@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_is_answered_as_soon_as_its_head_is_complete() {
+    fn a_request_is_parsed_as_soon_as_its_head_is_complete() {
         let many = format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(FIELDS + 1));
         for (request, expected) in [
             ("", None),

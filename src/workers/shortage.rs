@@ -1,9 +1,10 @@
-//! What ran out when a worker could not be started.
+//! Errors that name the exhausted resource when a worker can't be started.
 
 use std::error::Error;
 use std::io::{self, ErrorKind};
 
-/// Names the limit. std reports it as `WouldBlock`, or without a kind.
+/// Adds the exhausted resource and its limits to an error. std reports them as `WouldBlock`, or
+/// without a kind.
 pub(super) fn explain(error: io::Error) -> io::Error {
     let cause = cause(&error);
     let (kind, what) = match cause.kind() {
@@ -21,7 +22,7 @@ pub(super) fn explain(error: io::Error) -> io::Error {
     io::Error::new(kind, format!("{what}: {error}"))
 }
 
-/// The error of the system, which may be wrapped to say what it is about.
+/// Returns the system's error, which may be wrapped in errors that add context.
 fn cause(error: &io::Error) -> &io::Error {
     let mut cause = error;
     let mut source = error.get_ref().map(|inner| inner as &(dyn Error + 'static));
@@ -32,7 +33,7 @@ fn cause(error: &io::Error) -> &io::Error {
     cause
 }
 
-/// Whether an error of [`explain`] is about something that may be there again later.
+/// Returns true for an error of [`explain`] that a later attempt may not meet.
 pub(super) fn is_shortage(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -75,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn what_ran_out_is_named_also_if_the_error_is_wrapped() {
+    fn a_wrapped_error_names_the_exhausted_resource() {
         for (errno, text) in [
             (Errno::AGAIN, "no process or thread is left"),
             (Errno::MFILE, "no file descriptor is left"),

@@ -27,9 +27,9 @@ pub(super) fn listen(events: mpsc::Sender<Event>) -> io::Result<Task<()>> {
     }))
 }
 
-/// Whether it was ignored when the program was started, and is to stay so: `nohup` ignores SIGHUP,
-/// and a shell SIGINT for what it starts by `&`. SIGTERM is always heeded, since otherwise the
-/// program could only be killed.
+/// Returns true for SIGHUP and SIGINT if they are ignored. `nohup` starts programs with SIGHUP
+/// ignored, and a shell starts background programs (`&`) with SIGINT ignored. SIGTERM is always
+/// handled, because otherwise only SIGKILL could end the program.
 #[cfg(unix)]
 pub(super) fn stays_ignored(signal: crate::signal::Signal) -> bool {
     use crate::signal::Signal;
@@ -37,8 +37,8 @@ pub(super) fn stays_ignored(signal: crate::signal::Signal) -> bool {
         return false;
     }
     let mut action = std::mem::MaybeUninit::<libc::sigaction>::uninit();
-    // SAFETY: the pointer is valid for the write of a `sigaction`; without a new action nothing
-    // else is changed. When the call has succeeded it has initialized all that is read.
+    // SAFETY: the pointer is valid for the write of a `sigaction`, and with a null pointer as the
+    // new action the call changes nothing. After a successful call `action` is initialized.
     let handler = unsafe {
         match libc::sigaction(signal.as_raw(), std::ptr::null(), action.as_mut_ptr()) {
             0 => action.assume_init().sa_sigaction,

@@ -40,7 +40,7 @@ pub(super) struct Started {
     pub(super) control: Link,
     pub(super) messages: Link,
     pub(super) kill: Box<dyn Fn()>,
-    /// What is said if it doesn't end when it's killed: the rest of a sentence, as [`End`] has it.
+    /// Describes a worker that was killed and has not ended, in the form of [`End::Failed`].
     pub(super) survives: String,
     pub(super) ended: Pin<Box<dyn Future<Output = End>>>,
 }
@@ -72,7 +72,7 @@ pub(super) enum Event {
     /// Of the worker of that id.
     Report(u64, Frame),
     Ended(u64, End),
-    /// The parent's own code has panicked: the sentence says how.
+    /// The parent's own code has panicked, with this description.
     ParentPanicked(String),
 }
 
@@ -105,7 +105,7 @@ pub(super) struct Supervisor {
     seats: Vec<Seat>,
     /// All that live, by id; those of a seat, their successors, and those that drain.
     workers: BTreeMap<u64, Member>,
-    /// Those that were killed, have not ended within the limit, and aren't waited for.
+    /// Workers that were killed and have not ended within [`KILL_LIMIT`].
     survivors: BTreeMap<u64, Member>,
     next_id: u64,
     /// While the program is replaced: the successors, by seat.
@@ -113,9 +113,9 @@ pub(super) struct Supervisor {
     /// Replace it once more.
     replace_again: bool,
     is_stopping: bool,
-    /// Who has asked for the end.
+    /// Origins of the requests to stop.
     stopped_by: Vec<Origin>,
-    /// What `run` returns when the workers have ended.
+    /// Error that `run` returns after the workers have ended.
     failure: Option<io::Error>,
     was_ready: bool,
     alive_at: Option<Instant>,
@@ -187,7 +187,7 @@ impl Supervisor {
         self.conclude()
     }
 
-    /// An error also if a worker was killed and lives on.
+    /// Returns an error that names the workers that were killed and have not ended.
     fn conclude(mut self) -> io::Result<()> {
         let living = self.survivors.values().chain(self.workers.values());
         let living: Vec<_> = living.map(|it| it.describe(&it.survival())).collect();
@@ -241,8 +241,8 @@ impl Supervisor {
         Ok(())
     }
 
-    /// A second signal ends all at once, and so does a second call of `Parent::stop`. One of each
-    /// don't know of each other.
+    /// The first request of each origin drains the workers. The second of the same origin kills
+    /// them: a program that has called `Parent::stop` must not turn the first SIGTERM into a kill.
     fn asked_to_stop(&mut self, origin: Origin) -> io::Result<()> {
         if self.stopped_by.contains(&origin) {
             let text = "told a second time to end: the workers were killed";
@@ -253,9 +253,9 @@ impl Supervisor {
         Ok(())
     }
 
-    /// What the workers send to the parent would be lost from now on.
+    /// Drains the workers, because their messages to the parent have no receiver any more.
     fn parent_panicked(&mut self, text: String) {
-        self.outlet.say(&format!("{text}: the workers are to end"));
+        self.outlet.log(&format!("{text}: the workers are to end"));
         self.failure.get_or_insert(io::Error::other(text));
         self.stop();
     }
@@ -307,7 +307,7 @@ impl Supervisor {
     fn ended(&mut self, id: u64, end: End) -> io::Result<()> {
         if let Some(worker) = self.survivors.remove(&id) {
             let text = format!("{}, which was given up, has ended", worker.full_name());
-            self.outlet.say(&text);
+            self.outlet.log(&text);
             return Ok(());
         }
         match self.workers.remove(&id) {
@@ -316,8 +316,8 @@ impl Supervisor {
         }
     }
 
-    /// It was killed, and doesn't end: it may be traced, or hang in the kernel. It is treated as if
-    /// it had ended, and named again at the end of the supervision.
+    /// Stops waiting for a worker that was killed and has not ended: it may be traced, or hang in
+    /// the kernel. The supervision treats it as ended, and names it again at its own end.
     fn give_up(&mut self, id: u64) -> io::Result<()> {
         let Some(worker) = self.workers.remove(&id) else {
             return Ok(());
@@ -333,7 +333,7 @@ impl Supervisor {
         Ok(())
     }
 
-    /// What is to be done after the end of a worker.
+    /// Restarts, finishes or reports a worker's slot after the worker's end.
     fn follow(&mut self, id: u64, worker: &Member, end: End) -> io::Result<()> {
         let described = worker.describe(&end);
         if self.seats[worker.seat].worker != Some(id) {
@@ -344,7 +344,7 @@ impl Supervisor {
             if is_successor {
                 self.keep_old(&described);
             } else if !matches!(end, End::Finished) {
-                self.outlet.say(&described); // it was to end anyway, but not like that
+                self.outlet.log(&described); // it was to end anyway, but not like that
             }
             return Ok(());
         }
@@ -354,7 +354,7 @@ impl Supervisor {
         match end {
             _ if worker.has_finished => seat.is_finished = true,
             End::Finished if self.is_stopping => {}
-            _ if self.is_stopping => self.outlet.say(&described),
+            _ if self.is_stopping => self.outlet.log(&described),
             End::NotStarted(error) => return self.not_started(worker.seat, error),
             _ => return self.rest(worker, &described),
         }
@@ -377,7 +377,7 @@ impl Supervisor {
         };
         seat.restart_at = Some(now + rest);
         let text = format!("{described}: starting another in {rest:?}");
-        self.outlet.say(&text);
+        self.outlet.log(&text);
         Ok(())
     }
 
@@ -439,7 +439,8 @@ impl Supervisor {
         }
     }
 
-    /// Tries again later, for ever if it's what was there before that has run out.
+    /// Schedules another attempt. If a resource ran out after the workers were ready once, the
+    /// number of attempts is unlimited, because resources come back.
     fn not_started(&mut self, seat: usize, error: io::Error) -> io::Result<()> {
         let was_possible = self.was_ready && shortage::is_shortage(&error);
         let has_hope = was_possible || !self.workers.is_empty();
@@ -447,7 +448,7 @@ impl Supervisor {
             let text = format!("giving up: {TRIES} times in a row no worker could be started");
             io::Error::new(error.kind(), format!("{text}: {error}"))
         })?;
-        self.outlet.say(&format!(
+        self.outlet.log(&format!(
             "can't start worker {seat}: {error}; trying again in {rest:?}"
         ));
         self.seats[seat].restart_at = Some(Instant::now() + rest);
@@ -488,7 +489,7 @@ impl Supervisor {
         }
         self.kind.settle(false);
         self.outlet
-            .say(&format!("the workers are not replaced, and go on: {why}"));
+            .log(&format!("the workers are not replaced, and go on: {why}"));
         self.replaced();
     }
 
@@ -503,7 +504,7 @@ impl Supervisor {
         }
         self.end_oldest();
         self.was_ready = true;
-        self.outlet.say("the workers are replaced");
+        self.outlet.log("the workers are replaced");
         self.replaced();
     }
 
@@ -555,7 +556,7 @@ impl Supervisor {
             let worker = self.seats[seat].worker.and_then(|id| self.workers.get(&id));
             let name = worker.map_or("dead", |worker| &worker.name);
             self.outlet
-                .say(&format!("worker {seat} ({name}): {figures}"));
+                .log(&format!("worker {seat} ({name}): {figures}"));
         }
     }
 

@@ -32,7 +32,7 @@ const FIRST: i32 = 3;
 
 /// The TCP sockets that systemd hands over to this process, in the order of the unit. None, if it
 /// hands over none; and, since they can be taken once, at the second call. Sockets of other kinds
-/// stay open for the program, which finds them by their numbers.
+/// stay open for the program.
 pub(super) fn sockets() -> io::Result<Vec<TcpListener>> {
     static TAKEN: AtomicBool = AtomicBool::new(false);
     let variable = |name| env::var(name).ok();
@@ -60,7 +60,7 @@ fn count_of(count: Option<&str>, pid: Option<&str>, names: Option<&str>) -> io::
         )));
     }
     let named = match names {
-        Some("") | None => sockets, // `split` sees one name in an empty list
+        Some("") | None => sockets, // `split` would yield one name for an empty list
         Some(names) => names.split(':').count() as i32,
     };
     if named != sockets {
@@ -71,7 +71,7 @@ fn count_of(count: Option<&str>, pid: Option<&str>, names: Option<&str>) -> io::
     Ok(sockets)
 }
 
-/// None if it isn't a TCP socket that listens: then it stays open.
+/// Returns `None` and leaves the descriptor open if it isn't a listening TCP socket.
 fn socket(number: i32) -> io::Result<Option<TcpListener>> {
     // A descriptor that isn't open must not become an `OwnedFd`.
     if std::fs::symlink_metadata(format!("/dev/fd/{number}")).is_err() {
@@ -82,7 +82,7 @@ fn socket(number: i32) -> io::Result<Option<TcpListener>> {
     // SAFETY: the descriptor is open, and ours: whoever started this process says by LISTEN_PID and
     // LISTEN_FDS that it hands it over, and `sockets` takes it but once.
     let socket = unsafe { OwnedFd::from_raw_fd(number) };
-    // As sd_listen_fds(3) does: children inherit none of them.
+    // sd_listen_fds(3) does the same, so that children inherit none of them.
     rustix::io::fcntl_setfd(&socket, rustix::io::FdFlags::CLOEXEC)?;
     if !is_tcp_listener(socket.as_fd()) {
         let _left_open = socket.into_raw_fd();
@@ -112,22 +112,22 @@ fn nonsense(text: String) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, text)
 }
 
-/// How systemd is notified, and how often it wants a sign of life. Notifications are best effort:
-/// what doesn't work is said, and the program runs without it.
+/// Returns how to notify systemd, and the interval of the watchdog. Notifications are best effort:
+/// errors are logged, and the service runs without them.
 pub(super) fn notifier(outlet: &Outlet) -> (Notify, Option<Duration>) {
-    let say = |error: io::Error| outlet.say(&format!("systemd isn't notified: {error}"));
+    let log = |error: io::Error| outlet.log(&format!("systemd isn't notified: {error}"));
     let notify = connect().unwrap_or_else(|error| {
-        say(error);
+        log(error);
         None
     });
     let period = watchdog().unwrap_or_else(|error| {
-        say(error);
+        log(error);
         None
     });
     (notify.unwrap_or_else(|| Box::new(|_| ())), period)
 }
 
-/// None if nobody wants to be notified.
+/// Returns `None` if `NOTIFY_SOCKET` is unset or empty.
 fn connect() -> io::Result<Option<Notify>> {
     let Some(path) = env::var_os("NOTIFY_SOCKET").filter(|path| !path.is_empty()) else {
         return Ok(None);
@@ -157,8 +157,8 @@ fn text_of(notice: Notice) -> String {
     }
 }
 
-/// The name of a Unix socket: a path, or an abstract name. systemd knows other kinds (`vsock:`),
-/// which virtual machines use.
+/// Parses the name of a Unix socket: a path or an abstract name. systemd also defines `vsock:`, for
+/// virtual machines, which is unsupported.
 fn address(path: &OsStr) -> io::Result<SocketAddr> {
     match path.as_bytes() {
         #[cfg(target_os = "linux")]

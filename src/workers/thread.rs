@@ -48,7 +48,7 @@ where
                 }
             }));
             let panicked = |payload| End::Failed(format!("panicked: {}", describe_panic(payload)));
-            // The supervision may be over.
+            // Fails if the supervision is over.
             let _ = end.send(caught.unwrap_or_else(panicked));
         };
         thread::Builder::new()
@@ -58,7 +58,7 @@ where
             name: "a thread".into(),
             control: Link::by_channel(control),
             messages: Link::by_channel(messages),
-            kill: Box::new(|| ()), // it ends if it finds that its link has ended
+            kill: Box::new(|| ()), // the supervisor closes the link, which ends the thread's loop
             survives: "is left to itself, since a thread can't be killed".into(),
             ended: Box::pin(async { ended.await.unwrap_or_else(|_| vanished()) }),
         })
@@ -71,7 +71,7 @@ where
     fn settle(&mut self, _: bool) {}
 }
 
-/// The thread has ended without saying how.
+/// The thread has ended without a report.
 fn vanished() -> End {
     End::Failed("has ended, and nothing is known of why".into())
 }

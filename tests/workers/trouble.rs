@@ -1,4 +1,4 @@
-//! The supervision goes on: whoever doesn't read, doesn't end, doesn't answer, or panics.
+//! Supervision beside readers that don't read, workers that don't end, silent clients and panics.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -24,28 +24,28 @@ macro_rules! tests {
 }
 
 tests! {
-    standard_error_that_nobody_reads_stops_no_supervision
-    a_killed_worker_that_cannot_end_is_named_and_not_waited_for
+    a_full_standard_error_does_not_block_the_supervision
+    a_killed_worker_that_cannot_end_is_named
     a_worker_that_cannot_end_is_replaced
     a_thread_that_does_not_end_is_named
-    a_panic_value_that_panics_is_a_crash_of_that_worker_alone
-    a_panic_of_the_parents_own_code_ends_all_with_an_error
-    a_signal_after_a_stop_by_the_program_is_the_first
-    signals_ignored_at_the_start_stay_ignored
-    a_worker_that_does_not_receive_costs_its_own_messages_only
-    a_burst_of_messages_arrives_whole_and_in_order
-    a_parent_that_does_not_receive_costs_its_own_messages_only
-    figures_leave_files_and_sockets_of_others_alone
-    silent_clients_delay_no_figures
-    requests_for_figures_have_limits
-    odd_variables_of_systemd_do_not_end_the_service
-    sockets_of_systemd_of_other_kinds_stay_open
-    a_restart_without_processes_is_tried_again
+    a_panic_payload_that_panics_ends_only_its_worker
+    a_panic_of_the_parent_code_is_an_error
+    a_signal_after_parent_stop_is_the_first_signal
+    signals_that_are_ignored_at_the_start_stay_ignored
+    a_worker_that_does_not_receive_loses_only_its_messages
+    a_burst_of_messages_arrives_complete_and_in_order
+    a_parent_that_does_not_receive_delays_no_workers
+    the_metrics_socket_replaces_no_files_of_others
+    silent_clients_do_not_delay_the_metrics
+    requests_for_metrics_have_limits
+    malformed_systemd_variables_do_not_end_the_service
+    systemd_sockets_of_other_kinds_stay_open
+    a_restart_is_retried_when_processes_run_out
 }
 
 const KINDS: [&str; 2] = ["kind=processes", "kind=threads"];
 
-/// The reading end, and a writing end with no room left.
+/// The reading end, and the writing end of a full pipe.
 fn full_pipe() -> (OwnedFd, OwnedFd) {
     let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
     fill(&writer);
@@ -67,7 +67,7 @@ fn fill(writer: &OwnedFd) {
     rustix::io::ioctl_fionbio(writer, false).unwrap();
 }
 
-fn standard_error_that_nobody_reads_stops_no_supervision() {
+fn a_full_standard_error_does_not_block_the_supervision() {
     for (kind, full) in [
         (KINDS[0], full_pipe as fn() -> _),
         (KINDS[0], full_socket),
@@ -99,10 +99,10 @@ fn standard_error_that_nobody_reads_stops_no_supervision() {
         );
         drop(reader);
     }
-    what_was_said_meanwhile_comes_when_it_is_read();
+    queued_messages_are_written_when_there_is_room();
 }
 
-fn what_was_said_meanwhile_comes_when_it_is_read() {
+fn queued_messages_are_written_when_there_is_room() {
     let (reader, writer) = full_pipe();
     let mut started = command(&["kind=processes", LOCAL, "count=1"]);
     let mut subject = Subject::start_into(&mut started, writer);
@@ -116,11 +116,11 @@ fn what_was_said_meanwhile_comes_when_it_is_read() {
     subject.end();
 }
 
-/// Holds a process so that it can't end, until this is dropped.
+/// Keeps a process from ending until this is dropped.
 struct Tracer(Child);
 
 impl Tracer {
-    /// None if this system doesn't permit it.
+    /// Returns `None` where the system doesn't permit tracing.
     fn of(process: u32) -> Option<Tracer> {
         let mut tracer = Command::new(std::env::current_exe().unwrap());
         tracer.arg("--tracer").arg(process.to_string());
@@ -144,7 +144,8 @@ impl Drop for Tracer {
     }
 }
 
-/// The tracer's part. The system lets no process end whose tracer doesn't take note of it.
+/// The tracer's program. A traced process that has ended isn't reported to its parent until its
+/// tracer has waited for it.
 pub(crate) fn trace(process: i32) {
     use nix::sys::ptrace::{Options, seize};
     let pid = nix::unistd::Pid::from_raw(process);
@@ -155,7 +156,7 @@ pub(crate) fn trace(process: i32) {
     std::thread::sleep(Duration::from_secs(60));
 }
 
-fn a_killed_worker_that_cannot_end_is_named_and_not_waited_for() {
+fn a_killed_worker_that_cannot_end_is_named() {
     // At the end, and at an end at once.
     for signals in [1, 2] {
         let args = [
@@ -175,7 +176,7 @@ fn a_killed_worker_that_cannot_end_is_named_and_not_waited_for() {
         };
         subject.signal(Signal::TERM);
         if signals == 2 {
-            until("it's told once", || get(addr, "/").is_err());
+            until("the first signal is handled", || get(addr, "/").is_err());
             subject.signal(Signal::TERM);
         }
         assert_eq!(subject.wait().code(), Some(2));
@@ -200,7 +201,7 @@ fn a_worker_that_cannot_end_is_replaced() {
     ];
     let mut subject = Subject::start(&args);
     let addr = subject.addr(1);
-    get(addr, "/").unwrap(); // by then it has given a sign of life
+    get(addr, "/").unwrap(); // after its first heartbeat
     let worker = subject.workers()[0];
     let Some(tracer) = Tracer::of(worker) else {
         return;
@@ -258,8 +259,8 @@ fn a_thread_that_does_not_end_is_named() {
     assert!(subject.has_said(error), "{:#?}", subject.said);
 }
 
-fn a_panic_value_that_panics_is_a_crash_of_that_worker_alone() {
-    for (kind, told) in [
+fn a_panic_payload_that_panics_ends_only_its_worker() {
+    for (kind, expected) in [
         (KINDS[0], "was killed by signal: 6 (SIGABRT)"),
         (KINDS[1], "panicked: with a value that is no text"),
     ] {
@@ -272,14 +273,14 @@ fn a_panic_value_that_panics_is_a_crash_of_that_worker_alone() {
             "{:#?}",
             subject.said
         );
-        assert!(subject.has_said(told), "{:#?}", subject.said);
+        assert!(subject.has_said(expected), "{:#?}", subject.said);
         assert!(subject.has_said("error: giving up"), "{:#?}", subject.said);
     }
 }
 
-fn a_panic_of_the_parents_own_code_ends_all_with_an_error() {
+fn a_panic_of_the_parent_code_is_an_error() {
     for kind in KINDS {
-        for (parent, told) in [
+        for (parent, expected) in [
             (
                 "parent=panic",
                 "the parent's own code panicked: the mast broke",
@@ -293,14 +294,17 @@ fn a_panic_of_the_parents_own_code_ends_all_with_an_error() {
             let addr = subject.addr(2);
             get(addr, "/tell").unwrap();
             assert_eq!(subject.wait().code(), Some(2));
-            for line in [format!("windlass: {told}"), format!("error: {told}")] {
+            for line in [
+                format!("windlass: {expected}"),
+                format!("error: {expected}"),
+            ] {
                 assert!(subject.has_said(&line), "{:#?}", subject.said);
             }
         }
     }
 }
 
-fn a_signal_after_a_stop_by_the_program_is_the_first() {
+fn a_signal_after_parent_stop_is_the_first_signal() {
     for kind in KINDS {
         let mut subject = Subject::start(&[kind, LOCAL, "count=1", "parent=stop"]);
         let addr = subject.addr(1);
@@ -316,7 +320,7 @@ fn a_signal_after_a_stop_by_the_program_is_the_first() {
     }
 }
 
-fn signals_ignored_at_the_start_stay_ignored() {
+fn signals_that_are_ignored_at_the_start_stay_ignored() {
     for kind in KINDS {
         let program = command(&[kind, LOCAL, "count=1"]);
         let mut shell = Command::new("sh");
@@ -343,7 +347,7 @@ fn ignored_signals(process: u32) -> u64 {
     u64::from_str_radix(mask.unwrap().trim(), 16).unwrap()
 }
 
-fn a_worker_that_does_not_receive_costs_its_own_messages_only() {
+fn a_worker_that_does_not_receive_loses_only_its_messages() {
     for kind in KINDS {
         let args = [
             kind,
@@ -383,7 +387,7 @@ fn a_worker_that_does_not_receive_costs_its_own_messages_only() {
     }
 }
 
-fn a_burst_of_messages_arrives_whole_and_in_order() {
+fn a_burst_of_messages_arrives_complete_and_in_order() {
     for kind in KINDS {
         let mut subject = Subject::start(&[kind, LOCAL, "count=2"]);
         let addr = subject.addr(2);
@@ -412,7 +416,7 @@ fn lost_of(line: &str) -> u64 {
     before.rsplit(' ').next().unwrap().parse().unwrap()
 }
 
-fn a_parent_that_does_not_receive_costs_its_own_messages_only() {
+fn a_parent_that_does_not_receive_delays_no_workers() {
     for kind in KINDS {
         let mut subject = Subject::start(&[kind, LOCAL, "count=2", "parent=deaf", "drain=1000"]);
         let addr = subject.addr(2);
@@ -457,7 +461,7 @@ fn with_figures(name: &str, kind: &str) -> (Subject, std::path::PathBuf) {
     (subject, path)
 }
 
-fn figures_leave_files_and_sockets_of_others_alone() {
+fn the_metrics_socket_replaces_no_files_of_others() {
     let (path, file) = (scratch("full"), scratch("file"));
     let listener = UnixListener::bind(&path).unwrap();
     rustix::net::listen(&listener, 0).unwrap();
@@ -479,7 +483,7 @@ fn figures_leave_files_and_sockets_of_others_alone() {
     fs::remove_file(path).unwrap();
 }
 
-fn silent_clients_delay_no_figures() {
+fn silent_clients_do_not_delay_the_metrics() {
     let (subject, path) = with_figures("silent", "kind=processes");
     let connect = |_| UnixStream::connect(&path).unwrap();
     let silent: Vec<_> = (0..200).map(connect).collect();
@@ -496,7 +500,7 @@ fn silent_clients_delay_no_figures() {
     subject.end();
 }
 
-fn requests_for_figures_have_limits() {
+fn requests_for_metrics_have_limits() {
     let (subject, path) = with_figures("limits", "kind=threads");
     let long = "x".repeat(17 * 1024);
     let body = format!(
@@ -537,9 +541,9 @@ fn requests_for_figures_have_limits() {
     subject.end();
 }
 
-fn odd_variables_of_systemd_do_not_end_the_service() {
+fn malformed_systemd_variables_do_not_end_the_service() {
     let own_pid = "export LISTEN_PID=$$; exec \"$0\" \"$@\"";
-    for (variables, told) in [
+    for (variables, expected) in [
         (
             &[("NOTIFY_SOCKET", "vsock:2:1234")][..],
             "NOTIFY_SOCKET=vsock:2:1234: only Unix",
@@ -570,11 +574,15 @@ fn odd_variables_of_systemd_do_not_end_the_service() {
             "{variables:?}: {:#?}",
             subject.said
         );
-        assert!(subject.has_said(told), "{variables:?}: {:#?}", subject.said);
+        assert!(
+            subject.has_said(expected),
+            "{variables:?}: {:#?}",
+            subject.said
+        );
     }
 }
 
-fn sockets_of_systemd_of_other_kinds_stay_open() {
+fn systemd_sockets_of_other_kinds_stay_open() {
     let path = scratch("other");
     let unix = OwnedFd::from(UnixListener::bind(&path).unwrap());
     let udp = OwnedFd::from(UdpSocket::bind("127.0.0.1:0").unwrap());
@@ -608,7 +616,7 @@ fn sockets_of_systemd_of_other_kinds_stay_open() {
 }
 
 /// As a user for whom there is a limit.
-fn a_restart_without_processes_is_tried_again() {
+fn a_restart_is_retried_when_processes_run_out() {
     for kind in KINDS {
         let copy = scratch("limited");
         fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
