@@ -49,9 +49,9 @@
 //! * It is killed itself: so are the workers, on Linux at once, and elsewhere when their loops come
 //!   round.
 //!
-//! The parent logs all this on standard error. A thread writes the log, so a full pipe or a stopped
-//! terminal doesn't stop the supervision. The thread's queue holds 512 KiB. Messages beyond that are
-//! dropped, and the log reports their number once there is room again.
+//! The parent logs all this on standard error. A thread writes the log, so a full pipe or a
+//! stopped terminal doesn't stop the supervision. The thread's queue holds 512 KiB. Messages beyond
+//! that are dropped, and the log reports their number once there is room again.
 //!
 //! Elsewhere than on Unix there are no such signals but
 //! Ctrl-C; [`Parent::stop`] and [`Parent::replace`] do the same.
