@@ -53,8 +53,8 @@
 //! stopped terminal doesn't stop the supervision. The thread's queue holds 512 KiB. Messages beyond
 //! that are dropped, and the log reports their number once there is room again.
 //!
-//! Elsewhere than on Unix there are no such signals but
-//! Ctrl-C; [`Parent::stop`] and [`Parent::replace`] do the same.
+//! Elsewhere than on Unix there are no such signals but Ctrl-C; [`Parent::stop`] and
+//! [`Parent::replace`] do the same.
 //!
 //! # Processes
 //!
@@ -90,8 +90,8 @@
 //!
 //! The parent takes sockets that systemd hands over (`LISTEN_FDS`), and says when it is ready, when
 //! it replaces its workers, when it ends, and that it lives (`Type=notify-reload`, `WatchdogSec`).
-//! Notifications are best effort. If `NOTIFY_SOCKET` is of an unknown kind, the parent logs that and
-//! runs without notifications.
+//! Notifications are best effort. If `NOTIFY_SOCKET` is of an unknown kind, the parent logs that
+//! and runs without notifications.
 //!
 //! `examples/workers` of the repository has a unit, a manifest for Kubernetes, and the program that
 //! matches.

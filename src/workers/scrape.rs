@@ -73,7 +73,8 @@ fn is_stale(path: &Path) -> bool {
     is_socket && connect(path) == Err(rustix::io::Errno::CONNREFUSED)
 }
 
-/// Tries to connect without blocking. A blocking `connect` waits while the listener's queue is full.
+/// Tries to connect without blocking. A blocking `connect` waits while the listener's queue is
+/// full.
 fn connect(path: &Path) -> rustix::io::Result<()> {
     use rustix::net::{AddressFamily, SocketAddrUnix, SocketType, connect, socket};
     let socket = socket(AddressFamily::UNIX, SocketType::STREAM, None)?;

@@ -93,7 +93,7 @@ fn a_full_standard_error_does_not_block_the_supervision() {
         let begin = Instant::now();
         assert!(subject.wait().success());
         assert!(
-            begin.elapsed() < Duration::from_secs(4),
+            begin.elapsed() < Duration::from_secs(10),
             "{:?}",
             begin.elapsed()
         );
@@ -355,7 +355,7 @@ fn a_worker_that_does_not_receive_loses_only_its_messages() {
             "count=3",
             "parent=echo",
             "behave=deaf",
-            "drain=2000",
+            "drain=5000",
         ];
         let mut subject = Subject::start(&args);
         let addr = subject.addr(3);
@@ -383,7 +383,7 @@ fn a_worker_that_does_not_receive_loses_only_its_messages() {
         subject.signal(Signal::TERM);
         assert!(subject.wait().success(), "{:#?}", subject.said);
         let took = begin.elapsed();
-        assert!(took < Duration::from_millis(1900), "{took:?}");
+        assert!(took < Duration::from_secs(4), "{took:?}");
     }
 }
 
@@ -490,9 +490,9 @@ fn silent_clients_do_not_delay_the_metrics() {
     let begin = Instant::now();
     let answer = ask(&path, "GET / HTTP/1.1\r\n\r\n");
     assert!(answer.starts_with("HTTP/1.0 200 OK\r\n"), "{answer}");
-    // In the time that one silent client has, and certainly of all of them.
+    // One after the other, 16 at a time, the silent clients would take 12 s.
     assert!(
-        begin.elapsed() < Duration::from_millis(900),
+        begin.elapsed() < Duration::from_secs(5),
         "{:?}",
         begin.elapsed()
     );
