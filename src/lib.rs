@@ -138,13 +138,8 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
         "`block_on` inside of a task would stop all other tasks: `.await` the future there, or \
          `spawn` it"
     );
-    match try_block_on(future) {
-        Ok(output) => output,
+    match Runtime::builder().build_unwatched() {
+        Ok(runtime) => runtime.block_on(future),
         Err(error) => panic!("can't start a runtime: {error}"),
     }
-}
-
-/// [`block_on`], or the error if there is no runtime to be had.
-fn try_block_on<F: Future>(future: F) -> std::io::Result<F::Output> {
-    Ok(Runtime::builder().build_unwatched()?.block_on(future))
 }

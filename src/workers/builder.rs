@@ -10,7 +10,6 @@ use std::time::Duration;
 use super::message::{Command, Exchange, Parent};
 use super::outlet::Outlet;
 use super::payload::describe_panic;
-use super::shortage;
 use super::supervisor::{Event, Kind, Settings, Sockets, Supervisor};
 use super::thread::Threads;
 use super::worker::{Post, Worker};
@@ -261,7 +260,7 @@ impl Builder {
             !windlass_executor::in_task(),
             "`run` inside of a task would stop all other tasks: call it on a thread of its own"
         );
-        crate::try_block_on(self.supervise(kind)).map_err(shortage::explain)?
+        super::try_block_on(self.supervise(kind))?
     }
 
     /// Checks what was chosen, and makes the sockets that are still missing.

@@ -123,6 +123,8 @@ mod scrape;
 mod systemd;
 mod cpu;
 
+use std::future::Future;
+
 pub use builder::Builder;
 pub use figures::Figures;
 pub use listener::Listener;
@@ -145,4 +147,10 @@ pub use worker::{OpenConnection, Worker};
 /// ```
 pub fn workers() -> Builder {
     Builder::new()
+}
+
+/// As [`block_on`](crate::block_on), but returns an error if the runtime can't be created.
+fn try_block_on<F: Future>(future: F) -> std::io::Result<F::Output> {
+    let runtime = crate::Runtime::builder().build_unwatched();
+    Ok(runtime.map_err(shortage::explain)?.block_on(future))
 }

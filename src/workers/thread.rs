@@ -10,8 +10,8 @@ use futures_channel::oneshot;
 
 use super::link::{self, Link};
 use super::payload::describe_panic;
-use super::shortage;
 use super::supervisor::{End, Kind, Sockets, Started};
+use super::try_block_on;
 use super::worker::{Ended, Post, work};
 
 pub(super) struct Threads<F> {
@@ -42,10 +42,7 @@ where
             let nothing_else = |_| ready(());
             let caught = catch_unwind(AssertUnwindSafe(|| {
                 let working = async { work(post, links(), listeners, &*run, nothing_else).await };
-                match crate::try_block_on(working) {
-                    Ok(ended) => end_of(ended),
-                    Err(error) => End::NotStarted(shortage::explain(error)),
-                }
+                try_block_on(working).map_or_else(End::NotStarted, end_of)
             }));
             let panicked = |payload| End::Failed(format!("panicked: {}", describe_panic(payload)));
             // Fails if the supervision is over.
