@@ -8,11 +8,13 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use super::message::{Command, Exchange, Parent};
+use super::outlet::Outlet;
+use super::payload::describe_panic;
 use super::supervisor::{Event, Kind, Settings, Sockets, Supervisor};
 use super::thread::Threads;
-use super::worker::{LAST_WORDS, Post, Worker};
+use super::worker::{Post, Worker};
+use crate::Task;
 use crate::sync::mpsc;
-use crate::time::timeout;
 
 /// How many workers there may be.
 const MOST: usize = 1024;
@@ -111,8 +113,9 @@ impl Builder {
     /// Listens on a TCP address, with one socket for all workers: a connection wakes one that
     /// waits, and they take turns. May be called again for another address.
     ///
-    /// If systemd has handed over sockets (`LISTEN_FDS`), the first call takes the first of them,
-    /// and so on: then the unit says on which address, and this one isn't used.
+    /// If systemd has handed over TCP sockets (`LISTEN_FDS`), the first call takes the first of
+    /// them, and so on: then the unit says on which address, and this one isn't used. Sockets of
+    /// other kinds stay open in the parent, for the program's own use.
     ///
     /// The parent keeps the socket for as long as it runs. So connections are never refused while
     /// workers are started again or replaced; they wait.
@@ -120,7 +123,7 @@ impl Builder {
     /// # Errors
     ///
     /// If the port is in use, or not permitted: the address is in the text. Or if what systemd says
-    /// makes no sense.
+    /// about its sockets makes no sense.
     pub fn listen(self, addr: impl ToSocketAddrs) -> io::Result<Builder> {
         self.listen_as(false, addr)
     }
@@ -173,7 +176,7 @@ impl Builder {
     }
 
     /// How long a worker that is to end may take to finish what it has begun: 20 s, if not chosen.
-    /// Then it's killed.
+    /// Then it's killed, and must have ended 2 s later.
     pub fn drain_limit(mut self, limit: Duration) -> Builder {
         self.drain_limit = limit.min(LONGEST);
         self
@@ -181,8 +184,13 @@ impl Builder {
 
     /// What runs beside the workers in the parent, on its loop: it sends them messages, gets
     /// theirs, and sees their figures. It's dropped when the workers have ended and it has taken
-    /// what they have sent, for which it has 1 s. It must not block, since the supervision is on
-    /// the same loop.
+    /// what they have sent, for which it has 1 s, or what is left of the
+    /// [`drain_limit`](Builder::drain_limit). It must not block, since the supervision is on
+    /// the same loop. Direct writes to standard error can block, and so can a panic, which the
+    /// panic hook reports there.
+    ///
+    /// If it panics, the workers are drained, and [`run`](Builder::run) returns an error. If it
+    /// returns, the workers go on, and their messages to it are lost.
     pub fn parent<F, Fut>(mut self, parent: F) -> Builder
     where
         F: FnOnce(Parent) -> Fut + 'static,
@@ -199,8 +207,13 @@ impl Builder {
     /// curl --unix-socket figures.sock http://localhost/metrics
     /// ```
     ///
-    /// A socket that a past program has left there is replaced; one on which somebody listens is an
-    /// error of [`run`](Builder::run). Whoever may write to the file may read the figures.
+    /// A socket that a past program has left there is replaced. A file of another kind, or a socket
+    /// on which somebody listens, is an error of [`run`](Builder::run). Whoever may write to the
+    /// file may read the figures.
+    ///
+    /// The head of a request must arrive within 1 s (else the status is 408), within 16 KiB and 64
+    /// header fields (431), and be a valid (400) GET or HEAD (405) of HTTP/1. Up to 64 clients are
+    /// served concurrently. The next one disconnects the oldest.
     #[cfg(unix)]
     pub fn figures_at(mut self, path: impl Into<std::path::PathBuf>) -> Builder {
         self.figures_at = Some(path.into());
@@ -215,8 +228,15 @@ impl Builder {
     ///
     /// # Errors
     ///
-    /// If workers can't be started, or die at once again and again; all have ended by then. If a
-    /// second signal to end has come. If the count is 0 or more than 1,024.
+    /// If workers can't be started, or die at once again and again. If a second signal to end has
+    /// come. If what [`parent`](Builder::parent) runs has panicked. If the count is 0 or more than
+    /// 1,024. All workers have ended by then, except those that the error names.
+    ///
+    /// `TimedOut` if a worker was killed and has not ended within 2 s: a process that is traced or
+    /// hangs in the kernel, or a thread that blocks. The error names its number and its PID.
+    ///
+    /// `QuotaExceeded` if the system has no processes, threads or file descriptors left to start
+    /// the workers. If they run out later, restarts are retried until they succeed.
     ///
     /// # Panics
     ///
@@ -236,7 +256,11 @@ impl Builder {
             true => Box::new(super::process::Processes::new()?),
             _ => Box::new(Threads::new(run)),
         };
-        crate::block_on(self.supervise(kind))
+        assert!(
+            !windlass_executor::in_task(),
+            "`run` inside of a task would stop all other tasks: call it on a thread of its own"
+        );
+        super::try_block_on(self.supervise(kind))?
     }
 
     /// Checks what was chosen, and makes the sockets that are still missing.
@@ -276,8 +300,9 @@ impl Builder {
     }
 
     async fn supervise(self, kind: Box<dyn Kind>) -> io::Result<()> {
+        let outlet = Outlet::new();
         #[cfg(unix)]
-        let (notify, watchdog) = (super::systemd::notifier()?, super::systemd::watchdog()?);
+        let (notify, watchdog) = super::systemd::notifier(&outlet);
         #[cfg(not(unix))]
         let (notify, watchdog) = (Box::new(|_| ()), None);
         let (events, incoming) = mpsc::channel(EVENTS);
@@ -295,10 +320,8 @@ impl Builder {
             Some(path) => Some(super::scrape::listen(&path, exchange.clone()).await?),
             None => None,
         };
-        let _parent = self
-            .parent
-            .zip(parent)
-            .map(|(run, handle)| crate::spawn(run(handle)));
+        let parent = self.parent.zip(parent);
+        let parent = parent.map(|(run, handle)| run_parent(run, handle, events.clone()));
         let settings = Settings {
             post,
             heartbeat: self.heartbeat,
@@ -306,10 +329,15 @@ impl Builder {
             watchdog,
         };
         let sockets = Sockets(self.sockets);
-        let supervisor = Supervisor::new(kind, sockets, settings, exchange.clone(), events, notify);
+        let (exchanged, said) = (exchange.clone(), outlet.clone());
+        let supervisor = Supervisor::new(kind, sockets, settings, exchanged, events, notify, said);
         supervisor.run(incoming).await?;
-        let _ = timeout(LAST_WORDS, exchange.flush()).await; // the parent may not read them
-        Ok(())
+        exchange.flush().await;
+        match parent.filter(Task::is_finished) {
+            // It may have panicked after the end of the supervision.
+            Some(parent) => parent.await.map_err(io::Error::other),
+            None => Ok(()),
+        }
     }
 
     #[cfg(unix)]
@@ -338,6 +366,27 @@ impl Builder {
     fn activated(&mut self) -> io::Result<Option<TcpListener>> {
         Ok(None)
     }
+}
+
+/// Runs the parent's own code, and reports its panic.
+fn run_parent(
+    run: ParentFn,
+    handle: Parent,
+    events: mpsc::Sender<Event>,
+) -> Task<Result<(), String>> {
+    let running = crate::spawn(async move { run(handle).await });
+    crate::spawn(async move {
+        let Err(panic) = running.catch().await else {
+            return Ok(());
+        };
+        let text = format!(
+            "the parent's own code panicked: {}",
+            describe_panic(panic.into_inner())
+        );
+        // Fails if the supervision is over.
+        let _ = events.send(Event::ParentPanicked(text.clone())).await;
+        Err(text)
+    })
 }
 
 /// Gives commands of the parent's own code to the supervisor.

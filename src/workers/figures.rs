@@ -30,7 +30,8 @@ pub struct Figures {
     pub lag: Duration,
     /// How many times a worker of this number was started again after a crash.
     pub restarts: u64,
-    /// Messages to all that the workers of this number didn't get: their queue was full.
+    /// Messages that were lost because a queue was full: those for the workers of this number, and
+    /// those of these workers for the parent.
     pub lost: u64,
 }
 
@@ -139,7 +140,7 @@ const METRICS: [Metric; 7] = [
     (
         "messages_lost_total",
         "counter",
-        "Messages to all, for which there was no room.",
+        "Messages for which there was no room.",
         |it| it.lost as f64,
     ),
     (

@@ -1,7 +1,6 @@
 //! What goes between a worker and its parent: frames, by channels between threads and by a Unix
 //! socket between processes.
 
-use std::cell::Cell;
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
@@ -84,15 +83,12 @@ impl Link {
 #[derive(Clone)]
 pub(super) struct Outgoing {
     sender: Rc<Mutex<mpsc::Sender<Frame>>>,
-    /// A broadcast has waited for room in vain, and there was none since.
-    pub(super) is_stuck: Rc<Cell<bool>>,
 }
 
 impl Outgoing {
     fn new(sender: mpsc::Sender<Frame>) -> Outgoing {
         Outgoing {
             sender: Rc::new(Mutex::new(sender)),
-            is_stuck: Rc::default(),
         }
     }
 

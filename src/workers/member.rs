@@ -5,7 +5,8 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use super::link::{Incoming, Outgoing};
+use super::link::{Frame, Incoming, Outgoing};
+use super::mailbox::{Mailbox, forward, mailbox};
 use super::message::Exchange;
 use super::report::Order;
 use super::seat::STABLE;
@@ -18,6 +19,9 @@ use crate::time::timeout;
 /// How long a worker may take until it is ready.
 const START_LIMIT: Duration = Duration::from_secs(60);
 
+/// Time limit of a killed worker to end.
+pub(super) const KILL_LIMIT: Duration = Duration::from_secs(2);
+
 pub(super) struct Member {
     pub(super) seat: usize,
     pub(super) name: String,
@@ -29,9 +33,11 @@ pub(super) struct Member {
     pub(super) has_finished: bool,
     /// Why it ends, in its words or ours.
     pub(super) reason: Option<String>,
-    control: Outgoing,
-    pub(super) messages: Outgoing,
+    /// None once it's killed. A thread can't be killed, but ends when its link is closed.
+    control: Option<Outgoing>,
+    pub(super) messages: Rc<Mailbox<Frame>>,
     kill: Box<dyn Fn()>,
+    survives: String,
     _tasks: Vec<Task<()>>,
 }
 
@@ -40,7 +46,7 @@ pub(super) enum Phase {
     Starting,
     Serving { since: Instant },
     Draining { limit: Instant },
-    Killed,
+    Killed { limit: Instant },
 }
 
 impl Member {
@@ -56,7 +62,9 @@ impl Member {
         let reading = crate::spawn(read(id, control.incoming, events.clone()));
         let relaying = crate::spawn(exchange.clone().relay(seat, messages.incoming));
         let attending = attend(id, reading, relaying, started.ended, events.clone());
-        let mut tasks = vec![crate::spawn(attending)];
+        let (mailbox, waiting) = mailbox();
+        let forwarding = crate::spawn(forward(waiting, messages.outgoing));
+        let mut tasks = vec![crate::spawn(attending), forwarding];
         tasks.extend([control.writer, messages.writer].into_iter().flatten());
         Member {
             seat,
@@ -66,9 +74,10 @@ impl Member {
             heard: None,
             has_finished: false,
             reason: None,
-            control: control.outgoing,
-            messages: messages.outgoing,
+            control: Some(control.outgoing),
+            messages: mailbox,
             kill: started.kill,
+            survives: started.survives,
             _tasks: tasks,
         }
     }
@@ -81,7 +90,7 @@ impl Member {
     pub(super) fn is_stable(&self, now: Instant) -> bool {
         match self.phase {
             Phase::Serving { since } => now - since >= STABLE,
-            Phase::Draining { .. } | Phase::Killed => self
+            Phase::Draining { .. } | Phase::Killed { .. } => self
                 .heard
                 .is_some_and(|heard| heard - self.started >= STABLE),
             _ => false,
@@ -89,16 +98,24 @@ impl Member {
     }
 
     /// When its time is up.
-    pub(super) fn limit(&self, settings: &Settings) -> Option<Instant> {
+    pub(super) fn limit(&self, settings: &Settings) -> Instant {
         let started = self.started + START_LIMIT;
         let alive = self
             .heard
             .map_or(started, |heard| heard + settings.heartbeat);
         match self.phase {
-            Phase::Starting => Some(alive.min(started)),
-            Phase::Serving { .. } => Some(alive),
-            Phase::Draining { limit } => Some(alive.min(limit)),
-            Phase::Killed => None,
+            Phase::Starting => alive.min(started),
+            Phase::Serving { .. } => alive,
+            Phase::Draining { limit } => alive.min(limit),
+            Phase::Killed { limit } => limit,
+        }
+    }
+
+    /// Extends its limits when the supervisor itself was late: reports may still be unread.
+    pub(super) fn excuse(&mut self, now: Instant) {
+        self.heard = self.heard.map(|_| now);
+        if let Phase::Killed { limit } = &mut self.phase {
+            *limit = now + KILL_LIMIT;
         }
     }
 
@@ -106,12 +123,17 @@ impl Member {
         matches!(self.phase, Phase::Draining { .. })
     }
 
+    pub(super) fn is_killed(&self) -> bool {
+        matches!(self.phase, Phase::Killed { .. })
+    }
+
     /// Asks it to end in good order, unless it does so already.
     pub(super) fn drain(&mut self, limit: Instant) {
-        if !self.drains() && self.phase != Phase::Killed {
-            self.phase = Phase::Draining { limit };
-            self.control.try_send(Order::Drain.into()); // if there's no room, it is stuck
-        }
+        let Some(control) = self.control.as_ref().filter(|_| !self.drains()) else {
+            return;
+        };
+        control.try_send(Order::Drain.into()); // if there's no room, it is stuck
+        self.phase = Phase::Draining { limit };
     }
 
     /// Its time is up.
@@ -131,25 +153,38 @@ impl Member {
         self.kill(reason);
     }
 
+    /// Kills it. It may still take until [`KILL_LIMIT`] to end, or never end.
     pub(super) fn kill(&mut self, reason: String) {
+        if self.is_killed() {
+            return;
+        }
         self.reason = Some(reason);
-        self.phase = Phase::Killed;
+        self.phase = Phase::Killed {
+            limit: Instant::now() + KILL_LIMIT,
+        };
         (self.kill)();
+        self.control = None;
+    }
+
+    pub(super) fn full_name(&self) -> String {
+        format!("worker {} ({})", self.seat, self.name)
+    }
+
+    /// Stands in for the end of a worker that has not ended within [`KILL_LIMIT`].
+    pub(super) fn survival(&self) -> End {
+        End::Failed(self.survives.clone())
     }
 
     pub(super) fn describe(&self, end: &End) -> String {
-        let Member {
-            seat, name, reason, ..
-        } = self;
+        let name = self.full_name();
         let end = match end {
             End::Finished => "has ended",
             End::Failed(text) => text,
+            End::NotStarted(error) => &format!("can't start: {error}"),
         };
-        match reason {
-            Some(reason) if reason != end => {
-                format!("worker {seat} ({name}) {reason}; it {end}")
-            }
-            _ => format!("worker {seat} ({name}) {end}"),
+        match &self.reason {
+            Some(reason) if reason != end => format!("{name} {reason}; it {end}"),
+            _ => format!("{name} {end}"),
         }
     }
 }
@@ -171,9 +206,9 @@ async fn attend(
     events: mpsc::Sender<Event>,
 ) {
     let end = ended.await;
-    // A thread that was given up still has its ends of the links, and no last words.
+    // User code in a thread may keep the worker's half of the links open.
     if timeout(Duration::from_millis(100), reading).await.is_ok() {
-        let _ = timeout(LAST_WORDS, relaying).await; // a receiver may have no room
+        let _ = timeout(LAST_WORDS, relaying).await; // the parent's own code may not read them
     }
     let _ = events.send(Event::Ended(id, end)).await;
 }

@@ -1,21 +1,25 @@
 //! Messages between workers, by way of their parent.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::figures::Figures;
-use super::link::{Frame, Incoming, Outgoing, check};
-use crate::sync::mpsc;
+use super::link::{Frame, Incoming, check};
+use super::mailbox::{Mailbox, Outbox, Pushed, mailbox};
 use crate::time::timeout_at;
 
-/// How many messages for the parent wait until those who send have to.
-const INBOX: usize = 64;
-
-/// How long a broadcast waits for receivers whose queues are full.
+/// Time limit of waits for room: of a broadcast of the parent for the workers' queues, and of a
+/// worker's message for the parent's queue.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Lower bound of that limit when the drain limit has passed: enough to read queued messages.
+const LEAST_PATIENCE: Duration = Duration::from_millis(100);
+
+/// Messages of one worker that are forwarded before the task yields.
+const BATCH: usize = 32;
 
 /// Who sends or receives a message.
 ///
@@ -160,12 +164,12 @@ pub fn encode<T: serde::Serialize + ?Sized>(value: &T) -> io::Result<Vec<u8>> {
 /// ```
 pub struct Parent {
     exchange: Rc<Exchange>,
-    inbox: mpsc::Receiver<Message>,
+    inbox: Outbox<Message>,
 }
 
 impl Parent {
-    /// Sends a message to a worker. It waits while the worker's queue is full. A message to one
-    /// that is dead, or dies before it has read it, is lost.
+    /// Sends a message to a worker. It waits while the worker's queue is full (4 MiB), for as long
+    /// as that takes. A message to one that is dead, or dies before it has read it, is lost.
     ///
     /// # Errors
     ///
@@ -180,10 +184,10 @@ impl Parent {
             .await
     }
 
-    /// Sends a message to all workers. It waits while the queue of one is full, but for 1 s at
-    /// most: then that one doesn't get it, which is [counted](Figures::lost), and isn't waited for
-    /// again until it has read something. So a worker that never reads its messages keeps none from
-    /// the others, and no more of them than fill its queue and the system's are in memory.
+    /// Sends a message to all workers. It waits while the queue of one is full (4 MiB), but for 1 s
+    /// at most: then that one doesn't get it, which is [counted](Figures::lost), and isn't waited
+    /// for again until it has read something. So a worker that never reads its messages keeps none
+    /// from the others, and no more of them than fill its queue and the system's are in memory.
     ///
     /// # Errors
     ///
@@ -198,7 +202,9 @@ impl Parent {
             .await
     }
 
-    /// Waits for a message of a worker.
+    /// Waits for a message of a worker. Up to 4 MiB of messages wait to be received; while they do,
+    /// the workers' next ones wait for 1 s at most and are then lost, which is
+    /// [counted](Figures::lost) for their senders.
     ///
     /// # Cancel safety
     ///
@@ -213,10 +219,11 @@ impl Parent {
         self.exchange.figures.borrow().clone()
     }
 
-    /// Drains the workers and ends, as SIGTERM does. So a second time, or after a signal, it kills
-    /// them.
+    /// Drains the workers and ends, as SIGTERM does. A second call kills them. A signal that comes
+    /// after the first call is the first signal, and so are the workers not killed by a call that
+    /// comes after the first signal.
     pub fn stop(&self) {
-        (self.exchange.command)(Command::Stop);
+        (self.exchange.command)(Command::Stop(Origin::Program));
     }
 
     /// Replaces the workers, as SIGHUP does.
@@ -234,19 +241,28 @@ impl fmt::Debug for Parent {
 /// What the supervisor is told to do, by a signal or by the parent's own code.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Command {
-    Stop,
+    Stop(Origin),
     Replace,
     #[cfg_attr(not(unix), allow(dead_code))] // no signal says it there
     Print,
 }
 
+/// Origin of a command.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Origin {
+    Signal,
+    Program,
+}
+
 /// Passes messages on.
 pub(super) struct Exchange {
     /// By worker; None while it's dead.
-    workers: RefCell<Vec<Option<Outgoing>>>,
+    workers: RefCell<Vec<Option<Rc<Mailbox<Frame>>>>>,
     /// None if nobody reads them.
-    parent: Option<mpsc::Sender<Message>>,
+    parent: Option<Rc<Mailbox<Message>>>,
     pub(super) figures: RefCell<Vec<Figures>>,
+    /// Deadline of the drain, once it has begun.
+    pub(super) end: Cell<Option<Instant>>,
     command: Box<dyn Fn(Command)>,
 }
 
@@ -256,13 +272,14 @@ impl Exchange {
             workers: RefCell::new(vec![None; count]),
             parent: None,
             figures: RefCell::new(vec![Figures::default(); count]),
+            end: Cell::new(None),
             command,
         }
     }
 
     /// With an inbox for the parent, if it has one.
     pub(super) fn open(mut self, for_parent: bool) -> (Rc<Exchange>, Option<Parent>) {
-        let (sender, inbox) = mpsc::channel(INBOX);
+        let (sender, inbox) = mailbox();
         self.parent = for_parent.then_some(sender);
         let exchange = Rc::new(self);
         let parent = for_parent.then(|| Parent {
@@ -272,78 +289,118 @@ impl Exchange {
         (exchange, parent)
     }
 
-    pub(super) fn set(&self, worker: usize, outgoing: Option<Outgoing>) {
-        let old = std::mem::replace(&mut self.workers.borrow_mut()[worker], outgoing);
+    pub(super) fn set(&self, worker: usize, mailbox: Option<Rc<Mailbox<Frame>>>) {
+        let old = std::mem::replace(&mut self.workers.borrow_mut()[worker], mailbox);
         drop(old); // under no borrow
     }
 
-    /// Passes on what a worker sends, until it's gone. If a receiver's queue is full, this one's
-    /// messages wait, and nobody else's.
+    /// Forwards the messages of a worker until its link is closed. Never waits for another worker,
+    /// because that would delay the messages to all others.
     pub(super) async fn relay(self: Rc<Self>, from: usize, mut messages: Incoming) {
+        let mut passed = 0_usize;
         while let Some(Frame { tag, body }) = messages.recv().await {
-            let from = Party::Worker(from);
-            let _ = match tag {
-                PARENT => {
-                    if let Some(parent) = &self.parent {
-                        let _ = parent.send(Message { from, body }).await;
-                    }
-                    Ok(())
-                }
-                ALL => self.deliver_to_all(from, &body).await,
-                worker => self.deliver(worker as usize, from.frame(body)).await,
-            };
+            match tag {
+                PARENT => self.pass_to_parent(from, body).await,
+                ALL => self.pass_to_all(from, &body),
+                worker => self.pass(from, worker as usize, body),
+            }
+            passed += 1;
+            if passed % BATCH == 0 {
+                crate::yield_now().await; // a fast sender would keep this loop busy forever
+            }
         }
     }
 
-    fn worker(&self, index: usize) -> Option<Outgoing> {
+    fn pass(&self, from: usize, to: usize, body: Vec<u8>) {
+        let Some(mailbox) = self.worker(to) else {
+            return;
+        };
+        let length = body.len();
+        if mailbox.push(Party::Worker(from).frame(body), length) == Pushed::Full {
+            self.count_lost(to);
+        }
+    }
+
+    fn pass_to_all(&self, from: usize, body: &[u8]) {
+        let count = self.workers.borrow().len();
+        for to in (0..count).filter(|&to| to != from) {
+            self.pass(from, to, body.to_vec());
+        }
+    }
+
+    /// The parent's own code runs on this loop and may be about to receive, so a full queue is
+    /// waited for, but only until the first timeout.
+    async fn pass_to_parent(&self, from: usize, body: Vec<u8>) {
+        let Some(parent) = &self.parent else { return };
+        let length = body.len();
+        let message = Message {
+            from: Party::Worker(from),
+            body,
+        };
+        let pushed = if parent.is_stuck.get() {
+            parent.push(message, length)
+        } else {
+            let sent = timeout_at(self.patience(), parent.send(message, length)).await;
+            sent.unwrap_or(Pushed::Full)
+        };
+        if pushed == Pushed::Full {
+            parent.is_stuck.set(true);
+            self.count_lost(from);
+        }
+    }
+
+    /// Deadline of a wait for the parent's own code.
+    fn patience(&self) -> Instant {
+        let now = Instant::now();
+        let end = self.end.get().unwrap_or(now + PATIENCE);
+        end.clamp(now + LEAST_PATIENCE, now + PATIENCE)
+    }
+
+    fn count_lost(&self, worker: usize) {
+        self.figures.borrow_mut()[worker].lost += 1;
+    }
+
+    fn worker(&self, index: usize) -> Option<Rc<Mailbox<Frame>>> {
         self.workers.borrow().get(index).cloned().flatten()
     }
 
     async fn deliver(&self, to: usize, frame: Frame) -> io::Result<()> {
-        match self.worker(to) {
-            Some(outgoing) => match outgoing.send(frame).await {
-                Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-                sent => sent,
-            },
-            None => Ok(()),
+        check(&frame.body)?;
+        if let Some(mailbox) = self.worker(to) {
+            let length = frame.body.len();
+            mailbox.send(frame, length).await; // lost if the worker has ended
         }
+        Ok(())
     }
 
-    /// First to those who have room: nobody waits for another's.
+    /// Queues for the workers that have room first, so that these don't wait for the others.
     async fn deliver_to_all(&self, from: Party, body: &[u8]) -> io::Result<()> {
         check(body)?;
         let until = Instant::now() + PATIENCE;
         let count = self.workers.borrow().len();
         let mut full = Vec::new();
-        for worker in (0..count).filter(|&worker| from != Party::Worker(worker)) {
-            let Some(outgoing) = self.worker(worker) else {
+        for worker in 0..count {
+            let Some(mailbox) = self.worker(worker) else {
                 continue;
             };
-            if outgoing.try_send(from.frame(body)) {
-                outgoing.is_stuck.set(false);
-            } else {
-                full.push((worker, outgoing));
+            if mailbox.push(from.frame(body), body.len()) == Pushed::Full {
+                full.push((worker, mailbox));
             }
         }
-        for (worker, outgoing) in full {
-            let sending = outgoing.send(from.frame(body));
-            if outgoing.is_stuck.get() || timeout_at(until, sending).await.is_err() {
-                outgoing.is_stuck.set(true);
-                self.figures.borrow_mut()[worker].lost += 1;
+        for (worker, mailbox) in full {
+            let sending = mailbox.send(from.frame(body), body.len());
+            if mailbox.is_stuck.get() || timeout_at(until, sending).await.is_err() {
+                mailbox.is_stuck.set(true);
+                self.count_lost(worker);
             }
         }
         Ok(())
     }
 
-    /// Waits until the parent has taken all of its messages, or wants none.
+    /// Waits until the parent's own code has received all messages, within `patience`.
     pub(super) async fn flush(&self) {
-        let Some(parent) = &self.parent else { return };
-        let mut room = Vec::new();
-        while room.len() < INBOX {
-            match parent.reserve().await {
-                Ok(permit) => room.push(permit),
-                Err(_) => return,
-            }
+        if let Some(parent) = self.parent.as_ref().filter(|it| !it.is_stuck.get()) {
+            let _ = timeout_at(self.patience(), parent.emptied()).await;
         }
     }
 }

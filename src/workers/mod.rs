@@ -28,22 +28,33 @@
 //!   gives up, and `run` returns an error that says how the last one died.
 //! * A worker's loop gives no sign of life for 10 s ([`heartbeat`](Builder::heartbeat)): it kills
 //!   the worker and starts another.
+//! * A killed worker has not ended after 2 s, because it is traced or hangs in the kernel: it logs
+//!   the worker's PID and treats the worker as ended. If the worker still lives at the end, `run`
+//!   returns an error that names it.
+//! * A worker can't be restarted because the system has no processes, threads or file descriptors
+//!   left: it retries until it can.
 //! * A worker gets SIGTERM from somebody else: it has the same 20 s as below to end, and then
 //!   another is started.
 //! * A worker returns `Ok`: it leaves it at that. When all have, `run` returns.
 //! * SIGTERM or SIGINT: it lets the workers finish what they have begun, for 20 s at most
 //!   ([`drain_limit`](Builder::drain_limit)), and `run` returns. A second one ends all at once, and
-//!   is an error.
+//!   is an error. If SIGINT is ignored at the start, it stays ignored: a shell starts background
+//!   programs (`&`) like this.
 //! * SIGHUP: it replaces the workers, by the program that is there now. When all of the new ones
 //!   are ready, the old ones finish what they have begun. No connection is refused. Signals that
 //!   come meanwhile ask for one more replacement, after this one. Of old ones that still drain
-//!   there are eight sets at most: for another, the oldest has to end at once.
+//!   there are eight sets at most: for another, the oldest has to end at once. If SIGHUP is
+//!   ignored at the start, it stays ignored: `nohup` starts programs like this.
 //! * SIGUSR1: it prints the [`Figures`] of each worker.
 //! * It is killed itself: so are the workers, on Linux at once, and elsewhere when their loops come
 //!   round.
 //!
-//! What it does, it says on standard error. Elsewhere than on Unix there are no such signals but
-//! Ctrl-C; [`Parent::stop`] and [`Parent::replace`] do the same.
+//! The parent logs all this on standard error. A thread writes the log, so a full pipe or a
+//! stopped terminal doesn't stop the supervision. The thread's queue holds 512 KiB. Messages beyond
+//! that are dropped, and the log reports their number once there is room again.
+//!
+//! Elsewhere than on Unix there are no such signals but Ctrl-C; [`Parent::stop`] and
+//! [`Parent::replace`] do the same.
 //!
 //! # Processes
 //!
@@ -72,12 +83,16 @@
 //! # Threads
 //!
 //! They are the same, with two differences. A panic is caught, but what ends the process ends all.
-//! And a thread that is stuck can't be killed: it's left to itself, and another one is started.
+//! And a thread that is stuck can't be killed: it's left to itself, and another one is started. If
+//! it is still stuck at the end, `run` returns an error.
 //!
 //! # systemd and Kubernetes
 //!
 //! The parent takes sockets that systemd hands over (`LISTEN_FDS`), and says when it is ready, when
 //! it replaces its workers, when it ends, and that it lives (`Type=notify-reload`, `WatchdogSec`).
+//! Notifications are best effort. If `NOTIFY_SOCKET` is of an unknown kind, the parent logs that
+//! and runs without notifications.
+//!
 //! `examples/workers` of the repository has a unit, a manifest for Kubernetes, and the program that
 //! matches.
 
@@ -95,7 +110,11 @@ mod process;
 #[cfg(unix)]
 mod program;
 mod link;
+mod mailbox;
+mod outlet;
+mod payload;
 mod report;
+mod shortage;
 mod message;
 mod figures;
 #[cfg(unix)]
@@ -103,6 +122,8 @@ mod scrape;
 #[cfg(unix)]
 mod systemd;
 mod cpu;
+
+use std::future::Future;
 
 pub use builder::Builder;
 pub use figures::Figures;
@@ -126,4 +147,10 @@ pub use worker::{OpenConnection, Worker};
 /// ```
 pub fn workers() -> Builder {
     Builder::new()
+}
+
+/// As [`block_on`](crate::block_on), but returns an error if the runtime can't be created.
+fn try_block_on<F: Future>(future: F) -> std::io::Result<F::Output> {
+    let runtime = crate::Runtime::builder().build_unwatched();
+    Ok(runtime.map_err(shortage::explain)?.block_on(future))
 }

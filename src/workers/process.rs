@@ -27,6 +27,8 @@ use rustix::net::{
 };
 
 use super::link::Link;
+use super::member::KILL_LIMIT;
+use super::signals::stays_ignored;
 use super::supervisor::{End, Kind, Sockets, Started};
 use super::worker::{Ended, Post, Worker, work};
 use super::{Builder, program::Program, systemd};
@@ -78,6 +80,10 @@ impl Kind for Processes {
             kill: Box::new(move || {
                 let _ = killed.borrow_mut().kill(); // it's ours, so only its end can prevent that
             }),
+            survives: format!(
+                "was killed, and hasn't ended within {KILL_LIMIT:?}: it may be traced, or hang in \
+                 the kernel"
+            ),
             ended: Box::pin(end_of(child)),
         })
     }
@@ -247,7 +253,7 @@ where
     let ended = crate::block_on(async {
         let (control, messages) = match (Link::by_socket(control), Link::by_socket(messages)) {
             (Ok(control), Ok(messages)) => (control, messages),
-            (Err(error), _) | (_, Err(error)) => return Ended::Failed(error),
+            (Err(error), _) | (_, Err(error)) => return Ended::NotStarted(error),
         };
         let found = listeners.len();
         let run = async |worker| {
@@ -264,7 +270,8 @@ where
     });
     process::exit(match ended {
         Ended::Finished => 0,
-        Ended::Failed(_) | Ended::Orphaned => 1, // the parent has heard of it, and tells
+        // The parent has got the error, and reports it.
+        Ended::Failed(_) | Ended::NotStarted(_) | Ended::Orphaned => 1,
     })
 }
 
@@ -293,6 +300,8 @@ fn follow_parent() -> io::Result<()> {
 /// meant for this worker, or for all.
 async fn heed_signals(worker: Worker) {
     let ours = [Signal::INT, Signal::HUP, Signal::USR1, Signal::TERM];
+    // A handler would reset an ignored signal to its default in the programs that a worker starts.
+    let ours = ours.into_iter().filter(|&it| !stays_ignored(it));
     let Ok(mut signals) = Signals::new(ours) else {
         return;
     };

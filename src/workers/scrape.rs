@@ -1,32 +1,54 @@
 //! The figures, on a Unix socket.
 
+use std::collections::VecDeque;
 use std::fs;
 use std::io;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
 use super::figures::prometheus;
+use super::link::write;
 use super::message::Exchange;
 use crate::Task;
 use crate::net::unix::{UnixListener, UnixStream};
-use crate::task::TaskGroup;
 use crate::time::timeout;
 
-/// How long a client may take, and how many may be served at once.
+/// Time limit of a client to send its request, and again to read the response.
 const LIMIT: Duration = Duration::from_secs(1);
-const AT_ONCE: usize = 16;
+
+/// Limit of concurrent clients. The next one disconnects the oldest, so silent clients delay no
+/// others.
+const AT_ONCE: usize = 64;
+
+/// Limits of a request's head: bytes, and header fields.
+const HEAD: usize = 16 * 1024;
+const FIELDS: usize = 64;
+
+/// Bytes that are read after the request's head. If a socket is closed with unread bytes, the
+/// client gets `ECONNRESET`.
+const REST: usize = 64 * 1024;
 
 /// Answers until this is dropped, which removes the file.
 pub(super) struct Scraped {
     path: PathBuf,
+    /// Device and inode number of the file. Another program may have replaced it since.
+    file: Option<(u64, u64)>,
     _answering: Task<()>,
 }
 
 impl Drop for Scraped {
     fn drop(&mut self) {
-        let _ = fs::remove_file(&self.path); // somebody else may have removed it
+        if self.file.is_some() && identify(&self.path) == self.file {
+            let _ = fs::remove_file(&self.path); // fails if it was removed meanwhile
+        }
     }
+}
+
+fn identify(path: &Path) -> Option<(u64, u64)> {
+    let metadata = fs::symlink_metadata(path).ok()?;
+    Some((metadata.dev(), metadata.ino()))
 }
 
 pub(super) async fn listen(path: &Path, exchange: Rc<Exchange>) -> io::Result<Scraped> {
@@ -39,48 +61,167 @@ pub(super) async fn listen(path: &Path, exchange: Rc<Exchange>) -> io::Result<Sc
     };
     Ok(Scraped {
         path: path.into(),
+        file: identify(path),
         _answering: crate::spawn(answer_all(listener, exchange)),
     })
 }
 
-/// Whether it's a socket on which nobody listens: a program that was killed leaves it there.
+/// Returns true for a socket without a listener, which a killed program leaves behind. The type is
+/// checked first, because `connect` returns `ECONNREFUSED` for files of other types too.
 fn is_stale(path: &Path) -> bool {
-    let refused = std::os::unix::net::UnixStream::connect(path).map_err(|error| error.kind());
-    matches!(refused, Err(io::ErrorKind::ConnectionRefused))
+    let is_socket = fs::symlink_metadata(path).is_ok_and(|it| it.file_type().is_socket());
+    is_socket && connect(path) == Err(rustix::io::Errno::CONNREFUSED)
+}
+
+/// Tries to connect without blocking. A blocking `connect` waits while the listener's queue is
+/// full.
+fn connect(path: &Path) -> rustix::io::Result<()> {
+    use rustix::net::{AddressFamily, SocketAddrUnix, SocketType, connect, socket};
+    let socket = socket(AddressFamily::UNIX, SocketType::STREAM, None)?;
+    rustix::io::ioctl_fionbio(&socket, true)?;
+    connect(&socket, &SocketAddrUnix::new(path)?)
 }
 
 async fn answer_all(listener: UnixListener, exchange: Rc<Exchange>) {
-    let mut clients = TaskGroup::independent().limit(AT_ONCE);
+    let mut clients: VecDeque<Task<()>> = VecDeque::new();
     loop {
-        clients.room().await;
-        // After an error the next call rests before it tries again.
+        // After an error, the next call pauses before it tries again.
         let Ok((stream, _)) = listener.accept().await else {
             continue;
         };
-        let text = prometheus(&exchange.figures.borrow());
-        clients.spawn(async move {
-            let _ = timeout(LIMIT, answer(stream, text)).await;
-        });
+        clients.retain(|client| !client.is_finished());
+        if clients.len() == AT_ONCE {
+            drop(clients.pop_front());
+        }
+        let exchange = exchange.clone();
+        clients.push_back(crate::spawn(async move {
+            let _ = answer(&stream, &exchange).await; // an error concerns this client only
+        }));
     }
 }
 
-/// Whatever is asked, the answer is the figures.
-async fn answer(stream: UnixStream, text: String) -> io::Result<()> {
+/// Status of the response to a request that is refused.
+struct Refused(&'static str);
+
+const BAD: Refused = Refused("400 Bad Request");
+const METHOD: Refused = Refused("405 Method Not Allowed");
+const SLOW: Refused = Refused("408 Request Timeout");
+const LARGE: Refused = Refused("431 Request Header Fields Too Large");
+
+/// Responds with the figures, whatever the path of the request is.
+async fn answer(stream: &UnixStream, exchange: &Exchange) -> io::Result<()> {
+    let request = timeout(LIMIT, read_request(stream)).await;
+    let answer = match request.unwrap_or(Ok(Some(Err(SLOW))))? {
+        None => return Ok(()), // disconnected without a request
+        Some(Ok(Wanted::Page)) => {
+            let text = prometheus(&exchange.figures.borrow());
+            head("200 OK", text.len()) + &text
+        }
+        Some(Ok(Wanted::Head)) => head("200 OK", prometheus(&exchange.figures.borrow()).len()),
+        Some(Err(Refused(status))) => head(status, 0),
+    };
+    let finished = async {
+        write(stream, answer.as_bytes()).await?;
+        stream.shutdown(std::net::Shutdown::Write)?;
+        read_rest(stream).await
+    };
+    timeout(LIMIT, finished).await?
+}
+
+fn head(status: &str, length: usize) -> String {
+    format!(
+        "HTTP/1.0 {status}\r\nContent-Type: text/plain; version=0.0.4\r\n\
+         Content-Length: {length}\r\nAllow: GET, HEAD\r\nConnection: close\r\n\r\n"
+    )
+}
+
+enum Wanted {
+    Page,
+    Head,
+}
+
+/// Reads the head of a request. Returns `None` if the client has disconnected without sending.
+async fn read_request(stream: &UnixStream) -> io::Result<Option<Result<Wanted, Refused>>> {
     let mut request = Vec::new();
     let mut buffer = [0; 1024];
-    // To close a socket that holds unread bytes would be an error at the other side.
-    while !request.ends_with(b"\r\n\r\n") && request.len() < 16 * 1024 {
-        stream.readable().await?;
-        match stream.try_read(&mut buffer) {
-            Ok(0) => break,
-            Ok(n) => request.extend(&buffer[..n]),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => return Err(error),
+    loop {
+        let n = read(stream, &mut buffer).await?;
+        request.extend(&buffer[..n]);
+        if let Some(parsed) = parse(&request) {
+            return Ok(Some(parsed));
+        }
+        match n {
+            0 if request.is_empty() => return Ok(None),
+            0 => return Ok(Some(Err(BAD))),
+            _ if request.len() >= HEAD => return Ok(Some(Err(LARGE))),
+            _ => {}
         }
     }
-    let head = format!(
-        "HTTP/1.0 200 OK\r\nContent-Type: text/plain; version=0.0.4\r\nContent-Length: {}\r\n\r\n",
-        text.len()
-    );
-    super::link::write(&stream, (head + &text).as_bytes()).await
+}
+
+/// Returns `None` while the head is incomplete.
+fn parse(bytes: &[u8]) -> Option<Result<Wanted, Refused>> {
+    let mut fields = [httparse::EMPTY_HEADER; FIELDS];
+    let mut request = httparse::Request::new(&mut fields);
+    Some(match request.parse(bytes) {
+        Ok(httparse::Status::Partial) => return None,
+        Ok(httparse::Status::Complete(_)) => match request.method {
+            Some("GET") => Ok(Wanted::Page),
+            Some("HEAD") => Ok(Wanted::Head),
+            _ => Err(METHOD),
+        },
+        Err(httparse::Error::TooManyHeaders) => Err(LARGE),
+        Err(_) => Err(BAD),
+    })
+}
+
+/// Discards input until the client closes its side or exceeds `REST`.
+async fn read_rest(stream: &UnixStream) -> io::Result<()> {
+    let (mut buffer, mut left) = ([0; 4096], REST);
+    while left > 0 {
+        match read(stream, &mut buffer).await? {
+            0 => return Ok(()),
+            n => left = left.saturating_sub(n),
+        }
+    }
+    Ok(())
+}
+
+async fn read(stream: &UnixStream, buffer: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match stream.try_read(buffer) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => stream.readable().await?,
+            read => return read,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn status(request: &str) -> Option<&'static str> {
+        parse(request.as_bytes()).map(|parsed| match parsed {
+            Ok(_) => "200",
+            Err(Refused(status)) => &status[..3],
+        })
+    }
+
+    #[test]
+    fn a_request_is_parsed_as_soon_as_its_head_is_complete() {
+        let many = format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(FIELDS + 1));
+        for (request, expected) in [
+            ("", None),
+            ("GET / HTTP/1.1\r\n", None),
+            ("GET / HTTP/1.1\r\n\r\n", Some("200")),
+            ("HEAD / HTTP/1.0\n\n", Some("200")),
+            ("GET / HTTP/1.1\r\nContent-Length: 2\r\n\r\nhi", Some("200")),
+            ("GET / HTTP/1.1\r\n\r\nGET", Some("200")),
+            ("POST / HTTP/1.1\r\n\r\n", Some("405")),
+            ("GET\0/\r\n\r\n", Some("400")),
+            (&many, Some("431")),
+        ] {
+            assert_eq!(status(request), expected, "{request}");
+        }
+    }
 }

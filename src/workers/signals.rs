@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::message::Command;
+use super::message::{Command, Origin};
 use super::supervisor::Event;
 use crate::Task;
 use crate::sync::mpsc;
@@ -12,13 +12,13 @@ use crate::sync::mpsc;
 pub(super) fn listen(events: mpsc::Sender<Event>) -> io::Result<Task<()>> {
     use crate::signal::{Signal, Signals};
     let heard = [Signal::INT, Signal::TERM, Signal::HUP, Signal::USR1];
-    let mut signals = Signals::new(heard)?;
+    let mut signals = Signals::new(heard.into_iter().filter(|&it| !stays_ignored(it)))?;
     Ok(crate::spawn(async move {
         while let Ok(signal) = signals.recv().await {
             let command = match signal {
                 Signal::HUP => Command::Replace,
                 Signal::USR1 => Command::Print,
-                _ => Command::Stop,
+                _ => Command::Stop(Origin::Signal),
             };
             if events.send(Event::Command(command)).await.is_err() {
                 return;
@@ -27,11 +27,33 @@ pub(super) fn listen(events: mpsc::Sender<Event>) -> io::Result<Task<()>> {
     }))
 }
 
+/// Returns true for SIGHUP and SIGINT if they are ignored. `nohup` starts programs with SIGHUP
+/// ignored, and a shell starts background programs (`&`) with SIGINT ignored. SIGTERM is always
+/// handled, because otherwise only SIGKILL could end the program.
+#[cfg(unix)]
+pub(super) fn stays_ignored(signal: crate::signal::Signal) -> bool {
+    use crate::signal::Signal;
+    if ![Signal::HUP, Signal::INT].contains(&signal) {
+        return false;
+    }
+    let mut action = std::mem::MaybeUninit::<libc::sigaction>::uninit();
+    // SAFETY: the pointer is valid for the write of a `sigaction`, and with a null pointer as the
+    // new action the call changes nothing. After a successful call `action` is initialized.
+    let handler = unsafe {
+        match libc::sigaction(signal.as_raw(), std::ptr::null(), action.as_mut_ptr()) {
+            0 => action.assume_init().sa_sigaction,
+            _ => return false,
+        }
+    };
+    handler == libc::SIG_IGN
+}
+
 #[cfg(not(unix))]
 pub(super) fn listen(events: mpsc::Sender<Event>) -> io::Result<Task<()>> {
     Ok(crate::spawn(async move {
         while crate::signal::ctrl_c().await.is_ok() {
-            if events.send(Event::Command(Command::Stop)).await.is_err() {
+            let stop = Event::Command(Command::Stop(Origin::Signal));
+            if events.send(stop).await.is_err() {
                 return;
             }
         }

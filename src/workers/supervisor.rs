@@ -2,23 +2,22 @@
 
 use std::collections::BTreeMap;
 use std::future::Future;
-use std::io::{self, Write};
+use std::io;
 use std::net::TcpListener;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use super::link::{Frame, Link};
-use super::member::{Member, Phase};
-use super::message::{Command, Exchange};
+use super::member::{KILL_LIMIT, Member, Phase};
+use super::message::{Command, Exchange, Origin};
+use super::outlet::Outlet;
 use super::report::Report;
 use super::seat::{Seat, TRIES};
+use super::shortage;
 use super::worker::Post;
 use crate::sync::mpsc;
 use crate::time::timeout_at;
-
-/// How long killed processes may take to end.
-const KILL_LIMIT: Duration = Duration::from_secs(1);
 
 /// How many sets of old workers may drain at a time.
 const OLD_SETS: usize = 8;
@@ -41,6 +40,8 @@ pub(super) struct Started {
     pub(super) control: Link,
     pub(super) messages: Link,
     pub(super) kill: Box<dyn Fn()>,
+    /// Describes a worker that was killed and has not ended, in the form of [`End::Failed`].
+    pub(super) survives: String,
     pub(super) ended: Pin<Box<dyn Future<Output = End>>>,
 }
 
@@ -50,6 +51,8 @@ pub(super) enum End {
     Finished,
     /// "Worker 3" and this text are a sentence.
     Failed(String),
+    /// Before it did anything.
+    NotStarted(io::Error),
 }
 
 /// For each call of `listen` the sockets: one for all workers, or one for each.
@@ -69,6 +72,8 @@ pub(super) enum Event {
     /// Of the worker of that id.
     Report(u64, Frame),
     Ended(u64, End),
+    /// The parent's own code has panicked, with this description.
+    ParentPanicked(String),
 }
 
 /// Tells who has started the program how it goes. Nobody listens elsewhere than on Unix.
@@ -100,17 +105,24 @@ pub(super) struct Supervisor {
     seats: Vec<Seat>,
     /// All that live, by id; those of a seat, their successors, and those that drain.
     workers: BTreeMap<u64, Member>,
+    /// Workers that were killed and have not ended within [`KILL_LIMIT`].
+    survivors: BTreeMap<u64, Member>,
     next_id: u64,
     /// While the program is replaced: the successors, by seat.
     successors: Option<Vec<u64>>,
     /// Replace it once more.
     replace_again: bool,
     is_stopping: bool,
+    /// Origins of the requests to stop.
+    stopped_by: Vec<Origin>,
+    /// Error that `run` returns after the workers have ended.
+    failure: Option<io::Error>,
     was_ready: bool,
     alive_at: Option<Instant>,
     exchange: Rc<Exchange>,
     events: mpsc::Sender<Event>,
     notify: Notify,
+    outlet: Outlet,
 }
 
 impl Supervisor {
@@ -121,22 +133,27 @@ impl Supervisor {
         exchange: Rc<Exchange>,
         events: mpsc::Sender<Event>,
         notify: Notify,
+        outlet: Outlet,
     ) -> Supervisor {
         Supervisor {
             seats: (0..settings.post.count).map(|_| Seat::default()).collect(),
             kind,
             sockets,
             workers: BTreeMap::new(),
+            survivors: BTreeMap::new(),
             next_id: 0,
             successors: None,
             replace_again: false,
             is_stopping: false,
+            stopped_by: Vec::new(),
+            failure: None,
             was_ready: false,
             alive_at: settings.watchdog.map(|_| Instant::now()),
             settings,
             exchange,
             events,
             notify,
+            outlet,
         }
     }
 
@@ -167,7 +184,22 @@ impl Supervisor {
                 return self.end_at_once(events, error).await;
             }
         }
-        Ok(())
+        self.conclude()
+    }
+
+    /// Returns an error that names the workers that were killed and have not ended.
+    fn conclude(mut self) -> io::Result<()> {
+        let living = self.survivors.values().chain(self.workers.values());
+        let living: Vec<_> = living.map(|it| it.describe(&it.survival())).collect();
+        match (self.failure.take(), living.join("; ")) {
+            (None, living) if living.is_empty() => Ok(()),
+            (None, living) => Err(io::Error::new(io::ErrorKind::TimedOut, living)),
+            (Some(failure), living) if living.is_empty() => Err(failure),
+            (Some(failure), living) => Err(io::Error::new(
+                failure.kind(),
+                format!("{failure}; {living}"),
+            )),
+        }
     }
 
     fn is_done(&self) -> bool {
@@ -181,7 +213,8 @@ impl Supervisor {
             index: seat,
             ..self.settings.post
         };
-        let started = self.kind.start(post, &self.sockets, succeeds)?;
+        let started = self.kind.start(post, &self.sockets, succeeds);
+        let started = started.map_err(shortage::explain)?;
         let id = self.next_id;
         self.next_id += 1;
         let member = Member::new(id, seat, started, &self.exchange, &self.events);
@@ -202,13 +235,29 @@ impl Supervisor {
             Event::Ended(id, end) => return self.ended(id, end),
             Event::Command(Command::Replace) => self.replace(),
             Event::Command(Command::Print) => self.print(),
-            Event::Command(Command::Stop) if self.is_stopping => {
-                let text = "told a second time to end: the workers were killed";
-                return Err(io::Error::new(io::ErrorKind::Interrupted, text));
-            }
-            Event::Command(Command::Stop) => self.stop(),
+            Event::Command(Command::Stop(origin)) => return self.asked_to_stop(origin),
+            Event::ParentPanicked(text) => self.parent_panicked(text),
         }
         Ok(())
+    }
+
+    /// The first request of each origin drains the workers. The second of the same origin kills
+    /// them: a program that has called `Parent::stop` must not turn the first SIGTERM into a kill.
+    fn asked_to_stop(&mut self, origin: Origin) -> io::Result<()> {
+        if self.stopped_by.contains(&origin) {
+            let text = "told a second time to end: the workers were killed";
+            return Err(io::Error::new(io::ErrorKind::Interrupted, text));
+        }
+        self.stopped_by.push(origin);
+        self.stop();
+        Ok(())
+    }
+
+    /// Drains the workers, because their messages to the parent have no receiver any more.
+    fn parent_panicked(&mut self, text: String) {
+        self.outlet.log(&format!("{text}: the workers are to end"));
+        self.failure.get_or_insert(io::Error::other(text));
+        self.stop();
     }
 
     fn reported(&mut self, id: u64, report: Option<Report>) {
@@ -256,9 +305,36 @@ impl Supervisor {
     }
 
     fn ended(&mut self, id: u64, end: End) -> io::Result<()> {
+        if let Some(worker) = self.survivors.remove(&id) {
+            let text = format!("{}, which was given up, has ended", worker.full_name());
+            self.outlet.log(&text);
+            return Ok(());
+        }
+        match self.workers.remove(&id) {
+            Some(worker) => self.follow(id, &worker, end),
+            None => Ok(()),
+        }
+    }
+
+    /// Stops waiting for a worker that was killed and has not ended: it may be traced, or hang in
+    /// the kernel. The supervision treats it as ended, and names it again at its own end.
+    fn give_up(&mut self, id: u64) -> io::Result<()> {
         let Some(worker) = self.workers.remove(&id) else {
             return Ok(());
         };
+        let followed = self.follow(id, &worker, worker.survival());
+        self.survivors.insert(id, worker);
+        followed?;
+        let count = self.survivors.len();
+        if count > OLD_SETS * self.seats.len() {
+            let text = format!("giving up: {count} workers were killed and have not ended");
+            return Err(io::Error::new(io::ErrorKind::TimedOut, text));
+        }
+        Ok(())
+    }
+
+    /// Restarts, finishes or reports a worker's slot after the worker's end.
+    fn follow(&mut self, id: u64, worker: &Member, end: End) -> io::Result<()> {
         let described = worker.describe(&end);
         if self.seats[worker.seat].worker != Some(id) {
             let is_successor = self
@@ -267,8 +343,8 @@ impl Supervisor {
                 .is_some_and(|ids| ids.contains(&id));
             if is_successor {
                 self.keep_old(&described);
-            } else if let End::Failed(_) = end {
-                say(&described); // it was to end anyway, but not like that
+            } else if !matches!(end, End::Finished) {
+                self.outlet.log(&described); // it was to end anyway, but not like that
             }
             return Ok(());
         }
@@ -277,9 +353,10 @@ impl Supervisor {
         self.exchange.set(worker.seat, None);
         match end {
             _ if worker.has_finished => seat.is_finished = true,
-            End::Failed(_) if self.is_stopping => say(&described),
             End::Finished if self.is_stopping => {}
-            _ => return self.rest(&worker, &described),
+            _ if self.is_stopping => self.outlet.log(&described),
+            End::NotStarted(error) => return self.not_started(worker.seat, error),
+            _ => return self.rest(worker, &described),
         }
         Ok(())
     }
@@ -299,7 +376,8 @@ impl Supervisor {
             )));
         };
         seat.restart_at = Some(now + rest);
-        say(&format!("{described}: starting another in {rest:?}"));
+        let text = format!("{described}: starting another in {rest:?}");
+        self.outlet.log(&text);
         Ok(())
     }
 
@@ -309,7 +387,7 @@ impl Supervisor {
         let limits = self
             .workers
             .values()
-            .filter_map(|worker| worker.limit(&self.settings));
+            .map(|worker| worker.limit(&self.settings));
         restarts.chain(limits).chain(self.alive_at).min()
     }
 
@@ -324,14 +402,22 @@ impl Supervisor {
         // If this loop is itself late (the process was stopped, or the machine is overloaded), it
         // may not have read yet what the workers have said meanwhile.
         let is_late = now - due > self.settings.post.beat;
-        for worker in self.workers.values_mut() {
+        let mut surviving = Vec::new();
+        for (&id, worker) in &mut self.workers {
             if is_late {
-                worker.heard = worker.heard.map(|_| now);
+                worker.excuse(now);
             }
-            let limit = worker.limit(&self.settings);
-            if limit.is_some_and(|limit| limit <= now) {
+            if worker.limit(&self.settings) > now {
+                continue;
+            }
+            if worker.is_killed() {
+                surviving.push(id);
+            } else {
                 worker.give_up(now, &self.settings);
             }
+        }
+        for id in surviving {
+            self.give_up(id)?;
         }
         for seat in 0..self.seats.len() {
             if self.seats[seat].restart_at.is_some_and(|at| at <= now) {
@@ -344,19 +430,25 @@ impl Supervisor {
     }
 
     fn restart(&mut self, seat: usize) -> io::Result<()> {
-        let error = match self.start(seat, false) {
+        match self.start(seat, false) {
             Ok(id) => {
                 self.take_seat(seat, id);
-                return Ok(());
+                Ok(())
             }
-            Err(error) => error,
-        };
-        let others_live = !self.workers.is_empty();
-        let rest = self.seats[seat].rest(false, others_live).ok_or_else(|| {
+            Err(error) => self.not_started(seat, error),
+        }
+    }
+
+    /// Schedules another attempt. If a resource ran out after the workers were ready once, the
+    /// number of attempts is unlimited, because resources come back.
+    fn not_started(&mut self, seat: usize, error: io::Error) -> io::Result<()> {
+        let was_possible = self.was_ready && shortage::is_shortage(&error);
+        let has_hope = was_possible || !self.workers.is_empty();
+        let rest = self.seats[seat].rest(false, has_hope).ok_or_else(|| {
             let text = format!("giving up: {TRIES} times in a row no worker could be started");
             io::Error::new(error.kind(), format!("{text}: {error}"))
         })?;
-        say(&format!(
+        self.outlet.log(&format!(
             "can't start worker {seat}: {error}; trying again in {rest:?}"
         ));
         self.seats[seat].restart_at = Some(Instant::now() + rest);
@@ -396,7 +488,8 @@ impl Supervisor {
             }
         }
         self.kind.settle(false);
-        say(&format!("the workers are not replaced, and go on: {why}"));
+        self.outlet
+            .log(&format!("the workers are not replaced, and go on: {why}"));
         self.replaced();
     }
 
@@ -411,7 +504,7 @@ impl Supervisor {
         }
         self.end_oldest();
         self.was_ready = true;
-        say("the workers are replaced");
+        self.outlet.log("the workers are replaced");
         self.replaced();
     }
 
@@ -442,8 +535,12 @@ impl Supervisor {
     }
 
     fn stop(&mut self) {
-        self.is_stopping = true;
+        if std::mem::replace(&mut self.is_stopping, true) {
+            return;
+        }
         (self.notify)(Notice::Stopping);
+        let end = Instant::now() + self.settings.drain_limit;
+        self.exchange.end.set(Some(end));
         self.successors = None;
         self.sockets.0.clear(); // when the workers have left them as well, clients are refused
         for seat in &mut self.seats {
@@ -458,7 +555,8 @@ impl Supervisor {
         for (seat, figures) in self.exchange.figures.borrow().iter().enumerate() {
             let worker = self.seats[seat].worker.and_then(|id| self.workers.get(&id));
             let name = worker.map_or("dead", |worker| &worker.name);
-            say(&format!("worker {seat} ({name}): {figures}"));
+            self.outlet
+                .log(&format!("worker {seat} ({name}): {figures}"));
         }
     }
 
@@ -479,12 +577,7 @@ impl Supervisor {
                 _ => break,
             }
         }
-        Err(error)
+        self.failure = Some(error);
+        self.conclude()
     }
-}
-
-/// To whoever runs the program.
-pub(super) fn say(text: &str) {
-    // In one piece: workers write there as well. If it's closed, there's nobody to tell.
-    let _ = io::stderr().write_all(format!("windlass: {text}\n").as_bytes());
 }

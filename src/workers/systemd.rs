@@ -2,21 +2,25 @@
 //! sd_notify(3).
 
 use std::env;
+use std::ffi::OsStr;
 use std::io;
 use std::net::TcpListener;
-use std::os::fd::{FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
+use super::outlet::Outlet;
 use super::supervisor::{Notice, Notify};
 
 /// The variables that are meant for this process and not for its children.
-pub(super) const VARIABLES: [&str; 6] = [
+pub(super) const VARIABLES: [&str; 7] = [
     "LISTEN_FDS",
     "LISTEN_PID",
+    "LISTEN_PIDFDID",
     "LISTEN_FDNAMES",
     "NOTIFY_SOCKET",
     "WATCHDOG_USEC",
@@ -26,8 +30,9 @@ pub(super) const VARIABLES: [&str; 6] = [
 /// The first descriptor that is handed over.
 const FIRST: i32 = 3;
 
-/// The sockets that systemd hands over to this process, in the order of the unit. None, if it
-/// hands over none; and, since they can be taken once, at the second call.
+/// The TCP sockets that systemd hands over to this process, in the order of the unit. None, if it
+/// hands over none; and, since they can be taken once, at the second call. Sockets of other kinds
+/// stay open for the program.
 pub(super) fn sockets() -> io::Result<Vec<TcpListener>> {
     static TAKEN: AtomicBool = AtomicBool::new(false);
     let variable = |name| env::var(name).ok();
@@ -36,7 +41,8 @@ pub(super) fn sockets() -> io::Result<Vec<TcpListener>> {
     if TAKEN.swap(true, Relaxed) {
         return Ok(Vec::new());
     }
-    (FIRST..FIRST + count).map(socket).collect()
+    let sockets = (FIRST..FIRST + count).map(socket);
+    sockets.filter_map(io::Result::transpose).collect()
 }
 
 fn count_of(count: Option<&str>, pid: Option<&str>, names: Option<&str>) -> io::Result<i32> {
@@ -53,7 +59,10 @@ fn count_of(count: Option<&str>, pid: Option<&str>, names: Option<&str>) -> io::
             "LISTEN_FDS={count}: no number of sockets"
         )));
     }
-    let named = names.map_or(sockets, |names| names.split(':').count() as i32);
+    let named = match names {
+        Some("") | None => sockets, // `split` would yield one name for an empty list
+        Some(names) => names.split(':').count() as i32,
+    };
     if named != sockets {
         return Err(nonsense(format!(
             "LISTEN_FDNAMES has {named} names, LISTEN_FDS={count}"
@@ -62,7 +71,8 @@ fn count_of(count: Option<&str>, pid: Option<&str>, names: Option<&str>) -> io::
     Ok(sockets)
 }
 
-fn socket(number: i32) -> io::Result<TcpListener> {
+/// Returns `None` and leaves the descriptor open if it isn't a listening TCP socket.
+fn socket(number: i32) -> io::Result<Option<TcpListener>> {
     // A descriptor that isn't open must not become an `OwnedFd`.
     if std::fs::symlink_metadata(format!("/dev/fd/{number}")).is_err() {
         return Err(nonsense(format!(
@@ -72,17 +82,25 @@ fn socket(number: i32) -> io::Result<TcpListener> {
     // SAFETY: the descriptor is open, and ours: whoever started this process says by LISTEN_PID and
     // LISTEN_FDS that it hands it over, and `sockets` takes it but once.
     let socket = unsafe { OwnedFd::from_raw_fd(number) };
+    // sd_listen_fds(3) does the same, so that children inherit none of them.
     rustix::io::fcntl_setfd(&socket, rustix::io::FdFlags::CLOEXEC)?;
+    if !is_tcp_listener(socket.as_fd()) {
+        let _left_open = socket.into_raw_fd();
+        return Ok(None);
+    }
+    Ok(Some(socket.into()))
+}
+
+fn is_tcp_listener(socket: BorrowedFd<'_>) -> bool {
+    use rustix::net::{SocketAddrAny, SocketType, getsockname, sockopt};
+    let is_internet = |addr: SocketAddrAny| std::net::SocketAddr::try_from(addr).is_ok();
     #[cfg(not(target_vendor = "apple"))] // which can't tell
-    let listens = rustix::net::sockopt::socket_acceptconn(&socket).unwrap_or(false);
+    let listens = sockopt::socket_acceptconn(socket).unwrap_or(false);
     #[cfg(target_vendor = "apple")]
     let listens = true;
-    let listener = TcpListener::from(socket);
-    if !listens || listener.local_addr().is_err() {
-        let text = format!("descriptor {number} of LISTEN_FDS is no TCP socket that listens");
-        return Err(nonsense(text));
-    }
-    Ok(listener)
+    listens
+        && sockopt::socket_type(socket) == Ok(SocketType::STREAM)
+        && getsockname(socket).is_ok_and(is_internet)
 }
 
 fn number<T: std::str::FromStr>(name: &str, text: &str) -> io::Result<T> {
@@ -94,19 +112,36 @@ fn nonsense(text: String) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, text)
 }
 
-/// What tells systemd how it goes; it does nothing if nobody has asked for it.
-pub(super) fn notifier() -> io::Result<Notify> {
-    let Ok(path) = env::var("NOTIFY_SOCKET") else {
-        return Ok(Box::new(|_| ()));
+/// Returns how to notify systemd, and the interval of the watchdog. Notifications are best effort:
+/// errors are logged, and the service runs without them.
+pub(super) fn notifier(outlet: &Outlet) -> (Notify, Option<Duration>) {
+    let log = |error: io::Error| outlet.log(&format!("systemd isn't notified: {error}"));
+    let notify = connect().unwrap_or_else(|error| {
+        log(error);
+        None
+    });
+    let period = watchdog().unwrap_or_else(|error| {
+        log(error);
+        None
+    });
+    (notify.unwrap_or_else(|| Box::new(|_| ())), period)
+}
+
+/// Returns `None` if `NOTIFY_SOCKET` is unset or empty.
+fn connect() -> io::Result<Option<Notify>> {
+    let Some(path) = env::var_os("NOTIFY_SOCKET").filter(|path| !path.is_empty()) else {
+        return Ok(None);
     };
-    let addr =
-        address(&path).map_err(|error| nonsense(format!("NOTIFY_SOCKET={path}: {error}")))?;
+    let addr = address(&path).map_err(|error| {
+        let text = format!("NOTIFY_SOCKET={}: {error}", path.to_string_lossy());
+        io::Error::new(error.kind(), text)
+    })?;
     let socket = UnixDatagram::unbound()?;
     socket.set_nonblocking(true)?;
-    Ok(Box::new(move |notice| {
+    Ok(Some(Box::new(move |notice| {
         // Without it the program runs as well.
         let _ = socket.send_to_addr(text_of(notice).as_bytes(), &addr);
-    }))
+    })))
 }
 
 fn text_of(notice: Notice) -> String {
@@ -122,15 +157,20 @@ fn text_of(notice: Notice) -> String {
     }
 }
 
-fn address(path: &str) -> io::Result<SocketAddr> {
-    match path.strip_prefix('@') {
+/// Parses the name of a Unix socket: a path or an abstract name. systemd also defines `vsock:`, for
+/// virtual machines, which is unsupported.
+fn address(path: &OsStr) -> io::Result<SocketAddr> {
+    match path.as_bytes() {
         #[cfg(target_os = "linux")]
-        Some(name) => {
+        [b'@', name @ ..] => {
             use std::os::linux::net::SocketAddrExt;
             SocketAddr::from_abstract_name(name)
         }
-        _ if path.starts_with('/') => SocketAddr::from_pathname(path),
-        _ => Err(nonsense("no name of a socket".into())),
+        [b'/', ..] => SocketAddr::from_pathname(path),
+        _ => Err(io::Error::new(
+            io::ErrorKind::Unsupported,
+            "only Unix sockets are supported",
+        )),
     }
 }
 
@@ -138,15 +178,18 @@ fn address(path: &str) -> io::Result<SocketAddr> {
 const SHORTEST_PERIOD: Duration = Duration::from_millis(1);
 
 /// Half of the time within which systemd wants a sign of life, if it wants any.
-pub(super) fn watchdog() -> io::Result<Option<Duration>> {
+fn watchdog() -> io::Result<Option<Duration>> {
     let Ok(micros) = env::var("WATCHDOG_USEC") else {
         return Ok(None);
     };
     let pid = env::var("WATCHDOG_PID").ok();
     let is_ours = pid.is_none_or(|pid| pid == std::process::id().to_string());
+    if !is_ours {
+        return Ok(None);
+    }
     let micros: u64 = number("WATCHDOG_USEC", &micros)?;
     let period = Duration::from_micros(micros / 2).max(SHORTEST_PERIOD);
-    Ok((is_ours && micros > 0).then_some(period))
+    Ok((micros > 0).then_some(period))
 }
 
 #[cfg(test)]
@@ -159,6 +202,8 @@ mod tests {
         assert_eq!(count_of(Some("2"), Some(&own), Some("a:b")).unwrap(), 2);
         assert_eq!(count_of(Some("2"), Some("1"), None).unwrap(), 0);
         assert_eq!(count_of(None, None, None).unwrap(), 0);
+        assert_eq!(count_of(Some("0"), Some(&own), Some("")).unwrap(), 0);
+        assert_eq!(count_of(Some("1"), Some(&own), Some("")).unwrap(), 1);
     }
 
     #[test]
@@ -178,5 +223,14 @@ mod tests {
         }
         let error = socket(1_000_000).unwrap_err();
         assert!(error.to_string().contains("isn't open"), "{error}");
+    }
+
+    #[test]
+    fn notify_sockets_of_unknown_kinds_are_unsupported() {
+        assert!(address("/run/notify".as_ref()).is_ok());
+        for other in ["vsock:2:1234", "notify", ""] {
+            let error = address(other.as_ref()).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::Unsupported, "{other}");
+        }
     }
 }

@@ -1,19 +1,17 @@
 //! Workers that are threads.
 
-use std::any::Any;
-use std::cell::RefCell;
-use std::future::{Future, poll_fn, ready};
+use std::future::{Future, ready};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::Poll;
 use std::thread;
 
 use futures_channel::oneshot;
 
 use super::link::{self, Link};
+use super::payload::describe_panic;
 use super::supervisor::{End, Kind, Sockets, Started};
+use super::try_block_on;
 use super::worker::{Ended, Post, work};
 
 pub(super) struct Threads<F> {
@@ -43,22 +41,23 @@ where
             let links = || [workers_control, workers_messages].map(Link::by_channel);
             let nothing_else = |_| ready(());
             let caught = catch_unwind(AssertUnwindSafe(|| {
-                crate::block_on(async { work(post, links(), listeners, &*run, nothing_else).await })
+                let working = async { work(post, links(), listeners, &*run, nothing_else).await };
+                try_block_on(working).map_or_else(End::NotStarted, end_of)
             }));
-            // The supervisor may have given it up.
-            let _ = end.send(caught.map_or_else(panicked, end_of));
+            let panicked = |payload| End::Failed(format!("panicked: {}", describe_panic(payload)));
+            // Fails if the supervision is over.
+            let _ = end.send(caught.unwrap_or_else(panicked));
         };
         thread::Builder::new()
             .name(format!("worker-{}", post.index))
             .spawn(body)?;
-        let (give_up, given_up) = oneshot::channel::<()>();
-        let give_up = RefCell::new(Some(give_up));
         Ok(Started {
             name: "a thread".into(),
             control: Link::by_channel(control),
             messages: Link::by_channel(messages),
-            kill: Box::new(move || drop(give_up.take())),
-            ended: Box::pin(until(ended, given_up)),
+            kill: Box::new(|| ()), // the supervisor closes the link, which ends the thread's loop
+            survives: "is left to itself, since a thread can't be killed".into(),
+            ended: Box::pin(async { ended.await.unwrap_or_else(|_| vanished()) }),
         })
     }
 
@@ -69,32 +68,16 @@ where
     fn settle(&mut self, _: bool) {}
 }
 
-/// Its end, or that it was given up: a thread can't be killed. Should it go on one day, it finds
-/// that its parent is gone, and ends.
-async fn until(mut ended: oneshot::Receiver<End>, mut given_up: oneshot::Receiver<()>) -> End {
-    poll_fn(|cx| {
-        if let Poll::Ready(Ok(end)) = Pin::new(&mut ended).poll(cx) {
-            return Poll::Ready(end);
-        }
-        let abandoned = || End::Failed("is left to itself, since a thread can't be killed".into());
-        Pin::new(&mut given_up).poll(cx).map(|_| abandoned())
-    })
-    .await
+/// The thread has ended without a report.
+fn vanished() -> End {
+    End::Failed("has ended, and nothing is known of why".into())
 }
 
 fn end_of(ended: Ended) -> End {
     match ended {
         Ended::Finished => End::Finished,
         Ended::Failed(error) => End::Failed(format!("failed: {error}")),
+        Ended::NotStarted(error) => End::NotStarted(error),
         Ended::Orphaned => End::Failed("was given up".into()),
     }
-}
-
-fn panicked(payload: Box<dyn Any + Send>) -> End {
-    let text = payload.downcast_ref::<&str>().copied();
-    let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
-    End::Failed(format!(
-        "panicked: {}",
-        text.unwrap_or("with a value that is no text")
-    ))
 }

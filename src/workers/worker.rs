@@ -15,14 +15,14 @@ use super::link::{Incoming, Link, Outgoing};
 use super::listener::Listener;
 use super::message::{Message, Party};
 use super::report::{Order, Report};
+use super::shortage;
 use crate::Task;
 use crate::net::TcpStream;
 use crate::sync::Mutex;
 use crate::task::{StopSource, StopToken, TaskGroup};
 use crate::time::{sleep_until, timeout};
 
-/// How long a worker that ends waits until its parent has taken its last words and messages, and
-/// the parent until its own code has.
+/// How long a worker that ends waits until its parent has taken its last words and messages.
 pub(super) const LAST_WORDS: Duration = Duration::from_secs(1);
 
 /// One of the workers, for what runs in it. A clone is the same worker.
@@ -159,7 +159,13 @@ impl Worker {
         OpenConnection(self.shared.signs.clone())
     }
 
-    /// Sends a message to the parent or to a worker. It waits while the receiver's queue is full.
+    /// Sends a message to the parent or to a worker. It waits while the parent has not taken what
+    /// this worker has sent before.
+    ///
+    /// In the parent, up to 4 MiB of messages wait for each receiver. If a worker's queue is full,
+    /// the message is lost, and [counted](Figures::lost) for that worker. So a worker that doesn't
+    /// receive costs its own messages and nobody else's. If the queue of the parent's own code is
+    /// full, the message waits there for 1 s and is then lost, and counted for this worker.
     ///
     /// What was sent before the worker's future returns still arrives, unless that takes longer
     /// than 1 s. A message to a worker that is dead, or dies before it has read it, is lost, and so
@@ -176,8 +182,8 @@ impl Worker {
         self.shared.messages.send(to.frame(body)).await
     }
 
-    /// Sends a message to all other workers, as [`send`](Worker::send). One whose queue is full for
-    /// 1 s doesn't get it, as with [`Parent::broadcast`](super::Parent::broadcast).
+    /// Sends a message to all other workers, as [`send`](Worker::send). One whose queue is full
+    /// doesn't get it.
     ///
     /// # Errors
     ///
@@ -297,6 +303,8 @@ pub(super) enum Ended {
     /// What it was to do is done.
     Finished,
     Failed(io::Error),
+    /// Before it did anything.
+    NotStarted(io::Error),
     /// Its parent is gone, or has given it up.
     Orphaned,
 }
@@ -326,11 +334,11 @@ where
             let ended = until_orphaned(run(worker.clone()), control.incoming, &worker).await;
             (ended, worker.stop_token().is_stopped())
         }
-        Err(error) => (Ended::Failed(error), false),
+        Err(error) => (Ended::NotStarted(shortage::explain(error)), false),
     };
     let last_word = match &ended {
         Ended::Finished if !was_told => Some(Report::Finished),
-        Ended::Failed(error) => Some(Report::Failed(error.to_string())),
+        Ended::Failed(error) | Ended::NotStarted(error) => Some(Report::Failed(error.to_string())),
         _ => None,
     };
     if let Some(report) = last_word {

@@ -10,6 +10,8 @@ mod program;
 mod subject;
 #[cfg(target_os = "linux")]
 mod tests;
+#[cfg(target_os = "linux")]
+mod trouble;
 
 #[cfg(target_os = "linux")]
 fn main() {
@@ -21,9 +23,15 @@ fn main() {
         }
         return;
     }
+    if let [first, process] = &args[..] {
+        if first == "--tracer" {
+            return trouble::trace(process.parse().expect("a PID"));
+        }
+    }
+    heed_signals();
     // As the usual harness does: a word chooses the tests that have it in their names.
     let word = args.iter().find(|arg| !arg.starts_with('-'));
-    for (name, test) in tests::ALL {
+    for (name, test) in tests::ALL.iter().chain(trouble::ALL) {
         if word.is_none_or(|word| name.contains(word.as_str())) {
             let start = std::time::Instant::now();
             println!("test {name} ...");
@@ -32,6 +40,16 @@ fn main() {
         }
     }
     println!("all have passed");
+}
+
+/// A shell that starts this by `&` has it ignore SIGINT, and what it starts would do so as well.
+#[cfg(target_os = "linux")]
+fn heed_signals() {
+    use nix::sys::signal::{SigHandler, Signal, signal};
+    for number in [Signal::SIGHUP, Signal::SIGINT] {
+        // SAFETY: the default action has no handler that could be unsound.
+        unsafe { signal(number, SigHandler::SigDfl) }.expect("the signal has a default action");
+    }
 }
 
 /// It looks at `/proc`.

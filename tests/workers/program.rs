@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures::{AsyncReadExt, AsyncWriteExt};
 use windlass::net::TcpStream;
+use windlass::sync::Semaphore;
 use windlass::workers::{Builder, Parent, Party, Worker};
 
 /// What its arguments say, `key=value` each.
@@ -43,6 +44,11 @@ pub(crate) fn main(args: &[String]) -> io::Result<()> {
         Some("echo") => workers.parent(echo_to_all),
         Some("flood") => workers.parent(flood),
         Some("count") => workers.parent(count),
+        Some("panic") => workers.parent(panic_at_a_message),
+        Some("bomb") => workers.parent(bomb_at_a_message),
+        Some("stop") => workers.parent(stop_at_a_message),
+        Some("deaf") => workers.parent(never_receive),
+        Some("limit") => workers.parent(limit_processes_at_a_signal),
         _ => workers,
     };
     let behave = get("behave").unwrap_or("serve").to_owned();
@@ -71,7 +77,9 @@ async fn echo_to_all(mut parent: Parent) {
 async fn flood(mut parent: Parent) {
     parent.recv().await;
     for wave in 1..=1000 {
-        parent.broadcast(format!("wave {wave}")).await.unwrap();
+        let mut body = format!("wave {wave}").into_bytes();
+        body.resize(16 * 1024, b'\0');
+        parent.broadcast(body).await.unwrap();
     }
     std::future::pending().await
 }
@@ -87,6 +95,51 @@ async fn count(mut parent: Parent) {
     }
 }
 
+async fn panic_at_a_message(mut parent: Parent) {
+    parent.recv().await;
+    panic!("the mast broke");
+}
+
+async fn bomb_at_a_message(mut parent: Parent) {
+    parent.recv().await;
+    std::panic::panic_any(Bomb);
+}
+
+async fn stop_at_a_message(mut parent: Parent) {
+    parent.recv().await;
+    parent.stop();
+    say("the parent has called stop");
+    std::future::pending().await
+}
+
+async fn never_receive(_parent: Parent) {
+    std::future::pending().await
+}
+
+/// No more processes and threads, and at the next signal as many as before.
+async fn limit_processes_at_a_signal(_parent: Parent) {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let before = getrlimit(Resource::Nproc);
+    let current = Some(0);
+    let none = Rlimit { current, ..before };
+    let mut signals = windlass::signal::Signals::new([windlass::signal::Signal::USR2]).unwrap();
+    say("the limit can be changed");
+    for limits in [none, before].into_iter().cycle() {
+        signals.recv().await.unwrap();
+        setrlimit(Resource::Nproc, limits).unwrap();
+        say("the limit is changed");
+    }
+}
+
+/// A panic's value that panics when it is dropped.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("the value of the panic is dropped");
+    }
+}
+
 /// In a worker, which has what it has got from its parent still to come.
 fn limit_descriptors(limit: u64) -> io::Result<()> {
     use rustix::process::{Resource, getrlimit, setrlimit};
@@ -99,6 +152,11 @@ async fn run(worker: Worker, behave: String) -> io::Result<()> {
     match behave.as_str() {
         "fail" => return Err(io::Error::other("no rope")),
         "panic" => panic!("the rope broke"),
+        "bomb" => std::panic::panic_any(Bomb),
+        "traced" => {
+            // Where Yama isn't there to restrict tracing, there's nothing to permit.
+            let _ = rustix::process::set_ptracer(rustix::process::PTracer::Any);
+        }
         "finish" => return Ok(()),
         "farewell" => {
             for _ in 0..200 {
@@ -121,24 +179,52 @@ async fn run(worker: Worker, behave: String) -> io::Result<()> {
         if is_deaf {
             std::future::pending().await
         }
+        let mut in_order = 0;
         while let Ok(message) = heard.recv().await {
+            if message.body.starts_with(b"#") {
+                in_order += usize::from(message.body == format!("#{in_order}").as_bytes());
+                continue;
+            }
+            if message.body == b"count" {
+                say(&format!("worker {} got {in_order} in order", heard.index()));
+                continue;
+            }
             say(&format!(
                 "worker {} got {}",
                 heard.index(),
-                String::from_utf8_lossy(&message.body)
+                String::from_utf8_lossy(&message.body).trim_end_matches('\0')
             ));
         }
     })
     .detach();
     let own = worker.clone();
+    let failing = std::rc::Rc::new(Semaphore::new(0));
+    let fail = failing.clone();
+    let serving = worker.serve(move |stream, _| {
+        let (worker, fail) = (own.clone(), fail.clone());
+        async move {
+            let _ = answer(worker, stream, &fail).await;
+        }
+    });
+    // The first of both.
+    let failed = failing.acquire(1);
+    let (serving, failed) = (std::pin::pin!(serving), std::pin::pin!(failed));
+    match futures::future::select(serving, failed).await {
+        futures::future::Either::Left((served, _)) => served,
+        futures::future::Either::Right(_) => Err(io::Error::other("asked to fail")),
+    }
+}
+
+/// So much that no queue holds it, for the first worker and for the parent; then a word to all.
+async fn send_much(worker: &Worker) -> io::Result<()> {
+    for _ in 0..200 {
+        worker.send(Party::Worker(0), vec![b'!'; 64 * 1024]).await?;
+    }
+    worker.send(Party::Parent, "ahoy").await?;
     worker
-        .serve(move |stream, _| {
-            let worker = own.clone();
-            async move {
-                let _ = answer(worker, stream).await;
-            }
-        })
-        .await
+        .send(Party::Worker(worker.count() - 1), "ahoy")
+        .await?;
+    worker.broadcast("avast").await
 }
 
 /// A line in one piece, since others write as well.
@@ -146,8 +232,16 @@ fn say(text: &str) {
     let _ = io::stdout().write_all(format!("{text}\n").as_bytes());
 }
 
+/// More messages than a link holds, but fewer bytes than a receiver's queue.
+async fn send_a_burst(worker: &Worker) -> io::Result<()> {
+    for number in 0..20_000 {
+        worker.send(Party::Worker(0), format!("#{number}")).await?;
+    }
+    worker.send(Party::Worker(0), "count").await
+}
+
 /// Answers requests without a body; the last one, of a worker that is to end, by `close`.
-async fn answer(worker: Worker, mut stream: TcpStream) -> io::Result<()> {
+async fn answer(worker: Worker, mut stream: TcpStream, fail: &Semaphore) -> io::Result<()> {
     let mut request = Vec::new();
     let mut buffer = [0; 1024];
     loop {
@@ -167,6 +261,9 @@ async fn answer(worker: Worker, mut stream: TcpStream) -> io::Result<()> {
             },
             Some("/slow") => windlass::time::sleep(Duration::from_millis(300)).await,
             Some("/tell") => worker.send(Party::Parent, "ahoy").await?,
+            Some("/fail") => fail.add_permits(1),
+            Some("/burst") => send_a_burst(&worker).await?,
+            Some("/much") => send_much(&worker).await?,
             Some("/others") => worker.broadcast("avast").await?,
             _ => {}
         }

@@ -25,13 +25,18 @@ impl Subject {
     }
 
     pub(crate) fn start_as(command: &mut Command) -> Subject {
-        let piped = command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        Subject::start_into(command, Stdio::piped())
+    }
+
+    /// Its standard error is read here only if it's piped.
+    pub(crate) fn start_into(command: &mut Command, stderr: impl Into<Stdio>) -> Subject {
+        let piped = command.stdout(Stdio::piped()).stderr(stderr);
         let mut child = piped.spawn().expect("the program can be started");
+        command.stderr(Stdio::null()); // its end of a pipe would stay open here
         let (sender, lines) = channel();
-        let streams: [Box<dyn Read + Send>; 2] = [
-            Box::new(child.stdout.take().unwrap()),
-            Box::new(child.stderr.take().unwrap()),
-        ];
+        let mut streams: Vec<Box<dyn Read + Send>> = Vec::new();
+        streams.extend(child.stdout.take().map(|it| Box::new(it) as Box<_>));
+        streams.extend(child.stderr.take().map(|it| Box::new(it) as Box<_>));
         for stream in streams {
             let sender = sender.clone();
             thread::spawn(move || {
@@ -175,6 +180,12 @@ impl Client {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(SOON))?;
         Ok(Client { stream })
+    }
+
+    /// [`get`](Client::get), or an error after that time.
+    pub(crate) fn get_within(&mut self, path: &str, limit: Duration) -> io::Result<(String, bool)> {
+        self.stream.set_read_timeout(Some(limit))?;
+        self.get(path)
     }
 
     /// The body of the answer, and whether the connection lives on.

@@ -53,20 +53,20 @@ tests! {
     restarts_leak_nothing
 }
 
-const LOCAL: &str = "listen=127.0.0.1:0";
+pub(crate) const LOCAL: &str = "listen=127.0.0.1:0";
 
-fn scratch(name: &str) -> PathBuf {
+pub(crate) fn scratch(name: &str) -> PathBuf {
     let path = std::env::temp_dir().join(format!("windlass-{}-{name}", std::process::id()));
     let _ = fs::remove_file(&path);
     path
 }
 
-fn send(process: u32, signal: Signal) {
+pub(crate) fn send(process: u32, signal: Signal) {
     let pid = Pid::from_raw(process as i32).unwrap();
     kill_process(pid, signal).unwrap();
 }
 
-fn kill(process: u32) {
+pub(crate) fn kill(process: u32) {
     send(process, Signal::KILL);
 }
 
@@ -293,7 +293,10 @@ fn a_thread_that_is_stuck_is_left_and_replaced() {
     subject.wait_for("is stuck: its loop gave no sign for 400ms; it is left to itself");
     subject.addr(1);
     get(addr, "/").unwrap();
-    subject.end();
+    // It lives on, so the end is not in good order.
+    subject.signal(Signal::TERM);
+    assert_eq!(subject.wait().code(), Some(2));
+    assert!(subject.has_said("error: worker 0 (a thread) is stuck"));
 }
 
 fn sighup_replaces_the_workers_and_no_request_fails() {
@@ -497,7 +500,7 @@ fn bad_input_is_told() {
     let listen = format!("listen={addr}");
     let in_use = format!("error: can't listen on {addr}: Address already in use");
     type Case<'a> = (&'a [&'a str], &'a [(&'a str, &'a str)], &'a str);
-    let cases: [Case<'_>; 8] = [
+    let cases: [Case<'_>; 7] = [
         (&["kind=processes", &listen], &[], &in_use),
         (&["kind=processes", &listen, "each=1"], &[], &in_use),
         (&["count=0"], &[], "error: 0 workers: 1 to 1024 can be had"),
@@ -520,11 +523,6 @@ fn bad_input_is_told() {
             &[LOCAL],
             &[("LISTEN_FDS", "1"), ("LISTEN_FDNAMES", "a:b")],
             "has 2 names",
-        ),
-        (
-            &["count=1"],
-            &[("NOTIFY_SOCKET", "")],
-            "error: NOTIFY_SOCKET=",
         ),
     ];
     for (args, variables, told) in cases {
@@ -636,7 +634,8 @@ fn restarts_leak_nothing() {
         subject.wait_for("the workers are replaced");
     }
     until("the old ones are gone", || subject.workers().len() == 4);
-    until("descriptors are closed", || subject.descriptors() == before);
+    // The old ones' descriptors may have been among those before.
+    until("descriptors are closed", || subject.descriptors() <= before);
     assert!(subject.workers().into_iter().all(lives), "a zombie");
     get(addr, "/").unwrap();
     subject.end();
