@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
+use windlass_executor::budget;
 use windlass_executor::{Entered, Executor, Task};
 use windlass_reactor::{Awake, Reactor};
 
@@ -439,6 +440,7 @@ impl Builder {
         if let Some(slack) = self.timer_slack {
             reactor.set_timer_slack(slack);
         }
+        reactor.share_budget(budget::charge_turn);
         let waker = reactor.waker();
         let messenger = self
             .on_wake

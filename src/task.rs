@@ -70,5 +70,5 @@
 
 pub use crate::stop::{StopSource, StopToken, Stopped, UntilStopped};
 pub use windlass_executor::{
-    Panic, Scope, Spawner, Task, TaskGroup, TaskLocal, WithLocal, scope, try_scope,
+    Panic, Scope, Spawner, Task, TaskGroup, TaskLocal, WithLocal, budget, scope, try_scope,
 };

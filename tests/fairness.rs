@@ -17,8 +17,8 @@ use windlass::{spawn, yield_now};
 
 /// At most so many polls are made between two turns of the reactor.
 const POLLS: usize = 256;
-/// At most so many operations on one source succeed between two turns.
-const OPERATIONS: usize = 32;
+/// How many operations one poll may complete.
+const OPERATIONS: usize = 64;
 
 /// A task that is always ready.
 fn spin() -> (windlass::Task<()>, Count) {

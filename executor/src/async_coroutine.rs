@@ -8,6 +8,7 @@ use std::task::{Context, Poll, ready};
 use futures_core::Stream;
 use futures_core::stream::FusedStream;
 
+use crate::budget;
 use crate::coroutine::{Co, Coroutine, Exchange, State};
 
 /// A [`Coroutine`] whose body may await anything: sockets, timers, tasks.
@@ -165,9 +166,14 @@ where
     }
 
     fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<State<O, R>> {
+        self.asked = true; // until the budget allows the poll
+        ready!(budget::poll_charge(cx));
         self.asked = false; // if the body panics, there is none
         let polled = self.inner.poll(cx);
         self.asked = polled.is_pending();
+        if self.asked {
+            budget::refund();
+        }
         polled
     }
 }

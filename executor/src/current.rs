@@ -86,6 +86,18 @@ pub fn in_task() -> bool {
     LIVING.with_borrow(|living| living.iter().any(|core| core.is_running()))
 }
 
+/// [`Core::charge_turn`] of the innermost loop on this thread's stack.
+#[cold]
+pub(crate) fn charge_turn() -> Option<u64> {
+    let entered = with_entered(|entered| entered.as_ref()?.charge_turn());
+    // A task may have entered an executor that doesn't run.
+    let running = |living: &ManuallyDrop<Vec<Rc<Core>>>| {
+        let mut numbers = living.iter().rev().map(|core| core.charge_turn());
+        numbers.find_map(|number| number)
+    };
+    entered.or_else(|| LIVING.with_borrow(running))
+}
+
 /// True if another executor of this thread, which isn't being run, has a task that is ready.
 #[inline]
 pub(crate) fn others_ready(executor: u16) -> bool {

@@ -80,6 +80,8 @@ impl Executor {
             running: Cell::new(false),
             has_run: Cell::new(false),
             polled: Cell::new(Key::NOBODY),
+            polls: Cell::new(0),
+            refills: Cell::new(0),
             closed: Cell::new(false),
         });
         current::add(core.clone());
@@ -282,7 +284,9 @@ impl<F: Future> Future for Run<'_, F> {
         let cell = this.cell.get_or_insert_with(|| core.insert_main());
         let key = cell.key.get();
         let _running = core.start(cx.waker());
-        'budget: for _ in 0..BUDGET / LOOK {
+        let mut batches = BUDGET / LOOK;
+        'budget: while batches > 0 {
+            batches = batches.saturating_sub(1 + core.refills.take());
             core.look(cx.waker());
             for _ in 0..LOOK {
                 match core.poll_next() {
@@ -369,6 +373,11 @@ pub(crate) struct Core {
     has_run: Cell<bool>,
     /// Whose poll is on the stack; WOKEN once that task has woken itself.
     polled: Cell<Key>,
+    /// How many polls there were: names the current one.
+    polls: Cell<u32>,
+    /// How many budgets of operations were used up lately. Each counts as a batch of polls: it
+    /// takes as long.
+    refills: Cell<usize>,
     /// The executor is being dropped, or was.
     closed: Cell<bool>,
 }
@@ -380,6 +389,16 @@ impl Core {
 
     pub(crate) fn is_running(&self) -> bool {
         self.running.get()
+    }
+
+    /// Counts a used-up budget of operations, and returns the number of the current poll, among all
+    /// executors of the process. `None` between polls.
+    pub(crate) fn charge_turn(&self) -> Option<u64> {
+        if !self.is_running() {
+            return None;
+        }
+        self.refills.set(self.refills.get() + 1);
+        Some(u64::from(self.id()) << 32 | u64::from(self.polls.get()))
     }
 
     #[inline]
@@ -494,6 +513,7 @@ impl Core {
         let Some(cell) = self.queue.pop() else {
             return Next::Nothing;
         };
+        self.polls.set(self.polls.get().wrapping_add(1));
         match cell.poll(&self.polled) {
             Polled::Main => return Next::Main,
             Polled::Ended => return Next::Ended,

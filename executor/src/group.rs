@@ -9,6 +9,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
+use crate::budget;
 use crate::child::{Caught, Payload, Place, by_place, drop_each};
 use crate::task::Task;
 use crate::waiter::Waiter;
@@ -287,7 +288,7 @@ impl<R> TaskGroup<R> {
     ///
     /// Nothing is lost when the future is dropped.
     pub async fn join_next(&mut self) -> Option<R> {
-        poll_fn(|cx| self.shared.poll_next(cx)).await
+        poll_fn(|cx| budget::poll_with(cx, |cx| self.shared.poll_next(cx))).await
     }
 
     /// Waits until fewer children run than the [`limit`](TaskGroup::limit) allows. A server that
@@ -309,7 +310,7 @@ impl<R> TaskGroup<R> {
     /// }));
     /// ```
     pub async fn room(&mut self) {
-        poll_fn(|cx| self.shared.poll_room(cx)).await;
+        poll_fn(|cx| budget::poll_with(cx, |cx| self.shared.poll_room(cx))).await;
     }
 
     /// How many children have not ended, those that wait for their turn included.

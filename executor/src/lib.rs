@@ -66,6 +66,7 @@ mod inbox;
 mod current;
 mod block_on;
 mod yield_now;
+pub mod budget;
 pub mod coroutine;
 mod async_coroutine;
 mod child;

@@ -10,6 +10,7 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 
+use crate::budget;
 use crate::child::{Caught, Payload, Place, by_place, drop_each};
 
 /// How many children one poll of a scope polls at most. It's one poll of its task, so others must
@@ -213,6 +214,7 @@ impl<'env, R: 'env> Owner<'env, R> {
     /// Runs the children until all have ended, or one has failed: then it gives what that returned.
     /// The others are dropped by then. A panic goes on.
     async fn run(self) -> Option<R> {
+        budget::charge().await; // a scope without anything to wait for completes in one poll
         let ended = poll_fn(|cx| self.0.poll(cx)).await;
         drop(self);
         ended.unwrap_or_else(|payload| resume_unwind(payload))

@@ -7,8 +7,9 @@ use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::{Mutex, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
+use crate::budget;
 use crate::cell::{
     CANCELLED, DETACHED, DONE, EMPTY, NAMED, NOBODY, OTHER_JOINER, OutputRef, RUNNING, Ref,
 };
@@ -232,6 +233,7 @@ impl<T: 'static> Task<T> {
                 return Poll::Pending;
             }
         }
+        ready!(budget::poll_charge(cx));
         Poll::Ready(self.take_output())
     }
 

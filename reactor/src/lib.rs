@@ -70,6 +70,7 @@
 //! descriptors are closed at its `exec`.
 
 mod block_on;
+mod budget;
 mod reactor;
 mod wait;
 mod rest;

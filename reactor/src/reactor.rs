@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::task::{self, Context, Waker, ready};
 use std::time::{Duration, Instant};
 
+use crate::budget::Budget;
 use crate::clock::{Moment, nanos};
 use crate::fs::Ring;
 use crate::rest::Rest;
@@ -35,9 +36,6 @@ const SLACK: u64 = 100_000;
 /// the same reason the alarm goes off so much early: mostly the thread then runs in time, and
 /// otherwise what is left isn't slept for.
 const NEAR: u64 = 10_000;
-
-/// How much a turn takes of what threads have done with files. The rest waits for the next one.
-const SHARES: u32 = 128;
 
 /// When the kernel, having been short of memory for files, is asked again: seldom enough to leave
 /// the processor to whoever may end that.
@@ -183,6 +181,35 @@ impl Reactor {
         Awake { hub: &self.hub }
     }
 
+    /// Gives each poll of a task a budget of operations on sockets, pipes and files.
+    ///
+    /// One poll may complete 32 to 64 operations. Then the next one returns `Pending`, and the task
+    /// is woken in the next turn. So a task whose sources are always ready keeps neither timers nor
+    /// other tasks waiting.
+    ///
+    /// `refill` is called for each 32 operations. It returns the number of the current poll,
+    /// another one for each poll, and `None` while no task is being polled. `windlass_executor` has
+    /// such a function. Without one, polls are known by the waker of the task and the turn. It
+    /// counts for all reactors of this thread.
+    ///
+    /// ```
+    /// use std::cell::Cell;
+    /// use windlass_reactor::Reactor;
+    ///
+    /// thread_local! {
+    ///     static POLLS: Cell<u64> = const { Cell::new(0) };
+    /// }
+    ///
+    /// let reactor = Reactor::current()?;
+    /// reactor.share_budget(|| Some(POLLS.get()));
+    /// // Before each poll of a task:
+    /// POLLS.set(POLLS.get() + 1);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn share_budget(&self, refill: fn() -> Option<u64>) {
+        self.hub.budget.share(refill);
+    }
+
     pub(crate) fn hub(&self) -> &Rc<Hub> {
         &self.hub
     }
@@ -267,9 +294,7 @@ pub(crate) struct Hub {
     ring: OnceCell<Option<Ring>>,
     /// The timer that ends a sleep for the sake of files that the kernel has not taken.
     retry: Cell<Option<TimerKey>>,
-    /// How much of what threads have done with files was taken in turn number `shared_in`.
-    shares: Cell<u32>,
-    shared_in: Cell<u32>,
+    budget: Budget,
     /// Names the reactor among all of the process, for values that may travel.
     id: NonZeroU64,
     /// Deadlines are nanoseconds since then.
@@ -340,8 +365,7 @@ impl Hub {
         Ok(Hub {
             ring: OnceCell::new(),
             retry: Cell::new(None),
-            shares: Cell::new(0),
-            shared_in: Cell::new(0),
+            budget: Budget::new(),
             id: NonZeroU64::MIN.saturating_add(IDS.fetch_add(1, Relaxed)),
             epoch: Moment::now(),
             poll,
@@ -497,24 +521,49 @@ impl Hub {
         self.ring.get_or_init(|| None).is_none()
     }
 
-    /// Polls what a thread does. Threads may be faster than a task that asks them for much at once:
-    /// it would go on for ever.
-    pub(crate) fn poll_share<F: Future + Unpin>(
+    /// Charges one operation that is about to complete. Once the budget is exhausted, the task
+    /// waits for the next turn.
+    #[inline]
+    pub(crate) fn poll_charge(&self, cx: &mut Context<'_>) -> task::Poll<()> {
+        if self.budget.charge(cx.waker(), self.turn.get()) {
+            return task::Poll::Ready(());
+        }
+        self.poll_next_turn(cx)
+    }
+
+    #[cold]
+    fn poll_next_turn(&self, cx: &mut Context<'_>) -> task::Poll<()> {
+        if !self.is_driven() {
+            return task::Poll::Ready(()); // no turn would come
+        }
+        self.defer(cx.waker().clone());
+        task::Poll::Pending
+    }
+
+    /// Takes back the last charge: the operation waits.
+    #[inline]
+    pub(crate) fn refund(&self) {
+        self.budget.refund();
+    }
+
+    #[cfg(target_os = "linux")]
+    pub(crate) fn charge_more(&self, operations: usize) {
+        self.budget.charge_more(operations);
+    }
+
+    /// Polls the result of a thread within the budget. Threads may be faster than a task that uses
+    /// many of them at once, and would keep it running.
+    pub(crate) fn poll_within_budget<F: Future + Unpin>(
         &self,
         future: &mut F,
         cx: &mut Context<'_>,
     ) -> task::Poll<F::Output> {
-        if self.shared_in.replace(self.turn.get()) != self.turn.get() {
-            self.shares.set(0);
+        ready!(self.poll_charge(cx));
+        let polled = Pin::new(future).poll(cx);
+        if polled.is_pending() {
+            self.refund();
         }
-        if self.shares.get() == SHARES && self.is_driven() {
-            self.defer(cx.waker().clone());
-            return task::Poll::Pending;
-        }
-        let output = ready!(Pin::new(future).poll(cx));
-        // What isn't ready doesn't count: the others would never be asked for.
-        self.shares.set(SHARES.min(self.shares.get() + 1));
-        task::Poll::Ready(output)
+        polled
     }
 
     /// True if this is no time to sleep. May start a timer.

@@ -15,11 +15,6 @@ use crate::reactor::{self, Hub};
 use crate::wait::{self, Event, Key, MAX_SOURCES};
 use crate::waiters::Waiters;
 
-/// How many operations on one source may succeed in one turn of the reactor. A source that is
-/// always ready would otherwise keep its task running for ever; this way it waits for the next
-/// turn, and the turn costs little beside 32 operations.
-const BUDGET: u8 = 32;
-
 /// One descriptor's readiness, which whoever has the descriptor owns. What there is of it is a row
 /// of the reactor's table, so it takes no allocation of its own.
 ///
@@ -76,11 +71,11 @@ impl Source {
         let direction = row.direction(interest);
         loop {
             while direction.may_be_ready() {
-                ready!(self.poll_budget(row, cx));
+                ready!(self.hub.poll_charge(cx));
                 if let Some(result) = direction.attempt(&mut operation) {
-                    row.succeeded.set(row.succeeded.get().saturating_add(1));
                     return Poll::Ready(result);
                 }
+                self.hub.refund();
             }
             self.wait(row, cx, fd.as_fd(), interest)?;
             // Cloning the waker is user code and may have turned the reactor: then an event may
@@ -220,34 +215,10 @@ impl Source {
         }
     }
 
-    /// The last operation was worth so many more.
+    /// Charges more for the last operation, which did the work of several.
     #[cfg(target_os = "linux")]
-    pub(crate) fn spend(&self, operations: usize) {
-        let succeeded = &self.row().succeeded;
-        let operations = u8::try_from(operations).unwrap_or(BUDGET);
-        succeeded.set(succeeded.get().saturating_add(operations));
-    }
-
-    #[inline]
-    fn poll_budget(&self, row: &Row, cx: &mut Context<'_>) -> Poll<()> {
-        let turn = self.hub.turn_number();
-        if row.turn.replace(turn) != turn {
-            row.succeeded.set(0);
-        }
-        if row.succeeded.get() < BUDGET {
-            return Poll::Ready(());
-        }
-        self.poll_next_turn(cx)
-    }
-
-    /// The budget is used up.
-    #[cold]
-    fn poll_next_turn(&self, cx: &mut Context<'_>) -> Poll<()> {
-        if !self.hub.is_driven() {
-            return Poll::Ready(());
-        }
-        self.hub.defer(cx.waker().clone());
-        Poll::Pending
+    pub(crate) fn charge_more(&self, operations: usize) {
+        self.hub.charge_more(operations);
     }
 }
 
@@ -334,9 +305,6 @@ struct Row {
     generation: Cell<u32>,
     read: Direction,
     write: Direction,
-    /// Operations that succeeded in turn number `turn`.
-    turn: Cell<u32>,
-    succeeded: Cell<u8>,
     told: Cell<Told>,
     hung_up: Cell<bool>,
     /// Other pollers watch the same socket, and each event is for one of them.
@@ -394,8 +362,6 @@ impl Row {
             generation: Cell::new(0),
             read: Direction::new(),
             write: Direction::new(),
-            turn: Cell::new(0),
-            succeeded: Cell::new(0),
             told: Cell::new(Told::Nothing),
             hung_up: Cell::new(false),
             exclusive: Cell::new(false),
@@ -435,7 +401,6 @@ impl Row {
         self.generation.set(self.generation.get().wrapping_add(1));
         self.read.0.set(1);
         self.write.0.set(1);
-        self.succeeded.set(0);
         self.told.set(Told::Nothing);
         self.hung_up.set(false);
         self.exclusive.set(false);

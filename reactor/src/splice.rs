@@ -79,7 +79,7 @@ impl Pipe {
     ) -> Poll<io::Result<usize>> {
         let fill = || Ok(splice(fd, None, &self.writer, None, SIZE, flags())?);
         self.holds = ready!(source.poll_with(cx, &fd, Interest::Read, fill))?;
-        source.spend(self.holds / OPERATION);
+        source.charge_more(self.holds / OPERATION);
         Poll::Ready(Ok(self.holds))
     }
 
@@ -91,7 +91,7 @@ impl Pipe {
     ) -> Poll<io::Result<usize>> {
         let empty = || Ok(splice(&self.reader, None, fd, None, self.holds, flags())?);
         let bytes = ready!(source.poll_with(cx, &fd, Interest::Write, empty))?;
-        source.spend(bytes / OPERATION);
+        source.charge_more(bytes / OPERATION);
         self.holds -= bytes;
         Poll::Ready(Ok(bytes))
     }

@@ -177,7 +177,8 @@ impl Drop for Sleep {
 /// Gives a future a time limit: its output, or [`Elapsed`] if that takes longer.
 ///
 /// The future is polled first, so one that is ready at once is never too late. When the time is
-/// up it is dropped with the `Timeout`.
+/// up it is dropped with the `Timeout`. The limit holds even if the future is always ready for its
+/// next step: sockets, files, channels and locks yield after a number of operations.
 ///
 /// # Panics
 ///

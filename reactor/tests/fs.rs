@@ -1075,8 +1075,8 @@ fn a_task_with_many_reads_gives_way_to_timers() {
 
 /// All is done, and the loop has its turn all the same.
 #[test]
-fn a_turn_takes_a_bounded_share_of_what_threads_have_done() {
-    const SHARE: usize = 128;
+fn a_task_takes_a_bounded_number_of_results_of_threads_per_turn() {
+    const SHARE: usize = 32;
     let folder = folder();
     let reactor = Reactor::current().unwrap();
     let make = |n: usize| Box::pin(fs::create_dir(folder.path(&n.to_string())));
@@ -1095,7 +1095,8 @@ fn a_turn_takes_a_bounded_share_of_what_threads_have_done() {
             taken += take();
             taken >= SHARE
         });
-        assert_eq!(taken + take(), SHARE);
+        let taken = taken + take();
+        assert!((SHARE..=2 * SHARE).contains(&taken), "{taken}");
     }
 }
 

@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use super::waiters::{Place, Turn, Waiters};
+use crate::budget;
 
 /// Tells tasks that something has changed, so that they look again.
 ///
@@ -118,7 +119,7 @@ impl Future for Listener<'_> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let event = self.event;
-        event.waiters.poll(&mut self.place, cx.waker()).map(|_| ())
+        budget::poll_with(cx, |cx| event.waiters.poll(&mut self.place, cx.waker())).map(|_| ())
     }
 }
 

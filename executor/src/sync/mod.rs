@@ -40,6 +40,9 @@
 //!
 //! * **Fair.** Who waits is served in the order of coming, and isn't overtaken by who asks at
 //!   once (the `try_` forms).
+//! * **Bounded.** One poll of a task completes 32 to 64 operations. Then the next one yields, even
+//!   if it is ready ([`budget`](crate::budget)). So a loop over a channel that always has a value
+//!   keeps neither timeouts nor other tasks waiting.
 //! * **Cancel-safe.** Any of the futures may be dropped at any time. Nobody is forgotten for that:
 //!   a permit, a lock, room in a channel or a notification that it has been given already goes to
 //!   the next in line. What each drop costs the one who dropped it, its method says.

@@ -36,6 +36,7 @@ use futures_core::stream::{FusedStream, Stream};
 
 use super::error::{Closed, SendError, TryAcquireError, TryRecvError, TrySendError};
 use super::semaphore::{self, Semaphore};
+use crate::budget;
 use crate::waiter::Waiter;
 
 /// A channel that holds so many values. When it is full, senders wait.
@@ -307,16 +308,18 @@ impl<T> Receiver<T> {
 
     /// [`recv`](Self::recv) for futures written by hand.
     pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<T>> {
-        let mut received = self.0.pop();
-        if matches!(received, Err(TryRecvError::Empty)) {
-            self.0.receiver.register(cx.waker());
-            received = self.0.pop();
-        }
-        match received {
-            Ok(value) => Poll::Ready(Some(value)),
-            Err(TryRecvError::Closed) => Poll::Ready(None),
-            Err(TryRecvError::Empty) => Poll::Pending,
-        }
+        budget::poll_with(cx, |cx| {
+            let mut received = self.0.pop();
+            if matches!(received, Err(TryRecvError::Empty)) {
+                self.0.receiver.register(cx.waker());
+                received = self.0.pop();
+            }
+            match received {
+                Ok(value) => Poll::Ready(Some(value)),
+                Err(TryRecvError::Closed) => Poll::Ready(None),
+                Err(TryRecvError::Empty) => Poll::Pending,
+            }
+        })
     }
 
     /// The next value, if there is one.

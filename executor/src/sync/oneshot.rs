@@ -18,6 +18,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use super::error::{Closed, TryRecvError};
+use crate::budget;
 use crate::waiter::Waiter;
 
 /// A channel for one value.
@@ -80,17 +81,17 @@ impl<T> Sender<T> {
     /// assert_eq!(sender.send(1), Err(1));
     /// ```
     pub async fn closed(&mut self) {
-        poll_fn(|cx| {
-            if !self.is_closed() {
-                self.0.sender.register(cx.waker());
-            }
-            if self.is_closed() {
-                Poll::Ready(())
-            } else {
-                Poll::Pending
-            }
-        })
-        .await;
+        poll_fn(|cx| budget::poll_with(cx, |cx| self.poll_closed(cx))).await;
+    }
+
+    fn poll_closed(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.is_closed() {
+            self.0.sender.register(cx.waker());
+        }
+        match self.is_closed() {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        }
     }
 }
 
@@ -153,16 +154,18 @@ impl<T> Future for Receiver<T> {
     type Output = Result<T, Closed>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut received = self.try_recv();
-        if matches!(received, Err(TryRecvError::Empty)) {
-            self.0.receiver.register(cx.waker());
-            received = self.try_recv();
-        }
-        match received {
-            Ok(value) => Poll::Ready(Ok(value)),
-            Err(TryRecvError::Closed) => Poll::Ready(Err(Closed)),
-            Err(TryRecvError::Empty) => Poll::Pending,
-        }
+        budget::poll_with(cx, |cx| {
+            let mut received = self.try_recv();
+            if matches!(received, Err(TryRecvError::Empty)) {
+                self.0.receiver.register(cx.waker());
+                received = self.try_recv();
+            }
+            match received {
+                Ok(value) => Poll::Ready(Ok(value)),
+                Err(TryRecvError::Closed) => Poll::Ready(Err(Closed)),
+                Err(TryRecvError::Empty) => Poll::Pending,
+            }
+        })
     }
 }
 

@@ -6,10 +6,11 @@ use std::future::Future;
 use std::ops::Deref;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use super::error::{Closed, TryAcquireError};
 use super::waiters::{Place, Turn, Waiters};
+use crate::budget;
 use crate::task::quietly;
 
 /// A number of permits, for what only so many may do at once.
@@ -279,7 +280,7 @@ impl<S: Deref<Target = Semaphore>> Future for Acquire<S> {
 
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let acquired = std::task::ready!(self.poll_permits(cx));
+        let acquired = ready!(budget::poll_with(cx, |cx| self.poll_permits(cx)));
         let semaphore = self.semaphore.take().expect("it was there");
         let permits = self.permits;
         Poll::Ready(acquired.map(|()| Permit { semaphore, permits }))

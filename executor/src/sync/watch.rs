@@ -26,6 +26,7 @@ use std::rc::Rc;
 
 use super::error::{Closed, SendError};
 use super::event::Event;
+use crate::budget;
 
 /// A channel that has a value from the start. The receiver has seen that one.
 pub fn channel<T>(initial: T) -> (Sender<T>, Receiver<T>) {
@@ -177,11 +178,12 @@ impl<T> Receiver<T> {
     ///
     /// May be dropped at any time: only what it has returned for counts as seen.
     pub async fn changed(&mut self) -> Result<(), Closed> {
-        while !self.has_changed() {
-            if self.shared.closed.get() {
-                return Err(Closed);
-            }
+        while !self.has_changed() && !self.shared.closed.get() {
             self.shared.changed.listen().await;
+        }
+        budget::charge().await;
+        if !self.has_changed() {
+            return Err(Closed);
         }
         self.seen = self.shared.version.get();
         Ok(())

@@ -278,7 +278,7 @@ pub(crate) fn spawn_on_pool<T: Send + 'static>(
     FILES.run(work).map(OnPool)
 }
 
-/// What a thread does about files. The turn's share bounds how many of them are ready in it.
+/// The work of a thread on files. The task's budget bounds how many results one poll takes.
 pub(crate) struct OnPool<T>(BlockingTask<T>);
 
 impl<T> Future for OnPool<T> {
@@ -286,7 +286,7 @@ impl<T> Future for OnPool<T> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
         match with_hub(Rc::clone) {
-            Some(hub) => hub.poll_share(&mut self.0, cx),
+            Some(hub) => hub.poll_within_budget(&mut self.0, cx),
             None => Pin::new(&mut self.0).poll(cx),
         }
     }
