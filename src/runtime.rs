@@ -440,7 +440,7 @@ impl Builder {
         if let Some(slack) = self.timer_slack {
             reactor.set_timer_slack(slack);
         }
-        reactor.share_budget(budget::charge_turn);
+        reactor.share_budget(budget::try_refill);
         let waker = reactor.waker();
         let messenger = self
             .on_wake

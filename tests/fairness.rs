@@ -18,7 +18,7 @@ use windlass::{spawn, yield_now};
 /// At most so many polls are made between two turns of the reactor.
 const POLLS: usize = 256;
 /// How many operations one poll may complete.
-const OPERATIONS: usize = 64;
+const OPERATIONS: usize = 96;
 
 /// A task that is always ready.
 fn spin() -> (windlass::Task<()>, Count) {

@@ -49,8 +49,8 @@ use std::task::{Context, Poll, ready};
 
 use crate::current;
 
-/// How many operations one poll of a task may complete, at least. It may complete up to twice as
-/// many.
+/// How many operations one poll of a task may complete, at least. It may complete up to three
+/// times as many.
 ///
 /// To yield costs the task some 10 ns in the run queue, or one turn of the reactor (a system call
 /// of 200 to 300 ns) if the operation is one on a socket. Spread over 32 operations that is below
@@ -62,18 +62,23 @@ pub const OPERATIONS: u32 = 32;
 const REFUSALS: u32 = 1024;
 
 thread_local! {
-    /// How many operations may complete until the poll is looked up.
+    /// How many operations may complete until the next refill.
     static LEFT: Cell<u32> = const { Cell::new(OPERATIONS) };
-    static REFILL: Cell<Refill> = const { Cell::new(Refill { poll: None, refused: 0 }) };
+    static REFILLED: Cell<Refilled> = const {
+        Cell::new(Refilled { poll: None, refused: 0, turn: 0 })
+    };
 }
 
 /// The last refill.
 #[derive(Clone, Copy)]
-struct Refill {
+struct Refilled {
     /// The poll that it was for.
     poll: Option<u64>,
-    /// How many operations were refused since.
+    /// How many refills were refused to this poll.
     refused: u32,
+    /// Which of the refused refills is granted all the same. Futures that one task polls in a fixed
+    /// order (`join!`) would otherwise get nothing while the first of them is always ready.
+    turn: u32,
 }
 
 /// Charges one operation that is about to complete.
@@ -91,22 +96,46 @@ pub fn poll_charge(cx: &mut Context<'_>) -> Poll<()> {
     Poll::Ready(())
 }
 
-/// Refills the counter, unless the last refill was for this very poll. So an operation costs one
-/// decrement and a poll one increment; a refill before each poll would cost every poll more.
 #[cold]
 fn refill(cx: &mut Context<'_>) -> Poll<()> {
-    let poll = charge_turn();
-    let last = REFILL.get();
-    if poll.is_none() || poll != last.poll || last.refused == REFUSALS {
-        REFILL.set(Refill { poll, refused: 0 });
+    if try_refill() != Some(false) {
         LEFT.set(OPERATIONS - 1);
         return Poll::Ready(());
     }
-    let refused = last.refused + 1;
-    REFILL.set(Refill { poll, refused });
     LEFT.set(0);
     cx.waker().wake_by_ref();
     Poll::Pending
+}
+
+/// Whether the current poll of a task may complete [`OPERATIONS`] operations more. `None` if no
+/// task is being polled; then nothing is limited.
+///
+/// For a reactor, which counts operations on sockets and files itself, and calls this for each
+/// [`OPERATIONS`] of them. It is all that the reactor has to know of the executor.
+///
+/// A poll is granted one refill, when it first asks. So an operation costs one decrement and a poll
+/// one increment; a refill before each poll would cost every poll more.
+#[cold]
+pub fn try_refill() -> Option<bool> {
+    let poll = current::charge_turn()?;
+    let mut last = REFILLED.get();
+    let is_first = last.poll != Some(poll);
+    if is_first {
+        let turn = last.turn + 1;
+        last.turn = if turn < last.refused { turn } else { 1 };
+        last.refused = 0;
+        last.poll = Some(poll);
+    }
+    let is_granted = is_first || last.refused == last.turn || last.refused == REFUSALS;
+    if !is_first {
+        last.refused = if last.refused == REFUSALS {
+            0
+        } else {
+            last.refused + 1
+        };
+    }
+    REFILLED.set(last);
+    Some(is_granted)
 }
 
 /// Takes back the last [charge](poll_charge): the operation waits.
@@ -155,15 +184,4 @@ pub fn poll_with<T>(
 /// ```
 pub async fn charge() {
     poll_fn(poll_charge).await;
-}
-
-/// Counts [`OPERATIONS`] operations against the turn of the executor, and returns the number of the
-/// current poll of a task: another one for each poll. `None` if no task is being polled; then
-/// nothing is limited.
-///
-/// For a reactor, which gives polls a budget of their own for operations on sockets and files: it
-/// calls this for each [`OPERATIONS`] of them, and defers the next one if the number is the same as
-/// at the last call. This function is all that it has to know of the executor.
-pub fn charge_turn() -> Option<u64> {
-    current::charge_turn()
 }

@@ -5,38 +5,43 @@
 use std::cell::Cell;
 use std::task::Waker;
 
-/// How many operations one poll of a task may complete, at least; up to twice as many. The system
-/// call of a turn costs little beside 32 operations.
+/// How many operations one refill allows. The system call of a turn costs little beside 32
+/// operations.
 const OPERATIONS: u32 = 32;
 
 pub(crate) struct Budget {
-    /// How many operations may complete until the poll is looked up.
+    /// How many operations may complete until the next refill.
     left: Cell<u32>,
-    /// The poll of the last refill.
-    poll: Cell<PollId>,
-    /// Returns the executor's number of the current poll.
-    number: Cell<fn() -> Option<u64>>,
+    /// Asks the executor.
+    refill: Cell<fn() -> Option<bool>>,
+    /// Where no executor knows of polls.
+    own: Own,
 }
 
-/// What tells one poll of a task from another.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum PollId {
-    Number(u64),
-    /// Where no executor numbers its polls: the data of the waker, and the turn.
-    Waker(*const (), u32),
+/// The last refill of a budget per task and turn.
+struct Own {
+    /// The data of the task's waker, and the turn.
+    task: Cell<(*const (), u32)>,
+    /// How many refills were refused since, and how many before.
+    refused: Cell<u32>,
+    refused_before: Cell<u32>,
 }
 
 impl Budget {
     pub(crate) const fn new() -> Budget {
         Budget {
             left: Cell::new(OPERATIONS),
-            poll: Cell::new(PollId::Number(u64::MAX)),
-            number: Cell::new(|| None),
+            refill: Cell::new(|| None),
+            own: Own {
+                task: Cell::new((std::ptr::null(), 0)),
+                refused: Cell::new(0),
+                refused_before: Cell::new(0),
+            },
         }
     }
 
-    pub(crate) fn share(&self, number: fn() -> Option<u64>) {
-        self.number.set(number);
+    pub(crate) fn share(&self, refill: fn() -> Option<bool>) {
+        self.refill.set(refill);
     }
 
     /// Charges one operation of the task of `waker`. False if its budget is exhausted.
@@ -60,17 +65,26 @@ impl Budget {
         self.left.set(self.left.get().saturating_sub(operations));
     }
 
-    /// Refills the counter, unless the last refill was for this very poll. So an operation costs
-    /// one decrement, and a poll nothing.
     #[cold]
     fn refill(&self, waker: &Waker, turn: u32) -> bool {
-        let number = self.number.get()();
-        let poll = number.map_or(PollId::Waker(waker.data(), turn), PollId::Number);
-        if self.poll.replace(poll) == poll {
-            self.left.set(0);
-            return false;
+        let by_executor = self.refill.get()();
+        let is_granted = by_executor.unwrap_or_else(|| self.own.try_refill(waker, turn));
+        self.left.set(if is_granted { OPERATIONS - 1 } else { 0 });
+        is_granted
+    }
+}
+
+impl Own {
+    /// A task is granted one refill per turn, and one more for another of its futures each time.
+    /// The futures that it polls last would otherwise get nothing while the first is always ready.
+    fn try_refill(&self, waker: &Waker, turn: u32) -> bool {
+        let task = (waker.data(), turn);
+        if self.task.replace(task) != task {
+            self.refused_before.set(self.refused.replace(0));
+            return true;
         }
-        self.left.set(OPERATIONS - 1);
-        true
+        let refused = self.refused.replace(self.refused.get() + 1);
+        let others = self.refused_before.get().saturating_sub(1);
+        others > 0 && refused == 1 + turn % others
     }
 }

@@ -181,32 +181,31 @@ impl Reactor {
         Awake { hub: &self.hub }
     }
 
-    /// Gives each poll of a task a budget of operations on sockets, pipes and files.
+    /// Shares the budget of an executor: how many operations on sockets, pipes and files one poll
+    /// of a task may complete. Then its next operation returns `Pending`, and the task is woken in
+    /// the next turn. So a task whose sources are always ready keeps neither timers nor other tasks
+    /// waiting.
     ///
-    /// One poll may complete 32 to 64 operations. Then the next one returns `Pending`, and the task
-    /// is woken in the next turn. So a task whose sources are always ready keeps neither timers nor
-    /// other tasks waiting.
-    ///
-    /// `refill` is called for each 32 operations. It returns the number of the current poll,
-    /// another one for each poll, and `None` while no task is being polled. `windlass_executor` has
-    /// such a function. Without one, polls are known by the waker of the task and the turn. It
-    /// counts for all reactors of this thread.
+    /// `refill` is called for each 32 operations. It returns whether the current poll may complete
+    /// 32 more, and `None` while no task is being polled. `windlass_executor` has such a function.
+    /// Without one, a task is known by its waker, and has 32 to 64 operations per turn. It counts
+    /// for all reactors of this thread.
     ///
     /// ```
     /// use std::cell::Cell;
     /// use windlass_reactor::Reactor;
     ///
     /// thread_local! {
-    ///     static POLLS: Cell<u64> = const { Cell::new(0) };
+    ///     static MAY_REFILL: Cell<bool> = const { Cell::new(true) };
     /// }
     ///
     /// let reactor = Reactor::current()?;
-    /// reactor.share_budget(|| Some(POLLS.get()));
+    /// reactor.share_budget(|| Some(MAY_REFILL.replace(false)));
     /// // Before each poll of a task:
-    /// POLLS.set(POLLS.get() + 1);
+    /// MAY_REFILL.set(true);
     /// # Ok::<(), std::io::Error>(())
     /// ```
-    pub fn share_budget(&self, refill: fn() -> Option<u64>) {
+    pub fn share_budget(&self, refill: fn() -> Option<bool>) {
         self.hub.budget.share(refill);
     }
 

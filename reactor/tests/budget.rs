@@ -32,6 +32,25 @@ fn read_until_pending(stream: &unix::UnixStream, waker: &Waker) -> usize {
 }
 
 #[test]
+fn streams_that_one_task_reads_in_order_all_go_on() {
+    let streams = [(); 4].map(|()| {
+        let (ours, mut peer) = UnixStream::pair().unwrap();
+        peer.write_all(&[7; 4096]).unwrap();
+        (unix::UnixStream::try_from(ours).unwrap(), peer)
+    });
+    let reactor = Reactor::current().unwrap();
+    let task = Waker::from(Arc::new(Task));
+    let mut reads = [0; 4];
+    for _ in 0..20 {
+        for (count, (stream, _)) in reads.iter_mut().zip(&streams) {
+            *count += read_until_pending(stream, &task);
+        }
+        reactor.turn(Some(Duration::ZERO)).unwrap();
+    }
+    assert!(reads.iter().all(|&count| count >= 32), "{reads:?}");
+}
+
+#[test]
 fn each_task_has_a_budget_per_turn() {
     let reactor = Reactor::current().unwrap();
     let (ours, mut peer) = UnixStream::pair().unwrap();

@@ -40,7 +40,7 @@
 //!
 //! * **Fair.** Who waits is served in the order of coming, and isn't overtaken by who asks at
 //!   once (the `try_` forms).
-//! * **Bounded.** One poll of a task completes 32 to 64 operations. Then the next one yields, even
+//! * **Bounded.** One poll of a task completes 32 to 96 operations. Then the next one yields, even
 //!   if it is ready ([`budget`](crate::budget)). So a loop over a channel that always has a value
 //!   keeps neither timeouts nor other tasks waiting.
 //! * **Cancel-safe.** Any of the futures may be dropped at any time. Nobody is forgotten for that:
