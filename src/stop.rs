@@ -4,7 +4,6 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
@@ -436,7 +435,7 @@ fn change_all(top: &Rc<Node>, change: impl Fn(&Node) -> bool) {
     }
     // All is said before the first is woken, and none that panics keeps others from being woken.
     for waker in woken {
-        let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
+        windlass_executor::discard_panic(|| waker.wake());
     }
 }
 

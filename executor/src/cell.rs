@@ -15,7 +15,7 @@
 use std::cell::{Cell, UnsafeCell};
 use std::future::Future;
 use std::marker::PhantomData;
-use std::mem::{ManuallyDrop, MaybeUninit};
+use std::mem::{self, ManuallyDrop, MaybeUninit};
 use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::pin::Pin;
@@ -23,6 +23,7 @@ use std::ptr::NonNull;
 use std::task::{Context, Poll};
 
 use crate::key::Key;
+use crate::nested_drop;
 use crate::task::{Panic, quietly};
 use crate::waker::waker;
 
@@ -32,7 +33,7 @@ pub(crate) const QUEUED: u32 = 1;
 pub(crate) const RUNNING: u32 = 1 << 1;
 /// The output is there.
 pub(crate) const DONE: u32 = 1 << 2;
-/// Neither future nor output is there any more.
+/// Neither future nor output is there any more, or whoever has set this is dropping them.
 pub(crate) const EMPTY: u32 = 1 << 3;
 /// Cancelled while it was running.
 pub(crate) const CANCELLED: u32 = 1 << 4;
@@ -189,21 +190,62 @@ impl Ref {
         }
     }
 
-    /// Drops the future.
+    /// Drops the future: at once, unless this is [too deep](nested_drop) in the drops of others.
+    #[inline]
     pub(crate) fn drop_future(&self) {
         assert!(!self.has(RUNNING | DONE | EMPTY), "a future waits here");
         self.state.set(self.state.get() | EMPTY);
-        // SAFETY: the future was there, and with EMPTY set nobody else finds it.
-        unsafe { (self.functions.drop_stage)(self.0, false) }
+        self.drop_stage(false);
     }
 
-    /// Drops the output, if it is there.
+    /// Drops the output, if it is there, as [`drop_future`](Self::drop_future).
+    #[inline]
     pub(crate) fn drop_output(&self) {
         if self.has(DONE) {
             self.state.set(self.state.get() & !DONE | EMPTY);
-            // SAFETY: the output was there, and with DONE cleared nobody else finds it.
-            unsafe { (self.functions.drop_stage)(self.0, true) }
+            self.drop_stage(true);
         }
+    }
+
+    /// The caller has just set EMPTY.
+    #[inline]
+    fn drop_stage(&self, is_output: bool) {
+        nested_drop::drop_nested(
+            // SAFETY: the future or output was there, and with EMPTY set nobody else finds it.
+            || unsafe { (self.functions.drop_stage)(self.0, is_output) },
+            || {
+                self.state.set(self.state.get() + ONE);
+                let cell = Ref(self.0);
+                Box::new(Deferred { cell, is_output })
+            },
+        );
+    }
+
+    /// The last reference goes, and the future or output is still there. This makes another one,
+    /// which frees the cell.
+    #[cold]
+    fn drop_unused(&self) {
+        self.state.set(self.state.get() + ONE);
+        let cell = Ref(self.0);
+        if cell.has(DONE) {
+            cell.drop_output();
+        } else {
+            cell.drop_future();
+        }
+    }
+}
+
+/// A future or output whose drop was deferred. The cell says EMPTY, so nobody else finds it.
+struct Deferred {
+    cell: Ref,
+    is_output: bool,
+}
+
+impl Drop for Deferred {
+    fn drop(&mut self) {
+        let Ref(cell) = self.cell;
+        // SAFETY: `drop_stage` has made this for what is there, and nobody else finds it.
+        unsafe { (self.cell.functions.drop_stage)(cell, self.is_output) }
     }
 }
 
@@ -223,6 +265,12 @@ pub(crate) enum Polled {
 }
 
 impl<T> OutputRef<T> {
+    /// Without the type of the output.
+    #[inline]
+    pub(crate) fn into_ref(self) -> Ref {
+        self.0
+    }
+
     /// Moves the output out, if it is there.
     #[inline]
     pub(crate) fn take(&self) -> Option<Result<T, Panic>> {
@@ -266,7 +314,12 @@ impl Drop for Ref {
         let state = self.state.get() - ONE;
         self.state.set(state);
         if state < ONE {
-            // SAFETY: this was the last reference.
+            // RUNNING here would mean that a poll was left by a panic, which none is.
+            if state & (RUNNING | EMPTY) == 0 {
+                self.drop_unused();
+                return;
+            }
+            // SAFETY: this was the last reference, and neither future nor output is there.
             unsafe { (self.functions.free)(self.0) }
         }
     }
@@ -287,7 +340,7 @@ struct Functions {
     /// The output (true) or the future (false) is there, and the caller's alone. It's gone after
     /// this.
     drop_stage: unsafe fn(NonNull<Head>, bool),
-    /// The last reference is gone.
+    /// The last reference is gone, and neither future nor output is there.
     free: unsafe fn(NonNull<Head>),
 }
 
@@ -317,27 +370,53 @@ unsafe fn poll<F: Future>(cell: NonNull<Head>, cx: &mut Context<'_>) -> bool {
     // SAFETY: the caller's promise.
     let stage = unsafe { stage::<F>(cell) };
     let polled = catch_unwind(AssertUnwindSafe(|| {
+        // If the poll panics, the future is dropped while the thread is panicking.
+        let running = Running(stage);
         // SAFETY: the future is there and ours alone; it's pinned, since a cell never moves and
         // its future is dropped in place.
-        unsafe { Pin::new_unchecked(&mut *(&raw mut (*stage).future).cast::<F>()) }.poll(cx)
+        let polled =
+            unsafe { Pin::new_unchecked(&mut *(&raw mut (*stage).future).cast::<F>()) }.poll(cx);
+        mem::forget(running);
+        polled
     }));
     let mut output = match polled {
         Ok(Poll::Pending) => return false,
         Ok(Poll::Ready(output)) => Ok(output),
-        Err(payload) => Err(Panic::new(payload)),
+        Err(payload) => {
+            // SAFETY: the future is gone, so the place is free.
+            unsafe { (*stage).output = ManuallyDrop::new(Err(Panic::new(payload))) };
+            return true;
+        }
     };
-    if std::mem::needs_drop::<F>() {
-        // SAFETY: the future is there and ours alone; nobody touches it after this.
-        let dropped = || unsafe { ManuallyDrop::drop(&mut (*stage).future) };
+    if mem::needs_drop::<F>() {
+        let mut running = ManuallyDrop::new(Running(stage));
         // Its drop may panic: that, too, ends this task alone.
-        if let Err(payload) = catch_unwind(AssertUnwindSafe(dropped)) {
-            let unwanted = std::mem::replace(&mut output, Err(Panic::new(payload)));
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| running.drop_future())) {
+            let unwanted = mem::replace(&mut output, Err(Panic::new(payload)));
             quietly(|| drop(unwanted));
         }
     }
     // SAFETY: the future is gone, so the place is free.
     unsafe { (*stage).output = ManuallyDrop::new(output) };
     true
+}
+
+/// A future that is being polled, or was polled for the last time. It's there and the holder's
+/// alone, and nobody touches it after the drop of this.
+struct Running<F: Future>(*mut Stage<F>);
+
+impl<F: Future> Running<F> {
+    fn drop_future(&mut self) {
+        // SAFETY: the future is there, and nobody touches it after this.
+        unsafe { ManuallyDrop::drop(&mut (*self.0).future) }
+    }
+}
+
+impl<F: Future> Drop for Running<F> {
+    /// The poll has panicked: that panic wins over one of the future's drop.
+    fn drop(&mut self) {
+        quietly(|| self.drop_future());
+    }
 }
 
 /// # Safety
@@ -371,10 +450,5 @@ unsafe fn drop_stage<F: Future>(cell: NonNull<Head>, is_output: bool) {
 /// See [`Functions::free`].
 unsafe fn free<F: Future>(cell: NonNull<Head>) {
     // SAFETY: it is a cell of `F`, which was a box when it was made, and nobody has it any more.
-    let owned = unsafe { Box::from_raw(cell.cast::<TaskCell<F>>().as_ptr()) };
-    // RUNNING here would mean that a poll was left by a panic, which none is.
-    if !owned.head.has(RUNNING | EMPTY) {
-        // SAFETY: the state says what is there, and nobody touches it after this.
-        unsafe { drop_stage::<F>(NonNull::from(&*owned).cast(), owned.head.has(DONE)) }
-    }
+    drop(unsafe { Box::from_raw(cell.cast::<TaskCell<F>>().as_ptr()) });
 }

@@ -9,8 +9,9 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use crate::child::{Caught, Payload, Place, by_place, drop_each};
-use crate::task::Task;
+use crate::child::{Caught, Place, by_place, drop_each};
+use crate::nested_drop;
+use crate::task::{Payload, Task};
 use crate::waiter::Waiter;
 
 /// Tasks that belong together, and end together.
@@ -326,12 +327,13 @@ impl<R> TaskGroup<R> {
 impl<R> Drop for TaskGroup<R> {
     fn drop(&mut self) {
         let mut state = self.shared.state.borrow_mut();
-        let cancelled = state.cancel();
-        let (ended, panic) = (std::mem::take(&mut state.ended), state.panic.take());
+        let contents = Contents {
+            cancelled: state.cancel(),
+            ended: std::mem::take(&mut state.ended),
+            panic: state.panic.take(),
+        };
         drop(state);
-        cancelled.drop_each();
-        drop_each(ended);
-        drop_each(panic);
+        nested_drop::drop_value(contents);
         self.shared.owner.clear();
     }
 }
@@ -461,7 +463,7 @@ impl<R> Shared<R> {
         }
         drop(state);
         own.into_iter().for_each(Task::detach);
-        cancelled.into_iter().for_each(Cancelled::drop_each);
+        cancelled.into_iter().for_each(|mut all| all.drop_each());
         drop_each(unheard);
         let started = catch_unwind(AssertUnwindSafe(|| self.start_waiting()));
         started.unwrap_or_else(|payload| self.fail(payload));
@@ -488,7 +490,7 @@ impl<R> Shared<R> {
             return;
         }
         state.panic = Some(payload);
-        let cancelled = state.cancel();
+        let mut cancelled = state.cancel();
         drop(state);
         cancelled.drop_each();
     }
@@ -557,7 +559,7 @@ impl<R> State<R> {
         Some((id, place, future))
     }
 
-    /// Hands out all children, to be dropped under no borrow.
+    /// Hands out all children, to be dropped one by one under no borrow.
     fn cancel(&mut self) -> Cancelled<R> {
         self.closed = true;
         Cancelled {
@@ -573,9 +575,24 @@ struct Cancelled<R> {
 }
 
 impl<R> Cancelled<R> {
-    fn drop_each(self) {
-        drop_each(self.running.into_values());
-        drop_each(self.waiting);
+    fn drop_each(&mut self) {
+        drop_each(std::mem::take(&mut self.running).into_values());
+        drop_each(std::mem::take(&mut self.waiting));
+    }
+}
+
+/// What a dropped group has held.
+struct Contents<R> {
+    cancelled: Cancelled<R>,
+    ended: VecDeque<R>,
+    panic: Option<Payload>,
+}
+
+impl<R> Drop for Contents<R> {
+    fn drop(&mut self) {
+        self.cancelled.drop_each();
+        drop_each(std::mem::take(&mut self.ended));
+        drop_each(self.panic.take());
     }
 }
 

@@ -69,6 +69,7 @@ mod yield_now;
 pub mod coroutine;
 mod async_coroutine;
 mod child;
+mod nested_drop;
 mod waiter;
 mod group;
 mod scope;
@@ -80,6 +81,8 @@ pub use current::{Entered, in_task};
 pub use executor::{Executor, Run, Tick};
 pub use group::{Spawner, TaskGroup};
 pub use scope::{Scope, scope, try_scope};
+#[doc(hidden)]
+pub use task::quietly as discard_panic;
 pub use task::{Panic, Task};
 #[doc(hidden)]
 pub use task_local::TaskLocalSlot;

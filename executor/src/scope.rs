@@ -10,7 +10,8 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 
-use crate::child::{Caught, Payload, Place, by_place, drop_each};
+use crate::child::{Caught, Place, by_place, drop_each};
+use crate::task::Payload;
 
 /// How many children one poll of a scope polls at most. It's one poll of its task, so others must
 /// get their turn soon; and the poll of the task, some 20 ns, is spread over as many children.
@@ -37,6 +38,9 @@ const BUDGET: usize = 32;
 /// and what they borrow can't be missed. Nothing rests on a destructor that must have run, as it
 /// would if tasks of the executor borrowed: those run without their parent's doing. It's all safe
 /// code, and the compiler checks it.
+///
+/// A scope within a child of a scope is polled and dropped within it. So scopes nest as deep as the
+/// stack allows, as calls do.
 ///
 /// Each child has its own waker, so a poll of the scope costs as much as there are woken children,
 /// however many others wait.

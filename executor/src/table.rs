@@ -56,7 +56,7 @@ impl Table {
     }
 
     /// Gives the cell a slot and a key. False if there is no room.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn insert(&mut self, cell: Ref) -> bool {
         let Some(index) = self.free.pop().or_else(|| self.add_slot()) else {
             return false;

@@ -93,8 +93,10 @@ fn end_of(ended: Ended) -> End {
 fn panicked(payload: Box<dyn Any + Send>) -> End {
     let text = payload.downcast_ref::<&str>().copied();
     let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
-    End::Failed(format!(
+    let end = End::Failed(format!(
         "panicked: {}",
         text.unwrap_or("with a value that is no text")
-    ))
+    ));
+    windlass_executor::discard_panic(|| drop(payload)); // the parent must get the report
+    end
 }
