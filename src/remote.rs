@@ -70,10 +70,12 @@ impl Remote {
         F: Future + 'static,
         F::Output: Send,
     {
+        // In boxes, since debug builds copy on the stack what a function takes by value.
+        let make = Box::new(make);
         let (sender, output) = oneshot::channel();
         let place = Location::caller();
         let job = move || {
-            let task = spawn_at(place, async move { make().await });
+            let task = spawn_at(place, async move { Box::into_pin(Box::new(make())).await });
             spawn_at(place, async move { sender.send(task.catch().await) }).detach();
         };
         // If the runtime is gone, the job is dropped with its sender, and the handle tells.

@@ -19,7 +19,7 @@ use std::mem::{self, ManuallyDrop, MaybeUninit};
 use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::pin::Pin;
-use std::ptr::NonNull;
+use std::ptr::{self, NonNull};
 use std::task::{Context, Poll};
 
 use crate::key::Key;
@@ -100,6 +100,42 @@ union Stage<F: Future> {
     output: ManuallyDrop<Result<F::Output, Panic>>,
 }
 
+/// A future on its way into a cell. Functions pass it on by reference, since debug builds copy on
+/// the stack what a function takes by value, once for each function.
+#[doc(hidden)]
+#[repr(u8)]
+#[allow(missing_debug_implementations)]
+pub enum Unspawned<F> {
+    Future(F) = 0,
+    Taken = 1,
+}
+
+impl<F> Unspawned<F> {
+    /// Moves the future without a copy on the stack.
+    ///
+    /// # Safety
+    ///
+    /// `to` is a place for a future.
+    #[inline]
+    unsafe fn move_to(&mut self, to: *mut F) {
+        let Unspawned::Future(future) = self else {
+            panic!("a future is spawned once");
+        };
+        // SAFETY: the future is moved out before the tag says so, and nothing in between can
+        // panic. `repr(u8)` puts the tag first and makes 1 that of `Taken`, which has no fields.
+        unsafe {
+            ptr::copy_nonoverlapping(future, to, 1);
+            ptr::from_mut(self).cast::<u8>().write(1);
+        }
+    }
+
+    /// Drops the future.
+    #[cold]
+    pub(crate) fn clear(&mut self) {
+        *self = Unspawned::Taken;
+    }
+}
+
 /// A counted reference to a cell.
 pub(crate) struct Ref(NonNull<Head>);
 
@@ -107,29 +143,33 @@ pub(crate) struct Ref(NonNull<Head>);
 pub(crate) struct OutputRef<T>(Ref, PhantomData<T>);
 
 impl Ref {
-    /// Makes a cell, and the references of the handle, of the table and of the run queue.
+    /// Makes a cell, and the references of the handle, of the table and of the run queue. Takes the
+    /// future out.
     #[inline]
     pub(crate) fn new<F>(
-        future: F,
+        future: &mut Unspawned<F>,
         place: &'static Location<'static>,
     ) -> (OutputRef<F::Output>, Ref, Ref)
     where
         F: Future + 'static,
     {
-        let cell = Box::new(TaskCell {
-            head: Head {
-                functions: const { &Functions::of::<F>() },
-                key: Cell::new(Key::new(0, 0, 0)),
-                next: Cell::new(None),
-                place,
-                state: Cell::new((3 * ONE) | QUEUED),
-                joiner: Cell::new(NOBODY),
-            },
-            stage: UnsafeCell::new(Stage {
-                future: ManuallyDrop::new(future),
-            }),
-        });
-        let cell = NonNull::from(Box::leak(cell)).cast();
+        let cell = Box::leak(Box::<TaskCell<F>>::new_uninit()).as_mut_ptr();
+        let head = Head {
+            functions: const { &Functions::of::<F>() },
+            key: Cell::new(Key::new(0, 0, 0)),
+            next: Cell::new(None),
+            place,
+            state: Cell::new((3 * ONE) | QUEUED),
+            joiner: Cell::new(NOBODY),
+        };
+        // SAFETY: the cell is a new allocation of the type, and its stage is a place for the
+        // future. After this head and future are there.
+        let cell = unsafe {
+            (&raw mut (*cell).head).write(head);
+            let stage = UnsafeCell::raw_get(&raw const (*cell).stage);
+            future.move_to((&raw mut (*stage).future).cast());
+            NonNull::new_unchecked(cell).cast()
+        };
         (OutputRef(Ref(cell), PhantomData), Ref(cell), Ref(cell))
     }
 

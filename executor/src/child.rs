@@ -16,8 +16,9 @@ use crate::task::{Payload, quietly};
 pub(crate) struct Caught<'env, R>(Option<Pin<Box<dyn Future<Output = R> + 'env>>>);
 
 impl<'env, R> Caught<'env, R> {
-    pub(crate) fn new(future: impl Future<Output = R> + 'env) -> Self {
-        Caught(Some(Box::pin(future)))
+    /// Takes a box, so that debug builds don't copy the future for each function on the way here.
+    pub(crate) fn new(future: Box<dyn Future<Output = R> + 'env>) -> Self {
+        Caught(Some(Box::into_pin(future)))
     }
 
     /// Drops the future, which has not ended.

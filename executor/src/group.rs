@@ -247,7 +247,7 @@ impl<R> TaskGroup<R> {
     where
         F: Future<Output = R> + 'static,
     {
-        self.shared.spawn(future);
+        self.shared.spawn(Box::new(future));
     }
 
     /// With it children spawn children.
@@ -364,7 +364,7 @@ impl<R> Spawner<R> {
     where
         F: Future<Output = R> + 'static,
     {
-        self.shared.spawn(future);
+        self.shared.spawn(Box::new(future));
     }
 }
 
@@ -410,10 +410,7 @@ struct State<R> {
 
 impl<R> Shared<R> {
     #[track_caller]
-    fn spawn<F>(self: &Rc<Self>, future: F)
-    where
-        F: Future<Output = R> + 'static,
-    {
+    fn spawn(self: &Rc<Self>, future: Box<dyn Future<Output = R>>) {
         let child = (Location::caller(), Caught::new(future));
         let mut state = self.state.borrow_mut();
         if state.closed {

@@ -80,9 +80,10 @@ where
     B: Future<Output = T> + 'env,
 {
     let (owner, output) = (Owner::new(|()| false), Rc::new(Cell::new(None)));
-    let (body, slot) = (body(owner.scope()), output.clone());
+    let slot = output.clone();
+    let body = Box::into_pin(Box::new(body(owner.scope())));
     let body = async move { slot.set(Some(body.await)) };
-    owner.0.spawn(None, body);
+    owner.0.spawn(None, Box::new(body));
     owner.run().await;
     output.take().expect("the body has ended")
 }
@@ -124,11 +125,13 @@ where
     B: Future<Output = Result<T, E>> + 'env,
 {
     let (owner, output) = (Owner::new(Result::is_err), Rc::new(Cell::new(None)));
-    let (body, slot) = (body(owner.scope()), output.clone());
-    owner.0.spawn(None, async move {
+    let slot = output.clone();
+    let body = Box::into_pin(Box::new(body(owner.scope())));
+    let body = async move {
         slot.set(Some(body.await?));
         Ok(())
-    });
+    };
+    owner.0.spawn(None, Box::new(body));
     if let Some(failure) = owner.run().await {
         failure?;
     }
@@ -168,7 +171,8 @@ impl<'env, R: 'env> Scope<'env, R> {
     where
         F: Future<Output = R> + 'env,
     {
-        self.children.spawn(Some(Location::caller()), future);
+        self.children
+            .spawn(Some(Location::caller()), Box::new(future));
     }
 }
 
@@ -261,10 +265,8 @@ struct Child<'env, R> {
 }
 
 impl<'env, R: 'env> Children<'env, R> {
-    fn spawn<F>(&self, place: Option<Place>, future: F)
-    where
-        F: Future<Output = R> + 'env,
-    {
+    #[inline]
+    fn spawn(&self, place: Option<Place>, future: Box<dyn Future<Output = R> + 'env>) {
         let mut state = self.state.borrow_mut();
         if state.closed {
             drop(state);

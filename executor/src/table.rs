@@ -44,10 +44,17 @@ impl Table {
         }
     }
 
-    /// The tasks that have not finished, in the order of their slots, in words.
-    pub(crate) fn describe(&self) -> Vec<String> {
-        let cells = self.slots.iter().flatten().filter(|cell| !cell.has(MAIN));
-        cells.map(|cell| text(cell, self.name(cell))).collect()
+    /// The main future, and the tasks that have not finished in the order of their slots, in words.
+    pub(crate) fn describe(&self) -> (Option<String>, Vec<String>) {
+        let (main, tasks): (Vec<_>, Vec<_>) =
+            self.slots.iter().flatten().partition(|cell| cell.has(MAIN));
+        let main = main.first();
+        let main = main.map(|cell| format!("the main future, run at {}", cell.place));
+        let tasks = tasks.into_iter();
+        (
+            main,
+            tasks.map(|cell| text(cell, self.name(cell))).collect(),
+        )
     }
 
     /// Slots that are taken: tasks that have not finished, and the main future.

@@ -11,6 +11,7 @@ use std::task::{Context, Poll, Waker};
 
 use crate::cell::{
     CANCELLED, DETACHED, DONE, EMPTY, NAMED, NOBODY, OTHER_JOINER, OutputRef, RUNNING, Ref,
+    Unspawned,
 };
 use crate::current;
 use crate::executor::{Core, Inserted};
@@ -82,7 +83,7 @@ impl<T: 'static> Task<T> {
     #[inline]
     pub(crate) fn spawn<F>(
         core: &Core,
-        future: F,
+        future: &mut Unspawned<F>,
         place: &'static Location<'static>,
     ) -> (Self, Inserted)
     where
