@@ -632,6 +632,10 @@ struct Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
+        let slots = self.core.table().end_turn();
+        if let Some(slots) = slots {
+            self.core.inbox.give_back(slots);
+        }
         self.core.running.set(false);
         // From here on nobody looks at the queue: the next wake has to say that there is something.
         self.core.resting.set(true);

@@ -11,6 +11,7 @@ use std::task::{Context, Poll, ready};
 
 use crate::child::{Caught, Place, by_place, drop_each};
 use crate::nested_drop;
+use crate::shrink::shrink_queue;
 use crate::task::{Payload, Task};
 use crate::waiter::Waiter;
 
@@ -494,6 +495,7 @@ impl<R> Shared<R> {
 
     fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Option<R>> {
         self.poll_until(cx, |state| {
+            shrink_queue(&mut state.ended);
             if let Some(returned) = state.ended.pop_front() {
                 return Some(Ok(Some(returned)));
             }
@@ -549,6 +551,7 @@ impl<R> State<R> {
         if self.is_full() {
             return None;
         }
+        shrink_queue(&mut self.waiting);
         let (place, future) = self.waiting.pop_front()?;
         let id = self.next_id;
         self.next_id += 1;

@@ -118,6 +118,18 @@ impl Inbox {
         state.outer.replace(outer)
     }
 
+    /// The executor has given slots back: so does the inbox. A wake of a slot that is gone waits for
+    /// the next `collect`, with all others.
+    #[cold]
+    pub(crate) fn give_back(&self, slots: usize) {
+        let mut state = self.lock();
+        if state.order.is_empty() {
+            state.order = Vec::new();
+            state.marks.truncate(slots);
+            state.marks.shrink_to_fit();
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         // No user code runs under the lock, so a poisoned one holds no broken promise.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)

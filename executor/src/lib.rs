@@ -70,6 +70,7 @@ pub mod coroutine;
 mod async_coroutine;
 mod child;
 mod nested_drop;
+mod shrink;
 mod waiter;
 mod group;
 mod scope;

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 
 use crate::child::{Caught, Place, by_place, drop_each};
+use crate::shrink::shrink_queue;
 use crate::task::Payload;
 
 /// How many children one poll of a scope polls at most. It's one poll of its task, so others must
@@ -204,6 +205,8 @@ impl<'env, R: 'env> Owner<'env, R> {
         let state = RefCell::new(State {
             slots: Vec::new(),
             free: Vec::new(),
+            ended: 0,
+            give_back_at: KEPT,
             closed: false,
         });
         Owner(Rc::new(Children {
@@ -254,8 +257,15 @@ struct State<'env, R> {
     /// Slots whose child has ended. They keep its waker for the next one: what a waker does that is
     /// as old is at most a spurious poll.
     free: Vec<usize>,
+    /// How many children have ended since free slots were given back.
+    ended: usize,
+    /// With so many free slots, those at the end are given back.
+    give_back_at: usize,
     closed: bool,
 }
+
+/// So many slots are not given back.
+const KEPT: usize = 64;
 
 struct Child<'env, R> {
     future: Option<Caught<'env, R>>,
@@ -285,6 +295,7 @@ impl<'env, R: 'env> Children<'env, R> {
                 waker,
                 place,
             }));
+            state.give_back_at = KEPT.max(state.slots.len() / 4 * 3);
             index
         });
         if let Some(child) = &mut state.slots[index] {
@@ -320,7 +331,10 @@ impl<'env, R: 'env> Children<'env, R> {
     }
 
     fn poll_child(&self, index: usize) -> Poll<Result<R, Payload>> {
-        let child = self.state.borrow_mut().slots[index].take();
+        // A waker of a child that has ended may name a slot that was given back.
+        let mut state = self.state.borrow_mut();
+        let child = state.slots.get_mut(index).and_then(Option::take);
+        drop(state);
         let Some(mut child) = child else {
             return Poll::Pending;
         };
@@ -331,10 +345,15 @@ impl<'env, R: 'env> Children<'env, R> {
             child.future = None;
         }
         let mut state = self.state.borrow_mut();
+        state.slots[index] = Some(child);
         if polled.is_ready() {
             state.free.push(index);
+            state.ended += 1;
+            if state.may_give_back() {
+                let slots = state.give_back();
+                self.ready.give_back(slots);
+            }
         }
-        state.slots[index] = Some(child);
         polled
     }
 }
@@ -342,6 +361,39 @@ impl<'env, R: 'env> Children<'env, R> {
 impl<R> State<'_, R> {
     fn running(&self) -> usize {
         self.slots.len() - self.free.len()
+    }
+
+    /// Gives back the free slots at the end, if they are at least half of all. New children take
+    /// the lowest slots from now on. Returns how many there are. (What is dropped is wakers of our
+    /// own: no user code runs.)
+    #[cold]
+    fn give_back(&mut self) -> usize {
+        let is_free = |slot: &Option<Child<'_, R>>| {
+            let future = slot.as_ref().map(|child| child.future.is_some());
+            future == Some(false) // one that is being polled is out of its slot
+        };
+        let end = self.slots.iter().rposition(|slot| !is_free(slot));
+        let end = end.map_or(0, |last| last + 1).max(KEPT / 2);
+        if end <= self.slots.len() / 2 {
+            self.slots.truncate(end);
+            self.slots.shrink_to(2 * end);
+        }
+        self.free.clear();
+        let slots = self.slots.iter().enumerate().rev();
+        let free = slots.filter(|(_, slot)| is_free(slot));
+        self.free.extend(free.map(|(index, _)| index));
+        self.free.shrink_to(2 * self.free.len());
+        self.ended = 0;
+        self.give_back_at = KEPT.max(self.free.len() + self.running().div_ceil(2));
+        self.slots.len()
+    }
+
+    /// Once per halving of the children, and once per so many ends of children as there are slots:
+    /// so it costs a constant for each.
+    fn may_give_back(&self) -> bool {
+        let (free, slots) = (self.free.len(), self.slots.len());
+        let is_due = self.ended >= slots.max(KEPT) && free >= slots / 4 * 3;
+        free >= self.give_back_at || is_due
     }
 }
 
@@ -386,9 +438,19 @@ impl Ready {
 
     fn next(&self) -> Option<usize> {
         let mut queue = self.lock();
+        shrink_queue(&mut queue.order);
         let index = queue.order.pop_front()?;
         queue.queued[index] = false;
         Some(index)
+    }
+
+    /// Slots from there on were given back. Wakes of them have nobody to go to.
+    #[cold]
+    fn give_back(&self, slots: usize) {
+        let mut queue = self.lock();
+        queue.order.retain(|&index| index < slots);
+        queue.queued.truncate(slots);
+        queue.queued.shrink_to(2 * slots);
     }
 
     /// The poll ends. If there is something in the queue, the waker is handed back to be woken.

@@ -36,6 +36,7 @@ use futures_core::stream::{FusedStream, Stream};
 
 use super::error::{Closed, SendError, TryAcquireError, TryRecvError, TrySendError};
 use super::semaphore::{self, Semaphore};
+use crate::shrink::{may_shrink, shrink_queue};
 use crate::waiter::Waiter;
 
 /// A channel that holds so many values. When it is full, senders wait.
@@ -102,9 +103,29 @@ impl<T> Shared<T> {
         Ok(())
     }
 
+    /// The next value, if that takes no more than to move it. Otherwise [`pop`](Self::pop) does the
+    /// rest.
+    #[inline(always)]
+    fn pop_fast(&self) -> Option<T> {
+        let mut queue = self.queue.borrow_mut();
+        if may_shrink(&queue) {
+            return None;
+        }
+        let value = queue.pop_front()?;
+        drop(queue);
+        if self.bounded {
+            self.slots.add_permits(1);
+        }
+        Some(value)
+    }
+
     #[inline]
     fn pop(&self) -> Result<T, TryRecvError> {
-        let value = self.queue.borrow_mut().pop_front();
+        let value = {
+            let mut queue = self.queue.borrow_mut();
+            shrink_queue(&mut queue);
+            queue.pop_front()
+        };
         match value {
             Some(value) => {
                 if self.bounded {
@@ -115,6 +136,12 @@ impl<T> Shared<T> {
             None if self.is_ended() => Err(TryRecvError::Closed),
             None => Err(TryRecvError::Empty),
         }
+    }
+
+    /// True if there is no value yet.
+    #[inline]
+    fn is_pending(&self) -> bool {
+        self.queue.borrow().is_empty() && !self.is_ended()
     }
 
     /// Nothing is sent any more.
@@ -306,17 +333,24 @@ impl<T> Receiver<T> {
     }
 
     /// [`recv`](Self::recv) for futures written by hand.
+    #[inline]
     pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<T>> {
-        let mut received = self.0.pop();
-        if matches!(received, Err(TryRecvError::Empty)) {
+        match self.0.pop_fast() {
+            Some(value) => Poll::Ready(Some(value)),
+            None => self.poll_recv_slow(cx),
+        }
+    }
+
+    #[inline(never)]
+    fn poll_recv_slow(&mut self, cx: &mut Context<'_>) -> Poll<Option<T>> {
+        if self.0.is_pending() {
             self.0.receiver.register(cx.waker());
-            received = self.0.pop();
+            // That may be user code, which has sent something.
+            if self.0.is_pending() {
+                return Poll::Pending;
+            }
         }
-        match received {
-            Ok(value) => Poll::Ready(Some(value)),
-            Err(TryRecvError::Closed) => Poll::Ready(None),
-            Err(TryRecvError::Empty) => Poll::Pending,
-        }
+        Poll::Ready(self.0.pop().ok())
     }
 
     /// The next value, if there is one.
