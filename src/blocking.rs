@@ -67,7 +67,7 @@ where
     // In a box, since debug builds copy on the stack what a function takes by value, once for each
     // function on the way into the pool and out of it.
     let f = Box::new(f);
-    match POOL.run(move || f()) {
+    match POOL.run(f) {
         Ok(task) => task,
         Err(error) => panic!("can't start a thread for what blocks: {error}"),
     }

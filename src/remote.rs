@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::future::{Future, poll_fn, ready};
-use std::panic::Location;
+use std::panic::{Location, RefUnwindSafe, UnwindSafe};
 use std::pin::Pin;
 use std::task::{self, Context, Poll};
 
@@ -36,6 +36,12 @@ use windlass_executor::{Panic, spawn_at, yield_now};
 pub struct Remote {
     jobs: mpsc::UnboundedSender<Job>,
 }
+
+// A panic leaves both usable: what is sent is received as a whole or not at all.
+impl UnwindSafe for Remote {}
+impl RefUnwindSafe for Remote {}
+impl<T> UnwindSafe for RemoteTask<T> {}
+impl<T> RefUnwindSafe for RemoteTask<T> {}
 
 type Job = Box<dyn FnOnce() + Send>;
 

@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
@@ -363,6 +364,10 @@ struct Node {
     gone: Cell<usize>,
     waiters: RefCell<Waiters>,
 }
+
+// A panic leaves it usable: no user code runs while its state is inconsistent.
+impl UnwindSafe for Node {}
+impl RefUnwindSafe for Node {}
 
 /// So few children that are gone aren't swept out.
 const FEW: usize = 16;

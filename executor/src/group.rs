@@ -383,7 +383,7 @@ impl<R> fmt::Debug for Spawner<R> {
 }
 
 /// What the group, its spawners and its children share.
-struct Shared<R: 'static> {
+pub(crate) struct Shared<R: 'static> {
     /// Whether a child that has ended so ends the group.
     fails: fn(&Result<R, Payload>) -> bool,
     /// Borrowed for moments in which no user code runs.

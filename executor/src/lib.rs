@@ -75,6 +75,7 @@ mod waiter;
 mod group;
 mod scope;
 mod task_local;
+mod unwind_safe;
 pub mod sync;
 
 pub use block_on::block_on;

@@ -243,7 +243,7 @@ impl<R> Drop for Owner<'_, R> {
 }
 
 /// A set of futures of which only those are polled that were woken.
-struct Children<'env, R> {
+pub(crate) struct Children<'env, R> {
     /// Whether a child that returned this has failed.
     fails: fn(&R) -> bool,
     ready: Arc<Ready>,

@@ -72,7 +72,7 @@ pub fn unbounded_channel<T>() -> (UnboundedSender<T>, Receiver<T>) {
     (UnboundedSender(Handle(shared.clone())), Receiver(shared))
 }
 
-struct Shared<T> {
+pub(crate) struct Shared<T> {
     queue: RefCell<VecDeque<T>>,
     /// A permit for each value that there is room for, if the channel is bounded. It is closed when
     /// the channel is.
