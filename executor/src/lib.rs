@@ -44,6 +44,9 @@
 //! * **One allocation a task**, for the future and its output.
 //! * **Panics stay in their task** and come out where it is awaited. They say where the task was
 //!   spawned, and its [name](Task::named).
+//! * **A caught panic leaves all of it usable**: executors, tasks, groups, scopes, channels,
+//!   semaphores and events are `UnwindSafe`. Values that are changed in place without poisoning are
+//!   not: those of [`sync::watch`] and [`sync::Mutex`].
 //! * **Structure.** A [`TaskGroup`] and a [`scope`](scope()) end when all their children have
 //!   ended; the first failure cancels the rest.
 //! * **No user code under a borrow or a lock**: futures, wakers and destructors may call anything

@@ -1,9 +1,9 @@
 //! Gives memory back after a burst.
 //!
-//! A queue or slab keeps memory for twice what is in use when that is no more than a quarter. To grow again, the use
-//! has to double first, and to shrink again it has to halve: so a load that is steady within a
-//! factor of two doesn't reallocate, and any other pays a constant number of moves per value. Some
-//! KiB are always kept, so small queues never pay more than one comparison.
+//! A queue or slab keeps memory for twice what is in use, once that is no more than a quarter. To
+//! grow again, the use has to double first, and to shrink again it has to halve: so a load that is
+//! steady within a factor of two doesn't reallocate, and any other pays a constant number of moves
+//! per value. Some KiB are always kept, so small queues never pay more than one comparison.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;

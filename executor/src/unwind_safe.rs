@@ -5,9 +5,9 @@
 //! hold cells or values of any type doesn't matter, as with [`std::thread::JoinHandle`] and the
 //! channels of std. What holds these is unwind safe as well, if the rest of it is.
 //!
-//! Not unwind safe: a [`watch`](crate::sync::watch) channel and a
-//! [`Mutex`](crate::sync::Mutex) by reference, whose values are changed in place, without poisoning;
-//! and a [`Coroutine`](crate::coroutine::Coroutine), whose body may borrow anything.
+//! Not unwind safe: a [`watch`](crate::sync::watch) channel and a [`Mutex`](crate::sync::Mutex) by
+//! reference, whose values are changed in place, without poisoning; and a
+//! [`Coroutine`](crate::coroutine::Coroutine), whose body may borrow anything.
 
 use std::panic::{RefUnwindSafe, UnwindSafe};
 

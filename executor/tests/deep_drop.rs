@@ -170,7 +170,7 @@ fn dropping_a_chain_of_outputs_takes_little_stack() {
         first.detach();
 
         let first = chain(&executor, link);
-        executor.spawn(async move { first.await }).detach();
+        executor.spawn(first).detach();
         settle(&executor);
 
         let first = chain(&executor, link);
