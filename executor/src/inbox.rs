@@ -118,8 +118,7 @@ impl Inbox {
         state.outer.replace(outer)
     }
 
-    /// The executor has given slots back: so does the inbox. A wake of a slot that is gone waits for
-    /// the next `collect`, with all others.
+    /// Gives memory back after the executor has given slots back. Without mail no mark is set.
     #[cold]
     pub(crate) fn give_back(&self, slots: usize) {
         let mut state = self.lock();

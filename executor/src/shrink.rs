@@ -25,8 +25,8 @@ fn target<T>(len: usize, capacity: usize) -> Option<usize> {
     None
 }
 
-/// True if [`shrink_queue`] would do something. This is for hot paths, which leave it to a slow path
-/// then: to call it would cost them registers.
+/// True if [`shrink_queue`] would do something. For hot paths, which then leave it to a slow path:
+/// a call would cost them registers.
 #[inline(always)]
 pub(crate) fn may_shrink<T>(queue: &VecDeque<T>) -> bool {
     queue.capacity() > kept::<T>() && queue.len() <= queue.capacity() / 4
