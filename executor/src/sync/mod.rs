@@ -54,8 +54,8 @@
 //!
 //! A channel drops its values with its receiver, within that drop. Tasks in it may own further
 //! channels and tasks, [to any depth](crate::Task#tasks-that-own-tasks). A chain of channels alone,
-//! each of which holds the receiver of the next, takes stack for each of them when it is dropped, as
-//! a chain of boxes does: values may borrow, so their drop can't be put off.
+//! each of which holds the receiver of the next, takes stack for each of them when it is dropped,
+//! as a chain of boxes does: values may borrow, so their drop can't be deferred.
 //!
 //! A future of these that was polled until it was ready must not be polled again: it panics. (A
 //! [`oneshot::Receiver`] says that it is closed.)
