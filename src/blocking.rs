@@ -58,11 +58,15 @@ use windlass_reactor::{BlockingTask, Pool};
 ///     assert_eq!(panic.message(), Some("no rope left"));
 /// });
 /// ```
+#[track_caller]
 pub fn spawn_blocking<F, T>(f: F) -> BlockingTask<T>
 where
     F: FnOnce() -> T + Send + 'static,
     T: Send + 'static,
 {
+    // In a box, since debug builds copy on the stack what a function takes by value, once for each
+    // function on the way into the pool and out of it.
+    let f = Box::new(f);
     match POOL.run(f) {
         Ok(task) => task,
         Err(error) => panic!("can't start a thread for what blocks: {error}"),

@@ -1,6 +1,7 @@
 //! The wake hook: word to a host that watches no descriptor.
 
 use std::fmt;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::AcqRel;
 use std::task::{Wake, Waker};
@@ -23,6 +24,10 @@ impl Hook {
         Hook(Arc::new(hook))
     }
 }
+
+// It's called from any thread, so what it changes is behind locks or atomics.
+impl UnwindSafe for Hook {}
+impl RefUnwindSafe for Hook {}
 
 impl fmt::Debug for Hook {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -107,6 +107,9 @@ pub use windlass_reactor::{fs, io, net, process, signal, time};
 pub use workers::workers;
 
 use std::future::Future;
+use std::pin::pin;
+
+use runtime::Driving;
 
 /// The README's server compiles.
 #[cfg(doctest)]
@@ -139,7 +142,11 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
          `spawn` it"
     );
     match Runtime::builder().build_unwatched() {
-        Ok(runtime) => runtime.block_on(future),
+        Ok(runtime) => {
+            let driving = Driving::new(&runtime);
+            let future = pin!(future);
+            driving.drive(future)
+        }
         Err(error) => panic!("can't start a runtime: {error}"),
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::future::{Future, poll_fn, ready};
-use std::panic::Location;
+use std::panic::{Location, RefUnwindSafe, UnwindSafe};
 use std::pin::Pin;
 use std::task::{self, Context, Poll};
 
@@ -37,6 +37,12 @@ pub struct Remote {
     jobs: mpsc::UnboundedSender<Job>,
 }
 
+// A panic leaves both usable: what is sent is received as a whole or not at all.
+impl UnwindSafe for Remote {}
+impl RefUnwindSafe for Remote {}
+impl<T> UnwindSafe for RemoteTask<T> {}
+impl<T> RefUnwindSafe for RemoteTask<T> {}
+
 type Job = Box<dyn FnOnce() + Send>;
 
 /// How many jobs arrive until the tasks they spawned get their turn.
@@ -70,10 +76,12 @@ impl Remote {
         F: Future + 'static,
         F::Output: Send,
     {
+        // In boxes, since debug builds copy on the stack what a function takes by value.
+        let make = Box::new(make);
         let (sender, output) = oneshot::channel();
         let place = Location::caller();
         let job = move || {
-            let task = spawn_at(place, async move { make().await });
+            let task = spawn_at(place, async move { Box::into_pin(Box::new(make())).await });
             spawn_at(place, async move { sender.send(task.catch().await) }).detach();
         };
         // If the runtime is gone, the job is dropped with its sender, and the handle tells.

@@ -6,12 +6,13 @@ use std::future::Future;
 use std::io;
 #[cfg(unix)]
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::panic::{Location, RefUnwindSafe, UnwindSafe};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use windlass_executor::budget;
-use windlass_executor::{Entered, Executor, Task};
+use windlass_executor::{Entered, Executor, Task, Unspawned, budget};
 use windlass_reactor::{Awake, Reactor};
 
 use crate::hook::{Hook, Messenger};
@@ -130,16 +131,9 @@ impl Runtime {
             "`block_on` inside of a task of the same runtime: `.await` the future there, or \
              `spawn` it"
         );
-        let _entered = self.executor.enter();
-        let _back = Back::new(self);
-        // A future that needn't wait ends before the first turn. Called again and again with such
-        // ones, this must not keep the tasks from their sockets and timers.
-        if self.executor.tasks() > 0 {
-            if let Err(error) = self.reactor.turn(Some(Duration::ZERO)) {
-                panic!("the reactor of this thread failed: {error}");
-            }
-        }
-        self.reactor.block_on(self.executor.run(future))
+        let driving = Driving::new(self);
+        let future = pin!(future);
+        driving.drive(future)
     }
 
     /// Spawns a task. It runs in `block_on` and `turn`.
@@ -150,11 +144,13 @@ impl Runtime {
     /// assert_eq!(runtime.block_on(task), 7);
     /// # Ok::<(), std::io::Error>(())
     /// ```
+    #[track_caller]
     pub fn spawn<F>(&self, future: F) -> Task<F::Output>
     where
         F: Future + 'static,
     {
-        self.executor.spawn(future)
+        let future = &mut Unspawned::Future(future);
+        self.executor.spawn_from(Location::caller(), future)
     }
 
     /// One turn of the loop: waits until something happens, at most for `limit`, then polls the
@@ -265,10 +261,13 @@ impl Runtime {
     /// assert_eq!(runtime.block_on(answer).unwrap(), 42);
     /// # Ok::<(), std::io::Error>(())
     /// ```
+    #[track_caller]
     pub fn remote(&self) -> Remote {
+        let spawned_at = Location::caller();
         let remote = self.remote.get_or_init(|| {
             let (remote, arrivals) = remote::channel();
-            self.executor.spawn(arrivals).detach();
+            let arrivals = &mut Unspawned::Future(arrivals);
+            self.executor.spawn_from(spawned_at, arrivals).detach();
             remote
         });
         remote.clone()
@@ -330,6 +329,43 @@ impl Drop for Turning<'_> {
             messenger.release();
         }
         self.runtime.stay_readable();
+    }
+}
+
+/// A `block_on`, which pins its future after it has made this: so the future is dropped while the
+/// executor is still entered.
+///
+/// The future is pinned by the public function that takes it, and from there on passed by
+/// reference: debug builds would copy it on the stack for each function that takes it by value.
+pub(crate) struct Driving<'a> {
+    runtime: &'a Runtime,
+    _back: Back<'a>,
+    _entered: Entered,
+}
+
+impl<'a> Driving<'a> {
+    pub(crate) fn new(runtime: &'a Runtime) -> Self {
+        let entered = runtime.executor.enter();
+        Driving {
+            runtime,
+            _back: Back::new(runtime),
+            _entered: entered,
+        }
+    }
+
+    #[track_caller]
+    pub(crate) fn drive<F: Future>(&self, future: Pin<&mut F>) -> F::Output {
+        let Runtime {
+            executor, reactor, ..
+        } = self.runtime;
+        // A future that needn't wait ends before the first turn. Called again and again with such
+        // ones, this must not keep the tasks from their sockets and timers.
+        if executor.tasks() > 0 {
+            if let Err(error) = reactor.turn(Some(Duration::ZERO)) {
+                panic!("the reactor of this thread failed: {error}");
+            }
+        }
+        reactor.block_on(executor.run(future))
     }
 }
 
@@ -455,10 +491,14 @@ impl Builder {
     }
 }
 
+// A panic leaves it usable: no user code runs while its state is inconsistent.
+impl UnwindSafe for Runtime {}
+impl RefUnwindSafe for Runtime {}
+
 impl fmt::Debug for Runtime {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Runtime")
-            .field("tasks", &self.executor.tasks())
+            .field("executor", &self.executor)
             .finish_non_exhaustive()
     }
 }

@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
@@ -208,6 +208,7 @@ impl StopToken {
             deadline: self.node.deadline.clone(),
             parent: Some(self.node.clone()),
             children: RefCell::default(),
+            gone: Cell::new(0),
             waiters: RefCell::default(),
         });
         self.node.adopt(&node);
@@ -359,8 +360,17 @@ struct Node {
     /// Keeps those above alive, so that they can pass on what they are told.
     parent: Option<Rc<Node>>,
     children: RefCell<Vec<Weak<Node>>>,
+    /// How many of them are gone. Until they are swept out, their memory is kept.
+    gone: Cell<usize>,
     waiters: RefCell<Waiters>,
 }
+
+// A panic leaves it usable: no user code runs while its state is inconsistent.
+impl UnwindSafe for Node {}
+impl RefUnwindSafe for Node {}
+
+/// So few children that are gone aren't swept out.
+const FEW: usize = 16;
 
 /// Wakers by number, which is the order of their coming.
 #[derive(Default)]
@@ -375,16 +385,22 @@ impl Node {
         self.stopped.get() || self.deadline.get().is_some_and(is_late)
     }
 
-    /// Children that are gone are swept out when the list would have to grow, and there's room for
-    /// as many again after it: a constant cost for each.
     fn adopt(&self, child: &Rc<Node>) {
+        self.children.borrow_mut().push(Rc::downgrade(child));
+    }
+
+    /// A child was dropped. When half of the list is gone, that half is swept out: a constant cost
+    /// for each.
+    fn disown(&self) {
+        let gone = self.gone.get() + 1;
+        self.gone.set(gone);
         let mut children = self.children.borrow_mut();
-        if children.len() == children.capacity() {
+        if gone >= FEW && gone >= children.len() / 2 {
+            self.gone.set(0);
             children.retain(|child| child.strong_count() > 0);
             let living = children.len();
-            children.reserve(living.max(4));
+            children.shrink_to(2 * living);
         }
-        children.push(Rc::downgrade(child));
     }
 
     /// Leaves a waker under the number, or a new one.
@@ -416,6 +432,7 @@ impl Drop for Node {
     fn drop(&mut self) {
         let mut next = self.parent.take();
         while let Some(parent) = next {
+            parent.disown();
             next = Rc::into_inner(parent).and_then(|mut node| node.parent.take());
         }
     }
@@ -436,7 +453,7 @@ fn change_all(top: &Rc<Node>, change: impl Fn(&Node) -> bool) {
     }
     // All is said before the first is woken, and none that panics keeps others from being woken.
     for waker in woken {
-        let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
+        windlass_executor::discard_panic(|| waker.wake());
     }
 }
 
@@ -452,5 +469,14 @@ mod tests {
             drop(root.child());
         }
         assert!(root.node.children.borrow().capacity() < 4 * living.len());
+    }
+
+    #[test]
+    fn a_burst_of_children_leaves_no_memory_behind() {
+        let root = StopSource::new().token();
+        let burst: Vec<_> = (0..10_000).map(|_| root.child().token()).collect();
+        let below: Vec<_> = burst.iter().map(StopToken::child).collect();
+        drop((burst, below));
+        assert!(root.node.children.borrow().capacity() < 4 * FEW);
     }
 }

@@ -2,10 +2,12 @@
 
 mod common;
 
+use std::panic::{RefUnwindSafe, UnwindSafe};
+
 use windlass::net::{TcpListener, TcpStream};
 use windlass::task::{StopSource, StopToken, Stopped, UntilStopped};
 use windlass::time::{Elapsed, Interval, Sleep, Timeout};
-use windlass::{Async, BlockingTask, Panic, Runtime, Task, Turn, YieldNow};
+use windlass::{Async, BlockingTask, Builder, Panic, Runtime, Task, Turn, YieldNow};
 use windlass::{Remote, RemoteError, RemoteTask};
 use windlass_executor::Executor;
 use windlass_reactor::Reactor;
@@ -50,6 +52,12 @@ is_not!(Sync: Async<std::net::TcpStream>);
 is!(Send: Turn, Elapsed, Sleep, Timeout<std::future::Ready<u8>>, Interval, YieldNow);
 is!(Unpin: Sleep, Interval, Timeout<std::future::Ready<u8>>, YieldNow);
 is!(Copy: Turn, Elapsed);
+
+// After a panic that was caught all of these are as usable as before.
+is!(UnwindSafe: Runtime, Builder, Remote, RemoteTask<u8>, RemoteError, Turn);
+is!(RefUnwindSafe: Runtime, Builder, Remote, RemoteTask<u8>, RemoteError, Turn);
+is!(UnwindSafe: StopSource, StopToken);
+is!(RefUnwindSafe: StopSource, StopToken);
 
 // These carry their output between threads, so that has to be `Send`.
 is_not!(Send: RemoteTask<std::rc::Rc<u8>>, BlockingTask<std::rc::Rc<u8>>);

@@ -259,12 +259,12 @@ fn the_wake_and_drop_of_a_waiters_waker_may_use_the_tree() {
     }
 }
 
-/// Panics when it is called.
+/// Panics when it is called, with a payload that panics when it is dropped.
 struct Bad;
 
 impl Wake for Bad {
     fn wake(self: Arc<Self>) {
-        panic!("a bad waker (meant)");
+        std::panic::panic_any(OnDrop(|| panic!("a bad payload (meant)")));
     }
 }
 

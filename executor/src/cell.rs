@@ -15,14 +15,15 @@
 use std::cell::{Cell, UnsafeCell};
 use std::future::Future;
 use std::marker::PhantomData;
-use std::mem::{ManuallyDrop, MaybeUninit};
+use std::mem::{self, ManuallyDrop, MaybeUninit};
 use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::pin::Pin;
-use std::ptr::NonNull;
+use std::ptr::{self, NonNull};
 use std::task::{Context, Poll};
 
 use crate::key::Key;
+use crate::nested_drop;
 use crate::task::{Panic, quietly};
 use crate::waker::waker;
 
@@ -32,7 +33,7 @@ pub(crate) const QUEUED: u32 = 1;
 pub(crate) const RUNNING: u32 = 1 << 1;
 /// The output is there.
 pub(crate) const DONE: u32 = 1 << 2;
-/// Neither future nor output is there any more.
+/// Neither future nor output is there any more, or whoever has set this is dropping them.
 pub(crate) const EMPTY: u32 = 1 << 3;
 /// Cancelled while it was running.
 pub(crate) const CANCELLED: u32 = 1 << 4;
@@ -99,6 +100,42 @@ union Stage<F: Future> {
     output: ManuallyDrop<Result<F::Output, Panic>>,
 }
 
+/// A future on its way into a cell. Functions pass it on by reference, since debug builds copy on
+/// the stack what a function takes by value, once for each function.
+#[doc(hidden)]
+#[repr(u8)]
+#[allow(missing_debug_implementations)]
+pub enum Unspawned<F> {
+    Future(F) = 0,
+    Taken = 1,
+}
+
+impl<F> Unspawned<F> {
+    /// Moves the future without a copy on the stack.
+    ///
+    /// # Safety
+    ///
+    /// `to` is a place for a future.
+    #[inline]
+    unsafe fn move_to(&mut self, to: *mut F) {
+        let Unspawned::Future(future) = self else {
+            panic!("a future is spawned once");
+        };
+        // SAFETY: the future is moved out before the tag says so, and nothing in between can
+        // panic. `repr(u8)` puts the tag first and makes 1 that of `Taken`, which has no fields.
+        unsafe {
+            ptr::copy_nonoverlapping(future, to, 1);
+            ptr::from_mut(self).cast::<u8>().write(1);
+        }
+    }
+
+    /// Drops the future.
+    #[cold]
+    pub(crate) fn clear(&mut self) {
+        *self = Unspawned::Taken;
+    }
+}
+
 /// A counted reference to a cell.
 pub(crate) struct Ref(NonNull<Head>);
 
@@ -106,29 +143,33 @@ pub(crate) struct Ref(NonNull<Head>);
 pub(crate) struct OutputRef<T>(Ref, PhantomData<T>);
 
 impl Ref {
-    /// Makes a cell, and the references of the handle, of the table and of the run queue.
+    /// Makes a cell, and the references of the handle, of the table and of the run queue. Takes the
+    /// future out.
     #[inline]
     pub(crate) fn new<F>(
-        future: F,
+        future: &mut Unspawned<F>,
         place: &'static Location<'static>,
     ) -> (OutputRef<F::Output>, Ref, Ref)
     where
         F: Future + 'static,
     {
-        let cell = Box::new(TaskCell {
-            head: Head {
-                functions: const { &Functions::of::<F>() },
-                key: Cell::new(Key::new(0, 0, 0)),
-                next: Cell::new(None),
-                place,
-                state: Cell::new((3 * ONE) | QUEUED),
-                joiner: Cell::new(NOBODY),
-            },
-            stage: UnsafeCell::new(Stage {
-                future: ManuallyDrop::new(future),
-            }),
-        });
-        let cell = NonNull::from(Box::leak(cell)).cast();
+        let cell = Box::leak(Box::<TaskCell<F>>::new_uninit()).as_mut_ptr();
+        let head = Head {
+            functions: const { &Functions::of::<F>() },
+            key: Cell::new(Key::new(0, 0, 0)),
+            next: Cell::new(None),
+            place,
+            state: Cell::new((3 * ONE) | QUEUED),
+            joiner: Cell::new(NOBODY),
+        };
+        // SAFETY: the cell is a new allocation of the type, and its stage is a place for the
+        // future. After this head and future are there.
+        let cell = unsafe {
+            (&raw mut (*cell).head).write(head);
+            let stage = UnsafeCell::raw_get(&raw const (*cell).stage);
+            future.move_to((&raw mut (*stage).future).cast());
+            NonNull::new_unchecked(cell).cast()
+        };
         (OutputRef(Ref(cell), PhantomData), Ref(cell), Ref(cell))
     }
 
@@ -189,21 +230,62 @@ impl Ref {
         }
     }
 
-    /// Drops the future.
+    /// Drops the future: at once, unless this is [too deep](nested_drop) in the drops of others.
+    #[inline]
     pub(crate) fn drop_future(&self) {
         assert!(!self.has(RUNNING | DONE | EMPTY), "a future waits here");
         self.state.set(self.state.get() | EMPTY);
-        // SAFETY: the future was there, and with EMPTY set nobody else finds it.
-        unsafe { (self.functions.drop_stage)(self.0, false) }
+        self.drop_stage(false);
     }
 
-    /// Drops the output, if it is there.
+    /// Drops the output, if it is there, as [`drop_future`](Self::drop_future).
+    #[inline]
     pub(crate) fn drop_output(&self) {
         if self.has(DONE) {
             self.state.set(self.state.get() & !DONE | EMPTY);
-            // SAFETY: the output was there, and with DONE cleared nobody else finds it.
-            unsafe { (self.functions.drop_stage)(self.0, true) }
+            self.drop_stage(true);
         }
+    }
+
+    /// The caller has just set EMPTY.
+    #[inline]
+    fn drop_stage(&self, is_output: bool) {
+        nested_drop::drop_nested(
+            // SAFETY: the future or output was there, and with EMPTY set nobody else finds it.
+            || unsafe { (self.functions.drop_stage)(self.0, is_output) },
+            || {
+                self.state.set(self.state.get() + ONE);
+                let cell = Ref(self.0);
+                Box::new(Deferred { cell, is_output })
+            },
+        );
+    }
+
+    /// The last reference goes, and the future or output is still there. This makes another one,
+    /// which frees the cell.
+    #[cold]
+    fn drop_unused(&self) {
+        self.state.set(self.state.get() + ONE);
+        let cell = Ref(self.0);
+        if cell.has(DONE) {
+            cell.drop_output();
+        } else {
+            cell.drop_future();
+        }
+    }
+}
+
+/// A future or output whose drop was deferred. The cell says EMPTY, so nobody else finds it.
+struct Deferred {
+    cell: Ref,
+    is_output: bool,
+}
+
+impl Drop for Deferred {
+    fn drop(&mut self) {
+        let Ref(cell) = self.cell;
+        // SAFETY: `drop_stage` has made this for what is there, and nobody else finds it.
+        unsafe { (self.cell.functions.drop_stage)(cell, self.is_output) }
     }
 }
 
@@ -223,6 +305,12 @@ pub(crate) enum Polled {
 }
 
 impl<T> OutputRef<T> {
+    /// Without the type of the output.
+    #[inline]
+    pub(crate) fn into_ref(self) -> Ref {
+        self.0
+    }
+
     /// Moves the output out, if it is there.
     #[inline]
     pub(crate) fn take(&self) -> Option<Result<T, Panic>> {
@@ -266,7 +354,12 @@ impl Drop for Ref {
         let state = self.state.get() - ONE;
         self.state.set(state);
         if state < ONE {
-            // SAFETY: this was the last reference.
+            // RUNNING here would mean that a poll was left by a panic, which none is.
+            if state & (RUNNING | EMPTY) == 0 {
+                self.drop_unused();
+                return;
+            }
+            // SAFETY: this was the last reference, and neither future nor output is there.
             unsafe { (self.functions.free)(self.0) }
         }
     }
@@ -287,7 +380,7 @@ struct Functions {
     /// The output (true) or the future (false) is there, and the caller's alone. It's gone after
     /// this.
     drop_stage: unsafe fn(NonNull<Head>, bool),
-    /// The last reference is gone.
+    /// The last reference is gone, and neither future nor output is there.
     free: unsafe fn(NonNull<Head>),
 }
 
@@ -317,27 +410,53 @@ unsafe fn poll<F: Future>(cell: NonNull<Head>, cx: &mut Context<'_>) -> bool {
     // SAFETY: the caller's promise.
     let stage = unsafe { stage::<F>(cell) };
     let polled = catch_unwind(AssertUnwindSafe(|| {
+        // If the poll panics, the future is dropped while the thread is panicking.
+        let running = Running(stage);
         // SAFETY: the future is there and ours alone; it's pinned, since a cell never moves and
         // its future is dropped in place.
-        unsafe { Pin::new_unchecked(&mut *(&raw mut (*stage).future).cast::<F>()) }.poll(cx)
+        let polled =
+            unsafe { Pin::new_unchecked(&mut *(&raw mut (*stage).future).cast::<F>()) }.poll(cx);
+        mem::forget(running);
+        polled
     }));
     let mut output = match polled {
         Ok(Poll::Pending) => return false,
         Ok(Poll::Ready(output)) => Ok(output),
-        Err(payload) => Err(Panic::new(payload)),
+        Err(payload) => {
+            // SAFETY: the future is gone, so the place is free.
+            unsafe { (*stage).output = ManuallyDrop::new(Err(Panic::new(payload))) };
+            return true;
+        }
     };
-    if std::mem::needs_drop::<F>() {
-        // SAFETY: the future is there and ours alone; nobody touches it after this.
-        let dropped = || unsafe { ManuallyDrop::drop(&mut (*stage).future) };
+    if mem::needs_drop::<F>() {
+        let mut running = ManuallyDrop::new(Running(stage));
         // Its drop may panic: that, too, ends this task alone.
-        if let Err(payload) = catch_unwind(AssertUnwindSafe(dropped)) {
-            let unwanted = std::mem::replace(&mut output, Err(Panic::new(payload)));
+        if let Err(payload) = catch_unwind(AssertUnwindSafe(|| running.drop_future())) {
+            let unwanted = mem::replace(&mut output, Err(Panic::new(payload)));
             quietly(|| drop(unwanted));
         }
     }
     // SAFETY: the future is gone, so the place is free.
     unsafe { (*stage).output = ManuallyDrop::new(output) };
     true
+}
+
+/// A future that is being polled, or was polled for the last time. It's there and the holder's
+/// alone, and nobody touches it after the drop of this.
+struct Running<F: Future>(*mut Stage<F>);
+
+impl<F: Future> Running<F> {
+    fn drop_future(&mut self) {
+        // SAFETY: the future is there, and nobody touches it after this.
+        unsafe { ManuallyDrop::drop(&mut (*self.0).future) }
+    }
+}
+
+impl<F: Future> Drop for Running<F> {
+    /// The poll has panicked: that panic wins over one of the future's drop.
+    fn drop(&mut self) {
+        quietly(|| self.drop_future());
+    }
 }
 
 /// # Safety
@@ -371,10 +490,5 @@ unsafe fn drop_stage<F: Future>(cell: NonNull<Head>, is_output: bool) {
 /// See [`Functions::free`].
 unsafe fn free<F: Future>(cell: NonNull<Head>) {
     // SAFETY: it is a cell of `F`, which was a box when it was made, and nobody has it any more.
-    let owned = unsafe { Box::from_raw(cell.cast::<TaskCell<F>>().as_ptr()) };
-    // RUNNING here would mean that a poll was left by a panic, which none is.
-    if !owned.head.has(RUNNING | EMPTY) {
-        // SAFETY: the state says what is there, and nobody touches it after this.
-        unsafe { drop_stage::<F>(NonNull::from(&*owned).cast(), owned.head.has(DONE)) }
-    }
+    drop(unsafe { Box::from_raw(cell.cast::<TaskCell<F>>().as_ptr()) });
 }

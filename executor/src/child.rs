@@ -1,16 +1,13 @@
 //! A child of a group or a scope, and what it comes to.
 
-use std::any::Any;
 use std::collections::BTreeMap;
 use std::future::Future;
+use std::mem;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use crate::task::quietly;
-
-/// What a panic was raised with.
-pub(crate) type Payload = Box<dyn Any + Send>;
+use crate::task::{Payload, quietly};
 
 /// Runs a future to its end and drops it; a panic in either becomes a value. So whoever hears of
 /// the end finds the future gone, with all that it held.
@@ -19,8 +16,9 @@ pub(crate) type Payload = Box<dyn Any + Send>;
 pub(crate) struct Caught<'env, R>(Option<Pin<Box<dyn Future<Output = R> + 'env>>>);
 
 impl<'env, R> Caught<'env, R> {
-    pub(crate) fn new(future: impl Future<Output = R> + 'env) -> Self {
-        Caught(Some(Box::pin(future)))
+    /// Takes a box, so that debug builds don't copy the future for each function on the way here.
+    pub(crate) fn new(future: Box<dyn Future<Output = R> + 'env>) -> Self {
+        Caught(Some(Box::into_pin(future)))
     }
 
     /// Drops the future, which has not ended.
@@ -33,22 +31,41 @@ impl<R> Future for Caught<'_, R> {
     type Output = Result<R, Payload>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let Some(future) = &mut self.0 else {
+        if self.0.is_none() {
             return Poll::Pending;
-        };
-        let ended = match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(cx))) {
+        }
+        let polled = catch_unwind(AssertUnwindSafe(|| {
+            // If the poll panics, the future is dropped while the thread is panicking.
+            let running = Running(&mut self.0);
+            let polled = match &mut *running.0 {
+                Some(future) => future.as_mut().poll(cx),
+                None => Poll::Pending,
+            };
+            mem::forget(running);
+            polled
+        }));
+        let returned = match polled {
             Ok(Poll::Pending) => return Poll::Pending,
-            Ok(Poll::Ready(returned)) => Ok(returned),
-            Err(payload) => Err(payload),
+            Ok(Poll::Ready(returned)) => returned,
+            Err(payload) => return Poll::Ready(Err(payload)),
         };
-        let dropped = catch_unwind(AssertUnwindSafe(|| self.0 = None));
-        Poll::Ready(match (ended, dropped) {
-            (Ok(returned), Err(payload)) => {
+        match catch_unwind(AssertUnwindSafe(|| self.0 = None)) {
+            Ok(()) => Poll::Ready(Ok(returned)),
+            Err(payload) => {
                 quietly(|| drop(returned));
-                Err(payload)
+                Poll::Ready(Err(payload))
             }
-            (ended, _) => ended,
-        })
+        }
+    }
+}
+
+/// A future that is being polled. Dropped by a panic of the poll, it drops the future; that panic
+/// wins over one of the drop.
+struct Running<'a, 'env, R>(&'a mut Option<Pin<Box<dyn Future<Output = R> + 'env>>>);
+
+impl<R> Drop for Running<'_, '_, R> {
+    fn drop(&mut self) {
+        quietly(|| *self.0 = None);
     }
 }
 

@@ -189,8 +189,14 @@ impl<'a, I, O, R> Coroutine<'a, I, O, R> {
         O: 'a,
     {
         let exchange = Rc::new(Exchange::new());
-        let body = Box::pin(run(exchange.clone(), body));
-        Self::with(Body::Boxed(body), Shared::Owned(exchange))
+        let own = exchange.clone();
+        // Not by `run`, for which debug builds would copy the body on the stack.
+        let body = Box::new(async move {
+            let first = own.first_input();
+            let exchange = &*own;
+            body(&mut Co { exchange }, first).await
+        });
+        Self::with(Body::Boxed(Box::into_pin(body)), Shared::Owned(exchange))
     }
 }
 
@@ -519,6 +525,17 @@ impl<I, O> Exchange<I, O> {
         run(self, body)
     }
 
+    /// Takes the input that starts the body.
+    fn first_input(&self) -> I {
+        match self.handed.take() {
+            Handed::In(first) => first,
+            _ => panic!(
+                "the body of a coroutine can't be awaited: give it to `Coroutine::pinned`, \
+                 together with the exchange that has made it"
+            ),
+        }
+    }
+
     #[cold]
     fn keep(&self, waker: &Waker) {
         self.waker.set(Some(waker.clone()));
@@ -526,16 +543,10 @@ impl<I, O> Exchange<I, O> {
 }
 
 async fn run<I, O, R>(
-    exchange: impl Deref<Target = Exchange<I, O>>,
+    exchange: &Exchange<I, O>,
     body: impl AsyncFnOnce(&mut Co<'_, I, O>, I) -> R,
 ) -> R {
-    let Handed::In(first) = exchange.handed.take() else {
-        panic!(
-            "the body of a coroutine can't be awaited: give it to `Coroutine::pinned`, together \
-             with the exchange that has made it"
-        );
-    };
-    let exchange = &*exchange;
+    let first = exchange.first_input();
     body(&mut Co { exchange }, first).await
 }
 

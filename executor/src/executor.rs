@@ -2,13 +2,13 @@
 
 use std::cell::{Cell, RefCell, RefMut};
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, pending};
 use std::panic::Location;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-use crate::cell::{DETACHED, MAIN, NAMED, OutputRef, Polled, Ref};
+use crate::cell::{DETACHED, MAIN, NAMED, OutputRef, Polled, Ref, Unspawned};
 use crate::current::{self, Entered};
 use crate::inbox::{self, Inbox};
 use crate::key::{Key, MAX_TASKS};
@@ -105,7 +105,20 @@ impl Executor {
     where
         F: Future + 'static,
     {
-        let (task, inserted) = Task::spawn(&self.core, future, Location::caller());
+        self.spawn_from(Location::caller(), &mut Unspawned::Future(future))
+    }
+
+    /// As [`spawn`](Executor::spawn), for those who spawn on behalf of others.
+    #[doc(hidden)]
+    pub fn spawn_from<F>(
+        &self,
+        place: &'static Location<'static>,
+        future: &mut Unspawned<F>,
+    ) -> Task<F::Output>
+    where
+        F: Future + 'static,
+    {
+        let (task, inserted) = Task::spawn(&self.core, future, place);
         if inserted == Inserted::Queued {
             return task;
         }
@@ -131,9 +144,11 @@ impl Executor {
     /// # use windlass_executor::{block_on, Executor};
     /// assert_eq!(block_on(Executor::new().run(async { 1 + 1 })), 2);
     /// ```
+    #[track_caller]
     pub fn run<F: Future>(&self, main: F) -> Run<'_, F> {
         Run {
             executor: self,
+            place: Location::caller(),
             cell: None,
             main,
         }
@@ -264,6 +279,8 @@ pub struct Tick {
 #[must_use = "futures do nothing unless awaited or polled"]
 pub struct Run<'a, F> {
     executor: &'a Executor,
+    /// Where it was made.
+    place: &'static Location<'static>,
     /// What stands for the main future in the table, from the first poll on.
     cell: Option<OutputRef<()>>,
     main: F,
@@ -281,7 +298,8 @@ impl<F: Future> Future for Run<'_, F> {
         let mut main = unsafe { Pin::new_unchecked(&mut this.main) };
         let core = &this.executor.core;
         core.assert_not_running();
-        let cell = this.cell.get_or_insert_with(|| core.insert_main());
+        let place = this.place;
+        let cell = this.cell.get_or_insert_with(|| core.insert_main(place));
         let key = cell.key.get();
         let _running = core.start(cx.waker());
         let mut batches = BUDGET / LOOK;
@@ -328,6 +346,7 @@ impl<F> fmt::Debug for Run<'_, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Run")
             .field("executor", self.executor)
+            .field("main", &format_args!("run at {}", self.place))
             .finish_non_exhaustive()
     }
 }
@@ -553,9 +572,9 @@ impl Core {
         quietly(|| joiner.into_iter().for_each(Waker::wake));
     }
 
-    fn insert_main(&self) -> OutputRef<()> {
+    fn insert_main(&self, place: &'static Location<'static>) -> OutputRef<()> {
         self.assert_no_run();
-        let (main, cell, queued) = Ref::new(std::future::pending(), Location::caller());
+        let (main, cell, queued) = Ref::new(&mut Unspawned::Future(pending::<()>()), place);
         main.set(MAIN);
         let has_room = self.table().insert(cell);
         assert!(has_room, "{}", too_many());
@@ -616,9 +635,10 @@ fn too_many() -> String {
 
 impl fmt::Debug for Core {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let tasks = self.table().describe();
+        let (main, tasks) = self.table().describe();
         f.debug_struct("Core")
             .field("id", &self.id())
+            .field("main", &main)
             .field("tasks", &tasks)
             .finish()
     }
@@ -632,6 +652,10 @@ struct Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
+        let slots = self.core.table().end_turn();
+        if let Some(slots) = slots {
+            self.core.inbox.give_back(slots);
+        }
         self.core.running.set(false);
         // From here on nobody looks at the queue: the next wake has to say that there is something.
         self.core.resting.set(true);

@@ -10,8 +10,10 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use crate::budget;
-use crate::child::{Caught, Payload, Place, by_place, drop_each};
-use crate::task::Task;
+use crate::child::{Caught, Place, by_place, drop_each};
+use crate::nested_drop;
+use crate::shrink::shrink_queue;
+use crate::task::{Payload, Task};
 use crate::waiter::Waiter;
 
 /// Tasks that belong together, and end together.
@@ -247,7 +249,7 @@ impl<R> TaskGroup<R> {
     where
         F: Future<Output = R> + 'static,
     {
-        self.shared.spawn(future);
+        self.shared.spawn(Box::new(future));
     }
 
     /// With it children spawn children.
@@ -327,12 +329,13 @@ impl<R> TaskGroup<R> {
 impl<R> Drop for TaskGroup<R> {
     fn drop(&mut self) {
         let mut state = self.shared.state.borrow_mut();
-        let cancelled = state.cancel();
-        let (ended, panic) = (std::mem::take(&mut state.ended), state.panic.take());
+        let contents = Contents {
+            cancelled: state.cancel(),
+            ended: std::mem::take(&mut state.ended),
+            panic: state.panic.take(),
+        };
         drop(state);
-        cancelled.drop_each();
-        drop_each(ended);
-        drop_each(panic);
+        nested_drop::drop_value(contents);
         self.shared.owner.clear();
     }
 }
@@ -363,7 +366,7 @@ impl<R> Spawner<R> {
     where
         F: Future<Output = R> + 'static,
     {
-        self.shared.spawn(future);
+        self.shared.spawn(Box::new(future));
     }
 }
 
@@ -381,7 +384,7 @@ impl<R> fmt::Debug for Spawner<R> {
 }
 
 /// What the group, its spawners and its children share.
-struct Shared<R: 'static> {
+pub(crate) struct Shared<R: 'static> {
     /// Whether a child that has ended so ends the group.
     fails: fn(&Result<R, Payload>) -> bool,
     /// Borrowed for moments in which no user code runs.
@@ -409,10 +412,7 @@ struct State<R> {
 
 impl<R> Shared<R> {
     #[track_caller]
-    fn spawn<F>(self: &Rc<Self>, future: F)
-    where
-        F: Future<Output = R> + 'static,
-    {
+    fn spawn(self: &Rc<Self>, future: Box<dyn Future<Output = R>>) {
         let child = (Location::caller(), Caught::new(future));
         let mut state = self.state.borrow_mut();
         if state.closed {
@@ -462,7 +462,7 @@ impl<R> Shared<R> {
         }
         drop(state);
         own.into_iter().for_each(Task::detach);
-        cancelled.into_iter().for_each(Cancelled::drop_each);
+        cancelled.into_iter().for_each(|mut all| all.drop_each());
         drop_each(unheard);
         let started = catch_unwind(AssertUnwindSafe(|| self.start_waiting()));
         started.unwrap_or_else(|payload| self.fail(payload));
@@ -489,13 +489,14 @@ impl<R> Shared<R> {
             return;
         }
         state.panic = Some(payload);
-        let cancelled = state.cancel();
+        let mut cancelled = state.cancel();
         drop(state);
         cancelled.drop_each();
     }
 
     fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Option<R>> {
         self.poll_until(cx, |state| {
+            shrink_queue(&mut state.ended);
             if let Some(returned) = state.ended.pop_front() {
                 return Some(Ok(Some(returned)));
             }
@@ -551,6 +552,7 @@ impl<R> State<R> {
         if self.is_full() {
             return None;
         }
+        shrink_queue(&mut self.waiting);
         let (place, future) = self.waiting.pop_front()?;
         let id = self.next_id;
         self.next_id += 1;
@@ -558,7 +560,7 @@ impl<R> State<R> {
         Some((id, place, future))
     }
 
-    /// Hands out all children, to be dropped under no borrow.
+    /// Hands out all children, to be dropped one by one under no borrow.
     fn cancel(&mut self) -> Cancelled<R> {
         self.closed = true;
         Cancelled {
@@ -574,9 +576,24 @@ struct Cancelled<R> {
 }
 
 impl<R> Cancelled<R> {
-    fn drop_each(self) {
-        drop_each(self.running.into_values());
-        drop_each(self.waiting);
+    fn drop_each(&mut self) {
+        drop_each(std::mem::take(&mut self.running).into_values());
+        drop_each(std::mem::take(&mut self.waiting));
+    }
+}
+
+/// What a dropped group has held.
+struct Contents<R> {
+    cancelled: Cancelled<R>,
+    ended: VecDeque<R>,
+    panic: Option<Payload>,
+}
+
+impl<R> Drop for Contents<R> {
+    fn drop(&mut self) {
+        self.cancelled.drop_each();
+        drop_each(std::mem::take(&mut self.ended));
+        drop_each(self.panic.take());
     }
 }
 

@@ -118,6 +118,17 @@ impl Inbox {
         state.outer.replace(outer)
     }
 
+    /// Gives memory back after the executor has given slots back. Without mail no mark is set.
+    #[cold]
+    pub(crate) fn give_back(&self, slots: usize) {
+        let mut state = self.lock();
+        if state.order.is_empty() {
+            state.order = Vec::new();
+            state.marks.truncate(slots);
+            state.marks.shrink_to_fit();
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         // No user code runs under the lock, so a poisoned one holds no broken promise.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)

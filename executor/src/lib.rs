@@ -44,6 +44,9 @@
 //! * **One allocation a task**, for the future and its output.
 //! * **Panics stay in their task** and come out where it is awaited. They say where the task was
 //!   spawned, and its [name](Task::named).
+//! * **A caught panic leaves all of it usable**: executors, tasks, groups, scopes, channels,
+//!   semaphores and events are `UnwindSafe`. Values that are changed in place without poisoning are
+//!   not: those of [`sync::watch`] and [`sync::Mutex`].
 //! * **Structure.** A [`TaskGroup`] and a [`scope`](scope()) end when all their children have
 //!   ended; the first failure cancels the rest.
 //! * **No user code under a borrow or a lock**: futures, wakers and destructors may call anything
@@ -70,17 +73,24 @@ pub mod budget;
 pub mod coroutine;
 mod async_coroutine;
 mod child;
+mod nested_drop;
+mod shrink;
 mod waiter;
 mod group;
 mod scope;
 mod task_local;
+mod unwind_safe;
 pub mod sync;
 
 pub use block_on::block_on;
+#[doc(hidden)]
+pub use cell::Unspawned;
 pub use current::{Entered, in_task};
 pub use executor::{Executor, Run, Tick};
 pub use group::{Spawner, TaskGroup};
 pub use scope::{Scope, scope, try_scope};
+#[doc(hidden)]
+pub use task::quietly as discard_panic;
 pub use task::{Panic, Task};
 #[doc(hidden)]
 pub use task_local::TaskLocalSlot;
@@ -114,7 +124,7 @@ pub fn spawn<F>(future: F) -> Task<F::Output>
 where
     F: Future + 'static,
 {
-    spawn_at(Location::caller(), future)
+    spawn_from(Location::caller(), &mut Unspawned::Future(future))
 }
 
 /// As [`spawn`], for those who spawn on behalf of others: a task says that it was spawned at
@@ -146,19 +156,31 @@ pub fn spawn_at<F>(place: &'static Location<'static>, future: F) -> Task<F::Outp
 where
     F: Future + 'static,
 {
+    spawn_from(place, &mut Unspawned::Future(future))
+}
+
+/// As [`spawn_at`]. Takes the future out, or drops it if this panics.
+#[doc(hidden)]
+#[track_caller]
+#[inline]
+pub fn spawn_from<F>(
+    place: &'static Location<'static>,
+    future: &mut Unspawned<F>,
+) -> Task<F::Output>
+where
+    F: Future + 'static,
+{
     let spawned = current::with_entered(|core| {
-        let Some(core) = core else {
-            return Err(future); // to be dropped outside, since that is user code
-        };
+        let core = core.as_ref()?;
         let (task, inserted) = Task::spawn(core, future, place);
         let unusual = inserted != Inserted::Queued;
-        Ok((task, unusual.then(|| (core.clone(), inserted))))
+        Some((task, unusual.then(|| (core.clone(), inserted))))
     });
     match spawned {
-        Ok((task, None)) => task,
-        Ok((task, Some((core, inserted)))) => task.spawned(&core, inserted),
-        Err(future) => {
-            drop(future);
+        Some((task, None)) => task,
+        Some((task, Some((core, inserted)))) => task.spawned(&core, inserted),
+        None => {
+            future.clear(); // user code, with all in its place
             panic!(
                 "`spawn` was called outside of a windlass runtime: call it from inside of \
                  `windlass::block_on`, or use `Runtime::spawn`"

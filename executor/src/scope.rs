@@ -11,7 +11,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 
 use crate::budget;
-use crate::child::{Caught, Payload, Place, by_place, drop_each};
+use crate::child::{Caught, Place, by_place, drop_each};
+use crate::shrink::shrink_queue;
+use crate::task::Payload;
 
 /// How many children one poll of a scope polls at most. It's one poll of its task, so others must
 /// get their turn soon; and the poll of the task, some 20 ns, is spread over as many children.
@@ -38,6 +40,9 @@ const BUDGET: usize = 32;
 /// and what they borrow can't be missed. Nothing rests on a destructor that must have run, as it
 /// would if tasks of the executor borrowed: those run without their parent's doing. It's all safe
 /// code, and the compiler checks it.
+///
+/// A scope within a child of a scope is polled and dropped within it. So scopes nest as deep as the
+/// stack allows, as calls do.
 ///
 /// Each child has its own waker, so a poll of the scope costs as much as there are woken children,
 /// however many others wait.
@@ -77,9 +82,10 @@ where
     B: Future<Output = T> + 'env,
 {
     let (owner, output) = (Owner::new(|()| false), Rc::new(Cell::new(None)));
-    let (body, slot) = (body(owner.scope()), output.clone());
+    let slot = output.clone();
+    let body = Box::into_pin(Box::new(body(owner.scope())));
     let body = async move { slot.set(Some(body.await)) };
-    owner.0.spawn(None, body);
+    owner.0.spawn(None, Box::new(body));
     owner.run().await;
     output.take().expect("the body has ended")
 }
@@ -121,11 +127,13 @@ where
     B: Future<Output = Result<T, E>> + 'env,
 {
     let (owner, output) = (Owner::new(Result::is_err), Rc::new(Cell::new(None)));
-    let (body, slot) = (body(owner.scope()), output.clone());
-    owner.0.spawn(None, async move {
+    let slot = output.clone();
+    let body = Box::into_pin(Box::new(body(owner.scope())));
+    let body = async move {
         slot.set(Some(body.await?));
         Ok(())
-    });
+    };
+    owner.0.spawn(None, Box::new(body));
     if let Some(failure) = owner.run().await {
         failure?;
     }
@@ -165,7 +173,8 @@ impl<'env, R: 'env> Scope<'env, R> {
     where
         F: Future<Output = R> + 'env,
     {
-        self.children.spawn(Some(Location::caller()), future);
+        self.children
+            .spawn(Some(Location::caller()), Box::new(future));
     }
 }
 
@@ -197,6 +206,8 @@ impl<'env, R: 'env> Owner<'env, R> {
         let state = RefCell::new(State {
             slots: Vec::new(),
             free: Vec::new(),
+            ended: 0,
+            give_back_at: KEPT,
             closed: false,
         });
         Owner(Rc::new(Children {
@@ -234,7 +245,7 @@ impl<R> Drop for Owner<'_, R> {
 }
 
 /// A set of futures of which only those are polled that were woken.
-struct Children<'env, R> {
+pub(crate) struct Children<'env, R> {
     /// Whether a child that returned this has failed.
     fails: fn(&R) -> bool,
     ready: Arc<Ready>,
@@ -248,8 +259,15 @@ struct State<'env, R> {
     /// Slots whose child has ended. They keep its waker for the next one: what a waker does that is
     /// as old is at most a spurious poll.
     free: Vec<usize>,
+    /// How many children have ended since free slots were given back.
+    ended: usize,
+    /// With so many free slots, those at the end are given back.
+    give_back_at: usize,
     closed: bool,
 }
+
+/// So many slots are not given back.
+const KEPT: usize = 64;
 
 struct Child<'env, R> {
     future: Option<Caught<'env, R>>,
@@ -259,10 +277,8 @@ struct Child<'env, R> {
 }
 
 impl<'env, R: 'env> Children<'env, R> {
-    fn spawn<F>(&self, place: Option<Place>, future: F)
-    where
-        F: Future<Output = R> + 'env,
-    {
+    #[inline]
+    fn spawn(&self, place: Option<Place>, future: Box<dyn Future<Output = R> + 'env>) {
         let mut state = self.state.borrow_mut();
         if state.closed {
             drop(state);
@@ -281,6 +297,7 @@ impl<'env, R: 'env> Children<'env, R> {
                 waker,
                 place,
             }));
+            state.give_back_at = KEPT.max(state.slots.len() / 4 * 3);
             index
         });
         if let Some(child) = &mut state.slots[index] {
@@ -316,7 +333,10 @@ impl<'env, R: 'env> Children<'env, R> {
     }
 
     fn poll_child(&self, index: usize) -> Poll<Result<R, Payload>> {
-        let child = self.state.borrow_mut().slots[index].take();
+        // A waker of a child that has ended may name a slot that was given back.
+        let mut state = self.state.borrow_mut();
+        let child = state.slots.get_mut(index).and_then(Option::take);
+        drop(state);
         let Some(mut child) = child else {
             return Poll::Pending;
         };
@@ -327,10 +347,15 @@ impl<'env, R: 'env> Children<'env, R> {
             child.future = None;
         }
         let mut state = self.state.borrow_mut();
+        state.slots[index] = Some(child);
         if polled.is_ready() {
             state.free.push(index);
+            state.ended += 1;
+            if state.may_give_back() {
+                let slots = state.give_back();
+                self.ready.give_back(slots);
+            }
         }
-        state.slots[index] = Some(child);
         polled
     }
 }
@@ -338,6 +363,39 @@ impl<'env, R: 'env> Children<'env, R> {
 impl<R> State<'_, R> {
     fn running(&self) -> usize {
         self.slots.len() - self.free.len()
+    }
+
+    /// Gives back the free slots at the end, if they are at least half of all. New children take
+    /// the lowest slots from now on. Returns how many there are. (What is dropped is wakers of our
+    /// own: no user code runs.)
+    #[cold]
+    fn give_back(&mut self) -> usize {
+        let is_free = |slot: &Option<Child<'_, R>>| {
+            let future = slot.as_ref().map(|child| child.future.is_some());
+            future == Some(false) // one that is being polled is out of its slot
+        };
+        let end = self.slots.iter().rposition(|slot| !is_free(slot));
+        let end = end.map_or(0, |last| last + 1).max(KEPT / 2);
+        if end <= self.slots.len() / 2 {
+            self.slots.truncate(end);
+            self.slots.shrink_to(2 * end);
+        }
+        self.free.clear();
+        let slots = self.slots.iter().enumerate().rev();
+        let free = slots.filter(|(_, slot)| is_free(slot));
+        self.free.extend(free.map(|(index, _)| index));
+        self.free.shrink_to(2 * self.free.len());
+        self.ended = 0;
+        self.give_back_at = KEPT.max(self.free.len() + self.running().div_ceil(2));
+        self.slots.len()
+    }
+
+    /// Once per halving of the children, and once per so many ends of children as there are slots:
+    /// so it costs a constant for each.
+    fn may_give_back(&self) -> bool {
+        let (free, slots) = (self.free.len(), self.slots.len());
+        let is_due = self.ended >= slots.max(KEPT) && free >= slots / 4 * 3;
+        free >= self.give_back_at || is_due
     }
 }
 
@@ -382,9 +440,19 @@ impl Ready {
 
     fn next(&self) -> Option<usize> {
         let mut queue = self.lock();
+        shrink_queue(&mut queue.order);
         let index = queue.order.pop_front()?;
         queue.queued[index] = false;
         Some(index)
+    }
+
+    /// Slots from there on were given back. Wakes of them have nobody to go to.
+    #[cold]
+    fn give_back(&self, slots: usize) {
+        let mut queue = self.lock();
+        queue.order.retain(|&index| index < slots);
+        queue.queued.truncate(slots);
+        queue.queued.shrink_to(2 * slots);
     }
 
     /// The poll ends. If there is something in the queue, the waker is handed back to be woken.

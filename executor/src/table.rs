@@ -9,6 +9,7 @@ use std::task::Waker;
 use crate::cell::{DONE, EMPTY, MAIN, NAMED, NOBODY, OTHER_JOINER, Ref};
 use crate::key::{Key, MAX_GENERATION, MAX_TASKS};
 use crate::queue::Queue;
+use crate::shrink::shrink_map;
 use crate::task::text;
 
 pub(crate) struct Table {
@@ -28,7 +29,17 @@ pub(crate) struct Table {
     others: HashMap<u32, Waker>,
     /// The names of those tasks that have one, also of finished ones, as long as there is a handle.
     names: HashMap<Key, Rc<str>>,
+    /// How many turns of the loop are left until the use of the slots is judged.
+    turns_left: u32,
+    /// The most slots that were taken after a turn since then.
+    peak: usize,
 }
+
+/// How many turns of the loop a table must be nearly empty for until its memory is given back.
+const TURNS: u32 = 1024;
+
+/// So many slots are not given back: 12 KiB.
+const KEPT: usize = 1024;
 
 impl Table {
     pub(crate) fn new(executor: u16, first_generation: u32) -> Self {
@@ -41,13 +52,22 @@ impl Table {
             went_round: false,
             others: HashMap::new(),
             names: HashMap::new(),
+            turns_left: TURNS,
+            peak: 0,
         }
     }
 
-    /// The tasks that have not finished, in the order of their slots, in words.
-    pub(crate) fn describe(&self) -> Vec<String> {
-        let cells = self.slots.iter().flatten().filter(|cell| !cell.has(MAIN));
-        cells.map(|cell| text(cell, self.name(cell))).collect()
+    /// The main future, and the tasks that have not finished in the order of their slots, in words.
+    pub(crate) fn describe(&self) -> (Option<String>, Vec<String>) {
+        let (main, tasks): (Vec<_>, Vec<_>) =
+            self.slots.iter().flatten().partition(|cell| cell.has(MAIN));
+        let main = main.first();
+        let main = main.map(|cell| format!("the main future, run at {}", cell.place));
+        let tasks = tasks.into_iter();
+        (
+            main,
+            tasks.map(|cell| text(cell, self.name(cell))).collect(),
+        )
     }
 
     /// Slots that are taken: tasks that have not finished, and the main future.
@@ -56,7 +76,7 @@ impl Table {
     }
 
     /// Gives the cell a slot and a key. False if there is no room.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn insert(&mut self, cell: Ref) -> bool {
         let Some(index) = self.free.pop().or_else(|| self.add_slot()) else {
             return false;
@@ -136,7 +156,9 @@ impl Table {
     #[cold]
     pub(crate) fn take_other(&mut self, cell: &Ref) -> Option<Waker> {
         cell.clear(OTHER_JOINER);
-        self.others.remove(&cell.key.get().index())
+        let waker = self.others.remove(&cell.key.get().index());
+        shrink_map(&mut self.others);
+        waker
     }
 
     pub(crate) fn set_name(&mut self, cell: &Ref, name: Rc<str>) {
@@ -155,7 +177,9 @@ impl Table {
     #[cold]
     pub(crate) fn take_name(&mut self, cell: &Ref) -> Option<Rc<str>> {
         cell.clear(NAMED);
-        self.names.remove(&cell.key.get())
+        let name = self.names.remove(&cell.key.get());
+        shrink_map(&mut self.names);
+        name
     }
 
     /// Takes an unfinished task out, the lowest slot first, when the executor ends. `from` is
@@ -172,6 +196,44 @@ impl Table {
             *from += 1;
         }
         None
+    }
+
+    /// Called after each turn of the loop. Gives memory back if at most a quarter of the slots was
+    /// taken for many turns, so a load that comes in bursts doesn't reallocate. Returns how many
+    /// slots are left, if there are fewer.
+    #[inline]
+    pub(crate) fn end_turn(&mut self) -> Option<usize> {
+        if self.slots.len() <= KEPT {
+            return None;
+        }
+        self.peak = self.peak.max(self.taken());
+        self.turns_left -= 1;
+        if self.turns_left > 0 {
+            return None;
+        }
+        self.turns_left = TURNS;
+        let peak = std::mem::take(&mut self.peak);
+        (peak <= self.slots.len() / 4).then(|| self.give_back())?
+    }
+
+    /// Gives back the free slots at the end, if they are at least half of all. Tasks in the rest
+    /// are left where they are; new ones take the lowest slots from now on, so that with time there
+    /// is more to give back.
+    #[cold]
+    fn give_back(&mut self) -> Option<usize> {
+        let end = self.slots.iter().rposition(Option::is_some);
+        let end = end.map_or(0, |last| last + 1).max(KEPT);
+        let shrinks = end <= self.slots.len() / 2;
+        if shrinks {
+            self.slots.truncate(end);
+            self.slots.shrink_to_fit();
+        }
+        self.free.clear();
+        let slots = self.slots.iter().enumerate().rev();
+        let free = slots.filter(|(_, slot)| slot.is_none());
+        self.free.extend(free.map(|(index, _)| index as u32));
+        self.free.shrink_to(2 * self.free.len());
+        shrinks.then_some(self.slots.len())
     }
 
     /// A generation that no waker of this table has, for the next executor of the same id.

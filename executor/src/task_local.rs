@@ -83,7 +83,7 @@ impl<T> TaskLocal<T> {
         WithLocal {
             local: self,
             value: Rc::new(value),
-            future: Some(Box::pin(future)),
+            future: Some(Box::into_pin(Box::new(future))),
         }
     }
 

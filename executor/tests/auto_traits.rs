@@ -123,6 +123,40 @@ has!(TrySendError<u8>: Send, Sync, std::error::Error);
 has!(TryRecvError: Send, Sync, std::error::Error);
 has!(TryAcquireError: Send, Sync, std::error::Error);
 
+// After a panic that was caught all of these are as usable as before.
+has!(Executor: UnwindSafe, RefUnwindSafe);
+has!(Entered: UnwindSafe, RefUnwindSafe);
+has!(Task<Local>: UnwindSafe, RefUnwindSafe);
+has!(Task<&'static mut Local>: UnwindSafe, RefUnwindSafe);
+has!(Run<'static, Pending<()>>: UnwindSafe, RefUnwindSafe);
+lacks!(Run<'static, &'static mut Pending<()>>: UnwindSafe);
+has!(Panic: UnwindSafe, RefUnwindSafe);
+has!(TaskGroup<Local>: UnwindSafe, RefUnwindSafe);
+has!(Spawner<Local>: UnwindSafe, RefUnwindSafe);
+has!(Scope<'static>: UnwindSafe, RefUnwindSafe);
+has!(TaskLocal<Local>: UnwindSafe, RefUnwindSafe);
+has!(Semaphore: UnwindSafe, RefUnwindSafe);
+has!(Permit<&'static Semaphore>: UnwindSafe, RefUnwindSafe);
+has!(Permit<Rc<Semaphore>>: UnwindSafe, RefUnwindSafe);
+has!(Acquire<Rc<Semaphore>>: UnwindSafe, RefUnwindSafe);
+has!(Event: UnwindSafe, RefUnwindSafe);
+has!(Listener<'static>: UnwindSafe, RefUnwindSafe);
+has!(mpsc::Sender<Local>: UnwindSafe, RefUnwindSafe);
+has!(mpsc::Permit<'static, Local>: UnwindSafe, RefUnwindSafe);
+has!(mpsc::UnboundedSender<Local>: UnwindSafe, RefUnwindSafe);
+has!(mpsc::Receiver<Local>: UnwindSafe, RefUnwindSafe);
+has!(oneshot::Sender<Local>: UnwindSafe, RefUnwindSafe);
+has!(oneshot::Receiver<Local>: UnwindSafe, RefUnwindSafe);
+// Their values are changed in place, and nothing is poisoned.
+has!(Mutex<u8>: UnwindSafe);
+lacks!(Mutex<u8>: RefUnwindSafe);
+lacks!(MutexGuard<'static, u8>: UnwindSafe, RefUnwindSafe);
+lacks!(watch::Sender<u8>: UnwindSafe, RefUnwindSafe);
+lacks!(watch::Receiver<u8>: UnwindSafe, RefUnwindSafe);
+// A body may borrow anything.
+lacks!(Coroutine<'static, (), (), ()>: UnwindSafe, RefUnwindSafe);
+lacks!(AsyncCoroutine<'static, (), (), ()>: UnwindSafe, RefUnwindSafe);
+
 // The probes themselves: they tell the two apart.
 has!(u8: Send, Sync);
 lacks!(Local: Send, Sync);

@@ -13,8 +13,8 @@ use common::*;
 use futures::StreamExt;
 use futures::join;
 use windlass_executor::coroutine::{AsyncCoroutine, Co, Coroutine, Exchange, State};
-use windlass_executor::sync::{Mutex, mpsc};
-use windlass_executor::{Executor, block_on, spawn, yield_now};
+use windlass_executor::sync::{Event, Mutex, mpsc};
+use windlass_executor::{Executor, TaskGroup, block_on, scope, spawn, yield_now};
 
 /// Counts what each thread allocates, so that tests can run side by side.
 struct Counting;
@@ -283,4 +283,146 @@ fn a_million_wakes_from_another_thread_take_bounded_memory_and_are_one_poll_each
         settle(&executor);
         assert_eq!(polls.get(), TASKS);
     }
+}
+
+/// What is left of a burst, at most.
+const LEFT: isize = 20 * 1024;
+
+#[test]
+fn a_channel_gives_the_memory_of_a_burst_back() {
+    const BURST: usize = 100_000;
+    let (_, left, channel) = count(|| {
+        let (sender, mut receiver) = mpsc::unbounded_channel();
+        for _ in 0..3 {
+            (0..BURST).for_each(|_| sender.send([0_u64; 16]).expect("it is open"));
+            (0..BURST).for_each(|_| assert!(receiver.try_recv().is_ok()));
+        }
+        (sender, receiver)
+    });
+    assert!(left < LEFT, "{left} bytes in an empty channel");
+    drop(channel);
+
+    let (_, left, channel) = count(|| {
+        let (sender, mut receiver) = mpsc::channel(BURST);
+        (0..BURST).for_each(|_| sender.try_send([0_u64; 16]).expect("it has room"));
+        block_on(async {
+            for _ in 0..BURST - 10 {
+                receiver.recv().await;
+            }
+        });
+        (sender, receiver)
+    });
+    assert!(left < LEFT, "{left} bytes in a channel of ten values");
+    drop(channel);
+}
+
+#[test]
+fn a_group_gives_the_memory_of_a_burst_back() {
+    const BURST: usize = 20_000;
+    let executor = Executor::new();
+    let _entered = executor.enter();
+    for limit in [1, BURST] {
+        let (_, left, group) = count(|| {
+            let mut group = TaskGroup::infallible().limit(limit);
+            (0..BURST).for_each(|_| group.spawn(async { [0_u64; 16] }));
+            settle(&executor);
+            for _ in 0..BURST {
+                assert!(block_on(group.join_next()).is_some());
+            }
+            for _ in 0..3_000 {
+                executor.tick(Waker::noop(), 1); // the table takes its time
+            }
+            group
+        });
+        assert!(left < 2 * LEFT, "{left} bytes in an empty group");
+        drop(group);
+    }
+}
+
+#[test]
+fn a_scope_gives_the_memory_of_a_burst_back() {
+    block_on(scope(async |s| {
+        for _ in 0..3 {
+            let before = BYTES.get();
+            (0..20_000).for_each(|_| s.spawn(async {}));
+            yields(1_000).await;
+            let left = BYTES.get() - before;
+            assert!(left < LEFT, "{left} bytes in an empty scope");
+        }
+        // One that lives on keeps only its own slot's neighbours.
+        let before = BYTES.get();
+        (0..20_000).for_each(|_| s.spawn(async {}));
+        s.spawn(yields(5_000));
+        (0..20_000).for_each(|_| s.spawn(async {}));
+        yields(10_000).await;
+        let left = BYTES.get() - before;
+        assert!(left < LEFT, "{left} bytes in an empty scope");
+    }));
+}
+
+#[test]
+fn locks_and_events_give_the_memory_of_a_burst_back() {
+    let mutex = Mutex::new(());
+    let (_, left, ()) = count(|| {
+        for _ in 0..3 {
+            let guard = mutex.try_lock();
+            let mut waiting: Vec<_> = (0..20_000).map(|_| Box::pin(mutex.lock())).collect();
+            waiting.iter_mut().for_each(|lock| drop(poll(lock)));
+            drop(guard);
+            drop(waiting);
+        }
+    });
+    assert!(left < LEFT, "{left} bytes in an open lock");
+
+    let event = Event::new();
+    let (_, left, _kept) = count(|| {
+        let waiting: Vec<_> = (0..20_000).map(|_| event.listen()).collect();
+        let mut kept: Vec<_> = (0..10).map(|_| event.listen()).collect();
+        drop(waiting);
+        for n in 0..100 {
+            kept[n % 10] = event.listen(); // lower slots from now on
+        }
+        kept
+    });
+    assert!(left < LEFT, "{left} bytes in an event with ten listeners");
+}
+
+#[test]
+fn a_table_of_tasks_gives_its_memory_back_with_time() {
+    let executor = Executor::new();
+    let (tasks, names) = (16_000, 1_000);
+    let (_, left, ()) = count(|| {
+        let spawn = |n| {
+            let task = executor.spawn(yield_now());
+            match n < names {
+                true => task.named("hauler").detach(),
+                false => task.detach(),
+            }
+        };
+        (0..tasks).for_each(spawn);
+        settle(&executor);
+        for _ in 0..5_000 {
+            executor.spawn(async {}).detach();
+            executor.tick(Waker::noop(), 9);
+        }
+    });
+    assert!(left < 2 * LEFT, "{left} bytes in an empty executor");
+}
+
+#[test]
+fn steady_bursts_of_tasks_values_and_waiters_allocate_nothing_more() {
+    let executor = Executor::new();
+    let (sender, mut receiver) = mpsc::unbounded_channel();
+    let event = Event::new();
+    let mut round = || {
+        (0..2_000).for_each(|_| executor.spawn(yield_now()).detach());
+        settle(&executor);
+        (0..500).for_each(|n| sender.send(n).expect("it is open"));
+        (0..500).for_each(|n| assert_eq!(receiver.try_recv(), Ok(n)));
+        let listening: [_; 30] = std::array::from_fn(|_| event.listen());
+        drop(listening);
+    };
+    round();
+    let (allocations, ..) = count(|| (0..100).for_each(|_| round()));
+    assert_eq!(allocations, 100 * 2_000, "one for each task");
 }

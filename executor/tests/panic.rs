@@ -3,13 +3,15 @@
 mod common;
 
 use std::cell::RefCell;
-use std::future::pending;
+use std::future::{Future, pending};
 use std::panic::panic_any;
+use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::{Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 
 use common::*;
-use windlass_executor::{Executor, Task, block_on, spawn, yield_now};
+use windlass_executor::{Executor, Task, TaskGroup, block_on, scope, spawn, yield_now};
 
 #[test]
 fn a_panic_comes_out_where_the_task_is_awaited() {
@@ -130,9 +132,9 @@ fn a_future_whose_state_panics_in_its_drop_ends_its_task_alone() {
         "drop output",
         "poll d",
     ]);
-    for task in [ended, panicked] {
+    for (task, message) in [(ended, "dropped after the poll"), (panicked, "in the poll")] {
         let panic = block_on(task.catch()).err().expect("it panicked");
-        assert_eq!(panic.message(), Some("dropped after the poll"));
+        assert_eq!(panic.message(), Some(message));
     }
     assert_eq!(executor.tasks(), 1);
 }
@@ -393,4 +395,82 @@ fn a_joiner_that_panics_in_its_drop_leaves_a_cancelled_task_gone() {
     trace.is(&["drop task"]);
     settle(&executor);
     assert_eq!(executor.tasks(), 0);
+}
+
+/// A future of which everything panics: its poll, its drop, and the drop of that panic's payload.
+struct Explosive;
+
+impl Future for Explosive {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
+        panic!("the poll")
+    }
+}
+
+impl Drop for Explosive {
+    fn drop(&mut self) {
+        panic_any(Bomb(3));
+    }
+}
+
+#[test]
+fn a_poll_that_panics_wins_over_its_futures_drop_and_that_payloads() {
+    let executor = Executor::new();
+    let task = executor.spawn(Explosive);
+    settle(&executor);
+    assert_eq!(panic_of(|| block_on(task)), "the poll");
+
+    let _entered = executor.enter();
+    let group = TaskGroup::infallible();
+    group.spawn(Explosive);
+    settle(&executor);
+    assert_eq!(panic_of(|| block_on(group.close())), "the poll");
+
+    let mut group = TaskGroup::independent();
+    group.spawn(Explosive);
+    group.spawn(yields(2));
+    settle(&executor);
+    assert_eq!(block_on(group.join_next()), Some(()));
+    assert_eq!(block_on(group.join_next()), None);
+
+    let scoped = scope(async |s| s.spawn(Explosive));
+    assert_eq!(panic_of(|| block_on(scoped)), "the poll");
+}
+
+#[test]
+fn payloads_that_panic_in_their_drop_without_end_are_given_up() {
+    struct Endless;
+    impl Drop for Endless {
+        fn drop(&mut self) {
+            panic_any(Endless);
+        }
+    }
+    let executor = Executor::new();
+    executor.spawn(async { panic_any(Endless) }).detach();
+    settle(&executor);
+    assert_eq!(executor.tasks(), 0);
+}
+
+#[test]
+fn a_lock_guard_in_a_future_whose_poll_panics_poisons_its_mutex() {
+    /// The guard is a field, so no unwinding of the poll drops it.
+    struct Holds<'a>(#[expect(dead_code, reason = "it is held")] Option<MutexGuard<'a, ()>>);
+    impl Future for Holds<'_> {
+        type Output = ();
+        fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
+            panic!("adrift")
+        }
+    }
+    let executor = Executor::new();
+    let locks: [&Mutex<()>; 3] = [(); 3].map(|()| &*Box::leak(Box::new(Mutex::new(()))));
+    let holds = |mutex: &'static Mutex<()>| Holds(mutex.lock().ok());
+    let task = executor.spawn(holds(locks[0]));
+    let _entered = executor.enter();
+    let group = TaskGroup::independent();
+    group.spawn(holds(locks[1]));
+    settle(&executor);
+    panic_of(|| block_on(scope(async |s| s.spawn(holds(locks[2])))));
+    assert!(locks.iter().all(|mutex| mutex.is_poisoned()));
+    assert!(task.is_finished() && group.is_empty());
 }

@@ -50,8 +50,15 @@
 //!   it is called disturbs nobody else. They stay on their thread: none is `Send` or `Sync`.
 //! * **No user code under a borrow.** Wakers and the drops of values may use the channel or lock
 //!   that calls them.
-//! * **No allocation** to wait, unless more wait than ever before, or to wake one; to wake several
+//! * **No allocation** to wait, unless more wait than did lately, or to wake one; to wake several
 //!   at once takes a list of them.
+//! * **Memory is given back** after a burst: a channel keeps room for four times what is in it, and
+//!   for 8 KiB or 32 values; a line of waiters ends with the last that waits.
+//!
+//! A channel drops its values with its receiver, within that drop. Tasks in it may own further
+//! channels and tasks, [to any depth](crate::Task#tasks-that-own-tasks). A chain of channels alone,
+//! each of which holds the receiver of the next, takes stack for each of them when it is dropped,
+//! as a chain of boxes does: values may borrow, so their drop can't be deferred.
 //!
 //! A future of these that was polled until it was ready must not be polled again: it panics. (A
 //! [`oneshot::Receiver`] says that it is closed.)

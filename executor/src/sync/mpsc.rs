@@ -30,13 +30,14 @@ use std::future::poll_fn;
 use std::mem;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use futures_core::stream::{FusedStream, Stream};
 
 use super::error::{Closed, SendError, TryAcquireError, TryRecvError, TrySendError};
 use super::semaphore::{self, Semaphore};
 use crate::budget;
+use crate::shrink::{may_shrink, shrink_queue};
 use crate::waiter::Waiter;
 
 /// A channel that holds so many values. When it is full, senders wait.
@@ -72,7 +73,7 @@ pub fn unbounded_channel<T>() -> (UnboundedSender<T>, Receiver<T>) {
     (UnboundedSender(Handle(shared.clone())), Receiver(shared))
 }
 
-struct Shared<T> {
+pub(crate) struct Shared<T> {
     queue: RefCell<VecDeque<T>>,
     /// A permit for each value that there is room for, if the channel is bounded. It is closed when
     /// the channel is.
@@ -103,9 +104,29 @@ impl<T> Shared<T> {
         Ok(())
     }
 
+    /// The next value, if that takes no more than to move it. Otherwise [`pop`](Self::pop) does the
+    /// rest.
+    #[inline(always)]
+    fn pop_fast(&self) -> Option<T> {
+        let mut queue = self.queue.borrow_mut();
+        if may_shrink(&queue) {
+            return None;
+        }
+        let value = queue.pop_front()?;
+        drop(queue);
+        if self.bounded {
+            self.slots.add_permits(1);
+        }
+        Some(value)
+    }
+
     #[inline]
     fn pop(&self) -> Result<T, TryRecvError> {
-        let value = self.queue.borrow_mut().pop_front();
+        let value = {
+            let mut queue = self.queue.borrow_mut();
+            shrink_queue(&mut queue);
+            queue.pop_front()
+        };
         match value {
             Some(value) => {
                 if self.bounded {
@@ -116,6 +137,12 @@ impl<T> Shared<T> {
             None if self.is_ended() => Err(TryRecvError::Closed),
             None => Err(TryRecvError::Empty),
         }
+    }
+
+    /// True if there is no value yet.
+    #[inline]
+    fn is_pending(&self) -> bool {
+        self.queue.borrow().is_empty() && !self.is_ended()
     }
 
     /// Nothing is sent any more.
@@ -307,19 +334,26 @@ impl<T> Receiver<T> {
     }
 
     /// [`recv`](Self::recv) for futures written by hand.
+    #[inline]
     pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<T>> {
-        budget::poll_with(cx, |cx| {
-            let mut received = self.0.pop();
-            if matches!(received, Err(TryRecvError::Empty)) {
-                self.0.receiver.register(cx.waker());
-                received = self.0.pop();
+        ready!(budget::poll_charge(cx));
+        match self.0.pop_fast() {
+            Some(value) => Poll::Ready(Some(value)),
+            None => self.poll_recv_slow(cx),
+        }
+    }
+
+    #[inline(never)]
+    fn poll_recv_slow(&mut self, cx: &mut Context<'_>) -> Poll<Option<T>> {
+        if self.0.is_pending() {
+            self.0.receiver.register(cx.waker());
+            // That may be user code, which has sent something.
+            if self.0.is_pending() {
+                budget::refund();
+                return Poll::Pending;
             }
-            match received {
-                Ok(value) => Poll::Ready(Some(value)),
-                Err(TryRecvError::Closed) => Poll::Ready(None),
-                Err(TryRecvError::Empty) => Poll::Pending,
-            }
-        })
+        }
+        Poll::Ready(self.0.pop().ok())
     }
 
     /// The next value, if there is one.

@@ -33,7 +33,7 @@ pub fn channel<T>() -> (Sender<T>, Receiver<T>) {
     (Sender(shared.clone()), Receiver(shared))
 }
 
-struct Shared<T> {
+pub(crate) struct Shared<T> {
     value: Cell<Option<T>>,
     /// The sender is gone. If it has sent a value that is not here, that was received.
     sent: Cell<bool>,

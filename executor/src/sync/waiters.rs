@@ -7,7 +7,8 @@
 //! ```
 //!
 //! The places are slots of a vector, linked in both directions by index: to join, to be served and
-//! to leave half-way take constant time, and allocate only if the line is longer than ever before.
+//! to leave half-way take constant time, and allocate only if the line is longer than it was
+//! lately: after a burst the slots at the end are given back.
 //! A place belongs to one future, which gives it back when it is ready or dropped. So no index is
 //! ever stale, and none needs a generation. A future that is forgotten, not dropped, keeps its
 //! place.
@@ -19,6 +20,7 @@ use std::marker::PhantomData;
 use std::rc::Rc;
 use std::task::{Poll, Waker};
 
+use crate::shrink::shrink_vec;
 use crate::task::quietly;
 
 pub(crate) struct Waiters {
@@ -47,6 +49,10 @@ impl Waiters {
             free: NIL,
             first: NIL,
             last: NIL,
+            far_free: NIL,
+            far: 0,
+            left: 0,
+            give_back_below: 0,
         };
         Waiters {
             line: RefCell::new(line),
@@ -155,20 +161,32 @@ impl Woken {
     }
 }
 
+/// So many slots are not given back.
+const KEPT: u32 = 32;
+
 /// The end of a list.
 const NIL: u32 = u32::MAX;
 
 struct Line {
     slots: Vec<Slot>,
-    /// Slots given back, the latest first.
+    /// Free slots below KEPT, the latest first. They are used before the others.
     free: u32,
+    /// Free slots from KEPT on.
+    far_free: u32,
     /// Those who wait.
     first: u32,
     last: u32,
+    /// How many slots from KEPT on aren't free.
+    far: u32,
+    /// How many of these were left since free ones were given back.
+    left: u32,
+    /// With fewer waiters in these, the free slots at the end are given back.
+    give_back_below: u32,
 }
 
 struct Slot {
     turn: Turn,
+    is_free: bool,
     wants: usize,
     waker: Option<Waker>,
     /// The neighbours of one who waits; of a free slot, `after` is the next free one.
@@ -186,6 +204,7 @@ impl Line {
     fn join(&mut self, wants: usize, waker: Option<Waker>) -> Place {
         let slot = Slot {
             turn: Turn::Waiting,
+            is_free: false,
             wants,
             waker,
             before: self.last,
@@ -193,9 +212,7 @@ impl Line {
         };
         let mut index = self.free;
         if index == NIL {
-            index = self.slots.len() as u32;
-            assert!(index < NIL, "more than 4 billion waiters");
-            self.slots.push(slot);
+            index = self.add_far(slot);
         } else {
             let free = &mut self.slots[index as usize];
             self.free = free.after;
@@ -220,15 +237,80 @@ impl Line {
         slot.waker.take()
     }
 
+    #[inline]
     fn leave(&mut self, index: u32) -> (Turn, Option<Waker>) {
+        if index >= KEPT {
+            return self.leave_far(index);
+        }
+        self.release(index)
+    }
+
+    #[inline(always)]
+    fn release(&mut self, index: u32) -> (Turn, Option<Waker>) {
         let turn = self.slots[index as usize].turn;
         if turn == Turn::Waiting {
             self.unlink(index);
         }
         let slot = &mut self.slots[index as usize];
+        slot.is_free = true;
         slot.after = self.free;
         self.free = index;
         (turn, slot.waker.take())
+    }
+
+    /// No slot below KEPT is free: takes another one, or makes it.
+    #[cold]
+    fn add_far(&mut self, slot: Slot) -> u32 {
+        let mut index = self.far_free;
+        if index == NIL {
+            index = self.slots.len() as u32;
+            assert!(index < NIL, "more than 4 billion waiters");
+            self.slots.push(slot);
+        } else {
+            let free = &mut self.slots[index as usize];
+            self.far_free = free.after;
+            *free = slot;
+        }
+        if index >= KEPT {
+            self.far += 1;
+            self.give_back_below = self.give_back_below.max(self.far / 4).max(1);
+        }
+        index
+    }
+
+    #[cold]
+    fn leave_far(&mut self, index: u32) -> (Turn, Option<Waker>) {
+        let near = std::mem::replace(&mut self.free, self.far_free);
+        let left = self.release(index);
+        self.far_free = std::mem::replace(&mut self.free, near);
+        self.far -= 1;
+        self.left += 1;
+        let slots = self.slots.len() as u32;
+        let is_due = self.left >= slots && self.far <= slots / 4;
+        if self.far < self.give_back_below || is_due {
+            self.give_back();
+        }
+        left
+    }
+
+    /// Gives back the free slots at the end. Later waiters take the lowest ones. It's done once per
+    /// halving of those that wait, and once per so many that leave as there are slots: that costs a
+    /// constant for each.
+    fn give_back(&mut self) {
+        let kept = KEPT as usize;
+        while self.slots.len() > kept && self.slots.last().is_some_and(|slot| slot.is_free) {
+            self.slots.pop();
+        }
+        shrink_vec(&mut self.slots);
+        self.far_free = NIL;
+        for (index, slot) in self.slots.iter_mut().enumerate().skip(kept).rev() {
+            if slot.is_free {
+                slot.after = self.far_free;
+                self.far_free = index as u32;
+            }
+        }
+        self.left = 0;
+        self.give_back_below = (self.far / 2).max(1);
     }
 
     fn unlink(&mut self, index: u32) {

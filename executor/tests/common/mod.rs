@@ -131,6 +131,17 @@ pub(crate) fn panics_on_drop(message: &'static str) -> OnDrop<impl FnOnce()> {
     on_drop(move || panic!("{message}"))
 }
 
+/// A payload of a panic whose drop panics with another one, so many times.
+pub(crate) struct Bomb(pub(crate) u32);
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        if let Some(left) = self.0.checked_sub(1) {
+            std::panic::panic_any(Bomb(left));
+        }
+    }
+}
+
 /// Holds a value, and never ends.
 pub(crate) async fn hold<T>(value: T) {
     let _value = value;

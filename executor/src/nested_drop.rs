@@ -1,0 +1,113 @@
+//! Bounds the stack that nested drops of tasks take.
+//!
+//! A task owns the tasks whose handles it holds, so its drop drops them. Up to [`MAX_DEPTH`] such
+//! drops nest in place, and everybody finds the tasks dropped in the order of the code. Below that
+//! the values are put on a list, which the drop at the last level in place works off before it
+//! returns. So a chain of any length takes the stack of [`MAX_DEPTH`] drops, and all of it is gone
+//! when the drop of its first task returns.
+//!
+//! Only values that borrow nothing can be deferred: a deferred value is dropped after its owner's
+//! other fields, which it might borrow from. Tasks and groups are `'static`; the values in a
+//! channel and the children of a scope need not be.
+
+use std::any::Any;
+use std::cell::Cell;
+use std::mem::ManuallyDrop;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::thread;
+
+use crate::task::{Payload, drop_payload};
+
+/// How many drops nest in place. Enough for the trees that people write, whose destructors may rely
+/// on the order, and little stack: in debug builds a level takes some 1 KiB besides the frames of
+/// the user's types.
+const MAX_DEPTH: u32 = 32;
+
+// Without a destructor, so that tasks can be dropped while the thread ends. Nothing leaks: whoever
+// defers a value is called by the drop that empties the list.
+thread_local! {
+    /// How many drops are on the stack.
+    static DEPTH: Cell<u32> = const { Cell::new(0) };
+    /// Values that were too deep. The next one to be dropped is the last.
+    static DEFERRED: Cell<ManuallyDrop<Vec<Box<dyn Any>>>> =
+        const { Cell::new(ManuallyDrop::new(Vec::new())) };
+}
+
+/// Runs a drop one level deeper. If that is too deep, the value that `defer` gives is dropped later
+/// instead. If the drop panics, the panic propagates.
+#[inline(always)]
+pub(crate) fn drop_nested(drop_in_place: impl FnOnce(), defer: impl FnOnce() -> Box<dyn Any>) {
+    let depth = DEPTH.get();
+    if depth >= MAX_DEPTH - 1 {
+        return drop_deep(depth, drop_in_place, defer);
+    }
+    DEPTH.set(depth + 1);
+    let _level = Level(depth);
+    drop_in_place();
+}
+
+/// Drops a value one level deeper, or later if that is too deep.
+pub(crate) fn drop_value<T: 'static>(value: T) {
+    let value = Cell::new(Some(value));
+    drop_nested(|| drop(value.take()), || Box::new(value.take()));
+}
+
+#[cold]
+#[inline(never)]
+fn drop_deep(depth: u32, drop_in_place: impl FnOnce(), defer: impl FnOnce() -> Box<dyn Any>) {
+    if depth == MAX_DEPTH {
+        // The drop that works off the list is on the stack.
+        let value = defer();
+        with_deferred(|deferred| deferred.push(value));
+    } else {
+        DEPTH.set(MAX_DEPTH);
+        let _level = Level(depth);
+        drop_with_deferred(drop_in_place);
+    }
+}
+
+/// Restores the depth.
+struct Level(u32);
+
+impl Drop for Level {
+    #[inline]
+    fn drop(&mut self) {
+        DEPTH.set(self.0);
+    }
+}
+
+/// The last level in place: also drops what is deferred meanwhile, depth first and in the order of
+/// the code. A panic keeps no value from being dropped. The first one propagates at the end, unless
+/// the thread is panicking already, which a second panic would turn into an abort.
+fn drop_with_deferred(drop_in_place: impl FnOnce()) {
+    let mut first = None;
+    drop_one(&mut first, drop_in_place);
+    while let Some(value) = with_deferred(Vec::pop) {
+        drop_one(&mut first, || drop(value));
+    }
+    with_deferred(|deferred| *deferred = Vec::new());
+    if let Some(payload) = first {
+        resume_unwind(payload);
+    }
+}
+
+/// Runs a drop. Of the values that it defers, the first is dropped next.
+fn drop_one(first: &mut Option<Payload>, drop_in_place: impl FnOnce()) {
+    let known = with_deferred(|deferred| deferred.len());
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(drop_in_place)) {
+        if first.is_some() || thread::panicking() {
+            drop_payload(payload);
+        } else {
+            *first = Some(payload);
+        }
+    }
+    with_deferred(|deferred| deferred[known..].reverse());
+}
+
+/// No user code may run in `access`.
+fn with_deferred<R>(access: impl FnOnce(&mut Vec<Box<dyn Any>>) -> R) -> R {
+    let mut deferred = DEFERRED.replace(ManuallyDrop::new(Vec::new()));
+    let result = access(&mut deferred);
+    DEFERRED.set(deferred);
+    result
+}

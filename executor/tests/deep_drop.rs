@@ -1,0 +1,514 @@
+//! Chains of tasks that own each other: how long they are must not show in the stack that their
+//! drop takes.
+
+mod common;
+
+use std::cell::{Cell, RefCell};
+use std::future::{Future, pending, poll_fn};
+use std::panic::catch_unwind;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, mpsc as threads};
+use std::thread;
+
+use common::*;
+use windlass_executor::coroutine::{AsyncCoroutine, Coroutine};
+use windlass_executor::sync::{Mutex, Semaphore, mpsc, oneshot, watch};
+use windlass_executor::{Executor, Task, TaskGroup, block_on, scope, spawn, yield_now};
+
+/// Far more than a stack of `STACK` bytes holds in frames.
+const LENGTH: usize = 100_000;
+
+/// An eighth of what a thread has.
+const STACK: usize = 256 * 1024;
+
+/// How many tasks are dropped so that all destructors are seen to run.
+#[derive(Clone, Default)]
+struct Count(Rc<Cell<usize>>);
+
+impl Count {
+    fn guard(&self) -> impl Sized + use<> {
+        let count = self.clone();
+        on_drop(move || count.0.set(count.0.get() + 1))
+    }
+
+    #[track_caller]
+    fn is(&self, expected: usize) {
+        assert_eq!(self.0.replace(0), expected);
+    }
+}
+
+/// Runs a test on a small stack.
+#[track_caller]
+fn on_a_small_stack(test: impl FnOnce(Executor, Count) + Send + 'static) {
+    let thread = thread::Builder::new().stack_size(STACK);
+    let thread = thread.spawn(|| test(Executor::new(), Count::default()));
+    thread.unwrap().join().expect("the test passes");
+}
+
+/// A chain that is made from its end: `link` makes a future that holds the rest.
+fn chain<T: 'static, F>(executor: &Executor, mut link: impl FnMut(Option<Task<T>>) -> F) -> Task<T>
+where
+    F: Future<Output = T> + 'static,
+{
+    let mut rest = None;
+    for _ in 0..LENGTH {
+        rest = Some(executor.spawn(link(rest)));
+    }
+    settle(executor);
+    rest.expect("there is a link")
+}
+
+fn pending_chain(executor: &Executor, count: &Count) -> Task<()> {
+    chain(executor, |rest| hold((rest, count.guard())))
+}
+
+#[test]
+fn dropping_a_chain_of_tasks_takes_little_stack() {
+    on_a_small_stack(|executor, count| {
+        let first = pending_chain(&executor, &count);
+        drop(first);
+        count.is(LENGTH);
+        assert_eq!(executor.tasks(), 0);
+    });
+}
+
+#[test]
+fn dropping_tasks_that_await_each_other_takes_little_stack() {
+    fn link(left: usize, count: Count) -> Task<()> {
+        spawn(async move {
+            let _guard = count.guard();
+            match left {
+                0 => pending().await,
+                _ => link(left - 1, count).await,
+            }
+        })
+    }
+    on_a_small_stack(|executor, count| {
+        let _entered = executor.enter();
+        let first = link(LENGTH - 1, count.clone());
+        settle(&executor);
+        drop(first);
+        count.is(LENGTH);
+    });
+}
+
+#[test]
+fn cancelling_a_chain_of_tasks_takes_little_stack() {
+    on_a_small_stack(|executor, count| {
+        let first = pending_chain(&executor, &count);
+        assert_eq!(block_on(first.cancel()), None);
+        count.is(LENGTH);
+    });
+}
+
+#[test]
+fn dropping_the_executor_of_a_chain_takes_little_stack() {
+    on_a_small_stack(|executor, count| {
+        let first = pending_chain(&executor, &count);
+        drop(executor);
+        count.is(LENGTH);
+        assert!(first.is_finished());
+
+        // The first of the chain is the first to be dropped.
+        let executor = Executor::new();
+        let entered = executor.enter();
+        fn link(left: usize, count: Count) -> Task<()> {
+            spawn(async move {
+                let _guard = count.guard();
+                let _rest = (left > 0).then(|| link(left - 1, count));
+                pending().await
+            })
+        }
+        link(LENGTH - 1, count.clone()).detach();
+        settle(&executor);
+        drop(entered);
+        drop(executor);
+        count.is(LENGTH);
+    });
+}
+
+#[test]
+fn a_chain_in_a_task_that_ends_or_panics_takes_little_stack() {
+    on_a_small_stack(|executor, count| {
+        let held = pending_chain(&executor, &count);
+        let ends = executor.spawn(async move {
+            let _held = held;
+            yield_now().await;
+        });
+        settle(&executor);
+        count.is(LENGTH);
+        assert!(ends.is_finished());
+
+        let mut held = Some(pending_chain(&executor, &count));
+        let panics = executor.spawn(poll_fn::<(), _>(move |_| {
+            let _held = &mut held;
+            std::panic::resume_unwind(Box::new("the rope broke"))
+        }));
+        settle(&executor);
+        count.is(LENGTH);
+        assert!(block_on(panics.catch()).is_err());
+    });
+}
+
+#[test]
+fn dropping_a_chain_of_outputs_takes_little_stack() {
+    struct Node(#[expect(dead_code, reason = "it is there to be dropped")] Option<Task<Node>>);
+    on_a_small_stack(|executor, count| {
+        let link = |rest: Option<Task<Node>>| {
+            let guard = count.guard();
+            async move {
+                let _guard = guard;
+                Node(rest)
+            }
+        };
+        let first = chain(&executor, link);
+        count.is(LENGTH); // all have finished
+        drop(first);
+
+        let first = chain(&executor, link);
+        first.detach();
+
+        let first = chain(&executor, link);
+        executor.spawn(first).detach();
+        settle(&executor);
+
+        let first = chain(&executor, link);
+        drop(block_on(executor.run(first)));
+    });
+}
+
+#[test]
+fn dropping_tasks_in_channels_of_tasks_takes_little_stack() {
+    on_a_small_stack(|executor, count| {
+        let first = chain(&executor, |rest| {
+            let (sender, receiver) = mpsc::unbounded_channel();
+            sender.send(rest).expect("it is open");
+            hold((receiver, sender, count.guard()))
+        });
+        drop(first);
+        count.is(LENGTH);
+
+        let first = chain(&executor, |rest| {
+            let (sender, receiver) = oneshot::channel();
+            assert!(sender.send(rest).is_ok());
+            hold((receiver, count.guard()))
+        });
+        drop(first);
+        count.is(LENGTH);
+
+        let first = chain(&executor, |rest| {
+            let (sender, receiver) = watch::channel(rest);
+            hold((receiver, sender, count.guard()))
+        });
+        drop(first);
+        count.is(LENGTH);
+
+        // The channel first.
+        let first = chain(&executor, |rest| {
+            let (sender, receiver) = mpsc::channel(1);
+            assert!(sender.try_send(rest).is_ok());
+            hold((receiver, sender, count.guard()))
+        });
+        let (sender, receiver) = mpsc::channel(1);
+        assert!(sender.try_send(first).is_ok());
+        drop(receiver);
+        count.is(LENGTH);
+    });
+}
+
+#[test]
+fn dropping_tasks_in_locks_and_coroutines_takes_little_stack() {
+    on_a_small_stack(|executor, count| {
+        let first = chain(&executor, |rest| {
+            let mutex = Rc::new(Mutex::new(rest));
+            hold((mutex.clone(), mutex, count.guard()))
+        });
+        drop(first);
+        count.is(LENGTH);
+
+        let first = chain(&executor, |rest| {
+            let permit = Rc::new(Semaphore::new(1)).acquire_owned(1);
+            let guard = count.guard();
+            async move {
+                let _held = (permit.await, rest, guard);
+                pending::<()>().await
+            }
+        });
+        drop(first);
+        count.is(LENGTH);
+
+        let first = chain(&executor, |rest| {
+            let guard = count.guard();
+            let mut coroutine = Coroutine::new(async move |co, ()| {
+                let _held = (rest, guard);
+                co.yield_(1).await;
+            });
+            assert_eq!(coroutine.next(), Some(1));
+            hold(coroutine)
+        });
+        drop(first);
+        count.is(LENGTH);
+
+        let first = chain(&executor, |rest| {
+            let guard = count.guard();
+            let mut coroutine = AsyncCoroutine::new(async move |co, ()| {
+                let _held = (rest, guard);
+                pending::<()>().await;
+                co.yield_(1).await;
+            });
+            async move {
+                coroutine.send(()).await;
+            }
+        });
+        drop(first);
+        count.is(LENGTH);
+    });
+}
+
+#[test]
+fn dropping_a_chain_of_groups_takes_little_stack() {
+    on_a_small_stack(|executor, count| {
+        let _entered = executor.enter();
+        let mut rest = None::<TaskGroup<()>>;
+        for _ in 0..LENGTH {
+            let group = TaskGroup::infallible();
+            group.spawn(hold((rest, count.guard())));
+            rest = Some(group);
+        }
+        settle(&executor);
+        drop(rest);
+        count.is(LENGTH);
+
+        // Children that wait for their turn are no tasks yet.
+        let mut rest = None::<TaskGroup<()>>;
+        for _ in 0..LENGTH {
+            let group = TaskGroup::infallible().limit(1);
+            group.spawn(pending());
+            group.spawn(hold((rest, count.guard())));
+            rest = Some(group);
+        }
+        settle(&executor);
+        drop(rest);
+        count.is(LENGTH);
+
+        // What children returned is kept in the group.
+        struct Node<G>(
+            #[expect(dead_code, reason = "to be dropped")] Option<TaskGroup<Self>>,
+            G,
+        )
+        where
+            Self: 'static;
+        let mut rest = None;
+        for _ in 0..LENGTH {
+            let (group, guard) = (TaskGroup::infallible(), count.guard());
+            group.spawn(async move { Node(rest, guard) });
+            rest = Some(group);
+            settle(&executor);
+        }
+        drop(rest);
+        count.is(LENGTH);
+    });
+}
+
+#[test]
+fn a_failure_that_cancels_a_chain_takes_little_stack() {
+    on_a_small_stack(|executor, count| {
+        let first = pending_chain(&executor, &count);
+        let _entered = executor.enter();
+        let group = TaskGroup::new();
+        group.spawn(held_for_ever::<_, Result<(), &str>>(first));
+        group.spawn(async { Err("the rope broke") });
+        settle(&executor);
+        count.is(LENGTH);
+        assert_eq!(block_on(group.close()), Err("the rope broke"));
+    });
+}
+
+#[test]
+fn dropping_scopes_whose_children_hold_tasks_takes_little_stack() {
+    on_a_small_stack(|executor, count| {
+        let first = chain(&executor, |rest| {
+            let guard = count.guard();
+            async move {
+                let held = (rest, guard);
+                scope(async |s| {
+                    s.spawn(async {
+                        let _borrowed = &held;
+                        pending().await
+                    });
+                })
+                .await
+            }
+        });
+        drop(first);
+        count.is(LENGTH);
+    });
+}
+
+#[test]
+fn dropping_executors_that_own_each_other_takes_little_stack() {
+    on_a_small_stack(|executor, count| {
+        let many = if cfg!(target_pointer_width = "32") {
+            100
+        } else {
+            5_000
+        };
+        let mut rest = executor;
+        for _ in 0..many {
+            let next = Executor::new();
+            next.spawn(hold((rest, count.guard()))).detach();
+            settle(&next);
+            rest = next;
+        }
+        drop(rest);
+        count.is(many);
+    });
+}
+
+/// A tree of tasks, as a list of names: `children` says what each one owns.
+fn tree(
+    executor: &Executor,
+    trace: &Trace,
+    depth: usize,
+    width: usize,
+    name: &str,
+) -> Option<Task<()>> {
+    let below = |n: usize| tree(executor, trace, depth - 1, width, &format!("{name}{n}"));
+    let children: Vec<_> = (depth > 0).then(|| (0..width).map(below).collect())?;
+    let (trace, name) = (trace.clone(), name.to_owned());
+    let says = on_drop(move || trace.push(name));
+    Some(executor.spawn(hold((says, children))))
+}
+
+#[test]
+fn a_tree_is_dropped_depth_first_in_the_order_of_the_code() {
+    let (executor, trace) = (Executor::new(), Trace::new());
+    let root = tree(&executor, &trace, 4, 2, "");
+    settle(&executor);
+    drop(root);
+    let order = trace.take();
+    let mut sorted = order.clone();
+    sorted.sort();
+    assert_eq!(order, sorted);
+
+    // The same below a chain that is so long that the tree's drops are deferred.
+    let mut rest = tree(&executor, &trace, 4, 2, "");
+    for _ in 0..1_000 {
+        rest = Some(executor.spawn(hold(rest)));
+    }
+    settle(&executor);
+    drop(rest);
+    assert_eq!(trace.take(), sorted);
+}
+
+#[test]
+fn a_destructor_that_panics_deep_in_a_chain_loses_none_of_the_rest() {
+    on_a_small_stack(|executor, count| {
+        for panics in [1, 2] {
+            let mut n = 0;
+            let first = chain(&executor, |rest| {
+                n += 1;
+                let splinter = (n <= panics).then(|| panics_on_drop("splinter"));
+                hold((rest, splinter, count.guard()))
+            });
+            assert_eq!(panic_of(|| drop(first)), "splinter");
+            count.is(LENGTH);
+        }
+        // Not even while the thread panics, where a second panic would be an abort.
+        let mut n = 0;
+        let first = chain(&executor, |rest| {
+            n += 1;
+            let splinter = (n == 1).then(|| panics_on_drop("splinter"));
+            hold((rest, splinter, count.guard()))
+        });
+        let panic = panic_of(move || {
+            let _first = first;
+            panic!("adrift");
+        });
+        assert_eq!(panic, "adrift");
+        count.is(LENGTH);
+    });
+}
+
+#[test]
+fn payloads_that_panic_deep_in_a_chain_lose_none_of_the_rest() {
+    on_a_small_stack(|executor, count| {
+        let mut n = 0;
+        let first = chain(&executor, |rest| {
+            n += 1;
+            let bomb = (n <= 10).then(|| on_drop(|| std::panic::panic_any(Bomb(3))));
+            hold((rest, bomb, count.guard()))
+        });
+        let payload = catch_unwind(std::panic::AssertUnwindSafe(|| drop(first)));
+        std::mem::forget(payload);
+        count.is(LENGTH);
+    });
+}
+
+#[test]
+fn a_task_whose_drop_is_deferred_is_gone_for_all_others() {
+    on_a_small_stack(|executor, count| {
+        let executor = Rc::new(executor);
+        let (waker, trace) = (Kept::default(), Trace::new());
+        let last = executor.spawn(told(&trace, "last", keep(&waker)));
+        settle(&executor);
+        trace.is(&["poll last"]);
+        let (inner, woken) = (executor.clone(), waker.clone());
+        let busy = on_drop(move || {
+            // The last task was cancelled just before, and its drop is deferred.
+            kept(&woken).wake();
+            settle(&inner);
+            let other = inner.spawn(async { 7 });
+            assert_eq!(block_on(inner.run(other)), 7);
+        });
+        let mut rest = executor.spawn(hold((last, busy)));
+        for _ in 0..LENGTH {
+            rest = executor.spawn(hold((rest, count.guard())));
+        }
+        settle(&executor);
+        kept(&waker).wake(); // it's in the queue as well
+        drop(rest);
+        trace.is(&["drop last"]);
+        count.is(LENGTH);
+        assert_eq!((executor.tasks(), executor.has_ready()), (0, false));
+    });
+}
+
+thread_local! {
+    static AT_EXIT: RefCell<Option<Task<()>>> = const { RefCell::new(None) };
+}
+
+#[test]
+fn a_chain_in_a_thread_local_is_dropped_when_the_thread_ends() {
+    let (dropped, (send, ends)) = (Arc::new(AtomicUsize::new(0)), threads::channel::<()>());
+    let count = dropped.clone();
+    let thread = thread::Builder::new().stack_size(STACK);
+    let thread = thread.spawn(move || {
+        AT_EXIT.with(|_| {});
+        let executor = Executor::new();
+        let first = chain(&executor, |rest| hold((rest, Canary::new(&count))));
+        AT_EXIT.set(Some(first));
+        std::mem::forget(executor); // a thread-local of its own kind
+        drop(send);
+    });
+    thread.unwrap().join().expect("no destructor panics");
+    assert!(ends.recv().is_err());
+    assert_eq!(dropped.load(SeqCst), LENGTH);
+}
+
+#[test]
+fn a_finished_chain_wakes_its_tasks_one_after_the_other() {
+    fn link(left: usize) -> Task<usize> {
+        spawn(async move {
+            match left {
+                0 => 0,
+                _ => link(left - 1).await + 1,
+            }
+        })
+    }
+    on_a_small_stack(|executor, _| {
+        let last = block_on(executor.run(async { link(LENGTH).await }));
+        assert_eq!(last, LENGTH);
+    });
+}
