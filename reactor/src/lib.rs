@@ -97,6 +97,7 @@ pub mod process;
 mod child_end;
 #[cfg(unix)]
 mod orphans;
+mod shortage;
 
 pub use block_on::block_on;
 pub use io::Async;
