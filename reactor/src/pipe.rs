@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 
 use futures_io::{AsyncRead, AsyncWrite};
 
-use crate::io::Async;
+use crate::io::{Async, set_nonblocking};
 
 /// How many bytes `poll_append` takes in one operation at most: so a child that never stops writing
 /// gives way to others, as any source that is always ready.
@@ -213,12 +213,12 @@ pub(crate) fn ends() -> io::Result<(OwnedFd, OwnedFd)> {
 /// Each end is an open file of its own, so this concerns nobody else.
 fn into_blocking(io: Async<File>) -> io::Result<OwnedFd> {
     let pipe = io.into_inner()?;
-    rustix::io::ioctl_fionbio(&pipe, false)?;
+    set_nonblocking(pipe.as_fd(), false)?;
     Ok(pipe.into())
 }
 
 fn nonblocking(pipe: OwnedFd) -> io::Result<Async<File>> {
-    rustix::io::ioctl_fionbio(&pipe, true)?;
+    set_nonblocking(pipe.as_fd(), true)?;
     Async::new_nonblocking(pipe.into())
 }
 

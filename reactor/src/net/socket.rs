@@ -206,7 +206,8 @@ macro_rules! socket {
 
             fn try_from(socket: $std) -> std::io::Result<$socket> {
                 socket.set_nonblocking(true)?;
-                Ok($socket::new(crate::io::Async::new_nonblocking(socket)?))
+                let io = crate::io::Async::new_nonblocking(socket)?;
+                Ok($socket::new(io.may_linger()))
             }
         }
 

@@ -220,8 +220,15 @@ impl TcpStream {
         self.io.get_ref().set_ttl(ttl)
     }
 
-    /// Sets how long closing waits for unsent data; zero resets the connection instead
-    /// (`SO_LINGER`).
+    /// Sets how long closing waits for unsent data (`SO_LINGER`). Zero resets the connection
+    /// instead.
+    ///
+    /// A time other than zero is for a socket that is taken out by
+    /// [`into_std`](TcpStream::into_std). The drop of a `TcpStream` never waits, because the whole
+    /// loop would: it switches lingering off, and the system sends unsent data in the background,
+    /// as without this option. To wait until the peer has everything, shut down the writing half
+    /// and read until the end. If another descriptor of the same socket is still open, lingering is
+    /// switched off for that one as well.
     ///
     /// # Errors
     ///
@@ -270,7 +277,8 @@ fn listen(addr: &SocketAddr) -> io::Result<TcpListener> {
 }
 
 async fn connect_to_addr(addr: SocketAddr) -> io::Result<Async<net::TcpStream>> {
-    connect_to(socket_for(&addr, SocketType::STREAM)?, &addr).await
+    let connected = connect_to(socket_for(&addr, SocketType::STREAM)?, &addr).await?;
+    Ok(connected.may_linger())
 }
 
 fn accepted(socket: OwnedFd, peer: Option<SocketAddrAny>) -> io::Result<(TcpStream, SocketAddr)> {
@@ -278,6 +286,7 @@ fn accepted(socket: OwnedFd, peer: Option<SocketAddrAny>) -> io::Result<(TcpStre
         Some(Ok(peer)) => peer,
         _ => return Err(io::Error::other("the peer of a connection has no address")),
     };
-    let stream = TcpStream::new(Async::new_nonblocking(socket.into())?);
+    // It has inherited the options of the listener.
+    let stream = TcpStream::new(Async::new_nonblocking(socket.into())?.may_linger());
     Ok((stream, peer))
 }
