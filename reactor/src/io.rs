@@ -15,6 +15,8 @@
 use std::future::poll_fn;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::pin::Pin;
+#[cfg(unix)]
+use std::task::Waker;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -240,6 +242,12 @@ impl<T: AsFd> Async<T> {
     #[cfg(windows)]
     pub(crate) fn wake_readers(&self) {
         self.source.wake_readers();
+    }
+
+    /// All who wait for it. To be woken by the caller, when the wait has no sense any more.
+    #[cfg(unix)]
+    pub(crate) fn take_waiters(&self) -> Vec<Waker> {
+        self.source.take_waiters()
     }
 
     pub(crate) fn source(&self) -> &Source {

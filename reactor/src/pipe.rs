@@ -1,7 +1,7 @@
 //! Anonymous pipes.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, IoSlice, IoSliceMut, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
 use std::process::{ChildStderr, ChildStdin, ChildStdout};
@@ -10,6 +10,7 @@ use std::task::{Context, Poll};
 use futures_io::{AsyncRead, AsyncWrite};
 
 use crate::io::{Async, set_nonblocking};
+use crate::reactor::wake_all;
 
 /// How many bytes `poll_append` takes in one operation at most: so a child that never stops writing
 /// gives way to others, as any source that is always ready.
@@ -136,6 +137,14 @@ impl AsyncRead for PipeReader {
     ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.0).poll_read(cx, buf)
     }
+
+    fn poll_read_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &mut [IoSliceMut<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_read_vectored(cx, bufs)
+    }
 }
 
 /// The end of a [`pipe`] that is written. To write when all readers are closed is an error
@@ -183,12 +192,26 @@ impl AsyncWrite for PipeWriter {
         Pin::new(&mut pipe).poll_write(cx, buf)
     }
 
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let mut pipe = self.0.as_ref().ok_or_else(closed)?;
+        Pin::new(&mut pipe).poll_write_vectored(cx, bufs)
+    }
+
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }
 
     fn poll_close(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.0 = None;
+        if let Some(pipe) = self.0.take() {
+            // A task that waits to write, by a lock around this for example, gets the error.
+            let waiters = pipe.take_waiters();
+            drop(pipe);
+            wake_all(waiters);
+        }
         Poll::Ready(Ok(()))
     }
 }

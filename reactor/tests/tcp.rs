@@ -765,3 +765,30 @@ fn a_linger_time_stays_with_a_socket_that_is_taken_out() {
         assert_eq!(linger, Some(LINGER));
     });
 }
+
+/// More buffers than the system takes in one call (`IOV_MAX`).
+#[test]
+fn more_buffers_than_one_call_takes_are_written_and_read_in_several() {
+    run(async {
+        let (mut here, mut there) = tcp_pair().await;
+        let data = pattern(3000, 5);
+        let sending = async {
+            let mut rest = &data[..];
+            while !rest.is_empty() {
+                let bufs: Vec<_> = rest.chunks(1).map(IoSlice::new).collect();
+                rest = &rest[there.write_vectored(&bufs).await.unwrap()..];
+            }
+        };
+        let mut received = Vec::new();
+        let receiving = async {
+            while received.len() < data.len() {
+                let mut bytes = vec![0; 3000];
+                let mut bufs: Vec<_> = bytes.chunks_mut(1).map(IoSliceMut::new).collect();
+                let n = here.read_vectored(&mut bufs).await.unwrap();
+                received.extend_from_slice(&bytes[..n]);
+            }
+        };
+        join!(sending, receiving);
+        assert!(received == data);
+    });
+}
