@@ -13,17 +13,26 @@
 
 mod common;
 
+use std::future::{pending, poll_fn};
 use std::io::{self, ErrorKind};
 use std::os::unix::process::ExitStatusExt;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, mpsc};
+use std::task::{Poll, Waker};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use common::*;
+use futures::{AsyncReadExt, AsyncWriteExt};
 use rustix::io::Errno;
 use rustix::process::{Pid, WaitId, WaitIdOptions, WaitOptions, waitid, waitpid};
 use seccompiler::{BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp};
 use seccompiler::{SeccompCondition, SeccompFilter, SeccompRule};
-use windlass_reactor::block_on;
+use windlass_reactor::io::copy;
 use windlass_reactor::net::lookup_host;
 use windlass_reactor::process::{Child, Command};
+use windlass_reactor::time::{sleep, timeout};
+use windlass_reactor::{Async, Reactor, block_on};
 
 /// What sandboxes answer instead of `ENOSYS`.
 const REFUSALS: [Errno; 6] = [
@@ -218,6 +227,128 @@ fn a_child_that_was_reaped_is_not_killed_by_its_pid() {
         answer(&[libc::SYS_kill], None, SeccompAction::KillProcess);
         child.kill().unwrap();
         drop(child);
+    });
+}
+
+/// A loop that sleeps, is woken by another thread, and serves sockets.
+fn assert_that_the_loop_works() {
+    run(async {
+        let start = Instant::now();
+        let (mut here, mut there) = tcp_pair().await;
+        for _ in 0..3 {
+            let (sent, mut byte) = (Instant::now(), [0]);
+            let sends = async {
+                sleep(Duration::from_millis(3)).await;
+                there.write_all(b"x").await.unwrap();
+            };
+            let (read, ()) = futures::join!(here.read_exact(&mut byte), sends);
+            read.unwrap();
+            assert!(sent.elapsed() >= Duration::from_millis(3));
+        }
+        assert!(
+            timeout(Duration::from_millis(5), pending::<()>())
+                .await
+                .is_err()
+        );
+        assert!(start.elapsed() >= Duration::from_millis(14));
+    });
+    // More rings than a pipe holds, none of them lost.
+    let rings = Arc::new(AtomicUsize::new(0));
+    let (rung, (waker_sender, wakers)) = (rings.clone(), mpsc::channel::<Waker>());
+    let thread = thread::spawn(move || {
+        for waker in wakers {
+            rung.fetch_add(1, SeqCst);
+            waker.wake();
+        }
+    });
+    run(async {
+        for round in 1..=10_000 {
+            let mut is_sent = false;
+            let rings = poll_fn(|cx| {
+                if !std::mem::replace(&mut is_sent, true) {
+                    waker_sender.send(cx.waker().clone()).unwrap();
+                }
+                match rings.load(SeqCst) {
+                    rings if rings < round => Poll::Pending,
+                    rings => Poll::Ready(rings),
+                }
+            });
+            assert_eq!(rings.await, round);
+        }
+    });
+    drop(waker_sender);
+    thread.join().unwrap();
+}
+
+#[test]
+fn the_loop_works_where_timer_descriptors_are_refused() {
+    let name = "the_loop_works_where_timer_descriptors_are_refused";
+    for_each_refusal(name, |errno| {
+        refuse(&[libc::SYS_timerfd_create], errno);
+        assert_that_the_loop_works();
+        // It sleeps meanwhile.
+        let reactor = Reactor::current().unwrap();
+        let (mut turns, mut nap) = (0, sleep(Duration::from_millis(20)));
+        while poll(&mut nap, Waker::noop()).is_pending() {
+            reactor.turn(None).unwrap();
+            turns += 1;
+        }
+        assert!(turns < 10, "{turns}");
+    });
+}
+
+#[test]
+fn the_loop_works_where_eventfds_are_refused() {
+    let name = "the_loop_works_where_eventfds_are_refused";
+    for_each_refusal(name, |errno| {
+        refuse(&[libc::SYS_eventfd2], errno);
+        assert_that_the_loop_works();
+    });
+}
+
+#[test]
+fn a_copy_goes_on_where_splice_is_refused() {
+    let name = "a_copy_goes_on_where_splice_is_refused";
+    for_each_refusal(name, |errno| {
+        refuse(&[libc::SYS_splice], errno);
+        let data = pattern(1 << 20, 3);
+        run(async {
+            let (source, mut sends) = tcp_pair().await;
+            let (sink, mut receives) = tcp_pair().await;
+            let mut received = Vec::new();
+            let sending = async {
+                sends.write_all(&data).await.unwrap();
+                sends.close().await.unwrap();
+            };
+            let copying = async {
+                let copied = copy(&source, &sink).await.unwrap();
+                sink.shutdown(std::net::Shutdown::Write).unwrap();
+                copied
+            };
+            let receiving = receives.read_to_end(&mut received);
+            let ((), copied, read) = futures::join!(sending, copying, receiving);
+            read.unwrap();
+            assert_eq!(copied, data.len() as u64);
+            assert!(received == data);
+        });
+    });
+}
+
+#[test]
+fn descriptors_become_non_blocking_where_ioctl_is_refused() {
+    let name = "descriptors_become_non_blocking_where_ioctl_is_refused";
+    for_each_refusal(name, |errno| {
+        refuse(&[libc::SYS_ioctl], errno);
+        let (here, _there) = socket_pair();
+        let here = Async::new(here).unwrap();
+        let flags = rustix::fs::fcntl_getfl(&here).unwrap();
+        assert!(flags.contains(rustix::fs::OFlags::NONBLOCK));
+        let output = run(Command::new("echo").arg("ahoy").output()).unwrap();
+        assert_eq!(output.stdout, b"ahoy\n");
+        let (reader, _writer) = windlass_reactor::io::pipe().unwrap();
+        let reader = reader.into_blocking_fd().unwrap();
+        let flags = rustix::fs::fcntl_getfl(&reader).unwrap();
+        assert!(!flags.contains(rustix::fs::OFlags::NONBLOCK));
     });
 }
 
