@@ -220,14 +220,19 @@ impl AsyncWrite for PipeWriter {
 #[cfg(not(any(target_vendor = "apple", target_os = "aix")))]
 pub(crate) fn ends() -> io::Result<(OwnedFd, OwnedFd)> {
     use rustix::pipe::{PipeFlags, pipe_with};
-    Ok(pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?)
+    let ends = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK);
+    ends.or_else(|_| ends_by_calls()) // which fails as well if it isn't the flags
 }
 
 #[cfg(any(target_vendor = "apple", target_os = "aix"))]
 pub(crate) fn ends() -> io::Result<(OwnedFd, OwnedFd)> {
+    ends_by_calls()
+}
+
+fn ends_by_calls() -> io::Result<(OwnedFd, OwnedFd)> {
     let ends = rustix::pipe::pipe()?;
     for end in [&ends.0, &ends.1] {
-        rustix::io::ioctl_fionbio(end, true)?;
+        set_nonblocking(end.as_fd(), true)?;
         rustix::io::fcntl_setfd(end, rustix::io::FdFlags::CLOEXEC)?;
     }
     Ok(ends)

@@ -231,12 +231,14 @@ struct Opened {
 
 impl Opened {
     fn new(fd: BorrowedFd<'_>, access: OFlags) -> io::Result<Opened> {
-        let stat = fstat(fd)?;
-        let kind = FileType::from_raw_mode(stat.st_mode);
-        let is_ready = matches!(kind, FileType::RegularFile | FileType::BlockDevice);
+        // If the system refuses to say what it is, each operation asks.
+        let stat = fstat(fd).ok();
+        let kind = stat.map(|stat| FileType::from_raw_mode(stat.st_mode));
+        let is_ready = matches!(kind, Some(FileType::RegularFile | FileType::BlockDevice));
         // To open the master of a pseudo-terminal, device 5:2, makes another one.
-        let is_terminal = fd.is_terminal() && stat.st_rdev != makedev(5, 2);
-        let anew = if kind == FileType::Fifo || is_terminal {
+        let is_master = stat.is_none_or(|stat| stat.st_rdev == makedev(5, 2));
+        let is_terminal = fd.is_terminal() && !is_master;
+        let anew = if kind == Some(FileType::Fifo) || is_terminal {
             open_anew(fd, access)
         } else {
             None

@@ -15,6 +15,7 @@ mod common;
 
 use std::future::{pending, poll_fn};
 use std::io::{self, ErrorKind};
+use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, mpsc};
@@ -350,6 +351,65 @@ fn descriptors_become_non_blocking_where_ioctl_is_refused() {
         let flags = rustix::fs::fcntl_getfl(&reader).unwrap();
         assert!(!flags.contains(rustix::fs::OFlags::NONBLOCK));
     });
+}
+
+#[test]
+fn connections_are_accepted_where_accept4_is_refused() {
+    let name = "connections_are_accepted_where_accept4_is_refused";
+    for_each_socket_refusal(name, |errno| {
+        refuse(&[libc::SYS_accept4], errno);
+        run(async {
+            let (mut here, mut there) = tcp_pair().await;
+            there.write_all(b"ahoy").await.unwrap();
+            here.read_exact(&mut [0; 4]).await.unwrap();
+            assert_is_complete(&here);
+            let mut byte = [0];
+            assert!(timeout(Duration::ZERO, here.read(&mut byte)).await.is_err());
+        });
+    });
+}
+
+#[test]
+fn sockets_are_made_where_their_flags_are_refused() {
+    let name = "sockets_are_made_where_their_flags_are_refused";
+    for_each_socket_refusal(name, |errno| {
+        let (nonblocking, stream) = (libc::SOCK_NONBLOCK as u64, libc::SOCK_STREAM as u64);
+        let with_flags = stream | nonblocking | libc::SOCK_CLOEXEC as u64;
+        answer(&[libc::SYS_socket], Some((1, with_flags)), error(errno));
+        run(async {
+            let (here, there) = tcp_pair().await;
+            assert_is_complete(&here);
+            assert_is_complete(&there);
+        });
+    });
+}
+
+/// Elsewhere there is only the newer call.
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn pipes_are_made_where_pipe2_is_refused() {
+    for_each_refusal("pipes_are_made_where_pipe2_is_refused", |errno| {
+        refuse(&[libc::SYS_pipe2], errno);
+        let (reader, writer) = windlass_reactor::io::pipe().unwrap();
+        assert_is_complete(&reader);
+        drop(writer);
+    });
+}
+
+/// By errors that calls of sockets have for other reasons as well, these are tried again.
+fn for_each_socket_refusal(name: &str, body: impl Fn(Errno)) {
+    for_each_refusal(name, |errno| {
+        if ![Errno::NODEV, Errno::OPNOTSUPP].contains(&errno) {
+            body(errno);
+        }
+    });
+}
+
+fn assert_is_complete(socket: &impl AsFd) {
+    let flags = rustix::fs::fcntl_getfl(socket).unwrap();
+    assert!(flags.contains(rustix::fs::OFlags::NONBLOCK));
+    let flags = rustix::io::fcntl_getfd(socket).unwrap();
+    assert!(flags.contains(rustix::io::FdFlags::CLOEXEC));
 }
 
 const STARTS: [i64; 2] = [libc::SYS_clone, libc::SYS_clone3];

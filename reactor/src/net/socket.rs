@@ -10,7 +10,7 @@ use rustix::net::addr::SocketAddrArg;
 #[cfg(unix)]
 use rustix::net::socket_with;
 use rustix::net::{AddressFamily, SocketAddrAny, SocketType};
-use rustix::net::{acceptfrom_with, connect, sockopt};
+use rustix::net::{acceptfrom, acceptfrom_with, connect, sockopt};
 
 use crate::io::Async;
 
@@ -55,11 +55,47 @@ mod flags {
     pub(super) fn complete(_: &OwnedFd) -> io::Result<()> {
         Ok(())
     }
+
+    /// Whether an error may mean that the system or a sandbox refuses the flags. It has other
+    /// meanings as well; then a call without flags has the same error.
+    pub(super) fn may_be_refused(error: Errno) -> bool {
+        [Errno::NOSYS, Errno::INVAL, Errno::PERM, Errno::ACCESS].contains(&error)
+    }
+
+    pub(super) fn set(socket: &OwnedFd) -> io::Result<()> {
+        rustix::io::fcntl_setfd(socket, rustix::io::FdFlags::CLOEXEC)?;
+        crate::io::set_nonblocking(socket.as_fd(), true)
+    }
 }
+
+/// Where there are no flags that could be refused.
+#[cfg(any(target_vendor = "apple", target_os = "aix", windows))]
+mod flags_by_calls {
+    use super::*;
+
+    pub(super) fn may_be_refused(_: Errno) -> bool {
+        false
+    }
+
+    pub(super) use super::flags::complete as set;
+}
+
+#[cfg(not(any(target_vendor = "apple", target_os = "aix", windows)))]
+use flags::{may_be_refused, set};
+#[cfg(any(target_vendor = "apple", target_os = "aix", windows))]
+use flags_by_calls::{may_be_refused, set};
 
 #[cfg(unix)]
 pub(crate) fn new_socket(family: AddressFamily, kind: SocketType) -> io::Result<OwnedFd> {
-    let socket = socket_with(family, kind, flags::FLAGS, None)?;
+    let socket = match socket_with(family, kind, flags::FLAGS, None) {
+        Ok(socket) => socket,
+        Err(error) if may_be_refused(error) => {
+            let socket = rustix::net::socket(family, kind, None)?;
+            set(&socket)?;
+            socket
+        }
+        Err(error) => return Err(error.into()),
+    };
     flags::complete(&socket)?;
     Ok(socket)
 }
@@ -82,9 +118,18 @@ pub(crate) fn socket_for(addr: &SocketAddr, kind: SocketType) -> io::Result<Owne
 }
 
 pub(crate) fn accept(listener: impl AsFd) -> io::Result<(OwnedFd, Option<SocketAddrAny>)> {
-    let (socket, peer) = acceptfrom_with(listener, flags::FLAGS)?;
-    flags::complete(&socket)?;
-    Ok((socket, peer))
+    match acceptfrom_with(&listener, flags::FLAGS) {
+        Ok((socket, peer)) => {
+            flags::complete(&socket)?;
+            Ok((socket, peer))
+        }
+        Err(error) if may_be_refused(error) => {
+            let (socket, peer) = acceptfrom(listener)?;
+            set(&socket)?;
+            Ok((socket, peer))
+        }
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Connects and waits until that has succeeded or failed.
