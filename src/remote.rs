@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::future::{Future, poll_fn, ready};
-use std::panic::Location;
+use std::panic::{Location, RefUnwindSafe, UnwindSafe};
 use std::pin::Pin;
 use std::task::{self, Context, Poll};
 
@@ -36,6 +36,10 @@ use windlass_executor::{Panic, spawn_at, yield_now};
 pub struct Remote {
     jobs: mpsc::UnboundedSender<Job>,
 }
+
+/// The channel is consistent whenever a panic can come by.
+impl UnwindSafe for Remote {}
+impl RefUnwindSafe for Remote {}
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -124,6 +128,10 @@ impl fmt::Debug for Remote {
 pub struct RemoteTask<T> {
     output: oneshot::Receiver<Result<T, Panic>>,
 }
+
+/// As [`Remote`].
+impl<T> UnwindSafe for RemoteTask<T> {}
+impl<T> RefUnwindSafe for RemoteTask<T> {}
 
 impl<T> Future for RemoteTask<T> {
     type Output = Result<T, RemoteError>;

@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, RefUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
@@ -361,6 +361,9 @@ struct Node {
     children: RefCell<Vec<Weak<Node>>>,
     waiters: RefCell<Waiters>,
 }
+
+/// Wakers are called, cloned and dropped while nothing is borrowed or half changed.
+impl RefUnwindSafe for Node {}
 
 /// Wakers by number, which is the order of their coming.
 #[derive(Default)]
