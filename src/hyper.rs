@@ -92,7 +92,7 @@ thread_local! {
 /// [`TcpStream`](crate::net::TcpStream), or one of TLS on top of it.
 ///
 /// Head and body of an answer are written with one call, so they leave together. Sent apart, the
-/// second would wait for the client's acknowledgement of the first, which takes up to 40 ms (Nagle's
+/// body would wait for the client's acknowledgement of the head, which takes up to 40 ms (Nagle's
 /// algorithm and delayed acknowledgements). The sockets of windlass write many buffers at once. Of
 /// another stream that isn't known, so hyper's buffers are copied into one, up to 512 KiB of them,
 /// unless [`vectored`](Io::vectored) says that it can.
