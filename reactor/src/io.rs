@@ -73,7 +73,7 @@ pub struct Async<T: AsFd> {
     source: Source,
     /// None only in `drop`, after `into_inner`.
     io: Option<T>,
-    /// It may be a socket whose close waits (`SO_LINGER`).
+    /// It may be a socket whose close waits (`SO_LINGER`): its drop looks.
     may_linger: bool,
 }
 
@@ -96,7 +96,7 @@ impl<T: AsFd> Async<T> {
     /// (`PermissionDenied`). Or if the reactor can't be had.
     pub fn new(io: T) -> io::Result<Async<T>> {
         set_nonblocking(io.as_fd(), true)?;
-        let this = Async::new_nonblocking(io)?.may_linger();
+        let this = Async::new_socket(io, true)?;
         this.source.arm(this.as_fd(), Interest::Read)?;
         Ok(this)
     }
@@ -104,17 +104,17 @@ impl<T: AsFd> Async<T> {
     /// For a descriptor that is non-blocking already. It is registered when something first has
     /// to wait for it.
     pub(crate) fn new_nonblocking(io: T) -> io::Result<Async<T>> {
+        Async::new_socket(io, false)
+    }
+
+    /// The same for a socket, whose close may wait or not.
+    #[inline]
+    pub(crate) fn new_socket(io: T, may_linger: bool) -> io::Result<Async<T>> {
         Ok(Async {
             source: Source::new()?,
             io: Some(io),
-            may_linger: false,
+            may_linger,
         })
-    }
-
-    /// Has the drop look for a linger time.
-    pub(crate) fn may_linger(mut self) -> Async<T> {
-        self.may_linger = true;
-        self
     }
 
     /// The value inside. To read or write by it directly is fine: only, `WouldBlock` then is for

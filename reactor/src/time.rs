@@ -122,6 +122,7 @@ impl Sleep {
     }
 
     /// `waker` is called at the deadline, unless another takes its place.
+    #[inline]
     fn start(&mut self, hub: &Hub, waker: Waker) {
         self.timer = Some(Timer {
             reactor: hub.id(),

@@ -364,6 +364,7 @@ impl<T> Timers<T> {
     }
 
     /// Takes an entry out of its slot.
+    #[inline]
     fn unlink(&mut self, index: u32) {
         let Entry {
             prev, next, place, ..

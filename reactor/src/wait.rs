@@ -199,43 +199,51 @@ mod platform {
                 it_interval,
                 it_value,
             };
-            match (&self.alarm, &self.fallback) {
-                (Some(alarm), _) => {
-                    timerfd_settime(alarm, TimerfdTimerFlags::empty(), &at)?;
-                }
-                (None, Some(fallback)) => fallback.alarm.set(Instant::now().checked_add(after)),
-                (None, None) => unreachable!("one of them is the alarm"),
+            match &self.alarm {
+                Some(alarm) => timerfd_settime(alarm, TimerfdTimerFlags::empty(), &at).map(drop)?,
+                None => self.set_alarm_of_fallback(after),
             }
             Ok(())
+        }
+
+        #[cold]
+        fn set_alarm_of_fallback(&self, after: Duration) {
+            let fallback = self.fallback.as_ref().expect("it's there without an alarm");
+            fallback.alarm.set(Instant::now().checked_add(after));
         }
 
         /// Waits for events, the bell, or the alarm; for nothing if not `block`. True if the alarm
         /// has gone off. A signal ends the wait as well.
         pub(crate) fn wait(&self, block: bool) -> io::Result<bool> {
-            let mut events = self.events.borrow_mut();
-            events.clear();
             let at_once = Timespec {
                 tv_sec: 0,
                 tv_nsec: 0,
             };
-            let left;
-            let timeout = match &self.fallback {
-                _ if !block => Some(&at_once),
-                None => None,
-                Some(fallback) => {
-                    left = fallback.time_left();
-                    left.as_ref()
-                }
-            };
+            match &self.fallback {
+                None => self.wait_for(if block { None } else { Some(&at_once) }),
+                Some(fallback) => self.wait_with(fallback, block),
+            }
+        }
+
+        #[inline(always)] // the timeout is a constant, and so is what becomes of it
+        fn wait_for(&self, timeout: Option<&Timespec>) -> io::Result<bool> {
+            let mut events = self.events.borrow_mut();
+            events.clear();
             match epoll::wait(&self.poller, spare_capacity(&mut events), timeout) {
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
             }
-            let gone_off = events.iter().any(|event| event.data.u64() == ALARM);
-            match &self.fallback {
-                None => Ok(gone_off),
-                Some(fallback) => Ok(fallback.has_gone_off() || gone_off),
-            }
+            Ok(events.iter().any(|event| event.data.u64() == ALARM))
+        }
+
+        #[cold]
+        fn wait_with(&self, fallback: &Fallback, block: bool) -> io::Result<bool> {
+            let timeout = match block {
+                true => fallback.time_left(),
+                false => Some(Timespec::default()),
+            };
+            let gone_off = self.wait_for(timeout.as_ref())?;
+            Ok(fallback.has_gone_off() || gone_off)
         }
 
         /// What the last wait found.
@@ -259,7 +267,6 @@ mod platform {
 
     impl Fallback {
         /// Until the alarm, a day at most.
-        #[cold]
         fn time_left(&self) -> Option<Timespec> {
             let left = self.alarm.get()?.saturating_duration_since(Instant::now());
             Timespec::try_from(left.min(Duration::from_secs(24 * 60 * 60))).ok()
@@ -267,7 +274,6 @@ mod platform {
 
         /// Whether the alarm has. Takes what was rung as well, since only a pipe that is empty
         /// tells of the next ring.
-        #[cold]
         fn has_gone_off(&self) -> bool {
             if let Some(rung) = &self.rung {
                 while rustix::io::read(rung, &mut [0; 512]).is_ok_and(|n| n > 0) {}

@@ -4,7 +4,7 @@
 use std::io;
 use std::net::SocketAddr;
 
-use rustix::fd::{AsFd, OwnedFd};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::addr::SocketAddrArg;
 #[cfg(unix)]
@@ -58,8 +58,12 @@ mod flags {
 
     /// Whether an error may mean that the system or a sandbox refuses the flags. It has other
     /// meanings as well; then a call without flags has the same error.
+    #[inline]
     pub(super) fn may_be_refused(error: Errno) -> bool {
-        [Errno::NOSYS, Errno::INVAL, Errno::PERM, Errno::ACCESS].contains(&error)
+        matches!(
+            error,
+            Errno::NOSYS | Errno::INVAL | Errno::PERM | Errno::ACCESS
+        )
     }
 
     pub(super) fn set(socket: &OwnedFd) -> io::Result<()> {
@@ -87,16 +91,21 @@ use flags_by_calls::{may_be_refused, set};
 
 #[cfg(unix)]
 pub(crate) fn new_socket(family: AddressFamily, kind: SocketType) -> io::Result<OwnedFd> {
-    let socket = match socket_with(family, kind, flags::FLAGS, None) {
-        Ok(socket) => socket,
-        Err(error) if may_be_refused(error) => {
-            let socket = rustix::net::socket(family, kind, None)?;
-            set(&socket)?;
-            socket
+    match socket_with(family, kind, flags::FLAGS, None) {
+        Ok(socket) => {
+            flags::complete(&socket)?;
+            Ok(socket)
         }
-        Err(error) => return Err(error.into()),
-    };
-    flags::complete(&socket)?;
+        Err(error) if may_be_refused(error) => new_socket_without_flags(family, kind),
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(unix)]
+#[cold]
+fn new_socket_without_flags(family: AddressFamily, kind: SocketType) -> io::Result<OwnedFd> {
+    let socket = rustix::net::socket(family, kind, None)?;
+    set(&socket)?;
     Ok(socket)
 }
 
@@ -118,24 +127,27 @@ pub(crate) fn socket_for(addr: &SocketAddr, kind: SocketType) -> io::Result<Owne
 }
 
 pub(crate) fn accept(listener: impl AsFd) -> io::Result<(OwnedFd, Option<SocketAddrAny>)> {
-    match acceptfrom_with(&listener, flags::FLAGS) {
-        Ok((socket, peer)) => {
-            flags::complete(&socket)?;
-            Ok((socket, peer))
-        }
-        Err(error) if may_be_refused(error) => {
-            let (socket, peer) = acceptfrom(listener)?;
-            set(&socket)?;
-            Ok((socket, peer))
-        }
-        Err(error) => Err(error.into()),
+    let accepted = acceptfrom_with(&listener, flags::FLAGS);
+    if accepted.as_ref().is_err_and(|error| may_be_refused(*error)) {
+        return accept_without_flags(listener.as_fd());
     }
+    let (socket, peer) = accepted?;
+    flags::complete(&socket)?;
+    Ok((socket, peer))
 }
 
-/// Connects and waits until that has succeeded or failed.
+#[cold]
+fn accept_without_flags(listener: BorrowedFd<'_>) -> io::Result<(OwnedFd, Option<SocketAddrAny>)> {
+    let (socket, peer) = acceptfrom(listener)?;
+    set(&socket)?;
+    Ok((socket, peer))
+}
+
+/// Connects and waits until that has succeeded or failed. `may_linger` is for the close of it.
 pub(crate) async fn connect_to<T>(
     socket: OwnedFd,
     addr: &impl SocketAddrArg,
+    may_linger: bool,
 ) -> io::Result<Async<T>>
 where
     T: AsFd + From<OwnedFd>,
@@ -147,7 +159,7 @@ where
         Err(Errno::WOULDBLOCK) if cfg!(windows) => true,
         Err(error) => return Err(error.into()),
     };
-    let connected = Async::new_nonblocking(T::from(socket))?;
+    let connected = Async::new_socket(T::from(socket), may_linger)?;
     if in_progress {
         connected.writable().await?;
         sockopt::socket_error(&connected)??;
@@ -251,8 +263,7 @@ macro_rules! socket {
 
             fn try_from(socket: $std) -> std::io::Result<$socket> {
                 socket.set_nonblocking(true)?;
-                let io = crate::io::Async::new_nonblocking(socket)?;
-                Ok($socket::new(io.may_linger()))
+                Ok($socket::new(crate::io::Async::new_socket(socket, true)?))
             }
         }
 

@@ -277,8 +277,7 @@ fn listen(addr: &SocketAddr) -> io::Result<TcpListener> {
 }
 
 async fn connect_to_addr(addr: SocketAddr) -> io::Result<Async<net::TcpStream>> {
-    let connected = connect_to(socket_for(&addr, SocketType::STREAM)?, &addr).await?;
-    Ok(connected.may_linger())
+    connect_to(socket_for(&addr, SocketType::STREAM)?, &addr, true).await
 }
 
 fn accepted(socket: OwnedFd, peer: Option<SocketAddrAny>) -> io::Result<(TcpStream, SocketAddr)> {
@@ -286,7 +285,7 @@ fn accepted(socket: OwnedFd, peer: Option<SocketAddrAny>) -> io::Result<(TcpStre
         Some(Ok(peer)) => peer,
         _ => return Err(io::Error::other("the peer of a connection has no address")),
     };
-    // It has inherited the options of the listener.
-    let stream = TcpStream::new(Async::new_nonblocking(socket.into())?.may_linger());
+    // It has inherited the options of the listener, a linger time among them.
+    let stream = TcpStream::new(Async::new_socket(socket.into(), true)?);
     Ok((stream, peer))
 }
