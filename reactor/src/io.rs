@@ -73,8 +73,6 @@ pub struct Async<T: AsFd> {
     source: Source,
     /// None only in `drop`, after `into_inner`.
     io: Option<T>,
-    /// It may be a socket whose close waits (`SO_LINGER`): its drop looks.
-    may_linger: bool,
 }
 
 impl<T: AsFd> Async<T> {
@@ -96,7 +94,7 @@ impl<T: AsFd> Async<T> {
     /// (`PermissionDenied`). Or if the reactor can't be had.
     pub fn new(io: T) -> io::Result<Async<T>> {
         set_nonblocking(io.as_fd(), true)?;
-        let this = Async::new_socket(io, true)?;
+        let this = Async::new_nonblocking(io)?;
         this.source.arm(this.as_fd(), Interest::Read)?;
         Ok(this)
     }
@@ -104,16 +102,9 @@ impl<T: AsFd> Async<T> {
     /// For a descriptor that is non-blocking already. It is registered when something first has
     /// to wait for it.
     pub(crate) fn new_nonblocking(io: T) -> io::Result<Async<T>> {
-        Async::new_socket(io, false)
-    }
-
-    /// The same for a socket, whose close may wait or not.
-    #[inline]
-    pub(crate) fn new_socket(io: T, may_linger: bool) -> io::Result<Async<T>> {
         Ok(Async {
             source: Source::new()?,
             io: Some(io),
-            may_linger,
         })
     }
 
@@ -276,9 +267,7 @@ impl<T: AsFd> Drop for Async<T> {
     fn drop(&mut self) {
         if let Some(io) = &self.io {
             self.source.close(io.as_fd());
-            if self.may_linger {
-                stop_lingering(io.as_fd());
-            }
+            stop_lingering(io.as_fd());
         }
     }
 }

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
@@ -127,27 +128,42 @@ pub(crate) fn socket_for(addr: &SocketAddr, kind: SocketType) -> io::Result<Owne
 }
 
 pub(crate) fn accept(listener: impl AsFd) -> io::Result<(OwnedFd, Option<SocketAddrAny>)> {
-    let accepted = acceptfrom_with(&listener, flags::FLAGS);
-    if accepted.as_ref().is_err_and(|error| may_be_refused(*error)) {
+    if IS_ACCEPT4_REFUSED.load(Relaxed) {
         return accept_without_flags(listener.as_fd());
     }
+    let accepted = acceptfrom_with(listener, flags::FLAGS).map_err(or_without_flags);
     let (socket, peer) = accepted?;
     flags::complete(&socket)?;
     Ok((socket, peer))
 }
 
+/// A flag, so that what is accepted need not be copied from one result to another.
+static IS_ACCEPT4_REFUSED: AtomicBool = AtomicBool::new(false);
+
+/// A refusal becomes `Interrupted`, with which any operation is tried again at once.
+fn or_without_flags(error: Errno) -> io::Error {
+    if !may_be_refused(error) {
+        return error.into();
+    }
+    IS_ACCEPT4_REFUSED.store(true, Relaxed);
+    io::ErrorKind::Interrupted.into()
+}
+
 #[cold]
 fn accept_without_flags(listener: BorrowedFd<'_>) -> io::Result<(OwnedFd, Option<SocketAddrAny>)> {
-    let (socket, peer) = acceptfrom(listener)?;
+    let accepted = acceptfrom(listener);
+    if accepted.as_ref().is_err_and(|error| may_be_refused(*error)) {
+        IS_ACCEPT4_REFUSED.store(false, Relaxed); // it wasn't the flags
+    }
+    let (socket, peer) = accepted?;
     set(&socket)?;
     Ok((socket, peer))
 }
 
-/// Connects and waits until that has succeeded or failed. `may_linger` is for the close of it.
+/// Connects and waits until that has succeeded or failed.
 pub(crate) async fn connect_to<T>(
     socket: OwnedFd,
     addr: &impl SocketAddrArg,
-    may_linger: bool,
 ) -> io::Result<Async<T>>
 where
     T: AsFd + From<OwnedFd>,
@@ -159,7 +175,7 @@ where
         Err(Errno::WOULDBLOCK) if cfg!(windows) => true,
         Err(error) => return Err(error.into()),
     };
-    let connected = Async::new_socket(T::from(socket), may_linger)?;
+    let connected = Async::new_nonblocking(T::from(socket))?;
     if in_progress {
         connected.writable().await?;
         sockopt::socket_error(&connected)??;
@@ -263,7 +279,7 @@ macro_rules! socket {
 
             fn try_from(socket: $std) -> std::io::Result<$socket> {
                 socket.set_nonblocking(true)?;
-                Ok($socket::new(crate::io::Async::new_socket(socket, true)?))
+                Ok($socket::new(crate::io::Async::new_nonblocking(socket)?))
             }
         }
 

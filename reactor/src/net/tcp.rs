@@ -277,7 +277,7 @@ fn listen(addr: &SocketAddr) -> io::Result<TcpListener> {
 }
 
 async fn connect_to_addr(addr: SocketAddr) -> io::Result<Async<net::TcpStream>> {
-    connect_to(socket_for(&addr, SocketType::STREAM)?, &addr, true).await
+    connect_to(socket_for(&addr, SocketType::STREAM)?, &addr).await
 }
 
 fn accepted(socket: OwnedFd, peer: Option<SocketAddrAny>) -> io::Result<(TcpStream, SocketAddr)> {
@@ -285,7 +285,6 @@ fn accepted(socket: OwnedFd, peer: Option<SocketAddrAny>) -> io::Result<(TcpStre
         Some(Ok(peer)) => peer,
         _ => return Err(io::Error::other("the peer of a connection has no address")),
     };
-    // It has inherited the options of the listener, a linger time among them.
-    let stream = TcpStream::new(Async::new_socket(socket.into(), true)?);
+    let stream = TcpStream::new(Async::new_nonblocking(socket.into())?);
     Ok((stream, peer))
 }

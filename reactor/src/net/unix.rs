@@ -326,7 +326,7 @@ async fn connect(path: &Path) -> io::Result<Async<net::UnixStream>> {
     let mut retry = Retry::default();
     loop {
         let socket = new_socket(AddressFamily::UNIX, SocketType::STREAM)?;
-        match connect_to(socket, &addr, false).await {
+        match connect_to(socket, &addr).await {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 poll_fn(|cx| retry.poll(cx)).await?;
             }
