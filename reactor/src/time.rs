@@ -155,6 +155,7 @@ impl Sleep {
     }
 
     /// Gives the waker that waited, which the caller drops under no borrow.
+    #[inline]
     fn stop(&mut self) -> Option<Waker> {
         let timer = self.timer.take()?;
         // On another thread, or while the thread ends, the timer is left to run out.

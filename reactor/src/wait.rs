@@ -214,6 +214,7 @@ mod platform {
 
         /// Waits for events, the bell, or the alarm; for nothing if not `block`. True if the alarm
         /// has gone off. A signal ends the wait as well.
+        #[inline]
         pub(crate) fn wait(&self, block: bool) -> io::Result<bool> {
             let at_once = Timespec {
                 tv_sec: 0,
