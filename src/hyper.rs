@@ -89,7 +89,7 @@ thread_local! {
 }
 
 /// A connection for hyper: any stream that has the traits of futures-io, such as
-/// [`TcpStream`](crate::net::TcpStream), or one of TLS on top of it.
+/// [`TcpStream`], or one of TLS on top of it.
 ///
 /// Head and body of an answer are written with one call, so they leave together. Sent apart, the
 /// body would wait for the client's acknowledgement of the head, which takes up to 40 ms (Nagle's
