@@ -29,6 +29,10 @@ use windlass_reactor::{BlockingTask, Pool};
 /// At the end of the program nobody waits for closures: what still runs when `main` returns ends
 /// wherever it is. Await what must be finished.
 ///
+/// A child process that is started in a closure and asks for a signal when its parent ends (Linux's
+/// `PR_SET_PDEATHSIG`) gets it when the closure's *thread* ends. Start such a child on a thread
+/// that lives as long: [more](crate::process#a-child-that-dies-with-its-parent).
+///
 /// # Panics
 ///
 /// If there's no thread, and the system refuses the first.

@@ -63,6 +63,7 @@
 //! connection in the middle of whatever it was about. For a good end there is their
 //! `graceful_shutdown`.
 
+use std::any::TypeId;
 use std::cell::Cell;
 use std::future::Future;
 use std::io::{self, IoSlice};
@@ -73,6 +74,10 @@ use std::time::{Duration, Instant};
 use ::hyper::rt;
 use futures_io::{AsyncRead, AsyncWrite};
 
+use crate::Async;
+use crate::net::TcpStream;
+#[cfg(unix)]
+use crate::net::unix::UnixStream;
 use crate::time;
 
 /// How much one read takes: what a socket hands out at once even to the fastest of clients, more or
@@ -84,12 +89,17 @@ thread_local! {
 }
 
 /// A connection for hyper: any stream that has the traits of futures-io, such as
-/// [`TcpStream`](crate::net::TcpStream), or one of TLS on top of it.
+/// [`TcpStream`], or one of TLS on top of it.
 ///
-/// Several of hyper's buffers are written with one call, if the stream can. What is read goes
-/// through a buffer of 64 KiB that all connections of the thread share: hyper's own isn't
-/// initialized, and to copy what came costs less than to zero all of that before each call, and
-/// needs no `unsafe`.
+/// Head and body of an answer are written with one call, so they leave together. Sent apart, the
+/// body would wait for the client's acknowledgement of the head, which takes up to 40 ms (Nagle's
+/// algorithm and delayed acknowledgements). The sockets of windlass write many buffers at once. Of
+/// another stream that isn't known, so hyper's buffers are copied into one, up to 512 KiB of them,
+/// unless [`vectored`](Io::vectored) says that it can.
+///
+/// What is read goes through a buffer of 64 KiB that all connections of the thread share: hyper's
+/// own isn't initialized, and to copy what came costs less than to zero all of that before each
+/// call, and needs no `unsafe`.
 ///
 /// # Examples
 ///
@@ -108,12 +118,37 @@ thread_local! {
 #[derive(Clone, Debug)]
 pub struct Io<T> {
     stream: T,
+    /// Its `poll_write_vectored` writes more than the first buffer.
+    is_vectored: bool,
 }
 
 impl<T> Io<T> {
     /// Takes a stream.
     pub fn new(stream: T) -> Io<T> {
-        Io { stream }
+        let is_vectored = is_known_as_vectored::<T>();
+        Io {
+            stream,
+            is_vectored,
+        }
+    }
+
+    /// Says that the stream writes many buffers with one call: that its `poll_write_vectored` isn't
+    /// the one that futures-io provides, which writes the first buffer only. Then nothing is
+    /// copied. For wrappers that pass the call on, and for TLS that makes one record of many
+    /// buffers.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use futures::io::AllowStdIo;
+    /// use windlass::hyper::Io;
+    ///
+    /// let _io = Io::new(AllowStdIo::new(Vec::new())).vectored();
+    /// ```
+    #[must_use]
+    pub fn vectored(mut self) -> Io<T> {
+        self.is_vectored = true;
+        self
     }
 
     /// The stream, to ask it for the peer's address say.
@@ -135,9 +170,7 @@ impl<T: AsyncRead + Unpin> rt::Read for Io<T> {
     ) -> Poll<io::Result<()>> {
         let room = buf.remaining().min(SCRATCH_BYTES);
         // Taken out: the stream may be anything, and read from another one on its way.
-        let mut scratch = SCRATCH
-            .take()
-            .unwrap_or_else(|| vec![0; SCRATCH_BYTES].into());
+        let mut scratch = SCRATCH.take().unwrap_or_else(new_scratch);
         let read = Pin::new(&mut self.stream).poll_read(cx, &mut scratch[..room]);
         if let Poll::Ready(Ok(length)) = read {
             buf.put_slice(&scratch[..length]);
@@ -161,9 +194,13 @@ impl<T: AsyncWrite + Unpin> rt::Write for Io<T> {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
+        if self.is_vectored {
+            return Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        }
+        poll_write_flat(Pin::new(&mut self.stream), cx, bufs)
     }
 
+    /// Also where the stream can't: this can. Else hyper would write HTTP/2's frames in parts.
     fn is_write_vectored(&self) -> bool {
         true
     }
@@ -175,6 +212,72 @@ impl<T: AsyncWrite + Unpin> rt::Write for Io<T> {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_close(cx)
     }
+}
+
+/// How many bytes of several buffers are copied into one at most.
+const FLAT_BYTES: usize = 512 * 1024;
+
+/// Writes several buffers by one `poll_write`.
+fn poll_write_flat(
+    stream: Pin<&mut impl AsyncWrite>,
+    cx: &mut Context<'_>,
+    bufs: &[IoSlice<'_>],
+) -> Poll<io::Result<usize>> {
+    let total: usize = bufs.iter().map(|buf| buf.len()).sum();
+    let first = bufs.iter().find(|buf| !buf.is_empty());
+    let first: &[u8] = first.map_or(&[], |buf| buf);
+    if first.len() == total {
+        return stream.poll_write(cx, first);
+    }
+    // What is left for the next write must not be small: it would wait for an acknowledgement.
+    let most = match total {
+        ..=FLAT_BYTES => total,
+        _ => FLAT_BYTES.min(total - FLAT_BYTES / 4),
+    };
+    if first.len() > most {
+        return stream.poll_write(cx, &first[..first.len() - FLAT_BYTES / 4]);
+    }
+    let mut scratch = SCRATCH.take().unwrap_or_else(new_scratch);
+    let mut large = Vec::new();
+    let flat = match scratch.get_mut(..most) {
+        Some(flat) => flat,
+        None => {
+            large.resize(most, 0);
+            &mut large[..]
+        }
+    };
+    let mut length = 0;
+    for buf in bufs {
+        let n = buf.len().min(most - length);
+        flat[length..][..n].copy_from_slice(&buf[..n]);
+        length += n;
+    }
+    let written = stream.poll_write(cx, flat);
+    SCRATCH.set(Some(scratch));
+    written
+}
+
+fn new_scratch() -> Box<[u8]> {
+    vec![0; SCRATCH_BYTES].into()
+}
+
+/// Whether it is a stream of windlass that writes many buffers with one call.
+fn is_known_as_vectored<T>() -> bool {
+    use std::net::TcpStream as StdTcpStream;
+
+    let id = typeid::of::<T>();
+    let is_tcp = is_any_of::<TcpStream, Async<StdTcpStream>>(id);
+    #[cfg(unix)]
+    let is_unix = is_any_of::<UnixStream, Async<std::os::unix::net::UnixStream>>(id);
+    #[cfg(not(unix))]
+    let is_unix = false;
+    is_tcp || is_unix
+}
+
+/// Also by reference. All references have one id, however long they live.
+fn is_any_of<A: 'static, B: 'static>(id: TypeId) -> bool {
+    [TypeId::of::<A>(), TypeId::of::<&'static A>()].contains(&id)
+        || [TypeId::of::<B>(), TypeId::of::<&'static B>()].contains(&id)
 }
 
 /// Spawns for hyper, on the runtime of the thread that calls it, what HTTP/2 does at the same time:

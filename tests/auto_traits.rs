@@ -62,6 +62,11 @@ is!(RefUnwindSafe: StopSource, StopToken);
 // These carry their output between threads, so that has to be `Send`.
 is_not!(Send: RemoteTask<std::rc::Rc<u8>>, BlockingTask<std::rc::Rc<u8>>);
 
+// A caught panic leaves them usable.
+is!(UnwindSafe: TcpListener, TcpStream, Async<std::net::TcpStream>, Reactor, BlockingTask<u8>);
+is!(UnwindSafe: StopSource, StopToken, Stopped, Remote, RemoteTask<u8>, RemoteError, Turn);
+is!(RefUnwindSafe: StopSource, StopToken, Stopped, Remote, RemoteTask<u8>, RemoteError, Turn);
+
 // Errors that `?` takes into any box.
 is!(std::error::Error: RemoteError, Panic, Elapsed);
 

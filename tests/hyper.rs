@@ -1,5 +1,6 @@
 //! The adapters for hyper, where their docs promise more than the examples show.
 
+use std::cell::RefCell;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
@@ -8,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use futures::future::poll_fn;
 use futures::io::{AsyncRead, Cursor};
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
 use hyper::rt::{Read, ReadBuf, Sleep, Timer as _};
 use windlass::block_on;
 use windlass::hyper::{Io, Timer};
@@ -57,6 +60,21 @@ fn a_sleep_that_is_reset_has_its_new_deadline() {
             "no new one was made"
         );
         sleep.await;
+    });
+}
+
+#[test]
+fn a_task_that_awaits_a_sleep_is_woken_when_it_is_reset() {
+    block_on(async {
+        let sleep = RefCell::new(Timer.sleep(HOUR));
+        let waits = poll_fn(|cx| sleep.borrow_mut().as_mut().poll(cx));
+        // The waiter has a waker of its own, so no other event polls it.
+        let mut waits = FuturesUnordered::from_iter([waits]);
+        let mut wait = waits.next();
+        assert!(poll_fn(|cx| Poll::Ready(wait.poll_unpin(cx).is_pending())).await);
+        Timer.reset(&mut sleep.borrow_mut(), Instant::now());
+        let patience = windlass::time::timeout(Duration::from_secs(30), wait);
+        assert!(patience.await.is_ok(), "it hangs");
     });
 }
 

@@ -15,10 +15,14 @@
 use std::future::poll_fn;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::pin::Pin;
+#[cfg(unix)]
+use std::task::Waker;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use futures_io::{AsyncRead, AsyncWrite};
-use rustix::fd::AsFd;
+use rustix::fd::{AsFd, BorrowedFd};
+use rustix::net::sockopt;
 
 use crate::readiness::{Readable, Writable, poll_ready};
 use crate::source::{Interest, Source};
@@ -77,12 +81,19 @@ impl<T: AsFd> Async<T> {
     /// Being non-blocking belongs to the open file, which other descriptors (of a terminal, say)
     /// may share.
     ///
+    /// A socket that lingers (`SO_LINGER` with a time that isn't zero) would block the loop when it
+    /// is closed, also if it's non-blocking. When an `Async` is dropped, it switches that off
+    /// first, and the system sends the rest in the background.
+    ///
+    /// A serial line can't be helped like this: the last close of it waits until its output is
+    /// sent, for up to the time that is set for the line (`closing_wait`, 30 s by default).
+    ///
     /// # Errors
     ///
     /// If the poller can't watch it: regular files are always ready, and are refused by epoll
     /// (`PermissionDenied`). Or if the reactor can't be had.
     pub fn new(io: T) -> io::Result<Async<T>> {
-        rustix::io::ioctl_fionbio(io.as_fd(), true)?;
+        set_nonblocking(io.as_fd(), true)?;
         let this = Async::new_nonblocking(io)?;
         this.source.arm(this.as_fd(), Interest::Read)?;
         Ok(this)
@@ -224,6 +235,12 @@ impl<T: AsFd> Async<T> {
         self.source.wake_readers();
     }
 
+    /// All who wait for it. To be woken by the caller, when the wait has no sense any more.
+    #[cfg(unix)]
+    pub(crate) fn take_waiters(&self) -> Vec<Waker> {
+        self.source.take_waiters()
+    }
+
     pub(crate) fn source(&self) -> &Source {
         &self.source
     }
@@ -250,7 +267,18 @@ impl<T: AsFd> Drop for Async<T> {
     fn drop(&mut self) {
         if let Some(io) = &self.io {
             self.source.close(io.as_fd());
+            stop_lingering(io.as_fd());
         }
+    }
+}
+
+/// Has the close of a socket return at once. The option can be set at any time and in many ways
+/// (on a listener, by another descriptor), so it is looked at when it matters.
+///
+/// A linger time of zero stays: that close returns at once as well, and resets the connection.
+fn stop_lingering(socket: BorrowedFd<'_>) {
+    if sockopt::socket_linger(socket).is_ok_and(|linger| linger > Some(Duration::ZERO)) {
+        let _ = sockopt::set_socket_linger(socket, None); // fails only if it is no socket
     }
 }
 
@@ -304,6 +332,21 @@ where
 
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.poll_flush(cx)
+    }
+}
+
+/// Makes the open file non-blocking, or blocking.
+pub(crate) fn set_nonblocking(fd: BorrowedFd<'_>, nonblocking: bool) -> io::Result<()> {
+    match rustix::io::ioctl_fionbio(fd, nonblocking) {
+        Ok(()) => Ok(()),
+        #[cfg(unix)] // a sandbox may refuse `ioctl`, and some drivers do
+        Err(_) => {
+            let mut flags = rustix::fs::fcntl_getfl(fd)?;
+            flags.set(rustix::fs::OFlags::NONBLOCK, nonblocking);
+            Ok(rustix::fs::fcntl_setfl(fd, flags)?)
+        }
+        #[cfg(windows)]
+        Err(error) => Err(error.into()),
     }
 }
 

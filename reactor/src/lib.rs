@@ -98,6 +98,8 @@ pub mod process;
 mod child_end;
 #[cfg(unix)]
 mod orphans;
+mod shortage;
+mod unwind;
 
 pub use block_on::block_on;
 pub use io::Async;

@@ -2,15 +2,14 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
-use std::process::Child;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Wake, Waker};
 
-use crate::child_end::ChildEnd;
+use crate::child_end::{ChildEnd, ChildHandle};
 
 /// All that this process has, by number. The number stays a child's own until it's reaped, which
 /// only happens under this lock.
-static ORPHANS: Mutex<BTreeMap<u32, Child>> = Mutex::new(BTreeMap::new());
+static ORPHANS: Mutex<BTreeMap<u32, ChildHandle>> = Mutex::new(BTreeMap::new());
 
 thread_local! {
     /// By these the thread's reactor is told when they end.
@@ -19,12 +18,12 @@ thread_local! {
 
 /// Reaps the child now if it has ended, and otherwise when it ends: in that turn of this thread's
 /// reactor, or in the next `sweep` if nothing turns that.
-pub(crate) fn adopt(mut child: Child, end: Option<ChildEnd>) {
+pub(crate) fn adopt(mut child: ChildHandle, end: Option<ChildEnd>) {
     if !is_running(&mut child) {
         return;
     }
     let pid = child.id();
-    let end = end.map_or_else(|| ChildEnd::of(&child), Ok);
+    let end = end.map_or_else(|| child.end(), Ok);
     orphans().insert(pid, child);
     if let Ok(end) = end {
         watch(pid, end, &Waker::from(Arc::new(Ended { pid })));
@@ -37,11 +36,11 @@ pub(crate) fn sweep() {
 }
 
 /// An error says that somebody else has reaped it.
-fn is_running(child: &mut Child) -> bool {
+fn is_running(child: &mut ChildHandle) -> bool {
     matches!(child.try_wait(), Ok(None))
 }
 
-fn orphans() -> MutexGuard<'static, BTreeMap<u32, Child>> {
+fn orphans() -> MutexGuard<'static, BTreeMap<u32, ChildHandle>> {
     ORPHANS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

@@ -1,7 +1,7 @@
 //! Anonymous pipes.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, IoSlice, IoSliceMut, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
 use std::process::{ChildStderr, ChildStdin, ChildStdout};
@@ -9,7 +9,8 @@ use std::task::{Context, Poll};
 
 use futures_io::{AsyncRead, AsyncWrite};
 
-use crate::io::Async;
+use crate::io::{Async, set_nonblocking};
+use crate::reactor::wake_all;
 
 /// How many bytes `poll_append` takes in one operation at most: so a child that never stops writing
 /// gives way to others, as any source that is always ready.
@@ -136,6 +137,14 @@ impl AsyncRead for PipeReader {
     ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.0).poll_read(cx, buf)
     }
+
+    fn poll_read_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &mut [IoSliceMut<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_read_vectored(cx, bufs)
+    }
 }
 
 /// The end of a [`pipe`] that is written. To write when all readers are closed is an error
@@ -183,12 +192,26 @@ impl AsyncWrite for PipeWriter {
         Pin::new(&mut pipe).poll_write(cx, buf)
     }
 
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let mut pipe = self.0.as_ref().ok_or_else(closed)?;
+        Pin::new(&mut pipe).poll_write_vectored(cx, bufs)
+    }
+
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }
 
     fn poll_close(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.0 = None;
+        if let Some(pipe) = self.0.take() {
+            // A task that waits to write, by a lock around this for example, gets the error.
+            let waiters = pipe.take_waiters();
+            drop(pipe);
+            wake_all(waiters);
+        }
         Poll::Ready(Ok(()))
     }
 }
@@ -197,14 +220,19 @@ impl AsyncWrite for PipeWriter {
 #[cfg(not(any(target_vendor = "apple", target_os = "aix")))]
 pub(crate) fn ends() -> io::Result<(OwnedFd, OwnedFd)> {
     use rustix::pipe::{PipeFlags, pipe_with};
-    Ok(pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?)
+    let ends = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK);
+    ends.or_else(|_| ends_by_calls()) // which fails as well if it isn't the flags
 }
 
 #[cfg(any(target_vendor = "apple", target_os = "aix"))]
 pub(crate) fn ends() -> io::Result<(OwnedFd, OwnedFd)> {
+    ends_by_calls()
+}
+
+fn ends_by_calls() -> io::Result<(OwnedFd, OwnedFd)> {
     let ends = rustix::pipe::pipe()?;
     for end in [&ends.0, &ends.1] {
-        rustix::io::ioctl_fionbio(end, true)?;
+        set_nonblocking(end.as_fd(), true)?;
         rustix::io::fcntl_setfd(end, rustix::io::FdFlags::CLOEXEC)?;
     }
     Ok(ends)
@@ -213,12 +241,12 @@ pub(crate) fn ends() -> io::Result<(OwnedFd, OwnedFd)> {
 /// Each end is an open file of its own, so this concerns nobody else.
 fn into_blocking(io: Async<File>) -> io::Result<OwnedFd> {
     let pipe = io.into_inner()?;
-    rustix::io::ioctl_fionbio(&pipe, false)?;
+    set_nonblocking(pipe.as_fd(), false)?;
     Ok(pipe.into())
 }
 
 fn nonblocking(pipe: OwnedFd) -> io::Result<Async<File>> {
-    rustix::io::ioctl_fionbio(&pipe, true)?;
+    set_nonblocking(pipe.as_fd(), true)?;
     Async::new_nonblocking(pipe.into())
 }
 

@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::future::Future;
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
 use std::marker::PhantomData;
 use std::mem;
 use std::pin::Pin;
@@ -15,6 +15,7 @@ use std::time::Duration;
 use futures_io::{AsyncRead, AsyncWrite};
 
 use crate::pool::{BlockingTask, Pool};
+use crate::shortage::cannot_start_thread;
 use crate::stdio::OnItsThread;
 
 /// A thread waits as long as the child is silent, so each pipe that is read has to have one; more
@@ -83,7 +84,8 @@ impl PipeReader {
                 none => {
                     let (pipe, bytes) = (self.pipe.clone(), mem::take(&mut self.bytes));
                     self.given = 0;
-                    none.insert(PIPES.run(move || read_into(bytes, &pipe))?)
+                    let reading = PIPES.run(move || read_into(bytes, &pipe));
+                    none.insert(reading.map_err(cannot_start_thread)?)
                 }
             };
             let read = ready!(Pin::new(reading).poll(cx));
@@ -128,6 +130,16 @@ impl AsyncRead for PipeReader {
         self.given += n;
         Poll::Ready(Ok(n))
     }
+
+    fn poll_read_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &mut [IoSliceMut<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let n = ready!(self.poll_fill(cx))?.read_vectored(bufs)?;
+        self.given += n;
+        Poll::Ready(Ok(n))
+    }
 }
 
 impl fmt::Debug for PipeReader {
@@ -168,15 +180,28 @@ impl TryFrom<ChildStdin> for PipeWriter {
 
 impl AsyncWrite for PipeWriter {
     fn poll_write(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
+        self.poll_write_vectored(cx, &[IoSlice::new(buf)])
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
         ready!(self.as_mut().poll_flush(cx))?;
         let pipe = self.pipe.clone().ok_or_else(closed)?;
-        let bytes = buf[..buf.len().min(CHUNK)].to_vec();
+        let mut bytes = Vec::new();
+        for buf in bufs {
+            let n = buf.len().min(CHUNK - bytes.len());
+            bytes.extend_from_slice(&buf[..n]);
+        }
         let n = bytes.len();
-        self.writing = Some(PIPES.run(move || lock(&pipe).write_all(&bytes))?);
+        let writing = PIPES.run(move || lock(&pipe).write_all(&bytes));
+        self.writing = Some(writing.map_err(cannot_start_thread)?);
         Poll::Ready(Ok(n))
     }
 

@@ -7,6 +7,16 @@
 //! let go of while it runs. On Windows the system tells of the end of a process, and has no
 //! zombies; but threads read and write the pipes, one for each operation that is under way.)
 //!
+//! # A child that dies with its parent
+//!
+//! Linux's `PR_SET_PDEATHSIG`, set by
+//! [`pre_exec`](std::os::unix::process::CommandExt::pre_exec) for example, signals the child when
+//! the *thread* that has started it ends, not when the process does. [`Command::spawn`] starts a
+//! child on the thread that calls it. So such a child must be started on a thread that lives as
+//! long as the child should, the loop's own thread for example. A thread of a
+//! [`Pool`](crate::Pool), and so the closure of a `spawn_blocking`, is the wrong place, because
+//! such a thread ends when it has been idle for a while, and takes the child with it.
+//!
 //! # No zombies
 //!
 //! A child that has ended stays in the system's table until its parent has asked for its status.
@@ -32,11 +42,12 @@ use std::io;
 use std::path::Path;
 use std::task::{Context, Poll, ready};
 
-use crate::child_end::ChildEnd;
+use crate::child_end::{ChildEnd, ChildHandle};
 use crate::io::{PipeReader, PipeWriter};
 #[cfg(unix)]
 use crate::orphans;
 use crate::reactor;
+use crate::shortage::cannot_start_process;
 
 pub use std::process::{ExitStatus, Output, Stdio};
 
@@ -190,11 +201,11 @@ impl Command {
         reactor::hub()?; // no child whose pipes could not be handed out
         #[cfg(unix)]
         orphans::sweep();
-        let mut child = self.std.spawn()?;
+        let mut child = self.std.spawn().map_err(cannot_start_process)?;
         let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
         let stderr = child.stderr.take();
         let process = Process {
-            child: Some(child),
+            child: Some(ChildHandle::new(child)),
             end: None,
             kill_on_drop: self.kill_on_drop,
         };
@@ -382,8 +393,12 @@ impl Child {
         Ok(status)
     }
 
-    /// Kills it (`SIGKILL`), without waiting for its end: that is [`wait`](Child::wait). Does
-    /// nothing if its end is known already, so it never hits another process.
+    /// Kills the child (`SIGKILL`) without waiting for its end, for which there is
+    /// [`wait`](Child::wait). Does nothing if the child has ended, or if other code has reaped it.
+    ///
+    /// On Linux the signal goes through a pidfd, so it never hits another process that was given
+    /// the same PID. Where there is no pidfd, the PID is used only while the system says that the
+    /// child is still to be reaped by this process.
     ///
     /// # Errors
     ///
@@ -431,18 +446,18 @@ impl Child {
 #[derive(Debug)]
 struct Process {
     /// None only in `drop`.
-    child: Option<std::process::Child>,
+    child: Option<ChildHandle>,
     /// None while nobody waits for it.
     end: Option<ChildEnd>,
     kill_on_drop: bool,
 }
 
 impl Process {
-    fn get(&self) -> &std::process::Child {
+    fn get(&self) -> &ChildHandle {
         self.child.as_ref().expect("it is there until the drop")
     }
 
-    fn get_mut(&mut self) -> &mut std::process::Child {
+    fn get_mut(&mut self) -> &mut ChildHandle {
         self.child.as_mut().expect("it is there until the drop")
     }
 
@@ -454,8 +469,8 @@ impl Process {
                 if let Some(status) = child.try_wait()? {
                     return Poll::Ready(Ok(status));
                 }
-                // It isn't reaped yet, so its number is still its own.
-                none.insert(ChildEnd::of(child)?)
+                // It isn't reaped yet, so its PID is still its own.
+                none.insert(child.end()?)
             }
         };
         let status = ready!(end.poll(cx, child))?;

@@ -28,6 +28,10 @@
 //! Handlers that other code has set up before are called as well. Programs that are started inherit
 //! nothing of this: in a child, signals do what they always do.
 //!
+//! Handlers run on the thread's alternate signal stack where it has one (`SA_ONSTACK`), as hosts
+//! with small stacks need it, Go among them. Handlers that were set up before are called from there
+//! as well.
+//!
 //! # Windows
 //!
 //! It has [`Signal::INT`], which is Ctrl-C, and `Signal::BREAK`, which is Ctrl-Break. Handlers that

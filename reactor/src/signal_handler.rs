@@ -1,7 +1,9 @@
 //! How the system tells of a signal: by a handler, which sets a flag and rings a bell.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
+use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::AcqRel};
 use std::task::{Context, Poll};
@@ -65,7 +67,42 @@ impl Handler {
         // calls write(2) on a descriptor that is open, since the handler owns it. It neither
         // allocates, nor locks, nor panics.
         let action = unsafe { signal_hook_registry::register(signal, handler) }?;
-        Ok(Handler(action))
+        let this = Handler(action);
+        run_on_alternate_stack(signal)?;
+        Ok(this)
+    }
+}
+
+/// Has the handler of a signal run on the thread's alternate stack, if the thread has one.
+///
+/// `signal-hook-registry` installs its handler without `SA_ONSTACK`. That is fatal where a signal
+/// interrupts a thread with a small stack, as those of Go's goroutines and of other coroutines are.
+fn run_on_alternate_stack(signal: i32) -> io::Result<()> {
+    let mut action = swap_action(signal, None)?;
+    if action.sa_flags & libc::SA_ONSTACK == 0 {
+        action.sa_flags |= libc::SA_ONSTACK;
+        let replaced = swap_action(signal, Some(&action))?;
+        if replaced.sa_sigaction != action.sa_sigaction {
+            // Another thread has installed a handler of its own since the look. It stays.
+            swap_action(signal, Some(&replaced))?;
+        }
+    }
+    Ok(())
+}
+
+/// Gives the action of a signal, and replaces it by one that this has given for the same signal,
+/// with other flags.
+fn swap_action(signal: i32, new: Option<&libc::sigaction>) -> io::Result<libc::sigaction> {
+    let new = new.map_or(ptr::null(), ptr::from_ref);
+    let mut old = MaybeUninit::zeroed();
+    // SAFETY: both pointers are valid for the call, and an action may be all zeros. The handler of
+    // `new` was installed for this signal before, so this makes no function a handler that isn't
+    // one.
+    unsafe {
+        if libc::sigaction(signal, new, old.as_mut_ptr()) != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(old.assume_init())
     }
 }
 

@@ -194,6 +194,16 @@ impl Source {
         self.vacate(|poll| poll.delete_process(process));
     }
 
+    /// The waiters of both directions, to be woken by the caller.
+    #[cfg(unix)]
+    pub(crate) fn take_waiters(&self) -> Vec<Waker> {
+        let mut waiters = Vec::new();
+        for interest in [Interest::Read, Interest::Write] {
+            self.row().waiters.take(interest, &mut waiters);
+        }
+        waiters
+    }
+
     /// As an event, for what the poller doesn't tell of.
     #[cfg(windows)]
     pub(crate) fn wake_readers(&self) {

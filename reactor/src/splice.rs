@@ -113,9 +113,19 @@ impl Drop for Pipe {
     }
 }
 
-/// A descriptor that can't be spliced, or no pipe to splice by.
+/// A descriptor that can't be spliced, no pipe to splice by, or a sandbox that refuses the call. An
+/// ordinary read or write that isn't permitted either has the same error once more.
 pub(crate) fn is_refusal(error: &io::Error) -> bool {
-    error.raw_os_error() == Some(Errno::INVAL.raw_os_error())
+    let refusals = [
+        Errno::INVAL,
+        Errno::NOSYS,
+        Errno::PERM,
+        Errno::ACCESS,
+        Errno::NODEV,
+        Errno::OPNOTSUPP,
+    ];
+    let code = error.raw_os_error();
+    code.is_some_and(|code| refusals.iter().any(|it| it.raw_os_error() == code))
 }
 
 fn flags() -> SpliceFlags {

@@ -12,7 +12,7 @@
 //! | others: sockets, `/dev/null`, what can't be opened anew | a duplicate | asks `poll` first |
 
 use std::fmt;
-use std::io::{self, IsTerminal};
+use std::io::{self, IoSlice, IoSliceMut, IsTerminal};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -145,7 +145,16 @@ impl AsyncRead for Stdin {
         cx: &mut Context<'_>,
         buf: &mut [u8],
     ) -> Poll<io::Result<usize>> {
-        self.0.opened()?.poll_read(cx, buf)
+        let bufs = &mut [IoSliceMut::new(buf)];
+        self.0.opened()?.poll_read(cx, bufs)
+    }
+
+    fn poll_read_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &mut [IoSliceMut<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.0.opened()?.poll_read(cx, bufs)
     }
 }
 
@@ -157,7 +166,15 @@ macro_rules! writes {
                 cx: &mut Context<'_>,
                 buf: &[u8],
             ) -> Poll<io::Result<usize>> {
-                self.0.opened()?.poll_write(cx, buf)
+                self.0.opened()?.poll_write(cx, &[IoSlice::new(buf)])
+            }
+
+            fn poll_write_vectored(
+                mut self: Pin<&mut Self>,
+                cx: &mut Context<'_>,
+                bufs: &[IoSlice<'_>],
+            ) -> Poll<io::Result<usize>> {
+                self.0.opened()?.poll_write(cx, bufs)
             }
 
             fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -214,12 +231,14 @@ struct Opened {
 
 impl Opened {
     fn new(fd: BorrowedFd<'_>, access: OFlags) -> io::Result<Opened> {
-        let stat = fstat(fd)?;
-        let kind = FileType::from_raw_mode(stat.st_mode);
-        let is_ready = matches!(kind, FileType::RegularFile | FileType::BlockDevice);
+        // If the system refuses to say what it is, each operation asks.
+        let stat = fstat(fd).ok();
+        let kind = stat.map(|stat| FileType::from_raw_mode(stat.st_mode));
+        let is_ready = matches!(kind, Some(FileType::RegularFile | FileType::BlockDevice));
         // To open the master of a pseudo-terminal, device 5:2, makes another one.
-        let is_terminal = fd.is_terminal() && stat.st_rdev != makedev(5, 2);
-        let anew = if kind == FileType::Fifo || is_terminal {
+        let is_master = stat.is_none_or(|stat| stat.st_rdev == makedev(5, 2));
+        let is_terminal = fd.is_terminal() && !is_master;
+        let anew = if kind == Some(FileType::Fifo) || is_terminal {
             open_anew(fd, access)
         } else {
             None
@@ -230,25 +249,41 @@ impl Opened {
         Ok(Opened { io, asks })
     }
 
-    fn poll_read(&self, cx: &mut Context<'_>, buf: &mut [u8]) -> Poll<io::Result<usize>> {
+    fn poll_read(
+        &self,
+        cx: &mut Context<'_>,
+        bufs: &mut [IoSliceMut<'_>],
+    ) -> Poll<io::Result<usize>> {
         self.io.poll_read_with(cx, |fd| {
             if self.asks {
                 look(fd.as_fd(), Interest::Read)?;
             }
-            Ok(rustix::io::read(fd, &mut *buf)?)
+            Ok(rustix::io::readv(fd, bufs)?)
         })
     }
 
-    fn poll_write(&self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(&self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         self.io.poll_write_with(cx, |fd| {
-            let mut part = buf;
             if self.asks {
                 look(fd.as_fd(), Interest::Write)?;
-                part = &buf[..buf.len().min(PIPE_BUF)];
+                let mut part = [0; PIPE_BUF];
+                let length = gather(bufs, &mut part);
+                return Ok(rustix::io::write(fd, &part[..length])?);
             }
-            Ok(rustix::io::write(fd, part)?)
+            Ok(rustix::io::writev(fd, bufs)?)
         })
     }
+}
+
+/// Copies as much of the buffers as there is room for, and gives the number of bytes.
+fn gather(bufs: &[IoSlice<'_>], part: &mut [u8]) -> usize {
+    let mut length = 0;
+    for buf in bufs {
+        let n = buf.len().min(part.len() - length);
+        part[length..][..n].copy_from_slice(&buf[..n]);
+        length += n;
+    }
+    length
 }
 
 /// Another open file of the same pipe or terminal, which may be non-blocking without anybody else

@@ -1,6 +1,6 @@
 //! The standard streams where no poller can watch them: a thread reads, and writes are direct.
 
-use std::io::{self, Read, Write};
+use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::marker::PhantomData;
 use std::pin::Pin;
 use std::rc::Rc;
@@ -12,6 +12,7 @@ use futures_io::{AsyncRead, AsyncWrite};
 
 use crate::pool::Pool;
 use crate::reactor::wake_all;
+use crate::shortage::cannot_start_thread;
 
 /// The standard input of the process.
 ///
@@ -118,10 +119,18 @@ impl AsyncRead for Stdin {
         cx: &mut Context<'_>,
         buf: &mut [u8],
     ) -> Poll<io::Result<usize>> {
+        self.poll_read_vectored(cx, &mut [IoSliceMut::new(buf)])
+    }
+
+    fn poll_read_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &mut [IoSliceMut<'_>],
+    ) -> Poll<io::Result<usize>> {
         let waker = cx.waker().clone();
         let mut input = lock();
         if input.given < input.bytes.len() {
-            let n = (&input.bytes[input.given..]).read(buf)?;
+            let n = (&input.bytes[input.given..]).read_vectored(bufs)?;
             input.given += n;
             return Poll::Ready(Ok(n));
         }
@@ -129,7 +138,7 @@ impl AsyncRead for Stdin {
             return Poll::Ready(over.map(|()| 0));
         }
         if !input.reading {
-            READER.run(read_more)?.detach();
+            READER.run(read_more).map_err(cannot_start_thread)?.detach();
             input.reading = true;
         }
         if !input.wakers.iter().any(|known| known.will_wake(&waker)) {
@@ -144,11 +153,29 @@ macro_rules! writes {
         impl AsyncWrite for $stream {
             fn poll_write(
                 self: Pin<&mut Self>,
-                _: &mut Context<'_>,
+                cx: &mut Context<'_>,
                 buf: &[u8],
             ) -> Poll<io::Result<usize>> {
+                self.poll_write_vectored(cx, &[IoSlice::new(buf)])
+            }
+
+            fn poll_write_vectored(
+                self: Pin<&mut Self>,
+                _: &mut Context<'_>,
+                bufs: &[IoSlice<'_>],
+            ) -> Poll<io::Result<usize>> {
                 let mut std = $std().lock();
-                let written = std.write(buf)?;
+                let mut written = 0;
+                for buf in bufs {
+                    let n = match std.write(buf) {
+                        Err(error) if written == 0 => return Poll::Ready(Err(error)),
+                        n => n.unwrap_or(0), // the next write gets the error
+                    };
+                    written += n;
+                    if n < buf.len() {
+                        break;
+                    }
+                }
                 Poll::Ready(std.flush().map(|()| written))
             }
 

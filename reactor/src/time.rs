@@ -10,14 +10,14 @@ use std::future::{Future, poll_fn};
 use std::io;
 use std::num::NonZeroU64;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
 use futures_core::Stream;
 use pin_project_lite::pin_project;
 
 use crate::clock::Moment;
-use crate::reactor;
+use crate::reactor::{self, Hub};
 use crate::timers::TimerKey;
 
 /// Waits for a time.
@@ -99,7 +99,11 @@ impl Sleep {
         self.deadline.instant()
     }
 
-    /// Starts over, with another deadline.
+    /// Starts over, with another deadline. A task that awaits this is woken then, and no longer at
+    /// the deadline before.
+    ///
+    /// Call it on the thread whose reactor serves this. Called on another one, it takes effect when
+    /// this is polled next, which is at the deadline before at the latest.
     ///
     /// ```
     /// use std::time::{Duration, Instant};
@@ -110,24 +114,30 @@ impl Sleep {
     /// block_on(sleep);
     /// ```
     pub fn reset(&mut self, deadline: Instant) {
-        self.stop();
+        let waker = self.stop();
         self.deadline = deadline.into();
+        if let Some(waker) = waker {
+            reactor::with_hub(|hub| self.start(hub, waker));
+        }
+    }
+
+    /// `waker` is called at the deadline, unless another takes its place.
+    #[inline]
+    fn start(&mut self, hub: &Hub, waker: Waker) {
+        self.timer = Some(Timer {
+            reactor: hub.id(),
+            key: hub.start_timer(self.deadline, waker),
+        });
     }
 
     /// As `poll`, but for operations that give an error instead of a panic.
     pub(crate) fn poll_io(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let hub = reactor::hub()?;
         hub.check_driven()?;
-        if self.deadline == Moment::NEVER {
-            return Poll::Pending;
-        }
         let started = self.timer.as_ref().filter(|it| it.reactor == hub.id());
         let Some(timer) = started else {
-            let key = hub.start_timer(self.deadline, cx.waker().clone());
-            self.timer = Some(Timer {
-                reactor: hub.id(),
-                key,
-            });
+            // Also if it never ends: then `reset` finds the waker.
+            self.start(&hub, cx.waker().clone());
             return Poll::Pending;
         };
         match hub.timer_wakes(timer.key, cx.waker()) {
@@ -144,16 +154,16 @@ impl Sleep {
         }
     }
 
-    fn stop(&mut self) {
-        let Some(timer) = self.timer.take() else {
-            return;
-        };
-        // Elsewhere, or while the thread ends, the timer is left to run out: nobody listens to it.
-        let waker = reactor::with_hub(|hub| {
+    /// Gives the waker that waited, which the caller drops under no borrow.
+    #[inline]
+    fn stop(&mut self) -> Option<Waker> {
+        let timer = self.timer.take()?;
+        // On another thread, or while the thread ends, the timer is left to run out.
+        reactor::with_hub(|hub| {
             let is_here = hub.id() == timer.reactor;
-            is_here.then(|| hub.stop_timer(timer.key))
-        });
-        drop(waker); // under no borrow
+            is_here.then(|| hub.stop_timer(timer.key)).flatten()
+        })
+        .flatten()
     }
 }
 

@@ -195,6 +195,7 @@ impl<T> Timers<T> {
     /// `fired`, tick by tick: all of them, or `limit` of them, and the others stay due.
     ///
     /// `now` comes from a clock that doesn't go back; if it does, the latest `now` holds.
+    #[inline]
     pub(crate) fn fire(&mut self, now: u64, limit: usize, fired: &mut Vec<T>) {
         let now = now.max(self.now);
         let before = fired.len();
@@ -364,6 +365,7 @@ impl<T> Timers<T> {
     }
 
     /// Takes an entry out of its slot.
+    #[inline(always)]
     fn unlink(&mut self, index: u32) {
         let Entry {
             prev, next, place, ..

@@ -12,6 +12,10 @@
 //! * The alarm is a timer descriptor. It is set only when an earlier deadline comes up, so that
 //!   waiting needs no timeout; and the poller's descriptor becomes readable for timers, too.
 //!
+//! Where a sandbox refuses an eventfd, the bell is a pipe. Where it refuses a timer descriptor,
+//! waiting has a timeout, in whole milliseconds, and a host loop has to go by
+//! [`Reactor::next_deadline`](crate::Reactor::next_deadline).
+//!
 //! Elsewhere `polling` does all of it. `--cfg windlass_portable` chooses that on Linux as well.
 //!
 use std::io;
@@ -79,7 +83,9 @@ mod platform {
     };
 
     use super::*;
-    use std::cell::RefCell;
+    use crate::pipe;
+    use std::cell::{Cell, RefCell};
+    use std::time::Instant;
 
     /// How many events a turn takes at most. The rest comes in the next one.
     const EVENTS: usize = 1024;
@@ -92,29 +98,50 @@ mod platform {
 
     pub(crate) struct Poll {
         poller: Poller,
-        alarm: OwnedFd,
+        /// `None` where the system refuses one.
+        alarm: Option<OwnedFd>,
         events: RefCell<Vec<epoll::Event>>,
+        /// `None` unless the system refuses something.
+        fallback: Option<Box<Fallback>>,
+    }
+
+    /// What stands in for the descriptors that the system refuses.
+    struct Fallback {
+        /// The other end of the bell's pipe.
+        rung: Option<OwnedFd>,
+        alarm: Cell<Option<Instant>>,
     }
 
     impl Poll {
         pub(crate) fn new() -> io::Result<(Poll, Bell)> {
             let poller = Poller::new()?;
-            let bell = Bell(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
+            let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
+            let (bell, rung) = match unless_refused(eventfd(0, flags))? {
+                Some(eventfd) => (eventfd, None),
+                None => pipe::ends().map(|(rung, bell)| (bell, Some(rung)))?,
+            };
             let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
-            let alarm = timerfd_create(TimerfdClockId::Monotonic, flags)?;
-            for (source, number) in [(bell.0.as_fd(), BELL), (alarm.as_fd(), ALARM)] {
+            let alarm = unless_refused(timerfd_create(TimerfdClockId::Monotonic, flags))?;
+            let sources = [
+                (rung.as_ref().or(Some(&bell)), BELL),
+                (alarm.as_ref(), ALARM),
+            ];
+            for (source, number) in sources {
                 let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
-                epoll::add(&poller, source, epoll::EventData::new_u64(number), flags)?;
+                let data = epoll::EventData::new_u64(number);
+                source.map_or(Ok(()), |source| epoll::add(&poller, source, data, flags))?;
             }
-            let events = RefCell::new(Vec::with_capacity(EVENTS));
-            Ok((
-                Poll {
-                    poller,
-                    alarm,
-                    events,
-                },
-                bell,
-            ))
+            let fallback = (rung.is_some() || alarm.is_none()).then(|| {
+                let alarm = Cell::new(None);
+                Box::new(Fallback { rung, alarm })
+            });
+            let poll = Poll {
+                poller,
+                alarm,
+                events: RefCell::new(Vec::with_capacity(EVENTS)),
+                fallback,
+            };
+            Ok((poll, Bell(bell)))
         }
 
         /// Registers the source for reading, and for writing as well if that is asked for.
@@ -129,7 +156,11 @@ mod platform {
             use epoll::EventFlags as Flags;
             let data = epoll::EventData::new_u64(key.to_usize() as u64);
             let flags = Flags::IN | Flags::ET | Flags::EXCLUSIVE; // it allows no others
-            Ok(epoll::add(&self.poller, source, data, flags)?)
+            match epoll::add(&self.poller, source, data, flags) {
+                // Before Linux 4.5: each event is for all.
+                Err(Errno::INVAL) => self.add(source, key, false),
+                added => Ok(added?),
+            }
         }
 
         /// From now on for both directions. What is ready already is an event.
@@ -168,25 +199,52 @@ mod platform {
                 it_interval,
                 it_value,
             };
-            timerfd_settime(&self.alarm, TimerfdTimerFlags::empty(), &at)?;
+            match &self.alarm {
+                Some(alarm) => timerfd_settime(alarm, TimerfdTimerFlags::empty(), &at).map(drop)?,
+                None => self.set_alarm_of_fallback(after),
+            }
             Ok(())
+        }
+
+        #[cold]
+        fn set_alarm_of_fallback(&self, after: Duration) {
+            let fallback = self.fallback.as_ref().expect("it's there without an alarm");
+            fallback.alarm.set(Instant::now().checked_add(after));
         }
 
         /// Waits for events, the bell, or the alarm; for nothing if not `block`. True if the alarm
         /// has gone off. A signal ends the wait as well.
+        #[inline]
         pub(crate) fn wait(&self, block: bool) -> io::Result<bool> {
-            let mut events = self.events.borrow_mut();
-            events.clear();
             let at_once = Timespec {
                 tv_sec: 0,
                 tv_nsec: 0,
             };
-            let timeout = if block { None } else { Some(&at_once) };
+            match &self.fallback {
+                None => self.wait_for(if block { None } else { Some(&at_once) }),
+                Some(fallback) => self.wait_with(fallback, block),
+            }
+        }
+
+        #[inline(always)] // the timeout is a constant, and so is what becomes of it
+        fn wait_for(&self, timeout: Option<&Timespec>) -> io::Result<bool> {
+            let mut events = self.events.borrow_mut();
+            events.clear();
             match epoll::wait(&self.poller, spare_capacity(&mut events), timeout) {
                 Ok(_) | Err(Errno::INTR) => {}
                 Err(error) => return Err(error.into()),
             }
             Ok(events.iter().any(|event| event.data.u64() == ALARM))
+        }
+
+        #[cold]
+        fn wait_with(&self, fallback: &Fallback, block: bool) -> io::Result<bool> {
+            let timeout = match block {
+                true => fallback.time_left(),
+                false => Some(Timespec::default()),
+            };
+            let gone_off = self.wait_for(timeout.as_ref())?;
+            Ok(fallback.has_gone_off() || gone_off)
         }
 
         /// What the last wait found.
@@ -205,6 +263,36 @@ mod platform {
                     });
                 }
             }
+        }
+    }
+
+    impl Fallback {
+        /// Until the alarm, a day at most.
+        fn time_left(&self) -> Option<Timespec> {
+            let left = self.alarm.get()?.saturating_duration_since(Instant::now());
+            Timespec::try_from(left.min(Duration::from_secs(24 * 60 * 60))).ok()
+        }
+
+        /// Whether the alarm has. Takes what was rung as well, since only a pipe that is empty
+        /// tells of the next ring.
+        fn has_gone_off(&self) -> bool {
+            if let Some(rung) = &self.rung {
+                while rustix::io::read(rung, &mut [0; 512]).is_ok_and(|n| n > 0) {}
+            }
+            let is_over = self.alarm.get().is_some_and(|at| at <= Instant::now());
+            if is_over {
+                self.alarm.set(None);
+            }
+            is_over
+        }
+    }
+
+    /// `None` for a call that the system doesn't know or a sandbox refuses. A shortage is an error.
+    fn unless_refused(made: Result<OwnedFd, Errno>) -> io::Result<Option<OwnedFd>> {
+        match made {
+            Ok(fd) => Ok(Some(fd)),
+            Err(error @ (Errno::MFILE | Errno::NFILE | Errno::NOMEM)) => Err(error.into()),
+            Err(_) => Ok(None),
         }
     }
 
@@ -227,7 +315,8 @@ mod platform {
 
     impl Bell {
         pub(crate) fn ring(&self) {
-            // It fails only if 2^64 - 2 rings were never read, and then the bell is ringing.
+            // It fails only if 2^64 - 2 rings were never read, or a pipe is full of them, and then
+            // the bell is ringing.
             let _ = rustix::io::write(&self.0, &1_u64.to_ne_bytes());
         }
     }

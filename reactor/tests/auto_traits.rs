@@ -1,6 +1,9 @@
-//! What may travel between threads. This compiles, or it does not.
+//! What may travel between threads and out of a panic. This compiles, or it does not.
+
+mod common;
 
 use std::net::TcpStream as Std;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 
 use windlass_reactor::fs::{DirEntry, File, OpenOptions, ReadDir};
 use windlass_reactor::io::{Stderr, Stdin, Stdout};
@@ -58,8 +61,25 @@ are_not!(Sync: Child, ChildStdin, ChildStdout, ChildStderr);
 are_not!(Send: File, BlockingTask<std::rc::Rc<u8>>);
 are_not!(Sync: File);
 
+// A panic leaves all of these usable: what they have is changed by single steps, and no code of the
+// user runs in the middle of one.
+are!(UnwindSafe: Sleep, Interval, Timeout<()>, Elapsed, MissedTicks, Turned, Signal);
+are!(RefUnwindSafe: Sleep, Interval, Timeout<()>, Elapsed, MissedTicks, Turned, Signal);
+are!(UnwindSafe: Reactor, Awake<'static>, Async<Std>, TcpListener, TcpStream, UdpSocket);
+are!(RefUnwindSafe: Reactor, Awake<'static>, Async<Std>, TcpListener, TcpStream, UdpSocket);
+are!(UnwindSafe: Readable<'static>, Writable<'static>, net::Incoming<'static>);
+are!(RefUnwindSafe: Readable<'static>, Writable<'static>, net::Incoming<'static>);
+are!(UnwindSafe: Stdin, Stdout, Stderr, Signals, CtrlC);
+are!(RefUnwindSafe: Stdin, Stdout, Stderr, Signals, CtrlC);
+are!(UnwindSafe: Child, ChildStdin, ChildStdout, ChildStderr, Pool, BlockingTask<u8>);
+are!(RefUnwindSafe: Child, ChildStdin, ChildStdout, ChildStderr, Pool, BlockingTask<u8>);
+are!(UnwindSafe: File, ReadDir, DirEntry, OpenOptions);
+are!(RefUnwindSafe: File, ReadDir, DirEntry, OpenOptions);
+
 #[cfg(unix)]
 mod unix {
+    use std::panic::{RefUnwindSafe, UnwindSafe};
+
     use windlass_reactor::io::{PipeReader, PipeWriter};
     use windlass_reactor::net::unix::{Incoming, UnixDatagram, UnixListener, UnixStream};
 
@@ -69,6 +89,28 @@ mod unix {
     are_not!(Sync: UnixListener, UnixStream, UnixDatagram);
     are_not!(Send: PipeReader, PipeWriter);
     are_not!(Sync: PipeReader, PipeWriter);
+    are!(UnwindSafe: UnixListener, UnixStream, UnixDatagram, Incoming<'static>);
+    are!(RefUnwindSafe: UnixListener, UnixStream, UnixDatagram, Incoming<'static>);
+    are!(UnwindSafe: PipeReader, PipeWriter);
+    are!(RefUnwindSafe: PipeReader, PipeWriter);
+}
+
+/// Without a wrapper that says so.
+#[test]
+fn a_socket_can_be_used_after_a_caught_panic() {
+    common::run(async {
+        let (here, mut there) = common::tcp_pair().await;
+        let panics = || {
+            let waits = here.readable();
+            assert!(common::poll(&mut { waits }, std::task::Waker::noop()).is_ready());
+        };
+        assert!(std::panic::catch_unwind(panics).is_err());
+        futures::AsyncWriteExt::write_all(&mut there, b"ahoy")
+            .await
+            .unwrap();
+        here.readable().await.unwrap();
+        assert_eq!(here.try_read(&mut [0; 8]).unwrap(), 4);
+    });
 }
 
 #[test]

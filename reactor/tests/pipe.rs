@@ -5,16 +5,18 @@
 
 mod common;
 
+use std::cell::RefCell;
 use std::fs::File;
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, IoSlice, IoSliceMut, Read, Write};
+use std::pin::Pin;
 use std::process::{Command, Stdio};
-use std::task::Waker;
+use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::Duration;
 
 use common::*;
-use futures::{AsyncReadExt, AsyncWriteExt, join};
-use windlass_reactor::io::pipe;
+use futures::{AsyncReadExt, AsyncWrite, AsyncWriteExt, FutureExt, join};
+use windlass_reactor::io::{PipeWriter, pipe};
 use windlass_reactor::time::sleep;
 
 #[test]
@@ -88,4 +90,65 @@ fn an_end_that_is_taken_out_blocks() {
     reader.read_to_end(&mut read).unwrap();
     thread.join().unwrap().unwrap();
     assert!(read == data);
+}
+
+#[test]
+fn a_vectored_write_takes_all_buffers_and_a_vectored_read_fills_them() {
+    run(async {
+        let (mut reader, mut writer) = pipe().unwrap();
+        let bufs = [
+            IoSlice::new(b"all "),
+            IoSlice::new(b""),
+            IoSlice::new(b"hands"),
+        ];
+        assert_eq!(writer.write_vectored(&bufs).await.unwrap(), 9);
+        let (mut one, mut two) = ([0; 2], [0; 16]);
+        let mut bufs = [IoSliceMut::new(&mut one), IoSliceMut::new(&mut two)];
+        assert_eq!(reader.read_vectored(&mut bufs).await.unwrap(), 9);
+        assert_eq!((&one, &two[..7]), (b"al", &b"l hands"[..]));
+        writer.close().await.unwrap();
+        let error = writer.write_vectored(&[IoSlice::new(b"x")]).await;
+        assert_eq!(error.unwrap_err().kind(), ErrorKind::BrokenPipe);
+    });
+}
+
+#[test]
+fn a_childs_streams_are_written_and_read_by_many_buffers_at_once() {
+    run(async {
+        let mut command = windlass_reactor::process::Command::new("cat");
+        let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = piped.spawn().unwrap();
+        let mut stdin = child.stdin.take().unwrap();
+        let bufs = [IoSlice::new(b"all "), IoSlice::new(b"hands")];
+        assert_eq!(stdin.write_vectored(&bufs).await.unwrap(), 9);
+        let (mut one, mut two) = ([0; 2], [0; 16]);
+        let mut bufs = [IoSliceMut::new(&mut one), IoSliceMut::new(&mut two)];
+        let stdout = child.stdout.as_mut().unwrap();
+        assert_eq!(stdout.read_vectored(&mut bufs).await.unwrap(), 9);
+        drop(stdin);
+        assert!(child.wait().await.unwrap().success());
+    });
+}
+
+#[test]
+fn a_task_that_waits_to_write_gets_an_error_when_another_closes_the_pipe() {
+    run(async {
+        let (_reader, writer) = pipe().unwrap();
+        let writer = RefCell::new(writer);
+        while poll_write(&writer, Waker::noop()).is_ready() {}
+        let (counter, waker) = Counter::new();
+        assert!(poll_write(&writer, &waker).is_pending());
+        let closed = writer.borrow_mut().close().now_or_never();
+        closed.unwrap().unwrap();
+        assert_eq!(counter.wakes(), 1);
+        let Poll::Ready(Err(error)) = poll_write(&writer, &waker) else {
+            panic!("it is closed");
+        };
+        assert_eq!(error.kind(), ErrorKind::BrokenPipe);
+    });
+}
+
+fn poll_write(writer: &RefCell<PipeWriter>, waker: &Waker) -> Poll<std::io::Result<usize>> {
+    let mut writer = writer.borrow_mut();
+    Pin::new(&mut *writer).poll_write(&mut Context::from_waker(waker), &[7; 4096])
 }

@@ -495,24 +495,47 @@ fn without_a_descriptor_left_to_wait_is_an_error_and_can_be_tried_again() {
     let name = "without_a_descriptor_left_to_wait_is_an_error_and_can_be_tried_again";
     in_child(name, || {
         run(async {
-            let (mut child, mut dropped) = (cat(), cat());
-            let held = [child.stdin.take(), dropped.stdin.take()];
             let limit = getrlimit(Resource::Nofile);
-            let none = Rlimit {
-                current: Some(0),
-                ..limit
-            };
-            setrlimit(Resource::Nofile, none).unwrap();
+            let current = Some(descriptors() as u64 + 20);
+            setrlimit(Resource::Nofile, Rlimit { current, ..limit }).unwrap();
+            let open = || fs::File::open("/dev/null").ok();
+            let hoard: Vec<_> = std::iter::from_fn(open).collect();
+            // Not even one for a pidfd.
+            let mut sleeper = Command::new("sleep");
+            sleeper.arg("60");
+            let [mut child, mut dropped] = [(); 2].map(|()| sleeper.spawn().unwrap());
             let error = child.wait().await.unwrap_err();
+            dropped.kill().unwrap();
             drop(dropped);
-            setrlimit(Resource::Nofile, limit).unwrap();
+            drop(hoard);
             assert_eq!(error.raw_os_error(), Some(Errno::MFILE.raw_os_error()));
-            drop(held);
-            assert!(child.wait().await.unwrap().success());
-            // Nothing told of the other one's end: so the next child looks.
-            waitid(WaitId::All, WaitIdOptions::EXITED | WaitIdOptions::NOWAIT).unwrap();
+            assert!(child.wait().now_or_never().is_none());
+            child.kill().unwrap();
+            assert_eq!(child.wait().await.unwrap().signal(), Some(9));
+            // Nothing told of the other one's end, if it came later: so the next child looks.
+            if has_children() {
+                waitid(WaitId::All, WaitIdOptions::EXITED | WaitIdOptions::NOWAIT).unwrap();
+            }
             Command::new("true").status().await.unwrap();
             assert!(!has_children());
+        });
+    });
+}
+
+/// Each has one, but for those that were waited for.
+#[test]
+fn a_child_that_was_started_with_descriptors_needs_none_to_wait() {
+    if cfg!(not(target_os = "linux")) || cfg!(windlass_portable) {
+        return;
+    }
+    let name = "a_child_that_was_started_with_descriptors_needs_none_to_wait";
+    in_child(name, || {
+        run(async {
+            let mut child = cat();
+            let limit = getrlimit(Resource::Nofile);
+            let current = Some(0);
+            setrlimit(Resource::Nofile, Rlimit { current, ..limit }).unwrap();
+            assert!(child.wait().await.unwrap().success());
         });
     });
 }

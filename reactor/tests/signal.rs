@@ -314,3 +314,85 @@ fn a_child_does_at_a_signal_what_programs_do_and_its_parent_hears_nothing() {
         },
     );
 }
+
+/// The action of a signal, as the system has it.
+fn action(signal: Signal, new: Option<&libc::sigaction>) -> libc::sigaction {
+    let new = new.map_or(std::ptr::null(), std::ptr::from_ref);
+    let mut old = std::mem::MaybeUninit::zeroed();
+    // SAFETY: the pointers are valid, and the new action is a handler that may run at any time.
+    unsafe {
+        assert_eq!(libc::sigaction(signal.as_raw(), new, old.as_mut_ptr()), 0);
+        old.assume_init()
+    }
+}
+
+#[test]
+fn every_signal_is_handled_on_the_alternate_stack() {
+    in_child("every_signal_is_handled_on_the_alternate_stack", || {
+        // Also where other code has registered a handler of the same kind before.
+        let flag = Arc::new(std::sync::atomic::AtomicBool::new(false));
+        signal_hook::flag::register(Signal::USR2.as_raw(), flag.clone()).unwrap();
+        for signal in [Signal::USR1, Signal::USR2, Signal::INT, Signal::WINCH] {
+            for _ in 0..2 {
+                let mut signals = Signals::new([signal]).unwrap();
+                let flags = action(signal, None).sa_flags;
+                assert_ne!(flags & libc::SA_ONSTACK, 0, "{signal:?}");
+                assert_ne!(flags & libc::SA_RESTART, 0, "{signal:?}");
+                raise(signal);
+                assert_eq!(next(&mut signals), Poll::Ready(signal));
+            }
+        }
+        assert!(flag.load(SeqCst));
+    });
+}
+
+/// Threads of std have one.
+#[test]
+fn a_handler_does_not_run_on_the_stack_that_it_interrupts() {
+    let name = "a_handler_does_not_run_on_the_stack_that_it_interrupts";
+    in_child(name, || {
+        let _signals = Signals::new([Signal::USR1]).unwrap();
+        let at = Arc::new(AtomicUsize::new(0));
+        let seen = at.clone();
+        let handler = move || {
+            let local = 0_u8;
+            seen.store(std::hint::black_box(&raw const local).addr(), SeqCst);
+        };
+        // SAFETY: the handler only stores a number.
+        unsafe { signal_hook::low_level::register(Signal::USR1.as_raw(), handler) }.unwrap();
+        let interrupted = move || {
+            raise(Signal::USR1);
+            let mut stack = std::mem::MaybeUninit::<libc::stack_t>::zeroed();
+            // SAFETY: it writes to the place that it's given, and a stack may be all zeros.
+            let stack = unsafe {
+                assert_eq!(libc::sigaltstack(std::ptr::null(), stack.as_mut_ptr()), 0);
+                stack.assume_init()
+            };
+            let start = stack.ss_sp.addr();
+            assert!((start..start + stack.ss_size).contains(&at.load(SeqCst)));
+        };
+        thread::spawn(interrupted).join().unwrap();
+    });
+}
+
+static CALLS_OF_THE_OLD: AtomicUsize = AtomicUsize::new(0);
+
+extern "C" fn old_handler(_: libc::c_int) {
+    CALLS_OF_THE_OLD.fetch_add(1, SeqCst);
+}
+
+#[test]
+fn a_handler_that_was_there_before_is_called_as_well() {
+    in_child("a_handler_that_was_there_before_is_called_as_well", || {
+        let mut old = action(Signal::USR1, None);
+        old.sa_sigaction = old_handler as *const () as usize;
+        old.sa_flags = 0;
+        action(Signal::USR1, Some(&old));
+        for calls in 1..4 {
+            let mut signals = Signals::new([Signal::USR1]).unwrap();
+            raise(Signal::USR1);
+            assert_eq!(next(&mut signals), Poll::Ready(Signal::USR1));
+            assert_eq!(CALLS_OF_THE_OLD.load(SeqCst), calls);
+        }
+    });
+}

@@ -8,7 +8,7 @@ mod common;
 use std::env;
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
-use std::io::{BufRead, BufReader, Read, Seek, Write};
+use std::io::{BufRead, BufReader, IoSlice, IoSliceMut, Read, Seek, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
@@ -338,5 +338,53 @@ fn an_output_that_nobody_reads_any_more_is_an_error() {
         drop(far);
         hear(&mut child.stderr, "broken");
         end_of(child);
+    }
+}
+
+/// The child: what comes in by two buffers goes out by three.
+fn copy_by_many_buffers() {
+    run(async {
+        let (mut one, mut two) = ([0; 2], [0; 64]);
+        let mut bufs = [IoSliceMut::new(&mut one), IoSliceMut::new(&mut two)];
+        assert_eq!(stdin().read_vectored(&mut bufs).await.unwrap(), 10);
+        let bufs = [
+            IoSlice::new(b"<<"),
+            IoSlice::new(&one),
+            IoSlice::new(&two[..8]),
+        ];
+        assert_eq!(stdout().write_vectored(&bufs).await.unwrap(), 12);
+        assert_eq!(stderr().write_vectored(&bufs).await.unwrap(), 12);
+    });
+}
+
+#[test]
+fn many_buffers_are_read_and_written_by_one_call() {
+    let name = "many_buffers_are_read_and_written_by_one_call";
+    if is_child() {
+        return copy_by_many_buffers();
+    }
+    for (stdin, stdout) in [
+        (pipe_in as fn() -> Ends, pipe_out as fn() -> Ends),
+        (terminal, terminal),
+        (socket, socket),
+    ] {
+        let ((near_in, mut far_in), (near_out, mut far_out)) = (stdin(), stdout());
+        far_in.write_all(b"all hands\n").unwrap();
+        let child = again(name).stdin(near_in).stdout(near_out).spawn().unwrap();
+        let (mut read, mut buffer) = (Vec::new(), [0; 4096]);
+        while !read
+            .windows(12)
+            .any(|part| part.starts_with(b"<<all hands"))
+        {
+            wait_for(&far_out);
+            let n = far_out.read(&mut buffer).unwrap();
+            assert!(n > 0, "the child is gone");
+            read.extend_from_slice(&buffer[..n]);
+        }
+        let reads =
+            std::thread::spawn(move || while far_out.read(&mut buffer).is_ok_and(|n| n > 0) {});
+        let said = end_of(child);
+        assert!(said.contains("<<all hands"), "{said}");
+        reads.join().unwrap();
     }
 }

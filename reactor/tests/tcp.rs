@@ -5,7 +5,7 @@ mod common;
 use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
 use std::net::{Shutdown, SocketAddr, SocketAddrV4, SocketAddrV6};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::*;
 use futures::future::{Either, join_all, select};
@@ -682,4 +682,113 @@ fn block_on_waits_for_a_peer_that_takes_its_time() {
         assert_eq!(&byte, b"x");
     });
     peer.join().unwrap();
+}
+
+/// Longer than any close on a busy machine.
+#[cfg(unix)]
+const LINGER: Duration = Duration::from_secs(20);
+
+/// Drops one of the sockets while it has unsent data. The other one receives all of it.
+#[cfg(unix)]
+async fn drop_with_unsent_data(sender: TcpStream, mut receiver: TcpStream) {
+    let mut sent = 0;
+    while let Ok(n) = sender.try_write(&[7; 64 * 1024]) {
+        sent += n;
+    }
+    let start = Instant::now();
+    drop(sender);
+    assert!(start.elapsed() < LINGER / 2, "{:?}", start.elapsed());
+    let mut received = Vec::new();
+    receiver.read_to_end(&mut received).await.unwrap();
+    assert_eq!(received.len(), sent, "the rest is sent in the background");
+}
+
+#[cfg(unix)]
+#[test]
+fn dropping_a_stream_that_lingers_does_not_block_the_loop() {
+    run(async {
+        let (here, there) = tcp_pair().await;
+        there.set_linger(Some(LINGER)).unwrap();
+        drop_with_unsent_data(there, here).await;
+    });
+}
+
+#[cfg(unix)]
+#[test]
+fn a_linger_time_that_was_set_elsewhere_does_not_block_the_loop() {
+    run(async {
+        // By the socket of std, before and between.
+        let (here, there) = tcp_pair().await;
+        let there = there.into_std().unwrap();
+        rustix::net::sockopt::set_socket_linger(&there, Some(LINGER)).unwrap();
+        drop_with_unsent_data(there.try_into().unwrap(), here).await;
+        // By the descriptor.
+        let (here, there) = tcp_pair().await;
+        rustix::net::sockopt::set_socket_linger(&here, Some(LINGER)).unwrap();
+        drop_with_unsent_data(here, there).await;
+        // By the listener.
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        rustix::net::sockopt::set_socket_linger(&listener, Some(LINGER)).unwrap();
+        let addr = listener.local_addr().unwrap();
+        let (accepted, connected) = join!(listener.accept(), TcpStream::connect(addr));
+        drop_with_unsent_data(accepted.unwrap().0, connected.unwrap()).await;
+    });
+}
+
+#[cfg(unix)]
+#[test]
+fn dropping_an_async_socket_that_lingers_does_not_block_the_loop() {
+    run(async {
+        let (here, there) = tcp_pair().await;
+        let there = there.into_std().unwrap();
+        rustix::net::sockopt::set_socket_linger(&there, Some(LINGER)).unwrap();
+        let there = windlass_reactor::Async::new(there).unwrap();
+        while there
+            .try_write_with(|mut it| it.write(&[7; 64 * 1024]))
+            .is_ok()
+        {}
+        let start = Instant::now();
+        drop(there);
+        assert!(start.elapsed() < LINGER / 2, "{:?}", start.elapsed());
+        drop(here);
+    });
+}
+
+#[cfg(unix)]
+#[test]
+fn a_linger_time_stays_with_a_socket_that_is_taken_out() {
+    run(async {
+        let (_here, there) = tcp_pair().await;
+        there.set_linger(Some(LINGER)).unwrap();
+        let there = there.into_std().unwrap();
+        let linger = rustix::net::sockopt::socket_linger(&there).unwrap();
+        assert_eq!(linger, Some(LINGER));
+    });
+}
+
+/// More buffers than the system takes in one call (`IOV_MAX`).
+#[test]
+fn more_buffers_than_one_call_takes_are_written_and_read_in_several() {
+    run(async {
+        let (mut here, mut there) = tcp_pair().await;
+        let data = pattern(3000, 5);
+        let sending = async {
+            let mut rest = &data[..];
+            while !rest.is_empty() {
+                let bufs: Vec<_> = rest.chunks(1).map(IoSlice::new).collect();
+                rest = &rest[there.write_vectored(&bufs).await.unwrap()..];
+            }
+        };
+        let mut received = Vec::new();
+        let receiving = async {
+            while received.len() < data.len() {
+                let mut bytes = vec![0; 3000];
+                let mut bufs: Vec<_> = bytes.chunks_mut(1).map(IoSliceMut::new).collect();
+                let n = here.read_vectored(&mut bufs).await.unwrap();
+                received.extend_from_slice(&bytes[..n]);
+            }
+        };
+        join!(sending, receiving);
+        assert!(received == data);
+    });
 }

@@ -137,6 +137,73 @@ fn a_reset_sleep_ends_at_its_new_deadline_only() {
 }
 
 #[test]
+fn a_waiter_is_woken_at_the_new_deadline_of_a_reset_sleep() {
+    let reactor = Reactor::current().unwrap();
+    // An earlier deadline, a later one, and one instead of none.
+    for old in [Duration::from_secs(60), Duration::ZERO, Duration::MAX] {
+        let (counter, waker) = Counter::new();
+        let mut nap = sleep(old);
+        assert!(poll(&mut nap, &waker).is_pending());
+        let new = Instant::now() + 3 * MS;
+        for deadline in [new + Duration::from_secs(60), Instant::now(), new] {
+            nap.reset(deadline); // polled in between or not
+        }
+        turn_until(&reactor, || counter.wakes() > 0);
+        assert!(Instant::now() >= new, "the old deadlines wake nobody");
+        assert!(poll(&mut nap, &waker).is_ready());
+        assert_eq!(counter.wakes(), 1);
+    }
+}
+
+#[test]
+fn a_task_that_awaits_a_sleep_ends_when_another_resets_it() {
+    run(async {
+        let nap = RefCell::new(sleep(Duration::from_secs(60)));
+        let waits = poll_fn(|cx| nap.borrow_mut().poll_unpin(cx));
+        let mut waits = futures::stream::FuturesUnordered::from_iter([waits]);
+        assert!(waits.next().now_or_never().is_none());
+        let resets = async {
+            sleep(MS).await;
+            nap.borrow_mut().reset(Instant::now());
+        };
+        join!(waits.next(), resets);
+    });
+}
+
+#[test]
+fn a_sleep_that_has_ended_wakes_nobody_when_it_is_reset() {
+    let reactor = Reactor::current().unwrap();
+    let (counter, waker) = Counter::new();
+    let mut nap = sleep(Duration::ZERO);
+    assert!(poll(&mut nap, &waker).is_pending());
+    turn_until(&reactor, || counter.wakes() == 1);
+    nap.reset(Instant::now());
+    reactor.turn(Some(MS)).unwrap();
+    assert_eq!(counter.wakes(), 1);
+    assert!(poll(&mut nap, &waker).is_pending(), "it starts over");
+    run(nap);
+}
+
+/// The timer of the old deadline stays where it is.
+#[test]
+fn a_sleep_that_another_thread_resets_is_polled_at_the_old_deadline() {
+    let reactor = Reactor::current().unwrap();
+    let (counter, waker) = Counter::new();
+    let mut nap = sleep(5 * MS);
+    assert!(poll(&mut nap, &waker).is_pending());
+    let reset = thread::spawn(move || {
+        let _reactor = Reactor::current().unwrap();
+        nap.reset(Instant::now());
+        nap
+    });
+    let mut nap = reset.join().unwrap();
+    turn_until(&reactor, || counter.wakes() == 1);
+    assert!(poll(&mut nap, &waker).is_pending());
+    turn_until(&reactor, || counter.wakes() == 2);
+    assert!(poll(&mut nap, &waker).is_ready());
+}
+
+#[test]
 fn only_the_last_of_changing_wakers_is_called() {
     let reactor = Reactor::current().unwrap();
     let wakers: Vec<_> = (0..5).map(|_| Counter::new()).collect();
@@ -179,9 +246,9 @@ fn wakers_of_sleeps_may_turn_the_reactor_and_use_timers() {
     let waker = hooked();
     let mut nap = sleep(MS);
     assert!(poll(&mut nap, &waker).is_pending());
-    nap.reset(Instant::now()); // drops a waker
+    nap.reset(Instant::now() + Duration::from_secs(9)); // keeps its waker
     assert!(poll(&mut nap, &waker).is_pending());
-    assert!(poll(&mut nap, Waker::noop()).is_pending() || counter.wakes() > 0);
+    assert!(poll(&mut nap, Waker::noop()).is_pending()); // drops it
     drop(nap);
     drop(waker);
     unhook();

@@ -465,3 +465,24 @@ fn without_a_reactor_that_turns_the_error_says_what_to_call() {
         assert!(error.to_string().contains("Reactor"), "{error}");
     }
 }
+
+/// More buffers than the system takes in one call (`IOV_MAX`).
+#[test]
+fn more_buffers_than_one_call_takes_are_written_and_read_in_several() {
+    run(async {
+        let (mut here, mut there) = UnixStream::pair().unwrap();
+        let data = pattern(3000, 5);
+        // All is there before the first read, and makes no further event.
+        there.write_all(&data).await.unwrap();
+        let mut bytes = vec![0; 3000];
+        assert!(timeout(Duration::ZERO, here.readable()).await.is_ok());
+        let mut filled = 0;
+        while filled < data.len() {
+            let mut bufs: Vec<_> = bytes[filled..].chunks_mut(1).map(IoSliceMut::new).collect();
+            filled += here.read_vectored(&mut bufs).await.unwrap();
+        }
+        assert!(bytes == data);
+        let bufs: Vec<_> = data.chunks(1).map(IoSlice::new).collect();
+        assert_eq!(there.write_vectored(&bufs).await.unwrap(), 1024);
+    });
+}

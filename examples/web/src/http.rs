@@ -101,7 +101,9 @@ impl Http {
                 }
             })
         };
-        let mut connection = pin!(self.builder.serve_connection(Io::new(stream), service));
+        // TCP, or TLS on top of it. Both write head and body of an answer with one call.
+        let stream = Io::new(stream).vectored();
+        let mut connection = pin!(self.builder.serve_connection(stream, service));
         let stalled = pin!(pace.stalled());
         let ended = match select(connection.as_mut(), select(stop.stopped(), stalled)).await {
             Either::Left((ended, _)) => ended,

@@ -4,9 +4,10 @@ use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 
-use super::ToAddrs;
 use super::addr::Addrs;
+use super::{ToAddrs, context};
 use crate::pool::Pool;
+use crate::shortage::cannot_start_thread;
 
 /// Finds the addresses of a host name, as the system does (`getaddrinfo`), off the loop.
 ///
@@ -52,12 +53,9 @@ static RESOLVER: Pool = Pool::new("windlass-lookup", MOST_THREADS, Duration::ZER
 async fn look_up(host: String, port: u16) -> io::Result<Vec<SocketAddr>> {
     let name = host.clone();
     let ask_system = move || Ok((name.as_str(), port).to_socket_addrs()?.collect());
-    let found = match RESOLVER.run(ask_system) {
+    let found: io::Result<_> = match RESOLVER.run(ask_system) {
         Ok(lookup) => lookup.await,
-        Err(error) => Err(error),
+        Err(error) => Err(cannot_start_thread(error)),
     };
-    found.map_err(|error: io::Error| {
-        let text = format!("can't find the host `{host}`: {error}");
-        io::Error::new(error.kind(), text)
-    })
+    found.map_err(|error| context("can't find the host", format_args!("`{host}`"), error))
 }

@@ -3,14 +3,15 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use rustix::fd::{AsFd, OwnedFd};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::addr::SocketAddrArg;
 #[cfg(unix)]
 use rustix::net::socket_with;
 use rustix::net::{AddressFamily, SocketAddrAny, SocketType};
-use rustix::net::{acceptfrom_with, connect, sockopt};
+use rustix::net::{acceptfrom, acceptfrom_with, connect, sockopt};
 
 use crate::io::Async;
 
@@ -55,12 +56,57 @@ mod flags {
     pub(super) fn complete(_: &OwnedFd) -> io::Result<()> {
         Ok(())
     }
+
+    /// Whether an error may mean that the system or a sandbox refuses the flags. It has other
+    /// meanings as well; then a call without flags has the same error.
+    #[inline]
+    pub(super) fn may_be_refused(error: Errno) -> bool {
+        matches!(
+            error,
+            Errno::NOSYS | Errno::INVAL | Errno::PERM | Errno::ACCESS
+        )
+    }
+
+    pub(super) fn set(socket: &OwnedFd) -> io::Result<()> {
+        rustix::io::fcntl_setfd(socket, rustix::io::FdFlags::CLOEXEC)?;
+        crate::io::set_nonblocking(socket.as_fd(), true)
+    }
 }
+
+/// Where there are no flags that could be refused.
+#[cfg(any(target_vendor = "apple", target_os = "aix", windows))]
+mod flags_by_calls {
+    use super::*;
+
+    pub(super) fn may_be_refused(_: Errno) -> bool {
+        false
+    }
+
+    pub(super) use super::flags::complete as set;
+}
+
+#[cfg(not(any(target_vendor = "apple", target_os = "aix", windows)))]
+use flags::{may_be_refused, set};
+#[cfg(any(target_vendor = "apple", target_os = "aix", windows))]
+use flags_by_calls::{may_be_refused, set};
 
 #[cfg(unix)]
 pub(crate) fn new_socket(family: AddressFamily, kind: SocketType) -> io::Result<OwnedFd> {
-    let socket = socket_with(family, kind, flags::FLAGS, None)?;
-    flags::complete(&socket)?;
+    match socket_with(family, kind, flags::FLAGS, None) {
+        Ok(socket) => {
+            flags::complete(&socket)?;
+            Ok(socket)
+        }
+        Err(error) if may_be_refused(error) => new_socket_without_flags(family, kind),
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cfg(unix)]
+#[cold]
+fn new_socket_without_flags(family: AddressFamily, kind: SocketType) -> io::Result<OwnedFd> {
+    let socket = rustix::net::socket(family, kind, None)?;
+    set(&socket)?;
     Ok(socket)
 }
 
@@ -82,8 +128,35 @@ pub(crate) fn socket_for(addr: &SocketAddr, kind: SocketType) -> io::Result<Owne
 }
 
 pub(crate) fn accept(listener: impl AsFd) -> io::Result<(OwnedFd, Option<SocketAddrAny>)> {
-    let (socket, peer) = acceptfrom_with(listener, flags::FLAGS)?;
+    if IS_ACCEPT4_REFUSED.load(Relaxed) {
+        return accept_without_flags(listener.as_fd());
+    }
+    let accepted = acceptfrom_with(listener, flags::FLAGS).map_err(or_without_flags);
+    let (socket, peer) = accepted?;
     flags::complete(&socket)?;
+    Ok((socket, peer))
+}
+
+/// A flag, so that what is accepted need not be copied from one result to another.
+static IS_ACCEPT4_REFUSED: AtomicBool = AtomicBool::new(false);
+
+/// A refusal becomes `Interrupted`, with which any operation is tried again at once.
+fn or_without_flags(error: Errno) -> io::Error {
+    if !may_be_refused(error) {
+        return error.into();
+    }
+    IS_ACCEPT4_REFUSED.store(true, Relaxed);
+    io::ErrorKind::Interrupted.into()
+}
+
+#[cold]
+fn accept_without_flags(listener: BorrowedFd<'_>) -> io::Result<(OwnedFd, Option<SocketAddrAny>)> {
+    let accepted = acceptfrom(listener);
+    if accepted.as_ref().is_err_and(|error| may_be_refused(*error)) {
+        IS_ACCEPT4_REFUSED.store(false, Relaxed); // it wasn't the flags
+    }
+    let (socket, peer) = accepted?;
+    set(&socket)?;
     Ok((socket, peer))
 }
 

@@ -16,6 +16,10 @@ const FLAGS: SendFlags = SendFlags::NOSIGNAL;
 #[cfg(target_vendor = "apple")]
 const FLAGS: SendFlags = SendFlags::empty();
 
+/// How many buffers one call takes at most, by `IOV_MAX` of the systems. More are an error of
+/// `sendmsg` and `recvmsg`, and std leaves out the rest.
+const MOST_BUFS: usize = 1024;
+
 /// A socket of std that is a stream.
 pub(super) trait Receive: AsFd {
     fn receive(&self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<Received>;
@@ -33,6 +37,9 @@ pub(super) fn poll_receive<T: Receive>(
     cx: &mut Context<'_>,
     bufs: &mut [IoSliceMut<'_>],
 ) -> Poll<io::Result<usize>> {
+    // Before it's looked at how much room there was: what the system left empty proves nothing.
+    let most = bufs.len().min(MOST_BUFS);
+    let bufs = &mut bufs[..most];
     let received = ready!(io.poll_read_with(cx, |io| io.receive(bufs)))?;
     Poll::Ready(Ok(note(io, received, bufs)))
 }
@@ -41,6 +48,8 @@ pub(super) fn try_receive<T: Receive>(
     io: &Async<T>,
     bufs: &mut [IoSliceMut<'_>],
 ) -> io::Result<usize> {
+    let most = bufs.len().min(MOST_BUFS);
+    let bufs = &mut bufs[..most];
     let received = io.try_read_with(|io| io.receive(bufs))?;
     Ok(note(io, received, bufs))
 }
@@ -58,7 +67,10 @@ fn note<T: AsFd>(io: &Async<T>, received: Received, bufs: &[IoSliceMut<'_>]) -> 
 pub(super) fn send_bufs(socket: impl AsFd, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
     Ok(match bufs {
         [buf] => send(socket, buf, FLAGS)?,
-        bufs => sendmsg(socket, bufs, &mut SendAncillaryBuffer::default(), FLAGS)?,
+        bufs => {
+            let bufs = &bufs[..bufs.len().min(MOST_BUFS)];
+            sendmsg(socket, bufs, &mut SendAncillaryBuffer::default(), FLAGS)?
+        }
     })
 }
 

@@ -220,8 +220,15 @@ impl TcpStream {
         self.io.get_ref().set_ttl(ttl)
     }
 
-    /// Sets how long closing waits for unsent data; zero resets the connection instead
-    /// (`SO_LINGER`).
+    /// Sets how long closing waits for unsent data (`SO_LINGER`). Zero resets the connection
+    /// instead.
+    ///
+    /// A time other than zero is for a socket that is taken out by
+    /// [`into_std`](TcpStream::into_std). The drop of a `TcpStream` never waits, because the whole
+    /// loop would: it switches lingering off, and the system sends unsent data in the background,
+    /// as without this option. To wait until the peer has everything, shut down the writing half
+    /// and read until the end. If another descriptor of the same socket is still open, lingering is
+    /// switched off for that one as well.
     ///
     /// # Errors
     ///

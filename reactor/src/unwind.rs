@@ -1,0 +1,35 @@
+//! What may be used after a panic was caught.
+//!
+//! The compiler takes cells for state that a panic can leave half changed. Here no code of the user
+//! runs while a table is borrowed or a value is half changed: wakers are called, cloned and dropped
+//! before or after. So all of this is consistent whenever a panic can come by.
+
+use std::panic::{RefUnwindSafe, UnwindSafe};
+
+use crate::fs::{File, ReadDir};
+use crate::net::TcpListener;
+#[cfg(unix)]
+use crate::net::unix::UnixListener;
+use crate::pool::BlockingTask;
+use crate::reactor::{Awake, Reactor};
+use crate::signal::CtrlC;
+use crate::source::Source;
+
+macro_rules! unwind_safe {
+    ($($type:ty),*) => { $(
+        impl UnwindSafe for $type {}
+        impl RefUnwindSafe for $type {}
+    )* };
+}
+
+// All that has a descriptor has a source.
+unwind_safe!(Source, TcpListener);
+#[cfg(unix)]
+unwind_safe!(UnixListener);
+unwind_safe!(Reactor, Awake<'_>);
+// Its error is only given away.
+unwind_safe!(CtrlC);
+// A closure that has panicked hands over its panic, and is gone.
+impl<T> UnwindSafe for BlockingTask<T> {}
+impl<T> RefUnwindSafe for BlockingTask<T> {}
+unwind_safe!(File, ReadDir);
