@@ -39,6 +39,11 @@ const NEAR: u64 = 10_000;
 /// How much a turn takes of what threads have done with files. The rest waits for the next one.
 const SHARES: u32 = 128;
 
+/// How many bytes of files in memory a turn copies at most, at the position of files. In 100 µs or
+/// so; sockets and timers wait meanwhile.
+#[cfg(target_os = "linux")]
+const COPIES: usize = 1024 * 1024;
+
 /// When the kernel, having been short of memory for files, is asked again: seldom enough to leave
 /// the processor to whoever may end that.
 pub(crate) const RETRY: Duration = Duration::from_millis(1);
@@ -270,6 +275,9 @@ pub(crate) struct Hub {
     /// How much of what threads have done with files was taken in turn number `shared_in`.
     shares: Cell<u32>,
     shared_in: Cell<u32>,
+    /// How many bytes of files in memory were copied in turn number `copied_in`.
+    copied: Cell<usize>,
+    copied_in: Cell<u32>,
     /// Names the reactor among all of the process, for values that may travel.
     id: NonZeroU64,
     /// Deadlines are nanoseconds since then.
@@ -342,6 +350,8 @@ impl Hub {
             retry: Cell::new(None),
             shares: Cell::new(0),
             shared_in: Cell::new(0),
+            copied: Cell::new(0),
+            copied_in: Cell::new(0),
             id: NonZeroU64::MIN.saturating_add(IDS.fetch_add(1, Relaxed)),
             epoch: Moment::now(),
             poll,
@@ -515,6 +525,21 @@ impl Hub {
         // What isn't ready doesn't count: the others would never be asked for.
         self.shares.set(SHARES.min(self.shares.get() + 1));
         task::Poll::Ready(output)
+    }
+
+    /// Whether this turn may copy more bytes of files that are in memory.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn may_copy(&self) -> bool {
+        if self.copied_in.replace(self.turn.get()) != self.turn.get() {
+            self.copied.set(0);
+        }
+        self.copied.get() < COPIES
+    }
+
+    /// Counts them. Each copy costs something, whatever its size.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn copied(&self, bytes: usize) {
+        self.copied.set(self.copied.get() + bytes.max(4096));
     }
 
     /// True if this is no time to sleep. May start a timer.

@@ -44,6 +44,9 @@
 //! ```
 
 mod file;
+mod at_cursor;
+mod line;
+mod open;
 mod open_options;
 mod whole;
 mod names;

@@ -322,7 +322,10 @@ impl State {
             if flight.fate != Fate::GivenUp && operation.goes_on(&mut result) {
                 flight.phase = Phase::InLine;
                 self.line.push_back(slot as u32);
-            } else if flight.fate == Fate::Awaited {
+                continue;
+            }
+            operation.finish(&mut result, woken);
+            if flight.fate == Fate::Awaited {
                 flight.phase = Phase::Over(result);
                 woken.extend(flight.waker.take());
             } else {
