@@ -575,7 +575,11 @@ impl File {
         }
         let handle = self.handle()?.clone();
         if wanted == 0 || (handle.is_stream && is_nonblocking(&handle)) {
-            return Poll::Ready((&**handle).read_vectored(bufs)); // it can't wait
+            // It can't wait. As std: with one empty buffer the device is asked, with many it isn't.
+            return Poll::Ready(match bufs {
+                [buf] => (&**handle).read(buf),
+                _ => (&**handle).read_vectored(bufs),
+            });
         }
         if self.reads_now && !handle.is_stream && !handle.is_direct {
             if let Some(n) = ready!(read_now(cx, &handle, bufs, &mut self.reads_now)) {
@@ -606,7 +610,10 @@ impl File {
         let handle = self.handle()?.clone();
         let is_empty = bufs.iter().all(|buf| buf.is_empty());
         if is_empty || !handle.writes || (handle.is_stream && is_nonblocking(&handle)) {
-            return Poll::Ready((&**handle).write_vectored(bufs)); // it can't wait
+            return Poll::Ready(match bufs {
+                [buf] => (&**handle).write(buf), // it can't wait
+                _ => (&**handle).write_vectored(bufs),
+            });
         }
         let bytes = bufs.iter().map(|buf| buf.len()).sum::<usize>();
         let (mut buffer, start_at) = self.room(self.line.take_spare(), bytes.min(MOST_BYTES));
@@ -632,10 +639,14 @@ fn closed() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, "the file was closed")
 }
 
-/// Whether to ask the system if there are offsets before anything is read or written: a pipe must
-/// not lose bytes for an operation that can't be.
+/// Whether to ask the system if there is such an offset before anything is read or written. A pipe
+/// must not lose bytes for an operation that can't be, and for an offset beyond all files io_uring
+/// has other errors.
 fn must_probe(handle: &Handle, at: Place) -> bool {
-    handle.is_stream && matches!(at, Place::Offset(_))
+    match at {
+        Place::Offset(offset) => handle.is_stream || offset > i64::MAX as u64,
+        Place::Cursor => false,
+    }
 }
 
 impl From<std::fs::File> for File {
