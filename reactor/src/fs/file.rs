@@ -273,11 +273,11 @@ impl File {
     pub(super) async fn write_buf(
         &self,
         buffer: Vec<u8>,
-        start_at: usize,
+        from: usize,
         at: Place,
         all: bool,
     ) -> (io::Result<usize>, Vec<u8>) {
-        let bytes = buffer.len() - start_at;
+        let bytes = buffer.len() - from;
         let bytes = if all { bytes } else { bytes.min(MOST_BYTES) };
         let file = match self.ticket_at(at, bytes, Access::Write) {
             Ok(ticket) => ticket,
@@ -298,7 +298,8 @@ impl File {
             at,
             all,
             in_background: false,
-            done: start_at,
+            from: from,
+            done: 0,
         })
         .await;
         (result, operation.into_buffer())
@@ -588,8 +589,8 @@ impl File {
         }
         let wanted = wanted.min(MOST_BYTES);
         let buffer = mem::take(&mut self.buffer);
-        let (buffer, start_at) = self.room(buffer, wanted);
-        self.taken = start_at;
+        let (buffer, from) = self.room(buffer, wanted);
+        self.taken = from;
         self.cursor = Cursor::Reads(start(Operation::Read {
             file: self.ticket_at(Place::Cursor, wanted, Access::Read)?,
             buffer,
@@ -616,19 +617,20 @@ impl File {
             });
         }
         let bytes = bufs.iter().map(|buf| buf.len()).sum::<usize>();
-        let (mut buffer, start_at) = self.room(self.line.take_spare(), bytes.min(MOST_BYTES));
+        let (mut buffer, from) = self.room(self.line.take_spare(), bytes.min(MOST_BYTES));
         for buf in bufs {
-            let room = MOST_BYTES - (buffer.len() - start_at);
+            let room = MOST_BYTES - (buffer.len() - from);
             buffer.extend_from_slice(&buf[..buf.len().min(room)]);
         }
-        let bytes = buffer.len() - start_at;
+        let bytes = buffer.len() - from;
         let write = start(Operation::Write {
             file: self.ticket(Access::All)?,
             buffer,
             at: Place::Cursor,
             all: true,
             in_background: true,
-            done: start_at,
+            from: from,
+            done: 0,
         });
         Poll::Ready(write.detach().map(|()| bytes))
     }

@@ -52,7 +52,9 @@ pub(crate) enum Operation {
         all: bool,
         /// Its caller has gone on: an error is for a later operation.
         in_background: bool,
-        /// How many bytes of the buffer are not to be written, or were written.
+        /// What the buffer has before it is only there to align it.
+        from: usize,
+        /// How many bytes were written.
         done: usize,
     },
     Sync {
@@ -96,7 +98,9 @@ impl Operation {
     pub(crate) fn len(&self) -> usize {
         match self {
             Operation::Read { wanted, .. } => *wanted,
-            Operation::Write { buffer, done, .. } => (buffer.len() - done).min(MOST_BYTES),
+            Operation::Write {
+                buffer, from, done, ..
+            } => (buffer.len() - from - done).min(MOST_BYTES),
             _ => 0,
         }
     }
@@ -177,17 +181,22 @@ impl Operation {
             return true;
         }
         let Operation::Write {
-            buffer, done, all, ..
+            buffer,
+            from,
+            done,
+            all,
+            ..
         } = self
         else {
             return false;
         };
+        let len = buffer.len() - *from;
         match result {
-            Ok(0) if *all && *done < buffer.len() => *result = Err(io::ErrorKind::WriteZero.into()),
+            Ok(0) if *all && *done < len => *result = Err(io::ErrorKind::WriteZero.into()),
             Ok(n) => *done += *n,
             Err(_) => {}
         }
-        *all && result.is_ok() && *done < buffer.len()
+        *all && result.is_ok() && *done < len
     }
 
     fn attempt(&mut self) -> io::Result<usize> {
@@ -206,9 +215,10 @@ impl Operation {
                 file,
                 buffer,
                 at,
+                from,
                 done,
                 ..
-            } => platform::write(file, &buffer[*done..][..len], at.after(*done)),
+            } => platform::write(file, &buffer[*from + *done..][..len], at.after(*done)),
             Operation::Sync { file, data_only } if *data_only => file.sync_data().map(|()| 0),
             Operation::Sync { file, .. } => file.sync_all().map(|()| 0),
             Operation::Open {

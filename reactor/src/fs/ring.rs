@@ -427,10 +427,12 @@ fn entry(operation: &mut Operation, path: Option<&CStr>) -> squeue::Entry {
             file,
             buffer,
             at,
+            from,
             done,
             ..
         } => {
-            let write = opcode::Write::new(fd(file), buffer[*done..].as_ptr(), len as u32);
+            let bytes = buffer[*from + *done..].as_ptr();
+            let write = opcode::Write::new(fd(file), bytes, len as u32);
             write.offset(offset(at.after(*done))).build()
         }
         Operation::Sync { file, data_only } => {
