@@ -154,7 +154,18 @@ impl File {
     /// Its errors don't name the path.
     pub(super) async fn open_with(options: &OpenOptions, path: &Path) -> io::Result<File> {
         options.check(path)?;
-        Ok(File::from(open::open(options, path).await?))
+        Ok(File::new(open::open(options, path).await?))
+    }
+
+    fn new(handle: Handle) -> File {
+        File {
+            handle: Some(Arc::new(handle)),
+            line: Arc::default(),
+            cursor: Cursor::Rests,
+            buffer: Vec::new(),
+            taken: 0,
+            reads_now: true,
+        }
     }
 
     /// Reads at an offset, as much as the file has there and the buffer can take: at most 256 KiB,
@@ -653,14 +664,7 @@ fn must_probe(handle: &Handle, at: Place) -> bool {
 
 impl From<std::fs::File> for File {
     fn from(file: std::fs::File) -> File {
-        File {
-            handle: Some(Arc::new(Handle::new(file))),
-            line: Arc::default(),
-            cursor: Cursor::Rests,
-            buffer: Vec::new(),
-            taken: 0,
-            reads_now: true,
-        }
+        File::new(Handle::new(file))
     }
 }
 

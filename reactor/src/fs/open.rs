@@ -5,10 +5,10 @@ use std::path::Path;
 
 use super::OpenOptions;
 use super::names::from_here;
-use super::operation::{Operation, has_ring, on_pool_with_paths, start};
+use super::operation::{Handle, Operation, has_ring, on_pool_with_paths, start};
 
 /// Opens a file, relative to the directory that is the current one at the first poll.
-pub(super) async fn open(options: &OpenOptions, path: &Path) -> io::Result<std::fs::File> {
+pub(super) async fn open(options: &OpenOptions, path: &Path) -> io::Result<Handle> {
     let path = from_here(path);
     if has_ring() && is_plain(&path) {
         let (result, operation) = start(Operation::Open {
@@ -18,11 +18,13 @@ pub(super) async fn open(options: &OpenOptions, path: &Path) -> io::Result<std::
         })
         .await;
         result?;
-        return Ok(operation.into_opened().expect("the open has succeeded"));
+        let file = operation.into_opened().expect("the open has succeeded");
+        return Ok(options.handle(file));
     }
     let options = options.std().clone();
     let owned = path.clone();
-    on_pool_with_paths([&path], move || options.open(owned)).await
+    let open = move || options.open(owned).map(Handle::new);
+    on_pool_with_paths([&path], open).await
 }
 
 /// Whether the path leads to what opens without waiting for a peer, or to nothing. Where the system

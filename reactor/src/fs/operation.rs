@@ -239,7 +239,7 @@ impl Operation {
 /// file's meanwhile. The last of them closes it.
 #[derive(Debug)]
 pub(crate) struct Handle {
-    file: std::fs::File,
+    pub(super) file: std::fs::File,
     /// A pipe, a socket, a terminal or another device: it may wait for a peer.
     pub(crate) is_stream: bool,
     /// It was opened with `O_NONBLOCK`, which io_uring understands in its own way.
@@ -435,18 +435,24 @@ pub(super) mod platform {
     pub(crate) fn handle(file: File) -> Handle {
         let flags = fcntl_getfl(&file).unwrap_or(OFlags::empty());
         let is_stream = file.metadata().is_ok_and(|it| is_stream(it.file_type()));
-        #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
-        let is_direct = flags.contains(OFlags::DIRECT);
-        #[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
-        let is_direct = false;
         Handle {
             file,
             is_stream,
             is_nonblocking: flags.contains(OFlags::NONBLOCK),
-            is_direct,
+            is_direct: is_direct(flags),
             appends: flags.contains(OFlags::APPEND),
             writes: flags.intersects(OFlags::RDWR | OFlags::WRONLY),
         }
+    }
+
+    #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
+    pub(crate) fn is_direct(flags: OFlags) -> bool {
+        flags.contains(OFlags::DIRECT)
+    }
+
+    #[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
+    pub(crate) fn is_direct(_: OFlags) -> bool {
+        false
     }
 
     fn is_stream(kind: FileType) -> bool {
