@@ -222,7 +222,8 @@ fn close_returns_the_error_of_an_earlier_write_and_closes() {
         let error = full.close().await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::StorageFull);
         full.close().await.unwrap();
-        assert_eq!(descriptors(Path::new("/dev/full")), 0);
+        let error = full.write(b"rope").await.unwrap_err();
+        assert_eq!(error.to_string(), "the file was closed");
     });
 }
 

@@ -182,7 +182,7 @@ impl File {
         let (room, start) = self.room(Vec::new(), buf.len().min(MOST_BYTES));
         let (result, bytes) = self.read_buf(room, buf.len(), Place::Offset(offset)).await;
         if let Ok(n) = result {
-            buf[..n].copy_from_slice(&bytes[start..][..n]);
+            buf[..n].copy_from_slice(&bytes[start.into()..][..n]);
         }
         result
     }
@@ -284,11 +284,11 @@ impl File {
     pub(super) async fn write_buf(
         &self,
         buffer: Vec<u8>,
-        from: usize,
+        from: u16,
         at: Place,
         all: bool,
     ) -> (io::Result<usize>, Vec<u8>) {
-        let bytes = buffer.len() - from;
+        let bytes = buffer.len() - usize::from(from);
         let bytes = if all { bytes } else { bytes.min(MOST_BYTES) };
         let file = match self.ticket_at(at, bytes, Access::Write) {
             Ok(ticket) => ticket,
@@ -309,7 +309,7 @@ impl File {
             at,
             all,
             in_background: false,
-            from: from,
+            from,
             done: 0,
         })
         .await;
@@ -497,7 +497,7 @@ impl File {
     }
 
     /// Empties a buffer that can take so many bytes then, from where its length ends.
-    fn room(&self, mut buffer: Vec<u8>, bytes: usize) -> (Vec<u8>, usize) {
+    fn room(&self, mut buffer: Vec<u8>, bytes: usize) -> (Vec<u8>, u16) {
         buffer.clear();
         let is_direct = self.handle.as_ref().is_some_and(|it| it.is_direct);
         if !is_direct {
@@ -507,7 +507,7 @@ impl File {
         buffer.reserve(bytes + ALIGNMENT);
         let start = buffer.as_ptr().align_offset(ALIGNMENT);
         buffer.resize(start, 0);
-        (buffer, start)
+        (buffer, start as u16)
     }
 
     /// Waits for the read or seek in flight at the position. The result is that of a seek.
@@ -601,7 +601,7 @@ impl File {
         let wanted = wanted.min(MOST_BYTES);
         let buffer = mem::take(&mut self.buffer);
         let (buffer, from) = self.room(buffer, wanted);
-        self.taken = from;
+        self.taken = from.into();
         self.cursor = Cursor::Reads(start(Operation::Read {
             file: self.ticket_at(Place::Cursor, wanted, Access::Read)?,
             buffer,
@@ -630,17 +630,17 @@ impl File {
         let bytes = bufs.iter().map(|buf| buf.len()).sum::<usize>();
         let (mut buffer, from) = self.room(self.line.take_spare(), bytes.min(MOST_BYTES));
         for buf in bufs {
-            let room = MOST_BYTES - (buffer.len() - from);
+            let room = MOST_BYTES - (buffer.len() - usize::from(from));
             buffer.extend_from_slice(&buf[..buf.len().min(room)]);
         }
-        let bytes = buffer.len() - from;
+        let bytes = buffer.len() - usize::from(from);
         let write = start(Operation::Write {
             file: self.ticket(Access::All)?,
             buffer,
             at: Place::Cursor,
             all: true,
             in_background: true,
-            from: from,
+            from,
             done: 0,
         });
         Poll::Ready(write.detach().map(|()| bytes))

@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
 use std::mem;
+use std::num::NonZeroU64;
 use std::ops::{Deref, Range};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -56,7 +57,7 @@ pub(crate) struct Line(Mutex<State>);
 struct State {
     /// In the order of entering. Those that are over leave from the front.
     entries: VecDeque<Entry>,
-    /// The number of the first entry.
+    /// How many entries have left: one less than the number of the first.
     first: u64,
     /// How many entries are not over.
     live: usize,
@@ -139,8 +140,8 @@ impl Line {
 }
 
 impl State {
-    fn entry(&mut self, number: u64) -> &mut Entry {
-        &mut self.entries[(number - self.first) as usize]
+    fn entry(&mut self, number: NonZeroU64) -> &mut Entry {
+        &mut self.entries[(number.get() - 1 - self.first) as usize]
     }
 
     fn is_held_up(&self, index: usize, access: &Access) -> bool {
@@ -152,7 +153,7 @@ impl State {
         before.any(|it| it.access.holds_up(access))
     }
 
-    fn enter(&mut self, access: Access) -> u64 {
+    fn enter(&mut self, access: Access) -> (NonZeroU64, bool) {
         let index = self.entries.len();
         let waits = self.is_held_up(index, &access);
         self.live += 1;
@@ -163,11 +164,12 @@ impl State {
             phase: if waits { Phase::Waits } else { Phase::Runs },
             waker: None,
         });
-        self.first + index as u64
+        let number = NonZeroU64::MIN.saturating_add(self.first + index as u64);
+        (number, waits)
     }
 
     /// The wakers of operations that may begin now, and the one of an entry that was dropped.
-    fn leave(&mut self, number: u64, wakers: &mut Vec<Waker>) -> Option<Waker> {
+    fn leave(&mut self, number: NonZeroU64, wakers: &mut Vec<Waker>) -> Option<Waker> {
         let entry = self.entry(number);
         let phase = mem::replace(&mut entry.phase, Phase::Over);
         let own = entry.waker.take();
@@ -222,14 +224,17 @@ pub(crate) struct Ticket {
     handle: Option<Arc<Handle>>,
     line: Arc<Line>,
     /// None for what takes part in no order.
-    number: Option<u64>,
+    number: Option<NonZeroU64>,
+    /// It had to wait when it entered.
+    waits: bool,
 }
 
 impl Ticket {
     /// Enters the line.
     pub(crate) fn new(handle: &Arc<Handle>, line: &Arc<Line>, access: Access) -> Ticket {
         let mut ticket = Ticket::without_order(handle, line);
-        ticket.number = Some(line.lock().enter(access));
+        let (number, waits) = line.lock().enter(access);
+        (ticket.number, ticket.waits) = (Some(number), waits);
         ticket
     }
 
@@ -239,6 +244,7 @@ impl Ticket {
             handle: Some(handle.clone()),
             line: line.clone(),
             number: None,
+            waits: false,
         }
     }
 
@@ -248,7 +254,10 @@ impl Ticket {
     ///
     /// If nothing turns that could end the operations before it.
     pub(crate) async fn turn(&self) -> io::Result<()> {
-        poll_fn(|cx| self.poll_turn(cx)).await
+        match self.waits {
+            true => poll_fn(|cx| self.poll_turn(cx)).await,
+            false => Ok(()),
+        }
     }
 
     fn poll_turn(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -319,9 +328,11 @@ impl Deref for Ticket {
 
 impl Drop for Ticket {
     fn drop(&mut self) {
-        let mut wakers = Vec::new();
-        self.finish(None, &mut wakers);
-        wake_all(wakers);
+        if self.handle.is_some() {
+            let mut wakers = Vec::new();
+            self.finish(None, &mut wakers);
+            wake_all(wakers);
+        }
     }
 }
 
@@ -344,6 +355,10 @@ mod tests {
         let numbers = (state.first..).zip(&state.entries);
         let running = numbers.filter(|(_, it)| it.phase == Phase::Runs);
         running.map(|(number, _)| number).collect()
+    }
+
+    fn number(index: u64) -> NonZeroU64 {
+        NonZeroU64::new(index + 1).unwrap()
     }
 
     fn line(accesses: &[Access]) -> State {
@@ -390,16 +405,16 @@ mod tests {
         use Access::{All, Read, Write};
         let mut state = line(&[Read(0..9), Write(20..30), All, Write(0..5), Read(4..6), All]);
         let mut wakers = Vec::new();
-        state.leave(1, &mut wakers);
+        state.leave(number(1), &mut wakers);
         assert_eq!(running(&state), [0]);
-        state.leave(0, &mut wakers);
+        state.leave(number(0), &mut wakers);
         assert_eq!(running(&state), [2]);
-        state.leave(3, &mut wakers); // its future was dropped
-        state.leave(2, &mut wakers);
+        state.leave(number(3), &mut wakers); // its future was dropped
+        state.leave(number(2), &mut wakers);
         assert_eq!(running(&state), [4]);
-        state.leave(4, &mut wakers);
+        state.leave(number(4), &mut wakers);
         assert_eq!(running(&state), [5]);
-        state.leave(5, &mut wakers);
+        state.leave(number(5), &mut wakers);
         assert_eq!((state.live, state.writers, state.waiting), (0, 0, 0));
         assert!(state.entries.is_empty());
     }

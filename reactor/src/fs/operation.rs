@@ -53,7 +53,7 @@ pub(crate) enum Operation {
         /// Its caller has gone on: an error is for a later operation.
         in_background: bool,
         /// What the buffer has before it is only there to align it.
-        from: usize,
+        from: u16,
         /// How many bytes were written.
         done: usize,
     },
@@ -100,7 +100,7 @@ impl Operation {
             Operation::Read { wanted, .. } => *wanted,
             Operation::Write {
                 buffer, from, done, ..
-            } => (buffer.len() - from - done).min(MOST_BYTES),
+            } => (buffer.len() - usize::from(*from) - done).min(MOST_BYTES),
             _ => 0,
         }
     }
@@ -190,7 +190,7 @@ impl Operation {
         else {
             return false;
         };
-        let len = buffer.len() - *from;
+        let len = buffer.len() - usize::from(*from);
         match result {
             Ok(0) if *all && *done < len => *result = Err(io::ErrorKind::WriteZero.into()),
             Ok(n) => *done += *n,
@@ -218,7 +218,11 @@ impl Operation {
                 from,
                 done,
                 ..
-            } => platform::write(file, &buffer[*from + *done..][..len], at.after(*done)),
+            } => platform::write(
+                file,
+                &buffer[usize::from(*from) + *done..][..len],
+                at.after(*done),
+            ),
             Operation::Sync { file, data_only } if *data_only => file.sync_data().map(|()| 0),
             Operation::Sync { file, .. } => file.sync_all().map(|()| 0),
             Operation::Open {

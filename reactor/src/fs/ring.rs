@@ -431,7 +431,7 @@ fn entry(operation: &mut Operation, path: Option<&CStr>) -> squeue::Entry {
             done,
             ..
         } => {
-            let bytes = buffer[*from + *done..].as_ptr();
+            let bytes = buffer[usize::from(*from) + *done..].as_ptr();
             let write = opcode::Write::new(fd(file), bytes, len as u32);
             write.offset(offset(at.after(*done))).build()
         }
