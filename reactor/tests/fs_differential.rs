@@ -1,5 +1,5 @@
-//! Random programs of file operations, by io_uring, by threads and by std: the same results, errors,
-//! positions and contents.
+//! Random programs of file operations, by io_uring, by threads and by std: the same results,
+//! errors, positions and contents.
 //!
 //! Some hundreds of programs by default. `WINDLASS_FS_PROGRAMS` sets how many, `WINDLASS_FS_SEED`
 //! the first of them.

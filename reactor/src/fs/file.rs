@@ -3,22 +3,19 @@
 use std::fmt;
 use std::fs::{Metadata, Permissions};
 use std::future::poll_fn;
-use std::io::{self, IoSlice, IoSliceMut, Read, Seek, SeekFrom, Write};
-use std::mem;
+use std::io::{self, SeekFrom};
 use std::ops::Range;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
 
-use futures_io::{AsyncRead, AsyncSeek, AsyncWrite};
+use futures_io::AsyncWrite;
 
 use super::OpenOptions;
-use super::at_cursor::{is_nonblocking, read_now};
 use super::line::{Access, Line, Ticket};
 use super::open;
 use super::operation::{
-    Doing, Handle, MOST_BYTES, OnPool, Operation, Place, on_pool, platform, spawn_on_pool, start,
+    Doing, Handle, MOST_BYTES, OnPool, Operation, Place, on_pool, platform, start,
 };
 
 /// Memory for `O_DIRECT` is aligned to so many bytes. No disk has larger blocks.
@@ -30,8 +27,9 @@ const ALIGNMENT: usize = 4096;
 ///
 /// * [`read_at`](File::read_at) and [`write_at`](File::write_at), at any offset. They take `&self`:
 ///   any number may be in flight at once.
-/// * [`AsyncRead`], [`AsyncWrite`] and [`AsyncSeek`], at the position of the open file description,
-///   one after the other. As with std, that position is shared with duplicates of the descriptor,
+/// * [`AsyncRead`](futures_io::AsyncRead), [`AsyncWrite`] and
+///   [`AsyncSeek`](futures_io::AsyncSeek), at the position of the open file description, one after
+///   the other. As with std, that position is shared with duplicates of the descriptor,
 ///   also those of other processes. **What is written so is taken into a buffer, and written while
 ///   the caller goes on.** The next operation at the position, [`set_len`](File::set_len),
 ///   [`sync_all`](File::sync_all), [`close`](File::close) or `flush` returns its error, once. Small
@@ -93,19 +91,19 @@ const ALIGNMENT: usize = 4096;
 /// ```
 pub struct File {
     /// None once it is closed.
-    handle: Option<Arc<Handle>>,
-    line: Arc<Line>,
-    cursor: Cursor,
+    pub(super) handle: Option<Arc<Handle>>,
+    pub(super) line: Arc<Line>,
+    pub(super) cursor: Cursor,
     /// What a read on a thread has brought and nobody has taken yet: from `taken` on. The position
     /// is behind it. Otherwise the buffer is kept for its memory.
-    buffer: Vec<u8>,
-    taken: usize,
+    pub(super) buffer: Vec<u8>,
+    pub(super) taken: usize,
     /// Reads may be tried without waiting.
-    reads_now: bool,
+    pub(super) reads_now: bool,
 }
 
 /// What is in flight at the position. Writes are not here, since nobody awaits them.
-enum Cursor {
+pub(super) enum Cursor {
     Rests,
     Reads(Doing),
     Seeks(SeekFrom, OnPool<io::Result<u64>>),
@@ -448,16 +446,16 @@ impl File {
         }
     }
 
-    fn handle(&self) -> io::Result<&Arc<Handle>> {
+    pub(super) fn handle(&self) -> io::Result<&Arc<Handle>> {
         self.handle.as_ref().ok_or_else(closed)
     }
 
-    fn ticket(&self, access: Access) -> io::Result<Ticket> {
+    pub(super) fn ticket(&self, access: Access) -> io::Result<Ticket> {
         Ok(Ticket::new(self.handle()?, &self.line, access))
     }
 
     /// For an operation on so many bytes.
-    fn ticket_at(
+    pub(super) fn ticket_at(
         &self,
         at: Place,
         bytes: usize,
@@ -497,7 +495,7 @@ impl File {
     }
 
     /// Empties a buffer that can take so many bytes then, from where its length ends.
-    fn room(&self, mut buffer: Vec<u8>, bytes: usize) -> (Vec<u8>, u16) {
+    pub(super) fn room(&self, mut buffer: Vec<u8>, bytes: usize) -> (Vec<u8>, u16) {
         buffer.clear();
         let is_direct = self.handle.as_ref().is_some_and(|it| it.is_direct);
         if !is_direct {
@@ -509,146 +507,10 @@ impl File {
         buffer.resize(start, 0);
         (buffer, start as u16)
     }
-
-    /// Waits for the read or seek in flight at the position. The result is that of a seek.
-    fn poll_settled(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<u64>> {
-        let result = match &mut self.cursor {
-            Cursor::Rests => return Poll::Ready(Ok(0)),
-            Cursor::Reads(doing) => {
-                let (result, operation) = ready!(Pin::new(doing).poll(cx));
-                self.buffer = operation.into_buffer();
-                result.map(|_| 0)
-            }
-            Cursor::Seeks(_, seek) => ready!(Pin::new(seek).poll(cx)),
-            Cursor::Closes(..) => return Poll::Ready(Err(closed())),
-        };
-        self.cursor = Cursor::Rests;
-        Poll::Ready(result)
-    }
-
-    /// Waits until nothing is in flight, and returns the error of a write whose caller had gone on.
-    fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.handle()?;
-        let is_stream = self.is_stream();
-        if !(is_stream && matches!(self.cursor, Cursor::Reads(_))) {
-            // The error of a read that nobody awaits any more concerns nobody.
-            let _ = ready!(self.poll_settled(cx));
-        }
-        ready!(self.line.poll_empty(cx))?;
-        Poll::Ready(self.line.take_error())
-    }
-
-    fn is_stream(&self) -> bool {
-        self.handle.as_ref().is_some_and(|it| it.is_stream)
-    }
-
-    /// What was read and not taken.
-    fn left(&self) -> usize {
-        self.buffer.len() - self.taken
-    }
-
-    fn forget_left(&mut self) {
-        self.buffer.clear();
-        self.taken = 0;
-    }
-
-    /// Takes the position back by what was read and not taken. What came out of a pipe stays here.
-    fn unread(&mut self) {
-        let Some(handle) = &self.handle else { return };
-        if self.left() > 0 && (&***handle).seek_relative(-(self.left() as i64)).is_ok() {
-            self.forget_left();
-        }
-    }
-
-    fn take_left(&mut self, bufs: &mut [IoSliceMut<'_>]) -> usize {
-        let mut left = &self.buffer[self.taken..];
-        let n = left.read_vectored(bufs).unwrap_or(0);
-        self.taken += n;
-        n
-    }
-
-    fn poll_read_bufs(
-        &mut self,
-        cx: &mut Context<'_>,
-        bufs: &mut [IoSliceMut<'_>],
-    ) -> Poll<io::Result<usize>> {
-        let was_reading = matches!(self.cursor, Cursor::Reads(_));
-        let settled = ready!(self.poll_settled(cx));
-        if was_reading {
-            settled?;
-        }
-        let wanted = bufs.iter().map(|buf| buf.len()).sum::<usize>();
-        if self.left() > 0 || (was_reading && wanted > 0) {
-            return Poll::Ready(Ok(self.take_left(bufs)));
-        }
-        if !self.is_stream() {
-            ready!(self.line.poll_empty(cx))?;
-            self.line.take_error()?;
-        }
-        let handle = self.handle()?.clone();
-        if wanted == 0 || (handle.is_stream && is_nonblocking(&handle)) {
-            // It can't wait. As std: with one empty buffer the device is asked, with many it isn't.
-            return Poll::Ready(match bufs {
-                [buf] => (&**handle).read(buf),
-                _ => (&**handle).read_vectored(bufs),
-            });
-        }
-        if self.reads_now && !handle.is_stream && !handle.is_direct {
-            if let Some(n) = ready!(read_now(cx, &handle, bufs, &mut self.reads_now)) {
-                return Poll::Ready(Ok(n));
-            }
-        }
-        let wanted = wanted.min(MOST_BYTES);
-        let buffer = mem::take(&mut self.buffer);
-        let (buffer, from) = self.room(buffer, wanted);
-        self.taken = from.into();
-        self.cursor = Cursor::Reads(start(Operation::Read {
-            file: self.ticket_at(Place::Cursor, wanted, Access::Read)?,
-            buffer,
-            wanted,
-            at: Place::Cursor,
-        }));
-        ready!(self.poll_settled(cx))?;
-        Poll::Ready(Ok(self.take_left(bufs)))
-    }
-
-    fn poll_write_bufs(
-        &mut self,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        ready!(self.poll_idle(cx))?;
-        self.unread();
-        let handle = self.handle()?.clone();
-        let is_empty = bufs.iter().all(|buf| buf.is_empty());
-        if is_empty || !handle.writes || (handle.is_stream && is_nonblocking(&handle)) {
-            return Poll::Ready(match bufs {
-                [buf] => (&**handle).write(buf), // it can't wait
-                _ => (&**handle).write_vectored(bufs),
-            });
-        }
-        let bytes = bufs.iter().map(|buf| buf.len()).sum::<usize>();
-        let (mut buffer, from) = self.room(self.line.take_spare(), bytes.min(MOST_BYTES));
-        for buf in bufs {
-            let room = MOST_BYTES - (buffer.len() - usize::from(from));
-            buffer.extend_from_slice(&buf[..buf.len().min(room)]);
-        }
-        let bytes = buffer.len() - usize::from(from);
-        let write = start(Operation::Write {
-            file: self.ticket(Access::All)?,
-            buffer,
-            at: Place::Cursor,
-            all: true,
-            in_background: true,
-            from,
-            done: 0,
-        });
-        Poll::Ready(write.detach().map(|()| bytes))
-    }
 }
 
 #[cold]
-fn closed() -> io::Error {
+pub(super) fn closed() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, "the file was closed")
 }
 
@@ -693,105 +555,6 @@ impl fmt::Debug for File {
         match &self.handle {
             Some(handle) => (***handle).fmt(f),
             None => f.write_str("File { closed }"),
-        }
-    }
-}
-
-/// Writes in the background go on.
-impl Drop for File {
-    fn drop(&mut self) {
-        self.unread();
-    }
-}
-
-/// Each read is an operation, of at most 256 KiB. One that is dropped loses nothing: what it brings
-/// is there for the next, or the position goes back.
-impl AsyncRead for File {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut [u8],
-    ) -> Poll<io::Result<usize>> {
-        self.poll_read_bufs(cx, &mut [IoSliceMut::new(buf)])
-    }
-
-    fn poll_read_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &mut [IoSliceMut<'_>],
-    ) -> Poll<io::Result<usize>> {
-        self.poll_read_bufs(cx, bufs)
-    }
-}
-
-/// A write takes up to 256 KiB and returns; the next waits until that is written. All buffers of a
-/// vectored write are one operation. `close` is [`File::close`].
-impl AsyncWrite for File {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        self.poll_write_bufs(cx, &[IoSlice::new(buf)])
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        self.poll_write_bufs(cx, bufs)
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.line.poll_empty(cx))?;
-        Poll::Ready(self.line.take_error())
-    }
-
-    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.handle.is_some() {
-            let written = ready!(self.poll_idle(cx));
-            self.unread();
-            self.cursor = Cursor::Rests; // a read from a pipe is given up
-            match self.handle.take().map(Arc::try_unwrap) {
-                Some(Ok(handle)) => {
-                    let close = start(Operation::Close(Some(handle.into_file())));
-                    self.cursor = Cursor::Closes(close, written);
-                }
-                _ => return Poll::Ready(written),
-            }
-        }
-        if let Cursor::Closes(close, written) = &mut self.cursor {
-            let (result, _) = ready!(Pin::new(close).poll(cx));
-            let written = mem::replace(written, Ok(()));
-            self.cursor = Cursor::Rests;
-            return Poll::Ready(written.and(result.map(drop)));
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-/// Only to look for the end leaves the loop: a network file system may have to be asked.
-impl AsyncSeek for File {
-    fn poll_seek(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        pos: SeekFrom,
-    ) -> Poll<io::Result<u64>> {
-        let this = &mut *self;
-        if matches!(this.cursor, Cursor::Seeks(known, _) if known == pos) {
-            return this.poll_settled(cx);
-        }
-        ready!(this.poll_idle(cx))?;
-        this.unread();
-        let file = this.ticket(Access::All)?;
-        match pos {
-            SeekFrom::End(_) => {
-                let seek = spawn_on_pool(move || (&**file).seek(pos))?;
-                this.cursor = Cursor::Seeks(pos, seek);
-                this.poll_settled(cx)
-            }
-            _ => Poll::Ready((&**file).seek(pos)),
         }
     }
 }

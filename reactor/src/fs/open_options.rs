@@ -115,7 +115,8 @@ impl OpenOptions {
         self
     }
 
-    /// Further flags of the system's `open`, such as `O_DIRECT` (see [`File`](File#direct-input-and-output)).
+    /// Further flags of the system's `open`, such as `O_DIRECT`, of which
+    /// [`File`](File#direct-input-and-output) says more.
     #[cfg(unix)]
     pub fn custom_flags(&mut self, flags: i32) -> &mut Self {
         std::os::unix::fs::OpenOptionsExt::custom_flags(&mut self.std, flags);
