@@ -280,12 +280,9 @@ pub(super) fn read_now(
 ) -> Poll<Option<usize>> {
     use std::rc::Rc;
 
-    use rustix::io::{Errno, ReadWriteFlags, preadv2};
+    use rustix::io::Errno;
 
     use crate::reactor::with_hub;
-
-    /// The position, which moves on.
-    const CURSOR: u64 = u64::MAX;
 
     let Some(hub) = with_hub(Rc::clone).filter(|hub| hub.is_driven()) else {
         return Poll::Ready(None);
@@ -294,24 +291,7 @@ pub(super) fn read_now(
         hub.defer(cx.waker().clone());
         return Poll::Pending;
     }
-    let read = match bufs {
-        [buf] => {
-            let most = buf.len().min(MOST_BYTES);
-            let bufs = &mut [IoSliceMut::new(&mut buf[..most])];
-            preadv2(&**handle, bufs, CURSOR, ReadWriteFlags::NOWAIT)
-        }
-        _ => {
-            let mut room = MOST_BYTES;
-            let mut parts = Vec::with_capacity(bufs.len());
-            for buf in bufs {
-                let most = buf.len().min(room);
-                room -= most;
-                parts.push(IoSliceMut::new(&mut buf[..most]));
-            }
-            preadv2(&**handle, &mut parts, CURSOR, ReadWriteFlags::NOWAIT)
-        }
-    };
-    match read {
+    match read_cached(handle, bufs) {
         Ok(n) => {
             hub.copied(n);
             Poll::Ready(Some(n))
@@ -321,6 +301,28 @@ pub(super) fn read_now(
             Poll::Ready(None)
         }
     }
+}
+
+#[cfg(target_os = "linux")]
+fn read_cached(handle: &Handle, bufs: &mut [IoSliceMut<'_>]) -> rustix::io::Result<usize> {
+    use rustix::io::{ReadWriteFlags, preadv2};
+
+    /// The position, which moves on.
+    const CURSOR: u64 = u64::MAX;
+
+    if let [buf] = bufs {
+        let most = buf.len().min(MOST_BYTES);
+        let bufs = &mut [IoSliceMut::new(&mut buf[..most])];
+        return preadv2(&**handle, bufs, CURSOR, ReadWriteFlags::NOWAIT);
+    }
+    let mut room = MOST_BYTES;
+    let mut parts = Vec::with_capacity(bufs.len());
+    for buf in bufs {
+        let most = buf.len().min(room);
+        room -= most;
+        parts.push(IoSliceMut::new(&mut buf[..most]));
+    }
+    preadv2(&**handle, &mut parts, CURSOR, ReadWriteFlags::NOWAIT)
 }
 
 #[cfg(not(target_os = "linux"))]
