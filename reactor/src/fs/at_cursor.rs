@@ -163,7 +163,7 @@ impl Drop for File {
     }
 }
 
-/// Each read is an operation, of at most 256 KiB, and of less where only a first part is in memory. One that is dropped loses nothing: what it brings
+/// Each read is an operation, of at most 256 KiB, and of less if only a first part is in memory. One that is dropped loses nothing: what it brings
 /// is there for the next, or the position goes back.
 impl AsyncRead for File {
     fn poll_read(
