@@ -163,8 +163,8 @@ impl Drop for File {
     }
 }
 
-/// Each read is an operation, of at most 256 KiB, and of less if only a first part is in memory. One that is dropped loses nothing: what it brings
-/// is there for the next, or the position goes back.
+/// Each read is an operation, of at most 256 KiB, and of less if only a first part is in memory.
+/// A dropped read loses nothing. The next one takes its bytes, or the position goes back.
 impl AsyncRead for File {
     fn poll_read(
         mut self: Pin<&mut Self>,
