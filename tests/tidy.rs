@@ -17,6 +17,7 @@ const UNSAFE: &[(&str, usize)] = &[
     ("executor/src/queue.rs", 1),
     ("executor/src/waker.rs", 1),
     ("reactor/src/clock.rs", 1),
+    ("reactor/src/fs/operation.rs", 1),
     ("reactor/src/fs/ring.rs", 3),
     ("reactor/src/signal_handler.rs", 2),
     ("reactor/src/signal_handler_windows.rs", 1),

@@ -2,39 +2,66 @@
 
 use std::fmt;
 use std::fs::{Metadata, Permissions};
-use std::future::Future;
-use std::io::{self, Seek, SeekFrom};
-use std::mem;
+use std::future::poll_fn;
+use std::io::{self, SeekFrom};
+use std::ops::Range;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
 
-use futures_io::{AsyncRead, AsyncSeek, AsyncWrite};
+use futures_io::AsyncWrite;
 
 use super::OpenOptions;
+use super::line::{Access, Line, Ticket};
+use super::open;
 use super::operation::{
-    Doing, Handle, MOST_BYTES, OnPool, Operation, Place, on_pool, spawn_on_pool, start,
+    Doing, Handle, MOST_BYTES, OnPool, Operation, Place, on_pool, platform, start,
 };
+
+/// Memory for `O_DIRECT` is aligned to so many bytes. No disk has larger blocks.
+const ALIGNMENT: usize = 4096;
 
 /// An open file.
 ///
-/// Two ways lead to its bytes:
+/// Its bytes are read and written in two ways:
 ///
 /// * [`read_at`](File::read_at) and [`write_at`](File::write_at), at any offset. They take `&self`:
-///   any number may be under way at once.
-/// * [`AsyncRead`], [`AsyncWrite`] and [`AsyncSeek`], where its cursor is, one after the other.
-///   **What is written so is taken into a buffer, and written while the caller goes on.** An error
-///   comes out at the next operation: so [`flush`](futures_io::AsyncWrite::poll_flush) at the end,
-///   which waits for it. Small pieces are for `futures::io::BufReader` and `BufWriter`: each read
-///   and each write is an operation.
+///   any number may be in flight at once.
+/// * [`AsyncRead`](futures_io::AsyncRead), [`AsyncWrite`] and
+///   [`AsyncSeek`](futures_io::AsyncSeek), at the position of the open file description, one after
+///   the other. As with std, that position is shared with duplicates of the descriptor,
+///   also those of other processes. **What is written so is taken into a buffer, and written while
+///   the caller goes on.** The next operation at the position, [`set_len`](File::set_len),
+///   [`sync_all`](File::sync_all), [`close`](File::close) or `flush` returns its error, once. Small
+///   pieces are for `futures::io::BufReader` and `BufWriter`, since each read and each write is an
+///   operation.
 ///
-/// A file that is dropped is closed off the loop, after what it still has to write.
+/// # Order
+///
+/// The operations of one `File` take effect in the order in which their futures are first polled.
+/// Those that can't disturb each other run at the same time: reads at offsets, writes at offsets
+/// whose ranges don't overlap, and all of these beside a `sync_all` that began earlier. A future
+/// that is dropped holds up nothing. One that was polled and is then kept without being polled may
+/// hold up those behind it.
+///
+/// # Closing
+///
+/// A `File` that is dropped is closed at once, on this thread, unless an operation is in flight:
+/// then the end of that operation closes it. [`close`](File::close) waits for that end, returns the
+/// error of an earlier write, and keeps what closing may cost (a network file system, a large file
+/// without a name) off the loop.
+///
+/// # Direct input and output
+///
+/// With `O_DIRECT` in [`custom_flags`](OpenOptions::custom_flags), offsets and lengths have to be
+/// multiples of the disk's block, and so has the capacity that `read_buf_at` may fill, whose
+/// address has to be aligned as well. The operations that borrow their buffer (`read_at`,
+/// `write_at`, and those at the position) align memory of their own.
 ///
 /// # Cancel safety
 ///
-/// Operations own what they read into and write from. So a future may be dropped, or leaked, at any
-/// time: no memory is touched that is not theirs. What was done by then each of them says.
+/// Operations own the memory that they read into and write from, so a future may be dropped, or
+/// leaked, at any time. Each operation documents what it may have done by then.
 ///
 /// # Examples
 ///
@@ -63,24 +90,25 @@ use super::operation::{
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub struct File {
-    handle: Arc<Handle>,
-    /// What is written goes to the end, and the system's cursor with it.
-    appends: bool,
-    /// Where the next read or write at the cursor begins; None if only the system knows.
-    place: Option<Place>,
-    cursor: Cursor,
-    /// What a read has brought and nobody has taken yet: from `taken` on. Otherwise it's kept for
-    /// its memory.
-    buffer: Vec<u8>,
-    taken: usize,
+    /// None once it is closed.
+    pub(super) handle: Option<Arc<Handle>>,
+    pub(super) line: Arc<Line>,
+    pub(super) cursor: Cursor,
+    /// What a read on a thread has brought and nobody has taken yet: from `taken` on. The position
+    /// is behind it. Otherwise the buffer is kept for its memory.
+    pub(super) buffer: Vec<u8>,
+    pub(super) taken: usize,
+    /// Reads may be tried without waiting.
+    pub(super) reads_now: bool,
 }
 
-/// What is under way at the cursor.
-enum Cursor {
+/// What is in flight at the position. Writes are not here, since nobody awaits them.
+pub(super) enum Cursor {
     Rests,
     Reads(Doing),
-    Writes(Doing),
     Seeks(SeekFrom, OnPool<io::Result<u64>>),
+    /// With the error of an earlier write.
+    Closes(Doing, io::Result<()>),
 }
 
 impl File {
@@ -116,42 +144,30 @@ impl File {
             .await
     }
 
-    /// [`OpenOptions::new`], for who has no use for another import.
+    /// [`OpenOptions::new`], without another import.
     pub fn options() -> OpenOptions {
         OpenOptions::new()
     }
 
-    /// Its errors don't tell of the path.
+    /// Its errors don't name the path.
     pub(super) async fn open_with(options: &OpenOptions, path: &Path) -> io::Result<File> {
         options.check(path)?;
-        let (result, operation) = start(Operation::Open {
-            path: path.to_owned(),
-            options: options.clone(),
-            opened: None,
-        })
-        .await;
-        result?;
-        let file = operation.into_opened().expect("it has been opened");
-        Ok(File::new(file, options.writes(), options.appends()))
+        Ok(File::new(open::open(options, path).await?))
     }
 
-    fn new(file: std::fs::File, writes: bool, appends: bool) -> File {
-        let mut this = File {
-            handle: Handle::new(file, writes),
-            appends,
-            place: None,
+    fn new(handle: Handle) -> File {
+        File {
+            handle: Some(Arc::new(handle)),
+            line: Arc::default(),
             cursor: Cursor::Rests,
             buffer: Vec::new(),
             taken: 0,
-        };
-        if cfg!(windows) {
-            this.place(); // before anything is read at an offset, which moves the system's cursor
+            reads_now: true,
         }
-        this
     }
 
     /// Reads at an offset, as much as the file has there and the buffer can take: at most 256 KiB,
-    /// and nothing at the file's end. The cursor stays where it is (not so on Windows).
+    /// and nothing at the file's end. The position stays where it is.
     ///
     /// # Errors
     ///
@@ -161,9 +177,11 @@ impl File {
     ///
     /// When dropped, the buffer is as it was.
     pub async fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        let room = Vec::with_capacity(buf.len().min(MOST_BYTES));
-        let (result, bytes) = self.read_buf_at(room, offset).await;
-        buf[..bytes.len()].copy_from_slice(&bytes);
+        let (room, start) = self.room(Vec::new(), buf.len().min(MOST_BYTES));
+        let (result, bytes) = self.read_buf(room, buf.len(), Place::Offset(offset)).await;
+        if let Ok(n) = result {
+            buf[..n].copy_from_slice(&bytes[start.into()..][..n]);
+        }
         result
     }
 
@@ -191,17 +209,34 @@ impl File {
     ///
     /// When dropped, the buffer is lost, with what it had.
     pub async fn read_buf_at(&self, buf: Vec<u8>, offset: u64) -> (io::Result<usize>, Vec<u8>) {
-        self.read_buf(buf, Place::Offset(offset)).await
+        let room = buf.capacity() - buf.len();
+        self.read_buf(buf, room, Place::Offset(offset)).await
     }
 
+    /// Reads behind what the buffer has, so many bytes at most.
     pub(super) async fn read_buf(
         &self,
         buffer: Vec<u8>,
+        wanted: usize,
         at: Place,
     ) -> (io::Result<usize>, Vec<u8>) {
-        let wanted = (buffer.capacity() - buffer.len()).min(MOST_BYTES);
+        let wanted = wanted.min(MOST_BYTES);
+        let file = match self.ticket_at(at, wanted, Access::Read) {
+            Ok(ticket) => ticket,
+            Err(error) => return (Err(error), buffer),
+        };
+        if wanted == 0 || must_probe(&file, at) {
+            // With nothing to read it can't wait, and says what is wrong with the descriptor.
+            let probed = platform::read(&file, &mut [], at);
+            if wanted == 0 || probed.is_err() {
+                return (probed, buffer);
+            }
+        }
+        if let Err(error) = file.turn().await {
+            return (Err(error), buffer);
+        }
         let (result, operation) = start(Operation::Read {
-            file: self.handle.clone(),
+            file,
             buffer,
             wanted,
             at,
@@ -210,8 +245,8 @@ impl File {
         (result, operation.into_buffer())
     }
 
-    /// Writes at an offset, at most 256 KiB of the buffer, and says how much. The cursor stays
-    /// where it is (not so on Windows). In a file opened to append, Linux writes at its end.
+    /// Writes at an offset, at most 256 KiB of the buffer, and returns how many bytes. The position
+    /// stays where it is. In a file opened to append, Linux writes at its end.
     ///
     /// # Errors
     ///
@@ -219,11 +254,14 @@ impl File {
     ///
     /// # Cancel safety
     ///
-    /// When dropped, the write may have been done, in part or whole, or may still be done; in order
-    /// with nothing but its own bytes. To know, await it.
+    /// When dropped, the write may have been done, in part or whole, or may still be done. Later
+    /// operations of this `File` that it concerns wait for that. To know, await it.
     pub async fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<usize> {
-        let bytes = buf[..buf.len().min(MOST_BYTES)].to_vec();
-        self.write_buf_at(bytes, offset).await.0
+        let buf = &buf[..buf.len().min(MOST_BYTES)];
+        let (mut bytes, start) = self.room(Vec::new(), buf.len());
+        bytes.extend_from_slice(buf);
+        let at = Place::Offset(offset);
+        self.write_buf(bytes, start, at, false).await.0
     }
 
     /// As [`write_at`](File::write_at), but without copying: the buffer goes along and comes back.
@@ -237,39 +275,56 @@ impl File {
     ///
     /// As [`write_at`](File::write_at), and the buffer is lost.
     pub async fn write_buf_at(&self, buf: Vec<u8>, offset: u64) -> (io::Result<usize>, Vec<u8>) {
-        self.write_buf(buf, Place::Offset(offset), false).await
+        self.write_buf(buf, 0, Place::Offset(offset), false).await
     }
 
+    /// Writes the buffer from `start` on: a first part, or all of it.
     pub(super) async fn write_buf(
         &self,
         buffer: Vec<u8>,
+        from: u16,
         at: Place,
         all: bool,
     ) -> (io::Result<usize>, Vec<u8>) {
-        let (result, operation) = start(self.to_write(buffer, at, all)).await;
-        (result, operation.into_buffer())
-    }
-
-    fn to_write(&self, buffer: Vec<u8>, at: Place, all: bool) -> Operation {
-        Operation::Write {
-            file: self.handle.clone(),
+        let bytes = buffer.len() - usize::from(from);
+        let bytes = if all { bytes } else { bytes.min(MOST_BYTES) };
+        let file = match self.ticket_at(at, bytes, Access::Write) {
+            Ok(ticket) => ticket,
+            Err(error) => return (Err(error), buffer),
+        };
+        if bytes == 0 || must_probe(&file, at) {
+            let probed = platform::write(&file, &[], at);
+            if bytes == 0 || probed.is_err() {
+                return (probed, buffer);
+            }
+        }
+        if let Err(error) = file.turn().await {
+            return (Err(error), buffer);
+        }
+        let (result, operation) = start(Operation::Write {
+            file,
             buffer,
             at,
             all,
+            in_background: false,
+            from,
             done: 0,
-        }
+        })
+        .await;
+        (result, operation.into_buffer())
     }
 
-    /// Waits until all that was written is on the disk, the file's length and times included. What
-    /// is written at the cursor has to be flushed before.
+    /// Waits until all that was written is on the disk, the file's length and times included. That
+    /// is all that was accepted before, at the position too.
     ///
     /// # Errors
     ///
-    /// Those of the system. After one, what was written since the last call may be lost.
+    /// That of an earlier write at the position, if no operation has returned it yet, and those of
+    /// the system. After one, what was written since the last call may be lost.
     ///
     /// # Cancel safety
     ///
-    /// When dropped, it may go on.
+    /// When dropped, it may go on. The error of an earlier write is for the next operation.
     pub async fn sync_all(&self) -> io::Result<()> {
         self.sync(false).await
     }
@@ -289,36 +344,39 @@ impl File {
     }
 
     async fn sync(&self, data_only: bool) -> io::Result<()> {
-        let file = self.handle.clone();
+        let file = self.ticket(Access::Sync)?;
+        file.turn().await?;
         let (result, _) = start(Operation::Sync { file, data_only }).await;
+        self.line.take_error()?;
         result.map(drop)
     }
 
-    /// What the system knows of the file.
+    /// Returns the metadata of the file.
     ///
     /// # Errors
     ///
     /// Those of the system.
     pub async fn metadata(&self) -> io::Result<Metadata> {
-        let file = self.handle.clone();
-        on_pool(move || file.metadata()).await
+        self.on_pool(Access::READ_ALL, |file| file.metadata()).await
     }
 
-    /// Cuts the file off, or lengthens it by zeros. The cursor stays where it is.
+    /// Cuts the file off, or lengthens it by zeros. The position stays where it is.
     ///
     /// # Errors
     ///
-    /// Those of the system.
+    /// That of an earlier write at the position, and those of the system.
     ///
     /// # Cancel safety
     ///
     /// When dropped, it may be done or not.
     pub async fn set_len(&self, len: u64) -> io::Result<()> {
-        let file = self.handle.clone();
-        on_pool(move || file.set_len(len)).await
+        let done = self.on_pool(Access::All, move |file| file.set_len(len));
+        let done = done.await;
+        self.line.take_error()?;
+        done
     }
 
-    /// Who may do what with it.
+    /// Changes the permissions of the file.
     ///
     /// # Errors
     ///
@@ -328,260 +386,175 @@ impl File {
     ///
     /// When dropped, it may be done or not.
     pub async fn set_permissions(&self, permissions: Permissions) -> io::Result<()> {
-        let file = self.handle.clone();
-        on_pool(move || file.set_permissions(permissions)).await
+        let set = move |file: &Handle| file.set_permissions(permissions);
+        self.on_pool(Access::All, set).await
     }
 
-    /// Takes std's file out, which may travel between threads. What was written is written then,
-    /// and the cursor where the caller has come to.
+    /// Writes what was accepted, and closes the file. When this returns, the descriptor is closed:
+    /// the file may be executed, and its locks are released. An operation whose future was dropped
+    /// is waited for. Only a read from a pipe or terminal, which may never end, is not.
+    ///
+    /// Later operations are errors, and a second `close` does nothing.
+    ///
+    /// ```
+    /// use futures::AsyncWriteExt;
+    /// use windlass_reactor::{block_on, fs::File};
+    ///
+    /// # let path = std::env::temp_dir().join(format!("windlass-close-{}", std::process::id()));
+    /// block_on(async {
+    ///     let mut file = File::create(&path).await?;
+    ///     file.write_all(b"ahoy").await?;
+    ///     file.close().await
+    /// })?;
+    /// # std::fs::remove_file(path)?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
     ///
     /// # Errors
     ///
-    /// That of a write whose caller had gone on, and those of the system. The file is closed then.
+    /// That of an earlier write at the position, and those of the system. The file is closed all
+    /// the same.
+    ///
+    /// # Cancel safety
+    ///
+    /// When dropped, the file may be closed or not. The next `close` goes on with it.
+    pub async fn close(&mut self) -> io::Result<()> {
+        poll_fn(|cx| Pin::new(&mut *self).poll_close(cx)).await
+    }
+
+    /// Takes std's file out, which may travel between threads. What was written is written then,
+    /// and the position is where the caller has come to.
+    ///
+    /// # Errors
+    ///
+    /// That of an earlier write at the position, and those of the system. The file is closed then.
     pub async fn into_std(mut self) -> io::Result<std::fs::File> {
-        std::future::poll_fn(|cx| self.poll_settled(cx)).await?;
+        poll_fn(|cx| self.poll_idle(cx)).await?;
         self.unread();
-        let handle = self.handle.clone();
-        let place = self.place;
-        drop(self);
-        if let Some(Place::Offset(offset)) = place {
-            (&**handle).seek(SeekFrom::Start(offset))?;
-        }
+        let handle = self.handle.take().ok_or_else(closed)?;
         match Arc::try_unwrap(handle) {
             Ok(handle) => Ok(handle.into_file()),
-            Err(shared) => shared.try_clone(), // with an operation that was given up
+            Err(shared) => shared.try_clone(), // with a read from a pipe that was given up
         }
     }
 
-    /// Where the cursor is, while nothing is under way there. No more than to look into memory of
-    /// the kernel's.
-    pub(super) fn place(&mut self) -> Place {
-        let place = match self.place {
-            Some(place) => place,
-            None => match (&**self.handle).stream_position() {
-                Ok(offset) => Place::Offset(offset),
-                Err(_) => Place::Cursor, // a pipe, or a terminal
-            },
-        };
-        self.place = Some(place);
-        place
-    }
-
-    /// Waits until nothing is under way at the cursor.
-    fn poll_settled(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let result = match &mut self.cursor {
-            Cursor::Rests => return Poll::Ready(Ok(())),
-            Cursor::Reads(doing) => {
-                let (result, operation) = ready!(Pin::new(doing).poll(cx));
-                self.buffer = operation.into_buffer();
-                self.move_by(self.buffer.len());
-                result.map(drop)
-            }
-            Cursor::Writes(doing) => {
-                let (result, operation) = ready!(Pin::new(doing).poll(cx));
-                self.move_by(operation.done());
-                if self.appends {
-                    self.place = None;
-                }
-                if self.left() == 0 {
-                    self.buffer = operation.into_buffer();
-                    self.buffer.clear();
-                    self.taken = 0;
-                }
-                result.map(drop)
-            }
-            Cursor::Seeks(_, seek) => {
-                let sought = ready!(Pin::new(seek).poll(cx));
-                sought.map(|offset| self.place = Some(Place::Offset(offset)))
-            }
-        };
-        self.cursor = Cursor::Rests;
-        Poll::Ready(result)
-    }
-
-    fn move_by(&mut self, bytes: usize) {
-        self.place = self.place.map(|place| place.after(bytes));
-    }
-
-    /// What was read and not taken.
-    fn left(&self) -> usize {
-        self.buffer.len() - self.taken
-    }
-
-    /// Gives it back, if there are offsets; what came out of a pipe stays here.
-    fn unread(&mut self) {
-        if let Some(Place::Offset(offset)) = self.place {
-            self.place = Some(Place::Offset(offset - self.left() as u64));
-            self.buffer.clear();
-            self.taken = 0;
+    /// Where whole files begin.
+    pub(super) fn beginning(&self) -> Place {
+        match &self.handle {
+            Some(handle) if handle.is_stream => Place::Cursor,
+            _ => Place::Offset(0),
         }
+    }
+
+    pub(super) fn handle(&self) -> io::Result<&Arc<Handle>> {
+        self.handle.as_ref().ok_or_else(closed)
+    }
+
+    pub(super) fn ticket(&self, access: Access) -> io::Result<Ticket> {
+        Ok(Ticket::new(self.handle()?, &self.line, access))
+    }
+
+    /// For an operation on so many bytes.
+    pub(super) fn ticket_at(
+        &self,
+        at: Place,
+        bytes: usize,
+        access: fn(Range<u64>) -> Access,
+    ) -> io::Result<Ticket> {
+        let handle = self.handle()?;
+        if handle.is_stream || bytes == 0 {
+            return Ok(Ticket::without_order(handle, &self.line));
+        }
+        let access = match (at, access(0..0)) {
+            // There, operations at offsets move the position for a moment.
+            _ if cfg!(windows) => Access::All,
+            (Place::Offset(offset), Access::Write(_)) if !handle.appends => {
+                access(offset..offset.saturating_add(bytes as u64))
+            }
+            (Place::Offset(offset), Access::Read(_)) => {
+                access(offset..offset.saturating_add(bytes as u64))
+            }
+            _ => Access::All,
+        };
+        self.ticket(access)
+    }
+
+    async fn on_pool<T: Send + 'static>(
+        &self,
+        access: Access,
+        work: impl FnOnce(&Handle) -> io::Result<T> + Send + 'static,
+    ) -> io::Result<T> {
+        let handle = self.handle()?;
+        let file = match handle.is_stream {
+            true => Ticket::without_order(handle, &self.line),
+            false => self.ticket(access)?,
+        };
+        file.turn().await?;
+        // The operation leaves its line on the thread, before its result is here.
+        on_pool(move || work(&file)).await
+    }
+
+    /// Empties a buffer that can take so many bytes then, from where its length ends.
+    pub(super) fn room(&self, mut buffer: Vec<u8>, bytes: usize) -> (Vec<u8>, u16) {
+        buffer.clear();
+        let is_direct = self.handle.as_ref().is_some_and(|it| it.is_direct);
+        if !is_direct {
+            buffer.reserve(bytes);
+            return (buffer, 0);
+        }
+        buffer.reserve(bytes + ALIGNMENT);
+        let start = buffer.as_ptr().align_offset(ALIGNMENT);
+        buffer.resize(start, 0);
+        (buffer, start as u16)
+    }
+}
+
+#[cold]
+pub(super) fn closed() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, "the file was closed")
+}
+
+/// Whether to ask the system if there is such an offset before anything is read or written. A pipe
+/// must not lose bytes for an operation that can't be, and for an offset beyond all files io_uring
+/// has other errors.
+fn must_probe(handle: &Handle, at: Place) -> bool {
+    match at {
+        Place::Offset(offset) => handle.is_stream || offset > i64::MAX as u64,
+        Place::Cursor => false,
     }
 }
 
 impl From<std::fs::File> for File {
     fn from(file: std::fs::File) -> File {
-        let (writes, appends) = platform::mode(&file);
-        File::new(file, writes, appends)
+        File::new(Handle::new(file))
     }
 }
 
+/// # Panics
+///
+/// If the file was [closed](File::close).
 #[cfg(unix)]
 impl std::os::fd::AsFd for File {
     fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
-        self.handle.as_fd()
+        self.handle.as_ref().expect("the file was closed").as_fd()
     }
 }
 
+/// # Panics
+///
+/// If the file was [closed](File::close).
 #[cfg(unix)]
 impl std::os::fd::AsRawFd for File {
     fn as_raw_fd(&self) -> std::os::fd::RawFd {
-        self.handle.as_raw_fd()
+        std::os::fd::AsFd::as_fd(self).as_raw_fd()
     }
 }
 
 impl fmt::Debug for File {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        (**self.handle).fmt(f)
-    }
-}
-
-/// What was written must not be lost: it's the only one that a drop lets go on.
-impl Drop for File {
-    fn drop(&mut self) {
-        if let Cursor::Writes(doing) = mem::replace(&mut self.cursor, Cursor::Rests) {
-            doing.detach();
+        match &self.handle {
+            Some(handle) => (***handle).fmt(f),
+            None => f.write_str("File { closed }"),
         }
-    }
-}
-
-/// Each read is an operation, of at most 256 KiB. One that is dropped loses nothing: what it brings
-/// is there for the next.
-impl AsyncRead for File {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut [u8],
-    ) -> Poll<io::Result<usize>> {
-        let this = &mut *self;
-        let was_reading = matches!(this.cursor, Cursor::Reads(_));
-        ready!(this.poll_settled(cx))?;
-        if this.left() == 0 && !was_reading && !buf.is_empty() {
-            let at = this.place();
-            let wanted = buf.len().min(MOST_BYTES);
-            let mut buffer = mem::take(&mut this.buffer);
-            buffer.clear();
-            buffer.reserve(wanted);
-            this.taken = 0;
-            this.cursor = Cursor::Reads(start(Operation::Read {
-                file: this.handle.clone(),
-                buffer,
-                wanted,
-                at,
-            }));
-            ready!(this.poll_settled(cx))?;
-        }
-        let n = this.left().min(buf.len());
-        buf[..n].copy_from_slice(&this.buffer[this.taken..][..n]);
-        this.taken += n;
-        Poll::Ready(Ok(n))
-    }
-}
-
-/// A write takes up to 256 KiB and returns; the next waits until that is written. `close` flushes:
-/// the file is closed when it's dropped.
-impl AsyncWrite for File {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let this = &mut *self;
-        ready!(this.poll_settled(cx))?;
-        this.unread();
-        let at = match this.place() {
-            _ if this.appends => Place::Cursor,
-            place => place,
-        };
-        let mut buffer = Vec::new();
-        if this.left() == 0 {
-            buffer = mem::take(&mut this.buffer);
-            buffer.clear();
-            this.taken = 0;
-        }
-        let n = buf.len().min(MOST_BYTES);
-        buffer.extend_from_slice(&buf[..n]);
-        this.cursor = Cursor::Writes(start(this.to_write(buffer, at, true)));
-        Poll::Ready(Ok(n))
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match self.cursor {
-            Cursor::Writes(_) => self.poll_settled(cx),
-            _ => Poll::Ready(Ok(())),
-        }
-    }
-
-    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.poll_flush(cx)
-    }
-}
-
-/// Only to look for the end leaves the loop: a network file system may have to be asked.
-impl AsyncSeek for File {
-    fn poll_seek(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        pos: SeekFrom,
-    ) -> Poll<io::Result<u64>> {
-        let this = &mut *self;
-        let was_seeking = matches!(this.cursor, Cursor::Seeks(known, _) if known == pos);
-        ready!(this.poll_settled(cx))?;
-        this.unread();
-        match (this.place(), pos) {
-            (Place::Offset(offset), _) if was_seeking => Poll::Ready(Ok(offset)),
-            (Place::Offset(offset), SeekFrom::Current(by)) => {
-                let offset = offset
-                    .checked_add_signed(by)
-                    .filter(|&it| it <= i64::MAX as u64);
-                let offset = offset.ok_or(io::ErrorKind::InvalidInput)?;
-                this.place = Some(Place::Offset(offset));
-                Poll::Ready(Ok(offset))
-            }
-            (_, SeekFrom::End(_)) => {
-                let file = this.handle.clone();
-                let seek = spawn_on_pool(move || (&**file).seek(pos))?;
-                this.cursor = Cursor::Seeks(pos, seek);
-                self.poll_seek(cx, pos)
-            }
-            (place, _) => {
-                let offset = (&**this.handle).seek(pos)?;
-                if let Place::Offset(_) = place {
-                    this.place = Some(Place::Offset(offset));
-                }
-                Poll::Ready(Ok(offset))
-            }
-        }
-    }
-}
-
-#[cfg(unix)]
-mod platform {
-    use rustix::fs::{OFlags, fcntl_getfl};
-
-    /// Whether it was opened to be written, and to write at its end.
-    pub(super) fn mode(file: &std::fs::File) -> (bool, bool) {
-        let flags = fcntl_getfl(file).unwrap_or(OFlags::RDWR);
-        (
-            flags.intersects(OFlags::RDWR | OFlags::WRONLY),
-            flags.contains(OFlags::APPEND),
-        )
-    }
-}
-
-#[cfg(windows)]
-mod platform {
-    /// Windows doesn't tell. What is opened to append it writes at the end, whatever the offset.
-    pub(super) fn mode(_: &std::fs::File) -> (bool, bool) {
-        (true, false)
     }
 }

@@ -1,20 +1,28 @@
 //! Files and folders, off the loop.
 //!
-//! On Linux, files are read and written by io_uring: what is asked for between two turns is handed
-//! to the kernel in one system call, and its answers are messages like those of sockets. Elsewhere,
-//! and where there is no io_uring (before Linux 5.11, or forbidden, as in many containers), threads
-//! do it, 64 at most, which end when they have had nothing to do for ten seconds. Which of the two
-//! it is, a thread finds out at its first file; they do the same. What io_uring can't do, threads
-//! do in either case: metadata, folders, names, and [`copy`].
+//! On Linux, files are read and written at offsets by io_uring: what is asked for between two turns
+//! is handed to the kernel in one system call, and its answers are messages like those of sockets.
+//! Elsewhere, and where there is no io_uring (before Linux 5.11, or forbidden, as in many
+//! containers), threads do it, 64 at most, which end when they have had nothing to do for ten
+//! seconds. Which of the two it is, a thread finds out at its first file; they do the same. What
+//! io_uring can't do, threads do in either case: metadata, folders, names, [`copy`], and what moves
+//! the position of a file, which other processes may share.
 //!
-//! Data that the system has in memory is copied at once, in the loop's turn: up to 1 MiB in each,
-//! so that timers and sockets are not late. What isn't there is waited for by the kernel, which may
-//! have threads of its own for that.
+//! Data that the system has in memory is copied at once, in the loop's turn: up to 1 MiB in each by
+//! io_uring, and as much at the position of files, so that timers and sockets are not late. What
+//! isn't there is waited for by the kernel, which may have threads of its own for that.
 //!
-//! Pipes and terminals that are opened by name are for [`Async`](crate::Async). Here each operation
-//! that waits for a peer takes up one of the places that files have, 1,024 a thread, or one of the
-//! 64 threads: while all are taken, files wait as well. To drop it gives its place back, of a
-//! thread only once the peer has come.
+//! A relative path is resolved from the directory that is the current one when the future is first
+//! polled.
+//!
+//! # Pipes and devices
+//!
+//! Pipes and terminals that are opened by name are for [`Async`](crate::Async). Here they behave as
+//! with std: an open waits for its peer, an operation at an offset of a pipe is an error
+//! (`ESPIPE`), and with `O_NONBLOCK` nothing waits. What waits for a peer has a thread of its own,
+//! without a limit, or one of 1,024 places of the thread's ring, and holds up no other file until
+//! those are taken. To drop it gives a place back. A thread stays until the peer comes: so a
+//! dropped open of a pipe may still be the peer of another process.
 //!
 //! Outside of a runtime, where nothing turns, the threads do it, under any executor.
 //!
@@ -44,6 +52,9 @@
 //! ```
 
 mod file;
+mod at_cursor;
+mod line;
+mod open;
 mod open_options;
 mod whole;
 mod names;

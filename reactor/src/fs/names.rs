@@ -120,10 +120,22 @@ of_paths! {
     /// Gives a file one more name.
     hard_link, "link", std::fs::hard_link
 }
+/// Makes a symbolic link at the second path, which leads to the first.
+///
+/// # Errors
+///
+/// Those of the system, with both [paths](super#errors).
+///
+/// # Cancel safety
+///
+/// When dropped, it's done, or not, or it goes on.
 #[cfg(unix)]
-of_paths! {
-    /// Makes a symbolic link at the second path, which leads to the first.
-    symlink, "link", std::os::unix::fs::symlink
+pub async fn symlink(from: impl AsRef<Path>, to: impl AsRef<Path>) -> io::Result<()> {
+    let (from, to) = (from.as_ref(), to.as_ref());
+    // What it leads to is written into it as it is.
+    let owned = (from.to_owned(), from_here(to));
+    let result = on_pool(move || std::os::unix::fs::symlink(owned.0, owned.1)).await;
+    result.map_err(|error| context_of_two("link", from, to, error))
 }
 
 /// Who may do what with a file or folder.
@@ -145,7 +157,7 @@ async fn of_one<T: Send + 'static>(
     path: &Path,
     work: impl FnOnce(&Path) -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
-    let owned = path.to_owned();
+    let owned = from_here(path);
     let result = on_pool(move || work(&owned)).await;
     result.map_err(|error| context(what, path, error))
 }
@@ -156,7 +168,32 @@ pub(super) async fn of_two<T: Send + 'static>(
     to: &Path,
     work: impl FnOnce(&Path, &Path) -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
-    let owned = (from.to_owned(), to.to_owned());
+    let owned = (from_here(from), from_here(to));
     let result = on_pool(move || work(&owned.0, &owned.1)).await;
     result.map_err(|error| context_of_two(what, from, to, error))
+}
+
+/// The path from the directory that is the current one now. A thread may resolve it when that has
+/// changed.
+pub(super) fn from_here(path: &Path) -> PathBuf {
+    /// What the system takes at most, here and where it's less.
+    const LONGEST: usize = 1000;
+    let bytes = path.as_os_str().as_encoded_bytes();
+    if path.is_absolute() || bytes.is_empty() || bytes.contains(&0) {
+        return path.to_owned();
+    }
+    match whole(path) {
+        Ok(whole) if whole.as_os_str().len() < LONGEST => whole,
+        _ => path.to_owned(), // where there's no way from the root, or too long a one
+    }
+}
+
+#[cfg(unix)]
+fn whole(path: &Path) -> io::Result<PathBuf> {
+    Ok(std::env::current_dir()?.join(path))
+}
+
+#[cfg(not(unix))]
+fn whole(path: &Path) -> io::Result<PathBuf> {
+    std::path::absolute(path)
 }

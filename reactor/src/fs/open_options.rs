@@ -4,8 +4,14 @@ use std::fmt;
 use std::io;
 use std::path::Path;
 
+#[cfg(unix)]
+use rustix::fs::OFlags;
+
 use super::File;
 use super::error::context;
+use super::operation::Handle;
+#[cfg(unix)]
+use super::operation::platform::is_direct;
 
 /// How to open a file; under std's names, and with std's meaning.
 ///
@@ -109,7 +115,8 @@ impl OpenOptions {
         self
     }
 
-    /// Further flags of the system's `open`, such as `O_DIRECT`.
+    /// Further flags of the system's `open`, such as `O_DIRECT`, of which
+    /// [`File`](File#direct-input-and-output) says more.
     #[cfg(unix)]
     pub fn custom_flags(&mut self, flags: i32) -> &mut Self {
         std::os::unix::fs::OpenOptionsExt::custom_flags(&mut self.std, flags);
@@ -141,12 +148,32 @@ impl OpenOptions {
         self.write || self.append
     }
 
+    #[cfg(unix)]
     pub(super) fn appends(&self) -> bool {
-        #[cfg(unix)]
-        let is_asked = self.custom_flags & rustix::fs::OFlags::APPEND.bits() as i32 != 0;
-        #[cfg(not(unix))]
-        let is_asked = false;
-        self.append || is_asked
+        self.append || self.has_flag(|flags| flags.contains(OFlags::APPEND))
+    }
+
+    /// For a file or folder that was opened so. The system need not be asked.
+    #[cfg(unix)]
+    pub(super) fn handle(&self, file: std::fs::File) -> Handle {
+        Handle {
+            file,
+            is_stream: false,
+            is_nonblocking: self.has_flag(|flags| flags.contains(OFlags::NONBLOCK)),
+            is_direct: self.has_flag(is_direct),
+            appends: self.appends(),
+            writes: self.writes(),
+        }
+    }
+
+    #[cfg(not(unix))]
+    pub(super) fn handle(&self, file: std::fs::File) -> Handle {
+        Handle::new(file)
+    }
+
+    #[cfg(unix)]
+    fn has_flag(&self, has: fn(OFlags) -> bool) -> bool {
+        has(OFlags::from_bits_retain(self.custom_flags as _))
     }
 
     /// As std looks before it asks the system.

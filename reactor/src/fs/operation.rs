@@ -5,17 +5,17 @@ use std::future::Future;
 use std::io;
 use std::mem;
 use std::ops::Deref;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use super::OpenOptions;
+use super::line::Ticket;
 use super::ring::Dropped;
 use crate::pool::{BlockingTask, Pool};
-use crate::reactor::{Hub, nobody_turns, with_hub};
+use crate::reactor::{Hub, nobody_turns, wake_all, with_hub};
 
 /// How much an operation reads or writes at most (bytes): while the data is in memory, the kernel
 /// copies it at once, on the loop's thread, and that is 20 to 40 µs for so much.
@@ -29,12 +29,16 @@ const MOST_THREADS: usize = 64;
 /// files.
 static FILES: Pool = Pool::new("windlass-files", MOST_THREADS, Duration::from_secs(10));
 
+/// Threads for pipes with a name, terminals and other devices, which may wait for a peer without
+/// end. There is no limit, so that they hold up neither files nor one another.
+static PEERS: Pool = Pool::new("windlass-peers", usize::MAX, Duration::ZERO);
+
 /// What is asked for, with all that it needs: whoever has asked may be gone by the time that the
 /// system reads or writes the memory.
 pub(crate) enum Operation {
     /// Appends to the buffer.
     Read {
-        file: Arc<Handle>,
+        file: Ticket,
         buffer: Vec<u8>,
         wanted: usize,
         at: Place,
@@ -42,15 +46,19 @@ pub(crate) enum Operation {
     /// A first part of the buffer, or all of it in pieces: whoever writes at a cursor goes on, and
     /// can't say any more what to do with a rest.
     Write {
-        file: Arc<Handle>,
+        file: Ticket,
         buffer: Vec<u8>,
         at: Place,
         all: bool,
+        /// Its caller has gone on: an error is for a later operation.
+        in_background: bool,
+        /// What the buffer has before it is only there to align it.
+        from: u16,
         /// How many bytes were written.
         done: usize,
     },
     Sync {
-        file: Arc<Handle>,
+        file: Ticket,
         data_only: bool,
     },
     Open {
@@ -67,16 +75,16 @@ pub(crate) enum Operation {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Place {
     Offset(u64),
-    /// Where the system's own cursor is, which moves on: for pipes, and for what is appended.
-    /// Elsewhere it's not to be trusted: io_uring (Linux 6.18) leaves it where it was after a write
-    /// of which a full disk has taken a part, and the next one would overwrite that.
+    /// At the position of the open file description, which moves on. Threads do this for files:
+    /// io_uring doesn't lock the position, and (Linux 6.18) leaves it where it was after a write of
+    /// which a full disk has taken a part, so that the next write would overwrite that.
     Cursor,
 }
 
 impl Place {
     pub(crate) fn after(self, bytes: usize) -> Place {
         match self {
-            Place::Offset(offset) => Place::Offset(offset + bytes as u64),
+            Place::Offset(offset) => Place::Offset(offset.saturating_add(bytes as u64)),
             Place::Cursor => Place::Cursor,
         }
     }
@@ -90,7 +98,9 @@ impl Operation {
     pub(crate) fn len(&self) -> usize {
         match self {
             Operation::Read { wanted, .. } => *wanted,
-            Operation::Write { buffer, done, .. } => (buffer.len() - done).min(MOST_BYTES),
+            Operation::Write {
+                buffer, from, done, ..
+            } => (buffer.len() - usize::from(*from) - done).min(MOST_BYTES),
             _ => 0,
         }
     }
@@ -100,14 +110,6 @@ impl Operation {
         match self {
             Operation::Read { buffer, .. } | Operation::Write { buffer, .. } => buffer,
             _ => Vec::new(),
-        }
-    }
-
-    /// How many bytes it has written.
-    pub(crate) fn done(&self) -> usize {
-        match self {
-            Operation::Write { done, .. } => *done,
-            _ => 0,
         }
     }
 
@@ -124,9 +126,53 @@ impl Operation {
         loop {
             let mut result = self.attempt();
             if !self.goes_on(&mut result) {
+                let mut wakers = Vec::new();
+                self.finish(&mut result, &mut wakers);
+                wake_all(wakers);
                 return (result, self);
             }
         }
+    }
+
+    /// The system is done with it: it leaves the line of its handle. The caller wakes those whose
+    /// turn it is.
+    pub(crate) fn finish(&mut self, result: &mut io::Result<usize>, wakers: &mut Vec<Waker>) {
+        match self {
+            Operation::Write {
+                file,
+                buffer,
+                in_background: true,
+                ..
+            } => {
+                let error = mem::replace(result, Ok(0)).err();
+                file.finish(Some((error, mem::take(buffer))), wakers);
+            }
+            Operation::Read { file, .. }
+            | Operation::Write { file, .. }
+            | Operation::Sync { file, .. } => file.finish(None, wakers),
+            _ => {}
+        }
+    }
+
+    /// The handle that it is about, while it isn't over.
+    fn handle(&self) -> Option<&Handle> {
+        match self {
+            Operation::Read { file, .. }
+            | Operation::Write { file, .. }
+            | Operation::Sync { file, .. } => Some(file),
+            _ => None,
+        }
+    }
+
+    /// Whether only a thread does it as std would.
+    fn is_for_threads(&self) -> bool {
+        let at = match self {
+            Operation::Read { at, .. } | Operation::Write { at, .. } => *at,
+            _ => return false,
+        };
+        let at_cursor = matches!(at, Place::Cursor);
+        self.handle()
+            .is_some_and(|it| it.is_nonblocking || (at_cursor && !it.is_stream))
     }
 
     /// After a part of it was done, or a signal came: whether the rest is to be done as well.
@@ -135,17 +181,22 @@ impl Operation {
             return true;
         }
         let Operation::Write {
-            buffer, done, all, ..
+            buffer,
+            from,
+            done,
+            all,
+            ..
         } = self
         else {
             return false;
         };
+        let len = buffer.len() - usize::from(*from);
         match result {
-            Ok(0) if *done < buffer.len() => *result = Err(io::ErrorKind::WriteZero.into()),
+            Ok(0) if *all && *done < len => *result = Err(io::ErrorKind::WriteZero.into()),
             Ok(n) => *done += *n,
             Err(_) => {}
         }
-        *all && result.is_ok() && *done < buffer.len()
+        *all && result.is_ok() && *done < len
     }
 
     fn attempt(&mut self) -> io::Result<usize> {
@@ -164,9 +215,14 @@ impl Operation {
                 file,
                 buffer,
                 at,
+                from,
                 done,
                 ..
-            } => platform::write(file, &buffer[*done..][..len], at.after(*done)),
+            } => platform::write(
+                file,
+                &buffer[usize::from(*from) + *done..][..len],
+                at.after(*done),
+            ),
             Operation::Sync { file, data_only } if *data_only => file.sync_data().map(|()| 0),
             Operation::Sync { file, .. } => file.sync_all().map(|()| 0),
             Operation::Open {
@@ -177,32 +233,36 @@ impl Operation {
                 *opened = Some(options.std().open(path)?);
                 Ok(0)
             }
-            Operation::Close(file) => {
-                drop(file.take());
-                Ok(0)
-            }
+            Operation::Close(file) => file.take().map_or(Ok(()), platform::close).map(|()| 0),
             Operation::Lost => Ok(0),
         }
     }
 }
 
-/// An open file. Operations under way share it, so that its descriptor can't become another
-/// file's meanwhile.
+/// An open file. Operations in flight share it, so that its descriptor can't become another
+/// file's meanwhile. The last of them closes it.
 #[derive(Debug)]
 pub(crate) struct Handle {
-    /// None only in `drop`.
-    file: Option<std::fs::File>,
-    writes: bool,
+    pub(super) file: std::fs::File,
+    /// A pipe, a socket, a terminal or another device: it may wait for a peer.
+    pub(crate) is_stream: bool,
+    /// It was opened with `O_NONBLOCK`, which io_uring understands in its own way.
+    pub(crate) is_nonblocking: bool,
+    /// It was opened with `O_DIRECT`: memory has to be aligned.
+    pub(crate) is_direct: bool,
+    /// What is written goes to the end.
+    pub(crate) appends: bool,
+    /// It was opened to be written, as far as is known.
+    pub(crate) writes: bool,
 }
 
 impl Handle {
-    pub(crate) fn new(file: std::fs::File, writes: bool) -> Arc<Handle> {
-        let file = Some(file);
-        Arc::new(Handle { file, writes })
+    pub(crate) fn new(file: std::fs::File) -> Handle {
+        platform::handle(file)
     }
 
-    pub(crate) fn into_file(mut self) -> std::fs::File {
-        self.file.take().expect("it is there until the drop")
+    pub(crate) fn into_file(self) -> std::fs::File {
+        self.file
     }
 }
 
@@ -210,23 +270,7 @@ impl Deref for Handle {
     type Target = std::fs::File;
 
     fn deref(&self) -> &std::fs::File {
-        self.file.as_ref().expect("it is there until the drop")
-    }
-}
-
-/// To close may block: on network file systems, and where the last handle of a removed file goes.
-/// So it's done where the operations are. What was only read is closed here if that is a pool: a
-/// thread would cost more than it could save.
-impl Drop for Handle {
-    fn drop(&mut self) {
-        let Some(file) = self.file.take() else { return };
-        // A thread without a reactor has no loop to hold up; those of the pool are such.
-        let Some(hub) = with_hub(Rc::clone) else {
-            return;
-        };
-        if hub.ring().is_some() || self.writes {
-            start(Operation::Close(Some(file))).detach();
-        }
+        &self.file
     }
 }
 
@@ -246,14 +290,16 @@ enum Way {
 /// Begins an operation: on this thread's ring if there's one and something turns, and otherwise on
 /// the pool.
 pub(crate) fn start(operation: Operation) -> Doing {
-    if let Some(hub) = with_hub(Rc::clone) {
+    let is_stream = operation.handle().is_some_and(|it| it.is_stream);
+    if let Some(hub) = with_hub(Rc::clone).filter(|_| !operation.is_for_threads()) {
         if let Some(ring) = hub.ring() {
             let slot = ring.start(operation);
             hub.look_soon();
             return Doing(Way::Ring { hub, slot });
         }
     }
-    Doing(match spawn_on_pool(move || operation.perform()) {
+    let pool = if is_stream { &PEERS } else { &FILES };
+    Doing(match pool.run(move || operation.perform()).map(OnPool) {
         Ok(task) => Way::Pool(task),
         Err(error) => Way::Over(Some((Err(error), Operation::Lost))),
     })
@@ -278,6 +324,28 @@ pub(crate) fn spawn_on_pool<T: Send + 'static>(
     FILES.run(work).map(OnPool)
 }
 
+/// As [`on_pool`], for what a path may make wait for a peer: then it has a thread of its own.
+pub(crate) async fn on_pool_with_paths<T, F, const N: usize>(
+    paths: [&Path; N],
+    work: F,
+) -> io::Result<T>
+where
+    T: Send + 'static,
+    F: FnOnce() -> io::Result<T> + Send + 'static,
+{
+    let paths = paths.map(Path::to_owned);
+    let look = move || {
+        if paths.iter().any(|path| platform::may_wait(path)) {
+            return PEERS.run(work).map(Err); // begins now, and not at the next poll
+        }
+        work().map(Ok)
+    };
+    match on_pool(look).await? {
+        Ok(output) => Ok(output),
+        Err(waits) => OnPool(waits).await,
+    }
+}
+
 /// The work of a thread on files. The task's budget bounds how many results one poll takes.
 pub(crate) struct OnPool<T>(BlockingTask<T>);
 
@@ -294,12 +362,18 @@ impl<T> Future for OnPool<T> {
 
 impl Doing {
     /// Lets it go on to its end.
-    pub(crate) fn detach(mut self) {
+    ///
+    /// # Errors
+    ///
+    /// If it could not begin.
+    pub(crate) fn detach(mut self) -> io::Result<()> {
         match self.take() {
             Way::Ring { hub, slot } => drop(hub.made_ring().map(|ring| ring.detach(slot))),
             Way::Pool(task) => task.0.detach(),
+            Way::Over(Some((Err(error), Operation::Lost))) => return Err(error),
             Way::Over(_) => {}
         }
+        Ok(())
     }
 
     fn take(&mut self) -> Way {
@@ -351,21 +425,63 @@ impl Drop for Doing {
 }
 
 #[cfg(unix)]
-mod platform {
-    use std::fs::File;
+pub(super) mod platform {
+    use std::fs::{File, FileType};
     use std::io::{self, Read, Write};
-    use std::os::unix::fs::FileExt;
+    use std::os::fd::IntoRawFd;
+    use std::os::unix::fs::{FileExt, FileTypeExt};
+    use std::path::Path;
 
-    use super::Place;
+    use rustix::fs::{OFlags, fcntl_getfl};
 
-    pub(super) fn read(mut file: &File, buffer: &mut [u8], at: Place) -> io::Result<usize> {
+    use super::{Handle, Place};
+
+    pub(crate) fn handle(file: File) -> Handle {
+        let flags = fcntl_getfl(&file).unwrap_or(OFlags::empty());
+        let is_stream = file.metadata().is_ok_and(|it| is_stream(it.file_type()));
+        Handle {
+            file,
+            is_stream,
+            is_nonblocking: flags.contains(OFlags::NONBLOCK),
+            is_direct: is_direct(flags),
+            appends: flags.contains(OFlags::APPEND),
+            writes: flags.intersects(OFlags::RDWR | OFlags::WRONLY),
+        }
+    }
+
+    #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
+    pub(crate) fn is_direct(flags: OFlags) -> bool {
+        flags.contains(OFlags::DIRECT)
+    }
+
+    #[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
+    pub(crate) fn is_direct(_: OFlags) -> bool {
+        false
+    }
+
+    fn is_stream(kind: FileType) -> bool {
+        kind.is_fifo() || kind.is_socket() || kind.is_char_device()
+    }
+
+    /// Whether to open it may wait for a peer.
+    pub(crate) fn may_wait(path: &Path) -> bool {
+        std::fs::metadata(path).is_ok_and(|it| is_stream(it.file_type()))
+    }
+
+    /// As a drop, but says what went wrong.
+    pub(crate) fn close(file: File) -> io::Result<()> {
+        // SAFETY: the descriptor was this value's alone, which is gone now.
+        unsafe { rustix::io::try_close(file.into_raw_fd()) }.map_err(io::Error::from)
+    }
+
+    pub(crate) fn read(mut file: &File, buffer: &mut [u8], at: Place) -> io::Result<usize> {
         match at {
             Place::Cursor => file.read(buffer),
             Place::Offset(offset) => file.read_at(buffer, offset),
         }
     }
 
-    pub(super) fn write(mut file: &File, buffer: &[u8], at: Place) -> io::Result<usize> {
+    pub(crate) fn write(mut file: &File, buffer: &[u8], at: Place) -> io::Result<usize> {
         match at {
             Place::Cursor => file.write(buffer),
             Place::Offset(offset) => file.write_at(buffer, offset),
@@ -374,25 +490,59 @@ mod platform {
 }
 
 #[cfg(windows)]
-mod platform {
+pub(super) mod platform {
     use std::fs::File;
-    use std::io::{self, Read, Write};
+    use std::io::{self, Read, Seek, SeekFrom, Write};
     use std::os::windows::fs::FileExt;
+    use std::path::Path;
 
-    use super::Place;
+    use super::{Handle, Place};
 
-    pub(super) fn read(mut file: &File, buffer: &mut [u8], at: Place) -> io::Result<usize> {
-        match at {
-            Place::Cursor => file.read(buffer),
-            Place::Offset(offset) => file.seek_read(buffer, offset),
+    /// Windows doesn't say how a file was opened. What is opened to append it writes at the end,
+    /// whatever the offset.
+    pub(crate) fn handle(file: File) -> Handle {
+        Handle {
+            file,
+            is_stream: false,
+            is_nonblocking: false,
+            is_direct: false,
+            appends: false,
+            writes: true,
         }
     }
 
-    pub(super) fn write(mut file: &File, buffer: &[u8], at: Place) -> io::Result<usize> {
+    pub(crate) fn may_wait(_: &Path) -> bool {
+        false
+    }
+
+    pub(crate) fn close(file: File) -> io::Result<()> {
+        drop(file);
+        Ok(())
+    }
+
+    pub(crate) fn read(mut file: &File, buffer: &mut [u8], at: Place) -> io::Result<usize> {
+        match at {
+            Place::Cursor => file.read(buffer),
+            Place::Offset(offset) => keep_position(file, || file.seek_read(buffer, offset)),
+        }
+    }
+
+    pub(crate) fn write(mut file: &File, buffer: &[u8], at: Place) -> io::Result<usize> {
         match at {
             Place::Cursor => file.write(buffer),
-            Place::Offset(offset) => file.seek_write(buffer, offset),
+            Place::Offset(offset) => keep_position(file, || file.seek_write(buffer, offset)),
         }
+    }
+
+    /// An operation at an offset moves the position. Operations of a handle come one after the
+    /// other here, so it can be put back.
+    fn keep_position<T>(mut file: &File, work: impl FnOnce() -> T) -> T {
+        let position = file.stream_position();
+        let output = work();
+        if let Ok(position) = position {
+            let _ = file.seek(SeekFrom::Start(position));
+        }
+        output
     }
 }
 

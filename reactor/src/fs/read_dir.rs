@@ -14,6 +14,7 @@ use std::vec;
 use futures_core::Stream;
 
 use super::error::context;
+use super::names::from_here;
 use super::operation::{OnPool, on_pool, spawn_on_pool};
 
 /// How many entries a thread brings at once: to go to it costs as much as to read a hundred.
@@ -48,11 +49,11 @@ const BATCH: usize = 128;
 /// ```
 pub async fn read_dir(path: impl AsRef<Path>) -> io::Result<ReadDir> {
     let path = path.as_ref();
-    let owned = path.to_owned();
-    let opened = on_pool(move || Ok(Batch::of(std::fs::read_dir(owned)?))).await;
+    let whole = from_here(path);
+    let opened = on_pool(move || Ok(Batch::of(std::fs::read_dir(whole)?))).await;
     let batch = opened.map_err(|error| context("read the folder", path, error))?;
     Ok(ReadDir {
-        path: path.to_owned(),
+        path: path.into(),
         batch: Some(batch),
         next: None,
     })
@@ -65,7 +66,7 @@ pub async fn read_dir(path: impl AsRef<Path>) -> io::Result<ReadDir> {
 /// A `next` that is dropped loses nothing: the next one gives the entry.
 #[must_use = "streams do nothing unless polled"]
 pub struct ReadDir {
-    path: PathBuf,
+    path: Arc<Path>,
     /// None while a thread brings the next, and when all has been given.
     batch: Option<Batch>,
     next: Option<OnPool<Batch>>,
@@ -115,7 +116,13 @@ impl Stream for ReadDir {
                 return Poll::Ready(None);
             };
             if let Some(entry) = batch.entries.next() {
-                let entry = entry.map_err(|error| context("read the folder", &self.path, error));
+                let entry = match entry {
+                    Ok(entry) => Ok(DirEntry {
+                        folder: self.path.clone(),
+                        ..entry
+                    }),
+                    Err(error) => Err(context("read the folder", &self.path, error)),
+                };
                 return Poll::Ready(Some(entry));
             }
             let rest = batch.rest.take();
@@ -140,6 +147,8 @@ impl fmt::Debug for ReadDir {
 /// A file or folder in a folder.
 #[derive(Clone)]
 pub struct DirEntry {
+    /// As it was given to [`read_dir`].
+    folder: Arc<Path>,
     entry: Arc<std::fs::DirEntry>,
     /// If it could be had along with the name.
     file_type: Option<FileType>,
@@ -148,6 +157,7 @@ pub struct DirEntry {
 impl DirEntry {
     fn of(entry: std::fs::DirEntry) -> DirEntry {
         DirEntry {
+            folder: Arc::from(Path::new("")),
             file_type: entry.file_type().ok(),
             entry: Arc::new(entry),
         }
@@ -155,7 +165,7 @@ impl DirEntry {
 
     /// Its path: that of the folder, as it was given to [`read_dir`], and its name.
     pub fn path(&self) -> PathBuf {
-        self.entry.path()
+        self.folder.join(self.entry.file_name())
     }
 
     /// Its name, without a path.

@@ -322,7 +322,10 @@ impl State {
             if flight.fate != Fate::GivenUp && operation.goes_on(&mut result) {
                 flight.phase = Phase::InLine;
                 self.line.push_back(slot as u32);
-            } else if flight.fate == Fate::Awaited {
+                continue;
+            }
+            operation.finish(&mut result, woken);
+            if flight.fate == Fate::Awaited {
                 flight.phase = Phase::Over(result);
                 woken.extend(flight.waker.take());
             } else {
@@ -424,10 +427,12 @@ fn entry(operation: &mut Operation, path: Option<&CStr>) -> squeue::Entry {
             file,
             buffer,
             at,
+            from,
             done,
             ..
         } => {
-            let write = opcode::Write::new(fd(file), buffer[*done..].as_ptr(), len as u32);
+            let bytes = buffer[usize::from(*from) + *done..].as_ptr();
+            let write = opcode::Write::new(fd(file), bytes, len as u32);
             write.offset(offset(at.after(*done))).build()
         }
         Operation::Sync { file, data_only } => {

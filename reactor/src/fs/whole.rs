@@ -3,9 +3,10 @@
 use std::io;
 use std::path::Path;
 
-use super::error::context;
-use super::operation::{MOST_BYTES, has_ring, on_pool};
-use super::{File, OpenOptions, names};
+use super::error::{context, context_of_two};
+use super::names::from_here;
+use super::operation::{MOST_BYTES, has_ring, on_pool_with_paths};
+use super::{File, OpenOptions};
 
 /// The first read of a file of which nothing is known (bytes). Most files end within it.
 const FIRST_BYTES: usize = 16 * 1024;
@@ -34,24 +35,25 @@ pub async fn read(path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
         read_all(path).await
     } else {
         // In one go, not a thread's way for each step.
-        let path = path.to_owned();
-        on_pool(move || std::fs::read(path)).await
+        let whole = from_here(path);
+        on_pool_with_paths([&whole.clone()], move || std::fs::read(whole)).await
     };
     contents.map_err(|error| context("read", path, error))
 }
 
 async fn read_all(path: &Path) -> io::Result<Vec<u8>> {
-    let mut file = File::open_with(OpenOptions::new().read(true), path).await?;
-    let place = file.place();
+    let file = File::open_with(OpenOptions::new().read(true), path).await?;
+    let beginning = file.beginning();
     let mut contents = Vec::new();
     loop {
         // Not to ask for the length saves a thread's way; and it may change.
         if contents.capacity() - contents.len() < FIRST_BYTES {
             contents.reserve(contents.len().clamp(FIRST_BYTES, MOST_BYTES));
         }
-        let at = place.after(contents.len());
+        let at = beginning.after(contents.len());
+        let room = contents.capacity() - contents.len();
         let read;
-        (read, contents) = file.read_buf(contents, at).await;
+        (read, contents) = file.read_buf(contents, room, at).await;
         if read? == 0 {
             contents.shrink_to_fit();
             return Ok(contents);
@@ -116,8 +118,12 @@ pub async fn write(path: impl AsRef<Path>, contents: impl AsRef<[u8]>) -> io::Re
     let wrote = if has_ring() {
         write_all(path, contents).await
     } else {
-        let path = path.to_owned();
-        on_pool(move || std::fs::write(path, contents)).await
+        let whole = from_here(path);
+        let write = {
+            let whole = whole.clone();
+            move || std::fs::write(whole, contents)
+        };
+        on_pool_with_paths([&whole], write).await
     };
     wrote.map_err(|error| context("write", path, error))
 }
@@ -126,8 +132,9 @@ async fn write_all(path: &Path, contents: Vec<u8>) -> io::Result<()> {
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(true);
     let mut file = File::open_with(&options, path).await?;
-    let place = file.place();
-    file.write_buf(contents, place, true).await.0.map(drop)
+    let wrote = file.write_buf(contents, 0, file.beginning(), true).await.0;
+    let closed = file.close().await;
+    wrote.and(closed)
 }
 
 /// Copies a file's contents and permissions to another, which is made, or emptied before; says how
@@ -153,8 +160,12 @@ async fn write_all(path: &Path, contents: Vec<u8>) -> io::Result<()> {
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub async fn copy(from: impl AsRef<Path>, to: impl AsRef<Path>) -> io::Result<u64> {
-    names::of_two("copy", from.as_ref(), to.as_ref(), |from, to| {
-        std::fs::copy(from, to)
-    })
-    .await
+    let (from, to) = (from.as_ref(), to.as_ref());
+    let whole = [from_here(from), from_here(to)];
+    let copy = {
+        let [from, to] = whole.clone();
+        move || std::fs::copy(from, to)
+    };
+    let copied = on_pool_with_paths(whole.each_ref().map(|path| path.as_path()), copy).await;
+    copied.map_err(|error| context_of_two("copy", from, to, error))
 }

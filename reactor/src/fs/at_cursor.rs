@@ -1,0 +1,339 @@
+//! What happens at the position of a file: reads, writes and seeks, one after the other.
+
+use std::io::{self, IoSlice, IoSliceMut, Read, Seek, SeekFrom, Write};
+use std::mem;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use futures_io::{AsyncRead, AsyncSeek, AsyncWrite};
+
+use super::File;
+use super::file::{Cursor, closed};
+use super::line::Access;
+use super::operation::{Handle, MOST_BYTES, Operation, Place, spawn_on_pool, start};
+
+impl File {
+    /// Waits for the read or seek in flight at the position. The result is that of a seek.
+    fn poll_settled(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<u64>> {
+        let result = match &mut self.cursor {
+            Cursor::Rests => return Poll::Ready(Ok(0)),
+            Cursor::Reads(doing) => {
+                let (result, operation) = ready!(Pin::new(doing).poll(cx));
+                self.buffer = operation.into_buffer();
+                result.map(|_| 0)
+            }
+            Cursor::Seeks(_, seek) => ready!(Pin::new(seek).poll(cx)),
+            Cursor::Closes(..) => return Poll::Ready(Err(closed())),
+        };
+        self.cursor = Cursor::Rests;
+        Poll::Ready(result)
+    }
+
+    /// Waits until nothing is in flight, and returns the error of a write whose caller had gone on.
+    pub(super) fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.handle()?;
+        let is_stream = self.is_stream();
+        if !(is_stream && matches!(self.cursor, Cursor::Reads(_))) {
+            // The error of a read that nobody awaits any more concerns nobody.
+            let _ = ready!(self.poll_settled(cx));
+        }
+        ready!(self.line.poll_empty(cx))?;
+        Poll::Ready(self.line.take_error())
+    }
+
+    fn is_stream(&self) -> bool {
+        self.handle.as_ref().is_some_and(|it| it.is_stream)
+    }
+
+    /// What was read and not taken.
+    fn left(&self) -> usize {
+        self.buffer.len() - self.taken
+    }
+
+    fn forget_left(&mut self) {
+        self.buffer.clear();
+        self.taken = 0;
+    }
+
+    /// Takes the position back by what was read and not taken. What came out of a pipe stays here.
+    pub(super) fn unread(&mut self) {
+        let Some(handle) = &self.handle else { return };
+        if self.left() > 0 && (&***handle).seek_relative(-(self.left() as i64)).is_ok() {
+            self.forget_left();
+        }
+    }
+
+    fn take_left(&mut self, bufs: &mut [IoSliceMut<'_>]) -> usize {
+        let mut left = &self.buffer[self.taken..];
+        let n = left.read_vectored(bufs).unwrap_or(0);
+        self.taken += n;
+        n
+    }
+
+    fn poll_read_bufs(
+        &mut self,
+        cx: &mut Context<'_>,
+        bufs: &mut [IoSliceMut<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let was_reading = matches!(self.cursor, Cursor::Reads(_));
+        let settled = ready!(self.poll_settled(cx));
+        if was_reading {
+            settled?;
+        }
+        let wanted = bufs.iter().map(|buf| buf.len()).sum::<usize>();
+        if self.left() > 0 || (was_reading && wanted > 0) {
+            return Poll::Ready(Ok(self.take_left(bufs)));
+        }
+        if !self.is_stream() {
+            ready!(self.line.poll_empty(cx))?;
+            self.line.take_error()?;
+        }
+        let handle = self.handle()?.clone();
+        if wanted == 0 || (handle.is_stream && is_nonblocking(&handle)) {
+            // It can't wait. As std: with one empty buffer the device is asked, with many it isn't.
+            return Poll::Ready(match bufs {
+                [buf] => (&**handle).read(buf),
+                _ => (&**handle).read_vectored(bufs),
+            });
+        }
+        if self.reads_now && !handle.is_stream && !handle.is_direct {
+            if let Some(n) = ready!(read_now(cx, &handle, bufs, &mut self.reads_now)) {
+                return Poll::Ready(Ok(n));
+            }
+        }
+        self.start_read(wanted.min(MOST_BYTES))?;
+        ready!(self.poll_settled(cx))?;
+        Poll::Ready(Ok(self.take_left(bufs)))
+    }
+
+    fn start_read(&mut self, wanted: usize) -> io::Result<()> {
+        let file = self.ticket_at(Place::Cursor, wanted, Access::Read)?;
+        let buffer = mem::take(&mut self.buffer);
+        let (buffer, from) = self.room(buffer, wanted);
+        self.taken = from.into();
+        self.cursor = Cursor::Reads(start(Operation::Read {
+            file,
+            buffer,
+            wanted,
+            at: Place::Cursor,
+        }));
+        Ok(())
+    }
+
+    fn poll_write_bufs(
+        &mut self,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        ready!(self.poll_idle(cx))?;
+        self.unread();
+        let handle = self.handle()?.clone();
+        let is_empty = bufs.iter().all(|buf| buf.is_empty());
+        if is_empty || !handle.writes || (handle.is_stream && is_nonblocking(&handle)) {
+            return Poll::Ready(match bufs {
+                [buf] => (&**handle).write(buf), // it can't wait
+                _ => (&**handle).write_vectored(bufs),
+            });
+        }
+        let bytes = bufs.iter().map(|buf| buf.len()).sum::<usize>();
+        let (mut buffer, from) = self.room(self.line.take_spare(), bytes.min(MOST_BYTES));
+        for buf in bufs {
+            let room = MOST_BYTES - (buffer.len() - usize::from(from));
+            buffer.extend_from_slice(&buf[..buf.len().min(room)]);
+        }
+        let bytes = buffer.len() - usize::from(from);
+        let write = start(Operation::Write {
+            file: self.ticket(Access::All)?,
+            buffer,
+            at: Place::Cursor,
+            all: true,
+            in_background: true,
+            from,
+            done: 0,
+        });
+        Poll::Ready(write.detach().map(|()| bytes))
+    }
+}
+
+/// Writes in the background go on.
+impl Drop for File {
+    fn drop(&mut self) {
+        self.unread();
+    }
+}
+
+/// Each read is an operation, of at most 256 KiB, and of less if only a first part is in memory.
+/// A dropped read loses nothing. The next one takes its bytes, or the position goes back.
+impl AsyncRead for File {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_read_bufs(cx, &mut [IoSliceMut::new(buf)])
+    }
+
+    fn poll_read_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &mut [IoSliceMut<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_read_bufs(cx, bufs)
+    }
+}
+
+/// A write takes up to 256 KiB and returns; the next waits until that is written. All buffers of a
+/// vectored write are one operation. `close` is [`File::close`].
+impl AsyncWrite for File {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_write_bufs(cx, &[IoSlice::new(buf)])
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_write_bufs(cx, bufs)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.line.poll_empty(cx))?;
+        Poll::Ready(self.line.take_error())
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.handle.is_some() {
+            let written = ready!(self.poll_idle(cx));
+            self.unread();
+            self.cursor = Cursor::Rests; // a read from a pipe is given up
+            match self.handle.take().map(Arc::try_unwrap) {
+                Some(Ok(handle)) => {
+                    let close = start(Operation::Close(Some(handle.into_file())));
+                    self.cursor = Cursor::Closes(close, written);
+                }
+                _ => return Poll::Ready(written),
+            }
+        }
+        if let Cursor::Closes(close, written) = &mut self.cursor {
+            let (result, _) = ready!(Pin::new(close).poll(cx));
+            let written = mem::replace(written, Ok(()));
+            self.cursor = Cursor::Rests;
+            return Poll::Ready(written.and(result.map(drop)));
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+/// Only to look for the end leaves the loop: a network file system may have to be asked.
+impl AsyncSeek for File {
+    fn poll_seek(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        pos: SeekFrom,
+    ) -> Poll<io::Result<u64>> {
+        let this = &mut *self;
+        if matches!(this.cursor, Cursor::Seeks(known, _) if known == pos) {
+            return this.poll_settled(cx);
+        }
+        ready!(this.poll_idle(cx))?;
+        this.unread();
+        let file = this.ticket(Access::All)?;
+        match pos {
+            SeekFrom::End(_) => {
+                let seek = spawn_on_pool(move || (&**file).seek(pos))?;
+                this.cursor = Cursor::Seeks(pos, seek);
+                this.poll_settled(cx)
+            }
+            _ => Poll::Ready((&**file).seek(pos)),
+        }
+    }
+}
+
+/// Whether operations on a pipe or a device never wait, as its descriptor is set at this time.
+#[cfg(unix)]
+pub(super) fn is_nonblocking(handle: &Handle) -> bool {
+    use rustix::fs::{OFlags, fcntl_getfl};
+    fcntl_getfl(&**handle).is_ok_and(|flags| flags.contains(OFlags::NONBLOCK))
+}
+
+#[cfg(not(unix))]
+pub(super) fn is_nonblocking(handle: &Handle) -> bool {
+    handle.is_nonblocking
+}
+
+/// So many bytes that are copied here count as one operation. The copy takes some 5 µs.
+#[cfg(target_os = "linux")]
+const PER_CHARGE: usize = 32 * 1024;
+
+/// Reads what is in memory already, at the position of the open file description, as `read` does.
+/// None if that is nothing, or something is wrong: a thread finds out.
+///
+/// The copy charges the budget of the task, so that a poll copies 1 to 3 MiB at most.
+#[cfg(target_os = "linux")]
+pub(super) fn read_now(
+    cx: &mut Context<'_>,
+    handle: &Handle,
+    bufs: &mut [IoSliceMut<'_>],
+    can: &mut bool,
+) -> Poll<Option<usize>> {
+    use std::rc::Rc;
+
+    use rustix::io::Errno;
+
+    use crate::reactor::with_hub;
+
+    let Some(hub) = with_hub(Rc::clone).filter(|hub| hub.is_driven()) else {
+        return Poll::Ready(None);
+    };
+    ready!(hub.poll_charge(cx));
+    match read_cached(handle, bufs) {
+        Ok(n) => {
+            hub.charge_more(n / PER_CHARGE);
+            Poll::Ready(Some(n))
+        }
+        Err(error) => {
+            hub.refund();
+            *can = error == Errno::AGAIN; // some file systems never can
+            Poll::Ready(None)
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn read_cached(handle: &Handle, bufs: &mut [IoSliceMut<'_>]) -> rustix::io::Result<usize> {
+    use rustix::io::{ReadWriteFlags, preadv2};
+
+    /// The position, which moves on.
+    const CURSOR: u64 = u64::MAX;
+
+    if let [buf] = bufs {
+        let most = buf.len().min(MOST_BYTES);
+        let bufs = &mut [IoSliceMut::new(&mut buf[..most])];
+        return preadv2(&**handle, bufs, CURSOR, ReadWriteFlags::NOWAIT);
+    }
+    let mut room = MOST_BYTES;
+    let mut parts = Vec::with_capacity(bufs.len());
+    for buf in bufs {
+        let most = buf.len().min(room);
+        room -= most;
+        parts.push(IoSliceMut::new(&mut buf[..most]));
+    }
+    preadv2(&**handle, &mut parts, CURSOR, ReadWriteFlags::NOWAIT)
+}
+
+#[cfg(not(target_os = "linux"))]
+pub(super) fn read_now(
+    _: &mut Context<'_>,
+    _: &Handle,
+    _: &mut [IoSliceMut<'_>],
+    can: &mut bool,
+) -> Poll<Option<usize>> {
+    *can = false;
+    Poll::Ready(None)
+}
