@@ -78,7 +78,7 @@ impl Pipe {
         Spliced { source, fd }: Spliced<'_>,
     ) -> Poll<io::Result<usize>> {
         let fill = || Ok(splice(fd, None, &self.writer, None, SIZE, flags())?);
-        self.holds = ready!(source.poll_with(cx, &fd, Interest::Read, fill))?;
+        self.holds = ready!(source.poll_with(cx, &fd, Interest::Read, None, fill))?;
         source.spend(self.holds / OPERATION);
         Poll::Ready(Ok(self.holds))
     }
@@ -90,7 +90,7 @@ impl Pipe {
         Spliced { source, fd }: Spliced<'_>,
     ) -> Poll<io::Result<usize>> {
         let empty = || Ok(splice(&self.reader, None, fd, None, self.holds, flags())?);
-        let bytes = ready!(source.poll_with(cx, &fd, Interest::Write, empty))?;
+        let bytes = ready!(source.poll_with(cx, &fd, Interest::Write, None, empty))?;
         source.spend(bytes / OPERATION);
         self.holds -= bytes;
         Poll::Ready(Ok(bytes))

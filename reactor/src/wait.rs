@@ -61,6 +61,9 @@ pub(crate) struct Event {
     /// read stops. An edge comes but once: after this one, a short read is no proof that nothing is
     /// left to read.
     pub(crate) hung_up: bool,
+    /// There may be priority news (`POLLPRI`), or an error (`POLLERR`). Then `hung_up` is set, too.
+    pub(crate) priority: bool,
+    pub(crate) error: bool,
     /// The poller is silent from now on, in both directions, until the source is armed again.
     pub(crate) disarmed: bool,
 }
@@ -189,6 +192,11 @@ mod platform {
             Ok(events.iter().any(|event| event.data.u64() == ALARM))
         }
 
+        /// Whether the last wait may have left events behind.
+        pub(crate) fn is_full(&self) -> bool {
+            self.events.borrow().len() == EVENTS
+        }
+
         /// What the last wait found.
         pub(crate) fn for_each_event(&self, mut tell: impl FnMut(Event)) {
             use epoll::EventFlags as Flags;
@@ -201,6 +209,8 @@ mod platform {
                         readable: gone || flags.intersects(Flags::IN | Flags::RDHUP | Flags::PRI),
                         writable: gone || flags.contains(Flags::OUT),
                         hung_up: gone || flags.intersects(Flags::RDHUP | Flags::PRI),
+                        priority: flags.contains(Flags::PRI),
+                        error: flags.contains(Flags::ERR),
                         disarmed: false,
                     });
                 }
@@ -248,6 +258,9 @@ mod platform {
 
     /// Each event is for all pollers that watch a socket.
     pub(crate) const HAS_EXCLUSIVE: bool = false;
+
+    /// Events say whether they are about priority news.
+    const HAS_PRIORITY: bool = cfg!(any(target_os = "linux", target_os = "android"));
 
     pub(crate) struct Poll {
         poller: Arc<Poller>,
@@ -349,6 +362,10 @@ mod platform {
             Ok(gone_off)
         }
 
+        pub(crate) fn is_full(&self) -> bool {
+            false // no event is exclusive, so none can be lost to other pollers
+        }
+
         pub(crate) fn for_each_event(&self, mut tell: impl FnMut(Event)) {
             for event in self.events.borrow().iter() {
                 tell(Event {
@@ -357,6 +374,10 @@ mod platform {
                     writable: event.writable,
                     // Not every poller tells: so no short read is trusted here.
                     hung_up: true,
+                    // Where the poller can't tell, a task that waits for one of these looks at each
+                    // event.
+                    priority: !HAS_PRIORITY || event.is_priority(),
+                    error: event.is_err().unwrap_or(true),
                     // Who waits for the other direction has to arm it again.
                     disarmed: !self.poller.supports_edge(),
                 });
