@@ -5,10 +5,10 @@
 mod common;
 
 use std::fs::File;
+use std::future::Future;
 use std::io::{self, Read, Seek, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdUnixStream;
-use std::future::Future;
 use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -192,41 +192,37 @@ fn mount() -> bool {
 
 #[test]
 fn each_change_of_the_mounts_wakes_all_that_wait_once() {
-    in_child(
-        "each_change_of_the_mounts_wakes_all_that_wait_once",
-        || {
-            // SAFETY: it touches no memory.
-            if unsafe { libc::unshare(libc::CLONE_NEWNS) } != 0 {
-                return; // only root may
+    in_child("each_change_of_the_mounts_wakes_all_that_wait_once", || {
+        // SAFETY: it touches no memory.
+        if unsafe { libc::unshare(libc::CLONE_NEWNS) } != 0 {
+            return; // only root may
+        }
+        let (root, none) = (c"/".as_ptr(), std::ptr::null());
+        let private = libc::MS_REC | libc::MS_PRIVATE;
+        // SAFETY: as above, and the data may be null.
+        unsafe { libc::mount(none, root, none, private, none.cast()) };
+        run(async {
+            let file = Async::new(File::open("/proc/thread-self/mountinfo").unwrap()).unwrap();
+            file.readable().await.unwrap();
+            read_all(file.get_ref());
+            for _ in 0..3 {
+                let changing = async {
+                    sleep(5 * MS).await;
+                    assert!(mount());
+                };
+                let waits = (file.readable(), file.priority(), file.priority());
+                let (a, b, c, d, ()) = join!(waits.0, waits.1, waits.2, file.error(), changing);
+                assert!([a, b, c, d].iter().all(io::Result::is_ok));
+                assert!(timeout(20 * MS, file.readable()).await.is_err());
+                assert!(timeout(20 * MS, file.priority()).await.is_err());
             }
-            let (root, none) = (c"/".as_ptr(), std::ptr::null());
-            let private = libc::MS_REC | libc::MS_PRIVATE;
-            // SAFETY: as above, and the data may be null.
-            unsafe { libc::mount(none, root, none, private, none.cast()) };
-            run(async {
-                let file = Async::new(File::open("/proc/thread-self/mountinfo").unwrap()).unwrap();
-                file.readable().await.unwrap();
-                read_all(file.get_ref());
-                for _ in 0..3 {
-                    let changing = async {
-                        sleep(5 * MS).await;
-                        assert!(mount());
-                    };
-                    let waits = (file.readable(), file.priority(), file.priority());
-                    let (a, b, c, d, ()) =
-                        join!(waits.0, waits.1, waits.2, file.error(), changing);
-                    assert!([a, b, c, d].iter().all(io::Result::is_ok));
-                    assert!(timeout(20 * MS, file.readable()).await.is_err());
-                    assert!(timeout(20 * MS, file.priority()).await.is_err());
-                }
-                // News that nothing waits for yet is kept, though a turn has taken its event.
-                assert!(mount());
-                sleep(5 * MS).await;
-                file.priority().await.unwrap();
-                let mut again = pin!(file.priority());
-                let mut cx = Context::from_waker(Waker::noop());
-                assert!(again.as_mut().poll(&mut cx).is_pending());
-            });
-        },
-    );
+            // News that nothing waits for yet is kept, though a turn has taken its event.
+            assert!(mount());
+            sleep(5 * MS).await;
+            file.priority().await.unwrap();
+            let mut again = pin!(file.priority());
+            let mut cx = Context::from_waker(Waker::noop());
+            assert!(again.as_mut().poll(&mut cx).is_pending());
+        });
+    });
 }
