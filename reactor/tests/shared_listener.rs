@@ -260,15 +260,25 @@ fn a_loop_without_descriptors_leaves_connections_to_those_that_have_some() {
             };
             setrlimit(Resource::Nofile, limit).unwrap();
             let shared = Shared::new();
-            let full = shared.start(async |listener| {
+            let (full, is_full) = mpsc::channel();
+            let full = shared.start(async move |listener| {
                 // SAFETY: it touches no memory. From now on the thread has its own descriptors.
                 assert_eq!(unsafe { libc::unshare(libc::CLONE_FILES) }, 0);
-                let open = || std::fs::File::open("/dev/null").ok();
-                let _hoard: Vec<_> = std::iter::from_fn(open).collect();
-                loop {
-                    assert!(listener.accept().await.is_err());
-                }
+                let accepting = async {
+                    loop {
+                        assert!(listener.accept().await.is_err());
+                    }
+                };
+                let hoarding = async {
+                    sleep(MS).await; // the accept waits by now
+                    let open = || std::fs::File::open("/dev/null").ok();
+                    let _hoard: Vec<_> = std::iter::from_fn(open).collect();
+                    full.send(()).unwrap();
+                    forever().await;
+                };
+                join!(accepting, hoarding);
             });
+            is_full.recv().unwrap();
             let idle = shared.start_idle();
             (0..20).for_each(|_| shared.visit());
             // Its own descriptors are all that would end it.
