@@ -21,7 +21,8 @@ use futures_io::{AsyncRead, AsyncWrite};
 use rustix::fd::AsFd;
 
 use crate::readiness::{NewsWait, Readable, Writable, poll_news, poll_ready};
-use crate::source::{Interest, News, Source, Wait};
+use crate::source::{Interest, News, Source};
+use crate::ticket::Wait;
 
 pub use crate::copy::{Descriptor, copy, copy_bidirectional};
 #[cfg(unix)]
@@ -145,8 +146,10 @@ impl<T: AsFd> Async<T> {
     /// | data, an end, a connection to accept | [`readable`](Async::readable) |
     /// | room to write, the end of a connection attempt | [`writable`](Async::writable) |
     /// | urgent data of a socket (`MSG_OOB`), a pseudo-terminal in packet mode | `priority` |
-    /// | another content of a file of `/proc` or `/sys`: mounts, pressure stall information (PSI), GPIO | `priority` |
-    /// | messages in the error queue of a socket (`MSG_ERRQUEUE`), a pipe without readers | [`error`](Async::error) |
+    /// | another content of a file of `/proc` or `/sys`: mounts, pressure (PSI), GPIO | `priority` |
+    /// | the error queue of a socket (`MSG_ERRQUEUE`), the end of a pipe's readers | [`error`] |
+    ///
+    /// [`error`]: Async::error
     ///
     /// A socket has priority news until the urgent data was read. A file of `/proc` or `/sys`
     /// reports each news once, to all tasks that wait. News that came before [`Async::new`] may not

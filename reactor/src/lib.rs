@@ -75,6 +75,7 @@ mod wait;
 mod rest;
 mod source;
 mod waiters;
+mod ticket;
 mod readiness;
 pub mod io;
 mod copy;

@@ -14,7 +14,8 @@ use std::task::{Context, Poll};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, BorrowedFd};
 
-use crate::source::{Interest, News, Source, Wait};
+use crate::source::{Interest, News, Source};
+use crate::ticket::Wait;
 
 /// The future of [`Async::readable`](crate::Async::readable) and of the `readable` of sockets.
 #[derive(Debug)]

@@ -12,8 +12,9 @@ use std::task::{Context, Poll, Waker, ready};
 use rustix::fd::{AsFd, BorrowedFd};
 
 use crate::reactor::{self, Hub};
+use crate::ticket::Ticket;
 use crate::wait::{self, Event, Key, MAX_SOURCES};
-use crate::waiters::{Identity, Waiters, identity};
+use crate::waiters::Waiters;
 
 /// How many operations on one source may succeed in one turn of the reactor. A source that is
 /// always ready would otherwise keep its task running for ever; this way it waits for the next
@@ -64,7 +65,7 @@ impl Source {
     }
 
     #[inline]
-    fn row(&self) -> &Row {
+    pub(crate) fn row(&self) -> &Row {
         &self.chunk[self.slot as usize % ROWS]
     }
 
@@ -308,102 +309,6 @@ impl Source {
     }
 }
 
-/// A future's place among the waiters of a source, which it gives back when it's dropped: so a wait
-/// that was given up leaves nothing behind.
-#[derive(Debug, Default)]
-pub(crate) struct Ticket(Option<Registration>);
-
-/// It holds until the next event, which takes all waiters of the direction.
-#[derive(Debug)]
-struct Registration {
-    waker: Identity,
-    events: u32,
-    disarms: u32,
-}
-
-impl Ticket {
-    #[inline(always)] // a call costs as much as all that it does
-    fn register(&mut self, row: &Row, interest: Interest, waker: &Waker, turn: u32) {
-        if self.0.is_some() && self.keeps(row, interest, waker) {
-            return;
-        }
-        row.waiters.add_holder(interest, waker, turn);
-        self.0 = Some(Registration {
-            waker: identity(waker),
-            events: row.direction(interest).events(),
-            disarms: row.disarms.get(),
-        });
-    }
-
-    /// Whether it's registered by this waker already. Otherwise it isn't registered any more.
-    #[cold]
-    fn keeps(&mut self, row: &Row, interest: Interest, waker: &Waker) -> bool {
-        let is_same = |it: &Registration| it.waker == identity(waker) && it.holds(row, interest);
-        let keeps = self.0.as_ref().is_some_and(is_same);
-        if !keeps {
-            self.give_back(row, interest);
-        }
-        keeps
-    }
-
-    #[inline]
-    fn give_back(&mut self, row: &Row, interest: Interest) {
-        if let Some(registration) = self.0.take() {
-            if registration.holds(row, interest) {
-                row.waiters.remove_holder(interest, registration.waker);
-            }
-        }
-    }
-}
-
-impl Registration {
-    #[inline]
-    fn holds(&self, row: &Row, interest: Interest) -> bool {
-        self.events == row.direction(interest).events() && self.disarms == row.disarms.get()
-    }
-}
-
-/// The wait of one future, which ends with it.
-#[derive(Debug)]
-pub(crate) struct Wait<'a> {
-    source: &'a Source,
-    interest: Interest,
-    ticket: Ticket,
-}
-
-impl<'a> Wait<'a> {
-    pub(crate) fn new(source: &'a Source, interest: Interest) -> Self {
-        Wait {
-            source,
-            interest,
-            ticket: Ticket::default(),
-        }
-    }
-
-    pub(crate) fn source(&self) -> &'a Source {
-        self.source
-    }
-
-    pub(crate) fn interest(&self) -> Interest {
-        self.interest
-    }
-
-    /// For [`Source::poll_with`].
-    #[inline]
-    pub(crate) fn ticket(&mut self) -> Option<&mut Ticket> {
-        Some(&mut self.ticket)
-    }
-}
-
-impl Drop for Wait<'_> {
-    #[inline]
-    fn drop(&mut self) {
-        if self.ticket.0.is_some() {
-            self.ticket.give_back(self.source.row(), self.interest);
-        }
-    }
-}
-
 // Priority, errors, and files that are always ready.
 impl Source {
     /// Leaves the task's waker for `news`.
@@ -578,7 +483,7 @@ const ROWS: usize = 32;
 type Chunk = [Row; ROWS];
 
 /// What there is of a source.
-struct Row {
+pub(crate) struct Row {
     /// How many sources were here before: an event finds the source that it is about, or nobody.
     generation: Cell<u32>,
     read: Direction,
@@ -591,8 +496,8 @@ struct Row {
     /// Other pollers watch the same socket, and each event is for one of them.
     exclusive: Cell<bool>,
     /// How many events took the waiters of both directions.
-    disarms: Cell<u32>,
-    waiters: Waiters,
+    pub(crate) disarms: Cell<u32>,
+    pub(crate) waiters: Waiters,
 }
 
 /// A short read doesn't prove that nothing is left: see [`Source::read_short`].
@@ -667,7 +572,7 @@ impl Row {
     }
 
     #[inline]
-    fn direction(&self, interest: Interest) -> &Direction {
+    pub(crate) fn direction(&self, interest: Interest) -> &Direction {
         match interest {
             Interest::Read => &self.read,
             Interest::Write => &self.write,

@@ -284,18 +284,24 @@ mod platform {
         }
 
         /// For both directions. A one-shot source, for the one that is waited for.
+        ///
+        /// `polling` asks that a descriptor is deleted before it's closed. `Async` does that, on
+        /// drop and in `into_inner`, but safe code may `mem::forget` an `Async` that only borrows
+        /// the descriptor, and close that. What `polling` needs this for holds then as well:
+        ///
+        /// - It keeps the number, no pointer, and uses it in `modify` and `delete` only. These are
+        ///   called here with the open descriptor of a living `Async`.
+        /// - The system drops a closed descriptor from the poller by itself (epoll, kqueue, event
+        ///   ports), or ends the operation (Windows).
+        /// - An event that comes all the same finds nothing: a forgotten source never gives its
+        ///   slot back, so no other has its key.
+        ///
+        /// At worst the number, when the system uses it again, can't be added, which is an error.
         pub(crate) fn add(&self, source: BorrowedFd<'_>, key: Key, write: bool) -> io::Result<()> {
             let both = self.poller.supports_edge();
             let wanted = Polled::new(key.to_usize(), both || !write, both || write);
-            // SAFETY: the descriptor is open. `polling` asks that it's deleted from the poller
-            // before it's closed, and `Async` does that, on drop and in `into_inner`. Safe code can
-            // prevent it: it may `mem::forget` an `Async` that only borrows the descriptor, and
-            // close that. What `polling` needs this for holds then as well. It keeps the number, no
-            // pointer, and uses it in `modify` and `delete` only, which are called here with the
-            // open descriptor of a living `Async`. The system drops a closed descriptor from the
-            // poller by itself (epoll, kqueue, event ports), or ends the operation (Windows). An
-            // event that comes all the same finds nothing: a forgotten source never gives its slot
-            // back, so no other has its key. At worst the number, used again, can't be added.
+            // SAFETY: the descriptor is open, and `Async` deletes it before closing it, unless it's
+            // forgotten; see above for why a registration that outlives its descriptor is sound.
             unsafe {
                 self.poller
                     .add_with_mode(source.as_raw_fd(), wanted, self.mode())

@@ -299,8 +299,8 @@ impl Default for Others {
 
 impl Others {
     #[cold]
-    fn discard(self: Box<Others>) {
-        let Others { read, write, rare } = *self;
+    fn discard(self) {
+        let Others { read, write, rare } = self;
         let rare = rare.into_iter().flat_map(|rare| rare.map(|it| it.crowd));
         let crowds = [read, write].into_iter().chain(rare);
         let waiters = crowds.flat_map(|crowd| crowd.waiters);

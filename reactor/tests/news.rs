@@ -61,7 +61,7 @@ where
         std::thread::yield_now(); // TCP over loopback may take a moment
     }
     assert_eq!(urgent, *b"x");
-    assert_eq!(read_to(&*stream, b"def").await, b"abcdef");
+    assert_eq!(read_to(stream, b"def").await, b"abcdef");
 }
 
 #[test]

@@ -13,7 +13,8 @@ use rustix::net::{Shutdown, SocketAddrAny, shutdown};
 use super::socket::{accept, is_lost_connection};
 use crate::io::Async;
 use crate::readiness::look;
-use crate::source::{Interest, Wait};
+use crate::source::Interest;
+use crate::ticket::Wait;
 use crate::time::{Sleep, sleep_until};
 
 /// How many connections may wait to be accepted; the system may allow fewer.
