@@ -146,7 +146,7 @@ impl<T: AsFd> Async<T> {
     /// | data, an end, a connection to accept | [`readable`](Async::readable) |
     /// | room to write, the end of a connection attempt | [`writable`](Async::writable) |
     /// | urgent data of a socket (`MSG_OOB`), a pseudo-terminal in packet mode | `priority` |
-    /// | another content of a file of `/proc` or `/sys`: mounts, pressure (PSI), GPIO | `priority` |
+    /// | news of a file of `/proc` or `/sys`: mounts, pressure (PSI), GPIO | `priority` |
     /// | the error queue of a socket (`MSG_ERRQUEUE`), the end of a pipe's readers | [`error`] |
     ///
     /// [`error`]: Async::error

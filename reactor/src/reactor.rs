@@ -53,6 +53,12 @@ pub(crate) const RETRY: Duration = Duration::from_millis(1);
 /// While nothing on a thread holds a `Reactor`, nothing turns it, and the futures of this crate
 /// give an error instead of waiting for ever.
 ///
+/// # Memory
+///
+/// Lists of wakers shrink with the load, and a source gives back the memory of a crowd that waited
+/// for it. Two tables stay at their peak until the thread ends: 60 bytes for each source (socket,
+/// pipe, watched descriptor) and 40 bytes for each timer, of the most that there were at once.
+///
 /// # Examples
 ///
 /// Another executor, driven by hand:
