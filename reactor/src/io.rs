@@ -20,9 +20,15 @@ use std::task::{Context, Poll};
 use futures_io::{AsyncRead, AsyncWrite};
 use rustix::fd::AsFd;
 
-use crate::readiness::{NewsWait, Readable, Writable, poll_news, poll_ready};
-use crate::source::{Interest, News, Source};
+use crate::readiness::{Readable, Writable, poll_ready};
+use crate::source::{Interest, Source};
 use crate::ticket::Wait;
+
+#[cfg(unix)]
+use crate::{
+    readiness::{NewsWait, poll_news},
+    source::News,
+};
 
 pub use crate::copy::{Descriptor, copy, copy_bidirectional};
 #[cfg(unix)]

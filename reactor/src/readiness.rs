@@ -14,7 +14,9 @@ use std::task::{Context, Poll};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, BorrowedFd};
 
-use crate::source::{Interest, News, Source};
+#[cfg(unix)]
+use crate::source::News;
+use crate::source::{Interest, Source};
 use crate::ticket::Wait;
 
 /// The future of [`Async::readable`](crate::Async::readable) and of the `readable` of sockets.
@@ -126,6 +128,7 @@ fn settle(source: &Source, fd: BorrowedFd<'_>, interest: Interest, events: u32) 
 }
 
 /// Waits for priority news or for errors. It isn't ready for what was reported before.
+#[cfg(unix)]
 pub(crate) struct NewsWait<'a> {
     source: &'a Source,
     fd: BorrowedFd<'a>,
@@ -134,6 +137,7 @@ pub(crate) struct NewsWait<'a> {
     waiting_since: Option<u32>,
 }
 
+#[cfg(unix)]
 impl<'a> NewsWait<'a> {
     pub(crate) fn new(source: &'a Source, fd: BorrowedFd<'a>, news: News) -> Self {
         NewsWait {
@@ -160,6 +164,7 @@ impl<'a> NewsWait<'a> {
 ///
 /// Most descriptors report news until the program has taken it. A file of `/proc` or `/sys` may
 /// report it to the first look only, and the poller looks as well: there the event is the news.
+#[cfg(unix)]
 pub(crate) fn poll_news(
     source: &Source,
     fd: BorrowedFd<'_>,

@@ -310,6 +310,7 @@ impl Source {
 }
 
 // Priority, errors, and files that are always ready.
+#[cfg_attr(windows, allow(dead_code))] // there one can't wait for these
 impl Source {
     /// Leaves the task's waker for `news`.
     pub(crate) fn wait_for_news(

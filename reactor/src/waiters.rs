@@ -225,6 +225,7 @@ impl Waiters {
 }
 
 // Priority and errors: what hardly any source is asked for.
+#[cfg_attr(windows, allow(dead_code))] // there one can't wait for these
 impl Waiters {
     /// Adds one that waits for `news`, unless it waits already.
     pub(crate) fn add_news(&self, news: News, waker: &Waker, turn: u32) {
