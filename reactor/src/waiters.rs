@@ -14,7 +14,7 @@ pub(crate) struct Waiters {
     first: Cell<Option<Waker>>,
     /// What the first waits for.
     interest: Cell<Interest>,
-    /// Who waits by the first waker.
+    /// What waits by the first waker; zero if nothing does any more.
     holders: Cell<Holders>,
     /// Made for the second waiter, and kept.
     others: Cell<Option<Box<Others>>>,
@@ -175,25 +175,34 @@ impl Waiters {
             self.interest.set(interest);
             self.holders.set(holder);
             self.first.set(Some(waker));
+        } else if self.holders.get() == 0 {
+            self.replace_first(interest, waker, holder);
         } else {
             self.add_other(interest, waker, holder, turn);
         }
     }
 
+    /// Nothing waits by the first waker any more.
+    #[cold]
+    fn replace_first(&self, interest: Interest, waker: Waker, holder: Holders) {
+        self.interest.set(interest);
+        self.holders.set(holder);
+        drop_all(self.first.replace(Some(waker)));
+    }
+
     /// A future doesn't wait any more. To be called once after `add_holder`, and only if no event
     /// has come since.
+    ///
+    /// The first waker stays until another one needs its place, or the next event: a task that gave
+    /// up often waits again, and then the waker isn't cloned anew.
     #[inline(never)]
     pub(crate) fn remove_holder(&self, interest: Interest, waker: Identity) {
         let is = |first: &Option<Waker>| first.as_ref().is_some_and(|it| identity(it) == waker);
-        let removed = if self.interest.get() == interest && peek(&self.first, is) {
+        if self.interest.get() == interest && peek(&self.first, is) {
             self.holders.set(release(self.holders.get()));
-            (self.holders.get() == 0)
-                .then(|| self.first.take())
-                .flatten()
         } else {
-            self.with_others(|others| others.crowd(interest).remove_holder(waker))
-        };
-        drop_all(removed);
+            drop_all(self.with_others(|others| others.crowd(interest).remove_holder(waker)));
+        }
     }
 
     #[inline]
