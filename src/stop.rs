@@ -459,7 +459,57 @@ fn change_all(top: &Rc<Node>, change: impl Fn(&Node) -> bool) {
 
 #[cfg(test)]
 mod tests {
+    use std::future::Future;
+    use std::panic::panic_any;
+    use std::pin::pin;
+    use std::sync::Arc;
+    use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+    use std::task::{Context, Wake, Waker};
+
     use super::*;
+
+    struct Bomb;
+
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("on purpose, by a payload");
+        }
+    }
+
+    struct Panics;
+
+    impl Wake for Panics {
+        fn wake(self: Arc<Self>) {
+            panic_any(Bomb);
+        }
+    }
+
+    struct Counts(AtomicUsize);
+
+    impl Wake for Counts {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, SeqCst);
+        }
+    }
+
+    #[test]
+    fn a_payload_that_panics_when_dropped_costs_no_other_waiter_its_wake() {
+        let source = StopSource::new();
+        let token = source.token();
+        let counts = Arc::new(Counts(AtomicUsize::new(0)));
+        let (panics, counter) = (Waker::from(Arc::new(Panics)), Waker::from(counts.clone()));
+        let mut waits = pin!([(); 8].map(|()| Box::pin(token.run(std::future::pending::<()>()))));
+        for (i, wait) in waits.iter_mut().enumerate() {
+            let waker = if i % 2 == 0 { &panics } else { &counter };
+            assert!(
+                wait.as_mut()
+                    .poll(&mut Context::from_waker(waker))
+                    .is_pending()
+            );
+        }
+        source.stop();
+        assert_eq!(counts.0.load(SeqCst), 4);
+    }
 
     #[test]
     fn children_that_are_gone_take_no_room_beside_those_that_live() {

@@ -33,7 +33,7 @@ impl Budget {
             left: Cell::new(OPERATIONS),
             refill: Cell::new(|| None),
             own: Own {
-                task: Cell::new((std::ptr::null(), 0)),
+                task: Cell::new((std::ptr::null(), u32::MAX)),
                 refused: Cell::new(0),
                 refused_before: Cell::new(0),
             },

@@ -26,6 +26,13 @@ use rustix::net::sockopt;
 
 use crate::readiness::{Readable, Writable, poll_ready};
 use crate::source::{Interest, Source};
+use crate::ticket::Wait;
+
+#[cfg(unix)]
+use crate::{
+    readiness::{NewsWait, poll_news},
+    source::News,
+};
 
 pub use crate::copy::{Descriptor, copy, copy_bidirectional};
 #[cfg(unix)]
@@ -128,6 +135,11 @@ impl<T: AsFd> Async<T> {
 
     /// Waits until there is something to read: data, an end, or an error.
     ///
+    /// The descriptor stays readable until the data was read. The exception are files of `/proc`
+    /// and `/sys` that can be watched (`/proc/self/mountinfo`, pressure stall information,
+    /// attributes of `/sys`, files of cgroups). They can be read at any time, so this returns once,
+    /// and then after each event. See also [`priority`](Async::priority).
+    ///
     /// # Errors
     ///
     /// If no reactor turns on this thread, or the poller refuses the descriptor.
@@ -144,7 +156,98 @@ impl<T: AsFd> Async<T> {
         Writable::new(&self.source, self.as_fd())
     }
 
-    /// [`readable`](Async::readable) for hand-written futures.
+    /// Waits for priority news (`POLLPRI`), which is not data to read.
+    ///
+    /// | what it waits for | which wait |
+    /// |---|---|
+    /// | data, an end, a connection to accept | [`readable`](Async::readable) |
+    /// | room to write, the end of a connection attempt | [`writable`](Async::writable) |
+    /// | urgent data of a socket (`MSG_OOB`), a pseudo-terminal in packet mode | `priority` |
+    /// | news of a file of `/proc` or `/sys`: mounts, pressure (PSI), GPIO | `priority` |
+    /// | the error queue of a socket (`MSG_ERRQUEUE`), the end of a pipe's readers | [`error`] |
+    ///
+    /// [`error`]: Async::error
+    ///
+    /// A socket has priority news until the urgent data was read. A file of `/proc` or `/sys`
+    /// reports each news once, to all tasks that wait. News that came before [`Async::new`] may not
+    /// be reported: make the `Async`, then read the file, then wait.
+    ///
+    /// On systems without epoll, a task that waits looks at each event of the descriptor. Those may
+    /// have no event for urgent data alone.
+    ///
+    /// # Errors
+    ///
+    /// As [`readable`](Async::readable).
+    ///
+    /// # Cancel safety
+    ///
+    /// News that nothing has reported stays for the next call.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use std::fs::File;
+    /// use std::io::{Read, Seek};
+    /// use windlass_reactor::{Async, block_on};
+    ///
+    /// // Prints the number of mounts, each time that it may have changed.
+    /// block_on(async {
+    ///     let mounts = Async::new(File::open("/proc/self/mountinfo")?)?;
+    ///     loop {
+    ///         let mut text = String::new();
+    ///         mounts.get_ref().rewind()?;
+    ///         mounts.get_ref().read_to_string(&mut text)?;
+    ///         println!("{} mounts", text.lines().count());
+    ///         mounts.priority().await?;
+    ///     }
+    /// #   #[allow(unreachable_code)]
+    /// #   std::io::Result::Ok(())
+    /// })?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    #[cfg(unix)]
+    pub async fn priority(&self) -> io::Result<()> {
+        let mut wait = NewsWait::new(&self.source, self.as_fd(), News::Priority);
+        poll_fn(|cx| wait.poll(cx)).await
+    }
+
+    /// Waits until the system reports an error condition (`POLLERR`): a message in the error queue
+    /// of a socket, such as a transmit timestamp or the end of a `MSG_ZEROCOPY` send; an error of
+    /// the connection; a pipe whose readers are gone. See [`priority`](Async::priority) for which
+    /// wait is for what.
+    ///
+    /// It returns at once while the condition lasts. It doesn't take the error, which the next
+    /// operation, or `SO_ERROR`, reports.
+    ///
+    /// # Errors
+    ///
+    /// As [`readable`](Async::readable).
+    ///
+    /// # Cancel safety
+    ///
+    /// May be dropped at any time.
+    #[cfg(unix)]
+    pub async fn error(&self) -> io::Result<()> {
+        let mut wait = NewsWait::new(&self.source, self.as_fd(), News::Error);
+        poll_fn(|cx| wait.poll(cx)).await
+    }
+
+    /// [`priority`](Async::priority) for hand-written futures. If several tasks wait for the same
+    /// news of a file of `/proc` or `/sys` by this method, one of them gets it.
+    #[cfg(unix)]
+    pub fn poll_priority(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        poll_news(&self.source, self.as_fd(), News::Priority, cx)
+    }
+
+    /// [`error`](Async::error) for hand-written futures, with the exception of
+    /// [`poll_priority`](Async::poll_priority).
+    #[cfg(unix)]
+    pub fn poll_error(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        poll_news(&self.source, self.as_fd(), News::Error, cx)
+    }
+
+    /// [`readable`](Async::readable) for hand-written futures. If several tasks wait for the same
+    /// event of a file of `/proc` or `/sys` by this method, one of them gets it.
     pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         poll_ready(&self.source, self.as_fd(), Interest::Read, cx)
     }
@@ -165,7 +268,9 @@ impl<T: AsFd> Async<T> {
     ///
     /// When the future is dropped, the operation has given nothing but `WouldBlock`.
     pub async fn read_with<R>(&self, mut op: impl FnMut(&T) -> io::Result<R>) -> io::Result<R> {
-        poll_fn(|cx| self.poll_read_with(cx, &mut op)).await
+        let (source, io) = (&self.source, self.get_ref());
+        let mut wait = Wait::new(source, Interest::Read);
+        poll_fn(|cx| source.poll_with(cx, io, Interest::Read, wait.ticket(), || op(io))).await
     }
 
     /// Does a write-like operation, as [`read_with`](Async::read_with) does a read-like one.
@@ -178,7 +283,9 @@ impl<T: AsFd> Async<T> {
     ///
     /// As [`read_with`](Async::read_with).
     pub async fn write_with<R>(&self, mut op: impl FnMut(&T) -> io::Result<R>) -> io::Result<R> {
-        poll_fn(|cx| self.poll_write_with(cx, &mut op)).await
+        let (source, io) = (&self.source, self.get_ref());
+        let mut wait = Wait::new(source, Interest::Write);
+        poll_fn(|cx| source.poll_with(cx, io, Interest::Write, wait.ticket(), || op(io))).await
     }
 
     /// [`read_with`](Async::read_with) for hand-written futures.
@@ -189,7 +296,9 @@ impl<T: AsFd> Async<T> {
         mut op: impl FnMut(&T) -> io::Result<R>,
     ) -> Poll<io::Result<R>> {
         self.source
-            .poll_with(cx, self.get_ref(), Interest::Read, || op(self.get_ref()))
+            .poll_with(cx, self.get_ref(), Interest::Read, None, || {
+                op(self.get_ref())
+            })
     }
 
     /// [`write_with`](Async::write_with) for hand-written futures.
@@ -200,7 +309,9 @@ impl<T: AsFd> Async<T> {
         mut op: impl FnMut(&T) -> io::Result<R>,
     ) -> Poll<io::Result<R>> {
         self.source
-            .poll_with(cx, self.get_ref(), Interest::Write, || op(self.get_ref()))
+            .poll_with(cx, self.get_ref(), Interest::Write, None, || {
+                op(self.get_ref())
+            })
     }
 
     /// A read-like operation that does not wait.
@@ -243,6 +354,13 @@ impl<T: AsFd> Async<T> {
 
     pub(crate) fn source(&self) -> &Source {
         &self.source
+    }
+
+    /// The value inside, for code outside of this crate. See [`Source::read_short`].
+    #[inline]
+    pub(crate) fn expose(&self) -> &T {
+        self.source.distrust_short_reads();
+        self.get_ref()
     }
 
     /// See [`Source::set_exclusive`] and [`Source::line_up`].

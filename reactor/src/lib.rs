@@ -76,6 +76,7 @@ mod wait;
 mod rest;
 mod source;
 mod waiters;
+mod ticket;
 mod readiness;
 pub mod io;
 mod copy;

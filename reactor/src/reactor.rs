@@ -1,5 +1,6 @@
 //! The reactor of a thread, and its turn.
 
+use std::any::Any;
 use std::cell::{Cell, OnceCell, RefCell};
 use std::fmt;
 use std::future::Future;
@@ -49,6 +50,12 @@ pub(crate) const RETRY: Duration = Duration::from_millis(1);
 ///
 /// While nothing on a thread holds a `Reactor`, nothing turns it, and the futures of this crate
 /// give an error instead of waiting for ever.
+///
+/// # Memory
+///
+/// Lists of wakers shrink with the load, and a source gives back the memory of a crowd that waited
+/// for it. Two tables stay at their peak until the thread ends: 60 bytes for each source (socket,
+/// pipe, watched descriptor) and 40 bytes for each timer, of the most that there were at once.
 ///
 /// # Examples
 ///
@@ -422,15 +429,17 @@ impl Hub {
         // It holds until the wakers are called: before that nothing runs that has timers.
         let deadline = self.next_deadline();
         let alarm = self.wait(idle, deadline, limit)?;
+        // From here on nothing may unwind: an event that was taken doesn't come again.
         let mut woken = self.scratch.take();
         if !idle {
-            woken.append(&mut self.deferred.borrow_mut());
+            self.take_deferred(&mut woken);
         }
         self.collect_ready(&mut woken);
         self.collect_files(&mut woken);
         self.collect_due(alarm, deadline, &mut woken);
         let turned = Turned { woken: woken.len() };
         wake_all(woken.drain(..));
+        shrink(&mut woken, turned.woken);
         self.scratch.set(woken);
         // Whoever turned looks at everything now: what was woken so far need not be told again.
         self.rest.rise();
@@ -584,8 +593,10 @@ impl Hub {
 
     fn collect_files(&self, woken: &mut Vec<Waker>) {
         // What nobody waited for is dropped here, under no borrow: it may hold files.
-        let dropped = self.made_ring().map(|ring| ring.collect(woken));
-        drop(dropped);
+        if let Some(ring) = self.made_ring() {
+            let dropped = ring.collect(woken);
+            discard_panic(|| drop(dropped));
+        }
     }
 
     /// The waker is called in the next turn, which will not sleep.
@@ -599,6 +610,13 @@ impl Hub {
         if self.depth.get() == 0 {
             self.rest.rouse(); // polled between turns, by a loop that may watch the descriptor
         }
+    }
+
+    fn take_deferred(&self, woken: &mut Vec<Waker>) {
+        let mut deferred = self.deferred.borrow_mut();
+        let taken = deferred.len();
+        woken.append(&mut deferred);
+        shrink(&mut deferred, taken);
     }
 
     fn has_deferred(&self) -> bool {
@@ -642,6 +660,8 @@ impl Hub {
         let mut slacks = self.slacks.borrow_mut();
         let place = slacks.partition_point(|&other| other < slack);
         slacks.remove(place);
+        let left = slacks.len();
+        shrink(&mut slacks, left);
         if let Some(&smallest) = slacks.first() {
             self.timers.borrow_mut().set_slack(smallest);
         }
@@ -649,10 +669,46 @@ impl Hub {
 }
 
 /// Calls wakers, which is user code.
+#[inline]
 pub(crate) fn wake_all(wakers: impl IntoIterator<Item = Waker>) {
     for waker in wakers {
-        // One that panics must not keep the others from being called. The hook reports it.
-        let _ = catch_unwind(AssertUnwindSafe(|| waker.wake()));
+        // One that panics must not keep the others from being called.
+        discard_panic(|| waker.wake());
+    }
+}
+
+/// Drops wakers, which is user code. A panic in a drop of several would end the process if it met
+/// another one.
+pub(crate) fn drop_all(wakers: impl IntoIterator<Item = Waker>) {
+    for waker in wakers {
+        discard_panic(|| drop(waker));
+    }
+}
+
+/// Runs user code whose panic has nowhere to go. The panic hook has reported it.
+#[inline]
+pub(crate) fn discard_panic(user_code: impl FnOnce()) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(user_code)) {
+        discard(payload);
+    }
+}
+
+/// Drops the payload of a panic. That may panic, too; then the memory of the second is leaked.
+#[cold]
+fn discard(payload: Box<dyn Any + Send>) {
+    if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+        std::mem::forget(again);
+    }
+}
+
+/// A list of so many wakers keeps its memory (16 KiB).
+const KEPT: usize = 1024;
+
+/// Gives memory back that is more than four times what was `used`.
+#[inline]
+fn shrink<T>(list: &mut Vec<T>, used: usize) {
+    if list.capacity() > KEPT && list.capacity() > 4 * used {
+        list.shrink_to(KEPT.max(2 * used));
     }
 }
 

@@ -14,7 +14,10 @@ use std::task::{Context, Poll};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, BorrowedFd};
 
+#[cfg(unix)]
+use crate::source::News;
 use crate::source::{Interest, Source};
+use crate::ticket::Wait;
 
 /// The future of [`Async::readable`](crate::Async::readable) and of the `readable` of sockets.
 #[derive(Debug)]
@@ -28,23 +31,13 @@ pub struct Writable<'a>(Readiness<'a>);
 
 impl<'a> Readable<'a> {
     pub(crate) fn new(source: &'a Source, fd: BorrowedFd<'a>) -> Self {
-        Readable(Readiness {
-            source,
-            fd,
-            interest: Interest::Read,
-            waiting_since: None,
-        })
+        Readable(Readiness::new(source, fd, Interest::Read))
     }
 }
 
 impl<'a> Writable<'a> {
     pub(crate) fn new(source: &'a Source, fd: BorrowedFd<'a>) -> Self {
-        Writable(Readiness {
-            source,
-            fd,
-            interest: Interest::Write,
-            waiting_since: None,
-        })
+        Writable(Readiness::new(source, fd, Interest::Write))
     }
 }
 
@@ -65,23 +58,40 @@ impl Future for Writable<'_> {
 }
 
 struct Readiness<'a> {
-    source: &'a Source,
+    wait: Wait<'a>,
     fd: BorrowedFd<'a>,
-    interest: Interest,
     /// The number of the last event before this began to wait.
     waiting_since: Option<u32>,
 }
 
-impl Readiness<'_> {
+impl<'a> Readiness<'a> {
+    fn new(source: &'a Source, fd: BorrowedFd<'a>, interest: Interest) -> Self {
+        Readiness {
+            wait: Wait::new(source, interest),
+            fd,
+            waiting_since: None,
+        }
+    }
+
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let direction = self.source.direction(self.interest);
+        let (source, interest) = (self.wait.source(), self.wait.interest());
+        let direction = source.direction(interest);
+        if source.skip_registration_event() {
+            self.waiting_since = None;
+        }
         if self
             .waiting_since
             .is_some_and(|since| since != direction.events())
         {
+            settle(source, self.fd, interest, direction.events());
             return Poll::Ready(Ok(())); // an event has come
         }
-        let polled = poll_ready(self.source, self.fd, self.interest, cx);
+        let events = direction.events();
+        let look = || look_and_note(source, self.fd, interest);
+        let polled = source.poll_with(cx, &self.fd, interest, self.wait.ticket(), look);
+        if let Poll::Ready(Ok(())) = polled {
+            settle(source, self.fd, interest, events);
+        }
         self.waiting_since = Some(direction.events());
         polled
     }
@@ -94,7 +104,91 @@ pub(crate) fn poll_ready(
     interest: Interest,
     cx: &mut Context<'_>,
 ) -> Poll<io::Result<()>> {
-    source.poll_with(cx, &fd, interest, || look(fd, interest))
+    source.skip_registration_event();
+    let events = source.direction(interest).events();
+    let look = || look_and_note(source, fd, interest);
+    let polled = source.poll_with(cx, &fd, interest, None, look);
+    if let Poll::Ready(Ok(())) = polled {
+        settle(source, fd, interest, events);
+    }
+    polled
+}
+
+fn look_and_note(source: &Source, fd: BorrowedFd<'_>, interest: Interest) -> io::Result<()> {
+    let found = revents(fd, flags(interest))?;
+    note(source, found);
+    is_ready(found)
+}
+
+/// A file that is always ready reports news by events alone: so each event is reported once.
+fn settle(source: &Source, fd: BorrowedFd<'_>, interest: Interest, events: u32) {
+    if interest == Interest::Read && source.is_always_ready(fd) {
+        source.set_reported(events);
+    }
+}
+
+/// Waits for priority news or for errors. It isn't ready for what was reported before.
+#[cfg(unix)]
+pub(crate) struct NewsWait<'a> {
+    source: &'a Source,
+    fd: BorrowedFd<'a>,
+    news: News,
+    /// The number of the last event before this began to wait.
+    waiting_since: Option<u32>,
+}
+
+#[cfg(unix)]
+impl<'a> NewsWait<'a> {
+    pub(crate) fn new(source: &'a Source, fd: BorrowedFd<'a>, news: News) -> Self {
+        NewsWait {
+            source,
+            fd,
+            news,
+            waiting_since: None,
+        }
+    }
+
+    pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let events = self.source.news_events(self.news);
+        if self.waiting_since.is_some_and(|since| since != events) {
+            self.source.take_news(self.news);
+            return Poll::Ready(Ok(())); // an event has come
+        }
+        let polled = poll_news(self.source, self.fd, self.news, cx);
+        self.waiting_since = Some(self.source.news_events(self.news));
+        polled
+    }
+}
+
+/// Ready if there is news; leaves the waker otherwise.
+///
+/// Most descriptors report news until the program has taken it. A file of `/proc` or `/sys` may
+/// report it to the first look only, and the poller looks as well: there the event is the news.
+#[cfg(unix)]
+pub(crate) fn poll_news(
+    source: &Source,
+    fd: BorrowedFd<'_>,
+    news: News,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<()>> {
+    loop {
+        if source.take_news(news) && source.is_always_ready(fd) {
+            return Poll::Ready(Ok(()));
+        }
+        let wanted = match news {
+            News::Priority => PollFlags::PRI,
+            News::Error => PollFlags::empty(), // the system reports errors always
+        };
+        note(source, revents(fd, wanted)?);
+        if source.take_news(news) {
+            return Poll::Ready(Ok(()));
+        }
+        source.wait_for_news(cx, fd, news)?;
+        // Cloning the waker is user code and may have turned the reactor.
+        if !source.has_news(news) {
+            return Poll::Pending;
+        }
+    }
 }
 
 /// Asks the system whether the descriptor is ready, without waiting.
@@ -102,29 +196,49 @@ pub(crate) fn poll_ready(
 /// After an event one could take it for granted. But somebody may have read by other ways, and
 /// `readable` promises more than "perhaps".
 pub(crate) fn look(fd: BorrowedFd<'_>, interest: Interest) -> io::Result<()> {
-    let flags = match interest {
+    is_ready(revents(fd, flags(interest))?)
+}
+
+fn flags(interest: Interest) -> PollFlags {
+    match interest {
         // Windows refuses to be asked about urgent data.
         Interest::Read if cfg!(windows) => PollFlags::IN,
         Interest::Read => PollFlags::IN | PollFlags::PRI,
         Interest::Write => PollFlags::OUT,
-    };
+    }
+}
+
+fn is_ready(found: PollFlags) -> io::Result<()> {
+    if found.is_empty() {
+        return Err(io::ErrorKind::WouldBlock.into());
+    }
+    Ok(())
+}
+
+fn revents(fd: BorrowedFd<'_>, wanted: PollFlags) -> io::Result<PollFlags> {
     let at_once = Timespec {
         tv_sec: 0,
         tv_nsec: 0,
     };
-    match poll(
-        &mut [PollFd::from_borrowed_fd(fd.as_fd(), flags)],
-        Some(&at_once),
-    )? {
-        0 => Err(io::ErrorKind::WouldBlock.into()),
-        _ => Ok(()),
+    let mut asked = [PollFd::from_borrowed_fd(fd.as_fd(), wanted)];
+    poll(&mut asked, Some(&at_once))?;
+    Ok(asked[0].revents())
+}
+
+/// What a look has found may be news for others.
+fn note(source: &Source, found: PollFlags) {
+    if found.intersects(PollFlags::PRI | PollFlags::ERR) {
+        source.note_news(
+            found.contains(PollFlags::PRI),
+            found.contains(PollFlags::ERR),
+        );
     }
 }
 
 impl fmt::Debug for Readiness<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Readiness")
-            .field("interest", &self.interest)
+            .field("interest", &self.wait.interest())
             .field("waiting", &self.waiting_since.is_some())
             .finish_non_exhaustive()
     }

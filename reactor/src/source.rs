@@ -12,6 +12,7 @@ use std::task::{Context, Poll, Waker, ready};
 use rustix::fd::{AsFd, BorrowedFd};
 
 use crate::reactor::{self, Hub};
+use crate::ticket::Ticket;
 use crate::wait::{self, Event, Key, MAX_SOURCES};
 use crate::waiters::Waiters;
 
@@ -33,6 +34,24 @@ pub(crate) enum Interest {
     Write,
 }
 
+/// What else a descriptor may have to report, and hardly any is asked for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum News {
+    /// `POLLPRI`.
+    Priority,
+    /// `POLLERR`.
+    Error,
+}
+
+impl News {
+    fn flag(self) -> u8 {
+        match self {
+            News::Priority => PRIORITY,
+            News::Error => ERROR,
+        }
+    }
+}
+
 impl Source {
     pub(crate) fn new() -> io::Result<Source> {
         let hub = reactor::hub()?;
@@ -41,7 +60,7 @@ impl Source {
     }
 
     #[inline]
-    fn row(&self) -> &Row {
+    pub(crate) fn row(&self) -> &Row {
         &self.chunk[self.slot as usize % ROWS]
     }
 
@@ -65,6 +84,7 @@ impl Source {
         cx: &mut Context<'_>,
         fd: &impl AsFd,
         interest: Interest,
+        mut ticket: Option<&mut Ticket>,
         mut operation: impl FnMut() -> io::Result<T>,
     ) -> Poll<io::Result<T>> {
         let row = self.row();
@@ -77,7 +97,7 @@ impl Source {
                 }
                 self.hub.refund();
             }
-            self.wait(row, cx, fd.as_fd(), interest)?;
+            self.wait(row, cx, fd.as_fd(), interest, ticket.as_deref_mut())?;
             // Cloning the waker is user code and may have turned the reactor: then an event may
             // have come that found no waiter.
             if !direction.may_be_ready() {
@@ -87,17 +107,21 @@ impl Source {
     }
 
     /// Leaves the task's waker with the direction, which is not ready.
-    #[inline]
+    #[inline(always)] // with and without a ticket: a call costs as much as all that it does
     fn wait(
         &self,
         row: &Row,
         cx: &mut Context<'_>,
         fd: BorrowedFd<'_>,
         interest: Interest,
+        ticket: Option<&mut Ticket>,
     ) -> io::Result<()> {
         self.hub.check_driven()?;
-        row.waiters
-            .add(interest, cx.waker(), self.hub.turn_number());
+        let turn = self.hub.turn_number();
+        match ticket {
+            None => row.waiters.add(interest, cx.waker(), turn),
+            Some(ticket) => ticket.register(row, interest, cx.waker(), turn),
+        }
         self.arm_row(row, fd, interest)
     }
 
@@ -116,7 +140,8 @@ impl Source {
         }
         self.hub.poll().rearm(fd, || {
             let waits = |interest| !row.waiters.is_empty(interest);
-            (self.key(), waits(Interest::Read), waits(Interest::Write))
+            let reads = waits(Interest::Read) || row.waiters.has_news_waiters();
+            (self.key(), reads, waits(Interest::Write))
         })
     }
 
@@ -141,11 +166,33 @@ impl Source {
         self.row().exclusive.set(true);
     }
 
+    /// Whether events are shared with other pollers: each of them wakes one poller only.
+    pub(crate) fn is_shared(&self) -> bool {
+        wait::HAS_EXCLUSIVE && self.row().exclusive.get()
+    }
+
+    /// Deregisters a source whose events are shared, since nothing waits for it any more: from now
+    /// on its events wake other pollers. The next wait tries first, and registers again.
+    pub(crate) fn withdraw(&self, fd: BorrowedFd<'_>) {
+        let row = self.row();
+        if self.is_shared() && row.told.replace(Told::Nothing) != Told::Nothing {
+            // It fails only if the descriptor was closed behind our back; then it's out as well.
+            let _ = self.hub.poll().delete(fd);
+            row.read.set_unknown();
+        }
+    }
+
+    /// Whether events may have been taken from the poller's descriptor, or woken this loop, and
+    /// not been dispatched yet.
+    pub(crate) fn may_have_missed_event(&self) -> bool {
+        self.hub.poll().is_full()
+    }
+
     /// Goes to the end of the line of the pollers that share the events. What is ready by then is
     /// an event.
     pub(crate) fn line_up(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
         let row = self.row();
-        if wait::HAS_EXCLUSIVE && row.exclusive.get() && row.told.get() != Told::Nothing {
+        if self.is_shared() && row.told.get() != Told::Nothing {
             self.hub.poll().delete(fd)?;
             row.told.set(Told::Nothing); // if it fails, the next one that waits tries again
             self.register(fd, Interest::Read)?;
@@ -167,7 +214,7 @@ impl Source {
         }
         let waiters = row.vacate();
         self.hub.sources().borrow_mut().free.push(self.slot);
-        drop(waiters); // user code, under no borrow
+        waiters.discard(); // user code, under no borrow
     }
 
     /// Leaves the task's waker for the one event of a process, which is that it has ended.
@@ -215,14 +262,25 @@ impl Source {
     }
 
     /// A read has filled less than its buffer. Then the next one would block: it need not be
-    /// tried, since data that comes later brings an event of its own. Not so once the peer has
-    /// hung up: that may have come in the same event as the data, and no other will follow.
+    /// tried, since data that comes later brings an event of its own.
+    ///
+    /// Not so once the peer has hung up, or has sent urgent data: that may have come in the same
+    /// event as data that is still there, and no other event will follow. Nor if code outside of
+    /// this crate may have had the descriptor: urgent data that it has taken by `MSG_OOB` leaves a
+    /// mark at which reads stop, but no event shows it any more; and options that it has set may
+    /// give the stream other boundaries.
     #[inline]
     pub(crate) fn read_short(&self) {
         let row = self.row();
-        if row.told.get() != Told::Nothing && !row.hung_up.get() {
+        if row.told.get() != Told::Nothing && row.flags.get() & NO_SHORT_READS == 0 {
             row.read.set_blocked(row.read.events());
         }
+    }
+
+    /// From now on a short read proves nothing: see [`Source::read_short`].
+    #[inline]
+    pub(crate) fn distrust_short_reads(&self) {
+        self.row().set_flags(NO_SHORT_READS);
     }
 
     /// Charges more for the last operation, which did the work of several.
@@ -230,6 +288,98 @@ impl Source {
     pub(crate) fn charge_more(&self, operations: usize) {
         self.hub.charge_more(operations);
     }
+}
+
+// Priority, errors, and files that are always ready.
+#[cfg_attr(windows, allow(dead_code))] // there one can't wait for these
+impl Source {
+    /// Leaves the task's waker for `news`.
+    pub(crate) fn wait_for_news(
+        &self,
+        cx: &mut Context<'_>,
+        fd: BorrowedFd<'_>,
+        news: News,
+    ) -> io::Result<()> {
+        self.hub.check_driven()?;
+        let row = self.row();
+        row.waiters
+            .add_news(news, cx.waker(), self.hub.turn_number());
+        self.arm_row(row, fd, Interest::Read)
+    }
+
+    /// How many events brought `news`, since something first waited for it.
+    pub(crate) fn news_events(&self, news: News) -> u32 {
+        self.row().waiters.news_events(news)
+    }
+
+    /// Whether `news` has come since this was last called.
+    pub(crate) fn take_news(&self, news: News) -> bool {
+        let flags = self.row().flags.get();
+        self.row().flags.set(flags & !news.flag());
+        flags & news.flag() != 0
+    }
+
+    pub(crate) fn has_news(&self, news: News) -> bool {
+        self.row().flags.get() & news.flag() != 0
+    }
+
+    /// As an event, for news that a look at the descriptor has found. Some files report news to
+    /// the first look only.
+    #[cold]
+    pub(crate) fn note_news(&self, priority: bool, error: bool) {
+        let mut woken = Vec::new();
+        self.row().note_news(priority, error, &mut woken);
+        reactor::wake_all(woken);
+    }
+
+    /// Whether this is a file of the system (`/proc`, `/sys`), which is always ready to be read and
+    /// has events only for news. Asks the system once; so only for what is ready at this moment.
+    pub(crate) fn is_always_ready(&self, fd: BorrowedFd<'_>) -> bool {
+        let row = self.row();
+        if row.flags.get() & (ALWAYS_READY | NOT_ALWAYS_READY) == 0 {
+            row.set_flags(match is_system_file(fd) {
+                true => ALWAYS_READY,
+                false => NOT_ALWAYS_READY,
+            });
+        }
+        row.flags.get() & ALWAYS_READY != 0
+    }
+
+    /// That an always ready file can be read was reported, after event number `events`: the next
+    /// report is for the next event.
+    pub(crate) fn set_reported(&self, events: u32) {
+        let row = self.row();
+        row.read.set_blocked(events);
+        if events == 0 {
+            row.set_flags(REPORTED);
+        }
+    }
+
+    /// The first event of an always ready file may come from its registration, and report what was
+    /// reported before. True if that was so: it doesn't count then.
+    pub(crate) fn skip_registration_event(&self) -> bool {
+        let row = self.row();
+        let skips = row.flags.get() & REPORTED != 0 && row.read.events() == 1;
+        if skips {
+            row.flags.set(row.flags.get() & !REPORTED);
+            row.read.set_blocked(1);
+        }
+        skips
+    }
+}
+
+/// What the poller can watch is no regular file, unless the file system makes its content when it's
+/// read. Of these, what can't seek is a stream that may be empty, as `trace_pipe`.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+fn is_system_file(fd: BorrowedFd<'_>) -> bool {
+    use rustix::fs::{FileType, fstat, tell};
+    let is_regular = |stat: rustix::fs::Stat| FileType::from_raw_mode(stat.st_mode).is_file();
+    fstat(fd).is_ok_and(is_regular) && tell(fd).is_ok()
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+fn is_system_file(_: BorrowedFd<'_>) -> bool {
+    false
 }
 
 impl fmt::Debug for Source {
@@ -292,6 +442,11 @@ impl Direction {
         }
     }
 
+    /// Whether it's ready is to be tried.
+    fn set_unknown(&self) {
+        self.0.set(self.0.get() | 1);
+    }
+
     #[inline]
     fn set_ready(&self) {
         self.0.set((self.0.get() | 1).wrapping_add(2));
@@ -310,17 +465,30 @@ const ROWS: usize = 32;
 type Chunk = [Row; ROWS];
 
 /// What there is of a source.
-struct Row {
+pub(crate) struct Row {
     /// How many sources were here before: an event finds the source that it is about, or nobody.
     generation: Cell<u32>,
     read: Direction,
     write: Direction,
     told: Cell<Told>,
-    hung_up: Cell<bool>,
+    flags: Cell<u8>,
     /// Other pollers watch the same socket, and each event is for one of them.
     exclusive: Cell<bool>,
-    waiters: Waiters,
+    /// How many events took the waiters of both directions.
+    pub(crate) disarms: Cell<u32>,
+    pub(crate) waiters: Waiters,
 }
+
+/// A short read doesn't prove that nothing is left: see [`Source::read_short`].
+const NO_SHORT_READS: u8 = 1;
+/// This news has come, and no task has taken it.
+const PRIORITY: u8 = 2;
+const ERROR: u8 = 4;
+/// The kind of file, once the system was asked: see [`Source::is_always_ready`].
+const ALWAYS_READY: u8 = 8;
+const NOT_ALWAYS_READY: u8 = 16;
+/// An always ready file was reported before its first event.
+const REPORTED: u8 = 32;
 
 /// What the poller tells of: nothing until something has to wait.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -373,14 +541,15 @@ impl Row {
             read: Direction::new(),
             write: Direction::new(),
             told: Cell::new(Told::Nothing),
-            hung_up: Cell::new(false),
+            flags: Cell::new(0),
             exclusive: Cell::new(false),
+            disarms: Cell::new(0),
             waiters: Waiters::new(),
         }
     }
 
     #[inline]
-    fn direction(&self, interest: Interest) -> &Direction {
+    pub(crate) fn direction(&self, interest: Interest) -> &Direction {
         match interest {
             Interest::Read => &self.read,
             Interest::Write => &self.write,
@@ -390,13 +559,19 @@ impl Row {
     #[inline]
     fn tell(&self, event: Event, woken: &mut Vec<Waker>) {
         if event.hung_up {
-            self.hung_up.set(true);
+            self.set_flags(NO_SHORT_READS);
+            if event.priority || event.error {
+                self.note_news(event.priority, event.error, woken);
+            }
         }
         if event.readable {
             self.read.set_ready();
         }
         if event.writable {
             self.write.set_ready();
+        }
+        if event.disarmed {
+            self.disarms.set(self.disarms.get().wrapping_add(1));
         }
         if event.readable || event.disarmed {
             self.waiters.take(Interest::Read, woken);
@@ -406,13 +581,28 @@ impl Row {
         }
     }
 
+    fn set_flags(&self, flags: u8) {
+        self.flags.set(self.flags.get() | flags);
+    }
+
+    #[cold]
+    fn note_news(&self, priority: bool, error: bool, woken: &mut Vec<Waker>) {
+        for (news, has_come) in [(News::Priority, priority), (News::Error, error)] {
+            if has_come {
+                self.set_flags(news.flag());
+                self.flags.set(self.flags.get() & !REPORTED);
+                self.waiters.take_news(news, woken);
+            }
+        }
+    }
+
     /// Makes it a new one. The caller drops what comes back.
     fn vacate(&self) -> Waiters {
         self.generation.set(self.generation.get().wrapping_add(1));
         self.read.0.set(1);
         self.write.0.set(1);
         self.told.set(Told::Nothing);
-        self.hung_up.set(false);
+        self.flags.set(0);
         self.exclusive.set(false);
         self.waiters.take_all()
     }

@@ -78,7 +78,7 @@ impl Pipe {
         Spliced { source, fd }: Spliced<'_>,
     ) -> Poll<io::Result<usize>> {
         let fill = || Ok(splice(fd, None, &self.writer, None, SIZE, flags())?);
-        self.holds = ready!(source.poll_with(cx, &fd, Interest::Read, fill))?;
+        self.holds = ready!(source.poll_with(cx, &fd, Interest::Read, None, fill))?;
         source.charge_more(self.holds / OPERATION);
         Poll::Ready(Ok(self.holds))
     }
@@ -90,7 +90,7 @@ impl Pipe {
         Spliced { source, fd }: Spliced<'_>,
     ) -> Poll<io::Result<usize>> {
         let empty = || Ok(splice(&self.reader, None, fd, None, self.holds, flags())?);
-        let bytes = ready!(source.poll_with(cx, &fd, Interest::Write, empty))?;
+        let bytes = ready!(source.poll_with(cx, &fd, Interest::Write, None, empty))?;
         source.charge_more(bytes / OPERATION);
         self.holds -= bytes;
         Poll::Ready(Ok(bytes))
@@ -160,7 +160,7 @@ mod tests {
     use super::*;
     use crate::{Async, Reactor};
 
-    /// 17 operations each time, of a budget of 32.
+    /// A fill and an emptying are 17 operations each, of a budget of 32, refilled once.
     #[test]
     fn what_is_moved_at_once_counts_for_as_many_operations_as_by_a_buffer() {
         let _reactor = Reactor::current().unwrap();

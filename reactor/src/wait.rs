@@ -65,6 +65,9 @@ pub(crate) struct Event {
     /// read stops. An edge comes but once: after this one, a short read is no proof that nothing is
     /// left to read.
     pub(crate) hung_up: bool,
+    /// There may be priority news (`POLLPRI`), or an error (`POLLERR`). Then `hung_up` is set, too.
+    pub(crate) priority: bool,
+    pub(crate) error: bool,
     /// The poller is silent from now on, in both directions, until the source is armed again.
     pub(crate) disarmed: bool,
 }
@@ -247,6 +250,11 @@ mod platform {
             Ok(fallback.has_gone_off() || gone_off)
         }
 
+        /// Whether the last wait may have left events behind.
+        pub(crate) fn is_full(&self) -> bool {
+            self.events.borrow().len() == EVENTS
+        }
+
         /// What the last wait found.
         pub(crate) fn for_each_event(&self, mut tell: impl FnMut(Event)) {
             use epoll::EventFlags as Flags;
@@ -259,6 +267,8 @@ mod platform {
                         readable: gone || flags.intersects(Flags::IN | Flags::RDHUP | Flags::PRI),
                         writable: gone || flags.contains(Flags::OUT),
                         hung_up: gone || flags.intersects(Flags::RDHUP | Flags::PRI),
+                        priority: flags.contains(Flags::PRI),
+                        error: flags.contains(Flags::ERR),
                         disarmed: false,
                     });
                 }
@@ -338,6 +348,9 @@ mod platform {
     /// Each event is for all pollers that watch a socket.
     pub(crate) const HAS_EXCLUSIVE: bool = false;
 
+    /// Events say whether they are about priority news.
+    const HAS_PRIORITY: bool = cfg!(any(target_os = "linux", target_os = "android"));
+
     pub(crate) struct Poll {
         poller: Arc<Poller>,
         alarm: Cell<Option<Instant>>,
@@ -360,11 +373,24 @@ mod platform {
         }
 
         /// For both directions. A one-shot source, for the one that is waited for.
+        ///
+        /// `polling` asks that a descriptor is deleted before it's closed. `Async` does that, on
+        /// drop and in `into_inner`, but safe code may `mem::forget` an `Async` that only borrows
+        /// the descriptor, and close that. What `polling` needs this for holds then as well:
+        ///
+        /// - It keeps the number, no pointer, and uses it in `modify` and `delete` only. These are
+        ///   called here with the open descriptor of a living `Async`.
+        /// - The system drops a closed descriptor from the poller by itself (epoll, kqueue, event
+        ///   ports), or ends the operation (Windows).
+        /// - An event that comes all the same finds nothing: a forgotten source never gives its
+        ///   slot back, so no other has its key.
+        ///
+        /// At worst the number, when the system uses it again, can't be added, which is an error.
         pub(crate) fn add(&self, source: BorrowedFd<'_>, key: Key, write: bool) -> io::Result<()> {
             let both = self.poller.supports_edge();
             let wanted = Polled::new(key.to_usize(), both || !write, both || write);
-            // SAFETY: the descriptor is open, and its owner deletes it from the poller before
-            // closing it (`Async`, on drop and in `into_inner`).
+            // SAFETY: the descriptor is open, and `Async` deletes it before closing it, unless it's
+            // forgotten; see above for why a registration that outlives its descriptor is sound.
             unsafe {
                 self.poller
                     .add_with_mode(source.as_raw_fd(), wanted, self.mode())
@@ -438,6 +464,10 @@ mod platform {
             Ok(gone_off)
         }
 
+        pub(crate) fn is_full(&self) -> bool {
+            false // no event is exclusive, so none can be lost to other pollers
+        }
+
         pub(crate) fn for_each_event(&self, mut tell: impl FnMut(Event)) {
             for event in self.events.borrow().iter() {
                 tell(Event {
@@ -446,6 +476,10 @@ mod platform {
                     writable: event.writable,
                     // Not every poller tells: so no short read is trusted here.
                     hung_up: true,
+                    // Where the poller can't tell, a task that waits for one of these looks at each
+                    // event.
+                    priority: !HAS_PRIORITY || event.is_priority(),
+                    error: event.is_err().unwrap_or(true),
                     // Who waits for the other direction has to arm it again.
                     disarmed: !self.poller.supports_edge(),
                 });

@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use std::io::{Read as _, Write as _};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use std::task::Waker;
+use std::task::{Context, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -98,7 +98,9 @@ fn the_wakers_of_a_socket_go_with_it() {
         let told = OnWake(move |what| {
             drops.fetch_add(usize::from(what == "drop"), SeqCst);
         });
-        assert!(poll(&mut here.readable(), &Waker::from(Arc::new(told))).is_pending());
+        let waker = Waker::from(Arc::new(told));
+        let mut cx = Context::from_waker(&waker);
+        assert!(here.poll_readable(&mut cx).is_pending());
     }
     assert_eq!(drops.load(SeqCst), 0);
     drop(here);

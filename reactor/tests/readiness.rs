@@ -517,3 +517,158 @@ fn it_works_under_another_executor_beside_a_thread_that_holds_a_reactor() {
     assert_eq!(read.unwrap(), 1);
     thread.join().unwrap().unwrap();
 }
+
+/// Wakes by putting a number into the run queue, as an executor does.
+struct Queued(
+    usize,
+    Arc<std::sync::Mutex<std::collections::VecDeque<usize>>>,
+);
+
+impl Wake for Queued {
+    fn wake(self: Arc<Self>) {
+        self.1.lock().unwrap().push_back(self.0);
+    }
+}
+
+/// The polls of `n` tasks that wait for a silent source, in turns of 64 polls, and those after an
+/// event; each task leaves its waker by a poll method.
+fn polls_of_a_crowd(n: usize) -> [usize; 2] {
+    let reactor = Reactor::current().unwrap();
+    let (io, mut peer) = pair();
+    let queue = Arc::new(std::sync::Mutex::new((0..n).collect()));
+    let wakers: Vec<_> = (0..n)
+        .map(|i| Waker::from(Arc::new(Queued(i, queue.clone()))))
+        .collect();
+    let come_to_rest = |mut is_done: Box<dyn FnMut(usize) -> bool + '_>| {
+        let mut polls = 0;
+        while !is_done(polls) {
+            for _ in 0..64 {
+                let Some(task) = queue.lock().unwrap().pop_front() else {
+                    break;
+                };
+                polls += 1;
+                assert!(poll_byte(&io, &wakers[task]).is_pending());
+            }
+            assert!(
+                polls < 10 * n + 1000,
+                "it doesn't come to rest: {n} waiters"
+            );
+            reactor.turn(Some(Duration::ZERO)).unwrap();
+        }
+        polls
+    };
+    let is_empty = |_| queue.lock().unwrap().is_empty();
+    let silent = come_to_rest(Box::new(is_empty));
+    // The event wakes all of them; one that was quicker has taken the byte.
+    peer.write_all(b"x").unwrap();
+    reactor.turn(None).unwrap();
+    assert!(matches!(
+        poll_byte(&io, Waker::noop()),
+        Poll::Ready(Ok(b'x'))
+    ));
+    let after_event = come_to_rest(Box::new(|polls| polls >= n && is_empty(polls)));
+    [silent, after_event]
+}
+
+#[test]
+fn a_waiter_costs_a_constant_number_of_polls_from_1_to_20_000() {
+    for n in [1, 2, 16, 17, 18, 64, 66, 100, 512, 600, 1000, 5000, 20_000] {
+        let [silent, after_event] = polls_of_a_crowd(n);
+        assert!(silent <= 2 * n, "{silent} polls of {n} waiters");
+        assert_eq!(after_event, n, "after an event of {n} waiters");
+    }
+}
+
+#[test]
+fn dropped_futures_leave_one_waker_at_most_with_a_silent_socket() {
+    let _reactor = Reactor::current().unwrap();
+    let (io, _peer) = pair();
+    let shared = Arc::new(());
+    let held = || Waker::from(Arc::new(Held(shared.clone())));
+    for n in [1, 2, 3, 20, 1000] {
+        let mut waits: Vec<_> = (0..n)
+            .map(|_| {
+                let read = Box::pin(io.read_with(|mut io| io.read(&mut [0])));
+                (io.readable(), read)
+            })
+            .collect();
+        for (readable, read) in &mut waits {
+            assert!(poll(readable, &held()).is_pending());
+            assert!(poll(read, &held()).is_pending());
+        }
+        let kept = Arc::strong_count(&shared);
+        assert_eq!(kept, 2 * n + 1, "each has its own");
+        drop(waits.split_off(n / 2));
+        assert!(Arc::strong_count(&shared) <= 2 * (n / 2) + 2);
+        drop(waits);
+        assert!(Arc::strong_count(&shared) <= 2, "of {n}");
+    }
+}
+
+#[test]
+fn a_waker_stays_while_another_future_of_its_task_waits() {
+    let reactor = Reactor::current().unwrap();
+    for others in [0, 1, 40] {
+        let (io, mut peer) = pair();
+        for _ in 0..others {
+            assert!(poll_byte(&io, &Counter::new().1).is_pending());
+        }
+        let (counter, waker) = Counter::new();
+        let mut futures: Vec<_> = (0..3).map(|_| io.readable()).collect();
+        for readable in &mut futures {
+            assert!(poll(readable, &waker).is_pending());
+            assert!(poll(readable, &waker).is_pending());
+        }
+        futures.truncate(1);
+        let (polled, by_method) = Counter::new();
+        let mut dropped = io.readable();
+        assert!(poll(&mut dropped, &by_method).is_pending());
+        assert!(poll_byte(&io, &by_method).is_pending());
+        drop(dropped);
+        peer.write_all(b"x").unwrap();
+        turn_until(&reactor, || counter.wakes() == 1 && polled.wakes() == 1);
+    }
+}
+
+#[test]
+fn the_payload_of_a_panicking_waker_may_panic_and_costs_no_wakes() {
+    struct Bomb;
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("on purpose, by a payload");
+        }
+    }
+    let bomb = || {
+        Waker::from(Arc::new(OnWake(|what| {
+            if what == "wake" {
+                std::panic::panic_any(Bomb);
+            }
+        })))
+    };
+    let reactor = Reactor::current().unwrap();
+    let (io, mut peer) = pair();
+    let counters: Vec<_> = (0..9).map(|_| Counter::new()).collect();
+    let mut sleeps: Vec<_> = (0..18).map(|_| sleep(Duration::ZERO)).collect();
+    for (i, (_, waker)) in counters.iter().enumerate() {
+        assert!(poll_byte(&io, &bomb()).is_pending());
+        assert!(poll_byte(&io, waker).is_pending());
+        assert!(poll(&mut sleeps[2 * i], &bomb()).is_pending());
+        assert!(poll(&mut sleeps[2 * i + 1], waker).is_pending());
+    }
+    peer.write_all(b"x").unwrap();
+    turn_until(&reactor, || counters.iter().all(|(it, _)| it.wakes() == 2));
+}
+
+#[test]
+fn wakers_that_panic_when_a_socket_drops_them_do_not_end_the_process() {
+    let reactor = Reactor::current().unwrap();
+    let (io, _peer) = pair();
+    for _ in 0..40 {
+        let panics = Waker::from(Arc::new(OnWake(|what| {
+            assert_ne!(what, "drop", "on purpose")
+        })));
+        assert!(poll_byte(&io, &panics).is_pending());
+    }
+    drop(io);
+    settle(&reactor);
+}

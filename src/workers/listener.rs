@@ -1,6 +1,6 @@
 //! A worker's listener: it accepts until the worker is drained.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io;
 use std::net::{self, SocketAddr};
@@ -11,7 +11,9 @@ use crate::net::{TcpListener, TcpStream};
 
 /// A listener that a worker got from its parent.
 ///
-/// It may be that of all workers: a connection then wakes one that waits, and they take turns.
+/// It may be that of all workers: a connection then wakes one that waits in
+/// [`accept`](Listener::accept), and they take turns. A worker that doesn't wait there, since it
+/// serves first or has no room, leaves new connections to the others.
 ///
 /// # Examples
 ///
@@ -48,8 +50,26 @@ pub struct Listener {
     waiting: RefCell<Option<Rc<TcpListener>>>,
     /// Another descriptor of the same socket; None once no connection was left then.
     socket: RefCell<Option<net::TcpListener>>,
+    /// How many `accept` wait for a connection.
+    pending: Cell<usize>,
     addr: SocketAddr,
     signs: Rc<Signs>,
+}
+
+/// Counts an `accept` that waits.
+struct Pending<'a>(&'a Cell<usize>);
+
+impl<'a> Pending<'a> {
+    fn new(pending: &'a Cell<usize>) -> Self {
+        pending.set(pending.get() + 1);
+        Pending(pending)
+    }
+}
+
+impl Drop for Pending<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
+    }
 }
 
 impl Listener {
@@ -58,6 +78,7 @@ impl Listener {
         waiting.share();
         Ok(Listener {
             waiting: RefCell::new(Some(Rc::new(waiting))),
+            pending: Cell::new(0),
             addr: socket.local_addr()?,
             socket: RefCell::new(Some(socket)),
             signs,
@@ -82,18 +103,24 @@ impl Listener {
         let waiting = self.waiting.borrow().clone();
         if let Some(waiting) = waiting {
             let stop = self.signs.stop.token();
-            if let Some(accepted) = stop.run(waiting.accept()).await {
+            let pending = Pending::new(&self.pending);
+            let accepted = stop.run(waiting.accept()).await;
+            drop(waiting); // before the last look: the last one deregisters
+            drop(pending);
+            if let Some(accepted) = accepted {
                 return self.count(accepted).map(Some);
             }
         }
-        // Out of the poller first: a connection that comes from then on wakes somebody else, and
-        // one that came before is found now.
+        // Deregistered first: a connection that comes from then on wakes another worker, and one
+        // that came before is found now. While another `accept` of this worker is pending, the
+        // listener stays registered: then the last of them has the last look.
         drop(self.waiting.take());
         let accepted = loop {
             let tried = self.socket.borrow().as_ref().map(net::TcpListener::accept);
             match tried {
                 Some(Ok(accepted)) => break accepted,
                 Some(Err(error)) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+                Some(Err(_)) if self.pending.get() > 0 => return Ok(None),
                 Some(Err(_)) | None => return Ok(self.close()),
             }
         };

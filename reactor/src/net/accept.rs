@@ -3,14 +3,18 @@
 use std::cell::Cell;
 use std::future::poll_fn;
 use std::io;
+use std::mem;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use rustix::fd::{AsFd, OwnedFd};
-use rustix::net::SocketAddrAny;
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::net::{Shutdown, SocketAddrAny, shutdown};
 
 use super::socket::{accept, is_lost_connection};
 use crate::io::Async;
+use crate::readiness::look;
+use crate::source::Interest;
+use crate::ticket::Wait;
 use crate::time::{Sleep, sleep_until};
 
 /// How many connections may wait to be accepted; the system may allow fewer.
@@ -22,7 +26,10 @@ pub(super) const BACKLOG: i32 = 4096;
 /// It isn't told either when a descriptor gets free. So it is tried again after a while.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// A socket that accepts connections and makes a `T` of each.
+/// A socket that accepts connections.
+///
+/// If other pollers share it, it's registered only while something waits for a connection: each
+/// event wakes one poller, and none may wake for nothing while a connection is in the queue.
 #[derive(Debug)]
 pub(super) struct Acceptor<L: AsFd> {
     pub(super) io: Async<L>,
@@ -30,6 +37,10 @@ pub(super) struct Acceptor<L: AsFd> {
     pause: Cell<Option<Instant>>,
     /// A connection was accepted since this last waited.
     served: Cell<bool>,
+    /// How many `Accepting` wait for an event.
+    waiting: Cell<usize>,
+    /// The number of the last event after which an accept gave a connection, or found none.
+    answered: Cell<u32>,
 }
 
 impl<L: AsFd> Acceptor<L> {
@@ -38,51 +49,147 @@ impl<L: AsFd> Acceptor<L> {
             io,
             pause: Cell::new(None),
             served: Cell::new(false),
+            waiting: Cell::new(0),
+            answered: Cell::new(0),
         }
     }
 
     pub(super) async fn accept<T>(&self, make: Make<T>) -> io::Result<T> {
-        let mut sleep = None;
-        poll_fn(|cx| self.poll_accept(cx, &mut sleep, make)).await
+        let mut accepting = Accepting::new(self);
+        poll_fn(|cx| accepting.poll(cx, make)).await
     }
 
-    /// `sleep` belongs to the caller: each that waits here has its own.
-    pub(super) fn poll_accept<T>(
+    /// One try, or the wait for an event.
+    fn poll_once<T>(
         &self,
         cx: &mut Context<'_>,
-        sleep: &mut Option<Sleep>,
+        wait: &mut Wait<'_>,
         make: Make<T>,
     ) -> Poll<io::Result<T>> {
-        let accept_one = |listener: &L| {
+        let (source, listener) = (self.io.source(), self.io.get_ref());
+        let read = source.direction(Interest::Read);
+        let event = read.events();
+        let accepted = source.poll_with(cx, listener, Interest::Read, wait.ticket(), || {
             let (socket, peer) = accept(listener.as_fd())?;
             make(socket, peer)
+        });
+        let is_answer = match &accepted {
+            Poll::Ready(accepted) => accepted.is_ok(),
+            Poll::Pending => !read.may_be_ready(), // otherwise its budget is used up
         };
+        if is_answer {
+            self.answered.set(event);
+        }
+        accepted
+    }
+
+    /// Nothing waits for a connection any more. Should an event have woken this poller alone, and
+    /// its connection still be in the queue, then the other pollers are woken.
+    fn withdraw(&self) {
+        let source = self.io.source();
+        if !source.is_shared() {
+            return;
+        }
+        self.served.set(false);
+        source.withdraw(self.io.as_fd());
+        let event = source.direction(Interest::Read).events();
+        if event != self.answered.get() || source.may_have_missed_event() {
+            self.answered.set(event);
+            hand_on(self.io.as_fd());
+        }
+    }
+}
+
+/// Wakes all pollers that share a listener, if a connection is in its queue.
+///
+/// The kernel wakes one of them when a connection comes, and no other later on, neither when that
+/// one deregisters nor when it registers again. But to shut down a TCP listener for writing, which
+/// changes nothing, wakes all that poll it (`inet_shutdown`).
+#[cold]
+fn hand_on(listener: BorrowedFd<'_>) {
+    if look(listener, Interest::Read).is_ok() {
+        // If it fails, the connection waits for the next one to come, or for the next `accept`.
+        let _ = shutdown(listener, Shutdown::Write);
+    }
+}
+
+/// Waits for a connection. While it's pending, the listener is registered, unless it pauses.
+#[derive(Debug)]
+pub(super) struct Accepting<'a, L: AsFd> {
+    acceptor: &'a Acceptor<L>,
+    wait: Wait<'a>,
+    /// It counts among those that wait.
+    waits: bool,
+    /// The pause. Each that waits has its own.
+    sleep: Option<Sleep>,
+}
+
+impl<'a, L: AsFd> Accepting<'a, L> {
+    pub(super) fn new(acceptor: &'a Acceptor<L>) -> Self {
+        Accepting {
+            acceptor,
+            wait: Wait::new(acceptor.io.source(), Interest::Read),
+            waits: false,
+            sleep: None,
+        }
+    }
+
+    pub(super) fn poll<T>(&mut self, cx: &mut Context<'_>, make: Make<T>) -> Poll<io::Result<T>> {
+        let acceptor = self.acceptor;
         loop {
-            if let Some(until) = self.pause.get() {
-                ready!(
-                    sleep
-                        .get_or_insert_with(|| sleep_until(until))
-                        .poll_io(cx)?
-                );
-                self.pause.set(None);
+            if let Some(until) = acceptor.pause.get() {
+                self.stop_waiting();
+                let sleep = self.sleep.get_or_insert_with(|| sleep_until(until));
+                ready!(sleep.poll_io(cx)?);
+                acceptor.pause.set(None);
             }
-            *sleep = None;
-            let accepted = self.io.poll_read_with(cx, accept_one);
-            if accepted.is_pending() && self.served.take() {
-                self.io.line_up()?; // the next connection is for another, if there are others
-            }
-            match ready!(accepted) {
-                Err(error) if is_lost_connection(&error) => continue,
-                Err(error) => {
-                    self.pause.set(Instant::now().checked_add(PAUSE));
+            self.sleep = None;
+            match acceptor.poll_once(cx, &mut self.wait, make) {
+                Poll::Pending => {
+                    self.start_waiting()?;
+                    return Poll::Pending;
+                }
+                Poll::Ready(Err(error)) if is_lost_connection(&error) => {}
+                Poll::Ready(Err(error)) => {
+                    acceptor.pause.set(Instant::now().checked_add(PAUSE));
+                    self.stop_waiting();
                     return Poll::Ready(Err(error));
                 }
                 accepted => {
-                    self.served.set(true);
-                    return Poll::Ready(accepted);
+                    acceptor.served.set(true);
+                    self.stop_waiting();
+                    return accepted;
                 }
             }
         }
+    }
+
+    fn start_waiting(&mut self) -> io::Result<()> {
+        if !mem::replace(&mut self.waits, true) {
+            self.acceptor.waiting.set(self.acceptor.waiting.get() + 1);
+        }
+        if self.acceptor.served.take() {
+            // The next connection is for another poller, if there are others. Without others that
+            // wait here, the listener was registered anew by now.
+            self.acceptor.io.line_up()?;
+        }
+        Ok(())
+    }
+
+    fn stop_waiting(&mut self) {
+        if mem::take(&mut self.waits) {
+            let left = self.acceptor.waiting.get() - 1;
+            self.acceptor.waiting.set(left);
+            if left == 0 {
+                self.acceptor.withdraw();
+            }
+        }
+    }
+}
+
+impl<L: AsFd> Drop for Accepting<'_, L> {
+    fn drop(&mut self) {
+        self.stop_waiting();
     }
 }
 
@@ -105,7 +212,8 @@ macro_rules! listener {
             ///
             /// # Cancel safety
             ///
-            /// No connection is lost when the future is dropped.
+            /// No connection is lost when the future is dropped: it's for the next call or, if the
+            /// listener is [shared](crate::net::TcpListener::share), for another loop.
             pub async fn accept(&self) -> std::io::Result<($stream, $addr)> {
                 self.acceptor.accept($make).await
             }
@@ -116,8 +224,7 @@ macro_rules! listener {
             )]
             pub fn incoming(&self) -> Incoming<'_> {
                 Incoming {
-                    listener: self,
-                    sleep: None,
+                    accepting: Accepting::new(&self.acceptor),
                 }
             }
 
@@ -144,8 +251,7 @@ macro_rules! listener {
         #[derive(Debug)]
         #[must_use = "streams do nothing unless polled"]
         pub struct Incoming<'a> {
-            listener: &'a $listener,
-            sleep: Option<crate::time::Sleep>,
+            accepting: Accepting<'a, $std>,
         }
 
         impl futures_core::Stream for Incoming<'_> {
@@ -155,8 +261,7 @@ macro_rules! listener {
                 mut self: std::pin::Pin<&mut Self>,
                 cx: &mut std::task::Context<'_>,
             ) -> std::task::Poll<Option<Self::Item>> {
-                let acceptor = &self.listener.acceptor;
-                let accepted = acceptor.poll_accept(cx, &mut self.sleep, $make);
+                let accepted = self.accepting.poll(cx, $make);
                 accepted.map(|accepted| Some(accepted.map(|(stream, _)| stream)))
             }
         }

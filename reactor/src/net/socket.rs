@@ -279,7 +279,9 @@ macro_rules! socket {
 
             fn try_from(socket: $std) -> std::io::Result<$socket> {
                 socket.set_nonblocking(true)?;
-                Ok($socket::new(crate::io::Async::new_nonblocking(socket)?))
+                let io = crate::io::Async::new_nonblocking(socket)?;
+                io.expose(); // its maker may have kept a duplicate
+                Ok($socket::new(io))
             }
         }
 
@@ -289,7 +291,7 @@ macro_rules! socket {
             }
         }
 
-        crate::io::gives_descriptor!([] $socket, io.get_ref());
+        crate::io::gives_descriptor!([] $socket, io.expose());
     };
 }
 pub(crate) use socket;

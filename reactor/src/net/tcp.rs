@@ -10,7 +10,7 @@ use rustix::fd::OwnedFd;
 use rustix::net::{RecvFlags, recv};
 use rustix::net::{SocketAddrAny, SocketType, sockopt};
 
-use super::accept::{Acceptor, BACKLOG, listener};
+use super::accept::{Accepting, Acceptor, BACKLOG, listener};
 use super::race::race;
 use super::socket::{connect_to, socket, socket_for};
 use super::stream::{Receive, Received, stream};
@@ -76,12 +76,13 @@ impl TcpListener {
     /// connection wakes one of them and not all.
     ///
     /// It wakes one that waits, if any does, and they take turns. That is Linux's
-    /// `EPOLLEXCLUSIVE`, each listener lining up anew after it has accepted; elsewhere this changes
-    /// nothing. Call it before the first `accept`.
+    /// `EPOLLEXCLUSIVE`, and each listener registers again after it has accepted; elsewhere this
+    /// changes nothing. Call it before the first `accept`.
     ///
-    /// A loop that has been woken has to accept until there is nothing left. To stop, drop the
-    /// listener and look once more, by another descriptor of the socket, for a connection of whose
-    /// coming only this loop was told.
+    /// A loop takes part only while an [`accept`](TcpListener::accept) is pending (or a stream of
+    /// [`incoming`](TcpListener::incoming) that was polled): one that serves a connection first, or
+    /// has no descriptor left, leaves new connections to the others. An `accept` that is dropped
+    /// after an event has woken this loop wakes the others.
     pub fn share(&self) {
         self.acceptor.io.set_exclusive();
     }

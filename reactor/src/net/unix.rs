@@ -19,7 +19,7 @@ use rustix::net::{
     SocketAddrUnix, SocketType, recvmsg, sendto,
 };
 
-use super::accept::{Acceptor, BACKLOG, listener};
+use super::accept::{Accepting, Acceptor, BACKLOG, listener};
 use super::context;
 use super::datagram::datagram;
 use super::socket::{connect_to, new_socket, socket};
@@ -144,7 +144,11 @@ impl UnixStream {
     /// Those of the system.
     pub fn pair() -> io::Result<(UnixStream, UnixStream)> {
         let (here, there) = net::UnixStream::pair()?;
-        Ok((here.try_into()?, there.try_into()?))
+        let stream = |socket: net::UnixStream| {
+            socket.set_nonblocking(true)?;
+            io::Result::Ok(UnixStream::new(Async::new_nonblocking(socket)?))
+        };
+        Ok((stream(here)?, stream(there)?))
     }
 }
 
