@@ -7,9 +7,6 @@
 use std::panic::{RefUnwindSafe, UnwindSafe};
 
 use crate::fs::{File, ReadDir};
-use crate::net::TcpListener;
-#[cfg(unix)]
-use crate::net::unix::UnixListener;
 use crate::pool::BlockingTask;
 use crate::reactor::{Awake, Reactor};
 use crate::signal::CtrlC;
@@ -23,9 +20,7 @@ macro_rules! unwind_safe {
 }
 
 // All that has a descriptor has a source.
-unwind_safe!(Source, TcpListener);
-#[cfg(unix)]
-unwind_safe!(UnixListener);
+unwind_safe!(Source);
 unwind_safe!(Reactor, Awake<'_>);
 // Its error is only given away.
 unwind_safe!(CtrlC);

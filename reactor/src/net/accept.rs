@@ -4,6 +4,7 @@ use std::cell::Cell;
 use std::future::poll_fn;
 use std::io;
 use std::mem;
+use std::panic::RefUnwindSafe;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
@@ -42,6 +43,9 @@ pub(super) struct Acceptor<L: AsFd> {
     /// The number of the last event after which an accept gave a connection, or found none.
     answered: Cell<u32>,
 }
+
+// Its cells are changed by single steps, and no user code runs in between.
+impl<L: AsFd> RefUnwindSafe for Acceptor<L> {}
 
 impl<L: AsFd> Acceptor<L> {
     pub(super) fn new(io: Async<L>) -> Self {
