@@ -73,6 +73,7 @@ mod block_on;
 mod reactor;
 mod wait;
 mod rest;
+mod fork;
 mod source;
 mod waiters;
 mod readiness;

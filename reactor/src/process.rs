@@ -33,6 +33,7 @@ use std::path::Path;
 use std::task::{Context, Poll, ready};
 
 use crate::child_end::ChildEnd;
+use crate::fork::Origin;
 use crate::io::{PipeReader, PipeWriter};
 #[cfg(unix)]
 use crate::orphans;
@@ -197,6 +198,7 @@ impl Command {
             child: Some(child),
             end: None,
             kill_on_drop: self.kill_on_drop,
+            origin: Origin::here(),
         };
         Ok(Child {
             stdin: stdin.map(PipeWriter::try_from).transpose()?,
@@ -314,7 +316,7 @@ impl From<std::process::Command> for Command {
 /// A child process.
 ///
 /// Dropped, it runs on, unless [`kill_on_drop`](Command::kill_on_drop) was set. It's reaped in any
-/// case: [how](self#no-zombies).
+/// case: [how](self#no-zombies). A forked process leaves the children of its parent alone.
 ///
 /// # Examples
 ///
@@ -358,7 +360,7 @@ impl Child {
     /// # Errors
     ///
     /// If its status can't be had, since somebody else has reaped the child or `SIGCHLD` is
-    /// ignored. If no reactor turns on this thread, or no descriptor is left to wait by; then the
+    /// ignored, or since this process was forked after the child was started. If no reactor turns on this thread, or no descriptor is left to wait by; then the
     /// child runs on and can be waited for later.
     ///
     /// # Cancel safety
@@ -375,7 +377,7 @@ impl Child {
     ///
     /// If the status can't be had, as for [`wait`](Child::wait).
     pub fn try_wait(&mut self) -> io::Result<Option<ExitStatus>> {
-        let status = self.process.get_mut().try_wait()?;
+        let status = self.process.get_mut()?.try_wait()?;
         if status.is_some() {
             self.process.end = None; // `wait` need not be told any more
         }
@@ -387,9 +389,10 @@ impl Child {
     ///
     /// # Errors
     ///
-    /// If it isn't permitted: the child may have changed its user.
+    /// If it isn't permitted: the child may have changed its user. Or in a process that was forked
+    /// after the child was started.
     pub fn kill(&mut self) -> io::Result<()> {
-        self.process.get_mut().kill()
+        self.process.get_mut()?.kill()
     }
 
     /// Closes its standard input, and collects what comes from its standard output and error, as
@@ -435,6 +438,8 @@ struct Process {
     /// None while nobody waits for it.
     end: Option<ChildEnd>,
     kill_on_drop: bool,
+    /// The process whose child it is. A forked process of that must not kill or reap it.
+    origin: Origin,
 }
 
 impl Process {
@@ -442,11 +447,13 @@ impl Process {
         self.child.as_ref().expect("it is there until the drop")
     }
 
-    fn get_mut(&mut self) -> &mut std::process::Child {
-        self.child.as_mut().expect("it is there until the drop")
+    fn get_mut(&mut self) -> io::Result<&mut std::process::Child> {
+        self.origin.check("this handle of a child process")?;
+        Ok(self.child.as_mut().expect("it is there until the drop"))
     }
 
     fn poll_wait(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<ExitStatus>> {
+        self.origin.check("this handle of a child process")?;
         let child = self.child.as_mut().expect("it is there until the drop");
         let end = match &mut self.end {
             Some(end) => end,
@@ -466,7 +473,8 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        if let Some(mut child) = self.child.take() {
+        let child = self.child.take().filter(|_| self.origin.is_here());
+        if let Some(mut child) = child {
             if self.kill_on_drop {
                 let _ = child.kill(); // if it isn't permitted, it runs on
             }

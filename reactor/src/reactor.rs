@@ -16,6 +16,7 @@ use std::task::{self, Context, Waker, ready};
 use std::time::{Duration, Instant};
 
 use crate::clock::{Moment, nanos};
+use crate::fork::{self, Origin};
 use crate::fs::Ring;
 use crate::rest::Rest;
 use crate::source::Sources;
@@ -263,6 +264,7 @@ pub struct Turned {
 
 /// What the futures of a thread share.
 pub(crate) struct Hub {
+    origin: Origin,
     /// For files, from the first one on. None inside if it can't be had.
     ring: OnceCell<Option<Ring>>,
     /// The timer that ends a sleep for the sake of files that the kernel has not taken.
@@ -297,7 +299,21 @@ pub(crate) struct Hub {
 const NEVER: u64 = u64::MAX;
 
 thread_local! {
-    static HUB: OnceCell<Rc<Hub>> = const { OnceCell::new() };
+    static HUB: OnceCell<Kept> = const { OnceCell::new() };
+    /// The hub that a forked child uses in place of the one that its thread has inherited.
+    static CHILD_HUB: RefCell<Option<Kept>> = const { RefCell::new(None) };
+}
+
+/// A thread's hold on its hub. A forked child leaks an inherited hub, since to drop the poller would
+/// remove its own descriptors from the epoll instance that the parent uses.
+struct Kept(Rc<Hub>);
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        if !self.0.origin.is_here() {
+            std::mem::forget(self.0.clone());
+        }
+    }
 }
 
 /// This thread's hub.
@@ -309,8 +325,15 @@ pub(crate) fn hub() -> io::Result<Rc<Hub>> {
 #[cold]
 fn make_hub() -> io::Result<Rc<Hub>> {
     let new = Rc::new(Hub::new()?);
-    match HUB.try_with(|hub| hub.get_or_init(|| new).clone()) {
-        Ok(hub) => Ok(hub),
+    let kept = HUB.try_with(|hub| {
+        if hub.get_or_init(|| Kept(new.clone())).0.origin.is_here() {
+            return Ok(());
+        }
+        CHILD_HUB.try_with(|hub| hub.replace(Some(Kept(new.clone()))))?;
+        Ok(())
+    });
+    match kept.flatten() {
+        Ok(()) => Ok(new),
         Err(_) => Err(io::Error::other(
             "the thread is ending, and its reactor is gone",
         )),
@@ -320,12 +343,39 @@ fn make_hub() -> io::Result<Rc<Hub>> {
 /// Looks at this thread's hub, if it was ever made and the thread is not ending.
 #[inline]
 pub(crate) fn with_hub<R>(look: impl FnOnce(&Rc<Hub>) -> R) -> Option<R> {
-    HUB.try_with(|hub| hub.get().map(look)).ok().flatten()
+    let found = HUB.try_with(|hub| {
+        let hub = &hub.get()?.0;
+        if hub.origin.is_here() {
+            Some(look(hub))
+        } else {
+            child_hub().map(|hub| look(&hub))
+        }
+    });
+    found.ok().flatten()
 }
+
+/// The hub that this thread has made since the process was forked.
+#[cold]
+fn child_hub() -> Option<Rc<Hub>> {
+    let found = CHILD_HUB.try_with(|hub| {
+        let hub = hub.borrow();
+        let here = hub.as_ref().filter(|hub| hub.0.origin.is_here());
+        here.map(|hub| hub.0.clone())
+    });
+    found.ok().flatten()
+}
+
+/// What an error names that is about a reactor or its sources in a forked child.
+const REACTOR: &str = "this reactor, with its sockets, descriptors and open files,";
 
 /// The error of a future that would wait where nothing can ever wake it.
 #[cold]
-pub(crate) fn nobody_turns() -> io::Error {
+fn nobody_turns() -> io::Error {
+    // In a forked child that is still inside of the parent's loop, that is the cause.
+    let inherited = |hub: &Kept| !hub.0.origin.is_here() && hub.0.drivers.get() > 0;
+    if HUB.try_with(|hub| hub.get().is_some_and(inherited)) == Ok(true) {
+        return fork::error(REACTOR);
+    }
     io::Error::other(
         "no reactor turns on this thread, so this would wait for ever: run it inside of \
          `windlass::block_on` (or `windlass_reactor::block_on`), or hold a \
@@ -338,6 +388,7 @@ impl Hub {
         static IDS: AtomicU64 = AtomicU64::new(0);
         let (poll, bell) = Poll::new()?;
         Ok(Hub {
+            origin: Origin::here(),
             ring: OnceCell::new(),
             retry: Cell::new(None),
             shares: Cell::new(0),
@@ -378,8 +429,26 @@ impl Hub {
         self.turn.get()
     }
 
+    /// False in a forked child, where the drivers are the parent's.
     pub(crate) fn is_driven(&self) -> bool {
-        self.drivers.get() > 0
+        self.drivers.get() > 0 && self.origin.is_here()
+    }
+
+    /// The error of an operation on this hub that would wait for ever.
+    #[cold]
+    pub(crate) fn not_driven(&self) -> io::Error {
+        let inherited = self.origin.check(REACTOR);
+        inherited.err().unwrap_or_else(nobody_turns)
+    }
+
+    /// True in a forked child: the poller, the timer and the ring are the parent's.
+    pub(crate) fn is_inherited(&self) -> bool {
+        !self.origin.is_here()
+    }
+
+    /// For calls that would change the poller or the ring of a parent.
+    pub(crate) fn check_origin(&self) -> io::Result<()> {
+        self.origin.check(REACTOR)
     }
 
     /// For operations that are about to wait.
@@ -388,12 +457,13 @@ impl Hub {
         if self.is_driven() {
             Ok(())
         } else {
-            Err(nobody_turns())
+            Err(self.not_driven())
         }
     }
 
     /// ⑤ The turn: wait, collect the wakers, release every borrow, wake.
     pub(crate) fn turn(&self, limit: Option<Duration>) -> io::Result<Turned> {
+        self.check_origin()?;
         self.turn.set(self.turn.get().wrapping_add(1));
         let idle = !(self.submit_files()? | self.has_deferred());
         // It holds until the wakers are called: before that nothing runs that has timers.
@@ -455,6 +525,9 @@ impl Hub {
 
     /// The loop leaves the stack. From now on its descriptor tells of wakes and of timers.
     fn leave(&self) {
+        if !self.origin.is_here() {
+            return; // the timer descriptor is the parent's
+        }
         let files = self.submit_files().unwrap_or(true);
         let in_time = self.set_alarm(self.next_deadline(), None);
         if files || self.has_deferred() || !in_time.unwrap_or(false) {
@@ -487,8 +560,12 @@ impl Hub {
         self.ring.get_or_init(make).as_ref()
     }
 
-    /// Also if nothing turns: for operations that were begun.
+    /// Also if nothing turns: for operations that were begun. None in a forked child: its entries
+    /// would be carried out in the parent's memory.
     pub(crate) fn made_ring(&self) -> Option<&Ring> {
+        if !self.origin.is_here() {
+            return None;
+        }
         self.ring.get()?.as_ref()
     }
 

@@ -14,8 +14,9 @@ use std::time::Duration;
 
 use super::OpenOptions;
 use super::ring::Dropped;
+use crate::fork;
 use crate::pool::{BlockingTask, Pool};
-use crate::reactor::{Hub, nobody_turns, with_hub};
+use crate::reactor::{Hub, with_hub};
 
 /// How much an operation reads or writes at most (bytes): while the data is in memory, the kernel
 /// copies it at once, on the loop's thread, and that is 20 to 40 µs for so much.
@@ -313,15 +314,21 @@ impl Future for Doing {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ended> {
         let ended = match &mut self.0 {
             Way::Ring { hub, slot } => {
-                let ring = hub.made_ring().expect("it was there when this began");
-                match ring.poll(*slot, cx) {
-                    Poll::Ready(ended) => ended,
-                    Poll::Pending if hub.is_driven() => return Poll::Pending,
-                    Poll::Pending => {
+                // None in a forked child.
+                let ended = hub.made_ring().map(|ring| ring.poll(*slot, cx));
+                match ended {
+                    Some(Poll::Ready(ended)) => ended,
+                    Some(Poll::Pending) if hub.is_driven() => return Poll::Pending,
+                    _ => {
+                        let error = hub.not_driven();
                         drop(self.0.give_up());
-                        (Err(nobody_turns()), Operation::Lost)
+                        (Err(error), Operation::Lost)
                     }
                 }
+            }
+            Way::Pool(task) if task.0.is_inherited() => {
+                let error = fork::error("this operation on a file");
+                (Err(error), Operation::Lost)
             }
             Way::Pool(task) => ready!(Pin::new(task).poll(cx)),
             Way::Over(ended) => ended.take().expect("polled after its end"),
