@@ -345,11 +345,31 @@ fn make_hub() -> io::Result<Rc<Hub>> {
 pub(crate) fn with_hub<R>(look: impl FnOnce(&Rc<Hub>) -> R) -> Option<R> {
     let found = HUB.try_with(|hub| {
         let hub = &hub.get()?.0;
-        if hub.origin.is_here() {
-            Some(look(hub))
+        let in_child;
+        let hub = if hub.origin.is_here() {
+            hub
         } else {
-            child_hub().map(|hub| look(&hub))
-        }
+            in_child = child_hub()?;
+            &in_child
+        };
+        Some(look(hub))
+    });
+    found.ok().flatten()
+}
+
+/// The same for a hub that was `id` when it was last in use here, and for no other.
+#[inline]
+pub(crate) fn with_hub_of<R>(id: NonZeroU64, look: impl FnOnce(&Rc<Hub>) -> R) -> Option<R> {
+    let found = HUB.try_with(|hub| {
+        let hub = &hub.get()?.0;
+        let in_child;
+        let hub = if hub.id == id {
+            hub // also in a forked child, whose copy of the hub's memory is its own
+        } else {
+            in_child = child_hub().filter(|hub| hub.id == id)?;
+            &in_child
+        };
+        Some(look(hub))
     });
     found.ok().flatten()
 }
@@ -431,7 +451,12 @@ impl Hub {
 
     /// False in a forked child, where the drivers are the parent's.
     pub(crate) fn is_driven(&self) -> bool {
-        self.drivers.get() > 0 && self.origin.is_here()
+        self.has_drivers() && self.origin.is_here()
+    }
+
+    /// As `is_driven`, of a hub that is known to be this process's.
+    pub(crate) fn has_drivers(&self) -> bool {
+        self.drivers.get() > 0
     }
 
     /// The error of an operation on this hub that would wait for ever.
@@ -455,6 +480,16 @@ impl Hub {
     #[inline]
     pub(crate) fn check_driven(&self) -> io::Result<()> {
         if self.is_driven() {
+            Ok(())
+        } else {
+            Err(self.not_driven())
+        }
+    }
+
+    /// As `check_driven`, of a hub that is known to be this process's.
+    #[inline]
+    pub(crate) fn check_has_drivers(&self) -> io::Result<()> {
+        if self.has_drivers() {
             Ok(())
         } else {
             Err(self.not_driven())
@@ -517,17 +552,21 @@ impl Hub {
             return Ok(false);
         }
         if at < self.armed.get() {
-            self.poll.set_alarm(Duration::from_nanos(at - now - NEAR))?;
-            self.armed.set(at);
+            self.arm(at, now)?;
         }
         Ok(true)
     }
 
+    #[inline(never)] // it makes a system call, and what calls it mostly doesn't get here
+    fn arm(&self, at: u64, now: u64) -> io::Result<()> {
+        self.check_origin()?; // a forked child that leaves the parent's loop comes here
+        self.poll.set_alarm(Duration::from_nanos(at - now - NEAR))?;
+        self.armed.set(at);
+        Ok(())
+    }
+
     /// The loop leaves the stack. From now on its descriptor tells of wakes and of timers.
     fn leave(&self) {
-        if !self.origin.is_here() {
-            return; // the timer descriptor is the parent's
-        }
         let files = self.submit_files().unwrap_or(true);
         let in_time = self.set_alarm(self.next_deadline(), None);
         if files || self.has_deferred() || !in_time.unwrap_or(false) {
@@ -551,9 +590,10 @@ impl Hub {
         }
     }
 
-    /// The ring of this thread's files, if there is one and something turns.
+    /// The ring of this thread's files, if there is one and something turns. The hub is this
+    /// process's.
     pub(crate) fn ring(&self) -> Option<&Ring> {
-        if !self.is_driven() {
+        if !self.has_drivers() {
             return None;
         }
         let make = || Ring::new(&self.poll).ok();
@@ -584,7 +624,7 @@ impl Hub {
         if self.shared_in.replace(self.turn.get()) != self.turn.get() {
             self.shares.set(0);
         }
-        if self.shares.get() == SHARES && self.is_driven() {
+        if self.shares.get() == SHARES && self.has_drivers() {
             self.defer(cx.waker().clone());
             return task::Poll::Pending;
         }
@@ -596,9 +636,10 @@ impl Hub {
 
     /// True if this is no time to sleep. May start a timer.
     fn submit_files(&self) -> io::Result<bool> {
-        let Some(ring) = self.made_ring() else {
+        let Some(Some(ring)) = self.ring.get() else {
             return Ok(false);
         };
+        self.check_origin()?; // a forked child that leaves the parent's loop comes here
         let soon = ring.submit()?;
         if ring.is_held_back() {
             let waker = Waker::noop();
@@ -613,8 +654,9 @@ impl Hub {
 
     fn collect_files(&self, woken: &mut Vec<Waker>) {
         // What nobody waited for is dropped here, under no borrow: it may hold files.
-        let dropped = self.made_ring().map(|ring| ring.collect(woken));
-        drop(dropped);
+        if let Some(Some(ring)) = self.ring.get() {
+            drop(ring.collect(woken));
+        }
     }
 
     /// The waker is called in the next turn, which will not sleep.

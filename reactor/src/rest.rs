@@ -46,6 +46,7 @@ impl Rest {
     }
 
     /// Not in a forked child: that would wake the parent.
+    #[cold]
     fn ring(&self) {
         if self.origin.is_here() {
             self.bell.ring();

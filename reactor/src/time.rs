@@ -117,7 +117,7 @@ impl Sleep {
     /// As `poll`, but for operations that give an error instead of a panic.
     pub(crate) fn poll_io(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let hub = reactor::hub()?;
-        hub.check_driven()?;
+        hub.check_has_drivers()?;
         if self.deadline == Moment::NEVER {
             return Poll::Pending;
         }
@@ -149,10 +149,7 @@ impl Sleep {
             return;
         };
         // Elsewhere, or while the thread ends, the timer is left to run out: nobody listens to it.
-        let waker = reactor::with_hub(|hub| {
-            let is_here = hub.id() == timer.reactor;
-            is_here.then(|| hub.stop_timer(timer.key))
-        });
+        let waker = reactor::with_hub_of(timer.reactor, |hub| hub.stop_timer(timer.key));
         drop(waker); // under no borrow
     }
 }

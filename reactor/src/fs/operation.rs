@@ -318,7 +318,7 @@ impl Future for Doing {
                 let ended = hub.made_ring().map(|ring| ring.poll(*slot, cx));
                 match ended {
                     Some(Poll::Ready(ended)) => ended,
-                    Some(Poll::Pending) if hub.is_driven() => return Poll::Pending,
+                    Some(Poll::Pending) if hub.has_drivers() => return Poll::Pending,
                     _ => {
                         let error = hub.not_driven();
                         drop(self.0.give_up());
