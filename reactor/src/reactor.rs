@@ -316,14 +316,33 @@ impl Drop for Kept {
     }
 }
 
-/// This thread's hub.
+/// This thread's hub. Made if there is none.
 #[inline]
 pub(crate) fn hub() -> io::Result<Rc<Hub>> {
-    with_hub(Rc::clone).map_or_else(make_hub, Ok)
+    first_hub().map_or_else(make_hub, Ok)
+}
+
+/// This thread's hub, if it was ever made and the thread is not ending.
+#[inline]
+pub(crate) fn made_hub() -> Option<Rc<Hub>> {
+    first_hub().or_else(child_hub)
+}
+
+/// The hub that this thread made first. None in a forked child that has inherited it.
+#[inline]
+fn first_hub() -> Option<Rc<Hub>> {
+    let found = HUB.try_with(|hub| {
+        let hub = &hub.get()?.0;
+        hub.origin.is_here().then(|| hub.clone())
+    });
+    found.ok().flatten()
 }
 
 #[cold]
 fn make_hub() -> io::Result<Rc<Hub>> {
+    if let Some(hub) = child_hub() {
+        return Ok(hub);
+    }
     let new = Rc::new(Hub::new()?);
     let kept = HUB.try_with(|hub| {
         if hub.get_or_init(|| Kept(new.clone())).0.origin.is_here() {
@@ -340,38 +359,24 @@ fn make_hub() -> io::Result<Rc<Hub>> {
     }
 }
 
-/// Looks at this thread's hub, if it was ever made and the thread is not ending.
+/// Stops a timer of the hub that is called `id`, if that is this thread's. The caller drops what
+/// comes back.
 #[inline]
-pub(crate) fn with_hub<R>(look: impl FnOnce(&Rc<Hub>) -> R) -> Option<R> {
-    let found = HUB.try_with(|hub| {
-        let hub = &hub.get()?.0;
-        let in_child;
-        let hub = if hub.origin.is_here() {
-            hub
-        } else {
-            in_child = child_hub()?;
-            &in_child
-        };
-        Some(look(hub))
-    });
-    found.ok().flatten()
+pub(crate) fn stop_timer(id: NonZeroU64, timer: TimerKey) -> Option<Waker> {
+    // Also of an inherited hub: its timers are the child's own memory.
+    let first = |hub: &OnceCell<Kept>| {
+        let hub = &hub.get().filter(|hub| hub.0.id == id)?.0;
+        Some(hub.stop_timer(timer))
+    };
+    match HUB.try_with(first) {
+        Ok(Some(stopped)) => stopped,
+        _ => stop_child_timer(id, timer),
+    }
 }
 
-/// The same for a hub that was `id` when it was last in use here, and for no other.
-#[inline]
-pub(crate) fn with_hub_of<R>(id: NonZeroU64, look: impl FnOnce(&Rc<Hub>) -> R) -> Option<R> {
-    let found = HUB.try_with(|hub| {
-        let hub = &hub.get()?.0;
-        let in_child;
-        let hub = if hub.id == id {
-            hub // also in a forked child, whose copy of the hub's memory is its own
-        } else {
-            in_child = child_hub().filter(|hub| hub.id == id)?;
-            &in_child
-        };
-        Some(look(hub))
-    });
-    found.ok().flatten()
+#[cold]
+fn stop_child_timer(id: NonZeroU64, timer: TimerKey) -> Option<Waker> {
+    child_hub().filter(|hub| hub.id == id)?.stop_timer(timer)
 }
 
 /// The hub that this thread has made since the process was forked.

@@ -149,7 +149,7 @@ impl Sleep {
             return;
         };
         // Elsewhere, or while the thread ends, the timer is left to run out: nobody listens to it.
-        let waker = reactor::with_hub_of(timer.reactor, |hub| hub.stop_timer(timer.key));
+        let waker = reactor::stop_timer(timer.reactor, timer.key);
         drop(waker); // under no borrow
     }
 }

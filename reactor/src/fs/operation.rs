@@ -16,7 +16,7 @@ use super::OpenOptions;
 use super::ring::Dropped;
 use crate::fork;
 use crate::pool::{BlockingTask, Pool};
-use crate::reactor::{Hub, with_hub};
+use crate::reactor::{Hub, made_hub};
 
 /// How much an operation reads or writes at most (bytes): while the data is in memory, the kernel
 /// copies it at once, on the loop's thread, and that is 20 to 40 µs for so much.
@@ -222,7 +222,7 @@ impl Drop for Handle {
     fn drop(&mut self) {
         let Some(file) = self.file.take() else { return };
         // A thread without a reactor has no loop to hold up; those of the pool are such.
-        let Some(hub) = with_hub(Rc::clone) else {
+        let Some(hub) = made_hub() else {
             return;
         };
         if hub.ring().is_some() || self.writes {
@@ -247,7 +247,7 @@ enum Way {
 /// Begins an operation: on this thread's ring if there's one and something turns, and otherwise on
 /// the pool.
 pub(crate) fn start(operation: Operation) -> Doing {
-    if let Some(hub) = with_hub(Rc::clone) {
+    if let Some(hub) = made_hub() {
         if let Some(ring) = hub.ring() {
             let slot = ring.start(operation);
             hub.look_soon();
@@ -262,7 +262,7 @@ pub(crate) fn start(operation: Operation) -> Doing {
 
 /// Whether operations that are begun here and now go to a ring.
 pub(crate) fn has_ring() -> bool {
-    with_hub(|hub| hub.ring().is_some()).unwrap_or(false)
+    made_hub().is_some_and(|hub| hub.ring().is_some())
 }
 
 /// As [`start`], for what only a thread can do.
@@ -286,7 +286,7 @@ impl<T> Future for OnPool<T> {
     type Output = T;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
-        match with_hub(Rc::clone) {
+        match made_hub() {
             Some(hub) => hub.poll_share(&mut self.0, cx),
             None => Pin::new(&mut self.0).poll(cx),
         }
@@ -314,22 +314,17 @@ impl Future for Doing {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ended> {
         let ended = match &mut self.0 {
             Way::Ring { hub, slot } => {
-                // None in a forked child.
-                let ended = hub.made_ring().map(|ring| ring.poll(*slot, cx));
-                match ended {
-                    Some(Poll::Ready(ended)) => ended,
-                    Some(Poll::Pending) if hub.has_drivers() => return Poll::Pending,
-                    _ => {
-                        let error = hub.not_driven();
-                        drop(self.0.give_up());
-                        (Err(error), Operation::Lost)
-                    }
+                // There is none in a forked child.
+                match hub.made_ring() {
+                    Some(ring) => match ring.poll(*slot, cx) {
+                        Poll::Ready(ended) => ended,
+                        Poll::Pending if hub.has_drivers() => return Poll::Pending,
+                        Poll::Pending => self.0.lose(),
+                    },
+                    None => self.0.lose(),
                 }
             }
-            Way::Pool(task) if task.0.is_inherited() => {
-                let error = fork::error("this operation on a file");
-                (Err(error), Operation::Lost)
-            }
+            Way::Pool(task) if task.0.is_inherited() => self.0.lose(),
             Way::Pool(task) => ready!(Pin::new(task).poll(cx)),
             Way::Over(ended) => ended.take().expect("polled after its end"),
         };
@@ -339,6 +334,17 @@ impl Future for Doing {
 }
 
 impl Way {
+    /// The end of an operation on a ring that nothing turns any more.
+    #[cold]
+    fn lose(&self) -> Ended {
+        drop(self.give_up());
+        let error = match self {
+            Way::Ring { hub, .. } => hub.not_driven(),
+            _ => fork::error("this operation on a file"),
+        };
+        (Err(error), Operation::Lost)
+    }
+
     /// The kernel is told, the pool need not be. The caller drops what comes back.
     fn give_up(&self) -> Option<Dropped> {
         let Way::Ring { hub, slot } = self else {
