@@ -1,8 +1,9 @@
 //! Detects `fork`, so that a child leaves alone what it shares with its parent.
 //!
-//! A forked child has copies of the parent's memory and descriptors. The kernel objects behind them
-//! are shared: epoll instance, timerfd, eventfd, io_uring, pipes. Threads are not copied, and a lock
-//! that another thread held stays locked. Each value that owns such a thing stores its [`Origin`].
+//! A forked child has copies of the parent's memory and descriptors. The kernel objects behind the
+//! descriptors are shared: epoll instance, timerfd, eventfd, io_uring, pipes. Threads are not
+//! copied, and a lock that another thread held stays locked. What owns such an object stores its
+//! [`Origin`].
 
 use std::fmt;
 use std::io;
