@@ -63,7 +63,7 @@ fn make_hub() -> io::Result<Rc<Hub>> {
         CHILD_HUB.try_with(|hub| hub.replace(Some(Kept(new.clone()))))?;
         Ok(())
     });
-    match kept.flatten() {
+    match kept.and_then(|kept| kept) {
         Ok(()) => Ok(new),
         Err(_) => Err(io::Error::other(
             "the thread is ending, and its reactor is gone",

@@ -360,8 +360,9 @@ impl Child {
     /// # Errors
     ///
     /// If its status can't be had, since somebody else has reaped the child or `SIGCHLD` is
-    /// ignored, or since this process was forked after the child was started. If no reactor turns on this thread, or no descriptor is left to wait by; then the
-    /// child runs on and can be waited for later.
+    /// ignored, or since this process was forked after the child was started. If no reactor turns
+    /// on this thread, or no descriptor is left to wait by; then the child runs on and can be
+    /// waited for later.
     ///
     /// # Cancel safety
     ///
