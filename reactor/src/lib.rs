@@ -67,8 +67,8 @@
 //! The child leaves them alone:
 //!
 //! * **New things work.** [`block_on`], [`Reactor::current`] and pools start afresh in the child, on
-//!   each thread, also on the one that forked. Make new sockets and listeners there. To go on with
-//!   an inherited socket, convert it to that of std and back.
+//!   each thread, also on the one that forked. Make new sockets and listeners there. An inherited
+//!   socket goes on after it was converted to that of std and back.
 //! * **An inherited [`Reactor`] gives an error** in each turn, and so panics in each `block_on`. To
 //!   return into a `block_on` that was running during the fork ends in that panic.
 //! * **Inherited sockets and files** work until they have to wait, which is an error. Dropping them
