@@ -66,9 +66,9 @@
 //! A process that is forked and goes on without `exec` shares the parent's poller, ring and pipes.
 //! The child leaves them alone:
 //!
-//! * **New things work.** [`block_on`], [`Reactor::current`] and pools start afresh in the child, on
-//!   each thread, also on the one that forked. Make new sockets and listeners there. An inherited
-//!   socket goes on after it was converted to that of std and back.
+//! * **New things work.** [`block_on`], [`Reactor::current`] and pools start afresh in the child,
+//!   on each thread, also on the one that forked. Make new sockets and listeners there. An
+//!   inherited socket goes on after it was converted to that of std and back.
 //! * **An inherited [`Reactor`] gives an error** in each turn, and so panics in each `block_on`. To
 //!   return into a `block_on` that was running during the fork ends in that panic.
 //! * **Inherited sockets and files** work until they have to wait, which is an error. Dropping them
