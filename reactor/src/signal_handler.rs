@@ -71,8 +71,8 @@ impl Handler {
             }
         };
         // SAFETY: `handler` does nothing but what a signal handler may: it reads the generation of
-        // the process (or calls getpid(2)), swaps an atomic flag and calls write(2) on a descriptor that is open, since the handler owns it. It neither
-        // allocates, nor locks, nor panics.
+        // the process (or calls getpid(2)), swaps an atomic flag and calls write(2) on a descriptor
+        // that is open, since the handler owns it. It neither allocates, nor locks, nor panics.
         let action = unsafe { signal_hook_registry::register(signal, handler) }?;
         Ok(Handler(action))
     }
