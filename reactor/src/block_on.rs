@@ -44,7 +44,8 @@ impl Reactor {
     ///
     /// # Panics
     ///
-    /// If the reactor fails, or in a forked child if it was made before the fork. A panic of the future goes through.
+    /// If the reactor fails, or in a forked child if it was made before the fork. A panic of the
+    /// future goes through.
     pub fn block_on<F: Future>(&self, future: F) -> F::Output {
         if let Err(error) = self.hub().check_origin() {
             panic!("can't block on an inherited reactor: {error}");
