@@ -85,6 +85,22 @@
 //! * [`sync`]: channels and locks that stay on one thread, and when a lock is needed at all.
 //! * Combinators (`join!`, `select!`, streams) are those of the
 //!   [`futures`](https://docs.rs/futures) crate. Channels between threads are those of any crate.
+//!
+//! # Fork
+//!
+//! A process that is forked and goes on without `exec` has none of its parent's threads, and shares
+//! the kernel objects of its parent's reactors. [`block_on`], [`Runtime::new`], [`spawn_blocking`],
+//! [`Pool`]s and [`fs`] start afresh in the child, on each thread, also on the one that forked.
+//!
+//! An inherited thing gives an error instead of reaching into the parent: a [`Runtime`] in each
+//! turn (its `block_on` panics with that error), a socket where it would have to wait, a file
+//! operation in flight, a child process, a signal listener. A [`BlockingTask`] panics. All of them
+//! may be dropped in the child; that neither unregisters the parent's sockets nor kills its
+//! children.
+//!
+//! Inside of a task the inherited loop is still running, so `block_on` panics as it does in each
+//! task. There, make a `Runtime`, or use another thread, and end the child without returning into
+//! the loop. In a program with other threads, what the system says about `fork` and threads holds.
 
 mod runtime;
 mod hook;

@@ -44,8 +44,12 @@ impl Reactor {
     ///
     /// # Panics
     ///
-    /// If the reactor fails. A panic of the future goes through.
+    /// If the reactor fails, or in a forked child if it was made before the fork. A panic of the
+    /// future goes through.
     pub fn block_on<F: Future>(&self, future: F) -> F::Output {
+        if let Err(error) = self.hub().check_origin() {
+            panic!("can't block on an inherited reactor: {error}");
+        }
         let _awake = self.awake();
         let parker = Arc::new(Parker::new(self.hub().rest().clone()));
         let waker = Waker::from(parker.clone());

@@ -61,19 +61,36 @@
 //! Ctrl-C and Ctrl-Break, and the descriptor of a [`Reactor`] that another loop could watch. What
 //! an [`Async`] holds is a socket (`AsSocket`).
 //!
-//! # Forked processes
+//! # Fork
 //!
-//! A child that was forked has the parent's poller until it calls `exec`. What it does there, it
-//! does to the parent: to drop a socket or an [`Async`] takes that out of the parent's poller, and
-//! the parent waits for it in vain; a turn takes the parent's events. So a child that goes on
-//! without `exec` leaves them alone, and ends by `_exit`. [`std::process::Command`] is safe: all
-//! descriptors are closed at its `exec`.
+//! A process that is forked and goes on without `exec` shares the parent's poller, ring and pipes.
+//! The child leaves them alone:
+//!
+//! * **New things work.** [`block_on`], [`Reactor::current`] and pools start afresh in the child,
+//!   on each thread, also on the one that forked. Make new sockets and listeners there. An
+//!   inherited socket goes on after it was converted to that of std and back.
+//! * **An inherited [`Reactor`] gives an error** in each turn, and so panics in each `block_on`. To
+//!   return into a `block_on` that was running during the fork ends in that panic.
+//! * **Inherited sockets and files** work until they have to wait, which is an error. Dropping them
+//!   closes the child's descriptor and leaves the parent's registration as it is. An operation on a
+//!   file that was in flight gives an error; a [`BlockingTask`] panics.
+//! * **Child processes and signal listeners** are the parent's. The handles give errors in the
+//!   child, and dropping a [`Child`](process::Child) neither kills nor reaps. Signals of the child
+//!   reach the listeners that it makes.
+//!
+//! The descriptor of an inherited `Reactor` is the parent's poller, so no loop may watch it in the
+//! child. In a program with other threads, the child inherits the locks that they hold in the
+//! allocator and in std; what the system says about `fork` and threads holds there.
+//! [`std::process::Command`] and [`process::Command`] are safe: all descriptors are closed at their
+//! `exec`.
 
 mod block_on;
 mod budget;
 mod reactor;
+mod current;
 mod wait;
 mod rest;
+mod fork;
 mod source;
 mod waiters;
 mod ticket;

@@ -6,10 +6,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Wake, Waker};
 
 use crate::child_end::{ChildEnd, ChildHandle};
+use crate::fork::PerProcess;
 
 /// All that this process has, by number. The number stays a child's own until it's reaped, which
-/// only happens under this lock.
-static ORPHANS: Mutex<BTreeMap<u32, ChildHandle>> = Mutex::new(BTreeMap::new());
+/// only happens under this lock. A forked child has none of its parent's.
+static ORPHANS: PerProcess<Mutex<BTreeMap<u32, ChildHandle>>> = PerProcess::new();
 
 thread_local! {
     /// By these the thread's reactor is told when they end.
@@ -41,7 +42,8 @@ fn is_running(child: &mut ChildHandle) -> bool {
 }
 
 fn orphans() -> MutexGuard<'static, BTreeMap<u32, ChildHandle>> {
-    ORPHANS.lock().unwrap_or_else(PoisonError::into_inner)
+    let orphans = ORPHANS.get(Mutex::default);
+    orphans.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Reaps the child if it has ended. If not, `waker` is called when it does.

@@ -13,6 +13,8 @@ use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::Duration;
 
+use crate::fork::{Origin, PerProcess};
+
 /// Threads for closures that block, and the line of those who wait for them.
 ///
 /// Threads are started as closures need them, up to a limit. More closures wait in line, first in,
@@ -20,6 +22,9 @@ use std::time::Duration;
 /// waits for closures at the end of the program: what still runs then ends wherever it is.
 ///
 /// A pool is a `static`, and each is on its own: what hangs in one holds up no other.
+///
+/// A forked child has none of its parent's threads. The pool starts afresh there, with an empty
+/// line.
 ///
 /// # Examples
 ///
@@ -37,6 +42,12 @@ pub struct Pool {
     name: &'static str,
     most_threads: usize,
     linger: Duration,
+    crew: PerProcess<Crew>,
+}
+
+/// The threads of one process, and the line of closures before them.
+struct Crew {
+    origin: Origin,
     line: Mutex<Line>,
     /// For threads that have nothing to do: somebody is in line.
     news: Condvar,
@@ -71,14 +82,13 @@ impl Pool {
             name,
             most_threads,
             linger,
-            line: Mutex::new(Line {
-                waiting: BTreeMap::new(),
-                taken: 0,
-                threads: 0,
-                idle: 0,
-            }),
-            news: Condvar::new(),
+            crew: PerProcess::new(),
         }
+    }
+
+    /// The threads of this process.
+    fn crew(&self) -> &'static Crew {
+        self.crew.get(Crew::new)
     }
 
     /// Runs a closure on one of the threads. It may begin at once, whether or not the
@@ -101,27 +111,28 @@ impl Pool {
                 waker: None,
             }),
         });
-        let number = self.enqueue(order.clone())?;
+        let crew = self.crew();
+        let number = self.enqueue(crew, order.clone())?;
         Ok(BlockingTask {
-            pool: self,
+            crew,
             number,
             order: Some(order),
             output: PhantomData,
         })
     }
 
-    fn enqueue(&'static self, work: Arc<dyn Work>) -> io::Result<u64> {
-        let mut line = lock(&self.line);
+    fn enqueue(&'static self, crew: &'static Crew, work: Arc<dyn Work>) -> io::Result<u64> {
+        let mut line = lock(&crew.line);
         line.taken += 1;
         let number = line.taken;
         line.waiting.insert(number, work);
         if line.waiting.len() <= line.idle {
             drop(line);
-            self.news.notify_one();
+            crew.news.notify_one();
         } else if line.threads < self.most_threads {
             // Under the lock, so that nobody counts on a thread that can't be had.
             let thread = thread::Builder::new().name(self.name.into());
-            match thread.spawn(move || self.serve()) {
+            match thread.spawn(move || self.serve(crew)) {
                 Ok(_) => line.threads += 1,
                 Err(error) if line.threads == 0 => {
                     let work = line.waiting.remove(&number);
@@ -136,8 +147,8 @@ impl Pool {
     }
 
     /// What a thread does: one closure after the other, as long as there are any.
-    fn serve(&self) {
-        while let Some(work) = self.next() {
+    fn serve(&self, crew: &Crew) {
+        while let Some(work) = self.next(crew) {
             work.work();
             // A value that nobody waits for may be dropped here, and must not take the thread
             // with it, on which others count.
@@ -145,12 +156,15 @@ impl Pool {
         }
     }
 
-    fn next(&self) -> Option<Arc<dyn Work>> {
-        let mut line = lock(&self.line);
+    fn next(&self, crew: &Crew) -> Option<Arc<dyn Work>> {
+        if !crew.origin.is_here() {
+            return None; // a closure has forked, and this is its thread in the child
+        }
+        let mut line = lock(&crew.line);
         line.idle += 1;
         let nobody = |line: &mut Line| line.waiting.is_empty();
         if !self.linger.is_zero() {
-            let waited = self.news.wait_timeout_while(line, self.linger, nobody);
+            let waited = crew.news.wait_timeout_while(line, self.linger, nobody);
             line = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
         line.idle -= 1;
@@ -163,18 +177,33 @@ impl Pool {
 
     #[cfg(test)]
     pub(crate) fn waiting(&self) -> usize {
-        lock(&self.line).waiting.len()
+        lock(&self.crew().line).waiting.len()
     }
 
     #[cfg(test)]
     pub(crate) fn threads(&self) -> usize {
-        lock(&self.line).threads
+        lock(&self.crew().line).threads
+    }
+}
+
+impl Crew {
+    fn new() -> Crew {
+        Crew {
+            origin: Origin::here(),
+            line: Mutex::new(Line {
+                waiting: BTreeMap::new(),
+                taken: 0,
+                threads: 0,
+                idle: 0,
+            }),
+            news: Condvar::new(),
+        }
     }
 }
 
 impl fmt::Debug for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let line = lock(&self.line);
+        let line = lock(&self.crew().line);
         f.debug_struct("Pool")
             .field("name", &self.name)
             .field("threads", &line.threads)
@@ -188,7 +217,8 @@ impl fmt::Debug for Pool {
 ///
 /// # Panics
 ///
-/// If the closure has panicked, with its panic.
+/// If the closure has panicked, with its panic. Or in a forked child, if the closure was given to
+/// the pool before the fork: its thread is the parent's.
 ///
 /// # Cancel safety
 ///
@@ -198,7 +228,7 @@ impl fmt::Debug for Pool {
 #[must_use = "a closure that has not begun is cancelled when this is dropped: `.await` or \
               `.detach()` it"]
 pub struct BlockingTask<T> {
-    pool: &'static Pool,
+    crew: &'static Crew,
     /// Its place in the line.
     number: u64,
     /// None once it's detached.
@@ -225,6 +255,12 @@ impl<T> BlockingTask<T> {
         self.order = None;
     }
 
+    /// True in a forked child: no thread comes for the closure, and one may hold its locks for
+    /// ever.
+    pub(crate) fn is_inherited(&self) -> bool {
+        !self.crew.origin.is_here()
+    }
+
     fn order(&self) -> &Arc<dyn Ordered<T>> {
         self.order.as_ref().expect("it is there until the drop")
     }
@@ -234,6 +270,10 @@ impl<T> Future for BlockingTask<T> {
     type Output = T;
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
+        assert!(
+            !self.is_inherited(),
+            "this closure was given to a pool before fork(): its thread is the parent's"
+        );
         let mut waker = Some(cx.waker().clone());
         let mut answer = lock(self.order().answer());
         let result = answer.result.take();
@@ -255,8 +295,11 @@ impl<T> Unpin for BlockingTask<T> {}
 
 impl<T> Drop for BlockingTask<T> {
     fn drop(&mut self) {
+        if self.is_inherited() {
+            return;
+        }
         if let Some(order) = self.order.take() {
-            let place = lock(&self.pool.line).waiting.remove(&self.number);
+            let place = lock(&self.crew.line).waiting.remove(&self.number);
             let waker = lock(order.answer()).waker.take();
             drop((place, waker)); // under no lock
         }
@@ -265,7 +308,7 @@ impl<T> Drop for BlockingTask<T> {
 
 impl<T> fmt::Debug for BlockingTask<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let finished = lock(self.order().answer()).finished;
+        let finished = !self.is_inherited() && lock(self.order().answer()).finished;
         f.debug_struct("BlockingTask")
             .field("finished", &finished)
             .finish()
@@ -405,7 +448,7 @@ mod tests {
         static POOL: Pool = Pool::new("test", 9, Duration::from_millis(20));
         for _ in 0..100 {
             output(POOL.run(|| ()).unwrap());
-            wait_until(|| POOL.threads() == 0 || lock(&POOL.line).idle == 1);
+            wait_until(|| POOL.threads() == 0 || lock(&POOL.crew().line).idle == 1);
             assert!(POOL.threads() <= 1);
         }
         wait_until(|| POOL.threads() == 0);
@@ -415,7 +458,7 @@ mod tests {
     fn an_idle_thread_that_was_called_already_does_not_count_for_the_next() {
         static POOL: Pool = Pool::new("test", 9, PATIENCE);
         output(POOL.run(|| ()).unwrap());
-        wait_until(|| lock(&POOL.line).idle == 1);
+        wait_until(|| lock(&POOL.crew().line).idle == 1);
         let (keys, tasks, begun) = gates::<9>(&POOL);
         for _ in 0..9 {
             begun.recv_timeout(PATIENCE).expect("one has no thread");

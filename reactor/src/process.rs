@@ -43,6 +43,7 @@ use std::path::Path;
 use std::task::{Context, Poll, ready};
 
 use crate::child_end::{ChildEnd, ChildHandle};
+use crate::fork::Origin;
 use crate::io::{PipeReader, PipeWriter};
 #[cfg(unix)]
 use crate::orphans;
@@ -208,6 +209,7 @@ impl Command {
             child: Some(ChildHandle::new(child)),
             end: None,
             kill_on_drop: self.kill_on_drop,
+            origin: Origin::here(),
         };
         Ok(Child {
             stdin: stdin.map(PipeWriter::try_from).transpose()?,
@@ -325,7 +327,7 @@ impl From<std::process::Command> for Command {
 /// A child process.
 ///
 /// Dropped, it runs on, unless [`kill_on_drop`](Command::kill_on_drop) was set. It's reaped in any
-/// case: [how](self#no-zombies).
+/// case: [how](self#no-zombies). A forked process leaves the children of its parent alone.
 ///
 /// # Examples
 ///
@@ -369,8 +371,9 @@ impl Child {
     /// # Errors
     ///
     /// If its status can't be had, since somebody else has reaped the child or `SIGCHLD` is
-    /// ignored. If no reactor turns on this thread, or no descriptor is left to wait by; then the
-    /// child runs on and can be waited for later.
+    /// ignored, or since this process was forked after the child was started. If no reactor turns
+    /// on this thread, or no descriptor is left to wait by; then the child runs on and can be
+    /// waited for later.
     ///
     /// # Cancel safety
     ///
@@ -386,7 +389,7 @@ impl Child {
     ///
     /// If the status can't be had, as for [`wait`](Child::wait).
     pub fn try_wait(&mut self) -> io::Result<Option<ExitStatus>> {
-        let status = self.process.get_mut().try_wait()?;
+        let status = self.process.get_mut()?.try_wait()?;
         if status.is_some() {
             self.process.end = None; // `wait` need not be told any more
         }
@@ -402,9 +405,10 @@ impl Child {
     ///
     /// # Errors
     ///
-    /// If it isn't permitted: the child may have changed its user.
+    /// If it isn't permitted: the child may have changed its user. Or in a process that was forked
+    /// after the child was started.
     pub fn kill(&mut self) -> io::Result<()> {
-        self.process.get_mut().kill()
+        self.process.get_mut()?.kill()
     }
 
     /// Closes its standard input, and collects what comes from its standard output and error, as
@@ -450,6 +454,8 @@ struct Process {
     /// None while nobody waits for it.
     end: Option<ChildEnd>,
     kill_on_drop: bool,
+    /// The process whose child it is. A forked process of that must not kill or reap it.
+    origin: Origin,
 }
 
 impl Process {
@@ -457,11 +463,13 @@ impl Process {
         self.child.as_ref().expect("it is there until the drop")
     }
 
-    fn get_mut(&mut self) -> &mut ChildHandle {
-        self.child.as_mut().expect("it is there until the drop")
+    fn get_mut(&mut self) -> io::Result<&mut ChildHandle> {
+        self.origin.check("this handle of a child process")?;
+        Ok(self.child.as_mut().expect("it is there until the drop"))
     }
 
     fn poll_wait(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<ExitStatus>> {
+        self.origin.check("this handle of a child process")?;
         let child = self.child.as_mut().expect("it is there until the drop");
         let end = match &mut self.end {
             Some(end) => end,
@@ -481,7 +489,8 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        if let Some(mut child) = self.child.take() {
+        let child = self.child.take().filter(|_| self.origin.is_here());
+        if let Some(mut child) = child {
             if self.kill_on_drop {
                 let _ = child.kill(); // if it isn't permitted, it runs on
             }

@@ -18,6 +18,9 @@ use std::time::{Duration, Instant};
 
 use crate::budget::Budget;
 use crate::clock::{Moment, nanos};
+use crate::current::nobody_turns;
+pub(crate) use crate::current::{hub, made_hub, stop_timer};
+use crate::fork::Origin;
 use crate::fs::Ring;
 use crate::rest::Rest;
 use crate::source::Sources;
@@ -296,6 +299,7 @@ pub struct Turned {
 
 /// What the futures of a thread share.
 pub(crate) struct Hub {
+    origin: Origin,
     /// For files, from the first one on. None inside if it can't be had.
     ring: OnceCell<Option<Ring>>,
     /// The timer that ends a sleep for the sake of files that the kernel has not taken.
@@ -327,48 +331,15 @@ pub(crate) struct Hub {
 
 const NEVER: u64 = u64::MAX;
 
-thread_local! {
-    static HUB: OnceCell<Rc<Hub>> = const { OnceCell::new() };
-}
-
-/// This thread's hub.
-#[inline]
-pub(crate) fn hub() -> io::Result<Rc<Hub>> {
-    with_hub(Rc::clone).map_or_else(make_hub, Ok)
-}
-
-#[cold]
-fn make_hub() -> io::Result<Rc<Hub>> {
-    let new = Rc::new(Hub::new()?);
-    match HUB.try_with(|hub| hub.get_or_init(|| new).clone()) {
-        Ok(hub) => Ok(hub),
-        Err(_) => Err(io::Error::other(
-            "the thread is ending, and its reactor is gone",
-        )),
-    }
-}
-
-/// Looks at this thread's hub, if it was ever made and the thread is not ending.
-#[inline]
-pub(crate) fn with_hub<R>(look: impl FnOnce(&Rc<Hub>) -> R) -> Option<R> {
-    HUB.try_with(|hub| hub.get().map(look)).ok().flatten()
-}
-
-/// The error of a future that would wait where nothing can ever wake it.
-#[cold]
-pub(crate) fn nobody_turns() -> io::Error {
-    io::Error::other(
-        "no reactor turns on this thread, so this would wait for ever: run it inside of \
-         `windlass::block_on` (or `windlass_reactor::block_on`), or hold a \
-         `windlass_reactor::Reactor` and call its `turn`",
-    )
-}
+/// What an error names that is about a reactor or its sources in a forked child.
+pub(crate) const REACTOR: &str = "this reactor, with its sockets, descriptors and open files,";
 
 impl Hub {
-    fn new() -> io::Result<Hub> {
+    pub(crate) fn new() -> io::Result<Hub> {
         static IDS: AtomicU64 = AtomicU64::new(0);
         let (poll, bell) = Poll::new()?;
         Ok(Hub {
+            origin: Origin::here(),
             ring: OnceCell::new(),
             retry: Cell::new(None),
             budget: Budget::new(),
@@ -408,8 +379,31 @@ impl Hub {
         self.turn.get()
     }
 
+    /// False in a forked child, where the drivers are the parent's.
     pub(crate) fn is_driven(&self) -> bool {
+        self.has_drivers() && self.origin.is_here()
+    }
+
+    /// As `is_driven`, of a hub that is known to be this process's.
+    pub(crate) fn has_drivers(&self) -> bool {
         self.drivers.get() > 0
+    }
+
+    /// The error of an operation on this hub that would wait for ever.
+    #[cold]
+    pub(crate) fn not_driven(&self) -> io::Error {
+        let inherited = self.origin.check(REACTOR);
+        inherited.err().unwrap_or_else(nobody_turns)
+    }
+
+    /// True in a forked child: the poller, the timer and the ring are the parent's.
+    pub(crate) fn is_inherited(&self) -> bool {
+        !self.origin.is_here()
+    }
+
+    /// For calls that would change the poller or the ring of a parent.
+    pub(crate) fn check_origin(&self) -> io::Result<()> {
+        self.origin.check(REACTOR)
     }
 
     /// For operations that are about to wait.
@@ -418,12 +412,23 @@ impl Hub {
         if self.is_driven() {
             Ok(())
         } else {
-            Err(nobody_turns())
+            Err(self.not_driven())
+        }
+    }
+
+    /// As `check_driven`, of a hub that is known to be this process's.
+    #[inline]
+    pub(crate) fn check_has_drivers(&self) -> io::Result<()> {
+        if self.has_drivers() {
+            Ok(())
+        } else {
+            Err(self.not_driven())
         }
     }
 
     /// ⑤ The turn: wait, collect the wakers, release every borrow, wake.
     pub(crate) fn turn(&self, limit: Option<Duration>) -> io::Result<Turned> {
+        self.check_origin()?;
         self.turn.set(self.turn.get().wrapping_add(1));
         let idle = !(self.submit_files()? | self.has_deferred());
         // It holds until the wakers are called: before that nothing runs that has timers.
@@ -479,10 +484,17 @@ impl Hub {
             return Ok(false);
         }
         if at < self.armed.get() {
-            self.poll.set_alarm(Duration::from_nanos(at - now - NEAR))?;
-            self.armed.set(at);
+            self.arm(at, now)?;
         }
         Ok(true)
+    }
+
+    #[inline(never)] // it makes a system call, and what calls it mostly doesn't get here
+    fn arm(&self, at: u64, now: u64) -> io::Result<()> {
+        self.check_origin()?; // a forked child that leaves the parent's loop comes here
+        self.poll.set_alarm(Duration::from_nanos(at - now - NEAR))?;
+        self.armed.set(at);
+        Ok(())
     }
 
     /// The loop leaves the stack. From now on its descriptor tells of wakes and of timers.
@@ -510,17 +522,22 @@ impl Hub {
         }
     }
 
-    /// The ring of this thread's files, if there is one and something turns.
+    /// The ring of this thread's files, if there is one and something turns. The hub is this
+    /// process's.
     pub(crate) fn ring(&self) -> Option<&Ring> {
-        if !self.is_driven() {
+        if !self.has_drivers() {
             return None;
         }
         let make = || Ring::new(&self.poll).ok();
         self.ring.get_or_init(make).as_ref()
     }
 
-    /// Also if nothing turns: for operations that were begun.
+    /// Also if nothing turns: for operations that were begun. None in a forked child: its entries
+    /// would be carried out in the parent's memory.
     pub(crate) fn made_ring(&self) -> Option<&Ring> {
+        if !self.origin.is_here() {
+            return None;
+        }
         self.ring.get()?.as_ref()
     }
 
@@ -576,9 +593,10 @@ impl Hub {
 
     /// True if this is no time to sleep. May start a timer.
     fn submit_files(&self) -> io::Result<bool> {
-        let Some(ring) = self.made_ring() else {
+        let Some(Some(ring)) = self.ring.get() else {
             return Ok(false);
         };
+        self.check_origin()?; // a forked child that leaves the parent's loop comes here
         let soon = ring.submit()?;
         if ring.is_held_back() {
             let waker = Waker::noop();
@@ -593,7 +611,7 @@ impl Hub {
 
     fn collect_files(&self, woken: &mut Vec<Waker>) {
         // What nobody waited for is dropped here, under no borrow: it may hold files.
-        if let Some(ring) = self.made_ring() {
+        if let Some(Some(ring)) = self.ring.get() {
             let dropped = ring.collect(woken);
             discard_panic(|| drop(dropped));
         }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Acquire};
 use std::sync::atomic::{AtomicU8, Ordering::AcqRel};
 use std::task::Wake;
 
+use crate::fork::Origin;
 use crate::wait::Bell;
 
 /// The loop will look at what was woken before it sleeps.
@@ -25,6 +26,7 @@ const ASLEEP: u8 = 2;
 pub(crate) struct Rest {
     state: AtomicU8,
     bell: Bell,
+    origin: Origin,
 }
 
 impl Rest {
@@ -32,12 +34,21 @@ impl Rest {
         Rest {
             state: AtomicU8::new(ASLEEP),
             bell,
+            origin: Origin::here(),
         }
     }
 
     /// From any thread: the loop shall look again. What it shall find was stored before this call.
     pub(crate) fn rouse(&self) {
         if self.state.swap(WOKEN, AcqRel) == ASLEEP {
+            self.ring();
+        }
+    }
+
+    /// Not in a forked child: that would wake the parent.
+    #[cold]
+    fn ring(&self) {
+        if self.origin.is_here() {
             self.bell.ring();
         }
     }
@@ -58,7 +69,7 @@ impl Rest {
     /// bell rings, and the poller's descriptor becomes readable.
     pub(crate) fn leave(&self) {
         if self.state.swap(ASLEEP, AcqRel) == WOKEN {
-            self.bell.ring();
+            self.ring();
         }
     }
 }

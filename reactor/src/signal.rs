@@ -146,7 +146,7 @@ impl Signals {
     ///
     /// # Errors
     ///
-    /// If no reactor turns on this thread.
+    /// If no reactor turns on this thread. Or in a forked child, if it was made before the fork.
     ///
     /// # Cancel safety
     ///
@@ -157,6 +157,7 @@ impl Signals {
 
     /// [`recv`](Signals::recv) for hand-written futures.
     pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Signal>> {
+        self.bell.check_origin()?;
         loop {
             if let Some(signal) = self.take() {
                 return Poll::Ready(Ok(signal));

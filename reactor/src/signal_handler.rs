@@ -10,6 +10,7 @@ use std::task::{Context, Poll};
 
 use signal_hook_registry::{FORBIDDEN, SigId};
 
+use crate::fork::Origin;
 use crate::io::Async;
 use crate::pipe;
 
@@ -18,10 +19,12 @@ pub(crate) struct Bell {
     rung: Async<OwnedFd>,
     /// Without it, and without signals, the pipe would seem to have ended.
     ringer: Arc<OwnedFd>,
+    /// A forked child shares the pipe with its parent, and must not use it.
+    origin: Origin,
 }
 
 /// The other end of the pipe.
-pub(crate) struct Ringer(Arc<OwnedFd>);
+pub(crate) struct Ringer(Arc<OwnedFd>, Origin);
 
 impl Bell {
     pub(crate) fn new() -> io::Result<Bell> {
@@ -29,11 +32,17 @@ impl Bell {
         Ok(Bell {
             rung: Async::new_nonblocking(rung)?,
             ringer: Arc::new(ringer),
+            origin: Origin::here(),
         })
     }
 
     pub(crate) fn ringer(&self) -> Ringer {
-        Ringer(self.ringer.clone())
+        Ringer(self.ringer.clone(), self.origin)
+    }
+
+    /// An error in a forked child.
+    pub(crate) fn check_origin(&self) -> io::Result<()> {
+        self.origin.check("this listener for signals")
     }
 
     /// Ready if it was rung since it was last asked.
@@ -58,14 +67,14 @@ impl Handler {
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }
         let handler = move || {
-            if !flag.swap(true, AcqRel) {
+            if ringer.1.is_here() && !flag.swap(true, AcqRel) {
                 // It fails only if the pipe is full, and then there are bytes to be read.
                 let _ = rustix::io::write(&*ringer.0, &[0]);
             }
         };
-        // SAFETY: `handler` does nothing but what a signal handler may: it swaps an atomic flag and
-        // calls write(2) on a descriptor that is open, since the handler owns it. It neither
-        // allocates, nor locks, nor panics.
+        // SAFETY: `handler` does nothing but what a signal handler may: it reads the generation of
+        // the process (or calls getpid(2)), swaps an atomic flag and calls write(2) on a descriptor
+        // that is open, since the handler owns it. It neither allocates, nor locks, nor panics.
         let action = unsafe { signal_hook_registry::register(signal, handler) }?;
         let this = Handler(action);
         run_on_alternate_stack(signal)?;

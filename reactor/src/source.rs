@@ -147,6 +147,7 @@ impl Source {
 
     #[cold]
     fn register(&self, fd: BorrowedFd<'_>, interest: Interest) -> io::Result<()> {
+        self.hub.check_origin()?;
         let told = &self.row().told;
         let write = interest == Interest::Write;
         match told.get() {
@@ -193,6 +194,7 @@ impl Source {
     pub(crate) fn line_up(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
         let row = self.row();
         if self.is_shared() && row.told.get() != Told::Nothing {
+            self.hub.check_origin()?;
             self.hub.poll().delete(fd)?;
             row.told.set(Told::Nothing); // if it fails, the next one that waits tries again
             self.register(fd, Interest::Read)?;
@@ -208,7 +210,8 @@ impl Source {
 
     fn vacate(&self, delete: impl FnOnce(&wait::Poll) -> io::Result<()>) {
         let row = self.row();
-        if row.told.get() != Told::Nothing {
+        // The poller of a forked child is the parent's, and knows the parent's descriptor.
+        if row.told.get() != Told::Nothing && !self.hub.is_inherited() {
             // It fails only if the descriptor was closed behind our back; then it's out as well.
             let _ = delete(self.hub.poll());
         }

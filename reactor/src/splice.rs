@@ -10,6 +10,7 @@ use rustix::io::Errno;
 use rustix::pipe::{SpliceFlags, fcntl_setpipe_size, splice};
 
 use crate::copy::Spliced;
+use crate::fork::Origin;
 use crate::pipe::ends;
 use crate::source::Interest;
 
@@ -18,6 +19,9 @@ const SIZE: usize = 1 << 20;
 
 /// How many pipes the copies of one thread have at most. Linux gives 64 of this size to a user.
 const MOST: usize = 16;
+
+/// What an error names in a forked child.
+const PIPE: &str = "this copy";
 
 /// What counts as one operation for fairness: what a buffered read brings.
 const OPERATION: usize = 64 * 1024;
@@ -33,12 +37,14 @@ pub(crate) struct Pipe {
     reader: OwnedFd,
     writer: OwnedFd,
     holds: usize,
+    /// A forked child shares the pipe with its parent, and must not use it.
+    origin: Origin,
 }
 
 impl Pipe {
     /// An empty one. Where none can be had, that's an error which [`is_refusal`].
     pub(crate) fn lend() -> io::Result<Pipe> {
-        if let Some(pipe) = SPARE.take() {
+        if let Some(pipe) = SPARE.take().filter(|pipe| pipe.origin.is_here()) {
             return Ok(pipe);
         }
         Pipe::new().map_err(|_| Errno::INVAL.into())
@@ -57,6 +63,7 @@ impl Pipe {
             reader,
             writer,
             holds: 0,
+            origin: Origin::here(),
         })
     }
 
@@ -77,6 +84,7 @@ impl Pipe {
         cx: &mut Context<'_>,
         Spliced { source, fd }: Spliced<'_>,
     ) -> Poll<io::Result<usize>> {
+        self.origin.check(PIPE)?;
         let fill = || Ok(splice(fd, None, &self.writer, None, SIZE, flags())?);
         self.holds = ready!(source.poll_with(cx, &fd, Interest::Read, None, fill))?;
         source.charge_more(self.holds / OPERATION);
@@ -89,6 +97,7 @@ impl Pipe {
         cx: &mut Context<'_>,
         Spliced { source, fd }: Spliced<'_>,
     ) -> Poll<io::Result<usize>> {
+        self.origin.check(PIPE)?;
         let empty = || Ok(splice(&self.reader, None, fd, None, self.holds, flags())?);
         let bytes = ready!(source.poll_with(cx, &fd, Interest::Write, None, empty))?;
         source.charge_more(bytes / OPERATION);
@@ -98,6 +107,7 @@ impl Pipe {
 
     /// What is in it, for a writer that can't be spliced to.
     pub(crate) fn take_all(&mut self) -> io::Result<Box<[u8]>> {
+        self.origin.check(PIPE)?;
         let mut bytes = vec![0; self.holds].into_boxed_slice();
         while self.holds > 0 {
             let start = bytes.len() - self.holds;

@@ -117,7 +117,9 @@ impl Sleep {
         let waker = self.stop();
         self.deadline = deadline.into();
         if let Some(waker) = waker {
-            reactor::with_hub(|hub| self.start(hub, waker));
+            if let Some(hub) = reactor::made_hub() {
+                self.start(&hub, waker);
+            }
         }
     }
 
@@ -133,7 +135,7 @@ impl Sleep {
     /// As `poll`, but for operations that give an error instead of a panic.
     pub(crate) fn poll_io(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let hub = reactor::hub()?;
-        hub.check_driven()?;
+        hub.check_has_drivers()?;
         let started = self.timer.as_ref().filter(|it| it.reactor == hub.id());
         let Some(timer) = started else {
             // Also if it never ends: then `reset` finds the waker.
@@ -158,12 +160,8 @@ impl Sleep {
     #[inline]
     fn stop(&mut self) -> Option<Waker> {
         let timer = self.timer.take()?;
-        // On another thread, or while the thread ends, the timer is left to run out.
-        reactor::with_hub(|hub| {
-            let is_here = hub.id() == timer.reactor;
-            is_here.then(|| hub.stop_timer(timer.key)).flatten()
-        })
-        .flatten()
+        // Elsewhere, or while the thread ends, the timer is left to run out.
+        reactor::stop_timer(timer.reactor, timer.key)
     }
 }
 

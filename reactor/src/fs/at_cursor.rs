@@ -282,13 +282,11 @@ pub(super) fn read_now(
     bufs: &mut [IoSliceMut<'_>],
     can: &mut bool,
 ) -> Poll<Option<usize>> {
-    use std::rc::Rc;
-
     use rustix::io::Errno;
 
-    use crate::reactor::with_hub;
+    use crate::reactor::made_hub;
 
-    let Some(hub) = with_hub(Rc::clone).filter(|hub| hub.is_driven()) else {
+    let Some(hub) = made_hub().filter(|hub| hub.is_driven()) else {
         return Poll::Ready(None);
     };
     ready!(hub.poll_charge(cx));

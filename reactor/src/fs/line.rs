@@ -15,7 +15,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use super::operation::Handle;
-use crate::reactor::{nobody_turns, wake_all, with_hub};
+use crate::current::{made_hub, nobody_turns};
+use crate::reactor::wake_all;
 
 /// What an operation touches.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -339,9 +340,10 @@ impl Drop for Ticket {
 /// Operations of a ring end only while something turns.
 #[cold]
 fn pending() -> Poll<io::Result<()>> {
-    let hangs = with_hub(|hub| hub.made_ring().is_some() && !hub.is_driven());
-    match hangs {
-        Some(true) => Poll::Ready(Err(nobody_turns())),
+    match made_hub() {
+        Some(hub) if hub.made_ring().is_some() && !hub.is_driven() => {
+            Poll::Ready(Err(nobody_turns()))
+        }
         _ => Poll::Pending,
     }
 }

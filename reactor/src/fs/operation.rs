@@ -14,8 +14,9 @@ use std::time::Duration;
 use super::OpenOptions;
 use super::line::Ticket;
 use super::ring::Dropped;
+use crate::fork;
 use crate::pool::{BlockingTask, Pool};
-use crate::reactor::{Hub, nobody_turns, wake_all, with_hub};
+use crate::reactor::{Hub, made_hub, wake_all};
 
 /// How much an operation reads or writes at most (bytes): while the data is in memory, the kernel
 /// copies it at once, on the loop's thread, and that is 20 to 40 µs for so much.
@@ -291,7 +292,7 @@ enum Way {
 /// the pool.
 pub(crate) fn start(operation: Operation) -> Doing {
     let is_stream = operation.handle().is_some_and(|it| it.is_stream);
-    if let Some(hub) = with_hub(Rc::clone).filter(|_| !operation.is_for_threads()) {
+    if let Some(hub) = made_hub().filter(|_| !operation.is_for_threads()) {
         if let Some(ring) = hub.ring() {
             let slot = ring.start(operation);
             hub.look_soon();
@@ -307,7 +308,7 @@ pub(crate) fn start(operation: Operation) -> Doing {
 
 /// Whether operations that are begun here and now go to a ring.
 pub(crate) fn has_ring() -> bool {
-    with_hub(|hub| hub.ring().is_some()).unwrap_or(false)
+    made_hub().is_some_and(|hub| hub.ring().is_some())
 }
 
 /// As [`start`], for what only a thread can do.
@@ -353,7 +354,7 @@ impl<T> Future for OnPool<T> {
     type Output = T;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
-        match with_hub(Rc::clone) {
+        match made_hub() {
             Some(hub) => hub.poll_within_budget(&mut self.0, cx),
             None => Pin::new(&mut self.0).poll(cx),
         }
@@ -387,16 +388,17 @@ impl Future for Doing {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ended> {
         let ended = match &mut self.0 {
             Way::Ring { hub, slot } => {
-                let ring = hub.made_ring().expect("it was there when this began");
-                match ring.poll(*slot, cx) {
-                    Poll::Ready(ended) => ended,
-                    Poll::Pending if hub.is_driven() => return Poll::Pending,
-                    Poll::Pending => {
-                        drop(self.0.give_up());
-                        (Err(nobody_turns()), Operation::Lost)
-                    }
+                // There is none in a forked child.
+                match hub.made_ring() {
+                    Some(ring) => match ring.poll(*slot, cx) {
+                        Poll::Ready(ended) => ended,
+                        Poll::Pending if hub.has_drivers() => return Poll::Pending,
+                        Poll::Pending => self.0.lose(),
+                    },
+                    None => self.0.lose(),
                 }
             }
+            Way::Pool(task) if task.0.is_inherited() => self.0.lose(),
             Way::Pool(task) => ready!(Pin::new(task).poll(cx)),
             Way::Over(ended) => ended.take().expect("polled after its end"),
         };
@@ -406,6 +408,17 @@ impl Future for Doing {
 }
 
 impl Way {
+    /// The end of an operation on a ring that nothing turns any more.
+    #[cold]
+    fn lose(&self) -> Ended {
+        drop(self.give_up());
+        let error = match self {
+            Way::Ring { hub, .. } => hub.not_driven(),
+            _ => fork::error("this operation on a file"),
+        };
+        (Err(error), Operation::Lost)
+    }
+
     /// The kernel is told, the pool need not be. The caller drops what comes back.
     fn give_up(&self) -> Option<Dropped> {
         let Way::Ring { hub, slot } = self else {

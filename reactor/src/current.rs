@@ -1,0 +1,118 @@
+//! This thread's reactor: where it is kept, and where a forked child keeps its own.
+
+use std::cell::{OnceCell, RefCell};
+use std::io;
+use std::num::NonZeroU64;
+use std::rc::Rc;
+use std::task::Waker;
+
+use crate::fork;
+use crate::reactor::{Hub, REACTOR};
+use crate::timers::TimerKey;
+
+thread_local! {
+    static HUB: OnceCell<Kept> = const { OnceCell::new() };
+    /// The hub that a forked child uses in place of the one that its thread has inherited.
+    static CHILD_HUB: RefCell<Option<Kept>> = const { RefCell::new(None) };
+}
+
+/// A thread's hold on its hub. A forked child leaks an inherited hub. Dropping the poller there
+/// would remove descriptors from the epoll instance that the parent uses.
+struct Kept(Rc<Hub>);
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        if self.0.is_inherited() {
+            std::mem::forget(self.0.clone());
+        }
+    }
+}
+
+/// This thread's hub. Made if there is none.
+#[inline]
+pub(crate) fn hub() -> io::Result<Rc<Hub>> {
+    first_hub().map_or_else(make_hub, Ok)
+}
+
+/// This thread's hub, if it was ever made and the thread is not ending.
+#[inline]
+pub(crate) fn made_hub() -> Option<Rc<Hub>> {
+    first_hub().or_else(child_hub)
+}
+
+/// The hub that this thread made first. None in a forked child that has inherited it.
+#[inline]
+fn first_hub() -> Option<Rc<Hub>> {
+    let found = HUB.try_with(|hub| {
+        let hub = &hub.get()?.0;
+        (!hub.is_inherited()).then(|| hub.clone())
+    });
+    found.ok().flatten()
+}
+
+#[cold]
+fn make_hub() -> io::Result<Rc<Hub>> {
+    if let Some(hub) = child_hub() {
+        return Ok(hub);
+    }
+    let new = Rc::new(Hub::new()?);
+    let kept = HUB.try_with(|hub| {
+        if !hub.get_or_init(|| Kept(new.clone())).0.is_inherited() {
+            return Ok(());
+        }
+        CHILD_HUB.try_with(|hub| hub.replace(Some(Kept(new.clone()))))?;
+        Ok(())
+    });
+    match kept.and_then(|kept| kept) {
+        Ok(()) => Ok(new),
+        Err(_) => Err(io::Error::other(
+            "the thread is ending, and its reactor is gone",
+        )),
+    }
+}
+
+/// Stops a timer of the hub that is called `id`, if that is this thread's. The caller drops what
+/// comes back.
+#[inline]
+pub(crate) fn stop_timer(id: NonZeroU64, timer: TimerKey) -> Option<Waker> {
+    // Also of an inherited hub: its timers are the child's own memory.
+    let first = |hub: &OnceCell<Kept>| {
+        let hub = &hub.get().filter(|hub| hub.0.id() == id)?.0;
+        Some(hub.stop_timer(timer))
+    };
+    match HUB.try_with(first) {
+        Ok(Some(stopped)) => stopped,
+        _ => stop_child_timer(id, timer),
+    }
+}
+
+#[cold]
+fn stop_child_timer(id: NonZeroU64, timer: TimerKey) -> Option<Waker> {
+    child_hub().filter(|hub| hub.id() == id)?.stop_timer(timer)
+}
+
+/// The hub that this thread has made since the process was forked.
+#[cold]
+fn child_hub() -> Option<Rc<Hub>> {
+    let found = CHILD_HUB.try_with(|hub| {
+        let hub = hub.borrow();
+        let here = hub.as_ref().filter(|hub| !hub.0.is_inherited());
+        here.map(|hub| hub.0.clone())
+    });
+    found.ok().flatten()
+}
+
+/// The error of a future that would wait where nothing can ever wake it.
+#[cold]
+pub(crate) fn nobody_turns() -> io::Error {
+    // In a forked child that is still inside of the parent's loop, that is the cause.
+    let inherited = |hub: &Kept| hub.0.is_inherited() && hub.0.has_drivers();
+    if HUB.try_with(|hub| hub.get().is_some_and(inherited)) == Ok(true) {
+        return fork::error(REACTOR);
+    }
+    io::Error::other(
+        "no reactor turns on this thread, so this would wait for ever: run it inside of \
+         `windlass::block_on` (or `windlass_reactor::block_on`), or hold a \
+         `windlass_reactor::Reactor` and call its `turn`",
+    )
+}

@@ -1,0 +1,201 @@
+//! Detects `fork`, so that a child leaves alone what it shares with its parent.
+//!
+//! A forked child has copies of the parent's memory and descriptors. The kernel objects behind the
+//! descriptors are shared: epoll instance, timerfd, eventfd, io_uring, pipes. Threads are not
+//! copied, and a lock that another thread held stays locked. What owns such an object stores its
+//! [`Origin`].
+
+use std::fmt;
+use std::io;
+use std::ptr;
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
+use std::sync::atomic::{AtomicPtr, AtomicUsize};
+
+/// The process that made a value. Valid in signal handlers, and takes no lock.
+#[derive(Clone, Copy)]
+pub(crate) struct Origin {
+    /// The process's generation, in memory that the kernel clears in a forked child. It is
+    /// `NO_WORD` where the kernel doesn't; then the process is named by its PID.
+    word: &'static AtomicUsize,
+    generation: usize,
+}
+
+impl Origin {
+    /// Returns the origin of what this process makes.
+    pub(crate) fn here() -> Origin {
+        let word = platform::word();
+        let generation = if ptr::eq(word, &NO_WORD) {
+            platform::pid()
+        } else {
+            generation(word)
+        };
+        Origin { word, generation }
+    }
+
+    /// Returns whether this process is the one that made the value: false in a forked child.
+    #[inline]
+    pub(crate) fn is_here(&self) -> bool {
+        self.word.load(Relaxed) == self.generation || self.is_here_by_pid()
+    }
+
+    #[cold]
+    fn is_here_by_pid(&self) -> bool {
+        ptr::eq(self.word, &NO_WORD) && self.generation == platform::pid()
+    }
+
+    /// Returns an error in a forked child. `what` starts the message: "this reactor".
+    #[inline]
+    pub(crate) fn check(&self, what: &str) -> io::Result<()> {
+        if self.is_here() {
+            Ok(())
+        } else {
+            Err(error(what))
+        }
+    }
+}
+
+impl fmt::Debug for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Origin").field(&self.generation).finish()
+    }
+}
+
+/// The error of a value that belongs to the parent.
+#[cold]
+pub(crate) fn error(what: &str) -> io::Error {
+    io::Error::other(format!(
+        "{what} was made before fork() and belongs to the parent process: make a new one in the \
+         child"
+    ))
+}
+
+/// Stands for memory that the kernel clears, where there is none. No generation is zero.
+static NO_WORD: AtomicUsize = AtomicUsize::new(0);
+
+/// Returns this process's generation. The first caller after a fork chooses it.
+fn generation(word: &AtomicUsize) -> usize {
+    /// The number of the newest generation. The child inherits it, so that no number of an ancestor
+    /// is used again.
+    static NEWEST: AtomicUsize = AtomicUsize::new(0);
+    match word.load(Relaxed) {
+        0 => {
+            let new = NEWEST.fetch_add(1, Relaxed) + 1;
+            let chosen = word.compare_exchange(0, new, Relaxed, Relaxed);
+            chosen.map_or_else(|by_another_thread| by_another_thread, |_| new)
+        }
+        known => known,
+    }
+}
+
+#[cfg(all(target_os = "linux", not(windlass_portable)))]
+mod platform {
+    use super::*;
+
+    /// Null until the first call of `word`.
+    static WORD: AtomicPtr<AtomicUsize> = AtomicPtr::new(ptr::null_mut());
+
+    /// Returns the word that the kernel clears in forked children, or `NO_WORD`.
+    pub(super) fn word() -> &'static AtomicUsize {
+        let mut known = WORD.load(Acquire);
+        if known.is_null() {
+            let new = map().unwrap_or(ptr::from_ref(&NO_WORD).cast_mut());
+            // Threads that race here leave a page behind. A lock could be held during a fork.
+            known = match WORD.compare_exchange(ptr::null_mut(), new, AcqRel, Acquire) {
+                Ok(_) => new,
+                Err(by_another_thread) => by_another_thread,
+            };
+        }
+        // SAFETY: `WORD` holds null, a pointer to `NO_WORD`, or one to the start of a page that
+        // `map` made and nothing unmaps. That page is readable, writable, aligned, and its zeroes
+        // are a valid `AtomicUsize`. Only atomic operations access it.
+        unsafe { &*known }
+    }
+
+    /// Maps a page that is empty in each forked child. None before Linux 4.14.
+    fn map() -> Option<*mut AtomicUsize> {
+        const SIZE: usize = 4096;
+        // SAFETY: the kernel chooses the place of a new private mapping, and the advice changes
+        // nothing but what a forked child sees of it. The invalid advice (-1) is refused by each
+        // kernel; emulators that ignore all advice accept it, and must not be believed.
+        unsafe {
+            let (access, kind) = (
+                libc::PROT_READ | libc::PROT_WRITE,
+                libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+            );
+            let page = libc::mmap(ptr::null_mut(), SIZE, access, kind, -1, 0);
+            if page == libc::MAP_FAILED {
+                return None;
+            }
+            if libc::madvise(page, SIZE, -1) == 0
+                || libc::madvise(page, SIZE, libc::MADV_WIPEONFORK) != 0
+            {
+                libc::munmap(page, SIZE);
+                return None;
+            }
+            Some(page.cast())
+        }
+    }
+
+    pub(super) fn pid() -> usize {
+        std::process::id() as usize
+    }
+}
+
+#[cfg(not(all(target_os = "linux", not(windlass_portable))))]
+mod platform {
+    use super::*;
+
+    pub(super) fn word() -> &'static AtomicUsize {
+        &NO_WORD
+    }
+
+    /// On Windows no process is forked.
+    pub(super) fn pid() -> usize {
+        if cfg!(windows) {
+            1
+        } else {
+            std::process::id() as usize
+        }
+    }
+}
+
+/// A value of which each process has its own. A forked child starts with a new one and leaks the
+/// inherited one: a lock in that may be held by a thread that the child doesn't have.
+pub(crate) struct PerProcess<T: 'static>(AtomicPtr<Made<T>>);
+
+struct Made<T> {
+    origin: Origin,
+    value: T,
+}
+
+impl<T: Send + Sync> PerProcess<T> {
+    pub(crate) const fn new() -> Self {
+        PerProcess(AtomicPtr::new(ptr::null_mut()))
+    }
+
+    /// Returns this process's value. Makes it if there is none, without taking a lock.
+    #[inline]
+    pub(crate) fn get(&self, make: fn() -> T) -> &'static T {
+        let known = self.0.load(Acquire);
+        // SAFETY: the pointer is null, or `replace` made it by `Box::into_raw` and leaked it.
+        match unsafe { known.as_ref() } {
+            Some(made) if made.origin.is_here() => &made.value,
+            _ => self.replace(known, make),
+        }
+    }
+
+    #[cold]
+    fn replace(&self, old: *mut Made<T>, make: fn() -> T) -> &'static T {
+        let (origin, value) = (Origin::here(), make());
+        let new = Box::into_raw(Box::new(Made { origin, value }));
+        match self.0.compare_exchange(old, new, AcqRel, Acquire) {
+            // SAFETY: it was made by `Box::into_raw` and is leaked from here on.
+            Ok(_) => unsafe { &(*new).value },
+            Err(_) => {
+                // SAFETY: it was made by `Box::into_raw`, and no other thread has seen it.
+                drop(unsafe { Box::from_raw(new) });
+                self.get(make) // another thread of this process has made one
+            }
+        }
+    }
+}

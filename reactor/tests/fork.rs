@@ -1,0 +1,443 @@
+//! A process that is forked without `exec`: the child works, and leaves its parent alone.
+#![cfg(target_os = "linux")]
+
+mod common;
+
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixStream as StdStream;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::task::{Poll, Waker};
+use std::time::Duration;
+use std::{env, fs, process, thread};
+
+use common::*;
+use futures::{AsyncReadExt, AsyncWriteExt};
+use windlass_reactor::fs::File;
+use windlass_reactor::io::copy;
+use windlass_reactor::net::unix::UnixStream;
+use windlass_reactor::process::Command;
+use windlass_reactor::signal::{Signal, Signals};
+use windlass_reactor::time::sleep;
+use windlass_reactor::{Pool, Reactor, block_on};
+
+static POOL: Pool = Pool::new("fork", 4, PATIENCE);
+
+/// How long a child may take (s) until `SIGALRM` ends it.
+const LIMIT: u32 = 30;
+
+/// A forked child. Dropped, it has ended well.
+struct Forked(libc::pid_t);
+
+/// Runs `body` in a forked child.
+fn fork(body: impl FnOnce()) -> Forked {
+    // SAFETY: the child runs on a copy of this thread alone. What it uses of other threads is what
+    // these tests are about; glibc keeps its allocator usable across a fork.
+    let pid = unsafe { libc::fork() };
+    assert!(pid >= 0);
+    if pid == 0 {
+        // SAFETY: it has no precondition.
+        unsafe { libc::alarm(LIMIT) };
+        let result = catch_unwind(AssertUnwindSafe(body));
+        // SAFETY: it has no precondition, and runs no destructor of what the test has.
+        unsafe { libc::_exit(i32::from(result.is_err())) }
+    }
+    Forked(pid)
+}
+
+impl Drop for Forked {
+    fn drop(&mut self) {
+        let mut status = -1;
+        // SAFETY: `status` is valid for a write.
+        assert_eq!(unsafe { libc::waitpid(self.0, &mut status, 0) }, self.0);
+        if !thread::panicking() {
+            assert_eq!(
+                status, 0,
+                "the forked child failed, or was ended by a signal"
+            );
+        }
+    }
+}
+
+/// A file of this test, with these bytes.
+fn file_of(name: &str, bytes: &[u8]) -> PathBuf {
+    let path = env::temp_dir().join(format!("windlass-fork-{}-{name}", process::id()));
+    fs::write(&path, bytes).unwrap();
+    path
+}
+
+/// Uses a bit of everything.
+async fn use_all() {
+    let (mut here, mut there) = tcp_pair().await;
+    there.write_all(b"ahoy").await.unwrap();
+    let mut text = [0; 4];
+    here.read_exact(&mut text).await.unwrap();
+    assert_eq!(&text, b"ahoy");
+
+    sleep(Duration::from_millis(1)).await;
+
+    let path = file_of("all", b"");
+    windlass_reactor::fs::write(&path, "ahoy").await.unwrap();
+    assert_eq!(windlass_reactor::fs::read(&path).await.unwrap(), b"ahoy");
+    windlass_reactor::fs::remove_file(&path).await.unwrap();
+
+    assert_eq!(POOL.run(|| 7).unwrap().await, 7);
+
+    assert!(Command::new("true").status().await.unwrap().success());
+    drop(Command::new("true").spawn().unwrap()); // to be reaped without a handle
+
+    let mut signals = Signals::new([Signal::USR1]).unwrap();
+    rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::USR1)
+        .unwrap();
+    assert_eq!(signals.recv().await.unwrap(), Signal::USR1);
+}
+
+/// An error that says what to do.
+fn is_about_fork(text: impl ToString) -> bool {
+    text.to_string().contains("before fork()")
+}
+
+#[test]
+fn a_new_block_on_works_in_a_forked_child() {
+    in_child("a_new_block_on_works_in_a_forked_child", || {
+        run(use_all());
+        drop(fork(|| {
+            run(use_all());
+            drop(fork(|| run(use_all()))); // the child's child has its own as well
+            thread::spawn(|| run(use_all())).join().unwrap();
+            run(use_all());
+        }));
+        run(use_all());
+    });
+}
+
+#[test]
+fn a_block_on_works_in_a_child_forked_inside_of_another() {
+    in_child(
+        "a_block_on_works_in_a_child_forked_inside_of_another",
+        || {
+            run(async {
+                use_all().await;
+                drop(fork(|| run(use_all())));
+                use_all().await;
+            });
+        },
+    );
+}
+
+#[test]
+fn pools_start_afresh_in_a_forked_child() {
+    in_child("pools_start_afresh_in_a_forked_child", || {
+        run(async { POOL.run(|| ()).unwrap().await }); // from here on a thread is idle
+        drop(fork(|| {
+            assert_eq!(run(async { POOL.run(|| 7).unwrap().await }), 7);
+            run(windlass_reactor::fs::metadata("/")).unwrap();
+        }));
+    });
+}
+
+#[test]
+fn pools_work_in_a_child_forked_while_their_lock_is_held() {
+    in_child(
+        "pools_work_in_a_child_forked_while_their_lock_is_held",
+        || {
+            static DONE: AtomicBool = AtomicBool::new(false);
+            let busy = [(); 2].map(|()| {
+                thread::spawn(|| {
+                    while !DONE.load(SeqCst) {
+                        drop(POOL.run(|| ()).unwrap());
+                    }
+                })
+            });
+            for _ in 0..300 {
+                drop(fork(|| {
+                    assert_eq!(run(async { POOL.run(|| 7).unwrap().await }), 7);
+                }));
+            }
+            DONE.store(true, SeqCst);
+            busy.into_iter().for_each(|thread| thread.join().unwrap());
+        },
+    );
+}
+
+#[test]
+fn a_closure_given_to_a_pool_before_a_fork_panics_in_the_child() {
+    in_child(
+        "a_closure_given_to_a_pool_before_a_fork_panics_in_the_child",
+        || {
+            let (key, locked) = std::sync::mpsc::channel::<()>();
+            let task = POOL.run(move || locked.recv().is_err()).unwrap();
+            let mut task = Some(task);
+            drop(fork(|| {
+                let task = task.take().unwrap();
+                let panic = catch_unwind(AssertUnwindSafe(|| block_on(task))).unwrap_err();
+                assert!(is_about_fork(panic.downcast_ref::<&str>().unwrap()));
+            }));
+            drop(key);
+            assert!(run(task.unwrap()));
+        },
+    );
+}
+
+#[test]
+fn a_forked_childs_file_read_leaves_the_parents_memory_alone() {
+    in_child(
+        "a_forked_childs_file_read_leaves_the_parents_memory_alone",
+        || {
+            const BYTES: usize = 100_000;
+            let path = file_of("read", &[b'!'; BYTES]);
+            let reactor = Reactor::current().unwrap();
+            if !windlass_reactor::fs::use_io_uring(true).unwrap() {
+                return; // threads read files, and those are not shared
+            }
+            let file = reactor.block_on(File::open(&path)).unwrap();
+            // The ring is in use, and an operation waits to be submitted.
+            reactor.block_on(file.read_at(&mut [0; 8], 0)).unwrap();
+            let mut before = Box::pin(file.read_buf_at(Vec::with_capacity(BYTES), 0));
+            assert!(poll(&mut before, Waker::noop()).is_pending());
+            drop(fork(|| {
+                let mut read = Box::pin(file.read_buf_at(Vec::with_capacity(BYTES), 0));
+                let begun = poll(&mut read, Waker::noop());
+                let error = reactor.turn(Some(Duration::ZERO)).unwrap_err();
+                assert!(is_about_fork(error));
+                drop(reactor.awake());
+                drop(reactor.clone());
+                // The child's own threads read it, and may be done already.
+                let (_, bytes) = match begun {
+                    Poll::Ready(ended) => ended,
+                    Poll::Pending => run(read),
+                };
+                assert_eq!(bytes.len(), BYTES);
+                assert!(is_about_fork(run(before.as_mut()).0.unwrap_err()));
+            }));
+            let mine = vec![0_u8; BYTES];
+            let (read, bytes) = reactor.block_on(before);
+            assert_eq!((read.unwrap(), bytes.len()), (BYTES, BYTES));
+            reactor.turn(Some(Duration::ZERO)).unwrap();
+            assert!(mine.iter().all(|&byte| byte == 0));
+            fs::remove_file(path).unwrap();
+        },
+    );
+}
+
+#[test]
+fn a_forked_child_that_drops_a_stream_leaves_the_parents_registered() {
+    in_child(
+        "a_forked_child_that_drops_a_stream_leaves_the_parents_registered",
+        || {
+            run(async {
+                let (here, mut there) = tcp_pair().await;
+                let mut here = Some(here);
+                let mut readable = Box::pin(here.as_ref().unwrap().readable());
+                // Its first wait registers it.
+                let mut first = true;
+                std::future::poll_fn(|cx| {
+                    if !std::mem::replace(&mut first, false) {
+                        return Poll::Ready(());
+                    }
+                    assert!(poll(&mut readable, cx.waker()).is_pending());
+                    cx.waker().wake_by_ref();
+                    Poll::Pending
+                })
+                .await;
+                drop(readable);
+                drop(fork(|| drop(here.take())));
+                there.write_all(b"ahoy").await.unwrap();
+                let mut text = [0; 4];
+                here.as_mut().unwrap().read_exact(&mut text).await.unwrap();
+                assert_eq!(&text, b"ahoy");
+            });
+        },
+    );
+}
+
+#[test]
+fn an_inherited_stream_works_in_a_forked_child_until_it_has_to_wait() {
+    in_child(
+        "an_inherited_stream_works_in_a_forked_child_until_it_has_to_wait",
+        || {
+            let reactor = Reactor::current().unwrap(); // so that the inherited one is driven
+            let (here, mut there) = run(async { UnixStream::pair().unwrap() });
+            run(there.write_all(&[7; 1000])).unwrap();
+            drop(fork(|| {
+                let mut here = here;
+                let mut byte = [0];
+                for _ in 0..1000 {
+                    run(here.read_exact(&mut byte)).unwrap(); // with no budget of any turn
+                }
+                assert!(is_about_fork(run(here.read_exact(&mut byte)).unwrap_err()));
+                assert!(is_about_fork(run(here.readable()).unwrap_err()));
+            }));
+            drop(reactor);
+        },
+    );
+}
+
+#[test]
+fn an_inherited_reactor_gives_an_error_in_a_forked_child() {
+    in_child(
+        "an_inherited_reactor_gives_an_error_in_a_forked_child",
+        || {
+            let reactor = Reactor::current().unwrap();
+            reactor.block_on(sleep(Duration::from_millis(1)));
+            settle(&reactor);
+            let waker = reactor.waker();
+            let nap = sleep(Duration::from_millis(1));
+            drop(fork(|| {
+                assert!(is_about_fork(reactor.turn(None).unwrap_err()));
+                let blocks = || reactor.block_on(async {});
+                let panic = catch_unwind(AssertUnwindSafe(blocks)).unwrap_err();
+                assert!(is_about_fork(panic.downcast_ref::<String>().unwrap()));
+                waker.wake_by_ref();
+                run(nap); // moves to the child's reactor, as one that is sent to another thread
+            }));
+            assert_eq!(reactor.turn(Some(Duration::ZERO)).unwrap().woken, 0);
+            assert!(
+                !descriptor_is_ready(&reactor, false),
+                "the child has woken the parent"
+            );
+            reactor.block_on(use_all());
+            // Inside of the parent's loop the child's futures aren't turned by any.
+            drop(reactor.block_on(async {
+                fork(|| {
+                    let mut nap = Box::pin(sleep(Duration::from_millis(1)));
+                    let polls = || poll(&mut nap, Waker::noop());
+                    let panic = catch_unwind(AssertUnwindSafe(polls)).unwrap_err();
+                    assert!(is_about_fork(panic.downcast_ref::<String>().unwrap()));
+                })
+            }));
+        },
+    );
+}
+
+#[test]
+fn a_forked_child_neither_kills_nor_reaps_its_parents_children() {
+    in_child(
+        "a_forked_child_neither_kills_nor_reaps_its_parents_children",
+        || {
+            let mut command = Command::new("cat");
+            command.stdin(windlass_reactor::process::Stdio::piped());
+            let mut cat = Some(command.kill_on_drop(true).spawn().unwrap());
+            drop(fork(|| {
+                let mut cat = cat.take().unwrap();
+                assert!(is_about_fork(cat.kill().unwrap_err()));
+                assert!(is_about_fork(cat.try_wait().unwrap_err()));
+                assert!(is_about_fork(run(cat.wait()).unwrap_err()));
+                drop(cat);
+                run(use_all()); // reaps its own
+            }));
+            let mut cat = cat.unwrap();
+            assert!(cat.try_wait().unwrap().is_none(), "it was killed");
+            assert!(run(cat.wait()).unwrap().success());
+        },
+    );
+}
+
+#[test]
+fn a_signal_in_a_forked_child_reaches_only_the_childs_listeners() {
+    in_child(
+        "a_signal_in_a_forked_child_reaches_only_the_childs_listeners",
+        || {
+            let reactor = Reactor::current().unwrap();
+            let mut inherited = Some(Signals::new([Signal::USR1]).unwrap());
+            let listener = inherited.as_mut().unwrap();
+            let mut heard = Box::pin(listener.recv());
+            let (counter, waker) = Counter::new();
+            assert!(poll(&mut heard, &waker).is_pending());
+            drop(heard);
+            drop(fork(|| {
+                run(use_all()); // sends itself the signal, and hears it
+                let mut inherited = inherited.take().unwrap();
+                assert!(is_about_fork(run(inherited.recv()).unwrap_err()));
+            }));
+            reactor.turn(Some(Duration::ZERO)).unwrap();
+            assert_eq!(
+                counter.wakes(),
+                0,
+                "the child has written to the parent's pipe"
+            );
+            // A byte in the parent's pipe isn't for the child.
+            let mut listener = inherited.take().unwrap();
+            let this = rustix::process::getpid();
+            rustix::process::kill_process(this, rustix::process::Signal::USR1).unwrap();
+            let mut inherited = Some(listener);
+            drop(fork(|| {
+                let mut inherited = inherited.take().unwrap();
+                assert!(is_about_fork(run(inherited.recv()).unwrap_err()));
+            }));
+            listener = inherited.unwrap();
+            assert_eq!(reactor.block_on(listener.recv()).unwrap(), Signal::USR1);
+        },
+    );
+}
+
+#[test]
+fn the_end_of_a_forked_childs_thread_leaves_the_parents_poller() {
+    in_child(
+        "the_end_of_a_forked_childs_thread_leaves_the_parents_poller",
+        || {
+            // On a thread that ends, so that its thread-locals are dropped in the child.
+            thread::spawn(|| {
+                run(use_all());
+                let reactor = Reactor::current().unwrap();
+                // SAFETY: as in `fork`.
+                let pid = unsafe { libc::fork() };
+                if pid == 0 {
+                    drop(reactor);
+                    run(sleep(Duration::from_millis(1)));
+                    return; // the last thread of the child, and so its end
+                }
+                drop(Forked(pid));
+                run(use_all());
+                // A wake of another thread ends a sleep.
+                let (waker, woken) = (reactor.waker(), AtomicBool::new(false));
+                let start = std::time::Instant::now();
+                thread::scope(|scope| {
+                    scope.spawn(|| {
+                        thread::sleep(Duration::from_millis(20)); // mostly the other one sleeps
+                        woken.store(true, SeqCst);
+                        waker.wake();
+                    });
+                    while !woken.load(SeqCst) {
+                        reactor.turn(Some(PATIENCE)).unwrap();
+                    }
+                });
+                assert!(start.elapsed() < PATIENCE, "no wake ends a sleep");
+            })
+            .join()
+            .unwrap();
+        },
+    );
+}
+
+#[test]
+fn copies_in_a_forked_child_do_not_mix_with_the_parents() {
+    in_child(
+        "copies_in_a_forked_child_do_not_mix_with_the_parents",
+        || {
+            const BYTES: usize = 128 * 1024; // enough for a copy to take a pipe
+            let copy_through = |byte: u8| {
+                let (mut source, from) = StdStream::pair().unwrap();
+                let (to, mut target) = StdStream::pair().unwrap();
+                let writes = thread::spawn(move || source.write_all(&vec![byte; BYTES]).unwrap());
+                let reads = thread::spawn(move || {
+                    let mut bytes = Vec::new();
+                    target.read_to_end(&mut bytes).unwrap();
+                    bytes
+                });
+                let (from, to) = (UnixStream::try_from(from), UnixStream::try_from(to));
+                run(copy(from.unwrap(), to.unwrap())).unwrap();
+                writes.join().unwrap();
+                assert!(
+                    reads.join().unwrap() == vec![byte; BYTES],
+                    "bytes of another process"
+                );
+            };
+            copy_through(1); // leaves a pipe for the next
+            let child = fork(|| (0..200).for_each(|_| copy_through(2)));
+            (0..200).for_each(|_| copy_through(3));
+            drop(child);
+        },
+    );
+}
