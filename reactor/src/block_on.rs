@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use crate::reactor::Reactor;
+use crate::reactor::{Hub, Reactor};
 use crate::rest::Parker;
 
 /// Runs a future to its end on this thread, and turns the thread's reactor while it waits.
@@ -51,6 +51,7 @@ impl Reactor {
             panic!("can't block on an inherited reactor: {error}");
         }
         let _awake = self.awake();
+        let _ends = EndOfLoop(self.hub()); // dropped after the future
         let parker = Arc::new(Parker::new(self.hub().rest().clone()));
         let waker = Waker::from(parker.clone());
         let mut cx = Context::from_waker(&waker);
@@ -66,6 +67,18 @@ impl Reactor {
             if let Err(error) = self.hub().turn(limit) {
                 panic!("the reactor of this thread failed: {error}");
             }
+        }
+    }
+}
+
+/// The end of a `block_on`, also of one that panics. If no other loop is around it, no turn may
+/// come for files.
+struct EndOfLoop<'a>(&'a Hub);
+
+impl Drop for EndOfLoop<'_> {
+    fn drop(&mut self) {
+        if self.0.is_outermost() {
+            self.0.finish_files();
         }
     }
 }

@@ -1,6 +1,6 @@
 //! This thread's reactor: where it is kept, and where a forked child keeps its own.
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::RefCell;
 use std::io;
 use std::num::NonZeroU64;
 use std::rc::Rc;
@@ -11,7 +11,7 @@ use crate::reactor::{Hub, REACTOR};
 use crate::timers::TimerKey;
 
 thread_local! {
-    static HUB: OnceCell<Kept> = const { OnceCell::new() };
+    static HUB: RefCell<Option<Kept>> = const { RefCell::new(None) };
     /// The hub that a forked child uses in place of the one that its thread has inherited.
     static CHILD_HUB: RefCell<Option<Kept>> = const { RefCell::new(None) };
 }
@@ -44,7 +44,8 @@ pub(crate) fn made_hub() -> Option<Rc<Hub>> {
 #[inline]
 fn first_hub() -> Option<Rc<Hub>> {
     let found = HUB.try_with(|hub| {
-        let hub = &hub.get()?.0;
+        let hub = hub.borrow();
+        let hub = &hub.as_ref()?.0;
         (!hub.is_inherited()).then(|| hub.clone())
     });
     found.ok().flatten()
@@ -57,7 +58,9 @@ fn make_hub() -> io::Result<Rc<Hub>> {
     }
     let new = Rc::new(Hub::new()?);
     let kept = HUB.try_with(|hub| {
-        if !hub.get_or_init(|| Kept(new.clone())).0.is_inherited() {
+        let mut hub = hub.borrow_mut();
+        let first = hub.get_or_insert_with(|| Kept(new.clone()));
+        if !first.0.is_inherited() {
             return Ok(());
         }
         CHILD_HUB.try_with(|hub| hub.replace(Some(Kept(new.clone()))))?;
@@ -76,8 +79,9 @@ fn make_hub() -> io::Result<Rc<Hub>> {
 #[inline]
 pub(crate) fn stop_timer(id: NonZeroU64, timer: TimerKey) -> Option<Waker> {
     // Also of an inherited hub: its timers are the child's own memory.
-    let first = |hub: &OnceCell<Kept>| {
-        let hub = &hub.get().filter(|hub| hub.0.id() == id)?.0;
+    let first = |hub: &RefCell<Option<Kept>>| {
+        let hub = hub.borrow();
+        let hub = &hub.as_ref().filter(|hub| hub.0.id() == id)?.0;
         Some(hub.stop_timer(timer))
     };
     match HUB.try_with(first) {
@@ -102,12 +106,29 @@ fn child_hub() -> Option<Rc<Hub>> {
     found.ok().flatten()
 }
 
+/// Drops this thread's hub and its file descriptors, unless a value of the thread still uses it.
+///
+/// For threads of a pool, which outlive what their closures do. The next closure that needs a hub
+/// makes another.
+pub(crate) fn release() {
+    if first_hub().is_none() {
+        return;
+    }
+    #[cfg(unix)]
+    crate::orphans::release();
+    #[cfg(target_os = "linux")]
+    crate::splice::release();
+    let is_unused = |hub: &mut Kept| Rc::strong_count(&hub.0) == 1;
+    let unused = HUB.try_with(|hub| hub.borrow_mut().take_if(is_unused));
+    drop(unused); // ends operations on files, under no borrow
+}
+
 /// The error of a future that would wait where nothing can ever wake it.
 #[cold]
 pub(crate) fn nobody_turns() -> io::Error {
     // In a forked child that is still inside of the parent's loop, that is the cause.
     let inherited = |hub: &Kept| hub.0.is_inherited() && hub.0.has_drivers();
-    if HUB.try_with(|hub| hub.get().is_some_and(inherited)) == Ok(true) {
+    if HUB.try_with(|hub| hub.borrow().as_ref().is_some_and(inherited)) == Ok(true) {
         return fork::error(REACTOR);
     }
     io::Error::other(

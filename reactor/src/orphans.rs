@@ -31,6 +31,12 @@ pub(crate) fn adopt(mut child: ChildHandle, end: Option<ChildEnd>) {
     }
 }
 
+/// Deregisters the children that this thread's reactor watches. They are left to `sweep`.
+pub(crate) fn release() {
+    let ends = ENDS.try_with(RefCell::take);
+    drop(ends); // under no borrow
+}
+
 /// Reaps all that have ended, also those of threads that don't turn their reactor any more.
 pub(crate) fn sweep() {
     orphans().retain(|_, child| is_running(child));

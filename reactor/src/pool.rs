@@ -13,7 +13,10 @@ use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::Duration;
 
+use crate::current;
 use crate::fork::{Origin, PerProcess};
+use crate::reactor::discard_panic;
+use crate::shortage::cannot_start_thread;
 
 /// Threads for closures that block, and the line of those who wait for them.
 ///
@@ -96,8 +99,8 @@ impl Pool {
     ///
     /// # Errors
     ///
-    /// If there's no thread, and the system refuses one. Where there are some, they go on with the
-    /// line.
+    /// If the pool has no thread and the system refuses one. The error names what ran out, and its
+    /// kind is never `WouldBlock`. A pool that has threads goes on with those.
     pub fn run<F, T>(&'static self, f: F) -> io::Result<BlockingTask<T>>
     where
         F: FnOnce() -> T + Send + 'static,
@@ -138,7 +141,7 @@ impl Pool {
                     let work = line.waiting.remove(&number);
                     drop(line);
                     drop(work); // the closure, under no lock
-                    return Err(error);
+                    return Err(cannot_start_thread(error));
                 }
                 Err(_) => {} // one of the others will come to it
             }
@@ -150,9 +153,9 @@ impl Pool {
     fn serve(&self, crew: &Crew) {
         while let Some(work) = self.next(crew) {
             work.work();
-            // A value that nobody waits for may be dropped here, and must not take the thread
-            // with it, on which others count.
-            let _ = catch_unwind(AssertUnwindSafe(|| drop(work)));
+            // Drops a value that nobody waits for. Its panic must not end the thread, on which
+            // other closures count.
+            discard_panic(|| drop(work));
         }
     }
 
@@ -261,6 +264,11 @@ impl<T> BlockingTask<T> {
         !self.crew.origin.is_here()
     }
 
+    /// False in a forked child, which has no thread that could finish it.
+    pub(crate) fn is_finished(&self) -> bool {
+        !self.is_inherited() && lock(self.order().answer()).finished
+    }
+
     fn order(&self) -> &Arc<dyn Ordered<T>> {
         self.order.as_ref().expect("it is there until the drop")
     }
@@ -281,7 +289,8 @@ impl<T> Future for BlockingTask<T> {
             std::mem::swap(&mut answer.waker, &mut waker);
         }
         drop(answer);
-        drop(waker); // the one before, not under the lock
+        // The earlier one. A panic of its drop must not cost the result.
+        discard_panic(|| drop(waker));
         match result {
             Some(Ok(output)) => Poll::Ready(output),
             Some(Err(panic)) => resume_unwind(panic),
@@ -301,16 +310,16 @@ impl<T> Drop for BlockingTask<T> {
         if let Some(order) = self.order.take() {
             let place = lock(&self.crew.line).waiting.remove(&self.number);
             let waker = lock(order.answer()).waker.take();
-            drop((place, waker)); // under no lock
+            discard_panic(|| drop(waker)); // under no lock, as the closure
+            drop(place);
         }
     }
 }
 
 impl<T> fmt::Debug for BlockingTask<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let finished = !self.is_inherited() && lock(self.order().answer()).finished;
         f.debug_struct("BlockingTask")
-            .field("finished", &finished)
+            .field("finished", &self.is_finished())
             .finish()
     }
 }
@@ -341,13 +350,17 @@ impl<F: FnOnce() -> T + Send, T: Send> Work for Order<F, T> {
     fn work(&self) {
         let closure = lock(&self.closure).take().expect("it is taken out once");
         let result = catch_unwind(AssertUnwindSafe(closure));
+        // Before the answer: when a closure is awaited, its descriptors are closed.
+        discard_panic(current::release);
         let mut answer = lock(&self.answer);
         answer.finished = true;
         answer.result = Some(result);
         let waker = answer.waker.take();
         drop(answer);
-        // A waker that panics must not take the thread with it.
-        let _ = catch_unwind(AssertUnwindSafe(|| waker.map(Waker::wake)));
+        // A waker that panics must not end the thread.
+        if let Some(waker) = waker {
+            discard_panic(|| waker.wake());
+        }
     }
 }
 
@@ -521,5 +534,43 @@ mod tests {
         drop(key);
         assert_eq!(output(last), 7);
         wait_until(|| POOL.threads() == 0);
+    }
+
+    /// What panics once more when it's dropped as the payload of a panic.
+    struct Bomb;
+
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("a planned panic");
+        }
+    }
+
+    #[test]
+    fn payloads_that_panic_when_dropped_end_no_thread() {
+        struct WakesWithBomb;
+        impl Wake for WakesWithBomb {
+            fn wake(self: Arc<Self>) {
+                std::panic::panic_any(Bomb);
+            }
+        }
+        struct DropsWithBomb;
+        impl Drop for DropsWithBomb {
+            fn drop(&mut self) {
+                std::panic::panic_any(Bomb);
+            }
+        }
+        static POOL: Pool = Pool::new("test", 1, PATIENCE);
+        let ([key], [mut task], begun) = gates(&POOL);
+        let waker = Waker::from(Arc::new(WakesWithBomb));
+        let polled = Pin::new(&mut task).poll(&mut Context::from_waker(&waker));
+        assert!(polled.is_pending());
+        assert_eq!(begun.recv(), Ok(0));
+        POOL.run(|| DropsWithBomb).unwrap().detach();
+        POOL.run(|| std::panic::panic_any(Bomb)).unwrap().detach();
+        let last = POOL.run(|| 7).unwrap();
+        drop(key);
+        assert_eq!(output(last), 7);
+        wait_until(|| lock(&POOL.crew().line).idle == 1);
+        assert_eq!((POOL.threads(), POOL.waiting()), (1, 0));
     }
 }

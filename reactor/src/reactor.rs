@@ -21,7 +21,7 @@ use crate::clock::{Moment, nanos};
 use crate::current::nobody_turns;
 pub(crate) use crate::current::{hub, made_hub, stop_timer};
 use crate::fork::Origin;
-use crate::fs::Ring;
+use crate::fs::{Background, Progress, Ring, end_files};
 use crate::rest::Rest;
 use crate::source::Sources;
 use crate::timers::{TimerKey, Timers};
@@ -95,7 +95,7 @@ impl Reactor {
     ///
     /// # Errors
     ///
-    /// If the descriptors that it needs can't be had (five on Linux), or while the thread ends.
+    /// If the descriptors that it needs can't be had (three on Linux), or while the thread ends.
     pub fn current() -> io::Result<Reactor> {
         Ok(Reactor::new(hub()?, SLACK))
     }
@@ -235,8 +235,7 @@ impl Drop for Reactor {
         self.hub.drivers.set(self.hub.drivers.get() - 1);
         self.hub.remove_slack(self.slack);
         if !self.hub.is_driven() {
-            // What was let go of is done now, and not when the next loop turns.
-            let _ = self.hub.made_ring().map(Ring::submit_all);
+            self.hub.finish_files(); // no turn comes for them
         }
     }
 }
@@ -302,6 +301,8 @@ pub(crate) struct Hub {
     origin: Origin,
     /// For files, from the first one on. None inside if it can't be had.
     ring: OnceCell<Option<Ring>>,
+    /// Operations on files that threads perform, and whose callers have gone on.
+    background: Background,
     /// The timer that ends a sleep for the sake of files that the kernel has not taken.
     retry: Cell<Option<TimerKey>>,
     budget: Budget,
@@ -341,6 +342,7 @@ impl Hub {
         Ok(Hub {
             origin: Origin::here(),
             ring: OnceCell::new(),
+            background: Background::new(),
             retry: Cell::new(None),
             budget: Budget::new(),
             id: NonZeroU64::MIN.saturating_add(IDS.fetch_add(1, Relaxed)),
@@ -377,6 +379,11 @@ impl Hub {
 
     pub(crate) fn turn_number(&self) -> u32 {
         self.turn.get()
+    }
+
+    /// Whether the loop that calls this is not inside of another one of this reactor.
+    pub(crate) fn is_outermost(&self) -> bool {
+        self.depth.get() == 1
     }
 
     /// False in a forked child, where the drivers are the parent's.
@@ -541,6 +548,10 @@ impl Hub {
         self.ring.get()?.as_ref()
     }
 
+    pub(crate) fn background(&self) -> &Background {
+        &self.background
+    }
+
     /// From now on files are for threads. False if there's a ring already.
     pub(crate) fn forgo_ring(&self) -> bool {
         self.ring.get_or_init(|| None).is_none()
@@ -610,10 +621,32 @@ impl Hub {
     }
 
     fn collect_files(&self, woken: &mut Vec<Waker>) {
-        // What nobody waited for is dropped here, under no borrow: it may hold files.
         if let Some(Some(ring)) = self.ring.get() {
-            let dropped = ring.collect(woken);
-            discard_panic(|| drop(dropped));
+            end_files(ring.collect(woken));
+        }
+    }
+
+    /// Waits for the operations on files whose callers have gone on: writes, closes, and operations
+    /// that were dropped. For the end of a loop, after which no turn may come.
+    ///
+    /// As long as any of them ends within each second, it waits for the others. The rest go on
+    /// without this thread, and no later call waits for them.
+    pub(crate) fn finish_files(&self) {
+        let mut progress = Progress::new();
+        if let Some(ring) = self.made_ring() {
+            let mut woken = Vec::new();
+            while let Some(collected) = ring.finish(&mut woken, &mut progress) {
+                end_files(collected);
+                wake_all(woken.drain(..));
+            }
+        }
+        self.background.finish(&mut progress);
+    }
+
+    /// For what is begun or given up after the last loop has ended.
+    pub(crate) fn finish_files_unless_driven(&self) {
+        if !self.is_driven() {
+            self.finish_files();
         }
     }
 

@@ -33,7 +33,12 @@ struct CannotStart {
 
 impl fmt::Display for CannotStart {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cannot start {}: {}", self.what, self.error)
+        let CannotStart { what, error } = self;
+        write!(
+            f,
+            "cannot start {what}: {error}: the limit of threads and processes is reached, which \
+             `ulimit -u` or the control group (`pids.max`) sets"
+        )
     }
 }
 

@@ -123,6 +123,11 @@ impl Drop for Pipe {
     }
 }
 
+/// Closes the spare pipe of this thread.
+pub(crate) fn release() {
+    drop(SPARE.try_with(Cell::take));
+}
+
 /// A descriptor that can't be spliced, no pipe to splice by, or a sandbox that refuses the call. An
 /// ordinary read or write that isn't permitted either has the same error once more.
 pub(crate) fn is_refusal(error: &io::Error) -> bool {

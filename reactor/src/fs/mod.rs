@@ -61,6 +61,7 @@ mod names;
 mod read_dir;
 mod error;
 mod operation;
+mod background;
 
 // One of the two: whether there's an io_uring at all.
 #[cfg_attr(
@@ -77,6 +78,7 @@ mod operation;
 )]
 mod ring;
 
+pub(crate) use background::{Background, Progress};
 pub use file::File;
 #[cfg(unix)]
 pub use names::symlink;
@@ -85,6 +87,7 @@ pub use names::{
     remove_dir_all, remove_file, rename, set_permissions, symlink_metadata, try_exists,
 };
 pub use open_options::OpenOptions;
+pub(crate) use operation::end_files;
 pub use read_dir::{DirEntry, ReadDir, read_dir};
 pub(crate) use ring::Ring;
 pub use whole::{copy, read, read_to_string, write};

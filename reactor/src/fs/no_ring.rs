@@ -3,10 +3,12 @@
 use std::io;
 use std::task::{Context, Poll, Waker};
 
-use super::operation::{Ended, Operation};
+use super::background::Progress;
+use super::operation::{Collected, Ended, Operation};
 use crate::wait;
 
-pub(crate) type Dropped = (Option<Operation>, Option<Waker>);
+#[derive(Debug)]
+pub(crate) enum Dropped {}
 
 #[derive(Debug)]
 pub(crate) enum Ring {}
@@ -20,7 +22,7 @@ impl Ring {
         match *self {}
     }
 
-    pub(crate) fn poll(&self, _: u32, _: &mut Context<'_>) -> Poll<Ended> {
+    pub(crate) fn poll(&self, _: u32, _: &mut Context<'_>) -> Poll<(Ended, Dropped)> {
         match *self {}
     }
 
@@ -40,11 +42,15 @@ impl Ring {
         match *self {}
     }
 
-    pub(crate) fn submit_all(&self) {
+    pub(crate) fn collect(&self, _: &mut Vec<Waker>) -> Collected {
         match *self {}
     }
 
-    pub(crate) fn collect(&self, _: &mut Vec<Waker>) -> Vec<Operation> {
+    pub(crate) fn finish(&self, _: &mut Vec<Waker>, _: &mut Progress) -> Option<Collected> {
         match *self {}
     }
+}
+
+pub(crate) fn is_refused(_: &io::Result<usize>) -> bool {
+    false
 }

@@ -8,12 +8,13 @@ use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use super::OpenOptions;
 use super::line::Ticket;
-use super::ring::Dropped;
+use super::ring::{Dropped, is_refused};
 use crate::fork;
 use crate::pool::{BlockingTask, Pool};
 use crate::reactor::{Hub, made_hub, wake_all};
@@ -165,6 +166,14 @@ impl Operation {
         }
     }
 
+    /// The threads that may do it.
+    fn pool(&self) -> &'static Pool {
+        match self.handle() {
+            Some(handle) if handle.is_stream => &PEERS,
+            _ => &FILES,
+        }
+    }
+
     /// Whether only a thread does it as std would.
     fn is_for_threads(&self) -> bool {
         let at = match self {
@@ -291,7 +300,6 @@ enum Way {
 /// Begins an operation: on this thread's ring if there's one and something turns, and otherwise on
 /// the pool.
 pub(crate) fn start(operation: Operation) -> Doing {
-    let is_stream = operation.handle().is_some_and(|it| it.is_stream);
     if let Some(hub) = made_hub().filter(|_| !operation.is_for_threads()) {
         if let Some(ring) = hub.ring() {
             let slot = ring.start(operation);
@@ -299,11 +307,58 @@ pub(crate) fn start(operation: Operation) -> Doing {
             return Doing(Way::Ring { hub, slot });
         }
     }
-    let pool = if is_stream { &PEERS } else { &FILES };
-    Doing(match pool.run(move || operation.perform()).map(OnPool) {
+    Doing(start_on_thread(operation))
+}
+
+fn start_on_thread(operation: Operation) -> Way {
+    let pool = operation.pool();
+    match pool.run(move || operation.perform()).map(OnPool) {
         Ok(task) => Way::Pool(task),
-        Err(error) => Way::Over(Some((Err(error), Operation::Lost))),
-    })
+        Err(error) => Way::lost(error),
+    }
+}
+
+/// What a ring is done with, for the caller to go on with under no borrow.
+#[derive(Default)]
+pub(crate) struct Collected {
+    /// Operations that are over and that nobody comes for.
+    pub(crate) ended: Vec<Operation>,
+    /// Operations that nobody comes for and that the ring can't do.
+    pub(crate) refused: Vec<Operation>,
+}
+
+/// Drops what is over, and leaves the rest to threads.
+pub(crate) fn end_files(collected: Collected) {
+    collected.refused.into_iter().for_each(leave_to_thread);
+    drop(collected.ended);
+}
+
+#[cold]
+fn leave_to_thread(operation: Operation) {
+    let pool = operation.pool();
+    let ours = Arc::new(Mutex::new(Some(operation)));
+    let theirs = ours.clone();
+    let take = |it: &Mutex<Option<Operation>>| {
+        let operation = it.lock().unwrap_or_else(PoisonError::into_inner).take();
+        operation.unwrap_or(Operation::Lost)
+    };
+    match pool.run(move || take(&theirs).perform()) {
+        Ok(task) => leave(task),
+        Err(error) => {
+            // The next operation on the handle returns the error.
+            let mut wakers = Vec::new();
+            take(&ours).finish(&mut Err(error), &mut wakers);
+            wake_all(wakers);
+        }
+    }
+}
+
+/// Nobody comes for the task. The end of this thread's loop waits for it.
+fn leave(task: BlockingTask<Ended>) {
+    match made_hub() {
+        Some(hub) if hub.is_driven() => hub.background().add(task),
+        _ => task.detach(),
+    }
 }
 
 /// Whether operations that are begun here and now go to a ring.
@@ -369,12 +424,26 @@ impl Doing {
     /// If it could not begin.
     pub(crate) fn detach(mut self) -> io::Result<()> {
         match self.take() {
-            Way::Ring { hub, slot } => drop(hub.made_ring().map(|ring| ring.detach(slot))),
-            Way::Pool(task) => task.0.detach(),
+            Way::Ring { hub, slot } => {
+                drop(hub.made_ring().map(|ring| ring.detach(slot)));
+                hub.finish_files_unless_driven();
+            }
+            Way::Pool(task) => leave(task.0),
             Way::Over(Some((Err(error), Operation::Lost))) => return Err(error),
             Way::Over(_) => {}
         }
         Ok(())
+    }
+
+    /// It can't go on: nothing turns its ring, or this is a forked child.
+    #[cold]
+    fn lose(&mut self) {
+        let error = match &self.0 {
+            Way::Ring { hub, .. } => hub.not_driven(),
+            _ => fork::error("this operation on a file"),
+        };
+        let way = mem::replace(&mut self.0, Way::lost(error));
+        drop(way.give_up());
     }
 
     fn take(&mut self) -> Way {
@@ -386,21 +455,30 @@ impl Future for Doing {
     type Output = Ended;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ended> {
-        let ended = match &mut self.0 {
-            Way::Ring { hub, slot } => {
-                // There is none in a forked child.
-                match hub.made_ring() {
-                    Some(ring) => match ring.poll(*slot, cx) {
-                        Poll::Ready(ended) => ended,
-                        Poll::Pending if hub.has_drivers() => return Poll::Pending,
-                        Poll::Pending => self.0.lose(),
-                    },
-                    None => self.0.lose(),
+        if let Way::Ring { hub, slot } = &self.0 {
+            // There is no ring in a forked child.
+            let polled = hub.made_ring().map(|ring| ring.poll(*slot, cx));
+            match polled {
+                Some(Poll::Pending) if hub.has_drivers() => return Poll::Pending,
+                // The slot is free, so it's forgotten before any user code runs.
+                Some(Poll::Ready((ended, dropped))) => {
+                    self.0 = match ended {
+                        (result, operation) if is_refused(&result) => start_on_thread(operation),
+                        ended => Way::Over(Some(ended)),
+                    };
+                    drop(dropped);
                 }
+                _ => self.lose(),
             }
-            Way::Pool(task) if task.0.is_inherited() => self.0.lose(),
+        }
+        let ended = match &mut self.0 {
+            Way::Pool(task) if task.0.is_inherited() => {
+                self.lose();
+                return self.poll(cx);
+            }
             Way::Pool(task) => ready!(Pin::new(task).poll(cx)),
             Way::Over(ended) => ended.take().expect("polled after its end"),
+            Way::Ring { .. } => unreachable!("it was over, or another way was taken"),
         };
         self.0 = Way::Over(None);
         Poll::Ready(ended)
@@ -408,15 +486,8 @@ impl Future for Doing {
 }
 
 impl Way {
-    /// The end of an operation on a ring that nothing turns any more.
-    #[cold]
-    fn lose(&self) -> Ended {
-        drop(self.give_up());
-        let error = match self {
-            Way::Ring { hub, .. } => hub.not_driven(),
-            _ => fork::error("this operation on a file"),
-        };
-        (Err(error), Operation::Lost)
+    fn lost(error: io::Error) -> Way {
+        Way::Over(Some((Err(error), Operation::Lost)))
     }
 
     /// The kernel is told, the pool need not be. The caller drops what comes back.
@@ -426,14 +497,14 @@ impl Way {
         };
         let given_up = hub.made_ring()?.give_up(*slot);
         hub.look_soon();
+        hub.finish_files_unless_driven();
         Some(given_up)
     }
 }
 
 impl Drop for Doing {
     fn drop(&mut self) {
-        let given_up = self.0.give_up();
-        drop(given_up);
+        drop(self.take().give_up());
     }
 }
 

@@ -20,7 +20,6 @@ use std::os::unix::ffi::OsStrExt;
 use std::ptr;
 use std::task::{Context, Poll, Waker};
 use std::thread;
-use std::time::{Duration, Instant};
 
 use io_uring::types::{Fd, FsyncFlags, SubmitArgs, Timespec};
 use io_uring::{IoUring, Probe, opcode, squeue};
@@ -28,8 +27,9 @@ use rustix::fs::{CWD, OFlags};
 use rustix::io::Errno;
 
 use super::OpenOptions;
-use super::operation::{Ended, Operation, Place};
-use crate::reactor::RETRY;
+use super::background::Progress;
+use super::operation::{Collected, Ended, Operation, Place, end_files};
+use crate::reactor::{RETRY, discard_panic, wake_all};
 use crate::wait::{self, Key, MAX_SOURCES};
 
 /// So many operations are handed over by one system call. 8 KiB of memory.
@@ -44,9 +44,8 @@ const UNDER_WAY: u32 = 1024;
 /// in 100 µs or so, and sockets and timers wait meanwhile.
 const BYTES: usize = 1024 * 1024;
 
-/// How long the end of a thread waits for operations that can't be cancelled, after each end of one
-/// anew. Then what they use is leaked.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// The tables of a ring keep memory for so many operations after a burst (32 KiB).
+const KEPT: usize = 256;
 
 /// No source has it: what is registered under it only ends waits.
 const KEY: Key = Key {
@@ -61,15 +60,23 @@ pub(crate) struct Ring(RefCell<State>);
 
 struct State {
     uring: IoUring,
-    /// By slot, which is the operation's name in the kernel. A slot is free only once the kernel
-    /// is done with it.
-    flights: Vec<Option<Flight>>,
-    free: Vec<u32>,
+    flights: Flights,
     /// What the kernel has not been told of yet.
     line: VecDeque<u32>,
     cancels: Vec<u32>,
     /// How many completions are to come, those of what cancels included.
     under_way: u32,
+    /// How many operations go on without a caller, those that are stalled not included.
+    unowned: usize,
+}
+
+/// By slot, which is the operation's name in the kernel. A slot is free only once the kernel is done
+/// with it.
+struct Flights {
+    /// The last one is taken.
+    slots: Vec<Option<Flight>>,
+    /// Each free slot at least once. Others as well, which are passed over.
+    free: Vec<u32>,
 }
 
 /// An operation, from its beginning until its end has been heard of.
@@ -84,6 +91,8 @@ struct Flight {
     path: Option<CString>,
     waker: Option<Waker>,
     fate: Fate,
+    /// The end of a loop has waited for it in vain, and none waits for it again.
+    is_stalled: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -102,8 +111,23 @@ enum Phase {
     Over(io::Result<usize>),
 }
 
-/// What the caller is to drop: under the borrow it must not be.
-pub(crate) type Dropped = (Option<Operation>, Option<Waker>);
+/// What a ring gives up, to be dropped by the caller under no borrow. The caller forgets the slot
+/// before: to drop a waker is user code.
+#[derive(Default)]
+pub(crate) struct Dropped {
+    pub(crate) operation: Option<Operation>,
+    wakers: [Option<Waker>; 2],
+}
+
+/// A panic of a waker's drop goes nowhere: it must not cost the result of the operation, nor end
+/// the process where something is dropped because of another panic.
+impl Drop for Dropped {
+    fn drop(&mut self) {
+        for waker in &mut self.wakers {
+            discard_panic(|| drop(waker.take()));
+        }
+    }
+}
 
 impl Ring {
     /// # Errors
@@ -123,11 +147,14 @@ impl Ring {
         poll.add(uring.as_fd(), KEY, false)?;
         Ok(Ring(RefCell::new(State {
             uring,
-            flights: Vec::new(),
-            free: Vec::new(),
+            flights: Flights {
+                slots: Vec::new(),
+                free: Vec::new(),
+            },
             line: VecDeque::new(),
             cancels: Vec::new(),
             under_way: 0,
+            unowned: 0,
         })))
     }
 
@@ -143,15 +170,20 @@ impl Ring {
             path,
             waker: None,
             fate: Fate::Awaited,
+            is_stalled: false,
         };
-        self.0.borrow_mut().enqueue(flight)
+        let state = &mut *self.0.borrow_mut();
+        let slot = state.flights.insert(flight);
+        state.line.push_back(slot);
+        slot
     }
 
-    /// Leaves the waker with the operation if it's not over yet.
-    pub(crate) fn poll(&self, slot: u32, cx: &mut Context<'_>) -> Poll<Ended> {
+    /// Leaves the waker with the operation if it's not over yet. If it is, the slot is free from
+    /// here on, and the caller forgets it before anything else.
+    pub(crate) fn poll(&self, slot: u32, cx: &mut Context<'_>) -> Poll<(Ended, Dropped)> {
         let mut waker = None;
         let mut state = self.0.borrow_mut();
-        let flight = state.flight(slot);
+        let flight = state.flights.get(slot);
         let is_over = matches!(flight.phase, Phase::Over(_));
         let known = flight.waker.as_ref();
         if !is_over && !known.is_some_and(|known| known.will_wake(cx.waker())) {
@@ -159,12 +191,13 @@ impl Ring {
             waker = Some(cx.waker().clone()); // user code, which may turn
             state = self.0.borrow_mut();
         }
-        let flight = state.flight(slot);
+        let flight = state.flights.get(slot);
         if let Phase::Over(result) = &mut flight.phase {
             let result = mem::replace(result, Ok(0));
-            let (operation, _) = state.free(slot);
-            drop(state);
-            return Poll::Ready((result, operation.unwrap_or(Operation::Lost)));
+            let mut dropped = state.flights.free(slot);
+            dropped.wakers[1] = waker;
+            let operation = dropped.operation.take();
+            return Poll::Ready(((result, operation.unwrap_or(Operation::Lost)), dropped));
         }
         if waker.is_some() {
             mem::swap(&mut flight.waker, &mut waker);
@@ -176,28 +209,31 @@ impl Ring {
 
     /// Nobody comes for it, and it goes on.
     pub(crate) fn detach(&self, slot: u32) -> Dropped {
-        let mut state = self.0.borrow_mut();
-        let flight = state.flight(slot);
+        let state = &mut *self.0.borrow_mut();
+        let flight = state.flights.get(slot);
         if let Phase::Over(_) = flight.phase {
-            return state.free(slot);
+            return state.flights.free(slot);
         }
         flight.fate = Fate::Detached;
-        (None, flight.waker.take())
+        let dropped = Dropped::of(None, flight.waker.take());
+        state.unowned += 1;
+        dropped
     }
 
     /// Nobody comes for it, and it need not be done. What is under way is cancelled, if the kernel
     /// can; until it says so it stays here.
     pub(crate) fn give_up(&self, slot: u32) -> Dropped {
-        let mut state = self.0.borrow_mut();
-        let flight = state.flight(slot);
+        let state = &mut *self.0.borrow_mut();
+        let flight = state.flights.get(slot);
         flight.fate = Fate::GivenUp;
         match flight.phase {
-            Phase::Over(_) => state.free(slot),
-            Phase::InLine => (flight.operation.take(), flight.waker.take()),
+            Phase::Over(_) => state.flights.free(slot),
+            Phase::InLine => Dropped::of(flight.operation.take(), flight.waker.take()),
             Phase::UnderWay => {
-                let waker = flight.waker.take();
+                let dropped = Dropped::of(None, flight.waker.take());
+                state.unowned += 1;
                 state.cancels.push(slot);
-                (None, waker)
+                dropped
             }
         }
     }
@@ -223,49 +259,87 @@ impl Ring {
         !self.0.borrow_mut().uring.submission().is_empty()
     }
 
-    /// Hands over all that is in the line, for which no turn comes: as much as may be under way.
-    pub(crate) fn submit_all(&self) {
-        let state = &mut *self.0.borrow_mut();
-        while state.fill() && state.uring.submit().is_ok() {}
-        let _ = state.uring.submit();
-    }
-
     /// Takes in what has ended, and whom to wake for it. The caller drops what comes back: that
     /// may begin to close files.
-    pub(crate) fn collect(&self, woken: &mut Vec<Waker>) -> Vec<Operation> {
+    pub(crate) fn collect(&self, woken: &mut Vec<Waker>) -> Collected {
         self.0.borrow_mut().collect(woken)
+    }
+
+    /// A step of a loop's end: submits, and waits until something ends. None if no operation is
+    /// left that goes on without its caller; the rest is in the kernel's hands then, as far as it
+    /// takes any.
+    pub(crate) fn finish(
+        &self,
+        woken: &mut Vec<Waker>,
+        progress: &mut Progress,
+    ) -> Option<Collected> {
+        self.0.borrow_mut().finish(woken, progress)
+    }
+}
+
+impl Flights {
+    fn get(&mut self, slot: u32) -> &mut Flight {
+        let flight = self.slots[slot as usize].as_mut();
+        flight.expect("a slot is taken until its operation is over")
+    }
+
+    fn insert(&mut self, flight: Flight) -> u32 {
+        // Each entry is passed over once, so this takes constant time on average.
+        while let Some(slot) = self.free.pop() {
+            if let Some(place @ None) = self.slots.get_mut(slot as usize) {
+                *place = Some(flight);
+                return slot;
+            }
+        }
+        self.slots.push(Some(flight));
+        self.slots.len() as u32 - 1
+    }
+
+    fn free(&mut self, slot: u32) -> Dropped {
+        let flight = self.vacate(slot);
+        flight.map_or_else(Dropped::default, |it| Dropped::of(it.operation, it.waker))
+    }
+
+    fn vacate(&mut self, slot: u32) -> Option<Flight> {
+        let flight = self.slots[slot as usize].take();
+        if slot as usize + 1 < self.slots.len() {
+            self.free.push(slot);
+        } else {
+            self.shorten();
+        }
+        flight
+    }
+
+    /// Cuts off the free slots at the end, and gives memory back after a burst.
+    fn shorten(&mut self) {
+        while let Some(None) = self.slots.last() {
+            self.slots.pop();
+        }
+        if self.slots.is_empty() {
+            self.free.clear();
+        }
+        if self.slots.capacity() > KEPT && self.slots.capacity() / 4 > self.slots.len() {
+            self.shrink();
+        }
+    }
+
+    #[cold]
+    fn shrink(&mut self) {
+        let len = self.slots.len();
+        self.free.retain(|&slot| (slot as usize) < len);
+        self.free.shrink_to(KEPT.max(2 * len));
+        self.slots.shrink_to(KEPT.max(2 * len));
     }
 }
 
 impl State {
-    fn flight(&mut self, slot: u32) -> &mut Flight {
-        let flight = self.flights[slot as usize].as_mut();
-        flight.expect("a slot is taken until its operation is over")
-    }
-
-    fn enqueue(&mut self, flight: Flight) -> u32 {
-        let slot = self.free.pop().unwrap_or(self.flights.len() as u32);
-        match self.flights.get_mut(slot as usize) {
-            Some(place) => *place = Some(flight),
-            None => self.flights.push(Some(flight)),
-        }
-        self.line.push_back(slot);
-        slot
-    }
-
-    fn free(&mut self, slot: u32) -> Dropped {
-        self.free.push(slot);
-        let flight = self.flights[slot as usize].take();
-        flight.map_or((None, None), |flight| (flight.operation, flight.waker))
-    }
-
     /// Fills the submission queue. True if there's more to hand over, although there's room for it:
     /// it has to wait for the next turn.
     fn fill(&mut self) -> bool {
         while let Some(slot) = self.cancels.pop() {
-            let flight = self.flights[slot as usize].as_ref();
-            // It may be over by now, and the slot another's.
-            if flight.is_some_and(|it| it.is_to_be_cancelled()) {
+            let flight = self.flights.slots.get(slot as usize);
+            // It may be over by now, and the slot another's or cut off.
+            if flight.is_some_and(|it| it.as_ref().is_some_and(Flight::is_to_be_cancelled)) {
                 let cancel = opcode::AsyncCancel::new(slot.into()).build();
                 if !self.push(cancel.user_data(CANCEL)) {
                     self.cancels.push(slot);
@@ -276,9 +350,10 @@ impl State {
         let mut bytes = 0;
         while self.under_way < UNDER_WAY {
             let Some(&slot) = self.line.front() else {
+                self.shrink_line();
                 return false;
             };
-            let flight = self.flight(slot);
+            let flight = self.flights.get(slot);
             if let Some(operation) = &mut flight.operation {
                 if bytes >= BYTES {
                     return true;
@@ -288,9 +363,9 @@ impl State {
                 if !self.push(entry.user_data(slot.into())) {
                     return true;
                 }
-                self.flight(slot).phase = Phase::UnderWay;
+                self.flights.get(slot).phase = Phase::UnderWay;
             } else {
-                let _ = self.free(slot); // given up, and empty
+                self.flights.vacate(slot); // given up, and empty
             }
             self.line.pop_front();
         }
@@ -307,33 +382,109 @@ impl State {
         pushed
     }
 
-    fn collect(&mut self, woken: &mut Vec<Waker>) -> Vec<Operation> {
-        let mut dropped = Vec::new();
+    fn collect(&mut self, woken: &mut Vec<Waker>) -> Collected {
+        let mut collected = Collected::default();
         for completion in self.uring.completion() {
             self.under_way -= 1;
             let slot = completion.user_data();
             if slot == CANCEL {
                 continue;
             }
-            let place = &mut self.flights[slot as usize];
-            let flight = place.as_mut().expect("it was under way");
+            let flight = self.flights.get(slot as u32);
             let operation = flight.operation.as_mut().expect("it was under way");
             let mut result = end(operation, completion.result());
-            if flight.fate != Fate::GivenUp && operation.goes_on(&mut result) {
+            let is_wanted = flight.fate != Fate::GivenUp;
+            if is_wanted && operation.goes_on(&mut result) {
                 flight.phase = Phase::InLine;
                 self.line.push_back(slot as u32);
                 continue;
             }
-            operation.finish(&mut result, woken);
+            // What nobody has cancelled, the kernel had no thread for.
+            let is_refused = is_wanted && is_refused(&result);
+            if !is_refused {
+                operation.finish(&mut result, woken);
+            }
             if flight.fate == Fate::Awaited {
                 flight.phase = Phase::Over(result);
                 woken.extend(flight.waker.take());
-            } else {
-                self.free.push(slot as u32);
-                dropped.extend(place.take().and_then(|flight| flight.operation));
+                continue;
+            }
+            let operations = match is_refused {
+                true => &mut collected.refused,
+                false => &mut collected.ended,
+            };
+            operations.extend(flight.operation.take());
+            self.unowned -= usize::from(!flight.is_stalled);
+            self.flights.vacate(slot as u32);
+        }
+        collected
+    }
+
+    #[cold]
+    fn shrink_line(&mut self) {
+        if self.line.capacity() > KEPT {
+            self.line.shrink_to(KEPT);
+        }
+        if self.cancels.capacity() > KEPT {
+            self.cancels.shrink_to(KEPT);
+        }
+    }
+
+    fn finish(&mut self, woken: &mut Vec<Waker>, progress: &mut Progress) -> Option<Collected> {
+        let more = self.fill();
+        if self.unowned == 0 {
+            self.submit_rest(more);
+            // Of those that are stalled, or awaited elsewhere.
+            let has_ended = !self.uring.completion().is_empty();
+            return has_ended.then(|| self.collect(woken));
+        }
+        let limit = Timespec::from(progress.time_left());
+        let args = SubmitArgs::new().timespec(&limit);
+        let waited = self.uring.submitter().submit_with_args(1, &args);
+        let mut collected = Collected::default();
+        if !self.uring.completion().is_empty() {
+            progress.made();
+            collected = self.collect(woken);
+        } else if progress.time_left().is_zero() {
+            // A disk, a network file system or a peer hangs.
+            collected.refused = self.stall();
+        } else if waited.is_err() {
+            thread::sleep(RETRY);
+        }
+        Some(collected)
+    }
+
+    /// Submits what waits in line, as much as may be under way.
+    fn submit_rest(&mut self, mut more: bool) {
+        while !self.uring.submission().is_empty() && self.uring.submit().is_ok() && more {
+            more = self.fill();
+        }
+    }
+
+    /// From now on no end of a loop waits for the operations that are left. Returns those that the
+    /// kernel doesn't know yet.
+    fn stall(&mut self) -> Vec<Operation> {
+        let mut unknown = Vec::new();
+        for flight in self.flights.slots.iter_mut().flatten() {
+            match flight.phase {
+                Phase::InLine if flight.fate == Fate::Detached => {
+                    flight.fate = Fate::GivenUp;
+                    unknown.extend(flight.operation.take());
+                }
+                _ => flight.is_stalled |= flight.fate != Fate::Awaited,
             }
         }
-        dropped
+        self.unowned = 0;
+        unknown
+    }
+}
+
+impl Dropped {
+    fn of(operation: Option<Operation>, waker: Option<Waker>) -> Dropped {
+        Dropped {
+            operation,
+            wakers: [waker, None],
+        }
     }
 }
 
@@ -343,37 +494,20 @@ impl Flight {
     }
 }
 
-/// The thread ends. No future is left that could come for anything, but for those that were leaked
-/// with all of this.
+/// The end of the thread, or of its last use of files. No future is left that could come for
+/// anything.
 impl Drop for Ring {
     fn drop(&mut self) {
         let state = self.0.get_mut();
-        let patience = Timespec::from(PATIENCE);
-        let args = SubmitArgs::new().timespec(&patience);
-        let mut dropped = Vec::new();
-        let mut last_end = Instant::now();
-        loop {
-            let more = state.fill();
-            if state.under_way == 0 && !more {
-                break;
-            }
-            let waited = state.uring.submitter().submit_with_args(1, &args);
-            if !state.uring.completion().is_empty() {
-                last_end = Instant::now();
-            }
-            dropped.append(&mut state.collect(&mut Vec::new()));
-            match waited {
-                Ok(_) => {}
-                Err(error) if is_short(&error) && last_end.elapsed() < PATIENCE => {
-                    thread::sleep(RETRY);
-                }
-                Err(_) => {
-                    // A disk or a network file system hangs, or this is a forked child, whose
-                    // parent has the ring. The kernel may touch the memory at any time to come.
-                    mem::forget(mem::take(&mut state.flights));
-                    break;
-                }
-            }
+        let mut progress = Progress::new();
+        let mut woken = Vec::new();
+        while let Some(collected) = state.finish(&mut woken, &mut progress) {
+            end_files(collected);
+            wake_all(woken.drain(..));
+        }
+        if state.under_way > 0 {
+            // The kernel may touch the memory at any time to come.
+            mem::forget(mem::take(&mut state.flights.slots));
         }
     }
 }
@@ -409,6 +543,12 @@ fn has_all(uring: &IoUring) -> io::Result<bool> {
 fn is_short(error: &io::Error) -> bool {
     let short = [Errno::AGAIN, Errno::BUSY, Errno::INTR];
     Errno::from_io_error(error).is_some_and(|error| short.contains(&error))
+}
+
+/// The kernel had no thread for it and could start none.
+pub(crate) fn is_refused(result: &io::Result<usize>) -> bool {
+    let error = result.as_ref().err().and_then(Errno::from_io_error);
+    error == Some(Errno::CANCELED)
 }
 
 /// What the kernel is told. It points into the operation.
@@ -506,5 +646,69 @@ fn end(operation: &mut Operation, code: i32) -> io::Result<usize> {
 fn forget_closed(operation: &mut Operation) {
     if let Operation::Close(file) = operation {
         let _ = file.take().map(IntoRawFd::into_raw_fd);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flight() -> Flight {
+        Flight {
+            phase: Phase::InLine,
+            operation: None,
+            path: None,
+            waker: None,
+            fate: Fate::Awaited,
+            is_stalled: false,
+        }
+    }
+
+    #[test]
+    fn the_table_of_operations_shrinks_after_a_burst() {
+        let mut flights = Flights {
+            slots: Vec::new(),
+            free: Vec::new(),
+        };
+        let first = flights.insert(flight()); // goes on through all bursts
+        for _ in 0..3 {
+            let slots: Vec<_> = (0..100_000).map(|_| flights.insert(flight())).collect();
+            assert_eq!(flights.slots.len(), 100_001);
+            // In an order that leaves holes.
+            for odd in [true, false] {
+                let these = slots.iter().filter(|&slot| (slot % 2 == 1) == odd);
+                these.for_each(|&slot| drop(flights.free(slot)));
+            }
+            assert_eq!(flights.slots.len(), 1);
+            let capacity = flights.slots.capacity().max(flights.free.capacity());
+            assert!(capacity <= 2 * KEPT, "{capacity}");
+        }
+        assert_eq!(first, 0);
+    }
+
+    #[test]
+    fn a_slot_is_given_to_one_operation_at_a_time() {
+        let mut flights = Flights {
+            slots: Vec::new(),
+            free: Vec::new(),
+        };
+        let (mut taken, mut random) = (Vec::new(), 7_u32);
+        for _ in 0..100_000 {
+            random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            // Waves, so that the table grows and shrinks.
+            let grows = taken.len() < 300 * (1 + random as usize % 3);
+            if random >> 30 != 0 && grows || taken.is_empty() {
+                let slot = flights.insert(flight());
+                assert!(!taken.contains(&slot));
+                taken.push(slot);
+            } else {
+                let slot = taken.swap_remove((random >> 8) as usize % taken.len());
+                drop(flights.free(slot));
+            }
+            assert!(
+                flights.free.len() <= 2000,
+                "entries of slots that are cut off pile up"
+            );
+        }
     }
 }

@@ -1,0 +1,386 @@
+//! How operations on files end: with the loop, with a waker that panics, and where the system is
+//! short of threads.
+
+// By what `/proc` tells.
+#![cfg(target_os = "linux")]
+
+mod common;
+
+use std::cell::Cell;
+use std::fs as std_fs;
+use std::io::{self, ErrorKind, Read};
+use std::mem::ManuallyDrop;
+use std::os::unix::fs::OpenOptionsExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::process::{self, Command};
+use std::ptr;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::task::{Poll, RawWaker, RawWakerVTable, Waker};
+use std::thread;
+use std::time::Duration;
+
+use common::{PATIENCE, hook, hooked, in_child, poll, run, unhook, wait_until};
+use futures::{AsyncReadExt, AsyncWriteExt};
+use rustix::fs::OFlags;
+use rustix::process::{Resource, Rlimit, setrlimit};
+use windlass_reactor::fs::{self, File, OpenOptions, use_io_uring};
+use windlass_reactor::time::{sleep, timeout};
+use windlass_reactor::{Pool, Reactor};
+
+/// Each of these runs on io_uring, if there is one, and on threads.
+macro_rules! both_ways {
+    ($($name:ident)*) => {
+        mod by_io_uring {
+            $( #[test] fn $name() { super::by_io_uring(super::$name); } )*
+        }
+        mod by_threads {
+            $( #[test] fn $name() { super::by_threads(super::$name); } )*
+        }
+    };
+}
+
+both_ways! {
+    what_was_written_is_there_when_block_on_returns
+    block_on_leaves_no_descriptor_of_dropped_operations
+    block_on_ends_although_nobody_reads_a_pipe
+    a_waker_that_panics_when_dropped_harms_no_other_file
+}
+
+fn by_io_uring(test: fn()) {
+    // On a thread that lives on, as far as the test is concerned.
+    let _reactor = Reactor::current().unwrap();
+    if use_io_uring(true).unwrap() {
+        test();
+    } else {
+        eprintln!("there's no io_uring here");
+    }
+}
+
+fn by_threads(test: fn()) {
+    assert!(use_io_uring(false).unwrap());
+    test();
+}
+
+/// A folder that goes with this value.
+struct Folder(PathBuf);
+
+fn folder() -> Folder {
+    static COUNT: AtomicUsize = AtomicUsize::new(0);
+    let number = COUNT.fetch_add(1, SeqCst);
+    let name = format!("windlass-ends-{}-{number}", process::id());
+    let path = std::env::temp_dir().join(name);
+    std_fs::create_dir(&path).unwrap();
+    Folder(path)
+}
+
+impl Folder {
+    fn path(&self, name: impl ToString) -> PathBuf {
+        self.0.join(name.to_string())
+    }
+
+    fn file(&self, name: &str, contents: &str) -> PathBuf {
+        let path = self.path(name);
+        std_fs::write(&path, contents).unwrap();
+        path
+    }
+
+    fn pipe(&self) -> PathBuf {
+        let path = self.path("pipe");
+        let made = Command::new("mkfifo").arg(&path).status();
+        assert!(made.unwrap().success());
+        path
+    }
+
+    /// How many descriptors this process has of what is in here.
+    fn open(&self) -> usize {
+        let open = std_fs::read_dir("/proc/self/fd").unwrap();
+        let links = open.filter_map(|entry| std_fs::read_link(entry.ok()?.path()).ok());
+        links.filter(|link| link.starts_with(&self.0)).count()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = std_fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Both ends of a pipe that has a name, so that to open it waits for nobody.
+fn both_ends(path: &Path) -> std_fs::File {
+    let mut options = std_fs::OpenOptions::new();
+    let nonblocking = OFlags::NONBLOCK.bits() as i32;
+    options.read(true).write(true).custom_flags(nonblocking);
+    options.open(path).unwrap()
+}
+
+fn what_was_written_is_there_when_block_on_returns() {
+    let folder = folder();
+    let bytes = vec![7; 200_000];
+    run(async {
+        for number in 0..200 {
+            let mut file = File::create(folder.path(number)).await.unwrap();
+            file.write_all(&bytes).await.unwrap();
+        }
+    });
+    assert_eq!(folder.open(), 0);
+    for number in 0..200 {
+        assert!(std_fs::read(folder.path(number)).unwrap() == bytes);
+    }
+}
+
+fn block_on_leaves_no_descriptor_of_dropped_operations() {
+    let folder = folder();
+    run(async {
+        let create = |number: i32| std_fs::File::create(folder.path(number)).unwrap();
+        let files: Vec<File> = (0..300).map(|number| create(number).into()).collect();
+        let mut syncs: Vec<_> = files.iter().map(|file| Box::pin(file.sync_all())).collect();
+        for sync in &mut syncs {
+            let _ = poll(sync, Waker::noop());
+        }
+        sleep(Duration::ZERO).await; // they begin
+    });
+    if use_io_uring(true).unwrap() {
+        assert_eq!(folder.open(), 0);
+    }
+    wait_until(|| folder.open() == 0); // threads go on with what they have begun
+}
+
+fn block_on_ends_although_nobody_reads_a_pipe() {
+    let folder = folder();
+    let path = folder.pipe();
+    let mut peer = both_ends(&path);
+    const BYTES: usize = 200_000; // more than a pipe holds
+    run(async {
+        let mut file = OpenOptions::new().write(true).open(&path).await.unwrap();
+        file.write_all(&[7; BYTES]).await.unwrap();
+    });
+    let (mut left, mut bytes) = (BYTES, vec![0; BYTES]);
+    let reads = async {
+        while left > 0 {
+            match Read::read(&mut peer, &mut bytes) {
+                Ok(n) => left -= n,
+                Err(_) => sleep(Duration::from_micros(50)).await,
+            }
+        }
+    };
+    run(reads);
+    wait_until(|| {
+        run(async {}); // its end collects what has ended
+        folder.open() == 1 // the peer
+    });
+}
+
+fn a_waker_that_panics_when_dropped_harms_no_other_file() {
+    let folder = folder();
+    let pipe = folder.pipe();
+    let _peer = both_ends(&pipe);
+    let path = folder.file("other", "other's");
+    let reactor = Reactor::current().unwrap();
+    let open = async { (File::open(&pipe).await, File::open(&path).await) };
+    let (waits, other) = reactor.block_on(open);
+    let (mut waits, other) = (waits.unwrap(), other.unwrap());
+    let waker = ManuallyDrop::new(hooked());
+    let mut room = [0; 4];
+    let mut read = waits.read(&mut room);
+    assert!(poll(&mut read, &waker).is_pending());
+    hook(panic_on_drop);
+    let replaces = || poll(&mut read, Waker::noop()).is_pending();
+    let _ = catch_unwind(AssertUnwindSafe(replaces)); // may panic, for this task alone
+    unhook();
+    assert!(poll(&mut read, &waker).is_pending());
+    hook(panic_on_drop);
+    let dropped = catch_unwind(AssertUnwindSafe(|| drop(waits)));
+    unhook();
+    assert!(dropped.is_ok(), "a second panic would end the process");
+    let read = other.read_buf_at(Vec::with_capacity(16), 0);
+    let (read, bytes) = reactor.block_on(timeout(PATIENCE, read)).expect("it hangs");
+    assert_eq!((read.unwrap(), &bytes[..]), (7, &b"other's"[..]));
+}
+
+fn panic_on_drop(what: &str) {
+    assert_ne!(what, "drop", "a planned panic");
+}
+
+/// A waker whose clone turns the reactor until the operation is over, and whose drop panics.
+#[test]
+fn a_panicking_waker_costs_neither_the_result_nor_the_slot_of_the_ring() {
+    by_io_uring(|| {
+        let folder = folder();
+        let (mine, other) = (folder.file("mine", "mine"), folder.file("other", "other's"));
+        let reactor = Reactor::current().unwrap();
+        let open = async {
+            (
+                File::open(mine).await.unwrap(),
+                File::open(other).await.unwrap(),
+            )
+        };
+        let (mine, other) = reactor.block_on(open);
+        let waker = ManuallyDrop::new(hooked());
+        let mut read = Box::pin(mine.read_buf_at(Vec::with_capacity(16), 0));
+        let turner = reactor.clone();
+        let panics = Rc::new(Cell::new(0));
+        let count = panics.clone();
+        hook(move |what| match what {
+            "clone" => (0..100).for_each(|_| {
+                turner.turn(Some(Duration::from_millis(1))).unwrap();
+            }),
+            _ => {
+                count.set(count.get() + 1);
+                panic!("a planned panic");
+            }
+        });
+        let polled = catch_unwind(AssertUnwindSafe(|| poll(&mut read, &waker)));
+        unhook();
+        assert_eq!(panics.get(), 1, "the waker was not dropped");
+        // Takes the slot, if that is free.
+        let mut theirs = Box::pin(other.read_buf_at(Vec::with_capacity(16), 0));
+        assert!(poll(&mut theirs, Waker::noop()).is_pending());
+        drop(read);
+        let Ok(Poll::Ready((read, bytes))) = polled else {
+            panic!("the result is lost");
+        };
+        assert_eq!((read.unwrap(), &bytes[..]), (4, &b"mine"[..]));
+        let (read, bytes) = reactor
+            .block_on(timeout(PATIENCE, theirs))
+            .expect("it hangs");
+        assert_eq!((read.unwrap(), &bytes[..]), (7, &b"other's"[..]));
+    });
+}
+
+thread_local!(static PANICS: Cell<bool> = const { Cell::new(false) });
+
+/// Of a waker that its own clones know as the same one, and whose drop panics at times.
+static VTABLE: RawWakerVTable = RawWakerVTable::new(
+    |data| RawWaker::new(data, &VTABLE),
+    |_| (),
+    |_| (),
+    |_| assert!(!PANICS.get(), "a planned panic"),
+);
+
+/// The operation is given up, since nothing turns.
+#[test]
+fn a_panicking_waker_of_a_read_without_a_loop_frees_its_slot_once() {
+    thread::spawn(|| {
+        let folder = folder();
+        let pipe = folder.pipe();
+        let _peer = both_ends(&pipe);
+        let path = folder.file("other", "other's");
+        let reactor = Reactor::current().unwrap();
+        if !use_io_uring(true).unwrap() {
+            return eprintln!("there's no io_uring here");
+        }
+        let open = async { (File::open(&pipe).await, File::open(&path).await) };
+        let (waits, other) = reactor.block_on(open);
+        let (mut waits, other) = (waits.unwrap(), other.unwrap());
+        // SAFETY: the functions don't use the pointer.
+        let waker = unsafe { Waker::from_raw(RawWaker::new(ptr::null(), &VTABLE)) };
+        let waker = ManuallyDrop::new(waker);
+        let mut room = [0; 4];
+        let mut read = waits.read(&mut room);
+        assert!(poll(&mut read, &waker).is_pending());
+        drop(reactor);
+        PANICS.set(true);
+        let polled = catch_unwind(AssertUnwindSafe(|| poll(&mut read, &waker)));
+        PANICS.set(false);
+        let reactor = Reactor::current().unwrap();
+        // Takes the slot once the kernel has cancelled what has it.
+        reactor.turn(None).unwrap();
+        let mut theirs = Box::pin(other.read_buf_at(Vec::with_capacity(16), 0));
+        assert!(poll(&mut theirs, Waker::noop()).is_pending());
+        drop(waits);
+        let theirs = timeout(PATIENCE, theirs);
+        let (read, bytes) = reactor.block_on(theirs).expect("it hangs");
+        assert_eq!((read.unwrap(), &bytes[..]), (7, &b"other's"[..]));
+        assert!(matches!(polled, Ok(Poll::Ready(Err(_)))), "{polled:?}");
+    })
+    .join()
+    .unwrap();
+}
+
+/// No thread can be started from here on, neither by this process nor by the kernel for it.
+fn allow_no_thread() {
+    let none = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    setrlimit(Resource::Nproc, none).unwrap();
+    // The limit doesn't hold for the superuser.
+    // SAFETY: it has no precondition.
+    let changed = unsafe { libc::geteuid() != 0 || libc::setuid(65534) == 0 };
+    assert!(changed);
+    assert!(
+        thread::Builder::new().spawn(|| ()).is_err(),
+        "the limit does not hold"
+    );
+}
+
+/// A file that is open and has no name. No thread of the kernel has opened it for this one.
+fn open_file() -> File {
+    let folder = folder();
+    std_fs::File::create(folder.path("file")).unwrap().into()
+}
+
+fn names_what_ran_out<T>(result: io::Result<T>) -> bool {
+    let Err(error) = result else {
+        panic!("it needs no thread")
+    };
+    let text = error.to_string();
+    let is_named = text.contains("cannot start a thread") && text.contains("ulimit -u");
+    assert!(is_named, "{text}");
+    error.kind() != ErrorKind::WouldBlock
+}
+
+#[test]
+fn without_threads_a_pool_names_what_ran_out() {
+    in_child("without_threads_a_pool_names_what_ran_out", || {
+        static POOL: Pool = Pool::new("test", 4, Duration::ZERO);
+        let reactor = Reactor::current().unwrap();
+        assert!(use_io_uring(false).unwrap());
+        allow_no_thread();
+        assert!(names_what_ran_out(POOL.run(|| ())));
+        reactor.block_on(async {
+            assert!(names_what_ran_out(File::open("/").await));
+            assert!(names_what_ran_out(fs::read("/").await));
+            assert!(names_what_ran_out(fs::metadata("/").await));
+        });
+    });
+}
+
+#[test]
+fn without_threads_of_the_kernel_a_file_names_what_ran_out() {
+    in_child(
+        "without_threads_of_the_kernel_a_file_names_what_ran_out",
+        || {
+            by_io_uring(|| {
+                let reactor = Reactor::current().unwrap();
+                let file = open_file();
+                allow_no_thread();
+                reactor.block_on(async {
+                    assert!(names_what_ran_out(file.sync_all().await));
+                });
+            });
+        },
+    );
+}
+
+#[test]
+fn without_threads_of_the_kernel_files_use_those_of_the_pool() {
+    in_child(
+        "without_threads_of_the_kernel_files_use_those_of_the_pool",
+        || {
+            by_io_uring(|| {
+                let reactor = Reactor::current().unwrap();
+                let mut file = open_file();
+                reactor.block_on(fs::metadata("/")).unwrap(); // by a thread, which stays a while
+                allow_no_thread();
+                reactor.block_on(async {
+                    file.write_all(b"ahoy").await.unwrap();
+                    file.sync_all().await.unwrap();
+                    file.close().await.unwrap();
+                });
+            });
+        },
+    );
+}
