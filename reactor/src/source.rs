@@ -293,6 +293,16 @@ impl Source {
 // Priority, errors, and files that are always ready.
 #[cfg_attr(windows, allow(dead_code))] // there one can't wait for these
 impl Source {
+    /// Charges one operation to the budget of the task.
+    pub(crate) fn poll_charge(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.hub.poll_charge(cx)
+    }
+
+    /// Takes back the last charge, because the operation waits.
+    pub(crate) fn refund(&self) {
+        self.hub.refund();
+    }
+
     /// Leaves the task's waker for `news`.
     pub(crate) fn wait_for_news(
         &self,
