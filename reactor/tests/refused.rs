@@ -308,6 +308,18 @@ fn the_loop_works_where_eventfds_are_refused() {
 }
 
 #[test]
+fn a_waker_that_outlives_its_loop_raises_no_signal() {
+    in_child("a_waker_that_outlives_its_loop_raises_no_signal", || {
+        // SAFETY: this sets no handler. It is what hosts have that aren't Rust programs.
+        unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+        refuse(&[libc::SYS_eventfd2], Errno::NOSYS);
+        let own = || run(poll_fn(|cx| Poll::Ready(cx.waker().clone())));
+        let waker = thread::spawn(own).join().unwrap();
+        waker.wake();
+    });
+}
+
+#[test]
 fn a_copy_goes_on_where_splice_is_refused() {
     let name = "a_copy_goes_on_where_splice_is_refused";
     for_each_refusal(name, |errno| {
