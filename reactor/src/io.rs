@@ -115,6 +115,15 @@ impl<T: AsFd> Async<T> {
         })
     }
 
+    /// As `new_nonblocking`, for a descriptor that this crate has made itself, and whose linger time
+    /// is unset.
+    #[inline]
+    pub(crate) fn new_own(io: T) -> io::Result<Async<T>> {
+        let this = Async::new_nonblocking(io)?;
+        this.source.set_no_linger();
+        Ok(this)
+    }
+
     /// The value inside. To read or write by it directly is fine: only, `WouldBlock` then is for
     /// the caller to deal with.
     #[inline]
@@ -359,7 +368,7 @@ impl<T: AsFd> Async<T> {
     /// The value inside, for code outside of this crate. See [`Source::read_short`].
     #[inline]
     pub(crate) fn expose(&self) -> &T {
-        self.source.distrust_short_reads();
+        self.source.distrust();
         self.get_ref()
     }
 
@@ -384,14 +393,18 @@ impl<T: AsFd> Async<T> {
 impl<T: AsFd> Drop for Async<T> {
     fn drop(&mut self) {
         if let Some(io) = &self.io {
+            let may_linger = self.source.may_linger();
             self.source.close(io.as_fd());
-            stop_lingering(io.as_fd());
+            if may_linger {
+                stop_lingering(io.as_fd());
+            }
         }
     }
 }
 
 /// Has the close of a socket return at once. The option can be set at any time and in many ways
-/// (on a listener, by another descriptor), so it is looked at when it matters.
+/// (on a listener, by another descriptor), so it is looked at when it matters. That costs a system
+/// call, which sockets of this crate save as long as no other code has had their descriptor.
 ///
 /// A linger time of zero stays: that close returns at once as well, and resets the connection.
 fn stop_lingering(socket: BorrowedFd<'_>) {

@@ -277,10 +277,29 @@ impl Source {
         }
     }
 
-    /// From now on a short read proves nothing: see [`Source::read_short`].
+    /// Records that code outside of this crate may have the descriptor. A short read proves nothing
+    /// then, see [`Source::read_short`], and a linger time may be set.
     #[inline]
-    pub(crate) fn distrust_short_reads(&self) {
-        self.row().set_flags(NO_SHORT_READS);
+    pub(crate) fn distrust(&self) {
+        let flags = self.row().flags.get();
+        self.row().flags.set(flags & !NO_LINGER | NO_SHORT_READS);
+    }
+
+    /// Records that no linger time is set. Holds until other code may have the descriptor.
+    #[inline]
+    pub(crate) fn set_no_linger(&self) {
+        self.row().set_flags(NO_LINGER);
+    }
+
+    /// Records that a linger time may be set.
+    pub(crate) fn clear_no_linger(&self) {
+        self.row().flags.set(self.row().flags.get() & !NO_LINGER);
+    }
+
+    /// Whether the descriptor may be a socket that lingers.
+    #[inline]
+    pub(crate) fn may_linger(&self) -> bool {
+        self.row().flags.get() & NO_LINGER == 0
     }
 
     /// Charges more for the last operation, which did the work of several.
@@ -499,6 +518,8 @@ const ALWAYS_READY: u8 = 8;
 const NOT_ALWAYS_READY: u8 = 16;
 /// An always ready file was reported before its first event.
 const REPORTED: u8 = 32;
+/// This crate has made the socket, and no other code can have set a linger time for it.
+const NO_LINGER: u8 = 64;
 
 /// What the poller tells of: nothing until something has to wait.
 #[derive(Clone, Copy, PartialEq, Eq)]
