@@ -435,7 +435,7 @@ fn out_of_processes_is_an_error_of_its_own() {
             run(Command::new("true").output()).unwrap_err(),
             Command::new("true").spawn().unwrap_err(),
         ] {
-            assert_is_shortage(&error, "cannot start a process: ");
+            assert_is_shortage(&error, "no process or thread is left");
         }
     });
 }
@@ -447,9 +447,9 @@ fn out_of_threads_is_an_error_of_its_own() {
         let mut child = sleeper().spawn().unwrap();
         refuse(&STARTS, Errno::AGAIN);
         let error = run(child.wait()).unwrap_err();
-        assert_is_shortage(&error, "cannot start a thread: ");
+        assert_is_shortage(&error, "no process or thread is left");
         let error = run(lookup_host("localhost:80")).unwrap_err();
-        assert_is_shortage(&error, "cannot start a thread: ");
+        assert_is_shortage(&error, "no process or thread is left");
         // The child can still be killed, and waited for without a thread.
         child.kill().unwrap();
         wait_for_the_end(&child);
@@ -459,7 +459,7 @@ fn out_of_threads_is_an_error_of_its_own() {
 
 /// The chain of sources ends with the system's error.
 fn assert_is_shortage(error: &io::Error, says: &str) {
-    assert_ne!(error.kind(), ErrorKind::WouldBlock, "{error}");
+    assert_eq!(error.kind(), ErrorKind::QuotaExceeded, "{error}");
     assert!(error.to_string().contains(says), "{error}");
     let first: &dyn std::error::Error = error;
     let sources = std::iter::successors(Some(first), |error| error.source());
