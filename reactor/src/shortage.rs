@@ -4,20 +4,37 @@ use std::error::Error;
 use std::fmt;
 use std::io::{self, ErrorKind};
 
-/// The error of a thread or a process that the system refuses to start.
-///
+/// The limit of threads and processes.
+macro_rules! start_limit {
+    ($what:literal) => {
+        concat!(
+            $what,
+            "no process or thread is left (`ulimit -u`, TasksMax, pids.max)"
+        )
+    };
+}
+
+/// The error of a thread that the system refuses to start.
+#[cold]
+pub(crate) fn cannot_start_thread(error: io::Error) -> io::Error {
+    cannot_start(start_limit!("cannot start a thread: "), error)
+}
+
+/// The error of a process that the system refuses to start.
+#[cold]
+pub(crate) fn cannot_start_process(error: io::Error) -> io::Error {
+    cannot_start(start_limit!("cannot start a process: "), error)
+}
+
 /// At the limit of threads and processes the system's error is `EAGAIN`, which std maps to
 /// `WouldBlock`. An awaited operation must not return that kind, because its caller would take it
 /// for readiness and try again at once. All other errors stay as they are.
-#[cold]
-pub(crate) fn cannot_start_thread(error: io::Error) -> io::Error {
+fn cannot_start(what: &'static str, error: io::Error) -> io::Error {
     match error.kind() {
-        ErrorKind::WouldBlock => explain(error),
+        ErrorKind::WouldBlock => io::Error::new(ErrorKind::QuotaExceeded, Shortage { what, error }),
         _ => error,
     }
 }
-
-pub(crate) use cannot_start_thread as cannot_start_process; // the system has one limit for both
 
 /// Adds the exhausted resource and its limits to the error of a thread, a process or a file
 /// descriptor that can't be created. Other errors stay as they are.
@@ -30,10 +47,7 @@ pub fn explain(error: io::Error) -> io::Error {
     let system = sources(&error).filter_map(|source| source.downcast_ref());
     let system: &io::Error = system.last().unwrap_or(&error);
     let (kind, what) = match system.kind() {
-        ErrorKind::WouldBlock => (
-            ErrorKind::QuotaExceeded,
-            "no process or thread is left (`ulimit -u`, TasksMax, pids.max)",
-        ),
+        ErrorKind::WouldBlock => (ErrorKind::QuotaExceeded, start_limit!("")),
         ErrorKind::OutOfMemory => (ErrorKind::OutOfMemory, "no memory is left"),
         _ if lacks_descriptors(system) => (
             ErrorKind::QuotaExceeded,
@@ -132,6 +146,11 @@ mod tests {
     #[test]
     fn running_out_of_threads_is_not_would_block() {
         let error = cannot_start_thread(Errno::AGAIN.into());
+        let said = error.to_string();
+        assert!(
+            said.starts_with("cannot start a thread: no process or thread"),
+            "{said}"
+        );
         assert_eq!(error.kind(), ErrorKind::QuotaExceeded);
         let system = sources(&error).last().unwrap();
         let system = system.downcast_ref::<io::Error>().unwrap();

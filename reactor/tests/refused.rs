@@ -435,7 +435,7 @@ fn out_of_processes_is_an_error_of_its_own() {
             run(Command::new("true").output()).unwrap_err(),
             Command::new("true").spawn().unwrap_err(),
         ] {
-            assert_is_shortage(&error, "no process or thread is left");
+            assert_is_shortage(&error, "cannot start a process: no process or thread");
         }
     });
 }
@@ -447,9 +447,9 @@ fn out_of_threads_is_an_error_of_its_own() {
         let mut child = sleeper().spawn().unwrap();
         refuse(&STARTS, Errno::AGAIN);
         let error = run(child.wait()).unwrap_err();
-        assert_is_shortage(&error, "no process or thread is left");
+        assert_is_shortage(&error, "cannot start a thread: no process or thread");
         let error = run(lookup_host("localhost:80")).unwrap_err();
-        assert_is_shortage(&error, "no process or thread is left");
+        assert_is_shortage(&error, "cannot start a thread: no process or thread");
         // The child can still be killed, and waited for without a thread.
         child.kill().unwrap();
         wait_for_the_end(&child);
