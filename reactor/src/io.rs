@@ -391,6 +391,7 @@ impl<T: AsFd> Async<T> {
 }
 
 impl<T: AsFd> Drop for Async<T> {
+    #[inline]
     fn drop(&mut self) {
         if let Some(io) = &self.io {
             let may_linger = self.source.may_linger();
@@ -407,6 +408,7 @@ impl<T: AsFd> Drop for Async<T> {
 /// call, which sockets of this crate save as long as no other code has had their descriptor.
 ///
 /// A linger time of zero stays: that close returns at once as well, and resets the connection.
+#[cold]
 fn stop_lingering(socket: BorrowedFd<'_>) {
     if sockopt::socket_linger(socket).is_ok_and(|linger| linger > Some(Duration::ZERO)) {
         let _ = sockopt::set_socket_linger(socket, None); // fails only if it is no socket

@@ -114,11 +114,16 @@ impl Sleep {
     /// block_on(sleep);
     /// ```
     pub fn reset(&mut self, deadline: Instant) {
-        let waker = self.stop();
         self.deadline = deadline.into();
-        if let Some(waker) = waker {
-            reactor::with_hub(|hub| self.start(hub, waker));
-        }
+        let Some(timer) = self.timer.take() else {
+            return;
+        };
+        // On another thread, or while the thread ends, the timer is left to run out.
+        let restarted = reactor::with_hub(|hub| {
+            let is_here = hub.id() == timer.reactor;
+            is_here.then(|| hub.restart_timer(timer.key, self.deadline))?
+        });
+        self.timer = restarted.flatten().map(|key| Timer { key, ..timer });
     }
 
     /// `waker` is called at the deadline, unless another takes its place.
