@@ -115,8 +115,8 @@ impl<T: AsFd> Async<T> {
         })
     }
 
-    /// As `new_nonblocking`, for a descriptor that this crate has made itself, and whose linger time
-    /// is unset.
+    /// As `new_nonblocking`, for a descriptor that this crate has made itself, and whose linger
+    /// time is unset.
     #[inline]
     pub(crate) fn new_own(io: T) -> io::Result<Async<T>> {
         let this = Async::new_nonblocking(io)?;

@@ -325,7 +325,8 @@ mod platform {
     #[derive(Debug)]
     pub(crate) struct Bell(
         OwnedFd,
-        /// The other end of a pipe. A waker may outlive its loop, and must not raise `SIGPIPE` then.
+        /// The other end of a pipe. A waker may outlive its loop, and must not raise `SIGPIPE`
+        /// then.
         #[allow(dead_code)] // it only stays open
         Option<Arc<OwnedFd>>,
     );
