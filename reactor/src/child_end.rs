@@ -124,7 +124,7 @@ mod platform {
 
     impl ChildEnd {
         fn watch(end: Arc<OwnedFd>) -> io::Result<ChildEnd> {
-            let end = Async::new_nonblocking(end)?;
+            let end = Async::new_own(end)?;
             end.source().arm(end.as_fd(), Interest::Read)?;
             Ok(ChildEnd(end))
         }

@@ -115,6 +115,15 @@ impl<T: AsFd> Async<T> {
         })
     }
 
+    /// As `new_nonblocking`, for a descriptor that this crate has made itself, and whose linger
+    /// time is unset.
+    #[inline]
+    pub(crate) fn new_own(io: T) -> io::Result<Async<T>> {
+        let this = Async::new_nonblocking(io)?;
+        this.source.set_no_linger();
+        Ok(this)
+    }
+
     /// The value inside. To read or write by it directly is fine: only, `WouldBlock` then is for
     /// the caller to deal with.
     #[inline]
@@ -359,7 +368,7 @@ impl<T: AsFd> Async<T> {
     /// The value inside, for code outside of this crate. See [`Source::read_short`].
     #[inline]
     pub(crate) fn expose(&self) -> &T {
-        self.source.distrust_short_reads();
+        self.source.distrust();
         self.get_ref()
     }
 
@@ -382,18 +391,24 @@ impl<T: AsFd> Async<T> {
 }
 
 impl<T: AsFd> Drop for Async<T> {
+    #[inline]
     fn drop(&mut self) {
         if let Some(io) = &self.io {
+            let may_linger = self.source.may_linger();
             self.source.close(io.as_fd());
-            stop_lingering(io.as_fd());
+            if may_linger {
+                stop_lingering(io.as_fd());
+            }
         }
     }
 }
 
 /// Has the close of a socket return at once. The option can be set at any time and in many ways
-/// (on a listener, by another descriptor), so it is looked at when it matters.
+/// (on a listener, by another descriptor), so it is looked at when it matters. That costs a system
+/// call, which sockets of this crate save as long as no other code has had their descriptor.
 ///
 /// A linger time of zero stays: that close returns at once as well, and resets the connection.
+#[cold]
 fn stop_lingering(socket: BorrowedFd<'_>) {
     if sockopt::socket_linger(socket).is_ok_and(|linger| linger > Some(Duration::ZERO)) {
         let _ = sockopt::set_socket_linger(socket, None); // fails only if it is no socket

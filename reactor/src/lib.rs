@@ -116,7 +116,8 @@ pub mod process;
 mod child_end;
 #[cfg(unix)]
 mod orphans;
-mod shortage;
+#[doc(hidden)] // for the facade
+pub mod shortage;
 mod unwind;
 
 pub use block_on::block_on;

@@ -51,8 +51,8 @@ const CHUNK: u64 = 64 * 1024;
 pub fn pipe() -> io::Result<(PipeReader, PipeWriter)> {
     let (reader, writer) = ends()?;
     Ok((
-        PipeReader(Async::new_nonblocking(reader.into())?),
-        PipeWriter(Some(Async::new_nonblocking(writer.into())?)),
+        PipeReader(Async::new_own(reader.into())?),
+        PipeWriter(Some(Async::new_own(writer.into())?)),
     ))
 }
 

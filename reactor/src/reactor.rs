@@ -680,6 +680,14 @@ impl Hub {
         self.timers.borrow_mut().insert(deadline, waker)
     }
 
+    /// Moves a timer to another deadline. `None` if it has fired.
+    pub(crate) fn restart_timer(&self, timer: TimerKey, deadline: Moment) -> Option<TimerKey> {
+        let deadline = deadline.since(self.epoch);
+        let mut timers = self.timers.borrow_mut();
+        let waker = timers.remove(timer)?;
+        Some(timers.insert(deadline, waker))
+    }
+
     /// The caller drops what comes back.
     #[inline]
     pub(crate) fn stop_timer(&self, timer: TimerKey) -> Option<Waker> {

@@ -9,6 +9,8 @@ use std::fmt;
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
+#[cfg(unix)]
+use std::task::ready;
 use std::task::{Context, Poll};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -166,6 +168,22 @@ impl<'a> NewsWait<'a> {
 /// report it to the first look only, and the poller looks as well: there the event is the news.
 #[cfg(unix)]
 pub(crate) fn poll_news(
+    source: &Source,
+    fd: BorrowedFd<'_>,
+    news: News,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<()>> {
+    // A condition that lasts would otherwise keep the task running.
+    ready!(source.poll_charge(cx));
+    let polled = poll_news_unlimited(source, fd, news, cx);
+    if polled.is_pending() {
+        source.refund();
+    }
+    polled
+}
+
+#[cfg(unix)]
+fn poll_news_unlimited(
     source: &Source,
     fd: BorrowedFd<'_>,
     news: News,

@@ -177,8 +177,12 @@ impl Source {
     pub(crate) fn withdraw(&self, fd: BorrowedFd<'_>) {
         let row = self.row();
         if self.is_shared() && row.told.replace(Told::Nothing) != Told::Nothing {
-            // It fails only if the descriptor was closed behind our back; then it's out as well.
-            let _ = self.hub.poll().delete(fd);
+            // The poller of a forked child is the parent's, and knows the parent's descriptor.
+            if !self.hub.is_inherited() {
+                // It fails only if the descriptor was closed behind our back; then it's out as
+                // well.
+                let _ = self.hub.poll().delete(fd);
+            }
             row.read.set_unknown();
         }
     }
@@ -280,10 +284,29 @@ impl Source {
         }
     }
 
-    /// From now on a short read proves nothing: see [`Source::read_short`].
+    /// Records that code outside of this crate may have the descriptor. A short read proves nothing
+    /// then, see [`Source::read_short`], and a linger time may be set.
     #[inline]
-    pub(crate) fn distrust_short_reads(&self) {
-        self.row().set_flags(NO_SHORT_READS);
+    pub(crate) fn distrust(&self) {
+        let flags = self.row().flags.get();
+        self.row().flags.set(flags & !NO_LINGER | NO_SHORT_READS);
+    }
+
+    /// Records that no linger time is set. Holds until other code may have the descriptor.
+    #[inline]
+    pub(crate) fn set_no_linger(&self) {
+        self.row().set_flags(NO_LINGER);
+    }
+
+    /// Records that a linger time may be set.
+    pub(crate) fn clear_no_linger(&self) {
+        self.row().flags.set(self.row().flags.get() & !NO_LINGER);
+    }
+
+    /// Whether the descriptor may be a socket that lingers.
+    #[inline]
+    pub(crate) fn may_linger(&self) -> bool {
+        self.row().flags.get() & NO_LINGER == 0
     }
 
     /// Charges more for the last operation, which did the work of several.
@@ -296,6 +319,16 @@ impl Source {
 // Priority, errors, and files that are always ready.
 #[cfg_attr(windows, allow(dead_code))] // there one can't wait for these
 impl Source {
+    /// Charges one operation to the budget of the task.
+    pub(crate) fn poll_charge(&self, cx: &mut Context<'_>) -> Poll<()> {
+        self.hub.poll_charge(cx)
+    }
+
+    /// Takes back the last charge, because the operation waits.
+    pub(crate) fn refund(&self) {
+        self.hub.refund();
+    }
+
     /// Leaves the task's waker for `news`.
     pub(crate) fn wait_for_news(
         &self,
@@ -492,6 +525,8 @@ const ALWAYS_READY: u8 = 8;
 const NOT_ALWAYS_READY: u8 = 16;
 /// An always ready file was reported before its first event.
 const REPORTED: u8 = 32;
+/// This crate has made the socket, and no other code can have set a linger time for it.
+const NO_LINGER: u8 = 64;
 
 /// What the poller tells of: nothing until something has to wait.
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -114,13 +114,14 @@ impl Sleep {
     /// block_on(sleep);
     /// ```
     pub fn reset(&mut self, deadline: Instant) {
-        let waker = self.stop();
         self.deadline = deadline.into();
-        if let Some(waker) = waker {
-            if let Some(hub) = reactor::made_hub() {
-                self.start(&hub, waker);
-            }
-        }
+        let Some(timer) = self.timer.take() else {
+            return;
+        };
+        // On another thread, or while the thread ends, the timer is left to run out.
+        let hub = reactor::made_hub().filter(|hub| hub.id() == timer.reactor);
+        let restarted = hub.and_then(|hub| hub.restart_timer(timer.key, self.deadline));
+        self.timer = restarted.map(|key| Timer { key, ..timer });
     }
 
     /// `waker` is called at the deadline, unless another takes its place.

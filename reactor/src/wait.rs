@@ -87,6 +87,7 @@ mod platform {
     use super::*;
     use crate::pipe;
     use std::cell::{Cell, RefCell};
+    use std::sync::Arc;
     use std::time::Instant;
 
     /// How many events a turn takes at most. The rest comes in the next one.
@@ -110,7 +111,7 @@ mod platform {
     /// What stands in for the descriptors that the system refuses.
     struct Fallback {
         /// The other end of the bell's pipe.
-        rung: Option<OwnedFd>,
+        rung: Option<Arc<OwnedFd>>,
         alarm: Cell<Option<Instant>>,
     }
 
@@ -120,12 +121,12 @@ mod platform {
             let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
             let (bell, rung) = match unless_refused(eventfd(0, flags))? {
                 Some(eventfd) => (eventfd, None),
-                None => pipe::ends().map(|(rung, bell)| (bell, Some(rung)))?,
+                None => pipe::ends().map(|(rung, bell)| (bell, Some(Arc::new(rung))))?,
             };
             let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
             let alarm = unless_refused(timerfd_create(TimerfdClockId::Monotonic, flags))?;
             let sources = [
-                (rung.as_ref().or(Some(&bell)), BELL),
+                (rung.as_deref().or(Some(&bell)), BELL),
                 (alarm.as_ref(), ALARM),
             ];
             for (source, number) in sources {
@@ -133,6 +134,7 @@ mod platform {
                 let data = epoll::EventData::new_u64(number);
                 source.map_or(Ok(()), |source| epoll::add(&poller, source, data, flags))?;
             }
+            let bell = Bell(bell, rung.clone());
             let fallback = (rung.is_some() || alarm.is_none()).then(|| {
                 let alarm = Cell::new(None);
                 Box::new(Fallback { rung, alarm })
@@ -143,7 +145,7 @@ mod platform {
                 events: RefCell::new(Vec::with_capacity(EVENTS)),
                 fallback,
             };
-            Ok((poll, Bell(bell)))
+            Ok((poll, bell))
         }
 
         /// Registers the source for reading, and for writing as well if that is asked for.
@@ -320,7 +322,13 @@ mod platform {
 
     /// Ends a wait from any thread.
     #[derive(Debug)]
-    pub(crate) struct Bell(OwnedFd);
+    pub(crate) struct Bell(
+        OwnedFd,
+        /// The other end of a pipe. A waker may outlive its loop, and must not raise `SIGPIPE`
+        /// then.
+        #[allow(dead_code)] // it only stays open
+        Option<Arc<OwnedFd>>,
+    );
 
     impl Bell {
         pub(crate) fn ring(&self) {

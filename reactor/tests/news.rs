@@ -226,3 +226,18 @@ fn each_change_of_the_mounts_wakes_all_that_wait_once() {
         });
     });
 }
+
+#[test]
+fn news_that_lasts_leaves_room_for_other_tasks() {
+    Reactor::current().unwrap().block_on(async {
+        let (reader, writer) = std::io::pipe().unwrap();
+        let writer = Async::new(writer).unwrap();
+        drop(reader);
+        let endless = async {
+            for _ in 0..10_000_000 {
+                writer.error().await.unwrap();
+            }
+        };
+        assert!(timeout(MS, endless).await.is_err(), "the timer never fired");
+    });
+}

@@ -114,7 +114,6 @@ mod mailbox;
 mod outlet;
 mod payload;
 mod report;
-mod shortage;
 mod message;
 mod figures;
 #[cfg(unix)]
@@ -124,6 +123,8 @@ mod systemd;
 mod cpu;
 
 use std::future::Future;
+
+use windlass_reactor::shortage::explain;
 
 pub use builder::Builder;
 pub use figures::Figures;
@@ -152,5 +153,5 @@ pub fn workers() -> Builder {
 /// As [`block_on`](crate::block_on), but returns an error if the runtime can't be created.
 fn try_block_on<F: Future>(future: F) -> std::io::Result<F::Output> {
     let runtime = crate::Runtime::builder().build_unwatched();
-    Ok(runtime.map_err(shortage::explain)?.block_on(future))
+    Ok(runtime.map_err(explain)?.block_on(future))
 }

@@ -8,13 +8,14 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use windlass_reactor::shortage::{explain, is_shortage};
+
 use super::link::{Frame, Link};
 use super::member::{KILL_LIMIT, Member, Phase};
 use super::message::{Command, Exchange, Origin};
 use super::outlet::Outlet;
 use super::report::Report;
 use super::seat::{Seat, TRIES};
-use super::shortage;
 use super::worker::Post;
 use crate::sync::mpsc;
 use crate::time::timeout_at;
@@ -214,7 +215,7 @@ impl Supervisor {
             ..self.settings.post
         };
         let started = self.kind.start(post, &self.sockets, succeeds);
-        let started = started.map_err(shortage::explain)?;
+        let started = started.map_err(explain)?;
         let id = self.next_id;
         self.next_id += 1;
         let member = Member::new(id, seat, started, &self.exchange, &self.events);
@@ -442,7 +443,7 @@ impl Supervisor {
     /// Schedules another attempt. If a resource ran out after the workers were ready once, the
     /// number of attempts is unlimited, because resources come back.
     fn not_started(&mut self, seat: usize, error: io::Error) -> io::Result<()> {
-        let was_possible = self.was_ready && shortage::is_shortage(&error);
+        let was_possible = self.was_ready && is_shortage(&error);
         let has_hope = was_possible || !self.workers.is_empty();
         let rest = self.seats[seat].rest(false, has_hope).ok_or_else(|| {
             let text = format!("giving up: {TRIES} times in a row no worker could be started");

@@ -10,12 +10,13 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use windlass_reactor::shortage::explain;
+
 use super::figures::{Counters, Figures};
 use super::link::{Incoming, Link, Outgoing};
 use super::listener::Listener;
 use super::message::{Message, Party};
 use super::report::{Order, Report};
-use super::shortage;
 use crate::Task;
 use crate::net::TcpStream;
 use crate::sync::Mutex;
@@ -334,7 +335,7 @@ where
             let ended = until_orphaned(run(worker.clone()), control.incoming, &worker).await;
             (ended, worker.stop_token().is_stopped())
         }
-        Err(error) => (Ended::NotStarted(shortage::explain(error)), false),
+        Err(error) => (Ended::NotStarted(explain(error)), false),
     };
     let last_word = match &ended {
         Ended::Finished if !was_told => Some(Report::Finished),

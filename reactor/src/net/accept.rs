@@ -75,7 +75,7 @@ impl<L: AsFd> Acceptor<L> {
         let event = read.events();
         let accepted = source.poll_with(cx, listener, Interest::Read, wait.ticket(), || {
             let (socket, peer) = accept(listener.as_fd())?;
-            make(socket, peer)
+            make(socket, peer, source.may_linger())
         });
         let is_answer = match &accepted {
             Poll::Ready(accepted) => accepted.is_ok(),
@@ -197,8 +197,9 @@ impl<L: AsFd> Drop for Accepting<'_, L> {
     }
 }
 
-/// Makes a stream, and its peer's address, of what was accepted.
-pub(super) type Make<T> = fn(OwnedFd, Option<SocketAddrAny>) -> io::Result<T>;
+/// Makes a stream, and its peer's address, of what was accepted. The last argument is true if it
+/// may have inherited a linger time from the listener.
+pub(super) type Make<T> = fn(OwnedFd, Option<SocketAddrAny>, bool) -> io::Result<T>;
 
 /// The methods and traits of a listener, which is a struct around an `Acceptor`, and its stream of
 /// connections. `$make` is a `Make<($stream, $addr)>`.
@@ -281,7 +282,7 @@ macro_rules! listener {
             }
         }
 
-        crate::io::gives_descriptor!([] $listener, acceptor.io.get_ref());
+        crate::io::gives_descriptor!([] $listener, acceptor.io.expose());
     };
 }
 pub(super) use listener;

@@ -235,6 +235,7 @@ impl TcpStream {
     ///
     /// Those of the system.
     pub fn set_linger(&self, linger: Option<Duration>) -> io::Result<()> {
+        self.io.source().clear_no_linger();
         Ok(sockopt::set_socket_linger(&*self.io, linger)?)
     }
 
@@ -273,7 +274,7 @@ fn listen(addr: &SocketAddr) -> io::Result<TcpListener> {
     rustix::net::bind(&socket, addr)?;
     rustix::net::listen(&socket, BACKLOG)?;
     Ok(TcpListener {
-        acceptor: Acceptor::new(Async::new_nonblocking(socket.into())?),
+        acceptor: Acceptor::new(Async::new_own(socket.into())?),
     })
 }
 
@@ -281,11 +282,18 @@ async fn connect_to_addr(addr: SocketAddr) -> io::Result<Async<net::TcpStream>> 
     connect_to(socket_for(&addr, SocketType::STREAM)?, &addr).await
 }
 
-fn accepted(socket: OwnedFd, peer: Option<SocketAddrAny>) -> io::Result<(TcpStream, SocketAddr)> {
+fn accepted(
+    socket: OwnedFd,
+    peer: Option<SocketAddrAny>,
+    may_linger: bool,
+) -> io::Result<(TcpStream, SocketAddr)> {
     let peer = match peer.map(SocketAddr::try_from) {
         Some(Ok(peer)) => peer,
         _ => return Err(io::Error::other("the peer of a connection has no address")),
     };
-    let stream = TcpStream::new(Async::new_nonblocking(socket.into())?);
-    Ok((stream, peer))
+    let io = Async::new_own(socket.into())?;
+    if may_linger {
+        io.source().clear_no_linger();
+    }
+    Ok((TcpStream::new(io), peer))
 }
