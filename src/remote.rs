@@ -8,7 +8,7 @@ use std::task::{self, Context, Poll};
 
 use futures_channel::{mpsc, oneshot};
 use futures_core::Stream;
-use windlass_executor::{Panic, spawn_at, yield_now};
+use windlass_executor::{Panic, drop_nested, spawn_at, yield_now};
 
 /// Spawns tasks and runs closures on a runtime from any thread.
 ///
@@ -86,7 +86,10 @@ impl Remote {
         };
         // If the runtime is gone, the job is dropped with its sender, and the handle tells.
         let _ = self.jobs.unbounded_send(Box::new(job));
-        RemoteTask { output }
+        RemoteTask {
+            output: Some(output),
+            drop: drop_nested,
+        }
     }
 
     /// Runs the closure on the runtime's thread, as a task that ends with its first poll.
@@ -130,14 +133,29 @@ impl fmt::Debug for Remote {
 /// The task goes on when this is dropped; its output is then dropped as well.
 #[derive(Debug)]
 pub struct RemoteTask<T> {
-    output: oneshot::Receiver<Result<T, Panic>>,
+    /// Present until drop.
+    output: Option<Output<T>>,
+    /// Drops `output`, which may hold further handles, in little stack. A pointer, since only
+    /// [`Remote::spawn`] knows that `T` borrows nothing.
+    drop: fn(Output<T>),
+}
+
+type Output<T> = oneshot::Receiver<Result<T, Panic>>;
+
+impl<T> Drop for RemoteTask<T> {
+    fn drop(&mut self) {
+        if let Some(output) = self.output.take() {
+            (self.drop)(output);
+        }
+    }
 }
 
 impl<T> Future for RemoteTask<T> {
     type Output = Result<T, RemoteError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        Poll::Ready(match task::ready!(Pin::new(&mut self.output).poll(cx)) {
+        let output = self.output.as_mut().expect("output is present until drop");
+        Poll::Ready(match task::ready!(Pin::new(output).poll(cx)) {
             Ok(Ok(output)) => Ok(output),
             Ok(Err(panic)) => Err(RemoteError::Panicked(panic)),
             Err(oneshot::Canceled) => Err(RemoteError::Gone),

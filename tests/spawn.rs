@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use std::thread;
 
 use windlass::task::TaskGroup;
-use windlass::{Runtime, block_on, spawn, spawn_blocking};
+use windlass::{RemoteTask, Runtime, block_on, spawn, spawn_blocking, yield_now};
 
 const SIZE: usize = 256 * 1024;
 
@@ -131,4 +131,28 @@ fn a_runtime_lists_its_main_future_by_where_it_is_run() {
     let (seen, at) = (runtime.block_on(async { format!("{runtime:?}") }), line!());
     let at = format!("the main future, run at {}:{at}:", file!());
     assert!(seen.contains(&at), "{seen}");
+}
+
+#[test]
+fn dropping_a_chain_of_remote_outputs_takes_little_stack() {
+    struct Link(#[allow(dead_code)] Option<RemoteTask<Link>>);
+
+    let thread = thread::Builder::new().stack_size(256 * 1024).spawn(|| {
+        let runtime = Runtime::new().unwrap();
+        let remote = runtime.remote();
+        let mut first = None;
+        for _ in 0..100_000 {
+            let link = Link(first);
+            first = Some(remote.run(|| link));
+        }
+        let last = remote.run(|| ());
+        runtime.block_on(last).unwrap();
+        runtime.block_on(async {
+            for _ in 0..10 {
+                yield_now().await;
+            }
+        });
+        drop(first);
+    });
+    thread.unwrap().join().expect("no stack overflow");
 }

@@ -12,6 +12,7 @@ use crate::cell::{DETACHED, MAIN, NAMED, OutputRef, Polled, Ref, Unspawned};
 use crate::current::{self, Entered};
 use crate::inbox::{self, Inbox};
 use crate::key::{Key, MAX_TASKS};
+use crate::nested_drop;
 use crate::queue::Queue;
 use crate::table::Table;
 use crate::task::{Task, quietly};
@@ -483,6 +484,7 @@ impl Core {
         self.running.set(true);
         let running = Running {
             _entered: current::enter(self.clone()),
+            _depth: nested_drop::restart_depth(),
             core: self.clone(),
         };
         // To clone and to drop a waker is user code: it finds the loop begun, so that it can't
@@ -648,6 +650,7 @@ impl fmt::Debug for Core {
 struct Running {
     core: Rc<Core>,
     _entered: Entered,
+    _depth: nested_drop::Level,
 }
 
 impl Drop for Running {

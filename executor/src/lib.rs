@@ -88,6 +88,8 @@ pub use cell::Unspawned;
 pub use current::{Entered, in_task};
 pub use executor::{Executor, Run, Tick};
 pub use group::{Spawner, TaskGroup};
+#[doc(hidden)]
+pub use nested_drop::drop_value as drop_nested;
 pub use scope::{Scope, scope, try_scope};
 #[doc(hidden)]
 pub use task::quietly as discard_panic;

@@ -47,7 +47,7 @@ pub(crate) fn drop_nested(drop_in_place: impl FnOnce(), defer: impl FnOnce() -> 
 }
 
 /// Drops a value one level deeper, or later if that is too deep.
-pub(crate) fn drop_value<T: 'static>(value: T) {
+pub fn drop_value<T: 'static>(value: T) {
     let value = Cell::new(Some(value));
     drop_nested(|| drop(value.take()), || Box::new(value.take()));
 }
@@ -66,8 +66,15 @@ fn drop_deep(depth: u32, drop_in_place: impl FnOnce(), defer: impl FnOnce() -> B
     }
 }
 
+/// Counts from zero again, until the guard is dropped. A loop that a destructor runs may wait for
+/// the drop of a task, so it must not defer that drop until the destructor returns.
+#[inline]
+pub(crate) fn restart_depth() -> Level {
+    Level(DEPTH.replace(0))
+}
+
 /// Restores the depth.
-struct Level(u32);
+pub(crate) struct Level(u32);
 
 impl Drop for Level {
     #[inline]
@@ -81,14 +88,23 @@ impl Drop for Level {
 /// the thread is panicking already, which a second panic would turn into an abort.
 fn drop_with_deferred(drop_in_place: impl FnOnce()) {
     let mut first = None;
+    // Values below this index belong to a drop in which a destructor runs a loop.
+    let start = with_deferred(|deferred| deferred.len());
     drop_one(&mut first, drop_in_place);
-    while let Some(value) = with_deferred(Vec::pop) {
+    while let Some(value) = with_deferred(|deferred| pop_from(start, deferred)) {
         drop_one(&mut first, || drop(value));
     }
-    with_deferred(|deferred| *deferred = Vec::new());
     if let Some(payload) = first {
         resume_unwind(payload);
     }
+}
+
+/// Takes the last value. Frees the list's memory if no value is left in all of it.
+fn pop_from(start: usize, deferred: &mut Vec<Box<dyn Any>>) -> Option<Box<dyn Any>> {
+    if deferred.is_empty() {
+        *deferred = Vec::new();
+    }
+    (deferred.len() > start).then(|| deferred.pop())?
 }
 
 /// Runs a drop. Of the values that it defers, the first is dropped next.

@@ -13,7 +13,7 @@ use std::thread;
 
 use common::*;
 use windlass_executor::coroutine::{AsyncCoroutine, Coroutine};
-use windlass_executor::sync::{Mutex, Semaphore, mpsc, oneshot, watch};
+use windlass_executor::sync::{Mutex, Semaphore, TryRecvError, mpsc, oneshot, watch};
 use windlass_executor::{Executor, Task, TaskGroup, block_on, scope, spawn, yield_now};
 
 /// Far more than a stack of `STACK` bytes holds in frames.
@@ -472,6 +472,59 @@ fn a_task_whose_drop_is_deferred_is_gone_for_all_others() {
         trace.is(&["drop last"]);
         count.is(LENGTH);
         assert_eq!((executor.tasks(), executor.has_ready()), (0, false));
+    });
+}
+
+#[test]
+fn a_loop_in_a_deep_destructor_sees_cancelled_tasks_gone() {
+    on_a_small_stack(|executor, count| {
+        let executor = Rc::new(executor);
+        let (inner, counted) = (executor.clone(), count.clone());
+        let busy = on_drop(move || {
+            let (sender, mut receiver) = mpsc::unbounded_channel::<()>();
+            let holder = inner.spawn(hold(sender));
+            let chain = pending_chain(&inner, &counted);
+            let run = inner.run(async move {
+                yield_now().await;
+                drop((holder, chain));
+                receiver.try_recv()
+            });
+            let closed = Err(TryRecvError::Closed);
+            assert_eq!(block_on(run), closed);
+        });
+        let mut rest = executor.spawn(hold((busy, count.guard())));
+        for _ in 1..LENGTH {
+            rest = executor.spawn(hold((rest, count.guard())));
+        }
+        settle(&executor);
+        drop(rest);
+        count.is(2 * LENGTH);
+    });
+}
+
+/// Not all of what is deferred belongs to the destructor that runs the loop.
+#[test]
+fn a_loop_in_a_destructor_leaves_deferred_tasks_to_their_owner() {
+    on_a_small_stack(|executor, count| {
+        let executor = Rc::new(executor);
+        let mut rest = executor.spawn(hold(count.guard()));
+        for _ in 0..64 {
+            let (inner, counted) = (executor.clone(), count.clone());
+            let busy = on_drop(move || {
+                let mut chain = inner.spawn(hold(counted.guard()));
+                for _ in 0..64 {
+                    chain = inner.spawn(hold((chain, counted.guard())));
+                }
+                block_on(inner.run(async move {
+                    yield_now().await;
+                    drop(chain);
+                }));
+            });
+            rest = executor.spawn(hold((rest, busy, count.guard())));
+        }
+        settle(&executor);
+        drop(rest);
+        count.is(65 + 64 * 65);
     });
 }
 
