@@ -438,6 +438,19 @@ impl File {
         }
     }
 
+    /// Takes the file out to close it here and now, if nothing is in flight and closing it doesn't
+    /// wait for a server. io_uring closes such files on this thread as well, one turn later.
+    pub(super) fn take_if_local(&mut self) -> Option<std::fs::File> {
+        let handle = self.handle.take_if(|it| platform::is_local(it))?;
+        match Arc::try_unwrap(handle) {
+            Ok(handle) => Some(handle.into_file()),
+            Err(shared) => {
+                self.handle = Some(shared);
+                None
+            }
+        }
+    }
+
     /// Where whole files begin.
     pub(super) fn beginning(&self) -> Place {
         match &self.handle {

@@ -468,6 +468,27 @@ pub(super) mod platform {
         std::fs::metadata(path).is_ok_and(|it| is_stream(it.file_type()))
     }
 
+    /// Whether closing the file never waits for a server. These file systems have nothing to send
+    /// when a file is closed. Network file systems and FUSE have, and others aren't known.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn is_local(file: &File) -> bool {
+        const EXT: u64 = 0xEF53;
+        const XFS: u64 = 0x5846_5342;
+        const BTRFS: u64 = 0x9123_683E;
+        const F2FS: u64 = 0xF2F5_2010;
+        const TMPFS: u64 = 0x0102_1994;
+        const OVERLAY: u64 = 0x794C_7630;
+        rustix::fs::fstatfs(file).is_ok_and(|it| {
+            let kind = u64::from(it.f_type as u32);
+            [EXT, XFS, BTRFS, F2FS, TMPFS, OVERLAY].contains(&kind)
+        })
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    pub(crate) fn is_local(_: &File) -> bool {
+        false
+    }
+
     /// As a drop, but says what went wrong.
     pub(crate) fn close(file: File) -> io::Result<()> {
         // SAFETY: the descriptor was this value's alone, which is gone now.
@@ -512,6 +533,10 @@ pub(super) mod platform {
     }
 
     pub(crate) fn may_wait(_: &Path) -> bool {
+        false
+    }
+
+    pub(crate) fn is_local(_: &File) -> bool {
         false
     }
 
