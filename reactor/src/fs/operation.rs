@@ -145,11 +145,11 @@ impl Operation {
                 ..
             } => {
                 let error = mem::replace(result, Ok(0)).err();
-                file.finish(Some((error, mem::take(buffer))), wakers);
+                file.finish_in_background(error, mem::take(buffer), wakers);
             }
             Operation::Read { file, .. }
             | Operation::Write { file, .. }
-            | Operation::Sync { file, .. } => file.finish(None, wakers),
+            | Operation::Sync { file, .. } => file.finish(wakers),
             _ => {}
         }
     }
@@ -166,13 +166,10 @@ impl Operation {
 
     /// Whether only a thread does it as std would.
     fn is_for_threads(&self) -> bool {
-        let at = match self {
-            Operation::Read { at, .. } | Operation::Write { at, .. } => *at,
-            _ => return false,
+        let (Operation::Read { file, at, .. } | Operation::Write { file, at, .. }) = self else {
+            return false;
         };
-        let at_cursor = matches!(at, Place::Cursor);
-        self.handle()
-            .is_some_and(|it| it.is_nonblocking || (at_cursor && !it.is_stream))
+        file.is_nonblocking || (matches!(at, Place::Cursor) && !file.is_stream)
     }
 
     /// After a part of it was done, or a signal came: whether the rest is to be done as well.
@@ -290,7 +287,6 @@ enum Way {
 /// Begins an operation: on this thread's ring if there's one and something turns, and otherwise on
 /// the pool.
 pub(crate) fn start(operation: Operation) -> Doing {
-    let is_stream = operation.handle().is_some_and(|it| it.is_stream);
     if let Some(hub) = with_hub(Rc::clone).filter(|_| !operation.is_for_threads()) {
         if let Some(ring) = hub.ring() {
             let slot = ring.start(operation);
@@ -298,6 +294,7 @@ pub(crate) fn start(operation: Operation) -> Doing {
             return Doing(Way::Ring { hub, slot });
         }
     }
+    let is_stream = operation.handle().is_some_and(|it| it.is_stream);
     let pool = if is_stream { &PEERS } else { &FILES };
     Doing(match pool.run(move || operation.perform()).map(OnPool) {
         Ok(task) => Way::Pool(task),
