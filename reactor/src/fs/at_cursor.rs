@@ -97,11 +97,20 @@ impl File {
                 _ => (&**handle).read_vectored(bufs),
             });
         }
-        let wanted = wanted.min(MOST_BYTES);
+        self.poll_new_read(cx, &handle, wanted.min(MOST_BYTES), bufs)
+    }
+
+    fn poll_new_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        handle: &Handle,
+        wanted: usize,
+        bufs: &mut [IoSliceMut<'_>],
+    ) -> Poll<io::Result<usize>> {
         let mut cached = 0;
         if self.reads_now && !handle.is_stream && !handle.is_direct {
             let is_complete;
-            (cached, is_complete) = ready!(read_now(cx, &handle, bufs, &mut self.reads_now));
+            (cached, is_complete) = ready!(read_now(cx, handle, bufs, &mut self.reads_now));
             if is_complete {
                 return Poll::Ready(Ok(cached));
             }
@@ -117,8 +126,8 @@ impl File {
         }
     }
 
-    /// Reads on a thread. The first `cached` bytes are in `bufs` already, and the position is behind
-    /// them. They move to the operation's buffer, so that a dropped read loses nothing.
+    /// Reads on a thread. The first `cached` bytes are in `bufs` already, and the position is
+    /// behind them. They move to the operation's buffer, so that a dropped read loses nothing.
     fn start_read(
         &mut self,
         wanted: usize,
@@ -295,8 +304,8 @@ pub(super) fn is_nonblocking(handle: &Handle) -> bool {
 const PER_CHARGE: usize = 32 * 1024;
 
 /// Reads what is in memory already, at the position of the open file description, as `read` does.
-/// Returns the number of bytes, and whether the read is complete. Otherwise a thread reads the rest,
-/// or finds what is wrong.
+/// Returns the number of bytes, and whether the read is complete. Otherwise a thread reads the
+/// rest, or finds what is wrong.
 ///
 /// The copy charges the budget of the task, so that a poll copies 1 to 3 MiB at most.
 #[cfg(target_os = "linux")]
