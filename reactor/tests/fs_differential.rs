@@ -554,18 +554,6 @@ async fn wrote(file: &mut File, result: io::Result<usize>) -> String {
     }
 }
 
-/// Reads go on where a read brought only what was in memory.
-async fn fill(file: &mut File, room: &mut [u8]) -> io::Result<usize> {
-    let mut n = file.read(room).await?;
-    while n > 0 && n < room.len() {
-        match file.read(&mut room[n..]).await {
-            Ok(more) if more > 0 => n += more,
-            _ => break,
-        }
-    }
-    Ok(n)
-}
-
 async fn we_do(slot: &mut Option<File>, action: &Action) -> String {
     let Some(file) = slot else {
         return String::new();
@@ -573,18 +561,14 @@ async fn we_do(slot: &mut Option<File>, action: &Action) -> String {
     match *action {
         Action::Read(n) => {
             let mut room = vec![0; n];
-            let read = fill(file, &mut room).await;
+            let read = file.read(&mut room).await;
             say(read.map(|n| digest(&room[..n])))
         }
         Action::ReadVectored(one, other) => {
             let (mut one, mut other) = (vec![0; one], vec![0; other]);
             let bufs = &mut [IoSliceMut::new(&mut one), IoSliceMut::new(&mut other)];
             let read = file.read_vectored(bufs).await;
-            let mut all = [one, other].concat();
-            let read = match read {
-                Ok(n) if n > 0 => Ok(n + fill(file, &mut all[n..]).await.unwrap_or(0)),
-                read => read,
-            };
+            let all = [one, other].concat();
             say(read.map(|n| digest(&all[..n])))
         }
         Action::ReadAt(n, offset) => {

@@ -78,8 +78,8 @@ impl File {
     ) -> Poll<io::Result<usize>> {
         let was_reading = matches!(self.cursor, Cursor::Reads(_));
         let settled = ready!(self.poll_settled(cx));
-        if was_reading {
-            settled?;
+        if was_reading && self.left() == 0 {
+            settled?; // otherwise the next read finds the error, as after a short read of std
         }
         let wanted = bufs.iter().map(|buf| buf.len()).sum::<usize>();
         if self.left() > 0 || (was_reading && wanted > 0) {
@@ -97,25 +97,57 @@ impl File {
                 _ => (&**handle).read_vectored(bufs),
             });
         }
-        if self.reads_now && !handle.is_stream && !handle.is_direct {
-            if let Some(n) = ready!(read_now(cx, &handle, bufs, &mut self.reads_now)) {
-                return Poll::Ready(Ok(n));
-            }
-        }
-        self.start_read(wanted.min(MOST_BYTES))?;
-        ready!(self.poll_settled(cx))?;
-        Poll::Ready(Ok(self.take_left(bufs)))
+        self.poll_new_read(cx, &handle, wanted.min(MOST_BYTES), bufs)
     }
 
-    fn start_read(&mut self, wanted: usize) -> io::Result<()> {
+    fn poll_new_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        handle: &Handle,
+        wanted: usize,
+        bufs: &mut [IoSliceMut<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let mut cached = 0;
+        if self.reads_now && !handle.is_stream && !handle.is_direct {
+            let is_complete;
+            (cached, is_complete) = ready!(read_now(cx, handle, bufs, &mut self.reads_now));
+            if is_complete {
+                return Poll::Ready(Ok(cached));
+            }
+        }
+        self.start_read(wanted, bufs, cached)?;
+        match ready!(self.poll_settled(cx)) {
+            Err(error) if cached == 0 => Poll::Ready(Err(error)),
+            Err(_) => {
+                self.forget_left(); // the caller's buffers have the same bytes
+                Poll::Ready(Ok(cached))
+            }
+            Ok(_) => Poll::Ready(Ok(self.take_left(bufs))),
+        }
+    }
+
+    /// Reads on a thread. The first `cached` bytes are in `bufs` already, and the position is
+    /// behind them. They move to the operation's buffer, so that a dropped read loses nothing.
+    fn start_read(
+        &mut self,
+        wanted: usize,
+        bufs: &[IoSliceMut<'_>],
+        cached: usize,
+    ) -> io::Result<()> {
         let file = self.ticket_at(Place::Cursor, wanted, Access::Read)?;
         let buffer = mem::take(&mut self.buffer);
-        let (buffer, from) = self.room(buffer, wanted);
+        let (mut buffer, from) = self.room(buffer, wanted);
         self.taken = from.into();
+        let mut rest = cached;
+        for buf in bufs {
+            let part = buf.len().min(rest);
+            buffer.extend_from_slice(&buf[..part]);
+            rest -= part;
+        }
         self.cursor = Cursor::Reads(start(Operation::Read {
             file,
             buffer,
-            wanted,
+            wanted: wanted - cached,
             at: Place::Cursor,
         }));
         Ok(())
@@ -163,7 +195,7 @@ impl Drop for File {
     }
 }
 
-/// Each read is an operation, of at most 256 KiB, and of less if only a first part is in memory.
+/// Each read is an operation of at most 256 KiB. A read of a file is short only at the file's end.
 /// A dropped read loses nothing. The next one takes its bytes, or the position goes back.
 impl AsyncRead for File {
     fn poll_read(
@@ -272,7 +304,8 @@ pub(super) fn is_nonblocking(handle: &Handle) -> bool {
 const PER_CHARGE: usize = 32 * 1024;
 
 /// Reads what is in memory already, at the position of the open file description, as `read` does.
-/// None if that is nothing, or something is wrong: a thread finds out.
+/// Returns the number of bytes, and whether the read is complete. Otherwise a thread reads the
+/// rest, or finds what is wrong.
 ///
 /// The copy charges the budget of the task, so that a poll copies 1 to 3 MiB at most.
 #[cfg(target_os = "linux")]
@@ -281,46 +314,67 @@ pub(super) fn read_now(
     handle: &Handle,
     bufs: &mut [IoSliceMut<'_>],
     can: &mut bool,
-) -> Poll<Option<usize>> {
+) -> Poll<(usize, bool)> {
     use rustix::io::Errno;
 
     use crate::reactor::made_hub;
 
     let Some(hub) = made_hub().filter(|hub| hub.is_driven()) else {
-        return Poll::Ready(None);
+        return Poll::Ready((0, false));
     };
     ready!(hub.poll_charge(cx));
-    match read_cached(handle, bufs) {
-        Ok(n) => {
-            hub.charge_more(n / PER_CHARGE);
-            Poll::Ready(Some(n))
+    let wanted = bufs.iter().map(|buf| buf.len()).sum::<usize>();
+    let wanted = wanted.min(MOST_BYTES);
+    let mut n = 0;
+    let is_complete = loop {
+        match read_cached(handle, bufs, n) {
+            // A short read ends where the file does, or where memory has no more of it.
+            Ok(more) if more > 0 && n + more < wanted => n += more,
+            Ok(more) => {
+                n += more;
+                break true;
+            }
+            Err(error) if n == 0 => {
+                hub.refund();
+                *can = error == Errno::AGAIN; // some file systems never can
+                break false;
+            }
+            Err(error) => break error != Errno::AGAIN, // the next read finds the error
         }
-        Err(error) => {
-            hub.refund();
-            *can = error == Errno::AGAIN; // some file systems never can
-            Poll::Ready(None)
-        }
-    }
+    };
+    hub.charge_more(n / PER_CHARGE);
+    Poll::Ready((n, is_complete))
 }
 
+/// Reads behind the first `done` bytes of the buffers.
 #[cfg(target_os = "linux")]
-fn read_cached(handle: &Handle, bufs: &mut [IoSliceMut<'_>]) -> rustix::io::Result<usize> {
+fn read_cached(
+    handle: &Handle,
+    bufs: &mut [IoSliceMut<'_>],
+    mut done: usize,
+) -> rustix::io::Result<usize> {
     use rustix::io::{ReadWriteFlags, preadv2};
 
     /// The position, which moves on.
     const CURSOR: u64 = u64::MAX;
 
+    let mut room = MOST_BYTES - done;
+    let mut rest = |buf: &mut IoSliceMut<'_>| {
+        let start = buf.len().min(done);
+        let most = (buf.len() - start).min(room);
+        done -= start;
+        room -= most;
+        start..start + most
+    };
     if let [buf] = bufs {
-        let most = buf.len().min(MOST_BYTES);
-        let bufs = &mut [IoSliceMut::new(&mut buf[..most])];
+        let range = rest(buf);
+        let bufs = &mut [IoSliceMut::new(&mut buf[range])];
         return preadv2(&**handle, bufs, CURSOR, ReadWriteFlags::NOWAIT);
     }
-    let mut room = MOST_BYTES;
     let mut parts = Vec::with_capacity(bufs.len());
     for buf in bufs {
-        let most = buf.len().min(room);
-        room -= most;
-        parts.push(IoSliceMut::new(&mut buf[..most]));
+        let range = rest(buf);
+        parts.push(IoSliceMut::new(&mut buf[range]));
     }
     preadv2(&**handle, &mut parts, CURSOR, ReadWriteFlags::NOWAIT)
 }
@@ -331,7 +385,7 @@ pub(super) fn read_now(
     _: &Handle,
     _: &mut [IoSliceMut<'_>],
     can: &mut bool,
-) -> Poll<Option<usize>> {
+) -> Poll<(usize, bool)> {
     *can = false;
-    Poll::Ready(None)
+    Poll::Ready((0, false))
 }

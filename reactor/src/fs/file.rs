@@ -438,6 +438,19 @@ impl File {
         }
     }
 
+    /// Takes the file out to close it here and now, if nothing is in flight and closing it doesn't
+    /// wait for a server. io_uring closes such files on this thread as well, one turn later.
+    pub(super) fn take_if_local(&mut self) -> Option<std::fs::File> {
+        let handle = self.handle.take_if(|it| platform::is_local(it))?;
+        match Arc::try_unwrap(handle) {
+            Ok(handle) => Some(handle.into_file()),
+            Err(shared) => {
+                self.handle = Some(shared);
+                None
+            }
+        }
+    }
+
     /// Where whole files begin.
     pub(super) fn beginning(&self) -> Place {
         match &self.handle {
@@ -455,26 +468,28 @@ impl File {
     }
 
     /// For an operation on so many bytes.
+    #[inline]
     pub(super) fn ticket_at(
         &self,
         at: Place,
         bytes: usize,
-        access: fn(Range<u64>) -> Access,
+        access: impl FnOnce(Range<u64>) -> Access,
     ) -> io::Result<Ticket> {
         let handle = self.handle()?;
         if handle.is_stream || bytes == 0 {
             return Ok(Ticket::without_order(handle, &self.line));
         }
-        let access = match (at, access(0..0)) {
+        let access = match at {
             // There, operations at offsets move the position for a moment.
             _ if cfg!(windows) => Access::All,
-            (Place::Offset(offset), Access::Write(_)) if !handle.appends => {
-                access(offset..offset.saturating_add(bytes as u64))
+            Place::Cursor => Access::All,
+            Place::Offset(offset) => {
+                let access = access(offset..offset.saturating_add(bytes as u64));
+                match access {
+                    Access::Write(_) if handle.appends => Access::All,
+                    access => access,
+                }
             }
-            (Place::Offset(offset), Access::Read(_)) => {
-                access(offset..offset.saturating_add(bytes as u64))
-            }
-            _ => Access::All,
         };
         self.ticket(access)
     }

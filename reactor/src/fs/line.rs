@@ -89,6 +89,7 @@ enum Phase {
 }
 
 impl Line {
+    #[inline]
     fn lock(&self) -> MutexGuard<'_, State> {
         // Nothing under the lock panics half way.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -145,15 +146,20 @@ impl State {
         &mut self.entries[(number.get() - 1 - self.first) as usize]
     }
 
+    #[inline]
     fn is_held_up(&self, index: usize, access: &Access) -> bool {
-        if self.live == 0 || (self.writers == 0 && !access.writes()) {
-            return false;
-        }
+        let only_reads = self.writers == 0 && !access.writes();
+        self.live > 0 && !only_reads && self.conflicts(index, access)
+    }
+
+    #[cold]
+    fn conflicts(&self, index: usize, access: &Access) -> bool {
         let before = self.entries.range(..index);
         let mut before = before.filter(|it| it.phase != Phase::Over);
         before.any(|it| it.access.holds_up(access))
     }
 
+    #[inline]
     fn enter(&mut self, access: Access) -> (NonZeroU64, bool) {
         let index = self.entries.len();
         let waits = self.is_held_up(index, &access);
@@ -171,20 +177,16 @@ impl State {
 
     /// The wakers of operations that may begin now, and the one of an entry that was dropped.
     fn leave(&mut self, number: NonZeroU64, wakers: &mut Vec<Waker>) -> Option<Waker> {
-        let entry = self.entry(number);
-        let phase = mem::replace(&mut entry.phase, Phase::Over);
+        let index = (number.get() - 1 - self.first) as usize;
+        let entry = &mut self.entries[index];
+        let was_waiting = entry.phase == Phase::Waits;
+        entry.phase = Phase::Over;
         let own = entry.waker.take();
-        let writes = entry.access.writes();
+        self.writers -= usize::from(entry.access.writes());
+        self.waiting -= usize::from(was_waiting);
         self.live -= 1;
-        self.waiting -= usize::from(phase == Phase::Waits);
-        self.writers -= usize::from(writes);
-        while self
-            .entries
-            .front()
-            .is_some_and(|it| it.phase == Phase::Over)
-        {
-            self.entries.pop_front();
-            self.first += 1;
+        if index == 0 {
+            self.remove_over();
         }
         if self.live == 0 {
             wakers.extend(self.idle.take());
@@ -193,6 +195,23 @@ impl State {
             self.begin(wakers);
         }
         own
+    }
+
+    /// Removes the operations at the front that are over.
+    fn remove_over(&mut self) {
+        if self.live == 0 {
+            self.first += self.entries.len() as u64;
+            self.entries.clear();
+            return;
+        }
+        while self
+            .entries
+            .front()
+            .is_some_and(|it| it.phase == Phase::Over)
+        {
+            self.entries.pop_front();
+            self.first += 1;
+        }
     }
 
     #[cold]
@@ -233,10 +252,13 @@ pub(crate) struct Ticket {
 impl Ticket {
     /// Enters the line.
     pub(crate) fn new(handle: &Arc<Handle>, line: &Arc<Line>, access: Access) -> Ticket {
-        let mut ticket = Ticket::without_order(handle, line);
         let (number, waits) = line.lock().enter(access);
-        (ticket.number, ticket.waits) = (Some(number), waits);
-        ticket
+        Ticket {
+            handle: Some(handle.clone()),
+            line: line.clone(),
+            number: Some(number),
+            waits,
+        }
     }
 
     /// For operations on what has neither position nor offsets, whose peers decide on the order.
@@ -291,31 +313,40 @@ impl Ticket {
         pending()
     }
 
-    /// The system is done with the operation. What was a write in the background leaves its error
-    /// and its buffer. The caller wakes those whose turn it is.
+    /// The system is done with the operation. The caller calls the wakers.
     ///
-    /// The descriptor is let go of first: whoever is woken may count on it.
-    pub(crate) fn finish(
+    /// The descriptor is released first, because the tasks that wake may rely on it.
+    #[inline]
+    pub(crate) fn finish(&mut self, wakers: &mut Vec<Waker>) {
+        if self.handle.take().is_some() {
+            let mut state = self.line.lock();
+            let own = self.number.and_then(|number| state.leave(number, wakers));
+            drop(state);
+            drop(own);
+        }
+    }
+
+    /// As [`finish`](Ticket::finish), for a write in the background. It leaves its error and its
+    /// buffer for later operations.
+    #[cold]
+    pub(crate) fn finish_in_background(
         &mut self,
-        left: Option<(Option<io::Error>, Vec<u8>)>,
+        error: Option<io::Error>,
+        mut buffer: Vec<u8>,
         wakers: &mut Vec<Waker>,
     ) {
-        let Some(handle) = self.handle.take() else {
+        if self.handle.is_none() {
             return;
-        };
-        drop(handle);
-        let mut state = self.line.lock();
-        let mut old = Vec::new();
-        if let Some((error, mut buffer)) = left {
-            buffer.clear();
-            old = mem::replace(&mut state.spare, buffer);
-            if state.error.is_none() {
-                state.error = error;
-            }
         }
-        let own = self.number.and_then(|number| state.leave(number, wakers));
+        buffer.clear();
+        let mut state = self.line.lock();
+        let old = mem::replace(&mut state.spare, buffer);
+        if state.error.is_none() {
+            state.error = error;
+        }
         drop(state);
-        drop((own, old));
+        drop(old);
+        self.finish(wakers);
     }
 }
 
@@ -331,7 +362,7 @@ impl Drop for Ticket {
     fn drop(&mut self) {
         if self.handle.is_some() {
             let mut wakers = Vec::new();
-            self.finish(None, &mut wakers);
+            self.finish(&mut wakers);
             wake_all(wakers);
         }
     }

@@ -147,11 +147,11 @@ impl Operation {
                 ..
             } => {
                 let error = mem::replace(result, Ok(0)).err();
-                file.finish(Some((error, mem::take(buffer))), wakers);
+                file.finish_in_background(error, mem::take(buffer), wakers);
             }
             Operation::Read { file, .. }
             | Operation::Write { file, .. }
-            | Operation::Sync { file, .. } => file.finish(None, wakers),
+            | Operation::Sync { file, .. } => file.finish(wakers),
             _ => {}
         }
     }
@@ -176,13 +176,10 @@ impl Operation {
 
     /// Whether only a thread does it as std would.
     fn is_for_threads(&self) -> bool {
-        let at = match self {
-            Operation::Read { at, .. } | Operation::Write { at, .. } => *at,
-            _ => return false,
+        let (Operation::Read { file, at, .. } | Operation::Write { file, at, .. }) = self else {
+            return false;
         };
-        let at_cursor = matches!(at, Place::Cursor);
-        self.handle()
-            .is_some_and(|it| it.is_nonblocking || (at_cursor && !it.is_stream))
+        file.is_nonblocking || (matches!(at, Place::Cursor) && !file.is_stream)
     }
 
     /// After a part of it was done, or a signal came: whether the rest is to be done as well.
@@ -552,6 +549,27 @@ pub(super) mod platform {
         std::fs::metadata(path).is_ok_and(|it| is_stream(it.file_type()))
     }
 
+    /// Whether closing the file never waits for a server. These file systems have nothing to send
+    /// when a file is closed. Network file systems and FUSE have, and others aren't known.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn is_local(file: &File) -> bool {
+        const EXT: u64 = 0xEF53;
+        const XFS: u64 = 0x5846_5342;
+        const BTRFS: u64 = 0x9123_683E;
+        const F2FS: u64 = 0xF2F5_2010;
+        const TMPFS: u64 = 0x0102_1994;
+        const OVERLAY: u64 = 0x794C_7630;
+        rustix::fs::fstatfs(file).is_ok_and(|it| {
+            let kind = u64::from(it.f_type as u32);
+            [EXT, XFS, BTRFS, F2FS, TMPFS, OVERLAY].contains(&kind)
+        })
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    pub(crate) fn is_local(_: &File) -> bool {
+        false
+    }
+
     /// As a drop, but says what went wrong.
     pub(crate) fn close(file: File) -> io::Result<()> {
         // SAFETY: the descriptor was this value's alone, which is gone now.
@@ -596,6 +614,10 @@ pub(super) mod platform {
     }
 
     pub(crate) fn may_wait(_: &Path) -> bool {
+        false
+    }
+
+    pub(crate) fn is_local(_: &File) -> bool {
         false
     }
 

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::error::{context, context_of_two};
 use super::names::from_here;
-use super::operation::{MOST_BYTES, has_ring, on_pool_with_paths};
+use super::operation::{MOST_BYTES, has_ring, on_pool_with_paths, platform};
 use super::{File, OpenOptions};
 
 /// The first read of a file of which nothing is known (bytes). Most files end within it.
@@ -133,7 +133,10 @@ async fn write_all(path: &Path, contents: Vec<u8>) -> io::Result<()> {
     options.write(true).create(true).truncate(true);
     let mut file = File::open_with(&options, path).await?;
     let wrote = file.write_buf(contents, 0, file.beginning(), true).await.0;
-    let closed = file.close().await;
+    let closed = match file.take_if_local() {
+        Some(std_file) => platform::close(std_file),
+        None => file.close().await,
+    };
     wrote.and(closed)
 }
 
