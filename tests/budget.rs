@@ -8,8 +8,9 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-use futures::stream::FuturesUnordered;
-use futures::{AsyncReadExt, AsyncWriteExt, StreamExt};
+use futures::StreamExt;
+#[cfg(unix)]
+use futures::{AsyncReadExt, AsyncWriteExt, stream::FuturesUnordered};
 use windlass::coroutine::AsyncCoroutine;
 use windlass::sync::{Event, Mutex, Semaphore, mpsc, oneshot, watch};
 use windlass::task::{StopSource, TaskGroup, budget, scope};

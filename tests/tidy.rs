@@ -7,7 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Lines of the longest file, and of the longest function, of the crates.
-const LONGEST_FILE: usize = 729;
+const LONGEST_FILE: usize = 721;
 const LONGEST_FN: usize = 40;
 
 /// Where there is `unsafe`, and how often.

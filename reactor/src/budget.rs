@@ -3,7 +3,11 @@
 //! A source that is always ready would otherwise keep its task running, and with it the loop.
 
 use std::cell::Cell;
-use std::task::Waker;
+use std::future::Future;
+use std::pin::Pin;
+use std::task::{Context, Poll, Waker, ready};
+
+use crate::reactor::{Hub, Reactor};
 
 /// How many operations one refill allows. The system call of a turn costs little beside 32
 /// operations.
@@ -86,5 +90,82 @@ impl Own {
         let refused = self.refused.replace(self.refused.get() + 1);
         let others = self.refused_before.get().saturating_sub(1);
         others > 0 && refused == 1 + turn % others
+    }
+}
+
+impl Reactor {
+    /// Shares the budget of an executor: how many operations on sockets, pipes and files one poll
+    /// of a task may complete. Then its next operation returns `Pending`, and the task is woken in
+    /// the next turn. So a task whose sources are always ready keeps neither timers nor other tasks
+    /// waiting.
+    ///
+    /// `refill` is called for each 32 operations. It returns whether the current poll may complete
+    /// 32 more, and `None` while no task is being polled. `windlass_executor` has such a function.
+    /// Without one, a task is known by its waker, and has 32 to 64 operations per turn. It counts
+    /// for all reactors of this thread.
+    ///
+    /// ```
+    /// use std::cell::Cell;
+    /// use windlass_reactor::Reactor;
+    ///
+    /// thread_local! {
+    ///     static MAY_REFILL: Cell<bool> = const { Cell::new(true) };
+    /// }
+    ///
+    /// let reactor = Reactor::current()?;
+    /// reactor.share_budget(|| Some(MAY_REFILL.replace(false)));
+    /// // Before each poll of a task:
+    /// MAY_REFILL.set(true);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn share_budget(&self, refill: fn() -> Option<bool>) {
+        self.hub().budget.share(refill);
+    }
+}
+
+impl Hub {
+    /// Charges one operation that is about to complete. Once the budget is exhausted, the task
+    /// waits for the next turn.
+    #[inline]
+    pub(crate) fn poll_charge(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.budget.charge(cx.waker(), self.turn_number()) {
+            return Poll::Ready(());
+        }
+        self.poll_next_turn(cx)
+    }
+
+    #[cold]
+    fn poll_next_turn(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.is_driven() {
+            return Poll::Ready(()); // no turn would come
+        }
+        self.defer(cx.waker().clone());
+        Poll::Pending
+    }
+
+    /// Takes back the last charge: the operation waits.
+    #[inline]
+    pub(crate) fn refund(&self) {
+        self.budget.refund();
+    }
+
+    #[cfg(target_os = "linux")]
+    pub(crate) fn charge_more(&self, operations: usize) {
+        self.budget.charge_more(operations);
+    }
+
+    /// Polls the result of a thread within the budget. Threads may be faster than a task that uses
+    /// many of them at once, and would keep it running.
+    pub(crate) fn poll_within_budget<F: Future + Unpin>(
+        &self,
+        future: &mut F,
+        cx: &mut Context<'_>,
+    ) -> Poll<F::Output> {
+        ready!(self.poll_charge(cx));
+        let polled = Pin::new(future).poll(cx);
+        if polled.is_pending() {
+            self.refund();
+        }
+        polled
     }
 }

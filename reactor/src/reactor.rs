@@ -3,17 +3,15 @@
 use std::any::Any;
 use std::cell::{Cell, OnceCell, RefCell};
 use std::fmt;
-use std::future::Future;
 use std::io;
 use std::num::NonZeroU64;
 #[cfg(unix)]
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::task::{self, Context, Waker, ready};
+use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use crate::budget::Budget;
@@ -191,34 +189,6 @@ impl Reactor {
         Awake { hub: &self.hub }
     }
 
-    /// Shares the budget of an executor: how many operations on sockets, pipes and files one poll
-    /// of a task may complete. Then its next operation returns `Pending`, and the task is woken in
-    /// the next turn. So a task whose sources are always ready keeps neither timers nor other tasks
-    /// waiting.
-    ///
-    /// `refill` is called for each 32 operations. It returns whether the current poll may complete
-    /// 32 more, and `None` while no task is being polled. `windlass_executor` has such a function.
-    /// Without one, a task is known by its waker, and has 32 to 64 operations per turn. It counts
-    /// for all reactors of this thread.
-    ///
-    /// ```
-    /// use std::cell::Cell;
-    /// use windlass_reactor::Reactor;
-    ///
-    /// thread_local! {
-    ///     static MAY_REFILL: Cell<bool> = const { Cell::new(true) };
-    /// }
-    ///
-    /// let reactor = Reactor::current()?;
-    /// reactor.share_budget(|| Some(MAY_REFILL.replace(false)));
-    /// // Before each poll of a task:
-    /// MAY_REFILL.set(true);
-    /// # Ok::<(), std::io::Error>(())
-    /// ```
-    pub fn share_budget(&self, refill: fn() -> Option<bool>) {
-        self.hub.budget.share(refill);
-    }
-
     pub(crate) fn hub(&self) -> &Rc<Hub> {
         &self.hub
     }
@@ -305,7 +275,7 @@ pub(crate) struct Hub {
     background: Background,
     /// The timer that ends a sleep for the sake of files that the kernel has not taken.
     retry: Cell<Option<TimerKey>>,
-    budget: Budget,
+    pub(crate) budget: Budget,
     /// Names the reactor among all of the process, for values that may travel.
     id: NonZeroU64,
     /// Deadlines are nanoseconds since then.
@@ -555,51 +525,6 @@ impl Hub {
     /// From now on files are for threads. False if there's a ring already.
     pub(crate) fn forgo_ring(&self) -> bool {
         self.ring.get_or_init(|| None).is_none()
-    }
-
-    /// Charges one operation that is about to complete. Once the budget is exhausted, the task
-    /// waits for the next turn.
-    #[inline]
-    pub(crate) fn poll_charge(&self, cx: &mut Context<'_>) -> task::Poll<()> {
-        if self.budget.charge(cx.waker(), self.turn.get()) {
-            return task::Poll::Ready(());
-        }
-        self.poll_next_turn(cx)
-    }
-
-    #[cold]
-    fn poll_next_turn(&self, cx: &mut Context<'_>) -> task::Poll<()> {
-        if !self.is_driven() {
-            return task::Poll::Ready(()); // no turn would come
-        }
-        self.defer(cx.waker().clone());
-        task::Poll::Pending
-    }
-
-    /// Takes back the last charge: the operation waits.
-    #[inline]
-    pub(crate) fn refund(&self) {
-        self.budget.refund();
-    }
-
-    #[cfg(target_os = "linux")]
-    pub(crate) fn charge_more(&self, operations: usize) {
-        self.budget.charge_more(operations);
-    }
-
-    /// Polls the result of a thread within the budget. Threads may be faster than a task that uses
-    /// many of them at once, and would keep it running.
-    pub(crate) fn poll_within_budget<F: Future + Unpin>(
-        &self,
-        future: &mut F,
-        cx: &mut Context<'_>,
-    ) -> task::Poll<F::Output> {
-        ready!(self.poll_charge(cx));
-        let polled = Pin::new(future).poll(cx);
-        if polled.is_pending() {
-            self.refund();
-        }
-        polled
     }
 
     /// True if this is no time to sleep. May start a timer.

@@ -22,6 +22,9 @@ macro_rules! unwind_safe {
 // All that has a descriptor has a source.
 unwind_safe!(Source);
 unwind_safe!(Reactor, Awake<'_>);
+// Elsewhere they have a source.
+#[cfg(windows)]
+unwind_safe!(crate::signal::Signals);
 // Its error is only given away.
 unwind_safe!(CtrlC);
 // A closure that has panicked hands over its panic, and is gone.

@@ -70,8 +70,8 @@ struct State {
     unowned: usize,
 }
 
-/// By slot, which is the operation's name in the kernel. A slot is free only once the kernel is done
-/// with it.
+/// By slot, which is the operation's name in the kernel. A slot is free only once the kernel is
+/// done with it.
 struct Flights {
     /// The last one is taken.
     slots: Vec<Option<Flight>>,
