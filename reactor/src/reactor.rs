@@ -21,7 +21,8 @@ use crate::clock::{Moment, nanos};
 use crate::current::nobody_turns;
 pub(crate) use crate::current::{hub, made_hub, stop_timer};
 use crate::fork::Origin;
-use crate::fs::{Background, Progress, Ring, end_files};
+use crate::fs::{Background, Ended, Progress, Ring, end_files};
+use crate::pool::BlockingTask;
 use crate::rest::Rest;
 use crate::source::Sources;
 use crate::timers::{TimerKey, Timers};
@@ -303,6 +304,8 @@ pub(crate) struct Hub {
     ring: OnceCell<Option<Ring>>,
     /// Operations on files that threads perform, and whose callers have gone on.
     background: Background,
+    /// Whether there may be operations that the end of a loop waits for.
+    has_files: Cell<bool>,
     /// The timer that ends a sleep for the sake of files that the kernel has not taken.
     retry: Cell<Option<TimerKey>>,
     budget: Budget,
@@ -343,6 +346,7 @@ impl Hub {
             origin: Origin::here(),
             ring: OnceCell::new(),
             background: Background::new(),
+            has_files: Cell::new(false),
             retry: Cell::new(None),
             budget: Budget::new(),
             id: NonZeroU64::MIN.saturating_add(IDS.fetch_add(1, Relaxed)),
@@ -379,11 +383,6 @@ impl Hub {
 
     pub(crate) fn turn_number(&self) -> u32 {
         self.turn.get()
-    }
-
-    /// Whether the loop that calls this is not inside of another one of this reactor.
-    pub(crate) fn is_outermost(&self) -> bool {
-        self.depth.get() == 1
     }
 
     /// False in a forked child, where the drivers are the parent's.
@@ -548,8 +547,10 @@ impl Hub {
         self.ring.get()?.as_ref()
     }
 
-    pub(crate) fn background(&self) -> &Background {
-        &self.background
+    /// The end of the loop waits for the task.
+    pub(crate) fn leave_to_thread(&self, task: BlockingTask<Ended>) {
+        self.background.add(task);
+        self.has_files.set(true);
     }
 
     /// From now on files are for threads. False if there's a ring already.
@@ -622,7 +623,9 @@ impl Hub {
 
     fn collect_files(&self, woken: &mut Vec<Waker>) {
         if let Some(Some(ring)) = self.ring.get() {
-            end_files(ring.collect(woken));
+            if let Some(collected) = ring.collect(woken) {
+                end_files(collected);
+            }
         }
     }
 
@@ -631,20 +634,52 @@ impl Hub {
     ///
     /// As long as any of them ends within each second, it waits for the others. The rest go on
     /// without this thread, and no later call waits for them.
+    #[inline]
     pub(crate) fn finish_files(&self) {
+        if self.has_files.get() {
+            self.finish_files_slowly();
+        }
+    }
+
+    /// The same if the loop that ends is not inside of another one of this reactor.
+    #[inline]
+    pub(crate) fn finish_files_of_outermost(&self) {
+        if self.has_files.get() && self.depth.get() == 1 {
+            self.finish_files_slowly();
+        }
+    }
+
+    #[cold]
+    fn finish_files_slowly(&self) {
+        if self.is_inherited() {
+            return; // a forked child leaves the parent's loop
+        }
         let mut progress = Progress::new();
         if let Some(ring) = self.made_ring() {
             let mut woken = Vec::new();
             while let Some(collected) = ring.finish(&mut woken, &mut progress) {
-                end_files(collected);
+                collected.into_iter().for_each(end_files);
                 wake_all(woken.drain(..));
             }
         }
         self.background.finish(&mut progress);
+        // Those that are left may end by the next time.
+        self.has_files
+            .set(self.made_ring().is_some_and(Ring::has_work));
     }
 
-    /// For what is begun or given up after the last loop has ended.
-    pub(crate) fn finish_files_unless_driven(&self) {
+    /// An operation of the ring was begun.
+    #[inline]
+    pub(crate) fn files_begun(&self) {
+        self.has_files.set(true);
+        self.look_soon();
+    }
+
+    /// An operation of the ring goes on without its caller.
+    pub(crate) fn leave_to_ring(&self) {
+        self.look_soon();
+        self.has_files.set(true);
+        // After the last loop has ended, no other end of a loop may come.
         if !self.is_driven() {
             self.finish_files();
         }

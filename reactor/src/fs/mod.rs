@@ -87,7 +87,7 @@ pub use names::{
     remove_dir_all, remove_file, rename, set_permissions, symlink_metadata, try_exists,
 };
 pub use open_options::OpenOptions;
-pub(crate) use operation::end_files;
+pub(crate) use operation::{Ended, end_files};
 pub use read_dir::{DirEntry, ReadDir, read_dir};
 pub(crate) use ring::Ring;
 pub use whole::{copy, read, read_to_string, write};
