@@ -1,7 +1,7 @@
 //! What has to block: closures on a pool of threads.
 
 use std::env;
-use std::sync::LazyLock;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use windlass_reactor::{BlockingTask, Pool};
@@ -71,7 +71,7 @@ where
     // In a box, since debug builds copy on the stack what a function takes by value, once for each
     // function on the way into the pool and out of it.
     let f = Box::new(f);
-    match POOL.run(f) {
+    match pool().run(f) {
         Ok(task) => task,
         Err(error) => panic!("can't start a thread for what blocks: {error}"),
     }
@@ -84,9 +84,14 @@ const MOST_THREADS: usize = 500;
 /// Longer than the pauses of a program that is busy: to start a thread costs some 20 µs.
 const LINGER: Duration = Duration::from_secs(10);
 
-static POOL: LazyLock<Pool> = LazyLock::new(|| {
-    let wanted = env::var("BLOCKING_MAX_THREADS").ok();
-    let wanted = wanted.and_then(|number| number.parse::<usize>().ok());
-    let most_threads = wanted.map_or(MOST_THREADS, |number| number.clamp(1, 10_000));
-    Pool::new("windlass-blocking", most_threads, LINGER)
-});
+fn pool() -> &'static Pool {
+    static POOL: OnceLock<Pool> = OnceLock::new();
+    POOL.get().unwrap_or_else(|| {
+        // Before the lock is taken, so that hardly any fork finds that held.
+        let wanted = env::var("BLOCKING_MAX_THREADS").ok();
+        let wanted = wanted.and_then(|number| number.parse::<usize>().ok());
+        let most_threads = wanted.map_or(MOST_THREADS, |number| number.clamp(1, 10_000));
+        let pool = Pool::new("windlass-blocking", most_threads, LINGER);
+        POOL.get_or_init(|| pool)
+    })
+}

@@ -8,11 +8,11 @@ use std::task::Waker;
 
 #[cfg(all(windlass_loom, test))]
 use loom::sync::{Mutex, MutexGuard, atomic::AtomicBool};
-use std::sync::OnceLock;
-use std::sync::PoisonError;
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 #[cfg(not(all(windlass_loom, test)))]
 use std::sync::{Mutex, MutexGuard, atomic::AtomicBool};
+use std::sync::{OnceLock, PoisonError, TryLockError};
 
 use crate::key::{Key, MAX_EXECUTORS, MAX_GENERATION};
 
@@ -57,13 +57,18 @@ impl Inbox {
     }
 
     /// Opens it for a new executor: says which generation its slots start from. Should they run
-    /// out, over the many executors that had this id, they begin anew.
-    fn open(&self) -> u32 {
-        let mut state = self.lock();
+    /// out, over the many executors that had this id, they begin anew. None if the lock is held. In
+    /// a forked child it may be held for ever, by a thread of the parent.
+    fn try_open(&self) -> Option<u32> {
+        let mut state = match self.state.try_lock() {
+            Ok(state) => state,
+            Err(TryLockError::Poisoned(state)) => state.into_inner(),
+            Err(TryLockError::WouldBlock) => return None,
+        };
         if state.first_generation >= MAX_GENERATION / 2 {
             state.first_generation = 0;
         }
-        state.first_generation
+        Some(state.first_generation)
     }
 
     /// Closes it: all wakers that there are do nothing from here on. The next executor starts from
@@ -157,38 +162,59 @@ const SHELF: usize = 64;
 static SHELVES: [OnceLock<Box<[Inbox]>>; MAX_EXECUTORS / SHELF] =
     [const { OnceLock::new() }; MAX_EXECUTORS / SHELF];
 
-/// Ids that were used and are free again, and the first that was never used.
-static IDS: std::sync::Mutex<(Vec<u16>, u16)> = std::sync::Mutex::new((Vec::new(), 0));
+/// A bit for each id that an executor has. A lock could be held by a thread that a forked child
+/// doesn't have.
+static TAKEN: [AtomicU64; MAX_EXECUTORS / 64] = [const { AtomicU64::new(0) }; MAX_EXECUTORS / 64];
 
 /// The inbox of an id that some waker holds.
 pub(crate) fn of(executor: u16) -> &'static Inbox {
-    let shelf = SHELVES[executor as usize / SHELF]
-        .get_or_init(|| (0..SHELF).map(|_| Inbox::new()).collect());
-    &shelf[executor as usize % SHELF]
+    let shelf = &SHELVES[executor as usize / SHELF];
+    let inboxes = shelf
+        .get()
+        .map_or_else(|| make(shelf), |inboxes| &**inboxes);
+    &inboxes[executor as usize % SHELF]
+}
+
+#[cold]
+fn make(shelf: &'static OnceLock<Box<[Inbox]>>) -> &'static [Inbox] {
+    // Before the lock of the shelf is taken, so that hardly any fork finds that held.
+    let inboxes = (0..SHELF).map(|_| Inbox::new()).collect();
+    shelf.get_or_init(|| inboxes)
 }
 
 /// An id for a new executor, and the generation that its slots start from.
 pub(crate) fn claim() -> (u16, u32) {
-    let mut ids = IDS.lock().unwrap_or_else(PoisonError::into_inner);
-    let id = ids.0.pop().unwrap_or_else(|| {
-        let unused = ids.1;
-        assert!(
-            (unused as usize) < MAX_EXECUTORS,
-            "more than {MAX_EXECUTORS} executors at once"
-        );
-        ids.1 += 1;
-        unused
-    });
-    drop(ids);
-    (id, of(id).open())
+    let ids = TAKEN.iter().zip((0..).step_by(64));
+    let mut claimed = ids.filter_map(|(taken, first)| claim_in(taken, first));
+    let Some(claimed) = claimed.next() else {
+        panic!("more than {MAX_EXECUTORS} executors at once");
+    };
+    claimed
+}
+
+/// The same among the 64 ids from `first` on.
+fn claim_in(taken: &AtomicU64, first: u16) -> Option<(u16, u32)> {
+    let mut passed_over = 0;
+    loop {
+        let number = (taken.load(Relaxed) | passed_over).trailing_ones();
+        let bit = 1_u64.checked_shl(number)?;
+        if taken.fetch_or(bit, AcqRel) & bit != 0 {
+            continue; // another thread was faster
+        }
+        let id = first + number as u16;
+        match of(id).try_open() {
+            Some(generation) => return Some((id, generation)),
+            None => drop(taken.fetch_and(!bit, Release)),
+        }
+        passed_over |= bit;
+    }
 }
 
 /// Gives the id back. The next executor starts from `first_generation`.
 pub(crate) fn release(executor: u16, first_generation: u32) {
     let outer = of(executor).close(first_generation);
-    let mut ids = IDS.lock().unwrap_or_else(PoisonError::into_inner);
-    ids.0.push(executor);
-    drop(ids);
+    let bit = 1 << (executor % 64);
+    TAKEN[executor as usize / 64].fetch_and(!bit, Release);
     drop(outer); // user code, which may make executors, and may panic
 }
 
@@ -206,7 +232,22 @@ mod tests {
             (MAX_GENERATION + 1, 0),
         ] {
             assert!(inbox.close(unused).is_none());
-            assert_eq!(inbox.open(), next);
+            assert_eq!(inbox.try_open(), Some(next));
         }
+    }
+
+    #[test]
+    fn an_id_whose_inbox_is_locked_is_passed_over() {
+        let taken = AtomicU64::new(0);
+        // Of the last ids, which no other test takes.
+        let first = (MAX_EXECUTORS - 64) as u16;
+        let lock = of(first + 1).lock();
+        let (one, _) = claim_in(&taken, first).unwrap();
+        let (other, _) = claim_in(&taken, first).unwrap();
+        assert_eq!((one, other), (first, first + 2));
+        drop(lock);
+        assert_eq!(claim_in(&taken, first).unwrap().0, first + 1);
+        assert!((3..64).all(|_| claim_in(&taken, first).is_some()));
+        assert_eq!(claim_in(&taken, first), None);
     }
 }

@@ -76,9 +76,8 @@ impl Reactor {
 struct EndOfLoop<'a>(&'a Hub);
 
 impl Drop for EndOfLoop<'_> {
+    #[inline]
     fn drop(&mut self) {
-        if self.0.is_outermost() {
-            self.0.finish_files();
-        }
+        self.0.finish_files_of_outermost();
     }
 }

@@ -1,7 +1,8 @@
 //! This thread's reactor: where it is kept, and where a forked child keeps its own.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
+use std::mem;
 use std::num::NonZeroU64;
 use std::rc::Rc;
 use std::task::Waker;
@@ -11,7 +12,7 @@ use crate::reactor::{Hub, REACTOR};
 use crate::timers::TimerKey;
 
 thread_local! {
-    static HUB: RefCell<Option<Kept>> = const { RefCell::new(None) };
+    static HUB: Cell<Option<Kept>> = const { Cell::new(None) };
     /// The hub that a forked child uses in place of the one that its thread has inherited.
     static CHILD_HUB: RefCell<Option<Kept>> = const { RefCell::new(None) };
 }
@@ -43,12 +44,26 @@ pub(crate) fn made_hub() -> Option<Rc<Hub>> {
 /// The hub that this thread made first. None in a forked child that has inherited it.
 #[inline]
 fn first_hub() -> Option<Rc<Hub>> {
-    let found = HUB.try_with(|hub| {
-        let hub = hub.borrow();
-        let hub = &hub.as_ref()?.0;
+    let found = look(|hub| {
+        let hub = &hub?.0;
         (!hub.is_inherited()).then(|| hub.clone())
     });
-    found.ok().flatten()
+    found.flatten()
+}
+
+/// Looks at the hub that this thread made first. None while the thread ends.
+///
+/// It's out of its place meanwhile, which is cheaper than a `RefCell`: `look` runs no user code,
+/// doesn't panic and makes no hub.
+#[inline]
+fn look<R>(look: impl FnOnce(Option<&Kept>) -> R) -> Option<R> {
+    let looked = HUB.try_with(|place| {
+        let hub = place.take();
+        let looked = look(hub.as_ref());
+        mem::forget(place.replace(hub)); // nothing
+        looked
+    });
+    looked.ok()
 }
 
 #[cold]
@@ -57,13 +72,14 @@ fn make_hub() -> io::Result<Rc<Hub>> {
         return Ok(hub);
     }
     let new = Rc::new(Hub::new()?);
-    let kept = HUB.try_with(|hub| {
-        let mut hub = hub.borrow_mut();
-        let first = hub.get_or_insert_with(|| Kept(new.clone()));
-        if !first.0.is_inherited() {
-            return Ok(());
+    let kept = HUB.try_with(|place| {
+        match place.take() {
+            None => place.set(Some(Kept(new.clone()))),
+            inherited => {
+                place.set(inherited);
+                CHILD_HUB.try_with(|hub| hub.replace(Some(Kept(new.clone()))))?;
+            }
         }
-        CHILD_HUB.try_with(|hub| hub.replace(Some(Kept(new.clone()))))?;
         Ok(())
     });
     match kept.and_then(|kept| kept) {
@@ -79,13 +95,12 @@ fn make_hub() -> io::Result<Rc<Hub>> {
 #[inline]
 pub(crate) fn stop_timer(id: NonZeroU64, timer: TimerKey) -> Option<Waker> {
     // Also of an inherited hub: its timers are the child's own memory.
-    let first = |hub: &RefCell<Option<Kept>>| {
-        let hub = hub.borrow();
-        let hub = &hub.as_ref().filter(|hub| hub.0.id() == id)?.0;
+    let first = |hub: Option<&Kept>| {
+        let hub = &hub.filter(|hub| hub.0.id() == id)?.0;
         Some(hub.stop_timer(timer))
     };
-    match HUB.try_with(first) {
-        Ok(Some(stopped)) => stopped,
+    match look(first) {
+        Some(Some(stopped)) => stopped,
         _ => stop_child_timer(id, timer),
     }
 }
@@ -118,9 +133,13 @@ pub(crate) fn release() {
     crate::orphans::release();
     #[cfg(target_os = "linux")]
     crate::splice::release();
-    let is_unused = |hub: &mut Kept| Rc::strong_count(&hub.0) == 1;
-    let unused = HUB.try_with(|hub| hub.borrow_mut().take_if(is_unused));
-    drop(unused); // ends operations on files, under no borrow
+    let unused = HUB.try_with(|place| {
+        let mut hub = place.take();
+        let unused = hub.take_if(|hub| Rc::strong_count(&hub.0) == 1);
+        place.set(hub);
+        unused
+    });
+    drop(unused); // ends operations on files
 }
 
 /// The error of a future that would wait where nothing can ever wake it.
@@ -128,7 +147,7 @@ pub(crate) fn release() {
 pub(crate) fn nobody_turns() -> io::Error {
     // In a forked child that is still inside of the parent's loop, that is the cause.
     let inherited = |hub: &Kept| hub.0.is_inherited() && hub.0.has_drivers();
-    if HUB.try_with(|hub| hub.borrow().as_ref().is_some_and(inherited)) == Ok(true) {
+    if look(|hub| hub.is_some_and(inherited)) == Some(true) {
         return fork::error(REACTOR);
     }
     io::Error::other(

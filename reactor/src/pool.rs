@@ -71,6 +71,9 @@ impl Pool {
     /// A pool of up to `most_threads` threads of that name, which end when they have had nothing to
     /// do for so long.
     ///
+    /// With `usize::MAX` threads, closures may wait for one another. Such a pool never queues a
+    /// closure: if the system refuses a thread, [`run`](Pool::run) returns the error.
+    ///
     /// # Panics
     ///
     /// If there may be no thread, or the name has a zero byte in it, which no thread's name may. A
@@ -137,7 +140,7 @@ impl Pool {
             let thread = thread::Builder::new().name(self.name.into());
             match thread.spawn(move || self.serve(crew)) {
                 Ok(_) => line.threads += 1,
-                Err(error) if line.threads == 0 => {
+                Err(error) if line.threads == 0 || self.is_unlimited() => {
                     let work = line.waiting.remove(&number);
                     drop(line);
                     drop(work); // the closure, under no lock
@@ -147,6 +150,12 @@ impl Pool {
             }
         }
         Ok(number)
+    }
+
+    /// Whether each closure has a thread of its own. The threads that exist may wait for the peer of
+    /// the new one, so a place behind them could be a deadlock.
+    fn is_unlimited(&self) -> bool {
+        self.most_threads == usize::MAX
     }
 
     /// What a thread does: one closure after the other, as long as there are any.

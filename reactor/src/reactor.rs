@@ -19,7 +19,8 @@ use crate::clock::{Moment, nanos};
 use crate::current::nobody_turns;
 pub(crate) use crate::current::{hub, made_hub, stop_timer};
 use crate::fork::Origin;
-use crate::fs::{Background, Progress, Ring, end_files};
+use crate::fs::{Background, Ended, Ring, end_files};
+use crate::pool::BlockingTask;
 use crate::rest::Rest;
 use crate::source::Sources;
 use crate::timers::{TimerKey, Timers};
@@ -272,7 +273,9 @@ pub(crate) struct Hub {
     /// For files, from the first one on. None inside if it can't be had.
     ring: OnceCell<Option<Ring>>,
     /// Operations on files that threads perform, and whose callers have gone on.
-    background: Background,
+    pub(crate) background: Background,
+    /// Whether there may be operations that the end of a loop waits for.
+    pub(crate) has_files: Cell<bool>,
     /// The timer that ends a sleep for the sake of files that the kernel has not taken.
     retry: Cell<Option<TimerKey>>,
     pub(crate) budget: Budget,
@@ -297,7 +300,7 @@ pub(crate) struct Hub {
     /// The timer slack (ns) of each of them, the smallest first.
     slacks: RefCell<Vec<u64>>,
     /// How many loops on this thread's stack use the reactor.
-    depth: Cell<usize>,
+    pub(crate) depth: Cell<usize>,
 }
 
 const NEVER: u64 = u64::MAX;
@@ -313,6 +316,7 @@ impl Hub {
             origin: Origin::here(),
             ring: OnceCell::new(),
             background: Background::new(),
+            has_files: Cell::new(false),
             retry: Cell::new(None),
             budget: Budget::new(),
             id: NonZeroU64::MIN.saturating_add(IDS.fetch_add(1, Relaxed)),
@@ -349,11 +353,6 @@ impl Hub {
 
     pub(crate) fn turn_number(&self) -> u32 {
         self.turn.get()
-    }
-
-    /// Whether the loop that calls this is not inside of another one of this reactor.
-    pub(crate) fn is_outermost(&self) -> bool {
-        self.depth.get() == 1
     }
 
     /// False in a forked child, where the drivers are the parent's.
@@ -518,8 +517,10 @@ impl Hub {
         self.ring.get()?.as_ref()
     }
 
-    pub(crate) fn background(&self) -> &Background {
-        &self.background
+    /// The end of the loop waits for the task.
+    pub(crate) fn leave_to_thread(&self, task: BlockingTask<Ended>) {
+        self.background.add(task);
+        self.has_files.set(true);
     }
 
     /// From now on files are for threads. False if there's a ring already.
@@ -547,31 +548,9 @@ impl Hub {
 
     fn collect_files(&self, woken: &mut Vec<Waker>) {
         if let Some(Some(ring)) = self.ring.get() {
-            end_files(ring.collect(woken));
-        }
-    }
-
-    /// Waits for the operations on files whose callers have gone on: writes, closes, and operations
-    /// that were dropped. For the end of a loop, after which no turn may come.
-    ///
-    /// As long as any of them ends within each second, it waits for the others. The rest go on
-    /// without this thread, and no later call waits for them.
-    pub(crate) fn finish_files(&self) {
-        let mut progress = Progress::new();
-        if let Some(ring) = self.made_ring() {
-            let mut woken = Vec::new();
-            while let Some(collected) = ring.finish(&mut woken, &mut progress) {
-                end_files(collected);
-                wake_all(woken.drain(..));
+            if let Some(collected) = ring.collect(woken) {
+                end_files(*collected);
             }
-        }
-        self.background.finish(&mut progress);
-    }
-
-    /// For what is begun or given up after the last loop has ended.
-    pub(crate) fn finish_files_unless_driven(&self) {
-        if !self.is_driven() {
-            self.finish_files();
         }
     }
 

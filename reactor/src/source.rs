@@ -176,13 +176,11 @@ impl Source {
     /// on its events wake other pollers. The next wait tries first, and registers again.
     pub(crate) fn withdraw(&self, fd: BorrowedFd<'_>) {
         let row = self.row();
-        if self.is_shared() && row.told.replace(Told::Nothing) != Told::Nothing {
-            // The poller of a forked child is the parent's, and knows the parent's descriptor.
-            if !self.hub.is_inherited() {
-                // It fails only if the descriptor was closed behind our back; then it's out as
-                // well.
-                let _ = self.hub.poll().delete(fd);
-            }
+        // The poller of a forked child is the parent's, and knows the parent's descriptor.
+        if self.is_shared() && row.told.get() != Told::Nothing && !self.hub.is_inherited() {
+            row.told.set(Told::Nothing);
+            // It fails only if the descriptor was closed behind our back; then it's out as well.
+            let _ = self.hub.poll().delete(fd);
             row.read.set_unknown();
         }
     }

@@ -19,7 +19,7 @@ use windlass_reactor::io::copy;
 use windlass_reactor::net::unix::UnixStream;
 use windlass_reactor::process::Command;
 use windlass_reactor::signal::{Signal, Signals};
-use windlass_reactor::time::sleep;
+use windlass_reactor::time::{sleep, timeout};
 use windlass_reactor::{Pool, Reactor, block_on};
 
 static POOL: Pool = Pool::new("fork", 4, PATIENCE);
@@ -438,6 +438,82 @@ fn copies_in_a_forked_child_do_not_mix_with_the_parents() {
             let child = fork(|| (0..200).for_each(|_| copy_through(2)));
             (0..200).for_each(|_| copy_through(3));
             drop(child);
+        },
+    );
+}
+
+#[test]
+fn a_file_with_an_operation_in_flight_goes_on_in_a_forked_child() {
+    in_child(
+        "a_file_with_an_operation_in_flight_goes_on_in_a_forked_child",
+        || {
+            let path = file_of("in-flight", b"ahoy");
+            for by_ring in [true, false] {
+                let tries = || {
+                    let _reactor = Reactor::current().unwrap();
+                    let _ = windlass_reactor::fs::use_io_uring(by_ring).unwrap();
+                    let mut options = File::options();
+                    let mut file = run(options.read(true).write(true).open(&path)).unwrap();
+                    let mut sync = Box::pin(file.sync_all());
+                    let _ = poll(&mut sync, Waker::noop());
+                    std::mem::forget(sync);
+                    // In the child it never ends, and holds nothing up.
+                    drop(fork(|| {
+                        run(file.set_len(3)).unwrap();
+                        run(file.write_all(b"AH")).unwrap();
+                        run(file.flush()).unwrap();
+                        run(file.close()).unwrap();
+                    }));
+                    assert_eq!(fs::read(&path).unwrap(), b"AHo");
+                    run(file.set_len(4)).unwrap();
+                };
+                thread::scope(|scope| scope.spawn(tries).join().unwrap());
+            }
+            fs::remove_file(path).unwrap();
+        },
+    );
+}
+
+#[test]
+fn a_forked_child_leaves_the_position_of_an_inherited_file() {
+    in_child(
+        "a_forked_child_leaves_the_position_of_an_inherited_file",
+        || {
+            let path = file_of("position", b"ahoy there");
+            let mut file = run(File::open(&path)).unwrap();
+            // Dropped before it ends: what it brings is for the next reads.
+            let _ = poll(&mut file.read(&mut [0; 8]), Waker::noop());
+            run(file.read_exact(&mut [0; 2])).unwrap();
+            let mut file = Some(file);
+            drop(fork(|| drop(file.take())));
+            let mut rest = Vec::new();
+            run(file.unwrap().read_to_end(&mut rest)).unwrap();
+            assert_eq!(rest, b"oy there");
+            fs::remove_file(path).unwrap();
+        },
+    );
+}
+
+#[test]
+fn a_forked_child_leaves_the_parents_shared_listener_registered() {
+    use windlass_reactor::net::TcpListener;
+    in_child(
+        "a_forked_child_leaves_the_parents_shared_listener_registered",
+        || {
+            let reactor = Reactor::current().unwrap();
+            reactor.block_on(async {
+                let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+                listener.share();
+                let addr = listener.local_addr().unwrap();
+                let mut accept = Some(Box::pin(listener.accept()));
+                // From here on it's registered.
+                assert!(poll(accept.as_mut().unwrap(), Waker::noop()).is_pending());
+                drop(fork(|| drop(accept.take())));
+                let client = std::net::TcpStream::connect(addr).unwrap();
+                let accepted = timeout(PATIENCE, accept.unwrap()).await;
+                accepted.expect("the child has deregistered it").unwrap();
+                drop(client);
+            });
         },
     );
 }

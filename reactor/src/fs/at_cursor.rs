@@ -59,6 +59,9 @@ impl File {
     /// Takes the position back by what was read and not taken. What came out of a pipe stays here.
     pub(super) fn unread(&mut self) {
         let Some(handle) = &self.handle else { return };
+        if self.line.is_inherited() {
+            return self.forget_left(); // the parent takes the position back, which both share
+        }
         if self.left() > 0 && (&***handle).seek_relative(-(self.left() as i64)).is_ok() {
             self.forget_left();
         }

@@ -11,11 +11,12 @@ use std::io;
 use std::mem;
 use std::num::NonZeroU64;
 use std::ops::{Deref, Range};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use super::operation::Handle;
 use crate::current::{made_hub, nobody_turns};
+use crate::fork::Origin;
 use crate::reactor::wake_all;
 
 /// What an operation touches.
@@ -51,8 +52,14 @@ impl Access {
 }
 
 /// The line of one handle.
-#[derive(Debug, Default)]
-pub(crate) struct Line(Mutex<State>);
+#[derive(Debug)]
+pub(crate) struct Line {
+    origin: Origin,
+    state: Mutex<State>,
+    /// The line of a forked child. In the inherited one the parent's operations never end, and a
+    /// thread of the parent may hold the lock.
+    in_child: OnceLock<Arc<Line>>,
+}
 
 #[derive(Debug, Default)]
 struct State {
@@ -88,11 +95,41 @@ enum Phase {
     Over,
 }
 
+impl Default for Line {
+    fn default() -> Line {
+        Line {
+            origin: Origin::here(),
+            state: Mutex::default(),
+            in_child: OnceLock::new(),
+        }
+    }
+}
+
 impl Line {
+    /// This process's line of the same handle.
+    #[inline]
+    fn here(self: &Arc<Self>) -> &Arc<Line> {
+        if self.is_inherited() {
+            return self.in_child();
+        }
+        self
+    }
+
+    #[cold]
+    fn in_child(&self) -> &Arc<Line> {
+        self.in_child.get_or_init(Arc::default).here()
+    }
+
+    /// True in a forked child.
+    #[inline]
+    pub(crate) fn is_inherited(&self) -> bool {
+        !self.origin.is_here()
+    }
+
     #[inline]
     fn lock(&self) -> MutexGuard<'_, State> {
         // Nothing under the lock panics half way.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Waits until the line is empty. For the owner of the handle, who lets nothing else enter
@@ -101,10 +138,10 @@ impl Line {
     /// # Errors
     ///
     /// If nothing turns that could end them.
-    pub(crate) fn poll_empty(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut waker = None;
+    pub(crate) fn poll_empty(self: &Arc<Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let (this, mut waker) = (self.here(), None);
         loop {
-            let mut state = self.lock();
+            let mut state = this.lock();
             if state.live == 0 {
                 let old = state.idle.take();
                 drop(state);
@@ -131,13 +168,13 @@ impl Line {
     }
 
     /// The error of a write in the background, once.
-    pub(crate) fn take_error(&self) -> io::Result<()> {
-        self.lock().error.take().map_or(Ok(()), Err)
+    pub(crate) fn take_error(self: &Arc<Self>) -> io::Result<()> {
+        self.here().lock().error.take().map_or(Ok(()), Err)
     }
 
     /// The memory of an earlier write.
-    pub(crate) fn take_spare(&self) -> Vec<u8> {
-        mem::take(&mut self.lock().spare)
+    pub(crate) fn take_spare(self: &Arc<Self>) -> Vec<u8> {
+        mem::take(&mut self.here().lock().spare)
     }
 }
 
@@ -252,20 +289,17 @@ pub(crate) struct Ticket {
 impl Ticket {
     /// Enters the line.
     pub(crate) fn new(handle: &Arc<Handle>, line: &Arc<Line>, access: Access) -> Ticket {
-        let (number, waits) = line.lock().enter(access);
-        Ticket {
-            handle: Some(handle.clone()),
-            line: line.clone(),
-            number: Some(number),
-            waits,
-        }
+        let mut ticket = Ticket::without_order(handle, line);
+        let (number, waits) = ticket.line.lock().enter(access);
+        (ticket.number, ticket.waits) = (Some(number), waits);
+        ticket
     }
 
     /// For operations on what has neither position nor offsets, whose peers decide on the order.
     pub(crate) fn without_order(handle: &Arc<Handle>, line: &Arc<Line>) -> Ticket {
         Ticket {
             handle: Some(handle.clone()),
-            line: line.clone(),
+            line: line.here().clone(),
             number: None,
             waits: false,
         }
@@ -287,6 +321,7 @@ impl Ticket {
         let Some(number) = self.number else {
             return Poll::Ready(Ok(()));
         };
+        self.line.origin.check("this operation on a file")?;
         let mut waker = None;
         loop {
             let mut state = self.line.lock();
@@ -318,7 +353,7 @@ impl Ticket {
     /// The descriptor is released first, because the tasks that wake may rely on it.
     #[inline]
     pub(crate) fn finish(&mut self, wakers: &mut Vec<Waker>) {
-        if self.handle.take().is_some() {
+        if self.handle.take().is_some() && !self.line.is_inherited() {
             let mut state = self.line.lock();
             let own = self.number.and_then(|number| state.leave(number, wakers));
             drop(state);
@@ -335,8 +370,8 @@ impl Ticket {
         mut buffer: Vec<u8>,
         wakers: &mut Vec<Waker>,
     ) {
-        if self.handle.is_none() {
-            return;
+        if self.handle.is_none() || self.line.is_inherited() {
+            return self.finish(wakers);
         }
         buffer.clear();
         let mut state = self.line.lock();

@@ -34,8 +34,14 @@
 //!
 //! # The end of the program
 //!
-//! Nobody waits for threads: what is written but not flushed when `main` returns may be lost. On
-//! io_uring the end of the loop's thread waits for it, while it goes on: but not for what hangs.
+//! The end of the outermost `block_on` waits for writes, closes and dropped operations, as long as
+//! one of them ends each second. What is left after that goes on without the loop, and is lost when
+//! `main` returns.
+//!
+//! With io_uring, a file system that hangs holds up the end of the thread itself. The kernel waits
+//! there for operations that its workers perform, and no call cancels those: after `fsfreeze`, a
+//! thread with a write in flight ended at the thaw. Where that matters,
+//! [`use_io_uring(false)`](use_io_uring) leaves files to threads that nothing waits for.
 //!
 //! # Examples
 //!
@@ -78,7 +84,7 @@ mod background;
 )]
 mod ring;
 
-pub(crate) use background::{Background, Progress};
+pub(crate) use background::Background;
 pub use file::File;
 #[cfg(unix)]
 pub use names::symlink;
@@ -87,7 +93,7 @@ pub use names::{
     remove_dir_all, remove_file, rename, set_permissions, symlink_metadata, try_exists,
 };
 pub use open_options::OpenOptions;
-pub(crate) use operation::end_files;
+pub(crate) use operation::{Ended, end_files};
 pub use read_dir::{DirEntry, ReadDir, read_dir};
 pub(crate) use ring::Ring;
 pub use whole::{copy, read, read_to_string, write};

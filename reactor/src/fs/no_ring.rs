@@ -22,7 +22,7 @@ impl Ring {
         match *self {}
     }
 
-    pub(crate) fn poll(&self, _: u32, _: &mut Context<'_>) -> Poll<(Ended, Dropped)> {
+    pub(crate) fn poll(&self, _: u32, _: &mut Context<'_>, _: &mut Option<Waker>) -> Poll<Ended> {
         match *self {}
     }
 
@@ -42,11 +42,19 @@ impl Ring {
         match *self {}
     }
 
-    pub(crate) fn collect(&self, _: &mut Vec<Waker>) -> Collected {
+    pub(crate) fn collect(&self, _: &mut Vec<Waker>) -> Option<Box<Collected>> {
         match *self {}
     }
 
-    pub(crate) fn finish(&self, _: &mut Vec<Waker>, _: &mut Progress) -> Option<Collected> {
+    pub(crate) fn has_work(&self) -> bool {
+        match *self {}
+    }
+
+    pub(crate) fn finish(
+        &self,
+        _: &mut Vec<Waker>,
+        _: &mut Progress,
+    ) -> Option<Option<Box<Collected>>> {
         match *self {}
     }
 }

@@ -17,7 +17,7 @@ use super::line::Ticket;
 use super::ring::{Dropped, is_refused};
 use crate::fork;
 use crate::pool::{BlockingTask, Pool};
-use crate::reactor::{Hub, made_hub, wake_all};
+use crate::reactor::{Hub, discard_panic, made_hub, wake_all};
 
 /// How much an operation reads or writes at most (bytes): while the data is in memory, the kernel
 /// copies it at once, on the loop's thread, and that is 20 to 40 µs for so much.
@@ -300,7 +300,7 @@ pub(crate) fn start(operation: Operation) -> Doing {
     if let Some(hub) = made_hub().filter(|_| !operation.is_for_threads()) {
         if let Some(ring) = hub.ring() {
             let slot = ring.start(operation);
-            hub.look_soon();
+            hub.files_begun();
             return Doing(Way::Ring { hub, slot });
         }
     }
@@ -325,6 +325,7 @@ pub(crate) struct Collected {
 }
 
 /// Drops what is over, and leaves the rest to threads.
+#[cold]
 pub(crate) fn end_files(collected: Collected) {
     collected.refused.into_iter().for_each(leave_to_thread);
     drop(collected.ended);
@@ -353,7 +354,7 @@ fn leave_to_thread(operation: Operation) {
 /// Nobody comes for the task. The end of this thread's loop waits for it.
 fn leave(task: BlockingTask<Ended>) {
     match made_hub() {
-        Some(hub) if hub.is_driven() => hub.background().add(task),
+        Some(hub) if hub.is_driven() => hub.leave_to_thread(task),
         _ => task.detach(),
     }
 }
@@ -423,7 +424,7 @@ impl Doing {
         match self.take() {
             Way::Ring { hub, slot } => {
                 drop(hub.made_ring().map(|ring| ring.detach(slot)));
-                hub.finish_files_unless_driven();
+                hub.leave_to_ring();
             }
             Way::Pool(task) => leave(task.0),
             Way::Over(Some((Err(error), Operation::Lost))) => return Err(error),
@@ -432,15 +433,23 @@ impl Doing {
         Ok(())
     }
 
-    /// It can't go on: nothing turns its ring, or this is a forked child.
+    /// The ring can't do it: a thread does.
     #[cold]
-    fn lose(&mut self) {
+    fn start_over(&mut self, polled: Poll<Ended>) {
+        if let Poll::Ready((_, operation)) = polled {
+            self.0 = start_on_thread(operation);
+        }
+    }
+
+    /// The end of an operation that can't go on: nothing turns its ring, or this is a forked child.
+    #[cold]
+    fn lose(&mut self) -> Poll<Ended> {
         let error = match &self.0 {
             Way::Ring { hub, .. } => hub.not_driven(),
             _ => fork::error("this operation on a file"),
         };
-        let way = mem::replace(&mut self.0, Way::lost(error));
-        drop(way.give_up());
+        drop(self.take().give_up());
+        Poll::Ready((Err(error), Operation::Lost))
     }
 
     fn take(&mut self) -> Way {
@@ -453,26 +462,27 @@ impl Future for Doing {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ended> {
         if let Way::Ring { hub, slot } = &self.0 {
-            // There is no ring in a forked child.
-            let polled = hub.made_ring().map(|ring| ring.poll(*slot, cx));
-            match polled {
-                Some(Poll::Pending) if hub.has_drivers() => return Poll::Pending,
-                // The slot is free, so it's forgotten before any user code runs.
-                Some(Poll::Ready((ended, dropped))) => {
-                    self.0 = match ended {
-                        (result, operation) if is_refused(&result) => start_on_thread(operation),
-                        ended => Way::Over(Some(ended)),
-                    };
-                    drop(dropped);
+            let mut left = None;
+            let Some(ring) = hub.made_ring() else {
+                return self.lose(); // in a forked child
+            };
+            let polled = ring.poll(*slot, cx, &mut left);
+            match &polled {
+                Poll::Pending if hub.has_drivers() => return Poll::Pending,
+                Poll::Pending => return self.lose(),
+                Poll::Ready((result, _)) if is_refused(result) => self.start_over(polled),
+                Poll::Ready(_) => {
+                    self.0 = Way::Over(None);
+                    // A panic of a waker's drop must not cost the result.
+                    if left.is_some() {
+                        discard_panic(|| drop(left));
+                    }
+                    return polled;
                 }
-                _ => self.lose(),
             }
         }
         let ended = match &mut self.0 {
-            Way::Pool(task) if task.0.is_inherited() => {
-                self.lose();
-                return self.poll(cx);
-            }
+            Way::Pool(task) if task.0.is_inherited() => return self.lose(),
             Way::Pool(task) => ready!(Pin::new(task).poll(cx)),
             Way::Over(ended) => ended.take().expect("polled after its end"),
             Way::Ring { .. } => unreachable!("it was over, or another way was taken"),
@@ -493,15 +503,14 @@ impl Way {
             return None;
         };
         let given_up = hub.made_ring()?.give_up(*slot);
-        hub.look_soon();
-        hub.finish_files_unless_driven();
+        hub.leave_to_ring();
         Some(given_up)
     }
 }
 
 impl Drop for Doing {
     fn drop(&mut self) {
-        drop(self.take().give_up());
+        drop(self.0.give_up());
     }
 }
 

@@ -73,7 +73,6 @@ struct State {
 /// By slot, which is the operation's name in the kernel. A slot is free only once the kernel is
 /// done with it.
 struct Flights {
-    /// The last one is taken.
     slots: Vec<Option<Flight>>,
     /// Each free slot at least once. Others as well, which are passed over.
     free: Vec<u32>,
@@ -113,19 +112,16 @@ enum Phase {
 
 /// What a ring gives up, to be dropped by the caller under no borrow. The caller forgets the slot
 /// before: to drop a waker is user code.
-#[derive(Default)]
 pub(crate) struct Dropped {
-    pub(crate) operation: Option<Operation>,
-    wakers: [Option<Waker>; 2],
+    _operation: Option<Operation>,
+    waker: Option<Waker>,
 }
 
 /// A panic of a waker's drop goes nowhere: it must not cost the result of the operation, nor end
 /// the process where something is dropped because of another panic.
 impl Drop for Dropped {
     fn drop(&mut self) {
-        for waker in &mut self.wakers {
-            discard_panic(|| drop(waker.take()));
-        }
+        discard_panic(|| drop(self.waker.take()));
     }
 }
 
@@ -179,31 +175,32 @@ impl Ring {
     }
 
     /// Leaves the waker with the operation if it's not over yet. If it is, the slot is free from
-    /// here on, and the caller forgets it before anything else.
-    pub(crate) fn poll(&self, slot: u32, cx: &mut Context<'_>) -> Poll<(Ended, Dropped)> {
-        let mut waker = None;
+    /// here on. The caller forgets it before it drops `left`, which is user code.
+    pub(crate) fn poll(
+        &self,
+        slot: u32,
+        cx: &mut Context<'_>,
+        left: &mut Option<Waker>,
+    ) -> Poll<Ended> {
         let mut state = self.0.borrow_mut();
         let flight = state.flights.get(slot);
         let is_over = matches!(flight.phase, Phase::Over(_));
         let known = flight.waker.as_ref();
         if !is_over && !known.is_some_and(|known| known.will_wake(cx.waker())) {
             drop(state);
-            waker = Some(cx.waker().clone()); // user code, which may turn
+            *left = Some(cx.waker().clone()); // user code, which may turn
             state = self.0.borrow_mut();
         }
         let flight = state.flights.get(slot);
         if let Phase::Over(result) = &mut flight.phase {
             let result = mem::replace(result, Ok(0));
-            let mut dropped = state.flights.free(slot);
-            dropped.wakers[1] = waker;
-            let operation = dropped.operation.take();
-            return Poll::Ready(((result, operation.unwrap_or(Operation::Lost)), dropped));
+            let operation = flight.operation.take(); // its waker was called
+            state.flights.vacate(slot);
+            return Poll::Ready((result, operation.unwrap_or(Operation::Lost)));
         }
-        if waker.is_some() {
-            mem::swap(&mut flight.waker, &mut waker);
+        if left.is_some() {
+            mem::swap(&mut flight.waker, left);
         }
-        drop(state);
-        drop(waker); // the one before
         Poll::Pending
     }
 
@@ -259,10 +256,17 @@ impl Ring {
         !self.0.borrow_mut().uring.submission().is_empty()
     }
 
-    /// Takes in what has ended, and whom to wake for it. The caller drops what comes back: that
-    /// may begin to close files.
-    pub(crate) fn collect(&self, woken: &mut Vec<Waker>) -> Collected {
+    /// Takes in what has ended, and whom to wake for it. The caller goes on with what comes back,
+    /// under no borrow.
+    #[inline]
+    pub(crate) fn collect(&self, woken: &mut Vec<Waker>) -> Option<Box<Collected>> {
         self.0.borrow_mut().collect(woken)
+    }
+
+    /// Whether there is anything to submit, to wait for or to collect at the end of a loop.
+    pub(crate) fn has_work(&self) -> bool {
+        let state = self.0.borrow();
+        state.under_way > 0 || !state.line.is_empty() || !state.cancels.is_empty()
     }
 
     /// A step of a loop's end: submits, and waits until something ends. None if no operation is
@@ -272,7 +276,7 @@ impl Ring {
         &self,
         woken: &mut Vec<Waker>,
         progress: &mut Progress,
-    ) -> Option<Collected> {
+    ) -> Option<Option<Box<Collected>>> {
         self.0.borrow_mut().finish(woken, progress)
     }
 }
@@ -284,51 +288,63 @@ impl Flights {
     }
 
     fn insert(&mut self, flight: Flight) -> u32 {
-        // Each entry is passed over once, so this takes constant time on average.
-        while let Some(slot) = self.free.pop() {
-            if let Some(place @ None) = self.slots.get_mut(slot as usize) {
-                *place = Some(flight);
-                return slot;
+        match self.vacancy() {
+            Some(slot) => {
+                self.slots[slot as usize] = Some(flight);
+                slot
+            }
+            None => {
+                self.slots.push(Some(flight));
+                self.slots.len() as u32 - 1
             }
         }
-        self.slots.push(Some(flight));
-        self.slots.len() as u32 - 1
+    }
+
+    #[inline]
+    fn vacancy(&mut self) -> Option<u32> {
+        // Each entry is passed over once, so this takes constant time on average.
+        loop {
+            let slot = self.free.pop()?;
+            if let Some(None) = self.slots.get(slot as usize) {
+                return Some(slot);
+            }
+        }
     }
 
     fn free(&mut self, slot: u32) -> Dropped {
-        let flight = self.vacate(slot);
-        flight.map_or_else(Dropped::default, |it| Dropped::of(it.operation, it.waker))
+        let flight = self.get(slot);
+        let dropped = Dropped::of(flight.operation.take(), flight.waker.take());
+        self.vacate(slot);
+        dropped
     }
 
-    fn vacate(&mut self, slot: u32) -> Option<Flight> {
-        let flight = self.slots[slot as usize].take();
-        if slot as usize + 1 < self.slots.len() {
-            self.free.push(slot);
-        } else {
+    /// The slot has neither an operation nor a waker any more.
+    #[inline]
+    fn vacate(&mut self, slot: u32) {
+        self.slots[slot as usize] = None;
+        if self.slots.len() > KEPT && slot as usize + 1 == self.slots.len() {
             self.shorten();
+        } else {
+            self.free.push(slot);
         }
-        flight
     }
 
     /// Cuts off the free slots at the end, and gives memory back after a burst.
+    #[cold]
     fn shorten(&mut self) {
-        while let Some(None) = self.slots.last() {
+        while self.slots.len() > KEPT && matches!(self.slots.last(), Some(None)) {
             self.slots.pop();
         }
-        if self.slots.is_empty() {
-            self.free.clear();
-        }
-        if self.slots.capacity() > KEPT && self.slots.capacity() / 4 > self.slots.len() {
+        if self.slots.capacity() / 4 > self.slots.len() {
             self.shrink();
         }
     }
 
-    #[cold]
     fn shrink(&mut self) {
         let len = self.slots.len();
         self.free.retain(|&slot| (slot as usize) < len);
-        self.free.shrink_to(KEPT.max(2 * len));
-        self.slots.shrink_to(KEPT.max(2 * len));
+        self.free.shrink_to(2 * len);
+        self.slots.shrink_to(2 * len);
     }
 }
 
@@ -382,8 +398,8 @@ impl State {
         pushed
     }
 
-    fn collect(&mut self, woken: &mut Vec<Waker>) -> Collected {
-        let mut collected = Collected::default();
+    fn collect(&mut self, woken: &mut Vec<Waker>) -> Option<Box<Collected>> {
+        let mut collected = None;
         for completion in self.uring.completion() {
             self.under_way -= 1;
             let slot = completion.user_data();
@@ -409,6 +425,7 @@ impl State {
                 woken.extend(flight.waker.take());
                 continue;
             }
+            let collected = collected.get_or_insert_with(Box::<Collected>::default);
             let operations = match is_refused {
                 true => &mut collected.refused,
                 false => &mut collected.ended,
@@ -430,7 +447,11 @@ impl State {
         }
     }
 
-    fn finish(&mut self, woken: &mut Vec<Waker>, progress: &mut Progress) -> Option<Collected> {
+    fn finish(
+        &mut self,
+        woken: &mut Vec<Waker>,
+        progress: &mut Progress,
+    ) -> Option<Option<Box<Collected>>> {
         let more = self.fill();
         if self.unowned == 0 {
             self.submit_rest(more);
@@ -441,17 +462,18 @@ impl State {
         let limit = Timespec::from(progress.time_left());
         let args = SubmitArgs::new().timespec(&limit);
         let waited = self.uring.submitter().submit_with_args(1, &args);
-        let mut collected = Collected::default();
         if !self.uring.completion().is_empty() {
             progress.made();
-            collected = self.collect(woken);
-        } else if progress.time_left().is_zero() {
+            return Some(self.collect(woken));
+        }
+        if progress.time_left().is_zero() {
             // A disk, a network file system or a peer hangs.
-            collected.refused = self.stall();
-        } else if waited.is_err() {
+            return Some(Some(Box::new(self.stall())));
+        }
+        if waited.is_err() {
             thread::sleep(RETRY);
         }
-        Some(collected)
+        Some(None)
     }
 
     /// Submits what waits in line, as much as may be under way.
@@ -463,13 +485,13 @@ impl State {
 
     /// From now on no end of a loop waits for the operations that are left. Returns those that the
     /// kernel doesn't know yet.
-    fn stall(&mut self) -> Vec<Operation> {
-        let mut unknown = Vec::new();
+    fn stall(&mut self) -> Collected {
+        let mut unknown = Collected::default();
         for flight in self.flights.slots.iter_mut().flatten() {
             match flight.phase {
                 Phase::InLine if flight.fate == Fate::Detached => {
                     flight.fate = Fate::GivenUp;
-                    unknown.extend(flight.operation.take());
+                    unknown.refused.extend(flight.operation.take());
                 }
                 _ => flight.is_stalled |= flight.fate != Fate::Awaited,
             }
@@ -482,8 +504,8 @@ impl State {
 impl Dropped {
     fn of(operation: Option<Operation>, waker: Option<Waker>) -> Dropped {
         Dropped {
-            operation,
-            wakers: [waker, None],
+            _operation: operation,
+            waker,
         }
     }
 }
@@ -502,7 +524,7 @@ impl Drop for Ring {
         let mut progress = Progress::new();
         let mut woken = Vec::new();
         while let Some(collected) = state.finish(&mut woken, &mut progress) {
-            end_files(collected);
+            collected.into_iter().for_each(|it| end_files(*it));
             wake_all(woken.drain(..));
         }
         if state.under_way > 0 {
@@ -650,65 +672,5 @@ fn forget_closed(operation: &mut Operation) {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn flight() -> Flight {
-        Flight {
-            phase: Phase::InLine,
-            operation: None,
-            path: None,
-            waker: None,
-            fate: Fate::Awaited,
-            is_stalled: false,
-        }
-    }
-
-    #[test]
-    fn the_table_of_operations_shrinks_after_a_burst() {
-        let mut flights = Flights {
-            slots: Vec::new(),
-            free: Vec::new(),
-        };
-        let first = flights.insert(flight()); // goes on through all bursts
-        for _ in 0..3 {
-            let slots: Vec<_> = (0..100_000).map(|_| flights.insert(flight())).collect();
-            assert_eq!(flights.slots.len(), 100_001);
-            // In an order that leaves holes.
-            for odd in [true, false] {
-                let these = slots.iter().filter(|&slot| (slot % 2 == 1) == odd);
-                these.for_each(|&slot| drop(flights.free(slot)));
-            }
-            assert_eq!(flights.slots.len(), 1);
-            let capacity = flights.slots.capacity().max(flights.free.capacity());
-            assert!(capacity <= 2 * KEPT, "{capacity}");
-        }
-        assert_eq!(first, 0);
-    }
-
-    #[test]
-    fn a_slot_is_given_to_one_operation_at_a_time() {
-        let mut flights = Flights {
-            slots: Vec::new(),
-            free: Vec::new(),
-        };
-        let (mut taken, mut random) = (Vec::new(), 7_u32);
-        for _ in 0..100_000 {
-            random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            // Waves, so that the table grows and shrinks.
-            let grows = taken.len() < 300 * (1 + random as usize % 3);
-            if random >> 30 != 0 && grows || taken.is_empty() {
-                let slot = flights.insert(flight());
-                assert!(!taken.contains(&slot));
-                taken.push(slot);
-            } else {
-                let slot = taken.swap_remove((random >> 8) as usize % taken.len());
-                drop(flights.free(slot));
-            }
-            assert!(
-                flights.free.len() <= 2000,
-                "entries of slots that are cut off pile up"
-            );
-        }
-    }
-}
+#[path = "ring_tests.rs"]
+mod tests;

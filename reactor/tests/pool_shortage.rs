@@ -1,0 +1,116 @@
+//! Pools whose closures wait for one another, where the system is short of threads.
+
+#![cfg(target_os = "linux")]
+
+mod common;
+
+use std::fs as std_fs;
+use std::os::unix::process::parent_id;
+use std::path::PathBuf;
+use std::process::{self, Command};
+use std::sync::mpsc::channel;
+use std::task::Waker;
+use std::thread;
+use std::time::Duration;
+
+use common::{in_child, poll, run};
+use windlass_reactor::Pool;
+use windlass_reactor::fs::{File, OpenOptions};
+use windlass_reactor::time::sleep;
+
+/// No thread can be started from here on, neither by this process nor by the kernel for it.
+fn allow_no_thread() {
+    let none = libc::rlimit {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    // SAFETY: `none` is a valid limit, and the other calls have no precondition. The limit doesn't
+    // hold for the superuser.
+    let limited = unsafe {
+        libc::setrlimit(libc::RLIMIT_NPROC, &none) == 0
+            && (libc::geteuid() != 0 || libc::setuid(65534) == 0)
+    };
+    assert!(limited);
+    let refused = thread::Builder::new().spawn(|| ()).is_err();
+    assert!(refused, "the limit does not hold");
+}
+
+/// How many threads of this process have that name.
+fn threads(name: &str) -> usize {
+    let tasks = std_fs::read_dir("/proc/self/task").unwrap();
+    let names =
+        tasks.filter_map(|task| std_fs::read_to_string(task.ok()?.path().join("comm")).ok());
+    names.filter(|found| found.trim() == name).count()
+}
+
+#[test]
+fn a_pool_without_limit_fails_rather_than_queue_behind_a_peer() {
+    in_child(
+        "a_pool_without_limit_fails_rather_than_queue_behind_a_peer",
+        || {
+            static ALL: Pool = Pool::new("all", usize::MAX, Duration::ZERO);
+            static TWO: Pool = Pool::new("two", 2, Duration::ZERO);
+            let (peer, of_all) = channel();
+            let waits = ALL.run(move || of_all.recv()).unwrap();
+            let (key, of_two) = channel();
+            let holds = TWO.run(move || of_two.recv()).unwrap();
+            allow_no_thread();
+            assert!(ALL.run(|| ()).is_err(), "it waits behind its own peer");
+            let queued = TWO.run(|| 7).unwrap(); // the thread comes to it
+            peer.send(()).unwrap();
+            key.send(()).unwrap();
+            run(async {
+                waits.await.unwrap();
+                holds.await.unwrap();
+                assert_eq!(queued.await, 7);
+            });
+        },
+    );
+}
+
+#[test]
+fn an_open_of_a_pipe_fails_if_its_peer_has_the_last_thread() {
+    let pipe = Pipe::new();
+    let path = &pipe.0;
+    in_child(
+        "an_open_of_a_pipe_fails_if_its_peer_has_the_last_thread",
+        || {
+            run(async {
+                let mut reads = Box::pin(File::open(path));
+                while threads("windlass-peers") == 0 {
+                    assert!(poll(&mut reads, Waker::noop()).is_pending());
+                    sleep(Duration::from_millis(1)).await;
+                }
+                allow_no_thread();
+                let mut options = OpenOptions::new();
+                let opened = options.write(true).open(path).await;
+                assert!(opened.is_err());
+            });
+        },
+    );
+}
+
+/// A pipe that has a name, made and removed by the parent of the process that uses it.
+struct Pipe(PathBuf);
+
+impl Pipe {
+    fn new() -> Pipe {
+        let is_child = std::env::var_os("WINDLASS_CHILD").is_some();
+        let owner = if is_child { parent_id() } else { process::id() };
+        let path = std::env::temp_dir().join(format!("windlass-peers-{owner}"));
+        if !is_child {
+            let made = Command::new("mkfifo")
+                .args(["-m", "666"])
+                .arg(&path)
+                .status();
+            assert!(made.unwrap().success());
+        }
+        Pipe(path)
+    }
+}
+
+impl Drop for Pipe {
+    fn drop(&mut self) {
+        let _ = std_fs::remove_file(&self.0); // the child may not, which is right
+    }
+}
