@@ -138,6 +138,12 @@ pub fn try_refill() -> Option<bool> {
     Some(is_granted)
 }
 
+/// A new executor may have the id of one that is gone, and then numbers its polls the same.
+pub(crate) fn forget_poll() {
+    let last = REFILLED.get();
+    REFILLED.set(Refilled { poll: None, ..last });
+}
+
 /// Takes back the last [charge](poll_charge): the operation waits.
 #[inline(always)]
 pub fn refund() {

@@ -8,6 +8,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
+use crate::budget;
 use crate::cell::{DETACHED, MAIN, NAMED, OutputRef, Polled, Ref, Unspawned};
 use crate::current::{self, Entered};
 use crate::inbox::{self, Inbox};
@@ -71,6 +72,7 @@ impl Executor {
     /// If there are more than 16,384 executors in the process at once (256 on 32 bits).
     pub fn new() -> Self {
         let (id, first_generation) = inbox::claim();
+        budget::forget_poll();
         let core = Rc::new(Core {
             id: Cell::new(id),
             inbox: inbox::of(id),

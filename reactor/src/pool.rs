@@ -152,8 +152,8 @@ impl Pool {
         Ok(number)
     }
 
-    /// Whether each closure has a thread of its own. The threads that exist may wait for the peer of
-    /// the new one, so a place behind them could be a deadlock.
+    /// Whether each closure has a thread of its own. The threads that exist may wait for the peer
+    /// of the new one, so a place behind them could be a deadlock.
     fn is_unlimited(&self) -> bool {
         self.most_threads == usize::MAX
     }
