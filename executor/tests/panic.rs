@@ -463,7 +463,8 @@ fn a_lock_guard_in_a_future_whose_poll_panics_poisons_its_mutex() {
         }
     }
     let executor = Executor::new();
-    let locks: [&Mutex<()>; 3] = [(); 3].map(|()| &*Box::leak(Box::new(Mutex::new(()))));
+    static LOCKS: [Mutex<()>; 3] = [const { Mutex::new(()) }; 3];
+    let locks = LOCKS.each_ref();
     let holds = |mutex: &'static Mutex<()>| Holds(mutex.lock().ok());
     let task = executor.spawn(holds(locks[0]));
     let _entered = executor.enter();
