@@ -511,7 +511,8 @@ fn waiting_opens_hold_up_no_other_files() {
             assert!(poll(open, Waker::noop()).is_pending());
             assert!(poll(read, Waker::noop()).is_pending());
         }
-        sleep(Duration::from_millis(20)).await;
+        // Until all of them wait in their open: a writer that is gone by then would be missed.
+        sleep(Duration::from_millis(300)).await;
         for (open, read) in opens.iter_mut().zip(&mut reads) {
             assert!(poll(open, Waker::noop()).is_pending());
             assert!(poll(read, Waker::noop()).is_pending());
