@@ -169,12 +169,14 @@ static TAKEN: [AtomicU64; MAX_EXECUTORS / 64] = [const { AtomicU64::new(0) }; MA
 /// The inbox of an id that some waker holds.
 pub(crate) fn of(executor: u16) -> &'static Inbox {
     let shelf = &SHELVES[executor as usize / SHELF];
-    let inboxes = shelf.get().unwrap_or_else(|| make(shelf));
+    let inboxes = shelf
+        .get()
+        .map_or_else(|| make(shelf), |inboxes| &**inboxes);
     &inboxes[executor as usize % SHELF]
 }
 
 #[cold]
-fn make(shelf: &'static OnceLock<Box<[Inbox]>>) -> &'static Box<[Inbox]> {
+fn make(shelf: &'static OnceLock<Box<[Inbox]>>) -> &'static [Inbox] {
     // Before the lock of the shelf is taken, so that hardly any fork finds that held.
     let inboxes = (0..SHELF).map(|_| Inbox::new()).collect();
     shelf.get_or_init(|| inboxes)
