@@ -11,6 +11,9 @@ use crate::rest::Parker;
 
 /// Runs a future to its end on this thread, and turns the thread's reactor while it waits.
 ///
+/// Before it returns, it waits for operations on files whose callers have gone on:
+/// [more](crate::fs#the-end-of-the-program).
+///
 /// The future may be anything: one request, a `join!` of several, or an executor with a million
 /// tasks. It is polled only when it was woken.
 ///

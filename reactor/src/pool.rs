@@ -24,6 +24,9 @@ use crate::shortage::cannot_start_thread;
 /// first out; the line has no limit. A thread that has had nothing to do for a while ends. Nobody
 /// waits for closures at the end of the program: what still runs then ends wherever it is.
 ///
+/// A closure may run a loop of its own, by [`block_on`](crate::block_on). The thread's reactor is
+/// released when the closure returns, so an idle thread holds no file descriptors.
+///
 /// A pool is a `static`, and each is on its own: what hangs in one holds up no other.
 ///
 /// A forked child has none of its parent's threads. The pool starts afresh there, with an empty

@@ -94,7 +94,8 @@ impl Reactor {
     ///
     /// # Errors
     ///
-    /// If the descriptors that it needs can't be had (three on Linux), or while the thread ends.
+    /// If the process has too few file descriptors left (it takes three on Linux), or while the
+    /// thread ends.
     pub fn current() -> io::Result<Reactor> {
         Ok(Reactor::new(hub()?, SLACK))
     }
@@ -672,6 +673,16 @@ const KEPT: usize = 1024;
 fn shrink<T>(list: &mut Vec<T>, used: usize) {
     if list.capacity() > KEPT && list.capacity() > 4 * used {
         list.shrink_to(KEPT.max(2 * used));
+    }
+}
+
+/// The wakers that are left belong to timers that were leaked, or moved to another thread.
+impl Drop for Hub {
+    fn drop(&mut self) {
+        let mut wakers = std::mem::take(self.deferred.get_mut());
+        let timers = self.timers.get_mut();
+        timers.fire(u64::MAX, usize::MAX, &mut wakers);
+        drop_all(wakers);
     }
 }
 

@@ -172,3 +172,25 @@ fn a_forgotten_sleep_does_no_harm() {
     std::mem::forget(nap);
     turn_until(&reactor, || counter.wakes() == 1);
 }
+
+/// A timer that was moved to another thread runs out at the end of the first one, with its waker.
+#[test]
+fn wakers_that_panic_when_dropped_do_not_disturb_the_end_of_a_thread() {
+    in_child(
+        "wakers_that_panic_when_dropped_do_not_disturb_the_end_of_a_thread",
+        || {
+            thread::spawn(|| {
+                let _reactor = Reactor::current().unwrap();
+                for _ in 0..2 {
+                    let panics = |what: &str| assert_ne!(what, "drop", "a planned panic");
+                    let waker = Waker::from(Arc::new(OnWake(panics)));
+                    let mut nap = sleep(Duration::MAX / 4);
+                    assert!(poll(&mut nap, &waker).is_pending());
+                    std::mem::forget(nap);
+                }
+            })
+            .join()
+            .unwrap();
+        },
+    );
+}

@@ -100,9 +100,30 @@ pub use whole::{copy, read, read_to_string, write};
 
 use crate::reactor;
 
-/// For tests and benchmarks: whether files of this thread are for io_uring from now on. Must come
-/// before the first of them. False if there's no io_uring.
-#[doc(hidden)]
+/// Chooses whether files of this thread use io_uring, before the first of them. Returns whether the
+/// choice holds.
+///
+/// Without a call, files use io_uring where there is one. With `false`, threads of a pool do all
+/// work on files. Then an operation on a file system that hangs does not hold up the
+/// [end of this thread](self#the-end-of-the-program). The price is a thread per operation in
+/// flight, and two switches between threads per operation.
+///
+/// # Errors
+///
+/// If this thread has no reactor, and none can be made.
+///
+/// # Examples
+///
+/// ```
+/// use windlass_reactor::{block_on, fs};
+///
+/// let by_threads = std::thread::spawn(|| {
+///     assert!(fs::use_io_uring(false)?);
+///     block_on(fs::read_to_string("Cargo.toml"))
+/// });
+/// assert!(by_threads.join().unwrap()?.contains("[package]"));
+/// # Ok::<(), std::io::Error>(())
+/// ```
 pub fn use_io_uring(wanted: bool) -> std::io::Result<bool> {
     let hub = reactor::hub()?;
     Ok(if wanted {

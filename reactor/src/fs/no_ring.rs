@@ -7,8 +7,7 @@ use super::background::Progress;
 use super::operation::{Collected, Ended, Operation};
 use crate::wait;
 
-#[derive(Debug)]
-pub(crate) enum Dropped {}
+pub(crate) type Dropped = (Option<Operation>, Option<Waker>);
 
 #[derive(Debug)]
 pub(crate) enum Ring {}
