@@ -143,7 +143,7 @@ impl<T> Io<T> {
     /// use futures::io::AllowStdIo;
     /// use windlass::hyper::Io;
     ///
-    /// let _io = Io::new(AllowStdIo::new(Vec::new())).vectored();
+    /// let _io = Io::new(AllowStdIo::new(Vec::<u8>::new())).vectored();
     /// ```
     #[must_use]
     pub fn vectored(mut self) -> Io<T> {
