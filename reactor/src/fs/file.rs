@@ -157,8 +157,8 @@ impl File {
 
     fn new(handle: Handle) -> File {
         File {
+            line: handle.line.clone(),
             handle: Some(Arc::new(handle)),
-            line: Arc::default(),
             cursor: Cursor::Rests,
             buffer: Vec::new(),
             taken: 0,
@@ -232,8 +232,10 @@ impl File {
                 return (probed, buffer);
             }
         }
-        if let Err(error) = file.turn().await {
-            return (Err(error), buffer);
+        if file.waits() {
+            if let Err(error) = file.turn().await {
+                return (Err(error), buffer);
+            }
         }
         let (result, operation) = start(Operation::Read {
             file,
@@ -298,8 +300,10 @@ impl File {
                 return (probed, buffer);
             }
         }
-        if let Err(error) = file.turn().await {
-            return (Err(error), buffer);
+        if file.waits() {
+            if let Err(error) = file.turn().await {
+                return (Err(error), buffer);
+            }
         }
         let (result, operation) = start(Operation::Write {
             file,
@@ -464,7 +468,7 @@ impl File {
     }
 
     pub(super) fn ticket(&self, access: Access) -> io::Result<Ticket> {
-        Ok(Ticket::new(self.handle()?, &self.line, access))
+        Ok(Ticket::new(self.handle()?, access))
     }
 
     /// For an operation on so many bytes.
@@ -477,7 +481,7 @@ impl File {
     ) -> io::Result<Ticket> {
         let handle = self.handle()?;
         if handle.is_stream || bytes == 0 {
-            return Ok(Ticket::without_order(handle, &self.line));
+            return Ok(Ticket::without_order(handle));
         }
         let access = match at {
             // There, operations at offsets move the position for a moment.
@@ -501,7 +505,7 @@ impl File {
     ) -> io::Result<T> {
         let handle = self.handle()?;
         let file = match handle.is_stream {
-            true => Ticket::without_order(handle, &self.line),
+            true => Ticket::without_order(handle),
             false => self.ticket(access)?,
         };
         file.turn().await?;

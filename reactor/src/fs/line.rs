@@ -9,14 +9,13 @@ use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
 use std::mem;
-use std::num::NonZeroU64;
 use std::ops::{Deref, Range};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker};
 
 use super::operation::Handle;
 use crate::current::{made_hub, nobody_turns};
-use crate::fork::Origin;
+use crate::fork::{self, Origin};
 use crate::reactor::wake_all;
 
 /// What an operation touches.
@@ -51,6 +50,9 @@ impl Access {
     }
 }
 
+/// A line keeps memory for so many operations after a burst.
+const KEPT: usize = 64;
+
 /// The line of one handle.
 #[derive(Debug)]
 pub(crate) struct Line {
@@ -63,17 +65,22 @@ pub(crate) struct Line {
 
 #[derive(Debug, Default)]
 struct State {
-    /// In the order of entering. Those that are over leave from the front.
-    entries: VecDeque<Entry>,
-    /// How many entries have left: one less than the number of the first.
-    first: u64,
-    /// How many entries are not over.
+    /// The slots of operations. Those that are over are reused.
+    entries: Vec<Entry>,
+    /// The first slot to reuse, or the number of slots. The rest of that list is in the entries.
+    vacant: usize,
+    /// How many operations have entered.
+    entered: u64,
+    /// How many are not over.
     live: usize,
     /// How many of these write.
     writers: usize,
     /// How many of these have not begun.
     waiting: usize,
-    /// Of a write whose caller has gone on: the next operation that may fail returns it.
+    /// The slots and numbers of operations that have not begun, in the order of entering. Those
+    /// that were dropped meanwhile are skipped.
+    queue: VecDeque<(u32, u64)>,
+    /// The error of a write in the background. The next operation that may fail returns it.
     error: Option<io::Error>,
     /// The buffer of the last such write, to be used again.
     spare: Vec<u8>,
@@ -85,10 +92,12 @@ struct State {
 struct Entry {
     access: Access,
     phase: Phase,
+    /// In the order of entering. In a vacant slot: the next vacant slot.
+    number: u64,
     waker: Option<Waker>,
 }
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Waits,
     Runs,
@@ -132,38 +141,50 @@ impl Line {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until the line is empty. For the owner of the handle, who lets nothing else enter
-    /// meanwhile: only operations whose futures were dropped, and writes in the background.
+    /// Waits until the line is empty. The caller owns the handle and starts no operation meanwhile,
+    /// so only writes in the background and operations whose futures were dropped are left.
     ///
     /// # Errors
     ///
     /// If nothing turns that could end them.
+    #[inline]
     pub(crate) fn poll_empty(self: &Arc<Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let (this, mut waker) = (self.here(), None);
+        let this = self.here();
+        this.poll_until(cx, |state| match state.live {
+            0 => Wait::Over(state.idle.take()),
+            _ => Wait::For(&mut state.idle),
+        })
+    }
+
+    /// Waits until `look` returns [`Wait::Over`]. Clones and drops wakers outside of the lock.
+    fn poll_until(
+        &self,
+        cx: &mut Context<'_>,
+        mut look: impl FnMut(&mut State) -> Wait<'_>,
+    ) -> Poll<io::Result<()>> {
+        let mut waker = None;
         loop {
-            let mut state = this.lock();
-            if state.live == 0 {
-                let old = state.idle.take();
-                drop(state);
-                drop((old, waker));
-                return Poll::Ready(Ok(()));
-            }
-            if state
-                .idle
-                .as_ref()
-                .is_some_and(|it| it.will_wake(cx.waker()))
-            {
-                break;
-            }
-            if let Some(waker) = waker.take() {
-                let old = state.idle.replace(waker);
-                drop(state);
-                drop(old);
-                break;
+            let mut state = self.lock();
+            match look(&mut state) {
+                Wait::Over(old) => {
+                    drop(state);
+                    drop((old, waker));
+                    return Poll::Ready(Ok(()));
+                }
+                Wait::For(known) => {
+                    if known.as_ref().is_some_and(|it| it.will_wake(cx.waker())) {
+                        break;
+                    }
+                    if waker.is_some() {
+                        mem::swap(known, &mut waker);
+                        break;
+                    }
+                }
             }
             drop(state);
             waker = Some(cx.waker().clone());
         }
+        drop(waker);
         pending()
     }
 
@@ -178,131 +199,171 @@ impl Line {
     }
 }
 
-impl State {
-    fn entry(&mut self, number: NonZeroU64) -> &mut Entry {
-        &mut self.entries[(number.get() - 1 - self.first) as usize]
-    }
+/// Whether a wait is over.
+enum Wait<'a> {
+    /// With the waker that was registered.
+    Over(Option<Waker>),
+    /// With the place of the waker.
+    For(&'a mut Option<Waker>),
+}
 
+impl State {
+    /// Whether the operation with this number must wait for an earlier one.
     #[inline]
-    fn is_held_up(&self, index: usize, access: &Access) -> bool {
+    fn is_held_up(&self, number: u64, access: &Access) -> bool {
         let only_reads = self.writers == 0 && !access.writes();
-        self.live > 0 && !only_reads && self.conflicts(index, access)
+        self.live > 0 && !only_reads && self.conflicts(number, access)
     }
 
     #[cold]
-    fn conflicts(&self, index: usize, access: &Access) -> bool {
-        let before = self.entries.range(..index);
-        let mut before = before.filter(|it| it.phase != Phase::Over);
-        before.any(|it| it.access.holds_up(access))
+    fn conflicts(&self, number: u64, access: &Access) -> bool {
+        let live = self.entries.iter().filter(|it| it.phase != Phase::Over);
+        let mut earlier = live.filter(|it| it.number < number);
+        earlier.any(|it| it.access.holds_up(access))
     }
 
+    /// Returns the slot, and whether the operation must wait.
     #[inline]
-    fn enter(&mut self, access: Access) -> (NonZeroU64, bool) {
-        let index = self.entries.len();
-        let waits = self.is_held_up(index, &access);
+    fn enter(&mut self, access: Access) -> (u32, bool) {
+        let number = self.entered;
+        let waits = self.is_held_up(number, &access);
+        self.entered += 1;
         self.live += 1;
-        self.waiting += usize::from(waits);
         self.writers += usize::from(access.writes());
-        self.entries.push_back(Entry {
+        let entry = Entry {
             access,
             phase: if waits { Phase::Waits } else { Phase::Runs },
+            number,
             waker: None,
-        });
-        let number = NonZeroU64::MIN.saturating_add(self.first + index as u64);
-        (number, waits)
+        };
+        let slot = self.vacant;
+        match self.entries.get_mut(slot) {
+            Some(vacant) => {
+                self.vacant = vacant.number as usize;
+                *vacant = entry;
+            }
+            None => self.push(entry),
+        }
+        if waits {
+            self.waiting += 1;
+            self.queue.push_back((slot as u32, number));
+        }
+        (slot as u32, waits)
     }
 
-    /// The wakers of operations that may begin now, and the one of an entry that was dropped.
-    fn leave(&mut self, number: NonZeroU64, wakers: &mut Vec<Waker>) -> Option<Waker> {
-        let index = (number.get() - 1 - self.first) as usize;
-        let entry = &mut self.entries[index];
+    #[cold]
+    fn push(&mut self, entry: Entry) {
+        self.entries.push(entry);
+        self.vacant = self.entries.len();
+    }
+
+    /// Collects the wakers of operations that may begin now. Returns the waker of an operation that
+    /// was dropped while it waited.
+    #[inline]
+    fn leave(&mut self, slot: u32, wakers: &mut Vec<Waker>) -> Option<Waker> {
+        let entry = &mut self.entries[slot as usize];
         let was_waiting = entry.phase == Phase::Waits;
         entry.phase = Phase::Over;
+        entry.number = self.vacant as u64;
         let own = entry.waker.take();
         self.writers -= usize::from(entry.access.writes());
         self.waiting -= usize::from(was_waiting);
+        self.vacant = slot as usize;
         self.live -= 1;
-        if index == 0 {
-            self.remove_over();
-        }
         if self.live == 0 {
-            wakers.extend(self.idle.take());
-        }
-        if self.waiting > 0 {
+            if self.idle.is_some() || self.entries.len() > KEPT || !self.queue.is_empty() {
+                self.reset(wakers);
+            }
+        } else if self.waiting > 0 {
             self.begin(wakers);
         }
         own
     }
 
-    /// Removes the operations at the front that are over.
-    fn remove_over(&mut self) {
-        if self.live == 0 {
-            self.first += self.entries.len() as u64;
+    /// The line is empty.
+    #[cold]
+    fn reset(&mut self, wakers: &mut Vec<Waker>) {
+        wakers.extend(self.idle.take());
+        self.queue.clear();
+        if self.entries.len() > KEPT {
             self.entries.clear();
-            return;
-        }
-        while self
-            .entries
-            .front()
-            .is_some_and(|it| it.phase == Phase::Over)
-        {
-            self.entries.pop_front();
-            self.first += 1;
+            self.entries.shrink_to(KEPT);
+            self.queue.shrink_to(KEPT);
+            self.vacant = 0;
         }
     }
 
     #[cold]
     fn begin(&mut self, wakers: &mut Vec<Waker>) {
-        for index in 0..self.entries.len() {
-            let entry = &self.entries[index];
-            if entry.phase != Phase::Waits {
+        let mut index = 0;
+        while let Some(&(slot, number)) = self.queue.get(index) {
+            let entry = &self.entries[slot as usize];
+            if entry.phase != Phase::Waits || entry.number != number {
+                self.queue.remove(index); // it was dropped
                 continue;
             }
-            if !self.is_held_up(index, &entry.access) {
-                let entry = &mut self.entries[index];
+            let is_all = entry.access == Access::All;
+            if self.is_held_up(number, &entry.access) {
+                index += 1;
+            } else {
+                let entry = &mut self.entries[slot as usize];
                 entry.phase = Phase::Runs;
                 wakers.extend(entry.waker.take());
+                self.queue.remove(index);
                 self.waiting -= 1;
             }
-            if self.waiting == 0 || self.entries[index].access == Access::All {
-                return; // it holds up all that come after it
+            if is_all || self.waiting == 0 {
+                return; // `All` holds up every later operation
             }
         }
     }
 }
 
-/// The place of an operation in the line of its handle, and the handle, which can't be closed
-/// before.
+/// The place of an operation in the line of its handle. It also keeps the handle open.
 ///
-/// When it is dropped, the operation is over.
+/// The operation is over when the ticket is dropped.
 #[derive(Debug)]
 pub(crate) struct Ticket {
-    /// None once it is over.
+    /// None once the operation is over.
     handle: Option<Arc<Handle>>,
-    line: Arc<Line>,
-    /// None for what takes part in no order.
-    number: Option<NonZeroU64>,
+    /// The address of the line that was entered, which a forked child must not leave. 0 if the
+    /// operation takes part in no order.
+    line: usize,
+    slot: u32,
     /// It had to wait when it entered.
     waits: bool,
 }
 
 impl Ticket {
     /// Enters the line.
-    pub(crate) fn new(handle: &Arc<Handle>, line: &Arc<Line>, access: Access) -> Ticket {
-        let mut ticket = Ticket::without_order(handle, line);
-        let (number, waits) = ticket.line.lock().enter(access);
-        (ticket.number, ticket.waits) = (Some(number), waits);
-        ticket
-    }
-
-    /// For operations on what has neither position nor offsets, whose peers decide on the order.
-    pub(crate) fn without_order(handle: &Arc<Handle>, line: &Arc<Line>) -> Ticket {
+    #[inline]
+    pub(crate) fn new(handle: &Arc<Handle>, access: Access) -> Ticket {
+        let line = handle.line.here();
+        let (slot, waits) = line.lock().enter(access);
         Ticket {
             handle: Some(handle.clone()),
-            line: line.here().clone(),
-            number: None,
+            line: address(line),
+            slot,
+            waits,
+        }
+    }
+
+    /// For operations on pipes and devices, which have neither a position nor offsets. Their peers
+    /// decide on the order.
+    #[inline]
+    pub(crate) fn without_order(handle: &Arc<Handle>) -> Ticket {
+        Ticket {
+            handle: Some(handle.clone()),
+            line: 0,
+            slot: 0,
             waits: false,
         }
+    }
+
+    /// Whether [`turn`](Ticket::turn) may have to wait.
+    #[inline]
+    pub(crate) fn waits(&self) -> bool {
+        self.waits
     }
 
     /// Waits for its turn.
@@ -317,46 +378,47 @@ impl Ticket {
         }
     }
 
+    #[cold]
     fn poll_turn(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Some(number) = self.number else {
-            return Poll::Ready(Ok(()));
+        let line = self.handle.as_ref().map(|it| it.line.here());
+        let Some(line) = line.filter(|line| address(line) == self.line) else {
+            return Poll::Ready(Err(fork::error("this operation on a file")));
         };
-        self.line.origin.check("this operation on a file")?;
-        let mut waker = None;
-        loop {
-            let mut state = self.line.lock();
-            let entry = state.entry(number);
-            if entry.phase != Phase::Waits {
-                let old = entry.waker.take();
-                drop(state);
-                drop((old, waker));
-                return Poll::Ready(Ok(()));
+        line.poll_until(cx, |state| {
+            let entry = &mut state.entries[self.slot as usize];
+            match entry.phase {
+                Phase::Waits => Wait::For(&mut entry.waker),
+                _ => Wait::Over(entry.waker.take()),
             }
-            let known = entry.waker.as_ref();
-            if known.is_some_and(|known| known.will_wake(cx.waker())) {
-                break;
-            }
-            if let Some(waker) = waker.take() {
-                let old = entry.waker.replace(waker);
-                drop(state);
-                drop(old);
-                break;
-            }
-            drop(state);
-            waker = Some(cx.waker().clone());
-        }
-        pending()
+        })
     }
 
-    /// The system is done with the operation. The caller calls the wakers.
-    ///
-    /// The descriptor is released first, because the tasks that wake may rely on it.
+    /// Ends an operation of a ring, on the thread that owns the handle. The caller wakes the
+    /// operations whose turn it is, after the handle was released.
     #[inline]
+    pub(crate) fn finish_on_ring(&mut self, wakers: &mut Vec<Waker>) {
+        let Some(handle) = self.handle.take() else {
+            return;
+        };
+        let line = handle.line.here();
+        if address(line) == self.line {
+            let own = line.lock().leave(self.slot, wakers);
+            drop(own);
+        }
+    }
+
+    /// Ends the operation, on any thread. The caller calls the wakers.
+    ///
+    /// The handle is released before the operation leaves the line. Otherwise its owner, on another
+    /// thread, could find an empty line and a handle that is still in use.
     pub(crate) fn finish(&mut self, wakers: &mut Vec<Waker>) {
-        if self.handle.take().is_some() && !self.line.is_inherited() {
-            let mut state = self.line.lock();
-            let own = self.number.and_then(|number| state.leave(number, wakers));
-            drop(state);
+        let Some(handle) = self.handle.take() else {
+            return;
+        };
+        let line = handle.line.here().clone();
+        drop(handle);
+        if address(&line) == self.line {
+            let own = line.lock().leave(self.slot, wakers);
             drop(own);
         }
     }
@@ -370,36 +432,52 @@ impl Ticket {
         mut buffer: Vec<u8>,
         wakers: &mut Vec<Waker>,
     ) {
-        if self.handle.is_none() || self.line.is_inherited() {
-            return self.finish(wakers);
+        if let Some(handle) = &self.handle {
+            let line = handle.line.here();
+            if address(line) == self.line {
+                buffer.clear();
+                let mut state = line.lock();
+                let old = mem::replace(&mut state.spare, buffer);
+                if state.error.is_none() {
+                    state.error = error;
+                }
+                drop(state);
+                drop(old);
+            }
         }
-        buffer.clear();
-        let mut state = self.line.lock();
-        let old = mem::replace(&mut state.spare, buffer);
-        if state.error.is_none() {
-            state.error = error;
-        }
-        drop(state);
-        drop(old);
         self.finish(wakers);
     }
+}
+
+#[inline]
+fn address(line: &Arc<Line>) -> usize {
+    Arc::as_ptr(line).addr()
 }
 
 impl Deref for Ticket {
     type Target = Handle;
 
+    #[inline]
     fn deref(&self) -> &Handle {
         self.handle.as_ref().expect("the operation is not over")
     }
 }
 
 impl Drop for Ticket {
+    #[inline]
     fn drop(&mut self) {
         if self.handle.is_some() {
-            let mut wakers = Vec::new();
-            self.finish(&mut wakers);
-            wake_all(wakers);
+            self.finish_and_wake();
         }
+    }
+}
+
+impl Ticket {
+    #[cold]
+    fn finish_and_wake(&mut self) {
+        let mut wakers = Vec::new();
+        self.finish(&mut wakers);
+        wake_all(wakers);
     }
 }
 
@@ -420,13 +498,10 @@ mod tests {
 
     /// Which of the operations may begin, in this order.
     fn running(state: &State) -> Vec<u64> {
-        let numbers = (state.first..).zip(&state.entries);
-        let running = numbers.filter(|(_, it)| it.phase == Phase::Runs);
-        running.map(|(number, _)| number).collect()
-    }
-
-    fn number(index: u64) -> NonZeroU64 {
-        NonZeroU64::new(index + 1).unwrap()
+        let running = state.entries.iter().filter(|it| it.phase == Phase::Runs);
+        let mut numbers = running.map(|it| it.number).collect::<Vec<_>>();
+        numbers.sort_unstable();
+        numbers
     }
 
     fn line(accesses: &[Access]) -> State {
@@ -473,17 +548,17 @@ mod tests {
         use Access::{All, Read, Write};
         let mut state = line(&[Read(0..9), Write(20..30), All, Write(0..5), Read(4..6), All]);
         let mut wakers = Vec::new();
-        state.leave(number(1), &mut wakers);
+        state.leave(1, &mut wakers);
         assert_eq!(running(&state), [0]);
-        state.leave(number(0), &mut wakers);
+        state.leave(0, &mut wakers);
         assert_eq!(running(&state), [2]);
-        state.leave(number(3), &mut wakers); // its future was dropped
-        state.leave(number(2), &mut wakers);
+        state.leave(3, &mut wakers); // its future was dropped
+        state.leave(2, &mut wakers);
         assert_eq!(running(&state), [4]);
-        state.leave(number(4), &mut wakers);
+        state.leave(4, &mut wakers);
         assert_eq!(running(&state), [5]);
-        state.leave(number(5), &mut wakers);
+        state.leave(5, &mut wakers);
         assert_eq!((state.live, state.writers, state.waiting), (0, 0, 0));
-        assert!(state.entries.is_empty());
+        assert!(state.queue.is_empty());
     }
 }

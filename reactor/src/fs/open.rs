@@ -5,21 +5,25 @@ use std::path::Path;
 
 use super::OpenOptions;
 use super::names::from_here;
-use super::operation::{Handle, Operation, has_ring, on_pool_with_paths, start};
+use super::operation::{
+    Handle, Opening, Operation, has_ring, on_pool_with_paths, platform, start,
+};
 
 /// Opens a file, relative to the directory that is the current one at the first poll.
 pub(super) async fn open(options: &OpenOptions, path: &Path) -> io::Result<Handle> {
     let path = from_here(path);
     if has_ring() && is_plain(&path) {
-        let (result, operation) = start(Operation::Open {
-            path,
-            options: options.clone(),
-            opened: None,
-        })
-        .await;
-        result?;
-        let file = operation.into_opened().expect("the open has succeeded");
-        return Ok(options.handle(file));
+        if let Some(path) = platform::system_path(&path) {
+            let (result, operation) = start(Operation::Open(Box::new(Opening {
+                path,
+                options: options.clone(),
+                opened: None,
+            })))
+            .await;
+            result?;
+            let file = operation.into_opened().expect("the open has succeeded");
+            return Ok(options.handle(file));
+        }
     }
     let options = options.std().clone();
     let owned = path.clone();

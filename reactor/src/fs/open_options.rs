@@ -3,6 +3,8 @@
 use std::fmt;
 use std::io;
 use std::path::Path;
+#[cfg(unix)]
+use std::sync::Arc;
 
 #[cfg(unix)]
 use rustix::fs::OFlags;
@@ -158,6 +160,7 @@ impl OpenOptions {
     pub(super) fn handle(&self, file: std::fs::File) -> Handle {
         Handle {
             file,
+            line: Arc::default(),
             is_stream: false,
             is_nonblocking: self.has_flag(|flags| flags.contains(OFlags::NONBLOCK)),
             is_direct: self.has_flag(is_direct),

@@ -5,15 +5,16 @@ use std::future::Future;
 use std::io;
 use std::mem;
 use std::ops::Deref;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
+use self::platform::SystemPath;
 use super::OpenOptions;
-use super::line::Ticket;
+use super::line::{Line, Ticket};
 use super::ring::{Dropped, is_refused};
 use crate::fork;
 use crate::pool::{BlockingTask, Pool};
@@ -35,8 +36,8 @@ static FILES: Pool = Pool::new("windlass-files", MOST_THREADS, Duration::from_se
 /// end. There is no limit, so that they hold up neither files nor one another.
 static PEERS: Pool = Pool::new("windlass-peers", usize::MAX, Duration::ZERO);
 
-/// What is asked for, with all that it needs: whoever has asked may be gone by the time that the
-/// system reads or writes the memory.
+/// An operation, and everything that it needs. Its caller may be gone by the time that the system
+/// reads or writes the memory.
 pub(crate) enum Operation {
     /// Appends to the buffer.
     Read {
@@ -63,14 +64,17 @@ pub(crate) enum Operation {
         file: Ticket,
         data_only: bool,
     },
-    Open {
-        path: PathBuf,
-        options: OpenOptions,
-        opened: Option<std::fs::File>,
-    },
+    Open(Box<Opening>),
     Close(Option<std::fs::File>),
     /// It's still under way, but nothing turns that could bring it back.
     Lost,
+}
+
+/// An open. It is boxed, because it is the largest operation.
+pub(crate) struct Opening {
+    pub(crate) path: SystemPath,
+    pub(crate) options: OpenOptions,
+    pub(crate) opened: Option<std::fs::File>,
 }
 
 /// Where to read or write.
@@ -118,7 +122,7 @@ impl Operation {
     /// What it has opened.
     pub(crate) fn into_opened(self) -> Option<std::fs::File> {
         match self {
-            Operation::Open { opened, .. } => opened,
+            Operation::Open(opening) => opening.opened,
             _ => None,
         }
     }
@@ -153,6 +157,24 @@ impl Operation {
             | Operation::Write { file, .. }
             | Operation::Sync { file, .. } => file.finish(wakers),
             _ => {}
+        }
+    }
+
+    /// As [`finish`](Operation::finish), on the thread of the ring that has done it.
+    #[inline]
+    pub(crate) fn finish_on_ring(
+        &mut self,
+        result: &mut io::Result<usize>,
+        wakers: &mut Vec<Waker>,
+    ) {
+        match self {
+            Operation::Read { file, .. }
+            | Operation::Write {
+                file,
+                in_background: false,
+                ..
+            } => file.finish_on_ring(wakers),
+            _ => self.finish(result, wakers),
         }
     }
 
@@ -232,12 +254,9 @@ impl Operation {
             ),
             Operation::Sync { file, data_only } if *data_only => file.sync_data().map(|()| 0),
             Operation::Sync { file, .. } => file.sync_all().map(|()| 0),
-            Operation::Open {
-                path,
-                options,
-                opened,
-            } => {
-                *opened = Some(options.std().open(path)?);
+            Operation::Open(opening) => {
+                let path = platform::path(&opening.path);
+                opening.opened = Some(opening.options.std().open(path)?);
                 Ok(0)
             }
             Operation::Close(file) => file.take().map_or(Ok(()), platform::close).map(|()| 0),
@@ -251,6 +270,8 @@ impl Operation {
 #[derive(Debug)]
 pub(crate) struct Handle {
     pub(super) file: std::fs::File,
+    /// The order of its operations.
+    pub(super) line: Arc<Line>,
     /// A pipe, a socket, a terminal or another device: it may wait for a peer.
     pub(crate) is_stream: bool,
     /// It was opened with `O_NONBLOCK`, which io_uring understands in its own way.
@@ -290,8 +311,9 @@ enum Way {
         slot: u32,
     },
     Pool(OnPool<Ended>),
-    /// It has ended, or never begun.
-    Over(Option<Ended>),
+    /// It could not begin.
+    Failed(Box<io::Error>),
+    Over,
 }
 
 /// Begins an operation: on this thread's ring if there's one and something turns, and otherwise on
@@ -427,8 +449,8 @@ impl Doing {
                 hub.leave_to_ring();
             }
             Way::Pool(task) => leave(task.0),
-            Way::Over(Some((Err(error), Operation::Lost))) => return Err(error),
-            Way::Over(_) => {}
+            Way::Failed(error) => return Err(*error),
+            Way::Over => {}
         }
         Ok(())
     }
@@ -453,7 +475,7 @@ impl Doing {
     }
 
     fn take(&mut self) -> Way {
-        mem::replace(&mut self.0, Way::Over(None))
+        mem::replace(&mut self.0, Way::Over)
     }
 }
 
@@ -472,7 +494,7 @@ impl Future for Doing {
                 Poll::Pending => return self.lose(),
                 Poll::Ready((result, _)) if is_refused(result) => self.start_over(polled),
                 Poll::Ready(_) => {
-                    self.0 = Way::Over(None);
+                    self.0 = Way::Over;
                     // A panic of a waker's drop must not cost the result.
                     if left.is_some() {
                         discard_panic(|| drop(left));
@@ -484,17 +506,24 @@ impl Future for Doing {
         let ended = match &mut self.0 {
             Way::Pool(task) if task.0.is_inherited() => return self.lose(),
             Way::Pool(task) => ready!(Pin::new(task).poll(cx)),
-            Way::Over(ended) => ended.take().expect("polled after its end"),
-            Way::Ring { .. } => unreachable!("it was over, or another way was taken"),
+            _ => self.take().into_failed(),
         };
-        self.0 = Way::Over(None);
+        self.0 = Way::Over;
         Poll::Ready(ended)
     }
 }
 
 impl Way {
     fn lost(error: io::Error) -> Way {
-        Way::Over(Some((Err(error), Operation::Lost)))
+        Way::Failed(Box::new(error))
+    }
+
+    #[cold]
+    fn into_failed(self) -> Ended {
+        match self {
+            Way::Failed(error) => (Err(*error), Operation::Lost),
+            _ => unreachable!("polled after its end"),
+        }
     }
 
     /// The kernel is told, the pool need not be. The caller drops what comes back.
@@ -516,21 +545,37 @@ impl Drop for Doing {
 
 #[cfg(unix)]
 pub(super) mod platform {
+    use std::ffi::{CString, OsStr};
     use std::fs::{File, FileType};
     use std::io::{self, Read, Write};
     use std::os::fd::IntoRawFd;
+    use std::os::unix::ffi::OsStrExt;
     use std::os::unix::fs::{FileExt, FileTypeExt};
     use std::path::Path;
+    use std::sync::Arc;
 
     use rustix::fs::{OFlags, fcntl_getfl};
 
     use super::{Handle, Place};
+
+    /// As system calls take it.
+    pub(crate) type SystemPath = CString;
+
+    /// Returns None if there is a zero in the path.
+    pub(crate) fn system_path(path: &Path) -> Option<SystemPath> {
+        CString::new(path.as_os_str().as_bytes()).ok()
+    }
+
+    pub(crate) fn path(path: &SystemPath) -> &Path {
+        Path::new(OsStr::from_bytes(path.to_bytes()))
+    }
 
     pub(crate) fn handle(file: File) -> Handle {
         let flags = fcntl_getfl(&file).unwrap_or(OFlags::empty());
         let is_stream = file.metadata().is_ok_and(|it| is_stream(it.file_type()));
         Handle {
             file,
+            line: Arc::default(),
             is_stream,
             is_nonblocking: flags.contains(OFlags::NONBLOCK),
             is_direct: is_direct(flags),
@@ -605,15 +650,27 @@ pub(super) mod platform {
     use std::fs::File;
     use std::io::{self, Read, Seek, SeekFrom, Write};
     use std::os::windows::fs::FileExt;
-    use std::path::Path;
+    use std::path::{Path, PathBuf};
+    use std::sync::Arc;
 
     use super::{Handle, Place};
 
-    /// Windows doesn't say how a file was opened. What is opened to append it writes at the end,
-    /// whatever the offset.
+    pub(crate) type SystemPath = PathBuf;
+
+    pub(crate) fn system_path(path: &Path) -> Option<SystemPath> {
+        Some(path.to_owned())
+    }
+
+    pub(crate) fn path(path: &SystemPath) -> &Path {
+        path
+    }
+
+    /// Windows doesn't report how a file was opened. It writes to a file that was opened to append
+    /// at the end, whatever the offset.
     pub(crate) fn handle(file: File) -> Handle {
         Handle {
             file,
+            line: Arc::default(),
             is_stream: false,
             is_nonblocking: false,
             is_direct: false,

@@ -10,14 +10,11 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::ffi::{CStr, CString};
 use std::fmt;
 use std::fs::File;
 use std::io;
 use std::mem;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd};
-use std::os::unix::ffi::OsStrExt;
-use std::ptr;
 use std::task::{Context, Poll, Waker};
 use std::thread;
 
@@ -86,8 +83,6 @@ struct Flight {
     phase: Phase,
     /// None if it was given up in the line.
     operation: Option<Operation>,
-    /// The path of one that opens.
-    path: Option<CString>,
     waker: Option<Waker>,
     fate: Fate,
     /// The end of a loop has waited for it in vain, and none waits for it again.
@@ -156,14 +151,9 @@ impl Ring {
 
     /// Puts it in the line.
     pub(crate) fn start(&self, operation: Operation) -> u32 {
-        let path = match &operation {
-            Operation::Open { path, .. } => CString::new(path.as_os_str().as_bytes()).ok(),
-            _ => None,
-        };
         let flight = Flight {
             phase: Phase::InLine,
             operation: Some(operation),
-            path,
             waker: None,
             fate: Fate::Awaited,
             is_stalled: false,
@@ -375,7 +365,7 @@ impl State {
                     return true;
                 }
                 bytes += operation.len();
-                let entry = entry(operation, flight.path.as_deref());
+                let entry = entry(operation);
                 if !self.push(entry.user_data(slot.into())) {
                     return true;
                 }
@@ -418,7 +408,7 @@ impl State {
             // What nobody has cancelled, the kernel had no thread for.
             let is_refused = is_wanted && is_refused(&result);
             if !is_refused {
-                operation.finish(&mut result, woken);
+                operation.finish_on_ring(&mut result, woken);
             }
             if flight.fate == Fate::Awaited {
                 flight.phase = Phase::Over(result);
@@ -574,7 +564,7 @@ pub(crate) fn is_refused(result: &io::Result<usize>) -> bool {
 }
 
 /// What the kernel is told. It points into the operation.
-fn entry(operation: &mut Operation, path: Option<&CStr>) -> squeue::Entry {
+fn entry(operation: &mut Operation) -> squeue::Entry {
     let len = operation.len();
     match operation {
         Operation::Read {
@@ -602,9 +592,9 @@ fn entry(operation: &mut Operation, path: Option<&CStr>) -> squeue::Entry {
             let sync = opcode::Fsync::new(fd(file));
             sync.flags(data_only.unwrap_or(FsyncFlags::empty())).build()
         }
-        Operation::Open { options, .. } => {
-            let path = path.map_or(ptr::null(), CStr::as_ptr);
-            let open = opcode::OpenAt::new(Fd(CWD.as_raw_fd()), path);
+        Operation::Open(opening) => {
+            let options = &opening.options;
+            let open = opcode::OpenAt::new(Fd(CWD.as_raw_fd()), opening.path.as_ptr());
             open.flags(flags(options).bits() as i32)
                 .mode(options.mode)
                 .build()
@@ -658,7 +648,7 @@ fn end(operation: &mut Operation, code: i32) -> io::Result<usize> {
             unsafe { buffer.set_len(buffer.len() + code as usize) };
         }
         // SAFETY: the kernel has opened this descriptor for us, and nobody else knows of it.
-        Operation::Open { opened, .. } => *opened = Some(unsafe { File::from_raw_fd(code) }),
+        Operation::Open(opening) => opening.opened = Some(unsafe { File::from_raw_fd(code) }),
         _ => forget_closed(operation),
     }
     Ok(code as usize)
