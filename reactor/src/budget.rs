@@ -134,6 +134,13 @@ impl Hub {
         self.poll_next_turn(cx)
     }
 
+    /// Charges one operation that can wait in another way. Returns false if the budget is exhausted.
+    #[cfg(target_os = "linux")]
+    #[inline]
+    pub(crate) fn try_charge(&self, cx: &mut Context<'_>) -> bool {
+        self.budget.charge(cx.waker(), self.turn_number())
+    }
+
     #[cold]
     fn poll_next_turn(&self, cx: &mut Context<'_>) -> Poll<()> {
         if !self.is_driven() {

@@ -188,6 +188,13 @@ impl Line {
         pending()
     }
 
+    /// Whether an operation that entered now would not have to wait.
+    #[inline]
+    pub(crate) fn is_free_for(self: &Arc<Self>, access: &Access) -> bool {
+        let state = self.here().lock();
+        !state.is_held_up(state.entered, access)
+    }
+
     /// The error of a write in the background, once.
     pub(crate) fn take_error(self: &Arc<Self>) -> io::Result<()> {
         self.here().lock().error.take().map_or(Ok(()), Err)

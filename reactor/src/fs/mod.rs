@@ -60,6 +60,7 @@
 mod file;
 mod at_cursor;
 mod line;
+mod cached;
 mod open;
 mod open_options;
 mod whole;

@@ -38,16 +38,16 @@ use super::operation::platform::is_direct;
 #[derive(Clone)]
 pub struct OpenOptions {
     std: std::fs::OpenOptions,
-    pub(super) read: bool,
+    read: bool,
     write: bool,
     append: bool,
-    pub(super) truncate: bool,
-    pub(super) create: bool,
-    pub(super) create_new: bool,
+    truncate: bool,
+    create: bool,
+    create_new: bool,
     #[cfg(unix)]
     pub(super) mode: u32,
     #[cfg(unix)]
-    pub(super) custom_flags: i32,
+    custom_flags: i32,
 }
 
 /// One of std's options.
@@ -144,6 +144,29 @@ impl OpenOptions {
 
     pub(super) fn std(&self) -> &std::fs::OpenOptions {
         &self.std
+    }
+
+    /// The flags that std gives to the system for options that were checked.
+    #[cfg(target_os = "linux")]
+    pub(super) fn flags(&self) -> OFlags {
+        let access = match (self.read, self.writes()) {
+            (true, true) => OFlags::RDWR,
+            (true, false) => OFlags::RDONLY,
+            (false, _) => OFlags::WRONLY,
+        };
+        let mut flags = access | OFlags::CLOEXEC;
+        flags.set(OFlags::APPEND, self.appends());
+        flags.set(OFlags::CREATE, self.create || self.create_new);
+        flags.set(OFlags::EXCL, self.create_new);
+        flags.set(OFlags::TRUNC, self.truncate && !self.create_new);
+        let custom = OFlags::from_bits_retain(self.custom_flags as _);
+        flags | (custom - OFlags::RWMODE)
+    }
+
+    /// Whether to open the file may change it.
+    #[cfg(target_os = "linux")]
+    pub(super) fn may_create(&self) -> bool {
+        self.create || self.create_new || self.truncate
     }
 
     pub(super) fn writes(&self) -> bool {

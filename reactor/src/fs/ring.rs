@@ -20,10 +20,9 @@ use std::thread;
 
 use io_uring::types::{Fd, FsyncFlags, SubmitArgs, Timespec};
 use io_uring::{IoUring, Probe, opcode, squeue};
-use rustix::fs::{CWD, OFlags};
+use rustix::fs::CWD;
 use rustix::io::Errno;
 
-use super::OpenOptions;
 use super::background::Progress;
 use super::operation::{Collected, Ended, Operation, Place, end_files};
 use crate::reactor::{RETRY, discard_panic, wake_all};
@@ -595,29 +594,13 @@ fn entry(operation: &mut Operation) -> squeue::Entry {
         Operation::Open(opening) => {
             let options = &opening.options;
             let open = opcode::OpenAt::new(Fd(CWD.as_raw_fd()), opening.path.as_ptr());
-            open.flags(flags(options).bits() as i32)
+            open.flags(options.flags().bits() as i32)
                 .mode(options.mode)
                 .build()
         }
         Operation::Close(Some(file)) => opcode::Close::new(fd(file)).build(),
         Operation::Close(None) | Operation::Lost => opcode::Nop::new().build(),
     }
-}
-
-/// As std makes them of options that it has looked at.
-fn flags(options: &OpenOptions) -> OFlags {
-    let access = match (options.read, options.writes()) {
-        (true, true) => OFlags::RDWR,
-        (true, false) => OFlags::RDONLY,
-        (false, _) => OFlags::WRONLY,
-    };
-    let mut flags = access | OFlags::CLOEXEC;
-    flags.set(OFlags::APPEND, options.appends());
-    flags.set(OFlags::CREATE, options.create || options.create_new);
-    flags.set(OFlags::EXCL, options.create_new);
-    flags.set(OFlags::TRUNC, options.truncate && !options.create_new);
-    let custom = OFlags::from_bits_retain(options.custom_flags as _);
-    flags | (custom - OFlags::RWMODE)
 }
 
 fn fd(file: &File) -> Fd {
