@@ -33,7 +33,7 @@ use crate::waker::index_in;
 /// # Tasks that own tasks
 ///
 /// A task that is dropped drops the tasks whose handles it holds, wherever they are: in a variable,
-/// a [`TaskGroup`](crate::TaskGroup), a channel. All are gone when the drop of the first returns,
+/// a `windlass::task::TaskGroup`, a channel. All are gone when the drop of the first returns,
 /// and a chain of any length takes little stack. Up to a depth of 32 each is dropped in place.
 /// Deeper ones are dropped after their owner has been, depth first and in the order of the code.
 /// So a destructor finds the future of a task that it has just dropped gone, unless it is that deep
@@ -265,7 +265,7 @@ impl<T: 'static> Task<T> {
     }
 
     /// Where it was spawned, if this is still the handle of it.
-    pub(crate) fn place(&self) -> Option<&'static Location<'static>> {
+    pub fn place(&self) -> Option<&'static Location<'static>> {
         self.cell.as_ref().map(|cell| cell.place)
     }
 
