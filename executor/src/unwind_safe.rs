@@ -7,7 +7,7 @@
 use std::panic::{RefUnwindSafe, UnwindSafe};
 
 use crate::cell::OutputRef;
-use crate::executor::Core;
+use crate::inner::ExecutorInner;
 
 macro_rules! unwind_safe {
     ($([$($parameter:tt),*] $type:ty;)+) => { $(
@@ -17,6 +17,6 @@ macro_rules! unwind_safe {
 }
 
 unwind_safe! {
-    [] Core;
+    [] ExecutorInner;
     [T] OutputRef<T>;
 }

@@ -88,7 +88,7 @@ mod block_on;
 mod budget;
 mod reactor;
 mod current;
-mod wait;
+mod poller;
 mod rest;
 mod fork;
 mod source;

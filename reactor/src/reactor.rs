@@ -20,11 +20,11 @@ use crate::current::nobody_turns;
 pub(crate) use crate::current::{hub, made_hub, stop_timer};
 use crate::fork::Origin;
 use crate::fs::{Background, Ended, Ring, end_files};
+use crate::poller::Poll;
 use crate::pool::BlockingTask;
 use crate::rest::Rest;
 use crate::source::Sources;
 use crate::timers::{TimerKey, Timers};
-use crate::wait::Poll;
 
 /// How many timers a turn fires at most. The rest is due in the next one, after the tasks that
 /// these have woken: so a crowd of timers doesn't hold up the sockets.

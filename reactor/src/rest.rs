@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU8, Ordering::AcqRel};
 use std::task::Wake;
 
 use crate::fork::Origin;
-use crate::wait::Bell;
+use crate::poller::Bell;
 
 /// The loop will look at what was woken before it sleeps.
 const AWAKE: u8 = 0;

@@ -11,9 +11,9 @@ use std::task::{Context, Poll, Waker, ready};
 
 use rustix::fd::{AsFd, BorrowedFd};
 
+use crate::poller::{self, Event, Key, MAX_SOURCES};
 use crate::reactor::{self, Hub};
 use crate::ticket::Ticket;
-use crate::wait::{self, Event, Key, MAX_SOURCES};
 use crate::waiters::Waiters;
 
 /// One descriptor's readiness, which whoever has the descriptor owns. What there is of it is a row
@@ -169,7 +169,7 @@ impl Source {
 
     /// Whether events are shared with other pollers: each of them wakes one poller only.
     pub(crate) fn is_shared(&self) -> bool {
-        wait::HAS_EXCLUSIVE && self.row().exclusive.get()
+        poller::HAS_EXCLUSIVE && self.row().exclusive.get()
     }
 
     /// Deregisters a source whose events are shared, since nothing waits for it any more: from now
@@ -210,7 +210,7 @@ impl Source {
         self.vacate(|poll| poll.delete(fd));
     }
 
-    fn vacate(&self, delete: impl FnOnce(&wait::Poll) -> io::Result<()>) {
+    fn vacate(&self, delete: impl FnOnce(&poller::Poll) -> io::Result<()>) {
         let row = self.row();
         // The poller of a forked child is the parent's, and knows the parent's descriptor.
         if row.told.get() != Told::Nothing && !self.hub.is_inherited() {

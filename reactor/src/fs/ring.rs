@@ -29,8 +29,8 @@ use rustix::io::Errno;
 use super::OpenOptions;
 use super::background::Progress;
 use super::operation::{Collected, Ended, Operation, Place, end_files};
+use crate::poller::{self, Key, MAX_SOURCES};
 use crate::reactor::{RETRY, discard_panic, wake_all};
-use crate::wait::{self, Key, MAX_SOURCES};
 
 /// So many operations are handed over by one system call. 8 KiB of memory.
 const SUBMISSIONS: u32 = 128;
@@ -129,7 +129,7 @@ impl Ring {
     /// # Errors
     ///
     /// Where there's no io_uring, or one without what is needed here (Linux 5.11 has it).
-    pub(crate) fn new(poll: &wait::Poll) -> io::Result<Ring> {
+    pub(crate) fn new(poll: &poller::Poll) -> io::Result<Ring> {
         let mut plain = IoUring::builder();
         plain.setup_cqsize(2 * UNDER_WAY);
         // One thread alone has it, and looks often enough: no need to interrupt it. Linux 6.0.
