@@ -1,0 +1,170 @@
+//! The poller of all other systems: the crate `polling`.
+
+use std::cell::{Cell, RefCell};
+use std::sync::Arc;
+use std::time::Instant;
+
+use polling::{Event as PolledEvent, Events, PollMode};
+use rustix::fd::{AsRawFd, BorrowedFd};
+#[cfg(windows)]
+use {polling::os::iocp::PollerIocpExt, std::os::windows::io::BorrowedHandle};
+
+use super::*;
+
+/// Each event wakes all pollers that watch a socket.
+pub(crate) const HAS_EXCLUSIVE: bool = false;
+
+/// Events say whether they are about a priority condition.
+const HAS_PRIORITY: bool = cfg!(any(target_os = "linux", target_os = "android"));
+
+pub(crate) struct Poller {
+    inner: Arc<polling::Poller>,
+    deadline: Cell<Option<Instant>>,
+    events: RefCell<Events>,
+}
+
+impl Poller {
+    pub(crate) fn new() -> io::Result<(Poller, Notifier)> {
+        let inner = Arc::new(polling::Poller::new()?);
+        let notifier = Notifier(inner.clone());
+        let (deadline, events) = (Cell::new(None), RefCell::new(Events::new()));
+        let poller = Poller {
+            inner,
+            deadline,
+            events,
+        };
+        Ok((poller, notifier))
+    }
+
+    /// Registers a source for both directions, and a one-shot source for the one of `interest`.
+    ///
+    /// `polling` asks that a descriptor is deleted before it is closed. `Async` does that, on drop
+    /// and in `into_inner`. But safe code may `mem::forget` an `Async` that only borrows its
+    /// descriptor, and then close the descriptor. This is sound:
+    ///
+    /// - `polling` keeps the number and no pointer, and uses it in `modify` and `delete` only. Both
+    ///   are called here with the open descriptor of a living `Async`.
+    /// - The system removes a closed descriptor from the poller (epoll, kqueue, event ports), or
+    ///   ends the operation (Windows).
+    /// - A late event is ignored: a forgotten source never releases its slot, so no other source
+    ///   has its key.
+    ///
+    /// At worst the number can't be added when the system uses it again, which is an error.
+    pub(crate) fn add(&self, fd: BorrowedFd<'_>, key: Key, interest: Interest) -> io::Result<()> {
+        let both = self.inner.supports_edge();
+        let write = interest == Interest::Write;
+        let wanted = PolledEvent::new(key.to_usize(), both || !write, both || write);
+        let mode = match both {
+            true => PollMode::Edge,
+            false => PollMode::Oneshot,
+        };
+        // SAFETY: the descriptor is open, and `Async` deletes it before closing it, unless it is
+        // forgotten. See above for why a registration that outlives its descriptor is sound.
+        unsafe { self.inner.add_with_mode(fd.as_raw_fd(), wanted, mode) }
+    }
+
+    pub(crate) fn add_exclusive(&self, fd: BorrowedFd<'_>, key: Key) -> io::Result<()> {
+        self.add(fd, key, Interest::Read)
+    }
+
+    pub(crate) fn add_write(&self, _: BorrowedFd<'_>, _: Key) -> io::Result<()> {
+        Ok(()) // it was registered for both, or `rearm` follows
+    }
+
+    /// Arms a one-shot source for its next event. `wanted` returns its key, and whether tasks wait
+    /// to read and to write.
+    pub(crate) fn rearm(
+        &self,
+        fd: BorrowedFd<'_>,
+        wanted: impl Fn() -> (Key, bool, bool),
+    ) -> io::Result<()> {
+        if self.inner.supports_edge() {
+            return Ok(());
+        }
+        let (key, read, write) = wanted();
+        let interest = PolledEvent::new(key.to_usize(), read, write);
+        self.inner.modify_with_mode(fd, interest, PollMode::Oneshot)
+    }
+
+    pub(crate) fn delete(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
+        self.inner.delete(fd)
+    }
+
+    /// Registers a process. Its end is one readable event.
+    #[cfg(windows)]
+    pub(crate) fn add_process(&self, process: BorrowedHandle<'_>, key: Key) -> io::Result<()> {
+        let ended = PolledEvent::readable(key.to_usize());
+        // SAFETY: the handle is open, and its owner deletes it from the poller before closing it
+        // (`ChildEnd`, on drop).
+        unsafe { self.inner.add_waitable(&process, ended, PollMode::Oneshot) }
+    }
+
+    #[cfg(windows)]
+    pub(crate) fn delete_process(&self, process: BorrowedHandle<'_>) -> io::Result<()> {
+        self.inner.remove_waitable(process)
+    }
+
+    pub(crate) fn set_timer(&self, after: Duration) -> io::Result<()> {
+        self.deadline.set(Instant::now().checked_add(after));
+        Ok(())
+    }
+
+    pub(crate) fn wait(&self, block: bool) -> io::Result<bool> {
+        let mut events = self.events.borrow_mut();
+        events.clear();
+        let left = |at: Instant| at.saturating_duration_since(Instant::now());
+        let timeout = match block {
+            true => self.deadline.get().map(left),
+            false => Some(Duration::ZERO),
+        };
+        match self.inner.wait(&mut events, timeout) {
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+        let expired = self.deadline.get().is_some_and(|at| at <= Instant::now());
+        if expired {
+            self.deadline.set(None);
+        }
+        Ok(expired)
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        false // it matters for exclusive events only
+    }
+
+    pub(crate) fn for_each_event(&self, mut dispatch: impl FnMut(Event)) {
+        for event in self.events.borrow().iter() {
+            dispatch(Event {
+                key: Key::from_usize(event.key),
+                readable: event.readable,
+                writable: event.writable,
+                // Some systems have no such event, so no short read is trusted here.
+                hung_up: true,
+                // Where events do not say, a task that waits for a condition checks it at each
+                // event.
+                priority: !HAS_PRIORITY || event.is_priority(),
+                error: event.is_err().unwrap_or(true),
+                // A task that waits for the other direction has to arm it again.
+                disarmed: !self.inner.supports_edge(),
+            });
+        }
+    }
+}
+
+#[cfg(unix)]
+impl std::os::fd::AsFd for Poller {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.inner.as_fd()
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Notifier(Arc<polling::Poller>);
+
+impl Notifier {
+    pub(crate) fn notify(&self) {
+        // It fails only if the poller itself is broken, which the next wait reports.
+        let _ = self.0.notify();
+    }
+}
