@@ -7,8 +7,8 @@ use std::net::{TcpListener, ToSocketAddrs};
 use std::pin::Pin;
 use std::time::Duration;
 
+use super::log::Outlet;
 use super::message::{Command, Exchange, Parent};
-use super::outlet::Outlet;
 use super::payload::describe_panic;
 use super::supervisor::{Event, Kind, Settings, Sockets, Supervisor};
 use super::thread::Threads;
@@ -317,7 +317,7 @@ impl Builder {
         let (exchange, parent) = Exchange::new(post.count, commands).open(self.parent.is_some());
         #[cfg(unix)]
         let _scraped = match self.figures_at {
-            Some(path) => Some(super::scrape::listen(&path, exchange.clone()).await?),
+            Some(path) => Some(super::metrics_server::listen(&path, exchange.clone()).await?),
             None => None,
         };
         let parent = self.parent.zip(parent);

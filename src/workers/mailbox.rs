@@ -7,7 +7,7 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use super::link::{Frame, Outgoing};
+use super::channel::{Frame, Outgoing};
 use crate::sync::{Semaphore, mpsc};
 
 /// Capacity of a queue in bytes.

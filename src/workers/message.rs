@@ -6,9 +6,9 @@ use std::io;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use super::figures::Figures;
-use super::link::{Frame, Incoming, check};
+use super::channel::{Frame, Incoming, check};
 use super::mailbox::{Mailbox, Outbox, Pushed, mailbox};
+use super::metrics::Figures;
 use crate::time::timeout_at;
 
 /// Time limit of waits for room: of a broadcast of the parent for the workers' queues, and of a

@@ -99,8 +99,8 @@
 mod builder;
 mod bind;
 mod supervisor;
-mod seat;
-mod member;
+mod slot;
+mod worker_handle;
 mod signals;
 mod worker;
 mod listener;
@@ -109,15 +109,15 @@ mod thread;
 mod process;
 #[cfg(unix)]
 mod program;
-mod link;
+mod channel;
 mod mailbox;
-mod outlet;
+mod log;
 mod payload;
-mod report;
+mod control;
 mod message;
-mod figures;
+mod metrics;
 #[cfg(unix)]
-mod scrape;
+mod metrics_server;
 #[cfg(unix)]
 mod systemd;
 mod cpu;
@@ -127,11 +127,11 @@ use std::future::Future;
 use windlass_reactor::shortage::explain;
 
 pub use builder::Builder;
-pub use figures::Figures;
 pub use listener::Listener;
 #[cfg(feature = "serde")]
 pub use message::encode;
 pub use message::{Message, Parent, Party};
+pub use metrics::Figures;
 pub use worker::{OpenConnection, Worker};
 
 /// Several workers, each with its own loop, under supervision: how many, of which kind, and what

@@ -26,11 +26,11 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
 
-use super::link::Link;
-use super::member::KILL_LIMIT;
+use super::channel::Link;
 use super::signals::stays_ignored;
 use super::supervisor::{End, Kind, Sockets, Started};
 use super::worker::{Ended, Post, Worker, work};
+use super::worker_handle::KILL_LIMIT;
 use super::{Builder, program::Program, systemd};
 use crate::process::{Child, Command, ExitStatus};
 use crate::signal::{Signal, Signals};

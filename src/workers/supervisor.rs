@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 
 use windlass_reactor::shortage::{explain, is_shortage};
 
-use super::link::{Frame, Link};
-use super::member::{KILL_LIMIT, Member, Phase};
+use super::channel::{Frame, Link};
+use super::control::Report;
+use super::log::Outlet;
 use super::message::{Command, Exchange, Origin};
-use super::outlet::Outlet;
-use super::report::Report;
-use super::seat::{Seat, TRIES};
+use super::slot::{Seat, TRIES};
 use super::worker::Post;
+use super::worker_handle::{KILL_LIMIT, Member, Phase};
 use crate::sync::mpsc;
 use crate::time::timeout_at;
 

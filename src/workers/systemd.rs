@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
-use super::outlet::Outlet;
+use super::log::Outlet;
 use super::supervisor::{Notice, Notify};
 
 /// The variables that are meant for this process and not for its children.

@@ -8,7 +8,7 @@ use std::thread;
 
 use futures_channel::oneshot;
 
-use super::link::{self, Link};
+use super::channel::{self, Link};
 use super::payload::describe_panic;
 use super::supervisor::{End, Kind, Sockets, Started};
 use super::try_block_on;
@@ -30,8 +30,8 @@ where
     Fut: Future<Output = io::Result<()>>,
 {
     fn start(&mut self, post: Post, sockets: &Sockets, _: bool) -> io::Result<Started> {
-        let (control, workers_control) = link::ends();
-        let (messages, workers_messages) = link::ends();
+        let (control, workers_control) = channel::ends();
+        let (messages, workers_messages) = channel::ends();
         let listeners = sockets.of_worker(post.index);
         let listeners = listeners.map(|socket| socket.try_clone());
         let listeners = listeners.collect::<io::Result<Vec<_>>>()?;

@@ -12,11 +12,11 @@ use std::time::{Duration, Instant};
 
 use windlass_reactor::shortage::explain;
 
-use super::figures::{Counters, Figures};
-use super::link::{Incoming, Link, Outgoing};
+use super::channel::{Incoming, Link, Outgoing};
+use super::control::{Order, Report};
 use super::listener::Listener;
 use super::message::{Message, Party};
-use super::report::{Order, Report};
+use super::metrics::{Counters, Figures};
 use crate::Task;
 use crate::net::TcpStream;
 use crate::sync::Mutex;
@@ -294,7 +294,7 @@ impl Signs {
         }
     }
 
-    fn report(&self) -> super::link::Frame {
+    fn report(&self) -> super::channel::Frame {
         Report::Beat(self.is_ready.get(), self.counters.read()).into()
     }
 }

@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::figures::prometheus;
-use super::link::write;
+use super::channel::write;
 use super::message::Exchange;
+use super::metrics::prometheus;
 use crate::Task;
 use crate::net::unix::{UnixListener, UnixStream};
 use crate::time::timeout;

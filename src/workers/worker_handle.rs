@@ -5,11 +5,11 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use super::link::{Frame, Incoming, Outgoing};
+use super::channel::{Frame, Incoming, Outgoing};
+use super::control::Order;
 use super::mailbox::{Mailbox, forward, mailbox};
 use super::message::Exchange;
-use super::report::Order;
-use super::seat::STABLE;
+use super::slot::STABLE;
 use super::supervisor::{End, Event, Settings, Started};
 use super::worker::LAST_WORDS;
 use crate::Task;

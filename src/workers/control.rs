@@ -1,7 +1,7 @@
 //! What a worker tells its parent, and what the parent tells a worker, as frames.
 
-use super::figures::Figures;
-use super::link::{Frame, MAX_BODY};
+use super::channel::{Frame, MAX_BODY};
+use super::metrics::Figures;
 
 /// What a worker tells.
 #[derive(Debug)]
