@@ -335,7 +335,7 @@ impl<R> Drop for TaskGroup<R> {
             panic: state.panic.take(),
         };
         drop(state);
-        nested_drop::drop_value(contents);
+        nested_drop::drop_nested(contents);
         self.shared.owner.clear();
     }
 }
@@ -527,7 +527,11 @@ impl<R> Shared<R> {
 
     fn fmt(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = self.state.borrow();
-        let running = state.running.values().flatten().filter_map(Task::place);
+        let running = state
+            .running
+            .values()
+            .flatten()
+            .filter_map(Task::spawned_at);
         let waiting = state.waiting.iter().map(|(place, _)| *place);
         f.debug_struct(name)
             .field("running", &state.running.len())

@@ -59,7 +59,9 @@
 //! under any.
 
 mod executor;
+mod inner;
 mod task;
+mod panic;
 mod cell;
 mod table;
 mod queue;
@@ -83,17 +85,13 @@ mod unwind_safe;
 pub mod sync;
 
 pub use block_on::block_on;
-#[doc(hidden)]
-pub use cell::Unspawned;
 pub use current::{Entered, in_task};
 pub use executor::{Executor, Run, Tick};
 pub use group::{Spawner, TaskGroup};
-#[doc(hidden)]
-pub use nested_drop::drop_value as drop_nested;
+pub use nested_drop::drop_nested;
+pub use panic::{Panic, discard_panic};
 pub use scope::{Scope, scope, try_scope};
-#[doc(hidden)]
-pub use task::quietly as discard_panic;
-pub use task::{Panic, Task};
+pub use task::Task;
 #[doc(hidden)]
 pub use task_local::TaskLocalSlot;
 pub use task_local::{TaskLocal, WithLocal};
@@ -102,7 +100,7 @@ pub use yield_now::{YieldNow, yield_now};
 use std::future::Future;
 use std::panic::Location;
 
-use executor::Inserted;
+use cell::NewCell;
 
 /// Spawns a task on the executor that runs on this thread.
 ///
@@ -121,16 +119,17 @@ use executor::Inserted;
 ///     assert_eq!(spawn(async { 7 }).await, 7);
 /// }));
 /// ```
+#[inline]
 #[track_caller]
 pub fn spawn<F>(future: F) -> Task<F::Output>
 where
     F: Future + 'static,
 {
-    spawn_from(Location::caller(), &mut Unspawned::Future(future))
+    Task::spawn_here(NewCell::new(future, Location::caller()))
 }
 
 /// As [`spawn`], for those who spawn on behalf of others: a task says that it was spawned at
-/// `place`.
+/// `spawned_at`.
 ///
 /// # Panics
 ///
@@ -153,42 +152,13 @@ where
 ///     assert_eq!(later()().await, 7);
 /// }));
 /// ```
-#[track_caller]
-pub fn spawn_at<F>(place: &'static Location<'static>, future: F) -> Task<F::Output>
-where
-    F: Future + 'static,
-{
-    spawn_from(place, &mut Unspawned::Future(future))
-}
-
-/// As [`spawn_at`]. Takes the future out, or drops it if this panics.
-#[doc(hidden)]
-#[track_caller]
 #[inline]
-pub fn spawn_from<F>(
-    place: &'static Location<'static>,
-    future: &mut Unspawned<F>,
-) -> Task<F::Output>
+#[track_caller]
+pub fn spawn_at<F>(spawned_at: &'static Location<'static>, future: F) -> Task<F::Output>
 where
     F: Future + 'static,
 {
-    let spawned = current::with_entered(|core| {
-        let core = core.as_ref()?;
-        let (task, inserted) = Task::spawn(core, future, place);
-        let unusual = inserted != Inserted::Queued;
-        Some((task, unusual.then(|| (core.clone(), inserted))))
-    });
-    match spawned {
-        Some((task, None)) => task,
-        Some((task, Some((core, inserted)))) => task.spawned(&core, inserted),
-        None => {
-            future.clear(); // user code, with all in its place
-            panic!(
-                "`spawn` was called outside of a windlass runtime: call it from inside of \
-                 `windlass::block_on`, or use `Runtime::spawn`"
-            );
-        }
-    }
+    Task::spawn_here(NewCell::new(future, spawned_at))
 }
 
 #[cfg(doctest)]

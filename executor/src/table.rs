@@ -6,11 +6,10 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::task::Waker;
 
-use crate::cell::{DONE, EMPTY, MAIN, NAMED, NOBODY, OTHER_JOINER, Ref};
+use crate::cell::{DONE, EMPTY, MAIN, NAMED, NOBODY, OTHER_JOINER, Ref, describe};
 use crate::key::{Key, MAX_GENERATION, MAX_TASKS};
 use crate::queue::Queue;
 use crate::shrink::shrink_map;
-use crate::task::text;
 
 pub(crate) struct Table {
     executor: u16,
@@ -66,7 +65,7 @@ impl Table {
         let tasks = tasks.into_iter();
         (
             main,
-            tasks.map(|cell| text(cell, self.name(cell))).collect(),
+            tasks.map(|cell| describe(cell, self.name(cell))).collect(),
         )
     }
 

@@ -12,7 +12,7 @@
 use std::panic::{RefUnwindSafe, UnwindSafe};
 
 use crate::cell::OutputRef;
-use crate::executor::Core;
+use crate::inner::ExecutorInner;
 use crate::sync::{Event, Semaphore};
 
 macro_rules! unwind_safe {
@@ -23,7 +23,7 @@ macro_rules! unwind_safe {
 }
 
 unwind_safe! {
-    [] Core;
+    [] ExecutorInner;
     [T] OutputRef<T>;
     [R] crate::group::Shared<R>;
     ['env, R] crate::scope::Children<'env, R>;
