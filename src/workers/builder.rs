@@ -293,6 +293,21 @@ impl Builder {
         Ok(())
     }
 
+    fn settings(&self, watchdog: Option<Duration>) -> Settings {
+        let assignment = Assignment {
+            index: 0,
+            count: self.count.unwrap_or(1),
+            interval: (self.heartbeat / 4).min(Duration::from_secs(1)),
+            is_pinned: self.is_pinned,
+        };
+        Settings {
+            assignment,
+            heartbeat: self.heartbeat,
+            drain_limit: self.drain_limit,
+            watchdog,
+        }
+    }
+
     async fn supervise(self, launcher: Box<dyn Launcher>) -> io::Result<()> {
         let log = Log::new();
         #[cfg(unix)]
@@ -302,14 +317,10 @@ impl Builder {
         let (events, incoming) = mpsc::channel(EVENT_CAPACITY);
         let commands = Box::new(command_sender(events.clone()));
         let _signals = super::signals::listen(events.clone())?;
-        let assignment = Assignment {
-            index: 0,
-            count: self.count.unwrap_or(1),
-            heartbeat_interval: (self.heartbeat / 4).min(Duration::from_secs(1)),
-            is_pinned: self.is_pinned,
-        };
-        let (exchange, parent) =
-            Exchange::new(assignment.count, commands).open(self.parent.is_some());
+        let settings = self.settings(watchdog);
+        let count = settings.assignment.count;
+        let exchange = Exchange::new(count, commands);
+        let (exchange, parent) = exchange.open(self.parent.is_some());
         #[cfg(unix)]
         let _metrics_server = match self.figures_at {
             Some(path) => Some(super::metrics_server::listen(&path, exchange.clone()).await?),
@@ -317,12 +328,6 @@ impl Builder {
         };
         let parent = self.parent.zip(parent);
         let parent = parent.map(|(run, handle)| run_parent(run, handle, events.clone()));
-        let settings = Settings {
-            assignment,
-            heartbeat: self.heartbeat,
-            drain_limit: self.drain_limit,
-            watchdog,
-        };
         let sockets = Sockets(self.sockets);
         let (router, supervisor_log) = (exchange.clone(), log.clone());
         let supervisor = Supervisor::new(

@@ -62,9 +62,9 @@ impl Log {
     }
 
     /// Queues a line. Never blocks.
-    pub(super) fn write(&self, text: &str) {
+    pub(super) fn write(&self, text: impl AsRef<str>) {
         let shared = &self.handle.shared;
-        shared.lock().push(text);
+        shared.lock().push(text.as_ref());
         shared.changed.notify_all();
         self.start_thread();
     }

@@ -61,23 +61,16 @@ impl Processes {
 }
 
 impl Launcher for Processes {
-    fn start(
-        &mut self,
-        assignment: Assignment,
-        sockets: &Sockets,
-        is_successor: bool,
-    ) -> io::Result<Started> {
-        let next = self.next.as_ref().filter(|_| is_successor);
+    fn start(&mut self, to: Assignment, sockets: &Sockets, is_new: bool) -> io::Result<Started> {
+        let next = self.next.as_ref().filter(|_| is_new);
         let program = next.unwrap_or(&self.program);
         let (control, workers_control) = UnixStream::pair()?;
         let (messages, workers_messages) = UnixStream::pair()?;
-        let listeners = sockets.of_worker(assignment.index).map(AsFd::as_fd);
-        let descriptors: Vec<_> = [workers_messages.as_fd()]
-            .into_iter()
-            .chain(listeners)
-            .collect();
+        let listeners = sockets.of_worker(to.index).map(AsFd::as_fd);
+        let descriptors = std::iter::once(workers_messages.as_fd()).chain(listeners);
+        let descriptors: Vec<_> = descriptors.collect();
         send_descriptors(&control, &descriptors)?;
-        let mut command = command(program, assignment, workers_control)?;
+        let mut command = command(program, to, workers_control)?;
         let child = Rc::new(RefCell::new(command.spawn()?));
         let (name, killed) = (format!("process {}", child.borrow().id()), child.clone());
         Ok(Started {
@@ -109,15 +102,10 @@ impl Launcher for Processes {
 
 fn command(program: &Program, assignment: Assignment, control: UnixStream) -> io::Result<Command> {
     let socket = rustix::fs::fstat(&control)?.st_ino;
-    let Assignment {
-        index,
-        count,
-        heartbeat_interval,
-        ..
-    } = assignment;
+    let Assignment { index, count, .. } = assignment;
     let spec = format!(
         "{socket}:{index}:{count}:{}",
-        heartbeat_interval.as_millis()
+        assignment.interval.as_millis()
     );
     let mut command = process::Command::new(program.path());
     let mut args = env::args_os();
@@ -154,22 +142,15 @@ fn describe(status: ExitStatus) -> String {
 
 fn send_descriptors(control: &UnixStream, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
     if descriptors.len() > MAX_DESCRIPTORS {
-        let text = format!(
-            "{} listeners exceed the limit of {}",
-            descriptors.len() - 1,
-            MAX_DESCRIPTORS - 1
-        );
+        let (count, limit) = (descriptors.len() - 1, MAX_DESCRIPTORS - 1);
+        let text = format!("{count} listeners exceed the limit of {limit}");
         return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
     }
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
     let mut rights = SendAncillaryBuffer::new(&mut space);
     rights.push(SendAncillaryMessage::ScmRights(descriptors));
-    sendmsg(
-        control,
-        &[IoSlice::new(&[0])],
-        &mut rights,
-        SendFlags::empty(),
-    )?;
+    let byte = IoSlice::new(&[0]);
+    sendmsg(control, &[byte], &mut rights, SendFlags::empty())?;
     Ok(())
 }
 
@@ -218,7 +199,7 @@ fn parse(spec: &str) -> Option<(u64, Assignment)> {
     let assignment = Assignment {
         index: next()? as usize,
         count: next()? as usize,
-        heartbeat_interval: Duration::from_millis(next()?),
+        interval: Duration::from_millis(next()?),
         is_pinned: false,
     };
     Some((socket, assignment))
@@ -254,47 +235,35 @@ fn receive(control: &UnixStream) -> io::Result<Vec<OwnedFd>> {
 }
 
 /// Runs the worker, then exits the process.
-pub(super) fn run_as_worker<F, Fut>(inheritance: Inherited, builder: &Builder, run: &F) -> !
+pub(super) fn run_as_worker<F, Fut>(inherited: Inherited, builder: &Builder, run: &F) -> !
 where
     F: Fn(Worker) -> Fut,
     Fut: Future<Output = io::Result<()>>,
 {
-    let Inherited {
-        mut assignment,
-        control,
-        messages,
-        listeners,
-    } = inheritance;
+    let mut assignment = inherited.assignment;
     assignment.is_pinned = builder.is_pinned;
     name_after_program();
     let wanted = builder.sockets.len();
     let ended = crate::block_on(async {
-        let (control, messages) = match (
-            Channel::over_socket(control),
-            Channel::over_socket(messages),
-        ) {
-            (Ok(control), Ok(messages)) => (control, messages),
-            (Err(error), _) | (_, Err(error)) => return Outcome::NotStarted(error),
+        let control = Channel::over_socket(inherited.control);
+        let channels = control.and_then(|it| Ok([it, Channel::over_socket(inherited.messages)?]));
+        let channels = match channels {
+            Ok(channels) => channels,
+            Err(error) => return Outcome::NotStarted(error),
         };
+        let listeners = inherited.listeners;
         let found = listeners.len();
         let run = async |worker| {
             die_with_parent()?;
             if found != wanted {
                 return Err(io::Error::other(format!(
-                    "this version of the program has {wanted} listeners, but the running parent passed \
-                     {found}: restart the service"
+                    "this version of the program has {wanted} listeners, but the running parent \
+                     passed {found}: restart the service"
                 )));
             }
             run(worker).await
         };
-        run_worker(
-            assignment,
-            [control, messages],
-            listeners,
-            &run,
-            handle_signals,
-        )
-        .await
+        run_worker(assignment, channels, listeners, &run, handle_signals).await
     });
     process::exit(match ended {
         Outcome::Finished => 0,

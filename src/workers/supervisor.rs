@@ -26,13 +26,8 @@ const MAX_DRAINING_SETS: usize = 8;
 
 /// Starts workers, as processes or as threads.
 pub(super) trait Launcher {
-    /// Starts a worker. During a reload, a successor runs the new program.
-    fn start(
-        &mut self,
-        assignment: Assignment,
-        sockets: &Sockets,
-        is_successor: bool,
-    ) -> io::Result<Started>;
+    /// Starts a worker, of the new program if `is_new`.
+    fn start(&mut self, to: Assignment, sockets: &Sockets, is_new: bool) -> io::Result<Started>;
 
     /// Opens the new program, which successors will run.
     fn reload(&mut self) -> io::Result<()>;
@@ -219,12 +214,12 @@ impl Supervisor {
     }
 
     /// Starts a worker for the slot, without assigning the slot to it.
-    fn start(&mut self, slot: usize, is_successor: bool) -> io::Result<u64> {
+    fn start(&mut self, slot: usize, is_new: bool) -> io::Result<u64> {
         let assignment = Assignment {
             index: slot,
             ..self.settings.assignment
         };
-        let started = self.launcher.start(assignment, &self.sockets, is_successor);
+        let started = self.launcher.start(assignment, &self.sockets, is_new);
         let started = started.map_err(explain)?;
         let id = self.next_id;
         self.next_id += 1;
@@ -267,7 +262,7 @@ impl Supervisor {
 
     /// Drains the workers, because nothing receives their messages to the parent any more.
     fn handle_parent_panic(&mut self, text: String) {
-        self.log.write(&format!("{text}: draining the workers"));
+        self.log.write(format!("{text}: draining the workers"));
         self.failure.get_or_insert(io::Error::other(text));
         self.stop();
     }
@@ -322,8 +317,10 @@ impl Supervisor {
 
     fn handle_exit(&mut self, id: u64, exit: Exit) -> io::Result<()> {
         if let Some(worker) = self.survivors.remove(&id) {
-            let text = format!("{}, which was abandoned, has exited", worker.full_name());
-            self.log.write(&text);
+            self.log.write(format!(
+                "{}, which was abandoned, has exited",
+                worker.full_name()
+            ));
             return Ok(());
         }
         match self.workers.remove(&id) {
@@ -354,11 +351,7 @@ impl Supervisor {
     fn after_exit(&mut self, id: u64, worker: &WorkerHandle, exit: Exit) -> io::Result<()> {
         let described = worker.describe(&exit);
         if self.slots[worker.slot].worker != Some(id) {
-            let is_successor = self
-                .successors
-                .as_ref()
-                .is_some_and(|ids| ids.contains(&id));
-            if is_successor {
+            if self.successors.iter().flatten().any(|&it| it == id) {
                 self.cancel_reload(&described);
             } else if !matches!(exit, Exit::Finished) {
                 self.log.write(&described); // it was draining, but has failed
@@ -393,8 +386,8 @@ impl Supervisor {
             )));
         };
         slot.restart_at = Some(now + backoff);
-        let text = format!("{described}: starting another in {backoff:?}");
-        self.log.write(&text);
+        self.log
+            .write(format!("{described}: starting another in {backoff:?}"));
         Ok(())
     }
 
@@ -418,7 +411,7 @@ impl Supervisor {
         }
         // If this loop itself is late, because the process was stopped or the machine is
         // overloaded, heartbeats may be waiting unread.
-        let is_late = now - due > self.settings.assignment.heartbeat_interval;
+        let is_late = now - due > self.settings.assignment.interval;
         let mut abandoned = Vec::new();
         for (&id, worker) in &mut self.workers {
             if is_late {
@@ -448,12 +441,10 @@ impl Supervisor {
 
     fn restart(&mut self, slot: usize) -> io::Result<()> {
         match self.start(slot, false) {
-            Ok(id) => {
-                self.assign_slot(slot, id);
-                Ok(())
-            }
-            Err(error) => self.handle_failed_start(slot, error),
+            Ok(id) => drop(self.assign_slot(slot, id)),
+            Err(error) => return self.handle_failed_start(slot, error),
         }
+        Ok(())
     }
 
     /// Schedules another attempt. If the workers were ready once and a resource has run out, the
@@ -461,15 +452,13 @@ impl Supervisor {
     fn handle_failed_start(&mut self, slot: usize, error: io::Error) -> io::Result<()> {
         let is_temporary = self.was_ready && is_shortage(&error);
         let may_recover = is_temporary || !self.workers.is_empty();
-        let backoff = self.slots[slot]
-            .next_backoff(false, may_recover)
-            .ok_or_else(|| {
-                let text = format!("giving up after {MAX_EARLY_DEATHS} failed starts in a row");
-                io::Error::new(error.kind(), format!("{text}: {error}"))
-            })?;
-        self.log.write(&format!(
-            "can't start worker {slot}: {error}; trying again in {backoff:?}"
-        ));
+        let Some(backoff) = self.slots[slot].next_backoff(false, may_recover) else {
+            let text =
+                format!("giving up after {MAX_EARLY_DEATHS} failed starts in a row: {error}");
+            return Err(io::Error::new(error.kind(), text));
+        };
+        let text = format!("can't start worker {slot}: {error}; trying again in {backoff:?}");
+        self.log.write(text);
         self.slots[slot].restart_at = Some(Instant::now() + backoff);
         Ok(())
     }
@@ -508,7 +497,7 @@ impl Supervisor {
         }
         self.launcher.commit_reload(false);
         self.log
-            .write(&format!("the workers are not replaced: {why}"));
+            .write(format!("the workers are not replaced: {why}"));
         self.reload_ended();
     }
 
@@ -582,8 +571,7 @@ impl Supervisor {
         for (slot, figures) in self.exchange.figures.borrow().iter().enumerate() {
             let worker = self.slots[slot].worker.and_then(|id| self.workers.get(&id));
             let name = worker.map_or("dead", |worker| &worker.name);
-            self.log
-                .write(&format!("worker {slot} ({name}): {figures}"));
+            self.log.write(format!("worker {slot} ({name}): {figures}"));
         }
     }
 

@@ -114,7 +114,7 @@ fn malformed(text: String) -> io::Error {
 /// Returns the function that notifies systemd, and the interval of the watchdog. Notifications are
 /// best effort: errors are logged, and the service runs without them.
 pub(super) fn notifier(log: &Log) -> (Notify, Option<Duration>) {
-    let log = |error: io::Error| log.write(&format!("can't notify systemd: {error}"));
+    let log = |error: io::Error| log.write(format!("can't notify systemd: {error}"));
     let notify = connect().unwrap_or_else(|error| {
         log(error);
         None

@@ -28,10 +28,10 @@ where
     F: Fn(super::Worker) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = io::Result<()>>,
 {
-    fn start(&mut self, assignment: Assignment, sockets: &Sockets, _: bool) -> io::Result<Started> {
+    fn start(&mut self, to: Assignment, sockets: &Sockets, _: bool) -> io::Result<Started> {
         let (control, workers_control) = channel::pair();
         let (messages, workers_messages) = channel::pair();
-        let listeners = sockets.of_worker(assignment.index);
+        let listeners = sockets.of_worker(to.index);
         let listeners = listeners.map(|socket| socket.try_clone());
         let listeners = listeners.collect::<io::Result<Vec<_>>>()?;
         let run = self.run.clone();
@@ -41,7 +41,7 @@ where
             let nothing_else = |_| ready(());
             let caught = catch_unwind(AssertUnwindSafe(|| {
                 let working =
-                    async { run_worker(assignment, links(), listeners, &*run, nothing_else).await };
+                    async { run_worker(to, links(), listeners, &*run, nothing_else).await };
                 try_block_on(working).map_or_else(Exit::NotStarted, end_of)
             }));
             let panicked = |payload| Exit::Failed(format!("panicked: {}", describe_panic(payload)));
@@ -49,7 +49,7 @@ where
             let _ = end.send(caught.unwrap_or_else(panicked));
         };
         thread::Builder::new()
-            .name(format!("worker-{}", assignment.index))
+            .name(format!("worker-{}", to.index))
             .spawn(body)?;
         Ok(Started {
             name: "a thread".into(),

@@ -273,7 +273,8 @@ impl fmt::Debug for OpenConnection {
 pub(super) struct Assignment {
     pub(super) index: usize,
     pub(super) count: usize,
-    pub(super) heartbeat_interval: Duration,
+    /// The interval of heartbeats.
+    pub(super) interval: Duration,
     pub(super) is_pinned: bool,
 }
 
@@ -339,7 +340,7 @@ where
                 let _background = crate::spawn(background(worker.clone()));
                 let _heartbeats = crate::spawn(send_heartbeats(
                     worker.inner.status.clone(),
-                    assignment.heartbeat_interval,
+                    assignment.interval,
                 ));
                 let ended =
                     run_until_orphaned(run(worker.clone()), control.incoming, &worker).await;
