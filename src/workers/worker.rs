@@ -334,25 +334,19 @@ where
         (outgoing.clone(), control.writer),
         (messages.outgoing.clone(), messages.writer.take()),
     ];
-    let (ended, is_stopping) =
-        match create_worker(assignment, outgoing.clone(), messages, listeners) {
-            Ok(worker) => {
-                let _background = crate::spawn(background(worker.clone()));
-                let _heartbeats = crate::spawn(send_heartbeats(
-                    worker.inner.status.clone(),
-                    assignment.interval,
-                ));
-                let ended =
-                    run_until_orphaned(run(worker.clone()), control.incoming, &worker).await;
-                (ended, worker.stop_token().is_stopped())
-            }
-            Err(error) => (Outcome::NotStarted(explain(error)), false),
-        };
+    let created = create_worker(assignment, outgoing.clone(), messages, listeners);
+    let (ended, is_stopping) = match created {
+        Ok(worker) => {
+            let _background = crate::spawn(background(worker.clone()));
+            let _heartbeats = crate::spawn(send_heartbeats(worker.clone()));
+            let ended = run_until_orphaned(run(worker.clone()), control.incoming, &worker).await;
+            (ended, worker.stop_token().is_stopped())
+        }
+        Err(error) => (Outcome::NotStarted(explain(error)), false),
+    };
     let final_report = match &ended {
         Outcome::Finished if !is_stopping => Some(Report::Finished),
-        Outcome::Failed(error) | Outcome::NotStarted(error) => {
-            Some(Report::Failed(error.to_string()))
-        }
+        Outcome::Failed(it) | Outcome::NotStarted(it) => Some(Report::Failed(it.to_string())),
         _ => None,
     };
     if let Some(report) = final_report {
@@ -405,7 +399,10 @@ fn create_worker(
 
 /// Sends heartbeats through the loop, so that a stuck worker sends none. The delay of a heartbeat
 /// is the lag of the loop.
-async fn send_heartbeats(status: Rc<Status>, interval: Duration) {
+async fn send_heartbeats(worker: Worker) {
+    let Inner {
+        assignment, status, ..
+    } = &*worker.inner;
     let mut due = Instant::now();
     loop {
         sleep_until(due).await;
@@ -414,7 +411,7 @@ async fn send_heartbeats(status: Rc<Status>, interval: Duration) {
         if status.control.send(status.report()).await.is_err() {
             return; // the parent has exited, and `run_until_orphaned` returns
         }
-        due = now + interval;
+        due = now + assignment.interval;
     }
 }
 
