@@ -26,7 +26,7 @@ const UNSAFE: &[(&str, usize)] = &[
     ("reactor/src/clock.rs", 1),
     // Reads into spare capacity.
     ("reactor/src/fs/cached.rs", 2),
-    ("reactor/src/fs/operation.rs", 1),
+    ("reactor/src/fs/platform.rs", 1),
     // Memory that the kernel clears in a forked child, and state that the child replaces.
     ("reactor/src/fork.rs", 5),
     ("reactor/src/fs/ring.rs", 3),

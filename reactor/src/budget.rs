@@ -134,7 +134,8 @@ impl Hub {
         self.poll_next_turn(cx)
     }
 
-    /// Charges one operation that can wait in another way. Returns false if the budget is exhausted.
+    /// Charges one operation that can wait in another way. Returns false if the budget is
+    /// exhausted.
     #[cfg(target_os = "linux")]
     #[inline]
     pub(crate) fn try_charge(&self, cx: &mut Context<'_>) -> bool {

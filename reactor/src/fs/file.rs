@@ -17,9 +17,8 @@ use super::OpenOptions;
 use super::cached::{self, Cached, Target};
 use super::line::{Access, Line, Ticket};
 use super::open;
-use super::operation::{
-    Doing, Handle, MOST_BYTES, OnPool, Operation, Place, on_pool, platform, start,
-};
+use super::operation::{Doing, Handle, MOST_BYTES, OnPool, Operation, Place, on_pool, start};
+use super::platform;
 
 /// Memory for `O_DIRECT` is aligned to so many bytes. No disk has larger blocks.
 const ALIGNMENT: usize = 4096;

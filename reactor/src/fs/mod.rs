@@ -68,6 +68,7 @@ mod names;
 mod read_dir;
 mod error;
 mod operation;
+mod platform;
 mod background;
 
 // One of the two: whether there's an io_uring at all.

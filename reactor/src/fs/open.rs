@@ -13,7 +13,8 @@ use std::task::Poll;
 use super::OpenOptions;
 use super::cached::{self, Known};
 use super::names::from_here;
-use super::operation::{Handle, Opening, Operation, has_ring, on_pool_with_paths, platform, start};
+use super::operation::{Handle, Opening, Operation, has_ring, on_pool_with_paths, start};
+use super::platform;
 
 /// Opens a file, relative to the directory that is the current one at the first poll.
 pub(super) async fn open(options: &OpenOptions, path: &Path) -> io::Result<Handle> {

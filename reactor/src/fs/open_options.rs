@@ -13,7 +13,7 @@ use super::File;
 use super::error::context;
 use super::operation::Handle;
 #[cfg(unix)]
-use super::operation::platform::is_direct;
+use super::platform::is_direct;
 
 /// How to open a file; under std's names, and with std's meaning.
 ///

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use super::error::{context, context_of_two};
 use super::names::from_here;
-use super::operation::{MOST_BYTES, has_ring, on_pool_with_paths, platform};
+use super::operation::{MOST_BYTES, has_ring, on_pool_with_paths};
+use super::platform;
 use super::{File, OpenOptions};
 
 /// The first read of a file of which nothing is known (bytes). Most files end within it.
