@@ -119,7 +119,7 @@ pub use windlass_executor::{
     Panic, Task, YieldNow, coroutine, spawn, spawn_at, sync, task_local, yield_now,
 };
 pub use windlass_reactor::{Async, BlockingTask, Pool, Readable, Writable};
-pub use windlass_reactor::{fs, io, net, process, signal, time};
+pub use windlass_reactor::{completion, fs, io, net, process, signal, time};
 pub use workers::workers;
 
 use std::future::Future;

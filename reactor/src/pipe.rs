@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 use futures_io::{AsyncRead, AsyncWrite};
 
 use crate::io::{Async, set_nonblocking};
-use crate::reactor::wake_all;
+use crate::wakers::wake_all;
 
 /// How many bytes `poll_append` takes in one operation at most: so a child that never stops writing
 /// gives way to others, as any source that is always ready.

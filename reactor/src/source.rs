@@ -15,6 +15,7 @@ use crate::poller::{self, Event, Key, MAX_SOURCES};
 use crate::reactor::{self, Hub};
 use crate::ticket::Ticket;
 use crate::waiters::Waiters;
+use crate::wakers::wake_all;
 
 /// One descriptor's readiness, which whoever has the descriptor owns. What there is of it is a row
 /// of the reactor's table, so it takes no allocation of its own.
@@ -263,7 +264,7 @@ impl Source {
         let row = self.row();
         row.read.set_ready();
         row.waiters.take(Interest::Read, &mut woken);
-        reactor::wake_all(woken);
+        wake_all(woken);
     }
 
     /// A read has filled less than its buffer. Then the next one would block: it need not be
@@ -363,7 +364,7 @@ impl Source {
     pub(crate) fn note_news(&self, priority: bool, error: bool) {
         let mut woken = Vec::new();
         self.row().note_news(priority, error, &mut woken);
-        reactor::wake_all(woken);
+        wake_all(woken);
     }
 
     /// Whether this is a file of the system (`/proc`, `/sys`), which is always ready to be read and

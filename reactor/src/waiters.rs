@@ -6,8 +6,8 @@ use std::mem;
 use std::ptr;
 use std::task::Waker;
 
-use crate::reactor::{drop_all, wake_all};
 use crate::source::{Interest, News};
+use crate::wakers::{drop_all, wake_all};
 
 /// Nearly always one task waits, for one direction. Any number may wait, each of them once.
 pub(crate) struct Waiters {

@@ -320,12 +320,13 @@ pub(super) fn read_now(
 ) -> Poll<(usize, bool)> {
     use rustix::io::Errno;
 
-    use crate::reactor::made_hub;
+    use crate::budget::{charge, poll_charge, refund};
+    use crate::current::is_driven;
 
-    let Some(hub) = made_hub().filter(|hub| hub.is_driven()) else {
+    if !is_driven() {
         return Poll::Ready((0, false));
-    };
-    ready!(hub.poll_charge(cx));
+    }
+    ready!(poll_charge(cx));
     let wanted = bufs.iter().map(|buf| buf.len()).sum::<usize>();
     let wanted = wanted.min(MOST_BYTES);
     let mut n = 0;
@@ -338,14 +339,14 @@ pub(super) fn read_now(
                 break true;
             }
             Err(error) if n == 0 => {
-                hub.refund();
+                refund();
                 *can = error == Errno::AGAIN; // some file systems never can
                 break false;
             }
             Err(error) => break error != Errno::AGAIN, // the next read finds the error
         }
     };
-    hub.charge_more(n / PER_CHARGE);
+    charge(n / PER_CHARGE);
     Poll::Ready((n, is_complete))
 }
 

@@ -14,10 +14,11 @@ use std::ops::{Deref, Range};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker};
 
+use super::files::Files;
 use super::operation::Handle;
-use crate::current::{made_hub, nobody_turns};
+use crate::completion::Registration;
 use crate::fork::Origin;
-use crate::reactor::wake_all;
+use crate::wakers::wake_all;
 
 /// What an operation touches.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -406,12 +407,11 @@ impl Drop for Ticket {
 /// Operations of a ring end only while something turns.
 #[cold]
 fn pending() -> Poll<io::Result<()>> {
-    match made_hub() {
-        Some(hub) if hub.made_ring().is_some() && !hub.is_driven() => {
-            Poll::Ready(Err(nobody_turns()))
-        }
-        _ => Poll::Pending,
+    match Registration::<Files>::existing() {
+        Some(files) if files.ring().is_some() => files.check_driven()?,
+        _ => {}
     }
+    Poll::Pending
 }
 
 #[cfg(test)]
