@@ -40,7 +40,7 @@
 //! * A future that is about to wait should return an error where no turn would come:
 //!   [`Registration::check_driven`], or [`check_driven`](crate::check_driven) without a source.
 //! * An operation that completes at once should charge the [`budget`](crate::budget) of its task.
-//! * [`wakers`](crate::wakers) calls and drops wakers so that a panic in one does no harm.
+//! * [`wake`](crate::wake) calls and drops wakers so that a panic in one does no harm.
 //! * A retry after a shortage needs no timer: [`MayBlock::Until`].
 //!
 //! # Examples

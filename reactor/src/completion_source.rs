@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::task::Waker;
 use std::time::Instant;
 
-use crate::wakers::discard_panic;
+use crate::wake::discard_panic;
 
 /// A source of completions: work that is submitted in batches, and completes later, outside of the
 /// thread.

@@ -16,7 +16,7 @@ use std::time::Duration;
 use crate::current;
 use crate::fork::{Origin, PerProcess};
 use crate::shortage::cannot_start_thread;
-use crate::wakers::discard_panic;
+use crate::wake::discard_panic;
 
 /// Threads for closures that block, and the line of those who wait for them.
 ///

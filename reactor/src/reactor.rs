@@ -20,13 +20,13 @@ use crate::completion_source::CompletionSources;
 use crate::current::nobody_turns;
 pub(crate) use crate::current::{hub, made_hub, stop_timer};
 use crate::fork::Origin;
-use crate::poller::Poll;
+use crate::poller::Poller;
 #[cfg(target_os = "linux")]
-use crate::poller::{Key, MAX_SOURCES};
+use crate::poller::{Interest, Key, MAX_SOURCES};
+use crate::registry::Registry;
 use crate::rest::Rest;
-use crate::source::Sources;
 use crate::timers::{TimerKey, Timers};
-use crate::wakers::{drop_all, wake_all};
+use crate::wake::{drop_all, wake_all};
 
 /// How many timers a turn fires at most. The rest is due in the next one, after the tasks that
 /// these have woken: so a crowd of timers doesn't hold up the sockets.
@@ -280,9 +280,9 @@ pub(crate) struct Hub {
     id: NonZeroU64,
     /// Deadlines are nanoseconds since then.
     epoch: Moment,
-    poll: Poll,
+    poll: Poller,
     rest: Arc<Rest>,
-    sources: RefCell<Sources>,
+    registry: RefCell<Registry>,
     timers: RefCell<Timers<Waker>>,
     /// What the alarm is set for. Never after the earliest deadline, while the loop sleeps.
     armed: Cell<u64>,
@@ -315,7 +315,7 @@ pub(crate) const REACTOR: &str = "this reactor, with its sockets, descriptors an
 impl Hub {
     pub(crate) fn new() -> io::Result<Hub> {
         static IDS: AtomicU64 = AtomicU64::new(0);
-        let (poll, bell) = Poll::new()?;
+        let (poll, bell) = Poller::new()?;
         Ok(Hub {
             origin: Origin::here(),
             completions: CompletionSources::new(),
@@ -325,7 +325,7 @@ impl Hub {
             epoch: Moment::now(),
             poll,
             rest: Arc::new(Rest::new(bell)),
-            sources: RefCell::new(Sources::new()),
+            registry: RefCell::new(Registry::new()),
             timers: RefCell::new(Timers::new(SLACK)),
             armed: Cell::new(NEVER),
             deferred: RefCell::new(Vec::new()),
@@ -345,12 +345,12 @@ impl Hub {
         &self.rest
     }
 
-    pub(crate) fn poll(&self) -> &Poll {
+    pub(crate) fn poll(&self) -> &Poller {
         &self.poll
     }
 
-    pub(crate) fn sources(&self) -> &RefCell<Sources> {
-        &self.sources
+    pub(crate) fn registry(&self) -> &RefCell<Registry> {
+        &self.registry
     }
 
     pub(crate) fn completions(&self) -> &CompletionSources {
@@ -478,7 +478,7 @@ impl Hub {
     #[inline(never)] // it makes a system call, and what calls it mostly doesn't get here
     fn arm(&self, at: u64, now: u64) -> io::Result<()> {
         self.check_origin()?; // a forked child that leaves the parent's loop comes here
-        self.poll.set_alarm(Duration::from_nanos(at - now - NEAR))?;
+        self.poll.set_timer(Duration::from_nanos(at - now - NEAR))?;
         self.armed.set(at);
         Ok(())
     }
@@ -496,8 +496,9 @@ impl Hub {
     }
 
     fn collect_ready(&self, woken: &mut Vec<Waker>) {
-        let sources = self.sources.borrow();
-        self.poll.for_each_event(|event| sources.tell(event, woken));
+        let registry = self.registry.borrow();
+        self.poll
+            .for_each_event(|event| registry.dispatch(event, woken));
     }
 
     fn collect_due(&self, alarm: bool, deadline: u64, woken: &mut Vec<Waker>) {
@@ -514,7 +515,7 @@ impl Hub {
     #[cfg(target_os = "linux")]
     pub(crate) fn watch(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
         self.check_origin()?;
-        self.poll.add(fd, COMPLETIONS, false)
+        self.poll.add(fd, COMPLETIONS, Interest::Read)
     }
 
     /// Lets the completion sources submit. Returns whether the reactor may block.

@@ -14,7 +14,7 @@ use windows_sys::core::BOOL;
 
 use crate::reactor::{self, Hub};
 use crate::signal::Signal;
-use crate::wakers::wake_all;
+use crate::wake::wake_all;
 
 /// Has the waker of who waits.
 pub(crate) struct Bell {

@@ -12,7 +12,7 @@ use futures_io::{AsyncRead, AsyncWrite};
 
 use crate::pool::Pool;
 use crate::shortage::cannot_start_thread;
-use crate::wakers::wake_all;
+use crate::wake::wake_all;
 
 /// The standard input of the process.
 ///

@@ -11,7 +11,7 @@ use super::ring::Ring;
 use crate::completion::{CompletionSource, MayBlock, Registration};
 use crate::current::is_driven;
 use crate::pool::BlockingTask;
-use crate::wakers::wake_all;
+use crate::wake::wake_all;
 
 /// When the kernel, having been short of memory for files, is asked again: seldom enough to leave
 /// the processor to whoever may end that.

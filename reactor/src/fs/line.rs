@@ -18,7 +18,7 @@ use super::files::Files;
 use super::operation::Handle;
 use crate::completion::Registration;
 use crate::fork::Origin;
-use crate::wakers::wake_all;
+use crate::wake::wake_all;
 
 /// What an operation touches.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -19,7 +19,7 @@ use crate::budget::{poll_charge, refund};
 use crate::completion::Registration;
 use crate::fork;
 use crate::pool::{BlockingTask, Pool};
-use crate::wakers::{discard_panic, wake_all};
+use crate::wake::{discard_panic, wake_all};
 
 /// How much an operation reads or writes at most (bytes): while the data is in memory, the kernel
 /// copies it at once, on the loop's thread, and that is 20 to 40 µs for so much.

@@ -31,7 +31,7 @@ use super::background::Progress;
 use super::files::RETRY;
 use super::operation::{Collected, Ended, Operation, Place, end_files};
 use crate::completion::Registrar;
-use crate::wakers::{discard_panic, wake_all};
+use crate::wake::{discard_panic, wake_all};
 
 /// So many operations are handed over by one system call. 8 KiB of memory.
 const SUBMISSIONS: u32 = 128;
