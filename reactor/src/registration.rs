@@ -22,8 +22,8 @@ impl Registrar<'_> {
         Waker::from(self.reactor.rest().clone())
     }
 
-    /// Ends a wait of the reactor whenever the file descriptor becomes readable, until it is closed.
-    /// It is registered edge-triggered, so `collect` must take all that is there.
+    /// Ends a wait of the reactor whenever the file descriptor becomes readable, until it is
+    /// closed. It is registered edge-triggered, so `collect` must take all that is there.
     ///
     /// # Errors
     ///
