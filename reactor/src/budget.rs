@@ -3,10 +3,9 @@
 //! A source that is always ready would otherwise keep its task running, and with it the loop.
 
 use std::cell::Cell;
-use std::future::Future;
-use std::pin::Pin;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, Waker};
 
+use crate::current::made_hub;
 use crate::reactor::{Hub, Reactor};
 
 /// How many operations one refill allows. The system call of a turn costs little beside 32
@@ -63,7 +62,6 @@ impl Budget {
     }
 
     /// Charges more for the last operation, which did the work of several.
-    #[cfg(target_os = "linux")]
     pub(crate) fn charge_more(&self, operations: usize) {
         let operations = u32::try_from(operations).unwrap_or(u32::MAX);
         self.left.set(self.left.get().saturating_sub(operations));
@@ -134,14 +132,6 @@ impl Hub {
         self.poll_next_turn(cx)
     }
 
-    /// Charges one operation that can wait in another way. Returns false if the budget is
-    /// exhausted.
-    #[cfg(target_os = "linux")]
-    #[inline]
-    pub(crate) fn try_charge(&self, cx: &mut Context<'_>) -> bool {
-        self.budget.charge(cx.waker(), self.turn_number())
-    }
-
     #[cold]
     fn poll_next_turn(&self, cx: &mut Context<'_>) -> Poll<()> {
         if !self.is_driven() {
@@ -157,23 +147,40 @@ impl Hub {
         self.budget.refund();
     }
 
-    #[cfg(target_os = "linux")]
     pub(crate) fn charge_more(&self, operations: usize) {
         self.budget.charge_more(operations);
     }
+}
 
-    /// Polls the result of a thread within the budget. Threads may be faster than a task that uses
-    /// many of them at once, and would keep it running.
-    pub(crate) fn poll_within_budget<F: Future + Unpin>(
-        &self,
-        future: &mut F,
-        cx: &mut Context<'_>,
-    ) -> Poll<F::Output> {
-        ready!(self.poll_charge(cx));
-        let polled = Pin::new(future).poll(cx);
-        if polled.is_pending() {
-            self.refund();
-        }
-        polled
+/// Charges the budget of the current task for one operation that is about to complete. Once the
+/// budget is exhausted, the task is woken in the next turn, and the operation has to wait for that.
+///
+/// Without it, a task that uses many operations which complete at once would keep the loop to
+/// itself. An operation that has to wait after all takes the charge back with [`refund`].
+#[inline]
+pub fn poll_charge(cx: &mut Context<'_>) -> Poll<()> {
+    made_hub().map_or(Poll::Ready(()), |hub| hub.poll_charge(cx))
+}
+
+/// Charges the budget of the current task for one operation that is about to complete, and returns
+/// whether the budget allows it. If it returns false, the operation must wait in some other way.
+#[inline]
+pub fn try_charge(cx: &mut Context<'_>) -> bool {
+    made_hub().is_none_or(|hub| hub.budget.charge(cx.waker(), hub.turn_number()))
+}
+
+/// Takes back the charge of the last [`poll_charge`] or [`try_charge`].
+#[inline]
+pub fn refund() {
+    if let Some(hub) = made_hub() {
+        hub.refund();
+    }
+}
+
+/// Charges the current task for operations in addition to the one of [`poll_charge`]: a copy of much
+/// data, for example. Takes effect at the next operation of the task.
+pub fn charge(operations: usize) {
+    if let Some(hub) = made_hub() {
+        hub.charge_more(operations);
     }
 }

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicPtr, AtomicUsize};
 
 /// The process that made a value. Valid in signal handlers, and takes no lock.
 #[derive(Clone, Copy)]
-pub(crate) struct Origin {
+pub struct Origin {
     /// The process's generation, in memory that the kernel clears in a forked child. It is
     /// `NO_WORD` where the kernel doesn't; then the process is named by its PID.
     word: &'static AtomicUsize,
@@ -22,7 +22,7 @@ pub(crate) struct Origin {
 
 impl Origin {
     /// Returns the origin of what this process makes.
-    pub(crate) fn here() -> Origin {
+    pub fn here() -> Origin {
         let word = platform::word();
         let generation = if ptr::eq(word, &NO_WORD) {
             platform::pid()
@@ -34,7 +34,7 @@ impl Origin {
 
     /// Returns whether this process is the one that made the value: false in a forked child.
     #[inline]
-    pub(crate) fn is_here(&self) -> bool {
+    pub fn is_here(&self) -> bool {
         self.word.load(Relaxed) == self.generation || self.is_here_by_pid()
     }
 
@@ -45,7 +45,7 @@ impl Origin {
 
     /// Returns an error in a forked child. `what` starts the message: "this reactor".
     #[inline]
-    pub(crate) fn check(&self, what: &str) -> io::Result<()> {
+    pub fn check(&self, what: &str) -> io::Result<()> {
         if self.is_here() {
             Ok(())
         } else {
@@ -62,7 +62,7 @@ impl fmt::Debug for Origin {
 
 /// The error of a value that belongs to the parent.
 #[cold]
-pub(crate) fn error(what: &str) -> io::Error {
+pub fn error(what: &str) -> io::Error {
     io::Error::other(format!(
         "{what} was made before fork() and belongs to the parent process: make a new one in the \
          child"
@@ -161,21 +161,25 @@ mod platform {
 
 /// A value of which each process has its own. A forked child starts with a new one and leaks the
 /// inherited one: a lock in that may be held by a thread that the child doesn't have.
-pub(crate) struct PerProcess<T: 'static>(AtomicPtr<Made<T>>);
+#[derive(Debug)]
+pub struct PerProcess<T: 'static>(AtomicPtr<Made<T>>);
 
+#[derive(Debug)]
 struct Made<T> {
     origin: Origin,
     value: T,
 }
 
 impl<T: Send + Sync> PerProcess<T> {
-    pub(crate) const fn new() -> Self {
+    /// No process has a value yet.
+    #[allow(clippy::new_without_default)] // for statics
+    pub const fn new() -> Self {
         PerProcess(AtomicPtr::new(ptr::null_mut()))
     }
 
     /// Returns this process's value. Makes it if there is none, without taking a lock.
     #[inline]
-    pub(crate) fn get(&self, make: fn() -> T) -> &'static T {
+    pub fn get(&self, make: fn() -> T) -> &'static T {
         let known = self.0.load(Acquire);
         // SAFETY: the pointer is null, or `replace` made it by `Box::into_raw` and leaked it.
         match unsafe { known.as_ref() } {

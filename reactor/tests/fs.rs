@@ -18,7 +18,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering::SeqCst};
 use std::task::{Poll, Waker};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::{Counter, PATIENCE, hook, hooked, in_child, poll, run, turn_until, unhook};
 use common::{descriptor_is_ready, settle, wait_for_descriptor, wait_until};
@@ -1169,12 +1169,16 @@ mod short_of_memory {
                 assert!(poll(&mut first, Waker::noop()).is_pending());
                 drop(awake);
                 assert!(descriptor_is_ready(&reactor, true), "a host is told to");
-                let (mut turns, mut tries) = (0, 0);
-                while tries < 10 {
-                    assert!(turns < 1000, "it spins");
-                    tries += reactor.turn(Some(PATIENCE)).unwrap().woken;
-                    turns += 1;
+                let start = Instant::now();
+                for _ in 0..20 {
+                    reactor.turn(Some(PATIENCE)).unwrap();
                 }
+                let elapsed = start.elapsed();
+                assert!(
+                    elapsed >= Duration::from_millis(10),
+                    "20 turns take {elapsed:?}"
+                );
+                assert!(elapsed < PATIENCE, "no retry ends a turn");
                 let both = join(first, write(4));
                 assert_eq!(reactor.block_on(both).1.1, b"rope");
             },

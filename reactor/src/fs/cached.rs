@@ -61,7 +61,6 @@ pub(super) enum Known {
 
 #[cfg(target_os = "linux")]
 mod platform {
-    use std::cell::Cell;
     use std::io::IoSliceMut;
     use std::os::fd::AsRawFd;
     use std::path::Path;
@@ -72,32 +71,21 @@ mod platform {
 
     use super::{Cached, Known, Target};
     use crate::fs::OpenOptions;
+    use crate::fs::files::Files;
     use crate::fs::operation::{Handle, MOST_BYTES};
-    use crate::reactor::{Hub, made_hub};
+    use crate::{budget, is_driven};
 
     /// So many bytes that are copied here count as one operation. The copy takes some 5 µs.
     const PER_CHARGE: usize = 32 * 1024;
 
-    /// How many bytes are read at offsets between two turns at most. The copy takes some 100 µs.
-    const PER_TURN: usize = 1024 * 1024;
-
     /// What a read or an open counts at least (bytes).
     const LEAST: usize = 4096;
 
-    thread_local! {
-        /// The last turn, and how many bytes it has left.
-        static LEFT: Cell<(u32, usize)> = const { Cell::new((0, PER_TURN)) };
-    }
-
     /// Charges for an operation that reads so many bytes. Returns false if it has to wait.
     #[inline]
-    fn try_charge(hub: &Hub, cx: &mut Context<'_>, bytes: usize) -> bool {
-        let turn = hub.turn_number();
-        let (last, left) = LEFT.get();
-        let left = if last == turn { left } else { PER_TURN };
-        let rest = left.checked_sub(bytes.max(LEAST));
-        LEFT.set((turn, rest.unwrap_or(left)));
-        rest.is_some() && hub.try_charge(cx)
+    fn try_charge(cx: &mut Context<'_>, bytes: usize) -> bool {
+        Files::driven().is_some_and(|files| files.try_take_cached(bytes.max(LEAST)))
+            && budget::try_charge(cx)
     }
 
     /// Reads at the position of the open file description, as `read` does. It waits for the next
@@ -110,13 +98,13 @@ mod platform {
         bufs: &mut [IoSliceMut<'_>],
         can: &mut bool,
     ) -> Poll<Cached> {
-        let Some(hub) = made_hub().filter(|hub| hub.is_driven()) else {
+        if !is_driven() {
             return Poll::Ready(Cached::default());
-        };
-        ready!(hub.poll_charge(cx));
+        }
+        ready!(budget::poll_charge(cx));
         let wanted = bufs.iter().map(|buf| buf.len()).sum::<usize>();
         let part = |done| read_part(handle, bufs, done);
-        Poll::Ready(read(&hub, wanted.min(MOST_BYTES), can, part))
+        Poll::Ready(read(wanted.min(MOST_BYTES), can, part))
     }
 
     /// Reads at an offset. It reads nothing if the budget of the task is exhausted.
@@ -129,13 +117,10 @@ mod platform {
         can: &mut bool,
     ) -> Cached {
         let wanted = target.wanted();
-        let Some(hub) = made_hub().filter(|hub| hub.is_driven()) else {
-            return Cached::default();
-        };
-        if !try_charge(&hub, cx, wanted) {
+        if !try_charge(cx, wanted) {
             return Cached::default();
         }
-        read(&hub, wanted, can, |done| {
+        read(wanted, can, |done| {
             let offset = offset + done as u64;
             match target {
                 Target::Slice(buf) => {
@@ -149,7 +134,6 @@ mod platform {
 
     #[inline]
     fn read(
-        hub: &Hub,
         wanted: usize,
         can: &mut bool,
         mut part: impl FnMut(usize) -> rustix::io::Result<usize>,
@@ -164,14 +148,14 @@ mod platform {
                     break true;
                 }
                 Err(error) if bytes == 0 => {
-                    hub.refund();
+                    budget::refund();
                     *can = error == Errno::AGAIN; // some file systems never can
                     break false;
                 }
                 Err(error) => break error != Errno::AGAIN, // the next read finds the error
             }
         };
-        hub.charge_more(bytes / PER_CHARGE);
+        budget::charge(bytes / PER_CHARGE);
         Cached { bytes, is_complete }
     }
 
@@ -234,9 +218,9 @@ mod platform {
     /// Opens a file or directory that is there. A pipe or a device is not opened, which may have effects
     /// and may wait for a peer.
     pub(crate) fn open(cx: &mut Context<'_>, options: &OpenOptions, path: &Path) -> Known {
-        let Some(hub) = made_hub().filter(|hub| hub.is_driven()) else {
+        if !is_driven() {
             return Known::Unknown;
-        };
+        }
         let known = OFlags::PATH | OFlags::CLOEXEC;
         match openat2(CWD, path, known, Mode::empty(), ResolveFlags::CACHED) {
             Ok(file) if fstat(&file).is_ok_and(|it| is_plain(it.st_mode)) => {}
@@ -247,13 +231,13 @@ mod platform {
             }
             Err(_) => return Known::Plain, // the ring finds the same, or makes the file
         }
-        if options.may_create() || !try_charge(&hub, cx, 0) {
+        if options.may_create() || !try_charge(cx, 0) {
             return Known::Plain;
         }
         match open_plain(options, path) {
             Ok(file) => Known::Opened(file),
             Err(_) => {
-                hub.refund();
+                budget::refund();
                 Known::Plain
             }
         }

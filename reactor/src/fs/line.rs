@@ -13,8 +13,9 @@ use std::ops::{Deref, Range};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker};
 
+use super::files::Files;
 use super::operation::Handle;
-use crate::current::{made_hub, nobody_turns};
+use crate::completion::Registration;
 use crate::fork::{self, Origin};
 use crate::wake::wake_all;
 
@@ -491,12 +492,11 @@ impl Ticket {
 /// Operations of a ring end only while something turns.
 #[cold]
 fn pending() -> Poll<io::Result<()>> {
-    match made_hub() {
-        Some(hub) if hub.made_ring().is_some() && !hub.is_driven() => {
-            Poll::Ready(Err(nobody_turns()))
-        }
-        _ => Poll::Pending,
+    match Registration::<Files>::existing() {
+        Some(files) if files.ring().is_some() => files.check_driven()?,
+        _ => {}
     }
+    Poll::Pending
 }
 
 #[cfg(test)]

@@ -70,6 +70,7 @@ mod error;
 mod operation;
 mod platform;
 mod background;
+mod files;
 
 // One of the two: whether there's an io_uring at all.
 #[cfg_attr(
@@ -86,7 +87,6 @@ mod background;
 )]
 mod ring;
 
-pub(crate) use background::Background;
 pub use file::File;
 #[cfg(unix)]
 pub use names::symlink;
@@ -95,12 +95,10 @@ pub use names::{
     remove_dir_all, remove_file, rename, set_permissions, symlink_metadata, try_exists,
 };
 pub use open_options::OpenOptions;
-pub(crate) use operation::{Ended, end_files};
 pub use read_dir::{DirEntry, ReadDir, read_dir};
-pub(crate) use ring::Ring;
 pub use whole::{copy, read, read_to_string, write};
 
-use crate::reactor;
+use files::Files;
 
 /// Chooses whether files of this thread use io_uring, before the first of them. Returns whether the
 /// choice holds.
@@ -127,10 +125,6 @@ use crate::reactor;
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub fn use_io_uring(wanted: bool) -> std::io::Result<bool> {
-    let hub = reactor::hub()?;
-    Ok(if wanted {
-        hub.ring().is_some()
-    } else {
-        hub.forgo_ring()
-    })
+    let files = Files::here(wanted)?;
+    Ok(files.ring().is_some() == wanted)
 }

@@ -7,18 +7,19 @@ use std::mem;
 use std::ops::Deref;
 use std::path::Path;
 use std::pin::Pin;
-use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use super::OpenOptions;
+use super::files::Files;
 use super::line::{Line, Ticket};
 use super::platform::{self, SystemPath};
-use super::ring::{Dropped, is_refused};
+use super::ring::{Dropped, Ring, is_refused};
+use crate::budget::{poll_charge, refund};
+use crate::completion::Registration;
 use crate::fork;
 use crate::pool::{BlockingTask, Pool};
-use crate::reactor::{Hub, made_hub};
 use crate::wake::{discard_panic, wake_all};
 
 /// How much an operation reads or writes at most (bytes): while the data is in memory, the kernel
@@ -308,7 +309,7 @@ pub(crate) struct Doing(Way);
 
 enum Way {
     Ring {
-        hub: Rc<Hub>,
+        files: Registration<Files>,
         slot: u32,
     },
     Pool(OnPool<Ended>),
@@ -320,11 +321,13 @@ enum Way {
 /// Begins an operation: on this thread's ring if there's one and something turns, and otherwise on
 /// the pool.
 pub(crate) fn start(operation: Operation) -> Doing {
-    if let Some(hub) = made_hub().filter(|_| !operation.is_for_threads()) {
-        if let Some(ring) = hub.ring() {
-            let slot = ring.start(operation);
-            hub.files_begun();
-            return Doing(Way::Ring { hub, slot });
+    if !operation.is_for_threads() {
+        if let Some(files) = Files::driven() {
+            if let Some(ring) = files.ring() {
+                let slot = ring.start(operation);
+                Files::begun(&files);
+                return Doing(Way::Ring { files, slot });
+            }
         }
     }
     Doing(start_on_thread(operation))
@@ -376,15 +379,15 @@ fn leave_to_thread(operation: Operation) {
 
 /// Nobody comes for the task. The end of this thread's loop waits for it.
 fn leave(task: BlockingTask<Ended>) {
-    match made_hub() {
-        Some(hub) if hub.is_driven() => hub.leave_to_thread(task),
-        _ => task.detach(),
+    match Files::driven() {
+        Some(files) => files.leave_to_thread(task),
+        None => task.detach(),
     }
 }
 
 /// Whether operations that are begun here and now go to a ring.
 pub(crate) fn has_ring() -> bool {
-    made_hub().is_some_and(|hub| hub.ring().is_some())
+    Files::driven().is_some_and(|files| files.ring().is_some())
 }
 
 /// As [`start`], for what only a thread can do.
@@ -430,10 +433,12 @@ impl<T> Future for OnPool<T> {
     type Output = T;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
-        match made_hub() {
-            Some(hub) => hub.poll_within_budget(&mut self.0, cx),
-            None => Pin::new(&mut self.0).poll(cx),
+        ready!(poll_charge(cx));
+        let polled = Pin::new(&mut self.0).poll(cx);
+        if polled.is_pending() {
+            refund();
         }
+        polled
     }
 }
 
@@ -445,9 +450,9 @@ impl Doing {
     /// If it could not begin.
     pub(crate) fn detach(mut self) -> io::Result<()> {
         match self.take() {
-            Way::Ring { hub, slot } => {
-                drop(hub.made_ring().map(|ring| ring.detach(slot)));
-                hub.leave_to_ring();
+            Way::Ring { files, slot } => {
+                drop(ring_of(&files).map(|ring| ring.detach(slot)));
+                Files::leave_to_ring(&files);
             }
             Way::Pool(task) => leave(task.0),
             Way::Failed(error) => return Err(*error),
@@ -467,10 +472,11 @@ impl Doing {
     /// The end of an operation that can't go on: nothing turns its ring, or this is a forked child.
     #[cold]
     fn lose(&mut self) -> Poll<Ended> {
-        let error = match &self.0 {
-            Way::Ring { hub, .. } => hub.not_driven(),
-            _ => fork::error("this operation on a file"),
+        let not_driven = match &self.0 {
+            Way::Ring { files, .. } => files.check_driven().err(),
+            _ => None,
         };
+        let error = not_driven.unwrap_or_else(|| fork::error("this operation on a file"));
         drop(self.take().give_up());
         Poll::Ready((Err(error), Operation::Lost))
     }
@@ -484,14 +490,14 @@ impl Future for Doing {
     type Output = Ended;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ended> {
-        if let Way::Ring { hub, slot } = &self.0 {
+        if let Way::Ring { files, slot } = &self.0 {
             let mut left = None;
-            let Some(ring) = hub.made_ring() else {
+            let Some(ring) = ring_of(files) else {
                 return self.lose(); // in a forked child
             };
             let polled = ring.poll(*slot, cx, &mut left);
             match &polled {
-                Poll::Pending if hub.has_drivers() => return Poll::Pending,
+                Poll::Pending if files.is_driven() => return Poll::Pending,
                 Poll::Pending => return self.lose(),
                 Poll::Ready((result, _)) if is_refused(result) => self.start_over(polled),
                 Poll::Ready(_) => {
@@ -514,6 +520,13 @@ impl Future for Doing {
     }
 }
 
+/// The ring of operations that were begun. None in a forked child: its entries would be carried out
+/// in the parent's memory.
+#[inline]
+fn ring_of(files: &Registration<Files>) -> Option<&Ring> {
+    files.ring().filter(|_| !files.is_inherited())
+}
+
 impl Way {
     fn lost(error: io::Error) -> Way {
         Way::Failed(Box::new(error))
@@ -529,11 +542,11 @@ impl Way {
 
     /// The kernel is told, the pool need not be. The caller drops what comes back.
     fn give_up(&self) -> Option<Dropped> {
-        let Way::Ring { hub, slot } = self else {
+        let Way::Ring { files, slot } = self else {
             return None;
         };
-        let given_up = hub.made_ring()?.give_up(*slot);
-        hub.leave_to_ring();
+        let given_up = ring_of(files)?.give_up(*slot);
+        Files::leave_to_ring(files);
         Some(given_up)
     }
 }

@@ -24,9 +24,9 @@ use rustix::fs::CWD;
 use rustix::io::Errno;
 
 use super::background::Progress;
+use super::files::RETRY;
 use super::operation::{Collected, Ended, Operation, Place, end_files};
-use crate::poller::{self, Interest, Key, MAX_SOURCES};
-use crate::reactor::RETRY;
+use crate::completion::Registrar;
 use crate::wake::{discard_panic, wake_all};
 
 /// So many operations are handed over by one system call. 8 KiB of memory.
@@ -43,12 +43,6 @@ const BYTES: usize = 1024 * 1024;
 
 /// The tables of a ring keep memory for so many operations after a burst (32 KiB).
 const KEPT: usize = 256;
-
-/// No source has it: what is registered under it only ends waits.
-const KEY: Key = Key {
-    slot: MAX_SOURCES as u32,
-    generation: 0,
-};
 
 /// Of what tells the kernel to cancel something.
 const CANCEL: u64 = u64::MAX;
@@ -124,7 +118,7 @@ impl Ring {
     /// # Errors
     ///
     /// Where there's no io_uring, or one without what is needed here (Linux 5.11 has it).
-    pub(crate) fn new(poll: &poller::Poller) -> io::Result<Ring> {
+    pub(crate) fn new(registrar: &Registrar<'_>) -> io::Result<Ring> {
         let mut plain = IoUring::builder();
         plain.setup_cqsize(2 * UNDER_WAY);
         // One thread alone has it, and looks often enough: no need to interrupt it. Linux 6.0.
@@ -135,7 +129,7 @@ impl Ring {
         if !has_all(&uring)? {
             return Err(io::ErrorKind::Unsupported.into());
         }
-        poll.add(uring.as_fd(), KEY, Interest::Read)?;
+        registrar.watch(uring.as_fd())?;
         Ok(Ring(RefCell::new(State {
             uring,
             flights: Flights {
