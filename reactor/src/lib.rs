@@ -116,7 +116,6 @@ mod timers;
 mod clock;
 pub mod time;
 mod pool;
-pub mod fs;
 pub mod net;
 pub mod process;
 mod child_end;

@@ -6,7 +6,6 @@
 
 use std::panic::{RefUnwindSafe, UnwindSafe};
 
-use crate::fs::{File, ReadDir};
 use crate::pool::BlockingTask;
 use crate::reactor::{Awake, Reactor};
 use crate::signal::CtrlC;
@@ -30,4 +29,3 @@ unwind_safe!(CtrlC);
 // A closure that has panicked hands over its panic, and is gone.
 impl<T> UnwindSafe for BlockingTask<T> {}
 impl<T> RefUnwindSafe for BlockingTask<T> {}
-unwind_safe!(File, ReadDir);

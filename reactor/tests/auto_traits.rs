@@ -5,7 +5,7 @@ mod common;
 use std::net::TcpStream as Std;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 
-use windlass_reactor::fs::{DirEntry, File, OpenOptions, ReadDir};
+use windlass::fs::{DirEntry, File, OpenOptions, ReadDir};
 use windlass_reactor::io::{Stderr, Stdin, Stdout};
 use windlass_reactor::net::{self, TcpListener, TcpStream, UdpSocket};
 use windlass_reactor::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};

@@ -14,7 +14,7 @@ use std::{env, fs, process, thread};
 
 use common::*;
 use futures::{AsyncReadExt, AsyncWriteExt};
-use windlass_reactor::fs::File;
+use windlass::fs::File;
 use windlass_reactor::io::copy;
 use windlass_reactor::net::unix::UnixStream;
 use windlass_reactor::process::Command;
@@ -78,9 +78,9 @@ async fn use_all() {
     sleep(Duration::from_millis(1)).await;
 
     let path = file_of("all", b"");
-    windlass_reactor::fs::write(&path, "ahoy").await.unwrap();
-    assert_eq!(windlass_reactor::fs::read(&path).await.unwrap(), b"ahoy");
-    windlass_reactor::fs::remove_file(&path).await.unwrap();
+    windlass::fs::write(&path, "ahoy").await.unwrap();
+    assert_eq!(windlass::fs::read(&path).await.unwrap(), b"ahoy");
+    windlass::fs::remove_file(&path).await.unwrap();
 
     assert_eq!(POOL.run(|| 7).unwrap().await, 7);
 
@@ -132,7 +132,7 @@ fn pools_start_afresh_in_a_forked_child() {
         run(async { POOL.run(|| ()).unwrap().await }); // from here on a thread is idle
         drop(fork(|| {
             assert_eq!(run(async { POOL.run(|| 7).unwrap().await }), 7);
-            run(windlass_reactor::fs::metadata("/")).unwrap();
+            run(windlass::fs::metadata("/")).unwrap();
         }));
     });
 }
@@ -188,7 +188,7 @@ fn a_forked_childs_file_read_leaves_the_parents_memory_alone() {
             const BYTES: usize = 100_000;
             let path = file_of("read", &[b'!'; BYTES]);
             let reactor = Reactor::current().unwrap();
-            if !windlass_reactor::fs::use_io_uring(true).unwrap() {
+            if !windlass::fs::use_io_uring(true).unwrap() {
                 return; // threads read files, and those are not shared
             }
             let file = reactor.block_on(File::open(&path)).unwrap();
@@ -451,7 +451,7 @@ fn a_file_with_an_operation_in_flight_goes_on_in_a_forked_child() {
             for by_ring in [true, false] {
                 let tries = || {
                     let _reactor = Reactor::current().unwrap();
-                    let _ = windlass_reactor::fs::use_io_uring(by_ring).unwrap();
+                    let _ = windlass::fs::use_io_uring(by_ring).unwrap();
                     let mut options = File::options();
                     let mut file = run(options.read(true).write(true).open(&path)).unwrap();
                     let mut sync = Box::pin(file.sync_all());

@@ -69,7 +69,7 @@ const ALIGNMENT: usize = 4096;
 ///
 /// ```
 /// use futures::{AsyncReadExt, AsyncWriteExt};
-/// use windlass_reactor::{block_on, fs::{self, File}};
+/// use windlass::{block_on, fs::{self, File}};
 ///
 /// # let folder = std::env::temp_dir().join(format!("windlass-file-{}", std::process::id()));
 /// # std::fs::create_dir_all(&folder)?;
@@ -203,7 +203,7 @@ impl File {
     /// with what was read behind what it had, in the capacity that it has to spare.
     ///
     /// ```
-    /// use windlass_reactor::{block_on, fs::File};
+    /// use windlass::{block_on, fs::File};
     ///
     /// block_on(async {
     ///     let manifest = File::open("Cargo.toml").await?;
@@ -459,7 +459,7 @@ impl File {
     ///
     /// ```
     /// use futures::AsyncWriteExt;
-    /// use windlass_reactor::{block_on, fs::File};
+    /// use windlass::{block_on, fs::File};
     ///
     /// # let path = std::env::temp_dir().join(format!("windlass-close-{}", std::process::id()));
     /// block_on(async {

@@ -73,7 +73,7 @@ mod platform {
     use crate::fs::OpenOptions;
     use crate::fs::files::Files;
     use crate::fs::operation::{Handle, MOST_BYTES};
-    use crate::{budget, is_driven};
+    use windlass_reactor::{budget, is_driven};
 
     /// So many bytes that are copied here count as one operation. The copy takes some 5 µs.
     const PER_CHARGE: usize = 32 * 1024;

@@ -16,11 +16,11 @@ use super::files::Files;
 use super::line::{Line, Ticket};
 use super::platform::{self, SystemPath};
 use super::ring::{Dropped, Ring, is_refused};
-use crate::budget::{poll_charge, refund};
-use crate::completion::Registration;
-use crate::fork;
-use crate::pool::{BlockingTask, Pool};
-use crate::wake::{discard_panic, wake_all};
+use crate::{BlockingTask, Pool};
+use windlass_reactor::budget::{poll_charge, refund};
+use windlass_reactor::completion::Registration;
+use windlass_reactor::fork;
+use windlass_reactor::wake::{discard_panic, wake_all};
 
 /// How much an operation reads or writes at most (bytes): while the data is in memory, the kernel
 /// copies it at once, on the loop's thread, and that is 20 to 40 µs for so much.

@@ -26,8 +26,8 @@ use rustix::io::Errno;
 use super::background::Progress;
 use super::files::RETRY;
 use super::operation::{Collected, Ended, Operation, Place, end_files};
-use crate::completion::Registrar;
-use crate::wake::{discard_panic, wake_all};
+use windlass_reactor::completion::Registrar;
+use windlass_reactor::wake::{discard_panic, wake_all};
 
 /// So many operations are handed over by one system call. 8 KiB of memory.
 const SUBMISSIONS: u32 = 128;

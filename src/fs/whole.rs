@@ -25,7 +25,7 @@ const FIRST_BYTES: usize = 16 * 1024;
 /// # Examples
 ///
 /// ```
-/// use windlass_reactor::{block_on, fs};
+/// use windlass::{block_on, fs};
 ///
 /// assert!(block_on(fs::read("Cargo.toml"))?.starts_with(b"[package]"));
 /// # Ok::<(), std::io::Error>(())
@@ -75,7 +75,7 @@ async fn read_all(path: &Path) -> io::Result<Vec<u8>> {
 /// # Examples
 ///
 /// ```
-/// use windlass_reactor::{block_on, fs};
+/// use windlass::{block_on, fs};
 ///
 /// assert!(block_on(fs::read_to_string("Cargo.toml"))?.contains("windlass"));
 /// # Ok::<(), std::io::Error>(())
@@ -105,7 +105,7 @@ pub async fn read_to_string(path: impl AsRef<Path>) -> io::Result<String> {
 /// # Examples
 ///
 /// ```
-/// use windlass_reactor::{block_on, fs};
+/// use windlass::{block_on, fs};
 ///
 /// # let path = std::env::temp_dir().join(format!("windlass-write-{}", std::process::id()));
 /// block_on(fs::write(&path, "ahoy"))?;
@@ -155,7 +155,7 @@ async fn write_all(path: &Path, contents: Vec<u8>) -> io::Result<()> {
 /// # Examples
 ///
 /// ```
-/// use windlass_reactor::{block_on, fs};
+/// use windlass::{block_on, fs};
 ///
 /// # let path = std::env::temp_dir().join(format!("windlass-copy-{}", std::process::id()));
 /// block_on(fs::copy("Cargo.toml", &path))?;

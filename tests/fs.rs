@@ -3,6 +3,7 @@
 // What Windows has of it is tried in `fs_windows.rs`.
 #![cfg(unix)]
 
+#[path = "../reactor/tests/common/mod.rs"]
 mod common;
 
 use std::cell::Cell;
@@ -26,7 +27,7 @@ use futures::future::{join_all, select_all};
 use futures::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt, FutureExt, StreamExt, join, stream};
 use rustix::fs::OFlags;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use windlass_reactor::fs::{self, File, OpenOptions, use_io_uring};
+use windlass::fs::{self, File, OpenOptions, use_io_uring};
 use windlass_reactor::time::{sleep, timeout};
 use windlass_reactor::{Reactor, block_on};
 

@@ -21,7 +21,7 @@ use super::platform::is_direct;
 ///
 /// ```
 /// use futures::AsyncWriteExt;
-/// use windlass_reactor::{block_on, fs::OpenOptions};
+/// use windlass::{block_on, fs::OpenOptions};
 ///
 /// # let folder = std::env::temp_dir().join(format!("windlass-{}", std::process::id()));
 /// # std::fs::create_dir_all(&folder)?;

@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use super::background::{Background, Progress};
 use super::operation::{Ended, end_files};
 use super::ring::Ring;
-use crate::completion::{CompletionSource, MayBlock, Registration};
-use crate::current::is_driven;
-use crate::pool::BlockingTask;
-use crate::wake::wake_all;
+use crate::BlockingTask;
+use windlass_reactor::completion::{CompletionSource, MayBlock, Registration};
+use windlass_reactor::is_driven;
+use windlass_reactor::wake::wake_all;
 
 /// When the kernel, having been short of memory for files, is asked again: seldom enough to leave
 /// the processor to whoever may end that.

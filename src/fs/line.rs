@@ -15,9 +15,9 @@ use std::task::{Context, Poll, Waker};
 
 use super::files::Files;
 use super::operation::Handle;
-use crate::completion::Registration;
-use crate::fork::{self, Origin};
-use crate::wake::wake_all;
+use windlass_reactor::completion::Registration;
+use windlass_reactor::fork::{self, Origin};
+use windlass_reactor::wake::wake_all;
 
 /// What an operation touches.
 #[derive(Clone, Debug, PartialEq, Eq)]

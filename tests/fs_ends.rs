@@ -4,6 +4,7 @@
 // By what `/proc` tells.
 #![cfg(target_os = "linux")]
 
+#[path = "../reactor/tests/common/mod.rs"]
 mod common;
 
 use std::cell::Cell;
@@ -25,7 +26,7 @@ use common::{PATIENCE, hook, hooked, in_child, poll, run, unhook, wait_until};
 use futures::{AsyncReadExt, AsyncWriteExt};
 use rustix::fs::OFlags;
 use rustix::process::{Resource, Rlimit, setrlimit};
-use windlass_reactor::fs::{self, File, OpenOptions, use_io_uring};
+use windlass::fs::{self, File, OpenOptions, use_io_uring};
 use windlass_reactor::time::{sleep, timeout};
 use windlass_reactor::{Pool, Reactor};
 
