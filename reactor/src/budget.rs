@@ -177,8 +177,8 @@ pub fn refund() {
     }
 }
 
-/// Charges the current task for operations in addition to the one of [`poll_charge`]: a copy of much
-/// data, for example. Takes effect at the next operation of the task.
+/// Charges the current task for operations in addition to the one of [`poll_charge`], for example
+/// for a copy of much data. Takes effect at the next operation of the task.
 pub fn charge(operations: usize) {
     if let Some(hub) = made_hub() {
         hub.charge_more(operations);

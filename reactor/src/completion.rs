@@ -12,14 +12,14 @@
 //!    their futures.
 //! 4. The reactor calls the wakers, those of sockets and timers first.
 //!
-//! A completion that arrives while the reactor is blocked must end the wait. A source does that with
-//! the waker of its [`Registrar`], from any thread, with a file descriptor that the reactor watches,
-//! or with a deadline.
+//! A completion that arrives while the reactor is blocked must end the wait. A source does that
+//! with the waker of its [`Registrar`], from any thread, with a file descriptor that the reactor
+//! watches, or with a deadline.
 //!
 //! A reactor has at most one source of each type. [`Registration::current`] registers it on first
-//! use; it lives as long as the reactor, which is until the thread ends. The reactor holds no borrow
-//! while it calls a source. A source that is registered during a turn takes part in it from then on.
-//! While a reactor has no source, its turn pays a load and a branch for each step.
+//! use. It lives as long as the reactor, which is until the thread ends. The reactor holds no
+//! borrow while it calls a source. A source that is registered during a turn takes part in it from
+//! then on. While a reactor has no source, its turn pays a load and a branch for each step.
 //!
 //! # Reactors in another loop
 //!

@@ -27,8 +27,8 @@ impl Registrar<'_> {
     ///
     /// # Errors
     ///
-    /// Returns an error if the file descriptor cannot be polled, as that of a file, or is registered
-    /// already.
+    /// Returns an error if the file descriptor cannot be polled, as that of a file, or is
+    /// registered already.
     #[cfg(target_os = "linux")]
     pub fn watch(&self, fd: std::os::fd::BorrowedFd<'_>) -> io::Result<()> {
         self.reactor.watch(fd)

@@ -1,7 +1,7 @@
 //! Calling and dropping wakers, which is user code.
 //!
-//! A waker may do anything: panic, turn the reactor, drop a future. So call these functions while no
-//! borrow and no lock is held.
+//! A waker may do anything: panic, turn the reactor, drop a future. So call these functions while
+//! no borrow and no lock is held.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
