@@ -1,5 +1,5 @@
-//! Opens files: at once if the system has them in memory, by the ring, or by a thread where the open
-//! may wait for a peer.
+//! Opens files: at once if the system has them in memory, by the ring, or by a thread where the
+//! open may wait for a peer.
 //!
 //! io_uring opens with `O_NONBLOCK` at first, which changes what a pipe or a device does, and its
 //! threads are few. So the ring opens only paths that are known to lead to a file, a directory or
