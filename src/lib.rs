@@ -108,6 +108,9 @@ mod remote;
 mod stop;
 mod blocking;
 pub mod task;
+pub mod io;
+pub mod process;
+pub mod signal;
 #[cfg(feature = "hyper")]
 pub mod hyper;
 pub mod workers;
@@ -119,7 +122,7 @@ pub use windlass_executor::{
     Panic, Task, YieldNow, coroutine, spawn, spawn_at, sync, task_local, yield_now,
 };
 pub use windlass_reactor::{Async, BlockingTask, Pool, Readable, Writable};
-pub use windlass_reactor::{fs, io, net, process, signal, time};
+pub use windlass_reactor::{fs, net, time};
 pub use workers::workers;
 
 use std::future::Future;

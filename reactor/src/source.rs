@@ -247,7 +247,6 @@ impl Source {
     }
 
     /// The waiters of both directions, to be woken by the caller.
-    #[cfg(unix)]
     pub(crate) fn take_waiters(&self) -> Vec<Waker> {
         let mut waiters = Vec::new();
         for interest in [Interest::Read, Interest::Write] {
@@ -305,12 +304,6 @@ impl Source {
     #[inline]
     pub(crate) fn may_linger(&self) -> bool {
         self.row().flags.get() & NO_LINGER == 0
-    }
-
-    /// Charges more for the last operation, which did the work of several.
-    #[cfg(target_os = "linux")]
-    pub(crate) fn charge_more(&self, operations: usize) {
-        self.hub.charge_more(operations);
     }
 }
 

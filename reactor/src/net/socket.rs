@@ -175,7 +175,7 @@ where
         Err(Errno::WOULDBLOCK) if cfg!(windows) => true,
         Err(error) => return Err(error.into()),
     };
-    let connected = Async::new_own(T::from(socket))?;
+    let connected = Async::new_nonlingering(T::from(socket))?;
     if in_progress {
         connected.writable().await?;
         sockopt::socket_error(&connected)??;

@@ -274,7 +274,7 @@ fn listen(addr: &SocketAddr) -> io::Result<TcpListener> {
     rustix::net::bind(&socket, addr)?;
     rustix::net::listen(&socket, BACKLOG)?;
     Ok(TcpListener {
-        acceptor: Acceptor::new(Async::new_own(socket.into())?),
+        acceptor: Acceptor::new(Async::new_nonlingering(socket.into())?),
     })
 }
 
@@ -291,7 +291,7 @@ fn accepted(
         Some(Ok(peer)) => peer,
         _ => return Err(io::Error::other("the peer of a connection has no address")),
     };
-    let io = Async::new_own(socket.into())?;
+    let io = Async::new_nonlingering(socket.into())?;
     if may_linger {
         io.source().clear_no_linger();
     }

@@ -3,12 +3,12 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::buffer::spare_capacity;
 use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
 use rustix::io::Errno;
+use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::time::{
     Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime,
 };
 
 use super::*;
-use crate::pipe;
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::time::Instant;
@@ -44,7 +44,10 @@ impl Poll {
         let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
         let (bell, rung) = match unless_refused(eventfd(0, flags))? {
             Some(eventfd) => (eventfd, None),
-            None => pipe::ends().map(|(rung, bell)| (bell, Some(Arc::new(rung))))?,
+            None => {
+                let (rung, bell) = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK)?;
+                (bell, Some(Arc::new(rung)))
+            }
         };
         let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
         let alarm = unless_refused(timerfd_create(TimerfdClockId::Monotonic, flags))?;

@@ -94,7 +94,7 @@ impl Poll {
     pub(crate) fn add_process(&self, process: BorrowedHandle<'_>, key: Key) -> io::Result<()> {
         let ended = Polled::readable(key.to_usize());
         // SAFETY: the handle is open, and its owner deletes it from the poller before closing
-        // it (`ChildEnd`, on drop).
+        // it (`Waitable`, on drop).
         unsafe { self.poller.add_waitable(&process, ended, PollMode::Oneshot) }
     }
 
