@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
-use windlass_executor::{Entered, Executor, Task, Unspawned, budget};
+use windlass_executor::{Entered, Executor, Task, budget};
 use windlass_reactor::{Awake, Reactor};
 
 use crate::hook::{Hook, Messenger};
@@ -149,8 +149,7 @@ impl Runtime {
     where
         F: Future + 'static,
     {
-        let future = &mut Unspawned::Future(future);
-        self.executor.spawn_from(Location::caller(), future)
+        self.executor.spawn_at(Location::caller(), future)
     }
 
     /// One turn of the loop: waits until something happens, at most for `limit`, then polls the
@@ -266,8 +265,7 @@ impl Runtime {
         let spawned_at = Location::caller();
         let remote = self.remote.get_or_init(|| {
             let (remote, arrivals) = remote::channel();
-            let arrivals = &mut Unspawned::Future(arrivals);
-            self.executor.spawn_from(spawned_at, arrivals).detach();
+            self.executor.spawn_at(spawned_at, arrivals).detach();
             remote
         });
         remote.clone()

@@ -2,6 +2,13 @@
 //!
 //! The numbers are ratchets: they may be made smaller. To make one larger takes a reason.
 
+#[path = "tidy/modules.rs"]
+mod modules;
+#[path = "tidy/printed.rs"]
+mod printed;
+#[path = "tidy/prose.rs"]
+mod prose;
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,7 +19,7 @@ const LONGEST_FN: usize = 40;
 
 /// Where there is `unsafe`, and how often.
 const UNSAFE: &[(&str, usize)] = &[
-    ("executor/src/cell.rs", 23),
+    ("executor/src/cell.rs", 21),
     ("executor/src/executor.rs", 2),
     ("executor/src/queue.rs", 1),
     ("executor/src/waker.rs", 1),
@@ -115,23 +122,6 @@ fn no_file_and_no_function_is_longer_than_the_longest_was() {
 }
 
 #[test]
-fn each_step_of_the_ladder_is_told_at_one_place_in_the_code() {
-    for step in "①②③④⑤⑥".chars() {
-        let mut places = Vec::new();
-        for (path, text) in sources() {
-            // The page that a crate opens with may print the whole ladder.
-            let lines = text
-                .lines()
-                .enumerate()
-                .filter(|(_, line)| !line.starts_with("//!"));
-            let told = lines.filter(|(_, line)| line.contains(step));
-            places.extend(told.map(|(i, _)| format!("{path}:{}", i + 1)));
-        }
-        assert_eq!(places.len(), 1, "{step} is at {places:?}");
-    }
-}
-
-#[test]
 fn unsafe_stays_where_it_is_known_and_says_why_it_is_sound() {
     let mut counts = BTreeMap::new();
     for (path, text) in sources() {
@@ -183,11 +173,11 @@ fn section<'a>(manifest: &'a str, name: &str) -> Vec<&'a str> {
 }
 
 #[test]
-fn the_executor_depends_on_next_to_nothing_and_not_on_the_reactor() {
+fn the_executor_depends_on_next_to_nothing() {
     let manifest = read("executor/Cargo.toml");
     assert_eq!(
         section(&manifest, "dependencies"),
-        ["futures-core.workspace = true", "parking.workspace = true"]
+        ["parking.workspace = true"]
     );
     let others = manifest
         .lines()

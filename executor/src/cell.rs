@@ -19,13 +19,13 @@ use std::mem::{self, ManuallyDrop, MaybeUninit};
 use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, Location, catch_unwind};
 use std::pin::Pin;
-use std::ptr::{self, NonNull};
+use std::ptr::NonNull;
+use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use crate::key::Key;
 use crate::nested_drop;
-use crate::task::{Panic, quietly};
-use crate::waker::waker;
+use crate::panic::{Panic, discard_panic};
 
 /// The cell is in the run queue; RUNNING as well, it will be.
 pub(crate) const QUEUED: u32 = 1;
@@ -100,58 +100,26 @@ union Stage<F: Future> {
     output: ManuallyDrop<Result<F::Output, Panic>>,
 }
 
-/// A future on its way into a cell. Functions pass it on by reference, since debug builds copy on
-/// the stack what a function takes by value, once for each function.
-#[doc(hidden)]
-#[repr(u8)]
-#[allow(missing_debug_implementations)]
-pub enum Unspawned<F> {
-    Future(F) = 0,
-    Taken = 1,
-}
-
-impl<F> Unspawned<F> {
-    /// Moves the future without a copy on the stack.
-    ///
-    /// # Safety
-    ///
-    /// `to` is a place for a future.
-    #[inline]
-    unsafe fn move_to(&mut self, to: *mut F) {
-        let Unspawned::Future(future) = self else {
-            panic!("a future is spawned once");
-        };
-        // SAFETY: the future is moved out before the tag says so, and nothing in between can
-        // panic. `repr(u8)` puts the tag first and makes 1 that of `Taken`, which has no fields.
-        unsafe {
-            ptr::copy_nonoverlapping(future, to, 1);
-            ptr::from_mut(self).cast::<u8>().write(1);
-        }
-    }
-
-    /// Drops the future.
-    #[cold]
-    pub(crate) fn clear(&mut self) {
-        *self = Unspawned::Taken;
-    }
-}
-
 /// A counted reference to a cell.
 pub(crate) struct Ref(NonNull<Head>);
 
 /// The handle's reference, which knows the type of the output.
 pub(crate) struct OutputRef<T>(Ref, PhantomData<T>);
 
-impl Ref {
-    /// Makes a cell, and the references of the handle, of the table and of the run queue. Takes the
-    /// future out.
+/// The references to a new cell.
+pub(crate) struct NewCell<T> {
+    pub(crate) handle: OutputRef<T>,
+    pub(crate) in_table: Ref,
+    pub(crate) in_queue: Ref,
+}
+
+impl<T> NewCell<T> {
+    /// Makes a cell. Writes the future to its place at once, since debug builds copy a value on the
+    /// stack for each function that takes it.
     #[inline]
-    pub(crate) fn new<F>(
-        future: &mut Unspawned<F>,
-        place: &'static Location<'static>,
-    ) -> (OutputRef<F::Output>, Ref, Ref)
+    pub(crate) fn new<F>(future: F, place: &'static Location<'static>) -> Self
     where
-        F: Future + 'static,
+        F: Future<Output = T> + 'static,
     {
         let cell = Box::leak(Box::<TaskCell<F>>::new_uninit()).as_mut_ptr();
         let head = Head {
@@ -167,12 +135,18 @@ impl Ref {
         let cell = unsafe {
             (&raw mut (*cell).head).write(head);
             let stage = UnsafeCell::raw_get(&raw const (*cell).stage);
-            future.move_to((&raw mut (*stage).future).cast());
+            stage.cast::<F>().write(future);
             NonNull::new_unchecked(cell).cast()
         };
-        (OutputRef(Ref(cell), PhantomData), Ref(cell), Ref(cell))
+        NewCell {
+            handle: OutputRef(Ref(cell), PhantomData),
+            in_table: Ref(cell),
+            in_queue: Ref(cell),
+        }
     }
+}
 
+impl Ref {
     /// A reference for the run queue, unless that has one, or gets one when a poll returns.
     #[inline]
     pub(crate) fn queued(&self) -> Option<Ref> {
@@ -189,9 +163,8 @@ impl Ref {
     /// `polled` has its key, or WOKEN once it has woken itself: then it goes back to the queue. A
     /// panic is caught and is the output.
     #[inline(always)]
-    pub(crate) fn poll(self, polled: &Cell<Key>) -> Polled {
+    pub(crate) fn poll(self, polled: &Cell<Key>, cx: &mut Context<'_>) -> Polled {
         let key = self.key.get();
-        let waker = waker(key);
         polled.set(key);
         let state = self.state.get() & !QUEUED;
         if state & (MAIN | RUNNING | DONE | EMPTY) != 0 {
@@ -200,7 +173,7 @@ impl Ref {
         }
         self.state.set(state | RUNNING);
         // SAFETY: the future is there, and RUNNING makes it ours alone.
-        let done = unsafe { (self.functions.poll)(self.0, &mut Context::from_waker(&waker)) };
+        let done = unsafe { (self.functions.poll)(self.0, cx) };
         let woken = polled.replace(Key::NOBODY) == Key::WOKEN;
         let state = self.state.get() & !RUNNING;
         if done {
@@ -250,7 +223,7 @@ impl Ref {
     /// The caller has just set EMPTY.
     #[inline]
     fn drop_stage(&self, is_output: bool) {
-        nested_drop::drop_nested(
+        nested_drop::drop_deeper(
             // SAFETY: the future or output was there, and with EMPTY set nobody else finds it.
             || unsafe { (self.functions.drop_stage)(self.0, is_output) },
             || {
@@ -286,6 +259,14 @@ impl Drop for Deferred {
         let Ref(cell) = self.cell;
         // SAFETY: `drop_stage` has made this for what is there, and nobody else finds it.
         unsafe { (self.cell.functions.drop_stage)(cell, self.is_output) }
+    }
+}
+
+/// The task, in a message.
+pub(crate) fn describe(cell: &Ref, name: Option<Rc<str>>) -> String {
+    match name {
+        Some(name) => format!("task `{name}`, spawned at {},", cell.place),
+        None => format!("a task spawned at {}", cell.place),
     }
 }
 
@@ -433,7 +414,7 @@ unsafe fn poll<F: Future>(cell: NonNull<Head>, cx: &mut Context<'_>) -> bool {
         // Its drop may panic: that, too, ends this task alone.
         if let Err(payload) = catch_unwind(AssertUnwindSafe(|| running.drop_future())) {
             let unwanted = mem::replace(&mut output, Err(Panic::new(payload)));
-            quietly(|| drop(unwanted));
+            discard_panic(|| drop(unwanted));
         }
     }
     // SAFETY: the future is gone, so the place is free.
@@ -455,7 +436,7 @@ impl<F: Future> Running<F> {
 impl<F: Future> Drop for Running<F> {
     /// The poll has panicked: that panic wins over one of the future's drop.
     fn drop(&mut self) {
-        quietly(|| self.drop_future());
+        discard_panic(|| self.drop_future());
     }
 }
 

@@ -4,8 +4,8 @@ use std::cell::{Cell, RefCell};
 use std::mem::ManuallyDrop;
 use std::rc::Rc;
 
-use crate::executor::Core;
 use crate::inbox;
+use crate::inner::ExecutorInner;
 use crate::key::Key;
 
 // `ManuallyDrop`, because a thread-local value without a destructor is reached in one instruction,
@@ -13,15 +13,15 @@ use crate::key::Key;
 // executor that is dropped takes itself off the list, and a guard what it has put in.
 thread_local! {
     /// The executors that live here: a wake of one of them needs no lock.
-    static LIVING: RefCell<ManuallyDrop<Vec<Rc<Core>>>> =
+    static LIVING: RefCell<ManuallyDrop<Vec<Rc<ExecutorInner>>>> =
         const { RefCell::new(ManuallyDrop::new(Vec::new())) };
     /// The one that `spawn` means, and most wakes: they look here first. It's out of its place for
     /// moments in which no user code runs.
-    static ENTERED: Cell<ManuallyDrop<Option<Rc<Core>>>> =
+    static ENTERED: Cell<ManuallyDrop<Option<Rc<ExecutorInner>>>> =
         const { Cell::new(ManuallyDrop::new(None)) };
 }
 
-pub(crate) fn add(core: Rc<Core>) {
+pub(crate) fn add(core: Rc<ExecutorInner>) {
     LIVING.with_borrow_mut(|living| living.push(core));
 }
 
@@ -44,16 +44,16 @@ pub(crate) fn wake(key: Key) {
     // What is seldom needed is out of the way, so that a wake needs hardly a register.
     match queued {
         Some(false) => {}
-        Some(true) => call_outer(),
+        Some(true) => wake_driver(),
         None => wake_another(key),
     }
 }
 
 /// The entered executor rested.
 #[cold]
-fn call_outer() {
-    if let Some(core) = with_entered(|entered| entered.clone()) {
-        core.call_outer(); // user code, with all in its place
+fn wake_driver() {
+    if let Some(core) = entered() {
+        core.wake_driver(); // user code, with all in its place
     }
 }
 
@@ -61,7 +61,7 @@ fn call_outer() {
 #[cold]
 fn wake_another(key: Key) {
     match living(key.executor()) {
-        Some(core) if core.wake(key) == Some(true) => core.call_outer(),
+        Some(core) if core.wake(key) == Some(true) => core.wake_driver(),
         Some(_) => {}
         None => inbox::of(key.executor()).post(key),
     }
@@ -69,7 +69,7 @@ fn wake_another(key: Key) {
 
 /// The executor of that id, if it lives here.
 #[cold]
-pub(crate) fn living(executor: u16) -> Option<Rc<Core>> {
+pub(crate) fn living(executor: u16) -> Option<Rc<ExecutorInner>> {
     LIVING.with_borrow(|living| living.iter().find(|core| core.id() == executor).cloned())
 }
 
@@ -86,12 +86,12 @@ pub fn in_task() -> bool {
     LIVING.with_borrow(|living| living.iter().any(|core| core.is_running()))
 }
 
-/// [`Core::charge_turn`] of the innermost loop on this thread's stack.
+/// [`ExecutorInner::charge_turn`] of the innermost loop on this thread's stack.
 #[cold]
 pub(crate) fn charge_turn() -> Option<u64> {
     let entered = with_entered(|entered| entered.as_ref()?.charge_turn());
     // A task may have entered an executor that doesn't run.
-    let running = |living: &ManuallyDrop<Vec<Rc<Core>>>| {
+    let running = |living: &ManuallyDrop<Vec<Rc<ExecutorInner>>>| {
         let mut numbers = living.iter().rev().map(|core| core.charge_turn());
         numbers.find_map(|number| number)
     };
@@ -106,14 +106,20 @@ pub(crate) fn others_ready(executor: u16) -> bool {
 }
 
 #[cold]
-fn any_ready(living: &[Rc<Core>], except: u16) -> bool {
+fn any_ready(living: &[Rc<ExecutorInner>], except: u16) -> bool {
     let mut others = living.iter().filter(|core| core.id() != except);
     others.any(|core| !core.is_running() && core.has_ready())
 }
 
+/// The entered executor.
+#[cold]
+pub(crate) fn entered() -> Option<Rc<ExecutorInner>> {
+    with_entered(|entered| entered.clone())
+}
+
 /// Looks at the entered executor, in which no user code may run, and nothing may panic.
 #[inline]
-pub(crate) fn with_entered<R>(look: impl FnOnce(&Option<Rc<Core>>) -> R) -> R {
+pub(crate) fn with_entered<R>(look: impl FnOnce(&Option<Rc<ExecutorInner>>) -> R) -> R {
     let entered = ENTERED.take();
     let seen = look(&entered);
     ENTERED.set(entered);
@@ -124,10 +130,10 @@ pub(crate) fn with_entered<R>(look: impl FnOnce(&Option<Rc<Core>>) -> R) -> R {
 #[derive(Debug)]
 #[must_use = "the executor is left again when this is dropped"]
 pub struct Entered {
-    before: Option<Rc<Core>>,
+    before: Option<Rc<ExecutorInner>>,
 }
 
-pub(crate) fn enter(core: Rc<Core>) -> Entered {
+pub(crate) fn enter(core: Rc<ExecutorInner>) -> Entered {
     Entered {
         before: replace(Some(core)),
     }
@@ -141,6 +147,6 @@ impl Drop for Entered {
 }
 
 /// What was there is handed out, to be dropped under no borrow.
-fn replace(core: Option<Rc<Core>>) -> Option<Rc<Core>> {
+fn replace(core: Option<Rc<ExecutorInner>>) -> Option<Rc<ExecutorInner>> {
     ManuallyDrop::into_inner(ENTERED.replace(ManuallyDrop::new(core)))
 }

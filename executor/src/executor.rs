@@ -1,23 +1,25 @@
 //! The executor: spawns tasks and polls those that are ready.
 
-use std::cell::{Cell, RefCell, RefMut};
+use std::cell::{Cell, RefCell};
 use std::fmt;
-use std::future::{Future, pending};
+use std::future::Future;
 use std::panic::Location;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use crate::budget;
-use crate::cell::{DETACHED, MAIN, NAMED, OutputRef, Polled, Ref, Unspawned};
+use crate::cell::{NewCell, OutputRef, Polled};
 use crate::current::{self, Entered};
-use crate::inbox::{self, Inbox};
-use crate::key::{Key, MAX_TASKS};
+use crate::inbox;
+use crate::inner::ExecutorInner;
+use crate::key::Key;
 use crate::nested_drop;
+use crate::panic::discard_panic;
 use crate::queue::Queue;
 use crate::table::Table;
-use crate::task::{Task, quietly};
-use crate::waker::{index_in, waker};
+use crate::task::Task;
+use crate::waker::waker;
 
 /// How many polls until the loop hands over to whatever drives it.
 ///
@@ -61,7 +63,7 @@ const NO_ID: u16 = u16::MAX;
 /// ```
 #[derive(Debug)]
 pub struct Executor {
-    core: Rc<Core>,
+    core: Rc<ExecutorInner>,
 }
 
 impl Executor {
@@ -73,7 +75,7 @@ impl Executor {
     pub fn new() -> Self {
         let (id, first_generation) = inbox::claim();
         budget::forget_poll();
-        let core = Rc::new(Core {
+        let core = Rc::new(ExecutorInner {
             id: Cell::new(id),
             inbox: inbox::of(id),
             table: RefCell::new(Table::new(id, first_generation)),
@@ -108,24 +110,21 @@ impl Executor {
     where
         F: Future + 'static,
     {
-        self.spawn_from(Location::caller(), &mut Unspawned::Future(future))
+        Task::spawn(&self.core, NewCell::new(future, Location::caller()))
     }
 
-    /// As [`spawn`](Executor::spawn), for those who spawn on behalf of others.
-    #[doc(hidden)]
-    pub fn spawn_from<F>(
-        &self,
-        place: &'static Location<'static>,
-        future: &mut Unspawned<F>,
-    ) -> Task<F::Output>
+    /// Spawns a task on behalf of other code. The task reports `spawned_at` as the place where it
+    /// was spawned. See [`spawn_at`](crate::spawn_at).
+    ///
+    /// # Panics
+    ///
+    /// As [`spawn`](Executor::spawn).
+    #[inline]
+    pub fn spawn_at<F>(&self, spawned_at: &'static Location<'static>, future: F) -> Task<F::Output>
     where
         F: Future + 'static,
     {
-        let (task, inserted) = Task::spawn(&self.core, future, place);
-        if inserted == Inserted::Queued {
-            return task;
-        }
-        task.spawned(&self.core, inserted)
+        Task::spawn(&self.core, NewCell::new(future, spawned_at))
     }
 
     /// A future that runs the executor until `main` is done. Tasks that are left stay in the
@@ -257,15 +256,15 @@ impl Drop for Executor {
         loop {
             let drained = core.table().drain(&mut from, &core.queue);
             let Some((cell, joiner)) = drained else { break };
-            quietly(|| cell.drop_future());
-            quietly(|| joiner.into_iter().for_each(Waker::wake));
+            discard_panic(|| cell.drop_future());
+            discard_panic(|| joiner.into_iter().for_each(Waker::wake));
         }
         drop(entered);
         current::remove(core.id());
         let id = core.id.replace(NO_ID);
         let unused = core.table().unused_generation();
-        quietly(|| inbox::release(id, unused));
-        quietly(|| drop(core.outer.take()));
+        discard_panic(|| inbox::release(id, unused));
+        discard_panic(|| drop(core.outer.take()));
     }
 }
 
@@ -365,121 +364,7 @@ enum Next {
     Nothing,
 }
 
-/// What became of a new task.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Inserted {
-    Queued,
-    /// Queued, and `outer` is to be called.
-    Resting,
-    /// The executor is being dropped: so is the task.
-    Closed,
-    /// There is no room.
-    Full,
-}
-
-/// What tasks and wakers find of an executor by its number. It has only plain values and one
-/// table, which is borrowed for moments in which no user code runs.
-pub(crate) struct Core {
-    /// NO_ID once the executor is gone: a guard may still have it entered.
-    id: Cell<u16>,
-    inbox: &'static Inbox,
-    table: RefCell<Table>,
-    queue: Queue,
-    /// The waker of whoever drives the loop. It is out of its place only while it's being called.
-    outer: Cell<Option<Waker>>,
-    /// Nobody looks at the queue: the next wake must call `outer`.
-    resting: Cell<bool>,
-    /// The loop is on this thread's stack.
-    running: Cell<bool>,
-    /// A `run` is unfinished: its main future has a slot.
-    has_run: Cell<bool>,
-    /// Whose poll is on the stack; WOKEN once that task has woken itself.
-    polled: Cell<Key>,
-    /// How many polls there were: names the current one.
-    polls: Cell<u32>,
-    /// How many budgets of operations were used up lately. Each counts as a batch of polls: it
-    /// takes as long.
-    refills: Cell<usize>,
-    /// The executor is being dropped, or was.
-    closed: Cell<bool>,
-}
-
-impl Core {
-    pub(crate) fn id(&self) -> u16 {
-        self.id.get()
-    }
-
-    pub(crate) fn is_running(&self) -> bool {
-        self.running.get()
-    }
-
-    /// Counts a used-up budget of operations, and returns the number of the current poll, among all
-    /// executors of the process. `None` between polls.
-    pub(crate) fn charge_turn(&self) -> Option<u64> {
-        if !self.is_running() {
-            return None;
-        }
-        self.refills.set(self.refills.get() + 1);
-        Some(u64::from(self.id()) << 32 | u64::from(self.polls.get()))
-    }
-
-    #[inline]
-    pub(crate) fn table(&self) -> RefMut<'_, Table> {
-        self.table.borrow_mut()
-    }
-
-    /// Unless it is just queued, [`inserted`](Self::inserted) is to follow.
-    #[inline(always)]
-    pub(crate) fn insert(&self, cell: Ref, queued: Ref) -> Inserted {
-        if self.closed.get() {
-            return Inserted::Closed;
-        }
-        if !self.table().insert(cell) {
-            return Inserted::Full;
-        }
-        self.queue.push(queued);
-        if self.resting.replace(false) {
-            return Inserted::Resting;
-        }
-        Inserted::Queued
-    }
-
-    /// What is user code, or panics.
-    #[cold]
-    pub(crate) fn inserted(&self, cell: &Ref, inserted: Inserted) {
-        match inserted {
-            Inserted::Queued => {}
-            Inserted::Resting => self.call_outer(),
-            Inserted::Closed => cell.drop_future(),
-            Inserted::Full => panic!("{}", too_many()),
-        }
-    }
-
-    /// Wakes a task: a flag and a link. True if the loop rests, and `outer` is to be called.
-    /// `None` if it's of another executor.
-    #[inline]
-    pub(crate) fn wake(&self, key: Key) -> Option<bool> {
-        if self.polled.get() == key {
-            self.polled.set(Key::WOKEN); // it's at hand when its poll returns
-            return Some(false);
-        }
-        let is_ours = self.id() == key.executor();
-        is_ours.then(|| self.table().wake(key, &self.queue) && self.resting.replace(false))
-    }
-
-    #[cold]
-    pub(crate) fn call_outer(&self) {
-        let Some(outer) = self.outer.take() else {
-            return;
-        };
-        outer.wake_by_ref();
-        // The call may have led to a new `outer`; that one stays.
-        let newer = self.outer.replace(Some(outer));
-        if newer.is_some() {
-            drop(self.outer.replace(newer));
-        }
-    }
-
+impl ExecutorInner {
     /// The loop begins. `outer` is who to wake when something gets ready after it.
     fn start(self: &Rc<Self>, outer: &Waker) -> Running {
         self.resting.set(false);
@@ -526,10 +411,6 @@ impl Core {
         drop(old);
     }
 
-    pub(crate) fn has_ready(&self) -> bool {
-        self.inbox.has_mail() || self.polled.get() == Key::WOKEN || !self.queue.is_empty()
-    }
-
     /// Polls the first in the run queue, and ends it if that was its last poll.
     #[inline(always)]
     fn poll_next(&self) -> Next {
@@ -537,7 +418,8 @@ impl Core {
             return Next::Nothing;
         };
         self.polls.set(self.polls.get().wrapping_add(1));
-        match cell.poll(&self.polled) {
+        let waker = waker(cell.key.get());
+        match cell.poll(&self.polled, &mut Context::from_waker(&waker)) {
             Polled::Main => return Next::Main,
             Polled::Ended => return Next::Ended,
             Polled::Pending => {}
@@ -547,110 +429,11 @@ impl Core {
         }
         Next::Task
     }
-
-    #[inline]
-    fn finish(&self, key: Key) {
-        let (cell, other) = self.table().finish(key, &self.queue);
-        if other.is_some() || cell.has(DETACHED) {
-            self.tell(&cell, other);
-        }
-    }
-
-    #[cold]
-    fn finish_cancelled(&self, key: Key) {
-        let (cell, other) = self.table().finish(key, &self.queue);
-        quietly(|| cell.drop_future());
-        self.tell(&cell, other);
-    }
-
-    /// Drops what nobody wants and wakes who waits: user code. It's kept out of the loop's way,
-    /// since a task that is awaited by another one of its executor needs neither.
-    #[cold]
-    fn tell(&self, cell: &Ref, joiner: Option<Waker>) {
-        if cell.has(DETACHED) {
-            quietly(|| cell.drop_output());
-            if cell.has(NAMED) {
-                self.table().take_name(cell);
-            }
-        }
-        quietly(|| joiner.into_iter().for_each(Waker::wake));
-    }
-
-    fn insert_main(&self, place: &'static Location<'static>) -> OutputRef<()> {
-        self.assert_no_run();
-        let (main, cell, queued) = Ref::new(&mut Unspawned::Future(pending::<()>()), place);
-        main.set(MAIN);
-        let has_room = self.table().insert(cell);
-        assert!(has_room, "{}", too_many());
-        self.queue.push(queued);
-        self.has_run.set(true); // not before: a panic must leave no run behind
-        main
-    }
-
-    fn remove_main(&self, main: &Ref) {
-        self.has_run.set(false);
-        self.table().remove(main.key.get());
-        main.drop_future();
-    }
-
-    fn assert_not_running(&self) {
-        assert!(
-            !self.running.get(),
-            "an executor can't be run from inside of one of its own tasks: `.await` the future \
-             there, or `spawn` it"
-        );
-    }
-
-    fn assert_no_run(&self) {
-        assert!(
-            !self.has_run.get(),
-            "another `run` of this executor is unfinished: await it, or drop it"
-        );
-    }
-
-    /// `waker` is to be woken when the task ends, and may be of elsewhere.
-    #[cold]
-    pub(crate) fn join_other(&self, cell: &Ref, waker: &Waker) {
-        let known = self
-            .table()
-            .other(cell)
-            .is_some_and(|it| it.will_wake(waker));
-        if known {
-            return;
-        }
-        let old = match index_in(self.id(), waker) {
-            Some(index) => {
-                cell.joiner.set(index);
-                self.table().take_other(cell)
-            }
-            None => {
-                let waker = waker.clone(); // user code, under no borrow
-                self.table().set_other(cell, waker)
-            }
-        };
-        drop(old); // user code, too
-    }
-}
-
-#[cold]
-fn too_many() -> String {
-    format!("more than {MAX_TASKS} tasks at once on one executor")
-}
-
-impl fmt::Debug for Core {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (main, tasks) = self.table().describe();
-        f.debug_struct("Core")
-            .field("id", &self.id())
-            .field("main", &main)
-            .field("tasks", &tasks)
-            .finish()
-    }
 }
 
 /// The loop is on the stack while this lives.
 struct Running {
-    core: Rc<Core>,
+    core: Rc<ExecutorInner>,
     _entered: Entered,
     _depth: nested_drop::Level,
 }

@@ -44,22 +44,15 @@
 //! * **One allocation a task**, for the future and its output.
 //! * **Panics stay in their task** and come out where it is awaited. They say where the task was
 //!   spawned, and its [name](Task::named).
-//! * **A caught panic leaves all of it usable**: executors, tasks, groups, scopes, channels,
-//!   semaphores and events are `UnwindSafe`. Values that are changed in place without poisoning are
-//!   not: those of [`sync::watch`] and [`sync::Mutex`].
-//! * **Structure.** A [`TaskGroup`] and a [`scope`](scope()) end when all their children have
-//!   ended; the first failure cancels the rest.
+//! * **A caught panic leaves all of it usable**: executors and tasks are `UnwindSafe`.
 //! * **No user code under a borrow or a lock**: futures, wakers and destructors may call anything
 //!   here, at any time. What can't work, such as running an executor inside of itself, panics with
 //!   a message that says what to do.
-//!
-//! [`coroutine`] has the other use of a future: one that is polled by hand, stops with a value, and
-//! goes on with another. It needs no executor.
-//! [`sync`] has channels and locks for one thread, which know nothing of the executor: they work
-//! under any.
 
 mod executor;
+mod inner;
 mod task;
+mod panic;
 mod cell;
 mod table;
 mod queue;
@@ -70,39 +63,21 @@ mod current;
 mod block_on;
 mod yield_now;
 pub mod budget;
-pub mod coroutine;
-mod async_coroutine;
-mod child;
 mod nested_drop;
-mod shrink;
-mod waiter;
-mod group;
-mod scope;
-mod task_local;
 mod unwind_safe;
-pub mod sync;
 
 pub use block_on::block_on;
-#[doc(hidden)]
-pub use cell::Unspawned;
 pub use current::{Entered, in_task};
 pub use executor::{Executor, Run, Tick};
-pub use group::{Spawner, TaskGroup};
-#[doc(hidden)]
-pub use nested_drop::drop_value as drop_nested;
-pub use scope::{Scope, scope, try_scope};
-#[doc(hidden)]
-pub use task::quietly as discard_panic;
-pub use task::{Panic, Task};
-#[doc(hidden)]
-pub use task_local::TaskLocalSlot;
-pub use task_local::{TaskLocal, WithLocal};
+pub use nested_drop::drop_nested;
+pub use panic::{Panic, discard_panic};
+pub use task::Task;
 pub use yield_now::{YieldNow, yield_now};
 
 use std::future::Future;
 use std::panic::Location;
 
-use executor::Inserted;
+use cell::NewCell;
 
 /// Spawns a task on the executor that runs on this thread.
 ///
@@ -121,16 +96,17 @@ use executor::Inserted;
 ///     assert_eq!(spawn(async { 7 }).await, 7);
 /// }));
 /// ```
+#[inline]
 #[track_caller]
 pub fn spawn<F>(future: F) -> Task<F::Output>
 where
     F: Future + 'static,
 {
-    spawn_from(Location::caller(), &mut Unspawned::Future(future))
+    Task::spawn_here(NewCell::new(future, Location::caller()))
 }
 
 /// As [`spawn`], for those who spawn on behalf of others: a task says that it was spawned at
-/// `place`.
+/// `spawned_at`.
 ///
 /// # Panics
 ///
@@ -153,42 +129,13 @@ where
 ///     assert_eq!(later()().await, 7);
 /// }));
 /// ```
-#[track_caller]
-pub fn spawn_at<F>(place: &'static Location<'static>, future: F) -> Task<F::Output>
-where
-    F: Future + 'static,
-{
-    spawn_from(place, &mut Unspawned::Future(future))
-}
-
-/// As [`spawn_at`]. Takes the future out, or drops it if this panics.
-#[doc(hidden)]
-#[track_caller]
 #[inline]
-pub fn spawn_from<F>(
-    place: &'static Location<'static>,
-    future: &mut Unspawned<F>,
-) -> Task<F::Output>
+#[track_caller]
+pub fn spawn_at<F>(spawned_at: &'static Location<'static>, future: F) -> Task<F::Output>
 where
     F: Future + 'static,
 {
-    let spawned = current::with_entered(|core| {
-        let core = core.as_ref()?;
-        let (task, inserted) = Task::spawn(core, future, place);
-        let unusual = inserted != Inserted::Queued;
-        Some((task, unusual.then(|| (core.clone(), inserted))))
-    });
-    match spawned {
-        Some((task, None)) => task,
-        Some((task, Some((core, inserted)))) => task.spawned(&core, inserted),
-        None => {
-            future.clear(); // user code, with all in its place
-            panic!(
-                "`spawn` was called outside of a windlass runtime: call it from inside of \
-                 `windlass::block_on`, or use `Runtime::spawn`"
-            );
-        }
-    }
+    Task::spawn_here(NewCell::new(future, spawned_at))
 }
 
 #[cfg(doctest)]

@@ -16,7 +16,7 @@ use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::thread;
 
-use crate::task::{Payload, drop_payload};
+use crate::panic::{Payload, drop_payload};
 
 /// How many drops nest in place. Enough for the trees that people write, whose destructors may rely
 /// on the order, and little stack: in debug builds a level takes some 1 KiB besides the frames of
@@ -36,7 +36,7 @@ thread_local! {
 /// Runs a drop one level deeper. If that is too deep, the value that `defer` gives is dropped later
 /// instead. If the drop panics, the panic propagates.
 #[inline(always)]
-pub(crate) fn drop_nested(drop_in_place: impl FnOnce(), defer: impl FnOnce() -> Box<dyn Any>) {
+pub(crate) fn drop_deeper(drop_in_place: impl FnOnce(), defer: impl FnOnce() -> Box<dyn Any>) {
     let depth = DEPTH.get();
     if depth >= MAX_DEPTH - 1 {
         return drop_deep(depth, drop_in_place, defer);
@@ -46,10 +46,37 @@ pub(crate) fn drop_nested(drop_in_place: impl FnOnce(), defer: impl FnOnce() -> 
     drop_in_place();
 }
 
-/// Drops a value one level deeper, or later if that is too deep.
-pub fn drop_value<T: 'static>(value: T) {
+/// Drops a value so that a chain of any length takes little stack.
+///
+/// A type that owns tasks, and that tasks may own, drops them with this in its `Drop`. A chain of
+/// such values is as long as a program makes it, and the drop of its first value would otherwise
+/// take a stack as deep. Up to 32 nested drops run in place. Deeper ones are deferred, and have all
+/// run when the outermost drop returns. [`Task`](crate::Task) does the same for its future.
+///
+/// # Panics
+///
+/// If a destructor of the value panics, once all deferred drops have run.
+///
+/// # Examples
+///
+/// ```
+/// use windlass_executor::drop_nested;
+///
+/// /// A list that may be a million nodes long.
+/// struct Node(Option<Box<Node>>);
+///
+/// impl Drop for Node {
+///     fn drop(&mut self) {
+///         drop_nested(self.0.take());
+///     }
+/// }
+///
+/// let list = (0..1_000_000).fold(None, |next, _| Some(Box::new(Node(next))));
+/// drop(list);
+/// ```
+pub fn drop_nested<T: 'static>(value: T) {
     let value = Cell::new(Some(value));
-    drop_nested(|| drop(value.take()), || Box::new(value.take()));
+    drop_deeper(|| drop(value.take()), || Box::new(value.take()));
 }
 
 #[cold]

@@ -1,21 +1,20 @@
 //! A spawned future, and the handle to it.
 
-use std::any::Any;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::{Mutex, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 
 use crate::budget;
 use crate::cell::{
-    CANCELLED, DETACHED, DONE, EMPTY, NAMED, NOBODY, OTHER_JOINER, OutputRef, RUNNING, Ref,
-    Unspawned,
+    self, CANCELLED, DETACHED, DONE, EMPTY, NAMED, NOBODY, NewCell, OTHER_JOINER, OutputRef,
+    RUNNING, Ref,
 };
 use crate::current;
-use crate::executor::{Core, Inserted};
+use crate::inner::{ExecutorInner, SpawnOutcome, too_many_tasks};
+use crate::panic::Panic;
 use crate::waker::index_in;
 
 /// A spawned task. Await it for its output.
@@ -33,7 +32,7 @@ use crate::waker::index_in;
 /// # Tasks that own tasks
 ///
 /// A task that is dropped drops the tasks whose handles it holds, wherever they are: in a variable,
-/// a [`TaskGroup`](crate::TaskGroup), a channel. All are gone when the drop of the first returns,
+/// a `windlass::task::TaskGroup`, a channel. All are gone when the drop of the first returns,
 /// and a chain of any length takes little stack. Up to a depth of 32 each is dropped in place.
 /// Deeper ones are dropped after their owner has been, depth first and in the order of the code.
 /// So a destructor finds the future of a task that it has just dropped gone, unless it is that deep
@@ -79,32 +78,58 @@ pub struct Task<T> {
 impl<T> Unpin for Task<T> {}
 
 impl<T: 'static> Task<T> {
-    /// ① Puts the future's cell into the table and on the run queue. It's polled later, never at
-    /// once. Unless it is just queued, [`spawned`](Self::spawned) is to follow.
-    #[inline]
-    pub(crate) fn spawn<F>(
-        core: &Core,
-        future: &mut Unspawned<F>,
-        place: &'static Location<'static>,
-    ) -> (Self, Inserted)
-    where
-        F: Future<Output = T> + 'static,
-    {
-        let (handle, cell, queued) = Ref::new(future, place);
-        let inserted = core.insert(cell, queued);
-        let cell = Some(handle);
-        (Task { cell }, inserted)
+    /// ① Puts a new task into the table and on the run queue.
+    #[inline(always)]
+    pub(crate) fn spawn(inner: &ExecutorInner, new: NewCell<T>) -> Self {
+        let outcome = inner.insert(new.in_table, new.in_queue);
+        let cell = Some(new.handle);
+        let task = Task { cell };
+        match outcome {
+            SpawnOutcome::Queued => task,
+            outcome => task.finish_spawn(inner, outcome),
+        }
     }
 
-    /// If this panics, nobody has the handle: a task that was queued then lives on by itself.
+    /// As [`spawn`](Self::spawn), on the entered executor.
+    #[inline(always)]
+    #[track_caller]
+    pub(crate) fn spawn_here(new: NewCell<T>) -> Self {
+        let insert = |inner: &ExecutorInner| inner.insert(new.in_table, new.in_queue);
+        let outcome = current::with_entered(|inner| inner.as_deref().map(insert));
+        let cell = Some(new.handle);
+        let task = Task { cell };
+        match outcome {
+            Some(SpawnOutcome::Queued) => task,
+            outcome => task.finish_spawn_here(outcome),
+        }
+    }
+
     #[cold]
-    pub(crate) fn spawned(self, core: &Core, inserted: Inserted) -> Self {
-        let told = catch_unwind(AssertUnwindSafe(|| {
-            self.cell
-                .iter()
-                .for_each(|cell| core.inserted(cell, inserted));
+    #[track_caller]
+    fn finish_spawn_here(self, outcome: Option<SpawnOutcome>) -> Self {
+        match (current::entered(), outcome) {
+            (Some(inner), Some(outcome)) => self.finish_spawn(&inner, outcome),
+            _ => {
+                self.detach(); // drops the future, which is user code
+                panic!(
+                    "`spawn` was called outside of a windlass runtime: call it from inside of \
+                     `windlass::block_on`, or use `Runtime::spawn`"
+                );
+            }
+        }
+    }
+
+    /// Does what is left after [`ExecutorInner::insert`], which runs user code or panics. After a
+    /// panic a task that was queued runs on, detached.
+    #[cold]
+    fn finish_spawn(self, inner: &ExecutorInner, outcome: SpawnOutcome) -> Self {
+        let finished = catch_unwind(AssertUnwindSafe(|| match outcome {
+            SpawnOutcome::Queued => {}
+            SpawnOutcome::NeedsWakeup => inner.wake_driver(),
+            SpawnOutcome::Closed => self.cell.iter().for_each(|cell| cell.drop_future()),
+            SpawnOutcome::Full => panic!("{}", too_many_tasks()),
         }));
-        if let Err(payload) = told {
+        if let Err(payload) = finished {
             self.detach();
             resume_unwind(payload);
         }
@@ -258,14 +283,21 @@ impl<T: 'static> Task<T> {
         let cell = self.cell.take_if(|cell| cell.has(DONE))?;
         let mut output = cell.take();
         if let Some(Err(panic)) = &mut output {
-            panic.tell_task(&cell);
+            panic.set_task(describe(&cell));
         }
         forget_name(&cell);
         output
     }
 
-    /// Where it was spawned, if this is still the handle of it.
-    pub(crate) fn place(&self) -> Option<&'static Location<'static>> {
+    /// Where the task was spawned. `None` once its output has been taken.
+    ///
+    /// ```
+    /// # use windlass_executor::Executor;
+    /// let executor = Executor::new();
+    /// let task = executor.spawn(async {});
+    /// assert_eq!(task.spawned_at().unwrap().file(), file!());
+    /// ```
+    pub fn spawned_at(&self) -> Option<&'static Location<'static>> {
         self.cell.as_ref().map(|cell| cell.place)
     }
 
@@ -314,7 +346,7 @@ impl<T> fmt::Debug for Task<T> {
 }
 
 /// The executor of the task, if it still lives.
-fn home(cell: &Ref) -> Option<Rc<Core>> {
+fn home(cell: &Ref) -> Option<Rc<ExecutorInner>> {
     current::living(cell.key.get().executor())
 }
 
@@ -363,7 +395,7 @@ fn detach(cell: Ref) {
 #[cold]
 fn join_other(cell: &Ref, waker: &Waker) {
     if let Some(core) = home(cell) {
-        core.join_other(cell, waker);
+        set_foreign_joiner(&core, cell, waker);
     }
 }
 
@@ -383,122 +415,25 @@ fn take_name(cell: &Ref) {
 
 /// The task, in a message.
 fn describe(cell: &Ref) -> String {
-    text(cell, home(cell).and_then(|core| core.table().name(cell)))
+    cell::describe(cell, home(cell).and_then(|core| core.table().name(cell)))
 }
 
-pub(crate) fn text(cell: &Ref, name: Option<Rc<str>>) -> String {
-    match name {
-        Some(name) => format!("task `{name}`, spawned at {},", cell.place),
-        None => format!("a task spawned at {}", cell.place),
-    }
-}
-
-/// What a task panicked with.
-///
-/// # Examples
-///
-/// ```
-/// # use windlass_executor::{block_on, spawn, Executor};
-/// block_on(Executor::new().run(async {
-///     let panic = spawn(async { panic!("{} ropes", 3) }).catch().await.unwrap_err();
-///     assert_eq!(panic.message(), Some("3 ropes"));
-/// }));
-/// ```
-pub struct Panic(Box<Details>);
-
-/// Boxed, since the place for it is in every task.
-struct Details {
-    message: Option<String>,
-    /// Which task it was.
-    task: String,
-    /// The mutex makes a `Sync` error of what is only `Send`; it's never locked.
-    value: Mutex<Box<dyn Any + Send>>,
-}
-
-impl Panic {
-    #[cold]
-    pub(crate) fn new(value: Box<dyn Any + Send>) -> Self {
-        let text = value
-            .downcast_ref::<&'static str>()
-            .map(|text| text.to_string());
-        let message = text.or_else(|| value.downcast_ref::<String>().cloned());
-        let value = Mutex::new(value);
-        let task = "a task".to_owned();
-        Panic(Box::new(Details {
-            message,
-            task,
-            value,
-        }))
-    }
-
-    #[cold]
-    fn tell_task(&mut self, cell: &Ref) {
-        self.0.task = describe(cell);
-    }
-
-    /// The text given to `panic!`, if it was a text.
-    pub fn message(&self) -> Option<&str> {
-        self.0.message.as_deref()
-    }
-
-    /// Goes on with the panic, here. The panic hook is not called again.
-    pub fn resume(self) -> ! {
-        resume_unwind(self.into_inner())
-    }
-
-    /// The value given to `panic_any`, or the text.
-    pub fn into_inner(self) -> Box<dyn Any + Send> {
-        let value = self.0.value.into_inner();
-        value.unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl fmt::Debug for Panic {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Panic")
-            .field(&self.message().unwrap_or(".."))
-            .finish()
-    }
-}
-
-impl fmt::Display for Panic {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} panicked: {}",
-            self.0.task,
-            self.message().unwrap_or("(not with a text)")
-        )
-    }
-}
-
-impl std::error::Error for Panic {}
-
-/// What a panic was raised with.
-pub(crate) type Payload = Box<dyn Any + Send>;
-
-/// Runs user code and discards its panic, for panics that have nobody to go to. The panic hook has
-/// reported it.
-#[inline]
-pub fn quietly(user_code: impl FnOnce()) {
-    if let Err(payload) = catch_unwind(AssertUnwindSafe(user_code)) {
-        drop_payload(payload);
-    }
-}
-
-/// Drops a panic's payload. That is user code, and may panic with another payload, and so on: this
-/// goes on until one is dropped without a panic. The last of a long series is leaked, since it may
-/// be one without an end.
+/// `waker` is to be woken when the task ends. It may belong to another executor.
 #[cold]
-pub(crate) fn drop_payload(mut payload: Payload) {
-    for _ in 0..MAX_PAYLOADS {
-        match catch_unwind(AssertUnwindSafe(|| drop(payload))) {
-            Ok(()) => return,
-            Err(next) => payload = next,
-        }
+fn set_foreign_joiner(inner: &ExecutorInner, cell: &Ref, waker: &Waker) {
+    let is_known = |known: &Waker| known.will_wake(waker);
+    if inner.table().other(cell).is_some_and(is_known) {
+        return;
     }
-    std::mem::forget(payload);
+    let old = match index_in(inner.id(), waker) {
+        Some(index) => {
+            cell.joiner.set(index);
+            inner.table().take_other(cell)
+        }
+        None => {
+            let waker = waker.clone(); // user code, under no borrow
+            inner.table().set_other(cell, waker)
+        }
+    };
+    drop(old); // user code, too
 }
-
-/// How many payloads that panic in their drop are dropped in a row.
-const MAX_PAYLOADS: usize = 16;

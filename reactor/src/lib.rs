@@ -88,14 +88,16 @@ mod block_on;
 mod budget;
 mod reactor;
 mod current;
+mod wake;
 mod poller;
+mod registry;
 mod rest;
 pub mod fork;
 mod source;
 mod waiters;
 mod ticket;
 mod readiness;
-mod io;
+mod async_io;
 #[cfg(windows)]
 mod waitable;
 mod timers;
@@ -108,11 +110,11 @@ pub mod net;
 pub mod shortage;
 mod unwind;
 
+pub use async_io::{Async, set_nonblocking};
 pub use block_on::block_on;
 pub use budget::charge;
 #[doc(hidden)]
 pub use current::on_release;
-pub use io::{Async, set_nonblocking};
 pub use pool::{BlockingTask, Pool};
 pub use reactor::{Awake, Reactor, Turned};
 pub use readiness::{Readable, Writable};

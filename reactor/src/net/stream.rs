@@ -7,7 +7,7 @@ use rustix::fd::AsFd;
 #[cfg(unix)]
 use rustix::net::{SendAncillaryBuffer, SendFlags, send, sendmsg};
 
-use crate::io::Async;
+use crate::async_io::Async;
 
 /// Writing to a peer that is gone shall be an error, not a signal. Rust programs ignore that
 /// signal, but the host of an embedded one may not. (Apple has an option of the socket for it.)
@@ -217,7 +217,7 @@ macro_rules! stream {
             }
         }
 
-        $crate::io::also_by_value!([] $stream);
+        $crate::async_io::also_by_value!([] $stream);
     };
 }
 pub(super) use stream;
