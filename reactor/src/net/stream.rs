@@ -128,9 +128,10 @@ macro_rules! stream {
                 }
             }
 
-            /// Does a read-like operation on the socket's file descriptor, for hand-written futures:
-            /// tries it, and again after each event, until it returns anything but `WouldBlock`. For
-            /// operations that aren't here, such as receiving file descriptors or `splice`.
+            /// Does a read-like operation on the socket's file descriptor, for hand-written
+            /// futures: tries it, and again after each event, until it returns anything but
+            /// `WouldBlock`. For operations that aren't here, such as receiving file descriptors
+            /// or `splice`.
             ///
             /// The operation must neither duplicate the descriptor nor set its options, which is
             /// what `as_fd` is for.
