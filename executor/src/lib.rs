@@ -44,19 +44,10 @@
 //! * **One allocation a task**, for the future and its output.
 //! * **Panics stay in their task** and come out where it is awaited. They say where the task was
 //!   spawned, and its [name](Task::named).
-//! * **A caught panic leaves all of it usable**: executors, tasks, groups, scopes, channels,
-//!   semaphores and events are `UnwindSafe`. Values that are changed in place without poisoning are
-//!   not: those of [`sync::watch`] and [`sync::Mutex`].
-//! * **Structure.** A [`TaskGroup`] and a [`scope`](scope()) end when all their children have
-//!   ended; the first failure cancels the rest.
+//! * **A caught panic leaves all of it usable**: executors and tasks are `UnwindSafe`.
 //! * **No user code under a borrow or a lock**: futures, wakers and destructors may call anything
 //!   here, at any time. What can't work, such as running an executor inside of itself, panics with
 //!   a message that says what to do.
-//!
-//! [`coroutine`] has the other use of a future: one that is polled by hand, stops with a value, and
-//! goes on with another. It needs no executor.
-//! [`sync`] has channels and locks for one thread, which know nothing of the executor: they work
-//! under any.
 
 mod executor;
 mod inner;
@@ -72,29 +63,15 @@ mod current;
 mod block_on;
 mod yield_now;
 pub mod budget;
-pub mod coroutine;
-mod async_coroutine;
-mod child;
 mod nested_drop;
-mod shrink;
-mod waiter;
-mod group;
-mod scope;
-mod task_local;
 mod unwind_safe;
-pub mod sync;
 
 pub use block_on::block_on;
 pub use current::{Entered, in_task};
 pub use executor::{Executor, Run, Tick};
-pub use group::{Spawner, TaskGroup};
 pub use nested_drop::drop_nested;
 pub use panic::{Panic, discard_panic};
-pub use scope::{Scope, scope, try_scope};
 pub use task::Task;
-#[doc(hidden)]
-pub use task_local::TaskLocalSlot;
-pub use task_local::{TaskLocal, WithLocal};
 pub use yield_now::{YieldNow, yield_now};
 
 use std::future::Future;

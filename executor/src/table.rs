@@ -3,13 +3,13 @@
 //! Nothing here runs user code: what must be dropped or woken is handed back.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::rc::Rc;
 use std::task::Waker;
 
 use crate::cell::{DONE, EMPTY, MAIN, NAMED, NOBODY, OTHER_JOINER, Ref, describe};
 use crate::key::{Key, MAX_GENERATION, MAX_TASKS};
 use crate::queue::Queue;
-use crate::shrink::shrink_map;
 
 pub(crate) struct Table {
     executor: u16,
@@ -262,5 +262,14 @@ impl Table {
         }
         self.slots.push(None);
         Some(len as u32)
+    }
+}
+
+/// Shrinks a map once at most a quarter of its capacity is in use. It then keeps room for twice its
+/// entries, and for at least 256.
+fn shrink_map<K: Eq + Hash, V>(map: &mut HashMap<K, V>) {
+    const KEPT: usize = 256;
+    if map.capacity() > KEPT && map.len() <= map.capacity() / 4 {
+        map.shrink_to((2 * map.len()).max(KEPT));
     }
 }

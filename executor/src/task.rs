@@ -15,7 +15,6 @@ use crate::cell::{
 use crate::current;
 use crate::inner::{ExecutorInner, SpawnOutcome, too_many_tasks};
 use crate::panic::Panic;
-pub(crate) use crate::panic::{Payload, discard_panic as quietly};
 use crate::waker::index_in;
 
 /// A spawned task. Await it for its output.
@@ -33,7 +32,7 @@ use crate::waker::index_in;
 /// # Tasks that own tasks
 ///
 /// A task that is dropped drops the tasks whose handles it holds, wherever they are: in a variable,
-/// a [`TaskGroup`](crate::TaskGroup), a channel. All are gone when the drop of the first returns,
+/// a `windlass::task::TaskGroup`, a channel. All are gone when the drop of the first returns,
 /// and a chain of any length takes little stack. Up to a depth of 32 each is dropped in place.
 /// Deeper ones are dropped after their owner has been, depth first and in the order of the code.
 /// So a destructor finds the future of a task that it has just dropped gone, unless it is that deep
