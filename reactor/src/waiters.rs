@@ -9,8 +9,8 @@ use std::task::Waker;
 use crate::poller::Interest;
 use crate::wake::{drop_all, wake_all};
 
-/// The wakers of a source. Usually there is one, which takes no allocation. Any number may wait, each
-/// waker once per interest.
+/// The wakers of a source. Usually there is one, which takes no allocation. Any number may wait,
+/// each waker once per interest.
 pub(crate) struct Waiters {
     first: Cell<Option<Waker>>,
     /// The interest of the first waker.
@@ -46,19 +46,19 @@ struct Waiter {
 /// Up to this number, wakers are searched one by one.
 const FEW: usize = 16;
 
-/// A silent source accepts at least this number of new wakers without a ticket before it checks those
-/// that it has.
+/// A silent source accepts at least this number of new wakers without a ticket before it checks
+/// those that it has.
 const UNCHECKED: usize = 64;
 
 /// Finds a waker in constant time, and bounds the wakers without a ticket.
 ///
 /// A poll method leaves its waker with the source until the next event. If the task stops waiting,
-/// nothing removes the waker, and on a silent source such wakers would accumulate. After a number of
-/// new ones, a check wakes all of them once: tasks that still wait register again, and the other
+/// nothing removes the waker, and on a silent source such wakers would accumulate. After a number
+/// of new ones, a check wakes all of them once: tasks that still wait register again, and the other
 /// wakers are gone.
 ///
-/// Checks stop by themselves. A check needs new waiters, at least [`UNCHECKED`] and at least twice as
-/// many as returned after the previous check. A waiter that returns is not new: its identity is
+/// Checks stop by themselves. A check needs new waiters, at least [`UNCHECKED`] and at least twice
+/// as many as returned after the previous check. A waiter that returns is not new: its identity is
 /// remembered for a number of turns that grows with the crowd. So each new waiter costs a constant
 /// number of wakes, and a crowd that only waits costs none.
 #[derive(Default)]
@@ -228,8 +228,8 @@ impl Waiters {
     }
 }
 
-/// Adds a holder: one future, or `UNTICKETED`. If the count would overflow, the waker stays until the
-/// next event.
+/// Adds a holder: one future, or `UNTICKETED`. If the count would overflow, the waker stays until
+/// the next event.
 fn hold(holders: Holders, holder: Holders) -> Holders {
     match holder {
         UNTICKETED => holders | UNTICKETED,
@@ -380,8 +380,8 @@ impl Index {
 
     /// Records the wakers that a check is about to call.
     fn note_check(&mut self, waiters: &[Waker], turn: u32) {
-        // In turns: how long a waiter may take to return. If it takes longer it counts as new, which
-        // limits the spurious wakes to 16 per turn.
+        // In turns: how long a waiter may take to return. If it takes longer it counts as new,
+        // which limits the spurious wakes to 16 per turn.
         let patience = ((self.checked.len() + waiters.len()) / 16).clamp(4, 4096) as u32;
         if turn.wrapping_sub(self.cleaned) > patience / 4 {
             let is_recent = |woken: u32| turn.wrapping_sub(woken) <= patience;
@@ -396,8 +396,8 @@ impl Index {
     }
 }
 
-/// Inspects the value of a cell. `inspect` must not run user code, because the cell is empty while it
-/// runs.
+/// Inspects the value of a cell. `inspect` must not run user code, because the cell is empty while
+/// it runs.
 #[inline]
 fn peek<T, R>(cell: &Cell<Option<T>>, inspect: impl FnOnce(&Option<T>) -> R) -> R {
     let value = cell.take();
