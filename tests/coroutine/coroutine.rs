@@ -14,10 +14,10 @@ use windlass::coroutine::State::{Complete, Yielded};
 use windlass::coroutine::{AsyncCoroutine, Co, Coroutine, Exchange, State};
 use windlass_executor::{Executor, block_on, spawn, yield_now};
 
-const FINISHED: &str = "this coroutine is finished and can't be resumed: see `is_finished`";
+const FINISHED: &str = "this coroutine is finished and cannot be resumed: see `is_finished`";
 const FOREIGN: &str = "this coroutine awaits something that is not a `yield_` of its own, and \
-                       `resume` can't wait: make it an `AsyncCoroutine`, and `send(..).await`";
-const NOT_RESUMED: &str = "the body of a coroutine can't be awaited: give it to \
+                       `resume` cannot wait: make it an `AsyncCoroutine` and `send(..).await`";
+const NOT_RESUMED: &str = "the body of a coroutine cannot be awaited: pass it to \
                            `Coroutine::pinned`, together with the exchange that has made it";
 
 /// Pending once, and wakes its task; as `yield_now`, by a future that this crate doesn't know.
@@ -178,7 +178,7 @@ fn an_exchange_makes_one_body() {
     let _body = exchange.body(async |_, ()| ());
     assert_eq!(
         panic_of(|| drop(exchange.body(async |_, ()| ()))),
-        "an exchange is for one coroutine: make another one for another body"
+        "an exchange serves one coroutine: create another one for another body"
     );
 }
 
@@ -313,7 +313,7 @@ fn a_yield_that_is_polled_after_its_end_panics() {
         panic_of(|| poll(&mut yielding))
     });
     assert_eq!(coroutine.resume(()), Yielded(1));
-    let text = "this `yield_` was polled again after its end";
+    let text = "this `yield_` was polled after completion";
     assert_eq!(coroutine.resume(()), Complete(text.to_owned()));
 }
 
@@ -489,13 +489,13 @@ fn the_answer_to_a_send_that_was_given_up_is_not_lost() {
     });
     assert_eq!(
         panic_of(|| coroutine.answer().now_or_never()),
-        "there is no answer to wait for: `send` first"
+        "no answer is due: call `send` first"
     );
     drop(coroutine.send(1)); // never polled, so nothing was sent
     assert_eq!(coroutine.send(2).now_or_never(), None);
     assert_eq!(
         panic_of(|| coroutine.send(3).now_or_never()),
-        "the await of an earlier `send` was dropped: take its `answer` first"
+        "an earlier `send` was dropped before it completed: await its `answer` first"
     );
     assert_eq!(coroutine.answer().now_or_never(), None);
     assert_eq!(coroutine.answer().now_or_never(), Some(Yielded(20)));

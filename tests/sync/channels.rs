@@ -58,7 +58,7 @@ fn a_value_comes_back_if_nobody_receives_it() {
     };
     assert_eq!(
         (error.0, error.to_string().as_str()),
-        (2, "nobody receives any more")
+        (2, "the channel is closed")
     );
     assert_eq!(sender.try_send(3), Err(TrySendError::Closed(3)));
     assert_eq!(sender.try_send(3).unwrap_err().into_inner(), 3);
@@ -157,7 +157,7 @@ fn a_receiver_stands_in_select() {
 fn a_channel_without_room_is_refused() {
     assert_eq!(
         panic_of(|| mpsc::channel::<()>(0)),
-        "a channel must have room for a value"
+        "the capacity of a channel must be at least 1"
     );
 }
 
@@ -221,7 +221,7 @@ fn a_value_that_nobody_watches_comes_back_unless_it_is_replaced() {
 fn to_send_while_the_value_is_borrowed_panics_with_a_message() {
     let (sender, receiver) = watch::channel(0);
     let value = receiver.borrow();
-    let expected = "the value of the channel is borrowed: drop the `Ref` first";
+    let expected = "the value of the channel is borrowed: drop the `Ref` before sending";
     assert_eq!(panic_of(|| sender.send(1)), expected);
     assert_eq!(
         panic_of(|| sender.send_modify(|value| *value += 1)),

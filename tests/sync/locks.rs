@@ -68,7 +68,7 @@ fn a_closed_semaphore_gives_no_more_permits_and_takes_back_those_that_are_out() 
 #[test]
 fn too_many_permits_are_refused() {
     let semaphore = Semaphore::new(usize::MAX);
-    let expected = "more permits than a `usize` counts";
+    let expected = "a semaphore holds at most `usize::MAX` permits";
     assert_eq!(panic_of(|| semaphore.add_permits(1)), expected);
     assert_eq!(semaphore.available_permits(), usize::MAX);
 }
@@ -78,7 +78,7 @@ fn an_acquire_that_was_ready_panics_when_it_is_polled_again() {
     let semaphore = Semaphore::new(2);
     let mut acquire = semaphore.acquire(1);
     assert!(poll(&mut acquire).is_ready());
-    assert_eq!(panic_of(|| poll(&mut acquire)), "polled after it was ready");
+    assert_eq!(panic_of(|| poll(&mut acquire)), "polled after completion");
 }
 
 #[test]

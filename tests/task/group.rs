@@ -302,7 +302,7 @@ fn room_waits_for_a_child_to_end() {
 #[test]
 fn a_limit_of_zero_panics() {
     let zero = panic_of(|| Errors::new().limit(0));
-    assert_eq!(zero, "a group with a limit of zero would never end");
+    assert_eq!(zero, "the limit of a group must be at least 1");
 }
 
 #[test]
@@ -652,7 +652,7 @@ fn a_group_whose_executor_is_gone_says_so_when_its_children_are() {
         drop(entered);
         drop(executor);
         trace.is(&["drop child", "told"]);
-        let message = "this group's children can't finish any more: their executor was dropped";
+        let message = "the children of this group cannot end, because their runtime was dropped";
         assert_eq!(panic_of(|| block_on(group.join_next())), message);
         assert_eq!(block_on(group.join_next()), None);
     }

@@ -41,8 +41,8 @@ fn the_value_is_seen_by_all_that_the_future_calls_and_by_no_other_task() {
 
 #[test]
 fn without_a_value_with_panics_and_names_it() {
-    let expected = "the task-local `NAME` has no value here: run the future by `NAME.scope(value, \
-                    future)`; a spawned task doesn't inherit it";
+    let expected = "the task-local `NAME` has no value here: wrap the future in `NAME.scope(value, \
+                    future)`, also that of a spawned task, which does not inherit the value";
     assert_eq!(panic_of(|| NAME.with(|_| ())), expected);
     assert_eq!(format!("{NAME:?}"), r#"TaskLocal("NAME")"#);
 }
