@@ -390,7 +390,7 @@ const ROWS: &[Row] = &[
 ];
 
 #[test]
-fn each_future_keeps_its_promise_wherever_it_is_dropped() -> io::Result<()> {
+fn each_future_is_as_cancel_safe_as_documented() -> io::Result<()> {
     for row in ROWS {
         for (number, attempt) in row.tries.iter().enumerate() {
             let _watchdog = watchdog();
@@ -417,7 +417,7 @@ fn each_future_keeps_its_promise_wherever_it_is_dropped() -> io::Result<()> {
 }
 
 #[test]
-fn the_table_in_the_docs_is_the_one_that_is_tried() {
+fn the_documented_table_matches_the_tested_one() {
     let mut table =
         String::from("| future | when dropped | what it may have done |\n|---|---|---|\n");
     for row in ROWS {

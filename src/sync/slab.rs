@@ -69,18 +69,18 @@ impl<T> Slab<T> {
     /// Occupies an entry: a vacant one with the value that its last user left, or else a new one
     /// with the value that `make` returns.
     #[inline]
-    pub(crate) fn acquire(&mut self, make: impl FnOnce(Index) -> T) -> Index {
+    pub(crate) fn acquire(&mut self, make: impl FnOnce(Index) -> T) -> (Index, &mut T) {
         let Some(index) = self.near_vacant else {
             return self.acquire_far(make);
         };
         let entry = &mut self.entries[index.position()];
         entry.is_vacant = false;
         self.near_vacant = entry.next_vacant;
-        index
+        (index, &mut entry.value)
     }
 
     #[cold]
-    fn acquire_far(&mut self, make: impl FnOnce(Index) -> T) -> Index {
+    fn acquire_far(&mut self, make: impl FnOnce(Index) -> T) -> (Index, &mut T) {
         let index = match self.far_vacant {
             Some(index) => {
                 let entry = &mut self.entries[index.position()];
@@ -102,7 +102,7 @@ impl<T> Slab<T> {
             self.far += 1;
             self.sweep_below = self.sweep_below.max(self.far / 4).max(1);
         }
-        index
+        (index, &mut self[index])
     }
 
     /// The entry's value, if there is such an entry.

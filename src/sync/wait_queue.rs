@@ -34,8 +34,9 @@ pub(crate) struct WaitQueue {
 #[derive(Debug)]
 pub(crate) struct WaitKey(Index);
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum WaitState {
+    #[default]
     Waiting,
     /// Has received what it waits for, and passes it on if it does not use it.
     Served,
@@ -78,7 +79,7 @@ impl WaitQueue {
             return Poll::Pending;
         }
         *key = None;
-        let (state, _taken) = self.list.borrow_mut().remove(index);
+        self.list.borrow_mut().waiters.release(index); // its waker was taken
         Poll::Ready(state)
     }
 
@@ -110,9 +111,13 @@ impl WaitQueue {
     /// rest of the supply, and the wakers to call.
     pub(crate) fn serve(&self, mut supply: usize) -> (usize, WakeList) {
         let (mut list, mut woken) = (self.list.borrow_mut(), WakeList::default());
-        while let Some(first) = list.first.filter(|&at| list.waiters[at].wants <= supply) {
-            supply -= list.waiters[first].wants;
-            woken.add(list.finish(first, WaitState::Served));
+        while let Some(first) = list.first {
+            let wants = list.waiters[first].wants;
+            if wants > supply {
+                break;
+            }
+            supply -= wants;
+            woken.add(list.finish_first(first, WaitState::Served));
         }
         (supply, woken)
     }
@@ -121,7 +126,7 @@ impl WaitQueue {
     pub(crate) fn dismiss_all(&self) -> WakeList {
         let (mut list, mut woken) = (self.list.borrow_mut(), WakeList::default());
         while let Some(first) = list.first {
-            woken.add(list.finish(first, WaitState::Dismissed));
+            woken.add(list.finish_first(first, WaitState::Dismissed));
         }
         woken
     }
@@ -169,6 +174,7 @@ struct List {
     last: Option<Index>,
 }
 
+#[derive(Default)]
 struct Waiter {
     state: WaitState,
     wants: usize,
@@ -185,14 +191,8 @@ impl Waiter {
 
 impl List {
     fn push(&mut self, wants: usize, waker: Option<Waker>) -> WaitKey {
-        let index = self.waiters.acquire(|_| Waiter {
-            state: WaitState::Waiting,
-            wants: 0,
-            waker: None,
-            before: None,
-            after: None,
-        });
-        self.waiters[index] = Waiter {
+        let (index, waiter) = self.waiters.acquire(|_| Waiter::default());
+        *waiter = Waiter {
             state: WaitState::Waiting,
             wants,
             waker,
@@ -204,21 +204,23 @@ impl List {
         WaitKey(index)
     }
 
-    /// Takes a waiter out of the list, and leaves the reason for its future.
-    fn finish(&mut self, index: Index, state: WaitState) -> Option<Waker> {
-        self.unlink(index);
-        let waiter = &mut self.waiters[index];
+    /// Takes the first waiter out of the list, and leaves the reason for its future.
+    fn finish_first(&mut self, first: Index, state: WaitState) -> Option<Waker> {
+        let waiter = &mut self.waiters[first];
         waiter.state = state;
-        waiter.waker.take()
+        let (waker, after) = (waiter.waker.take(), waiter.after);
+        self.first = after;
+        *self.link_before(after) = None;
+        waker
     }
 
     #[inline]
     fn remove(&mut self, index: Index) -> (WaitState, Option<Waker>) {
-        let state = self.waiters[index].state;
+        let waiter = &mut self.waiters[index];
+        let (state, waker) = (waiter.state, waiter.waker.take());
         if state == WaitState::Waiting {
             self.unlink(index);
         }
-        let waker = self.waiters[index].waker.take();
         self.waiters.release(index);
         (state, waker)
     }

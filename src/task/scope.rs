@@ -285,7 +285,7 @@ impl<'env, R: 'env> Inner<'env, R> {
             drop(future);
             return;
         }
-        let index = state.slots.acquire(|index| {
+        let (index, slot) = state.slots.acquire(|index| {
             let signal = Arc::new(ChildSignal {
                 index,
                 is_queued: AtomicBool::new(false),
@@ -298,13 +298,11 @@ impl<'env, R: 'env> Inner<'env, R> {
                 spawned_at,
             })
         });
-        state.running += 1;
-        let Some(child) = &mut state.slots[index] else {
-            unreachable!("a vacant slot keeps its waker");
-        };
+        let child = slot.as_mut().expect("a vacant slot keeps its waker");
         child.future = Some(Caught::new(future));
         child.spawned_at = spawned_at;
         let is_queued = child.signal.is_queued.swap(true, AcqRel);
+        state.running += 1;
         drop(state);
         if !is_queued {
             self.ready.push(index);
