@@ -5,8 +5,7 @@
 //! steady within a factor of two doesn't reallocate, and any other pays a constant number of moves
 //! per value. Some KiB are always kept, so small queues never pay more than one comparison.
 
-use std::collections::{HashMap, VecDeque};
-use std::hash::Hash;
+use std::collections::VecDeque;
 
 /// How many values are kept room for: 8 KiB, and at least 32.
 const fn kept<T>() -> usize {
@@ -48,13 +47,6 @@ pub(crate) fn shrink_queue<T>(queue: &mut VecDeque<T>) {
 pub(crate) fn shrink_vec<T>(vec: &mut Vec<T>) {
     if let Some(capacity) = target::<T>(vec.len(), vec.capacity()) {
         vec.shrink_to(capacity);
-    }
-}
-
-/// As [`shrink_queue`].
-pub(crate) fn shrink_map<K: Eq + Hash, V>(map: &mut HashMap<K, V>) {
-    if let Some(capacity) = target::<(K, V)>(map.len(), map.capacity()) {
-        map.shrink_to(capacity);
     }
 }
 

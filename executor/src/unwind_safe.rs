@@ -11,8 +11,6 @@
 
 use std::panic::{RefUnwindSafe, UnwindSafe};
 
-use crate::cell::OutputRef;
-use crate::inner::ExecutorInner;
 use crate::sync::{Event, Semaphore};
 
 macro_rules! unwind_safe {
@@ -23,8 +21,6 @@ macro_rules! unwind_safe {
 }
 
 unwind_safe! {
-    [] ExecutorInner;
-    [T] OutputRef<T>;
     [R] crate::group::Shared<R>;
     ['env, R] crate::scope::Children<'env, R>;
     [] Event;
