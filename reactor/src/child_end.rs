@@ -17,9 +17,9 @@ mod platform {
     use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 
     use super::*;
-    use crate::io::Async;
+    use crate::async_io::Async;
+    use crate::poller::Interest;
     use crate::shortage::cannot_start_thread;
-    use crate::source::Interest;
 
     /// A child that this process has to reap.
     ///

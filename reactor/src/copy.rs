@@ -12,7 +12,8 @@ use std::task::{Context, Poll, ready};
 use futures_io::{AsyncRead, AsyncWrite};
 use rustix::fd::{AsFd, BorrowedFd};
 
-use crate::io::{Async, PipeReader, PipeWriter, Stderr, Stdin, Stdout};
+use crate::async_io::Async;
+use crate::io::{PipeReader, PipeWriter, Stderr, Stdin, Stdout};
 use crate::net::TcpStream;
 #[cfg(unix)]
 use crate::net::unix::UnixStream;

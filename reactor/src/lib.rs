@@ -88,13 +88,16 @@ mod block_on;
 mod budget;
 mod reactor;
 mod current;
+mod wake;
 mod poller;
+mod registry;
 mod rest;
 mod fork;
 mod source;
 mod waiters;
 mod ticket;
 mod readiness;
+mod async_io;
 pub mod io;
 mod copy;
 #[cfg(target_os = "linux")]
@@ -120,8 +123,8 @@ mod orphans;
 pub mod shortage;
 mod unwind;
 
+pub use async_io::Async;
 pub use block_on::block_on;
-pub use io::Async;
 pub use pool::{BlockingTask, Pool};
 pub use reactor::{Awake, Reactor, Turned};
 pub use readiness::{Readable, Writable};

@@ -9,8 +9,8 @@ use std::task::{Context, Poll};
 
 use futures_io::{AsyncRead, AsyncWrite};
 
-use crate::io::{Async, set_nonblocking};
-use crate::reactor::wake_all;
+use crate::async_io::{Async, set_nonblocking};
+use crate::wake::wake_all;
 
 /// How many bytes `poll_append` takes in one operation at most: so a child that never stops writing
 /// gives way to others, as any source that is always ready.

@@ -15,8 +15,8 @@ use std::time::Duration;
 
 use crate::current;
 use crate::fork::{Origin, PerProcess};
-use crate::reactor::discard_panic;
 use crate::shortage::cannot_start_thread;
+use crate::wake::discard_panic;
 
 /// Threads for closures that block, and the line of those who wait for them.
 ///

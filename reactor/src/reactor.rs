@@ -1,13 +1,11 @@
 //! The reactor of a thread, and its turn.
 
-use std::any::Any;
 use std::cell::{Cell, OnceCell, RefCell};
 use std::fmt;
 use std::io;
 use std::num::NonZeroU64;
 #[cfg(unix)]
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -20,11 +18,12 @@ use crate::current::nobody_turns;
 pub(crate) use crate::current::{hub, made_hub, stop_timer};
 use crate::fork::Origin;
 use crate::fs::{Background, Ended, Ring, end_files};
-use crate::poller::Poll;
+use crate::poller::Poller;
 use crate::pool::BlockingTask;
+use crate::registry::Registry;
 use crate::rest::Rest;
-use crate::source::Sources;
 use crate::timers::{TimerKey, Timers};
+use crate::wake::{drop_all, wake_all};
 
 /// How many timers a turn fires at most. The rest is due in the next one, after the tasks that
 /// these have woken: so a crowd of timers doesn't hold up the sockets.
@@ -284,9 +283,9 @@ pub(crate) struct Hub {
     id: NonZeroU64,
     /// Deadlines are nanoseconds since then.
     epoch: Moment,
-    poll: Poll,
+    poll: Poller,
     rest: Arc<Rest>,
-    sources: RefCell<Sources>,
+    registry: RefCell<Registry>,
     timers: RefCell<Timers<Waker>>,
     /// What the alarm is set for. Never after the earliest deadline, while the loop sleeps.
     armed: Cell<u64>,
@@ -312,7 +311,7 @@ pub(crate) const REACTOR: &str = "this reactor, with its sockets, descriptors an
 impl Hub {
     pub(crate) fn new() -> io::Result<Hub> {
         static IDS: AtomicU64 = AtomicU64::new(0);
-        let (poll, bell) = Poll::new()?;
+        let (poll, bell) = Poller::new()?;
         Ok(Hub {
             origin: Origin::here(),
             ring: OnceCell::new(),
@@ -324,7 +323,7 @@ impl Hub {
             epoch: Moment::now(),
             poll,
             rest: Arc::new(Rest::new(bell)),
-            sources: RefCell::new(Sources::new()),
+            registry: RefCell::new(Registry::new()),
             timers: RefCell::new(Timers::new(SLACK)),
             armed: Cell::new(NEVER),
             deferred: RefCell::new(Vec::new()),
@@ -344,12 +343,12 @@ impl Hub {
         &self.rest
     }
 
-    pub(crate) fn poll(&self) -> &Poll {
+    pub(crate) fn poll(&self) -> &Poller {
         &self.poll
     }
 
-    pub(crate) fn sources(&self) -> &RefCell<Sources> {
-        &self.sources
+    pub(crate) fn registry(&self) -> &RefCell<Registry> {
+        &self.registry
     }
 
     pub(crate) fn turn_number(&self) -> u32 {
@@ -469,7 +468,7 @@ impl Hub {
     #[inline(never)] // it makes a system call, and what calls it mostly doesn't get here
     fn arm(&self, at: u64, now: u64) -> io::Result<()> {
         self.check_origin()?; // a forked child that leaves the parent's loop comes here
-        self.poll.set_alarm(Duration::from_nanos(at - now - NEAR))?;
+        self.poll.set_timer(Duration::from_nanos(at - now - NEAR))?;
         self.armed.set(at);
         Ok(())
     }
@@ -485,8 +484,9 @@ impl Hub {
     }
 
     fn collect_ready(&self, woken: &mut Vec<Waker>) {
-        let sources = self.sources.borrow();
-        self.poll.for_each_event(|event| sources.tell(event, woken));
+        let registry = self.registry.borrow();
+        self.poll
+            .for_each_event(|event| registry.dispatch(event, woken));
     }
 
     fn collect_due(&self, alarm: bool, deadline: u64, woken: &mut Vec<Waker>) {
@@ -629,39 +629,6 @@ impl Hub {
         if let Some(&smallest) = slacks.first() {
             self.timers.borrow_mut().set_slack(smallest);
         }
-    }
-}
-
-/// Calls wakers, which is user code.
-#[inline]
-pub(crate) fn wake_all(wakers: impl IntoIterator<Item = Waker>) {
-    for waker in wakers {
-        // One that panics must not keep the others from being called.
-        discard_panic(|| waker.wake());
-    }
-}
-
-/// Drops wakers, which is user code. A panic in a drop of several would end the process if it met
-/// another one.
-pub(crate) fn drop_all(wakers: impl IntoIterator<Item = Waker>) {
-    for waker in wakers {
-        discard_panic(|| drop(waker));
-    }
-}
-
-/// Runs user code whose panic has nowhere to go. The panic hook has reported it.
-#[inline]
-pub(crate) fn discard_panic(user_code: impl FnOnce()) {
-    if let Err(payload) = catch_unwind(AssertUnwindSafe(user_code)) {
-        discard(payload);
-    }
-}
-
-/// Drops the payload of a panic. That may panic, too; then the memory of the second is leaked.
-#[cold]
-fn discard(payload: Box<dyn Any + Send>) {
-    if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
-        std::mem::forget(again);
     }
 }
 

@@ -1,9 +1,9 @@
-//! Waiting for readiness: the leaf futures to learn from.
+//! Futures that wait for readiness.
 //!
-//! A leaf future is where an `.await` ends: it waits for something outside, not for another
-//! future. Its `poll` looks whether what it waits for is there. If so it's `Ready`. If not, it
-//! leaves the task's waker where the event will find it, and is `Pending`. That is all; the rest
-//! of this crate is about finding the waker again.
+//! These are leaf futures: they wait for an event from outside rather than for another future.
+//! `poll` checks whether the event has come. If so it returns `Ready`. If not, it leaves the task's
+//! waker where the event will find it, and returns `Pending`. The rest of this crate finds the
+//! waker again.
 
 use std::fmt;
 use std::future::Future;
@@ -16,10 +16,8 @@ use std::task::{Context, Poll};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, BorrowedFd};
 
-#[cfg(unix)]
-use crate::source::News;
-use crate::source::{Interest, Source};
-use crate::ticket::Wait;
+use crate::poller::Interest;
+use crate::source::{Source, Wait};
 
 /// The future of [`Async::readable`](crate::Async::readable) and of the `readable` of sockets.
 #[derive(Debug)]
@@ -62,7 +60,7 @@ impl Future for Writable<'_> {
 struct Readiness<'a> {
     wait: Wait<'a>,
     fd: BorrowedFd<'a>,
-    /// The number of the last event before this began to wait.
+    /// The tick when this began to wait.
     waiting_since: Option<u32>,
 }
 
@@ -77,29 +75,26 @@ impl<'a> Readiness<'a> {
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let (source, interest) = (self.wait.source(), self.wait.interest());
-        let direction = source.direction(interest);
+        let (fd, readiness) = (self.fd, source.readiness(interest));
         if source.skip_registration_event() {
             self.waiting_since = None;
         }
-        if self
-            .waiting_since
-            .is_some_and(|since| since != direction.events())
-        {
-            settle(source, self.fd, interest, direction.events());
+        let tick = readiness.tick();
+        if self.waiting_since.is_some_and(|since| since != tick) {
+            settle(source, fd, interest, tick);
             return Poll::Ready(Ok(())); // an event has come
         }
-        let events = direction.events();
-        let look = || look_and_note(source, self.fd, interest);
-        let polled = source.poll_with(cx, &self.fd, interest, self.wait.ticket(), look);
+        let check = || check_and_note(source, fd, interest);
+        let polled = self.wait.poll_with(cx, &fd, check);
         if let Poll::Ready(Ok(())) = polled {
-            settle(source, self.fd, interest, events);
+            settle(source, fd, interest, tick);
         }
-        self.waiting_since = Some(direction.events());
+        self.waiting_since = Some(readiness.tick());
         polled
     }
 }
 
-/// Ready if the system says so now; leaves the waker otherwise.
+/// Returns `Ready` if the system reports the descriptor ready. Otherwise leaves the waker.
 pub(crate) fn poll_ready(
     source: &Source,
     fd: BorrowedFd<'_>,
@@ -107,75 +102,77 @@ pub(crate) fn poll_ready(
     cx: &mut Context<'_>,
 ) -> Poll<io::Result<()>> {
     source.skip_registration_event();
-    let events = source.direction(interest).events();
-    let look = || look_and_note(source, fd, interest);
-    let polled = source.poll_with(cx, &fd, interest, None, look);
+    let tick = source.readiness(interest).tick();
+    let check = || check_and_note(source, fd, interest);
+    let polled = source.poll_with(cx, &fd, interest, None, check);
     if let Poll::Ready(Ok(())) = polled {
-        settle(source, fd, interest, events);
+        settle(source, fd, interest, tick);
     }
     polled
 }
 
-fn look_and_note(source: &Source, fd: BorrowedFd<'_>, interest: Interest) -> io::Result<()> {
-    let found = revents(fd, flags(interest))?;
-    note(source, found);
-    is_ready(found)
+fn check_and_note(source: &Source, fd: BorrowedFd<'_>, interest: Interest) -> io::Result<()> {
+    let revents = revents(fd, flags(interest))?;
+    note(source, revents);
+    would_block_if_empty(revents)
 }
 
-/// A file that is always ready reports news by events alone: so each event is reported once.
-fn settle(source: &Source, fd: BorrowedFd<'_>, interest: Interest, events: u32) {
+/// Reports each event of an always ready file once.
+fn settle(source: &Source, fd: BorrowedFd<'_>, interest: Interest, tick: u32) {
     if interest == Interest::Read && source.is_always_ready(fd) {
-        source.set_reported(events);
+        source.set_reported(tick);
     }
 }
 
-/// Waits for priority news or for errors. It isn't ready for what was reported before.
+/// Waits for a priority or error condition.
 #[cfg(unix)]
-pub(crate) struct NewsWait<'a> {
+pub(crate) struct ConditionWait<'a> {
     source: &'a Source,
     fd: BorrowedFd<'a>,
-    news: News,
-    /// The number of the last event before this began to wait.
+    condition: Interest,
+    /// The tick when this began to wait.
     waiting_since: Option<u32>,
 }
 
 #[cfg(unix)]
-impl<'a> NewsWait<'a> {
-    pub(crate) fn new(source: &'a Source, fd: BorrowedFd<'a>, news: News) -> Self {
-        NewsWait {
+impl<'a> ConditionWait<'a> {
+    pub(crate) fn new(source: &'a Source, fd: BorrowedFd<'a>, condition: Interest) -> Self {
+        ConditionWait {
             source,
             fd,
-            news,
+            condition,
             waiting_since: None,
         }
     }
 
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let events = self.source.news_events(self.news);
-        if self.waiting_since.is_some_and(|since| since != events) {
-            self.source.take_news(self.news);
+        let readiness = self.source.readiness(self.condition);
+        let tick = readiness.tick();
+        if self.waiting_since.is_some_and(|since| since != tick) {
+            readiness.take_ready();
             return Poll::Ready(Ok(())); // an event has come
         }
-        let polled = poll_news(self.source, self.fd, self.news, cx);
-        self.waiting_since = Some(self.source.news_events(self.news));
+        let polled = poll_condition(self.source, self.fd, self.condition, cx);
+        self.waiting_since = Some(readiness.tick());
         polled
     }
 }
 
-/// Ready if there is news; leaves the waker otherwise.
+/// Returns `Ready` if the condition holds. Otherwise leaves the waker.
 ///
-/// Most descriptors report news until the program has taken it. A file of `/proc` or `/sys` may
-/// report it to the first look only, and the poller looks as well: there the event is the news.
+/// Most descriptors report a condition until the program has dealt with it. A file of `/proc` or
+/// `/sys` may report it to the first poll(2) only. The poller's own check may have been the first,
+/// so there the event alone is proof.
 #[cfg(unix)]
-pub(crate) fn poll_news(
+pub(crate) fn poll_condition(
     source: &Source,
     fd: BorrowedFd<'_>,
-    news: News,
+    condition: Interest,
     cx: &mut Context<'_>,
 ) -> Poll<io::Result<()>> {
-    // A condition that lasts would otherwise keep the task running.
+    // A task that waits for a lasting condition in a loop must not keep the reactor busy.
     ready!(source.poll_charge(cx));
-    let polled = poll_news_unlimited(source, fd, news, cx);
+    let polled = poll_condition_unlimited(source, fd, condition, cx);
     if polled.is_pending() {
         source.refund();
     }
@@ -183,73 +180,65 @@ pub(crate) fn poll_news(
 }
 
 #[cfg(unix)]
-fn poll_news_unlimited(
+fn poll_condition_unlimited(
     source: &Source,
     fd: BorrowedFd<'_>,
-    news: News,
+    condition: Interest,
     cx: &mut Context<'_>,
 ) -> Poll<io::Result<()>> {
+    let readiness = source.readiness(condition);
     loop {
-        if source.take_news(news) && source.is_always_ready(fd) {
+        if readiness.take_ready() && source.is_always_ready(fd) {
             return Poll::Ready(Ok(()));
         }
-        let wanted = match news {
-            News::Priority => PollFlags::PRI,
-            News::Error => PollFlags::empty(), // the system reports errors always
-        };
-        note(source, revents(fd, wanted)?);
-        if source.take_news(news) {
+        note(source, revents(fd, flags(condition))?);
+        if readiness.take_ready() {
             return Poll::Ready(Ok(()));
         }
-        source.wait_for_news(cx, fd, news)?;
+        source.wait_for_condition(cx, fd, condition)?;
         // Cloning the waker is user code and may have turned the reactor.
-        if !source.has_news(news) {
+        if !readiness.is_ready() {
             return Poll::Pending;
         }
     }
 }
 
-/// Asks the system whether the descriptor is ready, without waiting.
+/// Asks the system whether the descriptor is ready, without waiting. Returns `WouldBlock` if not.
 ///
-/// After an event one could take it for granted. But somebody may have read by other ways, and
-/// `readable` promises more than "perhaps".
-pub(crate) fn look(fd: BorrowedFd<'_>, interest: Interest) -> io::Result<()> {
-    is_ready(revents(fd, flags(interest))?)
+/// An event alone is no proof, because other code may have read from the descriptor since.
+pub(crate) fn check(fd: BorrowedFd<'_>, interest: Interest) -> io::Result<()> {
+    would_block_if_empty(revents(fd, flags(interest))?)
 }
 
 fn flags(interest: Interest) -> PollFlags {
     match interest {
-        // Windows refuses to be asked about urgent data.
+        // Windows refuses a request for urgent data.
         Interest::Read if cfg!(windows) => PollFlags::IN,
         Interest::Read => PollFlags::IN | PollFlags::PRI,
         Interest::Write => PollFlags::OUT,
+        Interest::Priority => PollFlags::PRI,
+        Interest::Error => PollFlags::empty(), // the system always reports errors
     }
 }
 
-fn is_ready(found: PollFlags) -> io::Result<()> {
-    if found.is_empty() {
+fn would_block_if_empty(revents: PollFlags) -> io::Result<()> {
+    if revents.is_empty() {
         return Err(io::ErrorKind::WouldBlock.into());
     }
     Ok(())
 }
 
-fn revents(fd: BorrowedFd<'_>, wanted: PollFlags) -> io::Result<PollFlags> {
-    let at_once = Timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
-    let mut asked = [PollFd::from_borrowed_fd(fd.as_fd(), wanted)];
-    poll(&mut asked, Some(&at_once))?;
-    Ok(asked[0].revents())
+fn revents(fd: BorrowedFd<'_>, events: PollFlags) -> io::Result<PollFlags> {
+    let mut fds = [PollFd::from_borrowed_fd(fd.as_fd(), events)];
+    poll(&mut fds, Some(&Timespec::default()))?;
+    Ok(fds[0].revents())
 }
 
-/// What a look has found may be news for others.
-fn note(source: &Source, found: PollFlags) {
-    if found.intersects(PollFlags::PRI | PollFlags::ERR) {
-        source.note_news(
-            found.contains(PollFlags::PRI),
-            found.contains(PollFlags::ERR),
-        );
+/// Passes conditions on to the tasks that wait for them.
+fn note(source: &Source, revents: PollFlags) {
+    let (priority, error) = (PollFlags::PRI, PollFlags::ERR);
+    if revents.intersects(priority | error) {
+        source.set_conditions(revents.contains(priority), revents.contains(error));
     }
 }
 

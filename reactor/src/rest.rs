@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU8, Ordering::AcqRel};
 use std::task::Wake;
 
 use crate::fork::Origin;
-use crate::poller::Bell;
+use crate::poller::Notifier;
 
 /// The loop will look at what was woken before it sleeps.
 const AWAKE: u8 = 0;
@@ -25,12 +25,12 @@ const ASLEEP: u8 = 2;
 #[derive(Debug)]
 pub(crate) struct Rest {
     state: AtomicU8,
-    bell: Bell,
+    bell: Notifier,
     origin: Origin,
 }
 
 impl Rest {
-    pub(crate) fn new(bell: Bell) -> Self {
+    pub(crate) fn new(bell: Notifier) -> Self {
         Rest {
             state: AtomicU8::new(ASLEEP),
             bell,
@@ -49,7 +49,7 @@ impl Rest {
     #[cold]
     fn ring(&self) {
         if self.origin.is_here() {
-            self.bell.ring();
+            self.bell.notify();
         }
     }
 

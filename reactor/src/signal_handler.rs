@@ -10,8 +10,8 @@ use std::task::{Context, Poll};
 
 use signal_hook_registry::{FORBIDDEN, SigId};
 
+use crate::async_io::Async;
 use crate::fork::Origin;
-use crate::io::Async;
 use crate::pipe;
 
 /// A pipe that only wakes: its bytes say nothing.

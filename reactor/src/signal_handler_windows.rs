@@ -12,8 +12,9 @@ use std::task::{Context, Poll, Waker};
 use windows_sys::Win32::System::Console::{CTRL_BREAK_EVENT, CTRL_C_EVENT, SetConsoleCtrlHandler};
 use windows_sys::core::BOOL;
 
-use crate::reactor::{self, Hub, wake_all};
+use crate::reactor::{self, Hub};
 use crate::signal::Signal;
+use crate::wake::wake_all;
 
 /// Has the waker of who waits.
 pub(crate) struct Bell {

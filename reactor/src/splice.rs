@@ -12,7 +12,7 @@ use rustix::pipe::{SpliceFlags, fcntl_setpipe_size, splice};
 use crate::copy::Spliced;
 use crate::fork::Origin;
 use crate::pipe::ends;
-use crate::source::Interest;
+use crate::poller::Interest;
 
 /// The size of a pipe: the largest that Linux gives to everybody.
 const SIZE: usize = 1 << 20;

@@ -21,9 +21,9 @@ use futures_io::{AsyncRead, AsyncWrite};
 use rustix::fs::{FileType, Mode, OFlags, fstat, makedev};
 use rustix::pipe::PIPE_BUF;
 
-use crate::io::Async;
-use crate::readiness::look;
-use crate::source::Interest;
+use crate::async_io::Async;
+use crate::poller::Interest;
+use crate::readiness::check;
 
 /// The standard input of the process.
 ///
@@ -256,7 +256,7 @@ impl Opened {
     ) -> Poll<io::Result<usize>> {
         self.io.poll_read_with(cx, |fd| {
             if self.asks {
-                look(fd.as_fd(), Interest::Read)?;
+                check(fd.as_fd(), Interest::Read)?;
             }
             Ok(rustix::io::readv(fd, bufs)?)
         })
@@ -265,7 +265,7 @@ impl Opened {
     fn poll_write(&self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         self.io.poll_write_with(cx, |fd| {
             if self.asks {
-                look(fd.as_fd(), Interest::Write)?;
+                check(fd.as_fd(), Interest::Write)?;
                 let mut part = [0; PIPE_BUF];
                 let length = gather(bufs, &mut part);
                 return Ok(rustix::io::write(fd, &part[..length])?);

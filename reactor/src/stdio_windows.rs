@@ -11,8 +11,8 @@ use std::time::Duration;
 use futures_io::{AsyncRead, AsyncWrite};
 
 use crate::pool::Pool;
-use crate::reactor::wake_all;
 use crate::shortage::cannot_start_thread;
+use crate::wake::wake_all;
 
 /// The standard input of the process.
 ///

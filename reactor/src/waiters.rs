@@ -6,8 +6,8 @@ use std::mem;
 use std::ptr;
 use std::task::Waker;
 
-use crate::reactor::{drop_all, wake_all};
-use crate::source::{Interest, News};
+use crate::poller::Interest;
+use crate::wake::{drop_all, wake_all};
 
 /// Nearly always one task waits, for one direction. Any number may wait, each of them once.
 pub(crate) struct Waiters {
@@ -25,21 +25,12 @@ pub(crate) struct Waiters {
 type Holders = u32;
 const LOOSE: Holders = 1 << 31;
 
-struct Others {
-    read: Crowd,
-    write: Crowd,
-    /// Made when something first waits for priority or for errors, and kept.
-    rare: Option<Box<[Rare; 2]>>,
-}
-
-/// The wait for one kind of news.
-struct Rare {
-    /// Number of events since this was made.
-    events: u32,
-    crowd: Crowd,
-}
+/// The crowd of each interest.
+#[derive(Default)]
+struct Others([Crowd; 4]);
 
 /// The wakers of one direction, each once.
+#[derive(Default)]
 struct Crowd {
     waiters: Vec<Waiter>,
     /// Made when there are more than `FEW`.
@@ -102,8 +93,8 @@ impl Waiters {
     pub(crate) fn is_empty(&self, interest: Interest) -> bool {
         let no_first = self.interest.get() != interest || peek(&self.first, Option::is_none);
         let no_other = |others: &Option<Box<Others>>| {
-            let mut crowds = others.iter().map(|it| it.get(interest));
-            crowds.all(|crowd| crowd.waiters.is_empty())
+            let crowd = others.as_ref().map(|others| &others.0[interest as usize]);
+            crowd.is_none_or(|crowd| crowd.waiters.is_empty())
         };
         no_first && peek(&self.others, no_other)
     }
@@ -233,53 +224,6 @@ impl Waiters {
     }
 }
 
-// Priority and errors: what hardly any source is asked for.
-#[cfg_attr(windows, allow(dead_code))] // there one can't wait for these
-impl Waiters {
-    /// Adds one that waits for `news`, unless it waits already.
-    pub(crate) fn add_news(&self, news: News, waker: &Waker, turn: u32) {
-        if self.with_others(|others| others.rare(news).crowd.hold(waker, LOOSE)) {
-            return;
-        }
-        let waker = waker.clone(); // user code: nothing is out of its place meanwhile
-        let (spare, checked) =
-            self.with_others(|others| others.rare(news).crowd.add(waker, LOOSE, turn));
-        drop_all(spare);
-        wake_all(checked);
-    }
-
-    /// An event: moves all that wait for `news` to `woken`.
-    pub(crate) fn take_news(&self, news: News, woken: &mut Vec<Waker>) {
-        let is_made = |others: &Option<Box<Others>>| {
-            let rare = others.as_ref().and_then(|it| it.rare.as_ref());
-            rare.is_some()
-        };
-        if peek(&self.others, is_made) {
-            self.with_others(|others| {
-                let rare = others.rare(news);
-                rare.events = rare.events.wrapping_add(1);
-                rare.crowd.take(woken);
-            });
-        }
-    }
-
-    /// How many events brought `news`; none were counted before something first waited.
-    pub(crate) fn news_events(&self, news: News) -> u32 {
-        peek(&self.others, |others| {
-            let rare = others.as_ref().and_then(|it| it.rare.as_ref());
-            rare.map_or(0, |rare| rare[news as usize].events)
-        })
-    }
-
-    /// Whether something waits for priority or for errors.
-    pub(crate) fn has_news_waiters(&self) -> bool {
-        peek(&self.others, |others| {
-            let rare = others.as_ref().and_then(|it| it.rare.as_ref());
-            rare.is_some_and(|rare| rare.iter().any(|it| !it.crowd.waiters.is_empty()))
-        })
-    }
-}
-
 /// Adds a holder: one future, or `LOOSE`. What is too many to be counted stays until the event.
 fn hold(holders: Holders, holder: Holders) -> Holders {
     match holder {
@@ -297,58 +241,19 @@ fn release(holders: Holders) -> Holders {
     }
 }
 
-impl Default for Others {
-    fn default() -> Others {
-        Others {
-            read: Crowd::new(),
-            write: Crowd::new(),
-            rare: None,
-        }
-    }
-}
-
 impl Others {
+    fn crowd(&mut self, interest: Interest) -> &mut Crowd {
+        &mut self.0[interest as usize]
+    }
+
     #[cold]
     fn discard(self) {
-        let Others { read, write, rare } = self;
-        let rare = rare.into_iter().flat_map(|rare| rare.map(|it| it.crowd));
-        let crowds = [read, write].into_iter().chain(rare);
-        let waiters = crowds.flat_map(|crowd| crowd.waiters);
+        let waiters = self.0.into_iter().flat_map(|crowd| crowd.waiters);
         drop_all(waiters.map(|waiter| waiter.waker));
-    }
-
-    fn get(&self, interest: Interest) -> &Crowd {
-        match interest {
-            Interest::Read => &self.read,
-            Interest::Write => &self.write,
-        }
-    }
-
-    fn crowd(&mut self, interest: Interest) -> &mut Crowd {
-        match interest {
-            Interest::Read => &mut self.read,
-            Interest::Write => &mut self.write,
-        }
-    }
-
-    fn rare(&mut self, news: News) -> &mut Rare {
-        let new = || Rare {
-            events: 0,
-            crowd: Crowd::new(),
-        };
-        let rare = self.rare.get_or_insert_with(|| Box::new([new(), new()]));
-        &mut rare[news as usize]
     }
 }
 
 impl Crowd {
-    fn new() -> Crowd {
-        Crowd {
-            waiters: Vec::new(),
-            index: None,
-        }
-    }
-
     fn find(&self, waker: Identity) -> Option<usize> {
         let mut all = self.waiters.iter();
         match &self.index {

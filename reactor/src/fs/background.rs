@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use super::Ring;
 use super::operation::{Ended, end_files};
 use crate::pool::BlockingTask;
-use crate::reactor::{Hub, wake_all};
+use crate::reactor::Hub;
+use crate::wake::wake_all;
 
 /// How long the end of a loop waits for the next of the operations to end.
 const PATIENCE: Duration = Duration::from_secs(1);

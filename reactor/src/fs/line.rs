@@ -17,7 +17,7 @@ use std::task::{Context, Poll, Waker};
 use super::operation::Handle;
 use crate::current::{made_hub, nobody_turns};
 use crate::fork::Origin;
-use crate::reactor::wake_all;
+use crate::wake::wake_all;
 
 /// What an operation touches.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -13,7 +13,7 @@ pub(crate) type Dropped = (Option<Operation>, Option<Waker>);
 pub(crate) enum Ring {}
 
 impl Ring {
-    pub(crate) fn new(_: &poller::Poll) -> io::Result<Ring> {
+    pub(crate) fn new(_: &poller::Poller) -> io::Result<Ring> {
         Err(io::ErrorKind::Unsupported.into())
     }
 

@@ -17,7 +17,8 @@ use super::line::Ticket;
 use super::ring::{Dropped, is_refused};
 use crate::fork;
 use crate::pool::{BlockingTask, Pool};
-use crate::reactor::{Hub, discard_panic, made_hub, wake_all};
+use crate::reactor::{Hub, made_hub};
+use crate::wake::{discard_panic, wake_all};
 
 /// How much an operation reads or writes at most (bytes): while the data is in memory, the kernel
 /// copies it at once, on the loop's thread, and that is 20 to 40 µs for so much.

@@ -29,8 +29,9 @@ use rustix::io::Errno;
 use super::OpenOptions;
 use super::background::Progress;
 use super::operation::{Collected, Ended, Operation, Place, end_files};
-use crate::poller::{self, Key, MAX_SOURCES};
-use crate::reactor::{RETRY, discard_panic, wake_all};
+use crate::poller::{self, Interest, Key, MAX_SOURCES};
+use crate::reactor::RETRY;
+use crate::wake::{discard_panic, wake_all};
 
 /// So many operations are handed over by one system call. 8 KiB of memory.
 const SUBMISSIONS: u32 = 128;
@@ -129,7 +130,7 @@ impl Ring {
     /// # Errors
     ///
     /// Where there's no io_uring, or one without what is needed here (Linux 5.11 has it).
-    pub(crate) fn new(poll: &poller::Poll) -> io::Result<Ring> {
+    pub(crate) fn new(poll: &poller::Poller) -> io::Result<Ring> {
         let mut plain = IoUring::builder();
         plain.setup_cqsize(2 * UNDER_WAY);
         // One thread alone has it, and looks often enough: no need to interrupt it. Linux 6.0.
@@ -140,7 +141,7 @@ impl Ring {
         if !has_all(&uring)? {
             return Err(io::ErrorKind::Unsupported.into());
         }
-        poll.add(uring.as_fd(), KEY, false)?;
+        poll.add(uring.as_fd(), KEY, Interest::Read)?;
         Ok(Ring(RefCell::new(State {
             uring,
             flights: Flights {

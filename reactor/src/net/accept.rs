@@ -12,10 +12,11 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::net::{Shutdown, SocketAddrAny, shutdown};
 
 use super::socket::{accept, is_lost_connection};
-use crate::io::Async;
-use crate::readiness::look;
-use crate::source::Interest;
-use crate::ticket::Wait;
+use crate::async_io::Async;
+use crate::poller::Interest;
+use crate::readiness::check;
+
+use crate::source::Wait;
 use crate::time::{Sleep, sleep_until};
 
 /// How many connections may wait to be accepted; the system may allow fewer.
@@ -71,15 +72,15 @@ impl<L: AsFd> Acceptor<L> {
         make: Make<T>,
     ) -> Poll<io::Result<T>> {
         let (source, listener) = (self.io.source(), self.io.get_ref());
-        let read = source.direction(Interest::Read);
-        let event = read.events();
-        let accepted = source.poll_with(cx, listener, Interest::Read, wait.ticket(), || {
+        let read = source.readiness(Interest::Read);
+        let event = read.tick();
+        let accepted = wait.poll_with(cx, listener, || {
             let (socket, peer) = accept(listener.as_fd())?;
             make(socket, peer, source.may_linger())
         });
         let is_answer = match &accepted {
             Poll::Ready(accepted) => accepted.is_ok(),
-            Poll::Pending => !read.may_be_ready(), // otherwise its budget is used up
+            Poll::Pending => !read.is_ready(), // otherwise its budget is used up
         };
         if is_answer {
             self.answered.set(event);
@@ -91,12 +92,12 @@ impl<L: AsFd> Acceptor<L> {
     /// its connection still be in the queue, then the other pollers are woken.
     fn withdraw(&self) {
         let source = self.io.source();
-        if !source.is_shared() {
+        if !source.is_exclusive() {
             return;
         }
         self.served.set(false);
-        source.withdraw(self.io.as_fd());
-        let event = source.direction(Interest::Read).events();
+        source.deregister_exclusive(self.io.as_fd());
+        let event = source.readiness(Interest::Read).tick();
         if event != self.answered.get() || source.may_have_missed_event() {
             self.answered.set(event);
             hand_on(self.io.as_fd());
@@ -111,7 +112,7 @@ impl<L: AsFd> Acceptor<L> {
 /// changes nothing, wakes all that poll it (`inet_shutdown`).
 #[cold]
 fn hand_on(listener: BorrowedFd<'_>) {
-    if look(listener, Interest::Read).is_ok() {
+    if check(listener, Interest::Read).is_ok() {
         // If it fails, the connection waits for the next one to come, or for the next `accept`.
         let _ = shutdown(listener, Shutdown::Write);
     }
@@ -175,7 +176,8 @@ impl<'a, L: AsFd> Accepting<'a, L> {
         if self.acceptor.served.take() {
             // The next connection is for another poller, if there are others. Without others that
             // wait here, the listener was registered anew by now.
-            self.acceptor.io.line_up()?;
+            let io = &self.acceptor.io;
+            io.source().rotate_exclusive_waiter(io.as_fd())?;
         }
         Ok(())
     }
@@ -277,12 +279,12 @@ macro_rules! listener {
             fn try_from(listener: $std) -> std::io::Result<$listener> {
                 listener.set_nonblocking(true)?;
                 Ok($listener {
-                    acceptor: Acceptor::new(crate::io::Async::new_nonblocking(listener)?),
+                    acceptor: Acceptor::new(crate::async_io::Async::new_nonblocking(listener)?),
                 })
             }
         }
 
-        crate::io::gives_descriptor!([] $listener, acceptor.io.expose());
+        crate::async_io::gives_descriptor!([] $listener, acceptor.io.expose());
     };
 }
 pub(super) use listener;

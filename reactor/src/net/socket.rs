@@ -13,7 +13,7 @@ use rustix::net::socket_with;
 use rustix::net::{AddressFamily, SocketAddrAny, SocketType};
 use rustix::net::{acceptfrom, acceptfrom_with, connect, sockopt};
 
-use crate::io::Async;
+use crate::async_io::Async;
 
 #[cfg(any(target_vendor = "apple", target_os = "aix"))]
 mod flags {
@@ -69,7 +69,7 @@ mod flags {
 
     pub(super) fn set(socket: &OwnedFd) -> io::Result<()> {
         rustix::io::fcntl_setfd(socket, rustix::io::FdFlags::CLOEXEC)?;
-        crate::io::set_nonblocking(socket.as_fd(), true)
+        crate::async_io::set_nonblocking(socket.as_fd(), true)
     }
 }
 
@@ -208,7 +208,7 @@ pub(crate) fn is_lost_connection(error: &io::Error) -> bool {
 macro_rules! socket {
     ($socket:ident, $addr:ty, $std:ty) => {
         impl $socket {
-            fn new(io: crate::io::Async<$std>) -> $socket {
+            fn new(io: crate::async_io::Async<$std>) -> $socket {
                 $socket {
                     io: std::rc::Rc::new(io),
                 }
@@ -279,7 +279,7 @@ macro_rules! socket {
 
             fn try_from(socket: $std) -> std::io::Result<$socket> {
                 socket.set_nonblocking(true)?;
-                let io = crate::io::Async::new_nonblocking(socket)?;
+                let io = crate::async_io::Async::new_nonblocking(socket)?;
                 io.expose(); // its maker may have kept a duplicate
                 Ok($socket::new(io))
             }
@@ -291,7 +291,7 @@ macro_rules! socket {
             }
         }
 
-        crate::io::gives_descriptor!([] $socket, io.expose());
+        crate::async_io::gives_descriptor!([] $socket, io.expose());
     };
 }
 pub(crate) use socket;

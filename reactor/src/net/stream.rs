@@ -7,7 +7,7 @@ use rustix::fd::AsFd;
 #[cfg(unix)]
 use rustix::net::{SendAncillaryBuffer, SendFlags, send, sendmsg};
 
-use crate::io::Async;
+use crate::async_io::Async;
 
 /// Writing to a peer that is gone shall be an error, not a signal. Rust programs ignore that
 /// signal, but the host of an embedded one may not. (Apple has an option of the socket for it.)
@@ -129,7 +129,7 @@ macro_rules! stream {
             }
 
             /// For `copy`.
-            pub(crate) fn io(&self) -> &$crate::io::Async<impl rustix::fd::AsFd + use<>> {
+            pub(crate) fn io(&self) -> &$crate::async_io::Async<impl rustix::fd::AsFd + use<>> {
                 &self.io
             }
         }
@@ -190,7 +190,7 @@ macro_rules! stream {
             }
         }
 
-        $crate::io::also_by_value!([] $stream);
+        $crate::async_io::also_by_value!([] $stream);
     };
 }
 pub(super) use stream;

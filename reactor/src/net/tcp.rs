@@ -15,7 +15,7 @@ use super::race::race;
 use super::socket::{connect_to, socket, socket_for};
 use super::stream::{Receive, Received, stream};
 use super::{ToAddrs, context, each_addr, lookup_host};
-use crate::io::Async;
+use crate::async_io::Async;
 
 /// A TCP socket that accepts connections.
 ///
@@ -84,7 +84,7 @@ impl TcpListener {
     /// has no descriptor left, leaves new connections to the others. An `accept` that is dropped
     /// after an event has woken this loop wakes the others.
     pub fn share(&self) {
-        self.acceptor.io.set_exclusive();
+        self.acceptor.io.source().set_exclusive();
     }
 }
 
@@ -235,7 +235,7 @@ impl TcpStream {
     ///
     /// Those of the system.
     pub fn set_linger(&self, linger: Option<Duration>) -> io::Result<()> {
-        self.io.source().clear_no_linger();
+        self.io.source().set_may_linger(true);
         Ok(sockopt::set_socket_linger(&*self.io, linger)?)
     }
 
@@ -293,7 +293,7 @@ fn accepted(
     };
     let io = Async::new_own(socket.into())?;
     if may_linger {
-        io.source().clear_no_linger();
+        io.source().set_may_linger(true);
     }
     Ok((TcpStream::new(io), peer))
 }

@@ -9,7 +9,7 @@ use rustix::net::SocketType;
 use super::datagram::datagram;
 use super::socket::{socket, socket_for};
 use super::{ToAddrs, context, each_addr};
-use crate::io::Async;
+use crate::async_io::Async;
 
 /// A UDP socket.
 ///

@@ -24,7 +24,7 @@ use super::context;
 use super::datagram::datagram;
 use super::socket::{connect_to, new_socket, socket};
 use super::stream::{Receive, Received, stream};
-use crate::io::Async;
+use crate::async_io::Async;
 use crate::time::{Sleep, sleep};
 
 /// A Unix socket that accepts connections.

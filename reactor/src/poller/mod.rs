@@ -1,23 +1,15 @@
-//! The one place that knows how each platform waits.
+//! The poller: registers descriptors with the operating system and waits for their events.
 //!
-//! On Linux this file uses epoll by itself. `polling` would take five system calls for a wait, and
-//! two more file descriptors for each reactor. Here a wait is one system call:
+//! | | Linux ([`epoll`]) | elsewhere ([`portable`]) |
+//! |---|---|---|
+//! | implementation | epoll, called directly | the crate `polling` |
+//! | one wait | 1 system call | 2 to 5 system calls |
+//! | descriptors per reactor | 3 | those of `polling` |
+//! | events | edge-triggered | edge-triggered, or one-shot where there are no edges |
 //!
-//! * Sources are registered edge-triggered, and with `RDHUP`, which tells a peer's half close apart
-//!   from its data (see [`Event::hung_up`]). Room to write is told of only from the first wait for
-//!   it on, which takes a second call: on datagram and Unix sockets each message that leaves makes
-//!   room, and would be an event that nobody waits for.
-//! * The bell is an eventfd that is written and never read: being edge-triggered, each write is
-//!   an event of its own.
-//! * The alarm is a timer descriptor. It is set only when an earlier deadline comes up, so that
-//!   waiting needs no timeout; and the poller's descriptor becomes readable for timers, too.
-//!
-//! Where a sandbox refuses an eventfd, the bell is a pipe. Where it refuses a timer descriptor,
-//! waiting has a timeout, in whole milliseconds, and a host loop has to go by
-//! [`Reactor::next_deadline`](crate::Reactor::next_deadline).
-//!
-//! Elsewhere `polling` does all of it. `--cfg windlass_portable` chooses that on Linux as well.
-//!
+//! Both answer the same calls. `--cfg windlass_portable` selects the portable poller on Linux, so
+//! that it is tested there.
+
 use std::io;
 use std::time::Duration;
 
@@ -27,22 +19,35 @@ mod epoll;
 mod portable;
 
 #[cfg(all(target_os = "linux", not(windlass_portable)))]
-pub(crate) use epoll::{Bell, HAS_EXCLUSIVE, Poll};
+pub(crate) use epoll::{HAS_EXCLUSIVE, Notifier, Poller};
 #[cfg(not(all(target_os = "linux", not(windlass_portable))))]
-pub(crate) use portable::{Bell, HAS_EXCLUSIVE, Poll};
+pub(crate) use portable::{HAS_EXCLUSIVE, Notifier, Poller};
 
-/// The name of a source in the poller: slot and generation.
+/// A readiness that a task can wait for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Interest {
+    Read,
+    Write,
+    /// The condition `POLLPRI`.
+    #[cfg_attr(windows, allow(dead_code))]
+    Priority,
+    /// The condition `POLLERR`.
+    #[cfg_attr(windows, allow(dead_code))]
+    Error,
+}
+
+/// Identifies a source in the poller: its slot in the registry, and the generation of that slot.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Key {
     pub(crate) slot: u32,
     pub(crate) generation: u32,
 }
 
-/// On 64 bits, half of the word each.
+/// The poller stores a key in one word: half for the slot, half for the generation.
 const SLOT_BITS: u32 = usize::BITS / 2;
 const MASK: usize = (1 << SLOT_BITS) - 1;
-/// The uppermost numbers are taken: `polling` has the last, the bell or the alarm the next two, and
-/// the ring of files one.
+/// The slots above are reserved: one for `polling`, two for the notifier and the timer, one for
+/// io_uring.
 pub(crate) const MAX_SOURCES: usize = MASK - 3;
 
 impl Key {
@@ -57,25 +62,25 @@ impl Key {
         }
     }
 
-    /// Equality of what fits into the poller.
-    pub(crate) fn names(self, slot: u32, generation: u32) -> bool {
+    /// Compares the part of a generation that the poller can store.
+    pub(crate) fn matches(self, slot: u32, generation: u32) -> bool {
         self.slot == slot && self.generation as usize & MASK == generation as usize & MASK
     }
 }
 
-/// What the poller tells of a source.
+/// An event of one source.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Event {
     pub(crate) key: Key,
     pub(crate) readable: bool,
     pub(crate) writable: bool,
-    /// The peer has closed its half, the connection is gone, or there is urgent data, at which a
-    /// read stops. An edge comes but once: after this one, a short read is no proof that nothing is
-    /// left to read.
+    /// The peer has shut down its writing half, the connection is gone, or there is urgent data, at
+    /// which a read stops. No other edge follows for data that came together with these: after this
+    /// event, a short read does not prove that the socket is empty.
     pub(crate) hung_up: bool,
-    /// There may be priority news (`POLLPRI`), or an error (`POLLERR`). Then `hung_up` is set, too.
+    /// `POLLPRI` and `POLLERR`, perhaps. If one of them is set, so is `hung_up`.
     pub(crate) priority: bool,
     pub(crate) error: bool,
-    /// The poller is silent from now on, in both directions, until the source is armed again.
+    /// The registration is one-shot: it reports nothing, in either direction, until it is re-armed.
     pub(crate) disarmed: bool,
 }

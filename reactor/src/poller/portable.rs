@@ -1,177 +1,170 @@
+//! The poller of all other systems: the crate `polling`.
+
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::time::Instant;
 
-use polling::{Event as Polled, Events, PollMode, Poller};
+use polling::{Event as PolledEvent, Events, PollMode};
 use rustix::fd::{AsRawFd, BorrowedFd};
 #[cfg(windows)]
 use {polling::os::iocp::PollerIocpExt, std::os::windows::io::BorrowedHandle};
 
 use super::*;
 
-/// Each event is for all pollers that watch a socket.
+/// Each event wakes all pollers that watch a socket.
 pub(crate) const HAS_EXCLUSIVE: bool = false;
 
-/// Events say whether they are about priority news.
+/// Events say whether they are about a priority condition.
 const HAS_PRIORITY: bool = cfg!(any(target_os = "linux", target_os = "android"));
 
-pub(crate) struct Poll {
-    poller: Arc<Poller>,
-    alarm: Cell<Option<Instant>>,
+pub(crate) struct Poller {
+    inner: Arc<polling::Poller>,
+    deadline: Cell<Option<Instant>>,
     events: RefCell<Events>,
 }
 
-impl Poll {
-    pub(crate) fn new() -> io::Result<(Poll, Bell)> {
-        let poller = Arc::new(Poller::new()?);
-        let bell = Bell(poller.clone());
-        let (alarm, events) = (Cell::new(None), RefCell::new(Events::new()));
-        Ok((
-            Poll {
-                poller,
-                alarm,
-                events,
-            },
-            bell,
-        ))
+impl Poller {
+    pub(crate) fn new() -> io::Result<(Poller, Notifier)> {
+        let inner = Arc::new(polling::Poller::new()?);
+        let notifier = Notifier(inner.clone());
+        let (deadline, events) = (Cell::new(None), RefCell::new(Events::new()));
+        let poller = Poller {
+            inner,
+            deadline,
+            events,
+        };
+        Ok((poller, notifier))
     }
 
-    /// For both directions. A one-shot source, for the one that is waited for.
+    /// Registers a source for both directions, and a one-shot source for the one of `interest`.
     ///
-    /// `polling` asks that a descriptor is deleted before it's closed. `Async` does that, on
-    /// drop and in `into_inner`, but safe code may `mem::forget` an `Async` that only borrows
-    /// the descriptor, and close that. What `polling` needs this for holds then as well:
+    /// `polling` asks that a descriptor is deleted before it is closed. `Async` does that, on drop
+    /// and in `into_inner`. But safe code may `mem::forget` an `Async` that only borrows its
+    /// descriptor, and then close the descriptor. This is sound:
     ///
-    /// - It keeps the number, no pointer, and uses it in `modify` and `delete` only. These are
-    ///   called here with the open descriptor of a living `Async`.
-    /// - The system drops a closed descriptor from the poller by itself (epoll, kqueue, event
-    ///   ports), or ends the operation (Windows).
-    /// - An event that comes all the same finds nothing: a forgotten source never gives its
-    ///   slot back, so no other has its key.
+    /// - `polling` keeps the number and no pointer, and uses it in `modify` and `delete` only. Both
+    ///   are called here with the open descriptor of a living `Async`.
+    /// - The system removes a closed descriptor from the poller (epoll, kqueue, event ports), or
+    ///   ends the operation (Windows).
+    /// - A late event is ignored: a forgotten source never releases its slot, so no other source
+    ///   has its key.
     ///
-    /// At worst the number, when the system uses it again, can't be added, which is an error.
-    pub(crate) fn add(&self, source: BorrowedFd<'_>, key: Key, write: bool) -> io::Result<()> {
-        let both = self.poller.supports_edge();
-        let wanted = Polled::new(key.to_usize(), both || !write, both || write);
-        // SAFETY: the descriptor is open, and `Async` deletes it before closing it, unless it's
-        // forgotten; see above for why a registration that outlives its descriptor is sound.
-        unsafe {
-            self.poller
-                .add_with_mode(source.as_raw_fd(), wanted, self.mode())
-        }
+    /// At worst the number can't be added when the system uses it again, which is an error.
+    pub(crate) fn add(&self, fd: BorrowedFd<'_>, key: Key, interest: Interest) -> io::Result<()> {
+        let both = self.inner.supports_edge();
+        let write = interest == Interest::Write;
+        let wanted = PolledEvent::new(key.to_usize(), both || !write, both || write);
+        let mode = match both {
+            true => PollMode::Edge,
+            false => PollMode::Oneshot,
+        };
+        // SAFETY: the descriptor is open, and `Async` deletes it before closing it, unless it is
+        // forgotten. See above for why a registration that outlives its descriptor is sound.
+        unsafe { self.inner.add_with_mode(fd.as_raw_fd(), wanted, mode) }
     }
 
-    /// No other poller knows how to wake one of several.
-    pub(crate) fn add_exclusive(&self, source: BorrowedFd<'_>, key: Key) -> io::Result<()> {
-        self.add(source, key, false)
+    pub(crate) fn add_exclusive(&self, fd: BorrowedFd<'_>, key: Key) -> io::Result<()> {
+        self.add(fd, key, Interest::Read)
     }
 
     pub(crate) fn add_write(&self, _: BorrowedFd<'_>, _: Key) -> io::Result<()> {
-        Ok(()) // it was registered for both, or is armed for what is wanted
+        Ok(()) // it was registered for both, or `rearm` follows
     }
 
-    /// A one-shot source tells of one event only, and must be armed for the next.
+    /// Arms a one-shot source for its next event. `wanted` returns its key, and whether tasks wait
+    /// to read and to write.
     pub(crate) fn rearm(
         &self,
-        source: BorrowedFd<'_>,
+        fd: BorrowedFd<'_>,
         wanted: impl Fn() -> (Key, bool, bool),
     ) -> io::Result<()> {
-        if self.poller.supports_edge() {
+        if self.inner.supports_edge() {
             return Ok(());
         }
         let (key, read, write) = wanted();
-        let interest = Polled::new(key.to_usize(), read, write);
-        self.poller
-            .modify_with_mode(source, interest, PollMode::Oneshot)
+        let interest = PolledEvent::new(key.to_usize(), read, write);
+        self.inner.modify_with_mode(fd, interest, PollMode::Oneshot)
     }
 
-    pub(crate) fn delete(&self, source: BorrowedFd<'_>) -> io::Result<()> {
-        self.poller.delete(source)
+    pub(crate) fn delete(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
+        self.inner.delete(fd)
     }
 
-    /// For the end of the process, of which it tells once, as readable.
+    /// Registers a process. Its end is one readable event.
     #[cfg(windows)]
     pub(crate) fn add_process(&self, process: BorrowedHandle<'_>, key: Key) -> io::Result<()> {
-        let ended = Polled::readable(key.to_usize());
-        // SAFETY: the handle is open, and its owner deletes it from the poller before closing
-        // it (`ChildEnd`, on drop).
-        unsafe { self.poller.add_waitable(&process, ended, PollMode::Oneshot) }
+        let ended = PolledEvent::readable(key.to_usize());
+        // SAFETY: the handle is open, and its owner deletes it from the poller before closing it
+        // (`ChildEnd`, on drop).
+        unsafe { self.inner.add_waitable(&process, ended, PollMode::Oneshot) }
     }
 
     #[cfg(windows)]
     pub(crate) fn delete_process(&self, process: BorrowedHandle<'_>) -> io::Result<()> {
-        self.poller.remove_waitable(process)
+        self.inner.remove_waitable(process)
     }
 
-    pub(crate) fn set_alarm(&self, after: Duration) -> io::Result<()> {
-        self.alarm.set(Instant::now().checked_add(after));
+    pub(crate) fn set_timer(&self, after: Duration) -> io::Result<()> {
+        self.deadline.set(Instant::now().checked_add(after));
         Ok(())
     }
 
     pub(crate) fn wait(&self, block: bool) -> io::Result<bool> {
         let mut events = self.events.borrow_mut();
         events.clear();
-        let left = self
-            .alarm
-            .get()
-            .map(|at| at.saturating_duration_since(Instant::now()));
-        let timeout = if block { left } else { Some(Duration::ZERO) };
-        match self.poller.wait(&mut events, timeout) {
+        let left = |at: Instant| at.saturating_duration_since(Instant::now());
+        let timeout = match block {
+            true => self.deadline.get().map(left),
+            false => Some(Duration::ZERO),
+        };
+        match self.inner.wait(&mut events, timeout) {
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
-        let gone_off = self.alarm.get().is_some_and(|at| at <= Instant::now());
-        if gone_off {
-            self.alarm.set(None);
+        let expired = self.deadline.get().is_some_and(|at| at <= Instant::now());
+        if expired {
+            self.deadline.set(None);
         }
-        Ok(gone_off)
+        Ok(expired)
     }
 
     pub(crate) fn is_full(&self) -> bool {
-        false // no event is exclusive, so none can be lost to other pollers
+        false // it matters for exclusive events only
     }
 
-    pub(crate) fn for_each_event(&self, mut tell: impl FnMut(Event)) {
+    pub(crate) fn for_each_event(&self, mut dispatch: impl FnMut(Event)) {
         for event in self.events.borrow().iter() {
-            tell(Event {
+            dispatch(Event {
                 key: Key::from_usize(event.key),
                 readable: event.readable,
                 writable: event.writable,
-                // Not every poller tells: so no short read is trusted here.
+                // Some systems have no such event, so no short read is trusted here.
                 hung_up: true,
-                // Where the poller can't tell, a task that waits for one of these looks at each
+                // Where events do not say, a task that waits for a condition checks it at each
                 // event.
                 priority: !HAS_PRIORITY || event.is_priority(),
                 error: event.is_err().unwrap_or(true),
-                // Who waits for the other direction has to arm it again.
-                disarmed: !self.poller.supports_edge(),
+                // A task that waits for the other direction has to arm it again.
+                disarmed: !self.inner.supports_edge(),
             });
-        }
-    }
-
-    fn mode(&self) -> PollMode {
-        if self.poller.supports_edge() {
-            PollMode::Edge
-        } else {
-            PollMode::Oneshot
         }
     }
 }
 
 #[cfg(unix)]
-impl std::os::fd::AsFd for Poll {
+impl std::os::fd::AsFd for Poller {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.poller.as_fd()
+        self.inner.as_fd()
     }
 }
 
 #[derive(Debug)]
-pub(crate) struct Bell(Arc<Poller>);
+pub(crate) struct Notifier(Arc<polling::Poller>);
 
-impl Bell {
-    pub(crate) fn ring(&self) {
-        // It fails only if the poller itself is broken, which its next wait reports.
+impl Notifier {
+    pub(crate) fn notify(&self) {
+        // It fails only if the poller itself is broken, which the next wait reports.
         let _ = self.0.notify();
     }
 }

@@ -1,0 +1,549 @@
+//! `Async<T>`: a descriptor with asynchronous operations.
+
+use std::future::poll_fn;
+use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+use std::pin::Pin;
+#[cfg(unix)]
+use std::task::Waker;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_io::{AsyncRead, AsyncWrite};
+use rustix::fd::{AsFd, BorrowedFd};
+use rustix::net::sockopt;
+
+use crate::poller::Interest;
+#[cfg(unix)]
+use crate::readiness::{ConditionWait, poll_condition};
+use crate::readiness::{Readable, Writable, poll_ready};
+use crate::source::{Source, Wait};
+
+/// Makes any descriptor that the poller can watch asynchronous: sockets, pipes, terminals, a C
+/// library's descriptor, an eventfd, an inotify.
+///
+/// Every operation tries first and waits only if the system says `WouldBlock`. Where `&T` is
+/// [`Read`] or [`Write`], `Async<T>` and `&Async<T>` are [`AsyncRead`] and [`AsyncWrite`]. Any
+/// number of tasks may wait for it at once; an event wakes all that wait for its direction.
+///
+/// It belongs to the thread that made it. [`into_inner`](Async::into_inner) takes the value out
+/// again, and that may travel.
+///
+/// `T` must always give the same descriptor.
+///
+/// # Cancel safety
+///
+/// All its futures may be dropped at any time: what they waited for is still there.
+///
+/// # Examples
+///
+/// ```ignore-windows
+/// use std::io::{Read, Write};
+/// use std::os::unix::net::UnixStream;
+/// use windlass_reactor::{block_on, Async};
+///
+/// let (here, mut there) = UnixStream::pair()?;
+/// let here = Async::new(here)?;
+/// let thread = std::thread::spawn(move || there.write_all(b"ahoy"));
+/// block_on(async {
+///     let mut buffer = [0; 8];
+///     let n = here.read_with(|mut socket| socket.read(&mut buffer)).await?;
+///     assert_eq!(&buffer[..n], b"ahoy");
+///     std::io::Result::Ok(())
+/// })?;
+/// thread.join().unwrap()?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Debug)]
+pub struct Async<T: AsFd> {
+    source: Source,
+    /// None only in `drop`, after `into_inner`.
+    io: Option<T>,
+}
+
+impl<T: AsFd> Async<T> {
+    /// Makes the descriptor non-blocking and registers it with this thread's reactor.
+    ///
+    /// Being non-blocking belongs to the open file, which other descriptors (of a terminal, say)
+    /// may share.
+    ///
+    /// A socket that lingers (`SO_LINGER` with a time that isn't zero) would block the loop when it
+    /// is closed, also if it's non-blocking. When an `Async` is dropped, it switches that off
+    /// first, and the system sends the rest in the background.
+    ///
+    /// A serial line can't be helped like this: the last close of it waits until its output is
+    /// sent, for up to the time that is set for the line (`closing_wait`, 30 s by default).
+    ///
+    /// # Errors
+    ///
+    /// If the poller can't watch it: regular files are always ready, and are refused by epoll
+    /// (`PermissionDenied`). Or if the reactor can't be had.
+    pub fn new(io: T) -> io::Result<Async<T>> {
+        set_nonblocking(io.as_fd(), true)?;
+        let this = Async::new_nonblocking(io)?;
+        this.source.arm(this.as_fd(), Interest::Read)?;
+        Ok(this)
+    }
+
+    /// For a descriptor that is non-blocking already. It is registered when something first has
+    /// to wait for it.
+    pub(crate) fn new_nonblocking(io: T) -> io::Result<Async<T>> {
+        Ok(Async {
+            source: Source::new()?,
+            io: Some(io),
+        })
+    }
+
+    /// As `new_nonblocking`, for a descriptor that this crate has made itself, and whose linger
+    /// time is unset.
+    #[inline]
+    pub(crate) fn new_own(io: T) -> io::Result<Async<T>> {
+        let this = Async::new_nonblocking(io)?;
+        this.source.set_may_linger(false);
+        Ok(this)
+    }
+
+    /// The value inside. To read or write by it directly is fine: only, `WouldBlock` then is for
+    /// the caller to deal with.
+    #[inline]
+    pub fn get_ref(&self) -> &T {
+        self.io.as_ref().expect("it is there until the drop")
+    }
+
+    /// Takes the value out, deregistered, and still non-blocking.
+    ///
+    /// # Errors
+    ///
+    /// None today; the result leaves room for platforms where it can fail.
+    pub fn into_inner(mut self) -> io::Result<T> {
+        let io = self.io.take().expect("it is there until the drop");
+        self.source.close(io.as_fd());
+        Ok(io)
+    }
+
+    /// Waits until there is something to read: data, an end, or an error.
+    ///
+    /// The descriptor stays readable until the data was read. The exception are files of `/proc`
+    /// and `/sys` that can be watched (`/proc/self/mountinfo`, pressure stall information,
+    /// attributes of `/sys`, files of cgroups). They can be read at any time, so this returns once,
+    /// and then after each event. See also [`priority`](Async::priority).
+    ///
+    /// # Errors
+    ///
+    /// If no reactor turns on this thread, or the poller refuses the descriptor.
+    pub fn readable(&self) -> Readable<'_> {
+        Readable::new(&self.source, self.as_fd())
+    }
+
+    /// Waits until there is room to write, or an error.
+    ///
+    /// # Errors
+    ///
+    /// As [`readable`](Async::readable).
+    pub fn writable(&self) -> Writable<'_> {
+        Writable::new(&self.source, self.as_fd())
+    }
+
+    /// Waits for priority news (`POLLPRI`), which is not data to read.
+    ///
+    /// | what it waits for | which wait |
+    /// |---|---|
+    /// | data, an end, a connection to accept | [`readable`](Async::readable) |
+    /// | room to write, the end of a connection attempt | [`writable`](Async::writable) |
+    /// | urgent data of a socket (`MSG_OOB`), a pseudo-terminal in packet mode | `priority` |
+    /// | news of a file of `/proc` or `/sys`: mounts, pressure (PSI), GPIO | `priority` |
+    /// | the error queue of a socket (`MSG_ERRQUEUE`), the end of a pipe's readers | [`error`] |
+    ///
+    /// [`error`]: Async::error
+    ///
+    /// A socket has priority news until the urgent data was read. A file of `/proc` or `/sys`
+    /// reports each news once, to all tasks that wait. News that came before [`Async::new`] may not
+    /// be reported: make the `Async`, then read the file, then wait.
+    ///
+    /// On systems without epoll, a task that waits looks at each event of the descriptor. Those may
+    /// have no event for urgent data alone.
+    ///
+    /// # Errors
+    ///
+    /// As [`readable`](Async::readable).
+    ///
+    /// # Cancel safety
+    ///
+    /// News that nothing has reported stays for the next call.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use std::fs::File;
+    /// use std::io::{Read, Seek};
+    /// use windlass_reactor::{Async, block_on};
+    ///
+    /// // Prints the number of mounts, each time that it may have changed.
+    /// block_on(async {
+    ///     let mounts = Async::new(File::open("/proc/self/mountinfo")?)?;
+    ///     loop {
+    ///         let mut text = String::new();
+    ///         mounts.get_ref().rewind()?;
+    ///         mounts.get_ref().read_to_string(&mut text)?;
+    ///         println!("{} mounts", text.lines().count());
+    ///         mounts.priority().await?;
+    ///     }
+    /// #   #[allow(unreachable_code)]
+    /// #   std::io::Result::Ok(())
+    /// })?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    #[cfg(unix)]
+    pub async fn priority(&self) -> io::Result<()> {
+        let mut wait = ConditionWait::new(&self.source, self.as_fd(), Interest::Priority);
+        poll_fn(|cx| wait.poll(cx)).await
+    }
+
+    /// Waits until the system reports an error condition (`POLLERR`): a message in the error queue
+    /// of a socket, such as a transmit timestamp or the end of a `MSG_ZEROCOPY` send; an error of
+    /// the connection; a pipe whose readers are gone. See [`priority`](Async::priority) for which
+    /// wait is for what.
+    ///
+    /// It returns at once while the condition lasts. It doesn't take the error, which the next
+    /// operation, or `SO_ERROR`, reports.
+    ///
+    /// # Errors
+    ///
+    /// As [`readable`](Async::readable).
+    ///
+    /// # Cancel safety
+    ///
+    /// May be dropped at any time.
+    #[cfg(unix)]
+    pub async fn error(&self) -> io::Result<()> {
+        let mut wait = ConditionWait::new(&self.source, self.as_fd(), Interest::Error);
+        poll_fn(|cx| wait.poll(cx)).await
+    }
+
+    /// [`priority`](Async::priority) for hand-written futures. If several tasks wait for the same
+    /// news of a file of `/proc` or `/sys` by this method, one of them gets it.
+    #[cfg(unix)]
+    pub fn poll_priority(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        poll_condition(&self.source, self.as_fd(), Interest::Priority, cx)
+    }
+
+    /// [`error`](Async::error) for hand-written futures, with the exception of
+    /// [`poll_priority`](Async::poll_priority).
+    #[cfg(unix)]
+    pub fn poll_error(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        poll_condition(&self.source, self.as_fd(), Interest::Error, cx)
+    }
+
+    /// [`readable`](Async::readable) for hand-written futures. If several tasks wait for the same
+    /// event of a file of `/proc` or `/sys` by this method, one of them gets it.
+    pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        poll_ready(&self.source, self.as_fd(), Interest::Read, cx)
+    }
+
+    /// [`writable`](Async::writable) for hand-written futures.
+    pub fn poll_writable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        poll_ready(&self.source, self.as_fd(), Interest::Write, cx)
+    }
+
+    /// Does a read-like operation: tries it, and again after each event, until it gives anything
+    /// but `WouldBlock`.
+    ///
+    /// # Errors
+    ///
+    /// Those of the operation, and as [`readable`](Async::readable).
+    ///
+    /// # Cancel safety
+    ///
+    /// When the future is dropped, the operation has given nothing but `WouldBlock`.
+    pub async fn read_with<R>(&self, mut op: impl FnMut(&T) -> io::Result<R>) -> io::Result<R> {
+        let (io, mut wait) = (self.get_ref(), Wait::new(&self.source, Interest::Read));
+        poll_fn(|cx| wait.poll_with(cx, io, || op(io))).await
+    }
+
+    /// Does a write-like operation, as [`read_with`](Async::read_with) does a read-like one.
+    ///
+    /// # Errors
+    ///
+    /// Those of the operation, and as [`readable`](Async::readable).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`read_with`](Async::read_with).
+    pub async fn write_with<R>(&self, mut op: impl FnMut(&T) -> io::Result<R>) -> io::Result<R> {
+        let (io, mut wait) = (self.get_ref(), Wait::new(&self.source, Interest::Write));
+        poll_fn(|cx| wait.poll_with(cx, io, || op(io))).await
+    }
+
+    /// [`read_with`](Async::read_with) for hand-written futures.
+    #[inline]
+    pub fn poll_read_with<R>(
+        &self,
+        cx: &mut Context<'_>,
+        mut op: impl FnMut(&T) -> io::Result<R>,
+    ) -> Poll<io::Result<R>> {
+        self.source
+            .poll_with(cx, self.get_ref(), Interest::Read, None, || {
+                op(self.get_ref())
+            })
+    }
+
+    /// [`write_with`](Async::write_with) for hand-written futures.
+    #[inline]
+    pub fn poll_write_with<R>(
+        &self,
+        cx: &mut Context<'_>,
+        mut op: impl FnMut(&T) -> io::Result<R>,
+    ) -> Poll<io::Result<R>> {
+        self.source
+            .poll_with(cx, self.get_ref(), Interest::Write, None, || {
+                op(self.get_ref())
+            })
+    }
+
+    /// A read-like operation that does not wait.
+    ///
+    /// # Errors
+    ///
+    /// `WouldBlock` if there is nothing, and those of the operation.
+    pub fn try_read_with<R>(&self, mut op: impl FnMut(&T) -> io::Result<R>) -> io::Result<R> {
+        let attempt = self
+            .source
+            .readiness(Interest::Read)
+            .attempt(&mut || op(self.get_ref()));
+        attempt.unwrap_or_else(|| Err(io::ErrorKind::WouldBlock.into()))
+    }
+
+    /// A write-like operation that does not wait.
+    ///
+    /// # Errors
+    ///
+    /// `WouldBlock` if there is no room, and those of the operation.
+    pub fn try_write_with<R>(&self, mut op: impl FnMut(&T) -> io::Result<R>) -> io::Result<R> {
+        let attempt = self
+            .source
+            .readiness(Interest::Write)
+            .attempt(&mut || op(self.get_ref()));
+        attempt.unwrap_or_else(|| Err(io::ErrorKind::WouldBlock.into()))
+    }
+
+    /// There's something to read, of which the poller doesn't tell.
+    #[cfg(windows)]
+    pub(crate) fn wake_readers(&self) {
+        self.source.wake_readers();
+    }
+
+    /// All who wait for it. To be woken by the caller, when the wait has no sense any more.
+    #[cfg(unix)]
+    pub(crate) fn take_waiters(&self) -> Vec<Waker> {
+        self.source.take_waiters()
+    }
+
+    pub(crate) fn source(&self) -> &Source {
+        &self.source
+    }
+
+    /// The value inside, for code outside of this crate. See [`Source::note_short_read`].
+    #[inline]
+    pub(crate) fn expose(&self) -> &T {
+        self.source.note_exposed();
+        self.get_ref()
+    }
+
+    /// Of a stream: `n` bytes came although there was room for `wanted`.
+    #[inline]
+    pub(crate) fn note_read(&self, n: usize, wanted: usize) {
+        if n > 0 && n < wanted {
+            self.source.note_short_read();
+        }
+    }
+}
+
+impl<T: AsFd> Drop for Async<T> {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(io) = &self.io {
+            let may_linger = self.source.may_linger();
+            self.source.close(io.as_fd());
+            if may_linger {
+                stop_lingering(io.as_fd());
+            }
+        }
+    }
+}
+
+/// Has the close of a socket return at once. The option can be set at any time and in many ways
+/// (on a listener, by another descriptor), so it is looked at when it matters. That costs a system
+/// call, which sockets of this crate save as long as no other code has had their descriptor.
+///
+/// A linger time of zero stays: that close returns at once as well, and resets the connection.
+#[cold]
+fn stop_lingering(socket: BorrowedFd<'_>) {
+    if sockopt::socket_linger(socket).is_ok_and(|linger| linger > Some(Duration::ZERO)) {
+        let _ = sockopt::set_socket_linger(socket, None); // fails only if it is no socket
+    }
+}
+
+gives_descriptor!([T: AsFd] Async<T>, get_ref());
+
+impl<T: AsFd> AsyncRead for &Async<T>
+where
+    for<'a> &'a T: Read,
+{
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_read_with(cx, |mut io| io.read(buf))
+    }
+
+    fn poll_read_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &mut [IoSliceMut<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_read_with(cx, |mut io| io.read_vectored(bufs))
+    }
+}
+
+/// Closing flushes: what there is to shut down, only the type itself knows.
+impl<T: AsFd> AsyncWrite for &Async<T>
+where
+    for<'a> &'a T: Write,
+{
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_write_with(cx, |mut io| io.write(buf))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_write_with(cx, |mut io| io.write_vectored(bufs))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_write_with(cx, |mut io| io.flush())
+    }
+
+    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.poll_flush(cx)
+    }
+}
+
+/// Makes the open file non-blocking, or blocking.
+pub(crate) fn set_nonblocking(fd: BorrowedFd<'_>, nonblocking: bool) -> io::Result<()> {
+    match rustix::io::ioctl_fionbio(fd, nonblocking) {
+        Ok(()) => Ok(()),
+        #[cfg(unix)] // a sandbox may refuse `ioctl`, and some drivers do
+        Err(_) => {
+            let mut flags = rustix::fs::fcntl_getfl(fd)?;
+            flags.set(rustix::fs::OFlags::NONBLOCK, nonblocking);
+            Ok(rustix::fs::fcntl_setfl(fd, flags)?)
+        }
+        #[cfg(windows)]
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Gives away the descriptor of what `$place` has, a reference; on Windows its socket.
+macro_rules! gives_descriptor {
+    ([$($generics:tt)*] $type:ty, $($place:tt)+) => {
+        #[cfg(unix)]
+        impl<$($generics)*> std::os::fd::AsFd for $type {
+            fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+                std::os::fd::AsFd::as_fd(self.$($place)+)
+            }
+        }
+
+        #[cfg(unix)]
+        impl<$($generics)*> std::os::fd::AsRawFd for $type {
+            fn as_raw_fd(&self) -> std::os::fd::RawFd {
+                std::os::fd::AsFd::as_fd(self).as_raw_fd()
+            }
+        }
+
+        #[cfg(windows)]
+        impl<$($generics)*> std::os::windows::io::AsSocket for $type {
+            fn as_socket(&self) -> std::os::windows::io::BorrowedSocket<'_> {
+                rustix::fd::AsFd::as_fd(self.$($place)+)
+            }
+        }
+
+        #[cfg(windows)]
+        impl<$($generics)*> std::os::windows::io::AsRawSocket for $type {
+            fn as_raw_socket(&self) -> std::os::windows::io::RawSocket {
+                std::os::windows::io::AsSocket::as_socket(self).as_raw_socket()
+            }
+        }
+    };
+}
+pub(crate) use gives_descriptor;
+
+/// What `&T` can, `T` can as well.
+macro_rules! also_by_value {
+    ([$($generics:tt)*] $type:ty $(where $($bound:tt)*)?) => {
+        impl<$($generics)*> futures_io::AsyncRead for $type
+        $(where for<'a> &'a $($bound)*: std::io::Read)?
+        {
+            #[inline]
+            fn poll_read(
+                self: std::pin::Pin<&mut Self>,
+                cx: &mut std::task::Context<'_>,
+                buf: &mut [u8],
+            ) -> std::task::Poll<std::io::Result<usize>> {
+                std::pin::Pin::new(&mut &*self).poll_read(cx, buf)
+            }
+
+            fn poll_read_vectored(
+                self: std::pin::Pin<&mut Self>,
+                cx: &mut std::task::Context<'_>,
+                bufs: &mut [std::io::IoSliceMut<'_>],
+            ) -> std::task::Poll<std::io::Result<usize>> {
+                std::pin::Pin::new(&mut &*self).poll_read_vectored(cx, bufs)
+            }
+        }
+
+        impl<$($generics)*> futures_io::AsyncWrite for $type
+        $(where for<'a> &'a $($bound)*: std::io::Write)?
+        {
+            #[inline]
+            fn poll_write(
+                self: std::pin::Pin<&mut Self>,
+                cx: &mut std::task::Context<'_>,
+                buf: &[u8],
+            ) -> std::task::Poll<std::io::Result<usize>> {
+                std::pin::Pin::new(&mut &*self).poll_write(cx, buf)
+            }
+
+            fn poll_write_vectored(
+                self: std::pin::Pin<&mut Self>,
+                cx: &mut std::task::Context<'_>,
+                bufs: &[std::io::IoSlice<'_>],
+            ) -> std::task::Poll<std::io::Result<usize>> {
+                std::pin::Pin::new(&mut &*self).poll_write_vectored(cx, bufs)
+            }
+
+            fn poll_flush(
+                self: std::pin::Pin<&mut Self>,
+                cx: &mut std::task::Context<'_>,
+            ) -> std::task::Poll<std::io::Result<()>> {
+                std::pin::Pin::new(&mut &*self).poll_flush(cx)
+            }
+
+            fn poll_close(
+                self: std::pin::Pin<&mut Self>,
+                cx: &mut std::task::Context<'_>,
+            ) -> std::task::Poll<std::io::Result<()>> {
+                std::pin::Pin::new(&mut &*self).poll_close(cx)
+            }
+        }
+    };
+}
+pub(crate) use also_by_value;
+
+also_by_value!([T: AsFd + Unpin] Async<T> where T);
