@@ -20,29 +20,24 @@
 //! The loop, in the `poll` of [`Run`]:
 //!
 //! ```text
-//! let mut batches = BUDGET / INBOX_CHECK_INTERVAL;
+//! // executor/src/executor.rs
 //! 'budget: while batches > 0 {
 //!     batches = batches.saturating_sub(1 + inner.refills.take());
-//!     inner.check_inbox(cx.waker());
+//!     inner.check_inbox(cx.waker());             // wakes from other threads
 //!     for _ in 0..INBOX_CHECK_INTERVAL {
-//!         match inner.poll_next() {
+//!         match inner.poll_next() {              // the run queue: first in, first out
 //!             Step::Polled | Step::Skipped => {}
 //!             Step::Main => {
-//!                 let waker = waker(key);
-//!                 let polled = main.as_mut().poll(&mut Context::from_waker(&waker));
-//!                 if polled.is_ready() {
-//!                     this.end();
-//!                     return polled;
-//!                 }
+//!                 …                              // poll the main future, return if it is ready
 //!             }
 //!             Step::Idle => break 'budget,
 //!         }
 //!     }
 //! }
 //! if inner.has_ready() {
-//!     cx.waker().wake_by_ref();
+//!     cx.waker().wake_by_ref();                  // the budget is exhausted: poll again soon
 //! }
-//! Poll::Pending
+//! Poll::Pending                                  // park until the waker is called
 //! ```
 //!
 //! `poll_next` polls the first task in the run queue, and ends it if its future is ready.

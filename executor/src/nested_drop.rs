@@ -109,8 +109,8 @@ impl Drop for Level {
 }
 
 /// The last level in place. Also drops the values that are deferred meanwhile, depth first and in
-/// the order of the code. After a panic it drops the rest as well. The first panic propagates at the
-/// end, unless the thread is panicking already, when a second panic would abort.
+/// the order of the code. After a panic it drops the rest as well. The first panic propagates at
+/// the end, unless the thread is panicking already, when a second panic would abort.
 fn drop_with_deferred(drop_in_place: impl FnOnce()) {
     let mut first = None;
     // Values below this index belong to a drop in which a destructor runs a loop.
