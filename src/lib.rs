@@ -105,8 +105,9 @@
 mod runtime;
 mod hook;
 mod remote;
-mod stop;
 mod blocking;
+pub mod coroutine;
+pub mod sync;
 pub mod task;
 #[cfg(feature = "hyper")]
 pub mod hyper;
@@ -115,9 +116,7 @@ pub mod workers;
 pub use blocking::spawn_blocking;
 pub use remote::{Remote, RemoteError, RemoteTask};
 pub use runtime::{Builder, Runtime, Turn};
-pub use windlass_executor::{
-    Panic, Task, YieldNow, coroutine, spawn, spawn_at, sync, task_local, yield_now,
-};
+pub use windlass_executor::{Panic, Task, YieldNow, spawn, spawn_at, yield_now};
 pub use windlass_reactor::{Async, BlockingTask, Pool, Readable, Writable};
 pub use windlass_reactor::{fs, io, net, process, signal, time};
 pub use workers::workers;
@@ -126,6 +125,10 @@ use std::future::Future;
 use std::pin::pin;
 
 use runtime::Driving;
+
+#[cfg(doctest)]
+#[doc = include_str!("../tests/must_not_compile.md")]
+struct MustNotCompile;
 
 /// The README's server compiles.
 #[cfg(doctest)]

@@ -2,10 +2,21 @@
 
 mod common;
 
+use std::cell::Cell;
+use std::future::Pending;
+use std::marker::PhantomPinned;
 use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::rc::Rc;
 
+use windlass::coroutine::{AsyncCoroutine, Co, Coroutine, Exchange, State, Yield};
 use windlass::net::{TcpListener, TcpStream};
-use windlass::task::{StopSource, StopToken, Stopped, UntilStopped};
+use windlass::sync::{
+    Acquire, Closed, Event, Listener, Lock, Mutex, MutexGuard, Permit, Semaphore, SendError,
+    TryAcquireError, TryRecvError, TrySendError, mpsc, oneshot, watch,
+};
+use windlass::task::{
+    Scope, Spawner, StopSource, StopToken, Stopped, TaskGroup, TaskLocal, UntilStopped, WithLocal,
+};
 use windlass::time::{Elapsed, Interval, Sleep, Timeout};
 use windlass::{Async, BlockingTask, Builder, Panic, Runtime, Task, Turn, YieldNow};
 use windlass::{Remote, RemoteError, RemoteTask};
@@ -32,6 +43,9 @@ macro_rules! is {
         has_it::<$type>();
     }; )+ };
 }
+
+type Local = Rc<Cell<u8>>;
+type Pinned = (Pending<()>, PhantomPinned);
 
 // Threads share it, and it is all that they need.
 is!(Send: Remote, RemoteTask<u8>, RemoteError, Panic, BlockingTask<u8>);
@@ -69,6 +83,102 @@ is!(RefUnwindSafe: StopSource, StopToken, Stopped, Remote, RemoteTask<u8>, Remot
 
 // Errors that `?` takes into any box.
 is!(std::error::Error: RemoteError, Panic, Elapsed);
+
+// A coroutine's body stays on its thread. It's pinned elsewhere, in its box or on the stack.
+is_not!(
+    Send:
+    Coroutine<'static, (), (), ()>, AsyncCoroutine<'static, (), (), ()>, Co<'static, (), ()>,
+    Yield<'static, (), ()>,
+);
+is_not!(
+    Sync:
+    Coroutine<'static, (), (), ()>, AsyncCoroutine<'static, (), (), ()>, Exchange<(), ()>,
+    Co<'static, (), ()>, Yield<'static, (), ()>,
+);
+is!(
+    Unpin:
+    Coroutine<'static, PhantomPinned, PhantomPinned, PhantomPinned>,
+    AsyncCoroutine<'static, PhantomPinned, PhantomPinned, PhantomPinned>,
+    Yield<'static, PhantomPinned, PhantomPinned>, State<(), ()>,
+);
+is_not!(Clone: Co<'static, (), ()>);
+is!(Send: State<(), ()>);
+is!(Sync: State<(), ()>);
+is!(Copy: State<(), ()>);
+is!(Eq: State<(), ()>);
+is!(UnwindSafe: State<(), ()>);
+is!(RefUnwindSafe: State<(), ()>);
+
+// Groups and scopes belong to their executor's thread, and pin nothing inside of the handle.
+is_not!(Send: TaskGroup<()>, Spawner<()>, Scope<'static>);
+is_not!(Sync: TaskGroup<()>, Spawner<()>, Scope<'static>);
+is!(Unpin: TaskGroup<PhantomPinned>, Spawner<PhantomPinned>, Scope<'static>);
+is!(Clone: Spawner<PhantomPinned>, Scope<'static>);
+
+// A static that all threads share, each with values of its own.
+is!(Send: TaskLocal<Local>);
+is!(Sync: TaskLocal<Local>);
+is!(Unpin: TaskLocal<Local>, WithLocal<PhantomPinned, Pinned>);
+is_not!(Send: WithLocal<u8, Pending<()>>);
+is_not!(Sync: WithLocal<u8, Pending<()>>);
+
+// Channels and locks stay on their thread, whatever goes through them.
+is_not!(
+    Send:
+    Semaphore, Permit<&'static Semaphore>, Permit<Rc<Semaphore>>, Acquire<&'static Semaphore>,
+    Event, Listener<'static>, Mutex<u8>, MutexGuard<'static, u8>, Lock<'static, u8>,
+    mpsc::Sender<u8>, mpsc::Permit<'static, u8>, mpsc::UnboundedSender<u8>, mpsc::Receiver<u8>,
+    oneshot::Sender<u8>, oneshot::Receiver<u8>, watch::Sender<u8>, watch::Receiver<u8>,
+);
+is_not!(
+    Sync:
+    Semaphore, Permit<&'static Semaphore>, Permit<Rc<Semaphore>>, Acquire<&'static Semaphore>,
+    Event, Listener<'static>, Mutex<u8>, MutexGuard<'static, u8>, Lock<'static, u8>,
+    mpsc::Sender<u8>, mpsc::Permit<'static, u8>, mpsc::UnboundedSender<u8>, mpsc::Receiver<u8>,
+    oneshot::Sender<u8>, oneshot::Receiver<u8>, watch::Sender<u8>, watch::Receiver<u8>,
+);
+
+// `select!` takes them without pinning, whatever goes through them.
+is!(
+    Unpin:
+    Acquire<&'static Semaphore>, Acquire<Rc<Semaphore>>, Lock<'static, PhantomPinned>,
+    Listener<'static>, mpsc::Receiver<PhantomPinned>, oneshot::Receiver<PhantomPinned>,
+);
+
+// Errors may travel.
+is!(Send: Closed, SendError<u8>, TrySendError<u8>, TryRecvError, TryAcquireError);
+is!(Sync: Closed, SendError<u8>, TrySendError<u8>, TryRecvError, TryAcquireError);
+is!(
+    std::error::Error:
+    Closed, SendError<u8>, SendError<Local>, TrySendError<u8>, TryRecvError, TryAcquireError,
+);
+
+// After a panic that was caught all of these are as usable as before.
+is!(
+    UnwindSafe:
+    TaskGroup<Local>, Spawner<Local>, Scope<'static>, TaskLocal<Local>, Semaphore,
+    Permit<&'static Semaphore>, Permit<Rc<Semaphore>>, Acquire<Rc<Semaphore>>, Event,
+    Listener<'static>, mpsc::Sender<Local>, mpsc::Permit<'static, Local>,
+    mpsc::UnboundedSender<Local>, mpsc::Receiver<Local>, oneshot::Sender<Local>,
+    oneshot::Receiver<Local>,
+);
+is!(
+    RefUnwindSafe:
+    TaskGroup<Local>, Spawner<Local>, Scope<'static>, TaskLocal<Local>, Semaphore,
+    Permit<&'static Semaphore>, Permit<Rc<Semaphore>>, Acquire<Rc<Semaphore>>, Event,
+    Listener<'static>, mpsc::Sender<Local>, mpsc::Permit<'static, Local>,
+    mpsc::UnboundedSender<Local>, mpsc::Receiver<Local>, oneshot::Sender<Local>,
+    oneshot::Receiver<Local>,
+);
+
+// Their values are changed in place, and nothing is poisoned.
+is!(UnwindSafe: Mutex<u8>);
+is_not!(RefUnwindSafe: Mutex<u8>, MutexGuard<'static, u8>, watch::Sender<u8>, watch::Receiver<u8>);
+is_not!(UnwindSafe: MutexGuard<'static, u8>, watch::Sender<u8>, watch::Receiver<u8>);
+
+// A body may borrow anything.
+is_not!(UnwindSafe: Coroutine<'static, (), (), ()>, AsyncCoroutine<'static, (), (), ()>);
+is_not!(RefUnwindSafe: Coroutine<'static, (), (), ()>, AsyncCoroutine<'static, (), (), ()>);
 
 #[test]
 fn a_future_that_is_not_send_runs_in_a_task() {

@@ -35,7 +35,7 @@ use windlass::time::{interval, sleep, timeout};
 use windlass::{Async, Remote, Runtime, spawn, spawn_blocking, task_local, yield_now};
 
 const HOUR: Duration = Duration::from_secs(3600);
-const TABLE: &str = include_str!("../src/cancel_safety.md");
+const TABLE: &str = include_str!("../src/task/cancel_safety.md");
 
 /// A line of the table.
 struct Row {
@@ -424,7 +424,10 @@ fn the_table_in_the_docs_is_the_one_that_is_tried() {
             row.futures, row.dropped, row.may_have_done
         );
     }
-    assert!(TABLE == table, "src/cancel_safety.md must be:\n{table}");
+    assert!(
+        TABLE == table,
+        "src/task/cancel_safety.md must be:\n{table}"
+    );
 }
 
 async fn accept(cut: Cut) -> io::Result<bool> {

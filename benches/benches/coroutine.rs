@@ -15,8 +15,8 @@ use std::thread;
 
 use criterion::{Criterion, Throughput};
 use futures::StreamExt;
-use windlass_executor::coroutine::State::{Complete, Yielded};
-use windlass_executor::coroutine::{AsyncCoroutine, Co, Coroutine, Exchange, State};
+use windlass::coroutine::State::{Complete, Yielded};
+use windlass::coroutine::{AsyncCoroutine, Co, Coroutine, Exchange, State};
 use windlass_executor::{Executor, block_on};
 
 /// Resumes, or creations, in an iteration.

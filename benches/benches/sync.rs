@@ -19,7 +19,8 @@ use std::time::{Duration, Instant};
 
 use criterion::Criterion;
 use futures::{FutureExt, SinkExt, StreamExt};
-use windlass_executor::{Executor, block_on, spawn, sync as ours, yield_now};
+use windlass::sync as ours;
+use windlass_executor::{Executor, block_on, spawn, yield_now};
 
 struct Work {
     /// What is done.

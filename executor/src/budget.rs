@@ -64,7 +64,8 @@ const REFUSALS: u32 = 1024;
 thread_local! {
     /// How many operations may complete until the next refill.
     static LEFT: Cell<u32> = const { Cell::new(OPERATIONS) };
-    static LAST: Cell<Refill> = const { Cell::new(Refill { poll: None, refused: 0, granted: 0 }) };
+    static LAST: Cell<Refill> =
+        const { Cell::new(Refill { poll: None, refused: 0, granted: 0 }) };
 }
 
 /// The last refill.

@@ -54,8 +54,8 @@
 //!   the task was spawned, and its [name](Task::named).
 //! * **A caught panic leaves executors and tasks usable**: they are `UnwindSafe`.
 //! * **No user code runs under a borrow or a lock**: futures, wakers and destructors may call
-//!   anything here at any time. Calls that can't work, such as running an executor inside of itself,
-//!   panic with a message that says what to do instead.
+//!   anything here at any time. Calls that can't work, such as running an executor inside of
+//!   itself, panic with a message that says what to do instead.
 //!
 //! The crate `windlass` adds a reactor, and builds groups, scopes, channels, locks and coroutines
 //! on the items of this crate.
@@ -75,28 +75,13 @@ mod block_on;
 mod yield_now;
 pub mod budget;
 mod nested_drop;
-pub mod coroutine;
-mod async_coroutine;
-mod child;
-mod shrink;
-mod waiter;
-mod group;
-mod scope;
-mod task_local;
-mod unwind_safe;
-pub mod sync;
 
 pub use block_on::block_on;
 pub use current::{Entered, in_task};
 pub use executor::{Executor, Run, Tick};
-pub use group::{Spawner, TaskGroup};
 pub use nested_drop::drop_nested;
 pub use panic::{Panic, discard_panic};
-pub use scope::{Scope, scope, try_scope};
 pub use task::{Task, spawn, spawn_at};
-#[doc(hidden)]
-pub use task_local::TaskLocalSlot;
-pub use task_local::{TaskLocal, WithLocal};
 pub use yield_now::{YieldNow, yield_now};
 
 #[cfg(doctest)]

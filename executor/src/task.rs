@@ -14,7 +14,6 @@ use crate::cell::{
 use crate::current;
 use crate::inner::{ExecutorInner, SpawnOutcome, too_many_tasks};
 use crate::panic::Panic;
-pub(crate) use crate::panic::{Payload, discard_panic as quietly};
 use crate::waker::index_in;
 
 /// A spawned task. Await it for its output.

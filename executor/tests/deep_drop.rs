@@ -2,66 +2,21 @@
 //! drop takes.
 
 mod common;
+#[path = "common/deep.rs"]
+mod deep;
 
-use std::cell::{Cell, RefCell};
-use std::future::{Future, pending, poll_fn};
+use std::cell::RefCell;
+use std::future::{pending, poll_fn};
 use std::panic::catch_unwind;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, mpsc as threads};
+use std::sync::mpsc::{self, TryRecvError};
 use std::thread;
 
 use common::*;
-use windlass_executor::coroutine::{AsyncCoroutine, Coroutine};
-use windlass_executor::sync::{Mutex, Semaphore, TryRecvError, mpsc, oneshot, watch};
-use windlass_executor::{Executor, Task, TaskGroup, block_on, scope, spawn, yield_now};
-
-/// Far more than a stack of `STACK` bytes holds in frames.
-const LENGTH: usize = 100_000;
-
-/// An eighth of what a thread has.
-const STACK: usize = 256 * 1024;
-
-/// How many tasks are dropped so that all destructors are seen to run.
-#[derive(Clone, Default)]
-struct Count(Rc<Cell<usize>>);
-
-impl Count {
-    fn guard(&self) -> impl Sized + use<> {
-        let count = self.clone();
-        on_drop(move || count.0.set(count.0.get() + 1))
-    }
-
-    #[track_caller]
-    fn is(&self, expected: usize) {
-        assert_eq!(self.0.replace(0), expected);
-    }
-}
-
-/// Runs a test on a small stack.
-#[track_caller]
-fn on_a_small_stack(test: impl FnOnce(Executor, Count) + Send + 'static) {
-    let thread = thread::Builder::new().stack_size(STACK);
-    let thread = thread.spawn(|| test(Executor::new(), Count::default()));
-    thread.unwrap().join().expect("the test passes");
-}
-
-/// A chain that is made from its end: `link` makes a future that holds the rest.
-fn chain<T: 'static, F>(executor: &Executor, mut link: impl FnMut(Option<Task<T>>) -> F) -> Task<T>
-where
-    F: Future<Output = T> + 'static,
-{
-    let mut rest = None;
-    for _ in 0..LENGTH {
-        rest = Some(executor.spawn(link(rest)));
-    }
-    settle(executor);
-    rest.expect("there is a link")
-}
-
-fn pending_chain(executor: &Executor, count: &Count) -> Task<()> {
-    chain(executor, |rest| hold((rest, count.guard())))
-}
+use deep::{Count, LENGTH, STACK, chain, on_a_small_stack, pending_chain};
+use windlass_executor::{Executor, Task, block_on, spawn, yield_now};
 
 #[test]
 fn dropping_a_chain_of_tasks_takes_little_stack() {
@@ -175,174 +130,6 @@ fn dropping_a_chain_of_outputs_takes_little_stack() {
 
         let first = chain(&executor, link);
         drop(block_on(executor.run(first)));
-    });
-}
-
-#[test]
-fn dropping_tasks_in_channels_of_tasks_takes_little_stack() {
-    on_a_small_stack(|executor, count| {
-        let first = chain(&executor, |rest| {
-            let (sender, receiver) = mpsc::unbounded_channel();
-            sender.send(rest).expect("it is open");
-            hold((receiver, sender, count.guard()))
-        });
-        drop(first);
-        count.is(LENGTH);
-
-        let first = chain(&executor, |rest| {
-            let (sender, receiver) = oneshot::channel();
-            assert!(sender.send(rest).is_ok());
-            hold((receiver, count.guard()))
-        });
-        drop(first);
-        count.is(LENGTH);
-
-        let first = chain(&executor, |rest| {
-            let (sender, receiver) = watch::channel(rest);
-            hold((receiver, sender, count.guard()))
-        });
-        drop(first);
-        count.is(LENGTH);
-
-        // The channel first.
-        let first = chain(&executor, |rest| {
-            let (sender, receiver) = mpsc::channel(1);
-            assert!(sender.try_send(rest).is_ok());
-            hold((receiver, sender, count.guard()))
-        });
-        let (sender, receiver) = mpsc::channel(1);
-        assert!(sender.try_send(first).is_ok());
-        drop(receiver);
-        count.is(LENGTH);
-    });
-}
-
-#[test]
-fn dropping_tasks_in_locks_and_coroutines_takes_little_stack() {
-    on_a_small_stack(|executor, count| {
-        let first = chain(&executor, |rest| {
-            let mutex = Rc::new(Mutex::new(rest));
-            hold((mutex.clone(), mutex, count.guard()))
-        });
-        drop(first);
-        count.is(LENGTH);
-
-        let first = chain(&executor, |rest| {
-            let permit = Rc::new(Semaphore::new(1)).acquire_owned(1);
-            let guard = count.guard();
-            async move {
-                let _held = (permit.await, rest, guard);
-                pending::<()>().await
-            }
-        });
-        drop(first);
-        count.is(LENGTH);
-
-        let first = chain(&executor, |rest| {
-            let guard = count.guard();
-            let mut coroutine = Coroutine::new(async move |co, ()| {
-                let _held = (rest, guard);
-                co.yield_(1).await;
-            });
-            assert_eq!(coroutine.next(), Some(1));
-            hold(coroutine)
-        });
-        drop(first);
-        count.is(LENGTH);
-
-        let first = chain(&executor, |rest| {
-            let guard = count.guard();
-            let mut coroutine = AsyncCoroutine::new(async move |co, ()| {
-                let _held = (rest, guard);
-                pending::<()>().await;
-                co.yield_(1).await;
-            });
-            async move {
-                coroutine.send(()).await;
-            }
-        });
-        drop(first);
-        count.is(LENGTH);
-    });
-}
-
-#[test]
-fn dropping_a_chain_of_groups_takes_little_stack() {
-    on_a_small_stack(|executor, count| {
-        let _entered = executor.enter();
-        let mut rest = None::<TaskGroup<()>>;
-        for _ in 0..LENGTH {
-            let group = TaskGroup::infallible();
-            group.spawn(hold((rest, count.guard())));
-            rest = Some(group);
-        }
-        settle(&executor);
-        drop(rest);
-        count.is(LENGTH);
-
-        // Children that wait for their turn are no tasks yet.
-        let mut rest = None::<TaskGroup<()>>;
-        for _ in 0..LENGTH {
-            let group = TaskGroup::infallible().limit(1);
-            group.spawn(pending());
-            group.spawn(hold((rest, count.guard())));
-            rest = Some(group);
-        }
-        settle(&executor);
-        drop(rest);
-        count.is(LENGTH);
-
-        // What children returned is kept in the group.
-        struct Node<G>(
-            #[expect(dead_code, reason = "to be dropped")] Option<TaskGroup<Self>>,
-            G,
-        )
-        where
-            Self: 'static;
-        let mut rest = None;
-        for _ in 0..LENGTH {
-            let (group, guard) = (TaskGroup::infallible(), count.guard());
-            group.spawn(async move { Node(rest, guard) });
-            rest = Some(group);
-            settle(&executor);
-        }
-        drop(rest);
-        count.is(LENGTH);
-    });
-}
-
-#[test]
-fn a_failure_that_cancels_a_chain_takes_little_stack() {
-    on_a_small_stack(|executor, count| {
-        let first = pending_chain(&executor, &count);
-        let _entered = executor.enter();
-        let group = TaskGroup::new();
-        group.spawn(held_for_ever::<_, Result<(), &str>>(first));
-        group.spawn(async { Err("the rope broke") });
-        settle(&executor);
-        count.is(LENGTH);
-        assert_eq!(block_on(group.close()), Err("the rope broke"));
-    });
-}
-
-#[test]
-fn dropping_scopes_whose_children_hold_tasks_takes_little_stack() {
-    on_a_small_stack(|executor, count| {
-        let first = chain(&executor, |rest| {
-            let guard = count.guard();
-            async move {
-                let held = (rest, guard);
-                scope(async |s| {
-                    s.spawn(async {
-                        let _borrowed = &held;
-                        pending().await
-                    });
-                })
-                .await
-            }
-        });
-        drop(first);
-        count.is(LENGTH);
     });
 }
 
@@ -481,7 +268,7 @@ fn a_loop_in_a_deep_destructor_sees_cancelled_tasks_gone() {
         let executor = Rc::new(executor);
         let (inner, counted) = (executor.clone(), count.clone());
         let busy = on_drop(move || {
-            let (sender, mut receiver) = mpsc::unbounded_channel::<()>();
+            let (sender, receiver) = mpsc::channel::<()>();
             let holder = inner.spawn(hold(sender));
             let chain = pending_chain(&inner, &counted);
             let run = inner.run(async move {
@@ -489,8 +276,7 @@ fn a_loop_in_a_deep_destructor_sees_cancelled_tasks_gone() {
                 drop((holder, chain));
                 receiver.try_recv()
             });
-            let closed = Err(TryRecvError::Closed);
-            assert_eq!(block_on(run), closed);
+            assert_eq!(block_on(run), Err(TryRecvError::Disconnected));
         });
         let mut rest = executor.spawn(hold((busy, count.guard())));
         for _ in 1..LENGTH {
@@ -534,7 +320,7 @@ thread_local! {
 
 #[test]
 fn a_chain_in_a_thread_local_is_dropped_when_the_thread_ends() {
-    let (dropped, (send, ends)) = (Arc::new(AtomicUsize::new(0)), threads::channel::<()>());
+    let (dropped, (send, ends)) = (Arc::new(AtomicUsize::new(0)), mpsc::channel::<()>());
     let count = dropped.clone();
     let thread = thread::Builder::new().stack_size(STACK);
     let thread = thread.spawn(move || {

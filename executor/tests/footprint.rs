@@ -1,55 +1,17 @@
 //! What a task costs in memory, counted by an allocator.
 
 mod common;
+#[path = "common/counting.rs"]
+mod counting;
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::future::{pending, poll_fn};
-use std::pin::pin;
 use std::task::{Poll, Waker};
 use std::thread;
 
 use common::*;
-use futures::StreamExt;
-use futures::join;
-use windlass_executor::coroutine::{AsyncCoroutine, Co, Coroutine, Exchange, State};
-use windlass_executor::sync::{Event, Mutex, mpsc};
-use windlass_executor::{Executor, TaskGroup, block_on, scope, spawn, yield_now};
-
-/// Counts what each thread allocates, so that tests can run side by side.
-struct Counting;
-
-thread_local! {
-    static ALLOCATIONS: Cell<usize> = const { Cell::new(0) };
-    static BYTES: Cell<isize> = const { Cell::new(0) };
-}
-
-// SAFETY: it passes everything on to the system's allocator.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.set(ALLOCATIONS.get() + 1);
-        BYTES.set(BYTES.get() + layout.size() as isize);
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        BYTES.set(BYTES.get() - layout.size() as isize);
-        // SAFETY: as above.
-        unsafe { System.dealloc(memory, layout) }
-    }
-}
-
-#[global_allocator]
-static COUNTING: Counting = Counting;
-
-/// How many allocations the code makes on this thread, and how many more bytes are allocated after
-/// it.
-fn count<T>(code: impl FnOnce() -> T) -> (usize, isize, T) {
-    let before = (ALLOCATIONS.get(), BYTES.get());
-    let output = code();
-    (ALLOCATIONS.get() - before.0, BYTES.get() - before.1, output)
-}
+use counting::{ALLOCATIONS, LEFT, count};
+use windlass_executor::{Executor, block_on, spawn, yield_now};
 
 #[test]
 fn a_spawn_is_one_allocation_and_nothing_else_is_any() {
@@ -92,37 +54,6 @@ fn a_spawn_is_one_allocation_and_nothing_else_is_any() {
 }
 
 #[test]
-fn to_wait_for_a_lock_or_a_channel_allocates_nothing_the_second_time() {
-    block_on(Executor::new().run(async {
-        let mutex = Mutex::new(0);
-        let (sender, mut receiver) = mpsc::channel(1);
-        let mut rounds = async |rounds: usize| {
-            for n in 0..rounds {
-                let lock = async || {
-                    let mut guard = mutex.lock().await;
-                    yield_now().await;
-                    *guard += 1;
-                };
-                join!(lock(), lock(), lock());
-                let sent = async {
-                    sender.send(n).await.expect("somebody receives");
-                    sender.send(n).await.expect("somebody receives"); // waits
-                };
-                let received = async {
-                    yield_now().await;
-                    (receiver.recv().await, receiver.recv().await)
-                };
-                join!(sent, received);
-            }
-        };
-        rounds(1).await;
-        let before = ALLOCATIONS.get();
-        rounds(100).await;
-        assert_eq!(ALLOCATIONS.get() - before, 0);
-    }));
-}
-
-#[test]
 fn a_waiting_task_takes_some_48_bytes_besides_its_future() {
     // 40 for the head of its cell and 8 for its slot; and at most a sixteenth of a slot more, where
     // the table has just grown.
@@ -147,54 +78,6 @@ fn a_waiting_task_takes_some_48_bytes_besides_its_future() {
         println!("{tasks} tasks: {each:.1} bytes each besides the future's {size}");
         assert!(each <= 48.6, "{each} bytes besides the future's {size}");
     }
-}
-
-async fn echo(co: &mut Co<'_, u64, u64>, mut value: u64) -> u64 {
-    for _ in 0..100 {
-        value = co.yield_(value).await;
-    }
-    value
-}
-
-fn resume_to_the_end(mut coroutine: Coroutine<'_, u64, u64, u64>) {
-    for value in 0.. {
-        if let State::Complete(_) = coroutine.resume(value) {
-            return;
-        }
-    }
-}
-
-#[test]
-fn a_coroutine_is_two_allocations_or_none_and_to_resume_it_takes_none() {
-    let (allocations, _, boxed) = count(|| Coroutine::new(echo));
-    assert_eq!(allocations, 2);
-    let (allocations, ..) = count(|| resume_to_the_end(boxed));
-    assert_eq!(allocations, 0, "to resume");
-
-    let (allocations, ..) = count(|| {
-        let exchange = Exchange::new();
-        let body = pin!(exchange.body(echo));
-        resume_to_the_end(Coroutine::pinned(&exchange, body));
-    });
-    assert_eq!(allocations, 0, "on the stack");
-
-    let mut waiting = AsyncCoroutine::new(async |co, ()| {
-        loop {
-            yield_now().await;
-            co.yield_(1).await;
-        }
-        #[allow(unreachable_code)]
-        ()
-    });
-    let (executor, mut sum) = (Executor::new(), 0);
-    block_on(executor.run(async {
-        let before = ALLOCATIONS.get();
-        for _ in 0..100 {
-            sum += waiting.next().await.expect("it never ends");
-        }
-        assert_eq!(ALLOCATIONS.get() - before, 0, "to wait");
-    }));
-    assert_eq!(sum, 100);
 }
 
 #[test]
@@ -285,108 +168,6 @@ fn a_million_wakes_from_another_thread_take_bounded_memory_and_are_one_poll_each
     }
 }
 
-/// What is left of a burst, at most.
-const LEFT: isize = 20 * 1024;
-
-#[test]
-fn a_channel_gives_the_memory_of_a_burst_back() {
-    const BURST: usize = 100_000;
-    let (_, left, channel) = count(|| {
-        let (sender, mut receiver) = mpsc::unbounded_channel();
-        for _ in 0..3 {
-            (0..BURST).for_each(|_| sender.send([0_u64; 16]).expect("it is open"));
-            (0..BURST).for_each(|_| assert!(receiver.try_recv().is_ok()));
-        }
-        (sender, receiver)
-    });
-    assert!(left < LEFT, "{left} bytes in an empty channel");
-    drop(channel);
-
-    let (_, left, channel) = count(|| {
-        let (sender, mut receiver) = mpsc::channel(BURST);
-        (0..BURST).for_each(|_| sender.try_send([0_u64; 16]).expect("it has room"));
-        block_on(async {
-            for _ in 0..BURST - 10 {
-                receiver.recv().await;
-            }
-        });
-        (sender, receiver)
-    });
-    assert!(left < LEFT, "{left} bytes in a channel of ten values");
-    drop(channel);
-}
-
-#[test]
-fn a_group_gives_the_memory_of_a_burst_back() {
-    const BURST: usize = 20_000;
-    let executor = Executor::new();
-    let _entered = executor.enter();
-    for limit in [1, BURST] {
-        let (_, left, group) = count(|| {
-            let mut group = TaskGroup::infallible().limit(limit);
-            (0..BURST).for_each(|_| group.spawn(async { [0_u64; 16] }));
-            settle(&executor);
-            for _ in 0..BURST {
-                assert!(block_on(group.join_next()).is_some());
-            }
-            for _ in 0..3_000 {
-                executor.tick(Waker::noop(), 1); // the table takes its time
-            }
-            group
-        });
-        assert!(left < 2 * LEFT, "{left} bytes in an empty group");
-        drop(group);
-    }
-}
-
-#[test]
-fn a_scope_gives_the_memory_of_a_burst_back() {
-    block_on(scope(async |s| {
-        for _ in 0..3 {
-            let before = BYTES.get();
-            (0..20_000).for_each(|_| s.spawn(async {}));
-            yields(1_000).await;
-            let left = BYTES.get() - before;
-            assert!(left < LEFT, "{left} bytes in an empty scope");
-        }
-        // One that lives on keeps only its own slot's neighbours.
-        let before = BYTES.get();
-        (0..20_000).for_each(|_| s.spawn(async {}));
-        s.spawn(yields(5_000));
-        (0..20_000).for_each(|_| s.spawn(async {}));
-        yields(10_000).await;
-        let left = BYTES.get() - before;
-        assert!(left < LEFT, "{left} bytes in an empty scope");
-    }));
-}
-
-#[test]
-fn locks_and_events_give_the_memory_of_a_burst_back() {
-    let mutex = Mutex::new(());
-    let (_, left, ()) = count(|| {
-        for _ in 0..3 {
-            let guard = mutex.try_lock();
-            let mut waiting: Vec<_> = (0..20_000).map(|_| Box::pin(mutex.lock())).collect();
-            waiting.iter_mut().for_each(|lock| drop(poll(lock)));
-            drop(guard);
-            drop(waiting);
-        }
-    });
-    assert!(left < LEFT, "{left} bytes in an open lock");
-
-    let event = Event::new();
-    let (_, left, _kept) = count(|| {
-        let waiting: Vec<_> = (0..20_000).map(|_| event.listen()).collect();
-        let mut kept: Vec<_> = (0..10).map(|_| event.listen()).collect();
-        drop(waiting);
-        for n in 0..100 {
-            kept[n % 10] = event.listen(); // lower slots from now on
-        }
-        kept
-    });
-    assert!(left < LEFT, "{left} bytes in an event with ten listeners");
-}
-
 #[test]
 fn a_table_of_tasks_gives_its_memory_back_with_time() {
     let executor = Executor::new();
@@ -410,17 +191,11 @@ fn a_table_of_tasks_gives_its_memory_back_with_time() {
 }
 
 #[test]
-fn steady_bursts_of_tasks_values_and_waiters_allocate_nothing_more() {
+fn steady_bursts_of_tasks_allocate_nothing_more() {
     let executor = Executor::new();
-    let (sender, mut receiver) = mpsc::unbounded_channel();
-    let event = Event::new();
-    let mut round = || {
+    let round = || {
         (0..2_000).for_each(|_| executor.spawn(yield_now()).detach());
         settle(&executor);
-        (0..500).for_each(|n| sender.send(n).expect("it is open"));
-        (0..500).for_each(|n| assert_eq!(receiver.try_recv(), Ok(n)));
-        let listening: [_; 30] = std::array::from_fn(|_| event.listen());
-        drop(listening);
     };
     round();
     let (allocations, ..) = count(|| (0..100).for_each(|_| round()));

@@ -5,7 +5,7 @@ mod common;
 use std::future::pending;
 
 use common::*;
-use windlass_executor::{Executor, Task, TaskGroup, block_on, scope, spawn, yield_now};
+use windlass_executor::{Executor, Task, block_on, spawn};
 
 #[test]
 fn a_task_tells_where_it_was_spawned() {
@@ -81,54 +81,4 @@ fn a_task_may_be_named_again_and_when_it_has_ended() {
     assert!(format!("{task:?}").contains("`third`"), "{task:?}");
     drop(executor);
     assert_eq!(block_on(task.named("fourth")), 5);
-}
-
-#[test]
-fn a_child_that_waited_for_its_group_tells_where_it_was_given_to_it() {
-    let executor = Executor::new();
-    let group = TaskGroup::infallible().limit(1);
-    block_on(executor.run(async {
-        group.spawn(yield_now());
-        group.spawn(pending::<()>());
-        let line = line!() - 1;
-        while group.len() > 1 {
-            yield_now().await;
-        }
-        let here = format!("executor/tests/names.rs:{line}:");
-        assert!(format!("{executor:?}").contains(&here), "{executor:?}");
-    }));
-}
-
-#[test]
-fn a_group_lists_how_many_children_were_spawned_where() {
-    block_on(Executor::new().run(async {
-        let group = TaskGroup::infallible().limit(2);
-        let line = line!() + 1;
-        (0..3).for_each(|_| group.spawn(pending::<()>()));
-        for shown in [format!("{group:?}"), format!("{:?}", group.spawner())] {
-            assert!(
-                shown.contains("running: 2, waiting: 1, ended: 0"),
-                "{shown}"
-            );
-            let here = format!("children: {{\"executor/tests/names.rs:{line}:");
-            assert!(shown.contains(&here) && shown.contains("\": 3}"), "{shown}");
-        }
-    }));
-}
-
-#[test]
-fn a_scope_lists_how_many_children_were_spawned_where() {
-    block_on(scope(async |s| {
-        let line = line!() + 1;
-        (0..3).for_each(|_| s.spawn(async {}));
-        let (shown, here) = (
-            format!("{s:?}"),
-            format!("\"executor/tests/names.rs:{line}:"),
-        );
-        assert!(
-            shown.starts_with("Scope { running: 4, children: {"),
-            "{shown}"
-        );
-        assert!(shown.contains(&here) && shown.contains("\": 3}"), "{shown}");
-    }));
 }

@@ -11,7 +11,7 @@ use std::sync::{Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
 
 use common::*;
-use windlass_executor::{Executor, Task, TaskGroup, block_on, scope, spawn, yield_now};
+use windlass_executor::{Executor, Task, block_on, spawn, yield_now};
 
 #[test]
 fn a_panic_comes_out_where_the_task_is_awaited() {
@@ -420,22 +420,6 @@ fn a_poll_that_panics_wins_over_its_futures_drop_and_that_payloads() {
     let task = executor.spawn(Explosive);
     settle(&executor);
     assert_eq!(panic_of(|| block_on(task)), "the poll");
-
-    let _entered = executor.enter();
-    let group = TaskGroup::infallible();
-    group.spawn(Explosive);
-    settle(&executor);
-    assert_eq!(panic_of(|| block_on(group.close())), "the poll");
-
-    let mut group = TaskGroup::independent();
-    group.spawn(Explosive);
-    group.spawn(yields(2));
-    settle(&executor);
-    assert_eq!(block_on(group.join_next()), Some(()));
-    assert_eq!(block_on(group.join_next()), None);
-
-    let scoped = scope(async |s| s.spawn(Explosive));
-    assert_eq!(panic_of(|| block_on(scoped)), "the poll");
 }
 
 #[test]
@@ -463,15 +447,8 @@ fn a_lock_guard_in_a_future_whose_poll_panics_poisons_its_mutex() {
         }
     }
     let executor = Executor::new();
-    static LOCKS: [Mutex<()>; 3] = [const { Mutex::new(()) }; 3];
-    let locks = LOCKS.each_ref();
-    let holds = |mutex: &'static Mutex<()>| Holds(mutex.lock().ok());
-    let task = executor.spawn(holds(locks[0]));
-    let _entered = executor.enter();
-    let group = TaskGroup::independent();
-    group.spawn(holds(locks[1]));
+    static LOCK: Mutex<()> = Mutex::new(());
+    let task = executor.spawn(Holds(LOCK.lock().ok()));
     settle(&executor);
-    panic_of(|| block_on(scope(async |s| s.spawn(holds(locks[2])))));
-    assert!(locks.iter().all(|mutex| mutex.is_poisoned()));
-    assert!(task.is_finished() && group.is_empty());
+    assert!(LOCK.is_poisoned() && task.is_finished());
 }

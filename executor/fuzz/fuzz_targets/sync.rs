@@ -6,7 +6,7 @@
 
 #![no_main]
 
-#[path = "../../tests/common/sync_program.rs"]
-mod sync_program;
+#[path = "../../../tests/sync/program.rs"]
+mod program;
 
-libfuzzer_sys::fuzz_target!(|bytes: &[u8]| sync_program::check(bytes));
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| program::check(bytes));

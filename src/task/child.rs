@@ -1,0 +1,91 @@
+//! A child of a group or a scope, and what it comes to.
+
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::mem;
+use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use windlass_executor::discard_panic;
+
+/// What a panic was raised with.
+pub(crate) type Payload = Box<dyn Any + Send>;
+
+/// Runs a future to its end and drops it; a panic in either becomes a value. So whoever hears of
+/// the end finds the future gone, with all that it held.
+///
+/// Boxed, since an async function around the future would take its size twice.
+pub(crate) struct Caught<'env, R>(Option<Pin<Box<dyn Future<Output = R> + 'env>>>);
+
+impl<'env, R> Caught<'env, R> {
+    /// Takes a box, so that debug builds don't copy the future for each function on the way here.
+    pub(crate) fn new(future: Box<dyn Future<Output = R> + 'env>) -> Self {
+        Caught(Some(Box::into_pin(future)))
+    }
+
+    /// Drops the future, which has not ended.
+    pub(crate) fn clear(&mut self) {
+        drop_each(self.0.take());
+    }
+}
+
+impl<R> Future for Caught<'_, R> {
+    type Output = Result<R, Payload>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        if self.0.is_none() {
+            return Poll::Pending;
+        }
+        let polled = catch_unwind(AssertUnwindSafe(|| {
+            // If the poll panics, the future is dropped while the thread is panicking.
+            let running = Running(&mut self.0);
+            let polled = match &mut *running.0 {
+                Some(future) => future.as_mut().poll(cx),
+                None => Poll::Pending,
+            };
+            mem::forget(running);
+            polled
+        }));
+        let returned = match polled {
+            Ok(Poll::Pending) => return Poll::Pending,
+            Ok(Poll::Ready(returned)) => returned,
+            Err(payload) => return Poll::Ready(Err(payload)),
+        };
+        match catch_unwind(AssertUnwindSafe(|| self.0 = None)) {
+            Ok(()) => Poll::Ready(Ok(returned)),
+            Err(payload) => {
+                discard_panic(|| drop(returned));
+                Poll::Ready(Err(payload))
+            }
+        }
+    }
+}
+
+/// A future that is being polled. Dropped by a panic of the poll, it drops the future; that panic
+/// wins over one of the drop.
+struct Running<'a, 'env, R>(&'a mut Option<Pin<Box<dyn Future<Output = R> + 'env>>>);
+
+impl<R> Drop for Running<'_, '_, R> {
+    fn drop(&mut self) {
+        discard_panic(|| *self.0 = None);
+    }
+}
+
+/// Where a child was spawned.
+pub(crate) type Place = &'static Location<'static>;
+
+/// How many were spawned where, for `Debug`.
+pub(crate) fn by_place(places: impl Iterator<Item = Place>) -> BTreeMap<String, usize> {
+    let mut counts = BTreeMap::new();
+    for place in places {
+        *counts.entry(place.to_string()).or_insert(0) += 1;
+    }
+    counts
+}
+
+/// One that panics in its drop doesn't keep the others from being dropped.
+pub(crate) fn drop_each<T>(all: impl IntoIterator<Item = T>) {
+    all.into_iter().for_each(|one| discard_panic(|| drop(one)));
+}

@@ -1,0 +1,639 @@
+//! Programs over `sync`, made of bytes, beside plain models of what each thing is to do: outcomes,
+//! and who is woken when.
+
+// The tests and the fuzz target use their own parts of this.
+#![allow(dead_code)]
+
+use std::collections::{BTreeMap, VecDeque};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::task::{Context, Poll, Wake, Waker};
+
+use windlass::sync::{
+    Closed, Event, Mutex, Semaphore, SendError, TryAcquireError, TryRecvError, TrySendError, mpsc,
+    oneshot, watch,
+};
+
+/// The first byte says which; the others are the steps.
+pub(crate) fn check(bytes: &[u8]) {
+    let Some((which, bytes)) = bytes.split_first() else {
+        return;
+    };
+    let steps = bytes.chunks_exact(2).map(|step| (step[0], step[1].into()));
+    match which % 7 {
+        0 => semaphore(steps),
+        1 => mutex(steps),
+        2 => event(steps),
+        3 => bounded(steps),
+        4 => unbounded(steps),
+        5 => reply(steps),
+        _ => watched(steps),
+    }
+}
+
+struct Count(AtomicUsize);
+
+impl Wake for Count {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, SeqCst);
+    }
+}
+
+/// A waker, and how often it should have been woken since that was last compared.
+struct Bell {
+    count: Arc<Count>,
+    waker: Waker,
+    expected: usize,
+}
+
+impl Bell {
+    fn new() -> Self {
+        let count = Arc::new(Count(AtomicUsize::new(0)));
+        Bell {
+            waker: Waker::from(count.clone()),
+            count,
+            expected: 0,
+        }
+    }
+
+    fn compare(&mut self) {
+        assert_eq!(self.count.0.swap(0, SeqCst), self.expected, "wakes");
+        self.expected = 0;
+    }
+}
+
+/// Futures that were made and neither finished nor dropped, by number.
+struct Futures<'a, T> {
+    made: usize,
+    alive: BTreeMap<usize, (Boxed<'a, T>, Bell)>,
+}
+
+type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
+
+impl<'a, T> Futures<'a, T> {
+    fn new() -> Self {
+        let (made, alive) = (0, BTreeMap::new());
+        Futures { made, alive }
+    }
+
+    fn add(&mut self, future: impl Future<Output = T> + 'a) -> usize {
+        self.made += 1;
+        self.alive
+            .insert(self.made, (Box::pin(future), Bell::new()));
+        self.made
+    }
+
+    /// One of them, if there is one.
+    fn pick(&self, arg: usize) -> Option<usize> {
+        let nth = arg % self.alive.len().max(1);
+        self.alive.keys().nth(nth).copied()
+    }
+
+    fn poll(&mut self, id: usize) -> Poll<T> {
+        let (future, bell) = self.alive.get_mut(&id).unwrap();
+        let polled = future.as_mut().poll(&mut Context::from_waker(&bell.waker));
+        if polled.is_ready() {
+            self.alive.remove(&id);
+        }
+        polled
+    }
+
+    fn drop(&mut self, id: usize) {
+        self.alive.remove(&id);
+    }
+
+    fn expect_wake(&mut self, id: usize) {
+        if let Some((_, bell)) = self.alive.get_mut(&id) {
+            bell.expected += 1;
+        }
+    }
+
+    fn compare(&mut self) {
+        self.alive.values_mut().for_each(|(_, bell)| bell.compare());
+    }
+}
+
+/// A line in which each wants a number, and what there is for them.
+#[derive(Default)]
+struct Line {
+    free: usize,
+    closed: bool,
+    waiting: VecDeque<(usize, usize)>,
+    /// How it stands with those whose turn has come: what they have got, or nothing.
+    turns: BTreeMap<usize, Option<usize>>,
+    woken: Vec<usize>,
+}
+
+impl Line {
+    /// None if it has to wait.
+    fn poll(&mut self, id: usize, wants: usize) -> Option<Result<(), Closed>> {
+        if let Some(turn) = self.turns.remove(&id) {
+            return Some(turn.map(drop).ok_or(Closed));
+        }
+        if self.waiting.iter().any(|waiting| waiting.0 == id) {
+            return None;
+        }
+        match self.try_take(wants) {
+            Ok(()) => Some(Ok(())),
+            Err(TryAcquireError::Closed) => Some(Err(Closed)),
+            Err(TryAcquireError::NoPermits) => {
+                self.waiting.push_back((id, wants));
+                None
+            }
+        }
+    }
+
+    fn try_take(&mut self, wants: usize) -> Result<(), TryAcquireError> {
+        if self.closed {
+            return Err(TryAcquireError::Closed);
+        }
+        if !self.waiting.is_empty() || self.free < wants {
+            return Err(TryAcquireError::NoPermits);
+        }
+        self.free -= wants;
+        Ok(())
+    }
+
+    fn give(&mut self, number: usize) {
+        self.free += number;
+        while let Some(&(id, wants)) = self.waiting.front() {
+            if wants > self.free {
+                break;
+            }
+            self.free -= wants;
+            self.waiting.pop_front();
+            self.turns.insert(id, Some(wants));
+            self.woken.push(id);
+        }
+    }
+
+    fn dismiss(&mut self) {
+        for (id, _) in self.waiting.drain(..) {
+            self.turns.insert(id, None);
+            self.woken.push(id);
+        }
+    }
+
+    fn drop(&mut self, id: usize) {
+        self.waiting.retain(|waiting| waiting.0 != id);
+        let unused = self.turns.remove(&id).flatten();
+        self.give(unused.unwrap_or(0));
+    }
+
+    fn tell<T>(&mut self, futures: &mut Futures<'_, T>) {
+        self.woken.drain(..).for_each(|id| futures.expect_wake(id));
+    }
+}
+
+fn semaphore(steps: impl Iterator<Item = (u8, usize)>) {
+    let semaphore = Semaphore::new(3);
+    let mut line = Line {
+        free: 3,
+        ..Line::default()
+    };
+    let (mut futures, mut wants, mut permits) = (Futures::new(), BTreeMap::new(), Vec::new());
+    for (step, arg) in steps {
+        match (step % 16, futures.pick(arg)) {
+            (0..4, _) => {
+                let id = futures.add(semaphore.acquire(arg % 5));
+                wants.insert(id, arg % 5);
+            }
+            (4..8, Some(id)) => match (futures.poll(id), line.poll(id, wants[&id])) {
+                (Poll::Ready(Ok(permit)), Some(Ok(()))) => permits.push((permit, wants[&id])),
+                (Poll::Ready(Err(Closed)), Some(Err(Closed))) | (Poll::Pending, None) => {}
+                (polled, expected) => panic!("{polled:?}, not {expected:?}"),
+            },
+            (8..10, Some(id)) => {
+                futures.drop(id);
+                line.drop(id);
+            }
+            (10..12, _) if !permits.is_empty() => {
+                let (permit, number) = permits.swap_remove(arg % permits.len());
+                drop(permit);
+                line.give(number);
+            }
+            (12, _) => match (semaphore.try_acquire(arg % 4), line.try_take(arg % 4)) {
+                (Ok(permit), Ok(())) => permits.push((permit, arg % 4)),
+                (got, expected) => assert_eq!(got.err(), expected.err()),
+            },
+            (13, _) => {
+                semaphore.add_permits(arg % 3);
+                line.give(arg % 3);
+            }
+            (14, _) if !permits.is_empty() => permits.swap_remove(0).0.forget(),
+            (15, _) if arg < 16 => {
+                semaphore.close();
+                line.closed = true;
+                line.dismiss();
+            }
+            _ => {}
+        }
+        line.tell(&mut futures);
+        futures.compare();
+        assert_eq!(semaphore.available_permits(), line.free);
+    }
+}
+
+fn mutex(steps: impl Iterator<Item = (u8, usize)>) {
+    let mutex = Mutex::new(0);
+    let mut line = Line {
+        free: 1,
+        ..Line::default()
+    };
+    let (mut futures, mut guard, mut count) = (Futures::new(), None, 0);
+    for (step, arg) in steps {
+        match (step % 10, futures.pick(arg)) {
+            (0..2, _) => drop(futures.add(mutex.lock())),
+            (2..5, Some(id)) => match (futures.poll(id), line.poll(id, 1)) {
+                (Poll::Ready(got), Some(_)) => assert!(guard.replace(got).is_none()),
+                (polled, expected) => {
+                    assert_eq!((polled.is_pending(), expected), (true, None));
+                }
+            },
+            (5, Some(id)) => {
+                futures.drop(id);
+                line.drop(id);
+            }
+            (6..9, _) => {
+                if let Some(mut got) = guard.take() {
+                    assert_eq!(*got, count);
+                    count += 1;
+                    *got = count;
+                    drop(got);
+                    line.give(1);
+                }
+            }
+            (9, _) => {
+                let got = mutex.try_lock();
+                assert_eq!(got.is_some(), line.try_take(1).is_ok());
+                guard = guard.or(got);
+            }
+            _ => {}
+        }
+        line.tell(&mut futures);
+        futures.compare();
+    }
+}
+
+fn event(steps: impl Iterator<Item = (u8, usize)>) {
+    let event = Event::new();
+    let mut line = Line::default();
+    let (mut futures, mut polled) = (Futures::new(), Vec::new());
+    for (step, arg) in steps {
+        match (step % 8, futures.pick(arg)) {
+            (0..2, _) => {
+                let id = futures.add(event.listen());
+                line.waiting.push_back((id, 1)); // at once, not at the first poll
+            }
+            (2..4, Some(id)) => {
+                let is_ready = futures.poll(id).is_ready();
+                assert_eq!(is_ready, line.turns.remove(&id).is_some());
+                polled.push(id);
+            }
+            (4, Some(id)) => {
+                futures.drop(id);
+                line.drop(id);
+            }
+            (5..7, _) => {
+                event.notify(arg % 3);
+                line.give(arg % 3);
+            }
+            (7, _) => {
+                event.notify_all();
+                line.dismiss();
+            }
+            _ => {}
+        }
+        line.free = 0; // it remembers nothing
+        line.woken.retain(|id| polled.contains(id));
+        line.tell(&mut futures);
+        futures.compare();
+    }
+}
+
+/// A queue with its receiver, as both kinds of channel have it.
+struct Queue {
+    values: VecDeque<usize>,
+    senders: usize,
+    closed: bool,
+    /// The receiver waits.
+    asked: bool,
+    bell: Bell,
+}
+
+impl Queue {
+    fn new() -> Self {
+        Queue {
+            values: VecDeque::new(),
+            senders: 1,
+            closed: false,
+            asked: false,
+            bell: Bell::new(),
+        }
+    }
+
+    fn ring(&mut self) {
+        self.bell.expected += usize::from(std::mem::take(&mut self.asked));
+    }
+
+    fn push(&mut self, value: usize) -> Result<(), SendError<usize>> {
+        if self.closed {
+            return Err(SendError(value));
+        }
+        self.values.push_back(value);
+        self.ring();
+        Ok(())
+    }
+
+    fn pop(&mut self) -> Result<usize, TryRecvError> {
+        let ended = self.closed || self.senders == 0;
+        let none = if ended {
+            TryRecvError::Closed
+        } else {
+            TryRecvError::Empty
+        };
+        self.values.pop_front().ok_or(none)
+    }
+
+    fn one_sender_less(&mut self) {
+        self.senders -= 1;
+        if self.senders == 0 {
+            self.ring();
+        }
+    }
+
+    /// Receives, by a poll or at once.
+    fn receive(&mut self, receiver: &mut mpsc::Receiver<usize>, polls: bool) -> Option<usize> {
+        assert_eq!(receiver.len(), self.values.len());
+        let expected = self.pop();
+        if polls {
+            let polled = receiver.poll_recv(&mut Context::from_waker(&self.bell.waker));
+            match expected {
+                Ok(value) => assert_eq!(polled, Poll::Ready(Some(value))),
+                Err(TryRecvError::Closed) => assert_eq!(polled, Poll::Ready(None)),
+                Err(TryRecvError::Empty) => {
+                    assert_eq!(polled, Poll::Pending);
+                    self.asked = true;
+                }
+            }
+        } else {
+            assert_eq!(receiver.try_recv(), expected);
+        }
+        expected.ok()
+    }
+}
+
+fn bounded(mut steps: impl Iterator<Item = (u8, usize)>) {
+    let room = steps.next().map_or(1, |(_, arg)| 1 + arg % 3);
+    let (sender, receiver) = mpsc::channel(room);
+    let (mut sender, mut receiver) = (Some(sender), Some(receiver));
+    let (mut queue, mut line) = (
+        Queue::new(),
+        Line {
+            free: room,
+            ..Line::default()
+        },
+    );
+    let (mut futures, mut values) = (Futures::new(), BTreeMap::new());
+    for (number, (step, arg)) in steps.enumerate() {
+        match (step % 16, futures.pick(arg), &sender, &mut receiver) {
+            (0..3, _, Some(sender), _) => {
+                let sender = sender.clone();
+                let id = futures.add(async move { sender.send(number).await });
+                values.insert(id, number);
+                queue.senders += 1;
+            }
+            (3..7, Some(id), ..) => {
+                let expected = line.poll(id, 1).map(|room| match room {
+                    Ok(()) => queue.push(values[&id]),
+                    Err(Closed) => Err(SendError(values[&id])),
+                });
+                let polled = futures.poll(id);
+                if polled.is_ready() {
+                    queue.one_sender_less();
+                }
+                assert_eq!(polled, expected.map_or(Poll::Pending, Poll::Ready));
+            }
+            (7..9, Some(id), ..) => {
+                futures.drop(id);
+                line.drop(id);
+                queue.one_sender_less();
+            }
+            (9..11, _, Some(sender), _) => {
+                let expected = match line.try_take(1) {
+                    Ok(()) => queue.push(number).map_err(|_| unreachable!()),
+                    Err(TryAcquireError::NoPermits) => Err(TrySendError::Full(number)),
+                    Err(TryAcquireError::Closed) => Err(TrySendError::Closed(number)),
+                };
+                assert_eq!(sender.try_send(number), expected);
+            }
+            (11..14, _, _, Some(receiver)) => {
+                let received = queue.receive(receiver, step % 2 == 0);
+                line.give(received.map_or(0, |_| 1));
+            }
+            (14, ..) if arg < 64 => {
+                queue.senders -= usize::from(sender.take().is_some());
+                if queue.senders == 0 {
+                    queue.ring();
+                }
+            }
+            (15, _, _, Some(open)) if arg < 48 => {
+                open.close();
+                if arg < 24 {
+                    receiver = None;
+                    (queue.asked, queue.values) = (false, VecDeque::new());
+                }
+                (queue.closed, line.closed) = (true, true);
+                line.dismiss();
+            }
+            _ => {}
+        }
+        line.tell(&mut futures);
+        futures.compare();
+        queue.bell.compare();
+    }
+}
+
+fn unbounded(steps: impl Iterator<Item = (u8, usize)>) {
+    let (sender, receiver) = mpsc::unbounded_channel();
+    let (mut senders, mut receiver) = (vec![sender], Some(receiver));
+    let mut queue = Queue::new();
+    for (number, (step, arg)) in steps.enumerate() {
+        match (step % 12, &mut receiver) {
+            (0, _) if !senders.is_empty() => {
+                senders.push(senders[arg % senders.len()].clone());
+                queue.senders += 1;
+            }
+            (1..5, _) if !senders.is_empty() => {
+                let sent = senders[arg % senders.len()].send(number);
+                assert_eq!(sent, queue.push(number));
+            }
+            (5, _) if !senders.is_empty() => {
+                drop(senders.swap_remove(arg % senders.len()));
+                queue.one_sender_less();
+            }
+            (6..11, Some(receiver)) => drop(queue.receive(receiver, step % 2 == 0)),
+            (11, Some(open)) if arg < 48 => {
+                open.close();
+                queue.closed = true;
+                if arg < 24 {
+                    receiver = None;
+                    (queue.asked, queue.values) = (false, VecDeque::new());
+                }
+            }
+            _ => {}
+        }
+        queue.bell.compare();
+    }
+}
+
+fn reply(steps: impl Iterator<Item = (u8, usize)>) {
+    let (sender, receiver) = oneshot::channel();
+    let (mut sender, mut receiver) = (Some(sender), Some(receiver));
+    let (mut value, mut closed) = (None, false);
+    let (mut asked, mut watched) = (false, false);
+    let (mut answers, mut ends) = (Bell::new(), Bell::new());
+    for (step, arg) in steps {
+        match (step % 8, &mut sender, &mut receiver) {
+            (0..2, _, Some(open)) => {
+                let mut expected = Poll::Pending;
+                if let Some(value) = value.take() {
+                    expected = Poll::Ready(Ok(value));
+                } else if closed || sender.is_none() {
+                    expected = Poll::Ready(Err(Closed));
+                }
+                let polled = Pin::new(open).poll(&mut Context::from_waker(&answers.waker));
+                assert_eq!(polled, expected);
+                asked |= polled.is_pending();
+            }
+            (2, gone, Some(receiver)) => {
+                let ended = closed || gone.is_none();
+                let none = if ended {
+                    TryRecvError::Closed
+                } else {
+                    TryRecvError::Empty
+                };
+                assert_eq!(receiver.try_recv(), value.take().ok_or(none));
+            }
+            (3..5, Some(open), _) => {
+                let is_ready = {
+                    let mut ended = Box::pin(open.closed());
+                    let mut cx = Context::from_waker(&ends.waker);
+                    ended.as_mut().poll(&mut cx).is_ready()
+                };
+                assert_eq!(is_ready, closed);
+                watched |= !is_ready;
+            }
+            (5, Some(_), _) if arg < 96 => {
+                let sent = sender.take().map(|sender| sender.send(arg));
+                assert_eq!(sent, Some(if closed { Err(arg) } else { Ok(()) }));
+                value = (!closed).then_some(arg);
+                answers.expected += usize::from(std::mem::take(&mut asked));
+            }
+            (6, Some(_), _) if arg < 64 => {
+                sender = None;
+                answers.expected += usize::from(std::mem::take(&mut asked));
+            }
+            (7, gone, Some(open)) if arg < 128 => {
+                let tells = std::mem::take(&mut watched) && gone.is_some();
+                ends.expected += usize::from(tells);
+                open.close();
+                closed = true;
+                if arg < 64 {
+                    (receiver, value, asked) = (None, None, false);
+                }
+            }
+            _ => {}
+        }
+        answers.compare();
+        ends.compare();
+    }
+}
+
+fn watched(steps: impl Iterator<Item = (u8, usize)>) {
+    let (sender, first) = watch::channel(0);
+    let (mut sender, mut idle) = (Some(sender), vec![(first, 0)]);
+    let (mut version, mut value) = (0, 0);
+    let (mut futures, mut seen, mut waiting) = (Futures::new(), BTreeMap::new(), Vec::new());
+    for (step, arg) in steps {
+        let told = match (step % 12, futures.pick(arg), &sender) {
+            (0..2, ..) if !idle.is_empty() => {
+                let (mut receiver, version) = idle.swap_remove(arg % idle.len());
+                let id = futures.add(async move {
+                    let changed = receiver.changed().await;
+                    (receiver, changed)
+                });
+                seen.insert(id, version);
+                false
+            }
+            (2..5, Some(id), _) => {
+                match futures.poll(id) {
+                    Poll::Ready((receiver, Ok(()))) if seen[&id] != version => {
+                        idle.push((receiver, version));
+                    }
+                    Poll::Ready((receiver, Err(Closed))) => {
+                        assert!(sender.is_none() && seen[&id] == version);
+                        idle.push((receiver, version));
+                    }
+                    Poll::Ready(_) => panic!("nothing has changed"),
+                    Poll::Pending => {
+                        assert!(sender.is_some() && seen[&id] == version);
+                        waiting.push(id);
+                    }
+                }
+                false
+            }
+            (5, Some(id), _) => {
+                futures.drop(id);
+                false
+            }
+            (6, _, Some(sender)) => {
+                let nobody = idle.is_empty() && futures.alive.is_empty();
+                assert_eq!(sender.send(arg).is_err(), nobody);
+                (version, value) = if nobody {
+                    (version, value)
+                } else {
+                    (version + 1, arg)
+                };
+                !nobody
+            }
+            (7, _, Some(sender)) => {
+                assert_eq!(sender.send_replace(arg), value);
+                (version, value) = (version + 1, arg);
+                true
+            }
+            (8, _, Some(sender)) => {
+                sender.send_modify(|value| *value += 1);
+                (version, value) = (version + 1, value + 1);
+                true
+            }
+            (9, _, Some(sender)) => {
+                idle.push((sender.subscribe(), version));
+                false
+            }
+            (10, ..) if !idle.is_empty() => {
+                let nth = arg % idle.len();
+                let (receiver, seen) = &mut idle[nth];
+                assert_eq!(receiver.has_changed(), *seen != version);
+                assert_eq!(*receiver.borrow(), value);
+                if arg < 64 {
+                    assert_eq!(*receiver.borrow_and_update(), value);
+                    *seen = version;
+                }
+                let copy = (receiver.clone(), *seen);
+                idle.push(copy);
+                false
+            }
+            (11, ..) if arg < 32 => sender.take().is_some(),
+            _ => false,
+        };
+        if told {
+            waiting.sort_unstable();
+            waiting.dedup(); // polled twice, woken once
+            waiting.drain(..).for_each(|id| futures.expect_wake(id));
+        }
+        futures.compare();
+    }
+}

@@ -1,0 +1,700 @@
+//! Groups of tasks: who ends whom, in which order, and what comes out.
+
+use std::cell::RefCell;
+use std::future::{Future, pending, poll_fn};
+use std::panic::panic_any;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Poll, Waker};
+
+use crate::common::*;
+use windlass::task::{Spawner, TaskGroup};
+use windlass_executor::{Executor, block_on, spawn, yield_now};
+
+type Errors = TaskGroup<Result<u32, &'static str>>;
+
+/// Runs the future with a trace.
+#[track_caller]
+fn run<F: Future>(test: impl FnOnce(Trace) -> F) -> F::Output {
+    block_on(Executor::new().run(test(Trace::new())))
+}
+
+#[test]
+fn join_next_hands_out_in_the_order_of_ending() {
+    run(async |_| {
+        let mut group = TaskGroup::infallible();
+        for times in [3, 1, 2, 0] {
+            group.spawn(async move {
+                yields(times).await;
+                times
+            });
+        }
+        let mut order = Vec::new();
+        while let Some(times) = group.join_next().await {
+            order.push(times);
+        }
+        assert_eq!(order, [0, 1, 2, 3]);
+    });
+}
+
+#[test]
+fn children_run_without_being_joined_and_what_they_return_is_kept() {
+    run(async |_| {
+        let mut group = TaskGroup::infallible();
+        for number in 0..3 {
+            group.spawn(async move { number });
+        }
+        assert_eq!(group.len(), 3);
+        yield_now().await;
+        assert!(group.is_empty());
+        for number in 0..3 {
+            assert_eq!(group.join_next().await, Some(number));
+        }
+        assert_eq!(group.join_next().await, None);
+        group.spawn(async { 3 });
+        assert_eq!(group.join_next().await, Some(3), "a group can be used on");
+    });
+}
+
+#[test]
+fn the_first_error_cancels_the_rest_at_once_and_is_returned() {
+    run(async |trace| {
+        let mut group = Errors::new();
+        let (a, c) = (says_drop(&trace, "a"), says_drop(&trace, "c"));
+        group.spawn(held_for_ever(a));
+        group.spawn(async { Err("the rope broke") });
+        group.spawn(held_for_ever(c));
+        yield_now().await;
+        trace.is(&["drop a", "drop c"]); // without anybody having joined
+        assert_eq!(group.join_next().await, Some(Err("the rope broke")));
+        assert_eq!(group.join_next().await, None);
+    });
+}
+
+#[test]
+fn the_first_panic_cancels_the_rest_at_once_and_goes_on_in_join_next() {
+    let panic = panic_of(|| {
+        run(async |trace| {
+            let mut group = TaskGroup::infallible();
+            group.spawn(hold(says_drop(&trace, "a")));
+            group.spawn(async { panic!("the rope broke") });
+            yield_now().await;
+            trace.is(&["drop a"]);
+            group.join_next().await;
+        })
+    });
+    assert_eq!(panic, "the rope broke");
+}
+
+#[test]
+fn what_ended_before_the_failure_is_handed_out_before_it() {
+    run(async |_| {
+        let mut group = Errors::new();
+        group.spawn(async { Ok(1) });
+        group.spawn(async { Err("broke") });
+        group.spawn(async { Ok(2) });
+        yield_now().await;
+        assert_eq!(group.join_next().await, Some(Ok(1)));
+        assert_eq!(group.join_next().await, Some(Err("broke")));
+        assert_eq!(group.join_next().await, None);
+    });
+}
+
+#[test]
+fn a_group_of_errors_as_values_goes_on() {
+    run(async |_| {
+        let mut group = TaskGroup::infallible();
+        group.spawn(async { Err("broke") });
+        group.spawn(async { Ok(2) });
+        assert_eq!(group.join_next().await, Some(Err("broke")));
+        assert_eq!(group.join_next().await, Some(Ok(2)));
+    });
+}
+
+#[test]
+fn close_of_errors_as_values_waits_for_all_and_returns_the_first_error() {
+    run(async |trace| {
+        let (group, words) = (TaskGroup::infallible(), trace.clone());
+        group.spawn(async { Err("broke") });
+        group.spawn(async { Ok(1) });
+        group.spawn(async move {
+            yields(2).await;
+            words.push("goes on");
+            Err("a later one")
+        });
+        assert_eq!(group.close().await, Err("broke"));
+        trace.is(&["goes on"]);
+    });
+}
+
+#[test]
+fn a_panic_of_an_independent_child_ends_that_one_alone() {
+    run(async |trace| {
+        let mut group = TaskGroup::independent().limit(2);
+        group.spawn(async { panic!("reported by the hook alone") });
+        group.spawn(told(&trace, "a", ready(1)));
+        group.spawn(told(&trace, "waits for its turn", ready(2)));
+        assert_eq!(group.join_next().await, Some(1));
+        assert_eq!(group.join_next().await, Some(2));
+        group.spawn(async { 3 });
+        assert_eq!(group.join_next().await, Some(3), "it takes others still");
+        trace.is(&[
+            "poll a",
+            "drop a",
+            "poll waits for its turn",
+            "drop waits for its turn",
+        ]);
+    });
+}
+
+#[test]
+fn the_panic_of_the_last_independent_child_ends_the_waiting_for_it() {
+    run(async |_| {
+        let mut group = TaskGroup::<()>::independent();
+        group.spawn(async {
+            yield_now().await;
+            panic!("reported by the hook alone")
+        });
+        assert_eq!(group.join_next().await, None);
+        group.spawn(async { panic!("reported by the hook alone") });
+        group.close().await;
+    });
+}
+
+#[test]
+fn what_an_independent_child_panicked_with_may_panic_when_it_is_dropped() {
+    struct Bad;
+    impl Drop for Bad {
+        fn drop(&mut self) {
+            panic!("reported by the hook alone");
+        }
+    }
+    run(async |_| {
+        let mut group = TaskGroup::independent().limit(1);
+        group.spawn(async { panic_any(Bad) });
+        group.spawn(async { 7 });
+        assert_eq!(group.join_next().await, Some(7));
+    });
+}
+
+#[test]
+fn close_waits_for_all_and_for_those_that_they_spawn() {
+    run(async |trace| {
+        let group = TaskGroup::infallible();
+        let (inner, spawner) = (trace.clone(), group.spawner());
+        group.spawn(async move {
+            yields(2).await;
+            inner.push("child");
+            spawner.spawn(async move {
+                yields(2).await;
+                inner.push("grandchild");
+            });
+        });
+        group.close().await;
+        trace.is(&["child", "grandchild"]);
+    });
+}
+
+#[test]
+fn close_returns_the_first_error_when_the_others_are_gone() {
+    run(async |trace| {
+        let group = Errors::new();
+        let held = says_drop(&trace, "held");
+        group.spawn(held_for_ever(held));
+        group.spawn(async { Ok(2) });
+        group.spawn(async {
+            yield_now().await;
+            Err("broke")
+        });
+        assert_eq!(group.close().await, Err("broke"));
+        trace.is(&["drop held"]);
+    });
+}
+
+#[test]
+fn a_child_is_gone_with_all_it_held_when_its_end_is_heard_of() {
+    run(async |trace| {
+        let mut group = TaskGroup::infallible();
+        group.spawn(told(&trace, "child", ready(())));
+        group.join_next().await;
+        trace.push("joined");
+        trace.is(&["poll child", "drop child", "joined"]);
+    });
+}
+
+#[test]
+fn a_panic_in_the_drop_of_a_child_is_a_failure_of_it() {
+    let panic = panic_of(|| {
+        run(async |_| {
+            let group = TaskGroup::infallible();
+            let broken = panics_on_drop("the drop broke");
+            group.spawn(poll_fn(move |_| {
+                let _held = &broken;
+                Poll::Ready(())
+            }));
+            group.spawn(pending());
+            group.close().await;
+        })
+    });
+    assert_eq!(panic, "the drop broke");
+}
+
+#[test]
+fn a_panic_in_the_drop_of_a_cancelled_child_keeps_no_other_from_being_dropped() {
+    run(async |trace| {
+        let group = TaskGroup::infallible();
+        group.spawn(hold(says_drop(&trace, "a")));
+        group.spawn(hold(panics_on_drop("reported by the hook alone")));
+        group.spawn(hold(says_drop(&trace, "c")));
+        yield_now().await;
+        drop(group);
+        trace.is(&["drop a", "drop c"]);
+    });
+}
+
+#[test]
+fn at_most_as_many_run_at_once_as_the_limit_says_and_the_rest_in_their_order() {
+    run(async |trace| {
+        let group = TaskGroup::infallible().limit(2);
+        for name in ["a", "b", "c", "d"] {
+            let trace = trace.clone();
+            group.spawn(async move {
+                trace.push(format!("{name} begins"));
+                yield_now().await;
+                trace.push(format!("{name} ends"));
+            });
+        }
+        assert_eq!(group.len(), 4);
+        group.close().await;
+        trace.is(&[
+            "a begins", "b begins", "a ends", "b ends", // and so on by twos
+            "c begins", "d begins", "c ends", "d ends",
+        ]);
+    });
+}
+
+#[test]
+fn a_failure_drops_those_that_wait_for_their_turn() {
+    run(async |trace| {
+        let group = Errors::new().limit(1);
+        group.spawn(async { Err("broke") });
+        let waiting = says_drop(&trace, "waiting");
+        group.spawn(held_for_ever(waiting));
+        assert_eq!(group.close().await, Err("broke"));
+        trace.is(&["drop waiting"]);
+    });
+}
+
+#[test]
+fn room_waits_for_a_child_to_end() {
+    run(async |_| {
+        let mut group = TaskGroup::infallible().limit(2);
+        group.room().await;
+        group.spawn(yields(3));
+        group.room().await;
+        group.spawn(pending());
+        assert_eq!(group.len(), 2);
+        group.room().await;
+        assert_eq!(group.len(), 1);
+    });
+}
+
+#[test]
+fn a_limit_of_zero_panics() {
+    let zero = panic_of(|| Errors::new().limit(0));
+    assert_eq!(zero, "a group with a limit of zero would never end");
+}
+
+#[test]
+fn a_higher_limit_starts_those_that_have_waited() {
+    run(async |trace| {
+        let group = TaskGroup::infallible().limit(1);
+        for name in ["a", "b", "c"] {
+            group.spawn(told(&trace, name, idle()));
+        }
+        let group = group.limit(2);
+        yield_now().await;
+        trace.is(&["poll a", "poll b"]);
+        drop(group);
+    });
+}
+
+#[test]
+fn a_group_that_has_failed_drops_what_is_spawned() {
+    run(async |trace| {
+        let mut group = Errors::new();
+        group.spawn(async { Err("broke") });
+        yield_now().await;
+        let late = says_drop(&trace, "late");
+        group.spawn(held_for_ever(late));
+        trace.is(&["drop late"]);
+        assert_eq!(group.join_next().await, Some(Err("broke")));
+        assert_eq!(group.join_next().await, None);
+    });
+}
+
+#[test]
+fn dropping_the_group_cancels_children_in_the_order_of_spawning_and_drops_what_was_returned() {
+    run(async |trace| {
+        let group = TaskGroup::infallible().limit(3);
+        let output = says_drop(&trace, "output");
+        group.spawn(async move { Some(output) });
+        for name in ["a", "b", "c", "waiting"] {
+            let held = says_drop(&trace, name);
+            group.spawn(async {
+                hold(held).await;
+                None
+            });
+        }
+        yield_now().await;
+        drop(group);
+        trace.is(&["drop a", "drop b", "drop c", "drop waiting", "drop output"]);
+    });
+}
+
+#[test]
+fn dropping_close_or_what_awaits_it_at_any_await_cancels_all() {
+    for polls in 0..3 {
+        let (executor, trace) = (Executor::new(), Trace::new());
+        let _entered = executor.enter();
+        let group = Errors::new();
+        let held = says_drop(&trace, "held");
+        group.spawn(held_for_ever(held));
+        for times in 0..2 {
+            group.spawn(async move {
+                yields(times).await;
+                Ok(1)
+            });
+        }
+        let mut closing = Box::pin(group.close());
+        for _ in 0..polls {
+            assert!(poll(&mut closing).is_pending());
+            executor.tick(Waker::noop(), 3);
+        }
+        trace.is(&[]);
+        drop(closing);
+        trace.is(&["drop held"]);
+        settle(&executor);
+        assert_eq!(executor.tasks(), 0);
+    }
+}
+
+#[test]
+fn a_join_that_is_dropped_at_any_await_loses_nothing() {
+    for polls in 0..3 {
+        run(async |_| {
+            let mut group = TaskGroup::infallible();
+            for number in 0..3 {
+                group.spawn(async move {
+                    yields(number).await;
+                    number
+                });
+            }
+            let mut joined = Vec::new();
+            for _ in 0..polls {
+                if let Poll::Ready(next) = poll(&mut pin!(group.join_next())) {
+                    joined.extend(next);
+                }
+                yield_now().await;
+            }
+            while let Some(next) = group.join_next().await {
+                joined.push(next);
+            }
+            assert_eq!(joined, [0, 1, 2]);
+        });
+    }
+}
+
+#[test]
+fn the_owner_is_woken_once_by_the_first_end_after_it_has_looked() {
+    let executor = Executor::new();
+    let _entered = executor.enter();
+    let mut group = TaskGroup::infallible();
+    (0..3).for_each(|_| group.spawn(async {}));
+    let (count, waker) = Count::new();
+    {
+        let mut joining = pin!(group.join_next());
+        assert!(poll_with(&mut joining, &waker).is_pending());
+        assert!(poll_with(&mut joining, &waker).is_pending());
+        settle(&executor);
+        assert_eq!(count.take(), 1);
+    }
+    for _ in 0..3 {
+        assert_eq!(poll(&mut pin!(group.join_next())), Poll::Ready(Some(())));
+    }
+}
+
+/// A child's way to its own group.
+type Own = Rc<RefCell<Option<Errors>>>;
+
+#[test]
+fn a_child_may_drop_its_own_group_and_ends_at_its_next_await() {
+    run(async |trace| {
+        let own: Own = Rc::default();
+        let group = Errors::new();
+        let (theirs, words) = (own.clone(), trace.clone());
+        let held = says_drop(&trace, "self");
+        group.spawn(async move {
+            let _held = held;
+            drop(theirs.take());
+            words.push("dropped the group");
+            yield_now().await;
+            words.push("goes on");
+            Ok(1)
+        });
+        let other = says_drop(&trace, "other");
+        group.spawn(held_for_ever(other));
+        own.replace(Some(group));
+        yields(3).await;
+        trace.is(&["drop other", "dropped the group", "drop self"]);
+    });
+}
+
+#[test]
+fn a_child_that_drops_its_own_group_and_fails_in_the_same_poll_tells_nobody() {
+    for panics in [false, true] {
+        let executor = Executor::new();
+        let _entered = executor.enter();
+        let own: Own = Rc::default();
+        let (theirs, group) = (own.clone(), Errors::new());
+        group.spawn(async move {
+            drop(theirs.take());
+            assert!(!panics, "reported by the hook alone");
+            Err("nobody hears of it")
+        });
+        own.replace(Some(group));
+        settle(&executor);
+        assert_eq!(executor.tasks(), 0);
+    }
+}
+
+#[test]
+fn a_childs_drop_may_spawn_join_and_drop_the_group() {
+    let (executor, trace) = (Executor::new(), Trace::new());
+    let _entered = executor.enter();
+    let own: Own = Rc::default();
+    let group = Errors::new();
+    let (theirs, words, spawner) = (own.clone(), trace.clone(), group.spawner());
+    let held = on_drop(move || {
+        let late = says_drop(&words, "late");
+        spawner.spawn(held_for_ever(late));
+        let mut group = theirs.take().expect("it is there");
+        assert!(format!("{group:?}").contains("running: 0"));
+        words.push(format!("{:?}", poll(&mut pin!(group.join_next()))));
+        drop(group);
+        words.push("dropped the group");
+    });
+    group.spawn(held_for_ever(held));
+    group.spawn(async { Err("broke") });
+    own.replace(Some(group));
+    settle(&executor);
+    trace.is(&[
+        "drop late",
+        r#"Ready(Some(Err("broke")))"#,
+        "dropped the group",
+    ]);
+    assert_eq!(executor.tasks(), 0);
+}
+
+#[test]
+fn the_clone_wake_and_drop_of_the_owners_waker_may_use_the_group() {
+    let executor = Executor::new();
+    let _entered = executor.enter();
+    let mut group = Errors::new();
+    let (hooks, waker) = hooked();
+    let on_clone = group.spawner();
+    hooks.on_clone.set(move || on_clone.spawn(async { Ok(1) }));
+    let on_wake = group.spawner();
+    hooks.on_wake.set(move || on_wake.spawn(async { Ok(2) }));
+    let on_drop = group.spawner();
+    hooks.on_drop.set(move || on_drop.spawn(async { Ok(3) }));
+    group.spawn(pending());
+    assert!(poll_with(&mut pin!(group.join_next()), &waker).is_pending());
+    assert!(poll(&mut pin!(group.join_next())).is_pending()); // drops the clone
+    assert!(poll_with(&mut pin!(group.join_next()), &waker).is_pending());
+    settle(&executor);
+    let mut numbers = [1, 2, 3].map(|_| poll(&mut pin!(group.join_next())));
+    numbers.sort();
+    assert_eq!(
+        numbers,
+        [1, 2, 3].map(|number| Poll::Ready(Some(Ok(number))))
+    );
+}
+
+#[test]
+fn an_end_within_the_clone_of_the_owners_waker_is_not_missed() {
+    let executor = Rc::new(Executor::new());
+    let _entered = executor.enter();
+    let mut group = TaskGroup::infallible();
+    group.spawn(async { 7 });
+    let (hooks, waker) = hooked();
+    let theirs = executor.clone();
+    hooks.on_clone.set(move || settle(&theirs));
+    let joined = poll_with(&mut pin!(group.join_next()), &waker);
+    assert_eq!(joined, Poll::Ready(Some(7)));
+}
+
+/// An executor that rests, and what its waker calls at the next spawn.
+fn resting() -> (Rc<Executor>, Rc<Hooks>) {
+    let executor = Rc::new(Executor::new());
+    let (hooks, waker) = hooked();
+    executor.tick(&waker, 1);
+    (executor, hooks)
+}
+
+#[test]
+fn a_child_that_ends_while_it_is_spawned_is_joined() {
+    for panics in [false, true] {
+        let (executor, hooks) = resting();
+        let _entered = executor.enter();
+        let theirs = executor.clone();
+        hooks.on_wake.set(move || settle(&theirs));
+        let mut group = TaskGroup::infallible();
+        group.spawn(async move {
+            assert!(!panics, "while it was spawned");
+            7
+        });
+        let mut joined = || poll(&mut pin!(group.join_next()));
+        match panics {
+            false => assert_eq!(joined(), Poll::Ready(Some(7))),
+            true => assert_eq!(panic_of(joined), "while it was spawned"),
+        }
+        assert!(group.is_empty());
+    }
+}
+
+#[test]
+fn a_group_that_is_dropped_while_it_spawns_leaves_no_child_behind() {
+    for turns in [false, true] {
+        let (executor, hooks) = resting();
+        let _entered = executor.enter();
+        let (trace, group) = (Trace::new(), TaskGroup::infallible());
+        let (spawner, theirs) = (group.spawner(), executor.clone());
+        hooks.on_wake.set(move || {
+            if turns {
+                settle(&theirs);
+            }
+            drop(group);
+        });
+        spawner.spawn(hold(says_drop(&trace, "child")));
+        trace.is(&["drop child"]);
+        assert_eq!(executor.tasks(), 0);
+    }
+}
+
+#[test]
+fn what_is_spawned_while_a_child_is_spawned_counts_with_it() {
+    let (executor, hooks) = resting();
+    let _entered = executor.enter();
+    let (trace, group) = (Trace::new(), TaskGroup::infallible().limit(1));
+    let (spawner, inner) = (group.spawner(), told(&trace, "inner", idle()));
+    hooks.on_wake.set(move || spawner.spawn(inner));
+    group.spawn(told(&trace, "outer", idle()));
+    settle(&executor);
+    trace.is(&["poll outer"]);
+}
+
+#[test]
+fn a_child_whose_spawn_has_panicked_is_joined_if_it_runs() {
+    let (executor, hooks) = resting();
+    let _entered = executor.enter();
+    hooks.on_wake.set(|| panic!("a bad waker"));
+    let mut group = TaskGroup::infallible();
+    assert_eq!(panic_of(|| group.spawn(async { 7 })), "a bad waker");
+    settle(&executor);
+    assert_eq!(poll(&mut pin!(group.join_next())), Poll::Ready(Some(7)));
+}
+
+#[test]
+fn a_child_that_can_not_be_spawned_leaves_nothing_behind() {
+    let mut group = TaskGroup::infallible();
+    assert!(panic_of(|| group.spawn(async { 7 })).starts_with("`spawn` was called outside"));
+    assert_eq!(block_on(group.join_next()), None);
+    block_on(Executor::new().run(async {
+        group.spawn(async { 8 });
+        assert_eq!(group.join_next().await, Some(8));
+    }));
+}
+
+#[test]
+fn a_panic_when_a_waiting_child_is_started_ends_the_group_and_its_owner_hears_of_it() {
+    let executor = Executor::new();
+    let _entered = executor.enter();
+    let (other, hooks) = resting();
+    hooks.on_wake.set(|| panic!("a bad waker"));
+    let mut group = TaskGroup::infallible().limit(1);
+    let guard = shared(None);
+    let (kept, theirs) = (guard.clone(), other.clone());
+    group.spawn(async move { drop(kept.replace(Some(theirs.enter()))) }); // spawns are there now
+    group.spawn(pending());
+    let (count, waker) = Count::new();
+    assert!(poll_with(&mut pin!(group.join_next()), &waker).is_pending());
+    settle(&executor);
+    assert_eq!(count.take(), 1);
+    assert_eq!(poll(&mut pin!(group.join_next())), Poll::Ready(Some(())));
+    assert_eq!(
+        panic_of(|| poll(&mut pin!(group.join_next()))),
+        "a bad waker"
+    );
+}
+
+#[test]
+fn a_group_whose_executor_is_gone_says_so_when_its_children_are() {
+    for mut group in [TaskGroup::infallible(), TaskGroup::independent()] {
+        let (executor, trace) = (Executor::new(), Trace::new());
+        let entered = executor.enter();
+        group.spawn(hold(says_drop(&trace, "child")));
+        group.spawn(pending());
+        let (hooks, waker) = hooked();
+        let words = trace.clone();
+        hooks.on_wake.set(move || words.push("told"));
+        assert!(poll_with(&mut pin!(group.join_next()), &waker).is_pending());
+        drop(entered);
+        drop(executor);
+        trace.is(&["drop child", "told"]);
+        let message = "this group's children can't finish any more: their executor was dropped";
+        assert_eq!(panic_of(|| block_on(group.join_next())), message);
+        assert_eq!(block_on(group.join_next()), None);
+    }
+}
+
+#[test]
+fn a_child_that_is_spawned_while_its_executor_is_dropped_is_dropped() {
+    let (executor, trace) = (Executor::new(), Trace::new());
+    let entered = executor.enter();
+    let group = Errors::new();
+    let (spawner, words) = (group.spawner(), trace.clone());
+    let held = on_drop(move || {
+        let late = says_drop(&words, "late");
+        spawner.spawn(held_for_ever(late));
+    });
+    spawn(hold(held)).detach();
+    settle(&executor);
+    drop(entered);
+    drop(executor);
+    trace.is(&["drop late"]);
+    assert!(group.is_empty());
+}
+
+#[test]
+fn a_thousand_generations_of_children_end_with_their_group() {
+    fn generation(left: u32, group: Spawner<u32>) {
+        let next = group.clone();
+        let child: Pin<Box<dyn Future<Output = u32>>> = Box::pin(async move {
+            if left > 0 {
+                generation(left - 1, next);
+            }
+            left
+        });
+        group.spawn(child);
+    }
+    run(async |_| {
+        let mut group = TaskGroup::infallible().limit(1);
+        generation(1000, group.spawner());
+        let mut count = 0;
+        while group.join_next().await.is_some() {
+            count += 1;
+        }
+        assert_eq!(count, 1001);
+    });
+}
