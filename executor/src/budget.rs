@@ -75,9 +75,9 @@ struct Refill {
     poll: Option<u64>,
     /// How many more refills this poll was refused.
     refused: u32,
-    /// After how many refusals one refill is granted nevertheless. It is one more with each poll, so
-    /// that each future gets a refill at times if one task polls several in a fixed order (`join!`)
-    /// and the first one is always ready.
+    /// After how many refusals one refill is granted nevertheless. One more with each poll, so that
+    /// each future gets a refill at times if one task polls several in a fixed order (`join!`) and
+    /// the first one is always ready.
     granted: u32,
 }
 

@@ -103,8 +103,8 @@ impl Executor {
     /// Returns a future that runs the executor until `main` is done. Unfinished tasks stay in the
     /// executor, and go on in the next `run`.
     ///
-    /// A poll of it polls at most 256 tasks, then wakes its own waker and returns `Pending`, so that
-    /// its driver (a reactor, for example) makes progress as well.
+    /// A poll of it polls at most 256 tasks, then wakes its own waker and returns `Pending`, so
+    /// that its driver (a reactor, for example) makes progress as well.
     ///
     /// # Panics
     ///
@@ -129,8 +129,8 @@ impl Executor {
         }
     }
 
-    /// Polls ready tasks, at most `budget` times: the step for a host with an event loop of its own.
-    /// `waker` is woken when a task becomes ready after this has found none.
+    /// Polls ready tasks, at most `budget` times: the step for a host with an event loop of its
+    /// own. `waker` is woken when a task becomes ready after this has found none.
     ///
     /// # Panics
     ///
@@ -363,8 +363,8 @@ impl Running {
             _depth: nested_drop::restart_depth(),
             inner: inner.clone(),
         };
-        // Cloning and dropping a waker is user code. It finds the turn begun, so that it can't begin
-        // another one, and if it panics, the guard ends the turn.
+        // Cloning and dropping a waker is user code. It finds the turn begun, so that it can't
+        // begin another one, and if it panics, the guard ends the turn.
         let known = inner.driver_waker.take();
         if known
             .as_ref()

@@ -31,7 +31,7 @@ struct State {
     first_generation: u32,
     /// The slots to be woken, in the order of arrival, each once.
     order: Vec<u32>,
-    /// By slot, what is to be woken in it. So both lists are bounded by the number of slots, however
+    /// By slot, the generation to wake. So both lists are bounded by the number of slots, however
     /// often threads wake.
     marks: Vec<Mark>,
     /// Wakes the loop. Taken by the first wake after the loop has checked the inbox, which is the

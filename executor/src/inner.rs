@@ -172,8 +172,8 @@ impl ExecutorInner {
         self.finish_slow(&cell, foreign_joiner);
     }
 
-    /// Drops the output of a detached task, and wakes a foreign joiner. Both are user code. Outlined,
-    /// since a task that is awaited on its own executor needs neither.
+    /// Drops the output of a detached task, and wakes a foreign joiner. Both are user code.
+    /// Outlined, since a task that is awaited on its own executor needs neither.
     #[cold]
     fn finish_slow(&self, cell: &Ref, foreign_joiner: Option<Waker>) {
         if cell.has(DETACHED) {

@@ -18,8 +18,8 @@ use crate::waker::index_in;
 
 /// A spawned task. Await it for its output.
 ///
-/// Tasks are structured: **dropping a `Task` cancels it**, that is, drops its future at once. To let
-/// it run on by itself, [`detach`](Task::detach) it.
+/// Tasks are structured: **dropping a `Task` cancels it**, that is, drops its future at once. To
+/// let it run on by itself, [`detach`](Task::detach) it.
 ///
 /// | to get | write | result |
 /// |---|---|---|
@@ -202,8 +202,8 @@ impl<T: 'static> Task<T> {
         self.cell.as_ref().map(|cell| cell.spawned_at)
     }
 
-    /// Cancels the task. Returns `None` once its future has been dropped, and `Some` if the task had
-    /// finished before.
+    /// Cancels the task. Returns `None` once its future has been dropped, and `Some` if the task
+    /// had finished before.
     ///
     /// A task that cancels itself ends when its poll returns. It never returns from this await.
     ///
