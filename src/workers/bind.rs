@@ -1,10 +1,10 @@
-//! Making the parent's sockets.
+//! Creates the listening sockets of the parent.
 
 use std::fmt::Display;
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 
-/// Listens on the first of the addresses that can be had.
+/// Listens on the first address for which that succeeds.
 pub(super) fn bind(addr: impl ToSocketAddrs, per_worker: bool) -> io::Result<TcpListener> {
     let mut last = io::Error::new(io::ErrorKind::InvalidInput, "no address to listen on");
     for addr in addr.to_socket_addrs()? {
@@ -24,7 +24,7 @@ fn listen(addr: SocketAddr, per_worker: bool) -> io::Result<TcpListener> {
     }
 }
 
-/// A socket beside which others of the same address may be made.
+/// Listens with `SO_REUSEPORT`, so that more sockets can listen on the same address.
 #[cfg(target_os = "linux")]
 fn reuse_port(addr: SocketAddr) -> io::Result<TcpListener> {
     use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with, sockopt};
@@ -45,7 +45,7 @@ fn reuse_port(_: SocketAddr) -> io::Result<TcpListener> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
-/// How many connections may wait to be accepted; the system may allow fewer.
+/// Maximum length of the accept queue. The system may limit it further.
 #[cfg(target_os = "linux")]
 const BACKLOG: i32 = 4096;
 

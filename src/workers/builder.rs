@@ -1,5 +1,7 @@
-//! How many workers, of which kind, with which listeners.
+//! The configuration of the workers.
 
+#[cfg(unix)]
+use std::collections::VecDeque;
 use std::fmt;
 use std::future::Future;
 use std::io;
@@ -7,25 +9,25 @@ use std::net::{TcpListener, ToSocketAddrs};
 use std::pin::Pin;
 use std::time::Duration;
 
+use super::describe_panic;
+use super::log::Log;
 use super::message::{Command, Exchange, Parent};
-use super::outlet::Outlet;
-use super::payload::describe_panic;
-use super::supervisor::{Event, Kind, Settings, Sockets, Supervisor};
+use super::supervisor::{Event, Launcher, Settings, Sockets, Supervisor};
 use super::thread::Threads;
-use super::worker::{Post, Worker};
+use super::worker::{Assignment, Worker};
 use crate::Task;
 use crate::sync::mpsc;
 
-/// How many workers there may be.
-const MOST: usize = 1024;
+/// Maximum number of workers.
+const MAX_WORKERS: usize = 1024;
 
-/// As good as for ever, and still a time that the clock can show.
-const LONGEST: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
+/// An upper bound for durations, so that adding one to the current time cannot overflow.
+const MAX_DURATION: Duration = Duration::from_secs(100 * 365 * 24 * 3600);
 
-/// How many events wait for the supervisor until those who tell of them have to.
-const EVENTS: usize = 64;
+/// Capacity of the supervisor's queue of events.
+const EVENT_CAPACITY: usize = 64;
 
-/// Workers to be started. Made by [`workers`](crate::workers()).
+/// Configures and runs workers. Created by [`workers`](crate::workers()).
 ///
 /// # Examples
 ///
@@ -48,17 +50,18 @@ pub struct Builder {
     heartbeat: Duration,
     drain_limit: Duration,
     pub(super) sockets: Vec<Vec<TcpListener>>,
-    /// How many sockets each call of `listen` is to have: one, or one for each worker.
+    /// For each call of `listen`: whether it needs one socket per worker.
     per_worker: Vec<bool>,
     parent: Option<ParentFn>,
     #[cfg(unix)]
     figures_at: Option<std::path::PathBuf>,
-    /// What systemd has handed over, and nobody has asked for yet; None before it was looked at.
+    /// Sockets from systemd that no `listen` has taken yet. `None` before the first call of
+    /// `listen`.
     #[cfg(unix)]
-    activated: Option<std::collections::VecDeque<TcpListener>>,
-    /// In a worker: what it got from its parent.
+    activated: Option<VecDeque<TcpListener>>,
+    /// In a worker, the file descriptors and the assignment passed by the parent.
     #[cfg(unix)]
-    inheritance: io::Result<Option<super::process::Inheritance>>,
+    inheritance: io::Result<Option<super::process::Inherited>>,
 }
 
 type ParentFn = Box<dyn FnOnce(Parent) -> Pin<Box<dyn Future<Output = ()>>>>;
@@ -79,118 +82,119 @@ impl Builder {
             #[cfg(unix)]
             activated: None,
             #[cfg(unix)]
-            inheritance: super::process::Inheritance::take(),
+            inheritance: super::process::Inherited::take(),
         }
     }
 
-    /// So many workers. If it isn't called, as many as this process may use cores.
+    /// Sets the number of workers. The default is the number of cores that this process may use.
     pub fn count(mut self, count: usize) -> Builder {
         self.count = Some(count);
         self
     }
 
-    /// Each worker is a process: the program, run again. So a crash costs one worker, memory is
-    /// returned, and the program can be replaced while it runs. See the [module](super#processes)
-    /// for what that means for `main`.
+    /// Makes each worker a process that runs the same program again. A crash then affects one
+    /// worker, a restart returns all memory to the system, and the program can be replaced while
+    /// the service runs. The [module](super#processes) explains the consequences for `main`.
     #[cfg(unix)]
     pub fn processes(mut self) -> Builder {
         self.are_processes = true;
         self
     }
 
-    /// Each worker is a thread: the default.
+    /// Makes each worker a thread. This is the default.
     pub fn threads(mut self) -> Builder {
         self.are_processes = false;
         self
     }
 
-    /// Pins each worker to a core. On Linux only; elsewhere the workers fail.
+    /// Pins each worker to a core. Supported on Linux only; elsewhere the workers fail.
     pub fn pin_to_cores(mut self) -> Builder {
         self.is_pinned = true;
         self
     }
 
-    /// Listens on a TCP address, with one socket for all workers: a connection wakes one that
-    /// waits, and they take turns. May be called again for another address.
+    /// Listens on a TCP address with one socket for all workers. A connection wakes one waiting
+    /// worker, and the workers take turns. Can be called several times for several addresses.
     ///
-    /// If systemd has handed over TCP sockets (`LISTEN_FDS`), the first call takes the first of
-    /// them, and so on: then the unit says on which address, and this one isn't used. Sockets of
-    /// other kinds stay open in the parent, for the program's own use.
+    /// If systemd has passed TCP sockets (`LISTEN_FDS`), the first call takes the first of them,
+    /// the second call the second, and so on. The address is then set by the unit, and `addr` is
+    /// unused. Sockets of other types stay open in the parent, for use by the program.
     ///
-    /// The parent keeps the socket for as long as it runs. So connections are never refused while
-    /// workers are started again or replaced; they wait.
+    /// The parent keeps the socket open as long as it runs. Connections that arrive while workers
+    /// are restarted or reloaded wait in the accept queue and are not refused.
     ///
     /// # Errors
     ///
-    /// If the port is in use, or not permitted: the address is in the text. Or if what systemd says
-    /// about its sockets makes no sense.
+    /// Returns an error that contains the address if the port is in use or not permitted, and an
+    /// error if the variables set by systemd are malformed.
     pub fn listen(self, addr: impl ToSocketAddrs) -> io::Result<Builder> {
         self.listen_as(false, addr)
     }
 
-    /// Listens on a TCP address, with a socket for each worker (`SO_REUSEPORT`): the system deals
-    /// the connections out by a hash of their addresses. On Linux only.
+    /// Listens on a TCP address with one socket per worker (`SO_REUSEPORT`). The kernel distributes
+    /// connections by a hash of their addresses. Linux only.
     ///
-    /// No worker ever wakes for nothing, and there is one accept queue for each; that may be better
-    /// for very many short connections. But a connection goes to its worker also if that one is
-    /// busy or dead and others wait. [`listen`](Builder::listen) is the better choice for most. A
-    /// socket that systemd has handed over is one for all workers all the same.
+    /// There are no spurious wake-ups, and each worker has its own accept queue, which can be
+    /// better for very many short connections. But the kernel assigns a connection to a worker even
+    /// if that worker is busy or dead while others are idle, so [`listen`](Builder::listen) is the
+    /// better choice for most services. A socket passed by systemd is shared by all workers in
+    /// either case.
     ///
     /// # Errors
     ///
-    /// As [`listen`](Builder::listen).
+    /// The same as for [`listen`](Builder::listen).
     #[cfg(target_os = "linux")]
     pub fn listen_per_worker(self, addr: impl ToSocketAddrs) -> io::Result<Builder> {
         self.listen_as(true, addr)
     }
 
     fn listen_as(mut self, per_worker: bool, addr: impl ToSocketAddrs) -> io::Result<Builder> {
-        let (mut sockets, mut is_given) = (Vec::new(), false);
+        let (mut sockets, mut is_activated) = (Vec::new(), false);
         if !self.is_worker() {
             let activated = self.activated()?;
-            is_given = activated.is_some();
+            is_activated = activated.is_some();
             sockets.push(match activated {
                 Some(socket) => socket,
                 None => super::bind::bind(addr, per_worker)?,
             });
         }
         self.sockets.push(sockets);
-        self.per_worker.push(per_worker && !is_given);
+        self.per_worker.push(per_worker && !is_activated);
         Ok(self)
     }
 
-    /// How long a worker may give no sign of life: 10 s, if not chosen. The sign is given by its
-    /// loop, so a worker that is stuck in a task gives none. It's killed, and another is started. A
-    /// thread can't be killed: it's left to itself.
+    /// Sets the time limit between heartbeats of a worker. The default is 10 s. The loop of the
+    /// worker sends the heartbeats, so a worker that is stuck in a task sends none. The parent then
+    /// kills the worker and starts another. A thread cannot be killed and is abandoned.
     ///
     /// # Panics
     ///
-    /// If it's less than 100 ms.
+    /// Panics if the limit is less than 100 ms.
     pub fn heartbeat(mut self, limit: Duration) -> Builder {
         assert!(
             limit >= Duration::from_millis(100),
-            "a heartbeat of less than 100 ms"
+            "the heartbeat limit must be at least 100 ms"
         );
-        self.heartbeat = limit.min(LONGEST);
+        self.heartbeat = limit.min(MAX_DURATION);
         self
     }
 
-    /// How long a worker that is to end may take to finish what it has begun: 20 s, if not chosen.
-    /// Then it's killed, and must have ended 2 s later.
+    /// Sets the time limit for a worker to finish its open work when it drains. The default is 20
+    /// s. After that the worker is killed, and has 2 s to exit.
     pub fn drain_limit(mut self, limit: Duration) -> Builder {
-        self.drain_limit = limit.min(LONGEST);
+        self.drain_limit = limit.min(MAX_DURATION);
         self
     }
 
-    /// What runs beside the workers in the parent, on its loop: it sends them messages, gets
-    /// theirs, and sees their figures. It's dropped when the workers have ended and it has taken
-    /// what they have sent, for which it has 1 s, or what is left of the
-    /// [`drain_limit`](Builder::drain_limit). It must not block, since the supervision is on
-    /// the same loop. Direct writes to standard error can block, and so can a panic, which the
-    /// panic hook reports there.
+    /// Sets a future that runs in the parent, on the loop of the supervisor. It can send messages
+    /// to the workers, receive theirs, and read their metrics. It is dropped after the workers have
+    /// exited and it has received their messages. For that it has 1 s, or the rest of the
+    /// [`drain_limit`](Builder::drain_limit) if that is less. It must not block, because that would
+    /// block the supervisor. Direct writes to standard error can block, and so can a panic, because
+    /// the panic hook writes there.
     ///
-    /// If it panics, the workers are drained, and [`run`](Builder::run) returns an error. If it
-    /// returns, the workers go on, and their messages to it are lost.
+    /// If the future panics, the workers are drained and [`run`](Builder::run) returns an error. If
+    /// it returns, the workers continue, and their messages to the parent are dropped.
     pub fn parent<F, Fut>(mut self, parent: F) -> Builder
     where
         F: FnOnce(Parent) -> Fut + 'static,
@@ -200,47 +204,49 @@ impl Builder {
         self
     }
 
-    /// Serves the [`Figures`](super::Figures) of all workers in Prometheus' text format, by HTTP,
-    /// on a Unix socket of that name:
+    /// Serves the [metrics](super::Figures) of all workers in Prometheus' text format, by HTTP on a
+    /// Unix socket at this path:
     ///
     /// ```sh
     /// curl --unix-socket figures.sock http://localhost/metrics
     /// ```
     ///
-    /// A socket that a past program has left there is replaced. A file of another kind, or a socket
-    /// on which somebody listens, is an error of [`run`](Builder::run). Whoever may write to the
-    /// file may read the figures.
+    /// A socket file that was left there by an earlier program is replaced. If the path is a file
+    /// of another type, or a socket with a listener, [`run`](Builder::run) returns an error. Every
+    /// user who may write to the file may read the metrics.
     ///
-    /// The head of a request must arrive within 1 s (else the status is 408), within 16 KiB and 64
-    /// header fields (431), and be a valid (400) GET or HEAD (405) of HTTP/1. Up to 64 clients are
-    /// served concurrently. The next one disconnects the oldest.
+    /// The head of a request must arrive within 1 s (otherwise the status is 408), have at most 16
+    /// KiB and 64 header fields (431), and be a valid (400) GET or HEAD (405) of HTTP/1. Up to 64
+    /// clients are served concurrently. The next one disconnects the oldest.
     #[cfg(unix)]
     pub fn figures_at(mut self, path: impl Into<std::path::PathBuf>) -> Builder {
         self.figures_at = Some(path.into());
         self
     }
 
-    /// Runs the workers, until all have returned `Ok`, or the signals say that they are to end. In
-    /// each, `run` is called, and its future is the main task of a loop of its own.
+    /// Runs the workers until all have returned `Ok` or a signal stops them. Each worker calls
+    /// `run` and polls the returned future as the main task of its own event loop.
     ///
-    /// A worker that returns an error, panics, or dies is started again. In a process that is a
-    /// worker this doesn't return: the process ends.
+    /// A worker that returns an error, panics or dies is restarted. In a worker process this
+    /// function does not return, because the process exits.
     ///
     /// # Errors
     ///
-    /// If workers can't be started, or die at once again and again. If a second signal to end has
-    /// come. If what [`parent`](Builder::parent) runs has panicked. If the count is 0 or more than
-    /// 1,024. All workers have ended by then, except those that the error names.
+    /// Returns an error if workers cannot be started or keep crashing at their start, if a second
+    /// stop signal arrives, if the future of [`parent`](Builder::parent) panics, or if the count is
+    /// 0 or more than 1,024. All workers have exited by then, except those that the error names.
     ///
-    /// `TimedOut` if a worker was killed and has not ended within 2 s: a process that is traced or
-    /// hangs in the kernel, or a thread that blocks. The error names its number and its PID.
+    /// The kind is `TimedOut` if a worker was killed and has not exited within 2 s: a process that
+    /// is traced or hangs in the kernel, or a thread that blocks. The error names its index and its
+    /// PID.
     ///
-    /// `QuotaExceeded` if the system has no processes, threads or file descriptors left to start
-    /// the workers. If they run out later, restarts are retried until they succeed.
+    /// The kind is `QuotaExceeded` if the system is out of processes, threads or file descriptors
+    /// when the workers are first started. If they run out later, restarts are retried until they
+    /// succeed.
     ///
     /// # Panics
     ///
-    /// Inside of a task.
+    /// Panics when called inside a task.
     pub fn run<F, Fut>(mut self, run: F) -> io::Result<()>
     where
         F: Fn(Worker) -> Fut + Send + Sync + 'static,
@@ -248,93 +254,95 @@ impl Builder {
     {
         #[cfg(unix)]
         if let Some(inheritance) = std::mem::replace(&mut self.inheritance, Ok(None))? {
-            super::process::live(inheritance, &self, &run);
+            super::process::run_as_worker(inheritance, &self, &run);
         }
-        self.complete()?;
-        let kind: Box<dyn Kind> = match self.are_processes {
+        self.validate()?;
+        let launcher: Box<dyn Launcher> = match self.are_processes {
             #[cfg(unix)]
             true => Box::new(super::process::Processes::new()?),
             _ => Box::new(Threads::new(run)),
         };
         assert!(
             !windlass_executor::in_task(),
-            "`run` inside of a task would stop all other tasks: call it on a thread of its own"
+            "`run` was called inside a task and would block its loop: call it on a separate thread"
         );
-        super::try_block_on(self.supervise(kind))?
+        super::try_block_on(self.supervise(launcher))?
     }
 
-    /// Checks what was chosen, and makes the sockets that are still missing.
-    fn complete(&mut self) -> io::Result<()> {
-        let count = match self.count {
-            Some(count) => count,
-            None => std::thread::available_parallelism().map_or(1, |cores| cores.get()),
-        };
-        if !(1..=MOST).contains(&count) {
-            let text = format!("{count} workers: 1 to {MOST} can be had");
+    /// Validates the options, and creates the remaining sockets of `listen_per_worker`.
+    fn validate(&mut self) -> io::Result<()> {
+        let cores = || std::thread::available_parallelism().map_or(1, |cores| cores.get());
+        let count = self.count.unwrap_or_else(cores);
+        if !(1..=MAX_WORKERS).contains(&count) {
+            let text = format!("{count} workers: the count must be 1 to {MAX_WORKERS}");
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }
         self.count = Some(count);
         #[cfg(unix)]
-        if let Some(left) = self
-            .activated
-            .as_ref()
-            .map(|left| left.len())
-            .filter(|&left| left > 0)
-        {
-            let text =
-                format!("systemd hands over {left} sockets more than the program listens on");
+        let left = self.activated.as_ref().map_or(0, VecDeque::len);
+        #[cfg(unix)]
+        if left > 0 {
+            let text = format!("systemd passed {left} more sockets than the program listens on");
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }
-        for (sockets, _) in self
-            .sockets
-            .iter_mut()
-            .zip(&self.per_worker)
-            .filter(|(_, each)| **each)
-        {
-            for _ in 1..count {
-                let more = super::bind::bind(sockets[0].local_addr()?, true)?;
-                sockets.push(more);
+        for (sockets, &per_worker) in self.sockets.iter_mut().zip(&self.per_worker) {
+            while per_worker && sockets.len() < count {
+                sockets.push(super::bind::bind(sockets[0].local_addr()?, true)?);
             }
         }
         Ok(())
     }
 
-    async fn supervise(self, kind: Box<dyn Kind>) -> io::Result<()> {
-        let outlet = Outlet::new();
-        #[cfg(unix)]
-        let (notify, watchdog) = super::systemd::notifier(&outlet);
-        #[cfg(not(unix))]
-        let (notify, watchdog) = (Box::new(|_| ()), None);
-        let (events, incoming) = mpsc::channel(EVENTS);
-        let commands = Box::new(commander(events.clone()));
-        let _signals = super::signals::listen(events.clone())?;
-        let post = Post {
+    fn settings(&self, watchdog: Option<Duration>) -> Settings {
+        let assignment = Assignment {
             index: 0,
             count: self.count.unwrap_or(1),
-            beat: (self.heartbeat / 4).min(Duration::from_secs(1)),
+            interval: (self.heartbeat / 4).min(Duration::from_secs(1)),
             is_pinned: self.is_pinned,
         };
-        let (exchange, parent) = Exchange::new(post.count, commands).open(self.parent.is_some());
+        Settings {
+            assignment,
+            heartbeat: self.heartbeat,
+            drain_limit: self.drain_limit,
+            watchdog,
+        }
+    }
+
+    async fn supervise(self, launcher: Box<dyn Launcher>) -> io::Result<()> {
+        let log = Log::new();
         #[cfg(unix)]
-        let _scraped = match self.figures_at {
-            Some(path) => Some(super::scrape::listen(&path, exchange.clone()).await?),
+        let (notify, watchdog) = super::systemd::notifier(&log);
+        #[cfg(not(unix))]
+        let (notify, watchdog) = (Box::new(|_| ()), None);
+        let (events, incoming) = mpsc::channel(EVENT_CAPACITY);
+        let commands = Box::new(command_sender(events.clone()));
+        let _signals = super::signals::listen(events.clone())?;
+        let settings = self.settings(watchdog);
+        let count = settings.assignment.count;
+        let exchange = Exchange::new(count, commands);
+        let (exchange, parent) = exchange.open(self.parent.is_some());
+        #[cfg(unix)]
+        let _metrics_server = match self.figures_at {
+            Some(path) => Some(super::metrics_server::listen(&path, exchange.clone()).await?),
             None => None,
         };
         let parent = self.parent.zip(parent);
         let parent = parent.map(|(run, handle)| run_parent(run, handle, events.clone()));
-        let settings = Settings {
-            post,
-            heartbeat: self.heartbeat,
-            drain_limit: self.drain_limit,
-            watchdog,
-        };
         let sockets = Sockets(self.sockets);
-        let (exchanged, said) = (exchange.clone(), outlet.clone());
-        let supervisor = Supervisor::new(kind, sockets, settings, exchanged, events, notify, said);
+        let (router, supervisor_log) = (exchange.clone(), log.clone());
+        let supervisor = Supervisor::new(
+            launcher,
+            sockets,
+            settings,
+            router,
+            events,
+            notify,
+            supervisor_log,
+        );
         supervisor.run(incoming).await?;
         exchange.flush().await;
         match parent.filter(Task::is_finished) {
-            // It may have panicked after the end of the supervision.
+            // It may have panicked after the supervisor ended.
             Some(parent) => parent.await.map_err(io::Error::other),
             None => Ok(()),
         }
@@ -350,16 +358,16 @@ impl Builder {
         false
     }
 
-    /// The next socket that systemd has handed over.
+    /// Takes the next socket that systemd has passed.
     #[cfg(unix)]
     fn activated(&mut self) -> io::Result<Option<TcpListener>> {
-        if self.activated.is_none() {
-            self.activated = Some(super::systemd::sockets()?.into());
-        }
-        Ok(self
-            .activated
-            .as_mut()
-            .and_then(|sockets| sockets.pop_front()))
+        let mut sockets = match self.activated.take() {
+            Some(sockets) => sockets,
+            None => super::systemd::sockets()?.into(),
+        };
+        let next = sockets.pop_front();
+        self.activated = Some(sockets);
+        Ok(next)
     }
 
     #[cfg(not(unix))]
@@ -368,7 +376,7 @@ impl Builder {
     }
 }
 
-/// Runs the parent's own code, and reports its panic.
+/// Runs the future of `parent`, and reports its panic.
 fn run_parent(
     run: ParentFn,
     handle: Parent,
@@ -380,17 +388,17 @@ fn run_parent(
             return Ok(());
         };
         let text = format!(
-            "the parent's own code panicked: {}",
+            "the parent's future panicked: {}",
             describe_panic(panic.into_inner())
         );
-        // Fails if the supervision is over.
+        // Fails if the supervisor has ended.
         let _ = events.send(Event::ParentPanicked(text.clone())).await;
         Err(text)
     })
 }
 
-/// Gives commands of the parent's own code to the supervisor.
-fn commander(events: mpsc::Sender<Event>) -> impl Fn(Command) {
+/// Returns a function that sends commands to the supervisor.
+fn command_sender(events: mpsc::Sender<Event>) -> impl Fn(Command) {
     move |command| {
         let events = events.clone();
         crate::spawn(async move { events.send(Event::Command(command)).await }).detach();

@@ -2,7 +2,8 @@
 
 use std::io;
 
-/// Pins this thread to one of the cores that it may use: worker 0 to the first, and so on around.
+/// Pins this thread to one of its permitted cores: worker 0 to the first one, and so on, modulo
+/// their number.
 #[cfg(target_os = "linux")]
 pub(super) fn pin(worker: usize) -> io::Result<()> {
     use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};

@@ -1,4 +1,4 @@
-//! A worker's listener: it accepts until the worker is drained.
+//! A listener of a worker. It accepts connections until the worker drains.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -6,18 +6,18 @@ use std::io;
 use std::net::{self, SocketAddr};
 use std::rc::Rc;
 
-use super::worker::Signs;
+use super::worker::Status;
 use crate::net::{TcpListener, TcpStream};
 
-/// A listener that a worker got from its parent.
+/// A listener that a worker has received from its parent.
 ///
-/// It may be that of all workers: a connection then wakes one that waits in
-/// [`accept`](Listener::accept), and they take turns. A worker that doesn't wait there, since it
-/// serves first or has no room, leaves new connections to the others.
+/// The socket may be shared with all other workers. A connection then wakes one of the workers that
+/// wait in [`accept`](Listener::accept), and they take turns. A worker that is busy or at its limit
+/// does not wait there, and leaves new connections to the others.
 ///
 /// # Examples
 ///
-/// What [`Worker::serve`](super::Worker::serve) does is written by hand like this:
+/// [`Worker::serve`](super::Worker::serve), written by hand:
 ///
 /// ```
 /// use futures::AsyncWriteExt;
@@ -46,17 +46,17 @@ use crate::net::{TcpListener, TcpStream};
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub struct Listener {
-    /// None once the worker doesn't wait for connections any more.
+    /// `None` once the worker no longer waits for connections.
     waiting: RefCell<Option<Rc<TcpListener>>>,
-    /// Another descriptor of the same socket; None once no connection was left then.
+    /// A duplicate of the socket's descriptor. `None` once the accept queue was empty after that.
     socket: RefCell<Option<net::TcpListener>>,
-    /// How many `accept` wait for a connection.
+    /// Number of `accept` calls that wait for a connection.
     pending: Cell<usize>,
     addr: SocketAddr,
-    signs: Rc<Signs>,
+    status: Rc<Status>,
 }
 
-/// Counts an `accept` that waits.
+/// Counts one waiting `accept`.
 struct Pending<'a>(&'a Cell<usize>);
 
 impl<'a> Pending<'a> {
@@ -73,7 +73,7 @@ impl Drop for Pending<'_> {
 }
 
 impl Listener {
-    pub(super) fn new(socket: net::TcpListener, signs: Rc<Signs>) -> io::Result<Listener> {
+    pub(super) fn new(socket: net::TcpListener, status: Rc<Status>) -> io::Result<Listener> {
         let waiting = TcpListener::try_from(socket.try_clone()?)?;
         waiting.share();
         Ok(Listener {
@@ -81,39 +81,40 @@ impl Listener {
             pending: Cell::new(0),
             addr: socket.local_addr()?,
             socket: RefCell::new(Some(socket)),
-            signs,
+            status,
         })
     }
 
-    /// Waits for a connection; `None` when the worker is to end. The first call says that the
-    /// worker is [ready](super::Worker::ready).
+    /// Waits for a connection. Returns `None` when the worker is stopped. The first call marks the
+    /// worker as [ready](super::Worker::ready).
     ///
-    /// A connection that has come is still given out when the worker is to end: nobody else may
-    /// have been told of it.
+    /// After a stop, connections that are already in the accept queue are still returned, because
+    /// the kernel may have woken no other worker for them.
     ///
     /// # Errors
     ///
-    /// As [`TcpListener::accept`].
+    /// The same as for [`TcpListener::accept`].
     ///
     /// # Cancel safety
     ///
-    /// No connection is lost when the future is dropped.
+    /// Cancel-safe: if the future is dropped, no connection is lost.
     pub async fn accept(&self) -> io::Result<Option<(TcpStream, SocketAddr)>> {
-        self.signs.ready();
+        self.status.ready();
         let waiting = self.waiting.borrow().clone();
         if let Some(waiting) = waiting {
-            let stop = self.signs.stop.token();
+            let stop = self.status.stop.token();
             let pending = Pending::new(&self.pending);
             let accepted = stop.run(waiting.accept()).await;
-            drop(waiting); // before the last look: the last one deregisters
+            // The last clone deregisters the socket, which must happen before the queue is drained.
+            drop(waiting);
             drop(pending);
             if let Some(accepted) = accepted {
                 return self.count(accepted).map(Some);
             }
         }
-        // Deregistered first: a connection that comes from then on wakes another worker, and one
-        // that came before is found now. While another `accept` of this worker is pending, the
-        // listener stays registered: then the last of them has the last look.
+        // The socket is deregistered first. A connection that arrives after that wakes another
+        // worker; one that arrived before is found now. While another `accept` of this worker is
+        // pending, the socket stays registered, and the last pending call drains the queue.
         drop(self.waiting.take());
         let accepted = loop {
             let tried = self.socket.borrow().as_ref().map(net::TcpListener::accept);
@@ -129,24 +130,21 @@ impl Listener {
         self.count(accepted).map(Some)
     }
 
-    /// Clients shall be refused, if nobody else listens, and not wait.
+    /// Closes the socket, so that clients are refused instead of queued if no other worker listens.
     fn close<T>(&self) -> Option<T> {
         drop(self.socket.take());
         None
     }
 
     fn count<T>(&self, accepted: io::Result<T>) -> io::Result<T> {
-        let counters = &self.signs.counters;
-        let counter = if accepted.is_ok() {
-            &counters.accepted
-        } else {
-            &counters.errors
-        };
-        counter.set(counter.get() + 1);
+        self.status.count(|metrics| match accepted {
+            Ok(_) => metrics.accepted += 1,
+            Err(_) => metrics.errors += 1,
+        });
         accepted
     }
 
-    /// The address that it listens on.
+    /// Returns the address of the socket.
     pub fn local_addr(&self) -> SocketAddr {
         self.addr
     }

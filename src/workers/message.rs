@@ -1,4 +1,4 @@
-//! Messages between workers, by way of their parent.
+//! Messages between workers. The parent routes them.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -6,22 +6,22 @@ use std::io;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use super::figures::Figures;
-use super::link::{Frame, Incoming, check};
-use super::mailbox::{Mailbox, Outbox, Pushed, mailbox};
+use super::channel::{Frame, FrameReceiver, check};
+use super::mailbox::{Mailbox, MailboxReceiver, PushResult, mailbox};
+use super::metrics::Figures;
 use crate::time::timeout_at;
 
-/// Time limit of waits for room: of a broadcast of the parent for the workers' queues, and of a
-/// worker's message for the parent's queue.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// Time limit for waits on a full queue: of a broadcast of the parent on the workers' queues, and
+/// of a worker's message on the parent's queue.
+const WAIT_LIMIT: Duration = Duration::from_secs(1);
 
-/// Lower bound of that limit when the drain limit has passed: enough to read queued messages.
-const LEAST_PATIENCE: Duration = Duration::from_millis(100);
+/// Minimum of that limit after the drain limit has passed: enough to receive queued messages.
+const MIN_WAIT_LIMIT: Duration = Duration::from_millis(100);
 
-/// Messages of one worker that are forwarded before the task yields.
+/// Messages of one worker that are routed before the task yields.
 const BATCH: usize = 32;
 
-/// Who sends or receives a message.
+/// The sender or recipient of a message.
 ///
 /// # Examples
 ///
@@ -35,9 +35,9 @@ const BATCH: usize = 32;
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Party {
-    /// What [`Builder::parent`](super::Builder::parent) runs.
+    /// The future of [`Builder::parent`](super::Builder::parent).
     Parent,
-    /// The worker of this number.
+    /// The worker with this index.
     Worker(usize),
 }
 
@@ -48,7 +48,7 @@ impl Party {
     fn tag(self) -> u32 {
         match self {
             Party::Parent => PARENT,
-            // Of so high a number there is none, and a message for it is lost.
+            // No worker has such a high index, so the message is dropped.
             Party::Worker(index) => u32::try_from(index).unwrap_or(ALL - 1),
         }
     }
@@ -75,7 +75,7 @@ impl Party {
     }
 }
 
-/// A message that has come.
+/// A received message.
 ///
 /// # Examples
 ///
@@ -93,9 +93,9 @@ impl Party {
 /// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Message {
-    /// Who has sent it.
+    /// The sender.
     pub from: Party,
-    /// What it says: 64 KiB at most.
+    /// The content, at most 64 KiB.
     pub body: Vec<u8>,
 }
 
@@ -107,11 +107,11 @@ impl Message {
         }
     }
 
-    /// What it says, as a value.
+    /// Decodes the body.
     ///
     /// # Errors
     ///
-    /// `InvalidData` if the bytes are not those of [`encode`] for such a type.
+    /// Returns `InvalidData` if the body is not the output of [`encode`] for a compatible type.
     #[cfg(feature = "serde")]
     pub fn value<T: serde::de::DeserializeOwned>(&self) -> io::Result<T> {
         postcard::from_bytes(&self.body)
@@ -119,11 +119,11 @@ impl Message {
     }
 }
 
-/// A value as the body of a message, in the format of [postcard](https://docs.rs/postcard).
+/// Encodes a value as the body of a message, in the format of [postcard](https://docs.rs/postcard).
 ///
 /// # Errors
 ///
-/// If the type can't be written in that format.
+/// Returns an error if the type cannot be represented in that format.
 ///
 /// # Examples
 ///
@@ -140,7 +140,7 @@ pub fn encode<T: serde::Serialize + ?Sized>(value: &T) -> io::Result<Vec<u8>> {
     postcard::to_stdvec(value).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))
 }
 
-/// The workers, for what [`Builder::parent`](super::Builder::parent) runs.
+/// The interface of [`Builder::parent`](super::Builder::parent) to the workers.
 ///
 /// # Examples
 ///
@@ -164,71 +164,72 @@ pub fn encode<T: serde::Serialize + ?Sized>(value: &T) -> io::Result<Vec<u8>> {
 /// ```
 pub struct Parent {
     exchange: Rc<Exchange>,
-    inbox: Outbox<Message>,
+    inbox: MailboxReceiver<Message>,
 }
 
 impl Parent {
-    /// Sends a message to a worker. It waits while the worker's queue is full (4 MiB), for as long
-    /// as that takes. A message to one that is dead, or dies before it has read it, is lost.
+    /// Sends a message to a worker. Waits while the worker's queue is full (4 MiB), without a time
+    /// limit. If the worker is dead, or exits before it receives the message, the message is lost.
     ///
     /// # Errors
     ///
-    /// `InvalidInput` if the message is longer than 64 KiB.
+    /// Returns `InvalidInput` if the message is longer than 64 KiB.
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped, nothing was sent.
+    /// Cancel-safe: if the future is dropped, nothing was sent.
     pub async fn send(&self, worker: usize, body: impl Into<Vec<u8>>) -> io::Result<()> {
         self.exchange
             .deliver(worker, Party::Parent.frame(body))
             .await
     }
 
-    /// Sends a message to all workers. It waits while the queue of one is full (4 MiB), but for 1 s
-    /// at most: then that one doesn't get it, which is [counted](Figures::lost), and isn't waited
-    /// for again until it has read something. So a worker that never reads its messages keeps none
-    /// from the others, and no more of them than fill its queue and the system's are in memory.
+    /// Sends a message to all workers. Waits up to 1 s while queues are full (4 MiB each). A worker
+    /// whose queue stays full misses the message, which is [counted](Figures::lost), and later
+    /// broadcasts do not wait for it until it has received something. So a worker that never
+    /// receives delays no other worker, and the memory that it uses is bounded by its queue and the
+    /// socket's buffer.
     ///
     /// # Errors
     ///
-    /// As [`send`](Parent::send).
+    /// The same as for [`send`](Parent::send).
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped, some may have got it.
+    /// If the future is dropped, some of the workers may have received the message.
     pub async fn broadcast(&self, body: impl Into<Vec<u8>>) -> io::Result<()> {
         self.exchange
             .deliver_to_all(Party::Parent, &body.into())
             .await
     }
 
-    /// Waits for a message of a worker. Up to 4 MiB of messages wait to be received; while they do,
-    /// the workers' next ones wait for 1 s at most and are then lost, which is
-    /// [counted](Figures::lost) for their senders.
+    /// Waits for a message from a worker. Up to 4 MiB of messages are queued. While the queue is
+    /// full, the next message of a worker waits up to 1 s and is then dropped, which is
+    /// [counted](Figures::lost) for its sender.
     ///
     /// # Cancel safety
     ///
-    /// No message is lost when the future is dropped.
+    /// Cancel-safe: if the future is dropped, no message is lost.
     pub async fn recv(&mut self) -> Message {
         let message = self.inbox.recv().await;
-        message.expect("the exchange has a sender")
+        message.expect("the exchange holds a sender")
     }
 
-    /// What each worker has counted, as of its last sign of life.
+    /// Returns the metrics of each worker, as of its last heartbeat.
     pub fn figures(&self) -> Vec<Figures> {
         self.exchange.figures.borrow().clone()
     }
 
-    /// Drains the workers and ends, as SIGTERM does. A second call kills them. A signal that comes
-    /// after the first call is the first signal, and so are the workers not killed by a call that
-    /// comes after the first signal.
+    /// Starts a graceful shutdown, like SIGTERM. A second call kills the workers. Calls and signals
+    /// are counted separately: the first signal after a call does not kill the workers, nor does
+    /// the first call after a signal.
     pub fn stop(&self) {
         (self.exchange.command)(Command::Stop(Origin::Program));
     }
 
-    /// Replaces the workers, as SIGHUP does.
+    /// Reloads the workers, like SIGHUP.
     pub fn replace(&self) {
-        (self.exchange.command)(Command::Replace);
+        (self.exchange.command)(Command::Reload);
     }
 }
 
@@ -238,31 +239,31 @@ impl fmt::Debug for Parent {
     }
 }
 
-/// What the supervisor is told to do, by a signal or by the parent's own code.
+/// A command to the supervisor, from a signal or from the future of `Builder::parent`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Command {
     Stop(Origin),
-    Replace,
-    #[cfg_attr(not(unix), allow(dead_code))] // no signal says it there
-    Print,
+    Reload,
+    #[cfg_attr(not(unix), allow(dead_code))] // there is no such signal
+    LogMetrics,
 }
 
-/// Origin of a command.
+/// The origin of a command.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Origin {
     Signal,
     Program,
 }
 
-/// Passes messages on.
+/// Routes messages.
 pub(super) struct Exchange {
-    /// By worker; None while it's dead.
+    /// Indexed by worker. `None` while it is dead.
     workers: RefCell<Vec<Option<Rc<Mailbox<Frame>>>>>,
-    /// None if nobody reads them.
+    /// `None` without a future that receives them.
     parent: Option<Rc<Mailbox<Message>>>,
     pub(super) figures: RefCell<Vec<Figures>>,
-    /// Deadline of the drain, once it has begun.
-    pub(super) end: Cell<Option<Instant>>,
+    /// Deadline of the graceful shutdown, once it has begun.
+    pub(super) drain_deadline: Cell<Option<Instant>>,
     command: Box<dyn Fn(Command)>,
 }
 
@@ -272,12 +273,12 @@ impl Exchange {
             workers: RefCell::new(vec![None; count]),
             parent: None,
             figures: RefCell::new(vec![Figures::default(); count]),
-            end: Cell::new(None),
+            drain_deadline: Cell::new(None),
             command,
         }
     }
 
-    /// With an inbox for the parent, if it has one.
+    /// Adds a mailbox for the parent, if `for_parent` is set.
     pub(super) fn open(mut self, for_parent: bool) -> (Rc<Exchange>, Option<Parent>) {
         let (sender, inbox) = mailbox();
         self.parent = for_parent.then_some(sender);
@@ -289,14 +290,14 @@ impl Exchange {
         (exchange, parent)
     }
 
-    pub(super) fn set(&self, worker: usize, mailbox: Option<Rc<Mailbox<Frame>>>) {
+    pub(super) fn set_mailbox(&self, worker: usize, mailbox: Option<Rc<Mailbox<Frame>>>) {
         let old = std::mem::replace(&mut self.workers.borrow_mut()[worker], mailbox);
-        drop(old); // under no borrow
+        drop(old); // after the borrow has ended
     }
 
-    /// Forwards the messages of a worker until its link is closed. Never waits for another worker,
+    /// Routes the messages of a worker until its channel is closed. Never waits for another worker,
     /// because that would delay the messages to all others.
-    pub(super) async fn relay(self: Rc<Self>, from: usize, mut messages: Incoming) {
+    pub(super) async fn relay(self: Rc<Self>, from: usize, mut messages: FrameReceiver) {
         let mut passed = 0_usize;
         while let Some(Frame { tag, body }) = messages.recv().await {
             match tag {
@@ -306,7 +307,7 @@ impl Exchange {
             }
             passed += 1;
             if passed % BATCH == 0 {
-                crate::yield_now().await; // a fast sender would keep this loop busy forever
+                crate::yield_now().await; // otherwise a fast sender would starve the other tasks
             }
         }
     }
@@ -316,7 +317,7 @@ impl Exchange {
             return;
         };
         let length = body.len();
-        if mailbox.push(Party::Worker(from).frame(body), length) == Pushed::Full {
+        if mailbox.push(Party::Worker(from).frame(body), length) == PushResult::Full {
             self.count_lost(to);
         }
     }
@@ -328,8 +329,9 @@ impl Exchange {
         }
     }
 
-    /// The parent's own code runs on this loop and may be about to receive, so a full queue is
-    /// waited for, but only until the first timeout.
+    /// The receiver runs on this loop and may be about to receive, so this waits while the queue is
+    /// full. After a wait has timed out, messages are dropped without a wait until there is space
+    /// again.
     async fn pass_to_parent(&self, from: usize, body: Vec<u8>) {
         let Some(parent) = &self.parent else { return };
         let length = body.len();
@@ -340,20 +342,20 @@ impl Exchange {
         let pushed = if parent.is_stuck.get() {
             parent.push(message, length)
         } else {
-            let sent = timeout_at(self.patience(), parent.send(message, length)).await;
-            sent.unwrap_or(Pushed::Full)
+            let sent = timeout_at(self.wait_deadline(), parent.send(message, length)).await;
+            sent.unwrap_or(PushResult::Full)
         };
-        if pushed == Pushed::Full {
+        if pushed == PushResult::Full {
             parent.is_stuck.set(true);
             self.count_lost(from);
         }
     }
 
-    /// Deadline of a wait for the parent's own code.
-    fn patience(&self) -> Instant {
+    /// Returns the deadline of a wait for the parent's receiver.
+    fn wait_deadline(&self) -> Instant {
         let now = Instant::now();
-        let end = self.end.get().unwrap_or(now + PATIENCE);
-        end.clamp(now + LEAST_PATIENCE, now + PATIENCE)
+        let end = self.drain_deadline.get().unwrap_or(now + WAIT_LIMIT);
+        end.clamp(now + MIN_WAIT_LIMIT, now + WAIT_LIMIT)
     }
 
     fn count_lost(&self, worker: usize) {
@@ -368,22 +370,23 @@ impl Exchange {
         check(&frame.body)?;
         if let Some(mailbox) = self.worker(to) {
             let length = frame.body.len();
-            mailbox.send(frame, length).await; // lost if the worker has ended
+            // `Closed` if the worker has exited: the message is lost
+            mailbox.send(frame, length).await;
         }
         Ok(())
     }
 
-    /// Queues for the workers that have room first, so that these don't wait for the others.
+    /// Sends to the workers with space first, so that those don't wait for the others.
     async fn deliver_to_all(&self, from: Party, body: &[u8]) -> io::Result<()> {
         check(body)?;
-        let until = Instant::now() + PATIENCE;
+        let until = Instant::now() + WAIT_LIMIT;
         let count = self.workers.borrow().len();
         let mut full = Vec::new();
         for worker in 0..count {
             let Some(mailbox) = self.worker(worker) else {
                 continue;
             };
-            if mailbox.push(from.frame(body), body.len()) == Pushed::Full {
+            if mailbox.push(from.frame(body), body.len()) == PushResult::Full {
                 full.push((worker, mailbox));
             }
         }
@@ -397,10 +400,11 @@ impl Exchange {
         Ok(())
     }
 
-    /// Waits until the parent's own code has received all messages, within `patience`.
+    /// Waits until the parent's future has received all messages, until `wait_deadline` at the
+    /// latest.
     pub(super) async fn flush(&self) {
         if let Some(parent) = self.parent.as_ref().filter(|it| !it.is_stuck.get()) {
-            let _ = timeout_at(self.patience(), parent.emptied()).await;
+            let _ = timeout_at(self.wait_deadline(), parent.wait_until_empty()).await;
         }
     }
 }

@@ -1,8 +1,8 @@
-//! Many cores: several processes or threads, each with its own loop.
+//! Several processes or threads, each with its own event loop, under a supervisor.
 //!
-//! One loop uses one core. The way to all of them is the simplest one: several workers, each with
-//! its own loop, nothing shared, no lock. [`workers`](crate::workers()) starts them, hands them
-//! their listeners, and supervises them.
+//! One event loop uses one core. To use all cores, run several workers, each with its own loop and
+//! without shared state or locks. [`workers`](crate::workers()) starts them, passes them their
+//! listeners, and supervises them.
 //!
 //! ```no_run,ignore-windows
 //! use futures::io::copy;
@@ -22,85 +22,89 @@
 //!
 //! # What the parent does
 //!
-//! * A worker fails, panics, or is killed: it starts another. At once, if that one had served for
-//!   a second; else after a rest, which doubles from 50 ms to 5 s.
-//! * A worker dies at once, five times in a row, and no other has served for a second either: it
-//!   gives up, and `run` returns an error that says how the last one died.
-//! * A worker's loop gives no sign of life for 10 s ([`heartbeat`](Builder::heartbeat)): it kills
-//!   the worker and starts another.
-//! * A killed worker has not ended after 2 s, because it is traced or hangs in the kernel: it logs
-//!   the worker's PID and treats the worker as ended. If the worker still lives at the end, `run`
-//!   returns an error that names it.
-//! * A worker can't be restarted because the system has no processes, threads or file descriptors
-//!   left: it retries until it can.
-//! * A worker gets SIGTERM from somebody else: it has the same 20 s as below to end, and then
-//!   another is started.
-//! * A worker returns `Ok`: it leaves it at that. When all have, `run` returns.
-//! * SIGTERM or SIGINT: it lets the workers finish what they have begun, for 20 s at most
-//!   ([`drain_limit`](Builder::drain_limit)), and `run` returns. A second one ends all at once, and
-//!   is an error. If SIGINT is ignored at the start, it stays ignored: a shell starts background
-//!   programs (`&`) like this.
-//! * SIGHUP: it replaces the workers, by the program that is there now. When all of the new ones
-//!   are ready, the old ones finish what they have begun. No connection is refused. Signals that
-//!   come meanwhile ask for one more replacement, after this one. Of old ones that still drain
-//!   there are eight sets at most: for another, the oldest has to end at once. If SIGHUP is
-//!   ignored at the start, it stays ignored: `nohup` starts programs like this.
-//! * SIGUSR1: it prints the [`Figures`] of each worker.
-//! * It is killed itself: so are the workers, on Linux at once, and elsewhere when their loops come
-//!   round.
+//! * **Crash**: if a worker returns an error, panics or is killed, the parent restarts it. If the
+//!   worker had served for at least 1 s, the restart is immediate. Otherwise the parent waits, at
+//!   first for 50 ms; the time doubles with each crash, up to 5 s.
+//! * **Crash loop**: if a worker crashes five times in a row within a second of its start, and no
+//!   other worker has served for a second, `run` returns an error that describes the last crash.
+//! * **Stuck worker**: if the loop of a worker sends no heartbeat for 10 s
+//!   ([`heartbeat`](Builder::heartbeat)), the parent kills the worker and starts another.
+//! * **Unkillable worker**: if a killed worker has not exited after 2 s, because it is traced or
+//!   hangs in the kernel, the parent logs its PID and treats it as exited. If the process still
+//!   exists when `run` returns, `run` returns an error that names it.
+//! * **Out of resources**: if a restart fails because the system is out of processes, threads or
+//!   file descriptors, the parent retries until it succeeds.
+//! * **SIGTERM to a worker**: the worker drains, within the same 20 s as below, and the parent
+//!   starts another.
+//! * **`Ok` from a worker**: the parent does not restart it. When all workers have returned `Ok`,
+//!   `run` returns.
+//! * **SIGTERM or SIGINT**: graceful shutdown. The workers stop accepting connections and finish
+//!   the open ones, within 20 s ([`drain_limit`](Builder::drain_limit)); then `run` returns. A
+//!   second signal kills the workers and makes `run` return an error. If SIGINT is ignored at the
+//!   start, it stays ignored, because a shell starts background programs (`&`) like this.
+//! * **SIGHUP**: reload. The parent starts new workers from the current file of the program. When
+//!   all of them are ready, the old ones drain. No connection is refused. Further signals during a
+//!   reload request one more reload. At most eight sets of old workers drain at the same time;
+//!   beyond that, the oldest set is killed. If SIGHUP is ignored at the start, it stays ignored,
+//!   because `nohup` starts programs like this.
+//! * **SIGUSR1**: the parent logs the metrics ([`Figures`]) of each worker.
+//! * **Death of the parent**: the workers end too, on Linux immediately, elsewhere as soon as their
+//!   loops notice that the parent's socket is closed.
 //!
-//! The parent logs all this on standard error. A thread writes the log, so a full pipe or a
-//! stopped terminal doesn't stop the supervision. The thread's queue holds 512 KiB. Messages beyond
-//! that are dropped, and the log reports their number once there is room again.
+//! The parent logs these events on standard error. A thread writes the log, so a full pipe or a
+//! stopped terminal does not block the supervisor. The queue of that thread holds 512 KiB. Messages
+//! beyond that are dropped and counted, and the log reports the count once the queue has space
+//! again.
 //!
-//! Elsewhere than on Unix there are no such signals but Ctrl-C; [`Parent::stop`] and
-//! [`Parent::replace`] do the same.
+//! Of these signals only Ctrl-C exists on Windows. [`Parent::stop`] and [`Parent::replace`] work
+//! everywhere.
 //!
 //! # Processes
 //!
-//! A worker is the program, run again with the same arguments. So `main` runs in the worker as
-//! well, up to [`run`](Builder::run), which doesn't return there. Thus:
+//! A worker is the same program, started again with the same arguments. `main` runs in the worker
+//! as well, up to [`run`](Builder::run), which does not return there. This has four consequences:
 //!
-//! * Call [`workers`](crate::workers()) first thing in `main`: what comes before it, each worker
-//!   does again, and programs that are started before it inherit the worker's link to its parent.
-//! * All processes must make the same calls of [`listen`](Builder::listen). In a worker that
-//!   doesn't listen: the worker gets the parent's sockets.
-//! * A program has one set of processes.
-//! * A worker's standard input is empty.
+//! * Call [`workers`](crate::workers()) at the start of `main`. Each worker repeats the code before
+//!   the call, and programs started before it inherit the worker's socket to the parent.
+//! * All processes must make the same calls of [`listen`](Builder::listen). In a worker, `listen`
+//!   takes the parent's sockets instead of opening new ones.
+//! * A program can have one set of worker processes.
+//! * The standard input of a worker is empty.
 //!
-//! The parent itself is not replaced by SIGHUP. It has the sockets and these options, and little
-//! code that could be wrong; who changes the listeners or the number of workers starts the service
-//! anew, which with sockets of systemd refuses no connection either. A worker that is started after
-//! a crash is of the same program as the others, also if the file has been replaced or deleted
-//! meanwhile (on Linux). If the new program can't be started, or one of its workers dies before it
-//! is [ready](Worker::ready), the old ones go on, and the parent says why.
+//! A reload does not replace the parent, which only holds the sockets and the options. To change
+//! the listeners or the number of workers, restart the service; with sockets from systemd, a
+//! restart refuses no connections either. On Linux, a worker that is restarted after a crash runs
+//! the same program as the others, even if the file was replaced or deleted since. If the new
+//! program cannot be started, or one of its workers exits before it is [ready](Worker::ready), the
+//! old workers continue and the parent logs the reason.
 //!
-//! As the first process of a container (PID 1) the parent handles its signals and waits for its
-//! workers as anywhere else. It doesn't wait for processes that others leave to it: if your workers
-//! start programs that may outlive them, start the parent by an init (`docker run --init`, tini),
-//! or share the process namespace of the pod (`shareProcessNamespace`), so that somebody does.
+//! The parent can be the first process of a container (PID 1): it handles its signals and reaps its
+//! workers. It does not reap orphaned processes. If your workers start programs that may outlive
+//! them, start the parent through an init (`docker run --init`, tini), or share the process
+//! namespace of the pod (`shareProcessNamespace`).
 //!
 //! # Threads
 //!
-//! They are the same, with two differences. A panic is caught, but what ends the process ends all.
-//! And a thread that is stuck can't be killed: it's left to itself, and another one is started. If
-//! it is still stuck at the end, `run` returns an error.
+//! Workers that are threads behave the same, with two differences. A panic is caught and ends one
+//! worker, but whatever ends the process ends all of them. A stuck thread cannot be killed: the
+//! parent abandons it and starts another. If the thread is still stuck when `run` returns, `run`
+//! returns an error.
 //!
 //! # systemd and Kubernetes
 //!
-//! The parent takes sockets that systemd hands over (`LISTEN_FDS`), and says when it is ready, when
-//! it replaces its workers, when it ends, and that it lives (`Type=notify-reload`, `WatchdogSec`).
-//! Notifications are best effort. If `NOTIFY_SOCKET` is of an unknown kind, the parent logs that
-//! and runs without notifications.
+//! The parent takes the sockets that systemd passes (`LISTEN_FDS`). It notifies systemd when it is
+//! ready, reloading or stopping, and it supports the watchdog (`Type=notify-reload`,
+//! `WatchdogSec`). Notifications are best effort: if `NOTIFY_SOCKET` is of an unsupported kind, the
+//! parent logs that and runs without notifications.
 //!
-//! `examples/workers` of the repository has a unit, a manifest for Kubernetes, and the program that
-//! matches.
+//! The directory `examples/workers` of the repository has a unit, a Kubernetes manifest, and a
+//! program that uses them.
 
 mod builder;
 mod bind;
 mod supervisor;
-mod seat;
-mod member;
+mod slot;
+mod worker_handle;
 mod signals;
 mod worker;
 mod listener;
@@ -109,33 +113,34 @@ mod thread;
 mod process;
 #[cfg(unix)]
 mod program;
-mod link;
+mod channel;
 mod mailbox;
-mod outlet;
-mod payload;
-mod report;
+mod log;
+mod control;
 mod message;
-mod figures;
+mod metrics;
 #[cfg(unix)]
-mod scrape;
+mod metrics_server;
 #[cfg(unix)]
 mod systemd;
 mod cpu;
 
+use std::any::Any;
 use std::future::Future;
 
+use windlass_executor::discard_panic;
 use windlass_reactor::shortage::explain;
 
 pub use builder::Builder;
-pub use figures::Figures;
 pub use listener::Listener;
 #[cfg(feature = "serde")]
 pub use message::encode;
 pub use message::{Message, Parent, Party};
+pub use metrics::Figures;
 pub use worker::{OpenConnection, Worker};
 
-/// Several workers, each with its own loop, under supervision: how many, of which kind, and what
-/// they do, the [`Builder`] is told. See the module [`workers`](mod@crate::workers).
+/// Returns a [`Builder`], which configures and runs several workers, each with its own event loop.
+/// See the module [`workers`](mod@crate::workers).
 ///
 /// # Examples
 ///
@@ -150,8 +155,17 @@ pub fn workers() -> Builder {
     Builder::new()
 }
 
-/// As [`block_on`](crate::block_on), but returns an error if the runtime can't be created.
+/// Like [`block_on`](crate::block_on), but returns an error if the runtime can't be created.
 fn try_block_on<F: Future>(future: F) -> std::io::Result<F::Output> {
     let runtime = crate::Runtime::builder().build_unwatched();
     Ok(runtime.map_err(explain)?.block_on(future))
+}
+
+/// Returns the message of a panic and drops the payload. The payload is user code: its drop may
+/// panic in turn, and must not unwind into the caller.
+fn describe_panic(payload: Box<dyn Any + Send>) -> String {
+    let text = payload.downcast_ref::<&str>().map(|text| text.to_string());
+    let text = text.or_else(|| payload.downcast_ref::<String>().cloned());
+    discard_panic(|| drop(payload));
+    text.unwrap_or_else(|| "with a value that is not a string".into())
 }

@@ -1,8 +1,9 @@
-//! Workers that are processes: the program, run again.
+//! Workers that are processes, which run the same program again.
 //!
-//! A worker's standard input is one end of a Unix socket, by which the parent first hands over the
-//! descriptors and then talks to it. So nothing has to be inherited that another child of the
-//! program could inherit as well; and when the parent is killed, the worker reads an end.
+//! The standard input of a worker is one end of a Unix socket. Through it the parent passes the
+//! file descriptors, then exchanges control messages. So no descriptor has to be inheritable, and
+//! no other child of the program can inherit one. When the parent is killed, the worker reads the
+//! end of the stream.
 
 use std::cell::RefCell;
 use std::env;
@@ -26,26 +27,27 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
 
-use super::link::Link;
-use super::member::KILL_LIMIT;
+use super::channel::Channel;
 use super::signals::stays_ignored;
-use super::supervisor::{End, Kind, Sockets, Started};
-use super::worker::{Ended, Post, Worker, work};
+use super::supervisor::{Exit, Launcher, Sockets, Started};
+use super::worker::{Assignment, Outcome, Worker, run_worker};
+use super::worker_handle::KILL_LIMIT;
 use super::{Builder, program::Program, systemd};
 use crate::process::{Child, Command, ExitStatus};
 use crate::signal::{Signal, Signals};
 
-/// Says to a program that it's a worker: the number of its standard input's socket, by which
-/// children of a worker, that inherit the variable but not the socket, are told apart; its index,
-/// how many there are, and the milliseconds between two signs of life.
-const VARIABLE: &str = "WINDLASS_WORKER";
+/// Marks a process as a worker: `inode:index:count:milliseconds`. The inode is that of the socket
+/// on standard input. Children of a worker inherit the variable without the socket, so it doesn't
+/// match there. The last number is the interval of heartbeats.
+const WORKER_VARIABLE: &str = "WINDLASS_WORKER";
 
-/// How many descriptors the system passes with a message: that of the messages, and the listeners.
-const DESCRIPTORS: usize = 253;
+/// Maximum number of descriptors in one message (`SCM_MAX_FD`): the socket for messages, and the
+/// listeners.
+const MAX_DESCRIPTORS: usize = 253;
 
 pub(super) struct Processes {
     program: Program,
-    /// While the program is being replaced: the one of the successors.
+    /// During a reload, the program of the successors.
     next: Option<Program>,
 }
 
@@ -58,118 +60,114 @@ impl Processes {
     }
 }
 
-impl Kind for Processes {
-    fn start(&mut self, post: Post, sockets: &Sockets, succeeds: bool) -> io::Result<Started> {
-        let next = self.next.as_ref().filter(|_| succeeds);
+impl Launcher for Processes {
+    fn start(&mut self, to: Assignment, sockets: &Sockets, is_new: bool) -> io::Result<Started> {
+        let next = self.next.as_ref().filter(|_| is_new);
         let program = next.unwrap_or(&self.program);
         let (control, workers_control) = UnixStream::pair()?;
         let (messages, workers_messages) = UnixStream::pair()?;
-        let listeners = sockets.of_worker(post.index).map(AsFd::as_fd);
-        let descriptors: Vec<_> = [workers_messages.as_fd()]
-            .into_iter()
-            .chain(listeners)
-            .collect();
-        hand_over(&control, &descriptors)?;
-        let mut command = command(program, post, workers_control)?;
+        let listeners = sockets.of_worker(to.index).map(AsFd::as_fd);
+        let descriptors = std::iter::once(workers_messages.as_fd()).chain(listeners);
+        let descriptors: Vec<_> = descriptors.collect();
+        send_descriptors(&control, &descriptors)?;
+        let mut command = command(program, to, workers_control)?;
         let child = Rc::new(RefCell::new(command.spawn()?));
         let (name, killed) = (format!("process {}", child.borrow().id()), child.clone());
         Ok(Started {
             name,
-            control: Link::by_socket(control)?,
-            messages: Link::by_socket(messages)?,
+            control: Channel::over_socket(control)?,
+            messages: Channel::over_socket(messages)?,
             kill: Box::new(move || {
-                let _ = killed.borrow_mut().kill(); // it's ours, so only its end can prevent that
+                let _ = killed.borrow_mut().kill(); // fails only if the child has exited
             }),
-            survives: format!(
-                "was killed, and hasn't ended within {KILL_LIMIT:?}: it may be traced, or hang in \
+            survivor_text: format!(
+                "was killed and hasn't exited within {KILL_LIMIT:?}: it may be traced, or hang in \
                  the kernel"
             ),
             ended: Box::pin(end_of(child)),
         })
     }
 
-    fn renew(&mut self) -> io::Result<()> {
-        self.next = Some(self.program.open_again()?);
+    fn reload(&mut self) -> io::Result<()> {
+        self.next = Some(self.program.reopen()?);
         Ok(())
     }
 
-    fn settle(&mut self, is_replaced: bool) {
+    fn commit_reload(&mut self, is_replaced: bool) {
         if let Some(next) = self.next.take().filter(|_| is_replaced) {
             self.program = next;
         }
     }
 }
 
-fn command(program: &Program, post: Post, control: UnixStream) -> io::Result<Command> {
+fn command(program: &Program, assignment: Assignment, control: UnixStream) -> io::Result<Command> {
     let socket = rustix::fs::fstat(&control)?.st_ino;
-    let Post {
-        index, count, beat, ..
-    } = post;
-    let place = format!("{socket}:{index}:{count}:{}", beat.as_millis());
+    let Assignment { index, count, .. } = assignment;
+    let spec = format!(
+        "{socket}:{index}:{count}:{}",
+        assignment.interval.as_millis()
+    );
     let mut command = process::Command::new(program.path());
     let mut args = env::args_os();
     command
         .arg0(args.next().unwrap_or_else(|| OsString::from("worker")))
         .args(args);
-    command.env(VARIABLE, place).stdin(OwnedFd::from(control));
+    command
+        .env(WORKER_VARIABLE, spec)
+        .stdin(OwnedFd::from(control));
     for variable in systemd::VARIABLES {
-        command.env_remove(variable); // they are the parent's
+        command.env_remove(variable); // they are meant for the parent
     }
     let mut command = Command::from(command);
     command.kill_on_drop(true);
     Ok(command)
 }
 
-/// `try_wait` in turn with `kill`: the child is borrowed for a poll only.
-async fn end_of(child: Rc<RefCell<Child>>) -> End {
+/// The child is borrowed only during a poll, so that `kill` can borrow it in between.
+async fn end_of(child: Rc<RefCell<Child>>) -> Exit {
     let status = poll_fn(|cx| pin!(child.borrow_mut().wait()).poll(cx)).await;
     match status {
-        Ok(status) if status.success() => End::Finished,
-        Ok(status) => End::Failed(describe(status)),
-        Err(error) => End::Failed(format!("has ended, nobody knows how: {error}")),
+        Ok(status) if status.success() => Exit::Finished,
+        Ok(status) => Exit::Failed(describe(status)),
+        Err(error) => Exit::Failed(format!("exited; status unavailable: {error}")),
     }
 }
 
 fn describe(status: ExitStatus) -> String {
     match status.code() {
-        Some(_) => format!("has ended with {status}"),
+        Some(_) => format!("exited with {status}"),
         None => format!("was killed by {status}"),
     }
 }
 
-fn hand_over(control: &UnixStream, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
-    if descriptors.len() > DESCRIPTORS {
-        let text = format!(
-            "{} listeners: {} at most",
-            descriptors.len() - 1,
-            DESCRIPTORS - 1
-        );
+fn send_descriptors(control: &UnixStream, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+    if descriptors.len() > MAX_DESCRIPTORS {
+        let (count, limit) = (descriptors.len() - 1, MAX_DESCRIPTORS - 1);
+        let text = format!("{count} listeners exceed the limit of {limit}");
         return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
     }
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
     let mut rights = SendAncillaryBuffer::new(&mut space);
     rights.push(SendAncillaryMessage::ScmRights(descriptors));
-    sendmsg(
-        control,
-        &[IoSlice::new(&[0])],
-        &mut rights,
-        SendFlags::empty(),
-    )?;
+    let byte = IoSlice::new(&[0]);
+    sendmsg(control, &[byte], &mut rights, SendFlags::empty())?;
     Ok(())
 }
 
-/// What a worker gets from its parent.
-pub(super) struct Inheritance {
-    post: Post,
+/// The assignment and the file descriptors that a worker receives from its parent.
+pub(super) struct Inherited {
+    assignment: Assignment,
     control: UnixStream,
     messages: UnixStream,
     listeners: Vec<TcpListener>,
 }
 
-impl Inheritance {
-    /// None if this process is no worker.
-    pub(super) fn take() -> io::Result<Option<Inheritance>> {
-        let Some((socket, post)) = env::var(VARIABLE).ok().and_then(|place| parse(&place)) else {
+impl Inherited {
+    /// Returns `None` if this process is not a worker.
+    pub(super) fn take() -> io::Result<Option<Inherited>> {
+        let Some((socket, assignment)) =
+            env::var(WORKER_VARIABLE).ok().and_then(|spec| parse(&spec))
+        else {
             return Ok(None);
         };
         let stdin = rustix::stdio::stdin();
@@ -177,15 +175,16 @@ impl Inheritance {
             stat.st_ino == socket && FileType::from_raw_mode(stat.st_mode).is_socket()
         });
         if !is_ours {
-            return Ok(None); // the variable is a worker's above us
+            return Ok(None); // inherited from a worker that is an ancestor of this process
         }
-        // By another descriptor, that isn't inherited; and nothing is to be read from the old one.
+        // Moves the socket to a descriptor that children don't inherit, and makes standard input
+        // empty.
         let control = UnixStream::from(rustix::io::fcntl_dupfd_cloexec(stdin, 3)?);
         rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
         let mut descriptors = receive(&control)?.into_iter();
         let messages = descriptors.next().ok_or(io::ErrorKind::UnexpectedEof)?;
-        Ok(Some(Inheritance {
-            post,
+        Ok(Some(Inherited {
+            assignment,
             control,
             messages: messages.into(),
             listeners: descriptors.map(TcpListener::from).collect(),
@@ -193,22 +192,22 @@ impl Inheritance {
     }
 }
 
-fn parse(place: &str) -> Option<(u64, Post)> {
-    let mut numbers = place.split(':').map(|number| number.parse::<u64>().ok());
+fn parse(spec: &str) -> Option<(u64, Assignment)> {
+    let mut numbers = spec.split(':').map(|number| number.parse::<u64>().ok());
     let mut next = || numbers.next().flatten();
     let socket = next()?;
-    let post = Post {
+    let assignment = Assignment {
         index: next()? as usize,
         count: next()? as usize,
-        beat: Duration::from_millis(next()?),
+        interval: Duration::from_millis(next()?),
         is_pinned: false,
     };
-    Some((socket, post))
+    Some((socket, assignment))
 }
 
-/// The parent has sent them before it started us.
+/// Receives the descriptors. The parent has sent them before it started this process.
 fn receive(control: &UnixStream) -> io::Result<Vec<OwnedFd>> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(DESCRIPTORS))];
+    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_DESCRIPTORS))];
     let mut rights = RecvAncillaryBuffer::new(&mut space);
     let mut byte = [0];
     let bytes = &mut [IoSliceMut::new(&mut byte)];
@@ -218,7 +217,7 @@ fn receive(control: &UnixStream) -> io::Result<Vec<OwnedFd>> {
     let flags = RecvFlags::empty();
     let received = recvmsg(control, bytes, &mut rights, flags)?;
     if received.flags.contains(ReturnFlags::CTRUNC) {
-        let text = "not all listeners fit into the worker's table of descriptors: \
+        let text = "the worker has no file descriptors left for its listeners: \
                     raise its limit (`ulimit -n`, LimitNOFILE)";
         return Err(io::Error::other(text));
     }
@@ -235,47 +234,46 @@ fn receive(control: &UnixStream) -> io::Result<Vec<OwnedFd>> {
     Ok(descriptors)
 }
 
-/// The life of a worker. The process ends with it.
-pub(super) fn live<F, Fut>(inheritance: Inheritance, builder: &Builder, run: &F) -> !
+/// Runs the worker, then exits the process.
+pub(super) fn run_as_worker<F, Fut>(inherited: Inherited, builder: &Builder, run: &F) -> !
 where
     F: Fn(Worker) -> Fut,
     Fut: Future<Output = io::Result<()>>,
 {
-    let Inheritance {
-        mut post,
-        control,
-        messages,
-        listeners,
-    } = inheritance;
-    post.is_pinned = builder.is_pinned;
+    let mut assignment = inherited.assignment;
+    assignment.is_pinned = builder.is_pinned;
     name_after_program();
     let wanted = builder.sockets.len();
     let ended = crate::block_on(async {
-        let (control, messages) = match (Link::by_socket(control), Link::by_socket(messages)) {
-            (Ok(control), Ok(messages)) => (control, messages),
-            (Err(error), _) | (_, Err(error)) => return Ended::NotStarted(error),
+        let control = Channel::over_socket(inherited.control);
+        let channels = control.and_then(|it| Ok([it, Channel::over_socket(inherited.messages)?]));
+        let channels = match channels {
+            Ok(channels) => channels,
+            Err(error) => return Outcome::NotStarted(error),
         };
+        let listeners = inherited.listeners;
         let found = listeners.len();
         let run = async |worker| {
-            follow_parent()?;
+            die_with_parent()?;
             if found != wanted {
                 return Err(io::Error::other(format!(
-                    "this program has {wanted} listeners, and the parent, which is as old as its \
-                     start, hands over {found}: start it anew"
+                    "this version of the program has {wanted} listeners, but the running parent \
+                     passed {found}: restart the service"
                 )));
             }
             run(worker).await
         };
-        work(post, [control, messages], listeners, &run, heed_signals).await
+        run_worker(assignment, channels, listeners, &run, handle_signals).await
     });
     process::exit(match ended {
-        Ended::Finished => 0,
-        // The parent has got the error, and reports it.
-        Ended::Failed(_) | Ended::NotStarted(_) | Ended::Orphaned => 1,
+        Outcome::Finished => 0,
+        // The parent has received the error, and logs it.
+        Outcome::Failed(_) | Outcome::NotStarted(_) | Outcome::Orphaned => 1,
     })
 }
 
-/// The system names a process after the file that it was started by, which was a descriptor's.
+/// Sets the name of the process. By default it is the name of the started file, which is a
+/// descriptor's number here.
 fn name_after_program() {
     #[cfg(target_os = "linux")]
     if let Some(program) = env::args_os().next() {
@@ -284,23 +282,25 @@ fn name_after_program() {
             .file_name()
             .unwrap_or_default();
         if let Ok(name) = std::ffi::CString::new(name.as_bytes()) {
-            let _ = rustix::thread::set_name(&name); // it only helps those who look
+            let _ = rustix::thread::set_name(&name); // cosmetic, so an error is ignored
         }
     }
 }
 
-/// If the parent is killed, the link ends, and the worker with it; but not one that is stuck.
-fn follow_parent() -> io::Result<()> {
+/// Makes the kernel kill this worker when the parent dies. The closed socket ends the worker too,
+/// but not if it is stuck.
+fn die_with_parent() -> io::Result<()> {
     #[cfg(target_os = "linux")]
     rustix::process::set_parent_process_death_signal(Some(rustix::process::Signal::KILL))?;
     Ok(())
 }
 
-/// Ctrl-C is sent to all processes at a terminal: here it's the parent who acts on it. SIGTERM is
-/// meant for this worker, or for all.
-async fn heed_signals(worker: Worker) {
+/// A terminal sends Ctrl-C to all processes; the parent acts on it, so the workers ignore it.
+/// SIGTERM drains this worker.
+async fn handle_signals(worker: Worker) {
     let ours = [Signal::INT, Signal::HUP, Signal::USR1, Signal::TERM];
-    // A handler would reset an ignored signal to its default in the programs that a worker starts.
+    // For an ignored signal no handler is installed: programs started by the worker would get the
+    // default action instead.
     let ours = ours.into_iter().filter(|&it| !stays_ignored(it));
     let Ok(mut signals) = Signals::new(ours) else {
         return;

@@ -1,21 +1,21 @@
-//! The program that workers run.
+//! The executable of the workers.
 
 use std::env;
 use std::io;
 use std::path::PathBuf;
 
-/// The executable, held open where the system can start it by a descriptor. So a worker that is
-/// started after a crash is of the same program as the others, also if the file has been replaced
-/// or deleted since: another program takes a reload.
+/// The executable, held open so that it can be started through its descriptor. A worker that is
+/// restarted after a crash then runs the same program as the others, even if the file was replaced
+/// or deleted. A reload opens the file again.
 pub(super) struct Program {
-    /// Where it was found, and a newer one will be.
+    /// The path at which the next version is expected.
     path: PathBuf,
     #[cfg(target_os = "linux")]
     file: std::os::fd::OwnedFd,
 }
 
 impl Program {
-    /// The one that runs.
+    /// Opens the running program.
     pub(super) fn open() -> io::Result<Program> {
         let path = found_at()?;
         #[cfg(target_os = "linux")]
@@ -27,8 +27,8 @@ impl Program {
         })
     }
 
-    /// The one that the same path leads to now.
-    pub(super) fn open_again(&self) -> io::Result<Program> {
+    /// Opens the file that the path leads to now.
+    pub(super) fn reopen(&self) -> io::Result<Program> {
         let path = self.path.clone();
         let unreadable =
             |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", path.display()));
@@ -43,7 +43,7 @@ impl Program {
         })
     }
 
-    /// What to start.
+    /// Returns the path to execute.
     #[cfg(target_os = "linux")]
     pub(super) fn path(&self) -> PathBuf {
         use std::os::fd::AsRawFd;
@@ -56,8 +56,9 @@ impl Program {
     }
 }
 
-/// By the name that it was called by, if that leads to it: a symbolic link in there may lead to
-/// another release later. The system's own answer has none left.
+/// Returns the path by which the program was started, if it leads to this program. It may contain a
+/// symbolic link that leads to another version later; `current_exe` returns the path with links
+/// resolved.
 fn found_at() -> io::Result<PathBuf> {
     let program = env::current_exe()?;
     let called = env::args_os()
@@ -73,7 +74,7 @@ fn found_at() -> io::Result<PathBuf> {
 #[cfg(target_os = "linux")]
 fn open(path: &std::path::Path) -> io::Result<std::os::fd::OwnedFd> {
     use rustix::fs::{Mode, OFlags};
-    // To start it takes no permission to read it.
+    // `O_PATH` works without permission to read the file.
     let flags = OFlags::PATH | OFlags::CLOEXEC;
     Ok(rustix::fs::open(path, flags, Mode::empty())?)
 }

@@ -1,4 +1,4 @@
-//! What signals tell the supervisor.
+//! Signals, as commands to the supervisor.
 
 use std::io;
 
@@ -7,7 +7,7 @@ use super::supervisor::Event;
 use crate::Task;
 use crate::sync::mpsc;
 
-/// Listens until the task is dropped.
+/// Handles signals until the task is dropped.
 #[cfg(unix)]
 pub(super) fn listen(events: mpsc::Sender<Event>) -> io::Result<Task<()>> {
     use crate::signal::{Signal, Signals};
@@ -16,8 +16,8 @@ pub(super) fn listen(events: mpsc::Sender<Event>) -> io::Result<Task<()>> {
     Ok(crate::spawn(async move {
         while let Ok(signal) = signals.recv().await {
             let command = match signal {
-                Signal::HUP => Command::Replace,
-                Signal::USR1 => Command::Print,
+                Signal::HUP => Command::Reload,
+                Signal::USR1 => Command::LogMetrics,
                 _ => Command::Stop(Origin::Signal),
             };
             if events.send(Event::Command(command)).await.is_err() {
@@ -37,8 +37,8 @@ pub(super) fn stays_ignored(signal: crate::signal::Signal) -> bool {
         return false;
     }
     let mut action = std::mem::MaybeUninit::<libc::sigaction>::uninit();
-    // SAFETY: the pointer is valid for the write of a `sigaction`, and with a null pointer as the
-    // new action the call changes nothing. After a successful call `action` is initialized.
+    // SAFETY: the pointer is valid for a write of a `sigaction`, and with a null pointer as the new
+    // action the call changes nothing. After a successful call `action` is initialized.
     let handler = unsafe {
         match libc::sigaction(signal.as_raw(), std::ptr::null(), action.as_mut_ptr()) {
             0 => action.assume_init().sa_sigaction,

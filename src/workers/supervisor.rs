@@ -1,4 +1,5 @@
-//! The parent's loop: starts workers, watches them, starts them again, replaces and drains them.
+//! The supervisor: the event loop of the parent. Starts, monitors, restarts, reloads and drains the
+//! workers.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -10,53 +11,54 @@ use std::time::{Duration, Instant};
 
 use windlass_reactor::shortage::{explain, is_shortage};
 
-use super::link::{Frame, Link};
-use super::member::{KILL_LIMIT, Member, Phase};
+use super::channel::{Channel, Frame};
+use super::control::Report;
+use super::log::Log;
 use super::message::{Command, Exchange, Origin};
-use super::outlet::Outlet;
-use super::report::Report;
-use super::seat::{Seat, TRIES};
-use super::worker::Post;
+use super::slot::{MAX_EARLY_DEATHS, Slot};
+use super::worker::Assignment;
+use super::worker_handle::{KILL_LIMIT, Phase, WorkerHandle};
 use crate::sync::mpsc;
 use crate::time::timeout_at;
 
-/// How many sets of old workers may drain at a time.
-const OLD_SETS: usize = 8;
+/// Maximum number of replaced sets of workers that drain at the same time.
+const MAX_DRAINING_SETS: usize = 8;
 
-/// What starts workers.
-pub(super) trait Kind {
-    /// One that succeeds another is of the new program, if the program is being replaced.
-    fn start(&mut self, post: Post, sockets: &Sockets, succeeds: bool) -> io::Result<Started>;
+/// Starts workers, as processes or as threads.
+pub(super) trait Launcher {
+    /// Starts a worker, of the new program if `is_new`.
+    fn start(&mut self, to: Assignment, sockets: &Sockets, is_new: bool) -> io::Result<Started>;
 
-    /// The program that is there now is the new one.
-    fn renew(&mut self) -> io::Result<()>;
+    /// Opens the new program, which successors will run.
+    fn reload(&mut self) -> io::Result<()>;
 
-    /// From now on there is one program: the new one if it has replaced the other.
-    fn settle(&mut self, is_replaced: bool);
+    /// Ends a reload. If it succeeded, the new program replaces the old one; otherwise it is
+    /// dropped.
+    fn commit_reload(&mut self, is_replaced: bool);
 }
 
 /// A worker that was started.
 pub(super) struct Started {
     pub(super) name: String,
-    pub(super) control: Link,
-    pub(super) messages: Link,
+    pub(super) control: Channel,
+    pub(super) messages: Channel,
     pub(super) kill: Box<dyn Fn()>,
-    /// Describes a worker that was killed and has not ended, in the form of [`End::Failed`].
-    pub(super) survives: String,
-    pub(super) ended: Pin<Box<dyn Future<Output = End>>>,
+    /// Describes a worker that was killed and has not exited, in the form of [`Exit::Failed`].
+    pub(super) survivor_text: String,
+    pub(super) ended: Pin<Box<dyn Future<Output = Exit>>>,
 }
 
 /// How a worker has ended.
 #[derive(Debug)]
-pub(super) enum End {
+pub(super) enum Exit {
     Finished,
-    /// "Worker 3" and this text are a sentence.
+    /// This text completes a sentence that starts with "Worker 3".
     Failed(String),
-    /// Before it did anything.
+    /// The worker failed before it ran any code of the user.
     NotStarted(io::Error),
 }
 
-/// For each call of `listen` the sockets: one for all workers, or one for each.
+/// The sockets of each call of `listen`: one for all workers, or one per worker.
 pub(super) struct Sockets(pub(super) Vec<Vec<TcpListener>>);
 
 impl Sockets {
@@ -67,464 +69,477 @@ impl Sockets {
     }
 }
 
-/// What the supervisor is told.
+/// An event that the supervisor handles.
 pub(super) enum Event {
     Command(Command),
-    /// Of the worker of that id.
+    /// A report of the worker with that id.
     Report(u64, Frame),
-    Ended(u64, End),
-    /// The parent's own code has panicked, with this description.
+    Exited(u64, Exit),
+    /// The future of [`Builder::parent`](super::Builder::parent) has panicked, with this
+    /// description.
     ParentPanicked(String),
 }
 
-/// Tells who has started the program how it goes. Nobody listens elsewhere than on Unix.
-pub(super) type Notify = Box<dyn Fn(Notice)>;
+/// Notifies the service manager. Does nothing where there is none.
+pub(super) type Notify = Box<dyn Fn(Notification)>;
 
 #[cfg_attr(not(unix), allow(dead_code))]
-pub(super) enum Notice {
-    /// So many workers serve.
+pub(super) enum Notification {
+    /// That many workers serve.
     Ready(usize),
-    Replacing,
+    Reloading,
     Stopping,
-    /// The supervisor's loop goes round.
+    /// The supervisor's loop is running.
     Alive,
 }
 
 pub(super) struct Settings {
-    pub(super) post: Post,
+    pub(super) assignment: Assignment,
     pub(super) heartbeat: Duration,
     pub(super) drain_limit: Duration,
-    /// The time between two notices that the supervisor lives, if somebody wants them.
+    /// The interval of the watchdog's notifications, if they are enabled.
     pub(super) watchdog: Option<Duration>,
 }
 
 pub(super) struct Supervisor {
-    kind: Box<dyn Kind>,
+    launcher: Box<dyn Launcher>,
     sockets: Sockets,
     settings: Settings,
-    /// By index of the workers.
-    seats: Vec<Seat>,
-    /// All that live, by id; those of a seat, their successors, and those that drain.
-    workers: BTreeMap<u64, Member>,
-    /// Workers that were killed and have not ended within [`KILL_LIMIT`].
-    survivors: BTreeMap<u64, Member>,
+    /// Indexed by worker.
+    slots: Vec<Slot>,
+    /// All running workers, by id: those of the slots, their successors, and those that drain.
+    workers: BTreeMap<u64, WorkerHandle>,
+    /// Workers that were killed and have not exited within [`KILL_LIMIT`].
+    survivors: BTreeMap<u64, WorkerHandle>,
     next_id: u64,
-    /// While the program is replaced: the successors, by seat.
+    /// During a reload, the successors, indexed by slot.
     successors: Option<Vec<u64>>,
-    /// Replace it once more.
-    replace_again: bool,
+    /// A reload was requested during a reload.
+    reload_again: bool,
     is_stopping: bool,
-    /// Origins of the requests to stop.
-    stopped_by: Vec<Origin>,
-    /// Error that `run` returns after the workers have ended.
+    /// Origins of the stop requests received so far.
+    stop_origins: Vec<Origin>,
+    /// Error that `run` returns after the workers have exited.
     failure: Option<io::Error>,
     was_ready: bool,
-    alive_at: Option<Instant>,
+    watchdog_at: Option<Instant>,
     exchange: Rc<Exchange>,
     events: mpsc::Sender<Event>,
     notify: Notify,
-    outlet: Outlet,
+    log: Log,
 }
 
 impl Supervisor {
     pub(super) fn new(
-        kind: Box<dyn Kind>,
+        launcher: Box<dyn Launcher>,
         sockets: Sockets,
         settings: Settings,
         exchange: Rc<Exchange>,
         events: mpsc::Sender<Event>,
         notify: Notify,
-        outlet: Outlet,
+        log: Log,
     ) -> Supervisor {
         Supervisor {
-            seats: (0..settings.post.count).map(|_| Seat::default()).collect(),
-            kind,
+            slots: (0..settings.assignment.count)
+                .map(|_| Slot::default())
+                .collect(),
+            launcher,
             sockets,
             workers: BTreeMap::new(),
             survivors: BTreeMap::new(),
             next_id: 0,
             successors: None,
-            replace_again: false,
+            reload_again: false,
             is_stopping: false,
-            stopped_by: Vec::new(),
+            stop_origins: Vec::new(),
             failure: None,
             was_ready: false,
-            alive_at: settings.watchdog.map(|_| Instant::now()),
+            watchdog_at: settings.watchdog.map(|_| Instant::now()),
             settings,
             exchange,
             events,
             notify,
-            outlet,
+            log,
         }
     }
 
-    /// Until all workers have ended and none is to be started again.
+    /// Runs until all workers have exited and none is due for a restart.
     pub(super) async fn run(mut self, mut events: mpsc::Receiver<Event>) -> io::Result<()> {
-        for seat in 0..self.seats.len() {
-            let count = self.seats.len();
-            let started = self.start(seat, false).map_err(|error| {
-                let text = format!("can't start worker {seat} of {count}: {error}");
+        for slot in 0..self.slots.len() {
+            let count = self.slots.len();
+            let started = self.start(slot, false).map_err(|error| {
+                let text = format!("can't start worker {slot} of {count}: {error}");
                 io::Error::new(error.kind(), text)
             });
             match started {
-                Ok(id) => drop(self.take_seat(seat, id)),
-                Err(error) => return self.end_at_once(events, error).await,
+                Ok(id) => drop(self.assign_slot(slot, id)),
+                Err(error) => return self.kill_all(events, error).await,
             }
         }
         while !self.is_done() {
             let now = Instant::now();
             let handled = match self.deadline() {
-                Some(due) if due <= now => self.look(due, now),
+                Some(due) if due <= now => self.handle_timers(due, now),
                 Some(due) => match timeout_at(due, events.recv()).await {
                     Ok(event) => self.handle(event),
-                    Err(_) => Ok(()), // it's due
+                    Err(_) => Ok(()), // a deadline has passed
                 },
                 None => self.handle(events.recv().await),
             };
             if let Err(error) = handled {
-                return self.end_at_once(events, error).await;
+                return self.kill_all(events, error).await;
             }
         }
-        self.conclude()
+        self.result()
     }
 
-    /// Returns an error that names the workers that were killed and have not ended.
-    fn conclude(mut self) -> io::Result<()> {
-        let living = self.survivors.values().chain(self.workers.values());
-        let living: Vec<_> = living.map(|it| it.describe(&it.survival())).collect();
-        match (self.failure.take(), living.join("; ")) {
-            (None, living) if living.is_empty() => Ok(()),
-            (None, living) => Err(io::Error::new(io::ErrorKind::TimedOut, living)),
-            (Some(failure), living) if living.is_empty() => Err(failure),
-            (Some(failure), living) => Err(io::Error::new(
+    /// Returns an error that names the workers that were killed and have not exited.
+    fn result(mut self) -> io::Result<()> {
+        let alive = self.survivors.values().chain(self.workers.values());
+        let alive: Vec<_> = alive.map(|it| it.describe(&it.survival_exit())).collect();
+        match (self.failure.take(), alive.join("; ")) {
+            (None, alive) if alive.is_empty() => Ok(()),
+            (None, alive) => Err(io::Error::new(io::ErrorKind::TimedOut, alive)),
+            (Some(failure), alive) if alive.is_empty() => Err(failure),
+            (Some(failure), alive) => Err(io::Error::new(
                 failure.kind(),
-                format!("{failure}; {living}"),
+                format!("{failure}; {alive}"),
             )),
         }
     }
 
     fn is_done(&self) -> bool {
-        let is_over = |seat: &Seat| seat.is_finished || self.is_stopping;
-        self.workers.is_empty() && self.seats.iter().all(is_over)
+        let is_over = |slot: &Slot| slot.is_finished || self.is_stopping;
+        self.workers.is_empty() && self.slots.iter().all(is_over)
     }
 
-    /// Starts a worker for the seat, which need not become the seat's.
-    fn start(&mut self, seat: usize, succeeds: bool) -> io::Result<u64> {
-        let post = Post {
-            index: seat,
-            ..self.settings.post
+    /// Starts a worker for the slot, without assigning the slot to it.
+    fn start(&mut self, slot: usize, is_new: bool) -> io::Result<u64> {
+        let assignment = Assignment {
+            index: slot,
+            ..self.settings.assignment
         };
-        let started = self.kind.start(post, &self.sockets, succeeds);
+        let started = self.launcher.start(assignment, &self.sockets, is_new);
         let started = started.map_err(explain)?;
         let id = self.next_id;
         self.next_id += 1;
-        let member = Member::new(id, seat, started, &self.exchange, &self.events);
-        self.workers.insert(id, member);
+        let handle = WorkerHandle::new(id, slot, started, &self.exchange, &self.events);
+        self.workers.insert(id, handle);
         Ok(id)
     }
 
-    /// From now on the worker is the seat's. Which one was before?
-    fn take_seat(&mut self, seat: usize, id: u64) -> Option<u64> {
+    /// Assigns the slot to the worker. Returns the worker that had it before.
+    fn assign_slot(&mut self, slot: usize, id: u64) -> Option<u64> {
         let messages = self.workers.get(&id).map(|worker| worker.messages.clone());
-        self.exchange.set(seat, messages);
-        self.seats[seat].worker.replace(id)
+        self.exchange.set_mailbox(slot, messages);
+        self.slots[slot].worker.replace(id)
     }
 
     fn handle(&mut self, event: Option<Event>) -> io::Result<()> {
-        match event.expect("there is a sender: our own") {
-            Event::Report(id, frame) => self.reported(id, Report::from_frame(&frame)),
-            Event::Ended(id, end) => return self.ended(id, end),
-            Event::Command(Command::Replace) => self.replace(),
-            Event::Command(Command::Print) => self.print(),
-            Event::Command(Command::Stop(origin)) => return self.asked_to_stop(origin),
-            Event::ParentPanicked(text) => self.parent_panicked(text),
+        match event.expect("the supervisor holds a sender") {
+            Event::Report(id, frame) => self.handle_report(id, Report::from_frame(&frame)),
+            Event::Exited(id, exit) => return self.handle_exit(id, exit),
+            Event::Command(Command::Reload) => self.reload(),
+            Event::Command(Command::LogMetrics) => self.log_metrics(),
+            Event::Command(Command::Stop(origin)) => return self.handle_stop(origin),
+            Event::ParentPanicked(text) => self.handle_parent_panic(text),
         }
         Ok(())
     }
 
-    /// The first request of each origin drains the workers. The second of the same origin kills
-    /// them: a program that has called `Parent::stop` must not turn the first SIGTERM into a kill.
-    fn asked_to_stop(&mut self, origin: Origin) -> io::Result<()> {
-        if self.stopped_by.contains(&origin) {
-            let text = "told a second time to end: the workers were killed";
+    /// The first request of an origin drains the workers, the second one of the same origin kills
+    /// them. Origins count separately, so that the first SIGTERM after `Parent::stop` is not a
+    /// kill.
+    fn handle_stop(&mut self, origin: Origin) -> io::Result<()> {
+        if self.stop_origins.contains(&origin) {
+            let text = "a second stop request killed the workers";
             return Err(io::Error::new(io::ErrorKind::Interrupted, text));
         }
-        self.stopped_by.push(origin);
+        self.stop_origins.push(origin);
         self.stop();
         Ok(())
     }
 
-    /// Drains the workers, because their messages to the parent have no receiver any more.
-    fn parent_panicked(&mut self, text: String) {
-        self.outlet.log(&format!("{text}: the workers are to end"));
+    /// Drains the workers, because nothing receives their messages to the parent any more.
+    fn handle_parent_panic(&mut self, text: String) {
+        self.log.write(format!("{text}: draining the workers"));
         self.failure.get_or_insert(io::Error::other(text));
         self.stop();
     }
 
-    fn reported(&mut self, id: u64, report: Option<Report>) {
+    fn handle_report(&mut self, id: u64, report: Option<Report>) {
         let worker = self.workers.get_mut(&id);
         match (report, worker) {
-            (Some(Report::Beat(is_ready, figures)), Some(_)) => self.heard(id, is_ready, figures),
+            (Some(Report::Heartbeat(is_ready, figures)), Some(_)) => {
+                self.handle_heartbeat(id, is_ready, figures)
+            }
             (Some(Report::Draining), Some(_)) => self.drain(id),
             (Some(Report::Finished), Some(worker)) => worker.has_finished = true,
             (Some(Report::Failed(error)), Some(worker)) => {
                 worker.reason.get_or_insert(format!("failed: {error}"));
             }
-            _ => {} // of a worker that is gone, or of a newer program, which knows more
+            // The worker has exited, or its program is newer than the parent and sends other
+            // reports.
+            _ => {}
         }
     }
 
-    fn heard(&mut self, id: u64, is_ready: bool, mut figures: super::Figures) {
+    fn handle_heartbeat(&mut self, id: u64, is_ready: bool, mut figures: super::Figures) {
         let Some(worker) = self.workers.get_mut(&id) else {
             return;
         };
         let now = Instant::now();
-        worker.heard = Some(now);
-        let seat = &self.seats[worker.seat];
-        if seat.worker == Some(id) {
-            let shown = &mut self.exchange.figures.borrow_mut()[worker.seat];
-            (figures.restarts, figures.lost) = (seat.restarts, shown.lost);
+        worker.last_heartbeat = Some(now);
+        let slot = &self.slots[worker.slot];
+        if slot.worker == Some(id) {
+            let shown = &mut self.exchange.figures.borrow_mut()[worker.slot];
+            (figures.restarts, figures.lost) = (slot.restarts, shown.lost);
             *shown = figures;
         }
         if is_ready && worker.phase == Phase::Starting {
             worker.phase = Phase::Serving { since: now };
-            self.worker_is_ready();
+            self.check_all_ready();
         }
     }
 
-    fn worker_is_ready(&mut self) {
-        let serves = |id: &u64| self.workers.get(id).is_some_and(Member::serves);
-        let seat_serves = |seat: &Seat| seat.worker.as_ref().is_some_and(serves);
+    fn check_all_ready(&mut self) {
+        let is_serving = |id: &u64| self.workers.get(id).is_some_and(WorkerHandle::is_serving);
+        let slot_is_serving = |slot: &Slot| slot.worker.as_ref().is_some_and(is_serving);
         if let Some(successors) = &self.successors {
-            if successors.iter().all(serves) {
-                self.take_over();
+            if successors.iter().all(is_serving) {
+                self.commit_reload();
             }
-        } else if !self.was_ready && self.seats.iter().all(seat_serves) {
+        } else if !self.was_ready && self.slots.iter().all(slot_is_serving) {
             self.was_ready = true;
-            (self.notify)(Notice::Ready(self.seats.len()));
+            (self.notify)(Notification::Ready(self.slots.len()));
         }
     }
 
-    fn ended(&mut self, id: u64, end: End) -> io::Result<()> {
+    fn handle_exit(&mut self, id: u64, exit: Exit) -> io::Result<()> {
         if let Some(worker) = self.survivors.remove(&id) {
-            let text = format!("{}, which was given up, has ended", worker.full_name());
-            self.outlet.log(&text);
+            self.log.write(format!(
+                "{}, which was abandoned, has exited",
+                worker.full_name()
+            ));
             return Ok(());
         }
         match self.workers.remove(&id) {
-            Some(worker) => self.follow(id, &worker, end),
+            Some(worker) => self.after_exit(id, &worker, exit),
             None => Ok(()),
         }
     }
 
-    /// Stops waiting for a worker that was killed and has not ended: it may be traced, or hang in
-    /// the kernel. The supervision treats it as ended, and names it again at its own end.
-    fn give_up(&mut self, id: u64) -> io::Result<()> {
+    /// Stops waiting for a worker that was killed and has not exited: it may be traced, or hang in
+    /// the kernel. The supervisor treats it as exited, and names it in the result of `run` if it is
+    /// still there then.
+    fn abandon(&mut self, id: u64) -> io::Result<()> {
         let Some(worker) = self.workers.remove(&id) else {
             return Ok(());
         };
-        let followed = self.follow(id, &worker, worker.survival());
+        let handled = self.after_exit(id, &worker, worker.survival_exit());
         self.survivors.insert(id, worker);
-        followed?;
+        handled?;
         let count = self.survivors.len();
-        if count > OLD_SETS * self.seats.len() {
-            let text = format!("giving up: {count} workers were killed and have not ended");
+        if count > MAX_DRAINING_SETS * self.slots.len() {
+            let text = format!("giving up: {count} workers were killed and have not exited");
             return Err(io::Error::new(io::ErrorKind::TimedOut, text));
         }
         Ok(())
     }
 
-    /// Restarts, finishes or reports a worker's slot after the worker's end.
-    fn follow(&mut self, id: u64, worker: &Member, end: End) -> io::Result<()> {
-        let described = worker.describe(&end);
-        if self.seats[worker.seat].worker != Some(id) {
-            let is_successor = self
-                .successors
-                .as_ref()
-                .is_some_and(|ids| ids.contains(&id));
-            if is_successor {
-                self.keep_old(&described);
-            } else if !matches!(end, End::Finished) {
-                self.outlet.log(&described); // it was to end anyway, but not like that
+    /// Handles the exit of a worker: restarts it, marks its slot as finished, or cancels a reload.
+    fn after_exit(&mut self, id: u64, worker: &WorkerHandle, exit: Exit) -> io::Result<()> {
+        let described = worker.describe(&exit);
+        if self.slots[worker.slot].worker != Some(id) {
+            if self.successors.iter().flatten().any(|&it| it == id) {
+                self.cancel_reload(&described);
+            } else if !matches!(exit, Exit::Finished) {
+                self.log.write(&described); // it was draining, but has failed
             }
             return Ok(());
         }
-        let seat = &mut self.seats[worker.seat];
-        seat.worker = None;
-        self.exchange.set(worker.seat, None);
-        match end {
-            _ if worker.has_finished => seat.is_finished = true,
-            End::Finished if self.is_stopping => {}
-            _ if self.is_stopping => self.outlet.log(&described),
-            End::NotStarted(error) => return self.not_started(worker.seat, error),
-            _ => return self.rest(worker, &described),
+        let slot = &mut self.slots[worker.slot];
+        slot.worker = None;
+        self.exchange.set_mailbox(worker.slot, None);
+        match exit {
+            _ if worker.has_finished => slot.is_finished = true,
+            Exit::Finished if self.is_stopping => {}
+            _ if self.is_stopping => self.log.write(&described),
+            Exit::NotStarted(error) => return self.handle_failed_start(worker.slot, error),
+            _ => return self.schedule_restart(worker, &described),
         }
         Ok(())
     }
 
-    /// After a crash: when to start the seat's next worker. An error if that makes no sense.
-    fn rest(&mut self, worker: &Member, described: &str) -> io::Result<()> {
+    /// Schedules the restart of a crashed worker. Returns an error if restarts keep failing.
+    fn schedule_restart(&mut self, worker: &WorkerHandle, described: &str) -> io::Result<()> {
         let now = Instant::now();
-        // A worker that follows one that was stable is thought to be so as well.
-        let is_good = |other: &Member| {
-            other.is_stable(now) || other.serves() && self.seats[other.seat].is_good()
+        // A worker counts as stable from its start if its predecessor was stable.
+        let is_healthy = |other: &WorkerHandle| {
+            other.is_stable(now) || other.is_serving() && self.slots[other.slot].is_healthy()
         };
-        let others_are_stable = self.workers.values().any(is_good);
-        let seat = &mut self.seats[worker.seat];
-        let Some(rest) = seat.rest(worker.is_stable(now), others_are_stable) else {
+        let others_are_stable = self.workers.values().any(is_healthy);
+        let slot = &mut self.slots[worker.slot];
+        let Some(backoff) = slot.next_backoff(worker.is_stable(now), others_are_stable) else {
             return Err(io::Error::other(format!(
-                "giving up: {TRIES} times in a row a worker died at once, at last: {described}"
+                "giving up after {MAX_EARLY_DEATHS} crashes in a row, the last one: {described}"
             )));
         };
-        seat.restart_at = Some(now + rest);
-        let text = format!("{described}: starting another in {rest:?}");
-        self.outlet.log(&text);
+        slot.restart_at = Some(now + backoff);
+        self.log
+            .write(format!("{described}: starting another in {backoff:?}"));
         Ok(())
     }
 
-    /// The next time at which something is due.
+    /// Returns the next deadline: a restart, the limit of a worker, or the watchdog.
     fn deadline(&self) -> Option<Instant> {
-        let restarts = self.seats.iter().filter_map(|seat| seat.restart_at);
+        let restarts = self.slots.iter().filter_map(|slot| slot.restart_at);
         let limits = self
             .workers
             .values()
             .map(|worker| worker.limit(&self.settings));
-        restarts.chain(limits).chain(self.alive_at).min()
+        restarts.chain(limits).chain(self.watchdog_at).min()
     }
 
-    /// Does what is due.
-    fn look(&mut self, due: Instant, now: Instant) -> io::Result<()> {
+    /// Handles all deadlines that have passed.
+    fn handle_timers(&mut self, due: Instant, now: Instant) -> io::Result<()> {
         if let Some(period) = self.settings.watchdog {
-            if self.alive_at <= Some(now) {
-                (self.notify)(Notice::Alive);
-                self.alive_at = Some(now + period);
+            if self.watchdog_at <= Some(now) {
+                (self.notify)(Notification::Alive);
+                self.watchdog_at = Some(now + period);
             }
         }
-        // If this loop is itself late (the process was stopped, or the machine is overloaded), it
-        // may not have read yet what the workers have said meanwhile.
-        let is_late = now - due > self.settings.post.beat;
-        let mut surviving = Vec::new();
+        // If this loop itself is late, because the process was stopped or the machine is
+        // overloaded, heartbeats may be waiting unread.
+        let is_late = now - due > self.settings.assignment.interval;
+        let mut abandoned = Vec::new();
         for (&id, worker) in &mut self.workers {
             if is_late {
-                worker.excuse(now);
+                worker.extend_limits(now);
             }
             if worker.limit(&self.settings) > now {
                 continue;
             }
             if worker.is_killed() {
-                surviving.push(id);
+                abandoned.push(id);
             } else {
-                worker.give_up(now, &self.settings);
+                worker.time_out(now, &self.settings);
             }
         }
-        for id in surviving {
-            self.give_up(id)?;
+        for id in abandoned {
+            self.abandon(id)?;
         }
-        for seat in 0..self.seats.len() {
-            if self.seats[seat].restart_at.is_some_and(|at| at <= now) {
-                self.seats[seat].restart_at = None;
-                self.seats[seat].restarts += 1;
-                self.restart(seat)?;
+        for slot in 0..self.slots.len() {
+            if self.slots[slot].restart_at.is_some_and(|at| at <= now) {
+                self.slots[slot].restart_at = None;
+                self.slots[slot].restarts += 1;
+                self.restart(slot)?;
             }
         }
         Ok(())
     }
 
-    fn restart(&mut self, seat: usize) -> io::Result<()> {
-        match self.start(seat, false) {
-            Ok(id) => {
-                self.take_seat(seat, id);
-                Ok(())
-            }
-            Err(error) => self.not_started(seat, error),
+    fn restart(&mut self, slot: usize) -> io::Result<()> {
+        match self.start(slot, false) {
+            Ok(id) => drop(self.assign_slot(slot, id)),
+            Err(error) => return self.handle_failed_start(slot, error),
         }
-    }
-
-    /// Schedules another attempt. If a resource ran out after the workers were ready once, the
-    /// number of attempts is unlimited, because resources come back.
-    fn not_started(&mut self, seat: usize, error: io::Error) -> io::Result<()> {
-        let was_possible = self.was_ready && is_shortage(&error);
-        let has_hope = was_possible || !self.workers.is_empty();
-        let rest = self.seats[seat].rest(false, has_hope).ok_or_else(|| {
-            let text = format!("giving up: {TRIES} times in a row no worker could be started");
-            io::Error::new(error.kind(), format!("{text}: {error}"))
-        })?;
-        self.outlet.log(&format!(
-            "can't start worker {seat}: {error}; trying again in {rest:?}"
-        ));
-        self.seats[seat].restart_at = Some(Instant::now() + rest);
         Ok(())
     }
 
-    /// Starts a successor for each worker. They take over when all of them are ready.
-    fn replace(&mut self) {
+    /// Schedules another attempt. If the workers were ready once and a resource has run out, the
+    /// number of attempts is unlimited, because resources become available again.
+    fn handle_failed_start(&mut self, slot: usize, error: io::Error) -> io::Result<()> {
+        let is_temporary = self.was_ready && is_shortage(&error);
+        let may_recover = is_temporary || !self.workers.is_empty();
+        let Some(backoff) = self.slots[slot].next_backoff(false, may_recover) else {
+            let text =
+                format!("giving up after {MAX_EARLY_DEATHS} failed starts in a row: {error}");
+            return Err(io::Error::new(error.kind(), text));
+        };
+        let text = format!("can't start worker {slot}: {error}; trying again in {backoff:?}");
+        self.log.write(text);
+        self.slots[slot].restart_at = Some(Instant::now() + backoff);
+        Ok(())
+    }
+
+    /// Starts a successor for each worker. They replace the workers when all of them are ready.
+    fn reload(&mut self) {
         if self.is_stopping {
             return;
         }
         if self.successors.is_some() {
-            self.replace_again = true;
+            self.reload_again = true;
             return;
         }
-        (self.notify)(Notice::Replacing);
+        (self.notify)(Notification::Reloading);
         self.successors = Some(Vec::new());
         if let Err(error) = self.start_successors() {
-            self.keep_old(&format!("can't start the program anew: {error}"));
+            self.cancel_reload(&format!("can't start the new program: {error}"));
         }
     }
 
     fn start_successors(&mut self) -> io::Result<()> {
-        self.kind.renew()?;
-        for seat in 0..self.seats.len() {
-            let id = self.start(seat, true)?;
+        self.launcher.reload()?;
+        for slot in 0..self.slots.len() {
+            let id = self.start(slot, true)?;
             self.successors.get_or_insert_default().push(id);
         }
         Ok(())
     }
 
-    /// A successor has failed: those that serve go on.
-    fn keep_old(&mut self, why: &str) {
+    /// A successor has failed. The old workers continue.
+    fn cancel_reload(&mut self, why: &str) {
         for id in self.successors.take().unwrap_or_default() {
             if let Some(worker) = self.workers.get_mut(&id) {
-                worker.kill("isn't needed".into());
+                worker.kill("is no longer needed".into());
             }
         }
-        self.kind.settle(false);
-        self.outlet
-            .log(&format!("the workers are not replaced, and go on: {why}"));
-        self.replaced();
+        self.launcher.commit_reload(false);
+        self.log
+            .write(format!("the workers are not replaced: {why}"));
+        self.reload_ended();
     }
 
-    fn take_over(&mut self) {
+    fn commit_reload(&mut self) {
         let successors = self.successors.take().unwrap_or_default();
-        self.kind.settle(true);
-        for (seat, id) in successors.into_iter().enumerate() {
-            self.seats[seat].renew();
-            if let Some(old) = self.take_seat(seat, id) {
+        self.launcher.commit_reload(true);
+        for (slot, id) in successors.into_iter().enumerate() {
+            self.slots[slot].reset();
+            if let Some(old) = self.assign_slot(slot, id) {
                 self.drain(old);
             }
         }
-        self.end_oldest();
+        self.kill_oldest_draining();
         self.was_ready = true;
-        self.outlet.log("the workers are replaced");
-        self.replaced();
+        self.log.write("the workers are replaced");
+        self.reload_ended();
     }
 
-    /// Reload after reload, those that drain don't pile up. They are in the order of their start.
-    fn end_oldest(&mut self) {
-        let draining = self.workers.values().filter(|worker| worker.drains());
-        let excess = draining.count().saturating_sub(OLD_SETS * self.seats.len());
-        let draining = self.workers.values_mut().filter(|worker| worker.drains());
+    /// Bounds the number of draining workers after several reloads. Ids are in the order of start,
+    /// so the oldest workers come first.
+    fn kill_oldest_draining(&mut self) {
+        let draining = self.workers.values().filter(|worker| worker.is_draining());
+        let excess = draining
+            .count()
+            .saturating_sub(MAX_DRAINING_SETS * self.slots.len());
+        let draining = self
+            .workers
+            .values_mut()
+            .filter(|worker| worker.is_draining());
         for worker in draining.take(excess) {
-            worker.kill(format!("still drained after {OLD_SETS} more replacements"));
+            worker.kill(format!(
+                "still drained after {MAX_DRAINING_SETS} more reloads"
+            ));
         }
     }
 
-    fn replaced(&mut self) {
+    fn reload_ended(&mut self) {
         if self.was_ready {
-            (self.notify)(Notice::Ready(self.seats.len()));
+            (self.notify)(Notification::Ready(self.slots.len()));
         }
-        if std::mem::take(&mut self.replace_again) {
-            self.replace();
+        if std::mem::take(&mut self.reload_again) {
+            self.reload();
         }
     }
 
@@ -539,46 +554,45 @@ impl Supervisor {
         if std::mem::replace(&mut self.is_stopping, true) {
             return;
         }
-        (self.notify)(Notice::Stopping);
+        (self.notify)(Notification::Stopping);
         let end = Instant::now() + self.settings.drain_limit;
-        self.exchange.end.set(Some(end));
+        self.exchange.drain_deadline.set(Some(end));
         self.successors = None;
-        self.sockets.0.clear(); // when the workers have left them as well, clients are refused
-        for seat in &mut self.seats {
-            seat.restart_at = None;
+        self.sockets.0.clear(); // clients are refused once the workers have closed theirs too
+        for slot in &mut self.slots {
+            slot.restart_at = None;
         }
         for id in self.workers.keys().copied().collect::<Vec<_>>() {
             self.drain(id);
         }
     }
 
-    fn print(&self) {
-        for (seat, figures) in self.exchange.figures.borrow().iter().enumerate() {
-            let worker = self.seats[seat].worker.and_then(|id| self.workers.get(&id));
+    fn log_metrics(&self) {
+        for (slot, figures) in self.exchange.figures.borrow().iter().enumerate() {
+            let worker = self.slots[slot].worker.and_then(|id| self.workers.get(&id));
             let name = worker.map_or("dead", |worker| &worker.name);
-            self.outlet
-                .log(&format!("worker {seat} ({name}): {figures}"));
+            self.log.write(format!("worker {slot} ({name}): {figures}"));
         }
     }
 
-    /// Kills all, and gives the error.
-    async fn end_at_once(
+    /// Kills all workers and returns the error.
+    async fn kill_all(
         mut self,
         mut events: mpsc::Receiver<Event>,
         error: io::Error,
     ) -> io::Result<()> {
         for worker in self.workers.values_mut() {
-            worker.kill("had to end at once".into());
+            worker.kill("had to be killed".into());
         }
         let until = Instant::now() + KILL_LIMIT;
         while !self.workers.is_empty() {
             match timeout_at(until, events.recv()).await {
-                Ok(Some(Event::Ended(id, _))) => drop(self.workers.remove(&id)),
+                Ok(Some(Event::Exited(id, _))) => drop(self.workers.remove(&id)),
                 Ok(Some(_)) => {}
                 _ => break,
             }
         }
         self.failure = Some(error);
-        self.conclude()
+        self.result()
     }
 }

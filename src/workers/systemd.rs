@@ -1,5 +1,4 @@
-//! systemd: sockets that it hands over, and what it wants to be told. See sd_listen_fds(3) and
-//! sd_notify(3).
+//! systemd: socket activation and notifications. See sd_listen_fds(3) and sd_notify(3).
 
 use std::env;
 use std::ffi::OsStr;
@@ -13,10 +12,10 @@ use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
-use super::outlet::Outlet;
-use super::supervisor::{Notice, Notify};
+use super::log::Log;
+use super::supervisor::{Notification, Notify};
 
-/// The variables that are meant for this process and not for its children.
+/// Variables that are meant for this process and not for its children.
 pub(super) const VARIABLES: [&str; 7] = [
     "LISTEN_FDS",
     "LISTEN_PID",
@@ -27,12 +26,12 @@ pub(super) const VARIABLES: [&str; 7] = [
     "WATCHDOG_PID",
 ];
 
-/// The first descriptor that is handed over.
-const FIRST: i32 = 3;
+/// The first file descriptor that systemd passes.
+const FIRST_DESCRIPTOR: i32 = 3;
 
-/// The TCP sockets that systemd hands over to this process, in the order of the unit. None, if it
-/// hands over none; and, since they can be taken once, at the second call. Sockets of other kinds
-/// stay open for the program.
+/// Returns the TCP sockets that systemd passes to this process, in the order of the unit. They can
+/// be taken once, so the second call returns none. Sockets of other types stay open for the
+/// program.
 pub(super) fn sockets() -> io::Result<Vec<TcpListener>> {
     static TAKEN: AtomicBool = AtomicBool::new(false);
     let variable = |name| env::var(name).ok();
@@ -41,7 +40,7 @@ pub(super) fn sockets() -> io::Result<Vec<TcpListener>> {
     if TAKEN.swap(true, Relaxed) {
         return Ok(Vec::new());
     }
-    let sockets = (FIRST..FIRST + count).map(socket);
+    let sockets = (FIRST_DESCRIPTOR..FIRST_DESCRIPTOR + count).map(socket);
     sockets.filter_map(io::Result::transpose).collect()
 }
 
@@ -51,12 +50,12 @@ fn count_of(count: Option<&str>, pid: Option<&str>, names: Option<&str>) -> io::
     };
     let pid: u32 = number("LISTEN_PID", pid)?;
     if pid != std::process::id() {
-        return Ok(0); // meant for a process above us
+        return Ok(0); // meant for an ancestor of this process
     }
     let sockets: i32 = number("LISTEN_FDS", count)?;
     if !(0..=1024).contains(&sockets) {
-        return Err(nonsense(format!(
-            "LISTEN_FDS={count}: no number of sockets"
+        return Err(malformed(format!(
+            "LISTEN_FDS={count}: not a number of sockets"
         )));
     }
     let named = match names {
@@ -64,7 +63,7 @@ fn count_of(count: Option<&str>, pid: Option<&str>, names: Option<&str>) -> io::
         Some(names) => names.split(':').count() as i32,
     };
     if named != sockets {
-        return Err(nonsense(format!(
+        return Err(malformed(format!(
             "LISTEN_FDNAMES has {named} names, LISTEN_FDS={count}"
         )));
     }
@@ -73,16 +72,16 @@ fn count_of(count: Option<&str>, pid: Option<&str>, names: Option<&str>) -> io::
 
 /// Returns `None` and leaves the descriptor open if it isn't a listening TCP socket.
 fn socket(number: i32) -> io::Result<Option<TcpListener>> {
-    // A descriptor that isn't open must not become an `OwnedFd`.
+    // A descriptor that is not open must not become an `OwnedFd`.
     if std::fs::symlink_metadata(format!("/dev/fd/{number}")).is_err() {
-        return Err(nonsense(format!(
-            "LISTEN_FDS names descriptor {number}, which isn't open"
+        return Err(malformed(format!(
+            "LISTEN_FDS names descriptor {number}, which is not open"
         )));
     }
-    // SAFETY: the descriptor is open, and ours: whoever started this process says by LISTEN_PID and
-    // LISTEN_FDS that it hands it over, and `sockets` takes it but once.
+    // SAFETY: the descriptor is open, and this process owns it: LISTEN_PID and LISTEN_FDS pass it
+    // to this process, and `sockets` takes it only once.
     let socket = unsafe { OwnedFd::from_raw_fd(number) };
-    // sd_listen_fds(3) does the same, so that children inherit none of them.
+    // As in sd_listen_fds(3), so that children don't inherit the sockets.
     rustix::io::fcntl_setfd(&socket, rustix::io::FdFlags::CLOEXEC)?;
     if !is_tcp_listener(socket.as_fd()) {
         let _left_open = socket.into_raw_fd();
@@ -94,7 +93,7 @@ fn socket(number: i32) -> io::Result<Option<TcpListener>> {
 fn is_tcp_listener(socket: BorrowedFd<'_>) -> bool {
     use rustix::net::{SocketAddrAny, SocketType, getsockname, sockopt};
     let is_internet = |addr: SocketAddrAny| std::net::SocketAddr::try_from(addr).is_ok();
-    #[cfg(not(target_vendor = "apple"))] // which can't tell
+    #[cfg(not(target_vendor = "apple"))] // Apple's systems have no such option
     let listens = sockopt::socket_acceptconn(socket).unwrap_or(false);
     #[cfg(target_vendor = "apple")]
     let listens = true;
@@ -105,17 +104,17 @@ fn is_tcp_listener(socket: BorrowedFd<'_>) -> bool {
 
 fn number<T: std::str::FromStr>(name: &str, text: &str) -> io::Result<T> {
     text.parse()
-        .map_err(|_| nonsense(format!("{name}={text}: no number")))
+        .map_err(|_| malformed(format!("{name}={text}: not a number")))
 }
 
-fn nonsense(text: String) -> io::Error {
+fn malformed(text: String) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, text)
 }
 
-/// Returns how to notify systemd, and the interval of the watchdog. Notifications are best effort:
-/// errors are logged, and the service runs without them.
-pub(super) fn notifier(outlet: &Outlet) -> (Notify, Option<Duration>) {
-    let log = |error: io::Error| outlet.log(&format!("systemd isn't notified: {error}"));
+/// Returns the function that notifies systemd, and the interval of the watchdog. Notifications are
+/// best effort: errors are logged, and the service runs without them.
+pub(super) fn notifier(log: &Log) -> (Notify, Option<Duration>) {
+    let log = |error: io::Error| log.write(format!("can't notify systemd: {error}"));
     let notify = connect().unwrap_or_else(|error| {
         log(error);
         None
@@ -139,21 +138,21 @@ fn connect() -> io::Result<Option<Notify>> {
     let socket = UnixDatagram::unbound()?;
     socket.set_nonblocking(true)?;
     Ok(Some(Box::new(move |notice| {
-        // Without it the program runs as well.
+        // Best effort: the program does not depend on it.
         let _ = socket.send_to_addr(text_of(notice).as_bytes(), &addr);
     })))
 }
 
-fn text_of(notice: Notice) -> String {
+fn text_of(notice: Notification) -> String {
     match notice {
-        Notice::Ready(workers) => format!("READY=1\nSTATUS={workers} workers"),
-        Notice::Replacing => {
+        Notification::Ready(workers) => format!("READY=1\nSTATUS={workers} workers"),
+        Notification::Reloading => {
             let now = clock_gettime(ClockId::Monotonic);
             let micros = now.tv_sec * 1_000_000 + now.tv_nsec / 1_000;
             format!("RELOADING=1\nMONOTONIC_USEC={micros}")
         }
-        Notice::Stopping => "STOPPING=1".into(),
-        Notice::Alive => "WATCHDOG=1".into(),
+        Notification::Stopping => "STOPPING=1".into(),
+        Notification::Alive => "WATCHDOG=1".into(),
     }
 }
 
@@ -174,10 +173,10 @@ fn address(path: &OsStr) -> io::Result<SocketAddr> {
     }
 }
 
-/// However short a sign of life is asked for, the parent has other things to do as well.
-const SHORTEST_PERIOD: Duration = Duration::from_millis(1);
+/// Minimum interval of the watchdog, so that notifications leave time for other work.
+const MIN_INTERVAL: Duration = Duration::from_millis(1);
 
-/// Half of the time within which systemd wants a sign of life, if it wants any.
+/// Returns half of the watchdog's timeout, if the watchdog is enabled.
 fn watchdog() -> io::Result<Option<Duration>> {
     let Ok(micros) = env::var("WATCHDOG_USEC") else {
         return Ok(None);
@@ -188,7 +187,7 @@ fn watchdog() -> io::Result<Option<Duration>> {
         return Ok(None);
     }
     let micros: u64 = number("WATCHDOG_USEC", &micros)?;
-    let period = Duration::from_micros(micros / 2).max(SHORTEST_PERIOD);
+    let period = Duration::from_micros(micros / 2).max(MIN_INTERVAL);
     Ok((micros > 0).then_some(period))
 }
 
@@ -197,7 +196,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn sockets_are_taken_only_by_the_process_that_they_are_meant_for() {
+    fn only_the_process_named_by_listen_pid_takes_sockets() {
         let own = std::process::id().to_string();
         assert_eq!(count_of(Some("2"), Some(&own), Some("a:b")).unwrap(), 2);
         assert_eq!(count_of(Some("2"), Some("1"), None).unwrap(), 0);
@@ -207,11 +206,11 @@ mod tests {
     }
 
     #[test]
-    fn nonsense_of_systemd_is_an_error_that_says_which() {
+    fn malformed_variables_are_named_in_the_error() {
         let own = std::process::id().to_string();
         for (count, names, text) in [
-            ("two", None, "LISTEN_FDS=two: no number"),
-            ("-1", None, "LISTEN_FDS=-1: no number of sockets"),
+            ("two", None, "LISTEN_FDS=two: not a number"),
+            ("-1", None, "LISTEN_FDS=-1: not a number of sockets"),
             (
                 "2",
                 Some("http"),
@@ -222,11 +221,11 @@ mod tests {
             assert_eq!(error.to_string(), text);
         }
         let error = socket(1_000_000).unwrap_err();
-        assert!(error.to_string().contains("isn't open"), "{error}");
+        assert!(error.to_string().contains("is not open"), "{error}");
     }
 
     #[test]
-    fn notify_sockets_of_unknown_kinds_are_unsupported() {
+    fn notify_sockets_of_other_kinds_are_unsupported() {
         assert!(address("/run/notify".as_ref()).is_ok());
         for other in ["vsock:2:1234", "notify", ""] {
             let error = address(other.as_ref()).unwrap_err();

@@ -8,11 +8,10 @@ use std::thread;
 
 use futures_channel::oneshot;
 
-use super::link::{self, Link};
-use super::payload::describe_panic;
-use super::supervisor::{End, Kind, Sockets, Started};
-use super::try_block_on;
-use super::worker::{Ended, Post, work};
+use super::channel::{self, Channel};
+use super::supervisor::{Exit, Launcher, Sockets, Started};
+use super::worker::{Assignment, Outcome, run_worker};
+use super::{describe_panic, try_block_on};
 
 pub(super) struct Threads<F> {
     run: Arc<F>,
@@ -24,60 +23,62 @@ impl<F> Threads<F> {
     }
 }
 
-impl<F, Fut> Kind for Threads<F>
+impl<F, Fut> Launcher for Threads<F>
 where
     F: Fn(super::Worker) -> Fut + Send + Sync + 'static,
     Fut: Future<Output = io::Result<()>>,
 {
-    fn start(&mut self, post: Post, sockets: &Sockets, _: bool) -> io::Result<Started> {
-        let (control, workers_control) = link::ends();
-        let (messages, workers_messages) = link::ends();
-        let listeners = sockets.of_worker(post.index);
+    fn start(&mut self, to: Assignment, sockets: &Sockets, _: bool) -> io::Result<Started> {
+        let (control, workers_control) = channel::pair();
+        let (messages, workers_messages) = channel::pair();
+        let listeners = sockets.of_worker(to.index);
         let listeners = listeners.map(|socket| socket.try_clone());
         let listeners = listeners.collect::<io::Result<Vec<_>>>()?;
         let run = self.run.clone();
         let (end, ended) = oneshot::channel();
         let body = move || {
-            let links = || [workers_control, workers_messages].map(Link::by_channel);
+            let links = || [workers_control, workers_messages].map(Channel::in_process);
             let nothing_else = |_| ready(());
             let caught = catch_unwind(AssertUnwindSafe(|| {
-                let working = async { work(post, links(), listeners, &*run, nothing_else).await };
-                try_block_on(working).map_or_else(End::NotStarted, end_of)
+                let working =
+                    async { run_worker(to, links(), listeners, &*run, nothing_else).await };
+                try_block_on(working).map_or_else(Exit::NotStarted, end_of)
             }));
-            let panicked = |payload| End::Failed(format!("panicked: {}", describe_panic(payload)));
-            // Fails if the supervision is over.
+            let panicked = |payload| Exit::Failed(format!("panicked: {}", describe_panic(payload)));
+            // Fails if the supervisor has ended.
             let _ = end.send(caught.unwrap_or_else(panicked));
         };
         thread::Builder::new()
-            .name(format!("worker-{}", post.index))
+            .name(format!("worker-{}", to.index))
             .spawn(body)?;
         Ok(Started {
             name: "a thread".into(),
-            control: Link::by_channel(control),
-            messages: Link::by_channel(messages),
-            kill: Box::new(|| ()), // the supervisor closes the link, which ends the thread's loop
-            survives: "is left to itself, since a thread can't be killed".into(),
+            control: Channel::in_process(control),
+            messages: Channel::in_process(messages),
+            // the supervisor closes the channel, which ends the thread's loop
+            kill: Box::new(|| ()),
+            survivor_text: "is abandoned, because a thread can't be killed".into(),
             ended: Box::pin(async { ended.await.unwrap_or_else(|_| vanished()) }),
         })
     }
 
-    fn renew(&mut self) -> io::Result<()> {
-        Ok(()) // the program is the same; its workers are started anew
+    fn reload(&mut self) -> io::Result<()> {
+        Ok(()) // the program stays the same
     }
 
-    fn settle(&mut self, _: bool) {}
+    fn commit_reload(&mut self, _: bool) {}
 }
 
 /// The thread has ended without a report.
-fn vanished() -> End {
-    End::Failed("has ended, and nothing is known of why".into())
+fn vanished() -> Exit {
+    Exit::Failed("exited without a report".into())
 }
 
-fn end_of(ended: Ended) -> End {
+fn end_of(ended: Outcome) -> Exit {
     match ended {
-        Ended::Finished => End::Finished,
-        Ended::Failed(error) => End::Failed(format!("failed: {error}")),
-        Ended::NotStarted(error) => End::NotStarted(error),
-        Ended::Orphaned => End::Failed("was given up".into()),
+        Outcome::Finished => Exit::Finished,
+        Outcome::Failed(error) => Exit::Failed(format!("failed: {error}")),
+        Outcome::NotStarted(error) => Exit::NotStarted(error),
+        Outcome::Orphaned => Exit::Failed("was abandoned".into()),
     }
 }

@@ -1,4 +1,4 @@
-//! A worker, seen from its inside.
+//! A worker, from its own side.
 
 use std::cell::Cell;
 use std::fmt;
@@ -12,21 +12,21 @@ use std::time::{Duration, Instant};
 
 use windlass_reactor::shortage::explain;
 
-use super::figures::{Counters, Figures};
-use super::link::{Incoming, Link, Outgoing};
+use super::channel::{Channel, FrameReceiver, FrameSender};
+use super::control::{Order, Report};
 use super::listener::Listener;
 use super::message::{Message, Party};
-use super::report::{Order, Report};
+use super::metrics::Figures;
 use crate::Task;
 use crate::net::TcpStream;
 use crate::sync::Mutex;
 use crate::task::{StopSource, StopToken, TaskGroup};
 use crate::time::{sleep_until, timeout};
 
-/// How long a worker that ends waits until its parent has taken its last words and messages.
-pub(super) const LAST_WORDS: Duration = Duration::from_secs(1);
+/// Time limit for a worker that ends to send its last report and messages.
+pub(super) const FLUSH_LIMIT: Duration = Duration::from_secs(1);
 
-/// One of the workers, for what runs in it. A clone is the same worker.
+/// A handle to the worker, for the code that runs in it. A clone refers to the same worker.
 ///
 /// # Examples
 ///
@@ -49,58 +49,58 @@ pub(super) const LAST_WORDS: Duration = Duration::from_secs(1);
 /// ```
 #[derive(Clone)]
 pub struct Worker {
-    shared: Rc<Shared>,
+    inner: Rc<Inner>,
 }
 
-struct Shared {
-    post: Post,
-    signs: Rc<Signs>,
+struct Inner {
+    assignment: Assignment,
+    status: Rc<Status>,
     listeners: Vec<Listener>,
-    messages: Outgoing,
-    inbox: Mutex<Incoming>,
+    messages: FrameSender,
+    inbox: Mutex<FrameReceiver>,
 }
 
 impl Worker {
-    /// Its number, from 0 on. A worker that takes the place of another has the same.
+    /// Returns its index, starting at 0. A restarted worker has the index of its predecessor.
     pub fn index(&self) -> usize {
-        self.shared.post.index
+        self.inner.assignment.index
     }
 
-    /// How many workers there are.
+    /// Returns the number of workers.
     pub fn count(&self) -> usize {
-        self.shared.post.count
+        self.inner.assignment.count
     }
 
-    /// Its first listener.
+    /// Returns its first listener.
     ///
     /// # Panics
     ///
-    /// If there is none: no call of [`listen`](super::Builder::listen).
+    /// Panics if there is none because [`listen`](super::Builder::listen) was not called.
     pub fn listener(&self) -> &Listener {
-        let first = self.shared.listeners.first();
+        let first = self.inner.listeners.first();
         first.expect("the workers have no listener: call `listen` before `run`")
     }
 
-    /// Its listeners, in the order of the calls of [`listen`](super::Builder::listen).
+    /// Returns its listeners, in the order of the calls of [`listen`](super::Builder::listen).
     pub fn listeners(&self) -> &[Listener] {
-        &self.shared.listeners
+        &self.inner.listeners
     }
 
-    /// Serves each connection of all listeners by a task of its own. When the worker is to end, it
-    /// accepts no more, and waits until all connections have ended. What takes longer than the
-    /// [limit](super::Builder::drain_limit) ends with the worker.
+    /// Serves each connection of all listeners in its own task. When the worker is stopped, it
+    /// stops accepting and waits until all connections have ended. Connections that exceed the
+    /// [limit](super::Builder::drain_limit) end with the worker.
     ///
-    /// So a handler whose connections live long should look at
-    /// [`stop_token`](Worker::stop_token) between two requests. A panic ends its connection alone.
+    /// A handler of long-lived connections should check [`stop_token`](Worker::stop_token) between
+    /// requests. A panic ends only its own connection.
     ///
     /// # Errors
     ///
-    /// None today. Errors of accepting (no descriptors left, say) are
-    /// [counted](Figures::errors), and it goes on.
+    /// Currently returns no errors. Failures to accept, for example because the process is out of
+    /// file descriptors, are [counted](Figures::errors), and accepting continues.
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped, all connections are.
+    /// If the future is dropped, all connections are dropped.
     pub async fn serve<H, Fut>(&self, handle: H) -> io::Result<()>
     where
         H: Fn(TcpStream, SocketAddr) -> Fut + 'static,
@@ -109,18 +109,19 @@ impl Worker {
         let handle = Rc::new(handle);
         let connections = TaskGroup::independent();
         let accepting = TaskGroup::infallible();
-        for place in 0..self.shared.listeners.len() {
+        for index in 0..self.inner.listeners.len() {
             let (worker, handle) = (self.clone(), handle.clone());
             let connections = connections.spawner();
             accepting.spawn(async move {
-                while let Some(accepted) = worker.shared.listeners[place].accept().await.transpose()
+                while let Some(accepted) = worker.inner.listeners[index].accept().await.transpose()
                 {
-                    // An error is counted by now, and the next call rests before it tries again.
+                    // The error is counted already, and the next call pauses before it retries.
                     let Ok((stream, peer)) = accepted else {
                         continue;
                     };
                     let (open, handle) = (worker.open_connection(), handle.clone());
-                    // Called in there: if it panics itself, that too ends its connection alone.
+                    // The handler is called inside the task, so that its panic ends only this
+                    // connection.
                     connections.spawn(async move {
                         let _open = open;
                         handle(stream, peer).await
@@ -133,101 +134,101 @@ impl Worker {
         Ok(())
     }
 
-    /// Stopped when the worker is to end.
+    /// Returns a token that is stopped when the worker is requested to stop.
     pub fn stop_token(&self) -> StopToken {
-        self.shared.signs.stop.token()
+        self.inner.status.stop.token()
     }
 
-    /// Says that the worker serves now. The first [`accept`](Listener::accept) says so as well, and
-    /// a worker without listeners is ready from the start.
+    /// Marks the worker as ready. The first [`accept`](Listener::accept) does so too, and a worker
+    /// without listeners is ready from the start.
     ///
-    /// When the program is replaced, the old workers serve until all of the new ones are ready.
+    /// During a reload, the old workers serve until all new ones are ready.
     pub fn ready(&self) {
-        self.shared.signs.ready();
+        self.inner.status.ready();
     }
 
-    /// Counts a request, for the [`Figures`].
+    /// Counts a request in the [metrics](Figures).
     pub fn count_request(&self) {
-        let requests = &self.shared.signs.counters.requests;
-        requests.set(requests.get() + 1);
+        self.inner.status.count(|metrics| metrics.requests += 1);
     }
 
-    /// Counts a connection as open until the guard is dropped, for the [`Figures`].
-    /// [`serve`](Worker::serve) does so itself.
+    /// Counts a connection as open in the [metrics](Figures) until the guard is dropped.
+    /// [`serve`](Worker::serve) does this itself.
     pub fn open_connection(&self) -> OpenConnection {
-        let open = &self.shared.signs.counters.open;
-        open.set(open.get() + 1);
-        OpenConnection(self.shared.signs.clone())
+        self.inner.status.count(|metrics| metrics.open += 1);
+        OpenConnection(self.inner.status.clone())
     }
 
-    /// Sends a message to the parent or to a worker. It waits while the parent has not taken what
-    /// this worker has sent before.
+    /// Sends a message to the parent or to another worker. Waits while earlier messages of this
+    /// worker are still on their way to the parent.
     ///
-    /// In the parent, up to 4 MiB of messages wait for each receiver. If a worker's queue is full,
-    /// the message is lost, and [counted](Figures::lost) for that worker. So a worker that doesn't
-    /// receive costs its own messages and nobody else's. If the queue of the parent's own code is
-    /// full, the message waits there for 1 s and is then lost, and counted for this worker.
+    /// The parent queues up to 4 MiB of messages for each recipient. If a worker's queue is full,
+    /// the message is dropped and [counted](Figures::lost) for that worker. So a worker that does
+    /// not receive loses only its own messages. If the queue of
+    /// [`Builder::parent`](super::Builder::parent) is full, the message waits up to 1 s and is then
+    /// dropped and counted for this worker.
     ///
-    /// What was sent before the worker's future returns still arrives, unless that takes longer
-    /// than 1 s. A message to a worker that is dead, or dies before it has read it, is lost, and so
-    /// may be one of a worker that is killed: what must not be lost belongs into a database.
+    /// Messages sent before the worker's future returns are still delivered, within 1 s. A message
+    /// is lost if its recipient is dead or exits before it receives the message, and may be lost if
+    /// this worker is killed. Keep data that must not be lost in a database.
     ///
     /// # Errors
     ///
-    /// `InvalidInput` if the message is longer than 64 KiB. `BrokenPipe` if the parent is gone.
+    /// Returns `InvalidInput` if the message is longer than 64 KiB, and `BrokenPipe` if the parent
+    /// has exited.
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped, nothing was sent.
+    /// Cancel-safe: if the future is dropped, nothing was sent.
     pub async fn send(&self, to: Party, body: impl Into<Vec<u8>>) -> io::Result<()> {
-        self.shared.messages.send(to.frame(body)).await
+        self.inner.messages.send(to.frame(body)).await
     }
 
-    /// Sends a message to all other workers, as [`send`](Worker::send). One whose queue is full
-    /// doesn't get it.
+    /// Sends a message to all other workers, like [`send`](Worker::send). A worker whose queue is
+    /// full misses it.
     ///
     /// # Errors
     ///
-    /// As [`send`](Worker::send).
+    /// The same as for [`send`](Worker::send).
     ///
     /// # Cancel safety
     ///
-    /// As [`send`](Worker::send).
+    /// The same as for [`send`](Worker::send).
     pub async fn broadcast(&self, body: impl Into<Vec<u8>>) -> io::Result<()> {
-        self.shared.messages.send(Party::frame_for_all(body)).await
+        self.inner.messages.send(Party::frame_for_all(body)).await
     }
 
-    /// Waits for a message of the parent or of another worker.
+    /// Waits for a message from the parent or another worker.
     ///
     /// # Errors
     ///
-    /// `BrokenPipe` if the parent is gone.
+    /// Returns `BrokenPipe` if the parent has exited.
     ///
     /// # Cancel safety
     ///
-    /// No message is lost when the future is dropped.
+    /// Cancel-safe: if the future is dropped, no message is lost.
     pub async fn recv(&self) -> io::Result<Message> {
-        let frame = self.shared.inbox.lock().await.recv().await;
+        let frame = self.inner.inbox.lock().await.recv().await;
         frame
             .map(Message::from_frame)
             .ok_or_else(|| io::ErrorKind::BrokenPipe.into())
     }
 
-    /// What it has counted so far.
+    /// Returns the current metrics of this worker.
     pub fn figures(&self) -> Figures {
-        self.shared.signs.counters.read()
+        self.inner.status.metrics.get()
     }
 
     fn stop(&self) {
-        self.shared.signs.stop.stop();
+        self.inner.status.stop.stop();
     }
 
-    /// The parent is told, and sees to it that the end comes.
+    /// Drains the worker and reports that to the parent, which enforces the drain limit.
     #[cfg(unix)]
     pub(super) async fn stop_by_others(&self) {
         self.stop();
-        let control = &self.shared.signs.control;
-        let _ = control.send(Report::Draining.into()).await; // unless the parent is gone
+        let control = &self.inner.status.control;
+        let _ = control.send(Report::Draining.into()).await; // fails if the parent has exited
     }
 }
 
@@ -240,7 +241,7 @@ impl fmt::Debug for Worker {
     }
 }
 
-/// Counts a connection as open. See [`Worker::open_connection`].
+/// Counts a connection as open while it exists. See [`Worker::open_connection`].
 ///
 /// # Examples
 ///
@@ -253,12 +254,11 @@ impl fmt::Debug for Worker {
 /// }
 /// ```
 #[must_use = "the connection counts as closed when this is dropped"]
-pub struct OpenConnection(Rc<Signs>);
+pub struct OpenConnection(Rc<Status>);
 
 impl Drop for OpenConnection {
     fn drop(&mut self) {
-        let open = &self.0.counters.open;
-        open.set(open.get() - 1);
+        self.0.count(|metrics| metrics.open -= 1);
     }
 }
 
@@ -268,56 +268,62 @@ impl fmt::Debug for OpenConnection {
     }
 }
 
-/// What a worker is told of its place.
+/// The index and the options that the parent passes to a worker.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Post {
+pub(super) struct Assignment {
     pub(super) index: usize,
     pub(super) count: usize,
-    /// The time between two signs of life.
-    pub(super) beat: Duration,
+    /// The interval of heartbeats.
+    pub(super) interval: Duration,
     pub(super) is_pinned: bool,
 }
 
-/// What a worker shows its parent, and what the parent asks for.
-pub(super) struct Signs {
+/// The state of a worker that its parts share.
+pub(super) struct Status {
     pub(super) stop: StopSource,
-    pub(super) counters: Counters,
+    metrics: Cell<Figures>,
     is_ready: Cell<bool>,
-    control: Outgoing,
+    control: FrameSender,
 }
 
-impl Signs {
+impl Status {
     pub(super) fn ready(&self) {
         if !self.is_ready.replace(true) {
-            // If there is no room, the next beat says it.
+            // If the queue is full, the next heartbeat reports it.
             self.control.try_send(self.report());
         }
     }
 
-    fn report(&self) -> super::link::Frame {
-        Report::Beat(self.is_ready.get(), self.counters.read()).into()
+    pub(super) fn count(&self, change: impl FnOnce(&mut Figures)) {
+        let mut metrics = self.metrics.get();
+        change(&mut metrics);
+        self.metrics.set(metrics);
+    }
+
+    fn report(&self) -> super::channel::Frame {
+        Report::Heartbeat(self.is_ready.get(), self.metrics.get()).into()
     }
 }
 
 /// Why a worker has ended.
-pub(super) enum Ended {
-    /// What it was to do is done.
+pub(super) enum Outcome {
+    /// Its future has returned `Ok`.
     Finished,
     Failed(io::Error),
-    /// Before it did anything.
+    /// It failed before it ran any code of the user.
     NotStarted(io::Error),
-    /// Its parent is gone, or has given it up.
+    /// Its parent has exited, or has abandoned it.
     Orphaned,
 }
 
-/// Runs a worker, inside of a runtime. `watch` is what else happens as long as it runs.
-pub(super) async fn work<F, Fut, W>(
-    post: Post,
-    [control, mut messages]: [Link; 2],
+/// Runs a worker, within a runtime. `background` runs beside it.
+pub(super) async fn run_worker<F, Fut, W>(
+    assignment: Assignment,
+    [control, mut messages]: [Channel; 2],
     listeners: Vec<TcpListener>,
     run: &F,
-    watch: impl FnOnce(Worker) -> W,
-) -> Ended
+    background: impl FnOnce(Worker) -> W,
+) -> Outcome
 where
     F: Fn(Worker) -> Fut,
     Fut: Future<Output = io::Result<()>>,
@@ -328,29 +334,30 @@ where
         (outgoing.clone(), control.writer),
         (messages.outgoing.clone(), messages.writer.take()),
     ];
-    let (ended, was_told) = match employ(post, outgoing.clone(), messages, listeners) {
+    let created = create_worker(assignment, outgoing.clone(), messages, listeners);
+    let (ended, is_stopping) = match created {
         Ok(worker) => {
-            let _watching = crate::spawn(watch(worker.clone()));
-            let _beating = crate::spawn(beat(worker.shared.signs.clone(), post.beat));
-            let ended = until_orphaned(run(worker.clone()), control.incoming, &worker).await;
+            let _background = crate::spawn(background(worker.clone()));
+            let _heartbeats = crate::spawn(send_heartbeats(worker.clone()));
+            let ended = run_until_orphaned(run(worker.clone()), control.incoming, &worker).await;
             (ended, worker.stop_token().is_stopped())
         }
-        Err(error) => (Ended::NotStarted(explain(error)), false),
+        Err(error) => (Outcome::NotStarted(explain(error)), false),
     };
-    let last_word = match &ended {
-        Ended::Finished if !was_told => Some(Report::Finished),
-        Ended::Failed(error) | Ended::NotStarted(error) => Some(Report::Failed(error.to_string())),
+    let final_report = match &ended {
+        Outcome::Finished if !is_stopping => Some(Report::Finished),
+        Outcome::Failed(it) | Outcome::NotStarted(it) => Some(Report::Failed(it.to_string())),
         _ => None,
     };
-    if let Some(report) = last_word {
-        let _ = outgoing.send(report.into()).await; // unless the parent is gone
+    if let Some(report) = final_report {
+        let _ = outgoing.send(report.into()).await; // fails if the parent has exited
     }
-    let _ = timeout(LAST_WORDS, flush(last)).await;
+    let _ = timeout(FLUSH_LIMIT, flush(last)).await;
     ended
 }
 
-/// Until the parent has taken all, if it takes anything.
-async fn flush(halves: [(Outgoing, Option<Task<()>>); 2]) {
+/// Waits until the parent has received all frames.
+async fn flush(halves: [(FrameSender, Option<Task<()>>); 2]) {
     for (outgoing, writer) in halves {
         outgoing.close().await;
         if let Some(writer) = writer {
@@ -359,30 +366,30 @@ async fn flush(halves: [(Outgoing, Option<Task<()>>); 2]) {
     }
 }
 
-fn employ(
-    post: Post,
-    control: Outgoing,
-    messages: Link,
+fn create_worker(
+    assignment: Assignment,
+    control: FrameSender,
+    messages: Channel,
     listeners: Vec<TcpListener>,
 ) -> io::Result<Worker> {
-    if post.is_pinned {
-        super::cpu::pin(post.index)?;
+    if assignment.is_pinned {
+        super::cpu::pin(assignment.index)?;
     }
-    let signs = Rc::new(Signs {
+    let status = Rc::new(Status {
         stop: StopSource::new(),
-        counters: Counters::default(),
+        metrics: Cell::default(),
         is_ready: Cell::new(listeners.is_empty()),
         control,
     });
-    let listener = |socket| Listener::new(socket, signs.clone());
+    let listener = |socket| Listener::new(socket, status.clone());
     let listeners = listeners
         .into_iter()
         .map(listener)
         .collect::<io::Result<_>>()?;
     Ok(Worker {
-        shared: Rc::new(Shared {
-            post,
-            signs,
+        inner: Rc::new(Inner {
+            assignment,
+            status,
             listeners,
             messages: messages.outgoing,
             inbox: Mutex::new(messages.incoming),
@@ -390,40 +397,43 @@ fn employ(
     })
 }
 
-/// A sign of life, again and again: through the loop, so a worker that is stuck gives none. How
-/// late the loop comes to it is the lag.
-async fn beat(signs: Rc<Signs>, period: Duration) {
+/// Sends heartbeats through the loop, so that a stuck worker sends none. The delay of a heartbeat
+/// is the lag of the loop.
+async fn send_heartbeats(worker: Worker) {
+    let Inner {
+        assignment, status, ..
+    } = &*worker.inner;
     let mut due = Instant::now();
     loop {
         sleep_until(due).await;
         let now = Instant::now();
-        signs.counters.lag.set(now - due);
-        if signs.control.send(signs.report()).await.is_err() {
-            return; // the parent is gone, of which the other half of the link tells
+        status.count(|metrics| metrics.lag = now - due);
+        if status.control.send(status.report()).await.is_err() {
+            return; // the parent has exited, and `run_until_orphaned` returns
         }
-        due = now + period;
+        due = now + assignment.interval;
     }
 }
 
-/// Runs the worker's future beside the orders of its parent.
-async fn until_orphaned(
+/// Runs the worker's future and handles the parent's orders.
+async fn run_until_orphaned(
     main: impl Future<Output = io::Result<()>>,
-    mut orders: Incoming,
+    mut orders: FrameReceiver,
     worker: &Worker,
-) -> Ended {
-    let obey = async {
+) -> Outcome {
+    let orders_handled = async {
         while let Some(frame) = orders.recv().await {
             if let Some(Order::Drain) = Order::from_frame(&frame) {
                 worker.stop();
             }
         }
     };
-    let (mut main, mut obey) = (pin!(main), pin!(obey));
+    let (mut main, mut orders_handled) = (pin!(main), pin!(orders_handled));
     poll_fn(|cx| {
         if let Poll::Ready(ended) = main.as_mut().poll(cx) {
-            return Poll::Ready(ended.map_or_else(Ended::Failed, |()| Ended::Finished));
+            return Poll::Ready(ended.map_or_else(Outcome::Failed, |()| Outcome::Finished));
         }
-        obey.as_mut().poll(cx).map(|()| Ended::Orphaned)
+        orders_handled.as_mut().poll(cx).map(|()| Outcome::Orphaned)
     })
     .await
 }

@@ -148,7 +148,7 @@ fn a_worker_that_is_told_to_end_by_others_finishes_its_requests_and_is_replaced(
     send(process, Signal::TERM);
     let (_, is_kept) = client.get("/slow").unwrap();
     assert!(!is_kept);
-    subject.wait_for("has ended: starting another");
+    subject.wait_for("exited: starting another");
     subject.addr(1);
     subject.end();
 }
@@ -230,7 +230,7 @@ fn the_second_signal_ends_at_once() {
         until("it's told once", || get(addr, "/").is_err());
         subject.signal(Signal::INT);
         assert_eq!(subject.wait().code(), Some(2));
-        assert!(subject.has_said("told a second time to end"));
+        assert!(subject.has_said("a second stop request killed the workers"));
     }
 }
 
@@ -250,7 +250,7 @@ fn a_worker_that_is_stuck_is_replaced() {
     let addr = subject.addr(2);
     let before = subject.workers();
     assert!(get(addr, "/block").is_err());
-    subject.wait_for("is stuck: its loop gave no sign for 400ms; it was killed");
+    subject.wait_for("is stuck: its loop sent no heartbeat for 400ms; it was killed");
     subject.addr(1);
     let same = subject
         .workers()
@@ -290,7 +290,7 @@ fn a_thread_that_is_stuck_is_left_and_replaced() {
     let addr = subject.addr(1);
     let mut client = Client::connect(addr).unwrap();
     std::thread::spawn(move || client.get("/block"));
-    subject.wait_for("is stuck: its loop gave no sign for 400ms; it is left to itself");
+    subject.wait_for("is stuck: its loop sent no heartbeat for 400ms; it is abandoned");
     subject.addr(1);
     get(addr, "/").unwrap();
     // It lives on, so the end is not in good order.
@@ -367,7 +367,7 @@ fn an_executable_that_is_gone_is_told_and_the_old_ones_go_on() {
     let addr = subject.addr(2);
     fs::remove_file(&copy).unwrap();
     subject.signal(Signal::HUP);
-    let told = subject.wait_for("the workers are not replaced, and go on");
+    let told = subject.wait_for("the workers are not replaced");
     assert!(told.contains("No such file"), "{told}");
     // What crashes is started again, as the same program.
     kill(get(addr, "/").unwrap().1);
@@ -376,7 +376,7 @@ fn an_executable_that_is_gone_is_told_and_the_old_ones_go_on() {
     fs::write(&copy, "#!/bin/false\n").unwrap();
     fs::set_permissions(&copy, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     subject.signal(Signal::HUP);
-    subject.wait_for("the workers are not replaced, and go on");
+    subject.wait_for("the workers are not replaced");
     get(addr, "/").unwrap();
     fs::remove_file(&copy).unwrap();
     subject.end();
@@ -392,7 +392,7 @@ fn the_new_program_is_where_a_symbolic_link_leads_now() {
     fs::remove_file(&link).unwrap();
     std::os::unix::fs::symlink("/nowhere/at/all", &link).unwrap();
     subject.signal(Signal::HUP);
-    let told = subject.wait_for("the workers are not replaced, and go on");
+    let told = subject.wait_for("the workers are not replaced");
     assert!(told.contains("No such file"), "{told}");
     get(addr, "/").unwrap();
     fs::remove_file(&link).unwrap();
@@ -503,21 +503,25 @@ fn bad_input_is_told() {
     let cases: [Case<'_>; 7] = [
         (&["kind=processes", &listen], &[], &in_use),
         (&["kind=processes", &listen, "each=1"], &[], &in_use),
-        (&["count=0"], &[], "error: 0 workers: 1 to 1024 can be had"),
+        (
+            &["count=0"],
+            &[],
+            "error: 0 workers: the count must be 1 to 1024",
+        ),
         (
             &["count=5000"],
             &[],
-            "error: 5000 workers: 1 to 1024 can be had",
+            "error: 5000 workers: the count must be 1 to 1024",
         ),
         (
             &[LOCAL],
             &[("LISTEN_FDS", "many")],
-            "error: LISTEN_FDS=many: no number",
+            "error: LISTEN_FDS=many: not a number",
         ),
         (
             &[LOCAL],
             &[("LISTEN_FDS", "1")],
-            "descriptor 3, which isn't open",
+            "descriptor 3, which is not open",
         ),
         (
             &[LOCAL],

@@ -184,7 +184,7 @@ fn a_killed_worker_that_cannot_end_is_named() {
         let error = subject.said.iter().find(|line| line.starts_with("error: "));
         let error = error.expect("it ends with an error");
         assert!(
-            error.contains(&name) && error.contains("hasn't ended"),
+            error.contains(&name) && error.contains("hasn't exited"),
             "{error}"
         );
     }
@@ -207,7 +207,7 @@ fn a_worker_that_cannot_end_is_replaced() {
         return;
     };
     kill(worker);
-    let said = subject.wait_for("hasn't ended within");
+    let said = subject.wait_for("hasn't exited within");
     assert!(
         said.contains(&format!("worker 0 (process {worker})")),
         "{said}"
@@ -216,7 +216,7 @@ fn a_worker_that_cannot_end_is_replaced() {
     get(addr, "/").unwrap();
     drop(tracer);
     subject.wait_for(&format!(
-        "worker 0 (process {worker}), which was given up, has ended"
+        "worker 0 (process {worker}), which was abandoned, has exited"
     ));
     // The same after a replacement.
     let worker = subject.workers()[0];
@@ -227,7 +227,7 @@ fn a_worker_that_cannot_end_is_replaced() {
     subject.signal(Signal::HUP);
     subject.wait_for("the workers are replaced");
     silent.get("/").unwrap_or_default();
-    subject.wait_for("hasn't ended within");
+    subject.wait_for("hasn't exited within");
     get(addr, "/").unwrap();
     subject.signal(Signal::TERM);
     assert_eq!(subject.wait().code(), Some(2));
@@ -255,14 +255,14 @@ fn a_thread_that_does_not_end_is_named() {
     });
     subject.signal(Signal::TERM);
     assert_eq!(subject.wait().code(), Some(2));
-    let error = "error: worker 0 (a thread) didn't end within 200ms; it is left to itself";
+    let error = "error: worker 0 (a thread) didn't end within 200ms; it is abandoned";
     assert!(subject.has_said(error), "{:#?}", subject.said);
 }
 
 fn a_panic_payload_that_panics_ends_only_its_worker() {
     for (kind, expected) in [
         (KINDS[0], "was killed by signal: 6 (SIGABRT)"),
-        (KINDS[1], "panicked: with a value that is no text"),
+        (KINDS[1], "panicked: with a value that is not a string"),
     ] {
         let mut subject = Subject::start(&[kind, "count=2", "behave=bomb"]);
         let begin = Instant::now();
@@ -283,11 +283,11 @@ fn a_panic_of_the_parent_code_is_an_error() {
         for (parent, expected) in [
             (
                 "parent=panic",
-                "the parent's own code panicked: the mast broke",
+                "the parent's future panicked: the mast broke",
             ),
             (
                 "parent=bomb",
-                "the parent's own code panicked: with a value that is no text",
+                "the parent's future panicked: with a value that is not a string",
             ),
         ] {
             let mut subject = Subject::start(&[kind, LOCAL, "count=2", parent]);
@@ -556,9 +556,9 @@ fn malformed_systemd_variables_do_not_end_the_service() {
         (&[("NOTIFY_SOCKET", "")], ""),
         (
             &[("WATCHDOG_USEC", "soon")],
-            "WATCHDOG_USEC=soon: no number",
+            "WATCHDOG_USEC=soon: not a number",
         ),
-        (&[("WATCHDOG_USEC", "")], "WATCHDOG_USEC=: no number"),
+        (&[("WATCHDOG_USEC", "")], "WATCHDOG_USEC=: not a number"),
         (&[("LISTEN_FDS", "0"), ("LISTEN_FDNAMES", "")], ""),
     ] {
         let program = command(&["kind=threads", LOCAL, "count=1"]);

@@ -1,34 +1,35 @@
-//! What a worker tells its parent, and what the parent tells a worker, as frames.
+//! Control messages between a worker and its parent, encoded as frames.
 
-use super::figures::Figures;
-use super::link::{Frame, MAX_BODY};
+use super::channel::{Frame, MAX_BODY};
+use super::metrics::Figures;
 
-/// What a worker tells.
+/// A message from a worker to its parent.
 #[derive(Debug)]
 pub(super) enum Report {
-    /// It lives; whether it is ready; what it has counted.
-    Beat(bool, Figures),
-    /// Somebody else than the parent has told it to end.
+    /// Heartbeat, with the worker's readiness and its metrics.
+    Heartbeat(bool, Figures),
+    /// The worker drains because of a signal that the parent did not send.
     Draining,
-    /// It has done what it was to do, and ends; nobody has told it to.
+    /// The worker's future has returned `Ok` although nothing has requested the worker to stop.
     Finished,
-    /// It ends with that error.
+    /// The worker ends with this error.
     Failed(String),
 }
 
-const BEAT: u32 = 1;
-const BEAT_READY: u32 = 2;
+const HEARTBEAT: u32 = 1;
+const HEARTBEAT_READY: u32 = 2;
 const FINISHED: u32 = 3;
 const FAILED: u32 = 4;
 const DRAINING: u32 = 5;
 
 impl Report {
-    /// None if it's nothing that we know: a newer program's, say.
+    /// Returns `None` for frames of a newer version of the program.
     pub(super) fn from_frame(frame: &Frame) -> Option<Report> {
         Some(match frame.tag {
-            BEAT | BEAT_READY => {
-                Report::Beat(frame.tag == BEAT_READY, Figures::from_bytes(&frame.body)?)
-            }
+            HEARTBEAT | HEARTBEAT_READY => Report::Heartbeat(
+                frame.tag == HEARTBEAT_READY,
+                Figures::from_bytes(&frame.body)?,
+            ),
             DRAINING => Report::Draining,
             FINISHED => Report::Finished,
             FAILED => Report::Failed(String::from_utf8_lossy(&frame.body).into_owned()),
@@ -40,8 +41,8 @@ impl Report {
 impl From<Report> for Frame {
     fn from(report: Report) -> Frame {
         match report {
-            Report::Beat(is_ready, figures) => Frame {
-                tag: if is_ready { BEAT_READY } else { BEAT },
+            Report::Heartbeat(is_ready, figures) => Frame {
+                tag: if is_ready { HEARTBEAT_READY } else { HEARTBEAT },
                 body: figures.to_bytes(),
             },
             Report::Draining => Frame::empty(DRAINING),
@@ -55,9 +56,9 @@ impl From<Report> for Frame {
     }
 }
 
-/// What a worker is told.
+/// A message from the parent to a worker.
 pub(super) enum Order {
-    /// End in good order.
+    /// Finish the open work, then exit.
     Drain,
 }
 

@@ -1,4 +1,4 @@
-//! The figures, on a Unix socket.
+//! Serves the metrics by HTTP on a Unix socket.
 
 use std::collections::VecDeque;
 use std::fs;
@@ -8,37 +8,37 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::figures::prometheus;
-use super::link::write;
+use super::channel::{read, write};
 use super::message::Exchange;
+use super::metrics::prometheus;
 use crate::Task;
 use crate::net::unix::{UnixListener, UnixStream};
 use crate::time::timeout;
 
-/// Time limit of a client to send its request, and again to read the response.
-const LIMIT: Duration = Duration::from_secs(1);
+/// Time limit for a client to send its request, and again to read the response.
+const TIME_LIMIT: Duration = Duration::from_secs(1);
 
-/// Limit of concurrent clients. The next one disconnects the oldest, so silent clients delay no
-/// others.
-const AT_ONCE: usize = 64;
+/// Maximum number of concurrent clients. The next client disconnects the oldest, so silent clients
+/// delay no others.
+const MAX_CLIENTS: usize = 64;
 
-/// Limits of a request's head: bytes, and header fields.
-const HEAD: usize = 16 * 1024;
-const FIELDS: usize = 64;
+/// Limits of a request's head: size in bytes, and number of header fields.
+const MAX_HEAD: usize = 16 * 1024;
+const MAX_FIELDS: usize = 64;
 
-/// Bytes that are read after the request's head. If a socket is closed with unread bytes, the
-/// client gets `ECONNRESET`.
-const REST: usize = 64 * 1024;
+/// Maximum number of bytes read after the request's head. If a socket is closed with unread bytes,
+/// the client gets `ECONNRESET`.
+const MAX_DISCARDED: usize = 64 * 1024;
 
-/// Answers until this is dropped, which removes the file.
-pub(super) struct Scraped {
+/// The running server. Dropping it stops the server and removes the socket's file.
+pub(super) struct MetricsServer {
     path: PathBuf,
     /// Device and inode number of the file. Another program may have replaced it since.
     file: Option<(u64, u64)>,
-    _answering: Task<()>,
+    _server: Task<()>,
 }
 
-impl Drop for Scraped {
+impl Drop for MetricsServer {
     fn drop(&mut self) {
         if self.file.is_some() && identify(&self.path) == self.file {
             let _ = fs::remove_file(&self.path); // fails if it was removed meanwhile
@@ -51,7 +51,7 @@ fn identify(path: &Path) -> Option<(u64, u64)> {
     Some((metadata.dev(), metadata.ino()))
 }
 
-pub(super) async fn listen(path: &Path, exchange: Rc<Exchange>) -> io::Result<Scraped> {
+pub(super) async fn listen(path: &Path, exchange: Rc<Exchange>) -> io::Result<MetricsServer> {
     let listener = match UnixListener::bind(path).await {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_stale(path) => {
             fs::remove_file(path)?;
@@ -59,10 +59,10 @@ pub(super) async fn listen(path: &Path, exchange: Rc<Exchange>) -> io::Result<Sc
         }
         bound => bound?,
     };
-    Ok(Scraped {
+    Ok(MetricsServer {
         path: path.into(),
         file: identify(path),
-        _answering: crate::spawn(answer_all(listener, exchange)),
+        _server: crate::spawn(serve(listener, exchange)),
     })
 }
 
@@ -82,7 +82,7 @@ fn connect(path: &Path) -> rustix::io::Result<()> {
     connect(&socket, &SocketAddrUnix::new(path)?)
 }
 
-async fn answer_all(listener: UnixListener, exchange: Rc<Exchange>) {
+async fn serve(listener: UnixListener, exchange: Rc<Exchange>) {
     let mut clients: VecDeque<Task<()>> = VecDeque::new();
     loop {
         // After an error, the next call pauses before it tries again.
@@ -90,42 +90,42 @@ async fn answer_all(listener: UnixListener, exchange: Rc<Exchange>) {
             continue;
         };
         clients.retain(|client| !client.is_finished());
-        if clients.len() == AT_ONCE {
+        if clients.len() == MAX_CLIENTS {
             drop(clients.pop_front());
         }
         let exchange = exchange.clone();
         clients.push_back(crate::spawn(async move {
-            let _ = answer(&stream, &exchange).await; // an error concerns this client only
+            let _ = respond(&stream, &exchange).await; // an error affects this client only
         }));
     }
 }
 
 /// Status of the response to a request that is refused.
-struct Refused(&'static str);
+struct Rejection(&'static str);
 
-const BAD: Refused = Refused("400 Bad Request");
-const METHOD: Refused = Refused("405 Method Not Allowed");
-const SLOW: Refused = Refused("408 Request Timeout");
-const LARGE: Refused = Refused("431 Request Header Fields Too Large");
+const BAD: Rejection = Rejection("400 Bad Request");
+const WRONG_METHOD: Rejection = Rejection("405 Method Not Allowed");
+const SLOW: Rejection = Rejection("408 Request Timeout");
+const LARGE: Rejection = Rejection("431 Request Header Fields Too Large");
 
-/// Responds with the figures, whatever the path of the request is.
-async fn answer(stream: &UnixStream, exchange: &Exchange) -> io::Result<()> {
-    let request = timeout(LIMIT, read_request(stream)).await;
+/// Responds with the metrics, for any path.
+async fn respond(stream: &UnixStream, exchange: &Exchange) -> io::Result<()> {
+    let request = timeout(TIME_LIMIT, read_request(stream)).await;
     let answer = match request.unwrap_or(Ok(Some(Err(SLOW))))? {
-        None => return Ok(()), // disconnected without a request
-        Some(Ok(Wanted::Page)) => {
+        None => return Ok(()), // disconnected before it sent a request
+        Some(Ok(Method::Get)) => {
             let text = prometheus(&exchange.figures.borrow());
             head("200 OK", text.len()) + &text
         }
-        Some(Ok(Wanted::Head)) => head("200 OK", prometheus(&exchange.figures.borrow()).len()),
-        Some(Err(Refused(status))) => head(status, 0),
+        Some(Ok(Method::Head)) => head("200 OK", prometheus(&exchange.figures.borrow()).len()),
+        Some(Err(Rejection(status))) => head(status, 0),
     };
     let finished = async {
         write(stream, answer.as_bytes()).await?;
         stream.shutdown(std::net::Shutdown::Write)?;
-        read_rest(stream).await
+        discard_input(stream).await
     };
-    timeout(LIMIT, finished).await?
+    timeout(TIME_LIMIT, finished).await?
 }
 
 fn head(status: &str, length: usize) -> String {
@@ -135,13 +135,13 @@ fn head(status: &str, length: usize) -> String {
     )
 }
 
-enum Wanted {
-    Page,
+enum Method {
+    Get,
     Head,
 }
 
-/// Reads the head of a request. Returns `None` if the client has disconnected without sending.
-async fn read_request(stream: &UnixStream) -> io::Result<Option<Result<Wanted, Refused>>> {
+/// Reads the head of a request. Returns `None` if the client disconnects before it sends anything.
+async fn read_request(stream: &UnixStream) -> io::Result<Option<Result<Method, Rejection>>> {
     let mut request = Vec::new();
     let mut buffer = [0; 1024];
     loop {
@@ -153,31 +153,31 @@ async fn read_request(stream: &UnixStream) -> io::Result<Option<Result<Wanted, R
         match n {
             0 if request.is_empty() => return Ok(None),
             0 => return Ok(Some(Err(BAD))),
-            _ if request.len() >= HEAD => return Ok(Some(Err(LARGE))),
+            _ if request.len() >= MAX_HEAD => return Ok(Some(Err(LARGE))),
             _ => {}
         }
     }
 }
 
 /// Returns `None` while the head is incomplete.
-fn parse(bytes: &[u8]) -> Option<Result<Wanted, Refused>> {
-    let mut fields = [httparse::EMPTY_HEADER; FIELDS];
+fn parse(bytes: &[u8]) -> Option<Result<Method, Rejection>> {
+    let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
     let mut request = httparse::Request::new(&mut fields);
     Some(match request.parse(bytes) {
         Ok(httparse::Status::Partial) => return None,
         Ok(httparse::Status::Complete(_)) => match request.method {
-            Some("GET") => Ok(Wanted::Page),
-            Some("HEAD") => Ok(Wanted::Head),
-            _ => Err(METHOD),
+            Some("GET") => Ok(Method::Get),
+            Some("HEAD") => Ok(Method::Head),
+            _ => Err(WRONG_METHOD),
         },
         Err(httparse::Error::TooManyHeaders) => Err(LARGE),
         Err(_) => Err(BAD),
     })
 }
 
-/// Discards input until the client closes its side or exceeds `REST`.
-async fn read_rest(stream: &UnixStream) -> io::Result<()> {
-    let (mut buffer, mut left) = ([0; 4096], REST);
+/// Discards input until the client closes its side or exceeds `MAX_DISCARDED`.
+async fn discard_input(stream: &UnixStream) -> io::Result<()> {
+    let (mut buffer, mut left) = ([0; 4096], MAX_DISCARDED);
     while left > 0 {
         match read(stream, &mut buffer).await? {
             0 => return Ok(()),
@@ -187,15 +187,6 @@ async fn read_rest(stream: &UnixStream) -> io::Result<()> {
     Ok(())
 }
 
-async fn read(stream: &UnixStream, buffer: &mut [u8]) -> io::Result<usize> {
-    loop {
-        match stream.try_read(buffer) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => stream.readable().await?,
-            read => return read,
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -203,13 +194,16 @@ mod tests {
     fn status(request: &str) -> Option<&'static str> {
         parse(request.as_bytes()).map(|parsed| match parsed {
             Ok(_) => "200",
-            Err(Refused(status)) => &status[..3],
+            Err(Rejection(status)) => &status[..3],
         })
     }
 
     #[test]
     fn a_request_is_parsed_as_soon_as_its_head_is_complete() {
-        let many = format!("GET / HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(FIELDS + 1));
+        let many = format!(
+            "GET / HTTP/1.1\r\n{}\r\n",
+            "a: b\r\n".repeat(MAX_FIELDS + 1)
+        );
         for (request, expected) in [
             ("", None),
             ("GET / HTTP/1.1\r\n", None),

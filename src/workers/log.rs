@@ -2,8 +2,9 @@
 //!
 //! A write to standard error blocks while a pipe is full, while a terminal is stopped, or while a
 //! disk hangs. `O_NONBLOCK` helps only in some of these cases, and it belongs to the open file
-//! description, which other programs share. So a thread writes, and the supervisor only appends to
-//! a bounded queue. When the queue is full, messages are dropped and counted.
+//! description, which is shared with other programs. So a thread does the writes, and the
+//! supervisor only appends to a bounded queue. When the queue is full, messages are dropped and
+//! counted.
 
 use std::collections::VecDeque;
 use std::io;
@@ -12,19 +13,19 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-/// Capacity of the queue in bytes. The figures of 1,024 workers fit.
-const ROOM: usize = 512 * 1024;
+/// Capacity of the queue in bytes. The metrics of 1,024 workers fit.
+const CAPACITY: usize = 512 * 1024;
 
 /// Time limit for writing the queued messages at the end of the supervision.
 const FLUSH_LIMIT: Duration = Duration::from_millis(250);
 
 /// A clone appends to the same queue. The thread ends when the last clone is dropped.
 #[derive(Clone)]
-pub(super) struct Outlet {
-    owner: Rc<Owner>,
+pub(super) struct Log {
+    handle: Rc<Handle>,
 }
 
-struct Owner {
+struct Handle {
     shared: Arc<Shared>,
 }
 
@@ -46,43 +47,43 @@ struct Queue {
     is_closed: bool,
 }
 
-impl Outlet {
-    pub(super) fn new() -> Outlet {
-        let outlet = Outlet {
-            owner: Rc::new(Owner {
+impl Log {
+    pub(super) fn new() -> Log {
+        let log = Log {
+            handle: Rc::new(Handle {
                 shared: Arc::new(Shared {
                     queue: Mutex::default(),
                     changed: Condvar::new(),
                 }),
             }),
         };
-        outlet.start_thread(); // before the process can run out of threads
-        outlet
+        log.start_thread(); // before the process can run out of threads
+        log
     }
 
     /// Queues a line. Never blocks.
-    pub(super) fn log(&self, text: &str) {
-        let shared = &self.owner.shared;
-        shared.lock().push(text);
+    pub(super) fn write(&self, text: impl AsRef<str>) {
+        let shared = &self.handle.shared;
+        shared.lock().push(text.as_ref());
         shared.changed.notify_all();
         self.start_thread();
     }
 
     /// If the system refuses the thread, the messages stay queued until the next attempt.
     fn start_thread(&self) {
-        let shared = &self.owner.shared;
+        let shared = &self.handle.shared;
         if shared.lock().has_thread {
             return;
         }
         let theirs = shared.clone();
-        let thread = thread::Builder::new().name("windlass-messages".into());
+        let thread = thread::Builder::new().name("windlass-log".into());
         let started = thread.spawn(move || theirs.write_all()).is_ok();
         shared.lock().has_thread = started;
     }
 }
 
-impl Drop for Owner {
-    /// Blocks until all messages are written, at most for `FLUSH_LIMIT`.
+impl Drop for Handle {
+    /// Blocks until all messages are written, for at most `FLUSH_LIMIT`.
     fn drop(&mut self) {
         let Shared { changed, .. } = &*self.shared;
         let is_busy = |queue: &mut Queue| queue.has_thread && queue.is_busy();
@@ -103,8 +104,8 @@ impl Shared {
     /// The body of the thread.
     fn write_all(&self) {
         while let Some(message) = self.next() {
-            // Fails if the reader has closed the pipe. Then the message is lost.
-            let _ = write(message.as_bytes());
+            // Fails if the reader has closed the pipe, which loses the message.
+            let _ = write_stderr(message.as_bytes());
         }
     }
 
@@ -127,7 +128,7 @@ impl Queue {
     }
 
     fn push(&mut self, text: &str) {
-        if self.bytes + text.len() > ROOM {
+        if self.bytes + text.len() > CAPACITY {
             self.dropped += 1;
             return;
         }
@@ -161,10 +162,10 @@ impl Queue {
     }
 }
 
-/// Writes a line by one system call, because workers write to the same file. Bypasses std's
-/// `Stderr`, whose lock would block the rest of the program while this write blocks.
+/// Writes a line with one system call, because workers write to the same file. Bypasses std's
+/// `Stderr`, whose lock would block other threads while this write blocks.
 #[cfg(unix)]
-fn write(mut bytes: &[u8]) -> io::Result<()> {
+fn write_stderr(mut bytes: &[u8]) -> io::Result<()> {
     use rustix::event::{PollFd, PollFlags, poll};
     use rustix::io::Errno;
     let stderr = rustix::stdio::stderr();
@@ -184,7 +185,7 @@ fn write(mut bytes: &[u8]) -> io::Result<()> {
 }
 
 #[cfg(not(unix))]
-fn write(bytes: &[u8]) -> io::Result<()> {
+fn write_stderr(bytes: &[u8]) -> io::Result<()> {
     io::Write::write_all(&mut io::stderr(), bytes)
 }
 
@@ -195,7 +196,7 @@ mod tests {
     #[test]
     fn dropped_messages_are_counted_at_their_position() {
         let mut queue = Queue::default();
-        let long = "x".repeat(ROOM - 100);
+        let long = "x".repeat(CAPACITY - 100);
         for text in ["first", &long, &long, &long] {
             queue.push(text);
         }
@@ -214,8 +215,8 @@ mod tests {
     #[test]
     fn dropped_messages_are_reported_when_the_queue_is_empty() {
         let mut queue = Queue::default();
-        queue.push(&"x".repeat(ROOM));
-        queue.push(&"x".repeat(ROOM));
+        queue.push(&"x".repeat(CAPACITY));
+        queue.push(&"x".repeat(CAPACITY));
         queue.pop().unwrap();
         assert!(queue.is_busy());
         assert!(

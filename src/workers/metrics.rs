@@ -1,10 +1,9 @@
-//! What workers count, and how it is shown.
+//! Metrics of workers, and their text formats.
 
-use std::cell::Cell;
 use std::fmt::{self, Write};
 use std::time::Duration;
 
-/// What a worker has counted since it was started.
+/// Metrics of a worker, counted since it was started.
 ///
 /// # Examples
 ///
@@ -18,20 +17,21 @@ use std::time::Duration;
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 #[non_exhaustive]
 pub struct Figures {
-    /// Connections that it has accepted.
+    /// Accepted connections.
     pub accepted: u64,
-    /// Connections that are open.
+    /// Open connections.
     pub open: u64,
-    /// Requests, as [`Worker::count_request`](super::Worker::count_request) has counted them.
+    /// Requests, counted by [`Worker::count_request`](super::Worker::count_request).
     pub requests: u64,
-    /// Connections that could not be accepted, for want of descriptors say.
+    /// Failed attempts to accept a connection, for example because the process was out of file
+    /// descriptors.
     pub errors: u64,
-    /// How late its loop came to its last sign of life.
+    /// How late the loop was at the last heartbeat.
     pub lag: Duration,
-    /// How many times a worker of this number was started again after a crash.
+    /// Restarts after a crash of the workers with this index.
     pub restarts: u64,
-    /// Messages that were lost because a queue was full: those for the workers of this number, and
-    /// those of these workers for the parent.
+    /// Messages that were dropped because a queue was full: messages to the workers with this
+    /// index, and their messages to the parent.
     pub lost: u64,
 }
 
@@ -58,9 +58,22 @@ impl Figures {
             ..Figures::default()
         })
     }
+
+    #[cfg_attr(not(unix), allow(dead_code))]
+    fn values(&self) -> [f64; 7] {
+        [
+            self.accepted as f64,
+            self.open as f64,
+            self.requests as f64,
+            self.errors as f64,
+            self.restarts as f64,
+            self.lost as f64,
+            self.lag.as_secs_f64(),
+        ]
+    }
 }
 
-/// One line for a person.
+/// Formats the metrics as one line for humans.
 impl fmt::Display for Figures {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Figures {
@@ -80,88 +93,44 @@ impl fmt::Display for Figures {
     }
 }
 
-/// The figures, while they are counted.
-#[derive(Default)]
-pub(super) struct Counters {
-    pub(super) accepted: Cell<u64>,
-    pub(super) open: Cell<u64>,
-    pub(super) requests: Cell<u64>,
-    pub(super) errors: Cell<u64>,
-    pub(super) lag: Cell<Duration>,
-}
-
-impl Counters {
-    pub(super) fn read(&self) -> Figures {
-        Figures {
-            accepted: self.accepted.get(),
-            open: self.open.get(),
-            requests: self.requests.get(),
-            errors: self.errors.get(),
-            lag: self.lag.get(),
-            ..Figures::default()
-        }
-    }
-}
-
-type Metric = (
-    &'static str,
-    &'static str,
-    &'static str,
-    fn(&Figures) -> f64,
-);
-
-/// What is told of each worker: the name, whether it only grows, what it means, and the value.
+/// Name and description of each metric, in the order of [`Figures::values`].
 #[cfg_attr(not(unix), allow(dead_code))]
-const METRICS: [Metric; 7] = [
-    (
-        "connections_total",
-        "counter",
-        "Connections accepted.",
-        |it| it.accepted as f64,
-    ),
-    (
-        "connections_open",
-        "gauge",
-        "Connections that are open.",
-        |it| it.open as f64,
-    ),
-    ("requests_total", "counter", "Requests counted.", |it| {
-        it.requests as f64
-    }),
+const METRICS: [(&str, &str); 7] = [
+    ("connections_total", "Connections accepted."),
+    ("connections_open", "Open connections."),
+    ("requests_total", "Requests counted."),
     (
         "accept_errors_total",
-        "counter",
-        "Connections not accepted.",
-        |it| it.errors as f64,
+        "Failed attempts to accept a connection.",
     ),
-    ("restarts_total", "counter", "Starts after a crash.", |it| {
-        it.restarts as f64
-    }),
+    ("restarts_total", "Restarts after a crash."),
     (
         "messages_lost_total",
-        "counter",
-        "Messages for which there was no room.",
-        |it| it.lost as f64,
+        "Messages dropped because a queue was full.",
     ),
     (
         "loop_lag_seconds",
-        "gauge",
-        "How late the loop was.",
-        |it| it.lag.as_secs_f64(),
+        "Lag of the event loop at the last heartbeat.",
     ),
 ];
 
-/// The figures of all workers in [Prometheus' text
+/// Formats the metrics of all workers in [Prometheus' text
 /// format](https://prometheus.io/docs/instrumenting/exposition_formats/).
 #[cfg_attr(not(unix), allow(dead_code))]
 pub(super) fn prometheus(all: &[Figures]) -> String {
     let mut text = String::new();
-    for (name, kind, help, read) in METRICS {
+    for (metric, (name, help)) in METRICS.into_iter().enumerate() {
+        let kind = if name.ends_with("_total") {
+            "counter"
+        } else {
+            "gauge"
+        };
         let name = format!("windlass_worker_{name}");
-        // Writing to a string doesn't fail.
+        // Writing to a string is infallible.
         let _ = writeln!(text, "# HELP {name} {help}\n# TYPE {name} {kind}");
         for (worker, figures) in all.iter().enumerate() {
-            let _ = writeln!(text, "{name}{{worker=\"{worker}\"}} {}", read(figures));
+            let value = figures.values()[metric];
+            let _ = writeln!(text, "{name}{{worker=\"{worker}\"}} {value}");
         }
     }
     text
@@ -172,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn figures_are_the_same_after_their_way_as_bytes() {
+    fn encoded_metrics_are_decoded_to_the_same_values() {
         let figures = Figures {
             accepted: 5,
             open: 4,
@@ -186,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn prometheus_reads_a_type_and_a_line_for_each_worker() {
+    fn prometheus_text_has_a_type_and_a_line_per_worker() {
         let two = [
             Figures::default(),
             Figures {

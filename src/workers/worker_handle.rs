@@ -1,43 +1,43 @@
-//! A worker, as the supervisor sees it.
+//! A worker, from the supervisor's side.
 
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
-use super::link::{Frame, Incoming, Outgoing};
+use super::channel::{Frame, FrameReceiver, FrameSender};
+use super::control::Order;
 use super::mailbox::{Mailbox, forward, mailbox};
 use super::message::Exchange;
-use super::report::Order;
-use super::seat::STABLE;
-use super::supervisor::{End, Event, Settings, Started};
-use super::worker::LAST_WORDS;
+use super::slot::STABLE_AFTER;
+use super::supervisor::{Event, Exit, Settings, Started};
+use super::worker::FLUSH_LIMIT;
 use crate::Task;
 use crate::sync::mpsc;
 use crate::time::timeout;
 
-/// How long a worker may take until it is ready.
+/// Time limit for a worker to become ready.
 const START_LIMIT: Duration = Duration::from_secs(60);
 
-/// Time limit of a killed worker to end.
+/// Time limit for a killed worker to exit.
 pub(super) const KILL_LIMIT: Duration = Duration::from_secs(2);
 
-pub(super) struct Member {
-    pub(super) seat: usize,
+pub(super) struct WorkerHandle {
+    pub(super) slot: usize,
     pub(super) name: String,
     pub(super) phase: Phase,
     started: Instant,
-    /// Its last sign of life.
-    pub(super) heard: Option<Instant>,
-    /// It says that it has done what it was to do.
+    /// Time of the last heartbeat.
+    pub(super) last_heartbeat: Option<Instant>,
+    /// The worker has reported that its future returned `Ok`.
     pub(super) has_finished: bool,
-    /// Why it ends, in its words or ours.
+    /// Why it ends: reported by the worker, or set by the supervisor.
     pub(super) reason: Option<String>,
-    /// None once it's killed. A thread can't be killed, but ends when its link is closed.
-    control: Option<Outgoing>,
+    /// `None` once it is killed. A thread cannot be killed, but ends when this channel is closed.
+    control: Option<FrameSender>,
     pub(super) messages: Rc<Mailbox<Frame>>,
     kill: Box<dyn Fn()>,
-    survives: String,
+    survivor_text: String,
     _tasks: Vec<Task<()>>,
 }
 
@@ -49,59 +49,60 @@ pub(super) enum Phase {
     Killed { limit: Instant },
 }
 
-impl Member {
-    /// A worker that was just started. What it says and how it ends comes as events of that id.
+impl WorkerHandle {
+    /// Creates the handle of a worker that was just started. Its reports and its exit arrive as
+    /// events with that id.
     pub(super) fn new(
         id: u64,
-        seat: usize,
+        slot: usize,
         started: Started,
         exchange: &Rc<Exchange>,
         events: &mpsc::Sender<Event>,
-    ) -> Member {
+    ) -> WorkerHandle {
         let (control, messages) = (started.control, started.messages);
         let reading = crate::spawn(read(id, control.incoming, events.clone()));
-        let relaying = crate::spawn(exchange.clone().relay(seat, messages.incoming));
+        let relaying = crate::spawn(exchange.clone().relay(slot, messages.incoming));
         let attending = attend(id, reading, relaying, started.ended, events.clone());
         let (mailbox, waiting) = mailbox();
         let forwarding = crate::spawn(forward(waiting, messages.outgoing));
         let mut tasks = vec![crate::spawn(attending), forwarding];
         tasks.extend([control.writer, messages.writer].into_iter().flatten());
-        Member {
-            seat,
+        WorkerHandle {
+            slot,
             name: started.name,
             phase: Phase::Starting,
             started: Instant::now(),
-            heard: None,
+            last_heartbeat: None,
             has_finished: false,
             reason: None,
             control: Some(control.outgoing),
             messages: mailbox,
             kill: started.kill,
-            survives: started.survives,
+            survivor_text: started.survivor_text,
             _tasks: tasks,
         }
     }
 
-    pub(super) fn serves(&self) -> bool {
+    pub(super) fn is_serving(&self) -> bool {
         matches!(self.phase, Phase::Serving { .. })
     }
 
-    /// Whether it serves, or has served, for so long that the program can't be all wrong.
+    /// Returns true if it serves, or has served, for long enough to rule out a broken program.
     pub(super) fn is_stable(&self, now: Instant) -> bool {
         match self.phase {
-            Phase::Serving { since } => now - since >= STABLE,
+            Phase::Serving { since } => now - since >= STABLE_AFTER,
             Phase::Draining { .. } | Phase::Killed { .. } => self
-                .heard
-                .is_some_and(|heard| heard - self.started >= STABLE),
+                .last_heartbeat
+                .is_some_and(|heard| heard - self.started >= STABLE_AFTER),
             _ => false,
         }
     }
 
-    /// When its time is up.
+    /// Returns the deadline for its next step.
     pub(super) fn limit(&self, settings: &Settings) -> Instant {
         let started = self.started + START_LIMIT;
         let alive = self
-            .heard
+            .last_heartbeat
             .map_or(started, |heard| heard + settings.heartbeat);
         match self.phase {
             Phase::Starting => alive.min(started),
@@ -111,15 +112,15 @@ impl Member {
         }
     }
 
-    /// Extends its limits when the supervisor itself was late: reports may still be unread.
-    pub(super) fn excuse(&mut self, now: Instant) {
-        self.heard = self.heard.map(|_| now);
+    /// Extends its limits after the supervisor itself was late, because reports may be unread.
+    pub(super) fn extend_limits(&mut self, now: Instant) {
+        self.last_heartbeat = self.last_heartbeat.map(|_| now);
         if let Phase::Killed { limit } = &mut self.phase {
             *limit = now + KILL_LIMIT;
         }
     }
 
-    pub(super) fn drains(&self) -> bool {
+    pub(super) fn is_draining(&self) -> bool {
         matches!(self.phase, Phase::Draining { .. })
     }
 
@@ -127,18 +128,19 @@ impl Member {
         matches!(self.phase, Phase::Killed { .. })
     }
 
-    /// Asks it to end in good order, unless it does so already.
+    /// Sends the request to drain, once.
     pub(super) fn drain(&mut self, limit: Instant) {
-        let Some(control) = self.control.as_ref().filter(|_| !self.drains()) else {
+        let Some(control) = self.control.as_ref().filter(|_| !self.is_draining()) else {
             return;
         };
-        control.try_send(Order::Drain.into()); // if there's no room, it is stuck
+        // fails if the channel is full: then the worker is stuck, and its heartbeat times out
+        control.try_send(Order::Drain.into());
         self.phase = Phase::Draining { limit };
     }
 
-    /// Its time is up.
-    pub(super) fn give_up(&mut self, now: Instant, settings: &Settings) {
-        let reason = match (self.phase, self.heard) {
+    /// Kills it because a limit has passed.
+    pub(super) fn time_out(&mut self, now: Instant, settings: &Settings) {
+        let reason = match (self.phase, self.last_heartbeat) {
             (Phase::Draining { limit }, _) if limit <= now => {
                 format!("didn't end within {:?}", settings.drain_limit)
             }
@@ -146,14 +148,14 @@ impl Member {
                 format!("wasn't ready within {START_LIMIT:?}")
             }
             _ => format!(
-                "is stuck: its loop gave no sign for {:?}",
+                "is stuck: its loop sent no heartbeat for {:?}",
                 settings.heartbeat
             ),
         };
         self.kill(reason);
     }
 
-    /// Kills it. It may still take until [`KILL_LIMIT`] to end, or never end.
+    /// Kills it. It may take up to [`KILL_LIMIT`] to exit, or never exit.
     pub(super) fn kill(&mut self, reason: String) {
         if self.is_killed() {
             return;
@@ -167,29 +169,29 @@ impl Member {
     }
 
     pub(super) fn full_name(&self) -> String {
-        format!("worker {} ({})", self.seat, self.name)
+        format!("worker {} ({})", self.slot, self.name)
     }
 
-    /// Stands in for the end of a worker that has not ended within [`KILL_LIMIT`].
-    pub(super) fn survival(&self) -> End {
-        End::Failed(self.survives.clone())
+    /// Returns the exit that is recorded for a worker that has not exited within [`KILL_LIMIT`].
+    pub(super) fn survival_exit(&self) -> Exit {
+        Exit::Failed(self.survivor_text.clone())
     }
 
-    pub(super) fn describe(&self, end: &End) -> String {
+    pub(super) fn describe(&self, exit: &Exit) -> String {
         let name = self.full_name();
-        let end = match end {
-            End::Finished => "has ended",
-            End::Failed(text) => text,
-            End::NotStarted(error) => &format!("can't start: {error}"),
+        let exit = match exit {
+            Exit::Finished => "exited",
+            Exit::Failed(text) => text,
+            Exit::NotStarted(error) => &format!("can't start: {error}"),
         };
         match &self.reason {
-            Some(reason) if reason != end => format!("{name} {reason}; it {end}"),
-            _ => format!("{name} {end}"),
+            Some(reason) if reason != exit => format!("{name} {reason}; it {exit}"),
+            _ => format!("{name} {exit}"),
         }
     }
 }
 
-async fn read(id: u64, mut reports: Incoming, events: mpsc::Sender<Event>) {
+async fn read(id: u64, mut reports: FrameReceiver, events: mpsc::Sender<Event>) {
     while let Some(frame) = reports.recv().await {
         if events.send(Event::Report(id, frame)).await.is_err() {
             return;
@@ -197,18 +199,19 @@ async fn read(id: u64, mut reports: Incoming, events: mpsc::Sender<Event>) {
     }
 }
 
-/// Waits for the worker's end. What it has said and sent last comes before that.
+/// Waits for the worker to exit, and sends that event after its last report and message.
 async fn attend(
     id: u64,
     reading: Task<()>,
     relaying: Task<()>,
-    ended: Pin<Box<dyn Future<Output = End>>>,
+    ended: Pin<Box<dyn Future<Output = Exit>>>,
     events: mpsc::Sender<Event>,
 ) {
-    let end = ended.await;
-    // User code in a thread may keep the worker's half of the links open.
+    let exit = ended.await;
+    // User code in a thread may keep the worker's half of the channels open.
     if timeout(Duration::from_millis(100), reading).await.is_ok() {
-        let _ = timeout(LAST_WORDS, relaying).await; // the parent's own code may not read them
+        // the future of `Builder::parent` may not receive them
+        let _ = timeout(FLUSH_LIMIT, relaying).await;
     }
-    let _ = events.send(Event::Ended(id, end)).await;
+    let _ = events.send(Event::Exited(id, exit)).await;
 }

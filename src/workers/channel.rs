@@ -1,5 +1,5 @@
-//! What goes between a worker and its parent: frames, by channels between threads and by a Unix
-//! socket between processes.
+//! The channel between a worker and its parent. It transports frames, in memory between threads and
+//! over a Unix socket between processes.
 
 use std::future::poll_fn;
 use std::io;
@@ -15,15 +15,16 @@ use crate::sync::Mutex;
 #[cfg(unix)]
 use self::socket::Socket;
 #[cfg(unix)]
-pub(super) use self::socket::write;
+pub(super) use self::socket::{read, write};
 
-/// How many bytes a message may have.
+/// Maximum size of a message in bytes.
 pub(super) const MAX_BODY: usize = 64 * 1024;
 
-/// How many frames wait in a channel until who sends has to.
+/// Frames queued in a channel before a sender has to wait.
 const QUEUE: usize = 64;
 
-/// A number that says what it is or whose, and bytes.
+/// A tag and a body. The tag is the type of a control message, or the recipient or sender of a
+/// message.
 #[derive(Debug)]
 pub(super) struct Frame {
     pub(super) tag: u32,
@@ -38,76 +39,81 @@ impl Frame {
 }
 
 /// One end of a channel between threads.
-pub(super) type End = (mpsc::Sender<Frame>, mpsc::Receiver<Frame>);
+pub(super) type ChannelEnd = (mpsc::Sender<Frame>, mpsc::Receiver<Frame>);
 
-pub(super) fn ends() -> (End, End) {
+pub(super) fn pair() -> (ChannelEnd, ChannelEnd) {
     let (to_there, from_here) = mpsc::channel(QUEUE);
     let (to_here, from_there) = mpsc::channel(QUEUE);
     ((to_there, from_there), (to_here, from_here))
 }
 
-/// This side's half of the frames that go both ways.
-pub(super) struct Link {
-    pub(super) outgoing: Outgoing,
-    pub(super) incoming: Incoming,
-    /// Writes to the socket, if there is one, what `outgoing` takes. Ends when that is closed.
+/// One end of a bidirectional channel.
+pub(super) struct Channel {
+    pub(super) outgoing: FrameSender,
+    pub(super) incoming: FrameReceiver,
+    /// Writes queued frames to the socket, if there is one. Ends when `outgoing` is closed.
     pub(super) writer: Option<Task<()>>,
 }
 
-impl Link {
-    pub(super) fn by_channel((sender, receiver): End) -> Link {
-        Link {
-            outgoing: Outgoing::new(sender),
-            incoming: Incoming::Channel(receiver),
+impl Channel {
+    pub(super) fn in_process((sender, receiver): ChannelEnd) -> Channel {
+        Channel {
+            outgoing: FrameSender::new(sender),
+            incoming: FrameReceiver::Channel(receiver),
             writer: None,
         }
     }
 
-    /// Inside of a runtime.
+    /// Must be called within a runtime.
     #[cfg(unix)]
-    pub(super) fn by_socket(socket: std::os::unix::net::UnixStream) -> io::Result<Link> {
+    pub(super) fn over_socket(socket: std::os::unix::net::UnixStream) -> io::Result<Channel> {
         let stream = crate::net::unix::UnixStream::try_from(socket)?;
         let (sender, receiver) = mpsc::channel(QUEUE);
-        Ok(Link {
-            outgoing: Outgoing::new(sender),
-            incoming: Incoming::Socket(Socket::new(stream.clone())),
+        Ok(Channel {
+            outgoing: FrameSender::new(sender),
+            incoming: FrameReceiver::Socket(Socket::new(stream.clone())),
             writer: Some(crate::spawn(socket::write_all(stream, receiver))),
         })
     }
 }
 
-/// Takes frames for the other side. There is room for some; then who sends has to wait.
+/// Sends frames to the other end. A full queue makes the sender wait.
 ///
-/// The lock lets one sender wait at a time: a clone of a sender for each would have room of its own
-/// in the channel, and so there would be no bound.
+/// The lock allows one waiting sender at a time. If each had its own clone of the `mpsc::Sender`,
+/// each clone would add a slot to the queue, and the queue would be unbounded.
 #[derive(Clone)]
-pub(super) struct Outgoing {
+pub(super) struct FrameSender {
     sender: Rc<Mutex<mpsc::Sender<Frame>>>,
 }
 
-impl Outgoing {
-    fn new(sender: mpsc::Sender<Frame>) -> Outgoing {
-        Outgoing {
+impl FrameSender {
+    fn new(sender: mpsc::Sender<Frame>) -> FrameSender {
+        FrameSender {
             sender: Rc::new(Mutex::new(sender)),
         }
     }
 
-    /// An error if the other side is gone. A send that is dropped has sent nothing.
+    /// Returns an error if the other end is closed. A dropped future has sent nothing.
     pub(super) async fn send(&self, frame: Frame) -> io::Result<()> {
         check(&frame.body)?;
         let mut sender = self.sender.lock().await;
         let ready = poll_fn(|cx| sender.poll_ready(cx)).await;
         let sent = ready.and_then(|()| sender.start_send(frame));
-        sent.map_err(|_| io::Error::new(io::ErrorKind::BrokenPipe, "the other side has ended"))
+        sent.map_err(|_| {
+            io::Error::new(
+                io::ErrorKind::BrokenPipe,
+                "the other end of the channel is closed",
+            )
+        })
     }
 
-    /// False if there was no room, or the other side is gone.
+    /// Returns false if the queue is full or the other end is closed.
     pub(super) fn try_send(&self, frame: Frame) -> bool {
         let sender = self.sender.try_lock();
         sender.is_some_and(|mut sender| sender.try_send(frame).is_ok())
     }
 
-    /// What is sent from now on is refused; what was sent is still delivered.
+    /// Rejects new frames. Queued frames are still delivered.
     pub(super) async fn close(&self) {
         self.sender.lock().await.close_channel();
     }
@@ -115,26 +121,31 @@ impl Outgoing {
 
 pub(super) fn check(body: &[u8]) -> io::Result<()> {
     if body.len() > MAX_BODY {
-        let text = format!("a message of {} bytes: {MAX_BODY} at most", body.len());
+        let text = format!(
+            "a message of {} bytes exceeds the limit of {MAX_BODY}",
+            body.len()
+        );
         return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
     }
     Ok(())
 }
 
-/// Gives the frames of the other side.
-pub(super) enum Incoming {
+/// Receives the frames of the other end.
+pub(super) enum FrameReceiver {
     Channel(mpsc::Receiver<Frame>),
     #[cfg(unix)]
     Socket(Socket),
 }
 
-impl Incoming {
-    /// None once the other side is gone. May be dropped at any time.
+impl FrameReceiver {
+    /// Returns `None` once the other end is closed. Cancel-safe.
     pub(super) async fn recv(&mut self) -> Option<Frame> {
         match self {
-            Incoming::Channel(frames) => poll_fn(|cx| Pin::new(&mut *frames).poll_next(cx)).await,
+            FrameReceiver::Channel(frames) => {
+                poll_fn(|cx| Pin::new(&mut *frames).poll_next(cx)).await
+            }
             #[cfg(unix)]
-            Incoming::Socket(socket) => socket.recv().await.ok(),
+            FrameReceiver::Socket(socket) => socket.recv().await.ok(),
         }
     }
 }
@@ -144,10 +155,10 @@ mod socket {
     use super::*;
     use crate::net::unix::UnixStream;
 
-    /// The length of the body and the tag, four bytes each.
+    /// Header: the length of the body and the tag, four bytes each.
     const HEAD: usize = 8;
 
-    /// Reads frames; what has come of the next one stays here.
+    /// Reads frames. Keeps the bytes of an incomplete frame for the next call.
     pub(in super::super) struct Socket {
         stream: UnixStream,
         buffer: Vec<u8>,
@@ -184,20 +195,16 @@ mod socket {
                 self.buffer.resize(wanted, 0);
             }
             while self.filled < wanted {
-                match self.stream.try_read(&mut self.buffer[self.filled..wanted]) {
-                    Ok(0) => return Err(io::ErrorKind::UnexpectedEof.into()),
-                    Ok(n) => self.filled += n,
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                        self.stream.readable().await?;
-                    }
-                    Err(error) => return Err(error),
+                match read(&self.stream, &mut self.buffer[self.filled..wanted]).await? {
+                    0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                    n => self.filled += n,
                 }
             }
             Ok(())
         }
     }
 
-    /// Writes frames until their senders are gone, or the other side is.
+    /// Writes frames until their senders are dropped or the other end is closed.
     pub(super) async fn write_all(stream: UnixStream, mut frames: mpsc::Receiver<Frame>) {
         while let Some(frame) = poll_fn(|cx| Pin::new(&mut frames).poll_next(cx)).await {
             let mut bytes = Vec::with_capacity(HEAD + frame.body.len());
@@ -205,7 +212,21 @@ mod socket {
             bytes.extend(frame.tag.to_le_bytes());
             bytes.extend(frame.body);
             if write(&stream, &bytes).await.is_err() {
-                return; // the reading half tells of it
+                return; // the receiver reports the closed socket
+            }
+        }
+    }
+
+    pub(in super::super) async fn read(
+        stream: &UnixStream,
+        buffer: &mut [u8],
+    ) -> io::Result<usize> {
+        loop {
+            match stream.try_read(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    stream.readable().await?;
+                }
+                read => return read,
             }
         }
     }
