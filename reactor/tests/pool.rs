@@ -18,9 +18,9 @@ use futures::future::join_all;
 use futures::{AsyncReadExt, AsyncWriteExt};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use windlass::fs;
-use windlass_reactor::io::copy;
+use windlass::io::copy;
+use windlass::process::Command;
 use windlass_reactor::net::unix::UnixStream;
-use windlass_reactor::process::Command;
 use windlass_reactor::time::sleep;
 use windlass_reactor::{Pool, Reactor};
 
