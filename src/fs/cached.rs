@@ -215,8 +215,8 @@ mod platform {
         Ok(read)
     }
 
-    /// Opens a file or directory that is there. A pipe or a device is not opened, which may have effects
-    /// and may wait for a peer.
+    /// Opens a file or directory that is there. A pipe or a device is not opened, because that may
+    /// have effects and may wait for a peer.
     pub(crate) fn open(cx: &mut Context<'_>, options: &OpenOptions, path: &Path) -> Known {
         if !is_driven() {
             return Known::Unknown;
