@@ -250,7 +250,7 @@ mod platform {
 
     fn open_plain(options: &OpenOptions, path: &Path) -> rustix::io::Result<std::fs::File> {
         let flags = options.flags();
-        // So that it doesn't wait if the path leads to a pipe by now, or another process has a lease.
+        // So that it does not wait if the path has become a pipe, or another process has a lease.
         let now = flags | OFlags::NONBLOCK;
         let file = openat2(CWD, path, now, Mode::empty(), ResolveFlags::CACHED)?;
         if now != flags {
