@@ -224,7 +224,7 @@ fn close_returns_the_error_of_an_earlier_write_and_closes() {
         assert_eq!(error.kind(), ErrorKind::StorageFull);
         full.close().await.unwrap();
         let error = full.write(b"rope").await.unwrap_err();
-        assert_eq!(error.to_string(), "the file was closed");
+        assert_eq!(error.to_string(), "the file is closed");
     });
 }
 
@@ -400,7 +400,7 @@ fn operations_after_close_are_errors() {
             file.into_std().await.map(drop).unwrap_err(),
         ];
         for error in errors {
-            assert_eq!(error.to_string(), "the file was closed");
+            assert_eq!(error.to_string(), "the file is closed");
         }
     });
     assert_eq!(std_fs::read(&path).unwrap(), b"rope");
