@@ -1,4 +1,4 @@
-//! Asks questions, and doesn't wait for ever for the answers.
+//! Asks questions on the terminal, with a time limit for each answer.
 //!
 //! ```text
 //! cargo run --example ask
@@ -20,8 +20,8 @@ fn main() -> io::Result<()> {
         for question in ["What is it written in?", "And for how long have you known?"] {
             let question = format!("{question} ({} s) ", PATIENCE.as_secs());
             out.write_all(question.as_bytes()).await?;
-            // When the time is up the read is dropped. It has taken nothing, so what is typed
-            // later answers the next question; and nothing waits for a key at the end.
+            // When the time is up, the read is dropped without taking input. A line that is typed
+            // later answers the next question, and the program's exit does not wait for a key.
             let answer = match timeout(PATIENCE, lines.next()).await {
                 Ok(Some(line)) => format!("\"{}\", I see.\n", line?),
                 Ok(None) => return out.write_all(b"\nNobody is there.\n").await,

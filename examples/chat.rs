@@ -1,15 +1,15 @@
-//! A chat: each line goes to everybody else in the room.
+//! A chat server: each line goes to everybody else in the room.
 //!
 //! ```text
 //! cargo run --example chat           # an address may follow: -- 0.0.0.0:7008
 //! nc localhost 7008                  # in two more terminals: your first line is your name
 //! ```
 //!
-//! The room is an `Rc<RefCell<..>>`. All tasks share one thread, so nothing has to be locked; only
-//! no borrow may be held across an `.await`.
+//! The room is an `Rc<RefCell<..>>`. All tasks share one thread, so no lock is needed; only no
+//! borrow may be held across an `.await`.
 //!
-//! What is said waits in a queue for each member. Who reads so slowly that the queue gets full is
-//! shown out, so that nobody can eat the server's memory.
+//! Each member has a queue of outgoing lines. A member that reads so slowly that the queue is full
+//! is disconnected, so that it cannot use up the server's memory.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -65,7 +65,7 @@ async fn serve(stream: &TcpStream, room: Rc<RefCell<Room>>) -> io::Result<()> {
         let refusal = b"That name won't do, or is taken.\n";
         return output.write_all(refusal).await;
     };
-    // Whichever ends first ends both; and then the seat is given up.
+    // Whichever ends first ends both. Then the member leaves the room.
     let listening = Box::pin(listen(input, &seat));
     let telling = Box::pin(tell(output, queue));
     match future::select(listening, telling).await {
@@ -78,13 +78,13 @@ async fn listen(mut input: BufReader<&TcpStream>, seat: &Seat) -> io::Result<()>
     while let Some(line) = read_line(&mut input).await? {
         let line = format!("{}: {line}\n", seat.name);
         seat.room.borrow_mut().say(seat.number, &line);
-        // A line a turn: somebody who pastes a book must not flood the others' queues.
+        // One line per turn: somebody who pastes a book must not overflow the others' queues.
         sleep(Duration::ZERO).await;
     }
     Ok(())
 }
 
-/// From the room to the member: all that is in the queue at once.
+/// From the room to the member. Writes all queued lines at once.
 async fn tell(mut output: &TcpStream, mut queue: Receiver<Rc<str>>) -> io::Result<()> {
     while let Some(lines) = queue.by_ref().ready_chunks(QUEUE_LINES).next().await {
         output.write_all(lines.concat().as_bytes()).await?;
@@ -92,7 +92,7 @@ async fn tell(mut output: &TcpStream, mut queue: Receiver<Rc<str>>) -> io::Resul
     Ok(())
 }
 
-/// A line without its end, or `None` after the last.
+/// Returns a line without its line end, or `None` after the last.
 async fn read_line(input: &mut BufReader<&TcpStream>) -> io::Result<Option<String>> {
     let mut line = Vec::new();
     let mut limited = input.take(LINE_BYTES as u64);
@@ -101,12 +101,12 @@ async fn read_line(input: &mut BufReader<&TcpStream>) -> io::Result<Option<Strin
         return Err(io::Error::new(InvalidData, "sent a line that is too long"));
     }
     let text = String::from_utf8_lossy(&line);
-    // No control characters: nobody shall write to the others' terminals but plain text.
+    // No control characters, so that nobody can send escape sequences to the others' terminals.
     let plain = text.chars().filter(|c| !c.is_control()).collect();
     Ok((!line.is_empty()).then_some(plain))
 }
 
-/// The members, by the number of their seat.
+/// The members, by number.
 #[derive(Default)]
 struct Room {
     members: BTreeMap<u64, Member>,
@@ -120,7 +120,7 @@ struct Member {
 }
 
 impl Room {
-    /// Puts a line into the queue of everybody but the speaker.
+    /// Queues a line for everybody except its sender.
     fn say(&mut self, speaker: u64, line: &str) {
         let line: Rc<str> = line.into();
         self.members.retain(|&number, member| {
@@ -128,14 +128,15 @@ impl Room {
                 return true;
             }
             eprintln!("{} reads too slowly, and is shown out", member.name);
-            // Its tasks find the connection ended, and end. It may be gone already: no matter.
+            // Closing the connection ends the member's tasks. An error means that it is closed
+            // already.
             let _ = member.stream.shutdown(Shutdown::Both);
             false
         });
     }
 }
 
-/// A place in the room, which is left when this is dropped.
+/// A membership of the room. Dropping it leaves the room.
 struct Seat {
     room: Rc<RefCell<Room>>,
     number: u64,

@@ -1,27 +1,27 @@
-//! What an executor is, in forty lines: a loop that takes messages and resumes coroutines.
+//! An executor in forty lines: a loop that takes messages and resumes coroutines.
 //!
 //! ```text
 //! cargo run --example coroutine_loop
 //! ```
 //!
-//! Each member of the crew is a coroutine. It's resumed with a message; it yields what it wants.
-//! The loop has a queue of messages, resumes whom the first one is for, does what is wanted, and
-//! takes the next. That is all: while one waits for its message, the others run, and none is
-//! interrupted.
+//! Each sailor is a coroutine. It is resumed with a message, and yields a request. The loop has a
+//! queue of messages: it resumes the recipient of the first one, handles the request that it
+//! yields, and takes the next message. While one coroutine waits for its message, the others run,
+//! and none is preempted.
 //!
-//! In windlass the crew are the tasks, the queue is the run queue, to put somebody's number on it
-//! is to wake him, and when it is empty the reactor waits for sockets and timers to fill it.
+//! In windlass, the coroutines are tasks, the queue of messages is the run queue, and a wake
+//! appends a task to it. When the run queue is empty, the reactor waits for sockets and timers.
 
 use std::collections::VecDeque;
 
 use windlass::coroutine::State::{Complete, Yielded};
 use windlass::coroutine::{Co, Coroutine};
 
-/// What a coroutine stops for.
+/// A request that a coroutine yields.
 enum Wish {
-    /// To be resumed with the next message for it.
+    /// Resume it with the next message for it.
     Receive,
-    /// To send a message to the one of this number, and to go on.
+    /// Send a message to the coroutine with this number, then continue.
     Send(usize, String),
 }
 
@@ -38,7 +38,8 @@ fn run(mut tasks: Vec<Task>) {
         loop {
             match tasks[number].resume(message) {
                 Yielded(Wish::Send(other, text)) => queue.push_back((other, text)),
-                Yielded(Wish::Receive) => break, // until a message for it is the first one
+                // until a message for it is at the front of the queue
+                Yielded(Wish::Receive) => break,
                 Complete(()) => {
                     println!("       (task {number} has ended)");
                     break;

@@ -1,19 +1,19 @@
-//! A producer and a consumer that pass values both ways, without a queue or a lock between them.
+//! A producer and a consumer that exchange values in both directions, without a queue or a lock.
 //!
 //! ```text
 //! cargo run --example coroutine_producer_consumer
 //! ```
 //!
-//! Each is written as if it were the main program. The quay gives out sacks, and learns at the same
-//! place how many fit next time; the hold takes sacks, and says there how much room it has left.
-//! Neither can run ahead of the other: what a queue would hold is handed over directly, and what a
-//! lock would guard is used by one at a time, since all of it is one thread.
+//! Both are written as if they were the main program. The quay yields sacks, and receives in the
+//! same expression the number that fits next time. The hold receives sacks, and yields the space
+//! that it has left. Neither can run ahead of the other, so no queue is needed; both are on one
+//! thread, so no lock is needed.
 
 use windlass::coroutine::Coroutine;
 use windlass::coroutine::State::{Complete, Yielded};
 
 fn main() {
-    // Gets how many are wanted, yields so many, and returns when there are none left.
+    // Receives the number that is wanted, yields that many, and returns when none are left.
     let mut quay = Coroutine::new(async |co, mut wanted: usize| {
         let mut sacks = ["rice", "flour", "salt", "beans", "peas", "tea", "figs"].into_iter();
         let mut carried = 0;
@@ -28,7 +28,7 @@ fn main() {
         }
     });
 
-    // Gets sacks, yields for how many it has room after them.
+    // Receives sacks, and yields the space that is left after them.
     let mut hold = Coroutine::new(async |co, mut lot: Vec<&str>| {
         let mut stowed = Vec::new();
         for room in [3, 1, 2].into_iter().cycle() {

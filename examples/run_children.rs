@@ -1,4 +1,4 @@
-//! Runs commands, a few at a time, each within a time limit, and prints what they say as it comes.
+//! Runs commands, a few at a time, each with a time limit, and prints their output as it arrives.
 //!
 //! ```text
 //! cargo run --example run_children   # or with commands of yours, each one argument:
@@ -15,10 +15,10 @@ use windlass::process::{Command, ExitStatus, Stdio};
 use windlass::task::TaskGroup;
 use windlass::time::timeout;
 
-/// How many run at once; the others wait for their turn.
+/// Maximum number of concurrent commands.
 const AT_ONCE: usize = 3;
 
-/// How long each may run.
+/// Time limit of a command.
 const LIMIT: Duration = Duration::from_secs(2);
 
 const COMMANDS: &[&str] = &[
@@ -49,7 +49,7 @@ fn main() {
     });
 }
 
-/// Dropped by the time limit, it kills the child; and the reactor reaps that when it has ended.
+/// If the time limit drops this future, the child is killed, and the reactor reaps it.
 async fn run(number: usize, command: &str) -> io::Result<ExitStatus> {
     let (shell, option) = if cfg!(windows) {
         ("cmd", "/c")
@@ -66,7 +66,8 @@ async fn run(number: usize, command: &str) -> io::Result<ExitStatus> {
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let stdout = BufReader::new(stdout.expect("it is piped")).lines();
     let stderr = BufReader::new(stderr.expect("it is piped")).lines();
-    // Both at once: who reads only one of them may let the child wait for room in the other.
+    // Reads both at the same time: a child blocks on a pipe that is full while the other one is
+    // read.
     let mut lines = stream::select(
         stdout.map_ok(|line| format!(" | {line}")),
         stderr.map_ok(|line| format!(" ! {line}")),

@@ -1,4 +1,4 @@
-//! Tasks that belong together: a group whose first error ends the rest, and a scope whose children
+//! Structured concurrency: a group whose first error cancels the rest, and a scope whose children
 //! borrow.
 //!
 //! ```text
@@ -24,8 +24,8 @@ fn main() {
     });
 }
 
-/// Hauls all at once. If one can't be hauled, the others are given up: none outlives this function,
-/// whichever way it is left.
+/// Hauls all ropes concurrently. If one fails, the others are cancelled. No child outlives this
+/// function, however it ends.
 async fn haul(ropes: &[&'static str]) -> io::Result<usize> {
     let mut group = TaskGroup::new();
     for &rope in ropes {
@@ -48,7 +48,7 @@ async fn haul_one(name: &'static str) -> io::Result<usize> {
     Ok(name.len())
 }
 
-/// Says how it went, also if the future that holds it is dropped half-way.
+/// Prints its result, even if the future that owns it is cancelled.
 struct Rope {
     name: &'static str,
     is_up: bool,
@@ -61,7 +61,7 @@ impl Drop for Rope {
     }
 }
 
-/// The children work on variables of this function, which ends when they have ended.
+/// The children borrow variables of this function, which returns after they have ended.
 async fn tell_progress() {
     let (done, words) = (Cell::new(0), ["one", "two", "three"]);
     scope(async |s| {

@@ -1,4 +1,4 @@
-//! The pace of a connection: a client that is ever so slow is given up.
+//! Detects connections that make too little progress, so that they can be closed.
 
 use std::cell::Cell;
 use std::io::{self, IoSlice};
@@ -11,17 +11,17 @@ use futures::io::{AsyncRead, AsyncWrite};
 use hyper::body::{Body, Frame, SizeHint};
 use windlass::time::sleep;
 
-/// How many bytes have to come, or go, before a client may keep the server waiting again. More than
-/// the pings of an HTTP/2 connection come to, on which nothing else is said.
+/// Bytes that a connection must transfer per time limit while the server waits for it. More than
+/// the pings of an idle HTTP/2 connection.
 pub(crate) const LEAST: usize = 4 * 1024;
 
-/// How a connection gets on.
+/// The progress of a connection.
 #[derive(Debug)]
 pub(crate) struct Pace {
     patience: Duration,
-    /// Bytes, either way, of late.
+    /// Bytes transferred recently, in both directions.
     moved: Cell<usize>,
-    /// How many requests wait for the server itself.
+    /// Number of requests that wait for the server itself.
     ours: Cell<usize>,
 }
 
@@ -34,8 +34,8 @@ impl Pace {
         })
     }
 
-    /// Ends when the client has kept the server waiting: it was its turn for as long as our
-    /// patience lasts, and hardly anything has moved.
+    /// Completes when the client has made the server wait for the whole time limit, and has
+    /// transferred almost nothing.
     pub(crate) async fn stalled(&self) {
         loop {
             self.moved.set(0);
@@ -51,7 +51,7 @@ impl Pace {
     }
 }
 
-/// While there is one, the client isn't waited for: the server has something to do.
+/// While this exists, the server is busy, and the client's time doesn't count.
 pub(crate) struct Ours(Rc<Pace>);
 
 impl Ours {
@@ -64,11 +64,11 @@ impl Ours {
 impl Drop for Ours {
     fn drop(&mut self) {
         self.0.ours.set(self.0.ours.get() - 1);
-        self.0.moved(LEAST); // the client's time begins now
+        self.0.moved(LEAST); // the client's time starts now
     }
 }
 
-/// A stream whose bytes are counted.
+/// A stream that counts its bytes.
 pub(crate) struct Paced<S> {
     stream: S,
     pace: Rc<Pace>,
@@ -126,7 +126,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Paced<S> {
     }
 }
 
-/// The body of a response. While it has nothing to send, the client isn't waited for.
+/// The body of a response. While it has no data ready, the client's time doesn't count.
 pub(crate) struct Download<B> {
     body: B,
     pace: Rc<Pace>,

@@ -1,4 +1,4 @@
-//! The body of a request, for which nobody waits for ever.
+//! The body of a request, with a time limit for slow clients.
 
 use std::future::Future;
 use std::io::{self, ErrorKind};
@@ -11,16 +11,17 @@ use windlass::time::{Sleep, sleep};
 
 use crate::pace::LEAST;
 
-/// The body of a request. If the client is too slow to send it, it ends in an error of the kind
-/// [`TimedOut`](ErrorKind::TimedOut). What the handler takes between two frames doesn't count.
+/// The body of a request. If the client sends too slowly, it ends with an error of the kind
+/// [`TimedOut`](ErrorKind::TimedOut). The time that the handler takes between two frames doesn't
+/// count.
 #[derive(Debug)]
 pub struct Upload {
     body: Incoming,
     patience: Duration,
-    /// How much came, and what is left of our patience, since the last time that it was enough.
+    /// Bytes received and time left since the last sufficient progress.
     came: usize,
     left: Duration,
-    /// Since when the client is waited for, and the end of that.
+    /// When the current wait for the client started, and its timer.
     waiting: Option<(Instant, Sleep)>,
 }
 

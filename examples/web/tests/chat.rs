@@ -1,4 +1,4 @@
-//! The chat, as its pages see it.
+//! The chat, from the side of its pages.
 
 use std::future::Future;
 use std::iter;
@@ -82,7 +82,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Page<S> {
         }
     }
 
-    /// The next line that is said; who comes and goes is skipped.
+    /// Returns the next line, skipping joins and leaves.
     async fn hear_line(&mut self) -> String {
         loop {
             let event = self.hear().await;
@@ -92,7 +92,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Page<S> {
         }
     }
 
-    /// The code with which the server ends it, and why.
+    /// Returns the code and reason of the server's close frame.
     async fn end(mut self) -> (CloseCode, String) {
         loop {
             match self.0.next().await {
@@ -116,7 +116,7 @@ fn take_seat(rooms: &Rc<Rooms>, name: &str, after: u64) -> Seat {
     rooms.join(join).unwrap()
 }
 
-/// What a member was told and hasn't heard yet.
+/// Messages that were sent to a member and not received yet.
 fn hear_all(seat: &Seat) -> Vec<String> {
     let next = || seat.hear().now_or_never().flatten();
     iter::from_fn(|| next().map(|text| text.to_string())).collect()
@@ -185,7 +185,7 @@ fn a_name_belongs_to_whoever_has_its_key() {
         );
         let mut back = Page::join(&server, "harbour", "Ann", "a").await;
         assert_eq!(back.hear().await["names"], json!(["Ann"]));
-        ann.end().await; // the old seat counts no more
+        ann.end().await; // the old membership has ended
         back.say("here again").await;
         assert_eq!(back.hear_line().await, "Ann: here again");
     });
@@ -286,7 +286,7 @@ fn a_server_that_stops_says_goodbye_to_all_and_takes_nobody_any_more() {
         };
         let mut ann = Page::join(&server, "harbour", "Ann", "a").await;
         ann.hear().await;
-        // One that has just begun with a request, and one that waits for the next.
+        // One connection that has started a request, and one that is idle.
         let mut reading = TcpStream::connect(addr).await.unwrap();
         reading
             .write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -328,7 +328,7 @@ fn a_header_that_is_too_long_is_refused_before_it_has_come_whole() {
     });
 }
 
-/// Says a line when it's woken, once.
+/// Sends a line when it is woken, once.
 struct Parrot {
     seat: SendWrapper<Seat>,
     is_silent: AtomicBool,

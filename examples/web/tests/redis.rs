@@ -1,4 +1,4 @@
-//! The Redis client, with servers that misbehave.
+//! The Redis client with misbehaving servers.
 
 use futures::FutureExt;
 use futures::future::{join, join_all};
@@ -13,7 +13,8 @@ async fn pair() -> (Client, TcpStream) {
     (client.unwrap(), accepted.unwrap().0)
 }
 
-/// What so many calls come to, if the server says this, whatever it's asked, and hangs up.
+/// Returns the results of that many calls to a server that sends this reply to anything and
+/// disconnects.
 async fn told(answers: &str, calls: usize) -> Vec<Result<Reply, Error>> {
     let (client, mut server) = pair().await;
     let answers = answers.to_owned();

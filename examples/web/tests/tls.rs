@@ -1,4 +1,4 @@
-//! TLS handshakes, good ones and bad ones.
+//! TLS handshakes, valid and invalid ones.
 
 use std::fmt::Debug;
 use std::future::Future;
@@ -13,7 +13,7 @@ use windlass::net::{TcpListener, TcpStream};
 use windlass::time::timeout;
 use windlass_web::tls::{Acceptor, Identity, LIMIT, connector};
 
-/// An acceptor, and the certificate that its clients have to trust.
+/// An acceptor, and the certificate that its clients must trust.
 fn acceptor(limit: Duration) -> io::Result<(Acceptor, CertificateDer<'static>)> {
     let identity = Identity::self_signed()?;
     let root = identity.chain[0].clone();
@@ -58,7 +58,7 @@ fn both_ends_shake_hands_and_agree_on_a_protocol() -> io::Result<()> {
     windlass::block_on(ahoy(&acceptor, root))
 }
 
-/// So many clients that stop, every second one after it has said hello to half.
+/// That many clients stall, every second one after half of its hello.
 async fn crowd(
     acceptor: &Acceptor,
 ) -> io::Result<(

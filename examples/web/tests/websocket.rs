@@ -1,4 +1,4 @@
-//! What a WebSocket end does with peers that don't behave.
+//! A WebSocket end with misbehaving peers.
 
 use std::io::{self, ErrorKind};
 use std::time::Duration;
@@ -29,8 +29,8 @@ async fn pair(limits: Limits) -> (WebSocket<TcpStream>, Client) {
     join(accepting, connecting).await
 }
 
-/// What the server says to a client that has misbehaved. The client goes on to send, so that bytes
-/// are unread at the end.
+/// Returns the server's reaction to a misbehaving client. The client keeps sending, so that the
+/// server has unread bytes at the end.
 async fn last_words(mut server: WebSocket<TcpStream>, mut client: Client) -> Option<CloseFrame> {
     let serving = async {
         let error = server.recv().await.unwrap_err();
@@ -72,7 +72,7 @@ fn a_message_over_the_limit_ends_the_connection_with_1009() {
 fn a_frame_that_claims_to_be_endless_is_refused_by_its_header() {
     windlass::block_on(async {
         let (server, mut client) = pair(SMALL).await;
-        // Final, binary; masked, of 2^62 bytes; the mask.
+        // Final, binary; masked, with a length of 2^62 bytes; the mask.
         let header = [&[0x82, 0xff][..], &(1_u64 << 62).to_be_bytes(), &[0; 4]].concat();
         client.get_mut().write_all(&header).await.unwrap();
         let frame = last_words(server, client).await.unwrap();
@@ -84,7 +84,7 @@ fn a_frame_that_claims_to_be_endless_is_refused_by_its_header() {
 fn many_fragments_are_limited_by_what_they_sum_up_to() {
     windlass::block_on(async {
         let (server, mut client) = pair(SMALL).await;
-        let mut opcode = 0x02; // binary, and then its continuations; none is the last
+        let mut opcode = 0x02; // binary, followed by continuations without a final one
         for _ in 0..100 {
             let frame = [&[opcode, 0x80 | 100, 0, 0, 0, 0][..], &[7; 100]].concat();
             client.get_mut().write_all(&frame).await.unwrap();
@@ -155,7 +155,7 @@ fn a_peer_that_answers_pings_may_be_silent_for_ever() {
         let (mut server, mut client) = pair(limits).await;
         let pings = async {
             for _ in 0..20 {
-                // To read sends the pong as well.
+                // Reading also sends the pong.
                 assert!(client.next().await.unwrap().unwrap().is_ping());
             }
             client.send(Message::text("still here")).await.unwrap();
