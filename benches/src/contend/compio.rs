@@ -93,7 +93,7 @@ async fn udp(server: Server) -> Result<()> {
     }
 }
 
-/// Starts the task of a connection.
+/// Spawns the task of a connection.
 fn connection(stream: impl AsyncRead + AsyncWrite + 'static, server: &Server) {
     let size = server.buffer();
     match (server.proto, server.timeout) {
@@ -103,7 +103,7 @@ fn connection(stream: impl AsyncRead + AsyncWrite + 'static, server: &Server) {
     }
 }
 
-/// One request of so many bytes.
+/// One request of that many bytes.
 async fn answer(mut stream: impl AsyncRead + AsyncWrite, size: usize) -> io::Result<()> {
     let buffer = Vec::with_capacity(size);
     let BufResult(read, filled) = stream.read_exact(buffer).await;
@@ -127,7 +127,7 @@ async fn echo(mut stream: impl AsyncRead + AsyncWrite, size: usize) -> io::Resul
     }
 }
 
-/// The same, with a time-out that is reset each time.
+/// The same, with a timeout that is reset for each request.
 async fn echo_in_time(
     mut stream: impl AsyncRead + AsyncWrite,
     size: usize,

@@ -1,4 +1,4 @@
-//! glommio's executor for one thread, not bound to a core by itself: the suite has done that.
+//! glommio's single-threaded executor, without its own pinning, because the suite pins the process.
 
 use std::{future::Future, io, time::Duration};
 
@@ -93,7 +93,7 @@ fn plain(error: GlommioError<()>) -> anyhow::Error {
     anyhow!("{error}")
 }
 
-/// Starts the task of a connection.
+/// Spawns the task of a connection.
 fn connection(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, server: &Server) {
     let size = server.buffer();
     match (server.proto, server.timeout) {
@@ -103,7 +103,7 @@ fn connection(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, server: &Se
     }
 }
 
-/// One request of so many bytes.
+/// One request of that many bytes.
 async fn answer(mut stream: impl AsyncRead + AsyncWrite + Unpin, size: usize) -> io::Result<()> {
     let mut buffer = vec![0; size];
     stream.read_exact(&mut buffer).await?;
@@ -122,7 +122,7 @@ async fn echo(mut stream: impl AsyncRead + AsyncWrite + Unpin, size: usize) -> i
     }
 }
 
-/// The same, with a time-out that is reset each time.
+/// The same, with a timeout that is reset for each request.
 async fn echo_in_time(
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
     size: usize,

@@ -1,4 +1,4 @@
-//! What all servers share: their parameters, where they listen, and their end.
+//! Shared by all servers: parameters, listening, and the end.
 
 use std::{
     fmt::Display,
@@ -16,24 +16,24 @@ use super::meter::{Heap, Params, print, resident};
 pub(crate) const ANY: &str = "127.0.0.1:0";
 pub(crate) const HOUR: Duration = Duration::from_secs(3600);
 
-/// What a server is to do.
+/// The work of a server.
 #[derive(Clone)]
 pub(crate) struct Server {
     pub(crate) proto: Proto,
     /// Bytes of a message.
     pub(crate) size: usize,
-    /// How long a connection may be idle.
+    /// Time limit for an idle connection.
     pub(crate) timeout: Option<Duration>,
-    /// So many pending sleeps beside.
+    /// Number of pending sleeps beside the connections.
     pub(crate) idle_timers: u64,
-    /// A connection holds no buffer while it's idle.
+    /// A connection holds no buffer while it is idle.
     pub(crate) is_shared: bool,
 }
 
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Proto {
     Echo,
-    /// One request a connection.
+    /// One request per connection.
     Churn,
     Udp,
     Unix,
@@ -58,7 +58,7 @@ impl Server {
         })
     }
 
-    /// How large a connection's buffer is.
+    /// Size of a connection's buffer.
     pub(crate) fn buffer(&self) -> usize {
         self.size.max(2048)
     }
@@ -67,8 +67,8 @@ impl Server {
         std::env::temp_dir().join(format!("windlass-benches-{}.sock", process::id()))
     }
 
-    /// Says where it listens. From now on the end of the standard input ends the process, after
-    /// it has said what its memory is.
+    /// Prints the address. From now on, the end of standard input exits the process, after it has
+    /// printed its memory usage.
     pub(crate) fn listens(&self, at: impl Display) {
         let buffer = if self.is_shared { 0 } else { self.buffer() };
         let path = self.path();
@@ -88,7 +88,7 @@ impl Server {
     }
 }
 
-/// To the hard limit.
+/// Up to the hard limit.
 pub(crate) fn raise_descriptors() -> Result<()> {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;

@@ -1,4 +1,4 @@
-//! Threads of the standard library: one a task, one a connection.
+//! Threads of the standard library: one per task, one per connection.
 
 use std::{
     hint::black_box,

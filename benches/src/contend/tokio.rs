@@ -1,4 +1,4 @@
-//! tokio on one thread, with its `LocalRuntime`: no `Send`, and its own thread's queue.
+//! tokio on one thread, with its `LocalRuntime`: no `Send`, and a thread-local queue.
 
 use std::{future::Future, io, time::Duration};
 
@@ -90,7 +90,7 @@ async fn udp(server: Server) -> Result<()> {
     }
 }
 
-/// Starts the task of a connection.
+/// Spawns the task of a connection.
 fn connection(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, server: &Server) {
     let size = server.buffer();
     match (server.proto, server.timeout) {
@@ -100,7 +100,7 @@ fn connection(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, server: &Se
     }
 }
 
-/// One request of so many bytes.
+/// One request of that many bytes.
 async fn answer(mut stream: impl AsyncRead + AsyncWrite + Unpin, size: usize) -> io::Result<()> {
     let mut buffer = vec![0; size];
     stream.read_exact(&mut buffer).await?;
@@ -119,7 +119,7 @@ async fn echo(mut stream: impl AsyncRead + AsyncWrite + Unpin, size: usize) -> i
     }
 }
 
-/// The same, with a time-out that is reset each time.
+/// The same, with a timeout that is reset for each request.
 async fn echo_in_time(
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
     size: usize,

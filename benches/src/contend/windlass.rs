@@ -1,4 +1,4 @@
-//! windlass, through its public names.
+//! windlass, through its public API.
 
 use std::{cell::RefCell, future::Future, io, rc::Rc, time::Duration};
 
@@ -110,7 +110,7 @@ async fn udp(server: Server) -> Result<()> {
     }
 }
 
-/// Starts the task of a connection.
+/// Spawns the task of a connection.
 fn connection(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, server: &Server) {
     let size = server.buffer();
     match (server.proto, server.timeout) {
@@ -120,7 +120,7 @@ fn connection(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, server: &Se
     }
 }
 
-/// One request of so many bytes.
+/// One request of that many bytes.
 async fn answer(mut stream: impl AsyncRead + AsyncWrite + Unpin, size: usize) -> io::Result<()> {
     let mut buffer = vec![0; size];
     stream.read_exact(&mut buffer).await?;
@@ -139,7 +139,7 @@ async fn echo(mut stream: impl AsyncRead + AsyncWrite + Unpin, size: usize) -> i
     }
 }
 
-/// The same, with a time-out that is reset each time.
+/// The same, with a timeout that is reset for each request.
 async fn echo_in_time(
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
     size: usize,
