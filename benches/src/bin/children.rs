@@ -38,7 +38,7 @@ fn main() -> Result<()> {
         }
         rounds.push(figures);
     }
-    println!("| | CPU a child (µs) | | the parent's (µs) | | threads | children left |");
+    println!("| | CPU per child (µs) | | CPU of the parent (µs) | | threads | children left |");
     println!("|---|---:|---:|---:|---:|---:|---:|");
     for (who, contender) in CONTENDERS.iter().enumerate() {
         let figure = |what: usize| median(rounds.iter().map(|round| round[who][what]));

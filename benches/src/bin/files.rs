@@ -46,8 +46,8 @@ const CONTENDERS: [&str; 4] = [
 const WORKS: [(&str, bool); 5] = [
     ("read 4 KiB at random, cold", true),
     ("read 4 KiB at random, cached", false),
-    ("read all in pieces of 256 KiB, cached", false),
-    ("copy by pieces of 256 KiB, cold", true),
+    ("read all in chunks of 256 KiB, cached", false),
+    ("copy in chunks of 256 KiB, cold", true),
     ("copy by `fs::copy`, cold", true),
 ];
 
@@ -99,7 +99,7 @@ fn suite(mib: usize, rounds: usize) -> Result<()> {
             prepare(&path, WORKS[work].1)?;
             let calls = calls(who, work, &path, run.operations)?;
             let late = match CONTENDERS[who].starts_with("std") {
-                true => "it has no timer".to_owned(),
+                true => "no timer".to_owned(),
                 false => format!("{:.0} / {:.0} µs", run.late[0], run.late[1]),
             };
             println!(
