@@ -61,23 +61,29 @@ async fn serve(stream: &TcpStream, room: Rc<RefCell<Room>>) -> io::Result<()> {
     let Some(name) = read_line(&mut input).await? else {
         return Ok(());
     };
-    let Some((seat, queue)) = Seat::take(room, &name, stream) else {
-        let refusal = b"That name won't do, or is taken.\n";
+    let Some((membership, queue)) = Membership::join(room, &name, stream) else {
+        let refusal = b"That name is invalid or taken.\n";
         return output.write_all(refusal).await;
     };
     // Whichever ends first ends both. Then the member leaves the room.
-    let listening = Box::pin(listen(input, &seat));
-    let telling = Box::pin(tell(output, queue));
-    match future::select(listening, telling).await {
+    let receiving = Box::pin(receive_lines(input, &membership));
+    let sending = Box::pin(send_lines(output, queue));
+    match future::select(receiving, sending).await {
         Either::Left((ended, _)) | Either::Right((ended, _)) => ended,
     }
 }
 
 /// From the member to the room.
-async fn listen(mut input: BufReader<&TcpStream>, seat: &Seat) -> io::Result<()> {
+async fn receive_lines(
+    mut input: BufReader<&TcpStream>,
+    membership: &Membership,
+) -> io::Result<()> {
     while let Some(line) = read_line(&mut input).await? {
-        let line = format!("{}: {line}\n", seat.name);
-        seat.room.borrow_mut().say(seat.number, &line);
+        let line = format!("{}: {line}\n", membership.name);
+        membership
+            .room
+            .borrow_mut()
+            .broadcast(membership.number, &line);
         // One line per turn: somebody who pastes a book must not overflow the others' queues.
         sleep(Duration::ZERO).await;
     }
@@ -85,7 +91,7 @@ async fn listen(mut input: BufReader<&TcpStream>, seat: &Seat) -> io::Result<()>
 }
 
 /// From the room to the member. Writes all queued lines at once.
-async fn tell(mut output: &TcpStream, mut queue: Receiver<Rc<str>>) -> io::Result<()> {
+async fn send_lines(mut output: &TcpStream, mut queue: Receiver<Rc<str>>) -> io::Result<()> {
     while let Some(lines) = queue.by_ref().ready_chunks(QUEUE_LINES).next().await {
         output.write_all(lines.concat().as_bytes()).await?;
     }
@@ -110,7 +116,7 @@ async fn read_line(input: &mut BufReader<&TcpStream>) -> io::Result<Option<Strin
 #[derive(Default)]
 struct Room {
     members: BTreeMap<u64, Member>,
-    seats_taken: u64,
+    joined: u64,
 }
 
 struct Member {
@@ -121,13 +127,13 @@ struct Member {
 
 impl Room {
     /// Queues a line for everybody except its sender.
-    fn say(&mut self, speaker: u64, line: &str) {
+    fn broadcast(&mut self, speaker: u64, line: &str) {
         let line: Rc<str> = line.into();
         self.members.retain(|&number, member| {
             if number == speaker || member.queue.try_send(line.clone()).is_ok() {
                 return true;
             }
-            eprintln!("{} reads too slowly, and is shown out", member.name);
+            eprintln!("{} reads too slowly, disconnected", member.name);
             // Closing the connection ends the member's tasks. An error means that it is closed
             // already.
             let _ = member.stream.shutdown(Shutdown::Both);
@@ -137,42 +143,42 @@ impl Room {
 }
 
 /// A membership of the room. Dropping it leaves the room.
-struct Seat {
+struct Membership {
     room: Rc<RefCell<Room>>,
     number: u64,
     name: Rc<str>,
 }
 
-impl Seat {
-    fn take(
+impl Membership {
+    fn join(
         room: Rc<RefCell<Room>>,
         name: &str,
         stream: &TcpStream,
-    ) -> Option<(Seat, Receiver<Rc<str>>)> {
+    ) -> Option<(Membership, Receiver<Rc<str>>)> {
         let name: Rc<str> = name.trim().into();
-        let mut guests = room.borrow_mut();
-        if name.is_empty() || guests.members.values().any(|member| member.name == name) {
+        let mut guard = room.borrow_mut();
+        if name.is_empty() || guard.members.values().any(|member| member.name == name) {
             return None;
         }
-        let (queue, told) = mpsc::channel(QUEUE_LINES);
-        guests.seats_taken += 1;
-        let number = guests.seats_taken;
+        let (queue, lines) = mpsc::channel(QUEUE_LINES);
+        guard.joined += 1;
+        let number = guard.joined;
         let member = Member {
             name: name.clone(),
             queue,
             stream: stream.clone(),
         };
-        guests.members.insert(number, member);
-        guests.say(number, &format!("* {name} has joined\n"));
-        drop(guests);
-        Some((Seat { room, number, name }, told))
+        guard.members.insert(number, member);
+        guard.broadcast(number, &format!("* {name} has joined\n"));
+        drop(guard);
+        Some((Membership { room, number, name }, lines))
     }
 }
 
-impl Drop for Seat {
+impl Drop for Membership {
     fn drop(&mut self) {
         let mut room = self.room.borrow_mut();
         room.members.remove(&self.number);
-        room.say(self.number, &format!("* {} has left\n", self.name));
+        room.broadcast(self.number, &format!("* {} has left\n", self.name));
     }
 }

@@ -18,28 +18,28 @@ use windlass::coroutine::State::{Complete, Yielded};
 use windlass::coroutine::{Co, Coroutine};
 
 /// A request that a coroutine yields.
-enum Wish {
+enum Request {
     /// Resume it with the next message for it.
     Receive,
     /// Send a message to the coroutine with this number, then continue.
     Send(usize, String),
 }
 
-type Task = Coroutine<'static, String, Wish, ()>;
+type Task = Coroutine<'static, String, Request, ()>;
 
 fn run(mut tasks: Vec<Task>) {
     let start = |number| (number, String::from("start"));
     let mut queue: VecDeque<(usize, String)> = (0..tasks.len()).map(start).collect();
     while let Some((number, mut message)) = queue.pop_front() {
         if tasks[number].is_finished() {
-            println!("       (nobody is left to hear {message:?})");
+            println!("       (no recipient for {message:?})");
             continue;
         }
         loop {
             match tasks[number].resume(message) {
-                Yielded(Wish::Send(other, text)) => queue.push_back((other, text)),
+                Yielded(Request::Send(other, text)) => queue.push_back((other, text)),
                 // until a message for it is at the front of the queue
-                Yielded(Wish::Receive) => break,
+                Yielded(Request::Receive) => break,
                 Complete(()) => {
                     println!("       (task {number} has ended)");
                     break;
@@ -49,32 +49,32 @@ fn run(mut tasks: Vec<Task>) {
         }
     }
     let waiting = tasks.iter().filter(|task| !task.is_finished()).count();
-    println!("the queue is empty, {waiting} still waits for a message");
+    println!("the queue is empty, {waiting} still waiting for a message");
 }
 
-async fn captain(co: &mut Co<'_, String, Wish>, _start: String) {
+async fn captain(co: &mut Co<'_, String, Request>, _start: String) {
     for order in ["weigh anchor", "set sail", "go home"] {
         println!("captain: {order}!");
-        co.yield_(Wish::Send(1, order.into())).await;
-        let answer = co.yield_(Wish::Receive).await;
-        println!("captain hears: {answer}");
+        co.yield_(Request::Send(1, order.into())).await;
+        let answer = co.yield_(Request::Receive).await;
+        println!("captain receives: {answer}");
     }
-    co.yield_(Wish::Send(1, "anybody there?".into())).await;
+    co.yield_(Request::Send(1, "anybody there?".into())).await;
 }
 
-async fn mate(co: &mut Co<'_, String, Wish>, _start: String) {
+async fn mate(co: &mut Co<'_, String, Request>, _start: String) {
     loop {
-        let order = co.yield_(Wish::Receive).await;
-        co.yield_(Wish::Send(0, format!("aye, {order}"))).await;
+        let order = co.yield_(Request::Receive).await;
+        co.yield_(Request::Send(0, format!("aye, {order}"))).await;
         if order == "go home" {
             return;
         }
     }
 }
 
-async fn cook(co: &mut Co<'_, String, Wish>, _start: String) {
+async fn cook(co: &mut Co<'_, String, Request>, _start: String) {
     println!("cook waits for somebody to be hungry");
-    co.yield_(Wish::Receive).await;
+    co.yield_(Request::Receive).await;
 }
 
 fn main() {

@@ -33,7 +33,9 @@ fn main() -> io::Result<()> {
             let there = there.clone();
             windlass::spawn(async move {
                 match relay(&client, &there).await {
-                    Ok((asked, answered)) => println!("{peer}: {asked} there, {answered} back"),
+                    Ok((sent, received)) => {
+                        println!("{peer}: {sent} bytes to the server, {received} back")
+                    }
                     Err(error) => eprintln!("{peer}: {error}"),
                 }
             })

@@ -16,16 +16,16 @@ use windlass::task::TaskGroup;
 use windlass::time::timeout;
 
 /// Maximum number of concurrent commands.
-const AT_ONCE: usize = 3;
+const MAX_CONCURRENT: usize = 3;
 
 /// Time limit of a command.
-const LIMIT: Duration = Duration::from_secs(2);
+const TIME_LIMIT: Duration = Duration::from_secs(2);
 
 const COMMANDS: &[&str] = &[
     "for n in 1 2 3; do echo $n; sleep 0.3; done",
     "for n in a b c; do echo $n >&2; sleep 0.2; done; exit 7",
     "echo this one takes too long; exec sleep 60",
-    "echo this one had to wait for its turn",
+    "echo this one was queued",
 ];
 
 fn main() {
@@ -34,14 +34,14 @@ fn main() {
         commands = COMMANDS.iter().map(|&command| command.into()).collect();
     }
     windlass::block_on(async {
-        let mut group = TaskGroup::infallible().limit(AT_ONCE);
+        let mut group = TaskGroup::infallible().limit(MAX_CONCURRENT);
         for (number, command) in (1..).zip(commands) {
             group.spawn(async move {
                 println!("{number}  $ {command}");
-                match timeout(LIMIT, run(number, &command)).await {
+                match timeout(TIME_LIMIT, run(number, &command)).await {
                     Ok(Ok(status)) => println!("{number}  {status}"),
                     Ok(Err(error)) => println!("{number}  {error}"),
-                    Err(_) => println!("{number}  killed, after {LIMIT:?}"),
+                    Err(_) => println!("{number}  killed, after {TIME_LIMIT:?}"),
                 }
             });
         }

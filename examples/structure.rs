@@ -17,10 +17,10 @@ fn main() {
         for ropes in [["sheet", "stay", "halyard"], ["sheet", "", "halyard"]] {
             match haul(&ropes).await {
                 Ok(letters) => println!("all hauled: {letters} letters"),
-                Err(error) => println!("gave up: {error}"),
+                Err(error) => println!("failed: {error}"),
             }
         }
-        tell_progress().await;
+        report_progress().await;
     });
 }
 
@@ -56,13 +56,13 @@ struct Rope {
 
 impl Drop for Rope {
     fn drop(&mut self) {
-        let how = if self.is_up { "is up" } else { "is let go" };
+        let how = if self.is_up { "is up" } else { "was dropped" };
         println!("  {:?} {how}", self.name);
     }
 }
 
 /// The children borrow variables of this function, which returns after they have ended.
-async fn tell_progress() {
+async fn report_progress() {
     let (done, words) = (Cell::new(0), ["one", "two", "three"]);
     scope(async |s| {
         s.spawn(async {

@@ -53,7 +53,7 @@ fn main() -> ExitCode {
         Ok(Command::Serve { side, size }) => server::run(side, size),
         Ok(Command::Compare(options)) => compare(&options),
         Err(error) => {
-            eprintln!("threads_vs_tasks: {error} (--help tells more)");
+            eprintln!("threads_vs_tasks: {error} (see --help)");
             ExitCode::from(2)
         }
     }

@@ -16,7 +16,7 @@ use crate::{options::Side, usage::Usage};
 
 /// Time limit for a reply of the server. It usually takes a millisecond; on a machine that is short
 /// of memory it takes longer, but must not delay the next steps forever.
-const PATIENCE: Duration = Duration::from_secs(5);
+const TIME_LIMIT: Duration = Duration::from_secs(5);
 
 /// Time for a message of the server to arrive after a connection broke.
 const LAST_WORDS: Duration = Duration::from_millis(500);
@@ -79,12 +79,14 @@ impl ServerProcess {
     }
 
     fn answer(&mut self, expected: &str) -> Result<String> {
-        match self.answers.recv_timeout(PATIENCE) {
+        match self.answers.recv_timeout(TIME_LIMIT) {
             Ok(line) => match line.split_once(' ') {
                 Some((word, rest)) if word == expected => Ok(rest.to_owned()),
                 _ => Err(complaint(&line)),
             },
-            Err(RecvTimeoutError::Timeout) => bail!("the server is silent for {PATIENCE:?}"),
+            Err(RecvTimeoutError::Timeout) => {
+                bail!("the server has not replied for {TIME_LIMIT:?}")
+            }
             Err(RecvTimeoutError::Disconnected) => Err(self.obituary()),
         }
     }

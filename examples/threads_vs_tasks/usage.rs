@@ -39,7 +39,7 @@ impl Usage {
 
     #[cfg(not(unix))]
     pub(crate) fn of_this_process() -> io::Result<Self> {
-        let text = "what a process has used is asked for by getrusage(2), of Unix systems alone";
+        let text = "resource usage is available through getrusage(2), on Unix only";
         Err(io::Error::new(io::ErrorKind::Unsupported, text))
     }
 }

@@ -43,7 +43,7 @@ fn body(path: &str) -> Vec<u8> {
 }
 
 #[test]
-fn transfers_go_on_at_once_and_each_gives_its_whole_body() -> anyhow::Result<()> {
+fn concurrent_transfers_return_complete_bodies() -> anyhow::Result<()> {
     const TRANSFERS: usize = 20;
     run(async {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
@@ -80,7 +80,7 @@ fn transfers_go_on_at_once_and_each_gives_its_whole_body() -> anyhow::Result<()>
 }
 
 #[test]
-fn a_transfer_that_is_dropped_ends_its_connection_and_no_other() -> anyhow::Result<()> {
+fn a_dropped_transfer_closes_only_its_connection() -> anyhow::Result<()> {
     run(async {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let addr = listener.local_addr()?;
@@ -95,9 +95,9 @@ fn a_transfer_that_is_dropped_ends_its_connection_and_no_other() -> anyhow::Resu
             streams.insert(asked(&mut stream).await?, stream);
         }
         drop(dropped);
-        let mut stream = streams.remove("/dropped").expect("it was asked for");
+        let mut stream = streams.remove("/dropped").expect("it was requested");
         assert_eq!(stream.read(&mut [0]).await?, 0, "the client is gone");
-        let mut stream = streams.remove("/kept").expect("it was asked for");
+        let mut stream = streams.remove("/kept").expect("it was requested");
         answer(&mut stream, b"ahoy").await?;
         assert_eq!(kept.await?, b"ahoy");
         Ok(())
@@ -105,7 +105,7 @@ fn a_transfer_that_is_dropped_ends_its_connection_and_no_other() -> anyhow::Resu
 }
 
 #[test]
-fn a_failure_is_told() -> anyhow::Result<()> {
+fn a_failure_is_an_error() -> anyhow::Result<()> {
     run(async {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let addr = listener.local_addr()?;

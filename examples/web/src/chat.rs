@@ -28,8 +28,8 @@ use windlass::hyper::{Io, Timer};
 use windlass::task::StopToken;
 use windlass::time::{sleep_until, timeout};
 
-use crate::rooms::{Join, Rooms, Seat};
-use crate::websocket::{Limits, Message, WebSocket, goodbye, goodbye_for};
+use crate::rooms::{Join, Membership, Rooms};
+use crate::websocket::{Limits, Message, WebSocket, close_frame, close_frame_for};
 
 /// Time limit for HTTP: a client gets a few files, then requests the WebSocket.
 const HTTP: Duration = Duration::from_secs(30);
@@ -63,7 +63,7 @@ where
         Ok(Ok(Some((stream, read)))) => {
             let mut socket = WebSocket::upgraded(stream, read, limits).await;
             let last = chat(&mut socket, &rooms, &stop).await;
-            if let Some(last) = last.unwrap_or_else(|error| goodbye_for(&error)) {
+            if let Some(last) = last.unwrap_or_else(|error| close_frame_for(&error)) {
                 socket.close(last).await;
             }
             Ok(())
@@ -162,7 +162,7 @@ fn refuse(status: StatusCode) -> Response<Full<Bytes>> {
 
 #[derive(Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
-enum Wish {
+enum Action {
     Join(Join),
     Say { text: String },
 }
@@ -179,59 +179,63 @@ where
     let first = timeout(JOIN, socket.recv())
         .await
         .map_err(io::Error::from)??;
-    let Some(Wish::Join(join)) = first.and_then(parse) else {
-        return Ok(Some(goodbye(CloseCode::Policy, "join first")));
+    let Some(Action::Join(join)) = first.and_then(parse) else {
+        return Ok(Some(close_frame(CloseCode::Policy, "join first")));
     };
-    let seat = match rooms.join(join) {
-        Ok(seat) => seat,
-        Err(why) => return Ok(Some(goodbye(CloseCode::Policy, why))),
+    let member = match rooms.join(join) {
+        Ok(member) => member,
+        Err(why) => return Ok(Some(close_frame(CloseCode::Policy, why))),
     };
     let mut rate = Rate {
         free: Instant::now(),
     };
     loop {
-        match stop.run(next(socket, &rate, &seat)).await.transpose()? {
+        match stop.run(next(socket, &rate, &member)).await.transpose()? {
             Some(Event::Said(message)) => {
                 rate.take();
                 match parse(message) {
-                    Some(Wish::Say { text }) => seat.say(&text),
-                    _ => return Ok(Some(goodbye(CloseCode::Policy, "say something"))),
+                    Some(Action::Say { text }) => member.say(&text),
+                    _ => return Ok(Some(close_frame(CloseCode::Policy, "say something"))),
                 }
             }
-            Some(Event::Told(line)) => socket.send(Message::Text(line)).await?,
-            Some(Event::ShownOut) => {
-                return Ok(Some(goodbye(CloseCode::Again, "you read too slowly")));
+            Some(Event::FromRoom(line)) => socket.send(Message::Text(line)).await?,
+            Some(Event::Removed) => {
+                return Ok(Some(close_frame(CloseCode::Again, "you read too slowly")));
             }
-            Some(Event::Left) => return Ok(Some(goodbye(CloseCode::Normal, ""))),
-            None => return Ok(Some(goodbye(CloseCode::Restart, "the server stops"))),
+            Some(Event::Left) => return Ok(Some(close_frame(CloseCode::Normal, ""))),
+            None => return Ok(Some(close_frame(CloseCode::Restart, "the server stops"))),
         }
     }
 }
 
 enum Event {
     Said(Message),
-    Told(Utf8Bytes),
-    ShownOut,
+    FromRoom(Utf8Bytes),
+    Removed,
     Left,
 }
 
 /// Waits for the next message of the member or the room. Reads nothing from the member while its
 /// rate limit is exhausted, so that a flood stays on its own machine.
-async fn next<S>(socket: &mut WebSocket<S>, rate: &Rate, seat: &Seat) -> Result<Event, Error>
+async fn next<S>(
+    socket: &mut WebSocket<S>,
+    rate: &Rate,
+    member: &Membership,
+) -> Result<Event, Error>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let said = pin!(async {
+    let message = pin!(async {
         rate.wait().await;
         socket.recv().await
     });
-    Ok(match select(said, pin!(seat.hear())).await {
+    Ok(match select(message, pin!(member.next_event())).await {
         Either::Left((said, _)) => said?.map_or(Event::Left, Event::Said),
-        Either::Right((told, _)) => told.map_or(Event::ShownOut, Event::Told),
+        Either::Right((received, _)) => received.map_or(Event::Removed, Event::FromRoom),
     })
 }
 
-fn parse(message: Message) -> Option<Wish> {
+fn parse(message: Message) -> Option<Action> {
     serde_json::from_str(message.to_text().ok()?).ok()
 }
 

@@ -13,7 +13,7 @@ use hyper_util::server::conn::auto;
 use windlass::hyper::{Executor, Io, Timer};
 use windlass::task::StopToken;
 
-use crate::pace::{Download, Ours, Pace, Paced};
+use crate::pace::{Download, Pace, Paced, ServerTurn};
 use crate::upload::Upload;
 
 /// The limits of clients.
@@ -29,7 +29,7 @@ pub struct Limits {
     /// either direction, or while the connection is idle. A slower upload ends with an error for
     /// its handler. A slower connection is closed when it is idle, or after as much time again. The
     /// time that the server itself takes doesn't count.
-    pub patience: Duration,
+    pub time_limit: Duration,
     /// Maximum number of concurrent requests per HTTP/2 connection.
     pub streams: u32,
 }
@@ -39,7 +39,7 @@ impl Default for Limits {
         Limits {
             head_time: Duration::from_secs(15),
             head_bytes: 64 * 1024,
-            patience: Duration::from_secs(20),
+            time_limit: Duration::from_secs(20),
             streams: 100,
         }
     }
@@ -51,7 +51,7 @@ type BoxError = Box<dyn Error + Send + Sync>;
 #[derive(Clone)]
 pub struct Http {
     builder: auto::Builder<Executor>,
-    patience: Duration,
+    time_limit: Duration,
 }
 
 impl Http {
@@ -71,7 +71,7 @@ impl Http {
             .max_header_list_size(limits.head_bytes);
         Http {
             builder,
-            patience: limits.patience,
+            time_limit: limits.time_limit,
         }
     }
 
@@ -88,13 +88,13 @@ impl Http {
         B: Body + Unpin + 'static,
         B::Error: Into<BoxError>,
     {
-        let pace = Pace::new(self.patience);
+        let pace = Pace::new(self.time_limit);
         let stream = Paced::new(stream, pace.clone());
         let service = {
             let pace = pace.clone();
             service_fn(move |request: Request<Incoming>| {
-                let (ours, pace) = (Ours::begin(&pace), pace.clone());
-                let answer = service.call(request.map(|body| Upload::new(body, self.patience)));
+                let (ours, pace) = (ServerTurn::begin(&pace), pace.clone());
+                let answer = service.call(request.map(|body| Upload::new(body, self.time_limit)));
                 async move {
                     let response = answer.await?;
                     drop(ours);

@@ -18,18 +18,18 @@ pub(crate) const LEAST: usize = 4 * 1024;
 /// The progress of a connection.
 #[derive(Debug)]
 pub(crate) struct Pace {
-    patience: Duration,
+    time_limit: Duration,
     /// Bytes transferred recently, in both directions.
-    moved: Cell<usize>,
+    transferred: Cell<usize>,
     /// Number of requests that wait for the server itself.
     ours: Cell<usize>,
 }
 
 impl Pace {
-    pub(crate) fn new(patience: Duration) -> Rc<Pace> {
+    pub(crate) fn new(time_limit: Duration) -> Rc<Pace> {
         Rc::new(Pace {
-            patience,
-            moved: Cell::new(0),
+            time_limit,
+            transferred: Cell::new(0),
             ours: Cell::new(0),
         })
     }
@@ -38,33 +38,34 @@ impl Pace {
     /// transferred almost nothing.
     pub(crate) async fn stalled(&self) {
         loop {
-            self.moved.set(0);
-            sleep(self.patience).await;
-            if self.ours.get() == 0 && self.moved.get() < LEAST {
+            self.transferred.set(0);
+            sleep(self.time_limit).await;
+            if self.ours.get() == 0 && self.transferred.get() < LEAST {
                 return;
             }
         }
     }
 
-    fn moved(&self, bytes: usize) {
-        self.moved.set(self.moved.get().saturating_add(bytes));
+    fn transferred(&self, bytes: usize) {
+        self.transferred
+            .set(self.transferred.get().saturating_add(bytes));
     }
 }
 
 /// While this exists, the server is busy, and the client's time doesn't count.
-pub(crate) struct Ours(Rc<Pace>);
+pub(crate) struct ServerTurn(Rc<Pace>);
 
-impl Ours {
-    pub(crate) fn begin(pace: &Rc<Pace>) -> Ours {
+impl ServerTurn {
+    pub(crate) fn begin(pace: &Rc<Pace>) -> ServerTurn {
         pace.ours.set(pace.ours.get() + 1);
-        Ours(pace.clone())
+        ServerTurn(pace.clone())
     }
 }
 
-impl Drop for Ours {
+impl Drop for ServerTurn {
     fn drop(&mut self) {
         self.0.ours.set(self.0.ours.get() - 1);
-        self.0.moved(LEAST); // the client's time starts now
+        self.0.transferred(LEAST); // the client's time starts now
     }
 }
 
@@ -79,11 +80,11 @@ impl<S> Paced<S> {
         Paced { stream, pace }
     }
 
-    fn count(&self, moved: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        if let Poll::Ready(Ok(bytes)) = moved {
-            self.pace.moved(bytes);
+    fn count(&self, transferred: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(bytes)) = transferred {
+            self.pace.transferred(bytes);
         }
-        moved
+        transferred
     }
 }
 
@@ -130,7 +131,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Paced<S> {
 pub(crate) struct Download<B> {
     body: B,
     pace: Rc<Pace>,
-    ours: Option<Ours>,
+    ours: Option<ServerTurn>,
 }
 
 impl<B> Download<B> {
@@ -152,7 +153,7 @@ impl<B: Body + Unpin> Body for Download<B> {
         if frame.is_ready() {
             self.ours = None;
         } else if self.ours.is_none() {
-            self.ours = Some(Ours::begin(&self.pace));
+            self.ours = Some(ServerTurn::begin(&self.pace));
         }
         frame
     }

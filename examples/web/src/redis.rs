@@ -68,12 +68,12 @@ struct Shared {
     out: RefCell<Vec<u8>>,
     has_out: Event,
     /// The tasks that wait for a reply, in the order of their commands.
-    due: RefCell<VecDeque<Due>>,
+    due: RefCell<VecDeque<Waiting>>,
     ended: OnceCell<String>,
 }
 
 #[derive(Debug)]
-struct Due {
+struct Waiting {
     answer: oneshot::Sender<Reply>,
     _place: Permit<Rc<Semaphore>>,
 }
@@ -110,7 +110,7 @@ impl Client {
         // calls `as_ref`, which may be user code, so nothing is borrowed
         encode(command, &mut encoded);
         let (answer, reply) = oneshot::channel();
-        let due = Due {
+        let due = Waiting {
             answer,
             _place: place,
         };
@@ -159,7 +159,7 @@ async fn read(stream: &TcpStream, shared: &Shared) -> io::Result<Infallible> {
     loop {
         let reply = read_reply(&mut input, DEPTH).await?;
         let due = shared.due.borrow_mut().pop_front();
-        let due = due.ok_or_else(|| invalid("an answer that nobody has asked for"))?;
+        let due = due.ok_or_else(|| invalid("a reply without a command"))?;
         let _ = due.answer.send(reply); // fails if the task was dropped
     }
 }
@@ -207,7 +207,7 @@ async fn read_line(input: &mut BufReader<&TcpStream>) -> io::Result<String> {
         None if line.len() as u64 == LINE => Err(invalid("a line that is too long")),
         None => Err(io::Error::new(
             ErrorKind::UnexpectedEof,
-            "the server has hung up",
+            "the server has disconnected",
         )),
     }
 }

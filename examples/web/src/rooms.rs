@@ -83,7 +83,7 @@ struct Room {
 
 #[derive(Debug)]
 struct Member {
-    seat: u64,
+    id: u64,
     name: String,
     key: String,
     inbox: Rc<Inbox>,
@@ -100,7 +100,7 @@ struct Inbox {
 
 impl Inbox {
     /// Queues a message without a wake, so that all members have it before any of them is woken.
-    fn put(&self, text: &Utf8Bytes) {
+    fn push(&self, text: &Utf8Bytes) {
         let mut lines = self.lines.borrow_mut();
         self.closed.set(self.closed.get() || lines.len() == QUEUE);
         if !self.closed.get() {
@@ -112,9 +112,9 @@ impl Inbox {
 /// Members with new messages. They are woken when the rooms are no longer borrowed, because a waker
 /// may run any code.
 #[must_use = "somebody waits for it"]
-struct Told(Vec<Rc<Inbox>>);
+struct Updated(Vec<Rc<Inbox>>);
 
-impl Told {
+impl Updated {
     fn wake(self) {
         for inbox in self.0 {
             inbox.changed.notify_one();
@@ -135,7 +135,7 @@ impl Rooms {
     }
 
     /// Joins a room, or returns why that failed.
-    pub fn join(self: &Rc<Self>, join: Join) -> Result<Seat, &'static str> {
+    pub fn join(self: &Rc<Self>, join: Join) -> Result<Membership, &'static str> {
         let name = plain(&join.name, NAME).ok_or("that name won't do")?;
         let room_name = plain(&join.room, NAME).ok_or("that room won't do")?;
         if join.key.len() > 64 {
@@ -149,22 +149,22 @@ impl Rooms {
             return Err("there are too many rooms");
         }
         let room = rooms.entry(room_name.clone()).or_default();
-        let seat = self.number();
+        let id = self.number();
         let inbox = Rc::<Inbox>::default();
         let member = Member {
-            seat,
+            id,
             name: name.clone(),
             key: join.key,
             inbox: inbox.clone(),
         };
-        let told = room.admit(member, join.after)?;
+        let updated = room.admit(member, join.after)?;
         drop(rooms);
-        told.wake();
-        Ok(Seat {
+        updated.wake();
+        Ok(Membership {
             rooms: self.clone(),
             room: room_name,
             name,
-            number: seat,
+            number: id,
             inbox,
         })
     }
@@ -175,12 +175,12 @@ impl Rooms {
 }
 
 impl Room {
-    fn admit(&mut self, member: Member, after: u64) -> Result<Told, &'static str> {
+    fn admit(&mut self, member: Member, after: u64) -> Result<Updated, &'static str> {
         let known = self
             .members
             .iter()
             .position(|known| known.name == member.name);
-        let told = match known {
+        let updated = match known {
             Some(place) if self.members[place].key != member.key => {
                 return Err("that name is taken");
             }
@@ -188,24 +188,24 @@ impl Room {
                 // The member reconnects, which ends its old membership.
                 let old = self.members.swap_remove(place).inbox;
                 old.closed.set(true);
-                Told(vec![old])
+                Updated(vec![old])
             }
             None if self.members.len() >= MEMBERS => return Err("the room is full"),
-            None => self.tell(&Event::Joined { name: &member.name }),
+            None => self.queue_for_all(&Event::Joined { name: &member.name }),
         };
         self.members.push(member);
         self.welcome(after);
-        Ok(told)
+        Ok(updated)
     }
 
     /// Sends a message to all members. A member whose queue is full is removed.
-    fn tell(&self, event: &Event<'_>) -> Told {
+    fn queue_for_all(&self, event: &Event<'_>) -> Updated {
         let text = event.text();
-        let tell_one = |member: &Member| {
-            member.inbox.put(&text);
+        let queue_for_one = |member: &Member| {
+            member.inbox.push(&text);
             member.inbox.clone()
         };
-        Told(self.members.iter().map(tell_one).collect())
+        Updated(self.members.iter().map(queue_for_one).collect())
     }
 
     /// Queues the list of members and the latest lines for the newest member.
@@ -217,14 +217,14 @@ impl Room {
             .filter(|line| line.number > after)
             .collect();
         if let Some(member) = self.members.last() {
-            member.inbox.put(&Event::Welcome { names, lines }.text());
+            member.inbox.push(&Event::Welcome { names, lines }.text());
         }
     }
 }
 
 /// A membership of a room. Dropping it leaves the room.
 #[derive(Debug)]
-pub struct Seat {
+pub struct Membership {
     rooms: Rc<Rooms>,
     room: String,
     name: String,
@@ -232,9 +232,9 @@ pub struct Seat {
     inbox: Rc<Inbox>,
 }
 
-impl Seat {
+impl Membership {
     /// Returns the next message for the member, or `None` if it was removed. Cancel-safe.
-    pub async fn hear(&self) -> Option<Utf8Bytes> {
+    pub async fn next_event(&self) -> Option<Utf8Bytes> {
         loop {
             let line = self.inbox.lines.borrow_mut().pop_front();
             if line.is_some() || self.inbox.closed.get() {
@@ -259,17 +259,17 @@ impl Seat {
         let Some(room) = rooms.get_mut(&self.room) else {
             return;
         };
-        let told = room.tell(&Event::Line(&line));
+        let updated = room.queue_for_all(&Event::Line(&line));
         if room.history.len() == HISTORY {
             room.history.pop_front();
         }
         room.history.push_back(line);
         drop(rooms);
-        told.wake();
+        updated.wake();
     }
 }
 
-impl Drop for Seat {
+impl Drop for Membership {
     fn drop(&mut self) {
         let mut rooms = self.rooms.rooms.borrow_mut();
         let Some(room) = rooms.get_mut(&self.room) else {
@@ -279,14 +279,14 @@ impl Drop for Seat {
         let place = room
             .members
             .iter()
-            .position(|member| member.seat == self.number);
+            .position(|member| member.id == self.number);
         let Some(place) = place else {
             return;
         };
         room.members.swap_remove(place);
-        let told = room.tell(&Event::Left { name: &self.name });
+        let updated = room.queue_for_all(&Event::Left { name: &self.name });
         drop(rooms);
-        told.wake();
+        updated.wake();
     }
 }
 

@@ -17,32 +17,32 @@ use crate::pace::LEAST;
 #[derive(Debug)]
 pub struct Upload {
     body: Incoming,
-    patience: Duration,
+    time_limit: Duration,
     /// Bytes received and time left since the last sufficient progress.
-    came: usize,
+    received: usize,
     left: Duration,
     /// When the current wait for the client started, and its timer.
     waiting: Option<(Instant, Sleep)>,
 }
 
 impl Upload {
-    pub(crate) fn new(body: Incoming, patience: Duration) -> Upload {
+    pub(crate) fn new(body: Incoming, time_limit: Duration) -> Upload {
         Upload {
             body,
-            patience,
-            came: 0,
-            left: patience,
+            time_limit,
+            received: 0,
+            left: time_limit,
             waiting: None,
         }
     }
 
-    fn came(&mut self, bytes: usize) {
+    fn received(&mut self, bytes: usize) {
         if let Some((since, _)) = self.waiting.take() {
             self.left = self.left.saturating_sub(since.elapsed());
         }
-        self.came += bytes;
-        if self.came >= LEAST {
-            (self.came, self.left) = (0, self.patience);
+        self.received += bytes;
+        if self.received >= LEAST {
+            (self.received, self.left) = (0, self.time_limit);
         }
     }
 }
@@ -60,7 +60,7 @@ impl Body for Upload {
             let data = frame
                 .as_ref()
                 .and_then(|frame| frame.as_ref().ok()?.data_ref());
-            self.came(data.map_or(0, Bytes::len));
+            self.received(data.map_or(0, Bytes::len));
             return Poll::Ready(frame.map(|frame| frame.map_err(io::Error::other)));
         }
         let left = self.left;

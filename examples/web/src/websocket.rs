@@ -141,17 +141,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
 }
 
 /// A close frame with a reason.
-pub fn goodbye(code: CloseCode, reason: &'static str) -> CloseFrame {
+pub fn close_frame(code: CloseCode, reason: &'static str) -> CloseFrame {
     let reason = reason.into();
     CloseFrame { code, reason }
 }
 
 /// Returns the close frame for this error, or `None` if it can't be sent any more.
-pub fn goodbye_for(error: &Error) -> Option<CloseFrame> {
+pub fn close_frame_for(error: &Error) -> Option<CloseFrame> {
     match error {
-        Error::Capacity(_) => Some(goodbye(CloseCode::Size, "the message is too long")),
-        Error::Utf8(_) => Some(goodbye(CloseCode::Invalid, "the text is not UTF-8")),
-        Error::Protocol(_) => Some(goodbye(CloseCode::Protocol, "that is not WebSocket")),
+        Error::Capacity(_) => Some(close_frame(CloseCode::Size, "the message is too long")),
+        Error::Utf8(_) => Some(close_frame(CloseCode::Invalid, "the text is not UTF-8")),
+        Error::Protocol(_) => Some(close_frame(CloseCode::Protocol, "that is not WebSocket")),
         _ => None,
     }
 }

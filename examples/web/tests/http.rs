@@ -61,8 +61,8 @@ impl Server {
     }
 
     fn answer_all(&self) {
-        for go_on in self.waiting.take() {
-            let _ = go_on.send(());
+        for release in self.waiting.take() {
+            let _ = release.send(());
         }
     }
 }
@@ -75,7 +75,7 @@ const ONE_PLACE: Limits = Limits {
 /// Long enough for well-behaved clients, even on a busy machine.
 fn impatient() -> http::Limits {
     http::Limits {
-        patience: Duration::from_millis(250),
+        time_limit: Duration::from_millis(250),
         ..http::Limits::default()
     }
 }
@@ -85,15 +85,15 @@ type Queue = Rc<RefCell<Vec<oneshot::Sender<()>>>>;
 type Answer = UnsyncBoxBody<Bytes, Infallible>;
 
 async fn answer(queue: Queue, request: Request<Upload>) -> Result<Response<Answer>, Infallible> {
-    let until_told = || {
-        let (go_on, told) = oneshot::channel();
-        queue.borrow_mut().push(go_on);
-        told.map(|_| Bytes::from_static(b"ahoy"))
+    let until_released = || {
+        let (release, released) = oneshot::channel();
+        queue.borrow_mut().push(release);
+        released.map(|_| Bytes::from_static(b"ahoy"))
     };
     let body = match request.uri().path() {
-        "/wait" => Full::new(until_told().await).boxed_unsync(),
+        "/wait" => Full::new(until_released().await).boxed_unsync(),
         "/wait/in/body" => {
-            let frame = until_told().map(|text| Ok(Frame::data(text)));
+            let frame = until_released().map(|text| Ok(Frame::data(text)));
             StreamBody::new(frame.into_stream()).boxed_unsync()
         }
         "/count" => match request.into_body().collect().await {
@@ -161,7 +161,7 @@ fn one_port_speaks_both_versions() {
 }
 
 #[test]
-fn requests_in_flight_are_finished_and_new_connections_refused() {
+fn a_shutdown_finishes_requests_and_refuses_connections() {
     run(async {
         let server = Server::start(Limits::default(), http::Limits::default()).await?;
         let old = join_all((0..20).map(|_| spawn(ask_http1(server.addr, "/wait"))));
@@ -182,7 +182,7 @@ fn requests_in_flight_are_finished_and_new_connections_refused() {
 }
 
 #[test]
-fn a_request_that_never_ends_is_cut_off_when_the_grace_is_over() {
+fn an_endless_request_is_cancelled_after_the_grace_time() {
     run(async {
         let limits = Limits {
             grace: Duration::from_millis(20),
@@ -207,11 +207,11 @@ fn a_request_that_never_ends_is_cut_off_when_the_grace_is_over() {
 }
 
 #[test]
-fn clients_that_take_too_long_for_a_head_are_hung_up_on() {
+fn clients_with_slow_heads_are_disconnected() {
     run(async {
         let limits = http::Limits {
             head_time: Duration::from_millis(20),
-            patience: Duration::from_millis(20),
+            time_limit: Duration::from_millis(20),
             ..http::Limits::default()
         };
         let server = Server::start(Limits::default(), limits).await?;
@@ -234,7 +234,7 @@ fn clients_that_take_too_long_for_a_head_are_hung_up_on() {
 }
 
 #[test]
-fn a_head_over_the_limit_is_refused_before_it_was_read_to_its_end() {
+fn a_long_head_is_rejected_before_it_is_complete() {
     run(async {
         let limits = http::Limits {
             head_bytes: 16 * 1024,
@@ -260,7 +260,7 @@ fn a_head_over_the_limit_is_refused_before_it_was_read_to_its_end() {
 }
 
 #[test]
-fn connections_beyond_the_limit_wait_for_their_turn() {
+fn connections_beyond_the_limit_are_queued() {
     run(async {
         let server = Server::start(ONE_PLACE, http::Limits::default()).await?;
         let first = spawn(ask_http1(server.addr, "/wait"));
@@ -278,7 +278,7 @@ fn connections_beyond_the_limit_wait_for_their_turn() {
 }
 
 #[test]
-fn an_upload_that_is_ever_so_slow_ends_in_an_error_for_its_handler() {
+fn a_slow_upload_is_an_error_of_its_handler() {
     run(async {
         let server = Server::start(Limits::default(), impatient()).await?;
         let head = b"POST /count HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n";
@@ -310,7 +310,7 @@ fn an_upload_that_is_ever_so_slow_ends_in_an_error_for_its_handler() {
 }
 
 #[test]
-fn whoever_does_not_read_makes_room_for_others() {
+fn a_client_that_does_not_read_is_disconnected() {
     run(async {
         let server = Server::start(ONE_PLACE, impatient()).await?;
         let mut old = TcpStream::connect(server.addr).await?;
@@ -333,7 +333,7 @@ fn whoever_does_not_read_makes_room_for_others() {
 }
 
 #[test]
-fn an_http2_connection_on_which_there_are_only_pings_is_told_to_end() {
+fn an_http2_connection_with_only_pings_is_shut_down() {
     run(async {
         let server = Server::start(Limits::default(), impatient()).await?;
         let stream = TcpStream::connect(server.addr).await?;
@@ -353,7 +353,7 @@ fn an_http2_connection_on_which_there_are_only_pings_is_told_to_end() {
 }
 
 #[test]
-fn what_the_server_takes_itself_is_not_held_against_its_clients() {
+fn the_time_of_the_server_is_not_charged_to_clients() {
     run(async {
         let server = Server::start(Limits::default(), impatient()).await?;
         let paths = ["/wait", "/wait/in/body"];

@@ -31,11 +31,11 @@ type Check = fn(&Rc<dyn Host>) -> anyhow::Result<String>;
 pub(crate) const CHECKS: &[(&str, Check)] = &[
     ("idle", an_idle_host_takes_no_turns),
     ("timers", a_timer_is_never_early),
-    ("foreign wakes", a_foreign_wake_is_seen_once),
+    ("remote wakes", a_remote_wake_is_one_poll),
     ("sockets", a_socket_is_served),
     ("busy guest", a_busy_guest_leaves_the_host_its_events),
     ("nested run", a_nested_run_is_safe),
-    ("stop", the_host_can_stop_and_go_on),
+    ("stop", the_host_can_stop_and_continue),
 ];
 
 const MS: Duration = Duration::from_millis(1);
@@ -54,7 +54,7 @@ where
     };
     host.guest().runtime().spawn(main).detach();
     host.run(&done)?;
-    Ok(output.take().expect("the task has said that it is done"))
+    Ok(output.take().expect("the task has set its output"))
 }
 
 /// The maximum number of turns that a host without events may take in this time.
@@ -75,7 +75,7 @@ fn ensure_prompt(host: &Rc<dyn Host>, median: Duration) -> anyhow::Result<()> {
 
 /// The CPU time of this process.
 fn cpu_time() -> Duration {
-    let usage = getrusage(UsageWho::RUSAGE_SELF).expect("it can be had");
+    let usage = getrusage(UsageWho::RUSAGE_SELF).expect("getrusage succeeds");
     let micros = [usage.user_time(), usage.system_time()]
         .map(|time| time.tv_sec() as u64 * 1_000_000 + time.tv_usec() as u64);
     Duration::from_micros(micros.iter().sum())
@@ -131,7 +131,7 @@ fn a_timer_is_never_early(host: &Rc<dyn Host>) -> anyhow::Result<String> {
     Ok(format!("{} late, worst {}", millis(median), millis(worst)))
 }
 
-fn a_foreign_wake_is_seen_once(host: &Rc<dyn Host>) -> anyhow::Result<String> {
+fn a_remote_wake_is_one_poll(host: &Rc<dyn Host>) -> anyhow::Result<String> {
     let wakes = if host.frame().is_some() { 20 } else { 200 };
     let (waker, woken) = (Arc::new(AtomicWaker::new()), Arc::new(AtomicUsize::new(0)));
     let (seen, sights) = mpsc::channel();
@@ -365,7 +365,7 @@ fn from_a_task(host: &Rc<dyn Host>) -> anyhow::Result<anyhow::Result<()>> {
     Ok(run)
 }
 
-fn the_host_can_stop_and_go_on(host: &Rc<dyn Host>) -> anyhow::Result<String> {
+fn the_host_can_stop_and_continue(host: &Rc<dyn Host>) -> anyhow::Result<String> {
     let ticks = Rc::new(Cell::new(0));
     let counted = ticks.clone();
     let ticking = host.guest().runtime().spawn(async move {
@@ -391,12 +391,12 @@ fn the_host_can_stop_and_go_on(host: &Rc<dyn Host>) -> anyhow::Result<String> {
     host.defer(Box::new(|| ()));
     host.defer(Box::new(move || end.set(true)));
     host.run(&done)?;
-    a_signal_stops_nothing(host)?;
+    a_signal_does_not_stop_the_host(host)?;
     Ok("yes".to_owned())
 }
 
 /// A handled signal interrupts the system call that waits, and nothing else.
-fn a_signal_stops_nothing(host: &Rc<dyn Host>) -> anyhow::Result<()> {
+fn a_signal_does_not_stop_the_host(host: &Rc<dyn Host>) -> anyhow::Result<()> {
     let caught = Arc::new(AtomicBool::new(false));
     signal_hook::flag::register(Signal::SIGUSR1 as i32, caught.clone())?;
     let (end, ended) = oneshot::channel();

@@ -16,7 +16,7 @@ use windlass::net::{TcpListener, TcpStream};
 use windlass::task::StopToken;
 use windlass_web::server::{self, serve};
 use windlass_web::stop_at_signals;
-use windlass_web::websocket::{Limits, WebSocket, goodbye, goodbye_for};
+use windlass_web::websocket::{Limits, WebSocket, close_frame, close_frame_for};
 
 fn main() -> io::Result<()> {
     let addr = env::args().nth(1);
@@ -47,10 +47,10 @@ async fn converse(stream: TcpStream, stop: StopToken) {
         Err(error) => return eprintln!("no handshake: {error}"),
     };
     let last = match echo(&mut socket, &stop).await {
-        Ok(()) => Some(goodbye(CloseCode::Away, "the server stops")),
+        Ok(()) => Some(close_frame(CloseCode::Away, "the server stops")),
         Err(error) => {
             eprintln!("{error}");
-            goodbye_for(&error)
+            close_frame_for(&error)
         }
     };
     if let Some(last) = last {
