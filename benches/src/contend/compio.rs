@@ -14,7 +14,7 @@ use compio::{
 };
 
 use super::runtime::Runtime;
-use super::server::{ANY, HOUR, Proto, Server};
+use super::server::{self, ANY, Proto, Server};
 
 pub(crate) struct Compio;
 
@@ -48,17 +48,7 @@ impl Runtime for Compio {
 }
 
 pub(crate) fn serve(server: &Server) -> Result<()> {
-    let server = server.clone();
-    Compio::block_on(async {
-        for _ in 0..server.idle_timers {
-            spawn(sleep(HOUR)).detach();
-        }
-        match server.proto {
-            Proto::Echo | Proto::Churn => tcp(server).await,
-            Proto::Unix => unix(server).await,
-            Proto::Udp => udp(server).await,
-        }
-    })
+    server::run::<Compio, _, _, _>(server, tcp, unix, udp)
 }
 
 async fn tcp(server: Server) -> Result<()> {

@@ -14,7 +14,7 @@ use monoio::{
 };
 
 use super::runtime::Runtime;
-use super::server::{ANY, HOUR, Proto, Server};
+use super::server::{self, ANY, Proto, Server};
 
 /// The driver on io_uring.
 pub(crate) struct Uring;
@@ -60,17 +60,7 @@ runtime!(Uring, IoUringDriver);
 runtime!(Epoll, LegacyDriver);
 
 pub(crate) fn serve<R: Runtime>(server: &Server) -> Result<()> {
-    let server = server.clone();
-    R::block_on(async {
-        for _ in 0..server.idle_timers {
-            drop(spawn(sleep(HOUR)));
-        }
-        match server.proto {
-            Proto::Echo | Proto::Churn => tcp(server).await,
-            Proto::Unix => unix(server).await,
-            Proto::Udp => udp(server).await,
-        }
-    })
+    server::run::<R, _, _, _>(server, tcp, unix, udp)
 }
 
 async fn tcp(server: Server) -> Result<()> {

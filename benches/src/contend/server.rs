@@ -3,6 +3,7 @@
 use std::{
     fmt::Display,
     fs,
+    future::Future,
     io::{Read, Write},
     path::PathBuf,
     process, thread,
@@ -12,6 +13,7 @@ use std::{
 use anyhow::{Result, bail};
 
 use super::meter::{Heap, Params, print, resident};
+use super::runtime::Runtime;
 
 pub(crate) const ANY: &str = "127.0.0.1:0";
 pub(crate) const HOUR: Duration = Duration::from_secs(3600);
@@ -87,6 +89,76 @@ impl Server {
         std::io::stdout().flush().expect("the suite reads this");
     }
 }
+
+/// Runs one of a contender's servers, beside the idle timers.
+pub(crate) fn run<R, T, U, D>(
+    server: &Server,
+    tcp: fn(Server) -> T,
+    unix: fn(Server) -> U,
+    udp: fn(Server) -> D,
+) -> Result<()>
+where
+    R: Runtime,
+    T: Future<Output = Result<()>>,
+    U: Future<Output = Result<()>>,
+    D: Future<Output = Result<()>>,
+{
+    let server = server.clone();
+    R::block_on(async move {
+        for _ in 0..server.idle_timers {
+            R::detach(R::spawn(R::sleep(HOUR)));
+        }
+        match server.proto {
+            Proto::Echo | Proto::Churn => tcp(server).await,
+            Proto::Unix => unix(server).await,
+            Proto::Udp => udp(server).await,
+        }
+    })
+}
+
+/// Defines `connection`, which spawns the task of a connection on the runtime. Its functions
+/// `answer` and `echo` serve streams that read into borrowed buffers. They are a macro because
+/// tokio has its own traits, which have the same names.
+macro_rules! connection_tasks {
+    ($runtime:ident) => {
+        fn connection(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, server: &Server) {
+            let size = server.buffer();
+            match (server.proto, server.timeout) {
+                (Proto::Churn, _) => $runtime::detach($runtime::spawn(answer(stream, server.size))),
+                (_, None) => $runtime::detach($runtime::spawn(echo(stream, size))),
+                (_, Some(limit)) => {
+                    $runtime::detach($runtime::spawn(echo_in_time(stream, size, limit)))
+                }
+            }
+        }
+
+        /// One request of that many bytes.
+        async fn answer(
+            mut stream: impl AsyncRead + AsyncWrite + Unpin,
+            size: usize,
+        ) -> io::Result<()> {
+            let mut buffer = vec![0; size];
+            stream.read_exact(&mut buffer).await?;
+            stream.write_all(&buffer).await
+        }
+
+        /// Until the peer closes.
+        async fn echo(
+            mut stream: impl AsyncRead + AsyncWrite + Unpin,
+            size: usize,
+        ) -> io::Result<()> {
+            let mut buffer = vec![0; size];
+            loop {
+                let n = stream.read(&mut buffer).await?;
+                if n == 0 {
+                    return Ok(());
+                }
+                stream.write_all(&buffer[..n]).await?;
+            }
+        }
+    };
+}
+pub(crate) use connection_tasks;
 
 /// Up to the hard limit.
 pub(crate) fn raise_descriptors() -> Result<()> {

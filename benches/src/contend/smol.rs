@@ -14,7 +14,7 @@ use async_io::{Async, Timer};
 use futures_lite::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, FutureExt};
 
 use super::runtime::Runtime;
-use super::server::{ANY, HOUR, Proto, Server};
+use super::server::{ANY, HOUR, Proto, Server, connection_tasks};
 
 pub(crate) struct Smol;
 
@@ -97,36 +97,9 @@ async fn udp(server: Server) -> Result<()> {
     }
 }
 
-/// Spawns the task of a connection.
-fn connection(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, server: &Server) {
-    let size = server.buffer();
-    match (server.proto, server.timeout) {
-        (Proto::Churn, _) => Smol::spawn(answer(stream, server.size)).detach(),
-        (_, None) => Smol::spawn(echo(stream, size)).detach(),
-        (_, Some(limit)) => Smol::spawn(echo_in_time(stream, size, limit)).detach(),
-    }
-}
+connection_tasks!(Smol);
 
-/// One request of that many bytes.
-async fn answer(mut stream: impl AsyncRead + AsyncWrite + Unpin, size: usize) -> io::Result<()> {
-    let mut buffer = vec![0; size];
-    stream.read_exact(&mut buffer).await?;
-    stream.write_all(&buffer).await
-}
-
-/// Until the peer closes.
-async fn echo(mut stream: impl AsyncRead + AsyncWrite + Unpin, size: usize) -> io::Result<()> {
-    let mut buffer = vec![0; size];
-    loop {
-        let n = stream.read(&mut buffer).await?;
-        if n == 0 {
-            return Ok(());
-        }
-        stream.write_all(&buffer[..n]).await?;
-    }
-}
-
-/// The same, with a timeout that is reset for each request.
+/// As `echo`, with a timeout that is reset for each request.
 async fn echo_in_time(
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
     size: usize,
