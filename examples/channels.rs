@@ -1,4 +1,4 @@
-//! Sharing state between tasks on one thread: when a lock is needed, and when it isn't.
+//! Shares state between tasks on one thread, and shows when a lock is needed.
 //!
 //! ```text
 //! cargo run --example channels

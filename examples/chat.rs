@@ -1,4 +1,4 @@
-//! A chat server: each line goes to everybody else in the room.
+//! A chat server that forwards each line to everybody else in the room.
 //!
 //! ```text
 //! cargo run --example chat           # an address may follow: -- 0.0.0.0:7008
@@ -84,7 +84,8 @@ async fn receive_lines(
             .room
             .borrow_mut()
             .broadcast(membership.number, &line);
-        // One line per turn: somebody who pastes a book must not overflow the others' queues.
+        // One line per turn, so that a member that pastes a book does not overflow the others'
+        // queues.
         sleep(Duration::ZERO).await;
     }
     Ok(())

@@ -1,4 +1,4 @@
-//! An executor in forty lines: a loop that takes messages and resumes coroutines.
+//! An executor in forty lines, which takes messages and resumes coroutines.
 //!
 //! ```text
 //! cargo run --example coroutine_loop

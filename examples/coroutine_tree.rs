@@ -1,4 +1,4 @@
-//! A recursive walk of a tree that can stop at any leaf: do two trees have the same leaves?
+//! Compares the leaves of two trees, by recursive walks that can stop at any leaf.
 //!
 //! ```text
 //! cargo run --example coroutine_tree

@@ -1,4 +1,4 @@
-//! The executor without the reactor: tasks, queues and threads, but no I/O and no timers.
+//! The executor without the reactor, with tasks, queues and threads, but no I/O and no timers.
 //!
 //! ```text
 //! cargo run --example executor_alone
@@ -18,7 +18,7 @@ use windlass_executor::{Executor, block_on, spawn, yield_now};
 fn main() -> io::Result<()> {
     let executor = Executor::new();
     block_on(executor.run(async {
-        // A bounded queue between two tasks: the sender waits for the receiver.
+        // A bounded queue between two tasks. The sender waits for the receiver.
         let (mut hold, mut crane) = mpsc::channel(2);
         let loading = spawn(async move {
             for crate_number in 1..=5 {

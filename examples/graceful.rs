@@ -1,6 +1,6 @@
-//! A server that shuts down gracefully at Ctrl-C or SIGTERM. It stops accepting connections, answers
-//! the requests whose first line it has read, and cancels the rest after five seconds. A second
-//! signal exits immediately.
+//! A server that shuts down gracefully at Ctrl-C or SIGTERM. It stops accepting connections,
+//! answers the requests whose first line it has read, and cancels the rest after five seconds. A
+//! second signal exits immediately.
 //!
 //! ```text
 //! cargo run --example graceful       # an address may follow: -- 0.0.0.0:7008

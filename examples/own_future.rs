@@ -1,4 +1,4 @@
-//! A leaf future written by hand: a signal between two tasks.
+//! A leaf future written by hand, for a signal between two tasks.
 //!
 //! ```text
 //! cargo run --example own_future
@@ -27,7 +27,7 @@ struct Shared {
 /// The end that sends the signal.
 struct Giver(Rc<Shared>);
 
-/// The end that waits for the signal: a future.
+/// The end that waits for the signal, which is a future.
 struct Signal(Rc<Shared>);
 
 fn signal() -> (Giver, Signal) {
@@ -37,7 +37,7 @@ fn signal() -> (Giver, Signal) {
 
 impl Giver {
     fn give(self) {
-        // First set the state, then wake: the woken task checks the state.
+        // Set the state before the wake, because the woken task checks the state.
         self.0.given.set(true);
         // The waker is moved out of the cell before it is called. A waker may run any code,
         // including code that calls back into this module, so no value may be borrowed.

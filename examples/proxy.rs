@@ -1,4 +1,4 @@
-//! A TCP proxy: forwards connections to a server, in both directions.
+//! A TCP proxy that forwards connections to a server, in both directions.
 //!
 //! ```text
 //! cargo run --example echo           # some server, on port 7007

@@ -1,4 +1,4 @@
-//! The reactor with another executor: the `LocalPool` of the futures crate.
+//! The reactor with another executor, the `LocalPool` of the futures crate.
 //!
 //! ```text
 //! cargo run --example reactor_alone

@@ -66,8 +66,8 @@ async fn run(number: usize, command: &str) -> io::Result<ExitStatus> {
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let stdout = BufReader::new(stdout.expect("it is piped")).lines();
     let stderr = BufReader::new(stderr.expect("it is piped")).lines();
-    // Reads both at the same time: a child blocks on a pipe that is full while the other one is
-    // read.
+    // Reads both at the same time, because a child blocks on a pipe that is full while the other
+    // one is read.
     let mut lines = stream::select(
         stdout.map_ok(|line| format!(" | {line}")),
         stderr.map_ok(|line| format!(" ! {line}")),

@@ -1,5 +1,5 @@
-//! Structured concurrency: a group whose first error cancels the rest, and a scope whose children
-//! borrow.
+//! Structured concurrency, with a group whose first error cancels the rest, and a scope whose
+//! children borrow.
 //!
 //! ```text
 //! cargo run --example structure

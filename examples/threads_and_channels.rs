@@ -1,4 +1,4 @@
-//! Channels between threads: jobs for worker threads, and results for tasks.
+//! Channels between threads, for jobs of worker threads and results for tasks.
 //!
 //! ```text
 //! cargo run --example threads_and_channels

@@ -1,4 +1,4 @@
-//! Other threads and a runtime: wait for a thread, and spawn tasks from one.
+//! Waits for other threads, and spawns tasks from them.
 //!
 //! ```text
 //! cargo run --example wake_from_thread

@@ -1,4 +1,4 @@
-//! Compile-time checks of auto traits: what is `Send`, `Sync` and unwind-safe.
+//! Compile-time checks of `Send`, `Sync` and unwind safety.
 
 mod common;
 

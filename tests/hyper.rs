@@ -1,4 +1,4 @@
-//! The adapters for hyper: behaviour that the docs promise and the examples don't show.
+//! Behaviour of the adapters for hyper that the docs promise and the examples don't show.
 
 use std::cell::RefCell;
 use std::io;

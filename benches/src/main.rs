@@ -1,4 +1,4 @@
-//! Compares windlass with its peers: the suite, and the child processes that it starts.
+//! Compares windlass with its peers. Contains the suite, and the child processes that it starts.
 
 mod contend;
 mod load;

@@ -246,7 +246,7 @@ async fn send(mut stream: &TcpStream, mut response: Response, request: &Request)
     }
 }
 
-/// Closes the connection after the client has received the response: closing a socket with unread
+/// Closes the connection after the client has received the response. Closing a socket with unread
 /// input resets the connection, which may discard data in flight.
 async fn hang_up(mut stream: &TcpStream) -> io::Result<()> {
     stream.close().await?;

@@ -1,4 +1,4 @@
-//! The chart: four panels, threads beside tasks, as an SVG.
+//! The chart as an SVG, with four panels that show threads beside tasks.
 
 use std::thread::available_parallelism;
 

@@ -1,4 +1,4 @@
-//! The clients: tasks on one windlass thread, for both kinds of server.
+//! The clients are tasks on one windlass thread, for both kinds of server.
 
 use std::{
     cell::{Cell, Ref, RefCell},

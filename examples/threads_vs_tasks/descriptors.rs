@@ -1,4 +1,4 @@
-//! The limit of file descriptors: one per connection.
+//! The limit of file descriptors, of which each connection needs one.
 
 #[cfg(unix)]
 use crate::server_process::Refusal;

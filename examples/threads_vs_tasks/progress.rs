@@ -1,4 +1,4 @@
-//! Progress: a live bar on a terminal, one line per trial elsewhere.
+//! Shows the progress as a live bar on a terminal, and as one line per trial elsewhere.
 
 use std::io::{IsTerminal, stderr};
 

@@ -41,7 +41,7 @@ pub(crate) enum Outcome {
     Measured(Figures),
     /// This machine doesn't allow this server so many connections.
     Refused(String),
-    /// A wrong reply, a broken connection, or a time limit: an error.
+    /// An error, which is a wrong reply, a broken connection, or a time limit.
     Failed(Error),
 }
 
@@ -82,7 +82,8 @@ impl Trial {
     }
 
     async fn load(&self, server: &mut ServerProcess, progress: &Progress) -> Result<Figures> {
-        // One connection first, to exclude one-time costs: pages of code, first allocations.
+        // One connection first, to exclude one-time costs such as pages of code and first
+        // allocations.
         Client::connect(server.address, 0, self.size).await?;
         let idle = server.usage()?;
 

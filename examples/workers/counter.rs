@@ -53,7 +53,7 @@ impl Counter {
     }
 
     async fn ask(&self, command: &str) -> io::Result<String> {
-        // A lock across an await: requests and replies of two tasks must not interleave.
+        // A lock across an await, because requests and replies of two tasks must not interleave.
         let mut connection = self.connection.lock().await;
         // The connection is put back only after a complete reply, so an error or a cancelled future
         // never leaves one behind in the middle of a reply.

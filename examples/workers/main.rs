@@ -1,4 +1,4 @@
-//! A web service on all cores, ready for production: it counts visitors, in Redis if there is one.
+//! A web service on all cores, ready for production. It counts visitors, in Redis if there is one.
 //!
 //! ```text
 //! cargo run --release --example workers                      # or with an address: -- 0.0.0.0:8080

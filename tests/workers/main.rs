@@ -1,5 +1,5 @@
-//! Tests of workers: supervision, socket passing, reload and draining. This binary is also the
-//! program under test: with the argument `--program` it runs that program.
+//! Tests of workers, including supervision, socket passing, reload and draining. With the argument
+//! `--program`, this binary is the program under test.
 #![cfg_attr(not(target_os = "linux"), allow(dead_code, unused_imports))]
 
 #[cfg(target_os = "linux")]

@@ -1,4 +1,4 @@
-//! The program under test: a small HTTP server with requests that make it misbehave.
+//! The program under test is a small HTTP server with requests that make it misbehave.
 
 use std::io::{self, Write};
 use std::time::Duration;
@@ -63,7 +63,7 @@ fn listen(workers: Builder, addr: &str, each: bool) -> io::Result<Builder> {
     }
 }
 
-/// The parent's future: broadcasts each message that it receives.
+/// The parent's future, which broadcasts each message that it receives.
 async fn broadcast_all(mut parent: Parent) {
     loop {
         let message = parent.recv().await;

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// Time limit for events that must happen: a hang is a failure.
+/// Time limit for events that must happen. A hang is a failure.
 const SOON: Duration = Duration::from_secs(20);
 
 pub(crate) struct Subject {

@@ -1,4 +1,5 @@
-//! Runs a thousand children, one after the other: the cost of each, and what it leaves behind.
+//! Runs a thousand children, one after the other, and measures the cost of each and the resources
+//! left behind.
 //!
 //! ```text
 //! cargo run --release -p windlass-benches --bin children        # half a minute

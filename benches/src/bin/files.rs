@@ -1,4 +1,4 @@
-//! Files: windlass with io_uring and with threads, beside tokio and blocking std.
+//! Compares files of windlass, with io_uring and with threads, with tokio and blocking std.
 //!
 //! ```text
 //! cargo run --release -p windlass-benches --bin files            # some minutes, 2 GiB of disk

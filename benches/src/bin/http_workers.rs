@@ -35,7 +35,7 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// As its docs recommend: not on the main thread, which is not a worker.
+/// As its docs recommend, not on the main thread, because that is not a worker.
 fn serve_by_tokio(addr: &str, count: usize) -> io::Result<()> {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     let runtime = builder.worker_threads(count).enable_all().build()?;

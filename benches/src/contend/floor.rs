@@ -1,6 +1,6 @@
-//! The floors: the cost without a runtime. A deque of boxed futures with a no-op waker; and a bare
-//! epoll loop, edge-triggered with RDHUP, that treats a short read as the end of the data. Its only
-//! other descriptor is an eventfd, which is written and never read.
+//! The floors are the cost without a runtime. One is a deque of boxed futures with a no-op waker.
+//! The other is a bare epoll loop, edge-triggered with RDHUP, that treats a short read as the end
+//! of the data. Its only other descriptor is an eventfd, which is written and never read.
 
 use std::{
     collections::{HashMap, VecDeque},

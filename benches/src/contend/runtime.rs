@@ -26,7 +26,7 @@ pub(crate) trait Runtime: 'static {
     fn sleep(duration: Duration) -> impl Future<Output = ()>;
 }
 
-/// The same for all: wakes itself and returns `Pending` once.
+/// Wakes itself and returns `Pending` once. The same for all contenders.
 pub(crate) struct Yield(bool);
 
 pub(crate) fn yield_once() -> Yield {

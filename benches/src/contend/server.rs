@@ -1,4 +1,4 @@
-//! Shared by all servers: parameters, listening, and the end.
+//! Shared by all servers, for their parameters, listening, and the end.
 
 use std::{
     fmt::Display,

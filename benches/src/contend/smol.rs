@@ -1,4 +1,4 @@
-//! smol's crates for one thread: a `LocalExecutor` of async-executor under async-io's `block_on`.
+//! smol's crates for one thread, a `LocalExecutor` of async-executor under async-io's `block_on`.
 
 use std::{
     future::Future,

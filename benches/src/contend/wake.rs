@@ -33,7 +33,7 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// The loop's side: answers requests, and wakes the partner.
+    /// The loop's side, which answers requests and wakes the partner.
     pub(crate) fn answer(&self, partner: &thread::Thread) {
         let asked = self.asked.load(Acquire);
         if asked != self.answered.load(Relaxed) {

@@ -33,7 +33,7 @@ pub(crate) fn run<R: Runtime>(work: &str, params: &Params) -> Result<()> {
         "timer_drop" => R::block_on(timer_drop::<R>(params)),
         "timers" => R::block_on(timers::<R>(params.or("n", 100_000))),
         "idle_task" => R::block_on(idle_task::<R>(params.or("n", 100_000) as usize)),
-        // In a task: one of the runtimes polls a root future that yields before all tasks.
+        // In a task, because one of the runtimes polls a root future that yields before all tasks.
         "million" => R::block_on(async { R::join(R::spawn(million::<R>())).await }),
         other => bail!("no such work: {other}"),
     }
@@ -62,7 +62,7 @@ async fn spawn<R: Runtime>(params: &Params) {
     .await;
 }
 
-/// Measures only the yields: the tasks exist before and after.
+/// Measures only the yields. The tasks exist before and after.
 async fn yields<R: Runtime>(params: &Params) {
     let tasks = params.or("tasks", 1);
     let measured = async |each: u64| {
@@ -195,7 +195,7 @@ async fn timers<R: Runtime>(n: u64) {
     print("early", f64::from(early.get()));
 }
 
-/// The handles are dropped: this measures a task alone.
+/// The handles are dropped, so this measures a task alone.
 async fn idle_task<R: Runtime>(n: usize) {
     // A multiple of the word size, so that no contender has to round up.
     let future = || {

@@ -1,4 +1,5 @@
-//! Short connections: connect, one request, its reply, and the server closes.
+//! Short connections. Each one connects, sends one request, and receives its reply; then the server
+//! closes it.
 
 use std::{
     io::{ErrorKind::WouldBlock, Read, Write},

@@ -1,4 +1,4 @@
-//! The load generator: a bare epoll loop on one thread that checks each reply.
+//! The load generator is a bare epoll loop on one thread that checks each reply.
 
 mod churn;
 mod peer;
@@ -115,7 +115,8 @@ impl Load<'_> {
     }
 }
 
-/// The measured interval: a window after a warm-up, or a fixed number of requests as a whole.
+/// The measured interval, which is a window after a warm-up, or a fixed number of requests as a
+/// whole.
 pub(crate) struct Meter {
     ops: Option<u64>,
     window: Duration,

@@ -1,4 +1,4 @@
-//! A clean release build: its duration, and the number of crates.
+//! A clean release build, with its duration and the number of crates.
 
 use std::{
     collections::BTreeSet,
@@ -53,8 +53,8 @@ pub(crate) fn measure(who: Contender) -> Result<Outcome> {
     ))
 }
 
-/// Without the probe and the crates of this workspace: counts crates that users have to trust and
-/// update.
+/// Without the probe and the crates of this workspace, because users have to trust and update the
+/// others.
 fn count_others(tree: &str) -> usize {
     let names = tree.lines().filter_map(|line| line.split(' ').next());
     let others: BTreeSet<_> = names

@@ -1,4 +1,4 @@
-//! The layout of charts: two logarithmic axes, and each line labelled at its end.
+//! The layout of charts, with two logarithmic axes and a label at the end of each line.
 
 use std::{ops::Range, path::Path};
 

@@ -1,4 +1,4 @@
-//! The child processes: this program, started again.
+//! The child processes, which run this program.
 
 use std::{
     collections::BTreeMap,

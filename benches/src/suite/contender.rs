@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Contender {
-    /// Without futures: the cost of the work itself.
+    /// The cost of the work itself, without futures.
     Floor,
     Windlass,
     WindlassPrecise,

@@ -1,4 +1,4 @@
-//! Counts that repeat exactly: instructions by callgrind, system calls by perf.
+//! Counts that repeat exactly, of instructions by callgrind and of system calls by perf.
 //!
 //! Each is counted twice over the whole process, with N and with 2N operations. The difference
 //! divided by N is the count per operation, without start and exit.

@@ -80,7 +80,7 @@ fn said_by(program: &str, args: &[&str]) -> String {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Cores {
     pub(crate) work: usize,
-    /// `None` if there is only one core: then nothing is pinned.
+    /// `None` if there is only one core. Then nothing is pinned.
     pub(crate) load: Option<usize>,
     allowed: usize,
 }

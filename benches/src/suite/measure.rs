@@ -1,4 +1,4 @@
-//! One sample: how each kind of work is measured.
+//! Measures one sample of each kind of work.
 
 use std::{
     collections::BTreeMap,
@@ -29,13 +29,14 @@ pub(crate) struct Bench {
 /// A start is short, and varies much from one to the next.
 const COLD_STARTS: usize = 11;
 
-/// In addition to the window: warm-up, connecting, and the delays of the slowest contender.
+/// Time in addition to the window, for the warm-up, connecting, and the delays of the slowest
+/// contender.
 const SLACK: Duration = Duration::from_secs(20);
 /// In `--quick` a peer that hangs must not use up the time of all others.
 const QUICK_SLACK: Duration = Duration::from_secs(6);
 
 impl Bench {
-    /// A failure is a result as well: the table shows it.
+    /// A failure is a result that the table shows.
     pub(crate) fn sample(&self, work: &Work, who: Contender) -> Outcome {
         let outcome = match &work.how {
             How::Work(args) => self.work(who, args),

@@ -1,4 +1,4 @@
-//! The suite: plan, rounds, report.
+//! The suite, with its plan, rounds and report.
 
 mod options;
 mod contender;

@@ -119,7 +119,7 @@ pub(crate) fn own_cpu() -> f64 {
     of(UsageWho::RUSAGE_SELF) + of(UsageWho::RUSAGE_CHILDREN)
 }
 
-/// The round trip of a cache line between the two cores in nanoseconds: two threads pass a number
+/// The round trip of a cache line between the two cores in nanoseconds. Two threads pass a number
 /// back and forth. `None` on one core.
 pub(crate) fn distance(cores: &Cores) -> Option<f64> {
     let load = cores.load?;

@@ -40,9 +40,9 @@ pub(crate) enum Command {
 
 #[derive(Debug)]
 pub(crate) struct Options {
-    /// None: all.
+    /// All if `None`.
     pub(crate) parts: Vec<String>,
-    /// None: all.
+    /// All if `None`.
     only: Vec<Contender>,
     pub(crate) rounds: u32,
     pub(crate) window: Duration,

@@ -1,4 +1,4 @@
-//! The plan: all works, in named parts.
+//! The plan lists all works, in named parts.
 
 use super::contender::{ALL, Contender, Contender::*};
 

@@ -1,4 +1,4 @@
-//! The report: all results, in Markdown.
+//! Formats all results as a report in Markdown.
 
 use super::{
     contender::Contender::{Threads, Windlass},

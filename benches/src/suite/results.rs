@@ -13,7 +13,7 @@ pub(crate) struct Results {
     pub(crate) rounds: u32,
     /// The duration of a sample, in milliseconds.
     pub(crate) window_ms: u64,
-    /// Remarks for the reader: missing tools, an interruption.
+    /// Remarks for the reader, for example about missing tools or an interruption.
     pub(crate) notes: Vec<String>,
     pub(crate) samples: Vec<Sample>,
 }

@@ -1,4 +1,4 @@
-//! The rounds: every contender runs every work, repeatedly, in varying order.
+//! In the rounds every contender runs every work, repeatedly, in varying order.
 
 use std::{
     io::{IsTerminal, stderr},
@@ -122,7 +122,7 @@ fn sample(bench: &Bench, round: u32, work: &Work, who: Contender) -> Sample {
     }
 }
 
-/// Xorshift: the same order in each run.
+/// Xorshift, for the same order in each run.
 struct Random(u64);
 
 impl Random {

@@ -339,7 +339,7 @@ impl Check {
         })
     }
 
-    /// The result in words: the range over several works, and the worst.
+    /// The result in words, with the range over several works, and the worst.
     fn tell(&self, plan: &[Work], found: &[Found]) -> String {
         let tell = |found: &Found| match self.bound {
             Bound::Peers(times) | Bound::Of(_, times) | Bound::Own(_, times) => {

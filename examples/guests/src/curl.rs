@@ -1,4 +1,4 @@
-//! The reverse: windlass has the loop, and libcurl is a guest in it.
+//! The reverse case, where windlass has the loop and libcurl is a guest in it.
 //!
 //! libcurl's multi interface uses callbacks to request which sockets to watch and when to call it
 //! for its timers. Here each socket has a task, and the timer has one. All transfers run

@@ -40,7 +40,7 @@ pub trait Host {
     /// Calls the closure from the loop, as an event of the host. To be called on the host's thread.
     fn defer(&self, event: Box<dyn FnOnce()>);
 
-    /// For a loop that doesn't wait for events: its interval.
+    /// The interval of a loop that doesn't wait for events.
     fn frame(&self) -> Option<Duration> {
         None
     }

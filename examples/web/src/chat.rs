@@ -1,4 +1,4 @@
-//! A chat for browsers: serves the page over HTTP, then upgrades the same connection to a
+//! A chat for browsers. Serves the page over HTTP, then upgrades the same connection to a
 //! WebSocket.
 
 use std::cell::Cell;

@@ -25,9 +25,9 @@ pub struct Limits {
     /// status
     /// 431. Also the amount of a body that is read at once.
     pub head_bytes: u32,
-    /// Time limit for a client to transfer 4 KiB while the server waits for it: during a body in
-    /// either direction, or while the connection is idle. A slower upload ends with an error for
-    /// its handler. A slower connection is closed when it is idle, or after as much time again. The
+    /// Time limit for a client to transfer 4 KiB while the server waits for it, during a body in
+    /// either direction or while the connection is idle. A slower upload ends with an error for its
+    /// handler. A slower connection is closed when it is idle, or after as much time again. The
     /// time that the server itself takes doesn't count.
     pub time_limit: Duration,
     /// Maximum number of concurrent requests per HTTP/2 connection.

@@ -1,4 +1,4 @@
-//! The rooms of a chat: their members and their latest lines.
+//! The rooms of a chat, with their members and latest lines.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
@@ -93,7 +93,7 @@ struct Member {
 #[derive(Debug, Default)]
 struct Inbox {
     lines: RefCell<VecDeque<Utf8Bytes>>,
-    /// The queue was full, or its member has a newer membership: nothing more is added.
+    /// Nothing more is added, because the queue was full or its member has a newer membership.
     closed: Cell<bool>,
     changed: sync::Event,
 }

@@ -63,7 +63,7 @@ where
             Err(error) => eprintln!("{error}"),
         }
     }
-    // Connections that the system has completed are served as well: one turn of the reactor fetches
+    // Connections that the system has completed are served as well. One turn of the reactor fetches
     // them from the accept queue.
     sleep(Duration::ZERO).await;
     while let Some(Ok((stream, _))) = accept(&mut connections).now_or_never() {

@@ -7,7 +7,7 @@
 //! ```
 //!
 //! Frames in which the thread was preempted are left out, and counted. The first row is a bare loop
-//! that reads the clock until the time is over: its delays are caused by the machine.
+//! that reads the clock until the time is over, so its delays are caused by the machine.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};

@@ -1,4 +1,4 @@
-//! An HTTP client, by hyper: prints the content of a URL, and follows redirects.
+//! An HTTP client, by hyper, that prints the content of a URL and follows redirects.
 //!
 //! ```text
 //! cargo run --release -p windlass-web --bin http_client -- http://localhost:8081/Cargo.toml
@@ -41,7 +41,7 @@ fn main() -> anyhow::Result<()> {
             }
         }
         ensure!(response.status().is_success(), "{}", response.status());
-        // Blocking writes are fine here: this client has nothing else to do.
+        // Blocking writes are fine here, because this client has nothing else to do.
         copy(read(response), &mut AllowStdIo::new(io::stdout())).await?;
         Ok(())
     })
