@@ -71,7 +71,7 @@ mod platform {
 
     use super::{Cached, Known, Target};
     use crate::fs::OpenOptions;
-    use crate::fs::files::Files;
+    use crate::fs::files::try_take_cached;
     use crate::fs::operation::{Handle, MAX_BYTES};
     use windlass_reactor::{budget, is_driven};
 
@@ -84,8 +84,7 @@ mod platform {
     /// Charges for a read of this number of bytes. Returns false if it has to wait.
     #[inline]
     fn try_charge(cx: &mut Context<'_>, bytes: usize) -> bool {
-        Files::driven().is_some_and(|files| files.try_take_cached(bytes.max(LEAST)))
-            && budget::try_charge(cx)
+        try_take_cached(bytes.max(LEAST)) && budget::try_charge(cx)
     }
 
     /// Reads at the position of the open file description, as `read` does. It waits for the next

@@ -20,6 +20,21 @@ pub(crate) const RETRY: Duration = Duration::from_millis(1);
 /// How many bytes are read without waiting between two turns at most. The copy takes about 100 µs.
 const CACHED_PER_TURN: usize = 1024 * 1024;
 
+thread_local! {
+    /// How many of them are left. A field would cost each cached read a search for the source.
+    /// A thread that never turns uses them up once.
+    static CACHED_LEFT: Cell<usize> = const { Cell::new(CACHED_PER_TURN) };
+}
+
+/// Returns whether this number of bytes may be read without waiting in this turn.
+#[cfg(target_os = "linux")]
+#[inline]
+pub(crate) fn try_take_cached(bytes: usize) -> bool {
+    let left = CACHED_LEFT.get().checked_sub(bytes);
+    CACHED_LEFT.set(left.unwrap_or(0));
+    left.is_some()
+}
+
 pub(crate) struct Files {
     /// None if io_uring is not available, or the program has disabled it.
     ring: Option<Ring>,
@@ -27,8 +42,6 @@ pub(crate) struct Files {
     background: Background,
     /// Whether there may be operations for which the end of a loop waits.
     has_work: Cell<bool>,
-    /// How many bytes may be read without waiting until the next turn.
-    cached_left: Cell<usize>,
 }
 
 impl Files {
@@ -37,7 +50,6 @@ impl Files {
             ring,
             background: Background::new(),
             has_work: Cell::new(false),
-            cached_left: Cell::new(CACHED_PER_TURN),
         }
     }
 
@@ -58,14 +70,6 @@ impl Files {
                 .then(|| Files::get_or_register(true).ok())
                 .flatten(),
         }
-    }
-
-    /// Returns whether this number of bytes may be read without waiting in this turn.
-    #[inline]
-    pub(crate) fn try_take_cached(&self, bytes: usize) -> bool {
-        let left = self.cached_left.get().checked_sub(bytes);
-        self.cached_left.set(left.unwrap_or(0));
-        left.is_some()
     }
 
     pub(crate) fn ring(&self) -> Option<&Ring> {
@@ -113,7 +117,7 @@ impl Files {
 
 impl CompletionSource for Files {
     fn submit(&self) -> io::Result<MayBlock> {
-        self.cached_left.set(CACHED_PER_TURN);
+        CACHED_LEFT.set(CACHED_PER_TURN);
         let Some(ring) = &self.ring else {
             return Ok(MayBlock::Yes);
         };

@@ -365,10 +365,8 @@ impl Inner {
                 continue;
             }
             let op = self.ops.get(slot as u32);
-            let operation = op
-                .operation
-                .as_mut()
-                .expect("an operation in flight is present");
+            let operation = op.operation.as_mut();
+            let operation = operation.expect("an operation in flight is present");
             let mut result = complete(operation, completion.result());
             let is_wanted = op.owner != OpOwner::Abandoned;
             if is_wanted && operation.must_continue(&mut result) {
