@@ -209,8 +209,8 @@ impl File {
     ///
     /// block_on(async {
     ///     let manifest = File::open("Cargo.toml").await?;
-    ///     let (read, text) = manifest.read_buf_at(Vec::with_capacity(9), 0).await;
-    ///     assert_eq!((read?, text), (9, b"[package]".to_vec()));
+    ///     let (read, text) = manifest.read_buf_at(Vec::with_capacity(1), 0).await;
+    ///     assert_eq!((read?, text), (1, b"[".to_vec()));
     ///     std::io::Result::Ok(())
     /// })?;
     /// # Ok::<(), std::io::Error>(())

@@ -27,7 +27,7 @@ const FIRST_BYTES: usize = 16 * 1024;
 /// ```
 /// use windlass::{block_on, fs};
 ///
-/// assert!(block_on(fs::read("Cargo.toml"))?.starts_with(b"[package]"));
+/// assert!(block_on(fs::read("Cargo.toml"))?.starts_with(b"["));
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub async fn read(path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
