@@ -121,15 +121,18 @@ pub(super) fn finish_connect(socket: impl AsFd) -> io::Result<()> {
     Ok(sockopt::socket_error(socket)??)
 }
 
-/// A flag, so that the result of `accept` needs no conversion.
+/// Set when a sandbox refuses accept4(2).
 static ACCEPT4_REFUSED: AtomicBool = AtomicBool::new(false);
 
-#[inline]
+#[inline(always)] // the result, with 128 bytes of address, is not copied then
 pub(super) fn accept(listener: BorrowedFd<'_>) -> io::Result<(OwnedFd, Option<SocketAddrAny>)> {
     if FLAGS.is_empty() || ACCEPT4_REFUSED.load(Relaxed) {
         return accept_without_flags(listener);
     }
-    acceptfrom_with(listener, FLAGS).map_err(retry_without_flags)
+    match acceptfrom_with(listener, FLAGS) {
+        Ok(accepted) => Ok(accepted),
+        Err(error) => Err(retry_without_flags(error)),
+    }
 }
 
 /// Turns a refusal into `Interrupted`, after which any operation is tried again at once.

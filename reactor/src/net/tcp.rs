@@ -5,13 +5,13 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use rustix::fd::OwnedFd;
+use rustix::fd::BorrowedFd;
 
 use super::accept::{Accepting, Acceptor, listener};
 use super::race::race;
 use super::socket::{connect_to, socket};
 use super::stream::stream;
-use super::sys::{self, SocketAddrAny, SocketType, socket_for};
+use super::sys::{self, SocketType, socket_for};
 use super::{ToAddrs, context, each_addr, lookup_host};
 use crate::async_io::Async;
 
@@ -86,13 +86,7 @@ impl TcpListener {
     }
 }
 
-listener!(
-    TcpListener,
-    TcpStream,
-    SocketAddr,
-    sys::TcpListener,
-    accepted
-);
+listener!(TcpListener, TcpStream, SocketAddr, sys::TcpListener, accept);
 
 /// A TCP connection.
 ///
@@ -263,14 +257,10 @@ async fn connect_to_addr(addr: SocketAddr) -> io::Result<Async<sys::TcpStream>> 
     connect_to(socket_for(&addr, SocketType::STREAM)?, &addr).await
 }
 
-fn accepted(
-    socket: OwnedFd,
-    peer: Option<SocketAddrAny>,
-    may_linger: bool,
-) -> io::Result<(TcpStream, SocketAddr)> {
-    let peer = match peer.map(SocketAddr::try_from) {
-        Some(Ok(peer)) => peer,
-        _ => return Err(io::Error::other("the peer of a connection has no address")),
+fn accept(listener: BorrowedFd<'_>, may_linger: bool) -> io::Result<(TcpStream, SocketAddr)> {
+    let (socket, peer) = sys::accept(listener)?;
+    let Some(Ok(peer)) = peer.map(SocketAddr::try_from) else {
+        return Err(io::Error::other("the peer of a connection has no address"));
     };
     let io = Async::new_own(socket.into())?;
     if may_linger {

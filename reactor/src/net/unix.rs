@@ -6,7 +6,7 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::SocketAddr;
 use std::path::Path;
@@ -21,7 +21,7 @@ use super::context;
 use super::datagram::datagram;
 use super::socket::{connect_to, socket};
 use super::stream::stream;
-use super::sys::{self, AddressFamily, SocketAddrAny, SocketType};
+use super::sys::{self, AddressFamily, SocketType};
 use crate::async_io::Async;
 use crate::time::{Sleep, sleep};
 
@@ -81,7 +81,7 @@ listener!(
     UnixStream,
     SocketAddr,
     sys::UnixListener,
-    accepted
+    accept
 );
 
 /// A Unix connection.
@@ -326,14 +326,14 @@ async fn connect(path: &Path) -> io::Result<Async<sys::UnixStream>> {
     }
 }
 
-fn accepted(
-    socket: OwnedFd,
-    peer: Option<SocketAddrAny>,
+fn accept(
+    listener: BorrowedFd<'_>,
     _: bool, // the system ignores linger times of Unix sockets
 ) -> io::Result<(UnixStream, SocketAddr)> {
+    let (socket, peer) = sys::accept(listener)?;
     let stream = UnixStream::new(Async::new_own(socket.into())?);
-    // Most who connect have no name, and then the address is but a family, of two bytes. std reads
-    // the others: rustix 1.1 panics at a path that fills the address to its end.
+    // Most clients have no name. Their address is a family alone, of two bytes. std reads the other
+    // addresses, because rustix 1.1 panics at a path that fills the address to its end.
     let peer = match peer {
         Some(peer) if peer.addr_len() > 2 => stream.peer_addr()?,
         _ => SocketAddr::from_pathname("")?,
