@@ -7,7 +7,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker, ready};
 
-use crate::reactor::{Hub, Reactor};
+use crate::reactor::{Hub, Reactor, made_hub};
 
 /// How many operations one refill allows. The system call of a turn costs little beside 32
 /// operations.
@@ -63,7 +63,6 @@ impl Budget {
     }
 
     /// Charges more for the last operation, which did the work of several.
-    #[cfg(target_os = "linux")]
     pub(crate) fn charge_more(&self, operations: usize) {
         let operations = u32::try_from(operations).unwrap_or(u32::MAX);
         self.left.set(self.left.get().saturating_sub(operations));
@@ -90,6 +89,15 @@ impl Own {
         let refused = self.refused.replace(self.refused.get() + 1);
         let others = self.refused_before.get().saturating_sub(1);
         others > 0 && refused == 1 + turn % others
+    }
+}
+
+/// Charges more operations to the budget of the task that is being polled: for an operation that
+/// did the work of several, such as a `splice` of many pages. [`Reactor::share_budget`] says what
+/// the budget is for.
+pub fn charge(operations: usize) {
+    if let Some(hub) = made_hub() {
+        hub.charge_more(operations);
     }
 }
 
@@ -149,7 +157,6 @@ impl Hub {
         self.budget.refund();
     }
 
-    #[cfg(target_os = "linux")]
     pub(crate) fn charge_more(&self, operations: usize) {
         self.budget.charge_more(operations);
     }

@@ -3,7 +3,7 @@
 //! A forked child has copies of the parent's memory and descriptors. The kernel objects behind the
 //! descriptors are shared: epoll instance, timerfd, eventfd, io_uring, pipes. Threads are not
 //! copied, and a lock that another thread held stays locked. What owns such an object stores its
-//! [`Origin`].
+//! [`Origin`]; global state that a child must not share is a [`PerProcess`].
 
 use std::fmt;
 use std::io;
@@ -11,9 +11,23 @@ use std::ptr;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 use std::sync::atomic::{AtomicPtr, AtomicUsize};
 
-/// The process that made a value. Valid in signal handlers, and takes no lock.
+/// The process that made a value. Its methods take no lock and may be called in signal handlers.
+///
+/// # Examples
+///
+/// ```
+/// use windlass_reactor::fork::Origin;
+///
+/// struct Connection {
+///     origin: Origin,
+/// }
+///
+/// let connection = Connection { origin: Origin::here() };
+/// connection.origin.check("this connection")?; // an error in a forked child
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Clone, Copy)]
-pub(crate) struct Origin {
+pub struct Origin {
     /// The process's generation, in memory that the kernel clears in a forked child. It is
     /// `NO_WORD` where the kernel doesn't; then the process is named by its PID.
     word: &'static AtomicUsize,
@@ -22,7 +36,7 @@ pub(crate) struct Origin {
 
 impl Origin {
     /// Returns the origin of what this process makes.
-    pub(crate) fn here() -> Origin {
+    pub fn here() -> Origin {
         let word = platform::word();
         let generation = if ptr::eq(word, &NO_WORD) {
             platform::pid()
@@ -34,7 +48,7 @@ impl Origin {
 
     /// Returns whether this process is the one that made the value: false in a forked child.
     #[inline]
-    pub(crate) fn is_here(&self) -> bool {
+    pub fn is_here(&self) -> bool {
         self.word.load(Relaxed) == self.generation || self.is_here_by_pid()
     }
 
@@ -45,7 +59,7 @@ impl Origin {
 
     /// Returns an error in a forked child. `what` starts the message: "this reactor".
     #[inline]
-    pub(crate) fn check(&self, what: &str) -> io::Result<()> {
+    pub fn check(&self, what: &str) -> io::Result<()> {
         if self.is_here() {
             Ok(())
         } else {
@@ -159,23 +173,47 @@ mod platform {
     }
 }
 
-/// A value of which each process has its own. A forked child starts with a new one and leaks the
-/// inherited one: a lock in that may be held by a thread that the child doesn't have.
-pub(crate) struct PerProcess<T: 'static>(AtomicPtr<Made<T>>);
+/// A global value of which each process has its own. A forked child starts with a new one and leaks
+/// the inherited one, because a thread that the child doesn't have may hold a lock in it.
+///
+/// # Examples
+///
+/// ```
+/// use std::sync::Mutex;
+/// use windlass_reactor::fork::PerProcess;
+///
+/// static NAMES: PerProcess<Mutex<Vec<String>>> = PerProcess::new();
+///
+/// NAMES.get(Mutex::default).lock().unwrap().push("ahoy".to_owned());
+/// ```
+pub struct PerProcess<T: 'static>(AtomicPtr<Made<T>>);
 
 struct Made<T> {
     origin: Origin,
     value: T,
 }
 
+impl<T> fmt::Debug for PerProcess<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PerProcess").finish_non_exhaustive()
+    }
+}
+
+impl<T: Send + Sync> Default for PerProcess<T> {
+    fn default() -> Self {
+        PerProcess::new()
+    }
+}
+
 impl<T: Send + Sync> PerProcess<T> {
-    pub(crate) const fn new() -> Self {
+    /// Creates a `PerProcess` without a value.
+    pub const fn new() -> Self {
         PerProcess(AtomicPtr::new(ptr::null_mut()))
     }
 
     /// Returns this process's value. Makes it if there is none, without taking a lock.
     #[inline]
-    pub(crate) fn get(&self, make: fn() -> T) -> &'static T {
+    pub fn get(&self, make: fn() -> T) -> &'static T {
         let known = self.0.load(Acquire);
         // SAFETY: the pointer is null, or `replace` made it by `Box::into_raw` and leaked it.
         match unsafe { known.as_ref() } {

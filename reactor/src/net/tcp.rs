@@ -249,7 +249,7 @@ fn listen(addr: &SocketAddr) -> io::Result<TcpListener> {
     sys::set_reuse_addr(&socket)?;
     sys::listen(&socket, addr)?;
     Ok(TcpListener {
-        acceptor: Acceptor::new(Async::new_own(socket.into())?),
+        acceptor: Acceptor::new(Async::new_nonlingering(socket.into())?),
     })
 }
 
@@ -262,7 +262,7 @@ fn accept(listener: BorrowedFd<'_>, may_linger: bool) -> io::Result<(TcpStream, 
     let Some(Ok(peer)) = peer.map(SocketAddr::try_from) else {
         return Err(io::Error::other("the peer of a connection has no address"));
     };
-    let io = Async::new_own(socket.into())?;
+    let io = Async::new_nonlingering(socket.into())?;
     if may_linger {
         io.source().set_may_linger(true);
     }
