@@ -236,8 +236,8 @@ macro_rules! listener {
             }
 
             #[doc = concat!(
-                "Returns an endless stream of connections, each as from [`accept`](", stringify!($listener),
-                "::accept)."
+                "Returns an endless stream of connections, each as from [`accept`](",
+                stringify!($listener), "::accept)."
             )]
             pub fn incoming(&self) -> Incoming<'_> {
                 Incoming {

@@ -5,8 +5,8 @@
 //!
 //! | system calls | here | `polling` | because `polling` |
 //! |---|---:|---:|---|
-//! | one wait | 1 | 5 | sets a timerfd, reads an eventfd and re-arms both, each time |
-//! | notification from a thread, and its wait | 2 | 6 | resets a notification in its own wait only |
+//! | one wait | 1 | 5 | sets a timerfd, reads an eventfd and re-arms both |
+//! | notification, with the wait it ends | 2 | 6 | resets a notification in its own wait only |
 //! | echo of one message | 3 | 8 | and has no `EPOLLRDHUP`: one more `recv` per message |
 //! | creation | 5 | 8 | |
 //!
