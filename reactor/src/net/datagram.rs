@@ -58,8 +58,8 @@ macro_rules! datagram {
             }
 
             #[doc = concat!(
-                "Receives a datagram as [`recv`](", stringify!($socket), "::recv) does. Returns its \
-                 sender's address as well."
+                "Receives a datagram and its sender's address. See [`recv`](", stringify!($socket),
+                "::recv)."
             )]
             ///
             /// # Errors
