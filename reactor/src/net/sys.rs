@@ -124,13 +124,18 @@ pub(super) fn finish_connect(socket: impl AsFd) -> io::Result<()> {
 /// Set when a sandbox refuses accept4(2).
 static ACCEPT4_REFUSED: AtomicBool = AtomicBool::new(false);
 
-#[inline(always)] // the result, with 128 bytes of address, is not copied then
-pub(super) fn accept(listener: BorrowedFd<'_>) -> io::Result<(OwnedFd, Option<SocketAddrAny>)> {
+/// Accepts a connection, and converts its peer's address of 128 bytes before it is copied.
+#[inline(always)]
+pub(super) fn accept<A>(
+    listener: BorrowedFd<'_>,
+    to_addr: impl FnOnce(Option<SocketAddrAny>) -> A,
+) -> io::Result<(OwnedFd, A)> {
     if FLAGS.is_empty() || ACCEPT4_REFUSED.load(Relaxed) {
-        return accept_without_flags(listener);
+        let (socket, peer) = accept_without_flags(listener)?;
+        return Ok((socket, to_addr(peer)));
     }
     match acceptfrom_with(listener, FLAGS) {
-        Ok(accepted) => Ok(accepted),
+        Ok((socket, peer)) => Ok((socket, to_addr(peer))),
         Err(error) => Err(retry_without_flags(error)),
     }
 }

@@ -11,7 +11,7 @@ use super::accept::{Accepting, Acceptor, listener};
 use super::race::race;
 use super::socket::{connect_to, socket};
 use super::stream::stream;
-use super::sys::{self, SocketType, socket_for};
+use super::sys::{self, SocketAddrAny, SocketType, socket_for};
 use super::{ToAddrs, context, each_addr, lookup_host};
 use crate::async_io::Async;
 
@@ -259,8 +259,9 @@ async fn connect_to_addr(addr: SocketAddr) -> io::Result<Async<sys::TcpStream>> 
 }
 
 fn accept(listener: BorrowedFd<'_>, may_linger: bool) -> io::Result<(TcpStream, SocketAddr)> {
-    let (socket, peer) = sys::accept(listener)?;
-    let Some(Ok(peer)) = peer.map(SocketAddr::try_from) else {
+    let to_addr = |peer: Option<SocketAddrAny>| SocketAddr::try_from(peer?).ok();
+    let (socket, peer) = sys::accept(listener, to_addr)?;
+    let Some(peer) = peer else {
         return Err(io::Error::other("the peer of a connection has no address"));
     };
     let io = Async::new_nonlingering(socket.into())?;

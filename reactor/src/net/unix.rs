@@ -331,13 +331,15 @@ fn accept(
     listener: BorrowedFd<'_>,
     _: bool, // the system ignores linger times of Unix sockets
 ) -> io::Result<(UnixStream, SocketAddr)> {
-    let (socket, peer) = sys::accept(listener)?;
+    let (socket, has_name) = sys::accept(listener, |peer| {
+        peer.is_some_and(|peer| peer.addr_len() > 2)
+    })?;
     let stream = UnixStream::new(Async::new_nonlingering(socket.into())?);
     // Most clients have no name. Their address is a family alone, of two bytes. std reads the other
     // addresses, because rustix 1.1 panics at a path that fills the address to its end.
-    let peer = match peer {
-        Some(peer) if peer.addr_len() > 2 => stream.peer_addr()?,
-        _ => SocketAddr::from_pathname("")?,
+    let peer = match has_name {
+        true => stream.peer_addr()?,
+        false => SocketAddr::from_pathname("")?,
     };
     Ok((stream, peer))
 }
