@@ -12,13 +12,13 @@ use std::task::{Context, Poll, Waker};
 use windows_sys::Win32::System::Console::{CTRL_BREAK_EVENT, CTRL_C_EVENT, SetConsoleCtrlHandler};
 use windows_sys::core::BOOL;
 
-use crate::reactor::{self, Hub};
+use crate::reactor::{self, ReactorInner};
 use crate::signal::Signal;
 use crate::wake::wake_all;
 
 /// Has the waker of who waits.
 pub(crate) struct Bell {
-    hub: Rc<Hub>,
+    hub: Rc<ReactorInner>,
     ringer: Ringer,
 }
 
