@@ -17,7 +17,7 @@ where
     T: AsFd + From<OwnedFd>,
 {
     let in_progress = sys::connect(&socket, addr)?;
-    let connected = Async::new_own(T::from(socket))?;
+    let connected = Async::new_nonlingering(T::from(socket))?;
     if in_progress {
         connected.writable().await?;
         sys::finish_connect(&connected)?;

@@ -84,9 +84,37 @@ macro_rules! stream {
                 }
             }
 
-            /// For `copy`.
-            pub(crate) fn io(&self) -> &$crate::async_io::Async<impl rustix::fd::AsFd + use<>> {
-                &self.io
+            /// Does a read-like operation on the socket's file descriptor, for hand-written
+            /// futures: tries it, and again after each event, until it returns anything but
+            /// `WouldBlock`. For operations that aren't here, such as receiving file descriptors
+            /// or `splice`.
+            ///
+            /// The operation must neither duplicate the descriptor nor set its options, which is
+            /// what `as_fd` is for.
+            ///
+            /// # Errors
+            ///
+            /// Those of the operation. Fails if no reactor turns on this thread.
+            pub fn poll_read_with<R>(
+                &self,
+                cx: &mut std::task::Context<'_>,
+                mut op: impl FnMut(rustix::fd::BorrowedFd<'_>) -> std::io::Result<R>,
+            ) -> std::task::Poll<std::io::Result<R>> {
+                self.io.poll_read_with(cx, |io| op(rustix::fd::AsFd::as_fd(io)))
+            }
+
+            /// Does a write-like operation on the socket's file descriptor, as
+            /// [`poll_read_with`](Self::poll_read_with) does a read-like one.
+            ///
+            /// # Errors
+            ///
+            /// Those of the operation. Fails if no reactor turns on this thread.
+            pub fn poll_write_with<R>(
+                &self,
+                cx: &mut std::task::Context<'_>,
+                mut op: impl FnMut(rustix::fd::BorrowedFd<'_>) -> std::io::Result<R>,
+            ) -> std::task::Poll<std::io::Result<R>> {
+                self.io.poll_write_with(cx, |io| op(rustix::fd::AsFd::as_fd(io)))
             }
         }
 

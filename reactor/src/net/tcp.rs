@@ -255,7 +255,7 @@ fn listen(addr: &SocketAddr) -> io::Result<TcpListener> {
     sys::set_reuse_addr(&socket)?;
     sys::listen(&socket, addr)?;
     Ok(TcpListener {
-        acceptor: Acceptor::new(Async::new_own(socket.into())?),
+        acceptor: Acceptor::new(Async::new_nonlingering(socket.into())?),
     })
 }
 
@@ -272,7 +272,7 @@ fn accepted(
         Some(Ok(peer)) => peer,
         _ => return Err(io::Error::other("the peer of a connection has no address")),
     };
-    let io = Async::new_own(socket.into())?;
+    let io = Async::new_nonlingering(socket.into())?;
     if may_linger {
         io.source().set_may_linger(true);
     }

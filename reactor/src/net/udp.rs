@@ -211,5 +211,5 @@ impl UdpSocket {
 fn bind(addr: &SocketAddr) -> io::Result<UdpSocket> {
     let socket = socket_for(addr, SocketType::DGRAM)?;
     sys::bind(&socket, addr)?;
-    Ok(UdpSocket::new(Async::new_own(socket.into())?))
+    Ok(UdpSocket::new(Async::new_nonlingering(socket.into())?))
 }

@@ -144,7 +144,7 @@ impl UnixStream {
         let (here, there) = sys::UnixStream::pair()?;
         let stream = |socket: sys::UnixStream| {
             socket.set_nonblocking(true)?;
-            io::Result::Ok(UnixStream::new(Async::new_own(socket)?))
+            io::Result::Ok(UnixStream::new(Async::new_nonlingering(socket)?))
         };
         Ok((stream(here)?, stream(there)?))
     }
@@ -195,7 +195,7 @@ impl UnixDatagram {
         let bound = || {
             let socket = sys::socket(AddressFamily::UNIX, SocketType::DGRAM)?;
             sys::bind(&socket, &address(path)?)?;
-            Ok(UnixDatagram::new(Async::new_own(socket.into())?))
+            Ok(UnixDatagram::new(Async::new_nonlingering(socket.into())?))
         };
         bound().map_err(|error| context("can't bind to", format_args!("{path:?}"), error))
     }
@@ -308,7 +308,7 @@ fn listen(path: &Path) -> io::Result<UnixListener> {
     let socket = sys::socket(AddressFamily::UNIX, SocketType::STREAM)?;
     sys::listen(&socket, &address(path)?)?;
     Ok(UnixListener {
-        acceptor: Acceptor::new(Async::new_own(socket.into())?),
+        acceptor: Acceptor::new(Async::new_nonlingering(socket.into())?),
     })
 }
 
@@ -331,7 +331,7 @@ fn accepted(
     peer: Option<SocketAddrAny>,
     _: bool, // the system ignores linger times of Unix sockets
 ) -> io::Result<(UnixStream, SocketAddr)> {
-    let stream = UnixStream::new(Async::new_own(socket.into())?);
+    let stream = UnixStream::new(Async::new_nonlingering(socket.into())?);
     // Most who connect have no name, and then the address is but a family, of two bytes. std reads
     // the others: rustix 1.1 panics at a path that fills the address to its end.
     let peer = match peer {
