@@ -109,6 +109,9 @@ mod blocking;
 pub mod coroutine;
 pub mod sync;
 pub mod task;
+pub mod io;
+pub mod process;
+pub mod signal;
 #[cfg(feature = "hyper")]
 pub mod hyper;
 pub mod workers;
@@ -118,7 +121,7 @@ pub use remote::{Remote, RemoteError, RemoteTask};
 pub use runtime::{Builder, Runtime, Turn};
 pub use windlass_executor::{Panic, Task, YieldNow, spawn, spawn_at, yield_now};
 pub use windlass_reactor::{Async, BlockingTask, Pool, Readable, Writable};
-pub use windlass_reactor::{completion, fs, io, net, process, signal, time};
+pub use windlass_reactor::{completion, fs, net, time};
 pub use workers::workers;
 
 use std::future::Future;

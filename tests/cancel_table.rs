@@ -82,10 +82,10 @@ async fn settle() {
 async fn nothing() {}
 
 const LOSES_NOTHING: &str = "loses nothing";
-const HALF_DONE: &str = "**may be half done**";
-const GIVES_UP: &str = "gives it up";
-const ENDS: &str = "ends what it owns";
-const GOES_ON: &str = "**goes on**";
+const HALF_DONE: &str = "**may be partly done**";
+const GIVES_UP: &str = "abandons it";
+const ENDS: &str = "cancels what it owns";
+const GOES_ON: &str = "**continues**";
 
 const ROWS: &[Row] = &[
     Row {
@@ -101,7 +101,7 @@ const ROWS: &[Row] = &[
     Row {
         futures: "`TcpStream::connect`, `UnixStream::connect`",
         dropped: GIVES_UP,
-        may_have_done: "peers may see connections that end at once",
+        may_have_done: "peers may see connections that close immediately",
         tries: &[
             |cut| Box::pin(connect(cut)),
             |cut| Box::pin(connect_to_several(cut)),
@@ -111,7 +111,7 @@ const ROWS: &[Row] = &[
     Row {
         futures: "`bind`, `UdpSocket::connect`",
         dropped: LOSES_NOTHING,
-        may_have_done: "nothing; but the lookup of a host name goes on in its thread",
+        may_have_done: "nothing, but the lookup of a host name continues in its thread",
         tries: &[|cut| Box::pin(bind(cut)), |cut| Box::pin(connect_udp(cut))],
     },
     Row {
@@ -127,32 +127,32 @@ const ROWS: &[Row] = &[
     Row {
         futures: "`write`, `Async::write_with`",
         dropped: LOSES_NOTHING,
-        may_have_done: "nothing: the socket has taken no byte",
+        may_have_done: "nothing: no byte was written",
         tries: &[|cut| Box::pin(write(cut)), |cut| Box::pin(write_with(cut))],
     },
     Row {
         futures: "`flush`, `close`",
         dropped: LOSES_NOTHING,
-        may_have_done: "nothing: of sockets, both are done by their first poll",
+        may_have_done: "nothing: on sockets both complete in their first poll",
         tries: &[|cut| Box::pin(flush(cut)), |cut| Box::pin(close_half(cut))],
     },
     Row {
         futures: "`read_exact`",
         dropped: HALF_DONE,
-        may_have_done: "bytes were taken; they are in the buffer, how many is not known",
+        may_have_done: "read an unknown number of bytes into the buffer",
         tries: &[|cut| Box::pin(read_exact(cut))],
     },
     Row {
         futures: "`write_all`",
         dropped: HALF_DONE,
-        may_have_done: "a first part of the bytes was sent, how much is not known",
+        may_have_done: "sent an unknown number of the bytes",
         tries: &[|cut| Box::pin(write_all(cut))],
     },
     Row {
         futures: "`io::copy`, `io::copy_bidirectional`",
         dropped: HALF_DONE,
-        may_have_done: "a first part was copied; what was read and not yet written, up to 1 MiB \
-                        each way, is lost",
+        may_have_done: "copied a part; bytes that were read and not yet written, up to 1 MiB per \
+                        direction, are lost",
         tries: &[
             |cut| Box::pin(copying(cut)),
             |cut| Box::pin(copying_both_ways(cut)),
@@ -183,32 +183,33 @@ const ROWS: &[Row] = &[
     Row {
         futures: "`lookup_host`",
         dropped: GOES_ON,
-        may_have_done: "a lookup that has begun goes on in its thread; its answer is dropped",
+        may_have_done: "a lookup that has begun continues in its thread, and its result is \
+                        dropped",
         tries: &[|cut| Box::pin(lookup(cut))],
     },
     Row {
         futures: "`Signals::recv`",
         dropped: LOSES_NOTHING,
-        may_have_done: "nothing: the signal stays there",
+        may_have_done: "nothing: the signal stays pending",
         tries: &[|cut| Box::pin(signal(cut))],
     },
     Row {
         futures: "`ctrl_c`",
         dropped: GIVES_UP,
-        may_have_done: "a Ctrl-C does nothing until somebody listens again",
+        may_have_done: "a Ctrl-C has no effect until the next call",
         tries: &[|cut| Box::pin(interrupt(cut))],
     },
     Row {
         futures: "`Child::wait`",
         dropped: LOSES_NOTHING,
-        may_have_done: "the child's input is closed; its status can be asked for again",
+        may_have_done: "the child's input is closed; its status is still available",
         tries: &[|cut| Box::pin(wait_for_child(cut))],
     },
     Row {
         futures: "`Command::status`, `Command::output`, `Child::wait_with_output`",
         dropped: GOES_ON,
-        may_have_done: "the child goes on, or is killed on drop if it was started so; what was \
-                        read of its output is lost",
+        may_have_done: "the child continues, unless it is set to be killed on drop; output that \
+                        was read is lost",
         tries: &[
             |cut| {
                 Box::pin(child_alone(cut, async |command| {
@@ -230,13 +231,14 @@ const ROWS: &[Row] = &[
     Row {
         futures: "`File::open`, `File::create`, `OpenOptions::open`",
         dropped: GIVES_UP,
-        may_have_done: "the file may be made or emptied; it is closed again",
+        may_have_done: "may create or truncate the file, which is closed again",
         tries: &[|cut| Box::pin(open_file(cut))],
     },
     Row {
         futures: "`read` and `flush` of a `File`, `File::read_at`, `fs::read`, `ReadDir::next`",
         dropped: LOSES_NOTHING,
-        may_have_done: "nothing: what was read is for the next, what was written is still written",
+        may_have_done: "nothing: the next read returns the bytes that were read, and written \
+                        bytes are still written",
         tries: &[
             |cut| Box::pin(read_file(cut)),
             |cut| Box::pin(flush_file(cut)),
@@ -248,17 +250,16 @@ const ROWS: &[Row] = &[
     Row {
         futures: "`File::write_at`, `fs::write`",
         dropped: HALF_DONE,
-        may_have_done: "a first part of the bytes is in the file or comes there yet, how much is \
-                        not known",
+        may_have_done: "an unknown number of the bytes is written, or will be",
         tries: &[
             |cut| Box::pin(write_file_at(cut)),
             |cut| Box::pin(write_whole_file(cut)),
         ],
     },
     Row {
-        futures: "`File::sync_all`, `File::set_len`, `fs::copy`, `fs::rename` and their like",
+        futures: "`File::sync_all`, `File::set_len`, `fs::copy`, `fs::rename` and similar ones",
         dropped: GOES_ON,
-        may_have_done: "it is done, or goes on, or never begins",
+        may_have_done: "has completed, continues, or never begins",
         tries: &[
             |cut| Box::pin(sync_file(cut)),
             |cut| Box::pin(rename_file(cut)),
@@ -268,7 +269,7 @@ const ROWS: &[Row] = &[
     Row {
         futures: "`sleep`, `Interval::tick`, `yield_now`",
         dropped: LOSES_NOTHING,
-        may_have_done: "nothing: a tick comes at the next call; timers are stopped",
+        may_have_done: "nothing: the next call returns the tick; timers are cancelled",
         tries: &[
             |cut| Box::pin(sleeping(cut)),
             |cut| Box::pin(tick(cut)),
@@ -288,13 +289,13 @@ const ROWS: &[Row] = &[
     Row {
         futures: "`&mut Task`",
         dropped: LOSES_NOTHING,
-        may_have_done: "nothing: the task goes on and keeps its output",
+        may_have_done: "nothing: the task continues and keeps its output",
         tries: &[|cut| Box::pin(task_by_reference(cut))],
     },
     Row {
         futures: "`Task`, `Task::catch`, `Task::cancel`",
         dropped: ENDS,
-        may_have_done: "the task is cancelled, or its output dropped",
+        may_have_done: "the task is cancelled, or its output is dropped",
         tries: &[
             |cut| Box::pin(task_by_value(cut, |task| Box::pin(task))),
             |cut| {
@@ -312,26 +313,26 @@ const ROWS: &[Row] = &[
     Row {
         futures: "`RemoteTask`",
         dropped: GOES_ON,
-        may_have_done: "the task goes on; its output is dropped",
+        may_have_done: "the task continues, and its output is dropped",
         tries: &[|cut| Box::pin(remote_task(cut))],
     },
     Row {
         futures: "`BlockingTask`",
         dropped: GOES_ON,
-        may_have_done: "a closure that has begun goes on, its output is dropped; one that has not \
-                        never runs",
+        may_have_done: "a closure that has begun continues, and its output is dropped; one that \
+                        has not never runs",
         tries: &[|cut| Box::pin(blocking_task(cut))],
     },
     Row {
         futures: "`TaskGroup::join_next`, `TaskGroup::room`",
         dropped: LOSES_NOTHING,
-        may_have_done: "nothing: the children go on, and what they returned is kept",
+        may_have_done: "nothing: the children continue, and their outputs are kept",
         tries: &[|cut| Box::pin(join_next(cut)), |cut| Box::pin(room(cut))],
     },
     Row {
         futures: "`TaskGroup::close`, `scope`, `try_scope`",
         dropped: ENDS,
-        may_have_done: "all children are cancelled, at whatever await they are",
+        may_have_done: "all children are cancelled at their current await",
         tries: &[
             |cut| Box::pin(close(cut)),
             |cut| Box::pin(in_scope(cut)),
@@ -347,20 +348,20 @@ const ROWS: &[Row] = &[
     Row {
         futures: "`AsyncCoroutine::send`",
         dropped: HALF_DONE,
-        may_have_done: "once polled, the value is handed in: `answer` goes on with it",
+        may_have_done: "once polled, the value was passed in: continue with `answer`",
         tries: &[|cut| Box::pin(send_in(cut))],
     },
     Row {
-        futures: "`AsyncCoroutine::answer`, and `next` of it as a stream",
+        futures: "`AsyncCoroutine::answer`, and `next` of the stream",
         dropped: LOSES_NOTHING,
-        may_have_done: "nothing: the body stands still where it waits",
+        may_have_done: "nothing: the body stays suspended at its current await",
         tries: &[|cut| Box::pin(answer(cut)), |cut| Box::pin(next(cut))],
     },
     Row {
         futures: "`mpsc::Receiver::recv`, `&mut oneshot::Receiver`, `oneshot::Sender::closed`, \
                   `watch::Receiver::changed`",
         dropped: LOSES_NOTHING,
-        may_have_done: "nothing: what was sent stays there",
+        may_have_done: "nothing: sent values stay in the channel",
         tries: &[
             |cut| Box::pin(receive(cut)),
             |cut| Box::pin(receive_once(cut)),
@@ -371,13 +372,14 @@ const ROWS: &[Row] = &[
     Row {
         futures: "`mpsc::Sender::send`",
         dropped: GIVES_UP,
-        may_have_done: "nothing: the value was not sent, and is dropped",
+        may_have_done: "nothing: the value was not sent and is dropped",
         tries: &[|cut| Box::pin(send_value(cut))],
     },
     Row {
         futures: "`mpsc::Sender::reserve`, `Semaphore::acquire`, `Mutex::lock`, `Event::listen`",
         dropped: LOSES_NOTHING,
-        may_have_done: "nothing: its place in the line goes, and what it was given to the next",
+        may_have_done: "nothing: it leaves the queue, and what it was granted goes to the next \
+                        waiter",
         tries: &[
             |cut| Box::pin(reserve(cut)),
             |cut| Box::pin(acquire(cut)),
@@ -388,7 +390,7 @@ const ROWS: &[Row] = &[
 ];
 
 #[test]
-fn each_future_keeps_its_promise_wherever_it_is_dropped() -> io::Result<()> {
+fn each_future_is_as_cancel_safe_as_documented() -> io::Result<()> {
     for row in ROWS {
         for (number, attempt) in row.tries.iter().enumerate() {
             let _watchdog = watchdog();
@@ -415,7 +417,7 @@ fn each_future_keeps_its_promise_wherever_it_is_dropped() -> io::Result<()> {
 }
 
 #[test]
-fn the_table_in_the_docs_is_the_one_that_is_tried() {
+fn the_documented_table_matches_the_tested_one() {
     let mut table =
         String::from("| future | when dropped | what it may have done |\n|---|---|---|\n");
     for row in ROWS {

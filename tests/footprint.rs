@@ -19,7 +19,7 @@ use windlass::yield_now;
 use windlass_executor::{Executor, block_on};
 
 #[test]
-fn to_wait_for_a_lock_or_a_channel_allocates_nothing_the_second_time() {
+fn waiting_allocates_nothing_the_second_time() {
     block_on(Executor::new().run(async {
         let mutex = Mutex::new(0);
         let (sender, mut receiver) = mpsc::channel(1);
@@ -65,7 +65,7 @@ fn resume_to_the_end(mut coroutine: Coroutine<'_, u64, u64, u64>) {
 }
 
 #[test]
-fn a_coroutine_is_two_allocations_or_none_and_to_resume_it_takes_none() {
+fn a_coroutine_takes_two_allocations_or_none() {
     let (allocations, _, boxed) = count(|| Coroutine::new(echo));
     assert_eq!(allocations, 2);
     let (allocations, ..) = count(|| resume_to_the_end(boxed));
@@ -98,7 +98,7 @@ fn a_coroutine_is_two_allocations_or_none_and_to_resume_it_takes_none() {
 }
 
 #[test]
-fn a_channel_gives_the_memory_of_a_burst_back() {
+fn a_channel_shrinks_after_a_burst() {
     const BURST: usize = 100_000;
     let (_, left, channel) = count(|| {
         let (sender, mut receiver) = mpsc::unbounded_channel();
@@ -126,7 +126,7 @@ fn a_channel_gives_the_memory_of_a_burst_back() {
 }
 
 #[test]
-fn a_group_gives_the_memory_of_a_burst_back() {
+fn a_group_shrinks_after_a_burst() {
     const BURST: usize = 20_000;
     let executor = Executor::new();
     let _entered = executor.enter();
@@ -149,7 +149,7 @@ fn a_group_gives_the_memory_of_a_burst_back() {
 }
 
 #[test]
-fn a_scope_gives_the_memory_of_a_burst_back() {
+fn a_scope_shrinks_after_a_burst() {
     block_on(scope(async |s| {
         for _ in 0..3 {
             let before = BYTES.get();
@@ -170,7 +170,7 @@ fn a_scope_gives_the_memory_of_a_burst_back() {
 }
 
 #[test]
-fn locks_and_events_give_the_memory_of_a_burst_back() {
+fn locks_and_events_shrink_after_a_burst() {
     let mutex = Mutex::new(());
     let (_, left, ()) = count(|| {
         for _ in 0..3 {
@@ -197,7 +197,7 @@ fn locks_and_events_give_the_memory_of_a_burst_back() {
 }
 
 #[test]
-fn steady_bursts_of_values_and_waiters_allocate_nothing_more() {
+fn steady_bursts_allocate_nothing() {
     let (sender, mut receiver) = mpsc::unbounded_channel();
     let event = Event::new();
     let mut round = || {

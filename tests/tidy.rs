@@ -28,9 +28,9 @@ const UNSAFE: &[(&str, usize)] = &[
     // Memory that the kernel clears in a forked child, and state that the child replaces.
     ("reactor/src/fork.rs", 5),
     ("reactor/src/fs/ring.rs", 3),
-    ("reactor/src/signal_handler.rs", 2),
-    ("reactor/src/signal_handler_windows.rs", 1),
     ("reactor/src/poller/portable.rs", 2),
+    ("src/signal/unix.rs", 2),
+    ("src/signal/windows.rs", 1),
     // Whether a signal is ignored: sigaction(2) without a new action.
     ("src/workers/signals.rs", 1),
     // Sockets that systemd hands over are numbers in a variable.

@@ -1,4 +1,4 @@
-//! The smallest thing that drives a future: poll, park, repeat.
+//! The smallest driver of a future: poll, park, repeat.
 
 use std::future::Future;
 use std::pin::pin;
@@ -8,13 +8,13 @@ use crate::current;
 
 /// Runs a future to its end on this thread, which sleeps while there is nothing to do.
 ///
-/// It knows no I/O and no timers: it is for futures that only other tasks and other threads wake.
-/// With `windlass_reactor::block_on` in its place, the same future can wait for sockets.
+/// It has no I/O and no timers: it is for futures that only other tasks and other threads wake.
+/// Driven by `windlass_reactor::block_on` instead, the same future can wait for sockets.
 ///
 /// # Panics
 ///
-/// Inside of a task: it would stop the loop that the future may be waiting for. A panic of the
-/// future goes through.
+/// Inside of a task, since it would stop the loop that the future may wait for. If the future
+/// panics, the panic propagates.
 ///
 /// # Examples
 ///
@@ -37,7 +37,7 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
         if let Poll::Ready(output) = future.as_mut().poll(&mut cx) {
             return output;
         }
-        // A wake since the poll has left its token: then this returns at once.
+        // Returns at once after a wake since the poll, which has left a token.
         parker.park();
     }
 }

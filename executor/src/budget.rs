@@ -4,11 +4,11 @@
 //! reason to return `Pending`. Without a limit it would keep its task running, and with it the
 //! thread: a timeout around the loop would never fire, and no other task would be polled. So each
 //! poll of a task may complete [`OPERATIONS`] operations. The next one wakes the task and returns
-//! `Pending`, and the task goes on after all other tasks that are ready.
+//! `Pending`, and the task continues after all other tasks that are ready.
 //!
 //! Channels, locks, groups and task handles charge the budget, and so do the sockets, pipes and
 //! files of `windlass`. Timers don't, so that a timeout fires however busy the future in it is.
-//! Operations that would wait cost nothing, and neither do the `try_` forms, which can't wait.
+//! Operations that have to wait cost nothing, and neither do the `try_` forms.
 //!
 //! A leaf future of your own takes part with [`poll_with`], a long computation with [`charge`].
 //!
@@ -52,45 +52,45 @@ use crate::current;
 /// How many operations one poll of a task may complete, at least. It may complete up to three
 /// times as many.
 ///
-/// To yield costs the task some 10 ns in the run queue, or one turn of the reactor (a system call
-/// of 200 to 300 ns) if the operation is one on a socket. Spread over 32 operations that is below
-/// 2 % of what a socket's operations take.
+/// A yield costs the task some 10 ns in the run queue, or one turn of the reactor (a system call of
+/// 200 to 300 ns) if the operation is one on a socket. Spread over 32 operations that is below 2 %
+/// of the cost of a socket's operations.
 pub const OPERATIONS: u32 = 32;
 
-/// So often an exhausted budget refuses before it is refilled. A task that polls futures in a loop
-/// of its own (another runtime's `block_on`, for example) doesn't return to the executor.
+/// After so many refusals to one poll, a refill is granted. A task that polls futures in a loop of
+/// its own (another runtime's `block_on`, for example) doesn't return to the executor.
 const REFUSALS: u32 = 1024;
 
 thread_local! {
     /// How many operations may complete until the next refill.
     static LEFT: Cell<u32> = const { Cell::new(OPERATIONS) };
-    static REFILLED: Cell<Refilled> = const {
-        Cell::new(Refilled { poll: None, refused: 0, turn: 0 })
-    };
+    static LAST: Cell<Refill> =
+        const { Cell::new(Refill { poll: None, refused: 0, granted: 0 }) };
 }
 
 /// The last refill.
 #[derive(Clone, Copy)]
-struct Refilled {
+struct Refill {
     /// The poll that it was for.
     poll: Option<u64>,
-    /// How many refills were refused to this poll.
+    /// How many more refills this poll was refused.
     refused: u32,
-    /// Which of the refused refills is granted all the same. Futures that one task polls in a fixed
-    /// order (`join!`) would otherwise get nothing while the first of them is always ready.
-    turn: u32,
+    /// After how many refusals one refill is granted nevertheless. One more with each poll, so that
+    /// each future gets a refill at times if one task polls several in a fixed order (`join!`) and
+    /// the first one is always ready.
+    granted: u32,
 }
 
 /// Charges one operation that is about to complete.
 ///
-/// `Pending` means that the budget is exhausted: the task has been woken, and the operation has to
-/// be left for the next poll. An operation that turns out to wait has to be [refunded](refund);
+/// `Pending` means that the budget is exhausted: the task has been woken, and the operation must be
+/// left for the next poll. [Refund](refund) the charge if the operation turns out to wait.
 /// [`poll_with`] does both.
 #[inline(always)]
 pub fn poll_charge(cx: &mut Context<'_>) -> Poll<()> {
-    let (left, is_empty) = LEFT.get().overflowing_sub(1);
+    let (left, is_exhausted) = LEFT.get().overflowing_sub(1);
     LEFT.set(left);
-    if is_empty {
+    if is_exhausted {
         return refill(cx);
     }
     Poll::Ready(())
@@ -107,50 +107,57 @@ fn refill(cx: &mut Context<'_>) -> Poll<()> {
     Poll::Pending
 }
 
-/// Whether the current poll of a task may complete [`OPERATIONS`] operations more. `None` if no
-/// task is being polled; then nothing is limited.
+/// Returns whether the current poll of a task may complete [`OPERATIONS`] more operations. `None`
+/// if no task is being polled, in which case nothing is limited.
 ///
 /// For a reactor, which counts operations on sockets and files itself, and calls this for each
-/// [`OPERATIONS`] of them. It is all that the reactor has to know of the executor.
+/// [`OPERATIONS`] of them. It needs nothing else from the executor.
 ///
-/// A poll is granted one refill, when it first asks. So an operation costs one decrement and a poll
-/// one increment; a refill before each poll would cost every poll more.
+/// A poll is granted one refill, at its first call. So an operation costs one decrement and a poll
+/// one increment. A refill before each poll would cost every poll more.
 #[cold]
 pub fn try_refill() -> Option<bool> {
-    let poll = current::charge_turn()?;
-    let mut last = REFILLED.get();
-    let is_first = last.poll != Some(poll);
-    if is_first {
-        let turn = last.turn + 1;
-        last.turn = if turn < last.refused { turn } else { 1 };
-        last.refused = 0;
-        last.poll = Some(poll);
-    }
-    let is_granted = is_first || last.refused == last.turn || last.refused == REFUSALS;
-    if !is_first {
-        last.refused = if last.refused == REFUSALS {
-            0
+    let poll = Some(current::count_refill()?);
+    let Refill {
+        refused, granted, ..
+    } = LAST.get();
+    if LAST.get().poll != poll {
+        let granted = if granted + 1 < refused {
+            granted + 1
         } else {
-            last.refused + 1
+            1
         };
+        LAST.set(Refill {
+            poll,
+            refused: 0,
+            granted,
+        });
+        return Some(true);
     }
-    REFILLED.set(last);
-    Some(is_granted)
+    LAST.set(Refill {
+        poll,
+        refused: (refused + 1) % (REFUSALS + 1),
+        granted,
+    });
+    Some(refused == granted || refused == REFUSALS)
 }
 
-/// A new executor may have the id of one that is gone, and then numbers its polls the same.
+/// Forgets the last poll. A new executor may have the id of a dropped one, and then numbers its
+/// polls the same.
 pub(crate) fn forget_poll() {
-    let last = REFILLED.get();
-    REFILLED.set(Refilled { poll: None, ..last });
+    LAST.set(Refill {
+        poll: None,
+        ..LAST.get()
+    });
 }
 
-/// Takes back the last [charge](poll_charge): the operation waits.
+/// Takes back the last [charge](poll_charge), since the operation has to wait.
 #[inline(always)]
 pub fn refund() {
     LEFT.set(LEFT.get() + 1);
 }
 
-/// Polls an operation within the budget: charges it if it completes.
+/// Polls an operation within the budget, and charges it if it completes.
 #[inline(always)]
 pub fn poll_with<T>(
     cx: &mut Context<'_>,
@@ -171,7 +178,7 @@ pub fn poll_with<T>(
 ///
 /// # Cancel safety
 ///
-/// Safe: when dropped, nothing has happened.
+/// Dropping it loses nothing.
 ///
 /// # Examples
 ///

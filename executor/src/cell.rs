@@ -8,62 +8,58 @@
 //!            └───────────────────────────── drop_future ───────────────────────┘
 //! ```
 //!
-//! The `unsafe` of tasks is here, and nothing outside can break what it rests on: in a state that
-//! doesn't allow it, an operation panics or does nothing. The future is only touched by whoever has
-//! set RUNNING or EMPTY, the output only by whoever has cleared DONE.
+//! This file has the `unsafe` code of tasks, and its invariants hold whatever other modules do: in
+//! a state that doesn't allow it, an operation panics or does nothing. Only the code that has set
+//! RUNNING or EMPTY touches the future, and only the code that has cleared DONE touches the output.
 
 use std::cell::{Cell, UnsafeCell};
 use std::future::Future;
 use std::marker::PhantomData;
 use std::mem::{self, ManuallyDrop, MaybeUninit};
+use std::num::NonZeroU32;
 use std::ops::Deref;
-use std::panic::{AssertUnwindSafe, Location, catch_unwind};
+use std::panic::{AssertUnwindSafe, Location, RefUnwindSafe, UnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::ptr::NonNull;
-use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use crate::key::Key;
 use crate::nested_drop;
 use crate::panic::{Panic, discard_panic};
 
-/// The cell is in the run queue; RUNNING as well, it will be.
+/// In the run queue. Together with RUNNING: requeue when the poll returns.
 pub(crate) const QUEUED: u32 = 1;
-/// The future is being polled, and is nobody else's.
+/// The future is being polled, and belongs to that poll alone.
 pub(crate) const RUNNING: u32 = 1 << 1;
 /// The output is there.
 pub(crate) const DONE: u32 = 1 << 2;
-/// Neither future nor output is there any more, or whoever has set this is dropping them.
+/// Neither future nor output is there, or the code that has set this is dropping them.
 pub(crate) const EMPTY: u32 = 1 << 3;
 /// Cancelled while it was running.
 pub(crate) const CANCELLED: u32 = 1 << 4;
-/// Nobody will want the output.
+/// The handle is gone, so the output is dropped.
 pub(crate) const DETACHED: u32 = 1 << 5;
-/// It stands for the main future, which is not in it.
+/// Stands for the main future, which is stored elsewhere.
 pub(crate) const MAIN: u32 = 1 << 6;
-/// The joiner is in the table's `others`.
-pub(crate) const OTHER_JOINER: u32 = 1 << 7;
-/// The table has a name for it.
+/// The table has the waker of a joiner that is not a task of this executor.
+pub(crate) const FOREIGN_JOINER: u32 = 1 << 7;
+/// The table has a name for the task.
 pub(crate) const NAMED: u32 = 1 << 8;
-/// The upper half counts references: of the handle, the table, the run queue and the loop. There
-/// are no others, since a `Ref` can't be cloned.
+/// The upper half of the state counts references: of the handle, the table, the run queue and the
+/// loop. There are no others, since a `Ref` can't be cloned.
 const ONE: u32 = 1 << 16;
 
-/// No joiner.
-pub(crate) const NOBODY: u32 = u32::MAX;
-
-/// What is the same in all cells.
+/// The part that is the same in all cells.
 pub(crate) struct Head {
     functions: &'static Functions,
     pub(crate) key: Cell<Key>,
-    /// The next in the run queue, which alone writes it.
+    /// The next cell in the run queue, which alone writes it.
     pub(crate) next: Cell<Option<Ref>>,
-    /// Where it was spawned.
-    pub(crate) place: &'static Location<'static>,
+    pub(crate) spawned_at: &'static Location<'static>,
     /// The flags above, and the count.
     state: Cell<u32>,
-    /// The slot of the task of this executor that awaits this one.
-    pub(crate) joiner: Cell<u32>,
+    /// The slot of the task of this executor that awaits this one, counted from one.
+    joiner: Cell<Option<NonZeroU32>>,
 }
 
 impl Head {
@@ -72,18 +68,38 @@ impl Head {
         self.state.get() & flags != 0
     }
 
-    /// Sets flags that say nothing of the stage.
+    /// Sets flags that don't say what is in the cell.
     #[inline]
     pub(crate) fn set(&self, flags: u32) {
         debug_assert!(flags & (RUNNING | DONE | EMPTY) == 0);
         self.state.set(self.state.get() | flags);
     }
 
-    /// As [`set`](Self::set).
+    /// Clears such flags.
     #[inline]
     pub(crate) fn clear(&self, flags: u32) {
         debug_assert!(flags & (RUNNING | DONE | EMPTY) == 0);
         self.state.set(self.state.get() & !flags);
+    }
+
+    /// The slot of the task that awaits this one.
+    #[inline]
+    pub(crate) fn joiner(&self) -> Option<u32> {
+        self.joiner.get().map(|number| number.get() - 1)
+    }
+
+    #[inline]
+    pub(crate) fn set_joiner(&self, slot: Option<u32>) {
+        self.joiner
+            .set(slot.and_then(|slot| NonZeroU32::new(slot + 1)));
+    }
+
+    /// Describes the task in a message.
+    pub(crate) fn describe(&self, name: Option<&str>) -> String {
+        match name {
+            Some(name) => format!("task `{name}`, spawned at {},", self.spawned_at),
+            None => format!("a task spawned at {}", self.spawned_at),
+        }
     }
 }
 
@@ -94,7 +110,7 @@ struct TaskCell<F: Future> {
     stage: UnsafeCell<Stage<F>>,
 }
 
-/// The future first, the output then, in the same place; which of them, the head's state says.
+/// First the future and then the output, in the same place. The head's state says which.
 union Stage<F: Future> {
     future: ManuallyDrop<F>,
     output: ManuallyDrop<Result<F::Output, Panic>>,
@@ -105,6 +121,10 @@ pub(crate) struct Ref(NonNull<Head>);
 
 /// The handle's reference, which knows the type of the output.
 pub(crate) struct OutputRef<T>(Ref, PhantomData<T>);
+
+// A panic leaves every cell consistent, since its state changes before user code runs.
+impl<T> UnwindSafe for OutputRef<T> {}
+impl<T> RefUnwindSafe for OutputRef<T> {}
 
 /// The references to a new cell.
 pub(crate) struct NewCell<T> {
@@ -117,21 +137,21 @@ impl<T> NewCell<T> {
     /// Makes a cell. Writes the future to its place at once, since debug builds copy a value on the
     /// stack for each function that takes it.
     #[inline]
-    pub(crate) fn new<F>(future: F, place: &'static Location<'static>) -> Self
+    pub(crate) fn new<F>(future: F, spawned_at: &'static Location<'static>) -> Self
     where
         F: Future<Output = T> + 'static,
     {
         let cell = Box::leak(Box::<TaskCell<F>>::new_uninit()).as_mut_ptr();
         let head = Head {
             functions: const { &Functions::of::<F>() },
-            key: Cell::new(Key::new(0, 0, 0)),
+            key: Cell::new(Key::NO_TASK),
             next: Cell::new(None),
-            place,
+            spawned_at,
             state: Cell::new((3 * ONE) | QUEUED),
-            joiner: Cell::new(NOBODY),
+            joiner: Cell::new(None),
         };
-        // SAFETY: the cell is a new allocation of the type, and its stage is a place for the
-        // future. After this head and future are there.
+        // SAFETY: the cell is a new allocation of the type, and its stage has room for the future.
+        // After this, head and future are there.
         let cell = unsafe {
             (&raw mut (*cell).head).write(head);
             let stage = UnsafeCell::raw_get(&raw const (*cell).stage);
@@ -147,7 +167,7 @@ impl<T> NewCell<T> {
 }
 
 impl Ref {
-    /// A reference for the run queue, unless that has one, or gets one when a poll returns.
+    /// A reference for the run queue, unless the cell is queued, or will be when its poll returns.
     #[inline]
     pub(crate) fn queued(&self) -> Option<Ref> {
         let state = self.state.get();
@@ -159,59 +179,62 @@ impl Ref {
         Some(Ref(self.0))
     }
 
-    /// Polls the future, unless this is the main one's cell or the task has ended. Meanwhile
-    /// `polled` has its key, or WOKEN once it has woken itself: then it goes back to the queue. A
-    /// panic is caught and is the output.
+    /// Polls the future, unless this is the main future's cell or the task has ended. Meanwhile
+    /// `current_task` is its key, or WOKEN once it has woken itself. A panic is caught and becomes
+    /// the output.
     #[inline(always)]
-    pub(crate) fn poll(self, polled: &Cell<Key>, cx: &mut Context<'_>) -> Polled {
+    pub(crate) fn poll(self, current_task: &Cell<Key>, cx: &mut Context<'_>) -> PollOutcome {
         let key = self.key.get();
-        polled.set(key);
+        current_task.set(key);
         let state = self.state.get() & !QUEUED;
         if state & (MAIN | RUNNING | DONE | EMPTY) != 0 {
-            polled.set(Key::NOBODY);
-            return self.no_future(state);
+            current_task.set(Key::NO_TASK);
+            return self.skip_poll(state);
         }
         self.state.set(state | RUNNING);
         // SAFETY: the future is there, and RUNNING makes it ours alone.
         let done = unsafe { (self.functions.poll)(self.0, cx) };
-        let woken = polled.replace(Key::NOBODY) == Key::WOKEN;
+        let woken = current_task.replace(Key::NO_TASK) == Key::WOKEN;
         let state = self.state.get() & !RUNNING;
         if done {
             self.state.set(state | DONE);
-            return Polled::Done(key);
+            return PollOutcome::Done(key);
         }
         if state & CANCELLED != 0 {
             self.state.set(state);
-            return Polled::Cancelled(key);
+            return PollOutcome::Cancelled(key);
         }
         if woken || state & QUEUED != 0 {
             self.state.set(state | QUEUED);
-            return Polled::Queued(self);
+            return PollOutcome::Requeue(self);
         }
         self.state.set(state);
-        Polled::Pending
+        PollOutcome::Pending
     }
 
     #[inline]
-    fn no_future(self, state: u32) -> Polled {
-        assert!(state & RUNNING == 0, "a future waits here");
+    fn skip_poll(self, state: u32) -> PollOutcome {
+        assert!(state & RUNNING == 0, "a queued cell is not being polled");
         self.state.set(state);
         if state & (DONE | EMPTY) == 0 {
-            Polled::Main
+            PollOutcome::Main
         } else {
-            Polled::Ended
+            PollOutcome::Ended
         }
     }
 
     /// Drops the future: at once, unless this is [too deep](nested_drop) in the drops of others.
     #[inline]
     pub(crate) fn drop_future(&self) {
-        assert!(!self.has(RUNNING | DONE | EMPTY), "a future waits here");
+        assert!(
+            !self.has(RUNNING | DONE | EMPTY),
+            "the future is present until it ends or is dropped"
+        );
         self.state.set(self.state.get() | EMPTY);
         self.drop_stage(false);
     }
 
-    /// Drops the output, if it is there, as [`drop_future`](Self::drop_future).
+    /// Drops the output, if it is there, in the same way.
     #[inline]
     pub(crate) fn drop_output(&self) {
         if self.has(DONE) {
@@ -224,7 +247,7 @@ impl Ref {
     #[inline]
     fn drop_stage(&self, is_output: bool) {
         nested_drop::drop_deeper(
-            // SAFETY: the future or output was there, and with EMPTY set nobody else finds it.
+            // SAFETY: the future or output was there, and with EMPTY set no other code touches it.
             || unsafe { (self.functions.drop_stage)(self.0, is_output) },
             || {
                 self.state.set(self.state.get() + ONE);
@@ -234,8 +257,7 @@ impl Ref {
         );
     }
 
-    /// The last reference goes, and the future or output is still there. This makes another one,
-    /// which frees the cell.
+    /// Drops the future or output that the last reference has left. A new reference frees the cell.
     #[cold]
     fn drop_unused(&self) {
         self.state.set(self.state.get() + ONE);
@@ -248,7 +270,7 @@ impl Ref {
     }
 }
 
-/// A future or output whose drop was deferred. The cell says EMPTY, so nobody else finds it.
+/// A future or output whose drop was deferred. The cell is EMPTY, so no other code touches it.
 struct Deferred {
     cell: Ref,
     is_output: bool,
@@ -257,36 +279,28 @@ struct Deferred {
 impl Drop for Deferred {
     fn drop(&mut self) {
         let Ref(cell) = self.cell;
-        // SAFETY: `drop_stage` has made this for what is there, and nobody else finds it.
+        // SAFETY: `drop_stage` has made this for what is there, and no other code touches it.
         unsafe { (self.cell.functions.drop_stage)(cell, self.is_output) }
     }
 }
 
-/// The task, in a message.
-pub(crate) fn describe(cell: &Ref, name: Option<Rc<str>>) -> String {
-    match name {
-        Some(name) => format!("task `{name}`, spawned at {},", cell.place),
-        None => format!("a task spawned at {}", cell.place),
-    }
-}
-
-/// How a poll ended.
-pub(crate) enum Polled {
-    /// It wasn't one: the main future is to be polled.
+/// How [`Ref::poll`] ended.
+pub(crate) enum PollOutcome {
+    /// Nothing was polled: this is the main future's cell.
     Main,
-    /// It wasn't one: the task had ended in the queue.
+    /// Nothing was polled: the task had ended while it was queued.
     Ended,
     Pending,
-    /// As `Pending`, and it goes back to the queue.
-    Queued(Ref),
+    /// Pending, and the task was woken during the poll.
+    Requeue(Ref),
     /// The output is there.
     Done(Key),
-    /// The future is there, and is to be dropped.
+    /// The task was cancelled during the poll. The caller drops the future.
     Cancelled(Key),
 }
 
 impl<T> OutputRef<T> {
-    /// Without the type of the output.
+    /// Forgets the type of the output.
     #[inline]
     pub(crate) fn into_ref(self) -> Ref {
         self.0
@@ -301,8 +315,8 @@ impl<T> OutputRef<T> {
         }
         self.state.set(state & !DONE | EMPTY);
         let mut output = MaybeUninit::<Result<T, Panic>>::uninit();
-        // SAFETY: the output was there, and with DONE cleared nobody else finds it. It is of the
-        // type that we have, or a subtype, since only `Ref::new` makes an `OutputRef`.
+        // SAFETY: the output was there, and with DONE cleared no other code touches it. It is of
+        // the type that we have, or a subtype, since only `NewCell::new` makes an `OutputRef`.
         Some(unsafe {
             (self.functions.take_output)(self.0.0, output.as_mut_ptr().cast());
             output.assume_init()
@@ -335,7 +349,7 @@ impl Drop for Ref {
         let state = self.state.get() - ONE;
         self.state.set(state);
         if state < ONE {
-            // RUNNING here would mean that a poll was left by a panic, which none is.
+            // RUNNING here would mean that a panic has left a poll, which catches all panics.
             if state & (RUNNING | EMPTY) == 0 {
                 self.drop_unused();
                 return;
@@ -346,20 +360,19 @@ impl Drop for Ref {
     }
 }
 
-/// What differs from one type of future to the next.
+/// The functions that differ from one type of future to the next.
 ///
 /// # Safety
 ///
-/// Each takes a cell that was made for that type, and says what it wants of its stage besides.
+/// Each takes a cell that was made for that type, in the state that its field names.
 struct Functions {
     /// The future is there, and the caller's alone. If this returns true, the output is there
     /// instead.
     poll: unsafe fn(NonNull<Head>, &mut Context<'_>) -> bool,
-    /// The output is there, and the caller's alone. It is in the second place after this, which is
-    /// one for a `Result<F::Output, Panic>`.
+    /// The output is there, and the caller's alone. The second argument points to room for a
+    /// `Result<F::Output, Panic>`, to which the output moves.
     take_output: unsafe fn(NonNull<Head>, *mut ()),
-    /// The output (true) or the future (false) is there, and the caller's alone. It's gone after
-    /// this.
+    /// The output (true) or the future (false) is there, and the caller's alone. This drops it.
     drop_stage: unsafe fn(NonNull<Head>, bool),
     /// The last reference is gone, and neither future nor output is there.
     free: unsafe fn(NonNull<Head>),
@@ -393,7 +406,7 @@ unsafe fn poll<F: Future>(cell: NonNull<Head>, cx: &mut Context<'_>) -> bool {
     let polled = catch_unwind(AssertUnwindSafe(|| {
         // If the poll panics, the future is dropped while the thread is panicking.
         let running = Running(stage);
-        // SAFETY: the future is there and ours alone; it's pinned, since a cell never moves and
+        // SAFETY: the future is there and ours alone. It's pinned, since a cell never moves and
         // its future is dropped in place.
         let polled =
             unsafe { Pin::new_unchecked(&mut *(&raw mut (*stage).future).cast::<F>()) }.poll(cx);
@@ -404,37 +417,37 @@ unsafe fn poll<F: Future>(cell: NonNull<Head>, cx: &mut Context<'_>) -> bool {
         Ok(Poll::Pending) => return false,
         Ok(Poll::Ready(output)) => Ok(output),
         Err(payload) => {
-            // SAFETY: the future is gone, so the place is free.
+            // SAFETY: the future is gone, so its place is free.
             unsafe { (*stage).output = ManuallyDrop::new(Err(Panic::new(payload))) };
             return true;
         }
     };
     if mem::needs_drop::<F>() {
         let mut running = ManuallyDrop::new(Running(stage));
-        // Its drop may panic: that, too, ends this task alone.
+        // The future's drop may panic, which ends this task alone, like a panic of the poll.
         if let Err(payload) = catch_unwind(AssertUnwindSafe(|| running.drop_future())) {
             let unwanted = mem::replace(&mut output, Err(Panic::new(payload)));
             discard_panic(|| drop(unwanted));
         }
     }
-    // SAFETY: the future is gone, so the place is free.
+    // SAFETY: the future is gone, so its place is free.
     unsafe { (*stage).output = ManuallyDrop::new(output) };
     true
 }
 
 /// A future that is being polled, or was polled for the last time. It's there and the holder's
-/// alone, and nobody touches it after the drop of this.
+/// alone, and no other code touches it after the drop of this.
 struct Running<F: Future>(*mut Stage<F>);
 
 impl<F: Future> Running<F> {
     fn drop_future(&mut self) {
-        // SAFETY: the future is there, and nobody touches it after this.
+        // SAFETY: the future is there, and no other code touches it after this.
         unsafe { ManuallyDrop::drop(&mut (*self.0).future) }
     }
 }
 
 impl<F: Future> Drop for Running<F> {
-    /// The poll has panicked: that panic wins over one of the future's drop.
+    /// The poll has panicked. That panic wins over one of the future's drop.
     fn drop(&mut self) {
         discard_panic(|| self.drop_future());
     }
@@ -470,6 +483,6 @@ unsafe fn drop_stage<F: Future>(cell: NonNull<Head>, is_output: bool) {
 ///
 /// See [`Functions::free`].
 unsafe fn free<F: Future>(cell: NonNull<Head>) {
-    // SAFETY: it is a cell of `F`, which was a box when it was made, and nobody has it any more.
+    // SAFETY: it is a cell of `F` and was a box when it was made. No reference to it is left.
     drop(unsafe { Box::from_raw(cell.cast::<TaskCell<F>>().as_ptr()) });
 }

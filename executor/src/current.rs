@@ -1,79 +1,85 @@
-//! Which executors live on this thread, and which one is entered.
+//! The executors of this thread, and the one that is entered.
 
 use std::cell::{Cell, RefCell};
 use std::mem::ManuallyDrop;
 use std::rc::Rc;
 
 use crate::inbox;
-use crate::inner::ExecutorInner;
+use crate::inner::{ExecutorInner, WakeOutcome};
 use crate::key::Key;
+
+type Executors = ManuallyDrop<Vec<Rc<ExecutorInner>>>;
 
 // `ManuallyDrop`, because a thread-local value without a destructor is reached in one instruction,
 // and is still there for wakers and destructors that run while the thread ends. Nothing leaks: an
-// executor that is dropped takes itself off the list, and a guard what it has put in.
+// executor that is dropped leaves the list, and a guard restores the entered executor.
 thread_local! {
-    /// The executors that live here: a wake of one of them needs no lock.
-    static LIVING: RefCell<ManuallyDrop<Vec<Rc<ExecutorInner>>>> =
-        const { RefCell::new(ManuallyDrop::new(Vec::new())) };
-    /// The one that `spawn` means, and most wakes: they look here first. It's out of its place for
-    /// moments in which no user code runs.
+    /// The executors of this thread. A wake of their tasks takes no lock.
+    static LOCAL: RefCell<Executors> = const { RefCell::new(ManuallyDrop::new(Vec::new())) };
+    /// The executor that `spawn` uses. A wake tries it first. It is out of its place for moments in
+    /// which no user code runs.
     static ENTERED: Cell<ManuallyDrop<Option<Rc<ExecutorInner>>>> =
         const { Cell::new(ManuallyDrop::new(None)) };
 }
 
-pub(crate) fn add(core: Rc<ExecutorInner>) {
-    LIVING.with_borrow_mut(|living| living.push(core));
+pub(crate) fn add(inner: Rc<ExecutorInner>) {
+    LOCAL.with_borrow_mut(|local| local.push(inner));
 }
 
 pub(crate) fn remove(executor: u16) {
-    let removed = LIVING.with_borrow_mut(|living| {
-        let position = living.iter().position(|core| core.id() == executor)?;
-        let removed = living.swap_remove(position);
-        if living.is_empty() {
-            living.shrink_to_fit();
+    let removed = LOCAL.with_borrow_mut(|local| {
+        let position = local.iter().position(|inner| inner.id == executor)?;
+        let removed = local.swap_remove(position);
+        if local.is_empty() {
+            local.shrink_to_fit();
         }
         Some(removed)
     });
     drop(removed); // not under the borrow
 }
 
-/// Wakes a task, of whichever executor it is.
+/// ⑥ Puts the task on the run queue if its executor lives on this thread, and into the executor's
+/// inbox otherwise.
 #[inline]
 pub(crate) fn wake(key: Key) {
-    let queued = with_entered(|entered| entered.as_ref()?.wake(key));
-    // What is seldom needed is out of the way, so that a wake needs hardly a register.
-    match queued {
-        Some(false) => {}
-        Some(true) => wake_driver(),
-        None => wake_another(key),
+    let wake = |inner: &ExecutorInner| inner.wake(key);
+    let outcome = with_entered(|entered| entered.as_deref().map_or(WakeOutcome::NotFound, wake));
+    // The cold paths are outlined, so that the hot path spills no registers.
+    match outcome {
+        WakeOutcome::Done => {}
+        WakeOutcome::NeedsWakeup => wake_driver(),
+        WakeOutcome::NotFound => wake_on_another(key),
     }
 }
 
-/// The entered executor rested.
 #[cold]
 fn wake_driver() {
-    if let Some(core) = entered() {
-        core.wake_driver(); // user code, with all in its place
+    if let Some(inner) = entered() {
+        inner.wake_driver(); // user code, so the entered executor is back in its place
     }
 }
 
-/// A task of another executor of this thread, or of another thread.
+/// Wakes a task of another executor of this thread, or of another thread.
 #[cold]
-fn wake_another(key: Key) {
-    match living(key.executor()) {
-        Some(core) if core.wake(key) == Some(true) => core.wake_driver(),
-        Some(_) => {}
+fn wake_on_another(key: Key) {
+    match find_local(key.executor()) {
+        Some(inner) => {
+            if let WakeOutcome::NeedsWakeup = inner.wake(key) {
+                inner.wake_driver();
+            }
+        }
         None => inbox::of(key.executor()).post(key),
     }
 }
 
-/// The executor of that id, if it lives here.
+/// The executor of that id, if it belongs to this thread.
 #[cold]
-pub(crate) fn living(executor: u16) -> Option<Rc<ExecutorInner>> {
-    LIVING.with_borrow(|living| living.iter().find(|core| core.id() == executor).cloned())
+pub(crate) fn find_local(executor: u16) -> Option<Rc<ExecutorInner>> {
+    LOCAL.with_borrow(|local| local.iter().find(|inner| inner.id == executor).cloned())
 }
 
-/// True inside of a task of an executor of this crate: where blocking would stop all others.
+/// Returns true inside of a task of an executor of this crate, where blocking would stop all other
+/// tasks.
 ///
 /// ```
 /// use windlass_executor::{block_on, in_task, Executor};
@@ -82,71 +88,65 @@ pub(crate) fn living(executor: u16) -> Option<Rc<ExecutorInner>> {
 /// block_on(Executor::new().run(async { assert!(in_task()) }));
 /// ```
 pub fn in_task() -> bool {
-    // Not only of the entered one: a task may have entered another.
-    LIVING.with_borrow(|living| living.iter().any(|core| core.is_running()))
+    // Not only the entered executor: a task may have entered another one.
+    LOCAL.with_borrow(|local| local.iter().any(|inner| inner.is_running.get()))
 }
 
-/// [`ExecutorInner::charge_turn`] of the innermost loop on this thread's stack.
+/// [`ExecutorInner::count_refill`] of the innermost loop on this thread's stack.
 #[cold]
-pub(crate) fn charge_turn() -> Option<u64> {
-    let entered = with_entered(|entered| entered.as_ref()?.charge_turn());
-    // A task may have entered an executor that doesn't run.
-    let running = |living: &ManuallyDrop<Vec<Rc<ExecutorInner>>>| {
-        let mut numbers = living.iter().rev().map(|core| core.charge_turn());
-        numbers.find_map(|number| number)
-    };
-    entered.or_else(|| LIVING.with_borrow(running))
+pub(crate) fn count_refill() -> Option<u64> {
+    let of_entered = with_entered(|entered| entered.as_ref()?.count_refill());
+    // A task may have entered an executor that isn't running.
+    let of_last = |local: &Executors| local.iter().rev().find_map(|inner| inner.count_refill());
+    of_entered.or_else(|| LOCAL.with_borrow(of_last))
 }
 
-/// True if another executor of this thread, which isn't being run, has a task that is ready.
+/// True if another executor of this thread, which isn't running, has a task that is ready.
 #[inline]
 pub(crate) fn others_ready(executor: u16) -> bool {
-    // Most threads have one, and pay no more than this look.
-    LIVING.with_borrow(|living| living.len() > 1 && any_ready(living, executor))
+    // Most threads have one executor, and pay for this comparison alone.
+    LOCAL.with_borrow(|local| local.len() > 1 && any_ready(local, executor))
 }
 
 #[cold]
-fn any_ready(living: &[Rc<ExecutorInner>], except: u16) -> bool {
-    let mut others = living.iter().filter(|core| core.id() != except);
-    others.any(|core| !core.is_running() && core.has_ready())
+fn any_ready(local: &[Rc<ExecutorInner>], except: u16) -> bool {
+    let mut others = local.iter().filter(|inner| inner.id != except);
+    others.any(|inner| !inner.is_running.get() && inner.has_ready())
 }
 
-/// The entered executor.
+/// Passes the entered executor to `access`, which must not run user code or panic.
+#[inline(always)]
+pub(crate) fn with_entered<R>(access: impl FnOnce(&Option<Rc<ExecutorInner>>) -> R) -> R {
+    let entered = ENTERED.take();
+    let result = access(&entered);
+    ENTERED.set(entered);
+    result
+}
+
 #[cold]
 pub(crate) fn entered() -> Option<Rc<ExecutorInner>> {
     with_entered(|entered| entered.clone())
 }
 
-/// Looks at the entered executor, in which no user code may run, and nothing may panic.
-#[inline]
-pub(crate) fn with_entered<R>(look: impl FnOnce(&Option<Rc<ExecutorInner>>) -> R) -> R {
-    let entered = ENTERED.take();
-    let seen = look(&entered);
-    ENTERED.set(entered);
-    seen
-}
-
-/// While it lives, `spawn` on this thread means its executor.
+/// The guard of [`Executor::enter`](crate::Executor::enter).
 #[derive(Debug)]
 #[must_use = "the executor is left again when this is dropped"]
 pub struct Entered {
-    before: Option<Rc<ExecutorInner>>,
+    previous: Option<Rc<ExecutorInner>>,
 }
 
-pub(crate) fn enter(core: Rc<ExecutorInner>) -> Entered {
-    Entered {
-        before: replace(Some(core)),
-    }
+pub(crate) fn enter(inner: Rc<ExecutorInner>) -> Entered {
+    let previous = replace(Some(inner));
+    Entered { previous }
 }
 
 impl Drop for Entered {
     fn drop(&mut self) {
-        let left = replace(self.before.take());
-        drop(left);
+        drop(replace(self.previous.take()));
     }
 }
 
-/// What was there is handed out, to be dropped under no borrow.
-fn replace(core: Option<Rc<ExecutorInner>>) -> Option<Rc<ExecutorInner>> {
-    ManuallyDrop::into_inner(ENTERED.replace(ManuallyDrop::new(core)))
+/// Returns the executor that was entered, whose drop may run user code.
+fn replace(inner: Option<Rc<ExecutorInner>>) -> Option<Rc<ExecutorInner>> {
+    ManuallyDrop::into_inner(ENTERED.replace(ManuallyDrop::new(inner)))
 }

@@ -1,6 +1,5 @@
-//! The executor: spawns tasks and polls those that are ready.
+//! The executor and its loop.
 
-use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::future::Future;
 use std::panic::Location;
@@ -9,45 +8,37 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use crate::budget;
-use crate::cell::{NewCell, OutputRef, Polled};
+use crate::cell::{NewCell, OutputRef, PollOutcome};
 use crate::current::{self, Entered};
-use crate::inbox;
 use crate::inner::ExecutorInner;
 use crate::key::Key;
 use crate::nested_drop;
-use crate::panic::discard_panic;
-use crate::queue::Queue;
-use crate::table::Table;
 use crate::task::Task;
 use crate::waker::waker;
 
-/// How many polls until the loop hands over to whatever drives it.
+/// How many polls the loop makes before it returns to the driver.
 ///
-/// A turn of the reactor costs a system call, some 200 ns even when nothing is ready: spread over
-/// 256 polls it's below one nanosecond each, and sockets and timers still wait for at most 256
-/// polls.
+/// A turn of the reactor costs a system call, some 200 ns even when nothing is ready. Spread over
+/// 256 polls that is below one nanosecond each, and sockets and timers wait for at most 256 polls.
 const BUDGET: usize = 256;
 
-/// How many polls until the loop looks whether other threads have woken somebody. The look is a
-/// load of a flag; to wait for the end of the budget would keep those threads for microseconds.
-const LOOK: usize = 16;
-
-/// That of no executor, and of no key.
-const NO_ID: u16 = u16::MAX;
+/// How many polls the loop makes between two checks for wakes from other threads. A check is one
+/// load. Checking only at the end of the budget would delay those wakes by microseconds.
+const INBOX_CHECK_INTERVAL: usize = 16;
 
 /// Tasks on one thread.
 ///
 /// An executor is passive. [`run`](Executor::run) makes a future of it, which any `block_on` can
-/// drive: `Pending` means "park me", its waker means "unpark me". That is all it knows of its
-/// surroundings. A host with a loop of its own calls [`tick`](Executor::tick) instead.
+/// drive: `Pending` means "park me", and its waker means "unpark me". It knows nothing else of its
+/// surroundings. A host with an event loop of its own calls [`tick`](Executor::tick) instead.
 ///
-/// Tasks are polled first in, first out, so that each gets its turn: one that wakes itself is
-/// polled again after all others that are ready. Waking a task costs no lock and no atomic on this
-/// thread; from other threads it is safe at any time, even after the executor is gone.
+/// Tasks are polled first in, first out. One that wakes itself is polled again after all others
+/// that are ready. Waking a task takes no lock and no atomic on this thread. From other threads it
+/// is safe at any time, even after the executor is dropped.
 ///
-/// When the executor is dropped, it drops all its unfinished tasks, in the order of their slots
-/// (that of spawning, as long as none was reused). Their destructors may spawn (what they spawn is
-/// dropped at once), wake and cancel.
+/// When the executor is dropped, it drops all unfinished tasks, in the order of their slots (that
+/// of spawning, as long as none was reused). Their destructors may spawn (the new tasks are dropped
+/// at once), wake and cancel.
 ///
 /// # Examples
 ///
@@ -63,37 +54,23 @@ const NO_ID: u16 = u16::MAX;
 /// ```
 #[derive(Debug)]
 pub struct Executor {
-    core: Rc<ExecutorInner>,
+    inner: Rc<ExecutorInner>,
 }
 
 impl Executor {
-    /// Makes an executor that lives on this thread.
+    /// Creates an executor that belongs to this thread.
     ///
     /// # Panics
     ///
     /// If there are more than 16,384 executors in the process at once (256 on 32 bits).
     pub fn new() -> Self {
-        let (id, first_generation) = inbox::claim();
+        let inner = Rc::new(ExecutorInner::new());
         budget::forget_poll();
-        let core = Rc::new(ExecutorInner {
-            id: Cell::new(id),
-            inbox: inbox::of(id),
-            table: RefCell::new(Table::new(id, first_generation)),
-            queue: Queue::new(),
-            outer: Cell::new(None),
-            resting: Cell::new(true),
-            running: Cell::new(false),
-            has_run: Cell::new(false),
-            polled: Cell::new(Key::NOBODY),
-            polls: Cell::new(0),
-            refills: Cell::new(0),
-            closed: Cell::new(false),
-        });
-        current::add(core.clone());
-        Executor { core }
+        current::add(inner.clone());
+        Executor { inner }
     }
 
-    /// Spawns a task. It's polled later, never at once.
+    /// Spawns a task. The loop polls it later, never at once.
     ///
     /// # Panics
     ///
@@ -106,37 +83,33 @@ impl Executor {
     /// assert_eq!(block_on(executor.run(task)), "hauled");
     /// ```
     #[track_caller]
-    pub fn spawn<F>(&self, future: F) -> Task<F::Output>
-    where
-        F: Future + 'static,
-    {
-        Task::spawn(&self.core, NewCell::new(future, Location::caller()))
+    pub fn spawn<F: Future + 'static>(&self, future: F) -> Task<F::Output> {
+        Task::spawn(&self.inner, NewCell::new(future, Location::caller()))
     }
 
-    /// Spawns a task on behalf of other code. The task reports `spawned_at` as the place where it
-    /// was spawned. See [`spawn_at`](crate::spawn_at).
+    /// Spawns a task on behalf of other code: `Debug` and panic messages say that the task was
+    /// spawned at `spawned_at`. See [`spawn_at`](crate::spawn_at).
     ///
     /// # Panics
     ///
-    /// As [`spawn`](Executor::spawn).
-    #[inline]
+    /// Like [`spawn`](Executor::spawn).
     pub fn spawn_at<F>(&self, spawned_at: &'static Location<'static>, future: F) -> Task<F::Output>
     where
         F: Future + 'static,
     {
-        Task::spawn(&self.core, NewCell::new(future, spawned_at))
+        Task::spawn(&self.inner, NewCell::new(future, spawned_at))
     }
 
-    /// A future that runs the executor until `main` is done. Tasks that are left stay in the
+    /// Returns a future that runs the executor until `main` is done. Unfinished tasks stay in the
     /// executor, and go on in the next `run`.
     ///
-    /// It polls at most 256 times, then wakes its own waker and returns `Pending`: so whatever
-    /// drives it, say a reactor, gets its turn as well.
+    /// A poll of it polls at most 256 tasks, then wakes its own waker and returns `Pending`, so
+    /// that its driver (a reactor, for example) makes progress as well.
     ///
     /// # Panics
     ///
     /// Polling it panics inside of a task of the same executor, or while another `run` of it is
-    /// unfinished. A panic of `main` goes through.
+    /// unfinished. If `main` panics, the panic propagates.
     ///
     /// # Cancel safety
     ///
@@ -150,19 +123,19 @@ impl Executor {
     pub fn run<F: Future>(&self, main: F) -> Run<'_, F> {
         Run {
             executor: self,
-            place: Location::caller(),
+            run_at: Location::caller(),
             cell: None,
             main,
         }
     }
 
-    /// Polls ready tasks, at most `budget` polls: the step for a host that has a loop of its own.
-    /// `waker` is woken as soon as a task is ready after this has found none.
+    /// Polls ready tasks, at most `budget` times: the step for a host with an event loop of its
+    /// own. `waker` is woken when a task becomes ready after this has found none.
     ///
     /// # Panics
     ///
     /// Inside of a task of the same executor, or while a [`run`](Executor::run) of it is
-    /// unfinished: only that can poll its main future.
+    /// unfinished, since only that can poll its main future.
     ///
     /// ```
     /// # use windlass_executor::{yield_now, Executor, Tick};
@@ -173,28 +146,26 @@ impl Executor {
     /// assert_eq!(executor.tick(Waker::noop(), 9), Tick { polled: 1, ready: false });
     /// ```
     pub fn tick(&self, waker: &Waker, budget: usize) -> Tick {
-        let core = &self.core;
-        core.assert_not_running();
-        core.assert_no_run();
-        let running = core.start(waker);
+        let inner = &self.inner;
+        inner.assert_not_running();
+        inner.assert_no_run();
+        let running = Running::start(inner, waker);
         let mut polled = 0;
         while polled < budget {
-            match core.poll_next() {
-                Next::Task => polled += 1,
-                Next::Main | Next::Ended => {}
-                Next::Nothing => break,
+            match inner.poll_next() {
+                Step::Polled => polled += 1,
+                Step::Main | Step::Skipped => {}
+                Step::Idle => break,
             }
         }
         drop(running);
-        Tick {
-            polled,
-            ready: core.has_ready(),
-        }
+        let ready = inner.has_ready();
+        Tick { polled, ready }
     }
 
-    /// While the guard lives, [`spawn`](crate::spawn) on this thread means this executor. Tasks
-    /// need no such thing: it is for code around them. Don't hold it over an `.await`: guards must
-    /// go in the reverse order of their coming.
+    /// Makes [`spawn`](crate::spawn) on this thread use this executor until the guard is dropped.
+    /// Tasks don't need it: it is for code around them. Don't hold a guard over an `.await`, since
+    /// guards must be dropped in the reverse order.
     ///
     /// ```
     /// # use windlass_executor::{spawn, Executor};
@@ -204,27 +175,27 @@ impl Executor {
     /// assert_eq!(executor.tasks(), 1);
     /// ```
     pub fn enter(&self) -> Entered {
-        current::enter(self.core.clone())
+        current::enter(self.inner.clone())
     }
 
-    /// How many tasks have not finished.
+    /// Returns how many tasks have not finished.
     pub fn tasks(&self) -> usize {
-        self.core.table().taken() - usize::from(self.core.has_run.get())
+        self.inner.tasks()
     }
 
-    /// True while the executor is being run, that is, inside of its tasks.
+    /// Returns true while the executor is being run, that is, inside of its tasks.
     pub fn is_running(&self) -> bool {
-        self.core.is_running()
+        self.inner.is_running.get()
     }
 
-    /// True if a task is ready to be polled.
+    /// Returns true if a task is ready to be polled.
     pub fn has_ready(&self) -> bool {
-        self.core.has_ready()
+        self.inner.has_ready()
     }
 
-    /// True if another executor of this thread has a task that is ready, and isn't being run. For
-    /// executors that are woken by one and the same thing: what has told of that task, whoever
-    /// drives this executor may have taken in.
+    /// Returns true if another executor of this thread, which isn't running, has a task that is
+    /// ready. For drivers that several executors share: the wake of that other task may have been
+    /// consumed by the driver of this executor.
     ///
     /// ```
     /// # use std::task::Waker;
@@ -237,7 +208,7 @@ impl Executor {
     /// ```
     #[inline]
     pub fn others_ready(&self) -> bool {
-        current::others_ready(self.core.id())
+        current::others_ready(self.inner.id)
     }
 }
 
@@ -249,26 +220,15 @@ impl Default for Executor {
 
 impl Drop for Executor {
     fn drop(&mut self) {
-        let core = &self.core;
-        core.closed.set(true);
         let entered = self.enter();
-        let mut from = 0;
-        loop {
-            let drained = core.table().drain(&mut from, &core.queue);
-            let Some((cell, joiner)) = drained else { break };
-            discard_panic(|| cell.drop_future());
-            discard_panic(|| joiner.into_iter().for_each(Waker::wake));
-        }
+        self.inner.drop_tasks();
         drop(entered);
-        current::remove(core.id());
-        let id = core.id.replace(NO_ID);
-        let unused = core.table().unused_generation();
-        discard_panic(|| inbox::release(id, unused));
-        discard_panic(|| drop(core.outer.take()));
+        current::remove(self.inner.id);
+        self.inner.disconnect_wakers();
     }
 }
 
-/// What [`Executor::tick`] did.
+/// The result of [`Executor::tick`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Tick {
     /// How many times a task was polled.
@@ -281,9 +241,8 @@ pub struct Tick {
 #[must_use = "futures do nothing unless awaited or polled"]
 pub struct Run<'a, F> {
     executor: &'a Executor,
-    /// Where it was made.
-    place: &'static Location<'static>,
-    /// What stands for the main future in the table, from the first poll on.
+    run_at: &'static Location<'static>,
+    /// Stands for the main future in the table, from the first poll on.
     cell: Option<OutputRef<()>>,
     main: F,
 }
@@ -291,27 +250,29 @@ pub struct Run<'a, F> {
 impl<F: Future> Future for Run<'_, F> {
     type Output = F::Output;
 
-    /// ② Polls what is ready, within the budget.
+    /// ② Polls the main future and the tasks that are ready, within the budget.
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         // SAFETY: `main` is pinned with its `Run`: it is not moved out of it, and `Run` is `Unpin`
         // only if `main` is. The other fields are never pinned.
         let this = unsafe { self.get_unchecked_mut() };
         // SAFETY: as above.
         let mut main = unsafe { Pin::new_unchecked(&mut this.main) };
-        let core = &this.executor.core;
-        core.assert_not_running();
-        let place = this.place;
-        let cell = this.cell.get_or_insert_with(|| core.insert_main(place));
-        let key = cell.key.get();
-        let _running = core.start(cx.waker());
-        let mut batches = BUDGET / LOOK;
+        let inner = &this.executor.inner;
+        inner.assert_not_running();
+        let cell = &mut this.cell;
+        let key = cell
+            .get_or_insert_with(|| inner.insert_main(this.run_at))
+            .key
+            .get();
+        let _running = Running::start(inner, cx.waker());
+        let mut batches = BUDGET / INBOX_CHECK_INTERVAL;
         'budget: while batches > 0 {
-            batches = batches.saturating_sub(1 + core.refills.take());
-            core.look(cx.waker());
-            for _ in 0..LOOK {
-                match core.poll_next() {
-                    Next::Task | Next::Ended => {}
-                    Next::Main => {
+            batches = batches.saturating_sub(1 + inner.refills.take());
+            inner.check_inbox(cx.waker());
+            for _ in 0..INBOX_CHECK_INTERVAL {
+                match inner.poll_next() {
+                    Step::Polled | Step::Skipped => {}
+                    Step::Main => {
                         let waker = waker(key);
                         let polled = main.as_mut().poll(&mut Context::from_waker(&waker));
                         if polled.is_ready() {
@@ -319,21 +280,122 @@ impl<F: Future> Future for Run<'_, F> {
                             return polled;
                         }
                     }
-                    Next::Nothing => break 'budget,
+                    Step::Idle => break 'budget,
                 }
             }
         }
-        if core.has_ready() {
+        if inner.has_ready() {
             cx.waker().wake_by_ref();
         }
         Poll::Pending
     }
 }
 
+/// What one step of the loop did.
+enum Step {
+    /// It polled a task.
+    Polled,
+    /// It found the main future first in the queue, which the caller polls.
+    Main,
+    /// It found a task that had ended in the queue.
+    Skipped,
+    /// It found the queue empty.
+    Idle,
+}
+
+impl ExecutorInner {
+    /// Polls the first task in the run queue, and ends it if that was its last poll.
+    #[inline(always)]
+    fn poll_next(&self) -> Step {
+        let Some(cell) = self.queue.pop() else {
+            return Step::Idle;
+        };
+        self.polls.set(self.polls.get().wrapping_add(1));
+        let waker = waker(cell.key.get());
+        match cell.poll(&self.current_task, &mut Context::from_waker(&waker)) {
+            PollOutcome::Main => return Step::Main,
+            PollOutcome::Ended => return Step::Skipped,
+            PollOutcome::Pending => {}
+            PollOutcome::Requeue(cell) => self.queue.push(cell),
+            PollOutcome::Done(key) => self.finish(key),
+            PollOutcome::Cancelled(key) => self.finish_cancelled(key),
+        }
+        Step::Polled
+    }
+
+    /// Moves wakes from other threads to the run queue, if there are any.
+    #[inline]
+    fn check_inbox(&self, driver_waker: &Waker) {
+        if self.inbox.has_remote_wakes() {
+            self.drain_inbox(driver_waker);
+        }
+    }
+
+    #[cold]
+    fn drain_inbox(&self, driver_waker: &Waker) {
+        let old = self.inbox.drain(driver_waker.clone(), |index, generation| {
+            let table = self.table();
+            match generation {
+                Some(generation) => {
+                    table.wake(Key::new(self.id, generation, index), &self.queue);
+                }
+                None => table.wake_slot(index, &self.queue),
+            }
+        });
+        drop(old);
+    }
+}
+
+/// The loop is on this thread's stack while this exists.
+struct Running {
+    inner: Rc<ExecutorInner>,
+    _entered: Entered,
+    _depth: nested_drop::Level,
+}
+
+impl Running {
+    /// Begins a turn of the loop. `driver_waker` is woken when a task becomes ready after the turn.
+    fn start(inner: &Rc<ExecutorInner>, driver_waker: &Waker) -> Running {
+        inner.needs_wakeup.set(false);
+        inner.is_running.set(true);
+        let running = Running {
+            _entered: current::enter(inner.clone()),
+            _depth: nested_drop::restart_depth(),
+            inner: inner.clone(),
+        };
+        // Cloning and dropping a waker is user code. It finds the turn begun, so that it can't
+        // begin another one, and if it panics, the guard ends the turn.
+        let known = inner.driver_waker.take();
+        if known
+            .as_ref()
+            .is_some_and(|known| known.will_wake(driver_waker))
+        {
+            inner.driver_waker.set(known);
+            inner.check_inbox(driver_waker);
+        } else {
+            inner.drain_inbox(driver_waker);
+            inner.driver_waker.set(Some(driver_waker.clone()));
+            drop(known);
+        }
+        running
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let slots = self.inner.table().end_turn();
+        if let Some(slots) = slots {
+            self.inner.inbox.shrink(slots);
+        }
+        self.inner.is_running.set(false);
+        self.inner.needs_wakeup.set(true);
+    }
+}
+
 impl<F> Run<'_, F> {
     fn end(&mut self) {
         if let Some(cell) = self.cell.take() {
-            self.executor.core.remove_main(&cell);
+            self.executor.inner.remove_main(&cell);
         }
     }
 }
@@ -348,104 +410,7 @@ impl<F> fmt::Debug for Run<'_, F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Run")
             .field("executor", self.executor)
-            .field("main", &format_args!("run at {}", self.place))
+            .field("main", &format_args!("run at {}", self.run_at))
             .finish_non_exhaustive()
-    }
-}
-
-/// What was first in the run queue.
-enum Next {
-    /// It was polled.
-    Task,
-    /// It's to be polled.
-    Main,
-    /// It had ended in the queue.
-    Ended,
-    Nothing,
-}
-
-impl ExecutorInner {
-    /// The loop begins. `outer` is who to wake when something gets ready after it.
-    fn start(self: &Rc<Self>, outer: &Waker) -> Running {
-        self.resting.set(false);
-        self.running.set(true);
-        let running = Running {
-            _entered: current::enter(self.clone()),
-            _depth: nested_drop::restart_depth(),
-            core: self.clone(),
-        };
-        // To clone and to drop a waker is user code: it finds the loop begun, so that it can't
-        // begin another one in here, and if it panics, the guard ends the loop.
-        let known = self.outer.take();
-        if known.as_ref().is_some_and(|known| known.will_wake(outer)) {
-            self.outer.set(known);
-            self.look(outer);
-        } else {
-            self.collect(outer);
-            self.outer.set(Some(outer.clone()));
-            drop(known);
-        }
-        running
-    }
-
-    /// Looks whether other threads have woken somebody.
-    #[inline]
-    fn look(&self, outer: &Waker) {
-        if self.inbox.has_mail() {
-            self.collect(outer);
-        }
-    }
-
-    /// Moves the wakes of other threads to the run queue.
-    #[cold]
-    fn collect(&self, outer: &Waker) {
-        let old = self.inbox.collect(outer.clone(), |index, generation| {
-            let table = self.table();
-            match generation {
-                Some(generation) => {
-                    table.wake(Key::new(self.id(), generation, index), &self.queue);
-                }
-                None => table.wake_slot(index, &self.queue),
-            }
-        });
-        drop(old);
-    }
-
-    /// Polls the first in the run queue, and ends it if that was its last poll.
-    #[inline(always)]
-    fn poll_next(&self) -> Next {
-        let Some(cell) = self.queue.pop() else {
-            return Next::Nothing;
-        };
-        self.polls.set(self.polls.get().wrapping_add(1));
-        let waker = waker(cell.key.get());
-        match cell.poll(&self.polled, &mut Context::from_waker(&waker)) {
-            Polled::Main => return Next::Main,
-            Polled::Ended => return Next::Ended,
-            Polled::Pending => {}
-            Polled::Queued(cell) => self.queue.push(cell),
-            Polled::Done(key) => self.finish(key),
-            Polled::Cancelled(key) => self.finish_cancelled(key),
-        }
-        Next::Task
-    }
-}
-
-/// The loop is on the stack while this lives.
-struct Running {
-    core: Rc<ExecutorInner>,
-    _entered: Entered,
-    _depth: nested_drop::Level,
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let slots = self.core.table().end_turn();
-        if let Some(slots) = slots {
-            self.core.inbox.give_back(slots);
-        }
-        self.core.running.set(false);
-        // From here on nobody looks at the queue: the next wake has to say that there is something.
-        self.core.resting.set(true);
     }
 }

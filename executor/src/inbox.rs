@@ -1,8 +1,8 @@
 //! Where wakes from other threads arrive: the only part of the executor that threads share.
 //!
-//! An inbox is found by its executor's id in a static table and is never freed, only emptied and
-//! lent to the next executor. So a waker on any thread, at any time, finds an inbox; whether the
-//! executor that it was made for is still behind it, the lock tells.
+//! An inbox is found by its executor's id in a static table. It is never freed, only emptied and
+//! given to the next executor of that id. So a waker on any thread finds an inbox at any time, and
+//! under its lock learns whether the executor that the waker was made for still has it.
 
 use std::task::Waker;
 
@@ -21,44 +21,49 @@ use crate::key::{Key, MAX_EXECUTORS, MAX_GENERATION};
 mod models;
 
 pub(crate) struct Inbox {
-    /// There may be mail. Written under the lock, so that it can be read without.
-    mail: AtomicBool,
+    /// Written under the lock, and read without it.
+    has_remote_wakes: AtomicBool,
     state: Mutex<State>,
 }
 
 struct State {
-    /// Generations below were handed out by earlier executors: while the inbox is closed, all.
+    /// Earlier executors had the generations below. While the inbox is closed, all are below.
     first_generation: u32,
-    /// The slots to be woken, in the order of arrival, each once...
+    /// The slots to be woken, in the order of arrival, each once.
     order: Vec<u32>,
-    /// ...and by slot the generation that was woken, or NONE. After two different ones ANY: one
-    /// of them is stale, and whoever is there now is woken. So both lists are bounded by the number
-    /// of slots, however often threads wake.
-    marks: Vec<u32>,
-    /// What wakes the loop; taken by the first wake after the loop has looked, which is the one
-    /// that has to call it.
-    outer: Option<Waker>,
+    /// By slot, the generation to wake. So both lists are bounded by the number of slots, however
+    /// often threads wake.
+    marks: Vec<Mark>,
+    /// Wakes the loop. Taken by the first wake after the loop has checked the inbox, which is the
+    /// one that has to call it.
+    driver_waker: Option<Waker>,
 }
 
-const NONE: u32 = u32::MAX;
-const ANY: u32 = u32::MAX - 1;
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mark {
+    Nothing,
+    Generation(u32),
+    /// After wakes of two generations, of which one is stale: whichever task is there.
+    Any,
+}
 
 impl Inbox {
     fn new() -> Self {
         Inbox {
-            mail: AtomicBool::new(false),
+            has_remote_wakes: AtomicBool::new(false),
             state: Mutex::new(State {
                 first_generation: 0,
                 order: Vec::new(),
                 marks: Vec::new(),
-                outer: None,
+                driver_waker: None,
             }),
         }
     }
 
-    /// Opens it for a new executor: says which generation its slots start from. Should they run
-    /// out, over the many executors that had this id, they begin anew. None if the lock is held. In
-    /// a forked child it may be held for ever, by a thread of the parent.
+    /// Opens the inbox for a new executor. Returns the generation that its slots start from. When
+    /// the many executors that had this id have used half of the generations, they restart from
+    /// zero. `None` if the lock is held: in a forked child, a thread of the parent may hold it
+    /// forever.
     fn try_open(&self) -> Option<u32> {
         let mut state = match self.state.try_lock() {
             Ok(state) => state,
@@ -71,61 +76,64 @@ impl Inbox {
         Some(state.first_generation)
     }
 
-    /// Closes it: all wakers that there are do nothing from here on. The next executor starts from
-    /// `first_generation`, which none of them has. Hands back the waker that was there.
-    fn close(&self, first_generation: u32) -> Option<Waker> {
+    /// Closes the inbox: all existing wakers do nothing from here on. The next executor starts from
+    /// `first_generation`, which none of them has. Returns the driver's waker.
+    pub(crate) fn close(&self, first_generation: u32) -> Option<Waker> {
         let mut state = self.lock();
         state.first_generation = first_generation;
         state.order = Vec::new();
         state.marks = Vec::new();
-        self.mail.store(false, Relaxed);
-        state.outer.take()
+        self.has_remote_wakes.store(false, Relaxed);
+        state.driver_waker.take()
     }
 
-    /// A wake from another thread.
+    /// Posts a wake from another thread.
     pub(crate) fn post(&self, key: Key) {
         let mut state = self.lock();
         if key.generation() < state.first_generation {
             return;
         }
         state.mark(key);
-        self.mail.store(true, Release);
-        let outer = state.outer.take();
+        self.has_remote_wakes.store(true, Release);
+        let driver_waker = state.driver_waker.take();
         drop(state); // waking is user code
-        if let Some(outer) = outer {
-            outer.wake();
+        if let Some(driver_waker) = driver_waker {
+            driver_waker.wake();
         }
     }
 
-    /// True if [`collect`](Self::collect) would find something.
+    /// True if [`drain`](Self::drain) would find a wake.
     ///
-    /// A wake that comes right after this look is not lost: it finds `outer` and wakes the loop.
-    /// Nor is one whose store this look misses: whoever stored it goes on to wake the loop too.
-    pub(crate) fn has_mail(&self) -> bool {
-        self.mail.load(Acquire)
+    /// A wake that comes right after this check is not lost: it finds `driver_waker` and wakes the
+    /// loop. Nor is one whose store this load misses, since its thread then wakes the loop as well.
+    pub(crate) fn has_remote_wakes(&self) -> bool {
+        self.has_remote_wakes.load(Acquire)
     }
 
-    /// Hands each woken slot with its generation to `wake`, which must not be user code, and
-    /// leaves `outer` for the next wake to find. Hands back the waker that was there. Without a
-    /// generation, whoever is in the slot is meant.
-    pub(crate) fn collect(
+    /// Passes each woken slot with its generation to `wake`, which must not be user code. Without a
+    /// generation, whichever task is in the slot is woken. Leaves `driver_waker` for the next wake,
+    /// and returns the one that was there.
+    pub(crate) fn drain(
         &self,
-        outer: Waker,
+        driver_waker: Waker,
         mut wake: impl FnMut(u32, Option<u32>),
     ) -> Option<Waker> {
         let mut state = self.lock();
         let State { order, marks, .. } = &mut *state;
         for index in order.drain(..) {
-            let generation = std::mem::replace(&mut marks[index as usize], NONE);
-            wake(index, (generation != ANY).then_some(generation));
+            match std::mem::replace(&mut marks[index as usize], Mark::Nothing) {
+                Mark::Nothing => {}
+                Mark::Generation(generation) => wake(index, Some(generation)),
+                Mark::Any => wake(index, None),
+            }
         }
-        self.mail.store(false, Relaxed);
-        state.outer.replace(outer)
+        self.has_remote_wakes.store(false, Relaxed);
+        state.driver_waker.replace(driver_waker)
     }
 
-    /// Gives memory back after the executor has given slots back. Without mail no mark is set.
+    /// Shrinks the lists after the table has shrunk to so many slots.
     #[cold]
-    pub(crate) fn give_back(&self, slots: usize) {
+    pub(crate) fn shrink(&self, slots: usize) {
         let mut state = self.lock();
         if state.order.is_empty() {
             state.order = Vec::new();
@@ -135,7 +143,7 @@ impl Inbox {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // No user code runs under the lock, so a poisoned one holds no broken promise.
+        // No user code runs under the lock, so the state is consistent even if it is poisoned.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -144,55 +152,52 @@ impl State {
     fn mark(&mut self, key: Key) {
         let index = key.index() as usize;
         if self.marks.len() <= index {
-            self.marks.resize(index + 1, NONE);
+            self.marks.resize(index + 1, Mark::Nothing);
         }
         let mark = &mut self.marks[index];
-        if *mark == NONE {
-            *mark = key.generation();
+        if *mark == Mark::Nothing {
+            *mark = Mark::Generation(key.generation());
             self.order.push(key.index());
-        } else if *mark != key.generation() {
-            *mark = ANY;
+        } else if *mark != Mark::Generation(key.generation()) {
+            *mark = Mark::Any;
         }
     }
 }
 
-const SHELF: usize = 64;
+const INBOXES_PER_CHUNK: usize = 64;
 
-/// Inboxes by executor id, made a shelf at a time.
-static SHELVES: [OnceLock<Box<[Inbox]>>; MAX_EXECUTORS / SHELF] =
-    [const { OnceLock::new() }; MAX_EXECUTORS / SHELF];
+/// The inboxes by executor id, allocated chunk by chunk.
+static CHUNKS: [OnceLock<Box<[Inbox]>>; MAX_EXECUTORS / INBOXES_PER_CHUNK] =
+    [const { OnceLock::new() }; MAX_EXECUTORS / INBOXES_PER_CHUNK];
 
-/// A bit for each id that an executor has. A lock could be held by a thread that a forked child
-/// doesn't have.
+/// A bit for each id that an executor has. Atomic, since a thread that a forked child doesn't have
+/// could hold a lock.
 static TAKEN: [AtomicU64; MAX_EXECUTORS / 64] = [const { AtomicU64::new(0) }; MAX_EXECUTORS / 64];
 
-/// The inbox of an id that some waker holds.
+/// The inbox of an executor or of a waker.
 pub(crate) fn of(executor: u16) -> &'static Inbox {
-    let shelf = &SHELVES[executor as usize / SHELF];
-    let inboxes = shelf
+    let chunk = &CHUNKS[executor as usize / INBOXES_PER_CHUNK];
+    let inboxes = chunk
         .get()
-        .map_or_else(|| make(shelf), |inboxes| &**inboxes);
-    &inboxes[executor as usize % SHELF]
+        .map_or_else(|| allocate(chunk), |inboxes| &**inboxes);
+    &inboxes[executor as usize % INBOXES_PER_CHUNK]
 }
 
 #[cold]
-fn make(shelf: &'static OnceLock<Box<[Inbox]>>) -> &'static [Inbox] {
-    // Before the lock of the shelf is taken, so that hardly any fork finds that held.
-    let inboxes = (0..SHELF).map(|_| Inbox::new()).collect();
-    shelf.get_or_init(|| inboxes)
+fn allocate(chunk: &'static OnceLock<Box<[Inbox]>>) -> &'static [Inbox] {
+    // Before the chunk's lock is taken, so that a fork hardly ever finds that lock held.
+    let inboxes = (0..INBOXES_PER_CHUNK).map(|_| Inbox::new()).collect();
+    chunk.get_or_init(|| inboxes)
 }
 
-/// An id for a new executor, and the generation that its slots start from.
+/// Takes an id for a new executor. Returns it with the generation that its slots start from.
 pub(crate) fn claim() -> (u16, u32) {
-    let ids = TAKEN.iter().zip((0..).step_by(64));
-    let mut claimed = ids.filter_map(|(taken, first)| claim_in(taken, first));
-    let Some(claimed) = claimed.next() else {
-        panic!("more than {MAX_EXECUTORS} executors at once");
-    };
-    claimed
+    let mut ids = TAKEN.iter().zip((0..).step_by(64));
+    let claimed = ids.find_map(|(taken, first)| claim_in(taken, first));
+    claimed.unwrap_or_else(|| panic!("more than {MAX_EXECUTORS} executors at once"))
 }
 
-/// The same among the 64 ids from `first` on.
+/// Takes one of the 64 ids from `first` on.
 fn claim_in(taken: &AtomicU64, first: u16) -> Option<(u16, u32)> {
     let mut passed_over = 0;
     loop {
@@ -210,12 +215,10 @@ fn claim_in(taken: &AtomicU64, first: u16) -> Option<(u16, u32)> {
     }
 }
 
-/// Gives the id back. The next executor starts from `first_generation`.
-pub(crate) fn release(executor: u16, first_generation: u32) {
-    let outer = of(executor).close(first_generation);
+/// Returns the id of an executor whose inbox is closed.
+pub(crate) fn release(executor: u16) {
     let bit = 1 << (executor % 64);
     TAKEN[executor as usize / 64].fetch_and(!bit, Release);
-    drop(outer); // user code, which may make executors, and may panic
 }
 
 #[cfg(all(test, not(windlass_loom)))]
@@ -223,7 +226,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_id_whose_generations_run_out_begins_anew() {
+    fn an_id_restarts_its_generations_when_half_are_used() {
         let inbox = Inbox::new();
         for (unused, next) in [
             (1, 1),
@@ -239,7 +242,7 @@ mod tests {
     #[test]
     fn an_id_whose_inbox_is_locked_is_passed_over() {
         let taken = AtomicU64::new(0);
-        // Of the last ids, which no other test takes.
+        // The last ids, which no other test takes.
         let first = (MAX_EXECUTORS - 64) as u16;
         let lock = of(first + 1).lock();
         let (one, _) = claim_in(&taken, first).unwrap();

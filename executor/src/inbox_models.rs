@@ -51,7 +51,7 @@ fn post(inbox: &Arc<Inbox>, index: u32, generation: u32) -> thread::JoinHandle<(
 /// What a collection brings: slots with their generations, or without if any is meant.
 fn collect(inbox: &Inbox, waker: &Waker) -> Vec<(u32, Option<u32>)> {
     let mut mail = Vec::new();
-    inbox.collect(waker.clone(), |index, generation| {
+    inbox.drain(waker.clone(), |index, generation| {
         mail.push((index, generation))
     });
     mail
@@ -65,10 +65,10 @@ fn live_until(inbox: &Inbox, bell: &Bell, waker: &Waker, wanted: &[(u32, u32)]) 
         got.contains(&(index, Some(generation))) || got.contains(&(index, None))
     };
     while !wanted.iter().all(|key| is_in(&got, key)) {
-        if !inbox.has_mail() {
+        if !inbox.has_remote_wakes() {
             bell.notify.wait();
         }
-        if inbox.has_mail() {
+        if inbox.has_remote_wakes() {
             got.extend(collect(inbox, waker));
         }
     }
@@ -131,7 +131,7 @@ fn two_wakes_at_once_wake_a_resting_loop_once() {
         join(others);
         assert_eq!(bell.rings(), 1);
         assert_eq!(collect(&inbox, &waker), [(1, Some(0))]);
-        assert!(!inbox.has_mail());
+        assert!(!inbox.has_remote_wakes());
     });
 }
 
@@ -178,9 +178,9 @@ fn a_wake_never_reaches_a_closed_inbox() {
         let other = post(&inbox, 1, 0);
         drop(inbox.close(1));
         let rings = bell.rings();
-        assert!(!inbox.has_mail());
+        assert!(!inbox.has_remote_wakes());
         other.join().unwrap();
-        assert!(!inbox.has_mail());
+        assert!(!inbox.has_remote_wakes());
         // Taken before the inbox was closed, it may still be on its way; else it never comes.
         assert!(bell.rings() - rings <= 1);
         inbox.post(Key::new(0, 0, 1));

@@ -1,74 +1,88 @@
-//! What tasks and wakers find of an executor.
+//! The state of an executor, as tasks and wakers find it.
 
 use std::cell::{Cell, RefCell, RefMut};
 use std::fmt;
 use std::future::pending;
-use std::panic::Location;
+use std::panic::{Location, RefUnwindSafe, UnwindSafe};
 use std::task::Waker;
 
 use crate::cell::{DETACHED, MAIN, NAMED, NewCell, OutputRef, Ref};
-use crate::inbox::Inbox;
+use crate::inbox::{self, Inbox};
 use crate::key::{Key, MAX_TASKS};
 use crate::panic::discard_panic;
 use crate::queue::Queue;
 use crate::table::Table;
 
+/// The state behind an `Executor`. It consists of plain values and one table, which is borrowed for
+/// moments in which no user code runs.
+pub(crate) struct ExecutorInner {
+    /// Belongs to no other executor until this is dropped.
+    pub(crate) id: u16,
+    pub(crate) inbox: &'static Inbox,
+    table: RefCell<Table>,
+    pub(crate) queue: Queue,
+    /// The waker of the driver: the code that polls `run` or calls `tick`. It is out of its place
+    /// only during a call.
+    pub(crate) driver_waker: Cell<Option<Waker>>,
+    /// The loop is not polling, so the next enqueue must wake the driver.
+    pub(crate) needs_wakeup: Cell<bool>,
+    /// The loop is on this thread's stack.
+    pub(crate) is_running: Cell<bool>,
+    /// A `run` is unfinished, and its main future has a slot.
+    has_run: Cell<bool>,
+    /// The task whose poll is on the stack. WOKEN once that task has woken itself.
+    pub(crate) current_task: Cell<Key>,
+    /// Counts the polls, which numbers the current one.
+    pub(crate) polls: Cell<u32>,
+    /// How many budgets of operations were exhausted lately. Each counts as a batch of polls, since
+    /// it takes as long.
+    pub(crate) refills: Cell<usize>,
+    /// The executor is being dropped, or was.
+    is_closed: Cell<bool>,
+}
+
+// A panic leaves the state consistent, since it changes before user code runs.
+impl UnwindSafe for ExecutorInner {}
+impl RefUnwindSafe for ExecutorInner {}
+
 /// What became of a new task.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SpawnOutcome {
     Queued,
-    /// Queued, and the driver must be woken.
+    /// Queued, and the caller must wake the driver.
     NeedsWakeup,
-    /// The executor is being dropped: so is the task.
+    /// The executor is being dropped, and so is the task.
     Closed,
-    /// There is no room.
+    /// The table is full.
     Full,
 }
 
-/// What tasks and wakers find of an executor by its number. It has only plain values and one
-/// table, which is borrowed for moments in which no user code runs.
-pub(crate) struct ExecutorInner {
-    /// NO_ID once the executor is gone: a guard may still have it entered.
-    pub(crate) id: Cell<u16>,
-    pub(crate) inbox: &'static Inbox,
-    pub(crate) table: RefCell<Table>,
-    pub(crate) queue: Queue,
-    /// The waker of whoever drives the loop. It is out of its place only while it's being called.
-    pub(crate) outer: Cell<Option<Waker>>,
-    /// Nobody looks at the queue: the next wake must call `outer`.
-    pub(crate) resting: Cell<bool>,
-    /// The loop is on this thread's stack.
-    pub(crate) running: Cell<bool>,
-    /// A `run` is unfinished: its main future has a slot.
-    pub(crate) has_run: Cell<bool>,
-    /// Whose poll is on the stack; WOKEN once that task has woken itself.
-    pub(crate) polled: Cell<Key>,
-    /// How many polls there were: names the current one.
-    pub(crate) polls: Cell<u32>,
-    /// How many budgets of operations were used up lately. Each counts as a batch of polls: it
-    /// takes as long.
-    pub(crate) refills: Cell<usize>,
-    /// The executor is being dropped, or was.
-    pub(crate) closed: Cell<bool>,
+/// What became of a wake.
+pub(crate) enum WakeOutcome {
+    Done,
+    /// The caller must wake the driver.
+    NeedsWakeup,
+    /// The task belongs to another executor.
+    NotFound,
 }
 
 impl ExecutorInner {
-    pub(crate) fn id(&self) -> u16 {
-        self.id.get()
-    }
-
-    pub(crate) fn is_running(&self) -> bool {
-        self.running.get()
-    }
-
-    /// Counts a used-up budget of operations, and returns the number of the current poll, among all
-    /// executors of the process. `None` between polls.
-    pub(crate) fn charge_turn(&self) -> Option<u64> {
-        if !self.is_running() {
-            return None;
+    pub(crate) fn new() -> Self {
+        let (id, first_generation) = inbox::claim();
+        ExecutorInner {
+            id,
+            inbox: inbox::of(id),
+            table: RefCell::new(Table::new(id, first_generation)),
+            queue: Queue::new(),
+            driver_waker: Cell::new(None),
+            needs_wakeup: Cell::new(true),
+            is_running: Cell::new(false),
+            has_run: Cell::new(false),
+            current_task: Cell::new(Key::NO_TASK),
+            polls: Cell::new(0),
+            refills: Cell::new(0),
+            is_closed: Cell::new(false),
         }
-        self.refills.set(self.refills.get() + 1);
-        Some(u64::from(self.id()) << 32 | u64::from(self.polls.get()))
     }
 
     #[inline]
@@ -76,87 +90,109 @@ impl ExecutorInner {
         self.table.borrow_mut()
     }
 
-    /// Unless it is just queued, [`spawn`](crate::Task::spawn) is to follow.
+    /// How many tasks have not finished.
+    pub(crate) fn tasks(&self) -> usize {
+        self.table().len() - usize::from(self.has_run.get())
+    }
+
+    pub(crate) fn has_ready(&self) -> bool {
+        let woken = self.current_task.get() == Key::WOKEN;
+        woken || self.inbox.has_remote_wakes() || !self.queue.is_empty()
+    }
+
+    /// Counts an exhausted budget of operations. Returns the number of the current poll, among all
+    /// executors of the process. `None` between polls.
+    pub(crate) fn count_refill(&self) -> Option<u64> {
+        if !self.is_running.get() {
+            return None;
+        }
+        self.refills.set(self.refills.get() + 1);
+        Some(u64::from(self.id) << 32 | u64::from(self.polls.get()))
+    }
+
+    /// Puts a new task into the table and the run queue.
     #[inline(always)]
-    pub(crate) fn insert(&self, cell: Ref, queued: Ref) -> SpawnOutcome {
-        if self.closed.get() {
+    pub(crate) fn insert(&self, in_table: Ref, in_queue: Ref) -> SpawnOutcome {
+        if self.is_closed.get() {
             return SpawnOutcome::Closed;
         }
-        if !self.table().insert(cell) {
+        if !self.table().insert(in_table) {
             return SpawnOutcome::Full;
         }
-        self.queue.push(queued);
-        if self.resting.replace(false) {
+        self.queue.push(in_queue);
+        if self.needs_wakeup.replace(false) {
             return SpawnOutcome::NeedsWakeup;
         }
         SpawnOutcome::Queued
     }
 
-    /// Wakes a task: a flag and a link. True if the loop rests, and `outer` is to be called.
-    /// `None` if it's of another executor.
+    /// Wakes a task of this executor: sets a flag and links the task into the run queue.
     #[inline]
-    pub(crate) fn wake(&self, key: Key) -> Option<bool> {
-        if self.polled.get() == key {
-            self.polled.set(Key::WOKEN); // it's at hand when its poll returns
-            return Some(false);
+    pub(crate) fn wake(&self, key: Key) -> WakeOutcome {
+        if self.current_task.get() == key {
+            self.current_task.set(Key::WOKEN); // its poll requeues it
+            return WakeOutcome::Done;
         }
-        let is_ours = self.id() == key.executor();
-        is_ours.then(|| self.table().wake(key, &self.queue) && self.resting.replace(false))
+        if self.id != key.executor() {
+            return WakeOutcome::NotFound;
+        }
+        if self.table().wake(key, &self.queue) && self.needs_wakeup.replace(false) {
+            return WakeOutcome::NeedsWakeup;
+        }
+        WakeOutcome::Done
     }
 
     #[cold]
     pub(crate) fn wake_driver(&self) {
-        let Some(outer) = self.outer.take() else {
+        let Some(driver_waker) = self.driver_waker.take() else {
             return;
         };
-        outer.wake_by_ref();
-        // The call may have led to a new `outer`; that one stays.
-        let newer = self.outer.replace(Some(outer));
+        driver_waker.wake_by_ref();
+        // The call may have led to a new waker, which stays.
+        let newer = self.driver_waker.replace(Some(driver_waker));
         if newer.is_some() {
-            drop(self.outer.replace(newer));
+            drop(self.driver_waker.replace(newer));
         }
     }
 
-    pub(crate) fn has_ready(&self) -> bool {
-        self.inbox.has_mail() || self.polled.get() == Key::WOKEN || !self.queue.is_empty()
-    }
-
+    /// Ends a task whose output is there.
     #[inline]
     pub(crate) fn finish(&self, key: Key) {
-        let (cell, other) = self.table().finish(key, &self.queue);
-        if other.is_some() || cell.has(DETACHED) {
-            self.tell(&cell, other);
+        let (cell, foreign_joiner) = self.table().finish(key, &self.queue);
+        if foreign_joiner.is_some() || cell.has(DETACHED) {
+            self.finish_slow(&cell, foreign_joiner);
         }
     }
 
+    /// Ends a task that was cancelled while it was running.
     #[cold]
     pub(crate) fn finish_cancelled(&self, key: Key) {
-        let (cell, other) = self.table().finish(key, &self.queue);
+        let (cell, foreign_joiner) = self.table().finish(key, &self.queue);
         discard_panic(|| cell.drop_future());
-        self.tell(&cell, other);
+        self.finish_slow(&cell, foreign_joiner);
     }
 
-    /// Drops what nobody wants and wakes who waits: user code. It's kept out of the loop's way,
-    /// since a task that is awaited by another one of its executor needs neither.
+    /// Drops the output of a detached task, and wakes a foreign joiner. Both are user code.
+    /// Outlined, since a task that is awaited on its own executor needs neither.
     #[cold]
-    fn tell(&self, cell: &Ref, joiner: Option<Waker>) {
+    fn finish_slow(&self, cell: &Ref, foreign_joiner: Option<Waker>) {
         if cell.has(DETACHED) {
             discard_panic(|| cell.drop_output());
             if cell.has(NAMED) {
-                self.table().take_name(cell);
+                self.table().forget_name(cell);
             }
         }
-        discard_panic(|| joiner.into_iter().for_each(Waker::wake));
+        discard_panic(|| foreign_joiner.into_iter().for_each(Waker::wake));
     }
 
-    pub(crate) fn insert_main(&self, place: &'static Location<'static>) -> OutputRef<()> {
+    /// Gives the main future of a `run` a slot, so that wakes find it like a task.
+    pub(crate) fn insert_main(&self, run_at: &'static Location<'static>) -> OutputRef<()> {
         self.assert_no_run();
-        let main = NewCell::new(pending::<()>(), place);
+        let main = NewCell::new(pending::<()>(), run_at);
         main.handle.set(MAIN);
-        let has_room = self.table().insert(main.in_table);
-        assert!(has_room, "{}", too_many_tasks());
+        assert!(self.table().insert(main.in_table), "{}", too_many_tasks());
         self.queue.push(main.in_queue);
-        self.has_run.set(true); // not before: a panic must leave no run behind
+        self.has_run.set(true); // last, so that a panic leaves no run behind
         main.handle
     }
 
@@ -168,7 +204,7 @@ impl ExecutorInner {
 
     pub(crate) fn assert_not_running(&self) {
         assert!(
-            !self.running.get(),
+            !self.is_running.get(),
             "an executor can't be run from inside of one of its own tasks: `.await` the future \
              there, or `spawn` it"
         );
@@ -180,6 +216,34 @@ impl ExecutorInner {
             "another `run` of this executor is unfinished: await it, or drop it"
         );
     }
+
+    /// Drops all unfinished tasks, and new ones from here on.
+    pub(crate) fn drop_tasks(&self) {
+        self.is_closed.set(true);
+        let mut from = 0;
+        loop {
+            let drained = self.table().drain(&mut from, &self.queue);
+            let Some((cell, foreign_joiner)) = drained else {
+                return;
+            };
+            discard_panic(|| cell.drop_future());
+            discard_panic(|| foreign_joiner.into_iter().for_each(Waker::wake));
+        }
+    }
+
+    /// Makes all wakers of this executor do nothing.
+    pub(crate) fn disconnect_wakers(&self) {
+        let unused_generation = self.table().unused_generation();
+        let of_inbox = self.inbox.close(unused_generation);
+        discard_panic(|| drop(of_inbox));
+        discard_panic(|| drop(self.driver_waker.take()));
+    }
+}
+
+impl Drop for ExecutorInner {
+    fn drop(&mut self) {
+        inbox::release(self.id);
+    }
 }
 
 #[cold]
@@ -190,8 +254,8 @@ pub(crate) fn too_many_tasks() -> String {
 impl fmt::Debug for ExecutorInner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (main, tasks) = self.table().describe();
-        f.debug_struct("Executor")
-            .field("id", &self.id())
+        f.debug_struct("ExecutorInner")
+            .field("id", &self.id)
             .field("main", &main)
             .field("tasks", &tasks)
             .finish()

@@ -2,26 +2,29 @@
 
 /// How many bits of the number hold the slot's index, the generation, and the executor's id.
 ///
-/// On 64 bits: 16,777,216 tasks an executor, 16,384 executors at once, and a stale waker meets its
-/// own number again only after its executor had 67,108,864 tasks; what it does then is a spurious
-/// wake, which every future must stand anyway. On 32 bits: 16,384 tasks, 256 executors, 1,024.
+/// On 64 bits: 16,777,216 tasks per executor and 16,384 executors at once. A stale waker meets its
+/// own number again only after its executor has had 67,108,864 tasks, and then causes a spurious
+/// wake, which every future has to tolerate anyway. On 32 bits: 16,384 tasks, 256 executors, 1,024
+/// generations.
 #[cfg(target_pointer_width = "64")]
 const BITS: (u32, u32, u32) = (24, 26, 14);
 #[cfg(target_pointer_width = "32")]
 const BITS: (u32, u32, u32) = (14, 10, 8);
 
 pub(crate) const MAX_TASKS: usize = 1 << BITS.0;
-/// The last one is for what is no task's key.
+/// The highest generation is left to the keys below that name no task.
 pub(crate) const MAX_GENERATION: u32 = (1 << BITS.1) - 2;
 pub(crate) const MAX_EXECUTORS: usize = 1 << BITS.2;
 
-/// executor id | generation | slot index, packed into one machine word.
+/// Executor id, generation and slot index, packed into one machine word.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub(crate) struct Key(usize);
 
 impl Key {
-    pub(crate) const NOBODY: Key = Key(usize::MAX);
-    /// Stands in the place of the key of a task that has woken itself while it was polled.
+    /// The current task while no task is polled. A constant and not an `Option`, since a word is
+    /// compared at each wake and stored twice at each poll.
+    pub(crate) const NO_TASK: Key = Key(usize::MAX);
+    /// The current task once it has woken itself.
     pub(crate) const WOKEN: Key = Key(usize::MAX - 1);
 
     #[inline]
@@ -63,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_three_parts_come_back_from_the_number() {
+    fn a_key_keeps_its_three_parts() {
         let last = (
             MAX_EXECUTORS as u16 - 1,
             MAX_GENERATION,

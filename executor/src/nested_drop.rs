@@ -1,14 +1,12 @@
 //! Bounds the stack that nested drops of tasks take.
 //!
 //! A task owns the tasks whose handles it holds, so its drop drops them. Up to [`MAX_DEPTH`] such
-//! drops nest in place, and everybody finds the tasks dropped in the order of the code. Below that
-//! the values are put on a list, which the drop at the last level in place works off before it
-//! returns. So a chain of any length takes the stack of [`MAX_DEPTH`] drops, and all of it is gone
-//! when the drop of its first task returns.
+//! drops nest in place, in the order of the code. Deeper values are put on a list, which the drop
+//! at the last level in place empties before it returns. So a chain of any length takes the stack
+//! of [`MAX_DEPTH`] drops, and all of it is gone when the drop of its first task returns.
 //!
-//! Only values that borrow nothing can be deferred: a deferred value is dropped after its owner's
-//! other fields, which it might borrow from. Tasks and groups are `'static`; the values in a
-//! channel and the children of a scope need not be.
+//! Only `'static` values can be deferred, since they are dropped after their owner's other fields,
+//! which others might borrow from.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -18,44 +16,31 @@ use std::thread;
 
 use crate::panic::{Payload, drop_payload};
 
-/// How many drops nest in place. Enough for the trees that people write, whose destructors may rely
-/// on the order, and little stack: in debug builds a level takes some 1 KiB besides the frames of
-/// the user's types.
+/// How many drops nest in place. Enough for trees written by hand, whose destructors may rely on
+/// the order. In debug builds a level takes some 1 KiB of stack besides the frames of the user's
+/// types.
 const MAX_DEPTH: u32 = 32;
 
-// Without a destructor, so that tasks can be dropped while the thread ends. Nothing leaks: whoever
-// defers a value is called by the drop that empties the list.
+// Without a destructor, so that tasks can be dropped while the thread ends. Nothing leaks, since a
+// value is only deferred inside of the drop that empties the list.
 thread_local! {
     /// How many drops are on the stack.
     static DEPTH: Cell<u32> = const { Cell::new(0) };
-    /// Values that were too deep. The next one to be dropped is the last.
+    /// The deferred values. The last one is dropped next.
     static DEFERRED: Cell<ManuallyDrop<Vec<Box<dyn Any>>>> =
         const { Cell::new(ManuallyDrop::new(Vec::new())) };
 }
 
-/// Runs a drop one level deeper. If that is too deep, the value that `defer` gives is dropped later
-/// instead. If the drop panics, the panic propagates.
-#[inline(always)]
-pub(crate) fn drop_deeper(drop_in_place: impl FnOnce(), defer: impl FnOnce() -> Box<dyn Any>) {
-    let depth = DEPTH.get();
-    if depth >= MAX_DEPTH - 1 {
-        return drop_deep(depth, drop_in_place, defer);
-    }
-    DEPTH.set(depth + 1);
-    let _level = Level(depth);
-    drop_in_place();
-}
-
 /// Drops a value so that a chain of any length takes little stack.
 ///
-/// A type that owns tasks, and that tasks may own, drops them with this in its `Drop`. A chain of
-/// such values is as long as a program makes it, and the drop of its first value would otherwise
-/// take a stack as deep. Up to 32 nested drops run in place. Deeper ones are deferred, and have all
-/// run when the outermost drop returns. [`Task`](crate::Task) does the same for its future.
+/// A type that owns tasks, and that tasks may own, drops them with this function in its `Drop`.
+/// Programs can chain such values to any length, and the drop of the first would otherwise take a
+/// stack as deep. Up to 32 nested drops run in place. Deeper ones are deferred, and have all run
+/// when the outermost drop returns. [`Task`](crate::Task) does the same for its future.
 ///
 /// # Panics
 ///
-/// If a destructor of the value panics, once all deferred drops have run.
+/// If a destructor of the value panics. All deferred drops run before.
 ///
 /// # Examples
 ///
@@ -79,11 +64,24 @@ pub fn drop_nested<T: 'static>(value: T) {
     drop_deeper(|| drop(value.take()), || Box::new(value.take()));
 }
 
+/// Runs a drop one level deeper. If that is too deep, the value that `defer` returns is dropped
+/// later instead. If the drop panics, the panic propagates.
+#[inline(always)]
+pub(crate) fn drop_deeper(drop_in_place: impl FnOnce(), defer: impl FnOnce() -> Box<dyn Any>) {
+    let depth = DEPTH.get();
+    if depth >= MAX_DEPTH - 1 {
+        return drop_too_deep(depth, drop_in_place, defer);
+    }
+    DEPTH.set(depth + 1);
+    let _level = Level(depth);
+    drop_in_place();
+}
+
 #[cold]
 #[inline(never)]
-fn drop_deep(depth: u32, drop_in_place: impl FnOnce(), defer: impl FnOnce() -> Box<dyn Any>) {
+fn drop_too_deep(depth: u32, drop_in_place: impl FnOnce(), defer: impl FnOnce() -> Box<dyn Any>) {
     if depth == MAX_DEPTH {
-        // The drop that works off the list is on the stack.
+        // The drop that empties the list is on the stack.
         let value = defer();
         with_deferred(|deferred| deferred.push(value));
     } else {
@@ -93,8 +91,8 @@ fn drop_deep(depth: u32, drop_in_place: impl FnOnce(), defer: impl FnOnce() -> B
     }
 }
 
-/// Counts from zero again, until the guard is dropped. A loop that a destructor runs may wait for
-/// the drop of a task, so it must not defer that drop until the destructor returns.
+/// Restarts the depth from zero until the guard is dropped. A loop that a destructor runs may wait
+/// for the drop of a task, which must not be deferred until the destructor returns.
 #[inline]
 pub(crate) fn restart_depth() -> Level {
     Level(DEPTH.replace(0))
@@ -110,9 +108,9 @@ impl Drop for Level {
     }
 }
 
-/// The last level in place: also drops what is deferred meanwhile, depth first and in the order of
-/// the code. A panic keeps no value from being dropped. The first one propagates at the end, unless
-/// the thread is panicking already, which a second panic would turn into an abort.
+/// The last level in place. Also drops the values that are deferred meanwhile, depth first and in
+/// the order of the code. After a panic it drops the rest as well. The first panic propagates at
+/// the end, unless the thread is panicking already, when a second panic would abort.
 fn drop_with_deferred(drop_in_place: impl FnOnce()) {
     let mut first = None;
     // Values below this index belong to a drop in which a destructor runs a loop.
@@ -126,7 +124,7 @@ fn drop_with_deferred(drop_in_place: impl FnOnce()) {
     }
 }
 
-/// Takes the last value. Frees the list's memory if no value is left in all of it.
+/// Takes the last value above `start`. Frees the memory of a list that is empty.
 fn pop_from(start: usize, deferred: &mut Vec<Box<dyn Any>>) -> Option<Box<dyn Any>> {
     if deferred.is_empty() {
         *deferred = Vec::new();
@@ -147,7 +145,7 @@ fn drop_one(first: &mut Option<Payload>, drop_in_place: impl FnOnce()) {
     with_deferred(|deferred| deferred[known..].reverse());
 }
 
-/// No user code may run in `access`.
+/// Passes the list to `access`, which must not run user code.
 fn with_deferred<R>(access: impl FnOnce(&mut Vec<Box<dyn Any>>) -> R) -> R {
     let mut deferred = DEFERRED.replace(ManuallyDrop::new(Vec::new()));
     let result = access(&mut deferred);

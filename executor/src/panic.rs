@@ -1,111 +1,102 @@
-//! Panics as values, and panics that have nobody to go to.
+//! Panics as values, and panics that are discarded.
 
 use std::any::Any;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Mutex, PoisonError};
 
-/// What a task panicked with.
+/// The value that a panic was raised with.
+pub(crate) type Payload = Box<dyn Any + Send>;
+
+/// A task's panic.
 ///
 /// # Examples
 ///
 /// ```
-/// # use windlass_executor::{block_on, spawn, Executor};
-/// block_on(Executor::new().run(async {
+/// # use windlass::{block_on, spawn};
+/// block_on(async {
 ///     let panic = spawn(async { panic!("{} ropes", 3) }).catch().await.unwrap_err();
 ///     assert_eq!(panic.message(), Some("3 ropes"));
-/// }));
+/// });
 /// ```
 pub struct Panic(Box<Details>);
 
-/// Boxed, since the place for it is in every task.
+/// Boxed, since every task has room for it.
 struct Details {
     message: Option<String>,
-    /// Which task it was.
+    /// The description of the task.
     task: String,
-    /// The mutex makes a `Sync` error of what is only `Send`; it's never locked.
-    value: Mutex<Box<dyn Any + Send>>,
+    /// The mutex is never locked. It makes the error `Sync`.
+    payload: Mutex<Payload>,
 }
 
 impl Panic {
     #[cold]
-    pub(crate) fn new(value: Box<dyn Any + Send>) -> Self {
-        let text = value
-            .downcast_ref::<&'static str>()
-            .map(|text| text.to_string());
-        let message = text.or_else(|| value.downcast_ref::<String>().cloned());
-        let value = Mutex::new(value);
-        let task = "a task".to_owned();
+    pub(crate) fn new(payload: Payload) -> Self {
+        let text = payload.downcast_ref::<&'static str>();
+        let text = text.map(|text| text.to_string());
+        let message = text.or_else(|| payload.downcast_ref::<String>().cloned());
         Panic(Box::new(Details {
             message,
-            task,
-            value,
+            task: "a task".to_owned(),
+            payload: Mutex::new(payload),
         }))
     }
 
-    /// Says which task it was, which only the task's handle knows.
     #[cold]
-    pub(crate) fn set_task(&mut self, task: String) {
-        self.0.task = task;
+    pub(crate) fn set_task(&mut self, description: String) {
+        self.0.task = description;
     }
 
-    /// The text given to `panic!`, if it was a text.
+    /// Returns the text given to `panic!`. `None` if the panic was raised with another value.
     pub fn message(&self) -> Option<&str> {
         self.0.message.as_deref()
     }
 
-    /// Goes on with the panic, here. The panic hook is not called again.
+    /// Resumes the panic here. The panic hook is not called again.
     pub fn resume(self) -> ! {
         resume_unwind(self.into_inner())
     }
 
-    /// The value given to `panic_any`, or the text.
+    /// Returns the value that the panic was raised with.
     pub fn into_inner(self) -> Box<dyn Any + Send> {
-        let value = self.0.value.into_inner();
-        value.unwrap_or_else(PoisonError::into_inner)
+        let payload = self.0.payload.into_inner();
+        payload.unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl fmt::Debug for Panic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Panic")
-            .field(&self.message().unwrap_or(".."))
-            .finish()
+        let message = self.message().unwrap_or("..");
+        f.debug_tuple("Panic").field(&message).finish()
     }
 }
 
 impl fmt::Display for Panic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "{} panicked: {}",
-            self.0.task,
-            self.message().unwrap_or("(not with a text)")
-        )
+        let message = self.message().unwrap_or("(not with a text)");
+        write!(f, "{} panicked: {message}", self.0.task)
     }
 }
 
 impl std::error::Error for Panic {}
 
-/// What a panic was raised with.
-pub(crate) type Payload = Box<dyn Any + Send>;
-
 /// Runs user code and discards its panic, which the panic hook has reported.
 ///
 /// For code that must go on whatever a waker or a destructor does. The payload is dropped with the
-/// same care: its destructor may panic as well.
+/// same care, since its destructor may panic as well.
 ///
 /// # Examples
 ///
 /// ```
 /// use windlass_executor::discard_panic;
 ///
-/// let mut woken = 0;
+/// let mut called = 0;
 /// for fails in [true, false] {
 ///     discard_panic(|| assert!(!fails));
-///     woken += 1;
+///     called += 1;
 /// }
-/// assert_eq!(woken, 2);
+/// assert_eq!(called, 2);
 /// ```
 #[inline]
 pub fn discard_panic(user_code: impl FnOnce()) {
@@ -114,9 +105,11 @@ pub fn discard_panic(user_code: impl FnOnce()) {
     }
 }
 
-/// Drops a panic's payload. That is user code, and may panic with another payload, and so on: this
-/// goes on until one is dropped without a panic. The last of a long series is leaked, since it may
-/// be one without an end.
+/// How many payloads that panic in their drop are dropped in a row.
+const MAX_PAYLOADS: usize = 16;
+
+/// Drops a payload, whose drop may panic with another payload, and so on. Leaks the last of a long
+/// series, which may be endless.
 #[cold]
 pub(crate) fn drop_payload(mut payload: Payload) {
     for _ in 0..MAX_PAYLOADS {
@@ -127,6 +120,3 @@ pub(crate) fn drop_payload(mut payload: Payload) {
     }
     std::mem::forget(payload);
 }
-
-/// How many payloads that panic in their drop are dropped in a row.
-const MAX_PAYLOADS: usize = 16;

@@ -1,4 +1,4 @@
-//! The run queue: a list through the cells themselves, so that to wake never allocates.
+//! The run queue: a list linked through the cells themselves, so that a wake never allocates.
 
 use std::cell::Cell;
 use std::mem;
@@ -9,10 +9,11 @@ use crate::cell::{Head, Ref};
 /// Tasks that are ready, first in, first out. A task is in it at most once.
 pub(crate) struct Queue {
     head: Cell<Option<Ref>>,
-    /// The last of the list, if there is a first.
+    /// The last cell of the list. Dangling while the list is empty.
     tail: Cell<NonNull<Head>>,
 }
 
+// `mem::forget` of a value that is known to be `None` spares the check whether to drop it.
 impl Queue {
     pub(crate) const fn new() -> Self {
         Queue {
@@ -25,7 +26,7 @@ impl Queue {
     pub(crate) fn is_empty(&self) -> bool {
         let head = self.head.take();
         let is_empty = head.is_none();
-        mem::forget(self.head.replace(head)); // None: spares the look
+        mem::forget(self.head.replace(head));
         is_empty
     }
 
@@ -41,7 +42,7 @@ impl Queue {
         }
     }
 
-    /// `cell` is of [`Ref::queued`] or [`Ref::new`], or what [`Ref::poll`] has handed back.
+    /// Appends a reference of [`Ref::queued`] or of a new cell, or one that [`Ref::poll`] returned.
     #[inline]
     pub(crate) fn push(&self, cell: Ref) {
         let last = NonNull::from(&*cell);
@@ -49,7 +50,7 @@ impl Queue {
             None => self.head.replace(Some(cell)),
             head => {
                 mem::forget(self.head.replace(head));
-                // SAFETY: there is a first, so the tail is in the list, whose links keep it alive.
+                // SAFETY: the list isn't empty, so its links keep the tail alive.
                 unsafe { self.tail.get().as_ref() }.next.replace(Some(cell))
             }
         };
@@ -57,7 +58,8 @@ impl Queue {
         self.tail.set(last);
     }
 
-    /// Takes the first out. It still says QUEUED, so that this can change with what comes next.
+    /// Takes the first cell out. It keeps the flag QUEUED, which [`Ref::poll`] clears together with
+    /// its other changes of the state.
     #[inline]
     pub(crate) fn pop(&self) -> Option<Ref> {
         let cell = self.head.take()?;
@@ -67,7 +69,7 @@ impl Queue {
 }
 
 impl Drop for Queue {
-    /// One after the other: links that drop what they link would take a stack as long as the list.
+    /// Drops cell by cell. A link that drops the next one would take a stack as deep as the list.
     fn drop(&mut self) {
         while self.pop().is_some() {}
     }

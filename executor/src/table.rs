@@ -1,13 +1,13 @@
-//! The table of tasks, by which a number finds its task.
+//! The table of tasks, by which a key finds its task: a slab with generations.
 //!
-//! Nothing here runs user code: what must be dropped or woken is handed back.
+//! Nothing here runs user code. Values whose drop or wake is user code are returned.
 
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::rc::Rc;
 use std::task::Waker;
 
-use crate::cell::{DONE, EMPTY, MAIN, NAMED, NOBODY, OTHER_JOINER, Ref, describe};
+use crate::cell::{DONE, EMPTY, FOREIGN_JOINER, MAIN, NAMED, Ref};
 use crate::key::{Key, MAX_GENERATION, MAX_TASKS};
 use crate::queue::Queue;
 
@@ -15,29 +15,28 @@ pub(crate) struct Table {
     executor: u16,
     /// The tasks that have not finished, and the main future's cell.
     slots: Vec<Option<Ref>>,
-    /// Slots that are free, the latest last: it is used next, for its memory is warm.
+    /// The free slots. The one freed last is used next, since its memory is warm.
     free: Vec<u32>,
-    /// Of the next task. Each has another, so that wakers of tasks that are gone find nobody; they
-    /// go round after 67 million tasks.
+    /// The generation of the next task. No two tasks share one, so that a waker never finds a later
+    /// task in its slot, until 67 million tasks later they repeat.
     generation: u32,
-    /// The first generation. Wakers left over from an earlier executor of the same id have lower
-    /// ones.
+    /// Wakers left over from an earlier executor of the same id have lower generations.
     first_generation: u32,
-    went_round: bool,
+    has_wrapped: bool,
     /// By slot, the joiners that are not tasks of this executor.
-    others: HashMap<u32, Waker>,
-    /// The names of those tasks that have one, also of finished ones, as long as there is a handle.
+    foreign_joiners: HashMap<u32, Waker>,
+    /// The names of tasks, also of finished ones as long as there is a handle.
     names: HashMap<Key, Rc<str>>,
-    /// How many turns of the loop are left until the use of the slots is judged.
+    /// How many turns of the loop are left until `peak` decides whether the table shrinks.
     turns_left: u32,
-    /// The most slots that were taken after a turn since then.
+    /// The most slots that were taken after a turn since the last decision.
     peak: usize,
 }
 
-/// How many turns of the loop a table must be nearly empty for until its memory is given back.
+/// How many turns of the loop a table must be nearly empty for before it shrinks.
 const TURNS: u32 = 1024;
 
-/// So many slots are not given back: 12 KiB.
+/// A table keeps at least this many slots: 12 KiB.
 const KEPT: usize = 1024;
 
 impl Table {
@@ -48,33 +47,37 @@ impl Table {
             free: Vec::new(),
             generation: first_generation,
             first_generation,
-            went_round: false,
-            others: HashMap::new(),
+            has_wrapped: false,
+            foreign_joiners: HashMap::new(),
             names: HashMap::new(),
             turns_left: TURNS,
             peak: 0,
         }
     }
 
-    /// The main future, and the tasks that have not finished in the order of their slots, in words.
+    /// Describes the main future, and the unfinished tasks in the order of their slots.
     pub(crate) fn describe(&self) -> (Option<String>, Vec<String>) {
-        let (main, tasks): (Vec<_>, Vec<_>) =
-            self.slots.iter().flatten().partition(|cell| cell.has(MAIN));
+        let cells = self.slots.iter().flatten();
+        let (main, tasks): (Vec<_>, Vec<_>) = cells.partition(|cell| cell.has(MAIN));
         let main = main.first();
-        let main = main.map(|cell| format!("the main future, run at {}", cell.place));
-        let tasks = tasks.into_iter();
+        let main = main.map(|cell| format!("the main future, run at {}", cell.spawned_at));
         (
             main,
-            tasks.map(|cell| describe(cell, self.name(cell))).collect(),
+            tasks.iter().map(|cell| self.describe_task(cell)).collect(),
         )
     }
 
-    /// Slots that are taken: tasks that have not finished, and the main future.
-    pub(crate) fn taken(&self) -> usize {
+    pub(crate) fn describe_task(&self, cell: &Ref) -> String {
+        let name = cell.has(NAMED).then(|| self.names.get(&cell.key.get()));
+        cell.describe(name.flatten().map(|name| &**name))
+    }
+
+    /// How many slots are taken, by unfinished tasks and the main future.
+    pub(crate) fn len(&self) -> usize {
         self.slots.len() - self.free.len()
     }
 
-    /// Gives the cell a slot and a key. False if there is no room.
+    /// Gives the cell a slot and a key. False if the table is full.
     #[inline(always)]
     pub(crate) fn insert(&mut self, cell: Ref) -> bool {
         let Some(index) = self.free.pop().or_else(|| self.add_slot()) else {
@@ -83,41 +86,39 @@ impl Table {
         cell.key
             .set(Key::new(self.executor, self.generation, index));
         if self.generation == MAX_GENERATION {
-            self.go_round();
+            self.wrap_generations();
         } else {
             self.generation += 1;
         }
         let empty = self.slots[index as usize].replace(cell);
-        std::mem::forget(empty); // spares the look whether there is something to drop
+        std::mem::forget(empty); // spares the check whether to drop it
         true
     }
 
-    /// Takes the task out: its number finds nobody from here on. The caller wakes, or drops, the
-    /// one of elsewhere who awaits it.
+    /// Takes the task out, so that its key finds nothing. Returns the foreign joiner with it, which
+    /// the caller wakes or drops.
     #[inline(always)]
     pub(crate) fn remove(&mut self, key: Key) -> (Ref, Option<Waker>) {
         let cell = self.slots[key.index() as usize].take();
-        let cell = cell.expect("a task that has not finished has its slot");
+        let cell = cell.expect("an unfinished task is in its slot");
         debug_assert!(cell.key.get() == key);
         self.free.push(key.index());
-        let other = if cell.has(OTHER_JOINER) {
-            self.take_other(&cell)
+        let foreign_joiner = if cell.has(FOREIGN_JOINER) {
+            self.take_foreign_joiner(&cell)
         } else {
             None
         };
-        (cell, other)
+        (cell, foreign_joiner)
     }
 
-    /// Takes out a task that has finished, and queues who awaits it. Who is not of this executor is
-    /// handed back instead.
+    /// Takes a finished task out and queues its joiner. A foreign joiner is returned instead.
     #[inline]
     pub(crate) fn finish(&mut self, key: Key, queue: &Queue) -> (Ref, Option<Waker>) {
-        let (cell, other) = self.remove(key);
-        let joiner = cell.joiner.get();
-        if joiner != NOBODY {
+        let (cell, foreign_joiner) = self.remove(key);
+        if let Some(joiner) = cell.joiner() {
             self.wake_slot(joiner, queue);
         }
-        (cell, other)
+        (cell, foreign_joiner)
     }
 
     /// Queues the task, unless it is gone or queued already. True if it was queued.
@@ -129,7 +130,7 @@ impl Table {
         }
     }
 
-    /// Queues whichever task is there.
+    /// Queues the task in the slot, whichever it is.
     #[inline]
     pub(crate) fn wake_slot(&self, index: u32, queue: &Queue) {
         if let Some(Some(cell)) = self.slots.get(index as usize) {
@@ -137,27 +138,25 @@ impl Table {
         }
     }
 
-    /// Leaves the waker of somebody of elsewhere who awaits the task. What comes back was there.
-    pub(crate) fn set_other(&mut self, cell: &Ref, waker: Waker) -> Option<Waker> {
+    /// Registers a waker that is not of a task of this executor. Returns the one it replaces, or
+    /// the same one if the task has ended.
+    pub(crate) fn set_foreign_joiner(&mut self, cell: &Ref, waker: Waker) -> Option<Waker> {
         if cell.has(DONE | EMPTY) {
             return Some(waker);
         }
-        cell.joiner.set(NOBODY);
-        cell.set(OTHER_JOINER);
-        self.others.insert(cell.key.get().index(), waker)
+        cell.set_joiner(None);
+        cell.set(FOREIGN_JOINER);
+        self.foreign_joiners.insert(cell.key.get().index(), waker)
     }
 
-    pub(crate) fn other(&self, cell: &Ref) -> Option<&Waker> {
-        self.others.get(&cell.key.get().index())
+    pub(crate) fn foreign_joiner(&self, cell: &Ref) -> Option<&Waker> {
+        self.foreign_joiners.get(&cell.key.get().index())
     }
 
-    /// Nobody of elsewhere awaits the task any more.
     #[cold]
-    pub(crate) fn take_other(&mut self, cell: &Ref) -> Option<Waker> {
-        cell.clear(OTHER_JOINER);
-        let waker = self.others.remove(&cell.key.get().index());
-        shrink_map(&mut self.others);
-        waker
+    pub(crate) fn take_foreign_joiner(&mut self, cell: &Ref) -> Option<Waker> {
+        cell.clear(FOREIGN_JOINER);
+        take(&mut self.foreign_joiners, &cell.key.get().index())
     }
 
     pub(crate) fn set_name(&mut self, cell: &Ref, name: Rc<str>) {
@@ -165,61 +164,47 @@ impl Table {
         self.names.insert(cell.key.get(), name);
     }
 
-    pub(crate) fn name(&self, cell: &Ref) -> Option<Rc<str>> {
-        if !cell.has(NAMED) {
-            return None;
-        }
-        self.names.get(&cell.key.get()).cloned()
-    }
-
-    /// Neither the handle nor the loop needs it any more.
+    /// Forgets the name once neither the handle nor the loop needs it.
     #[cold]
-    pub(crate) fn take_name(&mut self, cell: &Ref) -> Option<Rc<str>> {
+    pub(crate) fn forget_name(&mut self, cell: &Ref) {
         cell.clear(NAMED);
-        let name = self.names.remove(&cell.key.get());
-        shrink_map(&mut self.names);
-        name
+        take(&mut self.names, &cell.key.get());
     }
 
-    /// Takes an unfinished task out, the lowest slot first, when the executor ends. `from` is
-    /// where to go on searching.
+    /// Takes an unfinished task out, the lowest slot first. `from` is where the search continues.
     pub(crate) fn drain(
         &mut self,
         from: &mut usize,
         queue: &Queue,
     ) -> Option<(Ref, Option<Waker>)> {
-        while let Some(slot) = self.slots.get(*from) {
-            if let Some(key) = slot.as_ref().map(|cell| cell.key.get()) {
-                return Some(self.finish(key, queue));
-            }
-            *from += 1;
-        }
-        None
+        let cell = self.slots.get(*from..)?.iter().flatten().next()?;
+        let key = cell.key.get();
+        *from = key.index() as usize;
+        Some(self.finish(key, queue))
     }
 
-    /// Called after each turn of the loop. Gives memory back if at most a quarter of the slots was
-    /// taken for many turns, so a load that comes in bursts doesn't reallocate. Returns how many
-    /// slots are left, if there are fewer.
+    /// Called after each turn of the loop. Shrinks the table if at most a quarter of the slots was
+    /// taken for many turns, so that a load that comes in bursts doesn't reallocate. Returns how
+    /// many slots are left if there are fewer.
     #[inline]
     pub(crate) fn end_turn(&mut self) -> Option<usize> {
         if self.slots.len() <= KEPT {
             return None;
         }
-        self.peak = self.peak.max(self.taken());
+        self.peak = self.peak.max(self.len());
         self.turns_left -= 1;
         if self.turns_left > 0 {
             return None;
         }
         self.turns_left = TURNS;
         let peak = std::mem::take(&mut self.peak);
-        (peak <= self.slots.len() / 4).then(|| self.give_back())?
+        (peak <= self.slots.len() / 4).then(|| self.shrink())?
     }
 
-    /// Gives back the free slots at the end, if they are at least half of all. Tasks in the rest
-    /// are left where they are; new ones take the lowest slots from now on, so that with time there
-    /// is more to give back.
+    /// Frees the free slots at the end if they are at least half of all. Tasks don't move. New ones
+    /// take the lowest slots from now on, so that a later attempt can free more.
     #[cold]
-    fn give_back(&mut self) -> Option<usize> {
+    fn shrink(&mut self) -> Option<usize> {
         let end = self.slots.iter().rposition(Option::is_some);
         let end = end.map_or(0, |last| last + 1).max(KEPT);
         let shrinks = end <= self.slots.len() / 2;
@@ -237,7 +222,7 @@ impl Table {
 
     /// A generation that no waker of this table has, for the next executor of the same id.
     pub(crate) fn unused_generation(&self) -> u32 {
-        if self.went_round {
+        if self.has_wrapped {
             MAX_GENERATION + 1
         } else {
             self.generation
@@ -245,9 +230,9 @@ impl Table {
     }
 
     #[cold]
-    fn go_round(&mut self) {
+    fn wrap_generations(&mut self) {
         self.generation = self.first_generation;
-        self.went_round = true;
+        self.has_wrapped = true;
     }
 
     #[cold]
@@ -265,11 +250,11 @@ impl Table {
     }
 }
 
-/// Shrinks a map once at most a quarter of its capacity is in use. It then keeps room for twice its
-/// entries, and for at least 256.
-fn shrink_map<K: Eq + Hash, V>(map: &mut HashMap<K, V>) {
-    const KEPT: usize = 256;
-    if map.capacity() > KEPT && map.len() <= map.capacity() / 4 {
-        map.shrink_to((2 * map.len()).max(KEPT));
+/// Removes a value, and frees most of the map's memory if at most a quarter of it is in use.
+fn take<K: Eq + Hash, V>(map: &mut HashMap<K, V>, key: &K) -> Option<V> {
+    let value = map.remove(key);
+    if map.capacity() > 256 && map.len() <= map.capacity() / 4 {
+        map.shrink_to((2 * map.len()).max(256));
     }
+    value
 }

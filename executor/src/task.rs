@@ -1,4 +1,4 @@
-//! A spawned future, and the handle to it.
+//! The handle to a spawned future.
 
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -9,8 +9,7 @@ use std::task::{Context, Poll, Waker, ready};
 
 use crate::budget;
 use crate::cell::{
-    self, CANCELLED, DETACHED, DONE, EMPTY, NAMED, NOBODY, NewCell, OTHER_JOINER, OutputRef,
-    RUNNING, Ref,
+    CANCELLED, DETACHED, DONE, EMPTY, FOREIGN_JOINER, NAMED, NewCell, OutputRef, RUNNING, Ref,
 };
 use crate::current;
 use crate::inner::{ExecutorInner, SpawnOutcome, too_many_tasks};
@@ -19,25 +18,24 @@ use crate::waker::index_in;
 
 /// A spawned task. Await it for its output.
 ///
-/// Tasks are structured: **dropping a `Task` cancels it**, that is, drops its future at once. Let
-/// go of it with [`detach`](Task::detach) if it shall live on by itself.
+/// Tasks are structured: **dropping a `Task` cancels it**, that is, drops its future at once. To
+/// let it run on by itself, [`detach`](Task::detach) it.
 ///
-/// | you want | write | and get |
+/// | to get | write | result |
 /// |---|---|---|
-/// | the output | `task.await` | `T`; a panic of the task goes on here |
+/// | the output | `task.await` | `T`, or the task's panic resumes here |
 /// | the output, or the panic as a value | `task.catch().await` | `Result<T, Panic>` |
-/// | to stop it | `drop(task)` or `task.cancel().await` | nothing, or `Option<T>` |
-/// | to let it go | `task.detach()` | |
+/// | the end of the task | `drop(task)` or `task.cancel().await` | nothing, or `Option<T>` |
+/// | a task without a handle | `task.detach()` | |
 ///
 /// # Tasks that own tasks
 ///
 /// A task that is dropped drops the tasks whose handles it holds, wherever they are: in a variable,
-/// a `windlass::task::TaskGroup`, a channel. All are gone when the drop of the first returns,
-/// and a chain of any length takes little stack. Up to a depth of 32 each is dropped in place.
-/// Deeper ones are dropped after their owner has been, depth first and in the order of the code.
-/// So a destructor finds the future of a task that it has just dropped gone, unless it is that deep
-/// inside the drops of other tasks. A destructor that panics keeps no deeper task from being
-/// dropped.
+/// a group, a channel. All are gone when the drop of the first returns, and a chain of any length
+/// takes little stack. Up to a depth of 32 each is dropped in place. Deeper ones are dropped after
+/// their owner, depth first and in the order of the code. So a destructor finds the future of a
+/// task that it has just dropped gone, unless it is that deep inside the drops of other tasks. A
+/// destructor that panics keeps no deeper task from being dropped.
 ///
 /// If the future's poll panics, the future is dropped while the thread is panicking: a
 /// [`std::sync::MutexGuard`] in it poisons its mutex.
@@ -49,28 +47,27 @@ use crate::waker::index_in;
 ///
 /// # Panics
 ///
-/// Awaiting resumes the task's panic, if it panicked. It panics as well if the task can't finish
-/// any more, because its executor was dropped, or if the output was taken before.
+/// Awaiting resumes the task's panic, if it panicked. It also panics if the executor was dropped
+/// before the task finished, or if the output was taken before.
 ///
 /// # Examples
 ///
 /// ```
-/// use windlass_executor::{block_on, spawn, Executor};
+/// use windlass::{block_on, spawn};
 ///
-/// let executor = Executor::new();
-/// let sum = block_on(executor.run(async {
+/// let sum = block_on(async {
 ///     let parts = [spawn(async { 1 }), spawn(async { 2 })];
 ///     let mut sum = 0;
 ///     for part in parts {
 ///         sum += part.await;
 ///     }
 ///     sum
-/// }));
+/// });
 /// assert_eq!(sum, 3);
 /// ```
 #[must_use = "a dropped task is cancelled: await it, keep it, or call `detach()`"]
 pub struct Task<T> {
-    /// None once the output was handed out, or the task let go: nothing is left to cancel.
+    /// `None` once the output was taken or the task detached: nothing is left to cancel.
     cell: Option<OutputRef<T>>,
 }
 
@@ -78,7 +75,7 @@ pub struct Task<T> {
 impl<T> Unpin for Task<T> {}
 
 impl<T: 'static> Task<T> {
-    /// ① Puts a new task into the table and on the run queue.
+    /// ① Puts a new task into the table and on the run queue. The loop polls it later.
     #[inline(always)]
     pub(crate) fn spawn(inner: &ExecutorInner, new: NewCell<T>) -> Self {
         let outcome = inner.insert(new.in_table, new.in_queue);
@@ -95,7 +92,7 @@ impl<T: 'static> Task<T> {
     #[track_caller]
     pub(crate) fn spawn_here(new: NewCell<T>) -> Self {
         let insert = |inner: &ExecutorInner| inner.insert(new.in_table, new.in_queue);
-        let outcome = current::with_entered(|inner| inner.as_deref().map(insert));
+        let outcome = current::with_entered(|entered| entered.as_deref().map(insert));
         let cell = Some(new.handle);
         let task = Task { cell };
         match outcome {
@@ -119,8 +116,8 @@ impl<T: 'static> Task<T> {
         }
     }
 
-    /// Does what is left after [`ExecutorInner::insert`], which runs user code or panics. After a
-    /// panic a task that was queued runs on, detached.
+    /// The slow path of a spawn, which runs user code or panics. After a panic a task that was
+    /// queued runs on, detached.
     #[cold]
     fn finish_spawn(self, inner: &ExecutorInner, outcome: SpawnOutcome) -> Self {
         let finished = catch_unwind(AssertUnwindSafe(|| match outcome {
@@ -136,38 +133,38 @@ impl<T: 'static> Task<T> {
         self
     }
 
-    /// Gives the task a name, for `Debug` and for the messages of its panics. These say where it
-    /// was spawned in any case.
+    /// Gives the task a name, for `Debug` and for the messages of its panics. Without a name these
+    /// say where it was spawned.
     ///
     /// ```
-    /// # use windlass_executor::{block_on, spawn, Executor};
-    /// block_on(Executor::new().run(async {
+    /// # use windlass::{block_on, spawn};
+    /// block_on(async {
     ///     let task = spawn(async { panic!("no rope left") }).named("hauler");
     ///     let panic = task.catch().await.unwrap_err();
     ///     assert!(panic.to_string().starts_with("task `hauler`, spawned at "));
-    /// }));
+    /// });
     /// ```
     pub fn named(self, name: impl Into<Rc<str>>) -> Self {
-        let name = name.into(); // user code, perhaps
+        let name = name.into(); // perhaps user code
         let cell = self.cell.as_ref().filter(|cell| !cell.has(EMPTY));
-        if let Some((cell, core)) = cell.and_then(|cell| Some((cell, home(cell)?))) {
-            core.table().set_name(cell, name);
+        if let Some((cell, inner)) = cell.and_then(|cell| Some((cell, executor_of(cell)?))) {
+            inner.table().set_name(cell, name);
         }
         self
     }
 
-    /// Lets the task run on by itself; its output is dropped when it ends. A panic in it ends the
-    /// task alone: the panic hook reports it, and the executor goes on.
+    /// Lets the task run on by itself. Its output is dropped when it ends. A panic ends the task
+    /// alone: the panic hook reports it, and the executor goes on.
     ///
     /// ```
-    /// # use windlass_executor::{block_on, spawn, yield_now, Executor};
+    /// # use windlass::{block_on, spawn, yield_now};
     /// # use std::{cell::Cell, rc::Rc};
     /// let done = Rc::new(Cell::new(false));
     /// let flag = done.clone();
-    /// block_on(Executor::new().run(async {
+    /// block_on(async {
     ///     spawn(async move { flag.set(true) }).detach();
     ///     yield_now().await;
-    /// }));
+    /// });
     /// assert!(done.get());
     /// ```
     pub fn detach(mut self) {
@@ -176,25 +173,39 @@ impl<T: 'static> Task<T> {
         }
     }
 
-    /// True if the task has finished, panicked, or can't finish any more.
+    /// Returns true if the task has finished or panicked, or can't finish since its executor was
+    /// dropped.
     ///
     /// ```
-    /// # use windlass_executor::{block_on, spawn, yield_now, Executor};
-    /// block_on(Executor::new().run(async {
+    /// # use windlass::{block_on, spawn, yield_now};
+    /// block_on(async {
     ///     let task = spawn(async {});
     ///     assert!(!task.is_finished());
     ///     yield_now().await;
     ///     assert!(task.is_finished());
-    /// }));
+    /// });
     /// ```
     pub fn is_finished(&self) -> bool {
         self.cell.as_ref().is_none_or(|cell| cell.has(DONE | EMPTY))
     }
 
-    /// Cancels the task. When this returns `None`, its future has been dropped; `Some` if it had
-    /// finished before.
+    /// Returns where the task was spawned. `None` once its output has been taken.
     ///
-    /// A task that cancels itself ends when its poll returns: it never comes back from this await.
+    /// ```
+    /// # use windlass::{block_on, spawn};
+    /// block_on(async {
+    ///     let task = spawn(async {});
+    ///     assert_eq!(task.spawned_at().unwrap().file(), file!());
+    /// });
+    /// ```
+    pub fn spawned_at(&self) -> Option<&'static Location<'static>> {
+        self.cell.as_ref().map(|cell| cell.spawned_at)
+    }
+
+    /// Cancels the task. Returns `None` once its future has been dropped, and `Some` if the task
+    /// had finished before.
+    ///
+    /// A task that cancels itself ends when its poll returns. It never returns from this await.
     ///
     /// # Panics
     ///
@@ -205,42 +216,42 @@ impl<T: 'static> Task<T> {
     /// The task is cancelled at the first poll, or when the future is dropped before it.
     ///
     /// ```
-    /// # use windlass_executor::{block_on, spawn, yield_now, Executor};
-    /// block_on(Executor::new().run(async {
+    /// # use windlass::{block_on, spawn, yield_now};
+    /// block_on(async {
     ///     let endless = spawn(std::future::pending::<()>());
     ///     assert_eq!(endless.cancel().await, None);
     ///
     ///     let quick = spawn(async { 7 });
     ///     yield_now().await;
     ///     assert_eq!(quick.cancel().await, Some(7));
-    /// }));
+    /// });
     /// ```
     pub async fn cancel(mut self) -> Option<T> {
-        let ended = if cancel(self.cell.as_ref()?) {
+        let result = if cancel(self.cell.as_ref()?) {
             self.take_output()
         } else {
             poll_fn(|cx| self.poll_end(cx)).await
         };
-        ended.map(|ended| ended.unwrap_or_else(|panic| panic.resume()))
+        result.map(|result| result.unwrap_or_else(|panic| panic.resume()))
     }
 
-    /// Waits for the end of the task and hands out a panic as a value.
+    /// Waits until the task ends, and returns its panic as a value.
     ///
     /// # Panics
     ///
-    /// If the task can't finish any more, because its executor was dropped.
+    /// If the executor was dropped before the task finished.
     ///
     /// # Cancel safety
     ///
     /// Dropping this drops the task with it, which cancels it.
     ///
     /// ```
-    /// # use windlass_executor::{block_on, spawn, Executor};
-    /// block_on(Executor::new().run(async {
+    /// # use windlass::{block_on, spawn};
+    /// block_on(async {
     ///     let task = spawn(async { panic!("no rope left") });
     ///     let panic = task.catch().await.unwrap_err();
     ///     assert_eq!(panic.message(), Some("no rope left"));
-    /// }));
+    /// });
     /// ```
     pub async fn catch(mut self) -> Result<T, Panic> {
         poll_fn(|cx| self.poll_catch(cx)).await
@@ -250,7 +261,7 @@ impl<T: 'static> Task<T> {
     fn poll_catch(&mut self, cx: &mut Context<'_>) -> Poll<Result<T, Panic>> {
         match self.poll_end(cx) {
             Poll::Pending => Poll::Pending,
-            Poll::Ready(Some(ended)) => Poll::Ready(ended),
+            Poll::Ready(Some(result)) => Poll::Ready(result),
             Poll::Ready(None) => self.no_output(),
         }
     }
@@ -263,13 +274,13 @@ impl<T: 'static> Task<T> {
         };
         if !cell.has(DONE | EMPTY) {
             match index_in(cell.key.get().executor(), cx.waker()) {
-                Some(index) if !cell.has(OTHER_JOINER) => {
-                    cell.joiner.set(index);
+                Some(index) if !cell.has(FOREIGN_JOINER) => {
+                    cell.set_joiner(Some(index));
                     return Poll::Pending;
                 }
-                _ => join_other(cell, cx.waker()),
+                index => set_joiner_slow(cell, index, cx.waker()),
             }
-            // To clone a waker is user code, in which the task may have ended.
+            // Cloning a waker is user code, during which the task may have ended.
             if !cell.has(DONE | EMPTY) {
                 return Poll::Pending;
             }
@@ -287,18 +298,6 @@ impl<T: 'static> Task<T> {
         }
         forget_name(&cell);
         output
-    }
-
-    /// Where the task was spawned. `None` once its output has been taken.
-    ///
-    /// ```
-    /// # use windlass_executor::Executor;
-    /// let executor = Executor::new();
-    /// let task = executor.spawn(async {});
-    /// assert_eq!(task.spawned_at().unwrap().file(), file!());
-    /// ```
-    pub fn spawned_at(&self) -> Option<&'static Location<'static>> {
-        self.cell.as_ref().map(|cell| cell.place)
     }
 
     #[cold]
@@ -335,6 +334,61 @@ impl<T> Drop for Task<T> {
     }
 }
 
+/// Spawns a task on the executor that runs on this thread.
+///
+/// Neither the future nor its output need be `Send`. The loop polls it later, never at once.
+///
+/// # Panics
+///
+/// Outside of a running executor. There, use [`Executor::spawn`](crate::Executor::spawn), or
+/// [`Executor::enter`](crate::Executor::enter) first.
+///
+/// # Examples
+///
+/// ```
+/// use windlass::{block_on, spawn};
+///
+/// block_on(async {
+///     assert_eq!(spawn(async { 7 }).await, 7);
+/// });
+/// ```
+#[track_caller]
+pub fn spawn<F: Future + 'static>(future: F) -> Task<F::Output> {
+    Task::spawn_here(NewCell::new(future, Location::caller()))
+}
+
+/// Spawns a task on behalf of other code: `Debug` and panic messages say that the task was spawned
+/// at `spawned_at`.
+///
+/// # Panics
+///
+/// Like [`spawn`].
+///
+/// # Examples
+///
+/// ```
+/// use std::panic::Location;
+/// use windlass::{Task, block_on, spawn, spawn_at};
+///
+/// /// Spawned later, but `Debug` and panic messages name the caller.
+/// #[track_caller]
+/// fn later() -> impl FnOnce() -> Task<u32> {
+///     let caller = Location::caller();
+///     move || spawn_at(caller, async { 7 })
+/// }
+///
+/// block_on(async {
+///     assert_eq!(later()().await, 7);
+/// });
+/// ```
+#[track_caller]
+pub fn spawn_at<F>(spawned_at: &'static Location<'static>, future: F) -> Task<F::Output>
+where
+    F: Future + 'static,
+{
+    Task::spawn_here(NewCell::new(future, spawned_at))
+}
+
 impl<T> fmt::Debug for Task<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let cell = self.cell.as_ref();
@@ -345,24 +399,24 @@ impl<T> fmt::Debug for Task<T> {
     }
 }
 
-/// The executor of the task, if it still lives.
-fn home(cell: &Ref) -> Option<Rc<ExecutorInner>> {
-    current::living(cell.key.get().executor())
+/// The executor of the task, if it still exists.
+fn executor_of(cell: &Ref) -> Option<Rc<ExecutorInner>> {
+    current::find_local(cell.key.get().executor())
 }
 
-/// Drops the future of a task that has not finished. False if the task is running: it ends when
-/// its poll returns.
+/// Drops the future of an unfinished task. False if the task is running: it ends when its poll
+/// returns.
 fn cancel(cell: &Ref) -> bool {
     if cell.has(RUNNING) {
         cell.set(CANCELLED);
         return false;
     }
     if !cell.has(DONE | EMPTY) {
-        let core = home(cell).expect("a task that has not finished has its executor");
-        let removed = core.table().remove(cell.key.get());
+        let inner = executor_of(cell).expect("an unfinished task has its executor");
+        let removed = inner.table().remove(cell.key.get());
         forget_name(cell); // before user code, which may panic
         cell.drop_future();
-        drop(removed); // the joiner's drop is user code, too: it finds the task gone
+        drop(removed); // a foreign joiner's drop is user code, which finds the task gone
     }
     true
 }
@@ -378,12 +432,12 @@ fn drop_handle(cell: Ref) {
     }
 }
 
-/// Nobody will want the output. If it is there already, it's dropped.
+/// Makes sure that the output is dropped, now or when the task ends.
 fn detach(cell: Ref) {
     cell.set(DETACHED);
-    cell.joiner.set(NOBODY);
-    if cell.has(OTHER_JOINER) {
-        let joiner = home(&cell).and_then(|core| core.table().take_other(&cell));
+    cell.set_joiner(None);
+    if cell.has(FOREIGN_JOINER) {
+        let joiner = executor_of(&cell).and_then(|inner| inner.table().take_foreign_joiner(&cell));
         drop(joiner);
     }
     if cell.has(DONE | EMPTY) {
@@ -392,48 +446,44 @@ fn detach(cell: Ref) {
     }
 }
 
+/// Registers the waker where a foreign joiner is or was registered. `index` is the slot of its task
+/// if that is of the same executor.
 #[cold]
-fn join_other(cell: &Ref, waker: &Waker) {
-    if let Some(core) = home(cell) {
-        set_foreign_joiner(&core, cell, waker);
+fn set_joiner_slow(cell: &Ref, index: Option<u32>, waker: &Waker) {
+    let Some(inner) = executor_of(cell) else {
+        return;
+    };
+    let is_known = |known: &Waker| known.will_wake(waker);
+    if inner.table().foreign_joiner(cell).is_some_and(is_known) {
+        return;
     }
+    let old = if index.is_some() {
+        cell.set_joiner(index);
+        inner.table().take_foreign_joiner(cell)
+    } else {
+        let waker = waker.clone(); // user code, under no borrow
+        inner.table().set_foreign_joiner(cell, waker)
+    };
+    drop(old); // user code as well
 }
 
 #[inline]
 fn forget_name(cell: &Ref) {
     if cell.has(NAMED) {
-        take_name(cell);
+        forget_name_slow(cell);
     }
 }
 
 #[cold]
-fn take_name(cell: &Ref) {
-    if let Some(core) = home(cell) {
-        core.table().take_name(cell);
+fn forget_name_slow(cell: &Ref) {
+    if let Some(inner) = executor_of(cell) {
+        inner.table().forget_name(cell);
     }
 }
 
-/// The task, in a message.
 fn describe(cell: &Ref) -> String {
-    cell::describe(cell, home(cell).and_then(|core| core.table().name(cell)))
-}
-
-/// `waker` is to be woken when the task ends. It may belong to another executor.
-#[cold]
-fn set_foreign_joiner(inner: &ExecutorInner, cell: &Ref, waker: &Waker) {
-    let is_known = |known: &Waker| known.will_wake(waker);
-    if inner.table().other(cell).is_some_and(is_known) {
-        return;
+    match executor_of(cell) {
+        Some(inner) => inner.table().describe_task(cell),
+        None => cell.describe(None),
     }
-    let old = match index_in(inner.id(), waker) {
-        Some(index) => {
-            cell.joiner.set(index);
-            inner.table().take_other(cell)
-        }
-        None => {
-            let waker = waker.clone(); // user code, under no borrow
-            inner.table().set_other(cell, waker)
-        }
-    };
-    drop(old); // user code, too
 }

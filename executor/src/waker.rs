@@ -1,8 +1,8 @@
 //! Wakers that are plain numbers.
 //!
-//! The data "pointer" of a waker is a [`Key`] and is never followed. So cloning and dropping do
-//! nothing, there is no count to keep, and nothing can dangle: a waker whose task is gone finds
-//! another generation in the slot, or no executor at all, and does nothing.
+//! The data "pointer" of a waker is a [`Key`] and is never followed. Cloning and dropping a waker
+//! do nothing, no reference is counted, and nothing can dangle. A waker whose task is gone finds
+//! another generation in the slot, or no executor, and does nothing.
 
 use std::mem::ManuallyDrop;
 use std::task::{RawWaker, RawWakerVTable, Waker};
@@ -12,7 +12,7 @@ use crate::key::Key;
 
 static VTABLE: RawWakerVTable = RawWakerVTable::new(clone, wake, wake, drop);
 
-/// The waker of the task that `key` names. Its drop would do nothing, and isn't even called.
+/// The waker of the task that `key` names. Its drop would do nothing, so it is not even called.
 #[inline]
 pub(crate) fn waker(key: Key) -> ManuallyDrop<Waker> {
     // SAFETY: the functions of VTABLE never follow the pointer, which is a number and owns
@@ -20,7 +20,7 @@ pub(crate) fn waker(key: Key) -> ManuallyDrop<Waker> {
     ManuallyDrop::new(unsafe { Waker::new(key.to_ptr(), &VTABLE) })
 }
 
-/// The slot of the task of `executor` that the waker names, if it does.
+/// The slot of the task that the waker names, if it is a task of `executor`.
 #[inline]
 pub(crate) fn index_in(executor: u16, waker: &Waker) -> Option<u32> {
     let key = Key::from_ptr(waker.data());
@@ -32,8 +32,6 @@ fn clone(number: *const ()) -> RawWaker {
     RawWaker::new(number, &VTABLE)
 }
 
-/// ⑥ Puts the task on the run queue if its executor lives on this thread, and into the
-/// executor's inbox otherwise.
 fn wake(number: *const ()) {
     current::wake(Key::from_ptr(number));
 }

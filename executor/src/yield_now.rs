@@ -1,4 +1,4 @@
-//! Letting the other tasks run.
+//! Yielding to the other tasks.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -6,25 +6,25 @@ use std::task::{Context, Poll};
 
 /// Lets all other tasks that are ready run first.
 ///
-/// Long computations call it now and then, so that the loop stays responsive.
+/// Long computations call it at intervals, so that the loop stays responsive.
 ///
 /// # Cancel safety
 ///
-/// Nothing is lost when it is dropped.
+/// Dropping it loses nothing.
 ///
 /// # Examples
 ///
 /// ```
 /// use std::{cell::RefCell, rc::Rc};
-/// use windlass_executor::{block_on, spawn, yield_now, Executor};
+/// use windlass::{block_on, spawn, yield_now};
 ///
 /// let trace = Rc::new(RefCell::new(Vec::new()));
-/// let theirs = trace.clone();
-/// block_on(Executor::new().run(async {
-///     spawn(async move { theirs.borrow_mut().push("task") }).detach();
+/// let of_task = trace.clone();
+/// block_on(async {
+///     spawn(async move { of_task.borrow_mut().push("task") }).detach();
 ///     yield_now().await;
 ///     trace.borrow_mut().push("main");
-/// }));
+/// });
 /// assert_eq!(*trace.borrow(), ["task", "main"]);
 /// ```
 pub fn yield_now() -> YieldNow {

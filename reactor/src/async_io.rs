@@ -3,8 +3,6 @@
 use std::future::poll_fn;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::pin::Pin;
-#[cfg(unix)]
-use std::task::Waker;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -17,6 +15,7 @@ use crate::poller::Interest;
 use crate::readiness::{ConditionWait, poll_condition};
 use crate::readiness::{Readable, Writable, poll_ready};
 use crate::source::{Source, Wait};
+use crate::wake::wake_all;
 
 /// Makes any descriptor that the poller can watch asynchronous: sockets, pipes, terminals, a C
 /// library's descriptor, an eventfd, an inotify.
@@ -80,26 +79,51 @@ impl<T: AsFd> Async<T> {
     pub fn new(io: T) -> io::Result<Async<T>> {
         set_nonblocking(io.as_fd(), true)?;
         let this = Async::new_nonblocking(io)?;
-        this.source.arm(this.as_fd(), Interest::Read)?;
+        this.register()?;
         Ok(this)
     }
 
-    /// For a descriptor that is non-blocking already. It is registered when something first has
-    /// to wait for it.
-    pub(crate) fn new_nonblocking(io: T) -> io::Result<Async<T>> {
+    /// Takes a descriptor that is non-blocking already, and registers it when an operation first
+    /// has to wait for it. So an operation that never waits costs no other system call.
+    ///
+    /// A descriptor whose operations never block, such as that of a regular file, may stay
+    /// blocking. Any other one that is blocking would block the loop.
+    ///
+    /// # Errors
+    ///
+    /// Fails if this thread has no reactor and none can be created. A poller that can't watch the
+    /// descriptor is an error of the first operation that has to wait, or of
+    /// [`register`](Async::register).
+    pub fn new_nonblocking(io: T) -> io::Result<Async<T>> {
         Ok(Async {
             source: Source::new()?,
             io: Some(io),
         })
     }
 
-    /// As `new_nonblocking`, for a descriptor that this crate has made itself, and whose linger
-    /// time is unset.
+    /// Takes a non-blocking descriptor that is known not to linger: a new socket, or anything that
+    /// is no socket. Dropping it then saves the system call that reads `SO_LINGER`. All else is as
+    /// for [`new_nonblocking`](Async::new_nonblocking).
+    ///
+    /// # Errors
+    ///
+    /// Fails as [`new_nonblocking`](Async::new_nonblocking) does.
     #[inline]
-    pub(crate) fn new_own(io: T) -> io::Result<Async<T>> {
+    pub fn new_nonlingering(io: T) -> io::Result<Async<T>> {
         let this = Async::new_nonblocking(io)?;
         this.source.set_may_linger(false);
         Ok(this)
+    }
+
+    /// Registers the descriptor with this thread's reactor now. Without this, the first operation
+    /// that has to wait registers it.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the poller can't watch the descriptor, and in a forked child if the `Async` was
+    /// made before the fork.
+    pub fn register(&self) -> io::Result<()> {
+        self.source.arm(self.as_fd(), Interest::Read)
     }
 
     /// The value inside. To read or write by it directly is fine: only, `WouldBlock` then is for
@@ -109,14 +133,17 @@ impl<T: AsFd> Async<T> {
         self.io.as_ref().expect("it is there until the drop")
     }
 
-    /// Takes the value out, deregistered, and still non-blocking.
+    /// Takes the value out, deregistered and still non-blocking: see [`set_nonblocking`]. Tasks
+    /// that still wait for it by a `poll_` method are woken, since no event will do that any more.
     ///
     /// # Errors
     ///
     /// None today; the result leaves room for platforms where it can fail.
     pub fn into_inner(mut self) -> io::Result<T> {
         let io = self.io.take().expect("it is there until the drop");
+        let waiters = self.source.take_waiters();
         self.source.close(io.as_fd());
+        wake_all(waiters);
         Ok(io)
     }
 
@@ -331,12 +358,6 @@ impl<T: AsFd> Async<T> {
         self.source.wake_readers();
     }
 
-    /// All who wait for it. To be woken by the caller, when the wait has no sense any more.
-    #[cfg(unix)]
-    pub(crate) fn take_waiters(&self) -> Vec<Waker> {
-        self.source.take_waiters()
-    }
-
     pub(crate) fn source(&self) -> &Source {
         &self.source
     }
@@ -435,8 +456,26 @@ where
     }
 }
 
-/// Makes the open file non-blocking, or blocking.
-pub(crate) fn set_nonblocking(fd: BorrowedFd<'_>, nonblocking: bool) -> io::Result<()> {
+/// Makes an open file non-blocking, or blocking again after [`Async::into_inner`]. All file
+/// descriptors of the same open file share this.
+///
+/// # Errors
+///
+/// Those of the system.
+///
+/// # Examples
+///
+/// ```ignore-windows
+/// use std::os::fd::AsFd;
+/// use std::os::unix::net::UnixStream;
+/// use windlass_reactor::{Async, set_nonblocking};
+///
+/// let (here, _there) = UnixStream::pair()?;
+/// let here = Async::new(here)?.into_inner()?;
+/// set_nonblocking(here.as_fd(), false)?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+pub fn set_nonblocking(fd: BorrowedFd<'_>, nonblocking: bool) -> io::Result<()> {
     match rustix::io::ioctl_fionbio(fd, nonblocking) {
         Ok(()) => Ok(()),
         #[cfg(unix)] // a sandbox may refuse `ioctl`, and some drivers do

@@ -91,6 +91,15 @@ impl Own {
     }
 }
 
+/// Charges more operations to the budget of the task that is being polled: for an operation that
+/// did the work of several, such as a `splice` of many pages. [`Reactor::share_budget`] says what
+/// the budget is for.
+pub fn charge(operations: usize) {
+    if let Some(hub) = made_hub() {
+        hub.charge_more(operations);
+    }
+}
+
 impl Reactor {
     /// Shares the budget of an executor: how many operations on sockets, pipes and files one poll
     /// of a task may complete. Then its next operation returns `Pending`, and the task is woken in
@@ -166,13 +175,5 @@ pub fn poll_charge(cx: &mut Context<'_>) -> Poll<()> {
 pub fn refund() {
     if let Some(hub) = made_hub() {
         hub.refund();
-    }
-}
-
-/// Charges the current task for operations in addition to the one of [`poll_charge`], for example
-/// for a copy of much data. Takes effect at the next operation of the task.
-pub fn charge(operations: usize) {
-    if let Some(hub) = made_hub() {
-        hub.charge_more(operations);
     }
 }

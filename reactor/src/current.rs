@@ -121,6 +121,24 @@ fn child_hub() -> Option<Rc<ReactorInner>> {
     found.ok().flatten()
 }
 
+thread_local! {
+    static RELEASES: RefCell<Vec<fn()>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Calls a function before this thread's reactor is released. For what keeps file descriptors for
+/// the thread.
+#[doc(hidden)] // until the pool of threads is in the facade
+pub fn on_release(release: fn()) {
+    RELEASES.with_borrow_mut(|releases| {
+        if !releases
+            .iter()
+            .any(|&known| std::ptr::fn_addr_eq(known, release))
+        {
+            releases.push(release);
+        }
+    });
+}
+
 /// Drops this thread's hub and its file descriptors, unless a value of the thread still uses it.
 ///
 /// For threads of a pool, which outlive what their closures do. The next closure that needs a hub
@@ -129,10 +147,10 @@ pub(crate) fn release() {
     if first_hub().is_none() {
         return;
     }
-    #[cfg(unix)]
-    crate::orphans::release();
-    #[cfg(target_os = "linux")]
-    crate::splice::release();
+    RELEASES
+        .with_borrow(Clone::clone)
+        .iter()
+        .for_each(|release| release());
     let unused = HUB.try_with(|place| {
         let mut hub = place.take();
         let unused = hub.take_if(|hub| Rc::strong_count(&hub.0) == 1);

@@ -3,7 +3,7 @@
 //! A forked child has copies of the parent's memory and descriptors. The kernel objects behind the
 //! descriptors are shared: epoll instance, timerfd, eventfd, io_uring, pipes. Threads are not
 //! copied, and a lock that another thread held stays locked. What owns such an object stores its
-//! [`Origin`].
+//! [`Origin`]; global state that a child must not share is a [`PerProcess`].
 
 use std::fmt;
 use std::io;
@@ -11,7 +11,21 @@ use std::ptr;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed};
 use std::sync::atomic::{AtomicPtr, AtomicUsize};
 
-/// The process that made a value. Valid in signal handlers, and takes no lock.
+/// The process that made a value. Its methods take no lock and may be called in signal handlers.
+///
+/// # Examples
+///
+/// ```
+/// use windlass_reactor::fork::Origin;
+///
+/// struct Connection {
+///     origin: Origin,
+/// }
+///
+/// let connection = Connection { origin: Origin::here() };
+/// connection.origin.check("this connection")?; // an error in a forked child
+/// # Ok::<(), std::io::Error>(())
+/// ```
 #[derive(Clone, Copy)]
 pub struct Origin {
     /// The process's generation, in memory that the kernel clears in a forked child. It is
@@ -159,20 +173,40 @@ mod platform {
     }
 }
 
-/// A value of which each process has its own. A forked child starts with a new one and leaks the
-/// inherited one: a lock in that may be held by a thread that the child doesn't have.
-#[derive(Debug)]
+/// A global value of which each process has its own. A forked child starts with a new one and leaks
+/// the inherited one, because a thread that the child doesn't have may hold a lock in it.
+///
+/// # Examples
+///
+/// ```
+/// use std::sync::Mutex;
+/// use windlass_reactor::fork::PerProcess;
+///
+/// static NAMES: PerProcess<Mutex<Vec<String>>> = PerProcess::new();
+///
+/// NAMES.get(Mutex::default).lock().unwrap().push("ahoy".to_owned());
+/// ```
 pub struct PerProcess<T: 'static>(AtomicPtr<Made<T>>);
 
-#[derive(Debug)]
 struct Made<T> {
     origin: Origin,
     value: T,
 }
 
+impl<T> fmt::Debug for PerProcess<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PerProcess").finish_non_exhaustive()
+    }
+}
+
+impl<T: Send + Sync> Default for PerProcess<T> {
+    fn default() -> Self {
+        PerProcess::new()
+    }
+}
+
 impl<T: Send + Sync> PerProcess<T> {
-    /// No process has a value yet.
-    #[allow(clippy::new_without_default)] // for statics
+    /// Creates a `PerProcess` without a value.
     pub const fn new() -> Self {
         PerProcess(AtomicPtr::new(ptr::null_mut()))
     }

@@ -113,37 +113,28 @@ mod waiters;
 mod ticket;
 mod readiness;
 mod async_io;
-pub mod io;
-mod copy;
-#[cfg(target_os = "linux")]
-mod splice;
-#[cfg_attr(windows, path = "pipe_windows.rs")]
-mod pipe;
-#[cfg_attr(windows, path = "stdio_windows.rs")]
-mod stdio;
-pub mod signal;
-#[cfg_attr(windows, path = "signal_handler_windows.rs")]
-mod signal_handler;
+#[cfg(windows)]
+mod waitable;
 mod timers;
 mod clock;
 pub mod time;
 mod pool;
 pub mod fs;
 pub mod net;
-pub mod process;
-mod child_end;
-#[cfg(unix)]
-mod orphans;
 #[doc(hidden)] // for the facade
 pub mod shortage;
 mod unwind;
 
-pub use async_io::Async;
+pub use async_io::{Async, set_nonblocking};
 pub use block_on::block_on;
+#[doc(hidden)]
+pub use current::on_release;
 pub use current::{check_driven, is_driven};
 pub use pool::{BlockingTask, Pool};
 pub use reactor::{Awake, Reactor, Turned};
 pub use readiness::{Readable, Writable};
+#[cfg(windows)]
+pub use waitable::Waitable;
 
 /// The README's example runs.
 #[cfg(doctest)]

@@ -16,13 +16,13 @@ macro_rules! start_limit {
 
 /// The error of a thread that the system refuses to start.
 #[cold]
-pub(crate) fn cannot_start_thread(error: io::Error) -> io::Error {
+pub fn cannot_start_thread(error: io::Error) -> io::Error {
     cannot_start(start_limit!("cannot start a thread: "), error)
 }
 
 /// The error of a process that the system refuses to start.
 #[cold]
-pub(crate) fn cannot_start_process(error: io::Error) -> io::Error {
+pub fn cannot_start_process(error: io::Error) -> io::Error {
     cannot_start(start_limit!("cannot start a process: "), error)
 }
 

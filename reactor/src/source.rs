@@ -220,7 +220,6 @@ impl Source {
     }
 
     /// Takes the waiters of both directions, which the caller wakes.
-    #[cfg(unix)]
     pub(crate) fn take_waiters(&self) -> Vec<Waker> {
         let mut waiters = Vec::new();
         for interest in [Interest::Read, Interest::Write] {
@@ -276,12 +275,6 @@ impl Source {
     #[inline]
     pub(crate) fn may_linger(&self) -> bool {
         !self.entry.has(NO_LINGER)
-    }
-
-    /// Charges the budget for an operation that did the work of several.
-    #[cfg(target_os = "linux")]
-    pub(crate) fn charge_more(&self, operations: usize) {
-        self.hub.charge_more(operations);
     }
 }
 

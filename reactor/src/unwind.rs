@@ -9,7 +9,6 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 use crate::fs::{File, ReadDir};
 use crate::pool::BlockingTask;
 use crate::reactor::{Awake, Reactor};
-use crate::signal::CtrlC;
 use crate::source::Source;
 
 macro_rules! unwind_safe {
@@ -22,11 +21,6 @@ macro_rules! unwind_safe {
 // All that has a descriptor has a source.
 unwind_safe!(Source);
 unwind_safe!(Reactor, Awake<'_>);
-// Elsewhere they have a source.
-#[cfg(windows)]
-unwind_safe!(crate::signal::Signals);
-// Its error is only given away.
-unwind_safe!(CtrlC);
 // A closure that has panicked hands over its panic, and is gone.
 impl<T> UnwindSafe for BlockingTask<T> {}
 impl<T> RefUnwindSafe for BlockingTask<T> {}

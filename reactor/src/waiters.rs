@@ -9,31 +9,32 @@ use std::task::Waker;
 use crate::poller::Interest;
 use crate::wake::{drop_all, wake_all};
 
-/// Nearly always one task waits, for one direction. Any number may wait, each of them once.
+/// The wakers of a source. Usually there is one, which takes no allocation. Any number may wait,
+/// each waker once per interest.
 pub(crate) struct Waiters {
     first: Cell<Option<Waker>>,
-    /// What the first waits for.
+    /// The interest of the first waker.
     interest: Cell<Interest>,
-    /// What waits by the first waker; zero if nothing does any more.
+    /// Zero if the first waker is a leftover that no wait needs any more.
     holders: Cell<Holders>,
-    /// Made for the second waiter, and kept.
+    /// Allocated for the second waiter, and kept.
     others: Cell<Option<Box<Others>>>,
 }
 
-/// How many futures wait by a waker and will remove it when they are dropped; `LOOSE` is added if
-/// it's also there for a poll method, which nothing removes.
+/// Counts the futures that wait with a waker. They remove it when they are dropped. `UNTICKETED` is
+/// added if a poll method has left the waker, because nothing removes that.
 type Holders = u32;
-const LOOSE: Holders = 1 << 31;
+const UNTICKETED: Holders = 1 << 31;
 
-/// The crowd of each interest.
+/// The wakers beside the first, by interest.
 #[derive(Default)]
 struct Others([Crowd; 4]);
 
-/// The wakers of one direction, each once.
+/// The wakers of one interest, each once.
 #[derive(Default)]
 struct Crowd {
     waiters: Vec<Waiter>,
-    /// Made when there are more than `FEW`.
+    /// Present if there are more than `FEW`.
     index: Option<Box<Index>>,
 }
 
@@ -42,37 +43,39 @@ struct Waiter {
     holders: Holders,
 }
 
-/// How many wakers are searched one by one.
+/// Up to this number, wakers are searched one by one.
 const FEW: usize = 16;
 
-/// How many new loose waiters a silent source takes at least before those that it has are checked.
+/// A silent source accepts at least this number of new wakers without a ticket before it checks
+/// those that it has.
 const UNCHECKED: usize = 64;
 
-/// Finds a waker in constant time, and bounds the wakers that nothing removes.
+/// Finds a waker in constant time, and bounds the wakers without a ticket.
 ///
-/// A poll method leaves its waker with the source until the next event, though the task may have
-/// given up by then. On a source that stays silent such wakers would pile up. So after a number of
-/// new ones all of them are woken once: tasks that still wait come back, the other wakers are gone.
+/// A poll method leaves its waker with the source until the next event. If the task stops waiting,
+/// nothing removes the waker, and on a silent source such wakers would accumulate. After a number
+/// of new ones, a check wakes all of them once: tasks that still wait register again, and the other
+/// wakers are gone.
 ///
-/// This comes to rest whatever the tasks do. A check needs new waiters, at least [`UNCHECKED`] and
-/// at least twice as many as came back after the last check. A waiter that comes back isn't new:
-/// its identity is remembered for a number of turns that grows with the crowd. So each new waiter
-/// costs a constant number of wakes, and a crowd that only waits costs none.
+/// Checks stop by themselves. A check needs new waiters, at least [`UNCHECKED`] and at least twice
+/// as many as returned after the previous check. A waiter that returns is not new: its identity is
+/// remembered for a number of turns that grows with the crowd. So each new waiter costs a constant
+/// number of wakes, and a crowd that only waits costs none.
 #[derive(Default)]
 struct Index {
-    places: HashMap<Identity, usize>,
-    /// Those that a check has woken, and the number of its turn.
+    positions: HashMap<Identity, usize>,
+    /// The wakers that a check has called, with the number of its turn.
     checked: HashMap<Identity, u32>,
-    /// How many waiters the last event has woken, which are expected to come back. They aren't new.
+    /// The waiters that the last event woke. So many may return without being new.
     expected: usize,
-    /// Since the last check: how many were new, and how many came back.
+    /// Waiters since the last check that were new, and that returned.
     new: usize,
     returned: usize,
-    /// The turn in which `checked` was last cleaned.
+    /// The turn in which old entries of `checked` were last removed.
     cleaned: u32,
 }
 
-/// Two wakers of equal identity wake the same task: this is what `Waker::will_wake` compares.
+/// Two wakers of equal identity wake the same task. `Waker::will_wake` compares the same.
 pub(crate) type Identity = (usize, usize);
 
 #[inline]
@@ -99,7 +102,7 @@ impl Waiters {
         no_first && peek(&self.others, no_other)
     }
 
-    /// Moves all that wait for the direction to `woken`.
+    /// Moves the wakers of an interest to `woken`.
     #[inline]
     pub(crate) fn take(&self, interest: Interest, woken: &mut Vec<Waker>) {
         if self.interest.get() == interest {
@@ -118,7 +121,7 @@ impl Waiters {
         self.others.set(Some(others));
     }
 
-    /// Moves all out, of both directions and of all kinds of news.
+    /// Moves all wakers out.
     #[inline]
     pub(crate) fn take_all(&self) -> Waiters {
         Waiters {
@@ -129,7 +132,7 @@ impl Waiters {
         }
     }
 
-    /// Drops all, which is user code.
+    /// Drops all wakers, which is user code.
     #[inline]
     pub(crate) fn discard(self) {
         if let Some(first) = self.first.into_inner() {
@@ -140,13 +143,14 @@ impl Waiters {
         }
     }
 
-    /// Adds one until the next event, unless it waits already. `turn` is the number of this turn.
+    /// Adds a waker until the next event, unless it is there already. `turn` is the number of the
+    /// current turn.
     #[inline]
     pub(crate) fn add(&self, interest: Interest, waker: &Waker, turn: u32) {
-        self.add_as(LOOSE, interest, waker, turn);
+        self.add_as(UNTICKETED, interest, waker, turn);
     }
 
-    /// As `add`, for a future that removes it again, unless an event comes first.
+    /// As `add`, for a future that removes the waker again unless an event comes first.
     #[inline]
     pub(crate) fn add_holder(&self, interest: Interest, waker: &Waker, turn: u32) {
         self.add_as(1, interest, waker, turn);
@@ -161,7 +165,7 @@ impl Waiters {
         if !peek(&self.others, Option::is_none) && self.others_hold(interest, waker, holder) {
             return;
         }
-        let waker = waker.clone(); // user code: nothing is out of its place meanwhile
+        let waker = waker.clone(); // user code: all cells are filled
         if peek(&self.first, Option::is_none) {
             self.interest.set(interest);
             self.holders.set(holder);
@@ -173,7 +177,7 @@ impl Waiters {
         }
     }
 
-    /// Nothing waits by the first waker any more.
+    /// Replaces a first waker that no wait needs any more.
     #[cold]
     fn replace_first(&self, interest: Interest, waker: Waker, holder: Holders) {
         self.interest.set(interest);
@@ -181,11 +185,11 @@ impl Waiters {
         drop_all(self.first.replace(Some(waker)));
     }
 
-    /// A future doesn't wait any more. To be called once after `add_holder`, and only if no event
-    /// has come since.
+    /// Ends the wait of a future. Must be called once per `add_holder`, and only if no event has
+    /// come since.
     ///
-    /// The first waker stays until another one needs its place, or the next event: a task that gave
-    /// up often waits again, and then the waker isn't cloned anew.
+    /// The first waker stays until another one needs its slot or an event takes it. A task that
+    /// cancelled a wait often waits again, and then its waker need not be cloned.
     #[inline(never)]
     pub(crate) fn remove_holder(&self, interest: Interest, waker: Identity) {
         let is = |first: &Option<Waker>| first.as_ref().is_some_and(|it| identity(it) == waker);
@@ -215,7 +219,7 @@ impl Waiters {
         wake_all(checked);
     }
 
-    /// Changes what is kept beside the first. The change must not be user code.
+    /// Gives access to the wakers beside the first. `change` must not run user code.
     fn with_others<R>(&self, change: impl FnOnce(&mut Others) -> R) -> R {
         let mut others = self.others.take().unwrap_or_default();
         let result = change(&mut others);
@@ -224,18 +228,19 @@ impl Waiters {
     }
 }
 
-/// Adds a holder: one future, or `LOOSE`. What is too many to be counted stays until the event.
+/// Adds a holder: one future, or `UNTICKETED`. If the count would overflow, the waker stays until
+/// the next event.
 fn hold(holders: Holders, holder: Holders) -> Holders {
     match holder {
-        LOOSE => holders | LOOSE,
-        _ if holders & !LOOSE == LOOSE - 1 => holders | LOOSE,
+        UNTICKETED => holders | UNTICKETED,
+        _ if holders & !UNTICKETED == UNTICKETED - 1 => holders | UNTICKETED,
         _ => holders + 1,
     }
 }
 
-/// Takes a future away.
+/// Subtracts one future.
 fn release(holders: Holders) -> Holders {
-    match holders & !LOOSE {
+    match holders & !UNTICKETED {
         0 => holders,
         _ => holders - 1,
     }
@@ -257,33 +262,32 @@ impl Crowd {
     fn find(&self, waker: Identity) -> Option<usize> {
         let mut all = self.waiters.iter();
         match &self.index {
-            Some(index) => index.places.get(&waker).copied(),
+            Some(index) => index.positions.get(&waker).copied(),
             None => all.position(|it| identity(&it.waker) == waker),
         }
     }
 
-    /// One more waits by a waker that is there already.
+    /// Adds a holder to a waker. Returns false if the waker is not there.
     fn hold(&mut self, waker: &Waker, holder: Holders) -> bool {
         let found = self.find(identity(waker));
-        if let Some(place) = found {
-            let holders = &mut self.waiters[place].holders;
+        if let Some(position) = found {
+            let holders = &mut self.waiters[position].holders;
             *holders = hold(*holders, holder);
         }
         found.is_some()
     }
 
-    /// Returns the waker if it's there by now, and wakers to be called in order to see whether they
-    /// still wait.
+    /// Returns the waker if an equal one is there, and the wakers that a check has to call.
     fn add(&mut self, waker: Waker, holder: Holders, turn: u32) -> (Option<Waker>, Vec<Waker>) {
         if self.hold(&waker, holder) {
             return (Some(waker), Vec::new());
         }
         let mut checked = Vec::new();
-        if holder == LOOSE && self.is_check_due(identity(&waker)) {
-            checked = self.take_loose(turn);
+        if holder == UNTICKETED && self.is_check_due(identity(&waker)) {
+            checked = self.take_unticketed(turn);
         }
         if let Some(index) = &mut self.index {
-            index.places.insert(identity(&waker), self.waiters.len());
+            index.positions.insert(identity(&waker), self.waiters.len());
         }
         let holders = holder;
         self.waiters.push(Waiter { waker, holders });
@@ -298,42 +302,42 @@ impl Crowd {
         index.is_some_and(|index| index.is_new(waker) && index.has_many_new())
     }
 
-    /// Takes all out that nothing removes.
-    fn take_loose(&mut self, turn: u32) -> Vec<Waker> {
+    /// Removes all wakers without a ticket.
+    fn take_unticketed(&mut self, turn: u32) -> Vec<Waker> {
         let all = mem::take(&mut self.waiters).into_iter();
-        let (loose, held): (Vec<_>, _) = all.partition(|waiter| waiter.holders == LOOSE);
+        let (unticketed, held): (Vec<_>, _) = all.partition(|waiter| waiter.holders == UNTICKETED);
         self.waiters = held;
-        let loose: Vec<_> = loose.into_iter().map(|waiter| waiter.waker).collect();
+        let unticketed: Vec<_> = unticketed.into_iter().map(|waiter| waiter.waker).collect();
         if let Some(index) = &mut self.index {
-            index.places.clear();
+            index.positions.clear();
             index.fill(&self.waiters);
-            index.note_check(&loose, turn);
+            index.note_check(&unticketed, turn);
         }
-        loose
+        unticketed
     }
 
     fn remove_holder(&mut self, waker: Identity) -> Option<Waker> {
-        let place = self.find(waker)?;
-        let holders = &mut self.waiters[place].holders;
+        let position = self.find(waker)?;
+        let holders = &mut self.waiters[position].holders;
         *holders = release(*holders);
         if *holders != 0 {
             return None;
         }
-        let removed = self.waiters.swap_remove(place);
+        let removed = self.waiters.swap_remove(position);
         if let Some(index) = &mut self.index {
-            index.places.remove(&waker);
-            if let Some(moved) = self.waiters.get(place) {
-                index.places.insert(identity(&moved.waker), place);
+            index.positions.remove(&waker);
+            if let Some(moved) = self.waiters.get(position) {
+                index.positions.insert(identity(&moved.waker), position);
             }
-            if index.places.capacity() > 8 * self.waiters.len().max(FEW) {
-                index.places.shrink_to(2 * self.waiters.len());
+            if index.positions.capacity() > 8 * self.waiters.len().max(FEW) {
+                index.positions.shrink_to(2 * self.waiters.len());
                 self.waiters.shrink_to(2 * self.waiters.len());
             }
         }
         Some(removed.waker)
     }
 
-    /// Moves all to `woken`. The memory of a crowd goes back.
+    /// Moves all to `woken`, and frees the memory of a crowd.
     fn take(&mut self, woken: &mut Vec<Waker>) {
         self.index = None;
         if self.waiters.len() > FEW {
@@ -348,16 +352,16 @@ impl Crowd {
 }
 
 impl Index {
-    /// Notes where each is, if it isn't noted yet.
+    /// Indexes all wakers, unless that was done.
     fn fill(&mut self, waiters: &[Waiter]) {
-        if self.places.len() < waiters.len() {
+        if self.positions.len() < waiters.len() {
             let all = waiters.iter().enumerate();
-            let places = all.map(|(place, waiter)| (identity(&waiter.waker), place));
-            self.places.extend(places);
+            let positions = all.map(|(position, waiter)| (identity(&waiter.waker), position));
+            self.positions.extend(positions);
         }
     }
 
-    /// Counts one that begins to wait. True if it counts as new.
+    /// Counts a waiter. Returns true if it is new.
     fn is_new(&mut self, waker: Identity) -> bool {
         if self.checked.remove(&waker).is_some() {
             self.returned += 1;
@@ -374,10 +378,10 @@ impl Index {
         self.new > UNCHECKED.max(2 * self.returned)
     }
 
-    /// These are about to be woken.
+    /// Records the wakers that a check is about to call.
     fn note_check(&mut self, waiters: &[Waker], turn: u32) {
-        // How long a waiter may take to come back. Should it take longer, it counts as new: then
-        // there are at most 16 spurious wakes per turn.
+        // In turns: how long a waiter may take to return. If it takes longer it counts as new,
+        // which limits the spurious wakes to 16 per turn.
         let patience = ((self.checked.len() + waiters.len()) / 16).clamp(4, 4096) as u32;
         if turn.wrapping_sub(self.cleaned) > patience / 4 {
             let is_recent = |woken: u32| turn.wrapping_sub(woken) <= patience;
@@ -392,11 +396,12 @@ impl Index {
     }
 }
 
-/// Looks at what is in a cell. The look must not be user code: the cell is empty meanwhile.
+/// Inspects the value of a cell. `inspect` must not run user code, because the cell is empty while
+/// it runs.
 #[inline]
-fn peek<T, R>(cell: &Cell<Option<T>>, look: impl FnOnce(&Option<T>) -> R) -> R {
+fn peek<T, R>(cell: &Cell<Option<T>>, inspect: impl FnOnce(&Option<T>) -> R) -> R {
     let value = cell.take();
-    let seen = look(&value);
+    let result = inspect(&value);
     cell.set(value);
-    seen
+    result
 }

@@ -5,11 +5,11 @@ mod common;
 use std::net::TcpStream as Std;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 
+use windlass::io::{Stderr, Stdin, Stdout};
+use windlass::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
+use windlass::signal::{CtrlC, Signal, Signals};
 use windlass_reactor::fs::{DirEntry, File, OpenOptions, ReadDir};
-use windlass_reactor::io::{Stderr, Stdin, Stdout};
 use windlass_reactor::net::{self, TcpListener, TcpStream, UdpSocket};
-use windlass_reactor::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
-use windlass_reactor::signal::{CtrlC, Signal, Signals};
 use windlass_reactor::time::{Elapsed, Interval, MissedTicks, Sleep, Timeout};
 use windlass_reactor::{Async, Awake, BlockingTask, Pool, Reactor, Readable, Turned, Writable};
 
@@ -80,7 +80,7 @@ are!(RefUnwindSafe: File, ReadDir, DirEntry, OpenOptions);
 mod unix {
     use std::panic::{RefUnwindSafe, UnwindSafe};
 
-    use windlass_reactor::io::{PipeReader, PipeWriter};
+    use windlass::io::{PipeReader, PipeWriter};
     use windlass_reactor::net::unix::{Incoming, UnixDatagram, UnixListener, UnixStream};
 
     are!(Unpin: UnixListener, UnixStream, UnixDatagram, Incoming<'static>, PipeReader, PipeWriter);

@@ -14,11 +14,11 @@ use std::{env, fs, process, thread};
 
 use common::*;
 use futures::{AsyncReadExt, AsyncWriteExt};
+use windlass::io::copy;
+use windlass::process::Command;
+use windlass::signal::{Signal, Signals};
 use windlass_reactor::fs::File;
-use windlass_reactor::io::copy;
 use windlass_reactor::net::unix::UnixStream;
-use windlass_reactor::process::Command;
-use windlass_reactor::signal::{Signal, Signals};
 use windlass_reactor::time::{sleep, timeout};
 use windlass_reactor::{Pool, Reactor, block_on};
 
@@ -317,7 +317,7 @@ fn a_forked_child_neither_kills_nor_reaps_its_parents_children() {
         "a_forked_child_neither_kills_nor_reaps_its_parents_children",
         || {
             let mut command = Command::new("cat");
-            command.stdin(windlass_reactor::process::Stdio::piped());
+            command.stdin(windlass::process::Stdio::piped());
             let mut cat = Some(command.kill_on_drop(true).spawn().unwrap());
             drop(fork(|| {
                 let mut cat = cat.take().unwrap();

@@ -29,9 +29,9 @@ use rustix::io::Errno;
 use rustix::process::{Pid, WaitId, WaitIdOptions, WaitOptions, waitid, waitpid};
 use seccompiler::{BpfProgram, SeccompAction, SeccompCmpArgLen, SeccompCmpOp};
 use seccompiler::{SeccompCondition, SeccompFilter, SeccompRule};
-use windlass_reactor::io::copy;
+use windlass::io::copy;
+use windlass::process::{Child, Command};
 use windlass_reactor::net::lookup_host;
-use windlass_reactor::process::{Child, Command};
 use windlass_reactor::time::{sleep, timeout};
 use windlass_reactor::{Async, Reactor, block_on};
 
@@ -358,7 +358,7 @@ fn descriptors_become_non_blocking_where_ioctl_is_refused() {
         assert!(flags.contains(rustix::fs::OFlags::NONBLOCK));
         let output = run(Command::new("echo").arg("ahoy").output()).unwrap();
         assert_eq!(output.stdout, b"ahoy\n");
-        let (reader, _writer) = windlass_reactor::io::pipe().unwrap();
+        let (reader, _writer) = windlass::io::pipe().unwrap();
         let reader = reader.into_blocking_fd().unwrap();
         let flags = rustix::fs::fcntl_getfl(&reader).unwrap();
         assert!(!flags.contains(rustix::fs::OFlags::NONBLOCK));
@@ -402,7 +402,7 @@ fn sockets_are_made_where_their_flags_are_refused() {
 fn pipes_are_made_where_pipe2_is_refused() {
     for_each_refusal("pipes_are_made_where_pipe2_is_refused", |errno| {
         refuse(&[libc::SYS_pipe2], errno);
-        let (reader, writer) = windlass_reactor::io::pipe().unwrap();
+        let (reader, writer) = windlass::io::pipe().unwrap();
         assert_is_complete(&reader);
         drop(writer);
     });

@@ -29,7 +29,7 @@ struct Shared {
 
 /// A loop on a thread of its own, until this is dropped.
 struct Loop {
-    end: Option<windlass_reactor::io::PipeWriter>,
+    end: Option<windlass::io::PipeWriter>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -44,7 +44,7 @@ impl Shared {
     fn start(&self, body: impl AsyncFn(TcpListener) + Send + 'static) -> Loop {
         let socket = self.socket.try_clone().unwrap();
         let (sender, receiver) = mpsc::channel();
-        let (mut reader, writer) = windlass_reactor::io::pipe().unwrap();
+        let (mut reader, writer) = windlass::io::pipe().unwrap();
         let reader_fd = reader_fd(&mut reader);
         let thread = thread::spawn(move || {
             block_on(async {
@@ -90,7 +90,7 @@ impl Shared {
     }
 }
 
-fn reader_fd(reader: &mut windlass_reactor::io::PipeReader) -> std::os::fd::OwnedFd {
+fn reader_fd(reader: &mut windlass::io::PipeReader) -> std::os::fd::OwnedFd {
     use std::os::fd::AsFd;
     reader.as_fd().try_clone_to_owned().unwrap()
 }

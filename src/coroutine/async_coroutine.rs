@@ -1,4 +1,4 @@
-//! The coroutine that may wait for other things between its yields.
+//! The coroutine that may await any future between its yields.
 
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -10,15 +10,16 @@ use futures_core::stream::FusedStream;
 
 use windlass_executor::budget;
 
-use super::{Co, Coroutine, Exchange, State};
+use super::exchange::{Co, Exchange};
+use super::sync_coroutine::{Coroutine, State};
 
-/// A [`Coroutine`] whose body may await anything: sockets, timers, tasks.
+/// A [`Coroutine`] whose body may await any future, such as sockets, timers and tasks.
 ///
-/// [`send`](Self::send) hands a value in and waits for the next one that comes out. Without input
-/// it's a [`Stream`] of the outputs; what the body returns is then had from
+/// [`send`](Self::send) passes a value in and waits for the next output. With the input `()` it is
+/// a [`Stream`] of the outputs. The return value of the body is then available from
 /// [`into_result`](Self::into_result).
 ///
-/// It's no task: its body runs only while somebody awaits it, and stands still in between.
+/// It is not a task: its body runs only while a task awaits it, and is suspended in between.
 ///
 /// # Examples
 ///
@@ -29,7 +30,7 @@ use super::{Co, Coroutine, Exchange, State};
 /// let mut lookup = AsyncCoroutine::new(async |co, mut name: &str| {
 ///     let mut count = 0;
 ///     while !name.is_empty() {
-///         yield_now().await; // or for a server's reply
+///         yield_now().await; // or wait for a server's reply
 ///         count += 1;
 ///         name = co.yield_(format!("{name} is number {count}")).await;
 ///     }
@@ -61,13 +62,13 @@ use super::{Co, Coroutine, Exchange, State};
 #[must_use = "a coroutine does nothing unless it is resumed"]
 pub struct AsyncCoroutine<'a, I, O, R, F: ?Sized = dyn Future<Output = R> + 'a> {
     inner: Coroutine<'a, I, O, R, F>,
-    /// An input was handed in, and what comes out for it was not seen yet.
-    asked: bool,
+    /// An input was passed in, and its output was not returned yet.
+    is_answer_due: bool,
 }
 
 impl<'a, I, O, R> AsyncCoroutine<'a, I, O, R> {
-    /// A coroutine in a box. Its body doesn't run before the first [`send`](Self::send), whose
-    /// input is the body's second argument.
+    /// Creates a boxed coroutine. Its body starts with the first [`send`](Self::send), whose input
+    /// is the second argument of the body.
     pub fn new<B>(body: B) -> Self
     where
         B: AsyncFnOnce(&mut Co<'_, I, O>, I) -> R + 'a,
@@ -76,7 +77,7 @@ impl<'a, I, O, R> AsyncCoroutine<'a, I, O, R> {
     {
         AsyncCoroutine {
             inner: Coroutine::new(body),
-            asked: false,
+            is_answer_due: false,
         }
     }
 }
@@ -85,29 +86,28 @@ impl<'a, I, O, R, F> AsyncCoroutine<'a, I, O, R, F>
 where
     F: Future<Output = R> + ?Sized + 'a,
 {
-    /// A coroutine whose body is pinned elsewhere, as that of [`Coroutine::pinned`].
+    /// Creates a coroutine whose body is pinned to the stack: see [`Coroutine::pinned`].
     pub fn pinned(exchange: &'a Exchange<I, O>, body: Pin<&'a mut F>) -> Self {
         AsyncCoroutine {
             inner: Coroutine::pinned(exchange, body),
-            asked: false,
+            is_answer_due: false,
         }
     }
 
-    /// Hands in a value, and waits until the coroutine yields or ends. The first one is the
+    /// Passes a value in, and waits until the coroutine yields or ends. The first value is the
     /// argument of the body.
     ///
     /// # Panics
     ///
-    /// * If the coroutine is [finished](Self::is_finished).
-    /// * If the await of an earlier `send` was dropped, and its [`answer`](Self::answer) was not
-    ///   taken yet.
-    /// * If the body panics; the coroutine is finished then.
+    /// * Panics if the coroutine is [finished](Self::is_finished).
+    /// * Panics if an earlier `send` was dropped, and its [`answer`](Self::answer) was not awaited.
+    /// * Propagates a panic of the body. The coroutine is then finished.
     ///
     /// # Cancel safety
     ///
-    /// Dropped before it was polled, it has sent nothing, and drops the value. Dropped later, it
-    /// has sent it; the body stands still where it waits, and [`answer`](Self::answer) goes on with
-    /// it.
+    /// If the future is dropped before its first poll, nothing was sent and the value is dropped
+    /// with it. If it is dropped later, the value was sent. The body stays suspended at its current
+    /// await, and [`answer`](Self::answer) continues it.
     pub async fn send(&mut self, input: I) -> State<O, R> {
         let mut input = Some(input);
         poll_fn(|cx| {
@@ -119,7 +119,7 @@ where
         .await
     }
 
-    /// Waits for the answer to a [`send`](Self::send) whose await was dropped.
+    /// Waits for the output of a [`send`](Self::send) whose future was dropped.
     ///
     /// ```
     /// use futures::FutureExt;
@@ -130,64 +130,63 @@ where
     ///     yield_now().await;
     ///     co.yield_(question + 1).await;
     /// });
-    /// assert_eq!(slow.send(41).now_or_never(), None); // gave up on it
+    /// assert_eq!(slow.send(41).now_or_never(), None); // dropped after one poll
     /// assert_eq!(block_on(slow.answer()), State::Yielded(42));
     /// ```
     ///
     /// # Panics
     ///
-    /// If there is none to wait for. If the body panics; the coroutine is finished then.
+    /// Panics if no answer is due. Propagates a panic of the body; the coroutine is then finished.
     ///
     /// # Cancel safety
     ///
-    /// Nothing is lost when it is dropped.
+    /// Dropping the future loses nothing.
     pub async fn answer(&mut self) -> State<O, R> {
-        assert!(self.asked, "there is no answer to wait for: `send` first");
+        assert!(self.is_answer_due, "no answer is due: call `send` first");
         poll_fn(|cx| self.poll_answer(cx)).await
     }
 
-    /// True if the body has returned or panicked. Nothing can be sent then.
+    /// Returns true if the body has returned or panicked. Nothing can be sent then.
     pub fn is_finished(&self) -> bool {
         self.inner.is_finished()
     }
 
-    /// What the body has returned, if that was while this was a stream: for a stream ends with
-    /// `None`.
+    /// Returns the return value of the body, if this was used as a stream and has ended.
     pub fn into_result(self) -> Option<R> {
         self.inner.into_result()
     }
 
-    /// To be followed by `poll_answer`.
+    /// Stores the input. The caller polls for the answer next.
     fn put(&mut self, input: I) {
         assert!(
-            !self.asked,
-            "the await of an earlier `send` was dropped: take its `answer` first"
+            !self.is_answer_due,
+            "an earlier `send` was dropped before it completed: await its `answer` first"
         );
         self.inner.put(input);
     }
 
     fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<State<O, R>> {
-        self.asked = true; // until the budget allows the poll
+        self.is_answer_due = true; // also if the budget refuses the poll
         ready!(budget::poll_charge(cx));
-        self.asked = false; // if the body panics, there is none
+        self.is_answer_due = false; // also if the body panics
         let polled = self.inner.poll(cx);
-        self.asked = polled.is_pending();
-        if self.asked {
+        self.is_answer_due = polled.is_pending();
+        if self.is_answer_due {
             budget::refund();
         }
         polled
     }
 }
 
-/// The outputs. After the end, `None` for ever.
+/// Streams the outputs. Returns `None` after the end.
 ///
 /// # Panics
 ///
-/// If the body panics.
+/// Propagates a panic of the body.
 ///
 /// # Cancel safety
 ///
-/// Nothing is lost when an await of the next output is dropped.
+/// Dropping the await of the next output loses nothing.
 impl<O, R, F> Stream for AsyncCoroutine<'_, (), O, R, F>
 where
     F: Future<Output = R> + ?Sized,
@@ -198,7 +197,7 @@ where
         if self.is_finished() {
             return Poll::Ready(None);
         }
-        if !self.asked {
+        if !self.is_answer_due {
             self.put(());
         }
         let state = ready!(self.poll_answer(cx));

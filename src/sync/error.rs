@@ -1,9 +1,9 @@
-//! Why something can't be had, or can't be sent.
+//! The errors of channels and locks.
 
 use std::error::Error;
 use std::fmt;
 
-/// The other side is gone, or what was waited for was closed.
+/// The other side is gone, or has closed the channel or semaphore.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Closed;
 
@@ -15,13 +15,13 @@ impl fmt::Display for Closed {
 
 impl Error for Closed {}
 
-/// Nobody receives any more. This is the value.
+/// The receiver is gone or closed. Contains the value.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct SendError<T>(pub T);
 
 impl<T> fmt::Display for SendError<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("nobody receives any more")
+        f.write_str("the channel is closed")
     }
 }
 
@@ -33,17 +33,17 @@ impl<T> fmt::Debug for SendError<T> {
 
 impl<T> Error for SendError<T> {}
 
-/// A value can't be sent at once. This is the value.
+/// A value cannot be sent without waiting. Contains the value.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum TrySendError<T> {
-    /// The channel is full, or others wait for room in it.
+    /// The channel is full, or other senders wait for capacity.
     Full(T),
-    /// Nobody receives any more.
+    /// The receiver is gone or closed.
     Closed(T),
 }
 
 impl<T> TrySendError<T> {
-    /// The value.
+    /// Returns the value.
     pub fn into_inner(self) -> T {
         match self {
             TrySendError::Full(value) | TrySendError::Closed(value) => value,
@@ -55,7 +55,7 @@ impl<T> fmt::Display for TrySendError<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             TrySendError::Full(_) => "the channel is full",
-            TrySendError::Closed(_) => "nobody receives any more",
+            TrySendError::Closed(_) => "the channel is closed",
         })
     }
 }
@@ -71,12 +71,12 @@ impl<T> fmt::Debug for TrySendError<T> {
 
 impl<T> Error for TrySendError<T> {}
 
-/// There is no value to receive at once.
+/// No value can be received without waiting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TryRecvError {
-    /// One may still come.
+    /// The channel is empty, and a value may still arrive.
     Empty,
-    /// None will come any more.
+    /// No value will arrive: all senders are gone, or the channel is closed.
     Closed,
 }
 
@@ -84,19 +84,19 @@ impl fmt::Display for TryRecvError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             TryRecvError::Empty => "the channel is empty",
-            TryRecvError::Closed => "nothing is sent any more",
+            TryRecvError::Closed => "the channel is closed",
         })
     }
 }
 
 impl Error for TryRecvError {}
 
-/// Permits can't be had at once.
+/// Permits cannot be acquired without waiting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TryAcquireError {
-    /// There aren't so many, or others wait for them.
+    /// Too few permits are available, or others wait for permits.
     NoPermits,
-    /// The semaphore was closed.
+    /// The semaphore is closed.
     Closed,
 }
 

@@ -1,4 +1,4 @@
-//! Telling tasks that something has changed.
+//! Notifies tasks that something has changed.
 
 use std::fmt;
 use std::future::Future;
@@ -6,14 +6,15 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use super::waiters::{Place, Turn, Waiters};
 use windlass_executor::budget;
 
-/// Tells tasks that something has changed, so that they look again.
+use super::wait_queue::{WaitKey, WaitQueue, WaitState};
+
+/// Notifies tasks that something has changed, so that they check it again.
 ///
-/// What has changed is in cells of yours; the event remembers nothing, and a notification that
-/// finds no listener is gone. No wake-up is lost in a loop such as `while !ready() {
-/// event.listen().await }`, since nothing else runs between the look and the listening.
+/// The state itself is in cells of yours. The event stores nothing, so a notification without a
+/// listener is lost. In a loop such as `while !ready() { event.listen().await }` no wake-up is
+/// lost, because no other code runs between the check and the start of the listener.
 ///
 /// # Examples
 ///
@@ -42,7 +43,7 @@ use windlass_executor::budget;
 /// });
 /// ```
 pub struct Event {
-    waiters: Waiters,
+    waiters: WaitQueue,
 }
 
 // A panic leaves it usable: no user code runs while its state is inconsistent.
@@ -50,38 +51,39 @@ impl UnwindSafe for Event {}
 impl RefUnwindSafe for Event {}
 
 impl Event {
-    /// An event that nobody listens to yet.
+    /// Creates an event without listeners.
     pub const fn new() -> Self {
         Event {
-            waiters: Waiters::new(),
+            waiters: WaitQueue::new(),
         }
     }
 
-    /// Listens from now on, not only from the first poll: every notification from here on counts.
+    /// Returns a future that waits for a notification. It counts notifications from this call on,
+    /// not only from its first poll.
     ///
     /// # Cancel safety
     ///
-    /// When a listener is dropped that [`notify_one`](Self::notify_one) or
-    /// [`notify`](Self::notify) has notified, the next one is notified in its place.
+    /// If a listener that [`notify_one`](Self::notify_one) or [`notify`](Self::notify) has notified
+    /// is dropped before it completes, the next listener is notified in its place.
     pub fn listen(&self) -> Listener<'_> {
         Listener {
             event: self,
-            place: Some(self.waiters.join(1, None)),
+            key: Some(self.waiters.push(1, None)),
         }
     }
 
-    /// Notifies the one that has listened longest and wasn't notified yet. If nobody listens, it is
-    /// not kept for the next one, as it would be by tokio's `Notify`.
+    /// Notifies the listener that has waited longest. Without a listener this does nothing, whereas
+    /// tokio's `Notify` would store the notification for the next one.
     pub fn notify_one(&self) {
         self.notify(1);
     }
 
-    /// Notifies so many, those that have listened longest and weren't notified yet: each call
-    /// notifies others.
+    /// Notifies this many listeners, those that have waited longest first. Each call notifies
+    /// others.
     ///
     /// ```
-    /// use windlass::sync::Event;
     /// use windlass::block_on;
+    /// use windlass::sync::Event;
     ///
     /// let event = Event::new();
     /// let (a, b) = (event.listen(), event.listen());
@@ -93,9 +95,9 @@ impl Event {
         woken.wake();
     }
 
-    /// Notifies all that listen now.
+    /// Notifies all current listeners.
     pub fn notify_all(&self) {
-        self.waiters.dismiss().wake();
+        self.waiters.dismiss_all().wake();
     }
 }
 
@@ -117,8 +119,8 @@ impl fmt::Debug for Event {
 #[must_use = "futures do nothing unless awaited or polled"]
 pub struct Listener<'a> {
     event: &'a Event,
-    /// None once it is ready.
-    place: Option<Place>,
+    /// None after completion.
+    key: Option<WaitKey>,
 }
 
 impl Future for Listener<'_> {
@@ -126,14 +128,14 @@ impl Future for Listener<'_> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let event = self.event;
-        budget::poll_with(cx, |cx| event.waiters.poll(&mut self.place, cx.waker())).map(|_| ())
+        budget::poll_with(cx, |cx| event.waiters.poll(&mut self.key, cx.waker())).map(|_| ())
     }
 }
 
 impl Drop for Listener<'_> {
     fn drop(&mut self) {
-        let turn = self.place.take().map(|at| self.event.waiters.leave(at));
-        if turn == Some(Turn::Served) {
+        let state = self.key.take().map(|key| self.event.waiters.remove(key));
+        if state == Some(WaitState::Served) {
             self.event.notify_one();
         }
     }

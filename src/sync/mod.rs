@@ -1,10 +1,9 @@
-//! Channels and locks for one thread: plain cells, no atomics.
+//! Channels and locks for the tasks of one thread, made of plain cells without atomics.
 //!
-//! # When one needs a lock at all
+//! # When a lock is needed
 //!
-//! Tasks of one thread run one at a time, and another gets its turn only at an `.await`. So from
-//! one `.await` to the next nobody interferes, and what tasks share is an `Rc` of a `Cell` or a
-//! `RefCell`:
+//! The tasks of a thread run one at a time, and switch only at an `.await`. Between two awaits no
+//! other task interferes, so an `Rc` of a `Cell` or a `RefCell` is enough to share state:
 //!
 //! ```
 //! use std::{cell::Cell, rc::Rc};
@@ -23,45 +22,45 @@
 //! });
 //! ```
 //!
-//! Only what must stay as it is *over* an `.await` needs more. A borrow of a `RefCell` that is
-//! held over one panics as soon as another task borrows; a [`Mutex`] lets that task wait.
+//! Only state that must not change *across* an `.await` needs more. A `RefCell` borrow that is held
+//! across one makes the next borrow of another task panic. A [`Mutex`] makes that task wait.
 //!
-//! | for | there is |
+//! | for | use |
 //! |---|---|
 //! | steps that belong together, with an await in between | [`Mutex`] |
-//! | what only so many may do at once | [`Semaphore`] |
+//! | limiting how many tasks do something at once | [`Semaphore`] |
 //! | values from one task to another | [`mpsc`] |
 //! | one reply | [`oneshot`] |
-//! | the newest of a value that changes | [`watch`] |
-//! | waiting until something in your own cells is so | [`Event`] |
-//! | other threads | crates such as async-channel: its futures run here as well |
+//! | the newest value of something that changes | [`watch`] |
+//! | waiting for a condition on your own cells | [`Event`] |
+//! | other threads | crates such as async-channel, whose futures run here as well |
 //!
-//! # What they promise
+//! # Guarantees
 //!
-//! * **Fair.** Who waits is served in the order of coming, and isn't overtaken by who asks at
-//!   once (the `try_` forms).
+//! * **Fair.** Waiters are served first in, first out. `try_` calls never barge.
 //! * **Bounded.** One poll of a task completes 32 to 96 operations. Then the next one yields, even
 //!   if it is ready ([`budget`](crate::task::budget)). So a loop over a channel that always has a
-//!   value keeps neither timeouts nor other tasks waiting.
-//! * **Cancel-safe.** Any of the futures may be dropped at any time. Nobody is forgotten for that:
-//!   a permit, a lock, room in a channel or a notification that it has been given already goes to
-//!   the next in line. What each drop costs the one who dropped it, its method says.
-//! * **Any executor** of the thread runs them, and any waker wakes them. A waker that panics when
-//!   it is called disturbs nobody else. They stay on their thread: none is `Send` or `Sync`.
-//! * **No user code under a borrow.** Wakers and the drops of values may use the channel or lock
+//!   value starves neither timeouts nor other tasks.
+//! * **Cancel-safe.** Any of the futures may be dropped at any time. A permit, lock, channel
+//!   capacity or notification that it was already granted goes to the next waiter. Each method
+//!   documents what its caller loses.
+//! * **Executor-independent.** Any executor of the thread can run them, and any waker can wake
+//!   them. A waker that panics affects no other waiter. The types stay on their thread: they are
+//!   neither `Send` nor `Sync`.
+//! * **No user code under a borrow.** Wakers and destructors of values may use the channel or lock
 //!   that calls them.
-//! * **No allocation** to wait, unless more wait than did lately, or to wake one; to wake several
-//!   at once takes a list of them.
-//! * **Memory is given back** after a burst: a channel keeps room for four times what is in it, and
-//!   for 8 KiB or 32 values; a line of waiters ends with the last that waits.
+//! * **Few allocations.** Waiting allocates only if more tasks wait than did lately. Waking one
+//!   task allocates nothing, waking several at once allocates a list.
+//! * **Memory shrinks** after a burst. A channel keeps capacity for four times its values, and for
+//!   at least 8 KiB or 32 values. A wait queue ends with its last waiter.
 //!
-//! A channel drops its values with its receiver, within that drop. Tasks in it may own further
-//! channels and tasks, [to any depth](crate::Task#tasks-that-own-tasks). A chain of channels alone,
-//! each of which holds the receiver of the next, takes stack for each of them when it is dropped,
-//! as a chain of boxes does: values may borrow, so their drop can't be deferred.
+//! The drop of a receiver drops the values of its channel. Tasks among them may own further
+//! channels and tasks [to any depth](crate::Task#tasks-that-own-tasks). A chain of channels alone,
+//! each of which holds the receiver of the next, takes stack per channel when it is dropped, as a
+//! chain of boxes does: values may borrow, so their drop cannot be deferred.
 //!
-//! A future of these that was polled until it was ready must not be polled again: it panics. (A
-//! [`oneshot::Receiver`] says that it is closed.)
+//! Polling one of these futures after it has completed panics, except for a [`oneshot::Receiver`],
+//! which then returns an error.
 
 mod error;
 mod event;
@@ -70,8 +69,9 @@ mod mutex;
 pub mod oneshot;
 mod semaphore;
 pub(crate) mod shrink;
-pub(crate) mod waiter;
-mod waiters;
+pub(crate) mod slab;
+pub(crate) mod wait_queue;
+pub(crate) mod waker_cell;
 pub mod watch;
 
 pub use error::{Closed, SendError, TryAcquireError, TryRecvError, TrySendError};

@@ -1,4 +1,4 @@
-//! Many senders, one receiver.
+//! A channel from many senders to one receiver.
 //!
 //! ```
 //! use windlass::sync::mpsc;
@@ -10,7 +10,7 @@
 //!         let sender = sender.clone();
 //!         spawn(async move {
 //!             for rope in 1..=2 {
-//!                 sender.send((crew, rope)).await.expect("somebody receives");
+//!                 sender.send((crew, rope)).await.expect("the receiver exists");
 //!             }
 //!         })
 //!         .detach();
@@ -36,25 +36,26 @@ use std::task::{Context, Poll, ready};
 
 use futures_core::stream::{FusedStream, Stream};
 
+use windlass_executor::budget;
+
 use super::error::{Closed, SendError, TryAcquireError, TryRecvError, TrySendError};
 use super::semaphore::{self, Semaphore};
 use super::shrink::{may_shrink, shrink_queue};
-use super::waiter::Waiter;
-use windlass_executor::budget;
+use super::waker_cell::WakerCell;
 
-/// A channel that holds so many values. When it is full, senders wait.
+/// Creates a channel that holds at most `capacity` values. Senders wait while it is full.
 ///
 /// # Panics
 ///
-/// If `capacity` is 0.
+/// Panics if `capacity` is 0.
 pub fn channel<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
-    assert!(capacity > 0, "a channel must have room for a value");
-    let shared = Shared::new(Some(capacity));
-    (Sender(Handle(shared.clone())), Receiver(shared))
+    assert!(capacity > 0, "the capacity of a channel must be at least 1");
+    let inner = Inner::new(Some(capacity));
+    (Sender(Handle(inner.clone())), Receiver(inner))
 }
 
-/// A channel that holds any number of values. Senders never wait; so nothing keeps them from
-/// filling the memory, if they are faster than the receiver.
+/// Creates a channel that holds any number of values. Senders never wait, so there is no
+/// backpressure: senders that are faster than the receiver fill the memory.
 ///
 /// ```
 /// use windlass::sync::mpsc;
@@ -72,38 +73,38 @@ pub fn channel<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
 /// # Ok::<_, windlass::sync::SendError<i32>>(())
 /// ```
 pub fn unbounded_channel<T>() -> (UnboundedSender<T>, Receiver<T>) {
-    let shared = Shared::new(None);
-    (UnboundedSender(Handle(shared.clone())), Receiver(shared))
+    let inner = Inner::new(None);
+    (UnboundedSender(Handle(inner.clone())), Receiver(inner))
 }
 
-pub(crate) struct Shared<T> {
+pub(crate) struct Inner<T> {
     queue: RefCell<VecDeque<T>>,
-    /// A permit for each value that there is room for, if the channel is bounded. It is closed when
-    /// the channel is.
-    slots: Semaphore,
+    /// One permit per value that still fits, if the channel is bounded. Closed together with the
+    /// channel.
+    capacity: Semaphore,
     bounded: bool,
     senders: Cell<usize>,
-    receiver: Waiter,
+    receiver: WakerCell,
 }
 
 // A panic leaves it usable: no user code runs while its state is inconsistent.
-impl<T> UnwindSafe for Shared<T> {}
-impl<T> RefUnwindSafe for Shared<T> {}
+impl<T> UnwindSafe for Inner<T> {}
+impl<T> RefUnwindSafe for Inner<T> {}
 
-impl<T> Shared<T> {
+impl<T> Inner<T> {
     fn new(capacity: Option<usize>) -> Rc<Self> {
-        Rc::new(Shared {
+        Rc::new(Inner {
             queue: RefCell::default(),
-            slots: Semaphore::new(capacity.unwrap_or(0)),
+            capacity: Semaphore::new(capacity.unwrap_or(0)),
             bounded: capacity.is_some(),
             senders: Cell::new(1),
-            receiver: Waiter::new(),
+            receiver: WakerCell::new(),
         })
     }
 
     #[inline]
     fn push(&self, value: T) -> Result<(), SendError<T>> {
-        if self.slots.is_closed() {
+        if self.capacity.is_closed() {
             return Err(SendError(value));
         }
         self.queue.borrow_mut().push_back(value);
@@ -111,8 +112,7 @@ impl<T> Shared<T> {
         Ok(())
     }
 
-    /// The next value, if that takes no more than to move it. Otherwise [`pop`](Self::pop) does the
-    /// rest.
+    /// Pops a value if that is only a move. [`pop`](Self::pop) handles all other cases.
     #[inline(always)]
     fn pop_fast(&self) -> Option<T> {
         let mut queue = self.queue.borrow_mut();
@@ -122,7 +122,7 @@ impl<T> Shared<T> {
         let value = queue.pop_front()?;
         drop(queue);
         if self.bounded {
-            self.slots.add_permits(1);
+            self.capacity.add_permits(1);
         }
         Some(value)
     }
@@ -137,7 +137,7 @@ impl<T> Shared<T> {
         match value {
             Some(value) => {
                 if self.bounded {
-                    self.slots.add_permits(1);
+                    self.capacity.add_permits(1);
                 }
                 Ok(value)
             }
@@ -146,20 +146,20 @@ impl<T> Shared<T> {
         }
     }
 
-    /// True if there is no value yet.
+    /// True if the channel is empty and a value may still arrive.
     #[inline]
     fn is_pending(&self) -> bool {
         self.queue.borrow().is_empty() && !self.is_ended()
     }
 
-    /// Nothing is sent any more.
+    /// True if no further value can be sent.
     fn is_ended(&self) -> bool {
-        self.senders.get() == 0 || self.slots.is_closed()
+        self.senders.get() == 0 || self.capacity.is_closed()
     }
 }
 
-/// What counts as a sender.
-struct Handle<T>(Rc<Shared<T>>);
+/// Counts one sender.
+struct Handle<T>(Rc<Inner<T>>);
 
 impl<T> Clone for Handle<T> {
     fn clone(&self) -> Self {
@@ -178,21 +178,20 @@ impl<T> Drop for Handle<T> {
     }
 }
 
-/// Sends into a channel of [`channel`].
+/// The sending end of a bounded [`channel`].
 pub struct Sender<T>(Handle<T>);
 
 impl<T> Sender<T> {
-    /// Sends a value, when there is room for it. Senders get room in the order in which they have
-    /// come.
+    /// Waits for capacity and sends a value. Senders are served first in, first out.
     ///
     /// # Errors
     ///
-    /// If the channel is closed, the value comes back.
+    /// Returns the value if the channel is closed.
     ///
     /// # Cancel safety
     ///
-    /// When it is dropped before it is ready, the value was not sent, and is dropped with it; the
-    /// place in the line is lost. [`reserve`](Self::reserve) first, if the value must not be lost.
+    /// If the future is dropped before it completes, the value was not sent and is dropped with it,
+    /// and the position in the queue is lost. To keep the value, [`reserve`](Self::reserve) first.
     pub async fn send(&self, value: T) -> Result<(), SendError<T>> {
         match self.reserve().await {
             Ok(permit) => permit.send(value),
@@ -200,17 +199,17 @@ impl<T> Sender<T> {
         }
     }
 
-    /// Sends a value if there is room for it at once, and nobody waits for room.
+    /// Sends a value if the channel has capacity and no sender waits for it.
     ///
     /// # Errors
     ///
-    /// If there is no room, or the channel is closed, the value comes back.
+    /// Returns the value if the channel is full or closed.
     pub fn try_send(&self, value: T) -> Result<(), TrySendError<T>> {
-        let shared = &*self.0.0;
-        match shared.slots.try_acquire(1) {
-            Ok(slot) => {
-                slot.forget();
-                let sent = shared.push(value);
+        let inner = &*self.0.0;
+        match inner.capacity.try_acquire(1) {
+            Ok(permit) => {
+                permit.forget();
+                let sent = inner.push(value);
                 sent.map_err(|SendError(value)| TrySendError::Closed(value))
             }
             Err(TryAcquireError::NoPermits) => Err(TrySendError::Full(value)),
@@ -218,15 +217,15 @@ impl<T> Sender<T> {
         }
     }
 
-    /// Waits for room for one value, and keeps it.
+    /// Waits for capacity for one value and reserves it.
     ///
     /// # Errors
     ///
-    /// If the channel is closed.
+    /// Returns an error if the channel is closed.
     ///
     /// # Cancel safety
     ///
-    /// When it is dropped, the place in the line is lost, and room that it has been given already
+    /// Dropping the future gives up its position in the queue. Capacity that it was already granted
     /// goes to the next sender.
     ///
     /// ```
@@ -237,21 +236,21 @@ impl<T> Sender<T> {
     ///     let (sender, mut receiver) = mpsc::channel(1);
     ///     let permit = sender.reserve().await?;
     ///     assert!(sender.try_send("second").is_err());
-    ///     permit.send("first").expect("somebody receives");
+    ///     permit.send("first").expect("the receiver exists");
     ///     assert_eq!(receiver.recv().await, Some("first"));
     ///     Ok::<_, windlass::sync::Closed>(())
     /// })?;
     /// # Ok::<_, windlass::sync::Closed>(())
     /// ```
     pub async fn reserve(&self) -> Result<Permit<'_, T>, Closed> {
-        let shared = &*self.0.0;
-        let slot = shared.slots.acquire(1).await?;
-        Ok(Permit { shared, slot })
+        let inner = &*self.0.0;
+        let permit = inner.capacity.acquire(1).await?;
+        Ok(Permit { inner, permit })
     }
 
-    /// True if the receiver is gone or closed.
+    /// Returns true if the receiver is gone or closed.
     pub fn is_closed(&self) -> bool {
-        self.0.0.slots.is_closed()
+        self.0.0.capacity.is_closed()
     }
 }
 
@@ -269,22 +268,22 @@ impl<T> fmt::Debug for Sender<T> {
     }
 }
 
-/// Room for one value: see [`Sender::reserve`]. Dropped, it goes to the next sender.
-#[must_use = "the room goes to the next sender when this is dropped"]
+/// Reserved capacity for one value: see [`Sender::reserve`]. Dropping it frees the capacity.
+#[must_use = "dropping this frees the capacity for the next sender"]
 pub struct Permit<'a, T> {
-    shared: &'a Shared<T>,
-    slot: semaphore::Permit<&'a Semaphore>,
+    inner: &'a Inner<T>,
+    permit: semaphore::Permit<&'a Semaphore>,
 }
 
 impl<T> Permit<'_, T> {
-    /// Sends the value. It never waits.
+    /// Sends the value, without waiting.
     ///
     /// # Errors
     ///
-    /// If the channel was closed since, the value comes back.
+    /// Returns the value if the channel was closed in the meantime.
     pub fn send(self, value: T) -> Result<(), SendError<T>> {
-        self.slot.forget();
-        self.shared.push(value)
+        self.permit.forget();
+        self.inner.push(value)
     }
 }
 
@@ -294,22 +293,22 @@ impl<T> fmt::Debug for Permit<'_, T> {
     }
 }
 
-/// Sends into a channel of [`unbounded_channel`].
+/// The sending end of an [`unbounded_channel`].
 pub struct UnboundedSender<T>(Handle<T>);
 
 impl<T> UnboundedSender<T> {
-    /// Sends a value. It never waits.
+    /// Sends a value, without waiting.
     ///
     /// # Errors
     ///
-    /// If the channel is closed, the value comes back.
+    /// Returns the value if the channel is closed.
     pub fn send(&self, value: T) -> Result<(), SendError<T>> {
         self.0.0.push(value)
     }
 
-    /// True if the receiver is gone or closed.
+    /// Returns true if the receiver is gone or closed.
     pub fn is_closed(&self) -> bool {
-        self.0.0.slots.is_closed()
+        self.0.0.capacity.is_closed()
     }
 }
 
@@ -327,21 +326,21 @@ impl<T> fmt::Debug for UnboundedSender<T> {
     }
 }
 
-/// Receives from a channel, bounded or not. It is a [`Stream`] as well.
-pub struct Receiver<T>(Rc<Shared<T>>);
+/// The receiving end of a channel, bounded or not. It is also a [`Stream`].
+pub struct Receiver<T>(Rc<Inner<T>>);
 
 impl<T> Receiver<T> {
-    /// Waits for the next value. `None`: nothing is sent any more, since all senders are gone or
-    /// the channel was [closed](Self::close), and all that was sent is received.
+    /// Waits for the next value. Returns `None` once the channel is empty and no value will arrive,
+    /// because all senders are gone or the channel was [closed](Self::close).
     ///
     /// # Cancel safety
     ///
-    /// May be dropped at any time: no value is lost.
+    /// Dropping the future loses no value.
     pub async fn recv(&mut self) -> Option<T> {
         poll_fn(|cx| self.poll_recv(cx)).await
     }
 
-    /// [`recv`](Self::recv) for futures written by hand.
+    /// Polls for the next value. [`recv`](Self::recv) for hand-written futures.
     #[inline]
     pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<T>> {
         ready!(budget::poll_charge(cx));
@@ -355,7 +354,7 @@ impl<T> Receiver<T> {
     fn poll_recv_slow(&mut self, cx: &mut Context<'_>) -> Poll<Option<T>> {
         if self.0.is_pending() {
             self.0.receiver.register(cx.waker());
-            // That may be user code, which has sent something.
+            // `register` is user code, which may have sent a value: check again.
             if self.0.is_pending() {
                 budget::refund();
                 return Poll::Pending;
@@ -364,17 +363,17 @@ impl<T> Receiver<T> {
         Poll::Ready(self.0.pop().ok())
     }
 
-    /// The next value, if there is one.
+    /// Receives the next value without waiting.
     ///
     /// # Errors
     ///
-    /// If there is none yet, or will be none any more.
+    /// Returns an error if the channel is empty.
     pub fn try_recv(&mut self) -> Result<T, TryRecvError> {
         self.0.pop()
     }
 
-    /// Nothing can be sent from here on, not by those either who have room reserved. What is in
-    /// the channel can still be received.
+    /// Closes the channel to all senders, including those with reserved capacity. Values in the
+    /// channel can still be received.
     ///
     /// ```
     /// use windlass::sync::mpsc;
@@ -389,15 +388,15 @@ impl<T> Receiver<T> {
     /// # Ok::<_, windlass::sync::SendError<i32>>(())
     /// ```
     pub fn close(&mut self) {
-        self.0.slots.close();
+        self.0.capacity.close();
     }
 
-    /// How many values are in the channel.
+    /// Returns the number of values in the channel.
     pub fn len(&self) -> usize {
         self.0.queue.borrow().len()
     }
 
-    /// True if no value is in the channel.
+    /// Returns true if the channel holds no value.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -427,7 +426,7 @@ impl<T> Drop for Receiver<T> {
         self.close();
         self.0.receiver.clear();
         let queue = mem::take(&mut *self.0.queue.borrow_mut());
-        drop(queue); // its values may use the channel
+        drop(queue); // user code, which may use the channel
     }
 }
 
@@ -444,10 +443,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_channel_of_the_greatest_capacity_is_a_bounded_one() {
+    fn a_channel_of_maximal_capacity_is_bounded() {
         let (sender, mut receiver) = channel(usize::MAX);
         sender.try_send(1).unwrap();
         assert_eq!(receiver.try_recv(), Ok(1));
-        assert_eq!(receiver.0.slots.available_permits(), usize::MAX);
+        assert_eq!(receiver.0.capacity.available_permits(), usize::MAX);
     }
 }

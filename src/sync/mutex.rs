@@ -1,4 +1,4 @@
-//! A lock that may be held over an await.
+//! A lock that may be held across an await.
 
 use std::cell::{RefCell, RefMut};
 use std::fmt;
@@ -9,14 +9,15 @@ use std::task::{Context, Poll, ready};
 
 use super::semaphore::{Acquire, Permit, Semaphore};
 
-/// A lock that may be held over an await.
+/// A lock that may be held across an await.
 ///
-/// On one thread only what is held over an await needs a lock; for all else a `Cell` or a
-/// `RefCell` does, at less. It is for steps that belong together and wait in between: a request
-/// and its reply on a connection that several tasks use, say.
+/// On one thread only state that stays locked across an await needs a lock. A `Cell` or a `RefCell`
+/// is enough for everything else, and cheaper. Use the lock for steps that belong together and
+/// await in between, such as a request and its reply on a connection that several tasks share.
 ///
-/// Fair: first come, first served, handed over directly. There is no poisoning: when a task panics
-/// or is dropped while it has the lock, the next one gets it, and the value as it is then.
+/// Waiters are served first in, first out, and the lock is handed over directly. There is no
+/// poisoning: if a task panics or is dropped while it holds the lock, the next waiter gets the lock
+/// and the value as it is.
 ///
 /// # Examples
 ///
@@ -32,7 +33,7 @@ use super::semaphore::{Acquire, Permit, Semaphore};
 ///         spawn(async move {
 ///             let mut log = log.lock().await;
 ///             for word in line.split(' ') {
-///                 yield_now().await; // others run, but none of them gets the lock
+///                 yield_now().await; // other tasks run, but none of them gets the lock
 ///                 log.push(word);
 ///             }
 ///         })
@@ -44,15 +45,15 @@ use super::semaphore::{Acquire, Permit, Semaphore};
 /// });
 /// ```
 pub struct Mutex<T: ?Sized> {
-    /// The one permit to use the value.
+    /// Has one permit: to use the value.
     lock: Semaphore,
-    /// Borrowed while there is a guard. Between two guards, when the lock has been handed over and
-    /// the next one was not polled yet, only `lock` knows that it is taken.
+    /// Borrowed while there is a guard. After a handover and before the next owner is polled, only
+    /// `lock` shows that the mutex is locked.
     value: RefCell<T>,
 }
 
 impl<T> Mutex<T> {
-    /// A lock, open, around a value.
+    /// Creates an unlocked mutex around a value.
     pub const fn new(value: T) -> Self {
         Mutex {
             lock: Semaphore::new(1),
@@ -60,21 +61,21 @@ impl<T> Mutex<T> {
         }
     }
 
-    /// The value, without the lock.
+    /// Returns the value and drops the mutex.
     pub fn into_inner(self) -> T {
         self.value.into_inner()
     }
 }
 
 impl<T: ?Sized> Mutex<T> {
-    /// Waits for the lock, which is open again when the guard is dropped.
+    /// Waits for the lock. Dropping the guard unlocks it.
     ///
-    /// A task that has the lock and waits for it once more waits for ever.
+    /// A task that waits for a lock which it already holds waits for ever.
     ///
     /// # Cancel safety
     ///
-    /// When it is dropped, its place in the line is lost, and a lock that it has been given
-    /// already is handed on.
+    /// Dropping the future gives up its position in the queue. A lock that it was already granted
+    /// goes to the next waiter.
     pub fn lock(&self) -> Lock<'_, T> {
         Lock {
             mutex: self,
@@ -82,13 +83,13 @@ impl<T: ?Sized> Mutex<T> {
         }
     }
 
-    /// The lock, if it can be had at once: nobody has it, and nobody waits for it.
+    /// Takes the lock if it is free and has no waiters.
     ///
     /// ```
     /// use windlass::sync::Mutex;
     ///
     /// let mutex = Mutex::new(1);
-    /// let guard = mutex.try_lock().expect("it is open");
+    /// let guard = mutex.try_lock().expect("it is unlocked");
     /// assert!(mutex.try_lock().is_none());
     /// ```
     pub fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
@@ -96,7 +97,7 @@ impl<T: ?Sized> Mutex<T> {
         Some(self.guard(permit))
     }
 
-    /// The value; that nobody else has the lock is plain from the `&mut`.
+    /// Returns the value. The `&mut` shows that no guard exists.
     pub fn get_mut(&mut self) -> &mut T {
         self.value.get_mut()
     }
@@ -116,7 +117,7 @@ impl<T: Default> Default for Mutex<T> {
     }
 }
 
-// Without the value: to format it is user code.
+// Without the value, because formatting it is user code.
 impl<T: ?Sized> fmt::Debug for Mutex<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Mutex")
@@ -125,10 +126,10 @@ impl<T: ?Sized> fmt::Debug for Mutex<T> {
     }
 }
 
-/// The lock of a [`Mutex`]. Dropped, it is handed to the next who waits.
-#[must_use = "the lock is open again when this is dropped"]
+/// The lock of a [`Mutex`]. Dropping it unlocks the mutex for the next waiter.
+#[must_use = "dropping this unlocks the mutex"]
 pub struct MutexGuard<'a, T: ?Sized> {
-    // In this order: the borrow ends before the next one is told.
+    // In this order, so that the borrow ends before the next waiter is woken.
     value: RefMut<'a, T>,
     _permit: Permit<&'a Semaphore>,
 }
@@ -153,7 +154,7 @@ impl<T: ?Sized + fmt::Debug> fmt::Debug for MutexGuard<'_, T> {
     }
 }
 
-/// The future of [`Mutex::lock`]. It joins the line when it is first polled.
+/// The future of [`Mutex::lock`]. It joins the queue when it is first polled.
 #[must_use = "futures do nothing unless awaited or polled"]
 pub struct Lock<'a, T: ?Sized> {
     mutex: &'a Mutex<T>,

@@ -1,4 +1,4 @@
-//! A channel for one value: a reply.
+//! A channel for one value, such as a reply.
 //!
 //! ```
 //! use windlass::sync::oneshot;
@@ -19,64 +19,65 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use super::error::{Closed, TryRecvError};
-use super::waiter::Waiter;
 use windlass_executor::budget;
 
-/// A channel for one value.
+use super::error::{Closed, TryRecvError};
+use super::waker_cell::WakerCell;
+
+/// Creates a channel for one value.
 pub fn channel<T>() -> (Sender<T>, Receiver<T>) {
-    let shared = Rc::new(Shared {
+    let inner = Rc::new(Inner {
         value: Cell::new(None),
-        sent: Cell::new(false),
+        sender_gone: Cell::new(false),
         closed: Cell::new(false),
-        sender: Waiter::new(),
-        receiver: Waiter::new(),
+        sender: WakerCell::new(),
+        receiver: WakerCell::new(),
     });
-    (Sender(shared.clone()), Receiver(shared))
+    (Sender(inner.clone()), Receiver(inner))
 }
 
-pub(crate) struct Shared<T> {
+pub(crate) struct Inner<T> {
     value: Cell<Option<T>>,
-    /// The sender is gone. If it has sent a value that is not here, that was received.
-    sent: Cell<bool>,
-    /// The receiver wants no value any more.
+    /// The sender is gone. If `value` is empty, either nothing was sent or it was received.
+    sender_gone: Cell<bool>,
+    /// The receiver is gone or closed.
     closed: Cell<bool>,
-    sender: Waiter,
-    receiver: Waiter,
+    sender: WakerCell,
+    receiver: WakerCell,
 }
 
 // A panic leaves it usable: no user code runs while its state is inconsistent.
-impl<T> UnwindSafe for Shared<T> {}
-impl<T> RefUnwindSafe for Shared<T> {}
+impl<T> UnwindSafe for Inner<T> {}
+impl<T> RefUnwindSafe for Inner<T> {}
 
-/// Sends the value.
-pub struct Sender<T>(Rc<Shared<T>>);
+/// The sending end of a [`channel`].
+pub struct Sender<T>(Rc<Inner<T>>);
 
 impl<T> Sender<T> {
-    /// Sends the value. It never waits.
+    /// Sends the value, without waiting.
     ///
     /// # Errors
     ///
-    /// If the receiver is gone or closed, the value comes back. `Ok` says that the value is on its
-    /// way; the receiver may still be dropped before it takes it.
+    /// Returns the value if the receiver is gone or closed. After `Ok` the receiver may still be
+    /// dropped before it takes the value.
     pub fn send(self, value: T) -> Result<(), T> {
         if self.is_closed() {
             return Err(value);
         }
         self.0.value.set(Some(value));
-        Ok(()) // and the drop of the sender wakes the receiver
+        Ok(()) // dropping the sender wakes the receiver
     }
 
-    /// True if the receiver is gone or closed.
+    /// Returns true if the receiver is gone or closed.
     pub fn is_closed(&self) -> bool {
         self.0.closed.get()
     }
 
-    /// Waits until the receiver is gone or closed: to stop work that nobody waits for.
+    /// Waits until the receiver is gone or closed, to stop work whose result is not needed.
     ///
     /// # Cancel safety
     ///
-    /// May be dropped at any time.
+    /// Dropping the future loses nothing.
     ///
     /// ```
     /// use windlass::sync::oneshot;
@@ -104,7 +105,7 @@ impl<T> Sender<T> {
 
 impl<T> Drop for Sender<T> {
     fn drop(&mut self) {
-        self.0.sent.set(true);
+        self.0.sender_gone.set(true);
         self.0.sender.clear();
         self.0.receiver.wake();
     }
@@ -118,31 +119,32 @@ impl<T> fmt::Debug for Sender<T> {
     }
 }
 
-/// Receives the value: it is a future. An error says that none will come: the sender was dropped
-/// without having sent one, this was [closed](Self::close) before, or the value was received.
+/// The receiving end of a [`channel`], a future of the value. It completes with an error if no
+/// value will arrive: the sender was dropped without sending, this end was [closed](Self::close)
+/// before, or the value was already received.
 ///
 /// # Cancel safety
 ///
-/// Polled by reference (`&mut receiver`) nothing is lost. To drop it is to close it, and drops a
-/// value that it wasn't polled for.
+/// Awaiting it by reference (`&mut receiver`) loses nothing when that await is dropped. Dropping
+/// the receiver closes it, and drops a value that was sent but not received.
 #[must_use = "futures do nothing unless awaited or polled"]
-pub struct Receiver<T>(Rc<Shared<T>>);
+pub struct Receiver<T>(Rc<Inner<T>>);
 
 impl<T> Receiver<T> {
-    /// The value, if it is there.
+    /// Receives the value without waiting.
     ///
     /// # Errors
     ///
-    /// If it isn't there yet, or will not come, or was received already.
+    /// Returns an error if the value has not arrived, will not arrive, or was already received.
     pub fn try_recv(&mut self) -> Result<T, TryRecvError> {
         match self.0.value.take() {
             Some(value) => Ok(value),
-            None if self.0.sent.get() || self.0.closed.get() => Err(TryRecvError::Closed),
+            None if self.0.sender_gone.get() || self.0.closed.get() => Err(TryRecvError::Closed),
             None => Err(TryRecvError::Empty),
         }
     }
 
-    /// Nothing can be sent from here on. A value that is there already can still be received.
+    /// Closes the channel to the sender. A value that was already sent can still be received.
     ///
     /// ```
     /// use windlass::sync::oneshot;

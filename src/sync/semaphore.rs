@@ -1,4 +1,4 @@
-//! A number of permits.
+//! A semaphore: a number of permits.
 
 use std::cell::Cell;
 use std::fmt;
@@ -9,19 +9,19 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use super::error::{Closed, TryAcquireError};
-use super::waiters::{Place, Turn, Waiters};
-use windlass_executor::budget;
-use windlass_executor::discard_panic;
+use windlass_executor::{budget, discard_panic};
 
-/// A number of permits, for what only so many may do at once.
+use super::error::{Closed, TryAcquireError};
+use super::wait_queue::{WaitKey, WaitQueue, WaitState};
+
+/// A number of permits, which limits how many tasks do something at once.
 ///
-/// Fair: first come, first served. Who asks for many isn't overtaken by those who ask for few, so
-/// whoever asks for more than there will ever be keeps all others waiting behind.
+/// Waiters are served first in, first out. A waiter for many permits is never overtaken by waiters
+/// for few, so one that wants more permits than will ever exist blocks all waiters behind it.
 ///
 /// # Examples
 ///
-/// Three downloads at once:
+/// At most three downloads run at once:
 ///
 /// ```
 /// use std::{cell::Cell, rc::Rc};
@@ -51,10 +51,10 @@ use windlass_executor::discard_panic;
 /// # Ok::<_, windlass::sync::Closed>(())
 /// ```
 pub struct Semaphore {
-    /// Permits that nobody has. While somebody waits, they are less than the first one wants.
-    free: Cell<usize>,
+    /// Available permits. While tasks wait, these are fewer than the first waiter wants.
+    available: Cell<usize>,
     closed: Cell<bool>,
-    waiters: Waiters,
+    waiters: WaitQueue,
 }
 
 // A panic leaves it usable: no user code runs while its state is inconsistent.
@@ -62,39 +62,40 @@ impl UnwindSafe for Semaphore {}
 impl RefUnwindSafe for Semaphore {}
 
 impl Semaphore {
-    /// A semaphore with so many permits.
+    /// Creates a semaphore with this many permits.
     pub const fn new(permits: usize) -> Self {
         Semaphore {
-            free: Cell::new(permits),
+            available: Cell::new(permits),
             closed: Cell::new(false),
-            waiters: Waiters::new(),
+            waiters: WaitQueue::new(),
         }
     }
 
-    /// Waits for so many permits; they come back when the [`Permit`] is dropped.
+    /// Waits for this many permits. Dropping the [`Permit`] returns them.
     ///
     /// # Errors
     ///
-    /// If the semaphore is [closed](Self::close).
+    /// Returns an error if the semaphore is [closed](Self::close).
     ///
     /// # Cancel safety
     ///
-    /// When it is dropped, its place in the line is lost, and permits that it has been given
-    /// already are handed on.
+    /// Dropping the future gives up its position in the queue. Permits that it was already granted
+    /// go to the next waiter.
     pub fn acquire(&self, permits: usize) -> Acquire<&Self> {
         Acquire::new(self, permits)
     }
 
-    /// As [`acquire`](Self::acquire), for a permit that borrows nothing: it may move into a task.
+    /// As [`acquire`](Self::acquire), for a permit that borrows nothing and can move into a task.
     pub fn acquire_owned(self: Rc<Self>, permits: usize) -> Acquire<Rc<Self>> {
         Acquire::new(self, permits)
     }
 
-    /// So many permits, if they can be had at once.
+    /// Takes this many permits if they are available and no task waits for permits.
     ///
     /// # Errors
     ///
-    /// If there are not so many, if others wait for permits, or if the semaphore is closed.
+    /// Returns an error if too few permits are available, if others wait for permits, or if the
+    /// semaphore is closed.
     ///
     /// ```
     /// use windlass::sync::{Semaphore, TryAcquireError};
@@ -118,33 +119,36 @@ impl Semaphore {
     ///
     /// # Panics
     ///
-    /// If there are more than a `usize` counts.
+    /// Panics if the number of permits exceeds `usize::MAX`.
     pub fn add_permits(&self, permits: usize) {
-        let most = usize::MAX - self.free.get();
-        assert!(permits <= most, "more permits than a `usize` counts");
+        let limit = usize::MAX - self.available.get();
+        assert!(
+            permits <= limit,
+            "a semaphore holds at most `usize::MAX` permits"
+        );
         self.give(permits);
     }
 
-    /// Permits that come back. There are too many only if some were added meanwhile: then it is
-    /// no fault of the one who gives them back.
+    /// Returns permits. Saturates, because an overflow would be the fault of an earlier
+    /// `add_permits`, not of the task that returns its permits.
     fn give(&self, permits: usize) {
-        let free = self.free.get().saturating_add(permits);
+        let available = self.available.get().saturating_add(permits);
         if self.waiters.is_empty() {
-            self.free.set(free);
+            self.available.set(available);
         } else {
-            let (left, woken) = self.waiters.serve(free);
-            self.free.set(left);
+            let (left, woken) = self.waiters.serve(available);
+            self.available.set(left);
             woken.wake();
         }
     }
 
-    /// How many permits nobody has. While others wait, these are spoken for.
+    /// The number of available permits. While tasks wait, these are reserved for the first one.
     pub fn available_permits(&self) -> usize {
-        self.free.get()
+        self.available.get()
     }
 
-    /// No more permits are given: all who wait, and all who ask later, get an error. Permits that
-    /// are out stay good.
+    /// Closes the semaphore: current and later calls that acquire permits return an error. Permits
+    /// that are already held stay valid.
     ///
     /// ```
     /// use windlass::sync::{Closed, Semaphore};
@@ -156,7 +160,7 @@ impl Semaphore {
     /// ```
     pub fn close(&self) {
         self.closed.set(true);
-        self.waiters.dismiss().wake();
+        self.waiters.dismiss_all().wake();
     }
 
     /// True after [`close`](Self::close).
@@ -169,9 +173,9 @@ impl Semaphore {
         if self.closed.get() {
             return Err(TryAcquireError::Closed);
         }
-        match self.free.get().checked_sub(permits) {
+        match self.available.get().checked_sub(permits) {
             Some(left) if self.waiters.is_empty() => {
-                self.free.set(left);
+                self.available.set(left);
                 Ok(())
             }
             _ => Err(TryAcquireError::NoPermits),
@@ -182,21 +186,21 @@ impl Semaphore {
 impl fmt::Debug for Semaphore {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Semaphore")
-            .field("available_permits", &self.free.get())
+            .field("available_permits", &self.available.get())
             .field("closed", &self.closed.get())
             .finish_non_exhaustive()
     }
 }
 
-/// Permits of a [`Semaphore`]: they go back when this is dropped.
-#[must_use = "the permits go back when this is dropped"]
+/// Permits of a [`Semaphore`]. Dropping this returns them.
+#[must_use = "dropping this returns the permits"]
 pub struct Permit<S: Deref<Target = Semaphore>> {
     semaphore: S,
     permits: usize,
 }
 
 impl<S: Deref<Target = Semaphore>> Permit<S> {
-    /// The permits never go back.
+    /// Drops the permits without returning them to the semaphore.
     ///
     /// ```
     /// use windlass::sync::Semaphore;
@@ -228,13 +232,13 @@ impl<S: Deref<Target = Semaphore>> fmt::Debug for Permit<S> {
 
 /// The future of [`Semaphore::acquire`] and [`Semaphore::acquire_owned`].
 ///
-/// It joins the line when it is first polled.
+/// It joins the queue when it is first polled.
 #[must_use = "futures do nothing unless awaited or polled"]
 pub struct Acquire<S: Deref<Target = Semaphore>> {
-    /// None once it is ready.
+    /// None after completion.
     semaphore: Option<S>,
     permits: usize,
-    place: Option<Place>,
+    key: Option<WaitKey>,
 }
 
 impl<S: Deref<Target = Semaphore>> Acquire<S> {
@@ -242,44 +246,44 @@ impl<S: Deref<Target = Semaphore>> Acquire<S> {
         Acquire {
             semaphore: Some(semaphore),
             permits,
-            place: None,
+            key: None,
         }
     }
 
     fn poll_permits(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Closed>> {
-        let semaphore = self.semaphore.as_ref().expect("polled after it was ready");
-        if self.place.is_some() {
-            let turn = semaphore.waiters.poll(&mut self.place, cx.waker());
-            return turn.map(|turn| match turn {
-                Turn::Served => Ok(()),
+        let semaphore = self.semaphore.as_ref().expect("polled after completion");
+        if self.key.is_some() {
+            let state = semaphore.waiters.poll(&mut self.key, cx.waker());
+            return state.map(|state| match state {
+                WaitState::Served => Ok(()),
                 _ => Err(Closed),
             });
         }
         match semaphore.take(self.permits) {
-            Err(TryAcquireError::NoPermits) => self.join(cx),
+            Err(TryAcquireError::NoPermits) => self.wait(cx),
             taken => Poll::Ready(taken.map_err(|_| Closed)),
         }
     }
 
     #[cold]
-    fn join(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Closed>> {
-        let semaphore = self.semaphore.as_ref().expect("it was there");
+    fn wait(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Closed>> {
+        let semaphore = self.semaphore.as_ref().expect("present until completion");
         let waker = cx.waker().clone();
-        // To clone is user code, which may have given permits: look again.
+        // The clone is user code, which may have returned permits: try again.
         match semaphore.take(self.permits) {
             Err(TryAcquireError::NoPermits) => {
-                self.place = Some(semaphore.waiters.join(self.permits, Some(waker)));
+                self.key = Some(semaphore.waiters.push(self.permits, Some(waker)));
                 Poll::Pending
             }
             taken => {
-                discard_panic(|| drop(waker)); // a panic must not cost the permits
+                discard_panic(|| drop(waker)); // a panic must not lose the permits
                 Poll::Ready(taken.map_err(|_| Closed))
             }
         }
     }
 }
 
-// Nothing is pinned in it.
+// Neither field is pinned.
 impl<S: Deref<Target = Semaphore>> Unpin for Acquire<S> {}
 
 impl<S: Deref<Target = Semaphore>> Future for Acquire<S> {
@@ -288,7 +292,7 @@ impl<S: Deref<Target = Semaphore>> Future for Acquire<S> {
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let acquired = ready!(budget::poll_with(cx, |cx| self.poll_permits(cx)));
-        let semaphore = self.semaphore.take().expect("it was there");
+        let semaphore = self.semaphore.take().expect("present until completion");
         let permits = self.permits;
         Poll::Ready(acquired.map(|()| Permit { semaphore, permits }))
     }
@@ -296,14 +300,14 @@ impl<S: Deref<Target = Semaphore>> Future for Acquire<S> {
 
 impl<S: Deref<Target = Semaphore>> Drop for Acquire<S> {
     fn drop(&mut self) {
-        let (Some(semaphore), Some(place)) = (&self.semaphore, self.place.take()) else {
+        let (Some(semaphore), Some(key)) = (&self.semaphore, self.key.take()) else {
             return;
         };
-        match semaphore.waiters.leave(place) {
-            Turn::Served => semaphore.give(self.permits),
-            // It may have been in the way of those who want less.
-            Turn::Waiting => semaphore.give(0),
-            Turn::Dismissed => {}
+        match semaphore.waiters.remove(key) {
+            WaitState::Served => semaphore.give(self.permits),
+            // Waiters behind this one may want fewer permits.
+            WaitState::Waiting => semaphore.give(0),
+            WaitState::Dismissed => {}
         }
     }
 }
@@ -312,7 +316,7 @@ impl<S: Deref<Target = Semaphore>> fmt::Debug for Acquire<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Acquire")
             .field("permits", &self.permits)
-            .field("waiting", &self.place.is_some())
+            .field("waiting", &self.key.is_some())
             .finish_non_exhaustive()
     }
 }

@@ -1,13 +1,13 @@
-//! Gives memory back after a burst.
+//! Returns memory to the allocator after a burst.
 //!
-//! A queue or slab keeps memory for twice what is in use, once that is no more than a quarter. To
-//! grow again, the use has to double first, and to shrink again it has to halve: so a load that is
-//! steady within a factor of two doesn't reallocate, and any other pays a constant number of moves
-//! per value. Some KiB are always kept, so small queues never pay more than one comparison.
+//! A queue or slab shrinks once at most a quarter of its capacity is in use, to twice of that. It
+//! reallocates again only after its length has doubled or halved. So a load that is steady within a
+//! factor of two never reallocates, and any other load pays a constant number of moves per value.
+//! Some KiB are always kept, so that small queues never pay more than one comparison.
 
 use std::collections::VecDeque;
 
-/// How many values are kept room for: 8 KiB, and at least 32.
+/// The number of values that stay allocated: 8 KiB of them, and at least 32.
 const fn kept<T>() -> usize {
     match 8192_usize.checked_div(size_of::<T>()) {
         Some(fit) if fit > 32 => fit,
@@ -16,22 +16,19 @@ const fn kept<T>() -> usize {
     }
 }
 
-/// The capacity to shrink to, if this many values leave too much of it unused.
-fn target<T>(len: usize, capacity: usize) -> Option<usize> {
-    if capacity > kept::<T>() && len <= capacity / 4 {
-        return Some((2 * len).max(kept::<T>()));
-    }
-    None
+#[inline(always)]
+fn is_sparse<T>(len: usize, capacity: usize) -> bool {
+    capacity > kept::<T>() && len <= capacity / 4
 }
 
-/// True if [`shrink_queue`] would do something. For hot paths, which then leave it to a slow path:
-/// a call would cost them registers.
+/// True if [`shrink_queue`] would shrink. Hot paths ask first and leave the call to a slow path,
+/// because the call would cost them registers.
 #[inline(always)]
 pub(crate) fn may_shrink<T>(queue: &VecDeque<T>) -> bool {
-    queue.capacity() > kept::<T>() && queue.len() <= queue.capacity() / 4
+    is_sparse::<T>(queue.len(), queue.capacity())
 }
 
-/// To be called before values are taken out, or after that.
+/// Shrinks a queue that is mostly unused. Called wherever values are taken out.
 #[inline]
 pub(crate) fn shrink_queue<T>(queue: &mut VecDeque<T>) {
     #[cold]
@@ -45,8 +42,8 @@ pub(crate) fn shrink_queue<T>(queue: &mut VecDeque<T>) {
 
 /// As [`shrink_queue`].
 pub(crate) fn shrink_vec<T>(vec: &mut Vec<T>) {
-    if let Some(capacity) = target::<T>(vec.len(), vec.capacity()) {
-        vec.shrink_to(capacity);
+    if is_sparse::<T>(vec.len(), vec.capacity()) {
+        vec.shrink_to((2 * vec.len()).max(kept::<T>()));
     }
 }
 
@@ -55,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_steady_load_does_not_reallocate_and_a_burst_is_given_back() {
+    fn a_steady_load_never_reallocates_and_a_burst_shrinks() {
         let mut queue: VecDeque<u64> = (0..100_000).collect();
         let mut capacities = Vec::new();
         while queue.pop_front().is_some() {
@@ -80,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn values_without_a_size_are_left_alone() {
+    fn zero_sized_values_never_shrink() {
         let mut queue = VecDeque::from([(), ()]);
         shrink_queue(&mut queue);
         assert_eq!(queue.len(), 2);

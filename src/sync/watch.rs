@@ -1,4 +1,4 @@
-//! A value that one side sets and others watch: they see the newest, not each.
+//! A value that one side sets and others watch. They see the newest value, not every value.
 //!
 //! ```
 //! use windlass::sync::watch;
@@ -7,8 +7,8 @@
 //! block_on(async {
 //!     let (level, mut watcher) = watch::channel("info");
 //!     spawn(async move {
-//!         level.send("debug").expect("somebody watches");
-//!         level.send("trace").expect("somebody watches");
+//!         level.send("debug").expect("a receiver exists");
+//!         level.send("trace").expect("a receiver exists");
 //!     })
 //!     .detach();
 //!     watcher.changed().await?;
@@ -18,34 +18,35 @@
 //! # Ok::<_, windlass::sync::Closed>(())
 //! ```
 //!
-//! `borrow` gives a [`Ref`] of a `RefCell`, and the rule of that holds: don't keep it over an
-//! await. To send while there is one panics.
+//! `borrow` returns the [`Ref`] of a `RefCell`. Drop it before an await: sending while it exists
+//! panics.
 
 use std::cell::{Cell, Ref, RefCell, RefMut};
 use std::fmt;
 use std::rc::Rc;
 
-use super::error::{Closed, SendError};
-use super::event::Event;
 use windlass_executor::budget;
 
-/// A channel that has a value from the start. The receiver has seen that one.
+use super::error::{Closed, SendError};
+use super::event::Event;
+
+/// Creates a channel that holds an initial value, which the receiver counts as seen.
 pub fn channel<T>(initial: T) -> (Sender<T>, Receiver<T>) {
-    let shared = Rc::new(Shared {
+    let inner = Rc::new(Inner {
         value: RefCell::new(initial),
         version: Cell::new(0),
         changed: Event::new(),
         closed: Cell::new(false),
         receivers: Cell::new(0),
     });
-    let sender = Sender(shared);
+    let sender = Sender(inner);
     let receiver = sender.subscribe();
     (sender, receiver)
 }
 
-struct Shared<T> {
+struct Inner<T> {
     value: RefCell<T>,
-    /// How often the value was set.
+    /// The number of times that the value was set.
     version: Cell<u64>,
     changed: Event,
     /// The sender is gone.
@@ -53,19 +54,19 @@ struct Shared<T> {
     receivers: Cell<usize>,
 }
 
-/// Sets the value.
-pub struct Sender<T>(Rc<Shared<T>>);
+/// The sending end of a [`channel`].
+pub struct Sender<T>(Rc<Inner<T>>);
 
 impl<T> Sender<T> {
-    /// Sets the value. The old one is dropped.
+    /// Sets the value and drops the old one.
     ///
     /// # Errors
     ///
-    /// If there is no receiver the value comes back.
+    /// Returns the value if there is no receiver.
     ///
     /// # Panics
     ///
-    /// While the value is borrowed.
+    /// Panics while the value is borrowed.
     #[track_caller]
     pub fn send(&self, value: T) -> Result<(), SendError<T>> {
         if self.is_closed() {
@@ -79,11 +80,11 @@ impl<T> Sender<T> {
     ///
     /// # Panics
     ///
-    /// While the value is borrowed.
+    /// Panics while the value is borrowed.
     #[track_caller]
     pub fn send_replace(&self, value: T) -> T {
         let old = std::mem::replace(&mut *self.value_mut(), value);
-        self.tell();
+        self.notify_receivers();
         old
     }
 
@@ -91,8 +92,8 @@ impl<T> Sender<T> {
     ///
     /// # Panics
     ///
-    /// While the value is borrowed. The closure has it borrowed, so it must not use the channel.
-    /// If the closure panics nobody is told of what it has changed.
+    /// Panics while the value is borrowed. The closure borrows it, so it must not use the channel.
+    /// If the closure panics, receivers are not notified of its changes.
     ///
     /// ```
     /// use windlass::sync::watch;
@@ -105,29 +106,29 @@ impl<T> Sender<T> {
     #[track_caller]
     pub fn send_modify(&self, change: impl FnOnce(&mut T)) {
         change(&mut self.value_mut());
-        self.tell();
+        self.notify_receivers();
     }
 
-    /// The value.
+    /// Borrows the value.
     ///
     /// # Panics
     ///
-    /// Inside of the closure of [`send_modify`](Self::send_modify).
+    /// Panics inside the closure of [`send_modify`](Self::send_modify).
     #[track_caller]
     pub fn borrow(&self) -> Ref<'_, T> {
         self.0.value.borrow()
     }
 
-    /// One more receiver, that has seen the value as it is.
+    /// Creates a receiver that counts the current value as seen.
     pub fn subscribe(&self) -> Receiver<T> {
         self.0.receivers.set(self.0.receivers.get() + 1);
         Receiver {
-            shared: self.0.clone(),
+            inner: self.0.clone(),
             seen: self.0.version.get(),
         }
     }
 
-    /// True if there is no receiver.
+    /// Returns true if there is no receiver.
     pub fn is_closed(&self) -> bool {
         self.0.receivers.get() == 0
     }
@@ -136,11 +137,11 @@ impl<T> Sender<T> {
     fn value_mut(&self) -> RefMut<'_, T> {
         match self.0.value.try_borrow_mut() {
             Ok(value) => value,
-            Err(_) => panic!("the value of the channel is borrowed: drop the `Ref` first"),
+            Err(_) => panic!("the value of the channel is borrowed: drop the `Ref` before sending"),
         }
     }
 
-    fn tell(&self) {
+    fn notify_receivers(&self) {
         self.0.version.set(self.0.version.get() + 1);
         self.0.changed.notify_all();
     }
@@ -161,67 +162,67 @@ impl<T> fmt::Debug for Sender<T> {
     }
 }
 
-/// Watches the value. A clone has seen what this one has.
+/// The receiving end of a [`channel`]. A clone has seen the same values.
 pub struct Receiver<T> {
-    shared: Rc<Shared<T>>,
-    /// The version that was seen last.
+    inner: Rc<Inner<T>>,
+    /// The last version that was seen.
     seen: u64,
 }
 
 impl<T> Receiver<T> {
-    /// Waits until there is a value that wasn't seen yet, and counts it as seen.
+    /// Waits for a value that was not seen yet, and marks it as seen.
     ///
     /// # Errors
     ///
-    /// If the sender is gone, and its last value was seen.
+    /// Returns an error if the sender is gone and its last value was seen.
     ///
     /// # Cancel safety
     ///
-    /// May be dropped at any time: only what it has returned for counts as seen.
+    /// Dropping the future loses nothing. The value is marked as seen only when it completes.
     pub async fn changed(&mut self) -> Result<(), Closed> {
-        while !self.has_changed() && !self.shared.closed.get() {
-            self.shared.changed.listen().await;
+        while !self.has_changed() && !self.inner.closed.get() {
+            self.inner.changed.listen().await;
         }
         budget::charge().await;
         if !self.has_changed() {
             return Err(Closed);
         }
-        self.seen = self.shared.version.get();
+        self.seen = self.inner.version.get();
         Ok(())
     }
 
-    /// True if the value wasn't seen yet.
+    /// Returns true if the value was not seen yet.
     pub fn has_changed(&self) -> bool {
-        self.seen != self.shared.version.get()
+        self.seen != self.inner.version.get()
     }
 
-    /// The value. It doesn't count as seen by that.
+    /// Borrows the value, without marking it as seen.
     ///
     /// # Panics
     ///
-    /// Inside of the closure of [`Sender::send_modify`].
+    /// Panics inside the closure of [`Sender::send_modify`].
     #[track_caller]
     pub fn borrow(&self) -> Ref<'_, T> {
-        self.shared.value.borrow()
+        self.inner.value.borrow()
     }
 
-    /// The value, which counts as seen.
+    /// Borrows the value and marks it as seen.
     ///
     /// # Panics
     ///
-    /// As [`borrow`](Self::borrow).
+    /// Panics as [`borrow`](Self::borrow) does.
     #[track_caller]
     pub fn borrow_and_update(&mut self) -> Ref<'_, T> {
-        self.seen = self.shared.version.get();
-        self.shared.value.borrow()
+        self.seen = self.inner.version.get();
+        self.inner.value.borrow()
     }
 }
 
 impl<T> Clone for Receiver<T> {
     fn clone(&self) -> Self {
-        self.shared.receivers.set(self.shared.receivers.get() + 1);
+        self.inner.receivers.set(self.inner.receivers.get() + 1);
         Receiver {
-            shared: self.shared.clone(),
+            inner: self.inner.clone(),
             seen: self.seen,
         }
     }
@@ -229,7 +230,7 @@ impl<T> Clone for Receiver<T> {
 
 impl<T> Drop for Receiver<T> {
     fn drop(&mut self) {
-        self.shared.receivers.set(self.shared.receivers.get() - 1);
+        self.inner.receivers.set(self.inner.receivers.get() - 1);
     }
 }
 

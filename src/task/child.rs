@@ -1,4 +1,4 @@
-//! A child of a group or a scope, and what it comes to.
+//! A child of a group or a scope.
 
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -10,22 +10,22 @@ use std::task::{Context, Poll};
 
 use windlass_executor::discard_panic;
 
-/// What a panic was raised with.
+/// The payload of a panic.
 pub(crate) type Payload = Box<dyn Any + Send>;
 
-/// Runs a future to its end and drops it; a panic in either becomes a value. So whoever hears of
-/// the end finds the future gone, with all that it held.
+/// Runs a future to its end and drops it, and turns a panic of either into a value. So the future
+/// and everything that it holds is gone when its end is reported.
 ///
-/// Boxed, since an async function around the future would take its size twice.
+/// Boxed, because an async function around the future would take twice its size.
 pub(crate) struct Caught<'env, R>(Option<Pin<Box<dyn Future<Output = R> + 'env>>>);
 
 impl<'env, R> Caught<'env, R> {
-    /// Takes a box, so that debug builds don't copy the future for each function on the way here.
+    /// Takes a box, so that debug builds do not copy the future in every function on the way here.
     pub(crate) fn new(future: Box<dyn Future<Output = R> + 'env>) -> Self {
         Caught(Some(Box::into_pin(future)))
     }
 
-    /// Drops the future, which has not ended.
+    /// Drops a future that has not ended.
     pub(crate) fn clear(&mut self) {
         drop_each(self.0.take());
     }
@@ -63,8 +63,8 @@ impl<R> Future for Caught<'_, R> {
     }
 }
 
-/// A future that is being polled. Dropped by a panic of the poll, it drops the future; that panic
-/// wins over one of the drop.
+/// A future during its poll. If the poll panics, this drops the future. The panic of the poll takes
+/// precedence over one of the drop.
 struct Running<'a, 'env, R>(&'a mut Option<Pin<Box<dyn Future<Output = R> + 'env>>>);
 
 impl<R> Drop for Running<'_, '_, R> {
@@ -73,19 +73,21 @@ impl<R> Drop for Running<'_, '_, R> {
     }
 }
 
-/// Where a child was spawned.
-pub(crate) type Place = &'static Location<'static>;
+/// The location of a call of `spawn`.
+pub(crate) type SpawnedAt = &'static Location<'static>;
 
-/// How many were spawned where, for `Debug`.
-pub(crate) fn by_place(places: impl Iterator<Item = Place>) -> BTreeMap<String, usize> {
+/// The number of children per location, for `Debug`.
+pub(crate) fn count_by_location(
+    locations: impl Iterator<Item = SpawnedAt>,
+) -> BTreeMap<String, usize> {
     let mut counts = BTreeMap::new();
-    for place in places {
-        *counts.entry(place.to_string()).or_insert(0) += 1;
+    for location in locations {
+        *counts.entry(location.to_string()).or_insert(0) += 1;
     }
     counts
 }
 
-/// One that panics in its drop doesn't keep the others from being dropped.
+/// Drops values one by one. A panic of one drop does not prevent the others.
 pub(crate) fn drop_each<T>(all: impl IntoIterator<Item = T>) {
     all.into_iter().for_each(|one| discard_panic(|| drop(one)));
 }

@@ -1,4 +1,4 @@
-//! Tasks that belong together: one fails, all end.
+//! Groups of tasks that end together.
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
@@ -11,43 +11,45 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use super::child::{Caught, Payload, Place, by_place, drop_each};
-use crate::sync::shrink::shrink_queue;
-use crate::sync::waiter::Waiter;
 use windlass_executor::{Task, budget, drop_nested, spawn_at};
 
-/// Tasks that belong together, and end together.
+use super::child::{Caught, Payload, SpawnedAt, count_by_location, drop_each};
+use crate::sync::shrink::shrink_queue;
+use crate::sync::waker_cell::WakerCell;
+
+/// Tasks that belong together and end together.
 ///
-/// The group owns its children. The first one that fails, by an error or by a panic, cancels the
-/// rest, and its error or panic comes out where the group is awaited. **Dropping the group cancels
-/// all**, so no child outlives the function that has spawned it, however that is left: by `return`,
-/// by `?`, by a panic, or because it was itself cancelled.
+/// The group owns its children. The first one that fails, by an error or a panic, cancels the
+/// others, and its error or panic propagates to the task that awaits the group. **Dropping the
+/// group cancels all children**, so no child outlives the function that has spawned it, however
+/// that function ends: by `return`, by `?`, by a panic, or by its own cancellation.
 ///
 /// There are three kinds:
 ///
-/// | children | made by | the rest is cancelled by |
+/// | children | constructor | the other children are cancelled by |
 /// |---|---|---|
 /// | return `Result<T, E>` | [`TaskGroup::new`] | the first `Err`, the first panic |
 /// | return anything | [`TaskGroup::infallible`] | the first panic |
-/// | have nothing to do with each other | [`TaskGroup::independent`] | nothing |
+/// | are independent of each other | [`TaskGroup::independent`] | nothing |
 ///
-/// The children are tasks: they run whether or not anybody waits for the group. Those that shall
-/// borrow from the function around them are for [`scope`](crate::task::scope()).
+/// The children are tasks, which run whether or not a task awaits the group. For children that
+/// borrow from the surrounding function use a [`scope`](crate::task::scope()).
 ///
 /// # Groups that live long
 ///
-/// The connections of a server end with the server; but if the handler of one panics, that is no
-/// reason to hang up on the others: they are [`independent`](TaskGroup::independent). In a group of
-/// another kind that panic would cancel all, and whatever is spawned from then on is dropped. The
-/// accept loop, which spawns and doesn't join, would not hear of it.
+/// The connections of a server end with the server. If the handler of one panics, the others
+/// continue, so their group is [`independent`](TaskGroup::independent). In a group of another kind
+/// that panic would cancel all of them and drop all later ones. The accept loop, which only spawns,
+/// would not notice.
 ///
-/// What a child has returned is kept until [`join_next`](TaskGroup::join_next) hands it out. So let
-/// children that nobody joins return `()`, which takes no memory.
+/// The output of a child stays in the group until [`join_next`](TaskGroup::join_next) returns it.
+/// Children that are never joined should return `()`, which takes no memory.
 ///
 /// # Cancel safety
 ///
-/// Nothing is lost when a [`join_next`](TaskGroup::join_next) or [`room`](TaskGroup::room) is
-/// dropped. [`close`](TaskGroup::close) takes the group with it, so dropping that cancels all.
+/// Dropping the future of [`join_next`](TaskGroup::join_next) or [`room`](TaskGroup::room) loses
+/// nothing. [`close`](TaskGroup::close) takes the group by value, so dropping its future cancels
+/// all children.
 ///
 /// # Examples
 ///
@@ -77,34 +79,36 @@ use windlass_executor::{Task, budget, drop_nested, spawn_at};
 /// });
 /// ```
 ///
-/// The idea is that of the nurseries of [trio](https://trio.readthedocs.io) (N. J. Smith, "Notes on
-/// structured concurrency", 2018), and of Python's and Swift's task groups.
-#[must_use = "a dropped group cancels its children: join them, or `close().await`"]
+/// The idea is from the nurseries of [trio](https://trio.readthedocs.io) (N. J. Smith, "Notes on
+/// structured concurrency", 2018), and from Python's and Swift's task groups.
+#[must_use = "dropping a group cancels its children: join them, or `close().await`"]
 pub struct TaskGroup<R: 'static> {
-    shared: Rc<Shared<R>>,
+    inner: Rc<Inner<R>>,
 }
 
 impl<T: 'static, E: 'static> TaskGroup<Result<T, E>> {
-    /// Makes a group whose children may fail: the first error cancels the rest.
+    /// Creates a group whose children may fail. The first error cancels the other children.
     pub fn new() -> Self {
         TaskGroup::failing_by(|ended| !matches!(ended, Ok(Ok(_))))
     }
 
-    /// Waits until all children have ended, also those that they spawn meanwhile. What they
-    /// returned is dropped.
+    /// Waits until all children have ended, including those that they spawn meanwhile. Drops their
+    /// outputs.
     ///
     /// # Errors
     ///
-    /// The first error of a child. All are gone by then, and their futures dropped: cancelled by
-    /// that error, if the group is made by [`new`](TaskGroup::new); else they have ended.
+    /// Returns the first error of a child, after the futures of all children are dropped. In a
+    /// group made by [`new`](TaskGroup::new) the error has cancelled them, in others they have
+    /// ended.
     ///
     /// # Panics
     ///
-    /// Resumes the panic of a child that has ended the group; likewise.
+    /// Resumes the panic of a child that has ended the group, after the futures of all children are
+    /// dropped.
     ///
     /// # Cancel safety
     ///
-    /// Dropping this cancels all children.
+    /// Dropping the future cancels all children.
     ///
     /// ```
     /// # use windlass::task::TaskGroup;
@@ -133,25 +137,25 @@ impl<T: 'static, E: 'static> Default for TaskGroup<Result<T, E>> {
 }
 
 impl TaskGroup<()> {
-    /// Waits until all children have ended, also those that they spawn meanwhile. (Of other types
-    /// than `()` and `Result` there is something to look at: [`join_next`](TaskGroup::join_next).)
+    /// Waits until all children have ended, including those that they spawn meanwhile. For outputs
+    /// other than `()` and `Result` use [`join_next`](TaskGroup::join_next).
     ///
     /// # Panics
     ///
-    /// Resumes the panic of a child that has ended the group. The others are gone by then, and
-    /// their futures dropped.
+    /// Resumes the panic of a child that has ended the group, after the futures of all children are
+    /// dropped.
     ///
     /// # Cancel safety
     ///
-    /// Dropping this cancels all children.
+    /// Dropping the future cancels all children.
     pub async fn close(mut self) {
         while let Some(()) = self.join_next().await {}
     }
 }
 
 impl<R> TaskGroup<R> {
-    /// Makes a group whose children can't fail, or whose errors are values like others: only a
-    /// panic cancels the rest.
+    /// Creates a group whose children cannot fail, or whose errors are ordinary outputs. Only a
+    /// panic cancels the other children.
     ///
     /// ```
     /// # use windlass::task::TaskGroup;
@@ -169,9 +173,9 @@ impl<R> TaskGroup<R> {
         TaskGroup::failing_by(Result::is_err)
     }
 
-    /// Makes a group whose children have nothing to do with each other, but that all end with the
-    /// group: nothing that one does cancels the rest. If one panics, the panic hook reports it, and
-    /// that is all: [`join_next`](TaskGroup::join_next) has nothing to hand out for it.
+    /// Creates a group whose children are independent of each other, and end with the group. The
+    /// failure of one never cancels another. If one panics, the panic hook reports it, and
+    /// [`join_next`](TaskGroup::join_next) returns nothing for it.
     ///
     /// ```
     /// # use windlass::task::TaskGroup;
@@ -199,20 +203,21 @@ impl<R> TaskGroup<R> {
             closed: false,
         };
         TaskGroup {
-            shared: Rc::new(Shared {
+            inner: Rc::new(Inner {
                 fails,
                 state: RefCell::new(state),
-                owner: Waiter::new(),
+                owner: WakerCell::new(),
             }),
         }
     }
 
-    /// Lets at most so many children run at once. Those that are spawned beyond wait, in the order
-    /// of spawning, and take the place of one that has ended.
+    /// Limits the number of children that run at once. Further children wait, first in, first out,
+    /// until a running one ends.
     ///
     /// # Panics
     ///
-    /// If it is zero; and as [`spawn`](TaskGroup::spawn), for children that may run now.
+    /// Panics if the limit is zero. For children that may run now, panics as
+    /// [`spawn`](TaskGroup::spawn) does.
     ///
     /// ```
     /// # use windlass::task::TaskGroup;
@@ -236,28 +241,27 @@ impl<R> TaskGroup<R> {
     /// ```
     #[track_caller]
     pub fn limit(self, at_once: usize) -> Self {
-        assert!(at_once > 0, "a group with a limit of zero would never end");
-        self.shared.state.borrow_mut().limit = at_once;
-        self.shared.start_waiting(); // the limit before may have been lower
+        assert!(at_once > 0, "the limit of a group must be at least 1");
+        self.inner.state.borrow_mut().limit = at_once;
+        self.inner.start_waiting(); // the previous limit may have been lower
         self
     }
 
-    /// Spawns a child. It's polled later, never at once. A group that has been ended by a failure
-    /// takes no more: the future is dropped.
+    /// Spawns a child. It is first polled after this call returns. After a failure has ended the
+    /// group, the future is dropped.
     ///
     /// # Panics
     ///
-    /// As [`spawn`](crate::spawn()): where that finds no executor. A future that is dropped, or has
-    /// to wait for its turn, needs none yet.
+    /// Panics outside of a runtime, as [`spawn`](crate::spawn()) does, if the child may run now.
     #[track_caller]
     pub fn spawn<F>(&self, future: F)
     where
         F: Future<Output = R> + 'static,
     {
-        self.shared.spawn(Box::new(future));
+        self.inner.spawn(Box::new(future));
     }
 
-    /// With it children spawn children.
+    /// Returns a handle with which children spawn children.
     ///
     /// ```
     /// # use windlass::task::{Spawner, TaskGroup};
@@ -279,32 +283,31 @@ impl<R> TaskGroup<R> {
     /// ```
     pub fn spawner(&self) -> Spawner<R> {
         Spawner {
-            shared: self.shared.clone(),
+            inner: self.inner.clone(),
         }
     }
 
-    /// Waits for the next child to end and hands out what it returned, in the order of ending.
-    /// `None` when no child is left. The last that a group gives is what it failed by.
+    /// Waits for the next child to end and returns its output, in the order in which children end.
+    /// Returns `None` when no child is left. The failure that has ended the group comes last.
     ///
     /// # Panics
     ///
-    /// Resumes the panic that has ended the group, after what had ended before it was handed out.
-    /// Of whatever kind the group is, it panics if children can't finish any more, because their
-    /// executor was dropped.
+    /// Resumes the panic that has ended the group, after the outputs of children that ended before.
+    /// In groups of all kinds, panics if children cannot end because their runtime was dropped.
     ///
     /// # Cancel safety
     ///
-    /// Nothing is lost when the future is dropped.
+    /// Dropping the future loses nothing.
     pub async fn join_next(&mut self) -> Option<R> {
-        poll_fn(|cx| budget::poll_with(cx, |cx| self.shared.poll_next(cx))).await
+        poll_fn(|cx| budget::poll_with(cx, |cx| self.inner.poll_next(cx))).await
     }
 
     /// Waits until fewer children run than the [`limit`](TaskGroup::limit) allows. A server that
-    /// waits for room before it accepts leaves the clients beyond to the system's queue.
+    /// awaits this before it accepts leaves further clients in the backlog of the listener.
     ///
     /// # Cancel safety
     ///
-    /// Nothing is lost when the future is dropped.
+    /// Dropping the future loses nothing.
     ///
     /// ```
     /// # use windlass::task::TaskGroup;
@@ -319,15 +322,15 @@ impl<R> TaskGroup<R> {
     /// });
     /// ```
     pub async fn room(&mut self) {
-        poll_fn(|cx| budget::poll_with(cx, |cx| self.shared.poll_room(cx))).await;
+        poll_fn(|cx| budget::poll_with(cx, |cx| self.inner.poll_room(cx))).await;
     }
 
-    /// How many children have not ended, those that wait for their turn included.
+    /// Returns the number of children that have not ended, including those that wait to run.
     pub fn len(&self) -> usize {
-        self.shared.state.borrow().len()
+        self.inner.state.borrow().len()
     }
 
-    /// True if no child is left that has not ended.
+    /// Returns true if all children have ended.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -335,7 +338,7 @@ impl<R> TaskGroup<R> {
 
 impl<R> Drop for TaskGroup<R> {
     fn drop(&mut self) {
-        let mut state = self.shared.state.borrow_mut();
+        let mut state = self.inner.state.borrow_mut();
         let contents = Contents {
             cancelled: state.cancel(),
             ended: std::mem::take(&mut state.ended),
@@ -343,85 +346,85 @@ impl<R> Drop for TaskGroup<R> {
         };
         drop(state);
         drop_nested(contents);
-        self.shared.owner.clear();
+        self.inner.owner.clear();
     }
 }
 
 impl<R> fmt::Debug for TaskGroup<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.shared.fmt("TaskGroup", f)
+        self.inner.fmt("TaskGroup", f)
     }
 }
 
-/// Spawns children into a [`TaskGroup`]: what they take with them to spawn further ones.
+/// Spawns children into a [`TaskGroup`]. Children own a clone to spawn further children.
 ///
-/// It doesn't own the group. When that is dropped, or has failed, what is spawned is dropped.
+/// It does not own the group. If the group was dropped or has failed, spawned futures are dropped.
 ///
 /// See [`TaskGroup::spawner`] for an example.
 pub struct Spawner<R: 'static> {
-    shared: Rc<Shared<R>>,
+    inner: Rc<Inner<R>>,
 }
 
 impl<R> Spawner<R> {
-    /// As [`TaskGroup::spawn`].
+    /// Spawns a child as [`TaskGroup::spawn`] does.
     ///
     /// # Panics
     ///
-    /// As that.
+    /// Panics as [`TaskGroup::spawn`] does.
     #[track_caller]
     pub fn spawn<F>(&self, future: F)
     where
         F: Future<Output = R> + 'static,
     {
-        self.shared.spawn(Box::new(future));
+        self.inner.spawn(Box::new(future));
     }
 }
 
 impl<R> Clone for Spawner<R> {
     fn clone(&self) -> Self {
-        let shared = self.shared.clone();
-        Spawner { shared }
+        let inner = self.inner.clone();
+        Spawner { inner }
     }
 }
 
 impl<R> fmt::Debug for Spawner<R> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.shared.fmt("Spawner", f)
+        self.inner.fmt("Spawner", f)
     }
 }
 
-/// What the group, its spawners and its children share.
-pub(crate) struct Shared<R: 'static> {
-    /// Whether a child that has ended so ends the group.
+/// The state that the group, its spawners and its children share.
+struct Inner<R: 'static> {
+    /// Whether such an end of a child is a failure, which ends the group.
     fails: fn(&Result<R, Payload>) -> bool,
-    /// Borrowed for moments in which no user code runs.
+    /// No user code runs under the borrow.
     state: RefCell<State<R>>,
-    /// Where the owner waits for the next end of a child.
-    owner: Waiter,
+    /// The task that waits for the next end of a child.
+    owner: WakerCell,
 }
 
 // A panic leaves it usable: no user code runs while its state is inconsistent.
-impl<R> UnwindSafe for Shared<R> {}
-impl<R> RefUnwindSafe for Shared<R> {}
+impl<R> UnwindSafe for Inner<R> {}
+impl<R> RefUnwindSafe for Inner<R> {}
 
 struct State<R> {
-    /// By number, which is the order of starting. It's there, as `None`, before the child is
-    /// spawned: that may call the waker of an executor that rests, user code in which the child
-    /// may run and end, or be cancelled.
+    /// By id, in the order of starting. The entry is `None` until the child is spawned, because
+    /// spawning may call the waker of a parked executor: user code in which the child may run and
+    /// end, or be cancelled.
     running: BTreeMap<u64, Option<Task<()>>>,
-    /// There are some only while as many run as may.
-    waiting: VecDeque<(Place, Caught<'static, R>)>,
+    /// Not empty only while the limit is reached.
+    waiting: VecDeque<(SpawnedAt, Caught<'static, R>)>,
     limit: usize,
     next_id: u64,
-    /// What children returned, until it's joined; a failure is the last.
+    /// Outputs that were not joined yet. An output that is a failure is the last.
     ended: VecDeque<R>,
-    /// A panic came later than all that is in `ended`, since it has ended the group.
+    /// The panic that has ended the group. It is later than all outputs in `ended`.
     panic: Option<Payload>,
-    /// A failure has ended the group, or it was dropped.
+    /// The group was dropped, or a failure has ended it.
     closed: bool,
 }
 
-impl<R> Shared<R> {
+impl<R> Inner<R> {
     #[track_caller]
     fn spawn(self: &Rc<Self>, future: Box<dyn Future<Output = R>>) {
         let child = (Location::caller(), Caught::new(future));
@@ -440,16 +443,16 @@ impl<R> Shared<R> {
     fn start_waiting(self: &Rc<Self>) {
         loop {
             let next = self.state.borrow_mut().start_next();
-            let Some((id, place, future)) = next else {
+            let Some((id, spawned_at, future)) = next else {
                 break;
             };
-            let shared = self.clone();
-            let task = spawn_at(place, Child { id, shared, future });
+            let inner = self.clone();
+            let task = spawn_at(spawned_at, Child { id, inner, future });
             let mut state = self.state.borrow_mut();
             match state.running.get_mut(&id) {
                 Some(own) => *own = Some(task),
                 None => {
-                    drop(state); // it has ended meanwhile, or the group
+                    drop(state); // the child or the group has ended meanwhile
                     drop(task);
                 }
             }
@@ -460,38 +463,39 @@ impl<R> Shared<R> {
     fn ended(self: &Rc<Self>, id: u64, ended: Result<R, Payload>) {
         let mut state = self.state.borrow_mut();
         let Some(own) = state.running.remove(&id) else {
-            drop(state); // cancelled in this very poll: nobody wants to know
+            drop(state); // cancelled during this poll
             return;
         };
         let failed = (self.fails)(&ended);
         let cancelled = failed.then(|| state.cancel());
-        let mut unheard = None;
+        let mut unjoined = None;
         match ended {
             Ok(returned) => state.ended.push_back(returned),
             Err(payload) if failed => state.panic = Some(payload),
-            Err(payload) => unheard = Some(payload), // the hook has reported it
+            Err(payload) => unjoined = Some(payload), // reported by the panic hook
         }
         drop(state);
         own.into_iter().for_each(Task::detach);
         cancelled.into_iter().for_each(|mut all| all.drop_each());
-        drop_each(unheard);
+        drop_each(unjoined);
         let started = catch_unwind(AssertUnwindSafe(|| self.start_waiting()));
         started.unwrap_or_else(|payload| self.fail(payload));
         self.owner.wake();
     }
 
-    /// A child is dropped that has neither ended nor was cancelled.
+    /// A child was dropped that has neither ended nor was cancelled.
     fn lost(&self, id: u64) {
         let own = self.state.borrow_mut().running.remove(&id);
         if let Some(own) = own.flatten() {
             own.detach();
-            let message = "this group's children can't finish any more: their executor was dropped";
+            let message =
+                "the children of this group cannot end, because their runtime was dropped";
             self.fail(Box::new(message));
-        } // else it was never spawned, and whoever spawns it knows why
+        } // otherwise it was never spawned, and its spawner handles that
         self.owner.wake();
     }
 
-    /// Ends the group by a panic that is no child's.
+    /// Ends the group by a panic that does not come from a child.
     fn fail(&self, payload: Payload) {
         let mut state = self.state.borrow_mut();
         if state.closed {
@@ -522,18 +526,18 @@ impl<R> Shared<R> {
         self.poll_until(cx, |state| (!state.is_full()).then_some(()))
     }
 
-    /// Looks, and leaves the owner's waker if there's nothing to see.
+    /// Checks a condition, and registers the owner's waker if it is not met.
     fn poll_until<T>(
         &self,
         cx: &mut Context<'_>,
-        look: impl Fn(&mut State<R>) -> Option<T>,
+        check: impl Fn(&mut State<R>) -> Option<T>,
     ) -> Poll<T> {
-        let look = || look(&mut self.state.borrow_mut());
-        if let Some(seen) = look() {
-            return Poll::Ready(seen);
+        let check = || check(&mut self.state.borrow_mut());
+        if let Some(output) = check() {
+            return Poll::Ready(output);
         }
-        self.owner.register(cx.waker()); // user code, in which a child may end: so look again
-        look().map_or(Poll::Pending, Poll::Ready)
+        self.owner.register(cx.waker()); // user code, in which a child may end: check again
+        check().map_or(Poll::Pending, Poll::Ready)
     }
 
     fn fmt(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -543,12 +547,12 @@ impl<R> Shared<R> {
             .values()
             .flatten()
             .filter_map(Task::spawned_at);
-        let waiting = state.waiting.iter().map(|(place, _)| *place);
+        let waiting = state.waiting.iter().map(|(spawned_at, _)| *spawned_at);
         f.debug_struct(name)
             .field("running", &state.running.len())
             .field("waiting", &state.waiting.len())
             .field("ended", &state.ended.len())
-            .field("children", &by_place(running.chain(waiting)))
+            .field("children", &count_by_location(running.chain(waiting)))
             .finish_non_exhaustive()
     }
 }
@@ -562,20 +566,20 @@ impl<R> State<R> {
         self.running.len() >= self.limit
     }
 
-    /// Takes out the next child if it may run, and enters it among those that do.
-    fn start_next(&mut self) -> Option<(u64, Place, Caught<'static, R>)> {
+    /// Moves the next waiting child to the running ones, if the limit allows it.
+    fn start_next(&mut self) -> Option<(u64, SpawnedAt, Caught<'static, R>)> {
         if self.is_full() {
             return None;
         }
         shrink_queue(&mut self.waiting);
-        let (place, future) = self.waiting.pop_front()?;
+        let (spawned_at, future) = self.waiting.pop_front()?;
         let id = self.next_id;
         self.next_id += 1;
         self.running.insert(id, None);
-        Some((id, place, future))
+        Some((id, spawned_at, future))
     }
 
-    /// Hands out all children, to be dropped one by one under no borrow.
+    /// Closes the group and returns all children, to be dropped without a borrow.
     fn cancel(&mut self) -> Cancelled<R> {
         self.closed = true;
         Cancelled {
@@ -587,7 +591,7 @@ impl<R> State<R> {
 
 struct Cancelled<R> {
     running: BTreeMap<u64, Option<Task<()>>>,
-    waiting: VecDeque<(Place, Caught<'static, R>)>,
+    waiting: VecDeque<(SpawnedAt, Caught<'static, R>)>,
 }
 
 impl<R> Cancelled<R> {
@@ -597,7 +601,7 @@ impl<R> Cancelled<R> {
     }
 }
 
-/// What a dropped group has held.
+/// The contents of a dropped group.
 struct Contents<R> {
     cancelled: Cancelled<R>,
     ended: VecDeque<R>,
@@ -612,10 +616,10 @@ impl<R> Drop for Contents<R> {
     }
 }
 
-/// A child, as a task.
+/// The future of a child's task.
 struct Child<R: 'static> {
     id: u64,
-    shared: Rc<Shared<R>>,
+    inner: Rc<Inner<R>>,
     future: Caught<'static, R>,
 }
 
@@ -624,19 +628,19 @@ impl<R> Future for Child<R> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let ended = ready!(Pin::new(&mut self.future).poll(cx));
-        self.shared.ended(self.id, ended);
+        self.inner.ended(self.id, ended);
         Poll::Ready(())
     }
 }
 
 impl<R> Drop for Child<R> {
-    /// Nothing, if it has ended or was cancelled by its group. Otherwise the executor was dropped:
-    /// whoever joins must not wait for ever.
+    /// If the child has neither ended nor was cancelled by its group, its executor was dropped. The
+    /// owner must not wait for it for ever.
     fn drop(&mut self) {
-        let is_running = self.shared.state.borrow().running.contains_key(&self.id);
+        let is_running = self.inner.state.borrow().running.contains_key(&self.id);
         if is_running {
-            self.future.clear(); // gone before anybody hears of it
-            self.shared.lost(self.id);
+            self.future.clear(); // before the owner is woken
+            self.inner.lost(self.id);
         }
     }
 }

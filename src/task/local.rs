@@ -1,4 +1,4 @@
-//! Values that belong to a task rather than to a function or a thread.
+//! Values that belong to a task instead of a function or a thread.
 
 use std::cell::Cell;
 use std::fmt;
@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::thread::LocalKey;
 
-/// Declares task-local values: each a `static` [`TaskLocal`].
+/// Declares task-local values, each a `static` [`TaskLocal`](crate::task::TaskLocal).
 ///
 /// ```
 /// use windlass::{block_on, task_local};
@@ -43,13 +43,13 @@ macro_rules! task_local {
     )+ };
 }
 
-/// A value for the time of a future: whatever the future calls finds it, however deep, and no other
-/// task does. Declared by [`task_local!`](crate::task_local!).
+/// A value that is set while a future runs. Functions that the future calls can read it at any
+/// depth, and other tasks cannot. Declared by [`task_local!`](crate::task_local!).
 ///
-/// It's for what every function would have to hand on, and none looks at: a request's number for
-/// the log, the span of a trace. A spawned task doesn't inherit it: wrap its future in a
-/// [`scope`](TaskLocal::scope) of its own. The children of a [`scope`](crate::task::scope()) do,
-/// since they are polled by their parent.
+/// It suits context that every function would otherwise have to pass on, such as the request number
+/// for the log or the span of a trace. A spawned task does not inherit the value, so wrap its
+/// future in a [`scope`](TaskLocal::scope) of its own. The children of a
+/// [`scope`](crate::task::scope()) do inherit it, because their parent polls them.
 pub struct TaskLocal<T: 'static> {
     name: &'static str,
     slot: &'static LocalKey<TaskLocalSlot<T>>,
@@ -61,15 +61,15 @@ impl<T> TaskLocal<T> {
         TaskLocal { name, slot }
     }
 
-    /// A future that runs the other one with this value. The value is put in place for each poll
-    /// and taken out after it, also if that panics, and again for the future's drop. So tasks that
-    /// run in between don't see it. Scopes may be nested: the innermost counts.
+    /// Returns a future that runs another one with this value. The value is set for each poll and
+    /// for the drop of the future, and unset afterwards even if that panics. So tasks that run in
+    /// between do not see it. Scopes may be nested, and the innermost one is in effect.
     ///
-    /// It allocates a box for the future, and a counted place for the value.
+    /// It allocates a box for the future and an `Rc` for the value.
     ///
     /// # Cancel safety
     ///
-    /// That of the future.
+    /// That of the inner future.
     ///
     /// ```
     /// # use windlass::{block_on, task_local};
@@ -91,26 +91,26 @@ impl<T> TaskLocal<T> {
     ///
     /// # Panics
     ///
-    /// Outside of a [`scope`](TaskLocal::scope) of this task-local.
+    /// Panics outside of a [`scope`](TaskLocal::scope) of this task-local.
     #[track_caller]
-    pub fn with<R>(&'static self, look: impl FnOnce(&T) -> R) -> R {
+    pub fn with<R>(&'static self, read: impl FnOnce(&T) -> R) -> R {
         match self.get() {
-            Some(value) => look(&value),
+            Some(value) => read(&value),
             None => panic!(
-                "the task-local `{0}` has no value here: run the future by `{0}.scope(value, \
-                 future)`; a spawned task doesn't inherit it",
+                "the task-local `{0}` has no value here: wrap the future in `{0}.scope(value, \
+                 future)`, also that of a spawned task, which does not inherit the value",
                 self.name
             ),
         }
     }
 
-    /// Calls the closure with the value; `None` outside of a [`scope`](TaskLocal::scope). (No
-    /// `Result` as std's and tokio's: there is but one reason.)
-    pub fn try_with<R>(&'static self, look: impl FnOnce(&T) -> R) -> Option<R> {
-        self.get().map(|value| look(&value))
+    /// Calls the closure with the value. Returns `None` outside of a [`scope`](TaskLocal::scope),
+    /// where std and tokio return a `Result` that has more than one reason.
+    pub fn try_with<R>(&'static self, read: impl FnOnce(&T) -> R) -> Option<R> {
+        self.get().map(|value| read(&value))
     }
 
-    /// A count of the value, so that whatever looks at it may change what is in the slot.
+    /// Clones the `Rc`, so that a closure that reads the value may enter and leave scopes.
     fn get(&self) -> Option<Rc<T>> {
         let value = self.replace(None)?;
         self.replace(Some(value.clone()));
@@ -118,8 +118,8 @@ impl<T> TaskLocal<T> {
     }
 
     fn replace(&self, value: Option<Rc<T>>) -> Option<Rc<T>> {
-        let put = |slot: &TaskLocalSlot<T>| slot.0.replace(ManuallyDrop::new(value));
-        ManuallyDrop::into_inner(self.slot.with(put))
+        let replace = |slot: &TaskLocalSlot<T>| slot.0.replace(ManuallyDrop::new(value));
+        ManuallyDrop::into_inner(self.slot.with(replace))
     }
 }
 
@@ -129,16 +129,16 @@ impl<T> fmt::Debug for TaskLocal<T> {
     }
 }
 
-/// Where a thread has the value of the future that it polls.
+/// The value of the future that a thread polls.
 ///
-/// `ManuallyDrop`, because a thread-local value without a destructor is still there for futures
-/// that are dropped while the thread ends. Nothing leaks: who puts a value in takes it out.
+/// `ManuallyDrop`, because a thread-local without a destructor still exists for futures that are
+/// dropped while the thread ends. Nothing leaks, because `Entered` restores the previous value.
 #[doc(hidden)]
 #[allow(missing_debug_implementations)]
 pub struct TaskLocalSlot<T>(Cell<ManuallyDrop<Option<Rc<T>>>>);
 
 impl<T> TaskLocalSlot<T> {
-    #[allow(clippy::new_without_default)] // for `task_local!` alone, which needs it to be const
+    #[allow(clippy::new_without_default)] // only for `task_local!`, which needs a const function
     pub const fn new() -> Self {
         TaskLocalSlot(Cell::new(ManuallyDrop::new(None)))
     }
@@ -149,12 +149,11 @@ impl<T> TaskLocalSlot<T> {
 pub struct WithLocal<T: 'static, F> {
     local: &'static TaskLocal<T>,
     value: Rc<T>,
-    /// None only in the drop. Boxed, so that it can be dropped in there while the value is in its
-    /// place.
+    /// None only during the drop. Boxed, so that it can be dropped there while the value is set.
     future: Option<Pin<Box<F>>>,
 }
 
-// Neither value nor future is pinned in here.
+// Neither field is pinned in place.
 impl<T, F> Unpin for WithLocal<T, F> {}
 
 impl<T, F> WithLocal<T, F> {
@@ -162,7 +161,7 @@ impl<T, F> WithLocal<T, F> {
         let value = Some(self.value.clone());
         Entered {
             local: self.local,
-            before: self.local.replace(value),
+            previous: self.local.replace(value),
         }
     }
 }
@@ -192,15 +191,15 @@ impl<T, F> fmt::Debug for WithLocal<T, F> {
     }
 }
 
-/// The value is in its place while this lives.
+/// The value is set while this exists.
 struct Entered<T: 'static> {
     local: &'static TaskLocal<T>,
-    before: Option<Rc<T>>,
+    previous: Option<Rc<T>>,
 }
 
 impl<T> Drop for Entered<T> {
     fn drop(&mut self) {
-        let ours = self.local.replace(self.before.take());
+        let ours = self.local.replace(self.previous.take());
         drop(ours);
     }
 }

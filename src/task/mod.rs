@@ -1,24 +1,24 @@
-//! How tasks belong together: groups, scopes, asking to stop, values of a task.
+//! Structured concurrency: groups, scopes, graceful shutdown and task-local values.
 //!
-//! # Why a task must not outlive who spawned it
+//! # Why a task should not outlive the function that spawned it
 //!
-//! A function that returns is done: whatever it has opened is closed, and its errors are known. A
-//! task that it has let go of breaks that. It still uses what the caller believes to be free, its
-//! error comes where nobody looks, and to stop it nobody has a handle. That is `goto` for
-//! concurrency, so to say, and the cure is the same one: blocks that are left only when all that
-//! happens in them has ended.
+//! A function that has returned is done: its resources are closed and its errors are known. A task
+//! that it has detached breaks this rule. The task still uses resources that the caller believes to
+//! be free, its errors reach no caller, and no handle is left to stop it. Detached tasks are the
+//! `goto` of concurrency, and the cure is the same: blocks that end only when everything in them
+//! has ended.
 //!
-//! | what you have | the block |
+//! | for | use |
 //! |---|---|
 //! | one task | [`Task`]: await it, or drop it, which cancels it |
-//! | many of a kind | [`TaskGroup`] |
-//! | a server's connections | [`TaskGroup::independent`] |
-//! | a few that work on the same variables | [`scope`], [`try_scope`]: children may borrow |
+//! | many tasks of a kind | [`TaskGroup`] |
+//! | the connections of a server | [`TaskGroup::independent`] |
+//! | a few tasks that work on the same variables | [`scope`], [`try_scope`]: children may borrow |
 //! | a fixed number of futures in one task | `join!` and `select!` of the futures crate |
 //!
-//! In each the first failure cancels the rest, and comes out where the block is awaited; but one
-//! connection is no business of another. What really shall live as long as the runtime says so:
-//! [`Task::detach`].
+//! In all of them except `independent`, the first failure cancels the others and propagates to the
+//! task that awaits the block. A task that should live as long as the runtime is
+//! [detached](Task::detach) explicitly.
 //!
 //! ```
 //! use std::io;
@@ -26,8 +26,8 @@
 //! use windlass::net::{TcpListener, TcpStream};
 //! use windlass::task::TaskGroup;
 //!
-//! /// The first line of each; if one can't be had, the others aren't waited for.
-//! async fn ask_all(addrs: Vec<std::net::SocketAddr>) -> io::Result<Vec<u8>> {
+//! /// Reads one byte from each server. The first error cancels the other reads.
+//! async fn read_all(addrs: Vec<std::net::SocketAddr>) -> io::Result<Vec<u8>> {
 //!     let mut group: TaskGroup<io::Result<u8>> = TaskGroup::new();
 //!     for addr in addrs {
 //!         group.spawn(async move {
@@ -37,34 +37,34 @@
 //!             Ok(byte[0])
 //!         });
 //!     }
-//!     let mut answers = Vec::new();
-//!     while let Some(answer) = group.join_next().await {
-//!         answers.push(answer?); // returns, which drops the group, which cancels the rest
+//!     let mut bytes = Vec::new();
+//!     while let Some(byte) = group.join_next().await {
+//!         bytes.push(byte?); // an error returns, which drops the group and cancels the rest
 //!     }
-//!     Ok(answers)
+//!     Ok(bytes)
 //! }
 //!
 //! # fn main() -> io::Result<()> {
 //! windlass::block_on(async {
 //!     let listener = TcpListener::bind("127.0.0.1:0").await?;
-//!     let asking = windlass::spawn(ask_all(vec![listener.local_addr()?; 3]));
+//!     let reads = windlass::spawn(read_all(vec![listener.local_addr()?; 3]));
 //!     for number in 1..=3 {
 //!         listener.accept().await?.0.write_all(&[number]).await?;
 //!     }
-//!     assert_eq!(asking.await?.iter().sum::<u8>(), 6);
+//!     assert_eq!(reads.await?.iter().sum::<u8>(), 6);
 //!     Ok(())
 //! })
 //! # }
 //! ```
 //!
-//! # Cancelling, and asking to stop
+//! # Cancelling and graceful shutdown
 //!
-//! To cancel a task is to drop its future, at whatever await it is. That's at once, needs nothing
-//! of the task, and its destructors run. A [`StopSource`] asks instead, and leaves it to the task
-//! where to end: between two requests, say, and not within one. A graceful shutdown is both: ask,
-//! wait for a while, cancel what is left.
+//! Cancelling a task drops its future at its current await. It takes effect immediately, needs no
+//! cooperation, and runs destructors. A [`StopSource`] sends a request instead, and the task
+//! chooses where to end, for example between two requests. Graceful shutdown combines both: request
+//! the stop, wait until a deadline, cancel the remaining tasks.
 //!
-//! # What is safe to cancel
+//! # Cancel safety of each future
 //!
 #![doc = include_str!("cancel_safety.md")]
 

@@ -1,7 +1,6 @@
-//! Asking work to stop, in a tree.
+//! Graceful shutdown: a tree of stop requests and deadlines.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 use std::panic::{RefUnwindSafe, UnwindSafe};
@@ -11,27 +10,27 @@ use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use pin_project_lite::pin_project;
-use windlass_executor::discard_panic;
 
+use crate::sync::wait_queue::{WaitKey, WaitQueue, WakeList};
 use crate::time::{Sleep, sleep_until};
 
-/// Asks work to stop: at once, or at a deadline. Those who work hold its [`StopToken`]s.
+/// Requests that work stops, now or at a deadline. Tasks observe it through [`StopToken`]s.
 ///
-/// To drop a task ends it at whatever await it is. To stop it is the polite way: the task sees it
-/// where it looks, and ends in good order: a server takes no more connections, and requests that
-/// are being answered are answered.
+/// Dropping a task ends it at its current await. A stop request leaves the end to the task, which
+/// makes graceful shutdown possible: a server accepts no more connections, and finishes the
+/// requests in flight.
 ///
-/// Sources and tokens form a tree. [`StopToken::child`] makes a source below a token: it stops with
-/// its parent, and can be stopped by itself. Deadlines pass down: that of a child is never later
-/// than its parent's.
+/// Sources and tokens form a tree. [`StopToken::child`] creates a source below a token, which stops
+/// with its parent and can be stopped alone. Deadlines propagate down the tree: that of a child is
+/// never later than its parent's.
 ///
-/// To clone a source is cheap. Dropping one stops nothing.
+/// Cloning a source is cheap. Dropping a source stops nothing.
 ///
 /// # Examples
 ///
 /// A server that stops within ten seconds. Its connections are
-/// [independent](crate::task::TaskGroup::independent): one whose handler panics costs the others
-/// nothing.
+/// [independent](crate::task::TaskGroup::independent), so a handler that panics does not affect the
+/// others.
 ///
 /// ```
 /// use std::io;
@@ -63,27 +62,27 @@ use crate::time::{Sleep, sleep_until};
 /// # Ok::<(), io::Error>(())
 /// ```
 ///
-/// The names are those of C++20's `stop_source` and `stop_token`; deadlines that pass down a tree
-/// are Go's `context`.
+/// The names are from C++20's `stop_source` and `stop_token`. Deadlines that propagate down a tree
+/// are from Go's `context`.
 #[derive(Clone)]
 pub struct StopSource {
-    node: Rc<Node>,
+    inner: Rc<Inner>,
 }
 
 impl StopSource {
-    /// Makes a source that has no parent.
+    /// Creates a source without a parent.
     pub fn new() -> StopSource {
-        let node = Rc::new(Node::default());
-        StopSource { node }
+        let inner = Rc::new(Inner::default());
+        StopSource { inner }
     }
 
-    /// A token for those who work.
+    /// Returns a token that observes this source.
     pub fn token(&self) -> StopToken {
-        let node = self.node.clone();
-        StopToken { node }
+        let inner = self.inner.clone();
+        StopToken { inner }
     }
 
-    /// Stops now, with all below.
+    /// Stops this source and all below it, now.
     ///
     /// ```
     /// use windlass::task::StopSource;
@@ -94,13 +93,14 @@ impl StopSource {
     /// assert!(request.token().is_stopped() && !other.token().is_stopped());
     /// ```
     pub fn stop(&self) {
-        let stop = |node: &Node| !node.stopped.replace(true);
-        change_all(&self.node, stop);
+        let stop = |node: &Inner| !node.stopped.replace(true);
+        change_all(&self.inner, stop);
     }
 
-    /// Stops at that time, with all below. An earlier deadline stays, be it set here or above.
+    /// Stops this source and all below it at the deadline. An earlier deadline, set here or above,
+    /// stays in effect.
     ///
-    /// It takes no timer until somebody waits.
+    /// It uses a timer only while a task waits for it.
     ///
     /// ```
     /// use std::time::{Duration, Instant};
@@ -110,11 +110,11 @@ impl StopSource {
     /// let request = server.token().child();
     /// let noon = Instant::now() + Duration::from_secs(60);
     /// server.stop_at(noon);
-    /// request.stop_at(noon + Duration::from_secs(1)); // says nothing new
+    /// request.stop_at(noon + Duration::from_secs(1)); // has no effect
     /// assert_eq!(request.token().deadline(), Some(noon));
     /// ```
     pub fn stop_at(&self, deadline: Instant) {
-        change_all(&self.node, |node| {
+        change_all(&self.inner, |node| {
             let known = node.deadline.get();
             let is_earlier = known.is_none_or(|known| deadline < known);
             if is_earlier {
@@ -124,8 +124,8 @@ impl StopSource {
         });
     }
 
-    /// Stops after that time, with all below. See [`stop_at`](StopSource::stop_at). A time too long
-    /// for the clock is never.
+    /// Stops this source and all below it after a duration: see [`stop_at`](StopSource::stop_at). A
+    /// duration that exceeds the range of the clock sets no deadline.
     pub fn stop_after(&self, limit: Duration) {
         if let Some(deadline) = Instant::now().checked_add(limit) {
             self.stop_at(deadline);
@@ -141,11 +141,11 @@ impl Default for StopSource {
 
 impl fmt::Debug for StopSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.node.fmt("StopSource", f)
+        self.inner.fmt("StopSource", f)
     }
 }
 
-/// Says whether work shall stop. Made by [`StopSource::token`]; to clone it is cheap.
+/// Tells a task whether it should stop. Created by [`StopSource::token`]. Cloning it is cheap.
 ///
 /// # Examples
 ///
@@ -172,21 +172,21 @@ impl fmt::Debug for StopSource {
 /// ```
 #[derive(Clone)]
 pub struct StopToken {
-    node: Rc<Node>,
+    inner: Rc<Inner>,
 }
 
 impl StopToken {
-    /// True once it was stopped, or the deadline has come.
+    /// Returns true once the source was stopped or its deadline has passed.
     pub fn is_stopped(&self) -> bool {
-        self.node.is_stopped()
+        self.inner.is_stopped()
     }
 
-    /// When it stops at the latest, by its own deadline or one above; `None` if nothing is set.
+    /// Returns the deadline, set on this source or above it, whichever is earlier.
     pub fn deadline(&self) -> Option<Instant> {
-        self.node.deadline.get()
+        self.inner.deadline.get()
     }
 
-    /// A source below this token: for a part of the work, with a narrower limit say.
+    /// Creates a source below this token, for example for a part of the work with a tighter limit.
     ///
     /// ```
     /// use std::future::pending;
@@ -204,47 +204,48 @@ impl StopToken {
     /// assert!(!server.is_stopped());
     /// ```
     pub fn child(&self) -> StopSource {
-        let node = Rc::new(Node {
-            stopped: self.node.stopped.clone(),
-            deadline: self.node.deadline.clone(),
-            parent: Some(self.node.clone()),
+        let inner = Rc::new(Inner {
+            stopped: self.inner.stopped.clone(),
+            deadline: self.inner.deadline.clone(),
+            parent: Some(self.inner.clone()),
             children: RefCell::default(),
-            gone: Cell::new(0),
-            waiters: RefCell::default(),
+            dropped_children: Cell::new(0),
+            waiters: WaitQueue::new(),
         });
-        self.node.adopt(&node);
-        StopSource { node }
+        self.inner.adopt(&inner);
+        StopSource { inner }
     }
 
-    /// Waits until it's stopped.
+    /// Waits until the source is stopped.
     ///
     /// # Panics
     ///
-    /// If there is a deadline, as [`sleep`](crate::time::sleep).
+    /// If there is a deadline, panics as [`sleep`](crate::time::sleep) does.
     ///
     /// # Cancel safety
     ///
-    /// Nothing is lost when the future is dropped.
+    /// Dropping the future loses nothing.
     pub fn stopped(&self) -> Stopped {
         Stopped {
-            node: self.node.clone(),
+            inner: self.inner.clone(),
             waiter: None,
             sleep: None,
         }
     }
 
-    /// Runs the future until it's stopped: its output, or `None`. Then the future is dropped with
-    /// this one, at whatever await it was. If it's stopped already, the future isn't polled: so a
-    /// loop around this ends, even if the future is always ready.
+    /// Runs a future until the source is stopped. Returns its output, or `None` after a stop; the
+    /// future is then dropped with this one. If the source is already stopped, the future is not
+    /// polled, so a loop around this ends even if the future is always ready.
     ///
     /// # Panics
     ///
-    /// As [`stopped`](StopToken::stopped).
+    /// Panics as [`stopped`](StopToken::stopped) does.
     ///
     /// # Cancel safety
     ///
-    /// That of the future, which a stop drops, also if it could be ready by then: so an output is
-    /// lost if it is one that a drop of the future loses. A stop while it is polled comes too late.
+    /// That of the future. A stop drops the future even if it could complete by then, so an output
+    /// is lost if dropping the future loses it. A stop that happens while the future is polled
+    /// takes effect at the next poll.
     ///
     /// ```
     /// use std::future::pending;
@@ -268,24 +269,33 @@ impl StopToken {
 
 impl fmt::Debug for StopToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.node.fmt("StopToken", f)
+        self.inner.fmt("StopToken", f)
     }
 }
 
-/// The future of [`StopToken::stopped`]. It's `Unpin`: `select!` takes it without pinning.
+/// The future of [`StopToken::stopped`]. It is `Unpin`, so `select!` takes it without pinning.
 #[must_use = "futures do nothing unless awaited or polled"]
 pub struct Stopped {
-    node: Rc<Node>,
-    /// The number of its waker in the node.
-    waiter: Option<u64>,
-    /// For the deadline, if there's one.
+    inner: Rc<Inner>,
+    waiter: Option<WaitKey>,
+    /// The timer, if there is a deadline.
     sleep: Option<Sleep>,
 }
 
 impl Stopped {
-    /// True if the deadline has come; if not, it has a timer.
+    /// Stores the waker. A new deadline dismisses all waiters, which then wait again.
+    fn register(&mut self, waker: &Waker) {
+        let waiters = &self.inner.waiters;
+        if self.waiter.is_some() && waiters.poll(&mut self.waiter, waker).is_pending() {
+            return;
+        }
+        let waker = waker.clone(); // user code
+        self.waiter = Some(waiters.push(1, Some(waker)));
+    }
+
+    /// Completes if the deadline has passed, and otherwise starts a timer.
     fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let Some(deadline) = self.node.deadline.get() else {
+        let Some(deadline) = self.inner.deadline.get() else {
             return Poll::Pending;
         };
         let sleep = self.sleep.get_or_insert_with(|| sleep_until(deadline));
@@ -300,13 +310,11 @@ impl Future for Stopped {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        if self.node.is_stopped() {
+        if self.inner.is_stopped() {
             return Poll::Ready(());
         }
-        let waiter = self.node.wait(self.waiter, cx.waker());
-        self.waiter = Some(waiter);
-        // To leave the waker was user code, which may have stopped it.
-        if self.node.stopped.get() {
+        self.register(cx.waker()); // user code, which may stop the source
+        if self.inner.stopped.get() {
             return Poll::Ready(());
         }
         self.poll_deadline(cx)
@@ -315,16 +323,15 @@ impl Future for Stopped {
 
 impl Drop for Stopped {
     fn drop(&mut self) {
-        if let Some(waiter) = self.waiter {
-            let waker = self.node.waiters.borrow_mut().wakers.remove(&waiter);
-            drop(waker); // under no borrow
+        if let Some(waiter) = self.waiter.take() {
+            self.inner.waiters.remove(waiter);
         }
     }
 }
 
 impl fmt::Debug for Stopped {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.node.fmt("Stopped", f)
+        self.inner.fmt("Stopped", f)
     }
 }
 
@@ -351,73 +358,50 @@ impl<F: Future> Future for UntilStopped<F> {
     }
 }
 
-/// A place in the tree. What is said to a node is said to all below it at once, so to look at one
-/// takes no way up. No user code runs under the borrows.
+/// A node of the tree. A change of a node is applied to all nodes below it at once, so reading one
+/// does not walk up the tree. No user code runs under the borrow.
 #[derive(Default)]
-struct Node {
+struct Inner {
     stopped: Cell<bool>,
-    /// Its own or that of a node above, whichever is the earliest.
+    /// The earliest deadline of this node and those above.
     deadline: Cell<Option<Instant>>,
-    /// Keeps those above alive, so that they can pass on what they are told.
-    parent: Option<Rc<Node>>,
-    children: RefCell<Vec<Weak<Node>>>,
-    /// How many of them are gone. Until they are swept out, their memory is kept.
-    gone: Cell<usize>,
-    waiters: RefCell<Waiters>,
+    /// Keeps the nodes above alive, so that they can propagate changes.
+    parent: Option<Rc<Inner>>,
+    children: RefCell<Vec<Weak<Inner>>>,
+    /// The number of dropped children that are still in the list, which keeps their memory.
+    dropped_children: Cell<usize>,
+    waiters: WaitQueue,
 }
 
 // A panic leaves it usable: no user code runs while its state is inconsistent.
-impl UnwindSafe for Node {}
-impl RefUnwindSafe for Node {}
+impl UnwindSafe for Inner {}
+impl RefUnwindSafe for Inner {}
 
-/// So few children that are gone aren't swept out.
-const FEW: usize = 16;
+/// Fewer dropped children than this are not swept out of the list.
+const SWEEP_MIN: usize = 16;
 
-/// Wakers by number, which is the order of their coming.
-#[derive(Default)]
-struct Waiters {
-    next: u64,
-    wakers: BTreeMap<u64, Waker>,
-}
-
-impl Node {
+impl Inner {
     fn is_stopped(&self) -> bool {
-        let is_late = |deadline| Instant::now() >= deadline;
-        self.stopped.get() || self.deadline.get().is_some_and(is_late)
+        let has_passed = |deadline| Instant::now() >= deadline;
+        self.stopped.get() || self.deadline.get().is_some_and(has_passed)
     }
 
-    fn adopt(&self, child: &Rc<Node>) {
+    fn adopt(&self, child: &Rc<Inner>) {
         self.children.borrow_mut().push(Rc::downgrade(child));
     }
 
-    /// A child was dropped. When half of the list is gone, that half is swept out: a constant cost
-    /// for each.
+    /// Counts a dropped child. Once half of the list is dropped children, they are removed, at a
+    /// constant cost per child.
     fn disown(&self) {
-        let gone = self.gone.get() + 1;
-        self.gone.set(gone);
+        let dropped = self.dropped_children.get() + 1;
+        self.dropped_children.set(dropped);
         let mut children = self.children.borrow_mut();
-        if gone >= FEW && gone >= children.len() / 2 {
-            self.gone.set(0);
+        if dropped >= SWEEP_MIN && dropped >= children.len() / 2 {
+            self.dropped_children.set(0);
             children.retain(|child| child.strong_count() > 0);
             let living = children.len();
             children.shrink_to(2 * living);
         }
-    }
-
-    /// Leaves a waker under the number, or a new one.
-    fn wait(&self, waiter: Option<u64>, waker: &Waker) -> u64 {
-        let mut waiters = self.waiters.borrow_mut();
-        let number = waiter.unwrap_or(waiters.next);
-        waiters.next = waiters.next.max(number + 1);
-        let known = waiters.wakers.get(&number);
-        if known.is_some_and(|known| known.will_wake(waker)) {
-            return number;
-        }
-        drop(waiters);
-        let waker = waker.clone(); // user code
-        let old = self.waiters.borrow_mut().wakers.insert(number, waker);
-        drop(old); // user code, too
-        number
     }
 
     fn fmt(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -428,8 +412,8 @@ impl Node {
     }
 }
 
-impl Drop for Node {
-    /// Not by recursion, which a deep tree would make too deep.
+impl Drop for Inner {
+    /// A loop instead of recursion, which would overflow the stack in a deep tree.
     fn drop(&mut self) {
         let mut next = self.parent.take();
         while let Some(parent) = next {
@@ -439,23 +423,20 @@ impl Drop for Node {
     }
 }
 
-/// Changes the node and all below it, parents first, then wakes whoever waits there. Where the
-/// change says nothing new, it says nothing new below.
-fn change_all(top: &Rc<Node>, change: impl Fn(&Node) -> bool) {
+/// Applies a change to a node and all nodes below it, parents first, then wakes their waiters.
+/// Where the change has no effect, it has none below either.
+fn change_all(top: &Rc<Inner>, change: impl Fn(&Inner) -> bool) {
     let (mut nodes, mut woken) = (vec![top.clone()], Vec::new());
     let mut changed = 0;
     while let Some(node) = nodes.get(changed).cloned() {
         changed += 1;
         if change(&node) {
-            let wakers = std::mem::take(&mut node.waiters.borrow_mut().wakers);
-            woken.extend(wakers.into_values());
+            woken.push(node.waiters.dismiss_all());
             nodes.extend(node.children.borrow().iter().filter_map(Weak::upgrade));
         }
     }
-    // All is said before the first is woken, and none that panics keeps others from being woken.
-    for waker in woken {
-        discard_panic(|| waker.wake());
-    }
+    // The whole tree has changed before the first waker runs.
+    woken.into_iter().for_each(WakeList::wake);
 }
 
 #[cfg(test)]
@@ -494,7 +475,7 @@ mod tests {
     }
 
     #[test]
-    fn a_payload_that_panics_when_dropped_costs_no_other_waiter_its_wake() {
+    fn a_payload_whose_drop_panics_stops_no_other_wake() {
         let source = StopSource::new();
         let token = source.token();
         let counts = Arc::new(Counts(AtomicUsize::new(0)));
@@ -513,21 +494,21 @@ mod tests {
     }
 
     #[test]
-    fn children_that_are_gone_take_no_room_beside_those_that_live() {
+    fn dropped_children_take_no_memory_beside_live_ones() {
         let root = StopSource::new().token();
         let living: Vec<_> = (0..100).map(|_| root.child()).collect();
         for _ in 0..10_000 {
             drop(root.child());
         }
-        assert!(root.node.children.borrow().capacity() < 4 * living.len());
+        assert!(root.inner.children.borrow().capacity() < 4 * living.len());
     }
 
     #[test]
-    fn a_burst_of_children_leaves_no_memory_behind() {
+    fn a_burst_of_children_leaves_no_memory() {
         let root = StopSource::new().token();
         let burst: Vec<_> = (0..10_000).map(|_| root.child().token()).collect();
         let below: Vec<_> = burst.iter().map(StopToken::child).collect();
         drop((burst, below));
-        assert!(root.node.children.borrow().capacity() < 4 * FEW);
+        assert!(root.inner.children.borrow().capacity() < 4 * SWEEP_MIN);
     }
 }

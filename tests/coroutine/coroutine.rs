@@ -14,10 +14,10 @@ use windlass::coroutine::State::{Complete, Yielded};
 use windlass::coroutine::{AsyncCoroutine, Co, Coroutine, Exchange, State};
 use windlass_executor::{Executor, block_on, spawn, yield_now};
 
-const FINISHED: &str = "this coroutine is finished and can't be resumed: see `is_finished`";
+const FINISHED: &str = "this coroutine is finished and cannot be resumed: see `is_finished`";
 const FOREIGN: &str = "this coroutine awaits something that is not a `yield_` of its own, and \
-                       `resume` can't wait: make it an `AsyncCoroutine`, and `send(..).await`";
-const NOT_RESUMED: &str = "the body of a coroutine can't be awaited: give it to \
+                       `resume` cannot wait: make it an `AsyncCoroutine` and `send(..).await`";
+const NOT_RESUMED: &str = "the body of a coroutine cannot be awaited: pass it to \
                            `Coroutine::pinned`, together with the exchange that has made it";
 
 /// Pending once, and wakes its task; as `yield_now`, by a future that this crate doesn't know.
@@ -34,7 +34,7 @@ async fn turn() {
 }
 
 #[test]
-fn each_resume_takes_a_value_in_and_brings_one_out() {
+fn each_resume_passes_a_value_in_and_one_out() {
     let trace = Trace::new();
     let mut coroutine = Coroutine::new(async |co, first: i32| {
         trace.push(format!("begins with {first}"));
@@ -56,7 +56,7 @@ fn each_resume_takes_a_value_in_and_brings_one_out() {
 }
 
 #[test]
-fn a_coroutine_pinned_to_the_stack_does_what_a_boxed_one_does() {
+fn a_pinned_coroutine_behaves_like_a_boxed_one() {
     let word = String::from("rope"); // and it borrows
     let exchange = Exchange::new();
     let body = pin!(exchange.body(async |co, first: usize| {
@@ -70,7 +70,7 @@ fn a_coroutine_pinned_to_the_stack_does_what_a_boxed_one_does() {
 }
 
 #[test]
-fn boxed_and_pinned_ones_can_be_of_one_type() {
+fn boxed_and_pinned_coroutines_can_have_one_type() {
     async fn numbers(co: &mut Co<'_, (), u32>, (): ()) {
         co.yield_(1).await;
         co.yield_(2).await;
@@ -97,7 +97,7 @@ fn functions_at_any_depth_yield_for_the_coroutine() {
 }
 
 #[test]
-fn an_iterator_ends_for_ever_and_keeps_the_result() {
+fn an_iterator_stays_ended_and_keeps_the_result() {
     let mut coroutine = Coroutine::new(async |co, ()| {
         co.yield_(1).await;
         "the end"
@@ -113,7 +113,7 @@ fn an_iterator_ends_for_ever_and_keeps_the_result() {
 }
 
 #[test]
-fn a_finished_coroutine_that_is_resumed_panics_and_drops_the_input() {
+fn resuming_a_finished_coroutine_panics_and_drops_the_input() {
     let trace = Trace::new();
     let mut coroutine = Coroutine::new(async |_: &mut Co<'_, _, ()>, _input| ());
     assert_eq!(coroutine.resume(says_drop(&trace, "first")), Complete(()));
@@ -124,7 +124,7 @@ fn a_finished_coroutine_that_is_resumed_panics_and_drops_the_input() {
 }
 
 #[test]
-fn a_foreign_await_is_an_error_unless_it_is_ready_at_once() {
+fn a_pending_foreign_await_panics() {
     let trace = Trace::new();
     let mut coroutine = Coroutine::new(async |co, ()| {
         let _local = says_drop(&trace, "local");
@@ -158,14 +158,14 @@ fn a_yield_to_another_coroutine_is_a_foreign_await() {
 }
 
 #[test]
-fn a_body_that_nobody_resumes_says_what_to_do() {
+fn awaiting_a_body_panics_with_advice() {
     let exchange = Exchange::<(), ()>::new();
     let body = exchange.body(async |co, ()| co.yield_(()).await);
     assert_eq!(panic_of(|| block_on(body)), NOT_RESUMED);
 }
 
 #[test]
-fn a_body_that_is_pinned_with_the_exchange_of_another_says_what_to_do() {
+fn a_body_with_a_foreign_exchange_panics_with_advice() {
     let [own, other] = [(); 2].map(|()| Exchange::<(), ()>::new());
     let body = pin!(own.body(async |co, ()| co.yield_(()).await));
     let mut coroutine = Coroutine::pinned(&other, body);
@@ -178,12 +178,12 @@ fn an_exchange_makes_one_body() {
     let _body = exchange.body(async |_, ()| ());
     assert_eq!(
         panic_of(|| drop(exchange.body(async |_, ()| ()))),
-        "an exchange is for one coroutine: make another one for another body"
+        "an exchange serves one coroutine: create another one for another body"
     );
 }
 
 #[test]
-fn a_coroutine_dropped_half_way_drops_what_its_body_holds() {
+fn dropping_a_suspended_coroutine_drops_its_body() {
     let trace = Trace::new();
     let mut coroutine = Coroutine::new(async |co, _input| {
         let _outer = says_drop(&trace, "outer");
@@ -206,7 +206,7 @@ fn a_coroutine_dropped_half_way_drops_what_its_body_holds() {
 }
 
 #[test]
-fn a_panic_of_the_body_goes_through_resume_and_finishes_it() {
+fn a_panic_of_the_body_propagates_and_finishes_it() {
     let trace = Trace::new();
     let mut coroutine = Coroutine::new(async |co, ()| {
         let _local = says_drop(&trace, "local");
@@ -222,7 +222,7 @@ fn a_panic_of_the_body_goes_through_resume_and_finishes_it() {
 }
 
 #[test]
-fn the_body_can_not_get_at_its_own_coroutine_while_it_runs() {
+fn the_body_cannot_reach_its_own_coroutine() {
     type Shared<'a> = RefCell<Option<Coroutine<'a, (), bool, ()>>>;
     let shared: Rc<Shared<'_>> = Rc::default();
     let own = shared.clone();
@@ -236,7 +236,7 @@ fn the_body_can_not_get_at_its_own_coroutine_while_it_runs() {
 }
 
 #[test]
-fn a_yield_beside_other_futures_stops_the_coroutine_all_the_same() {
+fn a_yield_beside_other_futures_suspends_the_coroutine() {
     let mut coroutine = Coroutine::new(async |co, first: u32| {
         // `turn` is ready when the coroutine is resumed, and so polled again.
         let (second, ()) = join!(co.yield_("beside"), turn());
@@ -257,7 +257,7 @@ fn a_yield_wakes_the_combinator_that_waits_for_it() {
 }
 
 #[test]
-fn a_yield_that_is_dropped_before_the_stop_takes_its_output_back() {
+fn a_yield_dropped_before_the_suspend_discards_its_output() {
     let trace = Trace::new();
     let mut coroutine = Coroutine::new(async |co, ()| {
         drop(co.yield_(says_drop(&trace, "unpolled")));
@@ -279,7 +279,7 @@ fn a_yield_that_is_dropped_before_the_stop_takes_its_output_back() {
 }
 
 #[test]
-fn a_yield_that_is_dropped_after_the_stop_drops_the_input_that_answers_it() {
+fn a_yield_dropped_after_the_suspend_drops_the_input() {
     let trace = Trace::new();
     let mut coroutine = Coroutine::new(async |co, _first| {
         drop(select(turn().boxed_local(), co.yield_(1)).await);
@@ -294,7 +294,7 @@ fn a_yield_that_is_dropped_after_the_stop_drops_the_input_that_answers_it() {
 }
 
 #[test]
-fn a_yield_that_is_forgotten_does_not_disturb_the_next() {
+fn a_leaked_yield_does_not_affect_the_next() {
     let mut coroutine = Coroutine::new(async |co, ()| {
         let mut forgotten = co.yield_(1);
         assert!(poll(&mut forgotten).is_pending());
@@ -306,19 +306,19 @@ fn a_yield_that_is_forgotten_does_not_disturb_the_next() {
 }
 
 #[test]
-fn a_yield_that_is_polled_after_its_end_panics() {
+fn polling_a_yield_after_completion_panics() {
     let mut coroutine = Coroutine::new(async |co, ()| {
         let mut yielding = co.yield_(1);
         poll_fn(|cx| poll_with(&mut yielding, cx.waker())).await;
         panic_of(|| poll(&mut yielding))
     });
     assert_eq!(coroutine.resume(()), Yielded(1));
-    let text = "this `yield_` was polled again after its end";
+    let text = "this `yield_` was polled after completion";
     assert_eq!(coroutine.resume(()), Complete(text.to_owned()));
 }
 
 #[test]
-fn what_is_dropped_in_the_exchange_may_resume_coroutines() {
+fn values_dropped_in_the_exchange_may_resume() {
     let count = Cell::new(0);
     let resumes = || {
         on_drop(|| {
@@ -337,7 +337,7 @@ fn what_is_dropped_in_the_exchange_may_resume_coroutines() {
 }
 
 #[test]
-fn a_coroutine_runs_inside_of_a_task_and_inside_of_another() {
+fn a_coroutine_runs_in_a_task_and_in_another_coroutine() {
     block_on(Executor::new().run(async {
         let mut outer = Coroutine::new(async |co, ()| {
             let inner = Coroutine::new(async |co, ()| {
@@ -356,7 +356,7 @@ fn a_coroutine_runs_inside_of_a_task_and_inside_of_another() {
 }
 
 #[test]
-fn the_async_kind_waits_between_its_yields() {
+fn an_async_coroutine_waits_between_its_yields() {
     let trace = Trace::new();
     block_on(Executor::new().run(async {
         let mut coroutine = AsyncCoroutine::new(async |co, first: u32| {
@@ -387,7 +387,7 @@ fn the_async_kind_waits_between_its_yields() {
 }
 
 #[test]
-fn without_input_the_async_kind_is_a_stream_that_keeps_the_result() {
+fn an_async_coroutine_without_input_is_a_stream() {
     let mut numbers = AsyncCoroutine::new(async |co, ()| {
         for number in 1..=3 {
             turn().await;
@@ -404,7 +404,7 @@ fn without_input_the_async_kind_is_a_stream_that_keeps_the_result() {
 }
 
 #[test]
-fn the_async_kind_is_woken_by_what_it_waits_for_and_not_by_its_own_yields() {
+fn an_async_coroutine_is_not_woken_by_its_own_yields() {
     let (count, waker) = Count::new();
     let signal = Kept::default();
     let mut coroutine = AsyncCoroutine::new(async |co, ()| {
@@ -437,7 +437,7 @@ fn the_async_kind_is_woken_by_what_it_waits_for_and_not_by_its_own_yields() {
 }
 
 #[test]
-fn an_input_waits_for_a_yield_that_is_polled_late() {
+fn an_input_waits_for_a_late_poll_of_the_yield() {
     let mut coroutine = AsyncCoroutine::new(async |co, first: u32| {
         let mut yielding = co.yield_(first);
         assert!(poll(&mut yielding).is_pending());
@@ -477,7 +477,7 @@ fn the_waker_of_a_yield_is_user_code_and_runs_under_no_borrow() {
 }
 
 #[test]
-fn the_answer_to_a_send_that_was_given_up_is_not_lost() {
+fn the_answer_to_a_dropped_send_is_not_lost() {
     let mut coroutine = AsyncCoroutine::new(async |co, mut input: u32| {
         loop {
             turn().await;
@@ -489,13 +489,13 @@ fn the_answer_to_a_send_that_was_given_up_is_not_lost() {
     });
     assert_eq!(
         panic_of(|| coroutine.answer().now_or_never()),
-        "there is no answer to wait for: `send` first"
+        "no answer is due: call `send` first"
     );
     drop(coroutine.send(1)); // never polled, so nothing was sent
     assert_eq!(coroutine.send(2).now_or_never(), None);
     assert_eq!(
         panic_of(|| coroutine.send(3).now_or_never()),
-        "the await of an earlier `send` was dropped: take its `answer` first"
+        "an earlier `send` was dropped before it completed: await its `answer` first"
     );
     assert_eq!(coroutine.answer().now_or_never(), None);
     assert_eq!(coroutine.answer().now_or_never(), Some(Yielded(20)));
@@ -503,7 +503,7 @@ fn the_answer_to_a_send_that_was_given_up_is_not_lost() {
 }
 
 #[test]
-fn a_stream_goes_on_where_an_await_of_it_was_dropped() {
+fn a_stream_continues_after_a_dropped_await() {
     let mut numbers = AsyncCoroutine::new(async |co, ()| {
         for number in 1..=2 {
             turn().await;
@@ -518,7 +518,7 @@ fn a_stream_goes_on_where_an_await_of_it_was_dropped() {
 }
 
 #[test]
-fn a_finished_or_panicked_async_coroutine_says_so() {
+fn a_finished_or_panicked_async_coroutine_reports_it() {
     let mut coroutine = AsyncCoroutine::new(async |co, ()| {
         co.yield_(1).await;
         turn().await;
@@ -532,7 +532,7 @@ fn a_finished_or_panicked_async_coroutine_says_so() {
 }
 
 #[test]
-fn an_async_coroutine_dropped_half_way_drops_what_its_body_holds() {
+fn dropping_a_suspended_async_coroutine_drops_its_body() {
     let trace = Trace::new();
     let mut coroutine = AsyncCoroutine::<_, (), _>::new(async |_, _input| {
         hold(says_drop(&trace, "local")).await;
@@ -549,7 +549,7 @@ fn an_async_coroutine_dropped_half_way_drops_what_its_body_holds() {
 }
 
 #[test]
-fn the_async_kind_may_be_pinned_and_yield_through_another() {
+fn a_pinned_async_coroutine_yields_through_another() {
     let exchange = Exchange::new();
     let body = pin!(exchange.body(async |outer, ()| {
         let mut inner = AsyncCoroutine::new(async |inner, question: &str| {
@@ -569,7 +569,7 @@ fn the_async_kind_may_be_pinned_and_yield_through_another() {
 }
 
 #[test]
-fn the_types_say_in_debug_output_whether_they_are_finished() {
+fn debug_output_shows_whether_it_is_finished() {
     let mut coroutine = Coroutine::new(async |co: &mut Co<'_, (), String>, ()| {
         let co_debug = format!("{co:?}");
         co.yield_(co_debug).await;

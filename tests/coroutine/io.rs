@@ -39,7 +39,7 @@ fn a_stream_of_lines_reads_the_socket_between_its_yields() -> io::Result<()> {
 }
 
 #[test]
-fn what_is_sent_goes_to_the_peer_and_its_answer_comes_out() -> io::Result<()> {
+fn sent_values_reach_the_peer_and_replies_return() -> io::Result<()> {
     run(async {
         let (near, mut far) = pair().await?;
         let doubling = windlass::spawn(async move {
@@ -70,7 +70,7 @@ fn what_is_sent_goes_to_the_peer_and_its_answer_comes_out() -> io::Result<()> {
 }
 
 #[test]
-fn a_send_that_took_too_long_can_still_be_answered() {
+fn a_timed_out_send_can_still_be_answered() {
     run(async {
         let (fetched, fetching) = oneshot::channel();
         let mut slow = AsyncCoroutine::new(async |co, name: &str| {
@@ -85,7 +85,7 @@ fn a_send_that_took_too_long_can_still_be_answered() {
 }
 
 #[test]
-fn a_coroutine_dropped_while_it_waits_closes_its_socket() -> io::Result<()> {
+fn dropping_a_waiting_coroutine_closes_its_socket() -> io::Result<()> {
     run(async {
         let (mut near, mut far) = pair().await?;
         let name = name_of(&far);

@@ -179,7 +179,7 @@ fn a_bounded_channel_loses_nothing() {
 }
 
 #[test]
-fn room_that_was_reserved_and_not_used_goes_to_the_next_sender() {
+fn unused_reserved_capacity_goes_to_the_next_sender() {
     let scenario = |crew: &mut Crew| {
         let (sender, receiver) = mpsc::channel(2);
         let log = Log::default();
@@ -227,7 +227,7 @@ fn an_unbounded_channel_loses_nothing() {
 }
 
 #[test]
-fn a_receiver_that_drops_each_recv_that_waits_gets_every_value() {
+fn dropping_each_pending_recv_loses_no_value() {
     let scenario = |crew: &mut Crew| {
         let (sender, mut receiver) = mpsc::channel(1);
         let log = Log::default();
@@ -294,7 +294,7 @@ fn a_semaphore_loses_no_permit() {
 }
 
 #[test]
-fn owned_permits_come_back_too() {
+fn owned_permits_are_returned_too() {
     let scenario = |crew: &mut Crew| {
         let semaphore = Rc::new(Semaphore::new(1));
         for name in SENDERS {
@@ -314,7 +314,7 @@ fn owned_permits_come_back_too() {
 }
 
 #[test]
-fn a_mutex_is_handed_on() {
+fn a_mutex_goes_to_the_next_waiter() {
     let scenario = |crew: &mut Crew| {
         let mutex = Rc::new(Mutex::new(0));
         for name in ["a", "b", "c", "d"] {
@@ -339,7 +339,7 @@ fn a_mutex_is_handed_on() {
 }
 
 #[test]
-fn a_notification_for_one_reaches_one() {
+fn a_single_notification_reaches_one_listener() {
     let scenario = |crew: &mut Crew| {
         let event = Rc::new(Event::new());
         let told = Rc::new(Cell::new(0));
@@ -366,7 +366,7 @@ fn a_notification_for_one_reaches_one() {
 }
 
 #[test]
-fn each_watcher_sees_the_last_value() {
+fn every_receiver_sees_the_last_value() {
     let scenario = |crew: &mut Crew| {
         let (sender, receiver) = watch::channel(0);
         let seen = Rc::new(RefCell::new(Vec::new()));
@@ -400,7 +400,7 @@ fn each_watcher_sees_the_last_value() {
 }
 
 #[test]
-fn a_reply_comes_or_its_loss_is_told() {
+fn a_reply_arrives_or_fails() {
     let scenario = |crew: &mut Crew| {
         let (mut sender, receiver) = oneshot::channel();
         let afloat = Rc::new(Cell::new(0));
@@ -431,7 +431,7 @@ fn a_reply_comes_or_its_loss_is_told() {
 }
 
 #[test]
-fn a_sender_that_waits_for_the_end_of_its_receiver_is_told() {
+fn closed_completes_when_the_receiver_is_gone() {
     let scenario = |crew: &mut Crew| {
         let (mut sender, receiver) = oneshot::channel::<()>();
         crew.mate("sender", async move { sender.closed().await });

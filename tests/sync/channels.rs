@@ -17,7 +17,7 @@ fn on_executor<T>(main: impl Future<Output = T>) -> T {
 }
 
 #[test]
-fn senders_get_room_in_the_order_in_which_they_came() {
+fn senders_get_capacity_first_in_first_out() {
     let received = on_executor(async {
         let (sender, receiver) = mpsc::channel(1);
         for n in 0..5 {
@@ -31,7 +31,7 @@ fn senders_get_room_in_the_order_in_which_they_came() {
 }
 
 #[test]
-fn who_tries_does_not_overtake_who_waits() {
+fn try_send_never_barges() {
     let (sender, mut receiver) = mpsc::channel(1);
     sender.try_send(1).unwrap();
     let mut second = Box::pin(sender.send(2));
@@ -47,7 +47,7 @@ fn who_tries_does_not_overtake_who_waits() {
 }
 
 #[test]
-fn a_value_comes_back_if_nobody_receives_it() {
+fn a_closed_channel_returns_the_value() {
     let (sender, receiver) = mpsc::channel(1);
     sender.try_send(1).unwrap();
     let mut waiting = Box::pin(sender.send(2));
@@ -58,7 +58,7 @@ fn a_value_comes_back_if_nobody_receives_it() {
     };
     assert_eq!(
         (error.0, error.to_string().as_str()),
-        (2, "nobody receives any more")
+        (2, "the channel is closed")
     );
     assert_eq!(sender.try_send(3), Err(TrySendError::Closed(3)));
     assert_eq!(sender.try_send(3).unwrap_err().into_inner(), 3);
@@ -66,7 +66,7 @@ fn a_value_comes_back_if_nobody_receives_it() {
 }
 
 #[test]
-fn a_closed_channel_gives_what_is_in_it_and_then_ends() {
+fn a_closed_channel_delivers_its_values_and_ends() {
     let (sender, mut receiver) = mpsc::channel(3);
     sender.try_send(1).unwrap();
     let permit = sender.reserve().now_or_never().unwrap().unwrap();
@@ -98,7 +98,7 @@ fn the_last_sender_ends_the_channel_and_wakes_the_receiver() {
 }
 
 #[test]
-fn the_waker_of_the_last_poll_counts() {
+fn only_the_waker_of_the_last_poll_is_woken() {
     let (sender, mut receiver) = mpsc::channel(1);
     let [(first, a), (second, b)] = [Count::new(), Count::new()];
     assert!(
@@ -130,7 +130,7 @@ fn a_dropped_receiver_keeps_no_waker() {
 }
 
 #[test]
-fn a_receiver_stands_in_select() {
+fn a_receiver_works_in_select() {
     let got = on_executor(async {
         let (sender, mut receiver) = mpsc::channel(1);
         let (reply, mut answer) = oneshot::channel();
@@ -154,15 +154,15 @@ fn a_receiver_stands_in_select() {
 }
 
 #[test]
-fn a_channel_without_room_is_refused() {
+fn a_capacity_of_zero_panics() {
     assert_eq!(
         panic_of(|| mpsc::channel::<()>(0)),
-        "a channel must have room for a value"
+        "the capacity of a channel must be at least 1"
     );
 }
 
 #[test]
-fn a_reply_that_is_there_survives_the_end_of_its_sender_and_close() {
+fn a_sent_reply_survives_close_and_the_sender() {
     let (sender, mut receiver) = oneshot::channel();
     assert_eq!(receiver.try_recv(), Err(TryRecvError::Empty));
     sender.send(1).unwrap();
@@ -172,7 +172,7 @@ fn a_reply_that_is_there_survives_the_end_of_its_sender_and_close() {
 }
 
 #[test]
-fn work_stops_when_nobody_waits_for_its_reply() {
+fn work_stops_when_the_receiver_is_gone() {
     on_executor(async {
         let (mut reply, answer) = oneshot::channel::<u8>();
         let worker = spawn(async move {
@@ -187,7 +187,7 @@ fn work_stops_when_nobody_waits_for_its_reply() {
 }
 
 #[test]
-fn watchers_see_the_newest_and_each_only_once() {
+fn receivers_see_the_newest_value_once() {
     let (sender, mut receiver) = watch::channel(0);
     assert!(!receiver.has_changed(), "the first value counts as seen");
     let mut late = receiver.clone();
@@ -208,7 +208,7 @@ fn watchers_see_the_newest_and_each_only_once() {
 }
 
 #[test]
-fn a_value_that_nobody_watches_comes_back_unless_it_is_replaced() {
+fn send_without_receivers_returns_the_value() {
     let (sender, receiver) = watch::channel(0);
     drop(receiver);
     assert!(sender.is_closed());
@@ -218,10 +218,10 @@ fn a_value_that_nobody_watches_comes_back_unless_it_is_replaced() {
 }
 
 #[test]
-fn to_send_while_the_value_is_borrowed_panics_with_a_message() {
+fn sending_while_the_value_is_borrowed_panics() {
     let (sender, receiver) = watch::channel(0);
     let value = receiver.borrow();
-    let expected = "the value of the channel is borrowed: drop the `Ref` first";
+    let expected = "the value of the channel is borrowed: drop the `Ref` before sending";
     assert_eq!(panic_of(|| sender.send(1)), expected);
     assert_eq!(
         panic_of(|| sender.send_modify(|value| *value += 1)),
@@ -237,7 +237,7 @@ fn to_send_while_the_value_is_borrowed_panics_with_a_message() {
 }
 
 #[test]
-fn a_ready_future_that_is_polled_again_panics() {
+fn polling_after_completion_panics() {
     let (sender, _receiver) = mpsc::channel(1);
     let sender = Rc::new(sender);
     let mut send = Box::pin(sender.send(1));

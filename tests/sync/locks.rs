@@ -9,7 +9,7 @@ use windlass::sync::{Closed, Event, Mutex, Semaphore, TryAcquireError};
 use windlass_executor::{Executor, block_on, spawn, yield_now};
 
 #[test]
-fn who_wants_much_is_not_overtaken_by_who_wants_little() {
+fn waiters_for_many_permits_are_never_overtaken() {
     let semaphore = Semaphore::new(2);
     let held = semaphore.try_acquire(1).unwrap();
     let (mut much, mut little) = (semaphore.acquire(2), semaphore.acquire(1));
@@ -27,7 +27,7 @@ fn who_wants_much_is_not_overtaken_by_who_wants_little() {
 }
 
 #[test]
-fn those_behind_one_who_leaves_are_served() {
+fn waiters_behind_a_dropped_one_are_served() {
     let semaphore = Semaphore::new(1);
     let (mut much, mut little) = (semaphore.acquire(2), semaphore.acquire(1));
     let (woken, waker) = Count::new();
@@ -39,7 +39,7 @@ fn those_behind_one_who_leaves_are_served() {
 }
 
 #[test]
-fn one_return_may_serve_several() {
+fn one_returned_permit_may_serve_several_waiters() {
     let semaphore = Semaphore::new(3);
     let all = semaphore.try_acquire(3).unwrap();
     let mut waiting = [1, 2, 1].map(|permits| semaphore.acquire(permits));
@@ -52,7 +52,7 @@ fn one_return_may_serve_several() {
 }
 
 #[test]
-fn a_closed_semaphore_gives_no_more_permits_and_takes_back_those_that_are_out() {
+fn a_closed_semaphore_refuses_and_still_takes_permits_back() {
     let semaphore = Semaphore::new(1);
     let held = semaphore.try_acquire(1).unwrap();
     let mut waiting = semaphore.acquire(1);
@@ -66,23 +66,23 @@ fn a_closed_semaphore_gives_no_more_permits_and_takes_back_those_that_are_out() 
 }
 
 #[test]
-fn too_many_permits_are_refused() {
+fn adding_too_many_permits_panics() {
     let semaphore = Semaphore::new(usize::MAX);
-    let expected = "more permits than a `usize` counts";
+    let expected = "a semaphore holds at most `usize::MAX` permits";
     assert_eq!(panic_of(|| semaphore.add_permits(1)), expected);
     assert_eq!(semaphore.available_permits(), usize::MAX);
 }
 
 #[test]
-fn an_acquire_that_was_ready_panics_when_it_is_polled_again() {
+fn polling_an_acquire_after_completion_panics() {
     let semaphore = Semaphore::new(2);
     let mut acquire = semaphore.acquire(1);
     assert!(poll(&mut acquire).is_ready());
-    assert_eq!(panic_of(|| poll(&mut acquire)), "polled after it was ready");
+    assert_eq!(panic_of(|| poll(&mut acquire)), "polled after completion");
 }
 
 #[test]
-fn a_lock_is_handed_over_in_order_and_directly() {
+fn a_lock_is_handed_over_directly_and_in_order() {
     let (executor, trace) = (Executor::new(), Trace::new());
     let mutex = Rc::new(Mutex::new(()));
     let tasks = ["a", "b", "c"].map(|name| {
@@ -105,7 +105,7 @@ fn a_lock_is_handed_over_in_order_and_directly() {
 }
 
 #[test]
-fn a_panic_under_the_lock_opens_it_and_leaves_the_value_as_it_is() {
+fn a_panic_unlocks_and_keeps_the_value() {
     let mutex = Rc::new(Mutex::new(vec![1]));
     let theirs = mutex.clone();
     block_on(Executor::new().run(async move {
@@ -120,7 +120,7 @@ fn a_panic_under_the_lock_opens_it_and_leaves_the_value_as_it_is() {
 }
 
 #[test]
-fn a_mutex_may_hold_what_has_no_size_and_gives_it_back() {
+fn a_mutex_may_hold_an_unsized_value() {
     let mut mutex: Box<Mutex<[u8]>> = Box::new(Mutex::new([1, 2]));
     mutex.get_mut()[0] = 3;
     assert_eq!(*mutex.try_lock().unwrap(), [3, 2]);
@@ -130,7 +130,7 @@ fn a_mutex_may_hold_what_has_no_size_and_gives_it_back() {
 }
 
 #[test]
-fn a_notification_that_finds_no_listener_is_gone() {
+fn a_notification_without_a_listener_is_lost() {
     let event = Event::new();
     event.notify_one();
     event.notify_all();
@@ -138,7 +138,7 @@ fn a_notification_that_finds_no_listener_is_gone() {
 }
 
 #[test]
-fn a_listener_counts_from_when_it_is_made() {
+fn a_listener_counts_notifications_from_its_creation() {
     let event = Event::new();
     let (first, second) = (event.listen(), event.listen());
     event.notify_one();
@@ -147,7 +147,7 @@ fn a_listener_counts_from_when_it_is_made() {
 }
 
 #[test]
-fn a_notification_for_one_that_is_dropped_goes_to_the_next() {
+fn a_dropped_listener_passes_its_notification_on() {
     let event = Event::new();
     let (first, mut second, mut third) = (event.listen(), event.listen(), event.listen());
     event.notify_one();
@@ -157,7 +157,7 @@ fn a_notification_for_one_that_is_dropped_goes_to_the_next() {
 }
 
 #[test]
-fn one_for_all_that_is_dropped_does_not() {
+fn a_dropped_listener_keeps_a_notification_for_all() {
     let event = Event::new();
     let first = event.listen();
     event.notify_all();
@@ -167,7 +167,7 @@ fn one_for_all_that_is_dropped_does_not() {
 }
 
 #[test]
-fn permits_that_come_back_beyond_what_a_number_counts_are_not_counted() {
+fn returned_permits_saturate() {
     let semaphore = Semaphore::new(usize::MAX);
     let permit = semaphore.try_acquire(2).unwrap();
     semaphore.add_permits(1);

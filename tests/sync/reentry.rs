@@ -15,7 +15,7 @@ fn words(then: impl FnOnce() + 'static) -> OnDrop<Box<dyn FnOnce()>> {
 }
 
 #[test]
-fn a_value_that_sends_when_it_is_dropped_with_the_receiver_is_refused() {
+fn a_value_dropped_with_the_receiver_cannot_send() {
     let (sender, receiver) = mpsc::unbounded_channel();
     let refused = flag();
     let (again, told) = (sender.clone(), refused.clone());
@@ -26,7 +26,7 @@ fn a_value_that_sends_when_it_is_dropped_with_the_receiver_is_refused() {
 }
 
 #[test]
-fn a_value_that_is_dropped_with_a_bounded_receiver_may_use_the_channel() {
+fn a_value_dropped_with_a_receiver_may_use_the_channel() {
     let (sender, receiver) = mpsc::channel(1);
     let closed = flag();
     let (full, told) = (sender.clone(), closed.clone());
@@ -41,7 +41,7 @@ fn a_value_that_is_dropped_with_a_bounded_receiver_may_use_the_channel() {
 }
 
 #[test]
-fn a_watched_value_may_send_when_it_is_replaced() {
+fn a_replaced_watch_value_may_send() {
     struct Last(Option<Rc<watch::Sender<Last>>>);
     impl Drop for Last {
         fn drop(&mut self) {
@@ -59,7 +59,7 @@ fn a_watched_value_may_send_when_it_is_replaced() {
 }
 
 #[test]
-fn a_reply_may_use_its_channel_when_it_is_dropped_with_the_receiver() {
+fn a_dropped_reply_may_use_its_channel() {
     let (sender, receiver) = oneshot::channel();
     let (other, mut answer) = oneshot::channel();
     assert!(sender.send(on_drop(move || other.send(1).unwrap())).is_ok());
@@ -68,7 +68,7 @@ fn a_reply_may_use_its_channel_when_it_is_dropped_with_the_receiver() {
 }
 
 #[test]
-fn a_waker_may_receive_and_send_when_it_is_called() {
+fn a_waker_may_receive_and_send() {
     let (sender, receiver) = mpsc::channel(2);
     let receiver = shared(receiver);
     let (hooks, waker) = hooked();
@@ -86,7 +86,7 @@ fn a_waker_may_receive_and_send_when_it_is_called() {
 }
 
 #[test]
-fn what_comes_while_a_receivers_waker_is_cloned_or_dropped_is_received() {
+fn a_value_sent_during_a_waker_clone_or_drop_is_received() {
     for on_drop_of_the_old in [false, true] {
         let (sender, mut receiver) = mpsc::channel(2);
         let (hooks, waker) = hooked();
@@ -105,7 +105,7 @@ fn what_comes_while_a_receivers_waker_is_cloned_or_dropped_is_received() {
 }
 
 #[test]
-fn a_permit_that_comes_back_while_a_waiters_waker_is_cloned_or_dropped_is_taken() {
+fn a_permit_returned_during_a_waker_clone_or_drop_is_taken() {
     for on_drop_of_the_old in [false, true] {
         let semaphore = Rc::new(Semaphore::new(0));
         let mut acquire = semaphore.acquire(1);
@@ -127,7 +127,7 @@ fn a_permit_that_comes_back_while_a_waiters_waker_is_cloned_or_dropped_is_taken(
 }
 
 #[test]
-fn a_reply_that_comes_while_the_waker_is_cloned_is_received() {
+fn a_reply_sent_during_a_waker_clone_is_received() {
     let (sender, mut receiver) = oneshot::channel();
     let (hooks, waker) = hooked();
     hooks.on_clone.set(move || sender.send(1).unwrap());
@@ -155,7 +155,7 @@ fn a_waker_may_lock_the_mutex_that_wakes_it() {
 }
 
 #[test]
-fn a_waker_may_listen_again_and_is_not_notified_twice() {
+fn a_waker_that_listens_again_is_notified_once() {
     let event = Rc::new(Event::new());
     let mut listener = event.listen();
     let (hooks, waker) = hooked();
@@ -172,7 +172,7 @@ fn a_waker_may_listen_again_and_is_not_notified_twice() {
 }
 
 #[test]
-fn the_drop_of_a_waker_may_use_the_lock_that_its_future_has_waited_for() {
+fn the_drop_of_a_waker_may_use_its_lock() {
     let semaphore = Rc::new(Semaphore::new(0));
     let (mut first, mut second) = (semaphore.acquire(1), semaphore.acquire(1));
     let (hooks, waker) = hooked();
@@ -196,7 +196,7 @@ impl Wake for Bad {
 }
 
 #[test]
-fn a_waker_that_panics_keeps_no_other_from_being_called() {
+fn a_panicking_waker_stops_no_other_wake() {
     let semaphore = Semaphore::new(0);
     let mut waiting = [semaphore.acquire(1), semaphore.acquire(1)];
     let (woken, waker) = Count::new();
@@ -209,7 +209,7 @@ fn a_waker_that_panics_keeps_no_other_from_being_called() {
 }
 
 #[test]
-fn a_waker_of_the_sender_that_panics_when_it_is_dropped_costs_the_receiver_no_wake() {
+fn a_panicking_drop_of_the_senders_waker_loses_no_wake() {
     let (mut sender, mut receiver) = oneshot::channel::<u8>();
     let (hooks, bad) = hooked();
     assert!(poll_with(&mut Box::pin(sender.closed()), &bad).is_pending());
@@ -221,7 +221,7 @@ fn a_waker_of_the_sender_that_panics_when_it_is_dropped_costs_the_receiver_no_wa
 }
 
 #[test]
-fn a_waker_that_panics_when_it_is_dropped_costs_no_permit() {
+fn a_panicking_drop_of_a_waker_loses_no_permit() {
     let semaphore = Rc::new(Semaphore::new(0));
     let (hooks, waker) = hooked();
     let theirs = semaphore.clone();
@@ -232,7 +232,7 @@ fn a_waker_that_panics_when_it_is_dropped_costs_no_permit() {
 }
 
 #[test]
-fn a_sender_whose_waker_panics_costs_the_receiver_no_value() {
+fn a_panicking_waker_of_a_sender_loses_no_value() {
     let (sender, mut receiver) = mpsc::channel(1);
     sender.try_send(1).unwrap();
     let mut second = Box::pin(sender.send(2));
@@ -243,7 +243,7 @@ fn a_sender_whose_waker_panics_costs_the_receiver_no_value() {
 }
 
 #[test]
-fn a_waker_may_close_what_it_waits_for() {
+fn a_waker_may_close_its_channel() {
     let semaphore = Rc::new(Semaphore::new(0));
     let (mut first, mut second) = (semaphore.acquire(1), semaphore.acquire(1));
     let (hooks, waker) = hooked();
@@ -260,7 +260,7 @@ fn a_waker_may_close_what_it_waits_for() {
 }
 
 #[test]
-fn a_task_may_drop_a_waiting_future_of_another_from_its_waker() {
+fn a_waker_may_drop_the_future_of_another_waiter() {
     let semaphore = Rc::new(Semaphore::new(0));
     let victim = Rc::new(RefCell::new(Some(Box::pin({
         let semaphore = semaphore.clone();

@@ -20,7 +20,7 @@ fn run<F: Future>(test: impl FnOnce(Trace) -> F) -> F::Output {
 }
 
 #[test]
-fn join_next_hands_out_in_the_order_of_ending() {
+fn join_next_returns_outputs_in_completion_order() {
     run(async |_| {
         let mut group = TaskGroup::infallible();
         for times in [3, 1, 2, 0] {
@@ -38,7 +38,7 @@ fn join_next_hands_out_in_the_order_of_ending() {
 }
 
 #[test]
-fn children_run_without_being_joined_and_what_they_return_is_kept() {
+fn children_run_unjoined_and_their_outputs_are_kept() {
     run(async |_| {
         let mut group = TaskGroup::infallible();
         for number in 0..3 {
@@ -57,7 +57,7 @@ fn children_run_without_being_joined_and_what_they_return_is_kept() {
 }
 
 #[test]
-fn the_first_error_cancels_the_rest_at_once_and_is_returned() {
+fn the_first_error_cancels_the_rest_and_is_returned() {
     run(async |trace| {
         let mut group = Errors::new();
         let (a, c) = (says_drop(&trace, "a"), says_drop(&trace, "c"));
@@ -72,7 +72,7 @@ fn the_first_error_cancels_the_rest_at_once_and_is_returned() {
 }
 
 #[test]
-fn the_first_panic_cancels_the_rest_at_once_and_goes_on_in_join_next() {
+fn the_first_panic_cancels_the_rest_and_resumes_in_join_next() {
     let panic = panic_of(|| {
         run(async |trace| {
             let mut group = TaskGroup::infallible();
@@ -87,7 +87,7 @@ fn the_first_panic_cancels_the_rest_at_once_and_goes_on_in_join_next() {
 }
 
 #[test]
-fn what_ended_before_the_failure_is_handed_out_before_it() {
+fn earlier_outputs_are_returned_before_the_failure() {
     run(async |_| {
         let mut group = Errors::new();
         group.spawn(async { Ok(1) });
@@ -101,7 +101,7 @@ fn what_ended_before_the_failure_is_handed_out_before_it() {
 }
 
 #[test]
-fn a_group_of_errors_as_values_goes_on() {
+fn errors_do_not_end_an_infallible_group() {
     run(async |_| {
         let mut group = TaskGroup::infallible();
         group.spawn(async { Err("broke") });
@@ -112,7 +112,7 @@ fn a_group_of_errors_as_values_goes_on() {
 }
 
 #[test]
-fn close_of_errors_as_values_waits_for_all_and_returns_the_first_error() {
+fn close_of_an_infallible_group_returns_the_first_error() {
     run(async |trace| {
         let (group, words) = (TaskGroup::infallible(), trace.clone());
         group.spawn(async { Err("broke") });
@@ -128,7 +128,7 @@ fn close_of_errors_as_values_waits_for_all_and_returns_the_first_error() {
 }
 
 #[test]
-fn a_panic_of_an_independent_child_ends_that_one_alone() {
+fn a_panic_of_an_independent_child_cancels_no_other() {
     run(async |trace| {
         let mut group = TaskGroup::independent().limit(2);
         group.spawn(async { panic!("reported by the hook alone") });
@@ -148,7 +148,7 @@ fn a_panic_of_an_independent_child_ends_that_one_alone() {
 }
 
 #[test]
-fn the_panic_of_the_last_independent_child_ends_the_waiting_for_it() {
+fn a_panic_of_the_last_independent_child_ends_the_join() {
     run(async |_| {
         let mut group = TaskGroup::<()>::independent();
         group.spawn(async {
@@ -162,7 +162,7 @@ fn the_panic_of_the_last_independent_child_ends_the_waiting_for_it() {
 }
 
 #[test]
-fn what_an_independent_child_panicked_with_may_panic_when_it_is_dropped() {
+fn the_payload_of_an_independent_child_may_panic_on_drop() {
     struct Bad;
     impl Drop for Bad {
         fn drop(&mut self) {
@@ -178,7 +178,7 @@ fn what_an_independent_child_panicked_with_may_panic_when_it_is_dropped() {
 }
 
 #[test]
-fn close_waits_for_all_and_for_those_that_they_spawn() {
+fn close_waits_for_children_and_those_that_they_spawn() {
     run(async |trace| {
         let group = TaskGroup::infallible();
         let (inner, spawner) = (trace.clone(), group.spawner());
@@ -196,7 +196,7 @@ fn close_waits_for_all_and_for_those_that_they_spawn() {
 }
 
 #[test]
-fn close_returns_the_first_error_when_the_others_are_gone() {
+fn close_returns_the_first_error_after_all_drops() {
     run(async |trace| {
         let group = Errors::new();
         let held = says_drop(&trace, "held");
@@ -212,7 +212,7 @@ fn close_returns_the_first_error_when_the_others_are_gone() {
 }
 
 #[test]
-fn a_child_is_gone_with_all_it_held_when_its_end_is_heard_of() {
+fn a_child_is_dropped_before_its_end_is_reported() {
     run(async |trace| {
         let mut group = TaskGroup::infallible();
         group.spawn(told(&trace, "child", ready(())));
@@ -223,7 +223,7 @@ fn a_child_is_gone_with_all_it_held_when_its_end_is_heard_of() {
 }
 
 #[test]
-fn a_panic_in_the_drop_of_a_child_is_a_failure_of_it() {
+fn a_panic_in_the_drop_of_a_child_is_its_failure() {
     let panic = panic_of(|| {
         run(async |_| {
             let group = TaskGroup::infallible();
@@ -240,7 +240,7 @@ fn a_panic_in_the_drop_of_a_child_is_a_failure_of_it() {
 }
 
 #[test]
-fn a_panic_in_the_drop_of_a_cancelled_child_keeps_no_other_from_being_dropped() {
+fn a_panicking_drop_of_a_cancelled_child_stops_no_other_drop() {
     run(async |trace| {
         let group = TaskGroup::infallible();
         group.spawn(hold(says_drop(&trace, "a")));
@@ -253,7 +253,7 @@ fn a_panic_in_the_drop_of_a_cancelled_child_keeps_no_other_from_being_dropped() 
 }
 
 #[test]
-fn at_most_as_many_run_at_once_as_the_limit_says_and_the_rest_in_their_order() {
+fn a_limit_queues_further_children_in_order() {
     run(async |trace| {
         let group = TaskGroup::infallible().limit(2);
         for name in ["a", "b", "c", "d"] {
@@ -274,7 +274,7 @@ fn at_most_as_many_run_at_once_as_the_limit_says_and_the_rest_in_their_order() {
 }
 
 #[test]
-fn a_failure_drops_those_that_wait_for_their_turn() {
+fn a_failure_drops_queued_children() {
     run(async |trace| {
         let group = Errors::new().limit(1);
         group.spawn(async { Err("broke") });
@@ -302,11 +302,11 @@ fn room_waits_for_a_child_to_end() {
 #[test]
 fn a_limit_of_zero_panics() {
     let zero = panic_of(|| Errors::new().limit(0));
-    assert_eq!(zero, "a group with a limit of zero would never end");
+    assert_eq!(zero, "the limit of a group must be at least 1");
 }
 
 #[test]
-fn a_higher_limit_starts_those_that_have_waited() {
+fn a_higher_limit_starts_queued_children() {
     run(async |trace| {
         let group = TaskGroup::infallible().limit(1);
         for name in ["a", "b", "c"] {
@@ -320,7 +320,7 @@ fn a_higher_limit_starts_those_that_have_waited() {
 }
 
 #[test]
-fn a_group_that_has_failed_drops_what_is_spawned() {
+fn a_failed_group_drops_new_children() {
     run(async |trace| {
         let mut group = Errors::new();
         group.spawn(async { Err("broke") });
@@ -334,7 +334,7 @@ fn a_group_that_has_failed_drops_what_is_spawned() {
 }
 
 #[test]
-fn dropping_the_group_cancels_children_in_the_order_of_spawning_and_drops_what_was_returned() {
+fn dropping_a_group_drops_children_in_order_and_outputs() {
     run(async |trace| {
         let group = TaskGroup::infallible().limit(3);
         let output = says_drop(&trace, "output");
@@ -353,7 +353,7 @@ fn dropping_the_group_cancels_children_in_the_order_of_spawning_and_drops_what_w
 }
 
 #[test]
-fn dropping_close_or_what_awaits_it_at_any_await_cancels_all() {
+fn dropping_close_at_any_await_cancels_all() {
     for polls in 0..3 {
         let (executor, trace) = (Executor::new(), Trace::new());
         let _entered = executor.enter();
@@ -380,7 +380,7 @@ fn dropping_close_or_what_awaits_it_at_any_await_cancels_all() {
 }
 
 #[test]
-fn a_join_that_is_dropped_at_any_await_loses_nothing() {
+fn dropping_join_next_at_any_await_loses_nothing() {
     for polls in 0..3 {
         run(async |_| {
             let mut group = TaskGroup::infallible();
@@ -406,7 +406,7 @@ fn a_join_that_is_dropped_at_any_await_loses_nothing() {
 }
 
 #[test]
-fn the_owner_is_woken_once_by_the_first_end_after_it_has_looked() {
+fn the_owner_is_woken_once_per_poll() {
     let executor = Executor::new();
     let _entered = executor.enter();
     let mut group = TaskGroup::infallible();
@@ -428,7 +428,7 @@ fn the_owner_is_woken_once_by_the_first_end_after_it_has_looked() {
 type Own = Rc<RefCell<Option<Errors>>>;
 
 #[test]
-fn a_child_may_drop_its_own_group_and_ends_at_its_next_await() {
+fn a_child_that_drops_its_group_ends_at_its_next_await() {
     run(async |trace| {
         let own: Own = Rc::default();
         let group = Errors::new();
@@ -451,7 +451,7 @@ fn a_child_may_drop_its_own_group_and_ends_at_its_next_await() {
 }
 
 #[test]
-fn a_child_that_drops_its_own_group_and_fails_in_the_same_poll_tells_nobody() {
+fn a_child_that_drops_its_group_and_fails_wakes_no_owner() {
     for panics in [false, true] {
         let executor = Executor::new();
         let _entered = executor.enter();
@@ -469,7 +469,7 @@ fn a_child_that_drops_its_own_group_and_fails_in_the_same_poll_tells_nobody() {
 }
 
 #[test]
-fn a_childs_drop_may_spawn_join_and_drop_the_group() {
+fn the_drop_of_a_child_may_use_the_group() {
     let (executor, trace) = (Executor::new(), Trace::new());
     let _entered = executor.enter();
     let own: Own = Rc::default();
@@ -497,7 +497,7 @@ fn a_childs_drop_may_spawn_join_and_drop_the_group() {
 }
 
 #[test]
-fn the_clone_wake_and_drop_of_the_owners_waker_may_use_the_group() {
+fn the_owners_waker_may_use_the_group() {
     let executor = Executor::new();
     let _entered = executor.enter();
     let mut group = Errors::new();
@@ -522,7 +522,7 @@ fn the_clone_wake_and_drop_of_the_owners_waker_may_use_the_group() {
 }
 
 #[test]
-fn an_end_within_the_clone_of_the_owners_waker_is_not_missed() {
+fn an_end_during_the_clone_of_the_owners_waker_is_seen() {
     let executor = Rc::new(Executor::new());
     let _entered = executor.enter();
     let mut group = TaskGroup::infallible();
@@ -535,7 +535,7 @@ fn an_end_within_the_clone_of_the_owners_waker_is_not_missed() {
 }
 
 /// An executor that rests, and what its waker calls at the next spawn.
-fn resting() -> (Rc<Executor>, Rc<Hooks>) {
+fn parked() -> (Rc<Executor>, Rc<Hooks>) {
     let executor = Rc::new(Executor::new());
     let (hooks, waker) = hooked();
     executor.tick(&waker, 1);
@@ -545,7 +545,7 @@ fn resting() -> (Rc<Executor>, Rc<Hooks>) {
 #[test]
 fn a_child_that_ends_while_it_is_spawned_is_joined() {
     for panics in [false, true] {
-        let (executor, hooks) = resting();
+        let (executor, hooks) = parked();
         let _entered = executor.enter();
         let theirs = executor.clone();
         hooks.on_wake.set(move || settle(&theirs));
@@ -564,9 +564,9 @@ fn a_child_that_ends_while_it_is_spawned_is_joined() {
 }
 
 #[test]
-fn a_group_that_is_dropped_while_it_spawns_leaves_no_child_behind() {
+fn a_group_dropped_during_a_spawn_leaves_no_child() {
     for turns in [false, true] {
-        let (executor, hooks) = resting();
+        let (executor, hooks) = parked();
         let _entered = executor.enter();
         let (trace, group) = (Trace::new(), TaskGroup::infallible());
         let (spawner, theirs) = (group.spawner(), executor.clone());
@@ -583,8 +583,8 @@ fn a_group_that_is_dropped_while_it_spawns_leaves_no_child_behind() {
 }
 
 #[test]
-fn what_is_spawned_while_a_child_is_spawned_counts_with_it() {
-    let (executor, hooks) = resting();
+fn children_spawned_during_a_spawn_are_counted() {
+    let (executor, hooks) = parked();
     let _entered = executor.enter();
     let (trace, group) = (Trace::new(), TaskGroup::infallible().limit(1));
     let (spawner, inner) = (group.spawner(), told(&trace, "inner", idle()));
@@ -596,7 +596,7 @@ fn what_is_spawned_while_a_child_is_spawned_counts_with_it() {
 
 #[test]
 fn a_child_whose_spawn_has_panicked_is_joined_if_it_runs() {
-    let (executor, hooks) = resting();
+    let (executor, hooks) = parked();
     let _entered = executor.enter();
     hooks.on_wake.set(|| panic!("a bad waker"));
     let mut group = TaskGroup::infallible();
@@ -606,7 +606,7 @@ fn a_child_whose_spawn_has_panicked_is_joined_if_it_runs() {
 }
 
 #[test]
-fn a_child_that_can_not_be_spawned_leaves_nothing_behind() {
+fn a_child_that_cannot_be_spawned_leaves_no_trace() {
     let mut group = TaskGroup::infallible();
     assert!(panic_of(|| group.spawn(async { 7 })).starts_with("`spawn` was called outside"));
     assert_eq!(block_on(group.join_next()), None);
@@ -617,10 +617,10 @@ fn a_child_that_can_not_be_spawned_leaves_nothing_behind() {
 }
 
 #[test]
-fn a_panic_when_a_waiting_child_is_started_ends_the_group_and_its_owner_hears_of_it() {
+fn a_panic_while_a_queued_child_starts_fails_the_group() {
     let executor = Executor::new();
     let _entered = executor.enter();
-    let (other, hooks) = resting();
+    let (other, hooks) = parked();
     hooks.on_wake.set(|| panic!("a bad waker"));
     let mut group = TaskGroup::infallible().limit(1);
     let guard = shared(None);
@@ -639,7 +639,7 @@ fn a_panic_when_a_waiting_child_is_started_ends_the_group_and_its_owner_hears_of
 }
 
 #[test]
-fn a_group_whose_executor_is_gone_says_so_when_its_children_are() {
+fn joining_after_the_executor_is_dropped_panics() {
     for mut group in [TaskGroup::infallible(), TaskGroup::independent()] {
         let (executor, trace) = (Executor::new(), Trace::new());
         let entered = executor.enter();
@@ -652,14 +652,14 @@ fn a_group_whose_executor_is_gone_says_so_when_its_children_are() {
         drop(entered);
         drop(executor);
         trace.is(&["drop child", "told"]);
-        let message = "this group's children can't finish any more: their executor was dropped";
+        let message = "the children of this group cannot end, because their runtime was dropped";
         assert_eq!(panic_of(|| block_on(group.join_next())), message);
         assert_eq!(block_on(group.join_next()), None);
     }
 }
 
 #[test]
-fn a_child_that_is_spawned_while_its_executor_is_dropped_is_dropped() {
+fn a_child_spawned_while_its_executor_drops_is_dropped() {
     let (executor, trace) = (Executor::new(), Trace::new());
     let entered = executor.enter();
     let group = Errors::new();

@@ -22,7 +22,7 @@ fn name() -> Option<&'static str> {
 }
 
 #[test]
-fn the_value_is_seen_by_all_that_the_future_calls_and_by_no_other_task() {
+fn only_the_future_and_its_calls_see_the_value() {
     block_on(Executor::new().run(async {
         let tasks = ["a", "b"].map(|own| {
             spawn(NAME.scope(own, async move {
@@ -40,15 +40,15 @@ fn the_value_is_seen_by_all_that_the_future_calls_and_by_no_other_task() {
 }
 
 #[test]
-fn without_a_value_with_panics_and_names_it() {
-    let expected = "the task-local `NAME` has no value here: run the future by `NAME.scope(value, \
-                    future)`; a spawned task doesn't inherit it";
+fn with_panics_without_a_value_and_names_the_local() {
+    let expected = "the task-local `NAME` has no value here: wrap the future in `NAME.scope(value, \
+                    future)`, also that of a spawned task, which does not inherit the value";
     assert_eq!(panic_of(|| NAME.with(|_| ())), expected);
     assert_eq!(format!("{NAME:?}"), r#"TaskLocal("NAME")"#);
 }
 
 #[test]
-fn a_spawned_task_does_not_inherit_it_and_a_scopes_child_does() {
+fn scope_children_inherit_the_value_and_tasks_do_not() {
     block_on(Executor::new().run(NAME.scope("parent", async {
         assert_eq!(spawn(async { name() }).await, None);
         let seen = Cell::new(None);
@@ -58,7 +58,7 @@ fn a_spawned_task_does_not_inherit_it_and_a_scopes_child_does() {
 }
 
 #[test]
-fn the_innermost_of_nested_scopes_counts() {
+fn the_innermost_scope_is_in_effect() {
     block_on(NAME.scope("outer", async {
         let inner = NAME.scope("inner", async {
             yield_now().await;
@@ -71,7 +71,7 @@ fn the_innermost_of_nested_scopes_counts() {
 }
 
 #[test]
-fn a_value_may_be_changed_through_a_cell_and_stays_between_polls() {
+fn a_cell_keeps_its_value_between_polls() {
     block_on(COUNT.scope(Cell::new(0), async {
         for expected in 0..3 {
             COUNT.with(|count| assert_eq!(count.replace(count.get() + 1), expected));
@@ -81,7 +81,7 @@ fn a_value_may_be_changed_through_a_cell_and_stays_between_polls() {
 }
 
 #[test]
-fn after_a_panic_the_value_is_out_of_its_place() {
+fn a_panic_unsets_the_value() {
     let mut scoped = NAME.scope("inner", async { panic!("broke") });
     block_on(NAME.scope("outer", async {
         let _: String = panic_of(|| poll(&mut scoped));
@@ -91,7 +91,7 @@ fn after_a_panic_the_value_is_out_of_its_place() {
 }
 
 #[test]
-fn the_drop_of_the_future_sees_the_value_polled_or_not() {
+fn the_drop_of_the_future_sees_the_value() {
     for polls in [0, 1] {
         let seen = Rc::new(Cell::new(None));
         let theirs = seen.clone();
@@ -107,14 +107,14 @@ fn the_drop_of_the_future_sees_the_value_polled_or_not() {
 }
 
 #[test]
-fn a_panic_in_the_drop_of_the_future_takes_the_value_out() {
+fn a_panic_in_the_drop_of_the_future_unsets_the_value() {
     let scoped = NAME.scope("held", hold(panics_on_drop("broke")));
     assert_eq!(panic_of(|| drop(scoped)), "broke");
     assert_eq!(name(), None);
 }
 
 #[test]
-fn what_looks_at_a_value_may_enter_another_scope() {
+fn a_reader_of_the_value_may_enter_another_scope() {
     block_on(NAME.scope("outer", async {
         NAME.with(|outer| {
             let mut inner = NAME.scope("inner", async { name() });
@@ -157,7 +157,7 @@ fn a_future_may_be_dropped_while_its_thread_ends() {
 }
 
 #[test]
-fn between_the_polls_of_its_future_nobody_sees_the_value() {
+fn the_value_is_unset_between_polls() {
     let mut scoped = NAME.scope("own", poll_fn(|_| -> Poll<()> { Poll::Pending }));
     for _ in 0..3 {
         assert!(poll(&mut scoped).is_pending());

@@ -7,7 +7,7 @@ use windlass::yield_now;
 use windlass_executor::{Executor, block_on};
 
 #[test]
-fn a_child_that_waited_for_its_group_tells_where_it_was_given_to_it() {
+fn a_queued_child_shows_where_it_was_spawned() {
     let executor = Executor::new();
     let group = TaskGroup::infallible().limit(1);
     block_on(executor.run(async {
@@ -23,7 +23,7 @@ fn a_child_that_waited_for_its_group_tells_where_it_was_given_to_it() {
 }
 
 #[test]
-fn a_group_lists_how_many_children_were_spawned_where() {
+fn debug_of_a_group_counts_children_per_location() {
     block_on(Executor::new().run(async {
         let group = TaskGroup::infallible().limit(2);
         let line = line!() + 1;
@@ -40,7 +40,7 @@ fn a_group_lists_how_many_children_were_spawned_where() {
 }
 
 #[test]
-fn a_scope_lists_how_many_children_were_spawned_where() {
+fn debug_of_a_scope_counts_children_per_location() {
     block_on(scope(async |s| {
         let line = line!() + 1;
         (0..3).for_each(|_| s.spawn(async {}));

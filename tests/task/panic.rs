@@ -29,7 +29,7 @@ impl Drop for Explosive {
 }
 
 #[test]
-fn a_poll_that_panics_wins_over_its_childs_drop_and_that_payloads() {
+fn a_panicking_poll_takes_precedence_over_drops() {
     let executor = Executor::new();
     let _entered = executor.enter();
     let group = TaskGroup::infallible();
@@ -49,7 +49,7 @@ fn a_poll_that_panics_wins_over_its_childs_drop_and_that_payloads() {
 }
 
 #[test]
-fn a_lock_guard_in_a_child_whose_poll_panics_poisons_its_mutex() {
+fn a_lock_guard_in_a_panicking_child_poisons_its_mutex() {
     /// The guard is a field, so no unwinding of the poll drops it.
     struct Holds<'a>(#[expect(dead_code, reason = "it is held")] Option<MutexGuard<'a, ()>>);
     impl Future for Holds<'_> {

@@ -29,7 +29,7 @@ fn polls_of<F: Future>(future: F) -> usize {
 }
 
 #[test]
-fn children_borrow_from_the_parent_and_the_scope_waits_for_them() {
+fn children_borrow_and_the_scope_waits_for_them() {
     let (words, sum) = (["sheet", "stay"], Cell::new(0));
     let given = block_on(scope(async |s| {
         for word in &words {
@@ -44,7 +44,7 @@ fn children_borrow_from_the_parent_and_the_scope_waits_for_them() {
 }
 
 #[test]
-fn children_may_change_what_they_borrow_alone() {
+fn children_may_borrow_mutably() {
     let mut lengths = [0; 3];
     block_on(scope(async |s| {
         for (index, length) in lengths.iter_mut().enumerate() {
@@ -55,7 +55,7 @@ fn children_may_change_what_they_borrow_alone() {
 }
 
 #[test]
-fn the_body_runs_first_and_children_first_in_first_out() {
+fn the_body_runs_first_and_children_in_spawn_order() {
     let trace = &Trace::new();
     block_on(scope(async |s| {
         for name in ["a", "b"] {
@@ -105,7 +105,7 @@ fn scopes_may_be_nested() {
 }
 
 #[test]
-fn the_first_error_of_a_child_drops_the_body_and_the_rest_and_is_returned() {
+fn the_first_error_of_a_child_drops_all_and_is_returned() {
     let trace = Trace::new();
     let held = ["body", "a", "c"].map(|name| says_drop(&trace, name));
     let ended: Result<(), _> = block_on(try_scope(async |s| {
@@ -134,7 +134,7 @@ fn an_error_of_the_body_drops_the_children() {
 }
 
 #[test]
-fn without_an_error_the_output_comes_when_all_children_have_ended() {
+fn without_an_error_the_output_waits_for_all_children() {
     let done = Cell::new(false);
     let ended: Result<_, &str> = block_on(try_scope(async |s| {
         s.spawn(async {
@@ -148,7 +148,7 @@ fn without_an_error_the_output_comes_when_all_children_have_ended() {
 }
 
 #[test]
-fn the_first_panic_drops_the_rest_and_goes_on_in_the_parent() {
+fn the_first_panic_drops_the_rest_and_propagates() {
     for of_body in [false, true] {
         let trace = Trace::new();
         let held = says_drop(&trace, "held");
@@ -173,7 +173,7 @@ fn the_first_panic_drops_the_rest_and_goes_on_in_the_parent() {
 }
 
 #[test]
-fn a_panic_in_a_drop_is_a_failure_of_that_child_or_of_nobody_if_it_was_cancelled() {
+fn a_panic_in_a_drop_fails_the_child_unless_cancelled() {
     let trace = Trace::new();
     let (broken, unheard) = (panics_on_drop("the drop broke"), panics_on_drop("unheard"));
     let panic = panic_of(|| {
@@ -191,7 +191,7 @@ fn a_panic_in_a_drop_is_a_failure_of_that_child_or_of_nobody_if_it_was_cancelled
 }
 
 #[test]
-fn dropping_it_at_any_await_drops_the_body_and_all_children() {
+fn dropping_a_scope_drops_the_body_and_all_children() {
     for polls in 0..4 {
         let trace = Trace::new();
         let held = ["body", "child"].map(|name| says_drop(&trace, name));
@@ -215,7 +215,7 @@ fn dropping_it_at_any_await_drops_the_body_and_all_children() {
 }
 
 #[test]
-fn a_leaked_scope_is_never_polled_again_however_its_wakers_are_called() {
+fn wakes_never_poll_a_leaked_scope() {
     let (polls, kept_waker) = (&Cell::new(0), Kept::default());
     let mut scope = Box::pin(scope(async |s| {
         let mut keep = keep(&kept_waker);
@@ -302,7 +302,7 @@ fn one_woken_of_ten_thousand_children_takes_one_poll() {
 }
 
 #[test]
-fn other_tasks_get_their_turn_while_children_are_always_ready() {
+fn other_tasks_run_while_children_are_always_ready() {
     block_on(Executor::new().run(async {
         let stop = Rc::new(Cell::new(false));
         let theirs = stop.clone();
@@ -319,7 +319,7 @@ fn other_tasks_get_their_turn_while_children_are_always_ready() {
 }
 
 #[test]
-fn a_handle_that_outlives_its_scope_drops_what_is_spawned() {
+fn a_handle_that_outlives_its_scope_drops_new_children() {
     let trace = Trace::new();
     let late: Scope<'_> = block_on(scope(async |s| s));
     late.spawn(hold(says_drop(&trace, "late")));
@@ -328,7 +328,7 @@ fn a_handle_that_outlives_its_scope_drops_what_is_spawned() {
 }
 
 #[test]
-fn a_handle_that_left_the_scope_spawns_into_it_and_wakes_it() {
+fn a_handle_outside_the_scope_spawns_and_wakes_it() {
     let (trace, handle) = (Trace::new(), shared(None));
     let theirs = handle.clone();
     let mut scope = Box::pin(scope(async move |s: Scope<'static>| {
@@ -347,7 +347,7 @@ fn a_handle_that_left_the_scope_spawns_into_it_and_wakes_it() {
 }
 
 #[test]
-fn a_childs_drop_may_spawn_and_wake_and_does_not_wake_the_parent_for_it() {
+fn the_drop_of_a_child_may_spawn_and_wake() {
     let (trace, waker) = (Trace::new(), Kept::default());
     let mut scope = Box::pin(scope(async |s| {
         let (words, theirs, spawner) = (trace.clone(), waker.clone(), s.clone());
@@ -370,7 +370,7 @@ fn a_childs_drop_may_spawn_and_wake_and_does_not_wake_the_parent_for_it() {
 }
 
 #[test]
-fn a_waker_of_a_child_that_lives_on_does_not_keep_that_of_the_parent() {
+fn a_leaked_child_waker_releases_the_parents_waker() {
     let waker = Kept::default();
     let mut scope = Box::pin(scope(async |s| s.spawn(poll_fn(keep(&waker)))));
     let (count, parent) = Count::new();
@@ -387,7 +387,7 @@ fn a_waker_of_a_child_that_lives_on_does_not_keep_that_of_the_parent() {
 }
 
 #[test]
-fn the_clone_wake_and_drop_of_the_parents_waker_may_spawn() {
+fn the_parents_waker_may_spawn() {
     let (trace, handle) = (Trace::new(), shared(None));
     let theirs = handle.clone();
     let mut scope = Box::pin(scope(async move |s: Scope<'static>| {

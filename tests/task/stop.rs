@@ -30,7 +30,7 @@ fn poll<F: Future>(future: F) -> Poll<F::Output> {
 }
 
 #[test]
-fn stop_wakes_whoever_waits_at_the_source_and_below_in_order() {
+fn stop_wakes_waiters_of_the_source_and_below_in_order() {
     run(async {
         let (root, order) = (StopSource::new(), Rc::new(Cell::new(String::new())));
         let (child, sibling) = (root.token().child(), root.token().child());
@@ -61,7 +61,7 @@ fn stop_wakes_whoever_waits_at_the_source_and_below_in_order() {
 }
 
 #[test]
-fn a_child_made_of_a_stopped_token_is_stopped() {
+fn a_child_of_a_stopped_token_is_stopped() {
     let root = StopSource::default();
     root.stop();
     root.stop(); // says nothing new
@@ -70,7 +70,7 @@ fn a_child_made_of_a_stopped_token_is_stopped() {
 }
 
 #[test]
-fn what_lies_between_may_be_dropped() {
+fn sources_between_parent_and_child_may_be_dropped() {
     let root = StopSource::new();
     let leaf = root.token().child().token().child().token();
     assert!(!leaf.is_stopped());
@@ -85,7 +85,7 @@ fn dropping_a_source_stops_nothing() {
 }
 
 #[test]
-fn run_gives_the_output_or_drops_the_future_and_gives_none() {
+fn run_returns_the_output_or_drops_the_future() {
     run(async {
         let (source, dropped) = (StopSource::new(), Count::default());
         let token = source.token();
@@ -110,7 +110,7 @@ fn run_gives_the_output_or_drops_the_future_and_gives_none() {
 }
 
 #[test]
-fn run_loses_no_output_that_comes_with_the_stop() {
+fn run_keeps_an_output_that_completes_with_the_stop() {
     let source = StopSource::new();
     let theirs = source.clone();
     let token = source.token();
@@ -122,7 +122,7 @@ fn run_loses_no_output_that_comes_with_the_stop() {
 }
 
 #[test]
-fn a_deadline_stops_those_who_wait_and_was_none_before() {
+fn a_deadline_stops_waiters() {
     run(async {
         let source = StopSource::new();
         let token = source.token();
@@ -135,7 +135,7 @@ fn a_deadline_stops_those_who_wait_and_was_none_before() {
 }
 
 #[test]
-fn a_deadline_that_is_set_while_somebody_waits_below_counts_for_them() {
+fn a_new_deadline_applies_to_waiters_below() {
     run(async {
         let root = StopSource::new();
         let leaf = root.token().child();
@@ -149,7 +149,7 @@ fn a_deadline_that_is_set_while_somebody_waits_below_counts_for_them() {
 }
 
 #[test]
-fn a_later_deadline_says_nothing_and_one_too_far_is_none() {
+fn later_and_unreachable_deadlines_have_no_effect() {
     let source = StopSource::new();
     source.stop_after(Duration::MAX);
     assert_eq!(source.token().deadline(), None);
@@ -170,7 +170,7 @@ impl Wake for Wakes {
 }
 
 #[test]
-fn who_waits_is_woken_once_and_who_is_dropped_never() {
+fn waiters_are_woken_once_and_dropped_ones_never() {
     let (source, wakes) = (StopSource::new(), Arc::new(Wakes::default()));
     let (token, waker) = (source.token(), Waker::from(wakes.clone()));
     let mut waiting = token.stopped();
@@ -229,7 +229,7 @@ impl Drop for ReEnters {
 }
 
 #[test]
-fn the_wake_and_drop_of_a_waiters_waker_may_use_the_tree() {
+fn the_waker_of_a_waiter_may_use_the_tree() {
     let all: [(_, &[_]); 3] = [
         ("woken", &["wake", "drop"]),
         ("replaced", &["drop"]),
@@ -270,7 +270,7 @@ impl Wake for Bad {
 }
 
 #[test]
-fn a_waker_that_panics_keeps_no_other_from_being_called() {
+fn a_panicking_waker_stops_no_other_wake() {
     let (source, wakes) = (StopSource::new(), Arc::new(Wakes::default()));
     let tokens = [
         source.token(),
@@ -292,7 +292,7 @@ fn a_waker_that_panics_keeps_no_other_from_being_called() {
 }
 
 #[test]
-fn run_is_hardly_larger_than_what_it_runs() {
+fn run_is_hardly_larger_than_its_future() {
     let token = StopSource::new().token();
     let held = async {
         let buffer = [0_u8; 4096];
@@ -321,7 +321,7 @@ fn select_takes_it_without_pinning() {
 }
 
 #[test]
-fn a_waiter_that_is_woken_may_stop_another_source() {
+fn a_woken_waiter_may_stop_another_source() {
     run(async {
         let (first, second) = (StopSource::new(), StopSource::new());
         let waits_for = first.token();
@@ -373,7 +373,7 @@ async fn answer(mut stream: TcpStream, stop: StopToken) {
 }
 
 #[test]
-fn a_server_that_is_stopped_answers_what_it_has_begun_and_takes_no_more() -> io::Result<()> {
+fn a_stopped_server_finishes_requests_in_flight() -> io::Result<()> {
     run(async {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let (addr, stop) = (listener.local_addr()?, StopSource::new());
@@ -385,7 +385,7 @@ fn a_server_that_is_stopped_answers_what_it_has_begun_and_takes_no_more() -> io:
 }
 
 #[test]
-fn a_connection_whose_handler_panics_costs_no_other_client_anything() -> io::Result<()> {
+fn a_panicking_handler_affects_no_other_client() -> io::Result<()> {
     run(async {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let (addr, stop) = (listener.local_addr()?, StopSource::new());
@@ -443,7 +443,7 @@ async fn clients_on_a_thread(addr: SocketAddr, stop: StopSource) -> io::Result<(
 }
 
 #[test]
-fn a_server_whose_time_is_up_cancels_what_is_left() -> io::Result<()> {
+fn a_server_past_its_deadline_cancels_the_rest() -> io::Result<()> {
     run(async {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let (addr, stop) = (listener.local_addr()?, StopSource::new());

@@ -9,18 +9,14 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
-use rustix::net::{Shutdown, SocketAddrAny, shutdown};
 
-use super::socket::{accept, is_lost_connection};
+use super::sys::{self, SocketAddrAny, is_lost_connection};
 use crate::async_io::Async;
 use crate::poller::Interest;
 use crate::readiness::check;
 
 use crate::source::Wait;
 use crate::time::{Sleep, sleep_until};
-
-/// How many connections may wait to be accepted; the system may allow fewer.
-pub(super) const BACKLOG: i32 = 4096;
 
 /// How long an accept loop rests when the system has no descriptor left for a connection.
 ///
@@ -75,7 +71,7 @@ impl<L: AsFd> Acceptor<L> {
         let read = source.readiness(Interest::Read);
         let event = read.tick();
         let accepted = wait.poll_with(cx, listener, || {
-            let (socket, peer) = accept(listener.as_fd())?;
+            let (socket, peer) = sys::accept(listener.as_fd())?;
             make(socket, peer, source.may_linger())
         });
         let is_answer = match &accepted {
@@ -113,8 +109,7 @@ impl<L: AsFd> Acceptor<L> {
 #[cold]
 fn hand_on(listener: BorrowedFd<'_>) {
     if check(listener, Interest::Read).is_ok() {
-        // If it fails, the connection waits for the next one to come, or for the next `accept`.
-        let _ = shutdown(listener, Shutdown::Write);
+        sys::wake_pollers(listener);
     }
 }
 

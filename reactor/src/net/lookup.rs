@@ -1,11 +1,11 @@
 //! Looking up host names, off the loop.
 
 use std::io;
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::addr::Addrs;
-use super::{ToAddrs, context};
+use super::{ToAddrs, context, sys};
 use crate::pool::Pool;
 use crate::shortage::cannot_start_thread;
 
@@ -28,7 +28,7 @@ use crate::shortage::cannot_start_thread;
 /// # Examples
 ///
 /// ```
-/// use windlass_reactor::{block_on, net::lookup_host};
+/// use windlass::{block_on, net::lookup_host};
 ///
 /// let addrs = block_on(lookup_host("localhost:80"))?;
 /// assert!(addrs.iter().all(|addr| addr.ip().is_loopback() && addr.port() == 80));
@@ -52,7 +52,7 @@ static RESOLVER: Pool = Pool::new("windlass-lookup", MOST_THREADS, Duration::ZER
 
 async fn look_up(host: String, port: u16) -> io::Result<Vec<SocketAddr>> {
     let name = host.clone();
-    let ask_system = move || Ok((name.as_str(), port).to_socket_addrs()?.collect());
+    let ask_system = move || sys::resolve(&name, port);
     let found: io::Result<_> = match RESOLVER.run(ask_system) {
         Ok(lookup) => lookup.await,
         Err(error) => Err(cannot_start_thread(error)),

@@ -17,6 +17,7 @@ mod lookup;
 mod race;
 mod socket;
 mod stream;
+mod sys;
 mod tcp;
 mod udp;
 #[cfg(unix)]

@@ -1,35 +1,12 @@
 //! What the streams share.
 
-use std::io::{self, IoSlice, IoSliceMut};
+use std::io::{self, IoSliceMut};
 use std::task::{Context, Poll, ready};
 
 use rustix::fd::AsFd;
-#[cfg(unix)]
-use rustix::net::{SendAncillaryBuffer, SendFlags, send, sendmsg};
 
+use super::sys::{MAX_BUFS, Receive, Received};
 use crate::async_io::Async;
-
-/// Writing to a peer that is gone shall be an error, not a signal. Rust programs ignore that
-/// signal, but the host of an embedded one may not. (Apple has an option of the socket for it.)
-#[cfg(all(unix, not(target_vendor = "apple")))]
-const FLAGS: SendFlags = SendFlags::NOSIGNAL;
-#[cfg(target_vendor = "apple")]
-const FLAGS: SendFlags = SendFlags::empty();
-
-/// How many buffers one call takes at most, by `IOV_MAX` of the systems. More are an error of
-/// `sendmsg` and `recvmsg`, and std leaves out the rest.
-const MOST_BUFS: usize = 1024;
-
-/// A socket of std that is a stream.
-pub(super) trait Receive: AsFd {
-    fn receive(&self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<Received>;
-}
-
-pub(super) struct Received {
-    pub(super) bytes: usize,
-    /// It stopped before the buffers were full, although more may be there.
-    pub(super) stopped: bool,
-}
 
 #[inline]
 pub(super) fn poll_receive<T: Receive>(
@@ -38,7 +15,7 @@ pub(super) fn poll_receive<T: Receive>(
     bufs: &mut [IoSliceMut<'_>],
 ) -> Poll<io::Result<usize>> {
     // Before it's looked at how much room there was: what the system left empty proves nothing.
-    let most = bufs.len().min(MOST_BUFS);
+    let most = bufs.len().min(MAX_BUFS);
     let bufs = &mut bufs[..most];
     let received = ready!(io.poll_read_with(cx, |io| io.receive(bufs)))?;
     Poll::Ready(Ok(note(io, received, bufs)))
@@ -48,7 +25,7 @@ pub(super) fn try_receive<T: Receive>(
     io: &Async<T>,
     bufs: &mut [IoSliceMut<'_>],
 ) -> io::Result<usize> {
-    let most = bufs.len().min(MOST_BUFS);
+    let most = bufs.len().min(MAX_BUFS);
     let bufs = &mut bufs[..most];
     let received = io.try_read_with(|io| io.receive(bufs))?;
     Ok(note(io, received, bufs))
@@ -60,27 +37,6 @@ fn note<T: AsFd>(io: &Async<T>, received: Received, bufs: &[IoSliceMut<'_>]) -> 
         io.note_read(received.bytes, bufs.iter().map(|buf| buf.len()).sum());
     }
     received.bytes
-}
-
-#[cfg(unix)]
-#[inline]
-pub(super) fn send_bufs(socket: impl AsFd, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-    Ok(match bufs {
-        [buf] => send(socket, buf, FLAGS)?,
-        bufs => {
-            let bufs = &bufs[..bufs.len().min(MOST_BUFS)];
-            sendmsg(socket, bufs, &mut SendAncillaryBuffer::default(), FLAGS)?
-        }
-    })
-}
-
-/// There are no such signals on Windows, and std does the rest.
-#[cfg(windows)]
-pub(super) fn send_bufs(
-    mut socket: &std::net::TcpStream,
-    bufs: &[IoSlice<'_>],
-) -> io::Result<usize> {
-    io::Write::write_vectored(&mut socket, bufs)
 }
 
 /// The methods and traits of a stream: a struct around an `Rc<Async<_>>` of a [`Receive`].
@@ -105,7 +61,7 @@ macro_rules! stream {
             pub fn try_write(&self, buf: &[u8]) -> std::io::Result<usize> {
                 let bufs = [std::io::IoSlice::new(buf)];
                 self.io
-                    .try_write_with(|io| $crate::net::stream::send_bufs(io, &bufs))
+                    .try_write_with(|io| $crate::net::sys::send(io, &bufs))
             }
 
             /// Shuts down one half, or both. What was shut down already, or is not connected any
@@ -128,9 +84,37 @@ macro_rules! stream {
                 }
             }
 
-            /// For `copy`.
-            pub(crate) fn io(&self) -> &$crate::async_io::Async<impl rustix::fd::AsFd + use<>> {
-                &self.io
+            /// Does a read-like operation on the socket's file descriptor, for hand-written
+            /// futures: tries it, and again after each event, until it returns anything but
+            /// `WouldBlock`. For operations that aren't here, such as receiving file descriptors
+            /// or `splice`.
+            ///
+            /// The operation must neither duplicate the descriptor nor set its options, which is
+            /// what `as_fd` is for.
+            ///
+            /// # Errors
+            ///
+            /// Those of the operation. Fails if no reactor turns on this thread.
+            pub fn poll_read_with<R>(
+                &self,
+                cx: &mut std::task::Context<'_>,
+                mut op: impl FnMut(rustix::fd::BorrowedFd<'_>) -> std::io::Result<R>,
+            ) -> std::task::Poll<std::io::Result<R>> {
+                self.io.poll_read_with(cx, |io| op(rustix::fd::AsFd::as_fd(io)))
+            }
+
+            /// Does a write-like operation on the socket's file descriptor, as
+            /// [`poll_read_with`](Self::poll_read_with) does a read-like one.
+            ///
+            /// # Errors
+            ///
+            /// Those of the operation. Fails if no reactor turns on this thread.
+            pub fn poll_write_with<R>(
+                &self,
+                cx: &mut std::task::Context<'_>,
+                mut op: impl FnMut(rustix::fd::BorrowedFd<'_>) -> std::io::Result<R>,
+            ) -> std::task::Poll<std::io::Result<R>> {
+                self.io.poll_write_with(cx, |io| op(rustix::fd::AsFd::as_fd(io)))
             }
         }
 
@@ -163,7 +147,7 @@ macro_rules! stream {
             ) -> std::task::Poll<std::io::Result<usize>> {
                 let bufs = [std::io::IoSlice::new(buf)];
                 self.io
-                    .poll_write_with(cx, |io| $crate::net::stream::send_bufs(io, &bufs))
+                    .poll_write_with(cx, |io| $crate::net::sys::send(io, &bufs))
             }
 
             fn poll_write_vectored(
@@ -172,7 +156,7 @@ macro_rules! stream {
                 bufs: &[std::io::IoSlice<'_>],
             ) -> std::task::Poll<std::io::Result<usize>> {
                 self.io
-                    .poll_write_with(cx, |io| $crate::net::stream::send_bufs(io, bufs))
+                    .poll_write_with(cx, |io| $crate::net::sys::send(io, bufs))
             }
 
             fn poll_flush(

@@ -1,19 +1,17 @@
 //! TCP: a listener and streams.
 
-use std::io::{self, IoSliceMut, Read};
-use std::net::{self, SocketAddr};
+use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
 use rustix::fd::OwnedFd;
-#[cfg(unix)]
-use rustix::net::{RecvFlags, recv};
-use rustix::net::{SocketAddrAny, SocketType, sockopt};
 
-use super::accept::{Accepting, Acceptor, BACKLOG, listener};
+use super::accept::{Accepting, Acceptor, listener};
 use super::race::race;
-use super::socket::{connect_to, socket, socket_for};
-use super::stream::{Receive, Received, stream};
+use super::socket::{connect_to, socket};
+use super::stream::stream;
+use super::sys::{self, SocketAddrAny, SocketType, socket_for};
 use super::{ToAddrs, context, each_addr, lookup_host};
 use crate::async_io::Async;
 
@@ -23,7 +21,7 @@ use crate::async_io::Async;
 ///
 /// ```
 /// use futures::{AsyncReadExt, AsyncWriteExt, join};
-/// use windlass_reactor::{block_on, net::{TcpListener, TcpStream}};
+/// use windlass::{block_on, net::{TcpListener, TcpStream}};
 ///
 /// block_on(async {
 ///     let listener = TcpListener::bind("127.0.0.1:0").await?;
@@ -47,7 +45,7 @@ use crate::async_io::Async;
 /// ```
 #[derive(Debug)]
 pub struct TcpListener {
-    acceptor: Acceptor<net::TcpListener>,
+    acceptor: Acceptor<sys::TcpListener>,
 }
 
 impl TcpListener {
@@ -92,7 +90,7 @@ listener!(
     TcpListener,
     TcpStream,
     SocketAddr,
-    net::TcpListener,
+    sys::TcpListener,
     accepted
 );
 
@@ -112,7 +110,7 @@ listener!(
 /// ```
 /// use std::{cell::RefCell, io, rc::Rc};
 /// use futures::AsyncWriteExt;
-/// use windlass_reactor::net::TcpStream;
+/// use windlass::net::TcpStream;
 ///
 /// async fn serve(mut stream: TcpStream, shared: Rc<RefCell<[u8; 64 * 1024]>>) -> io::Result<()> {
 ///     loop {
@@ -129,7 +127,7 @@ listener!(
 /// ```
 #[derive(Clone)]
 pub struct TcpStream {
-    io: Rc<Async<net::TcpStream>>,
+    io: Rc<Async<sys::TcpStream>>,
 }
 
 impl TcpStream {
@@ -155,7 +153,7 @@ impl TcpStream {
     /// # Examples
     ///
     /// ```
-    /// use windlass_reactor::{block_on, net::{TcpListener, TcpStream}};
+    /// use windlass::{block_on, net::{TcpListener, TcpStream}};
     ///
     /// block_on(async {
     ///     let listener = TcpListener::bind("127.0.0.1:0").await?;
@@ -236,7 +234,7 @@ impl TcpStream {
     /// Those of the system.
     pub fn set_linger(&self, linger: Option<Duration>) -> io::Result<()> {
         self.io.source().set_may_linger(true);
-        Ok(sockopt::set_socket_linger(&*self.io, linger)?)
+        sys::set_linger(&*self.io, linger)
     }
 
     /// Lets the system probe a silent peer (`SO_KEEPALIVE`).
@@ -245,40 +243,23 @@ impl TcpStream {
     ///
     /// Those of the system.
     pub fn set_keepalive(&self, keepalive: bool) -> io::Result<()> {
-        Ok(sockopt::set_socket_keepalive(&*self.io, keepalive)?)
+        sys::set_keepalive(&*self.io, keepalive)
     }
 }
 
-socket!(TcpStream, SocketAddr, net::TcpStream);
+socket!(TcpStream, SocketAddr, sys::TcpStream);
 stream!(TcpStream);
-
-impl Receive for net::TcpStream {
-    #[inline]
-    fn receive(&self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<Received> {
-        let bytes = match bufs {
-            #[cfg(unix)] // on Windows only std gives an end where reading was shut down
-            [buf] => recv(self, &mut **buf, RecvFlags::empty())?.0,
-            bufs => (&*self).read_vectored(bufs)?,
-        };
-        Ok(Received {
-            bytes,
-            stopped: false, // but for urgent data, of which the event tells
-        })
-    }
-}
 
 fn listen(addr: &SocketAddr) -> io::Result<TcpListener> {
     let socket = socket_for(addr, SocketType::STREAM)?;
-    #[cfg(unix)] // on Windows it would take the port of a program that runs
-    sockopt::set_socket_reuseaddr(&socket, true)?;
-    rustix::net::bind(&socket, addr)?;
-    rustix::net::listen(&socket, BACKLOG)?;
+    sys::set_reuse_addr(&socket)?;
+    sys::listen(&socket, addr)?;
     Ok(TcpListener {
-        acceptor: Acceptor::new(Async::new_own(socket.into())?),
+        acceptor: Acceptor::new(Async::new_nonlingering(socket.into())?),
     })
 }
 
-async fn connect_to_addr(addr: SocketAddr) -> io::Result<Async<net::TcpStream>> {
+async fn connect_to_addr(addr: SocketAddr) -> io::Result<Async<sys::TcpStream>> {
     connect_to(socket_for(&addr, SocketType::STREAM)?, &addr).await
 }
 
@@ -291,7 +272,7 @@ fn accepted(
         Some(Ok(peer)) => peer,
         _ => return Err(io::Error::other("the peer of a connection has no address")),
     };
-    let io = Async::new_own(socket.into())?;
+    let io = Async::new_nonlingering(socket.into())?;
     if may_linger {
         io.source().set_may_linger(true);
     }

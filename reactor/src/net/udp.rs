@@ -1,13 +1,12 @@
 //! UDP.
 
 use std::io;
-use std::net::{self, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
 
-use rustix::net::SocketType;
-
 use super::datagram::datagram;
-use super::socket::{socket, socket_for};
+use super::socket::socket;
+use super::sys::{self, SocketType, socket_for};
 use super::{ToAddrs, context, each_addr};
 use crate::async_io::Async;
 
@@ -18,7 +17,7 @@ use crate::async_io::Async;
 /// # Examples
 ///
 /// ```
-/// use windlass_reactor::{block_on, net::UdpSocket};
+/// use windlass::{block_on, net::UdpSocket};
 ///
 /// block_on(async {
 ///     let here = UdpSocket::bind("127.0.0.1:0").await?;
@@ -34,10 +33,10 @@ use crate::async_io::Async;
 /// ```
 #[derive(Clone)]
 pub struct UdpSocket {
-    io: Rc<Async<net::UdpSocket>>,
+    io: Rc<Async<sys::UdpSocket>>,
 }
 
-socket!(UdpSocket, SocketAddr, net::UdpSocket);
+socket!(UdpSocket, SocketAddr, sys::UdpSocket);
 datagram!(UdpSocket, SocketAddr);
 
 impl UdpSocket {
@@ -74,7 +73,7 @@ impl UdpSocket {
     /// # Examples
     ///
     /// ```
-    /// use windlass_reactor::{block_on, net::UdpSocket};
+    /// use windlass::{block_on, net::UdpSocket};
     ///
     /// block_on(async {
     ///     let server = UdpSocket::bind("127.0.0.1:0").await?;
@@ -211,6 +210,6 @@ impl UdpSocket {
 
 fn bind(addr: &SocketAddr) -> io::Result<UdpSocket> {
     let socket = socket_for(addr, SocketType::DGRAM)?;
-    rustix::net::bind(&socket, addr)?;
-    Ok(UdpSocket::new(Async::new_own(socket.into())?))
+    sys::bind(&socket, addr)?;
+    Ok(UdpSocket::new(Async::new_nonlingering(socket.into())?))
 }

@@ -5,25 +5,23 @@
 //! (an abstract one).
 
 use std::future::poll_fn;
-use std::io::{self, IoSliceMut};
+use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::net::{self, SocketAddr};
+use std::os::unix::net::SocketAddr;
 use std::path::Path;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvFlags, ReturnFlags, SendFlags, SocketAddrAny,
-    SocketAddrUnix, SocketType, recvmsg, sendto,
-};
+use rustix::net::SocketAddrUnix;
 
-use super::accept::{Accepting, Acceptor, BACKLOG, listener};
+use super::accept::{Accepting, Acceptor, listener};
 use super::context;
 use super::datagram::datagram;
-use super::socket::{connect_to, new_socket, socket};
-use super::stream::{Receive, Received, stream};
+use super::socket::{connect_to, socket};
+use super::stream::stream;
+use super::sys::{self, AddressFamily, SocketAddrAny, SocketType};
 use crate::async_io::Async;
 use crate::time::{Sleep, sleep};
 
@@ -33,7 +31,7 @@ use crate::time::{Sleep, sleep};
 ///
 /// ```
 /// use futures::{AsyncReadExt, AsyncWriteExt, join};
-/// use windlass_reactor::{block_on, net::unix::{UnixListener, UnixStream}};
+/// use windlass::{block_on, net::unix::{UnixListener, UnixStream}};
 ///
 /// let path = std::env::temp_dir().join(format!("windlass-doc-{}", std::process::id()));
 /// block_on(async {
@@ -58,7 +56,7 @@ use crate::time::{Sleep, sleep};
 /// ```
 #[derive(Debug)]
 pub struct UnixListener {
-    acceptor: Acceptor<net::UnixListener>,
+    acceptor: Acceptor<sys::UnixListener>,
 }
 
 impl UnixListener {
@@ -82,7 +80,7 @@ listener!(
     UnixListener,
     UnixStream,
     SocketAddr,
-    net::UnixListener,
+    sys::UnixListener,
     accepted
 );
 
@@ -97,7 +95,7 @@ listener!(
 ///
 /// ```
 /// use futures::{AsyncReadExt, AsyncWriteExt};
-/// use windlass_reactor::{block_on, net::unix::UnixStream};
+/// use windlass::{block_on, net::unix::UnixStream};
 ///
 /// let (mut here, mut there) = UnixStream::pair()?;
 /// block_on(async {
@@ -112,7 +110,7 @@ listener!(
 /// ```
 #[derive(Clone)]
 pub struct UnixStream {
-    io: Rc<Async<net::UnixStream>>,
+    io: Rc<Async<sys::UnixStream>>,
 }
 
 impl UnixStream {
@@ -143,31 +141,17 @@ impl UnixStream {
     ///
     /// Those of the system.
     pub fn pair() -> io::Result<(UnixStream, UnixStream)> {
-        let (here, there) = net::UnixStream::pair()?;
-        let stream = |socket: net::UnixStream| {
+        let (here, there) = sys::UnixStream::pair()?;
+        let stream = |socket: sys::UnixStream| {
             socket.set_nonblocking(true)?;
-            io::Result::Ok(UnixStream::new(Async::new_own(socket)?))
+            io::Result::Ok(UnixStream::new(Async::new_nonlingering(socket)?))
         };
         Ok((stream(here)?, stream(there)?))
     }
 }
 
-socket!(UnixStream, SocketAddr, net::UnixStream);
+socket!(UnixStream, SocketAddr, sys::UnixStream);
 stream!(UnixStream);
-
-impl Receive for net::UnixStream {
-    #[inline]
-    fn receive(&self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<Received> {
-        let mut none = RecvAncillaryBuffer::default();
-        let message = recvmsg(self, bufs, &mut none, RecvFlags::empty())?;
-        Ok(Received {
-            bytes: message.bytes,
-            // A read stops behind bytes with which descriptors or the like were sent, though more
-            // bytes may be there. There was no room for those: the system says so.
-            stopped: message.flags.contains(ReturnFlags::CTRUNC),
-        })
-    }
-}
 
 /// A Unix socket for datagrams. None gets lost; who sends waits while the receiver's queue is full.
 ///
@@ -176,7 +160,7 @@ impl Receive for net::UnixStream {
 /// # Examples
 ///
 /// ```
-/// use windlass_reactor::{block_on, net::unix::UnixDatagram};
+/// use windlass::{block_on, net::unix::UnixDatagram};
 ///
 /// let (here, there) = UnixDatagram::pair()?;
 /// block_on(async {
@@ -190,10 +174,10 @@ impl Receive for net::UnixStream {
 /// ```
 #[derive(Clone)]
 pub struct UnixDatagram {
-    io: Rc<Async<net::UnixDatagram>>,
+    io: Rc<Async<sys::UnixDatagram>>,
 }
 
-socket!(UnixDatagram, SocketAddr, net::UnixDatagram);
+socket!(UnixDatagram, SocketAddr, sys::UnixDatagram);
 datagram!(UnixDatagram, SocketAddr);
 
 impl UnixDatagram {
@@ -209,9 +193,9 @@ impl UnixDatagram {
     pub async fn bind(path: impl AsRef<Path>) -> io::Result<UnixDatagram> {
         let path = path.as_ref();
         let bound = || {
-            let socket = new_socket(AddressFamily::UNIX, SocketType::DGRAM)?;
-            rustix::net::bind(&socket, &address(path)?)?;
-            Ok(UnixDatagram::new(Async::new_own(socket.into())?))
+            let socket = sys::socket(AddressFamily::UNIX, SocketType::DGRAM)?;
+            sys::bind(&socket, &address(path)?)?;
+            Ok(UnixDatagram::new(Async::new_nonlingering(socket.into())?))
         };
         bound().map_err(|error| context("can't bind to", format_args!("{path:?}"), error))
     }
@@ -222,7 +206,7 @@ impl UnixDatagram {
     ///
     /// Those of the system.
     pub fn unbound() -> io::Result<UnixDatagram> {
-        net::UnixDatagram::unbound()?.try_into()
+        sys::UnixDatagram::unbound()?.try_into()
     }
 
     /// Two sockets that are connected with each other.
@@ -231,7 +215,7 @@ impl UnixDatagram {
     ///
     /// Those of the system.
     pub fn pair() -> io::Result<(UnixDatagram, UnixDatagram)> {
-        let (here, there) = net::UnixDatagram::pair()?;
+        let (here, there) = sys::UnixDatagram::pair()?;
         Ok((here.try_into()?, there.try_into()?))
     }
 
@@ -247,7 +231,8 @@ impl UnixDatagram {
     /// It never waits: dropped before it is polled, it has done nothing.
     pub async fn connect(&self, path: impl AsRef<Path>) -> io::Result<()> {
         let path = path.as_ref();
-        let connected = address(path).and_then(|addr| Ok(rustix::net::connect(self, &addr)?));
+        let connected = address(path).and_then(|addr| sys::connect(self, &addr));
+        let connected = connected.map(|_in_progress| ()); // never, for datagrams
         connected.map_err(|error| context("can't connect to", format_args!("{path:?}"), error))
     }
 
@@ -281,7 +266,8 @@ impl UnixDatagram {
     /// `WouldBlock` if there is no room, and as [`send_to`](UnixDatagram::send_to).
     pub fn try_send_to(&self, buf: &[u8], path: impl AsRef<Path>) -> io::Result<usize> {
         let path = path.as_ref();
-        let sent = address(path).and_then(|addr| self.io.try_write_with(|io| send(io, buf, &addr)));
+        let sent = address(path)
+            .and_then(|addr| self.io.try_write_with(|io| sys::send_to(io, buf, &addr)));
         sent.map_err(|error| context("can't send to", format_args!("{path:?}"), error))
     }
 
@@ -295,10 +281,12 @@ impl UnixDatagram {
         loop {
             // A full queue is no reason to wait for an event: on Linux the refused datagram itself
             // makes one, when its memory is freed, and waiting for those would spin.
-            let polled = self.io.poll_write_with(cx, |io| match send(io, buf, addr) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
-                sent => sent.map(Some),
-            });
+            let polled = self
+                .io
+                .poll_write_with(cx, |io| match sys::send_to(io, buf, addr) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+                    sent => sent.map(Some),
+                });
             match ready!(polled)? {
                 Some(sent) => return Poll::Ready(Ok(sent)),
                 None => ready!(retry.poll(cx))?,
@@ -317,19 +305,18 @@ fn address(path: &Path) -> io::Result<SocketAddrUnix> {
 }
 
 fn listen(path: &Path) -> io::Result<UnixListener> {
-    let socket = new_socket(AddressFamily::UNIX, SocketType::STREAM)?;
-    rustix::net::bind(&socket, &address(path)?)?;
-    rustix::net::listen(&socket, BACKLOG)?;
+    let socket = sys::socket(AddressFamily::UNIX, SocketType::STREAM)?;
+    sys::listen(&socket, &address(path)?)?;
     Ok(UnixListener {
-        acceptor: Acceptor::new(Async::new_own(socket.into())?),
+        acceptor: Acceptor::new(Async::new_nonlingering(socket.into())?),
     })
 }
 
-async fn connect(path: &Path) -> io::Result<Async<net::UnixStream>> {
+async fn connect(path: &Path) -> io::Result<Async<sys::UnixStream>> {
     let addr = address(path)?;
     let mut retry = Retry::default();
     loop {
-        let socket = new_socket(AddressFamily::UNIX, SocketType::STREAM)?;
+        let socket = sys::socket(AddressFamily::UNIX, SocketType::STREAM)?;
         match connect_to(socket, &addr).await {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 poll_fn(|cx| retry.poll(cx)).await?;
@@ -344,7 +331,7 @@ fn accepted(
     peer: Option<SocketAddrAny>,
     _: bool, // the system ignores linger times of Unix sockets
 ) -> io::Result<(UnixStream, SocketAddr)> {
-    let stream = UnixStream::new(Async::new_own(socket.into())?);
+    let stream = UnixStream::new(Async::new_nonlingering(socket.into())?);
     // Most who connect have no name, and then the address is but a family, of two bytes. std reads
     // the others: rustix 1.1 panics at a path that fills the address to its end.
     let peer = match peer {
@@ -352,10 +339,6 @@ fn accepted(
         _ => SocketAddr::from_pathname("")?,
     };
     Ok((stream, peer))
-}
-
-fn send(socket: &net::UnixDatagram, buf: &[u8], addr: &SocketAddrUnix) -> io::Result<usize> {
-    Ok(sendto(socket, buf, SendFlags::empty(), addr)?)
 }
 
 /// Rests between tries at what no event tells the end of. They grow, from 1 ms to 32 ms.

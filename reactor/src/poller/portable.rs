@@ -95,7 +95,7 @@ impl Poller {
     pub(crate) fn add_process(&self, process: BorrowedHandle<'_>, key: Key) -> io::Result<()> {
         let ended = PolledEvent::readable(key.to_usize());
         // SAFETY: the handle is open, and its owner deletes it from the poller before closing it
-        // (`ChildEnd`, on drop).
+        // (`Waitable`, on drop).
         unsafe { self.inner.add_waitable(&process, ended, PollMode::Oneshot) }
     }
 

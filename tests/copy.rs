@@ -3,6 +3,7 @@
 // The ends that it copies between are pipes and Unix sockets.
 #![cfg(unix)]
 
+#[path = "../reactor/tests/common/mod.rs"]
 mod common;
 
 use std::fs::File;
@@ -16,10 +17,10 @@ use common::*;
 use futures::{AsyncReadExt, AsyncWriteExt, FutureExt, join};
 use rustix::process::{Resource, Rlimit, setrlimit};
 use std::time::Duration;
-use windlass_reactor::Async;
-use windlass_reactor::io::{copy, copy_bidirectional, pipe};
-use windlass_reactor::net::unix::UnixStream;
-use windlass_reactor::time::sleep;
+use windlass::Async;
+use windlass::io::{copy, copy_bidirectional, pipe};
+use windlass::net::unix::UnixStream;
+use windlass::time::sleep;
 
 const MUCH: usize = 8 << 20;
 

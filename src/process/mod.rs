@@ -28,7 +28,7 @@
 //! # Examples
 //!
 //! ```ignore-windows
-//! use windlass_reactor::{block_on, process::Command};
+//! use windlass::{block_on, process::Command};
 //!
 //! let output = block_on(Command::new("echo").arg("ahoy").output())?;
 //! assert!(output.status.success());
@@ -36,19 +36,22 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 
+mod child_end;
+#[cfg(unix)]
+mod orphans;
+
 use std::ffi::OsStr;
 use std::future::poll_fn;
 use std::io;
 use std::path::Path;
 use std::task::{Context, Poll, ready};
 
-use crate::child_end::{ChildEnd, ChildHandle};
-use crate::fork::Origin;
+use windlass_reactor::Reactor;
+use windlass_reactor::fork::Origin;
+use windlass_reactor::shortage::cannot_start_process;
+
 use crate::io::{PipeReader, PipeWriter};
-#[cfg(unix)]
-use crate::orphans;
-use crate::reactor;
-use crate::shortage::cannot_start_process;
+use child_end::{ChildEnd, ChildHandle};
 
 pub use std::process::{ExitStatus, Output, Stdio};
 
@@ -60,7 +63,7 @@ pub use std::process::{ExitStatus, Output, Stdio};
 ///
 /// ```ignore-windows
 /// use futures::{AsyncReadExt, AsyncWriteExt};
-/// use windlass_reactor::{block_on, process::{Command, Stdio}};
+/// use windlass::{block_on, process::{Command, Stdio}};
 ///
 /// block_on(async {
 ///     let mut child = Command::new("tr")
@@ -175,7 +178,7 @@ impl Command {
     ///
     /// ```ignore-windows
     /// use std::time::Duration;
-    /// use windlass_reactor::{block_on, process::Command, time::timeout};
+    /// use windlass::{block_on, process::Command, time::timeout};
     ///
     /// block_on(async {
     ///     let mut command = Command::new("sleep");
@@ -199,7 +202,7 @@ impl Command {
     ///
     /// Those of std, if the program isn't found for example. Or if the reactor can't be had.
     pub fn spawn(&mut self) -> io::Result<Child> {
-        reactor::hub()?; // no child whose pipes could not be handed out
+        Reactor::current()?; // so that the pipes of a child that runs can be handed out
         #[cfg(unix)]
         orphans::sweep();
         let mut child = self.std.spawn().map_err(cannot_start_process)?;
@@ -233,7 +236,7 @@ impl Command {
     /// # Examples
     ///
     /// ```ignore-windows
-    /// use windlass_reactor::{block_on, process::Command};
+    /// use windlass::{block_on, process::Command};
     ///
     /// assert_eq!(block_on(Command::new("false").status())?.code(), Some(1));
     /// # Ok::<(), std::io::Error>(())
@@ -257,7 +260,7 @@ impl Command {
     /// # Examples
     ///
     /// ```ignore-windows
-    /// use windlass_reactor::{block_on, process::Command};
+    /// use windlass::{block_on, process::Command};
     ///
     /// let output = block_on(Command::new("sh").args(["-c", "echo ahoy; exit 7"]).output())?;
     /// assert_eq!((output.stdout, output.status.code()), (b"ahoy\n".to_vec(), Some(7)));
@@ -299,7 +302,7 @@ impl Command {
     ///
     /// ```ignore-windows
     /// use std::os::unix::process::CommandExt;
-    /// use windlass_reactor::{block_on, process::Command};
+    /// use windlass::{block_on, process::Command};
     ///
     /// let mut command = Command::new("sh");
     /// command.args(["-c", "echo $0"]);
@@ -332,7 +335,7 @@ impl From<std::process::Command> for Command {
 /// # Examples
 ///
 /// ```ignore-windows
-/// use windlass_reactor::{block_on, process::Command};
+/// use windlass::{block_on, process::Command};
 /// use std::os::unix::process::ExitStatusExt;
 ///
 /// block_on(async {
@@ -519,7 +522,7 @@ pub type ChildStdin = PipeWriter;
 /// What one child writes, another reads:
 ///
 /// ```ignore-windows
-/// use windlass_reactor::{block_on, process::{Command, Stdio}};
+/// use windlass::{block_on, process::{Command, Stdio}};
 ///
 /// block_on(async {
 ///     let mut echo = Command::new("echo").arg("ahoy").stdout(Stdio::piped()).spawn()?;

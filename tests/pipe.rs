@@ -3,6 +3,7 @@
 // On Windows there are none that a poller can watch.
 #![cfg(unix)]
 
+#[path = "../reactor/tests/common/mod.rs"]
 mod common;
 
 use std::cell::RefCell;
@@ -16,8 +17,8 @@ use std::time::Duration;
 
 use common::*;
 use futures::{AsyncReadExt, AsyncWrite, AsyncWriteExt, FutureExt, join};
-use windlass_reactor::io::{PipeWriter, pipe};
-use windlass_reactor::time::sleep;
+use windlass::io::{PipeWriter, pipe};
+use windlass::time::sleep;
 
 #[test]
 fn a_pipe_carries_more_than_it_holds_and_ends_when_it_is_closed() {
@@ -115,7 +116,7 @@ fn a_vectored_write_takes_all_buffers_and_a_vectored_read_fills_them() {
 #[test]
 fn a_childs_streams_are_written_and_read_by_many_buffers_at_once() {
     run(async {
-        let mut command = windlass_reactor::process::Command::new("cat");
+        let mut command = windlass::process::Command::new("cat");
         let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = piped.spawn().unwrap();
         let mut stdin = child.stdin.take().unwrap();

@@ -10,9 +10,10 @@ use std::task::{Context, Poll};
 
 use signal_hook_registry::{FORBIDDEN, SigId};
 
-use crate::async_io::Async;
-use crate::fork::Origin;
-use crate::pipe;
+use windlass_reactor::Async;
+use windlass_reactor::fork::Origin;
+
+use crate::io::pipe;
 
 /// A pipe that only wakes: its bytes say nothing.
 pub(crate) struct Bell {

@@ -3,16 +3,17 @@
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::marker::PhantomData;
 use std::pin::Pin;
-use std::rc::Rc;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use futures_io::{AsyncRead, AsyncWrite};
 
-use crate::pool::Pool;
-use crate::shortage::cannot_start_thread;
-use crate::wake::wake_all;
+use windlass_executor::discard_panic;
+use windlass_reactor::Pool;
+use windlass_reactor::shortage::cannot_start_thread;
+
+use crate::io::NotSend;
 
 /// The standard input of the process.
 ///
@@ -43,7 +44,7 @@ use crate::wake::wake_all;
 /// ```no_run
 /// use futures::{StreamExt, AsyncBufReadExt, io::BufReader};
 /// use std::time::Duration;
-/// use windlass_reactor::{block_on, io::stdin, time::timeout};
+/// use windlass::{block_on, io::stdin, time::timeout};
 ///
 /// block_on(async {
 ///     let mut lines = BufReader::new(stdin()).lines();
@@ -74,7 +75,7 @@ pub fn stdin() -> Stdin {
 ///
 /// ```
 /// use futures::AsyncWriteExt;
-/// use windlass_reactor::{block_on, io::stdout};
+/// use windlass::{block_on, io::stdout};
 ///
 /// block_on(stdout().write_all(b"ahoy\n"))?;
 /// # Ok::<(), std::io::Error>(())
@@ -89,7 +90,7 @@ pub fn stdout() -> Stdout {
 ///
 /// ```
 /// use futures::AsyncWriteExt;
-/// use windlass_reactor::{block_on, io::stderr};
+/// use windlass::{block_on, io::stderr};
 ///
 /// block_on(stderr().write_all(b"man overboard\n"))?;
 /// # Ok::<(), std::io::Error>(())
@@ -98,20 +99,17 @@ pub fn stderr() -> Stderr {
     Stderr(PhantomData)
 }
 
-/// As on other systems, what has it stays on its thread.
-pub(crate) type OnItsThread = PhantomData<Rc<()>>;
-
 /// Made by [`stdin`].
 #[derive(Debug)]
-pub struct Stdin(OnItsThread);
+pub struct Stdin(NotSend);
 
 /// Made by [`stdout`].
 #[derive(Debug)]
-pub struct Stdout(OnItsThread);
+pub struct Stdout(NotSend);
 
 /// Made by [`stderr`].
 #[derive(Debug)]
-pub struct Stderr(OnItsThread);
+pub struct Stderr(NotSend);
 
 impl AsyncRead for Stdin {
     fn poll_read(
@@ -232,7 +230,9 @@ fn read_more() {
     input.reading = false;
     let wakers = std::mem::take(&mut input.wakers);
     drop(input);
-    wake_all(wakers);
+    for waker in wakers {
+        discard_panic(|| waker.wake());
+    }
 }
 
 fn lock() -> MutexGuard<'static, Input> {

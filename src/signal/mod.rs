@@ -1,7 +1,7 @@
 //! Signals of the process.
 //!
 //! ```ignore-windows
-//! use windlass_reactor::{block_on, signal::{Signal, Signals}};
+//! use windlass::{block_on, signal::{Signal, Signals}};
 //! # use rustix::process::{getpid, kill_process};
 //!
 //! block_on(async {
@@ -42,10 +42,16 @@
 //! As in the system itself, signals aren't counted: one that comes again before it was taken is
 //! heard once.
 
+#[cfg(unix)]
+mod unix;
+#[cfg(windows)]
+mod windows;
+
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::mem;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::AcqRel};
@@ -53,7 +59,10 @@ use std::task::{Context, Poll, ready};
 
 use futures_core::Stream;
 
-use crate::signal_handler::{Bell, Handler};
+#[cfg(unix)]
+use unix::{Bell, Handler};
+#[cfg(windows)]
+use windows::{Bell, Handler};
 
 /// Waits for the next Ctrl-C, which is [`Signal::INT`].
 ///
@@ -72,7 +81,7 @@ use crate::signal_handler::{Bell, Handler};
 /// # Examples
 ///
 /// ```ignore-windows
-/// use windlass_reactor::{block_on, signal::ctrl_c};
+/// use windlass::{block_on, signal::ctrl_c};
 /// # use rustix::process::{Signal, getpid, kill_process};
 ///
 /// let pressed = ctrl_c();
@@ -185,6 +194,12 @@ impl Stream for Signals {
     }
 }
 
+// A handler only sets a flag, and the error is only given away.
+impl UnwindSafe for Signals {}
+impl RefUnwindSafe for Signals {}
+impl UnwindSafe for CtrlC {}
+impl RefUnwindSafe for CtrlC {}
+
 impl fmt::Debug for Signals {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Signals ")?;
@@ -217,7 +232,7 @@ impl Watched {
 /// # Examples
 ///
 /// ```ignore-windows
-/// use windlass_reactor::signal::Signal;
+/// use windlass::signal::Signal;
 ///
 /// assert_eq!(Signal::from_raw(15), Signal::TERM);
 /// assert_eq!(format!("{:?}", Signal::TERM), "SIGTERM");

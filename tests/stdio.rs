@@ -3,6 +3,7 @@
 // What Windows has instead is tested in `stdio_windows.rs`.
 #![cfg(unix)]
 
+#[path = "../reactor/tests/common/mod.rs"]
 mod common;
 
 use std::env;
@@ -25,8 +26,8 @@ use rustix::fs::{OFlags, fcntl_getfl};
 use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Action, tcflow};
-use windlass_reactor::io::{stderr, stdin, stdout};
-use windlass_reactor::time::sleep;
+use windlass::io::{stderr, stdin, stdout};
+use windlass::time::sleep;
 
 fn is_child() -> bool {
     env::var_os("WINDLASS_CHILD").is_some()

@@ -13,17 +13,16 @@
 
 use std::fmt;
 use std::io::{self, IoSlice, IoSliceMut, IsTerminal};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use futures_io::{AsyncRead, AsyncWrite};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{FileType, Mode, OFlags, fstat, makedev};
 use rustix::pipe::PIPE_BUF;
 
-use crate::async_io::Async;
-use crate::poller::Interest;
-use crate::readiness::check;
+use windlass_reactor::Async;
 
 /// The standard input of the process.
 ///
@@ -60,7 +59,7 @@ use crate::readiness::check;
 /// ```no_run
 /// use futures::{StreamExt, AsyncBufReadExt, io::BufReader};
 /// use std::time::Duration;
-/// use windlass_reactor::{block_on, io::stdin, time::timeout};
+/// use windlass::{block_on, io::stdin, time::timeout};
 ///
 /// block_on(async {
 ///     let mut lines = BufReader::new(stdin()).lines();
@@ -103,7 +102,7 @@ pub fn stdin() -> Stdin {
 ///
 /// ```
 /// use futures::AsyncWriteExt;
-/// use windlass_reactor::{block_on, io::stdout};
+/// use windlass::{block_on, io::stdout};
 ///
 /// block_on(stdout().write_all(b"ahoy\n"))?;
 /// # Ok::<(), std::io::Error>(())
@@ -118,7 +117,7 @@ pub fn stdout() -> Stdout {
 ///
 /// ```
 /// use futures::AsyncWriteExt;
-/// use windlass_reactor::{block_on, io::stderr};
+/// use windlass::{block_on, io::stderr};
 ///
 /// block_on(stderr().write_all(b"man overboard\n"))?;
 /// # Ok::<(), std::io::Error>(())
@@ -256,7 +255,7 @@ impl Opened {
     ) -> Poll<io::Result<usize>> {
         self.io.poll_read_with(cx, |fd| {
             if self.asks {
-                check(fd.as_fd(), Interest::Read)?;
+                check_ready(fd, PollFlags::IN | PollFlags::PRI)?;
             }
             Ok(rustix::io::readv(fd, bufs)?)
         })
@@ -265,13 +264,25 @@ impl Opened {
     fn poll_write(&self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         self.io.poll_write_with(cx, |fd| {
             if self.asks {
-                check(fd.as_fd(), Interest::Write)?;
+                check_ready(fd, PollFlags::OUT)?;
                 let mut part = [0; PIPE_BUF];
                 let length = gather(bufs, &mut part);
                 return Ok(rustix::io::write(fd, &part[..length])?);
             }
             Ok(rustix::io::writev(fd, bufs)?)
         })
+    }
+}
+
+/// Returns `WouldBlock` unless the system says that the descriptor is ready.
+fn check_ready(fd: &OwnedFd, wanted: PollFlags) -> io::Result<()> {
+    let at_once = Timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    match poll(&mut [PollFd::new(fd, wanted)], Some(&at_once))? {
+        0 => Err(io::ErrorKind::WouldBlock.into()),
+        _ => Ok(()),
     }
 }
 

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Wake, Waker};
 
-use crate::child_end::{ChildEnd, ChildHandle};
-use crate::fork::PerProcess;
+use windlass_reactor::fork::PerProcess;
+
+use super::child_end::{ChildEnd, ChildHandle};
 
 /// All that this process has, by number. The number stays a child's own until it's reaped, which
 /// only happens under this lock. A forked child has none of its parent's.
@@ -62,6 +63,7 @@ fn watch(pid: u32, end: ChildEnd, waker: &Waker) {
         Ok(Some(orphans.remove(&pid)))
     });
     if ended.is_pending() {
+        windlass_reactor::on_release(release);
         let stale = ENDS.try_with(|ends| ends.borrow_mut().insert(pid, end));
         drop(stale); // of one that a sweep has reaped before it was told of here
     }

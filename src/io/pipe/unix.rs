@@ -9,8 +9,9 @@ use std::task::{Context, Poll};
 
 use futures_io::{AsyncRead, AsyncWrite};
 
-use crate::async_io::{Async, set_nonblocking};
-use crate::wake::wake_all;
+use windlass_reactor::{Async, set_nonblocking};
+
+use super::closed;
 
 /// How many bytes `poll_append` takes in one operation at most: so a child that never stops writing
 /// gives way to others, as any source that is always ready.
@@ -29,7 +30,7 @@ const CHUNK: u64 = 64 * 1024;
 ///
 /// ```
 /// use futures::{AsyncReadExt, AsyncWriteExt, join};
-/// use windlass_reactor::{block_on, io::pipe};
+/// use windlass::{block_on, io::pipe};
 ///
 /// block_on(async {
 ///     let (mut reader, mut writer) = pipe()?;
@@ -51,8 +52,8 @@ const CHUNK: u64 = 64 * 1024;
 pub fn pipe() -> io::Result<(PipeReader, PipeWriter)> {
     let (reader, writer) = ends()?;
     Ok((
-        PipeReader(Async::new_own(reader.into())?),
-        PipeWriter(Some(Async::new_own(writer.into())?)),
+        PipeReader(Async::new_nonlingering(reader.into())?),
+        PipeWriter(Some(Async::new_nonlingering(writer.into())?)),
     ))
 }
 
@@ -78,7 +79,7 @@ impl PipeReader {
     /// ```
     /// use std::process::Command;
     /// use futures::AsyncWriteExt;
-    /// use windlass_reactor::{block_on, io::pipe};
+    /// use windlass::{block_on, io::pipe};
     ///
     /// let (reader, mut writer) = pipe()?;
     /// let mut child = Command::new("cat").stdin(reader.into_blocking_fd()?).spawn()?;
@@ -91,6 +92,7 @@ impl PipeReader {
         into_blocking(self.0)
     }
 
+    #[cfg(target_os = "linux")] // for `splice`
     pub(crate) fn io(&self) -> &Async<File> {
         &self.0
     }
@@ -169,6 +171,7 @@ impl PipeWriter {
     }
 
     /// None once it's closed.
+    #[cfg(target_os = "linux")] // for `splice`
     pub(crate) fn io(&self) -> Option<&Async<File>> {
         self.0.as_ref()
     }
@@ -206,13 +209,9 @@ impl AsyncWrite for PipeWriter {
     }
 
     fn poll_close(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if let Some(pipe) = self.0.take() {
-            // A task that waits to write, by a lock around this for example, gets the error.
-            let waiters = pipe.take_waiters();
-            drop(pipe);
-            wake_all(waiters);
-        }
-        Poll::Ready(Ok(()))
+        // Wakes a task that waits to write, for example by a lock around this: it gets the error.
+        let closed = self.0.take().map(Async::into_inner).transpose();
+        Poll::Ready(closed.map(drop))
     }
 }
 
@@ -248,8 +247,4 @@ fn into_blocking(io: Async<File>) -> io::Result<OwnedFd> {
 fn nonblocking(pipe: OwnedFd) -> io::Result<Async<File>> {
     set_nonblocking(pipe.as_fd(), true)?;
     Async::new_nonblocking(pipe.into())
-}
-
-fn closed() -> io::Error {
-    io::Error::new(io::ErrorKind::BrokenPipe, "this end of the pipe was closed")
 }

@@ -2,6 +2,7 @@
 
 #![cfg(windows)]
 
+#[path = "../reactor/tests/common/mod.rs"]
 mod common;
 
 use std::env;
@@ -11,8 +12,8 @@ use std::time::Duration;
 
 use common::*;
 use futures::{AsyncReadExt, AsyncWriteExt, join};
-use windlass_reactor::io::{stderr, stdin, stdout};
-use windlass_reactor::time::timeout;
+use windlass::io::{stderr, stdin, stdout};
+use windlass::time::timeout;
 
 fn is_child() -> bool {
     env::var_os("WINDLASS_CHILD").is_some()

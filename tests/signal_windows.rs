@@ -3,6 +3,7 @@
 
 #![cfg(windows)]
 
+#[path = "../reactor/tests/common/mod.rs"]
 mod common;
 
 use std::env;
@@ -15,7 +16,7 @@ use std::thread;
 use common::*;
 use futures::future::poll_immediate;
 use futures::{FutureExt, StreamExt};
-use windlass_reactor::signal::{Signal, Signals, ctrl_c};
+use windlass::signal::{Signal, Signals, ctrl_c};
 use windlass_reactor::{Reactor, block_on};
 use windows_sys::Win32::System::Console::{
     CTRL_BREAK_EVENT, CTRL_C_EVENT, GenerateConsoleCtrlEvent,

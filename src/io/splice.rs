@@ -3,16 +3,18 @@
 use std::cell::Cell;
 use std::fs;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::task::{Context, Poll, ready};
 
 use rustix::io::Errno;
 use rustix::pipe::{SpliceFlags, fcntl_setpipe_size, splice};
 
-use crate::copy::Spliced;
-use crate::fork::Origin;
-use crate::pipe::ends;
-use crate::poller::Interest;
+use windlass_reactor::Async;
+use windlass_reactor::budget::charge;
+use windlass_reactor::fork::Origin;
+use windlass_reactor::net::{TcpStream, unix::UnixStream};
+
+use super::pipe::ends;
 
 /// The size of a pipe: the largest that Linux gives to everybody.
 const SIZE: usize = 1 << 20;
@@ -32,6 +34,42 @@ thread_local! {
     /// How many there are, the spare one included.
     static COUNT: Cell<usize> = const { Cell::new(0) };
 }
+
+/// What has a file descriptor that the system can move bytes from and to.
+pub trait Spliced {
+    /// Does a read-like operation, as [`Async::poll_read_with`].
+    fn poll_read(&self, cx: &mut Context<'_>, op: &mut Operation<'_>) -> Poll<io::Result<usize>>;
+
+    /// Does a write-like operation, as [`Async::poll_write_with`].
+    fn poll_write(&self, cx: &mut Context<'_>, op: &mut Operation<'_>) -> Poll<io::Result<usize>>;
+}
+
+type Operation<'a> = dyn FnMut(BorrowedFd<'_>) -> io::Result<usize> + 'a;
+
+macro_rules! spliced {
+    ([$($generics:tt)*] $type:ty) => {
+        impl<$($generics)*> Spliced for $type {
+            fn poll_read(
+                &self,
+                cx: &mut Context<'_>,
+                op: &mut Operation<'_>,
+            ) -> Poll<io::Result<usize>> {
+                self.poll_read_with(cx, |io| op(io.as_fd()))
+            }
+
+            fn poll_write(
+                &self,
+                cx: &mut Context<'_>,
+                op: &mut Operation<'_>,
+            ) -> Poll<io::Result<usize>> {
+                self.poll_write_with(cx, |io| op(io.as_fd()))
+            }
+        }
+    };
+}
+spliced!([T: AsFd] Async<T>);
+spliced!([] TcpStream);
+spliced!([] UnixStream);
 
 pub(crate) struct Pipe {
     reader: OwnedFd,
@@ -59,6 +97,7 @@ impl Pipe {
         let (reader, writer) = ends()?;
         fcntl_setpipe_size(&writer, SIZE)?;
         COUNT.set(COUNT.get() + 1);
+        windlass_reactor::on_release(release);
         Ok(Pipe {
             reader,
             writer,
@@ -82,12 +121,13 @@ impl Pipe {
     pub(crate) fn poll_fill(
         &mut self,
         cx: &mut Context<'_>,
-        Spliced { source, fd }: Spliced<'_>,
+        reader: &dyn Spliced,
     ) -> Poll<io::Result<usize>> {
         self.origin.check(PIPE)?;
-        let fill = || Ok(splice(fd, None, &self.writer, None, SIZE, flags())?);
-        self.holds = ready!(source.poll_with(cx, &fd, Interest::Read, None, fill))?;
-        source.charge_more(self.holds / OPERATION);
+        let mut fill =
+            |fd: BorrowedFd<'_>| Ok(splice(fd, None, &self.writer, None, SIZE, flags())?);
+        self.holds = ready!(reader.poll_read(cx, &mut fill))?;
+        charge(self.holds / OPERATION);
         Poll::Ready(Ok(self.holds))
     }
 
@@ -95,12 +135,13 @@ impl Pipe {
     pub(crate) fn poll_empty(
         &mut self,
         cx: &mut Context<'_>,
-        Spliced { source, fd }: Spliced<'_>,
+        writer: &dyn Spliced,
     ) -> Poll<io::Result<usize>> {
         self.origin.check(PIPE)?;
-        let empty = || Ok(splice(&self.reader, None, fd, None, self.holds, flags())?);
-        let bytes = ready!(source.poll_with(cx, &fd, Interest::Write, None, empty))?;
-        source.charge_more(bytes / OPERATION);
+        let mut empty =
+            |fd: BorrowedFd<'_>| Ok(splice(&self.reader, None, fd, None, self.holds, flags())?);
+        let bytes = ready!(writer.poll_write(cx, &mut empty))?;
+        charge(bytes / OPERATION);
         self.holds -= bytes;
         Poll::Ready(Ok(bytes))
     }
@@ -166,14 +207,12 @@ fn is_handled(status: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use std::future::poll_fn;
-    use std::os::fd::AsFd;
-
     use futures::FutureExt;
     use rustix::io::{read, write};
+    use std::future::poll_fn;
 
     use super::*;
-    use crate::{Async, Reactor};
+    use windlass_reactor::Reactor;
 
     /// A fill and an emptying are 17 operations each, of a budget of 32, refilled once.
     #[test]
@@ -188,17 +227,12 @@ mod tests {
         let mut room = vec![7; SIZE];
         for may_move in [true, true, false] {
             assert_eq!(write(&source, &room), Ok(SIZE));
-            let filled = poll_fn(|cx| pipe.poll_fill(cx, spliced(&from))).now_or_never();
+            let filled = poll_fn(|cx| pipe.poll_fill(cx, &from)).now_or_never();
             assert_eq!(filled.map(Result::unwrap), may_move.then_some(SIZE));
-            let emptied = poll_fn(|cx| pipe.poll_empty(cx, spliced(&to))).now_or_never();
+            let emptied = poll_fn(|cx| pipe.poll_empty(cx, &to)).now_or_never();
             assert_eq!(emptied.map(Result::unwrap), may_move.then_some(SIZE));
             assert!(!may_move || read(&sink, &mut room) == Ok(SIZE));
         }
-    }
-
-    fn spliced(io: &Async<OwnedFd>) -> Spliced<'_> {
-        let (source, fd) = (io.source(), io.as_fd());
-        Spliced { source, fd }
     }
 
     #[test]

@@ -10,16 +10,15 @@ use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 
 use futures_io::{AsyncRead, AsyncWrite};
-use rustix::fd::{AsFd, BorrowedFd};
 
-use crate::async_io::Async;
-use crate::io::{PipeReader, PipeWriter, Stderr, Stdin, Stdout};
-use crate::net::TcpStream;
+use windlass_reactor::Async;
+use windlass_reactor::net::TcpStream;
 #[cfg(unix)]
-use crate::net::unix::UnixStream;
-use crate::source::Source;
+use windlass_reactor::net::unix::UnixStream;
+
 #[cfg(target_os = "linux")]
-use crate::splice::{Pipe, is_refusal};
+use super::splice::{Pipe, Spliced, is_refusal};
+use super::{PipeReader, PipeWriter, Stderr, Stdin, Stdout};
 
 /// The size of the buffer. Of larger ones the system calls are no smaller part.
 const BUFFER: usize = 64 * 1024;
@@ -58,7 +57,7 @@ thread_local! {
 ///
 /// ```ignore-windows
 /// use futures::{AsyncReadExt, AsyncWriteExt, join};
-/// use windlass_reactor::{block_on, io::{copy, pipe}, net::unix::UnixStream};
+/// use windlass::{block_on, io::{copy, pipe}, net::unix::UnixStream};
 ///
 /// block_on(async {
 ///     let (reader, mut writer) = pipe()?;
@@ -100,7 +99,7 @@ where
 /// # Examples
 ///
 /// ```no_run
-/// use windlass_reactor::{block_on, io::copy_bidirectional, net::{TcpListener, TcpStream}};
+/// use windlass::{block_on, io::copy_bidirectional, net::{TcpListener, TcpStream}};
 ///
 /// // A proxy for one connection.
 /// block_on(async {
@@ -165,76 +164,60 @@ fn poll_once<T>(
 pub trait Descriptor: Splice {}
 
 mod sealed {
-    use super::*;
-
     pub trait Splice {
-        /// What to splice by, if it can be.
-        fn spliced(&self) -> Option<Spliced<'_>>;
-    }
-
-    #[allow(missing_debug_implementations)] // nobody else sees it
-    #[cfg_attr(not(target_os = "linux"), allow(dead_code))] // only `splice` looks at it
-    pub struct Spliced<'a> {
-        pub(crate) source: &'a Source,
-        pub(crate) fd: BorrowedFd<'a>,
+        /// Returns what has the file descriptor, if that can be spliced.
+        #[cfg(target_os = "linux")]
+        fn spliced(&self) -> Option<&dyn super::Spliced>;
     }
 }
 use sealed::Splice;
-pub(crate) use sealed::Spliced;
 
 impl<T: Descriptor + ?Sized> Descriptor for &T {}
 impl<T: Descriptor + ?Sized> Descriptor for &mut T {}
 
-impl<T: Splice + ?Sized> Splice for &T {
-    fn spliced(&self) -> Option<Spliced<'_>> {
-        (**self).spliced()
-    }
+macro_rules! by_reference {
+    ($($reference:ty),*) => {$(
+        impl<T: Splice + ?Sized> Splice for $reference {
+            #[cfg(target_os = "linux")]
+            fn spliced(&self) -> Option<&dyn Spliced> {
+                (**self).spliced()
+            }
+        }
+    )*};
 }
-
-impl<T: Splice + ?Sized> Splice for &mut T {
-    fn spliced(&self) -> Option<Spliced<'_>> {
-        (**self).spliced()
-    }
-}
+by_reference!(&T, &mut T);
 
 macro_rules! descriptors {
-    ($($type:ty: $this:ident => $io:expr;)*) => {$(
+    ($($type:ty: $this:ident => $spliced:expr;)*) => {$(
         impl Descriptor for $type {}
 
         impl Splice for $type {
-            fn spliced(&self) -> Option<Spliced<'_>> {
+            #[cfg(target_os = "linux")]
+            fn spliced(&self) -> Option<&dyn Spliced> {
                 let $this = self;
-                $io.map(|io| Spliced { source: io.source(), fd: io.as_fd() })
+                $spliced
             }
         }
     )*};
 }
 
-// Not of every `Async<T>`: what `T` reads need not be what its descriptor reads.
+// Not every `Async<T>`: `T` need not read from its descriptor what the system would splice.
 descriptors! {
-    TcpStream: this => Some(this.io());
+    TcpStream: this => Some(this);
     Async<net::TcpStream>: this => Some(this);
-    Stdin: _this => NOT_SPLICED;
-    Stdout: _this => NOT_SPLICED;
-    Stderr: _this => NOT_SPLICED;
+    PipeReader: this => Some(this.io());
+    PipeWriter: this => this.io().map(|io| io as &dyn Spliced);
+    Stdin: _this => None;
+    Stdout: _this => None;
+    Stderr: _this => None;
 }
 
 #[cfg(unix)]
 descriptors! {
-    UnixStream: this => Some(this.io());
-    PipeReader: this => Some(this.io());
-    PipeWriter: this => this.io();
+    UnixStream: this => Some(this);
     Async<std::os::unix::net::UnixStream>: this => Some(this);
     Async<std::fs::File>: this => Some(this);
 }
-
-#[cfg(windows)]
-descriptors! {
-    PipeReader: _this => NOT_SPLICED;
-    PipeWriter: _this => NOT_SPLICED;
-}
-
-const NOT_SPLICED: Option<&Async<net::TcpStream>> = None;
 
 /// A copy that is under way. It reads only when all is written that was read before: so the bytes
 /// in between are few, and the pipe is empty whenever it's filled. That settles which side of a
@@ -348,7 +331,7 @@ impl Transfer {
     }
 
     #[cfg(target_os = "linux")]
-    fn poll_fill(&mut self, cx: &mut Context<'_>, reader: Spliced<'_>) -> Poll<io::Result<usize>> {
+    fn poll_fill(&mut self, cx: &mut Context<'_>, reader: &dyn Spliced) -> Poll<io::Result<usize>> {
         let bytes = ready!(self.load.pipe()?.poll_fill(cx, reader))?;
         self.much = bytes >= MUCH;
         Poll::Ready(Ok(bytes))
@@ -423,7 +406,7 @@ mod tests {
         let sent = data.clone();
         let writing = thread::spawn(move || there.write_all(&sent));
         let from = Async::new(here).unwrap();
-        let copied = crate::block_on(copy(from, to));
+        let copied = windlass_reactor::block_on(copy(from, to));
         writing.join().unwrap().unwrap();
         assert_eq!(copied.unwrap(), data.len() as u64);
         assert!(fs::read(&path).unwrap() == data);

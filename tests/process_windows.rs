@@ -3,6 +3,7 @@
 
 #![cfg(windows)]
 
+#[path = "../reactor/tests/common/mod.rs"]
 mod common;
 
 use std::env;
@@ -13,10 +14,10 @@ use std::time::Duration;
 use common::*;
 use futures::future::join_all;
 use futures::{AsyncReadExt, AsyncWriteExt, FutureExt, join};
+use windlass::io::copy;
+use windlass::process::{Child, Command, Stdio};
+use windlass::time::{sleep, timeout};
 use windlass_reactor::Reactor;
-use windlass_reactor::io::copy;
-use windlass_reactor::process::{Child, Command, Stdio};
-use windlass_reactor::time::{sleep, timeout};
 
 fn cmd(script: &str) -> Command {
     let mut command = Command::new("cmd");

@@ -3,6 +3,7 @@
 // For Windows, where other programs and signals are at hand, see `process_windows.rs`.
 #![cfg(unix)]
 
+#[path = "../reactor/tests/common/mod.rs"]
 mod common;
 
 use std::cell::Cell;
@@ -23,9 +24,10 @@ use rustix::process::{
     Pid, Resource, Rlimit, Signal, WaitId, WaitIdOptions, WaitOptions, getrlimit, kill_process,
     setrlimit, test_kill_process, waitid, waitpid,
 };
-use windlass_reactor::process::{Child, ChildStdin, Command, Stdio};
-use windlass_reactor::time::sleep;
-use windlass_reactor::{Async, Reactor};
+use windlass::Async;
+use windlass::process::{Child, ChildStdin, Command, Stdio};
+use windlass::time::sleep;
+use windlass_reactor::Reactor;
 
 /// A shell that runs `script`.
 fn sh(script: &str) -> Command {

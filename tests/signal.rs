@@ -3,6 +3,7 @@
 // For Windows see `signal_windows.rs`.
 #![cfg(unix)]
 
+#[path = "../reactor/tests/common/mod.rs"]
 mod common;
 
 use std::future::Future;
@@ -20,9 +21,9 @@ use std::time::Duration;
 use common::*;
 use futures::{StreamExt, join};
 use rustix::process::{Resource, Rlimit, getpid, getrlimit, kill_process, setrlimit};
+use windlass::signal::{Signal, Signals, ctrl_c};
+use windlass::time::sleep;
 use windlass_reactor::Reactor;
-use windlass_reactor::signal::{Signal, Signals, ctrl_c};
-use windlass_reactor::time::sleep;
 
 /// Sends it to this thread, and returns when it was handled.
 fn raise(signal: Signal) {

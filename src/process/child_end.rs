@@ -8,7 +8,7 @@ pub(crate) use platform::{ChildEnd, ChildHandle};
 
 #[cfg(unix)]
 mod platform {
-    use std::os::fd::{AsFd, OwnedFd};
+    use std::os::fd::OwnedFd;
     use std::os::unix::net::UnixStream;
     use std::sync::Arc;
     use std::thread;
@@ -16,10 +16,10 @@ mod platform {
     use rustix::io::Errno;
     use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
 
+    use windlass_reactor::Async;
+    use windlass_reactor::shortage::cannot_start_thread;
+
     use super::*;
-    use crate::async_io::Async;
-    use crate::poller::Interest;
-    use crate::shortage::cannot_start_thread;
 
     /// A child that this process has to reap.
     ///
@@ -124,8 +124,8 @@ mod platform {
 
     impl ChildEnd {
         fn watch(end: Arc<OwnedFd>) -> io::Result<ChildEnd> {
-            let end = Async::new_own(end)?;
-            end.source().arm(end.as_fd(), Interest::Read)?;
+            let end = Async::new_nonlingering(end)?;
+            end.register()?;
             Ok(ChildEnd(end))
         }
 
@@ -153,6 +153,8 @@ mod platform {
     #[cfg(all(target_os = "linux", not(windlass_portable)))]
     mod pidfd {
         use std::os::unix::process::ExitStatusExt;
+
+        use std::os::fd::AsFd;
 
         use rustix::process::{PidfdFlags, Signal, WaitIdStatus, pidfd_open, pidfd_send_signal};
 
@@ -233,11 +235,11 @@ mod platform {
 
 #[cfg(windows)]
 mod platform {
-    use std::fmt;
-    use std::os::windows::io::{AsHandle, OwnedHandle};
+    use std::os::windows::io::AsHandle;
+
+    use windlass_reactor::Waitable;
 
     use super::*;
-    use crate::source::Source;
 
     /// A child. The handle that std has of it never names another process.
     #[derive(Debug)]
@@ -262,16 +264,12 @@ mod platform {
 
         pub(crate) fn end(&mut self) -> io::Result<ChildEnd> {
             let process = self.0.as_handle().try_clone_to_owned()?;
-            let source = Source::new()?; // to be closed from here on
-            Ok(ChildEnd { source, process })
+            Ok(ChildEnd(Waitable::new(process)?))
         }
     }
 
-    /// A handle of the process, for which the poller has the system's thread pool wait.
-    pub(crate) struct ChildEnd {
-        source: Source,
-        process: OwnedHandle,
-    }
+    #[derive(Debug)]
+    pub(crate) struct ChildEnd(Waitable);
 
     impl ChildEnd {
         /// The child's status, once it has ended.
@@ -280,24 +278,12 @@ mod platform {
             cx: &mut Context<'_>,
             child: &mut ChildHandle,
         ) -> Poll<io::Result<ExitStatus>> {
-            self.source.wait_for_process(cx, self.process.as_handle())?;
+            self.0.register(cx)?;
             // If it ends from here on, the event finds the waker.
             child
                 .try_wait()
                 .transpose()
                 .map_or(Poll::Pending, Poll::Ready)
-        }
-    }
-
-    impl Drop for ChildEnd {
-        fn drop(&mut self) {
-            self.source.close_process(self.process.as_handle());
-        }
-    }
-
-    impl fmt::Debug for ChildEnd {
-        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.debug_tuple("ChildEnd").field(&self.process).finish()
         }
     }
 }

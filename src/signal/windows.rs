@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::marker::PhantomData;
 use std::mem;
-use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering::AcqRel};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -12,14 +12,15 @@ use std::task::{Context, Poll, Waker};
 use windows_sys::Win32::System::Console::{CTRL_BREAK_EVENT, CTRL_C_EVENT, SetConsoleCtrlHandler};
 use windows_sys::core::BOOL;
 
-use crate::reactor::{self, ReactorInner};
-use crate::signal::Signal;
-use crate::wake::wake_all;
+use windlass_executor::discard_panic;
+
+use super::Signal;
+use crate::io::NotSend;
 
 /// Has the waker of who waits.
 pub(crate) struct Bell {
-    hub: Rc<ReactorInner>,
     ringer: Ringer,
+    _not_send: NotSend,
 }
 
 #[derive(Clone)]
@@ -34,8 +35,8 @@ impl Bell {
     pub(crate) fn new() -> io::Result<Bell> {
         let (rung, waker) = (false, None);
         Ok(Bell {
-            hub: reactor::hub()?,
             ringer: Ringer(Arc::new(Mutex::new(Rung { rung, waker }))),
+            _not_send: PhantomData,
         })
     }
 
@@ -57,7 +58,6 @@ impl Bell {
         mem::swap(&mut state.waker, &mut waker);
         drop(state);
         drop(waker); // the one before, not under the lock
-        self.hub.check_driven()?;
         Poll::Pending
     }
 }
@@ -68,7 +68,9 @@ impl Ringer {
         state.rung = true;
         let waker = state.waker.take();
         drop(state);
-        wake_all(waker);
+        if let Some(waker) = waker {
+            discard_panic(|| waker.wake());
+        }
     }
 }
 

@@ -14,9 +14,11 @@ use std::time::Duration;
 
 use futures_io::{AsyncRead, AsyncWrite};
 
-use crate::pool::{BlockingTask, Pool};
-use crate::shortage::cannot_start_thread;
-use crate::stdio::OnItsThread;
+use windlass_reactor::shortage::cannot_start_thread;
+use windlass_reactor::{BlockingTask, Pool};
+
+use super::closed;
+use crate::io::NotSend;
 
 /// A thread waits as long as the child is silent, so each pipe that is read has to have one; more
 /// than these wait in line.
@@ -49,7 +51,7 @@ pub struct PipeReader {
     /// What was read, and how much of it was given away.
     bytes: Vec<u8>,
     given: usize,
-    thread: OnItsThread,
+    thread: NotSend,
 }
 
 impl PipeReader {
@@ -163,7 +165,7 @@ pub struct PipeWriter {
     /// None once it's closed.
     pipe: Option<Shared<ChildStdin>>,
     writing: Option<BlockingTask<io::Result<()>>>,
-    thread: OnItsThread,
+    thread: NotSend,
 }
 
 impl TryFrom<ChildStdin> for PipeWriter {
@@ -241,8 +243,4 @@ impl fmt::Debug for PipeWriter {
 /// A panic under this lock leaves nothing half done but its own operation.
 fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-fn closed() -> io::Error {
-    io::Error::new(ErrorKind::BrokenPipe, "this end of the pipe was closed")
 }

@@ -1,0 +1,52 @@
+//! The end of a process on Windows, as a leaf future.
+
+use std::io;
+use std::os::windows::io::{AsHandle, BorrowedHandle, OwnedHandle};
+use std::task::{Context, Poll};
+
+use crate::source::Source;
+
+/// Waits until a handle is signaled once: the handle of a process when the process has ended, that
+/// of an event when it is set. The system's thread pool waits for it and tells the completion port
+/// of this thread's reactor.
+///
+/// It belongs to the thread that made it.
+#[derive(Debug)]
+pub struct Waitable {
+    source: Source,
+    handle: OwnedHandle,
+}
+
+impl Waitable {
+    /// Takes a handle that can be waited for.
+    ///
+    /// # Errors
+    ///
+    /// Fails if this thread has no reactor and none can be created.
+    pub fn new(handle: OwnedHandle) -> io::Result<Waitable> {
+        let source = Source::new()?;
+        Ok(Waitable { source, handle })
+    }
+
+    /// Leaves the task's waker, which is called when the handle is signaled. The caller then looks
+    /// whether it was signaled before. The system is asked to wait once, in the first call.
+    ///
+    /// # Errors
+    ///
+    /// Fails if no reactor turns on this thread, or the system can't wait for the handle.
+    pub fn register(&self, cx: &mut Context<'_>) -> io::Result<()> {
+        self.source.wait_for_process(cx, self.handle.as_handle())
+    }
+}
+
+impl AsHandle for Waitable {
+    fn as_handle(&self) -> BorrowedHandle<'_> {
+        self.handle.as_handle()
+    }
+}
+
+impl Drop for Waitable {
+    fn drop(&mut self) {
+        self.source.close_process(self.handle.as_handle());
+    }
+}
