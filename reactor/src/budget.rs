@@ -91,15 +91,6 @@ impl Own {
     }
 }
 
-/// Charges more operations to the budget of the task that is being polled: for an operation that
-/// did the work of several, such as a `splice` of many pages. [`Reactor::share_budget`] says what
-/// the budget is for.
-pub fn charge(operations: usize) {
-    if let Some(hub) = made_hub() {
-        hub.charge_more(operations);
-    }
-}
-
 impl Reactor {
     /// Shares the budget of an executor: how many operations on sockets, pipes and files one poll
     /// of a task may complete. Then its next operation returns `Pending`, and the task is woken in
@@ -171,9 +162,25 @@ pub fn poll_charge(cx: &mut Context<'_>) -> Poll<()> {
     made_hub().map_or(Poll::Ready(()), |hub| hub.poll_charge(cx))
 }
 
-/// Takes back the charge of the last [`poll_charge`].
+/// Charges the budget of the current task for one operation that is about to complete, and returns
+/// whether the budget allows it. If it returns false, the operation must wait in some other way.
+#[inline]
+pub fn try_charge(cx: &mut Context<'_>) -> bool {
+    made_hub().is_none_or(|hub| hub.budget().charge(cx.waker(), hub.turn_number()))
+}
+
+/// Takes back the charge of the last [`poll_charge`] or [`try_charge`].
+#[inline]
 pub fn refund() {
     if let Some(hub) = made_hub() {
         hub.refund();
+    }
+}
+
+/// Charges the current task for operations in addition to the one of [`poll_charge`], for example
+/// for a copy of much data. Takes effect at the next operation of the task.
+pub fn charge(operations: usize) {
+    if let Some(hub) = made_hub() {
+        hub.charge_more(operations);
     }
 }

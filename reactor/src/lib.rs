@@ -119,7 +119,6 @@ mod timers;
 mod clock;
 pub mod time;
 mod pool;
-pub mod fs;
 pub mod net;
 #[doc(hidden)] // for the facade
 pub mod shortage;

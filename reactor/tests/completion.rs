@@ -130,10 +130,12 @@ fn a_source_is_dropped_with_the_reactor_of_its_thread() {
     assert_eq!(Arc::strong_count(&is_dropped), 1);
 }
 
+type Answer = io::Result<MayBlock>;
+
 /// A source whose answers the test chooses.
 #[derive(Default)]
 struct Scripted {
-    submit: Cell<Option<fn() -> io::Result<MayBlock>>>,
+    submit: Cell<Option<fn() -> Answer>>,
     collect: Cell<Option<fn()>>,
     submissions: Cell<u32>,
     waker: Cell<Option<Waker>>,

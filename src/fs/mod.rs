@@ -46,7 +46,7 @@
 //! # Examples
 //!
 //! ```
-//! use windlass_reactor::{block_on, fs};
+//! use windlass::{block_on, fs};
 //!
 //! let error = block_on(fs::read("no/such/rope")).unwrap_err();
 //! assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
@@ -60,6 +60,7 @@
 mod file;
 mod at_cursor;
 mod line;
+mod cached;
 mod open;
 mod open_options;
 mod whole;
@@ -67,6 +68,7 @@ mod names;
 mod read_dir;
 mod error;
 mod operation;
+mod platform;
 mod background;
 mod files;
 
@@ -96,7 +98,16 @@ pub use open_options::OpenOptions;
 pub use read_dir::{DirEntry, ReadDir, read_dir};
 pub use whole::{copy, read, read_to_string, write};
 
+use std::panic::{RefUnwindSafe, UnwindSafe};
+
 use files::Files;
+
+// No code of the user runs while a table is borrowed or a value is half changed, so a panic that
+// was caught leaves them consistent.
+impl UnwindSafe for File {}
+impl RefUnwindSafe for File {}
+impl UnwindSafe for ReadDir {}
+impl RefUnwindSafe for ReadDir {}
 
 /// Chooses whether files of this thread use io_uring, before the first of them. Returns whether the
 /// choice holds.
@@ -113,7 +124,7 @@ use files::Files;
 /// # Examples
 ///
 /// ```
-/// use windlass_reactor::{block_on, fs};
+/// use windlass::{block_on, fs};
 ///
 /// let by_threads = std::thread::spawn(|| {
 ///     assert!(fs::use_io_uring(false)?);

@@ -5,7 +5,7 @@ use std::task::{Context, Poll, Waker};
 
 use super::background::Progress;
 use super::operation::{Collected, Ended, Operation};
-use crate::completion::Registrar;
+use windlass_reactor::completion::Registrar;
 
 pub(crate) type Dropped = (Option<Operation>, Option<Waker>);
 

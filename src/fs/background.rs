@@ -8,7 +8,7 @@ use std::task::{Context, Wake, Waker};
 use std::time::{Duration, Instant};
 
 use super::operation::Ended;
-use crate::pool::BlockingTask;
+use crate::BlockingTask;
 
 /// How long the end of a loop waits for the next of the operations to end.
 const PATIENCE: Duration = Duration::from_secs(1);
