@@ -486,7 +486,7 @@ fn describe(cell: &Ref) -> String {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, not(windlass_loom)))]
 mod tests {
     use super::*;
     use std::cell::Cell;
