@@ -107,6 +107,7 @@ mod hook;
 mod remote;
 mod blocking;
 pub mod coroutine;
+pub mod fs;
 pub mod sync;
 pub mod task;
 pub mod io;
@@ -121,7 +122,7 @@ pub use remote::{Remote, RemoteError, RemoteTask};
 pub use runtime::{Builder, Runtime, Turn};
 pub use windlass_executor::{Panic, Task, YieldNow, spawn, spawn_at, yield_now};
 pub use windlass_reactor::{Async, BlockingTask, Pool, Readable, Writable};
-pub use windlass_reactor::{fs, net, time};
+pub use windlass_reactor::{completion, net, time};
 pub use workers::workers;
 
 use std::future::Future;
