@@ -1,4 +1,4 @@
-//! Looking up host names, off the loop.
+//! Lookup of host names, on other threads.
 
 use std::io;
 use std::net::SocketAddr;
@@ -9,21 +9,21 @@ use super::{ToAddrs, context, sys};
 use crate::pool::Pool;
 use crate::shortage::cannot_start_thread;
 
-/// Finds the addresses of a host name, as the system does (`getaddrinfo`), off the loop.
+/// Looks up the addresses of a host name, with the resolver of the system (`getaddrinfo`).
 ///
-/// That call blocks, so a thread makes it, and ends when no name is left to look up. There are at
-/// most 32 such threads in a process, for all its loops; more lookups wait in line for them. So a
-/// name server that doesn't answer holds up lookups, and nothing else.
+/// That call blocks, so it runs on a thread, which ends when no lookup is left. A process has at
+/// most 32 such threads for all its loops, and further lookups wait in a queue. A name server that
+/// does not answer therefore delays lookups and nothing else.
 ///
 /// # Errors
 ///
-/// If the name is not known, or no thread can be had: the name is in the text.
+/// Fails if the name is unknown or no thread can be started. The error names the host.
 ///
 /// # Cancel safety
 ///
-/// May be dropped at any time, which takes no time. A lookup that waits in line leaves it. One that
-/// has begun can't be stopped: it goes on in its thread until the system has answered, and holds up
-/// neither a loop nor the end of the program.
+/// The future may be dropped at any time, which does not block. A queued lookup is removed. A
+/// lookup that has started cannot be stopped: it continues on its thread until the system answers,
+/// and delays neither a loop nor the end of the program.
 ///
 /// # Examples
 ///
@@ -38,16 +38,16 @@ pub async fn lookup_host(host: impl ToAddrs) -> io::Result<Vec<SocketAddr>> {
     match host.addrs() {
         Addrs::Known(addrs) => Ok(addrs),
         Addrs::Name(host, port) => look_up(host, port).await,
-        Addrs::Nonsense(error) => Err(error),
+        Addrs::Invalid(error) => Err(error),
     }
 }
 
-/// Enough for the names of a busy client. While a name server is dead, each thread waits for the
-/// system's time-out (glibc: 10 s for each name server); without a limit a client that goes on
-/// asking would have as many threads as it has asked in that time.
+/// Enough for the names of a busy client. If a name server is dead, each thread waits for the
+/// system's timeout (glibc: 10 s per name server). Without a limit, a client would have a thread
+/// for each lookup that it starts in that time.
 const MOST_THREADS: usize = 32;
 
-/// A pool of its own, so that a dead name server holds up nothing else.
+/// A separate pool, so that a dead name server blocks no other work.
 static RESOLVER: Pool = Pool::new("windlass-lookup", MOST_THREADS, Duration::ZERO);
 
 async fn look_up(host: String, port: u16) -> io::Result<Vec<SocketAddr>> {
