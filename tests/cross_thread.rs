@@ -135,7 +135,7 @@ fn tasks_of_a_runtime_that_is_dropped_are_told_to_be_gone() -> io::Result<()> {
         assert!(error.source().is_none());
         assert_eq!(
             error.to_string(),
-            "the runtime was dropped before the task had ended"
+            "the runtime was dropped before the task completed"
         );
     }
     Ok(())

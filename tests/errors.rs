@@ -68,7 +68,7 @@ fn sockets_where_no_reactor_turns_give_an_error_that_says_what_to_call() -> io::
 }
 
 #[test]
-fn block_on_inside_of_a_task_says_to_await() -> io::Result<()> {
+fn block_on_inside_a_task_says_to_await() -> io::Result<()> {
     let runtime = std::rc::Rc::new(Runtime::new()?);
     let same = runtime.clone();
     let spawned = runtime.clone();
@@ -81,7 +81,7 @@ fn block_on_inside_of_a_task_says_to_await() -> io::Result<()> {
             spawn(async { panic_of(|| windlass::block_on(async {})) }).await,
         ];
         for text in texts {
-            assert_contains(&text, "inside of a task");
+            assert_contains(&text, "inside a task");
             assert_contains(&text, "`.await`");
         }
         // A second runtime, asked for by name, is welcome.
