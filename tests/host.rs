@@ -391,17 +391,17 @@ fn turn_waits_at_most_for_its_limit() -> io::Result<()> {
 }
 
 #[test]
-fn a_turn_inside_of_a_task_of_the_same_runtime_panics_at_once() -> io::Result<()> {
+fn a_turn_inside_a_task_of_the_same_runtime_panics_at_once() -> io::Result<()> {
     let _watchdog = watchdog();
     let runtime = Rc::new(Runtime::new()?);
     let inner = runtime.clone();
     runtime.block_on(async {
         for limit in [None, NOT_AT_ALL] {
             let text = panic_of(|| inner.turn(limit));
-            assert!(text.contains("inside of"), "{text}");
+            assert!(text.contains("inside a task"), "{text}");
         }
         let text = panic_of(|| inner.turn_for(HOUR));
-        assert!(text.contains("inside of"), "{text}");
+        assert!(text.contains("inside a task"), "{text}");
         spawn(async {}).await; // it still works
     });
     Ok(())
