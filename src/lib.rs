@@ -105,6 +105,7 @@
 mod runtime;
 mod blocking;
 pub mod coroutine;
+pub mod fs;
 pub mod sync;
 pub mod task;
 pub mod io;
@@ -118,7 +119,7 @@ pub use blocking::spawn_blocking;
 pub use runtime::{Builder, Remote, RemoteError, RemoteTask, Runtime, Turn};
 pub use windlass_executor::{Panic, Task, YieldNow, spawn, spawn_at, yield_now};
 pub use windlass_reactor::{Async, BlockingTask, Pool, Readable, Writable};
-pub use windlass_reactor::{fs, net, time};
+pub use windlass_reactor::{completion, net, time};
 pub use workers::workers;
 
 use std::future::Future;

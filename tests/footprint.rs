@@ -1,4 +1,4 @@
-//! What channels, locks, groups, scopes and coroutines cost in memory, counted by an allocator.
+//! The memory that channels, locks, groups, scopes and coroutines take, counted by an allocator.
 
 #[path = "../executor/tests/common/mod.rs"]
 mod common;
@@ -32,8 +32,8 @@ fn waiting_allocates_nothing_the_second_time() {
                 };
                 join!(lock(), lock(), lock());
                 let sent = async {
-                    sender.send(n).await.expect("somebody receives");
-                    sender.send(n).await.expect("somebody receives"); // waits
+                    sender.send(n).await.expect("the receiver exists");
+                    sender.send(n).await.expect("the receiver exists"); // waits
                 };
                 let received = async {
                     yield_now().await;
@@ -139,7 +139,7 @@ fn a_group_shrinks_after_a_burst() {
                 assert!(block_on(group.join_next()).is_some());
             }
             for _ in 0..3_000 {
-                executor.tick(Waker::noop(), 1); // the table takes its time
+                executor.tick(Waker::noop(), 1); // the task table shrinks slowly
             }
             group
         });
@@ -158,7 +158,7 @@ fn a_scope_shrinks_after_a_burst() {
             let left = BYTES.get() - before;
             assert!(left < LEFT, "{left} bytes in an empty scope");
         }
-        // One that lives on keeps only its own slot's neighbours.
+        // After a child that outlives the others has ended.
         let before = BYTES.get();
         (0..20_000).for_each(|_| s.spawn(async {}));
         s.spawn(yields(5_000));
@@ -189,7 +189,7 @@ fn locks_and_events_shrink_after_a_burst() {
         let mut kept: Vec<_> = (0..10).map(|_| event.listen()).collect();
         drop(waiting);
         for n in 0..100 {
-            kept[n % 10] = event.listen(); // lower slots from now on
+            kept[n % 10] = event.listen(); // reuses lower slots
         }
         kept
     });

@@ -75,12 +75,12 @@ impl Reactor {
 }
 
 /// The end of a `block_on`, also of one that panics. If no other loop is around it, no turn may
-/// come for files.
+/// come for completions.
 struct EndOfLoop<'a>(&'a Hub);
 
 impl Drop for EndOfLoop<'_> {
     #[inline]
     fn drop(&mut self) {
-        self.0.finish_files_of_outermost();
+        self.0.finish_outermost();
     }
 }

@@ -3,11 +3,10 @@
 //! A source that is always ready would otherwise keep its task running, and with it the loop.
 
 use std::cell::Cell;
-use std::future::Future;
-use std::pin::Pin;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, Waker};
 
-use crate::reactor::{Hub, Reactor, made_hub};
+use crate::current::made_hub;
+use crate::reactor::{Hub, Reactor};
 
 /// How many operations one refill allows. The system call of a turn costs little beside 32
 /// operations.
@@ -92,15 +91,6 @@ impl Own {
     }
 }
 
-/// Charges more operations to the budget of the task that is being polled: for an operation that
-/// did the work of several, such as a `splice` of many pages. [`Reactor::share_budget`] says what
-/// the budget is for.
-pub fn charge(operations: usize) {
-    if let Some(hub) = made_hub() {
-        hub.charge_more(operations);
-    }
-}
-
 impl Reactor {
     /// Shares the budget of an executor: how many operations on sockets, pipes and files one poll
     /// of a task may complete. Then its next operation returns `Pending`, and the task is woken in
@@ -160,19 +150,37 @@ impl Hub {
     pub(crate) fn charge_more(&self, operations: usize) {
         self.budget.charge_more(operations);
     }
+}
 
-    /// Polls the result of a thread within the budget. Threads may be faster than a task that uses
-    /// many of them at once, and would keep it running.
-    pub(crate) fn poll_within_budget<F: Future + Unpin>(
-        &self,
-        future: &mut F,
-        cx: &mut Context<'_>,
-    ) -> Poll<F::Output> {
-        ready!(self.poll_charge(cx));
-        let polled = Pin::new(future).poll(cx);
-        if polled.is_pending() {
-            self.refund();
-        }
-        polled
+/// Charges the budget of the current task for one operation that is about to complete. Once the
+/// budget is exhausted, the task is woken in the next turn, and the operation has to wait for that.
+///
+/// Without it, a task that uses many operations which complete at once would keep the loop to
+/// itself. An operation that has to wait after all takes the charge back with [`refund`].
+#[inline]
+pub fn poll_charge(cx: &mut Context<'_>) -> Poll<()> {
+    made_hub().map_or(Poll::Ready(()), |hub| hub.poll_charge(cx))
+}
+
+/// Charges the budget of the current task for one operation that is about to complete, and returns
+/// whether the budget allows it. If it returns false, the operation must wait in some other way.
+#[inline]
+pub fn try_charge(cx: &mut Context<'_>) -> bool {
+    made_hub().is_none_or(|hub| hub.budget.charge(cx.waker(), hub.turn_number()))
+}
+
+/// Takes back the charge of the last [`poll_charge`] or [`try_charge`].
+#[inline]
+pub fn refund() {
+    if let Some(hub) = made_hub() {
+        hub.refund();
+    }
+}
+
+/// Charges the current task for operations in addition to the one of [`poll_charge`], for example
+/// for a copy of much data. Takes effect at the next operation of the task.
+pub fn charge(operations: usize) {
+    if let Some(hub) = made_hub() {
+        hub.charge_more(operations);
     }
 }

@@ -160,6 +160,25 @@ pub(crate) fn release() {
     drop(unused); // ends operations on files
 }
 
+/// Returns whether something turns this thread's reactor.
+pub fn is_driven() -> bool {
+    made_hub().is_some_and(|hub| hub.has_drivers())
+}
+
+/// Returns an error if nothing turns this thread's reactor, so that a future can fail instead of
+/// waiting for ever.
+///
+/// # Errors
+///
+/// The error says what to do about it. In a forked child that is still inside of the parent's loop
+/// it says that the reactor belongs to the parent.
+pub fn check_driven() -> io::Result<()> {
+    match is_driven() {
+        true => Ok(()),
+        false => Err(nobody_turns()),
+    }
+}
+
 /// The error of a future that would wait where nothing can ever wake it.
 #[cold]
 pub(crate) fn nobody_turns() -> io::Error {

@@ -76,7 +76,7 @@ impl fmt::Debug for Origin {
 
 /// The error of a value that belongs to the parent.
 #[cold]
-pub(crate) fn error(what: &str) -> io::Error {
+pub fn error(what: &str) -> io::Error {
     io::Error::other(format!(
         "{what} was made before fork() and belongs to the parent process: make a new one in the \
          child"
@@ -188,6 +188,7 @@ mod platform {
 /// ```
 pub struct PerProcess<T: 'static>(AtomicPtr<Made<T>>);
 
+#[derive(Debug)]
 struct Made<T> {
     origin: Origin,
     value: T,

@@ -28,12 +28,12 @@
 //! The turn, from its source:
 //!
 //! ```text
-//! self.submit_files()?;                      // one more, if files are to be read or written
-//! let alarm = self.wait(..)?;                // one system call: sockets, timers, other threads
-//! self.collect_ready(&mut woken);            // wakers of sources that had an event
-//! self.collect_files(&mut woken);            // wakers of operations on files that have ended
-//! self.collect_due(alarm, .., &mut woken);   // wakers of timers that are due
-//! for waker in woken { waker.wake() }        // no borrow is held any more
+//! self.submit()?;                           // one more, if completion sources have operations
+//! let alarm = self.wait(..)?;               // one system call: sockets, timers, other threads
+//! self.collect_ready(&mut woken);           // wakers of sources that had an event
+//! self.collect_due(alarm, .., &mut woken);  // wakers of timers that are due
+//! self.collect_completions(&mut woken);     // wakers of operations that have completed
+//! for waker in woken { waker.wake() }       // no borrow is held any more
 //! ```
 //!
 //! # What it promises
@@ -85,14 +85,17 @@
 //! `exec`.
 
 mod block_on;
-mod budget;
+pub mod budget;
 mod reactor;
 mod current;
-mod wake;
+pub mod wake;
 mod poller;
 mod registry;
 mod rest;
 pub mod fork;
+pub mod completion;
+mod completion_source;
+mod registration;
 mod source;
 mod waiters;
 mod ticket;
@@ -104,7 +107,6 @@ mod timers;
 mod clock;
 pub mod time;
 mod pool;
-pub mod fs;
 pub mod net;
 #[doc(hidden)] // for the facade
 pub mod shortage;
@@ -112,9 +114,9 @@ mod unwind;
 
 pub use async_io::{Async, set_nonblocking};
 pub use block_on::block_on;
-pub use budget::charge;
 #[doc(hidden)]
 pub use current::on_release;
+pub use current::{check_driven, is_driven};
 pub use pool::{BlockingTask, Pool};
 pub use reactor::{Awake, Reactor, Turned};
 pub use readiness::{Readable, Writable};

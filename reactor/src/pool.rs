@@ -270,14 +270,15 @@ impl<T> BlockingTask<T> {
         self.order = None;
     }
 
-    /// True in a forked child: no thread comes for the closure, and one may hold its locks for
-    /// ever.
-    pub(crate) fn is_inherited(&self) -> bool {
+    /// Returns true in a forked child if the closure was given to the pool before the fork. Then
+    /// no thread of the child runs it, and to await it panics.
+    pub fn is_inherited(&self) -> bool {
         !self.crew.origin.is_here()
     }
 
-    /// False in a forked child, which has no thread that could finish it.
-    pub(crate) fn is_finished(&self) -> bool {
+    /// Returns whether the closure has returned or panicked. Returns false in a forked child, which
+    /// has no thread that could finish it.
+    pub fn is_finished(&self) -> bool {
         !self.is_inherited() && lock(self.order().answer()).finished
     }
 

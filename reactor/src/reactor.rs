@@ -1,11 +1,13 @@
 //! The reactor of a thread, and its turn.
 
-use std::cell::{Cell, OnceCell, RefCell};
+use std::any::Any;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::io;
 use std::num::NonZeroU64;
 #[cfg(unix)]
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -14,12 +16,13 @@ use std::time::{Duration, Instant};
 
 use crate::budget::Budget;
 use crate::clock::{Moment, nanos};
+use crate::completion_source::CompletionSources;
 use crate::current::nobody_turns;
 pub(crate) use crate::current::{hub, made_hub, stop_timer};
 use crate::fork::Origin;
-use crate::fs::{Background, Ended, Ring, end_files};
 use crate::poller::Poller;
-use crate::pool::BlockingTask;
+#[cfg(target_os = "linux")]
+use crate::poller::{Interest, Key, MAX_SOURCES};
 use crate::registry::Registry;
 use crate::rest::Rest;
 use crate::timers::{TimerKey, Timers};
@@ -38,10 +41,6 @@ const SLACK: u64 = 100_000;
 /// the same reason the alarm goes off so much early: mostly the thread then runs in time, and
 /// otherwise what is left isn't slept for.
 const NEAR: u64 = 10_000;
-
-/// When the kernel, having been short of memory for files, is asked again: seldom enough to leave
-/// the processor to whoever may end that.
-pub(crate) const RETRY: Duration = Duration::from_millis(1);
 
 /// The right to turn this thread's reactor.
 ///
@@ -174,7 +173,10 @@ impl Reactor {
         if self.hub.has_deferred() {
             return Some(Instant::now());
         }
-        let nanos = self.hub.timers.borrow_mut().next_deadline()?;
+        let nanos = self.hub.next_deadline();
+        if nanos == NEVER {
+            return None;
+        }
         self.hub.epoch.after(Duration::from_nanos(nanos)).instant()
     }
 
@@ -206,7 +208,7 @@ impl Drop for Reactor {
         self.hub.drivers.set(self.hub.drivers.get() - 1);
         self.hub.remove_slack(self.slack);
         if !self.hub.is_driven() {
-            self.hub.finish_files(); // no turn comes for them
+            self.hub.finish(); // no turn comes
         }
     }
 }
@@ -270,14 +272,9 @@ pub struct Turned {
 /// What the futures of a thread share.
 pub(crate) struct Hub {
     origin: Origin,
-    /// For files, from the first one on. None inside if it can't be had.
-    ring: OnceCell<Option<Ring>>,
-    /// Operations on files that threads perform, and whose callers have gone on.
-    pub(crate) background: Background,
-    /// Whether there may be operations that the end of a loop waits for.
-    pub(crate) has_files: Cell<bool>,
-    /// The timer that ends a sleep for the sake of files that the kernel has not taken.
-    retry: Cell<Option<TimerKey>>,
+    completions: CompletionSources,
+    /// When the completion sources need a turn at the latest, as of the last submission.
+    completion_deadline: Cell<u64>,
     pub(crate) budget: Budget,
     /// Names the reactor among all of the process, for values that may travel.
     id: NonZeroU64,
@@ -305,6 +302,13 @@ pub(crate) struct Hub {
 
 const NEVER: u64 = u64::MAX;
 
+/// Of the file descriptors of completion sources, whose events only end waits.
+#[cfg(target_os = "linux")]
+const COMPLETIONS: Key = Key {
+    slot: MAX_SOURCES as u32,
+    generation: 0,
+};
+
 /// What an error names that is about a reactor or its sources in a forked child.
 pub(crate) const REACTOR: &str = "this reactor, with its sockets, descriptors and open files,";
 
@@ -314,10 +318,8 @@ impl Hub {
         let (poll, bell) = Poller::new()?;
         Ok(Hub {
             origin: Origin::here(),
-            ring: OnceCell::new(),
-            background: Background::new(),
-            has_files: Cell::new(false),
-            retry: Cell::new(None),
+            completions: CompletionSources::new(),
+            completion_deadline: Cell::new(NEVER),
             budget: Budget::new(),
             id: NonZeroU64::MIN.saturating_add(IDS.fetch_add(1, Relaxed)),
             epoch: Moment::now(),
@@ -349,6 +351,10 @@ impl Hub {
 
     pub(crate) fn registry(&self) -> &RefCell<Registry> {
         &self.registry
+    }
+
+    pub(crate) fn completions(&self) -> &CompletionSources {
+        &self.completions
     }
 
     pub(crate) fn turn_number(&self) -> u32 {
@@ -406,7 +412,7 @@ impl Hub {
     pub(crate) fn turn(&self, limit: Option<Duration>) -> io::Result<Turned> {
         self.check_origin()?;
         self.turn.set(self.turn.get().wrapping_add(1));
-        let idle = !(self.submit_files()? | self.has_deferred());
+        let idle = self.submit()? & !self.has_deferred();
         // It holds until the wakers are called: before that nothing runs that has timers.
         let deadline = self.next_deadline();
         let alarm = self.wait(idle, deadline, limit)?;
@@ -416,15 +422,18 @@ impl Hub {
             self.take_deferred(&mut woken);
         }
         self.collect_ready(&mut woken);
-        self.collect_files(&mut woken);
         self.collect_due(alarm, deadline, &mut woken);
+        let panic = self.collect_completions(&mut woken);
         let turned = Turned { woken: woken.len() };
         wake_all(woken.drain(..));
         shrink(&mut woken, turned.woken);
         self.scratch.set(woken);
         // Whoever turned looks at everything now: what was woken so far need not be told again.
         self.rest.rise();
-        Ok(turned)
+        match panic {
+            None => Ok(turned),
+            Some(payload) => resume_unwind(payload),
+        }
     }
 
     /// Sleeps if it may. True if the alarm has gone off.
@@ -441,9 +450,10 @@ impl Hub {
         waited
     }
 
-    /// When the timers want to be looked at.
+    /// When timers or completion sources need a turn at the latest.
     fn next_deadline(&self) -> u64 {
-        self.timers.borrow_mut().next_deadline().unwrap_or(NEVER)
+        let timers = self.timers.borrow_mut().next_deadline().unwrap_or(NEVER);
+        timers.min(self.completion_deadline.get())
     }
 
     /// Sees to it that the alarm ends the sleep in time. False if it's time already, or nearly.
@@ -475,9 +485,11 @@ impl Hub {
 
     /// The loop leaves the stack. From now on its descriptor tells of wakes and of timers.
     fn leave(&self) {
-        let files = self.submit_files().unwrap_or(true);
+        // A source that panics or fails does so again in the next turn, which is to come soon.
+        let submitted = catch_unwind(AssertUnwindSafe(|| self.submit()));
+        let may_block = submitted.is_ok_and(|submitted| submitted.unwrap_or(false));
         let in_time = self.set_alarm(self.next_deadline(), None);
-        if files || self.has_deferred() || !in_time.unwrap_or(false) {
+        if !may_block || self.has_deferred() || !in_time.unwrap_or(false) {
             self.rest.rouse(); // there is something to do already
         }
         self.rest.leave();
@@ -499,70 +511,65 @@ impl Hub {
         }
     }
 
-    /// The ring of this thread's files, if there is one and something turns. The hub is this
-    /// process's.
-    pub(crate) fn ring(&self) -> Option<&Ring> {
-        if !self.has_drivers() {
-            return None;
+    /// Lets a file descriptor of a completion source end waits.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn watch(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
+        self.check_origin()?;
+        self.poll.add(fd, COMPLETIONS, Interest::Read)
+    }
+
+    /// Lets the completion sources submit. Returns whether the reactor may block.
+    #[inline]
+    fn submit(&self) -> io::Result<bool> {
+        if self.completions.is_empty() {
+            return Ok(true);
         }
-        let make = || Ring::new(&self.poll).ok();
-        self.ring.get_or_init(make).as_ref()
+        self.submit_completions()
     }
 
-    /// Also if nothing turns: for operations that were begun. None in a forked child: its entries
-    /// would be carried out in the parent's memory.
-    pub(crate) fn made_ring(&self) -> Option<&Ring> {
-        if !self.origin.is_here() {
-            return None;
-        }
-        self.ring.get()?.as_ref()
-    }
-
-    /// The end of the loop waits for the task.
-    pub(crate) fn leave_to_thread(&self, task: BlockingTask<Ended>) {
-        self.background.add(task);
-        self.has_files.set(true);
-    }
-
-    /// From now on files are for threads. False if there's a ring already.
-    pub(crate) fn forgo_ring(&self) -> bool {
-        self.ring.get_or_init(|| None).is_none()
-    }
-
-    /// True if this is no time to sleep. May start a timer.
-    fn submit_files(&self) -> io::Result<bool> {
-        let Some(Some(ring)) = self.ring.get() else {
-            return Ok(false);
-        };
+    #[inline(never)]
+    fn submit_completions(&self) -> io::Result<bool> {
         self.check_origin()?; // a forked child that leaves the parent's loop comes here
-        let soon = ring.submit()?;
-        if ring.is_held_back() {
-            let waker = Waker::noop();
-            let runs = |timer| self.timer_wakes(timer, waker).is_some();
-            if !self.retry.get().is_some_and(runs) {
-                let timer = self.start_timer(Moment::now().after(RETRY), waker.clone());
-                self.retry.set(Some(timer));
-            }
-        }
-        Ok(soon)
+        let (may_block, until) = self.completions.submit()?;
+        let until = until.map_or(NEVER, |at| Moment::from(at).since(self.epoch));
+        self.completion_deadline.set(until);
+        Ok(may_block)
     }
 
-    fn collect_files(&self, woken: &mut Vec<Waker>) {
-        if let Some(Some(ring)) = self.ring.get() {
-            if let Some(collected) = ring.collect(woken) {
-                end_files(*collected);
-            }
+    /// Returns the panic of a source.
+    #[inline]
+    fn collect_completions(&self, woken: &mut Vec<Waker>) -> Option<Box<dyn Any + Send>> {
+        if self.completions.is_empty() {
+            return None;
+        }
+        self.completions.collect(woken)
+    }
+
+    /// For the end of a loop after which no turn may come.
+    #[inline]
+    pub(crate) fn finish(&self) {
+        // A forked child that leaves the parent's loop comes here, too.
+        if !self.completions.is_empty() && !self.is_inherited() {
+            self.completions.finish();
+        }
+    }
+
+    /// The same if the loop is not inside of another one of this reactor.
+    #[inline]
+    pub(crate) fn finish_outermost(&self) {
+        if self.depth.get() == 1 {
+            self.finish();
         }
     }
 
     /// The waker is called in the next turn, which will not sleep.
     pub(crate) fn defer(&self, waker: Waker) {
         self.deferred.borrow_mut().push(waker);
-        self.look_soon();
+        self.request_turn();
     }
 
     /// There's something for the next turn to do.
-    pub(crate) fn look_soon(&self) {
+    pub(crate) fn request_turn(&self) {
         if self.depth.get() == 0 {
             self.rest.rouse(); // polled between turns, by a loop that may watch the descriptor
         }

@@ -6,7 +6,6 @@
 
 use std::panic::{RefUnwindSafe, UnwindSafe};
 
-use crate::fs::{File, ReadDir};
 use crate::pool::BlockingTask;
 use crate::reactor::{Awake, Reactor};
 use crate::source::Source;
@@ -24,4 +23,3 @@ unwind_safe!(Reactor, Awake<'_>);
 // A closure that has panicked hands over its panic, and is gone.
 impl<T> UnwindSafe for BlockingTask<T> {}
 impl<T> RefUnwindSafe for BlockingTask<T> {}
-unwind_safe!(File, ReadDir);

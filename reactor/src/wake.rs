@@ -1,4 +1,7 @@
 //! Calling and dropping wakers, which is user code.
+//!
+//! A waker may do anything: panic, turn the reactor, drop a future. So call these functions while
+//! no borrow and no lock is held.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -6,14 +9,14 @@ use std::task::Waker;
 
 /// Calls wakers. A panic in one of them does not keep the others from being called.
 #[inline]
-pub(crate) fn wake_all(wakers: impl IntoIterator<Item = Waker>) {
+pub fn wake_all(wakers: impl IntoIterator<Item = Waker>) {
     for waker in wakers {
         discard_panic(|| waker.wake());
     }
 }
 
 /// Drops wakers one by one. If a drop of several panicked twice, the process would abort.
-pub(crate) fn drop_all(wakers: impl IntoIterator<Item = Waker>) {
+pub fn drop_all(wakers: impl IntoIterator<Item = Waker>) {
     for waker in wakers {
         discard_panic(|| drop(waker));
     }
@@ -21,7 +24,7 @@ pub(crate) fn drop_all(wakers: impl IntoIterator<Item = Waker>) {
 
 /// Runs user code and discards its panic. The panic hook has reported it.
 #[inline]
-pub(crate) fn discard_panic(user_code: impl FnOnce()) {
+pub fn discard_panic(user_code: impl FnOnce()) {
     if let Err(payload) = catch_unwind(AssertUnwindSafe(user_code)) {
         discard(payload);
     }

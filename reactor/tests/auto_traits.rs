@@ -5,10 +5,10 @@ mod common;
 use std::net::TcpStream as Std;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 
+use windlass::fs::{DirEntry, File, OpenOptions, ReadDir};
 use windlass::io::{Stderr, Stdin, Stdout};
 use windlass::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use windlass::signal::{CtrlC, Signal, Signals};
-use windlass_reactor::fs::{DirEntry, File, OpenOptions, ReadDir};
 use windlass_reactor::net::{self, TcpListener, TcpStream, UdpSocket};
 use windlass_reactor::time::{Elapsed, Interval, MissedTicks, Sleep, Timeout};
 use windlass_reactor::{Async, Awake, BlockingTask, Pool, Reactor, Readable, Turned, Writable};

@@ -17,11 +17,12 @@ use common::{PATIENCE, descriptors, hook, hooked, in_child, poll, run, tcp_pair,
 use futures::future::join_all;
 use futures::{AsyncReadExt, AsyncWriteExt};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use windlass::fs;
 use windlass::io::copy;
 use windlass::process::Command;
 use windlass_reactor::net::unix::UnixStream;
 use windlass_reactor::time::sleep;
-use windlass_reactor::{Pool, Reactor, fs};
+use windlass_reactor::{Pool, Reactor};
 
 static POOL: Pool = Pool::new("test", 300, PATIENCE);
 

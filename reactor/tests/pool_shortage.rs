@@ -14,8 +14,8 @@ use std::thread;
 use std::time::Duration;
 
 use common::{in_child, poll, run};
+use windlass::fs::{File, OpenOptions};
 use windlass_reactor::Pool;
-use windlass_reactor::fs::{File, OpenOptions};
 use windlass_reactor::time::sleep;
 
 /// No thread can be started from here on, neither by this process nor by the kernel for it.

@@ -9,9 +9,10 @@ use std::task::{Context, Poll, ready};
 use rustix::io::Errno;
 use rustix::pipe::{SpliceFlags, fcntl_setpipe_size, splice};
 
+use windlass_reactor::Async;
+use windlass_reactor::budget::charge;
 use windlass_reactor::fork::Origin;
 use windlass_reactor::net::{TcpStream, unix::UnixStream};
-use windlass_reactor::{Async, charge};
 
 use super::pipe::ends;
 

@@ -55,7 +55,7 @@ pub fn channel<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
 }
 
 /// Creates a channel that holds any number of values. Senders never wait, so there is no
-/// backpressure: senders that are faster than the receiver fill the memory.
+/// backpressure, and senders that are faster than the receiver fill the memory.
 ///
 /// ```
 /// use windlass::sync::mpsc;
@@ -354,7 +354,7 @@ impl<T> Receiver<T> {
     fn poll_recv_slow(&mut self, cx: &mut Context<'_>) -> Poll<Option<T>> {
         if self.0.is_pending() {
             self.0.receiver.register(cx.waker());
-            // `register` is user code, which may have sent a value: check again.
+            // `register` is user code, which may have sent a value, so check again.
             if self.0.is_pending() {
                 budget::refund();
                 return Poll::Pending;

@@ -1,4 +1,4 @@
-//! A semaphore: a number of permits.
+//! A semaphore with any number of permits.
 
 use std::cell::Cell;
 use std::fmt;
@@ -129,8 +129,8 @@ impl Semaphore {
         self.give(permits);
     }
 
-    /// Returns permits. Saturates, because an overflow would be the fault of an earlier
-    /// `add_permits`, not of the task that returns its permits.
+    /// Returns permits. Saturates, because only `add_permits` can cause an overflow, and the task
+    /// that returns its permits is not responsible for it.
     fn give(&self, permits: usize) {
         let available = self.available.get().saturating_add(permits);
         if self.waiters.is_empty() {
@@ -147,7 +147,7 @@ impl Semaphore {
         self.available.get()
     }
 
-    /// Closes the semaphore: current and later calls that acquire permits return an error. Permits
+    /// Closes the semaphore. Current and later calls that acquire permits return an error. Permits
     /// that are already held stay valid.
     ///
     /// ```
@@ -269,7 +269,7 @@ impl<S: Deref<Target = Semaphore>> Acquire<S> {
     fn wait(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Closed>> {
         let semaphore = self.semaphore.as_ref().expect("present until completion");
         let waker = cx.waker().clone();
-        // The clone is user code, which may have returned permits: try again.
+        // The clone is user code, which may have returned permits, so try again.
         match semaphore.take(self.permits) {
             Err(TryAcquireError::NoPermits) => {
                 self.key = Some(semaphore.waiters.push(self.permits, Some(waker)));

@@ -21,8 +21,8 @@ fn is_sparse<T>(len: usize, capacity: usize) -> bool {
     capacity > kept::<T>() && len <= capacity / 4
 }
 
-/// True if [`shrink_queue`] would shrink. Hot paths ask first and leave the call to a slow path,
-/// because the call would cost them registers.
+/// True if [`shrink_queue`] would shrink. Hot paths check this first and leave the call to a slow
+/// path, because the call would cost them registers.
 #[inline(always)]
 pub(crate) fn may_shrink<T>(queue: &VecDeque<T>) -> bool {
     is_sparse::<T>(queue.len(), queue.capacity())

@@ -1,7 +1,7 @@
 //! A vector whose entries are reused, and which gives memory back after a burst.
 //!
-//! A released entry keeps its value for the next user. There are no generations: whoever holds an
-//! index releases it once, and users that may hold a stale one go through [`Slab::get_mut`].
+//! A released entry keeps its value for the next user. There are no generations, because the owner
+//! of an index releases it once. Users that may have a stale index go through [`Slab::get_mut`].
 
 use std::num::NonZeroU32;
 use std::ops;
@@ -66,8 +66,8 @@ impl<T> Slab<T> {
         }
     }
 
-    /// Occupies an entry: a vacant one with the value that its last user left, or else a new one
-    /// with the value that `make` returns.
+    /// Occupies an entry. A vacant one has the value that its last user left, a new one has the
+    /// value that `make` returns.
     #[inline]
     pub(crate) fn acquire(&mut self, make: impl FnOnce(Index) -> T) -> (Index, &mut T) {
         let Some(index) = self.near_vacant else {
@@ -152,7 +152,7 @@ impl<T> Slab<T> {
 
     /// Drops the vacant entries at the end, and links the others so that the lowest is reused
     /// first. A sweep runs once per halving of the occupied entries, and once per as many releases
-    /// as there are entries: a constant cost per release.
+    /// as there are entries. That is a constant cost per release.
     fn sweep(&mut self) {
         let kept = KEPT as usize;
         while self.entries.len() > kept && self.entries.last().is_some_and(|last| last.is_vacant) {

@@ -38,7 +38,7 @@ pub(crate) struct WaitKey(Index);
 pub(crate) enum WaitState {
     #[default]
     Waiting,
-    /// Has received what it waits for, and passes it on if it does not use it.
+    /// Was granted its request, and passes the grant on if it does not use it.
     Served,
     /// Sent away together with all others, with nothing.
     Dismissed,
@@ -103,7 +103,7 @@ impl WaitQueue {
     /// After `Waiting`, those behind may be served now.
     pub(crate) fn remove(&self, key: WaitKey) -> WaitState {
         let (state, waker) = self.list.borrow_mut().remove(key.0);
-        discard_panic(|| drop(waker)); // the caller still has to pass on what it got
+        discard_panic(|| drop(waker)); // the caller may still have to pass on a grant
         state
     }
 

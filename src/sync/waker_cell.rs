@@ -1,11 +1,11 @@
-//! A place for one waker.
+//! A cell for one waker.
 
 use std::cell::Cell;
 use std::task::Waker;
 
 use windlass_executor::discard_panic;
 
-/// A place for one waker: that of a group's owner, or of an end of a channel that has one task.
+/// A place for one waker, of the owner of a group or of an end of a channel that has one task.
 pub(crate) struct WakerCell(Cell<Option<Waker>>);
 
 impl WakerCell {

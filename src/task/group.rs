@@ -536,7 +536,7 @@ impl<R> Inner<R> {
         if let Some(output) = check() {
             return Poll::Ready(output);
         }
-        self.owner.register(cx.waker()); // user code, in which a child may end: check again
+        self.owner.register(cx.waker()); // user code, in which a child may end
         check().map_or(Poll::Pending, Poll::Ready)
     }
 

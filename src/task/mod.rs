@@ -1,4 +1,4 @@
-//! Structured concurrency: groups, scopes, graceful shutdown and task-local values.
+//! Groups, scopes, graceful shutdown and task-local values.
 //!
 //! # Why a task should not outlive the function that spawned it
 //!

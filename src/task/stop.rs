@@ -1,4 +1,4 @@
-//! Graceful shutdown: a tree of stop requests and deadlines.
+//! Stop requests and deadlines that propagate down a tree, for graceful shutdown.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;

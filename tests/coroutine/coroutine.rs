@@ -1,4 +1,4 @@
-//! Coroutines: what goes in and out, and what each misuse ends with.
+//! Coroutines: inputs, outputs and misuse.
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn, ready};
@@ -20,7 +20,7 @@ const FOREIGN: &str = "this coroutine awaits something that is not a `yield_` of
 const NOT_RESUMED: &str = "the body of a coroutine cannot be awaited: pass it to \
                            `Coroutine::pinned`, together with the exchange that has made it";
 
-/// Pending once, and wakes its task; as `yield_now`, by a future that this crate doesn't know.
+/// Is pending once and wakes its task, like `yield_now`, as a future that the crate does not know.
 async fn turn() {
     let mut turned = false;
     poll_fn(|cx| {
@@ -44,7 +44,7 @@ fn each_resume_passes_a_value_in_and_one_out() {
         trace.push(format!("ends with {third}"));
         first + second + third
     });
-    trace.is(&[]); // nothing runs before it is resumed
+    trace.is(&[]); // the body runs only when it is resumed
     assert_eq!(coroutine.resume(1), Yielded("one"));
     trace.is(&["begins with 1"]);
     assert_eq!(coroutine.resume(10), Yielded("two"));
@@ -57,7 +57,7 @@ fn each_resume_passes_a_value_in_and_one_out() {
 
 #[test]
 fn a_pinned_coroutine_behaves_like_a_boxed_one() {
-    let word = String::from("rope"); // and it borrows
+    let word = String::from("rope"); // borrowed by the body
     let exchange = Exchange::new();
     let body = pin!(exchange.body(async |co, first: usize| {
         let second = co.yield_(&word[first..]).await;
@@ -150,7 +150,7 @@ fn a_yield_to_another_coroutine_is_a_foreign_await() {
         });
         let text = panic_of(|| inner.resume(()));
         assert_eq!(text, FOREIGN);
-        drop(inner); // takes its yield back
+        drop(inner); // discards its output
         outer.yield_("directly").await;
     });
     assert_eq!(outer.next(), Some("directly"));
@@ -198,7 +198,7 @@ fn dropping_a_suspended_coroutine_drops_its_body() {
     drop(output);
     trace.is(&["drop output"]);
 
-    // One that never ran has nothing but what it captured.
+    // A body that never ran holds only its captures.
     let captured = says_drop(&trace, "captured");
     let unused = Coroutine::<(), (), _>::new(async move |_, ()| drop(captured));
     drop(unused);
@@ -238,7 +238,7 @@ fn the_body_cannot_reach_its_own_coroutine() {
 #[test]
 fn a_yield_beside_other_futures_suspends_the_coroutine() {
     let mut coroutine = Coroutine::new(async |co, first: u32| {
-        // `turn` is ready when the coroutine is resumed, and so polled again.
+        // `turn` completes at the next resume, so it is polled again.
         let (second, ()) = join!(co.yield_("beside"), turn());
         first + second
     });
@@ -249,7 +249,7 @@ fn a_yield_beside_other_futures_suspends_the_coroutine() {
 #[test]
 fn a_yield_wakes_the_combinator_that_waits_for_it() {
     let mut coroutine = Coroutine::new(async |co, first: u32| {
-        let mut all = FuturesUnordered::from_iter([co.yield_("woken")]); // polls what was woken
+        let mut all = FuturesUnordered::from_iter([co.yield_("woken")]); // polls woken futures only
         first + all.next().await.unwrap()
     });
     assert_eq!(coroutine.resume(1), Yielded("woken"));
@@ -441,8 +441,8 @@ fn an_input_waits_for_a_late_poll_of_the_yield() {
     let mut coroutine = AsyncCoroutine::new(async |co, first: u32| {
         let mut yielding = co.yield_(first);
         assert!(poll(&mut yielding).is_pending());
-        turn().await; // stops here
-        turn().await; // the input is there
+        turn().await; // suspended here
+        turn().await; // the input has arrived
         yielding.await
     });
     assert_eq!(coroutine.send(1).now_or_never(), Some(Yielded(1)));
@@ -454,7 +454,7 @@ fn an_input_waits_for_a_late_poll_of_the_yield() {
 fn the_waker_of_a_yield_is_user_code_and_runs_under_no_borrow() {
     let (hooks, waker) = hooked();
     let trace = Trace::new();
-    // Each resumes a coroutine of its own: what it finds would be borrowed if anything was.
+    // Each resumes its coroutine, which would panic if a borrow was held.
     let resumes = |what: &'static str| {
         let trace = trace.clone();
         move || {
@@ -465,7 +465,7 @@ fn the_waker_of_a_yield_is_user_code_and_runs_under_no_borrow() {
     let mut coroutine = Coroutine::new(async |co, ()| {
         let mut yielding = co.yield_(1);
         assert!(poll_with(&mut yielding, &waker).is_pending());
-        poll_fn(|_| poll_with(&mut yielding, &waker)).await; // the waker of before is dropped
+        poll_fn(|_| poll_with(&mut yielding, &waker)).await; // drops the previous waker
     });
     hooks.on_clone.set(resumes("clone"));
     hooks.on_drop.set(resumes("drop"));

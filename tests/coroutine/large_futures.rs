@@ -1,4 +1,4 @@
-//! How much stack it takes to make a coroutine with a large body, also in debug builds.
+//! The stack that creating a coroutine with a large body takes, also in debug builds.
 
 use windlass::coroutine::{AsyncCoroutine, Co, Coroutine, State};
 use windlass_executor::block_on;

@@ -1,4 +1,4 @@
-//! Coroutines of every kind do what a plain loop says, whatever their body and their caller do.
+//! Random programs compare coroutines of every kind with a plain loop.
 
 use std::collections::VecDeque;
 use std::future::ready;
@@ -13,18 +13,18 @@ use windlass::coroutine::State::{Complete, Yielded};
 use windlass::coroutine::{AsyncCoroutine, Co, Coroutine, Exchange, State};
 use windlass_executor::yield_now;
 
-/// What a body does, one after the other.
+/// The steps of a body.
 #[derive(Debug, Clone)]
 enum Step {
-    /// Yields its sum and this, and adds what comes in.
+    /// Yields the sum plus this number, and adds the input.
     Yield(u32),
-    /// Gives up a yield that was not handed out.
+    /// Drops a yield before the body suspends.
     GiveUp(u32),
-    /// Yields, but doesn't take what comes in.
+    /// Yields and ignores the input.
     Ignore(u32),
-    /// The same things in a function that it calls.
+    /// Runs steps in a function that the body calls.
     Call(Vec<Step>),
-    /// Waits for something else.
+    /// Awaits another future.
     Wait,
     Panic,
 }
@@ -33,9 +33,9 @@ enum Step {
 enum Seen {
     Yielded(u32),
     Complete(u32),
-    /// With the first word of the text.
+    /// With the first word of the message.
     Panicked(String),
-    /// The await of this `send` was given up.
+    /// The future of `send` was dropped.
     GivenUp,
 }
 
@@ -53,7 +53,7 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(step, 0..10)
 }
 
-/// A number that counts how many of it there are.
+/// A number that counts its live copies.
 #[derive(Clone)]
 struct Token(u32, #[allow(dead_code)] Rc<()>);
 
@@ -85,7 +85,7 @@ async fn body(steps: &[Step], co: &mut Tokens<'_>, mut sum: Token) -> Token {
     sum
 }
 
-/// The plain loop. `may_wait` says of which kind the coroutine is.
+/// The plain loop. `may_wait` selects the kind of coroutine.
 fn model(steps: &[Step], inputs: &[u32], may_wait: bool) -> Vec<Seen> {
     fn flat<'s>(steps: &'s [Step], into: &mut VecDeque<&'s Step>) {
         for step in steps {
@@ -134,7 +134,7 @@ fn see(code: impl FnOnce() -> Option<State<Token, Token>>) -> Seen {
         Ok(None) => Seen::GivenUp,
         Err(payload) => {
             let literal = payload.downcast_ref::<&str>().copied();
-            let text = literal.expect("all of them are literals");
+            let text = literal.expect("the messages are literals");
             Seen::Panicked(text.split(' ').next().unwrap().to_owned())
         }
     }
@@ -145,7 +145,7 @@ fn resume(mut coroutine: Coroutine<'_, Token, Token, Token>, inputs: &[Token]) -
     inputs.iter().map(resume).collect()
 }
 
-/// Gives up each await that has to wait, and takes the answer then.
+/// Drops each `send` that is pending, and awaits the answer afterwards.
 fn send(mut coroutine: AsyncCoroutine<'_, Token, Token, Token>, inputs: &[Token]) -> Vec<Seen> {
     let send = |input: &Token| {
         let mut seen = see(|| coroutine.send(input.clone()).now_or_never());
@@ -173,7 +173,7 @@ proptest! {
         let tokens: Vec<_> = inputs.iter().map(|&input| Token(input, count.clone())).collect();
         let run = async |co: &mut Tokens<'_>, first| body(&steps, co, first).await;
 
-        std::panic::set_hook(Box::new(|_| {})); // the planned panics would fill the screen
+        std::panic::set_hook(Box::new(|_| {})); // hides the planned panics
         let boxed = resume(Coroutine::new(run), &tokens);
         let pinned = {
             let exchange = Exchange::new();

@@ -11,63 +11,67 @@ use crate::common::*;
 use windlass::sync::{Event, Mutex, Semaphore, mpsc, oneshot, watch};
 use windlass_executor::yield_now;
 
-/// Futures that run side by side, each woken by itself alone.
+/// Futures that run side by side, each with its own waker.
 #[derive(Default)]
-struct Crew {
-    hands: Vec<Hand>,
+struct Jobs {
+    list: Vec<Job>,
 }
 
-struct Hand {
+struct Job {
     name: &'static str,
     work: Option<Pin<Box<dyn Future<Output = ()>>>>,
     woken: Arc<Count>,
     waker: Waker,
-    /// Whether it may be dropped half-way.
-    may_fall: bool,
+    /// Whether some runs drop it early.
+    may_drop: bool,
 }
 
-impl Crew {
-    /// One that is dropped half-way in some of the runs.
-    fn hand(&mut self, name: &'static str, work: impl Future<Output = ()> + 'static) {
+impl Jobs {
+    /// Adds a job that some runs drop early.
+    fn job(&mut self, name: &'static str, work: impl Future<Output = ()> + 'static) {
         let (woken, waker) = Count::new();
         waker.wake_by_ref();
-        self.hands.push(Hand {
+        self.list.push(Job {
             name,
             work: Some(Box::pin(work)),
             woken,
             waker,
-            may_fall: true,
+            may_drop: true,
         });
     }
 
-    /// One that never is.
-    fn mate(&mut self, name: &'static str, work: impl Future<Output = ()> + 'static) {
-        self.hand(name, work);
-        self.hands.last_mut().unwrap().may_fall = false;
+    /// Adds a job that always runs to its end.
+    fn lasting_job(&mut self, name: &'static str, work: impl Future<Output = ()> + 'static) {
+        self.job(name, work);
+        self.list.last_mut().unwrap().may_drop = false;
     }
 
-    /// Polls in turn whoever is woken. At step `at` drops the one that is to fall. Returns how
-    /// many steps it took.
-    fn run(&mut self, fall: Option<(usize, usize)>) -> usize {
+    /// Polls woken jobs in turn, and drops one of them before step `at`. Returns the number of
+    /// steps.
+    fn run(&mut self, drop_at: Option<(usize, usize)>) -> usize {
         let mut step = 0;
         loop {
             let mut idle = true;
-            for i in 0..self.hands.len() {
-                if let Some((who, at)) = fall {
+            for i in 0..self.list.len() {
+                if let Some((which, at)) = drop_at {
                     if step == at {
-                        self.hands[who].work = None;
+                        self.list[which].work = None;
                     }
                 }
-                let hand = &mut self.hands[i];
-                if hand.woken.take() == 0 {
+                let job = &mut self.list[i];
+                if job.woken.take() == 0 {
                     continue;
                 }
-                let Some(work) = &mut hand.work else { continue };
+                let Some(work) = &mut job.work else { continue };
                 (idle, step) = (false, step + 1);
-                assert!(step < 1000, "{} waits for ever, and not alone", hand.name);
-                let mut cx = Context::from_waker(&hand.waker);
+                assert!(
+                    step < 1000,
+                    "{} never completes: its wakes repeat for ever",
+                    job.name
+                );
+                let mut cx = Context::from_waker(&job.waker);
                 if work.as_mut().poll(&mut cx).is_ready() {
-                    hand.work = None;
+                    job.work = None;
                 }
             }
             if idle {
@@ -77,67 +81,73 @@ impl Crew {
     }
 }
 
-/// Runs a scenario whole, and then again for each of its hands and each of its steps, with that
-/// hand dropped at that step. Each time all others must come to their end; then `check` is told who
-/// fell.
-fn each_falls_at_each_step<S>(scenario: impl Fn(&mut Crew) -> S, check: impl Fn(&S, Option<&str>)) {
-    let run = |fall: Option<(usize, usize)>| {
-        let mut crew = Crew::default();
-        let state = scenario(&mut crew);
-        let fallen = fall.map(|(who, _)| crew.hands[who].name);
-        let steps = crew.run(fall);
-        let stuck = crew.hands.iter().filter(|hand| hand.work.is_some());
-        let stuck: Vec<_> = stuck.map(|hand| hand.name).collect();
-        assert!(stuck.is_empty(), "{stuck:?} wait for ever after {fall:?}");
-        check(&state, fallen);
-        let may_fall = crew.hands.iter().map(|hand| hand.may_fall).collect();
-        (steps, may_fall)
+/// Runs a scenario to its end, and then once per job and step, with that job dropped before that
+/// step. In each run all other jobs must complete. Then `check` receives the name of the dropped
+/// job.
+fn drop_each_job_at_each_step<S>(
+    scenario: impl Fn(&mut Jobs) -> S,
+    check: impl Fn(&S, Option<&str>),
+) {
+    let run = |drop_at: Option<(usize, usize)>| {
+        let mut jobs = Jobs::default();
+        let state = scenario(&mut jobs);
+        let dropped = drop_at.map(|(which, _)| jobs.list[which].name);
+        let steps = jobs.run(drop_at);
+        let stuck = jobs.list.iter().filter(|job| job.work.is_some());
+        let stuck: Vec<_> = stuck.map(|job| job.name).collect();
+        assert!(
+            stuck.is_empty(),
+            "{stuck:?} never complete after {drop_at:?}"
+        );
+        check(&state, dropped);
+        let may_drop = jobs.list.iter().map(|job| job.may_drop).collect();
+        (steps, may_drop)
     };
-    let (steps, may_fall): (usize, Vec<bool>) = run(None);
-    assert!(steps > may_fall.len(), "nobody waits in it");
-    for who in (0..may_fall.len()).filter(|&who| may_fall[who]) {
+    let (steps, may_drop): (usize, Vec<bool>) = run(None);
+    assert!(steps > may_drop.len(), "no job of the scenario waits");
+    for which in (0..may_drop.len()).filter(|&which| may_drop[which]) {
         for at in 0..steps {
-            run(Some((who, at)));
+            run(Some((which, at)));
         }
     }
 }
 
-/// A value whose number of copies alive is known.
-struct Cargo(u32, Rc<Cell<i32>>);
+/// A value that counts its live copies.
+struct Value(u32, Rc<Cell<i32>>);
 
-impl Cargo {
-    fn new(number: u32, afloat: &Rc<Cell<i32>>) -> Self {
-        afloat.set(afloat.get() + 1);
-        Cargo(number, afloat.clone())
+impl Value {
+    fn new(number: u32, alive: &Rc<Cell<i32>>) -> Self {
+        alive.set(alive.get() + 1);
+        Value(number, alive.clone())
     }
 }
 
-impl Drop for Cargo {
+impl Drop for Value {
     fn drop(&mut self) {
         self.1.set(self.1.get() - 1);
     }
 }
 
-/// What was sent, what has come back, what was received; and what is neither dropped nor received.
+/// The values that were sent, returned by a failed send, and received, and the number of live ones.
 #[derive(Clone, Default)]
 struct Log {
     sent: Rc<RefCell<Vec<u32>>>,
     refused: Rc<RefCell<Vec<u32>>>,
     received: Rc<RefCell<Vec<u32>>>,
-    afloat: Rc<Cell<i32>>,
+    alive: Rc<Cell<i32>>,
 }
 
 impl Log {
-    fn check(&self, fallen: Option<&str>) {
-        assert_eq!(self.afloat.get(), 0, "a value was leaked");
-        if fallen == Some("receiver") {
+    fn check(&self, dropped: Option<&str>) {
+        assert_eq!(self.alive.get(), 0, "a value was leaked");
+        if dropped == Some("receiver") {
             let sent = self.sent.borrow();
             assert!(sent.starts_with(&self.received.borrow()), "out of order");
         } else {
             assert_eq!(*self.sent.borrow(), *self.received.borrow());
             assert!(self.refused.borrow().is_empty());
         }
-        if fallen.is_none() {
+        if dropped.is_none() {
             assert_eq!(self.received.borrow().len(), 9);
         }
     }
@@ -147,9 +157,9 @@ impl Log {
         list.borrow_mut().push(number);
     }
 
-    async fn receive(self, mut receiver: mpsc::Receiver<Cargo>) {
-        while let Some(cargo) = receiver.recv().await {
-            self.received.borrow_mut().push(cargo.0);
+    async fn receive(self, mut receiver: mpsc::Receiver<Value>) {
+        while let Some(value) = receiver.recv().await {
+            self.received.borrow_mut().push(value.0);
             yield_now().await;
         }
     }
@@ -159,94 +169,94 @@ const SENDERS: [&str; 3] = ["first", "second", "third"];
 
 #[test]
 fn a_bounded_channel_loses_nothing() {
-    let scenario = |crew: &mut Crew| {
+    let scenario = |jobs: &mut Jobs| {
         let (sender, receiver) = mpsc::channel(1);
         let log = Log::default();
         for (i, name) in SENDERS.into_iter().enumerate() {
             let (sender, log) = (sender.clone(), log.clone());
-            crew.hand(name, async move {
+            jobs.job(name, async move {
                 for n in 0..3 {
                     let number = 10 * i as u32 + n;
-                    let sent = sender.send(Cargo::new(number, &log.afloat)).await;
+                    let sent = sender.send(Value::new(number, &log.alive)).await;
                     log.note(number, sent.is_ok());
                 }
             });
         }
-        crew.hand("receiver", log.clone().receive(receiver));
+        jobs.job("receiver", log.clone().receive(receiver));
         log
     };
-    each_falls_at_each_step(scenario, Log::check);
+    drop_each_job_at_each_step(scenario, Log::check);
 }
 
 #[test]
 fn unused_reserved_capacity_goes_to_the_next_sender() {
-    let scenario = |crew: &mut Crew| {
+    let scenario = |jobs: &mut Jobs| {
         let (sender, receiver) = mpsc::channel(2);
         let log = Log::default();
         for (i, name) in SENDERS.into_iter().enumerate() {
             let (sender, log) = (sender.clone(), log.clone());
-            crew.hand(name, async move {
+            jobs.job(name, async move {
                 for n in 0..3 {
                     let number = 10 * i as u32 + n;
-                    drop(sender.reserve().await); // not used
+                    drop(sender.reserve().await); // without sending
                     let Ok(permit) = sender.reserve().await else {
                         break;
                     };
-                    yield_now().await; // it may fall while it has the room
-                    let sent = permit.send(Cargo::new(number, &log.afloat));
+                    yield_now().await; // may be dropped while it holds the permit
+                    let sent = permit.send(Value::new(number, &log.alive));
                     log.note(number, sent.is_ok());
                 }
             });
         }
-        crew.hand("receiver", log.clone().receive(receiver));
+        jobs.job("receiver", log.clone().receive(receiver));
         log
     };
-    each_falls_at_each_step(scenario, Log::check);
+    drop_each_job_at_each_step(scenario, Log::check);
 }
 
 #[test]
 fn an_unbounded_channel_loses_nothing() {
-    let scenario = |crew: &mut Crew| {
+    let scenario = |jobs: &mut Jobs| {
         let (sender, receiver) = mpsc::unbounded_channel();
         let log = Log::default();
         for (i, name) in SENDERS.into_iter().enumerate() {
             let (sender, log) = (sender.clone(), log.clone());
-            crew.hand(name, async move {
+            jobs.job(name, async move {
                 for n in 0..3 {
                     let number = 10 * i as u32 + n;
-                    let sent = sender.send(Cargo::new(number, &log.afloat));
+                    let sent = sender.send(Value::new(number, &log.alive));
                     log.note(number, sent.is_ok());
                     yield_now().await;
                 }
             });
         }
-        crew.hand("receiver", log.clone().receive(receiver));
+        jobs.job("receiver", log.clone().receive(receiver));
         log
     };
-    each_falls_at_each_step(scenario, Log::check);
+    drop_each_job_at_each_step(scenario, Log::check);
 }
 
 #[test]
 fn dropping_each_pending_recv_loses_no_value() {
-    let scenario = |crew: &mut Crew| {
+    let scenario = |jobs: &mut Jobs| {
         let (sender, mut receiver) = mpsc::channel(1);
         let log = Log::default();
         for (i, name) in SENDERS.into_iter().enumerate() {
             let (sender, log) = (sender.clone(), log.clone());
-            crew.hand(name, async move {
+            jobs.job(name, async move {
                 for n in 0..3 {
                     let number = 10 * i as u32 + n;
-                    let sent = sender.send(Cargo::new(number, &log.afloat)).await;
+                    let sent = sender.send(Value::new(number, &log.alive)).await;
                     log.note(number, sent.is_ok());
                     yield_now().await;
                 }
             });
         }
         let theirs = log.clone();
-        crew.hand("receiver", async move {
+        jobs.job("receiver", async move {
             loop {
                 match once(Box::pin(receiver.recv())).await {
-                    Some(Some(cargo)) => theirs.received.borrow_mut().push(cargo.0),
+                    Some(Some(value)) => theirs.received.borrow_mut().push(value.0),
                     Some(None) => break,
                     None => yield_now().await,
                 }
@@ -254,10 +264,10 @@ fn dropping_each_pending_recv_loses_no_value() {
         });
         log
     };
-    each_falls_at_each_step(scenario, Log::check);
+    drop_each_job_at_each_step(scenario, Log::check);
 }
 
-/// Polls once, and drops what isn't ready.
+/// Polls a future once and drops it.
 async fn once<F: Future + Unpin>(mut future: F) -> Option<F::Output> {
     std::future::poll_fn(|cx| {
         Poll::Ready(match Pin::new(&mut future).poll(cx) {
@@ -270,17 +280,17 @@ async fn once<F: Future + Unpin>(mut future: F) -> Option<F::Output> {
 
 #[test]
 fn a_semaphore_loses_no_permit() {
-    let scenario = |crew: &mut Crew| {
+    let scenario = |jobs: &mut Jobs| {
         let semaphore = Rc::new(Semaphore::new(3));
         let used = Rc::new(Cell::new(0));
         for (name, permits) in [("a", 1), ("b", 3), ("c", 2), ("d", 1), ("e", 2)] {
             let (semaphore, used) = (semaphore.clone(), used.clone());
-            crew.hand(name, async move {
+            jobs.job(name, async move {
                 for _ in 0..2 {
                     let permit = semaphore.acquire(permits).await;
                     used.set(used.get() + permits);
                     let _used = on_drop(|| used.set(used.get() - permits));
-                    assert!(used.get() <= 3, "more permits than there are");
+                    assert!(used.get() <= 3, "more permits are used than exist");
                     yield_now().await;
                     assert!(permit.is_ok());
                 }
@@ -288,18 +298,18 @@ fn a_semaphore_loses_no_permit() {
         }
         semaphore
     };
-    each_falls_at_each_step(scenario, |semaphore, _| {
+    drop_each_job_at_each_step(scenario, |semaphore, _| {
         assert_eq!(semaphore.available_permits(), 3);
     });
 }
 
 #[test]
 fn owned_permits_are_returned_too() {
-    let scenario = |crew: &mut Crew| {
+    let scenario = |jobs: &mut Jobs| {
         let semaphore = Rc::new(Semaphore::new(1));
         for name in SENDERS {
             let semaphore = semaphore.clone();
-            crew.hand(name, async move {
+            jobs.job(name, async move {
                 let permit = semaphore.acquire_owned(1).await;
                 yield_now().await;
                 drop(permit);
@@ -307,7 +317,7 @@ fn owned_permits_are_returned_too() {
         }
         semaphore
     };
-    each_falls_at_each_step(scenario, |semaphore, _| {
+    drop_each_job_at_each_step(scenario, |semaphore, _| {
         assert_eq!(semaphore.available_permits(), 1);
         assert_eq!(Rc::strong_count(semaphore), 1);
     });
@@ -315,43 +325,43 @@ fn owned_permits_are_returned_too() {
 
 #[test]
 fn a_mutex_goes_to_the_next_waiter() {
-    let scenario = |crew: &mut Crew| {
+    let scenario = |jobs: &mut Jobs| {
         let mutex = Rc::new(Mutex::new(0));
         for name in ["a", "b", "c", "d"] {
             let mutex = mutex.clone();
-            crew.hand(name, async move {
+            jobs.job(name, async move {
                 for _ in 0..2 {
                     let mut guard = mutex.lock().await;
                     let before = *guard;
                     yield_now().await;
-                    assert_eq!(*guard, before, "somebody else had the lock");
+                    assert_eq!(*guard, before, "the lock was not exclusive");
                     *guard += 1;
                 }
             });
         }
         mutex
     };
-    each_falls_at_each_step(scenario, |mutex, fallen| {
-        let count = *mutex.try_lock().expect("it is open");
-        let fewest = if fallen.is_some() { 6 } else { 8 };
+    drop_each_job_at_each_step(scenario, |mutex, dropped| {
+        let count = *mutex.try_lock().expect("it is unlocked");
+        let fewest = if dropped.is_some() { 6 } else { 8 };
         assert!((fewest..=8).contains(&count));
     });
 }
 
 #[test]
 fn a_single_notification_reaches_one_listener() {
-    let scenario = |crew: &mut Crew| {
+    let scenario = |jobs: &mut Jobs| {
         let event = Rc::new(Event::new());
         let told = Rc::new(Cell::new(0));
         for name in SENDERS {
             let (event, told) = (event.clone(), told.clone());
-            crew.hand(name, async move {
+            jobs.job(name, async move {
                 event.listen().await;
                 told.set(told.get() + 1);
             });
         }
-        crew.mate("notifier", async move {
-            // Two of the three are left at least, and two are notified.
+        jobs.lasting_job("notifier", async move {
+            // At least two of three listeners remain, and two are notified.
             for count in 1..=2 {
                 event.notify_one();
                 for _ in 0..3 {
@@ -362,27 +372,27 @@ fn a_single_notification_reaches_one_listener() {
             event.notify_all();
         });
     };
-    each_falls_at_each_step(scenario, |(), _| {});
+    drop_each_job_at_each_step(scenario, |(), _| {});
 }
 
 #[test]
 fn every_receiver_sees_the_last_value() {
-    let scenario = |crew: &mut Crew| {
+    let scenario = |jobs: &mut Jobs| {
         let (sender, receiver) = watch::channel(0);
         let seen = Rc::new(RefCell::new(Vec::new()));
         for name in SENDERS {
             let (mut receiver, seen) = (receiver.clone(), seen.clone());
-            crew.hand(name, async move {
+            jobs.job(name, async move {
                 let mut last = 0;
                 while receiver.changed().await.is_ok() {
-                    assert!(last < *receiver.borrow(), "one was seen twice");
+                    assert!(last < *receiver.borrow(), "a value was seen twice");
                     last = *receiver.borrow();
                 }
                 seen.borrow_mut().push((name, last));
             });
         }
         drop(receiver);
-        crew.hand("sender", async move {
+        jobs.job("sender", async move {
             for n in 1..=4 {
                 sender.send_replace(n);
                 yield_now().await;
@@ -390,39 +400,39 @@ fn every_receiver_sees_the_last_value() {
         });
         seen
     };
-    each_falls_at_each_step(scenario, |seen, fallen| {
+    drop_each_job_at_each_step(scenario, |seen, dropped| {
         let seen = seen.borrow();
         assert!(seen.len() >= 2);
         let last = seen[0].1;
         assert!(seen.iter().all(|seen| seen.1 == last));
-        assert!(last == 4 || fallen == Some("sender"));
+        assert!(last == 4 || dropped == Some("sender"));
     });
 }
 
 #[test]
 fn a_reply_arrives_or_fails() {
-    let scenario = |crew: &mut Crew| {
+    let scenario = |jobs: &mut Jobs| {
         let (mut sender, receiver) = oneshot::channel();
-        let afloat = Rc::new(Cell::new(0));
+        let alive = Rc::new(Cell::new(0));
         let heard = Rc::new(Cell::new(None));
-        let theirs = afloat.clone();
-        crew.hand("sender", async move {
-            let cargo = Cargo::new(7, &theirs);
+        let theirs = alive.clone();
+        jobs.job("sender", async move {
+            let value = Value::new(7, &theirs);
             for _ in 0..2 {
-                let _ = once(Box::pin(sender.closed())).await; // dropped, unless it is closed
+                let _ = once(Box::pin(sender.closed())).await; // dropped after one poll
                 yield_now().await;
             }
-            let _ = sender.send(cargo);
+            let _ = sender.send(value);
         });
         let theirs = heard.clone();
-        crew.hand("receiver", async move {
-            theirs.set(Some(receiver.await.map(|cargo| cargo.0)));
+        jobs.job("receiver", async move {
+            theirs.set(Some(receiver.await.map(|value| value.0)));
         });
-        (afloat, heard)
+        (alive, heard)
     };
-    each_falls_at_each_step(scenario, |(afloat, heard), fallen| {
-        assert_eq!(afloat.get(), 0, "the value was leaked");
-        match fallen {
+    drop_each_job_at_each_step(scenario, |(alive, heard), dropped| {
+        assert_eq!(alive.get(), 0, "the value was leaked");
+        match dropped {
             None => assert_eq!(heard.get(), Some(Ok(7))),
             Some("sender") => assert!(heard.get().is_some()),
             _ => {}
@@ -432,15 +442,15 @@ fn a_reply_arrives_or_fails() {
 
 #[test]
 fn closed_completes_when_the_receiver_is_gone() {
-    let scenario = |crew: &mut Crew| {
+    let scenario = |jobs: &mut Jobs| {
         let (mut sender, receiver) = oneshot::channel::<()>();
-        crew.mate("sender", async move { sender.closed().await });
-        crew.hand("receiver", async move {
+        jobs.lasting_job("sender", async move { sender.closed().await });
+        jobs.job("receiver", async move {
             let receiver = receiver;
             yield_now().await;
             yield_now().await;
             drop(receiver);
         });
     };
-    each_falls_at_each_step(scenario, |(), _| {});
+    drop_each_job_at_each_step(scenario, |(), _| {});
 }

@@ -1,4 +1,4 @@
-//! What the channels do.
+//! The behavior of channels.
 
 use std::future::Future;
 use std::pin::pin;
@@ -189,7 +189,7 @@ fn work_stops_when_the_receiver_is_gone() {
 #[test]
 fn receivers_see_the_newest_value_once() {
     let (sender, mut receiver) = watch::channel(0);
-    assert!(!receiver.has_changed(), "the first value counts as seen");
+    assert!(!receiver.has_changed(), "the initial value counts as seen");
     let mut late = receiver.clone();
     sender.send(1).unwrap();
     sender.send(2).unwrap();
@@ -233,7 +233,7 @@ fn sending_while_the_value_is_borrowed_panics() {
         "meant"
     );
     assert!(!receiver.has_changed());
-    sender.send(1).unwrap(); // and it is borrowed no more
+    sender.send(1).unwrap(); // after the borrow has ended
 }
 
 #[test]

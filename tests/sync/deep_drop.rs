@@ -1,5 +1,4 @@
-//! Chains of tasks that own each other by way of channels and locks: how long they are must not
-//! show in the stack that their drop takes.
+//! Long chains of tasks that own each other through channels and locks drop on a small stack.
 
 use std::future::pending;
 use std::rc::Rc;
@@ -35,7 +34,7 @@ fn dropping_tasks_in_channels_of_tasks_takes_little_stack() {
         drop(first);
         count.is(LENGTH);
 
-        // The channel first.
+        // Dropping the channel first.
         let first = chain(&executor, |rest| {
             let (sender, receiver) = mpsc::channel(1);
             assert!(sender.try_send(rest).is_ok());

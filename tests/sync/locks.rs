@@ -1,4 +1,4 @@
-//! What the locks and the event do.
+//! The behavior of locks and events.
 
 use std::rc::Rc;
 use std::task::Poll;
@@ -116,7 +116,7 @@ fn a_panic_unlocks_and_keeps_the_value() {
         });
         assert!(task.catch().await.is_err());
     }));
-    assert_eq!(*mutex.try_lock().expect("it is open"), [1, 2]);
+    assert_eq!(*mutex.try_lock().expect("it is unlocked"), [1, 2]);
 }
 
 #[test]

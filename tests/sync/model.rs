@@ -1,11 +1,10 @@
-//! Channels and locks do what plain models of them say, whatever the program: each outcome, and
-//! each wake-up, no less and no more.
+//! Random programs compare channels and locks with plain models: every output and every wake-up.
 
 use proptest::prelude::*;
 
 use crate::program;
 
-/// A test for each of the kinds of program.
+/// One test per kind of program.
 macro_rules! model {
     ($($name:ident = $which:literal;)+) => {
         proptest! {

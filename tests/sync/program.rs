@@ -1,5 +1,4 @@
-//! Programs over `sync`, made of bytes, beside plain models of what each thing is to do: outcomes,
-//! and who is woken when.
+//! Programs over `sync`, decoded from bytes and compared with plain models: outputs and wake-ups.
 
 // The tests and the fuzz target use their own parts of this.
 #![allow(dead_code)]
@@ -16,7 +15,7 @@ use windlass::sync::{
     oneshot, watch,
 };
 
-/// The first byte says which; the others are the steps.
+/// The first byte selects the kind of program, the others are its steps.
 pub(crate) fn check(bytes: &[u8]) {
     let Some((which, bytes)) = bytes.split_first() else {
         return;
@@ -41,7 +40,7 @@ impl Wake for Count {
     }
 }
 
-/// A waker, and how often it should have been woken since that was last compared.
+/// A waker, and the number of expected wakes since the last comparison.
 struct Bell {
     count: Arc<Count>,
     waker: Waker,
@@ -64,7 +63,7 @@ impl Bell {
     }
 }
 
-/// Futures that were made and neither finished nor dropped, by number.
+/// Pending futures, by number.
 struct Futures<'a, T> {
     made: usize,
     alive: BTreeMap<usize, (Boxed<'a, T>, Bell)>,
@@ -85,7 +84,7 @@ impl<'a, T> Futures<'a, T> {
         self.made
     }
 
-    /// One of them, if there is one.
+    /// Selects one of them, if there is any.
     fn pick(&self, arg: usize) -> Option<usize> {
         let nth = arg % self.alive.len().max(1);
         self.alive.keys().nth(nth).copied()
@@ -115,19 +114,19 @@ impl<'a, T> Futures<'a, T> {
     }
 }
 
-/// A line in which each wants a number, and what there is for them.
+/// The model of a wait queue, with the supply for its waiters.
 #[derive(Default)]
 struct Line {
     free: usize,
     closed: bool,
     waiting: VecDeque<(usize, usize)>,
-    /// How it stands with those whose turn has come: what they have got, or nothing.
+    /// Waiters that were served, with what they received, or dismissed.
     turns: BTreeMap<usize, Option<usize>>,
     woken: Vec<usize>,
 }
 
 impl Line {
-    /// None if it has to wait.
+    /// Returns None if it has to wait.
     fn poll(&mut self, id: usize, wants: usize) -> Option<Result<(), Closed>> {
         if let Some(turn) = self.turns.remove(&id) {
             return Some(turn.map(drop).ok_or(Closed));
@@ -285,7 +284,7 @@ fn event(steps: impl Iterator<Item = (u8, usize)>) {
         match (step % 8, futures.pick(arg)) {
             (0..2, _) => {
                 let id = futures.add(event.listen());
-                line.waiting.push_back((id, 1)); // at once, not at the first poll
+                line.waiting.push_back((id, 1)); // on creation, before the first poll
             }
             (2..4, Some(id)) => {
                 let is_ready = futures.poll(id).is_ready();
@@ -306,19 +305,19 @@ fn event(steps: impl Iterator<Item = (u8, usize)>) {
             }
             _ => {}
         }
-        line.free = 0; // it remembers nothing
+        line.free = 0; // an event stores nothing
         line.woken.retain(|id| polled.contains(id));
         line.tell(&mut futures);
         futures.compare();
     }
 }
 
-/// A queue with its receiver, as both kinds of channel have it.
+/// The model of a queue and its receiver, for both kinds of channel.
 struct Queue {
     values: VecDeque<usize>,
     senders: usize,
     closed: bool,
-    /// The receiver waits.
+    /// The receiver is waiting.
     asked: bool,
     bell: Bell,
 }
@@ -364,7 +363,7 @@ impl Queue {
         }
     }
 
-    /// Receives, by a poll or at once.
+    /// Receives by a poll or by `try_recv`.
     fn receive(&mut self, receiver: &mut mpsc::Receiver<usize>, polls: bool) -> Option<usize> {
         assert_eq!(receiver.len(), self.values.len());
         let expected = self.pop();

@@ -1,5 +1,5 @@
-//! User code that calls back into the channel or lock that calls it: the drop of a value, and each
-//! function of a waker. And wakers that panic.
+//! Destructors of values and functions of wakers that use the channel or lock which calls them, and
+//! wakers that panic.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -9,7 +9,7 @@ use std::task::{Poll, Wake, Waker};
 use crate::common::*;
 use windlass::sync::{Closed, Event, Mutex, Semaphore, mpsc, oneshot, watch};
 
-/// A value that says something when it is dropped, to a channel of its own type.
+/// A value whose drop sends to a channel of its own type.
 fn words(then: impl FnOnce() + 'static) -> OnDrop<Box<dyn FnOnce()>> {
     on_drop(Box::new(then))
 }
@@ -32,7 +32,7 @@ fn a_value_dropped_with_a_receiver_may_use_the_channel() {
     let (full, told) = (sender.clone(), closed.clone());
     let last_words = move || {
         told.set(full.is_closed());
-        drop(full); // the last user of the channel ends in here
+        drop(full); // drops the last handle of the channel
     };
     assert!(sender.try_send(words(last_words)).is_ok());
     drop(sender);
@@ -54,7 +54,7 @@ fn a_replaced_watch_value_may_send() {
     let (sender, receiver) = watch::channel(Last(None));
     let sender = Rc::new(sender);
     assert!(sender.send(Last(Some(sender.clone()))).is_ok());
-    assert!(sender.send(Last(None)).is_ok()); // drops the one before, which sends
+    assert!(sender.send(Last(None)).is_ok()); // drops the previous value, which sends
     assert!(receiver.borrow().0.is_none());
 }
 
@@ -146,7 +146,10 @@ fn a_waker_may_lock_the_mutex_that_wakes_it() {
     assert!(poll_with(&mut first, &waker).is_pending());
     let theirs = mutex.clone();
     hooks.on_wake.set(move || {
-        assert!(theirs.try_lock().is_none(), "it is the first one's now");
+        assert!(
+            theirs.try_lock().is_none(),
+            "the lock was handed to the first waiter"
+        );
         assert!(poll(&mut first).is_ready());
         *theirs.try_lock().unwrap() += 10;
     });
@@ -186,7 +189,7 @@ fn the_drop_of_a_waker_may_use_its_lock() {
     assert!(matches!(poll(&mut second), Poll::Ready(Ok(_))));
 }
 
-/// Panics when it is called.
+/// A waker that panics.
 struct Bad;
 
 impl Wake for Bad {
@@ -225,7 +228,7 @@ fn a_panicking_drop_of_a_waker_loses_no_permit() {
     let semaphore = Rc::new(Semaphore::new(0));
     let (hooks, waker) = hooked();
     let theirs = semaphore.clone();
-    hooks.on_clone.set(move || theirs.add_permits(1)); // so the clone isn't needed
+    hooks.on_clone.set(move || theirs.add_permits(1)); // so that no wait is needed
     hooks.on_drop.set(|| panic!("a bad waker (meant)"));
     assert!(poll_with(&mut semaphore.acquire(1), &waker).is_ready());
     assert_eq!(semaphore.available_permits(), 1);

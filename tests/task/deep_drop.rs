@@ -1,5 +1,4 @@
-//! Chains of tasks that own each other by way of groups and scopes: how long they are must not show
-//! in the stack that their drop takes.
+//! Long chains of tasks that own each other through groups and scopes drop on a small stack.
 
 use std::future::pending;
 
@@ -23,7 +22,7 @@ fn dropping_a_chain_of_groups_takes_little_stack() {
         drop(rest);
         count.is(LENGTH);
 
-        // Children that wait for their turn are no tasks yet.
+        // Queued children are not tasks yet.
         let mut rest = None::<TaskGroup<()>>;
         for _ in 0..LENGTH {
             let group = TaskGroup::infallible().limit(1);
@@ -35,7 +34,7 @@ fn dropping_a_chain_of_groups_takes_little_stack() {
         drop(rest);
         count.is(LENGTH);
 
-        // What children returned is kept in the group.
+        // The group keeps the outputs of children.
         struct Node<G>(
             #[expect(dead_code, reason = "to be dropped")] Option<TaskGroup<Self>>,
             G,

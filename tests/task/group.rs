@@ -1,4 +1,4 @@
-//! Groups of tasks: who ends whom, in which order, and what comes out.
+//! Groups of tasks: order, outputs, failures and cancellation.
 
 use std::cell::RefCell;
 use std::future::{Future, pending, poll_fn};
@@ -13,7 +13,7 @@ use windlass_executor::{Executor, block_on, spawn, yield_now};
 
 type Errors = TaskGroup<Result<u32, &'static str>>;
 
-/// Runs the future with a trace.
+/// Runs a future and records a trace.
 #[track_caller]
 fn run<F: Future>(test: impl FnOnce(Trace) -> F) -> F::Output {
     block_on(Executor::new().run(test(Trace::new())))
@@ -52,7 +52,7 @@ fn children_run_unjoined_and_their_outputs_are_kept() {
         }
         assert_eq!(group.join_next().await, None);
         group.spawn(async { 3 });
-        assert_eq!(group.join_next().await, Some(3), "a group can be used on");
+        assert_eq!(group.join_next().await, Some(3), "a group can be reused");
     });
 }
 
@@ -65,7 +65,7 @@ fn the_first_error_cancels_the_rest_and_is_returned() {
         group.spawn(async { Err("the rope broke") });
         group.spawn(held_for_ever(c));
         yield_now().await;
-        trace.is(&["drop a", "drop c"]); // without anybody having joined
+        trace.is(&["drop a", "drop c"]); // without a join
         assert_eq!(group.join_next().await, Some(Err("the rope broke")));
         assert_eq!(group.join_next().await, None);
     });
@@ -131,13 +131,17 @@ fn close_of_an_infallible_group_returns_the_first_error() {
 fn a_panic_of_an_independent_child_cancels_no_other() {
     run(async |trace| {
         let mut group = TaskGroup::independent().limit(2);
-        group.spawn(async { panic!("reported by the hook alone") });
+        group.spawn(async { panic!("on purpose") });
         group.spawn(told(&trace, "a", ready(1)));
         group.spawn(told(&trace, "waits for its turn", ready(2)));
         assert_eq!(group.join_next().await, Some(1));
         assert_eq!(group.join_next().await, Some(2));
         group.spawn(async { 3 });
-        assert_eq!(group.join_next().await, Some(3), "it takes others still");
+        assert_eq!(
+            group.join_next().await,
+            Some(3),
+            "it still accepts children"
+        );
         trace.is(&[
             "poll a",
             "drop a",
@@ -153,10 +157,10 @@ fn a_panic_of_the_last_independent_child_ends_the_join() {
         let mut group = TaskGroup::<()>::independent();
         group.spawn(async {
             yield_now().await;
-            panic!("reported by the hook alone")
+            panic!("on purpose")
         });
         assert_eq!(group.join_next().await, None);
-        group.spawn(async { panic!("reported by the hook alone") });
+        group.spawn(async { panic!("on purpose") });
         group.close().await;
     });
 }
@@ -166,7 +170,7 @@ fn the_payload_of_an_independent_child_may_panic_on_drop() {
     struct Bad;
     impl Drop for Bad {
         fn drop(&mut self) {
-            panic!("reported by the hook alone");
+            panic!("on purpose");
         }
     }
     run(async |_| {
@@ -244,7 +248,7 @@ fn a_panicking_drop_of_a_cancelled_child_stops_no_other_drop() {
     run(async |trace| {
         let group = TaskGroup::infallible();
         group.spawn(hold(says_drop(&trace, "a")));
-        group.spawn(hold(panics_on_drop("reported by the hook alone")));
+        group.spawn(hold(panics_on_drop("on purpose")));
         group.spawn(hold(says_drop(&trace, "c")));
         yield_now().await;
         drop(group);
@@ -267,7 +271,7 @@ fn a_limit_queues_further_children_in_order() {
         assert_eq!(group.len(), 4);
         group.close().await;
         trace.is(&[
-            "a begins", "b begins", "a ends", "b ends", // and so on by twos
+            "a begins", "b begins", "a ends", "b ends", // and the other pairs
             "c begins", "d begins", "c ends", "d ends",
         ]);
     });
@@ -424,7 +428,7 @@ fn the_owner_is_woken_once_per_poll() {
     }
 }
 
-/// A child's way to its own group.
+/// A group that its own child can reach.
 type Own = Rc<RefCell<Option<Errors>>>;
 
 #[test]
@@ -459,7 +463,7 @@ fn a_child_that_drops_its_group_and_fails_wakes_no_owner() {
         let (theirs, group) = (own.clone(), Errors::new());
         group.spawn(async move {
             drop(theirs.take());
-            assert!(!panics, "reported by the hook alone");
+            assert!(!panics, "on purpose");
             Err("nobody hears of it")
         });
         own.replace(Some(group));
@@ -478,7 +482,7 @@ fn the_drop_of_a_child_may_use_the_group() {
     let held = on_drop(move || {
         let late = says_drop(&words, "late");
         spawner.spawn(held_for_ever(late));
-        let mut group = theirs.take().expect("it is there");
+        let mut group = theirs.take().expect("taken once");
         assert!(format!("{group:?}").contains("running: 0"));
         words.push(format!("{:?}", poll(&mut pin!(group.join_next()))));
         drop(group);
@@ -534,7 +538,7 @@ fn an_end_during_the_clone_of_the_owners_waker_is_seen() {
     assert_eq!(joined, Poll::Ready(Some(7)));
 }
 
-/// An executor that rests, and what its waker calls at the next spawn.
+/// A parked executor, and the hooks of its driver's waker, which the next spawn calls.
 fn parked() -> (Rc<Executor>, Rc<Hooks>) {
     let executor = Rc::new(Executor::new());
     let (hooks, waker) = hooked();
@@ -625,7 +629,8 @@ fn a_panic_while_a_queued_child_starts_fails_the_group() {
     let mut group = TaskGroup::infallible().limit(1);
     let guard = shared(None);
     let (kept, theirs) = (guard.clone(), other.clone());
-    group.spawn(async move { drop(kept.replace(Some(theirs.enter()))) }); // spawns are there now
+    // Later spawns go to that executor.
+    group.spawn(async move { drop(kept.replace(Some(theirs.enter()))) });
     group.spawn(pending());
     let (count, waker) = Count::new();
     assert!(poll_with(&mut pin!(group.join_next()), &waker).is_pending());
@@ -647,11 +652,11 @@ fn joining_after_the_executor_is_dropped_panics() {
         group.spawn(pending());
         let (hooks, waker) = hooked();
         let words = trace.clone();
-        hooks.on_wake.set(move || words.push("told"));
+        hooks.on_wake.set(move || words.push("woken"));
         assert!(poll_with(&mut pin!(group.join_next()), &waker).is_pending());
         drop(entered);
         drop(executor);
-        trace.is(&["drop child", "told"]);
+        trace.is(&["drop child", "woken"]);
         let message = "the children of this group cannot end, because their runtime was dropped";
         assert_eq!(panic_of(|| block_on(group.join_next())), message);
         assert_eq!(block_on(group.join_next()), None);

@@ -1,5 +1,5 @@
-//! How much stack it takes to spawn a large child, also in debug builds, which copy on the stack
-//! what a function takes by value.
+//! The stack that spawning a large child takes, also in debug builds, which copy arguments that are
+//! passed by value.
 
 use windlass::task::{TaskGroup, scope};
 use windlass::{task_local, yield_now};

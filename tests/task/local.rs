@@ -1,4 +1,4 @@
-//! Values that belong to a task.
+//! Task-local values.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -152,7 +152,7 @@ fn a_future_may_be_dropped_while_its_thread_ends() {
         assert!(poll(&mut scoped).is_pending());
         LATE.set(Some(Box::new(scoped)));
     });
-    thread.join().expect("it ends well");
+    thread.join().expect("the thread does not panic");
     assert_eq!(sees.recv(), Ok(Some("late")));
 }
 

@@ -1,4 +1,4 @@
-//! Groups, scopes, stopping and task-local values.
+//! Groups, scopes, stop tokens and task-local values.
 
 #[path = "../../executor/tests/common/mod.rs"]
 mod common;

@@ -1,4 +1,4 @@
-//! Where children were spawned, in `Debug`.
+//! The locations of children in `Debug` output.
 
 use std::future::pending;
 

@@ -11,7 +11,7 @@ use windlass_executor::{Executor, block_on};
 
 use crate::common::{Bomb, panic_of, settle, yields};
 
-/// A future of which everything panics: its poll, its drop, and the drop of that panic's payload.
+/// A future whose poll and drop panic, and whose panic payload panics when it is dropped.
 struct Explosive;
 
 impl Future for Explosive {
@@ -50,7 +50,7 @@ fn a_panicking_poll_takes_precedence_over_drops() {
 
 #[test]
 fn a_lock_guard_in_a_panicking_child_poisons_its_mutex() {
-    /// The guard is a field, so no unwinding of the poll drops it.
+    /// The guard is a field, so unwinding out of the poll does not drop it.
     struct Holds<'a>(#[expect(dead_code, reason = "it is held")] Option<MutexGuard<'a, ()>>);
     impl Future for Holds<'_> {
         type Output = ();

@@ -1,4 +1,4 @@
-//! Children that borrow: who is polled, who ends whom, and in which order.
+//! Scopes: borrowing children, their order, failures and cancellation.
 
 use std::cell::Cell;
 use std::future::{Future, pending, poll_fn};
@@ -14,7 +14,7 @@ use crate::common::*;
 use windlass::task::{Scope, scope, try_scope};
 use windlass_executor::{Executor, block_on, spawn, yield_now};
 
-/// Polls until it is done, and counts the polls.
+/// Polls a future to its end and counts the polls.
 #[track_caller]
 fn polls_of<F: Future>(future: F) -> usize {
     let mut future = pin!(future);
@@ -23,7 +23,7 @@ fn polls_of<F: Future>(future: F) -> usize {
         if poll_with(&mut future, &waker).is_ready() {
             return polls;
         }
-        assert!(woken.take() > 0, "nobody wakes it");
+        assert!(woken.take() > 0, "pending without a wake");
     }
     unreachable!()
 }
@@ -156,7 +156,7 @@ fn the_first_panic_drops_the_rest_and_propagates() {
             block_on(scope(async |s| {
                 s.spawn(hold(held));
                 s.spawn(async { panic!("of the child") });
-                assert!(!of_body, "of the body");
+                assert!(!of_body, "in the body");
                 pending::<()>().await;
             }))
         });
@@ -164,7 +164,7 @@ fn the_first_panic_drops_the_rest_and_propagates() {
         assert_eq!(
             panic,
             if of_body {
-                "of the body"
+                "in the body"
             } else {
                 "of the child"
             }
@@ -226,7 +226,7 @@ fn wakes_never_poll_a_leaked_scope() {
     }));
     let (woken, waker) = Count::new();
     assert!(poll_with(&mut scope, &waker).is_pending());
-    // Leak checkers don't mind what a static still points to.
+    // Leak checkers ignore memory that a static still points to.
     static LEAKED: AtomicPtr<()> = AtomicPtr::new(std::ptr::null_mut());
     LEAKED.store((&raw const *scope).cast_mut().cast(), Relaxed);
     mem::forget(scope);
@@ -338,7 +338,7 @@ fn a_handle_outside_the_scope_spawns_and_wakes_it() {
     let (woken, waker) = Count::new();
     assert!(poll_with(&mut scope, &waker).is_pending());
     assert_eq!(woken.take(), 0);
-    let spawner = handle.take().expect("the body has run");
+    let spawner = handle.take().expect("stored by the body");
     spawner.spawn(told(&trace, "a", ready(())));
     spawner.spawn(told(&trace, "b", ready(())));
     assert_eq!(woken.take(), 1);
@@ -398,7 +398,7 @@ fn the_parents_waker_may_spawn() {
     let again = |word: &'static str| {
         let (handle, trace) = (handle.clone(), trace.clone());
         move || {
-            let spawner: Scope<'static> = handle.borrow().clone().expect("the body has run");
+            let spawner: Scope<'static> = handle.borrow().clone().expect("stored by the body");
             spawner.spawn(told(&trace, word, |_| Poll::Ready(())));
         }
     };

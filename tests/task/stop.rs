@@ -1,4 +1,4 @@
-//! Asking work to stop: the tree, its deadlines, and a server's last minutes.
+//! Stop tokens: the tree, its deadlines, and the graceful shutdown of a server.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -51,7 +51,7 @@ fn stop_wakes_waiters_of_the_source_and_below_in_order() {
         yield_now().await;
         child.stop();
         yield_now().await;
-        assert_eq!(order.take(), "cg", "parents first, and no others");
+        assert_eq!(order.take(), "cg", "parents first, and only waiters below");
         root.stop();
         for task in tasks {
             task.await;
@@ -64,7 +64,7 @@ fn stop_wakes_waiters_of_the_source_and_below_in_order() {
 fn a_child_of_a_stopped_token_is_stopped() {
     let root = StopSource::default();
     root.stop();
-    root.stop(); // says nothing new
+    root.stop(); // has no effect
     assert!(root.token().child().token().is_stopped());
     assert!(format!("{root:?} {:?}", root.token()).contains("StopToken { stopped: true"));
 }
@@ -143,7 +143,7 @@ fn a_new_deadline_applies_to_waiters_below() {
         let token = leaf.token();
         let waiting = spawn(async move { token.stopped().await });
         yield_now().await;
-        root.stop_after(Duration::from_millis(2)); // not yet there when the waiter is told
+        root.stop_after(Duration::from_millis(2)); // has not passed when the waiter is woken
         waiting.await;
     });
 }
@@ -175,7 +175,7 @@ fn waiters_are_woken_once_and_dropped_ones_never() {
     let (token, waker) = (source.token(), Waker::from(wakes.clone()));
     let mut waiting = token.stopped();
     for _ in 0..100 {
-        // A loop that waits for something else each time, as servers do, leaves nothing behind.
+        // A loop that drops a pending `stopped` in each round, as servers do, leaks nothing.
         let mut dropped = token.stopped();
         for waiter in [&mut waiting, &mut dropped] {
             assert!(
@@ -197,7 +197,7 @@ fn waiters_are_woken_once_and_dropped_ones_never() {
 
 thread_local! {
     static TREE: RefCell<Option<StopSource>> = const { RefCell::new(None) };
-    /// How each use of the tree came about.
+    /// The reason of each use of the tree.
     static USES: RefCell<Vec<&'static str>> = const { RefCell::new(Vec::new()) };
 }
 
@@ -260,7 +260,7 @@ fn the_waker_of_a_waiter_may_use_the_tree() {
     }
 }
 
-/// Panics when it is called, with a payload that panics when it is dropped.
+/// A waker that panics, with a payload that panics when it is dropped.
 struct Bad;
 
 impl Wake for Bad {
@@ -350,7 +350,7 @@ fn a_hundred_thousand_levels_stop_and_are_dropped() {
     drop((root, leaf));
 }
 
-/// A server that answers two bytes with their sum, and stops in good order.
+/// A server that answers two bytes with their sum, with graceful shutdown.
 async fn serve(listener: TcpListener, stop: StopToken, limit: Duration) -> io::Result<bool> {
     let connections = TaskGroup::independent();
     while let Some(accepted) = stop.run(listener.accept()).await {
@@ -360,7 +360,7 @@ async fn serve(listener: TcpListener, stop: StopToken, limit: Duration) -> io::R
     Ok(timeout(limit, connections.close()).await.is_ok())
 }
 
-/// Between requests it ends when it's stopped; a request of two bytes that has begun is answered.
+/// A stop ends the connection between requests. A request in flight is answered.
 async fn answer(mut stream: TcpStream, stop: StopToken) {
     let mut request = [0; 2];
     while let Some(Ok(())) = stop.run(stream.read_exact(&mut request[..1])).await {
@@ -393,7 +393,7 @@ fn a_panicking_handler_affects_no_other_client() -> io::Result<()> {
         let before = TcpStream::connect(addr).await?;
         let mut bad = TcpStream::connect(addr).await?;
         bad.write_all(&[200, 100]).await?;
-        assert_eq!(bad.read(&mut [0]).await?, 0, "it panics");
+        assert_eq!(bad.read(&mut [0]).await?, 0, "the handler panics");
         for mut client in [before, TcpStream::connect(addr).await?] {
             client.write_all(&[1, 2]).await?;
             let mut reply = [0];
@@ -406,7 +406,7 @@ fn a_panicking_handler_affects_no_other_client() -> io::Result<()> {
     })
 }
 
-/// std's blocking sockets, as a foreign program would have. Between the steps the server stops.
+/// A client with std's blocking sockets, as in another program. The server stops between its steps.
 async fn clients_on_a_thread(addr: SocketAddr, stop: StopSource) -> io::Result<()> {
     let (begun, has_begun) = futures::channel::oneshot::channel();
     let (stopped, is_stopped) = std::sync::mpsc::channel();
@@ -421,8 +421,8 @@ async fn clients_on_a_thread(addr: SocketAddr, stop: StopSource) -> io::Result<(
         }
         busy.write_all(&[3])?;
         begun.send(()).expect("the test waits");
-        is_stopped.recv().expect("the test tells");
-        assert_eq!(idle.read(&mut [0])?, 0, "the idle one was closed");
+        is_stopped.recv().expect("the test sends");
+        assert_eq!(idle.read(&mut [0])?, 0, "the idle connection is closed");
         busy.write_all(&[4])?;
         let mut reply = Vec::new();
         busy.read_to_end(&mut reply)?;
@@ -432,7 +432,7 @@ async fn clients_on_a_thread(addr: SocketAddr, stop: StopSource) -> io::Result<(
         io::Result::Ok(())
     });
     has_begun.await.expect("the client goes on");
-    turn_once().await; // the byte that begins the request comes to its task
+    turn_once().await; // the task receives the first byte of the request
     stop.stop();
     yield_now().await;
     stopped.send(()).expect("the client waits");
@@ -451,7 +451,7 @@ fn a_server_past_its_deadline_cancels_the_rest() -> io::Result<()> {
         let mut client = TcpStream::connect(addr).await?;
         client.write_all(&[1, 2]).await?;
         client.read_exact(&mut [0]).await?;
-        client.write_all(&[3]).await?; // and never the second byte
+        client.write_all(&[3]).await?; // the second byte never follows
         turn_once().await;
         stop.stop();
         assert!(!server.await?);
@@ -460,13 +460,13 @@ fn a_server_past_its_deadline_cancels_the_rest() -> io::Result<()> {
     })
 }
 
-/// Lets the loop turn once, and whoever is woken by that run.
+/// Lets the loop turn once, and the tasks run that it wakes.
 async fn turn_once() {
     sleep(Duration::ZERO).await;
     yield_now().await;
 }
 
-/// What is done to a tree, by the number of a node.
+/// A change of a tree, by the number of a node.
 #[derive(Clone, Debug)]
 enum Step {
     Child(usize),
@@ -485,7 +485,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// The plain model: each node looks at all above it.
+/// The plain model: each node checks all nodes above it.
 struct Model {
     parent: Option<usize>,
     stopped: bool,

@@ -100,10 +100,21 @@ fn without_code(line: &str) -> String {
         let after = target.split_once(')').map_or("", |(_, after)| after);
         text = format!("{before} x {after}");
     }
-    // A cell of a comparison that is `no` is a value.
-    let is_value = |cell: &&str| !matches!(cell.trim(), "no" | "none");
-    let cells: Vec<_> = text.split('|').filter(is_value).collect();
-    cells.join(" ¶ ")
+    // A cell of a comparison that begins with `no` is a value.
+    let is_value = |cell: &str| {
+        matches!(
+            cell.split([' ', ',']).find(|w| !w.is_empty()),
+            Some("no" | "none")
+        )
+    };
+    if text.starts_with('|') {
+        text = text
+            .split('|')
+            .filter(|cell| !is_value(cell))
+            .collect::<Vec<_>>()
+            .join(" ¶ ");
+    }
+    text
 }
 
 fn tokens(lines: &[(usize, String)]) -> Vec<Token<'_>> {

@@ -1,5 +1,6 @@
 //! An open file.
 
+use std::cell::Cell;
 use std::fmt;
 use std::fs::{Metadata, Permissions};
 use std::future::poll_fn;
@@ -8,15 +9,16 @@ use std::ops::Range;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
 use futures_io::AsyncWrite;
 
 use super::OpenOptions;
+use super::cached::{self, Cached, Target};
 use super::line::{Access, Line, Ticket};
 use super::open;
-use super::operation::{
-    Doing, Handle, MOST_BYTES, OnPool, Operation, Place, on_pool, platform, start,
-};
+use super::operation::{Doing, Handle, MOST_BYTES, OnPool, Operation, Place, on_pool, start};
+use super::platform;
 
 /// Memory for `O_DIRECT` is aligned to so many bytes. No disk has larger blocks.
 const ALIGNMENT: usize = 4096;
@@ -67,7 +69,7 @@ const ALIGNMENT: usize = 4096;
 ///
 /// ```
 /// use futures::{AsyncReadExt, AsyncWriteExt};
-/// use windlass_reactor::{block_on, fs::{self, File}};
+/// use windlass::{block_on, fs::{self, File}};
 ///
 /// # let folder = std::env::temp_dir().join(format!("windlass-file-{}", std::process::id()));
 /// # std::fs::create_dir_all(&folder)?;
@@ -99,7 +101,7 @@ pub struct File {
     pub(super) buffer: Vec<u8>,
     pub(super) taken: usize,
     /// Reads may be tried without waiting.
-    pub(super) reads_now: bool,
+    pub(super) can_read_cached: Cell<bool>,
 }
 
 /// What is in flight at the position. Writes are not here, since nobody awaits them.
@@ -157,12 +159,12 @@ impl File {
 
     fn new(handle: Handle) -> File {
         File {
+            can_read_cached: Cell::new(!handle.is_stream && !handle.is_direct),
+            line: handle.line.clone(),
             handle: Some(Arc::new(handle)),
-            line: Arc::default(),
             cursor: Cursor::Rests,
             buffer: Vec::new(),
             taken: 0,
-            reads_now: true,
         }
     }
 
@@ -177,10 +179,22 @@ impl File {
     ///
     /// When dropped, the buffer is as it was.
     pub async fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        let (room, start) = self.room(Vec::new(), buf.len().min(MOST_BYTES));
-        let (result, bytes) = self.read_buf(room, buf.len(), Place::Offset(offset)).await;
+        let wanted = buf.len().min(MOST_BYTES);
+        let buf = &mut buf[..wanted];
+        let cached = self
+            .read_cached(Target::Slice(buf), Place::Offset(offset))
+            .await;
+        if cached.is_complete {
+            return Ok(cached.bytes);
+        }
+        let rest = &mut buf[cached.bytes..];
+        let at = Place::Offset(offset).after(cached.bytes);
+        let (room, start) = self.room(Vec::new(), rest.len());
+        let (result, bytes) = self.read_uncached(room, rest.len(), at).await;
+        let result = cached.and(result);
         if let Ok(n) = result {
-            buf[..n].copy_from_slice(&bytes[start.into()..][..n]);
+            let more = n - cached.bytes;
+            rest[..more].copy_from_slice(&bytes[start.into()..][..more]);
         }
         result
     }
@@ -189,7 +203,7 @@ impl File {
     /// with what was read behind what it had, in the capacity that it has to spare.
     ///
     /// ```
-    /// use windlass_reactor::{block_on, fs::File};
+    /// use windlass::{block_on, fs::File};
     ///
     /// block_on(async {
     ///     let manifest = File::open("Cargo.toml").await?;
@@ -216,6 +230,49 @@ impl File {
     /// Reads behind what the buffer has, so many bytes at most.
     pub(super) async fn read_buf(
         &self,
+        mut buffer: Vec<u8>,
+        wanted: usize,
+        at: Place,
+    ) -> (io::Result<usize>, Vec<u8>) {
+        let wanted = wanted.min(MOST_BYTES);
+        let cached = self
+            .read_cached(Target::Spare(&mut buffer, wanted), at)
+            .await;
+        if cached.is_complete {
+            return (Ok(cached.bytes), buffer);
+        }
+        let (wanted, at) = (wanted - cached.bytes, at.after(cached.bytes));
+        let (result, buffer) = self.read_uncached(buffer, wanted, at).await;
+        (cached.and(result), buffer)
+    }
+
+    /// Reads what is in memory, unless an earlier operation has to end before. So it needs no place
+    /// in the line.
+    async fn read_cached(&self, mut target: Target<'_>, at: Place) -> Cached {
+        poll_fn(|cx| Poll::Ready(self.try_read_cached(cx, &mut target, at))).await
+    }
+
+    #[inline]
+    fn try_read_cached(&self, cx: &mut Context<'_>, target: &mut Target<'_>, at: Place) -> Cached {
+        let (Some(handle), Place::Offset(offset)) = (&self.handle, at) else {
+            return Cached::default();
+        };
+        let wanted = target.wanted();
+        let end = offset.saturating_add(wanted as u64);
+        let mut can = self.can_read_cached.get();
+        if !can || wanted == 0 || end > i64::MAX as u64 {
+            return Cached::default();
+        }
+        if !self.line.is_free_for(&Access::Read(offset..end)) {
+            return Cached::default();
+        }
+        let cached = cached::read_at(cx, handle, target, offset, &mut can);
+        self.can_read_cached.set(can);
+        cached
+    }
+
+    async fn read_uncached(
+        &self,
         buffer: Vec<u8>,
         wanted: usize,
         at: Place,
@@ -232,8 +289,10 @@ impl File {
                 return (probed, buffer);
             }
         }
-        if let Err(error) = file.turn().await {
-            return (Err(error), buffer);
+        if file.waits() {
+            if let Err(error) = file.turn().await {
+                return (Err(error), buffer);
+            }
         }
         let (result, operation) = start(Operation::Read {
             file,
@@ -298,8 +357,10 @@ impl File {
                 return (probed, buffer);
             }
         }
-        if let Err(error) = file.turn().await {
-            return (Err(error), buffer);
+        if file.waits() {
+            if let Err(error) = file.turn().await {
+                return (Err(error), buffer);
+            }
         }
         let (result, operation) = start(Operation::Write {
             file,
@@ -398,7 +459,7 @@ impl File {
     ///
     /// ```
     /// use futures::AsyncWriteExt;
-    /// use windlass_reactor::{block_on, fs::File};
+    /// use windlass::{block_on, fs::File};
     ///
     /// # let path = std::env::temp_dir().join(format!("windlass-close-{}", std::process::id()));
     /// block_on(async {
@@ -464,7 +525,7 @@ impl File {
     }
 
     pub(super) fn ticket(&self, access: Access) -> io::Result<Ticket> {
-        Ok(Ticket::new(self.handle()?, &self.line, access))
+        Ok(Ticket::new(self.handle()?, access))
     }
 
     /// For an operation on so many bytes.
@@ -477,7 +538,7 @@ impl File {
     ) -> io::Result<Ticket> {
         let handle = self.handle()?;
         if handle.is_stream || bytes == 0 {
-            return Ok(Ticket::without_order(handle, &self.line));
+            return Ok(Ticket::without_order(handle));
         }
         let access = match at {
             // There, operations at offsets move the position for a moment.
@@ -501,7 +562,7 @@ impl File {
     ) -> io::Result<T> {
         let handle = self.handle()?;
         let file = match handle.is_stream {
-            true => Ticket::without_order(handle, &self.line),
+            true => Ticket::without_order(handle),
             false => self.ticket(access)?,
         };
         file.turn().await?;

@@ -46,7 +46,7 @@
 //! # Examples
 //!
 //! ```
-//! use windlass_reactor::{block_on, fs};
+//! use windlass::{block_on, fs};
 //!
 //! let error = block_on(fs::read("no/such/rope")).unwrap_err();
 //! assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
@@ -60,6 +60,7 @@
 mod file;
 mod at_cursor;
 mod line;
+mod cached;
 mod open;
 mod open_options;
 mod whole;
@@ -67,7 +68,9 @@ mod names;
 mod read_dir;
 mod error;
 mod operation;
+mod platform;
 mod background;
+mod files;
 
 // One of the two: whether there's an io_uring at all.
 #[cfg_attr(
@@ -84,7 +87,6 @@ mod background;
 )]
 mod ring;
 
-pub(crate) use background::Background;
 pub use file::File;
 #[cfg(unix)]
 pub use names::symlink;
@@ -93,12 +95,19 @@ pub use names::{
     remove_dir_all, remove_file, rename, set_permissions, symlink_metadata, try_exists,
 };
 pub use open_options::OpenOptions;
-pub(crate) use operation::{Ended, end_files};
 pub use read_dir::{DirEntry, ReadDir, read_dir};
-pub(crate) use ring::Ring;
 pub use whole::{copy, read, read_to_string, write};
 
-use crate::reactor;
+use std::panic::{RefUnwindSafe, UnwindSafe};
+
+use files::Files;
+
+// No code of the user runs while a table is borrowed or a value is half changed, so a panic that
+// was caught leaves them consistent.
+impl UnwindSafe for File {}
+impl RefUnwindSafe for File {}
+impl UnwindSafe for ReadDir {}
+impl RefUnwindSafe for ReadDir {}
 
 /// Chooses whether files of this thread use io_uring, before the first of them. Returns whether the
 /// choice holds.
@@ -115,7 +124,7 @@ use crate::reactor;
 /// # Examples
 ///
 /// ```
-/// use windlass_reactor::{block_on, fs};
+/// use windlass::{block_on, fs};
 ///
 /// let by_threads = std::thread::spawn(|| {
 ///     assert!(fs::use_io_uring(false)?);
@@ -125,10 +134,6 @@ use crate::reactor;
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub fn use_io_uring(wanted: bool) -> std::io::Result<bool> {
-    let hub = reactor::hub()?;
-    Ok(if wanted {
-        hub.ring().is_some()
-    } else {
-        hub.forgo_ring()
-    })
+    let files = Files::here(wanted)?;
+    Ok(files.ring().is_some() == wanted)
 }

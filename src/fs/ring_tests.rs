@@ -4,7 +4,6 @@ fn flight() -> Flight {
     Flight {
         phase: Phase::InLine,
         operation: None,
-        path: None,
         waker: None,
         fate: Fate::Awaited,
         is_stalled: false,

@@ -6,6 +6,7 @@
 
 #![cfg(target_os = "linux")]
 
+#[path = "../reactor/tests/common/mod.rs"]
 mod common;
 
 use std::env;
@@ -25,8 +26,8 @@ use common::run;
 use futures::future::{FutureExt, join_all};
 use futures::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
 use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat};
+use windlass::fs::{self, File, use_io_uring};
 use windlass_reactor::Reactor;
-use windlass_reactor::fs::{self, File, use_io_uring};
 
 const HANDLES: usize = 3;
 const NAMES: [&str; 9] = [

@@ -3,6 +3,7 @@
 
 #![cfg(unix)]
 
+#[path = "../reactor/tests/common/mod.rs"]
 mod common;
 
 use std::fs as std_fs;
@@ -21,8 +22,8 @@ use common::{PATIENCE, in_child, poll, run};
 use futures::future::{FutureExt, join_all, maybe_done};
 use futures::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt, join};
 use rustix::fs::OFlags;
+use windlass::fs::{self, File, use_io_uring};
 use windlass_reactor::Reactor;
-use windlass_reactor::fs::{self, File, use_io_uring};
 use windlass_reactor::time::{sleep, timeout};
 
 /// Each of these runs on io_uring, if there is one, and on threads.

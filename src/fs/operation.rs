@@ -5,20 +5,22 @@ use std::future::Future;
 use std::io;
 use std::mem;
 use std::ops::Deref;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::pin::Pin;
-use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use super::OpenOptions;
-use super::line::Ticket;
-use super::ring::{Dropped, is_refused};
-use crate::fork;
-use crate::pool::{BlockingTask, Pool};
-use crate::reactor::{Hub, made_hub};
-use crate::wake::{discard_panic, wake_all};
+use super::files::Files;
+use super::line::{Line, Ticket};
+use super::platform::{self, SystemPath};
+use super::ring::{Dropped, Ring, is_refused};
+use crate::{BlockingTask, Pool};
+use windlass_reactor::budget::{poll_charge, refund};
+use windlass_reactor::completion::Registration;
+use windlass_reactor::fork;
+use windlass_reactor::wake::{discard_panic, wake_all};
 
 /// How much an operation reads or writes at most (bytes): while the data is in memory, the kernel
 /// copies it at once, on the loop's thread, and that is 20 to 40 µs for so much.
@@ -36,8 +38,8 @@ static FILES: Pool = Pool::new("windlass-files", MOST_THREADS, Duration::from_se
 /// end. There is no limit, so that they hold up neither files nor one another.
 static PEERS: Pool = Pool::new("windlass-peers", usize::MAX, Duration::ZERO);
 
-/// What is asked for, with all that it needs: whoever has asked may be gone by the time that the
-/// system reads or writes the memory.
+/// An operation, and everything that it needs. Its caller may be gone by the time that the system
+/// reads or writes the memory.
 pub(crate) enum Operation {
     /// Appends to the buffer.
     Read {
@@ -64,14 +66,17 @@ pub(crate) enum Operation {
         file: Ticket,
         data_only: bool,
     },
-    Open {
-        path: PathBuf,
-        options: OpenOptions,
-        opened: Option<std::fs::File>,
-    },
+    Open(Box<Opening>),
     Close(Option<std::fs::File>),
     /// It's still under way, but nothing turns that could bring it back.
     Lost,
+}
+
+/// An open. It is boxed, because it is the largest operation.
+pub(crate) struct Opening {
+    pub(crate) path: SystemPath,
+    pub(crate) options: OpenOptions,
+    pub(crate) opened: Option<std::fs::File>,
 }
 
 /// Where to read or write.
@@ -119,7 +124,7 @@ impl Operation {
     /// What it has opened.
     pub(crate) fn into_opened(self) -> Option<std::fs::File> {
         match self {
-            Operation::Open { opened, .. } => opened,
+            Operation::Open(opening) => opening.opened,
             _ => None,
         }
     }
@@ -154,6 +159,24 @@ impl Operation {
             | Operation::Write { file, .. }
             | Operation::Sync { file, .. } => file.finish(wakers),
             _ => {}
+        }
+    }
+
+    /// As [`finish`](Operation::finish), on the thread of the ring that has done it.
+    #[inline]
+    pub(crate) fn finish_on_ring(
+        &mut self,
+        result: &mut io::Result<usize>,
+        wakers: &mut Vec<Waker>,
+    ) {
+        match self {
+            Operation::Read { file, .. }
+            | Operation::Write {
+                file,
+                in_background: false,
+                ..
+            } => file.finish_on_ring(wakers),
+            _ => self.finish(result, wakers),
         }
     }
 
@@ -233,12 +256,9 @@ impl Operation {
             ),
             Operation::Sync { file, data_only } if *data_only => file.sync_data().map(|()| 0),
             Operation::Sync { file, .. } => file.sync_all().map(|()| 0),
-            Operation::Open {
-                path,
-                options,
-                opened,
-            } => {
-                *opened = Some(options.std().open(path)?);
+            Operation::Open(opening) => {
+                let path = platform::path(&opening.path);
+                opening.opened = Some(opening.options.std().open(path)?);
                 Ok(0)
             }
             Operation::Close(file) => file.take().map_or(Ok(()), platform::close).map(|()| 0),
@@ -252,6 +272,8 @@ impl Operation {
 #[derive(Debug)]
 pub(crate) struct Handle {
     pub(super) file: std::fs::File,
+    /// The order of its operations.
+    pub(super) line: Arc<Line>,
     /// A pipe, a socket, a terminal or another device: it may wait for a peer.
     pub(crate) is_stream: bool,
     /// It was opened with `O_NONBLOCK`, which io_uring understands in its own way.
@@ -287,22 +309,25 @@ pub(crate) struct Doing(Way);
 
 enum Way {
     Ring {
-        hub: Rc<Hub>,
+        files: Registration<Files>,
         slot: u32,
     },
     Pool(OnPool<Ended>),
-    /// It has ended, or never begun.
-    Over(Option<Ended>),
+    /// It could not begin.
+    Failed(Box<io::Error>),
+    Over,
 }
 
 /// Begins an operation: on this thread's ring if there's one and something turns, and otherwise on
 /// the pool.
 pub(crate) fn start(operation: Operation) -> Doing {
-    if let Some(hub) = made_hub().filter(|_| !operation.is_for_threads()) {
-        if let Some(ring) = hub.ring() {
-            let slot = ring.start(operation);
-            hub.files_begun();
-            return Doing(Way::Ring { hub, slot });
+    if !operation.is_for_threads() {
+        if let Some(files) = Files::driven() {
+            if let Some(ring) = files.ring() {
+                let slot = ring.start(operation);
+                Files::begun(&files);
+                return Doing(Way::Ring { files, slot });
+            }
         }
     }
     Doing(start_on_thread(operation))
@@ -354,15 +379,15 @@ fn leave_to_thread(operation: Operation) {
 
 /// Nobody comes for the task. The end of this thread's loop waits for it.
 fn leave(task: BlockingTask<Ended>) {
-    match made_hub() {
-        Some(hub) if hub.is_driven() => hub.leave_to_thread(task),
-        _ => task.detach(),
+    match Files::driven() {
+        Some(files) => files.leave_to_thread(task),
+        None => task.detach(),
     }
 }
 
 /// Whether operations that are begun here and now go to a ring.
 pub(crate) fn has_ring() -> bool {
-    made_hub().is_some_and(|hub| hub.ring().is_some())
+    Files::driven().is_some_and(|files| files.ring().is_some())
 }
 
 /// As [`start`], for what only a thread can do.
@@ -408,10 +433,12 @@ impl<T> Future for OnPool<T> {
     type Output = T;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
-        match made_hub() {
-            Some(hub) => hub.poll_within_budget(&mut self.0, cx),
-            None => Pin::new(&mut self.0).poll(cx),
+        ready!(poll_charge(cx));
+        let polled = Pin::new(&mut self.0).poll(cx);
+        if polled.is_pending() {
+            refund();
         }
+        polled
     }
 }
 
@@ -423,13 +450,13 @@ impl Doing {
     /// If it could not begin.
     pub(crate) fn detach(mut self) -> io::Result<()> {
         match self.take() {
-            Way::Ring { hub, slot } => {
-                drop(hub.made_ring().map(|ring| ring.detach(slot)));
-                hub.leave_to_ring();
+            Way::Ring { files, slot } => {
+                drop(ring_of(&files).map(|ring| ring.detach(slot)));
+                Files::leave_to_ring(&files);
             }
             Way::Pool(task) => leave(task.0),
-            Way::Over(Some((Err(error), Operation::Lost))) => return Err(error),
-            Way::Over(_) => {}
+            Way::Failed(error) => return Err(*error),
+            Way::Over => {}
         }
         Ok(())
     }
@@ -445,16 +472,17 @@ impl Doing {
     /// The end of an operation that can't go on: nothing turns its ring, or this is a forked child.
     #[cold]
     fn lose(&mut self) -> Poll<Ended> {
-        let error = match &self.0 {
-            Way::Ring { hub, .. } => hub.not_driven(),
-            _ => fork::error("this operation on a file"),
+        let not_driven = match &self.0 {
+            Way::Ring { files, .. } => files.check_driven().err(),
+            _ => None,
         };
+        let error = not_driven.unwrap_or_else(|| fork::error("this operation on a file"));
         drop(self.take().give_up());
         Poll::Ready((Err(error), Operation::Lost))
     }
 
     fn take(&mut self) -> Way {
-        mem::replace(&mut self.0, Way::Over(None))
+        mem::replace(&mut self.0, Way::Over)
     }
 }
 
@@ -462,18 +490,18 @@ impl Future for Doing {
     type Output = Ended;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ended> {
-        if let Way::Ring { hub, slot } = &self.0 {
+        if let Way::Ring { files, slot } = &self.0 {
             let mut left = None;
-            let Some(ring) = hub.made_ring() else {
+            let Some(ring) = ring_of(files) else {
                 return self.lose(); // in a forked child
             };
             let polled = ring.poll(*slot, cx, &mut left);
             match &polled {
-                Poll::Pending if hub.has_drivers() => return Poll::Pending,
+                Poll::Pending if files.is_driven() => return Poll::Pending,
                 Poll::Pending => return self.lose(),
                 Poll::Ready((result, _)) if is_refused(result) => self.start_over(polled),
                 Poll::Ready(_) => {
-                    self.0 = Way::Over(None);
+                    self.0 = Way::Over;
                     // A panic of a waker's drop must not cost the result.
                     if left.is_some() {
                         discard_panic(|| drop(left));
@@ -485,26 +513,40 @@ impl Future for Doing {
         let ended = match &mut self.0 {
             Way::Pool(task) if task.0.is_inherited() => return self.lose(),
             Way::Pool(task) => ready!(Pin::new(task).poll(cx)),
-            Way::Over(ended) => ended.take().expect("polled after its end"),
-            Way::Ring { .. } => unreachable!("it was over, or another way was taken"),
+            _ => self.take().into_failed(),
         };
-        self.0 = Way::Over(None);
+        self.0 = Way::Over;
         Poll::Ready(ended)
     }
 }
 
+/// The ring of operations that were begun. None in a forked child: its entries would be carried out
+/// in the parent's memory.
+#[inline]
+fn ring_of(files: &Registration<Files>) -> Option<&Ring> {
+    files.ring().filter(|_| !files.is_inherited())
+}
+
 impl Way {
     fn lost(error: io::Error) -> Way {
-        Way::Over(Some((Err(error), Operation::Lost)))
+        Way::Failed(Box::new(error))
+    }
+
+    #[cold]
+    fn into_failed(self) -> Ended {
+        match self {
+            Way::Failed(error) => (Err(*error), Operation::Lost),
+            _ => unreachable!("polled after its end"),
+        }
     }
 
     /// The kernel is told, the pool need not be. The caller drops what comes back.
     fn give_up(&self) -> Option<Dropped> {
-        let Way::Ring { hub, slot } = self else {
+        let Way::Ring { files, slot } = self else {
             return None;
         };
-        let given_up = hub.made_ring()?.give_up(*slot);
-        hub.leave_to_ring();
+        let given_up = ring_of(files)?.give_up(*slot);
+        Files::leave_to_ring(files);
         Some(given_up)
     }
 }
@@ -512,153 +554,6 @@ impl Way {
 impl Drop for Doing {
     fn drop(&mut self) {
         drop(self.0.give_up());
-    }
-}
-
-#[cfg(unix)]
-pub(super) mod platform {
-    use std::fs::{File, FileType};
-    use std::io::{self, Read, Write};
-    use std::os::fd::IntoRawFd;
-    use std::os::unix::fs::{FileExt, FileTypeExt};
-    use std::path::Path;
-
-    use rustix::fs::{OFlags, fcntl_getfl};
-
-    use super::{Handle, Place};
-
-    pub(crate) fn handle(file: File) -> Handle {
-        let flags = fcntl_getfl(&file).unwrap_or(OFlags::empty());
-        let is_stream = file.metadata().is_ok_and(|it| is_stream(it.file_type()));
-        Handle {
-            file,
-            is_stream,
-            is_nonblocking: flags.contains(OFlags::NONBLOCK),
-            is_direct: is_direct(flags),
-            appends: flags.contains(OFlags::APPEND),
-            writes: flags.intersects(OFlags::RDWR | OFlags::WRONLY),
-        }
-    }
-
-    #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
-    pub(crate) fn is_direct(flags: OFlags) -> bool {
-        flags.contains(OFlags::DIRECT)
-    }
-
-    #[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
-    pub(crate) fn is_direct(_: OFlags) -> bool {
-        false
-    }
-
-    fn is_stream(kind: FileType) -> bool {
-        kind.is_fifo() || kind.is_socket() || kind.is_char_device()
-    }
-
-    /// Whether to open it may wait for a peer.
-    pub(crate) fn may_wait(path: &Path) -> bool {
-        std::fs::metadata(path).is_ok_and(|it| is_stream(it.file_type()))
-    }
-
-    /// Whether closing the file never waits for a server. These file systems have nothing to send
-    /// when a file is closed. Network file systems and FUSE have, and others aren't known.
-    #[cfg(target_os = "linux")]
-    pub(crate) fn is_local(file: &File) -> bool {
-        const EXT: u64 = 0xEF53;
-        const XFS: u64 = 0x5846_5342;
-        const BTRFS: u64 = 0x9123_683E;
-        const F2FS: u64 = 0xF2F5_2010;
-        const TMPFS: u64 = 0x0102_1994;
-        const OVERLAY: u64 = 0x794C_7630;
-        rustix::fs::fstatfs(file).is_ok_and(|it| {
-            let kind = u64::from(it.f_type as u32);
-            [EXT, XFS, BTRFS, F2FS, TMPFS, OVERLAY].contains(&kind)
-        })
-    }
-
-    #[cfg(not(target_os = "linux"))]
-    pub(crate) fn is_local(_: &File) -> bool {
-        false
-    }
-
-    /// As a drop, but says what went wrong.
-    pub(crate) fn close(file: File) -> io::Result<()> {
-        // SAFETY: the descriptor was this value's alone, which is gone now.
-        unsafe { rustix::io::try_close(file.into_raw_fd()) }.map_err(io::Error::from)
-    }
-
-    pub(crate) fn read(mut file: &File, buffer: &mut [u8], at: Place) -> io::Result<usize> {
-        match at {
-            Place::Cursor => file.read(buffer),
-            Place::Offset(offset) => file.read_at(buffer, offset),
-        }
-    }
-
-    pub(crate) fn write(mut file: &File, buffer: &[u8], at: Place) -> io::Result<usize> {
-        match at {
-            Place::Cursor => file.write(buffer),
-            Place::Offset(offset) => file.write_at(buffer, offset),
-        }
-    }
-}
-
-#[cfg(windows)]
-pub(super) mod platform {
-    use std::fs::File;
-    use std::io::{self, Read, Seek, SeekFrom, Write};
-    use std::os::windows::fs::FileExt;
-    use std::path::Path;
-
-    use super::{Handle, Place};
-
-    /// Windows doesn't say how a file was opened. What is opened to append it writes at the end,
-    /// whatever the offset.
-    pub(crate) fn handle(file: File) -> Handle {
-        Handle {
-            file,
-            is_stream: false,
-            is_nonblocking: false,
-            is_direct: false,
-            appends: false,
-            writes: true,
-        }
-    }
-
-    pub(crate) fn may_wait(_: &Path) -> bool {
-        false
-    }
-
-    pub(crate) fn is_local(_: &File) -> bool {
-        false
-    }
-
-    pub(crate) fn close(file: File) -> io::Result<()> {
-        drop(file);
-        Ok(())
-    }
-
-    pub(crate) fn read(mut file: &File, buffer: &mut [u8], at: Place) -> io::Result<usize> {
-        match at {
-            Place::Cursor => file.read(buffer),
-            Place::Offset(offset) => keep_position(file, || file.seek_read(buffer, offset)),
-        }
-    }
-
-    pub(crate) fn write(mut file: &File, buffer: &[u8], at: Place) -> io::Result<usize> {
-        match at {
-            Place::Cursor => file.write(buffer),
-            Place::Offset(offset) => keep_position(file, || file.seek_write(buffer, offset)),
-        }
-    }
-
-    /// An operation at an offset moves the position. Operations of a handle come one after the
-    /// other here, so it can be put back.
-    fn keep_position<T>(mut file: &File, work: impl FnOnce() -> T) -> T {
-        let position = file.stream_position();
-        let output = work();
-        if let Ok(position) = position {
-            let _ = file.seek(SeekFrom::Start(position));
-        }
-        output
     }
 }
 

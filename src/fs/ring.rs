@@ -10,28 +10,24 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::ffi::{CStr, CString};
 use std::fmt;
 use std::fs::File;
 use std::io;
 use std::mem;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd};
-use std::os::unix::ffi::OsStrExt;
-use std::ptr;
 use std::task::{Context, Poll, Waker};
 use std::thread;
 
 use io_uring::types::{Fd, FsyncFlags, SubmitArgs, Timespec};
 use io_uring::{IoUring, Probe, opcode, squeue};
-use rustix::fs::{CWD, OFlags};
+use rustix::fs::CWD;
 use rustix::io::Errno;
 
-use super::OpenOptions;
 use super::background::Progress;
+use super::files::RETRY;
 use super::operation::{Collected, Ended, Operation, Place, end_files};
-use crate::poller::{self, Interest, Key, MAX_SOURCES};
-use crate::reactor::RETRY;
-use crate::wake::{discard_panic, wake_all};
+use windlass_reactor::completion::Registrar;
+use windlass_reactor::wake::{discard_panic, wake_all};
 
 /// So many operations are handed over by one system call. 8 KiB of memory.
 const SUBMISSIONS: u32 = 128;
@@ -47,12 +43,6 @@ const BYTES: usize = 1024 * 1024;
 
 /// The tables of a ring keep memory for so many operations after a burst (32 KiB).
 const KEPT: usize = 256;
-
-/// No source has it: what is registered under it only ends waits.
-const KEY: Key = Key {
-    slot: MAX_SOURCES as u32,
-    generation: 0,
-};
 
 /// Of what tells the kernel to cancel something.
 const CANCEL: u64 = u64::MAX;
@@ -87,8 +77,6 @@ struct Flight {
     phase: Phase,
     /// None if it was given up in the line.
     operation: Option<Operation>,
-    /// The path of one that opens.
-    path: Option<CString>,
     waker: Option<Waker>,
     fate: Fate,
     /// The end of a loop has waited for it in vain, and none waits for it again.
@@ -130,7 +118,7 @@ impl Ring {
     /// # Errors
     ///
     /// Where there's no io_uring, or one without what is needed here (Linux 5.11 has it).
-    pub(crate) fn new(poll: &poller::Poller) -> io::Result<Ring> {
+    pub(crate) fn new(registrar: &Registrar<'_>) -> io::Result<Ring> {
         let mut plain = IoUring::builder();
         plain.setup_cqsize(2 * UNDER_WAY);
         // One thread alone has it, and looks often enough: no need to interrupt it. Linux 6.0.
@@ -141,7 +129,7 @@ impl Ring {
         if !has_all(&uring)? {
             return Err(io::ErrorKind::Unsupported.into());
         }
-        poll.add(uring.as_fd(), KEY, Interest::Read)?;
+        registrar.watch(uring.as_fd())?;
         Ok(Ring(RefCell::new(State {
             uring,
             flights: Flights {
@@ -157,14 +145,9 @@ impl Ring {
 
     /// Puts it in the line.
     pub(crate) fn start(&self, operation: Operation) -> u32 {
-        let path = match &operation {
-            Operation::Open { path, .. } => CString::new(path.as_os_str().as_bytes()).ok(),
-            _ => None,
-        };
         let flight = Flight {
             phase: Phase::InLine,
             operation: Some(operation),
-            path,
             waker: None,
             fate: Fate::Awaited,
             is_stalled: false,
@@ -376,7 +359,7 @@ impl State {
                     return true;
                 }
                 bytes += operation.len();
-                let entry = entry(operation, flight.path.as_deref());
+                let entry = entry(operation);
                 if !self.push(entry.user_data(slot.into())) {
                     return true;
                 }
@@ -419,7 +402,7 @@ impl State {
             // What nobody has cancelled, the kernel had no thread for.
             let is_refused = is_wanted && is_refused(&result);
             if !is_refused {
-                operation.finish(&mut result, woken);
+                operation.finish_on_ring(&mut result, woken);
             }
             if flight.fate == Fate::Awaited {
                 flight.phase = Phase::Over(result);
@@ -575,7 +558,7 @@ pub(crate) fn is_refused(result: &io::Result<usize>) -> bool {
 }
 
 /// What the kernel is told. It points into the operation.
-fn entry(operation: &mut Operation, path: Option<&CStr>) -> squeue::Entry {
+fn entry(operation: &mut Operation) -> squeue::Entry {
     let len = operation.len();
     match operation {
         Operation::Read {
@@ -603,32 +586,16 @@ fn entry(operation: &mut Operation, path: Option<&CStr>) -> squeue::Entry {
             let sync = opcode::Fsync::new(fd(file));
             sync.flags(data_only.unwrap_or(FsyncFlags::empty())).build()
         }
-        Operation::Open { options, .. } => {
-            let path = path.map_or(ptr::null(), CStr::as_ptr);
-            let open = opcode::OpenAt::new(Fd(CWD.as_raw_fd()), path);
-            open.flags(flags(options).bits() as i32)
+        Operation::Open(opening) => {
+            let options = &opening.options;
+            let open = opcode::OpenAt::new(Fd(CWD.as_raw_fd()), opening.path.as_ptr());
+            open.flags(options.flags().bits() as i32)
                 .mode(options.mode)
                 .build()
         }
         Operation::Close(Some(file)) => opcode::Close::new(fd(file)).build(),
         Operation::Close(None) | Operation::Lost => opcode::Nop::new().build(),
     }
-}
-
-/// As std makes them of options that it has looked at.
-fn flags(options: &OpenOptions) -> OFlags {
-    let access = match (options.read, options.writes()) {
-        (true, true) => OFlags::RDWR,
-        (true, false) => OFlags::RDONLY,
-        (false, _) => OFlags::WRONLY,
-    };
-    let mut flags = access | OFlags::CLOEXEC;
-    flags.set(OFlags::APPEND, options.appends());
-    flags.set(OFlags::CREATE, options.create || options.create_new);
-    flags.set(OFlags::EXCL, options.create_new);
-    flags.set(OFlags::TRUNC, options.truncate && !options.create_new);
-    let custom = OFlags::from_bits_retain(options.custom_flags as _);
-    flags | (custom - OFlags::RWMODE)
 }
 
 fn fd(file: &File) -> Fd {
@@ -659,7 +626,7 @@ fn end(operation: &mut Operation, code: i32) -> io::Result<usize> {
             unsafe { buffer.set_len(buffer.len() + code as usize) };
         }
         // SAFETY: the kernel has opened this descriptor for us, and nobody else knows of it.
-        Operation::Open { opened, .. } => *opened = Some(unsafe { File::from_raw_fd(code) }),
+        Operation::Open(opening) => opening.opened = Some(unsafe { File::from_raw_fd(code) }),
         _ => forget_closed(operation),
     }
     Ok(code as usize)

@@ -48,7 +48,7 @@ of_path! {
     /// Makes a folder. Its parent must be there.
     ///
     /// ```
-    /// use windlass_reactor::{block_on, fs};
+    /// use windlass::{block_on, fs};
     ///
     /// # let path = std::env::temp_dir().join(format!("windlass-dir-{}", std::process::id()));
     /// block_on(async {
@@ -101,7 +101,7 @@ of_paths! {
     /// Gives a file or folder another name, in one step. A file that has that name is replaced.
     ///
     /// ```
-    /// use windlass_reactor::{block_on, fs};
+    /// use windlass::{block_on, fs};
     ///
     /// # let path = std::env::temp_dir().join(format!("windlass-name-{}", std::process::id()));
     /// # let (new, old) = (path.with_extension("new"), path);

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use super::error::{context, context_of_two};
 use super::names::from_here;
-use super::operation::{MOST_BYTES, has_ring, on_pool_with_paths, platform};
+use super::operation::{MOST_BYTES, has_ring, on_pool_with_paths};
+use super::platform;
 use super::{File, OpenOptions};
 
 /// The first read of a file of which nothing is known (bytes). Most files end within it.
@@ -24,7 +25,7 @@ const FIRST_BYTES: usize = 16 * 1024;
 /// # Examples
 ///
 /// ```
-/// use windlass_reactor::{block_on, fs};
+/// use windlass::{block_on, fs};
 ///
 /// assert!(block_on(fs::read("Cargo.toml"))?.starts_with(b"[package]"));
 /// # Ok::<(), std::io::Error>(())
@@ -74,7 +75,7 @@ async fn read_all(path: &Path) -> io::Result<Vec<u8>> {
 /// # Examples
 ///
 /// ```
-/// use windlass_reactor::{block_on, fs};
+/// use windlass::{block_on, fs};
 ///
 /// assert!(block_on(fs::read_to_string("Cargo.toml"))?.contains("windlass"));
 /// # Ok::<(), std::io::Error>(())
@@ -104,7 +105,7 @@ pub async fn read_to_string(path: impl AsRef<Path>) -> io::Result<String> {
 /// # Examples
 ///
 /// ```
-/// use windlass_reactor::{block_on, fs};
+/// use windlass::{block_on, fs};
 ///
 /// # let path = std::env::temp_dir().join(format!("windlass-write-{}", std::process::id()));
 /// block_on(fs::write(&path, "ahoy"))?;
@@ -154,7 +155,7 @@ async fn write_all(path: &Path, contents: Vec<u8>) -> io::Result<()> {
 /// # Examples
 ///
 /// ```
-/// use windlass_reactor::{block_on, fs};
+/// use windlass::{block_on, fs};
 ///
 /// # let path = std::env::temp_dir().join(format!("windlass-copy-{}", std::process::id()));
 /// block_on(fs::copy("Cargo.toml", &path))?;

@@ -3,6 +3,7 @@
 // What Windows has of it is tried in `fs_windows.rs`.
 #![cfg(unix)]
 
+#[path = "../reactor/tests/common/mod.rs"]
 mod common;
 
 use std::cell::Cell;
@@ -18,7 +19,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering::SeqCst};
 use std::task::{Poll, Waker};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::{Counter, PATIENCE, hook, hooked, in_child, poll, run, turn_until, unhook};
 use common::{descriptor_is_ready, settle, wait_for_descriptor, wait_until};
@@ -26,7 +27,7 @@ use futures::future::{join_all, select_all};
 use futures::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt, FutureExt, StreamExt, join, stream};
 use rustix::fs::OFlags;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use windlass_reactor::fs::{self, File, OpenOptions, use_io_uring};
+use windlass::fs::{self, File, OpenOptions, use_io_uring};
 use windlass_reactor::time::{sleep, timeout};
 use windlass_reactor::{Reactor, block_on};
 
@@ -686,8 +687,9 @@ fn wakers_may_do_anything() {
     let folder = folder();
     let path = folder.file(pattern(10_000));
     let reactor = Reactor::current().unwrap();
-    let file = Rc::new(run(File::open(&path)).unwrap());
-    let mut first = Box::pin(file.read_buf_at(Vec::with_capacity(100), 0));
+    let options = OpenOptions::new().write(true).clone();
+    let file = Rc::new(run(options.open(&path)).unwrap());
+    let mut first = Box::pin(file.write_buf_at(pattern(100), 0));
     let early = poll(&mut first, &hooked());
     let (_, other) = Counter::new();
     let (inner, calls) = (file.clone(), Rc::new(AtomicUsize::new(0)));
@@ -696,9 +698,9 @@ fn wakers_may_do_anything() {
     hook(move |_| {
         counter.fetch_add(1, SeqCst);
         // Begins one, lets one go, and turns.
-        let mut read = Box::pin(inner.read_buf_at(Vec::with_capacity(10), 0));
-        let _ = poll(&mut read, &plain);
-        drop(read);
+        let mut write = Box::pin(inner.write_buf_at(pattern(10), 0));
+        let _ = poll(&mut write, &plain);
+        drop(write);
         drop(std_fs::File::open("/dev/null").map(File::from));
         Reactor::current()
             .unwrap()
@@ -708,11 +710,11 @@ fn wakers_may_do_anything() {
     if early.is_pending() {
         let _ = poll(&mut first, &other); // drops the waker that it had
     }
-    let mut read = Box::pin(file.read_buf_at(Vec::with_capacity(100), 0));
+    let mut write = Box::pin(file.write_buf_at(pattern(100), 0));
     let waker = hooked();
     let mut result = None;
     turn_until(&reactor, || {
-        if let Poll::Ready(ended) = poll(&mut read, &waker) {
+        if let Poll::Ready(ended) = poll(&mut write, &waker) {
             result = Some(ended);
         }
         result.is_some()
@@ -1159,21 +1161,26 @@ mod short_of_memory {
                 let folder = folder();
                 let path = folder.file("rope");
                 let reactor = Reactor::current().unwrap();
-                let file = reactor.block_on(File::open(&path)).unwrap();
+                let file = OpenOptions::new().write(true).clone();
+                let file = reactor.block_on(file.open(&path)).unwrap();
                 refuse_single_operations();
-                let read = || Box::pin(file.read_buf_at(Vec::with_capacity(9), 0));
-                let mut first = read();
+                let write = |offset| Box::pin(file.write_buf_at(b"rope".into(), offset));
+                let mut first = write(0);
                 let awake = reactor.awake();
                 assert!(poll(&mut first, Waker::noop()).is_pending());
                 drop(awake);
                 assert!(descriptor_is_ready(&reactor, true), "a host is told to");
-                let (mut turns, mut tries) = (0, 0);
-                while tries < 10 {
-                    assert!(turns < 1000, "it spins");
-                    tries += reactor.turn(Some(PATIENCE)).unwrap().woken;
-                    turns += 1;
+                let start = Instant::now();
+                for _ in 0..20 {
+                    reactor.turn(Some(PATIENCE)).unwrap();
                 }
-                let both = join(first, read());
+                let elapsed = start.elapsed();
+                assert!(
+                    elapsed >= Duration::from_millis(10),
+                    "20 turns take {elapsed:?}"
+                );
+                assert!(elapsed < PATIENCE, "no retry ends a turn");
+                let both = join(first, write(4));
                 assert_eq!(reactor.block_on(both).1.1, b"rope");
             },
         );

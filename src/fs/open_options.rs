@@ -3,6 +3,8 @@
 use std::fmt;
 use std::io;
 use std::path::Path;
+#[cfg(unix)]
+use std::sync::Arc;
 
 #[cfg(unix)]
 use rustix::fs::OFlags;
@@ -11,7 +13,7 @@ use super::File;
 use super::error::context;
 use super::operation::Handle;
 #[cfg(unix)]
-use super::operation::platform::is_direct;
+use super::platform::is_direct;
 
 /// How to open a file; under std's names, and with std's meaning.
 ///
@@ -19,7 +21,7 @@ use super::operation::platform::is_direct;
 ///
 /// ```
 /// use futures::AsyncWriteExt;
-/// use windlass_reactor::{block_on, fs::OpenOptions};
+/// use windlass::{block_on, fs::OpenOptions};
 ///
 /// # let folder = std::env::temp_dir().join(format!("windlass-{}", std::process::id()));
 /// # std::fs::create_dir_all(&folder)?;
@@ -36,16 +38,16 @@ use super::operation::platform::is_direct;
 #[derive(Clone)]
 pub struct OpenOptions {
     std: std::fs::OpenOptions,
-    pub(super) read: bool,
+    read: bool,
     write: bool,
     append: bool,
-    pub(super) truncate: bool,
-    pub(super) create: bool,
-    pub(super) create_new: bool,
+    truncate: bool,
+    create: bool,
+    create_new: bool,
     #[cfg(unix)]
     pub(super) mode: u32,
     #[cfg(unix)]
-    pub(super) custom_flags: i32,
+    custom_flags: i32,
 }
 
 /// One of std's options.
@@ -144,6 +146,29 @@ impl OpenOptions {
         &self.std
     }
 
+    /// The flags that std gives to the system for options that were checked.
+    #[cfg(target_os = "linux")]
+    pub(super) fn flags(&self) -> OFlags {
+        let access = match (self.read, self.writes()) {
+            (true, true) => OFlags::RDWR,
+            (true, false) => OFlags::RDONLY,
+            (false, _) => OFlags::WRONLY,
+        };
+        let mut flags = access | OFlags::CLOEXEC;
+        flags.set(OFlags::APPEND, self.appends());
+        flags.set(OFlags::CREATE, self.create || self.create_new);
+        flags.set(OFlags::EXCL, self.create_new);
+        flags.set(OFlags::TRUNC, self.truncate && !self.create_new);
+        let custom = OFlags::from_bits_retain(self.custom_flags as _);
+        flags | (custom - OFlags::RWMODE)
+    }
+
+    /// Whether to open the file may change it.
+    #[cfg(target_os = "linux")]
+    pub(super) fn may_create(&self) -> bool {
+        self.create || self.create_new || self.truncate
+    }
+
     pub(super) fn writes(&self) -> bool {
         self.write || self.append
     }
@@ -158,6 +183,7 @@ impl OpenOptions {
     pub(super) fn handle(&self, file: std::fs::File) -> Handle {
         Handle {
             file,
+            line: Arc::default(),
             is_stream: false,
             is_nonblocking: self.has_flag(|flags| flags.contains(OFlags::NONBLOCK)),
             is_direct: self.has_flag(is_direct),

@@ -5,7 +5,7 @@ use std::task::{Context, Poll, Waker};
 
 use super::background::Progress;
 use super::operation::{Collected, Ended, Operation};
-use crate::poller;
+use windlass_reactor::completion::Registrar;
 
 pub(crate) type Dropped = (Option<Operation>, Option<Waker>);
 
@@ -13,7 +13,7 @@ pub(crate) type Dropped = (Option<Operation>, Option<Waker>);
 pub(crate) enum Ring {}
 
 impl Ring {
-    pub(crate) fn new(_: &poller::Poller) -> io::Result<Ring> {
+    pub(crate) fn new(_: &Registrar<'_>) -> io::Result<Ring> {
         Err(io::ErrorKind::Unsupported.into())
     }
 

@@ -34,7 +34,7 @@ const BATCH: usize = 128;
 ///
 /// ```
 /// use futures::StreamExt;
-/// use windlass_reactor::{block_on, fs};
+/// use windlass::{block_on, fs};
 ///
 /// block_on(async {
 ///     let mut names = Vec::new();

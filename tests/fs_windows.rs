@@ -2,6 +2,7 @@
 
 #![cfg(windows)]
 
+#[path = "../reactor/tests/common/mod.rs"]
 mod common;
 
 use std::env;
@@ -14,7 +15,7 @@ use std::time::Duration;
 use common::{pattern, run};
 use futures::future::join_all;
 use futures::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt, FutureExt, StreamExt, join};
-use windlass_reactor::fs::{self, File, OpenOptions, use_io_uring};
+use windlass::fs::{self, File, OpenOptions, use_io_uring};
 use windlass_reactor::time::interval;
 
 /// A folder of the test's own.

@@ -9,6 +9,7 @@ use std::task::{Context, Poll, ready};
 use futures_io::{AsyncRead, AsyncSeek, AsyncWrite};
 
 use super::File;
+use super::cached::poll_read_cursor;
 use super::file::{Cursor, closed};
 use super::line::Access;
 use super::operation::{Handle, MOST_BYTES, Operation, Place, spawn_on_pool, start};
@@ -111,10 +112,11 @@ impl File {
         bufs: &mut [IoSliceMut<'_>],
     ) -> Poll<io::Result<usize>> {
         let mut cached = 0;
-        if self.reads_now && !handle.is_stream && !handle.is_direct {
-            let is_complete;
-            (cached, is_complete) = ready!(read_now(cx, handle, bufs, &mut self.reads_now));
-            if is_complete {
+        let can = self.can_read_cached.get_mut();
+        if *can {
+            let read = ready!(poll_read_cursor(cx, handle, bufs, can));
+            cached = read.bytes;
+            if read.is_complete {
                 return Poll::Ready(Ok(cached));
             }
         }
@@ -300,95 +302,4 @@ pub(super) fn is_nonblocking(handle: &Handle) -> bool {
 #[cfg(not(unix))]
 pub(super) fn is_nonblocking(handle: &Handle) -> bool {
     handle.is_nonblocking
-}
-
-/// So many bytes that are copied here count as one operation. The copy takes some 5 µs.
-#[cfg(target_os = "linux")]
-const PER_CHARGE: usize = 32 * 1024;
-
-/// Reads what is in memory already, at the position of the open file description, as `read` does.
-/// Returns the number of bytes, and whether the read is complete. Otherwise a thread reads the
-/// rest, or finds what is wrong.
-///
-/// The copy charges the budget of the task, so that a poll copies 1 to 3 MiB at most.
-#[cfg(target_os = "linux")]
-pub(super) fn read_now(
-    cx: &mut Context<'_>,
-    handle: &Handle,
-    bufs: &mut [IoSliceMut<'_>],
-    can: &mut bool,
-) -> Poll<(usize, bool)> {
-    use rustix::io::Errno;
-
-    use crate::reactor::made_hub;
-
-    let Some(hub) = made_hub().filter(|hub| hub.is_driven()) else {
-        return Poll::Ready((0, false));
-    };
-    ready!(hub.poll_charge(cx));
-    let wanted = bufs.iter().map(|buf| buf.len()).sum::<usize>();
-    let wanted = wanted.min(MOST_BYTES);
-    let mut n = 0;
-    let is_complete = loop {
-        match read_cached(handle, bufs, n) {
-            // A short read ends where the file does, or where memory has no more of it.
-            Ok(more) if more > 0 && n + more < wanted => n += more,
-            Ok(more) => {
-                n += more;
-                break true;
-            }
-            Err(error) if n == 0 => {
-                hub.refund();
-                *can = error == Errno::AGAIN; // some file systems never can
-                break false;
-            }
-            Err(error) => break error != Errno::AGAIN, // the next read finds the error
-        }
-    };
-    hub.charge_more(n / PER_CHARGE);
-    Poll::Ready((n, is_complete))
-}
-
-/// Reads behind the first `done` bytes of the buffers.
-#[cfg(target_os = "linux")]
-fn read_cached(
-    handle: &Handle,
-    bufs: &mut [IoSliceMut<'_>],
-    mut done: usize,
-) -> rustix::io::Result<usize> {
-    use rustix::io::{ReadWriteFlags, preadv2};
-
-    /// The position, which moves on.
-    const CURSOR: u64 = u64::MAX;
-
-    let mut room = MOST_BYTES - done;
-    let mut rest = |buf: &mut IoSliceMut<'_>| {
-        let start = buf.len().min(done);
-        let most = (buf.len() - start).min(room);
-        done -= start;
-        room -= most;
-        start..start + most
-    };
-    if let [buf] = bufs {
-        let range = rest(buf);
-        let bufs = &mut [IoSliceMut::new(&mut buf[range])];
-        return preadv2(&**handle, bufs, CURSOR, ReadWriteFlags::NOWAIT);
-    }
-    let mut parts = Vec::with_capacity(bufs.len());
-    for buf in bufs {
-        let range = rest(buf);
-        parts.push(IoSliceMut::new(&mut buf[range]));
-    }
-    preadv2(&**handle, &mut parts, CURSOR, ReadWriteFlags::NOWAIT)
-}
-
-#[cfg(not(target_os = "linux"))]
-pub(super) fn read_now(
-    _: &mut Context<'_>,
-    _: &Handle,
-    _: &mut [IoSliceMut<'_>],
-    can: &mut bool,
-) -> Poll<(usize, bool)> {
-    *can = false;
-    Poll::Ready((0, false))
 }

@@ -7,11 +7,8 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::task::{Context, Wake, Waker};
 use std::time::{Duration, Instant};
 
-use super::Ring;
-use super::operation::{Ended, end_files};
-use crate::pool::BlockingTask;
-use crate::reactor::Hub;
-use crate::wake::wake_all;
+use super::operation::Ended;
+use crate::BlockingTask;
 
 /// How long the end of a loop waits for the next of the operations to end.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -33,64 +30,6 @@ impl Progress {
     pub(crate) fn time_left(&mut self) -> Duration {
         let since = self.0.get_or_insert_with(Instant::now);
         PATIENCE.saturating_sub(since.elapsed())
-    }
-}
-
-impl Hub {
-    /// Waits for the operations on files whose callers have gone on: writes, closes, and operations
-    /// that were dropped. For the end of a loop, after which no turn may come.
-    ///
-    /// As long as any of them ends within each second, it waits for the others. The rest go on
-    /// without this thread, and no later call waits for them.
-    #[inline]
-    pub(crate) fn finish_files(&self) {
-        if self.has_files.get() {
-            self.finish_files_slowly();
-        }
-    }
-
-    /// The same if the loop that ends is not inside of another one of this reactor.
-    #[inline]
-    pub(crate) fn finish_files_of_outermost(&self) {
-        if self.has_files.get() && self.depth.get() == 1 {
-            self.finish_files_slowly();
-        }
-    }
-
-    #[cold]
-    fn finish_files_slowly(&self) {
-        if self.is_inherited() {
-            return; // a forked child leaves the parent's loop
-        }
-        let mut progress = Progress::new();
-        if let Some(ring) = self.made_ring() {
-            let mut woken = Vec::new();
-            while let Some(collected) = ring.finish(&mut woken, &mut progress) {
-                collected.into_iter().for_each(|it| end_files(*it));
-                wake_all(woken.drain(..));
-            }
-        }
-        self.background.finish(&mut progress);
-        // Those that are left may end by the next time.
-        self.has_files
-            .set(self.made_ring().is_some_and(Ring::has_work));
-    }
-
-    /// An operation of the ring was begun.
-    #[inline]
-    pub(crate) fn files_begun(&self) {
-        self.has_files.set(true);
-        self.look_soon();
-    }
-
-    /// An operation of the ring goes on without its caller.
-    pub(crate) fn leave_to_ring(&self) {
-        self.look_soon();
-        self.has_files.set(true);
-        // After the last loop has ended, no other end of a loop may come.
-        if !self.is_driven() {
-            self.finish_files();
-        }
     }
 }
 

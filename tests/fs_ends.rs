@@ -4,6 +4,7 @@
 // By what `/proc` tells.
 #![cfg(target_os = "linux")]
 
+#[path = "../reactor/tests/common/mod.rs"]
 mod common;
 
 use std::cell::Cell;
@@ -25,7 +26,7 @@ use common::{PATIENCE, hook, hooked, in_child, poll, run, unhook, wait_until};
 use futures::{AsyncReadExt, AsyncWriteExt};
 use rustix::fs::OFlags;
 use rustix::process::{Resource, Rlimit, setrlimit};
-use windlass_reactor::fs::{self, File, OpenOptions, use_io_uring};
+use windlass::fs::{self, File, OpenOptions, use_io_uring};
 use windlass_reactor::time::{sleep, timeout};
 use windlass_reactor::{Pool, Reactor};
 
@@ -210,15 +211,11 @@ fn a_panicking_waker_costs_neither_the_result_nor_the_slot_of_the_ring() {
         let folder = folder();
         let (mine, other) = (folder.file("mine", "mine"), folder.file("other", "other's"));
         let reactor = Reactor::current().unwrap();
-        let open = async {
-            (
-                File::open(mine).await.unwrap(),
-                File::open(other).await.unwrap(),
-            )
-        };
-        let (mine, other) = reactor.block_on(open);
+        let options = File::options().write(true).clone();
+        let mine = reactor.block_on(options.open(mine)).unwrap();
+        let other = reactor.block_on(options.open(other)).unwrap();
         let waker = ManuallyDrop::new(hooked());
-        let mut read = Box::pin(mine.read_buf_at(Vec::with_capacity(16), 0));
+        let mut write = Box::pin(mine.write_buf_at(b"mine".into(), 0));
         let turner = reactor.clone();
         let panics = Rc::new(Cell::new(0));
         let count = panics.clone();
@@ -231,21 +228,21 @@ fn a_panicking_waker_costs_neither_the_result_nor_the_slot_of_the_ring() {
                 panic!("a planned panic");
             }
         });
-        let polled = catch_unwind(AssertUnwindSafe(|| poll(&mut read, &waker)));
+        let polled = catch_unwind(AssertUnwindSafe(|| poll(&mut write, &waker)));
         unhook();
         assert_eq!(panics.get(), 1, "the waker was not dropped");
         // Takes the slot, if that is free.
-        let mut theirs = Box::pin(other.read_buf_at(Vec::with_capacity(16), 0));
+        let mut theirs = Box::pin(other.write_buf_at(b"other's".into(), 0));
         assert!(poll(&mut theirs, Waker::noop()).is_pending());
-        drop(read);
-        let Ok(Poll::Ready((read, bytes))) = polled else {
+        drop(write);
+        let Ok(Poll::Ready((wrote, bytes))) = polled else {
             panic!("the result is lost");
         };
-        assert_eq!((read.unwrap(), &bytes[..]), (4, &b"mine"[..]));
-        let (read, bytes) = reactor
+        assert_eq!((wrote.unwrap(), &bytes[..]), (4, &b"mine"[..]));
+        let (wrote, bytes) = reactor
             .block_on(timeout(PATIENCE, theirs))
             .expect("it hangs");
-        assert_eq!((read.unwrap(), &bytes[..]), (7, &b"other's"[..]));
+        assert_eq!((wrote.unwrap(), &bytes[..]), (7, &b"other's"[..]));
     });
 }
 
@@ -271,9 +268,10 @@ fn a_panicking_waker_of_a_read_without_a_loop_frees_its_slot_once() {
         if !use_io_uring(true).unwrap() {
             return eprintln!("there's no io_uring here");
         }
-        let open = async { (File::open(&pipe).await, File::open(&path).await) };
-        let (waits, other) = reactor.block_on(open);
-        let (mut waits, other) = (waits.unwrap(), other.unwrap());
+        let mut waits = reactor.block_on(File::open(&pipe)).unwrap();
+        let other = reactor
+            .block_on(File::options().write(true).open(&path))
+            .unwrap();
         // SAFETY: the functions don't use the pointer.
         let waker = unsafe { Waker::from_raw(RawWaker::new(ptr::null(), &VTABLE)) };
         let waker = ManuallyDrop::new(waker);
@@ -287,12 +285,12 @@ fn a_panicking_waker_of_a_read_without_a_loop_frees_its_slot_once() {
         let reactor = Reactor::current().unwrap();
         // Takes the slot once the kernel has cancelled what has it.
         reactor.turn(None).unwrap();
-        let mut theirs = Box::pin(other.read_buf_at(Vec::with_capacity(16), 0));
+        let mut theirs = Box::pin(other.write_buf_at(b"other's".into(), 0));
         assert!(poll(&mut theirs, Waker::noop()).is_pending());
         drop(waits);
         let theirs = timeout(PATIENCE, theirs);
-        let (read, bytes) = reactor.block_on(theirs).expect("it hangs");
-        assert_eq!((read.unwrap(), &bytes[..]), (7, &b"other's"[..]));
+        let (wrote, bytes) = reactor.block_on(theirs).expect("it hangs");
+        assert_eq!((wrote.unwrap(), &bytes[..]), (7, &b"other's"[..]));
         assert!(matches!(polled, Ok(Poll::Ready(Err(_)))), "{polled:?}");
     })
     .join()
@@ -341,7 +339,7 @@ fn without_threads_a_pool_names_what_ran_out() {
         allow_no_thread();
         assert!(names_what_ran_out(POOL.run(|| ())));
         reactor.block_on(async {
-            assert!(names_what_ran_out(File::open("/").await));
+            assert!(names_what_ran_out(File::create("/rope").await));
             assert!(names_what_ran_out(fs::read("/").await));
             assert!(names_what_ran_out(fs::metadata("/").await));
         });

@@ -1,0 +1,134 @@
+//! The handle of a source of completions.
+
+use std::fmt;
+use std::io;
+use std::ops::Deref;
+use std::rc::Rc;
+use std::task::Waker;
+
+use crate::completion_source::CompletionSource;
+use crate::current::{hub, made_hub};
+use crate::reactor::Hub;
+
+/// What a source of completions gets of its reactor when it is made.
+pub struct Registrar<'a> {
+    reactor: &'a Hub,
+}
+
+impl Registrar<'_> {
+    /// Returns a waker that ends a wait of the reactor, from any thread. It outlives the reactor
+    /// safely.
+    pub fn waker(&self) -> Waker {
+        Waker::from(self.reactor.rest().clone())
+    }
+
+    /// Ends a wait of the reactor whenever the file descriptor becomes readable, until it is
+    /// closed. It is registered edge-triggered, so `collect` must take all that is there.
+    ///
+    /// # Errors
+    ///
+    /// Returns an error if the file descriptor cannot be polled, as that of a file, or is
+    /// registered already.
+    #[cfg(target_os = "linux")]
+    pub fn watch(&self, fd: std::os::fd::BorrowedFd<'_>) -> io::Result<()> {
+        self.reactor.watch(fd)
+    }
+}
+
+impl fmt::Debug for Registrar<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registrar").finish_non_exhaustive()
+    }
+}
+
+/// A source of completions and the reactor that it is registered with.
+///
+/// Dereferences to the source. It keeps the reactor alive, but does not turn it.
+pub struct Registration<S: CompletionSource> {
+    source: Rc<S>, // dropped before the reactor, which drops its own reference under control
+    reactor: Rc<Hub>,
+}
+
+impl<S: CompletionSource> Registration<S> {
+    /// Returns the source of this type of this thread's reactor. If there is none, `make` makes it.
+    ///
+    /// # Errors
+    ///
+    /// Returns the error of `make`, or of the reactor if it cannot be created.
+    pub fn current(make: impl FnOnce(&Registrar<'_>) -> io::Result<S>) -> io::Result<Self> {
+        let reactor = hub()?;
+        if let Some(source) = reactor.completions().find() {
+            return Ok(Registration { source, reactor });
+        }
+        let made = Rc::new(make(&Registrar { reactor: &reactor })?);
+        // `make` is user code. If it has registered a source of this type, that one stays.
+        if let Some(source) = reactor.completions().find() {
+            return Ok(Registration { source, reactor });
+        }
+        reactor.completions().insert(made.clone());
+        reactor.request_turn();
+        Ok(Registration {
+            source: made,
+            reactor,
+        })
+    }
+
+    /// Returns the source of this type of this thread's reactor, if it is registered.
+    pub fn existing() -> Option<Self> {
+        let reactor = made_hub()?;
+        let source = reactor.completions().find()?;
+        Some(Registration { source, reactor })
+    }
+
+    /// Makes sure that a turn comes, for an operation that was just queued. Costs nothing inside of
+    /// a turn or a poll, after which one comes anyway.
+    pub fn request_turn(&self) {
+        self.reactor.request_turn();
+    }
+
+    /// Returns whether something turns the reactor. Returns false in a forked child if the reactor
+    /// belongs to the parent.
+    pub fn is_driven(&self) -> bool {
+        self.reactor.is_driven()
+    }
+
+    /// Returns an error if nothing turns the reactor, so that a future can fail instead of waiting
+    /// for ever.
+    ///
+    /// # Errors
+    ///
+    /// The error says what to do about it. In a forked child it says that the reactor belongs to
+    /// the parent.
+    pub fn check_driven(&self) -> io::Result<()> {
+        self.reactor.check_driven()
+    }
+
+    /// Returns true in a forked child if the reactor and the source belong to the parent.
+    pub fn is_inherited(&self) -> bool {
+        self.reactor.is_inherited()
+    }
+}
+
+impl<S: CompletionSource> Clone for Registration<S> {
+    fn clone(&self) -> Self {
+        Registration {
+            source: self.source.clone(),
+            reactor: self.reactor.clone(),
+        }
+    }
+}
+
+impl<S: CompletionSource> Deref for Registration<S> {
+    type Target = S;
+
+    fn deref(&self) -> &S {
+        &self.source
+    }
+}
+
+impl<S: CompletionSource + fmt::Debug> fmt::Debug for Registration<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut debug = f.debug_struct("Registration");
+        debug.field("source", &self.source).finish_non_exhaustive()
+    }
+}

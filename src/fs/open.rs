@@ -1,0 +1,43 @@
+//! Opens files: at once if the system has them in memory, by the ring, or by a thread where the
+//! open may wait for a peer.
+//!
+//! io_uring opens with `O_NONBLOCK` at first, which changes what a pipe or a device does, and its
+//! threads are few. So the ring opens only paths that are known to lead to a file, a directory or
+//! nothing.
+
+use std::future::poll_fn;
+use std::io;
+use std::path::Path;
+use std::task::Poll;
+
+use super::OpenOptions;
+use super::cached::{self, Known};
+use super::names::from_here;
+use super::operation::{Handle, Opening, Operation, has_ring, on_pool_with_paths, start};
+use super::platform;
+
+/// Opens a file, relative to the directory that is the current one at the first poll.
+pub(super) async fn open(options: &OpenOptions, path: &Path) -> io::Result<Handle> {
+    let known = poll_fn(|cx| Poll::Ready(cached::open(cx, options, path))).await;
+    if let Known::Opened(file) = known {
+        return Ok(options.handle(file));
+    }
+    let path = from_here(path);
+    if matches!(known, Known::Plain) && has_ring() {
+        if let Some(path) = platform::system_path(&path) {
+            let (result, operation) = start(Operation::Open(Box::new(Opening {
+                path,
+                options: options.clone(),
+                opened: None,
+            })))
+            .await;
+            result?;
+            let file = operation.into_opened().expect("the open has succeeded");
+            return Ok(options.handle(file));
+        }
+    }
+    let options = options.std().clone();
+    let owned = path.clone();
+    let open = move || options.open(owned).map(Handle::new);
+    on_pool_with_paths([&path], open).await
+}

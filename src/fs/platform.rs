@@ -1,0 +1,181 @@
+//! What differs between Unix and Windows.
+
+#[cfg(unix)]
+pub(super) use unix::*;
+#[cfg(windows)]
+pub(super) use windows::*;
+
+#[cfg(unix)]
+mod unix {
+    use std::ffi::{CString, OsStr};
+    use std::fs::{File, FileType};
+    use std::io::{self, Read, Write};
+    use std::os::fd::IntoRawFd;
+    use std::os::unix::ffi::OsStrExt;
+    use std::os::unix::fs::{FileExt, FileTypeExt};
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use rustix::fs::{OFlags, fcntl_getfl};
+
+    use crate::fs::operation::{Handle, Place};
+
+    /// As system calls take it.
+    pub(crate) type SystemPath = CString;
+
+    /// Returns None if there is a zero in the path.
+    pub(crate) fn system_path(path: &Path) -> Option<SystemPath> {
+        CString::new(path.as_os_str().as_bytes()).ok()
+    }
+
+    pub(crate) fn path(path: &SystemPath) -> &Path {
+        Path::new(OsStr::from_bytes(path.to_bytes()))
+    }
+
+    pub(crate) fn handle(file: File) -> Handle {
+        let flags = fcntl_getfl(&file).unwrap_or(OFlags::empty());
+        let is_stream = file.metadata().is_ok_and(|it| is_stream(it.file_type()));
+        Handle {
+            file,
+            line: Arc::default(),
+            is_stream,
+            is_nonblocking: flags.contains(OFlags::NONBLOCK),
+            is_direct: is_direct(flags),
+            appends: flags.contains(OFlags::APPEND),
+            writes: flags.intersects(OFlags::RDWR | OFlags::WRONLY),
+        }
+    }
+
+    #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
+    pub(crate) fn is_direct(flags: OFlags) -> bool {
+        flags.contains(OFlags::DIRECT)
+    }
+
+    #[cfg(not(any(target_os = "linux", target_os = "android", target_os = "freebsd")))]
+    pub(crate) fn is_direct(_: OFlags) -> bool {
+        false
+    }
+
+    fn is_stream(kind: FileType) -> bool {
+        kind.is_fifo() || kind.is_socket() || kind.is_char_device()
+    }
+
+    /// Whether to open it may wait for a peer.
+    pub(crate) fn may_wait(path: &Path) -> bool {
+        std::fs::metadata(path).is_ok_and(|it| is_stream(it.file_type()))
+    }
+
+    /// Whether closing the file never waits for a server. These file systems have nothing to send
+    /// when a file is closed. Network file systems and FUSE have, and others aren't known.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn is_local(file: &File) -> bool {
+        const EXT: u64 = 0xEF53;
+        const XFS: u64 = 0x5846_5342;
+        const BTRFS: u64 = 0x9123_683E;
+        const F2FS: u64 = 0xF2F5_2010;
+        const TMPFS: u64 = 0x0102_1994;
+        const OVERLAY: u64 = 0x794C_7630;
+        rustix::fs::fstatfs(file).is_ok_and(|it| {
+            let kind = u64::from(it.f_type as u32);
+            [EXT, XFS, BTRFS, F2FS, TMPFS, OVERLAY].contains(&kind)
+        })
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    pub(crate) fn is_local(_: &File) -> bool {
+        false
+    }
+
+    /// As a drop, but says what went wrong.
+    pub(crate) fn close(file: File) -> io::Result<()> {
+        // SAFETY: the descriptor was this value's alone, which is gone now.
+        unsafe { rustix::io::try_close(file.into_raw_fd()) }.map_err(io::Error::from)
+    }
+
+    pub(crate) fn read(mut file: &File, buffer: &mut [u8], at: Place) -> io::Result<usize> {
+        match at {
+            Place::Cursor => file.read(buffer),
+            Place::Offset(offset) => file.read_at(buffer, offset),
+        }
+    }
+
+    pub(crate) fn write(mut file: &File, buffer: &[u8], at: Place) -> io::Result<usize> {
+        match at {
+            Place::Cursor => file.write(buffer),
+            Place::Offset(offset) => file.write_at(buffer, offset),
+        }
+    }
+}
+
+#[cfg(windows)]
+mod windows {
+    use std::fs::File;
+    use std::io::{self, Read, Seek, SeekFrom, Write};
+    use std::os::windows::fs::FileExt;
+    use std::path::{Path, PathBuf};
+    use std::sync::Arc;
+
+    use crate::fs::operation::{Handle, Place};
+
+    pub(crate) type SystemPath = PathBuf;
+
+    pub(crate) fn system_path(path: &Path) -> Option<SystemPath> {
+        Some(path.to_owned())
+    }
+
+    pub(crate) fn path(path: &SystemPath) -> &Path {
+        path
+    }
+
+    /// Windows doesn't report how a file was opened. It writes to a file that was opened to append
+    /// at the end, whatever the offset.
+    pub(crate) fn handle(file: File) -> Handle {
+        Handle {
+            file,
+            line: Arc::default(),
+            is_stream: false,
+            is_nonblocking: false,
+            is_direct: false,
+            appends: false,
+            writes: true,
+        }
+    }
+
+    pub(crate) fn may_wait(_: &Path) -> bool {
+        false
+    }
+
+    pub(crate) fn is_local(_: &File) -> bool {
+        false
+    }
+
+    pub(crate) fn close(file: File) -> io::Result<()> {
+        drop(file);
+        Ok(())
+    }
+
+    pub(crate) fn read(mut file: &File, buffer: &mut [u8], at: Place) -> io::Result<usize> {
+        match at {
+            Place::Cursor => file.read(buffer),
+            Place::Offset(offset) => keep_position(file, || file.seek_read(buffer, offset)),
+        }
+    }
+
+    pub(crate) fn write(mut file: &File, buffer: &[u8], at: Place) -> io::Result<usize> {
+        match at {
+            Place::Cursor => file.write(buffer),
+            Place::Offset(offset) => keep_position(file, || file.seek_write(buffer, offset)),
+        }
+    }
+
+    /// An operation at an offset moves the position. Operations of a handle come one after the
+    /// other here, so it can be put back.
+    fn keep_position<T>(mut file: &File, work: impl FnOnce() -> T) -> T {
+        let position = file.stream_position();
+        let output = work();
+        if let Ok(position) = position {
+            let _ = file.seek(SeekFrom::Start(position));
+        }
+        output
+    }
+}
