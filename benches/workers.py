@@ -2,11 +2,11 @@
 """An HTTP service on one and on two cores: windlass' workers, tokio's multi-thread, nginx.
 
     cargo build --release -p windlass-benches --bin http_workers
-    benches/workers.py [ROUNDS] [SECONDS]        # 5 and 5: some five minutes
+    benches/workers.py [ROUNDS] [SECONDS]        # 5 and 5 by default: about five minutes
 
-It needs wrk and nginx. wrk takes its share of the cores, so beside the requests a second stands the
-processor time that the server takes for each, all its processes together, which doesn't depend on
-that share. The servers take turns, round by round; the figures are medians.
+Needs wrk and nginx. wrk uses a share of the cores, so in addition to the requests per second this
+prints the server's CPU time per request, over all of its processes, which doesn't depend on that
+share. The servers alternate, round by round, and the results are medians.
 """
 import os, re, shutil, signal, subprocess, sys, tempfile, time, urllib.request
 
@@ -16,7 +16,7 @@ SERVER = os.path.join(os.environ.get("CARGO_TARGET_DIR", ROOT + "/target"), "rel
 TICKS = os.sysconf("SC_CLK_TCK")
 NAMES = {
     "processes": "windlass, processes",
-    "each": "windlass, processes, a socket for each",
+    "each": "windlass, processes, one socket per worker",
     "threads": "windlass, threads",
     "tokio": "tokio, multi-thread",
     "nginx": "nginx",
@@ -24,7 +24,7 @@ NAMES = {
 
 
 def tree(pid):
-    """The process and all below it."""
+    """The process and its descendants."""
     pids = [pid]
     try:
         for task in os.listdir(f"/proc/{pid}/task"):
@@ -32,12 +32,12 @@ def tree(pid):
                 for child in children.read().split():
                     pids += tree(int(child))
     except FileNotFoundError:
-        pass  # it has ended
+        pass  # it has exited
     return pids
 
 
 def cpu(pid):
-    """Processor time of the process and all below it (s)."""
+    """CPU time of the process and its descendants (s)."""
     total = 0
     for each in tree(pid):
         with open(f"/proc/{each}/stat") as stat:
@@ -69,7 +69,7 @@ def await_answer(url):
 
 
 def measure(kind, workers, port):
-    """Requests a second, and the server's processor time for each (µs)."""
+    """Requests per second, and the server's CPU time per request (µs)."""
     url = f"http://127.0.0.1:{port}/"
     with tempfile.TemporaryDirectory() as folder:
         own = [SERVER, kind, f"127.0.0.1:{port}", str(workers)]

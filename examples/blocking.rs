@@ -1,12 +1,12 @@
-//! What must block goes to a pool of threads, and the loop stays punctual.
+//! Runs blocking calls on a pool of threads, so that the event loop keeps its timing.
 //!
 //! ```text
 //! cargo run --release --example blocking
 //! ```
 //!
-//! A ticker wants to run every millisecond, as an animation or a control loop does. Beside it a
-//! library is called that only has functions that block. Once on the pool, and once, to see what
-//! it's for, in a task.
+//! A ticker runs every millisecond, like an animation or a control loop, while the program calls a
+//! library that only has blocking functions: first on the pool, then, for comparison, inside a
+//! task.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -19,51 +19,51 @@ use windlass::{block_on, spawn, spawn_blocking};
 
 const MS: Duration = Duration::from_millis(1);
 
-/// Stands for a call of such a library: it keeps its thread for a while.
-fn look_into_archive(number: u32) -> u32 {
+/// Simulates a blocking call of that library.
+fn blocking_call(number: u32) -> u32 {
     thread::sleep(50 * MS);
     number * number
 }
 
-/// Ticks until it's dropped, and notes how late the latest tick was.
-async fn tick(ticks: Rc<Cell<u32>>, latest: Rc<Cell<Duration>>) {
+/// Ticks until it is dropped, and records the largest delay of a tick.
+async fn tick(ticks: Rc<Cell<u32>>, max_delay: Rc<Cell<Duration>>) {
     let mut interval = interval(MS).missed_ticks(MissedTicks::Skip);
     loop {
         let due = interval.tick().await;
         ticks.set(ticks.get() + 1);
-        latest.set(latest.get().max(due.elapsed()));
+        max_delay.set(max_delay.get().max(due.elapsed()));
     }
 }
 
-/// Runs the work beside the ticker, and tells how that got on.
+/// Runs the work beside the ticker, and prints the ticker's results.
 async fn beside_ticker(what: &str, work: impl Future<Output = u32>) {
-    let (ticks, latest) = (Rc::default(), Rc::default());
+    let (ticks, max_delay) = (Rc::default(), Rc::default());
     let start = Instant::now();
-    let ticker = spawn(tick(Rc::clone(&ticks), Rc::clone(&latest)));
+    let ticker = spawn(tick(Rc::clone(&ticks), Rc::clone(&max_delay)));
     let sum = work.await;
     drop(ticker);
     println!(
-        "{what}: the sum is {sum} after {:.0?}, {} ticks, the latest {:.1?} late",
+        "{what}: the sum is {sum} after {:.0?}, {} ticks, delayed by up to {:.1?}",
         start.elapsed(),
         ticks.get(),
-        latest.get(),
+        max_delay.get(),
     );
 }
 
 fn main() {
     block_on(async {
         let on_pool = async {
-            // All eight at once: each has a thread.
-            let calls = (1..=8).map(|number| spawn_blocking(move || look_into_archive(number)));
+            // All eight at the same time, each on its own thread.
+            let calls = (1..=8).map(|number| spawn_blocking(move || blocking_call(number)));
             join_all(calls).await.into_iter().sum()
         };
         beside_ticker("on the pool", on_pool).await;
 
         let in_task = async {
-            // One after the other, and the loop turns only in between.
+            // One after the other. The loop turns only between the calls.
             let mut sum = 0;
             for number in 1..=8 {
-                sum += look_into_archive(number);
+                sum += blocking_call(number);
                 sleep(Duration::ZERO).await;
             }
             sum

@@ -1,11 +1,11 @@
-//! Sharing on one thread: what needs a lock, and what doesn't.
+//! Shares state between tasks on one thread, and shows when a lock is needed.
 //!
 //! ```text
 //! cargo run --example channels
 //! ```
 //!
-//! Tasks change places only at an `.await`. So what is looked at and changed between two of them
-//! needs no lock at all, and most of what programs share is of that kind. The rest is below.
+//! Tasks switch only at an `.await`. State that is read and changed between two of them needs no
+//! lock, which covers most of what programs share. The remaining cases are shown below.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -16,7 +16,7 @@ use windlass::spawn;
 use windlass::sync::{Closed, Mutex, Semaphore, mpsc, oneshot};
 use windlass::time::sleep;
 
-/// As long as a step of the network would take.
+/// Simulates the duration of a network operation.
 const STEP: Duration = Duration::from_millis(5);
 
 fn main() -> Result<(), Closed> {
@@ -29,14 +29,14 @@ fn main() -> Result<(), Closed> {
     })
 }
 
-/// 1. Shared state: an `Rc<RefCell<..>>`. No borrow is held over an await.
+/// 1. Shared state: an `Rc<RefCell<..>>`. No borrow is held across an await.
 async fn shared_state() {
     let visits = Rc::new(RefCell::new(BTreeMap::new()));
     let guests = ["ann", "bob", "ann"].map(|name| {
         let visits = visits.clone();
         spawn(async move {
             sleep(STEP).await;
-            // To read, add and write again is three steps, and nobody comes between them.
+            // Read, add and write are three steps, but no other task can run in between.
             *visits.borrow_mut().entry(name).or_insert(0) += 1;
         })
     });
@@ -46,36 +46,37 @@ async fn shared_state() {
     println!("1. visits, with no lock: {:?}", visits.borrow());
 }
 
-/// 2. A worker that owns its state: requests come through a channel, each with a way to reply.
+/// 2. A task that owns its state. Requests arrive through a channel, each with a channel for the
+///    reply.
 async fn a_worker() -> Result<(), Closed> {
     let (requests, mut inbox) = mpsc::channel::<(u32, oneshot::Sender<u32>)>(4);
     let worker = spawn(async move {
         let mut sum = 0;
         while let Some((number, reply)) = inbox.recv().await {
             sum += number;
-            // Whoever has asked may be gone by now; that is no reason to stop.
+            // Fails if the requester was dropped, which must not stop the task.
             let _ = reply.send(sum);
         }
         sum
     });
     for number in 1..=3 {
         let (reply, answer) = oneshot::channel();
-        // When four requests wait, this waits, too: so the queue doesn't grow.
+        // Waits while four requests are queued, so that the queue is bounded (backpressure).
         requests.send((number, reply)).await.map_err(|_| Closed)?;
         println!("2. {number} is added, and makes {}", answer.await?);
     }
-    drop(requests); // the worker ends with the last sender
+    drop(requests); // the task ends when the last sender is dropped
     println!("2. the worker leaves with {}", worker.await);
     Ok(())
 }
 
-/// 3. A limit: ten downloads, three at once.
+/// 3. A limit on concurrency: ten downloads, three at a time.
 async fn a_limit() -> Result<(), Closed> {
     let limit = Rc::new(Semaphore::new(3));
     let most = Rc::new(RefCell::new((0, 0)));
     let mut downloads = Vec::new();
     for _ in 0..10 {
-        // The permit goes into the task, and back when the task ends, however it ends.
+        // The task owns the permit, and releases it however the task ends.
         let permit = limit.clone().acquire_owned(1).await?;
         let most = most.clone();
         downloads.push(spawn(async move {
@@ -97,9 +98,9 @@ async fn a_limit() -> Result<(), Closed> {
     Ok(())
 }
 
-/// 4. A lock that is held over an await. A question and its answer belong together on the one line
-///    that two tasks share; with a `RefCell` the second `borrow_mut` would panic, and without any
-///    lock each might get the other's answer.
+/// 4. A lock held across an await. A question and its answer belong together on the line that two
+///    tasks share. With a `RefCell` the second `borrow_mut` would panic, and without a lock each
+///    task might get the other's answer.
 async fn a_lock() {
     let line = Rc::new(Mutex::new(Line::default()));
     let tasks = ["how deep?", "how far?"].map(|question| {
@@ -115,7 +116,7 @@ async fn a_lock() {
     }
 }
 
-/// Stands for a connection.
+/// Simulates a connection.
 #[derive(Default)]
 struct Line {
     asked: Vec<&'static str>,

@@ -1,15 +1,15 @@
-//! A chat: each line goes to everybody else in the room.
+//! A chat server that forwards each line to everybody else in the room.
 //!
 //! ```text
 //! cargo run --example chat           # an address may follow: -- 0.0.0.0:7008
 //! nc localhost 7008                  # in two more terminals: your first line is your name
 //! ```
 //!
-//! The room is an `Rc<RefCell<..>>`. All tasks share one thread, so nothing has to be locked; only
-//! no borrow may be held across an `.await`.
+//! The room is an `Rc<RefCell<..>>`. All tasks share one thread, so no lock is needed; only no
+//! borrow may be held across an `.await`.
 //!
-//! What is said waits in a queue for each member. Who reads so slowly that the queue gets full is
-//! shown out, so that nobody can eat the server's memory.
+//! Each member has a queue of outgoing lines. A member that reads so slowly that the queue is full
+//! is disconnected, so that it cannot use up the server's memory.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -61,38 +61,45 @@ async fn serve(stream: &TcpStream, room: Rc<RefCell<Room>>) -> io::Result<()> {
     let Some(name) = read_line(&mut input).await? else {
         return Ok(());
     };
-    let Some((seat, queue)) = Seat::take(room, &name, stream) else {
-        let refusal = b"That name won't do, or is taken.\n";
+    let Some((membership, queue)) = Membership::join(room, &name, stream) else {
+        let refusal = b"That name is invalid or taken.\n";
         return output.write_all(refusal).await;
     };
-    // Whichever ends first ends both; and then the seat is given up.
-    let listening = Box::pin(listen(input, &seat));
-    let telling = Box::pin(tell(output, queue));
-    match future::select(listening, telling).await {
+    // Whichever ends first ends both. Then the member leaves the room.
+    let receiving = Box::pin(receive_lines(input, &membership));
+    let sending = Box::pin(send_lines(output, queue));
+    match future::select(receiving, sending).await {
         Either::Left((ended, _)) | Either::Right((ended, _)) => ended,
     }
 }
 
 /// From the member to the room.
-async fn listen(mut input: BufReader<&TcpStream>, seat: &Seat) -> io::Result<()> {
+async fn receive_lines(
+    mut input: BufReader<&TcpStream>,
+    membership: &Membership,
+) -> io::Result<()> {
     while let Some(line) = read_line(&mut input).await? {
-        let line = format!("{}: {line}\n", seat.name);
-        seat.room.borrow_mut().say(seat.number, &line);
-        // A line a turn: somebody who pastes a book must not flood the others' queues.
+        let line = format!("{}: {line}\n", membership.name);
+        membership
+            .room
+            .borrow_mut()
+            .broadcast(membership.number, &line);
+        // One line per turn, so that a member that pastes a book does not overflow the others'
+        // queues.
         sleep(Duration::ZERO).await;
     }
     Ok(())
 }
 
-/// From the room to the member: all that is in the queue at once.
-async fn tell(mut output: &TcpStream, mut queue: Receiver<Rc<str>>) -> io::Result<()> {
+/// From the room to the member. Writes all queued lines at once.
+async fn send_lines(mut output: &TcpStream, mut queue: Receiver<Rc<str>>) -> io::Result<()> {
     while let Some(lines) = queue.by_ref().ready_chunks(QUEUE_LINES).next().await {
         output.write_all(lines.concat().as_bytes()).await?;
     }
     Ok(())
 }
 
-/// A line without its end, or `None` after the last.
+/// Returns a line without its line end, or `None` after the last.
 async fn read_line(input: &mut BufReader<&TcpStream>) -> io::Result<Option<String>> {
     let mut line = Vec::new();
     let mut limited = input.take(LINE_BYTES as u64);
@@ -101,16 +108,16 @@ async fn read_line(input: &mut BufReader<&TcpStream>) -> io::Result<Option<Strin
         return Err(io::Error::new(InvalidData, "sent a line that is too long"));
     }
     let text = String::from_utf8_lossy(&line);
-    // No control characters: nobody shall write to the others' terminals but plain text.
+    // No control characters, so that nobody can send escape sequences to the others' terminals.
     let plain = text.chars().filter(|c| !c.is_control()).collect();
     Ok((!line.is_empty()).then_some(plain))
 }
 
-/// The members, by the number of their seat.
+/// The members, by number.
 #[derive(Default)]
 struct Room {
     members: BTreeMap<u64, Member>,
-    seats_taken: u64,
+    joined: u64,
 }
 
 struct Member {
@@ -120,58 +127,59 @@ struct Member {
 }
 
 impl Room {
-    /// Puts a line into the queue of everybody but the speaker.
-    fn say(&mut self, speaker: u64, line: &str) {
+    /// Queues a line for everybody except its sender.
+    fn broadcast(&mut self, speaker: u64, line: &str) {
         let line: Rc<str> = line.into();
         self.members.retain(|&number, member| {
             if number == speaker || member.queue.try_send(line.clone()).is_ok() {
                 return true;
             }
-            eprintln!("{} reads too slowly, and is shown out", member.name);
-            // Its tasks find the connection ended, and end. It may be gone already: no matter.
+            eprintln!("{} reads too slowly, disconnected", member.name);
+            // Closing the connection ends the member's tasks. An error means that it is closed
+            // already.
             let _ = member.stream.shutdown(Shutdown::Both);
             false
         });
     }
 }
 
-/// A place in the room, which is left when this is dropped.
-struct Seat {
+/// A membership of the room. Dropping it leaves the room.
+struct Membership {
     room: Rc<RefCell<Room>>,
     number: u64,
     name: Rc<str>,
 }
 
-impl Seat {
-    fn take(
+impl Membership {
+    fn join(
         room: Rc<RefCell<Room>>,
         name: &str,
         stream: &TcpStream,
-    ) -> Option<(Seat, Receiver<Rc<str>>)> {
+    ) -> Option<(Membership, Receiver<Rc<str>>)> {
         let name: Rc<str> = name.trim().into();
-        let mut guests = room.borrow_mut();
-        if name.is_empty() || guests.members.values().any(|member| member.name == name) {
+        let mut guard = room.borrow_mut();
+        if name.is_empty() || guard.members.values().any(|member| member.name == name) {
             return None;
         }
-        let (queue, told) = mpsc::channel(QUEUE_LINES);
-        guests.seats_taken += 1;
-        let number = guests.seats_taken;
+        let (queue, lines) = mpsc::channel(QUEUE_LINES);
+        guard.joined += 1;
+        let number = guard.joined;
         let member = Member {
             name: name.clone(),
             queue,
             stream: stream.clone(),
         };
-        guests.members.insert(number, member);
-        guests.say(number, &format!("* {name} has joined\n"));
-        drop(guests);
-        Some((Seat { room, number, name }, told))
+        guard.members.insert(number, member);
+        guard.broadcast(number, &format!("* {name} has joined\n"));
+        drop(guard);
+        Some((Membership { room, number, name }, lines))
     }
 }
 
-impl Drop for Seat {
+impl Drop for Membership {
     fn drop(&mut self) {
         let mut room = self.room.borrow_mut();
         room.members.remove(&self.number);
-        room.say(self.number, &format!("* {} has left\n", self.name));
+        room.broadcast(self.number, &format!("* {} has left\n", self.name));
     }
 }

@@ -1,44 +1,45 @@
-//! What an executor is, in forty lines: a loop that takes messages and resumes coroutines.
+//! An executor in forty lines, which takes messages and resumes coroutines.
 //!
 //! ```text
 //! cargo run --example coroutine_loop
 //! ```
 //!
-//! Each member of the crew is a coroutine. It's resumed with a message; it yields what it wants.
-//! The loop has a queue of messages, resumes whom the first one is for, does what is wanted, and
-//! takes the next. That is all: while one waits for its message, the others run, and none is
-//! interrupted.
+//! Each sailor is a coroutine. It is resumed with a message, and yields a request. The loop has a
+//! queue of messages: it resumes the recipient of the first one, handles the request that it
+//! yields, and takes the next message. While one coroutine waits for its message, the others run,
+//! and none is preempted.
 //!
-//! In windlass the crew are the tasks, the queue is the run queue, to put somebody's number on it
-//! is to wake him, and when it is empty the reactor waits for sockets and timers to fill it.
+//! In windlass, the coroutines are tasks, the queue of messages is the run queue, and a wake
+//! appends a task to it. When the run queue is empty, the reactor waits for sockets and timers.
 
 use std::collections::VecDeque;
 
 use windlass::coroutine::State::{Complete, Yielded};
 use windlass::coroutine::{Co, Coroutine};
 
-/// What a coroutine stops for.
-enum Wish {
-    /// To be resumed with the next message for it.
+/// A request that a coroutine yields.
+enum Request {
+    /// Resume it with the next message for it.
     Receive,
-    /// To send a message to the one of this number, and to go on.
+    /// Send a message to the coroutine with this number, then continue.
     Send(usize, String),
 }
 
-type Task = Coroutine<'static, String, Wish, ()>;
+type Task = Coroutine<'static, String, Request, ()>;
 
 fn run(mut tasks: Vec<Task>) {
     let start = |number| (number, String::from("start"));
     let mut queue: VecDeque<(usize, String)> = (0..tasks.len()).map(start).collect();
     while let Some((number, mut message)) = queue.pop_front() {
         if tasks[number].is_finished() {
-            println!("       (nobody is left to hear {message:?})");
+            println!("       (no recipient for {message:?})");
             continue;
         }
         loop {
             match tasks[number].resume(message) {
-                Yielded(Wish::Send(other, text)) => queue.push_back((other, text)),
-                Yielded(Wish::Receive) => break, // until a message for it is the first one
+                Yielded(Request::Send(other, text)) => queue.push_back((other, text)),
+                // until a message for it is at the front of the queue
+                Yielded(Request::Receive) => break,
                 Complete(()) => {
                     println!("       (task {number} has ended)");
                     break;
@@ -48,32 +49,32 @@ fn run(mut tasks: Vec<Task>) {
         }
     }
     let waiting = tasks.iter().filter(|task| !task.is_finished()).count();
-    println!("the queue is empty, {waiting} still waits for a message");
+    println!("the queue is empty, {waiting} still waiting for a message");
 }
 
-async fn captain(co: &mut Co<'_, String, Wish>, _start: String) {
+async fn captain(co: &mut Co<'_, String, Request>, _start: String) {
     for order in ["weigh anchor", "set sail", "go home"] {
         println!("captain: {order}!");
-        co.yield_(Wish::Send(1, order.into())).await;
-        let answer = co.yield_(Wish::Receive).await;
-        println!("captain hears: {answer}");
+        co.yield_(Request::Send(1, order.into())).await;
+        let answer = co.yield_(Request::Receive).await;
+        println!("captain receives: {answer}");
     }
-    co.yield_(Wish::Send(1, "anybody there?".into())).await;
+    co.yield_(Request::Send(1, "anybody there?".into())).await;
 }
 
-async fn mate(co: &mut Co<'_, String, Wish>, _start: String) {
+async fn mate(co: &mut Co<'_, String, Request>, _start: String) {
     loop {
-        let order = co.yield_(Wish::Receive).await;
-        co.yield_(Wish::Send(0, format!("aye, {order}"))).await;
+        let order = co.yield_(Request::Receive).await;
+        co.yield_(Request::Send(0, format!("aye, {order}"))).await;
         if order == "go home" {
             return;
         }
     }
 }
 
-async fn cook(co: &mut Co<'_, String, Wish>, _start: String) {
+async fn cook(co: &mut Co<'_, String, Request>, _start: String) {
     println!("cook waits for somebody to be hungry");
-    co.yield_(Wish::Receive).await;
+    co.yield_(Request::Receive).await;
 }
 
 fn main() {

@@ -1,13 +1,13 @@
-//! A parser that is fed with chunks as they come from a socket, wherever they happen to be cut.
+//! A parser for chunks of input from a socket, cut at arbitrary positions.
 //!
 //! ```text
 //! cargo run --example coroutine_parser
 //! ```
 //!
-//! The parser is written as if all of its input were there: it asks for a line and has it. When the
-//! bytes run out in the middle of one, some calls deep, it stops there until the next chunk comes.
-//! It knows nothing of sockets, so that it can be tested without any. The language is that of
-//! Redis: `*2` begins a list of two, `+aye` is a word, `:7` a number.
+//! The parser is written as if all of its input were present: it reads a line by calling a
+//! function. When the bytes of a chunk run out, it suspends, several calls deep, until it is
+//! resumed with the next chunk. It does no I/O, so it can be tested without sockets. The format is
+//! that of Redis: `*2` starts a list of two, `+aye` is a word, `:7` is a number.
 
 use std::io;
 
@@ -20,7 +20,7 @@ const SENT: &[u8] = b"*3\r\n+haul\r\n:7\r\n*2\r\n+ropes\r\n+now\r\n";
 
 enum Event {
     Found(String),
-    /// Resume with the next chunk. An empty one is the end.
+    /// Resumed with the next chunk. An empty chunk is the end of the input.
     NeedInput,
 }
 
@@ -72,7 +72,7 @@ async fn receive(mut stream: TcpStream) -> io::Result<()> {
         match parser.resume(std::mem::take(&mut chunk)) {
             Yielded(Event::Found(found)) => println!("{found}"),
             Yielded(Event::NeedInput) => {
-                let mut buffer = [0; 11]; // so small that it cuts where it likes
+                let mut buffer = [0; 11]; // so small that chunks end within lines
                 let length = stream.read(&mut buffer).await?;
                 chunk = buffer[..length].to_vec();
                 println!("{:30}{:?}", "", String::from_utf8_lossy(&chunk));

@@ -1,13 +1,13 @@
-//! The state machine of a protocol, written as the conversation that it is.
+//! The state machine of a protocol, written as a sequential conversation.
 //!
 //! ```text
 //! cargo run --example coroutine_protocol
 //! ```
 //!
-//! A line comes in, a reply goes out: the heart of a mail server (SMTP, much shortened). As an enum
-//! with a `match` it would need a state for each place where it may wait, and what has been
-//! learned so far would move from state to state. Here the state is the place in the text, and what
-//! was learned are local variables. It does no I/O: the same code serves a socket, or this test.
+//! A line comes in, a reply goes out: the core of a mail server (SMTP, much shortened). As an enum
+//! with a `match` it would need one variant per place where it may wait, and the collected data
+//! would move from variant to variant. Here the state is the position in the function, and the data
+//! are local variables. It does no I/O, so the same code serves a socket and a test.
 
 use windlass::coroutine::State::{Complete, Yielded};
 use windlass::coroutine::{Co, Coroutine};
@@ -18,10 +18,10 @@ struct Mail {
     text: Vec<String>,
 }
 
-/// A line in, a reply out.
+/// Receives a line, yields a reply.
 type Lines<'x> = Co<'x, &'static str, &'static str>;
 
-/// Replies, and takes lines until one begins with the word; gives what follows it.
+/// Replies, then receives lines until one starts with the word. Returns the rest of that line.
 async fn expect(word: &str, mut reply: &'static str, co: &mut Lines<'_>) -> &'static str {
     loop {
         let line = co.yield_(reply).await;
@@ -53,7 +53,7 @@ async fn session(co: &mut Lines<'_>, greeting: &'static str) -> Mail {
     line = co.yield_("354 end with a dot").await;
     while line != "." {
         text.push(line.to_owned());
-        line = co.yield_("").await; // no reply to a line of text
+        line = co.yield_("").await; // the text of the mail gets no replies
     }
     let from = from.to_owned();
     Mail { from, to, text }

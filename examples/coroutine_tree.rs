@@ -1,13 +1,14 @@
-//! A recursive walk of a tree, that can stop at any leaf: do two trees have the same leaves?
+//! Compares the leaves of two trees, by recursive walks that can stop at any leaf.
 //!
 //! ```text
 //! cargo run --example coroutine_tree
 //! ```
 //!
-//! To walk one tree, recursion is the plainest way. To walk two of different shapes in step, it is
-//! none: there is one stack, and it's deep in one of the trees. So one would keep a stack by hand,
-//! or write all the leaves to a list first. With a coroutine the walk stays as it was, stops at
-//! each leaf, and the comparison ends at the first difference: see how few leaves were visited.
+//! Recursion is the simplest way to walk one tree. To walk two trees of different shapes in step,
+//! plain recursion doesn't work, because there is one stack; one would keep a stack by hand, or
+//! collect all leaves in a list first. With a coroutine the walk stays recursive and suspends at
+//! each leaf, and the comparison ends at the first difference: the output shows how few leaves were
+//! visited.
 
 use std::cell::Cell;
 
@@ -20,7 +21,7 @@ enum Tree {
 
 use Tree::{Fork, Leaf};
 
-/// From left to right. The boxes make place for the depth, as the stack does for plain recursion.
+/// Walks from left to right. The boxes allocate the frames that plain recursion keeps on the stack.
 async fn walk(tree: &Tree, co: &mut Co<'_, (), u32>) {
     match tree {
         Leaf(number) => co.yield_(*number).await,
@@ -35,13 +36,13 @@ fn leaves(tree: &Tree) -> Coroutine<'_, (), u32, ()> {
     Coroutine::new(async |co, ()| walk(tree, co).await)
 }
 
-/// All forks lean to the left: as deep as there are leaves.
+/// All forks lean to the left, so the depth equals the number of leaves.
 fn leaning(numbers: impl Iterator<Item = u32>) -> Tree {
     let fork = |left, right| Fork(Box::new(left), Box::new(right));
     numbers.map(Leaf).reduce(fork).expect("there are leaves")
 }
 
-/// As even as can be.
+/// A balanced tree.
 fn even(numbers: &[u32]) -> Tree {
     match numbers {
         [number] => Leaf(*number),

@@ -1,13 +1,13 @@
-//! An echo server that holds no buffer for connections that are silent.
+//! An echo server that holds no buffer for idle connections.
 //!
 //! ```text
 //! cargo run --example echo           # an address may follow: -- 0.0.0.0:7007
 //! nc localhost 7007                  # in a second terminal: type lines, end with Ctrl-D
 //! ```
 //!
-//! It waits until there is something to read, and only then takes the one buffer that all
-//! connections share. Between two `.await`s nothing else runs on this thread, so the buffer is
-//! free again by the time that another task wants it.
+//! It waits until a socket is readable, and only then uses the one buffer that all connections
+//! share. No other task runs between two `.await`s, so the buffer is free again when another task
+//! needs it.
 
 use std::cell::RefCell;
 use std::env;
@@ -27,8 +27,8 @@ fn main() -> io::Result<()> {
         println!("echoing on {}", listener.local_addr()?);
         let buffer: Buffer = Rc::new(RefCell::new(vec![0; 64 * 1024]));
         loop {
-            // An error here, such as no descriptor left, ends no other connection. `accept` itself
-            // takes a short rest after it.
+            // An error, for example because the process is out of file descriptors, must not end
+            // the other connections. The next call of `accept` pauses before it retries.
             let (stream, peer) = match listener.accept().await {
                 Ok(accepted) => accepted,
                 Err(error) => {
@@ -56,12 +56,12 @@ async fn echo(mut stream: TcpStream, buffer: &Buffer) -> io::Result<()> {
             Err(error) if error.kind() == WouldBlock => continue,
             Err(error) => return Err(error),
         };
-        stream.write_all(&left).await?; // nearly always nothing
+        stream.write_all(&left).await?; // usually empty
     }
 }
 
-/// Reads and writes without waiting. Hands out a copy of what the socket had no room for, which is
-/// nearly always empty; `None` at the end of the connection.
+/// Reads and writes without waiting. Returns a copy of the bytes that the socket had no space for,
+/// which is usually empty, or `None` at the end of the connection.
 fn echo_at_once(stream: &TcpStream, buffer: &mut [u8]) -> io::Result<Option<Vec<u8>>> {
     let read = stream.try_read(buffer)?;
     if read == 0 {

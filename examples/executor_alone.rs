@@ -1,12 +1,12 @@
-//! The executor without the reactor: tasks, queues and threads, but no I/O and no timers.
+//! The executor without the reactor, with tasks, queues and threads, but no I/O and no timers.
 //!
 //! ```text
 //! cargo run --example executor_alone
 //! ```
 //!
-//! `windlass_executor` knows no operating system. `executor.run(main)` is a future like any other,
-//! so whatever can drive a future can drive it: here its own `block_on`, which parks the thread
-//! while no task is ready. Pollster's, or the one of the futures crate, would do as well.
+//! `windlass_executor` makes no system calls. `executor.run(main)` is an ordinary future, so any
+//! `block_on` can drive it. Here it is the crate's own, which parks the thread while no task is
+//! ready; those of pollster or the futures crate work as well.
 
 use std::io;
 use std::thread;
@@ -18,13 +18,13 @@ use windlass_executor::{Executor, block_on, spawn, yield_now};
 fn main() -> io::Result<()> {
     let executor = Executor::new();
     block_on(executor.run(async {
-        // A queue between two tasks, with room for few: the one that fills it waits for the other.
+        // A bounded queue between two tasks. The sender waits for the receiver.
         let (mut hold, mut crane) = mpsc::channel(2);
         let loading = spawn(async move {
             for crate_number in 1..=5 {
                 println!("loading   crate {crate_number}");
                 if hold.send(crate_number).await.is_err() {
-                    return; // nobody unloads any more
+                    return; // the receiver was dropped
                 }
             }
         });
@@ -39,7 +39,7 @@ fn main() -> io::Result<()> {
         loading.await;
         println!("unloaded a sum of {}", unloading.await);
 
-        // A thread fills a queue: its wakes end the sleep.
+        // A thread fills a queue. Its wakes unpark this thread.
         let (mut letters, mut post) = mpsc::channel(2);
         let thread = thread::spawn(move || {
             for letter in ["ahoy", "from", "a thread"] {

@@ -1,12 +1,12 @@
-//! Sums of all files in a folder, 64 files at a time, while a timer tells how far it has come.
+//! Checksums of all files in a directory, 64 files at a time, while a timer reports progress.
 //!
 //! ```text
 //! cargo run --release --example files -- .        # any folder
 //! cargo run --release --example files -- . > before
 //! ```
 //!
-//! The same files give the same sums: so `diff` tells what has changed. One thread does all of it;
-//! on Linux the kernel reads.
+//! Equal files have equal checksums, so `diff` on two outputs shows what has changed. The program
+//! uses one thread; on Linux, io_uring does the reads in the kernel.
 
 use std::cell::Cell;
 use std::env;
@@ -20,9 +20,9 @@ use futures::{FutureExt, StreamExt, select, stream};
 use windlass::fs::{self, File};
 use windlass::time::interval;
 
-/// So many files are open at once.
+/// Maximum number of open files.
 const AT_ONCE: usize = 64;
-/// So much of each is in memory (bytes).
+/// Bytes of each file that are in memory at a time.
 const PIECE: usize = 64 * 1024;
 
 fn main() -> io::Result<()> {
@@ -36,7 +36,7 @@ fn main() -> io::Result<()> {
                 files.set(files.get() + 1);
                 match result {
                     Ok((sum, path)) => println!("{sum:016x}  {}", path.display()),
-                    Err(error) => eprintln!("{error}"), // it says which file
+                    Err(error) => eprintln!("{error}"), // the error names the file
                 }
             }
             io::Result::Ok(())
@@ -54,7 +54,7 @@ fn main() -> io::Result<()> {
     })
 }
 
-/// All files, but for those behind symbolic links.
+/// All files below the directory, without following symbolic links.
 async fn files_below(folder: PathBuf) -> io::Result<Vec<PathBuf>> {
     let (mut folders, mut files) = (vec![folder], Vec::new());
     while let Some(folder) = folders.pop() {

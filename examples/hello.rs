@@ -1,4 +1,4 @@
-//! Two tasks on one thread, taking turns.
+//! Two tasks that take turns on one thread.
 //!
 //! ```text
 //! cargo run --example hello
@@ -10,7 +10,7 @@ use windlass::time::sleep;
 
 fn main() {
     windlass::block_on(async {
-        // A task starts at the next `.await` of this one. It needn't be `Send`.
+        // A task starts at the next `.await` of this one. It doesn't have to be `Send`.
         let sailor = windlass::spawn(async {
             for verse in ["Way, hey,", "and up she rises,"] {
                 println!("  sailor: {verse}");
@@ -23,7 +23,7 @@ fn main() {
         sleep(Duration::from_millis(100)).await;
         println!("captain: ho!");
 
-        // Awaiting a task gives its output. Dropping it would have cancelled it.
+        // Awaiting a task returns its output. Dropping it would cancel it.
         println!("together: {}", sailor.await);
     });
 }

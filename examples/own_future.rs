@@ -1,13 +1,12 @@
-//! A leaf future written by hand: a signal that one task waits for and another one gives.
+//! A leaf future written by hand, for a signal between two tasks.
 //!
 //! ```text
 //! cargo run --example own_future
 //! ```
 //!
-//! An `.await` ends at a leaf: a future that waits for something outside rather than for another
-//! future. All that a leaf has to do is to leave its waker where the event will find it. Here the
-//! event is a call of `give`; in the reactor it comes from the operating system, and is found in
-//! the same way.
+//! Every `.await` ends at a leaf future, which waits for an event instead of another future. A leaf
+//! stores its waker where the source of the event finds it. Here the event is a call of `give`. In
+//! the reactor it comes from the operating system, and the waker is found in the same way.
 
 use std::cell::Cell;
 use std::future::Future;
@@ -18,17 +17,17 @@ use std::time::Duration;
 
 use windlass::time::sleep;
 
-/// What both ends share. Tasks on one thread need neither `Arc` nor `Mutex`.
+/// The state shared by both ends. Tasks on one thread need neither `Arc` nor `Mutex`.
 #[derive(Default)]
 struct Shared {
     given: Cell<bool>,
     waiting: Cell<Option<Waker>>,
 }
 
-/// The end that gives the signal.
+/// The end that sends the signal.
 struct Giver(Rc<Shared>);
 
-/// The end that waits for it: a future.
+/// The end that waits for the signal, which is a future.
 struct Signal(Rc<Shared>);
 
 fn signal() -> (Giver, Signal) {
@@ -38,10 +37,10 @@ fn signal() -> (Giver, Signal) {
 
 impl Giver {
     fn give(self) {
-        // First the fact, then the wake: who is woken will look for the fact.
+        // Set the state before the wake, because the woken task checks the state.
         self.0.given.set(true);
-        // The waker is taken out of its place before it's called. A waker may be anybody's code,
-        // and may come back here: it must not find a value that is being used.
+        // The waker is moved out of the cell before it is called. A waker may run any code,
+        // including code that calls back into this module, so no value may be borrowed.
         if let Some(waker) = self.0.waiting.take() {
             waker.wake();
         }
@@ -52,22 +51,22 @@ impl Future for Signal {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        // 1. Look at the fact itself. A poll doesn't mean that the signal was given: any future
-        //    may be polled at any time, say because its task also waits for something else.
+        // 1. Check the state itself. A poll doesn't imply that the signal was sent: any future may
+        //    be polled at any time, for example because its task also waits for something else.
         if self.0.given.get() {
             return Poll::Ready(());
         }
-        // 2. Leave the waker of *this* poll, in place of the one before: the future may have moved
-        //    to another task since. To clone a waker of windlass costs nothing.
+        // 2. Store the waker of *this* poll, replacing the previous one, because the future may
+        //    have moved to another task since. Cloning a waker of windlass is free.
         self.0.waiting.set(Some(cx.waker().clone()));
-        // 3. `Pending` is a promise: the waker will be called. Whoever returns it without having
-        //    left the waker anywhere waits for ever.
+        // 3. `Pending` is a promise that the waker will be called. A future that returns it without
+        //    having stored the waker hangs.
         Poll::Pending
     }
 }
 
-// 4. When the future is dropped its waker may stay behind. That is harmless: to wake a task that
-//    is over does nothing, and to wake one for no reason costs it a poll.
+// 4. When the future is dropped, its waker may stay behind. That is harmless: waking a finished
+//    task does nothing, and a spurious wake costs one poll.
 
 fn main() {
     windlass::block_on(async {

@@ -1,4 +1,4 @@
-//! A TCP proxy: what comes in goes to a server, and its answers back.
+//! A TCP proxy that forwards connections to a server, in both directions.
 //!
 //! ```text
 //! cargo run --example echo           # some server, on port 7007
@@ -6,8 +6,8 @@
 //! nc localhost 7008
 //! ```
 //!
-//! Large transfers don't come into the program on Linux, and silent connections hold no buffer.
-//! A peer that has said all it had to say (`nc -N`) still gets its answer.
+//! On Linux, large transfers are spliced within the kernel, and idle connections hold no buffer. A
+//! peer that has closed its sending side (`nc -N`) still receives the response.
 
 use std::io;
 
@@ -25,14 +25,17 @@ fn main() -> io::Result<()> {
             let (client, peer) = match listener.accept().await {
                 Ok(accepted) => accepted,
                 Err(error) => {
-                    eprintln!("{error}"); // no descriptor left, say: the others go on
+                    // for example, out of file descriptors; the other connections continue
+                    eprintln!("{error}");
                     continue;
                 }
             };
             let there = there.clone();
             windlass::spawn(async move {
                 match relay(&client, &there).await {
-                    Ok((asked, answered)) => println!("{peer}: {asked} there, {answered} back"),
+                    Ok((sent, received)) => {
+                        println!("{peer}: {sent} bytes to the server, {received} back")
+                    }
                     Err(error) => eprintln!("{peer}: {error}"),
                 }
             })

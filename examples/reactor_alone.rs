@@ -1,14 +1,15 @@
-//! The reactor with somebody else's executor: the `LocalPool` of the futures crate.
+//! The reactor with another executor, the `LocalPool` of the futures crate.
 //!
 //! ```text
 //! cargo run --example reactor_alone
 //! nc localhost 7009                  # in a second terminal, within 20 seconds
 //! ```
 //!
-//! `windlass_reactor` knows no executor. Sockets and timers leave their waker, whosesoever it is,
-//! with the reactor of the thread; each turn of that calls the ones whose time has come. Where the
-//! other executor can be had as one future, `windlass_reactor::block_on(future)` is the whole loop.
-//! A `LocalPool` can't, so here is the loop by hand.
+//! `windlass_reactor` does not depend on an executor. Sockets and timers store the waker of any
+//! executor in the reactor of the thread, and each turn of the reactor wakes the tasks whose events
+//! have occurred. If the other executor can be driven as one future,
+//! `windlass_reactor::block_on(future)` is the whole loop. A `LocalPool` cannot, so this example
+//! writes the loop by hand.
 
 use std::cell::Cell;
 use std::io;
@@ -45,11 +46,11 @@ fn main() -> io::Result<()> {
         if let Some(result) = over.take() {
             return result;
         }
-        reactor.turn(None)?; // ...then wait, and wake those for which something came
+        reactor.turn(None)?; // ...then wait for events, and wake the tasks that wait for them
     }
 }
 
-/// Greets one guest, if it comes in time.
+/// Greets one client, with a time limit for its connection.
 async fn greet() -> io::Result<()> {
     let listener = TcpListener::bind("127.0.0.1:7009").await?;
     println!("waiting on {}", listener.local_addr()?);

@@ -1,4 +1,4 @@
-//! Runs commands, a few at a time, each within a time limit, and prints what they say as it comes.
+//! Runs commands, a few at a time, each with a time limit, and prints their output as it arrives.
 //!
 //! ```text
 //! cargo run --example run_children   # or with commands of yours, each one argument:
@@ -15,17 +15,17 @@ use windlass::process::{Command, ExitStatus, Stdio};
 use windlass::task::TaskGroup;
 use windlass::time::timeout;
 
-/// How many run at once; the others wait for their turn.
-const AT_ONCE: usize = 3;
+/// Maximum number of concurrent commands.
+const MAX_CONCURRENT: usize = 3;
 
-/// How long each may run.
-const LIMIT: Duration = Duration::from_secs(2);
+/// Time limit of a command.
+const TIME_LIMIT: Duration = Duration::from_secs(2);
 
 const COMMANDS: &[&str] = &[
     "for n in 1 2 3; do echo $n; sleep 0.3; done",
     "for n in a b c; do echo $n >&2; sleep 0.2; done; exit 7",
     "echo this one takes too long; exec sleep 60",
-    "echo this one had to wait for its turn",
+    "echo this one was queued",
 ];
 
 fn main() {
@@ -34,14 +34,14 @@ fn main() {
         commands = COMMANDS.iter().map(|&command| command.into()).collect();
     }
     windlass::block_on(async {
-        let mut group = TaskGroup::infallible().limit(AT_ONCE);
+        let mut group = TaskGroup::infallible().limit(MAX_CONCURRENT);
         for (number, command) in (1..).zip(commands) {
             group.spawn(async move {
                 println!("{number}  $ {command}");
-                match timeout(LIMIT, run(number, &command)).await {
+                match timeout(TIME_LIMIT, run(number, &command)).await {
                     Ok(Ok(status)) => println!("{number}  {status}"),
                     Ok(Err(error)) => println!("{number}  {error}"),
-                    Err(_) => println!("{number}  killed, after {LIMIT:?}"),
+                    Err(_) => println!("{number}  killed, after {TIME_LIMIT:?}"),
                 }
             });
         }
@@ -49,7 +49,7 @@ fn main() {
     });
 }
 
-/// Dropped by the time limit, it kills the child; and the reactor reaps that when it has ended.
+/// If the time limit drops this future, the child is killed, and the reactor reaps it.
 async fn run(number: usize, command: &str) -> io::Result<ExitStatus> {
     let (shell, option) = if cfg!(windows) {
         ("cmd", "/c")
@@ -66,7 +66,8 @@ async fn run(number: usize, command: &str) -> io::Result<ExitStatus> {
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
     let stdout = BufReader::new(stdout.expect("it is piped")).lines();
     let stderr = BufReader::new(stderr.expect("it is piped")).lines();
-    // Both at once: who reads only one of them may let the child wait for room in the other.
+    // Reads both at the same time, because a child blocks on a pipe that is full while the other
+    // one is read.
     let mut lines = stream::select(
         stdout.map_ok(|line| format!(" | {line}")),
         stderr.map_ok(|line| format!(" ! {line}")),

@@ -1,5 +1,5 @@
-//! Tasks that belong together: a group whose first error ends the rest, and a scope whose children
-//! borrow.
+//! Structured concurrency, with a group whose first error cancels the rest, and a scope whose
+//! children borrow.
 //!
 //! ```text
 //! cargo run --example structure
@@ -17,15 +17,15 @@ fn main() {
         for ropes in [["sheet", "stay", "halyard"], ["sheet", "", "halyard"]] {
             match haul(&ropes).await {
                 Ok(letters) => println!("all hauled: {letters} letters"),
-                Err(error) => println!("gave up: {error}"),
+                Err(error) => println!("failed: {error}"),
             }
         }
-        tell_progress().await;
+        report_progress().await;
     });
 }
 
-/// Hauls all at once. If one can't be hauled, the others are given up: none outlives this function,
-/// whichever way it is left.
+/// Hauls all ropes concurrently. If one fails, the others are cancelled. No child outlives this
+/// function, however it ends.
 async fn haul(ropes: &[&'static str]) -> io::Result<usize> {
     let mut group = TaskGroup::new();
     for &rope in ropes {
@@ -48,7 +48,7 @@ async fn haul_one(name: &'static str) -> io::Result<usize> {
     Ok(name.len())
 }
 
-/// Says how it went, also if the future that holds it is dropped half-way.
+/// Prints its result, even if the future that owns it is cancelled.
 struct Rope {
     name: &'static str,
     is_up: bool,
@@ -56,13 +56,13 @@ struct Rope {
 
 impl Drop for Rope {
     fn drop(&mut self) {
-        let how = if self.is_up { "is up" } else { "is let go" };
+        let how = if self.is_up { "is up" } else { "was dropped" };
         println!("  {:?} {how}", self.name);
     }
 }
 
-/// The children work on variables of this function, which ends when they have ended.
-async fn tell_progress() {
+/// The children borrow variables of this function, which returns after they have ended.
+async fn report_progress() {
     let (done, words) = (Cell::new(0), ["one", "two", "three"]);
     scope(async |s| {
         s.spawn(async {

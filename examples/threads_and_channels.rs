@@ -1,12 +1,12 @@
-//! Channels between threads: what is computed elsewhere, and what is handled here.
+//! Channels between threads, for jobs of worker threads and results for tasks.
 //!
 //! ```text
 //! cargo run --example threads_and_channels
 //! ```
 //!
-//! The channels of `windlass::sync` stay on their thread. Between threads goes any channel that
-//! keeps a waker: here async-channel's. Its futures run on windlass as they do anywhere, and a
-//! send from another thread ends the sleep of the loop.
+//! The channels of `windlass::sync` stay on their thread. Between threads, use any channel that
+//! stores a waker, here async-channel's. Its futures run on windlass like any others, and a send
+//! from another thread wakes the loop.
 
 use std::io::{self, Error};
 use std::thread;
@@ -15,7 +15,7 @@ use async_channel::{Receiver, Sender};
 use windlass::spawn;
 use windlass::sync::mpsc;
 
-/// Few, so that whoever is fast waits for whoever is slow.
+/// A small capacity, so that fast senders wait for slow receivers.
 const ROOM: usize = 4;
 
 fn main() -> io::Result<()> {
@@ -25,16 +25,16 @@ fn main() -> io::Result<()> {
         let (todo, done) = (todo.clone(), done.clone());
         thread::spawn(move || work(&todo, &done))
     });
-    drop((todo, done)); // the threads have theirs: the channels end with them
+    drop((todo, done)); // the threads have clones: the channels close with them
 
     let sum = windlass::block_on(async {
         let asking = spawn(async move {
             for number in 20..30_u64 {
                 jobs.send(number).await.map_err(Error::other)?;
             }
-            Ok::<_, Error>(()) // `jobs` is dropped here, and then the threads end
+            Ok::<_, Error>(()) // drops `jobs`, which ends the threads
         });
-        // On this side of the border the cheap kind does.
+        // Within this thread, the cheaper channel is sufficient.
         let (found, mut to_print) = mpsc::channel(ROOM);
         let printing = spawn(async move {
             while let Some((number, steps)) = to_print.recv().await {
@@ -59,16 +59,17 @@ fn main() -> io::Result<()> {
     Ok(())
 }
 
-/// A thread has no loop, so it blocks.
+/// A thread has no event loop, so it blocks.
 fn work(todo: &Receiver<u64>, done: &Sender<(u64, u64)>) {
     while let Ok(number) = todo.recv_blocking() {
         if done.send_blocking((number, collatz(number))).is_err() {
-            return; // nobody wants results any more
+            return; // the receiver was dropped
         }
     }
 }
 
-/// Half of an even number, three times an odd one and one more: how often until it is 1?
+/// Halves an even number, and triples an odd one and adds one. Counts the steps until the result is
+/// 1.
 fn collatz(mut number: u64) -> u64 {
     let mut steps = 0;
     while number != 1 {

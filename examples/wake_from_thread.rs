@@ -1,11 +1,11 @@
-//! Other threads and a runtime: waiting for a thread, and spawning from one.
+//! Waits for other threads, and spawns tasks from them.
 //!
 //! ```text
 //! cargo run --example wake_from_thread
 //! ```
 //!
-//! Tasks and sockets stay on their thread. What crosses over is a waker, inside of any channel
-//! that has one; and a `Remote`, which sends a closure that makes the future where it's to run.
+//! Tasks and sockets stay on their thread. A waker can move to another thread, inside any channel
+//! that stores one, and a `Remote` sends a closure that creates the future on the runtime's thread.
 
 use std::cell::Cell;
 use std::io;
@@ -20,7 +20,7 @@ use windlass::time::interval;
 fn main() -> io::Result<()> {
     let runtime = Runtime::new()?;
 
-    // The tasks go on while the thread computes.
+    // The tasks continue while the thread computes.
     let beats = Rc::new(Cell::new(0));
     let counted = beats.clone();
     let heart = runtime.spawn(async move {
@@ -31,7 +31,7 @@ fn main() -> io::Result<()> {
         }
     });
 
-    // 1. A thread wakes a task: the receiver leaves the task's waker in the channel, and `send`
+    // 1. A thread wakes a task: the receiver stores the task's waker in the channel, and `send`
     //    calls it.
     let (sender, receiver) = oneshot::channel();
     let computing = thread::spawn(move || {
@@ -43,10 +43,11 @@ fn main() -> io::Result<()> {
         Err(oneshot::Canceled) => println!("the thread has ended without a result"),
     }
     println!("meanwhile the heart beat {} times", beats.get());
-    drop(heart); // stops it
+    drop(heart); // cancels the task
 
-    // 2. A thread spawns a task here, and waits for it. The future is made on the runtime's thread,
-    //    so it may use what belongs to that one; only its output travels back.
+    // 2. A thread spawns a task on the runtime, and waits for it. The future is created on the
+    //    runtime's thread, so it can use values that are not `Send`. Only its output moves between
+    //    threads.
     let remote = runtime.remote();
     let (sender, receiver) = oneshot::channel();
     let asking = thread::spawn(move || {

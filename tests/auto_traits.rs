@@ -1,4 +1,4 @@
-//! What may go to other threads and what must not: checked by the compiler.
+//! Compile-time checks of `Send`, `Sync` and unwind safety.
 
 mod common;
 
@@ -23,8 +23,8 @@ use windlass::{Remote, RemoteError, RemoteTask};
 use windlass_executor::Executor;
 use windlass_reactor::Reactor;
 
-/// Compiles only if the type does *not* have the trait: it would have both impls otherwise, and
-/// the compiler could not choose.
+/// Compiles only if the type does *not* have the trait. A type with the trait would have both
+/// impls, and the call would be ambiguous.
 macro_rules! is_not {
     ($trait:path: $($type:ty),+ $(,)?) => { $( const _: fn() = || {
         trait Either<Which> {
@@ -47,13 +47,13 @@ macro_rules! is {
 type Local = Rc<Cell<u8>>;
 type Pinned = (Pending<()>, PhantomPinned);
 
-// Threads share it, and it is all that they need.
+// Shared between threads.
 is!(Send: Remote, RemoteTask<u8>, RemoteError, Panic, BlockingTask<u8>);
 is!(Sync: Remote);
 is!(Clone: Remote, TcpStream);
 is!(Unpin: Remote, RemoteTask<u8>, BlockingTask<u8>, Task<u8>, TcpStream, TcpListener, Runtime);
 
-// What belongs to one thread.
+// Bound to one thread.
 is_not!(Send: Runtime, Task<u8>, Executor, Reactor, TcpStream, TcpListener);
 is_not!(Sync: Runtime, Task<u8>, Executor, Reactor, TcpStream, TcpListener);
 is_not!(Send: StopSource, StopToken, Stopped);
@@ -67,21 +67,21 @@ is!(Send: Turn, Elapsed, Sleep, Timeout<std::future::Ready<u8>>, Interval, Yield
 is!(Unpin: Sleep, Interval, Timeout<std::future::Ready<u8>>, YieldNow);
 is!(Copy: Turn, Elapsed);
 
-// After a panic that was caught all of these are as usable as before.
+// All of these remain usable after a caught panic.
 is!(UnwindSafe: Runtime, Builder, Remote, RemoteTask<u8>, RemoteError, Turn);
 is!(RefUnwindSafe: Runtime, Builder, Remote, RemoteTask<u8>, RemoteError, Turn);
 is!(UnwindSafe: StopSource, StopToken);
 is!(RefUnwindSafe: StopSource, StopToken);
 
-// These carry their output between threads, so that has to be `Send`.
+// These carry their output between threads, so the output must be `Send`.
 is_not!(Send: RemoteTask<std::rc::Rc<u8>>, BlockingTask<std::rc::Rc<u8>>);
 
-// A caught panic leaves them usable.
+// Usable after a caught panic.
 is!(UnwindSafe: TcpListener, TcpStream, Async<std::net::TcpStream>, Reactor, BlockingTask<u8>);
 is!(UnwindSafe: StopSource, StopToken, Stopped, Remote, RemoteTask<u8>, RemoteError, Turn);
 is!(RefUnwindSafe: StopSource, StopToken, Stopped, Remote, RemoteTask<u8>, RemoteError, Turn);
 
-// Errors that `?` takes into any box.
+// Errors that `?` converts into any boxed error.
 is!(std::error::Error: RemoteError, Panic, Elapsed);
 
 // A coroutine's body stays on its thread. It's pinned elsewhere, in its box or on the stack.
@@ -181,7 +181,7 @@ is_not!(UnwindSafe: Coroutine<'static, (), (), ()>, AsyncCoroutine<'static, (), 
 is_not!(RefUnwindSafe: Coroutine<'static, (), (), ()>, AsyncCoroutine<'static, (), (), ()>);
 
 #[test]
-fn a_future_that_is_not_send_runs_in_a_task() {
+fn a_task_can_hold_a_future_that_is_not_send() {
     let not_send = std::rc::Rc::new(7);
     assert_eq!(
         common::run(async { *windlass::spawn(async move { not_send }).await }),

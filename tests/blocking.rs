@@ -1,4 +1,4 @@
-//! What has to block does so on other threads.
+//! `spawn_blocking` runs closures on other threads.
 
 mod common;
 
@@ -16,7 +16,7 @@ use futures::future::join_all;
 use windlass::time::{sleep, timeout};
 use windlass::{Runtime, block_on, spawn, spawn_blocking};
 
-/// Runs the body of the test `name` in a process whose pool has so many threads.
+/// Runs the test `name` in a process whose pool has that many threads.
 fn with_threads(threads: usize, name: &str, body: impl FnOnce()) {
     if env::var_os("WINDLASS_CHILD").is_some() {
         let _watchdog = watchdog();
@@ -28,20 +28,20 @@ fn with_threads(threads: usize, name: &str, body: impl FnOnce()) {
         .env("BLOCKING_MAX_THREADS", threads.to_string())
         .output()
         .unwrap();
-    let said = [output.stdout, output.stderr].concat();
-    let said = String::from_utf8_lossy(&said);
-    assert!(output.status.success(), "{said}");
-    assert!(said.contains("1 passed"), "it did not run: {said}");
+    let text = [output.stdout, output.stderr].concat();
+    let text = String::from_utf8_lossy(&text);
+    assert!(output.status.success(), "{text}");
+    assert!(text.contains("1 passed"), "it did not run: {text}");
 }
 
-/// Blocks those who knock until it is opened.
+/// Blocks its callers until it is opened.
 fn gate() -> (mpsc::Sender<()>, impl FnOnce() + Send + 'static) {
     let (key, locked) = mpsc::channel::<()>();
     (key, move || _ = locked.recv())
 }
 
 #[test]
-fn a_closure_runs_on_another_thread_and_its_value_comes_back() {
+fn a_closure_runs_on_another_thread_and_returns_its_value() {
     let (value, thread): (Vec<u8>, ThreadId) = run(async {
         let given = vec![1, 2, 3];
         spawn_blocking(move || (given, thread::current().id())).await
@@ -51,7 +51,7 @@ fn a_closure_runs_on_another_thread_and_its_value_comes_back() {
 }
 
 #[test]
-fn the_loop_goes_on_while_closures_block() {
+fn the_loop_turns_while_closures_block() {
     run(async {
         let (keys, gates): (Vec<_>, Vec<_>) = (0..20).map(|_| gate()).unzip();
         let blocked: Vec<_> = gates.into_iter().map(spawn_blocking).collect();
@@ -65,18 +65,18 @@ fn the_loop_goes_on_while_closures_block() {
 }
 
 #[test]
-fn a_task_is_woken_by_the_thread_when_the_closure_has_ended() {
+fn the_end_of_a_closure_wakes_the_waiting_task() {
     run(async {
         let (key, gate) = gate();
         let waits = spawn(spawn_blocking(gate));
-        sleep(Duration::ZERO).await; // it waits by now
+        sleep(Duration::ZERO).await; // the task waits now
         drop(key);
         waits.await;
     });
 }
 
 #[test]
-fn a_panic_comes_out_where_the_closure_is_awaited() {
+fn a_panic_of_a_closure_propagates_to_its_awaiter() {
     let text = panic_of(|| run(async { spawn_blocking(|| panic!("planned")).await }));
     assert_eq!(text, "planned");
     run(async {
@@ -88,7 +88,7 @@ fn a_panic_comes_out_where_the_closure_is_awaited() {
 }
 
 #[test]
-fn a_closure_that_has_begun_runs_to_its_end_when_its_future_is_dropped() {
+fn a_started_closure_completes_after_its_future_is_dropped() {
     run(async {
         let (key, gate) = gate();
         let (says, hears) = mpsc::channel();
@@ -110,8 +110,8 @@ fn a_closure_that_has_begun_runs_to_its_end_when_its_future_is_dropped() {
 }
 
 #[test]
-fn a_closure_that_has_not_begun_is_cancelled_with_its_future_and_runs_when_detached() {
-    let name = "a_closure_that_has_not_begun_is_cancelled_with_its_future_and_runs_when_detached";
+fn a_queued_closure_is_cancelled_by_drop_and_kept_by_detach() {
+    let name = "a_queued_closure_is_cancelled_by_drop_and_kept_by_detach";
     with_threads(1, name, || {
         let (says, hears) = mpsc::channel();
         let tell = |word: &'static str| {
@@ -135,8 +135,8 @@ fn a_closure_that_has_not_begun_is_cancelled_with_its_future_and_runs_when_detac
 }
 
 #[test]
-fn what_comes_beyond_the_limit_waits_in_line() {
-    with_threads(3, "what_comes_beyond_the_limit_waits_in_line", || {
+fn closures_beyond_the_thread_limit_are_queued() {
+    with_threads(3, "closures_beyond_the_thread_limit_are_queued", || {
         let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let task = |_| {
             let (running, most) = (running.clone(), most.clone());
@@ -153,7 +153,7 @@ fn what_comes_beyond_the_limit_waits_in_line() {
 }
 
 #[test]
-fn closures_that_need_each_other_get_a_thread_each() {
+fn closures_that_wait_for_each_other_get_separate_threads() {
     let barrier = Arc::new(std::sync::Barrier::new(100));
     let meet = |_| {
         let barrier = barrier.clone();
@@ -164,7 +164,7 @@ fn closures_that_need_each_other_get_a_thread_each() {
 }
 
 #[test]
-fn it_works_under_any_executor_and_before_any() {
+fn spawn_blocking_works_with_and_without_any_executor() {
     let early = spawn_blocking(|| 6);
     assert_eq!(futures::executor::block_on(early), 6);
     let remote = thread::spawn(|| futures::executor::block_on(spawn_blocking(|| 7)));
@@ -172,19 +172,19 @@ fn it_works_under_any_executor_and_before_any() {
 }
 
 #[test]
-fn a_closure_that_blocks_holds_up_neither_block_on_nor_the_end_of_the_runtime() -> io::Result<()> {
+fn a_blocked_closure_delays_neither_block_on_nor_drop() -> io::Result<()> {
     let (key, gate) = gate();
     let runtime = Runtime::new()?;
     let task = runtime.spawn(spawn_blocking(gate));
     runtime.block_on(sleep(Duration::ZERO));
     assert!(!task.is_finished());
     drop(runtime);
-    drop((task, key)); // it was blocked until here
+    drop((task, key)); // blocked until here
     Ok(())
 }
 
 #[test]
-fn debug_tells_whether_it_has_finished() {
+fn debug_shows_whether_a_closure_has_finished() {
     let (key, gate) = gate();
     let mut task = spawn_blocking(gate);
     assert_eq!(format!("{task:?}"), "BlockingTask { finished: false }");

@@ -1,4 +1,4 @@
-//! A task whose operations are always ready yields.
+//! A task whose operations are always ready yields to others.
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
@@ -17,13 +17,13 @@ use windlass::task::{StopSource, TaskGroup, budget, scope};
 use windlass::time::timeout;
 use windlass::{block_on, spawn, yield_now};
 
-/// How many operations one poll may complete.
+/// Operations that one poll may complete.
 const MOST: u32 = 3 * budget::OPERATIONS;
 
 const ROUNDS: u32 = 1_000;
 
 /// Runs `hog`, which calls its argument for each round, beside a task that only yields. Returns the
-/// most rounds between two polls of that task.
+/// maximum number of rounds between two polls of that task.
 fn most_rounds_in_a_row<F>(hog: impl FnOnce(Rounds) -> F) -> u32
 where
     F: Future<Output = ()>,
@@ -60,7 +60,7 @@ impl Rounds {
     }
 }
 
-/// `setup` runs once, `round` until the rounds are over.
+/// Runs `setup` once, then `round` until all rounds are done.
 macro_rules! yields {
     ($($name:ident: { $($setup:stmt)* } $round:expr;)*) => {$(
         #[test]
@@ -72,7 +72,7 @@ macro_rules! yields {
                     $round;
                 }
             });
-            // A round is counted before its operation, which may be the one that has to wait.
+            // A round is counted before its operation, because the operation may have to wait.
             assert!((1..=MOST + 1).contains(&most), "{most} rounds without a yield");
         }
     )*};
@@ -173,7 +173,7 @@ yields! {
 #[cfg(unix)]
 type StdStream = std::os::unix::net::UnixStream;
 
-/// A stream with bytes to read, and its peer.
+/// Returns a stream with bytes to read, and its peer.
 #[cfg(unix)]
 fn stream_with(bytes: &[u8]) -> (windlass::net::unix::UnixStream, StdStream) {
     let (ours, mut peer) = StdStream::pair().unwrap();
@@ -231,12 +231,12 @@ fn many_ready_futures_in_one_task_share_its_budget() {
         }
         readers.for_each(async |()| ()).await;
     });
-    // Each reader counts a round before the read that has to wait.
+    // Each reader counts a round before the read that may have to wait.
     assert!(most <= MOST + 100, "{most} rounds without a yield");
 }
 
 #[test]
-fn futures_that_one_task_polls_in_order_all_go_on() {
+fn futures_polled_in_order_by_one_task_all_progress() {
     block_on(async {
         let count = || Rc::new(Cell::new(0));
         let counts = [count(), count(), count(), count()];
@@ -256,7 +256,7 @@ fn futures_that_one_task_polls_in_order_all_go_on() {
 
 #[cfg(unix)]
 #[test]
-fn sockets_that_one_task_reads_in_order_all_go_on() {
+fn sockets_read_in_order_by_one_task_all_progress() {
     block_on(async {
         let read = async || {
             let (mut stream, _peer) = stream_with(&[7; 4096]);
@@ -272,7 +272,7 @@ fn sockets_that_one_task_reads_in_order_all_go_on() {
                 reader.read_exact(&mut [0]).await.unwrap();
             }
         };
-        // `select` polls the endless one first, each time.
+        // `select` polls the endless branch first, each time.
         let (endless, reads) = (pin!(endless()), pin!(read()));
         futures::future::select(endless, reads).await;
     });
@@ -328,7 +328,7 @@ fn a_budget_is_refilled_in_a_loop_that_never_returns_to_the_executor() {
 }
 
 #[test]
-fn outside_of_tasks_nothing_is_limited() {
+fn operations_outside_of_tasks_are_unlimited() {
     let (sender, mut receiver) = mpsc::unbounded_channel();
     (0..10 * MOST).for_each(|number| sender.send(number).unwrap());
     let mut cx = std::task::Context::from_waker(std::task::Waker::noop());

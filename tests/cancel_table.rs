@@ -1,7 +1,7 @@
-//! The table of what is safe to cancel, in the docs of `windlass::task`, is made of what is tried
-//! here: each future is dropped at each of its awaits, and looked at what that has done.
+//! Generates the table of cancel safety in the docs of `windlass::task`. Each future is dropped at
+//! each of its awaits, and the effects are checked.
 
-// Half of its rows are tried with what Windows lacks: Unix sockets, a shell, signals.
+// Half of the rows need what Windows lacks: Unix sockets, a shell, signals.
 #![cfg(unix)]
 
 mod common;
@@ -37,7 +37,7 @@ use windlass::{Async, Remote, Runtime, spawn, spawn_blocking, task_local, yield_
 const HOUR: Duration = Duration::from_secs(3600);
 const TABLE: &str = include_str!("../src/task/cancel_safety.md");
 
-/// A line of the table.
+/// A row of the table.
 struct Row {
     futures: &'static str,
     dropped: &'static str,
@@ -45,19 +45,20 @@ struct Row {
     tries: &'static [Attempt],
 }
 
-/// Drops a future after a number of polls, and looks at what that has done. True if the future has
-/// ended by then.
+/// Drops a future after a number of polls and checks the effects. Returns true if the future has
+/// completed by then.
 type Attempt = fn(Cut) -> LocalBoxFuture<'static, io::Result<bool>>;
 
-/// Where a future is cut off.
+/// The poll after which a future is dropped.
 struct Cut {
     polls: usize,
     remote: Remote,
 }
 
 impl Cut {
-    /// Polls the future so many times. After each something happens that it may wait for, and it's
-    /// woken; then it's dropped. Gives its output if it has ended before.
+    /// Polls the future that many times, then drops it. After each poll, an event happens for which
+    /// the future may wait, and the future is woken. Returns the output if the future has
+    /// completed.
     async fn off<F: Future>(&self, future: F, mut event: impl AsyncFnMut()) -> Option<F::Output> {
         let mut future = pin!(future);
         for _ in 0..self.polls {
@@ -71,7 +72,7 @@ impl Cut {
     }
 }
 
-/// Lets the loop turn until what has happened has come to those who wait for it.
+/// Turns the loop until the event has reached its waiters.
 async fn settle() {
     for _ in 0..3 {
         sleep(Duration::ZERO).await;
@@ -490,9 +491,9 @@ async fn connect(cut: Cut) -> io::Result<bool> {
     Ok(connected.is_some())
 }
 
-/// To a listener whose queue is full.
+/// Connects to a listener whose queue is full.
 async fn connect_to_several(cut: Cut) -> io::Result<bool> {
-    // With its short queue full, the system lets all others wait.
+    // With the short queue full, further connections have to wait.
     let full = std::net::TcpListener::bind("127.0.0.1:0")?;
     rustix::net::listen(&full, 1)?;
     let silent = full.local_addr()?;
@@ -515,12 +516,12 @@ async fn connect_unix(cut: Cut) -> io::Result<bool> {
     std::fs::remove_file(&path).ok();
     let listener = std::os::unix::net::UnixListener::bind(&path)?;
     listener.set_nonblocking(true)?;
-    rustix::net::listen(&listener, 0)?; // for one connection, that is
+    rustix::net::listen(&listener, 0)?; // room for one connection
     let _first = UnixStream::connect(&path).await?;
     let mut accepted = vec![];
     let event = async || {
         accepted.extend(listener.accept());
-        sleep(Duration::from_millis(2)).await; // it isn't told when there is room
+        sleep(Duration::from_millis(2)).await; // the kernel sends no event when the queue has space
     };
     let connected = cut.off(UnixStream::connect(&path), event).await;
     let connected = connected.transpose()?;
@@ -532,7 +533,7 @@ async fn connect_unix(cut: Cut) -> io::Result<bool> {
 
 async fn bind(cut: Cut) -> io::Result<bool> {
     let [.., high, low] = process::id().to_be_bytes();
-    let addr = (Ipv4Addr::new(127, 77, high, low), 7007); // nobody else's
+    let addr = (Ipv4Addr::new(127, 77, high, low), 7007); // an address that no other process uses
     let bound = cut.off(TcpListener::bind(addr), nothing).await;
     let bound = bound.transpose()?;
     assert_eq!(std::net::TcpListener::bind(addr).is_ok(), bound.is_none());
@@ -548,8 +549,8 @@ async fn connect_udp(cut: Cut) -> io::Result<bool> {
     Ok(connected.is_some())
 }
 
-/// Cuts off something that takes bytes from a stream of "x"es. Gives its output, how many were
-/// sent, and how many are left.
+/// Drops an operation that reads a stream of `x` bytes. Returns its output, the number of bytes
+/// sent, and the number of bytes left.
 async fn taking<R>(
     cut: &Cut,
     take: impl AsyncFnOnce(&mut TcpStream) -> io::Result<R>,
@@ -585,7 +586,7 @@ async fn read_exact(cut: Cut) -> io::Result<bool> {
     let mut buffer = [0; 3];
     let read_exact = async |stream: &mut TcpStream| stream.read_exact(&mut buffer).await;
     let (ended, sent, rest) = taking(&cut, read_exact).await?;
-    let taken = cut.polls.saturating_sub(1); // one by each poll but the first
+    let taken = cut.polls.saturating_sub(1); // each poll but the first takes one
     assert_eq!(sent - rest, taken);
     assert_eq!(buffer.iter().filter(|byte| **byte == b'x').count(), taken);
     Ok(ended.is_some())
@@ -607,8 +608,8 @@ async fn read_with(cut: Cut) -> io::Result<bool> {
     Ok(taken.is_some())
 }
 
-/// Cuts off something that writes into a socket, which is emptied by each event. Gives its output
-/// and how many bytes have arrived.
+/// Drops an operation that writes into a socket, which each event empties. Returns its output and
+/// the number of bytes that have arrived.
 async fn giving<R>(
     cut: &Cut,
     near: TcpStream,
@@ -716,7 +717,7 @@ async fn flush(cut: Cut) -> io::Result<bool> {
     let (mut near, mut far) = pair().await?;
     near.write_all(b"x").await?;
     let flushed = cut.off(near.flush(), nothing).await.transpose()?;
-    far.read_exact(&mut [0]).await?; // it's on its way in any case
+    far.read_exact(&mut [0]).await?; // the data is in transit either way
     Ok(flushed.is_some())
 }
 
@@ -745,7 +746,7 @@ async fn udp_pair() -> io::Result<(UdpSocket, UdpSocket)> {
     Ok((near, far))
 }
 
-/// How many datagrams are in the socket.
+/// Returns the number of datagrams in the socket.
 fn datagrams(socket: &UdpSocket) -> usize {
     std::iter::from_fn(|| socket.try_recv(&mut [0]).ok()).count()
 }
@@ -830,7 +831,7 @@ async fn readable(cut: Cut) -> io::Result<bool> {
     if cut.polls == 0 {
         (&far).write_all(b"x")?;
     }
-    near.readable().await?; // whoever asks next is told of the same byte
+    near.readable().await?; // the next waiter sees the same byte
     Ok(ended.is_some())
 }
 
@@ -847,7 +848,7 @@ async fn writable(cut: Cut) -> io::Result<bool> {
     if cut.polls == 0 {
         empty();
     }
-    near.writable().await?; // of the same room
+    near.writable().await?; // the same condition
     Ok(ended.is_some())
 }
 
@@ -858,7 +859,7 @@ async fn lookup(cut: Cut) -> io::Result<bool> {
         .await
         .transpose()?;
     let again = lookup_host("localhost:81").await?;
-    assert!(again.iter().all(|addr| addr.port() == 81)); // not what the thread finds for the first
+    assert!(again.iter().all(|addr| addr.port() == 81)); // not the result of the first lookup
     Ok(found.is_some())
 }
 
@@ -886,7 +887,7 @@ async fn wait_for_child(cut: Cut) -> io::Result<bool> {
     Ok(ended.is_some())
 }
 
-/// Cuts off what waits for a child that says "x" once its input has ended.
+/// Drops a future that waits for a child, which prints "x" once its input has ended.
 async fn child_alone(
     cut: Cut,
     wait: impl AsyncFn(&mut Command) -> io::Result<()>,
@@ -908,16 +909,16 @@ async fn child_alone(
     let ended = cut.off(wait(&mut command), event).await.transpose()?;
     drop(command);
     near.get_ref().shutdown(Shutdown::Write)?;
-    let mut said = String::new();
-    near.read_to_string(&mut said).await?;
-    assert_eq!(said, if cut.polls > 0 { "x\n" } else { "" });
+    let mut output = String::new();
+    near.read_to_string(&mut output).await?;
+    assert_eq!(output, if cut.polls > 0 { "x\n" } else { "" });
     Ok(ended.is_some())
 }
 
 async fn sleeping(cut: Cut) -> io::Result<bool> {
     let event = async || sleep(Duration::from_millis(2)).await;
     let slept = cut.off(sleep(Duration::from_millis(1)), event).await;
-    Ok(slept.is_some()) // whether its timer is stopped, is asked of the runtime
+    Ok(slept.is_some()) // the runtime reports whether the timer was stopped
 }
 
 async fn tick(cut: Cut) -> io::Result<bool> {
@@ -938,7 +939,7 @@ async fn yielding(cut: Cut) -> io::Result<bool> {
     Ok(cut.off(yield_now(), nothing).await.is_some())
 }
 
-/// Ends after two waits, holding something that counts when it's dropped.
+/// Completes after two waits. Holds a value that counts its drop.
 fn held(dropped: &Count) -> impl Future<Output = ()> + use<> {
     let dropped = dropped.clone();
     let held = OnDrop(move || dropped.add());
@@ -950,7 +951,7 @@ fn held(dropped: &Count) -> impl Future<Output = ()> + use<> {
     }
 }
 
-/// Whatever owns the future: dropped, it has dropped that as well.
+/// Checks that dropping the owner has dropped the inner future.
 async fn owning<F: Future>(cut: Cut, own: impl FnOnce(Count) -> F) -> io::Result<bool> {
     let dropped = Count::default();
     let ended = cut.off(own(dropped.clone()), nothing).await;
@@ -999,13 +1000,13 @@ async fn task_by_value(
 }
 
 async fn remote_task(cut: Cut) -> io::Result<bool> {
-    let (said, hears) = futures::channel::oneshot::channel();
+    let (ready, wait) = futures::channel::oneshot::channel();
     let task = cut.remote.spawn(|| async move {
         sleep(Duration::ZERO).await;
-        said.send(()).expect("the test listens");
+        ready.send(()).expect("the test listens");
     });
     let ended = cut.off(task, nothing).await;
-    hears.await.expect("it goes on");
+    wait.await.expect("it goes on");
     Ok(ended.is_some())
 }
 
@@ -1030,19 +1031,19 @@ async fn blocking_task(cut: Cut) -> io::Result<bool> {
     Ok(output.is_some())
 }
 
-/// A file of this test, with these contents.
+/// Creates a file for this test with these contents.
 fn file_with(contents: &[u8]) -> io::Result<PathBuf> {
     let path = std::env::temp_dir().join(format!("windlass-cut-file-{}", process::id()));
     std::fs::write(&path, contents)?;
     Ok(path)
 }
 
-/// What threads do may take a moment.
+/// Gives other threads time to finish.
 async fn moment() {
     sleep(Duration::from_millis(1)).await;
 }
 
-/// Waits until nobody has the file open.
+/// Waits until no descriptor of this process has the file open.
 async fn until_closed(path: &Path) {
     while common::is_open(&path.to_string_lossy()) {
         moment().await;
@@ -1225,7 +1226,7 @@ async fn stopped(cut: Cut) -> io::Result<bool> {
     let event = async || source.stop();
     let ended = cut.off(token.stopped(), event).await;
     if ended.is_none() && cut.polls > 0 {
-        token.stopped().await; // whoever asks next is told as well
+        token.stopped().await; // the next waiter is notified too
     }
     Ok(ended.is_some())
 }
@@ -1293,8 +1294,8 @@ async fn send_value(cut: Cut) -> io::Result<bool> {
     Ok(ended)
 }
 
-/// Cuts off the first of two that wait for one thing, which is given after its first poll. Whatever
-/// becomes of the first, the thing then goes to the second.
+/// Drops the first of two waiters after its first poll, when the resource becomes available. The
+/// second must then get it.
 async fn first_of_two<F: Future>(
     cut: Cut,
     [first, second]: [F; 2],
@@ -1343,7 +1344,7 @@ async fn listen(cut: Cut) -> io::Result<bool> {
     Ok(ended)
 }
 
-/// Waits twice before it answers.
+/// Waits twice before it yields.
 fn adds_one() -> AsyncCoroutine<'static, u32, u32, ()> {
     AsyncCoroutine::new(async |co, mut number: u32| {
         while number < 100 {
@@ -1358,7 +1359,7 @@ async fn send_in(cut: Cut) -> io::Result<bool> {
     let mut coroutine = adds_one();
     let answer = cut.off(coroutine.send(1), nothing).await;
     match (cut.polls, answer) {
-        (0, _) => assert_eq!(coroutine.send(2).await, Yielded(3)), // the 1 was not handed in
+        (0, _) => assert_eq!(coroutine.send(2).await, Yielded(3)), // the 1 was not passed in
         (_, None) => assert_eq!(coroutine.answer().await, Yielded(2)),
         (_, Some(answer)) => assert_eq!(answer, Yielded(2)),
     }

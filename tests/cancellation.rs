@@ -1,4 +1,4 @@
-//! What is dropped lets go of its descriptors and timers, and loses nothing of what it waited for.
+//! Dropping a future releases its descriptors and timers, and loses no data.
 
 mod common;
 
@@ -25,7 +25,7 @@ fn dropping_a_task_that_waits_for_a_socket_closes_the_socket() -> io::Result<()>
         let (mut near, mut far) = pair().await?;
         let name = name_of(&far);
         let reader = spawn(async move { far.read(&mut [0]).await });
-        sleep(Duration::ZERO).await; // it waits by now
+        sleep(Duration::ZERO).await; // the task waits now
         assert!(is_open(&name));
         drop(reader);
         assert!(!is_open(&name));
@@ -62,7 +62,7 @@ fn dropping_a_task_that_accepts_closes_the_listener() -> io::Result<()> {
     })
 }
 
-/// How many connections to that address are being made, says the system.
+/// Returns the number of connections to the address that the system is establishing.
 #[cfg(unix)]
 fn connecting_to(addr: SocketAddr) -> usize {
     let connections = fs::read_to_string("/proc/self/net/tcp").expect("there is a /proc");
@@ -78,10 +78,10 @@ fn connecting_to(addr: SocketAddr) -> usize {
 }
 
 #[test]
-#[cfg(unix)] // what connections there are, `/proc` tells
-fn dropping_tasks_that_connect_gives_up_the_connections() -> io::Result<()> {
+#[cfg(unix)] // reads connections from `/proc`
+fn dropping_tasks_that_connect_closes_the_connections() -> io::Result<()> {
     run(async {
-        // With its short queue full, the system lets all others wait.
+        // With the short queue full, further connections have to wait.
         let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
         rustix::net::listen(&listener, 1)?;
         let addr = listener.local_addr()?;
@@ -116,7 +116,7 @@ fn dropping_tasks_that_wait_for_timers_stops_the_timers() -> io::Result<()> {
 }
 
 #[test]
-fn a_timeout_that_is_up_drops_what_it_limits() -> io::Result<()> {
+fn an_elapsed_timeout_drops_its_future() -> io::Result<()> {
     run(async {
         let (_near, mut far) = pair().await?;
         let name = name_of(&far);
@@ -128,7 +128,7 @@ fn a_timeout_that_is_up_drops_what_it_limits() -> io::Result<()> {
 }
 
 #[test]
-fn the_loser_of_a_select_is_dropped_and_its_bytes_are_still_there() -> io::Result<()> {
+fn a_read_that_loses_a_select_takes_no_bytes() -> io::Result<()> {
     run(async {
         let (mut near, mut far) = pair().await?;
         let mut buffer = [0; 8];
@@ -146,7 +146,7 @@ fn the_loser_of_a_select_is_dropped_and_its_bytes_are_still_there() -> io::Resul
 }
 
 #[test]
-fn the_timer_of_a_select_that_was_lost_is_stopped() -> io::Result<()> {
+fn a_timer_that_loses_a_select_is_stopped() -> io::Result<()> {
     let runtime = Runtime::new()?;
     runtime.block_on(async {
         select! {
@@ -159,7 +159,7 @@ fn the_timer_of_a_select_that_was_lost_is_stopped() -> io::Result<()> {
 }
 
 #[test]
-fn no_connection_is_lost_with_an_accept_that_is_dropped() -> io::Result<()> {
+fn a_dropped_accept_loses_no_connection() -> io::Result<()> {
     run(async {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let addr = listener.local_addr()?;
@@ -174,7 +174,7 @@ fn no_connection_is_lost_with_an_accept_that_is_dropped() -> io::Result<()> {
 }
 
 #[test]
-fn when_one_of_many_waiters_is_dropped_the_others_are_still_woken() -> io::Result<()> {
+fn dropping_one_waiter_keeps_the_others_registered() -> io::Result<()> {
     run(async {
         let (near, mut far) = pair().await?;
         let woken = Count::default();

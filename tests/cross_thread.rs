@@ -1,4 +1,4 @@
-//! Other threads: spawning from them, and being woken by them.
+//! Spawns and wakes from other threads.
 
 mod common;
 
@@ -27,7 +27,7 @@ use windlass::time::sleep;
 use windlass::{Remote, RemoteError, Runtime, yield_now};
 
 #[test]
-fn several_threads_spawn_tasks_and_get_their_outputs() -> io::Result<()> {
+fn threads_spawn_tasks_and_receive_their_outputs() -> io::Result<()> {
     const THREADS: usize = 8;
     const TASKS: usize = 200;
     let _watchdog = watchdog();
@@ -71,7 +71,7 @@ fn several_threads_spawn_tasks_and_get_their_outputs() -> io::Result<()> {
 }
 
 #[test]
-fn what_a_thread_spawns_starts_in_the_order_in_which_it_was_spawned() -> io::Result<()> {
+fn remote_tasks_start_in_the_order_of_their_spawns() -> io::Result<()> {
     thread_local!(static STARTED: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) });
     let runtime = Runtime::new()?;
     let remote = runtime.remote();
@@ -87,7 +87,7 @@ fn what_a_thread_spawns_starts_in_the_order_in_which_it_was_spawned() -> io::Res
 }
 
 #[test]
-fn a_task_that_panics_tells_so_where_it_is_awaited_and_ends_nothing_else() -> io::Result<()> {
+fn a_panic_of_a_remote_task_is_an_error_of_its_handle() -> io::Result<()> {
     let runtime = Runtime::new()?;
     let remote = runtime.remote();
     let in_future = remote.spawn(|| async { panic!("no rope left") });
@@ -105,7 +105,7 @@ fn a_task_that_panics_tells_so_where_it_is_awaited_and_ends_nothing_else() -> io
 }
 
 #[test]
-fn tasks_of_a_runtime_that_is_dropped_are_told_to_be_gone() -> io::Result<()> {
+fn dropping_the_runtime_is_an_error_of_remote_handles() -> io::Result<()> {
     let runtime = Runtime::new()?;
     let remote = runtime.remote();
     let dropped = Arc::new(AtomicUsize::new(0));
@@ -142,7 +142,7 @@ fn tasks_of_a_runtime_that_is_dropped_are_told_to_be_gone() -> io::Result<()> {
 }
 
 #[test]
-fn a_runtime_may_be_dropped_while_threads_spawn_on_it() -> io::Result<()> {
+fn a_runtime_can_be_dropped_during_remote_spawns() -> io::Result<()> {
     let _watchdog = watchdog();
     for _ in 0..200 {
         let runtime = Runtime::new()?;
@@ -161,7 +161,8 @@ fn a_runtime_may_be_dropped_while_threads_spawn_on_it() -> io::Result<()> {
         runtime.turn(Some(Duration::ZERO))?;
         drop(runtime);
         for thread in threads {
-            // Each has either its output or word that the runtime is gone; none waits for ever.
+            // Each call returns either its output or an error after the end of the runtime. None
+            // hangs.
             for (number, output) in thread.join().unwrap().into_iter().enumerate() {
                 match output {
                     Ok(output) => assert_eq!(output, number),
@@ -174,7 +175,7 @@ fn a_runtime_may_be_dropped_while_threads_spawn_on_it() -> io::Result<()> {
 }
 
 #[test]
-fn a_remote_task_goes_on_when_its_handle_is_dropped() -> io::Result<()> {
+fn a_remote_task_continues_after_its_handle_is_dropped() -> io::Result<()> {
     let runtime = Runtime::new()?;
     let (sender, receiver) = oneshot::channel();
     drop(runtime.remote().spawn(|| async {
@@ -185,14 +186,14 @@ fn a_remote_task_goes_on_when_its_handle_is_dropped() -> io::Result<()> {
     Ok(())
 }
 
-/// Of the calling thread.
+/// The status file of the calling thread.
 #[cfg(unix)]
 fn status_file() -> PathBuf {
     let thread = fs::read_link("/proc/thread-self").expect("there is a /proc");
     PathBuf::from("/proc").join(thread).join("stat")
 }
 
-/// True if the thread sleeps, says the system.
+/// Returns true if the system reports the thread as sleeping.
 #[cfg(unix)]
 fn sleeps(status_file: &PathBuf) -> bool {
     let status = fs::read_to_string(status_file).expect("the thread is alive");
@@ -202,7 +203,7 @@ fn sleeps(status_file: &PathBuf) -> bool {
         .is_some_and(|rest| rest.starts_with('S'))
 }
 
-/// Not known there: so some of the wakes come before the sleep.
+/// Unknown on this platform, so some of the wakes come before the sleep.
 #[cfg(windows)]
 fn sleeps(_: &()) -> bool {
     true
@@ -212,7 +213,7 @@ fn sleeps(_: &()) -> bool {
 fn status_file() {}
 
 #[test]
-fn a_wake_from_a_thread_ends_the_sleep_of_the_loop() -> io::Result<()> {
+fn a_remote_wake_unblocks_the_loop() -> io::Result<()> {
     let _watchdog = watchdog();
     let runtime = Runtime::new()?;
     for _ in 0..50 {
@@ -224,14 +225,14 @@ fn a_wake_from_a_thread_ends_the_sleep_of_the_loop() -> io::Result<()> {
             }
             sender.send(7)
         });
-        assert_eq!(runtime.block_on(receiver), Ok(7)); // no timer would end this
+        assert_eq!(runtime.block_on(receiver), Ok(7)); // no timer would end this wait
         waking.join().unwrap().unwrap();
     }
     Ok(())
 }
 
 #[test]
-fn a_wake_from_a_thread_ends_a_turn_that_waits_for_a_timer() -> io::Result<()> {
+fn a_remote_wake_ends_a_turn_that_waits_for_a_timer() -> io::Result<()> {
     let _watchdog = watchdog();
     let runtime = Runtime::new()?;
     runtime.spawn(sleep(Duration::from_secs(3600))).detach();
@@ -253,22 +254,23 @@ fn a_wake_from_a_thread_ends_a_turn_that_waits_for_a_timer() -> io::Result<()> {
 }
 
 #[test]
-fn no_wake_is_lost_while_the_loop_is_busy_or_goes_to_sleep() -> io::Result<()> {
+fn no_remote_wake_is_lost_in_a_busy_or_parking_loop() -> io::Result<()> {
     const THREADS: usize = 4;
     const WAKES: usize = 20_000;
     let _watchdog = watchdog();
     let runtime = Runtime::new()?;
-    // Each thread waits until its wake was seen before it gives the next: a lost one hangs both.
-    let said: Arc<[AtomicUsize; THREADS]> = Arc::default();
+    // Each thread waits until its wake was seen before it sends the next, so a lost wake hangs
+    // both.
+    let sent: Arc<[AtomicUsize; THREADS]> = Arc::default();
     let seen: Arc<[AtomicUsize; THREADS]> = Arc::default();
     let tasks: Vec<_> = (0..THREADS)
         .map(|number| {
-            let (said, seen) = (said.clone(), seen.clone());
+            let (sent, seen) = (sent.clone(), seen.clone());
             let (sender, receiver) = oneshot::channel::<Waker>();
             let thread = thread::spawn(move || {
                 let waker = block_on(receiver).unwrap();
                 for wake in 1..=WAKES {
-                    said[number].store(wake, SeqCst);
+                    sent[number].store(wake, SeqCst);
                     waker.wake_by_ref();
                     while seen[number].load(SeqCst) < wake {
                         thread::yield_now();
@@ -283,15 +285,15 @@ fn no_wake_is_lost_while_the_loop_is_busy_or_goes_to_sleep() -> io::Result<()> {
         .into_iter()
         .map(|(number, sender, thread)| {
             threads.push(thread);
-            let (said, seen) = (said.clone(), seen.clone());
+            let (sent, seen) = (sent.clone(), seen.clone());
             let mut sender = Some(sender);
             runtime.spawn(poll_fn(move |cx| {
                 if let Some(sender) = sender.take() {
                     sender.send(cx.waker().clone()).unwrap();
                 }
-                let said = said[number].load(SeqCst);
-                seen[number].store(said, SeqCst);
-                if said == WAKES {
+                let sent = sent[number].load(SeqCst);
+                seen[number].store(sent, SeqCst);
+                if sent == WAKES {
                     Poll::Ready(())
                 } else {
                     Poll::Pending
@@ -321,7 +323,7 @@ fn a_waker_that_outlives_its_runtime_does_nothing() -> io::Result<()> {
         drop(task);
         waker
     };
-    // Another runtime in its place, with a task where the other was.
+    // Another runtime, with a task in the same slot.
     let runtime = Runtime::new()?;
     let polled = Arc::new(AtomicBool::new(false));
     let flag = polled.clone();
@@ -341,7 +343,7 @@ fn a_waker_that_outlives_its_runtime_does_nothing() -> io::Result<()> {
 }
 
 #[test]
-fn closures_of_a_thread_run_here_in_their_order_and_give_their_values_back() -> io::Result<()> {
+fn remote_closures_run_in_order_and_return_values() -> io::Result<()> {
     thread_local!(static RAN: RefCell<Vec<usize>> = const { RefCell::new(Vec::new()) });
     let _watchdog = watchdog();
     let runtime = Runtime::new()?;
@@ -366,13 +368,13 @@ fn closures_of_a_thread_run_here_in_their_order_and_give_their_values_back() -> 
 }
 
 #[test]
-fn a_closure_that_panics_tells_so_and_one_that_never_runs_is_told_to_be_gone() -> io::Result<()> {
+fn a_panicking_or_dropped_remote_closure_is_an_error() -> io::Result<()> {
     let runtime = Runtime::new()?;
     let remote = runtime.remote();
     let panicking = remote.run(|| -> u8 { panic!("no rope left") });
     let error = runtime.block_on(panicking).unwrap_err();
     assert!(error.to_string().ends_with(" panicked: no rope left"));
-    // Nobody waits for it, and it runs all the same.
+    // The task runs although its handle was dropped.
     let ran = Arc::new(AtomicBool::new(false));
     let flag = ran.clone();
     drop(remote.run(move || flag.store(true, SeqCst)));
@@ -385,7 +387,7 @@ fn a_closure_that_panics_tells_so_and_one_that_never_runs_is_told_to_be_gone() -
 }
 
 #[test]
-fn runtimes_of_two_threads_run_closures_on_each_other() -> io::Result<()> {
+fn two_runtimes_run_closures_on_each_other() -> io::Result<()> {
     type Peer = (Remote, mpsc::Sender<()>);
     let _watchdog = watchdog();
     let [(to_one, ones), (to_two, twos)] = [channel(), channel()];
@@ -393,7 +395,7 @@ fn runtimes_of_two_threads_run_closures_on_each_other() -> io::Result<()> {
         move || {
             let runtime = Runtime::new()?;
             let home = thread::current().id();
-            // What the other one drops when it needs this one no longer.
+            // The other thread drops this when it no longer needs this runtime.
             let (needed, mut unneeded) = mpsc::channel::<()>(0);
             to_other.send((runtime.remote(), needed)).unwrap();
             let (other, needs) = others.recv().unwrap();

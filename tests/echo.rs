@@ -1,4 +1,4 @@
-//! Real connections on one thread, checked byte for byte.
+//! Echo over real connections on one thread, compared byte for byte.
 
 mod common;
 
@@ -11,7 +11,7 @@ use futures::{AsyncReadExt, AsyncWriteExt};
 use windlass::net::{TcpListener, TcpStream};
 use windlass::spawn;
 
-/// Sends back what comes, until the end.
+/// Sends back all input until the stream ends.
 async fn echo(mut stream: TcpStream) -> io::Result<()> {
     let mut buffer = [0; 4096];
     loop {
@@ -22,14 +22,14 @@ async fn echo(mut stream: TcpStream) -> io::Result<()> {
     }
 }
 
-/// Bytes that differ from client to client and from place to place.
+/// Bytes that differ per client and per offset.
 fn bytes(client: usize, length: usize) -> Vec<u8> {
     let byte = |place: usize| (client * 31 + place * 7 + place / 251) as u8;
     (0..length).map(byte).collect()
 }
 
 #[test]
-fn a_thousand_clients_at_once_get_their_own_bytes_back() -> io::Result<()> {
+fn a_thousand_concurrent_clients_are_echoed() -> io::Result<()> {
     const CLIENTS: usize = 1000;
     let served = Count::default();
     run(async {
@@ -49,7 +49,7 @@ fn a_thousand_clients_at_once_get_their_own_bytes_back() -> io::Result<()> {
             }
             try_join_all(connections).await
         });
-        // All connect before the first one speaks, so that all are open at once.
+        // All connect before the first one sends, so that all are open at the same time.
         let connects = (0..CLIENTS).map(|_| TcpStream::connect(addr));
         let streams = try_join_all(connects).await?;
         let clients = streams.into_iter().enumerate().map(|(client, mut stream)| {
@@ -74,8 +74,7 @@ fn a_thousand_clients_at_once_get_their_own_bytes_back() -> io::Result<()> {
 }
 
 #[test]
-fn more_bytes_than_the_sockets_hold_pass_while_one_task_writes_and_another_reads() -> io::Result<()>
-{
+fn one_task_writes_while_another_reads_the_same_stream() -> io::Result<()> {
     run(async {
         let (near, far) = pair().await?;
         spawn(async move { echo(far).await.expect("the connection holds") }).detach();
@@ -94,13 +93,13 @@ fn more_bytes_than_the_sockets_hold_pass_while_one_task_writes_and_another_reads
 }
 
 #[test]
-fn a_half_closed_connection_still_carries_the_other_direction() -> io::Result<()> {
+fn a_half_closed_connection_keeps_the_other_direction() -> io::Result<()> {
     run(async {
         let (mut near, mut far) = pair().await?;
         near.write_all(b"question").await?;
         near.shutdown(Shutdown::Write)?;
         let mut question = String::new();
-        far.read_to_string(&mut question).await?; // ends at the half close
+        far.read_to_string(&mut question).await?; // ends at the half-close
         assert_eq!(question, "question");
         far.write_all(b"answer").await?;
         far.shutdown(Shutdown::Write)?;

@@ -1,4 +1,4 @@
-//! What goes wrong says what to do about it.
+//! Errors and panics state what to do.
 
 mod common;
 
@@ -24,7 +24,7 @@ fn spawn_outside_of_a_runtime_names_the_ways_to_spawn() {
 }
 
 #[test]
-fn timers_where_no_reactor_turns_say_what_to_call() {
+fn timers_without_a_reactor_name_the_calls_that_help() {
     for text in [
         panic_of(|| foreign_block_on(sleep(Duration::ZERO))),
         panic_of(|| foreign_block_on(timeout(Duration::from_secs(1), pending::<()>()))),
@@ -36,7 +36,7 @@ fn timers_where_no_reactor_turns_say_what_to_call() {
 }
 
 #[test]
-fn a_timer_on_another_thread_without_a_reactor_says_so_and_with_one_works() {
+fn a_timer_moved_to_a_thread_needs_a_reactor_there() {
     let mut started = sleep(Duration::from_millis(1));
     run(async { assert!(futures::poll!(&mut started).is_pending()) });
     let thread = thread::spawn(move || {
@@ -48,7 +48,7 @@ fn a_timer_on_another_thread_without_a_reactor_says_so_and_with_one_works() {
 }
 
 #[test]
-fn sockets_where_no_reactor_turns_give_an_error_that_says_what_to_call() -> io::Result<()> {
+fn sockets_without_a_reactor_name_the_calls_that_help() -> io::Result<()> {
     let (listener, (mut near, _far)) = run(async {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         io::Result::Ok((listener, pair().await?))
@@ -68,7 +68,7 @@ fn sockets_where_no_reactor_turns_give_an_error_that_says_what_to_call() -> io::
 }
 
 #[test]
-fn block_on_inside_a_task_says_to_await() -> io::Result<()> {
+fn block_on_inside_a_task_suggests_await() -> io::Result<()> {
     let runtime = std::rc::Rc::new(Runtime::new()?);
     let same = runtime.clone();
     let spawned = runtime.clone();
@@ -84,14 +84,14 @@ fn block_on_inside_a_task_says_to_await() -> io::Result<()> {
             assert_contains(&text, "inside a task");
             assert_contains(&text, "`.await`");
         }
-        // A second runtime, asked for by name, is welcome.
+        // An explicit second runtime is allowed.
         assert_eq!(Runtime::new()?.block_on(async { 7 }), 7);
         Ok(())
     })
 }
 
 #[test]
-fn a_panic_in_a_task_goes_on_where_it_is_awaited_or_comes_as_a_value() {
+fn a_panic_of_a_task_propagates_or_is_caught() {
     run(async {
         let panic = spawn(async { panic!("{} ropes", 3) })
             .catch()
@@ -124,8 +124,8 @@ fn a_refused_connection_names_the_address() -> io::Result<()> {
 }
 
 #[test]
-fn an_address_that_cannot_be_reached_is_named() {
-    let addr = "255.255.255.255:9"; // nobody can connect to everybody
+fn an_unreachable_address_is_named() {
+    let addr = "255.255.255.255:9"; // a route to the broadcast address is not permitted
     let error = run(TcpStream::connect(addr)).unwrap_err();
     assert_contains(&error.to_string(), addr);
 }
@@ -141,7 +141,7 @@ fn a_port_that_is_in_use_is_named() -> io::Result<()> {
 }
 
 #[test]
-fn what_is_no_address_is_an_error_that_shows_it() {
+fn an_invalid_address_is_quoted_in_the_error() {
     for nonsense in ["nonsense", "127.0.0.1", "127.0.0.1:70000", ":", ""] {
         let error = run(TcpListener::bind(nonsense)).unwrap_err();
         assert_contains(&error.to_string(), nonsense);
@@ -151,7 +151,7 @@ fn what_is_no_address_is_an_error_that_shows_it() {
 }
 
 #[test]
-fn a_time_limit_that_is_up_becomes_an_io_error() {
+fn an_elapsed_timeout_converts_to_an_io_error() {
     let limited = async {
         timeout(Duration::ZERO, pending::<()>()).await?;
         io::Result::Ok(())
@@ -163,7 +163,7 @@ fn a_time_limit_that_is_up_becomes_an_io_error() {
 }
 
 #[test]
-fn a_stream_that_has_clones_is_not_handed_out() -> io::Result<()> {
+fn a_cloned_stream_cannot_be_converted_to_std() -> io::Result<()> {
     let (near, _far) = run(pair())?;
     let clone = near.clone();
     assert_contains(&near.into_std().unwrap_err().to_string(), "clones");

@@ -1,7 +1,7 @@
-//! Whoever always has something to do must not keep the others waiting.
+//! Tasks that are always ready must not starve other tasks.
 //!
-//! Nothing here measures time. A timer of zero is due in the next turn of the reactor, so what is
-//! counted is how much the greedy do until that turn.
+//! Nothing here measures time. A timer of zero is due in the next turn of the reactor, so the tests
+//! count polls of the busy tasks until that turn.
 
 mod common;
 
@@ -15,9 +15,9 @@ use windlass::net::{TcpListener, TcpStream};
 use windlass::time::sleep;
 use windlass::{spawn, yield_now};
 
-/// At most so many polls are made between two turns of the reactor.
+/// Maximum number of polls between two turns of the reactor.
 const POLLS: usize = 256;
-/// How many operations one poll may complete.
+/// Operations that one poll may complete.
 const OPERATIONS: usize = 96;
 
 /// A task that is always ready.
@@ -34,7 +34,7 @@ fn spin() -> (windlass::Task<()>, Count) {
 }
 
 #[test]
-fn a_task_that_wakes_itself_holds_up_no_timer() {
+fn a_self_waking_task_delays_no_timer() {
     run(async {
         let (_spinner, spins) = spin();
         for _ in 0..100 {
@@ -47,7 +47,7 @@ fn a_task_that_wakes_itself_holds_up_no_timer() {
 }
 
 #[test]
-fn a_task_that_wakes_itself_holds_up_no_socket() -> io::Result<()> {
+fn a_self_waking_task_delays_no_socket() -> io::Result<()> {
     run(async {
         let (mut near, mut far) = pair().await?;
         let (_spinner, spins) = spin();
@@ -56,7 +56,7 @@ fn a_task_that_wakes_itself_holds_up_no_socket() -> io::Result<()> {
             let mut waits = Vec::new();
             let mut start = [0; size_of::<usize>()];
             for _ in 0..100 {
-                far.read_exact(&mut start).await?; // waits: it is written only after this began
+                far.read_exact(&mut start).await?; // waits, because the data is written later
                 waits.push(counted.get() - usize::from_ne_bytes(start));
                 far.write_all(b"!").await?;
             }
@@ -77,7 +77,7 @@ fn a_task_that_wakes_itself_holds_up_no_socket() -> io::Result<()> {
 }
 
 #[test]
-fn a_self_waking_task_leaves_time_to_accept_connections() -> io::Result<()> {
+fn a_self_waking_task_delays_no_accept() -> io::Result<()> {
     run(async {
         let (_spinner, spins) = spin();
         let listener = Rc::new(TcpListener::bind("127.0.0.1:0").await?);
@@ -94,7 +94,7 @@ fn a_self_waking_task_leaves_time_to_accept_connections() -> io::Result<()> {
 }
 
 #[test]
-fn a_socket_that_is_always_ready_holds_up_no_timer() -> io::Result<()> {
+fn a_socket_that_is_always_ready_delays_no_timer() -> io::Result<()> {
     run(async {
         let (mut near, mut far) = pair().await?;
         near.write_all(&[7; 20_000]).await?; // fits into the socket's buffer
@@ -126,7 +126,7 @@ fn a_socket_that_is_always_ready_holds_up_no_timer() -> io::Result<()> {
 }
 
 #[test]
-fn a_socket_that_is_always_ready_holds_up_no_other_socket() -> io::Result<()> {
+fn a_socket_that_is_always_ready_delays_no_other_socket() -> io::Result<()> {
     run(async {
         let (mut near, mut far) = pair().await?;
         near.write_all(&[7; 20_000]).await?;
@@ -163,7 +163,7 @@ fn a_socket_that_is_always_ready_holds_up_no_other_socket() -> io::Result<()> {
 }
 
 #[test]
-fn ten_thousand_ready_tasks_take_turns_and_hold_up_no_timer() {
+fn ten_thousand_ready_tasks_take_turns_and_delay_no_timer() {
     const TASKS: usize = 10_000;
     const ROUNDS: usize = 5;
     run(async {
@@ -173,7 +173,7 @@ fn ten_thousand_ready_tasks_take_turns_and_hold_up_no_timer() {
                 let total = total.clone();
                 spawn(async move {
                     for round in 0..ROUNDS {
-                        // Everybody has had this round's turn before anybody has the next one's.
+                        // Every task completes this round before any task starts the next.
                         assert!((TASKS * round..TASKS * (round + 1)).contains(&total.get()));
                         total.add();
                         yield_now().await;

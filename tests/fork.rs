@@ -1,4 +1,4 @@
-//! A process that is forked without `exec` while its other threads are busy.
+//! `fork` without `exec` while other threads are busy.
 #![cfg(target_os = "linux")]
 
 use std::env;
@@ -9,7 +9,7 @@ use std::thread;
 
 use windlass::{Runtime, block_on, spawn, spawn_blocking};
 
-/// Runs the body of the test `name` in a process of its own.
+/// Runs the test `name` in its own process.
 fn in_child(name: &str, body: impl FnOnce()) {
     if env::var_os("WINDLASS_CHILD").is_some() {
         return body();
@@ -19,22 +19,22 @@ fn in_child(name: &str, body: impl FnOnce()) {
         .env("WINDLASS_CHILD", "1")
         .output()
         .unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
-    assert!(output.status.success(), "{said}");
-    assert!(said.contains("1 passed"), "it did not run: {said}");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{text}");
+    assert!(text.contains("1 passed"), "it did not run: {text}");
 }
 
-/// Runs `body` in a forked child, and waits for its end.
+/// Runs `body` in a forked child, and waits for it to exit.
 fn fork(body: fn()) {
-    // SAFETY: the child runs on a copy of this thread alone. What it uses of other threads is what
-    // this is about; glibc keeps its allocator usable across a fork.
+    // SAFETY: the child continues with a copy of this thread alone. The test checks that it uses
+    // nothing of the other threads; glibc keeps its allocator usable across a fork.
     let pid = unsafe { libc::fork() };
     assert!(pid >= 0);
     if pid == 0 {
-        // SAFETY: it has no precondition. `SIGALRM` ends a child that hangs.
+        // SAFETY: no preconditions. `SIGALRM` ends a child that hangs.
         unsafe { libc::alarm(30) };
         let result = catch_unwind(body);
-        // SAFETY: it has no precondition, and runs no destructor of what the test has.
+        // SAFETY: no preconditions. Runs no destructors of the test.
         unsafe { libc::_exit(i32::from(result.is_err())) }
     }
     let mut status = -1;
@@ -69,7 +69,7 @@ fn runtimes_start_in_a_child_forked_while_others_start() {
 }
 
 #[test]
-fn files_written_in_a_block_on_are_complete_though_the_runtime_lives_on() {
+fn files_written_in_a_block_on_are_complete_when_it_returns() {
     use futures::AsyncWriteExt;
     let path = env::temp_dir().join(format!("windlass-lives-on-{}", std::process::id()));
     let bytes = vec![7; 200_000];

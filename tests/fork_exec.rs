@@ -1,6 +1,6 @@
-//! Programs that are started from inside of a runtime inherit none of its descriptors.
+//! Programs started by a runtime inherit none of its descriptors.
 #![cfg(target_os = "linux")]
-// It looks at descriptors in `/proc`.
+// Reads descriptors from `/proc`.
 #![cfg(unix)]
 
 mod common;
@@ -14,7 +14,8 @@ use common::{name_of, pair, run};
 use windlass::net::TcpListener;
 use windlass::time::sleep;
 
-/// What a child has open beside its standard streams and the folder that it lists.
+/// Returns the descriptors that a child has open, without its standard streams and the directory
+/// that it lists.
 fn inherited() -> io::Result<BTreeSet<String>> {
     let listed = Command::new("ls")
         .args(["-l", "/proc/self/fd"])
@@ -40,12 +41,13 @@ fn inherited() -> io::Result<BTreeSet<String>> {
 
 #[test]
 fn a_child_inherits_no_descriptor() -> io::Result<()> {
-    // What the test itself has inherited, from cargo say, its children have as well.
+    // Descriptors that the test itself has inherited, for example from cargo, are inherited by its
+    // children too.
     let before = inherited()?;
     run(async {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let (near, far) = pair().await?;
-        sleep(Duration::ZERO).await; // epoll, timer and event descriptors are in use
+        sleep(Duration::ZERO).await; // the epoll, timer and event descriptors are in use
         let during = inherited()?;
         assert_eq!(during, before);
         for name in [name_of(&listener), name_of(&near), name_of(&far)] {

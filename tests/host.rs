@@ -1,6 +1,6 @@
-//! A runtime as the guest of a loop that is not its own: here one of `poll(2)`.
+//! A runtime embedded in the event loop of a host, here a loop of `poll(2)`.
 
-// On Windows there's no descriptor for a host to watch.
+// Windows has no descriptor that a host could poll.
 #![cfg(unix)]
 
 mod common;
@@ -27,7 +27,7 @@ use windlass::{Async, Runtime, spawn, yield_now};
 const HOUR: Duration = Duration::from_secs(3600);
 const NOT_AT_ALL: Option<Duration> = Some(Duration::ZERO);
 
-/// `poll(2)` on some descriptors: which are readable, after at most so long.
+/// Calls `poll(2)`, and returns which descriptors are readable.
 fn readable<const N: usize>(
     descriptors: [&dyn AsFd; N],
     limit: Option<Duration>,
@@ -43,12 +43,12 @@ fn is_readable(runtime: &Runtime) -> io::Result<bool> {
     Ok(readable([runtime], NOT_AT_ALL)?[0])
 }
 
-/// Waits for the descriptor, half a minute at most.
+/// Waits up to 30 s for the descriptor.
 fn becomes_readable(runtime: &Runtime) -> io::Result<bool> {
     Ok(readable([runtime], Some(Duration::from_secs(30)))?[0])
 }
 
-/// Turns until nothing is left to do at once.
+/// Turns until nothing more is ready.
 fn settle(runtime: &Runtime) -> io::Result<()> {
     while runtime.turn(NOT_AT_ALL)?.ready || is_readable(runtime)? {}
     Ok(())
@@ -72,7 +72,7 @@ fn the_descriptor_of_an_idle_runtime_is_not_readable() -> io::Result<()> {
 }
 
 #[test]
-fn data_on_a_socket_makes_it_readable() -> io::Result<()> {
+fn data_on_a_socket_makes_the_descriptor_readable() -> io::Result<()> {
     let _watchdog = watchdog();
     let runtime = Runtime::new()?;
     let (near, mut far) = runtime.block_on(pair())?;
@@ -82,7 +82,7 @@ fn data_on_a_socket_makes_it_readable() -> io::Result<()> {
     });
     settle(&runtime)?;
     runtime.block_on(far.write_all(b"ahoy"))?;
-    // `block_on` has turned the loop, and its last turn need not have seen the data.
+    // `block_on` has turned the loop, and its last turn may have missed the data.
     while !task.is_finished() {
         assert!(becomes_readable(&runtime)?);
         runtime.turn(NOT_AT_ALL)?;
@@ -93,7 +93,7 @@ fn data_on_a_socket_makes_it_readable() -> io::Result<()> {
 
 #[test]
 #[cfg(all(target_os = "linux", not(windlass_portable)))]
-fn a_timer_makes_it_readable_and_not_too_early() -> io::Result<()> {
+fn a_timer_makes_the_descriptor_readable_when_due() -> io::Result<()> {
     let _watchdog = watchdog();
     let runtime = Runtime::new()?;
     let start = Instant::now();
@@ -105,7 +105,7 @@ fn a_timer_makes_it_readable_and_not_too_early() -> io::Result<()> {
         runtime.turn(NOT_AT_ALL)?;
     }
     assert!(start.elapsed() >= limit);
-    // An earlier one takes the place of a later one.
+    // An earlier deadline replaces a later one.
     runtime.spawn(sleep(HOUR)).detach();
     settle(&runtime)?;
     let task = runtime.spawn(sleep(limit));
@@ -119,7 +119,7 @@ fn a_timer_makes_it_readable_and_not_too_early() -> io::Result<()> {
 
 #[test]
 #[cfg(all(target_os = "linux", not(windlass_portable)))]
-fn a_timer_that_is_started_between_the_turns_makes_it_readable() -> io::Result<()> {
+fn a_timer_started_between_turns_makes_it_readable() -> io::Result<()> {
     let _watchdog = watchdog();
     let runtime = Runtime::new()?;
     settle(&runtime)?;
@@ -133,7 +133,7 @@ fn a_timer_that_is_started_between_the_turns_makes_it_readable() -> io::Result<(
 }
 
 #[test]
-fn a_wake_from_another_thread_makes_it_readable() -> io::Result<()> {
+fn a_remote_wake_makes_the_descriptor_readable() -> io::Result<()> {
     let _watchdog = watchdog();
     let runtime = Runtime::new()?;
     for _ in 0..100 {
@@ -151,7 +151,7 @@ fn a_wake_from_another_thread_makes_it_readable() -> io::Result<()> {
 }
 
 #[test]
-fn a_remote_spawn_makes_it_readable() -> io::Result<()> {
+fn a_remote_spawn_makes_the_descriptor_readable() -> io::Result<()> {
     let _watchdog = watchdog();
     let runtime = Runtime::new()?;
     let remote = runtime.remote();
@@ -166,7 +166,7 @@ fn a_remote_spawn_makes_it_readable() -> io::Result<()> {
 }
 
 #[test]
-fn a_wake_on_the_same_thread_between_two_turns_makes_it_readable() -> io::Result<()> {
+fn a_local_wake_between_turns_makes_it_readable() -> io::Result<()> {
     let _watchdog = watchdog();
     let runtime = Runtime::new()?;
     let (sender, receiver) = oneshot::channel();
@@ -180,7 +180,7 @@ fn a_wake_on_the_same_thread_between_two_turns_makes_it_readable() -> io::Result
 }
 
 #[test]
-fn a_spawn_between_two_turns_makes_it_readable() -> io::Result<()> {
+fn a_spawn_between_turns_makes_it_readable() -> io::Result<()> {
     let _watchdog = watchdog();
     let runtime = Runtime::new()?;
     for _ in 0..3 {
@@ -231,7 +231,7 @@ fn it_stays_readable_when_block_on_leaves_tasks_ready() -> io::Result<()> {
 }
 
 #[test]
-fn it_stays_readable_when_block_on_panics_and_leaves_tasks_ready() -> io::Result<()> {
+fn it_stays_readable_when_block_on_panics() -> io::Result<()> {
     let _watchdog = watchdog();
     let runtime = Runtime::new()?;
     settle(&runtime)?;
@@ -251,7 +251,7 @@ fn it_stays_readable_when_block_on_panics_and_leaves_tasks_ready() -> io::Result
 }
 
 #[test]
-fn turn_for_works_until_nothing_is_left_to_do_and_never_waits() -> io::Result<()> {
+fn turn_for_runs_until_idle_and_never_waits() -> io::Result<()> {
     let _watchdog = watchdog();
     let runtime = Runtime::new()?;
     let (mut near, far) = UnixStream::pair()?;
@@ -266,7 +266,7 @@ fn turn_for_works_until_nothing_is_left_to_do_and_never_waits() -> io::Result<()
             yield_now().await;
         }
     });
-    let turn = runtime.turn_for(HOUR)?; // comes back: it does not wait for the hour's sleep
+    let turn = runtime.turn_for(HOUR)?; // returns without a wait for the sleep of an hour
     assert!(!turn.ready && turn.polled > 1000);
     assert!(turn.next_deadline.is_some());
     assert_eq!(yields.get(), 1000);
@@ -278,7 +278,7 @@ fn turn_for_works_until_nothing_is_left_to_do_and_never_waits() -> io::Result<()
 }
 
 #[test]
-fn turn_for_goes_on_with_what_one_turn_has_put_off() -> io::Result<()> {
+fn turn_for_continues_operations_deferred_by_a_turn() -> io::Result<()> {
     const BYTES: usize = 1000; // a turn reads 32 times
     let _watchdog = watchdog();
     let runtime = Runtime::new()?;
@@ -298,7 +298,7 @@ fn turn_for_goes_on_with_what_one_turn_has_put_off() -> io::Result<()> {
 }
 
 #[test]
-fn turn_for_stops_when_the_budget_is_used_up_and_keeps_the_rest() -> io::Result<()> {
+fn turn_for_stops_at_its_budget_and_keeps_the_rest() -> io::Result<()> {
     let _watchdog = watchdog();
     let runtime = Runtime::new()?;
     let steps = Count::default();
@@ -328,7 +328,7 @@ fn turn_for_stops_when_the_budget_is_used_up_and_keeps_the_rest() -> io::Result<
 }
 
 #[test]
-fn next_deadline_says_when_the_host_must_call() -> io::Result<()> {
+fn next_deadline_is_the_time_of_the_next_turn() -> io::Result<()> {
     let _watchdog = watchdog();
     let runtime = Runtime::new()?;
     assert_eq!(runtime.next_deadline(), None);
@@ -355,7 +355,7 @@ fn next_deadline_says_when_the_host_must_call() -> io::Result<()> {
 }
 
 #[test]
-fn the_host_may_go_by_next_deadline_alone() -> io::Result<()> {
+fn a_host_can_rely_on_next_deadline_alone() -> io::Result<()> {
     let _watchdog = watchdog();
     let runtime = Runtime::new()?;
     let ticks = Count::default();
@@ -385,13 +385,13 @@ fn turn_waits_at_most_for_its_limit() -> io::Result<()> {
     settle(&runtime)?;
     let (start, limit) = (Instant::now(), Duration::from_millis(5));
     while start.elapsed() < limit {
-        assert_eq!(runtime.turn(Some(limit))?.polled, 0); // comes back: that is the test
+        assert_eq!(runtime.turn(Some(limit))?.polled, 0); // the wait is limited, so this returns
     }
     Ok(())
 }
 
 #[test]
-fn a_turn_inside_a_task_of_the_same_runtime_panics_at_once() -> io::Result<()> {
+fn a_turn_inside_a_task_of_the_same_runtime_panics() -> io::Result<()> {
     let _watchdog = watchdog();
     let runtime = Rc::new(Runtime::new()?);
     let inner = runtime.clone();
@@ -402,14 +402,14 @@ fn a_turn_inside_a_task_of_the_same_runtime_panics_at_once() -> io::Result<()> {
         }
         let text = panic_of(|| inner.turn_for(HOUR));
         assert!(text.contains("inside a task"), "{text}");
-        spawn(async {}).await; // it still works
+        spawn(async {}).await; // still works
     });
     Ok(())
 }
 
-/// The host has a descriptor of its own, and serves guest and self in one loop.
+/// The host has its own descriptor, and serves both in one loop.
 #[test]
-fn a_loop_of_the_host_serves_itself_and_the_runtime() -> io::Result<()> {
+fn one_loop_serves_the_host_and_the_runtime() -> io::Result<()> {
     let _watchdog = watchdog();
     let runtime = Runtime::new()?;
     let (mut hosts, mut peers) = UnixStream::pair()?;
@@ -426,7 +426,7 @@ fn a_loop_of_the_host_serves_itself_and_the_runtime() -> io::Result<()> {
             far.write_all(&[byte]).await?;
             far.read_exact(&mut [0]).await?;
             sleep(Duration::from_millis(1)).await;
-            peers.write_all(&[byte])?; // word for the host
+            peers.write_all(&[byte])?; // data for the host
         }
         io::Result::Ok(())
     });
@@ -457,7 +457,7 @@ fn a_loop_of_the_host_serves_itself_and_the_runtime() -> io::Result<()> {
 }
 
 #[test]
-fn what_another_loop_of_the_thread_takes_in_stays_readable() -> io::Result<()> {
+fn events_taken_by_another_loop_keep_it_readable() -> io::Result<()> {
     let _watchdog = watchdog();
     let (guest, other) = (Runtime::new()?, Runtime::new()?);
     let remote = guest.remote();
@@ -487,7 +487,7 @@ fn what_another_loop_of_the_thread_takes_in_stays_readable() -> io::Result<()> {
 }
 
 #[test]
-fn a_task_that_is_woken_in_the_turn_of_another_runtime_makes_it_readable() -> io::Result<()> {
+fn a_wake_in_a_turn_of_another_runtime_makes_it_readable() -> io::Result<()> {
     let _watchdog = watchdog();
     let (guest, other) = (Runtime::new()?, Runtime::new()?);
     let (near, mut far) = UnixStream::pair()?;
@@ -514,7 +514,7 @@ fn counting() -> io::Result<(Runtime, Arc<AtomicUsize>)> {
 }
 
 #[test]
-fn a_spawn_before_the_first_turn_is_heard() -> io::Result<()> {
+fn a_spawn_before_the_first_turn_calls_the_hook() -> io::Result<()> {
     let _watchdog = watchdog();
     let (runtime, calls) = counting()?;
     assert_eq!(calls.load(SeqCst), 0);
@@ -555,7 +555,7 @@ fn the_hook_is_called_once_for_all_wakes_between_two_turns() -> io::Result<()> {
 }
 
 #[test]
-fn the_hook_is_not_called_for_what_the_turn_itself_looks_at() -> io::Result<()> {
+fn the_hook_is_not_called_for_wakes_within_a_turn() -> io::Result<()> {
     let _watchdog = watchdog();
     let (runtime, calls) = counting()?;
     let remote = runtime.remote();
@@ -563,7 +563,7 @@ fn the_hook_is_not_called_for_what_the_turn_itself_looks_at() -> io::Result<()> 
     let near = runtime.block_on(async { Async::new(near) })?;
     let counted = calls.clone();
     let task = runtime.spawn(async move {
-        near.readable().await.unwrap(); // the reactor wakes it, in a turn
+        near.readable().await.unwrap(); // woken by the reactor, within a turn
         let waker = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
         let waking = move || {
             waker.wake();
@@ -607,7 +607,7 @@ fn the_hook_is_called_when_a_turn_leaves_tasks_ready() -> io::Result<()> {
 }
 
 #[test]
-fn the_hook_is_called_after_a_block_on_as_well_even_if_that_panicked() -> io::Result<()> {
+fn the_hook_is_called_after_block_on_even_if_it_panics() -> io::Result<()> {
     let _watchdog = watchdog();
     let (runtime, calls) = counting()?;
     let remote = runtime.remote();
@@ -633,7 +633,7 @@ fn the_hook_is_called_after_a_block_on_as_well_even_if_that_panicked() -> io::Re
 }
 
 #[test]
-fn the_hook_is_not_called_for_what_a_block_on_looks_at() -> io::Result<()> {
+fn the_hook_is_not_called_for_wakes_within_block_on() -> io::Result<()> {
     let _watchdog = watchdog();
     let (runtime, calls) = counting()?;
     let (near, mut far) = UnixStream::pair()?;
@@ -650,7 +650,7 @@ fn the_hook_is_not_called_for_what_a_block_on_looks_at() -> io::Result<()> {
 }
 
 #[test]
-fn each_runtime_of_a_thread_has_a_hook_of_its_own() -> io::Result<()> {
+fn each_runtime_of_a_thread_has_its_own_hook() -> io::Result<()> {
     let _watchdog = watchdog();
     let ((one, ones_calls), (two, twos_calls)) = (counting()?, counting()?);
     let calls = || (ones_calls.load(SeqCst), twos_calls.load(SeqCst));
@@ -660,7 +660,7 @@ fn each_runtime_of_a_thread_has_a_hook_of_its_own() -> io::Result<()> {
     let task = one.spawn(async move { (&near).read_exact(&mut [0]).await });
     assert_eq!(calls(), (ones + 1, twos));
     settle(&one)?;
-    // The other one turns the reactor that both have, and so wakes a task of the first.
+    // The other runtime turns the shared reactor, which wakes a task of the first.
     let (ones, twos) = calls();
     two.block_on(async {
         far.write_all(b"!").await?;
@@ -676,7 +676,7 @@ fn each_runtime_of_a_thread_has_a_hook_of_its_own() -> io::Result<()> {
 }
 
 #[test]
-fn a_call_of_the_hook_that_panics_counts_as_made() -> io::Result<()> {
+fn a_panicking_call_of_the_hook_counts_as_made() -> io::Result<()> {
     let _watchdog = watchdog();
     let calls = Arc::new(AtomicUsize::new(0));
     let counted = calls.clone();
@@ -700,7 +700,7 @@ thread_local! {
 }
 
 #[test]
-fn the_hook_may_call_the_runtime_and_may_panic() -> io::Result<()> {
+fn the_hook_can_call_the_runtime_and_panic() -> io::Result<()> {
     let _watchdog = watchdog();
     let polls = Arc::new(AtomicUsize::new(0));
     let polled = polls.clone();
@@ -722,7 +722,7 @@ fn the_hook_may_call_the_runtime_and_may_panic() -> io::Result<()> {
     })
 }
 
-/// `block_on` takes the same steps as a host does in a few lines.
+/// `block_on` takes the same steps as a short loop of a host.
 #[test]
 fn block_on_is_a_loop_of_turns() -> io::Result<()> {
     let _watchdog = watchdog();
@@ -754,13 +754,13 @@ fn block_on_is_a_loop_of_turns() -> io::Result<()> {
 }
 
 #[test]
-fn a_runtime_tells_whether_it_runs_apart_from_others_of_its_thread() -> io::Result<()> {
+fn is_running_is_per_runtime() -> io::Result<()> {
     let _watchdog = watchdog();
     let [one, two] = [Rc::new(Runtime::new()?), Rc::new(Runtime::new()?)];
     let (inner, other) = (one.clone(), two.clone());
     let task = one.spawn(async move {
         assert!(inner.is_running() && !other.is_running());
-        other.turn(NOT_AT_ALL) // so it may turn in here
+        other.turn(NOT_AT_ALL) // so `turn` is allowed here
     });
     assert!(!one.is_running());
     settle(&one)?;

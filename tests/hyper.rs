@@ -1,4 +1,4 @@
-//! The adapters for hyper, where their docs promise more than the examples show.
+//! Behaviour of the adapters for hyper that the docs promise and the examples don't show.
 
 use std::cell::RefCell;
 use std::io;
@@ -22,7 +22,7 @@ fn poll(sleep: &mut Pin<Box<dyn Sleep>>) -> Poll<()> {
 }
 
 #[test]
-fn a_sleep_may_be_dropped_on_another_thread() {
+fn a_sleep_can_be_dropped_on_another_thread() {
     block_on(async {
         let mut sleep = Timer.sleep(HOUR);
         assert!(poll(&mut sleep).is_pending());
@@ -31,7 +31,7 @@ fn a_sleep_may_be_dropped_on_another_thread() {
 }
 
 #[test]
-fn a_sleep_that_is_polled_on_another_thread_starts_over_there() {
+fn a_sleep_polled_on_another_thread_restarts_there() {
     let mut sleep = Timer.sleep(Duration::from_millis(1));
     block_on(async { assert!(poll(&mut sleep).is_pending()) });
     let slept = thread::spawn(|| block_on(sleep)).join();
@@ -39,7 +39,7 @@ fn a_sleep_that_is_polled_on_another_thread_starts_over_there() {
 }
 
 #[test]
-fn a_sleep_that_is_polled_where_no_reactor_turns_says_so() {
+fn a_sleep_polled_without_a_reactor_panics() {
     let mut sleep = Timer.sleep(HOUR);
     block_on(async { assert!(poll(&mut sleep).is_pending()) });
     let panic = thread::spawn(move || poll(&mut sleep)).join().unwrap_err();
@@ -48,7 +48,7 @@ fn a_sleep_that_is_polled_where_no_reactor_turns_says_so() {
 }
 
 #[test]
-fn a_sleep_that_is_reset_has_its_new_deadline() {
+fn a_reset_sleep_has_its_new_deadline() {
     block_on(async {
         let mut sleep = Timer.sleep(HOUR);
         assert!(poll(&mut sleep).is_pending());
@@ -64,11 +64,11 @@ fn a_sleep_that_is_reset_has_its_new_deadline() {
 }
 
 #[test]
-fn a_task_that_awaits_a_sleep_is_woken_when_it_is_reset() {
+fn resetting_a_sleep_wakes_its_task() {
     block_on(async {
         let sleep = RefCell::new(Timer.sleep(HOUR));
         let waits = poll_fn(|cx| sleep.borrow_mut().as_mut().poll(cx));
-        // The waiter has a waker of its own, so no other event polls it.
+        // The waiting task has its own waker, so no other event polls it.
         let mut waits = FuturesUnordered::from_iter([waits]);
         let mut wait = waits.next();
         assert!(poll_fn(|cx| Poll::Ready(wait.poll_unpin(cx).is_pending())).await);
@@ -78,7 +78,7 @@ fn a_task_that_awaits_a_sleep_is_woken_when_it_is_reset() {
     });
 }
 
-/// Asks another stream first, and shouts what that has said.
+/// Reads from another stream first, and returns its bytes in capitals.
 struct Shout<T>(Io<T>);
 
 impl<T: AsyncRead + Unpin> AsyncRead for Shout<T> {
@@ -91,14 +91,14 @@ impl<T: AsyncRead + Unpin> AsyncRead for Shout<T> {
         let mut own = ReadBuf::new(&mut own);
         buf.fill(b'?');
         let read = Pin::new(&mut self.0).poll_read(cx, own.unfilled())?;
-        let said = own.filled().to_ascii_uppercase();
-        buf[..said.len()].copy_from_slice(&said);
-        read.map(|()| Ok(said.len()))
+        let text = own.filled().to_ascii_uppercase();
+        buf[..text.len()].copy_from_slice(&text);
+        read.map(|()| Ok(text.len()))
     }
 }
 
 #[test]
-fn a_stream_may_read_from_another_one_meanwhile() {
+fn a_stream_can_read_from_another_stream_in_its_read() {
     let mut outer = Io::new(Shout(Io::new(Cursor::new(b"ahoy, crew"))));
     let mut bytes = [0; 100];
     let mut buf = ReadBuf::new(&mut bytes);
@@ -115,7 +115,7 @@ fn a_stream_may_read_from_another_one_meanwhile() {
 }
 
 #[test]
-fn no_more_is_read_than_there_is_room_for() {
+fn a_read_is_limited_to_the_space_of_the_buffer() {
     let mut io = Io::new(Cursor::new(vec![7; 1_000_000]));
     let mut bytes = vec![0; 300_000];
     let mut buf = ReadBuf::new(&mut bytes);

@@ -1,4 +1,4 @@
-//! How many writes hyper's answers take, through streams with and without vectored writes.
+//! The number of writes per response of hyper, with and without vectored writes.
 
 #![cfg(unix)]
 
@@ -19,7 +19,7 @@ use windlass::block_on;
 use windlass::hyper::{Executor, Io};
 use windlass::net::unix::UnixStream;
 
-/// A stream that has no vectored write of its own, or passes it on, and counts its writes.
+/// A stream that counts its writes, with or without vectored writes.
 struct Counted<T> {
     stream: T,
     passes_on: bool,
@@ -72,7 +72,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Counted<T> {
     }
 }
 
-/// Answers as long as the path says.
+/// A response with the length given in the path.
 async fn answer(request: Request<Incoming>) -> Result<Response<String>, Infallible> {
     let length = request.uri().path()[1..].parse().unwrap();
     Ok(Response::new("a".repeat(length)))
@@ -92,7 +92,7 @@ fn request(length: usize) -> Request<String> {
     request.header("host", "ship").body(String::new()).unwrap()
 }
 
-/// Whose buffers hold all of an answer, so that no write is cut short.
+/// Sockets whose buffers hold a whole response, so that no write is short.
 fn wide_pair() -> (UnixStream, UnixStream) {
     let pair = UnixStream::pair().unwrap();
     for end in [&pair.0, &pair.1] {
@@ -101,8 +101,8 @@ fn wide_pair() -> (UnixStream, UnixStream) {
     pair
 }
 
-/// How many writes each of the answers takes, by HTTP/1.1.
-fn writes_per_answer(passes_on: bool, lengths: &[usize]) -> Vec<usize> {
+/// Returns the number of writes of each response, over HTTP/1.1.
+fn writes_per_response(passes_on: bool, lengths: &[usize]) -> Vec<usize> {
     block_on(async {
         let (theirs, ours) = wide_pair();
         let writes = Rc::new(Cell::new(0));
@@ -130,14 +130,14 @@ fn writes_per_answer(passes_on: bool, lengths: &[usize]) -> Vec<usize> {
 }
 
 #[test]
-fn head_and_body_of_an_answer_leave_with_one_write() {
+fn head_and_body_of_a_response_take_one_write() {
     let lengths = [4, 4_000, 70_000, 150_000];
-    assert_eq!(writes_per_answer(false, &lengths), [1; 4]);
-    assert_eq!(writes_per_answer(true, &lengths), [1; 4]);
+    assert_eq!(writes_per_response(false, &lengths), [1; 4]);
+    assert_eq!(writes_per_response(true, &lengths), [1; 4]);
 }
 
 #[test]
-fn what_is_left_of_a_long_answer_is_not_small() {
+fn the_rest_of_a_long_response_is_not_split_small() {
     for length in [FLAT_BYTES, FLAT_BYTES + 1, 10 * FLAT_BYTES] {
         let (head, tail) = ([1; 100], [3; 7]);
         let body = vec![2; length];
@@ -146,7 +146,7 @@ fn what_is_left_of_a_long_answer_is_not_small() {
         let whole = [&head[..], &body, &tail].concat();
         let mut rest = &whole[..];
         while !rest.is_empty() {
-            // hyper gives what is left of each buffer.
+            // hyper passes the rest of each buffer
             let body_left = rest.len().saturating_sub(tail.len()).min(body.len());
             let (mut parts, mut from) = (Vec::new(), rest);
             for part in [rest.len().saturating_sub(length + tail.len()), body_left] {
@@ -167,7 +167,7 @@ fn what_is_left_of_a_long_answer_is_not_small() {
 
 const FLAT_BYTES: usize = 512 * 1024;
 
-/// Keeps what each write has brought.
+/// Records the data of each write.
 struct Chunks(Rc<RefCell<Vec<Vec<u8>>>>);
 
 impl AsyncWrite for Chunks {
@@ -190,7 +190,7 @@ impl AsyncWrite for Chunks {
 }
 
 #[test]
-fn frames_of_http_2_leave_with_one_write() {
+fn http_2_frames_take_one_write() {
     block_on(async {
         let (theirs, ours) = wide_pair();
         let writes = Rc::new(Cell::new(0));
@@ -204,7 +204,7 @@ fn frames_of_http_2_leave_with_one_write() {
         let client = client::conn::http2::handshake(Executor, Io::new(ours));
         let (mut sender, connection) = client.await.unwrap();
         let _client = windlass::spawn(connection);
-        // The first comes with the settings and their acknowledgement.
+        // The first response is written together with the settings and their acknowledgement.
         for number in 0..4 {
             let before = writes.get();
             let response = sender.send_request(request(5_000)).await.unwrap();

@@ -1,4 +1,4 @@
-//! Combinators with many children: as many polls as there are children, not their square.
+//! Combinators with many children poll each child once, not once per sibling.
 
 mod common;
 

@@ -1,4 +1,4 @@
-//! The end of runtimes, several runtimes on one thread, and runtimes inside of each other.
+//! The end of runtimes, several runtimes on one thread, and nested runtimes.
 
 mod common;
 
@@ -18,7 +18,7 @@ use windlass::{Runtime, spawn, yield_now};
 const HOUR: Duration = Duration::from_secs(3600);
 
 #[test]
-fn block_on_drops_the_tasks_that_are_left() -> io::Result<()> {
+fn block_on_drops_the_remaining_tasks() -> io::Result<()> {
     let dropped = Count::default();
     let name = run(async {
         let (near, mut far) = pair().await?;
@@ -44,7 +44,7 @@ fn block_on_drops_the_tasks_that_are_left() -> io::Result<()> {
 }
 
 #[test]
-fn a_runtime_keeps_its_tasks_between_two_calls_and_drops_them_at_its_end() -> io::Result<()> {
+fn a_runtime_keeps_its_tasks_until_it_is_dropped() -> io::Result<()> {
     let runtime = Runtime::new()?;
     let (steps, dropped) = (Count::default(), Count::default());
     let (counting, count) = (steps.clone(), dropped.clone());
@@ -68,7 +68,7 @@ fn a_runtime_keeps_its_tasks_between_two_calls_and_drops_them_at_its_end() -> io
 }
 
 #[test]
-fn destructors_of_leftovers_may_spawn_wake_cancel_and_close_sockets() -> io::Result<()> {
+fn destructors_of_remaining_tasks_can_use_the_runtime() -> io::Result<()> {
     let dropped = Count::default();
     let names = run(async {
         let (near, far) = pair().await?;
@@ -79,7 +79,7 @@ fn destructors_of_leftovers_may_spawn_wake_cancel_and_close_sockets() -> io::Res
         let last_words = OnDrop(move || {
             let late = late.clone();
             let late = OnDrop(move || late.add());
-            // It's dropped at once: nobody will run it.
+            // Dropped immediately, because nothing will run it.
             spawn(async move { drop(late) }).detach();
             assert_eq!(count.get(), 1);
             drop(held.take()); // a socket and a task
@@ -104,7 +104,7 @@ fn destructors_of_leftovers_may_spawn_wake_cancel_and_close_sockets() -> io::Res
 }
 
 #[test]
-fn a_panic_of_the_main_future_goes_through_and_the_leftovers_are_dropped() {
+fn a_panic_of_the_main_future_drops_the_remaining_tasks() {
     let dropped = Count::default();
     let count = dropped.clone();
     let text = panic_of(|| {
@@ -121,10 +121,10 @@ fn a_panic_of_the_main_future_goes_through_and_the_leftovers_are_dropped() {
     });
     assert_eq!(text, "man overboard");
     assert_eq!(dropped.get(), 1);
-    run(async { sleep(Duration::ZERO).await }); // the thread is as good as new
+    run(async { sleep(Duration::ZERO).await }); // the thread is still usable
 }
 
-/// A runtime with tasks that wait for sockets and timers, and whose destructors touch both.
+/// A runtime with tasks that wait for sockets and timers, and whose destructors use both.
 fn lively_runtime() -> io::Result<Runtime> {
     let runtime = Runtime::new()?;
     let (near, mut far) = runtime.block_on(pair())?;
@@ -139,7 +139,7 @@ fn lively_runtime() -> io::Result<Runtime> {
     runtime
         .spawn(async move {
             let _at_the_end = at_the_end;
-            interval(HOUR).tick().await; // at once
+            interval(HOUR).tick().await; // immediately
             sleep(HOUR).await;
         })
         .detach();
@@ -149,8 +149,8 @@ fn lively_runtime() -> io::Result<Runtime> {
 
 #[test]
 fn a_runtime_in_a_thread_local_is_dropped_when_its_thread_ends() {
-    // Thread-locals end in the order in which they were first used, or the reverse: so one that is
-    // used before the reactor's own is, and one after.
+    // Destructors of thread-locals run in the order of their first use or in reverse order, so one
+    // of these is first used before the reactor's own, and one after it.
     thread_local! {
         static BEFORE: RefCell<Option<Runtime>> = const { RefCell::new(None) };
         static AFTER: RefCell<Option<Runtime>> = const { RefCell::new(None) };
@@ -179,7 +179,7 @@ fn a_runtime_in_a_thread_local_is_dropped_when_its_thread_ends() {
 }
 
 #[test]
-fn sockets_and_timers_in_thread_locals_outlive_the_reactor_harmlessly() {
+fn sockets_and_timers_in_thread_locals_outlive_the_reactor() {
     thread_local! {
         static BEFORE: RefCell<Vec<Box<dyn std::any::Any>>> = const { RefCell::new(Vec::new()) };
     }
@@ -229,7 +229,7 @@ fn two_runtimes_on_one_thread_wait_for_each_other() -> io::Result<()> {
         echo.await // a task of the other runtime
     });
     while !asking.is_finished() {
-        // What either waits for ends the wait of both; each looks only after its own tasks.
+        // Each turn serves the sources of both runtimes, and each runtime polls only its own tasks.
         one.turn(Some(Duration::from_millis(1)))?;
         other.turn(Some(Duration::from_millis(1)))?;
     }
@@ -238,7 +238,7 @@ fn two_runtimes_on_one_thread_wait_for_each_other() -> io::Result<()> {
 }
 
 #[test]
-fn spawn_means_the_runtime_whose_task_calls_it() -> io::Result<()> {
+fn spawn_uses_the_runtime_of_the_calling_task() -> io::Result<()> {
     let (one, other) = (Runtime::new()?, Runtime::new()?);
     let ran = Count::default();
     let count = ran.clone();
@@ -252,7 +252,7 @@ fn spawn_means_the_runtime_whose_task_calls_it() -> io::Result<()> {
 }
 
 #[test]
-fn a_second_runtime_inside_of_a_task_serves_the_timers_and_sockets_of_both() -> io::Result<()> {
+fn a_nested_runtime_serves_the_sources_of_both() -> io::Result<()> {
     let _watchdog = watchdog();
     let outer = Runtime::new()?;
     let outer_beats = Count::default();
@@ -276,7 +276,7 @@ fn a_second_runtime_inside_of_a_task_serves_the_timers_and_sockets_of_both() -> 
         sleep(Duration::ZERO).await; // the reader waits
         let inner = Runtime::new()?;
         inner.block_on(async {
-            near.write_all(b"!").await?; // the event comes while the inner loop turns
+            near.write_all(b"!").await?; // the event arrives while the inner loop turns
             let (mut left, mut right) = pair().await?;
             let inner_reader = spawn(async move {
                 let mut byte = [0];
@@ -290,7 +290,7 @@ fn a_second_runtime_inside_of_a_task_serves_the_timers_and_sockets_of_both() -> 
             io::Result::Ok(())
         })?;
         drop(inner);
-        // Back in the outer one, nothing that came meanwhile is lost.
+        // Back in the outer runtime, events that arrived meanwhile are not lost.
         assert_eq!(outer_reader.await?, b'!');
         let before = outer_beats.get();
         while outer_beats.get() < before + 2 {
@@ -301,8 +301,7 @@ fn a_second_runtime_inside_of_a_task_serves_the_timers_and_sockets_of_both() -> 
 }
 
 #[test]
-fn a_wake_for_the_outer_runtime_that_comes_while_the_inner_one_runs_is_not_lost() -> io::Result<()>
-{
+fn a_wake_of_the_outer_runtime_during_the_inner_is_kept() -> io::Result<()> {
     let _watchdog = watchdog();
     let outer = Runtime::new()?;
     let (sender, receiver) = futures::channel::oneshot::channel();
@@ -324,7 +323,7 @@ fn a_wake_for_the_outer_runtime_that_comes_while_the_inner_one_runs_is_not_lost(
 }
 
 #[test]
-fn repeated_short_calls_of_block_on_still_serve_timers_and_sockets() -> io::Result<()> {
+fn repeated_short_block_on_calls_serve_all_sources() -> io::Result<()> {
     let _watchdog = watchdog();
     let runtime = Runtime::new()?;
     let (mut near, mut far) = runtime.block_on(pair())?;
@@ -338,13 +337,13 @@ fn repeated_short_calls_of_block_on_still_serve_timers_and_sockets() -> io::Resu
         .detach();
     runtime.block_on(near.write_all(b"!"))?;
     while !read.get() {
-        runtime.block_on(yield_now()); // ready almost at once, again and again
+        runtime.block_on(yield_now()); // ready almost immediately, repeatedly
     }
     Ok(())
 }
 
 #[test]
-fn a_stream_may_move_from_one_runtime_to_the_next_on_its_thread() -> io::Result<()> {
+fn a_stream_can_move_to_the_next_runtime_of_its_thread() -> io::Result<()> {
     let (mut near, far) = run(pair())?;
     let name = name_of(&far);
     run(async { near.write_all(b"ahoy").await })?;

@@ -1,4 +1,4 @@
-//! What spawning costs in stack, and where a task says that it was spawned.
+//! The stack usage of spawning, and the recorded location of a spawn.
 
 use std::future::{Future, pending};
 use std::pin::Pin;
@@ -10,7 +10,7 @@ use windlass::{RemoteTask, Runtime, block_on, spawn, spawn_blocking, yield_now};
 
 const SIZE: usize = 256 * 1024;
 
-/// A future that is as large as it looks.
+/// A future whose size is the size of its buffer.
 struct Large([u8; SIZE]);
 
 impl Large {
@@ -28,8 +28,8 @@ impl Future for Large {
     }
 }
 
-/// Runs the test on a stack for so many copies of the future. Of these the test itself has two: it
-/// makes the future, and passes it by value.
+/// Runs the test on a stack for that many copies of the future. The test itself uses two: it
+/// creates the future and passes it by value.
 fn with_stack_for(copies: usize, test: fn()) {
     let stack = copies * SIZE + 128 * 1024;
     let thread = thread::Builder::new().stack_size(stack).spawn(test);
@@ -70,7 +70,7 @@ fn a_future_of_an_eighth_of_a_stack_can_be_spawned() {
 }
 
 #[test]
-fn closures_that_travel_are_copied_few_times() {
+fn remote_and_blocking_closures_are_copied_few_times() {
     with_stack_for(4, || {
         let large = Large::new();
         assert_eq!(block_on(spawn_blocking(move || large.0[1])), 7);
@@ -83,7 +83,7 @@ fn closures_that_travel_are_copied_few_times() {
     });
 }
 
-/// The line where it is called, as tasks write it.
+/// The line of the caller, in the form used by tasks.
 macro_rules! here {
     () => {
         format!("spawned at {}:{}:", file!(), line!())
@@ -91,7 +91,7 @@ macro_rules! here {
 }
 
 #[test]
-fn tasks_of_a_host_are_spawned_where_the_host_spawns_them() {
+fn spawned_at_of_a_task_is_the_line_of_the_host() {
     let runtime = Runtime::new().unwrap();
     let (task, at) = (runtime.spawn(pending::<()>()), here!());
     assert!(format!("{task:?}").contains(&at), "{task:?}");
@@ -102,7 +102,7 @@ fn tasks_of_a_host_are_spawned_where_the_host_spawns_them() {
 }
 
 #[test]
-fn a_panic_says_where_its_task_was_spawned_whoever_spawned_it() {
+fn a_panic_names_where_its_task_was_spawned() {
     let runtime = Runtime::new().unwrap();
     let (task, at) = (runtime.spawn(async { panic!("no rope left") }), here!());
     let panic = runtime.block_on(task.catch()).unwrap_err();
@@ -126,7 +126,7 @@ fn a_panic_says_where_its_task_was_spawned_whoever_spawned_it() {
 }
 
 #[test]
-fn a_runtime_lists_its_main_future_by_where_it_is_run() {
+fn the_main_future_is_listed_with_the_line_of_its_run() {
     let runtime = Runtime::new().unwrap();
     let (seen, at) = (runtime.block_on(async { format!("{runtime:?}") }), line!());
     let at = format!("the main future, run at {}:{at}:", file!());

@@ -1,11 +1,11 @@
-//! What it costs to resume a coroutine, beside all else that does the same.
+//! The cost of resuming a coroutine, beside alternatives with the same behaviour.
 //!
 //! ```text
 //! cargo bench -p windlass-benches --bench coroutine                      # time
 //! cargo bench -p windlass-benches --bench coroutine -- --count 'both ways/windlass, boxed' 1000
 //! ```
 //!
-//! The second form does a work once, so many times, for `callgrind` to count; see the README.
+//! The second form runs an operation a number of times, for `callgrind` to count; see the README.
 
 use std::env;
 use std::hint::black_box;
@@ -19,13 +19,13 @@ use windlass::coroutine::State::{Complete, Yielded};
 use windlass::coroutine::{AsyncCoroutine, Co, Coroutine, Exchange, State};
 use windlass_executor::{Executor, block_on};
 
-/// Resumes, or creations, in an iteration.
+/// Resumes, or creations, per iteration.
 const TIMES: u64 = 1000;
 
 type Work = fn(u64) -> u64;
 
-/// *both ways*: a number goes in and the sum of all comes out. *out*: the next number comes out.
-/// *create*: a coroutine is made, resumed once, and dropped.
+/// *both ways*: a number goes in, and the sum of all comes out. *out*: the next number comes out.
+/// *create*: a coroutine is created, resumed once, and dropped.
 const WORKS: &[(&str, &str, Work)] = &[
     ("both ways", "state machine by hand", both_by_hand),
     ("both ways", "windlass, pinned", both_pinned),
@@ -74,7 +74,7 @@ fn main() {
     criterion.final_summary();
 }
 
-/// Resumes so often, and sums what comes out.
+/// Resumes that many times, and sums the results.
 fn drive(times: u64, mut resume: impl FnMut(u64) -> u64) -> u64 {
     (0..times).fold(0, |sum, input| sum ^ black_box(resume(black_box(input))))
 }
@@ -101,7 +101,7 @@ fn yielded(state: State<u64, ()>) -> u64 {
     }
 }
 
-/// As the compiler would make it of the body above.
+/// The state machine that a compiler would generate from the body above.
 enum Totals {
     Start,
     AtYield { sum: u64 },
@@ -201,7 +201,7 @@ fn both_thread(times: u64) -> u64 {
     })
 }
 
-/// Takes so many, and sums them.
+/// Takes that many values, and sums them.
 fn sum(times: u64, mut numbers: impl Iterator<Item = u64>) -> u64 {
     drive(times, |_| numbers.next().expect("they are endless"))
 }

@@ -5,8 +5,8 @@
 //! cargo bench -p windlass-benches --bench sync -- --once "oneshot/tokio" 1000
 //! ```
 //!
-//! The second form runs one work so many times and ends, for callgrind. The instructions of 2 N
-//! less those of N, divided by N, are those of one operation.
+//! The second form runs one operation a number of times and exits, for callgrind. The instructions
+//! of 2 N operations minus those of N, divided by N, are those of one operation.
 
 use std::cell::RefCell;
 use std::env;
@@ -23,11 +23,11 @@ use windlass::sync as ours;
 use windlass_executor::{Executor, block_on, spawn, yield_now};
 
 struct Work {
-    /// What is done.
+    /// The operation.
     what: &'static str,
-    /// By whom.
+    /// The crate.
     who: &'static str,
-    /// Does it so many times.
+    /// Runs the operation that many times.
     run: fn(u64),
 }
 
@@ -45,7 +45,7 @@ fn main() {
     }
     let mut criterion = Criterion::default().configure_from_args();
     for work in works() {
-        // The group is what is done; in it stand all who do it.
+        // One group per operation, with one entry per crate.
         let mut group = criterion.benchmark_group(work.what);
         group.bench_function(work.who, |bencher| {
             bencher.iter_custom(|times| {
@@ -59,7 +59,7 @@ fn main() {
     criterion.final_summary();
 }
 
-/// Tasks in each contended work.
+/// Tasks per contended operation.
 const TASKS: u64 = 8;
 
 /// Runs a future, with tasks beside it.
@@ -67,7 +67,7 @@ fn on_executor(main: impl Future) {
     block_on(Executor::new().run(async { drop(main.await) }));
 }
 
-/// Polls a future that is ready at once.
+/// Polls a future that is ready immediately.
 fn ready<T>(future: impl Future<Output = T>) -> T {
     match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
         Poll::Ready(output) => output,
@@ -75,7 +75,7 @@ fn ready<T>(future: impl Future<Output = T>) -> T {
     }
 }
 
-/// One sends a value and receives it, n times: nobody ever waits.
+/// One task sends a value and receives it, n times, without waiting.
 macro_rules! alone {
     ($n:ident, $sender:ident, $receiver:ident = $channel:expr, $send:expr, $receive:expr) => {
         |n| {
@@ -89,7 +89,7 @@ macro_rules! alone {
     };
 }
 
-/// Eight tasks send n values in all to one that receives. There is room for four.
+/// Eight tasks send n values in total to one that receives. The channel has space for four.
 macro_rules! crowd {
     ($n:ident, $sender:ident, $receiver:ident = $channel:expr, $send:expr, $receive:expr) => {
         |n| {
@@ -115,7 +115,7 @@ macro_rules! crowd {
     };
 }
 
-/// Two tasks send a value to and fro: each waits each time.
+/// Two tasks send a value back and forth. Each waits each time.
 macro_rules! ping_pong {
     ($n:ident, $sender:ident, $receiver:ident = $channel:expr, $send:expr, $receive:expr) => {
         |n| {
@@ -143,7 +143,7 @@ macro_rules! ping_pong {
     };
 }
 
-/// One value through a new channel, whose receiver waits.
+/// One value through a new channel with a waiting receiver.
 macro_rules! reply {
     ($n:ident = $channel:expr) => {
         |n| {
@@ -159,7 +159,7 @@ macro_rules! reply {
     };
 }
 
-/// Takes the lock and gives it back, n times: nobody ever waits.
+/// Locks and unlocks, n times, without waiting.
 macro_rules! free_lock {
     ($lock:ident = $new:expr, $take:expr) => {
         |n| {
@@ -171,7 +171,7 @@ macro_rules! free_lock {
     };
 }
 
-/// Eight tasks take the lock n times in all, and each holds it while all others run.
+/// Eight tasks lock n times in total, and each holds the lock while all others run.
 macro_rules! held_lock {
     ($lock:ident = $new:expr, $take:expr) => {
         |n| {
@@ -197,7 +197,7 @@ macro_rules! held_lock {
     };
 }
 
-/// Sets a value, and one watcher sees it.
+/// Sets a value, and one watcher receives it.
 macro_rules! watched {
     ($n:ident, $sender:ident, $receiver:ident = $channel:expr, $send:expr) => {
         |n| {
@@ -226,7 +226,7 @@ fn works() -> Vec<Work> {
     all.into_iter().flatten().collect()
 }
 
-/// Who, and how.
+/// The crate, and its function.
 type Contender = (&'static str, fn(u64));
 
 fn named(what: &'static str, all: Vec<Contender>) -> Vec<Work> {
@@ -235,7 +235,7 @@ fn named(what: &'static str, all: Vec<Contender>) -> Vec<Work> {
         .collect()
 }
 
-#[rustfmt::skip] // one line a contender
+#[rustfmt::skip] // one line per crate
 fn bounded() -> Vec<Work> {
     let mut works = named("bounded alone", vec![
         ("windlass", alone!(n, tx, rx = ours::mpsc::channel(64), ready(tx.send(n)), ready(rx.recv()))),

@@ -1,4 +1,4 @@
-//! windlass beside its peers: the suite, and the children that it starts.
+//! Compares windlass with its peers. Contains the suite, and the child processes that it starts.
 
 mod contend;
 mod load;

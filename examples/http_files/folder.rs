@@ -1,5 +1,5 @@
-//! What a folder has to answer: files, parts of files, and lists. Nothing outside of it is served,
-//! not by way of `..` and not by symbolic links.
+//! Responses for the contents of a directory: files, ranges of files, and listings. Serves nothing
+//! outside of the directory, neither through `..` nor through symbolic links.
 
 use std::ffi::OsStr;
 use std::fmt::Write;
@@ -63,13 +63,13 @@ impl Folder {
         }
     }
 
-    /// A folder as a page: folders first, then files, by name.
+    /// Lists a directory as a page: directories first, then files, by name.
     async fn list(&self, below: &Path) -> io::Result<Response> {
         let mut rows = Vec::new();
         let mut entries = fs::read_dir(self.root.join(below)).await?;
         while let Some(entry) = entries.next_entry().await? {
             let name = entry.file_name();
-            // What could not be had is not listed either.
+            // Entries that cannot be read are not listed.
             let Ok(found) = self.resolve(&below.join(&name)).await else {
                 continue;
             };
@@ -89,12 +89,12 @@ impl Folder {
         rows.sort();
         let rows: String = rows.into_iter().map(|(_, _, row)| row).collect();
         let title = escape(&format!("/{}", below.to_string_lossy()));
-        // The rows last: what they contain is not looked at again.
+        // The rows are inserted last, so that their contents are not searched for placeholders.
         let page = PAGE.replace("{title}", &title).replace("{rows}", &rows);
         Ok(Response::new("200 OK", "text/html; charset=utf-8", page))
     }
 
-    /// Where a path leads. What is outside of the folder is not found.
+    /// Resolves a path. A path outside of the directory is not found.
     async fn resolve(&self, path: &Path) -> io::Result<PathBuf> {
         let mut joined = self.root.clone();
         joined.extend(path.components().filter(|part| part.as_os_str() != "/"));
@@ -112,14 +112,14 @@ fn as_path(bytes: &[u8]) -> io::Result<&Path> {
     Ok(Path::new(OsStr::from_bytes(bytes)))
 }
 
-/// Elsewhere names are text.
+/// File names are Unicode elsewhere.
 #[cfg(not(unix))]
 fn as_path(bytes: &[u8]) -> io::Result<&Path> {
     let text = std::str::from_utf8(bytes).map_err(|_| ErrorKind::NotFound)?;
     Ok(Path::new(text))
 }
 
-/// The path in a request's target, without its first slash. `None` if it makes no sense.
+/// Returns the path in a request's target, without its first slash, or `None` if it is malformed.
 fn decode(target: &str) -> Option<Vec<u8>> {
     let path = target.split('?').next()?.strip_prefix('/')?;
     let mut decoded = Vec::new();
@@ -135,7 +135,7 @@ fn decode(target: &str) -> Option<Vec<u8>> {
 }
 
 fn encode(path: &OsStr) -> String {
-    // Also on Windows the parts of an address are parted by `/`.
+    // URLs use `/` on Windows too.
     let slashed = |&byte| {
         if cfg!(windows) && byte == b'\\' {
             b'/'
@@ -159,7 +159,7 @@ fn encode(path: &OsStr) -> String {
 async fn file(path: &Path, request: &Request) -> io::Result<Response> {
     let metadata = fs::metadata(path).await?;
     if !metadata.is_file() {
-        return Err(ErrorKind::NotFound.into()); // a pipe would wait for somebody to write
+        return Err(ErrorKind::NotFound.into()); // opening a pipe would wait for a writer
     }
     let mut file = File::open(path).await?;
     let size = metadata.len();
@@ -190,8 +190,8 @@ async fn file(path: &Path, request: &Request) -> io::Result<Response> {
     })
 }
 
-/// Where a range starts and ends, which may be outside of the file. `None` for what is no range, or
-/// more than one: that is answered with the whole.
+/// Parses the start and end of a range, which may be outside of the file. Returns `None` for
+/// anything but a single range, which is answered with the whole file.
 fn part(range: &str, size: u64) -> Option<(u64, u64)> {
     let (first, last) = range.strip_prefix("bytes=")?.split_once('-')?;
     match (first.parse::<u64>(), last.parse::<u64>()) {

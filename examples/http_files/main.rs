@@ -1,4 +1,4 @@
-//! An HTTP/1.1 server for the files of a folder, for curl and browsers.
+//! An HTTP/1.1 server for the files of a directory, for curl and browsers.
 //!
 //! ```text
 //! cargo run --release --example http_files -- .        # an address may follow: 0.0.0.0:8080
@@ -6,11 +6,11 @@
 //! curl -r 0-99 http://localhost:8080/Cargo.toml
 //! ```
 //!
-//! It has GET, HEAD, connections that stay open, ranges, and lists of folders. Heads are limited
-//! in size, and every step in time. There's no TLS.
+//! Supports GET, HEAD, keep-alive, ranges, and directory listings. The size of request heads and
+//! the duration of each step are limited. There is no TLS.
 //!
-//! This thread has all connections, and a slow disk holds up none but those who want a file of it:
-//! files are read by `windlass::fs`, in pieces of 64 KiB.
+//! One thread serves all connections. A slow disk delays only the clients that read from it,
+//! because `windlass::fs` reads the files, in chunks of 64 KiB.
 
 mod folder;
 
@@ -26,13 +26,13 @@ use futures::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use windlass::net::{TcpListener, TcpStream};
 use windlass::time::timeout;
 
-/// How large the head of a request may be.
+/// Maximum size of a request's head.
 const HEAD_BYTES: usize = 16 * 1024;
-/// How long a client may take for it, the pause since the last request included.
+/// Time limit for a request's head, including the idle time before it.
 const HEAD_TIME: Duration = Duration::from_secs(15);
-/// How much of a file is in memory at once, for each connection.
+/// Bytes of a file in memory per connection.
 const CHUNK_BYTES: u64 = 64 * 1024;
-/// How long a client may take for a chunk.
+/// Time limit for a client to receive a chunk.
 const CHUNK_TIME: Duration = Duration::from_secs(30);
 
 fn main() -> io::Result<()> {
@@ -63,7 +63,7 @@ fn main() -> io::Result<()> {
     })
 }
 
-/// Clients may go at any time, in the middle of a download, say.
+/// A client may disconnect at any time, for example during a download.
 fn is_hang_up(error: &io::Error) -> bool {
     matches!(
         error.kind(),
@@ -71,7 +71,7 @@ fn is_hang_up(error: &io::Error) -> bool {
     )
 }
 
-/// One connection: request after request.
+/// Serves one connection, request by request.
 async fn serve(stream: &TcpStream, folder: &Folder) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let mut input = Vec::new();
@@ -96,7 +96,7 @@ async fn serve(stream: &TcpStream, folder: &Folder) -> io::Result<()> {
     }
 }
 
-/// Such as "404 Not Found".
+/// For example "404 Not Found".
 type Status = &'static str;
 
 #[derive(Default)]
@@ -136,8 +136,8 @@ impl Response {
     }
 }
 
-/// Reads up to the end of a head, or to what is wrong with it. What comes after it stays in
-/// `input`. `None` if the client is done.
+/// Reads up to the end of a head, or up to the first error. Bytes after the head stay in `input`.
+/// Returns `None` if the client has closed the connection.
 async fn read_request(
     stream: &TcpStream,
     input: &mut Vec<u8>,
@@ -161,7 +161,7 @@ async fn read_request(
     }
 }
 
-/// Reads what is there. The buffer isn't kept while the connection is silent.
+/// Reads the available bytes. Idle connections hold no buffer.
 fn read_some(stream: &TcpStream, input: &mut Vec<u8>) -> io::Result<usize> {
     let mut buffer = [0; HEAD_BYTES];
     let read = stream.try_read(&mut buffer[..HEAD_BYTES - input.len()])?;
@@ -169,7 +169,8 @@ fn read_some(stream: &TcpStream, input: &mut Vec<u8>) -> io::Result<usize> {
     Ok(read)
 }
 
-/// The request at the front of `input` and the length of its head, or `None` if it is incomplete.
+/// Parses the request at the front of `input`. Returns it with the length of its head, or `None` if
+/// it is incomplete.
 fn parse(input: &[u8]) -> Result<Option<(Request, usize)>, Status> {
     let mut headers = [httparse::EMPTY_HEADER; 64];
     let mut head = httparse::Request::new(&mut headers);
@@ -191,7 +192,7 @@ fn parse(input: &[u8]) -> Result<Option<(Request, usize)>, Status> {
     if is_1_1 && header("host").is_none() {
         return Err("400 Bad Request");
     }
-    // A body isn't read, so nobody knows where the request after it would begin.
+    // Bodies are not read, so the start of the next request would be unknown.
     let has_body = header("content-length").is_some_and(|length| length.trim() != "0")
         || header("transfer-encoding").is_some();
     let connection = header("connection").unwrap_or_default();
@@ -203,14 +204,14 @@ fn parse(input: &[u8]) -> Result<Option<(Request, usize)>, Status> {
     let request = Request {
         method: head.method.unwrap_or_default().to_owned(),
         target: head.path.unwrap_or_default().to_owned(),
-        // `If-Range` names a version of the file. This server tells none, so none is the same.
+        // `If-Range` names a version of the file. This server has no versions, so none matches.
         range: header("range").filter(|_| header("if-range").is_none()),
         keep_alive: stays && !has_body,
     };
     Ok(Some((request, length)))
 }
 
-/// Sends the response chunk by chunk, the first one together with the head.
+/// Sends the response chunk by chunk, the first chunk together with the head.
 async fn send(mut stream: &TcpStream, mut response: Response, request: &Request) -> io::Result<()> {
     let mut chunk = format!(
         "HTTP/1.1 {}\r\n{}Content-Length: {}\r\nConnection: {}\r\n\r\n",
@@ -245,8 +246,8 @@ async fn send(mut stream: &TcpStream, mut response: Response, request: &Request)
     }
 }
 
-/// Closes the connection, but lets the client have the whole response first: to close a socket
-/// with unread input resets it, and what is on its way might be thrown away.
+/// Closes the connection after the client has received the response. Closing a socket with unread
+/// input resets the connection, which may discard data in flight.
 async fn hang_up(mut stream: &TcpStream) -> io::Result<()> {
     stream.close().await?;
     let mut rest = [0; 1024];

@@ -1,4 +1,4 @@
-//! The chart: four panels, threads beside tasks, as an SVG for a talk.
+//! The chart as an SVG, with four panels that show threads beside tasks.
 
 use std::thread::available_parallelism;
 
@@ -29,7 +29,7 @@ const INK: RGBColor = RGBColor(40, 40, 40);
 const GREY: RGBColor = RGBColor(110, 110, 110);
 const GRID: RGBColor = RGBColor(225, 225, 225);
 
-/// Told apart by the colour-blind too, and in grey.
+/// Distinguishable for colour-blind people, and in grey.
 fn colour(side: Side) -> RGBColor {
     match side {
         Side::Threads => RGBColor(213, 94, 0),
@@ -122,7 +122,7 @@ fn draw_panel(
                 .iter()
                 .filter(|(other, _)| other != side)
                 .flat_map(|(_, at)| at);
-            // The other side's label needs the room above.
+            // The label of the other side needs the space above.
             let above = 0.0..0.25 * top;
             let below = others
                 .filter(|other| other.0 == at.0)
@@ -164,7 +164,7 @@ fn draw_footer(
     Ok(())
 }
 
-/// The rungs on a logarithmic axis, with room at both ends for the labels of the values.
+/// The ticks of a logarithmic axis, with space for the labels at both ends.
 fn rungs(options: &Options) -> WithKeyPoints<LogCoord<f64>> {
     let rungs: Vec<f64> = options.connections.iter().map(|&n| n as f64).collect();
     let (first, last) = (rungs[0], rungs[rungs.len() - 1]);
@@ -190,7 +190,7 @@ fn title(metric: &Metric) -> String {
     }
 }
 
-/// Nothing below zero: there is only room for labels.
+/// Values start at zero; the space below is for labels.
 fn tick(value: f64) -> String {
     if value < 0.0 {
         String::new()

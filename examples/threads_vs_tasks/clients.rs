@@ -1,4 +1,4 @@
-//! The clients: tasks on one windlass thread, whatever the server is.
+//! The clients are tasks on one windlass thread, for both kinds of server.
 
 use std::{
     cell::{Cell, Ref, RefCell},
@@ -12,38 +12,38 @@ use futures::{AsyncReadExt, AsyncWriteExt, StreamExt, TryStreamExt, stream};
 use hdrhistogram::Histogram;
 use windlass::{net::TcpStream, time::sleep};
 
-/// Clients that are connecting at the same time: fewer than the 128 that `std`'s listener lets
-/// queue, because past that the kernel drops a connection's first packet, and sends it again a
-/// second later.
+/// Maximum number of clients that connect at the same time. `std`'s listener queues 128
+/// connections; beyond that the kernel drops the first packet of a connection, and the client sends
+/// it again a second later.
 const CONNECTING_AT_ONCE: usize = 64;
 
-/// How long the last replies may take once no more requests are sent.
+/// Time limit for the last replies after the last requests.
 const REPLY_LIMIT: Duration = Duration::from_secs(5);
 
-/// A minute. A slower reply would be entered as this, but no rung waits so long.
+/// One minute. A slower reply would be recorded as this, but no step waits that long.
 const LATENCY_LIMIT_NS: u64 = 60_000_000_000;
 
 pub(crate) struct Client {
     stream: TcpStream,
-    /// Seeded with the client's number: each run sends the same bytes.
+    /// Seeded with the client's number, so that each run sends the same bytes.
     random: Rng,
     request: Vec<u8>,
     reply: Vec<u8>,
 }
 
-/// What the clients have seen, all together.
+/// The measurements of all clients together.
 pub(crate) struct Tally {
     opened: Cell<Option<Instant>>,
     closed: Cell<Option<Instant>>,
-    /// Requests sent between the two, and not answered yet.
+    /// Requests sent in this interval that are not answered yet.
     pending: Cell<usize>,
-    /// In nanoseconds, to three digits.
+    /// In nanoseconds, with three significant digits.
     latencies: RefCell<Histogram<u64>>,
     first_failure: Cell<Option<Error>>,
 }
 
-/// Connects `count` clients, and lets each have its first reply: so it is known that the server
-/// took them all in.
+/// Connects `count` clients, and waits for the first reply to each, which shows that the server has
+/// accepted them all.
 pub(crate) async fn connect(
     address: SocketAddr,
     count: usize,
@@ -75,9 +75,9 @@ impl Client {
         Ok(client)
     }
 
-    /// Thinks, asks, and looks at the answer, over and over, until the tally closes.
+    /// Thinks, sends a request, and checks the reply, until the tally closes.
     pub(crate) async fn converse(mut self, think: Duration, tally: &Tally) -> Result<()> {
-        // Otherwise all of them would ask at the same moment.
+        // Otherwise all of them would send at the same moment.
         sleep(think.mul_f64(self.random.f64())).await;
         while !tally.is_closed() {
             let asked = tally.ask();
@@ -119,12 +119,12 @@ impl Tally {
         })
     }
 
-    /// From here on requests count.
+    /// Requests count from here on.
     pub(crate) fn open(&self) {
         self.opened.set(Some(Instant::now()));
     }
 
-    /// From here on no more are sent.
+    /// No more requests are sent from here on.
     pub(crate) fn close(&self) {
         self.closed.set(Some(Instant::now()));
     }
@@ -141,8 +141,8 @@ impl Tally {
         self.closed.get().unwrap_or_else(Instant::now) - opened
     }
 
-    /// Waits for the replies to what was sent while the tally was open, so that none is left
-    /// out, least of all the slowest.
+    /// Waits for the replies to requests sent while the tally was open, so that the slowest are
+    /// included.
     pub(crate) async fn settled(&self) -> Result<()> {
         let closed = Instant::now();
         while self.pending.get() > 0 {
@@ -161,7 +161,7 @@ impl Tally {
         self.latencies.borrow()
     }
 
-    /// `None` if the tally isn't open yet: that request doesn't count.
+    /// Returns `None` if the tally isn't open yet; that request is not counted.
     fn ask(&self) -> Option<Instant> {
         self.opened.get().map(|_| {
             self.pending.set(self.pending.get() + 1);
@@ -182,7 +182,7 @@ impl Tally {
         self.first_failure.set(Some(first.unwrap_or(error)));
     }
 
-    /// Brings the first failure of a client to light.
+    /// Returns the first error of a client.
     pub(crate) fn check(&self) -> Result<()> {
         self.first_failure.take().map_or(Ok(()), Err)
     }

@@ -1,4 +1,4 @@
-//! Room for a descriptor a connection.
+//! The limit of file descriptors, of which each connection needs one.
 
 #[cfg(unix)]
 use crate::server_process::Refusal;
@@ -8,13 +8,13 @@ use anyhow::{Context, bail};
 #[cfg(unix)]
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-/// Beside the connections: standard streams, pipes, the listener, the poller's own, and what
-/// we were started with.
+/// Descriptors besides the connections: standard streams, pipes, the listener, the poller, and
+/// inherited ones.
 #[cfg(unix)]
 const SPARE: usize = 64;
 
-/// Raises this process's limit if need be, as far as the hard limit goes. The server, started
-/// later, inherits it.
+/// Raises the limit of this process if necessary, up to the hard limit. The server is started later
+/// and inherits it.
 #[cfg(unix)]
 pub(crate) fn make_room(connections: usize) -> Result<()> {
     let needed = (connections + SPARE) as nix::libc::rlim_t; // signed on FreeBSD
@@ -32,7 +32,7 @@ pub(crate) fn make_room(connections: usize) -> Result<()> {
     )))
 }
 
-/// There's no such limit.
+/// There is no such limit.
 #[cfg(not(unix))]
 pub(crate) fn make_room(_: usize) -> Result<()> {
     Ok(())

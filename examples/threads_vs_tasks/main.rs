@@ -1,4 +1,4 @@
-//! The project's argument as a program: a thread a connection against a task a connection.
+//! Compares one thread per connection with one task per connection.
 //!
 //! ```sh
 //! cargo run --release --example threads_vs_tasks
@@ -6,22 +6,21 @@
 //! cargo run --release --example threads_vs_tasks -- --help
 //! ```
 //!
-//! A server answers N clients over loopback TCP; each client thinks, sends a small request, and
-//! checks the reply byte for byte. Once the server has a thread for each connection (`std::net`),
-//! once a windlass task for each, all on one thread. Then come a table, a verdict in words, and a
-//! chart as an SVG.
+//! A server answers N clients over loopback TCP. Each client thinks, sends a small request, and
+//! checks the reply byte for byte. The server runs once with a thread per connection (`std::net`),
+//! and once with a windlass task per connection, all on one thread. The results are a table, a
+//! summary in words, and a chart as an SVG.
 //!
-//! What makes the comparison fair:
+//! Conditions of a fair comparison:
 //!
-//! * The server is a process of its own (this program, started again), so that its CPU time, its
-//!   context switches and its memory are read from the OS and are nobody else's.
-//! * The clients are the same program for both servers, and the two servers do the same work:
-//!   see [`server`], where they stand side by side.
-//! * The clients think longer the more of them there are, so that every rung asks for the same
-//!   number of requests a second. What changes from rung to rung is only over how many
-//!   connections they are spread.
+//! * The server is a separate process (this program, started again), so that the OS reports its CPU
+//!   time, context switches and memory separately.
+//! * The clients are the same program for both servers, and both servers do the same work: see
+//!   [`server`], where they stand side by side.
+//! * Think times grow with the number of clients, so that every step has the same number of
+//!   requests per second. Only the number of connections changes from step to step.
 //!
-//! Read on in [`trial`], where one rung is measured.
+//! Continue with [`trial`], which measures one step.
 
 mod trial;
 
@@ -54,15 +53,15 @@ fn main() -> ExitCode {
         Ok(Command::Serve { side, size }) => server::run(side, size),
         Ok(Command::Compare(options)) => compare(&options),
         Err(error) => {
-            eprintln!("threads_vs_tasks: {error} (--help tells more)");
+            eprintln!("threads_vs_tasks: {error} (see --help)");
             ExitCode::from(2)
         }
     }
 }
 
-/// Runs every rung on every side, one after the other, and reports.
+/// Runs every step with every kind of server, one after the other, and reports.
 ///
-/// A rung that a side can't do is no failure of this program: it is part of the comparison.
+/// A step that one kind of server cannot do is a result, not an error of this program.
 fn compare(options: &Options) -> ExitCode {
     if let Err(error) = usage::Usage::of_this_process() {
         eprintln!("threads_vs_tasks: {error}");

@@ -1,4 +1,4 @@
-//! What was typed.
+//! The command line.
 
 use std::{
     fmt,
@@ -27,17 +27,18 @@ usage: cargo run --release --example threads_vs_tasks -- [flags]
   --help                show this
 ";
 
-/// Loopback has some 28,000 ports for the clients' ends on Linux, 16,000 on other systems.
+/// The clients' ends of loopback connections are limited by the range of local ports: some 28,000
+/// on Linux, 16,000 on other systems.
 const MAX_CONNECTIONS: f64 = 20_000.0;
 
-/// The default think time for each connection: all clients together ask for 10,000 requests/s,
-/// which leaves two cores room to breathe, so that latency shows the servers and not a queue.
+/// The default think time per connection. Together, all clients send 10,000 requests/s, which
+/// leaves two cores partly idle, so that latencies measure the servers instead of a queue.
 const THINK_PER_CONNECTION: Duration = Duration::from_micros(100);
 
 #[derive(Debug)]
 pub(crate) enum Command {
     Help,
-    /// The child's part: this is how the program starts itself.
+    /// The command line of the child process.
     Serve {
         side: Side,
         size: usize,
@@ -47,7 +48,7 @@ pub(crate) enum Command {
 
 #[derive(Debug)]
 pub(crate) struct Options {
-    /// In rising order, each once.
+    /// In rising order, without duplicates.
     pub(crate) connections: Vec<usize>,
     pub(crate) measured: Duration,
     /// `None`: see [`THINK_PER_CONNECTION`].
@@ -65,7 +66,7 @@ pub(crate) enum Side {
 }
 
 impl Options {
-    /// Rung by rung, so that both sides of a rung meet the machine in the same mood.
+    /// Ordered by step, so that both servers run a step under similar conditions of the machine.
     pub(crate) fn trials(&self) -> Vec<Trial> {
         let sides = self.sides();
         let rungs = self.connections.iter();
@@ -192,7 +193,7 @@ fn side(flag: &str, text: &str) -> Result<Side> {
     }
 }
 
-/// Looks now whether the chart can be written later: better than after a minute of measuring.
+/// Checks at the start whether the chart can be written later.
 fn svg(path: PathBuf) -> Result<PathBuf> {
     let folder = path
         .parent()

@@ -1,4 +1,4 @@
-//! What is seen while it runs: a live bar on a terminal, a line a trial elsewhere.
+//! Shows the progress as a live bar on a terminal, and as one line per trial elsewhere.
 
 use std::io::{IsTerminal, stderr};
 
@@ -6,11 +6,11 @@ use indicatif::{HumanCount, ProgressBar, ProgressStyle};
 
 use crate::trial::{Outcome, Trial};
 
-/// The bar's steps for each trial.
+/// Steps of the bar per trial.
 const STEPS: u64 = 1000;
 
 pub(crate) struct Progress {
-    /// Hidden where there is no terminal.
+    /// Hidden if there is no terminal.
     bar: ProgressBar,
     done: u64,
     current: String,
@@ -18,7 +18,7 @@ pub(crate) struct Progress {
 
 impl Progress {
     pub(crate) fn new(trials: usize) -> Self {
-        // Drawn on `show` alone: a thread that redraws by itself would disturb the measuring.
+        // Drawn by `show` only, because a thread that redraws would disturb the measurement.
         let bar = ProgressBar::new(trials as u64 * STEPS);
         let style = ProgressStyle::with_template("{elapsed:>4} {bar:30} {msg}");
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));

@@ -1,4 +1,4 @@
-//! The table, and what it says in words.
+//! The table, and the summary in words.
 
 use std::fmt;
 
@@ -10,29 +10,29 @@ use crate::{
     trial::{Figures, Outcome, Trial},
 };
 
-/// Fewer requests than this have no 99.9th percentile worth the name.
+/// With fewer requests than this, the 99.9th percentile is not meaningful.
 const FEW_REQUESTS: u64 = 1000;
 
-/// Where the clients took more of their core than this, the figures may be theirs.
+/// Above this share of the clients' core, the results may be limited by the clients.
 const BUSY_CLIENTS: f64 = 0.9;
 
-/// Server and clients want a core each. A higher load average means that others were at work too,
-/// and then latency and context switches differ by whole factors from run to run.
+/// Server and clients need one core each. A higher load average means that other programs were
+/// running, and then latencies and context switches vary by whole factors from run to run.
 const BUSY_MACHINE: f64 = 1.0;
 
-/// Two figures nearer to each other than this are called the same. Over nine runs on two cores,
-/// eight of them disturbed, the CPU time of the two sides at 10 connections stood between 1.04
-/// and 1.38 to one.
+/// Results whose ratio is below this are reported as equal. Over nine runs on two cores, eight of
+/// them disturbed, the ratio of the CPU times of both servers at 10 connections was between 1.04
+/// and 1.38.
 const SAME: f64 = 1.25;
 
 pub(crate) struct Report<'a> {
     pub(crate) options: &'a Options,
     pub(crate) outcomes: &'a [(Trial, Outcome)],
-    /// The machine's load average before the first rung: others' work, not ours.
+    /// The machine's load average before the first step, caused by other programs.
     pub(crate) load_before: Option<f64>,
 }
 
-/// A figure by which the two sides are compared.
+/// A measured value by which the servers are compared.
 pub(crate) struct Metric {
     pub(crate) name: &'static str,
     pub(crate) unit: &'static str,
@@ -120,7 +120,7 @@ impl Report<'_> {
         Ok(())
     }
 
-    /// Both ends of the ladder: where tasks should win, and where they may not.
+    /// Both ends of the range: where tasks should win, and where they may not.
     fn write_verdict(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let rungs = self.options.connections.iter();
         let common: Vec<_> = rungs.filter_map(|&n| Some((n, self.pair(n)?))).collect();
@@ -161,13 +161,13 @@ impl Report<'_> {
 }
 
 impl Metric {
-    /// What tasks have of this, in words.
+    /// The tasks' share of this value, in words.
     fn compare(&self, threads: &Figures, tasks: &Figures) -> String {
         let name = self.name;
         let (threads, tasks) = ((self.of)(threads), (self.of)(tasks));
         let times = |ratio: f64| significant(ratio, 2);
         match threads / tasks {
-            // Nought on one side, or on both.
+            // Zero on one side, or on both.
             ratio if !ratio.is_normal() => format!("{name} too small to compare"),
             ratio if ratio > SAME => format!("{} times lower {name}", times(ratio)),
             ratio if ratio.recip() > SAME => {
@@ -234,7 +234,7 @@ fn right(text: impl ToString) -> Cell {
     Cell::new(text).set_alignment(CellAlignment::Right)
 }
 
-/// As many decimals as make so many digits in all, and so many below one.
+/// The number of decimals that shows so many digits in total, and so many below one.
 pub(crate) fn significant(number: f64, digits: usize) -> String {
     let whole_digits = (number.abs().log10().floor() + 1.0).max(0.0) as usize;
     format!("{number:.*}", digits.saturating_sub(whole_digits))

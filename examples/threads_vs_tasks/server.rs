@@ -1,8 +1,8 @@
-//! The two servers, side by side: they differ in what carries a connection and in `.await`.
+//! The two servers side by side. They differ in the type that runs a connection, and in `.await`.
 //!
-//! A request is `size` bytes, its reply the same bytes in upper case.
+//! A request has `size` bytes; its reply is the same bytes in upper case.
 //!
-//! A server talks with the process that started it in lines:
+//! The server and the process that started it exchange lines:
 //!
 //! | line | meaning |
 //! |---|---|
@@ -37,14 +37,14 @@ pub(crate) fn run(side: Side, size: usize) -> ExitCode {
     ExitCode::FAILURE
 }
 
-// A thread a connection.
+// One thread per connection.
 
 fn serve_with_threads(size: usize) -> io::Result<()> {
     let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
     tell_parent(format_args!("listening {}", listener.local_addr()?));
     for served in 0.. {
         let (stream, _) = listener.accept()?;
-        // Shared, so that a refused thread doesn't close the connection before we have said why.
+        // Shared, so that a refused thread doesn't close the connection before the reason was sent.
         let stream = Arc::new(stream);
         let shared = Arc::clone(&stream);
         if let Err(error) = thread::Builder::new().spawn(move || converse_in_thread(&shared, size))
@@ -57,7 +57,7 @@ fn serve_with_threads(size: usize) -> io::Result<()> {
     Ok(())
 }
 
-/// Ends with the error that tells of the client's leaving.
+/// Ends with the error that reports the client's disconnect.
 fn converse_in_thread(mut stream: &std::net::TcpStream, size: usize) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let mut message = vec![0; size];
@@ -68,7 +68,7 @@ fn converse_in_thread(mut stream: &std::net::TcpStream, size: usize) -> io::Resu
     }
 }
 
-// A task a connection, all on one thread.
+// One task per connection, all on one thread.
 
 async fn serve_with_tasks(size: usize) -> io::Result<()> {
     let listener = windlass::net::TcpListener::bind("127.0.0.1:0").await?;
@@ -79,7 +79,7 @@ async fn serve_with_tasks(size: usize) -> io::Result<()> {
     }
 }
 
-/// Ends with the error that tells of the client's leaving.
+/// Ends with the error that reports the client's disconnect.
 async fn converse_in_task(mut stream: windlass::net::TcpStream, size: usize) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let mut message = vec![0; size];
@@ -90,7 +90,7 @@ async fn converse_in_task(mut stream: windlass::net::TcpStream, size: usize) -> 
     }
 }
 
-/// Answers the parent, and ends this process when the parent is gone, however it went.
+/// Answers the parent, and exits when the parent is gone.
 fn obey_parent() {
     for order in io::stdin().lines().map_while(Result::ok) {
         match (order.as_str(), Usage::of_this_process()) {

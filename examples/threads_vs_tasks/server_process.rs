@@ -1,4 +1,4 @@
-//! The server, seen by the process that started it.
+//! The server process, from the side of its parent.
 
 use std::{
     env, fmt,
@@ -14,15 +14,15 @@ use anyhow::{Context, Error, Result, anyhow, bail};
 
 use crate::{options::Side, usage::Usage};
 
-/// A server in good health answers within a millisecond. One whose machine is short of memory
-/// may take its time, but must not hold up the rungs to come.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// Time limit for a reply of the server. It usually takes a millisecond; on a machine that is short
+/// of memory it takes longer, but must not delay the next steps forever.
+const TIME_LIMIT: Duration = Duration::from_secs(5);
 
-/// How long after a connection broke the server's own words may still be under way.
+/// Time for a message of the server to arrive after a connection broke.
 const LAST_WORDS: Duration = Duration::from_millis(500);
 
-/// Killed and waited for when dropped. Should we be killed ourselves, the server sees its
-/// standard input end, and ends too.
+/// Killed and reaped on drop. If this process is killed, the server reads the end of its standard
+/// input and exits too.
 pub(crate) struct ServerProcess {
     pub(crate) address: SocketAddr,
     process: Child,
@@ -30,7 +30,7 @@ pub(crate) struct ServerProcess {
     answers: Receiver<String>,
 }
 
-/// This side can't do this rung on this machine, and says why.
+/// This server cannot do this step on this machine; with the reason.
 #[derive(Debug)]
 pub(crate) struct Refusal(pub(crate) String);
 
@@ -61,15 +61,15 @@ impl ServerProcess {
         Ok(server)
     }
 
-    /// What the server has used so far. Stops the caller's thread meanwhile, clients and all:
-    /// not to be called while requests are being timed.
+    /// Returns the resources that the server has used so far. Blocks the calling thread, clients
+    /// included, so it must not be called while requests are measured.
     pub(crate) fn usage(&mut self) -> Result<Usage> {
-        // A failure to write is told better by what there is to read.
+        // If the write fails, the server's output has a better explanation.
         let _ = writeln!(self.orders, "usage");
         self.answer("usage")?.parse()
     }
 
-    /// Puts what the server says of its own accord in place of what its clients saw of it.
+    /// Replaces an error seen by the clients by the server's own message, if there is one.
     pub(crate) fn explain(&mut self, seen: Error) -> Error {
         match self.answers.recv_timeout(LAST_WORDS) {
             Ok(line) => complaint(&line),
@@ -79,12 +79,14 @@ impl ServerProcess {
     }
 
     fn answer(&mut self, expected: &str) -> Result<String> {
-        match self.answers.recv_timeout(PATIENCE) {
+        match self.answers.recv_timeout(TIME_LIMIT) {
             Ok(line) => match line.split_once(' ') {
                 Some((word, rest)) if word == expected => Ok(rest.to_owned()),
                 _ => Err(complaint(&line)),
             },
-            Err(RecvTimeoutError::Timeout) => bail!("the server is silent for {PATIENCE:?}"),
+            Err(RecvTimeoutError::Timeout) => {
+                bail!("the server has not replied for {TIME_LIMIT:?}")
+            }
             Err(RecvTimeoutError::Disconnected) => Err(self.obituary()),
         }
     }
@@ -102,7 +104,7 @@ impl ServerProcess {
 
 impl Drop for ServerProcess {
     fn drop(&mut self) {
-        // Both fail only if it has ended already.
+        // Both fail only if the process has exited.
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
@@ -116,7 +118,7 @@ impl fmt::Display for Refusal {
 
 impl std::error::Error for Refusal {}
 
-/// A thread that reads, because a pipe has no read with a time limit.
+/// A thread does the reads, because a pipe has no read with a time limit.
 fn read_lines(pipe: ChildStdout) -> Result<Receiver<String>> {
     let (sender, receiver) = mpsc::channel();
     thread::Builder::new()

@@ -1,4 +1,4 @@
-//! One rung on one side: a server of that kind, and so many clients.
+//! One step with one kind of server and a number of clients.
 
 use std::{fmt, rc::Rc, time::Duration};
 
@@ -18,19 +18,19 @@ use crate::{
     usage::Usage,
 };
 
-/// What a rung may take on top of its measuring. It takes a second; but nothing may hang.
+/// Time limit of a step in addition to the measurement. It usually takes a second.
 const OVERHEAD_LIMIT: Duration = Duration::from_secs(30);
 
-/// The pause between two looks at the clients.
+/// The pause between two checks of the clients.
 const TICK: Duration = Duration::from_millis(100);
 
 #[derive(Debug)]
 pub(crate) struct Trial {
     pub(crate) side: Side,
     pub(crate) connections: usize,
-    /// A client's mean pause between a reply and its next request.
+    /// The mean pause of a client between a reply and its next request.
     pub(crate) think: Duration,
-    /// How long requests are counted.
+    /// Duration of the measurement.
     pub(crate) measured: Duration,
     /// Bytes of a request, and of its reply.
     pub(crate) size: usize,
@@ -39,9 +39,9 @@ pub(crate) struct Trial {
 #[derive(Debug)]
 pub(crate) enum Outcome {
     Measured(Figures),
-    /// This machine doesn't let this side have so many.
+    /// This machine doesn't allow this server so many connections.
     Refused(String),
-    /// A wrong reply, a broken connection, a time limit: something that must not be.
+    /// An error, which is a wrong reply, a broken connection, or a time limit.
     Failed(Error),
 }
 
@@ -55,7 +55,8 @@ pub(crate) struct Figures {
     pub(crate) cpu_us_per_request: f64,
     pub(crate) switches_per_request: f64,
     pub(crate) memory_kib_per_connection: f64,
-    /// The share of one core that the clients took: near 1 they are the limit, not the server.
+    /// The clients' share of one core. Near 1, the clients are the bottleneck instead of the
+    /// server.
     pub(crate) clients_load: f64,
 }
 
@@ -81,7 +82,8 @@ impl Trial {
     }
 
     async fn load(&self, server: &mut ServerProcess, progress: &Progress) -> Result<Figures> {
-        // One visit for what only the first connection costs: pages of code, first allocations.
+        // One connection first, to exclude one-time costs such as pages of code and first
+        // allocations.
         Client::connect(server.address, 0, self.size).await?;
         let idle = server.usage()?;
 
@@ -118,7 +120,8 @@ impl Trial {
         clients.into_iter().map(start).collect()
     }
 
-    /// A client begins at a random moment within its first think time; then all are under way.
+    /// Each client starts at a random moment within its first think time. After that, all have
+    /// started.
     fn settling(&self) -> Duration {
         self.think + TICK
     }

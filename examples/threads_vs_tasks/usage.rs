@@ -1,4 +1,4 @@
-//! What a process has used, as its OS counts it.
+//! The resources that a process has used, as reported by the OS.
 
 use std::{fmt, io, str::FromStr, time::Duration};
 
@@ -9,16 +9,16 @@ use nix::sys::{
     time::TimeValLike,
 };
 
-/// Of all threads together, those that have ended included.
+/// Of all threads together, including those that have ended.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Usage {
     /// In user mode and in the kernel.
     pub(crate) cpu: Duration,
-    /// Voluntary ones (it waited) and involuntary ones (its time was up).
+    /// Voluntary ones (the thread waited) and involuntary ones (it was preempted).
     pub(crate) context_switches: u64,
     /// Bytes of its memory that are in RAM now.
     pub(crate) resident: u64,
-    /// The most that `resident` has been.
+    /// The maximum of `resident` so far.
     pub(crate) peak_resident: u64,
 }
 
@@ -39,12 +39,12 @@ impl Usage {
 
     #[cfg(not(unix))]
     pub(crate) fn of_this_process() -> io::Result<Self> {
-        let text = "what a process has used is asked for by getrusage(2), of Unix systems alone";
+        let text = "resource usage is available through getrusage(2), on Unix only";
         Err(io::Error::new(io::ErrorKind::Unsupported, text))
     }
 }
 
-/// As one line, for the pipe between the server and its parent.
+/// Formats the values as one line, for the pipe between the server and its parent.
 impl fmt::Display for Usage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Usage {
@@ -81,9 +81,9 @@ impl FromStr for Usage {
     }
 }
 
-/// Resident bytes now, and the most they have been.
+/// Resident bytes now, and their maximum.
 ///
-/// Not `ru_maxrss`: Linux hands it down to a child, which so begins with its parent's peak.
+/// Not `ru_maxrss`: on Linux a child inherits it and starts with its parent's peak.
 #[cfg(target_os = "linux")]
 fn memory(_: &resource::Usage) -> io::Result<(u64, u64)> {
     let status = std::fs::read_to_string("/proc/self/status")?;
@@ -96,7 +96,7 @@ fn memory(_: &resource::Usage) -> io::Result<(u64, u64)> {
     Ok((bytes("VmRSS:")?, bytes("VmHWM:")?))
 }
 
-/// Only the peak is there to be had, and an idle server is at its peak too.
+/// Only the peak is available, and an idle server is at its peak too.
 #[cfg(all(unix, not(target_os = "linux")))]
 fn memory(usage: &resource::Usage) -> io::Result<(u64, u64)> {
     let unit = if cfg!(target_vendor = "apple") {
@@ -108,9 +108,9 @@ fn memory(usage: &resource::Usage) -> io::Result<(u64, u64)> {
     Ok((peak, peak))
 }
 
-/// How many threads on this machine wanted to run, on average over the last minute.
+/// The number of runnable threads on this machine, averaged over the last minute.
 ///
-/// `None` where there is no such file.
+/// `None` if there is no such file.
 pub(crate) fn load_average() -> Option<f64> {
     let line = std::fs::read_to_string("/proc/loadavg").ok()?;
     line.split(' ').next()?.parse().ok()

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# The servers and the client against curl, wrk and nginx: what they have to hold, and what they take.
+# Tests the servers and the client with curl, wrk and nginx, and measures their resource usage.
 #
-#     examples/web/check.sh             # some two minutes; seconds of wrk may follow, 30 otherwise
+#     examples/web/check.sh             # about two minutes; takes the duration of wrk in seconds, by default 30
 #
-# What isn't installed is skipped, and said. Ends by itself.
+# Skips programs that are not installed, and reports that.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 seconds=${1:-30}
@@ -23,7 +23,7 @@ memory() { awk "/^$2/ { print \$2 }" "/proc/$1/status"; } # KiB
 cargo build --release -p windlass-web --bins
 bin=${CARGO_TARGET_DIR:-target}/release
 
-# Starts a server of ours: its process in $server, its address in $at.
+# Starts one of the servers: its PID in $server, its address in $at.
 start() {
   "$bin/$1" "${@:2}" >"$work/log" 2>&1 &
   server=$!
@@ -37,7 +37,7 @@ start() {
 
 mkdir "$work/files"
 truncate -s 1G "$work/files/big"
-# Not all the same: an offset that is wrong shall be seen.
+# Varying content, so that a wrong offset is detected.
 for at in $(seq 0 64 1023); do
   head -c 1M /dev/urandom | dd of="$work/files/big" bs=1M seek="$at" conv=notrunc status=none
 done
@@ -69,7 +69,7 @@ else
   skip 'curl is not there'
 fi
 
-# Clients that send a head for ever, one line a second.
+# Clients that send their head endlessly, one line per second.
 slow_loris() {
   python3 - "$1" 1000 "$server" <<'PYTHON'
 import socket, sys, time
@@ -125,7 +125,7 @@ except OSError:
     print("reset, before the answer was read")
 PYTHON
 }
-# More connections than the server has descriptors for, while they last.
+# More connections than the server has file descriptors.
 few_descriptors() {
   python3 - "$1" "$work/log" <<'PYTHON'
 import socket, sys, time

@@ -1,12 +1,12 @@
 #!/bin/sh
-# TLS, WebSocket, the chat and Redis, with the programs that others have written for them. What is
-# not installed is skipped, and said so:
+# Tests TLS, WebSocket, the chat and Redis with third-party programs. Skips programs that are not
+# installed, and reports that:
 #
 #   apt-get install chromium curl openssl redis-server npm
 #   npm install puppeteer-core        # and NODE_PATH=its node_modules
-#   python2 -m pip install autobahntestsuite     # or WSTEST=a path: it still needs Python 2
+#   python2 -m pip install autobahntestsuite     # or WSTEST=path; it needs Python 2
 #
-# Takes a minute, and some to build. PICTURE=file.png keeps a picture of the page.
+# Takes a minute, and some for the build. PICTURE=file.png saves a screenshot of the page.
 set -u
 cd "$(dirname "$0")/../.." || exit 1
 tmp=$(mktemp -d)

@@ -1,7 +1,6 @@
-//! A number that all workers, on all machines, have in common: it's in Redis. Workers share
-//! nothing, so that is somewhere else, in a system that is made for it.
+//! A number shared by all workers on all machines. It is in Redis, because workers share no memory.
 //!
-//! This speaks as much of Redis' protocol as a counter needs, over one connection for each worker.
+//! Implements the part of Redis' protocol that a counter needs, over one connection per worker.
 
 use std::cell::Cell;
 use std::io::{self, ErrorKind};
@@ -12,13 +11,13 @@ use windlass::net::TcpStream;
 use windlass::sync::Mutex;
 use windlass::time::timeout;
 
-/// How long Redis may take.
+/// Time limit for Redis.
 const LIMIT: Duration = Duration::from_secs(1);
 
 pub(crate) struct Counter {
-    /// Where Redis is; None counts here, for this worker alone.
+    /// The address of Redis. Without one, this worker counts for itself.
     addr: Option<String>,
-    /// None until it's needed, and after an error.
+    /// `None` until it is needed, and after an error.
     connection: Mutex<Option<BufReader<TcpStream>>>,
     here: Cell<u64>,
 }
@@ -32,7 +31,7 @@ impl Counter {
         }
     }
 
-    /// Counts one more: how many it makes.
+    /// Increments the number and returns it.
     pub(crate) async fn add_one(&self) -> io::Result<u64> {
         if self.addr.is_none() {
             self.here.set(self.here.get() + 1);
@@ -45,7 +44,7 @@ impl Counter {
         number.ok_or_else(|| io::Error::other(answer))
     }
 
-    /// Whether Redis answers.
+    /// Returns true if Redis replies.
     pub(crate) async fn check(&self) -> io::Result<()> {
         match self.addr {
             Some(_) => self.ask("PING\r\n").await.map(drop),
@@ -54,10 +53,10 @@ impl Counter {
     }
 
     async fn ask(&self, command: &str) -> io::Result<String> {
-        // A lock across an await: questions and answers must not get mixed up.
+        // A lock across an await, because requests and replies of two tasks must not interleave.
         let mut connection = self.connection.lock().await;
-        // It's put back after a whole answer only, so an error, or a future that is dropped, leaves
-        // none behind that is in the middle of something.
+        // The connection is put back only after a complete reply, so an error or a cancelled future
+        // never leaves one behind in the middle of a reply.
         let mut stream = match connection.take() {
             Some(stream) => stream,
             None => self.connect().await?,

@@ -1,4 +1,4 @@
-//! A web service on all cores, as one would run it: it counts visitors, in Redis if there is one.
+//! A web service on all cores, ready for production. It counts visitors, in Redis if there is one.
 //!
 //! ```text
 //! cargo run --release --example workers                      # or with an address: -- 0.0.0.0:8080
@@ -6,9 +6,9 @@
 //! REDIS=127.0.0.1:6379 cargo run --release --example workers    # one count for all workers
 //! ```
 //!
-//! Then, with the number that it prints: `kill -9` a worker, `kill -HUP` the parent after a new
-//! build, `kill -USR1` it for figures, Ctrl-C. How it takes its place behind systemd, in Kubernetes
-//! and beside others, the README in this folder says.
+//! Then, with the PID that it prints: `kill -9` a worker, `kill -HUP` the parent after a new build,
+//! `kill -USR1` it for metrics, or press Ctrl-C. The README in this directory explains how to run
+//! it under systemd, in Kubernetes, and beside other services.
 
 mod counter;
 
@@ -23,11 +23,11 @@ use windlass::net::TcpStream;
 use windlass::time::timeout;
 use windlass::workers::Worker;
 
-/// How long a client may be silent.
+/// How long a client may be idle.
 const IDLE: Duration = Duration::from_secs(30);
 
 fn main() -> io::Result<()> {
-    let workers = windlass::workers(); // first of all: `main` runs in each worker as well
+    let workers = windlass::workers(); // first, because `main` runs in each worker as well
     let addr = env::args().nth(1);
     let addr = addr.as_deref().unwrap_or("127.0.0.1:8080");
     #[cfg(unix)]
@@ -55,15 +55,15 @@ async fn serve(worker: Worker) -> io::Result<()> {
     let handle = move |stream, _| {
         let (worker, counter) = (own.clone(), counter.clone());
         async move {
-            // Whoever is silent for too long, or talks nonsense, is hung up on.
+            // Clients that are idle for too long, or send malformed requests, are disconnected.
             let _ = converse(worker, counter, stream).await;
         }
     };
     worker.serve(handle).await
 }
 
-/// One request after the other. When the worker is to end, the next answer is the last one: so the
-/// client knows that its next request needs another connection.
+/// Answers one request after the other. When the worker is stopped, the next response is the last
+/// one and says so, so that the client opens a new connection for its next request.
 async fn converse(worker: Worker, counter: Rc<Counter>, mut stream: TcpStream) -> io::Result<()> {
     let mut request = Vec::new();
     while let Some(path) = timeout(IDLE, read_request(&mut stream, &mut request)).await?? {
@@ -93,9 +93,9 @@ async fn respond(worker: &Worker, counter: &Counter, path: &str) -> (&'static st
             ),
             Err(error) => ("503 Service Unavailable", format!("the counter: {error}\n")),
         },
-        // Alive: this loop goes round. If it didn't, the parent would have replaced it.
+        // Liveness: this loop is running. Otherwise the parent would have replaced the worker.
         "/livez" => ("200 OK", "alive\n".into()),
-        // Ready: it has what it needs, and isn't about to end.
+        // Readiness: the service has its dependencies, and the worker is not draining.
         "/readyz" if worker.stop_token().is_stopped() => {
             ("503 Service Unavailable", "ending\n".into())
         }
@@ -107,8 +107,8 @@ async fn respond(worker: &Worker, counter: &Counter, path: &str) -> (&'static st
     }
 }
 
-/// The path of a GET request; None at the end of the connection. What follows the request stays in
-/// `buffer`.
+/// Returns the path of a GET request, or `None` at the end of the connection. Bytes after the
+/// request stay in `buffer`.
 async fn read_request(stream: &mut TcpStream, buffer: &mut Vec<u8>) -> io::Result<Option<String>> {
     let mut chunk = [0; 1024];
     loop {

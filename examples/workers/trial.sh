@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Workers under load, killed, replaced and started again: what fails, and what leaks.
+# Kills, reloads and restarts workers under load, and counts failures and leaks.
 #
-#   examples/workers/trial.sh             some five minutes; it needs wrk and curl
-#   KILLS=5 RELOADS=10 ROUNDS=3 examples/workers/trial.sh      in haste
+#   examples/workers/trial.sh             about five minutes; needs wrk and curl
+#   KILLS=5 RELOADS=10 ROUNDS=3 examples/workers/trial.sh      a short run
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -41,13 +41,13 @@ load() { # connections, seconds
   load=$!
 }
 unload() {
-  kill -INT "$load" # it prints what it has so far
+  kill -INT "$load" # prints the results so far
   wait "$load" || true
   summary
 }
 summary() { grep -E 'requests in|Socket errors|Non-2xx|99%' "$folder/wrk" | sed 's/^ */  /'; }
 
-echo "== kill -9 of one of 4 workers each second, $CONNECTIONS connections, $KILLS times"
+echo "== kill -9 one of 4 workers per second, $CONNECTIONS connections, $KILLS times"
 start 4
 base=$(sockets "$(workers | cut -d' ' -f1)")
 load "$CONNECTIONS" 3600s
@@ -60,7 +60,7 @@ for _ in $(seq "$KILLS"); do
   lost=$((lost + (open > 0 ? open : 0)))
   begin=$(date +%s%N)
   kill -KILL "$victim"
-  # Whole again: there are 4, and the new one has its listener.
+  # Recovered: there are 4 workers, and the new one has its listener.
   while :; do
     new=
     for worker in $(workers); do [[ $before == *" $worker "* ]] || new=$worker; done
@@ -72,7 +72,7 @@ for _ in $(seq "$KILLS"); do
   sleep 1
 done
 unload
-echo "  connections of the killed workers: $lost; whole again after $longest ms at most"
+echo "  connections of the killed workers: $lost; recovery took $longest ms at most"
 stop
 
 echo "== $RELOADS reloads by SIGHUP, 200 connections"
@@ -84,10 +84,10 @@ for n in $(seq "$RELOADS"); do
 done
 sleep 0.5
 unload
-echo "  reloads: $(grep -c 'are replaced' "$folder/err"); socket errors above, if any: none are expected"
+echo "  reloads: $(grep -c 'are replaced' "$folder/err"); no socket errors are expected above"
 stop
 
-echo "== $((ROUNDS * 20)) restarts: of 10 workers, killed and replaced $ROUNDS times each"
+echo "== $((ROUNDS * 20)) restarts: 10 workers, killed and reloaded $ROUNDS times each"
 start 10
 round() {
   for worker in $(workers); do kill -KILL "$worker"; done

@@ -236,9 +236,9 @@ impl Builder {
     /// stop signal arrives, if the future of [`parent`](Builder::parent) panics, or if the count is
     /// 0 or more than 1,024. All workers have exited by then, except those that the error names.
     ///
-    /// The kind is `TimedOut` if a worker was killed and has not exited within 2 s: a process that
-    /// is traced or hangs in the kernel, or a thread that blocks. The error names its index and its
-    /// PID.
+    /// The kind is `TimedOut` if a worker was killed and has not exited within 2 s. Such a process
+    /// is traced or hangs in the kernel, and such a thread blocks. The error names its index and
+    /// its PID.
     ///
     /// The kind is `QuotaExceeded` if the system is out of processes, threads or file descriptors
     /// when the workers are first started. If they run out later, restarts are retried until they

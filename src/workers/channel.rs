@@ -155,7 +155,7 @@ mod socket {
     use super::*;
     use crate::net::unix::UnixStream;
 
-    /// Header: the length of the body and the tag, four bytes each.
+    /// The header has the length of the body and the tag, four bytes each.
     const HEAD: usize = 8;
 
     /// Reads frames. Keeps the bytes of an incomplete frame for the next call.

@@ -2,7 +2,7 @@
 
 use std::io;
 
-/// Pins this thread to one of its permitted cores: worker 0 to the first one, and so on, modulo
+/// Pins this thread to one of its permitted cores. Worker 0 gets the first one, and so on, modulo
 /// their number.
 #[cfg(target_os = "linux")]
 pub(super) fn pin(worker: usize) -> io::Result<()> {

@@ -97,7 +97,7 @@ impl Listener {
     ///
     /// # Cancel safety
     ///
-    /// Cancel-safe: if the future is dropped, no connection is lost.
+    /// If the future is dropped, no connection is lost.
     pub async fn accept(&self) -> io::Result<Option<(TcpStream, SocketAddr)>> {
         self.status.ready();
         let waiting = self.waiting.borrow().clone();

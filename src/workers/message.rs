@@ -11,11 +11,12 @@ use super::mailbox::{Mailbox, MailboxReceiver, PushResult, mailbox};
 use super::metrics::Figures;
 use crate::time::timeout_at;
 
-/// Time limit for waits on a full queue: of a broadcast of the parent on the workers' queues, and
-/// of a worker's message on the parent's queue.
+/// Time limit for waits on a full queue. Applies to a broadcast of the parent on a worker's queue,
+/// and to a worker's message on the parent's queue.
 const WAIT_LIMIT: Duration = Duration::from_secs(1);
 
-/// Minimum of that limit after the drain limit has passed: enough to receive queued messages.
+/// Minimum of that limit after the drain limit has passed. Queued messages can be received in that
+/// time.
 const MIN_WAIT_LIMIT: Duration = Duration::from_millis(100);
 
 /// Messages of one worker that are routed before the task yields.
@@ -177,7 +178,7 @@ impl Parent {
     ///
     /// # Cancel safety
     ///
-    /// Cancel-safe: if the future is dropped, nothing was sent.
+    /// If the future is dropped, nothing was sent.
     pub async fn send(&self, worker: usize, body: impl Into<Vec<u8>>) -> io::Result<()> {
         self.exchange
             .deliver(worker, Party::Parent.frame(body))
@@ -209,7 +210,7 @@ impl Parent {
     ///
     /// # Cancel safety
     ///
-    /// Cancel-safe: if the future is dropped, no message is lost.
+    /// If the future is dropped, no message is lost.
     pub async fn recv(&mut self) -> Message {
         let message = self.inbox.recv().await;
         message.expect("the exchange holds a sender")
@@ -221,7 +222,7 @@ impl Parent {
     }
 
     /// Starts a graceful shutdown, like SIGTERM. A second call kills the workers. Calls and signals
-    /// are counted separately: the first signal after a call does not kill the workers, nor does
+    /// are counted separately, so the first signal after a call does not kill the workers, nor does
     /// the first call after a signal.
     pub fn stop(&self) {
         (self.exchange.command)(Command::Stop(Origin::Program));
@@ -370,7 +371,7 @@ impl Exchange {
         check(&frame.body)?;
         if let Some(mailbox) = self.worker(to) {
             let length = frame.body.len();
-            // `Closed` if the worker has exited: the message is lost
+            // `Closed` if the worker has exited, which loses the message
             mailbox.send(frame, length).await;
         }
         Ok(())

@@ -22,7 +22,7 @@ const TIME_LIMIT: Duration = Duration::from_secs(1);
 /// delay no others.
 const MAX_CLIENTS: usize = 64;
 
-/// Limits of a request's head: size in bytes, and number of header fields.
+/// Maximum size of a request's head in bytes, and maximum number of its header fields.
 const MAX_HEAD: usize = 16 * 1024;
 const MAX_FIELDS: usize = 64;
 

@@ -78,15 +78,15 @@
 //! program cannot be started, or one of its workers exits before it is [ready](Worker::ready), the
 //! old workers continue and the parent logs the reason.
 //!
-//! The parent can be the first process of a container (PID 1): it handles its signals and reaps its
-//! workers. It does not reap orphaned processes. If your workers start programs that may outlive
-//! them, start the parent through an init (`docker run --init`, tini), or share the process
+//! The parent can be the first process of a container (PID 1), where it handles its signals and
+//! reaps its workers. It does not reap orphaned processes. If your workers start programs that may
+//! outlive them, start the parent through an init (`docker run --init`, tini), or share the process
 //! namespace of the pod (`shareProcessNamespace`).
 //!
 //! # Threads
 //!
 //! Workers that are threads behave the same, with two differences. A panic is caught and ends one
-//! worker, but whatever ends the process ends all of them. A stuck thread cannot be killed: the
+//! worker, but whatever ends the process ends all of them. A stuck thread cannot be killed, so the
 //! parent abandons it and starts another. If the thread is still stuck when `run` returns, `run`
 //! returns an error.
 //!
@@ -94,7 +94,7 @@
 //!
 //! The parent takes the sockets that systemd passes (`LISTEN_FDS`). It notifies systemd when it is
 //! ready, reloading or stopping, and it supports the watchdog (`Type=notify-reload`,
-//! `WatchdogSec`). Notifications are best effort: if `NOTIFY_SOCKET` is of an unsupported kind, the
+//! `WatchdogSec`). Notifications are best effort. If `NOTIFY_SOCKET` is of an unsupported kind, the
 //! parent logs that and runs without notifications.
 //!
 //! The directory `examples/workers` of the repository has a unit, a Kubernetes manifest, and a
@@ -161,8 +161,8 @@ fn try_block_on<F: Future>(future: F) -> std::io::Result<F::Output> {
     Ok(runtime.map_err(explain)?.block_on(future))
 }
 
-/// Returns the message of a panic and drops the payload. The payload is user code: its drop may
-/// panic in turn, and must not unwind into the caller.
+/// Returns the message of a panic and drops the payload. The drop runs user code, so it may panic
+/// in turn, and must not unwind into the caller.
 fn describe_panic(payload: Box<dyn Any + Send>) -> String {
     let text = payload.downcast_ref::<&str>().map(|text| text.to_string());
     let text = text.or_else(|| payload.downcast_ref::<String>().cloned());

@@ -41,8 +41,8 @@ use crate::signal::{Signal, Signals};
 /// match there. The last number is the interval of heartbeats.
 const WORKER_VARIABLE: &str = "WINDLASS_WORKER";
 
-/// Maximum number of descriptors in one message (`SCM_MAX_FD`): the socket for messages, and the
-/// listeners.
+/// Maximum number of descriptors in one message (`SCM_MAX_FD`). They are the socket for messages,
+/// and the listeners.
 const MAX_DESCRIPTORS: usize = 253;
 
 pub(super) struct Processes {
@@ -299,8 +299,8 @@ fn die_with_parent() -> io::Result<()> {
 /// SIGTERM drains this worker.
 async fn handle_signals(worker: Worker) {
     let ours = [Signal::INT, Signal::HUP, Signal::USR1, Signal::TERM];
-    // For an ignored signal no handler is installed: programs started by the worker would get the
-    // default action instead.
+    // An ignored signal stays ignored, because programs started by the worker would get the default
+    // action instead of a handler.
     let ours = ours.into_iter().filter(|&it| !stays_ignored(it));
     let Ok(mut signals) = Signals::new(ours) else {
         return;

@@ -1,4 +1,4 @@
-//! The slot of a worker: which worker has it, and the backoff of restarts.
+//! The slot of a worker holds its current worker and the backoff of restarts.
 
 use std::time::{Duration, Instant};
 

@@ -1,5 +1,5 @@
-//! The supervisor: the event loop of the parent. Starts, monitors, restarts, reloads and drains the
-//! workers.
+//! The supervisor is the event loop of the parent. It starts, monitors, restarts, reloads and
+//! drains the workers.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -107,7 +107,8 @@ pub(super) struct Supervisor {
     settings: Settings,
     /// Indexed by worker.
     slots: Vec<Slot>,
-    /// All running workers, by id: those of the slots, their successors, and those that drain.
+    /// All running workers, by id. Includes workers of the slots, their successors, and draining
+    /// ones.
     workers: BTreeMap<u64, WorkerHandle>,
     /// Workers that were killed and have not exited within [`KILL_LIMIT`].
     survivors: BTreeMap<u64, WorkerHandle>,
@@ -329,9 +330,9 @@ impl Supervisor {
         }
     }
 
-    /// Stops waiting for a worker that was killed and has not exited: it may be traced, or hang in
-    /// the kernel. The supervisor treats it as exited, and names it in the result of `run` if it is
-    /// still there then.
+    /// Stops waiting for a worker that was killed and has not exited, because it is traced or hangs
+    /// in the kernel. The supervisor treats it as exited, and names it in the result of `run` if it
+    /// is still there then.
     fn abandon(&mut self, id: u64) -> io::Result<()> {
         let Some(worker) = self.workers.remove(&id) else {
             return Ok(());
@@ -347,7 +348,7 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Handles the exit of a worker: restarts it, marks its slot as finished, or cancels a reload.
+    /// Handles the exit of a worker. Restarts it, marks its slot as finished, or cancels a reload.
     fn after_exit(&mut self, id: u64, worker: &WorkerHandle, exit: Exit) -> io::Result<()> {
         let described = worker.describe(&exit);
         if self.slots[worker.slot].worker != Some(id) {
@@ -391,7 +392,7 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Returns the next deadline: a restart, the limit of a worker, or the watchdog.
+    /// Returns the next deadline of a restart, a worker's limit, or the watchdog.
     fn deadline(&self) -> Option<Instant> {
         let restarts = self.slots.iter().filter_map(|slot| slot.restart_at);
         let limits = self

@@ -1,4 +1,4 @@
-//! systemd: socket activation and notifications. See sd_listen_fds(3) and sd_notify(3).
+//! Socket activation and notifications of systemd. See sd_listen_fds(3) and sd_notify(3).
 
 use std::env;
 use std::ffi::OsStr;
@@ -112,7 +112,7 @@ fn malformed(text: String) -> io::Error {
 }
 
 /// Returns the function that notifies systemd, and the interval of the watchdog. Notifications are
-/// best effort: errors are logged, and the service runs without them.
+/// best effort, so errors are logged, and the service runs without them.
 pub(super) fn notifier(log: &Log) -> (Notify, Option<Duration>) {
     let log = |error: io::Error| log.write(format!("can't notify systemd: {error}"));
     let notify = connect().unwrap_or_else(|error| {
@@ -138,7 +138,7 @@ fn connect() -> io::Result<Option<Notify>> {
     let socket = UnixDatagram::unbound()?;
     socket.set_nonblocking(true)?;
     Ok(Some(Box::new(move |notice| {
-        // Best effort: the program does not depend on it.
+        // Best effort, because the program does not depend on it.
         let _ = socket.send_to_addr(text_of(notice).as_bytes(), &addr);
     })))
 }
@@ -156,7 +156,7 @@ fn text_of(notice: Notification) -> String {
     }
 }
 
-/// Parses the name of a Unix socket: a path or an abstract name. systemd also defines `vsock:`, for
+/// Parses the name of a Unix socket, a path or an abstract name. systemd also defines `vsock:`, for
 /// virtual machines, which is unsupported.
 fn address(path: &OsStr) -> io::Result<SocketAddr> {
     match path.as_bytes() {

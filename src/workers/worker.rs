@@ -179,7 +179,7 @@ impl Worker {
     ///
     /// # Cancel safety
     ///
-    /// Cancel-safe: if the future is dropped, nothing was sent.
+    /// If the future is dropped, nothing was sent.
     pub async fn send(&self, to: Party, body: impl Into<Vec<u8>>) -> io::Result<()> {
         self.inner.messages.send(to.frame(body)).await
     }
@@ -206,7 +206,7 @@ impl Worker {
     ///
     /// # Cancel safety
     ///
-    /// Cancel-safe: if the future is dropped, no message is lost.
+    /// If the future is dropped, no message is lost.
     pub async fn recv(&self) -> io::Result<Message> {
         let frame = self.inner.inbox.lock().await.recv().await;
         frame

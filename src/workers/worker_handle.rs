@@ -31,7 +31,7 @@ pub(super) struct WorkerHandle {
     pub(super) last_heartbeat: Option<Instant>,
     /// The worker has reported that its future returned `Ok`.
     pub(super) has_finished: bool,
-    /// Why it ends: reported by the worker, or set by the supervisor.
+    /// Why it ends, as reported by the worker or set by the supervisor.
     pub(super) reason: Option<String>,
     /// `None` once it is killed. A thread cannot be killed, but ends when this channel is closed.
     control: Option<FrameSender>,
@@ -133,7 +133,7 @@ impl WorkerHandle {
         let Some(control) = self.control.as_ref().filter(|_| !self.is_draining()) else {
             return;
         };
-        // fails if the channel is full: then the worker is stuck, and its heartbeat times out
+        // fails if the channel is full; then the worker is stuck, and its heartbeat times out
         control.try_send(Order::Drain.into());
         self.phase = Phase::Draining { limit };
     }

@@ -1,6 +1,6 @@
-//! What the tests share.
+//! Helpers shared by the tests.
 
-// Each test file uses its own part of this.
+// Each test file uses only some of these.
 #![allow(dead_code)]
 
 use std::any::Any;
@@ -23,8 +23,8 @@ use std::time::Duration;
 
 use windlass::net::{TcpListener, TcpStream};
 
-/// Ends the process if it is not dropped within a minute: a lost wake shall be a failure, not a
-/// hang.
+/// Aborts the process if it is not dropped within a minute, so that a lost wake is a failure
+/// instead of a hang.
 pub(crate) struct Watchdog {
     _alive: Sender<()>,
 }
@@ -41,7 +41,7 @@ pub(crate) fn watchdog() -> Watchdog {
     Watchdog { _alive: alive }
 }
 
-/// `windlass::block_on`, guarded against hanging.
+/// `windlass::block_on` with a time limit.
 #[track_caller]
 pub(crate) fn run<F: Future>(future: F) -> F::Output {
     let _watchdog = watchdog();
@@ -56,7 +56,7 @@ pub(crate) async fn pair() -> io::Result<(TcpStream, TcpStream)> {
     Ok((near, far.0))
 }
 
-/// What a descriptor stands for, such as `socket:[12345]`. No two sockets have the same name.
+/// Returns the target of a descriptor, such as `socket:[12345]`. No two sockets have the same.
 #[cfg(unix)]
 pub(crate) fn name_of(descriptor: &impl AsFd) -> String {
     let number = descriptor.as_fd().as_raw_fd();
@@ -64,8 +64,8 @@ pub(crate) fn name_of(descriptor: &impl AsFd) -> String {
     link.to_string_lossy().into_owned()
 }
 
-/// True if some descriptor of this process stands for it. (To count descriptors would be wrong:
-/// the other tests of the file run meanwhile.)
+/// Returns true if some descriptor of this process has that target. A count of descriptors would be
+/// unreliable, because other tests of the file run at the same time.
 #[cfg(unix)]
 pub(crate) fn is_open(name: &str) -> bool {
     let descriptors = fs::read_dir("/proc/self/fd").expect("there is a /proc");
@@ -73,20 +73,20 @@ pub(crate) fn is_open(name: &str) -> bool {
     names.into_iter().any(|link| link.to_string_lossy() == name)
 }
 
-/// A socket's number and address. No two of the sockets that are open have the same.
+/// The number and address of a socket. No two open sockets have the same.
 #[cfg(windows)]
 pub(crate) fn name_of(socket: &impl AsSocket) -> String {
     named(socket.as_socket()).expect("it is open")
 }
 
-/// True if the socket of that number is still the one of that address.
+/// Returns true if the descriptor still is the socket with that address.
 #[cfg(windows)]
 pub(crate) fn is_open(name: &str) -> bool {
     let number = name
         .split(' ')
         .next()
         .and_then(|number| number.parse().ok());
-    // SAFETY: it's only asked for its name, which is an error if it's closed.
+    // SAFETY: the descriptor is only passed to getsockname, which returns an error if it is closed.
     let socket = unsafe { BorrowedSocket::borrow_raw(number.expect("a name")) };
     named(socket).is_ok_and(|current| current == name)
 }
@@ -99,7 +99,7 @@ fn named(socket: BorrowedSocket<'_>) -> io::Result<String> {
     Ok(format!("{} {addr:?} {peer:?}", socket.as_raw_socket()))
 }
 
-/// The text of the panic that the code ends with.
+/// Returns the message of the panic that ends the closure.
 #[track_caller]
 pub(crate) fn panic_of<T>(code: impl FnOnce() -> T) -> String {
     match catch_unwind(AssertUnwindSafe(code)) {
@@ -129,7 +129,7 @@ impl<F: FnMut()> Drop for OnDrop<F> {
     }
 }
 
-/// A number that tasks count up together.
+/// A counter shared by tasks.
 #[derive(Clone, Default)]
 pub(crate) struct Count(Rc<Cell<usize>>);
 
@@ -143,7 +143,7 @@ impl Count {
     }
 }
 
-/// Polls the future once in each poll of the task around it, and counts the polls.
+/// Polls the future once per poll of the surrounding task, and counts the polls.
 pub(crate) async fn counted<F: Future>(count: &Count, future: F) -> F::Output {
     let mut future = std::pin::pin!(future);
     poll_fn(|cx| {
@@ -153,7 +153,7 @@ pub(crate) async fn counted<F: Future>(count: &Count, future: F) -> F::Output {
     .await
 }
 
-/// Pending for one poll of its task, without a wake: polled again only if something else wakes it.
+/// Returns `Pending` once, without a wake, so that only another wake polls it again.
 pub(crate) async fn once_pending() {
     let mut polled = false;
     poll_fn(|_| match std::mem::replace(&mut polled, true) {

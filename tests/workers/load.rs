@@ -1,4 +1,4 @@
-//! Clients that ask without end.
+//! Clients that send requests continuously.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use super::subject::Client;
 #[derive(Default, Debug)]
 pub(crate) struct Counts {
     pub(crate) answered: AtomicU64,
-    /// Connections that broke in the middle of a request.
+    /// Connections that broke during a request.
     pub(crate) broken: AtomicU64,
     pub(crate) refused: AtomicU64,
 }
@@ -56,12 +56,12 @@ fn ask(addr: SocketAddr, requests: usize, counts: &Counts, stop: &AtomicBool) {
         return;
     };
     for _ in 0..requests {
-        let (counter, goes_on) = match client.get("/") {
+        let (counter, continues) = match client.get("/") {
             Ok((_, is_kept)) => (&counts.answered, is_kept && !stop.load(Relaxed)),
             Err(_) => (&counts.broken, false),
         };
         counter.fetch_add(1, Relaxed);
-        if !goes_on {
+        if !continues {
             return;
         }
     }

@@ -1,5 +1,5 @@
-//! Workers: supervision, hand-over, replacement, draining. This program is its own subject: with
-//! the argument `--program` it is what the tests start.
+//! Tests of workers, including supervision, socket passing, reload and draining. With the argument
+//! `--program`, this binary is the program under test.
 #![cfg_attr(not(target_os = "linux"), allow(dead_code, unused_imports))]
 
 #[cfg(target_os = "linux")]
@@ -28,8 +28,8 @@ fn main() {
             return trouble::trace(process.parse().expect("a PID"));
         }
     }
-    heed_signals();
-    // As the usual harness does: a word chooses the tests that have it in their names.
+    reset_signals();
+    // Filter by name, like the default test harness.
     let word = args.iter().find(|arg| !arg.starts_with('-'));
     for (name, test) in tests::ALL.iter().chain(trouble::ALL) {
         if word.is_none_or(|word| name.contains(word.as_str())) {
@@ -42,16 +42,16 @@ fn main() {
     println!("all have passed");
 }
 
-/// A shell that starts this by `&` has it ignore SIGINT, and what it starts would do so as well.
+/// A shell that starts this with `&` makes it ignore SIGINT, and its children would inherit that.
 #[cfg(target_os = "linux")]
-fn heed_signals() {
+fn reset_signals() {
     use nix::sys::signal::{SigHandler, Signal, signal};
     for number in [Signal::SIGHUP, Signal::SIGINT] {
-        // SAFETY: the default action has no handler that could be unsound.
+        // SAFETY: the default action installs no handler.
         unsafe { signal(number, SigHandler::SigDfl) }.expect("the signal has a default action");
     }
 }
 
-/// It looks at `/proc`.
+/// The tests read `/proc`.
 #[cfg(not(target_os = "linux"))]
 fn main() {}

@@ -1,4 +1,4 @@
-//! The program that the tests run: a small HTTP server, whose requests make it do bad things.
+//! The program under test is a small HTTP server with requests that make it misbehave.
 
 use std::io::{self, Write};
 use std::time::Duration;
@@ -8,7 +8,7 @@ use windlass::net::TcpStream;
 use windlass::sync::Semaphore;
 use windlass::workers::{Builder, Parent, Party, Worker};
 
-/// What its arguments say, `key=value` each.
+/// Options are arguments of the form `key=value`.
 pub(crate) fn main(args: &[String]) -> io::Result<()> {
     let get = |key: &str| {
         args.iter()
@@ -41,7 +41,7 @@ pub(crate) fn main(args: &[String]) -> io::Result<()> {
         workers = listen(workers, addr, get("each").is_some())?;
     }
     workers = match get("parent") {
-        Some("echo") => workers.parent(echo_to_all),
+        Some("echo") => workers.parent(broadcast_all),
         Some("flood") => workers.parent(flood),
         Some("count") => workers.parent(count),
         Some("panic") => workers.parent(panic_at_a_message),
@@ -63,8 +63,8 @@ fn listen(workers: Builder, addr: &str, each: bool) -> io::Result<Builder> {
     }
 }
 
-/// The parent's part: what a worker says, all are told.
-async fn echo_to_all(mut parent: Parent) {
+/// The parent's future, which broadcasts each message that it receives.
+async fn broadcast_all(mut parent: Parent) {
     loop {
         let message = parent.recv().await;
         if parent.broadcast(message.body).await.is_err() {
@@ -73,7 +73,7 @@ async fn echo_to_all(mut parent: Parent) {
     }
 }
 
-/// Sends all of them so many messages that no queue holds them.
+/// Sends all workers more messages than any queue holds.
 async fn flood(mut parent: Parent) {
     parent.recv().await;
     for wave in 1..=1000 {
@@ -84,11 +84,11 @@ async fn flood(mut parent: Parent) {
     std::future::pending().await
 }
 
-/// Counts the messages, and does so many other things in between that they queue up.
+/// Counts messages, and yields in between so that they queue up.
 async fn count(mut parent: Parent) {
     for count in 1.. {
         parent.recv().await;
-        say(&format!("the parent has got {count}"));
+        print_line(&format!("the parent has got {count}"));
         for _ in 0..20 {
             windlass::yield_now().await;
         }
@@ -108,7 +108,7 @@ async fn bomb_at_a_message(mut parent: Parent) {
 async fn stop_at_a_message(mut parent: Parent) {
     parent.recv().await;
     parent.stop();
-    say("the parent has called stop");
+    print_line("the parent has called stop");
     std::future::pending().await
 }
 
@@ -116,22 +116,22 @@ async fn never_receive(_parent: Parent) {
     std::future::pending().await
 }
 
-/// No more processes and threads, and at the next signal as many as before.
+/// At each signal, sets the limit of processes and threads to zero, or back to the original value.
 async fn limit_processes_at_a_signal(_parent: Parent) {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let before = getrlimit(Resource::Nproc);
     let current = Some(0);
     let none = Rlimit { current, ..before };
     let mut signals = windlass::signal::Signals::new([windlass::signal::Signal::USR2]).unwrap();
-    say("the limit can be changed");
+    print_line("the limit can be changed");
     for limits in [none, before].into_iter().cycle() {
         signals.recv().await.unwrap();
         setrlimit(Resource::Nproc, limits).unwrap();
-        say("the limit is changed");
+        print_line("the limit is changed");
     }
 }
 
-/// A panic's value that panics when it is dropped.
+/// A panic payload that panics when it is dropped.
 struct Bomb;
 
 impl Drop for Bomb {
@@ -140,7 +140,7 @@ impl Drop for Bomb {
     }
 }
 
-/// In a worker, which has what it has got from its parent still to come.
+/// Called in a worker before it receives the descriptors from its parent.
 fn limit_descriptors(limit: u64) -> io::Result<()> {
     use rustix::process::{Resource, getrlimit, setrlimit};
     let mut limits = getrlimit(Resource::Nofile);
@@ -154,7 +154,7 @@ async fn run(worker: Worker, behave: String) -> io::Result<()> {
         "panic" => panic!("the rope broke"),
         "bomb" => std::panic::panic_any(Bomb),
         "traced" => {
-            // Where Yama isn't there to restrict tracing, there's nothing to permit.
+            // Fails where Yama does not restrict tracing, and then tracing needs no permission.
             let _ = rustix::process::set_ptracer(rustix::process::PTracer::Any);
         }
         "finish" => return Ok(()),
@@ -167,8 +167,8 @@ async fn run(worker: Worker, behave: String) -> io::Result<()> {
         _ => {}
     }
     if let Some(listener) = worker.listeners().first() {
-        // Only the first of them is read.
-        say(&format!(
+        // Only the first listener is printed.
+        print_line(&format!(
             "serving {} {}",
             std::process::id(),
             listener.local_addr()
@@ -186,10 +186,10 @@ async fn run(worker: Worker, behave: String) -> io::Result<()> {
                 continue;
             }
             if message.body == b"count" {
-                say(&format!("worker {} got {in_order} in order", heard.index()));
+                print_line(&format!("worker {} got {in_order} in order", heard.index()));
                 continue;
             }
-            say(&format!(
+            print_line(&format!(
                 "worker {} got {}",
                 heard.index(),
                 String::from_utf8_lossy(&message.body).trim_end_matches('\0')
@@ -206,7 +206,7 @@ async fn run(worker: Worker, behave: String) -> io::Result<()> {
             let _ = answer(worker, stream, &fail).await;
         }
     });
-    // The first of both.
+    // Whichever completes first.
     let failed = failing.acquire(1);
     let (serving, failed) = (std::pin::pin!(serving), std::pin::pin!(failed));
     match futures::future::select(serving, failed).await {
@@ -215,7 +215,7 @@ async fn run(worker: Worker, behave: String) -> io::Result<()> {
     }
 }
 
-/// So much that no queue holds it, for the first worker and for the parent; then a word to all.
+/// Sends more than any queue holds to the first worker and to the parent, then one message to all.
 async fn send_much(worker: &Worker) -> io::Result<()> {
     for _ in 0..200 {
         worker.send(Party::Worker(0), vec![b'!'; 64 * 1024]).await?;
@@ -227,12 +227,12 @@ async fn send_much(worker: &Worker) -> io::Result<()> {
     worker.broadcast("avast").await
 }
 
-/// A line in one piece, since others write as well.
-fn say(text: &str) {
+/// Writes a line with one call, because other processes write as well.
+fn print_line(text: &str) {
     let _ = io::stdout().write_all(format!("{text}\n").as_bytes());
 }
 
-/// More messages than a link holds, but fewer bytes than a receiver's queue.
+/// Sends more messages than a channel holds, but fewer bytes than a receiver's queue.
 async fn send_a_burst(worker: &Worker) -> io::Result<()> {
     for number in 0..20_000 {
         worker.send(Party::Worker(0), format!("#{number}")).await?;
@@ -240,7 +240,7 @@ async fn send_a_burst(worker: &Worker) -> io::Result<()> {
     worker.send(Party::Worker(0), "count").await
 }
 
-/// Answers requests without a body; the last one, of a worker that is to end, by `close`.
+/// Answers requests without a body. When the worker is stopped, the answer closes the connection.
 async fn answer(worker: Worker, mut stream: TcpStream, fail: &Semaphore) -> io::Result<()> {
     let mut request = Vec::new();
     let mut buffer = [0; 1024];

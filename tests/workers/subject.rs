@@ -9,14 +9,14 @@ use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
 
-/// For what must happen soon: a hang is a failure.
+/// Time limit for events that must happen. A hang is a failure.
 const SOON: Duration = Duration::from_secs(20);
 
 pub(crate) struct Subject {
     child: Child,
     lines: Receiver<String>,
-    /// What it has said so far.
-    pub(crate) said: Vec<String>,
+    /// All lines read so far.
+    pub(crate) output: Vec<String>,
 }
 
 impl Subject {
@@ -28,11 +28,12 @@ impl Subject {
         Subject::start_into(command, Stdio::piped())
     }
 
-    /// Its standard error is read here only if it's piped.
+    /// Reads standard error only if it is piped.
     pub(crate) fn start_into(command: &mut Command, stderr: impl Into<Stdio>) -> Subject {
         let piped = command.stdout(Stdio::piped()).stderr(stderr);
         let mut child = piped.spawn().expect("the program can be started");
-        command.stderr(Stdio::null()); // its end of a pipe would stay open here
+        // otherwise this process would keep the pipe's writing end open
+        command.stderr(Stdio::null());
         let (sender, lines) = channel();
         let mut streams: Vec<Box<dyn Read + Send>> = Vec::new();
         streams.extend(child.stdout.take().map(|it| Box::new(it) as Box<_>));
@@ -48,11 +49,11 @@ impl Subject {
         Subject {
             child,
             lines,
-            said: Vec::new(),
+            output: Vec::new(),
         }
     }
 
-    /// Waits for a line that has the text in it.
+    /// Waits for a line that contains the text.
     pub(crate) fn wait_for(&mut self, text: &str) -> String {
         let deadline = Instant::now() + SOON;
         loop {
@@ -61,20 +62,20 @@ impl Subject {
                 .recv_timeout(deadline.saturating_duration_since(Instant::now()))
             {
                 Ok(line) => {
-                    self.said.push(line.clone());
+                    self.output.push(line.clone());
                     if line.contains(text) {
                         return line;
                     }
                 }
                 Err(error) => {
                     let ended = error == RecvTimeoutError::Disconnected;
-                    panic!("no {text:?}, ended: {ended}; it said {:#?}", self.said);
+                    panic!("no {text:?}, ended: {ended}; output: {:#?}", self.output);
                 }
             }
         }
     }
 
-    /// The address, once so many workers serve.
+    /// Returns the address after that many workers serve.
     pub(crate) fn addr(&mut self, workers: usize) -> SocketAddr {
         let mut line = String::new();
         for _ in 0..workers {
@@ -95,27 +96,27 @@ impl Subject {
         let deadline = Instant::now() + SOON;
         loop {
             if let Some(status) = self.child.try_wait().unwrap() {
-                self.said.extend(self.lines.iter());
+                self.output.extend(self.lines.iter());
                 return status;
             }
             assert!(
                 Instant::now() < deadline,
                 "it doesn't end: {:#?}",
-                self.said
+                self.output
             );
             thread::sleep(Duration::from_millis(5));
         }
     }
 
-    pub(crate) fn has_said(&self, text: &str) -> bool {
-        self.said.iter().any(|line| line.contains(text))
+    pub(crate) fn has_logged(&self, text: &str) -> bool {
+        self.output.iter().any(|line| line.contains(text))
     }
 
-    /// Ends as it should.
+    /// Stops the program, which must exit successfully.
     pub(crate) fn end(mut self) {
         self.signal(Signal::TERM);
         let status = self.wait();
-        assert!(status.success(), "{status}: {:#?}", self.said);
+        assert!(status.success(), "{status}: {:#?}", self.output);
     }
 
     pub(crate) fn workers(&self) -> Vec<u32> {
@@ -160,7 +161,7 @@ pub(crate) fn lives(id: u32) -> bool {
     stat.is_ok_and(|stat| !stat.contains(") Z "))
 }
 
-/// Waits until it's true.
+/// Waits until the condition is true.
 pub(crate) fn until(what: &str, mut is_true: impl FnMut() -> bool) {
     let deadline = Instant::now() + SOON;
     while !is_true() {
@@ -169,7 +170,7 @@ pub(crate) fn until(what: &str, mut is_true: impl FnMut() -> bool) {
     }
 }
 
-/// A connection that is kept alive.
+/// A keep-alive connection.
 pub(crate) struct Client {
     stream: TcpStream,
 }
@@ -182,13 +183,13 @@ impl Client {
         Ok(Client { stream })
     }
 
-    /// [`get`](Client::get), or an error after that time.
+    /// Like [`get`](Client::get), with a time limit.
     pub(crate) fn get_within(&mut self, path: &str, limit: Duration) -> io::Result<(String, bool)> {
         self.stream.set_read_timeout(Some(limit))?;
         self.get(path)
     }
 
-    /// The body of the answer, and whether the connection lives on.
+    /// Returns the body of the answer, and whether the connection stays open.
     pub(crate) fn get(&mut self, path: &str) -> io::Result<(String, bool)> {
         self.stream
             .write_all(format!("GET {path} HTTP/1.1\r\n\r\n").as_bytes())?;
@@ -211,7 +212,7 @@ impl Client {
     }
 }
 
-/// One request on a connection of its own. The answer: which worker, and its process.
+/// Sends one request on its own connection. Returns the index and the PID of the worker.
 pub(crate) fn get(addr: SocketAddr, path: &str) -> io::Result<(usize, u32)> {
     let (body, _) = Client::connect(addr)?.get(path)?;
     let (worker, process) = body.split_once(' ').unwrap();

@@ -1,4 +1,4 @@
-//! The tests, one after the other: each has a program of its own.
+//! Tests of the usual operation. They run one after the other, each with its own program.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -23,34 +23,34 @@ macro_rules! tests {
 }
 
 tests! {
-    each_worker_gets_its_share_of_the_connections
-    a_connection_goes_to_a_worker_that_waits_and_they_take_turns
-    a_worker_that_is_killed_is_replaced_and_the_others_go_on
-    a_worker_that_is_told_to_end_by_others_finishes_its_requests_and_is_replaced
-    the_limit_holds_also_for_a_worker_that_is_told_to_end_by_others
-    a_panic_of_a_thread_is_a_crash_of_that_worker_alone
-    workers_that_die_at_once_make_it_give_up_and_say_how
-    when_all_have_finished_it_is_over
+    every_worker_accepts_connections
+    waiting_workers_accept_in_turn
+    a_killed_worker_is_restarted_and_others_continue
+    sigterm_to_a_worker_drains_and_restarts_it
+    the_drain_limit_applies_after_sigterm_to_a_worker
+    a_panic_of_a_thread_ends_only_its_worker
+    a_crash_loop_ends_the_parent_with_the_last_crash
+    run_returns_when_all_workers_have_finished
     sigterm_lets_requests_finish
-    what_takes_longer_than_the_limit_is_killed
-    the_second_signal_ends_at_once
+    a_worker_that_exceeds_the_drain_limit_is_killed
+    a_second_signal_kills_the_workers
     no_worker_outlives_a_parent_that_is_killed
-    a_worker_that_is_stuck_is_replaced
-    a_parent_that_was_stopped_blames_no_worker
-    a_thread_that_is_stuck_is_left_and_replaced
-    sighup_replaces_the_workers_and_no_request_fails
-    old_workers_that_drain_do_not_pile_up
-    an_executable_that_is_gone_is_told_and_the_old_ones_go_on
-    the_new_program_is_where_a_symbolic_link_leads_now
-    messages_go_to_the_parent_and_to_all
-    a_worker_that_reads_no_message_keeps_none_from_the_others
-    what_was_sent_before_a_worker_ends_reaches_the_parent
-    figures_are_told_on_a_socket_and_a_stale_one_is_replaced
-    a_workers_children_inherit_nothing
-    bad_input_is_told
-    listeners_for_which_a_worker_has_no_room_are_told
-    sockets_of_systemd_are_taken_and_it_is_told
-    restarts_leak_nothing
+    a_stuck_worker_is_restarted
+    a_paused_parent_kills_no_worker
+    a_stuck_thread_is_abandoned_and_replaced
+    a_reload_fails_no_request
+    at_most_eight_sets_of_workers_drain
+    a_reload_without_executable_keeps_the_workers
+    a_reload_follows_the_current_symbolic_link
+    messages_reach_the_parent_and_all_workers
+    a_worker_that_never_receives_delays_no_broadcast
+    messages_sent_before_a_worker_exits_are_delivered
+    metrics_are_served_and_a_stale_socket_is_replaced
+    children_of_workers_inherit_no_descriptors
+    invalid_configuration_is_an_error
+    a_worker_without_free_descriptors_is_an_error
+    systemd_passes_sockets_and_is_notified
+    restarts_and_reloads_leak_no_descriptors
 }
 
 pub(crate) const LOCAL: &str = "listen=127.0.0.1:0";
@@ -70,7 +70,7 @@ pub(crate) fn kill(process: u32) {
     send(process, Signal::KILL);
 }
 
-fn each_worker_gets_its_share_of_the_connections() {
+fn every_worker_accepts_connections() {
     for args in [
         &["kind=processes", LOCAL, "count=3"][..],
         &["kind=processes", LOCAL, "count=3", "each=1"],
@@ -88,15 +88,15 @@ fn each_worker_gets_its_share_of_the_connections() {
     }
 }
 
-fn a_connection_goes_to_a_worker_that_waits_and_they_take_turns() {
+fn waiting_workers_accept_in_turn() {
     if cfg!(windlass_portable) {
-        return; // All of them are woken there, and the quickest takes it.
+        return; // The kernel wakes all workers there, and the fastest accepts.
     }
     let mut subject = Subject::start(&["kind=processes", LOCAL, "count=4"]);
     let addr = subject.addr(4);
     get(addr, "/").unwrap();
-    // One after the other, they'd have 20 each, if all wait each time, which on a busy machine they
-    // don't. If nobody lined up anew, one of them would get nearly all.
+    // If all workers wait each time, each of them accepts 20 connections; on a busy machine the
+    // numbers vary. Without rotation of the exclusive waiters, one worker would accept nearly all.
     let (mut answers, mut clients) = ([0; 4], Vec::new());
     while answers.iter().any(|&it| it < 10) {
         assert!(clients.len() < 400, "{answers:?}");
@@ -109,7 +109,7 @@ fn a_connection_goes_to_a_worker_that_waits_and_they_take_turns() {
     subject.end();
 }
 
-fn a_worker_that_is_killed_is_replaced_and_the_others_go_on() {
+fn a_killed_worker_is_restarted_and_others_continue() {
     let mut subject = Subject::start(&["kind=processes", LOCAL, "count=2"]);
     let addr = subject.addr(2);
     let mut clients: Vec<_> = (0..8).map(|_| Client::connect(addr).unwrap()).collect();
@@ -139,7 +139,7 @@ fn a_worker_that_is_killed_is_replaced_and_the_others_go_on() {
     subject.end();
 }
 
-fn a_worker_that_is_told_to_end_by_others_finishes_its_requests_and_is_replaced() {
+fn sigterm_to_a_worker_drains_and_restarts_it() {
     let mut subject = Subject::start(&["kind=processes", LOCAL, "count=1"]);
     let addr = subject.addr(1);
     let mut client = Client::connect(addr).unwrap();
@@ -153,7 +153,7 @@ fn a_worker_that_is_told_to_end_by_others_finishes_its_requests_and_is_replaced(
     subject.end();
 }
 
-fn the_limit_holds_also_for_a_worker_that_is_told_to_end_by_others() {
+fn the_drain_limit_applies_after_sigterm_to_a_worker() {
     let mut subject = Subject::start(&["kind=processes", LOCAL, "count=1", "drain=200"]);
     let addr = subject.addr(1);
     let mut silent = Client::connect(addr).unwrap();
@@ -164,34 +164,34 @@ fn the_limit_holds_also_for_a_worker_that_is_told_to_end_by_others() {
     subject.end();
 }
 
-fn a_panic_of_a_thread_is_a_crash_of_that_worker_alone() {
+fn a_panic_of_a_thread_ends_only_its_worker() {
     let mut subject = Subject::start(&["kind=threads", "count=2", "behave=panic"]);
     assert_eq!(subject.wait().code(), Some(2));
-    assert!(subject.has_said("(a thread) panicked: the rope broke: starting another"));
+    assert!(subject.has_logged("(a thread) panicked: the rope broke: starting another"));
 }
 
-fn workers_that_die_at_once_make_it_give_up_and_say_how() {
-    for (behave, told) in [("fail", "failed: no rope"), ("panic", "exit status: 101")] {
+fn a_crash_loop_ends_the_parent_with_the_last_crash() {
+    for (behave, expected) in [("fail", "failed: no rope"), ("panic", "exit status: 101")] {
         let mut subject =
             Subject::start(&["kind=processes", "count=2", &format!("behave={behave}")]);
         assert_eq!(subject.wait().code(), Some(2));
         let error = subject
-            .said
+            .output
             .iter()
             .find(|line| line.starts_with("error: giving up"));
         assert!(
-            error.is_some_and(|error| error.contains(told)),
+            error.is_some_and(|error| error.contains(expected)),
             "{:#?}",
-            subject.said
+            subject.output
         );
     }
 }
 
-fn when_all_have_finished_it_is_over() {
+fn run_returns_when_all_workers_have_finished() {
     for kind in ["kind=processes", "kind=threads"] {
         let mut subject = Subject::start(&[kind, "count=3", "behave=finish"]);
         assert!(subject.wait().success());
-        assert!(!subject.has_said("starting another"));
+        assert!(!subject.has_logged("starting another"));
     }
 }
 
@@ -202,7 +202,8 @@ fn sigterm_lets_requests_finish() {
         let mut client = Client::connect(addr).unwrap();
         client.get("/").unwrap();
         let asking = std::thread::spawn(move || client.get("/slow").unwrap());
-        // Sent when it's asked, or before: then the request is the connection's last.
+        // The signal may arrive before or after the request. In both cases the request is the
+        // connection's last.
         subject.signal(Signal::TERM);
         let (_, is_kept) = asking.join().unwrap();
         assert!(!is_kept);
@@ -210,27 +211,27 @@ fn sigterm_lets_requests_finish() {
     }
 }
 
-fn what_takes_longer_than_the_limit_is_killed() {
+fn a_worker_that_exceeds_the_drain_limit_is_killed() {
     let mut subject = Subject::start(&["kind=processes", LOCAL, "count=1", "drain=200"]);
     let addr = subject.addr(1);
     let mut silent = Client::connect(addr).unwrap();
     silent.get("/").unwrap();
     subject.signal(Signal::INT);
     assert!(subject.wait().success());
-    assert!(subject.has_said("didn't end within 200ms; it was killed by signal: 9"));
+    assert!(subject.has_logged("didn't end within 200ms; it was killed by signal: 9"));
 }
 
-fn the_second_signal_ends_at_once() {
+fn a_second_signal_kills_the_workers() {
     for kind in ["kind=processes", "kind=threads"] {
         let mut subject = Subject::start(&[kind, LOCAL, "count=2"]);
         let addr = subject.addr(2);
         let mut silent = Client::connect(addr).unwrap();
         silent.get("/").unwrap();
         subject.signal(Signal::INT);
-        until("it's told once", || get(addr, "/").is_err());
+        until("the first signal is handled", || get(addr, "/").is_err());
         subject.signal(Signal::INT);
         assert_eq!(subject.wait().code(), Some(2));
-        assert!(subject.has_said("a second stop request killed the workers"));
+        assert!(subject.has_logged("a second stop request killed the workers"));
     }
 }
 
@@ -245,7 +246,7 @@ fn no_worker_outlives_a_parent_that_is_killed() {
     });
 }
 
-fn a_worker_that_is_stuck_is_replaced() {
+fn a_stuck_worker_is_restarted() {
     let mut subject = Subject::start(&["kind=processes", LOCAL, "count=2", "heartbeat=400"]);
     let addr = subject.addr(2);
     let before = subject.workers();
@@ -261,13 +262,13 @@ fn a_worker_that_is_stuck_is_replaced() {
     subject.end();
 }
 
-fn a_parent_that_was_stopped_blames_no_worker() {
+fn a_paused_parent_kills_no_worker() {
     let mut subject = Subject::start(&["kind=processes", LOCAL, "count=2", "heartbeat=400"]);
     let addr = subject.addr(2);
     let before = subject.workers();
     get(addr, "/").unwrap();
-    while !subject.has_said(" 1 requests") {
-        subject.signal(Signal::USR1); // until it has heard of them
+    while !subject.has_logged(" 1 requests") {
+        subject.signal(Signal::USR1); // until the metrics include the request
         subject.wait_for("worker 1 (");
     }
     subject.signal(Signal::STOP);
@@ -282,10 +283,10 @@ fn a_parent_that_was_stopped_blames_no_worker() {
     assert_eq!(subject.workers(), before);
     subject.signal(Signal::TERM);
     assert!(subject.wait().success());
-    assert!(!subject.has_said("is stuck"), "{:#?}", subject.said);
+    assert!(!subject.has_logged("is stuck"), "{:#?}", subject.output);
 }
 
-fn a_thread_that_is_stuck_is_left_and_replaced() {
+fn a_stuck_thread_is_abandoned_and_replaced() {
     let mut subject = Subject::start(&["kind=threads", LOCAL, "count=1", "heartbeat=400"]);
     let addr = subject.addr(1);
     let mut client = Client::connect(addr).unwrap();
@@ -293,13 +294,13 @@ fn a_thread_that_is_stuck_is_left_and_replaced() {
     subject.wait_for("is stuck: its loop sent no heartbeat for 400ms; it is abandoned");
     subject.addr(1);
     get(addr, "/").unwrap();
-    // It lives on, so the end is not in good order.
+    // The thread still runs, so the exit is not graceful.
     subject.signal(Signal::TERM);
     assert_eq!(subject.wait().code(), Some(2));
-    assert!(subject.has_said("error: worker 0 (a thread) is stuck"));
+    assert!(subject.has_logged("error: worker 0 (a thread) is stuck"));
 }
 
-fn sighup_replaces_the_workers_and_no_request_fails() {
+fn a_reload_fails_no_request() {
     for args in [
         &["kind=processes", LOCAL, "count=2"][..],
         &["kind=processes", LOCAL, "count=2", "each=1"],
@@ -315,7 +316,7 @@ fn sighup_replaces_the_workers_and_no_request_fails() {
         }
         let counts = load.stop();
         let failed = (counts.refused.load(Relaxed), counts.broken.load(Relaxed));
-        assert_eq!(failed, (0, 0), "{counts:?}: {:#?}", subject.said);
+        assert_eq!(failed, (0, 0), "{counts:?}: {:#?}", subject.output);
         assert_eq!(
             get(addr, "/").unwrap().1 == before,
             args[0] == "kind=threads"
@@ -324,10 +325,10 @@ fn sighup_replaces_the_workers_and_no_request_fails() {
     }
 }
 
-fn old_workers_that_drain_do_not_pile_up() {
+fn at_most_eight_sets_of_workers_drain() {
     let mut subject = Subject::start(&["kind=processes", LOCAL, "count=1"]);
     let addr = subject.addr(1);
-    // Each set of workers has a client that keeps it from ending.
+    // Each set of workers has a client that keeps it draining.
     let mut clients = Vec::new();
     for set in 1..=10 {
         let newest = *subject.workers().last().unwrap();
@@ -347,7 +348,7 @@ fn old_workers_that_drain_do_not_pile_up() {
     subject.end();
 }
 
-/// A connection to that worker, as soon as no other takes them.
+/// Connects until that worker accepts the connection.
 fn client_of(process: u32, addr: SocketAddr) -> Client {
     loop {
         let mut client = Client::connect(addr).unwrap();
@@ -358,7 +359,7 @@ fn client_of(process: u32, addr: SocketAddr) -> Client {
     }
 }
 
-fn an_executable_that_is_gone_is_told_and_the_old_ones_go_on() {
+fn a_reload_without_executable_keeps_the_workers() {
     let copy = scratch("copy");
     fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
     let mut started = Command::new(&copy);
@@ -367,12 +368,12 @@ fn an_executable_that_is_gone_is_told_and_the_old_ones_go_on() {
     let addr = subject.addr(2);
     fs::remove_file(&copy).unwrap();
     subject.signal(Signal::HUP);
-    let told = subject.wait_for("the workers are not replaced");
-    assert!(told.contains("No such file"), "{told}");
-    // What crashes is started again, as the same program.
+    let reason = subject.wait_for("the workers are not replaced");
+    assert!(reason.contains("No such file"), "{reason}");
+    // A crashed worker is restarted with the same program.
     kill(get(addr, "/").unwrap().1);
     subject.addr(1);
-    // A program that is broken replaces nothing.
+    // A broken program replaces nothing.
     fs::write(&copy, "#!/bin/false\n").unwrap();
     fs::set_permissions(&copy, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     subject.signal(Signal::HUP);
@@ -382,7 +383,7 @@ fn an_executable_that_is_gone_is_told_and_the_old_ones_go_on() {
     subject.end();
 }
 
-fn the_new_program_is_where_a_symbolic_link_leads_now() {
+fn a_reload_follows_the_current_symbolic_link() {
     let link = scratch("current");
     std::os::unix::fs::symlink(std::env::current_exe().unwrap(), &link).unwrap();
     let mut started = Command::new(&link);
@@ -392,14 +393,14 @@ fn the_new_program_is_where_a_symbolic_link_leads_now() {
     fs::remove_file(&link).unwrap();
     std::os::unix::fs::symlink("/nowhere/at/all", &link).unwrap();
     subject.signal(Signal::HUP);
-    let told = subject.wait_for("the workers are not replaced");
-    assert!(told.contains("No such file"), "{told}");
+    let reason = subject.wait_for("the workers are not replaced");
+    assert!(reason.contains("No such file"), "{reason}");
     get(addr, "/").unwrap();
     fs::remove_file(&link).unwrap();
     subject.end();
 }
 
-fn messages_go_to_the_parent_and_to_all() {
+fn messages_reach_the_parent_and_all_workers() {
     for kind in ["kind=processes", "kind=threads"] {
         let mut subject = Subject::start(&[kind, LOCAL, "count=2", "parent=echo"]);
         let addr = subject.addr(2);
@@ -416,14 +417,14 @@ fn messages_go_to_the_parent_and_to_all() {
     }
 }
 
-fn a_worker_that_reads_no_message_keeps_none_from_the_others() {
+fn a_worker_that_never_receives_delays_no_broadcast() {
     for kind in ["kind=processes", "kind=threads"] {
         let args = [kind, LOCAL, "count=2", "parent=flood", "behave=deaf"];
         let mut subject = Subject::start(&args);
         let addr = subject.addr(2);
         get(addr, "/tell").unwrap();
         subject.wait_for("got wave 1000");
-        let waves = subject.said.iter().filter(|line| line.contains("wave"));
+        let waves = subject.output.iter().filter(|line| line.contains("wave"));
         assert!(
             waves.eq(&(1..=1000)
                 .map(|wave| format!("worker 1 got wave {wave}"))
@@ -436,20 +437,20 @@ fn a_worker_that_reads_no_message_keeps_none_from_the_others() {
     }
 }
 
-fn what_was_sent_before_a_worker_ends_reaches_the_parent() {
+fn messages_sent_before_a_worker_exits_are_delivered() {
     for kind in ["kind=processes", "kind=threads"] {
         let args = [kind, "count=1", "parent=count", "behave=farewell"];
         let mut subject = Subject::start(&args);
         assert!(subject.wait().success());
         assert!(
-            subject.has_said("has got 200"),
+            subject.has_logged("has got 200"),
             "{:#?}",
-            subject.said.last()
+            subject.output.last()
         );
     }
 }
 
-fn figures_are_told_on_a_socket_and_a_stale_one_is_replaced() {
+fn metrics_are_served_and_a_stale_socket_is_replaced() {
     let path = scratch("figures");
     drop(UnixListener::bind(&path).unwrap()); // the file stays
     let figures = format!("figures={}", path.display());
@@ -478,12 +479,12 @@ fn figures_are_told_on_a_socket_and_a_stale_one_is_replaced() {
     );
     let mut second = Subject::start(&args);
     assert_eq!(second.wait().code(), Some(2));
-    assert!(second.has_said("can't listen on"));
+    assert!(second.has_logged("can't listen on"));
     subject.end();
     assert!(!path.exists());
 }
 
-fn a_workers_children_inherit_nothing() {
+fn children_of_workers_inherit_no_descriptors() {
     let mut subject = Subject::start(&["kind=processes", LOCAL, "count=2"]);
     let addr = subject.addr(2);
     let (listed, _) = Client::connect(addr).unwrap().get("/children").unwrap();
@@ -494,7 +495,7 @@ fn a_workers_children_inherit_nothing() {
     subject.end();
 }
 
-fn bad_input_is_told() {
+fn invalid_configuration_is_an_error() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = taken.local_addr().unwrap();
     let listen = format!("listen={addr}");
@@ -529,30 +530,35 @@ fn bad_input_is_told() {
             "has 2 names",
         ),
     ];
-    for (args, variables, told) in cases {
+    for (args, variables, expected) in cases {
         let mut started = with_own_pid(args);
         started.envs(variables.iter().copied());
         let mut subject = Subject::start_as(&mut started);
         assert_eq!(
             subject.wait().code(),
             Some(2),
-            "{told}: {:#?}",
-            subject.said
+            "{expected}: {:#?}",
+            subject.output
         );
-        assert!(subject.has_said(told), "{told}: {:#?}", subject.said);
+        assert!(
+            subject.has_logged(expected),
+            "{expected}: {:#?}",
+            subject.output
+        );
     }
-    no_permission_is_told();
+    a_missing_permission_is_an_error();
 }
 
-fn listeners_for_which_a_worker_has_no_room_are_told() {
-    // Beside the standard ones there is room for the link and that for messages.
+fn a_worker_without_free_descriptors_is_an_error() {
+    // Beside the standard streams there are descriptors for the control socket and the message
+    // socket.
     let mut subject = Subject::start(&["kind=processes", LOCAL, "count=1", "descriptors=5"]);
     subject.wait_for("raise its limit (`ulimit -n`, LimitNOFILE)");
     assert_eq!(subject.wait().code(), Some(2));
 }
 
-/// As a user who may not.
-fn no_permission_is_told() {
+/// Runs as a user without the permission.
+fn a_missing_permission_is_an_error() {
     let copy = scratch("unprivileged");
     fs::copy(std::env::current_exe().unwrap(), &copy).unwrap();
     let mut started = Command::new(&copy);
@@ -563,14 +569,15 @@ fn no_permission_is_told() {
     let mut subject = Subject::start_as(&mut started);
     assert_eq!(subject.wait().code(), Some(2));
     assert!(
-        subject.has_said("can't listen on 127.0.0.1:1: Permission denied"),
+        subject.has_logged("can't listen on 127.0.0.1:1: Permission denied"),
         "{:?}",
-        subject.said
+        subject.output
     );
     fs::remove_file(copy).unwrap();
 }
 
-/// The program with `LISTEN_PID` being its own number, which a shell knows before it becomes it.
+/// Starts the program with `LISTEN_PID` set to its own PID: a shell knows the PID before it
+/// executes the program.
 fn with_own_pid(args: &[&str]) -> Command {
     let program = command(args);
     let mut shell = Command::new("sh");
@@ -582,9 +589,9 @@ fn with_own_pid(args: &[&str]) -> Command {
     shell
 }
 
-fn sockets_of_systemd_are_taken_and_it_is_told() {
+fn systemd_passes_sockets_and_is_notified() {
     let path = scratch("notify");
-    let told = UnixDatagram::bind(&path).unwrap();
+    let notifications = UnixDatagram::bind(&path).unwrap();
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
     let program = command(&["kind=processes", "listen=127.0.0.1:1", "count=2"]);
@@ -604,7 +611,7 @@ fn sockets_of_systemd_are_taken_and_it_is_told() {
     get(addr, "/").unwrap();
     let mut buffer = [0; 256];
     let mut next = |wanted: &str| loop {
-        let n = told.recv(&mut buffer).unwrap();
+        let n = notifications.recv(&mut buffer).unwrap();
         if String::from_utf8_lossy(&buffer[..n]).starts_with(wanted) {
             return;
         }
@@ -620,7 +627,7 @@ fn sockets_of_systemd_are_taken_and_it_is_told() {
     fs::remove_file(path).unwrap();
 }
 
-fn restarts_leak_nothing() {
+fn restarts_and_reloads_leak_no_descriptors() {
     let mut subject = Subject::start(&["kind=processes", LOCAL, "count=4"]);
     let addr = subject.addr(4);
     subject.signal(Signal::HUP);
@@ -638,7 +645,7 @@ fn restarts_leak_nothing() {
         subject.wait_for("the workers are replaced");
     }
     until("the old ones are gone", || subject.workers().len() == 4);
-    // The old ones' descriptors may have been among those before.
+    // `before` may include descriptors of the old workers.
     until("descriptors are closed", || subject.descriptors() <= before);
     assert!(subject.workers().into_iter().all(lives), "a zombie");
     get(addr, "/").unwrap();

@@ -1,4 +1,4 @@
-//! Supervision beside readers that don't read, workers that don't end, silent clients and panics.
+//! Tests with blocked readers, unkillable workers, silent clients and panics.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -25,27 +25,27 @@ macro_rules! tests {
 
 tests! {
     a_full_standard_error_does_not_block_the_supervision
-    a_killed_worker_that_cannot_end_is_named
-    a_worker_that_cannot_end_is_replaced
-    a_thread_that_does_not_end_is_named
+    an_unkillable_worker_is_named_in_the_error
+    an_unkillable_worker_is_replaced
+    an_abandoned_thread_is_named_in_the_error
     a_panic_payload_that_panics_ends_only_its_worker
-    a_panic_of_the_parent_code_is_an_error
+    a_panic_of_the_parent_future_is_an_error
     a_signal_after_parent_stop_is_the_first_signal
     signals_that_are_ignored_at_the_start_stay_ignored
     a_worker_that_does_not_receive_loses_only_its_messages
     a_burst_of_messages_arrives_complete_and_in_order
     a_parent_that_does_not_receive_delays_no_workers
-    the_metrics_socket_replaces_no_files_of_others
+    the_metrics_socket_replaces_no_other_files
     silent_clients_do_not_delay_the_metrics
     requests_for_metrics_have_limits
     malformed_systemd_variables_do_not_end_the_service
-    systemd_sockets_of_other_kinds_stay_open
+    systemd_sockets_of_other_types_stay_open
     a_restart_is_retried_when_processes_run_out
 }
 
 const KINDS: [&str; 2] = ["kind=processes", "kind=threads"];
 
-/// The reading end, and the writing end of a full pipe.
+/// Returns the reading end and the writing end of a full pipe.
 fn full_pipe() -> (OwnedFd, OwnedFd) {
     let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).unwrap();
     fill(&writer);
@@ -111,16 +111,16 @@ fn queued_messages_are_written_when_there_is_room() {
     subject.addr(1);
     let lines = BufReader::new(fs::File::from(reader)).lines();
     let mut lines = lines.map_while(Result::ok).filter(|line| !line.is_empty());
-    let said = lines.next().unwrap();
-    assert!(said.contains("was killed by signal: 9 (SIGKILL)"), "{said}");
+    let line = lines.next().unwrap();
+    assert!(line.contains("was killed by signal: 9 (SIGKILL)"), "{line}");
     subject.end();
 }
 
-/// Keeps a process from ending until this is dropped.
+/// Keeps a process from exiting until this is dropped.
 struct Tracer(Child);
 
 impl Tracer {
-    /// Returns `None` where the system doesn't permit tracing.
+    /// Returns `None` where the system does not permit tracing.
     fn of(process: u32) -> Option<Tracer> {
         let mut tracer = Command::new(std::env::current_exe().unwrap());
         tracer.arg("--tracer").arg(process.to_string());
@@ -144,8 +144,8 @@ impl Drop for Tracer {
     }
 }
 
-/// The tracer's program. A traced process that has ended isn't reported to its parent until its
-/// tracer has waited for it.
+/// The tracer. The exit of a traced process is not reported to its parent until its tracer has
+/// waited for it.
 pub(crate) fn trace(process: i32) {
     use nix::sys::ptrace::{Options, seize};
     let pid = nix::unistd::Pid::from_raw(process);
@@ -156,8 +156,8 @@ pub(crate) fn trace(process: i32) {
     std::thread::sleep(Duration::from_secs(60));
 }
 
-fn a_killed_worker_that_cannot_end_is_named() {
-    // At the end, and at an end at once.
+fn an_unkillable_worker_is_named_in_the_error() {
+    // With a graceful shutdown, and with a second signal.
     for signals in [1, 2] {
         let args = [
             "kind=processes",
@@ -181,7 +181,10 @@ fn a_killed_worker_that_cannot_end_is_named() {
         }
         assert_eq!(subject.wait().code(), Some(2));
         let name = format!("worker 0 (process {worker})");
-        let error = subject.said.iter().find(|line| line.starts_with("error: "));
+        let error = subject
+            .output
+            .iter()
+            .find(|line| line.starts_with("error: "));
         let error = error.expect("it ends with an error");
         assert!(
             error.contains(&name) && error.contains("hasn't exited"),
@@ -190,7 +193,7 @@ fn a_killed_worker_that_cannot_end_is_named() {
     }
 }
 
-fn a_worker_that_cannot_end_is_replaced() {
+fn an_unkillable_worker_is_replaced() {
     let args = [
         "kind=processes",
         LOCAL,
@@ -207,10 +210,10 @@ fn a_worker_that_cannot_end_is_replaced() {
         return;
     };
     kill(worker);
-    let said = subject.wait_for("hasn't exited within");
+    let line = subject.wait_for("hasn't exited within");
     assert!(
-        said.contains(&format!("worker 0 (process {worker})")),
-        "{said}"
+        line.contains(&format!("worker 0 (process {worker})")),
+        "{line}"
     );
     subject.addr(1);
     get(addr, "/").unwrap();
@@ -218,7 +221,7 @@ fn a_worker_that_cannot_end_is_replaced() {
     subject.wait_for(&format!(
         "worker 0 (process {worker}), which was abandoned, has exited"
     ));
-    // The same after a replacement.
+    // The same after a reload.
     let worker = subject.workers()[0];
     let mut silent = client_of(addr, worker);
     let Some(_tracer) = Tracer::of(worker) else {
@@ -231,7 +234,7 @@ fn a_worker_that_cannot_end_is_replaced() {
     get(addr, "/").unwrap();
     subject.signal(Signal::TERM);
     assert_eq!(subject.wait().code(), Some(2));
-    assert!(subject.has_said(&format!("error: worker 0 (process {worker})")));
+    assert!(subject.has_logged(&format!("error: worker 0 (process {worker})")));
 }
 
 fn client_of(addr: std::net::SocketAddr, process: u32) -> Client {
@@ -244,7 +247,7 @@ fn client_of(addr: std::net::SocketAddr, process: u32) -> Client {
     }
 }
 
-fn a_thread_that_does_not_end_is_named() {
+fn an_abandoned_thread_is_named_in_the_error() {
     let mut subject = Subject::start(&["kind=threads", LOCAL, "count=1", "drain=200"]);
     let addr = subject.addr(1);
     let mut client = Client::connect(addr).unwrap();
@@ -256,7 +259,7 @@ fn a_thread_that_does_not_end_is_named() {
     subject.signal(Signal::TERM);
     assert_eq!(subject.wait().code(), Some(2));
     let error = "error: worker 0 (a thread) didn't end within 200ms; it is abandoned";
-    assert!(subject.has_said(error), "{:#?}", subject.said);
+    assert!(subject.has_logged(error), "{:#?}", subject.output);
 }
 
 fn a_panic_payload_that_panics_ends_only_its_worker() {
@@ -267,18 +270,22 @@ fn a_panic_payload_that_panics_ends_only_its_worker() {
         let mut subject = Subject::start(&[kind, "count=2", "behave=bomb"]);
         let begin = Instant::now();
         assert_eq!(subject.wait().code(), Some(2));
-        // By a heartbeat it would take 10 s.
+        // A detection by heartbeat would take 10 s.
         assert!(
             begin.elapsed() < Duration::from_secs(8),
             "{:#?}",
-            subject.said
+            subject.output
         );
-        assert!(subject.has_said(expected), "{:#?}", subject.said);
-        assert!(subject.has_said("error: giving up"), "{:#?}", subject.said);
+        assert!(subject.has_logged(expected), "{:#?}", subject.output);
+        assert!(
+            subject.has_logged("error: giving up"),
+            "{:#?}",
+            subject.output
+        );
     }
 }
 
-fn a_panic_of_the_parent_code_is_an_error() {
+fn a_panic_of_the_parent_future_is_an_error() {
     for kind in KINDS {
         for (parent, expected) in [
             (
@@ -298,7 +305,7 @@ fn a_panic_of_the_parent_code_is_an_error() {
                 format!("windlass: {expected}"),
                 format!("error: {expected}"),
             ] {
-                assert!(subject.has_said(&line), "{:#?}", subject.said);
+                assert!(subject.has_logged(&line), "{:#?}", subject.output);
             }
         }
     }
@@ -316,7 +323,7 @@ fn a_signal_after_parent_stop_is_the_first_signal() {
         subject.signal(Signal::TERM);
         let (_, is_kept) = client.get("/slow").unwrap();
         assert!(!is_kept);
-        assert!(subject.wait().success(), "{:#?}", subject.said);
+        assert!(subject.wait().success(), "{:#?}", subject.output);
     }
 }
 
@@ -364,7 +371,7 @@ fn a_worker_that_does_not_receive_loses_only_its_messages() {
         client.get("/much").unwrap();
         // To the last worker, to all, and back from the parent.
         for text in ["worker 2 got ahoy", "got avast", "got ahoy"] {
-            if !subject.has_said(text) {
+            if !subject.has_logged(text) {
                 subject.wait_for(text);
             }
         }
@@ -381,7 +388,7 @@ fn a_worker_that_does_not_receive_loses_only_its_messages() {
         drop(client);
         let begin = Instant::now();
         subject.signal(Signal::TERM);
-        assert!(subject.wait().success(), "{:#?}", subject.said);
+        assert!(subject.wait().success(), "{:#?}", subject.output);
         let took = begin.elapsed();
         assert!(took < Duration::from_secs(4), "{took:?}");
     }
@@ -399,7 +406,7 @@ fn a_burst_of_messages_arrives_complete_and_in_order() {
     }
 }
 
-/// A connection to a worker that isn't the first, and which.
+/// Connects to any worker but the first, and returns its index.
 fn client_of_other_worker(addr: std::net::SocketAddr) -> (Client, usize) {
     loop {
         let mut client = Client::connect(addr).unwrap();
@@ -425,7 +432,7 @@ fn a_parent_that_does_not_receive_delays_no_workers() {
         }
         get(addr, "/others").unwrap();
         subject.wait_for("got avast");
-        // A worker that takes all of its time leaves none for the parent to read.
+        // A worker that uses all of the drain limit leaves no time for the parent to receive.
         let mut silent = Client::connect(addr).unwrap();
         silent.get("/").unwrap();
         let begin = Instant::now();
@@ -452,8 +459,8 @@ fn answer_of(stream: &mut UnixStream) -> String {
     text
 }
 
-/// Its status and the path of its socket.
-fn with_figures(name: &str, kind: &str) -> (Subject, std::path::PathBuf) {
+/// Returns the program and the path of its metrics socket.
+fn with_metrics(name: &str, kind: &str) -> (Subject, std::path::PathBuf) {
     let path = scratch(name);
     let figures = format!("figures={}", path.display());
     let mut subject = Subject::start(&[kind, LOCAL, "count=1", &figures]);
@@ -461,21 +468,25 @@ fn with_figures(name: &str, kind: &str) -> (Subject, std::path::PathBuf) {
     (subject, path)
 }
 
-fn the_metrics_socket_replaces_no_files_of_others() {
+fn the_metrics_socket_replaces_no_other_files() {
     let (path, file) = (scratch("full"), scratch("file"));
     let listener = UnixListener::bind(&path).unwrap();
     rustix::net::listen(&listener, 0).unwrap();
-    let _waiting = UnixStream::connect(&path).unwrap(); // there's room for one
+    let _waiting = UnixStream::connect(&path).unwrap(); // fills the accept queue
     fs::write(&file, "precious").unwrap();
     for path in [&path, &file] {
         let figures = format!("figures={}", path.display());
         let mut subject = Subject::start(&["kind=threads", LOCAL, "count=1", &figures]);
         assert_eq!(subject.wait().code(), Some(2));
-        assert!(subject.has_said("can't listen on"), "{:#?}", subject.said);
+        assert!(
+            subject.has_logged("can't listen on"),
+            "{:#?}",
+            subject.output
+        );
     }
     assert_eq!(fs::read_to_string(&file).unwrap(), "precious");
-    // What has taken its place is another program's.
-    let (subject, own) = with_figures("own", "kind=threads");
+    // Another program's file at that path is not removed.
+    let (subject, own) = with_metrics("own", "kind=threads");
     fs::rename(&file, &own).unwrap();
     subject.end();
     assert_eq!(fs::read_to_string(&own).unwrap(), "precious");
@@ -484,13 +495,13 @@ fn the_metrics_socket_replaces_no_files_of_others() {
 }
 
 fn silent_clients_do_not_delay_the_metrics() {
-    let (subject, path) = with_figures("silent", "kind=processes");
+    let (subject, path) = with_metrics("silent", "kind=processes");
     let connect = |_| UnixStream::connect(&path).unwrap();
     let silent: Vec<_> = (0..200).map(connect).collect();
     let begin = Instant::now();
     let answer = ask(&path, "GET / HTTP/1.1\r\n\r\n");
     assert!(answer.starts_with("HTTP/1.0 200 OK\r\n"), "{answer}");
-    // One after the other, 16 at a time, the silent clients would take 12 s.
+    // If the silent clients were served 16 at a time, they would take 12 s.
     assert!(
         begin.elapsed() < Duration::from_secs(5),
         "{:?}",
@@ -501,7 +512,7 @@ fn silent_clients_do_not_delay_the_metrics() {
 }
 
 fn requests_for_metrics_have_limits() {
-    let (subject, path) = with_figures("limits", "kind=threads");
+    let (subject, path) = with_metrics("limits", "kind=threads");
     let long = "x".repeat(17 * 1024);
     let body = format!(
         "GET / HTTP/1.1\r\nContent-Length: 20000\r\n\r\n{}",
@@ -533,7 +544,7 @@ fn requests_for_metrics_have_limits() {
             "{start:?}"
         );
     }
-    // The end of a request that isn't complete.
+    // A request that ends before it is complete.
     let mut stream = UnixStream::connect(&path).unwrap();
     stream.write_all(b"GET / HT").unwrap();
     stream.shutdown(std::net::Shutdown::Write).unwrap();
@@ -572,17 +583,17 @@ fn malformed_systemd_variables_do_not_end_the_service() {
         assert!(
             subject.wait().success(),
             "{variables:?}: {:#?}",
-            subject.said
+            subject.output
         );
         assert!(
-            subject.has_said(expected),
+            subject.has_logged(expected),
             "{variables:?}: {:#?}",
-            subject.said
+            subject.output
         );
     }
 }
 
-fn systemd_sockets_of_other_kinds_stay_open() {
+fn systemd_sockets_of_other_types_stay_open() {
     let path = scratch("other");
     let unix = OwnedFd::from(UnixListener::bind(&path).unwrap());
     let udp = OwnedFd::from(UdpSocket::bind("127.0.0.1:0").unwrap());
@@ -615,7 +626,7 @@ fn systemd_sockets_of_other_kinds_stay_open() {
     fs::remove_file(path).unwrap();
 }
 
-/// As a user for whom there is a limit.
+/// Runs as a user to whom the limit applies.
 fn a_restart_is_retried_when_processes_run_out() {
     for kind in KINDS {
         let copy = scratch("limited");
@@ -628,14 +639,14 @@ fn a_restart_is_retried_when_processes_run_out() {
         }
         let mut subject = Subject::start_as(&mut started);
         let addr = subject.addr(1);
-        if !subject.has_said("the limit can be changed") {
+        if !subject.has_logged("the limit can be changed") {
             subject.wait_for("the limit can be changed");
         }
         subject.signal(Signal::USR2);
         subject.wait_for("the limit is changed");
         let _ = get(addr, "/fail");
         subject.wait_for("no process or thread is left");
-        subject.wait_for("trying again in 1.6s"); // more often than a broken program is
+        subject.wait_for("trying again in 1.6s"); // after more attempts than a broken program gets
         subject.signal(Signal::USR2);
         subject.addr(1);
         get(addr, "/").unwrap();

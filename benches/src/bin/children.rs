@@ -1,11 +1,12 @@
-//! A thousand children, one after the other: what each costs, and what is left of them.
+//! Runs a thousand children, one after the other, and measures the cost of each and the resources
+//! left behind.
 //!
 //! ```text
 //! cargo run --release -p windlass-benches --bin children        # half a minute
 //! ```
 //!
-//! windlass and tokio beside std, each in processes of its own that take turns, round by round; the
-//! ratios are medians of those within a round.
+//! windlass and tokio beside std, each in its own process. They alternate, round by round, and the
+//! ratios are medians over rounds.
 
 use std::env;
 use std::fs;
@@ -20,8 +21,8 @@ const CHILDREN: usize = 1000;
 const PROGRAM: &str = "/bin/true";
 const CONTENDERS: [&str; 3] = ["std", "tokio", "windlass"];
 
-/// What is measured: processor time of a child together with its parent's for it (µs), of the
-/// parent alone (µs), threads of the parent, children that are left.
+/// Measured values: CPU time of a child and of its parent together (µs), CPU time of the parent
+/// alone (µs), threads of the parent, and children that are left.
 type Figures = [f64; 4];
 
 fn main() -> Result<()> {
@@ -38,7 +39,7 @@ fn main() -> Result<()> {
         }
         rounds.push(figures);
     }
-    println!("| | CPU a child (µs) | | the parent's (µs) | | threads | children left |");
+    println!("| | CPU per child (µs) | | CPU of the parent (µs) | | threads | children left |");
     println!("|---|---:|---:|---:|---:|---:|---:|");
     for (who, contender) in CONTENDERS.iter().enumerate() {
         let figure = |what: usize| median(rounds.iter().map(|round| round[who][what]));
@@ -63,7 +64,7 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
     values[values.len() / 2]
 }
 
-/// In a process of its own.
+/// In its own process.
 fn measure(contender: &str) -> Result<Figures> {
     let output = Command::new(env::current_exe()?).arg(contender).output()?;
     let text = String::from_utf8(output.stdout)?;
@@ -110,7 +111,7 @@ fn start_all(contender: &str) -> Result<Figures> {
     ])
 }
 
-/// Processor time for each child (µs).
+/// CPU time per child (µs).
 fn cpu(who: UsageWho) -> Result<f64> {
     let usage = getrusage(who)?;
     let all = usage.user_time() + usage.system_time();

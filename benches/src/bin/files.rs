@@ -1,13 +1,14 @@
-//! Files: windlass by io_uring and by threads, beside tokio and std that blocks.
+//! Compares files of windlass, with io_uring and with threads, with tokio and blocking std.
 //!
 //! ```text
 //! cargo run --release -p windlass-benches --bin files            # some minutes, 2 GiB of disk
 //! cargo run --release -p windlass-benches --bin files -- --mib 64 --rounds 1    # in haste
 //! ```
 //!
-//! Each measurement is a process of its own, and the contenders take turns, round by round. The
-//! page cache is emptied of the file before each cold one. Meanwhile a timer of 1 ms ticks on the
-//! same loop, and its lateness is noted. System calls are counted by perf, if it's there.
+//! Each measurement is a separate process, and the contenders alternate, round by round. Before
+//! each cold measurement, the file is evicted from the page cache. Meanwhile a timer of 1 ms ticks
+//! on the same loop, and its delay is recorded. System calls are counted by perf, if it is
+//! installed.
 
 use std::{
     env,
@@ -41,12 +42,12 @@ const CONTENDERS: [&str; 4] = [
     "std, blocking",
 ];
 
-/// The work, whether the cache is emptied before, and how many operations it is.
+/// The work, whether the cache is evicted before, and the number of operations.
 const WORKS: [(&str, bool); 5] = [
     ("read 4 KiB at random, cold", true),
     ("read 4 KiB at random, cached", false),
-    ("read all in pieces of 256 KiB, cached", false),
-    ("copy by pieces of 256 KiB, cold", true),
+    ("read all in chunks of 256 KiB, cached", false),
+    ("copy in chunks of 256 KiB, cold", true),
     ("copy by `fs::copy`, cold", true),
 ];
 
@@ -66,7 +67,7 @@ fn main() -> Result<()> {
     suite(option("--mib", 1024)?, option("--rounds", 5)?)
 }
 
-/// All rounds, and the table.
+/// Runs all rounds, and prints the table.
 fn suite(mib: usize, rounds: usize) -> Result<()> {
     let path = env::temp_dir().join(format!("windlass-files-{}", std::process::id()));
     fill(&path, mib)?;
@@ -74,7 +75,7 @@ fn suite(mib: usize, rounds: usize) -> Result<()> {
     for round in 0..rounds {
         for (work, (name, is_cold)) in WORKS.iter().enumerate() {
             for turn in 0..CONTENDERS.len() {
-                // Whoever is first finds memory that nobody has touched for a while.
+                // The first process touches memory that no other has touched for a while.
                 let who = (turn + round) % CONTENDERS.len();
                 eprintln!(
                     "round {} of {rounds}: {name}, {}",
@@ -98,7 +99,7 @@ fn suite(mib: usize, rounds: usize) -> Result<()> {
             prepare(&path, WORKS[work].1)?;
             let calls = calls(who, work, &path, run.operations)?;
             let late = match CONTENDERS[who].starts_with("std") {
-                true => "it has no timer".to_owned(),
+                true => "no timer".to_owned(),
                 false => format!("{:.0} / {:.0} µs", run.late[0], run.late[1]),
             };
             println!(
@@ -116,13 +117,13 @@ fn suite(mib: usize, rounds: usize) -> Result<()> {
     Ok(std::fs::remove_file(path)?)
 }
 
-/// What a child tells in one line.
+/// The output of a child, one line.
 #[derive(Clone, Debug)]
 struct Run {
     seconds: f64,
     cpu: f64,
     operations: f64,
-    /// Lateness of the timer (µs), p50 and p99.
+    /// Delay of the timer (µs), p50 and p99.
     late: [f64; 2],
 }
 
@@ -171,7 +172,7 @@ fn command(who: usize, work: usize, path: &Path) -> Result<Command> {
     Ok(command)
 }
 
-/// Of all threads, those of the start included.
+/// Of all threads, including the system calls of the start.
 fn calls(who: usize, work: usize, path: &Path, operations: f64) -> Result<String> {
     let child = command(who, work, path)?;
     let mut perf = Command::new("perf");
@@ -188,7 +189,7 @@ fn calls(who: usize, work: usize, path: &Path, operations: f64) -> Result<String
     }))
 }
 
-/// A file that is on the disk.
+/// Creates a file and syncs it to the disk.
 fn fill(path: &Path, mib: usize) -> Result<()> {
     let mut file = File::create(path)?;
     let piece: Vec<u8> = (0..1 << 20)
@@ -204,7 +205,7 @@ fn copy_of(path: &Path) -> PathBuf {
     path.with_extension("copy")
 }
 
-/// Empties the page cache of the file, or fills it.
+/// Evicts the file from the page cache, or loads it.
 fn prepare(path: &Path, is_cold: bool) -> Result<()> {
     let _ = std::fs::remove_file(copy_of(path));
     let file = File::open(path)?;
@@ -216,7 +217,7 @@ fn prepare(path: &Path, is_cold: bool) -> Result<()> {
     Ok(())
 }
 
-/// One contender does one work, and prints its figures.
+/// Runs one work of one contender, and prints its results.
 fn child(who: usize, work: usize, path: &Path) -> Result<()> {
     let len = std::fs::metadata(path)?.len();
     let start = Instant::now();
@@ -266,7 +267,7 @@ fn percentiles(mut late: Vec<Duration>) -> (f64, f64) {
     (at(50), at(99))
 }
 
-/// Does the work, and notes how late a timer is that rings each millisecond.
+/// Runs the work, and records the delays of a timer of 1 ms.
 async fn beside_timer(
     sleep_until: impl Fn(Instant) -> LocalBoxFuture<'static, ()>,
     work: impl Future<Output = Result<()>>,
@@ -285,7 +286,7 @@ async fn beside_timer(
     }
 }
 
-/// Where to read, the same for all.
+/// The offsets of the reads, the same for all.
 fn offsets(len: u64) -> impl Iterator<Item = u64> {
     let mut random = fastrand::Rng::with_seed(7);
     (0..READS).map(move |_| random.u64(0..len / BLOCK as u64) * BLOCK as u64)
@@ -334,7 +335,7 @@ async fn windlass_does(work: usize, path: &Path, len: u64) -> Result<()> {
     Ok(())
 }
 
-/// tokio has no reads at an offset: closures on its pool make them, which is what its files do.
+/// tokio has no reads at an offset. Closures on its pool do them, as in its own files.
 async fn tokio_does(work: usize, path: &Path, len: u64) -> Result<()> {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     match work {

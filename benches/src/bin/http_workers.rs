@@ -1,4 +1,4 @@
-//! One small HTTP server on several workers, of windlass or of tokio. `benches/workers.py` starts it.
+//! A small HTTP server on several workers, of windlass or of tokio. `benches/workers.py` starts it.
 //!
 //! ```text
 //! http_workers processes|each|threads|tokio ADDRESS WORKERS
@@ -28,14 +28,14 @@ fn main() -> Result<()> {
     };
     workers.run(|worker| async move {
         let serve = |stream, _| async move {
-            let _ = serve(stream).await; // clients may go at any time
+            let _ = serve(stream).await; // clients may disconnect at any time
         };
         worker.serve(serve).await
     })?;
     Ok(())
 }
 
-/// As its docs advise: not on the main thread, which is no worker.
+/// As its docs recommend, not on the main thread, because that is not a worker.
 fn serve_by_tokio(addr: &str, count: usize) -> io::Result<()> {
     let mut builder = tokio::runtime::Builder::new_multi_thread();
     let runtime = builder.worker_threads(count).enable_all().build()?;
@@ -79,7 +79,7 @@ async fn serve_tokio(mut stream: tokio::net::TcpStream) -> io::Result<()> {
     }
 }
 
-/// Takes a whole request off the input, if there's one.
+/// Removes a complete request from the input, if there is one.
 fn is_asked(input: &mut Vec<u8>) -> io::Result<bool> {
     let mut headers = [httparse::EMPTY_HEADER; 64];
     let mut request = httparse::Request::new(&mut headers);

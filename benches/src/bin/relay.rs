@@ -5,9 +5,9 @@
 //! cargo run --release -p windlass-benches --bin relay -- 16     # in haste: MiB in bulk
 //! ```
 //!
-//! It's the processor time of the thread that relays, by the size of a message (the next is sent
-//! when the one before has arrived) and in bulk. The contenders take turns, round by round; the
-//! ratios are medians of those within a round.
+//! Measures the CPU time of the relaying thread, by the size of a message (the next one is sent
+//! when the previous one has arrived), and in bulk. The contenders alternate, round by round, and
+//! the ratios are medians over rounds.
 
 use std::env;
 use std::io::{Read, Write};
@@ -22,7 +22,7 @@ use windlass::net::TcpStream as AsyncStream;
 
 const ROUNDS: usize = 9;
 
-/// The size of a message, and how many.
+/// The size of a message, and the number of messages.
 const WORKS: [(usize, usize); 5] = [
     (64, 20_000),
     (4096, 20_000),
@@ -31,7 +31,7 @@ const WORKS: [(usize, usize); 5] = [
     (64 * 1024, 5_000),
 ];
 
-/// How much is written and read at once at both ends.
+/// Bytes per write and read at both ends.
 const PIECE: usize = 1 << 20;
 
 #[derive(Clone, Copy)]
@@ -77,7 +77,7 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
     values[values.len() / 2]
 }
 
-/// The processor time (s) that it takes to relay so many messages.
+/// CPU time (s) for relaying that many messages.
 fn relay(contender: Contender, message: usize, count: usize) -> Result<f64> {
     let ((source, from), (to, sink)) = (pair()?, pair()?);
     let (arrives, arrived) = channel();
@@ -115,7 +115,7 @@ fn pair() -> Result<(TcpStream, TcpStream)> {
     Ok((here, there))
 }
 
-/// The stream is kept open until the end of the thread.
+/// The stream is kept open until the thread ends.
 fn send(mut to: TcpStream, message: usize, count: usize, arrived: &Receiver<()>) -> Result<()> {
     let data = vec![1; message.min(PIECE)];
     for _ in 0..count {
@@ -142,7 +142,7 @@ fn receive(mut from: TcpStream, message: usize, arrives: &Sender<()>) -> Result<
         part += bytes;
         while part >= message {
             part -= message;
-            let _ = arrives.send(()); // the sender may be done
+            let _ = arrives.send(()); // fails if the sender has finished
         }
     }
 }

@@ -14,7 +14,7 @@ use compio::{
 };
 
 use super::runtime::Runtime;
-use super::server::{ANY, HOUR, Proto, Server};
+use super::server::{self, ANY, Proto, Server};
 
 pub(crate) struct Compio;
 
@@ -48,17 +48,7 @@ impl Runtime for Compio {
 }
 
 pub(crate) fn serve(server: &Server) -> Result<()> {
-    let server = server.clone();
-    Compio::block_on(async {
-        for _ in 0..server.idle_timers {
-            spawn(sleep(HOUR)).detach();
-        }
-        match server.proto {
-            Proto::Echo | Proto::Churn => tcp(server).await,
-            Proto::Unix => unix(server).await,
-            Proto::Udp => udp(server).await,
-        }
-    })
+    server::run::<Compio, _, _, _>(server, tcp, unix, udp)
 }
 
 async fn tcp(server: Server) -> Result<()> {
@@ -93,7 +83,7 @@ async fn udp(server: Server) -> Result<()> {
     }
 }
 
-/// Starts the task of a connection.
+/// Spawns the task of a connection.
 fn connection(stream: impl AsyncRead + AsyncWrite + 'static, server: &Server) {
     let size = server.buffer();
     match (server.proto, server.timeout) {
@@ -103,7 +93,7 @@ fn connection(stream: impl AsyncRead + AsyncWrite + 'static, server: &Server) {
     }
 }
 
-/// One request of so many bytes.
+/// One request of that many bytes.
 async fn answer(mut stream: impl AsyncRead + AsyncWrite, size: usize) -> io::Result<()> {
     let buffer = Vec::with_capacity(size);
     let BufResult(read, filled) = stream.read_exact(buffer).await;
@@ -127,7 +117,7 @@ async fn echo(mut stream: impl AsyncRead + AsyncWrite, size: usize) -> io::Resul
     }
 }
 
-/// The same, with a time-out that is reset each time.
+/// The same, with a timeout that is reset for each request.
 async fn echo_in_time(
     mut stream: impl AsyncRead + AsyncWrite,
     size: usize,

@@ -1,6 +1,6 @@
-//! The floors: what the machine takes without a runtime. A deque of boxed futures with a waker
-//! that does nothing; a bare epoll loop, edge-triggered with RDHUP, that trusts a short read and
-//! whose only other descriptor is an eventfd that is written and never read.
+//! The floors are the cost without a runtime. One is a deque of boxed futures with a no-op waker.
+//! The other is a bare epoll loop, edge-triggered with RDHUP, that treats a short read as the end
+//! of the data. Its only other descriptor is an eventfd, which is written and never read.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -83,7 +83,7 @@ fn woken(params: &Params) -> Result<()> {
     let bell = Arc::new(File::from(bell));
     let flags = EventFlags::IN | EventFlags::ET;
     epoll::add(&epoll, &*bell, EventData::new_u64(0), flags)?;
-    let theirs = bell.clone(); // ours stays open until the loop has heard the last ring
+    let theirs = bell.clone(); // stays open until the loop has received the last notification
     let partner = wake::partner(params, shared.clone(), move || {
         (&*theirs).write_all(&1_u64.to_ne_bytes()).expect("a bell");
     });
@@ -130,7 +130,7 @@ pub(crate) fn serve(server: &Server) -> Result<()> {
     }
 }
 
-/// The loop. A connection has a buffer only while there's a reply that did not fit in.
+/// The loop. A connection has a buffer only while a reply did not fit into the socket.
 fn turn<S: Read + Write + AsFd + AsRawFd>(
     server: &Server,
     listener: impl AsFd,
@@ -167,7 +167,7 @@ fn turn<S: Read + Write + AsFd + AsRawFd>(
                 if server.proto == Proto::Churn
                     && connection.serve(&mut buffer, EventFlags::empty(), server)?
                 {
-                    continue; // its request was there already
+                    continue; // its request has arrived already
                 }
                 epoll::add(&epoll, &connection.stream, EventData::new_u64(key), flags)?;
                 connections.insert(key, connection);
@@ -182,7 +182,7 @@ struct Connection<S> {
 }
 
 impl<S: Read + Write> Connection<S> {
-    /// True if it's over.
+    /// Returns true if the connection has ended.
     fn serve(&mut self, buffer: &mut [u8], flags: EventFlags, server: &Server) -> io::Result<bool> {
         if !self.unsent.is_empty() {
             let unsent = std::mem::take(&mut self.unsent);
@@ -200,7 +200,7 @@ impl<S: Read + Write> Connection<S> {
                 return Ok(true);
             }
             if n < buffer.len() && !flags.contains(EventFlags::RDHUP) {
-                return Ok(false); // a short read: there's no more, or another event comes
+                return Ok(false); // a short read: there is no more data, or another event follows
             }
         }
         Ok(false)

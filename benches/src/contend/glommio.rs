@@ -1,4 +1,4 @@
-//! glommio's executor for one thread, not bound to a core by itself: the suite has done that.
+//! glommio's single-threaded executor, without its own pinning, because the suite pins the process.
 
 use std::{future::Future, io, time::Duration};
 
@@ -12,7 +12,7 @@ use glommio::{
 };
 
 use super::runtime::Runtime;
-use super::server::{ANY, HOUR, Proto, Server};
+use super::server::{self, ANY, Proto, Server, connection_tasks};
 
 pub(crate) struct Glommio;
 
@@ -46,17 +46,7 @@ impl Runtime for Glommio {
 }
 
 pub(crate) fn serve(server: &Server) -> Result<()> {
-    let server = server.clone();
-    Glommio::block_on(async {
-        for _ in 0..server.idle_timers {
-            spawn_local(sleep(HOUR)).detach();
-        }
-        match server.proto {
-            Proto::Echo | Proto::Churn => tcp(server).await,
-            Proto::Unix => unix(server).await,
-            Proto::Udp => udp(server).await,
-        }
-    })
+    server::run::<Glommio, _, _, _>(server, tcp, unix, udp)
 }
 
 async fn tcp(server: Server) -> Result<()> {
@@ -93,36 +83,9 @@ fn plain(error: GlommioError<()>) -> anyhow::Error {
     anyhow!("{error}")
 }
 
-/// Starts the task of a connection.
-fn connection(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, server: &Server) {
-    let size = server.buffer();
-    match (server.proto, server.timeout) {
-        (Proto::Churn, _) => drop(spawn_local(answer(stream, server.size)).detach()),
-        (_, None) => drop(spawn_local(echo(stream, size)).detach()),
-        (_, Some(limit)) => drop(spawn_local(echo_in_time(stream, size, limit)).detach()),
-    }
-}
+connection_tasks!(Glommio);
 
-/// One request of so many bytes.
-async fn answer(mut stream: impl AsyncRead + AsyncWrite + Unpin, size: usize) -> io::Result<()> {
-    let mut buffer = vec![0; size];
-    stream.read_exact(&mut buffer).await?;
-    stream.write_all(&buffer).await
-}
-
-/// Until the peer closes.
-async fn echo(mut stream: impl AsyncRead + AsyncWrite + Unpin, size: usize) -> io::Result<()> {
-    let mut buffer = vec![0; size];
-    loop {
-        let n = stream.read(&mut buffer).await?;
-        if n == 0 {
-            return Ok(());
-        }
-        stream.write_all(&buffer[..n]).await?;
-    }
-}
-
-/// The same, with a time-out that is reset each time.
+/// As `echo`, with a timeout that is reset for each request.
 async fn echo_in_time(
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
     size: usize,

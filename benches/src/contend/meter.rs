@@ -1,4 +1,4 @@
-//! Clocks, counters, and how long a work is repeated.
+//! Clocks, counters, and the number of repetitions.
 
 use std::{
     alloc::{GlobalAlloc, Layout, System},
@@ -55,8 +55,8 @@ pub(crate) fn read(clock: ClockId) -> u64 {
     Duration::from(time).as_nanos() as u64
 }
 
-/// Repeats a work: `ops=` times if that is given, otherwise so often that it takes `ms=`, after a
-/// warm-up that finds out how often that is. Prints what an operation takes.
+/// Repeats an operation `ops=` times if that is given, otherwise for about `ms=`, after a warm-up
+/// that determines the number of repetitions. Prints the cost per operation.
 pub(crate) async fn repeat(params: &Params, mut work: impl AsyncFnMut(u64)) {
     let ops = match params.number("ops") {
         Some(ops) => ops,
@@ -83,7 +83,7 @@ pub(crate) async fn repeat(params: &Params, mut work: impl AsyncFnMut(u64)) {
     print("alloc_bytes", each(heap.allocated - before.1.allocated));
 }
 
-/// Sorted in place; `part` of 0.5 is the median.
+/// Sorts in place; `part` of 0.5 is the median.
 pub(crate) fn percentile(values: &mut [u64], part: f64) -> f64 {
     if values.is_empty() {
         return 0.0;
@@ -92,7 +92,7 @@ pub(crate) fn percentile(values: &mut [u64], part: f64) -> f64 {
     values[((values.len() - 1) as f64 * part).round() as usize] as f64
 }
 
-/// What the heap was asked for.
+/// Bytes requested from the allocator.
 #[derive(Clone, Copy)]
 pub(crate) struct Heap {
     pub(crate) allocations: usize,
@@ -122,20 +122,21 @@ static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
 static ALLOCATED: AtomicUsize = AtomicUsize::new(0);
 static FREED: AtomicUsize = AtomicUsize::new(0);
 
-/// Counts, for all contenders alike. A load and a store, no locked instruction: what several
-/// threads allocate at the same moment may be miscounted, and costs nobody.
+/// Counts, in the same way for all contenders. Uses a load and a store instead of an atomic
+/// instruction, which costs nothing; allocations by several threads at the same moment may be
+/// miscounted.
 struct Counting;
 
 fn add(counter: &AtomicUsize, amount: usize) {
     counter.store(counter.load(Relaxed).wrapping_add(amount), Relaxed);
 }
 
-// SAFETY: all is passed on to the system's allocator.
+// SAFETY: passes everything to the system's allocator.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         add(&ALLOCATIONS, 1);
         add(&ALLOCATED, layout.size());
-        // SAFETY: the caller's promise is passed on.
+        // SAFETY: the caller's guarantees are passed on.
         unsafe { System.alloc(layout) }
     }
 

@@ -1,4 +1,4 @@
-//! The contenders, and the works that they do.
+//! The contenders, and the works that they run.
 
 mod compio;
 mod floor;
@@ -20,7 +20,7 @@ pub(crate) use meter::{Params, percentile, print, read};
 use server::Server;
 pub(crate) use server::raise_descriptors;
 
-/// `work <contender> <work> [key=value …]`: does a piece of work and prints figures.
+/// `work <contender> <work> [key=value …]`: runs a work and prints the results.
 pub(crate) fn work(args: &[String]) -> Result<()> {
     let (contender, work, params) = parse(args)?;
     match contender {
@@ -64,7 +64,7 @@ fn parse(args: &[String]) -> Result<(&str, &str, Params)> {
     Ok((contender, what, params))
 }
 
-/// What a contender can't do. The suite shows it.
+/// A work that a contender doesn't support. The suite shows it.
 fn unsupported(why: &str) -> Result<()> {
     println!("unsupported {why}");
     Ok(())

@@ -1,4 +1,4 @@
-//! monoio over both of its drivers. Reads and writes own their buffers, as io_uring wants it.
+//! monoio with both of its drivers. Reads and writes own their buffers, as io_uring requires.
 
 use std::{future::Future, io, time::Duration};
 
@@ -14,7 +14,7 @@ use monoio::{
 };
 
 use super::runtime::Runtime;
-use super::server::{ANY, HOUR, Proto, Server};
+use super::server::{self, ANY, Proto, Server};
 
 /// The driver on io_uring.
 pub(crate) struct Uring;
@@ -60,17 +60,7 @@ runtime!(Uring, IoUringDriver);
 runtime!(Epoll, LegacyDriver);
 
 pub(crate) fn serve<R: Runtime>(server: &Server) -> Result<()> {
-    let server = server.clone();
-    R::block_on(async {
-        for _ in 0..server.idle_timers {
-            drop(spawn(sleep(HOUR)));
-        }
-        match server.proto {
-            Proto::Echo | Proto::Churn => tcp(server).await,
-            Proto::Unix => unix(server).await,
-            Proto::Udp => udp(server).await,
-        }
-    })
+    server::run::<R, _, _, _>(server, tcp, unix, udp)
 }
 
 async fn tcp(server: Server) -> Result<()> {
@@ -84,7 +74,7 @@ async fn tcp(server: Server) -> Result<()> {
 }
 
 async fn unix(server: Server) -> Result<()> {
-    // Newer kernels refuse to share the port of a Unix socket, which is its default.
+    // Newer kernels reject SO_REUSEPORT, which is its default, for Unix sockets.
     let options = ListenerOpts::default().reuse_port(false);
     let listener = UnixListener::bind_with_config(server.path(), &options)?;
     server.listens(server.path().display());
@@ -107,7 +97,7 @@ async fn udp(server: Server) -> Result<()> {
     }
 }
 
-/// Starts the task of a connection.
+/// Spawns the task of a connection.
 fn connection(stream: impl AsyncReadRent + AsyncWriteRent + 'static, server: &Server) {
     let size = server.buffer();
     match (server.proto, server.timeout) {
@@ -117,7 +107,7 @@ fn connection(stream: impl AsyncReadRent + AsyncWriteRent + 'static, server: &Se
     }
 }
 
-/// One request of so many bytes.
+/// One request of that many bytes.
 async fn answer(mut stream: impl AsyncReadRent + AsyncWriteRent, size: usize) -> io::Result<()> {
     let buffer = vec![0; size];
     let (read, filled) = stream.read_exact(SliceMut::new(buffer, 0, size)).await;
@@ -142,7 +132,7 @@ async fn echo(mut stream: impl AsyncReadRent + AsyncWriteRent, size: usize) -> i
     }
 }
 
-/// The same, with a time-out that is reset each time.
+/// The same, with a timeout that is reset for each request.
 async fn echo_in_time(
     mut stream: impl AsyncReadRent + AsyncWriteRent,
     size: usize,

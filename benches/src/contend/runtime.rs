@@ -1,4 +1,4 @@
-//! What the works need of a runtime.
+//! The interface of a runtime that the works need.
 
 use std::{
     future::Future,
@@ -20,13 +20,13 @@ pub(crate) trait Runtime: 'static {
 
     fn detach<T: 'static>(handle: Self::Handle<T>);
 
-    /// Awaits the output as a user would who expects no panic.
+    /// Awaits the output, as in a program that expects no panic.
     fn join<T: 'static>(handle: Self::Handle<T>) -> impl Future<Output = T>;
 
     fn sleep(duration: Duration) -> impl Future<Output = ()>;
 }
 
-/// The same for all: wakes itself and is pending once.
+/// Wakes itself and returns `Pending` once. The same for all contenders.
 pub(crate) struct Yield(bool);
 
 pub(crate) fn yield_once() -> Yield {

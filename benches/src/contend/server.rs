@@ -1,8 +1,9 @@
-//! What all servers share: their parameters, where they listen, and their end.
+//! Shared by all servers, for their parameters, listening, and the end.
 
 use std::{
     fmt::Display,
     fs,
+    future::Future,
     io::{Read, Write},
     path::PathBuf,
     process, thread,
@@ -12,28 +13,29 @@ use std::{
 use anyhow::{Result, bail};
 
 use super::meter::{Heap, Params, print, resident};
+use super::runtime::Runtime;
 
 pub(crate) const ANY: &str = "127.0.0.1:0";
 pub(crate) const HOUR: Duration = Duration::from_secs(3600);
 
-/// What a server is to do.
+/// The work of a server.
 #[derive(Clone)]
 pub(crate) struct Server {
     pub(crate) proto: Proto,
     /// Bytes of a message.
     pub(crate) size: usize,
-    /// How long a connection may be idle.
+    /// Time limit for an idle connection.
     pub(crate) timeout: Option<Duration>,
-    /// So many pending sleeps beside.
+    /// Number of pending sleeps beside the connections.
     pub(crate) idle_timers: u64,
-    /// A connection holds no buffer while it's idle.
+    /// A connection holds no buffer while it is idle.
     pub(crate) is_shared: bool,
 }
 
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum Proto {
     Echo,
-    /// One request a connection.
+    /// One request per connection.
     Churn,
     Udp,
     Unix,
@@ -58,7 +60,7 @@ impl Server {
         })
     }
 
-    /// How large a connection's buffer is.
+    /// Size of a connection's buffer.
     pub(crate) fn buffer(&self) -> usize {
         self.size.max(2048)
     }
@@ -67,8 +69,8 @@ impl Server {
         std::env::temp_dir().join(format!("windlass-benches-{}.sock", process::id()))
     }
 
-    /// Says where it listens. From now on the end of the standard input ends the process, after
-    /// it has said what its memory is.
+    /// Prints the address. From now on, the end of standard input exits the process, after it has
+    /// printed its memory usage.
     pub(crate) fn listens(&self, at: impl Display) {
         let buffer = if self.is_shared { 0 } else { self.buffer() };
         let path = self.path();
@@ -88,7 +90,77 @@ impl Server {
     }
 }
 
-/// To the hard limit.
+/// Runs one of a contender's servers, beside the idle timers.
+pub(crate) fn run<R, T, U, D>(
+    server: &Server,
+    tcp: fn(Server) -> T,
+    unix: fn(Server) -> U,
+    udp: fn(Server) -> D,
+) -> Result<()>
+where
+    R: Runtime,
+    T: Future<Output = Result<()>>,
+    U: Future<Output = Result<()>>,
+    D: Future<Output = Result<()>>,
+{
+    let server = server.clone();
+    R::block_on(async move {
+        for _ in 0..server.idle_timers {
+            R::detach(R::spawn(R::sleep(HOUR)));
+        }
+        match server.proto {
+            Proto::Echo | Proto::Churn => tcp(server).await,
+            Proto::Unix => unix(server).await,
+            Proto::Udp => udp(server).await,
+        }
+    })
+}
+
+/// Defines `connection`, which spawns the task of a connection on the runtime. Its functions
+/// `answer` and `echo` serve streams that read into borrowed buffers. They are a macro because
+/// tokio has its own traits, which have the same names.
+macro_rules! connection_tasks {
+    ($runtime:ident) => {
+        fn connection(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, server: &Server) {
+            let size = server.buffer();
+            match (server.proto, server.timeout) {
+                (Proto::Churn, _) => $runtime::detach($runtime::spawn(answer(stream, server.size))),
+                (_, None) => $runtime::detach($runtime::spawn(echo(stream, size))),
+                (_, Some(limit)) => {
+                    $runtime::detach($runtime::spawn(echo_in_time(stream, size, limit)))
+                }
+            }
+        }
+
+        /// One request of that many bytes.
+        async fn answer(
+            mut stream: impl AsyncRead + AsyncWrite + Unpin,
+            size: usize,
+        ) -> io::Result<()> {
+            let mut buffer = vec![0; size];
+            stream.read_exact(&mut buffer).await?;
+            stream.write_all(&buffer).await
+        }
+
+        /// Until the peer closes.
+        async fn echo(
+            mut stream: impl AsyncRead + AsyncWrite + Unpin,
+            size: usize,
+        ) -> io::Result<()> {
+            let mut buffer = vec![0; size];
+            loop {
+                let n = stream.read(&mut buffer).await?;
+                if n == 0 {
+                    return Ok(());
+                }
+                stream.write_all(&buffer[..n]).await?;
+            }
+        }
+    };
+}
+pub(crate) use connection_tasks;
+
+/// Up to the hard limit.
 pub(crate) fn raise_descriptors() -> Result<()> {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;

@@ -1,4 +1,4 @@
-//! smol's parts for one thread: a `LocalExecutor` of async-executor under async-io's `block_on`.
+//! smol's crates for one thread, a `LocalExecutor` of async-executor under async-io's `block_on`.
 
 use std::{
     future::Future,
@@ -14,7 +14,7 @@ use async_io::{Async, Timer};
 use futures_lite::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, FutureExt};
 
 use super::runtime::Runtime;
-use super::server::{ANY, HOUR, Proto, Server};
+use super::server::{ANY, HOUR, Proto, Server, connection_tasks};
 
 pub(crate) struct Smol;
 
@@ -25,7 +25,7 @@ thread_local! {
 impl Runtime for Smol {
     type Handle<T: 'static> = Task<T>;
 
-    /// The root future is a task as well: outside of one it would be polled at each turn.
+    /// The root future is a task as well. Outside of a task it would be polled in each turn.
     fn block_on<F: Future>(future: F) -> F::Output {
         let executor = EXECUTOR.with(|executor| *executor);
         async_io::block_on(executor.run(future))
@@ -57,7 +57,7 @@ pub(crate) fn serve(server: &Server) -> Result<()> {
         Smol::spawn(Smol::sleep(HOUR)).detach();
     }
     let server = server.clone();
-    // In a task of its own, so that it's polled only when it was woken.
+    // In its own task, so that it is polled only when it was woken.
     let serving = Smol::spawn(async move {
         match server.proto {
             Proto::Echo | Proto::Churn => tcp(server).await,
@@ -97,36 +97,9 @@ async fn udp(server: Server) -> Result<()> {
     }
 }
 
-/// Starts the task of a connection.
-fn connection(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, server: &Server) {
-    let size = server.buffer();
-    match (server.proto, server.timeout) {
-        (Proto::Churn, _) => Smol::spawn(answer(stream, server.size)).detach(),
-        (_, None) => Smol::spawn(echo(stream, size)).detach(),
-        (_, Some(limit)) => Smol::spawn(echo_in_time(stream, size, limit)).detach(),
-    }
-}
+connection_tasks!(Smol);
 
-/// One request of so many bytes.
-async fn answer(mut stream: impl AsyncRead + AsyncWrite + Unpin, size: usize) -> io::Result<()> {
-    let mut buffer = vec![0; size];
-    stream.read_exact(&mut buffer).await?;
-    stream.write_all(&buffer).await
-}
-
-/// Until the peer closes.
-async fn echo(mut stream: impl AsyncRead + AsyncWrite + Unpin, size: usize) -> io::Result<()> {
-    let mut buffer = vec![0; size];
-    loop {
-        let n = stream.read(&mut buffer).await?;
-        if n == 0 {
-            return Ok(());
-        }
-        stream.write_all(&buffer[..n]).await?;
-    }
-}
-
-/// The same, with a time-out that is reset each time.
+/// As `echo`, with a timeout that is reset for each request.
 async fn echo_in_time(
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
     size: usize,

@@ -1,4 +1,4 @@
-//! Threads of the standard library: one a task, one a connection.
+//! Threads of the standard library, one per task or connection.
 
 use std::{
     hint::black_box,

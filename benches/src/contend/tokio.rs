@@ -1,4 +1,4 @@
-//! tokio on one thread, with its `LocalRuntime`: no `Send`, and its own thread's queue.
+//! tokio on one thread, with its `LocalRuntime`: no `Send`, and a thread-local queue.
 
 use std::{future::Future, io, time::Duration};
 
@@ -12,7 +12,7 @@ use tokio::{
 };
 
 use super::runtime::Runtime;
-use super::server::{ANY, HOUR, Proto, Server};
+use super::server::{self, ANY, Proto, Server, connection_tasks};
 
 pub(crate) struct Tokio;
 
@@ -48,17 +48,7 @@ impl Runtime for Tokio {
 }
 
 pub(crate) fn serve(server: &Server) -> Result<()> {
-    let server = server.clone();
-    Tokio::block_on(async {
-        for _ in 0..server.idle_timers {
-            drop(spawn_local(sleep(HOUR)));
-        }
-        match server.proto {
-            Proto::Echo | Proto::Churn => tcp(server).await,
-            Proto::Unix => unix(server).await,
-            Proto::Udp => udp(server).await,
-        }
-    })
+    server::run::<Tokio, _, _, _>(server, tcp, unix, udp)
 }
 
 async fn tcp(server: Server) -> Result<()> {
@@ -90,36 +80,9 @@ async fn udp(server: Server) -> Result<()> {
     }
 }
 
-/// Starts the task of a connection.
-fn connection(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, server: &Server) {
-    let size = server.buffer();
-    match (server.proto, server.timeout) {
-        (Proto::Churn, _) => drop(spawn_local(answer(stream, server.size))),
-        (_, None) => drop(spawn_local(echo(stream, size))),
-        (_, Some(limit)) => drop(spawn_local(echo_in_time(stream, size, limit))),
-    }
-}
+connection_tasks!(Tokio);
 
-/// One request of so many bytes.
-async fn answer(mut stream: impl AsyncRead + AsyncWrite + Unpin, size: usize) -> io::Result<()> {
-    let mut buffer = vec![0; size];
-    stream.read_exact(&mut buffer).await?;
-    stream.write_all(&buffer).await
-}
-
-/// Until the peer closes.
-async fn echo(mut stream: impl AsyncRead + AsyncWrite + Unpin, size: usize) -> io::Result<()> {
-    let mut buffer = vec![0; size];
-    loop {
-        let n = stream.read(&mut buffer).await?;
-        if n == 0 {
-            return Ok(());
-        }
-        stream.write_all(&buffer[..n]).await?;
-    }
-}
-
-/// The same, with a time-out that is reset each time.
+/// As `echo`, with a timeout that is reset for each request.
 async fn echo_in_time(
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
     size: usize,

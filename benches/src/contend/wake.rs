@@ -1,4 +1,4 @@
-//! Waking a task from another thread.
+//! Wakes of a task from another thread.
 
 use std::{
     cell::Cell,
@@ -23,7 +23,7 @@ use nix::{
 use super::meter::{Params, print, thread_cpu};
 use super::runtime::{Runtime, yield_once};
 
-/// What the loop's thread and its partner share.
+/// The state shared by the loop's thread and its partner.
 #[derive(Default)]
 pub(crate) struct Shared {
     pub(crate) asked: AtomicU64,
@@ -33,7 +33,7 @@ pub(crate) struct Shared {
 }
 
 impl Shared {
-    /// The loop's side: answers what was asked, and wakes the partner.
+    /// The loop's side, which answers requests and wakes the partner.
     pub(crate) fn answer(&self, partner: &thread::Thread) {
         let asked = self.asked.load(Acquire);
         if asked != self.answered.load(Relaxed) {
@@ -77,7 +77,8 @@ pub(crate) fn run<R: Runtime>(params: &Params) -> Result<()> {
     Ok(())
 }
 
-/// Another thread, on another core: asks, wakes, and waits for the answer, again and again.
+/// Another thread, on another core. It repeatedly sends a request, wakes the loop, and waits for
+/// the answer.
 pub(crate) fn partner(
     params: &Params,
     shared: Arc<Shared>,
@@ -104,7 +105,7 @@ pub(crate) fn partner(
 
 fn on_another_core() {
     let mut other = CpuSet::new();
-    // The suite has pinned this process to the first.
+    // The suite has pinned this process to the first core.
     if other.set(1).is_ok() {
         let _ = sched_setaffinity(Pid::from_raw(0), &other);
     }
@@ -152,7 +153,7 @@ fn distance() -> f64 {
         while line.load(Acquire) != 2 * trip + 2 {
             spins += 1;
             if spins > 10_000 {
-                thread::yield_now(); // there is one core only
+                thread::yield_now(); // there is only one core
             }
         }
     }

@@ -1,4 +1,4 @@
-//! windlass, through its public names.
+//! windlass, through its public API.
 
 use std::{cell::RefCell, future::Future, io, rc::Rc, time::Duration};
 
@@ -15,7 +15,7 @@ use windlass::{
 };
 
 use super::runtime::Runtime;
-use super::server::{ANY, HOUR, Proto, Server};
+use super::server::{self, ANY, Proto, Server, connection_tasks};
 
 pub(crate) struct Windlass;
 
@@ -63,17 +63,7 @@ runtime!(Precise, |future| {
 });
 
 pub(crate) fn serve(server: &Server) -> Result<()> {
-    let server = server.clone();
-    windlass::block_on(async {
-        for _ in 0..server.idle_timers {
-            spawn(sleep(HOUR)).detach();
-        }
-        match server.proto {
-            Proto::Echo | Proto::Churn => tcp(server).await,
-            Proto::Unix => unix(server).await,
-            Proto::Udp => udp(server).await,
-        }
-    })
+    server::run::<Windlass, _, _, _>(server, tcp, unix, udp)
 }
 
 async fn tcp(server: Server) -> Result<()> {
@@ -110,36 +100,9 @@ async fn udp(server: Server) -> Result<()> {
     }
 }
 
-/// Starts the task of a connection.
-fn connection(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, server: &Server) {
-    let size = server.buffer();
-    match (server.proto, server.timeout) {
-        (Proto::Churn, _) => spawn(answer(stream, server.size)).detach(),
-        (_, None) => spawn(echo(stream, size)).detach(),
-        (_, Some(limit)) => spawn(echo_in_time(stream, size, limit)).detach(),
-    }
-}
+connection_tasks!(Windlass);
 
-/// One request of so many bytes.
-async fn answer(mut stream: impl AsyncRead + AsyncWrite + Unpin, size: usize) -> io::Result<()> {
-    let mut buffer = vec![0; size];
-    stream.read_exact(&mut buffer).await?;
-    stream.write_all(&buffer).await
-}
-
-/// Until the peer closes.
-async fn echo(mut stream: impl AsyncRead + AsyncWrite + Unpin, size: usize) -> io::Result<()> {
-    let mut buffer = vec![0; size];
-    loop {
-        let n = stream.read(&mut buffer).await?;
-        if n == 0 {
-            return Ok(());
-        }
-        stream.write_all(&buffer[..n]).await?;
-    }
-}
-
-/// The same, with a time-out that is reset each time.
+/// As `echo`, with a timeout that is reset for each request.
 async fn echo_in_time(
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
     size: usize,

@@ -33,7 +33,7 @@ pub(crate) fn run<R: Runtime>(work: &str, params: &Params) -> Result<()> {
         "timer_drop" => R::block_on(timer_drop::<R>(params)),
         "timers" => R::block_on(timers::<R>(params.or("n", 100_000))),
         "idle_task" => R::block_on(idle_task::<R>(params.or("n", 100_000) as usize)),
-        // As a task: one runtime polls a root future that yields before all tasks.
+        // In a task, because one of the runtimes polls a root future that yields before all tasks.
         "million" => R::block_on(async { R::join(R::spawn(million::<R>())).await }),
         other => bail!("no such work: {other}"),
     }
@@ -62,7 +62,7 @@ async fn spawn<R: Runtime>(params: &Params) {
     .await;
 }
 
-/// Only the yields are measured: the tasks are there before, and stay until after.
+/// Measures only the yields. The tasks exist before and after.
 async fn yields<R: Runtime>(params: &Params) {
     let tasks = params.or("tasks", 1);
     let measured = async |each: u64| {
@@ -73,7 +73,7 @@ async fn yields<R: Runtime>(params: &Params) {
         for i in 0..tasks {
             let (done, left, start) = (done.clone(), left.clone(), start.clone());
             R::detach(R::spawn(async move {
-                yield_once().await; // all have been polled
+                yield_once().await; // all were polled
                 if i == 0 {
                     start.set((process_cpu(), Instant::now()));
                 }
@@ -161,7 +161,7 @@ async fn poll_once(future: impl Future<Output = ()>) {
     .await;
 }
 
-/// Deadlines over one second, the same for all; the first after all tasks are there.
+/// Deadlines within one second, the same for all. The first is after all tasks have started.
 async fn timers<R: Runtime>(n: u64) {
     let start_cpu = process_cpu();
     let first = Instant::now() + Duration::from_micros(100_000 + n);
@@ -195,9 +195,9 @@ async fn timers<R: Runtime>(n: u64) {
     print("early", f64::from(early.get()));
 }
 
-/// The handles are let go: what a task takes by itself.
+/// The handles are dropped, so this measures a task alone.
 async fn idle_task<R: Runtime>(n: usize) {
-    // Of whole words, so that no contender has to round it up.
+    // A multiple of the word size, so that no contender has to round up.
     let future = || {
         let payload = [7_u64; 8];
         async move {
@@ -220,10 +220,10 @@ async fn idle_task<R: Runtime>(n: usize) {
     print("rss_bytes", (resident() - before.1) as f64 / n as f64);
 }
 
-/// The same at a thousand and at a million.
+/// The same with a thousand and with a million.
 async fn million<R: Runtime>() {
     for (n, name) in [(1_000, "_1000"), (1_000_000, "")] {
-        // A thousand are done a thousand times, so that both take long enough.
+        // The work with a thousand is repeated a thousand times, so that both take long enough.
         let rounds = 1_000_000 / n;
         let mut total = [0; 5];
         for _ in 0..rounds {
@@ -244,7 +244,8 @@ async fn million<R: Runtime>() {
     print("rss_bytes", resident() as f64);
 }
 
-/// Spawns tasks, wakes them all, lets them end; starts as many timers and drops them.
+/// Spawns tasks, wakes them all, and lets them end; starts the same number of timers and drops
+/// them.
 async fn crowd<R: Runtime>(n: usize) -> [u64; 5] {
     let wakers = Rc::new(RefCell::new(Vec::with_capacity(n)));
     let polled = Rc::new(Cell::new(0));

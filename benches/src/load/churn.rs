@@ -1,4 +1,5 @@
-//! Connections that come and go: connect, one request, its reply, the server closes.
+//! Short connections. Each one connects, sends one request, and receives its reply; then the server
+//! closes it.
 
 use std::{
     io::{ErrorKind::WouldBlock, Read, Write},
@@ -21,7 +22,7 @@ struct Visit {
 }
 
 impl Load<'_> {
-    /// So many visits at once; each that ends is followed by another.
+    /// The number of concurrent connections. Each one that ends is followed by another.
     pub(super) fn churn(&self) -> Result<()> {
         let address: SocketAddr = self.address.parse()?;
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
@@ -58,7 +59,7 @@ impl Load<'_> {
                 if visits[key].is_over(&mut buffer, self.size)? {
                     meter.took(visits[key].begun.elapsed());
                     if meter.goes_on() {
-                        visits[key] = visit(key)?; // which closes the old one
+                        visits[key] = visit(key)?; // closes the old one
                     }
                 }
             }
@@ -70,7 +71,7 @@ impl Load<'_> {
 }
 
 impl Visit {
-    /// True once the reply is there and the server has closed.
+    /// Returns true when the reply is complete and the server has closed.
     fn is_over(&mut self, buffer: &mut [u8], size: usize) -> Result<bool> {
         loop {
             match self.stream.read(buffer) {

@@ -1,4 +1,4 @@
-//! The load generator: a bare epoll loop on one thread, which checks each reply.
+//! The load generator is a bare epoll loop on one thread that checks each reply.
 
 mod churn;
 mod peer;
@@ -18,10 +18,10 @@ use rustix::{
 use crate::contend::{Params, percentile, print, raise_descriptors, read};
 use peer::Peer;
 
-/// A load that hears nothing for so long gives up.
+/// Time limit for a reply.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// `load <proto> addr=… [key=value …]`: measures a server, and prints figures.
+/// `load <proto> addr=… [key=value …]`: measures a server, and prints the results.
 pub(crate) fn run(args: &[String]) -> Result<()> {
     let (proto, params) = args.split_first().context("say what to load")?;
     let params = Params::parse(params).context("parameters are key=value")?;
@@ -48,10 +48,10 @@ pub(crate) struct Load<'a> {
     proto: &'a str,
     address: &'a str,
     connections: usize,
-    /// Requests in flight on each connection.
+    /// Requests in flight per connection.
     depth: usize,
     size: usize,
-    /// So many requests exactly, or as many as go into the window.
+    /// An exact number of requests, or as many as fit into the window.
     ops: Option<u64>,
     window: Duration,
     server: Option<Pid>,
@@ -80,8 +80,8 @@ impl Load<'_> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let flags = EventFlags::IN | EventFlags::OUT | EventFlags::RDHUP | EventFlags::ET;
         for (key, peer) in peers.iter_mut().enumerate() {
-            // Accepted before anything is measured: how many a server accepts while it serves others
-            // differs.
+            // All connections are accepted before the measurement, because servers differ in how
+            // many they accept while they serve others.
             peer.exchange_blocking()?;
             peer.set_nonblocking()?;
             epoll::add(&epoll, peer.fd(), EventData::new_u64(key as u64), flags)?;
@@ -115,13 +115,14 @@ impl Load<'_> {
     }
 }
 
-/// What a load measures: after a warm-up a window, or a number of requests as a whole.
+/// The measured interval, which is a window after a warm-up, or a fixed number of requests as a
+/// whole.
 pub(crate) struct Meter {
     ops: Option<u64>,
     window: Duration,
     server: Option<Pid>,
     begun: Instant,
-    /// Of how many replies the warm-up consists at least.
+    /// Minimum number of replies during the warm-up.
     first: u64,
     sent: u64,
     replies: u64,
@@ -168,7 +169,7 @@ impl Meter {
         clock.map_or(0, read)
     }
 
-    /// True if there is to be one more request.
+    /// Returns true if another request is due.
     pub(crate) fn goes_on(&mut self) -> bool {
         let goes_on = self.ops.is_none_or(|ops| self.sent < ops);
         self.sent += u64::from(goes_on);
@@ -188,7 +189,7 @@ impl Meter {
         }
     }
 
-    /// Begins and ends what is measured.
+    /// Starts and ends the measurement.
     pub(crate) fn look(&mut self, now: Instant) {
         let is_over = match (&self.measured, self.ops) {
             (_, Some(ops)) => self.replies >= ops,

@@ -1,4 +1,4 @@
-//! A connection of the load, and what is in flight on it.
+//! A connection of the load, with its requests in flight.
 
 use std::{
     collections::VecDeque,
@@ -26,7 +26,7 @@ pub(crate) struct Peer {
     next: u8,
     /// When each of the requests in flight was sent.
     in_flight: VecDeque<Instant>,
-    /// Which reply is expected next, and how much of it has come.
+    /// The next expected reply, and how many of its bytes have arrived.
     expected: u8,
     received: usize,
     unsent: VecDeque<u8>,
@@ -94,7 +94,7 @@ impl Peer {
         self.in_flight.push_back(now);
     }
 
-    /// Sends what the socket takes.
+    /// Sends as much as the socket takes.
     pub(crate) fn flush(&mut self) -> Result<()> {
         while !self.unsent.is_empty() {
             let (mut part, _) = self.unsent.as_slices();
@@ -115,7 +115,7 @@ impl Peer {
         Ok(())
     }
 
-    /// Reads what has come; each whole reply is `done`.
+    /// Reads the available bytes. Calls `done` for each complete reply.
     pub(crate) fn receive(
         &mut self,
         buffer: &mut [u8],

@@ -1,4 +1,4 @@
-//! A release build from nothing: how long it takes, and how many crates.
+//! A clean release build, with its duration and the number of crates.
 
 use std::{
     collections::BTreeSet,
@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::{contender::Contender, noise::own_cpu, results::Outcome};
 
-/// What a program with tasks, sockets and timers depends on.
+/// The dependencies of a program with tasks, sockets and timers.
 fn dependencies(who: Contender) -> Result<String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
@@ -53,7 +53,8 @@ pub(crate) fn measure(who: Contender) -> Result<Outcome> {
     ))
 }
 
-/// Neither the probe nor the crates of this workspace: others have to be trusted, and watched.
+/// Without the probe and the crates of this workspace, because users have to trust and update the
+/// others.
 fn count_others(tree: &str) -> usize {
     let names = tree.lines().filter_map(|line| line.split(' ').next());
     let others: BTreeSet<_> = names
@@ -62,7 +63,7 @@ fn count_others(tree: &str) -> usize {
     others.iter().filter(|name| !name.is_empty()).count()
 }
 
-/// Taken away when dropped.
+/// Deleted on drop.
 struct Folder(PathBuf);
 
 impl Folder {

@@ -1,4 +1,4 @@
-//! How charts look: two logarithmic axes, and each line with its name at its end.
+//! The layout of charts, with two logarithmic axes and a label at the end of each line.
 
 use std::{ops::Range, path::Path};
 
@@ -30,7 +30,7 @@ pub(crate) struct Lines {
     pub(crate) footer: String,
 }
 
-/// A dot a contender.
+/// One dot per contender.
 pub(crate) struct Scatter {
     pub(crate) title: String,
     pub(crate) subtitle: String,
@@ -57,7 +57,7 @@ const SIZE: (u32, u32) = (1200, 720);
 const LEFT: i32 = 30;
 const HEADER: u32 = 104;
 const FOOTER: u32 = 44;
-/// For the names at the lines' ends.
+/// Space for the labels at the ends of the lines.
 const NAMES: u32 = 240;
 const LINE_HEIGHT: i32 = 23;
 /// Half the size of a scatter's dots.
@@ -91,7 +91,7 @@ impl Lines {
         Ok(())
     }
 
-    /// Ours last, so that nothing lies on it.
+    /// windlass is drawn last, on top of the others.
     fn in_drawing_order(&self) -> impl Iterator<Item = &(Contender, Vec<(f64, f64)>)> {
         let (ours, others): (Vec<_>, Vec<_>) =
             self.series.iter().partition(|(who, _)| who.is_ours());
@@ -172,7 +172,8 @@ impl Scatter {
         Ok(())
     }
 
-    /// Each beside its dot, where the least else is. `bars`: from the dots down to the medians.
+    /// Places each label beside its dot, where it overlaps the least. `bars`: from the dots down to
+    /// the medians.
     fn name_spots(&self, root: &Canvas<'_>, bars: &[Area]) -> Result<()> {
         let mut taken = bars.to_vec();
         for (spot, bar) in self.spots.iter().zip(bars) {
@@ -199,7 +200,7 @@ impl Scatter {
     }
 }
 
-/// A rectangle that is written on.
+/// A rectangle with text.
 #[derive(Clone, Copy)]
 struct Area {
     left: i32,
@@ -218,7 +219,7 @@ impl Area {
         }
     }
 
-    /// How much of it the two have in common.
+    /// The area of the overlap of both.
     fn shared(&self, other: &Area) -> i32 {
         let common = |one: i32, length: i32, other: i32, other_length: i32| {
             ((one + length).min(other + other_length) - one.max(other)).max(0)
@@ -228,7 +229,7 @@ impl Area {
     }
 }
 
-/// Title, subtitle and footer. Returns the room between.
+/// Draws title, subtitle and footer. Returns the space between them.
 fn frame<'a>(root: &Canvas<'a>, title: &str, subtitle: &str, footer: &str) -> Result<Canvas<'a>> {
     root.fill(&WHITE)?;
     let left = |size, colour| text(size, colour, HPos::Left, VPos::Top);
@@ -274,11 +275,11 @@ fn coordinates<'a, 'b>(
     Ok(chart)
 }
 
-/// A little longer than the values reach, with as many marks as there is room for.
+/// A little longer than the range of the values, with as many ticks as fit.
 fn axis(values: impl Iterator<Item = f64>) -> Axis {
     let Range { start, end } = range(values);
     let span = end / start;
-    // Over many powers of ten each mark's label would sit on the next.
+    // Over many powers of ten, labels of adjacent ticks would overlap.
     let steps: &[f64] = match () {
         () if span < 15.0 => &[1.0, 1.5, 2.0, 3.0, 4.0, 5.0, 6.0, 8.0],
         () if span < 5e3 => &[1.0, 2.0, 5.0],
@@ -311,8 +312,8 @@ fn number(value: f64) -> String {
     }
 }
 
-/// Moves places apart until each has a line's height: those that would touch form a block around
-/// the middle of what they want. They come and go in rising order.
+/// Moves positions apart until each has the height of a line. Positions that would overlap form a
+/// block around the middle of their targets. Input and output are in rising order.
 fn spread(wanted: &[i32], room: Range<i32>) -> Vec<i32> {
     let mut blocks: Vec<Vec<i32>> = Vec::new();
     let top = |block: &[i32]| {

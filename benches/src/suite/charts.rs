@@ -1,4 +1,4 @@
-//! The charts, as SVG, for a talk: what is drawn, and what its title says.
+//! The charts, as SVG: their contents and titles.
 
 use std::path::Path;
 
@@ -13,7 +13,7 @@ use super::{
     table::{Scale, significant, with_unit},
 };
 
-/// A contender's figure along an axis.
+/// The values of a contender along an axis.
 type Series = Vec<(Contender, Vec<(f64, f64)>)>;
 
 struct Source<'a> {
@@ -140,7 +140,7 @@ impl Source<'_> {
         })
     }
 
-    /// `None` where there is nothing to draw a line through.
+    /// Returns `None` if there are too few points for a line.
     fn series(
         &self,
         xs: &[u32],
@@ -175,7 +175,7 @@ impl Source<'_> {
     }
 }
 
-/// What windlass takes over the whole axis, and the best of the peers at each point.
+/// The values of windlass along the axis, and the best peer's at each point.
 fn compare(what: &str, series: &Series) -> String {
     let peers = || {
         series

@@ -1,4 +1,4 @@
-//! The children: this program, started again.
+//! The child processes, which run this program.
 
 use std::{
     collections::BTreeMap,
@@ -20,13 +20,13 @@ use nix::{
 
 use super::{interrupt, machine::Cores, results::Outcome};
 
-/// How long Ctrl-C may go unnoticed.
+/// Maximum delay of the reaction to Ctrl-C.
 const SLICE: Duration = Duration::from_millis(100);
 
-/// Of what a child complained about, this much is kept.
+/// Length to which an error message of a child is cut.
 const COMPLAINT: usize = 300;
 
-/// Killed and waited for when dropped, with all that it has started.
+/// Killed and reaped on drop, together with its own children.
 pub(crate) struct Child {
     process: Process,
     input: Option<ChildStdin>,
@@ -52,7 +52,7 @@ impl Child {
             .args(line)
             .args(args)
             .process_group(0)
-            // A complaint is a line, and names no places.
+            // Reduces an error message to one line without paths.
             .env("RUST_BACKTRACE", "0")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -75,7 +75,7 @@ impl Child {
         self.process.id()
     }
 
-    /// The next line that it prints. `None`: it prints no more.
+    /// Returns the next line of output, or `None` at the end.
     pub(crate) fn line(&self) -> Result<Option<String>> {
         loop {
             ensure!(!interrupt::happened(), "interrupted");
@@ -89,12 +89,12 @@ impl Child {
         }
     }
 
-    /// A server ends once its standard input does.
+    /// A server exits when its standard input ends.
     pub(crate) fn close_input(&mut self) {
         self.input = None;
     }
 
-    /// What it prints until its end.
+    /// Returns the rest of the output.
     pub(crate) fn finish(mut self) -> Result<Outcome> {
         let mut figures = BTreeMap::new();
         let mut unsupported = None;
@@ -128,7 +128,7 @@ impl Child {
         }
     }
 
-    /// Why it ended so.
+    /// The reason for its exit.
     fn complaint(&self, status: ExitStatus) -> String {
         // Its standard error is closed, unless a grandchild keeps it open.
         let mut words: Vec<String> = Vec::new();
@@ -145,9 +145,9 @@ impl Child {
         format!("{status}: {}", &words[..end])
     }
 
-    /// What went wrong with a server that ended too early, or that its client complains about.
+    /// Returns the error of a server that exited early, or about which its client complains.
     pub(crate) fn blame(mut self, error: anyhow::Error) -> anyhow::Error {
-        // One that is still there has nothing to say.
+        // A server that still runs has no error.
         thread::sleep(Duration::from_millis(50));
         match self.process.try_wait() {
             Ok(Some(status)) => anyhow!("the server ended: {}", self.complaint(status)),
@@ -155,7 +155,8 @@ impl Child {
         }
     }
 
-    /// Where the server listens; `Err` of what it can't do in the inner result.
+    /// Returns the address of the server. The inner `Err` means that the contender doesn't support
+    /// the work.
     pub(crate) fn listening(&mut self) -> Result<Result<String, String>> {
         let line = self.line()?;
         match line.as_deref().and_then(|line| line.split_once(' ')) {
@@ -172,13 +173,13 @@ impl Child {
 
 impl Drop for Child {
     fn drop(&mut self) {
-        // Its group is its own, so that perf's and valgrind's children go with them.
+        // Its own process group, so that children of perf and valgrind are killed with it.
         let _ = killpg(Pid::from_raw(self.process.id() as i32), Signal::SIGKILL);
         let _ = self.process.wait();
     }
 }
 
-/// Paths on this machine are nobody's business: only their last part is kept.
+/// Shortens paths to their last part, so that reports contain no paths of this machine.
 fn without_places(line: &str) -> String {
     let last = |word| {
         if let Some((_, last)) = str::rsplit_once(word, '/') {

@@ -1,4 +1,4 @@
-//! Who is measured.
+//! The contenders.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum Contender {
-    /// No futures: what the work itself costs.
+    /// The cost of the work itself, without futures.
     Floor,
     Windlass,
     WindlassPrecise,
@@ -60,17 +60,17 @@ impl Contender {
         matches!(self, Windlass | WindlassPrecise)
     }
 
-    /// An async runtime of others: what the ratios are taken to. Neither threads nor the floor.
+    /// Another async runtime, the base of the ratios. Neither threads nor the floor.
     pub(crate) fn is_peer(self) -> bool {
         !self.is_ours() && !matches!(self, Floor | Threads)
     }
 
-    /// These make system calls that valgrind can't follow.
+    /// These make system calls that valgrind doesn't support.
     pub(crate) fn needs_io_uring(self) -> bool {
         matches!(self, MonoioUring | Glommio | Compio)
     }
 
-    /// Of Cargo.lock, whose versions the report names.
+    /// The names in Cargo.lock, whose versions the report lists.
     pub(crate) fn packages(self) -> &'static [&'static str] {
         match self {
             Windlass => &["windlass"],
@@ -83,7 +83,7 @@ impl Contender {
         }
     }
 
-    /// The same in all charts, and told apart by the colour-blind (Okabe and Ito's palette).
+    /// The same in all charts, and distinguishable for the colour-blind (Okabe and Ito's palette).
     pub(crate) fn colour(self) -> (u8, u8, u8) {
         match self {
             Windlass => (0, 114, 178),

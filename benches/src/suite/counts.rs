@@ -1,7 +1,7 @@
-//! What repeats exactly: instructions by callgrind, system calls by perf.
+//! Counts that repeat exactly, of instructions by callgrind and of system calls by perf.
 //!
-//! Each is counted twice over the whole process, with N operations and with 2N: the difference
-//! over N is what an operation takes, without start and end.
+//! Each is counted twice over the whole process, with N and with 2N operations. The difference
+//! divided by N is the count per operation, without start and exit.
 
 use std::{
     collections::BTreeMap, env, ffi::OsString, fs, path::PathBuf, process, process::Command,
@@ -18,13 +18,13 @@ use super::{
     results::Outcome,
 };
 
-/// Callgrind is some fifty times slower...
+/// Callgrind runs about fifty times slower...
 const LIMIT: Duration = Duration::from_secs(120);
-/// ...than what perf counts.
+/// ...than perf.
 const CALLS_LIMIT: Duration = Duration::from_secs(20);
 
-/// The calls that are told by name: those that servers make. To count all three hundred takes perf
-/// half a minute; what isn't among these shows as the difference to the sum.
+/// The system calls that are counted by name, which are those of servers. Counting all three
+/// hundred takes perf half a minute. Calls of other names appear as the difference to the total.
 const NAMED: &str = "syscalls:sys_enter_accept,syscalls:sys_enter_accept4,syscalls:sys_enter_close,\
     syscalls:sys_enter_shutdown,syscalls:sys_enter_setsockopt,syscalls:sys_enter_getsockname,\
     syscalls:sys_enter_getpeername,syscalls:sys_enter_fcntl,syscalls:sys_enter_ioctl,\
@@ -37,7 +37,7 @@ const NAMED: &str = "syscalls:sys_enter_accept,syscalls:sys_enter_accept4,syscal
 
 type Totals = BTreeMap<String, f64>;
 
-/// What is missing for counting, and what to install.
+/// The missing tools, and how to install them.
 pub(crate) fn missing_tools() -> Vec<String> {
     let mut missing = Vec::new();
     if !runs(Command::new("valgrind").arg("--version")) {
@@ -102,7 +102,7 @@ pub(crate) fn calls(
         tool.extend(["-e".into(), NAMED.into()]);
     }
     if matches!(of, Counted::Work(_)) {
-        // Only the loop's thread: its partner has calls of its own.
+        // Only the loop's thread, because its partner makes its own calls.
         tool.push("--no-inherit".into());
     }
     tool.extend(["-o".into(), file.clone().into_os_string(), "--".into()]);
@@ -146,7 +146,7 @@ fn per_operation(
     let figures = counted[1]
         .keys()
         .map(|name| (name.clone(), per_operation(name)));
-    // A call now and then is not a part of the operation.
+    // Occasional calls are not part of the operation.
     let figures = figures.filter(|(name, value)| !name.starts_with("call ") || *value >= 0.005);
     Ok(Outcome::Figures(figures.collect()))
 }
@@ -172,7 +172,7 @@ fn scratch(name: &str) -> PathBuf {
     env::temp_dir().join(format!("windlass-benches-{}.{name}", process::id()))
 }
 
-/// Takes away what the tools wrote.
+/// Deletes the files written by the tools.
 pub(crate) fn clean_up() {
     for name in ["callgrind", "perf"] {
         let _ = fs::remove_file(scratch(name));

@@ -1,4 +1,4 @@
-//! Ctrl-C: the suite stops, ends its children, and reports what there is.
+//! Ctrl-C: the suite stops, ends its children, and reports the results so far.
 
 use std::sync::{Arc, OnceLock, atomic::AtomicBool, atomic::Ordering::Relaxed};
 
@@ -10,7 +10,7 @@ static HAPPENED: OnceLock<Arc<AtomicBool>> = OnceLock::new();
 pub(crate) fn listen() -> Result<()> {
     let flag = HAPPENED.get_or_init(Arc::default);
     for signal in [SIGINT, SIGTERM] {
-        // The second one ends the suite at once. Its children see their standard input end.
+        // A second one exits at once. The children see the end of their standard input.
         signal_hook::flag::register_conditional_default(signal, Arc::clone(flag))?;
         signal_hook::flag::register(signal, Arc::clone(flag))?;
     }

@@ -1,4 +1,4 @@
-//! What it is measured on.
+//! The machine that runs the measurements.
 
 use std::{fs, process::Command};
 
@@ -76,11 +76,11 @@ fn said_by(program: &str, args: &[&str]) -> String {
     text.map_or("?".to_owned(), |text| text.trim().to_owned())
 }
 
-/// The two cores that are measured on.
+/// The two cores used for measurements.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Cores {
     pub(crate) work: usize,
-    /// `None` where there is only one: then nothing is pinned.
+    /// `None` if there is only one core. Then nothing is pinned.
     pub(crate) load: Option<usize>,
     allowed: usize,
 }
@@ -100,16 +100,16 @@ impl Cores {
         }
     }
 
-    /// Binds this thread, and what it starts from now on, to a core.
+    /// Pins this thread, and the processes that it starts from now on, to a core.
     pub(crate) fn pin(core: usize) {
         let mut set = CpuSet::new();
-        // Where it isn't allowed, nothing is pinned, and the figures only move more.
+        // Where that is not permitted, nothing is pinned, and the results vary more.
         let _ = set
             .set(core)
             .and_then(|()| sched_setaffinity(Pid::from_raw(0), &set));
     }
 
-    /// Does something on a core, which its children inherit.
+    /// Runs a closure on a core. Child processes inherit the pinning.
     pub(crate) fn on<T>(core: Option<usize>, work: impl FnOnce() -> T) -> T {
         let Some(core) = core else { return work() };
         let before = sched_getaffinity(Pid::from_raw(0));
@@ -124,7 +124,7 @@ impl Cores {
     }
 }
 
-/// Whether two cores are one in truth: they share its units, and disturb each other.
+/// Returns true if both are hyperthreads of one core, which disturb each other.
 fn are_siblings(one: usize, other: usize) -> bool {
     let path = format!("/sys/devices/system/cpu/cpu{one}/topology/thread_siblings_list");
     let list = fs::read_to_string(path).unwrap_or_default();

@@ -1,4 +1,4 @@
-//! One sample: how each kind of work is measured.
+//! Measures one sample of each kind of work.
 
 use std::{
     collections::BTreeMap,
@@ -26,16 +26,17 @@ pub(crate) struct Bench {
     pub(crate) is_quick: bool,
 }
 
-/// A start is short, and moves much from one to the next.
+/// A start is short, and varies much from one to the next.
 const COLD_STARTS: usize = 11;
 
-/// Beside the window: warm-up, connecting, and what is slow in the slowest contender.
+/// Time in addition to the window, for the warm-up, connecting, and the delays of the slowest
+/// contender.
 const SLACK: Duration = Duration::from_secs(20);
-/// In `--quick` a peer that hangs must not take the time of all others.
+/// In `--quick` a peer that hangs must not use up the time of all others.
 const QUICK_SLACK: Duration = Duration::from_secs(6);
 
 impl Bench {
-    /// What went wrong is an outcome as well: the table shows it.
+    /// A failure is a result that the table shows.
     pub(crate) fn sample(&self, work: &Work, who: Contender) -> Outcome {
         let outcome = match &work.how {
             How::Work(args) => self.work(who, args),
@@ -74,7 +75,7 @@ impl Bench {
         self.exchange(&[], who, served, &format!("ms={ms}"), self.limit())
     }
 
-    /// A server, under a tool perhaps, and its load up to the end of both.
+    /// Runs a server, possibly under a tool, and its load, until both have exited.
     pub(crate) fn exchange(
         &self,
         tool: &[OsString],
@@ -94,7 +95,7 @@ impl Bench {
             Ok(address) => address,
             Err(why) => return Ok(Outcome::Unsupported(why)),
         };
-        // Under a tool the process is the tool's, and its clock says nothing.
+        // Under a tool the process is the tool's, and its CPU time is meaningless.
         let pid = if tool.is_empty() {
             format!("pid={}", server.id())
         } else {
@@ -125,7 +126,7 @@ impl Bench {
         Child::start(tool, &args, self.cores.for_work(), limit)
     }
 
-    /// The server counts its memory when its input ends, while the connections are open still.
+    /// The server measures its memory when its input ends, while the connections are still open.
     fn idle(&self, who: Contender, serve: &str, connections: u32) -> Result<Outcome> {
         let mut server =
             self.server(&[], who, "echo", &format!("size=64 {serve}"), self.limit())?;
@@ -175,7 +176,7 @@ impl Bench {
     }
 }
 
-/// A child that leaves a figure out has a fault.
+/// A child that doesn't print a value has failed.
 fn checked(work: &Work, figures: BTreeMap<String, f64>) -> Outcome {
     match work
         .figures

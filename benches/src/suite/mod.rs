@@ -1,4 +1,4 @@
-//! The suite: plan, rounds, report.
+//! The suite, with its plan, rounds and report.
 
 mod options;
 mod contender;
@@ -31,7 +31,7 @@ use options::{Command, HELP, Options};
 use plan::{PARTS, Work, plan};
 use results::{Outcome, Results};
 
-/// The tables in the README stand between these.
+/// The tables in the README are between these markers.
 const README_MARKS: (&str, &str) = ("<!-- results: begin -->\n", "<!-- results: end -->\n");
 
 pub(crate) fn run(args: &[String]) -> Result<()> {
@@ -57,7 +57,7 @@ fn list() -> String {
     text + &format!("\ncontenders: {}\n", names.join(", "))
 }
 
-/// A reader that has seen enough, as in `| head`, is no fault.
+/// A reader that closes the pipe early, as in `| head`, is not an error.
 fn print(text: &str) -> Result<()> {
     match io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),

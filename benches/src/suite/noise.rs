@@ -1,4 +1,4 @@
-//! Who else is at work on this machine, and how far apart its cores are.
+//! Disturbance by other processes, and the distance of the two cores.
 
 use std::{
     fs,
@@ -12,22 +12,22 @@ use serde::{Deserialize, Serialize};
 
 use super::{interrupt, machine::Cores};
 
-/// What disturbed a sample.
+/// The disturbance of a sample.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub(crate) struct Noise {
-    /// What the hypervisor gave to other guests, in cores.
+    /// CPU time that the hypervisor gave to other guests, in cores.
     pub(crate) steal: f64,
-    /// What other processes used, in cores.
+    /// CPU time of other processes, in cores.
     pub(crate) foreign: f64,
-    /// How long we waited for it to become quiet before, in seconds.
+    /// Time spent waiting for the machine to become quiet before the sample, in seconds.
     pub(crate) waited_s: f64,
 }
 
-/// A clean machine's own services stay below these.
+/// Services of an otherwise idle machine stay below these.
 const MOST_STEAL: f64 = 0.02;
 const MOST_FOREIGN: f64 = 0.10;
 
-/// A look at `/proc/stat`, whose clock ticks a hundred times a second.
+/// A snapshot of `/proc/stat`, whose clock ticks a hundred times a second.
 const LOOK: Duration = Duration::from_millis(100);
 const TICKS_A_SECOND: f64 = 100.0;
 
@@ -37,7 +37,7 @@ impl Noise {
     }
 }
 
-/// Waits until nobody else is at work, for so long at most. Returns how long it took, in seconds.
+/// Waits until no other process is busy, with a time limit. Returns the duration in seconds.
 pub(crate) fn wait_for_quiet(patience: Duration) -> f64 {
     let began = Instant::now();
     while began.elapsed() < patience && !interrupt::happened() {
@@ -50,7 +50,7 @@ pub(crate) fn wait_for_quiet(patience: Duration) -> f64 {
     began.elapsed().as_secs_f64()
 }
 
-/// From the beginning of a sample to its end.
+/// From the start of a sample to its end.
 pub(crate) struct Watch {
     began: Instant,
     machine: Ticks,
@@ -68,12 +68,12 @@ impl Watch {
         }
     }
 
-    /// All children that count as ours have ended.
+    /// All child processes that count as ours have exited.
     pub(crate) fn end(self) -> Noise {
         let (machine, seconds) = (Ticks::now(), self.began.elapsed().as_secs_f64());
         let ours = own_cpu() - self.ours;
         let busy = machine.busy - self.machine.busy;
-        // A tick is charged whole to whoever runs when it comes.
+        // A tick is charged entirely to the process that runs when it occurs.
         let grain = 2.0 / TICKS_A_SECOND;
         Noise {
             steal: (machine.steal - self.machine.steal) / seconds,
@@ -83,9 +83,9 @@ impl Watch {
     }
 }
 
-/// In seconds since boot, all cores together. All 0 where there is no such file.
+/// In seconds since boot, all cores together. All 0 without such a file.
 struct Ticks {
-    /// In processes, not in interrupts: those are mostly our own packets on loopback.
+    /// In processes, not in interrupts, which mostly handle our own packets on loopback.
     busy: f64,
     steal: f64,
 }
@@ -107,7 +107,7 @@ impl Ticks {
     }
 }
 
-/// Of this process and of its children that have ended.
+/// Of this process and of its children that have exited.
 pub(crate) fn own_cpu() -> f64 {
     let of = |who| {
         getrusage(who).map_or(0.0, |usage| {
@@ -119,8 +119,8 @@ pub(crate) fn own_cpu() -> f64 {
     of(UsageWho::RUSAGE_SELF) + of(UsageWho::RUSAGE_CHILDREN)
 }
 
-/// A cache line's round trip between the two cores in nanoseconds: two threads hand each other a
-/// number. `None` on one core.
+/// The round trip of a cache line between the two cores in nanoseconds. Two threads pass a number
+/// back and forth. `None` on one core.
 pub(crate) fn distance(cores: &Cores) -> Option<f64> {
     let load = cores.load?;
     let ball = AtomicU32::new(0);
@@ -139,7 +139,7 @@ pub(crate) fn distance(cores: &Cores) -> Option<f64> {
         });
         timing.join()
     });
-    // The least disturbed: others may preempt either side.
+    // The minimum, because either side may be preempted.
     batches.ok()?.into_iter().min_by(f64::total_cmp)
 }
 

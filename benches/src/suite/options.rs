@@ -1,4 +1,4 @@
-//! What was typed.
+//! The command line.
 
 use std::{fmt::Display, ops::RangeInclusive, path::PathBuf, str::FromStr, time::Duration};
 
@@ -28,7 +28,7 @@ usage: cargo run --release -p windlass-benches -- [part ...] [flags]
   --help           show this
 ";
 
-/// A window that shows whether a work works. The figures are of no use.
+/// A window that only shows that a work runs. The results are meaningless.
 const QUICK: Duration = Duration::from_millis(40);
 
 #[derive(Debug)]
@@ -40,15 +40,15 @@ pub(crate) enum Command {
 
 #[derive(Debug)]
 pub(crate) struct Options {
-    /// None: all.
+    /// All if `None`.
     pub(crate) parts: Vec<String>,
-    /// None: all.
+    /// All if `None`.
     only: Vec<Contender>,
     pub(crate) rounds: u32,
     pub(crate) window: Duration,
     pub(crate) out: PathBuf,
     pub(crate) updates_readme: bool,
-    /// Nothing is measured, if there are any.
+    /// If there are any, nothing is measured.
     pub(crate) from: Vec<PathBuf>,
     pub(crate) is_quick: bool,
 }
@@ -69,14 +69,14 @@ impl Default for Options {
 }
 
 impl Options {
-    /// The chosen part of the plan.
+    /// The selected part of the plan.
     pub(crate) fn works(&self) -> Vec<Work> {
         let chosen =
             |work: &Work| self.parts.is_empty() || self.parts.iter().any(|part| part == work.part);
         plan().into_iter().filter(chosen).collect()
     }
 
-    /// Whom to measure at a work in a round.
+    /// The contenders to measure in a work in a round.
     pub(crate) fn who(&self, work: &Work, round: u32) -> Vec<Contender> {
         let is_due = match work.when {
             When::Always | When::Long => true,

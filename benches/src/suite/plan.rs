@@ -1,16 +1,16 @@
-//! What is measured: all works, in named parts.
+//! The plan lists all works, in named parts.
 
 use super::contender::{ALL, Contender, Contender::*};
 
 pub(crate) struct Work {
     pub(crate) part: &'static str,
-    /// What the children are told to do; it names the work in the JSON too.
+    /// The command for the children; it names the work in the JSON too.
     pub(crate) id: String,
-    /// For people.
+    /// The title in reports.
     pub(crate) title: String,
     pub(crate) how: How,
     pub(crate) who: &'static [Contender],
-    /// The first is the headline.
+    /// The first one is the headline.
     pub(crate) figures: &'static [Figure],
     pub(crate) when: When,
 }
@@ -21,23 +21,23 @@ pub(crate) enum How {
     Work(String),
     /// A server and its load.
     Served(Served),
-    /// A server and so many connections on which nothing happens.
+    /// A server with idle connections.
     Idle { serve: String, connections: u32 },
     /// A server's start, up to its first reply.
     Cold,
-    /// User-space instructions an operation, by callgrind.
+    /// User-space instructions per operation, by callgrind.
     Instructions { of: Counted, ops: u32 },
-    /// System calls an operation, by perf.
+    /// System calls per operation, by perf.
     Calls {
         of: Counted,
         ops: u32,
         by_name: bool,
     },
-    /// A release build of the contender's crates from nothing, and how many crates it takes.
+    /// A clean release build of the contender's crates, and their number.
     Build,
 }
 
-/// What instructions and system calls are counted of.
+/// The kind of child whose instructions and system calls are counted.
 pub(crate) enum Counted {
     Work(String),
     Served(Served),
@@ -45,13 +45,13 @@ pub(crate) enum Counted {
 
 pub(crate) struct Served {
     pub(crate) proto: &'static str,
-    /// Beside `size=`, which both are told.
+    /// In addition to `size=`, which both receive.
     pub(crate) serve: &'static str,
     pub(crate) load: String,
     pub(crate) size: u32,
 }
 
-/// A figure that children print.
+/// A value that children print.
 pub(crate) struct Figure {
     pub(crate) name: &'static str,
     pub(crate) label: &'static str,
@@ -66,14 +66,14 @@ pub(crate) enum Unit {
     Count,
 }
 
-/// In which rounds a work is measured.
+/// The rounds in which a work is measured.
 #[derive(Clone, Copy, PartialEq)]
 pub(crate) enum When {
-    /// In each.
+    /// In every round.
     Always,
-    /// In each; `--quick` has no time for others than windlass.
+    /// In every round; `--quick` measures only windlass.
     Long,
-    /// Once, since it repeats exactly; `--quick` has no time for others than windlass.
+    /// Once, because it repeats exactly; `--quick` measures only windlass.
     Once,
     /// Once, and not in `--quick`.
     OnceAndSlow,
@@ -105,10 +105,10 @@ const IDLE_TYPICAL: u32 = 1_000;
 pub(crate) const ECHO_CONNECTIONS: [u32; 4] = [1, 64, 1_024, 8_192];
 pub(crate) const YIELDING_TASKS: [u32; 3] = [1, 1_000, 1_000_000];
 
-/// More connections or tasks than this take a while.
+/// Works with more connections or tasks than this are slow.
 const MANY: u32 = 2_000;
 
-/// An echo work with more bytes in flight than this is left out.
+/// Echo works with more bytes in flight than this are left out.
 const MOST_IN_FLIGHT: u64 = 1 << 30;
 
 const EVERYONE: &[Contender] = &[
@@ -164,7 +164,7 @@ const IDLE_CONNECTION: &[Figure] = &[
     figure("rss_bytes", "resident", Unit::Bytes),
     RSS_TOTAL,
 ];
-/// What each takes drowns in the pages of the whole where connections are few.
+/// With few connections, the memory per connection is lost in the pages of the whole process.
 const IDLE_SERVER: &[Figure] = &[RSS_TOTAL];
 const RSS_TOTAL: Figure = figure("rss_total_bytes", "resident, all together", Unit::Bytes);
 const MILLION: &[Figure] = &[
@@ -433,7 +433,7 @@ fn calls(of: Counted, title: &str, ops: u32, by_name: bool) -> Work {
     new("counts", &id, title, how, CALLS).when(When::Once)
 }
 
-/// A request in words.
+/// Describes a request in words.
 fn says(proto: &str, c: u32, depth: u32, size: u32, extra: &str) -> String {
     let size = if size < 1_024 {
         format!("{size} B")
@@ -480,7 +480,7 @@ impl Work {
         if is_long { self.when(When::Long) } else { self }
     }
 
-    /// Whether two cores have to do with one another in this work, so that their distance counts.
+    /// Returns true if two cores communicate in this work, so that their distance matters.
     pub(crate) fn spans_cores(&self) -> bool {
         matches!(self.how, How::Served(_) | How::Cold) || self.part == "wake"
     }

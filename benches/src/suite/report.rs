@@ -1,4 +1,4 @@
-//! The report: all that was found, in Markdown.
+//! Formats all results as a report in Markdown.
 
 use super::{
     contender::Contender::{Threads, Windlass},
@@ -8,7 +8,7 @@ use super::{
     targets,
 };
 
-/// `folder`: where the charts are, as seen from where the report is.
+/// `folder`: the directory of the charts, relative to the report.
 pub(crate) fn markdown(
     works: &[Work],
     results: &Results,
@@ -72,10 +72,10 @@ fn preface(results: &Results) -> String {
     text
 }
 
-/// Nearer than this is not called a loss, but noise.
+/// Differences below this are noise.
 const NOISE: f64 = 1.03;
 
-/// Each figure in which a peer, or threads, are better than windlass, the largest loss first.
+/// Each result in which a peer, or threads, are better than windlass, the largest difference first.
 fn losses(works: &[Work], results: &Results) -> String {
     let mut losses = Vec::new();
     for work in works {
@@ -116,7 +116,7 @@ fn losses(works: &[Work], results: &Results) -> String {
     format!("\n### Where windlass loses\n\n{rows}")
 }
 
-/// How quiet it was, and how far the cores were from each other.
+/// How quiet the machine was, and the distance of the cores.
 fn mood(results: &Results) -> String {
     let samples = &results.samples;
     let measured = samples
@@ -145,7 +145,7 @@ fn mood(results: &Results) -> String {
     text
 }
 
-/// The system calls of those works where each is counted.
+/// The system calls of the works where each is counted.
 fn calls_by_name(works: &[&Work], results: &Results) -> String {
     let mut text = String::new();
     for work in works {

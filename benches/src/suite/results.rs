@@ -1,4 +1,4 @@
-//! What was measured, as the JSON keeps it, and what it comes to.
+//! The results, as stored in the JSON, and derived values.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,9 +11,9 @@ use super::{contender::Contender, machine::Machine, noise::Noise, plan::Work};
 pub(crate) struct Results {
     pub(crate) machine: Machine,
     pub(crate) rounds: u32,
-    /// How long a sample was measured, in milliseconds.
+    /// The duration of a sample, in milliseconds.
     pub(crate) window_ms: u64,
-    /// What a reader should know: missing tools, an interruption.
+    /// Remarks for the reader, for example about missing tools or an interruption.
     pub(crate) notes: Vec<String>,
     pub(crate) samples: Vec<Sample>,
 }
@@ -37,23 +37,23 @@ pub(crate) enum Outcome {
     Failed(String),
 }
 
-/// Some samples of one figure.
+/// The samples of one value.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Summary {
     pub(crate) median: f64,
-    /// The median of the distances from the median.
+    /// The median absolute deviation.
     pub(crate) deviation: f64,
-    /// It rests on samples that were disturbed, or taken at another distance of the cores than
-    /// the rest of its row.
+    /// Based on samples that were disturbed, or taken at another distance of the cores than the
+    /// rest of its row.
     pub(crate) doubtful: bool,
 }
 
-/// Between a cache line's round trip within a socket's part and one across: hosts move virtual
-/// cores between the two, and that changes what a wake costs by half.
+/// Between the round trip of a cache line within a part of a socket and one across parts. Hosts
+/// move virtual cores between the two, which changes the cost of a wake by half.
 const FAR_NS: f64 = 200.0;
 
 impl Results {
-    /// `None` if there is no such figure.
+    /// `None` if there is no such value.
     pub(crate) fn summary(&self, work: &Work, who: Contender, figure: &str) -> Option<Summary> {
         let far = work.spans_cores().then(|| self.is_mostly_far(&work.id));
         let own = self.of(&work.id, who);
@@ -64,13 +64,13 @@ impl Results {
             sample.noise.is_quiet() && far.is_none_or(|far| sample.is_far() == far)
         });
         let good: Vec<f64> = good.map(|&(_, value)| value).collect();
-        // Two quiet samples can't outvote each other, so they say less than all samples do.
+        // Two quiet samples are too few, so all samples are used instead.
         let doubtful = good.len() < taken.len().min(3);
         let all = || taken.iter().map(|&(_, value)| value).collect();
         Summary::of(if doubtful { all() } else { good }, doubtful)
     }
 
-    /// Takes the samples of works that were measured again, or only there.
+    /// Adopts the samples of works that were measured again, or only there.
     pub(crate) fn update(&mut self, later: Results) -> Result<()> {
         let (one, other) = (&self.machine, &later.machine);
         ensure!(
@@ -104,7 +104,7 @@ impl Results {
         self.samples.iter().filter(own)
     }
 
-    /// The best of the peers in this figure.
+    /// The best of the peers in this value.
     pub(crate) fn best_peer(&self, work: &Work, figure: &str) -> Option<(Contender, f64)> {
         let peers = work.who.iter().filter(|who| who.is_peer());
         let medians = peers.filter_map(|&who| Some((who, self.summary(work, who, figure)?.median)));
@@ -144,7 +144,7 @@ impl Summary {
     }
 }
 
-/// `None` of nothing.
+/// `None` for no samples.
 pub(crate) fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_by(f64::total_cmp);
     let middle = values.len() / 2;
@@ -159,7 +159,7 @@ pub(crate) fn median(mut values: Vec<f64>) -> Option<f64> {
 pub(crate) mod tests {
     use super::*;
 
-    /// Samples of one figure, `(contender, value, is it disturbed, distance)`, of one work.
+    /// The samples of one value of one work: `(contender, value, is it disturbed, distance)`.
     pub(crate) fn results(
         work: &str,
         figure: &str,

@@ -1,4 +1,4 @@
-//! The rounds: every contender at every work, again and again, in ever other orders.
+//! In the rounds every contender runs every work, repeatedly, in varying order.
 
 use std::{
     io::{IsTerminal, stderr},
@@ -19,7 +19,7 @@ use super::{
     results::{Outcome, Results, Sample},
 };
 
-/// How long a sample is put off while others are at work.
+/// Maximum delay of a sample while other processes are busy.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 pub(crate) fn run(options: &Options, works: &[Work]) -> Result<Results> {
@@ -47,7 +47,7 @@ pub(crate) fn run(options: &Options, works: &[Work]) -> Result<Results> {
     let mut progress = Progress::new(&bench, &schedule);
     for (done, &(round, work, who)) in schedule.iter().enumerate() {
         progress.begin(round, work, who);
-        // Who fails once mostly hangs, and would do so in each round for as long as it's let.
+        // A contender that fails once usually hangs, and would use up its time limit in each round.
         let failed = |sample: &Sample| matches!(sample.outcome, Outcome::Failed(_));
         if results.of(&work.id, who).any(failed) {
             progress.skip();
@@ -85,8 +85,8 @@ fn without_missing_tools<'a>(works: &'a [Work], notes: &mut Vec<String>) -> Vec<
     works
 }
 
-/// In each round the works come in another order, and so do the contenders of a work, which
-/// stay together: so they meet the machine in the same mood.
+/// Each round shuffles the works, and the contenders within a work. These stay together, so that
+/// they run under similar conditions of the machine.
 fn schedule<'a>(options: &Options, works: &[&'a Work]) -> Vec<(u32, &'a Work, Contender)> {
     let mut random = Random(0x2545_f491_4f6c_dd1d);
     let mut schedule = Vec::new();
@@ -122,7 +122,7 @@ fn sample(bench: &Bench, round: u32, work: &Work, who: Contender) -> Sample {
     }
 }
 
-/// Xorshift: the same order in each run.
+/// Xorshift, for the same order in each run.
 struct Random(u64);
 
 impl Random {
@@ -140,12 +140,12 @@ impl Random {
     }
 }
 
-/// A bar on a terminal, a line a sample elsewhere.
+/// A bar on a terminal, one line per sample elsewhere.
 struct Progress {
-    /// Drawn only between samples: a thread that redraws by itself would disturb them.
+    /// Drawn only between samples, because a thread that redraws would disturb them.
     bar: ProgressBar,
     began: Instant,
-    /// In milliseconds, of each sample of the schedule.
+    /// The expected duration of each sample of the schedule, in milliseconds.
     expected: Vec<u64>,
     done: usize,
     current: String,
@@ -176,7 +176,7 @@ impl Progress {
             .set_message(format!("{} left. {}", self.left(), self.current));
     }
 
-    /// What was expected, as much slower or faster as all was so far.
+    /// The expected duration, scaled by the speed so far.
     fn left(&self) -> String {
         let (done, ahead) = self.expected.split_at(self.done);
         let sum = |of: &[u64]| of.iter().sum::<u64>() as f64 / 1e3;

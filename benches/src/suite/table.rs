@@ -1,4 +1,4 @@
-//! The tables of figures, in Markdown.
+//! The tables of results, in Markdown.
 
 use super::{
     contender::{ALL, Contender},
@@ -6,10 +6,10 @@ use super::{
     results::{Outcome, Results, Summary},
 };
 
-/// Figures this near to the best are called the best as well: the next run may swap them.
+/// Values this close to the best are marked as best too, because the next run may swap them.
 const SAME: f64 = 1.01;
 
-/// A part's works, a row for each figure, a column for each contender that has any.
+/// The works of a part, one row per value, one column per contender with any values.
 pub(crate) fn part(works: &[&Work], results: &Results) -> String {
     let has_any = |who: &Contender| {
         works
@@ -44,7 +44,7 @@ pub(crate) fn part(works: &[&Work], results: &Results) -> String {
     text + &footnotes(works, &columns, results)
 }
 
-/// `None` if nobody has this figure.
+/// `None` if no contender has this value.
 fn row(work: &Work, figure: &Figure, columns: &[Contender], results: &Results) -> Option<String> {
     let summaries: Vec<_> = columns
         .iter()
@@ -129,7 +129,7 @@ pub(crate) fn times(ratio: f64) -> String {
     }
 }
 
-/// Who fails at what and why, and who can't do it; each reason once.
+/// Failed and unsupported contenders with the reasons, each reason once.
 fn footnotes(works: &[&Work], columns: &[Contender], results: &Results) -> String {
     let mut notes: Vec<(String, Vec<&str>)> = Vec::new();
     for work in works {
@@ -159,19 +159,19 @@ fn footnotes(works: &[&Work], columns: &[Contender], results: &Results) -> Strin
     }
 }
 
-/// Nothing that Markdown would take for its own.
+/// Escapes Markdown.
 fn plain(words: &str) -> String {
     words.replace(['|', '<', '>', '*', '`'], " ")
 }
 
-/// In what unit a row is told.
+/// The unit of a row.
 pub(crate) struct Scale {
     pub(crate) unit: &'static str,
     pub(crate) one: f64,
 }
 
 impl Scale {
-    /// The largest unit of which the least figure has at least one.
+    /// The largest unit in which the smallest value is at least one.
     pub(crate) fn of(unit: Unit, least: f64) -> Scale {
         let scales: &[(&str, f64)] = match unit {
             Unit::Time => &[("s", 1e9), ("ms", 1e6), ("µs", 1e3), ("ns", 1.0)],
@@ -184,7 +184,7 @@ impl Scale {
     }
 }
 
-/// A figure with its unit.
+/// A value with its unit.
 pub(crate) fn with_unit(value: f64, unit: Unit) -> String {
     let scale = Scale::of(unit, value);
     format!("{} {}", significant(value / scale.one, 3), scale.unit)
@@ -192,7 +192,7 @@ pub(crate) fn with_unit(value: f64, unit: Unit) -> String {
         .to_owned()
 }
 
-/// With so many digits, and not more decimals than that; with commas in the thousands.
+/// With that many digits, at most that many decimals, and commas as thousands separators.
 pub(crate) fn significant(number: f64, digits: usize) -> String {
     if number == 0.0 {
         return "0".to_owned();

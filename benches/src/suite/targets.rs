@@ -1,4 +1,5 @@
-//! The targets, and whether they are met: computed from the figures, so that the table can't lie.
+//! The targets, and whether they are met. Computed from the results, so that the table cannot be
+//! wrong.
 
 use super::{
     contender::Contender::{self, *},
@@ -13,7 +14,7 @@ struct Target {
     checks: Vec<Check>,
 }
 
-/// That a figure stays within a bound, in each of some works.
+/// A bound on a value, in each of some works.
 struct Check {
     who: Contender,
     works: Vec<String>,
@@ -26,11 +27,11 @@ enum Bound {
     Peers(f64),
     Of(Contender, f64),
     AtMost(f64, Unit),
-    /// So many times another figure of its own.
+    /// A multiple of another value of its own.
     Own(&'static str, f64),
 }
 
-/// A figure beside its bound.
+/// A value beside its bound.
 struct Found {
     title: String,
     value: f64,
@@ -306,7 +307,7 @@ pub(crate) fn table(results: &Results) -> String {
 }
 
 impl Check {
-    /// Where both the figure and what it is held against were measured.
+    /// Where both the value and its reference were measured.
     fn find(&self, plan: &[Work], results: &Results) -> Vec<Found> {
         let works = self
             .works
@@ -338,7 +339,7 @@ impl Check {
         })
     }
 
-    /// What was found, in words: of many works the range, and the worst.
+    /// The result in words, with the range over several works, and the worst.
     fn tell(&self, plan: &[Work], found: &[Found]) -> String {
         let tell = |found: &Found| match self.bound {
             Bound::Peers(times) | Bound::Of(_, times) | Bound::Own(_, times) => {

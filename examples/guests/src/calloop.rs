@@ -1,4 +1,4 @@
-//! `calloop`, the loop of many Wayland programs.
+//! `calloop`, the event loop of many Wayland programs.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -10,7 +10,7 @@ use windlass::Runtime;
 
 use crate::{Guest, Host};
 
-/// The guest is an event source, by its descriptor.
+/// The guest is an event source, through its descriptor.
 pub struct Calloop {
     event_loop: RefCell<EventLoop<'static, ()>>,
     handle: LoopHandle<'static, ()>,
@@ -18,7 +18,7 @@ pub struct Calloop {
 }
 
 impl Calloop {
-    /// Makes the loop and its guest.
+    /// Creates the loop and its guest.
     pub fn new() -> anyhow::Result<Calloop> {
         let guest = Rc::new(Guest::new(Runtime::new()?));
         let event_loop = EventLoop::try_new()?;

@@ -1,8 +1,8 @@
-//! The reverse: windlass has the loop, and libcurl is a guest in it.
+//! The reverse case, where windlass has the loop and libcurl is a guest in it.
 //!
-//! libcurl's multi interface says by callbacks which sockets it wants to have watched for what, and
-//! when it wants to be called for the sake of time. Here that is a task for each socket and one for
-//! the time; all transfers go on at once, on this thread.
+//! libcurl's multi interface uses callbacks to request which sockets to watch and when to call it
+//! for its timers. Here each socket has a task, and the timer has one. All transfers run
+//! concurrently on this thread.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -18,7 +18,7 @@ use futures::future::{Either, pending, select};
 use windlass::time::sleep;
 use windlass::{Async, Task, spawn};
 
-/// Fetches documents by libcurl. Clones share their connections.
+/// Fetches documents with libcurl. Clones share their connections.
 #[derive(Clone)]
 pub struct Curl {
     inner: Rc<Inner>,
@@ -26,18 +26,18 @@ pub struct Curl {
 
 struct Inner {
     multi: Multi,
-    /// What libcurl has asked for and has not got yet.
+    /// Pending requests of libcurl's callbacks.
     asked: mpsc::Receiver<Ask>,
-    /// These tasks know libcurl weakly: it is what keeps them.
+    /// These tasks hold weak references to libcurl, which owns them.
     watches: RefCell<HashMap<Socket, Task<()>>>,
     alarm: RefCell<Option<Task<()>>>,
-    /// Who waits for the end of a transfer, by the token that the transfer has.
+    /// The receivers of transfers' results, by the token of the transfer.
     transfers: RefCell<HashMap<usize, oneshot::Sender<Result<(), curl::Error>>>>,
     tokens: Cell<usize>,
 }
 
 enum Ask {
-    /// Replaces what was asked for this socket before.
+    /// Replaces an earlier request for this socket.
     Watch {
         socket: Socket,
         descriptor: OwnedFd,
@@ -49,12 +49,13 @@ enum Ask {
 }
 
 impl Curl {
-    /// Makes one that lives in the tasks of this thread's runtime.
+    /// Creates a client whose tasks run on this thread's runtime.
     pub fn new() -> anyhow::Result<Curl> {
         let mut multi = Multi::new();
         let (ask, asked) = mpsc::channel();
         let time = ask.clone();
-        // In these callbacks libcurl mustn't be called: they leave word for `obey`.
+        // libcurl must not be called in these callbacks, so they store the requests for
+        // `handle_requests`.
         multi.socket_function(move |socket, events, _| {
             let _ = ask.send(match own(socket) {
                 Ok(descriptor) if !events.remove() => Ask::Watch {
@@ -79,8 +80,8 @@ impl Curl {
         })
     }
 
-    /// The body of what is at `url`. `set` may set other options of libcurl, which obeys variables
-    /// such as `http_proxy` by itself. To drop the future ends the transfer.
+    /// Fetches the body at `url`. `set` may set other options of libcurl, which reads variables
+    /// such as `http_proxy` itself. Dropping the future cancels the transfer.
     pub async fn fetch(
         &self,
         url: &str,
@@ -109,7 +110,7 @@ impl Curl {
     }
 }
 
-/// What has come of a document.
+/// The received part of a document.
 #[derive(Default)]
 pub struct Body(Vec<u8>);
 
@@ -120,7 +121,7 @@ impl Handler for Body {
     }
 }
 
-/// A transfer that is finished, or ended when this is dropped.
+/// A transfer. Dropping it ends the transfer if it is not finished.
 struct Transfer {
     inner: Rc<Inner>,
     token: usize,
@@ -136,11 +137,11 @@ impl Drop for Transfer {
 }
 
 impl Inner {
-    /// Does what libcurl has asked for. After each call of libcurl.
+    /// Handles the requests of libcurl's callbacks. Must be called after each call of libcurl.
     fn obey(self: &Rc<Self>) {
         while let Ok(ask) = self.asked.try_recv() {
             let mut watches = self.watches.borrow_mut();
-            // A task may be dropped in here by itself: it ends when it next waits.
+            // A task may drop its own handle here, and then ends at its next await.
             let old = match ask {
                 Ask::Watch {
                     socket,
@@ -168,7 +169,7 @@ impl Inner {
         }
     }
 
-    /// Tells those whose transfers have come to an end.
+    /// Sends the results of finished transfers.
     fn finish(self: &Rc<Self>) {
         let mut ended = Vec::new();
         self.multi.messages(|message| {
@@ -178,7 +179,7 @@ impl Inner {
         });
         for (token, result) in ended {
             let end = self.transfers.borrow_mut().remove(&token);
-            let _ = end.map(|end| end.send(result)); // or nobody waits any more
+            let _ = end.map(|end| end.send(result)); // fails if the receiver was dropped
         }
         self.obey();
     }
@@ -220,8 +221,9 @@ async fn watch(inner: Weak<Inner>, socket: Socket, descriptor: OwnedFd, input: b
     }
 }
 
-/// A descriptor of our own for libcurl's socket: it may be closed before we have heard of that.
+/// A duplicate of libcurl's descriptor, because libcurl may close its own before the callback's
+/// request is handled.
 fn own(socket: Socket) -> std::io::Result<OwnedFd> {
-    // SAFETY: libcurl has the socket open while it tells of it.
+    // SAFETY: libcurl keeps the socket open during the callback that reports it.
     unsafe { BorrowedFd::borrow_raw(socket) }.try_clone_to_owned()
 }

@@ -15,15 +15,15 @@ use crate::{Guest, Host};
 
 /// The guest is one descriptor among others.
 ///
-/// It's watched one event at a time, and again when its turn is over. So a loop that is nested
-/// inside of a task, where the guest can't take a turn, isn't bothered with it.
+/// It is registered as one-shot, and registered again after its turn. So a loop that is nested
+/// inside a task, where the guest cannot take a turn, is not woken by it repeatedly.
 pub struct Epoll {
     epoll: OwnedFd,
     guest: Guest,
     deferred: RefCell<VecDeque<Box<dyn FnOnce()>>>,
 }
 
-/// What the guest's events say.
+/// The token of the guest's events.
 const GUEST: u64 = 0;
 
 fn once() -> epoll::EventFlags {
@@ -31,7 +31,7 @@ fn once() -> epoll::EventFlags {
 }
 
 impl Epoll {
-    /// Makes the loop and its guest.
+    /// Creates the loop and its guest.
     pub fn new() -> anyhow::Result<Epoll> {
         let guest = Guest::new(Runtime::new()?);
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
@@ -60,7 +60,7 @@ impl Host for Epoll {
                 Some(&Timespec::default())
             };
             match epoll::wait(&self.epoll, spare_capacity(&mut events), limit) {
-                Ok(_) | Err(Errno::INTR) => {} // a signal is no reason to stop
+                Ok(_) | Err(Errno::INTR) => {} // interrupted by a signal
                 Err(error) => bail!(error),
             }
             for event in events.drain(..) {

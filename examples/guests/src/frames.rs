@@ -1,4 +1,4 @@
-//! The loop of a game: 60 frames a second, of which windlass gets its share.
+//! The loop of a game: 60 frames per second, each with a time slice for windlass.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -12,17 +12,17 @@ use crate::{Guest, Host};
 
 const FRAME: Duration = Duration::from_nanos(1_000_000_000 / 60);
 
-/// What windlass gets of each frame.
+/// The time slice for windlass in each frame.
 const SHARE: Duration = Duration::from_millis(2);
 
-/// The guest takes a turn each frame: no descriptor is watched and no deadline read.
+/// The guest takes a turn in each frame. No descriptor is watched and no deadline is read.
 pub struct Frames {
     guest: Guest,
     deferred: RefCell<VecDeque<Box<dyn FnOnce()>>>,
 }
 
 impl Frames {
-    /// Makes the loop and its guest.
+    /// Creates the loop and its guest.
     pub fn new() -> anyhow::Result<Frames> {
         Ok(Frames {
             guest: Guest::new(Runtime::new()?),
@@ -40,7 +40,7 @@ impl Host for Frames {
         let mut next = Instant::now();
         while !done.get() {
             self.guest.pass();
-            // A menu that a task has opened has a loop like this one inside of that task.
+            // A menu opened by a task runs a loop like this one inside that task.
             if !self.guest.runtime().is_running() {
                 self.guest.turn_for(SHARE)?;
             }

@@ -9,22 +9,22 @@ use windlass::Runtime;
 
 use crate::{Guest, Host};
 
-/// The guest is a source of the thread's default context, by its descriptor.
+/// The guest is a source of the thread's default context, through its descriptor.
 ///
-/// A source is blocked while it's dispatched, so a context that is iterated inside of a task isn't
-/// bothered with the guest.
+/// A source is blocked while it is dispatched, so a context that is iterated inside a task ignores
+/// the guest.
 pub struct Glib {
     context: MainContext,
     source: Option<SourceId>,
     guest: Rc<Guest>,
 }
 
-/// That of GLib's idle events, after input and drawing: a guest that is never idle would keep
-/// events of a lower priority from ever coming.
+/// The priority of GLib's idle events, after input and drawing. A busy guest starves only events of
+/// a lower priority.
 const PRIORITY: Priority = Priority::DEFAULT_IDLE;
 
 impl Glib {
-    /// Makes the guest and adds it to the context.
+    /// Creates the guest and adds it to the context.
     pub fn new() -> anyhow::Result<Glib> {
         let guest = Rc::new(Guest::new(Runtime::new()?));
         let inner = guest.clone();
@@ -61,7 +61,7 @@ impl Host for Glib {
     }
 }
 
-/// The descriptor must be out of the context before it's closed.
+/// The descriptor must be removed from the context before it is closed.
 impl Drop for Glib {
     fn drop(&mut self) {
         self.source.take().into_iter().for_each(SourceId::remove);

@@ -1,14 +1,14 @@
 //! windlass as a guest in other loops, and as a host of others.
 //!
-//! Each file is a recipe of some fifty lines: how a loop of that kind takes in a
-//! [`Runtime`]. All of them are held by one suite, `tests/conformance.rs`, which prints what each
-//! can do. [`curl`] is the reverse: there windlass has the loop, and a C library is the guest.
+//! Each file is a recipe of some fifty lines: how a loop of that kind embeds a [`Runtime`]. One
+//! test suite, `tests/conformance.rs`, checks all of them, and prints the properties of each.
+//! [`curl`] is the reverse: there windlass has the loop, and a C library is the guest.
 //!
 //! ```sh
 //! xvfb-run -a -s '-noreset' cargo test -p windlass-guests
 //! ```
 
-// Closures and foreign loops can't be printed.
+// Closures and foreign loops don't implement Debug.
 #![allow(missing_debug_implementations)]
 
 pub mod epoll;
@@ -28,30 +28,30 @@ use std::time::Duration;
 
 use windlass::{Runtime, Turn};
 
-/// A loop that has a runtime as its guest.
+/// A loop that embeds a runtime as its guest.
 pub trait Host {
     /// The guest.
     fn guest(&self) -> &Guest;
 
     /// Runs the loop until one of its events, or the guest in one of its turns, has set `done`. It
-    /// may be run again. From inside of itself it may be refused, with an error.
+    /// can be run again. Nested runs may return an error.
     fn run(&self, done: &Rc<Cell<bool>>) -> anyhow::Result<()>;
 
-    /// Calls the closure from the loop, as an event of the host's own. For the host's thread.
+    /// Calls the closure from the loop, as an event of the host. To be called on the host's thread.
     fn defer(&self, event: Box<dyn FnOnce()>);
 
-    /// If the loop doesn't wait for events: how often it goes round.
+    /// The interval of a loop that doesn't wait for events.
     fn frame(&self) -> Option<Duration> {
         None
     }
 
-    /// Whether anything waits for the sockets of the guest while its host sleeps.
+    /// Returns true if the guest's sockets can wake the host.
     fn serves_sockets(&self) -> bool {
         true
     }
 }
 
-/// How a host is made.
+/// The constructor of a host.
 pub type Make = fn() -> anyhow::Result<Rc<dyn Host>>;
 
 /// The hosts by their names.
@@ -65,7 +65,7 @@ pub const HOSTS: &[(&str, Make)] = &[
     ("frames", || Ok(Rc::new(frames::Frames::new()?))),
 ];
 
-/// The runtime as the recipes use it, with counts for the suite.
+/// The runtime as the recipes use it, with counters for the test suite.
 #[derive(Debug)]
 pub struct Guest {
     runtime: Runtime,
@@ -74,7 +74,7 @@ pub struct Guest {
 }
 
 impl Guest {
-    /// The runtime becomes a guest.
+    /// Makes the runtime a guest.
     pub fn new(runtime: Runtime) -> Guest {
         Guest {
             runtime,
@@ -88,30 +88,30 @@ impl Guest {
         &self.runtime
     }
 
-    /// What a host does when the descriptor is readable, or the deadline has come: one turn, which
+    /// To be called when the descriptor is readable or the deadline has passed: one turn, which
     /// never waits.
     pub fn turn(&self) -> io::Result<Turn> {
         self.turns.set(self.turns.get() + 1);
         self.runtime.turn(Some(Duration::ZERO))
     }
 
-    /// The same for a host that spends a part of each frame on it.
+    /// The same for a host with a time slice per frame.
     pub fn turn_for(&self, budget: Duration) -> io::Result<Turn> {
         self.turns.set(self.turns.get() + 1);
         self.runtime.turn_for(budget)
     }
 
-    /// The host's loop goes round.
+    /// Counts an iteration of the host's loop.
     pub fn pass(&self) {
         self.passes.set(self.passes.get() + 1);
     }
 
-    /// How many turns there were.
+    /// The number of turns.
     pub fn turns(&self) -> usize {
         self.turns.get()
     }
 
-    /// How often the host's loop went round.
+    /// The number of iterations of the host's loop.
     pub fn passes(&self) -> usize {
         self.passes.get()
     }

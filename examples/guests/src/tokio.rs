@@ -13,26 +13,27 @@ use tokio::task::LocalSet;
 
 use crate::{Guest, Host};
 
-/// The guest is a descriptor that a local task waits for.
+/// A local task waits for the guest's descriptor.
 pub struct Tokio {
-    // Dropped before the runtime, whose reactor the task's descriptor is registered with.
+    // Dropped before the runtime, because the task's descriptor is registered with the runtime's
+    // reactor.
     tasks: LocalSet,
     runtime: Runtime,
     guest: Rc<Guest>,
-    /// Something has run that may have set `done`.
+    /// Notified after code has run that may have set `done`.
     changed: Rc<Notify>,
 }
 
 impl Tokio {
-    /// Makes the loop, its guest, and the task.
+    /// Creates the loop, its guest, and the task.
     pub fn new() -> anyhow::Result<Tokio> {
         let guest = Rc::new(Guest::new(windlass::Runtime::new()?));
         let runtime = Builder::new_current_thread().enable_io().build()?;
         let tasks = LocalSet::new();
         let changed = Rc::new(Notify::new());
         let entered = runtime.enter();
-        // SAFETY: the guest's descriptor is the same and open for as long as the guest is there,
-        // which the `AsyncFd` keeps.
+        // SAFETY: the guest's descriptor stays the same and open as long as the guest exists, and
+        // the `AsyncFd` owns the guest.
         let descriptor = unsafe {
             AsyncFd::register_with_interest(guest.clone(), Interest::READABLE)
                 .map_err(std::io::Error::from)?
@@ -49,7 +50,8 @@ impl Tokio {
                 guest.pass();
                 guest.turn().expect("the poller works");
                 told.notify_one();
-                // tokio learns of changes alone, so it may forget only what isn't so any more.
+                // tokio reports changes only, so readiness may be cleared only if the descriptor is
+                // not ready.
                 if !is_readable(guest) {
                     ready.clear_ready();
                 }

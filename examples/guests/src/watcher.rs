@@ -1,4 +1,4 @@
-//! A thread that waits on a guest's descriptor, for hosts that can't.
+//! A thread that polls a guest's descriptor, for hosts that can't.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -8,19 +8,19 @@ use std::thread::{self, JoinHandle};
 
 use rustix::event::{EventfdFlags, PollFd, PollFlags, eventfd, poll};
 
-/// Tells the host when the descriptor is readable: once, until the host says
-/// [`again`](Watcher::again) after its turn.
+/// Notifies the host once when the descriptor is readable, and again after the host has called
+/// [`again`](Watcher::again).
 pub struct Watcher {
-    /// None when the thread shall end.
+    /// `None` stops the thread.
     again: Option<Sender<()>>,
     end: Arc<OwnedFd>,
     thread: Option<JoinHandle<()>>,
 }
 
 impl Watcher {
-    /// Starts the thread, which calls `tell`.
+    /// Starts the thread, which calls `notify`.
     pub fn new(guest: &impl AsFd, tell: impl Fn() + Send + 'static) -> io::Result<Watcher> {
-        // One of its own: the thread may outlive the guest by a moment.
+        // A duplicate, because the thread may outlive the guest briefly.
         let guest = guest.as_fd().try_clone_to_owned()?;
         let end = Arc::new(eventfd(0, EventfdFlags::CLOEXEC)?);
         let ending = end.clone();
@@ -50,10 +50,10 @@ impl Watcher {
         })
     }
 
-    /// The turn is over: the thread may wait again.
+    /// The turn is over: lets the thread wait again.
     pub fn again(&self) {
         if let Some(again) = &self.again {
-            let _ = again.send(()); // the thread is there until the drop
+            let _ = again.send(()); // the thread exists until the drop
         }
     }
 }

@@ -1,4 +1,4 @@
-//! winit, whose loop takes messages from other threads but watches no descriptors.
+//! winit, whose loop receives messages from other threads but watches no descriptors.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -14,19 +14,19 @@ use winit::window::WindowId;
 use crate::watcher::Watcher;
 use crate::{Guest, Host};
 
-/// The guest takes a turn when a message says so, and when its deadline has come.
+/// The guest takes a turn when a message arrives or its deadline has passed.
 pub struct Winit {
     event_loop: RefCell<EventLoop<Look>>,
     proxy: EventLoopProxy<Look>,
     guest: Guest,
-    /// The guest is to have a turn before the loop waits.
+    /// The guest must take a turn before the loop waits.
     due: Cell<bool>,
-    /// Waits on the guest's descriptor, so that it may have sockets.
+    /// Polls the guest's descriptor, so that it can use sockets.
     watcher: Option<Watcher>,
     deferred: RefCell<Vec<Box<dyn FnOnce()>>>,
 }
 
-/// The message: there is something to do.
+/// The message that wakes the loop.
 #[derive(Debug)]
 pub enum Look {
     /// For the guest.
@@ -36,19 +36,19 @@ pub enum Look {
 }
 
 impl Winit {
-    /// The messages come from the wake hook. That takes no thread, and is enough for a guest that
-    /// has timers and is woken by threads, but no sockets.
+    /// The wake hook sends the messages. That needs no thread, and is sufficient for a guest with
+    /// timers and wakes from other threads, but not for sockets.
     pub fn hooked() -> anyhow::Result<Winit> {
         let event_loop = EventLoop::with_user_event().build()?;
         let proxy = event_loop.create_proxy();
         let runtime = Runtime::builder()
-            // The loop has ended if it can't be sent.
+            // Fails if the loop has ended.
             .on_wake(move || drop(proxy.send_event(Look::AtTheGuest)))
             .build()?;
         Ok(Winit::new(event_loop, runtime, None))
     }
 
-    /// The messages come from a thread that waits on the descriptor.
+    /// A thread that polls the descriptor sends the messages.
     pub fn watched() -> anyhow::Result<Winit> {
         let event_loop = EventLoop::with_user_event().build()?;
         let proxy = event_loop.create_proxy();
@@ -117,20 +117,21 @@ impl ApplicationHandler<Look> for App<'_> {
         }
     }
 
-    /// A turn may lead to a message, and messages are handled until there are no more: so the turn
-    /// is not taken where they are handled, but here.
+    /// A turn may send a message, and winit handles messages until there are none left. So the turn
+    /// runs here instead of in the handler.
     fn about_to_wait(&mut self, event_loop: &ActiveEventLoop) {
         self.host.guest.pass();
         if self.host.due.take() {
             self.host.turn();
         }
-        // All: messages that come at once may be one pass. Those that they defer have another.
+        // All of them: messages that arrive together may be handled in one iteration. Messages that
+        // they send are handled in the next.
         let deferred = self.host.deferred.take();
         deferred.into_iter().for_each(|event| event());
         if self.done.get() {
             event_loop.exit();
         }
-        // What a watcher waits on tells of timers as well.
+        // The descriptor polled by the watcher reports timers as well.
         let wait = match self.host.guest.runtime().next_deadline() {
             Some(deadline) if self.host.watcher.is_none() => ControlFlow::WaitUntil(deadline),
             _ => ControlFlow::Wait,

@@ -5,9 +5,9 @@
 //! xvfb-run -a -s '-noreset' cargo test -p windlass-guests --test conformance -- glib # one host
 //! ```
 //!
-//! Each check runs in a process of its own: some loops can be had only once in a process, and only
-//! on its main thread. What is asserted are events and counts, and that no host spins or looks only
-//! now and then; other times are printed.
+//! Each check runs in its own process: some loops can be created only once per process, and only on
+//! its main thread. The checks assert events and counts, and that no host spins or polls
+//! periodically. Other times are printed.
 
 mod checks;
 
@@ -22,10 +22,10 @@ use checks::CHECKS;
 use comfy_table::{Table, presets::ASCII_MARKDOWN};
 use windlass_guests::HOSTS;
 
-/// A check that takes longer hangs: all of them take a second or two.
+/// Time limit of a check. All of them take a second or two.
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// Names the host and the check, for a process that runs one.
+/// Names the host and the check, in the process that runs it.
 const ONE: &str = "WINDLASS_CONFORMANCE";
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -34,7 +34,7 @@ fn main() -> anyhow::Result<ExitCode> {
         println!("{}", check_one(host, check)?);
         return Ok(ExitCode::SUCCESS);
     }
-    // Cargo's own options mean nothing here.
+    // Cargo's own options are ignored.
     let wanted: Vec<_> = env::args()
         .skip(1)
         .filter(|arg| !arg.starts_with('-'))
@@ -80,7 +80,7 @@ fn check_one(host: &str, check: &str) -> anyhow::Result<String> {
     check(&make()?)
 }
 
-/// What the check says, from a process that ends in time.
+/// Runs the check in a process with a time limit, and returns its result.
 fn in_a_process(host: &str, check: &str) -> anyhow::Result<String> {
     if host.starts_with("winit") && env::var_os("DISPLAY").is_none() {
         return Ok("SKIPPED: no display".to_owned());

@@ -15,12 +15,12 @@ use windlass::net::{TcpListener, TcpStream};
 use windlass::{spawn, yield_now};
 use windlass_guests::curl::Curl;
 
-/// From this machine, whatever proxy it may have for others.
+/// From this machine, without a proxy.
 async fn fetch(curl: &Curl, url: &str) -> anyhow::Result<Vec<u8>> {
     curl.fetch(url, |easy| easy.noproxy("*")).await
 }
 
-/// Reads the head of a request, and says what it asks for.
+/// Reads the head of a request, and returns its path.
 async fn asked(stream: &mut TcpStream) -> io::Result<String> {
     let (mut head, mut byte) = (Vec::new(), [0]);
     while !head.ends_with(b"\r\n\r\n") {
@@ -37,13 +37,13 @@ async fn answer(stream: &mut TcpStream, body: &[u8]) -> io::Result<()> {
     stream.write_all(body).await
 }
 
-/// A body that doesn't fit into the buffers of a socket, and that no other path has.
+/// A body that exceeds the buffers of a socket, and that is unique to its path.
 fn body(path: &str) -> Vec<u8> {
     path.bytes().cycle().take(1_000_000).collect()
 }
 
 #[test]
-fn transfers_go_on_at_once_and_each_gives_its_whole_body() -> anyhow::Result<()> {
+fn concurrent_transfers_return_complete_bodies() -> anyhow::Result<()> {
     const TRANSFERS: usize = 20;
     run(async {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
@@ -55,7 +55,7 @@ fn transfers_go_on_at_once_and_each_gives_its_whole_body() -> anyhow::Result<()>
                 let there = there.clone();
                 let serve = async move {
                     let path = asked(&mut stream).await?;
-                    // None is answered before all have come.
+                    // None is answered before all have arrived.
                     there.set(there.get() + 1);
                     while there.get() < TRANSFERS {
                         yield_now().await;
@@ -80,7 +80,7 @@ fn transfers_go_on_at_once_and_each_gives_its_whole_body() -> anyhow::Result<()>
 }
 
 #[test]
-fn a_transfer_that_is_dropped_ends_its_connection_and_no_other() -> anyhow::Result<()> {
+fn a_dropped_transfer_closes_only_its_connection() -> anyhow::Result<()> {
     run(async {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let addr = listener.local_addr()?;
@@ -95,9 +95,9 @@ fn a_transfer_that_is_dropped_ends_its_connection_and_no_other() -> anyhow::Resu
             streams.insert(asked(&mut stream).await?, stream);
         }
         drop(dropped);
-        let mut stream = streams.remove("/dropped").expect("it was asked for");
+        let mut stream = streams.remove("/dropped").expect("it was requested");
         assert_eq!(stream.read(&mut [0]).await?, 0, "the client is gone");
-        let mut stream = streams.remove("/kept").expect("it was asked for");
+        let mut stream = streams.remove("/kept").expect("it was requested");
         answer(&mut stream, b"ahoy").await?;
         assert_eq!(kept.await?, b"ahoy");
         Ok(())
@@ -105,7 +105,7 @@ fn a_transfer_that_is_dropped_ends_its_connection_and_no_other() -> anyhow::Resu
 }
 
 #[test]
-fn a_failure_is_told() -> anyhow::Result<()> {
+fn a_failure_is_an_error() -> anyhow::Result<()> {
     run(async {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
         let addr = listener.local_addr()?;

@@ -1,5 +1,5 @@
-//! hyper on windlass beside hyper on tokio's `current_thread`: the same service, asked by wrk, in
-//! turns. Ends by itself; it takes wrk, and strace for the system calls.
+//! Compares hyper on windlass with hyper on tokio's `current_thread`: the same service, under load
+//! by wrk, alternating. Needs wrk, and strace for the system calls.
 //!
 //! ```text
 //! cargo run --release -p windlass-web --example beside_tokio      # 5 rounds of 5 s each: -- 5 5
@@ -76,7 +76,7 @@ fn on_tokio() -> anyhow::Result<()> {
     })
 }
 
-/// What one run of wrk has found.
+/// The results of one run of wrk.
 struct Found {
     requests_per_second: f64,
     cpu_per_request: Duration,
@@ -87,7 +87,7 @@ fn compare(rounds: usize, seconds: u32) -> anyhow::Result<()> {
     for connections in [64, 1000] {
         let mut found = [const { Vec::new() }; 2];
         for round in 0..rounds {
-            // In turns, and each begins as often as the other.
+            // Alternates, and each starts equally often.
             for turn in 0..2 {
                 let which = (round + turn) % 2;
                 found[which].push(measure(RUNTIMES[which], connections, seconds)?);
@@ -114,7 +114,7 @@ fn compare(rounds: usize, seconds: u32) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The median of what the rounds say, each by itself.
+/// The median over the rounds, for each value separately.
 fn ratio(ours: &[Found], theirs: &[Found], figure: impl Fn(&Found) -> f64) -> f64 {
     median(
         ours.iter()
@@ -129,7 +129,7 @@ fn median(figures: impl Iterator<Item = f64>) -> f64 {
     figures[figures.len() / 2]
 }
 
-/// A server in a process of its own, ended with this.
+/// A server in its own process, which is killed on drop.
 struct Server {
     process: Child,
     addr: String,
@@ -147,7 +147,7 @@ impl Server {
         Ok(server)
     }
 
-    /// Requests that were answered, and requests per second. Errors are none.
+    /// Answered requests, and requests per second. Fails if there were errors.
     fn ask(&self, connections: usize, seconds: u32) -> anyhow::Result<(f64, f64)> {
         let output = Command::new("wrk")
             .args(["-t1", &format!("-c{connections}"), &format!("-d{seconds}s")])
@@ -175,7 +175,7 @@ impl Server {
         Ok((requests.parse()?, rate.parse()?))
     }
 
-    /// How long the server's thread has run, from the scheduler, in nanoseconds.
+    /// CPU time of the server's thread in nanoseconds, from the scheduler.
     fn cpu(&self) -> anyhow::Result<f64> {
         let times = fs::read_to_string(format!("/proc/{}/schedstat", self.process.id()))?;
         Ok(times.split(' ').next().context("it's empty")?.parse()?)
@@ -191,7 +191,7 @@ impl Drop for Server {
 
 fn measure(runtime: &str, connections: usize, seconds: u32) -> anyhow::Result<Found> {
     let server = Server::start(Command::new(env::current_exe()?).arg(runtime))?;
-    server.ask(connections, 1)?; // to warm up
+    server.ask(connections, 1)?; // warm-up
     let before = server.cpu()?;
     let (requests, requests_per_second) = server.ask(connections, seconds)?;
     let cpu = server.cpu()? - before;
@@ -204,7 +204,7 @@ fn measure(runtime: &str, connections: usize, seconds: u32) -> anyhow::Result<Fo
 fn system_calls(runtime: &str) -> anyhow::Result<String> {
     let server = Server::start(Command::new(env::current_exe()?).arg(runtime))?;
     let counts = env::temp_dir().join(format!("calls-{}", server.process.id()));
-    // It counts for longer than wrk asks: a server that nobody asks makes no calls.
+    // strace runs for longer than wrk. An idle server makes no system calls.
     let mut strace = Command::new("timeout")
         .args([
             "-s",
@@ -232,7 +232,7 @@ fn system_calls(runtime: &str) -> anyhow::Result<String> {
     Ok(per_request(&table, requests))
 }
 
-/// strace's counts, but for those that are too rare to matter.
+/// strace's counts, without the rare ones.
 fn per_request(table: &str, requests: f64) -> String {
     let calls = table.lines().filter_map(|line| {
         let (count, name) = line.trim().split_once(' ')?;

@@ -1,4 +1,5 @@
-//! A chat for browsers: the page over HTTP, and then the same connection as a WebSocket.
+//! A chat for browsers. Serves the page over HTTP, then upgrades the same connection to a
+//! WebSocket.
 
 use std::cell::Cell;
 use std::convert::Infallible;
@@ -27,24 +28,24 @@ use windlass::hyper::{Io, Timer};
 use windlass::task::StopToken;
 use windlass::time::{sleep_until, timeout};
 
-use crate::rooms::{Join, Rooms, Seat};
-use crate::websocket::{Limits, Message, WebSocket, goodbye, goodbye_for};
+use crate::rooms::{Join, Membership, Rooms};
+use crate::websocket::{Limits, Message, WebSocket, close_frame, close_frame_for};
 
-/// How long a client may take over HTTP: it has to get a few files, and to ask for the WebSocket.
+/// Time limit for HTTP: a client gets a few files, then requests the WebSocket.
 const HTTP: Duration = Duration::from_secs(30);
 
-/// How long it may take to send the header of a request.
+/// Time limit for the header of a request.
 const HEADER: Duration = Duration::from_secs(10);
 
-/// How long it may take to say who it is.
+/// Time limit for the first message, which contains the name.
 const JOIN: Duration = Duration::from_secs(10);
 
-/// A line in so long a time; but so many may come at once.
+/// Rate limit per member: the interval between lines, and the number of lines in a burst.
 const PERIOD: Duration = Duration::from_millis(200);
 const BURST: u32 = 10;
 
-/// The limits for those who chat: a line of 1,000 characters fits, whatever they are, and so does
-/// a welcome with the 200 names and the 50 lines of a room, each as long as may be.
+/// Limits of the WebSockets. A line of 1,000 characters fits, in any script, and so does the
+/// welcome message, with 200 names and 50 lines of maximum length.
 pub fn limits() -> Limits {
     Limits {
         message: 8 * 1024,
@@ -53,7 +54,7 @@ pub fn limits() -> Limits {
     }
 }
 
-/// Serves a browser's connection, plain or over TLS.
+/// Serves the connection of a browser, with or without TLS.
 pub async fn serve<S>(stream: S, rooms: Rc<Rooms>, stop: StopToken, limits: Limits)
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -62,7 +63,7 @@ where
         Ok(Ok(Some((stream, read)))) => {
             let mut socket = WebSocket::upgraded(stream, read, limits).await;
             let last = chat(&mut socket, &rooms, &stop).await;
-            if let Some(last) = last.unwrap_or_else(|error| goodbye_for(&error)) {
+            if let Some(last) = last.unwrap_or_else(|error| close_frame_for(&error)) {
                 socket.close(last).await;
             }
             Ok(())
@@ -75,8 +76,8 @@ where
     }
 }
 
-/// Answers requests, until one is that for the WebSocket: then gives the connection back, with what
-/// was read after the request.
+/// Answers requests until one asks for the WebSocket. Then returns the connection, with the bytes
+/// that were read after the request.
 async fn serve_page<S>(stream: S, stop: &StopToken) -> hyper::Result<Option<(S, Vec<u8>)>>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -88,11 +89,11 @@ where
         .timer(Timer)
         .header_read_timeout(HEADER)
         .max_buf_size(16 * 1024);
-    // hyper's own upgrade wants streams that are `Send`.
+    // hyper's own upgrade requires streams that are `Send`.
     let mut connection = builder.serve_connection(Io::new(stream), service);
     let (mut stopped, mut stopping) = (stop.stopped(), false);
     poll_fn(|cx| {
-        // The connection comes first: it may have a request already when it's told to stop.
+        // Polls the connection before the stop token, because a request may have arrived already.
         let polled = connection.poll_without_shutdown(cx);
         if polled.is_pending() && !stopping && Pin::new(&mut stopped).poll(cx).is_ready() {
             stopping = true;
@@ -122,7 +123,7 @@ fn answer(request: Request<Incoming>, upgraded: &Cell<bool>) -> Response<Full<By
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    // Should text ever be taken for a script, the browser doesn't run it.
+    // Forbids the browser to run scripts from any other source.
     let policy = HeaderValue::from_static("default-src 'self'; frame-ancestors 'none'");
     headers.insert(CONTENT_SECURITY_POLICY, policy);
     response
@@ -135,7 +136,7 @@ fn upgrade(request: Request<Incoming>, upgraded: &Cell<bool>) -> Response<Full<B
             .get(name)
             .and_then(|value| value.to_str().ok())
     };
-    // A browser says which page it is that asks: those of others may not.
+    // Browsers send the origin of the page. Pages of other sites are rejected.
     let (origin, host) = (header(ORIGIN), header(HOST));
     let is_ours = origin.is_some_and(|origin| {
         let (_, origin_host) = origin.split_once("://").unwrap_or_default();
@@ -161,12 +162,12 @@ fn refuse(status: StatusCode) -> Response<Full<Bytes>> {
 
 #[derive(Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase")]
-enum Wish {
+enum Action {
     Join(Join),
     Say { text: String },
 }
 
-/// The talk with one member: what to say at its end, if there's anything.
+/// Runs the conversation with one member. Returns the reason to send when it ends, if any.
 async fn chat<S>(
     socket: &mut WebSocket<S>,
     rooms: &Rc<Rooms>,
@@ -178,65 +179,69 @@ where
     let first = timeout(JOIN, socket.recv())
         .await
         .map_err(io::Error::from)??;
-    let Some(Wish::Join(join)) = first.and_then(parse) else {
-        return Ok(Some(goodbye(CloseCode::Policy, "join first")));
+    let Some(Action::Join(join)) = first.and_then(parse) else {
+        return Ok(Some(close_frame(CloseCode::Policy, "join first")));
     };
-    let seat = match rooms.join(join) {
-        Ok(seat) => seat,
-        Err(why) => return Ok(Some(goodbye(CloseCode::Policy, why))),
+    let member = match rooms.join(join) {
+        Ok(member) => member,
+        Err(why) => return Ok(Some(close_frame(CloseCode::Policy, why))),
     };
     let mut rate = Rate {
         free: Instant::now(),
     };
     loop {
-        match stop.run(next(socket, &rate, &seat)).await.transpose()? {
+        match stop.run(next(socket, &rate, &member)).await.transpose()? {
             Some(Event::Said(message)) => {
                 rate.take();
                 match parse(message) {
-                    Some(Wish::Say { text }) => seat.say(&text),
-                    _ => return Ok(Some(goodbye(CloseCode::Policy, "say something"))),
+                    Some(Action::Say { text }) => member.say(&text),
+                    _ => return Ok(Some(close_frame(CloseCode::Policy, "say something"))),
                 }
             }
-            Some(Event::Told(line)) => socket.send(Message::Text(line)).await?,
-            Some(Event::ShownOut) => {
-                return Ok(Some(goodbye(CloseCode::Again, "you read too slowly")));
+            Some(Event::FromRoom(line)) => socket.send(Message::Text(line)).await?,
+            Some(Event::Removed) => {
+                return Ok(Some(close_frame(CloseCode::Again, "you read too slowly")));
             }
-            Some(Event::Left) => return Ok(Some(goodbye(CloseCode::Normal, ""))),
-            None => return Ok(Some(goodbye(CloseCode::Restart, "the server stops"))),
+            Some(Event::Left) => return Ok(Some(close_frame(CloseCode::Normal, ""))),
+            None => return Ok(Some(close_frame(CloseCode::Restart, "the server stops"))),
         }
     }
 }
 
 enum Event {
     Said(Message),
-    Told(Utf8Bytes),
-    ShownOut,
+    FromRoom(Utf8Bytes),
+    Removed,
     Left,
 }
 
-/// Whatever comes first, from the member or from the room. Of the member nothing is read until it
-/// may say something again: a flood waits in its own machine.
-async fn next<S>(socket: &mut WebSocket<S>, rate: &Rate, seat: &Seat) -> Result<Event, Error>
+/// Waits for the next message of the member or the room. Reads nothing from the member while its
+/// rate limit is exhausted, so that a flood stays on its own machine.
+async fn next<S>(
+    socket: &mut WebSocket<S>,
+    rate: &Rate,
+    member: &Membership,
+) -> Result<Event, Error>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let said = pin!(async {
+    let message = pin!(async {
         rate.wait().await;
         socket.recv().await
     });
-    Ok(match select(said, pin!(seat.hear())).await {
+    Ok(match select(message, pin!(member.next_event())).await {
         Either::Left((said, _)) => said?.map_or(Event::Left, Event::Said),
-        Either::Right((told, _)) => told.map_or(Event::ShownOut, Event::Told),
+        Either::Right((received, _)) => received.map_or(Event::Removed, Event::FromRoom),
     })
 }
 
-fn parse(message: Message) -> Option<Wish> {
+fn parse(message: Message) -> Option<Action> {
     serde_json::from_str(message.to_text().ok()?).ok()
 }
 
-/// How often a member may speak.
+/// A rate limiter.
 struct Rate {
-    /// When all that was said is paid for.
+    /// The time at which the lines so far are paid for.
     free: Instant,
 }
 

@@ -1,4 +1,4 @@
-//! HTTP/1.1 and HTTP/2 on a connection, by hyper, with limits for those who misbehave.
+//! HTTP/1.1 and HTTP/2 by hyper, with limits for slow or hostile clients.
 
 use std::error::Error;
 use std::pin::pin;
@@ -13,23 +13,24 @@ use hyper_util::server::conn::auto;
 use windlass::hyper::{Executor, Io, Timer};
 use windlass::task::StopToken;
 
-use crate::pace::{Download, Ours, Pace, Paced};
+use crate::pace::{Download, Pace, Paced, ServerTurn};
 use crate::upload::Upload;
 
-/// What clients may take.
+/// The limits of clients.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// How long a client may take for the head of a request, from the end of the one before.
+    /// Time limit for the head of a request, from the end of the previous one.
     pub head_time: Duration,
-    /// How large the head of a request may be, in bytes, 8 KiB at the least: beyond, the answer is
-    /// 431. It's also how much of a body is read at once.
+    /// Maximum size of a request's head in bytes, at least 8 KiB. Larger heads are answered with
+    /// status
+    /// 431. Also the amount of a body that is read at once.
     pub head_bytes: u32,
-    /// How long a client may keep the server waiting while a body goes either way, or while nothing
-    /// goes at all, until 4 KiB have moved. An upload that is slower ends in an error for its
-    /// handler. A connection that is slower ends when it's idle; if it isn't, it's cut off when as
-    /// much time has passed again. What the server takes itself doesn't count.
-    pub patience: Duration,
-    /// How many requests of one HTTP/2 connection are handled at once.
+    /// Time limit for a client to transfer 4 KiB while the server waits for it, during a body in
+    /// either direction or while the connection is idle. A slower upload ends with an error for its
+    /// handler. A slower connection is closed when it is idle, or after as much time again. The
+    /// time that the server itself takes doesn't count.
+    pub time_limit: Duration,
+    /// Maximum number of concurrent requests per HTTP/2 connection.
     pub streams: u32,
 }
 
@@ -38,7 +39,7 @@ impl Default for Limits {
         Limits {
             head_time: Duration::from_secs(15),
             head_bytes: 64 * 1024,
-            patience: Duration::from_secs(20),
+            time_limit: Duration::from_secs(20),
             streams: 100,
         }
     }
@@ -46,15 +47,15 @@ impl Default for Limits {
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
-/// A server's HTTP: for each of its connections there's a clone.
+/// An HTTP server. Each connection has a clone of it.
 #[derive(Clone)]
 pub struct Http {
     builder: auto::Builder<Executor>,
-    patience: Duration,
+    time_limit: Duration,
 }
 
 impl Http {
-    /// With these limits.
+    /// Creates a server with these limits.
     pub fn new(limits: Limits) -> Http {
         let mut builder = auto::Builder::new(Executor);
         builder
@@ -65,20 +66,20 @@ impl Http {
         builder
             .http2()
             .timer(Timer)
-            .keep_alive_interval(limits.head_time) // pings: is the client still there?
+            .keep_alive_interval(limits.head_time) // pings detect dead clients
             .max_concurrent_streams(limits.streams)
             .max_header_list_size(limits.head_bytes);
         Http {
             builder,
-            patience: limits.patience,
+            time_limit: limits.time_limit,
         }
     }
 
-    /// Serves a connection to its end. Which version it is its first bytes tell. Told to stop, it
+    /// Serves a connection until it ends. Detects the version by the first bytes. When stopped, it
     /// finishes the requests that have begun.
     ///
-    /// Nothing need be `Send`. An error of the service or of a body ends its connection and is
-    /// printed; what clients do wrong isn't.
+    /// Nothing has to be `Send`. Errors of the service or of a body end the connection and are
+    /// printed. Errors of the client are not printed.
     pub async fn serve<T, S, B>(self, stream: T, stop: StopToken, service: S)
     where
         T: AsyncRead + AsyncWrite + Unpin + 'static,
@@ -87,13 +88,13 @@ impl Http {
         B: Body + Unpin + 'static,
         B::Error: Into<BoxError>,
     {
-        let pace = Pace::new(self.patience);
+        let pace = Pace::new(self.time_limit);
         let stream = Paced::new(stream, pace.clone());
         let service = {
             let pace = pace.clone();
             service_fn(move |request: Request<Incoming>| {
-                let (ours, pace) = (Ours::begin(&pace), pace.clone());
-                let answer = service.call(request.map(|body| Upload::new(body, self.patience)));
+                let (ours, pace) = (ServerTurn::begin(&pace), pace.clone());
+                let answer = service.call(request.map(|body| Upload::new(body, self.time_limit)));
                 async move {
                     let response = answer.await?;
                     drop(ours);
@@ -101,14 +102,14 @@ impl Http {
                 }
             })
         };
-        // TCP, or TLS on top of it. Both write head and body of an answer with one call.
+        // TCP, or TLS on top of it. Both write the head and the body of a response with one call.
         let stream = Io::new(stream).vectored();
         let mut connection = pin!(self.builder.serve_connection(stream, service));
         let stalled = pin!(pace.stalled());
         let ended = match select(connection.as_mut(), select(stop.stopped(), stalled)).await {
             Either::Left((ended, _)) => ended,
             Either::Right(_) => {
-                // Idle, it ends now. If it isn't, it goes on, as long as it gets on.
+                // Closes idle connections now. Others continue as long as they make progress.
                 connection.as_mut().graceful_shutdown();
                 match select(connection, pin!(pace.stalled())).await {
                     Either::Left((ended, _)) => ended,

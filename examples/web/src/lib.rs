@@ -1,5 +1,5 @@
-//! What the programs of this package share: servers that hold their own against clients that are
-//! many, slow or hostile, and that stop in good order.
+//! Shared by the programs of this package: servers that withstand many, slow or hostile clients,
+//! and that shut down gracefully.
 #![allow(
     missing_docs,
     missing_debug_implementations,

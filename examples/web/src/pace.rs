@@ -1,4 +1,4 @@
-//! The pace of a connection: a client that is ever so slow is given up.
+//! Detects connections that make too little progress, so that they can be closed.
 
 use std::cell::Cell;
 use std::io::{self, IoSlice};
@@ -11,64 +11,65 @@ use futures::io::{AsyncRead, AsyncWrite};
 use hyper::body::{Body, Frame, SizeHint};
 use windlass::time::sleep;
 
-/// How many bytes have to come, or go, before a client may keep the server waiting again. More than
-/// the pings of an HTTP/2 connection come to, on which nothing else is said.
+/// Bytes that a connection must transfer per time limit while the server waits for it. More than
+/// the pings of an idle HTTP/2 connection.
 pub(crate) const LEAST: usize = 4 * 1024;
 
-/// How a connection gets on.
+/// The progress of a connection.
 #[derive(Debug)]
 pub(crate) struct Pace {
-    patience: Duration,
-    /// Bytes, either way, of late.
-    moved: Cell<usize>,
-    /// How many requests wait for the server itself.
+    time_limit: Duration,
+    /// Bytes transferred recently, in both directions.
+    transferred: Cell<usize>,
+    /// Number of requests that wait for the server itself.
     ours: Cell<usize>,
 }
 
 impl Pace {
-    pub(crate) fn new(patience: Duration) -> Rc<Pace> {
+    pub(crate) fn new(time_limit: Duration) -> Rc<Pace> {
         Rc::new(Pace {
-            patience,
-            moved: Cell::new(0),
+            time_limit,
+            transferred: Cell::new(0),
             ours: Cell::new(0),
         })
     }
 
-    /// Ends when the client has kept the server waiting: it was its turn for as long as our
-    /// patience lasts, and hardly anything has moved.
+    /// Completes when the client has made the server wait for the whole time limit, and has
+    /// transferred almost nothing.
     pub(crate) async fn stalled(&self) {
         loop {
-            self.moved.set(0);
-            sleep(self.patience).await;
-            if self.ours.get() == 0 && self.moved.get() < LEAST {
+            self.transferred.set(0);
+            sleep(self.time_limit).await;
+            if self.ours.get() == 0 && self.transferred.get() < LEAST {
                 return;
             }
         }
     }
 
-    fn moved(&self, bytes: usize) {
-        self.moved.set(self.moved.get().saturating_add(bytes));
+    fn transferred(&self, bytes: usize) {
+        self.transferred
+            .set(self.transferred.get().saturating_add(bytes));
     }
 }
 
-/// While there is one, the client isn't waited for: the server has something to do.
-pub(crate) struct Ours(Rc<Pace>);
+/// While this exists, the server is busy, and the client's time doesn't count.
+pub(crate) struct ServerTurn(Rc<Pace>);
 
-impl Ours {
-    pub(crate) fn begin(pace: &Rc<Pace>) -> Ours {
+impl ServerTurn {
+    pub(crate) fn begin(pace: &Rc<Pace>) -> ServerTurn {
         pace.ours.set(pace.ours.get() + 1);
-        Ours(pace.clone())
+        ServerTurn(pace.clone())
     }
 }
 
-impl Drop for Ours {
+impl Drop for ServerTurn {
     fn drop(&mut self) {
         self.0.ours.set(self.0.ours.get() - 1);
-        self.0.moved(LEAST); // the client's time begins now
+        self.0.transferred(LEAST); // the client's time starts now
     }
 }
 
-/// A stream whose bytes are counted.
+/// A stream that counts its bytes.
 pub(crate) struct Paced<S> {
     stream: S,
     pace: Rc<Pace>,
@@ -79,11 +80,11 @@ impl<S> Paced<S> {
         Paced { stream, pace }
     }
 
-    fn count(&self, moved: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
-        if let Poll::Ready(Ok(bytes)) = moved {
-            self.pace.moved(bytes);
+    fn count(&self, transferred: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if let Poll::Ready(Ok(bytes)) = transferred {
+            self.pace.transferred(bytes);
         }
-        moved
+        transferred
     }
 }
 
@@ -126,11 +127,11 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Paced<S> {
     }
 }
 
-/// The body of a response. While it has nothing to send, the client isn't waited for.
+/// The body of a response. While it has no data ready, the client's time doesn't count.
 pub(crate) struct Download<B> {
     body: B,
     pace: Rc<Pace>,
-    ours: Option<Ours>,
+    ours: Option<ServerTurn>,
 }
 
 impl<B> Download<B> {
@@ -152,7 +153,7 @@ impl<B: Body + Unpin> Body for Download<B> {
         if frame.is_ready() {
             self.ours = None;
         } else if self.ours.is_none() {
-            self.ours = Some(Ours::begin(&self.pace));
+            self.ours = Some(ServerTurn::begin(&self.pace));
         }
         frame
     }

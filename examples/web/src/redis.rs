@@ -1,4 +1,5 @@
-//! A Redis client by hand: the commands of all tasks share one connection, pipelined.
+//! A Redis client written by hand. The commands of all tasks share one connection and are
+//! pipelined.
 
 use std::cell::{OnceCell, RefCell};
 use std::collections::VecDeque;
@@ -13,21 +14,21 @@ use windlass::Task;
 use windlass::net::{TcpStream, ToAddrs};
 use windlass::sync::{Event, Permit, Semaphore, oneshot};
 
-/// How many commands may be under way. More than these wait until answers come.
+/// Maximum number of commands in flight. Further commands wait for replies.
 pub const IN_FLIGHT: usize = 512;
 
-/// The longest line, and the longest string, in bytes; and how deep lists may be nested.
+/// Limits of replies: length of a line or a string in bytes, and nesting of lists.
 const LINE: u64 = 64 * 1024;
 const STRING: usize = 64 * 1024 * 1024;
 const DEPTH: usize = 16;
 
-/// What the server says, in version 2 of its protocol (RESP).
+/// A reply of the server, in version 2 of its protocol (RESP).
 #[derive(Debug, PartialEq)]
 pub enum Reply {
     Status(String),
     Error(String),
     Integer(i64),
-    /// A string of bytes; `Nil` if there is none.
+    /// A byte string; `Nil` if there is none.
     Bytes(Vec<u8>),
     List(Vec<Reply>),
     Nil,
@@ -36,9 +37,9 @@ pub enum Reply {
 /// Why there is no reply.
 #[derive(Debug)]
 pub enum Error {
-    /// The server refuses the command. The connection goes on.
+    /// The server rejected the command. The connection remains usable.
     Refused(String),
-    /// The connection has ended. Whether the command was carried out is not known.
+    /// The connection has ended. The command may or may not have been executed.
     Ended(String),
 }
 
@@ -53,7 +54,7 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
-/// A connection. Dropping it hangs up; a command that is under way borrows it.
+/// A connection. Dropping it disconnects. Commands in flight borrow it.
 #[derive(Debug)]
 pub struct Client {
     shared: Rc<Shared>,
@@ -63,16 +64,16 @@ pub struct Client {
 #[derive(Debug)]
 struct Shared {
     places: Rc<Semaphore>,
-    /// Commands that wait to be written.
+    /// Encoded commands that are not written yet.
     out: RefCell<Vec<u8>>,
     has_out: Event,
-    /// Who waits for an answer, in the order of the commands.
-    due: RefCell<VecDeque<Due>>,
+    /// The tasks that wait for a reply, in the order of their commands.
+    due: RefCell<VecDeque<Waiting>>,
     ended: OnceCell<String>,
 }
 
 #[derive(Debug)]
-struct Due {
+struct Waiting {
     answer: oneshot::Sender<Reply>,
     _place: Permit<Rc<Semaphore>>,
 }
@@ -95,20 +96,21 @@ impl Client {
         })
     }
 
-    /// Sends a command, and waits for the answer. It's sent as well if the future is dropped; the
-    /// answer is then taken from the line.
+    /// Sends a command and waits for the reply. If the future is dropped, the command is sent
+    /// nevertheless, and its reply is discarded.
     pub async fn call<W: AsRef<[u8]>>(&self, command: &[W]) -> Result<Reply, Error> {
         let shared = &self.shared;
         let place = shared.places.clone().acquire_owned(1).await;
         let place = place.map_err(|_| shared.error())?;
-        // It may have been given a place just before the end.
+        // The permit may have been granted just before the end.
         if shared.ended.get().is_some() {
             return Err(shared.error());
         }
         let mut encoded = Vec::new();
-        encode(command, &mut encoded); // by what may be anybody's `as_ref`, under no borrow
+        // calls `as_ref`, which may be user code, so nothing is borrowed
+        encode(command, &mut encoded);
         let (answer, reply) = oneshot::channel();
-        let due = Due {
+        let due = Waiting {
             answer,
             _place: place,
         };
@@ -129,8 +131,8 @@ impl Shared {
     }
 }
 
-/// Writes commands and reads answers at the same time: so neither end can wait for the other to
-/// read.
+/// Writes commands and reads replies concurrently, so that neither end can deadlock by waiting for
+/// the other to read.
 async fn converse(stream: TcpStream, shared: Rc<Shared>) {
     let Err(error) = try_join(write(&stream, &shared), read(&stream, &shared)).await;
     let due = shared.due.take();
@@ -138,10 +140,10 @@ async fn converse(stream: TcpStream, shared: Rc<Shared>) {
         .ended
         .set(format!("{error}; answers due: {}", due.len()));
     shared.places.close();
-    drop(due); // which tells those who wait
+    drop(due); // which notifies the waiting tasks
 }
 
-/// All commands that have come together go out together.
+/// Sends all queued commands together.
 async fn write(mut stream: &TcpStream, shared: &Shared) -> io::Result<Infallible> {
     loop {
         let out = shared.out.take();
@@ -157,12 +159,12 @@ async fn read(stream: &TcpStream, shared: &Shared) -> io::Result<Infallible> {
     loop {
         let reply = read_reply(&mut input, DEPTH).await?;
         let due = shared.due.borrow_mut().pop_front();
-        let due = due.ok_or_else(|| invalid("an answer that nobody has asked for"))?;
-        let _ = due.answer.send(reply); // whoever asked may be gone
+        let due = due.ok_or_else(|| invalid("a reply without a command"))?;
+        let _ = due.answer.send(reply); // fails if the task was dropped
     }
 }
 
-/// A command is a list of strings, each with its length before it.
+/// A command is a list of strings, each prefixed by its length.
 fn encode<W: AsRef<[u8]>>(command: &[W], out: &mut Vec<u8>) {
     out.extend(format!("*{}\r\n", command.len()).bytes());
     for word in command.iter().map(AsRef::as_ref) {
@@ -187,7 +189,7 @@ async fn read_reply(input: &mut BufReader<&TcpStream>, depth: usize) -> io::Resu
         Some('$' | '*') if number()? == -1 => Reply::Nil,
         Some('$') => Reply::Bytes(read_bytes(input, number()?).await?),
         Some('*') if depth > 0 => {
-            let mut list = Vec::new(); // not of a capacity that a stranger names
+            let mut list = Vec::new(); // the capacity is not taken from untrusted input
             for _ in 0..number()? {
                 list.push(Box::pin(read_reply(input, depth - 1)).await?);
             }
@@ -205,7 +207,7 @@ async fn read_line(input: &mut BufReader<&TcpStream>) -> io::Result<String> {
         None if line.len() as u64 == LINE => Err(invalid("a line that is too long")),
         None => Err(io::Error::new(
             ErrorKind::UnexpectedEof,
-            "the server has hung up",
+            "the server has disconnected",
         )),
     }
 }

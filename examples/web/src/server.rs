@@ -1,4 +1,4 @@
-//! A server's loop: from a listener to its connections' good end.
+//! The accept loop of a server, and its graceful shutdown.
 
 use std::future::Future;
 use std::time::Duration;
@@ -8,16 +8,15 @@ use windlass::net::{TcpListener, TcpStream};
 use windlass::task::{StopToken, TaskGroup};
 use windlass::time::{sleep, timeout};
 
-/// How many connections there may be, and how they end.
+/// Limits of a server's connections.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// How many are served at once. Further ones wait in the system's queue. That holds 4,096 at
-    /// most, fewer than are served: so whoever stands behind a crowd that is about to be given up
-    /// waits until it is, and no longer. The process has to be allowed as many descriptors
-    /// (`ulimit -n`), or else these are the limit.
+    /// Maximum number of concurrent connections. Further ones wait in the accept queue, which holds
+    /// at most 4,096. That is less than this limit, so a client behind a crowd of stalled
+    /// connections waits at most until those time out. The process needs as many file descriptors
+    /// (`ulimit -n`).
     pub connections: usize,
-    /// How long they may go on once the server was told to stop: longer than a WebSocket waits for
-    /// its peer to say goodbye.
+    /// Time limit of the shutdown. Longer than a WebSocket waits for its peer's close frame.
     pub grace: Duration,
 }
 
@@ -30,13 +29,13 @@ impl Default for Limits {
     }
 }
 
-/// Serves until it's told to stop. Then no connection is taken any more; those that are open, which
-/// have the same token, may end in good order until [`Limits::grace`] is over, and what is left is
-/// cut off. Gives the number of those.
+/// Serves until stopped. Then it accepts no more connections and waits for the open ones, which
+/// have the same token, up to [`Limits::grace`]. The rest is cancelled. Returns the number of
+/// cancelled connections.
 ///
 /// # Cancel safety
 ///
-/// When the future is dropped, so are all connections.
+/// If the future is dropped, all connections are dropped.
 pub async fn serve<F>(
     listener: TcpListener,
     stop: &StopToken,
@@ -46,25 +45,26 @@ pub async fn serve<F>(
 where
     F: Future<Output = ()> + 'static,
 {
-    // If the handler of one panics, that is no reason to hang up on the others.
+    // A panic of one handler must not end the other connections.
     let mut connections = TaskGroup::independent().limit(limits.connections);
     let accept = async |connections: &mut TaskGroup<()>| {
         connections.room().await;
         listener.accept().await
     };
     let start = |connections: &TaskGroup<()>, stream: TcpStream| {
-        // Or what is small, a ping say, might wait for the client to confirm what came before.
-        let _ = stream.set_nodelay(true); // fails if it has been reset already
+        // Without this, small messages such as pings might wait for the client's acknowledgement.
+        let _ = stream.set_nodelay(true); // fails if the connection was reset
         connections.spawn(serve_one(stream));
     };
     while let Some(accepted) = stop.run(accept(&mut connections)).await {
         match accepted {
             Ok((stream, _)) => start(&connections, stream),
-            Err(error) => eprintln!("{error}"), // no descriptor left, say: accept rests by itself
+            // for example out of file descriptors; accept pauses by itself
+            Err(error) => eprintln!("{error}"),
         }
     }
-    // Those that the system has already said yes to are served as well, as many as one turn of the
-    // reactor takes: after it, the listener knows of them.
+    // Connections that the system has completed are served as well. One turn of the reactor fetches
+    // them from the accept queue.
     sleep(Duration::ZERO).await;
     while let Some(Ok((stream, _))) = accept(&mut connections).now_or_never() {
         start(&connections, stream);

@@ -6,16 +6,15 @@ use std::process;
 use windlass::signal::{Signal, Signals};
 use windlass::task::{StopSource, StopToken};
 
-/// Gives a token that is stopped by the first Ctrl-C or SIGTERM. The second one ends the process at
-/// once.
+/// Returns a token that the first Ctrl-C or SIGTERM stops. The second one exits the process.
 ///
 /// # Errors
 ///
-/// If the system has no descriptor left to listen with.
+/// Returns an error if the process is out of file descriptors.
 ///
 /// # Panics
 ///
-/// Outside of a runtime.
+/// Panics outside of a runtime.
 pub fn stop_at_signals() -> io::Result<StopToken> {
     let stop = StopSource::new();
     let token = stop.token();
@@ -29,5 +28,6 @@ async fn listen(mut signals: Signals, stop: StopSource) -> io::Result<()> {
     eprintln!("{signal:?}: stopping");
     stop.stop();
     let signal = signals.recv().await?;
-    process::exit(128 + signal.as_raw()) // as if the signal had done it
+    // the exit status of a process that was killed by the signal
+    process::exit(128 + signal.as_raw())
 }

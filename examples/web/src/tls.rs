@@ -1,4 +1,4 @@
-//! TLS: certificates, and handshakes that cost a server little.
+//! TLS: certificates, and handshakes with limited cost for the server.
 
 use std::io::{self, ErrorKind};
 use std::path::Path;
@@ -13,10 +13,11 @@ use futures_rustls::server::TlsStream;
 use futures_rustls::{TlsAcceptor, TlsConnector};
 use windlass::time::timeout;
 
-/// How long a handshake may take.
+/// Time limit of a handshake.
 pub const LIMIT: Duration = Duration::from_secs(5);
 
-/// What a server shows to prove who it is: its certificate first, then those who vouch for it.
+/// The identity of a server: its certificate, followed by the certificates of its issuers, and the
+/// key.
 #[derive(Debug)]
 pub struct Identity {
     pub chain: Vec<CertificateDer<'static>>,
@@ -24,7 +25,7 @@ pub struct Identity {
 }
 
 impl Identity {
-    /// Reads two files in PEM, such as certbot's `fullchain.pem` and `privkey.pem`.
+    /// Reads two PEM files, such as certbot's `fullchain.pem` and `privkey.pem`.
     pub fn read(chain: &Path, key: &Path) -> io::Result<Identity> {
         let certificates = CertificateDer::pem_file_iter(chain).map_err(invalid)?;
         let chain = certificates.collect::<Result<_, _>>().map_err(invalid)?;
@@ -32,7 +33,7 @@ impl Identity {
         Ok(Identity { chain, key })
     }
 
-    /// One for trying things out: nobody vouches for it.
+    /// Creates a self-signed certificate for tests. No client trusts it.
     pub fn self_signed() -> io::Result<Identity> {
         let names = ["localhost", "127.0.0.1", "::1"].map(String::from);
         let made = rcgen::generate_simple_self_signed(names).map_err(invalid)?;
@@ -42,14 +43,14 @@ impl Identity {
     }
 }
 
-/// Makes TLS of connections that clients have opened.
+/// Accepts TLS connections of clients.
 pub struct Acceptor {
     acceptor: TlsAcceptor,
     limit: Duration,
 }
 
 impl Acceptor {
-    /// Of the protocols, by their ALPN names, the first that the client speaks is chosen.
+    /// Chooses the first of these protocols (ALPN names) that the client supports.
     pub fn new(identity: Identity, protocols: &[&str]) -> io::Result<Acceptor> {
         let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
@@ -68,14 +69,14 @@ impl Acceptor {
         })
     }
 
-    /// With another limit than [`LIMIT`].
+    /// Sets another limit than [`LIMIT`].
     pub fn with_limit(self, limit: Duration) -> Acceptor {
         Acceptor { limit, ..self }
     }
 
-    /// Shakes hands. There's no queue: a client that stops in the middle holds off nobody, and is
-    /// given up when the limit is over. How many of them there are at once is for the server to
-    /// limit, as of other connections: see [`server::Limits`](crate::server::Limits).
+    /// Does the handshake. There is no queue, so a client that stops midway delays no others, and
+    /// is disconnected when the limit is over. The number of concurrent handshakes is limited by
+    /// the server, like that of connections: see [`server::Limits`](crate::server::Limits).
     pub async fn accept<S>(&self, stream: S) -> io::Result<TlsStream<S>>
     where
         S: AsyncRead + AsyncWrite + Unpin,
@@ -84,7 +85,7 @@ impl Acceptor {
     }
 }
 
-/// Makes TLS of connections to servers for which one of these certificates vouches.
+/// Opens TLS connections to servers whose certificate was issued by one of these.
 pub fn connector(
     roots: impl IntoIterator<Item = CertificateDer<'static>>,
     protocols: &[&str],

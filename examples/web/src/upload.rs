@@ -1,4 +1,4 @@
-//! The body of a request, for which nobody waits for ever.
+//! The body of a request, with a time limit for slow clients.
 
 use std::future::Future;
 use std::io::{self, ErrorKind};
@@ -11,37 +11,38 @@ use windlass::time::{Sleep, sleep};
 
 use crate::pace::LEAST;
 
-/// The body of a request. If the client is too slow to send it, it ends in an error of the kind
-/// [`TimedOut`](ErrorKind::TimedOut). What the handler takes between two frames doesn't count.
+/// The body of a request. If the client sends too slowly, it ends with an error of the kind
+/// [`TimedOut`](ErrorKind::TimedOut). The time that the handler takes between two frames doesn't
+/// count.
 #[derive(Debug)]
 pub struct Upload {
     body: Incoming,
-    patience: Duration,
-    /// How much came, and what is left of our patience, since the last time that it was enough.
-    came: usize,
+    time_limit: Duration,
+    /// Bytes received and time left since the last sufficient progress.
+    received: usize,
     left: Duration,
-    /// Since when the client is waited for, and the end of that.
+    /// When the current wait for the client started, and its timer.
     waiting: Option<(Instant, Sleep)>,
 }
 
 impl Upload {
-    pub(crate) fn new(body: Incoming, patience: Duration) -> Upload {
+    pub(crate) fn new(body: Incoming, time_limit: Duration) -> Upload {
         Upload {
             body,
-            patience,
-            came: 0,
-            left: patience,
+            time_limit,
+            received: 0,
+            left: time_limit,
             waiting: None,
         }
     }
 
-    fn came(&mut self, bytes: usize) {
+    fn received(&mut self, bytes: usize) {
         if let Some((since, _)) = self.waiting.take() {
             self.left = self.left.saturating_sub(since.elapsed());
         }
-        self.came += bytes;
-        if self.came >= LEAST {
-            (self.came, self.left) = (0, self.patience);
+        self.received += bytes;
+        if self.received >= LEAST {
+            (self.received, self.left) = (0, self.time_limit);
         }
     }
 }
@@ -59,7 +60,7 @@ impl Body for Upload {
             let data = frame
                 .as_ref()
                 .and_then(|frame| frame.as_ref().ok()?.data_ref());
-            self.came(data.map_or(0, Bytes::len));
+            self.received(data.map_or(0, Bytes::len));
             return Poll::Ready(frame.map(|frame| frame.map_err(io::Error::other)));
         }
         let left = self.left;

@@ -1,5 +1,5 @@
-//! One end of a WebSocket whose other end nobody trusts: what it may send and how long it may take
-//! are limited, and it's told why it is hung up on.
+//! The server end of a WebSocket with an untrusted peer. Limits the peer's messages and its time,
+//! and sends the reason when it disconnects.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -15,20 +15,20 @@ use windlass::time::{timeout, timeout_at};
 
 pub use async_tungstenite::tungstenite::Message;
 
-/// What a peer may do.
+/// The limits of a peer.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// The longest message, in bytes.
+    /// Maximum length of a received message in bytes.
     pub message: usize,
-    /// The longest message of ours, in bytes. A longer one is an error.
+    /// Maximum length of a sent message in bytes. A longer one is an error.
     pub sent: usize,
-    /// How long the handshake may take, and the end.
+    /// Time limit of the handshake, and of the closing handshake.
     pub handshake: Duration,
-    /// A peer from which no whole message came for so long is pinged.
+    /// A peer that has sent no complete message for this long is pinged.
     pub idle: Duration,
-    /// How long it may take to answer that.
+    /// Time limit for the answer to a ping.
     pub pong: Duration,
-    /// How long it may take to receive a message.
+    /// Time limit for the peer to receive a message.
     pub send: Duration,
 }
 
@@ -53,31 +53,31 @@ impl Limits {
             .max_frame_size(Some(self.message))
             .read_buffer_size(buffer)
             .write_buffer_size(buffer)
-            // A message of ours, and room for pongs to a peer that pings and doesn't read.
+            // Space for one message, and for pongs to a peer that pings and doesn't read.
             .max_write_buffer_size(self.sent + 2 * buffer)
     }
 }
 
-/// A WebSocket's server end.
+/// The server end of a WebSocket.
 #[derive(Debug)]
 pub struct WebSocket<S> {
     stream: WebSocketStream<S>,
     limits: Limits,
-    /// When to ping a silent peer; or, once it was pinged, to give it up.
+    /// When to ping an idle peer; or, after a ping, when to disconnect it.
     deadline: Instant,
     pinged: bool,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
-    /// Answers the handshake of a client.
+    /// Accepts the handshake of a client.
     pub async fn accept(stream: S, limits: Limits) -> Result<Self, Error> {
         let accepting = accept_async_with_config(stream, Some(limits.config()));
         let accepted = timeout(limits.handshake, accepting).await;
         Ok(Self::new(accepted.map_err(io::Error::from)??, limits))
     }
 
-    /// Takes a connection over from an HTTP server that has answered the handshake, and has read
-    /// so much more.
+    /// Takes over a connection from an HTTP server that has answered the handshake, with the bytes
+    /// that it has read after it.
     pub async fn upgraded(stream: S, read: Vec<u8>, limits: Limits) -> Self {
         let config = Some(limits.config());
         let stream = WebSocketStream::from_partially_read(stream, read, Role::Server, config).await;
@@ -93,8 +93,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         }
     }
 
-    /// The next text or binary message; `None` when the peer has said goodbye. Nothing is lost when
-    /// the future is dropped.
+    /// Returns the next text or binary message, or `None` after the peer's close frame.
+    /// Cancel-safe.
     pub async fn recv(&mut self) -> Result<Option<Message>, Error> {
         loop {
             match timeout_at(self.deadline, self.stream.next()).await {
@@ -118,19 +118,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         }
     }
 
-    /// Sends a message. A peer that doesn't read it within the limit is an error.
+    /// Sends a message. Returns an error if the peer doesn't read it within the limit.
     pub async fn send(&mut self, message: Message) -> Result<(), Error> {
         let sent = timeout(self.limits.send, self.stream.send(message)).await;
         sent.map_err(io::Error::from)?
     }
 
-    /// Says goodbye, and waits a little for the peer to do so.
+    /// Sends a close frame, and waits a limited time for the peer's.
     pub async fn close(mut self, frame: CloseFrame) {
         let closing = async {
-            // Fails if it was the peer who said it first. Then `next` sends our answer.
+            // Fails if the peer sent its close frame first. Then `next` sends the answer.
             let _ = self.stream.close(Some(frame)).await;
             while let Some(Ok(_)) = self.stream.next().await {}
-            // To hang up with bytes unread would be a reset, which may overtake the goodbye.
+            // Closing the socket with unread input would reset the connection, which may overtake
+            // the close frame.
             let stream = self.stream.get_mut();
             stream.close().await?;
             copy(stream, &mut sink()).await
@@ -139,18 +140,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     }
 }
 
-/// A goodbye with a reason.
-pub fn goodbye(code: CloseCode, reason: &'static str) -> CloseFrame {
+/// A close frame with a reason.
+pub fn close_frame(code: CloseCode, reason: &'static str) -> CloseFrame {
     let reason = reason.into();
     CloseFrame { code, reason }
 }
 
-/// What to tell a peer that has caused this error; `None` if it can't be told any more.
-pub fn goodbye_for(error: &Error) -> Option<CloseFrame> {
+/// Returns the close frame for this error, or `None` if it can't be sent any more.
+pub fn close_frame_for(error: &Error) -> Option<CloseFrame> {
     match error {
-        Error::Capacity(_) => Some(goodbye(CloseCode::Size, "the message is too long")),
-        Error::Utf8(_) => Some(goodbye(CloseCode::Invalid, "the text is not UTF-8")),
-        Error::Protocol(_) => Some(goodbye(CloseCode::Protocol, "that is not WebSocket")),
+        Error::Capacity(_) => Some(close_frame(CloseCode::Size, "the message is too long")),
+        Error::Utf8(_) => Some(close_frame(CloseCode::Invalid, "the text is not UTF-8")),
+        Error::Protocol(_) => Some(close_frame(CloseCode::Protocol, "that is not WebSocket")),
         _ => None,
     }
 }

@@ -1,4 +1,4 @@
-//! The chat, as its pages see it.
+//! The chat, from the side of its pages.
 
 use std::future::Future;
 use std::iter;
@@ -22,7 +22,7 @@ use windlass::Task;
 use windlass::net::{TcpListener, TcpStream};
 use windlass::task::{StopSource, StopToken};
 use windlass_web::chat;
-use windlass_web::rooms::{Join, Rooms, Seat};
+use windlass_web::rooms::{Join, Membership, Rooms};
 use windlass_web::server::{Limits, serve};
 use windlass_web::tls::{Acceptor, Identity, connector};
 
@@ -75,24 +75,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Page<S> {
         self.send(json!({"kind": "say", "text": text})).await;
     }
 
-    async fn hear(&mut self) -> Value {
+    async fn next_event(&mut self) -> Value {
         match self.0.next().await {
             Some(Ok(Message::Text(text))) => serde_json::from_str(&text).unwrap(),
             other => panic!("{other:?}"),
         }
     }
 
-    /// The next line that is said; who comes and goes is skipped.
+    /// Returns the next line, skipping joins and leaves.
     async fn hear_line(&mut self) -> String {
         loop {
-            let event = self.hear().await;
+            let event = self.next_event().await;
             if event["kind"] == "line" {
                 return format!("{}: {}", event["name"], event["text"]).replace('"', "");
             }
         }
     }
 
-    /// The code with which the server ends it, and why.
+    /// Returns the code and reason of the server's close frame.
     async fn end(mut self) -> (CloseCode, String) {
         loop {
             match self.0.next().await {
@@ -106,7 +106,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Page<S> {
     }
 }
 
-fn take_seat(rooms: &Rc<Rooms>, name: &str, after: u64) -> Seat {
+fn take_seat(rooms: &Rc<Rooms>, name: &str, after: u64) -> Membership {
     let join = Join {
         room: "harbour".to_owned(),
         name: name.to_owned(),
@@ -116,33 +116,39 @@ fn take_seat(rooms: &Rc<Rooms>, name: &str, after: u64) -> Seat {
     rooms.join(join).unwrap()
 }
 
-/// What a member was told and hasn't heard yet.
-fn hear_all(seat: &Seat) -> Vec<String> {
-    let next = || seat.hear().now_or_never().flatten();
+/// Messages that were sent to a member and not received yet.
+fn hear_all(member: &Membership) -> Vec<String> {
+    let next = || member.next_event().now_or_never().flatten();
     iter::from_fn(|| next().map(|text| text.to_string())).collect()
 }
 
 #[test]
-fn a_line_reaches_all_in_the_room_and_nobody_else() {
+fn a_line_reaches_exactly_the_members_of_the_room() {
     windlass::block_on(async {
         let server = start().await;
         let mut ann = Page::join(&server, "harbour", "Ann", "a").await;
         assert_eq!(
-            ann.hear().await,
+            ann.next_event().await,
             json!({"kind": "welcome", "names": ["Ann"], "lines": []})
         );
         let mut cid = Page::join(&server, "galley", "Cid", "c").await;
-        cid.hear().await;
+        cid.next_event().await;
         let mut ben = Page::join(&server, "harbour", "Ben", "b").await;
-        ben.hear().await;
-        assert_eq!(ann.hear().await, json!({"kind": "joined", "name": "Ben"}));
+        ben.next_event().await;
+        assert_eq!(
+            ann.next_event().await,
+            json!({"kind": "joined", "name": "Ben"})
+        );
         ann.say("ahoy").await;
         assert_eq!(ann.hear_line().await, "Ann: ahoy");
         assert_eq!(ben.hear_line().await, "Ann: ahoy");
         drop(ben);
-        assert_eq!(ann.hear().await, json!({"kind": "left", "name": "Ben"}));
+        assert_eq!(
+            ann.next_event().await,
+            json!({"kind": "left", "name": "Ben"})
+        );
         cid.say("soup").await;
-        let first = cid.hear().await;
+        let first = cid.next_event().await;
         assert_eq!(
             first["text"], "soup",
             "nothing came from the harbour before"
@@ -151,7 +157,7 @@ fn a_line_reaches_all_in_the_room_and_nobody_else() {
 }
 
 #[test]
-fn who_comes_later_gets_the_last_lines_and_who_comes_back_only_the_new_ones() {
+fn new_members_get_the_latest_lines_and_returning_ones_the_new() {
     let rooms = Rc::new(Rooms::new());
     let numbers = |welcome: &str| -> Vec<u64> {
         let welcome: Value = serde_json::from_str(welcome).unwrap();
@@ -173,26 +179,26 @@ fn who_comes_later_gets_the_last_lines_and_who_comes_back_only_the_new_ones() {
 }
 
 #[test]
-fn a_name_belongs_to_whoever_has_its_key() {
+fn a_name_belongs_to_the_owner_of_its_key() {
     windlass::block_on(async {
         let server = start().await;
         let mut ann = Page::join(&server, "harbour", "Ann", "a").await;
-        ann.hear().await;
+        ann.next_event().await;
         let thief = Page::join(&server, "harbour", "Ann", "t").await;
         assert_eq!(
             thief.end().await,
             (CloseCode::Policy, "that name is taken".to_owned())
         );
         let mut back = Page::join(&server, "harbour", "Ann", "a").await;
-        assert_eq!(back.hear().await["names"], json!(["Ann"]));
-        ann.end().await; // the old seat counts no more
+        assert_eq!(back.next_event().await["names"], json!(["Ann"]));
+        ann.end().await; // the old membership has ended
         back.say("here again").await;
         assert_eq!(back.hear_line().await, "Ann: here again");
     });
 }
 
 #[test]
-fn a_member_who_reads_too_slowly_is_shown_out_and_the_others_go_on() {
+fn a_slow_reader_is_removed_without_delaying_others() {
     let rooms = Rc::new(Rooms::new());
     let (ann, ben) = (take_seat(&rooms, "Ann", 0), take_seat(&rooms, "Ben", 0));
     for _ in 0..1_000 {
@@ -200,13 +206,17 @@ fn a_member_who_reads_too_slowly_is_shown_out_and_the_others_go_on() {
         hear_all(&ann);
     }
     assert_eq!(hear_all(&ben).len(), 64, "no more than that was kept");
-    assert_eq!(ben.hear().now_or_never(), Some(None), "and that was all");
+    assert_eq!(
+        ben.next_event().now_or_never(),
+        Some(None),
+        "and that was all"
+    );
     drop(ben);
     assert_eq!(hear_all(&ann), [r#"{"kind":"left","name":"Ben"}"#]);
 }
 
 #[test]
-fn nonsense_and_lines_that_are_too_long_end_the_connection() {
+fn malformed_and_long_lines_end_the_connection() {
     windlass::block_on(async {
         let server = start().await;
         let mut page = Page::connect(&server).await;
@@ -227,11 +237,11 @@ fn nonsense_and_lines_that_are_too_long_end_the_connection() {
 }
 
 #[test]
-fn who_comes_late_is_told_of_the_longest_lines_too() {
+fn a_late_member_receives_the_longest_lines() {
     windlass::block_on(async {
         let server = start().await;
         let mut ann = Page::join(&server, "harbour", "Ann", "a").await;
-        ann.hear().await;
+        ann.next_event().await;
         let (line, mut others) = ("⚓".repeat(1_000), Vec::new());
         for name in ["Ben", "Cid", "Dan", "Eve", "Fay"] {
             let mut other = Page::join(&server, "harbour", name, name).await;
@@ -244,13 +254,13 @@ fn who_comes_late_is_told_of_the_longest_lines_too() {
             ann.hear_line().await;
         }
         let mut late = Page::join(&server, "harbour", "Gil", "g").await;
-        let welcome = late.hear().await;
+        let welcome = late.next_event().await;
         assert_eq!(welcome["lines"].as_array().unwrap().len(), 50);
     });
 }
 
 #[test]
-fn pages_of_other_sites_are_refused() {
+fn pages_of_other_sites_are_rejected() {
     windlass::block_on(async {
         let server = start().await;
         for (origin, is_welcome) in [("http://evil.example", false), ("", true)] {
@@ -272,7 +282,7 @@ fn pages_of_other_sites_are_refused() {
 }
 
 #[test]
-fn a_server_that_stops_says_goodbye_to_all_and_takes_nobody_any_more() {
+fn a_stopping_server_closes_all_and_accepts_none() {
     windlass::block_on(async {
         let Server {
             addr,
@@ -285,8 +295,8 @@ fn a_server_that_stops_says_goodbye_to_all_and_takes_nobody_any_more() {
             serving: windlass::spawn(async { 0 }),
         };
         let mut ann = Page::join(&server, "harbour", "Ann", "a").await;
-        ann.hear().await;
-        // One that has just begun with a request, and one that waits for the next.
+        ann.next_event().await;
+        // One connection that has started a request, and one that is idle.
         let mut reading = TcpStream::connect(addr).await.unwrap();
         reading
             .write_all(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
@@ -312,7 +322,7 @@ fn a_server_that_stops_says_goodbye_to_all_and_takes_nobody_any_more() {
 }
 
 #[test]
-fn a_header_that_is_too_long_is_refused_before_it_has_come_whole() {
+fn a_long_header_is_rejected_before_it_is_complete() {
     windlass::block_on(async {
         let server = start().await;
         let mut client = TcpStream::connect(server.addr).await.unwrap();
@@ -328,26 +338,26 @@ fn a_header_that_is_too_long_is_refused_before_it_has_come_whole() {
     });
 }
 
-/// Says a line when it's woken, once.
+/// Sends a line when it is woken, once.
 struct Parrot {
-    seat: SendWrapper<Seat>,
+    member: SendWrapper<Membership>,
     is_silent: AtomicBool,
 }
 
 impl Wake for Parrot {
     fn wake(self: Arc<Self>) {
         if !self.is_silent.swap(true, Relaxed) {
-            self.seat.say("ahoy");
+            self.member.say("ahoy");
         }
     }
 }
 
 #[test]
-fn a_waker_may_speak_and_all_hear_the_lines_in_one_order() {
+fn a_waker_can_send_and_all_receive_one_order() {
     let rooms = Rc::new(Rooms::new());
     let (ann, ben) = (take_seat(&rooms, "Ann", 0), take_seat(&rooms, "Ben", 0));
     let parrot = Arc::new(Parrot {
-        seat: SendWrapper::new(take_seat(&rooms, "Parrot", 0)),
+        member: SendWrapper::new(take_seat(&rooms, "Parrot", 0)),
         is_silent: AtomicBool::new(true),
     });
     hear_all(&ann);
@@ -355,9 +365,9 @@ fn a_waker_may_speak_and_all_hear_the_lines_in_one_order() {
     let waker = parrot.clone().into();
     let mut cid = None;
     for wakes in ["who comes", "what is said", "who leaves"] {
-        let mut hearing = [Box::pin(ann.hear()), Box::pin(ben.hear())];
-        for hearing in &mut hearing {
-            let polled = hearing.as_mut().poll(&mut Context::from_waker(&waker));
+        let mut receiving = [Box::pin(ann.next_event()), Box::pin(ben.next_event())];
+        for receiving in &mut receiving {
+            let polled = receiving.as_mut().poll(&mut Context::from_waker(&waker));
             assert!(polled.is_pending());
         }
         parrot.is_silent.store(false, Relaxed);
@@ -366,7 +376,7 @@ fn a_waker_may_speak_and_all_hear_the_lines_in_one_order() {
             "what is said" => ann.say("hush"),
             _ => cid = None,
         }
-        drop(hearing);
+        drop(receiving);
         let heard = hear_all(&ann);
         assert_eq!(heard.len(), 2, "{wakes}, and a line: {heard:?}");
         assert_eq!(hear_all(&ben), heard);
@@ -375,7 +385,7 @@ fn a_waker_may_speak_and_all_hear_the_lines_in_one_order() {
 }
 
 #[test]
-fn the_chat_goes_over_tls_as_well() {
+fn the_chat_works_over_tls() {
     let identity = Identity::self_signed().unwrap();
     let connector = connector([identity.chain[0].clone()], &["http/1.1"]).unwrap();
     let acceptor = Acceptor::new(identity, &["http/1.1"]).unwrap();
@@ -400,7 +410,7 @@ fn the_chat_goes_over_tls_as_well() {
             );
             page.send(json!({"kind": "join", "room": "harbour", "name": "Ann", "key": "a"}))
                 .await;
-            assert_eq!(page.hear().await["kind"], "welcome");
+            assert_eq!(page.next_event().await["kind"], "welcome");
             page.say("ahoy").await;
             assert_eq!(page.hear_line().await, "Ann: ahoy");
             page.0.close(None).await.unwrap();

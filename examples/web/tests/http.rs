@@ -1,4 +1,4 @@
-//! Clients that are slow, hostile or in a hurry, against `serve` and `Http`.
+//! Slow, hostile and hasty clients against `serve` and `Http`.
 
 use std::cell::RefCell;
 use std::convert::Infallible;
@@ -27,11 +27,11 @@ use windlass_web::Upload;
 use windlass_web::http::{self, Http};
 use windlass_web::server::{Limits, serve};
 
-/// A server that answers when it's told to.
+/// A server that answers on request.
 struct Server {
     addr: SocketAddr,
     stop: StopSource,
-    /// Requests that wait for their answer.
+    /// Requests that wait for their response.
     waiting: Queue,
     task: Task<usize>,
 }
@@ -61,8 +61,8 @@ impl Server {
     }
 
     fn answer_all(&self) {
-        for go_on in self.waiting.take() {
-            let _ = go_on.send(());
+        for release in self.waiting.take() {
+            let _ = release.send(());
         }
     }
 }
@@ -72,10 +72,10 @@ const ONE_PLACE: Limits = Limits {
     grace: Duration::from_secs(10),
 };
 
-/// Long enough for those who do their part, also while the machine is busy.
+/// Long enough for well-behaved clients, even on a busy machine.
 fn impatient() -> http::Limits {
     http::Limits {
-        patience: Duration::from_millis(250),
+        time_limit: Duration::from_millis(250),
         ..http::Limits::default()
     }
 }
@@ -85,15 +85,15 @@ type Queue = Rc<RefCell<Vec<oneshot::Sender<()>>>>;
 type Answer = UnsyncBoxBody<Bytes, Infallible>;
 
 async fn answer(queue: Queue, request: Request<Upload>) -> Result<Response<Answer>, Infallible> {
-    let until_told = || {
-        let (go_on, told) = oneshot::channel();
-        queue.borrow_mut().push(go_on);
-        told.map(|_| Bytes::from_static(b"ahoy"))
+    let until_released = || {
+        let (release, released) = oneshot::channel();
+        queue.borrow_mut().push(release);
+        released.map(|_| Bytes::from_static(b"ahoy"))
     };
     let body = match request.uri().path() {
-        "/wait" => Full::new(until_told().await).boxed_unsync(),
+        "/wait" => Full::new(until_released().await).boxed_unsync(),
         "/wait/in/body" => {
-            let frame = until_told().map(|text| Ok(Frame::data(text)));
+            let frame = until_released().map(|text| Ok(Frame::data(text)));
             StreamBody::new(frame.into_stream()).boxed_unsync()
         }
         "/count" => match request.into_body().collect().await {
@@ -135,7 +135,7 @@ async fn ask_http2(addr: SocketAddr, path: &'static str) -> Answered {
     Ok(response.into_body().collect().await?.to_bytes())
 }
 
-/// What the server says to these bytes, until it hangs up.
+/// Sends the bytes, and returns the server's output until it disconnects.
 async fn converse(addr: SocketAddr, said: &[u8]) -> io::Result<String> {
     let mut stream = TcpStream::connect(addr).await?;
     stream.write_all(said).await?;
@@ -144,7 +144,7 @@ async fn converse(addr: SocketAddr, said: &[u8]) -> io::Result<String> {
     Ok(answer)
 }
 
-/// A server that waits for ever fails the test, instead of holding it up.
+/// Turns a hanging server into a failure.
 fn run<F: Future<Output = io::Result<()>>>(test: F) {
     let ended = block_on(timeout(Duration::from_secs(120), test));
     ended.expect("it came to an end").unwrap();
@@ -161,7 +161,7 @@ fn one_port_speaks_both_versions() {
 }
 
 #[test]
-fn requests_in_flight_are_finished_and_new_connections_refused() {
+fn a_shutdown_finishes_requests_and_refuses_connections() {
     run(async {
         let server = Server::start(Limits::default(), http::Limits::default()).await?;
         let old = join_all((0..20).map(|_| spawn(ask_http1(server.addr, "/wait"))));
@@ -182,7 +182,7 @@ fn requests_in_flight_are_finished_and_new_connections_refused() {
 }
 
 #[test]
-fn a_request_that_never_ends_is_cut_off_when_the_grace_is_over() {
+fn an_endless_request_is_cancelled_after_the_grace_time() {
     run(async {
         let limits = Limits {
             grace: Duration::from_millis(20),
@@ -199,7 +199,7 @@ fn a_request_that_never_ends_is_cut_off_when_the_grace_is_over() {
         for answer in join_all(asking).await {
             assert!(answer.is_err());
         }
-        // The handlers of HTTP/2 are tasks of their own, and end with their connection.
+        // The handlers of HTTP/2 are separate tasks, and end with their connection.
         let waiting = server.waiting;
         until(|| waiting.borrow().iter().all(oneshot::Sender::is_canceled)).await;
         Ok(())
@@ -207,15 +207,15 @@ fn a_request_that_never_ends_is_cut_off_when_the_grace_is_over() {
 }
 
 #[test]
-fn clients_that_take_too_long_for_a_head_are_hung_up_on() {
+fn clients_with_slow_heads_are_disconnected() {
     run(async {
         let limits = http::Limits {
             head_time: Duration::from_millis(20),
-            patience: Duration::from_millis(20),
+            time_limit: Duration::from_millis(20),
             ..http::Limits::default()
         };
         let server = Server::start(Limits::default(), limits).await?;
-        // The last two are how the preface of HTTP/2 begins, as much as it takes to know.
+        // The last two are the shortest recognizable prefixes of an HTTP/2 connection.
         for said in [
             "",
             "G",
@@ -234,7 +234,7 @@ fn clients_that_take_too_long_for_a_head_are_hung_up_on() {
 }
 
 #[test]
-fn a_head_over_the_limit_is_refused_before_it_was_read_to_its_end() {
+fn a_long_head_is_rejected_before_it_is_complete() {
     run(async {
         let limits = http::Limits {
             head_bytes: 16 * 1024,
@@ -244,7 +244,7 @@ fn a_head_over_the_limit_is_refused_before_it_was_read_to_its_end() {
         let mut stream = TcpStream::connect(server.addr).await?;
         stream.write_all(b"GET / HTTP/1.1\r\nA: ").await?;
         let mut writer = stream.clone();
-        // Ten megabytes, unless the server hangs up before.
+        // Ten megabytes, unless the server disconnects first.
         let endless = spawn(async move {
             for _ in 0..10 {
                 writer.write_all(&[b'a'; 1024 * 1024]).await?;
@@ -260,13 +260,13 @@ fn a_head_over_the_limit_is_refused_before_it_was_read_to_its_end() {
 }
 
 #[test]
-fn connections_beyond_the_limit_wait_for_their_turn() {
+fn connections_beyond_the_limit_are_queued() {
     run(async {
         let server = Server::start(ONE_PLACE, http::Limits::default()).await?;
         let first = spawn(ask_http1(server.addr, "/wait"));
         server.until_waiting(1).await;
         let mut second = spawn(ask_http1(server.addr, "/"));
-        // Whoever came after it to another server has been answered.
+        // Later clients of another server were answered.
         let other = Server::start(Limits::default(), http::Limits::default()).await?;
         assert_eq!(ask_http1(other.addr, "/").await.unwrap(), "ahoy");
         assert!((&mut second).now_or_never().is_none());
@@ -278,7 +278,7 @@ fn connections_beyond_the_limit_wait_for_their_turn() {
 }
 
 #[test]
-fn an_upload_that_is_ever_so_slow_ends_in_an_error_for_its_handler() {
+fn a_slow_upload_is_an_error_of_its_handler() {
     run(async {
         let server = Server::start(Limits::default(), impatient()).await?;
         let head = b"POST /count HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n";
@@ -310,7 +310,7 @@ fn an_upload_that_is_ever_so_slow_ends_in_an_error_for_its_handler() {
 }
 
 #[test]
-fn whoever_does_not_read_makes_room_for_others() {
+fn a_client_that_does_not_read_is_disconnected() {
     run(async {
         let server = Server::start(ONE_PLACE, impatient()).await?;
         let mut old = TcpStream::connect(server.addr).await?;
@@ -318,7 +318,7 @@ fn whoever_does_not_read_makes_room_for_others() {
             .await?;
         assert_eq!(ask_http1(server.addr, "/").await.unwrap(), "ahoy");
 
-        // It reads the connection, answers pings, and leaves the body where it is.
+        // Reads the connection and answers pings, but doesn't read the body.
         let stream = TcpStream::connect(server.addr).await?;
         let (mut sender, connection) = http2::handshake(Executor, Io::new(stream)).await.unwrap();
         let _connection = spawn(connection);
@@ -333,7 +333,7 @@ fn whoever_does_not_read_makes_room_for_others() {
 }
 
 #[test]
-fn an_http2_connection_on_which_there_are_only_pings_is_told_to_end() {
+fn an_http2_connection_with_only_pings_is_shut_down() {
     run(async {
         let server = Server::start(Limits::default(), impatient()).await?;
         let stream = TcpStream::connect(server.addr).await?;
@@ -347,20 +347,20 @@ fn an_http2_connection_on_which_there_are_only_pings_is_told_to_end() {
         let (mut sender, connection) = client.handshake(Io::new(stream)).await.unwrap();
         let connection = spawn(connection);
         sender.send_request(get(server.addr, "/")).await.unwrap();
-        connection.await.unwrap(); // in good order
+        connection.await.unwrap(); // gracefully
         Ok(())
     });
 }
 
 #[test]
-fn what_the_server_takes_itself_is_not_held_against_its_clients() {
+fn the_time_of_the_server_is_not_charged_to_clients() {
     run(async {
         let server = Server::start(Limits::default(), impatient()).await?;
         let paths = ["/wait", "/wait/in/body"];
         let old = join_all(paths.map(|path| spawn(ask_http1(server.addr, path))));
         let new = join_all(paths.map(|path| spawn(ask_http2(server.addr, path))));
         server.until_waiting(4).await;
-        // Meanwhile others that have begun later are given up, one after the other.
+        // Meanwhile, clients that started later are disconnected one after the other.
         for _ in 0..5 {
             let mut silent = TcpStream::connect(server.addr).await?;
             assert_eq!(silent.read(&mut [0]).await?, 0);

@@ -1,4 +1,4 @@
-//! The Redis client, with servers that misbehave.
+//! The Redis client with misbehaving servers.
 
 use futures::FutureExt;
 use futures::future::{join, join_all};
@@ -13,8 +13,9 @@ async fn pair() -> (Client, TcpStream) {
     (client.unwrap(), accepted.unwrap().0)
 }
 
-/// What so many calls come to, if the server says this, whatever it's asked, and hangs up.
-async fn told(answers: &str, calls: usize) -> Vec<Result<Reply, Error>> {
+/// Returns the results of that many calls to a server that sends this reply to anything and
+/// disconnects.
+async fn results_of(answers: &str, calls: usize) -> Vec<Result<Reply, Error>> {
     let (client, mut server) = pair().await;
     let answers = answers.to_owned();
     let _serving = windlass::spawn(async move {
@@ -29,9 +30,9 @@ async fn told(answers: &str, calls: usize) -> Vec<Result<Reply, Error>> {
 }
 
 #[test]
-fn all_kinds_of_replies_are_read() {
+fn all_types_of_replies_are_parsed() {
     let answers = ":-7\r\n$5\r\na\r\nb!\r\n$-1\r\n*-1\r\n*2\r\n*1\r\n:1\r\n$0\r\n\r\n+OK\r\n";
-    let replies = windlass::block_on(told(answers, 6));
+    let replies = windlass::block_on(results_of(answers, 6));
     let replies: Vec<_> = replies.into_iter().map(Result::unwrap).collect();
     let nested = vec![Reply::List(vec![Reply::Integer(1)]), Reply::Bytes(vec![])];
     let expected = [
@@ -46,8 +47,8 @@ fn all_kinds_of_replies_are_read() {
 }
 
 #[test]
-fn a_refusal_concerns_its_command_only() {
-    let mut replies = windlass::block_on(told("-ERR no\r\n+PONG\r\n", 2)).into_iter();
+fn an_error_reply_affects_only_its_command() {
+    let mut replies = windlass::block_on(results_of("-ERR no\r\n+PONG\r\n", 2)).into_iter();
     let refused = replies.next().unwrap();
     assert!(
         matches!(&refused, Err(Error::Refused(text)) if text == "ERR no"),
@@ -60,22 +61,22 @@ fn a_refusal_concerns_its_command_only() {
 }
 
 #[test]
-fn a_server_that_hangs_up_midway_is_an_error_for_all_that_wait() {
+fn a_disconnect_is_an_error_for_all_commands_in_flight() {
     let calls = IN_FLIGHT + 100; // some have not been sent yet
-    let replies = windlass::block_on(told("+PONG\r\n+PO", calls));
+    let replies = windlass::block_on(results_of("+PONG\r\n+PO", calls));
     assert_eq!(replies.len(), calls);
     assert!(replies[0].is_ok());
     for reply in &replies[1..] {
         let text = reply.as_ref().unwrap_err().to_string();
         assert!(
-            text.starts_with("the connection has ended: the server has hung up"),
+            text.starts_with("the connection has ended: the server has disconnected"),
             "{text}"
         );
     }
 }
 
 #[test]
-fn nonsense_ends_the_connection_and_costs_no_memory() {
+fn malformed_replies_end_the_connection_without_allocation() {
     let deep = "*1\r\n".repeat(100);
     let long = "+".repeat(100_000);
     let many = [
@@ -87,14 +88,14 @@ fn nonsense_ends_the_connection_and_costs_no_memory() {
         &long,
     ];
     for answers in many {
-        let replies = windlass::block_on(told(answers, 1));
+        let replies = windlass::block_on(results_of(answers, 1));
         let text = replies[0].as_ref().unwrap_err().to_string();
         assert!(text.contains("the server has sent"), "{text}");
     }
 }
 
 #[test]
-fn no_more_commands_are_under_way_than_there_may_be() {
+fn the_number_of_commands_in_flight_is_limited() {
     windlass::block_on(async {
         let (client, mut server) = pair().await;
         let calls = join_all((0..2 * IN_FLIGHT).map(|_| client.call(&["PING"])));

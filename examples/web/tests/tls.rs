@@ -1,4 +1,4 @@
-//! TLS handshakes, good ones and bad ones.
+//! TLS handshakes, valid and invalid ones.
 
 use std::fmt::Debug;
 use std::future::Future;
@@ -13,7 +13,7 @@ use windlass::net::{TcpListener, TcpStream};
 use windlass::time::timeout;
 use windlass_web::tls::{Acceptor, Identity, LIMIT, connector};
 
-/// An acceptor, and the certificate that its clients have to trust.
+/// An acceptor, and the certificate that its clients must trust.
 fn acceptor(limit: Duration) -> io::Result<(Acceptor, CertificateDer<'static>)> {
     let identity = Identity::self_signed()?;
     let root = identity.chain[0].clone();
@@ -53,12 +53,12 @@ async fn ahoy(acceptor: &Acceptor, root: CertificateDer<'static>) -> io::Result<
 }
 
 #[test]
-fn both_ends_shake_hands_and_agree_on_a_protocol() -> io::Result<()> {
+fn a_handshake_negotiates_a_protocol() -> io::Result<()> {
     let (acceptor, root) = acceptor(LIMIT)?;
     windlass::block_on(ahoy(&acceptor, root))
 }
 
-/// So many clients that stop, every second one after it has said hello to half.
+/// That many clients stall, every second one after half of its hello.
 async fn crowd(
     acceptor: &Acceptor,
 ) -> io::Result<(
@@ -78,7 +78,7 @@ async fn crowd(
 }
 
 #[test]
-fn clients_that_stop_in_the_handshake_are_given_up() -> io::Result<()> {
+fn stalled_handshakes_time_out() -> io::Result<()> {
     let (acceptor, _) = acceptor(Duration::from_millis(20))?;
     windlass::block_on(async {
         let (clients, accepting) = crowd(&acceptor).await?;
@@ -86,27 +86,27 @@ fn clients_that_stop_in_the_handshake_are_given_up() -> io::Result<()> {
             assert_eq!(accepted.unwrap_err().kind(), ErrorKind::TimedOut);
         }
         for mut client in clients {
-            assert_eq!(client.read(&mut [0]).await?, 0, "it's hung up on");
+            assert_eq!(client.read(&mut [0]).await?, 0, "it is disconnected");
         }
         Ok(())
     })
 }
 
 #[test]
-fn clients_that_stop_in_the_handshake_hold_off_nobody() -> io::Result<()> {
+fn stalled_handshakes_delay_no_others() -> io::Result<()> {
     let (acceptor, root) = acceptor(Duration::from_secs(3600))?;
     windlass::block_on(async {
         let (_clients, accepting) = crowd(&acceptor).await?;
         let served = timeout(Duration::from_secs(60), ahoy(&acceptor, root));
         match select(join_all(accepting), pin!(served)).await {
-            Either::Left(_) => panic!("none of them is given up yet"),
+            Either::Left(_) => panic!("none of them has timed out yet"),
             Either::Right((served, _)) => served?,
         }
     })
 }
 
 #[test]
-fn other_protocols_and_certificates_that_nobody_trusts_are_errors() -> io::Result<()> {
+fn unknown_protocols_and_untrusted_certificates_are_errors() -> io::Result<()> {
     let ((acceptor, _), (_, other_root)) = (acceptor(LIMIT)?, acceptor(LIMIT)?);
     windlass::block_on(async {
         let (server, mut client) = pair().await?;

@@ -1,4 +1,4 @@
-//! What a WebSocket end does with peers that don't behave.
+//! A WebSocket end with misbehaving peers.
 
 use std::io::{self, ErrorKind};
 use std::time::Duration;
@@ -11,7 +11,7 @@ use futures::StreamExt;
 use futures::future::join;
 use futures::io::AsyncWriteExt;
 use windlass::net::{TcpListener, TcpStream};
-use windlass_web::websocket::{Limits, WebSocket, goodbye, goodbye_for};
+use windlass_web::websocket::{Limits, WebSocket, close_frame, close_frame_for};
 
 type Client = WebSocketStream<TcpStream>;
 
@@ -29,12 +29,12 @@ async fn pair(limits: Limits) -> (WebSocket<TcpStream>, Client) {
     join(accepting, connecting).await
 }
 
-/// What the server says to a client that has misbehaved. The client goes on to send, so that bytes
-/// are unread at the end.
+/// Returns the server's reaction to a misbehaving client. The client keeps sending, so that the
+/// server has unread bytes at the end.
 async fn last_words(mut server: WebSocket<TcpStream>, mut client: Client) -> Option<CloseFrame> {
     let serving = async {
         let error = server.recv().await.unwrap_err();
-        server.close(goodbye_for(&error).unwrap()).await;
+        server.close(close_frame_for(&error).unwrap()).await;
     };
     let hearing = async move {
         let _ = client.get_mut().write_all(&[0; 50_000]).await;
@@ -69,10 +69,10 @@ fn a_message_over_the_limit_ends_the_connection_with_1009() {
 }
 
 #[test]
-fn a_frame_that_claims_to_be_endless_is_refused_by_its_header() {
+fn an_oversized_frame_is_rejected_by_its_header() {
     windlass::block_on(async {
         let (server, mut client) = pair(SMALL).await;
-        // Final, binary; masked, of 2^62 bytes; the mask.
+        // Final, binary; masked, with a length of 2^62 bytes; the mask.
         let header = [&[0x82, 0xff][..], &(1_u64 << 62).to_be_bytes(), &[0; 4]].concat();
         client.get_mut().write_all(&header).await.unwrap();
         let frame = last_words(server, client).await.unwrap();
@@ -81,10 +81,10 @@ fn a_frame_that_claims_to_be_endless_is_refused_by_its_header() {
 }
 
 #[test]
-fn many_fragments_are_limited_by_what_they_sum_up_to() {
+fn fragments_are_limited_by_their_total() {
     windlass::block_on(async {
         let (server, mut client) = pair(SMALL).await;
-        let mut opcode = 0x02; // binary, and then its continuations; none is the last
+        let mut opcode = 0x02; // binary, followed by continuations without a final one
         for _ in 0..100 {
             let frame = [&[opcode, 0x80 | 100, 0, 0, 0, 0][..], &[7; 100]].concat();
             client.get_mut().write_all(&frame).await.unwrap();
@@ -127,7 +127,7 @@ fn is_time_out(error: &Error) -> bool {
 }
 
 #[test]
-fn a_silent_peer_is_pinged_and_then_given_up() {
+fn an_idle_peer_is_pinged_then_disconnected() {
     let limits = Limits {
         idle: Duration::from_millis(1),
         pong: Duration::from_millis(1),
@@ -146,7 +146,7 @@ fn a_silent_peer_is_pinged_and_then_given_up() {
 }
 
 #[test]
-fn a_peer_that_answers_pings_may_be_silent_for_ever() {
+fn a_peer_that_answers_pings_stays_connected() {
     let limits = Limits {
         idle: Duration::from_millis(1),
         ..SMALL
@@ -155,7 +155,7 @@ fn a_peer_that_answers_pings_may_be_silent_for_ever() {
         let (mut server, mut client) = pair(limits).await;
         let pings = async {
             for _ in 0..20 {
-                // To read sends the pong as well.
+                // Reading also sends the pong.
                 assert!(client.next().await.unwrap().unwrap().is_ping());
             }
             client.send(Message::text("still here")).await.unwrap();
@@ -166,7 +166,7 @@ fn a_peer_that_answers_pings_may_be_silent_for_ever() {
 }
 
 #[test]
-fn a_peer_that_does_not_read_is_given_up() {
+fn a_peer_that_does_not_read_is_disconnected() {
     let limits = Limits {
         send: Duration::from_millis(20),
         ..SMALL
@@ -183,15 +183,15 @@ fn a_peer_that_does_not_read_is_given_up() {
 }
 
 #[test]
-fn both_ends_say_goodbye() {
+fn both_ends_send_a_close_frame() {
     windlass::block_on(async {
         let (server, mut client) = pair(SMALL).await;
-        let leaving = server.close(goodbye(CloseCode::Away, "the server stops"));
+        let leaving = server.close(close_frame(CloseCode::Away, "the server stops"));
         let hearing = async {
             let last = client.next().await.unwrap().unwrap();
             assert_eq!(
                 last,
-                Message::Close(Some(goodbye(CloseCode::Away, "the server stops")))
+                Message::Close(Some(close_frame(CloseCode::Away, "the server stops")))
             );
             assert!(client.next().await.is_none(), "that was all");
             drop(client);
@@ -206,14 +206,14 @@ fn both_ends_say_goodbye() {
         };
         let hearing = async {
             assert_eq!(server.recv().await.unwrap(), None);
-            server.close(goodbye(CloseCode::Normal, "")).await;
+            server.close(close_frame(CloseCode::Normal, "")).await;
         };
         join(leaving, hearing).await;
     });
 }
 
 #[test]
-fn a_handshake_that_stops_is_given_up() -> io::Result<()> {
+fn a_stalled_handshake_times_out() -> io::Result<()> {
     let limits = Limits {
         handshake: Duration::from_millis(1),
         ..SMALL

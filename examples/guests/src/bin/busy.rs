@@ -1,12 +1,12 @@
-//! A screen of 60 frames a second and 1,000 busy sockets, on one thread.
+//! 60 frames per second and 1,000 busy sockets, on one thread.
 //!
 //! ```sh
 //! cargo run --release -p windlass-guests --bin busy
 //! cargo run --release -p windlass-guests --bin busy -- --wrong
 //! ```
 //!
-//! `q` quits, and every other key is counted: so one sees how soon the program answers. With
-//! `--wrong` each request makes a blocking call of 20 ms, and the same program does not respond.
+//! `q` quits, and every other key is counted, which shows how responsive the program is. With
+//! `--wrong` each request makes a blocking call of 20 ms, and the program stops responding.
 
 use std::cell::Cell;
 use std::collections::VecDeque;
@@ -26,10 +26,10 @@ use windlass::{Runtime, spawn};
 
 const FRAME: Duration = Duration::from_nanos(1_000_000_000 / 60);
 
-/// Both ends of each are ours.
+/// Both ends of each are in this process.
 const CONNECTIONS: usize = 500;
 
-/// What a blocking call takes: a query of a near database, say.
+/// Duration of a blocking call, for example a query of a nearby database.
 const BLOCKING: Duration = Duration::from_millis(20);
 
 fn main() -> anyhow::Result<()> {
@@ -68,7 +68,7 @@ impl Options {
     }
 }
 
-/// The loop of the program: a frame, then tasks until it's time for the next one.
+/// The loop of the program: a frame, then tasks until the next one is due.
 fn show(
     terminal: &mut ratatui::DefaultTerminal,
     runtime: &Runtime,
@@ -89,7 +89,7 @@ fn show(
         }
         next += FRAME;
         if next < Instant::now() {
-            next = Instant::now() + FRAME; // frames that are missed are gone
+            next = Instant::now() + FRAME; // missed frames are skipped
         }
         loop {
             let left = next.saturating_duration_since(Instant::now());
@@ -102,7 +102,7 @@ fn show(
     Ok(())
 }
 
-/// Connects all, and leaves their tasks in the runtime.
+/// Connects all clients, and leaves their tasks in the runtime.
 async fn start(requests: Rc<Cell<usize>>, wrong: bool) -> io::Result<()> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let addr = listener.local_addr()?;
@@ -128,7 +128,7 @@ async fn answer(mut stream: TcpStream, requests: Rc<Cell<usize>>, wrong: bool) -
     loop {
         stream.read_exact(&mut text).await?;
         if wrong {
-            thread::sleep(BLOCKING); // here, nothing else goes on: no socket, no key, no frame
+            thread::sleep(BLOCKING); // blocks the sockets, keys and frames
         }
         stream.write_all(&text).await?;
         requests.set(requests.get() + 1);
@@ -137,15 +137,15 @@ async fn answer(mut stream: TcpStream, requests: Rc<Cell<usize>>, wrong: bool) -
 
 #[derive(Default)]
 struct Screen {
-    /// When the frames of the last seconds were, with the requests until then.
+    /// The times of the frames of the last seconds, with the number of requests until then.
     frames: VecDeque<(Instant, usize)>,
-    /// How long after the one before each of them came (ms), the newest first.
+    /// The intervals between frames (ms), the newest first.
     gaps: Vec<u64>,
     number: usize,
     keys: usize,
 }
 
-/// A frame that comes so late (ms) is noticed by everybody.
+/// A delay of a frame (ms) that everybody notices.
 const LATE: u64 = 100;
 
 impl Screen {
@@ -164,7 +164,7 @@ impl Screen {
         self.number += 1;
     }
 
-    /// What there was a second, of frames and of requests.
+    /// Frames and requests per second.
     fn rates(&self) -> [f64; 2] {
         let (first, last) = (self.frames[0], self.frames[self.frames.len() - 1]);
         let time = last
@@ -215,7 +215,7 @@ impl Screen {
     }
 }
 
-/// For a frame that came so many milliseconds after the last one.
+/// The mark of a frame that came that many milliseconds after the previous one.
 fn verdict(gap: u64) -> Span<'static> {
     let words = match gap < LATE {
         true => "  responding  ".to_owned(),

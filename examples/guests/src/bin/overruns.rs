@@ -1,13 +1,13 @@
-//! How well `turn_for` keeps its budget: 100,000 tasks that are always ready, 2 ms a frame.
+//! Measures how well `turn_for` keeps its budget: 100,000 tasks that are always ready, 2 ms per
+//! frame.
 //!
 //! ```sh
 //! cargo run --release -p windlass-guests --bin overruns
 //! cargo run --release -p windlass-guests --bin overruns -- --frames 100   # 1,000 unless told
 //! ```
 //!
-//! Frames in which the system gave the processor to somebody else say nothing about `turn_for`, so
-//! they are left out, and counted. The first row is a bare loop that reads the clock until the time
-//! is over: what is late there, the machine has taken all the same.
+//! Frames in which the thread was preempted are left out, and counted. The first row is a bare loop
+//! that reads the clock until the time is over, so its delays are caused by the machine.
 
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -21,7 +21,7 @@ use windlass::{Runtime, yield_now};
 const TASKS: usize = 100_000;
 const BUDGET: Duration = Duration::from_millis(2);
 
-/// What the polls of a task cost: each task goes through them again and again.
+/// The durations of a task's polls, which each task repeats.
 const LOADS: &[(&str, &[Duration])] = &[
     ("nothing", &[Duration::ZERO]),
     ("1 µs", &[Duration::from_micros(1)]),
@@ -82,7 +82,7 @@ async fn task(costs: &'static [Duration], number: usize) {
     }
 }
 
-/// Takes that long. How often it read the clock.
+/// Spins for that time. Returns how often it has read the clock.
 fn spin(time: Duration) -> usize {
     let start = Instant::now();
     let mut reads = 0;
@@ -92,12 +92,12 @@ fn spin(time: Duration) -> usize {
     reads
 }
 
-/// How often this thread has lost the processor to another one.
+/// How often this thread was preempted.
 fn switches() -> anyhow::Result<i64> {
     Ok(getrusage(UsageWho::RUSAGE_THREAD)?.involuntary_context_switches())
 }
 
-/// Runs the frames, and says what was late.
+/// Runs the frames, and prints the overruns.
 fn row(
     name: &str,
     frames: u64,

@@ -1,4 +1,4 @@
-//! What is asked of each host.
+//! The checks for each host.
 
 use std::cell::{Cell, RefCell};
 use std::future::{pending, poll_fn};
@@ -27,20 +27,20 @@ use windlass_guests::Host;
 
 type Check = fn(&Rc<dyn Host>) -> anyhow::Result<String>;
 
-/// The checks by their names. Each says in short what it has found.
+/// The checks by their names. Each returns a short result.
 pub(crate) const CHECKS: &[(&str, Check)] = &[
     ("idle", an_idle_host_takes_no_turns),
     ("timers", a_timer_is_never_early),
-    ("foreign wakes", a_foreign_wake_is_seen_once),
+    ("remote wakes", a_remote_wake_is_one_poll),
     ("sockets", a_socket_is_served),
     ("busy guest", a_busy_guest_leaves_the_host_its_events),
     ("nested run", a_nested_run_is_safe),
-    ("stop", the_host_can_stop_and_go_on),
+    ("stop", the_host_can_stop_and_continue),
 ];
 
 const MS: Duration = Duration::from_millis(1);
 
-/// Runs the host until the task ends, which the guest may have left things for.
+/// Runs the host until the task ends. The guest may have left it ready.
 fn run_until<F: Future + 'static>(host: &Rc<dyn Host>, task: F) -> anyhow::Result<F::Output>
 where
     F::Output: 'static,
@@ -54,16 +54,16 @@ where
     };
     host.guest().runtime().spawn(main).detach();
     host.run(&done)?;
-    Ok(output.take().expect("the task has said that it is done"))
+    Ok(output.take().expect("the task has set its output"))
 }
 
-/// How many turns a host that doesn't wait for events may take in this time.
+/// The maximum number of turns that a host without events may take in this time.
 fn frames(host: &Rc<dyn Host>, time: Duration) -> usize {
     let frames = host.frame().map(|frame| time.div_duration_f64(frame));
     frames.unwrap_or(0.0).ceil() as usize
 }
 
-/// A host that is so much later than its frames has not been told, but looks now and then. The
+/// A host that is this much later than its frames was not notified, but polls periodically. The
 /// slowest machine is far below.
 const LATE: Duration = Duration::from_millis(250);
 
@@ -73,9 +73,9 @@ fn ensure_prompt(host: &Rc<dyn Host>, median: Duration) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The processor time that this process has taken.
+/// The CPU time of this process.
 fn cpu_time() -> Duration {
-    let usage = getrusage(UsageWho::RUSAGE_SELF).expect("it can be had");
+    let usage = getrusage(UsageWho::RUSAGE_SELF).expect("getrusage succeeds");
     let micros = [usage.user_time(), usage.system_time()]
         .map(|time| time.tv_sec() as u64 * 1_000_000 + time.tv_usec() as u64);
     Duration::from_micros(micros.iter().sum())
@@ -109,7 +109,7 @@ fn an_idle_host_takes_no_turns(host: &Rc<dyn Host>) -> anyhow::Result<String> {
         "{passes} passes in {SILENCE:?} of silence"
     );
     let cpu = (cpu_time() - cpu).as_secs_f64() / start.elapsed().as_secs_f64();
-    // The loop may spin where no turn and no pass is counted: that is all of a core.
+    // The loop may spin without counted turns or iterations, which would use a whole core.
     ensure!(cpu < 0.2, "{:.0} % CPU in silence", cpu * 100.0);
     Ok(format!("{turns} turns, {:.1} % CPU", cpu * 100.0))
 }
@@ -131,7 +131,7 @@ fn a_timer_is_never_early(host: &Rc<dyn Host>) -> anyhow::Result<String> {
     Ok(format!("{} late, worst {}", millis(median), millis(worst)))
 }
 
-fn a_foreign_wake_is_seen_once(host: &Rc<dyn Host>) -> anyhow::Result<String> {
+fn a_remote_wake_is_one_poll(host: &Rc<dyn Host>) -> anyhow::Result<String> {
     let wakes = if host.frame().is_some() { 20 } else { 200 };
     let (waker, woken) = (Arc::new(AtomicWaker::new()), Arc::new(AtomicUsize::new(0)));
     let (seen, sights) = mpsc::channel();
@@ -141,7 +141,7 @@ fn a_foreign_wake_is_seen_once(host: &Rc<dyn Host>) -> anyhow::Result<String> {
     let task = poll_fn(move |cx| {
         theirs.register(cx.waker());
         polled.set(polled.get() + 1);
-        let woken = count.load(SeqCst); // it goes on when the poll is seen
+        let woken = count.load(SeqCst); // continues when the poll was counted
         seen.send(Instant::now()).expect("the thread waits for it");
         if woken == wakes {
             Poll::Ready(())
@@ -173,7 +173,7 @@ fn a_foreign_wake_is_seen_once(host: &Rc<dyn Host>) -> anyhow::Result<String> {
     Ok(format!("{} later", millis(latency[wakes / 2])))
 }
 
-/// However many wakes there are while the host is busy, they're one poll.
+/// All wakes that arrive while the host is busy cause one poll.
 fn burst(host: &Rc<dyn Host>) -> anyhow::Result<()> {
     let (left, polls) = (Rc::new(RefCell::new(None)), Rc::new(Cell::new(0)));
     let (leave, polled) = (left.clone(), polls.clone());
@@ -244,8 +244,8 @@ fn a_socket_is_served(host: &Rc<dyn Host>) -> anyhow::Result<String> {
     Ok(format!("{} a request", millis(times[rounds / 2])))
 }
 
-/// An event is seen that comes after more others than one turn takes in, none of which anybody
-/// waits for: so the turn leaves no task ready, but the descriptor readable.
+/// An event must be handled although more events than one turn takes precede it, none of which has
+/// a waiter. The turn then leaves no task ready, but the descriptor readable.
 fn crowd(host: &Rc<dyn Host>) -> anyhow::Result<()> {
     const SOCKETS: usize = 1100;
     const DESCRIPTORS: u64 = 2 * SOCKETS as u64 + 100;
@@ -268,7 +268,7 @@ fn crowd(host: &Rc<dyn Host>) -> anyhow::Result<()> {
     host.defer(Box::new(move || {
         let mut write = |end: &mut StdUnixStream| end.write_all(b"!").expect("there's room");
         ends.iter_mut().for_each(&mut write);
-        std::mem::forget(ends); // to close them would be more events
+        std::mem::forget(ends); // closing them would cause more events
     }));
     run_until(host, last)??;
     Ok(())
@@ -295,7 +295,7 @@ fn a_busy_guest_leaves_the_host_its_events(host: &Rc<dyn Host>) -> anyhow::Resul
     Ok(format!("{turns} turns, {events} events"))
 }
 
-/// An event that leads to another one, until it's done.
+/// An event that triggers another one, until it is done.
 fn event_after_event(host: Rc<dyn Host>, events: Rc<Cell<usize>>, done: Rc<Cell<bool>>) {
     let next = host.clone();
     host.defer(Box::new(move || {
@@ -312,7 +312,7 @@ fn a_nested_run_is_safe(host: &Rc<dyn Host>) -> anyhow::Result<String> {
     Ok(format!("event: {}, task: {}", words[0], words[1]))
 }
 
-/// In a loop inside of one of the host's events, the guest goes on.
+/// In a loop inside one of the host's events, the guest continues.
 fn from_an_event(host: &Rc<dyn Host>) -> anyhow::Result<anyhow::Result<()>> {
     let (inner, outer) = (Rc::new(Cell::new(false)), Rc::new(Cell::new(false)));
     let result = Rc::new(RefCell::new(None));
@@ -333,7 +333,7 @@ fn from_an_event(host: &Rc<dyn Host>) -> anyhow::Result<anyhow::Result<()>> {
     Ok(run)
 }
 
-/// In a loop inside of a task, the guest waits until that has ended, and loses nothing.
+/// In a loop inside a task, the guest waits until the task has ended, and loses nothing.
 fn from_a_task(host: &Rc<dyn Host>) -> anyhow::Result<anyhow::Result<()>> {
     let runtime = host.guest().runtime();
     let (near, mut far) = StdUnixStream::pair()?;
@@ -348,11 +348,11 @@ fn from_a_task(host: &Rc<dyn Host>) -> anyhow::Result<anyhow::Result<()>> {
             far.write_all(b"!").expect("there's room");
             let there = thread::spawn(move || remote.run(|| 7));
             let _ = sender.send(there.join().expect("it runs"));
-            // The inner loop goes round once more, and meets the data and the wake.
+            // The inner loop iterates once more, and encounters the data and the wake.
             later.defer(Box::new(move || end.set(true)));
         }));
         let run = again.run(&inner);
-        (run, ran) // if it's refused, the event comes in the outer loop
+        (run, ran) // if it is refused, the event arrives in the outer loop
     })?;
     let ran = run_until(host, async { ran.await.expect("the event came").await })?;
     ensure!(
@@ -365,7 +365,7 @@ fn from_a_task(host: &Rc<dyn Host>) -> anyhow::Result<anyhow::Result<()>> {
     Ok(run)
 }
 
-fn the_host_can_stop_and_go_on(host: &Rc<dyn Host>) -> anyhow::Result<String> {
+fn the_host_can_stop_and_continue(host: &Rc<dyn Host>) -> anyhow::Result<String> {
     let ticks = Rc::new(Cell::new(0));
     let counted = ticks.clone();
     let ticking = host.guest().runtime().spawn(async move {
@@ -391,12 +391,12 @@ fn the_host_can_stop_and_go_on(host: &Rc<dyn Host>) -> anyhow::Result<String> {
     host.defer(Box::new(|| ()));
     host.defer(Box::new(move || end.set(true)));
     host.run(&done)?;
-    a_signal_stops_nothing(host)?;
+    a_signal_does_not_stop_the_host(host)?;
     Ok("yes".to_owned())
 }
 
-/// A signal that is handled ends the system call that waits, and that is all.
-fn a_signal_stops_nothing(host: &Rc<dyn Host>) -> anyhow::Result<()> {
+/// A handled signal interrupts the system call that waits, and nothing else.
+fn a_signal_does_not_stop_the_host(host: &Rc<dyn Host>) -> anyhow::Result<()> {
     let caught = Arc::new(AtomicBool::new(false));
     signal_hook::flag::register(Signal::SIGUSR1 as i32, caught.clone())?;
     let (end, ended) = oneshot::channel();
@@ -404,7 +404,7 @@ fn a_signal_stops_nothing(host: &Rc<dyn Host>) -> anyhow::Result<()> {
     let signalling = thread::spawn(move || {
         for _ in 0..20 {
             pthread_kill(main, Signal::SIGUSR1).expect("the host's thread is there");
-            thread::sleep(5 * MS); // mostly the host has fallen asleep
+            thread::sleep(5 * MS); // usually the host sleeps by now
         }
         let _ = end.send(());
     });

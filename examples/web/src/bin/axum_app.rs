@@ -1,4 +1,4 @@
-//! An application of axum, on one thread.
+//! An axum application on one thread.
 //!
 //! ```text
 //! cargo run --release -p windlass-web --bin axum_app      # an address may follow: -- 0.0.0.0:8082
@@ -6,16 +6,17 @@
 //! curl 'localhost:8082/slow?millis=500'
 //! ```
 //!
-//! axum wants handlers, their futures and their state to be `Send`, although here they never leave
-//! their thread. Most are, without doing anything for it: state is `Arc`, `Mutex` and atomics
-//! instead of `Rc` and `RefCell`, and nobody else ever holds the lock. What windlass offers isn't
-//! `Send`, though: tasks and sockets. There are two ways to have them, each shown below:
+//! axum requires handlers, their futures and their state to be `Send`, although they never leave
+//! their thread here. Most are: their state uses `Arc`, `Mutex` and atomics instead of `Rc` and
+//! `RefCell`, and the locks are uncontended. Tasks and sockets of windlass are not `Send`. There
+//! are two ways to use them, both shown below:
 //!
-//! * [`SendWrapper`] around the future that uses them, if the handler itself does. It's `Send` and
-//!   panics when another thread polls or drops it. None does: windlass has no other threads.
-//! * A task that owns what isn't `Send`, and a channel to it, if it has to outlive the request.
+//! * [`SendWrapper`] around the future, if the handler itself uses them. It is `Send`, and panics
+//!   when it is polled or dropped on another thread, which never happens here.
+//! * A task that owns the values that are not `Send`, and a channel to it, if they outlive the
+//!   request.
 //!
-//! Handlers that aren't `Send` at all can be had from hyper without axum: see `http_server`.
+//! hyper without axum accepts handlers that aren't `Send` at all: see `http_server`.
 
 use std::collections::BTreeMap;
 use std::env;
@@ -94,7 +95,7 @@ async fn slow(Query(Slow { millis }): Query<Slow>) -> String {
     .await
 }
 
-/// A question to the task that counts, with the way back.
+/// A request to the counting task, with a channel for the reply.
 struct Visit {
     place: String,
     answer: oneshot::Sender<Visits>,
@@ -119,13 +120,13 @@ async fn visit(
     answered.await.map(Json).map_err(|_| gone)
 }
 
-/// Owns the counts alone: there's nothing to lock, and it may hold what isn't `Send`.
+/// Owns the counts, so no lock is needed, and they may be of types that aren't `Send`.
 async fn count_visits(mut asked: mpsc::Receiver<Visit>) {
     let mut counts = BTreeMap::new();
     while let Some(Visit { place, answer }) = asked.next().await {
         let visits = counts.entry(place.clone()).or_insert(0);
         *visits += 1;
-        // Who has asked may be gone.
+        // Fails if the requester was dropped.
         let _ = answer.send(Visits {
             place,
             visits: *visits,

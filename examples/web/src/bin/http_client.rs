@@ -1,11 +1,10 @@
-//! A client, by hyper: prints what a URL has, and follows redirects on the way.
+//! An HTTP client, by hyper, that prints the content of a URL and follows redirects.
 //!
 //! ```text
 //! cargo run --release -p windlass-web --bin http_client -- http://localhost:8081/Cargo.toml
 //! ```
 //!
-//! Chunked and compressed (gzip) answers come out as what was meant. It keeps no connections, and
-//! speaks no TLS.
+//! Decodes chunked and gzip-compressed responses. Keeps no connections, and has no TLS.
 
 use std::env;
 use std::io;
@@ -27,7 +26,7 @@ use windlass::net::TcpStream;
 use windlass::time::timeout;
 
 const MOST_REDIRECTS: usize = 10;
-/// How long a server may take for the head of its answer, to connect included.
+/// Time limit for a server's response head, including the connect.
 const HEAD_TIME: Duration = Duration::from_secs(30);
 
 fn main() -> anyhow::Result<()> {
@@ -42,13 +41,13 @@ fn main() -> anyhow::Result<()> {
             }
         }
         ensure!(response.status().is_success(), "{}", response.status());
-        // To print blocks, as it shall: a client has nothing else to do.
+        // Blocking writes are fine here, because this client has nothing else to do.
         copy(read(response), &mut AllowStdIo::new(io::stdout())).await?;
         Ok(())
     })
 }
 
-/// Asks until the answer isn't that it is elsewhere.
+/// Sends requests until the response is not a redirect.
 async fn follow(mut url: Url) -> anyhow::Result<(Url, Response<Incoming>)> {
     for _ in 0..=MOST_REDIRECTS {
         let response = timeout(HEAD_TIME, ask(&url))
@@ -71,10 +70,10 @@ async fn ask(url: &Url) -> anyhow::Result<Response<Incoming>> {
     );
     let host = url.host_str().context("the URL has no host")?;
     let port = url.port_or_known_default().context("the URL has no port")?;
-    let host = host.trim_matches(['[', ']']); // those of an IPv6 address
+    let host = host.trim_matches(['[', ']']); // the brackets of an IPv6 address
     let stream = TcpStream::connect((host, port)).await?;
     let (mut sender, connection) = http1::handshake(Io::new(stream)).await?;
-    // Lives until the response was read or dropped. Its errors come out there.
+    // Lives until the response was read or dropped, and reports errors through it.
     windlass::spawn(connection).detach();
     let request = Request::get(&url[Position::BeforePath..Position::AfterQuery])
         .header(HOST, &url[Position::BeforeHost..Position::AfterPort])
@@ -83,7 +82,7 @@ async fn ask(url: &Url) -> anyhow::Result<Response<Incoming>> {
     Ok(sender.send_request(request).await?)
 }
 
-/// The body as it was meant.
+/// The decoded body.
 fn read(response: Response<Incoming>) -> Box<dyn AsyncBufRead + Unpin> {
     let encoding = response.headers().get(CONTENT_ENCODING);
     let is_compressed = encoding.is_some_and(|it| it.as_bytes().eq_ignore_ascii_case(b"gzip"));

@@ -1,4 +1,4 @@
-//! A server for the files of a folder, by hyper: HTTP/1.1 and HTTP/2, with ranges.
+//! An HTTP server for the files of a directory, by hyper: HTTP/1.1 and HTTP/2, with ranges.
 //!
 //! ```text
 //! cargo run --release -p windlass-web --bin http_server -- .     # an address may follow
@@ -7,12 +7,11 @@
 //! curl -T big.iso localhost:8081/sha256                          # its checksum
 //! ```
 //!
-//! Ctrl-C, or SIGTERM, stops it in good order: requests that have begun are finished. How much
-//! clients may take, in time and in memory, is said by two `Limits`: of the server and of HTTP.
+//! Ctrl-C or SIGTERM starts a graceful shutdown, which finishes the requests that have begun. The
+//! time and memory that clients may use are set by two `Limits`, of the server and of HTTP.
 //!
-//! hyper answers `Expect: 100-continue` as soon as a handler reads the body, and keeps connections
-//! open. Handlers run on the loop, and files are read by io_uring, or by threads where there is
-//! none.
+//! hyper answers `Expect: 100-continue` when a handler reads the body, and keeps connections open.
+//! Handlers run on the event loop. Files are read by io_uring, or by threads where that is missing.
 
 use std::env;
 use std::io;
@@ -36,7 +35,7 @@ use windlass_web::http::{self, Http};
 use windlass_web::server::{Limits, serve};
 use windlass_web::{Upload, stop_at_signals};
 
-/// How much of a file is in memory at once, for each request.
+/// Bytes of a file in memory per request.
 const CHUNK_BYTES: u64 = 256 * 1024;
 
 fn main() -> io::Result<()> {
@@ -89,8 +88,8 @@ fn text(status: StatusCode, text: impl Into<Bytes>) -> Response<AnyBody> {
     response
 }
 
-/// The checksum of what the client sends. It's read no faster than it's summed up: the rest waits
-/// with the client.
+/// Computes the checksum of the request's body. Reads only as fast as it computes, so the rest
+/// waits at the client (backpressure).
 async fn checksum(body: Upload) -> io::Result<Response<AnyBody>> {
     let (mut sum, mut length) = (Sha256::new(), 0);
     let mut chunks = body.into_data_stream();
@@ -143,12 +142,12 @@ async fn send_file(folder: &Path, path: &str, asked: &HeaderMap) -> io::Result<R
     response.body(body).map_err(io::Error::other)
 }
 
-/// A number, and what stands beside it, is always fit for a header.
+/// Numbers and the text around them are valid in a header.
 fn number(text: String) -> HeaderValue {
     HeaderValue::try_from(text).expect("digits and signs only")
 }
 
-/// The path below the folder that a target stands for.
+/// Returns the path below the directory for a request's target.
 fn below(target: &str) -> io::Result<PathBuf> {
     let not_found = || io::Error::from(io::ErrorKind::NotFound);
     let target = percent_decode_str(target)
@@ -163,7 +162,8 @@ fn below(target: &str) -> io::Result<PathBuf> {
         .ok_or_else(not_found)
 }
 
-/// Opens a file of the folder, and no other by way of a link, or a pipe that would block.
+/// Opens a file of the directory. Rejects paths outside of it through links, and pipes, which would
+/// block.
 async fn open(folder: &Path, path: &Path) -> io::Result<(Rc<File>, u64)> {
     let path = fs::canonicalize(folder.join(path)).await?;
     if !path.starts_with(folder) || !fs::metadata(&path).await?.is_file() {
@@ -174,7 +174,7 @@ async fn open(folder: &Path, path: &Path) -> io::Result<(Rc<File>, u64)> {
     Ok((Rc::new(file), length))
 }
 
-/// Reads what is there, `length` bytes at most.
+/// Reads up to `length` bytes.
 async fn read_chunk(file: &File, start: u64, length: usize) -> io::Result<Bytes> {
     let (read, chunk) = file.read_buf_at(Vec::with_capacity(length), start).await;
     match read? {
@@ -189,8 +189,8 @@ enum Wanted {
     Impossible,
 }
 
-/// Several ranges at once may be answered by the whole, and so may an odd one (RFC 9110, 14.2).
-/// `If-Range` names a version of the file. This server tells none, so none is the same.
+/// Several ranges, and malformed ones, may be answered with the whole file (RFC 9110, 14.2).
+/// `If-Range` names a version of the file. This server has no versions, so none matches.
 fn wanted(asked: &HeaderMap, length: u64) -> Wanted {
     let range = asked
         .get(header::RANGE)

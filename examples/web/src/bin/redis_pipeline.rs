@@ -5,8 +5,8 @@
 //! cargo run -p windlass-web --bin redis_pipeline     # an address may follow: -- host:6379
 //! ```
 //!
-//! Each task sets a key and reads it back, again and again, and waits for each answer: so it's
-//! written as if it were alone. Since many are under way at once, they share their system calls.
+//! Each task repeatedly sets a key, reads it back, and waits for each reply, as if it were alone.
+//! Because many commands are in flight at the same time, they share system calls.
 
 use std::env;
 use std::rc::Rc;

@@ -1,4 +1,4 @@
-//! An HTTPS server, HTTP/1.1 and HTTP/2, that sends back what is posted to it.
+//! An HTTPS server, HTTP/1.1 and HTTP/2, that echoes the bodies of POST requests.
 //!
 //! ```text
 //! cargo run -p windlass-web --bin tls_server     # -- 0.0.0.0:7443 fullchain.pem privkey.pem
@@ -6,8 +6,8 @@
 //! openssl s_client -connect localhost:7443       # then: GET / HTTP/1.1, Host: x, an empty line
 //! ```
 //!
-//! Without files it makes a certificate for `localhost`, which nobody trusts. Ctrl-C: no more
-//! connections, requests that have begun are answered.
+//! Without files it creates a self-signed certificate for `localhost`. Ctrl-C starts a graceful
+//! shutdown.
 
 use std::convert::Infallible;
 use std::env;
@@ -25,7 +25,7 @@ use windlass_web::server::{Limits, serve};
 use windlass_web::tls::{Acceptor, Identity};
 use windlass_web::{Upload, stop_at_signals};
 
-/// The longest that is sent back, in bytes.
+/// Maximum length of an echoed body in bytes.
 const BODY: usize = 1 << 20;
 
 fn main() -> io::Result<()> {

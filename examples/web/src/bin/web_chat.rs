@@ -1,12 +1,11 @@
-//! A chat in the browser, with rooms.
+//! A browser chat with rooms.
 //!
 //! ```text
 //! cargo run -p windlass-web --bin web_chat     # an address may follow: -- 0.0.0.0:7012
 //! ```
 //!
-//! Then open http://localhost:7012 in two windows. Start the server again meanwhile: the pages come
-//! back to it by themselves. With a certificate and its key it's https, and the talk is encrypted
-//! too:
+//! Then open http://localhost:7012 in two windows. If the server restarts, the pages reconnect.
+//! With a certificate and its key it uses https:
 //!
 //! ```text
 //! cargo run -p windlass-web --bin web_chat -- 0.0.0.0:7012 fullchain.pem privkey.pem

@@ -1,11 +1,11 @@
-//! A WebSocket server that sends back what it's sent.
+//! A WebSocket echo server.
 //!
 //! ```text
 //! cargo run -p windlass-web --bin websocket_echo     # an address may follow: -- 0.0.0.0:7010
 //! python3 -m websockets ws://localhost:7010              # in a second terminal
 //! ```
 //!
-//! Messages may have 16 MiB. Ctrl-C says goodbye to all who are connected.
+//! Messages are limited to 16 MiB. Ctrl-C sends a close frame to all peers.
 
 use std::env;
 use std::io;
@@ -16,7 +16,7 @@ use windlass::net::{TcpListener, TcpStream};
 use windlass::task::StopToken;
 use windlass_web::server::{self, serve};
 use windlass_web::stop_at_signals;
-use windlass_web::websocket::{Limits, WebSocket, goodbye, goodbye_for};
+use windlass_web::websocket::{Limits, WebSocket, close_frame, close_frame_for};
 
 fn main() -> io::Result<()> {
     let addr = env::args().nth(1);
@@ -26,7 +26,7 @@ fn main() -> io::Result<()> {
         let listener = TcpListener::bind(addr).await?;
         println!("echoing on ws://{}", listener.local_addr()?);
         let limits = server::Limits {
-            connections: 1_000, // each of which may have a message or two in memory
+            connections: 1_000, // each has up to two messages in memory
             ..server::Limits::default()
         };
         let serve_one = |stream| converse(stream, stop.clone());
@@ -47,10 +47,10 @@ async fn converse(stream: TcpStream, stop: StopToken) {
         Err(error) => return eprintln!("no handshake: {error}"),
     };
     let last = match echo(&mut socket, &stop).await {
-        Ok(()) => Some(goodbye(CloseCode::Away, "the server stops")),
+        Ok(()) => Some(close_frame(CloseCode::Away, "the server stops")),
         Err(error) => {
             eprintln!("{error}");
-            goodbye_for(&error)
+            close_frame_for(&error)
         }
     };
     if let Some(last) = last {
@@ -62,7 +62,7 @@ async fn echo(socket: &mut WebSocket<TcpStream>, stop: &StopToken) -> Result<(),
     while let Some(received) = stop.run(socket.recv()).await {
         match received? {
             Some(message) => socket.send(message).await?,
-            None => break, // the peer has said goodbye
+            None => break, // the peer has sent its close frame
         }
     }
     Ok(())
