@@ -45,8 +45,8 @@ pub(crate) const MAIN: u32 = 1 << 6;
 pub(crate) const FOREIGN_JOINER: u32 = 1 << 7;
 /// The table has a name for the task.
 pub(crate) const NAMED: u32 = 1 << 8;
-/// The upper half of the state counts references: of the handle, the table, the run queue and the
-/// loop. There are no others, since a `Ref` can't be cloned.
+/// The upper half of the state counts references: of the handle, the table, the run queue, the loop
+/// and a deferred drop.
 const ONE: u32 = 1 << 16;
 
 /// The part that is the same in all cells.
@@ -126,14 +126,7 @@ pub(crate) struct OutputRef<T>(Ref, PhantomData<T>);
 impl<T> UnwindSafe for OutputRef<T> {}
 impl<T> RefUnwindSafe for OutputRef<T> {}
 
-/// The references to a new cell.
-pub(crate) struct NewCell<T> {
-    pub(crate) handle: OutputRef<T>,
-    pub(crate) in_table: Ref,
-    pub(crate) in_queue: Ref,
-}
-
-impl<T> NewCell<T> {
+impl<T> OutputRef<T> {
     /// Makes a cell. Writes the future to its place at once, since debug builds copy a value on the
     /// stack for each function that takes it.
     #[inline]
@@ -147,26 +140,51 @@ impl<T> NewCell<T> {
             key: Cell::new(Key::NO_TASK),
             next: Cell::new(None),
             spawned_at,
-            state: Cell::new((3 * ONE) | QUEUED),
+            state: Cell::new(ONE),
             joiner: Cell::new(None),
         };
         // SAFETY: the cell is a new allocation of the type, and its stage has room for the future.
         // After this, head and future are there.
-        let cell = unsafe {
+        unsafe {
             (&raw mut (*cell).head).write(head);
             let stage = UnsafeCell::raw_get(&raw const (*cell).stage);
             stage.cast::<F>().write(future);
-            NonNull::new_unchecked(cell).cast()
-        };
-        NewCell {
-            handle: OutputRef(Ref(cell), PhantomData),
-            in_table: Ref(cell),
-            in_queue: Ref(cell),
+            OutputRef(Ref(NonNull::new_unchecked(cell).cast()), PhantomData)
         }
+    }
+
+    /// Forgets the type of the output.
+    #[inline]
+    pub(crate) fn into_ref(self) -> Ref {
+        self.0
+    }
+
+    /// Moves the output out, if it is there.
+    #[inline]
+    pub(crate) fn take(&self) -> Option<Result<T, Panic>> {
+        let state = self.state.get();
+        if state & DONE == 0 {
+            return None;
+        }
+        self.state.set(state & !DONE | EMPTY);
+        let mut output = MaybeUninit::<Result<T, Panic>>::uninit();
+        // SAFETY: the output was there, and with DONE cleared no other code touches it. It is of
+        // the type that we have, or a subtype, since only `new` makes an `OutputRef`.
+        Some(unsafe {
+            (self.functions.take_output)(self.0.0, output.as_mut_ptr().cast());
+            output.assume_init()
+        })
     }
 }
 
 impl Ref {
+    /// Another reference.
+    #[inline]
+    pub(crate) fn share(&self) -> Ref {
+        self.state.set(self.state.get() + ONE);
+        Ref(self.0)
+    }
+
     /// A reference for the run queue, unless the cell is queued, or will be when its poll returns.
     #[inline]
     pub(crate) fn queued(&self) -> Option<Ref> {
@@ -183,14 +201,17 @@ impl Ref {
     /// `current_task` is its key, or WOKEN once it has woken itself. A panic is caught and becomes
     /// the output.
     #[inline(always)]
-    pub(crate) fn poll(self, current_task: &Cell<Key>, cx: &mut Context<'_>) -> PollOutcome {
-        let key = self.key.get();
-        current_task.set(key);
+    pub(crate) fn poll(
+        self,
+        key: Key,
+        current_task: &Cell<Key>,
+        cx: &mut Context<'_>,
+    ) -> PollOutcome {
         let state = self.state.get() & !QUEUED;
         if state & (MAIN | RUNNING | DONE | EMPTY) != 0 {
-            current_task.set(Key::NO_TASK);
             return self.skip_poll(state);
         }
+        current_task.set(key);
         self.state.set(state | RUNNING);
         // SAFETY: the future is there, and RUNNING makes it ours alone.
         let done = unsafe { (self.functions.poll)(self.0, cx) };
@@ -216,11 +237,10 @@ impl Ref {
     fn skip_poll(self, state: u32) -> PollOutcome {
         assert!(state & RUNNING == 0, "a queued cell is not being polled");
         self.state.set(state);
-        if state & (DONE | EMPTY) == 0 {
-            PollOutcome::Main
-        } else {
-            PollOutcome::Ended
+        if state & (DONE | EMPTY) != 0 {
+            return PollOutcome::Ended;
         }
+        PollOutcome::Main
     }
 
     /// Drops the future: at once, unless this is [too deep](nested_drop) in the drops of others.
@@ -250,8 +270,7 @@ impl Ref {
             // SAFETY: the future or output was there, and with EMPTY set no other code touches it.
             || unsafe { (self.functions.drop_stage)(self.0, is_output) },
             || {
-                self.state.set(self.state.get() + ONE);
-                let cell = Ref(self.0);
+                let cell = self.share();
                 Box::new(Deferred { cell, is_output })
             },
         );
@@ -260,8 +279,7 @@ impl Ref {
     /// Drops the future or output that the last reference has left. A new reference frees the cell.
     #[cold]
     fn drop_unused(&self) {
-        self.state.set(self.state.get() + ONE);
-        let cell = Ref(self.0);
+        let cell = self.share();
         if cell.has(DONE) {
             cell.drop_output();
         } else {
@@ -297,31 +315,6 @@ pub(crate) enum PollOutcome {
     Done(Key),
     /// The task was cancelled during the poll. The caller drops the future.
     Cancelled(Key),
-}
-
-impl<T> OutputRef<T> {
-    /// Forgets the type of the output.
-    #[inline]
-    pub(crate) fn into_ref(self) -> Ref {
-        self.0
-    }
-
-    /// Moves the output out, if it is there.
-    #[inline]
-    pub(crate) fn take(&self) -> Option<Result<T, Panic>> {
-        let state = self.state.get();
-        if state & DONE == 0 {
-            return None;
-        }
-        self.state.set(state & !DONE | EMPTY);
-        let mut output = MaybeUninit::<Result<T, Panic>>::uninit();
-        // SAFETY: the output was there, and with DONE cleared no other code touches it. It is of
-        // the type that we have, or a subtype, since only `NewCell::new` makes an `OutputRef`.
-        Some(unsafe {
-            (self.functions.take_output)(self.0.0, output.as_mut_ptr().cast());
-            output.assume_init()
-        })
-    }
 }
 
 impl<T> Deref for OutputRef<T> {
@@ -401,48 +394,55 @@ unsafe fn stage<F: Future>(cell: NonNull<Head>) -> *mut Stage<F> {
 ///
 /// See [`Functions::poll`].
 unsafe fn poll<F: Future>(cell: NonNull<Head>, cx: &mut Context<'_>) -> bool {
-    // SAFETY: the caller's promise.
-    let stage = unsafe { stage::<F>(cell) };
     let polled = catch_unwind(AssertUnwindSafe(|| {
         // If the poll panics, the future is dropped while the thread is panicking.
-        let running = Running(stage);
+        let running = Running::<F>(cell, PhantomData);
         // SAFETY: the future is there and ours alone. It's pinned, since a cell never moves and
         // its future is dropped in place.
-        let polled =
-            unsafe { Pin::new_unchecked(&mut *(&raw mut (*stage).future).cast::<F>()) }.poll(cx);
+        let polled = unsafe { Pin::new_unchecked(&mut *stage::<F>(cell).cast::<F>()) }.poll(cx);
         mem::forget(running);
         polled
     }));
-    let mut output = match polled {
+    let output = match polled {
         Ok(Poll::Pending) => return false,
-        Ok(Poll::Ready(output)) => Ok(output),
-        Err(payload) => {
-            // SAFETY: the future is gone, so its place is free.
-            unsafe { (*stage).output = ManuallyDrop::new(Err(Panic::new(payload))) };
-            return true;
-        }
+        // SAFETY: the future is there and ours alone.
+        Ok(Poll::Ready(output)) => unsafe { drop_finished::<F>(cell, output) },
+        Err(payload) => Err(Panic::new(payload)),
     };
+    // SAFETY: the future is gone, so its place is free.
+    unsafe { (*stage::<F>(cell)).output = ManuallyDrop::new(output) };
+    true
+}
+
+/// Drops a future that has returned its output. That may panic, which ends this task alone, like a
+/// panic of the poll.
+///
+/// # Safety
+///
+/// See [`Functions::poll`].
+#[inline(always)]
+unsafe fn drop_finished<F: Future>(
+    cell: NonNull<Head>,
+    output: F::Output,
+) -> Result<F::Output, Panic> {
     if mem::needs_drop::<F>() {
-        let mut running = ManuallyDrop::new(Running(stage));
-        // The future's drop may panic, which ends this task alone, like a panic of the poll.
+        let mut running = ManuallyDrop::new(Running::<F>(cell, PhantomData));
         if let Err(payload) = catch_unwind(AssertUnwindSafe(|| running.drop_future())) {
-            let unwanted = mem::replace(&mut output, Err(Panic::new(payload)));
-            discard_panic(|| drop(unwanted));
+            discard_panic(|| drop(output));
+            return Err(Panic::new(payload));
         }
     }
-    // SAFETY: the future is gone, so its place is free.
-    unsafe { (*stage).output = ManuallyDrop::new(output) };
-    true
+    Ok(output)
 }
 
 /// A future that is being polled, or was polled for the last time. It's there and the holder's
 /// alone, and no other code touches it after the drop of this.
-struct Running<F: Future>(*mut Stage<F>);
+struct Running<F: Future>(NonNull<Head>, PhantomData<F>);
 
 impl<F: Future> Running<F> {
     fn drop_future(&mut self) {
         // SAFETY: the future is there, and no other code touches it after this.
-        unsafe { ManuallyDrop::drop(&mut (*self.0).future) }
+        unsafe { ManuallyDrop::drop(&mut (*stage::<F>(self.0)).future) }
     }
 }
 

@@ -1,14 +1,14 @@
 //! The executor and its loop.
 
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, pending};
 use std::panic::Location;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use crate::budget;
-use crate::cell::{NewCell, OutputRef, PollOutcome};
+use crate::cell::{OutputRef, PollOutcome};
 use crate::current::{self, Entered};
 use crate::inner::ExecutorInner;
 use crate::key::Key;
@@ -84,7 +84,7 @@ impl Executor {
     /// ```
     #[track_caller]
     pub fn spawn<F: Future + 'static>(&self, future: F) -> Task<F::Output> {
-        Task::spawn(&self.inner, NewCell::new(future, Location::caller()))
+        Task::spawn(&self.inner, OutputRef::new(future, Location::caller()))
     }
 
     /// Spawns a task on behalf of other code: `Debug` and panic messages say that the task was
@@ -97,7 +97,7 @@ impl Executor {
     where
         F: Future + 'static,
     {
-        Task::spawn(&self.inner, NewCell::new(future, spawned_at))
+        Task::spawn(&self.inner, OutputRef::new(future, spawned_at))
     }
 
     /// Returns a future that runs the executor until `main` is done. Unfinished tasks stay in the
@@ -146,20 +146,10 @@ impl Executor {
     /// assert_eq!(executor.tick(Waker::noop(), 9), Tick { polled: 1, ready: false });
     /// ```
     pub fn tick(&self, waker: &Waker, budget: usize) -> Tick {
-        let inner = &self.inner;
-        inner.assert_not_running();
-        inner.assert_no_run();
-        let running = Running::start(inner, waker);
-        let mut polled = 0;
-        while polled < budget {
-            match inner.poll_next() {
-                Step::Polled => polled += 1,
-                Step::Main | Step::Skipped => {}
-                Step::Idle => break,
-            }
-        }
-        drop(running);
-        let ready = inner.has_ready();
+        self.inner.assert_not_running();
+        self.inner.assert_no_run();
+        let (polled, _) = self.inner.turn(waker, budget, pin!(pending::<()>()));
+        let ready = self.inner.has_ready();
         Tick { polled, ready }
     }
 
@@ -250,77 +240,69 @@ pub struct Run<'a, F> {
 impl<F: Future> Future for Run<'_, F> {
     type Output = F::Output;
 
-    /// ② Polls the main future and the tasks that are ready, within the budget.
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
         // SAFETY: `main` is pinned with its `Run`: it is not moved out of it, and `Run` is `Unpin`
         // only if `main` is. The other fields are never pinned.
         let this = unsafe { self.get_unchecked_mut() };
         // SAFETY: as above.
-        let mut main = unsafe { Pin::new_unchecked(&mut this.main) };
+        let main = unsafe { Pin::new_unchecked(&mut this.main) };
         let inner = &this.executor.inner;
         inner.assert_not_running();
-        let cell = &mut this.cell;
-        let key = cell
-            .get_or_insert_with(|| inner.insert_main(this.run_at))
-            .key
-            .get();
-        let _running = Running::start(inner, cx.waker());
-        let mut batches = BUDGET / INBOX_CHECK_INTERVAL;
-        'budget: while batches > 0 {
-            batches = batches.saturating_sub(1 + inner.refills.take());
-            inner.check_inbox(cx.waker());
-            for _ in 0..INBOX_CHECK_INTERVAL {
-                match inner.poll_next() {
-                    Step::Polled | Step::Skipped => {}
-                    Step::Main => {
-                        let waker = waker(key);
-                        let polled = main.as_mut().poll(&mut Context::from_waker(&waker));
-                        if polled.is_ready() {
-                            this.end();
-                            return polled;
-                        }
-                    }
-                    Step::Idle => break 'budget,
-                }
-            }
+        if this.cell.is_none() {
+            this.cell = Some(inner.insert_main(this.run_at));
         }
-        if inner.has_ready() {
+        let (_, result) = inner.turn(cx.waker(), BUDGET, main);
+        if result.is_ready() {
+            this.end();
+        } else if inner.has_ready() {
             cx.waker().wake_by_ref();
         }
-        Poll::Pending
+        result
     }
 }
 
-/// What one step of the loop did.
-enum Step {
-    /// It polled a task.
-    Polled,
-    /// It found the main future first in the queue, which the caller polls.
-    Main,
-    /// It found a task that had ended in the queue.
-    Skipped,
-    /// It found the queue empty.
-    Idle,
-}
-
 impl ExecutorInner {
-    /// Polls the first task in the run queue, and ends it if that was its last poll.
+    /// ② Polls the tasks that are ready, first in, first out, until the budget is exhausted, the
+    /// run queue is empty, or the main future is ready. Returns how many polls it made.
     #[inline(always)]
-    fn poll_next(&self) -> Step {
-        let Some(cell) = self.queue.pop() else {
-            return Step::Idle;
-        };
-        self.polls.set(self.polls.get().wrapping_add(1));
-        let waker = waker(cell.key.get());
-        match cell.poll(&self.current_task, &mut Context::from_waker(&waker)) {
-            PollOutcome::Main => return Step::Main,
-            PollOutcome::Ended => return Step::Skipped,
-            PollOutcome::Pending => {}
-            PollOutcome::Requeue(cell) => self.queue.push(cell),
-            PollOutcome::Done(key) => self.finish(key),
-            PollOutcome::Cancelled(key) => self.finish_cancelled(key),
+    fn turn<F: Future>(
+        self: &Rc<Self>,
+        driver_waker: &Waker,
+        mut budget: usize,
+        mut main: Pin<&mut F>,
+    ) -> (usize, Poll<F::Output>) {
+        let _running = Running::start(self, driver_waker);
+        let mut polls = 0;
+        while polls < budget {
+            self.check_inbox(driver_waker);
+            let check_at = budget.min(polls + INBOX_CHECK_INTERVAL);
+            while polls < check_at {
+                let Some(cell) = self.queue.pop() else {
+                    return (polls, Poll::Pending);
+                };
+                self.polls.set(self.polls.get().wrapping_add(1));
+                let key = cell.key.get();
+                let waker = waker(key);
+                let cx = &mut Context::from_waker(&waker);
+                match cell.poll(key, &self.current_task, cx) {
+                    PollOutcome::Ended => continue,
+                    PollOutcome::Pending => {}
+                    PollOutcome::Requeue(cell) => self.queue.push(cell),
+                    PollOutcome::Done(key) => self.finish(key),
+                    PollOutcome::Cancelled(key) => self.finish_cancelled(key),
+                    PollOutcome::Main => {
+                        let result = main.as_mut().poll(cx);
+                        if result.is_ready() {
+                            return (polls, result);
+                        }
+                    }
+                }
+                polls += 1;
+            }
+            // An exhausted budget of operations takes as long as these polls.
+            budget = budget.saturating_sub(self.refills.take() * INBOX_CHECK_INTERVAL);
         }
-        Step::Polled
+        (polls, Poll::Pending)
     }
 
     /// Moves wakes from other threads to the run queue, if there are any.

@@ -6,7 +6,7 @@ use std::future::pending;
 use std::panic::{Location, RefUnwindSafe, UnwindSafe};
 use std::task::Waker;
 
-use crate::cell::{DETACHED, MAIN, NAMED, NewCell, OutputRef, Ref};
+use crate::cell::{DETACHED, MAIN, NAMED, OutputRef, Ref};
 use crate::inbox::{self, Inbox};
 use crate::key::{Key, MAX_TASKS};
 use crate::panic::discard_panic;
@@ -112,14 +112,14 @@ impl ExecutorInner {
 
     /// Puts a new task into the table and the run queue.
     #[inline(always)]
-    pub(crate) fn insert(&self, in_table: Ref, in_queue: Ref) -> SpawnOutcome {
+    pub(crate) fn insert(&self, cell: &Ref) -> SpawnOutcome {
         if self.is_closed.get() {
             return SpawnOutcome::Closed;
         }
-        if !self.table().insert(in_table) {
+        if !self.table().insert(cell.share()) {
             return SpawnOutcome::Full;
         }
-        self.queue.push(in_queue);
+        self.queue.wake(cell);
         if self.needs_wakeup.replace(false) {
             return SpawnOutcome::NeedsWakeup;
         }
@@ -188,12 +188,12 @@ impl ExecutorInner {
     /// Gives the main future of a `run` a slot, so that wakes find it like a task.
     pub(crate) fn insert_main(&self, run_at: &'static Location<'static>) -> OutputRef<()> {
         self.assert_no_run();
-        let main = NewCell::new(pending::<()>(), run_at);
-        main.handle.set(MAIN);
-        assert!(self.table().insert(main.in_table), "{}", too_many_tasks());
-        self.queue.push(main.in_queue);
+        let main = OutputRef::new(pending::<()>(), run_at);
+        main.set(MAIN);
+        assert!(self.table().insert(main.share()), "{}", too_many_tasks());
+        self.queue.wake(&main);
         self.has_run.set(true); // last, so that a panic leaves no run behind
-        main.handle
+        main
     }
 
     pub(crate) fn remove_main(&self, main: &Ref) {

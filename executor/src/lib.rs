@@ -17,30 +17,30 @@
 //! }));
 //! ```
 //!
-//! The loop, in the `poll` of [`Run`]:
+//! The loop, one turn of it per poll of [`Run`]:
 //!
 //! ```text
 //! // executor/src/executor.rs
-//! 'budget: while batches > 0 {
-//!     batches = batches.saturating_sub(1 + inner.refills.take());
-//!     inner.check_inbox(cx.waker());             // wakes from other threads
-//!     for _ in 0..INBOX_CHECK_INTERVAL {
-//!         match inner.poll_next() {              // the run queue: first in, first out
-//!             Step::Polled | Step::Skipped => {}
-//!             Step::Main => {
-//!                 …                              // poll the main future, return if it is ready
-//!             }
-//!             Step::Idle => break 'budget,
+//! while polls < budget {
+//!     self.check_inbox(driver_waker);                 // wakes from other threads
+//!     let check_at = budget.min(polls + INBOX_CHECK_INTERVAL);
+//!     while polls < check_at {
+//!         let Some(cell) = self.queue.pop() else {    // first in, first out
+//!             return (polls, Poll::Pending);          // park until the waker is called
+//!         };
+//!         …
+//!         match cell.poll(key, &self.current_task, cx) {
+//!             PollOutcome::Ended => continue,
+//!             PollOutcome::Pending => {}
+//!             PollOutcome::Requeue(cell) => self.queue.push(cell),
+//!             PollOutcome::Done(key) => self.finish(key),
+//!             …
 //!         }
+//!         polls += 1;
 //!     }
+//!     …
 //! }
-//! if inner.has_ready() {
-//!     cx.waker().wake_by_ref();                  // the budget is exhausted: poll again soon
-//! }
-//! Poll::Pending                                  // park until the waker is called
 //! ```
-//!
-//! `poll_next` polls the first task in the run queue, and ends it if its future is ready.
 //!
 //! # Guarantees
 //!

@@ -42,7 +42,7 @@ impl Queue {
         }
     }
 
-    /// Appends a reference of [`Ref::queued`] or of a new cell, or one that [`Ref::poll`] returned.
+    /// Appends a reference of [`Ref::queued`], or one that [`Ref::poll`] returned.
     #[inline]
     pub(crate) fn push(&self, cell: Ref) {
         let last = NonNull::from(&*cell);

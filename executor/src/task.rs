@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Waker, ready};
 
 use crate::budget;
 use crate::cell::{
-    CANCELLED, DETACHED, DONE, EMPTY, FOREIGN_JOINER, NAMED, NewCell, OutputRef, RUNNING, Ref,
+    CANCELLED, DETACHED, DONE, EMPTY, FOREIGN_JOINER, NAMED, OutputRef, RUNNING, Ref,
 };
 use crate::current;
 use crate::inner::{ExecutorInner, SpawnOutcome, too_many_tasks};
@@ -77,10 +77,9 @@ impl<T> Unpin for Task<T> {}
 impl<T: 'static> Task<T> {
     /// ① Puts a new task into the table and on the run queue. The loop polls it later.
     #[inline(always)]
-    pub(crate) fn spawn(inner: &ExecutorInner, new: NewCell<T>) -> Self {
-        let outcome = inner.insert(new.in_table, new.in_queue);
-        let cell = Some(new.handle);
-        let task = Task { cell };
+    pub(crate) fn spawn(inner: &ExecutorInner, cell: OutputRef<T>) -> Self {
+        let outcome = inner.insert(&cell);
+        let task = Task { cell: Some(cell) };
         match outcome {
             SpawnOutcome::Queued => task,
             outcome => task.finish_spawn(inner, outcome),
@@ -90,11 +89,9 @@ impl<T: 'static> Task<T> {
     /// As [`spawn`](Self::spawn), on the entered executor.
     #[inline(always)]
     #[track_caller]
-    pub(crate) fn spawn_here(new: NewCell<T>) -> Self {
-        let insert = |inner: &ExecutorInner| inner.insert(new.in_table, new.in_queue);
-        let outcome = current::with_entered(|entered| entered.as_deref().map(insert));
-        let cell = Some(new.handle);
-        let task = Task { cell };
+    pub(crate) fn spawn_here(cell: OutputRef<T>) -> Self {
+        let outcome = current::insert(&cell);
+        let task = Task { cell: Some(cell) };
         match outcome {
             Some(SpawnOutcome::Queued) => task,
             outcome => task.finish_spawn_here(outcome),
@@ -278,7 +275,7 @@ impl<T: 'static> Task<T> {
                     cell.set_joiner(Some(index));
                     return Poll::Pending;
                 }
-                index => set_joiner_slow(cell, index, cx.waker()),
+                _ => set_joiner_slow(cell, cx.waker()),
             }
             // Cloning a waker is user code, during which the task may have ended.
             if !cell.has(DONE | EMPTY) {
@@ -354,7 +351,7 @@ impl<T> Drop for Task<T> {
 /// ```
 #[track_caller]
 pub fn spawn<F: Future + 'static>(future: F) -> Task<F::Output> {
-    Task::spawn_here(NewCell::new(future, Location::caller()))
+    Task::spawn_here(OutputRef::new(future, Location::caller()))
 }
 
 /// Spawns a task on behalf of other code: `Debug` and panic messages say that the task was spawned
@@ -386,7 +383,7 @@ pub fn spawn_at<F>(spawned_at: &'static Location<'static>, future: F) -> Task<F:
 where
     F: Future + 'static,
 {
-    Task::spawn_here(NewCell::new(future, spawned_at))
+    Task::spawn_here(OutputRef::new(future, spawned_at))
 }
 
 impl<T> fmt::Debug for Task<T> {
@@ -406,6 +403,7 @@ fn executor_of(cell: &Ref) -> Option<Rc<ExecutorInner>> {
 
 /// Drops the future of an unfinished task. False if the task is running: it ends when its poll
 /// returns.
+#[inline(always)]
 fn cancel(cell: &Ref) -> bool {
     if cell.has(RUNNING) {
         cell.set(CANCELLED);
@@ -446,10 +444,9 @@ fn detach(cell: Ref) {
     }
 }
 
-/// Registers the waker where a foreign joiner is or was registered. `index` is the slot of its task
-/// if that is of the same executor.
+/// Registers a foreign joiner, or replaces one.
 #[cold]
-fn set_joiner_slow(cell: &Ref, index: Option<u32>, waker: &Waker) {
+fn set_joiner_slow(cell: &Ref, waker: &Waker) {
     let Some(inner) = executor_of(cell) else {
         return;
     };
@@ -457,6 +454,7 @@ fn set_joiner_slow(cell: &Ref, index: Option<u32>, waker: &Waker) {
     if inner.table().foreign_joiner(cell).is_some_and(is_known) {
         return;
     }
+    let index = index_in(inner.id, waker);
     let old = if index.is_some() {
         cell.set_joiner(index);
         inner.table().take_foreign_joiner(cell)
