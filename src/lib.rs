@@ -115,10 +115,10 @@ pub mod signal;
 pub mod hyper;
 pub mod workers;
 
-pub use blocking::spawn_blocking;
+pub use blocking::{BlockingTask, Pool, spawn_blocking};
 pub use runtime::{Builder, Remote, RemoteError, RemoteTask, Runtime, Turn};
 pub use windlass_executor::{Panic, Task, YieldNow, spawn, spawn_at, yield_now};
-pub use windlass_reactor::{Async, BlockingTask, Pool, Readable, Writable};
+pub use windlass_reactor::{Async, Readable, Writable};
 pub use windlass_reactor::{completion, net, time};
 pub use workers::workers;
 

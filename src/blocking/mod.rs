@@ -1,10 +1,12 @@
 //! Blocking closures on a pool of threads.
 
+mod pool;
+
 use std::env;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use windlass_reactor::{BlockingTask, Pool};
+pub use pool::{BlockingTask, Pool};
 
 /// Runs a closure that blocks or computes for long on a thread of a pool, while the loop keeps
 /// running: a call into a blocking library, a large file on a slow disk, a password hash.

@@ -98,7 +98,6 @@ impl Pipe {
         let (reader, writer) = ends()?;
         fcntl_setpipe_size(&writer, SIZE)?;
         COUNT.set(COUNT.get() + 1);
-        windlass_reactor::on_release(release);
         Ok(Pipe {
             reader,
             writer,

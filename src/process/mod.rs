@@ -39,7 +39,7 @@
 
 mod child_end;
 #[cfg(unix)]
-mod orphans;
+pub(crate) mod orphans;
 
 use std::ffi::OsStr;
 use std::future::poll_fn;

@@ -63,7 +63,6 @@ fn watch(pid: u32, end: ChildEnd, waker: &Waker) {
         Ok(Some(orphans.remove(&pid)))
     });
     if ended.is_pending() {
-        windlass_reactor::on_release(release);
         let stale = ENDS.try_with(|ends| ends.borrow_mut().insert(pid, end));
         drop(stale); // a sweep has reaped an orphan with the same PID before its event came
     }

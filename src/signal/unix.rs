@@ -66,8 +66,8 @@ impl Handler {
     ) -> io::Result<Handler> {
         if FORBIDDEN.contains(&signal) {
             let text = format!(
-                "can't listen for signal {signal}: SIGKILL and SIGSTOP can't be caught, and SIGILL, \
-                 SIGFPE and SIGSEGV report a fault that would recur at once"
+                "can't listen for signal {signal}: SIGKILL and SIGSTOP can't be caught, and \
+                 SIGILL, SIGFPE and SIGSEGV report a fault that would recur at once"
             );
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }
