@@ -58,8 +58,8 @@ pub fn channel<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
 /// backpressure, and senders that are faster than the receiver fill the memory.
 ///
 /// ```
-/// use windlass::sync::mpsc;
 /// use windlass::block_on;
+/// use windlass::sync::mpsc;
 ///
 /// let (sender, mut receiver) = mpsc::unbounded_channel();
 /// sender.send(1)?;
@@ -229,8 +229,8 @@ impl<T> Sender<T> {
     /// goes to the next sender.
     ///
     /// ```
-    /// use windlass::sync::mpsc;
     /// use windlass::block_on;
+    /// use windlass::sync::mpsc;
     ///
     /// block_on(async {
     ///     let (sender, mut receiver) = mpsc::channel(1);
@@ -376,8 +376,8 @@ impl<T> Receiver<T> {
     /// channel can still be received.
     ///
     /// ```
-    /// use windlass::sync::mpsc;
     /// use windlass::block_on;
+    /// use windlass::sync::mpsc;
     ///
     /// let (sender, mut receiver) = mpsc::unbounded_channel();
     /// sender.send(1)?;

@@ -80,8 +80,8 @@ impl<T> Sender<T> {
     /// Dropping the future loses nothing.
     ///
     /// ```
-    /// use windlass::sync::oneshot;
     /// use windlass::block_on;
+    /// use windlass::sync::oneshot;
     ///
     /// let (mut sender, receiver) = oneshot::channel::<u8>();
     /// drop(receiver);

@@ -151,8 +151,8 @@ impl Semaphore {
     /// that are already held stay valid.
     ///
     /// ```
-    /// use windlass::sync::{Closed, Semaphore};
     /// use windlass::block_on;
+    /// use windlass::sync::{Closed, Semaphore};
     ///
     /// let semaphore = Semaphore::new(1);
     /// semaphore.close();

@@ -185,3 +185,54 @@ impl<T> ops::IndexMut<Index> for Slab<T> {
         &mut self.entries[index.position()].value
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fill(slab: &mut Slab<usize>, count: usize) -> Vec<Index> {
+        (0..count).map(|n| slab.acquire(|_| n).0).collect()
+    }
+
+    #[test]
+    fn a_released_burst_leaves_the_kept_entries() {
+        let mut slab = Slab::new();
+        for index in fill(&mut slab, 10_000) {
+            slab.release(index);
+        }
+        assert_eq!(slab.entries.len(), KEPT as usize);
+        assert_eq!(slab.iter().count(), 0);
+    }
+
+    #[test]
+    fn steady_use_after_a_burst_moves_to_low_entries() {
+        let mut slab = Slab::new();
+        let mut burst = fill(&mut slab, 10_000);
+        let last = burst.swap_remove(9_000);
+        burst.into_iter().for_each(|index| slab.release(index));
+        assert_eq!(slab.iter().collect::<Vec<_>>(), [&9_000]);
+
+        let mut used = fill(&mut slab, 100);
+        for round in 0..40_000 {
+            slab.release(used.remove(0));
+            let (index, value) = slab.acquire(|_| usize::MAX);
+            assert_ne!(*value, usize::MAX, "round {round} takes a new entry");
+            used.push(index);
+        }
+        assert_eq!(slab.entries.len(), 9_001);
+        assert!(used.iter().all(|index| index.position() < 200));
+
+        slab.release(last);
+        used.into_iter().for_each(|index| slab.release(index));
+        assert_eq!(slab.entries.len(), KEPT as usize);
+    }
+
+    #[test]
+    fn a_stale_index_finds_no_entry_after_the_sweep() {
+        let mut slab = Slab::new();
+        let burst = fill(&mut slab, 100);
+        burst.iter().for_each(|&index| slab.release(index));
+        assert_eq!(slab.get_mut(burst[99]), None);
+        assert_eq!(slab.get_mut(burst[0]), Some(&mut 0));
+    }
+}

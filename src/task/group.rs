@@ -54,8 +54,8 @@ use crate::sync::waker_cell::WakerCell;
 /// # Examples
 ///
 /// ```
-/// use windlass::task::TaskGroup;
 /// use windlass::block_on;
+/// use windlass::task::TaskGroup;
 ///
 /// async fn length(rope: &'static str) -> Result<usize, String> {
 ///     if rope.is_empty() { Err("no rope".into()) } else { Ok(rope.len()) }
@@ -111,8 +111,8 @@ impl<T: 'static, E: 'static> TaskGroup<Result<T, E>> {
     /// Dropping the future cancels all children.
     ///
     /// ```
-    /// # use windlass::task::TaskGroup;
     /// # use windlass::block_on;
+    /// # use windlass::task::TaskGroup;
     /// # use std::future::pending;
     /// block_on(async {
     ///     let group = TaskGroup::new();
@@ -264,8 +264,8 @@ impl<R> TaskGroup<R> {
     /// Returns a handle with which children spawn children.
     ///
     /// ```
-    /// # use windlass::task::{Spawner, TaskGroup};
     /// # use windlass::block_on;
+    /// # use windlass::task::{Spawner, TaskGroup};
     /// fn count_down(from: u32, group: Spawner<()>) {
     ///     let siblings = group.clone();
     ///     group.spawn(async move {
@@ -310,8 +310,8 @@ impl<R> TaskGroup<R> {
     /// Dropping the future loses nothing.
     ///
     /// ```
-    /// # use windlass::task::TaskGroup;
     /// # use windlass::block_on;
+    /// # use windlass::task::TaskGroup;
     /// block_on(async {
     ///     let mut group = TaskGroup::infallible().limit(1);
     ///     for _ in 0..10 {

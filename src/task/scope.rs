@@ -113,8 +113,8 @@ where
 ///
 /// ```
 /// use std::future::pending;
-/// use windlass::task::try_scope;
 /// use windlass::block_on;
+/// use windlass::task::try_scope;
 ///
 /// let name = String::from("halyard");
 /// let hauled: Result<u32, String> = block_on(try_scope(async |s| {
@@ -154,8 +154,8 @@ where
 ///
 /// ```
 /// use std::cell::RefCell;
-/// use windlass::task::scope;
 /// use windlass::block_on;
+/// use windlass::task::scope;
 ///
 /// let log = &RefCell::new(Vec::new());
 /// block_on(scope(async |s| {

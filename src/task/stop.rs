@@ -150,8 +150,8 @@ impl fmt::Debug for StopSource {
 /// # Examples
 ///
 /// ```
-/// use windlass::task::StopSource;
 /// use windlass::yield_now;
+/// use windlass::task::StopSource;
 ///
 /// let source = StopSource::new();
 /// let token = source.token();
