@@ -35,10 +35,16 @@ const FLAGS: SocketFlags = SocketFlags::empty();
 
 /// Whether an error may mean that the system or a sandbox refuses the flags. It has other meanings
 /// as well, and then a call without flags returns the same error.
+#[cfg(unix)]
 #[inline]
 fn may_refuse_flags(error: Errno) -> bool {
     let refusals = [Errno::NOSYS, Errno::INVAL, Errno::PERM, Errno::ACCESS];
     !FLAGS.is_empty() && refusals.contains(&error)
+}
+
+#[cfg(windows)]
+fn may_refuse_flags(_: Errno) -> bool {
+    false
 }
 
 #[cfg(unix)]
