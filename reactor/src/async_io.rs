@@ -17,28 +17,29 @@ use crate::readiness::{Readable, Writable, poll_ready};
 use crate::source::{Source, Wait};
 use crate::wake::wake_all;
 
-/// Makes any descriptor that the poller can watch asynchronous: sockets, pipes, terminals, a C
-/// library's descriptor, an eventfd, an inotify.
+/// Adds asynchronous operations to any file descriptor that the poller can watch: sockets, pipes,
+/// terminals, the descriptor of a C library, eventfd, inotify.
 ///
-/// Every operation tries first and waits only if the system says `WouldBlock`. Where `&T` is
-/// [`Read`] or [`Write`], `Async<T>` and `&Async<T>` are [`AsyncRead`] and [`AsyncWrite`]. Any
-/// number of tasks may wait for it at once; an event wakes all that wait for its direction.
+/// Every operation tries first and waits only if the system returns `WouldBlock`. If `&T`
+/// implements [`Read`] or [`Write`], `Async<T>` and `&Async<T>` implement [`AsyncRead`] and
+/// [`AsyncWrite`]. Any number of tasks may wait at once. An event wakes all tasks that wait for its
+/// direction.
 ///
-/// It belongs to the thread that made it. [`into_inner`](Async::into_inner) takes the value out
-/// again, and that may travel.
+/// An `Async` belongs to the thread that created it. [`into_inner`](Async::into_inner) returns the
+/// value, which may be sent to another thread.
 ///
-/// `T` must always give the same descriptor.
+/// `T` must always return the same descriptor.
 ///
 /// # Cancel safety
 ///
-/// All its futures may be dropped at any time: what they waited for is still there.
+/// All futures may be dropped at any time. The readiness that they waited for is not lost.
 ///
 /// # Examples
 ///
 /// ```ignore-windows
 /// use std::io::{Read, Write};
 /// use std::os::unix::net::UnixStream;
-/// use windlass_reactor::{block_on, Async};
+/// use windlass::{block_on, Async};
 ///
 /// let (here, mut there) = UnixStream::pair()?;
 /// let here = Async::new(here)?;
@@ -55,27 +56,27 @@ use crate::wake::wake_all;
 #[derive(Debug)]
 pub struct Async<T: AsFd> {
     source: Source,
-    /// None only in `drop`, after `into_inner`.
+    /// `None` only in `drop`, after `into_inner`.
     io: Option<T>,
 }
 
 impl<T: AsFd> Async<T> {
     /// Makes the descriptor non-blocking and registers it with this thread's reactor.
     ///
-    /// Being non-blocking belongs to the open file, which other descriptors (of a terminal, say)
-    /// may share.
+    /// Non-blocking mode is a property of the open file, which other descriptors may share, for
+    /// example those of a terminal.
     ///
-    /// A socket that lingers (`SO_LINGER` with a time that isn't zero) would block the loop when it
-    /// is closed, also if it's non-blocking. When an `Async` is dropped, it switches that off
-    /// first, and the system sends the rest in the background.
+    /// Closing a socket that lingers (`SO_LINGER` with a time above zero) blocks, even in
+    /// non-blocking mode. So the drop of an `Async` switches lingering off first, and the system
+    /// sends the rest in the background.
     ///
-    /// A serial line can't be helped like this: the last close of it waits until its output is
-    /// sent, for up to the time that is set for the line (`closing_wait`, 30 s by default).
+    /// A serial line has no such option. Its last close waits until the output is sent, up to the
+    /// time that is set for the line (`closing_wait`, 30 s by default).
     ///
     /// # Errors
     ///
-    /// If the poller can't watch it: regular files are always ready, and are refused by epoll
-    /// (`PermissionDenied`). Or if the reactor can't be had.
+    /// Fails if the poller cannot watch the descriptor: epoll refuses regular files, which are
+    /// always ready (`PermissionDenied`). Fails as well if the reactor cannot be created.
     pub fn new(io: T) -> io::Result<Async<T>> {
         set_nonblocking(io.as_fd(), true)?;
         let this = Async::new_nonblocking(io)?;
@@ -84,15 +85,15 @@ impl<T: AsFd> Async<T> {
     }
 
     /// Takes a descriptor that is non-blocking already, and registers it when an operation first
-    /// has to wait for it. So an operation that never waits costs no other system call.
+    /// has to wait. Operations that never wait cost no other system call.
     ///
-    /// A descriptor whose operations never block, such as that of a regular file, may stay
-    /// blocking. Any other one that is blocking would block the loop.
+    /// A descriptor whose operations never block, such as that of a regular file, may stay in
+    /// blocking mode. Any other descriptor in that mode would block the loop.
     ///
     /// # Errors
     ///
-    /// Fails if this thread has no reactor and none can be created. A poller that can't watch the
-    /// descriptor is an error of the first operation that has to wait, or of
+    /// Fails if this thread has no reactor and none can be created. If the poller cannot watch the
+    /// descriptor, the error comes from the first operation that has to wait, or from
     /// [`register`](Async::register).
     pub fn new_nonblocking(io: T) -> io::Result<Async<T>> {
         Ok(Async {
@@ -101,9 +102,9 @@ impl<T: AsFd> Async<T> {
         })
     }
 
-    /// Takes a non-blocking descriptor that is known not to linger: a new socket, or anything that
-    /// is no socket. Dropping it then saves the system call that reads `SO_LINGER`. All else is as
-    /// for [`new_nonblocking`](Async::new_nonblocking).
+    /// Like [`new_nonblocking`](Async::new_nonblocking), for a descriptor that is known not to
+    /// linger: a new socket, or anything but a socket. The drop then saves the system call that
+    /// reads `SO_LINGER`.
     ///
     /// # Errors
     ///
@@ -126,83 +127,83 @@ impl<T: AsFd> Async<T> {
         self.source.arm(self.as_fd(), Interest::Read)
     }
 
-    /// The value inside. To read or write by it directly is fine: only, `WouldBlock` then is for
-    /// the caller to deal with.
+    /// Returns a reference to the value. The caller may read and write with it directly, and then
+    /// has to handle `WouldBlock`.
     #[inline]
     pub fn get_ref(&self) -> &T {
-        self.io.as_ref().expect("it is there until the drop")
+        self.io.as_ref().expect("the value is present until drop")
     }
 
-    /// Takes the value out, deregistered and still non-blocking: see [`set_nonblocking`]. Tasks
-    /// that still wait for it by a `poll_` method are woken, since no event will do that any more.
+    /// Returns the value, deregistered and still non-blocking: see [`set_nonblocking`]. Wakes tasks
+    /// that still wait with a `poll_` method, because no event will wake them.
     ///
     /// # Errors
     ///
-    /// None today; the result leaves room for platforms where it can fail.
+    /// Never fails today. The result leaves room for platforms where it can fail.
     pub fn into_inner(mut self) -> io::Result<T> {
-        let io = self.io.take().expect("it is there until the drop");
+        let io = self.io.take().expect("the value is present until drop");
         let waiters = self.source.take_waiters();
         self.source.close(io.as_fd());
         wake_all(waiters);
         Ok(io)
     }
 
-    /// Waits until there is something to read: data, an end, or an error.
+    /// Waits until the descriptor can be read: there is data, the end of the stream, or an error.
     ///
-    /// The descriptor stays readable until the data was read. The exception are files of `/proc`
-    /// and `/sys` that can be watched (`/proc/self/mountinfo`, pressure stall information,
-    /// attributes of `/sys`, files of cgroups). They can be read at any time, so this returns once,
-    /// and then after each event. See also [`priority`](Async::priority).
+    /// The descriptor stays readable until the data was read. Files of `/proc` and `/sys` that can
+    /// be watched (`/proc/self/mountinfo`, pressure stall information, attributes of `/sys`, files
+    /// of cgroups) are an exception. They can be read at any time, so this returns once, and then
+    /// after each event. See also [`priority`](Async::priority).
     ///
     /// # Errors
     ///
-    /// If no reactor turns on this thread, or the poller refuses the descriptor.
+    /// Fails if no reactor is running on this thread, or if the poller cannot watch the descriptor.
     pub fn readable(&self) -> Readable<'_> {
         Readable::new(&self.source, self.as_fd())
     }
 
-    /// Waits until there is room to write, or an error.
+    /// Waits until the descriptor can be written to, or has an error.
     ///
     /// # Errors
     ///
-    /// As [`readable`](Async::readable).
+    /// Fails as [`readable`](Async::readable) does.
     pub fn writable(&self) -> Writable<'_> {
         Writable::new(&self.source, self.as_fd())
     }
 
-    /// Waits for priority news (`POLLPRI`), which is not data to read.
+    /// Waits for a priority condition (`POLLPRI`), which is not data to read.
     ///
     /// | what it waits for | which wait |
     /// |---|---|
-    /// | data, an end, a connection to accept | [`readable`](Async::readable) |
-    /// | room to write, the end of a connection attempt | [`writable`](Async::writable) |
+    /// | data, the end of a stream, a connection to accept | [`readable`](Async::readable) |
+    /// | space to write, the end of a connection attempt | [`writable`](Async::writable) |
     /// | urgent data of a socket (`MSG_OOB`), a pseudo-terminal in packet mode | `priority` |
-    /// | news of a file of `/proc` or `/sys`: mounts, pressure (PSI), GPIO | `priority` |
+    /// | a change of a file of `/proc` or `/sys`: mounts, pressure (PSI), GPIO | `priority` |
     /// | the error queue of a socket (`MSG_ERRQUEUE`), the end of a pipe's readers | [`error`] |
     ///
     /// [`error`]: Async::error
     ///
-    /// A socket has priority news until the urgent data was read. A file of `/proc` or `/sys`
-    /// reports each news once, to all tasks that wait. News that came before [`Async::new`] may not
-    /// be reported: make the `Async`, then read the file, then wait.
+    /// A socket reports the condition until the urgent data was read. A file of `/proc` or `/sys`
+    /// reports each change once, to all tasks that wait. A change before [`Async::new`] may not be
+    /// reported: create the `Async`, then read the file, then wait.
     ///
-    /// On systems without epoll, a task that waits looks at each event of the descriptor. Those may
-    /// have no event for urgent data alone.
+    /// On systems without epoll, each event of the descriptor wakes a task that waits, and urgent
+    /// data alone may not be an event.
     ///
     /// # Errors
     ///
-    /// As [`readable`](Async::readable).
+    /// Fails as [`readable`](Async::readable) does.
     ///
     /// # Cancel safety
     ///
-    /// News that nothing has reported stays for the next call.
+    /// A condition that was not reported stays for the next call.
     ///
     /// # Examples
     ///
     /// ```no_run
     /// use std::fs::File;
     /// use std::io::{Read, Seek};
-    /// use windlass_reactor::{Async, block_on};
+    /// use windlass::{Async, block_on};
     ///
     /// // Prints the number of mounts, each time that it may have changed.
     /// block_on(async {
@@ -226,20 +227,20 @@ impl<T: AsFd> Async<T> {
     }
 
     /// Waits until the system reports an error condition (`POLLERR`): a message in the error queue
-    /// of a socket, such as a transmit timestamp or the end of a `MSG_ZEROCOPY` send; an error of
-    /// the connection; a pipe whose readers are gone. See [`priority`](Async::priority) for which
-    /// wait is for what.
+    /// of a socket, such as a transmit timestamp or the end of a `MSG_ZEROCOPY` send, an error of
+    /// the connection, or a pipe whose readers are gone. See [`priority`](Async::priority) for
+    /// which wait is for what.
     ///
-    /// It returns at once while the condition lasts. It doesn't take the error, which the next
-    /// operation, or `SO_ERROR`, reports.
+    /// It returns at once while the condition lasts. The error stays for the next operation, or for
+    /// `SO_ERROR`.
     ///
     /// # Errors
     ///
-    /// As [`readable`](Async::readable).
+    /// Fails as [`readable`](Async::readable) does.
     ///
     /// # Cancel safety
     ///
-    /// May be dropped at any time.
+    /// The future may be dropped at any time.
     #[cfg(unix)]
     pub async fn error(&self) -> io::Result<()> {
         let mut wait = ConditionWait::new(&self.source, self.as_fd(), Interest::Error);
@@ -247,7 +248,7 @@ impl<T: AsFd> Async<T> {
     }
 
     /// [`priority`](Async::priority) for hand-written futures. If several tasks wait for the same
-    /// news of a file of `/proc` or `/sys` by this method, one of them gets it.
+    /// change of a file of `/proc` or `/sys` with this method, one of them gets it.
     #[cfg(unix)]
     pub fn poll_priority(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         poll_condition(&self.source, self.as_fd(), Interest::Priority, cx)
@@ -261,7 +262,7 @@ impl<T: AsFd> Async<T> {
     }
 
     /// [`readable`](Async::readable) for hand-written futures. If several tasks wait for the same
-    /// event of a file of `/proc` or `/sys` by this method, one of them gets it.
+    /// event of a file of `/proc` or `/sys` with this method, one of them gets it.
     pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         poll_ready(&self.source, self.as_fd(), Interest::Read, cx)
     }
@@ -271,26 +272,26 @@ impl<T: AsFd> Async<T> {
         poll_ready(&self.source, self.as_fd(), Interest::Write, cx)
     }
 
-    /// Does a read-like operation: tries it, and again after each event, until it gives anything
-    /// but `WouldBlock`.
+    /// Performs a read-like operation: tries it at first and after each event, until it returns
+    /// anything but `WouldBlock`.
     ///
     /// # Errors
     ///
-    /// Those of the operation, and as [`readable`](Async::readable).
+    /// Returns the errors of the operation, and fails as [`readable`](Async::readable) does.
     ///
     /// # Cancel safety
     ///
-    /// When the future is dropped, the operation has given nothing but `WouldBlock`.
+    /// If the future is dropped before it completes, the operation has returned only `WouldBlock`.
     pub async fn read_with<R>(&self, mut op: impl FnMut(&T) -> io::Result<R>) -> io::Result<R> {
         let (io, mut wait) = (self.get_ref(), Wait::new(&self.source, Interest::Read));
         poll_fn(|cx| wait.poll_with(cx, io, || op(io))).await
     }
 
-    /// Does a write-like operation, as [`read_with`](Async::read_with) does a read-like one.
+    /// Performs a write-like operation, as [`read_with`](Async::read_with) does a read-like one.
     ///
     /// # Errors
     ///
-    /// Those of the operation, and as [`readable`](Async::readable).
+    /// Returns the errors of the operation, and fails as [`readable`](Async::readable) does.
     ///
     /// # Cancel safety
     ///
@@ -326,11 +327,11 @@ impl<T: AsFd> Async<T> {
             })
     }
 
-    /// A read-like operation that does not wait.
+    /// Performs a read-like operation without waiting.
     ///
     /// # Errors
     ///
-    /// `WouldBlock` if there is nothing, and those of the operation.
+    /// Returns `WouldBlock` if the descriptor is not readable, and the errors of the operation.
     pub fn try_read_with<R>(&self, mut op: impl FnMut(&T) -> io::Result<R>) -> io::Result<R> {
         let attempt = self
             .source
@@ -339,11 +340,11 @@ impl<T: AsFd> Async<T> {
         attempt.unwrap_or_else(|| Err(io::ErrorKind::WouldBlock.into()))
     }
 
-    /// A write-like operation that does not wait.
+    /// Performs a write-like operation without waiting.
     ///
     /// # Errors
     ///
-    /// `WouldBlock` if there is no room, and those of the operation.
+    /// Returns `WouldBlock` if the descriptor is not writable, and the errors of the operation.
     pub fn try_write_with<R>(&self, mut op: impl FnMut(&T) -> io::Result<R>) -> io::Result<R> {
         let attempt = self
             .source
@@ -352,7 +353,7 @@ impl<T: AsFd> Async<T> {
         attempt.unwrap_or_else(|| Err(io::ErrorKind::WouldBlock.into()))
     }
 
-    /// There's something to read, of which the poller doesn't tell.
+    /// Wakes the readers, for readiness that the poller does not report.
     #[cfg(windows)]
     pub(crate) fn wake_readers(&self) {
         self.source.wake_readers();
@@ -362,14 +363,14 @@ impl<T: AsFd> Async<T> {
         &self.source
     }
 
-    /// The value inside, for code outside of this crate. See [`Source::note_short_read`].
+    /// Returns the value to code outside of this crate. See [`Source::note_short_read`].
     #[inline]
     pub(crate) fn expose(&self) -> &T {
         self.source.note_exposed();
         self.get_ref()
     }
 
-    /// Of a stream: `n` bytes came although there was room for `wanted`.
+    /// Records a read of a stream: `n` bytes came, and the buffers hold `wanted`.
     #[inline]
     pub(crate) fn note_read(&self, n: usize, wanted: usize) {
         if n > 0 && n < wanted {
@@ -391,11 +392,11 @@ impl<T: AsFd> Drop for Async<T> {
     }
 }
 
-/// Has the close of a socket return at once. The option can be set at any time and in many ways
-/// (on a listener, by another descriptor), so it is looked at when it matters. That costs a system
-/// call, which sockets of this crate save as long as no other code has had their descriptor.
+/// Makes the close of a socket return at once. The option can be set at any time and in many ways
+/// (on a listener, with another descriptor), so it is read at the close. Sockets of this crate save
+/// that system call as long as no other code has had their descriptor.
 ///
-/// A linger time of zero stays: that close returns at once as well, and resets the connection.
+/// A linger time of zero stays. That close returns at once as well, and resets the connection.
 #[cold]
 fn stop_lingering(socket: BorrowedFd<'_>) {
     if sockopt::socket_linger(socket).is_ok_and(|linger| linger > Some(Duration::ZERO)) {
@@ -426,7 +427,7 @@ where
     }
 }
 
-/// Closing flushes: what there is to shut down, only the type itself knows.
+/// Closing only flushes, because a shutdown depends on the type.
 impl<T: AsFd> AsyncWrite for &Async<T>
 where
     for<'a> &'a T: Write,
@@ -461,7 +462,7 @@ where
 ///
 /// # Errors
 ///
-/// Those of the system.
+/// Returns the errors of the system.
 ///
 /// # Examples
 ///
@@ -489,13 +490,14 @@ pub fn set_nonblocking(fd: BorrowedFd<'_>, nonblocking: bool) -> io::Result<()> 
     }
 }
 
-/// Gives away the descriptor of what `$place` has, a reference; on Windows its socket.
+/// Implements `AsFd` and `AsRawFd` (on Windows `AsSocket` and `AsRawSocket`) with the descriptor of
+/// `$field`, which is a reference.
 macro_rules! gives_descriptor {
-    ([$($generics:tt)*] $type:ty, $($place:tt)+) => {
+    ([$($generics:tt)*] $type:ty, $($field:tt)+) => {
         #[cfg(unix)]
         impl<$($generics)*> std::os::fd::AsFd for $type {
             fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
-                std::os::fd::AsFd::as_fd(self.$($place)+)
+                std::os::fd::AsFd::as_fd(self.$($field)+)
             }
         }
 
@@ -509,7 +511,7 @@ macro_rules! gives_descriptor {
         #[cfg(windows)]
         impl<$($generics)*> std::os::windows::io::AsSocket for $type {
             fn as_socket(&self) -> std::os::windows::io::BorrowedSocket<'_> {
-                rustix::fd::AsFd::as_fd(self.$($place)+)
+                rustix::fd::AsFd::as_fd(self.$($field)+)
             }
         }
 
@@ -523,7 +525,7 @@ macro_rules! gives_descriptor {
 }
 pub(crate) use gives_descriptor;
 
-/// What `&T` can, `T` can as well.
+/// Implements `AsyncRead` and `AsyncWrite` for `T` by way of `&T`.
 macro_rules! also_by_value {
     ([$($generics:tt)*] $type:ty $(where $($bound:tt)*)?) => {
         impl<$($generics)*> futures_io::AsyncRead for $type

@@ -33,7 +33,7 @@ fn pipe() -> (Async<File>, Async<File>) {
 }
 
 #[test]
-fn a_pipe_carries_more_than_it_holds() {
+fn pipe_transfers_more_than_its_capacity() {
     let data = pattern(1 << 20, 5);
     run(async {
         let (mut reader, mut writer) = pipe();
@@ -53,7 +53,7 @@ fn a_pipe_carries_more_than_it_holds() {
 }
 
 #[test]
-fn a_pipe_without_readers_is_an_error_for_the_writer() {
+fn writing_to_a_pipe_without_readers_fails() {
     run(async {
         let (reader, mut writer) = pipe();
         let full = async { writer.write_all(&[0; 1 << 20]).await.unwrap_err() };
@@ -66,7 +66,7 @@ fn a_pipe_without_readers_is_an_error_for_the_writer() {
 }
 
 #[test]
-fn an_eventfd_wakes_for_each_write() {
+fn eventfd_wakes_for_each_write() {
     run(async {
         let fd: OwnedFd = eventfd(0, EventfdFlags::CLOEXEC).unwrap();
         let event = Async::new(File::from(fd)).unwrap();
@@ -83,7 +83,7 @@ fn an_eventfd_wakes_for_each_write() {
 }
 
 #[test]
-fn a_fifo_serves_one_writer_after_the_other() {
+fn fifo_serves_writers_one_after_the_other() {
     let path = std::env::temp_dir().join(format!("windlass-fifo-{}", std::process::id()));
     mkfifoat(CWD, &path, Mode::RUSR | Mode::WUSR).unwrap();
     let nonblocking = OFlags::NONBLOCK.bits() as i32;
@@ -111,7 +111,7 @@ fn a_fifo_serves_one_writer_after_the_other() {
 }
 
 #[test]
-fn a_terminal_gives_its_lines() {
+fn terminal_delivers_lines() {
     let main = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
     grantpt(&main).unwrap();
     unlockpt(&main).unwrap();
@@ -136,7 +136,7 @@ fn a_terminal_gives_its_lines() {
 }
 
 #[test]
-fn a_regular_file_is_refused() {
+fn regular_file_is_refused() {
     let file = File::open(std::env::current_exe().unwrap()).unwrap();
     let error = Async::new(file).unwrap_err();
     assert!(
@@ -149,7 +149,7 @@ fn a_regular_file_is_refused() {
 }
 
 #[test]
-fn a_descriptor_that_is_registered_already_is_refused() {
+fn descriptor_registered_twice_is_refused() {
     let (here, _there) = UnixStream::pair().unwrap();
     let _first = Async::new(&here).unwrap();
     assert_eq!(
@@ -159,7 +159,7 @@ fn a_descriptor_that_is_registered_already_is_refused() {
 }
 
 #[test]
-fn what_comes_out_of_async_can_be_made_async_again_elsewhere() {
+fn into_inner_allows_async_on_another_thread() {
     let reactor = Reactor::current().unwrap();
     let (here, mut there) = UnixStream::pair().unwrap();
     let mut here = Async::new(here).unwrap().into_inner().unwrap();
@@ -190,7 +190,7 @@ impl<T> JoinAfter<T> for thread::JoinHandle<T> {
 }
 
 #[test]
-fn the_traits_of_futures_work_by_value_and_by_reference() {
+fn async_read_and_write_work_by_value_and_reference() {
     run(async {
         let (here, there) = UnixStream::pair().unwrap();
         let (mut here, there) = (Async::new(here).unwrap(), Async::new(there).unwrap());

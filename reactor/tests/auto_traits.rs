@@ -98,7 +98,7 @@ mod unix {
 
 /// Without a wrapper that says so.
 #[test]
-fn a_socket_can_be_used_after_a_caught_panic() {
+fn socket_is_usable_after_a_caught_panic() {
     common::run(async {
         let (here, mut there) = common::tcp_pair().await;
         let panics = || {
@@ -115,4 +115,4 @@ fn a_socket_can_be_used_after_a_caught_panic() {
 }
 
 #[test]
-fn the_public_types_are_send_or_not_as_they_say() {}
+fn public_types_are_send_or_not_as_documented() {}

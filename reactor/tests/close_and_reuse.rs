@@ -29,29 +29,26 @@ fn poll_read(io: &Async<Socket>, waker: &Waker) -> Poll<std::io::Result<usize>> 
 
 #[test]
 #[cfg(unix)] // Windows doesn't give the lowest number that is free
-fn an_event_of_a_closed_socket_is_not_told_to_the_one_that_took_its_number() {
+fn event_of_a_closed_socket_is_ignored_after_fd_reuse() {
     // Alone in its process, so that nobody else takes the number.
-    in_child(
-        "an_event_of_a_closed_socket_is_not_told_to_the_one_that_took_its_number",
-        || {
-            let reactor = Reactor::current().unwrap();
-            let (old, mut old_peer) = pair();
-            let number = old.as_raw_fd();
-            assert!(poll_read(&old, Waker::noop()).is_pending());
-            settle(&reactor);
-            old_peer.write_all(b"old").unwrap(); // the event is on its way
-            drop(old);
-            let (new, mut new_peer) = pair();
-            assert_eq!(new.as_raw_fd(), number, "the number was not taken again");
-            let (counter, waker) = Counter::new();
-            assert!(poll_read(&new, &waker).is_pending());
-            settle(&reactor);
-            assert_eq!(counter.wakes(), 0);
-            new_peer.write_all(b"new").unwrap();
-            turn_until(&reactor, || counter.wakes() == 1);
-            assert!(matches!(poll_read(&new, &waker), Poll::Ready(Ok(3))));
-        },
-    );
+    in_child("event_of_a_closed_socket_is_ignored_after_fd_reuse", || {
+        let reactor = Reactor::current().unwrap();
+        let (old, mut old_peer) = pair();
+        let number = old.as_raw_fd();
+        assert!(poll_read(&old, Waker::noop()).is_pending());
+        settle(&reactor);
+        old_peer.write_all(b"old").unwrap(); // the event is on its way
+        drop(old);
+        let (new, mut new_peer) = pair();
+        assert_eq!(new.as_raw_fd(), number, "the number was not taken again");
+        let (counter, waker) = Counter::new();
+        assert!(poll_read(&new, &waker).is_pending());
+        settle(&reactor);
+        assert_eq!(counter.wakes(), 0);
+        new_peer.write_all(b"new").unwrap();
+        turn_until(&reactor, || counter.wakes() == 1);
+        assert!(matches!(poll_read(&new, &waker), Poll::Ready(Ok(3))));
+    });
 }
 
 /// Gives another descriptor in the end, so that its first one can't be taken out of the poller.
@@ -70,7 +67,7 @@ impl AsFd for Fickle {
 
 #[test]
 #[cfg(unix)] // it deregisters by the socket, and not by its number
-fn an_event_under_an_old_key_is_not_told_to_who_has_its_slot_now() {
+fn event_with_an_old_generation_is_ignored() {
     let reactor = Reactor::current().unwrap();
     let ((first, mut peer), (second, _second_peer)) = (socket_pair(), socket_pair());
     let still_open = first.try_clone().unwrap();
@@ -98,70 +95,67 @@ fn an_event_under_an_old_key_is_not_told_to_who_has_its_slot_now() {
 
 #[test]
 #[cfg(unix)] // Windows doesn't give the lowest number that is free
-fn a_socket_may_be_closed_and_replaced_by_a_waker_in_the_same_batch_of_events() {
+fn waker_can_replace_a_socket_within_a_batch() {
     // Alone in its process, so that nobody else takes the number.
-    in_child(
-        "a_socket_may_be_closed_and_replaced_by_a_waker_in_the_same_batch_of_events",
-        || {
-            let reactor = Reactor::current().unwrap();
-            let sockets: Vec<_> = (0..10).map(|_| pair()).collect();
-            let (mut sockets, mut peers): (Vec<_>, Vec<_>) = sockets.into_iter().unzip();
-            let waker = hooked();
-            for socket in &sockets {
-                assert!(poll_read(socket, &waker).is_pending());
-            }
-            settle(&reactor);
-            let numbers: Vec<_> = sockets.iter().map(|it| it.as_raw_fd()).collect();
-            sockets.reverse();
-            let (old, new) = (
-                Rc::new(RefCell::new(sockets)),
-                Rc::new(RefCell::new(Vec::new())),
-            );
-            let (counter, fresh_waker) = Counter::new();
-            let (closing, opening) = (old.clone(), new.clone());
-            let inside = reactor.clone();
-            hook(move |what| {
-                if what == "wake" {
-                    for socket in closing.take() {
-                        let number = socket.as_raw_fd();
-                        drop(socket);
-                        let (fresh, fresh_peer) = pair();
-                        assert_eq!(fresh.as_raw_fd(), number);
-                        assert!(poll_read(&fresh, &fresh_waker).is_pending());
-                        opening.borrow_mut().push((fresh, fresh_peer));
-                    }
-                    inside.turn(Some(Duration::ZERO)).unwrap();
+    in_child("waker_can_replace_a_socket_within_a_batch", || {
+        let reactor = Reactor::current().unwrap();
+        let sockets: Vec<_> = (0..10).map(|_| pair()).collect();
+        let (mut sockets, mut peers): (Vec<_>, Vec<_>) = sockets.into_iter().unzip();
+        let waker = hooked();
+        for socket in &sockets {
+            assert!(poll_read(socket, &waker).is_pending());
+        }
+        settle(&reactor);
+        let numbers: Vec<_> = sockets.iter().map(|it| it.as_raw_fd()).collect();
+        sockets.reverse();
+        let (old, new) = (
+            Rc::new(RefCell::new(sockets)),
+            Rc::new(RefCell::new(Vec::new())),
+        );
+        let (counter, fresh_waker) = Counter::new();
+        let (closing, opening) = (old.clone(), new.clone());
+        let inside = reactor.clone();
+        hook(move |what| {
+            if what == "wake" {
+                for socket in closing.take() {
+                    let number = socket.as_raw_fd();
+                    drop(socket);
+                    let (fresh, fresh_peer) = pair();
+                    assert_eq!(fresh.as_raw_fd(), number);
+                    assert!(poll_read(&fresh, &fresh_waker).is_pending());
+                    opening.borrow_mut().push((fresh, fresh_peer));
                 }
-            });
-            for peer in &mut peers {
-                peer.write_all(b"old").unwrap();
+                inside.turn(Some(Duration::ZERO)).unwrap();
             }
-            turn_until(&reactor, || old.borrow().is_empty());
-            unhook();
-            settle(&reactor);
-            assert_eq!(
-                counter.wakes(),
-                0,
-                "no event of the old ones came to the new"
-            );
-            let mut taken: Vec<_> = new.borrow().iter().map(|(it, _)| it.as_raw_fd()).collect();
-            taken.sort();
-            assert_eq!(taken, numbers);
-            for (socket, peer) in new.borrow_mut().iter_mut() {
-                peer.write_all(b"x").unwrap();
-                let before = counter.wakes();
-                turn_until(&reactor, || counter.wakes() > before);
-                assert!(matches!(
-                    poll_read(socket, Waker::noop()),
-                    Poll::Ready(Ok(1))
-                ));
-            }
-        },
-    );
+        });
+        for peer in &mut peers {
+            peer.write_all(b"old").unwrap();
+        }
+        turn_until(&reactor, || old.borrow().is_empty());
+        unhook();
+        settle(&reactor);
+        assert_eq!(
+            counter.wakes(),
+            0,
+            "no event of the old ones came to the new"
+        );
+        let mut taken: Vec<_> = new.borrow().iter().map(|(it, _)| it.as_raw_fd()).collect();
+        taken.sort();
+        assert_eq!(taken, numbers);
+        for (socket, peer) in new.borrow_mut().iter_mut() {
+            peer.write_all(b"x").unwrap();
+            let before = counter.wakes();
+            turn_until(&reactor, || counter.wakes() > before);
+            assert!(matches!(
+                poll_read(socket, Waker::noop()),
+                Poll::Ready(Ok(1))
+            ));
+        }
+    });
 }
 
 #[test]
-fn a_socket_that_is_closed_by_the_waker_of_another_in_its_batch_is_not_missed() {
+fn waker_can_close_another_socket_of_its_batch() {
     let reactor = Reactor::current().unwrap();
     let ((one, mut one_peer), (two, mut two_peer)) = (pair(), pair());
     let (counter, plain) = Counter::new();
@@ -184,7 +178,7 @@ fn a_socket_that_is_closed_by_the_waker_of_another_in_its_batch_is_not_missed() 
 }
 
 #[test]
-fn thousands_of_generations_in_one_slot_stay_apart() {
+fn thousands_of_generations_of_a_slot_are_distinct() {
     // On Windows each pair takes a port, for minutes.
     let generations = if cfg!(windows) { 1_000 } else { 10_000 };
     let reactor = Reactor::current().unwrap();

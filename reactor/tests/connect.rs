@@ -53,8 +53,8 @@ async fn until_descriptors(count: usize, future: &mut (impl Future + Unpin)) {
 }
 
 #[test]
-fn an_address_that_does_not_answer_costs_no_time_out_and_its_socket_is_closed() {
-    let name = "an_address_that_does_not_answer_costs_no_time_out_and_its_socket_is_closed";
+fn unanswered_attempt_is_closed_when_another_wins() {
+    let name = "unanswered_attempt_is_closed_when_another_wins";
     in_child(name, || {
         run(async {
             let silent = Silent::bind("127.0.0.1:0").await;
@@ -69,7 +69,7 @@ fn an_address_that_does_not_answer_costs_no_time_out_and_its_socket_is_closed() 
 }
 
 #[test]
-fn a_dead_family_holds_up_the_other_one_for_one_attempt() {
+fn dead_address_family_delays_by_one_attempt() {
     if net::TcpListener::bind("[::1]:0").is_err() {
         return; // a machine without IPv6
     }
@@ -84,8 +84,8 @@ fn a_dead_family_holds_up_the_other_one_for_one_attempt() {
 }
 
 #[test]
-fn an_address_that_answers_late_still_wins() {
-    in_child("an_address_that_answers_late_still_wins", || {
+fn late_answer_still_wins() {
+    in_child("late_answer_still_wins", || {
         run(async {
             let silent = [
                 Silent::bind("127.0.0.1:0").await,
@@ -111,30 +111,27 @@ fn an_address_that_answers_late_still_wins() {
 }
 
 #[test]
-fn a_race_that_is_dropped_leaves_neither_sockets_nor_a_timer() {
-    in_child(
-        "a_race_that_is_dropped_leaves_neither_sockets_nor_a_timer",
-        || {
-            let reactor = Reactor::current().unwrap();
-            block_on(async {
-                let silent = Silent::bind("127.0.0.1:0").await;
-                let before = descriptors();
-                for attempts in 1..=2 {
-                    let addrs = [silent.addr(); 3];
-                    let mut connect = Box::pin(TcpStream::connect(&addrs[..]));
-                    until_descriptors(before + attempts, &mut connect).await;
-                    assert!(reactor.next_deadline().is_some());
-                    drop(connect);
-                    assert_eq!(descriptors(), before);
-                    assert_eq!(reactor.next_deadline(), None);
-                }
-            });
-        },
-    );
+fn dropped_connect_leaves_no_sockets_and_no_timer() {
+    in_child("dropped_connect_leaves_no_sockets_and_no_timer", || {
+        let reactor = Reactor::current().unwrap();
+        block_on(async {
+            let silent = Silent::bind("127.0.0.1:0").await;
+            let before = descriptors();
+            for attempts in 1..=2 {
+                let addrs = [silent.addr(); 3];
+                let mut connect = Box::pin(TcpStream::connect(&addrs[..]));
+                until_descriptors(before + attempts, &mut connect).await;
+                assert!(reactor.next_deadline().is_some());
+                drop(connect);
+                assert_eq!(descriptors(), before);
+                assert_eq!(reactor.next_deadline(), None);
+            }
+        });
+    });
 }
 
 #[test]
-fn the_timer_is_for_the_next_attempt_and_a_single_address_has_none() {
+fn only_connects_with_several_addresses_use_a_timer() {
     let reactor = Reactor::current().unwrap();
     block_on(async {
         let silent = Silent::bind("127.0.0.1:0").await;
@@ -152,7 +149,7 @@ fn the_timer_is_for_the_next_attempt_and_a_single_address_has_none() {
 }
 
 #[test]
-fn when_none_can_be_reached_the_error_tells_of_each() {
+fn error_names_each_unreachable_address() {
     run(async {
         let addrs = [closed(), "255.255.255.255:9".parse().unwrap(), closed()];
         let error = TcpStream::connect(&addrs[..])

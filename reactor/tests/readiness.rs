@@ -35,7 +35,7 @@ fn fill(io: &Async<Socket>) -> usize {
 }
 
 #[test]
-fn a_turn_with_nothing_to_do_wakes_nobody() {
+fn idle_turn_wakes_no_task() {
     let reactor = Reactor::current().unwrap();
     assert_eq!(reactor.turn(Some(Duration::ZERO)).unwrap().woken, 0);
     assert_eq!(
@@ -45,7 +45,7 @@ fn a_turn_with_nothing_to_do_wakes_nobody() {
 }
 
 #[test]
-fn a_waiter_is_woken_once_by_the_turn_after_its_data_came() {
+fn waiter_is_woken_once_per_event() {
     let reactor = Reactor::current().unwrap();
     let (io, mut peer) = pair();
     let (counter, waker) = Counter::new();
@@ -61,7 +61,7 @@ fn a_waiter_is_woken_once_by_the_turn_after_its_data_came() {
 }
 
 #[test]
-fn waiters_by_shared_reference_both_wake() {
+fn waiters_with_shared_references_all_wake() {
     let reactor = Reactor::current().unwrap();
     let (io, mut peer) = pair();
     let ((one, first), (two, second)) = (Counter::new(), Counter::new());
@@ -74,7 +74,7 @@ fn waiters_by_shared_reference_both_wake() {
 }
 
 #[test]
-fn waiters_by_clones_both_wake() {
+fn waiters_with_clones_all_wake() {
     let (here, there) = run(tcp_pair());
     let mut clones = [here.clone(), here];
     let [first, second] = &mut clones;
@@ -96,7 +96,7 @@ fn waiters_by_clones_both_wake() {
 }
 
 #[test]
-fn a_hundred_waiters_with_wakers_of_their_own_all_wake() {
+fn hundred_waiters_with_distinct_wakers_all_wake() {
     let (io, mut peer) = pair();
     let io = &io;
     run(async {
@@ -119,7 +119,7 @@ fn a_hundred_waiters_with_wakers_of_their_own_all_wake() {
 }
 
 #[test]
-fn a_crowd_that_waits_comes_to_rest() {
+fn waiting_crowd_causes_no_further_wakes() {
     let reactor = Reactor::current().unwrap();
     let (io, _peer) = pair();
     let crowd: Vec<_> = (0..1000).map(|_| Counter::new()).collect();
@@ -144,7 +144,7 @@ fn a_crowd_that_waits_comes_to_rest() {
 }
 
 #[test]
-fn a_reader_and_a_writer_wait_at_once() {
+fn reader_and_writer_wait_at_once() {
     let reactor = Reactor::current().unwrap();
     let (io, mut peer) = pair();
     let ((reads, reader), (writes, writer)) = (Counter::new(), Counter::new());
@@ -171,7 +171,7 @@ fn a_reader_and_a_writer_wait_at_once() {
 
 #[test]
 #[cfg(not(windows))] // where each event wakes both directions, which then arm the source again
-fn one_task_waits_for_both_directions_in_either_order() {
+fn one_task_waits_for_both_directions() {
     let reactor = Reactor::current().unwrap();
     for writes_first in [false, true] {
         let (io, mut peer) = pair();
@@ -191,7 +191,7 @@ fn one_task_waits_for_both_directions_in_either_order() {
 }
 
 #[test]
-fn readable_leaves_what_there_is_and_waits_for_what_is_not() {
+fn readable_returns_while_data_is_there() {
     let reactor = Reactor::current().unwrap();
     let (io, mut peer) = pair();
     let (counter, waker) = Counter::new();
@@ -215,7 +215,7 @@ fn readable_leaves_what_there_is_and_waits_for_what_is_not() {
 }
 
 #[test]
-fn readable_is_not_taken_in_by_what_was_read_behind_its_back() {
+fn readable_detects_data_taken_by_other_code() {
     let reactor = Reactor::current().unwrap();
     let (io, mut peer) = pair();
     peer.write_all(b"x").unwrap();
@@ -225,7 +225,7 @@ fn readable_is_not_taken_in_by_what_was_read_behind_its_back() {
 }
 
 #[test]
-fn a_socket_that_is_always_ready_starves_neither_a_timer_nor_another_socket() {
+fn always_ready_socket_starves_no_timer_or_socket() {
     let (busy, mut busy_peer) = pair();
     let (other, mut other_peer) = pair();
     busy_peer.write_all(b"x").unwrap();
@@ -250,7 +250,7 @@ fn a_socket_that_is_always_ready_starves_neither_a_timer_nor_another_socket() {
 }
 
 #[test]
-fn what_used_up_its_share_is_due_at_once_for_a_loop_outside() {
+fn exhausted_budget_makes_the_next_deadline_now() {
     let reactor = Reactor::current().unwrap();
     let (io, mut peer) = pair();
     peer.write_all(b"x").unwrap();
@@ -315,7 +315,7 @@ fn wakers_kept(waits: usize, turn_every: usize) -> usize {
 }
 
 #[test]
-fn the_wakers_of_dropped_futures_do_not_pile_up_on_a_silent_socket() {
+fn wakers_of_dropped_futures_do_not_accumulate() {
     let kept = [
         wakers_kept(100_000, usize::MAX),
         wakers_kept(5_000, 1),
@@ -325,7 +325,7 @@ fn the_wakers_of_dropped_futures_do_not_pile_up_on_a_silent_socket() {
 }
 
 #[test]
-fn a_waker_that_panics_does_not_keep_the_others_from_being_called() {
+fn panicking_waker_does_not_stop_other_wakes() {
     let reactor = Reactor::current().unwrap();
     let (io, mut peer) = pair();
     let panics = Waker::from(Arc::new(OnWake(|what| {
@@ -353,7 +353,7 @@ fn a_waker_that_panics_does_not_keep_the_others_from_being_called() {
 }
 
 #[test]
-fn panicking_wakers_in_a_crowd_do_not_reach_the_one_that_comes_on_top() {
+fn panics_of_checked_wakers_do_not_reach_the_caller() {
     let reactor = Reactor::current().unwrap();
     let (io, mut peer) = pair();
     for _ in 0..100 {
@@ -369,7 +369,7 @@ fn panicking_wakers_in_a_crowd_do_not_reach_the_one_that_comes_on_top() {
 }
 
 #[test]
-fn an_event_that_comes_while_the_waker_is_cloned_is_not_lost() {
+fn event_during_a_waker_clone_is_not_lost() {
     let reactor = Reactor::current().unwrap();
     let (io, mut peer) = pair();
     assert!(poll_byte(&io, Waker::noop()).is_pending());
@@ -385,7 +385,7 @@ fn an_event_that_comes_while_the_waker_is_cloned_is_not_lost() {
 }
 
 #[test]
-fn a_waker_may_turn_the_reactor_and_use_all_of_it() {
+fn waker_can_turn_and_use_the_reactor() {
     let reactor = Reactor::current().unwrap();
     let (io, mut peer) = pair();
     let io = Rc::new(RefCell::new(Some(io)));
@@ -417,7 +417,7 @@ fn a_waker_may_turn_the_reactor_and_use_all_of_it() {
 }
 
 #[test]
-fn a_wake_may_drop_the_socket_that_woke() {
+fn waker_can_drop_its_socket() {
     let reactor = Reactor::current().unwrap();
     let (io, mut peer) = pair();
     let io = Rc::new(Cell::new(Some(io)));
@@ -444,7 +444,7 @@ fn a_wake_may_drop_the_socket_that_woke() {
 }
 
 #[test]
-fn an_operation_that_is_interrupted_is_done_again() {
+fn interrupted_operation_is_retried() {
     let _reactor = Reactor::current().unwrap();
     let (io, _peer) = pair();
     let mut tries = 0;
@@ -460,7 +460,7 @@ fn an_operation_that_is_interrupted_is_done_again() {
 }
 
 #[test]
-fn an_event_in_the_middle_of_an_operation_is_not_wiped_out_by_its_result() {
+fn event_during_an_operation_is_kept() {
     let reactor = Reactor::current().unwrap();
     let (io, mut peer) = pair();
     settle(&reactor);
@@ -481,7 +481,7 @@ fn an_event_in_the_middle_of_an_operation_is_not_wiped_out_by_its_result() {
 }
 
 #[test]
-fn without_a_reactor_that_turns_the_error_says_what_to_call() {
+fn error_without_a_running_reactor_says_what_to_call() {
     let (io, _peer) = pair();
     let error = futures::executor::block_on(io.readable())
         .unwrap_err()
@@ -499,7 +499,7 @@ fn without_a_reactor_that_turns_the_error_says_what_to_call() {
 }
 
 #[test]
-fn without_a_reactor_what_is_ready_can_be_had() {
+fn ready_operations_succeed_without_a_running_reactor() {
     let (io, mut peer) = pair();
     peer.write_all(b"x").unwrap();
     futures::executor::block_on(io.readable()).unwrap();
@@ -510,7 +510,7 @@ fn without_a_reactor_what_is_ready_can_be_had() {
 }
 
 #[test]
-fn it_works_under_another_executor_beside_a_thread_that_holds_a_reactor() {
+fn other_executors_work_beside_a_reactor_thread() {
     let (io, mut peer) = pair();
     let thread = std::thread::spawn(move || peer.write_all(b"x"));
     let read = block_on(io.read_with(|mut io| io.read(&mut [0; 8])));
@@ -571,7 +571,7 @@ fn polls_of_a_crowd(n: usize) -> [usize; 2] {
 }
 
 #[test]
-fn a_waiter_costs_a_constant_number_of_polls_from_1_to_20_000() {
+fn polls_per_waiter_are_constant_up_to_20_000() {
     for n in [1, 2, 16, 17, 18, 64, 66, 100, 512, 600, 1000, 5000, 20_000] {
         let [silent, after_event] = polls_of_a_crowd(n);
         assert!(silent <= 2 * n, "{silent} polls of {n} waiters");
@@ -580,7 +580,7 @@ fn a_waiter_costs_a_constant_number_of_polls_from_1_to_20_000() {
 }
 
 #[test]
-fn dropped_futures_leave_one_waker_at_most_with_a_silent_socket() {
+fn dropped_futures_leave_at_most_one_waker() {
     let _reactor = Reactor::current().unwrap();
     let (io, _peer) = pair();
     let shared = Arc::new(());
@@ -606,7 +606,7 @@ fn dropped_futures_leave_one_waker_at_most_with_a_silent_socket() {
 }
 
 #[test]
-fn a_waker_stays_while_another_future_of_its_task_waits() {
+fn waker_stays_while_another_future_of_its_task_waits() {
     let reactor = Reactor::current().unwrap();
     for others in [0, 1, 40] {
         let (io, mut peer) = pair();
@@ -631,7 +631,7 @@ fn a_waker_stays_while_another_future_of_its_task_waits() {
 }
 
 #[test]
-fn the_payload_of_a_panicking_waker_may_panic_and_costs_no_wakes() {
+fn panicking_panic_payload_loses_no_wakes() {
     struct Bomb;
     impl Drop for Bomb {
         fn drop(&mut self) {
@@ -660,7 +660,7 @@ fn the_payload_of_a_panicking_waker_may_panic_and_costs_no_wakes() {
 }
 
 #[test]
-fn wakers_that_panic_when_a_socket_drops_them_do_not_end_the_process() {
+fn panics_of_dropped_wakers_do_not_abort() {
     let reactor = Reactor::current().unwrap();
     let (io, _peer) = pair();
     for _ in 0..40 {

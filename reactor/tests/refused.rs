@@ -282,8 +282,8 @@ fn assert_that_the_loop_works() {
 }
 
 #[test]
-fn the_loop_works_where_timer_descriptors_are_refused() {
-    let name = "the_loop_works_where_timer_descriptors_are_refused";
+fn loop_works_without_timerfd() {
+    let name = "loop_works_without_timerfd";
     for_each_refusal(name, |errno| {
         refuse(&[libc::SYS_timerfd_create], errno);
         assert_that_the_loop_works();
@@ -299,8 +299,8 @@ fn the_loop_works_where_timer_descriptors_are_refused() {
 }
 
 #[test]
-fn the_loop_works_where_eventfds_are_refused() {
-    let name = "the_loop_works_where_eventfds_are_refused";
+fn loop_works_without_eventfd() {
+    let name = "loop_works_without_eventfd";
     for_each_refusal(name, |errno| {
         refuse(&[libc::SYS_eventfd2], errno);
         assert_that_the_loop_works();
@@ -308,8 +308,8 @@ fn the_loop_works_where_eventfds_are_refused() {
 }
 
 #[test]
-fn a_waker_that_outlives_its_loop_raises_no_signal() {
-    in_child("a_waker_that_outlives_its_loop_raises_no_signal", || {
+fn waker_that_outlives_its_loop_raises_no_signal() {
+    in_child("waker_that_outlives_its_loop_raises_no_signal", || {
         // SAFETY: this sets no handler. It is what hosts have that aren't Rust programs.
         unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
         refuse(&[libc::SYS_eventfd2], Errno::NOSYS);
@@ -348,8 +348,8 @@ fn a_copy_goes_on_where_splice_is_refused() {
 }
 
 #[test]
-fn descriptors_become_non_blocking_where_ioctl_is_refused() {
-    let name = "descriptors_become_non_blocking_where_ioctl_is_refused";
+fn descriptors_become_non_blocking_without_ioctl() {
+    let name = "descriptors_become_non_blocking_without_ioctl";
     for_each_refusal(name, |errno| {
         refuse(&[libc::SYS_ioctl], errno);
         let (here, _there) = socket_pair();
@@ -366,8 +366,8 @@ fn descriptors_become_non_blocking_where_ioctl_is_refused() {
 }
 
 #[test]
-fn connections_are_accepted_where_accept4_is_refused() {
-    let name = "connections_are_accepted_where_accept4_is_refused";
+fn connections_are_accepted_without_accept4() {
+    let name = "connections_are_accepted_without_accept4";
     for_each_socket_refusal(name, |errno| {
         refuse(&[libc::SYS_accept4], errno);
         run(async {
@@ -382,8 +382,8 @@ fn connections_are_accepted_where_accept4_is_refused() {
 }
 
 #[test]
-fn sockets_are_made_where_their_flags_are_refused() {
-    let name = "sockets_are_made_where_their_flags_are_refused";
+fn sockets_are_created_without_socket_flags() {
+    let name = "sockets_are_created_without_socket_flags";
     for_each_socket_refusal(name, |errno| {
         let (nonblocking, stream) = (libc::SOCK_NONBLOCK as u64, libc::SOCK_STREAM as u64);
         let with_flags = stream | nonblocking | libc::SOCK_CLOEXEC as u64;

@@ -108,7 +108,7 @@ async fn forever() {
 }
 
 #[test]
-fn a_loop_that_serves_leaves_connections_to_those_that_accept() {
+fn serving_loop_leaves_connections_to_others() {
     let shared = Shared::new();
     let _busy = shared.start(async |listener| {
         let (mut stream, _) = listener.accept().await.unwrap();
@@ -120,7 +120,7 @@ fn a_loop_that_serves_leaves_connections_to_those_that_accept() {
 }
 
 #[test]
-fn a_dropped_accept_leaves_connections_to_those_that_accept() {
+fn dropped_accept_leaves_connections_to_others() {
     let shared = Shared::new();
     let _other = shared.start(async |listener| {
         assert!(timeout(MS, listener.accept()).await.is_err());
@@ -132,7 +132,7 @@ fn a_dropped_accept_leaves_connections_to_those_that_accept() {
 }
 
 #[test]
-fn a_dropped_incoming_leaves_connections_to_those_that_accept() {
+fn dropped_incoming_leaves_connections_to_others() {
     let shared = Shared::new();
     let _other = shared.start(async |listener| {
         let mut incoming = listener.incoming();
@@ -146,7 +146,7 @@ fn a_dropped_incoming_leaves_connections_to_those_that_accept() {
 }
 
 #[test]
-fn an_accept_that_is_dropped_after_its_wake_hands_the_connection_on() {
+fn accept_dropped_after_its_wake_wakes_others() {
     let shared = Shared::new();
     for _ in 0..10 {
         let woken = shared.start(async |listener| {
@@ -177,7 +177,7 @@ fn an_accept_that_is_dropped_after_its_wake_hands_the_connection_on() {
 }
 
 #[test]
-fn a_loop_in_a_long_turn_leaves_connections_to_those_that_sleep() {
+fn loop_in_a_long_turn_leaves_connections_to_others() {
     let shared = Shared::new();
     let (busy, is_busy) = mpsc::channel();
     let (go_on, goes_on) = mpsc::channel::<()>();
@@ -205,7 +205,7 @@ fn a_loop_in_a_long_turn_leaves_connections_to_those_that_sleep() {
 }
 
 #[test]
-fn two_accepts_at_once_on_a_shared_listener_both_get_connections() {
+fn concurrent_accepts_on_a_shared_listener_both_succeed() {
     let shared = Shared::new();
     let (served, serves) = mpsc::channel();
     let _two = shared.start(async move |listener| {
@@ -224,7 +224,7 @@ fn two_accepts_at_once_on_a_shared_listener_both_get_connections() {
 }
 
 #[test]
-fn one_of_two_accepts_at_once_may_be_dropped_at_any_time() {
+fn one_of_two_concurrent_accepts_can_be_dropped() {
     let shared = Shared::new();
     let _two = shared.start(async |listener| {
         let accepting = async {
@@ -249,9 +249,9 @@ fn one_of_two_accepts_at_once_may_be_dropped_at_any_time() {
 /// A limit of descriptors holds for each table of descriptors, and a thread may have its own.
 #[cfg(target_os = "linux")]
 #[test]
-fn a_loop_without_descriptors_leaves_connections_to_those_that_have_some() {
+fn loop_without_descriptors_leaves_connections_to_others() {
     in_child(
-        "a_loop_without_descriptors_leaves_connections_to_those_that_have_some",
+        "loop_without_descriptors_leaves_connections_to_others",
         || {
             use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
             let limit = Rlimit {

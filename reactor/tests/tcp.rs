@@ -75,7 +75,7 @@ async fn some_turns() {
 }
 
 #[test]
-fn data_and_end_in_one_edge_are_both_read() {
+fn data_and_eof_in_one_edge_are_both_read() {
     for how in ALL {
         run(async {
             let (here, there) = tcp_pair().await;
@@ -93,7 +93,7 @@ fn data_and_end_in_one_edge_are_both_read() {
 }
 
 #[test]
-fn data_and_end_before_the_first_read_are_both_read() {
+fn data_and_eof_before_the_first_read_are_both_read() {
     for how in ALL {
         for turns in [false, true] {
             run(async {
@@ -109,7 +109,7 @@ fn data_and_end_before_the_first_read_are_both_read() {
 }
 
 #[test]
-fn data_and_end_between_two_reads_are_both_read() {
+fn data_and_eof_between_two_reads_are_both_read() {
     for how in ALL {
         for turns in [false, true] {
             run(async {
@@ -131,7 +131,7 @@ fn data_and_end_between_two_reads_are_both_read() {
 }
 
 #[test]
-fn an_end_right_after_a_short_read_is_read() {
+fn eof_right_after_a_short_read_is_read() {
     for how in ALL {
         run(async {
             let (here, there) = tcp_pair().await;
@@ -152,7 +152,7 @@ fn an_end_right_after_a_short_read_is_read() {
 }
 
 #[test]
-fn a_registration_by_the_writer_does_not_hide_what_came_before() {
+fn registration_by_a_writer_keeps_earlier_readiness() {
     for how in ALL {
         run(async {
             let (here, there) = tcp_pair().await;
@@ -215,7 +215,7 @@ fn a_reset_behind_data_ends_the_reading() {
 }
 
 #[test]
-fn who_shuts_down_first_still_hears_the_answer() {
+fn half_closed_stream_receives_the_answer() {
     for client_first in [true, false] {
         run(async {
             let (a, b) = tcp_pair().await;
@@ -238,7 +238,7 @@ fn who_shuts_down_first_still_hears_the_answer() {
 }
 
 #[test]
-fn a_reader_ends_when_its_own_side_shuts_down_reading() {
+fn shutdown_of_reading_ends_a_pending_read() {
     run(async {
         let (here, _there) = tcp_pair().await;
         let mut buf = [0; 64];
@@ -251,7 +251,7 @@ fn a_reader_ends_when_its_own_side_shuts_down_reading() {
 }
 
 #[test]
-fn much_data_goes_both_ways_at_once_and_unchanged() {
+fn large_transfers_in_both_directions_are_intact() {
     const LEN: usize = 8 << 20;
     async fn send(mut stream: &TcpStream, data: &[u8]) {
         stream.write_all(data).await.unwrap();
@@ -294,7 +294,7 @@ fn vectored_reads_and_writes_keep_the_order() {
 }
 
 #[test]
-fn an_empty_buffer_reads_nothing_and_harms_nothing() {
+fn read_into_an_empty_buffer_returns_zero() {
     run(async {
         let (here, there) = tcp_pair().await;
         (&there).write_all(b"x").await.unwrap();
@@ -344,7 +344,7 @@ fn urgent_data_hangs_no_later_read() {
 }
 
 #[test]
-fn what_lies_behind_an_urgent_byte_is_read_although_the_read_before_was_short() {
+fn data_after_urgent_data_is_read_after_a_short_read() {
     for how in ALL {
         run(async {
             let (here, there) = tcp_pair().await;
@@ -368,7 +368,7 @@ fn what_lies_behind_an_urgent_byte_is_read_although_the_read_before_was_short() 
 }
 
 #[test]
-fn urgent_data_alone_does_not_keep_a_reader_spinning() {
+fn urgent_data_alone_does_not_spin_a_reader() {
     run(async {
         let (here, there) = tcp_pair().await;
         (&there).write_all(b"abc").await.unwrap();
@@ -389,7 +389,7 @@ fn urgent_data_alone_does_not_keep_a_reader_spinning() {
 }
 
 #[test]
-fn a_stream_and_its_clones_are_one_connection() {
+fn clones_of_a_stream_share_the_connection() {
     run(async {
         let (here, there) = tcp_pair().await;
         let (mut reader, mut writer) = (here.clone(), here.clone());
@@ -407,7 +407,7 @@ fn a_stream_and_its_clones_are_one_connection() {
 }
 
 #[test]
-fn streams_and_listeners_come_from_std_and_go_back_to_other_threads() {
+fn std_conversions_move_sockets_across_threads() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
     let there = thread::spawn(move || {
@@ -428,7 +428,7 @@ fn streams_and_listeners_come_from_std_and_go_back_to_other_threads() {
 }
 
 #[test]
-fn options_are_those_that_were_set() {
+fn socket_options_are_set_and_returned() {
     run(async {
         let (here, there) = tcp_pair().await;
         for on in [true, false] {
@@ -446,7 +446,7 @@ fn options_are_those_that_were_set() {
 }
 
 #[test]
-fn many_who_accept_get_a_connection_each() {
+fn concurrent_accepts_get_one_connection_each() {
     run(async {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
@@ -465,7 +465,7 @@ fn many_who_accept_get_a_connection_each() {
 }
 
 #[test]
-fn connections_come_in_as_a_stream() {
+fn incoming_yields_connections() {
     run(async {
         let listener = TcpListener::bind("[::1]:0").await;
         let Ok(listener) = listener else { return }; // a machine without IPv6
@@ -478,7 +478,7 @@ fn connections_come_in_as_a_stream() {
 }
 
 #[test]
-fn a_dropped_accept_loses_no_connection() {
+fn dropped_accept_loses_no_connection() {
     run(async {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
@@ -495,7 +495,7 @@ fn a_dropped_accept_loses_no_connection() {
 }
 
 #[test]
-fn a_port_may_be_taken_again_at_once() {
+fn port_can_be_bound_again_at_once() {
     run(async {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
@@ -509,7 +509,7 @@ fn a_port_may_be_taken_again_at_once() {
 }
 
 #[test]
-fn a_port_in_use_is_an_error_with_its_address() {
+fn bind_to_a_used_port_names_the_address() {
     run(async {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
@@ -522,7 +522,7 @@ fn a_port_in_use_is_an_error_with_its_address() {
 }
 
 #[test]
-fn a_refused_connection_is_an_error_with_its_address() {
+fn refused_connection_names_the_address() {
     run(async {
         let closed = TcpListener::bind("127.0.0.1:0")
             .await
@@ -541,7 +541,7 @@ fn a_refused_connection_is_an_error_with_its_address() {
 }
 
 #[test]
-fn an_address_out_of_reach_is_an_error_with_its_address() {
+fn unreachable_address_is_named() {
     run(async {
         let error = TcpStream::connect("255.255.255.255:9").await.unwrap_err();
         assert!(error.to_string().contains("255.255.255.255:9"), "{error}");
@@ -549,7 +549,7 @@ fn an_address_out_of_reach_is_an_error_with_its_address() {
 }
 
 #[test]
-fn the_first_of_several_addresses_that_answers_is_taken() {
+fn first_address_that_answers_is_used() {
     run(async {
         let closed = TcpListener::bind("127.0.0.1:0")
             .await
@@ -569,7 +569,7 @@ fn the_first_of_several_addresses_that_answers_is_taken() {
 }
 
 #[test]
-fn addresses_may_be_given_in_all_the_ways_of_std() {
+fn to_addrs_accepts_all_forms_of_std() {
     run(async {
         let addr: SocketAddr = "127.0.0.1:7".parse().unwrap();
         let v4: SocketAddrV4 = "127.0.0.1:7".parse().unwrap();
@@ -600,7 +600,7 @@ fn addresses_may_be_given_in_all_the_ways_of_std() {
 }
 
 #[test]
-fn what_is_no_address_is_an_error_that_names_it() {
+fn invalid_address_is_named() {
     run(async {
         for nonsense in ["ahoy", "ahoy:", "ahoy:99999", ":x"] {
             let error = TcpStream::connect(nonsense).await.unwrap_err();
@@ -615,7 +615,7 @@ fn what_is_no_address_is_an_error_that_names_it() {
 }
 
 #[test]
-fn a_lookup_may_be_dropped() {
+fn lookup_can_be_dropped() {
     run(async {
         for _ in 0..20 {
             let lookup = Box::pin(lookup_host("localhost:80"));
@@ -628,7 +628,7 @@ fn a_lookup_may_be_dropped() {
 }
 
 #[test]
-fn without_a_reactor_that_turns_the_error_says_what_to_call() {
+fn error_without_a_running_reactor_says_what_to_call() {
     let (here, _there) = run(tcp_pair());
     let error = futures::executor::block_on((&here).read(&mut [0]))
         .unwrap_err()
@@ -640,7 +640,7 @@ fn without_a_reactor_that_turns_the_error_says_what_to_call() {
 }
 
 #[test]
-fn the_io_of_other_executors_works_while_a_reactor_turns() {
+fn sockets_work_under_another_executor() {
     let reactor = Reactor::current().unwrap();
     let mut pool = futures::executor::LocalPool::new();
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -664,7 +664,7 @@ fn the_io_of_other_executors_works_while_a_reactor_turns() {
 }
 
 #[test]
-fn block_on_waits_for_a_peer_that_takes_its_time() {
+fn block_on_waits_for_a_slow_peer() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let addr = listener.local_addr().unwrap();
     let peer = thread::spawn(move || {
@@ -705,7 +705,7 @@ async fn drop_with_unsent_data(sender: TcpStream, mut receiver: TcpStream) {
 
 #[cfg(unix)]
 #[test]
-fn dropping_a_stream_that_lingers_does_not_block_the_loop() {
+fn dropping_a_lingering_stream_does_not_block() {
     run(async {
         let (here, there) = tcp_pair().await;
         there.set_linger(Some(LINGER)).unwrap();
@@ -715,7 +715,7 @@ fn dropping_a_stream_that_lingers_does_not_block_the_loop() {
 
 #[cfg(unix)]
 #[test]
-fn a_linger_time_that_was_set_elsewhere_does_not_block_the_loop() {
+fn linger_time_set_by_other_code_does_not_block() {
     run(async {
         // By the socket of std, before and between.
         let (here, there) = tcp_pair().await;
@@ -737,7 +737,7 @@ fn a_linger_time_that_was_set_elsewhere_does_not_block_the_loop() {
 
 #[cfg(unix)]
 #[test]
-fn dropping_an_async_socket_that_lingers_does_not_block_the_loop() {
+fn dropping_a_lingering_async_does_not_block() {
     run(async {
         let (here, there) = tcp_pair().await;
         let there = there.into_std().unwrap();
@@ -756,7 +756,7 @@ fn dropping_an_async_socket_that_lingers_does_not_block_the_loop() {
 
 #[cfg(unix)]
 #[test]
-fn a_linger_time_stays_with_a_socket_that_is_taken_out() {
+fn into_std_keeps_the_linger_time() {
     run(async {
         let (_here, there) = tcp_pair().await;
         there.set_linger(Some(LINGER)).unwrap();
@@ -769,7 +769,7 @@ fn a_linger_time_stays_with_a_socket_that_is_taken_out() {
 /// More buffers than the system takes in one call (`IOV_MAX`).
 #[test]
 #[cfg_attr(windows, ignore = "wine hands all of them to one call of its host")]
-fn more_buffers_than_one_call_takes_are_written_and_read_in_several() {
+fn vectored_io_beyond_the_system_limit_is_split() {
     run(async {
         let (mut here, mut there) = tcp_pair().await;
         let data = pattern(3000, 5);

@@ -23,7 +23,7 @@ async fn pair() -> (UdpSocket, UdpSocket) {
 }
 
 #[test]
-fn datagrams_go_to_and_fro() {
+fn datagrams_are_sent_and_answered() {
     run(async {
         let (a, b) = pair().await;
         let (mut here, mut there) = ([0; 16], [0; 16]);
@@ -46,7 +46,7 @@ fn datagrams_go_to_and_fro() {
 /// Elsewhere the poller may tell of it.
 #[cfg(all(target_os = "linux", not(windlass_portable)))]
 #[test]
-fn a_datagram_that_has_left_is_no_event_for_a_socket_that_waits_to_read() {
+fn sent_datagram_wakes_no_waiting_reader() {
     let reactor = Reactor::current().unwrap();
     let (a, b) = run(pair());
     let (_, waker) = Counter::new();
@@ -59,7 +59,7 @@ fn a_datagram_that_has_left_is_no_event_for_a_socket_that_waits_to_read() {
 }
 
 #[test]
-fn a_connected_socket_hears_its_peer_only() {
+fn connected_socket_receives_from_its_peer_only() {
     run(async {
         let (a, b) = pair().await;
         let stranger = UdpSocket::bind("127.0.0.1:0").await.unwrap();
@@ -77,7 +77,7 @@ fn a_connected_socket_hears_its_peer_only() {
 }
 
 #[test]
-fn datagrams_that_wait_are_read_one_by_one_even_if_they_are_short_or_empty() {
+fn queued_datagrams_are_received_even_if_empty() {
     run(async {
         let (a, b) = pair().await;
         let addr = b.local_addr().unwrap();
@@ -115,7 +115,7 @@ fn peek_leaves_the_datagram() {
 }
 
 #[test]
-fn the_forms_that_do_not_wait() {
+fn try_methods_do_not_wait() {
     run(async {
         let (a, b) = pair().await;
         let addr = b.local_addr().unwrap();
@@ -135,7 +135,7 @@ fn the_forms_that_do_not_wait() {
 }
 
 #[test]
-fn what_does_not_fit_is_cut_off() {
+fn long_datagram_is_truncated() {
     run(async {
         let (a, b) = pair().await;
         a.send_to(b"ahoy there", b.local_addr().unwrap())
@@ -152,7 +152,7 @@ fn what_does_not_fit_is_cut_off() {
 }
 
 #[test]
-fn clones_are_one_socket() {
+fn clones_share_the_socket() {
     run(async {
         let (a, b) = pair().await;
         let (sender, receiver) = (b.clone(), b.clone());
@@ -195,7 +195,7 @@ fn a_datagram_that_was_refused_is_the_error_of_a_later_call() {
 }
 
 #[test]
-fn options_are_those_that_were_set() {
+fn socket_options_are_set_and_returned() {
     run(async {
         let (a, _) = pair().await;
         for on in [true, false] {
@@ -210,7 +210,7 @@ fn options_are_those_that_were_set() {
 }
 
 #[test]
-fn groups_can_be_joined_and_left_once() {
+fn multicast_groups_are_joined_and_left_once() {
     run(async {
         let (a, _) = pair().await;
         let (group, here) = (Ipv4Addr::new(239, 1, 2, 3), Ipv4Addr::LOCALHOST);

@@ -92,7 +92,7 @@ fn many_connections_echo() {
 }
 
 #[test]
-fn who_connects_without_a_name_has_none_and_who_has_one_shows_it() {
+fn peer_name_is_that_of_the_client() {
     let (place, client) = (Place::new("named"), Place::new("client"));
     run(async {
         let listener = UnixListener::bind(&place).await.unwrap();
@@ -112,7 +112,7 @@ fn who_connects_without_a_name_has_none_and_who_has_one_shows_it() {
 }
 
 #[test]
-fn a_peer_whose_path_fills_its_address_is_accepted() {
+fn peer_with_a_path_of_maximal_length_is_accepted() {
     let place = Place::new("longest");
     let dir = std::env::temp_dir().join(format!("windlass-{:060}", std::process::id()));
     fs::create_dir_all(&dir).unwrap();
@@ -136,7 +136,7 @@ fn a_peer_whose_path_fills_its_address_is_accepted() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn names_may_be_abstract() {
+fn abstract_names_work() {
     use std::os::linux::net::SocketAddrExt;
     let name = format!("\0windlass-{}", std::process::id());
     run(async {
@@ -152,7 +152,7 @@ fn names_may_be_abstract() {
 }
 
 #[test]
-fn data_and_end_in_one_edge_are_both_read() {
+fn data_and_eof_in_one_edge_are_both_read() {
     for vectored in [false, true] {
         run(async {
             let (here, mut there) = UnixStream::pair().unwrap();
@@ -182,7 +182,7 @@ fn data_and_end_in_one_edge_are_both_read() {
 }
 
 #[test]
-fn bytes_behind_a_descriptor_are_read_although_the_read_before_was_short() {
+fn data_after_a_passed_descriptor_is_read() {
     run(async {
         let (here, there) = UnixStream::pair().unwrap();
         let mut all = [0; 3];
@@ -220,7 +220,7 @@ fn urgent_data_hangs_no_later_read() {
 }
 
 #[test]
-fn much_data_goes_both_ways_at_once_and_unchanged() {
+fn large_transfers_in_both_directions_are_intact() {
     const LEN: usize = 4 << 20;
     let (to, fro) = (pattern(LEN, 3), pattern(LEN, 4));
     let (mut a, mut b) = (Vec::new(), Vec::new());
@@ -263,7 +263,7 @@ fn half_close_and_shutdown_work_in_both_orders() {
 }
 
 #[test]
-fn the_forms_that_do_not_wait() {
+fn try_methods_do_not_wait() {
     run(async {
         let (a, b) = UnixStream::pair().unwrap();
         assert_eq!(
@@ -305,7 +305,7 @@ fn sockets_come_from_std_and_go_back_to_other_threads() {
 }
 
 #[test]
-fn who_connects_to_a_full_queue_gets_in_when_there_is_room() {
+fn connect_retries_while_the_listen_queue_is_full() {
     let place = Place::new("full");
     let socket = rustix::net::socket(AddressFamily::UNIX, SocketType::STREAM, None).unwrap();
     rustix::net::bind(&socket, &SocketAddrUnix::new(&place.0).unwrap()).unwrap();
@@ -359,7 +359,7 @@ fn errors_name_the_path() {
 }
 
 #[test]
-fn datagrams_go_to_and_fro() {
+fn datagrams_are_sent_and_answered() {
     let (here, there) = (Place::new("here"), Place::new("there"));
     run(async {
         let a = UnixDatagram::bind(&here).await.unwrap();
@@ -387,7 +387,7 @@ fn datagrams_go_to_and_fro() {
 }
 
 #[test]
-fn a_connected_sender_waits_while_the_queue_is_full() {
+fn connected_sender_waits_while_the_queue_is_full() {
     run(async {
         let (a, b) = UnixDatagram::pair().unwrap();
         let (sent, received) = join!(
@@ -412,7 +412,7 @@ fn a_connected_sender_waits_while_the_queue_is_full() {
 }
 
 #[test]
-fn a_queue_that_others_have_filled_does_not_hang_the_sender() {
+fn queue_filled_by_others_does_not_hang_the_sender() {
     let place = Place::new("others");
     run(async {
         let receiver = UnixDatagram::bind(&place).await.unwrap();
@@ -448,7 +448,7 @@ fn a_queue_that_others_have_filled_does_not_hang_the_sender() {
 }
 
 #[test]
-fn without_a_reactor_that_turns_the_error_says_what_to_call() {
+fn error_without_a_running_reactor_says_what_to_call() {
     let place = Place::new("nobody");
     let _receiver = net::UnixDatagram::bind(&place).unwrap();
     let sender = UnixDatagram::unbound().unwrap();
@@ -468,7 +468,7 @@ fn without_a_reactor_that_turns_the_error_says_what_to_call() {
 
 /// More buffers than the system takes in one call (`IOV_MAX`).
 #[test]
-fn more_buffers_than_one_call_takes_are_written_and_read_in_several() {
+fn vectored_io_beyond_the_system_limit_is_split() {
     run(async {
         let (mut here, mut there) = UnixStream::pair().unwrap();
         let data = pattern(3000, 5);

@@ -8,40 +8,45 @@ use std::panic::RefUnwindSafe;
 use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fd::{AsFd, BorrowedFd};
 
-use super::sys::{self, SocketAddrAny, is_lost_connection};
+use super::sys;
 use crate::async_io::Async;
 use crate::poller::Interest;
 use crate::readiness::check;
-
 use crate::source::Wait;
 use crate::time::{Sleep, sleep_until};
 
-/// How long an accept loop rests when the system has no descriptor left for a connection.
+/// How long a listener pauses when the system has no file descriptor left for a connection.
 ///
-/// Such a connection stays in the queue, so the next try would fail at once, and the one after it.
-/// It isn't told either when a descriptor gets free. So it is tried again after a while.
+/// The connection stays in the queue, so the next `accept` would fail at once, and no event reports
+/// that a descriptor is free again.
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// A socket that accepts connections.
 ///
-/// If other pollers share it, it's registered only while something waits for a connection: each
-/// event wakes one poller, and none may wake for nothing while a connection is in the queue.
+/// A listener that other pollers share is registered only while something waits for a connection,
+/// because each event wakes one poller, and none may be woken without accepting.
 #[derive(Debug)]
 pub(super) struct Acceptor<L: AsFd> {
     pub(super) io: Async<L>,
     /// When to try again, after the system ran out of descriptors.
     pause: Cell<Option<Instant>>,
-    /// A connection was accepted since this last waited.
-    served: Cell<bool>,
+    shared: Shared,
+}
+
+/// The state of a listener that other pollers share.
+#[derive(Debug, Default)]
+struct Shared {
+    /// A connection was accepted since the last wait.
+    has_accepted: Cell<bool>,
     /// How many `Accepting` wait for an event.
     waiting: Cell<usize>,
-    /// The number of the last event after which an accept gave a connection, or found none.
+    /// The tick of the last event after which an accept returned a connection or found none.
     answered: Cell<u32>,
 }
 
-// Its cells are changed by single steps, and no user code runs in between.
+// The cells change in single steps, and no user code runs in between.
 impl<L: AsFd> RefUnwindSafe for Acceptor<L> {}
 
 impl<L: AsFd> Acceptor<L> {
@@ -49,9 +54,7 @@ impl<L: AsFd> Acceptor<L> {
         Acceptor {
             io,
             pause: Cell::new(None),
-            served: Cell::new(false),
-            waiting: Cell::new(0),
-            answered: Cell::new(0),
+            shared: Shared::default(),
         }
     }
 
@@ -60,67 +63,66 @@ impl<L: AsFd> Acceptor<L> {
         poll_fn(|cx| accepting.poll(cx, make)).await
     }
 
-    /// One try, or the wait for an event.
-    fn poll_once<T>(
-        &self,
-        cx: &mut Context<'_>,
-        wait: &mut Wait<'_>,
-        make: Make<T>,
-    ) -> Poll<io::Result<T>> {
-        let (source, listener) = (self.io.source(), self.io.get_ref());
-        let read = source.readiness(Interest::Read);
-        let event = read.tick();
-        let accepted = wait.poll_with(cx, listener, || {
-            let (socket, peer) = sys::accept(listener.as_fd())?;
-            make(socket, peer, source.may_linger())
-        });
-        let is_answer = match &accepted {
+    /// Records that the event of `tick` has led to an accept, so its connection was not lost to the
+    /// other pollers.
+    fn note_answer<T>(&self, tick: u32, accepted: &Poll<io::Result<T>>) {
+        let is_answer = match accepted {
             Poll::Ready(accepted) => accepted.is_ok(),
-            Poll::Pending => !read.is_ready(), // otherwise its budget is used up
+            // Otherwise the budget of the task is used up.
+            Poll::Pending => !self.io.source().readiness(Interest::Read).is_ready(),
         };
         if is_answer {
-            self.answered.set(event);
+            self.shared.answered.set(tick);
         }
-        accepted
+        if accepted.is_ready() && is_answer {
+            self.shared.has_accepted.set(true);
+        }
     }
 
-    /// Nothing waits for a connection any more. Should an event have woken this poller alone, and
-    /// its connection still be in the queue, then the other pollers are woken.
-    fn withdraw(&self) {
-        let source = self.io.source();
-        if !source.is_exclusive() {
-            return;
+    #[cold]
+    fn stop_waiting(&self) {
+        let waiting = self.shared.waiting.get() - 1;
+        self.shared.waiting.set(waiting);
+        if waiting == 0 {
+            self.withdraw();
         }
-        self.served.set(false);
+    }
+
+    /// Leaves the shared listener to the other pollers, because nothing waits here any more. If an
+    /// event may have woken this poller alone, and its connection is still in the queue, wakes the
+    /// others.
+    fn withdraw(&self) {
+        let (source, shared) = (self.io.source(), &self.shared);
+        shared.has_accepted.set(false);
         source.deregister_exclusive(self.io.as_fd());
-        let event = source.readiness(Interest::Read).tick();
-        if event != self.answered.get() || source.may_have_missed_event() {
-            self.answered.set(event);
-            hand_on(self.io.as_fd());
+        let tick = source.readiness(Interest::Read).tick();
+        if tick != shared.answered.get() || source.may_have_missed_event() {
+            shared.answered.set(tick);
+            hand_over(self.io.as_fd());
         }
     }
 }
 
 /// Wakes all pollers that share a listener, if a connection is in its queue.
 ///
-/// The kernel wakes one of them when a connection comes, and no other later on, neither when that
-/// one deregisters nor when it registers again. But to shut down a TCP listener for writing, which
-/// changes nothing, wakes all that poll it (`inet_shutdown`).
+/// The kernel wakes one of them when a connection arrives, and none later, neither when that one
+/// deregisters nor when it registers again. But a shutdown of a TCP listener for writing, which
+/// changes nothing, wakes all that poll it.
 #[cold]
-fn hand_on(listener: BorrowedFd<'_>) {
+fn hand_over(listener: BorrowedFd<'_>) {
     if check(listener, Interest::Read).is_ok() {
         sys::wake_pollers(listener);
     }
 }
 
-/// Waits for a connection. While it's pending, the listener is registered, unless it pauses.
+/// The wait for a connection. While it is pending, the listener is registered, unless it pauses.
 #[derive(Debug)]
 pub(super) struct Accepting<'a, L: AsFd> {
     acceptor: &'a Acceptor<L>,
     wait: Wait<'a>,
-    /// It counts among those that wait.
-    waits: bool,
-    /// The pause. Each that waits has its own.
+    /// It is counted in [`Shared::waiting`].
+    is_counted: bool,
+    /// The pause. Each wait has its own timer.
     sleep: Option<Sleep>,
 }
 
@@ -129,7 +131,7 @@ impl<'a, L: AsFd> Accepting<'a, L> {
         Accepting {
             acceptor,
             wait: Wait::new(acceptor.io.source(), Interest::Read),
-            waits: false,
+            is_counted: false,
             sleep: None,
         }
     }
@@ -144,19 +146,18 @@ impl<'a, L: AsFd> Accepting<'a, L> {
                 acceptor.pause.set(None);
             }
             self.sleep = None;
-            match acceptor.poll_once(cx, &mut self.wait, make) {
+            match self.poll_once(cx, make) {
                 Poll::Pending => {
                     self.start_waiting()?;
                     return Poll::Pending;
                 }
-                Poll::Ready(Err(error)) if is_lost_connection(&error) => {}
+                Poll::Ready(Err(error)) if sys::is_lost_connection(&error) => {}
                 Poll::Ready(Err(error)) => {
                     acceptor.pause.set(Instant::now().checked_add(PAUSE));
                     self.stop_waiting();
                     return Poll::Ready(Err(error));
                 }
                 accepted => {
-                    acceptor.served.set(true);
                     self.stop_waiting();
                     return accepted;
                 }
@@ -164,26 +165,40 @@ impl<'a, L: AsFd> Accepting<'a, L> {
         }
     }
 
-    fn start_waiting(&mut self) -> io::Result<()> {
-        if !mem::replace(&mut self.waits, true) {
-            self.acceptor.waiting.set(self.acceptor.waiting.get() + 1);
+    /// Tries once, or waits for an event.
+    #[inline]
+    fn poll_once<T>(&mut self, cx: &mut Context<'_>, make: Make<T>) -> Poll<io::Result<T>> {
+        let acceptor = self.acceptor;
+        let (source, listener) = (acceptor.io.source(), acceptor.io.get_ref());
+        let tick = source.readiness(Interest::Read).tick();
+        let accept = || make(listener.as_fd(), source.may_linger());
+        let accepted = self.wait.poll_with(cx, listener, accept);
+        if source.is_exclusive() {
+            acceptor.note_answer(tick, &accepted);
         }
-        if self.acceptor.served.take() {
-            // The next connection is for another poller, if there are others. Without others that
-            // wait here, the listener was registered anew by now.
-            let io = &self.acceptor.io;
+        accepted
+    }
+
+    fn start_waiting(&mut self) -> io::Result<()> {
+        let (io, shared) = (&self.acceptor.io, &self.acceptor.shared);
+        if !io.source().is_exclusive() {
+            return Ok(());
+        }
+        if !mem::replace(&mut self.is_counted, true) {
+            shared.waiting.set(shared.waiting.get() + 1);
+        }
+        if shared.has_accepted.take() {
+            // The next connection is for another poller, if there are others. If nothing else
+            // waited here, this wait has registered the listener again, as the last of them.
             io.source().rotate_exclusive_waiter(io.as_fd())?;
         }
         Ok(())
     }
 
+    #[inline]
     fn stop_waiting(&mut self) {
-        if mem::take(&mut self.waits) {
-            let left = self.acceptor.waiting.get() - 1;
-            self.acceptor.waiting.set(left);
-            if left == 0 {
-                self.acceptor.withdraw();
-            }
+        if mem::take(&mut self.is_counted) {
+            self.acceptor.stop_waiting();
         }
     }
 }
@@ -194,9 +209,9 @@ impl<L: AsFd> Drop for Accepting<'_, L> {
     }
 }
 
-/// Makes a stream, and its peer's address, of what was accepted. The last argument is true if it
-/// may have inherited a linger time from the listener.
-pub(super) type Make<T> = fn(OwnedFd, Option<SocketAddrAny>, bool) -> io::Result<T>;
+/// Accepts one connection and makes a stream of it, with its peer's address. The last argument is
+/// true if the connection may inherit a linger time from the listener.
+pub(super) type Make<T> = fn(BorrowedFd<'_>, bool) -> io::Result<T>;
 
 /// The methods and traits of a listener, which is a struct around an `Acceptor`, and its stream of
 /// connections. `$make` is a `Make<($stream, $addr)>`.
@@ -207,22 +222,22 @@ macro_rules! listener {
             ///
             /// # Errors
             ///
-            /// Errors of one connection that was lost before it was accepted don't show: the next
-            /// one is taken. When there's no descriptor or memory left (`EMFILE` and the like),
-            /// that is told once, and the next call rests for 50 ms before it tries again: a loop
-            /// that logs errors and goes on neither spins nor goes deaf.
+            /// Returns an error when no file descriptor or memory is left (`EMFILE` and similar).
+            /// The next call then waits for 50 ms before it tries again, so a loop that logs errors
+            /// and continues neither spins nor stops accepting. A connection that was lost before
+            /// it was accepted is skipped.
             ///
             /// # Cancel safety
             ///
-            /// No connection is lost when the future is dropped: it's for the next call or, if the
-            /// listener is [shared](crate::net::TcpListener::share), for another loop.
+            /// No connection is lost when the future is dropped. The next call accepts it or, if
+            /// the listener is [shared](crate::net::TcpListener::share), another loop.
             pub async fn accept(&self) -> std::io::Result<($stream, $addr)> {
                 self.acceptor.accept($make).await
             }
 
             #[doc = concat!(
-                "An endless stream of connections, each as from [`accept`](", stringify!($listener),
-                "::accept)."
+                "Returns an endless stream of connections, each as from [`accept`](",
+                stringify!($listener), "::accept)."
             )]
             pub fn incoming(&self) -> Incoming<'_> {
                 Incoming {
@@ -230,20 +245,20 @@ macro_rules! listener {
                 }
             }
 
-            /// The address that it listens on.
+            /// Returns the address that it listens on.
             ///
             /// # Errors
             ///
-            /// Those of the system.
+            /// Returns the errors of the system.
             pub fn local_addr(&self) -> std::io::Result<$addr> {
                 self.acceptor.io.get_ref().local_addr()
             }
 
-            /// Takes the socket out, still non-blocking, for another thread say.
+            /// Takes the socket out, still non-blocking, for example for another thread.
             ///
             /// # Errors
             ///
-            /// None today.
+            /// Never fails today.
             pub fn into_std(self) -> std::io::Result<$std> {
                 self.acceptor.io.into_inner()
             }

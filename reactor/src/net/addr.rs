@@ -1,12 +1,12 @@
-//! What may be given where an address is wanted.
+//! Conversion to socket addresses.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
-/// What may be given where an address is wanted: what std's `ToSocketAddrs` takes, but host names
-/// are looked up without holding up the loop.
+/// Converts to socket addresses. Implemented for the types that std's `ToSocketAddrs` accepts. Host
+/// names are looked up without blocking the loop.
 ///
-/// Numeric addresses cost nothing. This trait is sealed: make a `SocketAddr` of your own types.
+/// Numeric addresses need no lookup. This trait is sealed: convert your own types to `SocketAddr`.
 pub trait ToAddrs: sealed::Target {}
 
 impl<T: sealed::Target + ?Sized> ToAddrs for T {}
@@ -21,7 +21,7 @@ mod sealed {
     pub enum Addrs {
         Known(Vec<SocketAddr>),
         Name(String, u16),
-        Nonsense(io::Error),
+        Invalid(io::Error),
     }
 
     pub trait Target {
@@ -84,9 +84,9 @@ impl Target for str {
             .map(|(host, port)| (host, port.parse()))
         {
             Some((host, Ok(port))) => Addrs::Name(host.to_owned(), port),
-            _ => Addrs::Nonsense(io::Error::new(
+            _ => Addrs::Invalid(io::Error::new(
                 io::ErrorKind::InvalidInput,
-                format!("`{self}` is not an address: write `host:port`, say `127.0.0.1:8080`"),
+                format!("`{self}` is not an address: write `host:port`, such as `127.0.0.1:8080`"),
             )),
         }
     }

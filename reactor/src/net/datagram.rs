@@ -4,37 +4,39 @@
 macro_rules! datagram {
     ($socket:ident, $addr:ty) => {
         impl $socket {
-            /// Sends a datagram to the address that it's connected to.
+            /// Sends a datagram to the address that the socket is connected to.
             ///
             /// # Errors
             ///
-            /// If it's not connected, the datagram is too large, or an earlier one was refused.
+            /// Fails if the socket is not connected, if the datagram is too large, or if an earlier
+            /// one was refused.
             ///
             /// # Cancel safety
             ///
-            /// When the future is dropped, nothing was sent.
+            /// If the future is dropped before it completes, nothing was sent.
             pub async fn send(&self, buf: &[u8]) -> std::io::Result<usize> {
                 self.io.write_with(|io| io.send(buf)).await
             }
 
-            /// Sends a datagram to the address that it's connected to, without waiting.
+            /// Sends a datagram to the address that the socket is connected to, without waiting.
             ///
             /// # Errors
             ///
             #[doc = concat!(
-                "`WouldBlock` if there is no room, and as [`send`](", stringify!($socket),
-                "::send)."
+                "Returns `WouldBlock` if the send buffer is full, and fails as [`send`](",
+                stringify!($socket), "::send) does."
             )]
             pub fn try_send(&self, buf: &[u8]) -> std::io::Result<usize> {
                 self.io.try_write_with(|io| io.send(buf))
             }
 
-            /// Waits for a datagram. What doesn't fit into the buffer is lost; on Windows that is
-            /// an error as well.
+            /// Waits for a datagram and receives it. Bytes beyond the buffer are lost. On Windows
+            /// that is an error as well.
             ///
             /// # Errors
             ///
-            /// Those of the system; if it's connected, that an earlier datagram was refused.
+            /// Returns the errors of the system. A connected socket reports that an earlier
+            /// datagram was refused.
             ///
             /// # Cancel safety
             ///
@@ -43,25 +45,26 @@ macro_rules! datagram {
                 self.io.read_with(|io| io.recv(buf)).await
             }
 
-            /// Takes a datagram, without waiting.
+            /// Receives a datagram, without waiting.
             ///
             /// # Errors
             ///
             #[doc = concat!(
-                "`WouldBlock` if there is none, and as [`recv`](", stringify!($socket), "::recv)."
+                "Returns `WouldBlock` if there is none, and fails as [`recv`](",
+                stringify!($socket), "::recv) does."
             )]
             pub fn try_recv(&self, buf: &mut [u8]) -> std::io::Result<usize> {
                 self.io.try_read_with(|io| io.recv(buf))
             }
 
             #[doc = concat!(
-                "Waits for a datagram, as [`recv`](", stringify!($socket), "::recv), and tells \
-                 who sent it."
+                "Receives a datagram and its sender's address. See [`recv`](", stringify!($socket),
+                "::recv)."
             )]
             ///
             /// # Errors
             ///
-            #[doc = concat!("As [`recv`](", stringify!($socket), "::recv).")]
+            #[doc = concat!("Fails as [`recv`](", stringify!($socket), "::recv) does.")]
             ///
             /// # Cancel safety
             ///
@@ -70,11 +73,11 @@ macro_rules! datagram {
                 self.io.read_with(|io| io.recv_from(buf)).await
             }
 
-            /// Takes a datagram, without waiting, and tells who sent it.
+            /// Receives a datagram, without waiting, and returns its sender's address.
             ///
             /// # Errors
             ///
-            #[doc = concat!("As [`try_recv`](", stringify!($socket), "::try_recv).")]
+            #[doc = concat!("Fails as [`try_recv`](", stringify!($socket), "::try_recv) does.")]
             pub fn try_recv_from(&self, buf: &mut [u8]) -> std::io::Result<(usize, $addr)> {
                 self.io.try_read_with(|io| io.recv_from(buf))
             }

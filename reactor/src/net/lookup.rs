@@ -44,7 +44,7 @@ pub async fn lookup_host(host: impl ToAddrs) -> io::Result<Vec<SocketAddr>> {
     match host.addrs() {
         Addrs::Known(addrs) => Ok(addrs),
         Addrs::Name(host, port) => look_up(host, port).await,
-        Addrs::Nonsense(error) => Err(error),
+        Addrs::Invalid(error) => Err(error),
     }
 }
 

@@ -1,14 +1,15 @@
 //! Sockets.
 //!
-//! They are used as those of std, with an `.await` where std blocks. Streams implement
+//! Sockets have the methods of those of std, with an `.await` where std blocks. Streams implement
 //! [`AsyncRead`](futures_io::AsyncRead) and [`AsyncWrite`](futures_io::AsyncWrite), and so do
-//! references to them: one task may read while another writes, without a lock. A stream is cheap
-//! to clone; all clones are one socket.
+//! references to them, so one task can read while another one writes, without a lock. A stream is
+//! cheap to clone, and all clones share one socket.
 //!
-//! All belong to the thread that made them. `into_std` and `TryFrom` take them across.
+//! A socket belongs to the thread that created it. `into_std` and `TryFrom` move it to another
+//! thread.
 //!
-//! Errors that concern an address have it in their text. Their kind is the system's, and the
-//! system's own error, with its number, is their [`source`](std::error::Error::source).
+//! Errors about an address name it. Their kind is that of the system's error, which is their
+//! [`source`](std::error::Error::source) and has the error number.
 
 mod accept;
 mod addr;
@@ -32,9 +33,10 @@ pub use lookup::lookup_host;
 pub use tcp::{Incoming, TcpListener, TcpStream};
 pub use udp::UdpSocket;
 
-/// Adds what was tried to an error's text. Its kind stays, and it is the source of the new one.
-fn context(what: &str, whom: impl fmt::Display, error: io::Error) -> io::Error {
-    let tried = format!("{what} {whom}");
+/// Adds the attempted operation to an error. The kind stays, and the error is the source of the new
+/// one.
+fn context(what: &str, target: impl fmt::Display, error: io::Error) -> io::Error {
+    let tried = format!("{what} {target}");
     io::Error::new(error.kind(), Failed { tried, error })
 }
 
@@ -56,7 +58,7 @@ impl std::error::Error for Failed {
     }
 }
 
-/// Tries the addresses one after the other. The error is that of the last.
+/// Tries the addresses one after the other. Returns the error of the last one.
 async fn each_addr<T>(
     target: impl ToAddrs,
     mut attempt: impl AsyncFnMut(SocketAddr) -> io::Result<T>,

@@ -1,6 +1,6 @@
-//! Attempts at several addresses, of which the first to succeed wins: Happy Eyeballs version 2
-//! (RFC 8305), the half of it that connects. To find the addresses and to sort them (its sections 3
-//! and 4, by RFC 6724) is left to the system.
+//! Connects to several addresses in parallel, and the first attempt that succeeds wins. This is the
+//! connecting half of Happy Eyeballs version 2 (RFC 8305). The system looks up and sorts the
+//! addresses (sections 3 and 4, RFC 6724).
 
 use std::future::{Future, poll_fn};
 use std::io;
@@ -13,18 +13,17 @@ use std::vec;
 use super::{context, no_address};
 use crate::time::{Sleep, sleep_until};
 
-/// How long an attempt has to itself until the next address is tried beside it: RFC 8305, section
-/// 5, "Connection Attempt Delay", with the default that it recommends. (One that fails makes room
-/// for the next at once. The RFC's shortest delays are about attempts that still run.)
+/// The next address is tried after this time if the previous attempt is still running: RFC 8305,
+/// section 5, "Connection Attempt Delay", with its recommended default.
 const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
-/// Connects to one of the addresses. What is still tried when one has succeeded is dropped.
+/// Connects to one of the addresses. When an attempt succeeds, the others are dropped.
 pub(super) async fn race<T, S, F>(addrs: Vec<SocketAddr>, mut start: S) -> io::Result<T>
 where
     S: FnMut(SocketAddr) -> F,
     F: Future<Output = io::Result<T>>,
 {
-    // The usual case needs no timer, no clock and no box.
+    // A single address needs no timer, clock or box.
     if let [addr] = addrs[..] {
         let attempt = start(addr).await;
         return attempt.map_err(|error| context(WHAT, addr, error));
@@ -52,8 +51,8 @@ where
 
 const WHAT: &str = "can't connect to";
 
-/// The families take turns, the first address's family first: RFC 8305, section 4, with a "First
-/// Address Family Count" of 1. Within a family the order stays.
+/// Alternates between the families, beginning with that of the first address: RFC 8305, section 4,
+/// with a "First Address Family Count" of 1. Within a family the order stays.
 fn interleave(addrs: Vec<SocketAddr>) -> Vec<SocketAddr> {
     let mut order = Vec::with_capacity(addrs.len());
     let is_first_v6 = addrs.first().is_some_and(SocketAddr::is_ipv6);
@@ -70,14 +69,14 @@ fn interleave(addrs: Vec<SocketAddr>) -> Vec<SocketAddr> {
     order
 }
 
-/// It has no clock: it's given `now`.
+/// A race in progress. It has no clock: the caller passes `now`.
 struct Race<S, F> {
     start: S,
-    /// Those that were not tried yet.
+    /// The addresses that were not tried yet.
     addrs: vec::IntoIter<SocketAddr>,
-    /// When the next one is to be tried. `None` is at once.
+    /// When to try the next address. `None` means at once.
     next: Option<Instant>,
-    /// In the order of their start: of two that succeed together, the preferred one wins.
+    /// In the order of their start, so that the preferred one wins if two succeed in the same poll.
     running: Vec<(SocketAddr, Pin<Box<F>>)>,
     failed: Vec<(SocketAddr, io::Error)>,
 }
@@ -132,12 +131,12 @@ where
         None
     }
 
-    /// When to poll, whether or not anything has woken; `None` if all addresses were tried.
+    /// When to poll even without a wake. `None` if all addresses were tried.
     fn next_start(&self) -> Option<Instant> {
         self.next.filter(|_| self.addrs.len() > 0)
     }
 
-    /// All that has failed. Its kind and its source are those of the last.
+    /// Returns an error that names all failures. Its kind and source are those of the last one.
     fn error(&mut self) -> io::Error {
         let Some((last, error)) = self.failed.pop() else {
             return no_address();
@@ -161,7 +160,7 @@ mod tests {
 
     use super::*;
 
-    /// Capital letters stand for addresses of version 6, small ones for those of version 4.
+    /// Capital letters stand for IPv6 addresses, small ones for IPv4.
     fn addr(name: char) -> SocketAddr {
         let host = match name.is_uppercase() {
             true => format!("[2001:db8::{}]:80", name as u32),
@@ -179,8 +178,8 @@ mod tests {
         names.chars().map(addr).collect()
     }
 
-    /// What the addresses answer, and a trace of what happens: `+A` when A is tried, `-A` when that
-    /// attempt is dropped.
+    /// The answers of the addresses, and a trace of the attempts: `+A` when A is tried, `-A` when
+    /// that attempt is dropped.
     #[derive(Default)]
     struct Net {
         answers: RefCell<HashMap<char, Result<(), ErrorKind>>>,
@@ -212,7 +211,7 @@ mod tests {
 
     type Start = Box<dyn FnMut(SocketAddr) -> Attempt>;
 
-    /// A race that the test drives by hand, with times that it makes up.
+    /// A race that a test polls by hand, at times of its choice.
     struct Scene {
         net: Rc<Net>,
         start: Instant,
@@ -239,11 +238,11 @@ mod tests {
             self.net.answers.borrow_mut().insert(name, answer);
         }
 
-        /// Polls, so many milliseconds after the start.
+        /// Polls at this number of milliseconds after the start.
         fn at(&mut self, ms: u64) -> Poll<io::Result<char>> {
             self.say(format!("{ms}:"));
             let now = self.start + Duration::from_millis(ms);
-            let race = self.race.as_mut().expect("it has not ended");
+            let race = self.race.as_mut().expect("the race has not ended");
             let polled = race.poll(&mut Context::from_waker(Waker::noop()), now);
             if let Poll::Ready(outcome) = &polled {
                 self.say(match outcome {
@@ -255,9 +254,9 @@ mod tests {
             polled
         }
 
-        /// When it wants to be polled.
+        /// When the race has to be polled next.
         fn next(&self) -> Option<Duration> {
-            let race = self.race.as_ref().expect("it has not ended");
+            let race = self.race.as_ref().expect("the race has not ended");
             race.next_start().map(|next| next - self.start)
         }
 
@@ -272,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn the_families_take_turns_beginning_with_that_of_the_first_address() {
+    fn interleave_alternates_between_address_families() {
         let order = |names: &str| -> String {
             let order = interleave(addrs(names)).into_iter();
             order.map(name).collect()
@@ -286,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn the_next_address_is_tried_beside_the_others_after_a_quarter_of_a_second() {
+    fn next_address_is_tried_in_parallel_after_250_ms() {
         let mut scene = Scene::new("ABa");
         for ms in [0, 249, 250, 499] {
             assert!(scene.at(ms).is_pending());
@@ -299,12 +298,16 @@ mod tests {
     }
 
     #[test]
-    fn when_an_attempt_fails_the_next_address_is_tried_at_once() {
+    fn failed_attempt_starts_the_next_at_once() {
         let mut scene = Scene::new("ABab");
         assert!(scene.at(0).is_pending());
         scene.answers('A', Err(HostUnreachable));
         assert!(scene.at(10).is_pending());
-        assert_eq!(scene.next(), Some(Duration::from_millis(260)), "anew");
+        assert_eq!(
+            scene.next(),
+            Some(Duration::from_millis(260)),
+            "250 ms after the failure"
+        );
         assert!(scene.at(260).is_pending());
         scene.answers('a', Err(ConnectionRefused)); // not the one that was tried last
         assert!(scene.at(270).is_pending());
@@ -312,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_that_fail_at_once_cost_no_time() {
+    fn immediate_failures_cost_no_time() {
         let mut scene = Scene::new("ABab");
         scene.answers('A', Err(HostUnreachable));
         scene.answers('a', Err(ConnectionRefused));
@@ -322,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn attempts_never_start_together() {
+    fn late_polls_start_one_attempt_at_a_time() {
         let mut scene = Scene::new("ABab");
         assert!(scene.at(0).is_pending());
         assert!(scene.at(1000).is_pending()); // the loop was late
@@ -335,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_to_succeed_wins_and_the_others_are_dropped() {
+    fn first_success_wins_and_drops_the_other_attempts() {
         let mut scene = Scene::new("ABab");
         for ms in [0, 250, 500] {
             assert!(scene.at(ms).is_pending());
@@ -346,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn an_early_attempt_may_win_late_and_is_preferred_to_a_later_one() {
+    fn earlier_attempt_wins_if_two_succeed_in_one_poll() {
         let mut scene = Scene::new("Aa");
         assert!(scene.at(0).is_pending());
         assert!(scene.at(250).is_pending());
@@ -357,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn an_attempt_that_succeeds_wins_over_one_that_fails_in_the_same_moment() {
+    fn success_wins_over_a_failure_in_the_same_poll() {
         let mut scene = Scene::new("ABa");
         assert!(scene.at(0).is_pending());
         assert!(scene.at(250).is_pending());
@@ -368,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn when_all_fail_the_error_tells_of_each_in_the_order_of_their_failing() {
+    fn error_lists_all_failures_in_order() {
         let mut scene = Scene::new("Aa");
         assert!(scene.at(0).is_pending());
         assert!(scene.at(250).is_pending());
@@ -389,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn without_an_address_there_is_nothing_to_win() {
+    fn race_without_addresses_is_an_error() {
         let mut scene = Scene::new("");
         let Poll::Ready(Err(error)) = scene.at(0) else {
             panic!("it can't be pending");

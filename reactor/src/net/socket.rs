@@ -36,56 +36,57 @@ macro_rules! socket {
                 }
             }
 
-            /// Waits until there's something to read: data, an end, or an error.
+            /// Waits until the socket can be read: there is data, the end of the stream, or an
+            /// error.
             ///
             /// # Errors
             ///
-            /// If no reactor turns on this thread.
+            /// Fails if no reactor is running on this thread.
             pub fn readable(&self) -> crate::readiness::Readable<'_> {
                 self.io.readable()
             }
 
-            /// Waits until there is room to write, or an error.
+            /// Waits until the socket can be written to, or has an error.
             ///
             /// # Errors
             ///
-            /// If no reactor turns on this thread.
+            /// Fails if no reactor is running on this thread.
             pub fn writable(&self) -> crate::readiness::Writable<'_> {
                 self.io.writable()
             }
 
-            /// The address of the other side.
+            /// Returns the address of the peer.
             ///
             /// # Errors
             ///
-            /// If there is none (any more).
+            /// Fails if the socket is not connected, or no longer.
             pub fn peer_addr(&self) -> std::io::Result<$addr> {
                 self.io.get_ref().peer_addr()
             }
 
-            /// The address of this side.
+            /// Returns the address of this socket.
             ///
             /// # Errors
             ///
-            /// Those of the system.
+            /// Returns the errors of the system.
             pub fn local_addr(&self) -> std::io::Result<$addr> {
                 self.io.get_ref().local_addr()
             }
 
-            /// Takes the error that the system has noted for this socket, if any (`SO_ERROR`).
+            /// Takes the pending error of this socket, if there is one (`SO_ERROR`).
             ///
             /// # Errors
             ///
-            /// Those of the system.
+            /// Returns the errors of the system.
             pub fn take_error(&self) -> std::io::Result<Option<std::io::Error>> {
                 self.io.get_ref().take_error()
             }
 
-            /// Takes the socket out, still non-blocking, for another thread say.
+            /// Takes the socket out, still non-blocking, for example for another thread.
             ///
             /// # Errors
             ///
-            /// If there are other clones of it.
+            /// Fails if the socket has other clones.
             pub fn into_std(self) -> std::io::Result<$std> {
                 match std::rc::Rc::try_unwrap(self.io) {
                     Ok(io) => io.into_inner(),
@@ -102,7 +103,7 @@ macro_rules! socket {
             fn try_from(socket: $std) -> std::io::Result<$socket> {
                 socket.set_nonblocking(true)?;
                 let io = crate::async_io::Async::new_nonblocking(socket)?;
-                io.expose(); // its maker may have kept a duplicate
+                io.expose(); // other code may have a duplicate
                 Ok($socket::new(io))
             }
         }

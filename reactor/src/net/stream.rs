@@ -14,7 +14,7 @@ pub(super) fn poll_receive<T: Receive>(
     cx: &mut Context<'_>,
     bufs: &mut [IoSliceMut<'_>],
 ) -> Poll<io::Result<usize>> {
-    // Before it's looked at how much room there was: what the system left empty proves nothing.
+    // The system fills at most these buffers, so only their length says whether a read was short.
     let most = bufs.len().min(MAX_BUFS);
     let bufs = &mut bufs[..most];
     let received = ready!(io.poll_read_with(cx, |io| io.receive(bufs)))?;
@@ -43,33 +43,33 @@ fn note<T: AsFd>(io: &Async<T>, received: Received, bufs: &[IoSliceMut<'_>]) -> 
 macro_rules! stream {
     ($stream:ident) => {
         impl $stream {
-            /// Reads what is there, without waiting.
+            /// Reads the bytes that are there, without waiting.
             ///
             /// # Errors
             ///
-            /// `WouldBlock` if nothing is there, and those of the system.
+            /// Returns `WouldBlock` if there is nothing to read, and the errors of the system.
             pub fn try_read(&self, buf: &mut [u8]) -> std::io::Result<usize> {
                 let bufs = &mut [std::io::IoSliceMut::new(buf)];
                 $crate::net::stream::try_receive(&self.io, bufs)
             }
 
-            /// Writes as much as there is room for, without waiting.
+            /// Writes as many bytes as the send buffer takes, without waiting.
             ///
             /// # Errors
             ///
-            /// `WouldBlock` if there is no room, and those of the system.
+            /// Returns `WouldBlock` if the send buffer is full, and the errors of the system.
             pub fn try_write(&self, buf: &[u8]) -> std::io::Result<usize> {
                 let bufs = [std::io::IoSlice::new(buf)];
                 self.io
                     .try_write_with(|io| $crate::net::sys::send(io, &bufs))
             }
 
-            /// Shuts down one half, or both. What was shut down already, or is not connected any
-            /// more, is no error.
+            /// Shuts down one half, or both. It is no error if the half is shut down already or the
+            /// stream is no longer connected.
             ///
             /// # Errors
             ///
-            /// Those of the system.
+            /// Returns the errors of the system.
             pub fn shutdown(&self, how: std::net::Shutdown) -> std::io::Result<()> {
                 match self.io.get_ref().shutdown(how) {
                     Err(error) if error.kind() == std::io::ErrorKind::NotConnected => Ok(()),
@@ -94,7 +94,7 @@ macro_rules! stream {
             ///
             /// # Errors
             ///
-            /// Those of the operation. Fails if no reactor turns on this thread.
+            /// Returns the errors of the operation. Fails if no reactor is running on this thread.
             pub fn poll_read_with<R>(
                 &self,
                 cx: &mut std::task::Context<'_>,
@@ -108,7 +108,7 @@ macro_rules! stream {
             ///
             /// # Errors
             ///
-            /// Those of the operation. Fails if no reactor turns on this thread.
+            /// Returns the errors of the operation. Fails if no reactor is running on this thread.
             pub fn poll_write_with<R>(
                 &self,
                 cx: &mut std::task::Context<'_>,

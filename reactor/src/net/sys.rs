@@ -127,15 +127,23 @@ pub(super) fn finish_connect(socket: impl AsFd) -> io::Result<()> {
     Ok(sockopt::socket_error(socket)??)
 }
 
-/// A flag, so that the result of `accept` needs no conversion.
+/// Set when a sandbox refuses accept4(2).
 static ACCEPT4_REFUSED: AtomicBool = AtomicBool::new(false);
 
-#[inline]
-pub(super) fn accept(listener: BorrowedFd<'_>) -> io::Result<(OwnedFd, Option<SocketAddrAny>)> {
+/// Accepts a connection, and converts its peer's address of 128 bytes before it is copied.
+#[inline(always)]
+pub(super) fn accept<A>(
+    listener: BorrowedFd<'_>,
+    to_addr: impl FnOnce(Option<SocketAddrAny>) -> A,
+) -> io::Result<(OwnedFd, A)> {
     if FLAGS.is_empty() || ACCEPT4_REFUSED.load(Relaxed) {
-        return accept_without_flags(listener);
+        let (socket, peer) = accept_without_flags(listener)?;
+        return Ok((socket, to_addr(peer)));
     }
-    acceptfrom_with(listener, FLAGS).map_err(retry_without_flags)
+    match acceptfrom_with(listener, FLAGS) {
+        Ok((socket, peer)) => Ok((socket, to_addr(peer))),
+        Err(error) => Err(retry_without_flags(error)),
+    }
 }
 
 /// Turns a refusal into `Interrupted`, after which any operation is tried again at once.

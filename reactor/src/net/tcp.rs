@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use rustix::fd::OwnedFd;
+use rustix::fd::BorrowedFd;
 
 use super::accept::{Accepting, Acceptor, listener};
 use super::race::race;
@@ -49,20 +49,20 @@ pub struct TcpListener {
 }
 
 impl TcpListener {
-    /// Listens on an address; port 0 lets the system choose one. Of several addresses the first
-    /// that can be had. A port that a past program has left in `TIME_WAIT` can be had.
+    /// Listens on an address. Port 0 lets the system choose a port. Of several addresses, the first
+    /// that succeeds is used. Connections in `TIME_WAIT` do not keep a port from being used again.
     ///
-    /// For other options, set them on a socket of the `socket2` crate and convert that by way of
+    /// To set other options, create a socket with the `socket2` crate and convert it by way of
     /// `std::net::TcpListener`.
     ///
     /// # Errors
     ///
-    /// If the port is in use, or not permitted: the address is in the text.
+    /// Fails if the port is in use or not permitted. The error names the address.
     ///
     /// # Cancel safety
     ///
-    /// When the future is dropped, there is no socket. It waits for nothing but a host name, as
-    /// [`lookup_host`](super::lookup_host).
+    /// If the future is dropped, there is no socket. It waits only for the lookup of a host name,
+    /// as [`lookup_host`](super::lookup_host).
     pub async fn bind(addr: impl ToAddrs) -> io::Result<TcpListener> {
         each_addr(addr, async |addr| {
             listen(&addr).map_err(|error| context("can't listen on", addr, error))
@@ -70,42 +70,36 @@ impl TcpListener {
         .await
     }
 
-    /// Says that other loops, of this process or of others, accept from the same socket: then a
-    /// connection wakes one of them and not all.
+    /// Declares that other loops, of this process or of others, accept from the same socket. A
+    /// connection then wakes one of them instead of all.
     ///
-    /// It wakes one that waits, if any does, and they take turns. That is Linux's
-    /// `EPOLLEXCLUSIVE`, and each listener registers again after it has accepted; elsewhere this
-    /// changes nothing. Call it before the first `accept`.
+    /// It wakes a loop that waits, if there is one, and the loops take turns. This uses
+    /// `EPOLLEXCLUSIVE` of Linux: each listener registers again after it has accepted. On other
+    /// systems the method has no effect. Call it before the first `accept`.
     ///
-    /// A loop takes part only while an [`accept`](TcpListener::accept) is pending (or a stream of
-    /// [`incoming`](TcpListener::incoming) that was polled): one that serves a connection first, or
-    /// has no descriptor left, leaves new connections to the others. An `accept` that is dropped
-    /// after an event has woken this loop wakes the others.
+    /// A loop takes part only while an [`accept`](TcpListener::accept), or a stream of
+    /// [`incoming`](TcpListener::incoming) that was polled, is pending. A loop that serves a
+    /// connection first, or has no file descriptor left, leaves new connections to the others. If
+    /// an `accept` is dropped after an event has woken this loop, it wakes the others.
     pub fn share(&self) {
         self.acceptor.io.source().set_exclusive();
     }
 }
 
-listener!(
-    TcpListener,
-    TcpStream,
-    SocketAddr,
-    sys::TcpListener,
-    accepted
-);
+listener!(TcpListener, TcpStream, SocketAddr, sys::TcpListener, accept);
 
 /// A TCP connection.
 ///
-/// Reading and writing are those of [`AsyncRead`](futures_io::AsyncRead) and
-/// [`AsyncWrite`](futures_io::AsyncWrite), for the stream and for references to it. A clone is the
-/// same connection: give one to the task that reads and one to the task that writes.
+/// Streams and references to them implement [`AsyncRead`](futures_io::AsyncRead) and
+/// [`AsyncWrite`](futures_io::AsyncWrite). All clones share the connection, so one task can read
+/// while another one writes.
 ///
-/// [`close`](futures_io::AsyncWrite::poll_close) shuts down the writing half: the peer reads an
-/// end, and can still answer. The connection is closed when the last clone is dropped.
+/// [`close`](futures_io::AsyncWrite::poll_close) shuts down the writing half. The peer reads the
+/// end of the stream and can still answer. The connection is closed when the last clone is dropped.
 ///
 /// # Examples
 ///
-/// A server that holds no buffer for connections that are silent:
+/// A server without a buffer per idle connection:
 ///
 /// ```
 /// use std::{cell::RefCell, io, rc::Rc};
@@ -131,24 +125,24 @@ pub struct TcpStream {
 }
 
 impl TcpStream {
-    /// Connects. Of several addresses, or of those that a host name has, to the one that answers
-    /// first.
+    /// Connects to an address. Of several addresses, or of those of a host name, the first that
+    /// answers is used.
     ///
-    /// They are tried as Happy Eyeballs does (RFC 8305, sections 4 and 5), so that a dead address
-    /// costs a quarter of a second and not a time-out. IPv6 and IPv4 take turns, beginning with the
-    /// first address. Each attempt has 250 ms to itself, until the next address is tried beside it;
-    /// if one fails, the next is tried at once. The first that succeeds wins, and the others are
-    /// given up.
+    /// The addresses are tried as Happy Eyeballs does (RFC 8305, sections 4 and 5), so that a dead
+    /// address costs 250 ms instead of a timeout. IPv6 and IPv4 alternate, and the family of the
+    /// first address is the first. The next address is tried in parallel 250 ms after the previous
+    /// one, or at once when an attempt fails. The first attempt that succeeds wins, and the others
+    /// are cancelled.
     ///
     /// # Errors
     ///
-    /// If none can be reached: each address is in the text, with what was wrong; the kind is that
-    /// of the last. There's no time limit but the system's own (minutes); see
+    /// Fails if no address can be reached. The error names each address with its error, and its
+    /// kind is that of the last one. Only the system limits the time, to some minutes. See
     /// [`timeout`](crate::time::timeout).
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future gives up all attempts.
+    /// Dropping the future cancels all attempts.
     ///
     /// # Examples
     ///
@@ -158,7 +152,7 @@ impl TcpStream {
     /// block_on(async {
     ///     let listener = TcpListener::bind("127.0.0.1:0").await?;
     ///     let port = listener.local_addr()?.port();
-    ///     // That is `::1` as well, where nobody listens, which costs nothing.
+    ///     // This tries `::1` as well. Nothing listens there, so that attempt fails at once.
     ///     let stream = TcpStream::connect(("localhost", port)).await?;
     ///     assert_eq!(stream.peer_addr()?, listener.local_addr()?);
     ///     std::io::Result::Ok(())
@@ -170,42 +164,43 @@ impl TcpStream {
         Ok(TcpStream::new(race(addrs, connect_to_addr).await?))
     }
 
-    /// Waits for data and copies it, but leaves it to be read.
+    /// Waits for data and copies it, without removing it from the stream.
     ///
     /// # Errors
     ///
-    /// Those of the system.
+    /// Returns the errors of the system.
     ///
     /// # Cancel safety
     ///
-    /// May be dropped at any time.
+    /// The future may be dropped at any time.
     pub async fn peek(&self, buf: &mut [u8]) -> io::Result<usize> {
         self.io.read_with(|io| io.peek(buf)).await
     }
 
-    /// Whether small writes are sent at once (`TCP_NODELAY`).
+    /// Returns whether small writes are sent at once (`TCP_NODELAY`).
     ///
     /// # Errors
     ///
-    /// Those of the system.
+    /// Returns the errors of the system.
     pub fn nodelay(&self) -> io::Result<bool> {
         self.io.get_ref().nodelay()
     }
 
-    /// Sends small writes at once, rather than waiting for more to put into the packet.
+    /// Sets whether small writes are sent at once, instead of waiting for more data to fill a
+    /// packet.
     ///
     /// # Errors
     ///
-    /// Those of the system.
+    /// Returns the errors of the system.
     pub fn set_nodelay(&self, nodelay: bool) -> io::Result<()> {
         self.io.get_ref().set_nodelay(nodelay)
     }
 
-    /// How many hops a packet may take (`IP_TTL`).
+    /// Returns how many hops a packet may take (`IP_TTL`).
     ///
     /// # Errors
     ///
-    /// Those of the system.
+    /// Returns the errors of the system.
     pub fn ttl(&self) -> io::Result<u32> {
         self.io.get_ref().ttl()
     }
@@ -214,7 +209,7 @@ impl TcpStream {
     ///
     /// # Errors
     ///
-    /// Those of the system.
+    /// Returns the errors of the system.
     pub fn set_ttl(&self, ttl: u32) -> io::Result<()> {
         self.io.get_ref().set_ttl(ttl)
     }
@@ -231,7 +226,7 @@ impl TcpStream {
     ///
     /// # Errors
     ///
-    /// Those of the system.
+    /// Returns the errors of the system.
     pub fn set_linger(&self, linger: Option<Duration>) -> io::Result<()> {
         self.io.source().set_may_linger(true);
         sys::set_linger(&*self.io, linger)
@@ -241,7 +236,7 @@ impl TcpStream {
     ///
     /// # Errors
     ///
-    /// Those of the system.
+    /// Returns the errors of the system.
     pub fn set_keepalive(&self, keepalive: bool) -> io::Result<()> {
         sys::set_keepalive(&*self.io, keepalive)
     }
@@ -263,14 +258,11 @@ async fn connect_to_addr(addr: SocketAddr) -> io::Result<Async<sys::TcpStream>> 
     connect_to(socket_for(&addr, SocketType::STREAM)?, &addr).await
 }
 
-fn accepted(
-    socket: OwnedFd,
-    peer: Option<SocketAddrAny>,
-    may_linger: bool,
-) -> io::Result<(TcpStream, SocketAddr)> {
-    let peer = match peer.map(SocketAddr::try_from) {
-        Some(Ok(peer)) => peer,
-        _ => return Err(io::Error::other("the peer of a connection has no address")),
+fn accept(listener: BorrowedFd<'_>, may_linger: bool) -> io::Result<(TcpStream, SocketAddr)> {
+    let to_addr = |peer: Option<SocketAddrAny>| SocketAddr::try_from(peer?).ok();
+    let (socket, peer) = sys::accept(listener, to_addr)?;
+    let Some(peer) = peer else {
+        return Err(io::Error::other("the peer of a connection has no address"));
     };
     let io = Async::new_nonlingering(socket.into())?;
     if may_linger {

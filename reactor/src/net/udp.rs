@@ -12,7 +12,7 @@ use crate::async_io::Async;
 
 /// A UDP socket.
 ///
-/// A clone is the same socket: give one to the task that receives and one to the task that sends.
+/// All clones share the socket, so one task can receive while another one sends.
 ///
 /// # Examples
 ///
@@ -40,17 +40,17 @@ socket!(UdpSocket, SocketAddr, sys::UdpSocket);
 datagram!(UdpSocket, SocketAddr);
 
 impl UdpSocket {
-    /// Takes an address to receive at; port 0 lets the system choose one. Of several addresses the
-    /// first that can be had.
+    /// Creates a socket that receives at an address. Port 0 lets the system choose a port. Of
+    /// several addresses, the first that succeeds is used.
     ///
     /// # Errors
     ///
-    /// If the port is in use, or not permitted: the address is in the text.
+    /// Fails if the port is in use or not permitted. The error names the address.
     ///
     /// # Cancel safety
     ///
-    /// When the future is dropped, there is no socket. It waits for nothing but a host name, as
-    /// [`lookup_host`](super::lookup_host).
+    /// If the future is dropped, there is no socket. It waits only for the lookup of a host name,
+    /// as [`lookup_host`](super::lookup_host).
     pub async fn bind(addr: impl ToAddrs) -> io::Result<UdpSocket> {
         each_addr(addr, async |addr| {
             bind(&addr).map_err(|error| context("can't bind to", addr, error))
@@ -58,17 +58,18 @@ impl UdpSocket {
         .await
     }
 
-    /// Chooses the address for [`send`](UdpSocket::send), from which alone datagrams are received
-    /// from now on. Nothing is sent. Of several addresses the first that can be had.
+    /// Connects the socket: [`send`](UdpSocket::send) sends to this address, and only datagrams
+    /// from it are received. No packet is sent. Of several addresses, the first that succeeds is
+    /// used.
     ///
     /// # Errors
     ///
-    /// If there's no way to it: the address is in the text.
+    /// Fails if there is no route to the address, which the error names.
     ///
     /// # Cancel safety
     ///
-    /// When the future is dropped, the socket is as it was. It waits for nothing but a host name,
-    /// as [`lookup_host`](super::lookup_host).
+    /// If the future is dropped, the socket is unchanged. It waits only for the lookup of a host
+    /// name, as [`lookup_host`](super::lookup_host).
     ///
     /// # Examples
     ///
@@ -93,15 +94,16 @@ impl UdpSocket {
         .await
     }
 
-    /// Sends a datagram. Of several addresses the first that it can be sent to.
+    /// Sends a datagram. Of several addresses, the first that succeeds is used.
     ///
     /// # Errors
     ///
-    /// If there's no way to the address, which is in the text, or the datagram is too large.
+    /// Fails if there is no route to the address, which the error names, or if the datagram is too
+    /// large.
     ///
     /// # Cancel safety
     ///
-    /// When the future is dropped, nothing was sent.
+    /// If the future is dropped before it completes, nothing was sent.
     pub async fn send_to(&self, buf: &[u8], addr: impl ToAddrs) -> io::Result<usize> {
         each_addr(addr, async |addr| {
             let sent = self.io.write_with(|io| io.send_to(buf, addr)).await;
@@ -114,48 +116,49 @@ impl UdpSocket {
     ///
     /// # Errors
     ///
-    /// `WouldBlock` if there is no room, and as [`send_to`](UdpSocket::send_to).
+    /// Returns `WouldBlock` if the send buffer is full, and fails as
+    /// [`send_to`](UdpSocket::send_to) does.
     pub fn try_send_to(&self, buf: &[u8], addr: SocketAddr) -> io::Result<usize> {
         let sent = self.io.try_write_with(|io| io.send_to(buf, addr));
         sent.map_err(|error| context("can't send to", addr, error))
     }
 
-    /// Waits for a datagram and copies it, but leaves it to be received.
+    /// Waits for a datagram and copies it, without removing it from the queue.
     ///
     /// # Errors
     ///
-    /// As [`recv`](UdpSocket::recv).
+    /// Fails as [`recv`](UdpSocket::recv) does.
     ///
     /// # Cancel safety
     ///
-    /// May be dropped at any time.
+    /// The future may be dropped at any time.
     pub async fn peek_from(&self, buf: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
         self.io.read_with(|io| io.peek_from(buf)).await
     }
 
-    /// Whether datagrams may be sent to all in a network (`SO_BROADCAST`).
+    /// Returns whether the socket may send broadcasts (`SO_BROADCAST`).
     ///
     /// # Errors
     ///
-    /// Those of the system.
+    /// Returns the errors of the system.
     pub fn broadcast(&self) -> io::Result<bool> {
         self.io.get_ref().broadcast()
     }
 
-    /// Permits sending datagrams to all in a network.
+    /// Sets whether the socket may send broadcasts.
     ///
     /// # Errors
     ///
-    /// Those of the system.
+    /// Returns the errors of the system.
     pub fn set_broadcast(&self, broadcast: bool) -> io::Result<()> {
         self.io.get_ref().set_broadcast(broadcast)
     }
 
-    /// How many hops a datagram may take (`IP_TTL`).
+    /// Returns how many hops a datagram may take (`IP_TTL`).
     ///
     /// # Errors
     ///
-    /// Those of the system.
+    /// Returns the errors of the system.
     pub fn ttl(&self) -> io::Result<u32> {
         self.io.get_ref().ttl()
     }
@@ -164,45 +167,45 @@ impl UdpSocket {
     ///
     /// # Errors
     ///
-    /// Those of the system.
+    /// Returns the errors of the system.
     pub fn set_ttl(&self, ttl: u32) -> io::Result<()> {
         self.io.get_ref().set_ttl(ttl)
     }
 
-    /// Receives what is sent to a group, by the interface that has the address `interface`; the
-    /// system chooses one if that is `0.0.0.0`.
+    /// Joins a multicast group on the interface with the address `interface`. With `0.0.0.0` the
+    /// system chooses the interface.
     ///
     /// # Errors
     ///
-    /// Those of the system.
+    /// Returns the errors of the system.
     pub fn join_multicast_v4(&self, group: Ipv4Addr, interface: Ipv4Addr) -> io::Result<()> {
         self.io.get_ref().join_multicast_v4(&group, &interface)
     }
 
-    /// Ends what [`join_multicast_v4`](UdpSocket::join_multicast_v4) began.
+    /// Leaves a group that [`join_multicast_v4`](UdpSocket::join_multicast_v4) has joined.
     ///
     /// # Errors
     ///
-    /// Those of the system.
+    /// Returns the errors of the system.
     pub fn leave_multicast_v4(&self, group: Ipv4Addr, interface: Ipv4Addr) -> io::Result<()> {
         self.io.get_ref().leave_multicast_v4(&group, &interface)
     }
 
-    /// Receives what is sent to a group, by the interface of that number; the system chooses one
-    /// if that is 0.
+    /// Joins a multicast group on the interface with this index. With 0 the system chooses the
+    /// interface.
     ///
     /// # Errors
     ///
-    /// Those of the system.
+    /// Returns the errors of the system.
     pub fn join_multicast_v6(&self, group: Ipv6Addr, interface: u32) -> io::Result<()> {
         self.io.get_ref().join_multicast_v6(&group, interface)
     }
 
-    /// Ends what [`join_multicast_v6`](UdpSocket::join_multicast_v6) began.
+    /// Leaves a group that [`join_multicast_v6`](UdpSocket::join_multicast_v6) has joined.
     ///
     /// # Errors
     ///
-    /// Those of the system.
+    /// Returns the errors of the system.
     pub fn leave_multicast_v6(&self, group: Ipv6Addr, interface: u32) -> io::Result<()> {
         self.io.get_ref().leave_multicast_v6(&group, interface)
     }

@@ -1,12 +1,12 @@
-//! Unix sockets: connections and datagrams between the programs of one machine.
+//! Unix sockets: connections and datagrams between processes of one machine.
 //!
-//! They are named by paths. The file appears at `bind` and stays when the socket is closed: remove
-//! it before the next `bind`. On Linux, a path that begins with a zero byte is a name of no file
-//! (an abstract one).
+//! A path names a socket. `bind` creates the file, and closing the socket leaves it there: remove
+//! it before the next `bind`. On Linux, a path that begins with a zero byte is an abstract name,
+//! without a file.
 
 use std::future::poll_fn;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::SocketAddr;
 use std::path::Path;
@@ -21,7 +21,7 @@ use super::context;
 use super::datagram::datagram;
 use super::socket::{connect_to, socket};
 use super::stream::stream;
-use super::sys::{self, AddressFamily, SocketAddrAny, SocketType};
+use super::sys::{self, AddressFamily, SocketType};
 use crate::async_io::Async;
 use crate::time::{Sleep, sleep};
 
@@ -60,16 +60,16 @@ pub struct UnixListener {
 }
 
 impl UnixListener {
-    /// Makes a socket of that name and listens on it.
+    /// Creates a socket with this name and listens on it.
     ///
     /// # Errors
     ///
-    /// `AddrInUse` if there is such a file, even if nobody listens any more. The path is in the
-    /// text.
+    /// Returns `AddrInUse` if the file exists, even if nothing listens any more. The error names
+    /// the path.
     ///
     /// # Cancel safety
     ///
-    /// It never waits: dropped before it is polled, it has done nothing.
+    /// The future never waits. If it is dropped before it is polled, it has done nothing.
     pub async fn bind(path: impl AsRef<Path>) -> io::Result<UnixListener> {
         let path = path.as_ref();
         listen(path).map_err(|error| context("can't listen on", format_args!("{path:?}"), error))
@@ -81,15 +81,14 @@ listener!(
     UnixStream,
     SocketAddr,
     sys::UnixListener,
-    accepted
+    accept
 );
 
 /// A Unix connection.
 ///
-/// Reading and writing are those of [`AsyncRead`](futures_io::AsyncRead) and
-/// [`AsyncWrite`](futures_io::AsyncWrite), for the stream and for references to it. A clone is the
-/// same connection. Closing it and splitting it work as for a
-/// [`TcpStream`](crate::net::TcpStream).
+/// Streams and references to them implement [`AsyncRead`](futures_io::AsyncRead) and
+/// [`AsyncWrite`](futures_io::AsyncWrite). All clones share the connection. Closing and splitting
+/// work as for a [`TcpStream`](crate::net::TcpStream).
 ///
 /// # Examples
 ///
@@ -116,17 +115,16 @@ pub struct UnixStream {
 impl UnixStream {
     /// Connects to a listener.
     ///
-    /// When its queue is full, Linux refuses at once and doesn't tell when there is room. So this
-    /// tries again after rests of 1 to 32 ms, until there is; see
-    /// [`timeout`](crate::time::timeout).
+    /// When the listener's queue is full, Linux refuses at once and has no event for a free slot.
+    /// So this retries after pauses of 1 to 32 ms. See [`timeout`](crate::time::timeout).
     ///
     /// # Errors
     ///
-    /// If there is no such file or nobody listens: the path is in the text.
+    /// Fails if the file does not exist or nothing listens. The error names the path.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future gives up the connection.
+    /// Dropping the future cancels the attempt.
     pub async fn connect(path: impl AsRef<Path>) -> io::Result<UnixStream> {
         let path = path.as_ref();
         match connect(path).await {
@@ -135,11 +133,11 @@ impl UnixStream {
         }
     }
 
-    /// Two streams that are connected with each other.
+    /// Creates two streams that are connected with each other.
     ///
     /// # Errors
     ///
-    /// Those of the system.
+    /// Returns the errors of the system.
     pub fn pair() -> io::Result<(UnixStream, UnixStream)> {
         let (here, there) = sys::UnixStream::pair()?;
         let stream = |socket: sys::UnixStream| {
@@ -153,9 +151,10 @@ impl UnixStream {
 socket!(UnixStream, SocketAddr, sys::UnixStream);
 stream!(UnixStream);
 
-/// A Unix socket for datagrams. None gets lost; who sends waits while the receiver's queue is full.
+/// A Unix socket for datagrams. No datagram is lost: senders wait while the receiver's queue is
+/// full.
 ///
-/// A clone is the same socket.
+/// All clones share the socket.
 ///
 /// # Examples
 ///
@@ -181,15 +180,15 @@ socket!(UnixDatagram, SocketAddr, sys::UnixDatagram);
 datagram!(UnixDatagram, SocketAddr);
 
 impl UnixDatagram {
-    /// Makes a socket of that name.
+    /// Creates a socket with this name.
     ///
     /// # Errors
     ///
-    /// `AddrInUse` if there is such a file. The path is in the text.
+    /// Returns `AddrInUse` if the file exists. The error names the path.
     ///
     /// # Cancel safety
     ///
-    /// It never waits: dropped before it is polled, it has done nothing.
+    /// The future never waits. If it is dropped before it is polled, it has done nothing.
     pub async fn bind(path: impl AsRef<Path>) -> io::Result<UnixDatagram> {
         let path = path.as_ref();
         let bound = || {
@@ -200,35 +199,36 @@ impl UnixDatagram {
         bound().map_err(|error| context("can't bind to", format_args!("{path:?}"), error))
     }
 
-    /// Makes a socket without a name: it can send, and is answered only if it's connected to.
+    /// Creates a socket without a name. It can send, and receives only from sockets that are
+    /// connected to it.
     ///
     /// # Errors
     ///
-    /// Those of the system.
+    /// Returns the errors of the system.
     pub fn unbound() -> io::Result<UnixDatagram> {
         sys::UnixDatagram::unbound()?.try_into()
     }
 
-    /// Two sockets that are connected with each other.
+    /// Creates two sockets that are connected with each other.
     ///
     /// # Errors
     ///
-    /// Those of the system.
+    /// Returns the errors of the system.
     pub fn pair() -> io::Result<(UnixDatagram, UnixDatagram)> {
         let (here, there) = sys::UnixDatagram::pair()?;
         Ok((here.try_into()?, there.try_into()?))
     }
 
-    /// Chooses the socket for [`send`](UnixDatagram::send), from which alone datagrams are
-    /// received from now on.
+    /// Connects the socket: [`send`](UnixDatagram::send) sends to the peer with this name, and only
+    /// datagrams from it are received.
     ///
     /// # Errors
     ///
-    /// If there is no such socket: the path is in the text.
+    /// Fails if there is no such socket. The error names the path.
     ///
     /// # Cancel safety
     ///
-    /// It never waits: dropped before it is polled, it has done nothing.
+    /// The future never waits. If it is dropped before it is polled, it has done nothing.
     pub async fn connect(&self, path: impl AsRef<Path>) -> io::Result<()> {
         let path = path.as_ref();
         let connected = address(path).and_then(|addr| sys::connect(self, &addr));
@@ -236,19 +236,19 @@ impl UnixDatagram {
         connected.map_err(|error| context("can't connect to", format_args!("{path:?}"), error))
     }
 
-    /// Sends a datagram to the socket of that name.
+    /// Sends a datagram to the socket with this name.
     ///
-    /// When the receiver's queue is full, no event tells for sure when there is room again. So this
-    /// tries again after rests of 1 to 32 ms; [`connect`](UnixDatagram::connect) and
-    /// [`send`](UnixDatagram::send) wait for the event.
+    /// When the receiver's queue is full, no event reliably reports a free slot. So this retries
+    /// after pauses of 1 to 32 ms. [`connect`](UnixDatagram::connect) and
+    /// [`send`](UnixDatagram::send) wait for the event instead.
     ///
     /// # Errors
     ///
-    /// If there is no such socket: the path is in the text. Or if the datagram is too large.
+    /// Fails if there is no such socket or if the datagram is too large. The error names the path.
     ///
     /// # Cancel safety
     ///
-    /// When the future is dropped, nothing was sent.
+    /// If the future is dropped before it completes, nothing was sent.
     pub async fn send_to(&self, buf: &[u8], path: impl AsRef<Path>) -> io::Result<usize> {
         let path = path.as_ref();
         let mut retry = Retry::default();
@@ -259,11 +259,12 @@ impl UnixDatagram {
         sent.map_err(|error| context("can't send to", format_args!("{path:?}"), error))
     }
 
-    /// Sends a datagram to the socket of that name, without waiting.
+    /// Sends a datagram to the socket with this name, without waiting.
     ///
     /// # Errors
     ///
-    /// `WouldBlock` if there is no room, and as [`send_to`](UnixDatagram::send_to).
+    /// Returns `WouldBlock` if the receiver's queue is full, and fails as
+    /// [`send_to`](UnixDatagram::send_to) does.
     pub fn try_send_to(&self, buf: &[u8], path: impl AsRef<Path>) -> io::Result<usize> {
         let path = path.as_ref();
         let sent = address(path)
@@ -279,8 +280,8 @@ impl UnixDatagram {
         addr: &SocketAddrUnix,
     ) -> Poll<io::Result<usize>> {
         loop {
-            // A full queue is no reason to wait for an event: on Linux the refused datagram itself
-            // makes one, when its memory is freed, and waiting for those would spin.
+            // A wait for an event would spin while the queue is full: on Linux the refused datagram
+            // itself causes an event when its memory is freed.
             let polled = self
                 .io
                 .poll_write_with(cx, |io| match sys::send_to(io, buf, addr) {
@@ -326,22 +327,24 @@ async fn connect(path: &Path) -> io::Result<Async<sys::UnixStream>> {
     }
 }
 
-fn accepted(
-    socket: OwnedFd,
-    peer: Option<SocketAddrAny>,
+fn accept(
+    listener: BorrowedFd<'_>,
     _: bool, // the system ignores linger times of Unix sockets
 ) -> io::Result<(UnixStream, SocketAddr)> {
+    let (socket, has_name) = sys::accept(listener, |peer| {
+        peer.is_some_and(|peer| peer.addr_len() > 2)
+    })?;
     let stream = UnixStream::new(Async::new_nonlingering(socket.into())?);
-    // Most who connect have no name, and then the address is but a family, of two bytes. std reads
-    // the others: rustix 1.1 panics at a path that fills the address to its end.
-    let peer = match peer {
-        Some(peer) if peer.addr_len() > 2 => stream.peer_addr()?,
-        _ => SocketAddr::from_pathname("")?,
+    // Most clients have no name. Their address is a family alone, of two bytes. std reads the other
+    // addresses, because rustix 1.1 panics at a path that fills the address to its end.
+    let peer = match has_name {
+        true => stream.peer_addr()?,
+        false => SocketAddr::from_pathname("")?,
     };
     Ok((stream, peer))
 }
 
-/// Rests between tries at what no event tells the end of. They grow, from 1 ms to 32 ms.
+/// Pauses between attempts when no event reports success. They grow from 1 ms to 32 ms.
 #[derive(Default)]
 struct Retry {
     tries: u32,

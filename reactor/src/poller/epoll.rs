@@ -1,14 +1,18 @@
 //! The poller of Linux: epoll, through `rustix`.
 //!
-//! The crate `polling` is bypassed because each of its parts costs more on this path. Measured with
-//! `polling` 3.11 on Linux 6.18, in system calls:
+//! The crate `polling` is bypassed, because here each of its parts costs more. Counted by strace
+//! with `polling` 3.11 on Linux 6.18:
 //!
-//! | | here | `polling` | because `polling` |
+//! | system calls | here | `polling` | because `polling` |
 //! |---|---:|---:|---|
-//! | one wait | 1 | 5 | sets its timerfd and re-arms its timerfd and its eventfd each time |
-//! | wake from another thread, with the wait | 2 | 6 | resets a notification in its own wait only |
-//! | echo of 64 B, one connection | 3 | 8 | can't register for `EPOLLRDHUP`: one more `recv` |
-//! | descriptors per reactor | 3 | 5 | has a timerfd that cannot be set from outside |
+//! | one wait | 1 | 5 | sets a timerfd, reads an eventfd and re-arms both |
+//! | notification, with the wait it ends | 2 | 6 | resets a notification in its own wait only |
+//! | echo of one message | 3 | 8 | and has no `EPOLLRDHUP`: one more `recv` per message |
+//! | creation | 5 | 8 | |
+//!
+//! Its descriptors and its notification cannot be used alone. A `polling::Poller` owns an eventfd
+//! and a timerfd, both one-shot and re-armed by its own wait only, so this poller would need a
+//! second pair of them. A reactor has 3 descriptors here and would have 5 with it.
 //!
 //! What this file does instead:
 //!

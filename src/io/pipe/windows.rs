@@ -3,7 +3,7 @@
 
 use std::fmt;
 use std::future::Future;
-use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
+use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::marker::PhantomData;
 use std::mem;
 use std::pin::Pin;

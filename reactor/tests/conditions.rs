@@ -1,4 +1,4 @@
-//! Priority news, errors, and urgent data.
+//! Priority and error conditions, and urgent data.
 
 #![cfg(target_os = "linux")]
 
@@ -65,7 +65,7 @@ where
 }
 
 #[test]
-fn a_tcp_reader_goes_on_behind_urgent_data_that_was_taken_by_hand() {
+fn tcp_reader_continues_after_urgent_data_was_taken() {
     run(async {
         let (stream, peer) = tcp().await;
         read_behind_a_mark(&stream, peer).await;
@@ -73,7 +73,7 @@ fn a_tcp_reader_goes_on_behind_urgent_data_that_was_taken_by_hand() {
 }
 
 #[test]
-fn a_unix_reader_goes_on_behind_urgent_data_that_was_taken_by_hand() {
+fn unix_reader_continues_after_urgent_data_was_taken() {
     run(async {
         let (stream, peer) = UnixStream::pair().unwrap();
         read_behind_a_mark(&stream, peer).await;
@@ -91,7 +91,7 @@ fn a_unix_reader_goes_on_behind_urgent_data_that_was_taken_by_hand() {
 }
 
 #[test]
-fn priority_waits_for_urgent_data_and_not_for_others() {
+fn priority_waits_for_urgent_data_only() {
     run(async {
         let (stream, mut peer) = tcp().await;
         let io = Async::new(stream.into_std().unwrap()).unwrap();
@@ -113,7 +113,7 @@ fn priority_waits_for_urgent_data_and_not_for_others() {
 }
 
 #[test]
-fn error_waits_for_the_end_of_a_pipes_readers() {
+fn error_waits_until_a_pipe_has_no_readers() {
     run(async {
         let (reader, writer) = rustix::pipe::pipe().unwrap();
         let writer = Async::new(writer).unwrap();
@@ -138,7 +138,7 @@ fn read_all(file: &File) -> String {
 }
 
 #[test]
-fn a_file_of_proc_is_readable_once_without_news() {
+fn proc_file_is_readable_once_without_events() {
     for path in ["/proc/self/mountinfo", "/proc/swaps", "/proc/self/mounts"] {
         let mut reads = 0;
         run(async {
@@ -158,7 +158,7 @@ fn a_file_of_proc_is_readable_once_without_news() {
 }
 
 #[test]
-fn a_hand_written_wait_for_a_file_of_proc_comes_to_rest() {
+fn poll_readable_of_a_proc_file_does_not_spin() {
     let reactor = Reactor::current().unwrap();
     let file = Async::new(File::open("/proc/self/mountinfo").unwrap()).unwrap();
     let (counter, waker) = Counter::new();
@@ -172,7 +172,7 @@ fn a_hand_written_wait_for_a_file_of_proc_comes_to_rest() {
 }
 
 #[test]
-fn what_is_unread_in_a_pipe_stays_readable() {
+fn pipe_with_unread_data_stays_readable() {
     run(async {
         let (reader, writer) = rustix::pipe::pipe().unwrap();
         let reader: Async<OwnedFd> = Async::new(reader).unwrap();
@@ -191,8 +191,8 @@ fn mount() -> bool {
 }
 
 #[test]
-fn each_change_of_the_mounts_wakes_all_that_wait_once() {
-    in_child("each_change_of_the_mounts_wakes_all_that_wait_once", || {
+fn change_of_mounts_wakes_all_waiters_once() {
+    in_child("change_of_mounts_wakes_all_waiters_once", || {
         // SAFETY: it touches no memory.
         if unsafe { libc::unshare(libc::CLONE_NEWNS) } != 0 {
             return; // only root may
@@ -228,7 +228,7 @@ fn each_change_of_the_mounts_wakes_all_that_wait_once() {
 }
 
 #[test]
-fn news_that_lasts_leaves_room_for_other_tasks() {
+fn lasting_condition_does_not_starve_other_tasks() {
     Reactor::current().unwrap().block_on(async {
         let (reader, writer) = std::io::pipe().unwrap();
         let writer = Async::new(writer).unwrap();
