@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::task::Waker;
 
 use crate::fork;
-use crate::reactor::{Hub, REACTOR};
+use crate::reactor::{REACTOR, ReactorInner};
 use crate::timers::TimerKey;
 
 thread_local! {
@@ -19,7 +19,7 @@ thread_local! {
 
 /// A thread's hold on its hub. A forked child leaks an inherited hub. Dropping the poller there
 /// would remove descriptors from the epoll instance that the parent uses.
-struct Kept(Rc<Hub>);
+struct Kept(Rc<ReactorInner>);
 
 impl Drop for Kept {
     fn drop(&mut self) {
@@ -31,19 +31,19 @@ impl Drop for Kept {
 
 /// This thread's hub. Made if there is none.
 #[inline]
-pub(crate) fn hub() -> io::Result<Rc<Hub>> {
+pub(crate) fn hub() -> io::Result<Rc<ReactorInner>> {
     first_hub().map_or_else(make_hub, Ok)
 }
 
 /// This thread's hub, if it was ever made and the thread is not ending.
 #[inline]
-pub(crate) fn made_hub() -> Option<Rc<Hub>> {
+pub(crate) fn made_hub() -> Option<Rc<ReactorInner>> {
     first_hub().or_else(child_hub)
 }
 
 /// The hub that this thread made first. None in a forked child that has inherited it.
 #[inline]
-fn first_hub() -> Option<Rc<Hub>> {
+fn first_hub() -> Option<Rc<ReactorInner>> {
     let found = look(|hub| {
         let hub = &hub?.0;
         (!hub.is_inherited()).then(|| hub.clone())
@@ -67,11 +67,11 @@ fn look<R>(look: impl FnOnce(Option<&Kept>) -> R) -> Option<R> {
 }
 
 #[cold]
-fn make_hub() -> io::Result<Rc<Hub>> {
+fn make_hub() -> io::Result<Rc<ReactorInner>> {
     if let Some(hub) = child_hub() {
         return Ok(hub);
     }
-    let new = Rc::new(Hub::new()?);
+    let new = Rc::new(ReactorInner::new()?);
     let kept = HUB.try_with(|place| {
         match place.take() {
             None => place.set(Some(Kept(new.clone()))),
@@ -112,7 +112,7 @@ fn stop_child_timer(id: NonZeroU64, timer: TimerKey) -> Option<Waker> {
 
 /// The hub that this thread has made since the process was forked.
 #[cold]
-fn child_hub() -> Option<Rc<Hub>> {
+fn child_hub() -> Option<Rc<ReactorInner>> {
     let found = CHILD_HUB.try_with(|hub| {
         let hub = hub.borrow();
         let here = hub.as_ref().filter(|hub| !hub.0.is_inherited());

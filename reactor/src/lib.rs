@@ -28,12 +28,24 @@
 //! The turn, from its source:
 //!
 //! ```text
-//! self.submit()?;                           // one more, if completion sources have operations
-//! let alarm = self.wait(..)?;               // one system call: sockets, timers, other threads
-//! self.collect_ready(&mut woken);           // wakers of sources that had an event
-//! self.collect_due(alarm, .., &mut woken);  // wakers of timers that are due
-//! self.collect_completions(&mut woken);     // wakers of operations that have completed
-//! for waker in woken { waker.wake() }       // no borrow is held any more
+//! self.check_origin()?;
+//! self.turn.set(self.turn.get().wrapping_add(1));
+//! let is_idle = self.submit()? & !self.park.has_deferred();
+//! // Until the wakers are called, nothing runs that could start or stop a timer.
+//! let deadline = self.next_deadline();
+//! self.wait(is_idle, deadline, limit)?;
+//! // From here on nothing may unwind: an edge that was taken is not reported again.
+//! let mut woken = self.scratch.take();
+//! self.collect_deferred(&mut woken);
+//! self.collect_ready(&mut woken);
+//! self.collect_due(deadline, &mut woken);
+//! let panic = self.collect_completions(&mut woken);
+//! let turned = Turned { woken: woken.len() };
+//! wake_all(woken.drain(..));
+//! shrink(&mut woken, turned.woken);
+//! self.scratch.set(woken);
+//! self.park.end_turn();
+//! panic.map_or(Ok(turned), |payload| resume_unwind(payload))
 //! ```
 //!
 //! # What it promises
@@ -91,7 +103,7 @@ mod current;
 pub mod wake;
 mod poller;
 mod registry;
-mod rest;
+mod park;
 pub mod fork;
 pub mod completion;
 mod completion_source;
