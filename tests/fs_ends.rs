@@ -26,9 +26,10 @@ use common::{PATIENCE, hook, hooked, in_child, poll, run, unhook, wait_until};
 use futures::{AsyncReadExt, AsyncWriteExt};
 use rustix::fs::OFlags;
 use rustix::process::{Resource, Rlimit, setrlimit};
+use windlass::Pool;
 use windlass::fs::{self, File, OpenOptions, use_io_uring};
+use windlass_reactor::Reactor;
 use windlass_reactor::time::{sleep, timeout};
-use windlass_reactor::{Pool, Reactor};
 
 /// Each of these runs on io_uring, if there is one, and on threads.
 macro_rules! both_ways {

@@ -1,4 +1,4 @@
-//! The smallest driver of a future: poll, park, repeat.
+//! The smallest driver of a future. It polls and parks in turns.
 
 use std::future::Future;
 use std::pin::pin;
@@ -8,7 +8,7 @@ use crate::current;
 
 /// Runs a future to its end on this thread, which sleeps while there is nothing to do.
 ///
-/// It has no I/O and no timers: it is for futures that only other tasks and other threads wake.
+/// It has no I/O and no timers. It drives futures that only other tasks and other threads wake.
 /// Driven by `windlass_reactor::block_on` instead, the same future can wait for sockets.
 ///
 /// # Panics
@@ -27,7 +27,7 @@ use crate::current;
 pub fn block_on<F: Future>(future: F) -> F::Output {
     assert!(
         !current::in_task(),
-        "`block_on` inside of a task would stop all other tasks: `.await` the future instead"
+        "`block_on` inside a task would stop all other tasks: `.await` the future instead"
     );
     let (parker, unparker) = parking::pair();
     let waker = Waker::from(unparker);

@@ -1,8 +1,8 @@
-//! The budget of a poll: how many operations a task may complete before it yields.
+//! The budget of a poll, which limits how many operations a task completes before it yields.
 //!
 //! A loop over a channel that always has a value, or over a socket that always has bytes, has no
-//! reason to return `Pending`. Without a limit it would keep its task running, and with it the
-//! thread: a timeout around the loop would never fire, and no other task would be polled. So each
+//! reason to return `Pending`. Without a limit it would keep its task and the thread running. A
+//! timeout around the loop would never fire, and no other task would be polled. So each
 //! poll of a task may complete [`OPERATIONS`] operations. The next one wakes the task and returns
 //! `Pending`, and the task continues after all other tasks that are ready.
 //!
@@ -83,7 +83,7 @@ struct Refill {
 
 /// Charges one operation that is about to complete.
 ///
-/// `Pending` means that the budget is exhausted: the task has been woken, and the operation must be
+/// `Pending` means that the budget is exhausted. The task has been woken, and the operation must be
 /// left for the next poll. [Refund](refund) the charge if the operation turns out to wait.
 /// [`poll_with`] does both.
 #[inline(always)]

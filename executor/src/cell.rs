@@ -8,8 +8,8 @@
 //!            └───────────────────────────── drop_future ───────────────────────┘
 //! ```
 //!
-//! This file has the `unsafe` code of tasks, and its invariants hold whatever other modules do: in
-//! a state that doesn't allow it, an operation panics or does nothing. Only the code that has set
+//! This file has the `unsafe` code of tasks. Its invariants hold whatever other modules do, since
+//! an operation panics or does nothing in a state that doesn't allow it. Only the code that has set
 //! RUNNING or EMPTY touches the future, and only the code that has cleared DONE touches the output.
 
 use std::cell::{Cell, UnsafeCell};
@@ -27,7 +27,7 @@ use crate::key::Key;
 use crate::nested_drop;
 use crate::panic::{Panic, discard_panic};
 
-/// In the run queue. Together with RUNNING: requeue when the poll returns.
+/// In the run queue. Together with RUNNING, requeue when the poll returns.
 pub(crate) const QUEUED: u32 = 1;
 /// The future is being polled, and belongs to that poll alone.
 pub(crate) const RUNNING: u32 = 1 << 1;
@@ -39,14 +39,14 @@ pub(crate) const EMPTY: u32 = 1 << 3;
 pub(crate) const CANCELLED: u32 = 1 << 4;
 /// The handle is gone, so the output is dropped.
 pub(crate) const DETACHED: u32 = 1 << 5;
-/// Stands for the main future, which is stored elsewhere.
+/// The cell of the main future, which is stored in its `Run`.
 pub(crate) const MAIN: u32 = 1 << 6;
 /// The table has the waker of a joiner that is not a task of this executor.
 pub(crate) const FOREIGN_JOINER: u32 = 1 << 7;
 /// The table has a name for the task.
 pub(crate) const NAMED: u32 = 1 << 8;
-/// The upper half of the state counts references: of the handle, the table, the run queue, the loop
-/// and a deferred drop.
+/// The upper half of the state counts the references of the handle, the table, the run queue, the
+/// loop and a deferred drop.
 const ONE: u32 = 1 << 16;
 
 /// The part that is the same in all cells.
@@ -68,7 +68,7 @@ impl Head {
         self.state.get() & flags != 0
     }
 
-    /// Sets flags that don't say what is in the cell.
+    /// Sets flags other than those of the stage.
     #[inline]
     pub(crate) fn set(&self, flags: u32) {
         debug_assert!(flags & (RUNNING | DONE | EMPTY) == 0);
@@ -110,7 +110,7 @@ struct TaskCell<F: Future> {
     stage: UnsafeCell<Stage<F>>,
 }
 
-/// First the future and then the output, in the same place. The head's state says which.
+/// First the future and then the output, in the same place. The head's state has the stage.
 union Stage<F: Future> {
     future: ManuallyDrop<F>,
     output: ManuallyDrop<Result<F::Output, Panic>>,
@@ -243,7 +243,7 @@ impl Ref {
         PollOutcome::Main
     }
 
-    /// Drops the future: at once, unless this is [too deep](nested_drop) in the drops of others.
+    /// Drops the future. If the drops of tasks nest [too deep](nested_drop), it is deferred.
     #[inline]
     pub(crate) fn drop_future(&self) {
         assert!(
@@ -304,9 +304,9 @@ impl Drop for Deferred {
 
 /// How [`Ref::poll`] ended.
 pub(crate) enum PollOutcome {
-    /// Nothing was polled: this is the main future's cell.
+    /// Nothing was polled, since this is the main future's cell.
     Main,
-    /// Nothing was polled: the task had ended while it was queued.
+    /// Nothing was polled, since the task had ended while it was queued.
     Ended,
     Pending,
     /// Pending, and the task was woken during the poll.

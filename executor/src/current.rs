@@ -12,8 +12,8 @@ use crate::key::Key;
 type Executors = ManuallyDrop<Vec<Rc<ExecutorInner>>>;
 
 // `ManuallyDrop`, because a thread-local value without a destructor is reached in one instruction,
-// and is still there for wakers and destructors that run while the thread ends. Nothing leaks: an
-// executor that is dropped leaves the list, and a guard restores the entered executor.
+// and is still there for wakers and destructors that run while the thread ends. Nothing leaks,
+// since a dropped executor leaves the list, and a guard restores the entered executor.
 thread_local! {
     /// The executors of this thread. A wake of their tasks takes no lock.
     static LOCAL: RefCell<Executors> = const { RefCell::new(ManuallyDrop::new(Vec::new())) };
@@ -107,7 +107,7 @@ pub(crate) fn find_local(executor: u16) -> Option<Rc<ExecutorInner>> {
 /// block_on(Executor::new().run(async { assert!(in_task()) }));
 /// ```
 pub fn in_task() -> bool {
-    // Not only the entered executor: a task may have entered another one.
+    // All executors, since a task may have entered another one.
     LOCAL.with_borrow(|local| local.iter().any(|inner| inner.is_running.get()))
 }
 
@@ -165,7 +165,7 @@ impl Drop for Entered {
     }
 }
 
-/// Returns the executor that was entered, whose drop may run user code.
+/// Returns the executor that was entered. The caller drops it, since that may run user code.
 fn replace(inner: Option<Rc<ExecutorInner>>) -> Option<Rc<ExecutorInner>> {
     ManuallyDrop::into_inner(ENTERED.replace(ManuallyDrop::new(inner)))
 }

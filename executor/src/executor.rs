@@ -87,8 +87,8 @@ impl Executor {
         Task::spawn(&self.inner, OutputRef::new(future, Location::caller()))
     }
 
-    /// Spawns a task on behalf of other code: `Debug` and panic messages say that the task was
-    /// spawned at `spawned_at`. See [`spawn_at`](crate::spawn_at).
+    /// Spawns a task on behalf of other code. `Debug` and panic messages report `spawned_at` as
+    /// the place where it was spawned. See [`spawn_at`](crate::spawn_at).
     ///
     /// # Panics
     ///
@@ -101,10 +101,10 @@ impl Executor {
     }
 
     /// Returns a future that runs the executor until `main` is done. Unfinished tasks stay in the
-    /// executor, and go on in the next `run`.
+    /// executor, and continue in the next `run`.
     ///
     /// A poll of it polls at most 256 tasks, then wakes its own waker and returns `Pending`, so
-    /// that its driver (a reactor, for example) makes progress as well.
+    /// that its driver, for example a reactor, makes progress.
     ///
     /// # Panics
     ///
@@ -129,8 +129,8 @@ impl Executor {
         }
     }
 
-    /// Polls ready tasks, at most `budget` times: the step for a host with an event loop of its
-    /// own. `waker` is woken when a task becomes ready after this has found none.
+    /// Polls ready tasks, at most `budget` times. For a host with an event loop of its own.
+    /// `waker` is woken when a task becomes ready after this has found none.
     ///
     /// # Panics
     ///
@@ -154,7 +154,7 @@ impl Executor {
     }
 
     /// Makes [`spawn`](crate::spawn) on this thread use this executor until the guard is dropped.
-    /// Tasks don't need it: it is for code around them. Don't hold a guard over an `.await`, since
+    /// It is for code around tasks, which don't need it. Don't hold a guard over an `.await`, since
     /// guards must be dropped in the reverse order.
     ///
     /// ```
@@ -184,8 +184,8 @@ impl Executor {
     }
 
     /// Returns true if another executor of this thread, which isn't running, has a task that is
-    /// ready. For drivers that several executors share: the wake of that other task may have been
-    /// consumed by the driver of this executor.
+    /// ready. For executors that share a driver, which may have consumed the wake of that other
+    /// task.
     ///
     /// ```
     /// # use std::task::Waker;
@@ -232,7 +232,7 @@ pub struct Tick {
 pub struct Run<'a, F> {
     executor: &'a Executor,
     run_at: &'static Location<'static>,
-    /// Stands for the main future in the table, from the first poll on.
+    /// Represents the main future in the table, from the first poll on.
     cell: Option<OutputRef<()>>,
     main: F,
 }

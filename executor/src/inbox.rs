@@ -1,4 +1,4 @@
-//! Where wakes from other threads arrive: the only part of the executor that threads share.
+//! Wakes from other threads arrive here, in the only part of the executor that threads share.
 //!
 //! An inbox is found by its executor's id in a static table. It is never freed, only emptied and
 //! given to the next executor of that id. So a waker on any thread finds an inbox at any time, and
@@ -43,7 +43,7 @@ struct State {
 enum Mark {
     Nothing,
     Generation(u32),
-    /// After wakes of two generations, of which one is stale: whichever task is there.
+    /// After wakes of two generations, of which one is stale. Wakes whichever task is there.
     Any,
 }
 
@@ -62,7 +62,7 @@ impl Inbox {
 
     /// Opens the inbox for a new executor. Returns the generation that its slots start from. When
     /// the many executors that had this id have used half of the generations, they restart from
-    /// zero. `None` if the lock is held: in a forked child, a thread of the parent may hold it
+    /// zero. `None` if the lock is held. In a forked child, a thread of the parent may hold it
     /// forever.
     fn try_open(&self) -> Option<u32> {
         let mut state = match self.state.try_lock() {
@@ -76,7 +76,7 @@ impl Inbox {
         Some(state.first_generation)
     }
 
-    /// Closes the inbox: all existing wakers do nothing from here on. The next executor starts from
+    /// Closes the inbox, so that all existing wakers do nothing. The next executor starts from
     /// `first_generation`, which none of them has. Returns the driver's waker.
     pub(crate) fn close(&self, first_generation: u32) -> Option<Waker> {
         let mut state = self.lock();
@@ -104,8 +104,8 @@ impl Inbox {
 
     /// True if [`drain`](Self::drain) would find a wake.
     ///
-    /// A wake that comes right after this check is not lost: it finds `driver_waker` and wakes the
-    /// loop. Nor is one whose store this load misses, since its thread then wakes the loop as well.
+    /// A wake right after this check is not lost, since it finds `driver_waker` and wakes the loop.
+    /// Nor is a wake lost if this load misses its store, since it too wakes the loop.
     pub(crate) fn has_remote_wakes(&self) -> bool {
         self.has_remote_wakes.load(Acquire)
     }
@@ -215,7 +215,7 @@ fn claim_in(taken: &AtomicU64, first: u16) -> Option<(u16, u32)> {
     }
 }
 
-/// Returns the id of an executor whose inbox is closed.
+/// Frees the id of an executor. Its inbox has been closed.
 pub(crate) fn release(executor: u16) {
     let bit = 1 << (executor % 64);
     TAKEN[executor as usize / 64].fetch_and(!bit, Release);

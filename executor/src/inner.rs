@@ -21,8 +21,8 @@ pub(crate) struct ExecutorInner {
     pub(crate) inbox: &'static Inbox,
     table: RefCell<Table>,
     pub(crate) queue: Queue,
-    /// The waker of the driver: the code that polls `run` or calls `tick`. It is out of its place
-    /// only during a call.
+    /// The waker of the driver, which polls `run` or calls `tick`. It is out of its place only
+    /// during a call.
     pub(crate) driver_waker: Cell<Option<Waker>>,
     /// The loop is not polling, so the next enqueue must wake the driver.
     pub(crate) needs_wakeup: Cell<bool>,
@@ -126,7 +126,7 @@ impl ExecutorInner {
         SpawnOutcome::Queued
     }
 
-    /// Wakes a task of this executor: sets a flag and links the task into the run queue.
+    /// Wakes a task of this executor. Sets a flag and links the task into the run queue.
     #[inline]
     pub(crate) fn wake(&self, key: Key) -> WakeOutcome {
         if self.current_task.get() == key {
@@ -155,7 +155,7 @@ impl ExecutorInner {
         }
     }
 
-    /// Ends a task whose output is there.
+    /// Ends a task that has its output.
     #[inline]
     pub(crate) fn finish(&self, key: Key) {
         let (cell, foreign_joiner) = self.table().finish(key, &self.queue);
@@ -233,8 +233,8 @@ impl ExecutorInner {
 
     /// Makes all wakers of this executor do nothing.
     pub(crate) fn disconnect_wakers(&self) {
-        let unused_generation = self.table().unused_generation();
-        let of_inbox = self.inbox.close(unused_generation);
+        let next_generation = self.table().generation;
+        let of_inbox = self.inbox.close(next_generation);
         discard_panic(|| drop(of_inbox));
         discard_panic(|| drop(self.driver_waker.take()));
     }

@@ -1,6 +1,6 @@
 //! Bounds the stack that nested drops of tasks take.
 //!
-//! A task owns the tasks whose handles it holds, so its drop drops them. Up to [`MAX_DEPTH`] such
+//! A task owns the tasks of the handles it holds, so its drop drops them. Up to [`MAX_DEPTH`] such
 //! drops nest in place, in the order of the code. Deeper values are put on a list, which the drop
 //! at the last level in place empties before it returns. So a chain of any length takes the stack
 //! of [`MAX_DEPTH`] drops, and all of it is gone when the drop of its first task returns.
@@ -109,7 +109,7 @@ impl Drop for Level {
 }
 
 /// The last level in place. Also drops the values that are deferred meanwhile, depth first and in
-/// the order of the code. After a panic it drops the rest as well. The first panic propagates at
+/// the order of the code. After a panic it drops the rest too. The first panic propagates at
 /// the end, unless the thread is panicking already, when a second panic would abort.
 fn drop_with_deferred(drop_in_place: impl FnOnce()) {
     let mut first = None;

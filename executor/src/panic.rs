@@ -83,8 +83,8 @@ impl std::error::Error for Panic {}
 
 /// Runs user code and discards its panic, which the panic hook has reported.
 ///
-/// For code that must go on whatever a waker or a destructor does. The payload is dropped with the
-/// same care, since its destructor may panic as well.
+/// For code that must continue whatever a waker or a destructor does. The payload is dropped with
+/// the same care, since its destructor may panic too.
 ///
 /// # Examples
 ///

@@ -1,4 +1,4 @@
-//! The run queue: a list linked through the cells themselves, so that a wake never allocates.
+//! The run queue, a list linked through the cells themselves, so that a wake never allocates.
 
 use std::cell::Cell;
 use std::mem;

@@ -1,6 +1,6 @@
-//! The table of tasks, by which a key finds its task: a slab with generations.
+//! The table of tasks, a slab with generations, in which a key finds its task.
 //!
-//! Nothing here runs user code. Values whose drop or wake is user code are returned.
+//! Nothing here runs user code. Values are returned if their drop or wake is user code.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -17,12 +17,12 @@ pub(crate) struct Table {
     slots: Vec<Option<Ref>>,
     /// The free slots. The one freed last is used next, since its memory is warm.
     free: Vec<u32>,
-    /// The generation of the next task. No two tasks share one, so that a waker never finds a later
-    /// task in its slot, until 67 million tasks later they repeat.
-    generation: u32,
+    /// The generation of the next task, or of the first one of the next executor with this id. No
+    /// two tasks share one until they repeat after 67 million, so a waker finds no later task in
+    /// its slot.
+    pub(crate) generation: u32,
     /// Wakers left over from an earlier executor of the same id have lower generations.
     first_generation: u32,
-    has_wrapped: bool,
     /// By slot, the joiners that are not tasks of this executor.
     foreign_joiners: HashMap<u32, Waker>,
     /// The names of tasks, also of finished ones as long as there is a handle.
@@ -47,7 +47,6 @@ impl Table {
             free: Vec::new(),
             generation: first_generation,
             first_generation,
-            has_wrapped: false,
             foreign_joiners: HashMap::new(),
             names: HashMap::new(),
             turns_left: TURNS,
@@ -86,7 +85,7 @@ impl Table {
         cell.key
             .set(Key::new(self.executor, self.generation, index));
         if self.generation == MAX_GENERATION {
-            self.wrap_generations();
+            self.generation = self.first_generation;
         } else {
             self.generation += 1;
         }
@@ -220,21 +219,6 @@ impl Table {
         shrinks.then_some(self.slots.len())
     }
 
-    /// A generation that no waker of this table has, for the next executor of the same id.
-    pub(crate) fn unused_generation(&self) -> u32 {
-        if self.has_wrapped {
-            MAX_GENERATION + 1
-        } else {
-            self.generation
-        }
-    }
-
-    #[cold]
-    fn wrap_generations(&mut self) {
-        self.generation = self.first_generation;
-        self.has_wrapped = true;
-    }
-
     #[cold]
     fn add_slot(&mut self) -> Option<u32> {
         let len = self.slots.len();
@@ -242,7 +226,7 @@ impl Table {
             return None;
         }
         if len == self.slots.capacity() {
-            // A sixteenth at a time: doubling would leave half of a large table unused.
+            // By a sixteenth, since doubling would leave half of a large table unused.
             self.slots.reserve_exact((len / 16).max(32));
         }
         self.slots.push(None);

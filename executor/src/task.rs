@@ -30,8 +30,8 @@ use crate::waker::index_in;
 ///
 /// # Tasks that own tasks
 ///
-/// A task that is dropped drops the tasks whose handles it holds, wherever they are: in a variable,
-/// a group, a channel. All are gone when the drop of the first returns, and a chain of any length
+/// A task that is dropped drops the tasks of the handles it holds, in a variable, a group or a
+/// channel. All are gone when the drop of the first returns, and a chain of any length
 /// takes little stack. Up to a depth of 32 each is dropped in place. Deeper ones are dropped after
 /// their owner, depth first and in the order of the code. So a destructor finds the future of a
 /// task that it has just dropped gone, unless it is that deep inside the drops of other tasks. A
@@ -67,7 +67,7 @@ use crate::waker::index_in;
 /// ```
 #[must_use = "a dropped task is cancelled: await it, keep it, or call `detach()`"]
 pub struct Task<T> {
-    /// `None` once the output was taken or the task detached: nothing is left to cancel.
+    /// `None` once the output was taken or the task detached, when nothing is left to cancel.
     cell: Option<OutputRef<T>>,
 }
 
@@ -151,7 +151,7 @@ impl<T: 'static> Task<T> {
     }
 
     /// Lets the task run on by itself. Its output is dropped when it ends. A panic ends the task
-    /// alone: the panic hook reports it, and the executor goes on.
+    /// alone. The panic hook reports it.
     ///
     /// ```
     /// # use windlass::{block_on, spawn, yield_now};
@@ -354,8 +354,8 @@ pub fn spawn<F: Future + 'static>(future: F) -> Task<F::Output> {
     Task::spawn_here(OutputRef::new(future, Location::caller()))
 }
 
-/// Spawns a task on behalf of other code: `Debug` and panic messages say that the task was spawned
-/// at `spawned_at`.
+/// Spawns a task on behalf of other code. `Debug` and panic messages report `spawned_at` as the
+/// place where it was spawned.
 ///
 /// # Panics
 ///
@@ -419,7 +419,7 @@ fn cancel(cell: &Ref) -> bool {
     true
 }
 
-/// Cancels the task, whose handle is dropped.
+/// Cancels the task when its handle is dropped.
 #[inline(never)]
 fn drop_handle(cell: Ref) {
     if cancel(&cell) {
@@ -483,5 +483,35 @@ fn describe(cell: &Ref) -> String {
     match executor_of(cell) {
         Some(inner) => inner.table().describe_task(cell),
         None => cell.describe(None),
+    }
+}
+
+#[cfg(all(test, not(windlass_loom)))]
+mod tests {
+    use super::*;
+    use std::cell::Cell;
+
+    #[test]
+    fn a_spawn_into_a_full_table_panics_with_the_limit() {
+        struct SetOnDrop(Rc<Cell<bool>>);
+        impl Drop for SetOnDrop {
+            fn drop(&mut self) {
+                self.0.set(true);
+            }
+        }
+        let dropped = Rc::new(Cell::new(false));
+        let guard = SetOnDrop(dropped.clone());
+        let future = async move { drop(guard) };
+        let cell = Some(OutputRef::new(future, Location::caller()));
+        let spawn = || Task { cell }.finish_spawn(&ExecutorInner::new(), SpawnOutcome::Full);
+        let payload = catch_unwind(AssertUnwindSafe(spawn)).unwrap_err();
+        let limit = if cfg!(target_pointer_width = "64") {
+            "16777216"
+        } else {
+            "16384"
+        };
+        let expected = format!("more than {limit} tasks at once on one executor");
+        assert_eq!(payload.downcast_ref::<String>(), Some(&expected));
+        assert!(dropped.get());
     }
 }

@@ -20,7 +20,7 @@ fn own<T>(own: &Own<T>) -> Task<T> {
 }
 
 #[test]
-fn dropping_the_handle_of_a_queued_task_drops_its_future_at_once() {
+fn dropping_the_handle_of_a_queued_task_drops_its_future() {
     let (executor, trace) = (Executor::new(), Trace::new());
     let task = executor.spawn(told(&trace, "a", idle()));
     drop(task);
@@ -31,7 +31,7 @@ fn dropping_the_handle_of_a_queued_task_drops_its_future_at_once() {
 }
 
 #[test]
-fn dropping_the_handle_of_an_idle_task_drops_its_future_at_once() {
+fn dropping_the_handle_of_an_idle_task_drops_its_future() {
     let (executor, trace) = (Executor::new(), Trace::new());
     let task = executor.spawn(told(&trace, "a", idle()));
     settle(&executor);
@@ -42,7 +42,7 @@ fn dropping_the_handle_of_an_idle_task_drops_its_future_at_once() {
 }
 
 #[test]
-fn dropping_the_handle_of_a_finished_task_drops_its_output_at_once() {
+fn dropping_the_handle_of_a_finished_task_drops_its_output() {
     let (executor, trace) = (Executor::new(), Trace::new());
     let output = says_drop(&trace, "output");
     let task = executor.spawn(async move { output });
@@ -53,7 +53,7 @@ fn dropping_the_handle_of_a_finished_task_drops_its_output_at_once() {
 }
 
 #[test]
-fn cancelling_a_queued_or_idle_task_gives_none_once_its_future_is_dropped() {
+fn cancel_returns_none_after_the_future_is_dropped() {
     for settled in [false, true] {
         let (executor, trace) = (Executor::new(), Trace::new());
         let task = executor.spawn(told(&trace, "a", idle()));
@@ -69,7 +69,7 @@ fn cancelling_a_queued_or_idle_task_gives_none_once_its_future_is_dropped() {
 }
 
 #[test]
-fn cancelling_a_finished_task_gives_its_output() {
+fn cancel_of_a_finished_task_returns_its_output() {
     let executor = Executor::new();
     let task = executor.spawn(async { 9 });
     settle(&executor);
@@ -77,7 +77,7 @@ fn cancelling_a_finished_task_gives_its_output() {
 }
 
 #[test]
-fn cancelling_a_task_that_panicked_goes_on_with_its_panic() {
+fn cancel_of_a_panicked_task_resumes_its_panic() {
     let executor = Executor::new();
     let task = executor.spawn(async { panic!("too heavy") });
     settle(&executor);
@@ -85,7 +85,7 @@ fn cancelling_a_task_that_panicked_goes_on_with_its_panic() {
 }
 
 #[test]
-fn a_cancel_that_is_dropped_before_its_first_poll_cancels_as_well() {
+fn dropping_an_unpolled_cancel_cancels_the_task() {
     let (executor, trace) = (Executor::new(), Trace::new());
     let task = executor.spawn(told(&trace, "a", idle()));
     drop(task.cancel());
@@ -93,7 +93,7 @@ fn a_cancel_that_is_dropped_before_its_first_poll_cancels_as_well() {
 }
 
 #[test]
-fn a_catch_that_is_dropped_cancels() {
+fn dropping_a_catch_cancels_the_task() {
     let (executor, trace) = (Executor::new(), Trace::new());
     let task = executor.spawn(told(&trace, "a", idle()));
     let mut catching = Box::pin(task.catch());
@@ -104,7 +104,7 @@ fn a_catch_that_is_dropped_cancels() {
 }
 
 #[test]
-fn a_task_that_drops_its_own_handle_goes_on_until_its_poll_returns() {
+fn a_task_that_drops_its_own_handle_runs_until_its_poll_returns() {
     let (executor, trace, handle) = (Executor::new(), Trace::new(), Own::default());
     let (inner, told_inside) = (handle.clone(), trace.clone());
     let step = move |_: &mut Context<'_>| {
@@ -120,7 +120,7 @@ fn a_task_that_drops_its_own_handle_goes_on_until_its_poll_returns() {
 }
 
 #[test]
-fn a_task_that_drops_its_own_handle_and_wakes_itself_is_not_polled_again() {
+fn a_self_cancelled_task_that_woke_itself_is_not_polled_again() {
     let (executor, trace, handle) = (Executor::new(), Trace::new(), Own::default());
     let inner = handle.clone();
     let step = move |cx: &mut Context<'_>| {
@@ -138,7 +138,7 @@ fn a_task_that_drops_its_own_handle_and_wakes_itself_is_not_polled_again() {
 }
 
 #[test]
-fn a_task_that_drops_its_own_handle_and_ends_drops_its_output() {
+fn a_self_cancelled_task_that_ends_drops_its_output() {
     let (executor, trace, handle) = (Executor::new(), Trace::new(), Own::default());
     let (inner, output) = (handle.clone(), says_drop(&trace, "output"));
     let task = executor.spawn(async move {
@@ -152,7 +152,7 @@ fn a_task_that_drops_its_own_handle_and_ends_drops_its_output() {
 }
 
 #[test]
-fn a_task_that_drops_its_own_handle_and_panics_ends_alone() {
+fn a_self_cancelled_task_that_panics_ends_alone() {
     let (executor, trace, handle) = (Executor::new(), Trace::new(), Own::default());
     let inner = handle.clone();
     let step = move |_: &mut Context<'_>| -> Poll<()> {
@@ -167,7 +167,7 @@ fn a_task_that_drops_its_own_handle_and_panics_ends_alone() {
 }
 
 #[test]
-fn a_task_that_cancels_itself_never_comes_back_from_the_await() {
+fn a_task_that_awaits_its_own_cancel_never_resumes() {
     let (executor, trace, handle) = (Executor::new(), Trace::new(), Own::<()>::default());
     let (inner, told_inside) = (handle.clone(), trace.clone());
     let at_drop = says_drop(&trace, "future");
@@ -184,7 +184,7 @@ fn a_task_that_cancels_itself_never_comes_back_from_the_await() {
 }
 
 #[test]
-fn a_cancelled_running_task_that_ends_in_the_same_poll_gives_its_output() {
+fn a_cancelled_running_task_that_ends_returns_its_output() {
     // A task of one executor drives another one, whose task cancels it while it runs.
     let (executor, handle) = (Executor::new(), Own::<u8>::default());
     let got = shared(None);
@@ -205,7 +205,7 @@ fn a_cancelled_running_task_that_ends_in_the_same_poll_gives_its_output() {
 }
 
 #[test]
-fn a_cancelled_running_task_that_waits_is_dropped_and_its_canceller_is_told() {
+fn a_cancelled_running_task_is_dropped_and_wakes_its_canceller() {
     let (executor, trace, handle) = (Executor::new(), Trace::new(), Own::<()>::default());
     let got = shared(None);
     let (inner, give) = (handle.clone(), got.clone());
@@ -229,7 +229,7 @@ fn a_cancelled_running_task_that_waits_is_dropped_and_its_canceller_is_told() {
 }
 
 #[test]
-fn a_canceller_that_gives_up_leaves_the_running_task_cancelled() {
+fn dropping_a_pending_cancel_leaves_the_task_cancelled() {
     let (executor, trace, handle) = (Executor::new(), Trace::new(), Own::<()>::default());
     let inner = handle.clone();
     let step = move |cx: &mut Context<'_>| {
@@ -278,7 +278,7 @@ fn a_task_may_cancel_any_other_from_its_poll() {
 }
 
 #[test]
-fn a_task_that_is_dropped_while_it_is_dropped_is_dropped_once() {
+fn a_task_dropped_by_its_own_destructor_is_dropped_once() {
     // The destructor of a task's future reaches for its handle.
     let (executor, trace, handle) = (Executor::new(), Trace::new(), Own::<()>::default());
     let (inner, told_inside) = (handle.clone(), trace.clone());

@@ -190,7 +190,7 @@ fn a_tree_is_dropped_depth_first_in_the_order_of_the_code() {
 }
 
 #[test]
-fn a_destructor_that_panics_deep_in_a_chain_loses_none_of_the_rest() {
+fn a_panicking_destructor_deep_in_a_chain_loses_none_of_the_rest() {
     on_a_small_stack(|executor, count| {
         for panics in [1, 2] {
             let mut n = 0;
@@ -234,7 +234,7 @@ fn payloads_that_panic_deep_in_a_chain_lose_none_of_the_rest() {
 }
 
 #[test]
-fn a_task_whose_drop_is_deferred_is_gone_for_all_others() {
+fn a_task_whose_drop_is_deferred_counts_as_cancelled() {
     on_a_small_stack(|executor, count| {
         let executor = Rc::new(executor);
         let (waker, trace) = (Kept::default(), Trace::new());

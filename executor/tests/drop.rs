@@ -15,7 +15,7 @@ use common::*;
 use windlass_executor::{Executor, Task, block_on, spawn, yield_now};
 
 #[test]
-fn a_dropped_executor_drops_its_tasks_in_the_order_of_their_slots() {
+fn a_dropped_executor_drops_its_tasks_in_slot_order() {
     let (executor, trace) = (Executor::new(), Trace::new());
     let a = executor.spawn(hold(says_drop(&trace, "a")));
     executor.spawn(hold(says_drop(&trace, "b"))).detach();
@@ -33,7 +33,7 @@ fn a_dropped_executor_drops_its_tasks_in_the_order_of_their_slots() {
 }
 
 #[test]
-fn outputs_that_are_still_wanted_survive_the_executor_and_go_with_their_handles() {
+fn outputs_with_a_handle_survive_the_executor() {
     let (executor, trace) = (Executor::new(), Trace::new());
     let output = says_drop(&trace, "output");
     let task = executor.spawn(async move { output });
@@ -45,7 +45,7 @@ fn outputs_that_are_still_wanted_survive_the_executor_and_go_with_their_handles(
 }
 
 #[test]
-fn what_a_destructor_spawns_while_its_executor_is_dropped_is_dropped_at_once() {
+fn tasks_spawned_while_the_executor_is_dropped_are_dropped() {
     let (executor, trace) = (Executor::new(), Trace::new());
     let inner = trace.clone();
     let spawns = on_drop(move || {
@@ -71,7 +71,7 @@ fn what_a_destructor_spawns_while_its_executor_is_dropped_is_dropped_at_once() {
 }
 
 #[test]
-fn destructors_may_wake_cancel_and_await_other_tasks_while_their_executor_is_dropped() {
+fn destructors_may_use_other_tasks_of_a_dropped_executor() {
     let (executor, trace, waker) = (Executor::new(), Trace::new(), Kept::default());
     let done = executor.spawn(async { 5 });
     let awaited = executor
@@ -106,7 +106,7 @@ fn destructors_may_wake_cancel_and_await_other_tasks_while_their_executor_is_dro
 }
 
 #[test]
-fn a_destructor_may_cancel_tasks_that_come_after_it_while_their_executor_is_dropped() {
+fn destructors_may_cancel_later_tasks_of_a_dropped_executor() {
     let (executor, trace) = (Executor::new(), Trace::new());
     let later: Rc<RefCell<Vec<Task<()>>>> = shared(Vec::new());
     let (inner, told_inside) = (later.clone(), trace.clone());
@@ -127,7 +127,7 @@ fn a_destructor_may_cancel_tasks_that_come_after_it_while_their_executor_is_drop
 }
 
 #[test]
-fn a_destructor_may_make_and_run_another_executor() {
+fn a_destructor_may_create_and_run_another_executor() {
     let (executor, trace) = (Executor::new(), Trace::new());
     let inner = trace.clone();
     let runs = on_drop(move || {
@@ -143,7 +143,7 @@ fn a_destructor_may_make_and_run_another_executor() {
 }
 
 #[test]
-fn spawn_after_the_entered_executor_is_gone_drops_the_future_at_once() {
+fn spawn_after_the_entered_executor_is_gone_drops_the_future() {
     let (executor, trace) = (Executor::new(), Trace::new());
     let entered = executor.enter();
     drop(executor);
@@ -171,7 +171,7 @@ fn tasks_that_hold_handles_of_each_other_are_dropped_once() {
 }
 
 #[test]
-fn an_executor_that_is_dropped_inside_of_a_task_of_another_drops_its_tasks_there() {
+fn an_executor_may_be_dropped_in_a_task_of_another() {
     let (executor, trace) = (Executor::new(), Trace::new());
     let inner = Executor::new();
     inner.spawn(hold(says_drop(&trace, "inner task"))).detach();
@@ -189,7 +189,7 @@ fn an_executor_that_is_dropped_inside_of_a_task_of_another_drops_its_tasks_there
 }
 
 #[test]
-fn a_driver_is_let_go_of_when_its_executor_is_dropped() {
+fn a_dropped_executor_drops_its_driver_waker() {
     let (hooks, driver) = hooked();
     let executor = Executor::new();
     let task = executor.spawn(pending::<()>());
@@ -201,7 +201,7 @@ fn a_driver_is_let_go_of_when_its_executor_is_dropped() {
 }
 
 #[test]
-fn many_executors_may_live_at_once_and_one_after_the_other() {
+fn many_executors_work_at_once_and_in_sequence() {
     let many: Vec<Executor> = (0..200).map(|_| Executor::new()).collect();
     for (i, executor) in many.iter().enumerate() {
         assert_eq!(
@@ -242,7 +242,7 @@ fn at_thread_exit<T: 'static>(set_up: impl Fn(&'static str) -> T + Send + 'stati
 }
 
 #[test]
-fn an_executor_in_a_thread_local_drops_its_tasks_when_the_thread_ends() {
+fn an_executor_in_a_thread_local_drops_its_tasks_at_thread_end() {
     let dropped = Arc::new(AtomicUsize::new(0));
     let count = dropped.clone();
     at_thread_exit(move |_| {
@@ -258,7 +258,7 @@ fn an_executor_in_a_thread_local_drops_its_tasks_when_the_thread_ends() {
 }
 
 #[test]
-fn tasks_can_be_woken_polled_and_awaited_by_destructors_of_thread_locals() {
+fn thread_local_destructors_may_wake_poll_and_await_tasks() {
     let (send, words) = mpsc::channel();
     at_thread_exit(move |name| {
         let executor = Executor::new();
@@ -295,7 +295,7 @@ fn tasks_can_be_woken_polled_and_awaited_by_destructors_of_thread_locals() {
 }
 
 #[test]
-fn wakers_and_handles_may_outlive_their_executor_into_the_destructors_of_thread_locals() {
+fn thread_local_destructors_may_use_stale_wakers_and_handles() {
     let (send, words) = mpsc::channel();
     at_thread_exit(move |name| {
         let (executor, waker) = (Executor::new(), Kept::default());
@@ -315,7 +315,7 @@ fn wakers_and_handles_may_outlive_their_executor_into_the_destructors_of_thread_
 }
 
 #[test]
-fn an_executor_can_be_made_used_and_dropped_by_destructors_of_thread_locals() {
+fn thread_local_destructors_may_create_and_drop_executors() {
     let (send, words) = mpsc::channel();
     at_thread_exit(move |name| {
         let send = send.clone();

@@ -54,7 +54,7 @@ fn a_spawn_is_one_allocation_and_nothing_else_is_any() {
 }
 
 #[test]
-fn a_waiting_task_takes_some_48_bytes_besides_its_future() {
+fn a_waiting_task_takes_about_48_bytes_besides_its_future() {
     // 40 for the head of its cell and 8 for its slot; and at most a sixteenth of a slot more, where
     // the table has just grown.
     let of_some_size = || async {
@@ -81,7 +81,7 @@ fn a_waiting_task_takes_some_48_bytes_besides_its_future() {
 }
 
 #[test]
-fn slots_are_used_again_so_that_a_thousand_rounds_take_no_more_than_one() {
+fn slots_are_reused_so_memory_does_not_grow() {
     let executor = Executor::new();
     let round = || {
         let tasks: Vec<_> = (0..100).map(|i| executor.spawn(async move { i })).collect();
@@ -104,7 +104,7 @@ fn slots_are_used_again_so_that_a_thousand_rounds_take_no_more_than_one() {
 }
 
 #[test]
-fn a_dropped_executor_gives_back_all_its_memory() {
+fn a_dropped_executor_frees_all_its_memory() {
     let live = || {
         let executor = Executor::new();
         let waker = Kept::default();
@@ -130,7 +130,7 @@ fn a_dropped_executor_gives_back_all_its_memory() {
 }
 
 #[test]
-fn a_million_wakes_from_another_thread_take_bounded_memory_and_are_one_poll_each_task() {
+fn a_million_remote_wakes_take_bounded_memory() {
     const TASKS: usize = 100;
     let executor = Executor::new();
     let polls = std::rc::Rc::new(Cell::new(0));
@@ -169,7 +169,7 @@ fn a_million_wakes_from_another_thread_take_bounded_memory_and_are_one_poll_each
 }
 
 #[test]
-fn a_table_of_tasks_gives_its_memory_back_with_time() {
+fn the_table_shrinks_after_a_burst() {
     let executor = Executor::new();
     let (tasks, names) = (16_000, 1_000);
     let (_, left, ()) = count(|| {
@@ -191,7 +191,7 @@ fn a_table_of_tasks_gives_its_memory_back_with_time() {
 }
 
 #[test]
-fn steady_bursts_of_tasks_allocate_nothing_more() {
+fn steady_bursts_do_not_reallocate() {
     let executor = Executor::new();
     let round = || {
         (0..2_000).for_each(|_| executor.spawn(yield_now()).detach());

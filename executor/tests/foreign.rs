@@ -18,7 +18,7 @@ fn elsewhere(code: impl FnOnce() + Send) {
 }
 
 #[test]
-fn a_wake_from_another_thread_wakes_the_driver_and_queues_the_task() {
+fn a_remote_wake_wakes_the_driver_and_queues_the_task() {
     let (executor, trace, waker) = (Executor::new(), Trace::new(), Kept::default());
     executor.spawn(told(&trace, "a", keep(&waker))).detach();
     let (wakes, driver) = Count::new();
@@ -33,7 +33,7 @@ fn a_wake_from_another_thread_wakes_the_driver_and_queues_the_task() {
 }
 
 #[test]
-fn many_wakes_from_other_threads_wake_the_driver_once_and_poll_each_task_once() {
+fn many_remote_wakes_wake_the_driver_once() {
     let (executor, trace) = (Executor::new(), Trace::new());
     let (a, b): (Kept, Kept) = Default::default();
     executor.spawn(told(&trace, "a", keep(&a))).detach();
@@ -57,7 +57,7 @@ fn many_wakes_from_other_threads_wake_the_driver_once_and_poll_each_task_once() 
 }
 
 #[test]
-fn a_task_woken_here_and_elsewhere_is_polled_once() {
+fn a_task_woken_locally_and_remotely_is_polled_once() {
     let (executor, trace, waker) = (Executor::new(), Trace::new(), Kept::default());
     executor.spawn(told(&trace, "a", keep(&waker))).detach();
     settle(&executor);
@@ -69,7 +69,7 @@ fn a_task_woken_here_and_elsewhere_is_polled_once() {
 }
 
 #[test]
-fn a_wake_from_another_thread_while_its_task_runs_is_not_lost() {
+fn a_remote_wake_while_its_task_runs_is_not_lost() {
     let (executor, trace) = (Executor::new(), Trace::new());
     let mut first = true;
     let step = move |cx: &mut Context<'_>| {
@@ -88,7 +88,7 @@ fn a_wake_from_another_thread_while_its_task_runs_is_not_lost() {
 }
 
 #[test]
-fn a_run_goes_on_at_once_after_a_wake_from_another_thread_during_its_poll() {
+fn a_remote_wake_during_a_run_polls_the_run_again() {
     let executor = Executor::new();
     let mut polls = 0;
     let main = poll_fn(|cx| {
@@ -105,7 +105,7 @@ fn a_run_goes_on_at_once_after_a_wake_from_another_thread_during_its_poll() {
 }
 
 #[test]
-fn a_stale_wake_from_another_thread_never_wakes_the_next_task_in_the_slot() {
+fn a_stale_remote_wake_never_wakes_the_next_task_in_the_slot() {
     let (executor, trace, waker) = (Executor::new(), Trace::new(), Kept::default());
     let task = executor.spawn(told(&trace, "a", keep(&waker)));
     settle(&executor);
@@ -136,7 +136,7 @@ fn a_stale_wake_from_another_thread_never_wakes_the_next_task_in_the_slot() {
 }
 
 #[test]
-fn a_wake_that_arrives_before_its_task_is_cancelled_does_not_wake_the_next_one() {
+fn a_posted_wake_of_a_cancelled_task_does_not_wake_the_next_one() {
     let (executor, trace, waker) = (Executor::new(), Trace::new(), Kept::default());
     let task = executor.spawn(told(&trace, "a", keep(&waker)));
     settle(&executor);
@@ -186,7 +186,7 @@ fn a_wake_after_the_executors_thread_is_gone_does_nothing() {
 }
 
 #[test]
-fn a_wake_never_reaches_the_next_executor_with_the_same_id_on_another_thread() {
+fn a_stale_wake_never_reaches_the_next_executor_with_its_id() {
     for _ in 0..1000 {
         let (executor, waker) = (Executor::new(), Kept::default());
         let name = format!("{executor:?}");
@@ -224,7 +224,7 @@ fn a_wake_never_reaches_the_next_executor_with_the_same_id_on_another_thread() {
 }
 
 #[test]
-fn wakers_may_be_cloned_dropped_and_woken_anywhere_and_the_future_stays_at_home() {
+fn wakers_work_on_any_thread_and_the_future_stays_on_its_own() {
     let dropped = Arc::new(AtomicUsize::new(0));
     let executor = Executor::new();
     let (send, wakers) = mpsc::channel::<Waker>();
@@ -266,7 +266,7 @@ fn wakers_may_be_cloned_dropped_and_woken_anywhere_and_the_future_stays_at_home(
 }
 
 #[test]
-fn no_wake_is_lost_between_two_threads_that_wait_for_each_other() {
+fn no_wake_is_lost_between_two_threads_that_alternate() {
     const ROUNDS: usize = 20_000;
     let (ask, questions) = mpsc::sync_channel::<Waker>(1);
     let answered = Arc::new(AtomicUsize::new(0));
@@ -325,7 +325,7 @@ fn tasks_that_park_and_unpark_their_thread_lose_no_wake() {
 }
 
 #[test]
-fn a_panicking_driver_panics_where_the_wake_was_and_the_wake_is_kept() {
+fn a_driver_waker_that_panics_does_not_lose_the_wake() {
     struct Panics;
     impl Wake for Panics {
         fn wake(self: Arc<Self>) {
@@ -382,7 +382,7 @@ impl Storm {
 }
 
 #[test]
-fn executors_may_be_dropped_while_other_threads_wake_their_tasks() {
+fn executors_may_be_dropped_during_remote_wakes() {
     let dropped = Arc::new(AtomicUsize::new(0));
     Storm::around(|storm| {
         for round in 0..1000 {
@@ -409,7 +409,7 @@ fn executors_may_be_dropped_while_other_threads_wake_their_tasks() {
 }
 
 #[test]
-fn tasks_that_only_other_threads_wake_all_end_although_their_slots_are_used_again() {
+fn remote_wakes_find_their_tasks_while_slots_are_reused() {
     Storm::around(|storm| {
         let storm = storm.clone();
         block_on(Executor::new().run(async {
@@ -445,7 +445,7 @@ fn tasks_that_only_other_threads_wake_all_end_although_their_slots_are_used_agai
 }
 
 #[test]
-fn a_loop_that_never_rests_sees_a_wake_from_another_thread_before_its_budget_is_used_up() {
+fn a_busy_loop_checks_its_inbox_within_the_budget() {
     let (executor, trace, waker) = (Executor::new(), Trace::new(), Kept::default());
     executor.spawn(told(&trace, "a", keep(&waker))).detach();
     settle(&executor);

@@ -18,7 +18,7 @@ const GONE: &str = " can't finish any more: its executor was dropped";
 const TAKEN: &str = "this task was awaited to its end before";
 
 #[test]
-fn awaiting_a_task_gives_its_output_whether_it_is_done_or_not() {
+fn awaiting_a_task_returns_its_output() {
     block_on(Executor::new().run(async {
         assert_eq!(spawn(async { 1 }).await, 1);
         let done = spawn(async { 2 });
@@ -45,7 +45,7 @@ fn outputs_of_any_shape_arrive() {
 }
 
 #[test]
-fn a_future_keeps_its_place_in_memory_from_the_first_poll_until_it_is_dropped() {
+fn a_future_never_moves_after_its_first_poll() {
     struct Placed(Rc<RefCell<Vec<usize>>>, std::marker::PhantomPinned);
     impl Future for Placed {
         type Output = ();
@@ -79,7 +79,7 @@ fn a_future_keeps_its_place_in_memory_from_the_first_poll_until_it_is_dropped() 
 }
 
 #[test]
-fn a_finished_task_wakes_who_awaits_it_once() {
+fn a_finished_task_wakes_its_joiner_once() {
     let executor = Executor::new();
     let mut task = executor.spawn(async {
         yield_now().await;
@@ -95,7 +95,7 @@ fn a_finished_task_wakes_who_awaits_it_once() {
 }
 
 #[test]
-fn only_the_latest_that_awaits_is_woken() {
+fn only_the_latest_joiner_is_woken() {
     let (executor, trace) = (Executor::new(), Trace::new());
     let mut task = executor.spawn(async { 3 });
     let ((old, old_waker), (new, new_waker)) = (hooked(), hooked());
@@ -136,7 +136,7 @@ fn a_waker_that_stays_the_same_is_not_cloned_again() {
 }
 
 #[test]
-fn a_dropped_handle_lets_go_of_the_waker() {
+fn a_dropped_handle_drops_the_joiners_waker() {
     let executor = Executor::new();
     for detach in [false, true] {
         let (hooks, waker) = hooked();
@@ -153,7 +153,7 @@ fn a_dropped_handle_lets_go_of_the_waker() {
 }
 
 #[test]
-fn awaiting_by_reference_and_giving_up_loses_nothing() {
+fn dropping_an_await_by_reference_loses_nothing() {
     block_on(Executor::new().run(async {
         let mut task = spawn(async {
             yield_now().await;
@@ -184,7 +184,7 @@ fn awaiting_again_after_the_end_panics_with_a_message() {
 }
 
 #[test]
-fn is_finished_says_how_the_task_stands() {
+fn is_finished_is_true_after_the_end() {
     let executor = Executor::new();
     let [quick, panics, endless] = [0, 1, 2].map(|kind| {
         executor.spawn(async move {
@@ -235,7 +235,7 @@ fn the_output_outlives_the_executor() {
 }
 
 #[test]
-fn awaiting_a_task_whose_executor_is_gone_panics_with_a_message() {
+fn awaiting_a_task_of_a_dropped_executor_panics_with_a_message() {
     let executor = Executor::new();
     let [mut awaited, caught, cancelled, dropped, detached] =
         [(); 5].map(|()| executor.spawn(pending::<()>()));
@@ -252,7 +252,7 @@ fn awaiting_a_task_whose_executor_is_gone_panics_with_a_message() {
 }
 
 #[test]
-fn who_awaits_a_task_is_woken_when_its_executor_is_dropped() {
+fn a_joiner_is_woken_when_the_executor_is_dropped() {
     let (mine, theirs) = (Executor::new(), Executor::new());
     let task = theirs.spawn(pending::<()>());
     let waiting = mine.spawn(task.catch());
@@ -299,7 +299,7 @@ fn a_handle_may_move_into_another_task_while_it_is_awaited() {
 }
 
 #[test]
-fn a_task_that_awaits_itself_waits_for_ever_and_goes_with_its_executor() {
+fn a_task_that_awaits_itself_is_dropped_with_its_executor() {
     let (executor, trace) = (Executor::new(), Trace::new());
     let own = shared(None::<Task<()>>);
     let (inner, at_drop) = (own.clone(), says_drop(&trace, "future"));
@@ -317,7 +317,7 @@ fn a_task_that_awaits_itself_waits_for_ever_and_goes_with_its_executor() {
 }
 
 #[test]
-fn a_detached_task_runs_to_its_end_and_its_output_is_dropped_there() {
+fn a_detached_task_runs_to_its_end_and_drops_its_output() {
     let (executor, trace) = (Executor::new(), Trace::new());
     let output = says_drop(&trace, "output");
     let inner = trace.clone();
@@ -345,7 +345,7 @@ fn a_task_detached_after_its_end_drops_its_output_at_once() {
 }
 
 #[test]
-fn an_output_that_was_taken_is_dropped_by_who_took_it() {
+fn a_taken_output_belongs_to_the_joiner() {
     let (executor, trace) = (Executor::new(), Trace::new());
     let output = says_drop(&trace, "output");
     let task = executor.spawn(async move { output });
@@ -358,7 +358,7 @@ fn an_output_that_was_taken_is_dropped_by_who_took_it() {
 }
 
 #[test]
-fn a_future_is_dropped_before_its_output_is_handed_out() {
+fn a_future_is_dropped_before_its_output_is_returned() {
     let (executor, trace) = (Executor::new(), Trace::new());
     let inner = trace.clone();
     let task = executor.spawn(told(&trace, "task", ready(5)));
@@ -384,7 +384,7 @@ async fn twice(polls: Rc<Cell<usize>>) {
 }
 
 #[test]
-fn join_all_of_10_000_children_ends_in_so_many_polls() {
+fn join_all_of_10_000_children_polls_each_once() {
     const CHILDREN: usize = 10_000;
     let polls = Rc::new(Cell::new(0));
     let counted = polls.clone();
@@ -403,7 +403,7 @@ fn join_all_of_10_000_children_ends_in_so_many_polls() {
 }
 
 #[test]
-fn join_all_of_10_000_tasks_ends_in_so_many_polls() {
+fn join_all_of_10_000_tasks_polls_each_once() {
     const TASKS: usize = 10_000;
     let polls = Rc::new(Cell::new(0));
     let counted = polls.clone();
@@ -422,7 +422,7 @@ fn join_all_of_10_000_tasks_ends_in_so_many_polls() {
 }
 
 #[test]
-fn futures_unordered_of_10_000_tasks_hands_out_each_output_once() {
+fn futures_unordered_of_10_000_tasks_returns_each_output_once() {
     const TASKS: usize = 10_000;
     let mut polls = 0;
     let sum = block_on(Executor::new().run(async {

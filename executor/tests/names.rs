@@ -3,12 +3,13 @@
 mod common;
 
 use std::future::pending;
+use std::rc::Rc;
 
 use common::*;
 use windlass_executor::{Executor, Task, block_on, spawn};
 
 #[test]
-fn a_task_tells_where_it_was_spawned() {
+fn debug_shows_where_a_task_was_spawned() {
     let executor = Executor::new();
     let here = |line| format!("executor/tests/names.rs:{line}:");
     let (line, task) = (line!(), executor.spawn(async {}));
@@ -19,7 +20,7 @@ fn a_task_tells_where_it_was_spawned() {
 }
 
 #[test]
-fn a_wrapper_of_spawn_can_pass_on_who_has_called_it() {
+fn a_wrapper_of_spawn_can_pass_on_its_caller() {
     #[track_caller]
     fn wrapped(executor: &Executor) -> Task<()> {
         executor.spawn(async {})
@@ -31,7 +32,7 @@ fn a_wrapper_of_spawn_can_pass_on_who_has_called_it() {
 }
 
 #[test]
-fn an_executor_lists_its_tasks_with_their_names_until_they_end() {
+fn debug_of_an_executor_lists_its_unfinished_tasks() {
     let executor = Executor::new();
     let hauler = executor.spawn(pending::<()>()).named("hauler");
     executor.spawn(async {}).named("sprinter").detach();
@@ -54,7 +55,7 @@ fn fail(text: &'static str) {
 }
 
 #[test]
-fn a_name_is_in_the_message_of_a_panic_and_lasts_until_then() {
+fn a_name_is_in_the_message_of_a_panic() {
     let executor = Executor::new();
     let task = executor.spawn(async { fail("torn") }).named("rope");
     settle(&executor);
@@ -72,7 +73,7 @@ fn a_name_is_in_the_message_of_a_panic_and_lasts_until_then() {
 }
 
 #[test]
-fn a_task_may_be_named_again_and_when_it_has_ended() {
+fn a_task_may_be_renamed_even_after_its_end() {
     let executor = Executor::new();
     let task = executor.spawn(async { 5 }).named("first").named("second");
     assert!(format!("{task:?}").contains("`second`"), "{task:?}");
@@ -81,4 +82,63 @@ fn a_task_may_be_named_again_and_when_it_has_ended() {
     assert!(format!("{task:?}").contains("`third`"), "{task:?}");
     drop(executor);
     assert_eq!(block_on(task.named("fourth")), 5);
+}
+
+#[test]
+fn a_name_is_freed_with_its_task() {
+    let executor = Executor::new();
+    let name: Rc<str> = "rope".into();
+    let spawn = || executor.spawn(async {}).named(name.clone());
+    let is_free = || Rc::strong_count(&name) == 1;
+
+    let awaited = spawn();
+    assert!(!is_free());
+    block_on(executor.run(awaited));
+    assert!(is_free(), "after its output was taken");
+
+    drop(spawn());
+    assert!(is_free(), "after it was cancelled");
+
+    let finished = spawn();
+    settle(&executor);
+    assert!(!is_free());
+    drop(finished);
+    assert!(is_free(), "after the handle of a finished task was dropped");
+
+    spawn().detach();
+    settle(&executor);
+    assert!(is_free(), "after a detached task has ended");
+
+    let finished = spawn();
+    settle(&executor);
+    finished.detach();
+    assert!(is_free(), "after a finished task was detached");
+}
+
+#[test]
+fn debug_shows_whether_a_task_has_finished() {
+    let executor = Executor::new();
+    let task = executor.spawn(async {});
+    assert!(format!("{task:?}").ends_with("finished: false }"));
+    settle(&executor);
+    assert!(format!("{task:?}").ends_with("finished: true }"));
+}
+
+#[test]
+fn spawned_at_is_the_place_until_the_output_is_taken() {
+    let executor = Executor::new();
+    let (mut task, line) = (executor.spawn(async {}), line!());
+    assert_eq!(task.spawned_at().map(|at| at.line()), Some(line));
+    block_on(executor.run(&mut task));
+    assert_eq!(task.spawned_at(), None);
+}
+
+#[test]
+fn spawn_at_reports_the_place_it_is_given() {
+    let at = std::panic::Location::caller();
+    let executor = Executor::new();
+    assert_eq!(executor.spawn_at(at, async {}).spawned_at(), Some(at));
+    let _entered = executor.enter();
+    let task = windlass_executor::spawn_at(at, async {});
+    assert_eq!(task.spawned_at(), Some(at));
 }

@@ -12,7 +12,7 @@ use common::{Count, Kept, Trace, idle, keep, kept, poll, poll_with, ready, settl
 use windlass_executor::{Executor, Tick, block_on, spawn, yield_now};
 
 #[test]
-fn tasks_are_polled_in_the_order_in_which_they_were_spawned() {
+fn tasks_are_polled_in_the_order_of_spawning() {
     let (executor, trace) = (Executor::new(), Trace::new());
     for name in ["a", "b", "c"] {
         executor.spawn(told(&trace, name, ready(()))).detach();
@@ -22,7 +22,7 @@ fn tasks_are_polled_in_the_order_in_which_they_were_spawned() {
 }
 
 #[test]
-fn tasks_in_slots_used_before_are_polled_in_the_order_in_which_they_were_spawned() {
+fn tasks_in_reused_slots_are_polled_in_the_order_of_spawning() {
     let (executor, trace) = (Executor::new(), Trace::new());
     for name in ["a", "b", "c"] {
         executor.spawn(told(&trace, name, ready(()))).detach();
@@ -82,7 +82,7 @@ fn spawn_never_polls_at_once() {
 }
 
 #[test]
-fn a_task_that_has_woken_itself_is_ready_before_its_poll_returns() {
+fn a_task_that_woke_itself_is_ready_before_its_poll_returns() {
     let executor = Rc::new(Executor::new());
     let (inner, seen) = (executor.clone(), Rc::new(Cell::new(None)));
     let told = seen.clone();
@@ -99,7 +99,7 @@ fn a_task_that_has_woken_itself_is_ready_before_its_poll_returns() {
 }
 
 #[test]
-fn a_task_that_wakes_itself_is_polled_after_all_others_that_are_ready() {
+fn a_task_that_wakes_itself_is_polled_after_all_ready_ones() {
     let (executor, trace) = (Executor::new(), Trace::new());
     let mut left = 2;
     let selfish = move |cx: &mut Context<'_>| {
@@ -149,7 +149,7 @@ fn yield_now_lets_all_other_ready_tasks_run_once() {
 }
 
 #[test]
-fn the_main_future_waits_its_turn_as_any_task_does() {
+fn the_main_future_is_queued_like_a_task() {
     let (executor, trace) = (Executor::new(), Trace::new());
     executor.spawn(told(&trace, "before", idle())).detach();
     let inner = trace.clone();
@@ -183,7 +183,7 @@ fn the_main_future_is_polled_only_when_it_is_woken() {
 }
 
 #[test]
-fn after_256_polls_run_wakes_its_waker_and_hands_over() {
+fn run_yields_to_its_driver_after_256_polls() {
     let executor = Executor::new();
     let polls = Rc::new(Cell::new(0));
     let counted = polls.clone();
@@ -215,7 +215,7 @@ fn run_does_not_wake_its_waker_when_nothing_is_ready() {
 }
 
 #[test]
-fn a_main_future_that_wakes_itself_does_not_starve_who_drives_it() {
+fn a_main_future_that_wakes_itself_does_not_starve_the_driver() {
     let executor = Executor::new();
     let (wakes, waker) = Count::new();
     let mut polls = 0;
@@ -232,7 +232,7 @@ fn a_main_future_that_wakes_itself_does_not_starve_who_drives_it() {
 }
 
 #[test]
-fn tick_polls_at_most_its_budget_and_says_what_is_left() {
+fn tick_polls_at_most_its_budget_and_reports_ready_tasks() {
     let (executor, trace) = (Executor::new(), Trace::new());
     for name in ["a", "b", "c"] {
         executor.spawn(told(&trace, name, idle())).detach();
@@ -249,7 +249,7 @@ fn tick_polls_at_most_its_budget_and_says_what_is_left() {
 }
 
 #[test]
-fn a_tick_without_budget_polls_nothing_and_says_what_is_ready() {
+fn a_tick_without_budget_only_reports_ready_tasks() {
     let (executor, trace) = (Executor::new(), Trace::new());
     let (polled, ready) = (0, false);
     assert_eq!(executor.tick(Waker::noop(), 0), Tick { polled, ready });
@@ -261,7 +261,7 @@ fn a_tick_without_budget_polls_nothing_and_says_what_is_ready() {
 }
 
 #[test]
-fn a_task_that_was_cancelled_in_the_queue_takes_nothing_from_the_budget() {
+fn a_cancelled_task_in_the_queue_costs_no_budget() {
     let (executor, trace) = (Executor::new(), Trace::new());
     let cancelled = executor.spawn(told(&trace, "a", idle()));
     executor.spawn(told(&trace, "b", idle())).detach();
@@ -272,7 +272,7 @@ fn a_task_that_was_cancelled_in_the_queue_takes_nothing_from_the_budget() {
 }
 
 #[test]
-fn tasks_that_are_left_by_one_run_go_on_in_the_next() {
+fn unfinished_tasks_continue_in_the_next_run() {
     let (executor, trace) = (Executor::new(), Trace::new());
     let inner = trace.clone();
     block_on(executor.run(async move {
@@ -292,7 +292,7 @@ fn tasks_that_are_left_by_one_run_go_on_in_the_next() {
 }
 
 #[test]
-fn tasks_counts_those_that_have_not_finished() {
+fn tasks_counts_unfinished_tasks() {
     let executor = Executor::new();
     assert_eq!(executor.tasks(), 0);
     let quick = executor.spawn(async { 1 });

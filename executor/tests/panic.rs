@@ -14,7 +14,7 @@ use common::*;
 use windlass_executor::{Executor, Task, block_on, spawn, yield_now};
 
 #[test]
-fn a_panic_comes_out_where_the_task_is_awaited() {
+fn a_panic_resumes_where_the_task_is_awaited() {
     let executor = Executor::new();
     let task = executor.spawn(async {
         yield_now().await;
@@ -57,7 +57,7 @@ fn a_panicking_detached_task_ends_alone() {
 }
 
 #[test]
-fn a_task_that_panics_after_it_woke_itself_is_not_polled_again() {
+fn a_task_that_woke_itself_and_panicked_is_not_polled_again() {
     let (executor, trace) = (Executor::new(), Trace::new());
     let step = |cx: &mut Context<'_>| -> Poll<()> {
         cx.waker().wake_by_ref();
@@ -70,7 +70,7 @@ fn a_task_that_panics_after_it_woke_itself_is_not_polled_again() {
 }
 
 #[test]
-fn a_panicking_main_future_goes_through_and_leaves_the_tasks() {
+fn a_panic_of_the_main_future_propagates_and_keeps_the_tasks() {
     let (executor, trace) = (Executor::new(), Trace::new());
     executor.spawn(told(&trace, "task", idle())).detach();
     let main = async {
@@ -85,7 +85,7 @@ fn a_panicking_main_future_goes_through_and_leaves_the_tasks() {
 }
 
 #[test]
-fn a_panic_of_a_local_after_the_last_line_is_a_panic_of_the_task() {
+fn a_panic_of_a_locals_drop_is_a_panic_of_the_task() {
     let executor = Executor::new();
     let task = executor.spawn(async {
         let _panics = panics_on_drop("dropped in the poll");
@@ -96,7 +96,7 @@ fn a_panic_of_a_local_after_the_last_line_is_a_panic_of_the_task() {
 }
 
 #[test]
-fn a_future_whose_state_panics_in_its_drop_ends_its_task_alone() {
+fn a_finished_future_that_panics_in_its_drop_ends_alone() {
     // Not in the poll, as in an async block, but when the executor drops the future after it.
     let (executor, trace) = (Executor::new(), Trace::new());
     let spawn_one = |name, result| {
@@ -140,7 +140,7 @@ fn a_future_whose_state_panics_in_its_drop_ends_its_task_alone() {
 }
 
 #[test]
-fn a_destructor_that_panics_when_its_task_is_cancelled_panics_there() {
+fn a_panic_in_a_cancelled_future_propagates_to_the_canceller() {
     let (executor, trace) = (Executor::new(), Trace::new());
     let [dropped, cancelled] = [(); 2].map(|()| executor.spawn(hold(panics_on_drop("splinter"))));
     executor.spawn(told(&trace, "other", idle())).detach();
@@ -154,7 +154,7 @@ fn a_destructor_that_panics_when_its_task_is_cancelled_panics_there() {
 }
 
 #[test]
-fn a_destructor_that_panics_when_a_task_cancels_itself_ends_that_task_alone() {
+fn a_self_cancelled_future_that_panics_in_its_drop_ends_alone() {
     let (executor, trace) = (Executor::new(), Trace::new());
     let own = shared(None::<Task<()>>);
     let inner = own.clone();
@@ -170,7 +170,7 @@ fn a_destructor_that_panics_when_a_task_cancels_itself_ends_that_task_alone() {
 }
 
 #[test]
-fn an_output_of_a_detached_task_that_panics_in_its_drop_harms_nobody() {
+fn a_detached_output_that_panics_in_its_drop_is_discarded() {
     let (executor, trace) = (Executor::new(), Trace::new());
     executor.spawn(async { panics_on_drop("output") }).detach();
     executor.spawn(told(&trace, "other", idle())).detach();
@@ -180,7 +180,7 @@ fn an_output_of_a_detached_task_that_panics_in_its_drop_harms_nobody() {
 }
 
 #[test]
-fn an_output_that_panics_in_its_drop_panics_where_the_handle_lets_go_of_it() {
+fn an_output_that_panics_in_its_drop_panics_at_the_handle() {
     let executor = Executor::new();
     let [dropped, detached] = [(); 2].map(|()| executor.spawn(async { panics_on_drop("output") }));
     settle(&executor);
@@ -189,7 +189,7 @@ fn an_output_that_panics_in_its_drop_panics_where_the_handle_lets_go_of_it() {
 }
 
 #[test]
-fn a_panic_payload_that_panics_in_its_drop_harms_nobody() {
+fn a_payload_that_panics_in_its_drop_is_discarded() {
     struct Payload(#[expect(dead_code, reason = "it is there to be dropped")] Box<dyn Send>);
     let (executor, trace) = (Executor::new(), Trace::new());
     // The payload of the second panic is given up by the executor; this one takes no memory.
@@ -209,7 +209,7 @@ fn a_panic_payload_that_panics_in_its_drop_harms_nobody() {
 }
 
 #[test]
-fn a_waker_that_panics_when_its_task_has_ended_harms_nobody() {
+fn a_joiners_waker_that_panics_is_discarded() {
     let (executor, trace) = (Executor::new(), Trace::new());
     let mut task = executor.spawn(async { 1 });
     executor.spawn(told(&trace, "other", idle())).detach();
@@ -222,7 +222,7 @@ fn a_waker_that_panics_when_its_task_has_ended_harms_nobody() {
 }
 
 #[test]
-fn a_waker_that_panics_in_its_clone_or_drop_leaves_the_task_as_it_was() {
+fn a_waker_that_panics_in_clone_or_drop_keeps_the_task_intact() {
     let executor = Executor::new();
     let (hooks, waker) = hooked();
     let mut task = executor.spawn(async { 1 });
@@ -236,7 +236,7 @@ fn a_waker_that_panics_in_its_clone_or_drop_leaves_the_task_as_it_was() {
 }
 
 #[test]
-fn a_driver_that_panics_in_its_clone_or_wake_leaves_the_executor_usable() {
+fn a_driver_waker_may_panic_in_its_clone_or_wake() {
     let (executor, trace) = (Executor::new(), Trace::new());
     let (hooks, driver) = hooked();
     hooks.on_clone.set(|| panic!("clone"));
@@ -253,7 +253,7 @@ fn a_driver_that_panics_in_its_clone_or_wake_leaves_the_executor_usable() {
 }
 
 #[test]
-fn a_driver_that_panics_in_its_drop_leaves_the_executor_usable() {
+fn a_driver_waker_may_panic_in_its_drop() {
     for copy in 0..2 {
         let (executor, trace) = (Executor::new(), Trace::new());
         executor.spawn(told(&trace, "a", idle())).detach();
@@ -281,7 +281,7 @@ fn a_driver_that_panics_in_its_drop_leaves_the_executor_usable() {
 }
 
 #[test]
-fn a_panic_while_the_executor_is_dropped_stops_neither_it_nor_the_other_destructors() {
+fn a_panicking_destructor_does_not_stop_the_executors_drop() {
     let (executor, trace) = (Executor::new(), Trace::new());
     let task = executor.spawn(hold(says_drop(&trace, "a")));
     executor.spawn(hold(panics_on_drop("splinter"))).detach();
@@ -320,7 +320,7 @@ fn an_executor_may_be_dropped_while_its_thread_panics() {
 }
 
 #[test]
-fn a_panic_in_one_of_a_thousand_tasks_reaches_only_who_awaits_it() {
+fn a_panic_in_one_of_a_thousand_tasks_reaches_its_joiner_only() {
     let results = block_on(Executor::new().run(async {
         let tasks: Vec<_> = (0..1000)
             .map(|i| {
@@ -360,7 +360,7 @@ fn a_task_that_resumes_the_panic_of_another_passes_it_on() {
 
 #[test]
 #[cfg_attr(target_pointer_width = "64", ignore = "takes 16 million tasks, 1.5 GB")]
-fn a_spawn_that_finds_no_slot_left_panics_and_drops_its_future_under_no_borrow() {
+fn a_spawn_into_a_full_table_panics_and_drops_the_future() {
     let (executor, trace) = (Rc::new(Executor::new()), Trace::new());
     let most = if cfg!(target_pointer_width = "64") {
         1 << 24
@@ -384,7 +384,7 @@ fn a_spawn_that_finds_no_slot_left_panics_and_drops_its_future_under_no_borrow()
 }
 
 #[test]
-fn a_joiner_that_panics_in_its_drop_leaves_a_cancelled_task_gone() {
+fn a_joiner_that_panics_in_its_drop_does_not_undo_a_cancel() {
     let (executor, trace) = (Executor::new(), Trace::new());
     let mut task = executor.spawn(hold(says_drop(&trace, "task")));
     let (hooks, joiner) = hooked();
@@ -415,7 +415,7 @@ impl Drop for Explosive {
 }
 
 #[test]
-fn a_poll_that_panics_wins_over_its_futures_drop_and_that_payloads() {
+fn a_panic_of_the_poll_wins_over_panics_of_drops() {
     let executor = Executor::new();
     let task = executor.spawn(Explosive);
     settle(&executor);
@@ -423,7 +423,7 @@ fn a_poll_that_panics_wins_over_its_futures_drop_and_that_payloads() {
 }
 
 #[test]
-fn payloads_that_panic_in_their_drop_without_end_are_given_up() {
+fn endless_payloads_that_panic_in_their_drop_are_leaked() {
     struct Endless;
     impl Drop for Endless {
         fn drop(&mut self) {
@@ -437,7 +437,7 @@ fn payloads_that_panic_in_their_drop_without_end_are_given_up() {
 }
 
 #[test]
-fn a_lock_guard_in_a_future_whose_poll_panics_poisons_its_mutex() {
+fn a_panicking_poll_poisons_the_mutexes_it_holds() {
     /// The guard is a field, so no unwinding of the poll drops it.
     struct Holds<'a>(#[expect(dead_code, reason = "it is held")] Option<MutexGuard<'a, ()>>);
     impl Future for Holds<'_> {

@@ -14,7 +14,7 @@ use windlass_executor::{Entered, Executor, Task, block_on, spawn, yield_now};
 const IN_ITSELF: &str = "an executor can't be run from inside of one of its own tasks: `.await` \
                          the future there, or `spawn` it";
 const IN_A_TASK: &str =
-    "`block_on` inside of a task would stop all other tasks: `.await` the future instead";
+    "`block_on` inside a task would stop all other tasks: `.await` the future instead";
 const TWO_RUNS: &str = "another `run` of this executor is unfinished: await it, or drop it";
 
 /// An executor that tasks can reach. It outlives its tasks only if the test drops them.
@@ -44,7 +44,7 @@ fn block_on_inside_of_a_task_panics_with_a_message() {
 }
 
 #[test]
-fn block_on_inside_of_a_task_panics_whichever_executor_is_entered() {
+fn block_on_in_a_task_panics_whichever_executor_is_entered() {
     block_on(Executor::new().run(async {
         let other = Executor::new();
         let _entered = other.enter();
@@ -63,7 +63,7 @@ fn block_on_beside_an_entered_executor_is_fine() {
 }
 
 #[test]
-fn a_tick_or_run_inside_of_a_task_of_the_same_executor_panics_with_a_message() {
+fn running_an_executor_in_its_own_task_panics_with_a_message() {
     let (executor, inner) = reachable();
     let task = executor.spawn(async move {
         assert_eq!(panic_of(|| inner.tick(Waker::noop(), 1)), IN_ITSELF);
@@ -163,7 +163,7 @@ fn a_second_run_while_one_is_unfinished_panics_with_a_message() {
 }
 
 #[test]
-fn a_run_that_was_never_polled_hinders_no_other() {
+fn an_unpolled_run_does_not_block_another() {
     let (executor, trace) = (Executor::new(), Trace::new());
     let idle_run = executor.run(says_drop_future(&trace));
     block_on(executor.run(async {}));
@@ -176,7 +176,7 @@ fn a_run_that_was_never_polled_hinders_no_other() {
 }
 
 #[test]
-fn a_finished_run_that_is_not_dropped_yet_hinders_no_other() {
+fn a_finished_run_does_not_block_another() {
     let executor = Executor::new();
     let mut first = Box::pin(executor.run(async { 1 }));
     assert_eq!(poll(&mut first), Poll::Ready(1));
@@ -213,7 +213,7 @@ fn the_next_run_continues_the_tasks_of_a_dropped_one() {
 }
 
 #[test]
-fn a_tick_while_a_run_is_unfinished_panics_with_a_message_and_displaces_nobody() {
+fn a_tick_during_an_unfinished_run_panics_and_changes_nothing() {
     let (executor, trace, for_main) = (Executor::new(), Trace::new(), Kept::default());
     let (wakes, driver) = Count::new();
     let mut run = executor.run(told(&trace, "main", keep(&for_main)));
@@ -228,7 +228,7 @@ fn a_tick_while_a_run_is_unfinished_panics_with_a_message_and_displaces_nobody()
 }
 
 #[test]
-fn a_destructor_outside_of_the_loop_may_spawn_and_run_the_executor() {
+fn a_destructor_outside_the_loop_may_run_the_executor() {
     let (executor, inner) = reachable();
     let trace = Trace::new();
     let told_inside = trace.clone();
@@ -244,7 +244,7 @@ fn a_destructor_outside_of_the_loop_may_spawn_and_run_the_executor() {
 }
 
 #[test]
-fn a_destructor_inside_of_the_loop_may_spawn_wake_and_cancel_but_not_run_the_executor() {
+fn a_destructor_inside_the_loop_may_spawn_wake_and_cancel() {
     let (executor, inner) = reachable();
     let (trace, waker) = (Trace::new(), Kept::default());
     let other = executor.spawn(hold(says_drop(&trace, "other")));
@@ -281,7 +281,7 @@ fn busy(
 }
 
 #[test]
-fn a_waker_may_call_anything_when_it_is_cloned_or_dropped_by_a_handle() {
+fn a_waker_may_call_anything_in_its_clone_and_drop() {
     for hook in ["clone", "drop"] {
         let (executor, trace) = (Rc::new(Executor::new()), Trace::new());
         let waker = Kept::default();
@@ -316,7 +316,7 @@ fn a_waker_may_call_anything_when_it_is_cloned_or_dropped_by_a_handle() {
 }
 
 #[test]
-fn a_waker_may_call_anything_but_the_loop_when_its_task_ends() {
+fn a_woken_joiner_may_call_anything_but_the_loop() {
     let (executor, inner) = reachable();
     let (trace, waker) = (Trace::new(), Kept::default());
     executor.spawn(told(&trace, "woken", keep(&waker))).detach();
@@ -347,7 +347,7 @@ fn a_waker_may_call_anything_but_the_loop_when_its_task_ends() {
 }
 
 #[test]
-fn a_waker_may_spawn_when_its_task_goes_with_the_executor() {
+fn a_waker_may_spawn_while_the_executor_is_dropped() {
     let (executor, trace) = (Executor::new(), Trace::new());
     let mut task = executor.spawn(pending::<()>());
     let (hooks, joiner) = hooked();
@@ -362,7 +362,7 @@ fn a_waker_may_spawn_when_its_task_goes_with_the_executor() {
 }
 
 #[test]
-fn a_waker_may_drop_the_executor_when_it_is_cloned_by_a_handle() {
+fn a_waker_may_drop_the_executor_in_its_clone() {
     let executor = Executor::new();
     let mut task = executor.spawn(pending::<()>());
     let (hooks, joiner) = hooked();
@@ -433,7 +433,7 @@ fn a_driver_may_spawn_and_wake_when_it_is_cloned_or_dropped() {
 }
 
 #[test]
-fn a_driver_that_runs_the_executor_when_it_is_cloned_or_dropped_takes_nobodys_place() {
+fn a_driver_waker_that_runs_the_executor_keeps_the_driver() {
     for hook in ["clone", "drop"] {
         let (executor, inner) = reachable();
         let ((wakes, mine), (hooks, theirs)) = (Count::new(), hooked());
@@ -455,7 +455,7 @@ fn a_driver_that_runs_the_executor_when_it_is_cloned_or_dropped_takes_nobodys_pl
 }
 
 #[test]
-fn the_tables_growth_in_a_poll_disturbs_nobody() {
+fn the_table_may_grow_during_a_poll() {
     let executor = Executor::new();
     let count = Rc::new(RefCell::new(0));
     let inner = count.clone();
@@ -486,7 +486,7 @@ fn a_future_may_poll_a_run_of_its_own_kind_by_hand() {
 }
 
 #[test]
-fn a_joiner_whose_drop_spawns_and_runs_finds_the_cancelled_task_gone() {
+fn a_joiners_drop_finds_the_cancelled_task_gone() {
     let (executor, trace) = (Rc::new(Executor::new()), Trace::new());
     let mut task = executor.spawn(told(&trace, "cancelled", idle())); // queued
     let (hooks, joiner) = hooked();
@@ -504,7 +504,7 @@ fn a_joiner_whose_drop_spawns_and_runs_finds_the_cancelled_task_gone() {
 }
 
 #[test]
-fn a_spawn_outside_drops_its_future_with_all_in_its_place() {
+fn a_spawn_outside_an_executor_drops_its_future() {
     thread_local!(static GUARD: RefCell<Option<Entered>> = const { RefCell::new(None) });
     let executor = Rc::new(Executor::new());
     let inner = executor.clone();
@@ -516,7 +516,7 @@ fn a_spawn_outside_drops_its_future_with_all_in_its_place() {
 }
 
 #[test]
-fn a_guard_that_outlives_its_executor_takes_no_wakes_of_the_next_with_its_id() {
+fn a_guard_that_outlives_its_executor_takes_no_other_wakes() {
     let (first, trace, waker) = (Executor::new(), Trace::new(), Kept::default());
     let (name, entered) = (format!("{first:?}"), first.enter());
     drop(first);

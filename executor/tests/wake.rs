@@ -22,7 +22,7 @@ fn two_wakes_queue_a_task_once() {
 }
 
 #[test]
-fn waking_a_task_that_was_never_polled_does_not_queue_it_twice() {
+fn waking_an_unpolled_task_does_not_queue_it_twice() {
     let (executor, trace, waker) = (Executor::new(), Trace::new(), Kept::default());
     executor.spawn(told(&trace, "a", keep(&waker))).detach();
     executor.tick(Waker::noop(), 1);
@@ -34,7 +34,7 @@ fn waking_a_task_that_was_never_polled_does_not_queue_it_twice() {
 }
 
 #[test]
-fn a_task_that_wakes_itself_twice_in_one_poll_is_polled_once_more() {
+fn a_task_that_wakes_itself_twice_is_polled_once_more() {
     let (executor, trace) = (Executor::new(), Trace::new());
     let mut first = true;
     let step = move |cx: &mut Context<'_>| {
@@ -115,7 +115,7 @@ fn a_stale_waker_never_wakes_the_next_task_in_its_slot() {
 }
 
 #[test]
-fn a_slot_that_dies_in_the_queue_is_not_given_away_before_the_queue_has_passed_it() {
+fn a_slot_freed_in_the_queue_can_be_reused() {
     let (executor, trace, waker) = (Executor::new(), Trace::new(), Kept::default());
     let first = executor.spawn(told(&trace, "a", keep(&waker)));
     executor.spawn(told(&trace, "b", idle())).detach();
@@ -132,7 +132,7 @@ fn a_slot_that_dies_in_the_queue_is_not_given_away_before_the_queue_has_passed_i
 }
 
 #[test]
-fn a_waker_of_a_dropped_executor_never_wakes_a_task_of_the_next_one_with_its_id() {
+fn a_waker_of_a_dropped_executor_never_wakes_the_next_one() {
     for _ in 0..1000 {
         let (executor, waker) = (Executor::new(), Kept::default());
         let name = format!("{executor:?}");
@@ -154,7 +154,7 @@ fn a_waker_of_a_dropped_executor_never_wakes_a_task_of_the_next_one_with_its_id(
 }
 
 #[test]
-fn a_waker_of_a_main_future_that_is_gone_never_wakes_the_next_task_in_its_slot() {
+fn a_stale_waker_of_a_main_future_never_wakes_the_next_task() {
     let (executor, trace, waker) = (Executor::new(), Trace::new(), Kept::default());
     let mut run = executor.run(told(&trace, "main", keep(&waker)));
     assert!(poll(&mut run).is_pending());
@@ -184,7 +184,7 @@ fn a_task_gets_an_equal_waker_at_each_poll() {
 }
 
 #[test]
-fn the_first_wake_of_a_resting_executor_wakes_its_driver_and_the_others_do_not() {
+fn only_the_first_wake_wakes_a_parked_driver() {
     let (executor, trace) = (Executor::new(), Trace::new());
     let (a, b): (Kept, Kept) = Default::default();
     executor.spawn(told(&trace, "a", keep(&a))).detach();
@@ -203,7 +203,7 @@ fn the_first_wake_of_a_resting_executor_wakes_its_driver_and_the_others_do_not()
 }
 
 #[test]
-fn a_spawn_into_a_resting_executor_wakes_its_driver() {
+fn a_spawn_wakes_a_parked_driver() {
     let executor = Executor::new();
     let (wakes, driver) = Count::new();
     executor.tick(&driver, 9);
@@ -254,7 +254,7 @@ fn a_driver_that_stays_the_same_is_not_cloned_again() {
 }
 
 #[test]
-fn a_wake_inside_of_another_executor_wakes_the_driver_of_the_tasks_own() {
+fn a_wake_inside_another_executor_wakes_the_tasks_own_driver() {
     let (near, far, trace, waker) = (
         Executor::new(),
         Executor::new(),

@@ -2,12 +2,10 @@
 
 use std::future::Future;
 use std::pin::pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use crate::reactor::{Hub, Reactor};
-use crate::rest::Parker;
+use crate::reactor::{Reactor, ReactorInner};
 
 /// Runs a future to its end on this thread, and turns the thread's reactor while it waits.
 ///
@@ -55,18 +53,18 @@ impl Reactor {
         }
         let _awake = self.awake();
         let _ends = EndOfLoop(self.hub()); // dropped after the future
-        let parker = Arc::new(Parker::new(self.hub().rest().clone()));
-        let waker = Waker::from(parker.clone());
+        let block_on = self.hub().park().block_on_waker();
+        let waker = Waker::from(block_on.clone());
         let mut cx = Context::from_waker(&waker);
         let mut future = pin!(future);
         loop {
-            if parker.take_woken() {
+            if block_on.take_woken() {
                 if let Poll::Ready(output) = future.as_mut().poll(&mut cx) {
                     return output;
                 }
             }
             // ④ Nothing is ready: the reactor turns until something is.
-            let limit = parker.is_woken().then_some(Duration::ZERO);
+            let limit = block_on.is_woken().then_some(Duration::ZERO);
             if let Err(error) = self.hub().turn(limit) {
                 panic!("the reactor of this thread failed: {error}");
             }
@@ -76,7 +74,7 @@ impl Reactor {
 
 /// The end of a `block_on`, also of one that panics. If no other loop is around it, no turn may
 /// come for completions.
-struct EndOfLoop<'a>(&'a Hub);
+struct EndOfLoop<'a>(&'a ReactorInner);
 
 impl Drop for EndOfLoop<'_> {
     #[inline]

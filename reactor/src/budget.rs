@@ -6,7 +6,7 @@ use std::cell::Cell;
 use std::task::{Context, Poll, Waker};
 
 use crate::current::made_hub;
-use crate::reactor::{Hub, Reactor};
+use crate::reactor::{Reactor, ReactorInner};
 
 /// How many operations one refill allows. The system call of a turn costs little beside 32
 /// operations.
@@ -117,16 +117,16 @@ impl Reactor {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn share_budget(&self, refill: fn() -> Option<bool>) {
-        self.hub().budget.share(refill);
+        self.hub().budget().share(refill);
     }
 }
 
-impl Hub {
+impl ReactorInner {
     /// Charges one operation that is about to complete. Once the budget is exhausted, the task
     /// waits for the next turn.
     #[inline]
     pub(crate) fn poll_charge(&self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.budget.charge(cx.waker(), self.turn_number()) {
+        if self.budget().charge(cx.waker(), self.turn_number()) {
             return Poll::Ready(());
         }
         self.poll_next_turn(cx)
@@ -137,18 +137,18 @@ impl Hub {
         if !self.is_driven() {
             return Poll::Ready(()); // no turn would come
         }
-        self.defer(cx.waker().clone());
+        self.park().defer(cx.waker().clone());
         Poll::Pending
     }
 
     /// Takes back the last charge: the operation waits.
     #[inline]
     pub(crate) fn refund(&self) {
-        self.budget.refund();
+        self.budget().refund();
     }
 
     pub(crate) fn charge_more(&self, operations: usize) {
-        self.budget.charge_more(operations);
+        self.budget().charge_more(operations);
     }
 }
 
@@ -166,7 +166,7 @@ pub fn poll_charge(cx: &mut Context<'_>) -> Poll<()> {
 /// whether the budget allows it. If it returns false, the operation must wait in some other way.
 #[inline]
 pub fn try_charge(cx: &mut Context<'_>) -> bool {
-    made_hub().is_none_or(|hub| hub.budget.charge(cx.waker(), hub.turn_number()))
+    made_hub().is_none_or(|hub| hub.budget().charge(cx.waker(), hub.turn_number()))
 }
 
 /// Takes back the charge of the last [`poll_charge`] or [`try_charge`].

@@ -11,18 +11,18 @@ use std::time::{Duration, Instant};
 
 /// A point in time: nanoseconds on the clock of [`Instant`], from some moment before the program.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(crate) struct Moment(u64);
+pub(crate) struct MonotonicNanos(u64);
 
 /// One and the same point in time, by both.
-static ANCHOR: LazyLock<(Instant, Moment)> = LazyLock::new(anchor);
+static ANCHOR: LazyLock<(Instant, MonotonicNanos)> = LazyLock::new(anchor);
 
 #[cfg(target_os = "linux")]
-fn anchor() -> (Instant, Moment) {
+fn anchor() -> (Instant, MonotonicNanos) {
     // Who is interrupted between the two has them far apart: so the closest of some pairs. The
     // instant is the earlier one, so that what is due at an instant is never early.
     let pair = || {
         let instant = Instant::now();
-        (instant, Moment::now(), instant.elapsed())
+        (instant, MonotonicNanos::now(), instant.elapsed())
     };
     let pairs = [pair(), pair(), pair(), pair(), pair(), pair()];
     let (instant, moment, _) = pairs
@@ -33,18 +33,18 @@ fn anchor() -> (Instant, Moment) {
 }
 
 #[cfg(not(target_os = "linux"))]
-fn anchor() -> (Instant, Moment) {
+fn anchor() -> (Instant, MonotonicNanos) {
     // In the middle, so that there is room for the past.
-    (Instant::now(), Moment(1 << 62))
+    (Instant::now(), MonotonicNanos(1 << 62))
 }
 
-impl Moment {
+impl MonotonicNanos {
     /// What is never reached: it is in the year 2554, or 584 years after the machine's start.
-    pub(crate) const NEVER: Moment = Moment(u64::MAX);
+    pub(crate) const NEVER: MonotonicNanos = MonotonicNanos(u64::MAX);
 
     #[cfg(target_os = "linux")]
     #[inline]
-    pub(crate) fn now() -> Moment {
+    pub(crate) fn now() -> MonotonicNanos {
         let mut now = MaybeUninit::<libc::timespec>::zeroed();
         // That of `Instant`, which starts with the machine. (Not by rustix: it looks for the clock
         // where valgrind has nothing.)
@@ -53,29 +53,37 @@ impl Moment {
             libc::clock_gettime(libc::CLOCK_MONOTONIC, now.as_mut_ptr());
             now.assume_init()
         };
-        Moment(now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64)
+        MonotonicNanos(now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64)
     }
 
     #[cfg(not(target_os = "linux"))]
-    pub(crate) fn now() -> Moment {
+    pub(crate) fn now() -> MonotonicNanos {
         Instant::now().into()
+    }
+
+    pub(crate) fn as_u64(self) -> u64 {
+        self.0
+    }
+
+    pub(crate) fn from_u64(nanos: u64) -> MonotonicNanos {
+        MonotonicNanos(nanos)
     }
 
     /// Saturates at `NEVER`.
     #[inline]
-    pub(crate) fn after(self, duration: Duration) -> Moment {
-        Moment(self.0.saturating_add(nanos(duration)))
+    pub(crate) fn after(self, duration: Duration) -> MonotonicNanos {
+        MonotonicNanos(self.0.saturating_add(nanos(duration)))
     }
 
     /// How many nanoseconds after `earlier` this is; zero if it isn't.
     #[inline]
-    pub(crate) fn since(self, earlier: Moment) -> u64 {
+    pub(crate) fn since(self, earlier: MonotonicNanos) -> u64 {
         self.0.saturating_sub(earlier.0)
     }
 
     /// `None` for `NEVER`, and what no `Instant` can be.
     pub(crate) fn instant(self) -> Option<Instant> {
-        if self == Moment::NEVER {
+        if self == MonotonicNanos::NEVER {
             return None;
         }
         let (instant, moment) = *ANCHOR;
@@ -87,14 +95,19 @@ impl Moment {
 }
 
 /// The far future is `NEVER`, and the far past the first moment of the clock.
-impl From<Instant> for Moment {
-    fn from(at: Instant) -> Moment {
+impl From<Instant> for MonotonicNanos {
+    fn from(at: Instant) -> MonotonicNanos {
         let (instant, moment) = *ANCHOR;
         match at.checked_duration_since(instant) {
             Some(after) => moment.after(after),
-            None => Moment(moment.0.saturating_sub(nanos(instant.duration_since(at)))),
+            None => MonotonicNanos(moment.0.saturating_sub(nanos(instant.duration_since(at)))),
         }
     }
+}
+
+/// The time now, as an `Instant`. With `MonotonicNanos::now`, the only reader of the clock.
+pub(crate) fn now() -> Instant {
+    MonotonicNanos::now().instant().unwrap_or_else(Instant::now)
 }
 
 /// Saturates, at 584 years.
@@ -116,19 +129,22 @@ mod tests {
             let duration = Duration::from_nanos(nanos);
             let both = [now.checked_add(duration), now.checked_sub(duration)];
             for instant in both.into_iter().flatten() {
-                let moment = Moment::from(instant);
-                assert!(moment.instant() == Some(instant) || moment == Moment(0));
+                let moment = MonotonicNanos::from(instant);
+                assert!(moment.instant() == Some(instant) || moment == MonotonicNanos(0));
             }
         }
-        assert_eq!(Moment::NEVER.instant(), None);
-        assert_eq!(Moment::now().after(Duration::MAX), Moment::NEVER);
+        assert_eq!(MonotonicNanos::NEVER.instant(), None);
+        assert_eq!(
+            MonotonicNanos::now().after(Duration::MAX),
+            MonotonicNanos::NEVER
+        );
     }
 
     #[test]
     fn what_is_due_at_an_instant_is_never_early() {
         for _ in 0..1000 {
-            let moment = Moment::now();
-            assert!(moment <= Moment::from(Instant::now()));
+            let moment = MonotonicNanos::now();
+            assert!(moment <= MonotonicNanos::from(Instant::now()));
         }
     }
 }

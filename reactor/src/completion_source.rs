@@ -39,9 +39,9 @@ pub trait CompletionSource: Any {
     /// A panic leaves the turn after it has called all wakers.
     fn collect(&self, wakers: &mut Vec<Waker>);
 
-    /// Called at the end of the outermost loop of the thread, after which no turn may come. A
-    /// source that has operations in flight whose futures were dropped may wait for them here. A
-    /// panic is discarded.
+    /// Called at the end of each outermost loop of the thread, and when the last
+    /// [`Reactor`](crate::Reactor) is dropped: no turn may come. A source that has operations in
+    /// flight whose futures were dropped may wait for them here. A panic is discarded.
     fn finish(&self) {}
 }
 

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::task::Waker;
 
 use crate::fork;
-use crate::reactor::{Hub, REACTOR};
+use crate::reactor::{REACTOR, ReactorInner};
 use crate::timers::TimerKey;
 
 thread_local! {
@@ -19,7 +19,7 @@ thread_local! {
 
 /// A thread's hold on its hub. A forked child leaks an inherited hub. Dropping the poller there
 /// would remove descriptors from the epoll instance that the parent uses.
-struct Kept(Rc<Hub>);
+struct Kept(Rc<ReactorInner>);
 
 impl Drop for Kept {
     fn drop(&mut self) {
@@ -31,19 +31,19 @@ impl Drop for Kept {
 
 /// This thread's hub. Made if there is none.
 #[inline]
-pub(crate) fn hub() -> io::Result<Rc<Hub>> {
+pub(crate) fn hub() -> io::Result<Rc<ReactorInner>> {
     first_hub().map_or_else(make_hub, Ok)
 }
 
 /// This thread's hub, if it was ever made and the thread is not ending.
 #[inline]
-pub(crate) fn made_hub() -> Option<Rc<Hub>> {
+pub(crate) fn made_hub() -> Option<Rc<ReactorInner>> {
     first_hub().or_else(child_hub)
 }
 
 /// The hub that this thread made first. None in a forked child that has inherited it.
 #[inline]
-fn first_hub() -> Option<Rc<Hub>> {
+fn first_hub() -> Option<Rc<ReactorInner>> {
     let found = look(|hub| {
         let hub = &hub?.0;
         (!hub.is_inherited()).then(|| hub.clone())
@@ -67,11 +67,11 @@ fn look<R>(look: impl FnOnce(Option<&Kept>) -> R) -> Option<R> {
 }
 
 #[cold]
-fn make_hub() -> io::Result<Rc<Hub>> {
+fn make_hub() -> io::Result<Rc<ReactorInner>> {
     if let Some(hub) = child_hub() {
         return Ok(hub);
     }
-    let new = Rc::new(Hub::new()?);
+    let new = Rc::new(ReactorInner::new()?);
     let kept = HUB.try_with(|place| {
         match place.take() {
             None => place.set(Some(Kept(new.clone()))),
@@ -112,7 +112,7 @@ fn stop_child_timer(id: NonZeroU64, timer: TimerKey) -> Option<Waker> {
 
 /// The hub that this thread has made since the process was forked.
 #[cold]
-fn child_hub() -> Option<Rc<Hub>> {
+fn child_hub() -> Option<Rc<ReactorInner>> {
     let found = CHILD_HUB.try_with(|hub| {
         let hub = hub.borrow();
         let here = hub.as_ref().filter(|hub| !hub.0.is_inherited());
@@ -121,36 +121,15 @@ fn child_hub() -> Option<Rc<Hub>> {
     found.ok().flatten()
 }
 
-thread_local! {
-    static RELEASES: RefCell<Vec<fn()>> = const { RefCell::new(Vec::new()) };
-}
-
-/// Calls a function before this thread's reactor is released. For what keeps file descriptors for
-/// the thread.
-#[doc(hidden)] // until the pool of threads is in the facade
-pub fn on_release(release: fn()) {
-    RELEASES.with_borrow_mut(|releases| {
-        if !releases
-            .iter()
-            .any(|&known| std::ptr::fn_addr_eq(known, release))
-        {
-            releases.push(release);
-        }
-    });
-}
-
-/// Drops this thread's hub and its file descriptors, unless a value of the thread still uses it.
+/// Drops this thread's reactor and closes its file descriptors, unless a value of the thread still
+/// uses it: a `Reactor`, or a registered source.
 ///
-/// For threads of a pool, which outlive what their closures do. The next closure that needs a hub
-/// makes another.
-pub(crate) fn release() {
+/// For idle threads, such as those of a pool between two closures. The next use creates another
+/// reactor.
+pub fn release_reactor() {
     if first_hub().is_none() {
         return;
     }
-    RELEASES
-        .with_borrow(Clone::clone)
-        .iter()
-        .for_each(|release| release());
     let unused = HUB.try_with(|place| {
         let mut hub = place.take();
         let unused = hub.take_if(|hub| Rc::strong_count(&hub.0) == 1);

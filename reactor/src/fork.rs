@@ -188,7 +188,6 @@ mod platform {
 /// ```
 pub struct PerProcess<T: 'static>(AtomicPtr<Made<T>>);
 
-#[derive(Debug)]
 struct Made<T> {
     origin: Origin,
     value: T,

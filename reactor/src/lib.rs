@@ -28,12 +28,24 @@
 //! The turn, from its source:
 //!
 //! ```text
-//! self.submit()?;                           // one more, if completion sources have operations
-//! let alarm = self.wait(..)?;               // one system call: sockets, timers, other threads
-//! self.collect_ready(&mut woken);           // wakers of sources that had an event
-//! self.collect_due(alarm, .., &mut woken);  // wakers of timers that are due
-//! self.collect_completions(&mut woken);     // wakers of operations that have completed
-//! for waker in woken { waker.wake() }       // no borrow is held any more
+//! self.check_origin()?;
+//! self.turn.set(self.turn.get().wrapping_add(1));
+//! let is_idle = self.submit()? & !self.park.has_deferred();
+//! // Until the wakers are called, nothing runs that could start or stop a timer.
+//! let deadline = self.next_deadline();
+//! self.wait(is_idle, deadline, limit)?;
+//! // From here on nothing may unwind: an edge that was taken is not reported again.
+//! let mut woken = self.scratch.take();
+//! self.collect_deferred(&mut woken);
+//! self.collect_ready(&mut woken);
+//! self.collect_due(deadline, &mut woken);
+//! let panic = self.collect_completions(&mut woken);
+//! let turned = Turned { woken: woken.len() };
+//! wake_all(woken.drain(..));
+//! shrink(&mut woken, turned.woken);
+//! self.scratch.set(woken);
+//! self.park.end_turn();
+//! panic.map_or(Ok(turned), |payload| resume_unwind(payload))
 //! ```
 //!
 //! # What it promises
@@ -73,7 +85,7 @@
 //!   return into a `block_on` that was running during the fork ends in that panic.
 //! * **Inherited sockets and files** work until they have to wait, which is an error. Dropping them
 //!   closes the child's descriptor and leaves the parent's registration as it is. An operation on a
-//!   file that was in flight gives an error; a [`BlockingTask`] panics.
+//!   file that was in flight gives an error; a blocking closure panics.
 //! * **Child processes and signal listeners** are the parent's. The handles give errors in the
 //!   child, and dropping a [`Child`](process::Child) neither kills nor reaps. Signals of the child
 //!   reach the listeners that it makes.
@@ -91,7 +103,7 @@ mod current;
 pub mod wake;
 mod poller;
 mod registry;
-mod rest;
+mod park;
 pub mod fork;
 pub mod completion;
 mod completion_source;
@@ -106,18 +118,14 @@ mod waitable;
 mod timers;
 mod clock;
 pub mod time;
-mod pool;
 pub mod net;
-#[doc(hidden)] // for the facade
 pub mod shortage;
 mod unwind;
 
 pub use async_io::{Async, set_nonblocking};
 pub use block_on::block_on;
-#[doc(hidden)]
-pub use current::on_release;
+pub use current::release_reactor;
 pub use current::{check_driven, is_driven};
-pub use pool::{BlockingTask, Pool};
 pub use reactor::{Awake, Reactor, Turned};
 pub use readiness::{Readable, Writable};
 #[cfg(windows)]

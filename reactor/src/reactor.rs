@@ -9,22 +9,21 @@ use std::num::NonZeroU64;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use crate::budget::Budget;
-use crate::clock::{Moment, nanos};
+use crate::clock::{MonotonicNanos, nanos, now};
 use crate::completion_source::CompletionSources;
 use crate::current::nobody_turns;
 pub(crate) use crate::current::{hub, made_hub, stop_timer};
 use crate::fork::Origin;
+use crate::park::Park;
 use crate::poller::Poller;
 #[cfg(target_os = "linux")]
 use crate::poller::{Interest, Key, MAX_SOURCES};
 use crate::registry::Registry;
-use crate::rest::Rest;
 use crate::timers::{TimerKey, Timers};
 use crate::wake::{drop_all, wake_all};
 
@@ -36,11 +35,6 @@ const TIMERS: usize = 1024;
 /// of processor time, so a crowd of timers is cheap only if they share it. The kernel's own slack
 /// is 50 µs.
 const SLACK: u64 = 100_000;
-
-/// What isn't worth a sleep (ns): to fall asleep and to be woken takes longer, and costs more. For
-/// the same reason the alarm goes off so much early: mostly the thread then runs in time, and
-/// otherwise what is left isn't slept for.
-const NEAR: u64 = 10_000;
 
 /// The right to turn this thread's reactor.
 ///
@@ -82,7 +76,7 @@ const NEAR: u64 = 10_000;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Reactor {
-    hub: Rc<Hub>,
+    hub: Rc<ReactorInner>,
     /// How late timers may be for it (ns).
     slack: u64,
 }
@@ -98,7 +92,7 @@ impl Reactor {
         Ok(Reactor::new(hub()?, SLACK))
     }
 
-    fn new(hub: Rc<Hub>, slack: u64) -> Reactor {
+    fn new(hub: Rc<ReactorInner>, slack: u64) -> Reactor {
         hub.drivers.set(hub.drivers.get() + 1);
         hub.add_slack(slack);
         Reactor { hub, slack }
@@ -146,7 +140,7 @@ impl Reactor {
     /// If the poller fails, which is a defect of the program or of the system.
     pub fn turn(&self, limit: Option<Duration>) -> io::Result<Turned> {
         // Under a guard, what follows the turn is up to whoever holds it.
-        let _awake = (self.hub.depth.get() == 0).then(|| self.awake());
+        let _awake = (self.hub.park.depth() == 0).then(|| self.awake());
         self.hub.turn(limit)
     }
 
@@ -163,36 +157,28 @@ impl Reactor {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn waker(&self) -> Waker {
-        Waker::from(self.hub.rest.clone())
+        self.hub.park.waker()
     }
 
     /// When a turn is due at the latest, for the sake of timers, and of sockets that have had
     /// their share of the last turn. Until then, and while the descriptor of
     /// [`as_fd`](AsFd::as_fd) is not readable, a turn would find nothing.
     pub fn next_deadline(&self) -> Option<Instant> {
-        if self.hub.has_deferred() {
-            return Some(Instant::now());
+        if self.hub.park.has_deferred() {
+            return Some(now());
         }
-        let nanos = self.hub.next_deadline();
-        if nanos == NEVER {
-            return None;
-        }
-        self.hub.epoch.after(Duration::from_nanos(nanos)).instant()
+        self.hub.next_deadline().instant()
     }
 
     /// While the guard lives, wakes on this thread need not ring the bell: they are looked at
     /// before the loop sleeps. For loops that poll futures between their turns, from before the
     /// first poll to after the last turn.
     pub fn awake(&self) -> Awake<'_> {
-        let depth = &self.hub.depth;
-        depth.set(depth.get() + 1);
-        if depth.get() == 1 {
-            self.hub.rest.rise();
-        }
+        self.hub.park.enter();
         Awake { hub: &self.hub }
     }
 
-    pub(crate) fn hub(&self) -> &Rc<Hub> {
+    pub(crate) fn hub(&self) -> &Rc<ReactorInner> {
         &self.hub
     }
 }
@@ -226,7 +212,7 @@ impl fmt::Debug for Reactor {
 #[cfg(unix)]
 impl AsFd for Reactor {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.hub.poll.as_fd()
+        self.hub.poller.as_fd()
     }
 }
 
@@ -240,18 +226,13 @@ impl AsRawFd for Reactor {
 /// The guard of [`Reactor::awake`].
 #[must_use = "the loop counts as asleep when this is dropped"]
 pub struct Awake<'a> {
-    hub: &'a Hub,
+    hub: &'a ReactorInner,
 }
 
 impl Drop for Awake<'_> {
     fn drop(&mut self) {
-        let depth = self.hub.depth.get() - 1;
-        self.hub.depth.set(depth);
-        if depth == 0 {
-            self.hub.leave();
-        } else {
-            // An inner loop may have seen a wake that was meant for the outer one.
-            self.hub.rest.rouse();
+        if self.hub.park.leave() {
+            self.hub.detach();
         }
     }
 }
@@ -270,37 +251,27 @@ pub struct Turned {
 }
 
 /// What the futures of a thread share.
-pub(crate) struct Hub {
+pub(crate) struct ReactorInner {
     origin: Origin,
     completions: CompletionSources,
     /// When the completion sources need a turn at the latest, as of the last submission.
-    completion_deadline: Cell<u64>,
-    pub(crate) budget: Budget,
-    /// Names the reactor among all of the process, for values that may travel.
+    completion_deadline: Cell<MonotonicNanos>,
+    budget: Budget,
+    /// Identifies the reactor in the process, for values that move between threads.
     id: NonZeroU64,
-    /// Deadlines are nanoseconds since then.
-    epoch: Moment,
-    poll: Poller,
-    rest: Arc<Rest>,
+    poller: Poller,
+    park: Park,
     registry: RefCell<Registry>,
     timers: RefCell<Timers<Waker>>,
-    /// What the alarm is set for. Never after the earliest deadline, while the loop sleeps.
-    armed: Cell<u64>,
-    /// Wakers of futures that used up their budget, for the next turn.
-    deferred: RefCell<Vec<Waker>>,
     /// The number of this turn.
     turn: Cell<u32>,
     /// The emptied list of the last turn, for its memory.
     scratch: Cell<Vec<Waker>>,
-    /// How many `Reactor`s there are: whether anybody turns.
+    /// How many `Reactor`s there are. While there is none, nothing turns.
     drivers: Cell<usize>,
     /// The timer slack (ns) of each of them, the smallest first.
     slacks: RefCell<Vec<u64>>,
-    /// How many loops on this thread's stack use the reactor.
-    pub(crate) depth: Cell<usize>,
 }
-
-const NEVER: u64 = u64::MAX;
 
 /// Of the file descriptors of completion sources, whose events only end waits.
 #[cfg(target_os = "linux")]
@@ -312,28 +283,24 @@ const COMPLETIONS: Key = Key {
 /// What an error names that is about a reactor or its sources in a forked child.
 pub(crate) const REACTOR: &str = "this reactor, with its sockets, descriptors and open files,";
 
-impl Hub {
-    pub(crate) fn new() -> io::Result<Hub> {
+impl ReactorInner {
+    pub(crate) fn new() -> io::Result<ReactorInner> {
         static IDS: AtomicU64 = AtomicU64::new(0);
-        let (poll, bell) = Poller::new()?;
-        Ok(Hub {
+        let (poller, notifier) = Poller::new()?;
+        Ok(ReactorInner {
             origin: Origin::here(),
             completions: CompletionSources::new(),
-            completion_deadline: Cell::new(NEVER),
+            completion_deadline: Cell::new(MonotonicNanos::NEVER),
             budget: Budget::new(),
             id: NonZeroU64::MIN.saturating_add(IDS.fetch_add(1, Relaxed)),
-            epoch: Moment::now(),
-            poll,
-            rest: Arc::new(Rest::new(bell)),
+            poller,
+            park: Park::new(notifier),
             registry: RefCell::new(Registry::new()),
-            timers: RefCell::new(Timers::new(SLACK)),
-            armed: Cell::new(NEVER),
-            deferred: RefCell::new(Vec::new()),
+            timers: RefCell::new(Timers::new(SLACK, MonotonicNanos::now().as_u64())),
             turn: Cell::new(0),
             scratch: Cell::new(Vec::new()),
             drivers: Cell::new(0),
             slacks: RefCell::new(Vec::new()),
-            depth: Cell::new(0),
         })
     }
 
@@ -341,12 +308,16 @@ impl Hub {
         self.id
     }
 
-    pub(crate) fn rest(&self) -> &Arc<Rest> {
-        &self.rest
+    pub(crate) fn park(&self) -> &Park {
+        &self.park
+    }
+
+    pub(crate) fn budget(&self) -> &Budget {
+        &self.budget
     }
 
     pub(crate) fn poll(&self) -> &Poller {
-        &self.poll
+        &self.poller
     }
 
     pub(crate) fn registry(&self) -> &RefCell<Registry> {
@@ -412,102 +383,85 @@ impl Hub {
     pub(crate) fn turn(&self, limit: Option<Duration>) -> io::Result<Turned> {
         self.check_origin()?;
         self.turn.set(self.turn.get().wrapping_add(1));
-        let idle = self.submit()? & !self.has_deferred();
-        // It holds until the wakers are called: before that nothing runs that has timers.
+        let is_idle = self.submit()? & !self.park.has_deferred();
+        // Until the wakers are called, nothing runs that could start or stop a timer.
         let deadline = self.next_deadline();
-        let alarm = self.wait(idle, deadline, limit)?;
-        // From here on nothing may unwind: an event that was taken doesn't come again.
+        self.wait(is_idle, deadline, limit)?;
+        // From here on nothing may unwind: an edge that was taken is not reported again.
         let mut woken = self.scratch.take();
-        if !idle {
-            self.take_deferred(&mut woken);
-        }
+        self.collect_deferred(&mut woken);
         self.collect_ready(&mut woken);
-        self.collect_due(alarm, deadline, &mut woken);
+        self.collect_due(deadline, &mut woken);
         let panic = self.collect_completions(&mut woken);
         let turned = Turned { woken: woken.len() };
         wake_all(woken.drain(..));
         shrink(&mut woken, turned.woken);
         self.scratch.set(woken);
-        // Whoever turned looks at everything now: what was woken so far need not be told again.
-        self.rest.rise();
-        match panic {
-            None => Ok(turned),
-            Some(payload) => resume_unwind(payload),
-        }
-    }
-
-    /// Sleeps if it may. True if the alarm has gone off.
-    fn wait(&self, idle: bool, deadline: u64, limit: Option<Duration>) -> io::Result<bool> {
-        let may_sleep = idle && limit != Some(Duration::ZERO) && self.set_alarm(deadline, limit)?;
-        let sleep = may_sleep && self.rest.rest();
-        let waited = self.poll.wait(sleep);
-        if sleep {
-            self.rest.rise();
-        }
-        if let Ok(true) = waited {
-            self.armed.set(NEVER);
-        }
-        waited
+        self.park.end_turn();
+        panic.map_or(Ok(turned), |payload| resume_unwind(payload))
     }
 
     /// When timers or completion sources need a turn at the latest.
-    fn next_deadline(&self) -> u64 {
-        let timers = self.timers.borrow_mut().next_deadline().unwrap_or(NEVER);
+    fn next_deadline(&self) -> MonotonicNanos {
+        let timers = self.timers.borrow_mut().next_deadline();
+        let timers = timers.map_or(MonotonicNanos::NEVER, MonotonicNanos::from_u64);
         timers.min(self.completion_deadline.get())
     }
 
-    /// Sees to it that the alarm ends the sleep in time. False if it's time already, or nearly.
-    fn set_alarm(&self, deadline: u64, limit: Option<Duration>) -> io::Result<bool> {
-        if limit.is_none() && deadline >= self.armed.get() {
-            return Ok(true); // it is set already, and the clock need not be read
-        }
-        let now = Moment::now().since(self.epoch);
-        let at = match limit {
-            Some(limit) => deadline.min(now.saturating_add(nanos(limit))),
-            None => deadline,
-        };
-        if at <= now.saturating_add(NEAR) {
-            return Ok(false);
-        }
-        if at < self.armed.get() {
-            self.arm(at, now)?;
-        }
-        Ok(true)
+    /// Waits for events, and blocks if it may.
+    fn wait(
+        &self,
+        is_idle: bool,
+        deadline: MonotonicNanos,
+        limit: Option<Duration>,
+    ) -> io::Result<()> {
+        let set_timer = |after| self.set_timer(after);
+        let blocks = self.park.may_block(is_idle, deadline, limit, set_timer)?;
+        let waited = self.poller.wait(blocks);
+        self.park.unpark(blocks, matches!(waited, Ok(true)));
+        waited.map(drop)
     }
 
-    #[inline(never)] // it makes a system call, and what calls it mostly doesn't get here
-    fn arm(&self, at: u64, now: u64) -> io::Result<()> {
+    #[inline(never)] // a system call, which most turns don't make
+    fn set_timer(&self, after: Duration) -> io::Result<()> {
         self.check_origin()?; // a forked child that leaves the parent's loop comes here
-        self.poll.set_timer(Duration::from_nanos(at - now - NEAR))?;
-        self.armed.set(at);
-        Ok(())
+        self.poller.set_timer(after)
     }
 
-    /// The loop leaves the stack. From now on its descriptor tells of wakes and of timers.
-    fn leave(&self) {
-        // A source that panics or fails does so again in the next turn, which is to come soon.
+    /// The last loop leaves the stack. From here on the poller's descriptor becomes readable when
+    /// a turn is needed.
+    fn detach(&self) {
+        // A source that fails or panics here does so again in the next turn, which is requested.
         let submitted = catch_unwind(AssertUnwindSafe(|| self.submit()));
         let may_block = submitted.is_ok_and(|submitted| submitted.unwrap_or(false));
-        let in_time = self.set_alarm(self.next_deadline(), None);
-        if !may_block || self.has_deferred() || !in_time.unwrap_or(false) {
-            self.rest.rouse(); // there is something to do already
+        let is_idle = may_block && !self.park.has_deferred();
+        let set_timer = |after| self.set_timer(after);
+        self.park.detach(is_idle, self.next_deadline(), set_timer);
+    }
+
+    fn collect_deferred(&self, woken: &mut Vec<Waker>) {
+        let mut deferred = self.park.deferred().borrow_mut();
+        if !deferred.is_empty() {
+            let taken = deferred.len();
+            woken.append(&mut deferred);
+            shrink(&mut deferred, taken);
         }
-        self.rest.leave();
     }
 
     fn collect_ready(&self, woken: &mut Vec<Waker>) {
         let registry = self.registry.borrow();
-        self.poll
+        self.poller
             .for_each_event(|event| registry.dispatch(event, woken));
     }
 
-    fn collect_due(&self, alarm: bool, deadline: u64, woken: &mut Vec<Waker>) {
-        // The alarm covers it and is silent: then it's not due, and the clock need not be read.
-        if alarm || deadline < self.armed.get() {
-            let now = Moment::now().since(self.epoch);
-            if deadline <= now {
-                self.timers.borrow_mut().fire(now, TIMERS, woken);
-            }
+    fn collect_due(&self, deadline: MonotonicNanos, woken: &mut Vec<Waker>) {
+        if !self.park.may_be_due(deadline) {
+            return;
+        }
+        let now = MonotonicNanos::now();
+        if deadline <= now {
+            let mut timers = self.timers.borrow_mut();
+            timers.fire(now.as_u64(), TIMERS, woken);
         }
     }
 
@@ -515,7 +469,7 @@ impl Hub {
     #[cfg(target_os = "linux")]
     pub(crate) fn watch(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
         self.check_origin()?;
-        self.poll.add(fd, COMPLETIONS, Interest::Read)
+        self.poller.add(fd, COMPLETIONS, Interest::Read)
     }
 
     /// Lets the completion sources submit. Returns whether the reactor may block.
@@ -531,7 +485,7 @@ impl Hub {
     fn submit_completions(&self) -> io::Result<bool> {
         self.check_origin()?; // a forked child that leaves the parent's loop comes here
         let (may_block, until) = self.completions.submit()?;
-        let until = until.map_or(NEVER, |at| Moment::from(at).since(self.epoch));
+        let until = until.map_or(MonotonicNanos::NEVER, MonotonicNanos::from);
         self.completion_deadline.set(until);
         Ok(may_block)
     }
@@ -557,47 +511,25 @@ impl Hub {
     /// The same if the loop is not inside of another one of this reactor.
     #[inline]
     pub(crate) fn finish_outermost(&self) {
-        if self.depth.get() == 1 {
+        if self.park.depth() == 1 {
             self.finish();
         }
     }
 
-    /// The waker is called in the next turn, which will not sleep.
-    pub(crate) fn defer(&self, waker: Waker) {
-        self.deferred.borrow_mut().push(waker);
-        self.request_turn();
-    }
-
-    /// There's something for the next turn to do.
-    pub(crate) fn request_turn(&self) {
-        if self.depth.get() == 0 {
-            self.rest.rouse(); // polled between turns, by a loop that may watch the descriptor
-        }
-    }
-
-    fn take_deferred(&self, woken: &mut Vec<Waker>) {
-        let mut deferred = self.deferred.borrow_mut();
-        let taken = deferred.len();
-        woken.append(&mut deferred);
-        shrink(&mut deferred, taken);
-    }
-
-    fn has_deferred(&self) -> bool {
-        !self.deferred.borrow().is_empty()
-    }
-
     #[inline]
-    pub(crate) fn start_timer(&self, deadline: Moment, waker: Waker) -> TimerKey {
-        let deadline = deadline.since(self.epoch);
-        self.timers.borrow_mut().insert(deadline, waker)
+    pub(crate) fn start_timer(&self, deadline: MonotonicNanos, waker: Waker) -> TimerKey {
+        self.timers.borrow_mut().insert(deadline.as_u64(), waker)
     }
 
     /// Moves a timer to another deadline. `None` if it has fired.
-    pub(crate) fn restart_timer(&self, timer: TimerKey, deadline: Moment) -> Option<TimerKey> {
-        let deadline = deadline.since(self.epoch);
+    pub(crate) fn restart_timer(
+        &self,
+        timer: TimerKey,
+        deadline: MonotonicNanos,
+    ) -> Option<TimerKey> {
         let mut timers = self.timers.borrow_mut();
         let waker = timers.remove(timer)?;
-        Some(timers.insert(deadline, waker))
+        Some(timers.insert(deadline.as_u64(), waker))
     }
 
     /// The caller drops what comes back.
@@ -651,18 +583,18 @@ fn shrink<T>(list: &mut Vec<T>, used: usize) {
 }
 
 /// The wakers that are left belong to timers that were leaked, or moved to another thread.
-impl Drop for Hub {
+impl Drop for ReactorInner {
     fn drop(&mut self) {
-        let mut wakers = std::mem::take(self.deferred.get_mut());
+        let mut wakers = self.park.deferred().take();
         let timers = self.timers.get_mut();
         timers.fire(u64::MAX, usize::MAX, &mut wakers);
         drop_all(wakers);
     }
 }
 
-impl fmt::Debug for Hub {
+impl fmt::Debug for ReactorInner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Hub")
+        f.debug_struct("ReactorInner")
             .field("id", &self.id)
             .finish_non_exhaustive()
     }

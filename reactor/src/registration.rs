@@ -8,18 +8,18 @@ use std::task::Waker;
 
 use crate::completion_source::CompletionSource;
 use crate::current::{hub, made_hub};
-use crate::reactor::Hub;
+use crate::reactor::ReactorInner;
 
 /// What a source of completions gets of its reactor when it is made.
 pub struct Registrar<'a> {
-    reactor: &'a Hub,
+    reactor: &'a ReactorInner,
 }
 
 impl Registrar<'_> {
     /// Returns a waker that ends a wait of the reactor, from any thread. It outlives the reactor
     /// safely.
     pub fn waker(&self) -> Waker {
-        Waker::from(self.reactor.rest().clone())
+        self.reactor.park().waker()
     }
 
     /// Ends a wait of the reactor whenever the file descriptor becomes readable, until it is
@@ -46,7 +46,7 @@ impl fmt::Debug for Registrar<'_> {
 /// Dereferences to the source. It keeps the reactor alive, but does not turn it.
 pub struct Registration<S: CompletionSource> {
     source: Rc<S>, // dropped before the reactor, which drops its own reference under control
-    reactor: Rc<Hub>,
+    reactor: Rc<ReactorInner>,
 }
 
 impl<S: CompletionSource> Registration<S> {
@@ -66,7 +66,7 @@ impl<S: CompletionSource> Registration<S> {
             return Ok(Registration { source, reactor });
         }
         reactor.completions().insert(made.clone());
-        reactor.request_turn();
+        reactor.park().request_turn();
         Ok(Registration {
             source: made,
             reactor,
@@ -83,7 +83,7 @@ impl<S: CompletionSource> Registration<S> {
     /// Makes sure that a turn comes, for an operation that was just queued. Costs nothing inside of
     /// a turn or a poll, after which one comes anyway.
     pub fn request_turn(&self) {
-        self.reactor.request_turn();
+        self.reactor.park().request_turn();
     }
 
     /// Returns whether something turns the reactor. Returns false in a forked child if the reactor

@@ -10,7 +10,7 @@ use std::task::{Context, Poll, Waker, ready};
 use rustix::fd::{AsFd, BorrowedFd};
 
 use crate::poller::{HAS_EXCLUSIVE, Interest, Poller};
-use crate::reactor::{self, Hub};
+use crate::reactor::{self, ReactorInner};
 use crate::registry::{
     ALWAYS_READY, EXCLUSIVE, EntryRef, NO_LINGER, NOT_ALWAYS_READY, REPORTED, ReadinessCell,
     Registered, SHORT_READS_UNRELIABLE, SourceEntry,
@@ -23,7 +23,7 @@ use crate::wake::wake_all;
 ///
 /// The poller reports each edge once. See [`ReadinessCell`].
 pub(crate) struct Source {
-    hub: Rc<Hub>,
+    hub: Rc<ReactorInner>,
     entry: EntryRef,
 }
 

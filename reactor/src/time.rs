@@ -16,9 +16,25 @@ use std::time::{Duration, Instant};
 use futures_core::Stream;
 use pin_project_lite::pin_project;
 
-use crate::clock::Moment;
-use crate::reactor::{self, Hub};
+use crate::clock::{self, MonotonicNanos};
+use crate::reactor::{self, ReactorInner};
 use crate::timers::TimerKey;
+
+/// Returns the time now, as the timers of this module see it.
+///
+/// ```
+/// use std::time::Duration;
+/// use windlass::time::{now, sleep};
+///
+/// windlass::block_on(async {
+///     let start = now();
+///     sleep(Duration::from_millis(5)).await;
+///     assert!(now() - start >= Duration::from_millis(5));
+/// });
+/// ```
+pub fn now() -> Instant {
+    clock::now()
+}
 
 /// Waits for a time.
 ///
@@ -45,7 +61,7 @@ use crate::timers::TimerKey;
 /// ```
 pub fn sleep(duration: Duration) -> Sleep {
     Sleep {
-        deadline: Moment::now().after(duration),
+        deadline: MonotonicNanos::now().after(duration),
         timer: None,
     }
 }
@@ -82,7 +98,7 @@ pub fn sleep_until(deadline: Instant) -> Sleep {
 #[derive(Debug)]
 #[must_use = "futures do nothing unless awaited or polled"]
 pub struct Sleep {
-    deadline: Moment,
+    deadline: MonotonicNanos,
     timer: Option<Timer>,
 }
 
@@ -126,7 +142,7 @@ impl Sleep {
 
     /// `waker` is called at the deadline, unless another takes its place.
     #[inline]
-    fn start(&mut self, hub: &Hub, waker: Waker) {
+    fn start(&mut self, hub: &ReactorInner, waker: Waker) {
         self.timer = Some(Timer {
             reactor: hub.id(),
             key: hub.start_timer(self.deadline, waker),
@@ -292,7 +308,7 @@ impl From<Elapsed> for io::Error {
 /// ```
 #[track_caller]
 pub fn interval(period: Duration) -> Interval {
-    interval_at(Instant::now(), period)
+    interval_at(now(), period)
 }
 
 /// Ticks every `period`, the first time at `start`. See [`interval`].
@@ -369,7 +385,9 @@ impl Interval {
         };
         ready!(Pin::new(&mut self.sleep).poll(cx));
         self.sleep = Sleep {
-            deadline: self.after(tick).map_or(Moment::NEVER, Moment::from),
+            deadline: self
+                .after(tick)
+                .map_or(MonotonicNanos::NEVER, MonotonicNanos::from),
             timer: None,
         };
         Poll::Ready(tick)
@@ -378,9 +396,9 @@ impl Interval {
     fn after(&self, tick: Instant) -> Option<Instant> {
         match self.missed {
             MissedTicks::Burst => tick.checked_add(self.period),
-            MissedTicks::Delay => Instant::now().checked_add(self.period),
+            MissedTicks::Delay => now().checked_add(self.period),
             MissedTicks::Skip => {
-                let late = tick.elapsed();
+                let late = now().saturating_duration_since(tick);
                 let since_whole = late.as_nanos() % self.period.as_nanos();
                 // The remainder is below `late`, which is below the age of the machine.
                 let whole = late - Duration::from_nanos(since_whole as u64);

@@ -104,10 +104,10 @@ struct Entry<T> {
 }
 
 impl<T> Timers<T> {
-    pub(crate) fn new(slack: u64) -> Self {
+    pub(crate) fn new(slack: u64, now: u64) -> Self {
         Timers {
             slack,
-            now: 0,
+            now,
             overdue: false,
             next: 0,
             limit: UNKNOWN,

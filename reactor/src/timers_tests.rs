@@ -17,7 +17,7 @@ fn fire<T>(timers: &mut Timers<T>, now: u64) -> Vec<T> {
 
 #[test]
 fn a_wheel_without_timers_asks_for_nothing() {
-    let mut timers = Timers::<u32>::new(SLACK);
+    let mut timers = Timers::<u32>::new(SLACK, 0);
     assert!(timers.is_empty());
     assert_eq!(timers.next_deadline(), None);
     assert_eq!(fire(&mut timers, u64::MAX), []);
@@ -31,7 +31,7 @@ fn an_entry_stays_small() {
 
 #[test]
 fn deadlines_of_zero_and_of_the_past_are_due_at_once() {
-    let mut timers = Timers::new(SLACK);
+    let mut timers = Timers::new(SLACK, 0);
     timers.insert(0, "zero");
     assert_eq!(timers.next_deadline(), Some(0));
     assert_eq!(fire(&mut timers, 0), ["zero"]);
@@ -48,7 +48,7 @@ fn deadlines_of_zero_and_of_the_past_are_due_at_once() {
 
 #[test]
 fn the_end_of_time_is_a_deadline_like_any_other() {
-    let mut timers = Timers::new(0);
+    let mut timers = Timers::new(0, 0);
     timers.insert(u64::MAX, "last");
     timers.insert(u64::MAX - 1, "last but one");
     assert_eq!(timers.next_deadline(), Some(u64::MAX - 1));
@@ -67,7 +67,7 @@ fn a_lone_timer_costs_one_wake_up_on_its_nanosecond_wherever_a_level_ends() {
         .flat_map(|end: u64| [end - 1, end, end + 1])
         .chain([u64::MAX])
     {
-        let mut timers = Timers::new(SLACK);
+        let mut timers = Timers::new(SLACK, 0);
         timers.insert(deadline, deadline);
         assert_eq!(timers.next_deadline(), Some(deadline));
         if deadline > 0 {
@@ -82,7 +82,7 @@ fn a_lone_timer_costs_one_wake_up_on_its_nanosecond_wherever_a_level_ends() {
 #[test]
 fn a_group_within_the_slack_fires_together_at_its_latest_deadline() {
     for start in [1 << 20, 1 << 30, 1 << 50] {
-        let mut timers = Timers::new(SLACK);
+        let mut timers = Timers::new(SLACK, 0);
         let late = [0, SLACK / 3, SLACK - 1, SLACK, SLACK + 1, SLACK + 2].map(|it| start + it);
         for deadline in late.into_iter().rev() {
             timers.insert(deadline, deadline);
@@ -106,7 +106,7 @@ fn a_lone_timer_is_punctual_although_a_later_one_is_in_its_slot() {
         (50 * MS, 60 * SECOND, 65 * SECOND),
         (10_000, 3 * TICK, 3 * TICK + 30_000),
     ] {
-        let mut timers = Timers::new(slack);
+        let mut timers = Timers::new(slack, 0);
         timers.insert(later, later);
         timers.insert(lone, lone);
         assert_eq!(timers.next_deadline(), Some(lone));
@@ -117,7 +117,7 @@ fn a_lone_timer_is_punctual_although_a_later_one_is_in_its_slot() {
 
 #[test]
 fn what_does_not_fit_into_the_slack_waits_for_a_call_of_its_own() {
-    let mut timers = Timers::new(SLACK);
+    let mut timers = Timers::new(SLACK, 0);
     let [one, two, three] = [9, 9 + SLACK / 2, 9 + 3 * SLACK];
     for deadline in [one, two, three] {
         timers.insert(deadline, deadline);
@@ -133,7 +133,7 @@ fn what_does_not_fit_into_the_slack_waits_for_a_call_of_its_own() {
 #[test]
 fn equal_deadlines_fire_in_order_of_insertion_from_whatever_distance() {
     let deadline = 100 * SECOND;
-    let mut timers = Timers::new(SLACK);
+    let mut timers = Timers::new(SLACK, 0);
     for (order, now) in [0, SECOND, 60 * SECOND, 99 * SECOND, deadline - 1]
         .iter()
         .enumerate()
@@ -149,7 +149,7 @@ fn equal_deadlines_fire_in_order_of_insertion_from_whatever_distance() {
 fn equal_deadlines_fire_in_order_although_some_have_moved_down_before_the_last_came() {
     let window = 1 << shift(2);
     let deadline = 2 * window + 7;
-    let mut timers = Timers::new(SLACK);
+    let mut timers = Timers::new(SLACK, 0);
     for order in 0..AHEAD + 3 {
         timers.insert(deadline, order);
     }
@@ -167,7 +167,7 @@ fn equal_deadlines_fire_in_order_although_some_have_moved_down_before_the_last_c
 #[test]
 fn a_crowd_of_far_timers_has_moved_down_before_the_first_of_them_is_due() {
     let window = 1 << shift(2);
-    let mut timers = Timers::new(SLACK);
+    let mut timers = Timers::new(SLACK, 0);
     for i in 0..20 * AHEAD as u64 {
         timers.insert(2 * window + i, "far");
     }
@@ -181,7 +181,7 @@ fn a_crowd_of_far_timers_has_moved_down_before_the_first_of_them_is_due() {
 
 #[test]
 fn a_limit_leaves_the_others_due() {
-    let mut timers = Timers::new(SLACK);
+    let mut timers = Timers::new(SLACK, 0);
     for deadline in 0..10 {
         timers.insert(deadline * TICK / 3, deadline);
     }
@@ -199,7 +199,7 @@ fn a_limit_leaves_the_others_due() {
 
 #[test]
 fn a_clock_that_goes_back_does_no_harm() {
-    let mut timers = Timers::new(SLACK);
+    let mut timers = Timers::new(SLACK, 0);
     fire(&mut timers, SECOND);
     timers.insert(SECOND + TICK, "later");
     assert_eq!(fire(&mut timers, 0), [""; 0]);
@@ -210,7 +210,7 @@ fn a_clock_that_goes_back_does_no_harm() {
 
 #[test]
 fn a_key_names_nothing_once_its_timer_is_gone() {
-    let mut timers = Timers::new(SLACK);
+    let mut timers = Timers::new(SLACK, 0);
     let removed = timers.insert(SECOND, "removed");
     assert_eq!(timers.remove(removed), Some("removed"));
     assert_eq!(timers.remove(removed), None);
@@ -228,7 +228,7 @@ fn a_key_names_nothing_once_its_timer_is_gone() {
 
 #[test]
 fn an_entry_is_left_unused_when_its_generations_run_out() {
-    let mut timers = Timers::new(SLACK);
+    let mut timers = Timers::new(SLACK, 0);
     let first = timers.insert(SECOND, "first");
     timers.remove(first);
     timers.entries[0].generation = u32::MAX;
@@ -244,7 +244,7 @@ fn an_entry_is_left_unused_when_its_generations_run_out() {
 
 #[test]
 fn a_removed_timer_costs_at_most_one_wake_up() {
-    let mut timers = Timers::new(SLACK);
+    let mut timers = Timers::new(SLACK, 0);
     // Both wait in one slot, high up.
     let early = timers.insert(3600 * SECOND, "early");
     let late = 3600 * SECOND + SECOND / 2;
@@ -257,7 +257,7 @@ fn a_removed_timer_costs_at_most_one_wake_up() {
 
 #[test]
 fn the_memory_stays_at_its_peak() {
-    let mut timers = Timers::new(SLACK);
+    let mut timers = Timers::new(SLACK, 0);
     for round in 0..100 {
         let keys: Vec<_> = (0..10)
             .map(|i| timers.insert(round + i * SECOND, i))
@@ -315,7 +315,7 @@ struct Model {
 impl Model {
     fn new() -> Self {
         Model {
-            timers: Timers::new(SLACK),
+            timers: Timers::new(SLACK, 0),
             now: 0,
             pending: BTreeMap::new(),
             gone: Vec::new(),
@@ -431,7 +431,7 @@ proptest! {
             .map(|(at, span)| (at, at.saturating_add(span)))
             .collect();
         to_insert.sort_unstable_by(|a, b| b.cmp(a));
-        let (mut timers, mut pending) = (Timers::new(slack), Vec::new());
+        let (mut timers, mut pending) = (Timers::new(slack, 0), Vec::new());
         let mut now = 0;
         loop {
             let insertion = to_insert.last().map(|timer| timer.0);

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::io;
 use std::task::Waker;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::background::{Background, Progress};
 use super::operation::{Ended, end_files};
@@ -117,7 +117,7 @@ impl CompletionSource for Files {
         };
         Ok(match ring.submit()? {
             true => MayBlock::No,
-            false if ring.is_held_back() => MayBlock::Until(Instant::now() + RETRY),
+            false if ring.is_held_back() => MayBlock::Until(windlass_reactor::time::now() + RETRY),
             false => MayBlock::Yes,
         })
     }

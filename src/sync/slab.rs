@@ -205,26 +205,34 @@ mod tests {
     }
 
     #[test]
-    fn steady_use_after_a_burst_moves_to_low_entries() {
+    fn few_entries_stay_low_beside_one_that_outlives_a_burst() {
         let mut slab = Slab::new();
         let mut burst = fill(&mut slab, 10_000);
         let last = burst.swap_remove(9_000);
         burst.into_iter().for_each(|index| slab.release(index));
         assert_eq!(slab.iter().collect::<Vec<_>>(), [&9_000]);
 
-        let mut used = fill(&mut slab, 100);
-        for round in 0..40_000 {
-            slab.release(used.remove(0));
-            let (index, value) = slab.acquire(|_| usize::MAX);
-            assert_ne!(*value, usize::MAX, "round {round} takes a new entry");
-            used.push(index);
-        }
-        assert_eq!(slab.entries.len(), 9_001);
-        assert!(used.iter().all(|index| index.position() < 200));
-
+        let used = fill(&mut slab, KEPT as usize);
+        assert!(used.iter().all(|index| !index.is_far()));
         slab.release(last);
-        used.into_iter().for_each(|index| slab.release(index));
         assert_eq!(slab.entries.len(), KEPT as usize);
+    }
+
+    #[test]
+    fn a_sweep_puts_the_lowest_vacant_entry_first() {
+        let mut slab = Slab::new();
+        let mut burst = fill(&mut slab, 1_000);
+        let last = burst.pop();
+        burst
+            .into_iter()
+            .rev()
+            .for_each(|index| slab.release(index));
+        slab.sweep();
+        fill(&mut slab, KEPT as usize);
+        let far = fill(&mut slab, 3);
+        let positions: Vec<_> = far.into_iter().map(Index::position).collect();
+        assert_eq!(positions, [32, 33, 34]);
+        assert_eq!(last.map(Index::position), Some(999));
     }
 
     #[test]

@@ -153,7 +153,7 @@ impl<'a, L: AsFd> Accepting<'a, L> {
                 }
                 Poll::Ready(Err(error)) if sys::is_lost_connection(&error) => {}
                 Poll::Ready(Err(error)) => {
-                    acceptor.pause.set(Instant::now().checked_add(PAUSE));
+                    acceptor.pause.set(crate::clock::now().checked_add(PAUSE));
                     self.stop_waiting();
                     return Poll::Ready(Err(error));
                 }

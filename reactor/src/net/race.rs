@@ -32,7 +32,7 @@ where
     let mut timer: Option<Sleep> = None;
     poll_fn(|cx| {
         loop {
-            if let Poll::Ready(outcome) = race.poll(cx, Instant::now()) {
+            if let Poll::Ready(outcome) = race.poll(cx, crate::clock::now()) {
                 return Poll::Ready(outcome);
             }
             let Some(next) = race.next_start() else {
@@ -229,7 +229,7 @@ mod tests {
             });
             Scene {
                 net,
-                start: Instant::now(),
+                start: crate::clock::now(),
                 race: Some(Race::new(interleave(addrs(names)), start)),
             }
         }

@@ -169,7 +169,9 @@ impl Poller {
     fn set_fallback_timer(&self, after: Duration) {
         let fallback = self.fallback.as_ref();
         let fallback = fallback.expect("a poller without a timerfd has a fallback");
-        fallback.deadline.set(Instant::now().checked_add(after));
+        fallback
+            .deadline
+            .set(crate::clock::now().checked_add(after));
     }
 
     /// Waits for an event, a notification or the timer. Without `block`, collects what is there.
@@ -233,7 +235,7 @@ impl Fallback {
     /// The time until the deadline, one day at most.
     fn time_left(&self) -> Option<Timespec> {
         let left = self.deadline.get()?;
-        let left = left.saturating_duration_since(Instant::now());
+        let left = left.saturating_duration_since(crate::clock::now());
         Timespec::try_from(left.min(Duration::from_secs(24 * 60 * 60))).ok()
     }
 
@@ -243,7 +245,10 @@ impl Fallback {
         if let Some(notified) = &self.notified {
             while rustix::io::read(notified, &mut [0; 512]).is_ok_and(|n| n > 0) {}
         }
-        let expired = self.deadline.get().is_some_and(|at| at <= Instant::now());
+        let expired = self
+            .deadline
+            .get()
+            .is_some_and(|at| at <= crate::clock::now());
         if expired {
             self.deadline.set(None);
         }

@@ -105,14 +105,14 @@ impl Poller {
     }
 
     pub(crate) fn set_timer(&self, after: Duration) -> io::Result<()> {
-        self.deadline.set(Instant::now().checked_add(after));
+        self.deadline.set(crate::clock::now().checked_add(after));
         Ok(())
     }
 
     pub(crate) fn wait(&self, block: bool) -> io::Result<bool> {
         let mut events = self.events.borrow_mut();
         events.clear();
-        let left = |at: Instant| at.saturating_duration_since(Instant::now());
+        let left = |at: Instant| at.saturating_duration_since(crate::clock::now());
         let timeout = match block {
             true => self.deadline.get().map(left),
             false => Some(Duration::ZERO),
@@ -122,7 +122,10 @@ impl Poller {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
-        let expired = self.deadline.get().is_some_and(|at| at <= Instant::now());
+        let expired = self
+            .deadline
+            .get()
+            .is_some_and(|at| at <= crate::clock::now());
         if expired {
             self.deadline.set(None);
         }

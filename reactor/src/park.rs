@@ -1,0 +1,333 @@
+//! When may the loop block? The whole protocol between the loop, the threads that wake it, and a
+//! host that watches the poller's file descriptor.
+//!
+//! [`ParkState`] is the part that other threads see:
+//!
+//! | state      | the loop                                        | `notify`                  |
+//! |------------|-------------------------------------------------|---------------------------|
+//! | `AWAKE`    | runs, and polls whatever was woken before it    | → `NOTIFIED`              |
+//! |            | blocks                                          |                           |
+//! | `NOTIFIED` | runs; something was woken since the last turn   | stays                     |
+//! | `PARKED`   | blocks in the poller, or is not on the stack    | → `NOTIFIED`, and ends    |
+//! |            |                                                 | the wait of the poller    |
+//!
+//! ```text
+//!           try_park()               set_awake(): the wait ends
+//!   AWAKE ────────────► PARKED ─────────────────────────────────► AWAKE
+//!     │                   │                                         ▲
+//!     │ notify()          │ notify(): notifies the poller           │ set_awake(): the turn ends
+//!     └────► NOTIFIED ◄───┘─────────────────────────────────────────┘
+//!
+//!   AWAKE ── detach() ──► PARKED          the last loop leaves the stack
+//!   NOTIFIED ── detach() ──► PARKED, and notifies the poller: its descriptor becomes readable
+//! ```
+//!
+//! A wake stores what the loop will find, then calls `notify`. The loop calls `set_awake`, then
+//! polls. Both exchange the state with `AcqRel`, so the loop either finds what was stored, or
+//! fails in `try_park`.
+//!
+//! The rest belongs to the thread. [`Park::may_block`] puts all of it together:
+//!
+//! | the loop does not block | because | until |
+//! |---|---|---|
+//! | a completion source returned `No` | it has completions, or operations to submit | each turn |
+//! | `deferred` has wakers | their futures used up a budget | the turn calls them |
+//! | the limit of the turn is zero | the caller polls, or a `BlockOnWaker` was woken | each turn |
+//! | a deadline is (nearly) reached | sleeping takes longer | its timer fires |
+//! | the state is not `AWAKE` | something was woken since the last turn | `set_awake` |
+//!
+//! `depth` counts the loops on the thread's stack. While it is zero, the state stays `PARKED`, and
+//! every wake notifies the poller for the host.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::sync::Arc;
+use std::task::{Wake, Waker};
+use std::time::Duration;
+
+#[cfg(all(windlass_loom, test))]
+use loom::sync::atomic::{AtomicBool, AtomicU8};
+use std::sync::atomic::Ordering::{AcqRel, Acquire};
+#[cfg(not(all(windlass_loom, test)))]
+use std::sync::atomic::{AtomicBool, AtomicU8};
+
+use crate::clock::MonotonicNanos;
+use crate::fork::Origin;
+use crate::poller::Notifier;
+
+const AWAKE: u8 = 0;
+const NOTIFIED: u8 = 1;
+const PARKED: u8 = 2;
+
+/// A deadline that is so near (ns) is not slept for: to fall asleep and to be woken takes longer,
+/// and costs more. For the same reason the timer fires so much early: mostly the thread then runs
+/// in time, and otherwise the rest is not slept for.
+const NEAR: u64 = 10_000;
+
+/// Ends a wait of the poller from any thread.
+pub(crate) trait Notify: Send + Sync + 'static {
+    fn notify(&self);
+}
+
+impl Notify for Notifier {
+    fn notify(&self) {
+        Notifier::notify(self);
+    }
+}
+
+/// What the threads that wake the loop share with it. As a waker it is for loops that poll
+/// everything after each turn.
+#[derive(Debug)]
+pub(crate) struct ParkState<N = Notifier> {
+    state: AtomicU8,
+    notifier: N,
+    origin: Origin,
+}
+
+impl<N: Notify> ParkState<N> {
+    fn new(notifier: N) -> Self {
+        ParkState {
+            state: AtomicU8::new(PARKED),
+            notifier,
+            origin: Origin::here(),
+        }
+    }
+
+    /// Makes the loop run once more, from any thread. The caller has stored what the loop is to
+    /// find.
+    pub(crate) fn notify(&self) {
+        if self.state.swap(NOTIFIED, AcqRel) == PARKED {
+            self.notify_poller();
+        }
+    }
+
+    /// Does nothing in a forked child, where it would wake the parent.
+    #[cold]
+    fn notify_poller(&self) {
+        if self.origin.is_here() {
+            self.notifier.notify();
+        }
+    }
+
+    /// The last check before the loop blocks. Returns false if something was woken since the last
+    /// turn.
+    fn try_park(&self) -> bool {
+        let parked = self.state.compare_exchange(AWAKE, PARKED, AcqRel, Acquire);
+        parked.is_ok()
+    }
+
+    /// From here on the loop polls whatever was woken before.
+    fn set_awake(&self) {
+        self.state.swap(AWAKE, AcqRel);
+    }
+
+    /// The last loop leaves the stack. A wake that it has not seen is for the host.
+    fn detach(&self) {
+        if self.state.swap(PARKED, AcqRel) == NOTIFIED {
+            self.notify_poller();
+        }
+    }
+}
+
+impl<N: Notify> Wake for ParkState<N> {
+    fn wake(self: Arc<Self>) {
+        self.notify();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.notify();
+    }
+}
+
+/// The waker of one `block_on`. Each has a flag of its own, so that a nested `block_on` of the same
+/// reactor does not swallow the wake of the outer one.
+#[derive(Debug)]
+pub(crate) struct BlockOnWaker<N = Notifier> {
+    woken: AtomicBool,
+    state: Arc<ParkState<N>>,
+}
+
+impl<N: Notify> BlockOnWaker<N> {
+    pub(crate) fn is_woken(&self) -> bool {
+        self.woken.load(Acquire)
+    }
+
+    pub(crate) fn take_woken(&self) -> bool {
+        self.woken.swap(false, AcqRel)
+    }
+}
+
+impl<N: Notify> Wake for BlockOnWaker<N> {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        if !self.woken.swap(true, AcqRel) {
+            self.state.notify();
+        }
+    }
+}
+
+/// The thread's side of the protocol.
+pub(crate) struct Park<N = Notifier> {
+    state: Arc<ParkState<N>>,
+    /// How many loops on this thread's stack use the reactor.
+    depth: Cell<usize>,
+    /// Wakers of futures that used up their budget, for the next turn.
+    deferred: RefCell<Vec<Waker>>,
+    /// What the timer descriptor is set for. Never after the earliest deadline, while the loop
+    /// blocks.
+    timer_fd_deadline: Cell<MonotonicNanos>,
+}
+
+impl<N: Notify> Park<N> {
+    pub(crate) fn new(notifier: N) -> Park<N> {
+        Park {
+            state: Arc::new(ParkState::new(notifier)),
+            depth: Cell::new(0),
+            deferred: RefCell::new(Vec::new()),
+            timer_fd_deadline: Cell::new(MonotonicNanos::NEVER),
+        }
+    }
+
+    /// Ends a wait of the reactor, from any thread.
+    pub(crate) fn waker(&self) -> Waker {
+        Waker::from(self.state.clone())
+    }
+
+    /// The waker of a new `block_on`, which counts as woken.
+    pub(crate) fn block_on_waker(&self) -> Arc<BlockOnWaker<N>> {
+        Arc::new(BlockOnWaker {
+            woken: AtomicBool::new(true),
+            state: self.state.clone(),
+        })
+    }
+
+    /// How many loops are on the stack.
+    pub(crate) fn depth(&self) -> usize {
+        self.depth.get()
+    }
+
+    /// A loop enters the stack. From here on a wake on this thread makes no system call.
+    pub(crate) fn enter(&self) {
+        self.depth.set(self.depth.get() + 1);
+        if self.depth.get() == 1 {
+            self.state.set_awake();
+        }
+    }
+
+    /// A loop leaves the stack. Returns true for the last one, which calls `detach` then.
+    pub(crate) fn leave(&self) -> bool {
+        self.depth.set(self.depth.get() - 1);
+        if self.depth.get() > 0 {
+            // The inner loop may have seen a wake that was meant for the outer one.
+            self.state.notify();
+        }
+        self.depth.get() == 0
+    }
+
+    /// Makes sure that a turn comes. While a loop is on the stack, it comes anyway.
+    pub(crate) fn request_turn(&self) {
+        if self.depth.get() == 0 {
+            self.state.notify(); // a host may watch the descriptor
+        }
+    }
+
+    /// Lets the next turn call the waker.
+    pub(crate) fn defer(&self, waker: Waker) {
+        self.deferred.borrow_mut().push(waker);
+        self.request_turn();
+    }
+
+    pub(crate) fn has_deferred(&self) -> bool {
+        !self.deferred.borrow().is_empty()
+    }
+
+    pub(crate) fn deferred(&self) -> &RefCell<Vec<Waker>> {
+        &self.deferred
+    }
+
+    /// The one answer to "may the loop block?". If so, the state is `PARKED`, and the timer ends
+    /// the wait in time.
+    #[inline]
+    pub(crate) fn may_block(
+        &self,
+        is_idle: bool,
+        deadline: MonotonicNanos,
+        limit: Option<Duration>,
+        set_timer: impl FnOnce(Duration) -> io::Result<()>,
+    ) -> io::Result<bool> {
+        Ok(is_idle
+            && limit != Some(Duration::ZERO)
+            && self.covers(deadline, limit, set_timer)?
+            && self.state.try_park())
+    }
+
+    /// Makes sure that the timer ends a wait in time. Returns false if a deadline is reached, or
+    /// nearly.
+    #[inline]
+    fn covers(
+        &self,
+        deadline: MonotonicNanos,
+        limit: Option<Duration>,
+        set_timer: impl FnOnce(Duration) -> io::Result<()>,
+    ) -> io::Result<bool> {
+        if limit.is_none() && deadline >= self.timer_fd_deadline.get() {
+            return Ok(true); // it is set already, and the clock need not be read
+        }
+        let now = MonotonicNanos::now();
+        let at = limit.map_or(deadline, |limit| deadline.min(now.after(limit)));
+        let left = at.since(now);
+        if left <= NEAR {
+            return Ok(false);
+        }
+        if at < self.timer_fd_deadline.get() {
+            set_timer(Duration::from_nanos(left - NEAR))?;
+            self.timer_fd_deadline.set(at);
+        }
+        Ok(true)
+    }
+
+    /// The wait is over.
+    #[inline]
+    pub(crate) fn unpark(&self, has_blocked: bool, timer_has_fired: bool) {
+        if has_blocked {
+            self.state.set_awake();
+        }
+        if timer_has_fired {
+            self.timer_fd_deadline.set(MonotonicNanos::NEVER);
+        }
+    }
+
+    /// Whether a deadline may be reached. If the timer descriptor is set for it and has not fired,
+    /// it is not, and the clock need not be read.
+    #[inline]
+    pub(crate) fn may_be_due(&self, deadline: MonotonicNanos) -> bool {
+        deadline < self.timer_fd_deadline.get()
+    }
+
+    /// The turn is over. Its caller polls everything now, so wakes from before count as seen.
+    pub(crate) fn end_turn(&self) {
+        self.state.set_awake();
+    }
+
+    /// No loop is on the stack any more. From here on the poller's descriptor is readable whenever
+    /// a turn would find something.
+    pub(crate) fn detach(
+        &self,
+        is_idle: bool,
+        deadline: MonotonicNanos,
+        set_timer: impl FnOnce(Duration) -> io::Result<()>,
+    ) {
+        let in_time = self.covers(deadline, None, set_timer);
+        if !is_idle || !in_time.unwrap_or(false) {
+            self.state.notify();
+        }
+        self.state.detach();
+    }
+}
+
+#[cfg(all(windlass_loom, test))]
+#[path = "park_models.rs"]
+mod models;
