@@ -103,8 +103,6 @@
 //! the loop. In a program with other threads, what the system says about `fork` and threads holds.
 
 mod runtime;
-mod hook;
-mod remote;
 mod blocking;
 pub mod coroutine;
 pub mod fs;
@@ -117,18 +115,17 @@ pub mod signal;
 pub mod hyper;
 pub mod workers;
 
-pub use blocking::spawn_blocking;
-pub use remote::{Remote, RemoteError, RemoteTask};
-pub use runtime::{Builder, Runtime, Turn};
+pub use blocking::{BlockingTask, Pool, spawn_blocking};
+pub use runtime::{Builder, Remote, RemoteError, RemoteTask, Runtime, Turn};
 pub use windlass_executor::{Panic, Task, YieldNow, spawn, spawn_at, yield_now};
-pub use windlass_reactor::{Async, BlockingTask, Pool, Readable, Writable};
+pub use windlass_reactor::{Async, Readable, Writable};
 pub use windlass_reactor::{completion, net, time};
 pub use workers::workers;
 
 use std::future::Future;
 use std::pin::pin;
 
-use runtime::Driving;
+use runtime::BlockOn;
 
 #[cfg(doctest)]
 #[doc = include_str!("../tests/must_not_compile.md")]
@@ -139,14 +136,15 @@ struct MustNotCompile;
 #[doc = include_str!("../README.md")]
 struct Readme;
 
-/// Runs a future to its end, and all the tasks that it spawns. Tasks that are left then are
-/// dropped; a [`Runtime`] keeps them.
+/// Runs a future and the tasks that it spawns until the future completes. The remaining tasks are
+/// then dropped. A [`Runtime`] keeps them.
 ///
 /// # Panics
 ///
-/// Inside of a task: it would stop the loop that the future may be waiting for. Or if the runtime
-/// can't be had, for want of descriptors say; [`Runtime::new`] gives that as an error. A panic of
-/// the future goes through.
+/// Panics inside a task, because it would stop the loop that the future may be waiting for. Panics
+/// if the runtime cannot be created, for example because the process is out of file descriptors;
+/// [`Runtime::new`] returns that as an error. If the future panics, the panic propagates to the
+/// caller.
 ///
 /// # Examples
 ///
@@ -161,15 +159,15 @@ struct Readme;
 pub fn block_on<F: Future>(future: F) -> F::Output {
     assert!(
         !windlass_executor::in_task(),
-        "`block_on` inside of a task would stop all other tasks: `.await` the future there, or \
+        "`block_on` inside a task would stop all other tasks: `.await` the future there, or \
          `spawn` it"
     );
     match Runtime::builder().build_unwatched() {
         Ok(runtime) => {
-            let driving = Driving::new(&runtime);
+            let block_on = BlockOn::new(&runtime);
             let future = pin!(future);
-            driving.drive(future)
+            block_on.run(future)
         }
-        Err(error) => panic!("can't start a runtime: {error}"),
+        Err(error) => panic!("can't create a runtime: {error}"),
     }
 }

@@ -27,9 +27,10 @@ use files::{both_ways, by_io_uring, descriptors, folder};
 use futures::{AsyncReadExt, AsyncWriteExt};
 use rustix::fs::OFlags;
 use rustix::process::{Resource, Rlimit, setrlimit};
+use windlass::Pool;
 use windlass::fs::{self, File, OpenOptions, use_io_uring};
+use windlass_reactor::Reactor;
 use windlass_reactor::time::{sleep, timeout};
-use windlass_reactor::{Pool, Reactor};
 
 both_ways! {
     background_writes_complete_before_block_on_returns

@@ -121,36 +121,15 @@ fn child_hub() -> Option<Rc<ReactorInner>> {
     found.ok().flatten()
 }
 
-thread_local! {
-    static RELEASES: RefCell<Vec<fn()>> = const { RefCell::new(Vec::new()) };
-}
-
-/// Calls a function before this thread's reactor is released. For what keeps file descriptors for
-/// the thread.
-#[doc(hidden)] // until the pool of threads is in the facade
-pub fn on_release(release: fn()) {
-    RELEASES.with_borrow_mut(|releases| {
-        if !releases
-            .iter()
-            .any(|&known| std::ptr::fn_addr_eq(known, release))
-        {
-            releases.push(release);
-        }
-    });
-}
-
-/// Drops this thread's hub and its file descriptors, unless a value of the thread still uses it.
+/// Drops this thread's reactor and closes its file descriptors, unless a value of the thread still
+/// uses it: a `Reactor`, or a registered source.
 ///
-/// For threads of a pool, which outlive what their closures do. The next closure that needs a hub
-/// makes another.
-pub(crate) fn release() {
+/// For idle threads, such as those of a pool between two closures. The next use creates another
+/// reactor.
+pub fn release_reactor() {
     if first_hub().is_none() {
         return;
     }
-    RELEASES
-        .with_borrow(Clone::clone)
-        .iter()
-        .for_each(|release| release());
     let unused = HUB.try_with(|place| {
         let mut hub = place.take();
         let unused = hub.take_if(|hub| Rc::strong_count(&hub.0) == 1);

@@ -85,7 +85,7 @@
 //!   return into a `block_on` that was running during the fork ends in that panic.
 //! * **Inherited sockets and files** work until they have to wait, which is an error. Dropping them
 //!   closes the child's descriptor and leaves the parent's registration as it is. An operation on a
-//!   file that was in flight gives an error; a [`BlockingTask`] panics.
+//!   file that was in flight gives an error; a blocking closure panics.
 //! * **Child processes and signal listeners** are the parent's. The handles give errors in the
 //!   child, and dropping a [`Child`](process::Child) neither kills nor reaps. Signals of the child
 //!   reach the listeners that it makes.
@@ -118,18 +118,14 @@ mod waitable;
 mod timers;
 mod clock;
 pub mod time;
-mod pool;
 pub mod net;
-#[doc(hidden)] // for the facade
 pub mod shortage;
 mod unwind;
 
 pub use async_io::{Async, set_nonblocking};
 pub use block_on::block_on;
-#[doc(hidden)]
-pub use current::on_release;
+pub use current::release_reactor;
 pub use current::{check_driven, is_driven};
-pub use pool::{BlockingTask, Pool};
 pub use reactor::{Awake, Reactor, Turned};
 pub use readiness::{Readable, Writable};
 #[cfg(windows)]

@@ -8,9 +8,9 @@ const CRATE_DOCS: &[&str] = &["src/lib.rs", "executor/src/lib.rs", "reactor/src/
 
 /// Printed loops that don't name their source, files that the code map lacks or that are gone, and
 /// dead links.
-const UNNAMED: usize = 4;
-const UNMAPPED: usize = 150;
-const DEAD_LINKS: usize = 100;
+const UNNAMED: usize = 1;
+const UNMAPPED: usize = 30;
+const DEAD_LINKS: usize = 30;
 
 /// The fenced blocks of a page or of a crate's docs: the word of the fence, and the lines.
 fn blocks(path: &str) -> Vec<(String, Vec<String>)> {
@@ -138,8 +138,8 @@ fn the_code_map_has_each_file() {
         let is_test = name.ends_with("tests.rs") || name.ends_with("models.rs");
         // Of the facade, a folder is one room.
         let wanted = match &parts[..] {
+            [room, _, ..] if folder.is_empty() => format!("{room}/"),
             [.., room, "mod.rs"] => format!("{room}/"),
-            [room, .., _] if folder.is_empty() => format!("{room}/"),
             [.., file] => (*file).to_owned(),
             [] => continue,
         };
@@ -181,5 +181,5 @@ fn links_between_pages_lead_somewhere() {
             }
         }
     }
-    assert!(dead.len() <= DEAD_LINKS, "{}: {dead:#?}", dead.len());
+    assert!(dead.len() <= DEAD_LINKS, "{dead:#?}");
 }

@@ -18,7 +18,7 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use std::task::Waker;
 
-use super::{Hook, Messenger};
+use super::{Hook, HookWaker};
 
 struct Inbox {
     /// There may be mail. Written under the lock, and read without.
@@ -30,7 +30,7 @@ struct Inbox {
 /// A host that sleeps until the hook is called, and its guest.
 struct Host {
     inbox: Arc<Inbox>,
-    messenger: StdArc<Messenger>,
+    hook_waker: StdArc<HookWaker>,
     /// To wait for a call that never comes is a deadlock, which loom reports.
     message: StdArc<Notify>,
     calls: StdArc<AtomicUsize>,
@@ -44,21 +44,21 @@ impl Host {
             count.fetch_add(1, SeqCst);
             post.notify();
         });
-        let messenger = StdArc::new(Messenger::new(Waker::noop().clone(), hook));
+        let hook_waker = StdArc::new(HookWaker::new(Waker::noop().clone(), hook));
         let inbox = Inbox {
             has_mail: AtomicBool::new(false),
-            mail: Mutex::new((0, Some(Waker::from(messenger.clone())))),
+            mail: Mutex::new((0, Some(Waker::from(hook_waker.clone())))),
         };
         Host {
             inbox: Arc::new(inbox),
-            messenger,
+            hook_waker,
             message,
             calls,
         }
     }
 
     fn waker(&self) -> Waker {
-        Waker::from(self.messenger.clone())
+        Waker::from(self.hook_waker.clone())
     }
 
     fn collect(&self) -> usize {
@@ -69,9 +69,9 @@ impl Host {
 
     /// As `Runtime::turn`: what it has collected.
     fn turn(&self) -> usize {
-        self.messenger.hold();
+        self.hook_waker.suspend();
         let collected = self.collect();
-        self.messenger.release();
+        self.hook_waker.resume();
         if self.inbox.has_mail.load(Acquire) {
             self.waker().wake();
         }
