@@ -26,7 +26,7 @@
 //! polls. Both exchange the state with `AcqRel`, so the loop either finds what was stored, or
 //! fails in `try_park`.
 //!
-//! The rest belongs to the thread. [`Park::may_block`] puts all of it together:
+//! The other conditions belong to the loop's own thread. [`Park::may_block`] checks all of them:
 //!
 //! | the loop does not block | because | until |
 //! |---|---|---|
@@ -59,9 +59,9 @@ const AWAKE: u8 = 0;
 const NOTIFIED: u8 = 1;
 const PARKED: u8 = 2;
 
-/// A deadline that is so near (ns) is not slept for: to fall asleep and to be woken takes longer,
-/// and costs more. For the same reason the timer fires so much early: mostly the thread then runs
-/// in time, and otherwise the rest is not slept for.
+/// The loop does not sleep for a deadline that is this near (ns), because sleeping and waking take
+/// longer. The timer fires early by the same time. Usually the thread then runs in time for the
+/// deadline. If it runs before it, it polls without blocking until the deadline is reached.
 const NEAR: u64 = 10_000;
 
 /// Ends a wait of the poller from any thread.
@@ -75,8 +75,8 @@ impl Notify for Notifier {
     }
 }
 
-/// What the threads that wake the loop share with it. As a waker it is for loops that poll
-/// everything after each turn.
+/// The state that the loop shares with the threads that wake it. As a waker it is for loops that
+/// poll all their futures after each turn.
 #[derive(Debug)]
 pub(crate) struct ParkState<N = Notifier> {
     state: AtomicU8,
@@ -93,8 +93,8 @@ impl<N: Notify> ParkState<N> {
         }
     }
 
-    /// Makes the loop run once more, from any thread. The caller has stored what the loop is to
-    /// find.
+    /// Makes the loop run once more, from any thread. The caller has stored its wake before, where
+    /// the loop will find it.
     pub(crate) fn notify(&self) {
         if self.state.swap(NOTIFIED, AcqRel) == PARKED {
             self.notify_poller();
@@ -116,12 +116,12 @@ impl<N: Notify> ParkState<N> {
         parked.is_ok()
     }
 
-    /// From here on the loop polls whatever was woken before.
+    /// Marks the loop as awake. The caller then polls everything that was woken before.
     fn set_awake(&self) {
         self.state.swap(AWAKE, AcqRel);
     }
 
-    /// The last loop leaves the stack. A wake that it has not seen is for the host.
+    /// Called when the last loop leaves the stack. Passes a wake that it has not seen to the host.
     fn detach(&self) {
         if self.state.swap(PARKED, AcqRel) == NOTIFIED {
             self.notify_poller();
@@ -176,8 +176,8 @@ pub(crate) struct Park<N = Notifier> {
     depth: Cell<usize>,
     /// Wakers of futures that used up their budget, for the next turn.
     deferred: RefCell<Vec<Waker>>,
-    /// What the timer descriptor is set for. Never after the earliest deadline, while the loop
-    /// blocks.
+    /// The deadline that the timer descriptor is set for. While the loop blocks, it is never after
+    /// the earliest deadline.
     timer_fd_deadline: Cell<MonotonicNanos>,
 }
 
@@ -191,12 +191,12 @@ impl<N: Notify> Park<N> {
         }
     }
 
-    /// Ends a wait of the reactor, from any thread.
+    /// Returns a waker that ends a wait of the reactor, from any thread.
     pub(crate) fn waker(&self) -> Waker {
         Waker::from(self.state.clone())
     }
 
-    /// The waker of a new `block_on`, which counts as woken.
+    /// Creates the waker of a new `block_on`. It counts as woken, so that the first poll happens.
     pub(crate) fn block_on_waker(&self) -> Arc<BlockOnWaker<N>> {
         Arc::new(BlockOnWaker {
             woken: AtomicBool::new(true),
@@ -204,12 +204,13 @@ impl<N: Notify> Park<N> {
         })
     }
 
-    /// How many loops are on the stack.
+    /// Returns how many loops are on the stack.
     pub(crate) fn depth(&self) -> usize {
         self.depth.get()
     }
 
-    /// A loop enters the stack. From here on a wake on this thread makes no system call.
+    /// Called when a loop enters the stack. From here on a wake on this thread makes no system
+    /// call.
     pub(crate) fn enter(&self) {
         self.depth.set(self.depth.get() + 1);
         if self.depth.get() == 1 {
@@ -217,24 +218,25 @@ impl<N: Notify> Park<N> {
         }
     }
 
-    /// A loop leaves the stack. Returns true for the last one, which calls `detach` then.
+    /// Called when a loop leaves the stack. Returns true for the last one, which then calls
+    /// `detach`.
     pub(crate) fn leave(&self) -> bool {
         self.depth.set(self.depth.get() - 1);
         if self.depth.get() > 0 {
-            // The inner loop may have seen a wake that was meant for the outer one.
+            // The inner loop may have consumed a wake that was meant for the outer one.
             self.state.notify();
         }
         self.depth.get() == 0
     }
 
-    /// Makes sure that a turn comes. While a loop is on the stack, it comes anyway.
+    /// Makes sure that a turn follows. While a loop is on the stack, one follows anyway.
     pub(crate) fn request_turn(&self) {
         if self.depth.get() == 0 {
             self.state.notify(); // a host may watch the descriptor
         }
     }
 
-    /// Lets the next turn call the waker.
+    /// Adds a waker that the next turn calls.
     pub(crate) fn defer(&self, waker: Waker) {
         self.deferred.borrow_mut().push(waker);
         self.request_turn();
@@ -248,8 +250,8 @@ impl<N: Notify> Park<N> {
         &self.deferred
     }
 
-    /// The one answer to "may the loop block?". If so, the state is `PARKED`, and the timer ends
-    /// the wait in time.
+    /// Decides whether the loop may block. If it returns true, the state is `PARKED`, and the timer
+    /// ends the wait in time.
     #[inline]
     pub(crate) fn may_block(
         &self,
@@ -260,21 +262,21 @@ impl<N: Notify> Park<N> {
     ) -> io::Result<bool> {
         Ok(is_idle
             && limit != Some(Duration::ZERO)
-            && self.covers(deadline, limit, set_timer)?
+            && self.ensure_timer(deadline, limit, set_timer)?
             && self.state.try_park())
     }
 
     /// Makes sure that the timer ends a wait in time. Returns false if a deadline is reached, or
     /// nearly.
     #[inline]
-    fn covers(
+    fn ensure_timer(
         &self,
         deadline: MonotonicNanos,
         limit: Option<Duration>,
         set_timer: impl FnOnce(Duration) -> io::Result<()>,
     ) -> io::Result<bool> {
         if limit.is_none() && deadline >= self.timer_fd_deadline.get() {
-            return Ok(true); // it is set already, and the clock need not be read
+            return Ok(true); // the timer is set already, so skip the clock
         }
         let now = MonotonicNanos::now();
         let at = limit.map_or(deadline, |limit| deadline.min(now.after(limit)));
@@ -289,7 +291,7 @@ impl<N: Notify> Park<N> {
         Ok(true)
     }
 
-    /// The wait is over.
+    /// Called when the wait has ended.
     #[inline]
     pub(crate) fn unpark(&self, has_blocked: bool, timer_has_fired: bool) {
         if has_blocked {
@@ -300,27 +302,28 @@ impl<N: Notify> Park<N> {
         }
     }
 
-    /// Whether a deadline may be reached. If the timer descriptor is set for it and has not fired,
-    /// it is not, and the clock need not be read.
+    /// Returns whether the deadline may have been reached. It has not if the timer descriptor is
+    /// set for it, or for an earlier time, and has not fired. Then the clock need not be read.
     #[inline]
     pub(crate) fn may_be_due(&self, deadline: MonotonicNanos) -> bool {
         deadline < self.timer_fd_deadline.get()
     }
 
-    /// The turn is over. Its caller polls everything now, so wakes from before count as seen.
+    /// Called when the turn has ended. Its caller polls all its futures now, so the wakes from
+    /// before are cleared.
     pub(crate) fn end_turn(&self) {
         self.state.set_awake();
     }
 
-    /// No loop is on the stack any more. From here on the poller's descriptor is readable whenever
-    /// a turn would find something.
+    /// Called when no loop is on the stack any more. From here on the poller's descriptor is
+    /// readable whenever a turn would find something.
     pub(crate) fn detach(
         &self,
         is_idle: bool,
         deadline: MonotonicNanos,
         set_timer: impl FnOnce(Duration) -> io::Result<()>,
     ) {
-        let in_time = self.covers(deadline, None, set_timer);
+        let in_time = self.ensure_timer(deadline, None, set_timer);
         if !is_idle || !in_time.unwrap_or(false) {
             self.state.notify();
         }
