@@ -27,29 +27,29 @@ use crate::registry::Registry;
 use crate::timers::{TimerKey, Timers};
 use crate::wake::{drop_all, wake_all};
 
-/// How many timers a turn fires at most. The rest is due in the next one, after the tasks that
-/// these have woken: so a crowd of timers doesn't hold up the sockets.
-const TIMERS: usize = 1024;
+/// The most timers that one turn fires. The others fire in the next turn, after the tasks that
+/// these have woken, so that many timers at once do not delay the sockets.
+const TIMERS_PER_TURN: usize = 1024;
 
-/// The timer slack that a `Reactor` begins with (ns). To sleep and to be woken takes up to 20 µs
-/// of processor time, so a crowd of timers is cheap only if they share it. The kernel's own slack
-/// is 50 µs.
-const SLACK: u64 = 100_000;
+/// The timer slack of a new `Reactor` (ns). Each wake-up takes up to 20 µs of processor time, so
+/// many timers are cheap only if they share wake-ups. The kernel's own slack is 50 µs.
+const DEFAULT_SLACK: u64 = 100_000;
 
-/// The right to turn this thread's reactor.
+/// A handle that turns this thread's reactor.
 ///
-/// A thread has one reactor. It's made when it is first needed, belongs to the thread, and needs
-/// no helper thread. [`block_on`](crate::block_on) turns it; a program with another executor or
-/// with a loop of its own holds a `Reactor` and calls [`turn`](Reactor::turn).
+/// A thread has one reactor, which is created when it is first needed. It belongs to the thread,
+/// and needs no helper thread. [`block_on`](crate::block_on) turns it. A program with another
+/// executor, or with an event loop of its own, holds a `Reactor` and calls
+/// [`turn`](Reactor::turn).
 ///
-/// While nothing on a thread holds a `Reactor`, nothing turns it, and the futures of this crate
-/// give an error instead of waiting for ever.
+/// While no `Reactor` exists on a thread, nothing turns its reactor, and the futures of this crate
+/// return an error instead of waiting forever.
 ///
 /// # Memory
 ///
-/// Lists of wakers shrink with the load, and a source gives back the memory of a crowd that waited
-/// for it. Two tables stay at their peak until the thread ends: 60 bytes for each source (socket,
-/// pipe, watched descriptor) and 40 bytes for each timer, of the most that there were at once.
+/// Lists of wakers shrink with the load, and a source frees the memory of the many wakers that
+/// waited for it. Two tables keep their peak size until the thread ends. They take 68 bytes per
+/// source (socket, pipe, watched descriptor) and 40 bytes per timer.
 ///
 /// # Examples
 ///
@@ -77,19 +77,19 @@ const SLACK: u64 = 100_000;
 /// ```
 pub struct Reactor {
     hub: Rc<ReactorInner>,
-    /// How late timers may be for it (ns).
+    /// How late timers may fire while this exists (ns).
     slack: u64,
 }
 
 impl Reactor {
-    /// This thread's reactor, which is made now if it is not there yet.
+    /// Returns a handle to this thread's reactor. Creates the reactor if the thread has none.
     ///
     /// # Errors
     ///
-    /// If the process has too few file descriptors left (it takes three on Linux), or while the
-    /// thread ends.
+    /// Returns an error if the process has too few file descriptors left (a reactor takes three on
+    /// Linux), or while the thread ends.
     pub fn current() -> io::Result<Reactor> {
-        Ok(Reactor::new(hub()?, SLACK))
+        Ok(Reactor::new(hub()?, DEFAULT_SLACK))
     }
 
     fn new(hub: Rc<ReactorInner>, slack: u64) -> Reactor {
@@ -98,12 +98,13 @@ impl Reactor {
         Reactor { hub, slack }
     }
 
-    /// Lets timers be late by up to `slack` for the sake of sharing a wake-up with others, from the
-    /// next turn on. A timer that is alone in its slack is punctual all the same. Zero makes each
-    /// punctual, for a wake-up each; 100 µs is what a `Reactor` begins with.
+    /// Sets the timer slack. From the next turn on, a timer may fire up to `slack` late to share a
+    /// wake-up with others. A timer that has no other within its slack is punctual. With zero, each
+    /// timer is punctual, and costs a wake-up of its own. A new `Reactor` has 100 µs.
     ///
-    /// It holds while this `Reactor` or a clone made of it from now on lives. If there are several
-    /// on the thread the smallest slack holds, so none gets less precision than it has asked for.
+    /// The slack applies while this `Reactor`, or a later clone of it, exists. Of several
+    /// `Reactor`s on the thread the smallest slack applies, so each gets at least its own
+    /// precision.
     ///
     /// ```
     /// # use std::time::Duration;
@@ -119,33 +120,35 @@ impl Reactor {
         self.hub.remove_slack(old);
     }
 
-    /// The slack that holds: the smallest of what all `Reactor`s of this thread ask for.
+    /// Returns the slack that applies, which is the smallest of all `Reactor`s of this thread.
     pub fn timer_slack(&self) -> Duration {
         Duration::from_nanos(self.hub.slacks.borrow()[0])
     }
 
-    /// One turn: waits until something happens, at most for `limit`, and wakes the futures that
-    /// waited for it. `None` waits as long as it takes, zero only looks.
+    /// Makes one turn. It waits for events, at most for `limit`, and wakes the futures that waited
+    /// for them. With `None` the wait has no limit. With zero the turn does not block.
     ///
-    /// It may return early, and without having woken any. A wake of [`waker`](Reactor::waker)
-    /// since the last turn keeps it from waiting. On Linux a turn is one system call, and another
-    /// one where an earlier deadline than before has come up.
+    /// A turn may return early without having woken a future. It does not block if
+    /// [`waker`](Reactor::waker) was woken since the last turn. On Linux a turn is one system call,
+    /// and a second one if it has to set the timer to an earlier deadline.
     ///
-    /// After a turn its caller looks at whatever it polls, so the wakes until then count as seen:
-    /// also if it's called inside of a future, by a loop within the loop. A
-    /// [`block_on`](crate::block_on) loses none by that, neither outside nor inside.
+    /// The caller polls its futures after each turn, so the turn clears every wake of
+    /// [`waker`](Reactor::waker) that came before its end. That includes the wakes of an outer
+    /// loop, if a future calls this inside of one. A [`block_on`](crate::block_on) has a flag of
+    /// its own and loses no wake, whether it is the outer loop or the inner one.
     ///
     /// # Errors
     ///
-    /// If the poller fails, which is a defect of the program or of the system.
+    /// Returns an error if the poller fails, which is a defect of the program or of the system, if
+    /// a completion source fails, or in a forked child whose parent made the reactor.
     pub fn turn(&self, limit: Option<Duration>) -> io::Result<Turned> {
         // Under a guard, what follows the turn is up to whoever holds it.
         let _awake = (self.hub.park.depth() == 0).then(|| self.awake());
         self.hub.turn(limit)
     }
 
-    /// A waker that ends a wait of [`turn`](Reactor::turn), from any thread. It outlives the
-    /// reactor safely.
+    /// Returns a waker that ends a wait of [`turn`](Reactor::turn), from any thread. It may outlive
+    /// the reactor.
     ///
     /// ```
     /// # use windlass_reactor::Reactor;
@@ -160,9 +163,10 @@ impl Reactor {
         self.hub.park.waker()
     }
 
-    /// When a turn is due at the latest, for the sake of timers, and of sockets that have had
-    /// their share of the last turn. Until then, and while the descriptor of
-    /// [`as_fd`](AsFd::as_fd) is not readable, a turn would find nothing.
+    /// Returns the time of the next turn at the latest. It depends on timers, on completion
+    /// sources, and on tasks that have used up their budget, which need a turn now. Until then a
+    /// turn would find nothing, as long as the descriptor of [`as_fd`](AsFd::as_fd) is not
+    /// readable.
     pub fn next_deadline(&self) -> Option<Instant> {
         if self.hub.park.has_deferred() {
             return Some(now());
@@ -170,9 +174,11 @@ impl Reactor {
         self.hub.next_deadline().instant()
     }
 
-    /// While the guard lives, wakes on this thread need not ring the bell: they are looked at
-    /// before the loop sleeps. For loops that poll futures between their turns, from before the
-    /// first poll to after the last turn.
+    /// Marks the loop as awake until the guard is dropped. Meanwhile wakes make no system call,
+    /// except for a wake while a turn blocks, because the loop checks for them before it blocks.
+    ///
+    /// A loop that polls futures between its turns holds the guard from before the first poll until
+    /// after the last turn.
     pub fn awake(&self) -> Awake<'_> {
         self.hub.park.enter();
         Awake { hub: &self.hub }
@@ -194,7 +200,7 @@ impl Drop for Reactor {
         self.hub.drivers.set(self.hub.drivers.get() - 1);
         self.hub.remove_slack(self.slack);
         if !self.hub.is_driven() {
-            self.hub.finish(); // no turn comes
+            self.hub.finish(); // no turn follows
         }
     }
 }
@@ -208,7 +214,7 @@ impl fmt::Debug for Reactor {
     }
 }
 
-/// Readable when a turn would find something: for a foreign loop that watches descriptors.
+/// The descriptor is readable when a turn would find something, so another loop can watch it.
 #[cfg(unix)]
 impl AsFd for Reactor {
     fn as_fd(&self) -> BorrowedFd<'_> {
@@ -243,14 +249,14 @@ impl fmt::Debug for Awake<'_> {
     }
 }
 
-/// What a turn did.
+/// The result of a turn.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Turned {
     /// How many wakers it called.
     pub woken: usize,
 }
 
-/// What the futures of a thread share.
+/// The state of a thread's reactor, which its futures share.
 pub(crate) struct ReactorInner {
     origin: Origin,
     completions: CompletionSources,
@@ -265,22 +271,22 @@ pub(crate) struct ReactorInner {
     timers: RefCell<Timers<Waker>>,
     /// The number of this turn.
     turn: Cell<u32>,
-    /// The emptied list of the last turn, for its memory.
+    /// The empty list of wakers of the last turn, kept for its memory.
     scratch: Cell<Vec<Waker>>,
-    /// How many `Reactor`s there are. While there is none, nothing turns.
+    /// The number of `Reactor`s. While it is zero, nothing turns the reactor.
     drivers: Cell<usize>,
     /// The timer slack (ns) of each of them, the smallest first.
     slacks: RefCell<Vec<u64>>,
 }
 
-/// Of the file descriptors of completion sources, whose events only end waits.
+/// The key of the file descriptors of completion sources, whose events only end waits.
 #[cfg(target_os = "linux")]
 const COMPLETIONS: Key = Key {
     slot: MAX_SOURCES as u32,
     generation: 0,
 };
 
-/// What an error names that is about a reactor or its sources in a forked child.
+/// Names the inherited reactor in the errors that a forked child gets.
 pub(crate) const REACTOR: &str = "this reactor, with its sockets, descriptors and open files,";
 
 impl ReactorInner {
@@ -296,7 +302,7 @@ impl ReactorInner {
             poller,
             park: Park::new(notifier),
             registry: RefCell::new(Registry::new()),
-            timers: RefCell::new(Timers::new(SLACK, MonotonicNanos::now().as_u64())),
+            timers: RefCell::new(Timers::new(DEFAULT_SLACK, MonotonicNanos::now().as_u64())),
             turn: Cell::new(0),
             scratch: Cell::new(Vec::new()),
             drivers: Cell::new(0),
@@ -316,7 +322,7 @@ impl ReactorInner {
         &self.budget
     }
 
-    pub(crate) fn poll(&self) -> &Poller {
+    pub(crate) fn poller(&self) -> &Poller {
         &self.poller
     }
 
@@ -337,29 +343,29 @@ impl ReactorInner {
         self.has_drivers() && self.origin.is_here()
     }
 
-    /// As `is_driven`, of a hub that is known to be this process's.
+    /// Like `is_driven`, for a reactor that this process is known to have made.
     pub(crate) fn has_drivers(&self) -> bool {
         self.drivers.get() > 0
     }
 
-    /// The error of an operation on this hub that would wait for ever.
+    /// Returns the error of an operation that would wait forever.
     #[cold]
     pub(crate) fn not_driven(&self) -> io::Error {
         let inherited = self.origin.check(REACTOR);
         inherited.err().unwrap_or_else(nobody_turns)
     }
 
-    /// True in a forked child: the poller, the timer and the ring are the parent's.
+    /// Returns true in a forked child, where the poller and the timer are the parent's.
     pub(crate) fn is_inherited(&self) -> bool {
         !self.origin.is_here()
     }
 
-    /// For calls that would change the poller or the ring of a parent.
+    /// Returns an error in a forked child. For calls that would change the parent's poller or ring.
     pub(crate) fn check_origin(&self) -> io::Result<()> {
         self.origin.check(REACTOR)
     }
 
-    /// For operations that are about to wait.
+    /// Returns an error if nothing turns the reactor. For operations that are about to wait.
     #[inline]
     pub(crate) fn check_driven(&self) -> io::Result<()> {
         if self.is_driven() {
@@ -369,7 +375,7 @@ impl ReactorInner {
         }
     }
 
-    /// As `check_driven`, of a hub that is known to be this process's.
+    /// Like `check_driven`, for a reactor that this process is known to have made.
     #[inline]
     pub(crate) fn check_has_drivers(&self) -> io::Result<()> {
         if self.has_drivers() {
@@ -401,14 +407,14 @@ impl ReactorInner {
         panic.map_or(Ok(turned), |payload| resume_unwind(payload))
     }
 
-    /// When timers or completion sources need a turn at the latest.
+    /// Returns when timers or completion sources need a turn at the latest.
     fn next_deadline(&self) -> MonotonicNanos {
         let timers = self.timers.borrow_mut().next_deadline();
         let timers = timers.map_or(MonotonicNanos::NEVER, MonotonicNanos::from_u64);
         timers.min(self.completion_deadline.get())
     }
 
-    /// Waits for events, and blocks if it may.
+    /// Waits for events. Blocks only if nothing is ready and no deadline is near.
     fn wait(
         &self,
         is_idle: bool,
@@ -428,8 +434,8 @@ impl ReactorInner {
         self.poller.set_timer(after)
     }
 
-    /// The last loop leaves the stack. From here on the poller's descriptor becomes readable when
-    /// a turn is needed.
+    /// Called when the last loop leaves the stack. From here on the poller's descriptor becomes
+    /// readable when a turn is needed.
     fn detach(&self) {
         // A source that fails or panics here does so again in the next turn, which is requested.
         let submitted = catch_unwind(AssertUnwindSafe(|| self.submit()));
@@ -461,11 +467,11 @@ impl ReactorInner {
         let now = MonotonicNanos::now();
         if deadline <= now {
             let mut timers = self.timers.borrow_mut();
-            timers.fire(now.as_u64(), TIMERS, woken);
+            timers.fire(now.as_u64(), TIMERS_PER_TURN, woken);
         }
     }
 
-    /// Lets a file descriptor of a completion source end waits.
+    /// Registers a file descriptor of a completion source, whose events end waits.
     #[cfg(target_os = "linux")]
     pub(crate) fn watch(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
         self.check_origin()?;
@@ -490,7 +496,7 @@ impl ReactorInner {
         Ok(may_block)
     }
 
-    /// Returns the panic of a source.
+    /// Returns the first panic of a source.
     #[inline]
     fn collect_completions(&self, woken: &mut Vec<Waker>) -> Option<Box<dyn Any + Send>> {
         if self.completions.is_empty() {
@@ -499,7 +505,7 @@ impl ReactorInner {
         self.completions.collect(woken)
     }
 
-    /// For the end of a loop after which no turn may come.
+    /// Called at the end of a loop after which no turn may follow.
     #[inline]
     pub(crate) fn finish(&self) {
         // A forked child that leaves the parent's loop comes here, too.
@@ -508,7 +514,7 @@ impl ReactorInner {
         }
     }
 
-    /// The same if the loop is not inside of another one of this reactor.
+    /// Calls `finish` unless the loop is nested in another loop of this reactor.
     #[inline]
     pub(crate) fn finish_outermost(&self) {
         if self.park.depth() == 1 {
@@ -521,7 +527,7 @@ impl ReactorInner {
         self.timers.borrow_mut().insert(deadline.as_u64(), waker)
     }
 
-    /// Moves a timer to another deadline. `None` if it has fired.
+    /// Moves a timer to another deadline. Returns `None` if it has fired.
     pub(crate) fn restart_timer(
         &self,
         timer: TimerKey,
@@ -532,13 +538,13 @@ impl ReactorInner {
         Some(timers.insert(deadline.as_u64(), waker))
     }
 
-    /// The caller drops what comes back.
+    /// Returns the waker, which the caller drops without a borrow.
     #[inline]
     pub(crate) fn stop_timer(&self, timer: TimerKey) -> Option<Waker> {
         self.timers.borrow_mut().remove(timer)
     }
 
-    /// `None` if the timer has fired, and otherwise whether `waker` is the one it has.
+    /// Returns whether the timer would wake the task of `waker`, or `None` if it has fired.
     pub(crate) fn timer_wakes(&self, timer: TimerKey, waker: &Waker) -> Option<bool> {
         self.timers
             .borrow_mut()
@@ -546,7 +552,8 @@ impl ReactorInner {
             .map(|known| known.will_wake(waker))
     }
 
-    /// Changes the waker of a timer that has not fired. The caller drops what comes back.
+    /// Changes the waker of a timer that has not fired. Returns the previous waker, which the
+    /// caller drops without a borrow.
     pub(crate) fn change_timer(&self, timer: TimerKey, waker: Waker) -> Option<Waker> {
         let mut timers = self.timers.borrow_mut();
         Some(std::mem::replace(timers.get_mut(timer)?, waker))
@@ -554,15 +561,15 @@ impl ReactorInner {
 
     fn add_slack(&self, slack: u64) {
         let mut slacks = self.slacks.borrow_mut();
-        let place = slacks.partition_point(|&other| other < slack);
-        slacks.insert(place, slack);
+        let position = slacks.partition_point(|&other| other < slack);
+        slacks.insert(position, slack);
         self.timers.borrow_mut().set_slack(slacks[0]);
     }
 
     fn remove_slack(&self, slack: u64) {
         let mut slacks = self.slacks.borrow_mut();
-        let place = slacks.partition_point(|&other| other < slack);
-        slacks.remove(place);
+        let position = slacks.partition_point(|&other| other < slack);
+        slacks.remove(position);
         let left = slacks.len();
         shrink(&mut slacks, left);
         if let Some(&smallest) = slacks.first() {
@@ -571,18 +578,18 @@ impl ReactorInner {
     }
 }
 
-/// A list of so many wakers keeps its memory (16 KiB).
-const KEPT: usize = 1024;
+/// A list with at most this capacity is never shrunk. That many wakers take 16 KiB.
+const KEPT_CAPACITY: usize = 1024;
 
-/// Gives memory back that is more than four times what was `used`.
+/// Shrinks a list if its capacity is more than four times the number of elements `used`.
 #[inline]
 fn shrink<T>(list: &mut Vec<T>, used: usize) {
-    if list.capacity() > KEPT && list.capacity() > 4 * used {
-        list.shrink_to(KEPT.max(2 * used));
+    if list.capacity() > KEPT_CAPACITY && list.capacity() > 4 * used {
+        list.shrink_to(KEPT_CAPACITY.max(2 * used));
     }
 }
 
-/// The wakers that are left belong to timers that were leaked, or moved to another thread.
+// The wakers that are left belong to timers that were leaked or moved to another thread.
 impl Drop for ReactorInner {
     fn drop(&mut self) {
         let mut wakers = self.park.deferred().take();

@@ -29,7 +29,7 @@ pub(crate) struct EntryRef {
 
 /// The state of a source.
 pub(crate) struct SourceEntry {
-    /// Counts the sources that had this slot. An event of an earlier one is ignored.
+    /// Incremented when a source leaves the slot, so that late events of that source are ignored.
     generation: Cell<u32>,
     read: ReadinessCell,
     write: ReadinessCell,
@@ -50,13 +50,13 @@ pub(crate) enum Registered {
     Both,
 }
 
-/// A short read does not prove that the socket is empty: see `Source::note_short_read`.
+/// A short read does not prove that the socket is empty, see `Source::note_short_read`.
 pub(crate) const SHORT_READS_UNRELIABLE: u8 = 1;
 /// This crate has created the socket, and no other code can have set a linger time.
 pub(crate) const NO_LINGER: u8 = 1 << 1;
 /// Other pollers watch the same socket, and each event wakes one of them.
 pub(crate) const EXCLUSIVE: u8 = 1 << 2;
-/// The kind of file, once it is known: see `Source::is_always_ready`.
+/// The kind of file, once `Source::is_always_ready` has determined it.
 pub(crate) const ALWAYS_READY: u8 = 1 << 3;
 pub(crate) const NOT_ALWAYS_READY: u8 = 1 << 4;
 /// An always ready file was reported as readable before its first event.
@@ -91,8 +91,8 @@ impl Registry {
         Ok(EntryRef { chunk, slot })
     }
 
-    /// Frees the slot of an entry. Must be called once per entry. The caller discards the waiters,
-    /// which is user code, without a borrow.
+    /// Frees the slot of an entry, and returns its waiters. Must be called once per entry. The
+    /// caller discards the waiters after the borrow, because that is user code.
     pub(crate) fn release(&mut self, entry: &EntryRef) -> Waiters {
         self.free.push(entry.slot);
         entry.reset()
@@ -219,7 +219,7 @@ impl SourceEntry {
         }
     }
 
-    /// Returns to the state of a new entry.
+    /// Resets the entry to the state of a new one with the next generation. Returns the waiters.
     fn reset(&self) -> Waiters {
         self.generation.set(self.generation.get().wrapping_add(1));
         self.read.reset(true);
@@ -266,7 +266,7 @@ impl ReadinessCell {
         self.0.set((self.0.get() | 1).wrapping_add(2));
     }
 
-    /// Has the next operation try, without an event.
+    /// Makes the next operation try without an event.
     pub(crate) fn assume_ready(&self) {
         self.0.set(self.0.get() | 1);
     }

@@ -1,4 +1,4 @@
-//! The source: the handle of a descriptor's owner to its entry in the registry.
+//! The source: a handle with which the owner of a descriptor reaches its entry in the registry.
 
 use std::fmt;
 use std::io;
@@ -69,7 +69,7 @@ impl Source {
         }
     }
 
-    /// Leaves the task's waker, and has the poller report the next event.
+    /// Leaves the task's waker, and arms the poller so that it reports the next event.
     #[inline(always)] // a call with these arguments costs as much as the body
     fn wait(
         &self,
@@ -107,7 +107,7 @@ impl Source {
             (Registered::Read, Interest::Write) => self.register(fd, interest)?,
             _ => {}
         }
-        self.hub.poll().rearm(fd, || {
+        self.hub.poller().rearm(fd, || {
             let waits = |interest| !entry.waiters.is_empty(interest);
             let reads = [Interest::Read, Interest::Priority, Interest::Error];
             let read = reads.into_iter().any(waits);
@@ -118,7 +118,7 @@ impl Source {
     #[cold]
     fn register(&self, fd: BorrowedFd<'_>, interest: Interest) -> io::Result<()> {
         self.hub.check_origin()?;
-        let (poller, key) = (self.hub.poll(), self.entry.key());
+        let (poller, key) = (self.hub.poller(), self.entry.key());
         if self.entry.is_registered() {
             poller.add_write(fd, key)?;
         } else if self.entry.has(EXCLUSIVE) {
@@ -133,19 +133,21 @@ impl Source {
         Ok(())
     }
 
-    /// Shares events with other pollers that watch the same socket. May be called only before
-    /// anything waits, and for a source that is only read.
+    /// Registers the source with EPOLLEXCLUSIVE, so that an event wakes only one of the pollers
+    /// that watch the same socket. Must be called before anything waits, for a source that is only
+    /// read.
     pub(crate) fn set_exclusive(&self) {
         self.entry.set(EXCLUSIVE);
     }
 
-    /// Whether each event wakes only one of the pollers that watch the socket.
+    /// Whether an event wakes only one of the pollers that watch the socket.
     pub(crate) fn is_exclusive(&self) -> bool {
         HAS_EXCLUSIVE && self.entry.has(EXCLUSIVE)
     }
 
-    /// Removes an exclusive source, for which nothing waits any more, from the poller: from now on
-    /// its events wake other pollers. The next wait tries first, and registers again.
+    /// Removes an exclusive source, for which nothing waits any more, from the poller. From now on
+    /// its events wake other pollers. The next wait tries the operation first, then registers
+    /// again.
     pub(crate) fn deregister_exclusive(&self, fd: BorrowedFd<'_>) {
         if self.is_exclusive() && self.entry.is_registered() {
             self.deregister(|poller| poller.delete(fd));
@@ -154,16 +156,17 @@ impl Source {
         }
     }
 
-    /// Whether the kernel may have woken this loop for events that were not dispatched yet.
+    /// Whether the kernel may have more events for this loop than the last wait returned, because
+    /// the buffer for events was full.
     pub(crate) fn may_have_missed_event(&self) -> bool {
-        self.hub.poll().is_full()
+        self.hub.poller().is_full()
     }
 
     /// Re-registers as the last exclusive waiter. Pending readiness is reported again.
     pub(crate) fn rotate_exclusive_waiter(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
         if self.is_exclusive() && self.entry.is_registered() {
             self.hub.check_origin()?;
-            self.hub.poll().delete(fd)?;
+            self.hub.poller().delete(fd)?;
             // If this fails, the next task that waits tries again.
             self.entry.registered.set(Registered::Nothing);
             self.register(fd, Interest::Read)?;
@@ -192,7 +195,7 @@ impl Source {
         // registered.
         if !self.hub.is_inherited() {
             // It fails only if other code has closed the descriptor, which deregisters it as well.
-            let _ = delete(self.hub.poll());
+            let _ = delete(self.hub.poller());
         }
     }
 
@@ -207,13 +210,13 @@ impl Source {
         let (entry, turn) = (&self.entry, self.hub.turn_number());
         entry.waiters.add(Interest::Read, cx.waker(), turn);
         if !entry.is_registered() {
-            self.hub.poll().add_process(process, entry.key())?;
+            self.hub.poller().add_process(process, entry.key())?;
             entry.registered.set(Registered::Both);
         }
         Ok(())
     }
 
-    /// As `close`, for a process.
+    /// Like `close`, for a process.
     #[cfg(windows)]
     pub(crate) fn close_process(&self, process: BorrowedHandle<'_>) {
         self.release(|poller| poller.delete_process(process));
@@ -240,11 +243,11 @@ impl Source {
     /// Records that a read has filled less than its buffer. The next one would block and is not
     /// tried, because data that comes later is an event.
     ///
-    /// This does not hold once the peer has hung up or has sent urgent data: that may have come in
-    /// the same event as data that is still there, and no other event follows. Nor does it hold if
-    /// code outside of this crate may have had the descriptor. Urgent data that it has taken by
-    /// `MSG_OOB` leaves a mark at which reads stop, and no event shows the mark. Options that it
-    /// has set may give the stream other boundaries.
+    /// There are two exceptions. Once the peer has hung up or has sent urgent data, unread data may
+    /// have come with that same event, and no other event follows for it. And code outside of this
+    /// crate may have had the descriptor. If it has received urgent data with `MSG_OOB`, reads stop
+    /// at the mark that is left in the stream, and no event reports the mark. Socket options that
+    /// it has set may add other boundaries at which reads stop.
     #[inline]
     pub(crate) fn note_short_read(&self) {
         if self.entry.is_registered() && !self.entry.has(SHORT_READS_UNRELIABLE) {
@@ -261,8 +264,8 @@ impl Source {
         self.entry.set(SHORT_READS_UNRELIABLE);
     }
 
-    /// Records whether a linger time may be set. `false` holds until other code may have the
-    /// descriptor.
+    /// Records whether the socket may have a linger time. [`Source::note_exposed`] overrides
+    /// `false`.
     #[inline]
     pub(crate) fn set_may_linger(&self, may_linger: bool) {
         match may_linger {
@@ -286,7 +289,7 @@ impl Source {
         self.hub.poll_charge(cx)
     }
 
-    /// Takes back the last charge, because the operation waits.
+    /// Refunds the last charge, because the operation has to wait.
     pub(crate) fn refund(&self) {
         self.hub.refund();
     }
@@ -311,7 +314,7 @@ impl Source {
     }
 
     /// Whether this is a file of `/proc` or `/sys`, which is always readable and has events for
-    /// conditions only. Asks the system once. Must be called only when the descriptor is ready.
+    /// conditions only. Calls the system once. Must be called only when the descriptor is ready.
     pub(crate) fn is_always_ready(&self, fd: BorrowedFd<'_>) -> bool {
         if !self.entry.has(ALWAYS_READY | NOT_ALWAYS_READY) {
             self.entry.set(match is_system_file(fd) {
@@ -344,8 +347,9 @@ impl Source {
     }
 }
 
-/// The poller accepts a regular file only if the file system generates its content. Such a file
-/// that cannot seek is a stream that may be empty, as `trace_pipe`.
+/// The poller accepts a regular file only if the file system generates its content, as `/proc` and
+/// `/sys` do. If such a file cannot seek, it is a stream that may be empty, for example
+/// `trace_pipe`.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 fn is_system_file(fd: BorrowedFd<'_>) -> bool {
     use rustix::fs::{FileType, fstat, tell};
@@ -392,7 +396,7 @@ impl<'a> Wait<'a> {
         self.interest
     }
 
-    /// As [`Source::poll_with`].
+    /// Like [`Source::poll_with`].
     #[inline]
     pub(crate) fn poll_with<T>(
         &mut self,
