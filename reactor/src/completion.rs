@@ -1,4 +1,4 @@
-//! Sources of completions: how something outside of this crate takes part in the turn of a reactor.
+//! Completion sources: the hook through which other code takes part in the turn of a reactor.
 //!
 //! Sockets report readiness. Other devices take operations and report their completion: io_uring,
 //! the queue of a GPU or of a network card, libcurl's multi handle, a thread that works in batches.
@@ -8,37 +8,39 @@
 //!    since the last turn, in one batch, and says whether the reactor may block.
 //! 2. The reactor waits for events, at most until the earliest deadline of its timers and of its
 //!    sources.
-//! 3. [`collect`](CompletionSource::collect) takes the completions in and returns the wakers of
+//! 3. [`collect`](CompletionSource::collect) processes the completions and returns the wakers of
 //!    their futures.
 //! 4. The reactor calls the wakers, those of sockets and timers first.
 //!
-//! A completion that arrives while the reactor is blocked must end the wait. A source does that
-//! with the waker of its [`Registrar`], from any thread, with a file descriptor that the reactor
-//! watches, or with a deadline.
+//! A completion that arrives while the reactor is blocked must end the wait. A source ends it with
+//! the waker of its [`Registrar`], which may be called from any thread, with a file descriptor that
+//! the reactor watches, or with a deadline.
 //!
 //! A reactor has at most one source of each type. [`Registration::current`] registers it on first
-//! use. It lives as long as the reactor, which is until the thread ends. The reactor holds no
-//! borrow while it calls a source. A source that is registered during a turn takes part in it from
-//! then on. While a reactor has no source, its turn pays a load and a branch for each step.
+//! use. It lives as long as the reactor, usually until the thread ends. The reactor holds no borrow
+//! while it calls a source. A source that is registered during a turn takes part in the remaining
+//! steps of that turn. If a reactor has no source, each of these steps costs a load and a branch.
 //!
 //! # Reactors in another loop
 //!
-//! A loop that watches the file descriptor of a [`Reactor`](crate::Reactor) needs nothing for
-//! sources. The end of a turn and the drop of [`Awake`](crate::Awake) submit once more, and the
-//! reactor's descriptor becomes readable when a source needs a turn or has a deadline. Between
+//! A loop that watches the file descriptor of a [`Reactor`](crate::Reactor) does nothing special
+//! for sources. The drop of the last [`Awake`](crate::Awake), and the end of a turn outside of any,
+//! submit once more. Then the reactor's descriptor becomes readable when a source needs a turn or
+//! reaches its deadline. Between
 //! turns, whoever queues an operation calls [`Registration::request_turn`].
 //!
 //! # Fork
 //!
 //! A forked child calls neither `submit`, `collect`, `finish` nor the drop of sources that it has
-//! inherited. Its own reactor has its own sources. A handle from before the fork knows by
-//! [`Registration::is_inherited`]. Values that live in several threads can keep an
+//! inherited. Its own reactor has its own sources. [`Registration::is_inherited`] returns true for
+//! a handle from before the fork. Values that several threads share can keep an
 //! [`Origin`](crate::fork::Origin).
 //!
 //! # What else a source may need
 //!
-//! * A future that is about to wait should return an error where no turn would come:
-//!   [`Registration::check_driven`], or [`check_driven`](crate::check_driven) without a source.
+//! * A future that is about to wait should return an error if nothing turns the reactor.
+//!   [`Registration::check_driven`] returns it, and [`check_driven`](crate::check_driven) does
+//!   without a source.
 //! * An operation that completes at once should charge the [`budget`](crate::budget) of its task.
 //! * [`wake`](crate::wake) calls and drops wakers so that a panic in one does no harm.
 //! * A retry after a shortage needs no timer: [`MayBlock::Until`].
