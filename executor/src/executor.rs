@@ -23,22 +23,22 @@ use crate::waker::waker;
 const BUDGET: usize = 256;
 
 /// How many polls the loop makes between two checks for wakes from other threads. A check is one
-/// load. Checking only at the end of the budget would delay those wakes by microseconds.
+/// atomic load. Checking only once per budget would delay those wakes by microseconds.
 const INBOX_CHECK_INTERVAL: usize = 16;
 
 /// Tasks on one thread.
 ///
 /// An executor is passive. [`run`](Executor::run) makes a future of it, which any `block_on` can
-/// drive: `Pending` means "park me", and its waker means "unpark me". It knows nothing else of its
-/// surroundings. A host with an event loop of its own calls [`tick`](Executor::tick) instead.
+/// drive. When that future returns `Pending`, the driver parks. When its waker is woken, the driver
+/// polls it again. A host with an event loop of its own calls [`tick`](Executor::tick) instead.
 ///
 /// Tasks are polled first in, first out. One that wakes itself is polled again after all others
 /// that are ready. Waking a task takes no lock and no atomic on this thread. From other threads it
 /// is safe at any time, even after the executor is dropped.
 ///
-/// When the executor is dropped, it drops all unfinished tasks, in the order of their slots (that
-/// of spawning, as long as none was reused). Their destructors may spawn (the new tasks are dropped
-/// at once), wake and cancel.
+/// When the executor is dropped, it drops all unfinished tasks in the order of their slots. That is
+/// the order of spawning, as long as no slot was reused. Their destructors may wake and cancel
+/// tasks. They may also spawn tasks, which are dropped at once.
 ///
 /// # Examples
 ///
@@ -62,7 +62,7 @@ impl Executor {
     ///
     /// # Panics
     ///
-    /// If there are more than 16,384 executors in the process at once (256 on 32 bits).
+    /// Panics if there are more than 16,384 executors in the process at once (256 on 32 bits).
     pub fn new() -> Self {
         let inner = Rc::new(ExecutorInner::new());
         budget::forget_poll();
@@ -74,7 +74,7 @@ impl Executor {
     ///
     /// # Panics
     ///
-    /// If there are more than 16,777,216 tasks at once (16,384 on 32 bits).
+    /// Panics if there are more than 16,777,216 tasks at once (16,384 on 32 bits).
     ///
     /// ```
     /// # use windlass_executor::{block_on, Executor};
@@ -92,7 +92,7 @@ impl Executor {
     ///
     /// # Panics
     ///
-    /// Like [`spawn`](Executor::spawn).
+    /// Panics as [`spawn`](Executor::spawn) does.
     pub fn spawn_at<F>(&self, spawned_at: &'static Location<'static>, future: F) -> Task<F::Output>
     where
         F: Future + 'static,
@@ -103,17 +103,17 @@ impl Executor {
     /// Returns a future that runs the executor until `main` is done. Unfinished tasks stay in the
     /// executor, and continue in the next `run`.
     ///
-    /// A poll of it polls at most 256 tasks, then wakes its own waker and returns `Pending`, so
-    /// that its driver, for example a reactor, makes progress.
+    /// Each poll of this future polls at most 256 tasks. If more are ready, it wakes its own waker
+    /// and returns `Pending`, so that its driver, for example a reactor, makes progress.
     ///
     /// # Panics
     ///
-    /// Polling it panics inside of a task of the same executor, or while another `run` of it is
-    /// unfinished. If `main` panics, the panic propagates.
+    /// The future panics if it is polled inside a task of the same executor, or while another `run`
+    /// of the executor is unfinished. If `main` panics, the panic propagates.
     ///
     /// # Cancel safety
     ///
-    /// Dropping it drops `main`. The tasks stay.
+    /// Dropping the future drops `main`. The tasks stay in the executor.
     ///
     /// ```
     /// # use windlass_executor::{block_on, Executor};
@@ -129,13 +129,13 @@ impl Executor {
         }
     }
 
-    /// Polls ready tasks, at most `budget` times. For a host with an event loop of its own.
-    /// `waker` is woken when a task becomes ready after this has found none.
+    /// Polls ready tasks, at most `budget` times, for a host with an event loop of its own. `waker`
+    /// is woken when a task becomes ready after this call.
     ///
     /// # Panics
     ///
-    /// Inside of a task of the same executor, or while a [`run`](Executor::run) of it is
-    /// unfinished, since only that can poll its main future.
+    /// Panics inside a task of the same executor, and while a [`run`](Executor::run) of it is
+    /// unfinished, since only that `run` can poll its main future.
     ///
     /// ```
     /// # use windlass_executor::{yield_now, Executor, Tick};
@@ -154,8 +154,8 @@ impl Executor {
     }
 
     /// Makes [`spawn`](crate::spawn) on this thread use this executor until the guard is dropped.
-    /// It is for code around tasks, which don't need it. Don't hold a guard over an `.await`, since
-    /// guards must be dropped in the reverse order.
+    /// This is for code outside of tasks. Inside a task, `spawn` uses the executor of the task. Do
+    /// not hold a guard across an `.await`, since guards must be dropped in reverse order.
     ///
     /// ```
     /// # use windlass_executor::{spawn, Executor};
@@ -168,12 +168,12 @@ impl Executor {
         current::enter(self.inner.clone())
     }
 
-    /// Returns how many tasks have not finished.
+    /// Returns the number of unfinished tasks.
     pub fn tasks(&self) -> usize {
         self.inner.tasks()
     }
 
-    /// Returns true while the executor is being run, that is, inside of its tasks.
+    /// Returns true while the loop of this executor is on the stack, for example inside its tasks.
     pub fn is_running(&self) -> bool {
         self.inner.is_running.get()
     }
@@ -183,9 +183,9 @@ impl Executor {
         self.inner.has_ready()
     }
 
-    /// Returns true if another executor of this thread, which isn't running, has a task that is
-    /// ready. For executors that share a driver, which may have consumed the wake of that other
-    /// task.
+    /// Returns true if another executor of this thread, which isn't running, has a ready task. This
+    /// is for executors that share a driver, because one of them may have consumed the wake that
+    /// was meant for another.
     ///
     /// ```
     /// # use std::task::Waker;
@@ -221,9 +221,9 @@ impl Drop for Executor {
 /// The result of [`Executor::tick`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Tick {
-    /// How many times a task was polled.
+    /// The number of polls.
     pub polled: usize,
-    /// True if tasks are left that could be polled at once.
+    /// True if more tasks are ready.
     pub ready: bool,
 }
 
@@ -299,7 +299,7 @@ impl ExecutorInner {
                 }
                 polls += 1;
             }
-            // An exhausted budget of operations takes as long as these polls.
+            // Each exhausted budget of operations took about as long as a batch of polls.
             budget = budget.saturating_sub(self.refills.take() * INBOX_CHECK_INTERVAL);
         }
         (polls, Poll::Pending)
@@ -328,7 +328,7 @@ impl ExecutorInner {
     }
 }
 
-/// The loop is on this thread's stack while this exists.
+/// A turn of the loop, which ends when this guard is dropped.
 struct Running {
     inner: Rc<ExecutorInner>,
     _entered: Entered,
@@ -345,8 +345,8 @@ impl Running {
             _depth: nested_drop::restart_depth(),
             inner: inner.clone(),
         };
-        // Cloning and dropping a waker is user code. It finds the turn begun, so that it can't
-        // begin another one, and if it panics, the guard ends the turn.
+        // Cloning and dropping a waker is user code, so it runs after the turn has begun. It cannot
+        // begin another turn, and if it panics, the guard ends this one.
         let known = inner.driver_waker.take();
         if known
             .as_ref()

@@ -13,16 +13,16 @@ use crate::panic::discard_panic;
 use crate::queue::Queue;
 use crate::table::Table;
 
-/// The state behind an `Executor`. It consists of plain values and one table, which is borrowed for
-/// moments in which no user code runs.
+/// The state behind an `Executor`. It consists of plain values and one table. No user code runs
+/// while the table is borrowed.
 pub(crate) struct ExecutorInner {
-    /// Belongs to no other executor until this is dropped.
+    /// Unique in the process until this is dropped.
     pub(crate) id: u16,
     pub(crate) inbox: &'static Inbox,
     table: RefCell<Table>,
     pub(crate) queue: Queue,
-    /// The waker of the driver, which polls `run` or calls `tick`. It is out of its place only
-    /// during a call.
+    /// The waker of the driver, which polls `run` or calls `tick`. It is taken out while it is
+    /// being called or replaced.
     pub(crate) driver_waker: Cell<Option<Waker>>,
     /// The loop is not polling, so the next enqueue must wake the driver.
     pub(crate) needs_wakeup: Cell<bool>,
@@ -30,14 +30,14 @@ pub(crate) struct ExecutorInner {
     pub(crate) is_running: Cell<bool>,
     /// A `run` is unfinished, and its main future has a slot.
     has_run: Cell<bool>,
-    /// The task whose poll is on the stack. WOKEN once that task has woken itself.
+    /// The task that is being polled, or `Key::WOKEN` once that task has woken itself.
     pub(crate) current_task: Cell<Key>,
-    /// Counts the polls, which numbers the current one.
+    /// The number of the current poll, which tells polls apart. Wraps around.
     pub(crate) polls: Cell<u32>,
-    /// How many budgets of operations were exhausted lately. Each counts as a batch of polls, since
-    /// it takes as long.
+    /// How many budgets of operations were exhausted since the last batch of polls. Each shortens
+    /// the turn by a batch, since it takes about as long.
     pub(crate) refills: Cell<usize>,
-    /// The executor is being dropped, or was.
+    /// The executor is being dropped or has been dropped.
     is_closed: Cell<bool>,
 }
 
@@ -45,7 +45,7 @@ pub(crate) struct ExecutorInner {
 impl UnwindSafe for ExecutorInner {}
 impl RefUnwindSafe for ExecutorInner {}
 
-/// What became of a new task.
+/// The result of a spawn.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SpawnOutcome {
     Queued,
@@ -57,7 +57,7 @@ pub(crate) enum SpawnOutcome {
     Full,
 }
 
-/// What became of a wake.
+/// The result of a wake.
 pub(crate) enum WakeOutcome {
     Done,
     /// The caller must wake the driver.
@@ -90,7 +90,7 @@ impl ExecutorInner {
         self.table.borrow_mut()
     }
 
-    /// How many tasks have not finished.
+    /// Returns the number of unfinished tasks, without the main future.
     pub(crate) fn tasks(&self) -> usize {
         self.table().len() - usize::from(self.has_run.get())
     }
@@ -100,8 +100,8 @@ impl ExecutorInner {
         woken || self.inbox.has_remote_wakes() || !self.queue.is_empty()
     }
 
-    /// Counts an exhausted budget of operations. Returns the number of the current poll, among all
-    /// executors of the process. `None` between polls.
+    /// Counts an exhausted budget of operations. Returns a number that identifies the current poll
+    /// among all executors of the process, or `None` between polls.
     pub(crate) fn count_refill(&self) -> Option<u64> {
         if !self.is_running.get() {
             return None;
@@ -148,7 +148,7 @@ impl ExecutorInner {
             return;
         };
         driver_waker.wake_by_ref();
-        // The call may have led to a new waker, which stays.
+        // If the call has led to a turn with a new waker, the new waker stays.
         let newer = self.driver_waker.replace(Some(driver_waker));
         if newer.is_some() {
             drop(self.driver_waker.replace(newer));
@@ -185,7 +185,8 @@ impl ExecutorInner {
         discard_panic(|| foreign_joiner.into_iter().for_each(Waker::wake));
     }
 
-    /// Gives the main future of a `run` a slot, so that wakes find it like a task.
+    /// Inserts a cell for the main future of a `run` into the table, so that wakes find it like a
+    /// task.
     pub(crate) fn insert_main(&self, run_at: &'static Location<'static>) -> OutputRef<()> {
         self.assert_no_run();
         let main = OutputRef::new(pending::<()>(), run_at);
@@ -217,7 +218,7 @@ impl ExecutorInner {
         );
     }
 
-    /// Drops all unfinished tasks, and new ones from here on.
+    /// Drops all unfinished tasks. From here on, new tasks are dropped at once.
     pub(crate) fn drop_tasks(&self) {
         self.is_closed.set(true);
         let mut from = 0;
@@ -234,8 +235,8 @@ impl ExecutorInner {
     /// Makes all wakers of this executor do nothing.
     pub(crate) fn disconnect_wakers(&self) {
         let next_generation = self.table().generation;
-        let of_inbox = self.inbox.close(next_generation);
-        discard_panic(|| drop(of_inbox));
+        let inbox_waker = self.inbox.close(next_generation);
+        discard_panic(|| drop(inbox_waker));
         discard_panic(|| drop(self.driver_waker.take()));
     }
 }
