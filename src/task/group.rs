@@ -287,8 +287,9 @@ impl<R> TaskGroup<R> {
         }
     }
 
-    /// Waits for the next child to end and returns its output, in the order in which children end.
-    /// Returns `None` when no child is left. The failure that has ended the group comes last.
+    /// Waits for the next child to end and returns its output. Outputs are returned in the order in
+    /// which children end. Returns `None` when no child is left. The failure that has ended the
+    /// group comes last.
     ///
     /// # Panics
     ///
@@ -395,7 +396,7 @@ impl<R> fmt::Debug for Spawner<R> {
 
 /// The state that the group, its spawners and its children share.
 struct Inner<R: 'static> {
-    /// Whether such an end of a child is a failure, which ends the group.
+    /// Returns whether the result of a child is a failure, which ends the group.
     fails: fn(&Result<R, Payload>) -> bool,
     /// No user code runs under the borrow.
     state: RefCell<State<R>>,
@@ -408,17 +409,17 @@ impl<R> UnwindSafe for Inner<R> {}
 impl<R> RefUnwindSafe for Inner<R> {}
 
 struct State<R> {
-    /// By id, in the order of starting. The entry is `None` until the child is spawned, because
-    /// spawning may call the waker of a parked executor: user code in which the child may run and
-    /// end, or be cancelled.
+    /// The running children by id, in the order of starting. The entry is `None` until `spawn_at`
+    /// has returned the task. `spawn_at` may call the driver's waker, which is user code, and the
+    /// child may run and end, or be cancelled, in that call.
     running: BTreeMap<u64, Option<Task<()>>>,
-    /// Not empty only while the limit is reached.
+    /// The children that wait until fewer than `limit` children run.
     waiting: VecDeque<(SpawnedAt, Caught<'static, R>)>,
     limit: usize,
     next_id: u64,
     /// Outputs that were not joined yet. An output that is a failure is the last.
     ended: VecDeque<R>,
-    /// The panic that has ended the group. It is later than all outputs in `ended`.
+    /// The panic that has ended the group. It came after all outputs in `ended`.
     panic: Option<Payload>,
     /// The group was dropped, or a failure has ended it.
     closed: bool,
@@ -450,7 +451,7 @@ impl<R> Inner<R> {
             let task = spawn_at(spawned_at, Child { id, inner, future });
             let mut state = self.state.borrow_mut();
             match state.running.get_mut(&id) {
-                Some(own) => *own = Some(task),
+                Some(entry) => *entry = Some(task),
                 None => {
                     drop(state); // the child or the group has ended meanwhile
                     drop(task);
@@ -460,22 +461,22 @@ impl<R> Inner<R> {
     }
 
     /// Called by the child itself, in its last poll.
-    fn ended(self: &Rc<Self>, id: u64, ended: Result<R, Payload>) {
+    fn child_ended(self: &Rc<Self>, id: u64, result: Result<R, Payload>) {
         let mut state = self.state.borrow_mut();
-        let Some(own) = state.running.remove(&id) else {
+        let Some(task) = state.running.remove(&id) else {
             drop(state); // cancelled during this poll
             return;
         };
-        let failed = (self.fails)(&ended);
+        let failed = (self.fails)(&result);
         let cancelled = failed.then(|| state.cancel());
         let mut unjoined = None;
-        match ended {
+        match result {
             Ok(returned) => state.ended.push_back(returned),
             Err(payload) if failed => state.panic = Some(payload),
-            Err(payload) => unjoined = Some(payload), // reported by the panic hook
+            Err(payload) => unjoined = Some(payload), // the panic hook has reported it
         }
         drop(state);
-        own.into_iter().for_each(Task::detach);
+        task.into_iter().for_each(Task::detach);
         cancelled.into_iter().for_each(|mut all| all.drop_each());
         drop_each(unjoined);
         let started = catch_unwind(AssertUnwindSafe(|| self.start_waiting()));
@@ -483,19 +484,19 @@ impl<R> Inner<R> {
         self.owner.wake();
     }
 
-    /// A child was dropped that has neither ended nor was cancelled.
-    fn lost(&self, id: u64) {
-        let own = self.state.borrow_mut().running.remove(&id);
-        if let Some(own) = own.flatten() {
-            own.detach();
+    /// Called when a child is dropped that has not ended and was not cancelled by the group.
+    fn child_dropped(&self, id: u64) {
+        let task = self.state.borrow_mut().running.remove(&id);
+        if let Some(task) = task.flatten() {
+            task.detach();
             let message =
                 "the children of this group cannot end, because their runtime was dropped";
             self.fail(Box::new(message));
-        } // otherwise it was never spawned, and its spawner handles that
+        } // otherwise `spawn_at` has dropped it, and its caller handles that
         self.owner.wake();
     }
 
-    /// Ends the group by a panic that does not come from a child.
+    /// Ends the group with a panic that does not come from a child.
     fn fail(&self, payload: Payload) {
         let mut state = self.state.borrow_mut();
         if state.closed {
@@ -627,20 +628,20 @@ impl<R> Future for Child<R> {
     type Output = ();
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let ended = ready!(Pin::new(&mut self.future).poll(cx));
-        self.inner.ended(self.id, ended);
+        let result = ready!(Pin::new(&mut self.future).poll(cx));
+        self.inner.child_ended(self.id, result);
         Poll::Ready(())
     }
 }
 
 impl<R> Drop for Child<R> {
-    /// If the child has neither ended nor was cancelled by its group, its executor was dropped. The
-    /// owner must not wait for it for ever.
+    /// If the child has not ended and was not cancelled by its group, its executor was dropped. The
+    /// owner must not wait forever for it.
     fn drop(&mut self) {
         let is_running = self.inner.state.borrow().running.contains_key(&self.id);
         if is_running {
             self.future.clear(); // before the owner is woken
-            self.inner.lost(self.id);
+            self.inner.child_dropped(self.id);
         }
     }
 }
