@@ -1,9 +1,10 @@
-//! The order of the operations of one handle, above the choice of ring or threads.
+//! The order of the operations of one file handle, whether they run on the ring or on threads.
 //!
 //! Each operation enters the queue when its future is first polled, and starts once no earlier
 //! operation conflicts with it. It leaves when the system has completed it, whether or not its
-//! future is polled again, and also when its future is dropped. So a dropped future blocks nothing,
-//! and reads and writes of different ranges run at the same time.
+//! future is polled again. If its future is dropped while it waits in the queue, it leaves at once.
+//! So a dropped future blocks no later operation for good, and reads and writes of different ranges
+//! run at the same time.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -19,7 +20,7 @@ use windlass_reactor::completion::Registration;
 use windlass_reactor::fork::{self, Origin};
 use windlass_reactor::wake::wake_all;
 
-/// What an operation touches.
+/// The part of a file that an operation accesses.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Access {
     /// Reads this range. Metadata is a read of the whole file.
@@ -28,7 +29,7 @@ pub(crate) enum Access {
     Write(Range<u64>),
     /// Waits for earlier writes. Later reads and writes at an offset overtake it.
     Sync,
-    /// The position, the length, the permissions, or all bytes.
+    /// Changes the position, the length or the permissions, or accesses all bytes.
     All,
 }
 
@@ -68,18 +69,19 @@ pub(crate) struct OrderQueue {
 struct Inner {
     /// The slots of operations. Those of completed operations are reused.
     entries: Vec<Entry>,
-    /// The first slot to reuse, or the number of slots. The entries hold the rest of that list.
+    /// The head of the list of vacant slots, or the number of slots if none is vacant. The list is
+    /// linked through the entries.
     vacant: usize,
-    /// How many operations have entered.
+    /// The number of operations that have entered.
     entered: u64,
-    /// How many have not completed.
+    /// The number of operations that have entered and not completed.
     live: usize,
-    /// How many of these write.
+    /// How many of the live operations write.
     writers: usize,
-    /// How many of these have not started.
+    /// How many of the live operations have not started.
     waiting: usize,
-    /// The slots and numbers of operations that have not started, in the order of entering. Those
-    /// that were dropped since are skipped.
+    /// The slots and numbers of operations that have not started, in the order of entering. An
+    /// operation that was dropped stays here and is skipped.
     queue: VecDeque<(u32, u64)>,
     /// The error of a background write. The next operation that may fail returns it.
     error: Option<io::Error>,
@@ -93,7 +95,7 @@ struct Inner {
 struct Entry {
     access: Access,
     phase: Phase,
-    /// In the order of entering. In a vacant slot: the next vacant slot.
+    /// Counts the operations in the order of entering. In a vacant slot, the next vacant slot.
     number: u64,
     waker: Option<Waker>,
 }
@@ -196,12 +198,12 @@ impl OrderQueue {
         !inner.is_blocked(inner.entered, access)
     }
 
-    /// Returns the error of a background write, once.
+    /// Returns the error of a failed background write, once.
     pub(crate) fn take_error(self: &Arc<Self>) -> io::Result<()> {
         self.here().lock().error.take().map_or(Ok(()), Err)
     }
 
-    /// Returns the memory of an earlier write.
+    /// Returns the buffer of an earlier background write, to be reused.
     pub(crate) fn take_spare(self: &Arc<Self>) -> Vec<u8> {
         mem::take(&mut self.here().lock().spare)
     }
@@ -230,7 +232,7 @@ impl Inner {
         earlier.any(|it| it.access.blocks(access))
     }
 
-    /// Returns the slot of the operation, and whether it must wait.
+    /// Adds an operation. Returns its slot, and whether it must wait.
     #[inline]
     fn insert(&mut self, access: Access) -> (u32, bool) {
         let number = self.entered;
@@ -269,8 +271,8 @@ impl Inner {
         self.vacant = self.entries.len();
     }
 
-    /// Collects the wakers of operations that may start now. Returns the waker of an operation that
-    /// was dropped while it waited.
+    /// Removes an operation, and collects the wakers of those that may start now. Returns the waker
+    /// of the removed one, if it was dropped while it waited.
     #[inline]
     fn remove(&mut self, slot: u32, wakers: &mut Vec<Waker>) -> Option<Waker> {
         let entry = &mut self.entries[slot as usize];
@@ -292,7 +294,8 @@ impl Inner {
         own
     }
 
-    /// The queue has become empty.
+    /// Called when the last operation has left. Wakes the future that waits for an empty queue, and
+    /// frees memory after a burst.
     #[cold]
     fn reset(&mut self, wakers: &mut Vec<Waker>) {
         wakers.extend(self.idle.take());
@@ -311,7 +314,7 @@ impl Inner {
         while let Some(&(slot, number)) = self.queue.get(index) {
             let entry = &self.entries[slot as usize];
             if entry.phase != Phase::Waiting || entry.number != number {
-                self.queue.remove(index); // it was dropped
+                self.queue.remove(index); // the operation was dropped
                 continue;
             }
             let is_all = entry.access == Access::All;
@@ -325,7 +328,7 @@ impl Inner {
                 self.waiting -= 1;
             }
             if is_all || self.waiting == 0 {
-                return; // `All` holds up every later operation
+                return; // every later operation waits for `All`
             }
         }
     }
