@@ -6,7 +6,7 @@
 //!
 //! What a `Remote` shares between threads is three things: a queue, which is the `futures` crate's
 //! own; the executor's inbox, which has models there; and the hook, whose code these models run.
-//! The inbox is here what the executor promises of it: mail is stored before the waker is called,
+//! The inbox is here what the executor promises of it: remote_wakes is stored before the waker is called,
 //! and the waker is called by the first who posts since the loop has collected. As there, the last
 //! look takes no lock, so it's for the hook's flag to make it see what was posted before.
 
@@ -21,10 +21,10 @@ use std::task::Waker;
 use super::{Hook, HookWaker};
 
 struct Inbox {
-    /// There may be mail. Written under the lock, and read without.
-    has_mail: AtomicBool,
+    /// There may be remote_wakes. Written under the lock, and read without.
+    has_remote_wakes: AtomicBool,
     /// How much, and who is to be woken when there is some.
-    mail: Mutex<(usize, Option<Waker>)>,
+    remote_wakes: Mutex<(usize, Option<Waker>)>,
 }
 
 /// A host that sleeps until the hook is called, and its guest.
@@ -46,8 +46,8 @@ impl Host {
         });
         let hook_waker = StdArc::new(HookWaker::new(Waker::noop().clone(), hook));
         let inbox = Inbox {
-            has_mail: AtomicBool::new(false),
-            mail: Mutex::new((0, Some(Waker::from(hook_waker.clone())))),
+            has_remote_wakes: AtomicBool::new(false),
+            remote_wakes: Mutex::new((0, Some(Waker::from(hook_waker.clone())))),
         };
         Host {
             inbox: Arc::new(inbox),
@@ -62,9 +62,9 @@ impl Host {
     }
 
     fn collect(&self) -> usize {
-        let mut mail = self.inbox.mail.lock().unwrap();
-        self.inbox.has_mail.store(false, Relaxed);
-        std::mem::replace(&mut *mail, (0, Some(self.waker()))).0
+        let mut remote_wakes = self.inbox.remote_wakes.lock().unwrap();
+        self.inbox.has_remote_wakes.store(false, Relaxed);
+        std::mem::replace(&mut *remote_wakes, (0, Some(self.waker()))).0
     }
 
     /// As `Runtime::turn`: what it has collected.
@@ -72,7 +72,7 @@ impl Host {
         self.hook_waker.suspend();
         let collected = self.collect();
         self.hook_waker.resume();
-        if self.inbox.has_mail.load(Acquire) {
+        if self.inbox.has_remote_wakes.load(Acquire) {
             self.waker().wake();
         }
         collected
@@ -92,11 +92,11 @@ impl Host {
         let inbox = self.inbox.clone();
         thread::spawn(move || {
             for _ in 0..times {
-                let mut mail = inbox.mail.lock().unwrap();
-                mail.0 += 1;
-                inbox.has_mail.store(true, Release);
-                let outer = mail.1.take();
-                drop(mail);
+                let mut remote_wakes = inbox.remote_wakes.lock().unwrap();
+                remote_wakes.0 += 1;
+                inbox.has_remote_wakes.store(true, Release);
+                let outer = remote_wakes.1.take();
+                drop(remote_wakes);
                 outer.into_iter().for_each(Waker::wake);
             }
         })
@@ -111,7 +111,7 @@ fn a_wake_is_never_lost_to_a_host_that_sleeps() {
         host.live_until(1);
         other.join().unwrap();
         // None, if the host has woken by itself and was in a turn already. Two, if the turn has
-        // seen the mail of a wake that was still on its way to the hook.
+        // seen the remote_wakes of a wake that was still on its way to the hook.
         assert!(host.calls.load(SeqCst) <= 2);
     });
 }

@@ -8,9 +8,9 @@ const CRATE_DOCS: &[&str] = &["src/lib.rs", "executor/src/lib.rs", "reactor/src/
 
 /// Printed loops that don't name their source, files that the code map lacks or that are gone, and
 /// dead links.
-const UNNAMED: usize = 1;
-const UNMAPPED: usize = 30;
-const DEAD_LINKS: usize = 30;
+const UNNAMED: usize = 0;
+const UNMAPPED: usize = 0;
+const DEAD_LINKS: usize = 0;
 
 /// The fenced blocks of a page or of a crate's docs: the word of the fence, and the lines.
 fn blocks(path: &str) -> Vec<(String, Vec<String>)> {
