@@ -1,8 +1,9 @@
 //! A single-threaded async runtime made to be embedded: one drum that hauls many ropes.
 //!
-//! One thread runs many tasks. A future issues its request, other tasks run meanwhile, and the event
-//! loop wakes the future when the answer has arrived. Tasks of one thread share state through plain
-//! `Rc` and `Cell`. Several processes or threads, each with its own loop, use several cores.
+//! One thread runs many tasks. A future issues its request, other tasks run meanwhile, and the
+//! event loop wakes the future when the answer has arrived. Tasks of one thread share state
+//! through plain `Rc` and `Cell`. Several processes or threads, each with its own loop, use
+//! several cores.
 //!
 //! ```
 //! use futures::{AsyncReadExt, AsyncWriteExt};
@@ -43,51 +44,56 @@
 //!
 //! [`block_on`] is that expression. It repeats two steps:
 //!
-//! 1. The executor polls each ready task, first in, first out, with at most 256 polls. A poll ends in
-//!    a leaf future that is not ready and leaves the task's waker with its source.
-//! 2. The reactor waits for the poller with one system call, which covers sockets, timers and other
-//!    threads. Then it calls the wakers of the events, which put their tasks on the run queue.
+//! 1. The executor polls each ready task, first in, first out, with at most 256 polls. A poll ends
+//!    in a leaf future that is not ready and leaves the task's waker with its source.
+//! 2. The reactor waits for the poller with one system call, which covers sockets, timers and
+//!    other threads. Then it calls the wakers of the events, which put their tasks on the run
+//!    queue.
 //!
 //! Six functions, marked ① to ⑥ in the source, make up the loop. `spawn` ① puts a task on the run
 //! queue. The executor ② polls it. A leaf future ③ tries its system call and leaves a waker.
-//! `block_on` ④ turns the reactor. The turn ⑤ collects wakers and calls them. A wake ⑥ puts its task
-//! on the run queue.
+//! `block_on` ④ turns the reactor. The turn ⑤ collects wakers and calls them. A wake ⑥ puts its
+//! task on the run queue.
 //!
 //! # Contents
 //!
-//! * [`spawn`] and [`Task`]. Dropping a task cancels it. A panic surfaces where the task is awaited.
-//! * [`task`]: groups, scopes with children that borrow, graceful shutdown, task-local values, and a
-//!   table of the cancel safety of every future.
-//! * [`net`]: TCP, UDP and Unix sockets. [`time`]: sleeps, timeouts, intervals. [`signal`]: Ctrl-C and
-//!   other signals. [`io`]: standard streams, pipes and copies. [`Async`]: any other file descriptor.
-//! * [`fs`]: files and directories, through io_uring where it exists, and otherwise through threads.
+//! * [`spawn`] and [`Task`]. Dropping a task cancels it. A panic surfaces where the task is
+//!   awaited.
+//! * [`task`]: groups, scopes with children that borrow, graceful shutdown, task-local values, and
+//!   a table of the cancel safety of every future.
+//! * [`net`]: TCP, UDP and Unix sockets. [`time`]: sleeps, timeouts, intervals. [`signal`]: Ctrl-C
+//!   and other signals. [`io`]: standard streams, pipes and copies. [`Async`]: any other file
+//!   descriptor.
+//! * [`fs`]: files and directories, through io_uring where it exists, and otherwise through
+//!   threads.
 //! * [`process`]: child processes and their standard streams.
-//! * [`Runtime`]: tasks that outlive a `block_on`, and single steps of the loop, for programs that have
-//!   a loop of their own. [`Remote`]: spawns and runs closures from other threads.
+//! * [`Runtime`]: tasks that outlive a `block_on`, and single steps of the loop, for programs that
+//!   have a loop of their own. [`Remote`]: spawns and runs closures from other threads.
 //! * [`spawn_blocking`]: runs a closure that blocks on a thread.
 //! * [`completion`]: the hook for code that takes part in the turn of the loop.
-//! * [`coroutine`]: functions that suspend, yield a value, and resume with a value, with or without I/O
-//!   in between.
+//! * [`coroutine`]: functions that suspend, yield a value, and resume with a value, with or
+//!   without I/O in between.
 //! * [`workers`](mod@workers): several processes or threads, each with its own loop.
 //! * [`sync`]: channels and locks of one thread.
-//! * The [`futures`](https://docs.rs/futures) crate has combinators (`join!`, `select!`, streams). Any
-//!   channel between threads works.
+//! * The [`futures`](https://docs.rs/futures) crate has combinators (`join!`, `select!`, streams).
+//!   Any channel between threads works.
 //!
 //! # Fork
 //!
-//! A process that is forked and continues without `exec` has none of its parent's threads, and shares
-//! the kernel objects of its parent's reactors. [`block_on`], [`Runtime::new`], [`spawn_blocking`],
-//! [`Pool`]s and [`fs`] start afresh in the child, on each thread, including the one that forked.
+//! A process that is forked and continues without `exec` has none of its parent's threads, and
+//! shares the kernel objects of its parent's reactors. [`block_on`], [`Runtime::new`],
+//! [`spawn_blocking`], [`Pool`]s and [`fs`] start afresh in the child, on each thread, including
+//! the one that forked.
 //!
 //! Inherited objects return errors and leave the parent alone. This applies to each turn of a
-//! [`Runtime`] (its `block_on` panics with that error), to a socket that would have to wait, to a file
-//! operation in flight, to a child process and to a signal listener. A [`BlockingTask`] panics. All of
-//! them may be dropped in the child, which neither unregisters the parent's sockets nor kills its
-//! children.
+//! [`Runtime`] (its `block_on` panics with that error), to a socket that would have to wait, to a
+//! file operation in flight, to a child process and to a signal listener. A [`BlockingTask`]
+//! panics. All of them may be dropped in the child, which neither unregisters the parent's sockets
+//! nor kills its children.
 //!
-//! Inside a task the inherited loop is still running, so `block_on` panics as it does in each task.
-//! Create a `Runtime` there, or use another thread, and end the child without returning into the loop.
-//! In a program with other threads, the system's rules about `fork` and threads apply.
+//! Inside a task the inherited loop is still running, so `block_on` panics as it does in each
+//! task. Create a `Runtime` there, or use another thread, and end the child without returning into
+//! the loop. In a program with other threads, the system's rules about `fork` and threads apply.
 
 mod runtime;
 mod blocking;

@@ -1,8 +1,9 @@
 //! The reactor of [windlass](https://docs.rs/windlass): readiness, timers and sockets.
 //!
 //! It knows no executor. Its futures leave a std [`Waker`](std::task::Waker) with the source of an
-//! event. So they work under any executor of their thread, as long as something on the thread turns
-//! the reactor. [`block_on`] does that for one future, which may be an executor of many tasks.
+//! event. So they work under any executor of their thread, as long as something on the thread
+//! turns the reactor. [`block_on`] does that for one future, which may be an executor of many
+//! tasks.
 //!
 //! ```
 //! use futures::{AsyncReadExt, AsyncWriteExt, join};
@@ -49,17 +50,18 @@
 //!
 //! # Guarantees
 //!
-//! * **One system call per turn** on Linux, and one more when an earlier deadline is set. Descriptors
-//!   are registered, edge-triggered, when a future first has to wait for them. The first wait to write
-//!   costs another call.
-//! * **Try first, wait after.** An operation that does not have to wait costs only its own system call.
-//! * **Nothing starves.** A source that is always ready yields after 32 operations. A turn fires at
-//!   most 1,024 timers.
-//! * **Timers are never early.** A lone timer is punctual to the nanosecond. Timers within 100 µs of
-//!   each other, or within [`Reactor::set_timer_slack`], share a wake-up. Starting and stopping a timer
-//!   takes constant time.
-//! * **Events carry a generation**, so an event of a closed descriptor does not reach the next one of
-//!   the same number.
+//! * **One system call per turn** on Linux, and one more when an earlier deadline is set.
+//!   Descriptors are registered, edge-triggered, when a future first has to wait for them. The
+//!   first wait to write costs another call.
+//! * **Try first, wait after.** An operation that does not have to wait costs only its own system
+//!   call.
+//! * **Nothing starves.** A source that is always ready yields after 32 operations. A turn fires
+//!   at most 1,024 timers.
+//! * **Timers are never early.** A lone timer is punctual to the nanosecond. Timers within 100 µs
+//!   of each other, or within [`Reactor::set_timer_slack`], share a wake-up. Starting and stopping
+//!   a timer takes constant time.
+//! * **Events carry a generation**, so an event of a closed descriptor does not reach the next one
+//!   of the same number.
 //! * **No user code runs under a borrow.** Wakers may call anything, including the reactor.
 //! * **An error instead of a hang** where nothing turns the reactor.
 //!
@@ -74,18 +76,18 @@
 //! A process that is forked and continues without `exec` shares the parent's poller and pipes. The
 //! child leaves them alone:
 //!
-//! * **New objects work.** [`block_on`] and [`Reactor::current`] start afresh in the child, on each
-//!   thread, including the one that forked. Create new sockets and listeners there. An inherited socket
-//!   works after a conversion to std and back.
-//! * **An inherited [`Reactor`] returns an error** from each turn, so each `block_on` panics. Returning
-//!   into a `block_on` that was running during the fork ends in that panic.
-//! * **Inherited sockets** work until they have to wait, which is an error. Dropping them closes the
-//!   child's descriptor and leaves the parent's registration in place.
+//! * **New objects work.** [`block_on`] and [`Reactor::current`] start afresh in the child, on
+//!   each thread, including the one that forked. Create new sockets and listeners there. An
+//!   inherited socket works after a conversion to std and back.
+//! * **An inherited [`Reactor`] returns an error** from each turn, so each `block_on` panics.
+//!   Returning into a `block_on` that was running during the fork ends in that panic.
+//! * **Inherited sockets** work until they have to wait, which is an error. Dropping them closes
+//!   the child's descriptor and leaves the parent's registration in place.
 //!
 //! The descriptor of an inherited `Reactor` is the parent's poller, so no loop may watch it in the
-//! child. In a program with other threads, the child inherits locks that they hold in the allocator and
-//! in std, and the system's rules about `fork` and threads apply. [`std::process::Command`] is safe,
-//! because all descriptors are closed at its `exec`.
+//! child. In a program with other threads, the child inherits locks that they hold in the
+//! allocator and in std, and the system's rules about `fork` and threads apply.
+//! [`std::process::Command`] is safe, because all descriptors are closed at its `exec`.
 
 mod block_on;
 pub mod budget;
