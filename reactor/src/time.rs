@@ -1,8 +1,8 @@
 //! Sleeping, time limits, and ticks.
 //!
 //! Deadlines are kept in nanoseconds. A timer never fires early. A lone one fires at its deadline;
-//! those that lie close together, within 100 µs unless
-//! [chosen otherwise](crate::Reactor::set_timer_slack), fire together at the last of their deadlines,
+//! those that lie close together, within 100 µs unless [chosen
+//! otherwise](crate::Reactor::set_timer_slack), fire together at the last of their deadlines,
 //! which saves a wake-up for each.
 
 use std::fmt;
