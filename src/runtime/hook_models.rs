@@ -4,11 +4,11 @@
 //! RUSTFLAGS="--cfg windlass_loom" cargo test --release -p windlass --lib
 //! ```
 //!
-//! What a `Remote` shares between threads is three things: a queue, which is the `futures` crate's
-//! own; the executor's inbox, which has models there; and the hook, whose code these models run.
-//! The inbox is here what the executor promises of it: remote_wakes is stored before the waker is called,
-//! and the waker is called by the first who posts since the loop has collected. As there, the last
-//! look takes no lock, so it's for the hook's flag to make it see what was posted before.
+//! A `Remote` shares three values between threads: a queue of the `futures` crate, the inbox of the
+//! executor, which has models there, and the hook. These models run the hook's code. The inbox here
+//! has the guarantees of the executor's. A remote wake is stored before the waker is called, and the
+//! first thread that stores one after the loop has collected them calls the waker. The last check
+//! takes no lock, so the hook's flag makes the earlier stores visible to it.
 
 use loom::sync::atomic::AtomicBool;
 use loom::sync::{Arc, Mutex, Notify};
@@ -21,7 +21,7 @@ use std::task::Waker;
 use super::{Hook, HookWaker};
 
 struct Inbox {
-    /// There may be remote_wakes. Written under the lock, and read without.
+    /// There may be remote wakes. Written under the lock, and read without.
     has_remote_wakes: AtomicBool,
     /// How much, and who is to be woken when there is some.
     remote_wakes: Mutex<(usize, Option<Waker>)>,
@@ -111,7 +111,7 @@ fn a_wake_is_never_lost_to_a_host_that_sleeps() {
         host.live_until(1);
         other.join().unwrap();
         // None, if the host has woken by itself and was in a turn already. Two, if the turn has
-        // seen the remote_wakes of a wake that was still on its way to the hook.
+        // seen a remote wake that was still on its way to the hook.
         assert!(host.calls.load(SeqCst) <= 2);
     });
 }
