@@ -4,11 +4,12 @@
 //! RUSTFLAGS="--cfg windlass_loom" cargo test --release -p windlass --lib
 //! ```
 //!
-//! A `Remote` shares three values between threads: a queue of the `futures` crate, the inbox of the
-//! executor, which has models there, and the hook. These models run the hook's code. The inbox here
-//! has the guarantees of the executor's. A remote wake is stored before the waker is called, and the
-//! first thread that stores one after the loop has collected them calls the waker. The last check
-//! takes no lock, so the hook's flag makes the earlier stores visible to it.
+//! A `Remote` shares three values between threads: a queue of the `futures` crate, the inbox of
+//! the executor, which has models there, and the hook. These models run the hook's code. The
+//! inbox here has the guarantees of the executor's. A remote wake is stored before the waker is
+//! called, and the first thread that stores one after the loop has collected them calls the
+//! waker. The last check takes no lock, so the hook's flag makes the earlier stores visible to
+//! it.
 
 use loom::sync::atomic::AtomicBool;
 use loom::sync::{Arc, Mutex, Notify};
