@@ -39,15 +39,9 @@ const REFUSALS: &[Errno] = &[];
 
 /// Whether an error may mean that the system or a sandbox refuses the flags. It has other meanings
 /// as well, and then a call without flags returns the same error.
-#[cfg(unix)]
 #[inline]
 fn may_refuse_flags(error: Errno) -> bool {
     REFUSALS.contains(&error)
-}
-
-#[cfg(windows)]
-fn may_refuse_flags(_: Errno) -> bool {
-    false
 }
 
 #[cfg(unix)]
