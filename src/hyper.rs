@@ -1,7 +1,7 @@
 //! Adapters for [hyper](https://docs.rs/hyper) 1.x, HTTP/1.1 and HTTP/2, servers and clients. With
 //! the feature `hyper`.
 //!
-//! hyper speaks HTTP and leaves the rest to whoever runs it. The rest is here: [`Io`] gives it
+//! hyper speaks HTTP and needs a runtime for connections, tasks and time. [`Io`] gives it
 //! connections, [`Executor`] spawns what HTTP/2 does at the same time, and [`Timer`] keeps its time
 //! limits. None of them needs tokio's runtime, and nothing has to be `Send`: a handler may share
 //! its state by `Rc` and hold a borrow of it over an `.await`.

@@ -1,14 +1,9 @@
 //! A single-threaded async runtime made to be embedded: one drum that hauls many ropes.
 //!
-//! A processor is thousands of times faster than the disks and networks it waits for. A thread
-//! that blocks does nothing else meanwhile, and a thread for each user spends the machine on
-//! switching and memory. The other way is to issue the request, to go on with other work, and to
-//! handle the answer when it comes. That is a loop that reads messages and handles them, each
-//! quickly, or the whole program "does not respond". Coroutines make it pleasant to write: a
-//! function stops in the middle and goes on later, on one thread, so that plain `Rc` and `Cell`
-//! are all it takes to share. Several cores are used by several processes, each with its own loop.
-//!
-//! windlass is that idea, whole, on the futures of Rust's std.
+//! One thread runs many tasks. A future issues its request, other tasks run meanwhile, and the
+//! event loop wakes the future when the answer has arrived. Tasks of one thread share state
+//! through plain `Rc` and `Cell`. Several processes or threads, each with its own loop, use
+//! several cores.
 //!
 //! ```
 //! use futures::{AsyncReadExt, AsyncWriteExt};
@@ -36,7 +31,7 @@
 //! # }
 //! ```
 //!
-//! # The whole thing on one page
+//! # The design on one page
 //!
 //! ```text
 //!            windlass            one expression:  reactor.block_on(executor.run(main))
@@ -44,67 +39,63 @@
 //!   windlass-executor             windlass-reactor
 //!   tasks, run queue, wakers      readiness, timers, leaf futures:
 //!   Knows no operating system.    TcpStream, Sleep, ... Knows no executor.
-//!            └── std::future::Future + std::task::Waker: all that they share ──┘
+//!            └── std::future::Future + std::task::Waker: the whole interface ──┘
 //! ```
 //!
-//! [`block_on`] is that expression, and what it expands to is this loop:
+//! [`block_on`] is that expression. It repeats two steps:
 //!
-//! ```text
-//! loop {
-//!     // The executor's half: `executor.run(main)` is a future. Its poll is
-//!     for each ready task, first in, first out, 256 at most {
-//!         poll it                       // until it ends in a leaf future that isn't ready:
-//!     }                                 // that has left the task's waker with its source
+//! 1. The executor polls each ready task, first in, first out, with at most 256 polls. A poll ends
+//!    in a leaf future that is not ready and leaves the task's waker with its source.
+//! 2. The reactor waits for the poller with one system call, which covers sockets, timers and
+//!    other threads. Then it calls the wakers of the events, which put their tasks on the run
+//!    queue.
 //!
-//!     // The reactor's half. Nothing is ready, so it
-//!     waits for the poller              // one system call: sockets, timers, other threads
-//!     wakes what has waited for that    // puts the tasks' numbers on the run queue
-//! }
-//! ```
+//! Six functions, marked ① to ⑥ in the source, make up the loop. `spawn` ① puts a task on the run
+//! queue. The executor ② polls it. A leaf future ③ tries its system call and leaves a waker.
+//! `block_on` ④ turns the reactor. The turn ⑤ collects wakers and calls them. A wake ⑥ puts its
+//! task on the run queue.
 //!
-//! Its six steps are six functions, marked ① to ⑥ in the source: `spawn` ① puts a task on the run
-//! queue, the executor ② polls it, a leaf future ③ tries its system call and leaves a waker,
-//! `block_on` ④ lets the reactor turn, the turn ⑤ collects wakers and calls them, and a wake ⑥
-//! puts a task on the run queue.
+//! # Contents
 //!
-//! # Where to go from here
-//!
-//! * [`spawn`] and [`Task`]: a dropped task is cancelled; a panic comes out where it's awaited.
-//! * [`task`]: how tasks belong together: groups, scopes whose children borrow, asking work to
-//!   stop, values of a task, and what may be cancelled when.
-//! * [`net`]: TCP, UDP and Unix sockets. [`time`]: sleeping, time limits, ticks. [`signal`]: Ctrl-C
-//!   and its like. [`io`]: standard streams, pipes, and [`Async`] for any other descriptor.
-//! * [`fs`]: files and folders, by io_uring where there is one, and otherwise by threads.
-//! * [`process`]: child processes, and their standard streams.
-//! * [`Runtime`]: tasks that outlive a `block_on`, and the loop in single steps, for programs that
-//!   have a loop of their own. [`Remote`]: spawning and running closures from other threads.
-//! * [`spawn_blocking`]: for what has to block: its thread does, and the loop goes on.
-//! * [`coroutine`]: functions that stop in the middle, hand a value out, and go on with a value
-//!   handed in; with or without I/O in between.
-//! * [`workers`](mod@workers): many cores, by several processes or threads, each with its own loop.
-//! * [`sync`]: channels and locks that stay on one thread, and when a lock is needed at all.
-//! * Combinators (`join!`, `select!`, streams) are those of the
-//!   [`futures`](https://docs.rs/futures) crate. Channels between threads are those of any crate.
+//! * [`spawn`] and [`Task`]. Dropping a task cancels it. A panic surfaces where the task is
+//!   awaited.
+//! * [`task`]: groups, scopes with children that borrow, graceful shutdown, task-local values, and
+//!   a table of the cancel safety of every future.
+//! * [`net`]: TCP, UDP and Unix sockets. [`time`]: sleeps, timeouts, intervals. [`signal`]: Ctrl-C
+//!   and other signals. [`io`]: standard streams, pipes and copies. [`Async`]: any other file
+//!   descriptor.
+//! * [`fs`]: files and directories, through io_uring where it exists, and otherwise through
+//!   threads.
+//! * [`process`]: child processes and their standard streams.
+//! * [`Runtime`]: tasks that outlive a `block_on`, and single steps of the loop, for programs that
+//!   have a loop of their own. [`Remote`]: spawns and runs closures from other threads.
+//! * [`spawn_blocking`]: runs a closure that blocks on a thread.
+//! * [`completion`]: the hook for code that takes part in the turn of the loop.
+//! * [`coroutine`]: functions that suspend, yield a value, and resume with a value, with or
+//!   without I/O in between.
+//! * [`workers`](mod@workers): several processes or threads, each with its own loop.
+//! * [`sync`]: channels and locks of one thread.
+//! * The [`futures`](https://docs.rs/futures) crate has combinators (`join!`, `select!`, streams).
+//!   Any channel between threads works.
 //!
 //! # Fork
 //!
-//! A process that is forked and goes on without `exec` has none of its parent's threads, and shares
-//! the kernel objects of its parent's reactors. [`block_on`], [`Runtime::new`], [`spawn_blocking`],
-//! [`Pool`]s and [`fs`] start afresh in the child, on each thread, also on the one that forked.
+//! A process that is forked and continues without `exec` has none of its parent's threads, and
+//! shares the kernel objects of its parent's reactors. [`block_on`], [`Runtime::new`],
+//! [`spawn_blocking`], [`Pool`]s and [`fs`] start afresh in the child, on each thread, including
+//! the one that forked.
 //!
-//! An inherited thing gives an error instead of reaching into the parent: a [`Runtime`] in each
-//! turn (its `block_on` panics with that error), a socket where it would have to wait, a file
-//! operation in flight, a child process, a signal listener. A [`BlockingTask`] panics. All of them
-//! may be dropped in the child; that neither unregisters the parent's sockets nor kills its
-//! children.
+//! Inherited objects return errors and leave the parent alone. This applies to each turn of a
+//! [`Runtime`] (its `block_on` panics with that error), to a socket that would have to wait, to a
+//! file operation in flight, to a child process and to a signal listener. A [`BlockingTask`]
+//! panics. All of them may be dropped in the child, which neither unregisters the parent's sockets
+//! nor kills its children.
 //!
-//! Inside of a task the inherited loop is still running, so `block_on` panics as it does in each
-//! task. There, make a `Runtime`, or use another thread, and end the child without returning into
-//! the loop. In a program with other threads, what the system says about `fork` and threads holds.
+//! Inside a task the inherited loop is still running, so `block_on` panics as it does in each
+//! task. Create a `Runtime` there, or use another thread, and end the child without returning into
+//! the loop. In a program with other threads, the system's rules about `fork` and threads apply.
 
 mod runtime;
-mod hook;
-mod remote;
 mod blocking;
 pub mod coroutine;
 pub mod fs;
@@ -117,18 +108,17 @@ pub mod signal;
 pub mod hyper;
 pub mod workers;
 
-pub use blocking::spawn_blocking;
-pub use remote::{Remote, RemoteError, RemoteTask};
-pub use runtime::{Builder, Runtime, Turn};
+pub use blocking::{BlockingTask, Pool, spawn_blocking};
+pub use runtime::{Builder, Remote, RemoteError, RemoteTask, Runtime, Turn};
 pub use windlass_executor::{Panic, Task, YieldNow, spawn, spawn_at, yield_now};
-pub use windlass_reactor::{Async, BlockingTask, Pool, Readable, Writable};
+pub use windlass_reactor::{Async, Readable, Writable};
 pub use windlass_reactor::{completion, net, time};
 pub use workers::workers;
 
 use std::future::Future;
 use std::pin::pin;
 
-use runtime::Driving;
+use runtime::BlockOn;
 
 #[cfg(doctest)]
 #[doc = include_str!("../tests/must_not_compile.md")]
@@ -139,14 +129,15 @@ struct MustNotCompile;
 #[doc = include_str!("../README.md")]
 struct Readme;
 
-/// Runs a future to its end, and all the tasks that it spawns. Tasks that are left then are
-/// dropped; a [`Runtime`] keeps them.
+/// Runs a future and the tasks that it spawns until the future completes. The remaining tasks are
+/// then dropped. A [`Runtime`] keeps them.
 ///
 /// # Panics
 ///
-/// Inside of a task: it would stop the loop that the future may be waiting for. Or if the runtime
-/// can't be had, for want of descriptors say; [`Runtime::new`] gives that as an error. A panic of
-/// the future goes through.
+/// Panics inside a task, because it would stop the loop that the future may be waiting for. Panics
+/// if the runtime cannot be created, for example because the process is out of file descriptors;
+/// [`Runtime::new`] returns that as an error. If the future panics, the panic propagates to the
+/// caller.
 ///
 /// # Examples
 ///
@@ -161,15 +152,15 @@ struct Readme;
 pub fn block_on<F: Future>(future: F) -> F::Output {
     assert!(
         !windlass_executor::in_task(),
-        "`block_on` inside of a task would stop all other tasks: `.await` the future there, or \
+        "`block_on` inside a task would stop all other tasks: `.await` the future there, or \
          `spawn` it"
     );
     match Runtime::builder().build_unwatched() {
         Ok(runtime) => {
-            let driving = Driving::new(&runtime);
+            let block_on = BlockOn::new(&runtime);
             let future = pin!(future);
-            driving.drive(future)
+            block_on.run(future)
         }
-        Err(error) => panic!("can't start a runtime: {error}"),
+        Err(error) => panic!("can't create a runtime: {error}"),
     }
 }

@@ -135,7 +135,7 @@ fn dropping_the_runtime_is_an_error_of_remote_handles() -> io::Result<()> {
         assert!(error.source().is_none());
         assert_eq!(
             error.to_string(),
-            "the runtime was dropped before the task had ended"
+            "the runtime was dropped before the task completed"
         );
     }
     Ok(())

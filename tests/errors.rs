@@ -81,7 +81,7 @@ fn block_on_inside_a_task_suggests_await() -> io::Result<()> {
             spawn(async { panic_of(|| windlass::block_on(async {})) }).await,
         ];
         for text in texts {
-            assert_contains(&text, "inside of a task");
+            assert_contains(&text, "inside a task");
             assert_contains(&text, "`.await`");
         }
         // An explicit second runtime is allowed.

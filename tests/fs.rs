@@ -5,15 +5,14 @@
 
 #[path = "../reactor/tests/common/mod.rs"]
 mod common;
+#[path = "common/files.rs"]
+mod files;
 
 use std::cell::Cell;
 use std::fs as std_fs;
-use std::future::{Future, poll_fn};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
-use std::pin::pin;
-use std::process::{self, Command};
+use std::process::Command;
 use std::rc::Rc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering::SeqCst};
@@ -23,6 +22,7 @@ use std::time::{Duration, Instant};
 
 use common::{Counter, PATIENCE, hook, hooked, in_child, poll, run, turn_until, unhook};
 use common::{descriptor_is_ready, settle, wait_for_descriptor, wait_until};
+use files::{both_ways, descriptors, folder, polled, until};
 use futures::future::{join_all, select_all};
 use futures::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt, FutureExt, StreamExt, join, stream};
 use rustix::fs::OFlags;
@@ -31,108 +31,42 @@ use windlass::fs::{self, File, OpenOptions, use_io_uring};
 use windlass_reactor::time::{sleep, timeout};
 use windlass_reactor::{Reactor, block_on};
 
-/// Each of these runs on io_uring, if there is one, and on threads.
-macro_rules! both_ways {
-    ($($name:ident)*) => {
-        mod by_io_uring {
-            $( #[test] fn $name() { super::by_io_uring(super::$name); } )*
-        }
-        mod by_threads {
-            $( #[test] fn $name() { super::by_threads(super::$name); } )*
-        }
-    };
-}
-
 both_ways! {
-    what_is_written_is_there_and_is_read_at_any_offset
-    an_offset_beyond_all_files_is_an_error_and_not_the_cursor
-    the_cursor_goes_where_that_of_std_goes
-    options_open_or_fail_as_those_of_std
-    errors_say_which_file_and_keep_the_systems_own
+    written_data_is_read_back_at_any_offset
+    an_offset_beyond_all_files_is_an_error
+    the_position_moves_as_with_std
+    options_open_or_fail_as_with_std
+    errors_name_the_file_and_keep_the_source
     a_full_disk_is_an_error_where_the_write_is_awaited
-    a_full_disk_is_an_error_at_the_flush_of_what_was_written_before
-    a_small_disk_gets_full_in_the_middle_of_a_write
+    a_full_disk_is_an_error_of_the_next_flush
+    a_disk_that_fills_up_cuts_a_write_short
     a_broken_device_is_an_error_and_the_next_operation_works
-    a_file_that_is_cut_off_while_it_is_read_ends_there
-    ten_thousand_operations_at_once_all_come_to_their_end
-    a_large_file_is_read_and_written_in_one_go
-    operations_go_on_when_their_file_is_dropped
-    operations_can_be_given_up_at_every_await
-    an_open_that_is_given_up_leaves_no_descriptor
-    a_write_that_is_given_up_has_written_a_first_part_of_its_bytes_or_nothing
-    futures_that_are_leaked_do_no_harm
-    a_dropped_file_still_writes_what_it_has_taken
-    what_a_dropped_file_has_taken_is_written_whole_though_in_pieces
-    a_read_that_is_dropped_loses_nothing
-    std_gets_the_file_with_its_cursor_where_it_was
+    a_file_truncated_during_a_read_ends_there
+    ten_thousand_concurrent_operations_complete
+    a_large_file_is_read_and_written_whole
+    operations_complete_after_their_file_is_dropped
+    operations_can_be_dropped_at_every_await
+    a_dropped_open_leaks_no_descriptor
+    a_dropped_write_writes_a_first_part_or_nothing
+    leaked_futures_do_no_harm
+    a_dropped_file_completes_background_writes
+    a_dropped_file_writes_all_pieces
+    a_dropped_read_loses_nothing
+    into_std_keeps_the_position
     wakers_may_do_anything
-    a_runtime_in_a_runtime_has_files_as_well
+    a_nested_runtime_has_files
     timers_go_on_while_files_are_read
-    a_thread_ends_while_operations_are_under_way
-    folders_are_listed_and_a_dropped_next_loses_nothing
-    names_are_made_changed_and_removed
+    a_thread_ends_with_operations_in_flight
+    directories_are_listed_and_a_dropped_next_loses_nothing
+    names_are_created_renamed_and_removed
     a_whole_file_is_read_written_and_copied
-    a_loop_that_watches_the_descriptor_hears_of_files
-}
-
-fn by_io_uring(test: fn()) {
-    if is_ring() {
-        test();
-    } else {
-        eprintln!("there's no io_uring here");
-    }
-}
-
-fn by_threads(test: fn()) {
-    assert!(use_io_uring(false).unwrap());
-    test();
+    the_descriptor_is_readable_when_an_operation_completes
 }
 
 /// Whether files of this thread are for io_uring.
 fn is_ring() -> bool {
     let _reactor = Reactor::current().unwrap();
     use_io_uring(true).unwrap()
-}
-
-/// A folder that goes with this value.
-struct Folder(PathBuf);
-
-fn folder() -> Folder {
-    static COUNT: AtomicUsize = AtomicUsize::new(0);
-    let name = format!(
-        "windlass-fs-{}-{}",
-        process::id(),
-        COUNT.fetch_add(1, SeqCst)
-    );
-    let path = std::env::temp_dir().join(name);
-    std_fs::create_dir(&path).unwrap();
-    Folder(path)
-}
-
-impl Folder {
-    fn file(&self, contents: impl AsRef<[u8]>) -> PathBuf {
-        let path = self.path("file");
-        std_fs::write(&path, contents).unwrap();
-        path
-    }
-
-    /// A pipe that has a name.
-    fn pipe(&self) -> PathBuf {
-        let path = self.path("pipe");
-        let made = Command::new("mkfifo").arg(&path).status();
-        assert!(made.unwrap().success());
-        path
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.join(name)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std_fs::remove_dir_all(&self.0);
-    }
 }
 
 /// So many bytes, no two pieces of them alike.
@@ -142,42 +76,7 @@ fn pattern(len: usize) -> Vec<u8> {
         .collect()
 }
 
-/// Whether this process has it open.
-fn is_open(path: &Path) -> bool {
-    let open = std_fs::read_dir("/proc/self/fd").unwrap();
-    let links = open.filter_map(|entry| std_fs::read_link(entry.ok()?.path()).ok());
-    links.into_iter().any(|link| link == path)
-}
-
-/// Turns, and lets threads go on, until it's so.
-async fn until(mut done: impl FnMut() -> bool) {
-    let waits = async {
-        while !done() {
-            sleep(Duration::from_micros(50)).await;
-        }
-    };
-    timeout(PATIENCE, waits).await.expect("it hangs");
-}
-
-/// Polls it so many times, each time when it's woken. Its output, if it ends by then.
-async fn polled<F: Future>(times: usize, future: F) -> Option<F::Output> {
-    let mut future = pin!(future);
-    let mut polls = 0;
-    poll_fn(|cx| {
-        if polls == times {
-            return Poll::Ready(None);
-        }
-        polls += 1;
-        let polled = future.as_mut().poll(cx).map(Some);
-        if polled.is_pending() && polls == times {
-            return Poll::Ready(None);
-        }
-        polled
-    })
-    .await
-}
-
-fn what_is_written_is_there_and_is_read_at_any_offset() {
+fn written_data_is_read_back_at_any_offset() {
     let folder = folder();
     let path = folder.path("file");
     run(async {
@@ -214,7 +113,7 @@ fn what_is_written_is_there_and_is_read_at_any_offset() {
 }
 
 /// A walk at random: the same steps on both, and the same outcome.
-fn an_offset_beyond_all_files_is_an_error_and_not_the_cursor() {
+fn an_offset_beyond_all_files_is_an_error() {
     let folder = folder();
     let path = folder.file("rope");
     run(async {
@@ -230,7 +129,7 @@ fn an_offset_beyond_all_files_is_an_error_and_not_the_cursor() {
     assert_eq!(std_fs::read(&path).unwrap(), b"rope");
 }
 
-fn the_cursor_goes_where_that_of_std_goes() {
+fn the_position_moves_as_with_std() {
     let folder = folder();
     let (ours, theirs) = (folder.path("ours"), folder.path("theirs"));
     let appends = OFlags::APPEND.bits() as i32;
@@ -284,7 +183,7 @@ fn the_cursor_goes_where_that_of_std_goes() {
     }
 }
 
-fn options_open_or_fail_as_those_of_std() {
+fn options_open_or_fail_as_with_std() {
     let folder = folder();
     for set in 0..1 << 6 {
         for exists in [false, true] {
@@ -332,7 +231,7 @@ fn options_open_or_fail_as_those_of_std() {
     assert_eq!(zero.kind(), ErrorKind::InvalidInput);
 }
 
-fn errors_say_which_file_and_keep_the_systems_own() {
+fn errors_name_the_file_and_keep_the_source() {
     let folder = folder();
     let missing = folder.path("missing");
     let name = missing.to_str().unwrap();
@@ -381,7 +280,7 @@ fn a_full_disk_is_an_error_where_the_write_is_awaited() {
     });
 }
 
-fn a_full_disk_is_an_error_at_the_flush_of_what_was_written_before() {
+fn a_full_disk_is_an_error_of_the_next_flush() {
     run(async {
         let mut full = OpenOptions::new()
             .write(true)
@@ -399,7 +298,7 @@ fn a_full_disk_is_an_error_at_the_flush_of_what_was_written_before() {
 }
 
 /// A file system of 64 KiB, for who may mount one.
-fn a_small_disk_gets_full_in_the_middle_of_a_write() {
+fn a_disk_that_fills_up_cuts_a_write_short() {
     let folder = folder();
     let mount = Command::new("mount")
         .args(["-t", "tmpfs", "-o", "size=64k", "windlass"])
@@ -438,7 +337,7 @@ fn a_broken_device_is_an_error_and_the_next_operation_works() {
     });
 }
 
-fn a_file_that_is_cut_off_while_it_is_read_ends_there() {
+fn a_file_truncated_during_a_read_ends_there() {
     let folder = folder();
     let path = folder.file(pattern(100_000));
     run(async {
@@ -458,7 +357,7 @@ fn a_file_that_is_cut_off_while_it_is_read_ends_there() {
     });
 }
 
-fn ten_thousand_operations_at_once_all_come_to_their_end() {
+fn ten_thousand_concurrent_operations_complete() {
     let folder = folder();
     let contents = pattern(1 << 20);
     let path = folder.file(&contents);
@@ -480,7 +379,7 @@ fn ten_thousand_operations_at_once_all_come_to_their_end() {
     });
 }
 
-fn a_large_file_is_read_and_written_in_one_go() {
+fn a_large_file_is_read_and_written_whole() {
     let folder = folder();
     let path = folder.path("file");
     run(async {
@@ -493,7 +392,7 @@ fn a_large_file_is_read_and_written_in_one_go() {
     });
 }
 
-fn operations_go_on_when_their_file_is_dropped() {
+fn operations_complete_after_their_file_is_dropped() {
     let folder = folder();
     let path = folder.file(pattern(100_000));
     run(async {
@@ -509,11 +408,11 @@ fn operations_go_on_when_their_file_is_dropped() {
         let (first, _, rest) = select_all(reads).await;
         assert_eq!(first.len(), 1000);
         drop(rest); // in the middle
-        until(|| !is_open(&path)).await;
+        until(|| descriptors(&path) == 0).await;
     });
 }
 
-fn operations_can_be_given_up_at_every_await() {
+fn operations_can_be_dropped_at_every_await() {
     let folder = folder();
     let path = folder.file(pattern(100_000));
     run(async {
@@ -537,12 +436,12 @@ fn operations_can_be_given_up_at_every_await() {
             let _ = polled(times, fs::write(folder.path("other"), "rope")).await;
             let _ = polled(times, file.into_std()).await;
         }
-        until(|| !is_open(&path)).await;
+        until(|| descriptors(&path) == 0).await;
         assert!(fs::read(&path).await.unwrap() == pattern(100_000));
     });
 }
 
-fn an_open_that_is_given_up_leaves_no_descriptor() {
+fn a_dropped_open_leaks_no_descriptor() {
     let folder = folder();
     let path = folder.file("rope");
     run(async {
@@ -550,12 +449,12 @@ fn an_open_that_is_given_up_leaves_no_descriptor() {
             for _ in 0..100 {
                 drop(polled(times, File::open(&path)).await);
             }
-            until(|| !is_open(&path)).await;
+            until(|| descriptors(&path) == 0).await;
         }
     });
 }
 
-fn a_write_that_is_given_up_has_written_a_first_part_of_its_bytes_or_nothing() {
+fn a_dropped_write_writes_a_first_part_or_nothing() {
     let folder = folder();
     let (old, new) = (vec![0; 500_000], pattern(500_000));
     for times in 0..6 {
@@ -568,7 +467,7 @@ fn a_write_that_is_given_up_has_written_a_first_part_of_its_bytes_or_nothing() {
             })
             .await;
             drop(file);
-            until(|| !is_open(&path)).await;
+            until(|| descriptors(&path) == 0).await;
         });
         let now = std_fs::read(&path).unwrap();
         let written = now
@@ -581,7 +480,7 @@ fn a_write_that_is_given_up_has_written_a_first_part_of_its_bytes_or_nothing() {
     }
 }
 
-fn futures_that_are_leaked_do_no_harm() {
+fn leaked_futures_do_no_harm() {
     let folder = folder();
     let path = folder.file(pattern(100_000));
     let is_ring = is_ring();
@@ -613,7 +512,7 @@ fn futures_that_are_leaked_do_no_harm() {
     });
 }
 
-fn a_dropped_file_still_writes_what_it_has_taken() {
+fn a_dropped_file_completes_background_writes() {
     let folder = folder();
     let path = folder.path("file");
     run(async {
@@ -626,7 +525,7 @@ fn a_dropped_file_still_writes_what_it_has_taken() {
 }
 
 /// A pipe takes 64 KiB at a time.
-fn what_a_dropped_file_has_taken_is_written_whole_though_in_pieces() {
+fn a_dropped_file_writes_all_pieces() {
     let (file, reading) = file_with_reader();
     run(async {
         write_and_drop(file).await;
@@ -650,7 +549,7 @@ fn file_with_reader() -> (File, JoinHandle<Vec<u8>>) {
     (File::from(std_fs::File::from(writer)), reading)
 }
 
-fn a_read_that_is_dropped_loses_nothing() {
+fn a_dropped_read_loses_nothing() {
     let folder = folder();
     let path = folder.file(pattern(10_000));
     run(async {
@@ -668,7 +567,7 @@ fn a_read_that_is_dropped_loses_nothing() {
     });
 }
 
-fn std_gets_the_file_with_its_cursor_where_it_was() {
+fn into_std_keeps_the_position() {
     let folder = folder();
     let path = folder.file("one two three");
     let mut file = run(async {
@@ -726,7 +625,7 @@ fn wakers_may_do_anything() {
     assert!(calls.load(SeqCst) > 1);
 }
 
-fn a_runtime_in_a_runtime_has_files_as_well() {
+fn a_nested_runtime_has_files() {
     let folder = folder();
     let path = folder.file(pattern(1000));
     run(async {
@@ -766,7 +665,7 @@ fn timers_go_on_while_files_are_read() {
     });
 }
 
-fn a_thread_ends_while_operations_are_under_way() {
+fn a_thread_ends_with_operations_in_flight() {
     let folder = folder();
     let path = folder.file(pattern(100_000));
     let is_ring = is_ring();
@@ -791,14 +690,14 @@ fn a_thread_ends_while_operations_are_under_way() {
     if is_ring {
         // The end of the thread has waited for it.
         assert!(std_fs::read(folder.path("other")).unwrap() == pattern(600_000));
-        assert!(!is_open(&path));
+        assert!(descriptors(&path) == 0);
     }
 }
 
-fn folders_are_listed_and_a_dropped_next_loses_nothing() {
+fn directories_are_listed_and_a_dropped_next_loses_nothing() {
     let folder = folder();
     for n in 0..1000 {
-        std_fs::write(folder.path(&format!("{n:04}")), "").unwrap();
+        std_fs::write(folder.path(format!("{n:04}")), "").unwrap();
     }
     std_fs::create_dir(folder.path("below")).unwrap();
     run(async {
@@ -831,7 +730,7 @@ fn folders_are_listed_and_a_dropped_next_loses_nothing() {
     });
 }
 
-fn names_are_made_changed_and_removed() {
+fn names_are_created_renamed_and_removed() {
     let folder = folder();
     let path = |name| folder.path(name);
     run(async {
@@ -887,7 +786,7 @@ fn a_whole_file_is_read_written_and_copied() {
     );
 }
 
-fn a_loop_that_watches_the_descriptor_hears_of_files() {
+fn the_descriptor_is_readable_when_an_operation_completes() {
     let folder = folder();
     let path = folder.file("rope");
     let reactor = Reactor::current().unwrap();
@@ -935,7 +834,7 @@ fn without_io_uring_there_are_threads() {
 }
 
 #[test]
-fn where_nothing_turns_files_are_for_threads_under_any_executor() {
+fn without_a_reactor_threads_serve_any_executor() {
     let folder = folder();
     let path = folder.file("rope");
     futures::executor::block_on(async {
@@ -946,14 +845,14 @@ fn where_nothing_turns_files_are_for_threads_under_any_executor() {
 }
 
 #[test]
-fn an_operation_that_nobody_turns_for_any_more_is_an_error() {
+fn an_operation_fails_once_nothing_turns() {
     if !is_ring() {
         return;
     }
     let folder = folder();
     let path = folder.file("rope");
     let mut options = OpenOptions::new();
-    let mut file = run(options.read(true).write(true).open(folder.pipe())).unwrap();
+    let mut file = run(options.read(true).write(true).open(folder.pipe("pipe"))).unwrap();
     let mut room = [0; 9];
     let mut read = file.read(&mut room);
     run(polled(1, &mut read));
@@ -967,12 +866,12 @@ fn an_operation_that_nobody_turns_for_any_more_is_an_error() {
 
 /// A pipe without a writer never has anything.
 #[test]
-fn what_io_uring_waits_for_in_vain_can_be_given_up() {
+fn an_endless_read_on_io_uring_can_be_dropped() {
     if !is_ring() {
         return;
     }
     let folder = folder();
-    let path = folder.pipe();
+    let path = folder.pipe("pipe");
     run(async {
         let file = OpenOptions::new()
             .read(true)
@@ -994,12 +893,12 @@ fn what_io_uring_waits_for_in_vain_can_be_given_up() {
         let read = timeout(Duration::from_millis(1), file.read(&mut room));
         assert!(read.await.is_err(), "there's nothing to read");
         drop(file);
-        until(|| !is_open(&path)).await;
+        until(|| descriptors(&path) == 0).await;
     });
 }
 
 #[test]
-fn no_child_has_the_ring() {
+fn child_processes_do_not_inherit_the_ring() {
     if !is_ring() {
         return;
     }
@@ -1017,7 +916,7 @@ fn descriptors_of_dropped_files_are_closed_when_the_loop_ends() {
     let path = folder.file("rope");
     let file = run(File::open(&path)).unwrap();
     run(async move { drop(file) });
-    let closed = || !is_open(&path);
+    let closed = || descriptors(&path) == 0;
     run(until(closed));
     let mut bytes = [0; 4];
     std_fs::File::open(&path)
@@ -1028,7 +927,7 @@ fn descriptors_of_dropped_files_are_closed_when_the_loop_ends() {
 }
 
 #[test]
-fn what_a_dropped_file_has_taken_is_written_whole_though_its_thread_ends() {
+fn a_dropped_file_is_written_before_its_thread_ends() {
     let on_thread = thread::spawn(|| {
         let (file, reading) = file_with_reader();
         run(write_and_drop(file));
@@ -1040,13 +939,13 @@ fn what_a_dropped_file_has_taken_is_written_whole_though_its_thread_ends() {
 
 /// More than a turn hands over, and nothing turns any more.
 #[test]
-fn a_crowd_of_dropped_files_is_closed_when_the_loop_has_ended() {
+fn many_dropped_files_are_closed_at_the_end_of_the_loop() {
     let folder = folder();
     let path = folder.file("rope");
     let open = || File::open(&path).map(Result::unwrap);
     let files = run(join_all((0..500).map(|_| open())));
     run(async move { drop(files) });
-    wait_until(|| !is_open(&path));
+    wait_until(|| descriptors(&path) == 0);
 }
 
 /// Eight reads at a time, always some of them ready: the task around them never has to wait.
@@ -1078,11 +977,11 @@ fn a_task_with_many_reads_gives_way_to_timers() {
 
 /// All is done, and the loop has its turn all the same.
 #[test]
-fn a_task_takes_a_bounded_number_of_results_of_threads_per_turn() {
+fn a_task_takes_bounded_pool_results_per_turn() {
     const SHARE: usize = 32;
     let folder = folder();
     let reactor = Reactor::current().unwrap();
-    let make = |n: usize| Box::pin(fs::create_dir(folder.path(&n.to_string())));
+    let make = |n: usize| Box::pin(fs::create_dir(folder.path(n)));
     let mut made: Vec<_> = (0..4 * SHARE).map(make).collect();
     let mut take = || {
         let before = made.len();
@@ -1104,9 +1003,9 @@ fn a_task_takes_a_bounded_number_of_results_of_threads_per_turn() {
 }
 
 #[test]
-fn to_ask_for_what_is_not_ready_takes_nothing_from_the_share_of_others() {
+fn pending_results_cost_no_budget() {
     let folder = folder();
-    let pipe = folder.pipe();
+    let pipe = folder.pipe("pipe");
     let _reactor = Reactor::current().unwrap();
     assert!(use_io_uring(false).unwrap());
     let mut waits = Box::pin(fs::read(&pipe));
@@ -1150,10 +1049,10 @@ mod short_of_memory {
     const LEAKS: &[(&str, &str)] = &[("ASAN_OPTIONS", "detect_leaks=0")];
 
     #[test]
-    fn the_loop_sleeps_and_tries_again_now_and_then() {
+    fn the_loop_blocks_and_retries() {
         in_child_with(
             LEAKS,
-            "short_of_memory::the_loop_sleeps_and_tries_again_now_and_then",
+            "short_of_memory::the_loop_blocks_and_retries",
             || {
                 if !is_ring() {
                     return;
@@ -1187,8 +1086,8 @@ mod short_of_memory {
     }
 
     #[test]
-    fn a_thread_ends_all_the_same() {
-        let name = "short_of_memory::a_thread_ends_all_the_same";
+    fn a_thread_still_ends() {
+        let name = "short_of_memory::a_thread_still_ends";
         in_child_with(LEAKS, name, || {
             let folder = folder();
             let path = folder.file("rope");

@@ -8,21 +8,21 @@
 
 #[path = "../reactor/tests/common/mod.rs"]
 mod common;
+#[path = "common/files.rs"]
+mod files;
 
 use std::env;
 use std::fmt::Debug;
 use std::fs as std_fs;
-use std::future::{Future, poll_fn};
 use std::io::{self, IoSlice, IoSliceMut, Read, Seek, SeekFrom, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileExt, FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::pin::pin;
 use std::process;
-use std::task::Poll;
 use std::thread;
 
 use common::run;
+use files::polled;
 use futures::future::{FutureExt, join_all};
 use futures::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt};
 use rustix::fs::{CWD, FileType, Mode, OFlags, mknodat};
@@ -663,21 +663,6 @@ async fn at_once(file: &File, all: &[(u8, u64, usize)]) -> String {
         .boxed_local()
     };
     format!("{:?}", join_all(all.iter().map(one)).await)
-}
-
-/// Polls it so many times.
-async fn polled<F: Future>(times: usize, future: F) -> Option<F::Output> {
-    let mut future = pin!(future);
-    let mut polls = 0;
-    poll_fn(|cx| {
-        polls += 1;
-        match future.as_mut().poll(cx) {
-            Poll::Ready(output) => Poll::Ready(Some(output)),
-            Poll::Pending if polls == times => Poll::Ready(None),
-            Poll::Pending => Poll::Pending,
-        }
-    })
-    .await
 }
 
 async fn our_names(action: NameAction, one: &Path, other: &Path) -> String {

@@ -6,6 +6,8 @@
 
 #[path = "../reactor/tests/common/mod.rs"]
 mod common;
+#[path = "common/files.rs"]
+mod files;
 
 use std::cell::Cell;
 use std::fs as std_fs;
@@ -13,99 +15,28 @@ use std::io::{self, ErrorKind, Read};
 use std::mem::ManuallyDrop;
 use std::os::unix::fs::OpenOptionsExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
-use std::process::{self, Command};
+use std::path::Path;
 use std::ptr;
 use std::rc::Rc;
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::task::{Poll, RawWaker, RawWakerVTable, Waker};
 use std::thread;
 use std::time::Duration;
 
 use common::{PATIENCE, hook, hooked, in_child, poll, run, unhook, wait_until};
+use files::{both_ways, by_io_uring, descriptors, folder};
 use futures::{AsyncReadExt, AsyncWriteExt};
 use rustix::fs::OFlags;
 use rustix::process::{Resource, Rlimit, setrlimit};
+use windlass::Pool;
 use windlass::fs::{self, File, OpenOptions, use_io_uring};
+use windlass_reactor::Reactor;
 use windlass_reactor::time::{sleep, timeout};
-use windlass_reactor::{Pool, Reactor};
-
-/// Each of these runs on io_uring, if there is one, and on threads.
-macro_rules! both_ways {
-    ($($name:ident)*) => {
-        mod by_io_uring {
-            $( #[test] fn $name() { super::by_io_uring(super::$name); } )*
-        }
-        mod by_threads {
-            $( #[test] fn $name() { super::by_threads(super::$name); } )*
-        }
-    };
-}
 
 both_ways! {
-    what_was_written_is_there_when_block_on_returns
+    background_writes_complete_before_block_on_returns
     block_on_leaves_no_descriptor_of_dropped_operations
-    block_on_ends_although_nobody_reads_a_pipe
+    block_on_ends_although_a_pipe_has_no_reader
     a_waker_that_panics_when_dropped_harms_no_other_file
-}
-
-fn by_io_uring(test: fn()) {
-    // On a thread that lives on, as far as the test is concerned.
-    let _reactor = Reactor::current().unwrap();
-    if use_io_uring(true).unwrap() {
-        test();
-    } else {
-        eprintln!("there's no io_uring here");
-    }
-}
-
-fn by_threads(test: fn()) {
-    assert!(use_io_uring(false).unwrap());
-    test();
-}
-
-/// A folder that goes with this value.
-struct Folder(PathBuf);
-
-fn folder() -> Folder {
-    static COUNT: AtomicUsize = AtomicUsize::new(0);
-    let number = COUNT.fetch_add(1, SeqCst);
-    let name = format!("windlass-ends-{}-{number}", process::id());
-    let path = std::env::temp_dir().join(name);
-    std_fs::create_dir(&path).unwrap();
-    Folder(path)
-}
-
-impl Folder {
-    fn path(&self, name: impl ToString) -> PathBuf {
-        self.0.join(name.to_string())
-    }
-
-    fn file(&self, name: &str, contents: &str) -> PathBuf {
-        let path = self.path(name);
-        std_fs::write(&path, contents).unwrap();
-        path
-    }
-
-    fn pipe(&self) -> PathBuf {
-        let path = self.path("pipe");
-        let made = Command::new("mkfifo").arg(&path).status();
-        assert!(made.unwrap().success());
-        path
-    }
-
-    /// How many descriptors this process has of what is in here.
-    fn open(&self) -> usize {
-        let open = std_fs::read_dir("/proc/self/fd").unwrap();
-        let links = open.filter_map(|entry| std_fs::read_link(entry.ok()?.path()).ok());
-        links.filter(|link| link.starts_with(&self.0)).count()
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std_fs::remove_dir_all(&self.0);
-    }
 }
 
 /// Both ends of a pipe that has a name, so that to open it waits for nobody.
@@ -116,7 +47,7 @@ fn both_ends(path: &Path) -> std_fs::File {
     options.open(path).unwrap()
 }
 
-fn what_was_written_is_there_when_block_on_returns() {
+fn background_writes_complete_before_block_on_returns() {
     let folder = folder();
     let bytes = vec![7; 200_000];
     run(async {
@@ -125,7 +56,7 @@ fn what_was_written_is_there_when_block_on_returns() {
             file.write_all(&bytes).await.unwrap();
         }
     });
-    assert_eq!(folder.open(), 0);
+    assert_eq!(descriptors(&folder.0), 0);
     for number in 0..200 {
         assert!(std_fs::read(folder.path(number)).unwrap() == bytes);
     }
@@ -143,14 +74,14 @@ fn block_on_leaves_no_descriptor_of_dropped_operations() {
         sleep(Duration::ZERO).await; // they begin
     });
     if use_io_uring(true).unwrap() {
-        assert_eq!(folder.open(), 0);
+        assert_eq!(descriptors(&folder.0), 0);
     }
-    wait_until(|| folder.open() == 0); // threads go on with what they have begun
+    wait_until(|| descriptors(&folder.0) == 0); // threads go on with what they have begun
 }
 
-fn block_on_ends_although_nobody_reads_a_pipe() {
+fn block_on_ends_although_a_pipe_has_no_reader() {
     let folder = folder();
-    let path = folder.pipe();
+    let path = folder.pipe("pipe");
     let mut peer = both_ends(&path);
     const BYTES: usize = 200_000; // more than a pipe holds
     run(async {
@@ -169,15 +100,15 @@ fn block_on_ends_although_nobody_reads_a_pipe() {
     run(reads);
     wait_until(|| {
         run(async {}); // its end collects what has ended
-        folder.open() == 1 // the peer
+        descriptors(&folder.0) == 1 // the peer
     });
 }
 
 fn a_waker_that_panics_when_dropped_harms_no_other_file() {
     let folder = folder();
-    let pipe = folder.pipe();
+    let pipe = folder.pipe("pipe");
     let _peer = both_ends(&pipe);
-    let path = folder.file("other", "other's");
+    let path = folder.named_file("other", "other's");
     let reactor = Reactor::current().unwrap();
     let open = async { (File::open(&pipe).await, File::open(&path).await) };
     let (waits, other) = reactor.block_on(open);
@@ -206,10 +137,13 @@ fn panic_on_drop(what: &str) {
 
 /// A waker whose clone turns the reactor until the operation is over, and whose drop panics.
 #[test]
-fn a_panicking_waker_costs_neither_the_result_nor_the_slot_of_the_ring() {
+fn a_panicking_waker_loses_neither_result_nor_slot() {
     by_io_uring(|| {
         let folder = folder();
-        let (mine, other) = (folder.file("mine", "mine"), folder.file("other", "other's"));
+        let (mine, other) = (
+            folder.named_file("mine", "mine"),
+            folder.named_file("other", "other's"),
+        );
         let reactor = Reactor::current().unwrap();
         let options = File::options().write(true).clone();
         let mine = reactor.block_on(options.open(mine)).unwrap();
@@ -258,12 +192,12 @@ static VTABLE: RawWakerVTable = RawWakerVTable::new(
 
 /// The operation is given up, since nothing turns.
 #[test]
-fn a_panicking_waker_of_a_read_without_a_loop_frees_its_slot_once() {
+fn a_panicking_waker_without_a_loop_frees_its_slot_once() {
     thread::spawn(|| {
         let folder = folder();
-        let pipe = folder.pipe();
+        let pipe = folder.pipe("pipe");
         let _peer = both_ends(&pipe);
-        let path = folder.file("other", "other's");
+        let path = folder.named_file("other", "other's");
         let reactor = Reactor::current().unwrap();
         if !use_io_uring(true).unwrap() {
             return eprintln!("there's no io_uring here");
@@ -331,8 +265,8 @@ fn names_what_ran_out<T>(result: io::Result<T>) -> bool {
 }
 
 #[test]
-fn without_threads_a_pool_names_what_ran_out() {
-    in_child("without_threads_a_pool_names_what_ran_out", || {
+fn a_pool_without_threads_names_the_limit() {
+    in_child("a_pool_without_threads_names_the_limit", || {
         static POOL: Pool = Pool::new("test", 4, Duration::ZERO);
         let reactor = Reactor::current().unwrap();
         assert!(use_io_uring(false).unwrap());
@@ -347,38 +281,32 @@ fn without_threads_a_pool_names_what_ran_out() {
 }
 
 #[test]
-fn without_threads_of_the_kernel_a_file_names_what_ran_out() {
-    in_child(
-        "without_threads_of_the_kernel_a_file_names_what_ran_out",
-        || {
-            by_io_uring(|| {
-                let reactor = Reactor::current().unwrap();
-                let file = open_file();
-                allow_no_thread();
-                reactor.block_on(async {
-                    assert!(names_what_ran_out(file.sync_all().await));
-                });
+fn a_file_without_kernel_threads_names_the_limit() {
+    in_child("a_file_without_kernel_threads_names_the_limit", || {
+        by_io_uring(|| {
+            let reactor = Reactor::current().unwrap();
+            let file = open_file();
+            allow_no_thread();
+            reactor.block_on(async {
+                assert!(names_what_ran_out(file.sync_all().await));
             });
-        },
-    );
+        });
+    });
 }
 
 #[test]
-fn without_threads_of_the_kernel_files_use_those_of_the_pool() {
-    in_child(
-        "without_threads_of_the_kernel_files_use_those_of_the_pool",
-        || {
-            by_io_uring(|| {
-                let reactor = Reactor::current().unwrap();
-                let mut file = open_file();
-                reactor.block_on(fs::metadata("/")).unwrap(); // by a thread, which stays a while
-                allow_no_thread();
-                reactor.block_on(async {
-                    file.write_all(b"ahoy").await.unwrap();
-                    file.sync_all().await.unwrap();
-                    file.close().await.unwrap();
-                });
+fn files_without_kernel_threads_use_the_pool() {
+    in_child("files_without_kernel_threads_use_the_pool", || {
+        by_io_uring(|| {
+            let reactor = Reactor::current().unwrap();
+            let mut file = open_file();
+            reactor.block_on(fs::metadata("/")).unwrap(); // by a thread, which stays a while
+            allow_no_thread();
+            reactor.block_on(async {
+                file.write_all(b"ahoy").await.unwrap();
+                file.sync_all().await.unwrap();
+                file.close().await.unwrap();
             });
-        },
-    );
+        });
+    });
 }

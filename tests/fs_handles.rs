@@ -5,6 +5,8 @@
 
 #[path = "../reactor/tests/common/mod.rs"]
 mod common;
+#[path = "common/files.rs"]
+mod files;
 
 use std::fs as std_fs;
 use std::future::Future;
@@ -12,31 +14,18 @@ use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Seek, SeekFrom, Write}
 use std::os::fd::AsFd;
 use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::process::{self, Command};
-use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::process::Command;
 use std::task::Waker;
 use std::thread;
 use std::time::Duration;
 
 use common::{PATIENCE, in_child, poll, run};
+use files::{Folder, both_ways, descriptors, folder, until};
 use futures::future::{FutureExt, join_all, maybe_done};
 use futures::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt, join};
 use rustix::fs::OFlags;
-use windlass::fs::{self, File, use_io_uring};
-use windlass_reactor::Reactor;
-use windlass_reactor::time::{sleep, timeout};
-
-/// Each of these runs on io_uring, if there is one, and on threads.
-macro_rules! both_ways {
-    ($($name:ident)*) => {
-        mod by_io_uring {
-            $( #[test] fn $name() { super::by_io_uring(super::$name); } )*
-        }
-        mod by_threads {
-            $( #[test] fn $name() { super::by_threads(super::$name); } )*
-        }
-    };
-}
+use windlass::fs::{self, File};
+use windlass_reactor::time::timeout;
 
 both_ways! {
     set_len_comes_after_the_write_before_it
@@ -44,7 +33,7 @@ both_ways! {
     concurrent_operations_take_effect_in_the_order_of_polls
     sync_all_returns_the_error_of_an_earlier_write_once
     close_returns_the_error_of_an_earlier_write_and_closes
-    a_dropped_operation_holds_up_nothing
+    a_dropped_operation_blocks_nothing
     the_position_is_shared_with_duplicates_and_children
     files_of_one_description_overwrite_nothing
     a_dropped_read_leaves_the_position_to_duplicates
@@ -55,67 +44,11 @@ both_ways! {
     vectored_operations_use_all_buffers
     an_append_handle_reads_on_after_an_empty_or_failed_write
     a_pipe_opened_by_name_waits_for_its_peer
-    waiting_opens_hold_up_no_other_files
+    waiting_opens_block_no_other_files
     operations_at_offsets_of_a_pipe_fail_and_lose_nothing
     a_nonblocking_pipe_does_not_wait
-}
-
-fn by_io_uring(test: fn()) {
-    let _reactor = Reactor::current().unwrap();
-    if use_io_uring(true).unwrap() {
-        test();
-    } else {
-        eprintln!("there's no io_uring here");
-    }
-}
-
-fn by_threads(test: fn()) {
-    assert!(use_io_uring(false).unwrap());
-    test();
-}
-
-/// A folder that goes with this value.
-struct Folder(PathBuf);
-
-fn folder() -> Folder {
-    static COUNT: AtomicUsize = AtomicUsize::new(0);
-    let number = COUNT.fetch_add(1, SeqCst);
-    let name = format!("windlass-handles-{}-{number}", process::id());
-    let path = std::env::temp_dir().join(name);
-    std_fs::create_dir(&path).unwrap();
-    Folder(path)
-}
-
-impl Folder {
-    fn path(&self, name: &str) -> PathBuf {
-        self.0.join(name)
-    }
-
-    fn file(&self, contents: impl AsRef<[u8]>) -> PathBuf {
-        let path = self.path("file");
-        std_fs::write(&path, contents).unwrap();
-        path
-    }
-
-    fn pipe(&self, name: &str) -> PathBuf {
-        let path = self.path(name);
-        let made = Command::new("mkfifo").arg(&path).status();
-        assert!(made.unwrap().success());
-        path
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = std_fs::remove_dir_all(&self.0);
-    }
-}
-
-/// How many descriptors of this process lead to it.
-fn descriptors(path: &Path) -> usize {
-    let open = std_fs::read_dir("/proc/self/fd").unwrap();
-    let links = open.filter_map(|entry| std_fs::read_link(entry.ok()?.path()).ok());
-    links.filter(|link| link == path).count()
+    cached_data_is_read_and_opened_in_the_first_poll
+    cached_reads_wait_for_writes_and_for_the_next_turn
 }
 
 async fn read_write(path: &Path) -> File {
@@ -224,11 +157,11 @@ fn close_returns_the_error_of_an_earlier_write_and_closes() {
         assert_eq!(error.kind(), ErrorKind::StorageFull);
         full.close().await.unwrap();
         let error = full.write(b"rope").await.unwrap_err();
-        assert_eq!(error.to_string(), "the file was closed");
+        assert_eq!(error.to_string(), "the file is closed");
     });
 }
 
-fn a_dropped_operation_holds_up_nothing() {
+fn a_dropped_operation_blocks_nothing() {
     let folder = folder();
     let path = folder.file([0; 1000]);
     run(async {
@@ -400,7 +333,7 @@ fn operations_after_close_are_errors() {
             file.into_std().await.map(drop).unwrap_err(),
         ];
         for error in errors {
-            assert_eq!(error.to_string(), "the file was closed");
+            assert_eq!(error.to_string(), "the file is closed");
         }
     });
     assert_eq!(std_fs::read(&path).unwrap(), b"rope");
@@ -498,10 +431,19 @@ fn a_pipe_opened_by_name_waits_for_its_peer() {
     });
 }
 
-fn waiting_opens_hold_up_no_other_files() {
+/// Returns how many threads wait for peers of pipes. Linux cuts names of threads off.
+fn threads_of_peers() -> usize {
+    let tasks = std_fs::read_dir("/proc/self/task").unwrap();
+    let names = tasks.filter_map(|it| std_fs::read_to_string(it.ok()?.path().join("comm")).ok());
+    names
+        .filter(|name| name.starts_with("windlass-peers"))
+        .count()
+}
+
+fn waiting_opens_block_no_other_files() {
     let folder = folder();
     let path = folder.file("rope");
-    let pipes: Vec<_> = (0..100).map(|n| folder.pipe(&n.to_string())).collect();
+    let pipes: Vec<_> = (0..100).map(|n| folder.pipe(n)).collect();
     run(async {
         let mut opens: Vec<_> = pipes
             .iter()
@@ -512,8 +454,7 @@ fn waiting_opens_hold_up_no_other_files() {
             assert!(poll(open, Waker::noop()).is_pending());
             assert!(poll(read, Waker::noop()).is_pending());
         }
-        // Until all of them wait in their open: a writer that is gone by then would be missed.
-        sleep(Duration::from_millis(300)).await;
+        until(|| threads_of_peers() >= 2 * pipes.len()).await;
         for (open, read) in opens.iter_mut().zip(&mut reads) {
             assert!(poll(open, Waker::noop()).is_pending());
             assert!(poll(read, Waker::noop()).is_pending());
@@ -536,6 +477,8 @@ fn waiting_opens_hold_up_no_other_files() {
             .collect();
         let opened = join_all(opens).await;
         assert!(opened.iter().all(Result::is_ok));
+        // Each read has opened its pipe, and reads from it until the writer closes it.
+        until(|| descriptors(&folder.0) == 3 * pipes.len()).await;
         drop(writers);
         assert!(
             join_all(reads)
@@ -610,7 +553,7 @@ fn paths_are_resolved_when_an_operation_is_first_polled() {
     in_child(
         "paths_are_resolved_when_an_operation_is_first_polled",
         || {
-            for way in [by_io_uring as fn(fn()), by_threads] {
+            for way in [files::by_io_uring as fn(fn()), files::by_threads] {
                 let on_thread = thread::spawn(move || way(resolve_paths));
                 on_thread.join().unwrap();
             }
@@ -676,7 +619,7 @@ fn direct_reads_and_writes_take_any_buffer() {
     if std.read(true).custom_flags(direct).open(&path).is_err() {
         return eprintln!("no O_DIRECT here");
     }
-    for way in [by_io_uring as fn(fn()), by_threads] {
+    for way in [files::by_io_uring as fn(fn()), files::by_threads] {
         static PATH: std::sync::Mutex<Option<PathBuf>> = std::sync::Mutex::new(None);
         *PATH.lock().unwrap() = Some(path.clone());
         let on_thread = thread::spawn(move || {
@@ -709,4 +652,70 @@ fn direct_reads_and_writes_take_any_buffer() {
         std_fs::metadata(&path).unwrap().permissions().mode() & 0o400,
         0o400
     );
+}
+
+/// Whether the file system of the file reads cached data without waiting.
+#[cfg(target_os = "linux")]
+fn can_read_cached(path: &Path) -> bool {
+    use rustix::io::{ReadWriteFlags, preadv2};
+    let file = std_fs::File::open(path).unwrap();
+    let mut room = [0];
+    let bufs = &mut [IoSliceMut::new(&mut room)];
+    preadv2(file, bufs, 0, ReadWriteFlags::NOWAIT).is_ok()
+}
+
+#[cfg(not(target_os = "linux"))]
+fn can_read_cached(_: &Path) -> bool {
+    false
+}
+
+fn cached_data_is_read_and_opened_in_the_first_poll() {
+    let folder = folder();
+    let path = folder.file("ahoy");
+    if !can_read_cached(&path) {
+        return;
+    }
+    run(async {
+        let file = once(File::open(&path)).expect("opened at once").unwrap();
+        let flags = rustix::fs::fcntl_getfl(&file).unwrap();
+        assert!(!flags.contains(OFlags::NONBLOCK));
+        let mut room = [0; 8];
+        let read = once(file.read_at(&mut room, 2)).expect("read at once");
+        assert_eq!((read.unwrap(), &room[..3]), (2, &b"oy\0"[..]));
+        let (read, buf) = once(file.read_buf_at(Vec::with_capacity(9), 0)).expect("read at once");
+        assert_eq!((read.unwrap(), &buf[..]), (4, &b"ahoy"[..]));
+
+        let mut options = File::options();
+        options
+            .read(true)
+            .custom_flags(OFlags::NONBLOCK.bits() as i32);
+        let file = once(options.open(&path)).expect("opened at once").unwrap();
+        let flags = rustix::fs::fcntl_getfl(&file).unwrap();
+        assert!(flags.contains(OFlags::NONBLOCK));
+        assert_eq!(once(file.read_at(&mut room, 0)).unwrap().unwrap(), 4);
+    });
+}
+
+fn cached_reads_wait_for_writes_and_for_the_next_turn() {
+    const BYTES: usize = 64 * 1024;
+    let folder = folder();
+    let path = folder.file([b'-'; BYTES]);
+    if !can_read_cached(&path) {
+        return;
+    }
+    run(async {
+        let file = read_write(&path).await;
+        let write = file.write_buf_at(b"ahoy".into(), 0);
+        let mut write = maybe_done(Box::pin(write));
+        let _ = once(&mut write); // starts it
+        let mut room = [0; 8];
+        assert_eq!(file.read_at(&mut room, 0).await.unwrap(), 8);
+        assert_eq!(&room, b"ahoy----");
+        write.await;
+
+        let mut buf = [0; BYTES];
+        let reads = std::iter::repeat_with(|| once(file.read_at(&mut buf, 0)).is_some());
+        let at_once = reads.take(1000).take_while(|&done| done).count();
+        assert!(at_once < 32, "a turn copies {at_once} times 64 KiB");
+    });
 }

@@ -514,7 +514,7 @@ fn without_a_descriptor_left_to_wait_is_an_error_and_can_be_tried_again() {
             assert!(child.wait().now_or_never().is_none());
             child.kill().unwrap();
             assert_eq!(child.wait().await.unwrap().signal(), Some(9));
-            // Nothing told of the other one's end, if it came later: so the next child looks.
+            // If the other child ended later, the next spawn reaps it.
             if has_children() {
                 waitid(WaitId::All, WaitIdOptions::EXITED | WaitIdOptions::NOWAIT).unwrap();
             }
@@ -524,7 +524,7 @@ fn without_a_descriptor_left_to_wait_is_an_error_and_can_be_tried_again() {
     });
 }
 
-/// Each has one, but for those that were waited for.
+/// Each child has one, except those that were waited for.
 #[test]
 fn a_child_that_was_started_with_descriptors_needs_none_to_wait() {
     if cfg!(not(target_os = "linux")) || cfg!(windlass_portable) {

@@ -208,25 +208,22 @@ fn dropped_listeners_leave_nothing_behind_and_the_signal_does_nothing() {
 }
 
 #[test]
-fn what_cannot_be_listened_for_is_an_error_that_says_why() {
-    in_child(
-        "what_cannot_be_listened_for_is_an_error_that_says_why",
-        || {
-            let _reactor = Reactor::current().unwrap();
-            let before = descriptors();
-            for number in [9, 19, 4, 8, 11] {
-                let error = Signals::new([Signal::USR1, Signal::from_raw(number)]).unwrap_err();
-                assert_eq!(error.kind(), ErrorKind::InvalidInput);
-                let text = error.to_string();
-                assert!(text.starts_with(&format!("signal {number} ")), "{text}");
-            }
-            for number in [0, -1, 1000] {
-                let error = Signals::new([Signal::from_raw(number)]).unwrap_err();
-                assert_eq!(error.kind(), ErrorKind::InvalidInput);
-            }
-            assert_eq!(descriptors(), before);
-        },
-    );
+fn signals_that_cannot_be_caught_are_refused() {
+    in_child("signals_that_cannot_be_caught_are_refused", || {
+        let _reactor = Reactor::current().unwrap();
+        let before = descriptors();
+        for number in [9, 19, 4, 8, 11] {
+            let error = Signals::new([Signal::USR1, Signal::from_raw(number)]).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidInput);
+            let text = error.to_string();
+            assert!(text.contains(&format!("signal {number}:")), "{text}");
+        }
+        for number in [0, -1, 1000] {
+            let error = Signals::new([Signal::from_raw(number)]).unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        }
+        assert_eq!(descriptors(), before);
+    });
 }
 
 #[test]

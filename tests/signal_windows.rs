@@ -138,7 +138,7 @@ fn ctrl_c_is_heard_from_the_call_on_and_again() {
 }
 
 #[test]
-fn what_cannot_be_listened_for_is_an_error() {
+fn signals_that_windows_lacks_are_refused() {
     for number in [15, 11, 8, 12345] {
         let error = Signals::new([Signal::from_raw(number)]).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::InvalidInput, "{number}: {error}");

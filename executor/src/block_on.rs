@@ -27,7 +27,7 @@ use crate::current;
 pub fn block_on<F: Future>(future: F) -> F::Output {
     assert!(
         !current::in_task(),
-        "`block_on` inside of a task would stop all other tasks: `.await` the future instead"
+        "`block_on` inside a task would stop all other tasks: `.await` the future instead"
     );
     let (parker, unparker) = parking::pair();
     let waker = Waker::from(unparker);

@@ -18,7 +18,7 @@
 //!
 //! ```
 //! use std::{cell::RefCell, collections::VecDeque, task::{Context, Poll, Waker}};
-//! use windlass_executor::budget;
+//! use windlass::task::budget;
 //!
 //! #[derive(Default)]
 //! struct Queue {
@@ -39,7 +39,7 @@
 //! }
 //! # let queue = Queue::default();
 //! # queue.values.borrow_mut().push_back(7);
-//! # let popped = windlass_executor::block_on(std::future::poll_fn(|cx| queue.poll_pop(cx)));
+//! # let popped = windlass::block_on(std::future::poll_fn(|cx| queue.poll_pop(cx)));
 //! # assert_eq!(popped, 7);
 //! ```
 
@@ -183,7 +183,7 @@ pub fn poll_with<T>(
 /// # Examples
 ///
 /// ```
-/// use windlass_executor::{block_on, budget};
+/// use windlass::{block_on, task::budget};
 ///
 /// let sum = block_on(async {
 ///     let mut sum = 0_u64;

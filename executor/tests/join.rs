@@ -1,4 +1,4 @@
-//! What a handle gives: the output, once, to whoever awaits it last.
+//! What a handle gives: the output, once, to the last task that awaits it.
 
 mod common;
 

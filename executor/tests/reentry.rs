@@ -14,7 +14,7 @@ use windlass_executor::{Entered, Executor, Task, block_on, spawn, yield_now};
 const IN_ITSELF: &str = "an executor can't be run from inside of one of its own tasks: `.await` \
                          the future there, or `spawn` it";
 const IN_A_TASK: &str =
-    "`block_on` inside of a task would stop all other tasks: `.await` the future instead";
+    "`block_on` inside a task would stop all other tasks: `.await` the future instead";
 const TWO_RUNS: &str = "another `run` of this executor is unfinished: await it, or drop it";
 
 /// An executor that tasks can reach. It outlives its tasks only if the test drops them.

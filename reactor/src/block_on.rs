@@ -9,19 +9,18 @@ use crate::reactor::{Reactor, ReactorInner};
 
 /// Runs a future to its end on this thread, and turns the thread's reactor while it waits.
 ///
-/// Before it returns, it waits for operations on files whose callers have gone on:
-/// [more](crate::fs#the-end-of-the-program).
+/// Before it returns, it lets [completion sources](crate::completion) finish their operations.
 ///
 /// The future may be anything: one request, a `join!` of several, or an executor with a million
 /// tasks. It is polled only when it was woken.
 ///
-/// Meanwhile its turns are those of the whole thread. Whoever polls other futures here looks at
-/// them when it's over, whether or not the descriptor of the [`Reactor`] is readable then.
+/// Its turns are those of the whole thread. Code that polls other futures on this thread polls them
+/// again afterwards, whether or not the descriptor of the [`Reactor`] is readable then.
 ///
 /// # Panics
 ///
-/// If the reactor can't be made, for want of descriptors say, or fails. A panic of the future goes
-/// through.
+/// Panics if the reactor cannot be created, for example because the process is out of descriptors,
+/// or if a turn fails. A panic of the future propagates.
 ///
 /// # Examples
 ///

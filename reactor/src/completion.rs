@@ -26,7 +26,7 @@
 //! A loop that watches the file descriptor of a [`Reactor`](crate::Reactor) needs nothing for
 //! sources. The end of a turn and the drop of [`Awake`](crate::Awake) submit once more, and the
 //! reactor's descriptor becomes readable when a source needs a turn or has a deadline. Between
-//! turns, whoever queues an operation calls [`Registration::request_turn`].
+//! turns, the future that queues an operation calls [`Registration::request_turn`].
 //!
 //! # Fork
 //!

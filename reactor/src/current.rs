@@ -44,26 +44,26 @@ pub(crate) fn made_hub() -> Option<Rc<ReactorInner>> {
 /// The hub that this thread made first. None in a forked child that has inherited it.
 #[inline]
 fn first_hub() -> Option<Rc<ReactorInner>> {
-    let found = look(|hub| {
+    let found = with_kept(|hub| {
         let hub = &hub?.0;
         (!hub.is_inherited()).then(|| hub.clone())
     });
     found.flatten()
 }
 
-/// Looks at the hub that this thread made first. None while the thread ends.
+/// Calls `read` with the hub that this thread made first. Returns None while the thread ends.
 ///
-/// It's out of its place meanwhile, which is cheaper than a `RefCell`: `look` runs no user code,
-/// doesn't panic and makes no hub.
+/// The hub is taken out of its cell meanwhile, which is cheaper than a `RefCell`. `read` runs no
+/// user code, does not panic and makes no hub.
 #[inline]
-fn look<R>(look: impl FnOnce(Option<&Kept>) -> R) -> Option<R> {
-    let looked = HUB.try_with(|place| {
+fn with_kept<R>(read: impl FnOnce(Option<&Kept>) -> R) -> Option<R> {
+    let result = HUB.try_with(|place| {
         let hub = place.take();
-        let looked = look(hub.as_ref());
+        let result = read(hub.as_ref());
         mem::forget(place.replace(hub)); // nothing
-        looked
+        result
     });
-    looked.ok()
+    result.ok()
 }
 
 #[cold]
@@ -99,7 +99,7 @@ pub(crate) fn stop_timer(id: NonZeroU64, timer: TimerKey) -> Option<Waker> {
         let hub = &hub.filter(|hub| hub.0.id() == id)?.0;
         Some(hub.stop_timer(timer))
     };
-    match look(first) {
+    match with_kept(first) {
         Some(Some(stopped)) => stopped,
         _ => stop_child_timer(id, timer),
     }
@@ -121,36 +121,15 @@ fn child_hub() -> Option<Rc<ReactorInner>> {
     found.ok().flatten()
 }
 
-thread_local! {
-    static RELEASES: RefCell<Vec<fn()>> = const { RefCell::new(Vec::new()) };
-}
-
-/// Calls a function before this thread's reactor is released. For what keeps file descriptors for
-/// the thread.
-#[doc(hidden)] // until the pool of threads is in the facade
-pub fn on_release(release: fn()) {
-    RELEASES.with_borrow_mut(|releases| {
-        if !releases
-            .iter()
-            .any(|&known| std::ptr::fn_addr_eq(known, release))
-        {
-            releases.push(release);
-        }
-    });
-}
-
-/// Drops this thread's hub and its file descriptors, unless a value of the thread still uses it.
+/// Drops this thread's reactor and closes its file descriptors, unless a value of the thread still
+/// uses it: a `Reactor`, or a registered source.
 ///
-/// For threads of a pool, which outlive what their closures do. The next closure that needs a hub
-/// makes another.
-pub(crate) fn release() {
+/// For idle threads, such as those of a pool between two closures. The next use creates another
+/// reactor.
+pub fn release_reactor() {
     if first_hub().is_none() {
         return;
     }
-    RELEASES
-        .with_borrow(Clone::clone)
-        .iter()
-        .for_each(|release| release());
     let unused = HUB.try_with(|place| {
         let mut hub = place.take();
         let unused = hub.take_if(|hub| Rc::strong_count(&hub.0) == 1);
@@ -184,7 +163,7 @@ pub fn check_driven() -> io::Result<()> {
 pub(crate) fn nobody_turns() -> io::Error {
     // In a forked child that is still inside of the parent's loop, that is the cause.
     let inherited = |hub: &Kept| hub.0.is_inherited() && hub.0.has_drivers();
-    if look(|hub| hub.is_some_and(inherited)) == Some(true) {
+    if with_kept(|hub| hub.is_some_and(inherited)) == Some(true) {
         return fork::error(REACTOR);
     }
     io::Error::other(

@@ -1,10 +1,9 @@
-//! The reactor of [windlass](https://docs.rs/windlass): readiness, timers, sockets, files and
-//! signals.
+//! The reactor of [windlass](https://docs.rs/windlass): readiness, timers and sockets.
 //!
-//! It knows no executor. Its futures leave a std [`Waker`](std::task::Waker) where an event will
-//! find it, and whoever made that waker takes care of the rest: so they work under any executor on
-//! their thread, as long as something on the thread turns the reactor. [`block_on`] does that for
-//! one future, which may be an executor of many tasks.
+//! It knows no executor. Its futures leave a std [`Waker`](std::task::Waker) with the source of an
+//! event. So they work under any executor of their thread, as long as something on the thread
+//! turns the reactor. [`block_on`] does that for one future, which may be an executor of many
+//! tasks.
 //!
 //! ```
 //! use futures::{AsyncReadExt, AsyncWriteExt, join};
@@ -25,9 +24,10 @@
 //! # }
 //! ```
 //!
-//! The turn, from its source:
+//! The body of the turn:
 //!
 //! ```text
+//! // reactor/src/reactor.rs
 //! self.check_origin()?;
 //! self.turn.set(self.turn.get().wrapping_add(1));
 //! let is_idle = self.submit()? & !self.park.has_deferred();
@@ -48,53 +48,46 @@
 //! panic.map_or(Ok(turned), |payload| resume_unwind(payload))
 //! ```
 //!
-//! # What it promises
+//! # Guarantees
 //!
-//! * **One system call a turn** on Linux, and one more when an earlier deadline comes up.
-//!   Descriptors are registered, edge-triggered, when something first has to wait for them; the
+//! * **One system call per turn** on Linux, and one more when an earlier deadline is set.
+//!   Descriptors are registered, edge-triggered, when a future first has to wait for them. The
 //!   first wait to write costs another call.
-//! * **Try first, wait after.** An operation costs its own system call and nothing else, if it
-//!   doesn't have to wait.
-//! * **Nothing starves.** A source that is always ready gives way after 32 operations, a turn
-//!   fires at most 1,024 timers.
-//! * **Timers are never early**, a lone one is punctual to the nanosecond, and those within 100 µs
-//!   of each other, or within what [`Reactor::set_timer_slack`] says, share a wake-up. To start and
-//!   to stop one takes the same time however many there are.
-//! * **Events find their source or nobody**: keys carry a generation, so a descriptor that is
-//!   closed and used again in the middle of things is not mistaken for the one before.
-//! * **No user code under a borrow.** Wakers may do anything, turn the reactor again included.
+//! * **Try first, wait after.** An operation that does not have to wait costs only its own system
+//!   call.
+//! * **Nothing starves.** A source that is always ready yields after 32 operations. A turn fires
+//!   at most 1,024 timers.
+//! * **Timers are never early.** A lone timer is punctual to the nanosecond. Timers within 100 µs
+//!   of each other, or within [`Reactor::set_timer_slack`], share a wake-up. Starting and stopping
+//!   a timer takes constant time.
+//! * **Events carry a generation**, so an event of a closed descriptor does not reach the next one
+//!   of the same number.
+//! * **No user code runs under a borrow.** Wakers may call anything, including the reactor.
 //! * **An error instead of a hang** where nothing turns the reactor.
 //!
 //! # Windows
 //!
-//! It waits by completion ports. What can be watched there are sockets, and the end of processes;
-//! files are for threads, as everywhere but on Linux, and so are standard input and the pipes of
-//! children. What there's no good way to have is absent: Unix sockets, `io::pipe`, signals but
-//! Ctrl-C and Ctrl-Break, and the descriptor of a [`Reactor`] that another loop could watch. What
-//! an [`Async`] holds is a socket (`AsSocket`).
+//! The reactor waits with completion ports. It can watch sockets and the end of processes. An
+//! [`Async`] holds a socket (`AsSocket`). Unix sockets and the descriptor of a [`Reactor`], which
+//! another loop could watch, are absent.
 //!
 //! # Fork
 //!
-//! A process that is forked and goes on without `exec` shares the parent's poller, ring and pipes.
-//! The child leaves them alone:
+//! A process that is forked and continues without `exec` shares the parent's poller and pipes. The
+//! child leaves them alone:
 //!
-//! * **New things work.** [`block_on`], [`Reactor::current`] and pools start afresh in the child,
-//!   on each thread, also on the one that forked. Make new sockets and listeners there. An
-//!   inherited socket goes on after it was converted to that of std and back.
-//! * **An inherited [`Reactor`] gives an error** in each turn, and so panics in each `block_on`. To
-//!   return into a `block_on` that was running during the fork ends in that panic.
-//! * **Inherited sockets and files** work until they have to wait, which is an error. Dropping them
-//!   closes the child's descriptor and leaves the parent's registration as it is. An operation on a
-//!   file that was in flight gives an error; a [`BlockingTask`] panics.
-//! * **Child processes and signal listeners** are the parent's. The handles give errors in the
-//!   child, and dropping a [`Child`](process::Child) neither kills nor reaps. Signals of the child
-//!   reach the listeners that it makes.
+//! * **New objects work.** [`block_on`] and [`Reactor::current`] start afresh in the child, on
+//!   each thread, including the one that forked. Create new sockets and listeners there. An
+//!   inherited socket works after a conversion to std and back.
+//! * **An inherited [`Reactor`] returns an error** from each turn, so each `block_on` panics.
+//!   Returning into a `block_on` that was running during the fork ends in that panic.
+//! * **Inherited sockets** work until they have to wait, which is an error. Dropping them closes
+//!   the child's descriptor and leaves the parent's registration in place.
 //!
 //! The descriptor of an inherited `Reactor` is the parent's poller, so no loop may watch it in the
-//! child. In a program with other threads, the child inherits the locks that they hold in the
-//! allocator and in std; what the system says about `fork` and threads holds there.
-//! [`std::process::Command`] and [`process::Command`] are safe: all descriptors are closed at their
-//! `exec`.
+//! child. In a program with other threads, the child inherits locks that they hold in the
+//! allocator and in std, and the system's rules about `fork` and threads apply.
+//! [`std::process::Command`] is safe, because all descriptors are closed at its `exec`.
 
 mod block_on;
 pub mod budget;
@@ -118,18 +111,14 @@ mod waitable;
 mod timers;
 mod clock;
 pub mod time;
-mod pool;
 pub mod net;
-#[doc(hidden)] // for the facade
 pub mod shortage;
 mod unwind;
 
 pub use async_io::{Async, set_nonblocking};
 pub use block_on::block_on;
-#[doc(hidden)]
-pub use current::on_release;
+pub use current::release_reactor;
 pub use current::{check_driven, is_driven};
-pub use pool::{BlockingTask, Pool};
 pub use reactor::{Awake, Reactor, Turned};
 pub use readiness::{Readable, Writable};
 #[cfg(windows)]

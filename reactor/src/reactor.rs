@@ -139,7 +139,7 @@ impl Reactor {
     ///
     /// If the poller fails, which is a defect of the program or of the system.
     pub fn turn(&self, limit: Option<Duration>) -> io::Result<Turned> {
-        // Under a guard, what follows the turn is up to whoever holds it.
+        // If there is a guard, its holder decides when the loop stops being awake.
         let _awake = (self.hub.park.depth() == 0).then(|| self.awake());
         self.hub.turn(limit)
     }

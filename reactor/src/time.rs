@@ -1,8 +1,8 @@
 //! Sleeping, time limits, and ticks.
 //!
 //! Deadlines are kept in nanoseconds. A timer never fires early. A lone one fires at its deadline;
-//! those that lie close together, within 100 µs unless
-//! [chosen otherwise](crate::Reactor::set_timer_slack), fire together at the last one's deadline,
+//! those that lie close together, within 100 µs unless [chosen
+//! otherwise](crate::Reactor::set_timer_slack), fire together at the last of their deadlines,
 //! which saves a wake-up for each.
 
 use std::fmt;
@@ -53,7 +53,7 @@ pub fn now() -> Instant {
 ///
 /// ```
 /// use std::time::{Duration, Instant};
-/// use windlass_reactor::{block_on, time::sleep};
+/// use windlass::{block_on, time::sleep};
 ///
 /// let start = Instant::now();
 /// block_on(sleep(Duration::from_millis(5)));
@@ -78,7 +78,7 @@ pub fn sleep(duration: Duration) -> Sleep {
 ///
 /// ```
 /// use std::time::{Duration, Instant};
-/// use windlass_reactor::{block_on, time::sleep_until};
+/// use windlass::{block_on, time::sleep_until};
 ///
 /// let noon = Instant::now() + Duration::from_millis(5);
 /// block_on(sleep_until(noon));
@@ -123,7 +123,7 @@ impl Sleep {
     ///
     /// ```
     /// use std::time::{Duration, Instant};
-    /// use windlass_reactor::{block_on, time::sleep};
+    /// use windlass::{block_on, time::sleep};
     ///
     /// let mut sleep = sleep(Duration::MAX);
     /// sleep.reset(Instant::now());
@@ -149,7 +149,7 @@ impl Sleep {
         });
     }
 
-    /// As `poll`, but for operations that give an error instead of a panic.
+    /// As `poll`, for operations that return an error instead of a panic.
     pub(crate) fn poll_io(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let hub = reactor::hub()?;
         hub.check_has_drivers()?;
@@ -217,7 +217,7 @@ impl Drop for Sleep {
 ///
 /// ```
 /// use std::{future::pending, time::Duration};
-/// use windlass_reactor::{block_on, time::timeout};
+/// use windlass::{block_on, time::timeout};
 ///
 /// block_on(async {
 ///     assert_eq!(timeout(Duration::from_secs(1), async { 7 }).await, Ok(7));
@@ -235,7 +235,7 @@ pub fn timeout<F: Future>(limit: Duration, future: F) -> Timeout<F> {
 ///
 /// ```
 /// use std::{future::pending, time::Instant};
-/// use windlass_reactor::{block_on, time::timeout_at};
+/// use windlass::{block_on, time::timeout_at};
 ///
 /// assert!(block_on(timeout_at(Instant::now(), pending::<()>())).is_err());
 /// ```
@@ -297,7 +297,7 @@ impl From<Elapsed> for io::Error {
 ///
 /// ```
 /// use std::time::Duration;
-/// use windlass_reactor::{block_on, time::interval};
+/// use windlass::{block_on, time::interval};
 ///
 /// block_on(async {
 ///     let period = Duration::from_millis(2);
@@ -337,7 +337,7 @@ pub enum MissedTicks {
     Burst,
     /// They are dropped: the next tick comes at the next whole number of periods.
     Skip,
-    /// The clock starts anew: the next tick comes one period after the late one was taken.
+    /// The next tick comes one period after the late one was taken.
     Delay,
 }
 
@@ -355,7 +355,7 @@ impl Interval {
     ///
     /// ```
     /// use std::time::Duration;
-    /// use windlass_reactor::time::{interval, MissedTicks};
+    /// use windlass::time::{interval, MissedTicks};
     ///
     /// let frames = interval(Duration::from_millis(16)).missed_ticks(MissedTicks::Skip);
     /// ```

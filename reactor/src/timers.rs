@@ -139,7 +139,7 @@ impl<T> Timers<T> {
     /// is fine: the next `fire` takes it.
     #[inline]
     pub(crate) fn insert(&mut self, deadline: u64, payload: T) -> TimerKey {
-        let index = self.occupy(deadline, payload);
+        let index = self.allocate(deadline, payload);
         // The highest digit in which they differ; `| 1`: no difference is level 0 too.
         let differ = ((deadline.max(self.now) ^ self.now) >> TICK_BITS) | 1;
         self.link(index, deadline, (differ.ilog2() / SLOT_BITS) as usize);
@@ -161,7 +161,7 @@ impl<T> Timers<T> {
         self.get_mut(key)?;
         self.forget_next(self.entries[key.index as usize].deadline);
         self.unlink(key.index);
-        self.vacate(key.index)
+        self.release(key.index)
     }
 
     /// The payload of a pending timer; `None` once it has fired or was removed.
@@ -319,7 +319,7 @@ impl<T> Timers<T> {
                 latest = latest.max(deadline);
             } else if fired.len() < full {
                 self.unlink(index);
-                fired.extend(self.vacate(index));
+                fired.extend(self.release(index));
             } else {
                 return false;
             }
@@ -388,7 +388,7 @@ impl<T> Timers<T> {
 
     /// An entry for a new timer, the one vacated last if there is any: it is likely in the cache.
     #[inline]
-    fn occupy(&mut self, deadline: u64, payload: T) -> u32 {
+    fn allocate(&mut self, deadline: u64, payload: T) -> u32 {
         self.len += 1;
         let index = self.vacant;
         if let Some(entry) = self.entries.get_mut(index as usize) {
@@ -416,7 +416,7 @@ impl<T> Timers<T> {
 
     /// Ends an entry's timer and offers the entry to later ones.
     #[inline]
-    fn vacate(&mut self, index: u32) -> Option<T> {
+    fn release(&mut self, index: u32) -> Option<T> {
         self.len -= 1;
         let entry = &mut self.entries[index as usize];
         entry.generation = entry.generation.wrapping_add(1);

@@ -6,7 +6,6 @@
 
 use std::panic::{RefUnwindSafe, UnwindSafe};
 
-use crate::pool::BlockingTask;
 use crate::reactor::{Awake, Reactor};
 use crate::source::Source;
 
@@ -20,6 +19,3 @@ macro_rules! unwind_safe {
 // All that has a descriptor has a source.
 unwind_safe!(Source);
 unwind_safe!(Reactor, Awake<'_>);
-// A closure that has panicked hands over its panic, and is gone.
-impl<T> UnwindSafe for BlockingTask<T> {}
-impl<T> RefUnwindSafe for BlockingTask<T> {}

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::os::windows::io::{AsHandle, BorrowedHandle, OwnedHandle};
-use std::task::{Context, Poll};
+use std::task::Context;
 
 use crate::source::Source;
 

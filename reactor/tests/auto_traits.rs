@@ -9,9 +9,10 @@ use windlass::fs::{DirEntry, File, OpenOptions, ReadDir};
 use windlass::io::{Stderr, Stdin, Stdout};
 use windlass::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command};
 use windlass::signal::{CtrlC, Signal, Signals};
+use windlass::{BlockingTask, Pool};
 use windlass_reactor::net::{self, TcpListener, TcpStream, UdpSocket};
 use windlass_reactor::time::{Elapsed, Interval, MissedTicks, Sleep, Timeout};
-use windlass_reactor::{Async, Awake, BlockingTask, Pool, Reactor, Readable, Turned, Writable};
+use windlass_reactor::{Async, Awake, Reactor, Readable, Turned, Writable};
 
 macro_rules! are {
     ($trait:path: $($type:ty),* $(,)?) => {

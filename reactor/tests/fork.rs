@@ -14,13 +14,14 @@ use std::{env, fs, process, thread};
 
 use common::*;
 use futures::{AsyncReadExt, AsyncWriteExt};
+use windlass::Pool;
 use windlass::fs::File;
 use windlass::io::copy;
 use windlass::process::Command;
 use windlass::signal::{Signal, Signals};
 use windlass_reactor::net::unix::UnixStream;
 use windlass_reactor::time::{sleep, timeout};
-use windlass_reactor::{Pool, Reactor, block_on};
+use windlass_reactor::{Reactor, block_on};
 
 static POOL: Pool = Pool::new("fork", 4, PATIENCE);
 

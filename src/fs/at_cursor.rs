@@ -1,4 +1,4 @@
-//! What happens at the position of a file: reads, writes and seeks, one after the other.
+//! Reads, writes and seeks at the position of a file, one after the other.
 
 use std::io::{self, IoSlice, IoSliceMut, Read, Seek, SeekFrom, Write};
 use std::mem;
@@ -11,64 +11,69 @@ use futures_io::{AsyncRead, AsyncSeek, AsyncWrite};
 use super::File;
 use super::cached::poll_read_cursor;
 use super::file::{Cursor, closed};
-use super::line::Access;
-use super::operation::{Handle, MOST_BYTES, Operation, Place, spawn_on_pool, start};
+use super::operation::{Handle, MAX_BYTES, Operation, Position, spawn_on_pool, start};
+use super::order::Access;
 
 impl File {
-    /// Waits for the read or seek in flight at the position. The result is that of a seek.
-    fn poll_settled(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<u64>> {
+    /// Waits for the read or seek in flight at the position. Returns the result of a seek.
+    fn poll_in_flight(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<u64>> {
         let result = match &mut self.cursor {
-            Cursor::Rests => return Poll::Ready(Ok(0)),
-            Cursor::Reads(doing) => {
+            Cursor::Idle => return Poll::Ready(Ok(0)),
+            Cursor::Reading(doing) => {
                 let (result, operation) = ready!(Pin::new(doing).poll(cx));
                 self.buffer = operation.into_buffer();
                 result.map(|_| 0)
             }
-            Cursor::Seeks(_, seek) => ready!(Pin::new(seek).poll(cx)),
-            Cursor::Closes(..) => return Poll::Ready(Err(closed())),
+            Cursor::Seeking(_, seek) => ready!(Pin::new(seek).poll(cx)),
+            Cursor::Closing(..) => return Poll::Ready(Err(closed())),
         };
-        self.cursor = Cursor::Rests;
+        self.cursor = Cursor::Idle;
         Poll::Ready(result)
     }
 
-    /// Waits until nothing is in flight, and returns the error of a write whose caller had gone on.
+    /// Waits until nothing is in flight, and returns the error of a background write.
     pub(super) fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.handle()?;
         let is_stream = self.is_stream();
-        if !(is_stream && matches!(self.cursor, Cursor::Reads(_))) {
-            // The error of a read that nobody awaits any more concerns nobody.
-            let _ = ready!(self.poll_settled(cx));
+        if !(is_stream && matches!(self.cursor, Cursor::Reading(_))) {
+            // The error of a read whose future was dropped is discarded.
+            let _ = ready!(self.poll_in_flight(cx));
         }
-        ready!(self.line.poll_empty(cx))?;
-        Poll::Ready(self.line.take_error())
+        ready!(self.order.poll_empty(cx))?;
+        Poll::Ready(self.order.take_error())
     }
 
     fn is_stream(&self) -> bool {
         self.handle.as_ref().is_some_and(|it| it.is_stream)
     }
 
-    /// What was read and not taken.
-    fn left(&self) -> usize {
+    /// Returns how many bytes were read and not taken.
+    fn unread_len(&self) -> usize {
         self.buffer.len() - self.taken
     }
 
-    fn forget_left(&mut self) {
+    fn clear_unread(&mut self) {
         self.buffer.clear();
         self.taken = 0;
     }
 
-    /// Takes the position back by what was read and not taken. What came out of a pipe stays here.
-    pub(super) fn unread(&mut self) {
+    /// Moves the position back by the bytes that were read and not taken. Those of a pipe stay in
+    /// the buffer.
+    pub(super) fn seek_back(&mut self) {
         let Some(handle) = &self.handle else { return };
-        if self.line.is_inherited() {
-            return self.forget_left(); // the parent takes the position back, which both share
+        if self.order.is_inherited() {
+            return self.clear_unread(); // the parent moves the position, which both share
         }
-        if self.left() > 0 && (&***handle).seek_relative(-(self.left() as i64)).is_ok() {
-            self.forget_left();
+        if self.unread_len() > 0
+            && (&***handle)
+                .seek_relative(-(self.unread_len() as i64))
+                .is_ok()
+        {
+            self.clear_unread();
         }
     }
 
-    fn take_left(&mut self, bufs: &mut [IoSliceMut<'_>]) -> usize {
+    fn take_unread(&mut self, bufs: &mut [IoSliceMut<'_>]) -> usize {
         let mut left = &self.buffer[self.taken..];
         let n = left.read_vectored(bufs).unwrap_or(0);
         self.taken += n;
@@ -80,28 +85,28 @@ impl File {
         cx: &mut Context<'_>,
         bufs: &mut [IoSliceMut<'_>],
     ) -> Poll<io::Result<usize>> {
-        let was_reading = matches!(self.cursor, Cursor::Reads(_));
-        let settled = ready!(self.poll_settled(cx));
-        if was_reading && self.left() == 0 {
-            settled?; // otherwise the next read finds the error, as after a short read of std
+        let was_reading = matches!(self.cursor, Cursor::Reading(_));
+        let settled = ready!(self.poll_in_flight(cx));
+        if was_reading && self.unread_len() == 0 {
+            settled?; // otherwise the next read returns the error, as after a short read of std
         }
         let wanted = bufs.iter().map(|buf| buf.len()).sum::<usize>();
-        if self.left() > 0 || (was_reading && wanted > 0) {
-            return Poll::Ready(Ok(self.take_left(bufs)));
+        if self.unread_len() > 0 || (was_reading && wanted > 0) {
+            return Poll::Ready(Ok(self.take_unread(bufs)));
         }
         if !self.is_stream() {
-            ready!(self.line.poll_empty(cx))?;
-            self.line.take_error()?;
+            ready!(self.order.poll_empty(cx))?;
+            self.order.take_error()?;
         }
         let handle = self.handle()?.clone();
         if wanted == 0 || (handle.is_stream && is_nonblocking(&handle)) {
-            // It can't wait. As std: with one empty buffer the device is asked, with many it isn't.
+            // It can't wait. As with std, one empty buffer makes a system call, and several don't.
             return Poll::Ready(match bufs {
                 [buf] => (&**handle).read(buf),
                 _ => (&**handle).read_vectored(bufs),
             });
         }
-        self.poll_new_read(cx, &handle, wanted.min(MOST_BYTES), bufs)
+        self.poll_new_read(cx, &handle, wanted.min(MAX_BYTES), bufs)
     }
 
     fn poll_new_read(
@@ -121,25 +126,25 @@ impl File {
             }
         }
         self.start_read(wanted, bufs, cached)?;
-        match ready!(self.poll_settled(cx)) {
+        match ready!(self.poll_in_flight(cx)) {
             Err(error) if cached == 0 => Poll::Ready(Err(error)),
             Err(_) => {
-                self.forget_left(); // the caller's buffers have the same bytes
+                self.clear_unread(); // the caller's buffers have the same bytes
                 Poll::Ready(Ok(cached))
             }
-            Ok(_) => Poll::Ready(Ok(self.take_left(bufs))),
+            Ok(_) => Poll::Ready(Ok(self.take_unread(bufs))),
         }
     }
 
     /// Reads on a thread. The first `cached` bytes are in `bufs` already, and the position is
-    /// behind them. They move to the operation's buffer, so that a dropped read loses nothing.
+    /// behind them. They are copied to the operation's buffer, so a dropped read loses nothing.
     fn start_read(
         &mut self,
         wanted: usize,
         bufs: &[IoSliceMut<'_>],
         cached: usize,
     ) -> io::Result<()> {
-        let file = self.ticket_at(Place::Cursor, wanted, Access::Read)?;
+        let file = self.ticket_at(Position::Cursor, wanted, Access::Read)?;
         let buffer = mem::take(&mut self.buffer);
         let (mut buffer, from) = self.room(buffer, wanted);
         self.taken = from.into();
@@ -149,11 +154,11 @@ impl File {
             buffer.extend_from_slice(&buf[..part]);
             rest -= part;
         }
-        self.cursor = Cursor::Reads(start(Operation::Read {
+        self.cursor = Cursor::Reading(start(Operation::Read {
             file,
             buffer,
             wanted: wanted - cached,
-            at: Place::Cursor,
+            at: Position::Cursor,
         }));
         Ok(())
     }
@@ -164,7 +169,7 @@ impl File {
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         ready!(self.poll_idle(cx))?;
-        self.unread();
+        self.seek_back();
         let handle = self.handle()?.clone();
         let is_empty = bufs.iter().all(|buf| buf.is_empty());
         if is_empty || !handle.writes || (handle.is_stream && is_nonblocking(&handle)) {
@@ -174,16 +179,16 @@ impl File {
             });
         }
         let bytes = bufs.iter().map(|buf| buf.len()).sum::<usize>();
-        let (mut buffer, from) = self.room(self.line.take_spare(), bytes.min(MOST_BYTES));
+        let (mut buffer, from) = self.room(self.order.take_spare(), bytes.min(MAX_BYTES));
         for buf in bufs {
-            let room = MOST_BYTES - (buffer.len() - usize::from(from));
+            let room = MAX_BYTES - (buffer.len() - usize::from(from));
             buffer.extend_from_slice(&buf[..buf.len().min(room)]);
         }
         let bytes = buffer.len() - usize::from(from);
         let write = start(Operation::Write {
             file: self.ticket(Access::All)?,
             buffer,
-            at: Place::Cursor,
+            at: Position::Cursor,
             all: true,
             in_background: true,
             from,
@@ -193,10 +198,10 @@ impl File {
     }
 }
 
-/// Writes in the background go on.
+/// Background writes go on.
 impl Drop for File {
     fn drop(&mut self) {
-        self.unread();
+        self.seek_back();
     }
 }
 
@@ -240,34 +245,35 @@ impl AsyncWrite for File {
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        ready!(self.line.poll_empty(cx))?;
-        Poll::Ready(self.line.take_error())
+        ready!(self.order.poll_empty(cx))?;
+        Poll::Ready(self.order.take_error())
     }
 
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.handle.is_some() {
             let written = ready!(self.poll_idle(cx));
-            self.unread();
-            self.cursor = Cursor::Rests; // a read from a pipe is given up
+            self.seek_back();
+            self.cursor = Cursor::Idle; // a read from a pipe is abandoned
             match self.handle.take().map(Arc::try_unwrap) {
                 Some(Ok(handle)) => {
                     let close = start(Operation::Close(Some(handle.into_file())));
-                    self.cursor = Cursor::Closes(close, written);
+                    self.cursor = Cursor::Closing(close, written);
                 }
                 _ => return Poll::Ready(written),
             }
         }
-        if let Cursor::Closes(close, written) = &mut self.cursor {
+        if let Cursor::Closing(close, written) = &mut self.cursor {
             let (result, _) = ready!(Pin::new(close).poll(cx));
             let written = mem::replace(written, Ok(()));
-            self.cursor = Cursor::Rests;
+            self.cursor = Cursor::Idle;
             return Poll::Ready(written.and(result.map(drop)));
         }
         Poll::Ready(Ok(()))
     }
 }
 
-/// Only to look for the end leaves the loop: a network file system may have to be asked.
+/// Only a seek from the end leaves the loop, because a network file system may have to ask a
+/// server.
 impl AsyncSeek for File {
     fn poll_seek(
         mut self: Pin<&mut Self>,
@@ -275,24 +281,25 @@ impl AsyncSeek for File {
         pos: SeekFrom,
     ) -> Poll<io::Result<u64>> {
         let this = &mut *self;
-        if matches!(this.cursor, Cursor::Seeks(known, _) if known == pos) {
-            return this.poll_settled(cx);
+        if matches!(this.cursor, Cursor::Seeking(known, _) if known == pos) {
+            return this.poll_in_flight(cx);
         }
         ready!(this.poll_idle(cx))?;
-        this.unread();
+        this.seek_back();
         let file = this.ticket(Access::All)?;
         match pos {
             SeekFrom::End(_) => {
                 let seek = spawn_on_pool(move || (&**file).seek(pos))?;
-                this.cursor = Cursor::Seeks(pos, seek);
-                this.poll_settled(cx)
+                this.cursor = Cursor::Seeking(pos, seek);
+                this.poll_in_flight(cx)
             }
             _ => Poll::Ready((&**file).seek(pos)),
         }
     }
 }
 
-/// Whether operations on a pipe or a device never wait, as its descriptor is set at this time.
+/// Returns whether operations on a pipe or a device never wait, according to the flags of its file
+/// descriptor.
 #[cfg(unix)]
 pub(super) fn is_nonblocking(handle: &Handle) -> bool {
     use rustix::fs::{OFlags, fcntl_getfl};

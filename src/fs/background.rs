@@ -1,4 +1,4 @@
-//! Operations on files whose callers have gone on, at the end of a loop.
+//! Operations that go on without their callers, at the end of a loop.
 
 use std::cell::RefCell;
 use std::mem;
@@ -7,13 +7,13 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::task::{Context, Wake, Waker};
 use std::time::{Duration, Instant};
 
-use super::operation::Ended;
+use super::operation::OpOutput;
 use crate::BlockingTask;
 
-/// How long the end of a loop waits for the next of the operations to end.
+/// How long the end of a loop waits for the next completion.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// When an operation has last ended, for a loop that waits for all.
+/// When an operation has completed last, at the end of a loop.
 pub(crate) struct Progress(Option<Instant>);
 
 impl Progress {
@@ -21,56 +21,56 @@ impl Progress {
         Progress(None)
     }
 
-    /// An operation has ended.
+    /// Records that an operation has completed.
     pub(crate) fn made(&mut self) {
         self.0 = None;
     }
 
-    /// How long to wait for the next one.
+    /// Returns how long to wait for the next completion.
     pub(crate) fn time_left(&mut self) -> Duration {
         let since = self.0.get_or_insert_with(Instant::now);
         PATIENCE.saturating_sub(since.elapsed())
     }
 }
 
-/// Operations that threads perform.
+/// Operations of the pool that go on without their callers.
 pub(crate) struct Background(RefCell<Tasks>);
 
 struct Tasks {
-    tasks: Vec<BlockingTask<Ended>>,
-    /// At so many, those that have finished are dropped.
-    room: usize,
+    tasks: Vec<BlockingTask<OpOutput>>,
+    /// At this number of tasks, those that have finished are dropped.
+    max_kept: usize,
 }
 
-/// So many are kept before any is looked at.
-const FEW: usize = 64;
+/// How many tasks are kept before finished ones are dropped.
+const MIN_KEPT: usize = 64;
 
 impl Background {
     pub(crate) const fn new() -> Background {
         Background(RefCell::new(Tasks {
             tasks: Vec::new(),
-            room: FEW,
+            max_kept: MIN_KEPT,
         }))
     }
 
-    /// From now on nobody comes for the task, and the end of the loop waits for it.
-    pub(crate) fn add(&self, task: BlockingTask<Ended>) {
+    /// Takes a task, for which the end of the loop waits.
+    pub(crate) fn add(&self, task: BlockingTask<OpOutput>) {
         let mut this = self.0.borrow_mut();
-        let finished = this.make_room();
+        let finished = this.take_finished();
         this.tasks.push(task);
         drop(this);
-        drop(finished); // under no borrow
+        drop(finished); // while no borrow is held
     }
 
-    /// Waits until the tasks have finished. One that doesn't while none does goes on, and no later
-    /// call waits for it.
+    /// Waits until the tasks have finished. If none finishes in time, the rest go on, and no later
+    /// call waits for them.
     pub(crate) fn finish(&self, progress: &mut Progress) {
         let tasks = mem::take(&mut self.0.borrow_mut().tasks);
         if tasks.is_empty() {
             return;
         }
-        let news = Arc::new(News::default());
-        let waker = Waker::from(news.clone());
+        let signal = Arc::new(Signal::default());
+        let waker = Waker::from(signal.clone());
         let mut cx = Context::from_waker(&waker);
         for mut task in tasks {
             loop {
@@ -78,7 +78,7 @@ impl Background {
                     progress.made();
                     break;
                 }
-                if !news.wait(progress.time_left()) {
+                if !signal.wait(progress.time_left()) {
                     task.detach();
                     break;
                 }
@@ -88,39 +88,39 @@ impl Background {
 }
 
 impl Tasks {
-    /// Returns those that have finished if there are too many.
-    fn make_room(&mut self) -> Vec<BlockingTask<Ended>> {
-        if self.tasks.len() < self.room {
+    /// Returns the finished tasks if there are too many.
+    fn take_finished(&mut self) -> Vec<BlockingTask<OpOutput>> {
+        if self.tasks.len() < self.max_kept {
             return Vec::new();
         }
         let tasks = mem::take(&mut self.tasks).into_iter();
         let (finished, rest) = tasks.partition(BlockingTask::is_finished);
         self.tasks = rest;
-        self.room = FEW.max(2 * self.tasks.len());
+        self.max_kept = MIN_KEPT.max(2 * self.tasks.len());
         finished
     }
 }
 
-/// Ends the wait for a thread.
+/// A waker that unblocks the thread.
 #[derive(Default)]
-struct News {
-    is_there: Mutex<bool>,
+struct Signal {
+    is_set: Mutex<bool>,
     changed: Condvar,
 }
 
-impl News {
-    /// Returns false if none comes in time.
+impl Signal {
+    /// Waits for a wake. Returns false if none comes in time.
     fn wait(&self, limit: Duration) -> bool {
-        let is_there = self.is_there.lock().unwrap_or_else(PoisonError::into_inner);
-        let nothing = |is_there: &mut bool| !*is_there;
-        let waited = self.changed.wait_timeout_while(is_there, limit, nothing);
+        let is_set = self.is_set.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_clear = |is_set: &mut bool| !*is_set;
+        let waited = self.changed.wait_timeout_while(is_set, limit, is_clear);
         mem::take(&mut *waited.unwrap_or_else(PoisonError::into_inner).0)
     }
 }
 
-impl Wake for News {
+impl Wake for Signal {
     fn wake(self: Arc<Self>) {
-        *self.is_there.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        *self.is_set.lock().unwrap_or_else(PoisonError::into_inner) = true;
         self.changed.notify_one();
     }
 }

@@ -1,4 +1,4 @@
-//! Files that the system has in memory: read and opened without waiting, before the ring or a
+//! Reads and opens of what the system has in memory. They never wait, and come before the ring or a
 //! thread is used.
 //!
 //! Each attempt completes in the poll that makes it. So it charges the budget of the task, and a
@@ -8,18 +8,18 @@ use std::io;
 
 pub(super) use platform::{open, poll_read_cursor, read_at};
 
-/// What a read without waiting has brought.
+/// The result of a read that does not wait.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Cached {
     pub(super) bytes: usize,
-    /// The read has all that it wanted, or all that the file has. Otherwise the ring or a thread
-    /// reads the rest, or finds what is wrong.
+    /// Whether the buffer is full or the file has ended. Otherwise the ring or a thread reads the
+    /// rest, or returns the error.
     pub(super) is_complete: bool,
 }
 
 impl Cached {
-    /// The result of the whole read, when the rest of it has ended. An error of the rest is for the
-    /// next read, as after a short read of std.
+    /// Returns the result of the whole read from that of its rest. An error of the rest is left to
+    /// the next read, as after a short read of std.
     pub(super) fn and(self, rest: io::Result<usize>) -> io::Result<usize> {
         match rest {
             Ok(more) => Ok(self.bytes + more),
@@ -29,10 +29,10 @@ impl Cached {
     }
 }
 
-/// Where to put what is read at an offset.
+/// The destination of a read at an offset.
 pub(super) enum Target<'a> {
     Slice(&'a mut [u8]),
-    /// So many bytes of the spare capacity.
+    /// This number of bytes of the spare capacity.
     Spare(&'a mut Vec<u8>, usize),
 }
 
@@ -46,16 +46,16 @@ impl Target<'_> {
     }
 }
 
-/// What the system knows of a path without asking the disk.
+/// What the system knows of a path without a disk access.
 #[cfg_attr(
     not(target_os = "linux"),
     expect(dead_code, reason = "nothing is known there")
 )]
 pub(super) enum Known {
-    /// It leads to a file or directory, which was opened.
+    /// The path leads to a file or directory, which was opened.
     Opened(std::fs::File),
-    /// It leads to a file or directory, or to nothing: to open it waits for no peer.
-    Plain,
+    /// The path leads to a file or directory, or does not exist. An open waits for no peer.
+    Regular,
     Unknown,
 }
 
@@ -71,21 +71,20 @@ mod platform {
 
     use super::{Cached, Known, Target};
     use crate::fs::OpenOptions;
-    use crate::fs::files::Files;
-    use crate::fs::operation::{Handle, MOST_BYTES};
+    use crate::fs::files::try_take_cached;
+    use crate::fs::operation::{Handle, MAX_BYTES};
     use windlass_reactor::{budget, is_driven};
 
-    /// So many bytes that are copied here count as one operation. The copy takes some 5 µs.
+    /// This number of bytes counts as one operation of the budget. The copy takes about 5 µs.
     const PER_CHARGE: usize = 32 * 1024;
 
-    /// What a read or an open counts at least (bytes).
+    /// The least that a read or an open counts against the limit per turn (bytes).
     const LEAST: usize = 4096;
 
-    /// Charges for an operation that reads so many bytes. Returns false if it has to wait.
+    /// Charges for a read of this number of bytes. Returns false if it has to wait.
     #[inline]
     fn try_charge(cx: &mut Context<'_>, bytes: usize) -> bool {
-        Files::driven().is_some_and(|files| files.try_take_cached(bytes.max(LEAST)))
-            && budget::try_charge(cx)
+        try_take_cached(bytes.max(LEAST)) && budget::try_charge(cx)
     }
 
     /// Reads at the position of the open file description, as `read` does. It waits for the next
@@ -104,7 +103,7 @@ mod platform {
         ready!(budget::poll_charge(cx));
         let wanted = bufs.iter().map(|buf| buf.len()).sum::<usize>();
         let part = |done| read_part(handle, bufs, done);
-        Poll::Ready(read(wanted.min(MOST_BYTES), can, part))
+        Poll::Ready(read(wanted.min(MAX_BYTES), can, part))
     }
 
     /// Reads at an offset. It reads nothing if the budget of the task is exhausted.
@@ -141,7 +140,7 @@ mod platform {
         let mut bytes = 0;
         let is_complete = loop {
             match part(bytes) {
-                // A short read ends where the file does, or where memory has no more of it.
+                // A short read ends at the end of the file, or where the page cache has a gap.
                 Ok(more) if more > 0 && bytes + more < wanted => bytes += more,
                 Ok(more) => {
                     bytes += more;
@@ -149,10 +148,10 @@ mod platform {
                 }
                 Err(error) if bytes == 0 => {
                     budget::refund();
-                    *can = error == Errno::AGAIN; // some file systems never can
+                    *can = error == Errno::AGAIN; // not every file system supports it
                     break false;
                 }
-                Err(error) => break error != Errno::AGAIN, // the next read finds the error
+                Err(error) => break error != Errno::AGAIN, // the next read returns the error
             }
         };
         budget::charge(bytes / PER_CHARGE);
@@ -165,10 +164,10 @@ mod platform {
         bufs: &mut [IoSliceMut<'_>],
         mut done: usize,
     ) -> rustix::io::Result<usize> {
-        /// The position, which moves on.
+        /// Stands for the position, which moves.
         const CURSOR: u64 = u64::MAX;
 
-        let mut room = MOST_BYTES - done;
+        let mut room = MAX_BYTES - done;
         let mut rest = |buf: &mut IoSliceMut<'_>| {
             let start = buf.len().min(done);
             let most = (buf.len() - start).min(room);
@@ -189,7 +188,7 @@ mod platform {
         preadv2(&**handle, &mut parts, CURSOR, ReadWriteFlags::NOWAIT)
     }
 
-    /// Appends to the buffer. To zero the memory first would cost as much as the read.
+    /// Appends to the buffer. Zeroing the memory first would cost as much as the read.
     #[inline]
     fn read_spare(
         handle: &Handle,
@@ -203,14 +202,14 @@ mod platform {
             iov_base: buffer.spare_capacity_mut().as_mut_ptr().cast(),
             iov_len: wanted,
         };
-        // SAFETY: `part` is spare capacity of the buffer, which has room for so many bytes and is
+        // SAFETY: `part` is spare capacity of the buffer, which has room for `wanted` bytes and is
         // borrowed during the call. The kernel writes nowhere else.
         let read = unsafe { libc::preadv2(handle.as_raw_fd(), &part, 1, offset, libc::RWF_NOWAIT) };
         let Ok(read) = usize::try_from(read) else {
             let error = std::io::Error::last_os_error();
             return Err(Errno::from_io_error(&error).unwrap_or(Errno::IO));
         };
-        // SAFETY: the kernel has written so many bytes behind the end, within the capacity.
+        // SAFETY: the kernel has written `read` bytes behind the end, within the capacity.
         unsafe { buffer.set_len(buffer.len() + read) };
         Ok(read)
     }
@@ -223,32 +222,32 @@ mod platform {
         }
         let known = OFlags::PATH | OFlags::CLOEXEC;
         match openat2(CWD, path, known, Mode::empty(), ResolveFlags::CACHED) {
-            Ok(file) if fstat(&file).is_ok_and(|it| is_plain(it.st_mode)) => {}
+            Ok(file) if fstat(&file).is_ok_and(|it| is_file_or_directory(it.st_mode)) => {}
             Ok(_) => return Known::Unknown,
-            // Not in memory, or no such call.
+            // The path is not in memory, or the system lacks the call.
             Err(Errno::AGAIN | Errno::INVAL | Errno::NOSYS | Errno::PERM | Errno::MFILE) => {
                 return Known::Unknown;
             }
-            Err(_) => return Known::Plain, // the ring finds the same, or makes the file
+            Err(_) => return Known::Regular, // the ring gets the same error, or creates the file
         }
         if options.may_create() || !try_charge(cx, 0) {
-            return Known::Plain;
+            return Known::Regular;
         }
-        match open_plain(options, path) {
+        match open_regular(options, path) {
             Ok(file) => Known::Opened(file),
             Err(_) => {
                 budget::refund();
-                Known::Plain
+                Known::Regular
             }
         }
     }
 
-    fn is_plain(mode: rustix::fs::RawMode) -> bool {
+    fn is_file_or_directory(mode: rustix::fs::RawMode) -> bool {
         let kind = FileType::from_raw_mode(mode);
         matches!(kind, FileType::RegularFile | FileType::Directory)
     }
 
-    fn open_plain(options: &OpenOptions, path: &Path) -> rustix::io::Result<std::fs::File> {
+    fn open_regular(options: &OpenOptions, path: &Path) -> rustix::io::Result<std::fs::File> {
         let flags = options.flags();
         // So that it does not wait if the path has become a pipe, or another process has a lease.
         let now = flags | OFlags::NONBLOCK;

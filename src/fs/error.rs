@@ -1,31 +1,31 @@
-//! Errors that say which file.
+//! Errors that name the file.
 
 use std::error::Error;
 use std::fmt;
 use std::io;
 use std::path::Path;
 
-/// An error of the system, and what it is about.
+/// An error of the system, with the operation and the path.
 #[derive(Debug)]
 struct PathError {
     what: String,
     error: io::Error,
 }
 
-/// Says what couldn't be done, and with which file.
+/// Adds the operation and the path to an error.
 pub(super) fn context(what: &str, path: &Path, error: io::Error) -> io::Error {
-    say(format!("{what} `{}`", path.display()), error)
+    with_text(format!("{what} `{}`", path.display()), error)
 }
 
-/// Of two paths.
+/// Adds the operation and two paths to an error.
 pub(super) fn context_of_two(what: &str, from: &Path, to: &Path, error: io::Error) -> io::Error {
-    say(
+    with_text(
         format!("{what} `{}` to `{}`", from.display(), to.display()),
         error,
     )
 }
 
-fn say(what: String, error: io::Error) -> io::Error {
+fn with_text(what: String, error: io::Error) -> io::Error {
     io::Error::new(error.kind(), PathError { what, error })
 }
 

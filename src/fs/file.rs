@@ -15,55 +15,53 @@ use futures_io::AsyncWrite;
 
 use super::OpenOptions;
 use super::cached::{self, Cached, Target};
-use super::line::{Access, Line, Ticket};
 use super::open;
-use super::operation::{Doing, Handle, MOST_BYTES, OnPool, Operation, Place, on_pool, start};
+use super::operation::{Handle, MAX_BYTES, OnPool, OpFuture, Operation, Position, on_pool, start};
+use super::order::{Access, OrderQueue, Ticket};
 use super::platform;
 
-/// Memory for `O_DIRECT` is aligned to so many bytes. No disk has larger blocks.
+/// The alignment of memory for `O_DIRECT` (bytes). No disk has larger blocks.
 const ALIGNMENT: usize = 4096;
 
 /// An open file.
 ///
-/// Its bytes are read and written in two ways:
+/// There are two ways to read and write it:
 ///
-/// * [`read_at`](File::read_at) and [`write_at`](File::write_at), at any offset. They take `&self`:
-///   any number may be in flight at once.
-/// * [`AsyncRead`](futures_io::AsyncRead), [`AsyncWrite`] and
-///   [`AsyncSeek`](futures_io::AsyncSeek), at the position of the open file description, one after
-///   the other. As with std, that position is shared with duplicates of the descriptor,
-///   also those of other processes. **What is written so is taken into a buffer, and written while
-///   the caller goes on.** The next operation at the position, [`set_len`](File::set_len),
-///   [`sync_all`](File::sync_all), [`close`](File::close) or `flush` returns its error, once. Small
-///   pieces are for `futures::io::BufReader` and `BufWriter`, since each read and each write is an
-///   operation.
+/// * [`read_at`](File::read_at) and [`write_at`](File::write_at), at any offset. They take `&self`,
+///   so any number may be in flight at once.
+/// * [`AsyncRead`](futures_io::AsyncRead), [`AsyncWrite`] and [`AsyncSeek`](futures_io::AsyncSeek),
+///   at the position of the open file description, one after the other. As with std, that position
+///   is shared with duplicates of the file descriptor, including those of other processes. **A
+///   write copies the data into a buffer and returns. The file is written in the background.** The
+///   next operation at the position, [`set_len`](File::set_len), [`sync_all`](File::sync_all),
+///   [`close`](File::close) or `flush` returns its error, once. Use `futures::io::BufReader` and
+///   `BufWriter` for small pieces, because each read and each write is an operation.
 ///
 /// # Order
 ///
 /// The operations of one `File` take effect in the order in which their futures are first polled.
-/// Those that can't disturb each other run at the same time: reads at offsets, writes at offsets
-/// whose ranges don't overlap, and all of these beside a `sync_all` that began earlier. A future
-/// that is dropped holds up nothing. One that was polled and is then kept without being polled may
-/// hold up those behind it.
+/// Operations that are independent run at the same time: reads at offsets, writes at offsets whose
+/// ranges don't overlap, and all of these beside a `sync_all` that started earlier. A dropped
+/// future blocks nothing. A future that was polled and is no longer polled may block later
+/// operations.
 ///
 /// # Closing
 ///
-/// A `File` that is dropped is closed at once, on this thread, unless an operation is in flight:
-/// then the end of that operation closes it. [`close`](File::close) waits for that end, returns the
-/// error of an earlier write, and keeps what closing may cost (a network file system, a large file
-/// without a name) off the loop.
+/// A dropped `File` is closed at once, on this thread. If an operation is in flight, its completion
+/// closes the file. [`close`](File::close) waits for that, returns the error of an earlier write,
+/// and keeps a slow close (on a network file system, or of a large deleted file) off the loop.
 ///
 /// # Direct input and output
 ///
-/// With `O_DIRECT` in [`custom_flags`](OpenOptions::custom_flags), offsets and lengths have to be
-/// multiples of the disk's block, and so has the capacity that `read_buf_at` may fill, whose
-/// address has to be aligned as well. The operations that borrow their buffer (`read_at`,
-/// `write_at`, and those at the position) align memory of their own.
+/// With `O_DIRECT` in [`custom_flags`](OpenOptions::custom_flags), offsets and lengths must be
+/// multiples of the disk's block size. For `read_buf_at`, so must the spare capacity of the buffer,
+/// and its address must be aligned. Operations that borrow their buffer (`read_at`, `write_at`, and
+/// those at the position) use aligned memory of their own.
 ///
 /// # Cancel safety
 ///
-/// Operations own the memory that they read into and write from, so a future may be dropped, or
-/// leaked, at any time. Each operation documents what it may have done by then.
+/// Operations own the memory that they read into and write from, so a future may be dropped or
+/// leaked at any time. Each operation documents what it may have done by then.
 ///
 /// # Examples
 ///
@@ -94,48 +92,49 @@ const ALIGNMENT: usize = 4096;
 pub struct File {
     /// None once it is closed.
     pub(super) handle: Option<Arc<Handle>>,
-    pub(super) line: Arc<Line>,
+    pub(super) order: Arc<OrderQueue>,
     pub(super) cursor: Cursor,
-    /// What a read on a thread has brought and nobody has taken yet: from `taken` on. The position
-    /// is behind it. Otherwise the buffer is kept for its memory.
+    /// From `taken` on, the bytes that a thread has read and no call has taken yet. The position is
+    /// behind them. An empty buffer is kept for its memory.
     pub(super) buffer: Vec<u8>,
     pub(super) taken: usize,
-    /// Reads may be tried without waiting.
+    /// Whether the file system can read without waiting.
     pub(super) can_read_cached: Cell<bool>,
 }
 
-/// What is in flight at the position. Writes are not here, since nobody awaits them.
+/// The operation in flight at the position. Writes are not included, because they run in the
+/// background.
 pub(super) enum Cursor {
-    Rests,
-    Reads(Doing),
-    Seeks(SeekFrom, OnPool<io::Result<u64>>),
-    /// With the error of an earlier write.
-    Closes(Doing, io::Result<()>),
+    Idle,
+    Reading(OpFuture),
+    Seeking(SeekFrom, OnPool<io::Result<u64>>),
+    /// Holds the result of an earlier write.
+    Closing(OpFuture, io::Result<()>),
 }
 
 impl File {
-    /// Opens a file to read it.
+    /// Opens a file for reading.
     ///
     /// # Errors
     ///
-    /// Those of the system, with the [path](super#errors).
+    /// Returns the error of the system, with the [path](super#errors).
     ///
     /// # Cancel safety
     ///
-    /// When dropped, it's closed again.
+    /// If the future is dropped, the file is closed.
     pub async fn open(path: impl AsRef<Path>) -> io::Result<File> {
         OpenOptions::new().read(true).open(path).await
     }
 
-    /// Makes a file to write it. If it's there, it's emptied.
+    /// Opens a file for writing. Creates the file, or empties it if it exists.
     ///
     /// # Errors
     ///
-    /// Those of the system, with the [path](super#errors).
+    /// Returns the error of the system, with the [path](super#errors).
     ///
     /// # Cancel safety
     ///
-    /// When dropped, it may have been made or emptied. It's closed again.
+    /// If the future is dropped, the file may have been created or emptied. It is closed.
     pub async fn create(path: impl AsRef<Path>) -> io::Result<File> {
         let mut options = OpenOptions::new();
         options
@@ -151,7 +150,7 @@ impl File {
         OpenOptions::new()
     }
 
-    /// Its errors don't name the path.
+    /// As `OpenOptions::open`, but the errors don't name the path.
     pub(super) async fn open_with(options: &OpenOptions, path: &Path) -> io::Result<File> {
         options.check(path)?;
         Ok(File::new(open::open(options, path).await?))
@@ -160,35 +159,36 @@ impl File {
     fn new(handle: Handle) -> File {
         File {
             can_read_cached: Cell::new(!handle.is_stream && !handle.is_direct),
-            line: handle.line.clone(),
+            order: handle.order.clone(),
             handle: Some(Arc::new(handle)),
-            cursor: Cursor::Rests,
+            cursor: Cursor::Idle,
             buffer: Vec::new(),
             taken: 0,
         }
     }
 
-    /// Reads at an offset, as much as the file has there and the buffer can take: at most 256 KiB,
-    /// and nothing at the file's end. The position stays where it is.
+    /// Reads at an offset, up to 256 KiB, without moving the position.
+    ///
+    /// The read is short only at the end of the file.
     ///
     /// # Errors
     ///
-    /// Those of the system.
+    /// Returns the error of the system.
     ///
     /// # Cancel safety
     ///
-    /// When dropped, the buffer is as it was.
+    /// If the future is dropped, the buffer is unchanged.
     pub async fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
-        let wanted = buf.len().min(MOST_BYTES);
+        let wanted = buf.len().min(MAX_BYTES);
         let buf = &mut buf[..wanted];
         let cached = self
-            .read_cached(Target::Slice(buf), Place::Offset(offset))
+            .read_cached(Target::Slice(buf), Position::Offset(offset))
             .await;
         if cached.is_complete {
             return Ok(cached.bytes);
         }
         let rest = &mut buf[cached.bytes..];
-        let at = Place::Offset(offset).after(cached.bytes);
+        let at = Position::Offset(offset).after(cached.bytes);
         let (room, start) = self.room(Vec::new(), rest.len());
         let (result, bytes) = self.read_uncached(room, rest.len(), at).await;
         let result = cached.and(result);
@@ -199,16 +199,18 @@ impl File {
         result
     }
 
-    /// As [`read_at`](File::read_at), but without copying: the buffer goes along, and comes back
-    /// with what was read behind what it had, in the capacity that it has to spare.
+    /// As [`read_at`](File::read_at), but the operation takes the buffer and gives it back, which
+    /// saves a copy.
+    ///
+    /// The bytes are appended, within the spare capacity of the buffer.
     ///
     /// ```
     /// use windlass::{block_on, fs::File};
     ///
     /// block_on(async {
     ///     let manifest = File::open("Cargo.toml").await?;
-    ///     let (read, text) = manifest.read_buf_at(Vec::with_capacity(9), 0).await;
-    ///     assert_eq!((read?, text), (9, b"[package]".to_vec()));
+    ///     let (read, text) = manifest.read_buf_at(Vec::with_capacity(1), 0).await;
+    ///     assert_eq!((read?, text), (1, b"[".to_vec()));
     ///     std::io::Result::Ok(())
     /// })?;
     /// # Ok::<(), std::io::Error>(())
@@ -216,25 +218,25 @@ impl File {
     ///
     /// # Errors
     ///
-    /// As [`read_at`](File::read_at). The buffer comes back all the same,
-    /// but for where nothing turns any more, or no thread can be had.
+    /// As [`read_at`](File::read_at). The buffer is returned with an error, too, unless no reactor
+    /// turns any more or no thread can be started. Then it is lost.
     ///
     /// # Cancel safety
     ///
-    /// When dropped, the buffer is lost, with what it had.
+    /// If the future is dropped, the buffer is lost.
     pub async fn read_buf_at(&self, buf: Vec<u8>, offset: u64) -> (io::Result<usize>, Vec<u8>) {
         let room = buf.capacity() - buf.len();
-        self.read_buf(buf, room, Place::Offset(offset)).await
+        self.read_buf(buf, room, Position::Offset(offset)).await
     }
 
-    /// Reads behind what the buffer has, so many bytes at most.
+    /// Appends up to `wanted` bytes to the buffer.
     pub(super) async fn read_buf(
         &self,
         mut buffer: Vec<u8>,
         wanted: usize,
-        at: Place,
+        at: Position,
     ) -> (io::Result<usize>, Vec<u8>) {
-        let wanted = wanted.min(MOST_BYTES);
+        let wanted = wanted.min(MAX_BYTES);
         let cached = self
             .read_cached(Target::Spare(&mut buffer, wanted), at)
             .await;
@@ -246,15 +248,20 @@ impl File {
         (cached.and(result), buffer)
     }
 
-    /// Reads what is in memory, unless an earlier operation has to end before. So it needs no place
-    /// in the line.
-    async fn read_cached(&self, mut target: Target<'_>, at: Place) -> Cached {
+    /// Reads cached data, unless an earlier operation must complete before. The read completes at
+    /// once, so it does not enter the queue.
+    async fn read_cached(&self, mut target: Target<'_>, at: Position) -> Cached {
         poll_fn(|cx| Poll::Ready(self.try_read_cached(cx, &mut target, at))).await
     }
 
     #[inline]
-    fn try_read_cached(&self, cx: &mut Context<'_>, target: &mut Target<'_>, at: Place) -> Cached {
-        let (Some(handle), Place::Offset(offset)) = (&self.handle, at) else {
+    fn try_read_cached(
+        &self,
+        cx: &mut Context<'_>,
+        target: &mut Target<'_>,
+        at: Position,
+    ) -> Cached {
+        let (Some(handle), Position::Offset(offset)) = (&self.handle, at) else {
             return Cached::default();
         };
         let wanted = target.wanted();
@@ -263,7 +270,7 @@ impl File {
         if !can || wanted == 0 || end > i64::MAX as u64 {
             return Cached::default();
         }
-        if !self.line.is_free_for(&Access::Read(offset..end)) {
+        if !self.order.would_start(&Access::Read(offset..end)) {
             return Cached::default();
         }
         let cached = cached::read_at(cx, handle, target, offset, &mut can);
@@ -275,22 +282,22 @@ impl File {
         &self,
         buffer: Vec<u8>,
         wanted: usize,
-        at: Place,
+        at: Position,
     ) -> (io::Result<usize>, Vec<u8>) {
-        let wanted = wanted.min(MOST_BYTES);
+        let wanted = wanted.min(MAX_BYTES);
         let file = match self.ticket_at(at, wanted, Access::Read) {
             Ok(ticket) => ticket,
             Err(error) => return (Err(error), buffer),
         };
         if wanted == 0 || must_probe(&file, at) {
-            // With nothing to read it can't wait, and says what is wrong with the descriptor.
+            // A read of zero bytes can't wait, and returns what is wrong with the descriptor.
             let probed = platform::read(&file, &mut [], at);
             if wanted == 0 || probed.is_err() {
                 return (probed, buffer);
             }
         }
         if file.waits() {
-            if let Err(error) = file.turn().await {
+            if let Err(error) = file.wait_turn().await {
                 return (Err(error), buffer);
             }
         }
@@ -304,49 +311,53 @@ impl File {
         (result, operation.into_buffer())
     }
 
-    /// Writes at an offset, at most 256 KiB of the buffer, and returns how many bytes. The position
-    /// stays where it is. In a file opened to append, Linux writes at its end.
+    /// Writes up to 256 KiB of the buffer at an offset, without moving the position. Returns the
+    /// number of bytes.
+    ///
+    /// Linux writes to the end of a file that was opened to append.
     ///
     /// # Errors
     ///
-    /// Those of the system; `StorageFull` for a full disk.
+    /// Returns the error of the system. That of a full disk is `StorageFull`.
     ///
     /// # Cancel safety
     ///
-    /// When dropped, the write may have been done, in part or whole, or may still be done. Later
-    /// operations of this `File` that it concerns wait for that. To know, await it.
+    /// If the future is dropped, all of the write may happen, a first part, or nothing. Later
+    /// operations of this `File` that conflict with it wait until it has completed.
     pub async fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<usize> {
-        let buf = &buf[..buf.len().min(MOST_BYTES)];
+        let buf = &buf[..buf.len().min(MAX_BYTES)];
         let (mut bytes, start) = self.room(Vec::new(), buf.len());
         bytes.extend_from_slice(buf);
-        let at = Place::Offset(offset);
+        let at = Position::Offset(offset);
         self.write_buf(bytes, start, at, false).await.0
     }
 
-    /// As [`write_at`](File::write_at), but without copying: the buffer goes along and comes back.
+    /// As [`write_at`](File::write_at), but the operation takes the buffer and gives it back, which
+    /// saves a copy.
     ///
     /// # Errors
     ///
-    /// As [`write_at`](File::write_at). The buffer comes back all the same,
-    /// but for where nothing turns any more, or no thread can be had.
+    /// As [`write_at`](File::write_at). The buffer is returned with an error, too, unless no
+    /// reactor turns any more or no thread can be started. Then it is lost.
     ///
     /// # Cancel safety
     ///
     /// As [`write_at`](File::write_at), and the buffer is lost.
     pub async fn write_buf_at(&self, buf: Vec<u8>, offset: u64) -> (io::Result<usize>, Vec<u8>) {
-        self.write_buf(buf, 0, Place::Offset(offset), false).await
+        self.write_buf(buf, 0, Position::Offset(offset), false)
+            .await
     }
 
-    /// Writes the buffer from `start` on: a first part, or all of it.
+    /// Writes the buffer from `from` on: a first part, or all of it.
     pub(super) async fn write_buf(
         &self,
         buffer: Vec<u8>,
         from: u16,
-        at: Place,
+        at: Position,
         all: bool,
     ) -> (io::Result<usize>, Vec<u8>) {
         let bytes = buffer.len() - usize::from(from);
-        let bytes = if all { bytes } else { bytes.min(MOST_BYTES) };
+        let bytes = if all { bytes } else { bytes.min(MAX_BYTES) };
         let file = match self.ticket_at(at, bytes, Access::Write) {
             Ok(ticket) => ticket,
             Err(error) => return (Err(error), buffer),
@@ -358,7 +369,7 @@ impl File {
             }
         }
         if file.waits() {
-            if let Err(error) = file.turn().await {
+            if let Err(error) = file.wait_turn().await {
                 return (Err(error), buffer);
             }
         }
@@ -375,23 +386,24 @@ impl File {
         (result, operation.into_buffer())
     }
 
-    /// Waits until all that was written is on the disk, the file's length and times included. That
-    /// is all that was accepted before, at the position too.
+    /// Waits until all earlier writes are on the disk, with the file's length and times. This
+    /// includes background writes.
     ///
     /// # Errors
     ///
-    /// That of an earlier write at the position, if no operation has returned it yet, and those of
-    /// the system. After one, what was written since the last call may be lost.
+    /// Returns the error of an earlier write at the position, if no operation has returned it yet,
+    /// and that of the system. After an error, data written since the last call may be lost.
     ///
     /// # Cancel safety
     ///
-    /// When dropped, it may go on. The error of an earlier write is for the next operation.
+    /// If the future is dropped, the operation may go on. The next operation returns the error of
+    /// an earlier write.
     pub async fn sync_all(&self) -> io::Result<()> {
         self.sync(false).await
     }
 
-    /// As [`sync_all`](File::sync_all), without what isn't needed to read the data again, such as
-    /// times.
+    /// As [`sync_all`](File::sync_all), without metadata that reading the data does not need, such
+    /// as times.
     ///
     /// # Errors
     ///
@@ -406,9 +418,9 @@ impl File {
 
     async fn sync(&self, data_only: bool) -> io::Result<()> {
         let file = self.ticket(Access::Sync)?;
-        file.turn().await?;
+        file.wait_turn().await?;
         let (result, _) = start(Operation::Sync { file, data_only }).await;
-        self.line.take_error()?;
+        self.order.take_error()?;
         result.map(drop)
     }
 
@@ -416,24 +428,24 @@ impl File {
     ///
     /// # Errors
     ///
-    /// Those of the system.
+    /// Returns the error of the system.
     pub async fn metadata(&self) -> io::Result<Metadata> {
         self.on_pool(Access::READ_ALL, |file| file.metadata()).await
     }
 
-    /// Cuts the file off, or lengthens it by zeros. The position stays where it is.
+    /// Truncates the file, or extends it with zeros, without moving the position.
     ///
     /// # Errors
     ///
-    /// That of an earlier write at the position, and those of the system.
+    /// Returns the error of an earlier write at the position, and that of the system.
     ///
     /// # Cancel safety
     ///
-    /// When dropped, it may be done or not.
+    /// If the future is dropped, the operation may or may not happen.
     pub async fn set_len(&self, len: u64) -> io::Result<()> {
         let done = self.on_pool(Access::All, move |file| file.set_len(len));
         let done = done.await;
-        self.line.take_error()?;
+        self.order.take_error()?;
         done
     }
 
@@ -441,19 +453,21 @@ impl File {
     ///
     /// # Errors
     ///
-    /// Those of the system.
+    /// Returns the error of the system.
     ///
     /// # Cancel safety
     ///
-    /// When dropped, it may be done or not.
+    /// If the future is dropped, the operation may or may not happen.
     pub async fn set_permissions(&self, permissions: Permissions) -> io::Result<()> {
         let set = move |file: &Handle| file.set_permissions(permissions);
         self.on_pool(Access::All, set).await
     }
 
-    /// Writes what was accepted, and closes the file. When this returns, the descriptor is closed:
-    /// the file may be executed, and its locks are released. An operation whose future was dropped
-    /// is waited for. Only a read from a pipe or terminal, which may never end, is not.
+    /// Completes background writes and closes the file.
+    ///
+    /// When this returns, the file descriptor is closed: the file may be executed, and its locks
+    /// are released. It waits for operations whose futures were dropped, except for a read from a
+    /// pipe or a terminal, which may never complete.
     ///
     /// Later operations are errors, and a second `close` does nothing.
     ///
@@ -473,34 +487,36 @@ impl File {
     ///
     /// # Errors
     ///
-    /// That of an earlier write at the position, and those of the system. The file is closed all
-    /// the same.
+    /// Returns the error of an earlier write at the position, and that of the system. The file is
+    /// closed even then.
     ///
     /// # Cancel safety
     ///
-    /// When dropped, the file may be closed or not. The next `close` goes on with it.
+    /// If the future is dropped, the file may be closed or not. The next `close` completes it.
     pub async fn close(&mut self) -> io::Result<()> {
         poll_fn(|cx| Pin::new(&mut *self).poll_close(cx)).await
     }
 
-    /// Takes std's file out, which may travel between threads. What was written is written then,
-    /// and the position is where the caller has come to.
+    /// Converts into std's file, which is `Send`. It waits for background writes, and the position
+    /// is behind the bytes that the caller has read or written.
     ///
     /// # Errors
     ///
-    /// That of an earlier write at the position, and those of the system. The file is closed then.
+    /// Returns the error of an earlier write at the position, and that of the system. The file is
+    /// closed then.
     pub async fn into_std(mut self) -> io::Result<std::fs::File> {
         poll_fn(|cx| self.poll_idle(cx)).await?;
-        self.unread();
+        self.seek_back();
         let handle = self.handle.take().ok_or_else(closed)?;
         match Arc::try_unwrap(handle) {
             Ok(handle) => Ok(handle.into_file()),
-            Err(shared) => shared.try_clone(), // with a read from a pipe that was given up
+            Err(shared) => shared.try_clone(), // with an abandoned read from a pipe
         }
     }
 
-    /// Takes the file out to close it here and now, if nothing is in flight and closing it doesn't
-    /// wait for a server. io_uring closes such files on this thread as well, one turn later.
+    /// Takes the file out if the caller may close it on this thread: nothing is in flight, and the
+    /// close does not wait for a server. io_uring closes such files on this thread as well, one
+    /// turn later.
     pub(super) fn take_if_local(&mut self) -> Option<std::fs::File> {
         let handle = self.handle.take_if(|it| platform::is_local(it))?;
         match Arc::try_unwrap(handle) {
@@ -512,11 +528,11 @@ impl File {
         }
     }
 
-    /// Where whole files begin.
-    pub(super) fn beginning(&self) -> Place {
+    /// Returns the start of the file.
+    pub(super) fn beginning(&self) -> Position {
         match &self.handle {
-            Some(handle) if handle.is_stream => Place::Cursor,
-            _ => Place::Offset(0),
+            Some(handle) if handle.is_stream => Position::Cursor,
+            _ => Position::Offset(0),
         }
     }
 
@@ -528,11 +544,11 @@ impl File {
         Ok(Ticket::new(self.handle()?, access))
     }
 
-    /// For an operation on so many bytes.
+    /// Returns the ticket of an operation on this number of bytes.
     #[inline]
     pub(super) fn ticket_at(
         &self,
-        at: Place,
+        at: Position,
         bytes: usize,
         access: impl FnOnce(Range<u64>) -> Access,
     ) -> io::Result<Ticket> {
@@ -541,10 +557,10 @@ impl File {
             return Ok(Ticket::without_order(handle));
         }
         let access = match at {
-            // There, operations at offsets move the position for a moment.
+            // On Windows, operations at offsets move the position for a moment.
             _ if cfg!(windows) => Access::All,
-            Place::Cursor => Access::All,
-            Place::Offset(offset) => {
+            Position::Cursor => Access::All,
+            Position::Offset(offset) => {
                 let access = access(offset..offset.saturating_add(bytes as u64));
                 match access {
                     Access::Write(_) if handle.appends => Access::All,
@@ -565,12 +581,12 @@ impl File {
             true => Ticket::without_order(handle),
             false => self.ticket(access)?,
         };
-        file.turn().await?;
-        // The operation leaves its line on the thread, before its result is here.
+        file.wait_turn().await?;
+        // The operation leaves its queue on the thread, before its result arrives.
         on_pool(move || work(&file)).await
     }
 
-    /// Empties a buffer that can take so many bytes then, from where its length ends.
+    /// Empties the buffer and makes room for this number of bytes. Returns where they start.
     pub(super) fn room(&self, mut buffer: Vec<u8>, bytes: usize) -> (Vec<u8>, u16) {
         buffer.clear();
         let is_direct = self.handle.as_ref().is_some_and(|it| it.is_direct);
@@ -587,16 +603,15 @@ impl File {
 
 #[cold]
 pub(super) fn closed() -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidInput, "the file was closed")
+    io::Error::new(io::ErrorKind::InvalidInput, "the file is closed")
 }
 
-/// Whether to ask the system if there is such an offset before anything is read or written. A pipe
-/// must not lose bytes for an operation that can't be, and for an offset beyond all files io_uring
-/// has other errors.
-fn must_probe(handle: &Handle, at: Place) -> bool {
+/// Returns whether an empty read or write must check the offset first. A pipe must not lose bytes
+/// to an operation that fails, and io_uring has other errors for an offset beyond all files.
+fn must_probe(handle: &Handle, at: Position) -> bool {
     match at {
-        Place::Offset(offset) => handle.is_stream || offset > i64::MAX as u64,
-        Place::Cursor => false,
+        Position::Offset(offset) => handle.is_stream || offset > i64::MAX as u64,
+        Position::Cursor => false,
     }
 }
 
@@ -612,7 +627,7 @@ impl From<std::fs::File> for File {
 #[cfg(unix)]
 impl std::os::fd::AsFd for File {
     fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
-        self.handle.as_ref().expect("the file was closed").as_fd()
+        self.handle.as_ref().expect("the file is closed").as_fd()
     }
 }
 

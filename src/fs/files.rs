@@ -1,4 +1,4 @@
-//! The files of a thread, as a source of completions of its reactor.
+//! The files of a thread, as a completion source of its reactor.
 
 use std::cell::Cell;
 use std::io;
@@ -6,29 +6,42 @@ use std::task::Waker;
 use std::time::Duration;
 
 use super::background::{Background, Progress};
-use super::operation::{Ended, end_files};
+use super::operation::{OpOutput, drop_or_retry};
 use super::ring::Ring;
 use crate::BlockingTask;
 use windlass_reactor::completion::{CompletionSource, MayBlock, Registration};
 use windlass_reactor::is_driven;
 use windlass_reactor::wake::wake_all;
 
-/// When the kernel, having been short of memory for files, is asked again: seldom enough to leave
-/// the processor to whoever may end that.
+/// How long to wait before a retry when the kernel is short of memory for operations. Other
+/// processes, which may release memory, need the processor in the meantime.
 pub(crate) const RETRY: Duration = Duration::from_millis(1);
 
-/// How many bytes are read without waiting between two turns at most. The copy takes some 100 µs.
+/// How many bytes are read without waiting between two turns at most. The copy takes about 100 µs.
 const CACHED_PER_TURN: usize = 1024 * 1024;
 
+thread_local! {
+    /// How many of them are left. A field would cost each cached read a search for the source.
+    /// A thread that never turns uses them up once.
+    static CACHED_LEFT: Cell<usize> = const { Cell::new(CACHED_PER_TURN) };
+}
+
+/// Returns whether this number of bytes may be read without waiting in this turn.
+#[cfg(target_os = "linux")]
+#[inline]
+pub(crate) fn try_take_cached(bytes: usize) -> bool {
+    let left = CACHED_LEFT.get().checked_sub(bytes);
+    CACHED_LEFT.set(left.unwrap_or(0));
+    left.is_some()
+}
+
 pub(crate) struct Files {
-    /// None if there is no io_uring, or the program has chosen threads.
+    /// None if io_uring is not available, or the program has disabled it.
     ring: Option<Ring>,
-    /// Operations that threads perform, and whose callers have gone on.
+    /// Operations of the pool that go on without their callers.
     background: Background,
-    /// Whether there may be operations that the end of a loop waits for.
+    /// Whether there may be operations for which the end of a loop waits.
     has_work: Cell<bool>,
-    /// How many bytes may be read without waiting until the next turn.
-    cached_left: Cell<usize>,
 }
 
 impl Files {
@@ -37,55 +50,48 @@ impl Files {
             ring,
             background: Background::new(),
             has_work: Cell::new(false),
-            cached_left: Cell::new(CACHED_PER_TURN),
         }
     }
 
     /// Returns this thread's files. At the first call, chooses between io_uring and threads.
-    pub(crate) fn here(wants_ring: bool) -> io::Result<Registration<Files>> {
+    pub(crate) fn get_or_register(wants_ring: bool) -> io::Result<Registration<Files>> {
         Registration::current(|registrar| {
             let ring = wants_ring.then(|| Ring::new(registrar).ok());
             Ok(Files::new(ring.flatten()))
         })
     }
 
-    /// Returns this thread's files if something turns that could bring completions.
+    /// Returns this thread's files if a reactor turns that could collect completions.
     #[inline]
     pub(crate) fn driven() -> Option<Registration<Files>> {
         match Registration::<Files>::existing() {
             Some(files) => files.is_driven().then_some(files),
-            None => is_driven().then(|| Files::here(true).ok()).flatten(),
+            None => is_driven()
+                .then(|| Files::get_or_register(true).ok())
+                .flatten(),
         }
-    }
-
-    /// Returns whether so many bytes may be read without waiting in this turn.
-    #[inline]
-    pub(crate) fn try_take_cached(&self, bytes: usize) -> bool {
-        let left = self.cached_left.get().checked_sub(bytes);
-        self.cached_left.set(left.unwrap_or(0));
-        left.is_some()
     }
 
     pub(crate) fn ring(&self) -> Option<&Ring> {
         self.ring.as_ref()
     }
 
-    /// The end of the loop waits for the task.
-    pub(crate) fn leave_to_thread(&self, task: BlockingTask<Ended>) {
+    /// Takes a task that goes on without its caller. The end of the loop waits for it.
+    pub(crate) fn detach_on_thread(&self, task: BlockingTask<OpOutput>) {
         self.background.add(task);
         self.has_work.set(true);
     }
 
-    /// An operation of the ring was begun.
+    /// Makes sure that a turn submits an operation that was just started.
     #[inline]
-    pub(crate) fn begun(this: &Registration<Files>) {
+    pub(crate) fn request_submit(this: &Registration<Files>) {
         this.has_work.set(true);
         this.request_turn();
     }
 
-    /// An operation of the ring goes on without its caller.
-    pub(crate) fn leave_to_ring(this: &Registration<Files>) {
-        Files::begun(this);
+    /// Makes sure that an operation of the ring that goes on without its caller completes.
+    pub(crate) fn detach_on_ring(this: &Registration<Files>) {
+        Files::request_submit(this);
         // After the last loop has ended, no other end of a loop may come.
         if !this.is_driven() && !this.is_inherited() {
             this.finish();
@@ -93,17 +99,17 @@ impl Files {
     }
 
     #[cold]
-    fn finish_slowly(&self) {
+    fn finish_background(&self) {
         let mut progress = Progress::new();
         if let Some(ring) = &self.ring {
-            let mut woken = Vec::new();
-            while let Some(collected) = ring.finish(&mut woken, &mut progress) {
-                collected.into_iter().for_each(|it| end_files(*it));
-                wake_all(woken.drain(..));
+            let mut wakers = Vec::new();
+            while let Some(collected) = ring.finish(&mut wakers, &mut progress) {
+                collected.into_iter().for_each(|it| drop_or_retry(*it));
+                wake_all(wakers.drain(..));
             }
         }
         self.background.finish(&mut progress);
-        // Those that are left may end by the next time.
+        // The operations that are left may complete by the next call.
         let has_work = self.ring.as_ref().is_some_and(Ring::has_work);
         self.has_work.set(has_work);
     }
@@ -111,32 +117,34 @@ impl Files {
 
 impl CompletionSource for Files {
     fn submit(&self) -> io::Result<MayBlock> {
-        self.cached_left.set(CACHED_PER_TURN);
+        CACHED_LEFT.set(CACHED_PER_TURN);
         let Some(ring) = &self.ring else {
             return Ok(MayBlock::Yes);
         };
         Ok(match ring.submit()? {
             true => MayBlock::No,
-            false if ring.is_held_back() => MayBlock::Until(windlass_reactor::time::now() + RETRY),
+            false if ring.is_short_of_memory() => {
+                MayBlock::Until(windlass_reactor::time::now() + RETRY)
+            }
             false => MayBlock::Yes,
         })
     }
 
-    fn collect(&self, woken: &mut Vec<Waker>) {
-        let collected = self.ring.as_ref().and_then(|ring| ring.collect(woken));
+    fn collect(&self, wakers: &mut Vec<Waker>) {
+        let collected = self.ring.as_ref().and_then(|ring| ring.collect(wakers));
         if let Some(collected) = collected {
-            end_files(*collected);
+            drop_or_retry(*collected);
         }
     }
 
-    /// Waits for the operations whose callers have gone on: writes, closes, and operations that
-    /// were dropped.
+    /// Waits for operations that go on without their callers: writes, closes, and operations whose
+    /// futures were dropped.
     ///
-    /// As long as any of them ends within each second, it waits for the others. The rest go on
-    /// without this thread, and no later call waits for them.
+    /// It waits as long as one of them completes each second. The others go on without this thread,
+    /// and no later call waits for them.
     fn finish(&self) {
         if self.has_work.get() {
-            self.finish_slowly();
+            self.finish_background();
         }
     }
 }

@@ -1,47 +1,47 @@
-//! Files and folders, off the loop.
+//! Files and directories, off the loop.
 //!
-//! On Linux, files are read and written at offsets by io_uring: what is asked for between two turns
-//! is handed to the kernel in one system call, and its answers are messages like those of sockets.
-//! Elsewhere, and where there is no io_uring (before Linux 5.11, or forbidden, as in many
-//! containers), threads do it, 64 at most, which end when they have had nothing to do for ten
-//! seconds. Which of the two it is, a thread finds out at its first file; they do the same. What
-//! io_uring can't do, threads do in either case: metadata, folders, names, [`copy`], and what moves
-//! the position of a file, which other processes may share.
+//! Data and paths that the system has in memory are read and opened at once on Linux, in the poll
+//! that asks for them. Other reads and writes at offsets go through io_uring: the operations of one
+//! turn are submitted in one system call, and their completions are events like those of sockets.
+//! On other systems, and where io_uring is missing (before Linux 5.11) or forbidden (as in many
+//! containers), a pool of up to 64 threads performs them. Its threads end after ten seconds without
+//! work. Each thread of the program chooses between the two at its first file, and they behave the
+//! same. The pool also performs what io_uring can't: metadata, directories, names, [`copy`], and
+//! operations that move the position of a file, which other processes may share.
 //!
-//! Data that the system has in memory is copied at once, in the loop's turn: up to 1 MiB in each by
-//! io_uring, and as much at the position of files, so that timers and sockets are not late. What
-//! isn't there is waited for by the kernel, which may have threads of its own for that.
+//! A turn copies up to 1 MiB of cached data for reads that complete at once, up to 1 MiB by
+//! io_uring, and as much again at the position of files. So timers and sockets are not late.
 //!
-//! A relative path is resolved from the directory that is the current one when the future is first
-//! polled.
+//! A relative path is resolved against the current directory when the future is first polled.
 //!
 //! # Pipes and devices
 //!
-//! Pipes and terminals that are opened by name are for [`Async`](crate::Async). Here they behave as
+//! Use [`Async`](crate::Async) for pipes and terminals that are opened by name. Here they behave as
 //! with std: an open waits for its peer, an operation at an offset of a pipe is an error
-//! (`ESPIPE`), and with `O_NONBLOCK` nothing waits. What waits for a peer has a thread of its own,
-//! without a limit, or one of 1,024 places of the thread's ring, and holds up no other file until
-//! those are taken. To drop it gives a place back. A thread stays until the peer comes: so a
-//! dropped open of a pipe may still be the peer of another process.
+//! (`ESPIPE`), and with `O_NONBLOCK` nothing waits. An operation that waits for a peer takes a
+//! thread of its own, of which there may be any number, or one of 1,024 slots of the thread's ring.
+//! It blocks no other file until those are taken. Dropping its future releases a slot. A thread
+//! stays until the peer comes, so a dropped open of a pipe may still become the peer of another
+//! process.
 //!
-//! Outside of a runtime, where nothing turns, the threads do it, under any executor.
+//! Without a running reactor, threads perform all operations, under any executor.
 //!
 //! # Errors
 //!
-//! Functions that are given a path say it in their error, and what they tried, which std doesn't:
-//! "can't read `rope`: No such file or directory (os error 2)". The `kind` is that of the system's
-//! error, which is the [`source`](std::error::Error::source).
+//! Functions that take a path name it in their errors, and the operation: "can't read `rope`: No
+//! such file or directory (os error 2)". The error's `kind` is that of the system's error, which is
+//! its [`source`](std::error::Error::source).
 //!
 //! # The end of the program
 //!
 //! The end of the outermost `block_on` waits for writes, closes and dropped operations, as long as
-//! one of them ends each second. What is left after that goes on without the loop, and is lost when
-//! `main` returns.
+//! one of them completes each second. The rest goes on without the loop, and is lost when `main`
+//! returns.
 //!
-//! With io_uring, a file system that hangs holds up the end of the thread itself. The kernel waits
+//! With io_uring, a file system that hangs delays the end of the thread itself. The kernel waits
 //! there for operations that its workers perform, and no call cancels those: after `fsfreeze`, a
-//! thread with a write in flight ended at the thaw. Where that matters,
-//! [`use_io_uring(false)`](use_io_uring) leaves files to threads that nothing waits for.
+//! thread with a write in flight ended only when the file system was thawed. Where that matters,
+//! [`use_io_uring(false)`](use_io_uring) leaves files to threads, for which nothing waits.
 //!
 //! # Examples
 //!
@@ -59,7 +59,7 @@
 
 mod file;
 mod at_cursor;
-mod line;
+mod order;
 mod cached;
 mod open;
 mod open_options;
@@ -72,7 +72,7 @@ mod platform;
 mod background;
 mod files;
 
-// One of the two: whether there's an io_uring at all.
+// Whether the platform has io_uring. Cargo.toml has the same list.
 #[cfg_attr(
     not(all(
         target_os = "linux",
@@ -102,24 +102,24 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 
 use files::Files;
 
-// No code of the user runs while a table is borrowed or a value is half changed, so a panic that
-// was caught leaves them consistent.
+// No user code runs while a table is borrowed or a value is half changed, so they are consistent
+// after a panic was caught.
 impl UnwindSafe for File {}
 impl RefUnwindSafe for File {}
 impl UnwindSafe for ReadDir {}
 impl RefUnwindSafe for ReadDir {}
 
-/// Chooses whether files of this thread use io_uring, before the first of them. Returns whether the
-/// choice holds.
+/// Chooses whether files of this thread use io_uring. Call it before the first use of a file.
 ///
-/// Without a call, files use io_uring where there is one. With `false`, threads of a pool do all
-/// work on files. Then an operation on a file system that hangs does not hold up the
-/// [end of this thread](self#the-end-of-the-program). The price is a thread per operation in
-/// flight, and two switches between threads per operation.
+/// Returns whether the choice took effect. Without a call, files use io_uring where it is
+/// available. With `false`, a pool of threads performs all operations that need one. Then an
+/// operation on a file system that hangs does not delay the [end of this
+/// thread](self#the-end-of-the-program). The price is a thread per operation in flight, and two
+/// context switches per operation.
 ///
 /// # Errors
 ///
-/// If this thread has no reactor, and none can be made.
+/// Returns an error if this thread has no reactor and none can be created.
 ///
 /// # Examples
 ///
@@ -134,6 +134,6 @@ impl RefUnwindSafe for ReadDir {}
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub fn use_io_uring(wanted: bool) -> std::io::Result<bool> {
-    let files = Files::here(wanted)?;
+    let files = Files::get_or_register(wanted)?;
     Ok(files.ring().is_some() == wanted)
 }

@@ -1,5 +1,5 @@
-//! What is done with names, and not with what is in the files. io_uring gives most of it to threads
-//! of the kernel, and the rest it can't do: so it's for the pool.
+//! Operations on names and metadata. io_uring would hand most of them to threads of the kernel, and
+//! lacks the rest, so the pool performs them.
 
 use std::fs::{Metadata, Permissions};
 use std::io;
@@ -8,36 +8,36 @@ use std::path::{Path, PathBuf};
 use super::error::{context, context_of_two};
 use super::operation::on_pool;
 
-/// A function of std that takes a path.
+/// Defines the async version of a function of std that takes a path.
 macro_rules! of_path {
     ($(#[$doc:meta])* $name:ident, $what:literal, $std:path, $output:ty) => {
         $(#[$doc])*
         ///
         /// # Errors
         ///
-        /// Those of the system, with the [path](super#errors).
+        /// Returns the error of the system, with the [path](super#errors).
         ///
         /// # Cancel safety
         ///
-        /// When dropped, it's done, or not, or it goes on.
+        /// If the future is dropped, the operation may or may not happen.
         pub async fn $name(path: impl AsRef<Path>) -> io::Result<$output> {
             of_one($what, path.as_ref(), |path| $std(path)).await
         }
     };
 }
 
-/// A function of std that takes two paths.
+/// Defines the async version of a function of std that takes two paths.
 macro_rules! of_paths {
     ($(#[$doc:meta])* $name:ident, $what:literal, $std:path) => {
         $(#[$doc])*
         ///
         /// # Errors
         ///
-        /// Those of the system, with both [paths](super#errors).
+        /// Returns the error of the system, with both [paths](super#errors).
         ///
         /// # Cancel safety
         ///
-        /// When dropped, it's done, or not, or it goes on.
+        /// If the future is dropped, the operation may or may not happen.
         pub async fn $name(from: impl AsRef<Path>, to: impl AsRef<Path>) -> io::Result<()> {
             of_two($what, from.as_ref(), to.as_ref(), |from, to| $std(from, to)).await
         }
@@ -45,7 +45,7 @@ macro_rules! of_paths {
 }
 
 of_path! {
-    /// Makes a folder. Its parent must be there.
+    /// Creates a directory. Its parent must exist.
     ///
     /// ```
     /// use windlass::{block_on, fs};
@@ -58,47 +58,47 @@ of_path! {
     /// })?;
     /// # Ok::<(), std::io::Error>(())
     /// ```
-    create_dir, "make the folder", std::fs::create_dir, ()
+    create_dir, "create the directory", std::fs::create_dir, ()
 }
 of_path! {
-    /// Makes a folder and those that it is to be in. If it's there, that is fine.
-    create_dir_all, "make the folder", std::fs::create_dir_all, ()
+    /// Creates a directory and its missing parents. Succeeds if the directory exists.
+    create_dir_all, "create the directory", std::fs::create_dir_all, ()
 }
 of_path! {
-    /// Removes a file's name. The file itself goes when nobody has it open any more.
+    /// Removes a name of a file. The file is deleted once it has no name and nothing has it open.
     remove_file, "remove", std::fs::remove_file, ()
 }
 of_path! {
-    /// Removes a folder that is empty.
-    remove_dir, "remove the folder", std::fs::remove_dir, ()
+    /// Removes an empty directory.
+    remove_dir, "remove the directory", std::fs::remove_dir, ()
 }
 of_path! {
-    /// Removes a folder with all that is in it. Symbolic links are removed and not followed.
-    remove_dir_all, "remove the folder", std::fs::remove_dir_all, ()
+    /// Removes a directory and all its contents. Symbolic links are removed and not followed.
+    remove_dir_all, "remove the directory", std::fs::remove_dir_all, ()
 }
 of_path! {
-    /// What the system knows of a file or folder; of what a symbolic link leads to.
-    metadata, "look at", std::fs::metadata, Metadata
+    /// Returns the metadata of a file or directory. Symbolic links are followed.
+    metadata, "read the metadata of", std::fs::metadata, Metadata
 }
 of_path! {
-    /// As [`metadata`], but of a symbolic link itself.
-    symlink_metadata, "look at", std::fs::symlink_metadata, Metadata
+    /// Returns the metadata of a file, a directory or a symbolic link itself.
+    symlink_metadata, "read the metadata of", std::fs::symlink_metadata, Metadata
 }
 of_path! {
-    /// The absolute path, without symbolic links and without `..`. It must be there.
+    /// Returns the absolute path, without symbolic links and without `..`. The path must exist.
     canonicalize, "find", std::fs::canonicalize, PathBuf
 }
 of_path! {
-    /// Where a symbolic link leads.
+    /// Returns the target of a symbolic link.
     read_link, "read the link", std::fs::read_link, PathBuf
 }
 of_path! {
-    /// Whether it's there. An error if that can't be said; that there is nothing is none.
-    try_exists, "look for", std::fs::exists, bool
+    /// Returns whether the path exists. It is an error if the system cannot tell.
+    try_exists, "find", std::fs::exists, bool
 }
 
 of_paths! {
-    /// Gives a file or folder another name, in one step. A file that has that name is replaced.
+    /// Renames a file or directory atomically. A file of the new name is replaced.
     ///
     /// ```
     /// use windlass::{block_on, fs};
@@ -106,7 +106,7 @@ of_paths! {
     /// # let path = std::env::temp_dir().join(format!("windlass-name-{}", std::process::id()));
     /// # let (new, old) = (path.with_extension("new"), path);
     /// block_on(async {
-    ///     // So that nobody ever sees half of it:
+    ///     // Readers see the old contents or the new ones, never a part:
     ///     fs::write(&new, "all of it").await?;
     ///     fs::rename(&new, &old).await?;
     ///     assert_eq!(fs::read(&old).await?, b"all of it");
@@ -117,36 +117,36 @@ of_paths! {
     rename, "rename", std::fs::rename
 }
 of_paths! {
-    /// Gives a file one more name.
+    /// Creates a hard link: a further name of a file.
     hard_link, "link", std::fs::hard_link
 }
-/// Makes a symbolic link at the second path, which leads to the first.
+/// Creates a symbolic link at the second path. Its target is the first path.
 ///
 /// # Errors
 ///
-/// Those of the system, with both [paths](super#errors).
+/// Returns the error of the system, with both [paths](super#errors).
 ///
 /// # Cancel safety
 ///
-/// When dropped, it's done, or not, or it goes on.
+/// If the future is dropped, the operation may or may not happen.
 #[cfg(unix)]
 pub async fn symlink(from: impl AsRef<Path>, to: impl AsRef<Path>) -> io::Result<()> {
     let (from, to) = (from.as_ref(), to.as_ref());
-    // What it leads to is written into it as it is.
+    // The target is stored as it is, and not resolved.
     let owned = (from.to_owned(), from_here(to));
     let result = on_pool(move || std::os::unix::fs::symlink(owned.0, owned.1)).await;
     result.map_err(|error| context_of_two("link", from, to, error))
 }
 
-/// Who may do what with a file or folder.
+/// Changes the permissions of a file or directory.
 ///
 /// # Errors
 ///
-/// Those of the system, with the [path](super#errors).
+/// Returns the error of the system, with the [path](super#errors).
 ///
 /// # Cancel safety
 ///
-/// When dropped, it's done, or not, or it goes on.
+/// If the future is dropped, the operation may or may not happen.
 pub async fn set_permissions(path: impl AsRef<Path>, permissions: Permissions) -> io::Result<()> {
     let set = |path: &Path| std::fs::set_permissions(path, permissions);
     of_one("change", path.as_ref(), set).await
@@ -173,10 +173,10 @@ pub(super) async fn of_two<T: Send + 'static>(
     result.map_err(|error| context_of_two(what, from, to, error))
 }
 
-/// The path from the directory that is the current one now. A thread may resolve it when that has
+/// Returns the path, made absolute by the current directory. A thread may resolve it after that has
 /// changed.
 pub(super) fn from_here(path: &Path) -> PathBuf {
-    /// What the system takes at most, here and where it's less.
+    /// Shorter than the limit of every system.
     const LONGEST: usize = 1000;
     let bytes = path.as_os_str().as_encoded_bytes();
     if path.is_absolute() || bytes.is_empty() || bytes.contains(&0) {
@@ -184,7 +184,7 @@ pub(super) fn from_here(path: &Path) -> PathBuf {
     }
     match whole(path) {
         Ok(whole) if whole.as_os_str().len() < LONGEST => whole,
-        _ => path.to_owned(), // where there's no way from the root, or too long a one
+        _ => path.to_owned(), // the current directory has no path, or a long one
     }
 }
 

@@ -1,13 +1,13 @@
-//! Where there is no io_uring: a ring that nobody can have.
+//! Stands for the ring on platforms without io_uring. No value of it exists.
 
 use std::io;
 use std::task::{Context, Poll, Waker};
 
 use super::background::Progress;
-use super::operation::{Collected, Ended, Operation};
+use super::operation::{Collected, OpOutput, Operation};
 use windlass_reactor::completion::Registrar;
 
-pub(crate) type Dropped = (Option<Operation>, Option<Waker>);
+pub(crate) type Leftover = (Option<Operation>, Option<Waker>);
 
 #[derive(Debug)]
 pub(crate) enum Ring {}
@@ -21,15 +21,20 @@ impl Ring {
         match *self {}
     }
 
-    pub(crate) fn poll(&self, _: u32, _: &mut Context<'_>, _: &mut Option<Waker>) -> Poll<Ended> {
+    pub(crate) fn poll(
+        &self,
+        _: u32,
+        _: &mut Context<'_>,
+        _: &mut Option<Waker>,
+    ) -> Poll<OpOutput> {
         match *self {}
     }
 
-    pub(crate) fn detach(&self, _: u32) -> Dropped {
+    pub(crate) fn detach(&self, _: u32) -> Leftover {
         match *self {}
     }
 
-    pub(crate) fn give_up(&self, _: u32) -> Dropped {
+    pub(crate) fn abandon(&self, _: u32) -> Leftover {
         match *self {}
     }
 
@@ -37,7 +42,7 @@ impl Ring {
         match *self {}
     }
 
-    pub(crate) fn is_held_back(&self) -> bool {
+    pub(crate) fn is_short_of_memory(&self) -> bool {
         match *self {}
     }
 

@@ -23,7 +23,7 @@ pub(super) async fn open(options: &OpenOptions, path: &Path) -> io::Result<Handl
         return Ok(options.handle(file));
     }
     let path = from_here(path);
-    if matches!(known, Known::Plain) && has_ring() {
+    if matches!(known, Known::Regular) && has_ring() {
         if let Some(path) = platform::system_path(&path) {
             let (result, operation) = start(Operation::Open(Box::new(Opening {
                 path,

@@ -1,4 +1,4 @@
-//! How to open a file.
+//! The options for opening a file.
 
 use std::fmt;
 use std::io;
@@ -15,7 +15,7 @@ use super::operation::Handle;
 #[cfg(unix)]
 use super::platform::is_direct;
 
-/// How to open a file; under std's names, and with std's meaning.
+/// The options for opening a file, with the names and the meaning of those of std.
 ///
 /// # Examples
 ///
@@ -50,7 +50,7 @@ pub struct OpenOptions {
     custom_flags: i32,
 }
 
-/// One of std's options.
+/// Defines one of std's options.
 macro_rules! option {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
@@ -63,7 +63,7 @@ macro_rules! option {
 }
 
 impl OpenOptions {
-    /// None of them is set.
+    /// Returns options of which none is set.
     #[expect(clippy::new_without_default, reason = "as std")]
     pub fn new() -> OpenOptions {
         OpenOptions {
@@ -82,34 +82,34 @@ impl OpenOptions {
     }
 
     option! {
-        /// It can be read.
+        /// Opens the file for reading.
         read
     }
     option! {
-        /// It can be written, over what there is.
+        /// Opens the file for writing. Writes replace the bytes at their offset.
         write
     }
     option! {
-        /// Whatever is written comes at its end, also if others write there.
+        /// Opens the file for writing at its end, even if other processes write there, too.
         append
     }
     option! {
-        /// What is in it goes. Takes [`write`](OpenOptions::write).
+        /// Removes the contents of the file. Requires [`write`](OpenOptions::write).
         truncate
     }
     option! {
-        /// It's made if it isn't there. Takes [`write`](OpenOptions::write) or
+        /// Creates the file if it does not exist. Requires [`write`](OpenOptions::write) or
         /// [`append`](OpenOptions::append).
         create
     }
     option! {
-        /// It's made, and it's an error (`AlreadyExists`) if it's there. In one step, so that of
-        /// several who try one succeeds.
+        /// Creates the file, and fails with `AlreadyExists` if it exists. This is atomic: of
+        /// several attempts at the same time, one succeeds.
         create_new
     }
 
-    /// Who may do what with a file that is made: `0o666` unless it's said. The process's umask
-    /// takes away from it.
+    /// Sets the permissions of a file that is created, less the process's umask. The default is
+    /// `0o666`.
     #[cfg(unix)]
     pub fn mode(&mut self, mode: u32) -> &mut Self {
         std::os::unix::fs::OpenOptionsExt::mode(&mut self.std, mode);
@@ -117,8 +117,8 @@ impl OpenOptions {
         self
     }
 
-    /// Further flags of the system's `open`, such as `O_DIRECT`, of which
-    /// [`File`](File#direct-input-and-output) says more.
+    /// Sets further flags of the system's `open`, such as `O_DIRECT`, which
+    /// [`File`](File#direct-input-and-output) describes.
     #[cfg(unix)]
     pub fn custom_flags(&mut self, flags: i32) -> &mut Self {
         std::os::unix::fs::OpenOptionsExt::custom_flags(&mut self.std, flags);
@@ -130,12 +130,12 @@ impl OpenOptions {
     ///
     /// # Errors
     ///
-    /// `InvalidInput` for options that don't go together, and those of the system, with the
-    /// [path](super#errors).
+    /// Returns `InvalidInput` if the options contradict each other, and the error of the system,
+    /// with the [path](super#errors).
     ///
     /// # Cancel safety
     ///
-    /// When dropped, the file may have been made or emptied. It's closed.
+    /// If the future is dropped, the file may have been created or emptied. It is closed.
     pub async fn open(&self, path: impl AsRef<Path>) -> io::Result<File> {
         let path = path.as_ref();
         let opened = File::open_with(self, path).await;
@@ -146,7 +146,7 @@ impl OpenOptions {
         &self.std
     }
 
-    /// The flags that std gives to the system for options that were checked.
+    /// Returns the flags that std passes to the system for options that were checked.
     #[cfg(target_os = "linux")]
     pub(super) fn flags(&self) -> OFlags {
         let access = match (self.read, self.writes()) {
@@ -163,7 +163,7 @@ impl OpenOptions {
         flags | (custom - OFlags::RWMODE)
     }
 
-    /// Whether to open the file may change it.
+    /// Returns whether the open may create or empty the file.
     #[cfg(target_os = "linux")]
     pub(super) fn may_create(&self) -> bool {
         self.create || self.create_new || self.truncate
@@ -178,12 +178,13 @@ impl OpenOptions {
         self.append || self.has_flag(|flags| flags.contains(OFlags::APPEND))
     }
 
-    /// For a file or folder that was opened so. The system need not be asked.
+    /// Returns the handle of a file or directory that was opened with these options, without a
+    /// system call.
     #[cfg(unix)]
     pub(super) fn handle(&self, file: std::fs::File) -> Handle {
         Handle {
             file,
-            line: Arc::default(),
+            order: Arc::default(),
             is_stream: false,
             is_nonblocking: self.has_flag(|flags| flags.contains(OFlags::NONBLOCK)),
             is_direct: self.has_flag(is_direct),
@@ -202,7 +203,7 @@ impl OpenOptions {
         has(OFlags::from_bits_retain(self.custom_flags as _))
     }
 
-    /// As std looks before it asks the system.
+    /// Makes the checks that std makes before the system call.
     pub(super) fn check(&self, path: &Path) -> io::Result<()> {
         let has_access = self.read || self.writes();
         let makes = self.truncate || self.create || self.create_new;
@@ -210,13 +211,13 @@ impl OpenOptions {
             && (self.writes() || !makes)
             && !(self.append && self.truncate && !self.create_new);
         if !goes_together {
-            let text = "these options for opening a file don't go together";
+            let text = "the options for opening the file contradict each other";
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }
         if path.as_os_str().as_encoded_bytes().contains(&0) {
             return Err(io::Error::new(
                 io::ErrorKind::InvalidInput,
-                "a zero in the path",
+                "the path contains a zero byte",
             ));
         }
         Ok(())

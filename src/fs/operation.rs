@@ -1,5 +1,4 @@
-//! What is asked of the system about files, and the two ways that it takes: a ring that the kernel
-//! works on, or a pool of threads.
+//! Operations on files, and the two back ends that perform them: io_uring, or a pool of threads.
 
 use std::future::Future;
 use std::io;
@@ -13,29 +12,29 @@ use std::time::Duration;
 
 use super::OpenOptions;
 use super::files::Files;
-use super::line::{Line, Ticket};
+use super::order::{OrderQueue, Ticket};
 use super::platform::{self, SystemPath};
-use super::ring::{Dropped, Ring, is_refused};
+use super::ring::{Leftover, Ring, is_refused};
 use crate::{BlockingTask, Pool};
 use windlass_reactor::budget::{poll_charge, refund};
 use windlass_reactor::completion::Registration;
 use windlass_reactor::fork;
 use windlass_reactor::wake::{discard_panic, wake_all};
 
-/// How much an operation reads or writes at most (bytes): while the data is in memory, the kernel
-/// copies it at once, on the loop's thread, and that is 20 to 40 µs for so much.
-pub(crate) const MOST_BYTES: usize = 256 * 1024;
+/// How much an operation reads or writes at most (bytes). If the page cache has the data, the
+/// kernel copies it on the loop's thread. For this size that takes 20 to 40 µs.
+pub(crate) const MAX_BYTES: usize = 256 * 1024;
 
-/// So many threads at once ask the system about files. Disks have queues of 32 to 1,024 places;
-/// beyond that, threads cost memory and bring nothing.
-const MOST_THREADS: usize = 64;
+/// How many threads perform operations at once. Disks have queues of 32 to 1,024 entries. More
+/// threads than that cost memory and make nothing faster.
+const MAX_THREADS: usize = 64;
 
-/// A pool of its own, so that files wait for nothing else, not even for closures that wait for
-/// files.
-static FILES: Pool = Pool::new("windlass-files", MOST_THREADS, Duration::from_secs(10));
+/// The pool of files. Other closures have other pools, so files never wait for closures that wait
+/// for files.
+static FILES: Pool = Pool::new("windlass-files", MAX_THREADS, Duration::from_secs(10));
 
-/// Threads for pipes with a name, terminals and other devices, which may wait for a peer without
-/// end. There is no limit, so that they hold up neither files nor one another.
+/// Threads for named pipes, terminals and other devices, which may wait for a peer without end.
+/// Their number is not limited, so they block neither files nor each other.
 static PEERS: Pool = Pool::new("windlass-peers", usize::MAX, Duration::ZERO);
 
 /// An operation, and everything that it needs. Its caller may be gone by the time that the system
@@ -46,18 +45,18 @@ pub(crate) enum Operation {
         file: Ticket,
         buffer: Vec<u8>,
         wanted: usize,
-        at: Place,
+        at: Position,
     },
-    /// A first part of the buffer, or all of it in pieces: whoever writes at a cursor goes on, and
-    /// can't say any more what to do with a rest.
+    /// Writes a first part of the buffer, or all of it in pieces. A background write must write
+    /// all, because its caller has gone on.
     Write {
         file: Ticket,
         buffer: Vec<u8>,
-        at: Place,
+        at: Position,
         all: bool,
-        /// Its caller has gone on: an error is for a later operation.
+        /// The caller has gone on. A later operation returns the error.
         in_background: bool,
-        /// What the buffer has before it is only there to align it.
+        /// Where the data starts. The bytes before only align it.
         from: u16,
         /// How many bytes were written.
         done: usize,
@@ -68,7 +67,7 @@ pub(crate) enum Operation {
     },
     Open(Box<Opening>),
     Close(Option<std::fs::File>),
-    /// It's still under way, but nothing turns that could bring it back.
+    /// The operation is in flight, but no reactor turns that could return it.
     Lost,
 }
 
@@ -79,41 +78,42 @@ pub(crate) struct Opening {
     pub(crate) opened: Option<std::fs::File>,
 }
 
-/// Where to read or write.
+/// Where to read or write in a file.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Place {
+pub(crate) enum Position {
     Offset(u64),
-    /// At the position of the open file description, which moves on. Threads do this for files:
-    /// io_uring doesn't lock the position, and (Linux 6.18) leaves it where it was after a write of
-    /// which a full disk has taken a part, so that the next write would overwrite that.
+    /// At the position of the open file description, which moves. Threads do this for files.
+    /// io_uring does not lock the position. After a write that a full disk cut short it leaves the
+    /// position where it was (Linux 6.18), so the next write would overwrite the first part.
     Cursor,
 }
 
-impl Place {
-    pub(crate) fn after(self, bytes: usize) -> Place {
+impl Position {
+    pub(crate) fn after(self, bytes: usize) -> Position {
         match self {
-            Place::Offset(offset) => Place::Offset(offset.saturating_add(bytes as u64)),
-            Place::Cursor => Place::Cursor,
+            Position::Offset(offset) => Position::Offset(offset.saturating_add(bytes as u64)),
+            Position::Cursor => Position::Cursor,
         }
     }
 }
 
-/// An operation that has ended: how many bytes were read or written, and what it was given.
-pub(crate) type Ended = (io::Result<usize>, Operation);
+/// The result of an operation: the number of bytes read or written, and the operation with its
+/// buffer.
+pub(crate) type OpOutput = (io::Result<usize>, Operation);
 
 impl Operation {
-    /// How many bytes it may move.
+    /// Returns how many bytes the next attempt may read or write.
     pub(crate) fn len(&self) -> usize {
         match self {
             Operation::Read { wanted, .. } => *wanted,
             Operation::Write {
                 buffer, from, done, ..
-            } => (buffer.len() - usize::from(*from) - done).min(MOST_BYTES),
+            } => (buffer.len() - usize::from(*from) - done).min(MAX_BYTES),
             _ => 0,
         }
     }
 
-    /// What it has read into or written from.
+    /// Returns the buffer of a read or a write.
     pub(crate) fn into_buffer(self) -> Vec<u8> {
         match self {
             Operation::Read { buffer, .. } | Operation::Write { buffer, .. } => buffer,
@@ -121,7 +121,7 @@ impl Operation {
         }
     }
 
-    /// What it has opened.
+    /// Returns the file that the operation has opened.
     pub(crate) fn into_opened(self) -> Option<std::fs::File> {
         match self {
             Operation::Open(opening) => opening.opened,
@@ -129,11 +129,11 @@ impl Operation {
         }
     }
 
-    /// Does it here and now, on a thread that may block.
-    fn perform(mut self) -> Ended {
+    /// Performs the operation, on a thread that may block.
+    fn perform(mut self) -> OpOutput {
         loop {
             let mut result = self.attempt();
-            if !self.goes_on(&mut result) {
+            if !self.must_continue(&mut result) {
                 let mut wakers = Vec::new();
                 self.finish(&mut result, &mut wakers);
                 wake_all(wakers);
@@ -142,8 +142,8 @@ impl Operation {
         }
     }
 
-    /// The system is done with it: it leaves the line of its handle. The caller wakes those whose
-    /// turn it is.
+    /// Removes a completed operation from the queue of its handle. The caller wakes the operations
+    /// that may start.
     pub(crate) fn finish(&mut self, result: &mut io::Result<usize>, wakers: &mut Vec<Waker>) {
         match self {
             Operation::Write {
@@ -162,7 +162,7 @@ impl Operation {
         }
     }
 
-    /// As [`finish`](Operation::finish), on the thread of the ring that has done it.
+    /// As [`finish`](Operation::finish), on the thread of the ring.
     #[inline]
     pub(crate) fn finish_on_ring(
         &mut self,
@@ -180,7 +180,7 @@ impl Operation {
         }
     }
 
-    /// The handle that it is about, while it isn't over.
+    /// Returns the handle of an operation that has not completed.
     fn handle(&self) -> Option<&Handle> {
         match self {
             Operation::Read { file, .. }
@@ -190,7 +190,7 @@ impl Operation {
         }
     }
 
-    /// The threads that may do it.
+    /// Returns the pool that may perform the operation.
     fn pool(&self) -> &'static Pool {
         match self.handle() {
             Some(handle) if handle.is_stream => &PEERS,
@@ -198,16 +198,17 @@ impl Operation {
         }
     }
 
-    /// Whether only a thread does it as std would.
+    /// Returns whether only a thread performs the operation as std would.
     fn is_for_threads(&self) -> bool {
         let (Operation::Read { file, at, .. } | Operation::Write { file, at, .. }) = self else {
             return false;
         };
-        file.is_nonblocking || (matches!(at, Place::Cursor) && !file.is_stream)
+        file.is_nonblocking || (matches!(at, Position::Cursor) && !file.is_stream)
     }
 
-    /// After a part of it was done, or a signal came: whether the rest is to be done as well.
-    pub(crate) fn goes_on(&mut self, result: &mut io::Result<usize>) -> bool {
+    /// Returns whether the operation must be submitted again, after an attempt that was interrupted
+    /// by a signal or has done a part of it.
+    pub(crate) fn must_continue(&mut self, result: &mut io::Result<usize>) -> bool {
         if matches!(result, Err(error) if error.kind() == io::ErrorKind::Interrupted) {
             return true;
         }
@@ -267,22 +268,22 @@ impl Operation {
     }
 }
 
-/// An open file. Operations in flight share it, so that its descriptor can't become another
-/// file's meanwhile. The last of them closes it.
+/// An open file. Operations in flight share it, so its file descriptor stays open until the last of
+/// them completes.
 #[derive(Debug)]
 pub(crate) struct Handle {
     pub(super) file: std::fs::File,
-    /// The order of its operations.
-    pub(super) line: Arc<Line>,
-    /// A pipe, a socket, a terminal or another device: it may wait for a peer.
+    /// The queue of its operations.
+    pub(super) order: Arc<OrderQueue>,
+    /// Whether it is a pipe, a socket, a terminal or another device, which may wait for a peer.
     pub(crate) is_stream: bool,
-    /// It was opened with `O_NONBLOCK`, which io_uring understands in its own way.
+    /// Whether it was opened with `O_NONBLOCK`, which means something else to io_uring.
     pub(crate) is_nonblocking: bool,
-    /// It was opened with `O_DIRECT`: memory has to be aligned.
+    /// Whether it was opened with `O_DIRECT`, which needs aligned memory.
     pub(crate) is_direct: bool,
-    /// What is written goes to the end.
+    /// Whether writes go to the end.
     pub(crate) appends: bool,
-    /// It was opened to be written, as far as is known.
+    /// Whether it was opened for writing, as far as is known.
     pub(crate) writes: bool,
 }
 
@@ -304,61 +305,61 @@ impl Deref for Handle {
     }
 }
 
-/// An operation under way: a future of its end. Given up when it's dropped.
-pub(crate) struct Doing(Way);
+/// The future of an operation's result. Dropping it abandons the operation.
+pub(crate) struct OpFuture(Backend);
 
-enum Way {
+enum Backend {
     Ring {
         files: Registration<Files>,
         slot: u32,
     },
-    Pool(OnPool<Ended>),
-    /// It could not begin.
+    Pool(OnPool<OpOutput>),
+    /// The operation could not start.
     Failed(Box<io::Error>),
     Over,
 }
 
-/// Begins an operation: on this thread's ring if there's one and something turns, and otherwise on
+/// Starts an operation: on this thread's ring if there is one and a reactor turns, and otherwise on
 /// the pool.
-pub(crate) fn start(operation: Operation) -> Doing {
+pub(crate) fn start(operation: Operation) -> OpFuture {
     if !operation.is_for_threads() {
         if let Some(files) = Files::driven() {
             if let Some(ring) = files.ring() {
                 let slot = ring.start(operation);
-                Files::begun(&files);
-                return Doing(Way::Ring { files, slot });
+                Files::request_submit(&files);
+                return OpFuture(Backend::Ring { files, slot });
             }
         }
     }
-    Doing(start_on_thread(operation))
+    OpFuture(start_on_thread(operation))
 }
 
-fn start_on_thread(operation: Operation) -> Way {
+fn start_on_thread(operation: Operation) -> Backend {
     let pool = operation.pool();
     match pool.run(move || operation.perform()).map(OnPool) {
-        Ok(task) => Way::Pool(task),
-        Err(error) => Way::lost(error),
+        Ok(task) => Backend::Pool(task),
+        Err(error) => Backend::lost(error),
     }
 }
 
-/// What a ring is done with, for the caller to go on with under no borrow.
+/// Completed operations without a future. The caller handles them while it holds no borrow.
 #[derive(Default)]
 pub(crate) struct Collected {
-    /// Operations that are over and that nobody comes for.
+    /// Operations that have completed.
     pub(crate) ended: Vec<Operation>,
-    /// Operations that nobody comes for and that the ring can't do.
+    /// Operations that the ring can't perform.
     pub(crate) refused: Vec<Operation>,
 }
 
-/// Drops what is over, and leaves the rest to threads.
+/// Drops the completed operations, and retries the others on threads.
 #[cold]
-pub(crate) fn end_files(collected: Collected) {
-    collected.refused.into_iter().for_each(leave_to_thread);
+pub(crate) fn drop_or_retry(collected: Collected) {
+    collected.refused.into_iter().for_each(detach_on_thread);
     drop(collected.ended);
 }
 
 #[cold]
-fn leave_to_thread(operation: Operation) {
+fn detach_on_thread(operation: Operation) {
     let pool = operation.pool();
     let ours = Arc::new(Mutex::new(Some(operation)));
     let theirs = ours.clone();
@@ -367,9 +368,9 @@ fn leave_to_thread(operation: Operation) {
         operation.unwrap_or(Operation::Lost)
     };
     match pool.run(move || take(&theirs).perform()) {
-        Ok(task) => leave(task),
+        Ok(task) => detach(task),
         Err(error) => {
-            // The next operation on the handle returns the error.
+            // The next operation of the handle returns the error.
             let mut wakers = Vec::new();
             take(&ours).finish(&mut Err(error), &mut wakers);
             wake_all(wakers);
@@ -377,20 +378,20 @@ fn leave_to_thread(operation: Operation) {
     }
 }
 
-/// Nobody comes for the task. The end of this thread's loop waits for it.
-fn leave(task: BlockingTask<Ended>) {
+/// Lets the task go on without its future. The end of this thread's loop waits for it.
+fn detach(task: BlockingTask<OpOutput>) {
     match Files::driven() {
-        Some(files) => files.leave_to_thread(task),
+        Some(files) => files.detach_on_thread(task),
         None => task.detach(),
     }
 }
 
-/// Whether operations that are begun here and now go to a ring.
+/// Returns whether operations that start now go to a ring.
 pub(crate) fn has_ring() -> bool {
     Files::driven().is_some_and(|files| files.ring().is_some())
 }
 
-/// As [`start`], for what only a thread can do.
+/// Runs a closure on the pool of files.
 pub(crate) async fn on_pool<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
@@ -404,7 +405,8 @@ pub(crate) fn spawn_on_pool<T: Send + 'static>(
     FILES.run(work).map(OnPool)
 }
 
-/// As [`on_pool`], for what a path may make wait for a peer: then it has a thread of its own.
+/// As [`on_pool`], for a closure that may wait for a peer, depending on a path. Then it has a
+/// thread of its own.
 pub(crate) async fn on_pool_with_paths<T, F, const N: usize>(
     paths: [&Path; N],
     work: F,
@@ -414,19 +416,20 @@ where
     F: FnOnce() -> io::Result<T> + Send + 'static,
 {
     let paths = paths.map(Path::to_owned);
-    let look = move || {
+    let work = move || {
         if paths.iter().any(|path| platform::may_wait(path)) {
-            return PEERS.run(work).map(Err); // begins now, and not at the next poll
+            return PEERS.run(work).map(Err); // starts now, and not at the next poll
         }
         work().map(Ok)
     };
-    match on_pool(look).await? {
+    match on_pool(work).await? {
         Ok(output) => Ok(output),
-        Err(waits) => OnPool(waits).await,
+        Err(task) => OnPool(task).await,
     }
 }
 
-/// The work of a thread on files. The task's budget bounds how many results one poll takes.
+/// The future of a closure on the pool. It charges the budget of the task, because threads could
+/// keep a task running that uses many of them.
 pub(crate) struct OnPool<T>(BlockingTask<T>);
 
 impl<T> Future for OnPool<T> {
@@ -442,55 +445,56 @@ impl<T> Future for OnPool<T> {
     }
 }
 
-impl Doing {
-    /// Lets it go on to its end.
+impl OpFuture {
+    /// Lets the operation go on without its future.
     ///
     /// # Errors
     ///
-    /// If it could not begin.
+    /// Returns an error if the operation could not start.
     pub(crate) fn detach(mut self) -> io::Result<()> {
         match self.take() {
-            Way::Ring { files, slot } => {
+            Backend::Ring { files, slot } => {
                 drop(ring_of(&files).map(|ring| ring.detach(slot)));
-                Files::leave_to_ring(&files);
+                Files::detach_on_ring(&files);
             }
-            Way::Pool(task) => leave(task.0),
-            Way::Failed(error) => return Err(*error),
-            Way::Over => {}
+            Backend::Pool(task) => detach(task.0),
+            Backend::Failed(error) => return Err(*error),
+            Backend::Over => {}
         }
         Ok(())
     }
 
-    /// The ring can't do it: a thread does.
+    /// Retries an operation on a thread that the ring can't perform.
     #[cold]
-    fn start_over(&mut self, polled: Poll<Ended>) {
+    fn start_over(&mut self, polled: Poll<OpOutput>) {
         if let Poll::Ready((_, operation)) = polled {
             self.0 = start_on_thread(operation);
         }
     }
 
-    /// The end of an operation that can't go on: nothing turns its ring, or this is a forked child.
+    /// Returns the error of an operation that can't complete, because no reactor turns its ring or
+    /// this is a forked child.
     #[cold]
-    fn lose(&mut self) -> Poll<Ended> {
+    fn lose(&mut self) -> Poll<OpOutput> {
         let not_driven = match &self.0 {
-            Way::Ring { files, .. } => files.check_driven().err(),
+            Backend::Ring { files, .. } => files.check_driven().err(),
             _ => None,
         };
         let error = not_driven.unwrap_or_else(|| fork::error("this operation on a file"));
-        drop(self.take().give_up());
+        drop(self.take().abandon());
         Poll::Ready((Err(error), Operation::Lost))
     }
 
-    fn take(&mut self) -> Way {
-        mem::replace(&mut self.0, Way::Over)
+    fn take(&mut self) -> Backend {
+        mem::replace(&mut self.0, Backend::Over)
     }
 }
 
-impl Future for Doing {
-    type Output = Ended;
+impl Future for OpFuture {
+    type Output = OpOutput;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ended> {
-        if let Way::Ring { files, slot } = &self.0 {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<OpOutput> {
+        if let Backend::Ring { files, slot } = &self.0 {
             let mut left = None;
             let Some(ring) = ring_of(files) else {
                 return self.lose(); // in a forked child
@@ -501,7 +505,7 @@ impl Future for Doing {
                 Poll::Pending => return self.lose(),
                 Poll::Ready((result, _)) if is_refused(result) => self.start_over(polled),
                 Poll::Ready(_) => {
-                    self.0 = Way::Over;
+                    self.0 = Backend::Over;
                     // A panic of a waker's drop must not cost the result.
                     if left.is_some() {
                         discard_panic(|| drop(left));
@@ -511,49 +515,50 @@ impl Future for Doing {
             }
         }
         let ended = match &mut self.0 {
-            Way::Pool(task) if task.0.is_inherited() => return self.lose(),
-            Way::Pool(task) => ready!(Pin::new(task).poll(cx)),
+            Backend::Pool(task) if task.0.is_inherited() => return self.lose(),
+            Backend::Pool(task) => ready!(Pin::new(task).poll(cx)),
             _ => self.take().into_failed(),
         };
-        self.0 = Way::Over;
+        self.0 = Backend::Over;
         Poll::Ready(ended)
     }
 }
 
-/// The ring of operations that were begun. None in a forked child: its entries would be carried out
-/// in the parent's memory.
+/// Returns the ring of an operation in flight. Returns None in a forked child, because the kernel
+/// would perform its operations in the parent's memory.
 #[inline]
 fn ring_of(files: &Registration<Files>) -> Option<&Ring> {
     files.ring().filter(|_| !files.is_inherited())
 }
 
-impl Way {
-    fn lost(error: io::Error) -> Way {
-        Way::Failed(Box::new(error))
+impl Backend {
+    fn lost(error: io::Error) -> Backend {
+        Backend::Failed(Box::new(error))
     }
 
     #[cold]
-    fn into_failed(self) -> Ended {
+    fn into_failed(self) -> OpOutput {
         match self {
-            Way::Failed(error) => (Err(*error), Operation::Lost),
-            _ => unreachable!("polled after its end"),
+            Backend::Failed(error) => (Err(*error), Operation::Lost),
+            _ => unreachable!("polled after completion"),
         }
     }
 
-    /// The kernel is told, the pool need not be. The caller drops what comes back.
-    fn give_up(&self) -> Option<Dropped> {
-        let Way::Ring { files, slot } = self else {
+    /// Abandons the operation on the ring. On the pool, the drop of the task does so. The caller
+    /// drops the result.
+    fn abandon(&self) -> Option<Leftover> {
+        let Backend::Ring { files, slot } = self else {
             return None;
         };
-        let given_up = ring_of(files)?.give_up(*slot);
-        Files::leave_to_ring(files);
-        Some(given_up)
+        let abandoned = ring_of(files)?.abandon(*slot);
+        Files::detach_on_ring(files);
+        Some(abandoned)
     }
 }
 
-impl Drop for Doing {
+impl Drop for OpFuture {
     fn drop(&mut self) {
-        drop(self.0.give_up());
+        drop(self.0.abandon());
     }
 }
 
@@ -562,9 +567,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_signal_has_interrupted_goes_on_and_other_errors_end_it() {
-        let goes_on = |error: io::ErrorKind| Operation::Close(None).goes_on(&mut Err(error.into()));
-        assert!(goes_on(io::ErrorKind::Interrupted));
-        assert!(!goes_on(io::ErrorKind::NotFound));
+    fn an_interrupted_operation_is_retried_and_other_errors_end_it() {
+        let must_continue =
+            |error: io::ErrorKind| Operation::Close(None).must_continue(&mut Err(error.into()));
+        assert!(must_continue(io::ErrorKind::Interrupted));
+        assert!(!must_continue(io::ErrorKind::NotFound));
     }
 }

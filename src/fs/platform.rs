@@ -18,12 +18,12 @@ mod unix {
 
     use rustix::fs::{OFlags, fcntl_getfl};
 
-    use crate::fs::operation::{Handle, Place};
+    use crate::fs::operation::{Handle, Position};
 
-    /// As system calls take it.
+    /// A path in the form that system calls take.
     pub(crate) type SystemPath = CString;
 
-    /// Returns None if there is a zero in the path.
+    /// Returns None if the path contains a zero byte.
     pub(crate) fn system_path(path: &Path) -> Option<SystemPath> {
         CString::new(path.as_os_str().as_bytes()).ok()
     }
@@ -37,7 +37,7 @@ mod unix {
         let is_stream = file.metadata().is_ok_and(|it| is_stream(it.file_type()));
         Handle {
             file,
-            line: Arc::default(),
+            order: Arc::default(),
             is_stream,
             is_nonblocking: flags.contains(OFlags::NONBLOCK),
             is_direct: is_direct(flags),
@@ -60,13 +60,13 @@ mod unix {
         kind.is_fifo() || kind.is_socket() || kind.is_char_device()
     }
 
-    /// Whether to open it may wait for a peer.
+    /// Returns whether opening the path may wait for a peer.
     pub(crate) fn may_wait(path: &Path) -> bool {
         std::fs::metadata(path).is_ok_and(|it| is_stream(it.file_type()))
     }
 
-    /// Whether closing the file never waits for a server. These file systems have nothing to send
-    /// when a file is closed. Network file systems and FUSE have, and others aren't known.
+    /// Returns whether closing the file never waits for a server. These file systems send nothing
+    /// when a file is closed. Network file systems and FUSE do, and others are unknown.
     #[cfg(target_os = "linux")]
     pub(crate) fn is_local(file: &File) -> bool {
         const EXT: u64 = 0xEF53;
@@ -86,23 +86,23 @@ mod unix {
         false
     }
 
-    /// As a drop, but says what went wrong.
+    /// Closes the file and returns the error.
     pub(crate) fn close(file: File) -> io::Result<()> {
-        // SAFETY: the descriptor was this value's alone, which is gone now.
+        // SAFETY: `file` owned the file descriptor and is consumed, so nothing else closes it.
         unsafe { rustix::io::try_close(file.into_raw_fd()) }.map_err(io::Error::from)
     }
 
-    pub(crate) fn read(mut file: &File, buffer: &mut [u8], at: Place) -> io::Result<usize> {
+    pub(crate) fn read(mut file: &File, buffer: &mut [u8], at: Position) -> io::Result<usize> {
         match at {
-            Place::Cursor => file.read(buffer),
-            Place::Offset(offset) => file.read_at(buffer, offset),
+            Position::Cursor => file.read(buffer),
+            Position::Offset(offset) => file.read_at(buffer, offset),
         }
     }
 
-    pub(crate) fn write(mut file: &File, buffer: &[u8], at: Place) -> io::Result<usize> {
+    pub(crate) fn write(mut file: &File, buffer: &[u8], at: Position) -> io::Result<usize> {
         match at {
-            Place::Cursor => file.write(buffer),
-            Place::Offset(offset) => file.write_at(buffer, offset),
+            Position::Cursor => file.write(buffer),
+            Position::Offset(offset) => file.write_at(buffer, offset),
         }
     }
 }
@@ -115,7 +115,7 @@ mod windows {
     use std::path::{Path, PathBuf};
     use std::sync::Arc;
 
-    use crate::fs::operation::{Handle, Place};
+    use crate::fs::operation::{Handle, Position};
 
     pub(crate) type SystemPath = PathBuf;
 
@@ -127,12 +127,12 @@ mod windows {
         path
     }
 
-    /// Windows doesn't report how a file was opened. It writes to a file that was opened to append
-    /// at the end, whatever the offset.
+    /// Windows does not report how a file was opened. It writes to the end of a file that was
+    /// opened to append, whatever the offset.
     pub(crate) fn handle(file: File) -> Handle {
         Handle {
             file,
-            line: Arc::default(),
+            order: Arc::default(),
             is_stream: false,
             is_nonblocking: false,
             is_direct: false,
@@ -154,22 +154,22 @@ mod windows {
         Ok(())
     }
 
-    pub(crate) fn read(mut file: &File, buffer: &mut [u8], at: Place) -> io::Result<usize> {
+    pub(crate) fn read(mut file: &File, buffer: &mut [u8], at: Position) -> io::Result<usize> {
         match at {
-            Place::Cursor => file.read(buffer),
-            Place::Offset(offset) => keep_position(file, || file.seek_read(buffer, offset)),
+            Position::Cursor => file.read(buffer),
+            Position::Offset(offset) => keep_position(file, || file.seek_read(buffer, offset)),
         }
     }
 
-    pub(crate) fn write(mut file: &File, buffer: &[u8], at: Place) -> io::Result<usize> {
+    pub(crate) fn write(mut file: &File, buffer: &[u8], at: Position) -> io::Result<usize> {
         match at {
-            Place::Cursor => file.write(buffer),
-            Place::Offset(offset) => keep_position(file, || file.seek_write(buffer, offset)),
+            Position::Cursor => file.write(buffer),
+            Position::Offset(offset) => keep_position(file, || file.seek_write(buffer, offset)),
         }
     }
 
-    /// An operation at an offset moves the position. Operations of a handle come one after the
-    /// other here, so it can be put back.
+    /// Restores the position, which an operation at an offset moves. Operations of a handle run one
+    /// at a time on Windows.
     fn keep_position<T>(mut file: &File, work: impl FnOnce() -> T) -> T {
         let position = file.stream_position();
         let output = work();

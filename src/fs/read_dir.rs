@@ -1,4 +1,4 @@
-//! What is in a folder.
+//! The entries of a directory.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -17,18 +17,18 @@ use super::error::context;
 use super::names::from_here;
 use super::operation::{OnPool, on_pool, spawn_on_pool};
 
-/// How many entries a thread brings at once: to go to it costs as much as to read a hundred.
+/// How many entries a thread reads at once. A context switch costs as much as about a hundred.
 const BATCH: usize = 128;
 
-/// What is in a folder, in no order, without `.` and `..`.
+/// Returns a stream of the entries of a directory, in no particular order, without `.` and `..`.
 ///
 /// # Errors
 ///
-/// Those of the system, with the [path](super#errors).
+/// Returns the error of the system, with the [path](super#errors).
 ///
 /// # Cancel safety
 ///
-/// May be dropped at any time.
+/// The future may be dropped at any time.
 ///
 /// # Examples
 ///
@@ -51,7 +51,7 @@ pub async fn read_dir(path: impl AsRef<Path>) -> io::Result<ReadDir> {
     let path = path.as_ref();
     let whole = from_here(path);
     let opened = on_pool(move || Ok(Batch::of(std::fs::read_dir(whole)?))).await;
-    let batch = opened.map_err(|error| context("read the folder", path, error))?;
+    let batch = opened.map_err(|error| context("read the directory", path, error))?;
     Ok(ReadDir {
         path: path.into(),
         batch: Some(batch),
@@ -59,20 +59,20 @@ pub async fn read_dir(path: impl AsRef<Path>) -> io::Result<ReadDir> {
     })
 }
 
-/// A stream of what is in a folder, from [`read_dir`].
+/// A stream of the entries of a directory, from [`read_dir`].
 ///
 /// # Cancel safety
 ///
-/// A `next` that is dropped loses nothing: the next one gives the entry.
+/// A dropped `next` loses nothing. The next call returns the entry.
 #[must_use = "streams do nothing unless polled"]
 pub struct ReadDir {
     path: Arc<Path>,
-    /// None while a thread brings the next, and when all has been given.
+    /// None while a thread reads the next batch, and at the end.
     batch: Option<Batch>,
     next: Option<OnPool<Batch>>,
 }
 
-/// Some entries, and where there may be more.
+/// Some entries, and the iterator if there may be more.
 struct Batch {
     entries: vec::IntoIter<io::Result<DirEntry>>,
     rest: Option<std::fs::ReadDir>,
@@ -91,11 +91,11 @@ impl Batch {
 }
 
 impl ReadDir {
-    /// The next entry, without a trait in scope. `None` at the end.
+    /// Returns the next entry, without a trait in scope. Returns `None` at the end.
     ///
     /// # Errors
     ///
-    /// Those of the system. What comes after one may be missing.
+    /// Returns the error of the system. After an error, entries may be missing.
     pub async fn next_entry(&mut self) -> io::Result<Option<DirEntry>> {
         poll_fn(|cx| Pin::new(&mut *self).poll_next(cx))
             .await
@@ -118,10 +118,10 @@ impl Stream for ReadDir {
             if let Some(entry) = batch.entries.next() {
                 let entry = match entry {
                     Ok(entry) => Ok(DirEntry {
-                        folder: self.path.clone(),
+                        directory: self.path.clone(),
                         ..entry
                     }),
-                    Err(error) => Err(context("read the folder", &self.path, error)),
+                    Err(error) => Err(context("read the directory", &self.path, error)),
                 };
                 return Poll::Ready(Some(entry));
             }
@@ -129,7 +129,7 @@ impl Stream for ReadDir {
             self.batch = None;
             if let Some(rest) = rest {
                 let next = spawn_on_pool(|| Batch::of(rest));
-                let next = next.map_err(|error| context("read the folder", &self.path, error));
+                let next = next.map_err(|error| context("read the directory", &self.path, error));
                 self.next = Some(next?);
             }
         }
@@ -144,64 +144,65 @@ impl fmt::Debug for ReadDir {
     }
 }
 
-/// A file or folder in a folder.
+/// An entry of a directory.
 #[derive(Clone)]
 pub struct DirEntry {
-    /// As it was given to [`read_dir`].
-    folder: Arc<Path>,
+    /// The path that was passed to [`read_dir`].
+    directory: Arc<Path>,
     entry: Arc<std::fs::DirEntry>,
-    /// If it could be had along with the name.
+    /// Present if the system returned it with the name.
     file_type: Option<FileType>,
 }
 
 impl DirEntry {
     fn of(entry: std::fs::DirEntry) -> DirEntry {
         DirEntry {
-            folder: Arc::from(Path::new("")),
+            directory: Arc::from(Path::new("")),
             file_type: entry.file_type().ok(),
             entry: Arc::new(entry),
         }
     }
 
-    /// Its path: that of the folder, as it was given to [`read_dir`], and its name.
+    /// Returns the path of the entry: the path that was passed to [`read_dir`], and the name.
     pub fn path(&self) -> PathBuf {
-        self.folder.join(self.entry.file_name())
+        self.directory.join(self.entry.file_name())
     }
 
-    /// Its name, without a path.
+    /// Returns the name of the entry, without a path.
     pub fn file_name(&self) -> OsString {
         self.entry.file_name()
     }
 
-    /// Whether it's a file, a folder, a symbolic link or something else. It was asked for along
-    /// with the name, and is there at once.
+    /// Returns whether the entry is a file, a directory, a symbolic link or something else.
+    ///
+    /// Most file systems return it with the name. Then this completes at once.
     ///
     /// # Errors
     ///
-    /// Those of the system, with the [path](super#errors).
+    /// Returns the error of the system, with the [path](super#errors).
     pub async fn file_type(&self) -> io::Result<FileType> {
         match self.file_type {
             Some(file_type) => Ok(file_type),
-            None => self.ask(|entry| entry.file_type()).await,
+            None => self.on_pool(|entry| entry.file_type()).await,
         }
     }
 
-    /// What the system knows of it; of a symbolic link itself, not of what it leads to.
+    /// Returns the metadata of the entry. Symbolic links are not followed.
     ///
     /// # Errors
     ///
-    /// Those of the system, with the [path](super#errors).
+    /// Returns the error of the system, with the [path](super#errors).
     pub async fn metadata(&self) -> io::Result<Metadata> {
-        self.ask(|entry| entry.metadata()).await
+        self.on_pool(|entry| entry.metadata()).await
     }
 
-    async fn ask<T: Send + 'static>(
+    async fn on_pool<T: Send + 'static>(
         &self,
-        what: impl FnOnce(&std::fs::DirEntry) -> io::Result<T> + Send + 'static,
+        work: impl FnOnce(&std::fs::DirEntry) -> io::Result<T> + Send + 'static,
     ) -> io::Result<T> {
         let entry = self.entry.clone();
-        let asked = on_pool(move || what(&entry)).await;
-        asked.map_err(|error| context("look at", &self.path(), error))
+        let result = on_pool(move || work(&entry)).await;
+        result.map_err(|error| context("read the metadata of", &self.path(), error))
     }
 }
 

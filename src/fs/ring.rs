@@ -1,12 +1,12 @@
-//! Files by io_uring: operations that the kernel works on while the loop goes on.
+//! Files by io_uring: operations that the kernel performs while the loop goes on.
 //!
-//! What is begun between two turns waits in a line. The turn hands it over in one system call just
-//! before it waits; a turn without file operations makes none. The ring's descriptor is in the
-//! poller, where it becomes readable when something has ended: so one wait covers sockets, timers
-//! and files.
+//! Operations that start between two turns queue in a backlog. The turn submits them in one system
+//! call just before it waits, and a turn without file operations makes no extra call. The ring's
+//! file descriptor is registered with the poller, where it becomes readable when an operation has
+//! completed. So one wait covers sockets, timers and files.
 //!
-//! The kernel has no more operations at once than there are places for their completions, so these
-//! can't overflow. The others wait in the line.
+//! The kernel never has more operations in flight than there is room for their completions, so the
+//! completion queue can't overflow. The other operations wait in the backlog.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -22,93 +22,96 @@ use io_uring::types::{Fd, FsyncFlags, SubmitArgs, Timespec};
 use io_uring::{IoUring, Probe, opcode, squeue};
 use rustix::fs::CWD;
 use rustix::io::Errno;
+use slab::Slab;
 
 use super::background::Progress;
 use super::files::RETRY;
-use super::operation::{Collected, Ended, Operation, Place, end_files};
+use super::operation::{Collected, OpOutput, Operation, Position, drop_or_retry};
 use windlass_reactor::completion::Registrar;
 use windlass_reactor::wake::{discard_panic, wake_all};
 
-/// So many operations are handed over by one system call. 8 KiB of memory.
-const SUBMISSIONS: u32 = 128;
+/// How many operations one system call submits. The queue takes 8 KiB of memory.
+const SUBMISSION_ENTRIES: u32 = 128;
 
-/// So many operations are under way at most, for all files of the thread: as many as a disk takes
-/// at once. For each there are two places for completions, since it may be cancelled: 32 KiB of
-/// memory.
-const UNDER_WAY: u32 = 1024;
+/// How many operations of the thread's files are in flight at most: as many as a disk takes at
+/// once. There is room for two completions of each, because it may be cancelled. The completion
+/// queue takes 32 KiB of memory.
+const MAX_IN_FLIGHT: u32 = 1024;
 
-/// How many bytes a turn hands over at most. If they are in memory, the kernel copies them at once,
-/// in 100 µs or so, and sockets and timers wait meanwhile.
-const BYTES: usize = 1024 * 1024;
+/// How many bytes a turn submits at most. If the page cache has them, the kernel copies them during
+/// the call. That takes about 100 µs, and delays sockets and timers.
+const BYTES_PER_SUBMIT: usize = 1024 * 1024;
 
-/// The tables of a ring keep memory for so many operations after a burst (32 KiB).
+/// How many operations the tables of a ring keep memory for after a burst (32 KiB).
 const KEPT: usize = 256;
 
-/// Of what tells the kernel to cancel something.
+/// The user data of requests that cancel an operation.
 const CANCEL: u64 = u64::MAX;
 
-pub(crate) struct Ring(RefCell<State>);
+pub(crate) struct Ring(RefCell<Inner>);
 
-struct State {
+struct Inner {
     uring: IoUring,
-    flights: Flights,
-    /// What the kernel has not been told of yet.
-    line: VecDeque<u32>,
+    ops: Ops,
+    /// Operations that have not been submitted.
+    backlog: VecDeque<u32>,
     cancels: Vec<u32>,
-    /// How many completions are to come, those of what cancels included.
-    under_way: u32,
-    /// How many operations go on without a caller, those that are stalled not included.
+    /// How many completions are to come, including those of cancellations.
+    in_flight: u32,
+    /// How many operations go on without a caller, not counting those that are stalled.
     unowned: usize,
 }
 
-/// By slot, which is the operation's name in the kernel. A slot is free only once the kernel is
-/// done with it.
-struct Flights {
-    slots: Vec<Option<Flight>>,
-    /// Each free slot at least once. Others as well, which are passed over.
-    free: Vec<u32>,
+/// The operations, by slot. The slot is the operation's user data in the kernel, so it is released
+/// only once the kernel has completed the operation.
+#[derive(Default)]
+struct Ops {
+    slab: Slab<Op>,
+    /// How few operations must be left before memory is given back. Halved when the last operation
+    /// keeps it from being given back, so that each attempt is paid for by earlier removals.
+    shrink_at: usize,
 }
 
-/// An operation, from its beginning until its end has been heard of.
+/// An operation, from its start until its completion has been collected.
 ///
-/// Invariant: what the kernel may touch is owned by the operation and on the heap, and from its
-/// submission until its completion the operation stays here, untouched.
-struct Flight {
+/// Invariant: memory that the kernel may access is owned by the operation and on the heap. From its
+/// submission until its completion the operation stays here, unchanged.
+struct Op {
     phase: Phase,
-    /// None if it was given up in the line.
+    /// None if the operation was abandoned in the backlog.
     operation: Option<Operation>,
     waker: Option<Waker>,
-    fate: Fate,
-    /// The end of a loop has waited for it in vain, and none waits for it again.
+    owner: OpOwner,
+    /// The end of a loop has waited for it in vain. No later end waits for it.
     is_stalled: bool,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Fate {
-    /// A future comes for it.
+enum OpOwner {
+    /// A future takes the result.
     Awaited,
-    /// Nobody comes for it, and it goes on to its end.
+    /// Nothing takes the result. The operation goes on until it completes.
     Detached,
-    /// Nobody wants it.
-    GivenUp,
+    /// Nothing takes the result, and the operation is cancelled.
+    Abandoned,
 }
 
 enum Phase {
-    InLine,
-    UnderWay,
-    Over(io::Result<usize>),
+    Queued,
+    InFlight,
+    Done(io::Result<usize>),
 }
 
-/// What a ring gives up, to be dropped by the caller under no borrow. The caller forgets the slot
-/// before: to drop a waker is user code.
-pub(crate) struct Dropped {
+/// What a released slot contained. The caller drops it while it holds no borrow, after it has
+/// forgotten the slot, because the drop of a waker is user code.
+pub(crate) struct Leftover {
     _operation: Option<Operation>,
     waker: Option<Waker>,
 }
 
-/// A panic of a waker's drop goes nowhere: it must not cost the result of the operation, nor end
-/// the process where something is dropped because of another panic.
-impl Drop for Dropped {
+/// Discards a panic of the waker's drop. It must neither cost the result of the operation nor abort
+/// the process if a value is dropped because of another panic.
+impl Drop for Leftover {
     fn drop(&mut self) {
         discard_panic(|| drop(self.waker.take()));
     }
@@ -117,229 +120,200 @@ impl Drop for Dropped {
 impl Ring {
     /// # Errors
     ///
-    /// Where there's no io_uring, or one without what is needed here (Linux 5.11 has it).
+    /// Returns an error if there is no io_uring, or one without the operations that files need.
+    /// Linux 5.11 has them.
     pub(crate) fn new(registrar: &Registrar<'_>) -> io::Result<Ring> {
         let mut plain = IoUring::builder();
-        plain.setup_cqsize(2 * UNDER_WAY);
-        // One thread alone has it, and looks often enough: no need to interrupt it. Linux 6.0.
+        plain.setup_cqsize(2 * MAX_IN_FLIGHT);
+        // One thread uses it, and enters the kernel often: completions need no interrupt. Linux
+        // 6.0.
         let mut calm = plain.clone();
         calm.setup_coop_taskrun().setup_single_issuer();
-        let built = calm.build(SUBMISSIONS);
-        let uring = built.or_else(|_| plain.build(SUBMISSIONS))?;
+        let built = calm.build(SUBMISSION_ENTRIES);
+        let uring = built.or_else(|_| plain.build(SUBMISSION_ENTRIES))?;
         if !has_all(&uring)? {
             return Err(io::ErrorKind::Unsupported.into());
         }
         registrar.watch(uring.as_fd())?;
-        Ok(Ring(RefCell::new(State {
+        Ok(Ring(RefCell::new(Inner {
             uring,
-            flights: Flights {
-                slots: Vec::new(),
-                free: Vec::new(),
-            },
-            line: VecDeque::new(),
+            ops: Ops::default(),
+            backlog: VecDeque::new(),
             cancels: Vec::new(),
-            under_way: 0,
+            in_flight: 0,
             unowned: 0,
         })))
     }
 
-    /// Puts it in the line.
+    /// Puts the operation into the backlog.
     pub(crate) fn start(&self, operation: Operation) -> u32 {
-        let flight = Flight {
-            phase: Phase::InLine,
+        let op = Op {
+            phase: Phase::Queued,
             operation: Some(operation),
             waker: None,
-            fate: Fate::Awaited,
+            owner: OpOwner::Awaited,
             is_stalled: false,
         };
-        let state = &mut *self.0.borrow_mut();
-        let slot = state.flights.insert(flight);
-        state.line.push_back(slot);
+        let inner = &mut *self.0.borrow_mut();
+        let slot = inner.ops.insert(op);
+        inner.backlog.push_back(slot);
         slot
     }
 
-    /// Leaves the waker with the operation if it's not over yet. If it is, the slot is free from
-    /// here on. The caller forgets it before it drops `left`, which is user code.
+    /// Registers the waker if the operation has not completed. If it has, the slot is released. The
+    /// caller forgets the slot before it drops `left`, which is user code.
     pub(crate) fn poll(
         &self,
         slot: u32,
         cx: &mut Context<'_>,
         left: &mut Option<Waker>,
-    ) -> Poll<Ended> {
-        let mut state = self.0.borrow_mut();
-        let flight = state.flights.get(slot);
-        let is_over = matches!(flight.phase, Phase::Over(_));
-        let known = flight.waker.as_ref();
+    ) -> Poll<OpOutput> {
+        let mut inner = self.0.borrow_mut();
+        let op = inner.ops.get(slot);
+        let is_over = matches!(op.phase, Phase::Done(_));
+        let known = op.waker.as_ref();
         if !is_over && !known.is_some_and(|known| known.will_wake(cx.waker())) {
-            drop(state);
+            drop(inner);
             *left = Some(cx.waker().clone()); // user code, which may turn
-            state = self.0.borrow_mut();
+            inner = self.0.borrow_mut();
         }
-        let flight = state.flights.get(slot);
-        if let Phase::Over(result) = &mut flight.phase {
+        let op = inner.ops.get(slot);
+        if let Phase::Done(result) = &mut op.phase {
             let result = mem::replace(result, Ok(0));
-            let operation = flight.operation.take(); // its waker was called
-            state.flights.vacate(slot);
+            let operation = op.operation.take(); // its waker was called
+            inner.ops.remove(slot);
             return Poll::Ready((result, operation.unwrap_or(Operation::Lost)));
         }
         if left.is_some() {
-            mem::swap(&mut flight.waker, left);
+            mem::swap(&mut op.waker, left);
         }
         Poll::Pending
     }
 
-    /// Nobody comes for it, and it goes on.
-    pub(crate) fn detach(&self, slot: u32) -> Dropped {
-        let state = &mut *self.0.borrow_mut();
-        let flight = state.flights.get(slot);
-        if let Phase::Over(_) = flight.phase {
-            return state.flights.free(slot);
+    /// Lets the operation go on without its future.
+    pub(crate) fn detach(&self, slot: u32) -> Leftover {
+        let inner = &mut *self.0.borrow_mut();
+        let op = inner.ops.get(slot);
+        if let Phase::Done(_) = op.phase {
+            return inner.ops.release(slot);
         }
-        flight.fate = Fate::Detached;
-        let dropped = Dropped::of(None, flight.waker.take());
-        state.unowned += 1;
+        op.owner = OpOwner::Detached;
+        let dropped = Leftover::of(None, op.waker.take());
+        inner.unowned += 1;
         dropped
     }
 
-    /// Nobody comes for it, and it need not be done. What is under way is cancelled, if the kernel
-    /// can; until it says so it stays here.
-    pub(crate) fn give_up(&self, slot: u32) -> Dropped {
-        let state = &mut *self.0.borrow_mut();
-        let flight = state.flights.get(slot);
-        flight.fate = Fate::GivenUp;
-        match flight.phase {
-            Phase::Over(_) => state.flights.free(slot),
-            Phase::InLine => Dropped::of(flight.operation.take(), flight.waker.take()),
-            Phase::UnderWay => {
-                let dropped = Dropped::of(None, flight.waker.take());
-                state.unowned += 1;
-                state.cancels.push(slot);
+    /// Abandons the operation, whose future was dropped. If it is in flight, it is cancelled where
+    /// the kernel can do so, and stays here until its completion.
+    pub(crate) fn abandon(&self, slot: u32) -> Leftover {
+        let inner = &mut *self.0.borrow_mut();
+        let op = inner.ops.get(slot);
+        op.owner = OpOwner::Abandoned;
+        match op.phase {
+            Phase::Done(_) => inner.ops.release(slot),
+            Phase::Queued => Leftover::of(op.operation.take(), op.waker.take()),
+            Phase::InFlight => {
+                let dropped = Leftover::of(None, op.waker.take());
+                inner.unowned += 1;
+                inner.cancels.push(slot);
                 dropped
             }
         }
     }
 
-    /// Hands over what is in the line, by one system call. True if something has ended already, or
-    /// more is to be handed over soon: no time to sleep.
+    /// Submits the backlog by one system call. Returns true if the loop must not block, because an
+    /// operation has completed already or more must be submitted in the next turn.
     pub(crate) fn submit(&self) -> io::Result<bool> {
-        let mut state = self.0.borrow_mut();
-        let more = state.fill();
-        if !state.uring.submission().is_empty() {
-            if let Err(error) = state.uring.submit() {
+        let mut inner = self.0.borrow_mut();
+        let more = inner.fill_submission_queue();
+        if !inner.uring.submission().is_empty() {
+            if let Err(error) = inner.uring.submit() {
                 if !is_short(&error) {
                     return Err(error);
                 }
             }
         }
-        let more = more && state.uring.submission().is_empty();
-        Ok(more || !state.uring.completion().is_empty())
+        let more = more && inner.uring.submission().is_empty();
+        Ok(more || !inner.uring.completion().is_empty())
     }
 
-    /// The kernel was short of something, and has not taken all. At once it would do so again.
-    pub(crate) fn is_held_back(&self) -> bool {
+    /// Returns whether the kernel was short of memory and has not taken all operations. If the loop
+    /// retried at once, the kernel would refuse them again.
+    pub(crate) fn is_short_of_memory(&self) -> bool {
         !self.0.borrow_mut().uring.submission().is_empty()
     }
 
-    /// Takes in what has ended, and whom to wake for it. The caller goes on with what comes back,
-    /// under no borrow.
+    /// Collects completions and the wakers of their futures. The caller handles the result while it
+    /// holds no borrow.
     #[inline]
-    pub(crate) fn collect(&self, woken: &mut Vec<Waker>) -> Option<Box<Collected>> {
-        self.0.borrow_mut().collect(woken)
+    pub(crate) fn collect(&self, wakers: &mut Vec<Waker>) -> Option<Box<Collected>> {
+        self.0.borrow_mut().collect(wakers)
     }
 
-    /// Whether there is anything to submit, to wait for or to collect at the end of a loop.
+    /// Returns whether there is anything to submit, to wait for or to collect at the end of a loop.
     pub(crate) fn has_work(&self) -> bool {
-        let state = self.0.borrow();
-        state.under_way > 0 || !state.line.is_empty() || !state.cancels.is_empty()
+        let inner = self.0.borrow();
+        inner.in_flight > 0 || !inner.backlog.is_empty() || !inner.cancels.is_empty()
     }
 
-    /// A step of a loop's end: submits, and waits until something ends. None if no operation is
-    /// left that goes on without its caller; the rest is in the kernel's hands then, as far as it
-    /// takes any.
+    /// One step of a loop's end: submits, and waits until an operation completes. Returns None if
+    /// no operation is left that goes on without its caller. The others were submitted then, as far
+    /// as the kernel takes any.
     pub(crate) fn finish(
         &self,
-        woken: &mut Vec<Waker>,
+        wakers: &mut Vec<Waker>,
         progress: &mut Progress,
     ) -> Option<Option<Box<Collected>>> {
-        self.0.borrow_mut().finish(woken, progress)
+        self.0.borrow_mut().finish(wakers, progress)
     }
 }
 
-impl Flights {
-    fn get(&mut self, slot: u32) -> &mut Flight {
-        let flight = self.slots[slot as usize].as_mut();
-        flight.expect("a slot is taken until its operation is over")
-    }
-
-    fn insert(&mut self, flight: Flight) -> u32 {
-        match self.vacancy() {
-            Some(slot) => {
-                self.slots[slot as usize] = Some(flight);
-                slot
-            }
-            None => {
-                self.slots.push(Some(flight));
-                self.slots.len() as u32 - 1
-            }
-        }
+impl Ops {
+    #[inline]
+    fn get(&mut self, slot: u32) -> &mut Op {
+        let op = self.slab.get_mut(slot as usize);
+        op.expect("a slot is occupied until its operation completes")
     }
 
     #[inline]
-    fn vacancy(&mut self) -> Option<u32> {
-        // Each entry is passed over once, so this takes constant time on average.
-        loop {
-            let slot = self.free.pop()?;
-            if let Some(None) = self.slots.get(slot as usize) {
-                return Some(slot);
-            }
+    fn insert(&mut self, op: Op) -> u32 {
+        let slot = self.slab.insert(op) as u32;
+        if self.slab.len() > KEPT {
+            self.shrink_at = self.shrink_at.max(self.slab.len() / 4);
         }
+        slot
     }
 
-    fn free(&mut self, slot: u32) -> Dropped {
-        let flight = self.get(slot);
-        let dropped = Dropped::of(flight.operation.take(), flight.waker.take());
-        self.vacate(slot);
-        dropped
-    }
-
-    /// The slot has neither an operation nor a waker any more.
     #[inline]
-    fn vacate(&mut self, slot: u32) {
-        self.slots[slot as usize] = None;
-        if self.slots.len() > KEPT && slot as usize + 1 == self.slots.len() {
-            self.shorten();
-        } else {
-            self.free.push(slot);
-        }
-    }
-
-    /// Cuts off the free slots at the end, and gives memory back after a burst.
-    #[cold]
-    fn shorten(&mut self) {
-        while self.slots.len() > KEPT && matches!(self.slots.last(), Some(None)) {
-            self.slots.pop();
-        }
-        if self.slots.capacity() / 4 > self.slots.len() {
+    fn remove(&mut self, slot: u32) -> Op {
+        let op = self.slab.remove(slot as usize);
+        if self.slab.len() <= self.shrink_at && self.slab.capacity() > KEPT {
             self.shrink();
         }
+        op
     }
 
+    /// Gives memory back after a burst.
+    #[cold]
     fn shrink(&mut self) {
-        let len = self.slots.len();
-        self.free.retain(|&slot| (slot as usize) < len);
-        self.free.shrink_to(2 * len);
-        self.slots.shrink_to(2 * len);
+        self.slab.shrink_to_fit();
+        self.shrink_at = self.slab.len() / 2;
+    }
+
+    fn release(&mut self, slot: u32) -> Leftover {
+        let op = self.remove(slot);
+        Leftover::of(op.operation, op.waker)
     }
 }
 
-impl State {
-    /// Fills the submission queue. True if there's more to hand over, although there's room for it:
-    /// it has to wait for the next turn.
-    fn fill(&mut self) -> bool {
+impl Inner {
+    /// Fills the submission queue. Returns true if more operations could be in flight, but have to
+    /// wait for the next turn.
+    fn fill_submission_queue(&mut self) -> bool {
         while let Some(slot) = self.cancels.pop() {
-            let flight = self.flights.slots.get(slot as usize);
-            // It may be over by now, and the slot another's or cut off.
-            if flight.is_some_and(|it| it.as_ref().is_some_and(Flight::is_to_be_cancelled)) {
+            let op = self.ops.slab.get(slot as usize);
+            // The operation may have completed, and another one may have its slot.
+            if op.is_some_and(Op::must_be_cancelled) {
                 let cancel = opcode::AsyncCancel::new(slot.into()).build();
                 if !self.push(cancel.user_data(CANCEL)) {
                     self.cancels.push(slot);
@@ -348,65 +322,66 @@ impl State {
             }
         }
         let mut bytes = 0;
-        while self.under_way < UNDER_WAY {
-            let Some(&slot) = self.line.front() else {
-                self.shrink_line();
+        while self.in_flight < MAX_IN_FLIGHT {
+            let Some(&slot) = self.backlog.front() else {
+                self.shrink_queues();
                 return false;
             };
-            let flight = self.flights.get(slot);
-            if let Some(operation) = &mut flight.operation {
-                if bytes >= BYTES {
+            let op = self.ops.get(slot);
+            if let Some(operation) = &mut op.operation {
+                if bytes >= BYTES_PER_SUBMIT {
                     return true;
                 }
                 bytes += operation.len();
-                let entry = entry(operation);
+                let entry = submission_entry(operation);
                 if !self.push(entry.user_data(slot.into())) {
                     return true;
                 }
-                self.flights.get(slot).phase = Phase::UnderWay;
+                self.ops.get(slot).phase = Phase::InFlight;
             } else {
-                self.flights.vacate(slot); // given up, and empty
+                self.ops.remove(slot); // it was abandoned
             }
-            self.line.pop_front();
+            self.backlog.pop_front();
         }
         false
     }
 
-    /// False if the queue is full.
+    /// Returns false if the submission queue is full.
     fn push(&mut self, entry: squeue::Entry) -> bool {
-        // SAFETY: what the entry points to is on the heap, owned by the operation in the flight
-        // whose slot is the entry's name. That stays there, untouched, until `collect` gets its
-        // completion; if there's none, `drop` leaks it. (One that cancels points to nothing.)
+        // SAFETY: the entry points to memory on the heap that is owned by the operation whose slot
+        // is the entry's user data. The operation stays there, unchanged, until `collect` gets its
+        // completion, and `drop` leaks it if there is none. A cancellation points to nothing.
         let pushed = unsafe { self.uring.submission().push(&entry) }.is_ok();
-        self.under_way += u32::from(pushed);
+        self.in_flight += u32::from(pushed);
         pushed
     }
 
-    fn collect(&mut self, woken: &mut Vec<Waker>) -> Option<Box<Collected>> {
+    fn collect(&mut self, wakers: &mut Vec<Waker>) -> Option<Box<Collected>> {
         let mut collected = None;
         for completion in self.uring.completion() {
-            self.under_way -= 1;
+            self.in_flight -= 1;
             let slot = completion.user_data();
             if slot == CANCEL {
                 continue;
             }
-            let flight = self.flights.get(slot as u32);
-            let operation = flight.operation.as_mut().expect("it was under way");
-            let mut result = end(operation, completion.result());
-            let is_wanted = flight.fate != Fate::GivenUp;
-            if is_wanted && operation.goes_on(&mut result) {
-                flight.phase = Phase::InLine;
-                self.line.push_back(slot as u32);
+            let op = self.ops.get(slot as u32);
+            let operation = op.operation.as_mut();
+            let operation = operation.expect("an operation in flight is present");
+            let mut result = complete(operation, completion.result());
+            let is_wanted = op.owner != OpOwner::Abandoned;
+            if is_wanted && operation.must_continue(&mut result) {
+                op.phase = Phase::Queued;
+                self.backlog.push_back(slot as u32);
                 continue;
             }
-            // What nobody has cancelled, the kernel had no thread for.
+            // If nothing has cancelled it, the kernel had no thread for it.
             let is_refused = is_wanted && is_refused(&result);
             if !is_refused {
-                operation.finish_on_ring(&mut result, woken);
+                operation.finish_on_ring(&mut result, wakers);
             }
-            if flight.fate == Fate::Awaited {
-                flight.phase = Phase::Over(result);
-                woken.extend(flight.waker.take());
+            if op.owner == OpOwner::Awaited {
+                op.phase = Phase::Done(result);
+                wakers.extend(op.waker.take());
                 continue;
             }
             let collected = collected.get_or_insert_with(Box::<Collected>::default);
@@ -414,17 +389,17 @@ impl State {
                 true => &mut collected.refused,
                 false => &mut collected.ended,
             };
-            operations.extend(flight.operation.take());
-            self.unowned -= usize::from(!flight.is_stalled);
-            self.flights.vacate(slot as u32);
+            operations.extend(op.operation.take());
+            self.unowned -= usize::from(!op.is_stalled);
+            self.ops.remove(slot as u32);
         }
         collected
     }
 
     #[cold]
-    fn shrink_line(&mut self) {
-        if self.line.capacity() > KEPT {
-            self.line.shrink_to(KEPT);
+    fn shrink_queues(&mut self) {
+        if self.backlog.capacity() > KEPT {
+            self.backlog.shrink_to(KEPT);
         }
         if self.cancels.capacity() > KEPT {
             self.cancels.shrink_to(KEPT);
@@ -433,25 +408,25 @@ impl State {
 
     fn finish(
         &mut self,
-        woken: &mut Vec<Waker>,
+        wakers: &mut Vec<Waker>,
         progress: &mut Progress,
     ) -> Option<Option<Box<Collected>>> {
-        let more = self.fill();
+        let more = self.fill_submission_queue();
         if self.unowned == 0 {
             self.submit_rest(more);
-            // Of those that are stalled, or awaited elsewhere.
+            // Completions of operations that are stalled or awaited.
             let has_ended = !self.uring.completion().is_empty();
-            return has_ended.then(|| self.collect(woken));
+            return has_ended.then(|| self.collect(wakers));
         }
         let limit = Timespec::from(progress.time_left());
         let args = SubmitArgs::new().timespec(&limit);
         let waited = self.uring.submitter().submit_with_args(1, &args);
         if !self.uring.completion().is_empty() {
             progress.made();
-            return Some(self.collect(woken));
+            return Some(self.collect(wakers));
         }
         if progress.time_left().is_zero() {
-            // A disk, a network file system or a peer hangs.
+            // A disk, a network file system or a peer does not respond.
             return Some(Some(Box::new(self.stall())));
         }
         if waited.is_err() {
@@ -460,24 +435,24 @@ impl State {
         Some(None)
     }
 
-    /// Submits what waits in line, as much as may be under way.
+    /// Submits the backlog, as much as may be in flight.
     fn submit_rest(&mut self, mut more: bool) {
         while !self.uring.submission().is_empty() && self.uring.submit().is_ok() && more {
-            more = self.fill();
+            more = self.fill_submission_queue();
         }
     }
 
-    /// From now on no end of a loop waits for the operations that are left. Returns those that the
-    /// kernel doesn't know yet.
+    /// From now on no end of a loop waits for the operations that are left. Returns those that were
+    /// not submitted.
     fn stall(&mut self) -> Collected {
         let mut unknown = Collected::default();
-        for flight in self.flights.slots.iter_mut().flatten() {
-            match flight.phase {
-                Phase::InLine if flight.fate == Fate::Detached => {
-                    flight.fate = Fate::GivenUp;
-                    unknown.refused.extend(flight.operation.take());
+        for (_, op) in &mut self.ops.slab {
+            match op.phase {
+                Phase::Queued if op.owner == OpOwner::Detached => {
+                    op.owner = OpOwner::Abandoned;
+                    unknown.refused.extend(op.operation.take());
                 }
-                _ => flight.is_stalled |= flight.fate != Fate::Awaited,
+                _ => op.is_stalled |= op.owner != OpOwner::Awaited,
             }
         }
         self.unowned = 0;
@@ -485,45 +460,44 @@ impl State {
     }
 }
 
-impl Dropped {
-    fn of(operation: Option<Operation>, waker: Option<Waker>) -> Dropped {
-        Dropped {
+impl Leftover {
+    fn of(operation: Option<Operation>, waker: Option<Waker>) -> Leftover {
+        Leftover {
             _operation: operation,
             waker,
         }
     }
 }
 
-impl Flight {
-    fn is_to_be_cancelled(&self) -> bool {
-        self.fate == Fate::GivenUp && matches!(self.phase, Phase::UnderWay)
+impl Op {
+    fn must_be_cancelled(&self) -> bool {
+        self.owner == OpOwner::Abandoned && matches!(self.phase, Phase::InFlight)
     }
 }
 
-/// The end of the thread, or of its last use of files. No future is left that could come for
-/// anything.
+/// Completes operations at the end of the thread. No future is left that could take a result.
 impl Drop for Ring {
     fn drop(&mut self) {
-        let state = self.0.get_mut();
+        let inner = self.0.get_mut();
         let mut progress = Progress::new();
-        let mut woken = Vec::new();
-        while let Some(collected) = state.finish(&mut woken, &mut progress) {
-            collected.into_iter().for_each(|it| end_files(*it));
-            wake_all(woken.drain(..));
+        let mut wakers = Vec::new();
+        while let Some(collected) = inner.finish(&mut wakers, &mut progress) {
+            collected.into_iter().for_each(|it| drop_or_retry(*it));
+            wake_all(wakers.drain(..));
         }
-        if state.under_way > 0 {
-            // The kernel may touch the memory at any time to come.
-            mem::forget(mem::take(&mut state.flights.slots));
+        if inner.in_flight > 0 {
+            // The kernel may access the memory at any later time.
+            mem::forget(mem::take(&mut inner.ops));
         }
     }
 }
 
 impl fmt::Debug for Ring {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let state = self.0.borrow();
+        let inner = self.0.borrow();
         f.debug_struct("Ring")
-            .field("in_line", &state.line.len())
-            .field("under_way", &state.under_way)
+            .field("backlog", &inner.backlog.len())
+            .field("in_flight", &inner.in_flight)
             .finish_non_exhaustive()
     }
 }
@@ -544,21 +518,21 @@ fn has_all(uring: &IoUring) -> io::Result<bool> {
     Ok(has_features && codes.iter().all(|&code| probe.is_supported(code)))
 }
 
-/// The kernel has not enough memory at the moment, or completions to take in first, or a signal
-/// has come.
+/// Returns whether the kernel has not enough memory at the moment, has completions that must be
+/// collected first, or was interrupted by a signal.
 fn is_short(error: &io::Error) -> bool {
     let short = [Errno::AGAIN, Errno::BUSY, Errno::INTR];
     Errno::from_io_error(error).is_some_and(|error| short.contains(&error))
 }
 
-/// The kernel had no thread for it and could start none.
+/// Returns whether the kernel had no thread for the operation and could start none.
 pub(crate) fn is_refused(result: &io::Result<usize>) -> bool {
     let error = result.as_ref().err().and_then(Errno::from_io_error);
     error == Some(Errno::CANCELED)
 }
 
-/// What the kernel is told. It points into the operation.
-fn entry(operation: &mut Operation) -> squeue::Entry {
+/// Returns the submission for an operation. It points into the operation.
+fn submission_entry(operation: &mut Operation) -> squeue::Entry {
     let len = operation.len();
     match operation {
         Operation::Read {
@@ -602,16 +576,16 @@ fn fd(file: &File) -> Fd {
     Fd(file.as_raw_fd())
 }
 
-fn offset(at: Place) -> u64 {
+fn offset(at: Position) -> u64 {
     match at {
-        Place::Cursor => u64::MAX,
-        // The last number would be the cursor. The one before is as much beyond all files.
-        Place::Offset(offset) => offset.min(u64::MAX - 1),
+        Position::Cursor => u64::MAX,
+        // `u64::MAX` would be the cursor. The offset before it is beyond all files as well.
+        Position::Offset(offset) => offset.min(u64::MAX - 1),
     }
 }
 
-/// What the kernel has done.
-fn end(operation: &mut Operation, code: i32) -> io::Result<usize> {
+/// Applies the kernel's result to the operation.
+fn complete(operation: &mut Operation, code: i32) -> io::Result<usize> {
     if code < 0 {
         let error = io::Error::from_raw_os_error(-code);
         if Errno::from_io_error(&error) != Some(Errno::CANCELED) {
@@ -621,18 +595,18 @@ fn end(operation: &mut Operation, code: i32) -> io::Result<usize> {
     }
     match operation {
         Operation::Read { buffer, .. } => {
-            // SAFETY: the kernel has written so many bytes behind the end, and `entry` gave it no
-            // more room than there was.
+            // SAFETY: the kernel has written `code` bytes behind the end, and `submission_entry`
+            // gave it no more room than the capacity.
             unsafe { buffer.set_len(buffer.len() + code as usize) };
         }
-        // SAFETY: the kernel has opened this descriptor for us, and nobody else knows of it.
+        // SAFETY: the kernel has opened this file descriptor for us, and nothing else owns it.
         Operation::Open(opening) => opening.opened = Some(unsafe { File::from_raw_fd(code) }),
         _ => forget_closed(operation),
     }
     Ok(code as usize)
 }
 
-/// A descriptor is closed, and free for others, also if the kernel tells of an error.
+/// Forgets a file descriptor that was closed. It is closed even if the kernel returns an error.
 fn forget_closed(operation: &mut Operation) {
     if let Operation::Close(file) = operation {
         let _ = file.take().map(IntoRawFd::into_raw_fd);

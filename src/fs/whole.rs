@@ -5,29 +5,29 @@ use std::path::Path;
 
 use super::error::{context, context_of_two};
 use super::names::from_here;
-use super::operation::{MOST_BYTES, has_ring, on_pool_with_paths};
+use super::operation::{MAX_BYTES, has_ring, on_pool_with_paths};
 use super::platform;
 use super::{File, OpenOptions};
 
-/// The first read of a file of which nothing is known (bytes). Most files end within it.
+/// The size of the first read of a file whose length is unknown (bytes). Most files are smaller.
 const FIRST_BYTES: usize = 16 * 1024;
 
 /// Reads a whole file.
 ///
 /// # Errors
 ///
-/// Those of the system, with the [path](super#errors).
+/// Returns the error of the system, with the [path](super#errors).
 ///
 /// # Cancel safety
 ///
-/// May be dropped at any time.
+/// The future may be dropped at any time.
 ///
 /// # Examples
 ///
 /// ```
 /// use windlass::{block_on, fs};
 ///
-/// assert!(block_on(fs::read("Cargo.toml"))?.starts_with(b"[package]"));
+/// assert!(block_on(fs::read("Cargo.toml"))?.starts_with(b"["));
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub async fn read(path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
@@ -35,7 +35,7 @@ pub async fn read(path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
     let contents = if has_ring() {
         read_all(path).await
     } else {
-        // In one go, not a thread's way for each step.
+        // One thread does it all, which saves a context switch per step.
         let whole = from_here(path);
         on_pool_with_paths([&whole.clone()], move || std::fs::read(whole)).await
     };
@@ -47,9 +47,9 @@ async fn read_all(path: &Path) -> io::Result<Vec<u8>> {
     let beginning = file.beginning();
     let mut contents = Vec::new();
     loop {
-        // Not to ask for the length saves a thread's way; and it may change.
+        // Asking for the length would take a thread, and the length may change.
         if contents.capacity() - contents.len() < FIRST_BYTES {
-            contents.reserve(contents.len().clamp(FIRST_BYTES, MOST_BYTES));
+            contents.reserve(contents.len().clamp(FIRST_BYTES, MAX_BYTES));
         }
         let at = beginning.after(contents.len());
         let room = contents.capacity() - contents.len();
@@ -62,15 +62,15 @@ async fn read_all(path: &Path) -> io::Result<Vec<u8>> {
     }
 }
 
-/// Reads a whole file that is UTF-8.
+/// Reads a whole file as a UTF-8 string.
 ///
 /// # Errors
 ///
-/// `InvalidData` if it isn't, and those of [`read`].
+/// Returns `InvalidData` if the contents are not UTF-8, and the errors of [`read`].
 ///
 /// # Cancel safety
 ///
-/// May be dropped at any time.
+/// The future may be dropped at any time.
 ///
 /// # Examples
 ///
@@ -88,19 +88,19 @@ pub async fn read_to_string(path: impl AsRef<Path>) -> io::Result<String> {
     })
 }
 
-/// Writes a file that has these contents and no others; it's made if it isn't there.
+/// Replaces the contents of a file. Creates the file if it does not exist.
 ///
-/// When it returns, the system has them, but the disk may not yet: that is what
-/// [`File::sync_all`] is for.
+/// When it returns, the system has the contents, but the disk may not have them yet.
+/// [`File::sync_all`] waits for the disk.
 ///
 /// # Errors
 ///
-/// Those of the system, with the [path](super#errors). After one, a part of the contents may be in
-/// the file.
+/// Returns the error of the system, with the [path](super#errors). After an error, a part of the
+/// contents may be in the file.
 ///
 /// # Cancel safety
 ///
-/// When dropped, the file may be empty, or have a first part of the contents, or all.
+/// If the future is dropped, the file may be empty, or have a first part of the contents, or all.
 ///
 /// # Examples
 ///
@@ -141,16 +141,18 @@ async fn write_all(path: &Path, contents: Vec<u8>) -> io::Result<()> {
     wrote.and(closed)
 }
 
-/// Copies a file's contents and permissions to another, which is made, or emptied before; says how
-/// many bytes. A thread does it, by the system's own means: some file systems then share the data.
+/// Copies the contents and permissions of a file to another file. Returns the number of bytes.
+///
+/// The other file is created, or emptied first. A thread uses the system's own copy, by which some
+/// file systems share the data.
 ///
 /// # Errors
 ///
-/// Those of the system, with both [paths](super#errors).
+/// Returns the error of the system, with both [paths](super#errors).
 ///
 /// # Cancel safety
 ///
-/// When dropped, it goes on.
+/// If the future is dropped, the copy goes on.
 ///
 /// # Examples
 ///

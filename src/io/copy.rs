@@ -1,4 +1,4 @@
-//! Copying all from one descriptor to another.
+//! Copying between file descriptors.
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn};
@@ -20,38 +20,38 @@ use windlass_reactor::net::unix::UnixStream;
 use super::splice::{Pipe, Spliced, is_refusal};
 use super::{PipeReader, PipeWriter, Stderr, Stdin, Stdout};
 
-/// The size of the buffer. Of larger ones the system calls are no smaller part.
+/// The size of the buffer. With a larger one, system calls take the same share of the time.
 const BUFFER: usize = 64 * 1024;
 
-/// A read that brings so much is taken for the middle of a large transfer: the next one goes by
-/// way of a pipe. Less is sooner copied than spliced.
-const MUCH: usize = 32 * 1024;
+/// A read of at least this size indicates a large transfer, and the next one goes through a pipe.
+/// Copying less than this is faster than splicing it.
+const SPLICE_MIN: usize = 32 * 1024;
 
 thread_local! {
-    /// The buffer of this thread's copies, while none of them has something in it.
+    /// The buffer of this thread, while no copy uses it.
     static SPARE: Cell<Option<Box<[u8]>>> = const { Cell::new(None) };
 }
 
-/// Copies all from a reader to a writer, until the reader ends, and says how many bytes that were.
-/// The writer is not closed.
+/// Copies all bytes from a reader to a writer until the reader ends, and returns their number. The
+/// writer stays open.
 ///
-/// Both are what has a descriptor: sockets, pipes, standard streams, those of children; or
-/// references to them. For what lies above these, TLS say, there is `futures::io::copy_buf`.
+/// Both have to be file descriptors or references to them: sockets, pipes, standard streams and
+/// those of child processes. For layers above these, such as TLS, use `futures::io::copy_buf`.
 ///
-/// While it waits to read it holds no memory: the buffer, 64 KiB, is lent by the thread. On Linux
-/// large transfers don't come into the program at all: the system moves the pages through a pipe
-/// (`splice`). A pipe is lent as well, to up to 16 copies a thread at once; all others have the
-/// buffer, and so have all if `SIGPIPE` isn't ignored, since `splice` would send it.
+/// A copy that waits to read holds no buffer: the thread lends it one of 64 KiB. On Linux the
+/// kernel moves the pages of large transfers through a pipe (`splice`) without copying them into
+/// the program. Up to 16 copies per thread use a pipe at the same time, and the others use the
+/// buffer. So do all copies while `SIGPIPE` isn't ignored, because `splice` would raise it.
 ///
 /// # Errors
 ///
-/// Those of reading and writing. What was read by then and couldn't be written is lost.
+/// Fails with the errors of reading and writing. Bytes that were read but not written are lost.
 ///
 /// # Cancel safety
 ///
-/// **May be half done.** If it is dropped, a first part was written, how much is not known, and
-/// what was read and not yet written is lost: up to 1 MiB. If it's dropped while it waits to read,
-/// nothing is lost.
+/// **May be half done.** When the future is dropped, an unknown first part was written, and bytes
+/// that were read but not yet written are lost, up to 1 MiB. A copy that is dropped while it waits
+/// to read loses nothing.
 ///
 /// # Examples
 ///
@@ -82,19 +82,20 @@ where
     poll_fn(|cx| transfer.poll(cx, &mut reader, &mut writer)).await
 }
 
-/// Copies both ways between two streams, until both have ended. Where one ends, the other one is
-/// closed for writing, and still read: so a peer that says all it has to say, and then listens,
-/// gets its answer.
+/// Copies in both directions between two streams until both have ended. When one stream ends, the
+/// other is shut down for writing and still read, so a peer that has sent its whole request still
+/// gets the response.
 ///
-/// Says how many bytes went from `a` to `b`, and from `b` to `a`.
+/// Returns the number of bytes copied from `a` to `b`, and from `b` to `a`.
 ///
 /// # Errors
 ///
-/// The first of either way, as for [`copy`]; the other way isn't waited for.
+/// Fails with the first error of either direction, as [`copy`] does, without waiting for the other
+/// direction.
 ///
 /// # Cancel safety
 ///
-/// **May be half done**, as [`copy`], in both directions.
+/// **May be half done** in both directions, as for [`copy`].
 ///
 /// # Examples
 ///
@@ -106,8 +107,8 @@ where
 ///     let listener = TcpListener::bind("127.0.0.1:8080").await?;
 ///     let (client, _) = listener.accept().await?;
 ///     let server = TcpStream::connect("127.0.0.1:80").await?;
-///     let (asked, answered) = copy_bidirectional(&client, &server).await?;
-///     println!("{asked} bytes there, {answered} back");
+///     let (sent, received) = copy_bidirectional(&client, &server).await?;
+///     println!("{sent} bytes sent, {received} received");
 ///     std::io::Result::Ok(())
 /// })?;
 /// # Ok::<(), std::io::Error>(())
@@ -117,14 +118,14 @@ where
     for<'a> &'a A: AsyncRead + AsyncWrite + Descriptor,
     for<'b> &'b B: AsyncRead + AsyncWrite + Descriptor,
 {
-    let mut there = pin!(copy_and_close(a, b));
-    let mut back = pin!(copy_and_close(b, a));
-    let (mut went, mut came) = (None, None);
+    let mut forward = pin!(copy_and_close(a, b));
+    let mut backward = pin!(copy_and_close(b, a));
+    let (mut sent, mut received) = (None, None);
     poll_fn(|cx| {
-        poll_once(&mut went, there.as_mut(), cx)?;
-        poll_once(&mut came, back.as_mut(), cx)?;
-        match (went, came) {
-            (Some(went), Some(came)) => Poll::Ready(Ok((went, came))),
+        poll_pending(&mut sent, forward.as_mut(), cx)?;
+        poll_pending(&mut received, backward.as_mut(), cx)?;
+        match (sent, received) {
+            (Some(sent), Some(received)) => Poll::Ready(Ok((sent, received))),
             _ => Poll::Pending,
         }
     })
@@ -141,8 +142,8 @@ where
     Ok(bytes)
 }
 
-/// Polls what hasn't ended yet.
-fn poll_once<T>(
+/// Polls the future unless its output is there.
+fn poll_pending<T>(
     output: &mut Option<T>,
     future: Pin<&mut impl Future<Output = io::Result<T>>>,
     cx: &mut Context<'_>,
@@ -155,17 +156,17 @@ fn poll_once<T>(
     Ok(())
 }
 
-/// What [`copy`] can copy from and to: what has a descriptor, and reads and writes just what goes
-/// through it. It can't be implemented elsewhere.
+/// A type that [`copy`] can copy from and to: it owns a file descriptor, and its reads and writes
+/// are those of the descriptor. The trait is sealed.
 #[diagnostic::on_unimplemented(
-    message = "`{Self}` is no descriptor that `copy` knows",
-    note = "`futures::io::copy` and `copy_buf` copy between all that reads and writes"
+    message = "`{Self}` is not a file descriptor that `copy` supports",
+    note = "`futures::io::copy` and `copy_buf` copy between any readers and writers"
 )]
 pub trait Descriptor: Splice {}
 
 mod sealed {
     pub trait Splice {
-        /// Returns what has the file descriptor, if that can be spliced.
+        /// Returns the owner of the file descriptor, if the kernel can splice it.
         #[cfg(target_os = "linux")]
         fn spliced(&self) -> Option<&dyn super::Spliced>;
     }
@@ -201,7 +202,7 @@ macro_rules! descriptors {
     )*};
 }
 
-// Not every `Async<T>`: `T` need not read from its descriptor what the system would splice.
+// Not every `Async<T>`: reads of `T` may return other bytes than its file descriptor, as TLS does.
 descriptors! {
     TcpStream: this => Some(this);
     Async<net::TcpStream>: this => Some(this);
@@ -219,21 +220,21 @@ descriptors! {
     Async<std::fs::File>: this => Some(this);
 }
 
-/// A copy that is under way. It reads only when all is written that was read before: so the bytes
-/// in between are few, and the pipe is empty whenever it's filled. That settles which side of a
-/// `splice` it was that would block.
+/// A copy in progress. It reads only when everything read before is written. So few bytes are in
+/// flight, and the pipe is empty whenever it is filled, which tells which side of a `splice` has
+/// returned `WouldBlock`.
 struct Transfer {
     copied: u64,
-    load: Load,
-    /// The last read brought much.
-    much: bool,
-    /// Neither side has refused to be spliced, and there was a pipe.
+    in_flight: InFlight,
+    /// The last read was at least `SPLICE_MIN`.
+    is_large: bool,
+    /// Both sides support `splice`, and a pipe was available, as far as is known.
     #[cfg(target_os = "linux")]
-    splices: bool,
+    can_splice: bool,
 }
 
-/// What is between reading and writing.
-enum Load {
+/// The bytes that were read and not yet written.
+enum InFlight {
     Nothing,
     Buffer(Box<[u8]>, Range<usize>),
     #[cfg(target_os = "linux")]
@@ -244,10 +245,10 @@ impl Transfer {
     fn new() -> Transfer {
         Transfer {
             copied: 0,
-            load: Load::Nothing,
-            much: false,
+            in_flight: InFlight::Nothing,
+            is_large: false,
             #[cfg(target_os = "linux")]
-            splices: true,
+            can_splice: true,
         }
     }
 
@@ -258,8 +259,8 @@ impl Transfer {
         writer: &mut (impl AsyncWrite + Splice + Unpin),
     ) -> Poll<io::Result<u64>> {
         let polled = self.poll_all(cx, reader, writer);
-        if self.load.is_empty() {
-            self.load.give_back();
+        if self.in_flight.is_empty() {
+            self.in_flight.give_back();
         }
         polled
     }
@@ -271,7 +272,7 @@ impl Transfer {
         writer: &mut (impl AsyncWrite + Splice + Unpin),
     ) -> Poll<io::Result<u64>> {
         loop {
-            while !self.load.is_empty() {
+            while !self.in_flight.is_empty() {
                 self.copied += ready!(self.poll_write(cx, writer))? as u64;
             }
             if ready!(self.poll_read(cx, reader, writer))? == 0 {
@@ -287,19 +288,19 @@ impl Transfer {
         writer: &impl Splice,
     ) -> Poll<io::Result<usize>> {
         #[cfg(target_os = "linux")]
-        if self.much && self.splices {
+        if self.is_large && self.can_splice {
             if let (Some(reader), Some(_)) = (reader.spliced(), writer.spliced()) {
                 match ready!(self.poll_fill(cx, reader)) {
-                    Err(error) if is_refusal(&error) => self.splices = false,
+                    Err(error) if is_refusal(&error) => self.can_splice = false,
                     filled => return Poll::Ready(filled),
                 }
             }
         }
-        let _ = writer; // where there is no `splice`
-        let (buffer, filled) = self.load.buffer();
+        let _ = writer; // unused without `splice`
+        let (buffer, filled) = self.in_flight.buffer();
         let bytes = ready!(Pin::new(reader).poll_read(cx, buffer))?;
         *filled = 0..bytes;
-        self.much = bytes >= MUCH;
+        self.is_large = bytes >= SPLICE_MIN;
         Poll::Ready(Ok(bytes))
     }
 
@@ -309,19 +310,19 @@ impl Transfer {
         writer: &mut (impl AsyncWrite + Splice + Unpin),
     ) -> Poll<io::Result<usize>> {
         #[cfg(target_os = "linux")]
-        if let (Load::Pipe(pipe), Some(spliced)) = (&mut self.load, writer.spliced()) {
-            match ready!(pipe.poll_empty(cx, spliced)) {
+        if let (InFlight::Pipe(pipe), Some(spliced)) = (&mut self.in_flight, writer.spliced()) {
+            match ready!(pipe.poll_drain(cx, spliced)) {
                 Err(error) if is_refusal(&error) => {
-                    self.splices = false;
-                    let bytes = pipe.take_all()?;
+                    self.can_splice = false;
+                    let bytes = pipe.read_all()?;
                     let filled = 0..bytes.len();
-                    self.load = Load::Buffer(bytes, filled);
+                    self.in_flight = InFlight::Buffer(bytes, filled);
                 }
                 Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 written => return Poll::Ready(written),
             }
         }
-        let (buffer, filled) = self.load.buffer();
+        let (buffer, filled) = self.in_flight.buffer();
         let bytes = ready!(Pin::new(writer).poll_write(cx, &buffer[filled.clone()]))?;
         if bytes == 0 {
             return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
@@ -332,56 +333,56 @@ impl Transfer {
 
     #[cfg(target_os = "linux")]
     fn poll_fill(&mut self, cx: &mut Context<'_>, reader: &dyn Spliced) -> Poll<io::Result<usize>> {
-        let bytes = ready!(self.load.pipe()?.poll_fill(cx, reader))?;
-        self.much = bytes >= MUCH;
+        let bytes = ready!(self.in_flight.pipe()?.poll_fill(cx, reader))?;
+        self.is_large = bytes >= SPLICE_MIN;
         Poll::Ready(Ok(bytes))
     }
 }
 
-impl Load {
+impl InFlight {
     fn is_empty(&self) -> bool {
         match self {
-            Load::Nothing => true,
-            Load::Buffer(_, filled) => filled.is_empty(),
+            InFlight::Nothing => true,
+            InFlight::Buffer(_, filled) => filled.is_empty(),
             #[cfg(target_os = "linux")]
-            Load::Pipe(pipe) => pipe.is_empty(),
+            InFlight::Pipe(pipe) => pipe.is_empty(),
         }
     }
 
-    /// The buffer, and what of it is filled. What was there instead is empty.
+    /// Returns the buffer and its filled range. Replaces an empty pipe.
     fn buffer(&mut self) -> (&mut [u8], &mut Range<usize>) {
-        if !matches!(self, Load::Buffer(..)) {
+        if !matches!(self, InFlight::Buffer(..)) {
             self.give_back();
             let buffer = SPARE.take().unwrap_or_else(|| vec![0; BUFFER].into());
-            *self = Load::Buffer(buffer, 0..0);
+            *self = InFlight::Buffer(buffer, 0..0);
         }
         match self {
-            Load::Buffer(buffer, filled) => (buffer, filled),
-            _ => unreachable!("it was made just now"),
+            InFlight::Buffer(buffer, filled) => (buffer, filled),
+            _ => unreachable!("it was created above"),
         }
     }
 
-    /// The pipe. What was there instead is empty.
+    /// Returns the pipe. Replaces an empty buffer.
     #[cfg(target_os = "linux")]
     fn pipe(&mut self) -> io::Result<&mut Pipe> {
-        if !matches!(self, Load::Pipe(_)) {
+        if !matches!(self, InFlight::Pipe(_)) {
             self.give_back();
-            *self = Load::Pipe(Pipe::lend()?);
+            *self = InFlight::Pipe(Pipe::lend()?);
         }
         match self {
-            Load::Pipe(pipe) => Ok(pipe),
-            _ => unreachable!("it was made just now"),
+            InFlight::Pipe(pipe) => Ok(pipe),
+            _ => unreachable!("it was created above"),
         }
     }
 
-    /// To the thread, for another copy to use.
+    /// Returns the buffer or the pipe to the thread, for other copies.
     fn give_back(&mut self) {
-        match mem::replace(self, Load::Nothing) {
-            Load::Nothing => {}
-            Load::Buffer(buffer, _) if buffer.len() == BUFFER => SPARE.set(Some(buffer)),
-            Load::Buffer(..) => {}
+        match mem::replace(self, InFlight::Nothing) {
+            InFlight::Nothing => {}
+            InFlight::Buffer(buffer, _) if buffer.len() == BUFFER => SPARE.set(Some(buffer)),
+            InFlight::Buffer(..) => {}
             #[cfg(target_os = "linux")]
-            Load::Pipe(pipe) => pipe.give_back(),
+            InFlight::Pipe(pipe) => pipe.give_back(),
         }
     }
 }
@@ -395,9 +396,9 @@ mod tests {
 
     use super::*;
 
-    /// A file that is appended to is one, and says so when there are bytes in the pipe.
+    /// A file in append mode refuses `splice`, when bytes are in the pipe already.
     #[test]
-    fn what_cannot_be_spliced_to_is_written_to_instead() {
+    fn bytes_in_the_pipe_are_written_where_splice_is_refused() {
         let path = env::temp_dir().join(format!("windlass-copy-{}", process::id()));
         let file = File::options().append(true).create(true).open(&path);
         let to = Async::new_nonblocking(file.unwrap()).unwrap();

@@ -1,4 +1,4 @@
-//! Pipes that bytes are moved through without coming into the program.
+//! Pipes through which the kernel moves bytes without copying them into the program.
 
 use std::cell::Cell;
 use std::fs;
@@ -16,26 +16,26 @@ use windlass_reactor::net::{TcpStream, unix::UnixStream};
 
 use super::pipe::ends;
 
-/// The size of a pipe: the largest that Linux gives to everybody.
+/// The size of a pipe: the largest that Linux allows without privileges.
 const SIZE: usize = 1 << 20;
 
-/// How many pipes the copies of one thread have at most. Linux gives 64 of this size to a user.
-const MOST: usize = 16;
+/// The most pipes per thread. Linux allows 64 of this size per user.
+const MAX_PIPES: usize = 16;
 
-/// What an error names in a forked child.
+/// The name in the error of a forked child.
 const PIPE: &str = "this copy";
 
-/// What counts as one operation for fairness: what a buffered read brings.
+/// The number of bytes that charge one operation to the budget: the size of a buffered read.
 const OPERATION: usize = 64 * 1024;
 
 thread_local! {
-    /// An empty one that nobody has.
+    /// An empty pipe, while no copy uses it.
     static SPARE: Cell<Option<Pipe>> = const { Cell::new(None) };
-    /// How many there are, the spare one included.
+    /// The number of pipes of this thread, including the spare one.
     static COUNT: Cell<usize> = const { Cell::new(0) };
 }
 
-/// What has a file descriptor that the system can move bytes from and to.
+/// The owner of a file descriptor that the kernel can splice from and to.
 pub trait Spliced {
     /// Does a read-like operation, as [`Async::poll_read_with`].
     fn poll_read(&self, cx: &mut Context<'_>, op: &mut Operation<'_>) -> Poll<io::Result<usize>>;
@@ -74,13 +74,14 @@ spliced!([] UnixStream);
 pub(crate) struct Pipe {
     reader: OwnedFd,
     writer: OwnedFd,
-    holds: usize,
+    /// The number of bytes in it.
+    filled: usize,
     /// A forked child shares the pipe with its parent, and must not use it.
     origin: Origin,
 }
 
 impl Pipe {
-    /// An empty one. Where none can be had, that's an error which [`is_refusal`].
+    /// Returns an empty pipe. If none is available, the error satisfies [`is_refusal`].
     pub(crate) fn lend() -> io::Result<Pipe> {
         if let Some(pipe) = SPARE.take().filter(|pipe| pipe.origin.is_here()) {
             return Ok(pipe);
@@ -88,36 +89,35 @@ impl Pipe {
         Pipe::new().map_err(|_| Errno::INVAL.into())
     }
 
-    /// Of full size: without privileges, those beyond a limit are of one page, and slower than a
-    /// buffer.
+    /// Creates a pipe of full size. Beyond the limit of the user the kernel grants one page only,
+    /// and such a pipe would be slower than the buffer.
     fn new() -> io::Result<Pipe> {
-        if COUNT.get() == MOST || !sigpipe_is_harmless()? {
+        if COUNT.get() == MAX_PIPES || !sigpipe_is_harmless()? {
             return Err(io::ErrorKind::Other.into());
         }
         let (reader, writer) = ends()?;
         fcntl_setpipe_size(&writer, SIZE)?;
         COUNT.set(COUNT.get() + 1);
-        windlass_reactor::on_release(release);
         Ok(Pipe {
             reader,
             writer,
-            holds: 0,
+            filled: 0,
             origin: Origin::here(),
         })
     }
 
     pub(crate) fn give_back(self) {
-        // Whose next copy would write what is in it.
+        // The next copy would write leftover bytes.
         if self.is_empty() {
             SPARE.set(Some(self));
         }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
-        self.holds == 0
+        self.filled == 0
     }
 
-    /// Fills it, which is empty: so it's the reader that would block, if any. 0 at its end.
+    /// Fills the empty pipe, so `WouldBlock` can only come from the reader. Returns 0 at its end.
     pub(crate) fn poll_fill(
         &mut self,
         cx: &mut Context<'_>,
@@ -126,33 +126,33 @@ impl Pipe {
         self.origin.check(PIPE)?;
         let mut fill =
             |fd: BorrowedFd<'_>| Ok(splice(fd, None, &self.writer, None, SIZE, flags())?);
-        self.holds = ready!(reader.poll_read(cx, &mut fill))?;
-        charge(self.holds / OPERATION);
-        Poll::Ready(Ok(self.holds))
+        self.filled = ready!(reader.poll_read(cx, &mut fill))?;
+        charge(self.filled / OPERATION);
+        Poll::Ready(Ok(self.filled))
     }
 
-    /// Empties it, which isn't: so it's the writer that would block, if any.
-    pub(crate) fn poll_empty(
+    /// Drains the filled pipe, so `WouldBlock` can only come from the writer.
+    pub(crate) fn poll_drain(
         &mut self,
         cx: &mut Context<'_>,
         writer: &dyn Spliced,
     ) -> Poll<io::Result<usize>> {
         self.origin.check(PIPE)?;
-        let mut empty =
-            |fd: BorrowedFd<'_>| Ok(splice(&self.reader, None, fd, None, self.holds, flags())?);
-        let bytes = ready!(writer.poll_write(cx, &mut empty))?;
+        let mut drain =
+            |fd: BorrowedFd<'_>| Ok(splice(&self.reader, None, fd, None, self.filled, flags())?);
+        let bytes = ready!(writer.poll_write(cx, &mut drain))?;
         charge(bytes / OPERATION);
-        self.holds -= bytes;
+        self.filled -= bytes;
         Poll::Ready(Ok(bytes))
     }
 
-    /// What is in it, for a writer that can't be spliced to.
-    pub(crate) fn take_all(&mut self) -> io::Result<Box<[u8]>> {
+    /// Reads the bytes in the pipe, for a writer that refuses `splice`.
+    pub(crate) fn read_all(&mut self) -> io::Result<Box<[u8]>> {
         self.origin.check(PIPE)?;
-        let mut bytes = vec![0; self.holds].into_boxed_slice();
-        while self.holds > 0 {
-            let start = bytes.len() - self.holds;
-            self.holds -= rustix::io::read(&self.reader, &mut bytes[start..])?;
+        let mut bytes = vec![0; self.filled].into_boxed_slice();
+        while self.filled > 0 {
+            let start = bytes.len() - self.filled;
+            self.filled -= rustix::io::read(&self.reader, &mut bytes[start..])?;
         }
         Ok(bytes)
     }
@@ -164,13 +164,14 @@ impl Drop for Pipe {
     }
 }
 
-/// Closes the spare pipe of this thread.
+/// Closes this thread's spare pipe.
 pub(crate) fn release() {
     drop(SPARE.try_with(Cell::take));
 }
 
-/// A descriptor that can't be spliced, no pipe to splice by, or a sandbox that refuses the call. An
-/// ordinary read or write that isn't permitted either has the same error once more.
+/// Returns true for a file descriptor that can't be spliced, for a missing pipe, and for a sandbox
+/// that refuses the call. If reads and writes are refused as well, they return the same error
+/// again.
 pub(crate) fn is_refusal(error: &io::Error) -> bool {
     let refusals = [
         Errno::INVAL,
@@ -188,13 +189,13 @@ fn flags() -> SpliceFlags {
     SpliceFlags::NONBLOCK
 }
 
-/// `splice` to a peer that is gone sends `SIGPIPE`, to sockets as well, and can't be told not to.
-/// Rust programs ignore it; the host of an embedded one may not.
+/// `splice` to a disconnected peer raises `SIGPIPE`, also for sockets, and has no flag against it.
+/// Rust programs ignore the signal, but the host of an embedded one may not.
 fn sigpipe_is_harmless() -> io::Result<bool> {
     Ok(is_handled(&fs::read_to_string("/proc/self/status")?))
 }
 
-/// Whether the signal is ignored or caught, by the masks in `/proc/self/status`.
+/// Returns whether `SIGPIPE` is ignored or caught, by the masks in `/proc/self/status`.
 fn is_handled(status: &str) -> bool {
     const SIGPIPE: u64 = 1 << (13 - 1);
     let masks = status.lines().filter_map(|line| {
@@ -214,9 +215,9 @@ mod tests {
     use super::*;
     use windlass_reactor::Reactor;
 
-    /// A fill and an emptying are 17 operations each, of a budget of 32, refilled once.
+    /// A fill and a drain charge 17 operations each, to a budget of 32 that is refilled once.
     #[test]
-    fn what_is_moved_at_once_counts_for_as_many_operations_as_by_a_buffer() {
+    fn a_splice_charges_as_many_operations_as_buffered_reads() {
         let _reactor = Reactor::current().unwrap();
         let ((from, source), (sink, to)) = (ends().unwrap(), ends().unwrap());
         for writer in [&source, &to] {
@@ -229,8 +230,8 @@ mod tests {
             assert_eq!(write(&source, &room), Ok(SIZE));
             let filled = poll_fn(|cx| pipe.poll_fill(cx, &from)).now_or_never();
             assert_eq!(filled.map(Result::unwrap), may_move.then_some(SIZE));
-            let emptied = poll_fn(|cx| pipe.poll_empty(cx, &to)).now_or_never();
-            assert_eq!(emptied.map(Result::unwrap), may_move.then_some(SIZE));
+            let drained = poll_fn(|cx| pipe.poll_drain(cx, &to)).now_or_never();
+            assert_eq!(drained.map(Result::unwrap), may_move.then_some(SIZE));
             assert!(!may_move || read(&sink, &mut room) == Ok(SIZE));
         }
     }

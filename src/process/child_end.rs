@@ -1,4 +1,4 @@
-//! A child process as long as it has to be reaped, and its end as an event.
+//! A child process until it is reaped, and its end as an event.
 
 use std::io;
 use std::process::{Child, ExitStatus};
@@ -23,9 +23,9 @@ mod platform {
 
     /// A child that this process has to reap.
     ///
-    /// A PID can name another process as soon as the child was reaped, also by other code or,
-    /// where `SIGCHLD` is ignored, by the system. So everything goes through the pidfd where there
-    /// is one, and the PID is never used again once the child is known to be gone.
+    /// The system may reuse a PID as soon as the child is reaped: by this handle, by other code, or
+    /// by the system where `SIGCHLD` is ignored. So all operations use the pidfd where there is
+    /// one, and none uses the PID once the child is known to be gone.
     #[derive(Debug)]
     pub(crate) struct ChildHandle {
         child: Child,
@@ -36,15 +36,15 @@ mod platform {
 
     #[derive(Clone, Copy, Debug)]
     enum State {
-        /// It runs, or has ended and was not reaped, as far as is known.
+        /// The child runs, or has ended and waits to be reaped, as far as this handle knows.
         Unreaped,
         Reaped(ExitStatus),
-        /// Other code has reaped it, or the system has, and its status is lost.
+        /// Other code or the system has reaped the child. Its status is lost.
         Lost,
     }
 
     impl ChildHandle {
-        /// For a child that was just started.
+        /// Takes a child that was just started.
         pub(crate) fn new(child: Child) -> ChildHandle {
             let pidfd = pidfd::open(Pid::from_child(&child));
             ChildHandle {
@@ -58,7 +58,7 @@ mod platform {
             self.child.id()
         }
 
-        /// The child's status if it has ended: then it is reaped. `ECHILD` if its status is lost.
+        /// Reaps the child and returns its status if it has ended. `ECHILD` if the status is lost.
         pub(crate) fn try_wait(&mut self) -> io::Result<Option<ExitStatus>> {
             match self.state {
                 State::Reaped(status) => return Ok(Some(status)),
@@ -86,7 +86,7 @@ mod platform {
                     self.set_gone(State::Lost);
                     return Ok(());
                 }
-                // Not permitted, or a sandbox refuses the call. `kill` knows which.
+                // Not permitted, or a sandbox refuses the call. `Child::kill` finds out which.
                 Some(Err(_)) | None => {}
             }
             match self.try_wait() {
@@ -102,23 +102,23 @@ mod platform {
             self.pidfd = None;
         }
 
-        /// The end of the child, which was found running just now.
+        /// Returns the end of a child that was found running just before.
         pub(crate) fn end(&mut self) -> io::Result<ChildEnd> {
             let pid = Pid::from_child(&self.child);
             if self.pidfd.is_none() {
-                // There may have been no descriptor left when the child was started.
+                // There may have been no file descriptor left when the child was started.
                 self.pidfd = pidfd::open(pid);
             }
             let by_pidfd = self.pidfd.clone().map(ChildEnd::watch);
             match by_pidfd {
                 Some(Ok(end)) => Ok(end),
-                // No pidfd, or none that the poller can watch.
+                // There is no pidfd, or the poller can't watch it.
                 Some(Err(_)) | None => ChildEnd::watch(Arc::new(end_by_thread(pid)?)),
             }
         }
     }
 
-    /// A descriptor that becomes readable when the child has ended and can be reaped.
+    /// A file descriptor that becomes readable when the child has ended and can be reaped.
     #[derive(Debug)]
     pub(crate) struct ChildEnd(Async<Arc<OwnedFd>>);
 
@@ -129,7 +129,7 @@ mod platform {
             Ok(ChildEnd(end))
         }
 
-        /// The child's status, once it has ended: then it is reaped.
+        /// Reaps the child once it has ended.
         pub(crate) fn poll(
             &self,
             cx: &mut Context<'_>,
@@ -138,14 +138,14 @@ mod platform {
             self.poll_with(cx, || child.try_wait())
         }
 
-        /// `look` is tried now and when the child has ended, until it finds something.
+        /// Calls `check` now and after each event, until it returns a value.
         pub(crate) fn poll_with<T>(
             &self,
             cx: &mut Context<'_>,
-            mut look: impl FnMut() -> io::Result<Option<T>>,
+            mut check: impl FnMut() -> io::Result<Option<T>>,
         ) -> Poll<io::Result<T>> {
             self.0.poll_read_with(cx, |_| {
-                look()?.ok_or_else(|| io::ErrorKind::WouldBlock.into())
+                check()?.ok_or_else(|| io::ErrorKind::WouldBlock.into())
             })
         }
     }
@@ -160,14 +160,14 @@ mod platform {
 
         use super::*;
 
-        /// `None` before Linux 5.3, without a descriptor left, and where a sandbox refuses the
-        /// call, by whatever error: the portable way needs none.
+        /// `None` before Linux 5.3, when no file descriptor is left, and where a sandbox refuses
+        /// the call with any error. The portable code then takes over.
         pub(super) fn open(pid: Pid) -> Option<Arc<OwnedFd>> {
             pidfd_open(pid, PidfdFlags::empty()).ok().map(Arc::new)
         }
 
-        /// Never a stranger's status. `None` where the system refuses to wait by pidfd, as before
-        /// Linux 5.4.
+        /// Waits for this process only, even if its PID was reused. `None` where the system can't
+        /// wait by pidfd, as before Linux 5.4.
         pub(super) fn try_wait(pidfd: &OwnedFd) -> Option<io::Result<Option<ExitStatus>>> {
             let ended = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
             match waitid(WaitId::PidFd(pidfd.as_fd()), ended) {
@@ -177,12 +177,12 @@ mod platform {
             }
         }
 
-        /// Never hits a stranger: the error of a child that was reaped is `ESRCH`.
+        /// Signals this process only: if it was reaped, the error is `ESRCH`.
         pub(super) fn kill(pidfd: &OwnedFd) -> Result<(), Errno> {
             pidfd_send_signal(pidfd, Signal::KILL)
         }
 
-        /// As `waitpid` encodes it.
+        /// Encodes the status as `waitpid` does.
         fn exit_status(ended: &WaitIdStatus) -> ExitStatus {
             let code = ended.exit_status().unwrap_or(0);
             let signal = ended.terminating_signal().unwrap_or(0);
@@ -208,12 +208,11 @@ mod platform {
         }
     }
 
-    /// Where there is no pidfd, a thread waits for the child and closes its end of a socket pair.
-    /// It doesn't reap the child. The owner of the handle does, so that only the owner knows when
-    /// the PID is free.
+    /// Starts a thread that waits for the child and closes its end of a socket pair. The owner of
+    /// the handle reaps the child, so that the owner always knows whether the PID is still valid.
     fn end_by_thread(pid: Pid) -> io::Result<OwnedFd> {
         let ended = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
-        // A thread that may not wait would end at once, and nothing would tell of the child's end.
+        // Otherwise a thread that isn't allowed to wait would report the end of a running child.
         match waitid(WaitId::Pid(pid), ended | WaitIdOptions::NOHANG) {
             Ok(_) | Err(Errno::CHILD) => {}
             Err(error) => return Err(error.into()),
@@ -241,7 +240,7 @@ mod platform {
 
     use super::*;
 
-    /// A child. The handle that std has of it never names another process.
+    /// A child. The process handle in std's `Child` never refers to another process.
     #[derive(Debug)]
     pub(crate) struct ChildHandle(Child);
 
@@ -272,14 +271,14 @@ mod platform {
     pub(crate) struct ChildEnd(Waitable);
 
     impl ChildEnd {
-        /// The child's status, once it has ended.
+        /// Returns the status once the child has ended.
         pub(crate) fn poll(
             &self,
             cx: &mut Context<'_>,
             child: &mut ChildHandle,
         ) -> Poll<io::Result<ExitStatus>> {
             self.0.register(cx)?;
-            // If it ends from here on, the event finds the waker.
+            // If the child ends from here on, the event finds the waker.
             child
                 .try_wait()
                 .transpose()

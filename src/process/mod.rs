@@ -1,29 +1,30 @@
 //! Child processes.
 //!
-//! They are used as those of std, with an `.await` where std blocks. The end of a child is an event
-//! like any other: on Linux its descriptor (a pidfd) becomes readable. No thread waits for it, and
-//! no handler of `SIGCHLD` is installed, so children of other parts of the program are left alone.
-//! (On other Unix systems, and before Linux 5.3, a thread waits for each child that is awaited or
-//! let go of while it runs. On Windows the system tells of the end of a process, and has no
-//! zombies; but threads read and write the pipes, one for each operation that is under way.)
+//! The types mirror those of [`std::process`], with an `.await` where std blocks. The end of a
+//! child is an event: on Linux a file descriptor of the child (a pidfd) becomes readable. No thread
+//! waits for it and no `SIGCHLD` handler is installed, so the children of other parts of the
+//! program are unaffected.
+//!
+//! On other Unix systems, and before Linux 5.3, a thread waits for each child that is awaited or
+//! whose handle is dropped while it runs. On Windows the completion port reports the end of a
+//! process, and a thread performs each read or write of a pipe that is in flight.
 //!
 //! # A child that dies with its parent
 //!
-//! Linux's `PR_SET_PDEATHSIG`, set by
-//! [`pre_exec`](std::os::unix::process::CommandExt::pre_exec) for example, signals the child when
-//! the *thread* that has started it ends, not when the process does. [`Command::spawn`] starts a
-//! child on the thread that calls it. So such a child must be started on a thread that lives as
-//! long as the child should, the loop's own thread for example. A thread of a
-//! [`Pool`](crate::Pool), and so the closure of a `spawn_blocking`, is the wrong place, because
-//! such a thread ends when it has been idle for a while, and takes the child with it.
+//! Linux's `PR_SET_PDEATHSIG`, set for example by
+//! [`pre_exec`](std::os::unix::process::CommandExt::pre_exec), signals the child when the *thread*
+//! that started it exits, before the process does. [`Command::spawn`] starts the child on the
+//! calling thread. Start such a child on a thread that lives as long as the child should, for
+//! example the thread of the event loop. A thread of a [`Pool`](crate::Pool) or of
+//! [`spawn_blocking`](crate::spawn_blocking) exits after some idle time and kills the child.
 //!
 //! # No zombies
 //!
-//! A child that has ended stays in the system's table until its parent has asked for its status.
-//! [`Child::wait`] does that. If a [`Child`] is dropped instead, it runs on, or is killed if
-//! [`kill_on_drop`](Command::kill_on_drop) says so; and when it has ended, this thread's reactor
-//! reaps it, in that same turn. Where none turns any more it's the next [`Command::spawn`] on any
-//! thread that does, and at the end of the program the system.
+//! A child that has ended stays in the process table until its parent reaps it. [`Child::wait`]
+//! does that. If a [`Child`] is dropped instead, the process keeps running, or is killed if
+//! [`kill_on_drop`](Command::kill_on_drop) is set. This thread's reactor reaps it in the turn in
+//! which it ends. If the reactor no longer turns, the next [`Command::spawn`] on any thread reaps
+//! it, and at the end of the program the system does.
 //!
 //! # Examples
 //!
@@ -38,7 +39,7 @@
 
 mod child_end;
 #[cfg(unix)]
-mod orphans;
+pub(crate) mod orphans;
 
 use std::ffi::OsStr;
 use std::future::poll_fn;
@@ -55,9 +56,10 @@ use child_end::{ChildEnd, ChildHandle};
 
 pub use std::process::{ExitStatus, Output, Stdio};
 
-/// How to start a child: std's [`Command`](std::process::Command), whose children are awaited.
+/// A builder for a child process: std's [`Command`](std::process::Command) with asynchronous
+/// children.
 ///
-/// What isn't here is on the std one: [`as_std_mut`](Command::as_std_mut).
+/// [`as_std_mut`](Command::as_std_mut) gives access to all other options of the std type.
 ///
 /// # Examples
 ///
@@ -71,11 +73,11 @@ pub use std::process::{ExitStatus, Output, Stdio};
 ///         .stdin(Stdio::piped())
 ///         .stdout(Stdio::piped())
 ///         .spawn()?;
-///     let mut stdin = child.stdin.take().expect("it is piped");
+///     let mut stdin = child.stdin.take().expect("stdin is piped");
 ///     stdin.write_all(b"ahoy").await?;
 ///     stdin.close().await?;
 ///     let mut text = String::new();
-///     child.stdout.take().expect("it is piped").read_to_string(&mut text).await?;
+///     child.stdout.take().expect("stdout is piped").read_to_string(&mut text).await?;
 ///     assert_eq!(text, "AHOY");
 ///     assert!(child.wait().await?.success());
 ///     std::io::Result::Ok(())
@@ -85,19 +87,19 @@ pub use std::process::{ExitStatus, Output, Stdio};
 #[derive(Debug)]
 pub struct Command {
     std: std::process::Command,
-    /// Whether stdin, stdout and stderr were set. If not, `output` has defaults of its own.
+    /// Whether stdin, stdout and stderr were set. `output` sets the others.
     is_set: [bool; 3],
     kill_on_drop: bool,
 }
 
 impl Command {
-    /// A command that starts `program`, which is looked for in `PATH`, without arguments, with the
-    /// environment, the directory and the standard streams of this process.
+    /// Creates a command that starts `program`, searched in `PATH`, without arguments. The child
+    /// inherits the environment, the working directory and the standard streams of this process.
     pub fn new(program: impl AsRef<OsStr>) -> Command {
         std::process::Command::new(program).into()
     }
 
-    /// Adds an argument. No shell looks at it.
+    /// Adds an argument, which is passed as it is, without a shell.
     pub fn arg(&mut self, arg: impl AsRef<OsStr>) -> &mut Command {
         self.std.arg(arg);
         self
@@ -125,34 +127,34 @@ impl Command {
         self
     }
 
-    /// Takes an environment variable away.
+    /// Removes an environment variable.
     pub fn env_remove(&mut self, key: impl AsRef<OsStr>) -> &mut Command {
         self.std.env_remove(key);
         self
     }
 
-    /// Takes all environment variables away, those set so far included.
+    /// Removes all environment variables, including those set on this command before.
     pub fn env_clear(&mut self) -> &mut Command {
         self.std.env_clear();
         self
     }
 
-    /// Sets the directory that the child starts in.
+    /// Sets the working directory of the child.
     pub fn current_dir(&mut self, dir: impl AsRef<Path>) -> &mut Command {
         self.std.current_dir(dir);
         self
     }
 
-    /// Sets the child's standard input. Otherwise it's that of this process, and empty for
-    /// [`output`](Command::output).
+    /// Sets the child's standard input. By default the child inherits that of this process, and
+    /// [`output`](Command::output) gives it an empty one.
     pub fn stdin(&mut self, stdin: impl Into<Stdio>) -> &mut Command {
         self.std.stdin(stdin);
         self.is_set[0] = true;
         self
     }
 
-    /// Sets the child's standard output. Otherwise it's that of this process, and a pipe for
-    /// [`output`](Command::output).
+    /// Sets the child's standard output. By default the child inherits that of this process, and
+    /// [`output`](Command::output) gives it a pipe.
     pub fn stdout(&mut self, stdout: impl Into<Stdio>) -> &mut Command {
         self.std.stdout(stdout);
         self.is_set[1] = true;
@@ -166,15 +168,15 @@ impl Command {
         self
     }
 
-    /// Whether to kill the child (`SIGKILL`) if its [`Child`] is dropped, or a future that owns
-    /// that: those of [`status`](Command::status), [`output`](Command::output) and
-    /// [`Child::wait_with_output`]. At first not.
+    /// Sets whether the child is killed (`SIGKILL`) when its [`Child`] is dropped, or a future that
+    /// owns it: that of [`status`](Command::status), [`output`](Command::output) or
+    /// [`Child::wait_with_output`]. The default is `false`.
     ///
-    /// Children of the child are not killed.
+    /// The child's own children keep running.
     ///
     /// # Examples
     ///
-    /// A program that may take a second and no more:
+    /// Limits a program to one second:
     ///
     /// ```ignore-windows
     /// use std::time::Duration;
@@ -195,14 +197,16 @@ impl Command {
         self
     }
 
-    /// Starts the child. That holds up the loop until the system has started the program, half a
-    /// millisecond say.
+    /// Starts the child. This blocks the loop until the system has started the program, which takes
+    /// about half a millisecond.
     ///
     /// # Errors
     ///
-    /// Those of std, if the program isn't found for example. Or if the reactor can't be had.
+    /// Fails as [`std::process::Command::spawn`] does, for example if the program does not exist,
+    /// and if this thread has no reactor and none can be created. At the limit of processes the
+    /// kind is `QuotaExceeded`.
     pub fn spawn(&mut self) -> io::Result<Child> {
-        Reactor::current()?; // so that the pipes of a child that runs can be handed out
+        Reactor::current()?; // before the start: without a reactor the child's pipes are lost
         #[cfg(unix)]
         orphans::sweep();
         let mut child = self.std.spawn().map_err(cannot_start_process)?;
@@ -222,15 +226,15 @@ impl Command {
         })
     }
 
-    /// Starts the child and waits for its end. Streams that were piped are closed at once.
+    /// Starts the child and waits for its end. Piped streams are closed at once.
     ///
     /// # Errors
     ///
-    /// As [`spawn`](Command::spawn) and [`Child::wait`].
+    /// Fails as [`spawn`](Command::spawn) and [`Child::wait`] do.
     ///
     /// # Cancel safety
     ///
-    /// Once polled, the child is started; if the future is dropped, it runs on, or
+    /// The first poll starts the child. If the future is dropped later, the child keeps running or
     /// [is killed](Command::kill_on_drop).
     ///
     /// # Examples
@@ -242,20 +246,20 @@ impl Command {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub async fn status(&mut self) -> io::Result<ExitStatus> {
-        let Child { mut process, .. } = self.spawn()?; // drops the rest, which closes the pipes
+        let Child { mut process, .. } = self.spawn()?; // drops the other fields: closes the pipes
         poll_fn(|cx| process.poll_wait(cx)).await
     }
 
-    /// Starts the child, and collects what it writes until its end. If nothing else was set, its
-    /// standard output and error are read, and its input is empty.
+    /// Starts the child, waits for its end and collects its output. By default standard output and
+    /// standard error are piped, and standard input is empty.
     ///
     /// # Errors
     ///
-    /// As [`spawn`](Command::spawn) and [`Child::wait_with_output`].
+    /// Fails as [`spawn`](Command::spawn) and [`Child::wait_with_output`] do.
     ///
     /// # Cancel safety
     ///
-    /// As [`status`](Command::status); what it has written is lost.
+    /// As for [`status`](Command::status). The output read so far is lost.
     ///
     /// # Examples
     ///
@@ -267,14 +271,14 @@ impl Command {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub async fn output(&mut self) -> io::Result<Output> {
-        self.set_rest([Stdio::null(), Stdio::piped(), Stdio::piped()]);
+        self.set_unset_streams([Stdio::null(), Stdio::piped(), Stdio::piped()]);
         let child = self.spawn();
-        self.set_rest([Stdio::inherit(), Stdio::inherit(), Stdio::inherit()]);
+        self.set_unset_streams([Stdio::inherit(), Stdio::inherit(), Stdio::inherit()]);
         child?.wait_with_output().await
     }
 
-    /// Sets those of the standard streams that were not set.
-    fn set_rest(&mut self, [stdin, stdout, stderr]: [Stdio; 3]) {
+    /// Sets the standard streams that the user hasn't set.
+    fn set_unset_streams(&mut self, [stdin, stdout, stderr]: [Stdio; 3]) {
         let [has_stdin, has_stdout, has_stderr] = self.is_set;
         if !has_stdin {
             self.std.stdin(stdin);
@@ -287,16 +291,15 @@ impl Command {
         }
     }
 
-    /// The std command, to look at what is set.
+    /// Returns the std command.
     pub fn as_std(&self) -> &std::process::Command {
         &self.std
     }
 
-    /// The std command, to set what only that can: [user, group, what runs before the
-    /// program](std::os::unix::process::CommandExt).
+    /// Returns the std command for options that only it has: [user, group, code that runs before
+    /// the program](std::os::unix::process::CommandExt).
     ///
-    /// Of standard streams that are set there [`output`](Command::output) doesn't know, and sets
-    /// its own.
+    /// [`output`](Command::output) overrides standard streams that were set on the std command.
     ///
     /// # Examples
     ///
@@ -315,8 +318,7 @@ impl Command {
     }
 }
 
-/// As for [`Command::as_std_mut`]: of standard streams that were set before, [`Command::output`]
-/// doesn't know.
+/// [`Command::output`] overrides standard streams that were set on the std command.
 impl From<std::process::Command> for Command {
     fn from(std: std::process::Command) -> Command {
         Command {
@@ -329,8 +331,9 @@ impl From<std::process::Command> for Command {
 
 /// A child process.
 ///
-/// Dropped, it runs on, unless [`kill_on_drop`](Command::kill_on_drop) was set. It's reaped in any
-/// case: [how](self#no-zombies). A forked process leaves the children of its parent alone.
+/// When this is dropped, the process keeps running, unless [`kill_on_drop`](Command::kill_on_drop)
+/// was set. It is [reaped](self#no-zombies) either way. In a forked process a drop has no effect on
+/// the children of the parent.
 ///
 /// # Examples
 ///
@@ -349,91 +352,90 @@ impl From<std::process::Command> for Command {
 /// ```
 #[derive(Debug)]
 pub struct Child {
-    /// What the child reads, if it was [piped](Stdio::piped).
+    /// The child's standard input, if it is [piped](Stdio::piped).
     pub stdin: Option<ChildStdin>,
-    /// What the child writes, if it was piped.
+    /// The child's standard output, if it is piped.
     pub stdout: Option<ChildStdout>,
-    /// What the child writes as errors, if it was piped.
+    /// The child's standard error, if it is piped.
     pub stderr: Option<ChildStderr>,
     process: Process,
 }
 
 impl Child {
-    /// Its number in the system. Once it has been waited for, the number may be that of another
-    /// process.
+    /// Returns the PID. Once the child is reaped, the system may reuse its PID for another process.
     pub fn id(&self) -> u32 {
         self.process.get().id()
     }
 
-    /// Closes its standard input, so that it doesn't wait for us in turn, and waits for its end.
-    /// Can be called again.
+    /// Closes the child's standard input, which could otherwise deadlock, and waits for its end.
+    /// Further calls return the same status.
     ///
-    /// Piped output isn't read meanwhile, and may keep the child from ending: read at the same
-    /// time, or use [`wait_with_output`](Child::wait_with_output).
+    /// Nothing reads piped output meanwhile, and a full pipe can keep the child from ending. Read
+    /// concurrently, or use [`wait_with_output`](Child::wait_with_output).
     ///
     /// # Errors
     ///
-    /// If its status can't be had, since somebody else has reaped the child or `SIGCHLD` is
-    /// ignored, or since this process was forked after the child was started. If no reactor turns
-    /// on this thread, or no descriptor is left to wait by; then the child runs on and can be
-    /// waited for later.
+    /// Fails if the status is lost, because other code has reaped the child or `SIGCHLD` is
+    /// ignored, and in a process that was forked after the child was started. Also fails if no
+    /// reactor turns on this thread, or no file descriptor is left to wait with. The child then
+    /// keeps running and can be awaited later.
     ///
     /// # Cancel safety
     ///
-    /// May be dropped at any time. The child runs on, and its status can be asked for again.
+    /// Safe. The child keeps running, and a later call returns its status.
     pub async fn wait(&mut self) -> io::Result<ExitStatus> {
         self.stdin = None;
         poll_fn(|cx| self.process.poll_wait(cx)).await
     }
 
-    /// Its status if it has ended, without waiting. Its standard input stays open.
+    /// Returns the status if the child has ended, without waiting. Its standard input stays open.
     ///
     /// # Errors
     ///
-    /// If the status can't be had, as for [`wait`](Child::wait).
+    /// Fails if the status is lost, as for [`wait`](Child::wait).
     pub fn try_wait(&mut self) -> io::Result<Option<ExitStatus>> {
         let status = self.process.get_mut()?.try_wait()?;
         if status.is_some() {
-            self.process.end = None; // `wait` need not be told any more
+            self.process.end = None; // deregisters
         }
         Ok(status)
     }
 
-    /// Kills the child (`SIGKILL`) without waiting for its end, for which there is
-    /// [`wait`](Child::wait). Does nothing if the child has ended, or if other code has reaped it.
+    /// Kills the child (`SIGKILL`) and returns at once; [`wait`](Child::wait) waits for the end.
+    /// Has no effect if the child has ended or other code has reaped it.
     ///
-    /// On Linux the signal goes through a pidfd, so it never hits another process that was given
-    /// the same PID. Where there is no pidfd, the PID is used only while the system says that the
-    /// child is still to be reaped by this process.
+    /// On Linux the signal goes through a pidfd, so it never hits another process that has reused
+    /// the PID. Without a pidfd, the PID is used only while the system reports that this process
+    /// still has to reap the child.
     ///
     /// # Errors
     ///
-    /// If it isn't permitted: the child may have changed its user. Or in a process that was forked
-    /// after the child was started.
+    /// Fails if the signal isn't permitted, because the child has changed its user, and in a
+    /// process that was forked after the child was started.
     pub fn kill(&mut self) -> io::Result<()> {
         self.process.get_mut()?.kill()
     }
 
-    /// Closes its standard input, and collects what comes from its standard output and error, as
-    /// far as these are piped, until both have ended and the child has.
+    /// Closes the child's standard input and collects its piped standard output and standard error
+    /// until both end and the child has ended.
     ///
-    /// A pipe ends when nobody can write any more. So if the child leaves children behind that
-    /// have inherited it, this waits for them as well.
+    /// A pipe ends when its last writer is closed. If processes that the child has started inherit
+    /// the pipe, this waits for them, too.
     ///
     /// # Errors
     ///
-    /// As [`wait`](Child::wait), and those of reading.
+    /// Fails as [`wait`](Child::wait) does, and with errors of reading.
     ///
     /// # Cancel safety
     ///
-    /// Drops the `Child`, and what it has written.
+    /// Dropping the future drops the `Child` and the output read so far.
     pub async fn wait_with_output(mut self) -> io::Result<Output> {
         self.stdin = None;
         let mut stdout = Collected::new(self.stdout.take());
         let mut stderr = Collected::new(self.stderr.take());
         let status = poll_fn(|cx| {
-            // All three each time: a child that writes to one pipe must not wait for the other,
-            // and one that has ended is reaped though others may hold its pipes.
+            // All three in each poll: a full pipe must not block a child that writes to the other,
+            // and the child is reaped although its own children may hold the pipes open.
             let ends = (stdout.poll(cx)?, stderr.poll(cx)?);
             let status = ready!(self.process.poll_wait(cx))?;
             match ends {
@@ -449,38 +451,38 @@ impl Child {
     }
 }
 
-/// What is to be reaped.
+/// A child that this process has to reap.
 #[derive(Debug)]
 struct Process {
-    /// None only in `drop`.
+    /// Present until drop.
     child: Option<ChildHandle>,
-    /// None while nobody waits for it.
+    /// The end as an event. `None` until a task first waits for it.
     end: Option<ChildEnd>,
     kill_on_drop: bool,
-    /// The process whose child it is. A forked process of that must not kill or reap it.
+    /// The parent of the child. A fork of the parent must neither kill nor reap it.
     origin: Origin,
 }
 
 impl Process {
     fn get(&self) -> &ChildHandle {
-        self.child.as_ref().expect("it is there until the drop")
+        self.child.as_ref().expect("child is present until drop")
     }
 
     fn get_mut(&mut self) -> io::Result<&mut ChildHandle> {
-        self.origin.check("this handle of a child process")?;
-        Ok(self.child.as_mut().expect("it is there until the drop"))
+        self.origin.check("this child process handle")?;
+        Ok(self.child.as_mut().expect("child is present until drop"))
     }
 
     fn poll_wait(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<ExitStatus>> {
-        self.origin.check("this handle of a child process")?;
-        let child = self.child.as_mut().expect("it is there until the drop");
+        self.origin.check("this child process handle")?;
+        let child = self.child.as_mut().expect("child is present until drop");
         let end = match &mut self.end {
             Some(end) => end,
             none => {
                 if let Some(status) = child.try_wait()? {
                     return Poll::Ready(Ok(status));
                 }
-                // It isn't reaped yet, so its PID is still its own.
+                // The child isn't reaped yet, so no other process has its PID.
                 none.insert(child.end()?)
             }
         };
@@ -495,7 +497,7 @@ impl Drop for Process {
         let child = self.child.take().filter(|_| self.origin.is_here());
         if let Some(mut child) = child {
             if self.kill_on_drop {
-                let _ = child.kill(); // if it isn't permitted, it runs on
+                let _ = child.kill(); // if this isn't permitted, the child keeps running
             }
             #[cfg(unix)]
             orphans::adopt(child, self.end.take());
@@ -505,28 +507,28 @@ impl Drop for Process {
 
 /// A child's standard input.
 ///
-/// To write when the child reads no more is an error (`BrokenPipe`). The system also sends
-/// `SIGPIPE`, which Rust programs ignore; in a host that isn't one, ignore it there.
+/// Writing fails with `BrokenPipe` once the child has closed the other end. The system also sends
+/// `SIGPIPE`, which Rust programs ignore. A host in another language has to ignore it as well.
 ///
-/// [`close`](futures_io::AsyncWrite::poll_close) closes it, as dropping does, and the child reads
-/// an end.
+/// Both [`close`](futures_io::AsyncWrite::poll_close) and dropping close the pipe. The child then
+/// reads an end of file.
 pub type ChildStdin = PipeWriter;
 
 /// A child's standard output.
 ///
-/// It ends when nobody can write to it any more: neither the child, nor those of its own children
-/// that have inherited it.
+/// It ends when the last writer is closed: that of the child, and those that its own children have
+/// inherited.
 ///
 /// # Examples
 ///
-/// What one child writes, another reads:
+/// Pipes the output of one child into another:
 ///
 /// ```ignore-windows
 /// use windlass::{block_on, process::{Command, Stdio}};
 ///
 /// block_on(async {
 ///     let mut echo = Command::new("echo").arg("ahoy").stdout(Stdio::piped()).spawn()?;
-///     let words = echo.stdout.take().expect("it is piped").into_blocking_fd()?;
+///     let words = echo.stdout.take().expect("stdout is piped").into_blocking_fd()?;
 ///     let count = Command::new("wc").arg("-c").stdin(words).output().await?;
 ///     assert_eq!(count.stdout.trim_ascii(), b"5");
 ///     assert!(echo.wait().await?.success());
@@ -536,12 +538,12 @@ pub type ChildStdin = PipeWriter;
 /// ```
 pub type ChildStdout = PipeReader;
 
-/// A child's standard error, as [`ChildStdout`].
+/// A child's standard error. It behaves as [`ChildStdout`].
 pub type ChildStderr = PipeReader;
 
-/// All that comes from a pipe.
+/// The bytes read from a pipe of the child.
 struct Collected {
-    /// None once it has ended, or if there is none.
+    /// `None` if there is no pipe, or it has ended.
     pipe: Option<PipeReader>,
     bytes: Vec<u8>,
 }

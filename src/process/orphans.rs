@@ -9,17 +9,17 @@ use windlass_reactor::fork::PerProcess;
 
 use super::child_end::{ChildEnd, ChildHandle};
 
-/// All that this process has, by number. The number stays a child's own until it's reaped, which
-/// only happens under this lock. A forked child has none of its parent's.
+/// The orphans of this process, by PID. An orphan is reaped only under this lock, so a PID in the
+/// map is valid. A forked process starts with an empty map.
 static ORPHANS: PerProcess<Mutex<BTreeMap<u32, ChildHandle>>> = PerProcess::new();
 
 thread_local! {
-    /// By these the thread's reactor is told when they end.
+    /// The ends that this thread's reactor watches, by PID.
     static ENDS: RefCell<BTreeMap<u32, ChildEnd>> = const { RefCell::new(BTreeMap::new()) };
 }
 
-/// Reaps the child now if it has ended, and otherwise when it ends: in that turn of this thread's
-/// reactor, or in the next `sweep` if nothing turns that.
+/// Reaps the child now if it has ended. Otherwise this thread's reactor reaps it in the turn in
+/// which it ends, or the next `sweep` does if the reactor doesn't turn.
 pub(crate) fn adopt(mut child: ChildHandle, end: Option<ChildEnd>) {
     if !is_running(&mut child) {
         return;
@@ -32,18 +32,18 @@ pub(crate) fn adopt(mut child: ChildHandle, end: Option<ChildEnd>) {
     }
 }
 
-/// Deregisters the children that this thread's reactor watches. They are left to `sweep`.
+/// Deregisters the orphans that this thread's reactor watches. `sweep` reaps them.
 pub(crate) fn release() {
     let ends = ENDS.try_with(RefCell::take);
-    drop(ends); // under no borrow
+    drop(ends); // outside of the borrow
 }
 
-/// Reaps all that have ended, also those of threads that don't turn their reactor any more.
+/// Reaps all orphans that have ended, including those of threads whose reactor no longer turns.
 pub(crate) fn sweep() {
     orphans().retain(|_, child| is_running(child));
 }
 
-/// An error says that somebody else has reaped it.
+/// Reaps the child if it has ended. An error means that other code has reaped it.
 fn is_running(child: &mut ChildHandle) -> bool {
     matches!(child.try_wait(), Ok(None))
 }
@@ -53,7 +53,7 @@ fn orphans() -> MutexGuard<'static, BTreeMap<u32, ChildHandle>> {
     orphans.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Reaps the child if it has ended. If not, `waker` is called when it does.
+/// Reaps the orphan if it has ended. Otherwise registers `waker` for its end.
 fn watch(pid: u32, end: ChildEnd, waker: &Waker) {
     let ended = end.poll_with(&mut Context::from_waker(waker), || {
         let mut orphans = orphans();
@@ -63,13 +63,12 @@ fn watch(pid: u32, end: ChildEnd, waker: &Waker) {
         Ok(Some(orphans.remove(&pid)))
     });
     if ended.is_pending() {
-        windlass_reactor::on_release(release);
         let stale = ENDS.try_with(|ends| ends.borrow_mut().insert(pid, end));
-        drop(stale); // of one that a sweep has reaped before it was told of here
+        drop(stale); // a sweep has reaped an orphan with the same PID before its event came
     }
 }
 
-/// The waker of an orphan. The reactor calls it on the thread that watches.
+/// The waker of an orphan's end. The reactor calls it on the thread that watches.
 struct Ended {
     pid: u32,
 }

@@ -7,7 +7,7 @@
 //! block_on(async {
 //!     let mut signals = Signals::new([Signal::INT, Signal::TERM])?;
 //! #   kill_process(getpid(), rustix::process::Signal::TERM)?;
-//!     let signal = signals.recv().await?; // until somebody presses Ctrl-C, or says `kill`
+//!     let signal = signals.recv().await?; // until Ctrl-C or `kill`
 //!     println!("{signal:?}: stopping");
 //! #   assert_eq!(signal, Signal::TERM);
 //!     std::io::Result::Ok(())
@@ -15,32 +15,32 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 //!
-//! A signal is sent to the process, and all in it who listen for it hear of it: every [`Signals`]
-//! and every [`ctrl_c`], on whatever thread.
+//! A signal is sent to the process. Each listener for it is notified: every [`Signals`] and every
+//! [`ctrl_c`], on any thread.
 //!
-//! # What listening changes
+//! # What a listener changes
 //!
-//! From the first listener on, the system no longer does by itself what it does at this signal,
-//! which for most is to end the process. It stays like that when the last listener is dropped: then
-//! the signal does nothing. So whoever listens for Ctrl-C has to see to it that a second one isn't
-//! ignored while the program stops.
+//! The first listener for a signal replaces the default action, which for most signals ends the
+//! process. The default action stays replaced when the last listener is dropped, and the signal
+//! then has no effect. So a program that listens for Ctrl-C should handle a second one while it
+//! shuts down.
 //!
-//! Handlers that other code has set up before are called as well. Programs that are started inherit
-//! nothing of this: in a child, signals do what they always do.
+//! Handlers that other code has installed before are called as well. Child processes start with the
+//! default actions.
 //!
-//! Handlers run on the thread's alternate signal stack where it has one (`SA_ONSTACK`), as hosts
-//! with small stacks need it, Go among them. Handlers that were set up before are called from there
-//! as well.
+//! Handlers run on the thread's alternate signal stack if it has one (`SA_ONSTACK`), which hosts
+//! with small stacks need, such as Go. The handlers installed before run there, too.
 //!
 //! # Windows
 //!
-//! It has [`Signal::INT`], which is Ctrl-C, and `Signal::BREAK`, which is Ctrl-Break. Handlers that
-//! other code has set up before are not called for a signal that was ever listened for here.
+//! Windows has [`Signal::INT`], which is Ctrl-C, and `Signal::BREAK`, which is Ctrl-Break. Once
+//! there was a listener for a signal, handlers that other code has installed before it are no
+//! longer called.
 //!
-//! # What counts once
+//! # Signals are merged
 //!
-//! As in the system itself, signals aren't counted: one that comes again before it was taken is
-//! heard once.
+//! As in the system itself, a signal that arrives again before the listener has received it is
+//! received once.
 
 #[cfg(unix)]
 mod unix;
@@ -60,23 +60,23 @@ use std::task::{Context, Poll, ready};
 use futures_core::Stream;
 
 #[cfg(unix)]
-use unix::{Bell, Handler};
+use unix::{Handler, Notified};
 #[cfg(windows)]
-use windows::{Bell, Handler};
+use windows::{Handler, Notified};
 
 /// Waits for the next Ctrl-C, which is [`Signal::INT`].
 ///
-/// It listens from the call on, not only once it's polled. It may be called again and again; but
-/// what is pressed between one future's end and the next call does nothing. So for a loop, or for
-/// several signals (a service should stop at [`Signal::TERM`] as well), use [`Signals`].
+/// It listens from the call on, before the first poll. A Ctrl-C between the end of one future and
+/// the next call has no effect. In a loop, or for several signals, use [`Signals`]: a service
+/// should also shut down at [`Signal::TERM`].
 ///
 /// # Errors
 ///
-/// As [`Signals::new`] and [`Signals::recv`].
+/// Fails as [`Signals::new`] and [`Signals::recv`] do.
 ///
 /// # Cancel safety
 ///
-/// If it's dropped, a Ctrl-C does nothing until somebody listens again.
+/// After the future is dropped, a Ctrl-C has no effect until there is another listener.
 ///
 /// # Examples
 ///
@@ -113,67 +113,68 @@ impl Future for CtrlC {
     }
 }
 
-/// Listens for some signals, from its making on until it's dropped. A [`Stream`] of them, which
+/// A listener for several signals, from its creation until it is dropped. It is a [`Stream`] that
 /// never ends.
 ///
-/// Those that have come at the same time are given in turn, so that a frequent one doesn't keep
-/// another from being heard. See the [module](self) for what listening changes.
+/// Signals that are pending at the same time are returned in turn, so a frequent one can't starve
+/// another. The [module](self) describes what a listener changes.
 ///
-/// It takes two descriptors.
+/// On Unix it uses two file descriptors.
 pub struct Signals {
-    /// Dropped first: no handler may write to a pipe that nobody can read any more.
+    /// Dropped first, because a handler must not write to a pipe without a reader.
     watched: Vec<Watched>,
-    /// Where to look first, in turn.
+    /// The index to check first.
     next: usize,
-    /// Each handler rings it after it has set its flag.
-    bell: Bell,
+    /// Each handler notifies it after it has set its flag.
+    notified: Notified,
 }
 
 impl Signals {
-    /// Listens for these signals from now on.
+    /// Creates a listener for these signals.
     ///
     /// # Errors
     ///
-    /// For a signal that can't be listened for: there is none of this number, it can't be caught
-    /// (`SIGKILL`, `SIGSTOP`), or it tells of a fault that would come again at once if it were
-    /// (`SIGILL`, `SIGFPE`, `SIGSEGV`). Or if the descriptors can't be had.
+    /// Fails for a number that is no signal, for signals that can't be caught (`SIGKILL`,
+    /// `SIGSTOP`), and for those that report a fault, which would recur at once after a handler
+    /// (`SIGILL`, `SIGFPE`, `SIGSEGV`). Also fails if the process is out of file descriptors.
     pub fn new(signals: impl IntoIterator<Item = Signal>) -> io::Result<Signals> {
         let mut this = Signals {
             watched: Vec::new(),
             next: 0,
-            bell: Bell::new()?,
+            notified: Notified::new()?,
         };
         for signal in signals {
             if this.watched.iter().all(|watched| watched.signal != signal) {
-                this.watched.push(Watched::new(signal, &this.bell)?);
+                this.watched.push(Watched::new(signal, &this.notified)?);
             }
         }
         Ok(this)
     }
 
-    /// The next signal: one that has come already, or the first to come.
+    /// Returns a pending signal, or waits for the next one.
     ///
     /// # Errors
     ///
-    /// If no reactor turns on this thread. Or in a forked child, if it was made before the fork.
+    /// Fails if no reactor turns on this thread, and in a forked child if the listener was created
+    /// before the fork.
     ///
     /// # Cancel safety
     ///
-    /// A signal stays there until a `recv` gives it.
+    /// Safe. A signal stays pending until a `recv` returns it.
     pub async fn recv(&mut self) -> io::Result<Signal> {
         poll_fn(|cx| self.poll_recv(cx)).await
     }
 
     /// [`recv`](Signals::recv) for hand-written futures.
     pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Signal>> {
-        self.bell.check_origin()?;
+        self.notified.check_origin()?;
         loop {
             if let Some(signal) = self.take() {
                 return Poll::Ready(Ok(signal));
             }
-            // A flag that is set from here on is followed by a ring. So either that is heard now,
-            // and the flags are looked at again, or it comes later, and wakes.
-            ready!(self.bell.poll_rung(cx))?;
+            // A handler that sets a flag from here on notifies afterwards. So either this poll sees
+            // the notification and checks the flags again, or it comes later and wakes the task.
+            ready!(self.notified.poll_take(cx))?;
         }
     }
 
@@ -194,7 +195,7 @@ impl Stream for Signals {
     }
 }
 
-// A handler only sets a flag, and the error is only given away.
+// Handlers share only an atomic flag, and the error of `CtrlC` is only returned.
 impl UnwindSafe for Signals {}
 impl RefUnwindSafe for Signals {}
 impl UnwindSafe for CtrlC {}
@@ -208,26 +209,26 @@ impl fmt::Debug for Signals {
     }
 }
 
-/// One signal that is listened for.
+/// One signal of a listener.
 struct Watched {
     signal: Signal,
-    /// It has come. Set by the handler, taken back by whoever hears it.
+    /// The signal is pending. The handler sets it, and `take` clears it.
     flag: Arc<AtomicBool>,
     _handler: Handler,
 }
 
 impl Watched {
-    fn new(signal: Signal, bell: &Bell) -> io::Result<Watched> {
+    fn new(signal: Signal, notified: &Notified) -> io::Result<Watched> {
         let flag = Arc::new(AtomicBool::new(false));
         Ok(Watched {
             signal,
             flag: flag.clone(),
-            _handler: Handler::new(signal.0, flag, bell.ringer())?,
+            _handler: Handler::new(signal.0, flag, notified.notifier())?,
         })
     }
 }
 
-/// The number of a signal.
+/// A signal, by its number.
 ///
 /// # Examples
 ///
@@ -241,19 +242,19 @@ impl Watched {
 pub struct Signal(i32);
 
 impl Signal {
-    /// The signal of that number, be there one or not: for those that have no name here, as the
-    /// realtime signals.
+    /// Creates a signal from any number: for those without a constant here, such as the realtime
+    /// signals.
     pub const fn from_raw(number: i32) -> Signal {
         Signal(number)
     }
 
-    /// Its number.
+    /// Returns the number.
     pub const fn as_raw(self) -> i32 {
         self.0
     }
 }
 
-/// Names, without their SIG: those of POSIX, or those of what a Windows console tells of.
+/// Constants named as in POSIX without `SIG`, or for the events of a Windows console.
 macro_rules! signals {
     ($($(#[$doc:meta])* $name:ident = $number:expr,)*) => {
         impl Signal {
@@ -279,34 +280,34 @@ use rustix::process::Signal as Posix;
 
 #[cfg(unix)]
 signals! {
-    /// The terminal is gone; for services, by custom: read the configuration again.
+    /// The terminal was closed. Services conventionally reload their configuration.
     HUP = Posix::HUP.as_raw(),
     /// Ctrl-C.
     INT = Posix::INT.as_raw(),
     /// Ctrl-\\, by default with a core dump.
     QUIT = Posix::QUIT.as_raw(),
-    /// Please end: what `kill` sends, and who runs services.
+    /// A request to shut down: sent by `kill` and by service managers.
     TERM = Posix::TERM.as_raw(),
     /// Free for the program's own use.
     USR1 = Posix::USR1.as_raw(),
     /// Free for the program's own use.
     USR2 = Posix::USR2.as_raw(),
-    /// The timer of `alarm` has gone off.
+    /// The timer of `alarm` has expired.
     ALRM = Posix::ALARM.as_raw(),
     /// A child has ended, or was stopped or continued.
     CHLD = Posix::CHILD.as_raw(),
     /// Ctrl-Z.
     TSTP = Posix::TSTP.as_raw(),
-    /// Goes on after a stop.
+    /// Continues after a stop.
     CONT = Posix::CONT.as_raw(),
-    /// Something was written to a pipe or socket that nobody reads. Rust programs ignore it, and
-    /// get an error.
+    /// A write to a pipe or socket whose reader is closed. Rust programs ignore it and get an
+    /// error.
     PIPE = Posix::PIPE.as_raw(),
-    /// A read from the terminal, in the background.
+    /// A background process has read from the terminal.
     TTIN = Posix::TTIN.as_raw(),
-    /// A write to the terminal, in the background.
+    /// A background process has written to the terminal.
     TTOU = Posix::TTOU.as_raw(),
-    /// The terminal has another size.
+    /// The size of the terminal has changed.
     WINCH = Posix::WINCH.as_raw(),
 }
 

@@ -1,4 +1,4 @@
-//! How the system tells of a signal: by a handler, which sets a flag and rings a bell.
+//! Signals on Unix: a handler sets a flag and writes to a pipe.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -15,62 +15,66 @@ use windlass_reactor::fork::Origin;
 
 use crate::io::pipe;
 
-/// A pipe that only wakes: its bytes say nothing.
-pub(crate) struct Bell {
-    rung: Async<OwnedFd>,
-    /// Without it, and without signals, the pipe would seem to have ended.
-    ringer: Arc<OwnedFd>,
+/// The reading end of a pipe that wakes the task. Its bytes have no meaning.
+pub(crate) struct Notified {
+    reader: Async<OwnedFd>,
+    /// Kept open, because the reader would otherwise reach an end without handlers.
+    writer: Arc<OwnedFd>,
     /// A forked child shares the pipe with its parent, and must not use it.
     origin: Origin,
 }
 
-/// The other end of the pipe.
-pub(crate) struct Ringer(Arc<OwnedFd>, Origin);
+/// The writing end of the pipe, for a handler.
+pub(crate) struct Notifier(Arc<OwnedFd>, Origin);
 
-impl Bell {
-    pub(crate) fn new() -> io::Result<Bell> {
-        let (rung, ringer) = pipe::ends()?;
-        Ok(Bell {
-            rung: Async::new_nonblocking(rung)?,
-            ringer: Arc::new(ringer),
+impl Notified {
+    pub(crate) fn new() -> io::Result<Notified> {
+        let (reader, writer) = pipe::ends()?;
+        Ok(Notified {
+            reader: Async::new_nonblocking(reader)?,
+            writer: Arc::new(writer),
             origin: Origin::here(),
         })
     }
 
-    pub(crate) fn ringer(&self) -> Ringer {
-        Ringer(self.ringer.clone(), self.origin)
+    pub(crate) fn notifier(&self) -> Notifier {
+        Notifier(self.writer.clone(), self.origin)
     }
 
-    /// An error in a forked child.
+    /// Returns an error in a forked child.
     pub(crate) fn check_origin(&self) -> io::Result<()> {
-        self.origin.check("this listener for signals")
+        self.origin.check("this signal listener")
     }
 
-    /// Ready if it was rung since it was last asked.
-    pub(crate) fn poll_rung(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// Returns ready if a handler has notified since the last call.
+    pub(crate) fn poll_take(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut bytes = [0; 64];
-        let read = |rung: &OwnedFd| Ok(rustix::io::read(rung, &mut bytes).map(|_| ())?);
-        self.rung.poll_read_with(cx, read)
+        let read = |reader: &OwnedFd| Ok(rustix::io::read(reader, &mut bytes).map(|_| ())?);
+        self.reader.poll_read_with(cx, read)
     }
 }
 
-/// What is done at a signal, until it's dropped.
+/// The handler of a signal, installed until this is dropped.
 pub(crate) struct Handler(SigId);
 
 impl Handler {
-    /// Sets `flag`, and if it wasn't set, rings.
-    pub(crate) fn new(signal: i32, flag: Arc<AtomicBool>, ringer: Ringer) -> io::Result<Handler> {
+    /// Installs a handler that sets `flag`, and notifies if it was clear.
+    pub(crate) fn new(
+        signal: i32,
+        flag: Arc<AtomicBool>,
+        notifier: Notifier,
+    ) -> io::Result<Handler> {
         if FORBIDDEN.contains(&signal) {
             let text = format!(
-                "signal {signal} can't be listened for: SIGKILL and SIGSTOP can't be caught, and \
-                 SIGILL, SIGFPE and SIGSEGV tell of a fault that would come again at once"
+                "can't listen for signal {signal}: SIGKILL and SIGSTOP can't be caught, and \
+                 SIGILL, SIGFPE and SIGSEGV report a fault that would recur at once"
             );
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }
         let handler = move || {
-            if ringer.1.is_here() && !flag.swap(true, AcqRel) {
-                // It fails only if the pipe is full, and then there are bytes to be read.
-                let _ = rustix::io::write(&*ringer.0, &[0]);
+            if notifier.1.is_here() && !flag.swap(true, AcqRel) {
+                // It fails only if the pipe is full, which wakes the task as well.
+                let _ = rustix::io::write(&*notifier.0, &[0]);
             }
         };
         // SAFETY: `handler` does nothing but what a signal handler may: it reads the generation of
@@ -83,25 +87,25 @@ impl Handler {
     }
 }
 
-/// Has the handler of a signal run on the thread's alternate stack, if the thread has one.
+/// Makes the handler of a signal run on the thread's alternate stack, if the thread has one.
 ///
-/// `signal-hook-registry` installs its handler without `SA_ONSTACK`. That is fatal where a signal
-/// interrupts a thread with a small stack, as those of Go's goroutines and of other coroutines are.
+/// `signal-hook-registry` installs its handler without `SA_ONSTACK`. This is fatal when a signal
+/// interrupts a thread with a small stack, such as that of a goroutine or another coroutine.
 fn run_on_alternate_stack(signal: i32) -> io::Result<()> {
     let mut action = swap_action(signal, None)?;
     if action.sa_flags & libc::SA_ONSTACK == 0 {
         action.sa_flags |= libc::SA_ONSTACK;
         let replaced = swap_action(signal, Some(&action))?;
         if replaced.sa_sigaction != action.sa_sigaction {
-            // Another thread has installed a handler of its own since the look. It stays.
+            // Another thread has installed a handler in the meantime. It stays.
             swap_action(signal, Some(&replaced))?;
         }
     }
     Ok(())
 }
 
-/// Gives the action of a signal, and replaces it by one that this has given for the same signal,
-/// with other flags.
+/// Returns the action of a signal. Replaces it by `new`, an action that this has returned for the
+/// same signal with other flags.
 fn swap_action(signal: i32, new: Option<&libc::sigaction>) -> io::Result<libc::sigaction> {
     let new = new.map_or(ptr::null(), ptr::from_ref);
     let mut old = MaybeUninit::zeroed();
@@ -117,7 +121,7 @@ fn swap_action(signal: i32, new: Option<&libc::sigaction>) -> io::Result<libc::s
 }
 
 impl Drop for Handler {
-    /// Waits for handlers that run at this moment on other threads: after it none does.
+    /// Waits for handlers that run on other threads, so that none runs afterwards.
     fn drop(&mut self) {
         signal_hook_registry::unregister(self.0);
     }

@@ -1,5 +1,5 @@
-//! How Windows tells of Ctrl-C: it starts a thread in the process, which calls a handler. So that
-//! may take locks and wake.
+//! Signals on Windows. The system starts a thread in the process, which calls a handler. The
+//! handler may take locks and wake tasks.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -17,55 +17,58 @@ use windlass_executor::discard_panic;
 use super::Signal;
 use crate::io::NotSend;
 
-/// Has the waker of who waits.
-pub(crate) struct Bell {
-    ringer: Ringer,
+/// Holds the waker of the task that waits.
+pub(crate) struct Notified {
+    notifier: Notifier,
     _not_send: NotSend,
 }
 
 #[derive(Clone)]
-pub(crate) struct Ringer(Arc<Mutex<Rung>>);
+pub(crate) struct Notifier(Arc<Mutex<State>>);
 
-struct Rung {
-    rung: bool,
+struct State {
+    is_notified: bool,
     waker: Option<Waker>,
 }
 
-impl Bell {
-    pub(crate) fn new() -> io::Result<Bell> {
-        let (rung, waker) = (false, None);
-        Ok(Bell {
-            ringer: Ringer(Arc::new(Mutex::new(Rung { rung, waker }))),
+impl Notified {
+    pub(crate) fn new() -> io::Result<Notified> {
+        let state = State {
+            is_notified: false,
+            waker: None,
+        };
+        Ok(Notified {
+            notifier: Notifier(Arc::new(Mutex::new(state))),
             _not_send: PhantomData,
         })
     }
 
     pub(crate) fn check_origin(&self) -> io::Result<()> {
-        Ok(()) // no process is forked
+        Ok(()) // Windows has no fork
     }
 
-    pub(crate) fn ringer(&self) -> Ringer {
-        self.ringer.clone()
+    pub(crate) fn notifier(&self) -> Notifier {
+        self.notifier.clone()
     }
 
-    /// Ready if it was rung since it was last asked.
-    pub(crate) fn poll_rung(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// Returns ready if a handler has notified since the last call.
+    pub(crate) fn poll_take(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut waker = Some(cx.waker().clone());
-        let mut state = lock(&self.ringer.0);
-        if mem::take(&mut state.rung) {
+        let mut state = lock(&self.notifier.0);
+        if mem::take(&mut state.is_notified) {
             return Poll::Ready(Ok(()));
         }
         mem::swap(&mut state.waker, &mut waker);
         drop(state);
-        drop(waker); // the one before, not under the lock
+        drop(waker); // the previous one, outside of the lock
         Poll::Pending
     }
 }
 
-impl Ringer {
-    fn ring(&self) {
+impl Notifier {
+    fn notify(&self) {
         let mut state = lock(&self.0);
-        state.rung = true;
+        state.is_notified = true;
         let waker = state.waker.take();
         drop(state);
         if let Some(waker) = waker {
@@ -74,54 +77,58 @@ impl Ringer {
     }
 }
 
-/// What is done at a signal, until it's dropped: by its number among the listeners.
+/// A listener for a signal until this is dropped, by its number.
 pub(crate) struct Handler(u64);
 
 static LISTENERS: Mutex<Listeners> = Mutex::new(Listeners {
     by_number: BTreeMap::new(),
-    made: 0,
-    heard: Vec::new(),
+    created: 0,
+    handled: Vec::new(),
 });
 
-/// All that this process has.
+/// The listeners of this process.
 struct Listeners {
     by_number: BTreeMap<u64, Listener>,
-    made: u64,
-    /// The signals that somebody has ever listened for.
-    heard: Vec<Signal>,
+    created: u64,
+    /// The signals for which there was ever a listener.
+    handled: Vec<Signal>,
 }
 
 struct Listener {
     signal: Signal,
     flag: Arc<AtomicBool>,
-    ringer: Ringer,
+    notifier: Notifier,
 }
 
 impl Handler {
-    /// Sets `flag`, and if it wasn't set, rings.
-    pub(crate) fn new(signal: i32, flag: Arc<AtomicBool>, ringer: Ringer) -> io::Result<Handler> {
+    /// Adds a listener. The signal sets `flag`, and notifies if it was clear.
+    pub(crate) fn new(
+        signal: i32,
+        flag: Arc<AtomicBool>,
+        notifier: Notifier,
+    ) -> io::Result<Handler> {
         let signal = Signal::from_raw(signal);
         if ![Signal::INT, Signal::BREAK].contains(&signal) {
-            let text = format!("{signal:?} can't be listened for: Windows has SIGINT and SIGBREAK");
+            let text = format!("can't listen for {signal:?}: Windows has SIGINT and SIGBREAK");
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }
         let mut listeners = lock(&LISTENERS);
-        if listeners.heard.is_empty() {
-            // SAFETY: `handle` is a function of the kind that is asked for, which may be called
-            // on any thread, at any time and to the end of the program.
+        if listeners.handled.is_empty() {
+            // SAFETY: `handle` has the required signature, and may be called on any thread at any
+            // time until the end of the program.
             if unsafe { SetConsoleCtrlHandler(Some(handle), 1) } == 0 {
                 return Err(io::Error::last_os_error());
             }
         }
-        if !listeners.heard.contains(&signal) {
-            listeners.heard.push(signal);
+        if !listeners.handled.contains(&signal) {
+            listeners.handled.push(signal);
         }
-        listeners.made += 1;
-        let number = listeners.made;
+        listeners.created += 1;
+        let number = listeners.created;
         let listener = Listener {
             signal,
             flag,
-            ringer,
+            notifier,
         };
         listeners.by_number.insert(number, listener);
         Ok(Handler(number))
@@ -131,11 +138,12 @@ impl Handler {
 impl Drop for Handler {
     fn drop(&mut self) {
         let listener = lock(&LISTENERS).by_number.remove(&self.0);
-        drop(listener); // its waker, not under the lock
+        drop(listener); // may drop a waker, so outside of the lock
     }
 }
 
-/// True if this was for us: then neither other handlers are called, nor does the program end.
+/// Returns true if the signal was handled. The system then calls no other handlers and does not end
+/// the program.
 extern "system" fn handle(event: u32) -> BOOL {
     let signal = match event {
         CTRL_C_EVENT => Signal::INT,
@@ -143,18 +151,18 @@ extern "system" fn handle(event: u32) -> BOOL {
         _ => return 0,
     };
     let listeners = lock(&LISTENERS);
-    let is_ours = listeners.heard.contains(&signal);
-    let hear = listeners.by_number.values();
-    let hear = hear.filter(|it| it.signal == signal && !it.flag.swap(true, AcqRel));
-    let ringers: Vec<_> = hear.map(|it| it.ringer.clone()).collect();
+    let is_handled = listeners.handled.contains(&signal);
+    let waiting = listeners.by_number.values();
+    let waiting = waiting.filter(|it| it.signal == signal && !it.flag.swap(true, AcqRel));
+    let notifiers: Vec<_> = waiting.map(|it| it.notifier.clone()).collect();
     drop(listeners);
-    for ringer in ringers {
-        ringer.ring();
+    for notifier in notifiers {
+        notifier.notify();
     }
-    is_ours.into()
+    is_handled.into()
 }
 
-/// A panic under one of these locks can't leave anything half done.
+/// No state is inconsistent while one of these locks is held and something can panic.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -17,22 +17,23 @@ const HABITS: [&str; 6] = [
 ];
 
 /// The most that each habit may take, in hits per 1,000 words, by folder or page.
+///
+/// The goals are 0.5, 0.3, 2, 0.3, 2 and 18. Lower the numbers of folders that are above them.
 const RATES: &[(&[&str], [f64; 6])] = &[
-    (
-        &["src", "executor/src", "reactor/src"],
-        [8.5, 4.0, 9.5, 3.0, 13.0, 30.0],
-    ),
+    (&["executor/src"], [0.6, 0.9, 2.0, 0.3, 2.0, 22.5]),
+    (&["reactor/src"], [2.5, 0.8, 2.4, 0.8, 7.5, 23.1]),
+    (&["src"], [1.5, 1.5, 2.0, 0.5, 3.8, 22.0]),
     (
         &["tests", "executor/tests", "reactor/tests"],
-        [9.0, 6.0, 10.5, 2.5, 12.0, 26.0],
+        [4.3, 4.2, 5.1, 0.6, 8.0, 22.0],
     ),
-    (&["examples"], [6.5, 5.0, 17.5, 3.0, 18.0, 25.0]),
-    (&["benches"], [9.5, 5.0, 7.5, 1.5, 19.0, 19.0]),
-    (&["README.md"], [0.5, 0.7, 2.0, 0.3, 4.7, 23.5]),
-    (&["ARCHITECTURE.md"], [8.5, 3.5, 8.5, 2.5, 15.0, 19.0]),
-    (&["CONTRIBUTING.md"], [4.0, 1.0, 10.0, 4.0, 2.0, 18.0]),
-    (&["CHANGELOG.md"], [0.5, 1.5, 3.0, 0.3, 3.0, 24.0]),
-    (&["docs"], [1.0, 1.0, 2.5, 0.5, 4.0, 18.0]),
+    (&["examples"], [0.7, 1.3, 2.0, 0.6, 4.7, 18.3]),
+    (&["benches"], [1.0, 1.0, 2.0, 0.3, 2.0, 18.0]),
+    (&["README.md"], [0.5, 0.3, 2.0, 0.3, 2.0, 18.0]),
+    (&["ARCHITECTURE.md"], [0.6, 0.3, 2.0, 0.3, 2.0, 18.0]),
+    (&["CONTRIBUTING.md"], [0.5, 0.3, 2.0, 0.3, 2.0, 18.0]),
+    (&["CHANGELOG.md"], [0.5, 0.3, 2.0, 0.3, 2.0, 18.0]),
+    (&["docs"], [0.5, 0.3, 2.0, 0.4, 2.0, 18.0]),
 ];
 
 const HOUSEHOLD_VERBS: &str = "tell tells told telling say says said hear hears heard ask asks \
@@ -267,9 +268,8 @@ const DIALECT: &[&str] = &[
     "whoever",
 ];
 
-/// How many of these are left: identifiers, and phrases in sources, pages and tests.
-const RETIRED_LEFT: usize = 490;
-const DIALECT_LEFT: usize = 125;
+/// How many of the identifiers are left.
+const RETIRED_LEFT: usize = 29;
 
 #[test]
 fn retired_identifiers_do_not_come_back() {
@@ -310,6 +310,5 @@ fn dialect_does_not_come_back() {
             }
         }
     }
-    let count = places.len();
-    assert!(count <= DIALECT_LEFT, "{count}:\n{}", places.join("\n"));
+    assert!(places.is_empty(), "{}", places.join("\n"));
 }

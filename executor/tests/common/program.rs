@@ -430,7 +430,7 @@ struct Model {
     slots: Vec<Option<usize>>,
     free: Vec<usize>,
     /// What other threads have woken: slots in order, each with its task, or None if there were
-    /// several: then whoever is there is meant.
+    /// several, and then the present task is meant.
     mail: (Vec<usize>, HashMap<usize, Option<usize>>),
     live: usize,
     rings: usize,

@@ -1,29 +1,35 @@
-//! Lookup of host names, on other threads.
+//! Looking up host names, on threads.
 
+use std::collections::BTreeMap;
+use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Waker};
+use std::thread;
 
 use super::addr::Addrs;
 use super::{ToAddrs, context, sys};
-use crate::pool::Pool;
+use crate::fork::{Origin, PerProcess};
 use crate::shortage::cannot_start_thread;
+use crate::wake::wake_all;
 
-/// Looks up the addresses of a host name, with the resolver of the system (`getaddrinfo`).
+/// Finds the addresses of a host name by the system's resolver (`getaddrinfo`).
 ///
-/// That call blocks, so it runs on a thread, which ends when no lookup is left. A process has at
-/// most 32 such threads for all its loops, and further lookups wait in a queue. A name server that
-/// does not answer therefore delays lookups and nothing else.
+/// That call blocks, so a thread makes it, and exits when no lookup is left. A process has at most
+/// 32 such threads, and further lookups are queued. So a name server that doesn't respond delays
+/// other lookups, but no loop.
 ///
 /// # Errors
 ///
-/// Fails if the name is unknown or no thread can be started. The error names the host.
+/// Fails if the name is unknown or no thread can be started, with the name in the text. Fails in a
+/// forked child if the lookup was started before the fork.
 ///
 /// # Cancel safety
 ///
-/// The future may be dropped at any time, which does not block. A queued lookup is removed. A
-/// lookup that has started cannot be stopped: it continues on its thread until the system answers,
-/// and delays neither a loop nor the end of the program.
+/// Safe. A queued lookup is cancelled. One that has started runs on in its thread until the system
+/// responds, and delays neither a loop nor the end of the program.
 ///
 /// # Examples
 ///
@@ -42,20 +48,125 @@ pub async fn lookup_host(host: impl ToAddrs) -> io::Result<Vec<SocketAddr>> {
     }
 }
 
-/// Enough for the names of a busy client. If a name server is dead, each thread waits for the
-/// system's timeout (glibc: 10 s per name server). Without a limit, a client would have a thread
-/// for each lookup that it starts in that time.
-const MOST_THREADS: usize = 32;
-
-/// A separate pool, so that a dead name server blocks no other work.
-static RESOLVER: Pool = Pool::new("windlass-lookup", MOST_THREADS, Duration::ZERO);
+/// Enough for the names of a busy client. While a name server doesn't respond, each thread waits
+/// for the timeout of the system (glibc: 10 s per name server), and without a limit a client that
+/// keeps resolving would start a thread for each name.
+const MAX_THREADS: usize = 32;
 
 async fn look_up(host: String, port: u16) -> io::Result<Vec<SocketAddr>> {
     let name = host.clone();
-    let ask_system = move || sys::resolve(&name, port);
-    let found: io::Result<_> = match RESOLVER.run(ask_system) {
+    let found = match Lookup::start(host, port) {
         Ok(lookup) => lookup.await,
-        Err(error) => Err(cannot_start_thread(error)),
+        Err(error) => Err(error),
     };
-    found.map_err(|error| context("can't find the host", format_args!("`{host}`"), error))
+    found.map_err(|error| context("can't find the host", format_args!("`{name}`"), error))
+}
+
+static QUEUE: PerProcess<Mutex<Queue>> = PerProcess::new();
+
+/// The lookups of this process that no thread has started.
+#[derive(Default)]
+struct Queue {
+    /// In their order, by number.
+    waiting: BTreeMap<u64, Arc<Request>>,
+    last_number: u64,
+    threads: usize,
+}
+
+/// A lookup as the future and its thread share it.
+struct Request {
+    host: String,
+    port: u16,
+    answer: Mutex<Answer>,
+}
+
+#[derive(Default)]
+struct Answer {
+    found: Option<io::Result<Vec<SocketAddr>>>,
+    waker: Option<Waker>,
+}
+
+/// The future of a lookup. Dropping it removes a request that no thread has started.
+struct Lookup {
+    request: Arc<Request>,
+    number: u64,
+    origin: Origin,
+}
+
+impl Lookup {
+    fn start(host: String, port: u16) -> io::Result<Lookup> {
+        let answer = Mutex::default();
+        let request = Arc::new(Request { host, port, answer });
+        let queue = QUEUE.get(Mutex::default);
+        let mut locked = lock(queue);
+        if locked.threads < MAX_THREADS {
+            let thread = thread::Builder::new().name("windlass-lookup".into());
+            match thread.spawn(|| serve(queue)) {
+                Ok(_) => locked.threads += 1,
+                Err(error) if locked.threads == 0 => return Err(cannot_start_thread(error)),
+                Err(_) => {} // one of the other threads takes the request
+            }
+        }
+        locked.last_number += 1;
+        let number = locked.last_number;
+        locked.waiting.insert(number, request.clone());
+        Ok(Lookup {
+            request,
+            number,
+            origin: Origin::here(),
+        })
+    }
+}
+
+impl Future for Lookup {
+    type Output = io::Result<Vec<SocketAddr>>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.origin.check("this lookup")?;
+        let waker = cx.waker().clone();
+        let mut answer = lock(&self.request.answer);
+        let replaced = match answer.found.take() {
+            Some(found) => return Poll::Ready(found),
+            None => answer.waker.replace(waker),
+        };
+        drop(answer);
+        drop(replaced); // user code, outside of the lock
+        Poll::Pending
+    }
+}
+
+impl Drop for Lookup {
+    fn drop(&mut self) {
+        if self.origin.is_here() {
+            drop(lock(QUEUE.get(Mutex::default)).waiting.remove(&self.number));
+            let waker = lock(&self.request.answer).waker.take();
+            drop(waker); // user code, outside of the lock
+        }
+    }
+}
+
+/// Runs on a thread: resolves names until none waits.
+fn serve(queue: &Mutex<Queue>) {
+    while let Some(request) = next(queue) {
+        let found = sys::resolve(&request.host, request.port);
+        let mut answer = lock(&request.answer);
+        answer.found = Some(found);
+        let waker = answer.waker.take();
+        drop(answer);
+        wake_all(waker);
+    }
+}
+
+fn next(queue: &Mutex<Queue>) -> Option<Arc<Request>> {
+    let mut queue = lock(queue);
+    let next = queue.waiting.pop_first();
+    if next.is_none() {
+        queue.threads -= 1;
+    }
+    next.map(|(_, request)| request)
+}
+
+/// No panic can occur while one of these locks is held.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -29,16 +29,19 @@ pub(super) const MAX_BUFS: usize = 1024;
 
 #[cfg(not(any(target_vendor = "apple", target_os = "aix", windows)))]
 const FLAGS: SocketFlags = SocketFlags::NONBLOCK.union(SocketFlags::CLOEXEC);
+#[cfg(not(any(target_vendor = "apple", target_os = "aix", windows)))]
+const REFUSALS: &[Errno] = &[Errno::NOSYS, Errno::INVAL, Errno::PERM, Errno::ACCESS];
 /// These systems have no such flags.
 #[cfg(any(target_vendor = "apple", target_os = "aix", windows))]
 const FLAGS: SocketFlags = SocketFlags::empty();
+#[cfg(any(target_vendor = "apple", target_os = "aix", windows))]
+const REFUSALS: &[Errno] = &[];
 
 /// Whether an error may mean that the system or a sandbox refuses the flags. It has other meanings
 /// as well, and then a call without flags returns the same error.
 #[inline]
 fn may_refuse_flags(error: Errno) -> bool {
-    let refusals = [Errno::NOSYS, Errno::INVAL, Errno::PERM, Errno::ACCESS];
-    !FLAGS.is_empty() && refusals.contains(&error)
+    REFUSALS.contains(&error)
 }
 
 #[cfg(unix)]

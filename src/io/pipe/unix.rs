@@ -13,18 +13,19 @@ use windlass_reactor::{Async, set_nonblocking};
 
 use super::closed;
 
-/// How many bytes `poll_append` takes in one operation at most: so a child that never stops writing
-/// gives way to others, as any source that is always ready.
+/// The most bytes that `poll_append` reads in one operation, so that the budget limits a child that
+/// never stops writing.
 const CHUNK: u64 = 64 * 1024;
 
-/// Makes a pipe: what is written at one end is read at the other.
+/// Creates a pipe and returns its two ends.
 ///
-/// Both ends are close-on-exec. To give one to another program, see
-/// [`into_blocking_fd`](PipeReader::into_blocking_fd).
+/// Both are close-on-exec. [`into_blocking_fd`](PipeReader::into_blocking_fd) prepares one for
+/// another program.
 ///
 /// # Errors
 ///
-/// If the descriptors can't be had.
+/// Fails if the process is out of file descriptors, or this thread has no reactor and none can be
+/// created.
 ///
 /// # Examples
 ///
@@ -57,22 +58,22 @@ pub fn pipe() -> io::Result<(PipeReader, PipeWriter)> {
     ))
 }
 
-/// The end of a [`pipe`] that is read. Its end comes when all writers are closed, those of other
-/// processes included.
+/// The reading end of a [`pipe`]. It ends when all writers are closed, including those of other
+/// processes.
 ///
 /// # Cancel safety
 ///
-/// A read that is dropped has taken nothing.
+/// A cancelled read has consumed nothing.
 #[derive(Debug)]
 pub struct PipeReader(Async<File>);
 
 impl PipeReader {
-    /// Takes the descriptor out and makes it blocking, as other programs expect it, for a child's
-    /// [`Stdio`](std::process::Stdio) say.
+    /// Takes the file descriptor out and makes it blocking, as other programs expect: for example
+    /// for a child's [`Stdio`](std::process::Stdio).
     ///
     /// # Errors
     ///
-    /// Those of the system.
+    /// Fails with the errors of the system.
     ///
     /// # Examples
     ///
@@ -97,13 +98,13 @@ impl PipeReader {
         &self.0
     }
 
-    /// Appends what is there, and says how much that was; 0 at the end.
+    /// Appends the available bytes to `bytes` and returns their number, 0 at the end.
     pub(crate) fn poll_append(
         &mut self,
         cx: &mut Context<'_>,
         bytes: &mut Vec<u8>,
     ) -> Poll<io::Result<usize>> {
-        // What was read before `WouldBlock` is kept as well.
+        // `read_to_end` keeps the bytes that it has read before `WouldBlock`.
         let read = |pipe: &File| pipe.take(CHUNK).read_to_end(bytes);
         self.0.poll_read_with(cx, read)
     }
@@ -149,28 +150,27 @@ impl AsyncRead for PipeReader {
     }
 }
 
-/// The end of a [`pipe`] that is written. To write when all readers are closed is an error
-/// (`BrokenPipe`).
+/// The writing end of a [`pipe`]. Writes fail with `BrokenPipe` once all readers are closed.
 ///
-/// [`close`](futures_io::AsyncWrite::poll_close) closes it, as dropping does.
+/// Both [`close`](futures_io::AsyncWrite::poll_close) and dropping close it.
 ///
 /// # Cancel safety
 ///
-/// A write that is dropped has written nothing.
+/// A cancelled write has written nothing.
 #[derive(Debug)]
 pub struct PipeWriter(Option<Async<File>>);
 
 impl PipeWriter {
-    /// As [`PipeReader::into_blocking_fd`].
+    /// Takes the file descriptor out, as [`PipeReader::into_blocking_fd`] does.
     ///
     /// # Errors
     ///
-    /// If it was closed, and those of the system.
+    /// Fails if this end was closed, and with the errors of the system.
     pub fn into_blocking_fd(self) -> io::Result<OwnedFd> {
         into_blocking(self.0.ok_or_else(closed)?)
     }
 
-    /// None once it's closed.
+    /// Returns `None` once this end is closed.
     #[cfg(target_os = "linux")] // for `splice`
     pub(crate) fn io(&self) -> Option<&Async<File>> {
         self.0.as_ref()
@@ -215,12 +215,12 @@ impl AsyncWrite for PipeWriter {
     }
 }
 
-/// A pipe whose ends are non-blocking and close-on-exec.
+/// Creates a pipe whose ends are non-blocking and close-on-exec.
 #[cfg(not(any(target_vendor = "apple", target_os = "aix")))]
 pub(crate) fn ends() -> io::Result<(OwnedFd, OwnedFd)> {
     use rustix::pipe::{PipeFlags, pipe_with};
     let ends = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK);
-    ends.or_else(|_| ends_by_calls()) // which fails as well if it isn't the flags
+    ends.or_else(|_| ends_by_calls()) // an error other than of the flags comes again
 }
 
 #[cfg(any(target_vendor = "apple", target_os = "aix"))]
@@ -237,7 +237,7 @@ fn ends_by_calls() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(ends)
 }
 
-/// Each end is an open file of its own, so this concerns nobody else.
+/// Each end is an open file of its own, so this has no effect on the other.
 fn into_blocking(io: Async<File>) -> io::Result<OwnedFd> {
     let pipe = io.into_inner()?;
     set_nonblocking(pipe.as_fd(), false)?;

@@ -1,9 +1,9 @@
-//! The ends of pipes to children where no poller can watch a pipe: threads read and write, one for
-//! each operation that is under way.
+//! The ends of pipes to child processes on Windows, where the poller can't watch them. A thread
+//! performs each operation in flight.
 
 use std::fmt;
 use std::future::Future;
-use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
+use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::marker::PhantomData;
 use std::mem;
 use std::pin::Pin;
@@ -14,43 +14,41 @@ use std::time::Duration;
 
 use futures_io::{AsyncRead, AsyncWrite};
 
-use windlass_reactor::shortage::cannot_start_thread;
-use windlass_reactor::{BlockingTask, Pool};
-
 use super::closed;
 use crate::io::NotSend;
+use crate::{BlockingTask, Pool};
 
-/// A thread waits as long as the child is silent, so each pipe that is read has to have one; more
-/// than these wait in line.
-const MOST_THREADS: usize = 1024;
+/// A read occupies a thread until the child writes, so each pipe that is read needs one. Further
+/// operations are queued.
+const MAX_THREADS: usize = 1024;
 
-/// Longer than the pauses between operations: to start a thread costs some 50 µs.
-const LINGER: Duration = Duration::from_secs(10);
+/// Longer than the pauses between operations. Starting a thread costs about 50 µs.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
-static PIPES: Pool = Pool::new("windlass-pipe", MOST_THREADS, LINGER);
+static PIPES: Pool = Pool::new("windlass-pipe", MAX_THREADS, IDLE_TIMEOUT);
 
-/// How many bytes an operation moves at most.
+/// The most bytes of one operation.
 const CHUNK: usize = 16 * 1024;
 
-/// The pipe, which is locked only by the operation that is under way.
+/// The pipe, locked only by the operation in flight.
 type Shared<P> = Arc<Mutex<P>>;
 
-/// The end of a pipe that is read. Its end comes when all writers are closed, those of other
-/// processes included.
+/// The reading end of a pipe. It ends when all writers are closed, including those of other
+/// processes.
 ///
-/// On Windows a thread reads, from the first read on and as long as nothing comes; 1,024 pipes can
-/// be read at the same time. Dropped in the middle of a read, the pipe is closed only when
-/// something has come.
+/// On Windows a thread reads from the first read on, until bytes arrive. Up to 1,024 pipes can be
+/// read at the same time. A pipe that is dropped during a read is closed when the read completes.
 ///
 /// # Cancel safety
 ///
-/// A read that is dropped has taken nothing: what comes goes to the next one.
+/// A cancelled read has consumed nothing: bytes that arrive go to the next one.
 pub struct PipeReader {
     pipe: Shared<dyn Read + Send>,
     reading: Option<BlockingTask<io::Result<Vec<u8>>>>,
-    /// What was read, and how much of it was given away.
+    /// The bytes of the last read.
     bytes: Vec<u8>,
-    given: usize,
+    /// How many of them the caller has consumed.
+    consumed: usize,
     thread: NotSend,
 }
 
@@ -60,12 +58,12 @@ impl PipeReader {
             pipe: Arc::new(Mutex::new(pipe)),
             reading: None,
             bytes: Vec::new(),
-            given: 0,
+            consumed: 0,
             thread: PhantomData,
         }
     }
 
-    /// Appends what is there, and says how much that was; 0 at the end.
+    /// Appends the available bytes to `bytes` and returns their number, 0 at the end.
     pub(crate) fn poll_append(
         &mut self,
         cx: &mut Context<'_>,
@@ -74,31 +72,31 @@ impl PipeReader {
         let new = ready!(self.poll_fill(cx))?;
         bytes.extend_from_slice(new);
         let n = new.len();
-        self.given += n;
+        self.consumed += n;
         Poll::Ready(Ok(n))
     }
 
-    /// What was read and not given away. Nothing at the end.
+    /// Returns the bytes that were read and not consumed, none at the end.
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
-        if self.given == self.bytes.len() {
+        if self.consumed == self.bytes.len() {
             let reading = match &mut self.reading {
                 Some(reading) => reading,
                 none => {
                     let (pipe, bytes) = (self.pipe.clone(), mem::take(&mut self.bytes));
-                    self.given = 0;
+                    self.consumed = 0;
                     let reading = PIPES.run(move || read_into(bytes, &pipe));
-                    none.insert(reading.map_err(cannot_start_thread)?)
+                    none.insert(reading?)
                 }
             };
             let read = ready!(Pin::new(reading).poll(cx));
             self.reading = None;
             self.bytes = read?;
         }
-        Poll::Ready(Ok(&self.bytes[self.given..]))
+        Poll::Ready(Ok(&self.bytes[self.consumed..]))
     }
 }
 
-/// On a thread.
+/// Runs on a thread of the pool.
 fn read_into(mut bytes: Vec<u8>, pipe: &Mutex<dyn Read + Send>) -> io::Result<Vec<u8>> {
     bytes.resize(CHUNK, 0);
     let n = lock(pipe).read(&mut bytes)?;
@@ -129,7 +127,7 @@ impl AsyncRead for PipeReader {
         buf: &mut [u8],
     ) -> Poll<io::Result<usize>> {
         let n = ready!(self.poll_fill(cx))?.read(buf)?;
-        self.given += n;
+        self.consumed += n;
         Poll::Ready(Ok(n))
     }
 
@@ -139,7 +137,7 @@ impl AsyncRead for PipeReader {
         bufs: &mut [IoSliceMut<'_>],
     ) -> Poll<io::Result<usize>> {
         let n = ready!(self.poll_fill(cx))?.read_vectored(bufs)?;
-        self.given += n;
+        self.consumed += n;
         Poll::Ready(Ok(n))
     }
 }
@@ -150,19 +148,19 @@ impl fmt::Debug for PipeReader {
     }
 }
 
-/// The end of a pipe that is written.
+/// The writing end of a pipe.
 ///
-/// On Windows a thread does the writing. So the error of a write, `BrokenPipe` when all readers are
-/// closed, is told by the next write, flush or close. What was written goes there also if this is
-/// dropped; at the end of the program it's lost if it wasn't flushed.
+/// On Windows a thread writes. So the next write, flush or close returns the error of a write:
+/// `BrokenPipe` when all readers are closed. Dropping this lets the write in flight complete. The
+/// end of the program loses a write that was not flushed.
 ///
-/// [`close`](futures_io::AsyncWrite::poll_close) flushes, and closes it.
+/// [`close`](futures_io::AsyncWrite::poll_close) flushes and closes it.
 ///
 /// # Cancel safety
 ///
-/// A write that is dropped has written nothing.
+/// A cancelled write has written nothing.
 pub struct PipeWriter {
-    /// None once it's closed.
+    /// `None` once it is closed.
     pipe: Option<Shared<ChildStdin>>,
     writing: Option<BlockingTask<io::Result<()>>>,
     thread: NotSend,
@@ -203,7 +201,7 @@ impl AsyncWrite for PipeWriter {
         }
         let n = bytes.len();
         let writing = PIPES.run(move || lock(&pipe).write_all(&bytes));
-        self.writing = Some(writing.map_err(cannot_start_thread)?);
+        self.writing = Some(writing?);
         Poll::Ready(Ok(n))
     }
 
@@ -224,7 +222,7 @@ impl AsyncWrite for PipeWriter {
 }
 
 impl Drop for PipeWriter {
-    /// The thread has the pipe as well, and closes it when it has written.
+    /// The thread shares the pipe, and closes it after its write.
     fn drop(&mut self) {
         if let Some(writing) = self.writing.take() {
             writing.detach();
@@ -240,7 +238,7 @@ impl fmt::Debug for PipeWriter {
     }
 }
 
-/// A panic under this lock leaves nothing half done but its own operation.
+/// A panic under this lock leaves only its own operation incomplete.
 fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

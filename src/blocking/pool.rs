@@ -1,4 +1,4 @@
-//! What has to block: closures on threads of their own.
+//! Pools of threads for closures that block.
 
 use std::collections::BTreeMap;
 use std::ffi::CStr;
@@ -6,37 +6,35 @@ use std::fmt;
 use std::future::Future;
 use std::io;
 use std::marker::PhantomData;
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::{AssertUnwindSafe, RefUnwindSafe, UnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::Duration;
 
-use crate::current;
-use crate::fork::{Origin, PerProcess};
-use crate::shortage::cannot_start_thread;
-use crate::wake::discard_panic;
+use windlass_executor::discard_panic;
+use windlass_reactor::fork::{Origin, PerProcess};
+use windlass_reactor::shortage::cannot_start_thread;
 
-/// Threads for closures that block, and the line of those who wait for them.
+/// A pool of threads for closures that block, with an unbounded queue.
 ///
-/// Threads are started as closures need them, up to a limit. More closures wait in line, first in,
-/// first out; the line has no limit. A thread that has had nothing to do for a while ends. Nobody
-/// waits for closures at the end of the program: what still runs then ends wherever it is.
+/// The pool starts threads when closures need them, up to a limit. Further closures are queued,
+/// first in, first out. A thread exits after some idle time. The end of the program doesn't wait
+/// for closures, and kills those that still run.
 ///
-/// A closure may run a loop of its own, by [`block_on`](crate::block_on). The thread's reactor is
-/// released when the closure returns, so an idle thread holds no file descriptors.
+/// A closure may run an event loop of its own by [`block_on`](crate::block_on). The thread's
+/// reactor is released when the closure returns, so an idle thread holds no file descriptors.
 ///
-/// A pool is a `static`, and each is on its own: what hangs in one holds up no other.
+/// A pool is a `static`. Pools share nothing, so a closure that hangs in one delays no other.
 ///
-/// A forked child has none of its parent's threads. The pool starts afresh there, with an empty
-/// line.
+/// A forked child has none of its parent's threads. There the pool starts with an empty queue.
 ///
 /// # Examples
 ///
 /// ```
 /// use std::time::Duration;
-/// use windlass_reactor::{Pool, block_on};
+/// use windlass::{Pool, block_on};
 ///
 /// static HASHES: Pool = Pool::new("hashes", 4, Duration::from_secs(10));
 ///
@@ -46,73 +44,72 @@ use crate::wake::discard_panic;
 /// ```
 pub struct Pool {
     name: &'static str,
-    most_threads: usize,
-    linger: Duration,
-    crew: PerProcess<Crew>,
+    max_threads: usize,
+    idle_timeout: Duration,
+    inner: PerProcess<Inner>,
 }
 
-/// The threads of one process, and the line of closures before them.
-struct Crew {
+/// The state of a pool in one process.
+struct Inner {
     origin: Origin,
-    line: Mutex<Line>,
-    /// For threads that have nothing to do: somebody is in line.
-    news: Condvar,
+    queue: Mutex<Queue>,
+    /// Notifies idle threads of a queued closure.
+    queued: Condvar,
 }
 
-/// Invariant: while anybody waits, there's a thread that will look here again.
-struct Line {
-    /// Whom no thread serves yet, in their order: by a number, under which one that is given up
-    /// finds its place.
+/// Invariant: while a closure waits, there is a thread that will check the queue again.
+struct Queue {
+    /// The closures that no thread has started, in their order. A cancelled one is removed by its
+    /// number.
     waiting: BTreeMap<u64, Arc<dyn Work>>,
-    taken: u64,
+    last_number: u64,
     threads: usize,
-    /// How many of the threads have nothing to do.
+    /// The number of idle threads.
     idle: usize,
 }
 
 impl Pool {
-    /// A pool of up to `most_threads` threads of that name, which end when they have had nothing to
-    /// do for so long.
+    /// Creates a pool of up to `max_threads` threads of that name. A thread exits after
+    /// `idle_timeout`.
     ///
     /// With `usize::MAX` threads, closures may wait for one another. Such a pool never queues a
-    /// closure: if the system refuses a thread, [`run`](Pool::run) returns the error.
+    /// closure. If the system refuses a thread, [`run`](Pool::run) returns the error.
     ///
     /// # Panics
     ///
-    /// If there may be no thread, or the name has a zero byte in it, which no thread's name may. A
-    /// `static` doesn't compile then.
-    pub const fn new(name: &'static str, most_threads: usize, linger: Duration) -> Pool {
-        assert!(most_threads > 0, "a pool without threads does nothing");
+    /// Panics if `max_threads` is zero, or the name contains a zero byte. For a `static` that is a
+    /// compile error.
+    pub const fn new(name: &'static str, max_threads: usize, idle_timeout: Duration) -> Pool {
+        assert!(max_threads > 0, "a pool needs at least one thread");
         assert!(
             CStr::from_bytes_until_nul(name.as_bytes()).is_err(),
-            "a zero byte in the name of a pool's threads"
+            "the name of a pool contains a zero byte"
         );
         Pool {
             name,
-            most_threads,
-            linger,
-            crew: PerProcess::new(),
+            max_threads,
+            idle_timeout,
+            inner: PerProcess::new(),
         }
     }
 
-    /// The threads of this process.
-    fn crew(&self) -> &'static Crew {
-        self.crew.get(Crew::new)
+    fn inner(&self) -> &'static Inner {
+        self.inner.get(Inner::new)
     }
 
-    /// Runs a closure on one of the threads. It may begin at once, whether or not the
+    /// Runs a closure on a thread of the pool. It may start at once, whether or not the
     /// [`BlockingTask`] is awaited.
     ///
     /// # Errors
     ///
-    /// If the pool has no thread and the system refuses one. The error names what ran out, and its
-    /// kind is never `WouldBlock`. A pool that has threads goes on with those.
+    /// Fails if the pool has no thread and the system refuses one. The error names the exhausted
+    /// resource, and its kind is never `WouldBlock`. If the pool has threads, they serve the queue.
     pub fn run<F, T>(&'static self, f: F) -> io::Result<BlockingTask<T>>
     where
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
-        let order = Arc::new(Order {
+        let job = Arc::new(Job {
             closure: Mutex::new(Some(f)),
             answer: Mutex::new(Answer {
                 finished: false,
@@ -120,144 +117,146 @@ impl Pool {
                 waker: None,
             }),
         });
-        let crew = self.crew();
-        let number = self.enqueue(crew, order.clone())?;
+        let inner = self.inner();
+        let number = self.enqueue(inner, job.clone())?;
         Ok(BlockingTask {
-            crew,
+            inner,
             number,
-            order: Some(order),
+            job: Some(job),
             output: PhantomData,
         })
     }
 
-    fn enqueue(&'static self, crew: &'static Crew, work: Arc<dyn Work>) -> io::Result<u64> {
-        let mut line = lock(&crew.line);
-        line.taken += 1;
-        let number = line.taken;
-        line.waiting.insert(number, work);
-        if line.waiting.len() <= line.idle {
-            drop(line);
-            crew.news.notify_one();
-        } else if line.threads < self.most_threads {
-            // Under the lock, so that nobody counts on a thread that can't be had.
+    fn enqueue(&'static self, inner: &'static Inner, work: Arc<dyn Work>) -> io::Result<u64> {
+        let mut queue = lock(&inner.queue);
+        queue.last_number += 1;
+        let number = queue.last_number;
+        queue.waiting.insert(number, work);
+        if queue.waiting.len() <= queue.idle {
+            drop(queue);
+            inner.queued.notify_one();
+        } else if queue.threads < self.max_threads {
+            // Under the lock, so that no other call counts a thread that fails to start.
             let thread = thread::Builder::new().name(self.name.into());
-            match thread.spawn(move || self.serve(crew)) {
-                Ok(_) => line.threads += 1,
-                Err(error) if line.threads == 0 || self.is_unlimited() => {
-                    let work = line.waiting.remove(&number);
-                    drop(line);
-                    drop(work); // the closure, under no lock
+            match thread.spawn(move || self.serve(inner)) {
+                Ok(_) => queue.threads += 1,
+                Err(error) if queue.threads == 0 || self.is_unlimited() => {
+                    let work = queue.waiting.remove(&number);
+                    drop(queue);
+                    drop(work); // the closure, outside of the lock
                     return Err(cannot_start_thread(error));
                 }
-                Err(_) => {} // one of the others will come to it
+                Err(_) => {} // one of the other threads takes it
             }
         }
         Ok(number)
     }
 
-    /// Whether each closure has a thread of its own. The threads that exist may wait for the peer
-    /// of the new one, so a place behind them could be a deadlock.
+    /// Returns whether each closure gets a thread of its own. The running closures may wait for the
+    /// new one, so queueing it could deadlock.
     fn is_unlimited(&self) -> bool {
-        self.most_threads == usize::MAX
+        self.max_threads == usize::MAX
     }
 
-    /// What a thread does: one closure after the other, as long as there are any.
-    fn serve(&self, crew: &Crew) {
-        while let Some(work) = self.next(crew) {
+    /// Runs on each thread: runs closures until the idle timeout.
+    fn serve(&self, inner: &Inner) {
+        while let Some(work) = self.next(inner) {
             work.work();
-            // Drops a value that nobody waits for. Its panic must not end the thread, on which
-            // other closures count.
+            // May drop the output of a detached closure. A panic must not end the thread, which
+            // queued closures depend on.
             discard_panic(|| drop(work));
         }
     }
 
-    fn next(&self, crew: &Crew) -> Option<Arc<dyn Work>> {
-        if !crew.origin.is_here() {
-            return None; // a closure has forked, and this is its thread in the child
+    fn next(&self, inner: &Inner) -> Option<Arc<dyn Work>> {
+        if !inner.origin.is_here() {
+            return None; // a closure has forked, and this is the child
         }
-        let mut line = lock(&crew.line);
-        line.idle += 1;
-        let nobody = |line: &mut Line| line.waiting.is_empty();
-        if !self.linger.is_zero() {
-            let waited = crew.news.wait_timeout_while(line, self.linger, nobody);
-            line = waited.unwrap_or_else(PoisonError::into_inner).0;
+        let mut queue = lock(&inner.queue);
+        queue.idle += 1;
+        let is_empty = |queue: &mut Queue| queue.waiting.is_empty();
+        if !self.idle_timeout.is_zero() {
+            let waited = inner
+                .queued
+                .wait_timeout_while(queue, self.idle_timeout, is_empty);
+            queue = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
-        line.idle -= 1;
-        let next = line.waiting.pop_first();
+        queue.idle -= 1;
+        let next = queue.waiting.pop_first();
         if next.is_none() {
-            line.threads -= 1;
+            queue.threads -= 1;
         }
         next.map(|(_, work)| work)
     }
 
     #[cfg(test)]
     pub(crate) fn waiting(&self) -> usize {
-        lock(&self.crew().line).waiting.len()
+        lock(&self.inner().queue).waiting.len()
     }
 
     #[cfg(test)]
     pub(crate) fn threads(&self) -> usize {
-        lock(&self.crew().line).threads
+        lock(&self.inner().queue).threads
     }
 }
 
-impl Crew {
-    fn new() -> Crew {
-        Crew {
+impl Inner {
+    fn new() -> Inner {
+        Inner {
             origin: Origin::here(),
-            line: Mutex::new(Line {
+            queue: Mutex::new(Queue {
                 waiting: BTreeMap::new(),
-                taken: 0,
+                last_number: 0,
                 threads: 0,
                 idle: 0,
             }),
-            news: Condvar::new(),
+            queued: Condvar::new(),
         }
     }
 }
 
 impl fmt::Debug for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let line = lock(&self.crew().line);
+        let queue = lock(&self.inner().queue);
         f.debug_struct("Pool")
             .field("name", &self.name)
-            .field("threads", &line.threads)
-            .field("waiting", &line.waiting.len())
+            .field("threads", &queue.threads)
+            .field("waiting", &queue.waiting.len())
             .finish_non_exhaustive()
     }
 }
 
-/// A closure that was given to a [`Pool`]: a future of what it returns. May be awaited on any
-/// thread, under any executor.
+/// The output of a closure that a [`Pool`] runs, as a future. Any thread may await it, under any
+/// executor.
 ///
 /// # Panics
 ///
-/// If the closure has panicked, with its panic. Or in a forked child, if the closure was given to
-/// the pool before the fork: its thread is the parent's.
+/// If the closure panics, awaiting it resumes the panic. Panics in a forked child if the closure
+/// was started before the fork, because its thread is the parent's.
 ///
 /// # Cancel safety
 ///
-/// Nothing can stop a thread. If this is dropped, a closure that has begun runs to its end, and
-/// what it returns is dropped on its thread. One that still waits for a thread is cancelled: it
-/// never runs, and is dropped here.
-#[must_use = "a closure that has not begun is cancelled when this is dropped: `.await` or \
+/// A running closure can't be stopped. When this is dropped, a closure that has started runs to its
+/// end, and its output is dropped on its thread. A queued closure is cancelled: it never runs, and
+/// is dropped here.
+#[must_use = "a closure that has not started is cancelled when this is dropped: `.await` or \
               `.detach()` it"]
 pub struct BlockingTask<T> {
-    crew: &'static Crew,
-    /// Its place in the line.
+    inner: &'static Inner,
+    /// Its number in the queue.
     number: u64,
-    /// None once it's detached.
-    order: Option<Arc<dyn Ordered<T>>>,
+    /// `None` once it is detached.
+    job: Option<Arc<dyn Answered<T>>>,
     output: PhantomData<T>,
 }
 
 impl<T> BlockingTask<T> {
-    /// Lets the closure run, also if it has not begun. What it returns is dropped on its thread; a
-    /// panic is told by the panic hook and by nothing else.
+    /// Lets the closure run, also if it has not started. Its output is dropped on its thread, and a
+    /// panic is only reported by the panic hook.
     ///
     /// ```
     /// use std::{sync::mpsc, time::Duration};
-    /// use windlass_reactor::Pool;
+    /// use windlass::Pool;
     ///
     /// static POOL: Pool = Pool::new("hauling", 1, Duration::ZERO);
     ///
@@ -267,23 +266,23 @@ impl<T> BlockingTask<T> {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub fn detach(mut self) {
-        self.order = None;
+        self.job = None;
     }
 
     /// Returns true in a forked child if the closure was given to the pool before the fork. Then
     /// no thread of the child runs it, and to await it panics.
     pub fn is_inherited(&self) -> bool {
-        !self.crew.origin.is_here()
+        !self.inner.origin.is_here()
     }
 
     /// Returns whether the closure has returned or panicked. Returns false in a forked child, which
     /// has no thread that could finish it.
     pub fn is_finished(&self) -> bool {
-        !self.is_inherited() && lock(self.order().answer()).finished
+        !self.is_inherited() && lock(self.job().answer()).finished
     }
 
-    fn order(&self) -> &Arc<dyn Ordered<T>> {
-        self.order.as_ref().expect("it is there until the drop")
+    fn job(&self) -> &Arc<dyn Answered<T>> {
+        self.job.as_ref().expect("job is present until drop")
     }
 }
 
@@ -293,16 +292,16 @@ impl<T> Future for BlockingTask<T> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
         assert!(
             !self.is_inherited(),
-            "this closure was given to a pool before fork(): its thread is the parent's"
+            "this closure was started before fork(): its thread belongs to the parent process"
         );
         let mut waker = Some(cx.waker().clone());
-        let mut answer = lock(self.order().answer());
+        let mut answer = lock(self.job().answer());
         let result = answer.result.take();
         if result.is_none() {
             std::mem::swap(&mut answer.waker, &mut waker);
         }
         drop(answer);
-        // The earlier one. A panic of its drop must not cost the result.
+        // The previous waker. A panic in its drop must not lose the result.
         discard_panic(|| drop(waker));
         match result {
             Some(Ok(output)) => Poll::Ready(output),
@@ -312,7 +311,7 @@ impl<T> Future for BlockingTask<T> {
     }
 }
 
-/// The output is on its way, not in here.
+// The output is not stored inline.
 impl<T> Unpin for BlockingTask<T> {}
 
 impl<T> Drop for BlockingTask<T> {
@@ -320,11 +319,11 @@ impl<T> Drop for BlockingTask<T> {
         if self.is_inherited() {
             return;
         }
-        if let Some(order) = self.order.take() {
-            let place = lock(&self.crew.line).waiting.remove(&self.number);
-            let waker = lock(order.answer()).waker.take();
-            discard_panic(|| drop(waker)); // under no lock, as the closure
-            drop(place);
+        if let Some(job) = self.job.take() {
+            let queued = lock(&self.inner.queue).waiting.remove(&self.number);
+            let waker = lock(job.answer()).waker.take();
+            discard_panic(|| drop(waker)); // outside of the lock, as the closure
+            drop(queued);
         }
     }
 }
@@ -337,8 +336,8 @@ impl<T> fmt::Debug for BlockingTask<T> {
     }
 }
 
-/// What a future and a thread share.
-struct Order<F, T> {
+/// A closure and its output, shared by the future and the thread.
+struct Job<F, T> {
     closure: Mutex<Option<F>>,
     answer: Mutex<Answer<T>>,
 }
@@ -349,22 +348,22 @@ struct Answer<T> {
     waker: Option<Waker>,
 }
 
-/// An order as the thread sees it.
+/// A job as the thread sees it.
 trait Work: Send + Sync {
     fn work(&self);
 }
 
-/// An order as the future sees it.
-trait Ordered<T>: Send + Sync {
+/// A job as the future sees it.
+trait Answered<T>: Send + Sync {
     fn answer(&self) -> &Mutex<Answer<T>>;
 }
 
-impl<F: FnOnce() -> T + Send, T: Send> Work for Order<F, T> {
+impl<F: FnOnce() -> T + Send, T: Send> Work for Job<F, T> {
     fn work(&self) {
-        let closure = lock(&self.closure).take().expect("it is taken out once");
+        let closure = lock(&self.closure).take().expect("a job runs once");
         let result = catch_unwind(AssertUnwindSafe(closure));
-        // Before the answer: when a closure is awaited, its descriptors are closed.
-        discard_panic(current::release);
+        // Before the answer, so that the closure's file descriptors are closed when it is awaited.
+        discard_panic(release_thread);
         let mut answer = lock(&self.answer);
         answer.finished = true;
         answer.result = Some(result);
@@ -377,13 +376,26 @@ impl<F: FnOnce() -> T + Send, T: Send> Work for Order<F, T> {
     }
 }
 
-impl<F: Send, T: Send> Ordered<T> for Order<F, T> {
+impl<F: Send, T: Send> Answered<T> for Job<F, T> {
     fn answer(&self) -> &Mutex<Answer<T>> {
         &self.answer
     }
 }
 
-/// A panic under one of these locks can't leave anything half done.
+/// Releases what the closure has left on the thread: the reactor, and what holds its descriptors.
+fn release_thread() {
+    #[cfg(unix)]
+    crate::process::orphans::release();
+    #[cfg(target_os = "linux")]
+    crate::io::splice::release();
+    windlass_reactor::release_reactor();
+}
+
+// A closure that has panicked is consumed, and its panic is only handed on.
+impl<T> UnwindSafe for BlockingTask<T> {}
+impl<T> RefUnwindSafe for BlockingTask<T> {}
+
+/// No state is inconsistent while one of these locks is held and something can panic.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -458,13 +470,13 @@ mod tests {
     }
 
     #[test]
-    #[should_panic(expected = "a pool without threads")]
+    #[should_panic(expected = "at least one thread")]
     fn a_pool_that_may_have_no_thread_is_refused() {
         let _ = Pool::new("test", 0, Duration::ZERO);
     }
 
     #[test]
-    #[should_panic(expected = "a zero byte in the name")]
+    #[should_panic(expected = "contains a zero byte")]
     fn a_pool_whose_threads_could_not_have_its_name_is_refused() {
         let _ = Pool::new("te\0st", 1, Duration::ZERO);
     }
@@ -474,7 +486,7 @@ mod tests {
         static POOL: Pool = Pool::new("test", 9, Duration::from_millis(20));
         for _ in 0..100 {
             output(POOL.run(|| ()).unwrap());
-            wait_until(|| POOL.threads() == 0 || lock(&POOL.crew().line).idle == 1);
+            wait_until(|| POOL.threads() == 0 || lock(&POOL.inner().queue).idle == 1);
             assert!(POOL.threads() <= 1);
         }
         wait_until(|| POOL.threads() == 0);
@@ -484,7 +496,7 @@ mod tests {
     fn an_idle_thread_that_was_called_already_does_not_count_for_the_next() {
         static POOL: Pool = Pool::new("test", 9, PATIENCE);
         output(POOL.run(|| ()).unwrap());
-        wait_until(|| lock(&POOL.crew().line).idle == 1);
+        wait_until(|| lock(&POOL.inner().queue).idle == 1);
         let (keys, tasks, begun) = gates::<9>(&POOL);
         for _ in 0..9 {
             begun.recv_timeout(PATIENCE).expect("one has no thread");
@@ -583,7 +595,7 @@ mod tests {
         let last = POOL.run(|| 7).unwrap();
         drop(key);
         assert_eq!(output(last), 7);
-        wait_until(|| lock(&POOL.crew().line).idle == 1);
+        wait_until(|| lock(&POOL.inner().queue).idle == 1);
         assert_eq!((POOL.threads(), POOL.waiting()), (1, 0));
     }
 }

@@ -1,9 +1,9 @@
 //! The order of the operations of one handle, above the choice of ring or threads.
 //!
-//! Each operation enters the line when its future is first polled, and begins once no earlier
-//! operation conflicts with it. It leaves when the system is done with it, whether or not its
-//! future is polled again, and also when it is dropped. So a future that was dropped holds up
-//! nothing, and reads and writes of different ranges run at the same time.
+//! Each operation enters the queue when its future is first polled, and starts once no earlier
+//! operation conflicts with it. It leaves when the system has completed it, whether or not its
+//! future is polled again, and also when its future is dropped. So a dropped future blocks nothing,
+//! and reads and writes of different ranges run at the same time.
 
 use std::collections::VecDeque;
 use std::future::poll_fn;
@@ -22,11 +22,11 @@ use windlass_reactor::wake::wake_all;
 /// What an operation touches.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Access {
-    /// Reads this range. Metadata is a read of everything.
+    /// Reads this range. Metadata is a read of the whole file.
     Read(Range<u64>),
     /// Writes this range.
     Write(Range<u64>),
-    /// Covers the writes before it. Later reads and writes at an offset pass it.
+    /// Waits for earlier writes. Later reads and writes at an offset overtake it.
     Sync,
     /// The position, the length, the permissions, or all bytes.
     All,
@@ -36,7 +36,7 @@ impl Access {
     pub(crate) const READ_ALL: Access = Access::Read(0..u64::MAX);
 
     /// Whether `later` must wait for this one.
-    fn holds_up(&self, later: &Access) -> bool {
+    fn blocks(&self, later: &Access) -> bool {
         use Access::{All, Read, Sync, Write};
         let overlap = |a: &Range<u64>, b: &Range<u64>| a.start < b.end && b.start < a.end;
         match (self, later) {
@@ -51,41 +51,41 @@ impl Access {
     }
 }
 
-/// A line keeps memory for so many operations after a burst.
-const KEPT: usize = 64;
+/// How many operations a queue keeps memory for after a burst.
+const KEPT_SLOTS: usize = 64;
 
-/// The line of one handle.
+/// The queue of one handle.
 #[derive(Debug)]
-pub(crate) struct Line {
+pub(crate) struct OrderQueue {
     origin: Origin,
-    state: Mutex<State>,
-    /// The line of a forked child. In the inherited one the parent's operations never end, and a
-    /// thread of the parent may hold the lock.
-    in_child: OnceLock<Arc<Line>>,
+    inner: Mutex<Inner>,
+    /// The queue of a forked child. In the inherited one the parent's operations never complete,
+    /// and a thread of the parent may hold the lock.
+    in_child: OnceLock<Arc<OrderQueue>>,
 }
 
 #[derive(Debug, Default)]
-struct State {
-    /// The slots of operations. Those that are over are reused.
+struct Inner {
+    /// The slots of operations. Those of completed operations are reused.
     entries: Vec<Entry>,
-    /// The first slot to reuse, or the number of slots. The rest of that list is in the entries.
+    /// The first slot to reuse, or the number of slots. The entries hold the rest of that list.
     vacant: usize,
     /// How many operations have entered.
     entered: u64,
-    /// How many are not over.
+    /// How many have not completed.
     live: usize,
     /// How many of these write.
     writers: usize,
-    /// How many of these have not begun.
+    /// How many of these have not started.
     waiting: usize,
-    /// The slots and numbers of operations that have not begun, in the order of entering. Those
-    /// that were dropped meanwhile are skipped.
+    /// The slots and numbers of operations that have not started, in the order of entering. Those
+    /// that were dropped since are skipped.
     queue: VecDeque<(u32, u64)>,
-    /// The error of a write in the background. The next operation that may fail returns it.
+    /// The error of a background write. The next operation that may fail returns it.
     error: Option<io::Error>,
-    /// The buffer of the last such write, to be used again.
+    /// The buffer of the last background write, for the next one.
     spare: Vec<u8>,
-    /// Waits until the line is empty.
+    /// The waker of a future that waits until the queue is empty.
     idle: Option<Waker>,
 }
 
@@ -100,25 +100,25 @@ struct Entry {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    Waits,
-    Runs,
-    Over,
+    Waiting,
+    Running,
+    Done,
 }
 
-impl Default for Line {
-    fn default() -> Line {
-        Line {
+impl Default for OrderQueue {
+    fn default() -> OrderQueue {
+        OrderQueue {
             origin: Origin::here(),
-            state: Mutex::default(),
+            inner: Mutex::default(),
             in_child: OnceLock::new(),
         }
     }
 }
 
-impl Line {
-    /// This process's line of the same handle.
+impl OrderQueue {
+    /// Returns this process's queue of the handle.
     #[inline]
-    fn here(self: &Arc<Self>) -> &Arc<Line> {
+    fn here(self: &Arc<Self>) -> &Arc<OrderQueue> {
         if self.is_inherited() {
             return self.in_child();
         }
@@ -126,49 +126,49 @@ impl Line {
     }
 
     #[cold]
-    fn in_child(&self) -> &Arc<Line> {
+    fn in_child(&self) -> &Arc<OrderQueue> {
         self.in_child.get_or_init(Arc::default).here()
     }
 
-    /// True in a forked child.
+    /// Returns true in a forked child if the parent made the queue.
     #[inline]
     pub(crate) fn is_inherited(&self) -> bool {
         !self.origin.is_here()
     }
 
     #[inline]
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing under the lock panics half way.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // No code under the lock panics, so a poisoned lock guards consistent state.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits until the line is empty. The caller owns the handle and starts no operation meanwhile,
-    /// so only writes in the background and operations whose futures were dropped are left.
+    /// Waits until the queue is empty. The caller owns the handle and starts no operation in the
+    /// meantime, so only background writes and operations whose futures were dropped are left.
     ///
     /// # Errors
     ///
-    /// If nothing turns that could end them.
+    /// Returns an error if no reactor turns that could complete them.
     #[inline]
     pub(crate) fn poll_empty(self: &Arc<Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.here();
-        this.poll_until(cx, |state| match state.live {
-            0 => Wait::Over(state.idle.take()),
-            _ => Wait::For(&mut state.idle),
+        this.poll_until(cx, |inner| match inner.live {
+            0 => Wait::Done(inner.idle.take()),
+            _ => Wait::For(&mut inner.idle),
         })
     }
 
-    /// Waits until `look` returns [`Wait::Over`]. Clones and drops wakers outside of the lock.
+    /// Waits until `check` returns [`Wait::Done`]. Clones and drops wakers outside of the lock.
     fn poll_until(
         &self,
         cx: &mut Context<'_>,
-        mut look: impl FnMut(&mut State) -> Wait<'_>,
+        mut check: impl FnMut(&mut Inner) -> Wait<'_>,
     ) -> Poll<io::Result<()>> {
         let mut waker = None;
         loop {
-            let mut state = self.lock();
-            match look(&mut state) {
-                Wait::Over(old) => {
-                    drop(state);
+            let mut inner = self.lock();
+            match check(&mut inner) {
+                Wait::Done(old) => {
+                    drop(inner);
                     drop((old, waker));
                     return Poll::Ready(Ok(()));
                 }
@@ -182,26 +182,26 @@ impl Line {
                     }
                 }
             }
-            drop(state);
+            drop(inner);
             waker = Some(cx.waker().clone());
         }
         drop(waker);
         pending()
     }
 
-    /// Whether an operation that entered now would not have to wait.
+    /// Returns whether an operation that entered now would start at once.
     #[inline]
-    pub(crate) fn is_free_for(self: &Arc<Self>, access: &Access) -> bool {
-        let state = self.here().lock();
-        !state.is_held_up(state.entered, access)
+    pub(crate) fn would_start(self: &Arc<Self>, access: &Access) -> bool {
+        let inner = self.here().lock();
+        !inner.is_blocked(inner.entered, access)
     }
 
-    /// The error of a write in the background, once.
+    /// Returns the error of a background write, once.
     pub(crate) fn take_error(self: &Arc<Self>) -> io::Result<()> {
         self.here().lock().error.take().map_or(Ok(()), Err)
     }
 
-    /// The memory of an earlier write.
+    /// Returns the memory of an earlier write.
     pub(crate) fn take_spare(self: &Arc<Self>) -> Vec<u8> {
         mem::take(&mut self.here().lock().spare)
     }
@@ -209,38 +209,42 @@ impl Line {
 
 /// Whether a wait is over.
 enum Wait<'a> {
-    /// With the waker that was registered.
-    Over(Option<Waker>),
-    /// With the place of the waker.
+    /// Holds the waker that was registered.
+    Done(Option<Waker>),
+    /// Holds the field that stores the waker.
     For(&'a mut Option<Waker>),
 }
 
-impl State {
-    /// Whether the operation with this number must wait for an earlier one.
+impl Inner {
+    /// Returns whether the operation with this number must wait for an earlier one.
     #[inline]
-    fn is_held_up(&self, number: u64, access: &Access) -> bool {
+    fn is_blocked(&self, number: u64, access: &Access) -> bool {
         let only_reads = self.writers == 0 && !access.writes();
         self.live > 0 && !only_reads && self.conflicts(number, access)
     }
 
     #[cold]
     fn conflicts(&self, number: u64, access: &Access) -> bool {
-        let live = self.entries.iter().filter(|it| it.phase != Phase::Over);
+        let live = self.entries.iter().filter(|it| it.phase != Phase::Done);
         let mut earlier = live.filter(|it| it.number < number);
-        earlier.any(|it| it.access.holds_up(access))
+        earlier.any(|it| it.access.blocks(access))
     }
 
-    /// Returns the slot, and whether the operation must wait.
+    /// Returns the slot of the operation, and whether it must wait.
     #[inline]
-    fn enter(&mut self, access: Access) -> (u32, bool) {
+    fn insert(&mut self, access: Access) -> (u32, bool) {
         let number = self.entered;
-        let waits = self.is_held_up(number, &access);
+        let waits = self.is_blocked(number, &access);
         self.entered += 1;
         self.live += 1;
         self.writers += usize::from(access.writes());
         let entry = Entry {
             access,
-            phase: if waits { Phase::Waits } else { Phase::Runs },
+            phase: if waits {
+                Phase::Waiting
+            } else {
+                Phase::Running
+            },
             number,
             waker: None,
         };
@@ -265,13 +269,13 @@ impl State {
         self.vacant = self.entries.len();
     }
 
-    /// Collects the wakers of operations that may begin now. Returns the waker of an operation that
+    /// Collects the wakers of operations that may start now. Returns the waker of an operation that
     /// was dropped while it waited.
     #[inline]
-    fn leave(&mut self, slot: u32, wakers: &mut Vec<Waker>) -> Option<Waker> {
+    fn remove(&mut self, slot: u32, wakers: &mut Vec<Waker>) -> Option<Waker> {
         let entry = &mut self.entries[slot as usize];
-        let was_waiting = entry.phase == Phase::Waits;
-        entry.phase = Phase::Over;
+        let was_waiting = entry.phase == Phase::Waiting;
+        entry.phase = Phase::Done;
         entry.number = self.vacant as u64;
         let own = entry.waker.take();
         self.writers -= usize::from(entry.access.writes());
@@ -279,43 +283,43 @@ impl State {
         self.vacant = slot as usize;
         self.live -= 1;
         if self.live == 0 {
-            if self.idle.is_some() || self.entries.len() > KEPT || !self.queue.is_empty() {
+            if self.idle.is_some() || self.entries.len() > KEPT_SLOTS || !self.queue.is_empty() {
                 self.reset(wakers);
             }
         } else if self.waiting > 0 {
-            self.begin(wakers);
+            self.start_unblocked(wakers);
         }
         own
     }
 
-    /// The line is empty.
+    /// The queue has become empty.
     #[cold]
     fn reset(&mut self, wakers: &mut Vec<Waker>) {
         wakers.extend(self.idle.take());
         self.queue.clear();
-        if self.entries.len() > KEPT {
+        if self.entries.len() > KEPT_SLOTS {
             self.entries.clear();
-            self.entries.shrink_to(KEPT);
-            self.queue.shrink_to(KEPT);
+            self.entries.shrink_to(KEPT_SLOTS);
+            self.queue.shrink_to(KEPT_SLOTS);
             self.vacant = 0;
         }
     }
 
     #[cold]
-    fn begin(&mut self, wakers: &mut Vec<Waker>) {
+    fn start_unblocked(&mut self, wakers: &mut Vec<Waker>) {
         let mut index = 0;
         while let Some(&(slot, number)) = self.queue.get(index) {
             let entry = &self.entries[slot as usize];
-            if entry.phase != Phase::Waits || entry.number != number {
+            if entry.phase != Phase::Waiting || entry.number != number {
                 self.queue.remove(index); // it was dropped
                 continue;
             }
             let is_all = entry.access == Access::All;
-            if self.is_held_up(number, &entry.access) {
+            if self.is_blocked(number, &entry.access) {
                 index += 1;
             } else {
                 let entry = &mut self.entries[slot as usize];
-                entry.phase = Phase::Runs;
+                entry.phase = Phase::Running;
                 wakers.extend(entry.waker.take());
                 self.queue.remove(index);
                 self.waiting -= 1;
@@ -327,59 +331,59 @@ impl State {
     }
 }
 
-/// The place of an operation in the line of its handle. It also keeps the handle open.
+/// An operation's entry in the queue of its handle. It also keeps the handle open.
 ///
-/// The operation is over when the ticket is dropped.
+/// Dropping the ticket completes the operation.
 #[derive(Debug)]
 pub(crate) struct Ticket {
-    /// None once the operation is over.
+    /// None once the operation has completed.
     handle: Option<Arc<Handle>>,
-    /// The address of the line that was entered, which a forked child must not leave. 0 if the
-    /// operation takes part in no order.
-    line: usize,
+    /// The address of the queue that was entered. A forked child has another queue, and must leave
+    /// the parent's alone. 0 if the operation is not ordered.
+    queue: usize,
     slot: u32,
-    /// It had to wait when it entered.
+    /// Whether the operation had to wait when it entered.
     waits: bool,
 }
 
 impl Ticket {
-    /// Enters the line.
+    /// Enters the queue.
     #[inline]
     pub(crate) fn new(handle: &Arc<Handle>, access: Access) -> Ticket {
-        let line = handle.line.here();
-        let (slot, waits) = line.lock().enter(access);
+        let queue = handle.order.here();
+        let (slot, waits) = queue.lock().insert(access);
         Ticket {
             handle: Some(handle.clone()),
-            line: address(line),
+            queue: address(queue),
             slot,
             waits,
         }
     }
 
-    /// For operations on pipes and devices, which have neither a position nor offsets. Their peers
-    /// decide on the order.
+    /// Returns a ticket for an operation on a pipe or a device, which has neither a position nor
+    /// offsets. Its peer decides on the order.
     #[inline]
     pub(crate) fn without_order(handle: &Arc<Handle>) -> Ticket {
         Ticket {
             handle: Some(handle.clone()),
-            line: 0,
+            queue: 0,
             slot: 0,
             waits: false,
         }
     }
 
-    /// Whether [`turn`](Ticket::turn) may have to wait.
+    /// Returns whether [`wait_turn`](Ticket::wait_turn) may have to wait.
     #[inline]
     pub(crate) fn waits(&self) -> bool {
         self.waits
     }
 
-    /// Waits for its turn.
+    /// Waits until the operation may start.
     ///
     /// # Errors
     ///
-    /// If nothing turns that could end the operations before it.
-    pub(crate) async fn turn(&self) -> io::Result<()> {
+    /// Returns an error if no reactor turns that could complete the operations before it.
+    pub(crate) async fn wait_turn(&self) -> io::Result<()> {
         match self.waits {
             true => poll_fn(|cx| self.poll_turn(cx)).await,
             false => Ok(()),
@@ -388,51 +392,50 @@ impl Ticket {
 
     #[cold]
     fn poll_turn(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let line = self.handle.as_ref().map(|it| it.line.here());
-        let Some(line) = line.filter(|line| address(line) == self.line) else {
+        let queue = self.handle.as_ref().map(|it| it.order.here());
+        let Some(queue) = queue.filter(|queue| address(queue) == self.queue) else {
             return Poll::Ready(Err(fork::error("this operation on a file")));
         };
-        line.poll_until(cx, |state| {
-            let entry = &mut state.entries[self.slot as usize];
+        queue.poll_until(cx, |inner| {
+            let entry = &mut inner.entries[self.slot as usize];
             match entry.phase {
-                Phase::Waits => Wait::For(&mut entry.waker),
-                _ => Wait::Over(entry.waker.take()),
+                Phase::Waiting => Wait::For(&mut entry.waker),
+                _ => Wait::Done(entry.waker.take()),
             }
         })
     }
 
-    /// Ends an operation of a ring, on the thread that owns the handle. The caller wakes the
-    /// operations whose turn it is, after the handle was released.
+    /// Completes an operation of a ring, on the thread that owns the handle. The caller wakes the
+    /// operations that may start, after the handle was released.
     #[inline]
     pub(crate) fn finish_on_ring(&mut self, wakers: &mut Vec<Waker>) {
         let Some(handle) = self.handle.take() else {
             return;
         };
-        let line = handle.line.here();
-        if address(line) == self.line {
-            let own = line.lock().leave(self.slot, wakers);
+        let queue = handle.order.here();
+        if address(queue) == self.queue {
+            let own = queue.lock().remove(self.slot, wakers);
             drop(own);
         }
     }
 
-    /// Ends the operation, on any thread. The caller calls the wakers.
+    /// Completes the operation, on any thread. The caller calls the wakers.
     ///
-    /// The handle is released before the operation leaves the line. Otherwise its owner, on another
-    /// thread, could find an empty line and a handle that is still in use.
+    /// The handle is released before the operation leaves the queue. Otherwise its owner, on
+    /// another thread, could find an empty queue and a handle that is still in use.
     pub(crate) fn finish(&mut self, wakers: &mut Vec<Waker>) {
         let Some(handle) = self.handle.take() else {
             return;
         };
-        let line = handle.line.here().clone();
+        let queue = handle.order.here().clone();
         drop(handle);
-        if address(&line) == self.line {
-            let own = line.lock().leave(self.slot, wakers);
+        if address(&queue) == self.queue {
+            let own = queue.lock().remove(self.slot, wakers);
             drop(own);
         }
     }
 
-    /// As [`finish`](Ticket::finish), for a write in the background. It leaves its error and its
-    /// buffer for later operations.
+    /// Completes a background write, and leaves its error and its buffer for later operations.
     #[cold]
     pub(crate) fn finish_in_background(
         &mut self,
@@ -441,15 +444,15 @@ impl Ticket {
         wakers: &mut Vec<Waker>,
     ) {
         if let Some(handle) = &self.handle {
-            let line = handle.line.here();
-            if address(line) == self.line {
+            let queue = handle.order.here();
+            if address(queue) == self.queue {
                 buffer.clear();
-                let mut state = line.lock();
-                let old = mem::replace(&mut state.spare, buffer);
-                if state.error.is_none() {
-                    state.error = error;
+                let mut inner = queue.lock();
+                let old = mem::replace(&mut inner.spare, buffer);
+                if inner.error.is_none() {
+                    inner.error = error;
                 }
-                drop(state);
+                drop(inner);
                 drop(old);
             }
         }
@@ -458,8 +461,8 @@ impl Ticket {
 }
 
 #[inline]
-fn address(line: &Arc<Line>) -> usize {
-    Arc::as_ptr(line).addr()
+fn address(queue: &Arc<OrderQueue>) -> usize {
+    Arc::as_ptr(queue).addr()
 }
 
 impl Deref for Ticket {
@@ -467,7 +470,9 @@ impl Deref for Ticket {
 
     #[inline]
     fn deref(&self) -> &Handle {
-        self.handle.as_ref().expect("the operation is not over")
+        self.handle
+            .as_ref()
+            .expect("the handle is present until the operation completes")
     }
 }
 
@@ -489,7 +494,7 @@ impl Ticket {
     }
 }
 
-/// Operations of a ring end only while something turns.
+/// Operations of a ring complete only while a reactor turns.
 #[cold]
 fn pending() -> Poll<io::Result<()>> {
     match Registration::<Files>::existing() {
@@ -503,34 +508,34 @@ fn pending() -> Poll<io::Result<()>> {
 mod tests {
     use super::*;
 
-    /// Which of the operations may begin, in this order.
-    fn running(state: &State) -> Vec<u64> {
-        let running = state.entries.iter().filter(|it| it.phase == Phase::Runs);
+    /// Returns the numbers of the operations that have started, in order.
+    fn running(inner: &Inner) -> Vec<u64> {
+        let running = inner.entries.iter().filter(|it| it.phase == Phase::Running);
         let mut numbers = running.map(|it| it.number).collect::<Vec<_>>();
         numbers.sort_unstable();
         numbers
     }
 
-    fn line(accesses: &[Access]) -> State {
-        let mut state = State::default();
+    fn queue_of(accesses: &[Access]) -> Inner {
+        let mut inner = Inner::default();
         for access in accesses {
-            state.enter(access.clone());
+            inner.insert(access.clone());
         }
-        state
+        inner
     }
 
     #[test]
     fn ranges_that_do_not_overlap_run_at_the_same_time() {
         use Access::{All, Read, Sync, Write};
-        let state = line(&[
+        let inner = queue_of(&[
             Read(0..9),
             Read(5..9),
             Write(9..12),
             Write(8..9),
             Read(11..20),
         ]);
-        assert_eq!(running(&state), [0, 1, 2]);
-        let state = line(&[
+        assert_eq!(running(&inner), [0, 1, 2]);
+        let inner = queue_of(&[
             Write(0..9),
             Write(9..10),
             Sync,
@@ -538,8 +543,8 @@ mod tests {
             Read(10..11),
             Sync,
         ]);
-        assert_eq!(running(&state), [0, 1, 4]);
-        let state = line(&[
+        assert_eq!(running(&inner), [0, 1, 4]);
+        let inner = queue_of(&[
             Read(0..9),
             Sync,
             Read(0..9),
@@ -547,25 +552,25 @@ mod tests {
             All,
             Read(50..60),
         ]);
-        assert_eq!(running(&state), [0, 1, 2, 3]);
+        assert_eq!(running(&inner), [0, 1, 2, 3]);
     }
 
     #[test]
-    fn an_operation_begins_when_the_last_that_holds_it_up_is_over() {
+    fn an_operation_starts_when_the_last_that_blocks_it_completes() {
         use Access::{All, Read, Write};
-        let mut state = line(&[Read(0..9), Write(20..30), All, Write(0..5), Read(4..6), All]);
+        let mut inner = queue_of(&[Read(0..9), Write(20..30), All, Write(0..5), Read(4..6), All]);
         let mut wakers = Vec::new();
-        state.leave(1, &mut wakers);
-        assert_eq!(running(&state), [0]);
-        state.leave(0, &mut wakers);
-        assert_eq!(running(&state), [2]);
-        state.leave(3, &mut wakers); // its future was dropped
-        state.leave(2, &mut wakers);
-        assert_eq!(running(&state), [4]);
-        state.leave(4, &mut wakers);
-        assert_eq!(running(&state), [5]);
-        state.leave(5, &mut wakers);
-        assert_eq!((state.live, state.writers, state.waiting), (0, 0, 0));
-        assert!(state.queue.is_empty());
+        inner.remove(1, &mut wakers);
+        assert_eq!(running(&inner), [0]);
+        inner.remove(0, &mut wakers);
+        assert_eq!(running(&inner), [2]);
+        inner.remove(3, &mut wakers); // its future was dropped
+        inner.remove(2, &mut wakers);
+        assert_eq!(running(&inner), [4]);
+        inner.remove(4, &mut wakers);
+        assert_eq!(running(&inner), [5]);
+        inner.remove(5, &mut wakers);
+        assert_eq!((inner.live, inner.writers, inner.waiting), (0, 0, 0));
+        assert!(inner.queue.is_empty());
     }
 }

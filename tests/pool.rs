@@ -3,6 +3,7 @@
 // By what `/proc` tells.
 #![cfg(target_os = "linux")]
 
+#[path = "../reactor/tests/common/mod.rs"]
 mod common;
 
 use std::cell::RefCell;
@@ -17,12 +18,13 @@ use common::{PATIENCE, descriptors, hook, hooked, in_child, poll, run, tcp_pair,
 use futures::future::join_all;
 use futures::{AsyncReadExt, AsyncWriteExt};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use windlass::Pool;
 use windlass::fs;
 use windlass::io::copy;
+use windlass::net::unix::UnixStream;
 use windlass::process::Command;
-use windlass_reactor::net::unix::UnixStream;
-use windlass_reactor::time::sleep;
-use windlass_reactor::{Pool, Reactor};
+use windlass::time::sleep;
+use windlass_reactor::Reactor;
 
 static POOL: Pool = Pool::new("test", 300, PATIENCE);
 

@@ -2,6 +2,7 @@
 
 #![cfg(target_os = "linux")]
 
+#[path = "../reactor/tests/common/mod.rs"]
 mod common;
 
 use std::fs as std_fs;
@@ -14,9 +15,9 @@ use std::thread;
 use std::time::Duration;
 
 use common::{in_child, poll, run};
+use windlass::Pool;
 use windlass::fs::{File, OpenOptions};
-use windlass_reactor::Pool;
-use windlass_reactor::time::sleep;
+use windlass::time::sleep;
 
 /// No thread can be started from here on, neither by this process nor by the kernel for it.
 fn allow_no_thread() {

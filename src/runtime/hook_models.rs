@@ -4,11 +4,12 @@
 //! RUSTFLAGS="--cfg windlass_loom" cargo test --release -p windlass --lib
 //! ```
 //!
-//! What a `Remote` shares between threads is three things: a queue, which is the `futures` crate's
-//! own; the executor's inbox, which has models there; and the hook, whose code these models run.
-//! The inbox is here what the executor promises of it: mail is stored before the waker is called,
-//! and the waker is called by the first who posts since the loop has collected. As there, the last
-//! look takes no lock, so it's for the hook's flag to make it see what was posted before.
+//! A `Remote` shares three values between threads: a queue of the `futures` crate, the inbox of
+//! the executor, which has models there, and the hook. These models run the hook's code. The
+//! inbox here has the guarantees of the executor's. A remote wake is stored before the waker is
+//! called, and the first thread that stores one after the loop has collected them calls the
+//! waker. The last check takes no lock, so the hook's flag makes the earlier stores visible to
+//! it.
 
 use loom::sync::atomic::AtomicBool;
 use loom::sync::{Arc, Mutex, Notify};
@@ -18,19 +19,19 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release, SeqCst};
 use std::task::Waker;
 
-use super::{Hook, Messenger};
+use super::{Hook, HookWaker};
 
 struct Inbox {
-    /// There may be mail. Written under the lock, and read without.
-    has_mail: AtomicBool,
+    /// There may be remote wakes. Written under the lock, and read without.
+    has_remote_wakes: AtomicBool,
     /// How much, and who is to be woken when there is some.
-    mail: Mutex<(usize, Option<Waker>)>,
+    remote_wakes: Mutex<(usize, Option<Waker>)>,
 }
 
 /// A host that sleeps until the hook is called, and its guest.
 struct Host {
     inbox: Arc<Inbox>,
-    messenger: StdArc<Messenger>,
+    hook_waker: StdArc<HookWaker>,
     /// To wait for a call that never comes is a deadlock, which loom reports.
     message: StdArc<Notify>,
     calls: StdArc<AtomicUsize>,
@@ -44,35 +45,35 @@ impl Host {
             count.fetch_add(1, SeqCst);
             post.notify();
         });
-        let messenger = StdArc::new(Messenger::new(Waker::noop().clone(), hook));
+        let hook_waker = StdArc::new(HookWaker::new(Waker::noop().clone(), hook));
         let inbox = Inbox {
-            has_mail: AtomicBool::new(false),
-            mail: Mutex::new((0, Some(Waker::from(messenger.clone())))),
+            has_remote_wakes: AtomicBool::new(false),
+            remote_wakes: Mutex::new((0, Some(Waker::from(hook_waker.clone())))),
         };
         Host {
             inbox: Arc::new(inbox),
-            messenger,
+            hook_waker,
             message,
             calls,
         }
     }
 
     fn waker(&self) -> Waker {
-        Waker::from(self.messenger.clone())
+        Waker::from(self.hook_waker.clone())
     }
 
     fn collect(&self) -> usize {
-        let mut mail = self.inbox.mail.lock().unwrap();
-        self.inbox.has_mail.store(false, Relaxed);
-        std::mem::replace(&mut *mail, (0, Some(self.waker()))).0
+        let mut remote_wakes = self.inbox.remote_wakes.lock().unwrap();
+        self.inbox.has_remote_wakes.store(false, Relaxed);
+        std::mem::replace(&mut *remote_wakes, (0, Some(self.waker()))).0
     }
 
     /// As `Runtime::turn`: what it has collected.
     fn turn(&self) -> usize {
-        self.messenger.hold();
+        self.hook_waker.suspend();
         let collected = self.collect();
-        self.messenger.release();
-        if self.inbox.has_mail.load(Acquire) {
+        self.hook_waker.resume();
+        if self.inbox.has_remote_wakes.load(Acquire) {
             self.waker().wake();
         }
         collected
@@ -92,11 +93,11 @@ impl Host {
         let inbox = self.inbox.clone();
         thread::spawn(move || {
             for _ in 0..times {
-                let mut mail = inbox.mail.lock().unwrap();
-                mail.0 += 1;
-                inbox.has_mail.store(true, Release);
-                let outer = mail.1.take();
-                drop(mail);
+                let mut remote_wakes = inbox.remote_wakes.lock().unwrap();
+                remote_wakes.0 += 1;
+                inbox.has_remote_wakes.store(true, Release);
+                let outer = remote_wakes.1.take();
+                drop(remote_wakes);
                 outer.into_iter().for_each(Waker::wake);
             }
         })
@@ -111,7 +112,7 @@ fn a_wake_is_never_lost_to_a_host_that_sleeps() {
         host.live_until(1);
         other.join().unwrap();
         // None, if the host has woken by itself and was in a turn already. Two, if the turn has
-        // seen the mail of a wake that was still on its way to the hook.
+        // seen a remote wake that was still on its way to the hook.
         assert!(host.calls.load(SeqCst) <= 2);
     });
 }

@@ -10,10 +10,10 @@ use futures_channel::{mpsc, oneshot};
 use futures_core::Stream;
 use windlass_executor::{Panic, drop_nested, spawn_at, yield_now};
 
-/// Spawns tasks and runs closures on a runtime from any thread.
+/// A handle that spawns tasks and runs closures on a runtime from any thread.
 ///
-/// What travels is a closure, which makes the future at its destination: so the future need not be
-/// `Send`, only what the closure takes along.
+/// It sends a closure, which creates the future on the runtime's thread. So the closure has to be
+/// `Send`, and the future need not be.
 ///
 /// # Examples
 ///
@@ -37,7 +37,7 @@ pub struct Remote {
     jobs: mpsc::UnboundedSender<Job>,
 }
 
-// A panic leaves both usable: what is sent is received as a whole or not at all.
+// A panic leaves both usable, because a job is received as a whole or not at all.
 impl UnwindSafe for Remote {}
 impl RefUnwindSafe for Remote {}
 impl<T> UnwindSafe for RemoteTask<T> {}
@@ -45,10 +45,10 @@ impl<T> RefUnwindSafe for RemoteTask<T> {}
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// How many jobs arrive until the tasks they spawned get their turn.
+/// How many jobs the runtime receives before it polls the tasks that they spawned.
 const BATCH: usize = 64;
 
-/// A handle, and the task that receives what it sends.
+/// Returns a handle and the task that receives its jobs.
 pub(crate) fn channel() -> (Remote, impl Future<Output = ()>) {
     let (sender, mut jobs) = mpsc::unbounded::<Job>();
     let arrivals = async move {
@@ -65,10 +65,10 @@ pub(crate) fn channel() -> (Remote, impl Future<Output = ()>) {
 }
 
 impl Remote {
-    /// Spawns the future that `make` makes on the runtime's thread, and wakes it. The queue has no
-    /// limit.
+    /// Spawns the future that `make` returns on the runtime's thread, and wakes the runtime. The
+    /// queue of jobs is unbounded.
     ///
-    /// The task is on its own: it runs on when the handle is dropped.
+    /// The task is detached: it keeps running when the handle is dropped.
     #[track_caller]
     pub fn spawn<M, F>(&self, make: M) -> RemoteTask<F::Output>
     where
@@ -76,15 +76,18 @@ impl Remote {
         F: Future + 'static,
         F::Output: Send,
     {
-        // In boxes, since debug builds copy on the stack what a function takes by value.
+        // In boxes, because debug builds copy arguments that are passed by value on the stack.
         let make = Box::new(make);
         let (sender, output) = oneshot::channel();
-        let place = Location::caller();
+        let spawned_at = Location::caller();
         let job = move || {
-            let task = spawn_at(place, async move { Box::into_pin(Box::new(make())).await });
-            spawn_at(place, async move { sender.send(task.catch().await) }).detach();
+            let task = spawn_at(
+                spawned_at,
+                async move { Box::into_pin(Box::new(make())).await },
+            );
+            spawn_at(spawned_at, async move { sender.send(task.catch().await) }).detach();
         };
-        // If the runtime is gone, the job is dropped with its sender, and the handle tells.
+        // If the runtime was dropped, so is the job with its sender, and the handle returns `Gone`.
         let _ = self.jobs.unbounded_send(Box::new(job));
         RemoteTask {
             output: Some(output),
@@ -92,7 +95,7 @@ impl Remote {
         }
     }
 
-    /// Runs the closure on the runtime's thread, as a task that ends with its first poll.
+    /// Runs the closure on the runtime's thread, as a task that completes in its first poll.
     ///
     /// ```
     /// use std::{cell::Cell, thread};
@@ -125,18 +128,18 @@ impl fmt::Debug for Remote {
     }
 }
 
-/// What [`Remote::spawn`] has spawned or [`Remote::run`] runs. May be awaited on any thread, or
-/// dropped.
+/// The handle of a task of [`Remote::spawn`] or a closure of [`Remote::run`]. Any thread may await
+/// it.
 ///
 /// # Cancel safety
 ///
-/// The task goes on when this is dropped; its output is then dropped as well.
+/// Dropping the handle detaches the task. Its output is then dropped on the runtime's thread.
 #[derive(Debug)]
 pub struct RemoteTask<T> {
     /// Present until drop.
     output: Option<Output<T>>,
-    /// Drops `output`, which may hold further handles, in little stack. A pointer, since only
-    /// [`Remote::spawn`] knows that `T` borrows nothing.
+    /// Drops `output`, which may contain further handles, without deep recursion. A function
+    /// pointer, because only [`Remote::spawn`] knows that `T` is `'static`.
     drop: fn(Output<T>),
 }
 
@@ -169,7 +172,7 @@ impl<T> Future for RemoteTask<T> {
 pub enum RemoteError {
     /// The task panicked.
     Panicked(Panic),
-    /// The runtime was dropped before the task had finished.
+    /// The runtime was dropped before the task completed.
     Gone,
 }
 
@@ -177,7 +180,7 @@ impl fmt::Display for RemoteError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             RemoteError::Panicked(panic) => panic.fmt(f),
-            RemoteError::Gone => f.write_str("the runtime was dropped before the task had ended"),
+            RemoteError::Gone => f.write_str("the runtime was dropped before the task completed"),
         }
     }
 }

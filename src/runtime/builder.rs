@@ -1,0 +1,119 @@
+//! Options of a runtime.
+
+use std::cell::OnceCell;
+use std::io;
+use std::sync::Arc;
+use std::task::Waker;
+use std::time::Duration;
+
+use windlass_executor::{Executor, budget};
+use windlass_reactor::Reactor;
+
+use super::Runtime;
+use super::hook::{Hook, HookWaker};
+
+/// Options of a [`Runtime`], created by [`Runtime::builder`].
+#[derive(Clone, Debug)]
+#[must_use = "options do nothing until `build`"]
+pub struct Builder {
+    timer_slack: Option<Duration>,
+    on_wake: Option<Hook>,
+}
+
+impl Builder {
+    pub(super) fn new() -> Builder {
+        Builder {
+            timer_slack: None,
+            on_wake: None,
+        }
+    }
+
+    /// Sets how late a timer may fire in order to share a wake-up with others. The default is
+    /// 100 µs. The bound is for the grouping alone; the time that the system takes to wake a thread
+    /// comes on top of it. No timer fires early, and one without others in its slack isn't delayed.
+    ///
+    /// A larger slack saves CPU time where there are many timers, because it bounds the rate of
+    /// wake-ups for timers to about one per slack. [`Duration::ZERO`] is the precise mode: each
+    /// timer costs a wake-up of its own, unless others are due by the time the thread runs.
+    ///
+    /// The runtimes of a thread share its reactor. The smallest of their slacks applies to all
+    /// timers, so none gets less precision than it has requested.
+    pub fn timer_slack(mut self, slack: Duration) -> Builder {
+        self.timer_slack = Some(slack);
+        self
+    }
+
+    /// Sets a hook that is called when the runtime needs a turn: for a host that can't watch a file
+    /// descriptor but can post a message to itself from any thread.
+    ///
+    /// The hook is called when a task becomes ready outside of a turn, by a wake on any thread or
+    /// by a spawn, including that of a [`Remote`](crate::Remote). It is also called at the end of a
+    /// turn or `block_on` that leaves ready tasks. It is called once until the host takes a turn or
+    /// runs a `block_on`.
+    ///
+    /// The hook runs on the thread that wakes the task, so it should only post the message. It must
+    /// not call `turn`: a turn that leaves ready tasks would call the hook again, recursively. If
+    /// it panics, the panic propagates to the code that woke the task, and the call counts.
+    ///
+    /// The hook is not called for timers and sockets, because nothing checks them between turns.
+    /// For timers the host reads [`next_deadline`](Runtime::next_deadline) after each turn,
+    /// `block_on` or other use of the runtime. For sockets the host or a helper thread has to wait
+    /// on the file descriptor and post the message. The file descriptor covers all of this, so a
+    /// host that watches it needs no hook.
+    ///
+    /// ```
+    /// use std::{sync::mpsc, time::Duration};
+    ///
+    /// // The host's loop has a queue of messages, and this is one of them.
+    /// struct Turn;
+    /// let (post, messages) = mpsc::channel();
+    /// let runtime = windlass::Runtime::builder()
+    ///     .on_wake(move || drop(post.send(Turn)))
+    ///     .build()?;
+    ///
+    /// let remote = runtime.remote();
+    /// let thread = std::thread::spawn(move || remote.run(|| 6 * 7));
+    /// let answer = runtime.spawn(thread.join().unwrap());
+    /// while !answer.is_finished() {
+    ///     let Turn = messages.recv().unwrap();
+    ///     runtime.turn(Some(Duration::ZERO))?;
+    /// }
+    /// assert_eq!(runtime.block_on(answer).unwrap(), 42);
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn on_wake(mut self, hook: impl Fn() + Send + Sync + 'static) -> Builder {
+        self.on_wake = Some(Hook::new(hook));
+        self
+    }
+
+    /// Creates the runtime on this thread.
+    ///
+    /// # Errors
+    ///
+    /// Fails as [`Runtime::new`] does.
+    pub fn build(self) -> io::Result<Runtime> {
+        let runtime = self.build_unwatched()?;
+        runtime.register_waker(); // so that a spawn before the first turn notifies the host
+        Ok(runtime)
+    }
+
+    /// Creates a runtime for a single `block_on`, without a host to notify.
+    pub(crate) fn build_unwatched(self) -> io::Result<Runtime> {
+        let mut reactor = Reactor::current()?;
+        if let Some(slack) = self.timer_slack {
+            reactor.set_timer_slack(slack);
+        }
+        reactor.share_budget(budget::try_refill);
+        let waker = reactor.waker();
+        let hook_waker = self
+            .on_wake
+            .map(|hook| Arc::new(HookWaker::new(waker.clone(), hook)));
+        Ok(Runtime {
+            executor: Executor::new(),
+            reactor,
+            waker: hook_waker.clone().map_or(waker, Waker::from),
+            hook_waker,
+            remote: OnceCell::new(),
+        })
+    }
+}

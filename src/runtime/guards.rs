@@ -1,0 +1,106 @@
+//! The guards of a turn and of a `block_on`.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
+use windlass_executor::Entered;
+use windlass_reactor::Awake;
+
+use super::Runtime;
+
+/// Exists while a turn of the runtime is on the stack.
+pub(super) struct TurnGuard<'a> {
+    runtime: &'a Runtime,
+    _entered: Entered,
+    _awake: Awake<'a>,
+}
+
+impl<'a> TurnGuard<'a> {
+    #[track_caller]
+    pub(super) fn new(runtime: &'a Runtime) -> Self {
+        // Before the turn waits: inside a task, nothing would end that wait.
+        assert!(
+            !runtime.is_running(),
+            "a turn inside a task of the same runtime: `.await` what it should wait for"
+        );
+        if let Some(waker) = &runtime.hook_waker {
+            waker.suspend();
+        }
+        TurnGuard {
+            runtime,
+            _awake: runtime.reactor.awake(),
+            _entered: runtime.executor.enter(),
+        }
+    }
+}
+
+impl Drop for TurnGuard<'_> {
+    fn drop(&mut self) {
+        if let Some(waker) = &self.runtime.hook_waker {
+            waker.resume();
+        }
+        self.runtime.notify_if_ready();
+    }
+}
+
+/// A `block_on`. The caller pins its future after it has created this, so that the future is
+/// dropped while the executor is still entered.
+///
+/// The public function that takes the future pins it and passes it on by reference, because debug
+/// builds copy it on the stack for each function that takes it by value.
+pub(crate) struct BlockOn<'a> {
+    runtime: &'a Runtime,
+    _hook: HookGuard<'a>,
+    _entered: Entered,
+}
+
+impl<'a> BlockOn<'a> {
+    pub(crate) fn new(runtime: &'a Runtime) -> Self {
+        let entered = runtime.executor.enter();
+        BlockOn {
+            runtime,
+            _hook: HookGuard::new(runtime),
+            _entered: entered,
+        }
+    }
+
+    #[track_caller]
+    pub(crate) fn run<F: Future>(&self, future: Pin<&mut F>) -> F::Output {
+        let Runtime {
+            executor, reactor, ..
+        } = self.runtime;
+        // A future that is ready at once completes before the first turn. Without this turn, a
+        // series of such calls would starve the sockets and timers of the tasks.
+        if executor.tasks() > 0 {
+            if let Err(error) = reactor.turn(Some(Duration::ZERO)) {
+                panic!("the reactor of this thread failed: {error}");
+            }
+        }
+        reactor.block_on(executor.run(future))
+    }
+}
+
+/// Suspends the hook during a `block_on`. At its end, also by a panic, it notifies the host of
+/// ready tasks.
+struct HookGuard<'a>(&'a Runtime);
+
+impl<'a> HookGuard<'a> {
+    fn new(runtime: &'a Runtime) -> Self {
+        if let Some(waker) = &runtime.hook_waker {
+            runtime.register_waker(); // may panic, which the drop must not
+            waker.suspend();
+        }
+        HookGuard(runtime)
+    }
+}
+
+impl Drop for HookGuard<'_> {
+    fn drop(&mut self) {
+        if let Some(waker) = &self.0.hook_waker {
+            self.0.register_waker(); // `block_on` has registered its own
+            waker.resume();
+        }
+        self.0.notify_if_ready();
+    }
+}
