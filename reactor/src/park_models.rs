@@ -201,16 +201,35 @@ fn a_nested_block_on_does_not_swallow_the_wake_of_the_outer_one() {
 }
 
 #[test]
+fn a_turn_inside_of_a_block_on_does_not_swallow_its_wake() {
+    loom::model(|| {
+        let (flag, mut thread) = (Flag::new(), None);
+        Reactor::new().block_on(|reactor, waker| {
+            let is_set = flag.is_set();
+            if thread.is_none() {
+                thread = Some(flag.set_by_thread(waker));
+                reactor.inner_turn(Some(Duration::ZERO));
+            }
+            is_set
+        });
+        thread.unwrap().join().unwrap();
+    });
+}
+
+#[test]
 fn a_loop_around_another_one_sees_wakes_of_its_reactor() {
     loom::model(|| {
         let (flag, mut reactor) = (Flag::new(), Reactor::new());
         reactor.park.enter();
         let thread = flag.set_by_thread(&reactor.park.waker());
-        // An inner loop that polls other futures.
-        reactor.park.enter();
-        reactor.inner_turn(Some(Duration::ZERO));
-        reactor.leave();
+        let mut is_first = true;
         while !flag.is_set() {
+            // Another future of the same round runs an inner loop.
+            if std::mem::take(&mut is_first) {
+                reactor.park.enter();
+                reactor.inner_turn(Some(Duration::ZERO));
+                reactor.leave();
+            }
             reactor.inner_turn(None);
         }
         reactor.leave();
@@ -300,17 +319,27 @@ fn completions_make_the_descriptor_of_a_host_readable() {
 }
 
 #[test]
-fn a_deferred_waker_is_called_whoever_turns() {
+fn a_deferred_waker_is_called_in_the_next_turn() {
     loom::model(|| {
-        let (flag, mut reactor) = (Flag::new(), Reactor::new());
-        let thread = flag.set_by_thread(&reactor.park.waker());
+        let mut reactor = Reactor::new();
         let block_on = reactor.park.block_on_waker();
         block_on.take_woken();
-        reactor.park.defer(Waker::from(block_on.clone())); // by a host, between turns
+        let defer = |reactor: &Reactor| reactor.park.defer(Waker::from(block_on.clone()));
+        // By a host, between its turns.
+        defer(&reactor);
         reactor.poller.wait_until_readable();
-        while !(block_on.is_woken() && flag.is_set()) {
-            reactor.turn(None);
-        }
-        thread.join().unwrap();
+        reactor.turn(None);
+        assert!(block_on.take_woken());
+        // By a loop, which comes back to the turn.
+        reactor.park.enter();
+        defer(&reactor);
+        reactor.inner_turn(None);
+        assert!(block_on.take_woken());
+        // By a loop that leaves.
+        defer(&reactor);
+        reactor.leave();
+        reactor.poller.wait_until_readable();
+        reactor.turn(Some(Duration::ZERO));
+        assert!(block_on.take_woken());
     });
 }
