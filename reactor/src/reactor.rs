@@ -76,6 +76,7 @@ const DEFAULT_SLACK: u64 = 100_000;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Reactor {
+    /// The state of the thread's reactor.
     hub: Rc<ReactorInner>,
     /// How late timers may fire while this exists (ns).
     slack: u64,
