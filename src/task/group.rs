@@ -201,6 +201,7 @@ impl<R> TaskGroup<R> {
             ended: VecDeque::new(),
             panic: None,
             closed: false,
+            lost: None,
         };
         TaskGroup {
             inner: Rc::new(Inner {
@@ -394,6 +395,10 @@ impl<R> fmt::Debug for Spawner<R> {
     }
 }
 
+/// The payload of the panic of a group that can't end otherwise.
+const RUNTIME_DROPPED: &str =
+    "the children of this group cannot end, because their runtime was dropped";
+
 /// The state that the group, its spawners and its children share.
 struct Inner<R: 'static> {
     /// Returns whether the result of a child is a failure, which ends the group.
@@ -423,6 +428,9 @@ struct State<R> {
     panic: Option<Payload>,
     /// The group was dropped, or a failure has ended it.
     closed: bool,
+    /// The last child that was dropped inside of `spawn_at`. Unless that call panics, the executor
+    /// of the child is being dropped.
+    lost: Option<u64>,
 }
 
 impl<R> Inner<R> {
@@ -450,12 +458,15 @@ impl<R> Inner<R> {
             let inner = self.clone();
             let task = spawn_at(spawned_at, Child { id, inner, future });
             let mut state = self.state.borrow_mut();
-            match state.running.get_mut(&id) {
-                Some(entry) => *entry = Some(task),
-                None => {
-                    drop(state); // the child or the group has ended meanwhile
-                    drop(task);
-                }
+            if let Some(entry) = state.running.get_mut(&id) {
+                *entry = Some(task);
+                continue;
+            }
+            let is_lost = state.lost == Some(id);
+            drop(state); // the child or the group has ended meanwhile
+            drop(task);
+            if is_lost {
+                self.fail(Box::new(RUNTIME_DROPPED));
             }
         }
     }
@@ -486,13 +497,18 @@ impl<R> Inner<R> {
 
     /// Called when a child is dropped that has not ended and was not cancelled by the group.
     fn child_dropped(&self, id: u64) {
-        let task = self.state.borrow_mut().running.remove(&id);
-        if let Some(task) = task.flatten() {
-            task.detach();
-            let message =
-                "the children of this group cannot end, because their runtime was dropped";
-            self.fail(Box::new(message));
-        } // otherwise `spawn_at` has dropped it, and its caller handles that
+        let mut state = self.state.borrow_mut();
+        match state.running.remove(&id) {
+            Some(Some(task)) => {
+                drop(state);
+                task.detach();
+                self.fail(Box::new(RUNTIME_DROPPED));
+            }
+            _ => {
+                state.lost = Some(id);
+                drop(state);
+            }
+        }
         self.owner.wake();
     }
 

@@ -664,10 +664,10 @@ fn joining_after_the_executor_is_dropped_panics() {
 }
 
 #[test]
-fn a_child_spawned_while_its_executor_drops_is_dropped() {
+fn a_child_spawned_while_its_executor_drops_fails_the_group() {
     let (executor, trace) = (Executor::new(), Trace::new());
     let entered = executor.enter();
-    let group = Errors::new();
+    let mut group = Errors::new();
     let (spawner, words) = (group.spawner(), trace.clone());
     let held = on_drop(move || {
         let late = says_drop(&words, "late");
@@ -679,6 +679,8 @@ fn a_child_spawned_while_its_executor_drops_is_dropped() {
     drop(executor);
     trace.is(&["drop late"]);
     assert!(group.is_empty());
+    let message = "the children of this group cannot end, because their runtime was dropped";
+    assert_eq!(panic_of(|| block_on(group.join_next())), message);
 }
 
 #[test]
