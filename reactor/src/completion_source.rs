@@ -22,7 +22,8 @@ pub trait CompletionSource: Any {
     /// completions to collect, because a notification from before this call no longer keeps the
     /// reactor from blocking.
     ///
-    /// Must not turn the reactor, because that turn would call this again.
+    /// Must not turn the reactor. A turn inside this call returns an error, because it would call
+    /// this again.
     ///
     /// # Errors
     ///
@@ -65,7 +66,8 @@ pub(crate) struct CompletionSources {
     entries: RefCell<Vec<Entry>>,
     /// The length of `entries`. While there is no source, a turn reads only this.
     len: Cell<usize>,
-    is_collecting: Cell<bool>,
+    /// A source is submitting or collecting.
+    is_busy: Cell<bool>,
 }
 
 /// Both point to the same value.
@@ -79,7 +81,7 @@ impl CompletionSources {
         CompletionSources {
             entries: RefCell::new(Vec::new()),
             len: Cell::new(0),
-            is_collecting: Cell::new(false),
+            is_busy: Cell::new(false),
         }
     }
 
@@ -116,11 +118,12 @@ impl CompletionSources {
     /// Submits to all sources. Returns whether the reactor may block, and until when.
     #[cold]
     pub(crate) fn submit(&self) -> io::Result<(bool, Option<Instant>)> {
-        if self.is_collecting.get() {
+        if self.is_busy.replace(true) {
             return Err(io::Error::other(
-                "a completion source must not turn the reactor while it collects",
+                "a completion source must not turn the reactor while it submits or collects",
             ));
         }
+        let _idle = SetIdle(&self.is_busy); // also after a panic
         let (mut may_block, mut until) = (true, None);
         for source in self.iter() {
             match source.submit()? {
@@ -136,7 +139,7 @@ impl CompletionSources {
     #[cold]
     pub(crate) fn collect(&self, wakers: &mut Vec<Waker>) -> Option<Box<dyn Any + Send>> {
         let mut panic = None;
-        self.is_collecting.set(true);
+        self.is_busy.set(true);
         for source in self.iter() {
             let collected = catch_unwind(AssertUnwindSafe(|| source.collect(wakers)));
             if let Err(payload) = collected {
@@ -146,7 +149,7 @@ impl CompletionSources {
                 }
             }
         }
-        self.is_collecting.set(false);
+        self.is_busy.set(false);
         panic
     }
 
@@ -154,6 +157,14 @@ impl CompletionSources {
     #[cold]
     pub(crate) fn finish(&self) {
         self.iter().for_each(|it| discard_panic(|| it.finish()));
+    }
+}
+
+struct SetIdle<'a>(&'a Cell<bool>);
+
+impl Drop for SetIdle<'_> {
+    fn drop(&mut self) {
+        self.0.set(false);
     }
 }
 

@@ -239,16 +239,32 @@ fn a_panic_whose_payload_panics_does_not_stop_a_detach() {
     assert!(descriptor_is_ready(&reactor, false), "the wake was lost");
 }
 
+thread_local!(static ERRORS: RefCell<Vec<String>> = RefCell::default());
+
+fn turn_inside() {
+    let turned = Reactor::current().unwrap().turn(Some(Duration::ZERO));
+    let error = turned.unwrap_err().to_string();
+    ERRORS.with_borrow_mut(|errors| errors.push(error));
+}
+
 #[test]
-fn a_source_cannot_turn_the_reactor_while_it_collects() {
-    thread_local!(static ERROR: RefCell<String> = RefCell::default());
+fn a_source_cannot_turn_the_reactor_while_it_submits_or_collects() {
     let (reactor, source) = (Reactor::current().unwrap(), scripted());
-    source.collect.set(Some(|| {
-        let turned = Reactor::current().unwrap().turn(Some(Duration::ZERO));
-        ERROR.set(turned.unwrap_err().to_string());
+    let awake = reactor.awake();
+    source.submit.set(Some(|| {
+        turn_inside();
+        Ok(MayBlock::Yes)
     }));
     reactor.turn(Some(Duration::ZERO)).unwrap();
-    assert!(ERROR.take().contains("must not turn the reactor"));
+    source.submit.set(None);
+    source.collect.set(Some(turn_inside));
+    reactor.turn(Some(Duration::ZERO)).unwrap();
+    let errors = ERRORS.take();
+    assert_eq!(errors.len(), 2);
+    for error in errors {
+        assert!(error.contains("must not turn the reactor"), "{error}");
+    }
+    drop(awake);
 }
 
 #[test]
