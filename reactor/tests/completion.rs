@@ -248,7 +248,7 @@ fn turn_inside() {
 }
 
 #[test]
-fn a_source_cannot_turn_the_reactor_while_it_submits_or_collects() {
+fn a_source_cannot_turn_the_reactor_inside_its_calls() {
     let (reactor, source) = (Reactor::current().unwrap(), scripted());
     let awake = reactor.awake();
     source.submit.set(Some(|| {
