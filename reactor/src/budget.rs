@@ -15,9 +15,9 @@ const OPERATIONS: u32 = 32;
 pub(crate) struct Budget {
     /// How many operations may complete until the next refill.
     left: Cell<u32>,
-    /// Asks the executor.
+    /// Calls the executor's function.
     refill: Cell<fn() -> Option<bool>>,
-    /// Where no executor knows of polls.
+    /// Used while `refill` returns `None`.
     own: Own,
 }
 
@@ -47,7 +47,7 @@ impl Budget {
         self.refill.set(refill);
     }
 
-    /// Charges one operation of the task of `waker`. False if its budget is exhausted.
+    /// Charges one operation of the task of `waker`. Returns false if its budget is exhausted.
     #[inline(always)]
     pub(crate) fn charge(&self, waker: &Waker, turn: u32) -> bool {
         let (left, is_empty) = self.left.get().overflowing_sub(1);
@@ -78,7 +78,7 @@ impl Budget {
 
 impl Own {
     /// A task is granted one refill per turn, and one more for another of its futures each time.
-    /// The futures that it polls last would otherwise get nothing while the first is always ready.
+    /// Otherwise the futures that it polls last would starve while the first is always ready.
     fn try_refill(&self, waker: &Waker, turn: u32) -> bool {
         let task = (waker.data(), turn);
         if self.task.replace(task) != task {
@@ -92,15 +92,15 @@ impl Own {
 }
 
 impl Reactor {
-    /// Shares the budget of an executor: how many operations on sockets, pipes and files one poll
-    /// of a task may complete. Then its next operation returns `Pending`, and the task is woken in
-    /// the next turn. So a task whose sources are always ready keeps neither timers nor other tasks
-    /// waiting.
+    /// Shares the budget of an executor, which limits the operations on sockets, pipes and files
+    /// that one poll of a task completes. After that, its next operation returns `Pending`, and the
+    /// task is woken in the next turn. So a task with sources that are always ready delays neither
+    /// timers nor other tasks.
     ///
     /// `refill` is called for each 32 operations. It returns whether the current poll may complete
     /// 32 more, and `None` while no task is being polled. `windlass_executor` has such a function.
-    /// Without one, a task is known by its waker, and has 32 to 64 operations per turn. It counts
-    /// for all reactors of this thread.
+    /// Without one, the waker identifies the task, which has 32 to 64 operations per turn. It
+    /// counts for all reactors of this thread.
     ///
     /// ```
     /// use std::cell::Cell;
@@ -141,7 +141,7 @@ impl ReactorInner {
         Poll::Pending
     }
 
-    /// Takes back the last charge: the operation waits.
+    /// Takes back the last charge, because the operation waits.
     #[inline]
     pub(crate) fn refund(&self) {
         self.budget().refund();

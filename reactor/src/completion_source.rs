@@ -10,17 +10,17 @@ use std::time::Instant;
 
 use crate::wake::discard_panic;
 
-/// A source of completions: work that is submitted in batches, and completes later, outside of the
-/// thread.
+/// A source of completions. Its operations are submitted in batches and complete later, outside of
+/// the thread.
 ///
 /// See [the module](crate::completion) for how a turn calls it.
 pub trait CompletionSource: Any {
     /// Submits the operations that were queued since the last call, just before the reactor waits
     /// for events.
     ///
-    /// Returns whether the reactor may block. The answer must be [`MayBlock::No`] while there are
-    /// completions to collect: a notification from before this call no longer keeps the reactor
-    /// from blocking.
+    /// Returns whether the reactor may block. Must return [`MayBlock::No`] while there are
+    /// completions to collect, because the reactor may block in spite of a notification from before
+    /// this call.
     ///
     /// # Errors
     ///
@@ -40,8 +40,8 @@ pub trait CompletionSource: Any {
     fn collect(&self, wakers: &mut Vec<Waker>);
 
     /// Called at the end of each outermost loop of the thread, and when the last
-    /// [`Reactor`](crate::Reactor) is dropped: no turn may come. A source that has operations in
-    /// flight whose futures were dropped may wait for them here. A panic is discarded.
+    /// [`Reactor`](crate::Reactor) is dropped. This may be the last call. A source may wait here
+    /// for operations that are in flight after their futures were dropped. A panic is discarded.
     fn finish(&self) {}
 }
 
@@ -60,7 +60,7 @@ pub enum MayBlock {
 /// The sources of one reactor, in order of registration. They stay until the reactor is dropped.
 pub(crate) struct CompletionSources {
     entries: RefCell<Vec<Entry>>,
-    /// The length of `entries`. All that a turn reads while there is no source.
+    /// The length of `entries`. Without a source, a turn reads only this.
     len: Cell<usize>,
     is_collecting: Cell<bool>,
 }
@@ -100,8 +100,8 @@ impl CompletionSources {
         self.len.set(entries.len());
     }
 
-    /// The sources, those included that are registered meanwhile. No borrow is held while a source
-    /// runs.
+    /// Iterates over the sources, including sources that are registered meanwhile. Holds no borrow
+    /// while a source runs.
     pub(crate) fn iter(&self) -> impl Iterator<Item = Rc<dyn CompletionSource>> {
         let mut indices = 0..;
         std::iter::from_fn(move || {
@@ -147,7 +147,7 @@ impl CompletionSources {
         panic
     }
 
-    /// Tells all sources that the outermost loop ends.
+    /// Notifies all sources that the outermost loop ends.
     #[cold]
     pub(crate) fn finish(&self) {
         self.iter().for_each(|it| discard_panic(|| it.finish()));

@@ -1,4 +1,4 @@
-//! This thread's reactor: where it is kept, and where a forked child keeps its own.
+//! Stores this thread's reactor, and the reactor of a forked child in place of an inherited one.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -29,13 +29,13 @@ impl Drop for Kept {
     }
 }
 
-/// This thread's hub. Made if there is none.
+/// This thread's hub. Creates it if needed.
 #[inline]
 pub(crate) fn hub() -> io::Result<Rc<ReactorInner>> {
     first_hub().map_or_else(make_hub, Ok)
 }
 
-/// This thread's hub, if it was ever made and the thread is not ending.
+/// This thread's hub, if it exists and the thread is not ending.
 #[inline]
 pub(crate) fn made_hub() -> Option<Rc<ReactorInner>> {
     first_hub().or_else(child_hub)
@@ -90,11 +90,11 @@ fn make_hub() -> io::Result<Rc<ReactorInner>> {
     }
 }
 
-/// Stops a timer of the hub that is called `id`, if that is this thread's. The caller drops what
-/// comes back.
+/// Stops a timer of the hub with this `id`, if that is this thread's hub. The caller drops the
+/// returned waker.
 #[inline]
 pub(crate) fn stop_timer(id: NonZeroU64, timer: TimerKey) -> Option<Waker> {
-    // Also of an inherited hub: its timers are the child's own memory.
+    // This includes an inherited hub, because its timers are the child's own memory.
     let first = |hub: Option<&Kept>| {
         let hub = &hub.filter(|hub| hub.0.id() == id)?.0;
         Some(hub.stop_timer(timer))
@@ -121,11 +121,11 @@ fn child_hub() -> Option<Rc<ReactorInner>> {
     found.ok().flatten()
 }
 
-/// Drops this thread's reactor and closes its file descriptors, unless a value of the thread still
-/// uses it: a `Reactor`, or a registered source.
+/// Drops this thread's reactor and closes its file descriptors, unless a `Reactor` or a registered
+/// source of the thread still uses it.
 ///
-/// For idle threads, such as those of a pool between two closures. The next use creates another
-/// reactor.
+/// For idle threads, such as the threads of a pool between two closures. The next use creates
+/// another reactor.
 pub fn release_reactor() {
     if first_hub().is_none() {
         return;
@@ -145,12 +145,12 @@ pub fn is_driven() -> bool {
 }
 
 /// Returns an error if nothing turns this thread's reactor, so that a future can fail instead of
-/// waiting for ever.
+/// waiting forever.
 ///
 /// # Errors
 ///
-/// The error says what to do about it. In a forked child that is still inside of the parent's loop
-/// it says that the reactor belongs to the parent.
+/// The error names the remedy. In a forked child that is still inside of the parent's loop, it
+/// reports that the reactor belongs to the parent.
 pub fn check_driven() -> io::Result<()> {
     match is_driven() {
         true => Ok(()),
@@ -158,7 +158,7 @@ pub fn check_driven() -> io::Result<()> {
     }
 }
 
-/// The error of a future that would wait where nothing can ever wake it.
+/// The error of a future that would wait without a driver to wake it.
 #[cold]
 pub(crate) fn nobody_turns() -> io::Error {
     // In a forked child that is still inside of the parent's loop, that is the cause.

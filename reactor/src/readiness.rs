@@ -1,9 +1,8 @@
 //! Futures that wait for readiness.
 //!
-//! These are leaf futures: they wait for an event from outside rather than for another future.
-//! `poll` checks whether the event has come. If so it returns `Ready`. If not, it leaves the task's
-//! waker where the event will find it, and returns `Pending`. The rest of this crate finds the
-//! waker again.
+//! These are leaf futures, which wait for an event from outside instead of another future. `poll`
+//! returns `Ready` if the event has come. Otherwise it registers the task's waker with the source
+//! and returns `Pending`. The rest of this crate finds the waker again.
 
 use std::fmt;
 use std::future::Future;
@@ -203,9 +202,9 @@ fn poll_condition_unlimited(
     }
 }
 
-/// Asks the system whether the descriptor is ready, without waiting. Returns `WouldBlock` if not.
+/// Checks by poll(2) whether the descriptor is ready. Returns `WouldBlock` otherwise.
 ///
-/// An event alone is no proof, because other code may have read from the descriptor since.
+/// Needed after an event, because other code may have read from the descriptor since.
 pub(crate) fn check(fd: BorrowedFd<'_>, interest: Interest) -> io::Result<()> {
     would_block_if_empty(revents(fd, flags(interest))?)
 }

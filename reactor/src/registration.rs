@@ -10,7 +10,7 @@ use crate::completion_source::CompletionSource;
 use crate::current::{hub, made_hub};
 use crate::reactor::ReactorInner;
 
-/// What a source of completions gets of its reactor when it is made.
+/// The access of a new source of completions to its reactor.
 pub struct Registrar<'a> {
     reactor: &'a ReactorInner,
 }
@@ -23,11 +23,11 @@ impl Registrar<'_> {
     }
 
     /// Ends a wait of the reactor whenever the file descriptor becomes readable, until it is
-    /// closed. It is registered edge-triggered, so `collect` must take all that is there.
+    /// closed. It is registered edge-triggered, so `collect` must take all completions.
     ///
     /// # Errors
     ///
-    /// Returns an error if the file descriptor cannot be polled, as that of a file, or is
+    /// Returns an error if the file descriptor cannot be polled (such as a regular file) or is
     /// registered already.
     #[cfg(target_os = "linux")]
     pub fn watch(&self, fd: std::os::fd::BorrowedFd<'_>) -> io::Result<()> {
@@ -50,7 +50,7 @@ pub struct Registration<S: CompletionSource> {
 }
 
 impl<S: CompletionSource> Registration<S> {
-    /// Returns the source of this type of this thread's reactor. If there is none, `make` makes it.
+    /// Returns the source of this type of this thread's reactor. Calls `make` if there is none.
     ///
     /// # Errors
     ///
@@ -93,12 +93,12 @@ impl<S: CompletionSource> Registration<S> {
     }
 
     /// Returns an error if nothing turns the reactor, so that a future can fail instead of waiting
-    /// for ever.
+    /// forever.
     ///
     /// # Errors
     ///
-    /// The error says what to do about it. In a forked child it says that the reactor belongs to
-    /// the parent.
+    /// The error names the remedy. In a forked child it reports that the reactor belongs to the
+    /// parent.
     pub fn check_driven(&self) -> io::Result<()> {
         self.reactor.check_driven()
     }
