@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use crate::wake::discard_panic;
 
-/// A source of completions. Its operations are submitted in batches and complete later, outside of
+/// A source of completions. Its operations are submitted in batches, and complete later, outside of
 /// the thread.
 ///
 /// See [the module](crate::completion) for how a turn calls it.
@@ -18,9 +18,11 @@ pub trait CompletionSource: Any {
     /// Submits the operations that were queued since the last call, just before the reactor waits
     /// for events.
     ///
-    /// Returns whether the reactor may block. Must return [`MayBlock::No`] while there are
-    /// completions to collect, because the reactor may block in spite of a notification from before
-    /// this call.
+    /// Returns whether the reactor may block. The answer must be [`MayBlock::No`] while there are
+    /// completions to collect, because a notification from before this call no longer keeps the
+    /// reactor from blocking.
+    ///
+    /// Must not turn the reactor, because that turn would call this again.
     ///
     /// # Errors
     ///
@@ -31,36 +33,37 @@ pub trait CompletionSource: Any {
     /// Moves completions to where the futures of the operations find them, and appends the wakers
     /// of these futures to `wakers`. The reactor calls the wakers at the end of the turn.
     ///
-    /// Must neither wake them itself nor turn the reactor. A turn inside of this call is an error,
-    /// because the events of the turn outside have not reached their wakers.
+    /// Must neither call the wakers itself nor turn the reactor. A turn inside this call returns an
+    /// error, because the outer turn has not called the wakers of its events yet.
     ///
     /// # Panics
     ///
-    /// A panic leaves the turn after it has called all wakers.
+    /// A panic propagates from the turn after the turn has called all wakers.
     fn collect(&self, wakers: &mut Vec<Waker>);
 
-    /// Called at the end of each outermost loop of the thread, and when the last
-    /// [`Reactor`](crate::Reactor) is dropped. This may be the last call. A source may wait here
-    /// for operations that are in flight after their futures were dropped. A panic is discarded.
+    /// Called at the end of each outermost `block_on` of the thread, and when the last
+    /// [`Reactor`](crate::Reactor) is dropped, because no turn may follow. A source may wait here
+    /// for operations in flight whose futures were dropped. A panic is discarded.
     fn finish(&self) {}
 }
 
-/// Whether a reactor may block, as far as one source is concerned.
+/// Whether a reactor may block, from the point of view of one source.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum MayBlock {
-    /// Until any event. The source will notify the reactor, by a file descriptor or by the waker of
-    /// its [`Registrar`](crate::completion::Registrar).
+    /// It may block until any event. The source will notify the reactor, with a file descriptor or
+    /// with the waker of its [`Registrar`](crate::completion::Registrar).
     Yes,
-    /// Until this point in time at the latest.
+    /// It may block until this point in time.
     Until(Instant),
-    /// There are completions to collect, or operations to submit in the next turn.
+    /// It must not block, because there are completions to collect, or operations to submit in the
+    /// next turn.
     No,
 }
 
 /// The sources of one reactor, in order of registration. They stay until the reactor is dropped.
 pub(crate) struct CompletionSources {
     entries: RefCell<Vec<Entry>>,
-    /// The length of `entries`. Without a source, a turn reads only this.
+    /// The length of `entries`. While there is no source, a turn reads only this.
     len: Cell<usize>,
     is_collecting: Cell<bool>,
 }
@@ -100,8 +103,8 @@ impl CompletionSources {
         self.len.set(entries.len());
     }
 
-    /// Iterates over the sources, including sources that are registered meanwhile. Holds no borrow
-    /// while a source runs.
+    /// Iterates over the sources, including those that are registered during the iteration. Holds
+    /// no borrow while a source runs.
     pub(crate) fn iter(&self) -> impl Iterator<Item = Rc<dyn CompletionSource>> {
         let mut indices = 0..;
         std::iter::from_fn(move || {
@@ -147,7 +150,7 @@ impl CompletionSources {
         panic
     }
 
-    /// Notifies all sources that the outermost loop ends.
+    /// Calls `finish` of all sources.
     #[cold]
     pub(crate) fn finish(&self) {
         self.iter().for_each(|it| discard_panic(|| it.finish()));

@@ -1,4 +1,6 @@
-//! Stores this thread's reactor, and the reactor of a forked child in place of an inherited one.
+//! This thread's reactor. It is in a thread-local variable, and a forked child has another one.
+//!
+//! The hub of a thread is its `ReactorInner`, the state that handles, sources and timers share.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -17,8 +19,8 @@ thread_local! {
     static CHILD_HUB: RefCell<Option<Kept>> = const { RefCell::new(None) };
 }
 
-/// A thread's hold on its hub. A forked child leaks an inherited hub. Dropping the poller there
-/// would remove descriptors from the epoll instance that the parent uses.
+/// The reference of a thread to its hub. A forked child leaks an inherited hub, because dropping
+/// its poller there would remove descriptors from the epoll instance that the parent uses.
 struct Kept(Rc<ReactorInner>);
 
 impl Drop for Kept {
@@ -29,19 +31,19 @@ impl Drop for Kept {
     }
 }
 
-/// This thread's hub. Creates it if needed.
+/// Returns this thread's hub, and creates it if there is none.
 #[inline]
 pub(crate) fn hub() -> io::Result<Rc<ReactorInner>> {
     first_hub().map_or_else(make_hub, Ok)
 }
 
-/// This thread's hub, if it exists and the thread is not ending.
+/// Returns this thread's hub, if it was ever made and the thread is not ending.
 #[inline]
 pub(crate) fn made_hub() -> Option<Rc<ReactorInner>> {
     first_hub().or_else(child_hub)
 }
 
-/// The hub that this thread made first. None in a forked child that has inherited it.
+/// Returns the hub that this thread made first, or `None` in a forked child that has inherited it.
 #[inline]
 fn first_hub() -> Option<Rc<ReactorInner>> {
     let found = with_kept(|hub| {
@@ -90,8 +92,8 @@ fn make_hub() -> io::Result<Rc<ReactorInner>> {
     }
 }
 
-/// Stops a timer of the hub with this `id`, if that is this thread's hub. The caller drops the
-/// returned waker.
+/// Stops a timer of the hub `id`, if that is this thread's. Returns its waker, which the caller
+/// drops without a borrow.
 #[inline]
 pub(crate) fn stop_timer(id: NonZeroU64, timer: TimerKey) -> Option<Waker> {
     // This includes an inherited hub, because its timers are the child's own memory.
@@ -110,7 +112,7 @@ fn stop_child_timer(id: NonZeroU64, timer: TimerKey) -> Option<Waker> {
     child_hub().filter(|hub| hub.id() == id)?.stop_timer(timer)
 }
 
-/// The hub that this thread has made since the process was forked.
+/// Returns the hub that this thread has made since the process was forked.
 #[cold]
 fn child_hub() -> Option<Rc<ReactorInner>> {
     let found = CHILD_HUB.try_with(|hub| {

@@ -7,7 +7,7 @@ use std::io;
 use std::num::NonZeroU64;
 #[cfg(unix)]
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::panic::resume_unwind;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::task::Waker;
@@ -25,7 +25,7 @@ use crate::poller::Poller;
 use crate::poller::{Interest, Key, MAX_SOURCES};
 use crate::registry::Registry;
 use crate::timers::{TimerKey, Timers};
-use crate::wake::{drop_all, wake_all};
+use crate::wake::{discard_panic, drop_all, wake_all};
 
 /// The most timers that one turn fires. The others fire in the next turn, after the tasks that
 /// these have woken, so that many timers at once do not delay the sockets.
@@ -76,6 +76,7 @@ const DEFAULT_SLACK: u64 = 100_000;
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Reactor {
+    /// The state of the thread's reactor.
     hub: Rc<ReactorInner>,
     /// How late timers may fire while this exists (ns).
     slack: u64,
@@ -438,8 +439,8 @@ impl ReactorInner {
     /// readable when a turn is needed.
     fn detach(&self) {
         // A source that fails or panics here does so again in the next turn, which is requested.
-        let submitted = catch_unwind(AssertUnwindSafe(|| self.submit()));
-        let may_block = submitted.is_ok_and(|submitted| submitted.unwrap_or(false));
+        let mut may_block = false;
+        discard_panic(|| may_block = self.submit().unwrap_or(false));
         let is_idle = may_block && !self.park.has_deferred();
         let set_timer = |after| self.set_timer(after);
         self.park.detach(is_idle, self.next_deadline(), set_timer);

@@ -1,8 +1,9 @@
 //! Futures that wait for readiness.
 //!
-//! These are leaf futures, which wait for an event from outside instead of another future. `poll`
-//! returns `Ready` if the event has come. Otherwise it registers the task's waker with the source
-//! and returns `Pending`. The rest of this crate finds the waker again.
+//! These are leaf futures. They wait for an event of the poller rather than for another future.
+//! `poll` checks whether the event has come. If so, it returns `Ready`. If not, it leaves the
+//! task's waker with the source of the event, and returns `Pending`. When the event arrives, the
+//! turn of the reactor takes the waker from the source and calls it.
 
 use std::fmt;
 use std::future::Future;

@@ -1,4 +1,4 @@
-//! The handle of a source of completions.
+//! The handle of a completion source.
 
 use std::fmt;
 use std::io;
@@ -10,25 +10,26 @@ use crate::completion_source::CompletionSource;
 use crate::current::{hub, made_hub};
 use crate::reactor::ReactorInner;
 
-/// The access of a new source of completions to its reactor.
+/// Connects a new completion source with its reactor.
 pub struct Registrar<'a> {
     reactor: &'a ReactorInner,
 }
 
 impl Registrar<'_> {
-    /// Returns a waker that ends a wait of the reactor, from any thread. It outlives the reactor
-    /// safely.
+    /// Returns a waker that ends a wait of the reactor, from any thread. It may outlive the
+    /// reactor.
     pub fn waker(&self) -> Waker {
         self.reactor.park().waker()
     }
 
-    /// Ends a wait of the reactor whenever the file descriptor becomes readable, until it is
-    /// closed. It is registered edge-triggered, so `collect` must take all completions.
+    /// Ends a wait of the reactor whenever the file descriptor becomes readable, until the
+    /// descriptor is closed. It is registered edge-triggered, so `collect` must process all
+    /// completions.
     ///
     /// # Errors
     ///
-    /// Returns an error if the file descriptor cannot be polled (such as a regular file) or is
-    /// registered already.
+    /// Returns an error if the file descriptor cannot be polled, for example that of a regular
+    /// file, or if it is registered already.
     #[cfg(target_os = "linux")]
     pub fn watch(&self, fd: std::os::fd::BorrowedFd<'_>) -> io::Result<()> {
         self.reactor.watch(fd)
@@ -41,16 +42,17 @@ impl fmt::Debug for Registrar<'_> {
     }
 }
 
-/// A source of completions and the reactor that it is registered with.
+/// A completion source and the reactor that it is registered with.
 ///
 /// Dereferences to the source. It keeps the reactor alive, but does not turn it.
 pub struct Registration<S: CompletionSource> {
-    source: Rc<S>, // dropped before the reactor, which drops its own reference under control
+    source: Rc<S>, // dropped before the reactor, which discards a panic of the last drop
     reactor: Rc<ReactorInner>,
 }
 
 impl<S: CompletionSource> Registration<S> {
-    /// Returns the source of this type of this thread's reactor. Calls `make` if there is none.
+    /// Returns the source of type `S` of this thread's reactor. If there is none, calls `make` and
+    /// registers the result.
     ///
     /// # Errors
     ///
@@ -73,15 +75,15 @@ impl<S: CompletionSource> Registration<S> {
         })
     }
 
-    /// Returns the source of this type of this thread's reactor, if it is registered.
+    /// Returns the source of type `S` of this thread's reactor, if it is registered.
     pub fn existing() -> Option<Self> {
         let reactor = made_hub()?;
         let source = reactor.completions().find()?;
         Some(Registration { source, reactor })
     }
 
-    /// Makes sure that a turn comes, for an operation that was just queued. Costs nothing inside of
-    /// a turn or a poll, after which one comes anyway.
+    /// Makes sure that a turn follows, for an operation that was just queued. While a loop is on
+    /// the stack, a turn follows anyway, and this call only reads a counter.
     pub fn request_turn(&self) {
         self.reactor.park().request_turn();
     }

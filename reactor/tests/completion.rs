@@ -219,6 +219,26 @@ fn a_panic_of_a_source_leaves_the_turn_after_all_wakes() {
     run(sleep(Duration::from_millis(1)));
 }
 
+#[cfg(unix)]
+#[test]
+fn a_panic_whose_payload_panics_does_not_stop_a_detach() {
+    struct Payload;
+    impl Drop for Payload {
+        fn drop(&mut self) {
+            panic!("the drop of the payload");
+        }
+    }
+    let (reactor, source) = (Reactor::current().unwrap(), scripted());
+    let awake = reactor.awake();
+    source.submit.set(Some(|| std::panic::panic_any(Payload)));
+    drop(awake);
+    source.submit.set(None);
+    reactor.turn(Some(Duration::ZERO)).unwrap();
+    assert!(!descriptor_is_ready(&reactor, false));
+    reactor.waker().wake();
+    assert!(descriptor_is_ready(&reactor, false), "the wake was lost");
+}
+
 #[test]
 fn a_source_cannot_turn_the_reactor_while_it_collects() {
     thread_local!(static ERROR: RefCell<String> = RefCell::default());
