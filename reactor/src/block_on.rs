@@ -5,7 +5,8 @@ use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use crate::reactor::{Reactor, ReactorInner};
+use crate::inner::ReactorInner;
+use crate::reactor::Reactor;
 
 /// Runs a future to its end on this thread, and turns the thread's reactor while it waits.
 ///
@@ -47,12 +48,12 @@ impl Reactor {
     /// Panics if a turn fails, or in a forked child if the reactor was made before the fork. A
     /// panic of the future propagates.
     pub fn block_on<F: Future>(&self, future: F) -> F::Output {
-        if let Err(error) = self.hub().check_origin() {
+        if let Err(error) = self.inner().check_origin() {
             panic!("can't block on an inherited reactor: {error}");
         }
         let _awake = self.awake();
-        let _ends = EndOfLoop(self.hub()); // dropped after the future
-        let block_on = self.hub().park().block_on_waker();
+        let _ends = EndOfLoop(self.inner()); // dropped after the future
+        let block_on = self.inner().park().block_on_waker();
         let waker = Waker::from(block_on.clone());
         let mut cx = Context::from_waker(&waker);
         let mut future = pin!(future);
@@ -64,7 +65,7 @@ impl Reactor {
             }
             // ④ The future is pending, so the reactor turns until a waker is called.
             let limit = block_on.is_woken().then_some(Duration::ZERO);
-            if let Err(error) = self.hub().turn(limit) {
+            if let Err(error) = self.inner().turn(limit) {
                 panic!("the reactor of this thread failed: {error}");
             }
         }

@@ -1,6 +1,6 @@
 //! This thread's reactor. It is in a thread-local variable, and a forked child has another one.
 //!
-//! The hub of a thread is its `ReactorInner`, the state that handles, sources and timers share.
+//! The reactor of a thread is its `ReactorInner`, the state that handles, sources and timers share.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -10,17 +10,17 @@ use std::rc::Rc;
 use std::task::Waker;
 
 use crate::fork;
-use crate::reactor::{REACTOR, ReactorInner};
+use crate::inner::{REACTOR, ReactorInner};
 use crate::timers::TimerKey;
 
 thread_local! {
-    static HUB: Cell<Option<Kept>> = const { Cell::new(None) };
-    /// The hub that a forked child uses in place of the one that its thread has inherited.
-    static CHILD_HUB: RefCell<Option<Kept>> = const { RefCell::new(None) };
+    static CURRENT: Cell<Option<Kept>> = const { Cell::new(None) };
+    /// The reactor that a forked child uses in place of the one that its thread has inherited.
+    static IN_CHILD: RefCell<Option<Kept>> = const { RefCell::new(None) };
 }
 
-/// The reference of a thread to its hub. A forked child leaks an inherited hub, because dropping
-/// its poller there would remove descriptors from the epoll instance that the parent uses.
+/// The reference of a thread to its reactor. A forked child leaks an inherited reactor, because
+/// dropping its poller there would remove descriptors from the epoll instance that the parent uses.
 struct Kept(Rc<ReactorInner>);
 
 impl Drop for Kept {
@@ -31,55 +31,55 @@ impl Drop for Kept {
     }
 }
 
-/// Returns this thread's hub, and creates it if there is none.
+/// Returns this thread's reactor, and creates it if there is none.
 #[inline]
-pub(crate) fn hub() -> io::Result<Rc<ReactorInner>> {
-    first_hub().map_or_else(make_hub, Ok)
+pub(crate) fn current_reactor() -> io::Result<Rc<ReactorInner>> {
+    first_reactor().map_or_else(create_reactor, Ok)
 }
 
-/// Returns this thread's hub, if it was ever made and the thread is not ending.
+/// Returns this thread's reactor, if it was ever made and the thread is not ending.
 #[inline]
-pub(crate) fn made_hub() -> Option<Rc<ReactorInner>> {
-    first_hub().or_else(child_hub)
+pub(crate) fn existing_reactor() -> Option<Rc<ReactorInner>> {
+    first_reactor().or_else(child_reactor)
 }
 
-/// Returns the hub that this thread made first, or `None` in a forked child that has inherited it.
+/// Returns the reactor that this thread made first, or `None` in a forked child that inherited it.
 #[inline]
-fn first_hub() -> Option<Rc<ReactorInner>> {
-    let found = with_kept(|hub| {
-        let hub = &hub?.0;
-        (!hub.is_inherited()).then(|| hub.clone())
+fn first_reactor() -> Option<Rc<ReactorInner>> {
+    let found = with_kept(|reactor| {
+        let reactor = &reactor?.0;
+        (!reactor.is_inherited()).then(|| reactor.clone())
     });
     found.flatten()
 }
 
-/// Calls `read` with the hub that this thread made first. Returns None while the thread ends.
+/// Calls `read` with the reactor that this thread made first. Returns None while the thread ends.
 ///
-/// The hub is taken out of its cell meanwhile, which is cheaper than a `RefCell`. `read` runs no
-/// user code, does not panic and makes no hub.
+/// The reactor is out of its cell meanwhile, which is cheaper than a `RefCell`. `read` runs no
+/// user code, does not panic and makes no reactor.
 #[inline]
 fn with_kept<R>(read: impl FnOnce(Option<&Kept>) -> R) -> Option<R> {
-    let result = HUB.try_with(|place| {
-        let hub = place.take();
-        let result = read(hub.as_ref());
-        mem::forget(place.replace(hub)); // nothing
+    let result = CURRENT.try_with(|place| {
+        let reactor = place.take();
+        let result = read(reactor.as_ref());
+        mem::forget(place.replace(reactor)); // nothing
         result
     });
     result.ok()
 }
 
 #[cold]
-fn make_hub() -> io::Result<Rc<ReactorInner>> {
-    if let Some(hub) = child_hub() {
-        return Ok(hub);
+fn create_reactor() -> io::Result<Rc<ReactorInner>> {
+    if let Some(reactor) = child_reactor() {
+        return Ok(reactor);
     }
     let new = Rc::new(ReactorInner::new()?);
-    let kept = HUB.try_with(|place| {
+    let kept = CURRENT.try_with(|place| {
         match place.take() {
             None => place.set(Some(Kept(new.clone()))),
             inherited => {
                 place.set(inherited);
-                CHILD_HUB.try_with(|hub| hub.replace(Some(Kept(new.clone()))))?;
+                IN_CHILD.try_with(|reactor| reactor.replace(Some(Kept(new.clone()))))?;
             }
         }
         Ok(())
@@ -92,14 +92,14 @@ fn make_hub() -> io::Result<Rc<ReactorInner>> {
     }
 }
 
-/// Stops a timer of the hub `id`, if that is this thread's. Returns its waker, which the caller
+/// Stops a timer of the reactor `id`, if that is this thread's. Returns its waker, which the caller
 /// drops without a borrow.
 #[inline]
 pub(crate) fn stop_timer(id: NonZeroU64, timer: TimerKey) -> Option<Waker> {
-    // This includes an inherited hub, because its timers are the child's own memory.
-    let first = |hub: Option<&Kept>| {
-        let hub = &hub.filter(|hub| hub.0.id() == id)?.0;
-        Some(hub.stop_timer(timer))
+    // Also of an inherited reactor: its timers are the child's own memory.
+    let first = |reactor: Option<&Kept>| {
+        let reactor = &reactor.filter(|reactor| reactor.0.id() == id)?.0;
+        Some(reactor.stop_timer(timer))
     };
     match with_kept(first) {
         Some(Some(stopped)) => stopped,
@@ -109,16 +109,18 @@ pub(crate) fn stop_timer(id: NonZeroU64, timer: TimerKey) -> Option<Waker> {
 
 #[cold]
 fn stop_child_timer(id: NonZeroU64, timer: TimerKey) -> Option<Waker> {
-    child_hub().filter(|hub| hub.id() == id)?.stop_timer(timer)
+    child_reactor()
+        .filter(|reactor| reactor.id() == id)?
+        .stop_timer(timer)
 }
 
-/// Returns the hub that this thread has made since the process was forked.
+/// Returns the reactor that this thread has made since the process was forked.
 #[cold]
-fn child_hub() -> Option<Rc<ReactorInner>> {
-    let found = CHILD_HUB.try_with(|hub| {
-        let hub = hub.borrow();
-        let here = hub.as_ref().filter(|hub| !hub.0.is_inherited());
-        here.map(|hub| hub.0.clone())
+fn child_reactor() -> Option<Rc<ReactorInner>> {
+    let found = IN_CHILD.try_with(|reactor| {
+        let reactor = reactor.borrow();
+        let here = reactor.as_ref().filter(|reactor| !reactor.0.is_inherited());
+        here.map(|reactor| reactor.0.clone())
     });
     found.ok().flatten()
 }
@@ -129,13 +131,13 @@ fn child_hub() -> Option<Rc<ReactorInner>> {
 /// For idle threads, such as the threads of a pool between two closures. The next use creates
 /// another reactor.
 pub fn release_reactor() {
-    if first_hub().is_none() {
+    if first_reactor().is_none() {
         return;
     }
-    let unused = HUB.try_with(|place| {
-        let mut hub = place.take();
-        let unused = hub.take_if(|hub| Rc::strong_count(&hub.0) == 1);
-        place.set(hub);
+    let unused = CURRENT.try_with(|place| {
+        let mut reactor = place.take();
+        let unused = reactor.take_if(|reactor| Rc::strong_count(&reactor.0) == 1);
+        place.set(reactor);
         unused
     });
     drop(unused); // ends operations on files
@@ -143,7 +145,7 @@ pub fn release_reactor() {
 
 /// Returns whether something turns this thread's reactor.
 pub fn is_driven() -> bool {
-    made_hub().is_some_and(|hub| hub.has_drivers())
+    existing_reactor().is_some_and(|reactor| reactor.has_drivers())
 }
 
 /// Returns an error if nothing turns this thread's reactor, so that a future can fail instead of
@@ -156,16 +158,33 @@ pub fn is_driven() -> bool {
 pub fn check_driven() -> io::Result<()> {
     match is_driven() {
         true => Ok(()),
-        false => Err(nobody_turns()),
+        false => Err(not_driven_here()),
     }
 }
 
-/// The error of a future that would wait without a driver to wake it.
+/// Returns an error if nothing turns the reactor. For operations that are about to wait.
+#[inline]
+pub(crate) fn check_driven_by(reactor: &ReactorInner) -> io::Result<()> {
+    if reactor.is_driven() {
+        Ok(())
+    } else {
+        Err(not_driven(reactor))
+    }
+}
+
+/// Returns the error of an operation that would wait forever for this reactor.
 #[cold]
-pub(crate) fn nobody_turns() -> io::Error {
-    // In a forked child that is still inside of the parent's loop, that is the cause.
-    let inherited = |hub: &Kept| hub.0.is_inherited() && hub.0.has_drivers();
-    if with_kept(|hub| hub.is_some_and(inherited)) == Some(true) {
+pub(crate) fn not_driven(reactor: &ReactorInner) -> io::Error {
+    let inherited = reactor.check_origin();
+    inherited.err().unwrap_or_else(not_driven_here)
+}
+
+/// Returns the error of an operation that would wait forever on this thread. In a forked child that
+/// is still inside of the parent's loop, that is the cause.
+#[cold]
+fn not_driven_here() -> io::Error {
+    let inherited = |reactor: &Kept| reactor.0.is_inherited() && reactor.0.has_drivers();
+    if with_kept(|reactor| reactor.is_some_and(inherited)) == Some(true) {
         return fork::error(REACTOR);
     }
     io::Error::other(

@@ -27,7 +27,7 @@
 //! The body of the turn:
 //!
 //! ```text
-//! // reactor/src/reactor.rs
+//! // reactor/src/inner.rs
 //! self.check_origin()?;
 //! self.turn.set(self.turn.get().wrapping_add(1));
 //! let is_idle = self.submit()? & !self.park.has_deferred();
@@ -40,7 +40,7 @@
 //! self.collect_ready(&mut woken);
 //! self.collect_due(deadline, &mut woken);
 //! let panic = self.collect_completions(&mut woken);
-//! let turned = Turned { woken: woken.len() };
+//! let turned = TurnResult { woken: woken.len() };
 //! wake_all(woken.drain(..));
 //! shrink(&mut woken, turned.woken);
 //! self.scratch.set(woken);
@@ -90,9 +90,11 @@
 //! [`std::process::Command`] is safe, because all descriptors are closed at its `exec`.
 
 mod block_on;
-pub mod budget;
 mod reactor;
+mod inner;
 mod current;
+pub mod budget;
+mod task_budget;
 pub mod wake;
 mod poller;
 mod registry;
@@ -119,7 +121,8 @@ pub use async_io::{Async, set_nonblocking};
 pub use block_on::block_on;
 pub use current::release_reactor;
 pub use current::{check_driven, is_driven};
-pub use reactor::{Awake, Reactor, Turned};
+pub use inner::TurnResult;
+pub use reactor::{Awake, Reactor};
 pub use readiness::{Readable, Writable};
 #[cfg(windows)]
 pub use waitable::Waitable;

@@ -7,8 +7,8 @@ use std::rc::Rc;
 use std::task::Waker;
 
 use crate::completion_source::CompletionSource;
-use crate::current::{hub, made_hub};
-use crate::reactor::ReactorInner;
+use crate::current::{check_driven_by, current_reactor, existing_reactor};
+use crate::inner::ReactorInner;
 
 /// Connects a new completion source with its reactor.
 pub struct Registrar<'a> {
@@ -58,7 +58,7 @@ impl<S: CompletionSource> Registration<S> {
     ///
     /// Returns the error of `make`, or of the reactor if it cannot be created.
     pub fn current(make: impl FnOnce(&Registrar<'_>) -> io::Result<S>) -> io::Result<Self> {
-        let reactor = hub()?;
+        let reactor = current_reactor()?;
         if let Some(source) = reactor.completions().find() {
             return Ok(Registration { source, reactor });
         }
@@ -77,7 +77,7 @@ impl<S: CompletionSource> Registration<S> {
 
     /// Returns the source of type `S` of this thread's reactor, if it is registered.
     pub fn existing() -> Option<Self> {
-        let reactor = made_hub()?;
+        let reactor = existing_reactor()?;
         let source = reactor.completions().find()?;
         Some(Registration { source, reactor })
     }
@@ -102,7 +102,7 @@ impl<S: CompletionSource> Registration<S> {
     /// The error names the remedy. In a forked child it reports that the reactor belongs to the
     /// parent.
     pub fn check_driven(&self) -> io::Result<()> {
-        self.reactor.check_driven()
+        check_driven_by(&self.reactor)
     }
 
     /// Returns true in a forked child if the reactor and the source belong to the parent.

@@ -9,8 +9,9 @@ use std::task::{Context, Poll, Waker, ready};
 
 use rustix::fd::{AsFd, BorrowedFd};
 
+use crate::current;
+use crate::inner::ReactorInner;
 use crate::poller::{HAS_EXCLUSIVE, Interest, Poller};
-use crate::reactor::{self, ReactorInner};
 use crate::registry::{
     ALWAYS_READY, EXCLUSIVE, EntryRef, NO_LINGER, NOT_ALWAYS_READY, REPORTED, ReadinessCell,
     Registered, SHORT_READS_UNRELIABLE, SourceEntry,
@@ -23,15 +24,15 @@ use crate::wake::wake_all;
 ///
 /// The poller reports each edge once. See [`ReadinessCell`].
 pub(crate) struct Source {
-    hub: Rc<ReactorInner>,
+    reactor: Rc<ReactorInner>,
     entry: EntryRef,
 }
 
 impl Source {
     pub(crate) fn new() -> io::Result<Source> {
-        let hub = reactor::hub()?;
-        let entry = hub.registry().borrow_mut().insert()?;
-        Ok(Source { hub, entry })
+        let reactor = current::current_reactor()?;
+        let entry = reactor.registry().borrow_mut().insert()?;
+        Ok(Source { reactor, entry })
     }
 
     #[inline]
@@ -54,11 +55,11 @@ impl Source {
         let readiness = entry.readiness(interest);
         loop {
             while readiness.is_ready() {
-                ready!(self.hub.poll_charge(cx));
+                ready!(self.reactor.poll_charge(cx));
                 if let Some(result) = readiness.attempt(&mut operation) {
                     return Poll::Ready(result);
                 }
-                self.hub.refund();
+                self.reactor.refund();
             }
             self.wait(entry, cx, fd.as_fd(), interest, ticket.as_deref_mut())?;
             // Cloning the waker is user code and may have turned the reactor. An event may have
@@ -79,8 +80,8 @@ impl Source {
         interest: Interest,
         ticket: Option<&mut Ticket>,
     ) -> io::Result<()> {
-        self.hub.check_driven()?;
-        let turn = self.hub.turn_number();
+        current::check_driven_by(&self.reactor)?;
+        let turn = self.reactor.turn_number();
         match ticket {
             None => entry.waiters.add(interest, cx.waker(), turn),
             Some(ticket) => ticket.register(entry, interest, cx.waker(), turn),
@@ -107,7 +108,7 @@ impl Source {
             (Registered::Read, Interest::Write) => self.register(fd, interest)?,
             _ => {}
         }
-        self.hub.poller().rearm(fd, || {
+        self.reactor.poller().rearm(fd, || {
             let waits = |interest| !entry.waiters.is_empty(interest);
             let reads = [Interest::Read, Interest::Priority, Interest::Error];
             let read = reads.into_iter().any(waits);
@@ -117,8 +118,8 @@ impl Source {
 
     #[cold]
     fn register(&self, fd: BorrowedFd<'_>, interest: Interest) -> io::Result<()> {
-        self.hub.check_origin()?;
-        let (poller, key) = (self.hub.poller(), self.entry.key());
+        self.reactor.check_origin()?;
+        let (poller, key) = (self.reactor.poller(), self.entry.key());
         if self.entry.is_registered() {
             poller.add_write(fd, key)?;
         } else if self.entry.has(EXCLUSIVE) {
@@ -159,14 +160,14 @@ impl Source {
     /// Whether the kernel may have more events for this loop than the last wait returned, because
     /// the buffer for events was full.
     pub(crate) fn may_have_missed_event(&self) -> bool {
-        self.hub.poller().is_full()
+        self.reactor.poller().is_full()
     }
 
     /// Re-registers as the last exclusive waiter. Pending readiness is reported again.
     pub(crate) fn rotate_exclusive_waiter(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
         if self.is_exclusive() && self.entry.is_registered() {
-            self.hub.check_origin()?;
-            self.hub.poller().delete(fd)?;
+            self.reactor.check_origin()?;
+            self.reactor.poller().delete(fd)?;
             // If this fails, the next task that waits tries again.
             self.entry.registered.set(Registered::Nothing);
             self.register(fd, Interest::Read)?;
@@ -185,7 +186,7 @@ impl Source {
         if self.entry.is_registered() {
             self.deregister(delete);
         }
-        let waiters = self.hub.registry().borrow_mut().release(&self.entry);
+        let waiters = self.reactor.registry().borrow_mut().release(&self.entry);
         waiters.discard(); // user code, after the borrow
     }
 
@@ -193,9 +194,9 @@ impl Source {
     fn deregister(&self, delete: impl FnOnce(&Poller) -> io::Result<()>) {
         // A forked child shares the poller with its parent, where the parent's descriptor stays
         // registered.
-        if !self.hub.is_inherited() {
+        if !self.reactor.is_inherited() {
             // It fails only if other code has closed the descriptor, which deregisters it as well.
-            let _ = delete(self.hub.poller());
+            let _ = delete(self.reactor.poller());
         }
     }
 
@@ -206,11 +207,11 @@ impl Source {
         cx: &mut Context<'_>,
         process: BorrowedHandle<'_>,
     ) -> io::Result<()> {
-        self.hub.check_driven()?;
-        let (entry, turn) = (&self.entry, self.hub.turn_number());
+        current::check_driven_by(&self.reactor)?;
+        let (entry, turn) = (&self.entry, self.reactor.turn_number());
         entry.waiters.add(Interest::Read, cx.waker(), turn);
         if !entry.is_registered() {
-            self.hub.poller().add_process(process, entry.key())?;
+            self.reactor.poller().add_process(process, entry.key())?;
             entry.registered.set(Registered::Both);
         }
         Ok(())
@@ -286,12 +287,12 @@ impl Source {
 impl Source {
     /// Charges one operation to the budget of the task.
     pub(crate) fn poll_charge(&self, cx: &mut Context<'_>) -> Poll<()> {
-        self.hub.poll_charge(cx)
+        self.reactor.poll_charge(cx)
     }
 
     /// Refunds the last charge, because the operation has to wait.
     pub(crate) fn refund(&self) {
-        self.hub.refund();
+        self.reactor.refund();
     }
 
     /// Leaves the task's waker for a condition.

@@ -17,7 +17,8 @@ use futures_core::Stream;
 use pin_project_lite::pin_project;
 
 use crate::clock::{self, MonotonicNanos};
-use crate::reactor::{self, ReactorInner};
+use crate::current;
+use crate::inner::ReactorInner;
 use crate::timers::TimerKey;
 
 /// Returns the time now, as the timers of this module see it.
@@ -134,37 +135,39 @@ impl Sleep {
         let Some(timer) = self.timer.take() else {
             return;
         };
-        // On another thread, or while the thread ends, the old timer stays until it fires.
-        let hub = reactor::made_hub().filter(|hub| hub.id() == timer.reactor);
-        let restarted = hub.and_then(|hub| hub.restart_timer(timer.key, self.deadline));
+        // On another thread, or while the thread ends, the timer is left to run out.
+        let reactor = current::existing_reactor().filter(|reactor| reactor.id() == timer.reactor);
+        let restarted = reactor.and_then(|reactor| reactor.restart_timer(timer.key, self.deadline));
         self.timer = restarted.map(|key| Timer { key, ..timer });
     }
 
     /// `waker` is called at the deadline, unless another one replaces it.
     #[inline]
-    fn start(&mut self, hub: &ReactorInner, waker: Waker) {
+    fn start(&mut self, reactor: &ReactorInner, waker: Waker) {
         self.timer = Some(Timer {
-            reactor: hub.id(),
-            key: hub.start_timer(self.deadline, waker),
+            reactor: reactor.id(),
+            key: reactor.start_timer(self.deadline, waker),
         });
     }
 
     /// As `poll`, for operations that return an error instead of a panic.
     pub(crate) fn poll_io(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let hub = reactor::hub()?;
-        hub.check_has_drivers()?;
-        let started = self.timer.as_ref().filter(|it| it.reactor == hub.id());
+        let reactor = current::current_reactor()?;
+        if !reactor.has_drivers() {
+            return Poll::Ready(Err(current::not_driven(&reactor)));
+        }
+        let started = self.timer.as_ref().filter(|it| it.reactor == reactor.id());
         let Some(timer) = started else {
-            // Also without a deadline, so that `reset` finds the waker.
-            self.start(&hub, cx.waker().clone());
+            // Also if it never ends: then `reset` finds the waker.
+            self.start(&reactor, cx.waker().clone());
             return Poll::Pending;
         };
-        match hub.timer_wakes(timer.key, cx.waker()) {
+        match reactor.timer_wakes(timer.key, cx.waker()) {
             None => return Poll::Ready(Ok(())),
             Some(true) => return Poll::Pending,
             Some(false) => {}
         }
-        match hub.change_timer(timer.key, cx.waker().clone()) {
+        match reactor.change_timer(timer.key, cx.waker().clone()) {
             Some(old) => {
                 drop(old); // outside of any borrow
                 Poll::Pending
@@ -177,8 +180,8 @@ impl Sleep {
     #[inline]
     fn stop(&mut self) -> Option<Waker> {
         let timer = self.timer.take()?;
-        // On another thread, or while the thread ends, the timer stays until it fires.
-        reactor::stop_timer(timer.reactor, timer.key)
+        // Elsewhere, or while the thread ends, the timer is left to run out.
+        current::stop_timer(timer.reactor, timer.key)
     }
 }
 

@@ -12,7 +12,7 @@ use windlass::signal::{CtrlC, Signal, Signals};
 use windlass::{BlockingTask, Pool};
 use windlass_reactor::net::{self, TcpListener, TcpStream, UdpSocket};
 use windlass_reactor::time::{Elapsed, Interval, MissedTicks, Sleep, Timeout};
-use windlass_reactor::{Async, Awake, Reactor, Readable, Turned, Writable};
+use windlass_reactor::{Async, Awake, Reactor, Readable, TurnResult, Writable};
 
 macro_rules! are {
     ($trait:path: $($type:ty),* $(,)?) => {
@@ -38,8 +38,8 @@ macro_rules! are_not {
     )* };
 }
 
-are!(Send: Sleep, Interval, Timeout<()>, Elapsed, MissedTicks, Turned, Signal);
-are!(Sync: Sleep, Interval, Timeout<()>, Elapsed, MissedTicks, Turned, Signal);
+are!(Send: Sleep, Interval, Timeout<()>, Elapsed, MissedTicks, TurnResult, Signal);
+are!(Sync: Sleep, Interval, Timeout<()>, Elapsed, MissedTicks, TurnResult, Signal);
 are!(Unpin: Sleep, Interval, Timeout<()>, Async<Std>, Reactor);
 are!(Unpin: TcpListener, TcpStream, UdpSocket);
 are!(Unpin: Stdin, Stdout, Stderr, Signals, CtrlC);
@@ -64,8 +64,8 @@ are_not!(Sync: File);
 
 // A panic leaves all of these usable: what they have is changed by single steps, and no code of the
 // user runs in the middle of one.
-are!(UnwindSafe: Sleep, Interval, Timeout<()>, Elapsed, MissedTicks, Turned, Signal);
-are!(RefUnwindSafe: Sleep, Interval, Timeout<()>, Elapsed, MissedTicks, Turned, Signal);
+are!(UnwindSafe: Sleep, Interval, Timeout<()>, Elapsed, MissedTicks, TurnResult, Signal);
+are!(RefUnwindSafe: Sleep, Interval, Timeout<()>, Elapsed, MissedTicks, TurnResult, Signal);
 are!(UnwindSafe: Reactor, Awake<'static>, Async<Std>, TcpListener, TcpStream, UdpSocket);
 are!(RefUnwindSafe: Reactor, Awake<'static>, Async<Std>, TcpListener, TcpStream, UdpSocket);
 are!(UnwindSafe: Readable<'static>, Writable<'static>, net::Incoming<'static>);

@@ -1,0 +1,414 @@
+//! The state of a thread's reactor, and its turn.
+
+use std::any::Any;
+use std::cell::{Cell, RefCell};
+use std::fmt;
+use std::io;
+use std::num::NonZeroU64;
+#[cfg(target_os = "linux")]
+use std::os::fd::BorrowedFd;
+use std::panic::resume_unwind;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use crate::clock::MonotonicNanos;
+use crate::completion_source::CompletionSources;
+use crate::fork::Origin;
+use crate::park::Park;
+use crate::poller::Poller;
+#[cfg(target_os = "linux")]
+use crate::poller::{Interest, Key, MAX_SOURCES};
+use crate::registry::Registry;
+use crate::task_budget::TaskBudget;
+use crate::timers::{TimerKey, Timers};
+use crate::wake::{discard_panic, drop_all, wake_all};
+
+/// The most timers that one turn fires. The others fire in the next turn, after the tasks that
+/// these have woken, so that many timers at once do not delay the sockets.
+const TIMERS_PER_TURN: usize = 1024;
+
+/// The timer slack of a new `Reactor` (ns). Each wake-up takes up to 20 µs of processor time, so
+/// many timers are cheap only if they share wake-ups. The kernel's own slack is 50 µs.
+pub(crate) const DEFAULT_SLACK: u64 = 100_000;
+
+/// The result of a turn.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TurnResult {
+    /// How many wakers it called.
+    pub woken: usize,
+}
+
+/// The state of a thread's reactor, which its futures share.
+pub(crate) struct ReactorInner {
+    origin: Origin,
+    completions: CompletionSources,
+    /// When the completion sources need a turn at the latest, as of the last submission.
+    completion_deadline: Cell<MonotonicNanos>,
+    budget: TaskBudget,
+    /// Identifies the reactor in the process, for values that move between threads.
+    id: NonZeroU64,
+    poller: Poller,
+    park: Park,
+    registry: RefCell<Registry>,
+    timers: RefCell<Timers<Waker>>,
+    /// The number of this turn.
+    turn: Cell<u32>,
+    /// The empty list of wakers of the last turn, kept for its memory.
+    scratch: Cell<Vec<Waker>>,
+    /// The number of `Reactor`s. While it is zero, nothing turns the reactor.
+    drivers: Cell<usize>,
+    /// The timer slack (ns) of each of them, the smallest first.
+    slacks: RefCell<Vec<u64>>,
+}
+
+/// The key of the file descriptors of completion sources, whose events only end waits.
+#[cfg(target_os = "linux")]
+const COMPLETIONS: Key = Key {
+    slot: MAX_SOURCES as u32,
+    generation: 0,
+};
+
+/// Names the inherited reactor in the errors that a forked child gets.
+pub(crate) const REACTOR: &str = "this reactor, with its sockets, descriptors and open files,";
+
+impl ReactorInner {
+    pub(crate) fn new() -> io::Result<ReactorInner> {
+        static IDS: AtomicU64 = AtomicU64::new(0);
+        let (poller, notifier) = Poller::new()?;
+        Ok(ReactorInner {
+            origin: Origin::here(),
+            completions: CompletionSources::new(),
+            completion_deadline: Cell::new(MonotonicNanos::NEVER),
+            budget: TaskBudget::new(),
+            id: NonZeroU64::MIN.saturating_add(IDS.fetch_add(1, Relaxed)),
+            poller,
+            park: Park::new(notifier),
+            registry: RefCell::new(Registry::new()),
+            timers: RefCell::new(Timers::new(DEFAULT_SLACK, MonotonicNanos::now().as_u64())),
+            turn: Cell::new(0),
+            scratch: Cell::new(Vec::new()),
+            drivers: Cell::new(0),
+            slacks: RefCell::new(Vec::new()),
+        })
+    }
+
+    pub(crate) fn id(&self) -> NonZeroU64 {
+        self.id
+    }
+
+    pub(crate) fn park(&self) -> &Park {
+        &self.park
+    }
+
+    pub(crate) fn budget(&self) -> &TaskBudget {
+        &self.budget
+    }
+
+    pub(crate) fn poller(&self) -> &Poller {
+        &self.poller
+    }
+
+    pub(crate) fn registry(&self) -> &RefCell<Registry> {
+        &self.registry
+    }
+
+    pub(crate) fn completions(&self) -> &CompletionSources {
+        &self.completions
+    }
+
+    pub(crate) fn turn_number(&self) -> u32 {
+        self.turn.get()
+    }
+
+    /// False in a forked child, where the drivers are the parent's.
+    pub(crate) fn is_driven(&self) -> bool {
+        self.has_drivers() && self.origin.is_here()
+    }
+
+    /// Like `is_driven`, for a reactor that this process is known to have made.
+    pub(crate) fn has_drivers(&self) -> bool {
+        self.drivers.get() > 0
+    }
+
+    /// Returns true in a forked child, where the poller and the timer are the parent's.
+    pub(crate) fn is_inherited(&self) -> bool {
+        !self.origin.is_here()
+    }
+
+    /// Returns an error in a forked child. For calls that would change the parent's poller or ring.
+    pub(crate) fn check_origin(&self) -> io::Result<()> {
+        self.origin.check(REACTOR)
+    }
+
+    /// ⑤ The turn: wait, collect the wakers, release every borrow, wake.
+    pub(crate) fn turn(&self, limit: Option<Duration>) -> io::Result<TurnResult> {
+        self.check_origin()?;
+        self.turn.set(self.turn.get().wrapping_add(1));
+        let is_idle = self.submit()? & !self.park.has_deferred();
+        // Until the wakers are called, nothing runs that could start or stop a timer.
+        let deadline = self.next_deadline();
+        self.wait(is_idle, deadline, limit)?;
+        // From here on nothing may unwind: an edge that was taken is not reported again.
+        let mut woken = self.scratch.take();
+        self.collect_deferred(&mut woken);
+        self.collect_ready(&mut woken);
+        self.collect_due(deadline, &mut woken);
+        let panic = self.collect_completions(&mut woken);
+        let turned = TurnResult { woken: woken.len() };
+        wake_all(woken.drain(..));
+        shrink(&mut woken, turned.woken);
+        self.scratch.set(woken);
+        self.park.end_turn();
+        panic.map_or(Ok(turned), |payload| resume_unwind(payload))
+    }
+
+    /// Returns when timers or completion sources need a turn at the latest.
+    pub(crate) fn next_deadline(&self) -> MonotonicNanos {
+        let timers = self.timers.borrow_mut().next_deadline();
+        let timers = timers.map_or(MonotonicNanos::NEVER, MonotonicNanos::from_u64);
+        timers.min(self.completion_deadline.get())
+    }
+
+    /// Waits for events. Blocks only if nothing is ready and no deadline is near.
+    fn wait(
+        &self,
+        is_idle: bool,
+        deadline: MonotonicNanos,
+        limit: Option<Duration>,
+    ) -> io::Result<()> {
+        let set_timer = |after| self.set_timer(after);
+        let blocks = self.park.may_block(is_idle, deadline, limit, set_timer)?;
+        let waited = self.poller.wait(blocks);
+        self.park.unpark(blocks, matches!(waited, Ok(true)));
+        waited.map(drop)
+    }
+
+    #[inline(never)] // a system call, which most turns don't make
+    fn set_timer(&self, after: Duration) -> io::Result<()> {
+        self.check_origin()?; // a forked child that leaves the parent's loop comes here
+        self.poller.set_timer(after)
+    }
+
+    /// Called when the last loop leaves the stack. From here on the poller's descriptor becomes
+    /// readable when a turn is needed.
+    pub(crate) fn detach(&self) {
+        // A source that fails or panics here does so again in the next turn, which is requested.
+        let mut may_block = false;
+        discard_panic(|| may_block = self.submit().unwrap_or(false));
+        let is_idle = may_block && !self.park.has_deferred();
+        let set_timer = |after| self.set_timer(after);
+        self.park.detach(is_idle, self.next_deadline(), set_timer);
+    }
+
+    fn collect_deferred(&self, woken: &mut Vec<Waker>) {
+        let mut deferred = self.park.deferred().borrow_mut();
+        if !deferred.is_empty() {
+            let taken = deferred.len();
+            woken.append(&mut deferred);
+            shrink(&mut deferred, taken);
+        }
+    }
+
+    fn collect_ready(&self, woken: &mut Vec<Waker>) {
+        let registry = self.registry.borrow();
+        self.poller
+            .for_each_event(|event| registry.dispatch(event, woken));
+    }
+
+    fn collect_due(&self, deadline: MonotonicNanos, woken: &mut Vec<Waker>) {
+        if !self.park.may_be_due(deadline) {
+            return;
+        }
+        let now = MonotonicNanos::now();
+        if deadline <= now {
+            let mut timers = self.timers.borrow_mut();
+            timers.fire(now.as_u64(), TIMERS_PER_TURN, woken);
+        }
+    }
+
+    /// Registers a file descriptor of a completion source, whose events end waits.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn watch(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
+        self.check_origin()?;
+        self.poller.add(fd, COMPLETIONS, Interest::Read)
+    }
+
+    /// Lets the completion sources submit. Returns whether the reactor may block.
+    #[inline]
+    fn submit(&self) -> io::Result<bool> {
+        if self.completions.is_empty() {
+            return Ok(true);
+        }
+        self.submit_completions()
+    }
+
+    #[inline(never)]
+    fn submit_completions(&self) -> io::Result<bool> {
+        self.check_origin()?; // a forked child that leaves the parent's loop comes here
+        let (may_block, until) = self.completions.submit()?;
+        let until = until.map_or(MonotonicNanos::NEVER, MonotonicNanos::from);
+        self.completion_deadline.set(until);
+        Ok(may_block)
+    }
+
+    /// Returns the first panic of a source.
+    #[inline]
+    fn collect_completions(&self, woken: &mut Vec<Waker>) -> Option<Box<dyn Any + Send>> {
+        if self.completions.is_empty() {
+            return None;
+        }
+        self.completions.collect(woken)
+    }
+
+    /// Called at the end of a loop after which no turn may follow.
+    #[inline]
+    pub(crate) fn finish(&self) {
+        // A forked child that leaves the parent's loop comes here, too.
+        if !self.completions.is_empty() && !self.is_inherited() {
+            self.completions.finish();
+        }
+    }
+
+    /// Calls `finish` unless the loop is nested in another loop of this reactor.
+    #[inline]
+    pub(crate) fn finish_outermost(&self) {
+        if self.park.depth() == 1 {
+            self.finish();
+        }
+    }
+
+    #[inline]
+    pub(crate) fn start_timer(&self, deadline: MonotonicNanos, waker: Waker) -> TimerKey {
+        self.timers.borrow_mut().insert(deadline.as_u64(), waker)
+    }
+
+    /// Moves a timer to another deadline. Returns `None` if it has fired.
+    pub(crate) fn restart_timer(
+        &self,
+        timer: TimerKey,
+        deadline: MonotonicNanos,
+    ) -> Option<TimerKey> {
+        let mut timers = self.timers.borrow_mut();
+        let waker = timers.remove(timer)?;
+        Some(timers.insert(deadline.as_u64(), waker))
+    }
+
+    /// Returns how many timers are running.
+    pub(crate) fn timers(&self) -> usize {
+        self.timers.borrow().len()
+    }
+
+    /// Returns the waker, which the caller drops without a borrow.
+    #[inline]
+    pub(crate) fn stop_timer(&self, timer: TimerKey) -> Option<Waker> {
+        self.timers.borrow_mut().remove(timer)
+    }
+
+    /// Returns whether the timer would wake the task of `waker`, or `None` if it has fired.
+    pub(crate) fn timer_wakes(&self, timer: TimerKey, waker: &Waker) -> Option<bool> {
+        self.timers
+            .borrow_mut()
+            .get_mut(timer)
+            .map(|known| known.will_wake(waker))
+    }
+
+    /// Changes the waker of a timer that has not fired. Returns the previous waker, which the
+    /// caller drops without a borrow.
+    pub(crate) fn change_timer(&self, timer: TimerKey, waker: Waker) -> Option<Waker> {
+        let mut timers = self.timers.borrow_mut();
+        Some(std::mem::replace(timers.get_mut(timer)?, waker))
+    }
+
+    /// Charges one operation that is about to complete. Once the budget is exhausted, the task
+    /// waits for the next turn.
+    #[inline]
+    pub(crate) fn poll_charge(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.budget().charge(cx.waker(), self.turn_number()) {
+            return Poll::Ready(());
+        }
+        self.poll_next_turn(cx)
+    }
+
+    #[cold]
+    fn poll_next_turn(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if !self.is_driven() {
+            return Poll::Ready(()); // no turn would come
+        }
+        self.park().defer(cx.waker().clone());
+        Poll::Pending
+    }
+
+    /// Takes back the last charge: the operation waits.
+    #[inline]
+    pub(crate) fn refund(&self) {
+        self.budget().refund();
+    }
+
+    pub(crate) fn charge_more(&self, operations: usize) {
+        self.budget().charge_more(operations);
+    }
+
+    /// Counts a `Reactor`, which has this slack.
+    pub(crate) fn add_driver(&self, slack: u64) {
+        self.drivers.set(self.drivers.get() + 1);
+        self.add_slack(slack);
+    }
+
+    pub(crate) fn remove_driver(&self, slack: u64) {
+        self.drivers.set(self.drivers.get() - 1);
+        self.remove_slack(slack);
+    }
+
+    /// Returns the smallest slack (ns) of all `Reactor`s, of which there is one at least.
+    pub(crate) fn slack(&self) -> u64 {
+        self.slacks.borrow()[0]
+    }
+
+    pub(crate) fn add_slack(&self, slack: u64) {
+        let mut slacks = self.slacks.borrow_mut();
+        let position = slacks.partition_point(|&other| other < slack);
+        slacks.insert(position, slack);
+        self.timers.borrow_mut().set_slack(slacks[0]);
+    }
+
+    pub(crate) fn remove_slack(&self, slack: u64) {
+        let mut slacks = self.slacks.borrow_mut();
+        let position = slacks.partition_point(|&other| other < slack);
+        slacks.remove(position);
+        let left = slacks.len();
+        shrink(&mut slacks, left);
+        if let Some(&smallest) = slacks.first() {
+            self.timers.borrow_mut().set_slack(smallest);
+        }
+    }
+}
+
+/// A list with at most this capacity is never shrunk. That many wakers take 16 KiB.
+const KEPT_CAPACITY: usize = 1024;
+
+/// Shrinks a list if its capacity is more than four times the number of elements `used`.
+#[inline]
+fn shrink<T>(list: &mut Vec<T>, used: usize) {
+    if list.capacity() > KEPT_CAPACITY && list.capacity() > 4 * used {
+        list.shrink_to(KEPT_CAPACITY.max(2 * used));
+    }
+}
+
+// The wakers that are left belong to timers that were leaked or moved to another thread.
+impl Drop for ReactorInner {
+    fn drop(&mut self) {
+        let mut wakers = self.park.deferred().take();
+        let timers = self.timers.get_mut();
+        timers.fire(u64::MAX, usize::MAX, &mut wakers);
+        drop_all(wakers);
+    }
+}
+
+impl fmt::Debug for ReactorInner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReactorInner")
+            .field("id", &self.id)
+            .finish_non_exhaustive()
+    }
+}
