@@ -135,7 +135,7 @@ impl Sleep {
         let Some(timer) = self.timer.take() else {
             return;
         };
-        // On another thread, or while the thread ends, the timer is left to run out.
+        // On another thread, or while the thread ends, the old timer stays until it fires.
         let reactor = current::existing_reactor().filter(|reactor| reactor.id() == timer.reactor);
         let restarted = reactor.and_then(|reactor| reactor.restart_timer(timer.key, self.deadline));
         self.timer = restarted.map(|key| Timer { key, ..timer });
@@ -158,7 +158,7 @@ impl Sleep {
         }
         let started = self.timer.as_ref().filter(|it| it.reactor == reactor.id());
         let Some(timer) = started else {
-            // Also if it never ends: then `reset` finds the waker.
+            // Also without a deadline, so that `reset` finds the waker.
             self.start(&reactor, cx.waker().clone());
             return Poll::Pending;
         };
@@ -180,7 +180,7 @@ impl Sleep {
     #[inline]
     fn stop(&mut self) -> Option<Waker> {
         let timer = self.timer.take()?;
-        // Elsewhere, or while the thread ends, the timer is left to run out.
+        // On another thread, or while the thread ends, the timer stays until it fires.
         current::stop_timer(timer.reactor, timer.key)
     }
 }
