@@ -1,10 +1,10 @@
-//! Adapters for [hyper](https://docs.rs/hyper) 1.x, HTTP/1.1 and HTTP/2, servers and clients. With
-//! the feature `hyper`.
+//! Adapters for [hyper](https://docs.rs/hyper) 1.x, for HTTP/1.1 and HTTP/2 servers and clients.
+//! They need the feature `hyper`.
 //!
-//! hyper speaks HTTP and needs a runtime for connections, tasks and time. [`Io`] gives it
-//! connections, [`Executor`] spawns what HTTP/2 does at the same time, and [`Timer`] keeps its time
-//! limits. None of them needs tokio's runtime, and nothing has to be `Send`: a handler may share
-//! its state by `Rc` and hold a borrow of it over an `.await`.
+//! hyper speaks HTTP and needs a runtime for connections, tasks and time. [`Io`] adapts a
+//! connection, [`Executor`] spawns the concurrent tasks of HTTP/2, and [`Timer`] provides timeouts.
+//! All of them work without tokio's runtime and without `Send`. A handler may share its state by
+//! `Rc` and hold a borrow of it across an `.await`.
 //!
 //! Choose hyper's own features as usual, in a dependency of your own:
 //!
@@ -16,7 +16,7 @@
 //!
 //! # Examples
 //!
-//! A server whose handlers count in a plain `Cell`, and a client:
+//! A server with handlers that count in a plain `Cell`, and a client:
 //!
 //! ```
 //! use std::{cell::Cell, convert::Infallible, rc::Rc, time::Duration};
@@ -58,10 +58,10 @@
 //!
 //! # Errors and cancel safety
 //!
-//! Errors of the stream are found in the `source` of hyper's errors, as the `std::io::Error` that
-//! they were. hyper's connections and responses may be dropped at any time; that closes the
-//! connection in the middle of whatever it was about. For a good end there is their
-//! `graceful_shutdown`.
+//! If the stream fails, the `source` of hyper's error is the stream's `std::io::Error`. hyper's
+//! connections and responses may be dropped at any time. Dropping one closes the connection at
+//! once, even in the middle of a message. For a graceful shutdown, call `graceful_shutdown` on the
+//! connection.
 
 use std::any::TypeId;
 use std::cell::Cell;
@@ -80,26 +80,26 @@ use crate::net::TcpStream;
 use crate::net::unix::UnixStream;
 use crate::time;
 
-/// How much one read takes: what a socket hands out at once even to the fastest of clients, more or
-/// less.
+/// The most bytes per read. A socket rarely has more available at once, even with the fastest
+/// clients.
 const SCRATCH_BYTES: usize = 64 * 1024;
 
 thread_local! {
     static SCRATCH: Cell<Option<Box<[u8]>>> = const { Cell::new(None) };
 }
 
-/// A connection for hyper: any stream that has the traits of futures-io, such as
-/// [`TcpStream`], or one of TLS on top of it.
+/// A connection for hyper. It wraps any stream with the traits of futures-io, such as
+/// [`TcpStream`], or a TLS stream on top of it.
 ///
-/// Head and body of an answer are written with one call, so they leave together. Sent apart, the
-/// body would wait for the client's acknowledgement of the head, which takes up to 40 ms (Nagle's
-/// algorithm and delayed acknowledgements). The sockets of windlass write many buffers at once. Of
-/// another stream that isn't known, so hyper's buffers are copied into one, up to 512 KiB of them,
-/// unless [`vectored`](Io::vectored) says that it can.
+/// One call writes the head and the body of a response, so they are sent together. A separate body
+/// would wait for the client's acknowledgement of the head, which takes up to 40 ms (Nagle's
+/// algorithm and delayed acknowledgements). The TCP and Unix sockets of windlass write many buffers
+/// at once. For other streams, up to 512 KiB of hyper's buffers are copied into one, unless
+/// [`vectored`](Io::vectored) is set.
 ///
-/// What is read goes through a buffer of 64 KiB that all connections of the thread share: hyper's
-/// own isn't initialized, and to copy what came costs less than to zero all of that before each
-/// call, and needs no `unsafe`.
+/// Reads go through a 64 KiB buffer that all connections of the thread share, because hyper's own
+/// buffer is uninitialized. Copying the received bytes costs less than zeroing hyper's buffer
+/// before each call, and needs no `unsafe`.
 ///
 /// # Examples
 ///
@@ -123,7 +123,7 @@ pub struct Io<T> {
 }
 
 impl<T> Io<T> {
-    /// Takes a stream.
+    /// Wraps a stream.
     pub fn new(stream: T) -> Io<T> {
         let is_vectored = is_known_as_vectored::<T>();
         Io {
@@ -132,10 +132,11 @@ impl<T> Io<T> {
         }
     }
 
-    /// Says that the stream writes many buffers with one call: that its `poll_write_vectored` isn't
-    /// the one that futures-io provides, which writes the first buffer only. Then nothing is
-    /// copied. For wrappers that pass the call on, and for TLS that makes one record of many
-    /// buffers.
+    /// Declares that the stream writes many buffers with one call, so no buffers are copied.
+    ///
+    /// Set this for a stream with its own `poll_write_vectored`, such as a wrapper that passes the
+    /// call on, or TLS that makes one record of many buffers. The default of futures-io writes the
+    /// first buffer only.
     ///
     /// # Examples
     ///
@@ -151,12 +152,12 @@ impl<T> Io<T> {
         self
     }
 
-    /// The stream, to ask it for the peer's address say.
+    /// Returns the stream, for example to read the peer's address.
     pub fn get_ref(&self) -> &T {
         &self.stream
     }
 
-    /// Gives the stream back, after an upgrade say.
+    /// Returns the stream, for example after an upgrade.
     pub fn into_inner(self) -> T {
         self.stream
     }
@@ -169,7 +170,8 @@ impl<T: AsyncRead + Unpin> rt::Read for Io<T> {
         mut buf: rt::ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
         let room = buf.remaining().min(SCRATCH_BYTES);
-        // Taken out: the stream may be anything, and read from another one on its way.
+        // Taken out of the thread-local, because the stream is foreign code and may read from
+        // another `Io`.
         let mut scratch = SCRATCH.take().unwrap_or_else(new_scratch);
         let read = Pin::new(&mut self.stream).poll_read(cx, &mut scratch[..room]);
         if let Poll::Ready(Ok(length)) = read {
@@ -200,7 +202,8 @@ impl<T: AsyncWrite + Unpin> rt::Write for Io<T> {
         poll_write_flat(Pin::new(&mut self.stream), cx, bufs)
     }
 
-    /// Also where the stream can't: this can. Else hyper would write HTTP/2's frames in parts.
+    /// Returns true for all streams, because `poll_write_flat` joins the buffers. Otherwise hyper
+    /// would write HTTP/2 frames in parts.
     fn is_write_vectored(&self) -> bool {
         true
     }
@@ -214,7 +217,7 @@ impl<T: AsyncWrite + Unpin> rt::Write for Io<T> {
     }
 }
 
-/// How many bytes of several buffers are copied into one at most.
+/// The most bytes of several buffers that are copied into one.
 const FLAT_BYTES: usize = 512 * 1024;
 
 /// Writes several buffers by one `poll_write`.
@@ -229,7 +232,8 @@ fn poll_write_flat(
     if first.len() == total {
         return stream.poll_write(cx, first);
     }
-    // What is left for the next write must not be small: it would wait for an acknowledgement.
+    // Leaves at least `FLAT_BYTES / 4` for the next write, because a small rest would wait for an
+    // acknowledgement.
     let most = match total {
         ..=FLAT_BYTES => total,
         _ => FLAT_BYTES.min(total - FLAT_BYTES / 4),
@@ -261,7 +265,7 @@ fn new_scratch() -> Box<[u8]> {
     vec![0; SCRATCH_BYTES].into()
 }
 
-/// Whether it is a stream of windlass that writes many buffers with one call.
+/// Returns whether `T` is a stream of windlass that writes many buffers with one call.
 fn is_known_as_vectored<T>() -> bool {
     use std::net::TcpStream as StdTcpStream;
 
@@ -274,24 +278,25 @@ fn is_known_as_vectored<T>() -> bool {
     is_tcp || is_unix
 }
 
-/// Also by reference. All references have one id, however long they live.
+/// Returns whether the ID belongs to one of the types or a reference to it. The IDs ignore
+/// lifetimes.
 fn is_any_of<A: 'static, B: 'static>(id: TypeId) -> bool {
     [TypeId::of::<A>(), TypeId::of::<&'static A>()].contains(&id)
         || [TypeId::of::<B>(), TypeId::of::<&'static B>()].contains(&id)
 }
 
-/// Spawns for hyper, on the runtime of the thread that calls it, what HTTP/2 does at the same time:
-/// each request's handler in a server, the connection in a client. Futures need not be `Send`.
+/// Spawns hyper's concurrent tasks of HTTP/2 on the calling thread's runtime. In a server these are
+/// the handlers of the requests, and in a client the connection. The futures need not be `Send`.
 ///
-/// The tasks are detached; hyper ends them with their connection.
+/// The tasks are detached, and hyper ends them with their connection.
 ///
 /// # Panics
 ///
-/// Outside of a running runtime, as [`spawn`](crate::spawn).
+/// Panics outside of a running runtime, as [`spawn`](crate::spawn) does.
 ///
 /// # Examples
 ///
-/// A server of HTTP/2 whose handler holds an `Rc` over an `.await`:
+/// An HTTP/2 server with a handler that holds an `Rc` across an `.await`:
 ///
 /// ```
 /// use std::{convert::Infallible, rc::Rc};
@@ -332,12 +337,12 @@ impl<F: Future + 'static> rt::Executor<F> for Executor {
     }
 }
 
-/// Keeps hyper's time limits, by [`sleep_until`](crate::time::sleep_until).
+/// Provides hyper's timeouts by [`sleep_until`](crate::time::sleep_until).
 ///
-/// hyper wants sleeps that are `Send` and `Sync`, although a connection never leaves its thread
-/// here. They are: a sleep is plain numbers that name a timer of some reactor. Polled on another
-/// thread it starts over there, or panics if no reactor turns there; dropped on another thread it
-/// leaves its timer to run out, unheard.
+/// hyper requires sleeps that are `Send` and `Sync`, although a connection stays on its thread
+/// here. A sleep is both, because it consists of plain numbers that identify a timer of a reactor.
+/// When polled on another thread, it restarts there, or panics if no reactor turns there. When
+/// dropped on another thread, it leaves its timer in place until it expires without effect.
 ///
 /// # Examples
 ///
@@ -369,7 +374,7 @@ impl rt::Timer for Timer {
     }
 }
 
-/// As hyper wants it: `Send` and `Sync`.
+/// A sleep as hyper requires it, `Send` and `Sync`.
 struct Sleep(time::Sleep);
 
 impl rt::Sleep for Sleep {}

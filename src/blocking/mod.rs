@@ -9,13 +9,13 @@ use std::time::Duration;
 pub use pool::{BlockingTask, Pool};
 
 /// Runs a closure that blocks or computes for long on a thread of a pool, while the loop keeps
-/// running: a call into a blocking library, a large file on a slow disk, a password hash.
+/// running. Examples are a call into a blocking library, a large file on a slow disk, and a
+/// password hash.
 ///
-/// A task must not block itself. Until its poll returns, no other task runs, and no timer or socket
-/// is served.
+/// A task itself must not block. Until its poll returns, all other tasks, timers and sockets wait.
 ///
-/// The closure may start at once, whether or not the [`BlockingTask`] is awaited. The future works
-/// under any executor, without a runtime.
+/// The closure may start before the [`BlockingTask`] is awaited. The future works under any
+/// executor, and needs no runtime.
 ///
 /// # The pool
 ///
@@ -27,8 +27,8 @@ pub use pool::{BlockingTask, Pool};
 /// refuses a new thread, the existing ones serve the queue. [`Pool`] is a pool with a limit of its
 /// own.
 ///
-/// The end of the program doesn't wait for closures. When `main` returns, those that still run are
-/// killed, so await a closure that must complete.
+/// The end of the program kills the closures that still run when `main` returns, so await a closure
+/// that must complete.
 ///
 /// A child process that is started in a closure and requests a signal at its parent's end (Linux's
 /// `PR_SET_PDEATHSIG`) gets it when the closure's *thread* exits. Start such a child on
@@ -78,8 +78,8 @@ where
     }
 }
 
-/// Enough for closures that wait for one another, and for slow disks. The number and the name of
-/// the variable are those of the crate `blocking`, which operators know.
+/// Enough for closures that wait for one another, and for slow disks. The number and the variable's
+/// name come from the crate `blocking`, which operators know.
 const MAX_THREADS: usize = 500;
 
 /// Longer than the pauses of a busy program. Starting a thread costs about 20 µs.

@@ -20,15 +20,16 @@ use windlass_reactor::shortage::cannot_start_thread;
 /// A pool of threads for closures that block, with an unbounded queue.
 ///
 /// The pool starts threads when closures need them, up to a limit. Further closures are queued,
-/// first in, first out. A thread exits after some idle time. The end of the program doesn't wait
-/// for closures, and kills those that still run.
+/// first in, first out. A thread exits after some idle time. The end of the program kills the
+/// closures that still run.
 ///
 /// A closure may run an event loop of its own by [`block_on`](crate::block_on). The thread's
 /// reactor is released when the closure returns, so an idle thread holds no file descriptors.
 ///
-/// A pool is a `static`. Pools share nothing, so a closure that hangs in one delays no other.
+/// A pool is a `static`. Pools share nothing, so a closure that hangs in one pool leaves the others
+/// unaffected.
 ///
-/// A forked child has none of its parent's threads. There the pool starts with an empty queue.
+/// A forked child lacks its parent's threads. There the pool starts with an empty queue.
 ///
 /// # Examples
 ///
@@ -57,9 +58,9 @@ struct Inner {
     queued: Condvar,
 }
 
-/// Invariant: while a closure waits, there is a thread that will check the queue again.
+/// While a closure waits, at least one thread must be going to check the queue again.
 struct Queue {
-    /// The closures that no thread has started, in their order. A cancelled one is removed by its
+    /// The closures that wait for a thread, in their order. A cancelled one is removed by its
     /// number.
     waiting: BTreeMap<u64, Arc<dyn Work>>,
     last_number: u64,
@@ -72,8 +73,8 @@ impl Pool {
     /// Creates a pool of up to `max_threads` threads of that name. A thread exits after
     /// `idle_timeout`.
     ///
-    /// With `usize::MAX` threads, closures may wait for one another. Such a pool never queues a
-    /// closure. If the system refuses a thread, [`run`](Pool::run) returns the error.
+    /// With `usize::MAX` threads, closures may wait for one another. Such a pool starts each
+    /// closure at once. If the system refuses a thread, [`run`](Pool::run) returns the error.
     ///
     /// # Panics
     ///
@@ -97,8 +98,7 @@ impl Pool {
         self.inner.get(Inner::new)
     }
 
-    /// Runs a closure on a thread of the pool. It may start at once, whether or not the
-    /// [`BlockingTask`] is awaited.
+    /// Runs a closure on a thread of the pool. It may start before the [`BlockingTask`] is awaited.
     ///
     /// # Errors
     ///
@@ -158,12 +158,12 @@ impl Pool {
         self.max_threads == usize::MAX
     }
 
-    /// Runs on each thread: runs closures until the idle timeout.
+    /// The main function of each thread. Runs closures until the idle timeout.
     fn serve(&self, inner: &Inner) {
         while let Some(work) = self.next(inner) {
             work.work();
-            // May drop the output of a detached closure. A panic must not end the thread, which
-            // queued closures depend on.
+            // May drop the output of a detached closure. The thread survives a panic of the drop,
+            // because queued closures depend on the thread.
             discard_panic(|| drop(work));
         }
     }
@@ -237,8 +237,7 @@ impl fmt::Debug for Pool {
 /// # Cancel safety
 ///
 /// A running closure can't be stopped. When this is dropped, a closure that has started runs to its
-/// end, and its output is dropped on its thread. A queued closure is cancelled: it never runs, and
-/// is dropped here.
+/// end, and its output is dropped on its thread. A queued closure is cancelled and dropped here.
 #[must_use = "a closure that has not started is cancelled when this is dropped: `.await` or \
               `.detach()` it"]
 pub struct BlockingTask<T> {
@@ -251,7 +250,7 @@ pub struct BlockingTask<T> {
 }
 
 impl<T> BlockingTask<T> {
-    /// Lets the closure run, also if it has not started. Its output is dropped on its thread, and a
+    /// Lets the closure run, even if it is still queued. Its output is dropped on its thread, and a
     /// panic is only reported by the panic hook.
     ///
     /// ```
@@ -269,8 +268,8 @@ impl<T> BlockingTask<T> {
         self.job = None;
     }
 
-    /// Returns true in a forked child if the closure was given to the pool before the fork. Then
-    /// no thread of the child runs it, and to await it panics.
+    /// Returns true in a forked child if the closure was given to the pool before the fork. The
+    /// child has no thread that runs it, and awaiting it panics.
     pub fn is_inherited(&self) -> bool {
         !self.inner.origin.is_here()
     }
@@ -301,7 +300,7 @@ impl<T> Future for BlockingTask<T> {
             std::mem::swap(&mut answer.waker, &mut waker);
         }
         drop(answer);
-        // The previous waker. A panic in its drop must not lose the result.
+        // The previous waker. The result is kept even if its drop panics.
         discard_panic(|| drop(waker));
         match result {
             Some(Ok(output)) => Poll::Ready(output),
@@ -311,7 +310,7 @@ impl<T> Future for BlockingTask<T> {
     }
 }
 
-// The output is not stored inline.
+// The output is on the heap.
 impl<T> Unpin for BlockingTask<T> {}
 
 impl<T> Drop for BlockingTask<T> {
@@ -369,7 +368,7 @@ impl<F: FnOnce() -> T + Send, T: Send> Work for Job<F, T> {
         answer.result = Some(result);
         let waker = answer.waker.take();
         drop(answer);
-        // A waker that panics must not end the thread.
+        // The thread survives a waker that panics.
         if let Some(waker) = waker {
             discard_panic(|| waker.wake());
         }
@@ -382,7 +381,7 @@ impl<F: Send, T: Send> Answered<T> for Job<F, T> {
     }
 }
 
-/// Releases what the closure has left on the thread: the reactor, and what holds its descriptors.
+/// Releases the reactor and the file descriptors that the closure has left on the thread.
 fn release_thread() {
     #[cfg(unix)]
     crate::process::orphans::release();
@@ -391,11 +390,11 @@ fn release_thread() {
     windlass_reactor::release_reactor();
 }
 
-// A closure that has panicked is consumed, and its panic is only handed on.
+// A closure that has panicked is consumed, and its panic is only passed on.
 impl<T> UnwindSafe for BlockingTask<T> {}
 impl<T> RefUnwindSafe for BlockingTask<T> {}
 
-/// No state is inconsistent while one of these locks is held and something can panic.
+/// Wherever code can panic under one of these locks, the state is consistent.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -411,22 +410,23 @@ mod tests {
     use crate::block_on;
     use crate::time::timeout;
 
-    /// What takes longer has hung.
+    /// The time after which a test has hung.
     const PATIENCE: Duration = Duration::from_secs(30);
 
     fn wait_until(done: impl Fn() -> bool) {
         let start = Instant::now();
         while !done() {
-            assert!(start.elapsed() < PATIENCE, "it hangs");
+            assert!(start.elapsed() < PATIENCE, "the condition stays false");
             thread::yield_now();
         }
     }
 
     fn output<T>(task: BlockingTask<T>) -> T {
-        block_on(timeout(PATIENCE, task)).expect("it hangs")
+        block_on(timeout(PATIENCE, task)).expect("the closure has completed in time")
     }
 
-    /// Two closures of the pool: each tells that it has begun, and ends when its key is dropped.
+    /// Starts `N` closures on the pool. Each sends its number when it begins, and ends when its key
+    /// is dropped.
     fn gates<const N: usize>(
         pool: &'static Pool,
     ) -> ([Sender<()>; N], [BlockingTask<usize>; N], Receiver<usize>) {
@@ -462,7 +462,7 @@ mod tests {
         assert_eq!((POOL.threads(), POOL.waiting()), (2, 3));
         let [first, second, rest @ ..] = keys;
         drop(second);
-        assert_eq!(begun.recv(), Ok(2)); // by the thread that is free
+        assert_eq!(begun.recv(), Ok(2)); // by the idle thread
         assert_eq!((POOL.threads(), POOL.waiting()), (2, 2));
         drop((first, rest));
         assert_eq!(tasks.map(output), [0, 1, 2, 3, 4]);
@@ -499,7 +499,7 @@ mod tests {
         wait_until(|| lock(&POOL.inner().queue).idle == 1);
         let (keys, tasks, begun) = gates::<9>(&POOL);
         for _ in 0..9 {
-            begun.recv_timeout(PATIENCE).expect("one has no thread");
+            begun.recv_timeout(PATIENCE).expect("all have a thread");
         }
         drop(keys);
         assert_eq!(tasks.map(output), [0, 1, 2, 3, 4, 5, 6, 7, 8]);
@@ -561,7 +561,7 @@ mod tests {
         wait_until(|| POOL.threads() == 0);
     }
 
-    /// What panics once more when it's dropped as the payload of a panic.
+    /// A payload of a panic that panics again when it is dropped.
     struct Bomb;
 
     impl Drop for Bomb {

@@ -31,12 +31,13 @@ impl File {
         Poll::Ready(result)
     }
 
-    /// Waits until nothing is in flight, and returns the error of a background write.
+    /// Waits until the operations in flight have completed, except for a read from a pipe or a
+    /// device. Returns the error of a background write.
     pub(super) fn poll_idle(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.handle()?;
         let is_stream = self.is_stream();
         if !(is_stream && matches!(self.cursor, Cursor::Reading(_))) {
-            // The error of a read whose future was dropped is discarded.
+            // Discards the error of a dropped read.
             let _ = ready!(self.poll_in_flight(cx));
         }
         ready!(self.order.poll_empty(cx))?;
@@ -47,7 +48,7 @@ impl File {
         self.handle.as_ref().is_some_and(|it| it.is_stream)
     }
 
-    /// Returns how many bytes were read and not taken.
+    /// Returns the number of unread bytes in the buffer.
     fn unread_len(&self) -> usize {
         self.buffer.len() - self.taken
     }
@@ -57,8 +58,8 @@ impl File {
         self.taken = 0;
     }
 
-    /// Moves the position back by the bytes that were read and not taken. Those of a pipe stay in
-    /// the buffer.
+    /// Moves the position back by the unread bytes. A pipe can't seek, so its bytes stay in the
+    /// buffer.
     pub(super) fn seek_back(&mut self) {
         let Some(handle) = &self.handle else { return };
         if self.order.is_inherited() {
@@ -100,7 +101,8 @@ impl File {
         }
         let handle = self.handle()?.clone();
         if wanted == 0 || (handle.is_stream && is_nonblocking(&handle)) {
-            // It can't wait. As with std, one empty buffer makes a system call, and several don't.
+            // This completes at once. As in std, one empty buffer makes a system call and several
+            // make none.
             return Poll::Ready(match bufs {
                 [buf] => (&**handle).read(buf),
                 _ => (&**handle).read_vectored(bufs),
@@ -137,7 +139,8 @@ impl File {
     }
 
     /// Reads on a thread. The first `cached` bytes are in `bufs` already, and the position is
-    /// behind them. They are copied to the operation's buffer, so a dropped read loses nothing.
+    /// behind them. They are copied to the operation's buffer, from which the next read takes them
+    /// if this one is dropped.
     fn start_read(
         &mut self,
         wanted: usize,
@@ -174,7 +177,7 @@ impl File {
         let is_empty = bufs.iter().all(|buf| buf.is_empty());
         if is_empty || !handle.writes || (handle.is_stream && is_nonblocking(&handle)) {
             return Poll::Ready(match bufs {
-                [buf] => (&**handle).write(buf), // it can't wait
+                [buf] => (&**handle).write(buf), // completes at once
                 _ => (&**handle).write_vectored(bufs),
             });
         }
@@ -198,7 +201,7 @@ impl File {
     }
 }
 
-/// Background writes go on.
+/// Background writes continue.
 impl Drop for File {
     fn drop(&mut self) {
         self.seek_back();
@@ -206,7 +209,7 @@ impl Drop for File {
 }
 
 /// Each read is an operation of at most 256 KiB. A read of a file is short only at the file's end.
-/// A dropped read loses nothing. The next one takes its bytes, or the position goes back.
+/// Dropping a read loses no bytes. The next read returns them, or the position moves back.
 impl AsyncRead for File {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -225,8 +228,8 @@ impl AsyncRead for File {
     }
 }
 
-/// A write takes up to 256 KiB and returns; the next waits until that is written. All buffers of a
-/// vectored write are one operation. `close` is [`File::close`].
+/// A write copies up to 256 KiB and returns. The next write waits until this data is written. All
+/// buffers of a vectored write are one operation. `close` is [`File::close`].
 impl AsyncWrite for File {
     fn poll_write(
         mut self: Pin<&mut Self>,
@@ -272,7 +275,7 @@ impl AsyncWrite for File {
     }
 }
 
-/// Only a seek from the end leaves the loop, because a network file system may have to ask a
+/// Only a seek from the end runs on a thread, because a network file system may have to query its
 /// server.
 impl AsyncSeek for File {
     fn poll_seek(
@@ -298,8 +301,8 @@ impl AsyncSeek for File {
     }
 }
 
-/// Returns whether operations on a pipe or a device never wait, according to the flags of its file
-/// descriptor.
+/// Returns whether operations on a pipe or a device fail instead of waiting, according to its file
+/// descriptor's flags.
 #[cfg(unix)]
 pub(super) fn is_nonblocking(handle: &Handle) -> bool {
     use rustix::fs::{OFlags, fcntl_getfl};

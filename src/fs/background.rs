@@ -1,4 +1,4 @@
-//! Operations that go on without their callers, at the end of a loop.
+//! Detached operations, for which the end of a loop waits.
 
 use std::cell::RefCell;
 use std::mem;
@@ -13,7 +13,7 @@ use crate::BlockingTask;
 /// How long the end of a loop waits for the next completion.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// When an operation has completed last, at the end of a loop.
+/// The time of the last completion, at the end of a loop.
 pub(crate) struct Progress(Option<Instant>);
 
 impl Progress {
@@ -33,16 +33,16 @@ impl Progress {
     }
 }
 
-/// Operations of the pool that go on without their callers.
+/// Detached operations of the pool.
 pub(crate) struct Background(RefCell<Tasks>);
 
 struct Tasks {
     tasks: Vec<BlockingTask<OpOutput>>,
-    /// At this number of tasks, those that have finished are dropped.
+    /// At this number of tasks, the finished ones are dropped.
     max_kept: usize,
 }
 
-/// How many tasks are kept before finished ones are dropped.
+/// The least number of tasks at which finished ones are dropped.
 const MIN_KEPT: usize = 64;
 
 impl Background {
@@ -53,17 +53,17 @@ impl Background {
         }))
     }
 
-    /// Takes a task, for which the end of the loop waits.
+    /// Adds a task. The end of the loop waits for it.
     pub(crate) fn add(&self, task: BlockingTask<OpOutput>) {
         let mut this = self.0.borrow_mut();
         let finished = this.take_finished();
         this.tasks.push(task);
         drop(this);
-        drop(finished); // while no borrow is held
+        drop(finished); // outside of the borrow
     }
 
-    /// Waits until the tasks have finished. If none finishes in time, the rest go on, and no later
-    /// call waits for them.
+    /// Waits until the tasks have finished. If the time runs out, the rest continue, and later
+    /// calls ignore them.
     pub(crate) fn finish(&self, progress: &mut Progress) {
         let tasks = mem::take(&mut self.0.borrow_mut().tasks);
         if tasks.is_empty() {
@@ -109,7 +109,7 @@ struct Signal {
 }
 
 impl Signal {
-    /// Waits for a wake. Returns false if none comes in time.
+    /// Waits for a wake. Returns false on a timeout.
     fn wait(&self, limit: Duration) -> bool {
         let is_set = self.is_set.lock().unwrap_or_else(PoisonError::into_inner);
         let is_clear = |is_set: &mut bool| !*is_set;

@@ -1,5 +1,5 @@
-//! Reads and opens of what the system has in memory. They never wait, and come before the ring or a
-//! thread is used.
+//! Reads of cached data, and opens of cached paths. They complete at once, and are tried before the
+//! ring or a thread.
 //!
 //! Each attempt completes in the poll that makes it. So it charges the budget of the task, and a
 //! turn allows only so many bytes, since a task may be known by many wakers.
@@ -8,18 +8,18 @@ use std::io;
 
 pub(super) use platform::{open, poll_read_cursor, read_at};
 
-/// The result of a read that does not wait.
+/// The result of a read of cached data.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Cached {
     pub(super) bytes: usize,
-    /// Whether the buffer is full or the file has ended. Otherwise the ring or a thread reads the
-    /// rest, or returns the error.
+    /// Whether the buffer is full, the file has ended, or an error followed some bytes. Otherwise
+    /// the ring or a thread reads the rest, or returns the error.
     pub(super) is_complete: bool,
 }
 
 impl Cached {
-    /// Returns the result of the whole read from that of its rest. An error of the rest is left to
-    /// the next read, as after a short read of std.
+    /// Adds the result of reading the rest. An error after some bytes is left to the next read, as
+    /// after a short read of std.
     pub(super) fn and(self, rest: io::Result<usize>) -> io::Result<usize> {
         match rest {
             Ok(more) => Ok(self.bytes + more),
@@ -46,15 +46,15 @@ impl Target<'_> {
     }
 }
 
-/// What the system knows of a path without a disk access.
+/// The result of a lookup of a path in the system's cache.
 #[cfg_attr(
     not(target_os = "linux"),
-    expect(dead_code, reason = "nothing is known there")
+    expect(dead_code, reason = "only Linux can open cached paths")
 )]
 pub(super) enum Known {
     /// The path leads to a file or directory, which was opened.
     Opened(std::fs::File),
-    /// The path leads to a file or directory, or does not exist. An open waits for no peer.
+    /// The path leads to a file or directory, or is missing. So opening it needs no peer.
     Regular,
     Unknown,
 }
@@ -81,7 +81,7 @@ mod platform {
     /// The least that a read or an open counts against the limit per turn (bytes).
     const LEAST: usize = 4096;
 
-    /// Charges for a read of this number of bytes. Returns false if it has to wait.
+    /// Charges for a read of this number of bytes. Returns false if it must wait.
     #[inline]
     fn try_charge(cx: &mut Context<'_>, bytes: usize) -> bool {
         try_take_cached(bytes.max(LEAST)) && budget::try_charge(cx)
@@ -90,7 +90,8 @@ mod platform {
     /// Reads at the position of the open file description, as `read` does. It waits for the next
     /// turn if the budget of the task is exhausted.
     ///
-    /// A poll copies 1 to 3 MiB at most. `can` becomes false where reads can't be tried at all.
+    /// A poll copies 1 to 3 MiB at most. `can` becomes false where the system or the file system
+    /// lacks such reads.
     pub(crate) fn poll_read_cursor(
         cx: &mut Context<'_>,
         handle: &Handle,
@@ -106,7 +107,7 @@ mod platform {
         Poll::Ready(read(wanted.min(MAX_BYTES), can, part))
     }
 
-    /// Reads at an offset. It reads nothing if the budget of the task is exhausted.
+    /// Reads at an offset. Returns zero bytes if the budget of the task is exhausted.
     #[inline]
     pub(crate) fn read_at(
         cx: &mut Context<'_>,
@@ -148,7 +149,7 @@ mod platform {
                 }
                 Err(error) if bytes == 0 => {
                     budget::refund();
-                    *can = error == Errno::AGAIN; // not every file system supports it
+                    *can = error == Errno::AGAIN; // some file systems lack it
                     break false;
                 }
                 Err(error) => break error != Errno::AGAIN, // the next read returns the error
@@ -164,7 +165,7 @@ mod platform {
         bufs: &mut [IoSliceMut<'_>],
         mut done: usize,
     ) -> rustix::io::Result<usize> {
-        /// Stands for the position, which moves.
+        /// Makes `preadv2` read at the position, which it moves.
         const CURSOR: u64 = u64::MAX;
 
         let mut room = MAX_BYTES - done;
@@ -203,7 +204,7 @@ mod platform {
             iov_len: wanted,
         };
         // SAFETY: `part` is spare capacity of the buffer, which has room for `wanted` bytes and is
-        // borrowed during the call. The kernel writes nowhere else.
+        // borrowed during the call. The kernel writes only there.
         let read = unsafe { libc::preadv2(handle.as_raw_fd(), &part, 1, offset, libc::RWF_NOWAIT) };
         let Ok(read) = usize::try_from(read) else {
             let error = std::io::Error::last_os_error();
@@ -214,8 +215,8 @@ mod platform {
         Ok(read)
     }
 
-    /// Opens a file or directory that is there. A pipe or a device is not opened, because that may
-    /// have effects and may wait for a peer.
+    /// Opens an existing file or directory. Pipes and devices are left to threads, because opening
+    /// one may have effects and may wait for a peer.
     pub(crate) fn open(cx: &mut Context<'_>, options: &OpenOptions, path: &Path) -> Known {
         if !is_driven() {
             return Known::Unknown;
@@ -224,7 +225,7 @@ mod platform {
         match openat2(CWD, path, known, Mode::empty(), ResolveFlags::CACHED) {
             Ok(file) if fstat(&file).is_ok_and(|it| is_file_or_directory(it.st_mode)) => {}
             Ok(_) => return Known::Unknown,
-            // The path is not in memory, or the system lacks the call.
+            // The path is uncached, or the system lacks the call.
             Err(Errno::AGAIN | Errno::INVAL | Errno::NOSYS | Errno::PERM | Errno::MFILE) => {
                 return Known::Unknown;
             }
@@ -249,7 +250,8 @@ mod platform {
 
     fn open_regular(options: &OpenOptions, path: &Path) -> rustix::io::Result<std::fs::File> {
         let flags = options.flags();
-        // So that it does not wait if the path has become a pipe, or another process has a lease.
+        // Keeps the open from waiting if the path has become a pipe, or another process has a
+        // lease.
         let now = flags | OFlags::NONBLOCK;
         let file = openat2(CWD, path, now, Mode::empty(), ResolveFlags::CACHED)?;
         if now != flags {
@@ -259,7 +261,7 @@ mod platform {
     }
 }
 
-/// Elsewhere nothing can be read or opened without waiting.
+/// Only Linux has calls that read and open from the cache.
 #[cfg(not(target_os = "linux"))]
 mod platform {
     use std::io::IoSliceMut;

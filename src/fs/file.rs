@@ -30,8 +30,8 @@ const ALIGNMENT: usize = 4096;
 /// * [`read_at`](File::read_at) and [`write_at`](File::write_at), at any offset. They take `&self`,
 ///   so any number may be in flight at once.
 /// * [`AsyncRead`](futures_io::AsyncRead), [`AsyncWrite`] and [`AsyncSeek`](futures_io::AsyncSeek),
-///   at the position of the open file description, one after the other. As with std, that position
-///   is shared with duplicates of the file descriptor, including those of other processes. **A
+///   at the position of the open file description, one after the other. As in std, that position is
+///   shared with duplicates of the file descriptor, including duplicates in other processes. **A
 ///   write copies the data into a buffer and returns. The file is written in the background.** The
 ///   next operation at the position, [`set_len`](File::set_len), [`sync_all`](File::sync_all),
 ///   [`close`](File::close) or `flush` returns its error, once. Use `futures::io::BufReader` and
@@ -40,10 +40,10 @@ const ALIGNMENT: usize = 4096;
 /// # Order
 ///
 /// The operations of one `File` take effect in the order in which their futures are first polled.
-/// Operations that are independent run at the same time: reads at offsets, writes at offsets whose
-/// ranges don't overlap, and all of these beside a `sync_all` that started earlier. A dropped
-/// future blocks nothing. A future that was polled and is no longer polled may block later
-/// operations.
+/// Independent operations run at the same time. These are reads at offsets, writes at offsets with
+/// disjoint ranges, and all of these beside a `sync_all` that started earlier. After its future is
+/// dropped, an operation in flight still delays conflicting operations until it completes. A future
+/// that is kept after its first poll but polled no further may block later operations.
 ///
 /// # Closing
 ///
@@ -61,7 +61,7 @@ const ALIGNMENT: usize = 4096;
 /// # Cancel safety
 ///
 /// Operations own the memory that they read into and write from, so a future may be dropped or
-/// leaked at any time. Each operation documents what it may have done by then.
+/// leaked at any time. Each operation documents the effects that it may have had by then.
 ///
 /// # Examples
 ///
@@ -90,20 +90,19 @@ const ALIGNMENT: usize = 4096;
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub struct File {
-    /// None once it is closed.
+    /// `None` once the file is closed.
     pub(super) handle: Option<Arc<Handle>>,
     pub(super) order: Arc<OrderQueue>,
     pub(super) cursor: Cursor,
-    /// From `taken` on, the bytes that a thread has read and no call has taken yet. The position is
-    /// behind them. An empty buffer is kept for its memory.
+    /// From `taken` on, the bytes that a thread has read for later calls. The position is behind
+    /// them. An empty buffer is kept for its memory.
     pub(super) buffer: Vec<u8>,
     pub(super) taken: usize,
-    /// Whether the file system can read without waiting.
+    /// Whether the file system supports reads of cached data.
     pub(super) can_read_cached: Cell<bool>,
 }
 
-/// The operation in flight at the position. Writes are not included, because they run in the
-/// background.
+/// The operation in flight at the position, apart from writes, which run in the background.
 pub(super) enum Cursor {
     Idle,
     Reading(OpFuture),
@@ -145,12 +144,12 @@ impl File {
             .await
     }
 
-    /// [`OpenOptions::new`], without another import.
+    /// Returns [`OpenOptions::new`], and saves an import.
     pub fn options() -> OpenOptions {
         OpenOptions::new()
     }
 
-    /// As `OpenOptions::open`, but the errors don't name the path.
+    /// Opens a file as `OpenOptions::open` does. The caller adds the path to errors.
     pub(super) async fn open_with(options: &OpenOptions, path: &Path) -> io::Result<File> {
         options.check(path)?;
         Ok(File::new(open::open(options, path).await?))
@@ -199,8 +198,8 @@ impl File {
         result
     }
 
-    /// As [`read_at`](File::read_at), but the operation takes the buffer and gives it back, which
-    /// saves a copy.
+    /// Reads as [`read_at`](File::read_at) does, but takes the buffer and returns it, which saves a
+    /// copy.
     ///
     /// The bytes are appended, within the spare capacity of the buffer.
     ///
@@ -218,8 +217,8 @@ impl File {
     ///
     /// # Errors
     ///
-    /// As [`read_at`](File::read_at). The buffer is returned with an error, too, unless no reactor
-    /// turns any more or no thread can be started. Then it is lost.
+    /// Returns the errors of [`read_at`](File::read_at), together with the buffer. The buffer is
+    /// lost if the reactor stops turning, or if the system refuses a thread.
     ///
     /// # Cancel safety
     ///
@@ -249,7 +248,7 @@ impl File {
     }
 
     /// Reads cached data, unless an earlier operation must complete before. The read completes at
-    /// once, so it does not enter the queue.
+    /// once, so it bypasses the queue.
     async fn read_cached(&self, mut target: Target<'_>, at: Position) -> Cached {
         poll_fn(|cx| Poll::Ready(self.try_read_cached(cx, &mut target, at))).await
     }
@@ -290,7 +289,7 @@ impl File {
             Err(error) => return (Err(error), buffer),
         };
         if wanted == 0 || must_probe(&file, at) {
-            // A read of zero bytes can't wait, and returns what is wrong with the descriptor.
+            // A read of zero bytes completes at once, and returns any error of the file descriptor.
             let probed = platform::read(&file, &mut [], at);
             if wanted == 0 || probed.is_err() {
                 return (probed, buffer);
@@ -318,11 +317,11 @@ impl File {
     ///
     /// # Errors
     ///
-    /// Returns the error of the system. That of a full disk is `StorageFull`.
+    /// Returns the error of the system, which is `StorageFull` on a full disk.
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped, all of the write may happen, a first part, or nothing. Later
+    /// If the future is dropped, all of the write may happen, a first part, or none of it. Later
     /// operations of this `File` that conflict with it wait until it has completed.
     pub async fn write_at(&self, buf: &[u8], offset: u64) -> io::Result<usize> {
         let buf = &buf[..buf.len().min(MAX_BYTES)];
@@ -332,23 +331,23 @@ impl File {
         self.write_buf(bytes, start, at, false).await.0
     }
 
-    /// As [`write_at`](File::write_at), but the operation takes the buffer and gives it back, which
+    /// Writes as [`write_at`](File::write_at) does, but takes the buffer and returns it, which
     /// saves a copy.
     ///
     /// # Errors
     ///
-    /// As [`write_at`](File::write_at). The buffer is returned with an error, too, unless no
-    /// reactor turns any more or no thread can be started. Then it is lost.
+    /// Returns the errors of [`write_at`](File::write_at), together with the buffer. The buffer is
+    /// lost if the reactor stops turning, or if the system refuses a thread.
     ///
     /// # Cancel safety
     ///
-    /// As [`write_at`](File::write_at), and the buffer is lost.
+    /// The same as for [`write_at`](File::write_at). The buffer is lost.
     pub async fn write_buf_at(&self, buf: Vec<u8>, offset: u64) -> (io::Result<usize>, Vec<u8>) {
         self.write_buf(buf, 0, Position::Offset(offset), false)
             .await
     }
 
-    /// Writes the buffer from `from` on: a first part, or all of it.
+    /// Writes a first part of the buffer from `from` on, or all of it.
     pub(super) async fn write_buf(
         &self,
         buffer: Vec<u8>,
@@ -391,19 +390,19 @@ impl File {
     ///
     /// # Errors
     ///
-    /// Returns the error of an earlier write at the position, if no operation has returned it yet,
-    /// and that of the system. After an error, data written since the last call may be lost.
+    /// Returns the error of an earlier write at the position, unless another operation has returned
+    /// it, or an error of the system. After an error, data written since the last call may be lost.
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped, the operation may go on. The next operation returns the error of
-    /// an earlier write.
+    /// If the future is dropped, the operation may continue. The next operation returns the error
+    /// of an earlier write.
     pub async fn sync_all(&self) -> io::Result<()> {
         self.sync(false).await
     }
 
-    /// As [`sync_all`](File::sync_all), without metadata that reading the data does not need, such
-    /// as times.
+    /// Waits for the disk as [`sync_all`](File::sync_all) does, but skips metadata that is
+    /// unnecessary for reading the data, such as times.
     ///
     /// # Errors
     ///
@@ -437,7 +436,7 @@ impl File {
     ///
     /// # Errors
     ///
-    /// Returns the error of an earlier write at the position, and that of the system.
+    /// Returns the error of an earlier write at the position, or an error of the system.
     ///
     /// # Cancel safety
     ///
@@ -465,11 +464,11 @@ impl File {
 
     /// Completes background writes and closes the file.
     ///
-    /// When this returns, the file descriptor is closed: the file may be executed, and its locks
-    /// are released. It waits for operations whose futures were dropped, except for a read from a
-    /// pipe or a terminal, which may never complete.
+    /// When this returns, the file descriptor is closed. So the file may be executed, and its locks
+    /// are released. It also waits for dropped operations, except for a read from a pipe or a
+    /// terminal, which may never complete.
     ///
-    /// Later operations are errors, and a second `close` does nothing.
+    /// Later operations fail, and a second `close` has no effect.
     ///
     /// ```
     /// use futures::AsyncWriteExt;
@@ -487,12 +486,12 @@ impl File {
     ///
     /// # Errors
     ///
-    /// Returns the error of an earlier write at the position, and that of the system. The file is
-    /// closed even then.
+    /// Returns the error of an earlier write at the position, or an error of the system. The file
+    /// is closed even then.
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped, the file may be closed or not. The next `close` completes it.
+    /// If the future is dropped, the file may still be open. The next `close` completes it.
     pub async fn close(&mut self) -> io::Result<()> {
         poll_fn(|cx| Pin::new(&mut *self).poll_close(cx)).await
     }
@@ -502,21 +501,21 @@ impl File {
     ///
     /// # Errors
     ///
-    /// Returns the error of an earlier write at the position, and that of the system. The file is
-    /// closed then.
+    /// Returns the error of an earlier write at the position, or an error of the system. The file
+    /// is closed then.
     pub async fn into_std(mut self) -> io::Result<std::fs::File> {
         poll_fn(|cx| self.poll_idle(cx)).await?;
         self.seek_back();
         let handle = self.handle.take().ok_or_else(closed)?;
         match Arc::try_unwrap(handle) {
             Ok(handle) => Ok(handle.into_file()),
-            Err(shared) => shared.try_clone(), // with an abandoned read from a pipe
+            Err(shared) => shared.try_clone(), // shared with an abandoned read
         }
     }
 
-    /// Takes the file out if the caller may close it on this thread: nothing is in flight, and the
-    /// close does not wait for a server. io_uring closes such files on this thread as well, one
-    /// turn later.
+    /// Takes the file out if the caller may close it on this thread. That requires that all
+    /// operations have completed and that the close needs no server. io_uring closes such files on
+    /// this thread, too, one turn later.
     pub(super) fn take_if_local(&mut self) -> Option<std::fs::File> {
         let handle = self.handle.take_if(|it| platform::is_local(it))?;
         match Arc::try_unwrap(handle) {
@@ -606,8 +605,8 @@ pub(super) fn closed() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, "the file is closed")
 }
 
-/// Returns whether an empty read or write must check the offset first. A pipe must not lose bytes
-/// to an operation that fails, and io_uring has other errors for an offset beyond all files.
+/// Returns whether an empty read or write must check the offset first. A pipe must keep its bytes
+/// if the operation fails, and io_uring has other errors for an offset beyond all files.
 fn must_probe(handle: &Handle, at: Position) -> bool {
     match at {
         Position::Offset(offset) => handle.is_stream || offset > i64::MAX as u64,
@@ -623,7 +622,7 @@ impl From<std::fs::File> for File {
 
 /// # Panics
 ///
-/// If the file was [closed](File::close).
+/// Panics if the file was [closed](File::close).
 #[cfg(unix)]
 impl std::os::fd::AsFd for File {
     fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
@@ -633,7 +632,7 @@ impl std::os::fd::AsFd for File {
 
 /// # Panics
 ///
-/// If the file was [closed](File::close).
+/// Panics if the file was [closed](File::close).
 #[cfg(unix)]
 impl std::os::fd::AsRawFd for File {
     fn as_raw_fd(&self) -> std::os::fd::RawFd {

@@ -17,16 +17,16 @@ use windlass_reactor::wake::wake_all;
 /// processes, which may release memory, need the processor in the meantime.
 pub(crate) const RETRY: Duration = Duration::from_millis(1);
 
-/// How many bytes are read without waiting between two turns at most. The copy takes about 100 µs.
+/// The most bytes of cached data that are read between two turns. The copy takes about 100 µs.
 const CACHED_PER_TURN: usize = 1024 * 1024;
 
 thread_local! {
-    /// How many of them are left. A field would cost each cached read a search for the source.
-    /// A thread that never turns uses them up once.
+    /// The bytes that are left in this turn. A field would cost each cached read a search for the
+    /// source. A thread that makes no turns uses them up once.
     static CACHED_LEFT: Cell<usize> = const { Cell::new(CACHED_PER_TURN) };
 }
 
-/// Returns whether this number of bytes may be read without waiting in this turn.
+/// Takes this number of bytes of cached data from the turn's limit. Returns false beyond the limit.
 #[cfg(target_os = "linux")]
 #[inline]
 pub(crate) fn try_take_cached(bytes: usize) -> bool {
@@ -36,9 +36,9 @@ pub(crate) fn try_take_cached(bytes: usize) -> bool {
 }
 
 pub(crate) struct Files {
-    /// None if io_uring is not available, or the program has disabled it.
+    /// `None` if io_uring is unavailable, or the program has disabled it.
     ring: Option<Ring>,
-    /// Operations of the pool that go on without their callers.
+    /// Detached operations of the pool.
     background: Background,
     /// Whether there may be operations for which the end of a loop waits.
     has_work: Cell<bool>,
@@ -76,7 +76,7 @@ impl Files {
         self.ring.as_ref()
     }
 
-    /// Takes a task that goes on without its caller. The end of the loop waits for it.
+    /// Takes a detached task of the pool. The end of the loop waits for it.
     pub(crate) fn detach_on_thread(&self, task: BlockingTask<OpOutput>) {
         self.background.add(task);
         self.has_work.set(true);
@@ -89,10 +89,10 @@ impl Files {
         this.request_turn();
     }
 
-    /// Makes sure that an operation of the ring that goes on without its caller completes.
+    /// Makes sure that a detached operation of the ring completes.
     pub(crate) fn detach_on_ring(this: &Registration<Files>) {
         Files::request_submit(this);
-        // After the last loop has ended, no other end of a loop may come.
+        // After the last loop has ended, this may be the last chance to wait.
         if !this.is_driven() && !this.is_inherited() {
             this.finish();
         }
@@ -137,11 +137,10 @@ impl CompletionSource for Files {
         }
     }
 
-    /// Waits for operations that go on without their callers: writes, closes, and operations whose
-    /// futures were dropped.
+    /// Waits for detached operations, which are writes, closes and dropped operations.
     ///
-    /// It waits as long as one of them completes each second. The others go on without this thread,
-    /// and no later call waits for them.
+    /// It waits as long as one of them completes each second. The others continue without this
+    /// thread, and later calls ignore them.
     fn finish(&self) {
         if self.has_work.get() {
             self.finish_background();

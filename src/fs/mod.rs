@@ -1,47 +1,49 @@
 //! Files and directories, off the loop.
 //!
-//! Data and paths that the system has in memory are read and opened at once on Linux, in the poll
-//! that asks for them. Other reads and writes at offsets go through io_uring: the operations of one
-//! turn are submitted in one system call, and their completions are events like those of sockets.
-//! On other systems, and where io_uring is missing (before Linux 5.11) or forbidden (as in many
-//! containers), a pool of up to 64 threads performs them. Its threads end after ten seconds without
-//! work. Each thread of the program chooses between the two at its first file, and they behave the
-//! same. The pool also performs what io_uring can't: metadata, directories, names, [`copy`], and
-//! operations that move the position of a file, which other processes may share.
+//! On Linux, cached data is read and cached paths are opened at once, in the first poll. Other
+//! reads and writes at offsets go through io_uring. One system call submits all operations of a
+//! turn, and a completion is an event, as for a socket. On other systems, and where io_uring is
+//! missing (before Linux 5.11) or forbidden (as in many containers), a pool of up to 64 threads
+//! performs the operations. Its threads exit after ten idle seconds. Each thread of the program
+//! chooses between io_uring and the pool at its first file, and both behave the same. The pool also
+//! performs the operations that io_uring lacks or hands to threads itself, which are metadata,
+//! directories, names and [`copy`]. It performs operations that move the position of a file, too,
+//! because other processes may share the position and io_uring does not lock it.
 //!
 //! A turn copies up to 1 MiB of cached data for reads that complete at once, up to 1 MiB by
-//! io_uring, and as much again at the position of files. So timers and sockets are not late.
+//! io_uring, and as much again at the position of files. This bounds the delay of timers and
+//! sockets.
 //!
 //! A relative path is resolved against the current directory when the future is first polled.
 //!
 //! # Pipes and devices
 //!
 //! Use [`Async`](crate::Async) for pipes and terminals that are opened by name. Here they behave as
-//! with std: an open waits for its peer, an operation at an offset of a pipe is an error
-//! (`ESPIPE`), and with `O_NONBLOCK` nothing waits. An operation that waits for a peer takes a
-//! thread of its own, of which there may be any number, or one of 1,024 slots of the thread's ring.
-//! It blocks no other file until those are taken. Dropping its future releases a slot. A thread
-//! stays until the peer comes, so a dropped open of a pipe may still become the peer of another
-//! process.
+//! in std. An open waits for its peer, an operation at an offset of a pipe fails with `ESPIPE`, and
+//! with `O_NONBLOCK` nothing waits. An operation that waits for a peer takes a thread of its own,
+//! from an unlimited number, or one of 1,024 slots of the thread's ring. It delays other files only
+//! once all slots are taken. Dropping its future releases a slot. A thread stays until the peer
+//! comes, so a dropped open of a pipe may still become the peer of another process.
 //!
 //! Without a running reactor, threads perform all operations, under any executor.
 //!
 //! # Errors
 //!
-//! Functions that take a path name it in their errors, and the operation: "can't read `rope`: No
-//! such file or directory (os error 2)". The error's `kind` is that of the system's error, which is
-//! its [`source`](std::error::Error::source).
+//! Functions that take a path name the path and the operation in their errors: "can't read `rope`:
+//! No such file or directory (os error 2)". The error has the `kind` of the system's error, which
+//! is its [`source`](std::error::Error::source).
 //!
 //! # The end of the program
 //!
 //! The end of the outermost `block_on` waits for writes, closes and dropped operations, as long as
-//! one of them completes each second. The rest goes on without the loop, and is lost when `main`
+//! one of them completes each second. The rest continue without the loop, and are lost when `main`
 //! returns.
 //!
 //! With io_uring, a file system that hangs delays the end of the thread itself. The kernel waits
-//! there for operations that its workers perform, and no call cancels those: after `fsfreeze`, a
-//! thread with a write in flight ended only when the file system was thawed. Where that matters,
-//! [`use_io_uring(false)`](use_io_uring) leaves files to threads, for which nothing waits.
+//! there for operations of its own workers, and no call cancels them. After `fsfreeze`, a thread
+//! with a write in flight ended only when the file system was thawed. Where that matters,
+//! [`use_io_uring(false)`](use_io_uring) leaves files to the pool. Then a thread can end while
+//! threads of the pool still wait.
 //!
 //! # Examples
 //!
@@ -102,7 +104,7 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 
 use files::Files;
 
-// No user code runs while a table is borrowed or a value is half changed, so they are consistent
+// User code runs only outside of borrows and between complete changes, so all values are consistent
 // after a panic was caught.
 impl UnwindSafe for File {}
 impl RefUnwindSafe for File {}
@@ -111,11 +113,10 @@ impl RefUnwindSafe for ReadDir {}
 
 /// Chooses whether files of this thread use io_uring. Call it before the first use of a file.
 ///
-/// Returns whether the choice took effect. Without a call, files use io_uring where it is
-/// available. With `false`, a pool of threads performs all operations that need one. Then an
-/// operation on a file system that hangs does not delay the [end of this
-/// thread](self#the-end-of-the-program). The price is a thread per operation in flight, and two
-/// context switches per operation.
+/// Returns whether the choice took effect. By default, files use io_uring where it is available.
+/// With `false`, the pool performs all operations that may wait. Then a file system that hangs
+/// can't delay the [end of this thread](self#the-end-of-the-program). The price is a thread per
+/// operation in flight, and two context switches per operation.
 ///
 /// # Errors
 ///

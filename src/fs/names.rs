@@ -65,7 +65,8 @@ of_path! {
     create_dir_all, "create the directory", std::fs::create_dir_all, ()
 }
 of_path! {
-    /// Removes a name of a file. The file is deleted once it has no name and nothing has it open.
+    /// Removes a name of a file. The file is deleted once its last name is removed and its last
+    /// file descriptor is closed.
     remove_file, "remove", std::fs::remove_file, ()
 }
 of_path! {
@@ -73,7 +74,8 @@ of_path! {
     remove_dir, "remove the directory", std::fs::remove_dir, ()
 }
 of_path! {
-    /// Removes a directory and all its contents. Symbolic links are removed and not followed.
+    /// Removes a directory and all its contents. Removes symbolic links themselves and keeps their
+    /// targets.
     remove_dir_all, "remove the directory", std::fs::remove_dir_all, ()
 }
 of_path! {
@@ -93,7 +95,7 @@ of_path! {
     read_link, "read the link", std::fs::read_link, PathBuf
 }
 of_path! {
-    /// Returns whether the path exists. It is an error if the system cannot tell.
+    /// Returns whether the path exists. Returns an error if the system can't find out.
     try_exists, "find", std::fs::exists, bool
 }
 
@@ -117,7 +119,7 @@ of_paths! {
     rename, "rename", std::fs::rename
 }
 of_paths! {
-    /// Creates a hard link: a further name of a file.
+    /// Creates a hard link, which is a further name of a file.
     hard_link, "link", std::fs::hard_link
 }
 /// Creates a symbolic link at the second path. Its target is the first path.
@@ -132,7 +134,7 @@ of_paths! {
 #[cfg(unix)]
 pub async fn symlink(from: impl AsRef<Path>, to: impl AsRef<Path>) -> io::Result<()> {
     let (from, to) = (from.as_ref(), to.as_ref());
-    // The target is stored as it is, and not resolved.
+    // The target is stored as it is, unresolved.
     let owned = (from.to_owned(), from_here(to));
     let result = on_pool(move || std::os::unix::fs::symlink(owned.0, owned.1)).await;
     result.map_err(|error| context_of_two("link", from, to, error))
@@ -173,8 +175,7 @@ pub(super) async fn of_two<T: Send + 'static>(
     result.map_err(|error| context_of_two(what, from, to, error))
 }
 
-/// Returns the path, made absolute by the current directory. A thread may resolve it after that has
-/// changed.
+/// Returns the absolute path, because the current directory may change before a thread resolves it.
 pub(super) fn from_here(path: &Path) -> PathBuf {
     /// Shorter than the limit of every system.
     const LONGEST: usize = 1000;

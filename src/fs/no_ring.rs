@@ -1,4 +1,4 @@
-//! Stands for the ring on platforms without io_uring. No value of it exists.
+//! The ring of platforms without io_uring, as a type that has no values.
 
 use std::io;
 use std::task::{Context, Poll, Waker};

@@ -1,9 +1,9 @@
-//! Opens files: at once if the system has them in memory, by the ring, or by a thread where the
-//! open may wait for a peer.
+//! Opens files. A cached path is opened at once. The ring opens other paths, and a thread opens
+//! paths that may wait for a peer.
 //!
-//! io_uring opens with `O_NONBLOCK` at first, which changes what a pipe or a device does, and its
-//! threads are few. So the ring opens only paths that are known to lead to a file, a directory or
-//! nothing.
+//! io_uring opens with `O_NONBLOCK` at first, which changes the behavior of pipes and devices, and
+//! it has few threads. So the ring opens only paths that are known to lead to a file or directory,
+//! or to be missing.
 
 use std::future::poll_fn;
 use std::io;
@@ -32,7 +32,7 @@ pub(super) async fn open(options: &OpenOptions, path: &Path) -> io::Result<Handl
             })))
             .await;
             result?;
-            let file = operation.into_opened().expect("the open has succeeded");
+            let file = operation.into_opened().expect("a file was opened");
             return Ok(options.handle(file));
         }
     }

@@ -15,7 +15,7 @@ use super::operation::Handle;
 #[cfg(unix)]
 use super::platform::is_direct;
 
-/// The options for opening a file, with the names and the meaning of those of std.
+/// The options for opening a file. Their names and meanings are the same as in std.
 ///
 /// # Examples
 ///
@@ -63,7 +63,7 @@ macro_rules! option {
 }
 
 impl OpenOptions {
-    /// Returns options of which none is set.
+    /// Returns options that are all unset.
     #[expect(clippy::new_without_default, reason = "as std")]
     pub fn new() -> OpenOptions {
         OpenOptions {
@@ -103,13 +103,12 @@ impl OpenOptions {
         create
     }
     option! {
-        /// Creates the file, and fails with `AlreadyExists` if it exists. This is atomic: of
-        /// several attempts at the same time, one succeeds.
+        /// Creates the file, and fails with `AlreadyExists` if it exists. This is atomic, so
+        /// exactly one of several concurrent attempts succeeds.
         create_new
     }
 
-    /// Sets the permissions of a file that is created, less the process's umask. The default is
-    /// `0o666`.
+    /// Sets the permissions of a created file, less the process's umask. The default is `0o666`.
     #[cfg(unix)]
     pub fn mode(&mut self, mode: u32) -> &mut Self {
         std::os::unix::fs::OpenOptionsExt::mode(&mut self.std, mode);

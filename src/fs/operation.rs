@@ -1,4 +1,4 @@
-//! Operations on files, and the two back ends that perform them: io_uring, or a pool of threads.
+//! Operations on files, and their two back ends, io_uring and a pool of threads.
 
 use std::future::Future;
 use std::io;
@@ -26,7 +26,7 @@ use windlass_reactor::wake::{discard_panic, wake_all};
 pub(crate) const MAX_BYTES: usize = 256 * 1024;
 
 /// How many threads perform operations at once. Disks have queues of 32 to 1,024 entries. More
-/// threads than that cost memory and make nothing faster.
+/// threads would only cost memory.
 const MAX_THREADS: usize = 64;
 
 /// The pool of files. Other closures have other pools, so files never wait for closures that wait
@@ -34,7 +34,7 @@ const MAX_THREADS: usize = 64;
 static FILES: Pool = Pool::new("windlass-files", MAX_THREADS, Duration::from_secs(10));
 
 /// Threads for named pipes, terminals and other devices, which may wait for a peer without end.
-/// Their number is not limited, so they block neither files nor each other.
+/// Their number is unlimited, so each blocks only itself.
 static PEERS: Pool = Pool::new("windlass-peers", usize::MAX, Duration::ZERO);
 
 /// An operation, and everything that it needs. Its caller may be gone by the time that the system
@@ -48,13 +48,13 @@ pub(crate) enum Operation {
         at: Position,
     },
     /// Writes a first part of the buffer, or all of it in pieces. A background write must write
-    /// all, because its caller has gone on.
+    /// all, because its caller has already returned.
     Write {
         file: Ticket,
         buffer: Vec<u8>,
         at: Position,
         all: bool,
-        /// The caller has gone on. A later operation returns the error.
+        /// The caller has already returned. A later operation returns the error.
         in_background: bool,
         /// Where the data starts. The bytes before only align it.
         from: u16,
@@ -67,7 +67,8 @@ pub(crate) enum Operation {
     },
     Open(Box<Opening>),
     Close(Option<std::fs::File>),
-    /// The operation is in flight, but no reactor turns that could return it.
+    /// The operation is still in flight and can't be returned, because its reactor has stopped or
+    /// this is a forked child.
     Lost,
 }
 
@@ -97,8 +98,7 @@ impl Position {
     }
 }
 
-/// The result of an operation: the number of bytes read or written, and the operation with its
-/// buffer.
+/// The number of bytes that an operation has read or written, and the operation with its buffer.
 pub(crate) type OpOutput = (io::Result<usize>, Operation);
 
 impl Operation {
@@ -180,7 +180,7 @@ impl Operation {
         }
     }
 
-    /// Returns the handle of an operation that has not completed.
+    /// Returns the handle, until the operation has completed.
     fn handle(&self) -> Option<&Handle> {
         match self {
             Operation::Read { file, .. }
@@ -319,7 +319,7 @@ enum Backend {
     Over,
 }
 
-/// Starts an operation: on this thread's ring if there is one and a reactor turns, and otherwise on
+/// Starts an operation on this thread's ring if it has one and its reactor turns, and otherwise on
 /// the pool.
 pub(crate) fn start(operation: Operation) -> OpFuture {
     if !operation.is_for_threads() {
@@ -342,12 +342,12 @@ fn start_on_thread(operation: Operation) -> Backend {
     }
 }
 
-/// Completed operations without a future. The caller handles them while it holds no borrow.
+/// Completed operations without a future. The caller handles them outside of borrows.
 #[derive(Default)]
 pub(crate) struct Collected {
     /// Operations that have completed.
     pub(crate) ended: Vec<Operation>,
-    /// Operations that the ring can't perform.
+    /// Operations that the kernel has refused for lack of a thread.
     pub(crate) refused: Vec<Operation>,
 }
 
@@ -378,7 +378,7 @@ fn detach_on_thread(operation: Operation) {
     }
 }
 
-/// Lets the task go on without its future. The end of this thread's loop waits for it.
+/// Detaches the task from its future. The end of this thread's loop waits for it.
 fn detach(task: BlockingTask<OpOutput>) {
     match Files::driven() {
         Some(files) => files.detach_on_thread(task),
@@ -418,7 +418,7 @@ where
     let paths = paths.map(Path::to_owned);
     let work = move || {
         if paths.iter().any(|path| platform::may_wait(path)) {
-            return PEERS.run(work).map(Err); // starts now, and not at the next poll
+            return PEERS.run(work).map(Err); // starts now instead of at the next poll
         }
         work().map(Ok)
     };
@@ -446,7 +446,7 @@ impl<T> Future for OnPool<T> {
 }
 
 impl OpFuture {
-    /// Lets the operation go on without its future.
+    /// Detaches the operation from its future.
     ///
     /// # Errors
     ///
@@ -464,7 +464,7 @@ impl OpFuture {
         Ok(())
     }
 
-    /// Retries an operation on a thread that the ring can't perform.
+    /// Retries an operation on a thread after the ring has refused it.
     #[cold]
     fn start_over(&mut self, polled: Poll<OpOutput>) {
         if let Poll::Ready((_, operation)) = polled {
@@ -472,7 +472,7 @@ impl OpFuture {
         }
     }
 
-    /// Returns the error of an operation that can't complete, because no reactor turns its ring or
+    /// Returns the error of an operation that can't complete, because its reactor has stopped or
     /// this is a forked child.
     #[cold]
     fn lose(&mut self) -> Poll<OpOutput> {
@@ -506,7 +506,7 @@ impl Future for OpFuture {
                 Poll::Ready((result, _)) if is_refused(result) => self.start_over(polled),
                 Poll::Ready(_) => {
                     self.0 = Backend::Over;
-                    // A panic of a waker's drop must not cost the result.
+                    // Keeps the result even if the drop of a waker panics.
                     if left.is_some() {
                         discard_panic(|| drop(left));
                     }
@@ -524,7 +524,7 @@ impl Future for OpFuture {
     }
 }
 
-/// Returns the ring of an operation in flight. Returns None in a forked child, because the kernel
+/// Returns the ring of an operation in flight. Returns `None` in a forked child, because the kernel
 /// would perform its operations in the parent's memory.
 #[inline]
 fn ring_of(files: &Registration<Files>) -> Option<&Ring> {

@@ -1,4 +1,4 @@
-//! What differs between Unix and Windows.
+//! The system calls of files that differ between Unix and Windows.
 
 #[cfg(unix)]
 pub(super) use unix::*;
@@ -23,7 +23,7 @@ mod unix {
     /// A path in the form that system calls take.
     pub(crate) type SystemPath = CString;
 
-    /// Returns None if the path contains a zero byte.
+    /// Returns `None` if the path contains a zero byte.
     pub(crate) fn system_path(path: &Path) -> Option<SystemPath> {
         CString::new(path.as_os_str().as_bytes()).ok()
     }
@@ -65,8 +65,8 @@ mod unix {
         std::fs::metadata(path).is_ok_and(|it| is_stream(it.file_type()))
     }
 
-    /// Returns whether closing the file never waits for a server. These file systems send nothing
-    /// when a file is closed. Network file systems and FUSE do, and others are unknown.
+    /// Returns whether closing the file is known to need no server. The listed file systems close
+    /// files locally. Network file systems and FUSE send a message, and others are unknown.
     #[cfg(target_os = "linux")]
     pub(crate) fn is_local(file: &File) -> bool {
         const EXT: u64 = 0xEF53;
@@ -127,8 +127,8 @@ mod windows {
         path
     }
 
-    /// Windows does not report how a file was opened. It writes to the end of a file that was
-    /// opened to append, whatever the offset.
+    /// Windows can't report how a file was opened. It writes to the end of a file that was opened
+    /// to append, whatever the offset.
     pub(crate) fn handle(file: File) -> Handle {
         Handle {
             file,

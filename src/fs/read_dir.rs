@@ -20,7 +20,7 @@ use super::operation::{OnPool, on_pool, spawn_on_pool};
 /// How many entries a thread reads at once. A context switch costs as much as about a hundred.
 const BATCH: usize = 128;
 
-/// Returns a stream of the entries of a directory, in no particular order, without `.` and `..`.
+/// Returns a stream of the entries of a directory, in arbitrary order, without `.` and `..`.
 ///
 /// # Errors
 ///
@@ -63,11 +63,11 @@ pub async fn read_dir(path: impl AsRef<Path>) -> io::Result<ReadDir> {
 ///
 /// # Cancel safety
 ///
-/// A dropped `next` loses nothing. The next call returns the entry.
+/// Dropping the future of `next` loses no entry. The next call returns it.
 #[must_use = "streams do nothing unless polled"]
 pub struct ReadDir {
     path: Arc<Path>,
-    /// None while a thread reads the next batch, and at the end.
+    /// `None` while a thread reads the next batch, and at the end.
     batch: Option<Batch>,
     next: Option<OnPool<Batch>>,
 }
@@ -91,7 +91,7 @@ impl Batch {
 }
 
 impl ReadDir {
-    /// Returns the next entry, without a trait in scope. Returns `None` at the end.
+    /// Returns the next entry, or `None` at the end. Needs no trait in scope.
     ///
     /// # Errors
     ///
@@ -163,7 +163,7 @@ impl DirEntry {
         }
     }
 
-    /// Returns the path of the entry: the path that was passed to [`read_dir`], and the name.
+    /// Returns the path that was passed to [`read_dir`], joined with the name of the entry.
     pub fn path(&self) -> PathBuf {
         self.directory.join(self.entry.file_name())
     }

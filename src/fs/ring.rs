@@ -1,12 +1,12 @@
-//! Files by io_uring: operations that the kernel performs while the loop goes on.
+//! File operations that io_uring performs while the loop keeps running.
 //!
 //! Operations that start between two turns queue in a backlog. The turn submits them in one system
-//! call just before it waits, and a turn without file operations makes no extra call. The ring's
-//! file descriptor is registered with the poller, where it becomes readable when an operation has
+//! call just before it waits, and only turns with file operations make that call. The ring's file
+//! descriptor is registered with the poller, where it becomes readable when an operation has
 //! completed. So one wait covers sockets, timers and files.
 //!
-//! The kernel never has more operations in flight than there is room for their completions, so the
-//! completion queue can't overflow. The other operations wait in the backlog.
+//! The number of operations in flight is limited by the room for their completions, so the
+//! completion queue can't overflow. Other operations wait in the backlog.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -33,16 +33,16 @@ use windlass_reactor::wake::{discard_panic, wake_all};
 /// How many operations one system call submits. The queue takes 8 KiB of memory.
 const SUBMISSION_ENTRIES: u32 = 128;
 
-/// How many operations of the thread's files are in flight at most: as many as a disk takes at
-/// once. There is room for two completions of each, because it may be cancelled. The completion
-/// queue takes 32 KiB of memory.
+/// The most operations in flight on the thread's files, which is as many as a disk takes at once.
+/// The completion queue has room for two completions of each, because a cancellation also
+/// completes. It takes 32 KiB of memory.
 const MAX_IN_FLIGHT: u32 = 1024;
 
 /// How many bytes a turn submits at most. If the page cache has them, the kernel copies them during
 /// the call. That takes about 100 µs, and delays sockets and timers.
 const BYTES_PER_SUBMIT: usize = 1024 * 1024;
 
-/// How many operations the tables of a ring keep memory for after a burst (32 KiB).
+/// The number of operations for which the tables of a ring keep memory after a burst (32 KiB).
 const KEPT: usize = 256;
 
 /// The user data of requests that cancel an operation.
@@ -53,12 +53,12 @@ pub(crate) struct Ring(RefCell<Inner>);
 struct Inner {
     uring: IoUring,
     ops: Ops,
-    /// Operations that have not been submitted.
+    /// Operations that wait to be submitted.
     backlog: VecDeque<u32>,
     cancels: Vec<u32>,
-    /// How many completions are to come, including those of cancellations.
+    /// The number of expected completions, including cancellations.
     in_flight: u32,
-    /// How many operations go on without a caller, not counting those that are stalled.
+    /// The number of operations without a caller, except for stalled ones.
     unowned: usize,
 }
 
@@ -67,22 +67,23 @@ struct Inner {
 #[derive(Default)]
 struct Ops {
     slab: Slab<Op>,
-    /// How few operations must be left before memory is given back. Halved when the last operation
-    /// keeps it from being given back, so that each attempt is paid for by earlier removals.
+    /// When this number of operations is left, the table releases memory. An operation in a high
+    /// slot can prevent that, so each attempt halves the number. Earlier removals thus pay for each
+    /// attempt.
     shrink_at: usize,
 }
 
 /// An operation, from its start until its completion has been collected.
 ///
-/// Invariant: memory that the kernel may access is owned by the operation and on the heap. From its
-/// submission until its completion the operation stays here, unchanged.
+/// Memory that the kernel may access must be owned by the operation and on the heap. From its
+/// submission until its completion, the operation must stay here, unchanged.
 struct Op {
     phase: Phase,
-    /// None if the operation was abandoned in the backlog.
+    /// `None` if the operation was abandoned in the backlog.
     operation: Option<Operation>,
     waker: Option<Waker>,
     owner: OpOwner,
-    /// The end of a loop has waited for it in vain. No later end waits for it.
+    /// The end of a loop has timed out waiting for it. Later ends ignore it.
     is_stalled: bool,
 }
 
@@ -90,9 +91,9 @@ struct Op {
 enum OpOwner {
     /// A future takes the result.
     Awaited,
-    /// Nothing takes the result. The operation goes on until it completes.
+    /// The result is unused. The operation runs until it completes.
     Detached,
-    /// Nothing takes the result, and the operation is cancelled.
+    /// The result is unused, and the operation is cancelled.
     Abandoned,
 }
 
@@ -102,15 +103,15 @@ enum Phase {
     Done(io::Result<usize>),
 }
 
-/// What a released slot contained. The caller drops it while it holds no borrow, after it has
-/// forgotten the slot, because the drop of a waker is user code.
+/// What a released slot contained. The caller drops it outside of borrows, after it has forgotten
+/// the slot, because the drop of a waker is user code.
 pub(crate) struct Leftover {
     _operation: Option<Operation>,
     waker: Option<Waker>,
 }
 
-/// Discards a panic of the waker's drop. It must neither cost the result of the operation nor abort
-/// the process if a value is dropped because of another panic.
+/// Discards a panic of the waker's drop. The panic would otherwise cost the result of the
+/// operation. During another panic, it would abort the process.
 impl Drop for Leftover {
     fn drop(&mut self) {
         discard_panic(|| drop(self.waker.take()));
@@ -120,13 +121,13 @@ impl Drop for Leftover {
 impl Ring {
     /// # Errors
     ///
-    /// Returns an error if there is no io_uring, or one without the operations that files need.
-    /// Linux 5.11 has them.
+    /// Returns an error if io_uring is missing, or lacks an operation that files need. Linux 5.11
+    /// has all of them.
     pub(crate) fn new(registrar: &Registrar<'_>) -> io::Result<Ring> {
         let mut plain = IoUring::builder();
         plain.setup_cqsize(2 * MAX_IN_FLIGHT);
-        // One thread uses it, and enters the kernel often: completions need no interrupt. Linux
-        // 6.0.
+        // Only one thread uses the ring, and it enters the kernel often, so completions need no
+        // interrupt. Older kernels than Linux 6.0 reject these flags.
         let mut calm = plain.clone();
         calm.setup_coop_taskrun().setup_single_issuer();
         let built = calm.build(SUBMISSION_ENTRIES);
@@ -160,8 +161,8 @@ impl Ring {
         slot
     }
 
-    /// Registers the waker if the operation has not completed. If it has, the slot is released. The
-    /// caller forgets the slot before it drops `left`, which is user code.
+    /// Registers the waker while the operation is pending, and releases the slot once it has
+    /// completed. The caller forgets the slot before it drops `left`, which runs user code.
     pub(crate) fn poll(
         &self,
         slot: u32,
@@ -190,7 +191,7 @@ impl Ring {
         Poll::Pending
     }
 
-    /// Lets the operation go on without its future.
+    /// Detaches the operation from its future.
     pub(crate) fn detach(&self, slot: u32) -> Leftover {
         let inner = &mut *self.0.borrow_mut();
         let op = inner.ops.get(slot);
@@ -203,8 +204,8 @@ impl Ring {
         dropped
     }
 
-    /// Abandons the operation, whose future was dropped. If it is in flight, it is cancelled where
-    /// the kernel can do so, and stays here until its completion.
+    /// Abandons the operation after its future was dropped. If it is in flight, it is cancelled
+    /// where the kernel can do so, and stays here until its completion.
     pub(crate) fn abandon(&self, slot: u32) -> Leftover {
         let inner = &mut *self.0.borrow_mut();
         let op = inner.ops.get(slot);
@@ -237,14 +238,14 @@ impl Ring {
         Ok(more || !inner.uring.completion().is_empty())
     }
 
-    /// Returns whether the kernel was short of memory and has not taken all operations. If the loop
-    /// retried at once, the kernel would refuse them again.
+    /// Returns whether the kernel was short of memory and has left operations in the submission
+    /// queue. An immediate retry would fail again.
     pub(crate) fn is_short_of_memory(&self) -> bool {
         !self.0.borrow_mut().uring.submission().is_empty()
     }
 
-    /// Collects completions and the wakers of their futures. The caller handles the result while it
-    /// holds no borrow.
+    /// Collects completions and the wakers of their futures. The caller handles the result outside
+    /// of borrows.
     #[inline]
     pub(crate) fn collect(&self, wakers: &mut Vec<Waker>) -> Option<Box<Collected>> {
         self.0.borrow_mut().collect(wakers)
@@ -256,9 +257,9 @@ impl Ring {
         inner.in_flight > 0 || !inner.backlog.is_empty() || !inner.cancels.is_empty()
     }
 
-    /// One step of a loop's end: submits, and waits until an operation completes. Returns None if
-    /// no operation is left that goes on without its caller. The others were submitted then, as far
-    /// as the kernel takes any.
+    /// Performs one step of a loop's end, which submits, and waits until an operation completes.
+    /// Returns `None` once every operation that is left has a caller or is stalled. By then they
+    /// were submitted, as far as the kernel accepts them.
     pub(crate) fn finish(
         &self,
         wakers: &mut Vec<Waker>,
@@ -293,7 +294,7 @@ impl Ops {
         op
     }
 
-    /// Gives memory back after a burst.
+    /// Releases memory after a burst.
     #[cold]
     fn shrink(&mut self) {
         self.slab.shrink_to_fit();
@@ -348,9 +349,9 @@ impl Inner {
 
     /// Returns false if the submission queue is full.
     fn push(&mut self, entry: squeue::Entry) -> bool {
-        // SAFETY: the entry points to memory on the heap that is owned by the operation whose slot
-        // is the entry's user data. The operation stays there, unchanged, until `collect` gets its
-        // completion, and `drop` leaks it if there is none. A cancellation points to nothing.
+        // SAFETY: the entry points to heap memory of the operation in the slot that is the entry's
+        // user data. The operation stays there, unchanged, until `collect` gets its completion, and
+        // `drop` leaks it if that is missing. A cancellation contains no pointer.
         let pushed = unsafe { self.uring.submission().push(&entry) }.is_ok();
         self.in_flight += u32::from(pushed);
         pushed
@@ -374,7 +375,7 @@ impl Inner {
                 self.backlog.push_back(slot as u32);
                 continue;
             }
-            // If nothing has cancelled it, the kernel had no thread for it.
+            // Unless it was cancelled, the kernel had no thread for it.
             let is_refused = is_wanted && is_refused(&result);
             if !is_refused {
                 operation.finish_on_ring(&mut result, wakers);
@@ -442,8 +443,8 @@ impl Inner {
         }
     }
 
-    /// From now on no end of a loop waits for the operations that are left. Returns those that were
-    /// not submitted.
+    /// Marks operations in flight without a caller as stalled, so later ends of a loop ignore them.
+    /// Returns those that were still in the backlog.
     fn stall(&mut self) -> Collected {
         let mut unknown = Collected::default();
         for (_, op) in &mut self.ops.slab {
@@ -475,7 +476,7 @@ impl Op {
     }
 }
 
-/// Completes operations at the end of the thread. No future is left that could take a result.
+/// Completes operations at the end of the thread. All futures are gone by then.
 impl Drop for Ring {
     fn drop(&mut self) {
         let inner = self.0.get_mut();
@@ -518,7 +519,7 @@ fn has_all(uring: &IoUring) -> io::Result<bool> {
     Ok(has_features && codes.iter().all(|&code| probe.is_supported(code)))
 }
 
-/// Returns whether the kernel has not enough memory at the moment, has completions that must be
+/// Returns whether the kernel is short of memory at the moment, has completions that must be
 /// collected first, or was interrupted by a signal.
 fn is_short(error: &io::Error) -> bool {
     let short = [Errno::AGAIN, Errno::BUSY, Errno::INTR];
@@ -579,7 +580,7 @@ fn fd(file: &File) -> Fd {
 fn offset(at: Position) -> u64 {
     match at {
         Position::Cursor => u64::MAX,
-        // `u64::MAX` would be the cursor. The offset before it is beyond all files as well.
+        // `u64::MAX` would be the cursor. The offset before it is beyond all files, too.
         Position::Offset(offset) => offset.min(u64::MAX - 1),
     }
 }
@@ -596,7 +597,7 @@ fn complete(operation: &mut Operation, code: i32) -> io::Result<usize> {
     match operation {
         Operation::Read { buffer, .. } => {
             // SAFETY: the kernel has written `code` bytes behind the end, and `submission_entry`
-            // gave it no more room than the capacity.
+            // limited it to the capacity.
             unsafe { buffer.set_len(buffer.len() + code as usize) };
         }
         // SAFETY: the kernel has opened this file descriptor for us, and nothing else owns it.

@@ -9,7 +9,7 @@ use super::operation::{MAX_BYTES, has_ring, on_pool_with_paths};
 use super::platform;
 use super::{File, OpenOptions};
 
-/// The size of the first read of a file whose length is unknown (bytes). Most files are smaller.
+/// The size of the first read of a file of unknown length (bytes). Most files are smaller.
 const FIRST_BYTES: usize = 16 * 1024;
 
 /// Reads a whole file.
@@ -47,7 +47,7 @@ async fn read_all(path: &Path) -> io::Result<Vec<u8>> {
     let beginning = file.beginning();
     let mut contents = Vec::new();
     loop {
-        // Asking for the length would take a thread, and the length may change.
+        // A query of the length would take a thread, and the length may change.
         if contents.capacity() - contents.len() < FIRST_BYTES {
             contents.reserve(contents.len().clamp(FIRST_BYTES, MAX_BYTES));
         }
@@ -90,7 +90,7 @@ pub async fn read_to_string(path: impl AsRef<Path>) -> io::Result<String> {
 
 /// Replaces the contents of a file. Creates the file if it does not exist.
 ///
-/// When it returns, the system has the contents, but the disk may not have them yet.
+/// When this returns, the system has the contents, and the disk receives them later.
 /// [`File::sync_all`] waits for the disk.
 ///
 /// # Errors
@@ -152,7 +152,7 @@ async fn write_all(path: &Path, contents: Vec<u8>) -> io::Result<()> {
 ///
 /// # Cancel safety
 ///
-/// If the future is dropped, the copy goes on.
+/// If the future is dropped, the copy continues.
 ///
 /// # Examples
 ///

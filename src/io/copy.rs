@@ -28,30 +28,33 @@ const BUFFER: usize = 64 * 1024;
 const SPLICE_MIN: usize = 32 * 1024;
 
 thread_local! {
-    /// The buffer of this thread, while no copy uses it.
+    /// The buffer of this thread, between two copies.
     static SPARE: Cell<Option<Box<[u8]>>> = const { Cell::new(None) };
 }
 
 /// Copies all bytes from a reader to a writer until the reader ends, and returns their number. The
 /// writer stays open.
 ///
-/// Both have to be file descriptors or references to them: sockets, pipes, standard streams and
-/// those of child processes. For layers above these, such as TLS, use `futures::io::copy_buf`.
+/// Both have to be file descriptors or references to them, such as sockets, pipes, and the standard
+/// streams of this process and of its children. For layers above these, such as TLS, use
+/// `futures::io::copy_buf`.
 ///
-/// A copy that waits to read holds no buffer: the thread lends it one of 64 KiB. On Linux the
-/// kernel moves the pages of large transfers through a pipe (`splice`) without copying them into
-/// the program. Up to 16 copies per thread use a pipe at the same time, and the others use the
-/// buffer. So do all copies while `SIGPIPE` isn't ignored, because `splice` would raise it.
+/// A copy that waits to read holds no buffer. The thread lends a copy its 64 KiB buffer when bytes
+/// arrive. On Linux the kernel moves the pages of large transfers through a pipe (`splice`) without
+/// copying them into the program. Up to 16 copies per thread use a pipe at the same time, and the
+/// others use the buffer. So do all copies while `SIGPIPE` isn't ignored, because `splice` would
+/// raise it.
 ///
 /// # Errors
 ///
-/// Fails with the errors of reading and writing. Bytes that were read but not written are lost.
+/// Fails with the errors of reading and writing. Bytes that were read but remain unwritten are
+/// lost.
 ///
 /// # Cancel safety
 ///
-/// **May be half done.** When the future is dropped, an unknown first part was written, and bytes
-/// that were read but not yet written are lost, up to 1 MiB. A copy that is dropped while it waits
-/// to read loses nothing.
+/// **May be half done.** When the future is dropped, an unknown first part was written, and up to 1
+/// MiB that was read but not yet written is lost. A copy that is dropped while it waits to read
+/// loses nothing.
 ///
 /// # Examples
 ///
@@ -90,7 +93,7 @@ where
 ///
 /// # Errors
 ///
-/// Fails with the first error of either direction, as [`copy`] does, without waiting for the other
+/// Fails with the first error of either direction, as [`copy`] does, and abandons the other
 /// direction.
 ///
 /// # Cancel safety
@@ -142,7 +145,7 @@ where
     Ok(bytes)
 }
 
-/// Polls the future unless its output is there.
+/// Polls the future until its output is present.
 fn poll_pending<T>(
     output: &mut Option<T>,
     future: Pin<&mut impl Future<Output = io::Result<T>>>,
@@ -156,8 +159,8 @@ fn poll_pending<T>(
     Ok(())
 }
 
-/// A type that [`copy`] can copy from and to: it owns a file descriptor, and its reads and writes
-/// are those of the descriptor. The trait is sealed.
+/// A type that [`copy`] can copy from and to. It owns a file descriptor, and its reads and writes
+/// go straight to the descriptor. The trait is sealed.
 #[diagnostic::on_unimplemented(
     message = "`{Self}` is not a file descriptor that `copy` supports",
     note = "`futures::io::copy` and `copy_buf` copy between any readers and writers"
@@ -202,7 +205,8 @@ macro_rules! descriptors {
     )*};
 }
 
-// Not every `Async<T>`: reads of `T` may return other bytes than its file descriptor, as TLS does.
+// Other `Async<T>` are left out, because reads of `T` may return other bytes than its file
+// descriptor, as with TLS.
 descriptors! {
     TcpStream: this => Some(this);
     Async<net::TcpStream>: this => Some(this);
@@ -221,7 +225,7 @@ descriptors! {
 }
 
 /// A copy in progress. It reads only when everything read before is written. So few bytes are in
-/// flight, and the pipe is empty whenever it is filled, which tells which side of a `splice` has
+/// flight, and a fill always starts with an empty pipe, which shows the side of a `splice` that has
 /// returned `WouldBlock`.
 struct Transfer {
     copied: u64,
@@ -233,7 +237,7 @@ struct Transfer {
     can_splice: bool,
 }
 
-/// The bytes that were read and not yet written.
+/// The bytes that were read and wait to be written.
 enum InFlight {
     Nothing,
     Buffer(Box<[u8]>, Range<usize>),
@@ -358,7 +362,7 @@ impl InFlight {
         }
         match self {
             InFlight::Buffer(buffer, filled) => (buffer, filled),
-            _ => unreachable!("it was created above"),
+            _ => unreachable!("the buffer was created above"),
         }
     }
 
@@ -371,7 +375,7 @@ impl InFlight {
         }
         match self {
             InFlight::Pipe(pipe) => Ok(pipe),
-            _ => unreachable!("it was created above"),
+            _ => unreachable!("the pipe was created above"),
         }
     }
 
@@ -396,7 +400,7 @@ mod tests {
 
     use super::*;
 
-    /// A file in append mode refuses `splice`, when bytes are in the pipe already.
+    /// A file in append mode refuses `splice` only when bytes are already in the pipe.
     #[test]
     fn bytes_in_the_pipe_are_written_where_splice_is_refused() {
         let path = env::temp_dir().join(format!("windlass-copy-{}", process::id()));

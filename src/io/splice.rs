@@ -16,7 +16,7 @@ use windlass_reactor::net::{TcpStream, unix::UnixStream};
 
 use super::pipe::ends;
 
-/// The size of a pipe: the largest that Linux allows without privileges.
+/// The size of a pipe, which is the largest that Linux allows an unprivileged process.
 const SIZE: usize = 1 << 20;
 
 /// The most pipes per thread. Linux allows 64 of this size per user.
@@ -25,11 +25,11 @@ const MAX_PIPES: usize = 16;
 /// The name in the error of a forked child.
 const PIPE: &str = "this copy";
 
-/// The number of bytes that charge one operation to the budget: the size of a buffered read.
+/// The number of bytes that charge one operation to the budget, as many as a buffered read.
 const OPERATION: usize = 64 * 1024;
 
 thread_local! {
-    /// An empty pipe, while no copy uses it.
+    /// An empty pipe, between two copies.
     static SPARE: Cell<Option<Pipe>> = const { Cell::new(None) };
     /// The number of pipes of this thread, including the spare one.
     static COUNT: Cell<usize> = const { Cell::new(0) };
@@ -170,8 +170,7 @@ pub(crate) fn release() {
 }
 
 /// Returns true for a file descriptor that can't be spliced, for a missing pipe, and for a sandbox
-/// that refuses the call. If reads and writes are refused as well, they return the same error
-/// again.
+/// that refuses the call. If reads and writes are refused, too, they return the same error.
 pub(crate) fn is_refusal(error: &io::Error) -> bool {
     let refusals = [
         Errno::INVAL,
@@ -189,8 +188,8 @@ fn flags() -> SpliceFlags {
     SpliceFlags::NONBLOCK
 }
 
-/// `splice` to a disconnected peer raises `SIGPIPE`, also for sockets, and has no flag against it.
-/// Rust programs ignore the signal, but the host of an embedded one may not.
+/// `splice` to a disconnected peer raises `SIGPIPE`, also for sockets, and lacks a flag against it.
+/// Rust programs ignore the signal, but the host of an embedded one may keep its default action.
 fn sigpipe_is_harmless() -> io::Result<bool> {
     Ok(is_handled(&fs::read_to_string("/proc/self/status")?))
 }

@@ -23,9 +23,9 @@ mod platform {
 
     /// A child that this process has to reap.
     ///
-    /// The system may reuse a PID as soon as the child is reaped: by this handle, by other code, or
-    /// by the system where `SIGCHLD` is ignored. So all operations use the pidfd where there is
-    /// one, and none uses the PID once the child is known to be gone.
+    /// The system may reuse a PID as soon as this handle, other code, or (where `SIGCHLD` is
+    /// ignored) the system has reaped the child. So all operations prefer the pidfd, and stop using
+    /// the PID once the child is known to be gone.
     #[derive(Debug)]
     pub(crate) struct ChildHandle {
         child: Child,
@@ -75,7 +75,7 @@ mod platform {
             waited
         }
 
-        /// Kills the child unless it is known to be gone.
+        /// Kills the child unless it is known to have been reaped.
         pub(crate) fn kill(&mut self) -> io::Result<()> {
             if !matches!(self.state, State::Unreaped) {
                 return Ok(());
@@ -86,7 +86,8 @@ mod platform {
                     self.set_gone(State::Lost);
                     return Ok(());
                 }
-                // Not permitted, or a sandbox refuses the call. `Child::kill` finds out which.
+                // The signal is forbidden, or a sandbox refuses the call. `Child::kill` finds out
+                // which.
                 Some(Err(_)) | None => {}
             }
             match self.try_wait() {
@@ -106,13 +107,13 @@ mod platform {
         pub(crate) fn end(&mut self) -> io::Result<ChildEnd> {
             let pid = Pid::from_child(&self.child);
             if self.pidfd.is_none() {
-                // There may have been no file descriptor left when the child was started.
+                // The process may have been out of file descriptors when the child was started.
                 self.pidfd = pidfd::open(pid);
             }
             let by_pidfd = self.pidfd.clone().map(ChildEnd::watch);
             match by_pidfd {
                 Some(Ok(end)) => Ok(end),
-                // There is no pidfd, or the poller can't watch it.
+                // The pidfd is missing, or the poller can't watch it.
                 Some(Err(_)) | None => ChildEnd::watch(Arc::new(end_by_thread(pid)?)),
             }
         }
@@ -160,14 +161,14 @@ mod platform {
 
         use super::*;
 
-        /// `None` before Linux 5.3, when no file descriptor is left, and where a sandbox refuses
-        /// the call with any error. The portable code then takes over.
+        /// Returns `None` before Linux 5.3, when the process is out of file descriptors, and where
+        /// a sandbox refuses the call with any error. The portable code then takes over.
         pub(super) fn open(pid: Pid) -> Option<Arc<OwnedFd>> {
             pidfd_open(pid, PidfdFlags::empty()).ok().map(Arc::new)
         }
 
-        /// Waits for this process only, even if its PID was reused. `None` where the system can't
-        /// wait by pidfd, as before Linux 5.4.
+        /// Waits for this process only, even if its PID was reused. Returns `None` where the system
+        /// can't wait by pidfd, as before Linux 5.4.
         pub(super) fn try_wait(pidfd: &OwnedFd) -> Option<io::Result<Option<ExitStatus>>> {
             let ended = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
             match waitid(WaitId::PidFd(pidfd.as_fd()), ended) {
@@ -177,7 +178,7 @@ mod platform {
             }
         }
 
-        /// Signals this process only: if it was reaped, the error is `ESRCH`.
+        /// Signals this process only. If it was reaped, the error is `ESRCH`.
         pub(super) fn kill(pidfd: &OwnedFd) -> Result<(), Errno> {
             pidfd_send_signal(pidfd, Signal::KILL)
         }
@@ -212,7 +213,7 @@ mod platform {
     /// the handle reaps the child, so that the owner always knows whether the PID is still valid.
     fn end_by_thread(pid: Pid) -> io::Result<OwnedFd> {
         let ended = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
-        // Otherwise a thread that isn't allowed to wait would report the end of a running child.
+        // Otherwise a thread that is forbidden to wait would report the end of a running child.
         match waitid(WaitId::Pid(pid), ended | WaitIdOptions::NOHANG) {
             Ok(_) | Err(Errno::CHILD) => {}
             Err(error) => return Err(error.into()),
@@ -240,7 +241,7 @@ mod platform {
 
     use super::*;
 
-    /// A child. The process handle in std's `Child` never refers to another process.
+    /// A child. The process handle in std's `Child` always refers to the same process.
     #[derive(Debug)]
     pub(crate) struct ChildHandle(Child);
 
@@ -278,7 +279,7 @@ mod platform {
             child: &mut ChildHandle,
         ) -> Poll<io::Result<ExitStatus>> {
             self.0.register(cx)?;
-            // If the child ends from here on, the event finds the waker.
+            // If the child ends from here on, the event wakes this waker.
             child
                 .try_wait()
                 .transpose()

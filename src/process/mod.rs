@@ -1,12 +1,11 @@
 //! Child processes.
 //!
-//! The types mirror those of [`std::process`], with an `.await` where std blocks. The end of a
-//! child is an event: on Linux a file descriptor of the child (a pidfd) becomes readable. No thread
-//! waits for it and no `SIGCHLD` handler is installed, so the children of other parts of the
-//! program are unaffected.
+//! The types mirror [`std::process`], with an `.await` where std blocks. The end of a child is an
+//! event. On Linux a file descriptor of the child (a pidfd) becomes readable. This takes no thread
+//! and no `SIGCHLD` handler, so the children of other parts of the program are unaffected.
 //!
-//! On other Unix systems, and before Linux 5.3, a thread waits for each child that is awaited or
-//! whose handle is dropped while it runs. On Windows the completion port reports the end of a
+//! On other Unix systems, and before Linux 5.3, a thread waits for each child that is awaited, or
+//! that still runs when its handle is dropped. On Windows the completion port reports the end of a
 //! process, and a thread performs each read or write of a pipe that is in flight.
 //!
 //! # A child that dies with its parent
@@ -56,8 +55,8 @@ use child_end::{ChildEnd, ChildHandle};
 
 pub use std::process::{ExitStatus, Output, Stdio};
 
-/// A builder for a child process: std's [`Command`](std::process::Command) with asynchronous
-/// children.
+/// A builder for a child process, which is std's [`Command`](std::process::Command) with
+/// asynchronous children.
 ///
 /// [`as_std_mut`](Command::as_std_mut) gives access to all other options of the std type.
 ///
@@ -145,16 +144,16 @@ impl Command {
         self
     }
 
-    /// Sets the child's standard input. By default the child inherits that of this process, and
-    /// [`output`](Command::output) gives it an empty one.
+    /// Sets the child's standard input. By default the child inherits the standard input of this
+    /// process, and [`output`](Command::output) gives it an empty one.
     pub fn stdin(&mut self, stdin: impl Into<Stdio>) -> &mut Command {
         self.std.stdin(stdin);
         self.is_set[0] = true;
         self
     }
 
-    /// Sets the child's standard output. By default the child inherits that of this process, and
-    /// [`output`](Command::output) gives it a pipe.
+    /// Sets the child's standard output. By default the child inherits the standard output of this
+    /// process, and [`output`](Command::output) gives it a pipe.
     pub fn stdout(&mut self, stdout: impl Into<Stdio>) -> &mut Command {
         self.std.stdout(stdout);
         self.is_set[1] = true;
@@ -169,8 +168,8 @@ impl Command {
     }
 
     /// Sets whether the child is killed (`SIGKILL`) when its [`Child`] is dropped, or a future that
-    /// owns it: that of [`status`](Command::status), [`output`](Command::output) or
-    /// [`Child::wait_with_output`]. The default is `false`.
+    /// owns it. Such futures are returned by [`status`](Command::status),
+    /// [`output`](Command::output) and [`Child::wait_with_output`]. The default is `false`.
     ///
     /// The child's own children keep running.
     ///
@@ -202,9 +201,9 @@ impl Command {
     ///
     /// # Errors
     ///
-    /// Fails as [`std::process::Command::spawn`] does, for example if the program does not exist,
-    /// and if this thread has no reactor and none can be created. At the limit of processes the
-    /// kind is `QuotaExceeded`.
+    /// Fails as [`std::process::Command::spawn`] does, for example if the program does not exist.
+    /// Also fails if this thread has no reactor and none can be created. At the limit of processes
+    /// the kind is `QuotaExceeded`.
     pub fn spawn(&mut self) -> io::Result<Child> {
         Reactor::current()?; // before the start: without a reactor the child's pipes are lost
         #[cfg(unix)]
@@ -259,7 +258,7 @@ impl Command {
     ///
     /// # Cancel safety
     ///
-    /// As for [`status`](Command::status). The output read so far is lost.
+    /// The same as for [`status`](Command::status). The output read so far is lost.
     ///
     /// # Examples
     ///
@@ -277,7 +276,7 @@ impl Command {
         child?.wait_with_output().await
     }
 
-    /// Sets the standard streams that the user hasn't set.
+    /// Sets the standard streams that the user has left unset.
     fn set_unset_streams(&mut self, [stdin, stdout, stderr]: [Stdio; 3]) {
         let [has_stdin, has_stdout, has_stderr] = self.is_set;
         if !has_stdin {
@@ -377,7 +376,7 @@ impl Child {
     ///
     /// Fails if the status is lost, because other code has reaped the child or `SIGCHLD` is
     /// ignored, and in a process that was forked after the child was started. Also fails if no
-    /// reactor turns on this thread, or no file descriptor is left to wait with. The child then
+    /// reactor turns on this thread, or if the process is out of file descriptors. The child then
     /// keeps running and can be awaited later.
     ///
     /// # Cancel safety
@@ -401,7 +400,7 @@ impl Child {
         Ok(status)
     }
 
-    /// Kills the child (`SIGKILL`) and returns at once; [`wait`](Child::wait) waits for the end.
+    /// Kills the child (`SIGKILL`) and returns at once. [`wait`](Child::wait) waits for the end.
     /// Has no effect if the child has ended or other code has reaped it.
     ///
     /// On Linux the signal goes through a pidfd, so it never hits another process that has reused
@@ -410,8 +409,8 @@ impl Child {
     ///
     /// # Errors
     ///
-    /// Fails if the signal isn't permitted, because the child has changed its user, and in a
-    /// process that was forked after the child was started.
+    /// Fails if the signal is forbidden, because the child has changed its user, and in a process
+    /// that was forked after the child was started.
     pub fn kill(&mut self) -> io::Result<()> {
         self.process.get_mut()?.kill()
     }
@@ -434,8 +433,8 @@ impl Child {
         let mut stdout = Collected::new(self.stdout.take());
         let mut stderr = Collected::new(self.stderr.take());
         let status = poll_fn(|cx| {
-            // All three in each poll: a full pipe must not block a child that writes to the other,
-            // and the child is reaped although its own children may hold the pipes open.
+            // Each poll checks all three. A full pipe can't block a child that writes to the other,
+            // and the child is reaped even while its own children hold the pipes open.
             let ends = (stdout.poll(cx)?, stderr.poll(cx)?);
             let status = ready!(self.process.poll_wait(cx))?;
             match ends {
@@ -459,7 +458,7 @@ struct Process {
     /// The end as an event. `None` until a task first waits for it.
     end: Option<ChildEnd>,
     kill_on_drop: bool,
-    /// The parent of the child. A fork of the parent must neither kill nor reap it.
+    /// The parent of the child. A fork of the parent must leave the child alone.
     origin: Origin,
 }
 
@@ -482,7 +481,7 @@ impl Process {
                 if let Some(status) = child.try_wait()? {
                     return Poll::Ready(Ok(status));
                 }
-                // The child isn't reaped yet, so no other process has its PID.
+                // The child is still unreaped, so no other process has its PID.
                 none.insert(child.end()?)
             }
         };
@@ -497,7 +496,7 @@ impl Drop for Process {
         let child = self.child.take().filter(|_| self.origin.is_here());
         if let Some(mut child) = child {
             if self.kill_on_drop {
-                let _ = child.kill(); // if this isn't permitted, the child keeps running
+                let _ = child.kill(); // if this is forbidden, the child keeps running
             }
             #[cfg(unix)]
             orphans::adopt(child, self.end.take());
@@ -508,7 +507,7 @@ impl Drop for Process {
 /// A child's standard input.
 ///
 /// Writing fails with `BrokenPipe` once the child has closed the other end. The system also sends
-/// `SIGPIPE`, which Rust programs ignore. A host in another language has to ignore it as well.
+/// `SIGPIPE`, which Rust programs ignore. A host in another language has to ignore it, too.
 ///
 /// Both [`close`](futures_io::AsyncWrite::poll_close) and dropping close the pipe. The child then
 /// reads an end of file.
@@ -516,7 +515,7 @@ pub type ChildStdin = PipeWriter;
 
 /// A child's standard output.
 ///
-/// It ends when the last writer is closed: that of the child, and those that its own children have
+/// It ends when the last writer is closed, including writers that the child's own children have
 /// inherited.
 ///
 /// # Examples

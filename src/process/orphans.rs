@@ -1,4 +1,5 @@
-//! Children whose handle was dropped while they ran. They still have to be reaped when they end.
+//! Orphans, which are children that still ran when their handles were dropped. They have to be
+//! reaped when they end.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -38,7 +39,7 @@ pub(crate) fn release() {
     drop(ends); // outside of the borrow
 }
 
-/// Reaps all orphans that have ended, including those of threads whose reactor no longer turns.
+/// Reaps all orphans that have ended, also after the reactors that watched them have stopped.
 pub(crate) fn sweep() {
     orphans().retain(|_, child| is_running(child));
 }

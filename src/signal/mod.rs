@@ -15,8 +15,8 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 //!
-//! A signal is sent to the process. Each listener for it is notified: every [`Signals`] and every
-//! [`ctrl_c`], on any thread.
+//! A signal is sent to the process. It notifies each listener for it, which is every [`Signals`]
+//! and every [`ctrl_c`], on any thread.
 //!
 //! # What a listener changes
 //!
@@ -25,7 +25,7 @@
 //! then has no effect. So a program that listens for Ctrl-C should handle a second one while it
 //! shuts down.
 //!
-//! Handlers that other code has installed before are called as well. Child processes start with the
+//! Handlers that other code has installed before are still called. Child processes start with the
 //! default actions.
 //!
 //! Handlers run on the thread's alternate signal stack if it has one (`SA_ONSTACK`), which hosts
@@ -33,9 +33,8 @@
 //!
 //! # Windows
 //!
-//! Windows has [`Signal::INT`], which is Ctrl-C, and `Signal::BREAK`, which is Ctrl-Break. Once
-//! there was a listener for a signal, handlers that other code has installed before it are no
-//! longer called.
+//! Windows has [`Signal::INT`], which is Ctrl-C, and `Signal::BREAK`, which is Ctrl-Break. The
+//! first listener for a signal disables handlers that other code has installed before.
 //!
 //! # Signals are merged
 //!
@@ -67,7 +66,7 @@ use windows::{Handler, Notified};
 /// Waits for the next Ctrl-C, which is [`Signal::INT`].
 ///
 /// It listens from the call on, before the first poll. A Ctrl-C between the end of one future and
-/// the next call has no effect. In a loop, or for several signals, use [`Signals`]: a service
+/// the next call has no effect. In a loop, or for several signals, use [`Signals`]. A service
 /// should also shut down at [`Signal::TERM`].
 ///
 /// # Errors
@@ -113,15 +112,15 @@ impl Future for CtrlC {
     }
 }
 
-/// A listener for several signals, from its creation until it is dropped. It is a [`Stream`] that
-/// never ends.
+/// A listener for several signals, from its creation until it is dropped. It is an endless
+/// [`Stream`].
 ///
 /// Signals that are pending at the same time are returned in turn, so a frequent one can't starve
 /// another. The [module](self) describes what a listener changes.
 ///
 /// On Unix it uses two file descriptors.
 pub struct Signals {
-    /// Dropped first, because a handler must not write to a pipe without a reader.
+    /// Dropped first, because a handler may write only while the pipe has a reader.
     watched: Vec<Watched>,
     /// The index to check first.
     next: usize,
@@ -134,9 +133,9 @@ impl Signals {
     ///
     /// # Errors
     ///
-    /// Fails for a number that is no signal, for signals that can't be caught (`SIGKILL`,
-    /// `SIGSTOP`), and for those that report a fault, which would recur at once after a handler
-    /// (`SIGILL`, `SIGFPE`, `SIGSEGV`). Also fails if the process is out of file descriptors.
+    /// Fails for an invalid number, for signals that can't be caught (`SIGKILL`, `SIGSTOP`), and
+    /// for signals that report a fault, which would recur at once after a handler (`SIGILL`,
+    /// `SIGFPE`, `SIGSEGV`). Also fails if the process is out of file descriptors.
     pub fn new(signals: impl IntoIterator<Item = Signal>) -> io::Result<Signals> {
         let mut this = Signals {
             watched: Vec::new(),
@@ -165,7 +164,7 @@ impl Signals {
         poll_fn(|cx| self.poll_recv(cx)).await
     }
 
-    /// [`recv`](Signals::recv) for hand-written futures.
+    /// Polls for a signal as [`recv`](Signals::recv) does, for hand-written futures.
     pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Signal>> {
         self.notified.check_origin()?;
         loop {
@@ -242,8 +241,7 @@ impl Watched {
 pub struct Signal(i32);
 
 impl Signal {
-    /// Creates a signal from any number: for those without a constant here, such as the realtime
-    /// signals.
+    /// Creates a signal from any number, for example a realtime signal, which has no constant here.
     pub const fn from_raw(number: i32) -> Signal {
         Signal(number)
     }
@@ -286,7 +284,7 @@ signals! {
     INT = Posix::INT.as_raw(),
     /// Ctrl-\\, by default with a core dump.
     QUIT = Posix::QUIT.as_raw(),
-    /// A request to shut down: sent by `kill` and by service managers.
+    /// A request to shut down, sent by `kill` and by service managers.
     TERM = Posix::TERM.as_raw(),
     /// Free for the program's own use.
     USR1 = Posix::USR1.as_raw(),
@@ -300,7 +298,7 @@ signals! {
     TSTP = Posix::TSTP.as_raw(),
     /// Continues after a stop.
     CONT = Posix::CONT.as_raw(),
-    /// A write to a pipe or socket whose reader is closed. Rust programs ignore it and get an
+    /// A write to a pipe or socket after its reader was closed. Rust programs ignore it and get an
     /// error.
     PIPE = Posix::PIPE.as_raw(),
     /// A background process has read from the terminal.

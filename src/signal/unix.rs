@@ -1,4 +1,4 @@
-//! Signals on Unix: a handler sets a flag and writes to a pipe.
+//! Signals on Unix. A handler sets a flag and writes to a pipe.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -18,9 +18,9 @@ use crate::io::pipe;
 /// The reading end of a pipe that wakes the task. Its bytes have no meaning.
 pub(crate) struct Notified {
     reader: Async<OwnedFd>,
-    /// Kept open, because the reader would otherwise reach an end without handlers.
+    /// Kept open, because the pipe would otherwise end with the last handler.
     writer: Arc<OwnedFd>,
-    /// A forked child shares the pipe with its parent, and must not use it.
+    /// A forked child shares the pipe with its parent, and must leave it alone.
     origin: Origin,
 }
 
@@ -73,13 +73,13 @@ impl Handler {
         }
         let handler = move || {
             if notifier.1.is_here() && !flag.swap(true, AcqRel) {
-                // It fails only if the pipe is full, which wakes the task as well.
+                // It fails only if the pipe is full, which also wakes the task.
                 let _ = rustix::io::write(&*notifier.0, &[0]);
             }
         };
-        // SAFETY: `handler` does nothing but what a signal handler may: it reads the generation of
-        // the process (or calls getpid(2)), swaps an atomic flag and calls write(2) on a descriptor
-        // that is open, since the handler owns it. It neither allocates, nor locks, nor panics.
+        // SAFETY: `handler` is async-signal-safe. It reads the generation of the process (or calls
+        // getpid(2)), swaps an atomic flag and calls write(2) on a file descriptor that is open,
+        // since the handler owns it. It neither allocates, nor locks, nor panics.
         let action = unsafe { signal_hook_registry::register(signal, handler) }?;
         let this = Handler(action);
         run_on_alternate_stack(signal)?;
@@ -90,7 +90,7 @@ impl Handler {
 /// Makes the handler of a signal run on the thread's alternate stack, if the thread has one.
 ///
 /// `signal-hook-registry` installs its handler without `SA_ONSTACK`. This is fatal when a signal
-/// interrupts a thread with a small stack, such as that of a goroutine or another coroutine.
+/// interrupts a thread that runs on a small stack, such as a goroutine or another coroutine.
 fn run_on_alternate_stack(signal: i32) -> io::Result<()> {
     let mut action = swap_action(signal, None)?;
     if action.sa_flags & libc::SA_ONSTACK == 0 {
@@ -104,14 +104,13 @@ fn run_on_alternate_stack(signal: i32) -> io::Result<()> {
     Ok(())
 }
 
-/// Returns the action of a signal. Replaces it by `new`, an action that this has returned for the
-/// same signal with other flags.
+/// Returns the action of a signal, and replaces it by `new`. That must be an action that this
+/// function has returned for the same signal, with other flags.
 fn swap_action(signal: i32, new: Option<&libc::sigaction>) -> io::Result<libc::sigaction> {
     let new = new.map_or(ptr::null(), ptr::from_ref);
     let mut old = MaybeUninit::zeroed();
     // SAFETY: both pointers are valid for the call, and an action may be all zeros. The handler of
-    // `new` was installed for this signal before, so this makes no function a handler that isn't
-    // one.
+    // `new` was installed for this signal before, so it is a valid handler.
     unsafe {
         if libc::sigaction(signal, new, old.as_mut_ptr()) != 0 {
             return Err(io::Error::last_os_error());

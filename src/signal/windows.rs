@@ -162,7 +162,7 @@ extern "system" fn handle(event: u32) -> BOOL {
     is_handled.into()
 }
 
-/// No state is inconsistent while one of these locks is held and something can panic.
+/// Wherever code can panic under one of these locks, the state is consistent.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,4 +1,4 @@
-//! Pipes: those of this process, and those to child processes.
+//! Pipes within this process and to child processes.
 
 #[cfg(unix)]
 mod unix;

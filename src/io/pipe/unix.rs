@@ -14,7 +14,7 @@ use windlass_reactor::{Async, set_nonblocking};
 use super::closed;
 
 /// The most bytes that `poll_append` reads in one operation, so that the budget limits a child that
-/// never stops writing.
+/// writes endlessly.
 const CHUNK: u64 = 64 * 1024;
 
 /// Creates a pipe and returns its two ends.
@@ -58,7 +58,7 @@ pub fn pipe() -> io::Result<(PipeReader, PipeWriter)> {
     ))
 }
 
-/// The reading end of a [`pipe`]. It ends when all writers are closed, including those of other
+/// The reading end of a [`pipe`]. It ends when all writers are closed, including writers in other
 /// processes.
 ///
 /// # Cancel safety
@@ -68,8 +68,8 @@ pub fn pipe() -> io::Result<(PipeReader, PipeWriter)> {
 pub struct PipeReader(Async<File>);
 
 impl PipeReader {
-    /// Takes the file descriptor out and makes it blocking, as other programs expect: for example
-    /// for a child's [`Stdio`](std::process::Stdio).
+    /// Takes the file descriptor out and makes it blocking, as other programs expect. It can become
+    /// a child's [`Stdio`](std::process::Stdio), for example.
     ///
     /// # Errors
     ///
@@ -161,7 +161,8 @@ impl AsyncRead for PipeReader {
 pub struct PipeWriter(Option<Async<File>>);
 
 impl PipeWriter {
-    /// Takes the file descriptor out, as [`PipeReader::into_blocking_fd`] does.
+    /// Takes the file descriptor out and makes it blocking, as [`PipeReader::into_blocking_fd`]
+    /// does.
     ///
     /// # Errors
     ///
@@ -209,18 +210,18 @@ impl AsyncWrite for PipeWriter {
     }
 
     fn poll_close(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // Wakes a task that waits to write, for example by a lock around this: it gets the error.
+        // Wakes a task that waits to write, for example by a lock around this. Its write fails.
         let closed = self.0.take().map(Async::into_inner).transpose();
         Poll::Ready(closed.map(drop))
     }
 }
 
-/// Creates a pipe whose ends are non-blocking and close-on-exec.
+/// Creates a pipe with non-blocking, close-on-exec ends.
 #[cfg(not(any(target_vendor = "apple", target_os = "aix")))]
 pub(crate) fn ends() -> io::Result<(OwnedFd, OwnedFd)> {
     use rustix::pipe::{PipeFlags, pipe_with};
     let ends = pipe_with(PipeFlags::CLOEXEC | PipeFlags::NONBLOCK);
-    ends.or_else(|_| ends_by_calls()) // an error other than of the flags comes again
+    ends.or_else(|_| ends_by_calls()) // other errors than of the flags recur
 }
 
 #[cfg(any(target_vendor = "apple", target_os = "aix"))]
@@ -237,7 +238,7 @@ fn ends_by_calls() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(ends)
 }
 
-/// Each end is an open file of its own, so this has no effect on the other.
+/// Each end is an open file of its own, so the other end stays non-blocking.
 fn into_blocking(io: Async<File>) -> io::Result<OwnedFd> {
     let pipe = io.into_inner()?;
     set_nonblocking(pipe.as_fd(), false)?;

@@ -33,7 +33,7 @@ const CHUNK: usize = 16 * 1024;
 /// The pipe, locked only by the operation in flight.
 type Shared<P> = Arc<Mutex<P>>;
 
-/// The reading end of a pipe. It ends when all writers are closed, including those of other
+/// The reading end of a pipe. It ends when all writers are closed, including writers in other
 /// processes.
 ///
 /// On Windows a thread reads from the first read on, until bytes arrive. Up to 1,024 pipes can be
@@ -41,7 +41,7 @@ type Shared<P> = Arc<Mutex<P>>;
 ///
 /// # Cancel safety
 ///
-/// A cancelled read has consumed nothing: bytes that arrive go to the next one.
+/// A cancelled read has consumed nothing. Bytes that arrive later go to the next read.
 pub struct PipeReader {
     pipe: Shared<dyn Read + Send>,
     reading: Option<BlockingTask<io::Result<Vec<u8>>>>,
@@ -76,7 +76,7 @@ impl PipeReader {
         Poll::Ready(Ok(n))
     }
 
-    /// Returns the bytes that were read and not consumed, none at the end.
+    /// Returns the unconsumed bytes, or an empty slice at the end.
     fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<&[u8]>> {
         if self.consumed == self.bytes.len() {
             let reading = match &mut self.reading {
@@ -152,7 +152,7 @@ impl fmt::Debug for PipeReader {
 ///
 /// On Windows a thread writes. So the next write, flush or close returns the error of a write:
 /// `BrokenPipe` when all readers are closed. Dropping this lets the write in flight complete. The
-/// end of the program loses a write that was not flushed.
+/// end of the program loses an unflushed write.
 ///
 /// [`close`](futures_io::AsyncWrite::poll_close) flushes and closes it.
 ///

@@ -17,8 +17,8 @@ use platform::{Input, Output};
 
 /// Returns the standard input of the process.
 ///
-/// It is unbuffered: a read returns the bytes that are available, on a terminal one line. Wrap it
-/// in a `BufReader` to read lines. A pending read doesn't delay the end of the program.
+/// It is unbuffered. A read returns the bytes that are available, which on a terminal are one line.
+/// Wrap it in a `BufReader` to read lines. The program can end during a pending read.
 ///
 /// Use either this or [`std::io::stdin`]: bytes in the buffer of std are not seen here.
 ///
@@ -43,8 +43,9 @@ use platform::{Input, Output};
 ///
 /// # Cancel safety
 ///
-/// A cancelled read has consumed nothing: input that comes later goes to the next read. The same
-/// holds for the next line of `lines()`, because the stream keeps the part of a line that it has.
+/// A cancelled read has consumed nothing. Input that arrives later goes to the next read. The same
+/// holds for the next line of `lines()`, because the stream keeps the part of the line that it has
+/// read.
 ///
 /// # Examples
 ///
@@ -72,8 +73,8 @@ pub fn stdin() -> Stdin {
 
 /// Returns the standard output of the process.
 ///
-/// It is unbuffered: each write is a system call. `println!` buffers up to the end of the line, so
-/// text printed without one may appear after text that is written here later.
+/// It is unbuffered, so each write is a system call. `println!` buffers up to the end of the line,
+/// so a partial line may appear after text that is written here later.
 ///
 /// While a terminal is stopped (Ctrl-S) or a pipe is full, a write waits and the loop keeps
 /// running. Any number of `Stdout` handles may write. Dropping or closing one leaves the stream
@@ -81,15 +82,15 @@ pub fn stdin() -> Stdin {
 ///
 /// # When it may block the loop
 ///
-/// In the cases that [`stdin`] lists. Where a write follows a report of the system, it writes at
-/// most `PIPE_BUF` bytes, which fit as soon as the stream is writable.
+/// A write may block in the cases that [`stdin`] lists. Where a write follows a report of the
+/// system, it writes at most `PIPE_BUF` bytes, which fit as soon as the stream is writable.
 ///
-/// On Windows each write blocks the loop until it is done, as that of `println!` does.
+/// On Windows each write blocks the loop until it is done, as `println!` does.
 ///
 /// # Errors
 ///
-/// Writes fail with the errors of the system: `BrokenPipe` if the reader is closed. A Windows
-/// console takes only UTF-8 text.
+/// Writes fail with the errors of the system, such as `BrokenPipe` if the reader is closed. A
+/// Windows console takes only UTF-8 text.
 ///
 /// # Cancel safety
 ///

@@ -147,11 +147,11 @@ fn gather(bufs: &[IoSlice<'_>], part: &mut [u8]) -> usize {
 }
 
 /// Opens the same pipe or terminal as another open file, which may be non-blocking without an
-/// effect on other processes. `None` if the system refuses: it may belong to another user, or there
-/// is no `/proc`.
+/// effect on other processes. Returns `None` if the system refuses, because it belongs to another
+/// user or `/proc` is missing.
 fn reopen(fd: BorrowedFd<'_>, access: OFlags) -> Option<OwnedFd> {
     if !cfg!(target_os = "linux") {
-        return None; // elsewhere opening such a path duplicates the file descriptor
+        return None; // on other systems the path duplicates the file descriptor
     }
     let path = format!("/proc/self/fd/{}", fd.as_raw_fd());
     let flags = access | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;

@@ -1,4 +1,4 @@
-//! The standard streams on Windows, where the poller can't watch them: a thread reads, and writes
+//! The standard streams on Windows, where the poller can't watch them. A thread reads, and writes
 //! are direct.
 
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
@@ -91,7 +91,7 @@ fn write(mut stream: impl Write, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
     stream.flush().map(|()| written)
 }
 
-/// One thread, which exits after its read, so that there is none while nothing reads.
+/// A pool of one thread, which exits after its read.
 static READER: Pool = Pool::new("windlass-stdin", 1, Duration::ZERO);
 
 static SHARED: Mutex<Shared> = Mutex::new(Shared {
@@ -107,7 +107,7 @@ struct Shared {
     bytes: Vec<u8>,
     /// How many of the bytes tasks have read.
     consumed: usize,
-    /// An end of file or an error that no task has seen yet.
+    /// An end of file or an error for the next task that reads.
     end: Option<io::Result<()>>,
     /// A thread reads.
     is_reading: bool,
