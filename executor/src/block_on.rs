@@ -6,15 +6,15 @@ use std::task::{Context, Poll, Waker};
 
 use crate::current;
 
-/// Runs a future to its end on this thread, which sleeps while there is nothing to do.
+/// Runs a future to its end on this thread, which sleeps while the future is idle.
 ///
-/// It has no I/O and no timers. It drives futures that only other tasks and other threads wake.
-/// Driven by `windlass_reactor::block_on` instead, the same future can wait for sockets.
+/// It drives futures that only other tasks and other threads wake, without I/O or timers. Driven by
+/// `windlass_reactor::block_on` instead, the same future can wait for sockets.
 ///
 /// # Panics
 ///
-/// Inside of a task, since it would stop the loop that the future may wait for. If the future
-/// panics, the panic propagates.
+/// Panics inside of a task, since it would stop the loop that the future may wait for. If the
+/// future panics, the panic propagates.
 ///
 /// # Examples
 ///

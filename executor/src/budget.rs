@@ -1,14 +1,14 @@
 //! The budget of a poll, which limits how many operations a task completes before it yields.
 //!
-//! A loop over a channel that always has a value, or over a socket that always has bytes, has no
-//! reason to return `Pending`. Without a limit it would keep its task and the thread running. A
-//! timeout around the loop would never fire, and no other task would be polled. So each
-//! poll of a task may complete [`OPERATIONS`] operations. The next one wakes the task and returns
-//! `Pending`, and the task continues after all other tasks that are ready.
+//! A loop over a channel that always has a value, or over a socket that always has bytes, never has
+//! to return `Pending`. Without a limit, its task would occupy the thread, and all timeouts and
+//! other tasks would starve. So each poll of a task may complete [`OPERATIONS`] operations. The
+//! next one wakes the task and returns `Pending`, and the task continues after all other tasks that
+//! are ready.
 //!
 //! Channels, locks, groups and task handles charge the budget, and so do the sockets, pipes and
-//! files of `windlass`. Timers don't, so that a timeout fires however busy the future in it is.
-//! Operations that have to wait cost nothing, and neither do the `try_` forms.
+//! files of `windlass`. Timers are exempt, so that a timeout fires however busy the future in it
+//! is. Operations that have to wait are free, and so are the `try_` forms.
 //!
 //! A leaf future of your own takes part with [`poll_with`], a long computation with [`charge`].
 //!
@@ -58,7 +58,7 @@ use crate::current;
 pub const OPERATIONS: u32 = 32;
 
 /// After so many refusals to one poll, a refill is granted. A task that polls futures in a loop of
-/// its own (another runtime's `block_on`, for example) doesn't return to the executor.
+/// its own (another runtime's `block_on`, for example) may never return to the executor.
 const REFUSALS: u32 = 1024;
 
 thread_local! {
@@ -108,10 +108,10 @@ fn refill(cx: &mut Context<'_>) -> Poll<()> {
 }
 
 /// Returns whether the current poll of a task may complete [`OPERATIONS`] more operations. `None`
-/// if no task is being polled, in which case nothing is limited.
+/// outside of the poll of a task, where operations are unlimited.
 ///
 /// For a reactor, which counts operations on sockets and files itself, and calls this for each
-/// [`OPERATIONS`] of them. It needs nothing else from the executor.
+/// [`OPERATIONS`] of them. This is its only link to the executor.
 ///
 /// A poll is granted one refill, at its first call. So an operation costs one decrement and a poll
 /// one increment. A refill before each poll would cost every poll more.
@@ -173,12 +173,12 @@ pub fn poll_with<T>(
 
 /// Charges one operation, and yields if the budget is exhausted.
 ///
-/// For long computations. In a loop it costs next to nothing, unlike
-/// [`yield_now`](crate::yield_now), which always yields.
+/// For long computations. It is cheap in a loop, unlike [`yield_now`](crate::yield_now), which
+/// always yields.
 ///
 /// # Cancel safety
 ///
-/// Dropping it loses nothing.
+/// The future may be dropped at any time.
 ///
 /// # Examples
 ///

@@ -9,8 +9,8 @@
 //! ```
 //!
 //! This file has the `unsafe` code of tasks. Its invariants hold whatever other modules do, since
-//! an operation panics or does nothing in a state that doesn't allow it. Only the code that has set
-//! RUNNING or EMPTY touches the future, and only the code that has cleared DONE touches the output.
+//! an operation panics or has no effect in a wrong state. Only the code that has set RUNNING or
+//! EMPTY touches the future, and only the code that has cleared DONE touches the output.
 
 use std::cell::{Cell, UnsafeCell};
 use std::future::Future;
@@ -68,7 +68,7 @@ impl Head {
         self.state.get() & flags != 0
     }
 
-    /// Sets flags other than those of the stage.
+    /// Sets flags, except the flags of the stage.
     #[inline]
     pub(crate) fn set(&self, flags: u32) {
         debug_assert!(flags & (RUNNING | DONE | EMPTY) == 0);
@@ -288,7 +288,7 @@ impl Ref {
     }
 }
 
-/// A future or output whose drop was deferred. The cell is EMPTY, so no other code touches it.
+/// A future or output with a deferred drop. The cell is EMPTY, so no other code touches it.
 struct Deferred {
     cell: Ref,
     is_output: bool,
@@ -297,16 +297,17 @@ struct Deferred {
 impl Drop for Deferred {
     fn drop(&mut self) {
         let Ref(cell) = self.cell;
-        // SAFETY: `drop_stage` has made this for what is there, and no other code touches it.
+        // SAFETY: `drop_stage` has made this for the present future or output, and no other code
+        // touches it.
         unsafe { (self.cell.functions.drop_stage)(cell, self.is_output) }
     }
 }
 
 /// How [`Ref::poll`] ended.
 pub(crate) enum PollOutcome {
-    /// Nothing was polled, since this is the main future's cell.
+    /// Skipped, since this is the main future's cell.
     Main,
-    /// Nothing was polled, since the task had ended while it was queued.
+    /// Skipped, since the task had ended while it was queued.
     Ended,
     Pending,
     /// Pending, and the task was woken during the poll.

@@ -12,13 +12,13 @@ use crate::key::Key;
 type Executors = ManuallyDrop<Vec<Rc<ExecutorInner>>>;
 
 // `ManuallyDrop`, because a thread-local value without a destructor is reached in one instruction,
-// and is still there for wakers and destructors that run while the thread ends. Nothing leaks,
-// since a dropped executor leaves the list, and a guard restores the entered executor.
+// and is still there for wakers and destructors that run while the thread ends. It leaks no
+// executor, since a dropped executor leaves the list, and a guard restores the entered one.
 thread_local! {
     /// The executors of this thread. A wake of their tasks takes no lock.
     static LOCAL: RefCell<Executors> = const { RefCell::new(ManuallyDrop::new(Vec::new())) };
-    /// The executor that `spawn` uses. A wake tries it first. It is out of its place for moments in
-    /// which no user code runs.
+    /// The executor that `spawn` uses. A wake tries it first. It is taken out of this cell for
+    /// short moments in which no user code runs.
     static ENTERED: Cell<ManuallyDrop<Option<Rc<ExecutorInner>>>> =
         const { Cell::new(ManuallyDrop::new(None)) };
 }
@@ -36,10 +36,10 @@ pub(crate) fn remove(executor: u16) {
         }
         Some(removed)
     });
-    drop(removed); // not under the borrow
+    drop(removed); // outside of the borrow
 }
 
-/// Puts a new task into the entered executor. `None` if there is none.
+/// Puts a new task into the entered executor. Returns `None` outside of any executor.
 #[inline(always)]
 pub(crate) fn insert(cell: &Ref) -> Option<SpawnOutcome> {
     let entered = ENTERED.take();
@@ -71,7 +71,7 @@ pub(crate) fn wake(key: Key) {
 #[cold]
 fn wake_driver() {
     if let Some(inner) = entered() {
-        inner.wake_driver(); // user code, so the entered executor is back in its place
+        inner.wake_driver(); // user code, so the entered executor is back in its cell
     }
 }
 
@@ -91,7 +91,7 @@ fn wake_on_another(key: Key) {
 /// The executor of that id, if it belongs to this thread.
 #[cold]
 pub(crate) fn find_local(executor: u16) -> Option<Rc<ExecutorInner>> {
-    // Nearly always it is entered, and found in a third of the time.
+    // Nearly always this is the entered executor, which takes a third of the time to find.
     let is_it = |inner: &&Rc<ExecutorInner>| inner.id == executor;
     let entered = with_entered(|entered| entered.as_ref().filter(is_it).cloned());
     entered.or_else(|| LOCAL.with_borrow(|local| local.iter().find(is_it).cloned()))
@@ -115,12 +115,12 @@ pub fn in_task() -> bool {
 #[cold]
 pub(crate) fn count_refill() -> Option<u64> {
     let of_entered = with_entered(|entered| entered.as_ref()?.count_refill());
-    // A task may have entered an executor that isn't running.
+    // A task may have entered an idle executor.
     let of_last = |local: &Executors| local.iter().rev().find_map(|inner| inner.count_refill());
     of_entered.or_else(|| LOCAL.with_borrow(of_last))
 }
 
-/// True if another executor of this thread, which isn't running, has a task that is ready.
+/// True if another, idle executor of this thread has a task that is ready.
 #[inline]
 pub(crate) fn others_ready(executor: u16) -> bool {
     // Most threads have one executor, and pay for this comparison alone.
@@ -133,7 +133,7 @@ fn any_ready(local: &[Rc<ExecutorInner>], except: u16) -> bool {
     others.any(|inner| !inner.is_running.get() && inner.has_ready())
 }
 
-/// Passes the entered executor to `access`, which must not run user code or panic.
+/// Passes the entered executor to `access`, which must neither run user code nor panic.
 #[inline(always)]
 pub(crate) fn with_entered<R>(access: impl FnOnce(&Option<Rc<ExecutorInner>>) -> R) -> R {
     let entered = ENTERED.take();

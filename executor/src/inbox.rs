@@ -31,8 +31,8 @@ struct State {
     first_generation: u32,
     /// The slots to be woken, in the order of arrival, each once.
     order: Vec<u32>,
-    /// By slot, the generation to wake. So both lists are bounded by the number of slots, however
-    /// often threads wake.
+    /// By slot, the generation to wake. So the number of slots bounds both lists, however often
+    /// threads wake.
     marks: Vec<Mark>,
     /// Wakes the loop. Taken by the first wake after the loop has checked the inbox, which is the
     /// one that has to call it.
@@ -104,8 +104,8 @@ impl Inbox {
 
     /// True if [`drain`](Self::drain) would find a wake.
     ///
-    /// A wake right after this check is not lost, since it finds `driver_waker` and wakes the loop.
-    /// Nor is a wake lost if this load misses its store, since it too wakes the loop.
+    /// A wake right after this check finds `driver_waker` and wakes the loop. If this load misses
+    /// the store of a wake, that wake also wakes the loop. So no wake is lost.
     pub(crate) fn has_remote_wakes(&self) -> bool {
         self.has_remote_wakes.load(Acquire)
     }
@@ -170,7 +170,7 @@ const INBOXES_PER_CHUNK: usize = 64;
 static CHUNKS: [OnceLock<Box<[Inbox]>>; MAX_EXECUTORS / INBOXES_PER_CHUNK] =
     [const { OnceLock::new() }; MAX_EXECUTORS / INBOXES_PER_CHUNK];
 
-/// A bit for each id that an executor has. Atomic, since a thread that a forked child doesn't have
+/// A bit for each id that an executor has. Atomic, since in a forked child a thread of the parent
 /// could hold a lock.
 static TAKEN: [AtomicU64; MAX_EXECUTORS / 64] = [const { AtomicU64::new(0) }; MAX_EXECUTORS / 64];
 

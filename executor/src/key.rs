@@ -21,7 +21,7 @@ pub(crate) const MAX_EXECUTORS: usize = 1 << BITS.2;
 pub(crate) struct Key(usize);
 
 impl Key {
-    /// The current task while no task is polled. A constant and not an `Option`, since a word is
+    /// The current task while no task is polled. A constant instead of an `Option`, since a word is
     /// compared at each wake and stored twice at each poll.
     pub(crate) const NO_TASK: Key = Key(usize::MAX);
     /// The current task once it has woken itself.

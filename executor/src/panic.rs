@@ -53,7 +53,7 @@ impl Panic {
         self.0.message.as_deref()
     }
 
-    /// Resumes the panic here. The panic hook is not called again.
+    /// Resumes the panic here. This bypasses the panic hook, which has already reported it.
     pub fn resume(self) -> ! {
         resume_unwind(self.into_inner())
     }
@@ -108,7 +108,7 @@ pub fn discard_panic(user_code: impl FnOnce()) {
 /// How many payloads that panic in their drop are dropped in a row.
 const MAX_PAYLOADS: usize = 16;
 
-/// Drops a payload, whose drop may panic with another payload, and so on. Leaks the last of a long
+/// Drops a payload. Its drop may panic with another payload, and so on. Leaks the last of a long
 /// series, which may be endless.
 #[cold]
 pub(crate) fn drop_payload(mut payload: Payload) {

@@ -17,9 +17,8 @@ pub(crate) struct Table {
     slots: Vec<Option<Ref>>,
     /// The free slots. The one freed last is used next, since its memory is warm.
     free: Vec<u32>,
-    /// The generation of the next task, or of the first one of the next executor with this id. No
-    /// two tasks share one until they repeat after 67 million, so a waker finds no later task in
-    /// its slot.
+    /// The generation of the next task, or of the first one of the next executor with this id. They
+    /// repeat only after 67 million tasks, so a waker never finds a later task in its slot.
     pub(crate) generation: u32,
     /// Wakers left over from an earlier executor of the same id have lower generations.
     first_generation: u32,
@@ -183,8 +182,8 @@ impl Table {
     }
 
     /// Called after each turn of the loop. Shrinks the table if at most a quarter of the slots was
-    /// taken for many turns, so that a load that comes in bursts doesn't reallocate. Returns how
-    /// many slots are left if there are fewer.
+    /// taken for many turns, so that a bursty load avoids reallocations. Returns how many slots are
+    /// left if there are fewer.
     #[inline]
     pub(crate) fn end_turn(&mut self) -> Option<usize> {
         if self.slots.len() <= KEPT {
@@ -200,8 +199,8 @@ impl Table {
         (peak <= self.slots.len() / 4).then(|| self.shrink())?
     }
 
-    /// Frees the free slots at the end if they are at least half of all. Tasks don't move. New ones
-    /// take the lowest slots from now on, so that a later attempt can free more.
+    /// Frees the free slots at the end if they are at least half of all. Tasks stay in their slots.
+    /// New ones take the lowest slots from now on, so that a later attempt can free more.
     #[cold]
     fn shrink(&mut self) -> Option<usize> {
         let end = self.slots.iter().rposition(Option::is_some);

@@ -31,14 +31,14 @@ use crate::waker::index_in;
 /// # Tasks that own tasks
 ///
 /// A task that is dropped drops the tasks of the handles it holds, in a variable, a group or a
-/// channel. All are gone when the drop of the first returns, and a chain of any length
-/// takes little stack. Up to a depth of 32 each is dropped in place. Deeper ones are dropped after
-/// their owner, depth first and in the order of the code. So a destructor finds the future of a
-/// task that it has just dropped gone, unless it is that deep inside the drops of other tasks. A
-/// destructor that panics keeps no deeper task from being dropped.
+/// channel. All are gone when the drop of the first returns, and a chain of any length takes little
+/// stack. Up to a depth of 32 each is dropped in place. Deeper ones are dropped after their owner,
+/// depth first and in the order of the code. So a destructor finds the future of a task that it has
+/// just dropped gone, unless it is that deep inside the drops of other tasks. Deeper tasks are
+/// dropped even if a destructor panics.
 ///
-/// If the future's poll panics, the future is dropped while the thread is panicking: a
-/// [`std::sync::MutexGuard`] in it poisons its mutex.
+/// If the future's poll panics, the future is dropped while the thread is panicking. A
+/// [`std::sync::MutexGuard`] in it then poisons its mutex.
 ///
 /// # Cancel safety
 ///
@@ -131,7 +131,7 @@ impl<T: 'static> Task<T> {
     }
 
     /// Gives the task a name, for `Debug` and for the messages of its panics. Without a name these
-    /// say where it was spawned.
+    /// show where it was spawned.
     ///
     /// ```
     /// # use windlass::{block_on, spawn};
@@ -170,8 +170,7 @@ impl<T: 'static> Task<T> {
         }
     }
 
-    /// Returns true if the task has finished or panicked, or can't finish since its executor was
-    /// dropped.
+    /// Returns true if the task has finished or panicked, or if its executor was dropped.
     ///
     /// ```
     /// # use windlass::{block_on, spawn, yield_now};
@@ -236,7 +235,7 @@ impl<T: 'static> Task<T> {
     ///
     /// # Panics
     ///
-    /// If the executor was dropped before the task finished.
+    /// Panics if the executor was dropped before the task finished.
     ///
     /// # Cancel safety
     ///
@@ -337,7 +336,7 @@ impl<T> Drop for Task<T> {
 ///
 /// # Panics
 ///
-/// Outside of a running executor. There, use [`Executor::spawn`](crate::Executor::spawn), or
+/// Panics outside of a running executor. There, use [`Executor::spawn`](crate::Executor::spawn), or
 /// [`Executor::enter`](crate::Executor::enter) first.
 ///
 /// # Examples
@@ -359,7 +358,7 @@ pub fn spawn<F: Future + 'static>(future: F) -> Task<F::Output> {
 ///
 /// # Panics
 ///
-/// Like [`spawn`].
+/// Panics as [`spawn`] does.
 ///
 /// # Examples
 ///
@@ -401,8 +400,8 @@ fn executor_of(cell: &Ref) -> Option<Rc<ExecutorInner>> {
     current::find_local(cell.key.get().executor())
 }
 
-/// Drops the future of an unfinished task. False if the task is running: it ends when its poll
-/// returns.
+/// Drops the future of an unfinished task. Returns false if the task is running. It then ends when
+/// its poll returns.
 #[inline(always)]
 fn cancel(cell: &Ref) -> bool {
     if cell.has(RUNNING) {
@@ -459,10 +458,10 @@ fn set_joiner_slow(cell: &Ref, waker: &Waker) {
         cell.set_joiner(index);
         inner.table().take_foreign_joiner(cell)
     } else {
-        let waker = waker.clone(); // user code, under no borrow
+        let waker = waker.clone(); // user code, outside of any borrow
         inner.table().set_foreign_joiner(cell, waker)
     };
-    drop(old); // user code as well
+    drop(old); // also user code
 }
 
 #[inline]

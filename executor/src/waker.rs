@@ -1,8 +1,8 @@
 //! Wakers that are plain numbers.
 //!
-//! The data "pointer" of a waker is a [`Key`] and is never followed. Cloning and dropping a waker
-//! do nothing, no reference is counted, and nothing can dangle. A waker whose task is gone finds
-//! another generation in the slot, or no executor, and does nothing.
+//! The data "pointer" of a waker is a [`Key`] and is never dereferenced. Cloning a waker copies the
+//! number, and dropping it is free. A waker counts no references and cannot dangle. If its task is
+//! gone, a wake has no effect, because the slot has another generation or the executor is gone.
 
 use std::mem::ManuallyDrop;
 use std::task::{RawWaker, RawWakerVTable, Waker};
@@ -12,11 +12,11 @@ use crate::key::Key;
 
 static VTABLE: RawWakerVTable = RawWakerVTable::new(clone, wake, wake, drop);
 
-/// The waker of the task that `key` names. Its drop would do nothing, so it is not even called.
+/// The waker of the task that `key` names. Its drop has no effect, so callers may skip it.
 #[inline]
 pub(crate) fn waker(key: Key) -> ManuallyDrop<Waker> {
-    // SAFETY: the functions of VTABLE never follow the pointer, which is a number and owns
-    // nothing: any number of copies may be used and dropped on any thread, at any time.
+    // SAFETY: the functions of VTABLE never dereference the pointer, which is a plain number. Any
+    // number of copies may be used and dropped on any thread, at any time.
     ManuallyDrop::new(unsafe { Waker::new(key.to_ptr(), &VTABLE) })
 }
 

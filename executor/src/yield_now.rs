@@ -10,7 +10,7 @@ use std::task::{Context, Poll};
 ///
 /// # Cancel safety
 ///
-/// Dropping it loses nothing.
+/// The future may be dropped at any time.
 ///
 /// # Examples
 ///

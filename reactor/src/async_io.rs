@@ -1,4 +1,4 @@
-//! `Async<T>`: a descriptor with asynchronous operations.
+//! `Async<T>`, a descriptor with asynchronous operations.
 
 use std::future::poll_fn;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
@@ -17,8 +17,8 @@ use crate::readiness::{Readable, Writable, poll_ready};
 use crate::source::{Source, Wait};
 use crate::wake::wake_all;
 
-/// Adds asynchronous operations to any file descriptor that the poller can watch: sockets, pipes,
-/// terminals, the descriptor of a C library, eventfd, inotify.
+/// Adds asynchronous operations to any file descriptor that the poller can watch, such as a socket,
+/// a pipe, a terminal, an eventfd, an inotify instance or the descriptor of a C library.
 ///
 /// Every operation tries first and waits only if the system returns `WouldBlock`. If `&T`
 /// implements [`Read`] or [`Write`], `Async<T>` and `&Async<T>` implement [`AsyncRead`] and
@@ -64,7 +64,7 @@ impl<T: AsFd> Async<T> {
     /// Makes the descriptor non-blocking and registers it with this thread's reactor.
     ///
     /// Non-blocking mode is a property of the open file, which other descriptors may share, for
-    /// example those of a terminal.
+    /// example the standard streams on a terminal.
     ///
     /// Closing a socket that lingers (`SO_LINGER` with a time above zero) blocks, even in
     /// non-blocking mode. So the drop of an `Async` switches lingering off first, and the system
@@ -75,8 +75,8 @@ impl<T: AsFd> Async<T> {
     ///
     /// # Errors
     ///
-    /// Fails if the poller cannot watch the descriptor: epoll refuses regular files, which are
-    /// always ready (`PermissionDenied`). Fails as well if the reactor cannot be created.
+    /// Fails if the poller cannot watch the descriptor. For example, epoll refuses regular files,
+    /// which are always ready (`PermissionDenied`). Also fails if the reactor cannot be created.
     pub fn new(io: T) -> io::Result<Async<T>> {
         set_nonblocking(io.as_fd(), true)?;
         let this = Async::new_nonblocking(io)?;
@@ -87,7 +87,7 @@ impl<T: AsFd> Async<T> {
     /// Takes a descriptor that is non-blocking already, and registers it when an operation first
     /// has to wait. Operations that never wait cost no other system call.
     ///
-    /// A descriptor whose operations never block, such as that of a regular file, may stay in
+    /// A descriptor that never blocks, such as the descriptor of a regular file, may stay in
     /// blocking mode. Any other descriptor in that mode would block the loop.
     ///
     /// # Errors
@@ -102,9 +102,8 @@ impl<T: AsFd> Async<T> {
         })
     }
 
-    /// Like [`new_nonblocking`](Async::new_nonblocking), for a descriptor that is known not to
-    /// linger: a new socket, or anything but a socket. The drop then saves the system call that
-    /// reads `SO_LINGER`.
+    /// Like [`new_nonblocking`](Async::new_nonblocking), for a descriptor without a linger time,
+    /// such as a new socket or a pipe. The drop then saves the system call that reads `SO_LINGER`.
     ///
     /// # Errors
     ///
@@ -134,12 +133,12 @@ impl<T: AsFd> Async<T> {
         self.io.as_ref().expect("the value is present until drop")
     }
 
-    /// Returns the value, deregistered and still non-blocking: see [`set_nonblocking`]. Wakes tasks
-    /// that still wait with a `poll_` method, because no event will wake them.
+    /// Returns the value, deregistered and still non-blocking (see [`set_nonblocking`]). Wakes
+    /// tasks that still wait with a `poll_` method, because no event will wake them.
     ///
     /// # Errors
     ///
-    /// Never fails today. The result leaves room for platforms where it can fail.
+    /// Always succeeds today. The result leaves room for platforms where it can fail.
     pub fn into_inner(mut self) -> io::Result<T> {
         let io = self.io.take().expect("the value is present until drop");
         let waiters = self.source.take_waiters();
@@ -148,7 +147,7 @@ impl<T: AsFd> Async<T> {
         Ok(io)
     }
 
-    /// Waits until the descriptor can be read: there is data, the end of the stream, or an error.
+    /// Waits until the descriptor has data, the end of the stream, or an error to read.
     ///
     /// The descriptor stays readable until the data was read. Files of `/proc` and `/sys` that can
     /// be watched (`/proc/self/mountinfo`, pressure stall information, attributes of `/sys`, files
@@ -173,7 +172,7 @@ impl<T: AsFd> Async<T> {
 
     /// Waits for a priority condition (`POLLPRI`), which is not data to read.
     ///
-    /// | what it waits for | which wait |
+    /// | condition | method |
     /// |---|---|
     /// | data, the end of a stream, a connection to accept | [`readable`](Async::readable) |
     /// | space to write, the end of a connection attempt | [`writable`](Async::writable) |
@@ -184,8 +183,8 @@ impl<T: AsFd> Async<T> {
     /// [`error`]: Async::error
     ///
     /// A socket reports the condition until the urgent data was read. A file of `/proc` or `/sys`
-    /// reports each change once, to all tasks that wait. A change before [`Async::new`] may not be
-    /// reported: create the `Async`, then read the file, then wait.
+    /// reports each change once, to all tasks that wait. A change before [`Async::new`] may be
+    /// missed. So create the `Async` first, then read the file, then wait.
     ///
     /// On systems without epoll, each event of the descriptor wakes a task that waits, and urgent
     /// data alone may not be an event.
@@ -196,7 +195,7 @@ impl<T: AsFd> Async<T> {
     ///
     /// # Cancel safety
     ///
-    /// A condition that was not reported stays for the next call.
+    /// If the future is dropped, the condition stays for the next call.
     ///
     /// # Examples
     ///
@@ -226,10 +225,10 @@ impl<T: AsFd> Async<T> {
         poll_fn(|cx| wait.poll(cx)).await
     }
 
-    /// Waits until the system reports an error condition (`POLLERR`): a message in the error queue
-    /// of a socket, such as a transmit timestamp or the end of a `MSG_ZEROCOPY` send, an error of
-    /// the connection, or a pipe whose readers are gone. See [`priority`](Async::priority) for
-    /// which wait is for what.
+    /// Waits until the system reports an error condition (`POLLERR`). This can be a message in the
+    /// error queue of a socket (such as a transmit timestamp or the end of a `MSG_ZEROCOPY` send),
+    /// an error of the connection, or the end of a pipe's readers. See
+    /// [`priority`](Async::priority) for a comparison of the waits.
     ///
     /// It returns at once while the condition lasts. The error stays for the next operation, or for
     /// `SO_ERROR`.
@@ -272,7 +271,7 @@ impl<T: AsFd> Async<T> {
         poll_ready(&self.source, self.as_fd(), Interest::Write, cx)
     }
 
-    /// Performs a read-like operation: tries it at first and after each event, until it returns
+    /// Performs a read-like operation. Tries it first and after each event, until the result is
     /// anything but `WouldBlock`.
     ///
     /// # Errors
@@ -396,7 +395,8 @@ impl<T: AsFd> Drop for Async<T> {
 /// (on a listener, with another descriptor), so it is read at the close. Sockets of this crate save
 /// that system call as long as no other code has had their descriptor.
 ///
-/// A linger time of zero stays. That close returns at once as well, and resets the connection.
+/// A linger time of zero stays in effect. That close also returns at once, and resets the
+/// connection.
 #[cold]
 fn stop_lingering(socket: BorrowedFd<'_>) {
     if sockopt::socket_linger(socket).is_ok_and(|linger| linger > Some(Duration::ZERO)) {

@@ -1,4 +1,4 @@
-//! The loop: poll the future, turn the reactor, repeat.
+//! The loop. Polls the future and turns the reactor, until the future completes.
 
 use std::future::Future;
 use std::pin::pin;
@@ -12,11 +12,11 @@ use crate::reactor::Reactor;
 ///
 /// Before it returns, it lets [completion sources](crate::completion) finish their operations.
 ///
-/// The future may be anything: one request, a `join!` of several, or an executor with a million
-/// tasks. It is polled only when it was woken.
+/// The future can be one request, a `join!` of several, or an executor with a million tasks. It is
+/// polled only after a wake.
 ///
-/// Its turns are those of the whole thread. Code that polls other futures on this thread polls them
-/// again afterwards, whether or not the descriptor of the [`Reactor`] is readable then.
+/// Its turns serve all futures of the thread. Code that polls other futures on this thread polls
+/// them again afterwards, whether or not the descriptor of the [`Reactor`] is readable then.
 ///
 /// # Panics
 ///
@@ -41,12 +41,12 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
 }
 
 impl Reactor {
-    /// As [`block_on`], on a reactor that is there already.
+    /// Runs a future to its end as [`block_on`] does, on this existing reactor.
     ///
     /// # Panics
     ///
-    /// If the reactor fails, or in a forked child if it was made before the fork. A panic of the
-    /// future goes through.
+    /// Panics if a turn fails, or in a forked child if the reactor was made before the fork. A
+    /// panic of the future propagates.
     pub fn block_on<F: Future>(&self, future: F) -> F::Output {
         if let Err(error) = self.inner().check_origin() {
             panic!("can't block on an inherited reactor: {error}");
@@ -63,7 +63,7 @@ impl Reactor {
                     return output;
                 }
             }
-            // ④ Nothing is ready: the reactor turns until something is.
+            // ④ The future is pending, so the reactor turns until a waker is called.
             let limit = block_on.is_woken().then_some(Duration::ZERO);
             if let Err(error) = self.inner().turn(limit) {
                 panic!("the reactor of this thread failed: {error}");
@@ -72,8 +72,8 @@ impl Reactor {
     }
 }
 
-/// The end of a `block_on`, also of one that panics. If no other loop is around it, no turn may
-/// come for completions.
+/// The end of a `block_on`, also of one that panics. After the outermost loop, completions may
+/// never get another turn.
 struct EndOfLoop<'a>(&'a ReactorInner);
 
 impl Drop for EndOfLoop<'_> {

@@ -1,25 +1,25 @@
 //! The clock of deadlines.
 //!
-//! An [`Instant`] is seconds and nanoseconds, and to compare two of them, or to add to one, takes
-//! some dozens of instructions: as much as all else that is to be done for a timer. So deadlines
-//! are one number each.
+//! An [`Instant`] consists of seconds and nanoseconds. Comparing two of them, or adding a duration,
+//! takes some dozens of instructions, as many as all other work for a timer. So a deadline is one
+//! number.
 
 #[cfg(target_os = "linux")]
 use std::mem::MaybeUninit;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-/// A point in time: nanoseconds on the clock of [`Instant`], from some moment before the program.
+/// A point in time, in nanoseconds of the clock of [`Instant`] since an epoch before the program.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub(crate) struct MonotonicNanos(u64);
 
-/// One and the same point in time, by both.
+/// The same point in time on both clocks.
 static ANCHOR: LazyLock<(Instant, MonotonicNanos)> = LazyLock::new(anchor);
 
 #[cfg(target_os = "linux")]
 fn anchor() -> (Instant, MonotonicNanos) {
-    // Who is interrupted between the two has them far apart: so the closest of some pairs. The
-    // instant is the earlier one, so that what is due at an instant is never early.
+    // An interruption between the two reads puts them far apart, so this takes the closest of some
+    // pairs. The instant is read first, so that a timer never fires before its instant.
     let pair = || {
         let instant = Instant::now();
         (instant, MonotonicNanos::now(), instant.elapsed())
@@ -34,21 +34,22 @@ fn anchor() -> (Instant, MonotonicNanos) {
 
 #[cfg(not(target_os = "linux"))]
 fn anchor() -> (Instant, MonotonicNanos) {
-    // In the middle, so that there is room for the past.
+    // In the middle of the range, to leave room for the past.
     (Instant::now(), MonotonicNanos(1 << 62))
 }
 
 impl MonotonicNanos {
-    /// What is never reached: it is in the year 2554, or 584 years after the machine's start.
+    /// The deadline of a timer that never fires, in the year 2554 or 584 years after the machine's
+    /// start.
     pub(crate) const NEVER: MonotonicNanos = MonotonicNanos(u64::MAX);
 
     #[cfg(target_os = "linux")]
     #[inline]
     pub(crate) fn now() -> MonotonicNanos {
         let mut now = MaybeUninit::<libc::timespec>::zeroed();
-        // That of `Instant`, which starts with the machine. (Not by rustix: it looks for the clock
-        // where valgrind has nothing.)
-        // SAFETY: it writes to the place that it's given, and a timespec may be zero as well.
+        // The clock of `Instant`, which starts with the machine. Called directly, because rustix
+        // reads it through the vDSO, which valgrind hides.
+        // SAFETY: the call writes to a valid `timespec`, and all zeroes is a valid `timespec`.
         let now = unsafe {
             libc::clock_gettime(libc::CLOCK_MONOTONIC, now.as_mut_ptr());
             now.assume_init()
@@ -75,13 +76,13 @@ impl MonotonicNanos {
         MonotonicNanos(self.0.saturating_add(nanos(duration)))
     }
 
-    /// How many nanoseconds after `earlier` this is; zero if it isn't.
+    /// The nanoseconds since `earlier`, or zero if `earlier` is later.
     #[inline]
     pub(crate) fn since(self, earlier: MonotonicNanos) -> u64 {
         self.0.saturating_sub(earlier.0)
     }
 
-    /// `None` for `NEVER`, and what no `Instant` can be.
+    /// `None` for `NEVER`, and outside of the range of `Instant`.
     pub(crate) fn instant(self) -> Option<Instant> {
         if self == MonotonicNanos::NEVER {
             return None;
@@ -94,7 +95,7 @@ impl MonotonicNanos {
     }
 }
 
-/// The far future is `NEVER`, and the far past the first moment of the clock.
+/// Maps the far future to `NEVER`, and the far past to the start of the clock.
 impl From<Instant> for MonotonicNanos {
     fn from(at: Instant) -> MonotonicNanos {
         let (instant, moment) = *ANCHOR;

@@ -125,11 +125,11 @@ fn child_reactor() -> Option<Rc<ReactorInner>> {
     found.ok().flatten()
 }
 
-/// Drops this thread's reactor and closes its file descriptors, unless a value of the thread still
-/// uses it: a `Reactor`, or a registered source.
+/// Drops this thread's reactor and closes its file descriptors, unless a `Reactor` or a registered
+/// source of the thread still uses it.
 ///
-/// For idle threads, such as those of a pool between two closures. The next use creates another
-/// reactor.
+/// For idle threads, such as the threads of a pool between two closures. The next use creates
+/// another reactor.
 pub fn release_reactor() {
     if first_reactor().is_none() {
         return;
@@ -149,12 +149,12 @@ pub fn is_driven() -> bool {
 }
 
 /// Returns an error if nothing turns this thread's reactor, so that a future can fail instead of
-/// waiting for ever.
+/// waiting forever.
 ///
 /// # Errors
 ///
-/// The error says what to do about it. In a forked child that is still inside of the parent's loop
-/// it says that the reactor belongs to the parent.
+/// The error names the remedy. In a forked child that is still inside of the parent's loop, it
+/// reports that the reactor belongs to the parent.
 pub fn check_driven() -> io::Result<()> {
     match is_driven() {
         true => Ok(()),

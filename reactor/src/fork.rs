@@ -1,9 +1,9 @@
-//! Detects `fork`, so that a child leaves alone what it shares with its parent.
+//! Detects `fork`, so that a child leaves shared kernel objects to its parent.
 //!
 //! A forked child has copies of the parent's memory and descriptors. The kernel objects behind the
-//! descriptors are shared: epoll instance, timerfd, eventfd, io_uring, pipes. Threads are not
-//! copied, and a lock that another thread held stays locked. What owns such an object stores its
-//! [`Origin`]; global state that a child must not share is a [`PerProcess`].
+//! descriptors are shared (epoll instance, timerfd, eventfd, io_uring, pipes). The child has only
+//! the forking thread, and a lock that another thread held stays locked. The owner of a shared
+//! object stores its [`Origin`]. Global state of a single process is a [`PerProcess`].
 
 use std::fmt;
 use std::io;
@@ -28,8 +28,8 @@ use std::sync::atomic::{AtomicPtr, AtomicUsize};
 /// ```
 #[derive(Clone, Copy)]
 pub struct Origin {
-    /// The process's generation, in memory that the kernel clears in a forked child. It is
-    /// `NO_WORD` where the kernel doesn't; then the process is named by its PID.
+    /// The process's generation, in memory that the kernel clears in a forked child. Where the
+    /// kernel lacks this it is `NO_WORD`, and the PID identifies the process.
     word: &'static AtomicUsize,
     generation: usize,
 }
@@ -46,7 +46,7 @@ impl Origin {
         Origin { word, generation }
     }
 
-    /// Returns whether this process is the one that made the value: false in a forked child.
+    /// Returns whether this process has made the value. False in a forked child.
     #[inline]
     pub fn is_here(&self) -> bool {
         self.word.load(Relaxed) == self.generation || self.is_here_by_pid()
@@ -83,13 +83,13 @@ pub fn error(what: &str) -> io::Error {
     ))
 }
 
-/// Stands for memory that the kernel clears, where there is none. No generation is zero.
+/// Placeholder where the kernel cannot clear memory. Generations are never zero.
 static NO_WORD: AtomicUsize = AtomicUsize::new(0);
 
 /// Returns this process's generation. The first caller after a fork chooses it.
 fn generation(word: &AtomicUsize) -> usize {
-    /// The number of the newest generation. The child inherits it, so that no number of an ancestor
-    /// is used again.
+    /// The number of the newest generation. The child inherits it, so that its numbers differ from
+    /// the numbers of all ancestors.
     static NEWEST: AtomicUsize = AtomicUsize::new(0);
     match word.load(Relaxed) {
         0 => {
@@ -128,9 +128,9 @@ mod platform {
     /// Maps a page that is empty in each forked child. None before Linux 4.14.
     fn map() -> Option<*mut AtomicUsize> {
         const SIZE: usize = 4096;
-        // SAFETY: the kernel chooses the place of a new private mapping, and the advice changes
-        // nothing but what a forked child sees of it. The invalid advice (-1) is refused by each
-        // kernel; emulators that ignore all advice accept it, and must not be believed.
+        // SAFETY: the kernel chooses the address of a new private mapping, and the advice only
+        // affects the copy of a forked child. Each kernel refuses the invalid advice (-1). An
+        // emulator that accepts it ignores all advice, so its answer proves nothing.
         unsafe {
             let (access, kind) = (
                 libc::PROT_READ | libc::PROT_WRITE,
@@ -163,7 +163,7 @@ mod platform {
         &NO_WORD
     }
 
-    /// On Windows no process is forked.
+    /// Windows has no `fork`.
     pub(super) fn pid() -> usize {
         if cfg!(windows) {
             1
@@ -174,7 +174,7 @@ mod platform {
 }
 
 /// A global value of which each process has its own. A forked child starts with a new one and leaks
-/// the inherited one, because a thread that the child doesn't have may hold a lock in it.
+/// the inherited one, because a thread of the parent may hold a lock in it.
 ///
 /// # Examples
 ///
@@ -206,12 +206,12 @@ impl<T: Send + Sync> Default for PerProcess<T> {
 }
 
 impl<T: Send + Sync> PerProcess<T> {
-    /// Creates a `PerProcess` without a value.
+    /// Creates an empty `PerProcess`.
     pub const fn new() -> Self {
         PerProcess(AtomicPtr::new(ptr::null_mut()))
     }
 
-    /// Returns this process's value. Makes it if there is none, without taking a lock.
+    /// Returns this process's value, and makes it if needed. Takes no lock.
     #[inline]
     pub fn get(&self, make: fn() -> T) -> &'static T {
         let known = self.0.load(Acquire);

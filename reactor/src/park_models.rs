@@ -16,7 +16,7 @@ use loom::thread::{self, JoinHandle};
 
 use super::{BlockOnWaker, MonotonicNanos, Notify, Park};
 
-/// The poller. Its only events are notifications, and a wait takes what has happened.
+/// The poller. Its only events are notifications, and a wait takes all pending ones.
 struct Poller {
     is_notified: Mutex<bool>,
     changed: Condvar,
@@ -46,7 +46,7 @@ impl Notify for Arc<Poller> {
     }
 }
 
-/// A reactor whose only source is a queue of completions.
+/// A reactor with a queue of completions as its only source.
 struct Reactor {
     park: Park<Arc<Poller>>,
     poller: Arc<Poller>,
@@ -124,7 +124,7 @@ impl Flag {
         Flag(LoomArc::new(AtomicBool::new(false)))
     }
 
-    /// Relaxed: the wake has to make it visible.
+    /// Relaxed, because the wake has to make the store visible.
     fn is_set(&self) -> bool {
         self.0.load(Relaxed)
     }
@@ -144,8 +144,7 @@ fn join(thread: JoinHandle<()>) {
     thread.join().unwrap();
 }
 
-/// Tries those orders of three threads in which a thread is interrupted at most three times where
-/// it could go on.
+/// Tries the orders of three threads with at most three preemptions per run.
 fn model_of_three(code: impl Fn() + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(3);

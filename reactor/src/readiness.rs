@@ -203,9 +203,9 @@ fn poll_condition_unlimited(
     }
 }
 
-/// Asks the system whether the descriptor is ready, without waiting. Returns `WouldBlock` if not.
+/// Checks by poll(2) whether the descriptor is ready. Returns `WouldBlock` otherwise.
 ///
-/// An event alone is no proof, because other code may have read from the descriptor since.
+/// Needed after an event, because other code may have read from the descriptor since.
 pub(crate) fn check(fd: BorrowedFd<'_>, interest: Interest) -> io::Result<()> {
     would_block_if_empty(revents(fd, flags(interest))?)
 }

@@ -99,8 +99,8 @@ impl<S: CompletionSource> Registration<S> {
     ///
     /// # Errors
     ///
-    /// The error says what to do about it. In a forked child it says that the reactor belongs to
-    /// the parent.
+    /// The error names the remedy. In a forked child it reports that the reactor belongs to the
+    /// parent.
     pub fn check_driven(&self) -> io::Result<()> {
         check_driven_by(&self.reactor)
     }

@@ -10,9 +10,9 @@ const OPERATIONS: u32 = 32;
 pub(crate) struct TaskBudget {
     /// How many operations may complete until the next refill.
     left: Cell<u32>,
-    /// Asks the executor.
+    /// Calls the executor's function.
     refill: Cell<fn() -> Option<bool>>,
-    /// Where no executor knows of polls.
+    /// Used while `refill` returns `None`.
     own: Own,
 }
 
@@ -73,7 +73,7 @@ impl TaskBudget {
 
 impl Own {
     /// A task is granted one refill per turn, and one more for another of its futures each time.
-    /// The futures that it polls last would otherwise get nothing while the first is always ready.
+    /// Otherwise the futures that it polls last would starve while the first is always ready.
     fn try_refill(&self, waker: &Waker, turn: u32) -> bool {
         let task = (waker.data(), turn);
         if self.task.replace(task) != task {

@@ -1,4 +1,4 @@
-//! The ticket of a future: its registration among the waiters of a source.
+//! The ticket of a future, which is its registration among the waiters of a source.
 
 use std::task::Waker;
 
@@ -6,8 +6,8 @@ use crate::poller::Interest;
 use crate::registry::SourceEntry;
 use crate::waiters::{Identity, identity};
 
-/// A future holds a ticket while it waits, and releases it when it is dropped. A wait that was
-/// cancelled leaves no waker behind.
+/// A future holds a ticket while it waits, and releases it when it is dropped. So a cancelled wait
+/// leaves no waker behind.
 #[derive(Debug, Default)]
 pub(crate) struct Ticket(Option<Registration>);
 

@@ -1,9 +1,9 @@
 //! Sleeping, time limits, and ticks.
 //!
-//! Deadlines are kept in nanoseconds. A timer never fires early. A lone one fires at its deadline;
-//! those that lie close together, within 100 µs unless [chosen
-//! otherwise](crate::Reactor::set_timer_slack), fire together at the last of their deadlines,
-//! which saves a wake-up for each.
+//! Deadlines have a resolution of nanoseconds. A timer never fires early. A lone timer fires at its
+//! deadline. Timers with deadlines close together, within 100 µs unless [chosen
+//! otherwise](crate::Reactor::set_timer_slack), fire together at the last of these deadlines, which
+//! saves a wake-up for each.
 
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -39,7 +39,7 @@ pub fn now() -> Instant {
 
 /// Waits for a time.
 ///
-/// `Duration::MAX`, and anything else that ends after the clock does, waits for ever.
+/// `Duration::MAX`, and any other duration beyond the range of the clock, waits forever.
 /// [`Duration::ZERO`] waits for the next turn of the reactor.
 ///
 /// # Panics
@@ -67,7 +67,7 @@ pub fn sleep(duration: Duration) -> Sleep {
     }
 }
 
-/// Waits until a point in time. If that has passed, until the next turn of the reactor.
+/// Waits until a point in time. If that has passed, waits until the next turn of the reactor.
 ///
 /// # Panics
 ///
@@ -94,8 +94,8 @@ pub fn sleep_until(deadline: Instant) -> Sleep {
 
 /// The future of [`sleep`] and [`sleep_until`].
 ///
-/// It's a plain key, `Unpin` and `Send`: `select!` takes it without pinning, and it may be moved
-/// anywhere. It's served by the reactor of the thread that polls it.
+/// It is a plain key, `Unpin` and `Send`, so `select!` takes it without pinning, and any thread may
+/// own it. The reactor of the polling thread serves it.
 #[derive(Debug)]
 #[must_use = "futures do nothing unless awaited or polled"]
 pub struct Sleep {
@@ -111,16 +111,16 @@ struct Timer {
 }
 
 impl Sleep {
-    /// When it ends; `None` if never.
+    /// The deadline. `None` means never.
     pub fn deadline(&self) -> Option<Instant> {
         self.deadline.instant()
     }
 
-    /// Starts over, with another deadline. A task that awaits this is woken then, and no longer at
-    /// the deadline before.
+    /// Sets another deadline. A task that awaits this is woken at the new deadline instead of the
+    /// old one.
     ///
-    /// Call it on the thread whose reactor serves this. Called on another one, it takes effect when
-    /// this is polled next, which is at the deadline before at the latest.
+    /// Call it on the thread of the reactor that serves this. On another thread, it takes effect at
+    /// the next poll, at the old deadline at the latest.
     ///
     /// ```
     /// use std::time::{Duration, Instant};
@@ -135,13 +135,13 @@ impl Sleep {
         let Some(timer) = self.timer.take() else {
             return;
         };
-        // On another thread, or while the thread ends, the timer is left to run out.
+        // On another thread, or while the thread ends, the old timer stays until it fires.
         let reactor = current::existing_reactor().filter(|reactor| reactor.id() == timer.reactor);
         let restarted = reactor.and_then(|reactor| reactor.restart_timer(timer.key, self.deadline));
         self.timer = restarted.map(|key| Timer { key, ..timer });
     }
 
-    /// `waker` is called at the deadline, unless another takes its place.
+    /// `waker` is called at the deadline, unless another one replaces it.
     #[inline]
     fn start(&mut self, reactor: &ReactorInner, waker: Waker) {
         self.timer = Some(Timer {
@@ -158,7 +158,7 @@ impl Sleep {
         }
         let started = self.timer.as_ref().filter(|it| it.reactor == reactor.id());
         let Some(timer) = started else {
-            // Also if it never ends: then `reset` finds the waker.
+            // Also without a deadline, so that `reset` finds the waker.
             self.start(&reactor, cx.waker().clone());
             return Poll::Pending;
         };
@@ -169,18 +169,18 @@ impl Sleep {
         }
         match reactor.change_timer(timer.key, cx.waker().clone()) {
             Some(old) => {
-                drop(old); // under no borrow
+                drop(old); // outside of any borrow
                 Poll::Pending
             }
-            None => Poll::Ready(Ok(())), // it has fired while the waker was cloned
+            None => Poll::Ready(Ok(())), // the timer has fired while the waker was cloned
         }
     }
 
-    /// Gives the waker that waited, which the caller drops under no borrow.
+    /// Returns the registered waker. The caller drops it outside of any borrow.
     #[inline]
     fn stop(&mut self) -> Option<Waker> {
         let timer = self.timer.take()?;
-        // Elsewhere, or while the thread ends, the timer is left to run out.
+        // On another thread, or while the thread ends, the timer stays until it fires.
         current::stop_timer(timer.reactor, timer.key)
     }
 }
@@ -202,11 +202,11 @@ impl Drop for Sleep {
     }
 }
 
-/// Gives a future a time limit: its output, or [`Elapsed`] if that takes longer.
+/// Limits the time of a future. Returns its output, or [`Elapsed`] after the limit.
 ///
-/// The future is polled first, so one that is ready at once is never too late. When the time is
-/// up it is dropped with the `Timeout`. The limit holds even if the future is always ready for its
-/// next step: sockets, files, channels and locks yield after a number of operations.
+/// The future is polled first, so a future that is ready at once always succeeds. After the limit,
+/// it is dropped with the `Timeout`. The limit also holds for a future that is always ready for its
+/// next step, because sockets, files, channels and locks yield after a number of operations.
 ///
 /// # Panics
 ///
@@ -214,7 +214,7 @@ impl Drop for Sleep {
 ///
 /// # Cancel safety
 ///
-/// That of the future.
+/// The timeout is as cancel-safe as the future in it.
 ///
 /// # Examples
 ///
@@ -234,7 +234,7 @@ pub fn timeout<F: Future>(limit: Duration, future: F) -> Timeout<F> {
     }
 }
 
-/// Gives a future until a point in time. See [`timeout`].
+/// Limits a future to a point in time. See [`timeout`].
 ///
 /// ```
 /// use std::{future::pending, time::Instant};
@@ -272,7 +272,8 @@ impl<F: Future> Future for Timeout<F> {
     }
 }
 
-/// The time limit of a [`timeout`] was up. Becomes an `io::Error` of kind `TimedOut` by `?`.
+/// The error of a [`timeout`] that has expired. `?` converts it to an `io::Error` of kind
+/// `TimedOut`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Elapsed(());
 
@@ -294,7 +295,7 @@ impl From<Elapsed> for io::Error {
 ///
 /// # Panics
 ///
-/// If the period is zero. Waiting for a tick panics as [`sleep`] does.
+/// Panics if the period is zero. Waiting for a tick panics as [`sleep`] does.
 ///
 /// # Examples
 ///
@@ -332,19 +333,19 @@ pub fn interval_at(start: Instant, period: Duration) -> Interval {
     }
 }
 
-/// What to do about ticks that nobody waited for in time.
+/// How an [`Interval`] handles missed ticks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum MissedTicks {
-    /// They come one after the other, at once, until they are made up for.
+    /// Missed ticks come at once, one after the other, until the interval has caught up.
     #[default]
     Burst,
-    /// They are dropped: the next tick comes at the next whole number of periods.
+    /// Missed ticks are dropped. The next tick comes at the next whole number of periods.
     Skip,
     /// The next tick comes one period after the late one was taken.
     Delay,
 }
 
-/// The ticks of [`interval`] and [`interval_at`]; as a [`Stream`], too, which never ends.
+/// The ticks of [`interval`] and [`interval_at`]. Also an endless [`Stream`].
 #[derive(Debug)]
 pub struct Interval {
     /// Its deadline is the next tick.
@@ -354,7 +355,7 @@ pub struct Interval {
 }
 
 impl Interval {
-    /// Chooses what to do about missed ticks. Without, it's [`MissedTicks::Burst`].
+    /// Chooses how to handle missed ticks. The default is [`MissedTicks::Burst`].
     ///
     /// ```
     /// use std::time::Duration;
@@ -368,7 +369,7 @@ impl Interval {
         self
     }
 
-    /// Waits for the next tick. Gives the time at which it was due.
+    /// Waits for the next tick. Returns the time at which it was due.
     ///
     /// # Panics
     ///
@@ -376,7 +377,7 @@ impl Interval {
     ///
     /// # Cancel safety
     ///
-    /// No tick is lost when the future is dropped.
+    /// Dropping the future loses no tick.
     pub async fn tick(&mut self) -> Instant {
         poll_fn(|cx| self.poll_tick(cx)).await
     }

@@ -1,67 +1,69 @@
-//! The timers of a reactor: pure data. Deadlines are nanoseconds since an epoch that the caller
-//! chooses, and `now` is handed in; nothing here reads a clock or knows of an operating system.
+//! The timers of a reactor, as pure data. Deadlines are nanoseconds since an epoch that the caller
+//! chooses, and the caller passes `now`. This file reads no clock and makes no system call.
 //!
 //! The shape is the hierarchical timing wheel of Varghese & Lauck ("Hashed and Hierarchical Timing
-//! Wheels", SOSP 1987), without its ticking hand: a caller sleeps until [`Timers::next_deadline`]
-//! and [`Timers::fire`] jumps there. A deadline is a row of digits in base 64 over a tick of 65 µs:
+//! Wheels", SOSP 1987), without its periodic tick. The caller sleeps until
+//! [`Timers::next_deadline`], and [`Timers::fire`] advances straight to that time. A deadline is a
+//! number in base 64 above a tick of 65 µs:
 //!
 //! ```text
 //!   bit  63   58   52   46   40   34   28   22   16               0
 //!         | L7 | L6 | L5 | L4 | L3 | L2 | L1 | L0 |  within a tick |
 //! ```
 //!
-//! A level is a ring of slots for two windows: the one that `now` is in, and the next one. A timer
-//! waits on the lowest level whose windows reach it. The slot of a higher level that comes next is
-//! emptied in advance, some timers at each `fire`, into the next window of the level below; so a
-//! hundred thousand timers that were far don't have to move down in one go, at the moment when the
-//! first of them is due. Once `now` reaches a slot above level 0, what is left there moves down: if
-//! nothing has fired for a while before, all that was there.
+//! A level is a ring of slots for two windows, the current one with `now` in it and the next one. A
+//! timer waits on the lowest level with a window that contains its deadline. Each `fire` moves some
+//! timers from the next slot of a higher level to the next window of the level below. This spreads
+//! the cost when a hundred thousand distant timers come near, instead of moving all of them when
+//! the first one is due. Once `now` reaches a slot above level 0, its remaining timers move down.
+//! After a long pause without a `fire` these are all timers of the slot.
 //!
-//! Invariant: of equal deadlines the one inserted first is on the lower level, or ahead in the same
-//! slot. So they fire in the order in which they were inserted. (A new timer doesn't go past a slot
-//! that is still to be emptied.)
+//! Invariant: of two timers with equal deadlines, the one inserted first is on the lower level, or
+//! ahead in the same slot. So they fire in the order of insertion. (A new timer stays behind a slot
+//! that still has to be emptied.)
 
 use std::mem;
 
-/// A tick is 2^16 ns, 65.5 µs. A finer one takes a timer through more levels, a coarser one makes
-/// lists longer that are searched for what is due.
+/// A tick is 2^16 ns, 65.5 µs. A finer tick moves a timer through more levels. A coarser tick makes
+/// the lists longer that `fire` searches for due timers.
 const TICK_BITS: u32 = 16;
 
-/// A window has 64 slots. Two are as many as a `u128` has bits to tell which are occupied.
+/// A window has 64 slots, so the occupancy of two windows fits the bits of a `u128`.
 const SLOT_BITS: u32 = 6;
 const SLOTS: usize = 2 << SLOT_BITS;
 
-/// Eight levels of six bits over a tick of sixteen: any `u64` fits, and nothing overflows.
+/// Eight levels of six bits above a tick of sixteen bits hold any `u64` without overflow.
 const LEVELS: usize = (u64::BITS - TICK_BITS).div_ceil(SLOT_BITS) as usize;
 
-/// How many timers of a level a `fire` moves down in advance, and as many again for each that it
-/// fires: so they come down as fast as others go, and one that fires alone doesn't wait for many.
+/// How many timers of a level a `fire` moves down in advance, and again for each timer that it
+/// fires. So timers move down as fast as others fire, and a timer that fires alone waits for few
+/// moves.
 const AHEAD: usize = 8;
 
-/// As a limit: `find_next` is to be asked.
+/// As a limit: the cached deadline is stale, so `find_next` must run.
 const UNKNOWN: u64 = u64::MAX;
 
 /// The end of a list of entries.
 const NONE: u32 = u32::MAX;
 
-/// Pending timers with a payload each, to be handed back when the timer fires or is removed.
+/// Pending timers. Each has a payload, which is returned when the timer fires or is removed.
 ///
-/// A payload is never dropped here while the timers live, since its drop may be user code, and that
-/// runs when nothing is borrowed. The memory stays at its peak: 40 bytes for each timer that was
+/// While the timers live, only the caller drops payloads, because a drop may be user code and must
+/// run outside of any borrow. The memory stays at its peak, which is 40 bytes per timer that was
 /// pending at once (with a payload of 16 bytes), plus 24 KiB of slots.
 pub(crate) struct Timers<T> {
     /// How late (ns) a timer may be for the sake of sharing a wake-up with later ones.
     slack: u64,
-    /// Everything due until this moment (ns) has fired, unless `overdue`. Never goes back.
+    /// All timers due at or before this time (ns) have fired, unless `overdue`. Monotonic.
     now: u64,
-    /// Some timer may be due at `now` already: it was inserted late, or `fire` met its limit.
-    /// Stale after such a timer is removed, which costs one call of `fire` that finds nothing.
+    /// A timer may be due at `now` already, because it was inserted late or `fire` reached its
+    /// limit. Stale after such a timer is removed, which costs one call of `fire` without a result.
     overdue: bool,
-    /// What `find_next` said last. It holds until `fire`, unless a timer comes or goes that could
-    /// share the call.
+    /// The last result of `find_next`. Valid until `fire`, unless a timer that could share the call
+    /// is inserted or removed.
     next: u64,
     limit: u64,
-    /// For each level a bit for each slot that has entries, and a bit for each level that has any.
+    /// One bit per occupied slot of each level, and one bit per occupied level.
     occupied: [u128; LEVELS],
     levels: u8,
     /// All levels in one row, level 0 first.
@@ -73,7 +75,7 @@ pub(crate) struct Timers<T> {
     len: usize,
 }
 
-/// Names one timer for good: no later timer has an equal key.
+/// Identifies one timer. All later timers have other keys.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct TimerKey {
     index: u32,
@@ -85,8 +87,8 @@ pub(crate) struct TimerKey {
 struct Slot {
     head: u32,
     tail: u32,
-    /// The earliest and the latest deadline in it (ns). A removal leaves them as they are: then one
-    /// wake-up may find nothing, but no timer is later than its slack.
+    /// The earliest and the latest deadline in it (ns). A removal leaves them unchanged. This may
+    /// cause one spurious wake-up, and no timer fires later than its slack allows.
     earliest: u64,
     latest: u64,
 }
@@ -135,12 +137,12 @@ impl<T> Timers<T> {
         self.limit = UNKNOWN;
     }
 
-    /// Adds a timer that fires once `now` is at `deadline` (ns) or past it. A deadline in the past
-    /// is fine: the next `fire` takes it.
+    /// Adds a timer that fires once `now` has reached `deadline` (ns). If the deadline has passed,
+    /// the next `fire` takes the timer.
     #[inline]
     pub(crate) fn insert(&mut self, deadline: u64, payload: T) -> TimerKey {
         let index = self.allocate(deadline, payload);
-        // The highest digit in which they differ; `| 1`: no difference is level 0 too.
+        // The highest digit in which they differ. `| 1` maps equal ticks to level 0.
         let differ = ((deadline.max(self.now) ^ self.now) >> TICK_BITS) | 1;
         self.link(index, deadline, (differ.ilog2() / SLOT_BITS) as usize);
         self.overdue |= deadline <= self.now;
@@ -155,7 +157,7 @@ impl<T> Timers<T> {
         }
     }
 
-    /// Takes a timer out before it fires; `None` once it has fired or was removed.
+    /// Removes a pending timer. Returns `None` once it has fired or was removed.
     #[inline]
     pub(crate) fn remove(&mut self, key: TimerKey) -> Option<T> {
         self.get_mut(key)?;
@@ -164,10 +166,10 @@ impl<T> Timers<T> {
         self.release(key.index)
     }
 
-    /// The payload of a pending timer; `None` once it has fired or was removed.
+    /// The payload of a pending timer. `None` once it has fired or was removed.
     pub(crate) fn get_mut(&mut self, key: TimerKey) -> Option<&mut T> {
         let entry = self.entries.get_mut(key.index as usize)?;
-        // A vacant entry may have the generation too: that of the timer to come.
+        // A vacant entry has the generation of its next timer, and no payload.
         if entry.generation == key.generation {
             entry.payload.as_mut()
         } else {
@@ -175,9 +177,9 @@ impl<T> Timers<T> {
         }
     }
 
-    /// When to call `fire` (ns): then no timer is late by more than the slack, and as many as can
-    /// share the call do. A moment in the past means at once. `None` if no timer is pending. The
-    /// cost doesn't depend on their number.
+    /// When to call `fire` (ns). As many timers share the call as can, and each is late by at most
+    /// the slack. A time in the past means at once. `None` if no timer is pending. The cost is
+    /// independent of the number of timers.
     pub(crate) fn next_deadline(&mut self) -> Option<u64> {
         if self.len == 0 {
             return None;
@@ -191,10 +193,10 @@ impl<T> Timers<T> {
         Some(self.next)
     }
 
-    /// Moves the payloads of timers whose deadline is at or before `now` (ns) to the end of
-    /// `fired`, tick by tick: all of them, or `limit` of them, and the others stay due.
+    /// Moves the payloads of timers with a deadline at or before `now` (ns) to the end of `fired`,
+    /// tick by tick. Stops after `limit` payloads. The other timers stay due.
     ///
-    /// `now` comes from a clock that doesn't go back; if it does, the latest `now` holds.
+    /// If `now` is earlier than in a previous call, the latest `now` counts.
     #[inline]
     pub(crate) fn fire(&mut self, now: u64, limit: usize, fired: &mut Vec<T>) {
         let now = now.max(self.now);
@@ -206,7 +208,7 @@ impl<T> Timers<T> {
             if start > now {
                 break;
             }
-            // The slot is the first, so nothing is skipped by going to its start.
+            // The slot is the first occupied one, so its start skips no timer.
             self.now = self.now.max(start);
             if level > 0 {
                 self.cascade(level, unit, usize::MAX);
@@ -217,7 +219,7 @@ impl<T> Timers<T> {
                 return;
             }
             if start >> TICK_BITS == now >> TICK_BITS {
-                break; // what is left in the slot is due later in this tick
+                break; // the rest of the slot is due later in this tick
             }
         }
         self.now = now;
@@ -231,7 +233,7 @@ impl<T> Timers<T> {
 
 // The wheel.
 impl<T> Timers<T> {
-    /// The levels that have timers, the lowest first.
+    /// The levels that have timers, lowest first.
     fn levels(&self) -> impl Iterator<Item = usize> + use<T> {
         let mut left = self.levels;
         std::iter::from_fn(move || {
@@ -241,8 +243,8 @@ impl<T> Timers<T> {
         })
     }
 
-    /// The numbers of the occupied slots of a level, from the one of `now` on: how many slots of
-    /// this level there are since the epoch.
+    /// The numbers of the occupied slots of a level, starting at the slot of `now`. The slots of a
+    /// level are numbered from the epoch.
     fn units(&self, level: usize) -> impl Iterator<Item = u64> + use<T> {
         let now = self.now >> shift(level);
         let mut left = self.occupied[level].rotate_right((now % SLOTS as u64) as u32);
@@ -258,17 +260,18 @@ impl<T> Timers<T> {
             .map(move |unit| &self.slots[place(level, unit)])
     }
 
-    /// When timers have to fire, and up to when others could share that call.
+    /// When timers have to fire, and the latest deadline of a timer that could share that call.
     fn find_next(&self) -> Option<(u64, u64)> {
-        // Slots of one level come one after the other, those of several levels may overlap.
+        // Slots of one level are disjoint. Slots of several levels may overlap.
         let firsts = self
             .levels()
             .filter_map(|level| self.slots_of(level).next());
         let earliest = firsts.map(|slot| slot.earliest).min()?;
         let limit = earliest.saturating_add(self.slack);
         let shared = self.levels().flat_map(|level| {
-            // In a slot that is longer than the slack the first may be alone, and isn't made late.
-            // If it has company, that costs one wake-up more: then they are on a lower level.
+            // In a slot longer than the slack, the first timer may be alone, so it fires on time.
+            // If others could have shared the call, this costs one more wake-up, which finds them
+            // on a lower level.
             let is_long = 1 << shift(level) > self.slack;
             let slots = self.slots_of(level);
             let near = slots.take_while(move |slot| slot.earliest <= limit);
@@ -280,15 +283,15 @@ impl<T> Timers<T> {
         Some((shared.max()?, limit))
     }
 
-    /// A timer comes or goes.
+    /// Invalidates `next` if the insertion or removal of this deadline can change it.
     fn forget_next(&mut self, deadline: u64) {
         if deadline <= self.limit {
             self.limit = UNKNOWN;
         }
     }
 
-    /// The level and number of the slot that begins first. Of several, the one on the highest
-    /// level: its timers have to move down before others fire.
+    /// The level and number of the slot that begins first. Among slots with equal starts the
+    /// highest level wins, because its timers have to move down before others fire.
     fn first(&self) -> Option<(usize, u64)> {
         let firsts = self
             .levels()
@@ -296,7 +299,7 @@ impl<T> Timers<T> {
         firsts.min_by_key(|&(level, unit)| (unit << shift(level), LEVELS - level))
     }
 
-    /// Moves timers of a slot to lower levels, in order; `limit` of them at most.
+    /// Moves at most `limit` timers of a slot to lower levels, in order.
     fn cascade(&mut self, level: usize, unit: u64, limit: usize) {
         for _ in 0..limit {
             let head = self.slots[place(level, unit)].head;
@@ -308,7 +311,8 @@ impl<T> Timers<T> {
         }
     }
 
-    /// Moves what is due in a slot of level 0 to `fired`. False if that got full before the end.
+    /// Moves the due timers in a slot of level 0 to `fired`. Returns false if `fired` filled up
+    /// first.
     fn take_due(&mut self, place: usize, now: u64, full: usize, fired: &mut Vec<T>) -> bool {
         let mut index = self.slots[place].head;
         let (mut earliest, mut latest) = (u64::MAX, 0);
@@ -330,11 +334,11 @@ impl<T> Timers<T> {
     }
 }
 
-// The lists: O(1) each.
+// The lists. Each operation takes constant time.
 impl<T> Timers<T> {
     /// Appends an entry to the slot of its deadline, on `level` or below.
     fn link(&mut self, index: u32, deadline: u64, mut level: usize) {
-        // The past waits in the slot of `now`, which is never behind the next `fire`.
+        // An overdue timer waits in the slot of `now`, which the next `fire` reaches.
         let time = deadline.max(self.now);
         while level > 0 {
             let unit = time >> shift(level);
@@ -386,7 +390,8 @@ impl<T> Timers<T> {
         }
     }
 
-    /// An entry for a new timer, the one vacated last if there is any: it is likely in the cache.
+    /// Returns an entry for a new timer. Prefers the one vacated last, which is likely in the
+    /// cache.
     #[inline]
     fn allocate(&mut self, deadline: u64, payload: T) -> u32 {
         self.len += 1;
@@ -420,8 +425,9 @@ impl<T> Timers<T> {
         self.len -= 1;
         let entry = &mut self.entries[index as usize];
         entry.generation = entry.generation.wrapping_add(1);
-        // After four billion timers the generations begin again, and an old key would name a
-        // stranger. The entry is left unused instead: 40 bytes lost, in minutes at the fastest.
+        // After four billion timers the generations would repeat, and an old key would match a
+        // later timer. The entry is retired instead, which loses 40 bytes, after some minutes at
+        // the earliest.
         if entry.generation != 0 {
             entry.next = mem::replace(&mut self.vacant, index);
         }

@@ -269,7 +269,7 @@ fn the_memory_stays_at_its_peak() {
     assert_eq!(timers.entries.len(), 10);
 }
 
-/// What may be done to the timers, with times relative to the moment.
+/// An operation on the timers, with times relative to `now`.
 #[derive(Clone, Debug)]
 enum Step {
     InsertIn(u64),
@@ -303,7 +303,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// The timers and what they should be: pending ones by deadline and order of insertion.
+/// The timers and their model, which has the pending ones by deadline and order of insertion.
 struct Model {
     timers: Timers<u64>,
     now: u64,

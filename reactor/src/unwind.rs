@@ -1,8 +1,8 @@
-//! What may be used after a panic was caught.
+//! The types that may be used after a panic was caught.
 //!
-//! The compiler takes cells for state that a panic can leave half changed. Here no code of the user
-//! runs while a table is borrowed or a value is half changed: wakers are called, cloned and dropped
-//! before or after. So all of this is consistent whenever a panic can come by.
+//! The compiler assumes that a panic can leave a cell half changed. In this crate, user code runs
+//! only while every table is consistent and unborrowed. Wakers are called, cloned and dropped
+//! before or after a change. So all state is consistent whenever user code can panic.
 
 use std::panic::{RefUnwindSafe, UnwindSafe};
 
@@ -16,6 +16,6 @@ macro_rules! unwind_safe {
     )* };
 }
 
-// All that has a descriptor has a source.
+// Every type with a descriptor contains a source.
 unwind_safe!(Source);
 unwind_safe!(Reactor, Awake<'_>);

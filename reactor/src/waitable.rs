@@ -6,9 +6,9 @@ use std::task::Context;
 
 use crate::source::Source;
 
-/// Waits until a handle is signaled once: the handle of a process when the process has ended, that
-/// of an event when it is set. The system's thread pool waits for it and tells the completion port
-/// of this thread's reactor.
+/// Waits until a handle is signaled once. The handle of a process is signaled when the process has
+/// ended, the handle of an event when it is set. The system's thread pool waits for it and notifies
+/// the completion port of this thread's reactor.
 ///
 /// It belongs to the thread that made it.
 #[derive(Debug)]
@@ -28,12 +28,12 @@ impl Waitable {
         Ok(Waitable { source, handle })
     }
 
-    /// Leaves the task's waker, which is called when the handle is signaled. The caller then looks
-    /// whether it was signaled before. The system is asked to wait once, in the first call.
+    /// Registers the task's waker, which is called when the handle is signaled. The caller then
+    /// checks whether it was signaled before. The first call starts the system's wait.
     ///
     /// # Errors
     ///
-    /// Fails if no reactor turns on this thread, or the system can't wait for the handle.
+    /// Fails if this thread's reactor is not driven, or if the system cannot wait for the handle.
     pub fn register(&self, cx: &mut Context<'_>) -> io::Result<()> {
         self.source.wait_for_process(cx, self.handle.as_handle())
     }

@@ -9,20 +9,20 @@ use std::task::Waker;
 use crate::poller::Interest;
 use crate::wake::{drop_all, wake_all};
 
-/// The wakers of a source. Usually there is one, which takes no allocation. Any number may wait,
-/// each waker once per interest.
+/// The wakers of a source. A single waker, the usual case, takes no allocation. Any number may
+/// wait, each waker once per interest.
 pub(crate) struct Waiters {
     first: Cell<Option<Waker>>,
     /// The interest of the first waker.
     interest: Cell<Interest>,
-    /// Zero if the first waker is a leftover that no wait needs any more.
+    /// Zero if the first waker is a leftover of a wait that has ended.
     holders: Cell<Holders>,
     /// Allocated for the second waiter, and kept.
     others: Cell<Option<Box<Others>>>,
 }
 
 /// Counts the futures that wait with a waker. They remove it when they are dropped. `UNTICKETED` is
-/// added if a poll method has left the waker, because nothing removes that.
+/// added if a poll method has left the waker, because such a waker stays until an event.
 type Holders = u32;
 const UNTICKETED: Holders = 1 << 31;
 
@@ -53,22 +53,21 @@ const UNCHECKED: usize = 64;
 /// Finds a waker in constant time, and bounds the wakers without a ticket.
 ///
 /// A poll method leaves its waker with the source until the next event. If the task stops waiting,
-/// nothing removes the waker, and on a silent source such wakers would accumulate. After a number
-/// of new ones, a check wakes all of them once: tasks that still wait register again, and the other
-/// wakers are gone.
+/// the waker stays, and on a silent source such wakers would accumulate. After a number of new
+/// ones, a check removes and wakes all of them once. Tasks that still wait register again.
 ///
 /// Checks stop by themselves. A check needs new waiters, at least [`UNCHECKED`] and at least twice
-/// as many as returned after the previous check. A waiter that returns is not new: its identity is
-/// remembered for a number of turns that grows with the crowd. So each new waiter costs a constant
-/// number of wakes, and a crowd that only waits costs none.
+/// as many as returned after the previous check. A returning waiter is recognized, because its
+/// identity is stored for a number of turns that grows with the crowd. So each new waiter costs a
+/// constant number of wakes, and a crowd that only waits is free.
 #[derive(Default)]
 struct Index {
     positions: HashMap<Identity, usize>,
     /// The wakers that a check has called, with the number of its turn.
     checked: HashMap<Identity, u32>,
-    /// The waiters that the last event woke. So many may return without being new.
+    /// The number of waiters that the last event woke. So many may return and count as known.
     expected: usize,
-    /// Waiters since the last check that were new, and that returned.
+    /// The new and the returning waiters since the last check.
     new: usize,
     returned: usize,
     /// The turn in which old entries of `checked` were last removed.
@@ -143,8 +142,8 @@ impl Waiters {
         }
     }
 
-    /// Adds a waker until the next event, unless it is there already. `turn` is the number of the
-    /// current turn.
+    /// Adds a waker until the next event, unless it is registered already. `turn` is the number of
+    /// the current turn.
     #[inline]
     pub(crate) fn add(&self, interest: Interest, waker: &Waker, turn: u32) {
         self.add_as(UNTICKETED, interest, waker, turn);
@@ -177,7 +176,7 @@ impl Waiters {
         }
     }
 
-    /// Replaces a first waker that no wait needs any more.
+    /// Replaces a first waker that is a leftover.
     #[cold]
     fn replace_first(&self, interest: Interest, waker: Waker, holder: Holders) {
         self.interest.set(interest);
@@ -185,11 +184,11 @@ impl Waiters {
         drop_all(self.first.replace(Some(waker)));
     }
 
-    /// Ends the wait of a future. Must be called once per `add_holder`, and only if no event has
-    /// come since.
+    /// Ends the wait of a future. Must be called once per `add_holder`, unless an event has come
+    /// since.
     ///
     /// The first waker stays until another one needs its slot or an event takes it. A task that
-    /// cancelled a wait often waits again, and then its waker need not be cloned.
+    /// cancelled a wait often waits again, which then saves a clone of its waker.
     #[inline(never)]
     pub(crate) fn remove_holder(&self, interest: Interest, waker: Identity) {
         let is = |first: &Option<Waker>| first.as_ref().is_some_and(|it| identity(it) == waker);
@@ -228,8 +227,8 @@ impl Waiters {
     }
 }
 
-/// Adds a holder: one future, or `UNTICKETED`. If the count would overflow, the waker stays until
-/// the next event.
+/// Adds a holder, which is one future or `UNTICKETED`. If the count would overflow, the waker stays
+/// until the next event.
 fn hold(holders: Holders, holder: Holders) -> Holders {
     match holder {
         UNTICKETED => holders | UNTICKETED,
@@ -267,7 +266,7 @@ impl Crowd {
         }
     }
 
-    /// Adds a holder to a waker. Returns false if the waker is not there.
+    /// Adds a holder to a waker. Returns false if the waker is missing.
     fn hold(&mut self, waker: &Waker, holder: Holders) -> bool {
         let found = self.find(identity(waker));
         if let Some(position) = found {
@@ -352,7 +351,7 @@ impl Crowd {
 }
 
 impl Index {
-    /// Indexes all wakers, unless that was done.
+    /// Indexes all wakers, unless they are indexed already.
     fn fill(&mut self, waiters: &[Waiter]) {
         if self.positions.len() < waiters.len() {
             let all = waiters.iter().enumerate();
@@ -380,8 +379,8 @@ impl Index {
 
     /// Records the wakers that a check is about to call.
     fn note_check(&mut self, waiters: &[Waker], turn: u32) {
-        // In turns: how long a waiter may take to return. If it takes longer it counts as new,
-        // which limits the spurious wakes to 16 per turn.
+        // The number of turns that a waiter may take to return. A later waiter counts as new, which
+        // limits the spurious wakes to 16 per turn.
         let patience = ((self.checked.len() + waiters.len()) / 16).clamp(4, 4096) as u32;
         if turn.wrapping_sub(self.cleaned) > patience / 4 {
             let is_recent = |woken: u32| turn.wrapping_sub(woken) <= patience;

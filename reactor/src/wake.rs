@@ -1,13 +1,13 @@
 //! Calling and dropping wakers, which is user code.
 //!
-//! A waker may do anything: panic, turn the reactor, drop a future. So call these functions while
-//! no borrow and no lock is held.
+//! A waker may panic, turn the reactor, or drop a future. So call these functions only outside of
+//! borrows and locks.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::task::Waker;
 
-/// Calls wakers. A panic in one of them does not keep the others from being called.
+/// Calls all wakers, even if some of them panic.
 #[inline]
 pub fn wake_all(wakers: impl IntoIterator<Item = Waker>) {
     for waker in wakers {

@@ -13,13 +13,14 @@ use windlass_executor::budget;
 use super::exchange::{Co, Exchange};
 use super::sync_coroutine::{Coroutine, State};
 
-/// A [`Coroutine`] whose body may await any future, such as sockets, timers and tasks.
+/// A [`Coroutine`] with a body that may await any future, such as sockets, timers and tasks.
 ///
 /// [`send`](Self::send) passes a value in and waits for the next output. With the input `()` it is
 /// a [`Stream`] of the outputs. The return value of the body is then available from
 /// [`into_result`](Self::into_result).
 ///
-/// It is not a task: its body runs only while a task awaits it, and is suspended in between.
+/// Its body runs only while a task awaits it, and is suspended in between. So a coroutine is part
+/// of a task.
 ///
 /// # Examples
 ///
@@ -62,13 +63,13 @@ use super::sync_coroutine::{Coroutine, State};
 #[must_use = "a coroutine does nothing unless it is resumed"]
 pub struct AsyncCoroutine<'a, I, O, R, F: ?Sized = dyn Future<Output = R> + 'a> {
     inner: Coroutine<'a, I, O, R, F>,
-    /// An input was passed in, and its output was not returned yet.
+    /// An input was passed in, and its output is still to be returned.
     is_answer_due: bool,
 }
 
 impl<'a, I, O, R> AsyncCoroutine<'a, I, O, R> {
-    /// Creates a boxed coroutine. Its body starts with the first [`send`](Self::send), whose input
-    /// is the second argument of the body.
+    /// Creates a boxed coroutine. Its body starts with the first [`send`](Self::send). The input of
+    /// that call is the second argument of the body.
     pub fn new<B>(body: B) -> Self
     where
         B: AsyncFnOnce(&mut Co<'_, I, O>, I) -> R + 'a,
@@ -86,7 +87,7 @@ impl<'a, I, O, R, F> AsyncCoroutine<'a, I, O, R, F>
 where
     F: Future<Output = R> + ?Sized + 'a,
 {
-    /// Creates a coroutine whose body is pinned to the stack: see [`Coroutine::pinned`].
+    /// Creates a coroutine with a body that is pinned to the stack (see [`Coroutine::pinned`]).
     pub fn pinned(exchange: &'a Exchange<I, O>, body: Pin<&'a mut F>) -> Self {
         AsyncCoroutine {
             inner: Coroutine::pinned(exchange, body),
@@ -100,14 +101,15 @@ where
     /// # Panics
     ///
     /// * Panics if the coroutine is [finished](Self::is_finished).
-    /// * Panics if an earlier `send` was dropped, and its [`answer`](Self::answer) was not awaited.
+    /// * Panics if an earlier `send` was dropped, and its [`answer`](Self::answer) is still to be
+    ///   awaited.
     /// * Propagates a panic of the body. The coroutine is then finished.
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped before its first poll, nothing was sent and the value is dropped
-    /// with it. If it is dropped later, the value was sent. The body stays suspended at its current
-    /// await, and [`answer`](Self::answer) continues it.
+    /// If the future is dropped before its first poll, it drops the value unsent. If it is dropped
+    /// later, the value was sent. The body stays suspended at its current await, and
+    /// [`answer`](Self::answer) continues it.
     pub async fn send(&mut self, input: I) -> State<O, R> {
         let mut input = Some(input);
         poll_fn(|cx| {
@@ -119,7 +121,7 @@ where
         .await
     }
 
-    /// Waits for the output of a [`send`](Self::send) whose future was dropped.
+    /// Waits for the output after the future of a [`send`](Self::send) was dropped.
     ///
     /// ```
     /// use futures::FutureExt;
@@ -136,7 +138,7 @@ where
     ///
     /// # Panics
     ///
-    /// Panics if no answer is due. Propagates a panic of the body; the coroutine is then finished.
+    /// Panics if no answer is due. Propagates a panic of the body. The coroutine is then finished.
     ///
     /// # Cancel safety
     ///
@@ -146,7 +148,7 @@ where
         poll_fn(|cx| self.poll_answer(cx)).await
     }
 
-    /// Returns true if the body has returned or panicked. Nothing can be sent then.
+    /// Returns true if the body has returned or panicked. Another `send` would panic.
     pub fn is_finished(&self) -> bool {
         self.inner.is_finished()
     }

@@ -1,7 +1,7 @@
 //! Functions that suspend in the middle, yield a value, and resume with another value.
 //!
 //! A subroutine has one entry and returns once. A coroutine has an entry per
-//! [`yield_`](Co::yield_): it suspends there with its local variables in place, and its caller
+//! [`yield_`](Co::yield_). It suspends there with its local variables in place, and its caller
 //! receives a value. The next call resumes it at that point with the value of the call. So the
 //! coroutine and its caller are each written as if they were the main program and the other one a
 //! subroutine:
@@ -26,8 +26,8 @@
 //! The first input is the argument of the body, as with any function, so no extra value is needed
 //! to start it. Input, output and result each have their own type.
 //!
-//! A coroutine without input is an [`Iterator`]. Functions that it passes `co` to may yield as
-//! well, at any depth:
+//! A coroutine without input is an [`Iterator`]. Functions that it passes `co` to may also yield,
+//! at any depth:
 //!
 //! ```
 //! use windlass::coroutine::{Co, Coroutine};
@@ -68,10 +68,10 @@
 //! assert_eq!(coroutine.next(), Some("no allocation"));
 //! ```
 //!
-//! Creating a boxed coroutine takes two allocations, creating a pinned one takes none, and resuming
-//! takes none. The type of a boxed coroutine can be named and stored. The type of a pinned one
-//! includes the type of its body, like that of a closure, so the compiler can inline the body and a
-//! resume costs less.
+//! Creating a boxed coroutine takes two allocations. A pinned one is free of allocations, and so is
+//! resuming either. The type of a boxed coroutine can be named and stored. The type of a pinned one
+//! includes the type of its body, like a closure, so the compiler can inline the body and a resume
+//! costs less.
 //!
 //! # How it works
 //!
@@ -96,7 +96,7 @@
 //! | a yield is dropped after that | the input of the next resume is dropped |
 //! | two bodies are made from one [`Exchange`] | the second call panics |
 //! | a body is pinned with the exchange of another | `resume` panics |
-//! | the await of a `send` is dropped | nothing is lost: see [`answer`](AsyncCoroutine::answer) |
+//! | the await of a `send` is dropped | [`answer`](AsyncCoroutine::answer) returns the output |
 //!
 //! # Sources
 //!

@@ -37,7 +37,7 @@ pub enum State<O, R> {
     Complete(R),
 }
 
-/// A coroutine with inputs `I`, outputs `O` and the result `R`, whose body may borrow for `'a`.
+/// A coroutine with inputs `I`, outputs `O` and the result `R`. Its body may borrow for `'a`.
 ///
 /// The [module](super) describes coroutines. An [`AsyncCoroutine`](super::AsyncCoroutine) may also
 /// wait for sockets and timers.
@@ -73,8 +73,8 @@ pub struct Coroutine<'a, I, O, R, F: ?Sized = dyn Future<Output = R> + 'a> {
 impl<I, O, R, F: ?Sized> Unpin for Coroutine<'_, I, O, R, F> {}
 
 impl<'a, I, O, R> Coroutine<'a, I, O, R> {
-    /// Creates a boxed coroutine. Its body starts with the first [`resume`](Self::resume), whose
-    /// input is the second argument of the body.
+    /// Creates a boxed coroutine. Its body starts with the first [`resume`](Self::resume). The
+    /// input of that call is the second argument of the body.
     pub fn new<B>(body: B) -> Self
     where
         B: AsyncFnOnce(&mut Co<'_, I, O>, I) -> R + 'a,
@@ -99,9 +99,9 @@ impl<'a, I, O, R, F> Coroutine<'a, I, O, R, F>
 where
     F: Future<Output = R> + ?Sized + 'a,
 {
-    /// Creates a coroutine whose `body` is pinned to the stack by [`pin!`](std::pin::pin), and
-    /// dropped there. The body must come from [`Exchange::body`] of the same exchange, otherwise
-    /// [`resume`](Self::resume) panics.
+    /// Creates a coroutine with a `body` that is pinned to the stack by [`pin!`](std::pin::pin),
+    /// and dropped there. The body must come from [`Exchange::body`] of the same exchange,
+    /// otherwise [`resume`](Self::resume) panics.
     ///
     /// A body of type `Pin<&mut dyn Future<..>>` makes a coroutine of the same type as a boxed one.
     ///

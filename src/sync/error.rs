@@ -33,7 +33,7 @@ impl<T> fmt::Debug for SendError<T> {
 
 impl<T> Error for SendError<T> {}
 
-/// A value cannot be sent without waiting. Contains the value.
+/// Sending would have to wait, or the channel is closed. Contains the value.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum TrySendError<T> {
     /// The channel is full, or other senders wait for capacity.
@@ -71,12 +71,12 @@ impl<T> fmt::Debug for TrySendError<T> {
 
 impl<T> Error for TrySendError<T> {}
 
-/// No value can be received without waiting.
+/// The channel is empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TryRecvError {
-    /// The channel is empty, and a value may still arrive.
+    /// The channel is empty. A value may still arrive.
     Empty,
-    /// No value will arrive: all senders are gone, or the channel is closed.
+    /// The channel has ended, because all senders are gone or it is closed.
     Closed,
 }
 
@@ -91,7 +91,7 @@ impl fmt::Display for TryRecvError {
 
 impl Error for TryRecvError {}
 
-/// Permits cannot be acquired without waiting.
+/// Acquiring permits would have to wait, or the semaphore is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TryAcquireError {
     /// Too few permits are available, or others wait for permits.

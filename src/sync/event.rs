@@ -12,9 +12,9 @@ use super::wait_queue::{WaitKey, WaitQueue, WaitState};
 
 /// Notifies tasks that something has changed, so that they check it again.
 ///
-/// The state itself is in cells of yours. The event stores nothing, so a notification without a
-/// listener is lost. In a loop such as `while !ready() { event.listen().await }` no wake-up is
-/// lost, because no other code runs between the check and the start of the listener.
+/// The state itself is in cells of yours. The event is stateless, so a notification without a
+/// listener is lost. A loop such as `while !ready() { event.listen().await }` misses no wake-up,
+/// because the check and the start of the listener are one step.
 ///
 /// # Examples
 ///
@@ -46,20 +46,20 @@ pub struct Event {
     waiters: WaitQueue,
 }
 
-// A panic leaves it usable: no user code runs while its state is inconsistent.
+// A panic leaves it usable, because user code runs only while its state is consistent.
 impl UnwindSafe for Event {}
 impl RefUnwindSafe for Event {}
 
 impl Event {
-    /// Creates an event without listeners.
+    /// Creates an event.
     pub const fn new() -> Self {
         Event {
             waiters: WaitQueue::new(),
         }
     }
 
-    /// Returns a future that waits for a notification. It counts notifications from this call on,
-    /// not only from its first poll.
+    /// Returns a future that waits for a notification. It receives notifications from this call on,
+    /// even before its first poll.
     ///
     /// # Cancel safety
     ///
@@ -72,8 +72,8 @@ impl Event {
         }
     }
 
-    /// Notifies the listener that has waited longest. Without a listener this does nothing, whereas
-    /// tokio's `Notify` would store the notification for the next one.
+    /// Notifies the listener that has waited longest. Without a listener, the notification is lost,
+    /// whereas tokio's `Notify` would store it for the next one.
     pub fn notify_one(&self) {
         self.notify(1);
     }
@@ -119,7 +119,7 @@ impl fmt::Debug for Event {
 #[must_use = "futures do nothing unless awaited or polled"]
 pub struct Listener<'a> {
     event: &'a Event,
-    /// None after completion.
+    /// `None` after completion.
     key: Option<WaitKey>,
 }
 

@@ -2,8 +2,8 @@
 //!
 //! # When a lock is needed
 //!
-//! The tasks of a thread run one at a time, and switch only at an `.await`. Between two awaits no
-//! other task interferes, so an `Rc` of a `Cell` or a `RefCell` is enough to share state:
+//! The tasks of a thread run one at a time, and switch only at an `.await`. Between two awaits a
+//! task runs alone, so an `Rc` of a `Cell` or a `RefCell` is enough to share state:
 //!
 //! ```
 //! use std::{cell::Cell, rc::Rc};
@@ -22,8 +22,8 @@
 //! });
 //! ```
 //!
-//! Only state that must not change *across* an `.await` needs more. A `RefCell` borrow that is held
-//! across one makes the next borrow of another task panic. A [`Mutex`] makes that task wait.
+//! Only state that must stay the same *across* an `.await` needs more. A `RefCell` borrow that is
+//! held across one makes the next borrow of another task panic. A [`Mutex`] makes that task wait.
 //!
 //! | for | use |
 //! |---|---|
@@ -33,31 +33,31 @@
 //! | one reply | [`oneshot`] |
 //! | the newest value of something that changes | [`watch`] |
 //! | waiting for a condition on your own cells | [`Event`] |
-//! | other threads | crates such as async-channel, whose futures run here as well |
+//! | other threads | crates such as async-channel, with futures that also run here |
 //!
 //! # Guarantees
 //!
 //! * **Fair.** Waiters are served first in, first out. `try_` calls never barge.
 //! * **Bounded.** One poll of a task completes 32 to 96 operations. Then the next one yields, even
-//!   if it is ready ([`budget`](crate::task::budget)). So a loop over a channel that always has a
-//!   value starves neither timeouts nor other tasks.
+//!   if it is ready ([`budget`](crate::task::budget)). So timeouts and other tasks make progress
+//!   beside a loop over a channel that always has a value.
 //! * **Cancel-safe.** Any of the futures may be dropped at any time. A permit, lock, channel
 //!   capacity or notification that it was already granted goes to the next waiter. Each method
 //!   documents what its caller loses.
 //! * **Executor-independent.** Any executor of the thread can run them, and any waker can wake
-//!   them. A waker that panics affects no other waiter. The types stay on their thread: they are
-//!   neither `Send` nor `Sync`.
+//!   them. A waker that panics leaves the other waiters unaffected. The types stay on their thread,
+//!   because they are neither `Send` nor `Sync`.
 //! * **No user code under a borrow.** Wakers and destructors of values may use the channel or lock
 //!   that calls them.
-//! * **Few allocations.** Waiting allocates only if more tasks wait than did lately. Waking one
-//!   task allocates nothing, waking several at once allocates a list.
+//! * **Few allocations.** Waiting allocates only if more tasks wait than did lately. Waking several
+//!   tasks at once allocates a list, waking one is free of allocations.
 //! * **Memory shrinks** after a burst. A channel keeps capacity for four times its values, and for
 //!   at least 8 KiB or 32 values. A wait queue ends with its last waiter.
 //!
 //! The drop of a receiver drops the values of its channel. Tasks among them may own further
 //! channels and tasks [to any depth](crate::Task#tasks-that-own-tasks). A chain of channels alone,
-//! each of which holds the receiver of the next, takes stack per channel when it is dropped, as a
-//! chain of boxes does: values may borrow, so their drop cannot be deferred.
+//! each of which holds the receiver of the next, takes stack per channel when it is dropped, like a
+//! chain of boxes. Values may borrow, so their drop cannot be deferred.
 //!
 //! Polling one of these futures after it has completed panics, except for a [`oneshot::Receiver`],
 //! which then returns an error.

@@ -54,8 +54,8 @@ pub fn channel<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
     (Sender(Handle(inner.clone())), Receiver(inner))
 }
 
-/// Creates a channel that holds any number of values. Senders never wait, so there is no
-/// backpressure, and senders that are faster than the receiver fill the memory.
+/// Creates a channel that holds any number of values. Senders never wait. Without backpressure,
+/// senders that are faster than the receiver fill the memory.
 ///
 /// ```
 /// use windlass::block_on;
@@ -87,7 +87,7 @@ pub(crate) struct Inner<T> {
     receiver: WakerCell,
 }
 
-// A panic leaves it usable: no user code runs while its state is inconsistent.
+// A panic leaves it usable, because user code runs only while its state is consistent.
 impl<T> UnwindSafe for Inner<T> {}
 impl<T> RefUnwindSafe for Inner<T> {}
 
@@ -152,7 +152,7 @@ impl<T> Inner<T> {
         self.queue.borrow().is_empty() && !self.is_ended()
     }
 
-    /// True if no further value can be sent.
+    /// True if the channel accepts no further value.
     fn is_ended(&self) -> bool {
         self.senders.get() == 0 || self.capacity.is_closed()
     }
@@ -190,8 +190,8 @@ impl<T> Sender<T> {
     ///
     /// # Cancel safety
     ///
-    /// If the future is dropped before it completes, the value was not sent and is dropped with it,
-    /// and the position in the queue is lost. To keep the value, [`reserve`](Self::reserve) first.
+    /// If the future is dropped before it completes, it drops the value unsent and loses its
+    /// position in the queue. To keep the value, [`reserve`](Self::reserve) first.
     pub async fn send(&self, value: T) -> Result<(), SendError<T>> {
         match self.reserve().await {
             Ok(permit) => permit.send(value),
@@ -225,7 +225,7 @@ impl<T> Sender<T> {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future gives up its position in the queue. Capacity that it was already granted
+    /// Dropping the future loses its position in the queue. Capacity that it was already granted
     /// goes to the next sender.
     ///
     /// ```
@@ -268,7 +268,7 @@ impl<T> fmt::Debug for Sender<T> {
     }
 }
 
-/// Reserved capacity for one value: see [`Sender::reserve`]. Dropping it frees the capacity.
+/// Reserved capacity for one value (see [`Sender::reserve`]). Dropping it frees the capacity.
 #[must_use = "dropping this frees the capacity for the next sender"]
 pub struct Permit<'a, T> {
     inner: &'a Inner<T>,
@@ -330,8 +330,8 @@ impl<T> fmt::Debug for UnboundedSender<T> {
 pub struct Receiver<T>(Rc<Inner<T>>);
 
 impl<T> Receiver<T> {
-    /// Waits for the next value. Returns `None` once the channel is empty and no value will arrive,
-    /// because all senders are gone or the channel was [closed](Self::close).
+    /// Waits for the next value. Returns `None` once the channel is empty and has ended, because
+    /// all senders are gone or it was [closed](Self::close).
     ///
     /// # Cancel safety
     ///
@@ -396,7 +396,7 @@ impl<T> Receiver<T> {
         self.0.queue.borrow().len()
     }
 
-    /// Returns true if the channel holds no value.
+    /// Returns true if the channel is empty.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }

@@ -15,9 +15,9 @@ use super::semaphore::{Acquire, Permit, Semaphore};
 /// is enough for everything else, and cheaper. Use the lock for steps that belong together and
 /// await in between, such as a request and its reply on a connection that several tasks share.
 ///
-/// Waiters are served first in, first out, and the lock is handed over directly. There is no
-/// poisoning: if a task panics or is dropped while it holds the lock, the next waiter gets the lock
-/// and the value as it is.
+/// Waiters are served first in, first out, and the lock is handed over directly. If a task panics
+/// or is dropped while it holds the lock, the next waiter gets the lock and the value as it is.
+/// There is no poisoning.
 ///
 /// # Examples
 ///
@@ -45,7 +45,7 @@ use super::semaphore::{Acquire, Permit, Semaphore};
 /// });
 /// ```
 pub struct Mutex<T: ?Sized> {
-    /// Has one permit: to use the value.
+    /// Has one permit, which allows the use of the value.
     lock: Semaphore,
     /// Borrowed while there is a guard. After a handover and before the next owner is polled, only
     /// `lock` shows that the mutex is locked.
@@ -70,12 +70,12 @@ impl<T> Mutex<T> {
 impl<T: ?Sized> Mutex<T> {
     /// Waits for the lock. Dropping the guard unlocks it.
     ///
-    /// A task that waits for a lock which it already holds waits for ever.
+    /// A task that waits for a lock which it already holds waits forever.
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future gives up its position in the queue. A lock that it was already granted
-    /// goes to the next waiter.
+    /// Dropping the future loses its position in the queue. A lock that it was already granted goes
+    /// to the next waiter.
     pub fn lock(&self) -> Lock<'_, T> {
         Lock {
             mutex: self,

@@ -38,7 +38,8 @@ pub fn channel<T>() -> (Sender<T>, Receiver<T>) {
 
 pub(crate) struct Inner<T> {
     value: Cell<Option<T>>,
-    /// The sender is gone. If `value` is empty, either nothing was sent or it was received.
+    /// The sender is gone. If `value` is empty, the sender was dropped before sending, or the value
+    /// was received.
     sender_gone: Cell<bool>,
     /// The receiver is gone or closed.
     closed: Cell<bool>,
@@ -46,7 +47,7 @@ pub(crate) struct Inner<T> {
     receiver: WakerCell,
 }
 
-// A panic leaves it usable: no user code runs while its state is inconsistent.
+// A panic leaves it usable, because user code runs only while its state is consistent.
 impl<T> UnwindSafe for Inner<T> {}
 impl<T> RefUnwindSafe for Inner<T> {}
 
@@ -73,7 +74,7 @@ impl<T> Sender<T> {
         self.0.closed.get()
     }
 
-    /// Waits until the receiver is gone or closed, to stop work whose result is not needed.
+    /// Waits until the receiver is gone or closed, to stop work on an unneeded result.
     ///
     /// # Cancel safety
     ///
@@ -119,14 +120,14 @@ impl<T> fmt::Debug for Sender<T> {
     }
 }
 
-/// The receiving end of a [`channel`], a future of the value. It completes with an error if no
-/// value will arrive: the sender was dropped without sending, this end was [closed](Self::close)
-/// before, or the value was already received.
+/// The receiving end of a [`channel`], a future of the value. It completes with an error if the
+/// sender was dropped before sending, if this end was [closed](Self::close) before, or if the value
+/// was already received.
 ///
 /// # Cancel safety
 ///
 /// Awaiting it by reference (`&mut receiver`) loses nothing when that await is dropped. Dropping
-/// the receiver closes it, and drops a value that was sent but not received.
+/// the receiver closes it, and drops a value that is still in the channel.
 #[must_use = "futures do nothing unless awaited or polled"]
 pub struct Receiver<T>(Rc<Inner<T>>);
 
@@ -135,7 +136,8 @@ impl<T> Receiver<T> {
     ///
     /// # Errors
     ///
-    /// Returns an error if the value has not arrived, will not arrive, or was already received.
+    /// Returns an error if the value is still to come, if the sender was dropped before sending, or
+    /// if the value was already received.
     pub fn try_recv(&mut self) -> Result<T, TryRecvError> {
         match self.0.value.take() {
             Some(value) => Ok(value),

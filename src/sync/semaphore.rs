@@ -17,7 +17,7 @@ use super::wait_queue::{WaitKey, WaitQueue, WaitState};
 /// A number of permits, which limits how many tasks do something at once.
 ///
 /// Waiters are served first in, first out. A waiter for many permits is never overtaken by waiters
-/// for few, so one that wants more permits than will ever exist blocks all waiters behind it.
+/// for few. A request for more permits than will ever exist blocks all waiters behind it.
 ///
 /// # Examples
 ///
@@ -51,13 +51,13 @@ use super::wait_queue::{WaitKey, WaitQueue, WaitState};
 /// # Ok::<_, windlass::sync::Closed>(())
 /// ```
 pub struct Semaphore {
-    /// Available permits. While tasks wait, these are fewer than the first waiter wants.
+    /// Available permits. While tasks wait, these are fewer than the request of the first waiter.
     available: Cell<usize>,
     closed: Cell<bool>,
     waiters: WaitQueue,
 }
 
-// A panic leaves it usable: no user code runs while its state is inconsistent.
+// A panic leaves it usable, because user code runs only while its state is consistent.
 impl UnwindSafe for Semaphore {}
 impl RefUnwindSafe for Semaphore {}
 
@@ -79,13 +79,13 @@ impl Semaphore {
     ///
     /// # Cancel safety
     ///
-    /// Dropping the future gives up its position in the queue. Permits that it was already granted
-    /// go to the next waiter.
+    /// Dropping the future loses its position in the queue. Permits that it was already granted go
+    /// to the next waiter.
     pub fn acquire(&self, permits: usize) -> Acquire<&Self> {
         Acquire::new(self, permits)
     }
 
-    /// As [`acquire`](Self::acquire), for a permit that borrows nothing and can move into a task.
+    /// Like [`acquire`](Self::acquire), for a permit that is `'static` and can move into a task.
     pub fn acquire_owned(self: Rc<Self>, permits: usize) -> Acquire<Rc<Self>> {
         Acquire::new(self, permits)
     }
@@ -129,8 +129,8 @@ impl Semaphore {
         self.give(permits);
     }
 
-    /// Returns permits. Saturates, because only `add_permits` can cause an overflow, and the task
-    /// that returns its permits is not responsible for it.
+    /// Returns permits. Saturates, because only `add_permits` can cause an overflow, for which the
+    /// returning task must not panic.
     fn give(&self, permits: usize) {
         let available = self.available.get().saturating_add(permits);
         if self.waiters.is_empty() {
@@ -235,7 +235,7 @@ impl<S: Deref<Target = Semaphore>> fmt::Debug for Permit<S> {
 /// It joins the queue when it is first polled.
 #[must_use = "futures do nothing unless awaited or polled"]
 pub struct Acquire<S: Deref<Target = Semaphore>> {
-    /// None after completion.
+    /// `None` after completion.
     semaphore: Option<S>,
     permits: usize,
     key: Option<WaitKey>,
@@ -305,7 +305,7 @@ impl<S: Deref<Target = Semaphore>> Drop for Acquire<S> {
         };
         match semaphore.waiters.remove(key) {
             WaitState::Served => semaphore.give(self.permits),
-            // Waiters behind this one may want fewer permits.
+            // Waiters behind this one may need fewer permits.
             WaitState::Waiting => semaphore.give(0),
             WaitState::Dismissed => {}
         }

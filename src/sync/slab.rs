@@ -1,7 +1,8 @@
-//! A vector whose entries are reused, and which gives memory back after a burst.
+//! A vector that reuses its entries and returns memory after a burst.
 //!
-//! A released entry keeps its value for the next user. There are no generations, because the owner
-//! of an index releases it once. Users that may have a stale index go through [`Slab::get_mut`].
+//! A released entry keeps its value for the next user. The slab needs no generations, because the
+//! owner of an index releases it once. Users that may have a stale index go through
+//! [`Slab::get_mut`].
 
 use std::num::NonZeroU32;
 use std::ops;
@@ -124,8 +125,8 @@ impl<T> Slab<T> {
         occupied.map(|entry| &entry.value)
     }
 
-    /// Leaves the entry to its next user. A sweep drops the values of vacant entries, so `T` must
-    /// be a type whose drop runs no user code.
+    /// Leaves the entry to its next user. A sweep drops the values of vacant entries, so the drop
+    /// of a `T` must run no user code.
     #[inline]
     pub(crate) fn release(&mut self, index: Index) {
         if index.is_far() {

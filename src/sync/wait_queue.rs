@@ -8,10 +8,10 @@
 //!
 //! Waiters are entries of a slab, linked in both directions. To push, serve and remove one takes
 //! constant time, and allocates only if the queue is longer than it was lately. A key belongs to
-//! one future, which gives it back when it completes or is dropped, so no key is ever stale. A
-//! future that is leaked keeps its entry.
+//! one future, which returns it when it completes or is dropped, so keys are never stale. A leaked
+//! future keeps its entry.
 //!
-//! Cloning, waking and dropping a waker is user code. None of it runs under a borrow.
+//! Cloning, waking and dropping a waker is user code, which runs only outside of borrows.
 
 use std::cell::RefCell;
 use std::marker::PhantomData;
@@ -25,8 +25,8 @@ use super::slab::{Index, Slab};
 
 pub(crate) struct WaitQueue {
     list: RefCell<List>,
-    /// Nothing here is shared between threads. That keeps the types from being `Send`, which leaves
-    /// room for an implementation that relies on it.
+    /// Keeps the types from being `Send`, which leaves room for an implementation that relies on
+    /// one thread.
     _not_send: PhantomData<Rc<()>>,
 }
 
@@ -38,9 +38,9 @@ pub(crate) struct WaitKey(Index);
 pub(crate) enum WaitState {
     #[default]
     Waiting,
-    /// Was granted its request, and passes the grant on if it does not use it.
+    /// Was granted its request, and passes an unused grant on.
     Served,
-    /// Sent away together with all others, with nothing.
+    /// Dismissed together with all other waiters, without a grant.
     Dismissed,
 }
 
@@ -57,7 +57,7 @@ impl WaitQueue {
         }
     }
 
-    /// True if no waiter is in the state `Waiting`.
+    /// True if no waiter is `Waiting`.
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.list.borrow().first.is_none()
@@ -107,8 +107,8 @@ impl WaitQueue {
         state
     }
 
-    /// Serves waiters from the front while the supply covers what the first one wants. Returns the
-    /// rest of the supply, and the wakers to call.
+    /// Serves waiters from the front while the supply covers the request of the first one. Returns
+    /// the rest of the supply, and the wakers to call.
     pub(crate) fn serve(&self, mut supply: usize) -> (usize, WakeList) {
         let (mut list, mut woken) = (self.list.borrow_mut(), WakeList::default());
         while let Some(first) = list.first {
@@ -122,7 +122,7 @@ impl WaitQueue {
         (supply, woken)
     }
 
-    /// Sends all waiters away. Later ones are not affected.
+    /// Dismisses all current waiters.
     pub(crate) fn dismiss_all(&self) -> WakeList {
         let (mut list, mut woken) = (self.list.borrow_mut(), WakeList::default());
         while let Some(first) = list.first {
@@ -142,7 +142,7 @@ impl Default for WaitQueue {
 #[must_use]
 #[derive(Default)]
 pub(crate) struct WakeList {
-    /// Nearly always the only one, and then nothing is allocated.
+    /// Nearly always the only one, which then avoids an allocation.
     first: Option<Waker>,
     others: Vec<Waker>,
 }
@@ -155,7 +155,7 @@ impl WakeList {
         }
     }
 
-    /// Calls the wakers. One that panics stops neither the others nor the caller.
+    /// Calls all wakers, and discards their panics.
     #[inline]
     pub(crate) fn wake(self) {
         if let Some(waker) = self.first {

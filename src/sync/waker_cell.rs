@@ -5,7 +5,7 @@ use std::task::Waker;
 
 use windlass_executor::discard_panic;
 
-/// A place for one waker, of the owner of a group or of an end of a channel that has one task.
+/// A slot for one waker, of the owner of a group or of a channel end with one task.
 pub(crate) struct WakerCell(Cell<Option<Waker>>);
 
 impl WakerCell {

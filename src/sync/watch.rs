@@ -1,4 +1,4 @@
-//! A value that one side sets and others watch. They see the newest value, not every value.
+//! A value that one side sets and others watch. Watchers see only the newest value.
 //!
 //! ```
 //! use windlass::sync::watch;
@@ -18,8 +18,8 @@
 //! # Ok::<_, windlass::sync::Closed>(())
 //! ```
 //!
-//! `borrow` returns the [`Ref`] of a `RefCell`. Drop it before an await: sending while it exists
-//! panics.
+//! `borrow` returns the [`Ref`] of a `RefCell`. Drop it before an await, because sending while it
+//! exists panics.
 
 use std::cell::{Cell, Ref, RefCell, RefMut};
 use std::fmt;
@@ -62,7 +62,7 @@ impl<T> Sender<T> {
     ///
     /// # Errors
     ///
-    /// Returns the value if there is no receiver.
+    /// Returns the value if all receivers are gone.
     ///
     /// # Panics
     ///
@@ -93,7 +93,7 @@ impl<T> Sender<T> {
     /// # Panics
     ///
     /// Panics while the value is borrowed. The closure borrows it, so it must not use the channel.
-    /// If the closure panics, receivers are not notified of its changes.
+    /// If the closure panics, its changes stay without a notification.
     ///
     /// ```
     /// use windlass::sync::watch;
@@ -128,7 +128,7 @@ impl<T> Sender<T> {
         }
     }
 
-    /// Returns true if there is no receiver.
+    /// Returns true if all receivers are gone.
     pub fn is_closed(&self) -> bool {
         self.0.receivers.get() == 0
     }
@@ -170,7 +170,7 @@ pub struct Receiver<T> {
 }
 
 impl<T> Receiver<T> {
-    /// Waits for a value that was not seen yet, and marks it as seen.
+    /// Waits for an unseen value, and marks it as seen.
     ///
     /// # Errors
     ///
@@ -191,7 +191,7 @@ impl<T> Receiver<T> {
         Ok(())
     }
 
-    /// Returns true if the value was not seen yet.
+    /// Returns true if the value is unseen.
     pub fn has_changed(&self) -> bool {
         self.seen != self.inner.version.get()
     }

@@ -44,7 +44,7 @@ macro_rules! task_local {
 }
 
 /// A value that is set while a future runs. Functions that the future calls can read it at any
-/// depth, and other tasks cannot. Declared by [`task_local!`](crate::task_local!).
+/// depth. It is hidden from other tasks. Declared by [`task_local!`](crate::task_local!).
 ///
 /// It suits context that every function would otherwise have to pass on, such as the request number
 /// for the log or the span of a trace. A spawned task does not inherit the value, so wrap its
@@ -69,7 +69,7 @@ impl<T> TaskLocal<T> {
     ///
     /// # Cancel safety
     ///
-    /// That of the inner future.
+    /// The future is as cancel-safe as the inner future.
     ///
     /// ```
     /// # use windlass::{block_on, task_local};
@@ -132,7 +132,7 @@ impl<T> fmt::Debug for TaskLocal<T> {
 /// The value of the future that a thread polls.
 ///
 /// `ManuallyDrop`, because a thread-local without a destructor still exists for futures that are
-/// dropped while the thread ends. Nothing leaks, because `Entered` restores the previous value.
+/// dropped while the thread ends. It leaks no value, because `Entered` restores the previous one.
 #[doc(hidden)]
 #[allow(missing_debug_implementations)]
 pub struct TaskLocalSlot<T>(Cell<ManuallyDrop<Option<Rc<T>>>>);
@@ -149,7 +149,7 @@ impl<T> TaskLocalSlot<T> {
 pub struct WithLocal<T: 'static, F> {
     local: &'static TaskLocal<T>,
     value: Rc<T>,
-    /// None only during the drop. Boxed, so that it can be dropped there while the value is set.
+    /// `None` only during the drop. Boxed, so that it can be dropped there while the value is set.
     future: Option<Pin<Box<F>>>,
 }
 

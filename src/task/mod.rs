@@ -2,15 +2,15 @@
 //!
 //! # Why a task should not outlive the function that spawned it
 //!
-//! A function that has returned is done: its resources are closed and its errors are known. A task
+//! A function that has returned is done, with its resources closed and its errors known. A task
 //! that it has detached breaks this rule. The task still uses resources that the caller believes to
 //! be free, its errors reach no caller, and no handle is left to stop it. Detached tasks are the
-//! `goto` of concurrency, and the cure is the same: blocks that end only when everything in them
+//! `goto` of concurrency. The cure is the same, namely blocks that end only when everything in them
 //! has ended.
 //!
 //! | for | use |
 //! |---|---|
-//! | one task | [`Task`]: await it, or drop it, which cancels it |
+//! | one task | [`Task`], to be awaited, or dropped, which cancels it |
 //! | many tasks of a kind | [`TaskGroup`] |
 //! | the connections of a server | [`TaskGroup::independent`] |
 //! | a few tasks that work on the same variables | [`scope`], [`try_scope`]: children may borrow |
@@ -61,8 +61,8 @@
 //!
 //! Cancelling a task drops its future at its current await. It takes effect immediately, needs no
 //! cooperation, and runs destructors. A [`StopSource`] sends a request instead, and the task
-//! chooses where to end, for example between two requests. Graceful shutdown combines both: request
-//! the stop, wait until a deadline, cancel the remaining tasks.
+//! chooses where to end, for example between two requests. Graceful shutdown combines both. It
+//! requests the stop, waits until a deadline, and cancels the remaining tasks.
 //!
 //! # Cancel safety of each future
 //!

@@ -27,7 +27,7 @@ const BUDGET: usize = 32;
 /// children have ended, and returns the output of the body.
 ///
 /// The body is a child like the others. It spawns them through its [`Scope`], and may pass clones
-/// of it to them so that they spawn as well. The first panic cancels the other children and
+/// of it to them so that they can also spawn. The first panic cancels the other children and
 /// propagates. For children that may also fail, [`try_scope`] ends with the first error.
 ///
 /// | | [`scope`] | [`TaskGroup`](crate::task::TaskGroup) |
@@ -47,8 +47,8 @@ const BUDGET: usize = 32;
 /// A scope inside a child of a scope is polled and dropped inside it. So scopes nest as deep as the
 /// stack allows, like calls.
 ///
-/// Each child has its own waker, so the cost of a poll depends on the number of woken children and
-/// not on the number of waiting ones.
+/// Each child has its own waker, so the cost of a poll depends only on the number of woken
+/// children.
 ///
 /// # Panics
 ///
@@ -94,8 +94,8 @@ where
     output.take().expect("the body has stored its output")
 }
 
-/// A [`scope`] whose children return `Result<(), E>` and whose body returns `Result<T, E>`. The
-/// first error cancels the other children and is returned.
+/// A [`scope`] with children that return `Result<(), E>` and a body that returns `Result<T, E>`.
+/// The first error cancels the other children and is returned.
 ///
 /// # Errors
 ///
@@ -255,7 +255,7 @@ struct Inner<'env, R> {
     state: RefCell<State<'env, R>>,
 }
 
-// A panic leaves it usable: no user code runs while its state is inconsistent.
+// A panic leaves it usable, because user code runs only while its state is consistent.
 impl<R> UnwindSafe for Inner<'_, R> {}
 impl<R> RefUnwindSafe for Inner<'_, R> {}
 
@@ -272,7 +272,7 @@ struct Child<'env, R> {
     signal: Arc<ChildSignal>,
     /// Wakes `signal`.
     waker: Waker,
-    /// None for the body.
+    /// `None` for the body.
     spawned_at: Option<SpawnedAt>,
 }
 
@@ -328,7 +328,7 @@ impl<'env, R: 'env> Inner<'env, R> {
         }
         let parent = parent.filter(|parent| parent.will_wake(cx.waker()));
         let parent = parent.unwrap_or_else(|| cx.waker().clone());
-        // Children are still queued: other tasks run before the next poll.
+        // Children are still queued. Other tasks run before the next poll.
         let requeue = self.ready.set_parent(parent);
         requeue.into_iter().for_each(Waker::wake);
         Poll::Pending

@@ -17,12 +17,12 @@ use crate::time::{Sleep, sleep_until};
 /// Requests that work stops, now or at a deadline. Tasks observe it through [`StopToken`]s.
 ///
 /// Dropping a task ends it at its current await. A stop request leaves the end to the task, which
-/// makes graceful shutdown possible: a server accepts no more connections, and finishes the
-/// requests in flight.
+/// makes graceful shutdown possible. For example, a server stops accepting connections and finishes
+/// the requests in flight.
 ///
 /// Sources and tokens form a tree. [`StopToken::child`] creates a source below a token, which stops
-/// with its parent and can be stopped alone. Deadlines propagate down the tree: that of a child is
-/// never later than its parent's.
+/// with its parent and can be stopped alone. Deadlines propagate down the tree, so the deadline of
+/// a child is never later than its parent's.
 ///
 /// Cloning a source is cheap. Dropping a source stops nothing.
 ///
@@ -70,7 +70,7 @@ pub struct StopSource {
 }
 
 impl StopSource {
-    /// Creates a source without a parent.
+    /// Creates the root of a tree.
     pub fn new() -> StopSource {
         let inner = Rc::new(Inner::default());
         StopSource { inner }
@@ -124,8 +124,8 @@ impl StopSource {
         });
     }
 
-    /// Stops this source and all below it after a duration: see [`stop_at`](StopSource::stop_at). A
-    /// duration that exceeds the range of the clock sets no deadline.
+    /// Stops this source and all below it after a duration, like [`stop_at`](StopSource::stop_at).
+    /// A duration that exceeds the range of the clock sets no deadline.
     pub fn stop_after(&self, limit: Duration) {
         if let Some(deadline) = Instant::now().checked_add(limit) {
             self.stop_at(deadline);
@@ -145,7 +145,7 @@ impl fmt::Debug for StopSource {
     }
 }
 
-/// Tells a task whether it should stop. Created by [`StopSource::token`]. Cloning it is cheap.
+/// Shows a task whether it should stop. Created by [`StopSource::token`]. Cloning it is cheap.
 ///
 /// # Examples
 ///
@@ -233,9 +233,9 @@ impl StopToken {
         }
     }
 
-    /// Runs a future until the source is stopped. Returns its output, or `None` after a stop; the
-    /// future is then dropped with this one. If the source is already stopped, the future is not
-    /// polled, so a loop around this ends even if the future is always ready.
+    /// Runs a future until the source is stopped. Returns its output, or `None` after a stop. The
+    /// future is then dropped with this one. If the source is already stopped, this returns before
+    /// it polls the future, so a loop around it ends even if the future is always ready.
     ///
     /// # Panics
     ///
@@ -243,9 +243,9 @@ impl StopToken {
     ///
     /// # Cancel safety
     ///
-    /// That of the future. A stop drops the future even if it could complete by then, so an output
-    /// is lost if dropping the future loses it. A stop that happens while the future is polled
-    /// takes effect at the next poll.
+    /// This is as cancel-safe as the future. A stop drops the future even if it could complete by
+    /// then, so an output is lost if dropping the future loses it. A stop that happens while the
+    /// future is polled takes effect at the next poll.
     ///
     /// ```
     /// use std::future::pending;
@@ -359,7 +359,7 @@ impl<F: Future> Future for UntilStopped<F> {
 }
 
 /// A node of the tree. A change of a node is applied to all nodes below it at once, so reading one
-/// does not walk up the tree. No user code runs under the borrow.
+/// needs no walk up the tree. No user code runs under the borrow.
 #[derive(Default)]
 struct Inner {
     stopped: Cell<bool>,
@@ -373,11 +373,11 @@ struct Inner {
     waiters: WaitQueue,
 }
 
-// A panic leaves it usable: no user code runs while its state is inconsistent.
+// A panic leaves it usable, because user code runs only while its state is consistent.
 impl UnwindSafe for Inner {}
 impl RefUnwindSafe for Inner {}
 
-/// Fewer dropped children than this are not swept out of the list.
+/// A sweep of the list requires at least this many dropped children.
 const SWEEP_MIN: usize = 16;
 
 impl Inner {
@@ -424,7 +424,8 @@ impl Drop for Inner {
 }
 
 /// Applies a change to a node and all nodes below it, parents first, then wakes their waiters.
-/// Where the change has no effect, it has none below either.
+/// Stops at nodes that the change leaves as they are, because the nodes below them then stay the
+/// same too.
 fn change_all(top: &Rc<Inner>, change: impl Fn(&Inner) -> bool) {
     let (mut nodes, mut woken) = (vec![top.clone()], Vec::new());
     let mut changed = 0;

@@ -1,4 +1,4 @@
-//! What the listeners share.
+//! The common part of all listeners.
 
 use std::cell::Cell;
 use std::future::poll_fn;
@@ -25,8 +25,8 @@ const PAUSE: Duration = Duration::from_millis(50);
 
 /// A socket that accepts connections.
 ///
-/// A listener that other pollers share is registered only while something waits for a connection,
-/// because each event wakes one poller, and none may be woken without accepting.
+/// A listener that other pollers share is registered only while a task waits for a connection,
+/// because each event wakes one poller, which must then accept.
 #[derive(Debug)]
 pub(super) struct Acceptor<L: AsFd> {
     pub(super) io: Async<L>,
@@ -63,8 +63,8 @@ impl<L: AsFd> Acceptor<L> {
         poll_fn(|cx| accepting.poll(cx, make)).await
     }
 
-    /// Records that the event of `tick` has led to an accept, so its connection was not lost to the
-    /// other pollers.
+    /// Records that the event of `tick` has led to an accept, so the other pollers need no wake for
+    /// it.
     fn note_answer<T>(&self, tick: u32, accepted: &Poll<io::Result<T>>) {
         let is_answer = match accepted {
             Poll::Ready(accepted) => accepted.is_ok(),
@@ -88,7 +88,7 @@ impl<L: AsFd> Acceptor<L> {
         }
     }
 
-    /// Leaves the shared listener to the other pollers, because nothing waits here any more. If an
+    /// Leaves the shared listener to the other pollers after the last wait has ended here. If an
     /// event may have woken this poller alone, and its connection is still in the queue, wakes the
     /// others.
     fn withdraw(&self) {
@@ -105,9 +105,9 @@ impl<L: AsFd> Acceptor<L> {
 
 /// Wakes all pollers that share a listener, if a connection is in its queue.
 ///
-/// The kernel wakes one of them when a connection arrives, and none later, neither when that one
-/// deregisters nor when it registers again. But a shutdown of a TCP listener for writing, which
-/// changes nothing, wakes all that poll it.
+/// The kernel wakes one of them when a connection arrives. It wakes no other one later, even if the
+/// first deregisters or registers again. A shutdown of a TCP listener for writing wakes all its
+/// pollers and has no other effect.
 #[cold]
 fn hand_over(listener: BorrowedFd<'_>) {
     if check(listener, Interest::Read).is_ok() {
@@ -188,8 +188,8 @@ impl<'a, L: AsFd> Accepting<'a, L> {
             shared.waiting.set(shared.waiting.get() + 1);
         }
         if shared.has_accepted.take() {
-            // The next connection is for another poller, if there are others. If nothing else
-            // waited here, this wait has registered the listener again, as the last of them.
+            // The next connection is for another poller, if there are others. If this is the only
+            // wait here, it has registered the listener again, as the last of them.
             io.source().rotate_exclusive_waiter(io.as_fd())?;
         }
         Ok(())
@@ -258,7 +258,7 @@ macro_rules! listener {
             ///
             /// # Errors
             ///
-            /// Never fails today.
+            /// Always succeeds today.
             pub fn into_std(self) -> std::io::Result<$std> {
                 self.acceptor.io.into_inner()
             }

@@ -4,9 +4,9 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};
 
 /// Converts to socket addresses. Implemented for the types that std's `ToSocketAddrs` accepts. Host
-/// names are looked up without blocking the loop.
+/// names are resolved without blocking the loop.
 ///
-/// Numeric addresses need no lookup. This trait is sealed: convert your own types to `SocketAddr`.
+/// Numeric addresses need no lookup. This trait is sealed. Convert your own types to `SocketAddr`.
 pub trait ToAddrs: sealed::Target {}
 
 impl<T: sealed::Target + ?Sized> ToAddrs for T {}
@@ -16,7 +16,7 @@ pub(super) use sealed::{Addrs, Target};
 mod sealed {
     use super::*;
 
-    /// Addresses, or a name to look up.
+    /// Addresses, or a name to resolve.
     #[derive(Debug)]
     pub enum Addrs {
         Known(Vec<SocketAddr>),

@@ -1,6 +1,6 @@
-//! What the datagram sockets share.
+//! The common methods of datagram sockets.
 
-/// The methods of a datagram socket: a struct around an `Rc<Async<_>>`.
+/// The methods of a datagram socket, which is a struct around an `Rc<Async<_>>`.
 macro_rules! datagram {
     ($socket:ident, $addr:ty) => {
         impl $socket {
@@ -31,7 +31,7 @@ macro_rules! datagram {
             }
 
             /// Waits for a datagram and receives it. Bytes beyond the buffer are lost. On Windows
-            /// that is an error as well.
+            /// this is also an error.
             ///
             /// # Errors
             ///

@@ -1,4 +1,4 @@
-//! Looking up host names, on threads.
+//! Host name lookups, on threads.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -17,9 +17,9 @@ use crate::wake::wake_all;
 
 /// Finds the addresses of a host name by the system's resolver (`getaddrinfo`).
 ///
-/// That call blocks, so a thread makes it, and exits when no lookup is left. A process has at most
-/// 32 such threads, and further lookups are queued. So a name server that doesn't respond delays
-/// other lookups, but no loop.
+/// That call blocks, so a thread makes it, and exits when the queue is empty. A process has at most
+/// 32 such threads, and further lookups are queued. So an unresponsive name server delays other
+/// lookups, but never a loop.
 ///
 /// # Errors
 ///
@@ -28,8 +28,8 @@ use crate::wake::wake_all;
 ///
 /// # Cancel safety
 ///
-/// Safe. A queued lookup is cancelled. One that has started runs on in its thread until the system
-/// responds, and delays neither a loop nor the end of the program.
+/// Dropping the future cancels a queued lookup. A lookup that has started runs on in its thread
+/// until the system responds. It delays neither a loop nor the end of the program.
 ///
 /// # Examples
 ///
@@ -48,9 +48,9 @@ pub async fn lookup_host(host: impl ToAddrs) -> io::Result<Vec<SocketAddr>> {
     }
 }
 
-/// Enough for the names of a busy client. While a name server doesn't respond, each thread waits
-/// for the timeout of the system (glibc: 10 s per name server), and without a limit a client that
-/// keeps resolving would start a thread for each name.
+/// Enough for the names of a busy client. While a name server is unresponsive, each thread waits
+/// for the timeout of the system (glibc: 10 s per name server). Without a limit, a client that
+/// keeps resolving would start a thread per name.
 const MAX_THREADS: usize = 32;
 
 async fn look_up(host: String, port: u16) -> io::Result<Vec<SocketAddr>> {
@@ -64,7 +64,7 @@ async fn look_up(host: String, port: u16) -> io::Result<Vec<SocketAddr>> {
 
 static QUEUE: PerProcess<Mutex<Queue>> = PerProcess::new();
 
-/// The lookups of this process that no thread has started.
+/// The queued lookups of this process.
 #[derive(Default)]
 struct Queue {
     /// In their order, by number.
@@ -86,7 +86,7 @@ struct Answer {
     waker: Option<Waker>,
 }
 
-/// The future of a lookup. Dropping it removes a request that no thread has started.
+/// The future of a lookup. Dropping it removes a request that is still queued.
 struct Lookup {
     request: Arc<Request>,
     number: u64,
@@ -145,7 +145,7 @@ impl Drop for Lookup {
     }
 }
 
-/// Runs on a thread: resolves names until none waits.
+/// Resolves names until the queue is empty. Runs on a thread.
 fn serve(queue: &Mutex<Queue>) {
     while let Some(request) = next(queue) {
         let found = sys::resolve(&request.host, request.port);

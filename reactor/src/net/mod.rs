@@ -1,6 +1,6 @@
 //! Sockets.
 //!
-//! Sockets have the methods of those of std, with an `.await` where std blocks. Streams implement
+//! Sockets have the methods of std's sockets, with an `.await` where std blocks. Streams implement
 //! [`AsyncRead`](futures_io::AsyncRead) and [`AsyncWrite`](futures_io::AsyncWrite), and so do
 //! references to them, so one task can read while another one writes, without a lock. A stream is
 //! cheap to clone, and all clones share one socket.
@@ -8,7 +8,7 @@
 //! A socket belongs to the thread that created it. `into_std` and `TryFrom` move it to another
 //! thread.
 //!
-//! Errors about an address name it. Their kind is that of the system's error, which is their
+//! Errors about an address name it. They have the kind of the system's error, which is their
 //! [`source`](std::error::Error::source) and has the error number.
 
 mod accept;

@@ -1,5 +1,5 @@
 //! Connects to several addresses in parallel, and the first attempt that succeeds wins. This is the
-//! connecting half of Happy Eyeballs version 2 (RFC 8305). The system looks up and sorts the
+//! connecting half of Happy Eyeballs version 2 (RFC 8305). The system resolves and sorts the
 //! addresses (sections 3 and 4, RFC 6724).
 
 use std::future::{Future, poll_fn};
@@ -51,8 +51,8 @@ where
 
 const WHAT: &str = "can't connect to";
 
-/// Alternates between the families, beginning with that of the first address: RFC 8305, section 4,
-/// with a "First Address Family Count" of 1. Within a family the order stays.
+/// Alternates between the families, beginning with the family of the first address (RFC 8305,
+/// section 4, with a "First Address Family Count" of 1). Within a family the order stays.
 fn interleave(addrs: Vec<SocketAddr>) -> Vec<SocketAddr> {
     let mut order = Vec::with_capacity(addrs.len());
     let is_first_v6 = addrs.first().is_some_and(SocketAddr::is_ipv6);
@@ -69,7 +69,7 @@ fn interleave(addrs: Vec<SocketAddr>) -> Vec<SocketAddr> {
     order
 }
 
-/// A race in progress. It has no clock: the caller passes `now`.
+/// A race in progress. The caller passes `now`, so a race needs no clock.
 struct Race<S, F> {
     start: S,
     /// The addresses that were not tried yet.
@@ -136,7 +136,7 @@ where
         self.next.filter(|_| self.addrs.len() > 0)
     }
 
-    /// Returns an error that names all failures. Its kind and source are those of the last one.
+    /// Returns an error that names all failures. It has the kind and source of the last one.
     fn error(&mut self) -> io::Error {
         let Some((last, error)) = self.failed.pop() else {
             return no_address();
@@ -160,7 +160,7 @@ mod tests {
 
     use super::*;
 
-    /// Capital letters stand for IPv6 addresses, small ones for IPv4.
+    /// Capital letters are IPv6 addresses, small ones IPv4 addresses.
     fn addr(name: char) -> SocketAddr {
         let host = match name.is_uppercase() {
             true => format!("[2001:db8::{}]:80", name as u32),
@@ -178,7 +178,7 @@ mod tests {
         names.chars().map(addr).collect()
     }
 
-    /// The answers of the addresses, and a trace of the attempts: `+A` when A is tried, `-A` when
+    /// The responses of the addresses, and a trace of the attempts: `+A` when A is tried, `-A` when
     /// that attempt is dropped.
     #[derive(Default)]
     struct Net {

@@ -1,4 +1,4 @@
-//! What all sockets share.
+//! The common methods of all sockets.
 
 use std::io;
 
@@ -25,7 +25,7 @@ where
     Ok(connected)
 }
 
-/// The methods and traits of any connected or connectable socket: a struct around an
+/// The methods and traits of any connected or connectable socket, which is a struct around an
 /// `Rc<Async<$std>>`.
 macro_rules! socket {
     ($socket:ident, $addr:ty, $std:ty) => {
@@ -36,8 +36,7 @@ macro_rules! socket {
                 }
             }
 
-            /// Waits until the socket can be read: there is data, the end of the stream, or an
-            /// error.
+            /// Waits until the socket has data, the end of the stream, or an error to read.
             ///
             /// # Errors
             ///
@@ -59,7 +58,7 @@ macro_rules! socket {
             ///
             /// # Errors
             ///
-            /// Fails if the socket is not connected, or no longer.
+            /// Fails unless the socket is connected.
             pub fn peer_addr(&self) -> std::io::Result<$addr> {
                 self.io.get_ref().peer_addr()
             }

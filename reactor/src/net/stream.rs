@@ -1,4 +1,4 @@
-//! What the streams share.
+//! The common part of all streams.
 
 use std::io::{self, IoSliceMut};
 use std::task::{Context, Poll, ready};
@@ -14,7 +14,7 @@ pub(super) fn poll_receive<T: Receive>(
     cx: &mut Context<'_>,
     bufs: &mut [IoSliceMut<'_>],
 ) -> Poll<io::Result<usize>> {
-    // The system fills at most these buffers, so only their length says whether a read was short.
+    // The system fills at most these buffers, so only their length shows whether a read was short.
     let most = bufs.len().min(MAX_BUFS);
     let bufs = &mut bufs[..most];
     let received = ready!(io.poll_read_with(cx, |io| io.receive(bufs)))?;
@@ -39,7 +39,7 @@ fn note<T: AsFd>(io: &Async<T>, received: Received, bufs: &[IoSliceMut<'_>]) -> 
     received.bytes
 }
 
-/// The methods and traits of a stream: a struct around an `Rc<Async<_>>` of a [`Receive`].
+/// The methods and traits of a stream, which is a struct around an `Rc<Async<_>>` of a [`Receive`].
 macro_rules! stream {
     ($stream:ident) => {
         impl $stream {
@@ -64,8 +64,8 @@ macro_rules! stream {
                     .try_write_with(|io| $crate::net::sys::send(io, &bufs))
             }
 
-            /// Shuts down one half, or both. It is no error if the half is shut down already or the
-            /// stream is no longer connected.
+            /// Shuts down one half, or both. Succeeds also if the half is shut down already or the
+            /// stream is disconnected.
             ///
             /// # Errors
             ///
@@ -84,13 +84,13 @@ macro_rules! stream {
                 }
             }
 
-            /// Does a read-like operation on the socket's file descriptor, for hand-written
-            /// futures: tries it, and again after each event, until it returns anything but
-            /// `WouldBlock`. For operations that aren't here, such as receiving file descriptors
-            /// or `splice`.
+            /// Performs a read-like operation on the socket's file descriptor, for hand-written
+            /// futures. Tries it first and after each event, until the result is anything but
+            /// `WouldBlock`. Suits operations that this type lacks, such as receiving file
+            /// descriptors or `splice`.
             ///
-            /// The operation must neither duplicate the descriptor nor set its options, which is
-            /// what `as_fd` is for.
+            /// The operation must neither duplicate the descriptor nor set its options. Use `as_fd`
+            /// for that.
             ///
             /// # Errors
             ///
@@ -103,7 +103,7 @@ macro_rules! stream {
                 self.io.poll_read_with(cx, |io| op(rustix::fd::AsFd::as_fd(io)))
             }
 
-            /// Does a write-like operation on the socket's file descriptor, as
+            /// Performs a write-like operation on the socket's file descriptor, as
             /// [`poll_read_with`](Self::poll_read_with) does a read-like one.
             ///
             /// # Errors

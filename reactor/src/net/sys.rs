@@ -1,8 +1,8 @@
 //! The system calls of sockets.
 //!
-//! The rest of `net` makes no system call on its own: it uses these functions, and the methods of
-//! the socket types that are named here. Sockets are non-blocking and close-on-exec from the start,
-//! in one system call where the system can do that.
+//! The rest of `net` makes system calls only through these functions and the methods of the socket
+//! types that are named here. Sockets are non-blocking and close-on-exec from the start, in one
+//! system call where the system can do that.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -37,8 +37,8 @@ const FLAGS: SocketFlags = SocketFlags::empty();
 #[cfg(any(target_vendor = "apple", target_os = "aix", windows))]
 const REFUSALS: &[Errno] = &[];
 
-/// Whether an error may mean that the system or a sandbox refuses the flags. It has other meanings
-/// as well, and then a call without flags returns the same error.
+/// Whether an error may mean that the system or a sandbox refuses the flags. If it has another
+/// cause, a call without flags returns the same error.
 #[inline]
 fn may_refuse_flags(error: Errno) -> bool {
     REFUSALS.contains(&error)
@@ -112,7 +112,7 @@ pub(super) fn set_reuse_addr(socket: &OwnedFd) -> io::Result<()> {
 pub(super) fn connect(socket: impl AsFd, addr: &impl SocketAddrArg) -> io::Result<bool> {
     match rustix::net::connect(socket, addr) {
         Ok(()) => Ok(false),
-        // After a signal, the attempt goes on in the background.
+        // After a signal, the attempt continues in the background.
         Err(Errno::INPROGRESS | Errno::INTR) => Ok(true),
         Err(Errno::WOULDBLOCK) if cfg!(windows) => Ok(true),
         Err(error) => Err(error.into()),
@@ -167,8 +167,8 @@ fn accept_without_flags(listener: BorrowedFd<'_>) -> io::Result<(OwnedFd, Option
 }
 
 /// Whether `accept` failed because one connection was lost before it was accepted, as accept(2)
-/// lists these errors. The next connection may be fine. `EOPNOTSUPP` is left out: a socket that
-/// can't listen would be tried for ever.
+/// lists these errors. The next connection may be fine. `EOPNOTSUPP` is left out, because a socket
+/// that cannot listen would be retried forever.
 pub(super) fn is_lost_connection(error: &io::Error) -> bool {
     let lost = [
         Errno::CONNABORTED,
@@ -275,7 +275,7 @@ pub(super) fn set_keepalive(socket: impl AsFd, keepalive: bool) -> io::Result<()
     Ok(sockopt::set_socket_keepalive(socket, keepalive)?)
 }
 
-/// Looks up a host name, which blocks.
+/// Resolves a host name. Blocks.
 pub(super) fn resolve(host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
     Ok((host, port).to_socket_addrs()?.collect())
 }

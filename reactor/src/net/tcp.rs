@@ -70,11 +70,11 @@ impl TcpListener {
         .await
     }
 
-    /// Declares that other loops, of this process or of others, accept from the same socket. A
+    /// Declares that other loops, in this or another process, accept from the same socket. A
     /// connection then wakes one of them instead of all.
     ///
     /// It wakes a loop that waits, if there is one, and the loops take turns. This uses
-    /// `EPOLLEXCLUSIVE` of Linux: each listener registers again after it has accepted. On other
+    /// `EPOLLEXCLUSIVE` of Linux. Each listener registers again after it has accepted. On other
     /// systems the method has no effect. Call it before the first `accept`.
     ///
     /// A loop takes part only while an [`accept`](TcpListener::accept), or a stream of
@@ -125,8 +125,8 @@ pub struct TcpStream {
 }
 
 impl TcpStream {
-    /// Connects to an address. Of several addresses, or of those of a host name, the first that
-    /// answers is used.
+    /// Connects to an address. Of several addresses, also of a host name, the first that responds
+    /// is used.
     ///
     /// The addresses are tried as Happy Eyeballs does (RFC 8305, sections 4 and 5), so that a dead
     /// address costs 250 ms instead of a timeout. IPv6 and IPv4 alternate, and the family of the
@@ -136,8 +136,8 @@ impl TcpStream {
     ///
     /// # Errors
     ///
-    /// Fails if no address can be reached. The error names each address with its error, and its
-    /// kind is that of the last one. Only the system limits the time, to some minutes. See
+    /// Fails if no address can be reached. The error names each address with its error, and has the
+    /// kind of the last one. Only the system limits the time, to some minutes. See
     /// [`timeout`](crate::time::timeout).
     ///
     /// # Cancel safety
@@ -152,7 +152,7 @@ impl TcpStream {
     /// block_on(async {
     ///     let listener = TcpListener::bind("127.0.0.1:0").await?;
     ///     let port = listener.local_addr()?.port();
-    ///     // This tries `::1` as well. Nothing listens there, so that attempt fails at once.
+    ///     // This also tries `::1`. Nothing listens there, so that attempt fails at once.
     ///     let stream = TcpStream::connect(("localhost", port)).await?;
     ///     assert_eq!(stream.peer_addr()?, listener.local_addr()?);
     ///     std::io::Result::Ok(())
@@ -219,10 +219,10 @@ impl TcpStream {
     ///
     /// A time other than zero is for a socket that is taken out by
     /// [`into_std`](TcpStream::into_std). The drop of a `TcpStream` never waits, because the whole
-    /// loop would: it switches lingering off, and the system sends unsent data in the background,
+    /// loop would. It switches lingering off, and the system sends unsent data in the background,
     /// as without this option. To wait until the peer has everything, shut down the writing half
     /// and read until the end. If another descriptor of the same socket is still open, lingering is
-    /// switched off for that one as well.
+    /// also switched off for that one.
     ///
     /// # Errors
     ///

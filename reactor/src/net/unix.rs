@@ -1,6 +1,6 @@
-//! Unix sockets: connections and datagrams between processes of one machine.
+//! Unix sockets, for connections and datagrams between processes of one machine.
 //!
-//! A path names a socket. `bind` creates the file, and closing the socket leaves it there: remove
+//! A path names a socket. `bind` creates the file, and closing the socket leaves it there. Remove
 //! it before the next `bind`. On Linux, a path that begins with a zero byte is an abstract name,
 //! without a file.
 
@@ -151,7 +151,7 @@ impl UnixStream {
 socket!(UnixStream, SocketAddr, sys::UnixStream);
 stream!(UnixStream);
 
-/// A Unix socket for datagrams. No datagram is lost: senders wait while the receiver's queue is
+/// A Unix socket for datagrams. It is lossless, because senders wait while the receiver's queue is
 /// full.
 ///
 /// All clones share the socket.
@@ -280,8 +280,8 @@ impl UnixDatagram {
         addr: &SocketAddrUnix,
     ) -> Poll<io::Result<usize>> {
         loop {
-            // A wait for an event would spin while the queue is full: on Linux the refused datagram
-            // itself causes an event when its memory is freed.
+            // A wait for an event would spin while the queue is full. On Linux, the refused
+            // datagram itself causes an event when its memory is freed.
             let polled = self
                 .io
                 .poll_write_with(cx, |io| match sys::send_to(io, buf, addr) {
@@ -335,7 +335,7 @@ fn accept(
         peer.is_some_and(|peer| peer.addr_len() > 2)
     })?;
     let stream = UnixStream::new(Async::new_nonlingering(socket.into())?);
-    // Most clients have no name. Their address is a family alone, of two bytes. std reads the other
+    // Most clients are unnamed. Their address is a family alone, of two bytes. std reads the other
     // addresses, because rustix 1.1 panics at a path that fills the address to its end.
     let peer = match has_name {
         true => stream.peer_addr()?,
@@ -344,7 +344,7 @@ fn accept(
     Ok((stream, peer))
 }
 
-/// Pauses between attempts when no event reports success. They grow from 1 ms to 32 ms.
+/// Pauses between attempts where events do not report success. They grow from 1 ms to 32 ms.
 #[derive(Default)]
 struct Retry {
     tries: u32,

@@ -1,4 +1,4 @@
-//! The poller of Linux: epoll, through `rustix`.
+//! The poller of Linux, which calls epoll through `rustix`.
 //!
 //! The crate `polling` is bypassed, because here each of its parts costs more. Counted by strace
 //! with `polling` 3.11 on Linux 6.18:
@@ -18,15 +18,15 @@
 //!
 //! * Sources are registered edge-triggered and with `EPOLLRDHUP`, which distinguishes a peer's half
 //!   close from its data (see [`Event::hung_up`]). Interest in writing is added by a second call
-//!   when a task first waits to write: a datagram socket or a Unix socket has an event for each
-//!   message that leaves its buffer, and mostly nothing waits for it.
+//!   when a task first waits to write. A datagram socket or a Unix socket has a write event for
+//!   each message that leaves its buffer, and mostly no task waits for it.
 //! * The notifier is an eventfd that is written and never read. It is edge-triggered, so each write
 //!   is an event.
 //! * The timer is a timerfd. It is set only when an earlier deadline appears, so that a wait needs
 //!   no timeout. It also makes the epoll descriptor readable for a host loop when a timer is due.
 //!
 //! A sandbox may refuse an eventfd or a timerfd. Then the notifier is a pipe, and a wait has a
-//! timeout in whole milliseconds. A host loop then has to go by
+//! timeout in whole milliseconds. A host loop then takes its timeout from
 //! [`Reactor::next_deadline`](crate::Reactor::next_deadline).
 
 use std::cell::{Cell, RefCell};
@@ -114,8 +114,8 @@ impl Poller {
         Ok(epoll::add(&self.epoll, fd, data(key), flags(interest))?)
     }
 
-    /// Registers a source for reading that other pollers watch as well. The kernel wakes the first
-    /// of these pollers that waits. The newest registration is the last in that order.
+    /// Registers a source for reading that other pollers also watch. The kernel wakes the first of
+    /// these pollers that waits. The newest registration is the last in that order.
     pub(crate) fn add_exclusive(&self, fd: BorrowedFd<'_>, key: Key) -> io::Result<()> {
         // The kernel allows no other flags.
         let flags = EventFlags::IN | EventFlags::ET | EventFlags::EXCLUSIVE;
@@ -174,8 +174,8 @@ impl Poller {
             .set(crate::clock::now().checked_add(after));
     }
 
-    /// Waits for an event, a notification or the timer. Without `block`, collects what is there.
-    /// Returns true if the timer has expired. A signal ends the wait as well.
+    /// Waits for an event, a notification or the timer. Without `block`, collects only pending
+    /// events. Returns true if the timer has expired. A signal also ends the wait.
     #[inline]
     pub(crate) fn wait(&self, block: bool) -> io::Result<bool> {
         match &self.fallback {

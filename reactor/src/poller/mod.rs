@@ -1,13 +1,13 @@
-//! The poller: registers descriptors with the operating system and waits for their events.
+//! The poller. Registers descriptors with the operating system and waits for their events.
 //!
 //! | | Linux ([`epoll`]) | elsewhere ([`portable`]) |
 //! |---|---|---|
 //! | implementation | epoll, called directly | the crate `polling` |
 //! | one wait | 1 system call | 2 to 5 system calls |
-//! | descriptors per reactor | 3 | those of `polling` |
+//! | descriptors per reactor | 3 | as many as `polling` has |
 //! | events | edge-triggered | edge-triggered, or one-shot where there are no edges |
 //!
-//! Both answer the same calls. `--cfg windlass_portable` selects the portable poller on Linux, so
+//! Both have the same interface. `--cfg windlass_portable` selects the portable poller on Linux, so
 //! that it is tested there.
 
 use std::io;
@@ -36,18 +36,18 @@ pub(crate) enum Interest {
     Error,
 }
 
-/// Identifies a source in the poller: its slot in the registry, and the generation of that slot.
+/// Identifies a source in the poller by its slot in the registry and the slot's generation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Key {
     pub(crate) slot: u32,
     pub(crate) generation: u32,
 }
 
-/// The poller stores a key in one word: half for the slot, half for the generation.
+/// The poller stores a key in one word, half for the slot and half for the generation.
 const SLOT_BITS: u32 = usize::BITS / 2;
 const MASK: usize = (1 << SLOT_BITS) - 1;
-/// The slots above are reserved: one for `polling`, two for the notifier and the timer, one for
-/// io_uring.
+/// The slots above are reserved. `polling` and io_uring use one each, the notifier and the timer
+/// two.
 pub(crate) const MAX_SOURCES: usize = MASK - 3;
 
 impl Key {
@@ -75,12 +75,12 @@ pub(crate) struct Event {
     pub(crate) readable: bool,
     pub(crate) writable: bool,
     /// The peer has shut down its writing half, the connection is gone, or there is urgent data, at
-    /// which a read stops. No other edge follows for data that came together with these: after this
-    /// event, a short read does not prove that the socket is empty.
+    /// which a read stops. Data that came together with these causes no other edge, so a short read
+    /// after this event does not prove that the socket is empty.
     pub(crate) hung_up: bool,
-    /// `POLLPRI` and `POLLERR`, perhaps. If one of them is set, so is `hung_up`.
+    /// Possible `POLLPRI` and `POLLERR` conditions. Each implies `hung_up`.
     pub(crate) priority: bool,
     pub(crate) error: bool,
-    /// The registration is one-shot: it reports nothing, in either direction, until it is re-armed.
+    /// The registration is one-shot and silent in both directions until it is re-armed.
     pub(crate) disarmed: bool,
 }

@@ -1,4 +1,4 @@
-//! The poller of all other systems: the crate `polling`.
+//! The poller of all other systems, which uses the crate `polling`.
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use super::*;
 /// Each event wakes all pollers that watch a socket.
 pub(crate) const HAS_EXCLUSIVE: bool = false;
 
-/// Events say whether they are about a priority condition.
+/// Events report priority conditions separately.
 const HAS_PRIORITY: bool = cfg!(any(target_os = "linux", target_os = "android"));
 
 pub(crate) struct Poller {
@@ -38,18 +38,18 @@ impl Poller {
 
     /// Registers a source for both directions, and a one-shot source for the one of `interest`.
     ///
-    /// `polling` asks that a descriptor is deleted before it is closed. `Async` does that, on drop
-    /// and in `into_inner`. But safe code may `mem::forget` an `Async` that only borrows its
+    /// `polling` requires that a descriptor is deleted before it is closed. `Async` does that, on
+    /// drop and in `into_inner`. But safe code may `mem::forget` an `Async` that only borrows its
     /// descriptor, and then close the descriptor. This is sound:
     ///
     /// - `polling` keeps the number and no pointer, and uses it in `modify` and `delete` only. Both
     ///   are called here with the open descriptor of a living `Async`.
     /// - The system removes a closed descriptor from the poller (epoll, kqueue, event ports), or
     ///   ends the operation (Windows).
-    /// - A late event is ignored: a forgotten source never releases its slot, so no other source
-    ///   has its key.
+    /// - A late event is ignored. A forgotten source never releases its slot, so its key stays
+    ///   unique.
     ///
-    /// At worst the number can't be added when the system uses it again, which is an error.
+    /// At worst, adding the number fails with an error when the system has reused it.
     pub(crate) fn add(&self, fd: BorrowedFd<'_>, key: Key, interest: Interest) -> io::Result<()> {
         let both = self.inner.supports_edge();
         let write = interest == Interest::Write;
@@ -144,8 +144,8 @@ impl Poller {
                 writable: event.writable,
                 // Some systems have no such event, so no short read is trusted here.
                 hung_up: true,
-                // Where events do not say, a task that waits for a condition checks it at each
-                // event.
+                // Where events do not report conditions, a task that waits for one checks it at
+                // each event.
                 priority: !HAS_PRIORITY || event.is_priority(),
                 error: event.is_err().unwrap_or(true),
                 // A task that waits for the other direction has to arm it again.
