@@ -23,8 +23,8 @@ use windlass::{Remote, RemoteError, RemoteTask};
 use windlass_executor::Executor;
 use windlass_reactor::Reactor;
 
-/// Compiles only if the type does *not* have the trait. A type with the trait would have both
-/// impls, and the call would be ambiguous.
+/// Compiles only if the type lacks the trait. A type with the trait would have both impls, and the
+/// call would be ambiguous.
 macro_rules! is_not {
     ($trait:path: $($type:ty),+ $(,)?) => { $( const _: fn() = || {
         trait Either<Which> {

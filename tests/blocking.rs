@@ -16,7 +16,7 @@ use futures::future::join_all;
 use windlass::time::{sleep, timeout};
 use windlass::{Runtime, block_on, spawn, spawn_blocking};
 
-/// Runs the test `name` in a process whose pool has that many threads.
+/// Runs the test `name` in a process with a pool of that many threads.
 fn with_threads(threads: usize, name: &str, body: impl FnOnce()) {
     if env::var_os("WINDLASS_CHILD").is_some() {
         let _watchdog = watchdog();

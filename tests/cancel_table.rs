@@ -1,7 +1,7 @@
 //! Generates the table of cancel safety in the docs of `windlass::task`. Each future is dropped at
 //! each of its awaits, and the effects are checked.
 
-// Half of the rows need what Windows lacks: Unix sockets, a shell, signals.
+// Half of the rows need features that Windows lacks, such as Unix sockets, a shell or signals.
 #![cfg(unix)]
 
 mod common;
@@ -491,7 +491,7 @@ async fn connect(cut: Cut) -> io::Result<bool> {
     Ok(connected.is_some())
 }
 
-/// Connects to a listener whose queue is full.
+/// Connects to a listener with a full queue.
 async fn connect_to_several(cut: Cut) -> io::Result<bool> {
     // With the short queue full, further connections have to wait.
     let full = std::net::TcpListener::bind("127.0.0.1:0")?;

@@ -27,7 +27,7 @@ use windlass::{Async, Runtime, spawn, yield_now};
 const HOUR: Duration = Duration::from_secs(3600);
 const NOT_AT_ALL: Option<Duration> = Some(Duration::ZERO);
 
-/// Calls `poll(2)`, and returns which descriptors are readable.
+/// Calls `poll(2)`, and returns the readable descriptors.
 fn readable<const N: usize>(
     descriptors: [&dyn AsFd; N],
     limit: Option<Duration>,
@@ -502,7 +502,7 @@ fn a_wake_in_a_turn_of_another_runtime_makes_it_readable() -> io::Result<()> {
     Ok(())
 }
 
-/// A runtime whose hook counts its calls.
+/// A runtime with a hook that counts its calls.
 fn counting() -> io::Result<(Runtime, Arc<AtomicUsize>)> {
     let calls = Arc::new(AtomicUsize::new(0));
     let counted = calls.clone();

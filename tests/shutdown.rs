@@ -124,7 +124,7 @@ fn a_panic_of_the_main_future_drops_the_remaining_tasks() {
     run(async { sleep(Duration::ZERO).await }); // the thread is still usable
 }
 
-/// A runtime with tasks that wait for sockets and timers, and whose destructors use both.
+/// A runtime with tasks that wait for sockets and timers, and use both in their destructors.
 fn lively_runtime() -> io::Result<Runtime> {
     let runtime = Runtime::new()?;
     let (near, mut far) = runtime.block_on(pair())?;

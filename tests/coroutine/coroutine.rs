@@ -1,4 +1,4 @@
-//! Coroutines: inputs, outputs and misuse.
+//! Inputs, outputs and misuse of coroutines.
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn, ready};
@@ -454,7 +454,7 @@ fn an_input_waits_for_a_late_poll_of_the_yield() {
 fn the_waker_of_a_yield_is_user_code_and_runs_under_no_borrow() {
     let (hooks, waker) = hooked();
     let trace = Trace::new();
-    // Each resumes its coroutine, which would panic if a borrow was held.
+    // Each call resumes its coroutine, which would panic if a borrow was held.
     let resumes = |what: &'static str| {
         let trace = trace.clone();
         move || {

@@ -1,4 +1,4 @@
-//! Stop tokens: the tree, its deadlines, and the graceful shutdown of a server.
+//! The tree of stop tokens, its deadlines, and the graceful shutdown of a server.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -201,7 +201,7 @@ thread_local! {
     static USES: RefCell<Vec<&'static str>> = const { RefCell::new(Vec::new()) };
 }
 
-/// A waker whose wake and drop use the tree.
+/// A waker that uses the tree when it is woken and dropped.
 struct ReEnters;
 
 impl ReEnters {
@@ -485,7 +485,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// The plain model: each node checks all nodes above it.
+/// The plain model, in which each node checks all nodes above it.
 struct Model {
     parent: Option<usize>,
     stopped: bool,
