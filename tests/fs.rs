@@ -320,7 +320,7 @@ fn a_disk_that_fills_up_cuts_a_write_short() {
     assert_eq!(error.kind(), ErrorKind::StorageFull);
     assert!(
         !left.is_empty() && left == pattern(100_000)[..left.len()],
-        "a first part"
+        "a prefix is written"
     );
     small.unwrap();
 }
@@ -371,7 +371,7 @@ fn ten_thousand_concurrent_operations_complete() {
             assert_eq!(read.unwrap(), 100);
             assert!(
                 bytes == contents[offset..][..100],
-                "number {n} got another's bytes"
+                "read {n} got the bytes of another"
             );
         };
         let ended = join_all((0..10_000).map(read)).await;
@@ -388,7 +388,7 @@ fn a_large_file_is_read_and_written_whole() {
         let file = File::open(&path).await.unwrap();
         let mut buffer = vec![0; 1 << 20];
         let n = file.read_at(&mut buffer, 0).await.unwrap();
-        assert_eq!(n, 256 * 1024, "so much at once");
+        assert_eq!(n, 256 * 1024, "one read is limited");
     });
 }
 
@@ -423,7 +423,7 @@ fn operations_can_be_dropped_at_every_await() {
             if polled(times, file.read_at(&mut room, 0)).await.is_none() {
                 assert!(
                     room.iter().all(|&byte| byte == 7),
-                    "the buffer is as it was"
+                    "the buffer is unchanged"
                 );
             }
             let _ = polled(times, file.read_buf_at(room, 0)).await;
@@ -641,7 +641,7 @@ fn a_nested_runtime_has_files() {
     });
     assert!(
         run(fs::read(&path)).unwrap() == pattern(1000),
-        "and one after the other"
+        "the next runtime reads files"
     );
 }
 
@@ -723,7 +723,7 @@ fn directories_are_listed_and_a_dropped_next_loses_nothing() {
         assert!(names.into_iter().eq(expected));
         assert!(
             entries.next_entry().await.unwrap().is_none(),
-            "it stays at its end"
+            "the end of the list is final"
         );
         let mut entries = fs::read_dir(folder.path("below")).await.unwrap();
         assert!(entries.next_entry().await.unwrap().is_none());
@@ -780,10 +780,7 @@ fn a_whole_file_is_read_written_and_copied() {
         });
     }
     let proc = run(fs::read_to_string("/proc/self/status")).unwrap();
-    assert!(
-        proc.contains("Threads:"),
-        "a file that says it has no length"
-    );
+    assert!(proc.contains("Threads:"), "the file reports length 0");
 }
 
 fn the_descriptor_is_readable_when_an_operation_completes() {
@@ -891,7 +888,7 @@ fn an_endless_read_on_io_uring_can_be_dropped() {
         let mut file = file;
         let mut room = [0; 9];
         let read = timeout(Duration::from_millis(1), file.read(&mut room));
-        assert!(read.await.is_err(), "there's nothing to read");
+        assert!(read.await.is_err(), "the pipe is empty");
         drop(file);
         until(|| descriptors(&path) == 0).await;
     });

@@ -125,9 +125,9 @@ fn a_waker_that_panics_when_dropped_harms_no_other_file() {
     hook(panic_on_drop);
     let dropped = catch_unwind(AssertUnwindSafe(|| drop(waits)));
     unhook();
-    assert!(dropped.is_ok(), "a second panic would end the process");
+    assert!(dropped.is_ok(), "the drop catches the panic");
     let read = other.read_buf_at(Vec::with_capacity(16), 0);
-    let (read, bytes) = reactor.block_on(timeout(PATIENCE, read)).expect("it hangs");
+    let (read, bytes) = reactor.block_on(timeout(PATIENCE, read)).expect("timeout");
     assert_eq!((read.unwrap(), &bytes[..]), (7, &b"other's"[..]));
 }
 
@@ -175,7 +175,7 @@ fn a_panicking_waker_loses_neither_result_nor_slot() {
         assert_eq!((wrote.unwrap(), &bytes[..]), (4, &b"mine"[..]));
         let (wrote, bytes) = reactor
             .block_on(timeout(PATIENCE, theirs))
-            .expect("it hangs");
+            .expect("timeout");
         assert_eq!((wrote.unwrap(), &bytes[..]), (7, &b"other's"[..]));
     });
 }
@@ -223,7 +223,7 @@ fn a_panicking_waker_without_a_loop_frees_its_slot_once() {
         assert!(poll(&mut theirs, Waker::noop()).is_pending());
         drop(waits);
         let theirs = timeout(PATIENCE, theirs);
-        let (wrote, bytes) = reactor.block_on(theirs).expect("it hangs");
+        let (wrote, bytes) = reactor.block_on(theirs).expect("timeout");
         assert_eq!((wrote.unwrap(), &bytes[..]), (7, &b"other's"[..]));
         assert!(matches!(polled, Ok(Poll::Ready(Err(_)))), "{polled:?}");
     })
@@ -244,7 +244,7 @@ fn allow_no_thread() {
     assert!(changed);
     assert!(
         thread::Builder::new().spawn(|| ()).is_err(),
-        "the limit does not hold"
+        "the limit has no effect"
     );
 }
 
@@ -256,7 +256,7 @@ fn open_file() -> File {
 
 fn names_what_ran_out<T>(result: io::Result<T>) -> bool {
     let Err(error) = result else {
-        panic!("it needs no thread")
+        panic!("succeeded without a thread")
     };
     let text = error.to_string();
     let is_named = text.contains("cannot start a thread") && text.contains("ulimit -u");

@@ -313,7 +313,7 @@ fn turn_for_stops_at_its_budget_and_keeps_the_rest() -> io::Result<()> {
     for _ in 0..10 {
         let (before, start, budget) = (steps.get(), Instant::now(), Duration::from_millis(2));
         let turn = runtime.turn_for(budget)?;
-        assert!(start.elapsed() >= budget, "there was more to do");
+        assert!(start.elapsed() >= budget, "tasks were ready");
         assert!(turn.ready);
         assert!(
             turn.next_deadline
@@ -481,7 +481,7 @@ fn events_taken_by_another_loop_keep_it_readable() -> io::Result<()> {
         settle(&guest)?;
         guest.block_on(there).unwrap();
         take_in();
-        assert!(!is_readable(&guest)?, "nothing is left");
+        assert!(!is_readable(&guest)?, "everything is done");
     }
     Ok(())
 }
@@ -578,9 +578,9 @@ fn the_hook_is_not_called_for_wakes_within_a_turn() -> io::Result<()> {
     let before = calls.load(SeqCst);
     far.write_all(b"!")?;
     assert!(runtime.turn(None)?.ready);
-    assert_eq!(calls.load(SeqCst), before + 1, "for what the turn has left");
+    assert_eq!(calls.load(SeqCst), before + 1, "tasks are left ready");
     settle(&runtime)?;
-    assert_eq!(runtime.block_on(task), before, "the turn went on");
+    assert_eq!(runtime.block_on(task), before, "the turn continued");
     Ok(())
 }
 
@@ -602,7 +602,7 @@ fn the_hook_is_called_when_a_turn_leaves_tasks_ready() -> io::Result<()> {
     settle(&runtime)?;
     let before = calls.load(SeqCst);
     assert_eq!(runtime.turn(NOT_AT_ALL)?.polled, 0);
-    assert_eq!(calls.load(SeqCst), before, "nothing is left");
+    assert_eq!(calls.load(SeqCst), before, "everything is done");
     Ok(())
 }
 
@@ -716,7 +716,7 @@ fn the_hook_can_call_the_runtime_and_panic() -> io::Result<()> {
         for spawned in 1..=3 {
             let text = panic_of(|| runtime.spawn(async {}).detach());
             assert_eq!(text, "the host is full");
-            assert_eq!(polls.load(SeqCst), spawned, "the hook has taken the turn");
+            assert_eq!(polls.load(SeqCst), spawned, "the hook has used the turn");
         }
         Ok(())
     })

@@ -33,7 +33,7 @@ fn allow_no_thread() {
     };
     assert!(limited);
     let refused = thread::Builder::new().spawn(|| ()).is_err();
-    assert!(refused, "the limit does not hold");
+    assert!(refused, "the limit has no effect");
 }
 
 /// Returns the number of threads of this process with that name.
@@ -56,7 +56,7 @@ fn a_pool_without_limit_fails_rather_than_queue_behind_a_peer() {
             let (key, of_two) = channel();
             let holds = TWO.run(move || of_two.recv()).unwrap();
             allow_no_thread();
-            assert!(ALL.run(|| ()).is_err(), "it waits behind its own peer");
+            assert!(ALL.run(|| ()).is_err(), "queued behind its peer");
             let queued = TWO.run(|| 7).unwrap(); // runs once the thread is free
             peer.send(()).unwrap();
             key.send(()).unwrap();

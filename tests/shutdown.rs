@@ -245,7 +245,7 @@ fn spawn_uses_the_runtime_of_the_calling_task() -> io::Result<()> {
     let task = one.spawn(async move { spawn(async move { count.add() }).detach() });
     one.block_on(task);
     while other.turn(Some(Duration::ZERO))?.polled > 0 {}
-    assert_eq!(ran.get(), 0, "the other has nothing to do with it");
+    assert_eq!(ran.get(), 0, "the task is on the other runtime");
     one.turn(Some(Duration::ZERO))?;
     assert_eq!(ran.get(), 1);
     Ok(())

@@ -235,7 +235,7 @@ fn without_signals_it_waits_and_without_a_reactor_it_is_an_error() {
             let mut none = Signals::new([]).unwrap();
             let mut recv = Box::pin(none.recv());
             let Poll::Ready(Err(error)) = poll(&mut recv, Waker::noop()) else {
-                panic!("nobody turns");
+                panic!("no reactor turns");
             };
             assert!(error.to_string().contains("block_on"), "{error}");
             drop(recv);

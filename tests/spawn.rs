@@ -66,7 +66,7 @@ fn a_future_of_an_eighth_of_a_stack_can_be_spawned() {
             assert_eq!(task.await, 7);
         });
     });
-    thread.unwrap().join().expect("it has room enough");
+    thread.unwrap().join().expect("the stack is large enough");
 }
 
 #[test]

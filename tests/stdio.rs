@@ -96,7 +96,7 @@ fn wait_for(stream: &impl AsFd) {
     };
     let mut watched = [PollFd::new(stream, PollFlags::IN)];
     let ready = rustix::event::poll(&mut watched, Some(&limit)).unwrap();
-    assert_eq!(ready, 1, "it hangs");
+    assert_eq!(ready, 1, "timeout");
 }
 
 fn is_nonblocking(stream: &OwnedFd) -> bool {
@@ -112,7 +112,7 @@ fn hear(stream: &mut Option<impl Read + AsFd>, word: &str) {
             wait_for(said.get_ref());
         }
         line.clear();
-        assert!(said.read_line(&mut line).unwrap() > 0, "the child is gone");
+        assert!(said.read_line(&mut line).unwrap() > 0, "the child exited");
     }
 }
 
@@ -121,7 +121,7 @@ fn hear(stream: &mut Option<impl Read + AsFd>, word: &str) {
 fn read_and_give_up() {
     let (mut stdin, mut buffer) = (stdin(), [0; 64]);
     let Poll::Ready(Err(error)) = poll(&mut stdin.read(&mut buffer), Waker::noop()) else {
-        panic!("nobody turns");
+        panic!("no reactor turns");
     };
     assert!(error.to_string().contains("block_on"), "{error}");
     run(async {
@@ -380,7 +380,7 @@ fn many_buffers_are_read_and_written_by_one_call() {
         {
             wait_for(&far_out);
             let n = far_out.read(&mut buffer).unwrap();
-            assert!(n > 0, "the child is gone");
+            assert!(n > 0, "the child exited");
             read.extend_from_slice(&buffer[..n]);
         }
         let reads =

@@ -131,7 +131,7 @@ fn a_pending_foreign_await_panics() {
         ready(()).await;
         co.yield_(1).await;
         yield_now().await;
-        unreachable!("nobody goes on with it");
+        unreachable!("the coroutine is never resumed");
     });
     assert_eq!(coroutine.resume(()), Yielded(1));
     assert_eq!(panic_of(|| coroutine.resume(())), FOREIGN);
@@ -270,7 +270,7 @@ fn a_yield_dropped_before_the_suspend_discards_its_output() {
         drop(select(co.yield_(says_drop(&trace, "at the end")), ready(())).await);
     });
     let Yielded(output) = coroutine.resume(()) else {
-        panic!("it stops at the last");
+        panic!("the last yield suspends it");
     };
     drop(output);
     trace.is(&["drop kept"]);

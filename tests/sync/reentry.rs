@@ -257,7 +257,7 @@ fn a_waker_may_close_its_channel() {
     semaphore.add_permits(1);
     assert!(
         matches!(poll(&mut first), Poll::Ready(Ok(_))),
-        "it was first"
+        "the first waiter is served"
     );
     assert!(matches!(poll(&mut second), Poll::Ready(Err(Closed))));
 }

@@ -379,7 +379,7 @@ fn a_stopped_server_finishes_requests_in_flight() -> io::Result<()> {
         let (addr, stop) = (listener.local_addr()?, StopSource::new());
         let server = spawn(serve(listener, stop.token(), HOUR));
         let remote_stop = spawn(clients_on_a_thread(addr, stop));
-        assert!(server.await?, "all connections have ended by themselves");
+        assert!(server.await?, "all connections have ended");
         remote_stop.await
     })
 }
@@ -431,7 +431,7 @@ async fn clients_on_a_thread(addr: SocketAddr, stop: StopSource) -> io::Result<(
         assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
         io::Result::Ok(())
     });
-    has_begun.await.expect("the client goes on");
+    has_begun.await.expect("the client continues");
     turn_once().await; // the task receives the first byte of the request
     stop.stop();
     yield_now().await;
