@@ -1,6 +1,6 @@
 //! Anonymous pipes.
 
-// On Windows there are none that a poller can watch.
+// Pollers cannot watch the anonymous pipes of Windows.
 #![cfg(unix)]
 
 #[path = "../reactor/tests/common/mod.rs"]

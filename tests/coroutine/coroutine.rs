@@ -20,7 +20,7 @@ const FOREIGN: &str = "this coroutine awaits something that is not a `yield_` of
 const NOT_RESUMED: &str = "the body of a coroutine cannot be awaited: pass it to \
                            `Coroutine::pinned`, together with the exchange that has made it";
 
-/// Is pending once and wakes its task, like `yield_now`, as a future that the crate does not know.
+/// Pends once and wakes its task like `yield_now`. The crate treats it as a foreign future.
 async fn turn() {
     let mut turned = false;
     poll_fn(|cx| {
