@@ -1,4 +1,4 @@
-//! Wakes from other threads: none is lost, none comes twice, none needs the executor to be there.
+//! Wakes from other threads. Each wake is delivered once, and a waker may outlive its executor.
 
 mod common;
 
@@ -12,7 +12,7 @@ use std::thread;
 use common::*;
 use windlass_executor::{Executor, Tick, block_on, spawn, yield_now};
 
-/// Does something on another thread, and waits for its end.
+/// Runs a closure on another thread and waits until it returns.
 fn elsewhere(code: impl FnOnce() + Send) {
     thread::scope(|scope| scope.spawn(code).join()).expect("it does not panic");
 }
@@ -119,7 +119,7 @@ fn a_stale_remote_wake_never_wakes_the_next_task_in_the_slot() {
     settle(&executor);
     trace.is(&[]);
 
-    // A fresh one is heard, whether before or after a stale one.
+    // A fresh wake takes effect before or after a stale one.
     for fresh_first in [true, false] {
         let (stale, fresh) = (kept(&waker), kept(&fresh));
         elsewhere(|| {
@@ -314,7 +314,7 @@ fn tasks_that_park_and_unpark_their_thread_lose_no_wake() {
         }
         ask.send(cx.waker().clone())
             .expect("the other thread listens");
-        // Takes whatever token the thread has, and leaves none.
+        // Consumes the thread's park token, if there is one.
         thread::current().unpark();
         thread::park();
         Poll::Pending
@@ -349,7 +349,7 @@ fn a_driver_waker_that_panics_does_not_lose_the_wake() {
     trace.is(&["poll a"]);
 }
 
-/// Wakers that other threads wake as fast as they can.
+/// Wakers that other threads wake in a tight loop.
 struct Storm {
     wakers: Mutex<Vec<Waker>>,
     is_over: AtomicBool,
@@ -427,7 +427,7 @@ fn remote_wakes_find_their_tasks_while_slots_are_reused() {
         }));
     });
 
-    /// Waits for two wakes, which only the storm can bring.
+    /// Waits for two wakes, which come only from the storm.
     async fn two_wakes(storm: Arc<Storm>) {
         let mut polls = 0;
         poll_fn(|cx| {

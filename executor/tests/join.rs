@@ -1,4 +1,4 @@
-//! What a handle gives: the output, once, to the last task that awaits it.
+//! Awaiting handles. The last task that awaits a handle receives the output, once.
 
 mod common;
 
@@ -13,7 +13,7 @@ use futures::future::{Either, join_all, select};
 use futures::stream::{FuturesUnordered, StreamExt};
 use windlass_executor::{Executor, Task, block_on, spawn, yield_now};
 
-/// How the message ends that tells so; it begins with which task it is.
+/// End of the panic message, after the task's name.
 const GONE: &str = " can't finish any more: its executor was dropped";
 const TAKEN: &str = "this task was awaited to its end before";
 
@@ -369,7 +369,7 @@ fn a_future_is_dropped_before_its_output_is_returned() {
     trace.is(&["poll task", "drop task", "got 5"]);
 }
 
-/// Is ready when it was polled twice; counts all polls.
+/// Completes at its second poll and counts all polls.
 async fn twice(polls: Rc<Cell<usize>>) {
     let mut first = true;
     poll_fn(move |cx| {
@@ -398,7 +398,7 @@ fn join_all_of_10_000_children_polls_each_once() {
         .await;
     }));
     assert_eq!(polls.get(), 2 * CHILDREN);
-    // `FuturesUnordered` yields now and then; each time it has got on.
+    // `FuturesUnordered` yields from time to time, and makes progress between yields.
     assert!(main_polls <= CHILDREN, "{main_polls} polls of the whole");
 }
 
