@@ -1,4 +1,4 @@
-//! The wheel beside a plain model of it, and its limits.
+//! Compares the timer wheel with a plain model, and tests its limits.
 
 use super::*;
 use proptest::collection::vec;
@@ -245,7 +245,7 @@ fn an_entry_is_left_unused_when_its_generations_run_out() {
 #[test]
 fn a_removed_timer_costs_at_most_one_wake_up() {
     let mut timers = Timers::new(SLACK, 0);
-    // Both wait in one slot, high up.
+    // Both timers wait in one slot of a high level.
     let early = timers.insert(3600 * SECOND, "early");
     let late = 3600 * SECOND + SECOND / 2;
     timers.insert(late, "late");
@@ -280,7 +280,7 @@ enum Step {
     Fire { later: u64, limit: usize },
 }
 
-/// Spans (ns) of every magnitude, most of them short.
+/// Durations (ns) of every magnitude, most of them short.
 fn span() -> impl Strategy<Value = u64> {
     prop_oneof![
         Just(0),
@@ -303,7 +303,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// The timers and their model, which has the pending ones by deadline and order of insertion.
+/// The timers and their model, a list of pending ones by deadline and order of insertion.
 struct Model {
     timers: Timers<u64>,
     now: u64,
@@ -425,7 +425,7 @@ proptest! {
         slack in span(),
         timers_to_be in vec((span(), span()), 1..60),
     ) {
-        // Each timer is inserted at a moment of its own, for a while.
+        // Each timer is inserted at its own time and runs for its own duration.
         let mut to_insert: Vec<_> = timers_to_be
             .into_iter()
             .map(|(at, span)| (at, at.saturating_add(span)))

@@ -1,4 +1,4 @@
-//! Completion sources: what a turn calls, when it blocks, and what happens when they fail.
+//! Completion sources: the calls that a turn makes, when it blocks, and how it handles failures.
 
 mod common;
 
@@ -22,7 +22,7 @@ struct Batches {
     queued: RefCell<Vec<Waker>>,
     in_flight: Cell<usize>,
     completed: Arc<Mutex<Vec<Waker>>>,
-    /// Wakes the loop.
+    /// The waker of the loop.
     waker: Waker,
     log: Log,
 }
@@ -78,7 +78,7 @@ impl Drop for Batches {
     }
 }
 
-/// One operation: queued at the first poll, complete at the second.
+/// One operation, which is queued at its first poll and completes at its second.
 async fn operation(log: &Log) {
     let (batches, mut is_queued) = (Batches::here(log), false);
     poll_fn(move |cx| {
@@ -132,7 +132,7 @@ fn a_source_is_dropped_with_the_reactor_of_its_thread() {
 
 type Answer = io::Result<MayBlock>;
 
-/// A source whose answers the test chooses.
+/// A source whose results the test sets.
 #[derive(Default)]
 struct Scripted {
     submit: Cell<Option<fn() -> Answer>>,
@@ -211,7 +211,7 @@ fn a_panic_of_a_source_leaves_the_turn_after_all_wakes() {
     assert_eq!(counter.wakes(), 1, "the waker was lost");
     source.collect.set(None);
     reactor.turn(Some(Duration::ZERO)).unwrap();
-    // Also in `submit`, of which the turn of a host makes two.
+    // The same in `submit`, which a host's turn calls twice.
     source.submit.set(Some(|| panic!("another one")));
     let turned = catch_unwind(AssertUnwindSafe(|| reactor.turn(Some(Duration::ZERO))));
     assert!(turned.is_err());

@@ -1,4 +1,4 @@
-//! Sleeps, time limits and ticks.
+//! Sleeps, timeouts and intervals.
 
 mod common;
 
@@ -139,7 +139,7 @@ fn a_reset_sleep_ends_at_its_new_deadline_only() {
 #[test]
 fn a_waiter_is_woken_at_the_new_deadline_of_a_reset_sleep() {
     let reactor = Reactor::current().unwrap();
-    // An earlier deadline, a later one, and one instead of none.
+    // The old deadline is later, earlier, or absent.
     for old in [Duration::from_secs(60), Duration::ZERO, Duration::MAX] {
         let (counter, waker) = Counter::new();
         let mut nap = sleep(old);
@@ -184,7 +184,7 @@ fn a_sleep_that_has_ended_wakes_nobody_when_it_is_reset() {
     run(nap);
 }
 
-/// The timer of the old deadline stays where it is.
+/// The timer stays registered at the old deadline.
 #[test]
 fn a_sleep_that_another_thread_resets_is_polled_at_the_old_deadline() {
     let reactor = Reactor::current().unwrap();
@@ -366,7 +366,7 @@ fn ticks_come_at_whole_periods() {
     });
 }
 
-/// The first two ticks of an interval that is late by ten and a half periods at least.
+/// The first two ticks of an interval that is at least ten and a half periods late.
 fn late(missed: MissedTicks) -> (Instant, [Instant; 2], Instant) {
     let period = 2 * MS;
     let start = Instant::now();

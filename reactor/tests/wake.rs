@@ -1,4 +1,4 @@
-//! Wakes from other threads, and the rest of the loop.
+//! Wakes from other threads, and sleeping loops.
 
 mod common;
 
@@ -148,7 +148,7 @@ fn a_ping_pong_between_two_threads_comes_to_its_end() {
         here.push(ping);
         there.push(pong);
     }
-    // Even ones go there, odd ones come back.
+    // Pairs with even numbers send the pings, odd ones return them.
     let mut back = Vec::new();
     let mut go = Vec::new();
     for (i, pair) in here.into_iter().zip(there).enumerate() {
