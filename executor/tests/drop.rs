@@ -1,5 +1,5 @@
-//! Dropping an executor: which values are dropped, in which order, and the calls that destructors
-//! may make.
+//! Dropping an executor. Covers the values dropped, their order, and the calls that destructors may
+//! make.
 
 mod common;
 

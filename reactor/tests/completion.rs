@@ -1,4 +1,5 @@
-//! Completion sources: the calls that a turn makes, when it blocks, and how it handles failures.
+//! Completion sources. Covers the calls that a turn makes, when it blocks, and how it handles
+//! failures.
 
 mod common;
 
@@ -132,7 +133,7 @@ fn a_source_is_dropped_with_the_reactor_of_its_thread() {
 
 type Answer = io::Result<MayBlock>;
 
-/// A source whose results the test sets.
+/// A source that returns the results set by the test.
 #[derive(Default)]
 struct Scripted {
     submit: Cell<Option<fn() -> Answer>>,

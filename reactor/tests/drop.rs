@@ -1,4 +1,4 @@
-//! Drops of reactors, sources and wakers: when they happen, and on which thread.
+//! When and on which thread reactors, sources and wakers are dropped.
 
 mod common;
 

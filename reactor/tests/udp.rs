@@ -43,7 +43,7 @@ fn datagrams_are_sent_and_answered() {
     });
 }
 
-/// Only on Linux: other pollers may report the event.
+/// Only on Linux, because other pollers may report the event.
 #[cfg(all(target_os = "linux", not(windlass_portable)))]
 #[test]
 fn sent_datagram_wakes_no_waiting_reader() {

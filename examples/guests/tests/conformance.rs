@@ -5,8 +5,8 @@
 //! xvfb-run -a -s '-noreset' cargo test -p windlass-guests --test conformance -- glib # one host
 //! ```
 //!
-//! Each check runs in its own process: some loops can be created only once per process, and only on
-//! its main thread. The checks assert events and counts, and that no host spins or polls
+//! Each check runs in its own process, because some loops can be created only once per process, and
+//! only on its main thread. The checks assert events and counts, and that no host spins or polls
 //! periodically. Other times are printed.
 
 mod checks;

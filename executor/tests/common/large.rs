@@ -7,7 +7,7 @@ use std::thread;
 
 pub(crate) const SIZE: usize = 256 * 1024;
 
-/// A future whose bytes all belong to its state.
+/// A future with all of its size in its state.
 pub(crate) struct Large(pub(crate) [u8; SIZE]);
 
 impl Large {

@@ -1,5 +1,5 @@
-//! Shared helpers: a trace of events, futures that record their polls and drops, and wakers that
-//! count or run a hook.
+//! Helpers of the tests. They are a trace of events, futures that record their polls and drops, and
+//! wakers that count or run a hook.
 
 // Each test file uses its own part of this.
 #![allow(dead_code)]
@@ -131,7 +131,7 @@ pub(crate) fn panics_on_drop(message: &'static str) -> OnDrop<impl FnOnce()> {
     on_drop(move || panic!("{message}"))
 }
 
-/// A panic payload whose drop panics with another such payload, a given number of times.
+/// A panic payload that panics when dropped, with another such payload, a given number of times.
 pub(crate) struct Bomb(pub(crate) u32);
 
 impl Drop for Bomb {
@@ -233,7 +233,7 @@ impl Hook {
     }
 }
 
-/// A waker whose clone, wake and drop run the test's hooks.
+/// A waker that runs the test's hooks on clone, wake and drop.
 pub(crate) fn hooked() -> (Rc<Hooks>, Waker) {
     static VTABLE: RawWakerVTable = RawWakerVTable::new(
         |data| {

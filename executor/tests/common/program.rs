@@ -261,7 +261,7 @@ impl World {
         }
     }
 
-    /// `waker` is the waker of the task whose poll performs the act.
+    /// `waker` belongs to the task that performs the act in its poll, if there is one.
     fn act(self: &Rc<Self>, act: Act, waker: Option<&Waker>) {
         let task = |n| pick(n, self.handles.borrow().len());
         let waker_of = |n| task(n).and_then(|task| self.wakers.borrow()[task].clone());
@@ -420,7 +420,7 @@ impl Drop for Output {
     }
 }
 
-/// The model: a queue of task numbers, and flags.
+/// The model, as a queue of task numbers and flags.
 struct Model {
     program: Rc<Program>,
     words: Vec<String>,

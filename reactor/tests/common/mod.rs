@@ -1,4 +1,4 @@
-//! Shared helpers: wakers that count or call hooks, and turns with a time limit.
+//! Helpers of the tests, such as wakers that count or call hooks, and turns with a time limit.
 
 #![allow(dead_code)] // each test file uses some of it
 
