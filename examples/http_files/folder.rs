@@ -150,7 +150,7 @@ fn encode(path: &OsStr) -> String {
             if byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte) {
                 text.push(byte.into());
             } else {
-                write!(text, "%{byte:02X}").expect("a String takes everything");
+                write!(text, "%{byte:02X}").expect("writing to a String succeeds");
             }
             text
         })

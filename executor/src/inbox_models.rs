@@ -166,7 +166,7 @@ fn a_wake_of_a_dropped_executor_never_reaches_the_next() {
         assert!(old_driver.wakes() <= 1);
         assert!(new_driver.wakes() <= 1, "woken by the fresh wake alone");
         assert_eq!(drain(&inbox, &new), []);
-        assert_eq!(StdArc::strong_count(&old_driver), 2, "ours, and `old`");
+        assert_eq!(StdArc::strong_count(&old_driver), 2, "test and `old`");
     });
 }
 

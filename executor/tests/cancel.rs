@@ -16,7 +16,7 @@ use windlass_executor::{Executor, Task, block_on, spawn, yield_now};
 type Own<T> = Rc<RefCell<Option<Task<T>>>>;
 
 fn own<T>(own: &Own<T>) -> Task<T> {
-    own.take().expect("the test put it there")
+    own.take().expect("the test has stored it")
 }
 
 #[test]
@@ -268,7 +268,7 @@ fn a_task_may_cancel_any_other_from_its_poll() {
     executor
         .spawn(async move {
             drop(idle_task);
-            let queued = inner.take().expect("the test put it there");
+            let queued = inner.take().expect("the test has stored it");
             assert_eq!(queued.cancel().await, None);
             told_inside.push("cancelled both");
         })

@@ -47,7 +47,7 @@ fn a_spawn_is_one_allocation_and_nothing_else_is_any() {
             detached.detach();
             drop(cancelled.cancel());
         });
-        assert_eq!(allocations, 0, "to let go of handles");
+        assert_eq!(allocations, 0, "to drop and detach handles");
     }));
     let (allocations, ..) = count(|| executor.tick(Waker::noop(), 9));
     assert_eq!(allocations, 0, "to tick");
@@ -159,7 +159,7 @@ fn a_million_remote_wakes_take_bounded_memory() {
                 }
             };
             let counted = scope.spawn(move || count(waking));
-            counted.join().expect("it does not panic")
+            counted.join().expect("no panic on the thread")
         });
         let (_, bytes, ()) = other;
         assert!(bytes <= 4096, "{bytes} bytes more after a million wakes");

@@ -14,7 +14,7 @@ use windlass_executor::{Executor, Tick, block_on, spawn, yield_now};
 
 /// Runs a closure on another thread and waits until it returns.
 fn elsewhere(code: impl FnOnce() + Send) {
-    thread::scope(|scope| scope.spawn(code).join()).expect("it does not panic");
+    thread::scope(|scope| scope.spawn(code).join()).expect("no panic on the thread");
 }
 
 #[test]
@@ -179,7 +179,7 @@ fn a_wake_after_the_executors_thread_is_gone_does_nothing() {
         executor.tick(&driver, 9);
         kept(&waker)
     });
-    let waker = home.join().expect("it does not panic");
+    let waker = home.join().expect("no panic on the thread");
     waker.wake_by_ref();
     waker.wake();
     assert_eq!(wakes.take(), 0);
@@ -210,12 +210,12 @@ fn a_stale_wake_never_reaches_the_next_executor_with_its_id() {
             wait.recv().expect("the test wakes");
             wakes.take() == 0 && !executor.has_ready()
         });
-        let is_same = told_here.recv().expect("it does not panic");
+        let is_same = told_here.recv().expect("no panic on the thread");
         if is_same {
             kept(&waker).wake();
             go.send(()).expect("the other thread waits");
         }
-        assert!(next.join().expect("it does not panic"));
+        assert!(next.join().expect("no panic on the thread"));
         if is_same {
             return;
         }
@@ -260,7 +260,7 @@ fn wakers_work_on_any_thread_and_the_future_stays_on_its_own() {
             task.await;
         }
     }));
-    other.join().expect("it does not panic");
+    other.join().expect("no panic on the thread");
     assert!(stop.load(SeqCst));
     assert_eq!(dropped.load(SeqCst), 10);
 }
@@ -293,7 +293,7 @@ fn no_wake_is_lost_between_two_threads_that_alternate() {
         Poll::Pending
     });
     let polls = block_on(Executor::new().run(async { spawn(asking).await }));
-    other.join().expect("it does not panic");
+    other.join().expect("no panic on the thread");
     assert_eq!(answered.load(SeqCst), ROUNDS);
     assert!(
         polls <= 2 * ROUNDS + 1,
@@ -320,7 +320,7 @@ fn tasks_that_park_and_unpark_their_thread_lose_no_wake() {
         Poll::Pending
     });
     let polls = block_on(Executor::new().run(async { spawn(greedy).await }));
-    other.join().expect("it does not panic");
+    other.join().expect("no panic on the thread");
     assert_eq!(polls, ROUNDS + 1);
 }
 
@@ -358,7 +358,7 @@ struct Storm {
 impl Storm {
     fn blow(&self) {
         while !self.is_over.load(SeqCst) {
-            let wakers = self.wakers.lock().expect("no panic under it").clone();
+            let wakers = self.wakers.lock().expect("it isn't poisoned").clone();
             for waker in wakers {
                 waker.wake();
             }
@@ -397,7 +397,7 @@ fn executors_may_be_dropped_during_remote_wakes() {
                 });
                 executor.spawn(waiting).detach();
                 executor.tick(Waker::noop(), 20);
-                let mut wakers = storm.wakers.lock().expect("no panic under it");
+                let mut wakers = storm.wakers.lock().expect("it isn't poisoned");
                 wakers.truncate(40); // those of executors before stay for a while
                 let place = round % (wakers.len() + 1);
                 wakers.insert(place, kept(&waker));
@@ -421,7 +421,7 @@ fn remote_wakes_find_their_tasks_while_slots_are_reused() {
                 for task in tasks {
                     task.await;
                 }
-                let mut wakers = storm.wakers.lock().expect("no panic under it");
+                let mut wakers = storm.wakers.lock().expect("it isn't poisoned");
                 wakers.truncate(20); // stale ones go on for a while
             }
         }));
@@ -432,7 +432,7 @@ fn remote_wakes_find_their_tasks_while_slots_are_reused() {
         let mut polls = 0;
         poll_fn(|cx| {
             polls += 1;
-            let mut wakers = storm.wakers.lock().expect("no panic under it");
+            let mut wakers = storm.wakers.lock().expect("it isn't poisoned");
             wakers.insert(0, cx.waker().clone());
             if polls > 2 {
                 Poll::Ready(())

@@ -208,7 +208,7 @@ fn a_task_is_not_finished_while_it_runs() {
     let seen = flag();
     let (inner, saw) = (own.clone(), seen.clone());
     let task = executor.spawn(async move {
-        let own = inner.take().expect("the test put it there");
+        let own = inner.take().expect("the test has stored it");
         saw.set(!own.is_finished());
         own.detach();
     });
@@ -294,7 +294,7 @@ fn a_handle_may_move_into_another_task_while_it_is_awaited() {
     executor.tick(Waker::noop(), 1);
     let next = executor.spawn(async move { task.await.len() });
     settle(&executor);
-    assert_eq!(wakes.take(), 0, "the first to await it has given up");
+    assert_eq!(wakes.take(), 0, "another task has replaced the joiner");
     assert_eq!(block_on(next), 4);
 }
 
@@ -305,7 +305,7 @@ fn a_task_that_awaits_itself_is_dropped_with_its_executor() {
     let (inner, at_drop) = (own.clone(), says_drop(&trace, "future"));
     let task = executor.spawn(async move {
         let _at_drop = at_drop;
-        let own = inner.take().expect("the test put it there");
+        let own = inner.take().expect("the test has stored it");
         own.await;
     });
     own.replace(Some(task));
@@ -399,7 +399,7 @@ fn join_all_of_10_000_children_polls_each_once() {
     }));
     assert_eq!(polls.get(), 2 * CHILDREN);
     // `FuturesUnordered` yields from time to time, and makes progress between yields.
-    assert!(main_polls <= CHILDREN, "{main_polls} polls of the whole");
+    assert!(main_polls <= CHILDREN, "{main_polls} polls of main");
 }
 
 #[test]
@@ -418,7 +418,7 @@ fn join_all_of_10_000_tasks_polls_each_once() {
         .await;
     }));
     assert_eq!(polls.get(), 2 * TASKS);
-    assert!(main_polls <= 2 * TASKS, "{main_polls} polls of the whole");
+    assert!(main_polls <= 2 * TASKS, "{main_polls} polls of main");
 }
 
 #[test]
@@ -441,5 +441,5 @@ fn futures_unordered_of_10_000_tasks_returns_each_output_once() {
         .await
     }));
     assert_eq!(sum, TASKS * (TASKS - 1) / 2);
-    assert!(polls <= TASKS, "{polls} polls of the whole");
+    assert!(polls <= TASKS, "{polls} polls of main");
 }

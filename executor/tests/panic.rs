@@ -161,7 +161,7 @@ fn a_self_cancelled_future_that_panics_in_its_drop_ends_alone() {
     let inner = own.clone();
     let task = executor.spawn(async move {
         let _panics = panics_on_drop("splinter");
-        inner.take().expect("the test put it there").cancel().await;
+        inner.take().expect("the test has stored it").cancel().await;
     });
     own.replace(Some(task));
     executor.spawn(told(&trace, "other", idle())).detach();
@@ -272,7 +272,7 @@ fn a_driver_waker_may_panic_in_its_drop() {
             }
         });
         assert_eq!(panic_of(|| executor.tick(Waker::noop(), 0)), "drop");
-        assert_eq!(Rc::strong_count(&hooks), 2, "ours and the driver's own");
+        assert_eq!(Rc::strong_count(&hooks), 2, "the test and the driver");
         let outside = panic_of(|| spawn(async {}));
         assert!(
             outside.starts_with("`spawn` was called outside"),

@@ -325,14 +325,14 @@ fn a_woken_joiner_may_call_anything_but_the_loop() {
     let other = executor.spawn(hold(says_drop(&trace, "other")));
     let task = shared(Some(executor.spawn(async { 1 })));
     let (hooks, joiner) = hooked();
-    let pending = poll_with(task.borrow_mut().as_mut().expect("it's there"), &joiner);
+    let pending = poll_with(task.borrow_mut().as_mut().expect("has a task"), &joiner);
     assert!(pending.is_pending());
     let (own, told_inside, waker_inside) = (task.clone(), trace.clone(), waker.clone());
     hooks.on_wake.set(move || {
         spawn(told(&told_inside, "spawned", idle())).detach();
         kept(&waker_inside).wake();
         drop(other);
-        let mut own = own.take().expect("it's there");
+        let mut own = own.take().expect("has a task");
         told_inside.push(format!("{:?}", poll(&mut own)));
         told_inside.push(panic_of(|| inner.tick(Waker::noop(), 1)));
     });

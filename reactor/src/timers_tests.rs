@@ -363,7 +363,7 @@ impl Model {
         let mut fired = Vec::new();
         self.timers.fire(now, limit, &mut fired);
         let due = self.pending.range(..=(now, u64::MAX)).count();
-        assert_eq!(fired.len(), due.min(limit), "all that is due, or the limit");
+        assert_eq!(fired.len(), due.min(limit), "all due, up to the limit");
 
         let mut tick = 0;
         for id in fired {
@@ -378,7 +378,7 @@ impl Model {
             let (key, on_time) = self.pending.remove(&(deadline, id)).unwrap();
             self.gone.push(key);
             if on_time {
-                assert!(deadline >> TICK_BITS >= tick, "tick by tick");
+                assert!(deadline >> TICK_BITS >= tick, "in tick order");
                 tick = deadline >> TICK_BITS;
             }
         }
@@ -397,7 +397,7 @@ impl Model {
             let is_due = *earliest <= self.now;
             assert!(
                 !is_due || next <= self.now,
-                "what is due isn't asked for at once"
+                "a due timer has a later deadline"
             );
         }
         for key in &self.gone {
@@ -440,13 +440,13 @@ proptest! {
                 (Some(next), at) if at.is_none_or(|at| next <= at) => {
                     now = next.max(now);
                     let fired = fire(&mut timers, now);
-                    prop_assert!(!fired.is_empty(), "woken for nothing");
+                    prop_assert!(!fired.is_empty(), "no timer fired");
                     for deadline in fired {
                         prop_assert!(deadline <= now && now - deadline <= slack);
                     }
                     pending.sort_unstable();
                     let is_alone = pending.get(1).is_none_or(|it| it - pending[0] > slack);
-                    prop_assert!(!is_alone || now == pending[0], "a lone one is late");
+                    prop_assert!(!is_alone || now == pending[0], "a lone timer is late");
                     pending.retain(|&deadline| deadline > now);
                 }
                 _ => {

@@ -138,7 +138,7 @@ fn waker_can_replace_a_socket_within_a_batch() {
         assert_eq!(
             counter.wakes(),
             0,
-            "no event of the old ones came to the new"
+            "an old socket's event reached the new one"
         );
         let mut taken: Vec<_> = new.borrow().iter().map(|(it, _)| it.as_raw_fd()).collect();
         taken.sort();

@@ -168,7 +168,7 @@ fn a_turn_does_not_block_while_a_source_has_completions() {
     source.submit.set(Some(|| Ok(MayBlock::No)));
     let start = Instant::now();
     reactor.turn(Some(PATIENCE)).unwrap();
-    assert!(start.elapsed() < PATIENCE, "it has blocked");
+    assert!(start.elapsed() < PATIENCE, "the turn has blocked");
 }
 
 #[test]
@@ -181,8 +181,8 @@ fn a_source_has_a_turn_at_its_deadline() {
     reactor.turn(Some(PATIENCE)).unwrap();
     let elapsed = start.elapsed();
     assert!(elapsed >= Duration::from_millis(19), "after {elapsed:?}");
-    assert!(elapsed < PATIENCE, "it has missed the deadline");
-    let next = reactor.next_deadline().expect("that of the source");
+    assert!(elapsed < PATIENCE, "the turn has missed the deadline");
+    let next = reactor.next_deadline().expect("the source has a deadline");
     assert!(next <= Instant::now() + Duration::from_millis(20));
 }
 

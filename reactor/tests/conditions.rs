@@ -48,7 +48,7 @@ where
     for<'a> &'a S: futures::AsyncRead + Unpin,
 {
     let nothing = timeout(MS, async { (&*stream).read(&mut [0; 8]).await }).await;
-    assert!(nothing.is_err(), "it is registered by now");
+    assert!(nothing.is_err(), "the socket is registered");
     for (bytes, flags) in [
         (&b"abc"[..], SendFlags::empty()),
         (b"x", SendFlags::OOB),

@@ -144,7 +144,7 @@ fn the_drop_of_a_waker_may_use_the_reactor() {
     settle(&reactor);
     assert!(
         matches!(there.read(&mut [0]), Ok(0) | Err(_)),
-        "it is closed"
+        "the socket is closed"
     );
 }
 

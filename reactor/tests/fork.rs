@@ -333,7 +333,7 @@ fn a_forked_child_neither_kills_nor_reaps_its_parents_children() {
                 run(use_all()); // reaps its own
             }));
             let mut cat = cat.unwrap();
-            assert!(cat.try_wait().unwrap().is_none(), "it was killed");
+            assert!(cat.try_wait().unwrap().is_none(), "the child was killed");
             assert!(run(cat.wait()).unwrap().success());
         },
     );

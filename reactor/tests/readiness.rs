@@ -309,7 +309,7 @@ fn wakers_kept(waits: usize, turn_every: usize) -> usize {
     assert_eq!(
         Arc::strong_count(&shared),
         1,
-        "all are gone after the event"
+        "the event has dropped all wakers"
     );
     most
 }
@@ -551,7 +551,7 @@ fn polls_of_a_crowd(n: usize) -> [usize; 2] {
             }
             assert!(
                 polls < 10 * n + 1000,
-                "it doesn't come to rest: {n} waiters"
+                "the wakes never stop with {n} waiters"
             );
             reactor.turn(Some(Duration::ZERO)).unwrap();
         }
@@ -597,7 +597,7 @@ fn dropped_futures_leave_at_most_one_waker() {
             assert!(poll(read, &held()).is_pending());
         }
         let kept = Arc::strong_count(&shared);
-        assert_eq!(kept, 2 * n + 1, "each has its own");
+        assert_eq!(kept, 2 * n + 1, "each waiter has its own waker");
         drop(waits.split_off(n / 2));
         assert!(Arc::strong_count(&shared) <= 2 * (n / 2) + 2);
         drop(waits);

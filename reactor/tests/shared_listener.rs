@@ -83,7 +83,7 @@ impl Shared {
         client.set_read_timeout(Some(PATIENCE)).unwrap();
         match client.read_exact(&mut [0]) {
             Ok(()) => {}
-            Err(error) if error.kind() == ErrorKind::WouldBlock => panic!("it isn't served"),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => panic!("not served"),
             Err(error) => panic!("{error}"),
         }
         let _ = client.write_all(b"bye");

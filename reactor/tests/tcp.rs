@@ -396,7 +396,7 @@ fn clones_of_a_stream_share_the_connection() {
         writer.write_all(b"ahoy").await.unwrap();
         (&there).write_all(b"ahoy").await.unwrap();
         reader.read_exact(&mut [0; 4]).await.unwrap();
-        assert!(here.into_std().is_err(), "others have it too");
+        assert!(here.into_std().is_err(), "the socket is still shared");
         drop(reader);
         let mut inner = writer.into_std().unwrap();
         inner.write_all(b"!").unwrap();

@@ -132,7 +132,7 @@ fn a_reset_sleep_ends_at_its_new_deadline_only() {
     assert!(Instant::now() >= later);
     assert!(poll(&mut nap, &waker).is_ready());
     nap.reset(Instant::now());
-    assert!(poll(&mut nap, &waker).is_pending(), "it starts over");
+    assert!(poll(&mut nap, &waker).is_pending(), "it restarted");
     run(nap);
 }
 
@@ -149,7 +149,7 @@ fn a_waiter_is_woken_at_the_new_deadline_of_a_reset_sleep() {
             nap.reset(deadline); // polled in between or not
         }
         turn_until(&reactor, || counter.wakes() > 0);
-        assert!(Instant::now() >= new, "the old deadlines wake nobody");
+        assert!(Instant::now() >= new, "an old deadline woke the waiter");
         assert!(poll(&mut nap, &waker).is_ready());
         assert_eq!(counter.wakes(), 1);
     }
@@ -180,7 +180,7 @@ fn a_sleep_that_has_ended_wakes_nobody_when_it_is_reset() {
     nap.reset(Instant::now());
     reactor.turn(Some(MS)).unwrap();
     assert_eq!(counter.wakes(), 1);
-    assert!(poll(&mut nap, &waker).is_pending(), "it starts over");
+    assert!(poll(&mut nap, &waker).is_pending(), "it restarted");
     run(nap);
 }
 
@@ -331,7 +331,7 @@ fn time_goes_on_in_short_calls_of_block_on() {
         if done {
             break;
         }
-        assert!(start.elapsed() < PATIENCE, "it hangs");
+        assert!(start.elapsed() < PATIENCE, "timed out");
     }
 }
 

@@ -104,12 +104,12 @@ fn in_a_process(host: &str, check: &str) -> anyhow::Result<String> {
     process
         .stdout
         .take()
-        .context("it is piped")?
+        .context("the stream is piped")?
         .read_to_string(&mut said)?;
     process
         .stderr
         .take()
-        .context("it is piped")?
+        .context("the stream is piped")?
         .read_to_string(&mut error)?;
     anyhow::ensure!(status.success(), "{status} {}", error.trim());
     Ok(said.trim().to_owned())

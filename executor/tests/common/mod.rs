@@ -274,7 +274,7 @@ pub(crate) fn settle(executor: &Executor) {
     let mut left = 100_000;
     while executor.tick(Waker::noop(), 64).ready {
         left -= 1;
-        assert!(left > 0, "it never comes to rest");
+        assert!(left > 0, "tasks stay ready");
     }
 }
 

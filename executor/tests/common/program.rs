@@ -148,7 +148,7 @@ thread_local! {
         thread::spawn(move || {
             for waker in wakers {
                 waker.wake();
-                done.send(()).expect("who sent it waits");
+                done.send(()).expect("the sender waits");
             }
         });
         (send, wait)
@@ -271,8 +271,8 @@ impl World {
             Act::WakeFromAnotherThread(n) => {
                 if let Some(waker) = waker_of(n) {
                     ELSEWHERE.with(|(send, wait)| {
-                        send.send(waker).expect("it never ends");
-                        wait.recv().expect("it never ends");
+                        send.send(waker).expect("the thread never exits");
+                        wait.recv().expect("the thread never exits");
                     });
                 }
             }
@@ -403,7 +403,7 @@ impl Drop for Scripted {
             self.world.act(*act, None);
         }
         if script.drop_panics {
-            assert!(!thread::panicking(), "a second panic would be the end");
+            assert!(!thread::panicking(), "a second panic would abort");
             panic_on_purpose();
         }
     }

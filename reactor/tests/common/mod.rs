@@ -23,7 +23,7 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Runs a future that must complete within the time limit.
 pub(crate) fn run<F: Future>(future: F) -> F::Output {
-    block_on(timeout(PATIENCE, future)).expect("it hangs")
+    block_on(timeout(PATIENCE, future)).expect("timed out")
 }
 
 /// Counts its wakes.
@@ -113,7 +113,7 @@ pub(crate) fn poll<F: Future + Unpin>(future: &mut F, waker: &Waker) -> Poll<F::
 pub(crate) fn turn_until(reactor: &Reactor, mut done: impl FnMut() -> bool) {
     let start = Instant::now();
     while !done() {
-        assert!(start.elapsed() < PATIENCE, "it hangs");
+        assert!(start.elapsed() < PATIENCE, "timed out");
         reactor.turn(Some(Duration::from_secs(1))).unwrap();
     }
 }
@@ -122,7 +122,7 @@ pub(crate) fn turn_until(reactor: &Reactor, mut done: impl FnMut() -> bool) {
 pub(crate) fn wait_until(mut done: impl FnMut() -> bool) {
     let start = Instant::now();
     while !done() {
-        assert!(start.elapsed() < PATIENCE, "it hangs");
+        assert!(start.elapsed() < PATIENCE, "timed out");
         std::thread::yield_now();
     }
 }
@@ -207,5 +207,5 @@ pub(crate) fn descriptor_is_ready(reactor: &Reactor, wait: bool) -> bool {
 
 #[cfg(unix)]
 pub(crate) fn wait_for_descriptor(reactor: &Reactor) {
-    assert!(descriptor_is_ready(reactor, true), "it hangs");
+    assert!(descriptor_is_ready(reactor, true), "timed out");
 }
