@@ -314,7 +314,7 @@ fn a_stopping_server_closes_all_and_accepts_none() {
         reading.read_to_string(&mut rest).await.unwrap();
         assert!(
             rest.trim_end().ends_with("</html>"),
-            "what was under way came whole"
+            "the open response is complete"
         );
         assert_eq!(serving.await, 0, "no connection was cancelled");
         assert!(TcpStream::connect(addr).await.is_err());
