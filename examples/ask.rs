@@ -1,4 +1,4 @@
-//! Asks questions on the terminal, with a time limit for each answer.
+//! Prompts for input on the terminal, with a time limit for each answer.
 //!
 //! ```text
 //! cargo run --example ask

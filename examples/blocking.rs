@@ -5,8 +5,8 @@
 //! ```
 //!
 //! A ticker runs every millisecond, like an animation or a control loop, while the program calls a
-//! library that only has blocking functions: first on the pool, then, for comparison, inside a
-//! task.
+//! library that only has blocking functions. It calls them first on the pool, then, for comparison,
+//! inside a task.
 
 use std::cell::Cell;
 use std::rc::Rc;

@@ -29,7 +29,7 @@ fn main() -> Result<(), Closed> {
     })
 }
 
-/// 1. Shared state: an `Rc<RefCell<..>>`. No borrow is held across an await.
+/// 1. Shared state in an `Rc<RefCell<..>>`. No borrow is held across an await.
 async fn shared_state() {
     let visits = Rc::new(RefCell::new(BTreeMap::new()));
     let guests = ["ann", "bob", "ann"].map(|name| {
@@ -70,7 +70,7 @@ async fn a_worker() -> Result<(), Closed> {
     Ok(())
 }
 
-/// 3. A limit on concurrency: ten downloads, three at a time.
+/// 3. A limit on concurrency. Three of ten downloads run at a time.
 async fn a_limit() -> Result<(), Closed> {
     let limit = Rc::new(Semaphore::new(3));
     let most = Rc::new(RefCell::new((0, 0)));

@@ -5,7 +5,7 @@
 //! nc localhost 7008                  # in two more terminals: your first line is your name
 //! ```
 //!
-//! The room is an `Rc<RefCell<..>>`. All tasks share one thread, so no lock is needed; only no
+//! The room is an `Rc<RefCell<..>>`. All tasks share one thread, so a lock is unnecessary. But no
 //! borrow may be held across an `.await`.
 //!
 //! Each member has a queue of outgoing lines. A member that reads so slowly that the queue is full

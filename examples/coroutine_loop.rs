@@ -5,9 +5,9 @@
 //! ```
 //!
 //! Each sailor is a coroutine. It is resumed with a message, and yields a request. The loop has a
-//! queue of messages: it resumes the recipient of the first one, handles the request that it
-//! yields, and takes the next message. While one coroutine waits for its message, the others run,
-//! and none is preempted.
+//! queue of messages. It resumes the recipient of the first one, handles the request that the
+//! coroutine yields, and takes the next message. While one coroutine waits for its message, the
+//! others run, and none is preempted.
 //!
 //! In windlass, the coroutines are tasks, the queue of messages is the run queue, and a wake
 //! appends a task to it. When the run queue is empty, the reactor waits for sockets and timers.

@@ -4,10 +4,10 @@
 //! cargo run --example coroutine_parser
 //! ```
 //!
-//! The parser is written as if all of its input were present: it reads a line by calling a
+//! The parser is written as if all of its input were present, and reads a line by calling a
 //! function. When the bytes of a chunk run out, it suspends, several calls deep, until it is
 //! resumed with the next chunk. It does no I/O, so it can be tested without sockets. The format is
-//! that of Redis: `*2` starts a list of two, `+aye` is a word, `:7` is a number.
+//! the one of Redis, in which `*2` starts a list of two, `+aye` is a word, and `:7` is a number.
 
 use std::io;
 

@@ -4,10 +4,10 @@
 //! cargo run --example coroutine_protocol
 //! ```
 //!
-//! A line comes in, a reply goes out: the core of a mail server (SMTP, much shortened). As an enum
-//! with a `match` it would need one variant per place where it may wait, and the collected data
-//! would move from variant to variant. Here the state is the position in the function, and the data
-//! are local variables. It does no I/O, so the same code serves a socket and a test.
+//! A line comes in and a reply goes out, as in the core of a mail server (SMTP, much shortened). As
+//! an enum with a `match` it would need one variant per place where it may wait, and the collected
+//! data would move from variant to variant. Here the state is the position in the function, and the
+//! data are local variables. It does no I/O, so the same code serves a socket and a test.
 
 use windlass::coroutine::State::{Complete, Yielded};
 use windlass::coroutine::{Co, Coroutine};

@@ -4,11 +4,10 @@
 //! cargo run --example coroutine_tree
 //! ```
 //!
-//! Recursion is the simplest way to walk one tree. To walk two trees of different shapes in step,
-//! plain recursion doesn't work, because there is one stack; one would keep a stack by hand, or
-//! collect all leaves in a list first. With a coroutine the walk stays recursive and suspends at
-//! each leaf, and the comparison ends at the first difference: the output shows how few leaves were
-//! visited.
+//! Recursion is the simplest way to walk one tree. It cannot walk two trees of different shapes in
+//! step, because there is only one stack. The usual ways out are a stack kept by hand, or a list of
+//! all leaves collected first. With a coroutine the walk stays recursive and suspends at each leaf.
+//! The comparison ends at the first difference, and the output shows how few leaves were visited.
 
 use std::cell::Cell;
 

@@ -5,8 +5,8 @@
 //! ```
 //!
 //! `windlass_executor` makes no system calls. `executor.run(main)` is an ordinary future, so any
-//! `block_on` can drive it. Here it is the crate's own, which parks the thread while no task is
-//! ready; those of pollster or the futures crate work as well.
+//! `block_on` can drive it. This example uses the crate's own, which parks the thread while no task
+//! is ready. The `block_on` of pollster or of the futures crate works too.
 
 use std::io;
 use std::thread;

@@ -5,8 +5,8 @@
 //! cargo run --release --example files -- . > before
 //! ```
 //!
-//! Equal files have equal checksums, so `diff` on two outputs shows what has changed. The program
-//! uses one thread; on Linux, io_uring does the reads in the kernel.
+//! Equal files have equal checksums, so `diff` on two outputs shows the changes. The program uses
+//! one thread. On Linux, io_uring does the reads in the kernel.
 
 use std::cell::Cell;
 use std::env;

@@ -1,6 +1,6 @@
 //! A server that shuts down gracefully at Ctrl-C or SIGTERM. It stops accepting connections,
-//! answers the requests whose first line it has read, and cancels the rest after five seconds. A
-//! second signal exits immediately.
+//! answers the requests that it has read the first line of, and cancels the rest after five
+//! seconds. A second signal exits immediately.
 //!
 //! ```text
 //! cargo run --example graceful       # an address may follow: -- 0.0.0.0:7008
@@ -34,7 +34,7 @@ fn main() -> io::Result<()> {
     let addr = addr.as_deref().unwrap_or("127.0.0.1:7008");
     windlass::block_on(async {
         let stop = StopSource::new();
-        // First, so that a signal during the start is handled too.
+        // Handled first, so that a signal during the start is handled too.
         let signals = Signals::new([Signal::INT, STOP])?;
         let _signals = windlass::spawn(handle_signals(signals, stop.clone()));
         let listener = TcpListener::bind(addr).await?;

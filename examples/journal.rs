@@ -1,13 +1,13 @@
-//! A completion source of your own: a journal with group commit.
+//! Implements a completion source, a journal with group commit.
 //!
 //! ```text
 //! cargo run --example journal
 //! ```
 //!
-//! Each task appends a record and waits until the disk has it. An `fsync` per record would be slow.
-//! So the journal takes part in the turn of the reactor: once per turn it hands all records that
+//! Each task appends a record and waits until the disk has it. An `fsync` per record would be slow,
+//! so the journal takes part in the turn of the reactor. Once per turn it hands all records that
 //! the tasks have queued to a thread, which writes them and calls `fsync` once for the batch. A GPU
-//! queue, a device or another library with an event loop of its own fits in the same way.
+//! queue, a device or another library with its own event loop can be integrated in the same way.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -22,7 +22,7 @@ use std::thread;
 use windlass::completion::{CompletionSource, MayBlock, Registrar, Registration};
 use windlass::task::TaskGroup;
 
-/// A record on its way to the disk.
+/// A record that is not yet on the disk.
 #[derive(Default)]
 struct Append {
     result: Cell<Option<Result<(), io::ErrorKind>>>,
@@ -30,7 +30,7 @@ struct Append {
 }
 
 struct Journal {
-    /// Records that the next turn submits, as bytes and as those who wait for them.
+    /// Records that the next turn submits, as their bytes and the waiting tasks.
     queued: RefCell<(Vec<u8>, Vec<Rc<Append>>)>,
     /// Batches at the thread, the oldest first.
     in_flight: RefCell<VecDeque<Vec<Rc<Append>>>>,
@@ -81,7 +81,7 @@ impl CompletionSource for Journal {
             self.in_flight.borrow_mut().push_back(appends);
             self.batches.set(self.batches.get() + 1);
         }
-        // A result that is here already has used up its wake.
+        // The wake for a result that is already here has been consumed.
         let completed = self.next_completed();
         let may_block = match completed {
             Some(_) => MayBlock::No,

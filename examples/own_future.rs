@@ -51,8 +51,9 @@ impl Future for Signal {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        // 1. Check the state itself. A poll doesn't imply that the signal was sent: any future may
-        //    be polled at any time, for example because its task also waits for something else.
+        // 1. Check the state itself. A poll doesn't imply that the signal was sent, because any
+        //    future may be polled at any time, for example when its task also waits for something
+        //    else.
         if self.0.given.get() {
             return Poll::Ready(());
         }
@@ -65,8 +66,8 @@ impl Future for Signal {
     }
 }
 
-// 4. When the future is dropped, its waker may stay behind. That is harmless: waking a finished
-//    task does nothing, and a spurious wake costs one poll.
+// 4. When the future is dropped, its waker may stay behind. That is harmless, because waking a
+//    finished task has no effect and a spurious wake costs one poll.
 
 fn main() {
     windlass::block_on(async {

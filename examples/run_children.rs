@@ -64,8 +64,8 @@ async fn run(number: usize, command: &str) -> io::Result<ExitStatus> {
         .kill_on_drop(true)
         .spawn()?;
     let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-    let stdout = BufReader::new(stdout.expect("it is piped")).lines();
-    let stderr = BufReader::new(stderr.expect("it is piped")).lines();
+    let stdout = BufReader::new(stdout.expect("the stream is piped")).lines();
+    let stderr = BufReader::new(stderr.expect("the stream is piped")).lines();
     // Reads both at the same time, because a child blocks on a pipe that is full while the other
     // one is read.
     let mut lines = stream::select(

@@ -31,7 +31,7 @@ fn main() -> io::Result<()> {
         }
     });
 
-    // 1. A thread wakes a task: the receiver stores the task's waker in the channel, and `send`
+    // 1. A thread wakes a task. The receiver stores the task's waker in the channel, and `send`
     //    calls it.
     let (sender, receiver) = oneshot::channel();
     let computing = thread::spawn(move || {

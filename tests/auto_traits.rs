@@ -23,8 +23,8 @@ use windlass::{Remote, RemoteError, RemoteTask};
 use windlass_executor::Executor;
 use windlass_reactor::Reactor;
 
-/// Compiles only if the type does *not* have the trait. A type with the trait would have both
-/// impls, and the call would be ambiguous.
+/// Compiles only if the type lacks the trait. A type with the trait would have both impls, and the
+/// call would be ambiguous.
 macro_rules! is_not {
     ($trait:path: $($type:ty),+ $(,)?) => { $( const _: fn() = || {
         trait Either<Which> {
@@ -84,7 +84,7 @@ is!(RefUnwindSafe: StopSource, StopToken, Stopped, Remote, RemoteTask<u8>, Remot
 // Errors that `?` converts into any boxed error.
 is!(std::error::Error: RemoteError, Panic, Elapsed);
 
-// A coroutine's body stays on its thread. It's pinned elsewhere, in its box or on the stack.
+// A coroutine's body stays on its thread. The body is pinned in a box or on the stack.
 is_not!(
     Send:
     Coroutine<'static, (), (), ()>, AsyncCoroutine<'static, (), (), ()>, Co<'static, (), ()>,
@@ -109,7 +109,7 @@ is!(Eq: State<(), ()>);
 is!(UnwindSafe: State<(), ()>);
 is!(RefUnwindSafe: State<(), ()>);
 
-// Groups and scopes belong to their executor's thread, and pin nothing inside of the handle.
+// Groups and scopes belong to their executor's thread, and their handles are `Unpin`.
 is_not!(Send: TaskGroup<()>, Spawner<()>, Scope<'static>);
 is_not!(Sync: TaskGroup<()>, Spawner<()>, Scope<'static>);
 is!(Unpin: TaskGroup<PhantomPinned>, Spawner<PhantomPinned>, Scope<'static>);
@@ -122,7 +122,7 @@ is!(Unpin: TaskLocal<Local>, WithLocal<PhantomPinned, Pinned>);
 is_not!(Send: WithLocal<u8, Pending<()>>);
 is_not!(Sync: WithLocal<u8, Pending<()>>);
 
-// Channels and locks stay on their thread, whatever goes through them.
+// Channels and locks stay on their thread for every type of value.
 is_not!(
     Send:
     Semaphore, Permit<&'static Semaphore>, Permit<Rc<Semaphore>>, Acquire<&'static Semaphore>,
@@ -138,14 +138,14 @@ is_not!(
     oneshot::Sender<u8>, oneshot::Receiver<u8>, watch::Sender<u8>, watch::Receiver<u8>,
 );
 
-// `select!` takes them without pinning, whatever goes through them.
+// `select!` needs `Unpin` futures. These are `Unpin` for every type of value.
 is!(
     Unpin:
     Acquire<&'static Semaphore>, Acquire<Rc<Semaphore>>, Lock<'static, PhantomPinned>,
     Listener<'static>, mpsc::Receiver<PhantomPinned>, oneshot::Receiver<PhantomPinned>,
 );
 
-// Errors may travel.
+// Errors may move to other threads.
 is!(Send: Closed, SendError<u8>, TrySendError<u8>, TryRecvError, TryAcquireError);
 is!(Sync: Closed, SendError<u8>, TrySendError<u8>, TryRecvError, TryAcquireError);
 is!(
@@ -171,7 +171,7 @@ is!(
     oneshot::Receiver<Local>,
 );
 
-// Their values are changed in place, and nothing is poisoned.
+// These change their values in place and have no poisoning.
 is!(UnwindSafe: Mutex<u8>);
 is_not!(RefUnwindSafe: Mutex<u8>, MutexGuard<'static, u8>, watch::Sender<u8>, watch::Receiver<u8>);
 is_not!(UnwindSafe: MutexGuard<'static, u8>, watch::Sender<u8>, watch::Receiver<u8>);

@@ -16,7 +16,7 @@ use futures::future::join_all;
 use windlass::time::{sleep, timeout};
 use windlass::{Runtime, block_on, spawn, spawn_blocking};
 
-/// Runs the test `name` in a process whose pool has that many threads.
+/// Runs the test `name` in a process with a pool of that many threads.
 fn with_threads(threads: usize, name: &str, body: impl FnOnce()) {
     if env::var_os("WINDLASS_CHILD").is_some() {
         let _watchdog = watchdog();
@@ -59,7 +59,7 @@ fn the_loop_turns_while_closures_block() {
             sleep(Duration::from_millis(1)).await;
         }
         let waiting = timeout(Duration::ZERO, join_all(blocked));
-        assert!(waiting.await.is_err(), "they would block the loop, too");
+        assert!(waiting.await.is_err(), "the closures are still blocked");
         drop(keys);
     });
 }
@@ -83,7 +83,7 @@ fn a_panic_of_a_closure_propagates_to_its_awaiter() {
         let task = spawn(spawn_blocking(|| panic_any(7)));
         let payload = task.catch().await.map(|()| "no panic").unwrap_err();
         assert_eq!(payload.into_inner().downcast_ref(), Some(&7));
-        assert_eq!(spawn_blocking(|| 8).await, 8, "the pool goes on");
+        assert_eq!(spawn_blocking(|| 8).await, 8, "the pool still works");
     });
 }
 

@@ -1,4 +1,4 @@
-//! A task whose operations are always ready yields to others.
+//! A task with operations that are always ready yields to other tasks.
 
 use std::cell::Cell;
 use std::future::{Future, poll_fn};

@@ -1,7 +1,7 @@
 //! Generates the table of cancel safety in the docs of `windlass::task`. Each future is dropped at
 //! each of its awaits, and the effects are checked.
 
-// Half of the rows need what Windows lacks: Unix sockets, a shell, signals.
+// Half of the rows need features that Windows lacks, such as Unix sockets, a shell or signals.
 #![cfg(unix)]
 
 mod common;
@@ -483,7 +483,7 @@ async fn connect(cut: Cut) -> io::Result<bool> {
             peer.set_nonblocking(false)?;
             assert!(
                 matches!(peer.read(&mut [0]), Ok(0) | Err(_)),
-                "it has ended"
+                "the peer is closed"
             );
         }
         Ok(_) => {}
@@ -491,7 +491,7 @@ async fn connect(cut: Cut) -> io::Result<bool> {
     Ok(connected.is_some())
 }
 
-/// Connects to a listener whose queue is full.
+/// Connects to a listener with a full queue.
 async fn connect_to_several(cut: Cut) -> io::Result<bool> {
     // With the short queue full, further connections have to wait.
     let full = std::net::TcpListener::bind("127.0.0.1:0")?;
@@ -1003,10 +1003,10 @@ async fn remote_task(cut: Cut) -> io::Result<bool> {
     let (ready, wait) = futures::channel::oneshot::channel();
     let task = cut.remote.spawn(|| async move {
         sleep(Duration::ZERO).await;
-        ready.send(()).expect("the test listens");
+        ready.send(()).expect("the receiver exists");
     });
     let ended = cut.off(task, nothing).await;
-    wait.await.expect("it goes on");
+    wait.await.expect("the task completes");
     Ok(ended.is_some())
 }
 
@@ -1015,11 +1015,11 @@ async fn blocking_task(cut: Cut) -> io::Result<bool> {
     let (ends, ended) = futures::channel::oneshot::channel();
     let (open, gate) = std::sync::mpsc::channel::<()>();
     let task = spawn_blocking(move || {
-        begins.send(()).expect("the test listens");
+        begins.send(()).expect("the receiver exists");
         _ = gate.recv();
-        ends.send(()).expect("the test listens");
+        ends.send(()).expect("the receiver exists");
     });
-    begun.await.expect("it begins");
+    begun.await.expect("the closure starts");
     let mut open = Some(open);
     let event = async || {
         drop(open.take());
@@ -1027,7 +1027,7 @@ async fn blocking_task(cut: Cut) -> io::Result<bool> {
     };
     let output = cut.off(task, event).await;
     drop(open);
-    ended.await.expect("it goes on");
+    ended.await.expect("the closure completes");
     Ok(output.is_some())
 }
 
@@ -1290,7 +1290,7 @@ async fn send_value(cut: Cut) -> io::Result<bool> {
     let numbers = got.iter().map(|(number, _)| *number);
     assert!(numbers.eq(0..=usize::from(ended)));
     let left = Rc::strong_count(&cargo) - 1;
-    assert_eq!(left, got.len(), "what isn't sent is dropped");
+    assert_eq!(left, got.len(), "unsent values are dropped");
     Ok(ended)
 }
 

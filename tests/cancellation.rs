@@ -29,7 +29,7 @@ fn dropping_a_task_that_waits_for_a_socket_closes_the_socket() -> io::Result<()>
         assert!(is_open(&name));
         drop(reader);
         assert!(!is_open(&name));
-        assert_eq!(near.read(&mut [0]).await?, 0, "the peer learns of it");
+        assert_eq!(near.read(&mut [0]).await?, 0, "the peer sees the end");
         Ok(())
     })
 }
@@ -91,10 +91,7 @@ fn dropping_tasks_that_connect_closes_the_connections() -> io::Result<()> {
         for _ in 0..100 {
             yield_now().await;
         }
-        assert!(
-            connecting_to(addr) > 0,
-            "nobody waits, so this shows nothing"
-        );
+        assert!(connecting_to(addr) > 0, "no connection is pending");
         drop(connecting);
         assert_eq!(connecting_to(addr), 0);
         Ok(())
@@ -109,7 +106,7 @@ fn dropping_tasks_that_wait_for_timers_stops_the_timers() -> io::Result<()> {
     while runtime.turn(Some(Duration::ZERO))?.ready {}
     assert!(runtime.next_deadline().is_some());
     drop(sleepers);
-    assert!(runtime.next_deadline().is_some(), "one is left");
+    assert!(runtime.next_deadline().is_some(), "one timer is left");
     drop(limited);
     assert_eq!(runtime.next_deadline(), None);
     Ok(())
@@ -134,7 +131,7 @@ fn a_read_that_loses_a_select_takes_no_bytes() -> io::Result<()> {
         let mut buffer = [0; 8];
         for _ in 0..100 {
             select! {
-                read = far.read(&mut buffer).fuse() => panic!("{read:?}, which nobody wrote"),
+                read = far.read(&mut buffer).fuse() => panic!("unexpected read: {read:?}"),
                 () = sleep(Duration::ZERO).fuse() => {}
             }
         }

@@ -1,6 +1,6 @@
-//! Copying between descriptors, by way of a buffer and of a pipe.
+//! Copies between descriptors through a buffer and through a pipe.
 
-// The ends that it copies between are pipes and Unix sockets.
+// The tests copy between pipes and Unix sockets.
 #![cfg(unix)]
 
 #[path = "../reactor/tests/common/mod.rs"]
@@ -24,7 +24,7 @@ use windlass::time::sleep;
 
 const MUCH: usize = 8 << 20;
 
-/// Copies it all from one connection to another, and says what has come out.
+/// Copies the data from one connection to another. Returns the count and the bytes that arrive.
 async fn relayed(data: &[u8]) -> (u64, Vec<u8>) {
     let ((from, mut source), (to, mut sink)) = (tcp_pair().await, tcp_pair().await);
     let mut read = Vec::new();
@@ -86,7 +86,7 @@ fn pipes_and_sockets_of_any_kind_are_copied_between() {
     });
 }
 
-/// The pipe of a copy that was dropped, with bytes in it, must not be another's.
+/// The pipe of a dropped copy still holds bytes, so another copy must not use it.
 #[test]
 fn what_a_dropped_copy_leaves_behind_does_not_come_out_elsewhere() {
     run(async {
@@ -95,7 +95,7 @@ fn what_a_dropped_copy_leaves_behind_does_not_come_out_elsewhere() {
             let mut stuck = Box::pin(copy(&from, &to));
             let data = vec![9; 64 << 20];
             let mut writing = Box::pin(source.write_all(&data));
-            // Until neither gets any further.
+            // Until both are stuck.
             for _ in 0..200 {
                 assert!(writing.as_mut().now_or_never().is_none());
                 assert!(stuck.as_mut().now_or_never().is_none());
@@ -114,7 +114,7 @@ fn a_copy_that_waits_to_read_has_taken_nothing_and_holds_no_descriptor() {
         "a_copy_that_waits_to_read_has_taken_nothing_and_holds_no_descriptor",
         || {
             run(async {
-                relayed(&pattern(MUCH, 1)).await; // makes the pipe of the thread
+                relayed(&pattern(MUCH, 1)).await; // creates the pipe of the thread
                 let (mut from, mut source) = tcp_pair().await;
                 let (to, mut sink) = tcp_pair().await;
                 let before = descriptors();
@@ -182,7 +182,7 @@ fn without_a_descriptor_for_a_pipe_a_copy_goes_on_with_its_buffer() {
             run(async {
                 let ((from, mut source), (to, mut sink)) = (tcp_pair().await, tcp_pair().await);
                 let data = pattern(MUCH, 17);
-                let limit = Some(descriptors() as u64 - 1); // counting takes one
+                let limit = Some(descriptors() as u64 - 1); // counting opens one itself
                 let (current, maximum) = (limit, limit);
                 setrlimit(Resource::Nofile, Rlimit { current, maximum }).unwrap();
                 assert!(pipe().is_err());
@@ -203,7 +203,7 @@ fn without_a_descriptor_for_a_pipe_a_copy_goes_on_with_its_buffer() {
     );
 }
 
-/// From a pipe into itself: both sides are always ready, and there's no end.
+/// A pipe is copied into itself. Both sides are always ready, so the copy is endless.
 #[test]
 fn an_endless_copy_lets_others_run() {
     run(async {
@@ -258,7 +258,7 @@ fn both_ways_each_ends_for_itself() {
             },
             async {
                 let mut got = Vec::new();
-                server.read_to_end(&mut got).await.unwrap(); // the end has come through
+                server.read_to_end(&mut got).await.unwrap(); // the end of the stream has arrived
                 assert!(got == question);
                 server.write_all(&answer).await.unwrap();
                 server.close().await.unwrap();

@@ -90,7 +90,7 @@ fn a_coroutine_takes_two_allocations_or_none() {
     block_on(executor.run(async {
         let before = ALLOCATIONS.get();
         for _ in 0..100 {
-            sum += waiting.next().await.expect("it never ends");
+            sum += waiting.next().await.expect("the coroutine is endless");
         }
         assert_eq!(ALLOCATIONS.get() - before, 0, "to wait");
     }));

@@ -26,8 +26,8 @@ fn in_child(name: &str, body: impl FnOnce()) {
 
 /// Runs `body` in a forked child, and waits for it to exit.
 fn fork(body: fn()) {
-    // SAFETY: the child continues with a copy of this thread alone. The test checks that it uses
-    // nothing of the other threads; glibc keeps its allocator usable across a fork.
+    // SAFETY: the child continues with a copy of this thread alone. The test checks that the
+    // child needs only that thread. glibc keeps its allocator usable across a fork.
     let pid = unsafe { libc::fork() };
     assert!(pid >= 0);
     if pid == 0 {

@@ -1,6 +1,6 @@
-//! Files, by io_uring and by threads: the same is tried on both.
+//! Files on io_uring and on threads. Both pass the same tests.
 
-// What Windows has of it is tried in `fs_windows.rs`.
+// `fs_windows.rs` tests Windows.
 #![cfg(unix)]
 
 #[path = "../reactor/tests/common/mod.rs"]
@@ -63,13 +63,13 @@ both_ways! {
     the_descriptor_is_readable_when_an_operation_completes
 }
 
-/// Whether files of this thread are for io_uring.
+/// Returns true if files of this thread use io_uring.
 fn is_ring() -> bool {
     let _reactor = Reactor::current().unwrap();
     use_io_uring(true).unwrap()
 }
 
-/// So many bytes, no two pieces of them alike.
+/// Returns that many bytes, in which every part is different.
 fn pattern(len: usize) -> Vec<u8> {
     (0..len as u32)
         .map(|n| (n.wrapping_mul(2_654_435_761) >> 24) as u8)
@@ -112,7 +112,6 @@ fn written_data_is_read_back_at_any_offset() {
     .unwrap();
 }
 
-/// A walk at random: the same steps on both, and the same outcome.
 fn an_offset_beyond_all_files_is_an_error() {
     let folder = folder();
     let path = folder.file("rope");
@@ -129,6 +128,7 @@ fn an_offset_beyond_all_files_is_an_error() {
     assert_eq!(std_fs::read(&path).unwrap(), b"rope");
 }
 
+/// Takes the same random steps with std and compares the results.
 fn the_position_moves_as_with_std() {
     let folder = folder();
     let (ours, theirs) = (folder.path("ours"), folder.path("theirs"));
@@ -158,7 +158,7 @@ fn the_position_moves_as_with_std() {
                         assert_eq!(one, other);
                     }
                     10 => {
-                        // Dropped: what it has read is for the next.
+                        // The read may be complete, so both files then seek to one offset.
                         let mut room = vec![0; n];
                         let _ = polled(1, file.read(&mut room)).await;
                         file.seek(SeekFrom::Start(n as u64)).await?;
@@ -220,7 +220,7 @@ fn options_open_or_fail_as_with_std() {
         .write(true)
         .create(true)
         .mode(0o600)
-        .custom_flags(0o1_000_000); // O_PATH is elsewhere
+        .custom_flags(0o1_000_000); // O_NOATIME on Linux
     let path = folder.path("mine");
     drop(run(options.open(&path)).unwrap());
     assert_eq!(
@@ -287,17 +287,17 @@ fn a_full_disk_is_an_error_of_the_next_flush() {
             .open("/dev/full")
             .await
             .unwrap();
-        assert_eq!(full.write(b"rope").await.unwrap(), 4, "it is taken");
+        assert_eq!(full.write(b"rope").await.unwrap(), 4, "accepted");
         let error = full.flush().await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::StorageFull);
-        full.flush().await.unwrap(); // it was told of
+        full.flush().await.unwrap(); // the error was reported above
         full.write_all(b"rope").await.unwrap();
         let error = full.into_std().await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::StorageFull);
     });
 }
 
-/// A file system of 64 KiB, for who may mount one.
+/// Mounts a file system of 64 KiB. Skipped if the process may not mount.
 fn a_disk_that_fills_up_cuts_a_write_short() {
     let folder = folder();
     let mount = Command::new("mount")
@@ -320,12 +320,12 @@ fn a_disk_that_fills_up_cuts_a_write_short() {
     assert_eq!(error.kind(), ErrorKind::StorageFull);
     assert!(
         !left.is_empty() && left == pattern(100_000)[..left.len()],
-        "a first part"
+        "a prefix is written"
     );
     small.unwrap();
 }
 
-/// The memory at address zero can't be read.
+/// A read at address zero of `/proc/self/mem` fails with `EIO`.
 fn a_broken_device_is_an_error_and_the_next_operation_works() {
     let folder = folder();
     let path = folder.file("rope");
@@ -371,7 +371,7 @@ fn ten_thousand_concurrent_operations_complete() {
             assert_eq!(read.unwrap(), 100);
             assert!(
                 bytes == contents[offset..][..100],
-                "number {n} got another's bytes"
+                "read {n} got the bytes of another"
             );
         };
         let ended = join_all((0..10_000).map(read)).await;
@@ -388,7 +388,7 @@ fn a_large_file_is_read_and_written_whole() {
         let file = File::open(&path).await.unwrap();
         let mut buffer = vec![0; 1 << 20];
         let n = file.read_at(&mut buffer, 0).await.unwrap();
-        assert_eq!(n, 256 * 1024, "so much at once");
+        assert_eq!(n, 256 * 1024, "one read is limited");
     });
 }
 
@@ -396,7 +396,7 @@ fn operations_complete_after_their_file_is_dropped() {
     let folder = folder();
     let path = folder.file(pattern(100_000));
     run(async {
-        // A future that has the file, and others that hold on to it while it's dropped.
+        // Each read holds a clone. The original is dropped before the first poll.
         let file = Rc::new(File::open(&path).await.unwrap());
         let read = |n: u64| {
             let file = file.clone();
@@ -407,7 +407,7 @@ fn operations_complete_after_their_file_is_dropped() {
         drop(file);
         let (first, _, rest) = select_all(reads).await;
         assert_eq!(first.len(), 1000);
-        drop(rest); // in the middle
+        drop(rest); // with reads in flight
         until(|| descriptors(&path) == 0).await;
     });
 }
@@ -423,7 +423,7 @@ fn operations_can_be_dropped_at_every_await() {
             if polled(times, file.read_at(&mut room, 0)).await.is_none() {
                 assert!(
                     room.iter().all(|&byte| byte == 7),
-                    "the buffer is as it was"
+                    "the buffer is unchanged"
                 );
             }
             let _ = polled(times, file.read_buf_at(room, 0)).await;
@@ -501,7 +501,7 @@ fn leaked_futures_do_no_harm() {
                     let _ = polled(1, &mut read).await;
                     reads.push(read);
                 }
-                // Leak checkers don't mind what a static still points to.
+                // Leak checkers ignore memory that a static still points to.
                 static LEAKED: Mutex<Vec<AtomicPtr<()>>> = Mutex::new(Vec::new());
                 let leaked = AtomicPtr::new(Box::into_raw(Box::new(reads)).cast());
                 LEAKED.lock().unwrap().push(leaked);
@@ -524,7 +524,7 @@ fn a_dropped_file_completes_background_writes() {
     assert!(std_fs::read(&path).unwrap() == pattern(600_000));
 }
 
-/// A pipe takes 64 KiB at a time.
+/// A pipe holds 64 KiB, so the file writes several pieces.
 fn a_dropped_file_writes_all_pieces() {
     let (file, reading) = file_with_reader();
     run(async {
@@ -538,7 +538,7 @@ async fn write_and_drop(mut file: File) {
     file.write_all(&pattern(250_000)).await.unwrap();
 }
 
-/// Into a pipe, and the thread that reads it to its end.
+/// A file that writes into a pipe, and the thread that reads the pipe to its end.
 fn file_with_reader() -> (File, JoinHandle<Vec<u8>>) {
     let (reader, writer) = rustix::pipe::pipe().unwrap();
     let reading = thread::spawn(move || {
@@ -574,7 +574,7 @@ fn into_std_keeps_the_position() {
         let mut file = File::from(std_fs::File::open(&path).unwrap());
         file.read_exact(&mut [0; 4]).await.unwrap();
         let mut room = [0; 6];
-        let _ = polled(1, file.read(&mut room)).await; // taken by nobody, or just read
+        let _ = polled(1, file.read(&mut room)).await; // discarded, or completed at once
         file.into_std().await.unwrap()
     });
     let mut rest = String::new();
@@ -596,7 +596,7 @@ fn wakers_may_do_anything() {
     let (_, plain) = Counter::new();
     hook(move |_| {
         counter.fetch_add(1, SeqCst);
-        // Begins one, lets one go, and turns.
+        // Starts and drops a write, closes a file, and turns the reactor.
         let mut write = Box::pin(inner.write_buf_at(pattern(10), 0));
         let _ = poll(&mut write, &plain);
         drop(write);
@@ -607,7 +607,7 @@ fn wakers_may_do_anything() {
             .unwrap();
     });
     if early.is_pending() {
-        let _ = poll(&mut first, &other); // drops the waker that it had
+        let _ = poll(&mut first, &other); // drops the previous waker
     }
     let mut write = Box::pin(file.write_buf_at(pattern(100), 0));
     let waker = hooked();
@@ -635,13 +635,13 @@ fn a_nested_runtime_has_files() {
         assert!(block_on(fs::read(&path)).unwrap() == pattern(1000));
         let outer = match early {
             Some(ended) => ended,
-            None => outer.await, // the inner loop has told the outer one
+            None => outer.await, // the inner loop has notified the outer one
         };
         assert!(outer.1 == pattern(1000));
     });
     assert!(
         run(fs::read(&path)).unwrap() == pattern(1000),
-        "and one after the other"
+        "the next runtime reads files"
     );
 }
 
@@ -685,10 +685,10 @@ fn a_thread_ends_with_operations_in_flight() {
                 file.write_all(&pattern(600_000)).await.unwrap();
             });
         });
-        on_thread.join().unwrap(); // otherwise it only has returned from its closure
+        on_thread.join().unwrap(); // the scope waits only for the closure
     });
     if is_ring {
-        // The end of the thread has waited for it.
+        // The end of the thread has waited for the write.
         assert!(std_fs::read(folder.path("other")).unwrap() == pattern(600_000));
         assert!(descriptors(&path) == 0);
     }
@@ -723,7 +723,7 @@ fn directories_are_listed_and_a_dropped_next_loses_nothing() {
         assert!(names.into_iter().eq(expected));
         assert!(
             entries.next_entry().await.unwrap().is_none(),
-            "it stays at its end"
+            "the end of the list is final"
         );
         let mut entries = fs::read_dir(folder.path("below")).await.unwrap();
         assert!(entries.next_entry().await.unwrap().is_none());
@@ -780,10 +780,7 @@ fn a_whole_file_is_read_written_and_copied() {
         });
     }
     let proc = run(fs::read_to_string("/proc/self/status")).unwrap();
-    assert!(
-        proc.contains("Threads:"),
-        "a file that says it has no length"
-    );
+    assert!(proc.contains("Threads:"), "the file reports length 0");
 }
 
 fn the_descriptor_is_readable_when_an_operation_completes() {
@@ -799,14 +796,14 @@ fn the_descriptor_is_readable_when_an_operation_completes() {
         assert!(!descriptor_is_ready(&reactor, false));
         let mut read = Box::pin(file.read_buf_at(Vec::with_capacity(9), 0));
         let ended = loop {
-            // By somebody who polls by hand, or by a loop that says when it's awake.
+            // Polls outside of a loop, or in a loop that is marked as awake.
             let awake = (!between_turns).then(|| reactor.awake());
             let polled = poll(&mut read, &waker);
             drop(awake);
             match polled {
                 Poll::Ready(ended) => break ended,
                 Poll::Pending if is_ring => wait_for_descriptor(&reactor),
-                Poll::Pending => thread::yield_now(), // a thread wakes the waker and nobody else
+                Poll::Pending => thread::yield_now(), // a pool thread calls only the waker
             }
             reactor.turn(Some(Duration::ZERO)).unwrap();
         };
@@ -820,7 +817,7 @@ fn without_io_uring_there_are_threads() {
         let folder = folder();
         let path = folder.file("rope");
         let reactor = Reactor::current().unwrap();
-        // Not one descriptor more: so there's no ring.
+        // The limit allows no further descriptor, so io_uring is unavailable.
         let old = getrlimit(Resource::Nofile);
         let none = Rlimit {
             current: Some(0),
@@ -864,7 +861,7 @@ fn an_operation_fails_once_nothing_turns() {
     assert!(run(fs::read(&path)).unwrap() == b"rope");
 }
 
-/// A pipe without a writer never has anything.
+/// The pipe stays empty, so the read pends forever.
 #[test]
 fn an_endless_read_on_io_uring_can_be_dropped() {
     if !is_ring() {
@@ -891,7 +888,7 @@ fn an_endless_read_on_io_uring_can_be_dropped() {
         let mut file = file;
         let mut room = [0; 9];
         let read = timeout(Duration::from_millis(1), file.read(&mut room));
-        assert!(read.await.is_err(), "there's nothing to read");
+        assert!(read.await.is_err(), "the pipe is empty");
         drop(file);
         until(|| descriptors(&path) == 0).await;
     });
@@ -937,7 +934,7 @@ fn a_dropped_file_is_written_before_its_thread_ends() {
     assert!(reading.join().unwrap() == pattern(250_000));
 }
 
-/// More than a turn hands over, and nothing turns any more.
+/// Drops more files than one turn hands to the pool. No turn follows.
 #[test]
 fn many_dropped_files_are_closed_at_the_end_of_the_loop() {
     let folder = folder();
@@ -948,7 +945,7 @@ fn many_dropped_files_are_closed_at_the_end_of_the_loop() {
     wait_until(|| descriptors(&path) == 0);
 }
 
-/// Eight reads at a time, always some of them ready: the task around them never has to wait.
+/// 64 reads are in flight and some of them are always ready, so their task never waits.
 #[test]
 fn a_task_with_many_reads_gives_way_to_timers() {
     let folder = folder();
@@ -975,7 +972,7 @@ fn a_task_with_many_reads_gives_way_to_timers() {
     });
 }
 
-/// All is done, and the loop has its turn all the same.
+/// All operations have completed, and each turn hands over only its share of the results.
 #[test]
 fn a_task_takes_bounded_pool_results_per_turn() {
     const SHARE: usize = 32;
@@ -988,7 +985,7 @@ fn a_task_takes_bounded_pool_results_per_turn() {
         made.retain_mut(|make| poll(make, Waker::noop()).is_pending());
         before - made.len()
     };
-    take(); // asks for all
+    take(); // starts all
     wait_until(|| std_fs::read_dir(&folder.0).unwrap().count() == 4 * SHARE);
     for _ in 0..2 {
         reactor.turn(Some(Duration::ZERO)).unwrap();
@@ -1014,7 +1011,7 @@ fn pending_results_cost_no_budget() {
     }
     let mut looks = Box::pin(fs::metadata(&pipe));
     wait_until(|| poll(&mut looks, Waker::noop()).is_ready());
-    drop(std_fs::File::options().write(true).open(&pipe)); // lets the thread go
+    drop(std_fs::File::options().write(true).open(&pipe)); // releases the thread
 }
 
 fn by_threads_or_io_uring(test: impl Fn() + Sync) {
@@ -1027,7 +1024,7 @@ fn by_threads_or_io_uring(test: impl Fn() + Sync) {
     });
 }
 
-/// The kernel has not enough for an operation at the moment, by a filter of system calls.
+/// A filter of system calls makes the kernel report a shortage (`EAGAIN`) for an operation.
 #[cfg(all(
     target_os = "linux",
     any(
@@ -1045,7 +1042,7 @@ mod short_of_memory {
     use super::common::in_child_with;
     use super::*;
 
-    /// The shortage has no end here, so what the kernel may use is leaked with the thread.
+    /// The shortage lasts, so the memory that the kernel may still use leaks with the thread.
     const LEAKS: &[(&str, &str)] = &[("ASAN_OPTIONS", "detect_leaks=0")];
 
     #[test]
@@ -1068,7 +1065,7 @@ mod short_of_memory {
                 let awake = reactor.awake();
                 assert!(poll(&mut first, Waker::noop()).is_pending());
                 drop(awake);
-                assert!(descriptor_is_ready(&reactor, true), "a host is told to");
+                assert!(descriptor_is_ready(&reactor, true), "a host is notified");
                 let start = Instant::now();
                 for _ in 0..20 {
                     reactor.turn(Some(PATIENCE)).unwrap();
@@ -1078,7 +1075,7 @@ mod short_of_memory {
                     elapsed >= Duration::from_millis(10),
                     "20 turns take {elapsed:?}"
                 );
-                assert!(elapsed < PATIENCE, "no retry ends a turn");
+                assert!(elapsed < PATIENCE, "a retry does not end the turn");
                 let both = join(first, write(4));
                 assert_eq!(reactor.block_on(both).1.1, b"rope");
             },
@@ -1100,7 +1097,7 @@ mod short_of_memory {
         });
     }
 
-    /// From now on the kernel takes no operation of this thread that comes alone.
+    /// From now on, `io_uring_enter` fails with `EAGAIN` if this thread submits one operation.
     fn refuse_single_operations() {
         const IO_URING_ENTER: i64 = 426;
         let (how_many, length) = (1, SeccompCmpArgLen::Dword);

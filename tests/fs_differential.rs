@@ -1,8 +1,8 @@
-//! Random programs of file operations, by io_uring, by threads and by std: the same results,
-//! errors, positions and contents.
+//! Random programs of file operations run on io_uring, on threads and on std. Their results,
+//! errors, positions and contents must be equal.
 //!
-//! Some hundreds of programs by default. `WINDLASS_FS_PROGRAMS` sets how many, `WINDLASS_FS_SEED`
-//! the first of them.
+//! Some hundreds of programs run by default. `WINDLASS_FS_PROGRAMS` sets the number of programs,
+//! and `WINDLASS_FS_SEED` the seed of the first one.
 
 #![cfg(target_os = "linux")]
 
@@ -66,7 +66,7 @@ enum Step {
 
 #[derive(Clone, Copy, Debug)]
 struct Options {
-    /// Read, write, append, truncate, create, create new.
+    /// From the lowest bit up, read, write, append, truncate, create and create new.
     bits: u32,
     flags: i32,
 }
@@ -87,9 +87,9 @@ enum Action {
     SyncAll,
     SyncData,
     Metadata,
-    /// A read and a seek whose futures are dropped after some polls.
+    /// A read and a seek that are dropped after some polls.
     Dropped(usize, usize),
-    /// Operations at offsets, all polled for the first time before one of them is awaited.
+    /// Operations at offsets. Each is polled once before the first one is awaited.
     AtOnce(Vec<(u8, u64, usize)>),
     Close,
     Drop,
@@ -111,7 +111,7 @@ enum NameAction {
     List,
 }
 
-/// Small numbers that look random (splitmix64).
+/// Small pseudorandom numbers (splitmix64).
 struct Random(u64);
 
 impl Random {
@@ -171,7 +171,7 @@ impl Random {
             _ => OFlags::empty(),
         };
         if NAMES[name] == "pipe" {
-            flags |= OFlags::NONBLOCK; // nobody is at its other end
+            flags |= OFlags::NONBLOCK; // the pipe has no peer
         }
         Options {
             bits,
@@ -272,7 +272,7 @@ impl Random {
     }
 }
 
-/// What is to be the same.
+/// Formats the parts of a result that must be equal.
 fn say<T: Debug>(result: io::Result<T>) -> String {
     match result {
         Ok(value) => format!("{value:?}"),
@@ -280,13 +280,13 @@ fn say<T: Debug>(result: io::Result<T>) -> String {
             let source = std::error::Error::source(&error);
             let source = source.and_then(|it| it.downcast_ref::<io::Error>());
             let raw = source.unwrap_or(&error).raw_os_error();
-            // std checks some arguments itself, and then there's no number.
+            // std checks some arguments itself and then omits the error number 22 (`EINVAL`).
             format!("{:?} {:?}", error.kind(), raw.filter(|&raw| raw != 22))
         }
     }
 }
 
-/// So that a difference can be read.
+/// Shortens contents, so that a difference is readable.
 fn digest(bytes: &[u8]) -> String {
     let hash = bytes.iter().fold(7_u64, |hash, &byte| {
         hash.wrapping_mul(1_000_003).wrapping_add(byte.into())
@@ -298,7 +298,7 @@ fn bytes(len: usize, byte: u8) -> Vec<u8> {
     (0..len).map(|n| (n as u8).wrapping_add(byte)).collect()
 }
 
-/// A folder for one program after the other.
+/// A folder that is emptied before each program.
 struct Place(PathBuf);
 
 impl Place {
@@ -318,7 +318,7 @@ impl Place {
         }
     }
 
-    /// Pipes would wait for a peer, and the devices are not ours.
+    /// Excludes pipes, which would wait for a peer, and devices, which belong to the system.
     fn may(&self, action: NameAction, one: usize, other: usize) -> bool {
         use NameAction::*;
         let is_special = |name: usize| {
@@ -480,7 +480,7 @@ fn std_names(action: NameAction, one: &Path, other: &Path) -> String {
     }
 }
 
-/// Another order than that of the operations of one handle has to be asked for.
+/// Flushes all files, because the operations of different handles are unordered.
 async fn flush(files: &mut [Option<File>; HANDLES]) {
     for file in files.iter_mut().flatten() {
         file.flush().await.unwrap();
@@ -541,7 +541,7 @@ async fn by_windlass(place: &Place, program: &[Step]) -> Vec<String> {
     said
 }
 
-/// A write to a full disk is an error only when it's flushed.
+/// Returns the outcome of a write. Only the flush reports a full disk.
 async fn wrote(file: &mut File, result: io::Result<usize>) -> String {
     if file.metadata().await.is_ok_and(|it| it.is_file()) {
         return say(result);
@@ -710,7 +710,7 @@ fn outcome(way: Way, base: &Path, seed: u64) -> Vec<String> {
     said
 }
 
-/// The outcomes of these programs.
+/// Runs the programs with these seeds and returns their outcomes.
 fn outcomes(way: Way, base: &Path, first: u64, count: u64) -> Vec<Vec<String>> {
     thread::scope(|scope| {
         let outcomes = scope.spawn(|| {
@@ -725,7 +725,7 @@ fn outcomes(way: Way, base: &Path, first: u64, count: u64) -> Vec<Vec<String>> {
     })
 }
 
-/// Runs the programs in a folder, and returns how many differ.
+/// Runs the programs in a folder, and returns the number of differences.
 fn compare(base: &Path, first: u64, count: u64) -> usize {
     const CHUNK: u64 = 250;
     let mut differences = 0;

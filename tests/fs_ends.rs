@@ -1,7 +1,7 @@
-//! How operations on files end: with the loop, with a waker that panics, and where the system is
+//! The end of file operations when their loop ends, when a waker panics, and when the system is
 //! short of threads.
 
-// By what `/proc` tells.
+// Reads descriptors from `/proc`.
 #![cfg(target_os = "linux")]
 
 #[path = "../reactor/tests/common/mod.rs"]
@@ -39,7 +39,7 @@ both_ways! {
     a_waker_that_panics_when_dropped_harms_no_other_file
 }
 
-/// Both ends of a pipe that has a name, so that to open it waits for nobody.
+/// Opens both ends of a named pipe. Opening it again then finds a peer and returns at once.
 fn both_ends(path: &Path) -> std_fs::File {
     let mut options = std_fs::OpenOptions::new();
     let nonblocking = OFlags::NONBLOCK.bits() as i32;
@@ -71,12 +71,12 @@ fn block_on_leaves_no_descriptor_of_dropped_operations() {
         for sync in &mut syncs {
             let _ = poll(sync, Waker::noop());
         }
-        sleep(Duration::ZERO).await; // they begin
+        sleep(Duration::ZERO).await; // starts them
     });
     if use_io_uring(true).unwrap() {
         assert_eq!(descriptors(&folder.0), 0);
     }
-    wait_until(|| descriptors(&folder.0) == 0); // threads go on with what they have begun
+    wait_until(|| descriptors(&folder.0) == 0); // threads finish running operations
 }
 
 fn block_on_ends_although_a_pipe_has_no_reader() {
@@ -99,7 +99,7 @@ fn block_on_ends_although_a_pipe_has_no_reader() {
     };
     run(reads);
     wait_until(|| {
-        run(async {}); // its end collects what has ended
+        run(async {}); // its end releases completed operations
         descriptors(&folder.0) == 1 // the peer
     });
 }
@@ -119,15 +119,15 @@ fn a_waker_that_panics_when_dropped_harms_no_other_file() {
     assert!(poll(&mut read, &waker).is_pending());
     hook(panic_on_drop);
     let replaces = || poll(&mut read, Waker::noop()).is_pending();
-    let _ = catch_unwind(AssertUnwindSafe(replaces)); // may panic, for this task alone
+    let _ = catch_unwind(AssertUnwindSafe(replaces)); // a panic concerns this task alone
     unhook();
     assert!(poll(&mut read, &waker).is_pending());
     hook(panic_on_drop);
     let dropped = catch_unwind(AssertUnwindSafe(|| drop(waits)));
     unhook();
-    assert!(dropped.is_ok(), "a second panic would end the process");
+    assert!(dropped.is_ok(), "the drop catches the panic");
     let read = other.read_buf_at(Vec::with_capacity(16), 0);
-    let (read, bytes) = reactor.block_on(timeout(PATIENCE, read)).expect("it hangs");
+    let (read, bytes) = reactor.block_on(timeout(PATIENCE, read)).expect("timeout");
     assert_eq!((read.unwrap(), &bytes[..]), (7, &b"other's"[..]));
 }
 
@@ -135,7 +135,7 @@ fn panic_on_drop(what: &str) {
     assert_ne!(what, "drop", "a planned panic");
 }
 
-/// A waker whose clone turns the reactor until the operation is over, and whose drop panics.
+/// The waker turns the reactor in `clone` until the operation is over, and panics in `drop`.
 #[test]
 fn a_panicking_waker_loses_neither_result_nor_slot() {
     by_io_uring(|| {
@@ -165,7 +165,7 @@ fn a_panicking_waker_loses_neither_result_nor_slot() {
         let polled = catch_unwind(AssertUnwindSafe(|| poll(&mut write, &waker)));
         unhook();
         assert_eq!(panics.get(), 1, "the waker was not dropped");
-        // Takes the slot, if that is free.
+        // Occupies the slot if it is free.
         let mut theirs = Box::pin(other.write_buf_at(b"other's".into(), 0));
         assert!(poll(&mut theirs, Waker::noop()).is_pending());
         drop(write);
@@ -175,14 +175,14 @@ fn a_panicking_waker_loses_neither_result_nor_slot() {
         assert_eq!((wrote.unwrap(), &bytes[..]), (4, &b"mine"[..]));
         let (wrote, bytes) = reactor
             .block_on(timeout(PATIENCE, theirs))
-            .expect("it hangs");
+            .expect("timeout");
         assert_eq!((wrote.unwrap(), &bytes[..]), (7, &b"other's"[..]));
     });
 }
 
 thread_local!(static PANICS: Cell<bool> = const { Cell::new(false) });
 
-/// Of a waker that its own clones know as the same one, and whose drop panics at times.
+/// A waker that is equal to its clones and panics in `drop` while `PANICS` is set.
 static VTABLE: RawWakerVTable = RawWakerVTable::new(
     |data| RawWaker::new(data, &VTABLE),
     |_| (),
@@ -190,7 +190,7 @@ static VTABLE: RawWakerVTable = RawWakerVTable::new(
     |_| assert!(!PANICS.get(), "a planned panic"),
 );
 
-/// The operation is given up, since nothing turns.
+/// The reactor is gone, so the operation is abandoned.
 #[test]
 fn a_panicking_waker_without_a_loop_frees_its_slot_once() {
     thread::spawn(|| {
@@ -217,13 +217,13 @@ fn a_panicking_waker_without_a_loop_frees_its_slot_once() {
         let polled = catch_unwind(AssertUnwindSafe(|| poll(&mut read, &waker)));
         PANICS.set(false);
         let reactor = Reactor::current().unwrap();
-        // Takes the slot once the kernel has cancelled what has it.
+        // Occupies the slot once the kernel has cancelled the previous operation.
         reactor.turn(None).unwrap();
         let mut theirs = Box::pin(other.write_buf_at(b"other's".into(), 0));
         assert!(poll(&mut theirs, Waker::noop()).is_pending());
         drop(waits);
         let theirs = timeout(PATIENCE, theirs);
-        let (wrote, bytes) = reactor.block_on(theirs).expect("it hangs");
+        let (wrote, bytes) = reactor.block_on(theirs).expect("timeout");
         assert_eq!((wrote.unwrap(), &bytes[..]), (7, &b"other's"[..]));
         assert!(matches!(polled, Ok(Poll::Ready(Err(_)))), "{polled:?}");
     })
@@ -231,24 +231,24 @@ fn a_panicking_waker_without_a_loop_frees_its_slot_once() {
     .unwrap();
 }
 
-/// No thread can be started from here on, neither by this process nor by the kernel for it.
+/// From here on, this process and the kernel on its behalf fail to start threads.
 fn allow_no_thread() {
     let none = Rlimit {
         current: Some(0),
         maximum: Some(0),
     };
     setrlimit(Resource::Nproc, none).unwrap();
-    // The limit doesn't hold for the superuser.
-    // SAFETY: it has no precondition.
+    // The superuser is exempt from the limit.
+    // SAFETY: both calls have no precondition.
     let changed = unsafe { libc::geteuid() != 0 || libc::setuid(65534) == 0 };
     assert!(changed);
     assert!(
         thread::Builder::new().spawn(|| ()).is_err(),
-        "the limit does not hold"
+        "the limit has no effect"
     );
 }
 
-/// A file that is open and has no name. No thread of the kernel has opened it for this one.
+/// An open file without a name. std opens it, so the kernel has started no thread for it.
 fn open_file() -> File {
     let folder = folder();
     std_fs::File::create(folder.path("file")).unwrap().into()
@@ -256,7 +256,7 @@ fn open_file() -> File {
 
 fn names_what_ran_out<T>(result: io::Result<T>) -> bool {
     let Err(error) = result else {
-        panic!("it needs no thread")
+        panic!("succeeded without a thread")
     };
     let text = error.to_string();
     let is_named = text.contains("cannot start a thread") && text.contains("ulimit -u");
@@ -300,7 +300,7 @@ fn files_without_kernel_threads_use_the_pool() {
         by_io_uring(|| {
             let reactor = Reactor::current().unwrap();
             let mut file = open_file();
-            reactor.block_on(fs::metadata("/")).unwrap(); // by a thread, which stays a while
+            reactor.block_on(fs::metadata("/")).unwrap(); // by a pool thread, which then idles
             allow_no_thread();
             reactor.block_on(async {
                 file.write_all(b"ahoy").await.unwrap();

@@ -1,5 +1,5 @@
-//! What an open file is: the order of its operations, its position, its end, and what isn't a plain
-//! file. By io_uring and by threads.
+//! Open files on io_uring and on threads. Covers the order of operations, the position, the close,
+//! and pipes and devices.
 
 #![cfg(unix)]
 
@@ -78,7 +78,7 @@ fn set_len_comes_after_the_write_before_it() {
     }
 }
 
-/// On a file system whose files io_uring gives to threads of the kernel.
+/// A folder on a file system where io_uring passes files to kernel threads.
 fn in_memory() -> Folder {
     let memory = Path::new("/dev/shm");
     let base = memory.is_dir().then(|| memory.to_owned());
@@ -167,7 +167,7 @@ fn a_dropped_operation_blocks_nothing() {
     run(async {
         let mut file = read_write(&path).await;
         for _ in 0..50 {
-            // All wait behind the first, and all are dropped.
+            // The others wait for the first. All are dropped.
             let set = file.set_len(500);
             let cut = file.set_len(10);
             let sync = file.sync_all();
@@ -244,7 +244,7 @@ fn a_dropped_read_leaves_the_position_to_duplicates() {
                 Some(read) => read.unwrap() as u64,
                 None => 0,
             };
-            file.flush().await.unwrap(); // the read is over
+            file.flush().await.unwrap(); // the read completes here
             let now = file.seek(SeekFrom::Current(0)).await.unwrap();
             assert_eq!((now, duplicate.stream_position().unwrap()), (was, was));
         });
@@ -275,7 +275,8 @@ fn a_closed_file_can_be_executed_at_once() {
     });
 }
 
-/// Children that other tests start inherit nothing of ours, but have it until they execute.
+/// Runs the script. A child of another test holds our descriptors from its fork to its exec, so
+/// `ETXTBSY` is retried.
 fn execute(path: &Path) {
     let mut tries = 0;
     loop {
@@ -297,7 +298,7 @@ fn an_awaited_close_releases_the_descriptor() {
     run(async {
         for round in 0..50 {
             let mut file = read_write(&path).await;
-            // Also when operations were dropped that are in flight.
+            // Dropped operations in flight must release the descriptor too.
             let _ = once(file.read_buf_at(Vec::with_capacity(100_000), 0));
             let _ = once(file.write_at(&[1; 100], 5));
             let _ = once(file.metadata());
@@ -431,7 +432,7 @@ fn a_pipe_opened_by_name_waits_for_its_peer() {
     });
 }
 
-/// Returns how many threads wait for peers of pipes. Linux cuts names of threads off.
+/// Returns the number of threads that wait for peers of pipes. Linux truncates thread names.
 fn threads_of_peers() -> usize {
     let tasks = std_fs::read_dir("/proc/self/task").unwrap();
     let names = tasks.filter_map(|it| std_fs::read_to_string(it.ok()?.path().join("comm")).ok());
@@ -582,7 +583,7 @@ fn resolve_paths() {
                 poll(&mut list, Waker::noop()),
                 poll(&mut copy, Waker::noop()),
             ] {
-                let _ = first; // a thread may have done it already
+                let _ = first; // a thread may have completed it already
             }
             std::env::set_current_dir(&there.0).unwrap();
             join!(
@@ -608,7 +609,7 @@ fn resolve_paths() {
     }
 }
 
-/// `O_DIRECT` wants aligned memory, which `read_at` has whatever its caller's is.
+/// `O_DIRECT` needs aligned memory. `read_at` provides it for any buffer of the caller.
 #[cfg(target_os = "linux")]
 #[test]
 fn direct_reads_and_writes_take_any_buffer() {
@@ -654,7 +655,7 @@ fn direct_reads_and_writes_take_any_buffer() {
     );
 }
 
-/// Whether the file system of the file reads cached data without waiting.
+/// Returns true if the file system of the file reads cached data without waiting.
 #[cfg(target_os = "linux")]
 fn can_read_cached(path: &Path) -> bool {
     use rustix::io::{ReadWriteFlags, preadv2};

@@ -18,7 +18,7 @@ use futures::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt, FutureExt, StreamExt, j
 use windlass::fs::{self, File, OpenOptions, use_io_uring};
 use windlass_reactor::time::interval;
 
-/// A folder of the test's own.
+/// A folder that belongs to one test.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -82,7 +82,7 @@ fn a_file_is_read_and_written_on_from_its_cursor() {
 
         let mut file = File::open(folder.path("a")).await.unwrap();
         let mut buffer = [0; 4];
-        file.read_at(&mut buffer, 200_000).await.unwrap(); // which isn't at the cursor
+        file.read_at(&mut buffer, 200_000).await.unwrap(); // leaves the cursor alone
         file.read_exact(&mut buffer).await.unwrap();
         assert_eq!(buffer, data[..4]);
     });
@@ -119,7 +119,7 @@ fn whole_files_folders_and_names() {
         fs::create_dir_all(path("a/b")).await?;
         fs::write(path("a/one"), "rope").await?;
         assert_eq!(fs::read_to_string(path("a/one")).await?, "rope");
-        fs::copy(path("a/one"), path("a/two")).await?; // of how many bytes, wine 8 doesn't say
+        fs::copy(path("a/one"), path("a/two")).await?; // wine 8 returns no length
         assert_eq!(std_fs::read(path("a/two"))?, b"rope");
         fs::rename(path("a/two"), path("a/three")).await?;
         let mut names = Vec::new();

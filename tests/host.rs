@@ -27,7 +27,7 @@ use windlass::{Async, Runtime, spawn, yield_now};
 const HOUR: Duration = Duration::from_secs(3600);
 const NOT_AT_ALL: Option<Duration> = Some(Duration::ZERO);
 
-/// Calls `poll(2)`, and returns which descriptors are readable.
+/// Calls `poll(2)`, and returns the readable descriptors.
 fn readable<const N: usize>(
     descriptors: [&dyn AsFd; N],
     limit: Option<Duration>,
@@ -313,7 +313,7 @@ fn turn_for_stops_at_its_budget_and_keeps_the_rest() -> io::Result<()> {
     for _ in 0..10 {
         let (before, start, budget) = (steps.get(), Instant::now(), Duration::from_millis(2));
         let turn = runtime.turn_for(budget)?;
-        assert!(start.elapsed() >= budget, "there was more to do");
+        assert!(start.elapsed() >= budget, "tasks were ready");
         assert!(turn.ready);
         assert!(
             turn.next_deadline
@@ -481,7 +481,7 @@ fn events_taken_by_another_loop_keep_it_readable() -> io::Result<()> {
         settle(&guest)?;
         guest.block_on(there).unwrap();
         take_in();
-        assert!(!is_readable(&guest)?, "nothing is left");
+        assert!(!is_readable(&guest)?, "everything is done");
     }
     Ok(())
 }
@@ -502,7 +502,7 @@ fn a_wake_in_a_turn_of_another_runtime_makes_it_readable() -> io::Result<()> {
     Ok(())
 }
 
-/// A runtime whose hook counts its calls.
+/// A runtime with a hook that counts its calls.
 fn counting() -> io::Result<(Runtime, Arc<AtomicUsize>)> {
     let calls = Arc::new(AtomicUsize::new(0));
     let counted = calls.clone();
@@ -578,9 +578,9 @@ fn the_hook_is_not_called_for_wakes_within_a_turn() -> io::Result<()> {
     let before = calls.load(SeqCst);
     far.write_all(b"!")?;
     assert!(runtime.turn(None)?.ready);
-    assert_eq!(calls.load(SeqCst), before + 1, "for what the turn has left");
+    assert_eq!(calls.load(SeqCst), before + 1, "tasks are left ready");
     settle(&runtime)?;
-    assert_eq!(runtime.block_on(task), before, "the turn went on");
+    assert_eq!(runtime.block_on(task), before, "the turn continued");
     Ok(())
 }
 
@@ -602,7 +602,7 @@ fn the_hook_is_called_when_a_turn_leaves_tasks_ready() -> io::Result<()> {
     settle(&runtime)?;
     let before = calls.load(SeqCst);
     assert_eq!(runtime.turn(NOT_AT_ALL)?.polled, 0);
-    assert_eq!(calls.load(SeqCst), before, "nothing is left");
+    assert_eq!(calls.load(SeqCst), before, "everything is done");
     Ok(())
 }
 
@@ -716,7 +716,7 @@ fn the_hook_can_call_the_runtime_and_panic() -> io::Result<()> {
         for spawned in 1..=3 {
             let text = panic_of(|| runtime.spawn(async {}).detach());
             assert_eq!(text, "the host is full");
-            assert_eq!(polls.load(SeqCst), spawned, "the hook has taken the turn");
+            assert_eq!(polls.load(SeqCst), spawned, "the hook has used the turn");
         }
         Ok(())
     })

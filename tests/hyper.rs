@@ -57,7 +57,7 @@ fn a_reset_sleep_has_its_new_deadline() {
         assert_eq!(
             std::ptr::from_ref(&*sleep).addr(),
             place,
-            "no new one was made"
+            "the sleep is reused"
         );
         sleep.await;
     });
@@ -74,7 +74,7 @@ fn resetting_a_sleep_wakes_its_task() {
         assert!(poll_fn(|cx| Poll::Ready(wait.poll_unpin(cx).is_pending())).await);
         Timer.reset(&mut sleep.borrow_mut(), Instant::now());
         let patience = windlass::time::timeout(Duration::from_secs(30), wait);
-        assert!(patience.await.is_ok(), "it hangs");
+        assert!(patience.await.is_ok(), "timeout");
     });
 }
 

@@ -92,7 +92,7 @@ fn request(length: usize) -> Request<String> {
     request.header("host", "ship").body(String::new()).unwrap()
 }
 
-/// Sockets whose buffers hold a whole response, so that no write is short.
+/// Sockets with buffers that hold a whole response, so every write is complete.
 fn wide_pair() -> (UnixStream, UnixStream) {
     let pair = UnixStream::pair().unwrap();
     for end in [&pair.0, &pair.1] {

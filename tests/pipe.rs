@@ -1,6 +1,6 @@
 //! Anonymous pipes.
 
-// On Windows there are none that a poller can watch.
+// Pollers cannot watch the anonymous pipes of Windows.
 #![cfg(unix)]
 
 #[path = "../reactor/tests/common/mod.rs"]
@@ -143,7 +143,7 @@ fn a_task_that_waits_to_write_gets_an_error_when_another_closes_the_pipe() {
         closed.unwrap().unwrap();
         assert_eq!(counter.wakes(), 1);
         let Poll::Ready(Err(error)) = poll_write(&writer, &waker) else {
-            panic!("it is closed");
+            panic!("the pipe is closed");
         };
         assert_eq!(error.kind(), ErrorKind::BrokenPipe);
     });

@@ -1,6 +1,6 @@
-//! What a closure leaves behind on the thread of a pool.
+//! The state that a closure leaves on a thread of a pool.
 
-// By what `/proc` tells.
+// Reads descriptors from `/proc`.
 #![cfg(target_os = "linux")]
 
 #[path = "../reactor/tests/common/mod.rs"]
@@ -38,7 +38,7 @@ fn use_all() {
         there.read_exact(&mut [0; 4]).await.unwrap();
         let copied = copy(here, &mut there);
         drop(copied);
-        // Dropped while it runs: the reactor watches it.
+        // The child is dropped while it runs, so the reactor watches it.
         let sleeper = Command::new("sleep").arg("0.1").spawn().unwrap();
         drop(sleeper);
     });
@@ -63,7 +63,7 @@ fn a_closure_leaves_no_reactor_on_the_thread_of_a_pool() {
                 for _ in 0..5 {
                     POOL.run(use_all).unwrap().await;
                 }
-                // The descriptors of the children are closed by who reaps them.
+                // A child's descriptor is closed when the child is reaped, for example by a spawn.
                 while descriptors() != before {
                     sleep(Duration::from_millis(1)).await;
                     drop(Command::new("true").status().await);

@@ -1,4 +1,4 @@
-//! Pools whose closures wait for one another, where the system is short of threads.
+//! Pools with closures that wait for one another, while the system is short of threads.
 
 #![cfg(target_os = "linux")]
 
@@ -19,24 +19,24 @@ use windlass::Pool;
 use windlass::fs::{File, OpenOptions};
 use windlass::time::sleep;
 
-/// No thread can be started from here on, neither by this process nor by the kernel for it.
+/// From here on, this process and the kernel on its behalf fail to start threads.
 fn allow_no_thread() {
     let none = libc::rlimit {
         rlim_cur: 0,
         rlim_max: 0,
     };
-    // SAFETY: `none` is a valid limit, and the other calls have no precondition. The limit doesn't
-    // hold for the superuser.
+    // The superuser is exempt from the limit.
+    // SAFETY: `none` is a valid limit, and the other calls have no precondition.
     let limited = unsafe {
         libc::setrlimit(libc::RLIMIT_NPROC, &none) == 0
             && (libc::geteuid() != 0 || libc::setuid(65534) == 0)
     };
     assert!(limited);
     let refused = thread::Builder::new().spawn(|| ()).is_err();
-    assert!(refused, "the limit does not hold");
+    assert!(refused, "the limit has no effect");
 }
 
-/// How many threads of this process have that name.
+/// Returns the number of threads of this process with that name.
 fn threads(name: &str) -> usize {
     let tasks = std_fs::read_dir("/proc/self/task").unwrap();
     let names =
@@ -56,8 +56,8 @@ fn a_pool_without_limit_fails_rather_than_queue_behind_a_peer() {
             let (key, of_two) = channel();
             let holds = TWO.run(move || of_two.recv()).unwrap();
             allow_no_thread();
-            assert!(ALL.run(|| ()).is_err(), "it waits behind its own peer");
-            let queued = TWO.run(|| 7).unwrap(); // the thread comes to it
+            assert!(ALL.run(|| ()).is_err(), "queued behind its peer");
+            let queued = TWO.run(|| 7).unwrap(); // runs once the thread is free
             peer.send(()).unwrap();
             key.send(()).unwrap();
             run(async {
@@ -91,7 +91,7 @@ fn an_open_of_a_pipe_fails_if_its_peer_has_the_last_thread() {
     );
 }
 
-/// A pipe that has a name, made and removed by the parent of the process that uses it.
+/// A named pipe. The parent of the process that uses it creates and removes it.
 struct Pipe(PathBuf);
 
 impl Pipe {
@@ -112,6 +112,6 @@ impl Pipe {
 
 impl Drop for Pipe {
     fn drop(&mut self) {
-        let _ = std_fs::remove_file(&self.0); // the child may not, which is right
+        let _ = std_fs::remove_file(&self.0); // fails in a child that has changed its user
     }
 }

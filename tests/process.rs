@@ -1,6 +1,6 @@
-//! Children: what they write, how they end, and that nothing of them stays behind.
+//! Child processes. Covers their output and exit, and that zombies and descriptors are cleaned up.
 
-// For Windows, where other programs and signals are at hand, see `process_windows.rs`.
+// Windows has other programs and signals, which `process_windows.rs` tests.
 #![cfg(unix)]
 
 #[path = "../reactor/tests/common/mod.rs"]
@@ -36,7 +36,7 @@ fn sh(script: &str) -> Command {
     command
 }
 
-/// Starts it with a pipe as its standard input.
+/// Starts the command with a pipe as its standard input.
 fn waiting(command: &mut Command) -> Child {
     command.stdin(Stdio::piped()).spawn().unwrap()
 }
@@ -49,13 +49,13 @@ fn pid(child: &Child) -> Pid {
     Pid::from_raw(child.id() as i32).unwrap()
 }
 
-/// Waits, in the test's own way, until the child has ended. It isn't reaped.
+/// Waits with `waitid` until the child has ended, and leaves it a zombie.
 fn wait_for_the_end(child: &Child) {
     let ended = WaitIdOptions::EXITED | WaitIdOptions::NOWAIT;
     waitid(WaitId::Pid(pid(child)), ended).unwrap();
 }
 
-/// Whether this process has children, zombies included.
+/// Returns true if this process has children, zombies included.
 fn has_children() -> bool {
     let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
     match waitid(WaitId::All, options) {
@@ -110,7 +110,7 @@ fn a_std_command_becomes_one_that_is_awaited() {
 #[test]
 fn what_cannot_be_started_is_the_error_of_std() {
     in_child("what_cannot_be_started_is_the_error_of_std", || {
-        run(sleep(Duration::ZERO)); // the reactor has its descriptors
+        run(sleep(Duration::ZERO)); // opens the descriptors of the reactor
         let before = descriptors();
         for attempt in [
             Command::new("/no/such/program").spawn().map(drop),
@@ -144,7 +144,7 @@ fn both_outputs_are_read_at_once_whichever_the_child_fills_first() {
 #[test]
 fn output_has_streams_of_its_own_only_where_none_was_set() {
     run(async {
-        // Its input is empty, not that of the test.
+        // `output` gives the child an empty input.
         assert_eq!(Command::new("cat").output().await.unwrap().stdout, b"");
 
         let (here, there) = UnixStream::pair().unwrap();
@@ -155,7 +155,7 @@ fn output_has_streams_of_its_own_only_where_none_was_set() {
             (&output.stdout[..], &output.stderr[..]),
             (&b"out\n"[..], &b""[..])
         );
-        // A later `spawn` has the streams of this process again.
+        // A later `spawn` inherits the streams of this process again.
         let mut child = command.spawn().unwrap();
         assert!(child.stdin.is_none() && child.stdout.is_none() && child.stderr.is_none());
         child.wait().await.unwrap();
@@ -176,7 +176,7 @@ fn a_child_is_written_to_and_read_from_at_once() {
         let (wrote, got) = join!(
             async {
                 stdin.write_all(&data).await?;
-                stdin.close().await // the child reads an end, though `stdin` lives
+                stdin.close().await // ends the input although `stdin` is alive
             },
             stdout.read_to_end(&mut read)
         );
@@ -215,7 +215,7 @@ fn try_wait_neither_waits_nor_closes_the_childs_input() {
         wait_for_the_end(&child);
         let status = child.try_wait().unwrap().unwrap();
         assert_eq!(child.try_wait().unwrap(), Some(status));
-        // What is known already is not waited for.
+        // A known status is returned at once.
         assert_eq!(child.wait().now_or_never().unwrap().unwrap(), status);
         assert_eq!(child.wait().await.unwrap(), status);
     });
@@ -244,7 +244,7 @@ fn to_write_to_a_child_that_reads_no_more_is_an_error() {
         let mut stdin = child.stdin.take().unwrap();
         let error = loop {
             match stdin.write(&[0; 4096]).await {
-                Ok(_) => {} // it hasn't closed its input yet, or there is room
+                Ok(_) => {} // the child still has its input open, or there is room
                 Err(error) => break error,
             }
         };
@@ -260,7 +260,7 @@ fn a_grandchild_that_keeps_the_pipe_open_holds_up_who_reads_but_not_who_waits() 
     run(async {
         let (here, there) = UnixStream::pair().unwrap();
         let mut here = Async::new(here).unwrap();
-        // The grandchild has the child's output, and reads until `here` is dropped.
+        // The grandchild inherits the child's output, and reads until `here` is dropped.
         let mut command = sh("exec 3<&0; cat <&3 & echo $$ >&3; echo ahoy");
         command.stdin(OwnedFd::from(there)).stdout(Stdio::piped());
 
@@ -279,7 +279,7 @@ fn a_grandchild_that_keeps_the_pipe_open_holds_up_who_reads_but_not_who_waits() 
             assert!(output.as_mut().now_or_never().is_none());
             sleep(Duration::ZERO).await;
         }
-        here.get_ref().shutdown(Shutdown::Both).unwrap(); // the child is reaped: now the other one
+        here.get_ref().shutdown(Shutdown::Both).unwrap(); // ends the grandchild
         assert_eq!(output.await.unwrap().stdout, b"ahoy\n");
     });
 }
@@ -309,12 +309,12 @@ fn what_one_child_writes_another_reads() {
     });
 }
 
-/// Brings a child, a `cat`, into a state. What comes back keeps it from ending.
+/// Brings a child, a `cat`, into a state. The returned pipe keeps the child running.
 type Prepare = fn(&mut Child) -> Option<ChildStdin>;
 
-/// All states of a child, and the signal it ends by if it's killed then.
+/// All states of a child, and the signal that ends it if it is killed in that state.
 const STATES: &[(Prepare, Option<i32>)] = &[
-    (|it| it.stdin.take(), Some(9)), // it runs
+    (|it| it.stdin.take(), Some(9)), // running
     (
         |it| {
             kill_process(pid(it), Signal::STOP).unwrap();
@@ -325,7 +325,7 @@ const STATES: &[(Prepare, Option<i32>)] = &[
     (
         |it| {
             let stdin = it.stdin.take();
-            assert!(it.wait().now_or_never().is_none()); // somebody has waited
+            assert!(it.wait().now_or_never().is_none()); // starts a wait
             stdin
         },
         Some(9),
@@ -343,14 +343,14 @@ const STATES: &[(Prepare, Option<i32>)] = &[
             let stdin = it.stdin.take();
             assert!(it.wait().now_or_never().is_none());
             drop(stdin);
-            wait_for_the_end(it); // it has ended since
+            wait_for_the_end(it); // ends after the wait has started
             None
         },
         None,
     ),
     (
         |it| {
-            assert!(run(it.wait()).unwrap().success()); // it's reaped
+            assert!(run(it.wait()).unwrap().success()); // reaped
             None
         },
         None,
@@ -400,7 +400,7 @@ fn a_child_can_be_dropped_in_every_state_and_is_reaped() {
                     turn_until(&reactor, || !has_children());
                 }
             }
-            // Where a thread waits for the child, its descriptor lives on for a moment.
+            // If a thread waits for the child, its descriptor is closed a moment later.
             wait_until(|| descriptors() == before);
         },
     );
@@ -433,7 +433,7 @@ fn who_gives_up_a_child_that_is_killed_on_drop_ends_it() {
             drop(command.spawn().unwrap());
         }
         drop(command);
-        // Nobody has the other end any more.
+        // All copies of the other end are closed.
         assert_eq!(here.read(&mut gone).await.unwrap(), 0);
     });
 }
@@ -486,7 +486,7 @@ fn a_child_that_was_waited_for_holds_no_descriptor() {
             drop(stdin);
             assert!(child.wait().await.unwrap().success());
             while descriptors() != before {
-                sleep(Duration::ZERO).await; // where it's a thread that tells, that ends by itself
+                sleep(Duration::ZERO).await; // a thread that waits ends by itself
             }
         });
     });
@@ -502,7 +502,7 @@ fn without_a_descriptor_left_to_wait_is_an_error_and_can_be_tried_again() {
             setrlimit(Resource::Nofile, Rlimit { current, ..limit }).unwrap();
             let open = || fs::File::open("/dev/null").ok();
             let hoard: Vec<_> = std::iter::from_fn(open).collect();
-            // Not even one for a pidfd.
+            // All descriptors are in use, so opening a pidfd fails too.
             let mut sleeper = Command::new("sleep");
             sleeper.arg("60");
             let [mut child, mut dropped] = [(); 2].map(|()| sleeper.spawn().unwrap());
@@ -524,7 +524,7 @@ fn without_a_descriptor_left_to_wait_is_an_error_and_can_be_tried_again() {
     });
 }
 
-/// Each child has one, except those that were waited for.
+/// A child holds a pidfd from its start until it has been waited for.
 #[test]
 fn a_child_that_was_started_with_descriptors_needs_none_to_wait() {
     if cfg!(not(target_os = "linux")) || cfg!(windlass_portable) {
@@ -569,7 +569,7 @@ fn a_child_that_outlives_its_thread_is_reaped_by_the_next_spawn_on_another() {
         let before = descriptors();
         let thread = thread::spawn(|| {
             let _reactor = Reactor::current().unwrap();
-            let stdin = cat().stdin.take().unwrap(); // the reactor watches, and is gone then
+            let stdin = cat().stdin.take().unwrap(); // watched until the thread ends
             stdin.into_blocking_fd().unwrap()
         });
         drop(thread.join().unwrap());
@@ -579,7 +579,7 @@ fn a_child_that_outlives_its_thread_is_reaped_by_the_next_spawn_on_another() {
             .join()
             .unwrap();
         assert!(!has_children());
-        wait_until(|| descriptors() == before); // the thread's that waits for a child included
+        wait_until(|| descriptors() == before); // including those of a waiting thread
     });
 }
 
@@ -588,7 +588,7 @@ fn a_thousand_children_leave_no_zombie_no_thread_and_no_descriptor() {
     let name = "a_thousand_children_leave_no_zombie_no_thread_and_no_descriptor";
     in_child(name, || {
         run(async {
-            // Before the first child: where a thread waits for it, that may live on for a moment.
+            // Counted before the first child, because a thread that waits for it may linger.
             let threads_before = threads();
             Command::new("true").status().await.unwrap();
             let before = descriptors();

@@ -1,5 +1,4 @@
-//! Children on Windows: what they write, how they end, and who waits for them. They are `cmd`, or
-//! this test itself, started again.
+//! Child processes on Windows. They run `cmd`, or this test binary again.
 
 #![cfg(windows)]
 
@@ -25,8 +24,8 @@ fn cmd(script: &str) -> Command {
     command
 }
 
-/// Copies its input to its error output, since the test harness writes to the other, and ends with
-/// 7.
+/// Copies its input to its error output, because the test harness writes to the standard output.
+/// Ends with exit code 7.
 fn cat() -> Command {
     let mut command = Command::new(env::current_exe().unwrap());
     command
@@ -50,7 +49,7 @@ fn copies_its_input_if_it_is_a_child() {
     }
 }
 
-/// Lets a cat say that it runs.
+/// Waits until the cat has echoed a first word.
 async fn greet(cat: &mut Child) {
     let mut heard = [0; 4];
     let (stdin, stderr) = (cat.stdin.as_mut().unwrap(), cat.stderr.as_mut().unwrap());

@@ -124,7 +124,7 @@ fn a_panic_of_the_main_future_drops_the_remaining_tasks() {
     run(async { sleep(Duration::ZERO).await }); // the thread is still usable
 }
 
-/// A runtime with tasks that wait for sockets and timers, and whose destructors use both.
+/// A runtime with tasks that wait for sockets and timers, and use both in their destructors.
 fn lively_runtime() -> io::Result<Runtime> {
     let runtime = Runtime::new()?;
     let (near, mut far) = runtime.block_on(pair())?;
@@ -245,7 +245,7 @@ fn spawn_uses_the_runtime_of_the_calling_task() -> io::Result<()> {
     let task = one.spawn(async move { spawn(async move { count.add() }).detach() });
     one.block_on(task);
     while other.turn(Some(Duration::ZERO))?.polled > 0 {}
-    assert_eq!(ran.get(), 0, "the other has nothing to do with it");
+    assert_eq!(ran.get(), 0, "the task is on the other runtime");
     one.turn(Some(Duration::ZERO))?;
     assert_eq!(ran.get(), 1);
     Ok(())

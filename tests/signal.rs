@@ -1,6 +1,6 @@
-//! Signals. They concern the whole process, so each test has one of its own.
+//! Signals. They concern the whole process, so each test runs in a process of its own.
 
-// For Windows see `signal_windows.rs`.
+// `signal_windows.rs` tests Windows.
 #![cfg(unix)]
 
 #[path = "../reactor/tests/common/mod.rs"]
@@ -25,12 +25,12 @@ use windlass::signal::{Signal, Signals, ctrl_c};
 use windlass::time::sleep;
 use windlass_reactor::Reactor;
 
-/// Sends it to this thread, and returns when it was handled.
+/// Sends the signal to this thread, and returns after the handler has run.
 fn raise(signal: Signal) {
     signal_hook::low_level::raise(signal.as_raw()).unwrap();
 }
 
-/// Polls once.
+/// Polls `recv` once.
 fn next(signals: &mut Signals) -> Poll<Signal> {
     let next = pin!(signals.recv()).poll(&mut Context::from_waker(Waker::noop()));
     next.map(Result::unwrap)
@@ -129,7 +129,8 @@ fn nothing_is_lost_when_the_pipe_is_full() {
     in_child("nothing_is_lost_when_the_pipe_is_full", || {
         run(async {
             let mut signals = Signals::new([Signal::USR1]).unwrap();
-            // Taken without a wait, they leave their bytes in the pipe, which holds fewer of them.
+            // A signal that is received at once leaves its byte in the pipe, which holds fewer than
+            // 100,000 bytes.
             for _ in 0..100_000 {
                 raise(Signal::USR1);
                 assert_eq!(next(&mut signals), Poll::Ready(Signal::USR1));
@@ -150,7 +151,7 @@ fn all_who_listen_hear_it_on_whatever_thread() {
     in_child("all_who_listen_hear_it_on_whatever_thread", || {
         let heard = Arc::new(AtomicUsize::new(0));
         let flag = heard.clone();
-        // A handler that was there before.
+        // A handler that is registered first.
         let before = signal_hook::consts::SIGTERM;
         signal_hook::flag::register_usize(before, flag, 7).unwrap();
         let (ready, is_ready) = mpsc::channel();
@@ -234,7 +235,7 @@ fn without_signals_it_waits_and_without_a_reactor_it_is_an_error() {
             let mut none = Signals::new([]).unwrap();
             let mut recv = Box::pin(none.recv());
             let Poll::Ready(Err(error)) = poll(&mut recv, Waker::noop()) else {
-                panic!("nobody turns");
+                panic!("no reactor turns");
             };
             assert!(error.to_string().contains("block_on"), "{error}");
             drop(recv);
@@ -313,7 +314,7 @@ fn a_child_does_at_a_signal_what_programs_do_and_its_parent_hears_nothing() {
     );
 }
 
-/// The action of a signal, as the system has it.
+/// Returns the system's action for a signal, and replaces it by `new` if that is given.
 fn action(signal: Signal, new: Option<&libc::sigaction>) -> libc::sigaction {
     let new = new.map_or(std::ptr::null(), std::ptr::from_ref);
     let mut old = std::mem::MaybeUninit::zeroed();
@@ -327,7 +328,7 @@ fn action(signal: Signal, new: Option<&libc::sigaction>) -> libc::sigaction {
 #[test]
 fn every_signal_is_handled_on_the_alternate_stack() {
     in_child("every_signal_is_handled_on_the_alternate_stack", || {
-        // Also where other code has registered a handler of the same kind before.
+        // This includes a signal for which other code has registered a handler before.
         let flag = Arc::new(std::sync::atomic::AtomicBool::new(false));
         signal_hook::flag::register(Signal::USR2.as_raw(), flag.clone()).unwrap();
         for signal in [Signal::USR1, Signal::USR2, Signal::INT, Signal::WINCH] {
@@ -344,7 +345,7 @@ fn every_signal_is_handled_on_the_alternate_stack() {
     });
 }
 
-/// Threads of std have one.
+/// The threads of std have an alternate signal stack.
 #[test]
 fn a_handler_does_not_run_on_the_stack_that_it_interrupts() {
     let name = "a_handler_does_not_run_on_the_stack_that_it_interrupts";
@@ -361,7 +362,7 @@ fn a_handler_does_not_run_on_the_stack_that_it_interrupts() {
         let interrupted = move || {
             raise(Signal::USR1);
             let mut stack = std::mem::MaybeUninit::<libc::stack_t>::zeroed();
-            // SAFETY: it writes to the place that it's given, and a stack may be all zeros.
+            // SAFETY: the call writes to the given pointer, and a `stack_t` may be all zeros.
             let stack = unsafe {
                 assert_eq!(libc::sigaltstack(std::ptr::null(), stack.as_mut_ptr()), 0);
                 stack.assume_init()

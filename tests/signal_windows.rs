@@ -1,5 +1,5 @@
-//! Ctrl-C and Ctrl-Break on Windows. Each test is alone in a process that has a console of its own,
-//! since what is pressed there is for all who have that console.
+//! Ctrl-C and Ctrl-Break on Windows. Each test runs in a process with its own console, because an
+//! event reaches all processes of a console.
 
 #![cfg(windows)]
 
@@ -23,9 +23,9 @@ use windows_sys::Win32::System::Console::{
 };
 use windows_sys::Win32::System::Threading::CREATE_NEW_CONSOLE;
 
-/// As if it were pressed.
+/// Sends a console event, as if the keys were pressed.
 fn press(event: u32) {
-    // SAFETY: two numbers are all that it takes.
+    // SAFETY: both arguments are plain numbers.
     assert_ne!(unsafe { GenerateConsoleCtrlEvent(event, 0) }, 0);
 }
 
@@ -46,7 +46,7 @@ fn with_console(name: &str, body: impl FnOnce()) {
     assert!(said.contains("1 passed"), "it did not run: {said}");
 }
 
-/// What is there now.
+/// Returns the pending signal, if there is one.
 async fn next(signals: &mut Signals) -> Option<Signal> {
     poll_immediate(signals.recv()).await.transpose().unwrap()
 }
@@ -118,9 +118,9 @@ fn a_dropped_recv_loses_nothing_and_dropped_listeners_make_the_signal_do_nothing
             press(CTRL_C_EVENT);
             assert_eq!(signals.recv().await.unwrap(), Signal::INT);
             drop(signals);
-            press(CTRL_C_EVENT); // it doesn't end the program
+            press(CTRL_C_EVENT); // the program continues
             let mut later = Signals::new([Signal::INT]).unwrap();
-            press(CTRL_C_EVENT); // by then the other one has come
+            press(CTRL_C_EVENT); // arrives after the previous event
             later.recv().await.unwrap();
         });
     });

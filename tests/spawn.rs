@@ -10,7 +10,7 @@ use windlass::{RemoteTask, Runtime, block_on, spawn, spawn_blocking, yield_now};
 
 const SIZE: usize = 256 * 1024;
 
-/// A future whose size is the size of its buffer.
+/// A future as large as its buffer.
 struct Large([u8; SIZE]);
 
 impl Large {
@@ -28,8 +28,8 @@ impl Future for Large {
     }
 }
 
-/// Runs the test on a stack for that many copies of the future. The test itself uses two: it
-/// creates the future and passes it by value.
+/// Runs the test on a stack for that many copies of the future. The test itself uses two, because
+/// it creates the future and passes it by value.
 fn with_stack_for(copies: usize, test: fn()) {
     let stack = copies * SIZE + 128 * 1024;
     let thread = thread::Builder::new().stack_size(stack).spawn(test);
@@ -66,7 +66,7 @@ fn a_future_of_an_eighth_of_a_stack_can_be_spawned() {
             assert_eq!(task.await, 7);
         });
     });
-    thread.unwrap().join().expect("it has room enough");
+    thread.unwrap().join().expect("the stack is large enough");
 }
 
 #[test]

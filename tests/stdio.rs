@@ -1,6 +1,6 @@
-//! The standard streams, as those of a child: each test starts itself again as one.
+//! The standard streams. Each test starts itself again as a child and uses its streams.
 
-// What Windows has instead is tested in `stdio_windows.rs`.
+// `stdio_windows.rs` tests Windows.
 #![cfg(unix)]
 
 #[path = "../reactor/tests/common/mod.rs"]
@@ -33,7 +33,7 @@ fn is_child() -> bool {
     env::var_os("WINDLASS_CHILD").is_some()
 }
 
-/// The test `name` once more.
+/// The command that runs the test `name` in a child.
 fn again(name: &str) -> Command {
     let mut command = Command::new(env::current_exe().unwrap());
     command
@@ -44,7 +44,7 @@ fn again(name: &str) -> Command {
     command
 }
 
-/// Waits for the child's end, and gives what it has said.
+/// Waits for the child to end, and returns its output.
 fn end_of(child: Child) -> String {
     let output = child.wait_with_output().unwrap();
     let said = [output.stdout, output.stderr].concat();
@@ -53,7 +53,7 @@ fn end_of(child: Child) -> String {
     said
 }
 
-/// A child's standard stream, and the other side of it.
+/// A standard stream of a child, and its other end.
 type Ends = (OwnedFd, File);
 
 fn pipe_in() -> Ends {
@@ -83,7 +83,7 @@ fn terminal() -> Ends {
     (terminal.into(), main.into())
 }
 
-/// The other way round: the child has the side that a terminal emulator has.
+/// The reverse of `terminal`. The child has the end of the terminal emulator.
 fn master() -> Ends {
     let (terminal, main) = terminal();
     (main.into(), terminal.into())
@@ -96,14 +96,14 @@ fn wait_for(stream: &impl AsFd) {
     };
     let mut watched = [PollFd::new(stream, PollFlags::IN)];
     let ready = rustix::event::poll(&mut watched, Some(&limit)).unwrap();
-    assert_eq!(ready, 1, "it hangs");
+    assert_eq!(ready, 1, "timeout");
 }
 
 fn is_nonblocking(stream: &OwnedFd) -> bool {
     fcntl_getfl(stream).unwrap().contains(OFlags::NONBLOCK)
 }
 
-/// Waits until the child says `word` there.
+/// Waits until the child has written `word` to the stream.
 fn hear(stream: &mut Option<impl Read + AsFd>, word: &str) {
     let mut said = BufReader::new(stream.as_mut().unwrap());
     let mut line = String::new();
@@ -112,15 +112,16 @@ fn hear(stream: &mut Option<impl Read + AsFd>, word: &str) {
             wait_for(said.get_ref());
         }
         line.clear();
-        assert!(said.read_line(&mut line).unwrap() > 0, "the child is gone");
+        assert!(said.read_line(&mut line).unwrap() > 0, "the child exited");
     }
 }
 
-/// The child: its first read is dropped, its second gets the text, its last is pending at its end.
+/// Runs in the child. Its first read is dropped, its second one receives the text, and its last one
+/// is pending at the exit.
 fn read_and_give_up() {
     let (mut stdin, mut buffer) = (stdin(), [0; 64]);
     let Poll::Ready(Err(error)) = poll(&mut stdin.read(&mut buffer), Waker::noop()) else {
-        panic!("nobody turns");
+        panic!("no reactor turns");
     };
     assert!(error.to_string().contains("block_on"), "{error}");
     run(async {
@@ -150,18 +151,18 @@ fn a_pending_read_takes_nothing_and_does_not_hold_up_the_end() {
         hear(&mut child.stderr, "dropped");
         assert!(!is_nonblocking(&shared));
         far.write_all(b"ahoy\n").unwrap();
-        end_of(child); // and `far` is still open
+        end_of(child); // `far` is still open
         assert!(!is_nonblocking(&shared));
         drop(far);
     }
 }
 
 fn data() -> Vec<u8> {
-    // Which the words of the test harness, on the same stream, don't look like.
+    // The high bit distinguishes the data from the output of the test harness.
     pattern(1 << 20, 3).iter().map(|byte| byte | 0x80).collect()
 }
 
-/// The child: the loop turns though nobody reads.
+/// Runs in the child. The loop turns although the output is full.
 fn write_to_nobody() {
     run(async {
         let (mut stdout, data) = (stdout(), data());
@@ -224,7 +225,7 @@ fn a_stopped_terminal_does_not_stop_the_loop() {
     end_of(child);
 }
 
-/// A file of this test, with a text in it.
+/// A file of this test with this text.
 fn file(name: &str, text: &str) -> (PathBuf, File) {
     let path = env::temp_dir().join(format!("windlass-{name}-{}", std::process::id()));
     let mut options = OpenOptions::new();
@@ -335,14 +336,14 @@ fn an_output_that_nobody_reads_any_more_is_an_error() {
     for ends in [pipe_out, socket] {
         let (near, far) = ends();
         let mut child = again(name).stdout(near).spawn().unwrap();
-        hear(&mut child.stderr, "writing"); // and not the harness any more
+        hear(&mut child.stderr, "writing"); // the harness writes no more
         drop(far);
         hear(&mut child.stderr, "broken");
         end_of(child);
     }
 }
 
-/// The child: what comes in by two buffers goes out by three.
+/// Runs in the child. Reads into two buffers and writes from three.
 fn copy_by_many_buffers() {
     run(async {
         let (mut one, mut two) = ([0; 2], [0; 64]);
@@ -379,7 +380,7 @@ fn many_buffers_are_read_and_written_by_one_call() {
         {
             wait_for(&far_out);
             let n = far_out.read(&mut buffer).unwrap();
-            assert!(n > 0, "the child is gone");
+            assert!(n > 0, "the child exited");
             read.extend_from_slice(&buffer[..n]);
         }
         let reads =

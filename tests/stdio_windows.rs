@@ -1,4 +1,4 @@
-//! The standard streams on Windows, as those of a child: each test starts itself again as one.
+//! The standard streams on Windows. Each test starts itself again as a child and uses its streams.
 
 #![cfg(windows)]
 
@@ -19,8 +19,8 @@ fn is_child() -> bool {
     env::var_os("WINDLASS_CHILD").is_some()
 }
 
-/// The test `name`, started as a child. What it has to say it says to its error output, which the
-/// test harness leaves alone.
+/// Starts the test `name` as a child. The child writes to its error output, which the test harness
+/// leaves alone.
 fn again(name: &str) -> Child {
     Command::new(env::current_exe().unwrap())
         .args([name, "--exact", "--nocapture"])
@@ -53,7 +53,7 @@ fn a_pending_read_takes_nothing_and_does_not_hold_up_the_end() {
                 assert!(timeout(Duration::from_millis(1), read).await.is_err());
             }
             stderr().write_all(b"silent").await.unwrap();
-            // Another one gets it, in parts.
+            // Another handle reads the input, in parts.
             let mut input = stdin();
             input.read_exact(&mut buffer[..2]).await.unwrap();
             input.read_exact(&mut buffer[2..]).await.unwrap();
@@ -99,7 +99,7 @@ fn many_may_read_and_each_byte_comes_once() {
 fn what_is_written_is_out() {
     if is_child() {
         run(async { stdout().write_all(b"ahoy without a line's end").await }).unwrap();
-        exit(7); // which flushes nothing
+        exit(7); // skips all flushes
     }
     let output = again("what_is_written_is_out").wait_with_output().unwrap();
     assert!(output.stdout.ends_with(b"ahoy without a line's end"));

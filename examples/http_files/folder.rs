@@ -1,5 +1,5 @@
-//! Responses for the contents of a directory: files, ranges of files, and listings. Serves nothing
-//! outside of the directory, neither through `..` nor through symbolic links.
+//! Responses for the contents of a directory, which are files, ranges of files, and listings.
+//! Serves nothing outside of the directory, neither through `..` nor through symbolic links.
 
 use std::ffi::OsStr;
 use std::fmt::Write;
@@ -63,7 +63,7 @@ impl Folder {
         }
     }
 
-    /// Lists a directory as a page: directories first, then files, by name.
+    /// Lists a directory as a page, with directories first, then files, by name.
     async fn list(&self, below: &Path) -> io::Result<Response> {
         let mut rows = Vec::new();
         let mut entries = fs::read_dir(self.root.join(below)).await?;
@@ -112,7 +112,7 @@ fn as_path(bytes: &[u8]) -> io::Result<&Path> {
     Ok(Path::new(OsStr::from_bytes(bytes)))
 }
 
-/// File names are Unicode elsewhere.
+/// File names are Unicode on other systems.
 #[cfg(not(unix))]
 fn as_path(bytes: &[u8]) -> io::Result<&Path> {
     let text = std::str::from_utf8(bytes).map_err(|_| ErrorKind::NotFound)?;
@@ -150,7 +150,7 @@ fn encode(path: &OsStr) -> String {
             if byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte) {
                 text.push(byte.into());
             } else {
-                write!(text, "%{byte:02X}").expect("a String takes everything");
+                write!(text, "%{byte:02X}").expect("writing to a String succeeds");
             }
             text
         })

@@ -1,4 +1,4 @@
-//! The limit of file descriptors, of which each connection needs one.
+//! The limit of file descriptors. Each connection needs one.
 
 #[cfg(unix)]
 use crate::server_process::Refusal;
@@ -8,8 +8,8 @@ use anyhow::{Context, bail};
 #[cfg(unix)]
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-/// Descriptors besides the connections: standard streams, pipes, the listener, the poller, and
-/// inherited ones.
+/// Descriptors besides the connections, such as standard streams, pipes, the listener, the poller,
+/// and inherited ones.
 #[cfg(unix)]
 const SPARE: usize = 64;
 
@@ -32,7 +32,7 @@ pub(crate) fn make_room(connections: usize) -> Result<()> {
     )))
 }
 
-/// There is no such limit.
+/// This system has no such limit.
 #[cfg(not(unix))]
 pub(crate) fn make_room(_: usize) -> Result<()> {
     Ok(())

@@ -15,8 +15,8 @@
 //!
 //! * The server is a separate process (this program, started again), so that the OS reports its CPU
 //!   time, context switches and memory separately.
-//! * The clients are the same program for both servers, and both servers do the same work: see
-//!   [`server`], where they stand side by side.
+//! * The clients are the same program for both servers, and both servers do the same work.
+//!   [`server`] shows them side by side.
 //! * Think times grow with the number of clients, so that every step has the same number of
 //!   requests per second. Only the number of connections changes from step to step.
 //!

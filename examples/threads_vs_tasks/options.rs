@@ -27,8 +27,8 @@ usage: cargo run --release --example threads_vs_tasks -- [flags]
   --help                show this
 ";
 
-/// The clients' ends of loopback connections are limited by the range of local ports: some 28,000
-/// on Linux, 16,000 on other systems.
+/// The range of local ports limits the clients' ends of loopback connections, to some 28,000 on
+/// Linux and 16,000 on other systems.
 const MAX_CONNECTIONS: f64 = 20_000.0;
 
 /// The default think time per connection. Together, all clients send 10,000 requests/s, which

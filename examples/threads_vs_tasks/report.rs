@@ -20,9 +20,9 @@ const BUSY_CLIENTS: f64 = 0.9;
 /// running, and then latencies and context switches vary by whole factors from run to run.
 const BUSY_MACHINE: f64 = 1.0;
 
-/// Results whose ratio is below this are reported as equal. Over nine runs on two cores, eight of
-/// them disturbed, the ratio of the CPU times of both servers at 10 connections was between 1.04
-/// and 1.38.
+/// Results with a ratio below this are reported as equal. In nine runs on two cores, eight of them
+/// disturbed by other programs, the CPU times of both servers at 10 connections had ratios between
+/// 1.04 and 1.38.
 const SAME: f64 = 1.25;
 
 pub(crate) struct Report<'a> {
@@ -120,7 +120,7 @@ impl Report<'_> {
         Ok(())
     }
 
-    /// Both ends of the range: where tasks should win, and where they may not.
+    /// Compares both ends of the range. Tasks should win at one end, and may lose at the other.
     fn write_verdict(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let rungs = self.options.connections.iter();
         let common: Vec<_> = rungs.filter_map(|&n| Some((n, self.pair(n)?))).collect();
@@ -234,7 +234,7 @@ fn right(text: impl ToString) -> Cell {
     Cell::new(text).set_alignment(CellAlignment::Right)
 }
 
-/// The number of decimals that shows so many digits in total, and so many below one.
+/// Formats a number with `digits` significant digits, or with `digits` decimals if it is below one.
 pub(crate) fn significant(number: f64, digits: usize) -> String {
     let whole_digits = (number.abs().log10().floor() + 1.0).max(0.0) as usize;
     format!("{number:.*}", digits.saturating_sub(whole_digits))

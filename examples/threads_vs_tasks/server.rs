@@ -1,16 +1,16 @@
 //! The two servers side by side. They differ in the type that runs a connection, and in `.await`.
 //!
-//! A request has `size` bytes; its reply is the same bytes in upper case.
+//! A request has `size` bytes. Its reply is the same bytes in upper case.
 //!
 //! The server and the process that started it exchange lines:
 //!
 //! | line | meaning |
 //! |---|---|
-//! | ← `listening 127.0.0.1:4711` | come |
-//! | → `usage` | how much have you used so far? |
-//! | ← `usage 1234000 56 7890 7890` | so much: see [`Usage`] |
-//! | ← `refused threads after 1234 connections: ..` | the OS won't have more of them |
-//! | ← `failed ..` | the end |
+//! | ← `listening 127.0.0.1:4711` | the server accepts connections |
+//! | → `usage` | requests the resources used so far |
+//! | ← `usage 1234000 56 7890 7890` | the reply, a [`Usage`] |
+//! | ← `refused threads after 1234 connections: ..` | the OS refuses more of them |
+//! | ← `failed ..` | an error that ends the trial |
 
 use std::{
     fmt,

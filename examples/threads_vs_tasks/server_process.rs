@@ -14,7 +14,7 @@ use anyhow::{Context, Error, Result, anyhow, bail};
 
 use crate::{options::Side, usage::Usage};
 
-/// Time limit for a reply of the server. It usually takes a millisecond; on a machine that is short
+/// Time limit for a reply of the server. It usually takes a millisecond. On a machine that is short
 /// of memory it takes longer, but must not delay the next steps forever.
 const TIME_LIMIT: Duration = Duration::from_secs(5);
 
@@ -30,7 +30,7 @@ pub(crate) struct ServerProcess {
     answers: Receiver<String>,
 }
 
-/// This server cannot do this step on this machine; with the reason.
+/// This server cannot do this step on this machine, for the given reason.
 #[derive(Debug)]
 pub(crate) struct Refusal(pub(crate) String);
 

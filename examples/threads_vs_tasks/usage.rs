@@ -9,7 +9,7 @@ use nix::sys::{
     time::TimeValLike,
 };
 
-/// Of all threads together, including those that have ended.
+/// The sum over all threads, including those that have ended.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Usage {
     /// In user mode and in the kernel.

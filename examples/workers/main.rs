@@ -63,7 +63,7 @@ async fn serve(worker: Worker) -> io::Result<()> {
 }
 
 /// Answers one request after the other. When the worker is stopped, the next response is the last
-/// one and says so, so that the client opens a new connection for its next request.
+/// one. Its header announces this, so the client opens a new connection for its next request.
 async fn converse(worker: Worker, counter: Rc<Counter>, mut stream: TcpStream) -> io::Result<()> {
     let mut request = Vec::new();
     while let Some(path) = timeout(IDLE, read_request(&mut stream, &mut request)).await?? {
@@ -93,9 +93,9 @@ async fn respond(worker: &Worker, counter: &Counter, path: &str) -> (&'static st
             ),
             Err(error) => ("503 Service Unavailable", format!("the counter: {error}\n")),
         },
-        // Liveness: this loop is running. Otherwise the parent would have replaced the worker.
+        // Liveness. This loop is running. If it hung, the parent would replace the worker.
         "/livez" => ("200 OK", "alive\n".into()),
-        // Readiness: the service has its dependencies, and the worker is not draining.
+        // Readiness. The service has its dependencies, and the worker is not draining.
         "/readyz" if worker.stop_token().is_stopped() => {
             ("503 Service Unavailable", "ending\n".into())
         }

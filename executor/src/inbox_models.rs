@@ -1,4 +1,4 @@
-//! Models of the inbox, in which loom tries all orders that two or three threads can take.
+//! Models of the inbox. loom runs them in all interleavings of two or three threads.
 //!
 //! ```sh
 //! RUSTFLAGS="--cfg windlass_loom" cargo test --release -p windlass-executor --lib
@@ -48,7 +48,8 @@ fn post(inbox: &Arc<Inbox>, index: u32, generation: u32) -> thread::JoinHandle<(
     thread::spawn(move || inbox.post(Key::new(0, generation, index)))
 }
 
-/// Drains the inbox. Returns the slots with their generations, or without one for any.
+/// Drains the inbox. Returns the slots with their generations; without a generation, any task of
+/// the slot is meant.
 fn drain(inbox: &Inbox, waker: &Waker) -> Vec<(u32, Option<u32>)> {
     let mut posted = Vec::new();
     inbox.drain(waker.clone(), |index, generation| {
@@ -74,7 +75,7 @@ fn live_until(inbox: &Inbox, driver: &Driver, waker: &Waker, wanted: &[(u32, u32
     }
 }
 
-/// Three threads have too many orders to try all. This tries those with at most three preemptions.
+/// Three threads have too many interleavings, so this tries those with at most three preemptions.
 fn model_of_three(code: impl Fn() + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(3);
@@ -165,7 +166,7 @@ fn a_wake_of_a_dropped_executor_never_reaches_the_next() {
         assert!(old_driver.wakes() <= 1);
         assert!(new_driver.wakes() <= 1, "woken by the fresh wake alone");
         assert_eq!(drain(&inbox, &new), []);
-        assert_eq!(StdArc::strong_count(&old_driver), 2, "ours, and `old`");
+        assert_eq!(StdArc::strong_count(&old_driver), 2, "test and `old`");
     });
 }
 

@@ -1,5 +1,5 @@
-//! Which types may go to other threads, and which may not. This is checked when it is compiled; see
-//! also `must_not_compile.md`.
+//! Which types are `Send`, `Sync`, `Unpin` and unwind safe. The compiler checks it; see also
+//! `must_not_compile.md`.
 
 use std::cell::Cell;
 use std::future::Pending;
@@ -9,7 +9,7 @@ use std::rc::Rc;
 
 use windlass_executor::{Entered, Executor, Panic, Run, Task, Tick, YieldNow};
 
-/// Fails to compile if a type does not have all the traits.
+/// Fails to compile unless the type has all of the traits.
 macro_rules! has {
     ($type:ty: $($trait:path),+) => {
         const _: () = {
@@ -19,7 +19,7 @@ macro_rules! has {
     };
 }
 
-/// Fails to compile if a type has one of the traits: then `Probe` has two ways to say `hidden`.
+/// Fails to compile if the type has one of the traits, because `hidden` then becomes ambiguous.
 macro_rules! lacks {
     ($type:ty: $($trait:path),+) => {
         $(const _: fn() = || {
@@ -45,22 +45,22 @@ has!(Entered: Unpin);
 
 lacks!(Task<()>: Send, Sync);
 lacks!(Task<Local>: Send, Sync);
-// The output is never pinned in the handle.
+// The handle never pins the output.
 has!(Task<()>: Unpin);
 has!(Task<PhantomPinned>: Unpin);
 
 lacks!(Run<'static, Pending<()>>: Send, Sync);
 has!(Run<'static, Pending<()>>: Unpin);
-// The main future is pinned in its `Run`.
+// `Run` pins the main future.
 lacks!(Run<'static, Pinned>: Unpin);
 
-// A panic may be carried to another thread, as that of `std::thread::JoinHandle::join`.
+// A panic may move to another thread, like the one that `std::thread::JoinHandle::join` returns.
 has!(Panic: Send, Sync, Unpin, std::error::Error);
 
 has!(Tick: Send, Sync, Unpin, Copy, Eq, UnwindSafe, RefUnwindSafe);
 has!(YieldNow: Send, Sync, Unpin, UnwindSafe, RefUnwindSafe);
 
-// After a panic that was caught all of these are as usable as before.
+// These types stay usable after a caught panic.
 has!(Executor: UnwindSafe, RefUnwindSafe);
 has!(Entered: UnwindSafe, RefUnwindSafe);
 has!(Task<Local>: UnwindSafe, RefUnwindSafe);
@@ -69,7 +69,7 @@ has!(Run<'static, Pending<()>>: UnwindSafe, RefUnwindSafe);
 lacks!(Run<'static, &'static mut Pending<()>>: UnwindSafe);
 has!(Panic: UnwindSafe, RefUnwindSafe);
 
-// The probes themselves: they tell the two apart.
+// Checks of the macros themselves.
 has!(u8: Send, Sync);
 lacks!(Local: Send, Sync);
 lacks!(*const (): Send, Sync);

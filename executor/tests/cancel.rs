@@ -1,4 +1,4 @@
-//! Cancelling a task in each state that it can be in.
+//! Cancelling a task in each of its states.
 
 mod common;
 
@@ -12,11 +12,11 @@ use common::*;
 use futures::future::select;
 use windlass_executor::{Executor, Task, block_on, spawn, yield_now};
 
-/// Where a task finds its own handle.
+/// A slot where a task finds its own handle.
 type Own<T> = Rc<RefCell<Option<Task<T>>>>;
 
 fn own<T>(own: &Own<T>) -> Task<T> {
-    own.take().expect("the test put it there")
+    own.take().expect("the test has stored it")
 }
 
 #[test]
@@ -185,7 +185,8 @@ fn a_task_that_awaits_its_own_cancel_never_resumes() {
 
 #[test]
 fn a_cancelled_running_task_that_ends_returns_its_output() {
-    // A task of one executor drives another one, whose task cancels it while it runs.
+    // A task drives a nested executor. A task of the nested one cancels the outer task during its
+    // poll.
     let (executor, handle) = (Executor::new(), Own::<u8>::default());
     let got = shared(None);
     let (inner, give) = (handle.clone(), got.clone());
@@ -267,7 +268,7 @@ fn a_task_may_cancel_any_other_from_its_poll() {
     executor
         .spawn(async move {
             drop(idle_task);
-            let queued = inner.take().expect("the test put it there");
+            let queued = inner.take().expect("the test has stored it");
             assert_eq!(queued.cancel().await, None);
             told_inside.push("cancelled both");
         })
@@ -279,7 +280,7 @@ fn a_task_may_cancel_any_other_from_its_poll() {
 
 #[test]
 fn a_task_dropped_by_its_own_destructor_is_dropped_once() {
-    // The destructor of a task's future reaches for its handle.
+    // The destructor of the task's future drops the task's own handle.
     let (executor, trace, handle) = (Executor::new(), Trace::new(), Own::<()>::default());
     let (inner, told_inside) = (handle.clone(), trace.clone());
     let at_drop = on_drop(move || {

@@ -1,5 +1,5 @@
-//! Chains of tasks that own each other: how long they are must not show in the stack that their
-//! drop takes.
+//! Chains of tasks that own each other. The stack that their drop takes must not grow with the
+//! length of the chain.
 
 mod common;
 #[path = "common/deep.rs"]
@@ -65,7 +65,7 @@ fn dropping_the_executor_of_a_chain_takes_little_stack() {
         count.is(LENGTH);
         assert!(first.is_finished());
 
-        // The first of the chain is the first to be dropped.
+        // The executor drops the head of the chain first.
         let executor = Executor::new();
         let entered = executor.enter();
         fn link(left: usize, count: Count) -> Task<()> {
@@ -153,7 +153,7 @@ fn dropping_executors_that_own_each_other_takes_little_stack() {
     });
 }
 
-/// A tree of tasks, as a list of names: `children` says what each one owns.
+/// Spawns a tree of tasks, each of which owns its children.
 fn tree(
     executor: &Executor,
     trace: &Trace,
@@ -179,7 +179,7 @@ fn a_tree_is_dropped_depth_first_in_the_order_of_the_code() {
     sorted.sort();
     assert_eq!(order, sorted);
 
-    // The same below a chain that is so long that the tree's drops are deferred.
+    // The same tree at the end of a chain long enough for the tree's drops to be deferred.
     let mut rest = tree(&executor, &trace, 4, 2, "");
     for _ in 0..1_000 {
         rest = Some(executor.spawn(hold(rest)));
@@ -202,7 +202,7 @@ fn a_panicking_destructor_deep_in_a_chain_loses_none_of_the_rest() {
             assert_eq!(panic_of(|| drop(first)), "splinter");
             count.is(LENGTH);
         }
-        // Not even while the thread panics, where a second panic would be an abort.
+        // Unwinding drops the chain here, so a second panic would abort the process.
         let mut n = 0;
         let first = chain(&executor, |rest| {
             n += 1;
@@ -243,7 +243,7 @@ fn a_task_whose_drop_is_deferred_counts_as_cancelled() {
         trace.is(&["poll last"]);
         let (inner, woken) = (executor.clone(), waker.clone());
         let busy = on_drop(move || {
-            // The last task was cancelled just before, and its drop is deferred.
+            // The drop of the last task is deferred when this destructor runs.
             kept(&woken).wake();
             settle(&inner);
             let other = inner.spawn(async { 7 });
@@ -288,7 +288,7 @@ fn a_loop_in_a_deep_destructor_sees_cancelled_tasks_gone() {
     });
 }
 
-/// Not all of what is deferred belongs to the destructor that runs the loop.
+/// The loop that a destructor runs drops only the deferred tasks of that destructor.
 #[test]
 fn a_loop_in_a_destructor_leaves_deferred_tasks_to_their_owner() {
     on_a_small_stack(|executor, count| {

@@ -1,4 +1,5 @@
-//! The end of an executor: what is dropped, in which order, and what destructors may do then.
+//! Dropping an executor. Covers the values dropped, their order, and the calls that destructors may
+//! make.
 
 mod common;
 
@@ -219,7 +220,7 @@ fn many_executors_work_at_once_and_in_sequence() {
     }
 }
 
-/// What a thread-local holds; its destructor runs when the thread ends.
+/// Values in a thread-local, which are dropped when the thread ends.
 struct AtExit(RefCell<Vec<Box<dyn std::any::Any>>>);
 
 thread_local! {
@@ -227,11 +228,11 @@ thread_local! {
     static LAST_USED: AtExit = const { AtExit(RefCell::new(Vec::new())) };
 }
 
-/// Runs `set_up` on a thread of its own and drops what it makes when the thread ends: once before
-/// the crate's own thread-locals are gone, once after.
+/// Runs `set_up` on a new thread and drops its results when the thread ends. One is dropped before
+/// the crate's own thread-locals, one after them.
 fn at_thread_exit<T: 'static>(set_up: impl Fn(&'static str) -> T + Send + 'static) {
     let thread = thread::spawn(move || {
-        // The last to be used is the first to be destroyed.
+        // Thread-locals are destroyed in the reverse order of their first use.
         FIRST_USED.with(|_| {});
         drop(Executor::new());
         drop(catch_unwind(|| spawn(async {}))); // looks for the entered executor

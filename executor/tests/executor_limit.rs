@@ -1,4 +1,4 @@
-//! How many executors a process may have. Alone in its process, since it takes all of them.
+//! The limit of executors per process. Runs in its own process because it creates that many.
 
 use std::panic::catch_unwind;
 

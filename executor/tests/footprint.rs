@@ -1,4 +1,4 @@
-//! What a task costs in memory, counted by an allocator.
+//! Memory per task, measured with a counting allocator.
 
 mod common;
 #[path = "common/counting.rs"]
@@ -47,7 +47,7 @@ fn a_spawn_is_one_allocation_and_nothing_else_is_any() {
             detached.detach();
             drop(cancelled.cancel());
         });
-        assert_eq!(allocations, 0, "to let go of handles");
+        assert_eq!(allocations, 0, "to drop and detach handles");
     }));
     let (allocations, ..) = count(|| executor.tick(Waker::noop(), 9));
     assert_eq!(allocations, 0, "to tick");
@@ -55,8 +55,8 @@ fn a_spawn_is_one_allocation_and_nothing_else_is_any() {
 
 #[test]
 fn a_waiting_task_takes_about_48_bytes_besides_its_future() {
-    // 40 for the head of its cell and 8 for its slot; and at most a sixteenth of a slot more, where
-    // the table has just grown.
+    // The header of the task's cell takes 40 bytes and its slot 8 bytes. A table that has just
+    // grown adds at most a sixteenth of a slot.
     let of_some_size = || async {
         let state = [0_u64; 25];
         pending::<()>().await;
@@ -122,7 +122,7 @@ fn a_dropped_executor_frees_all_its_memory() {
     };
     live(); // the shelf of inboxes stays
     let (_, bytes, ()) = count(|| (0..100).for_each(|_| live()));
-    // What a thread of std's takes is partly given back by that thread.
+    // A std thread frees part of its memory itself, which the count of this thread misses.
     assert!(
         bytes.abs() < 100 * 1000,
         "{bytes} bytes more after 100 executors"
@@ -159,7 +159,7 @@ fn a_million_remote_wakes_take_bounded_memory() {
                 }
             };
             let counted = scope.spawn(move || count(waking));
-            counted.join().expect("it does not panic")
+            counted.join().expect("no panic on the thread")
         });
         let (_, bytes, ()) = other;
         assert!(bytes <= 4096, "{bytes} bytes more after a million wakes");

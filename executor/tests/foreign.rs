@@ -1,4 +1,4 @@
-//! Wakes from other threads: none is lost, none comes twice, none needs the executor to be there.
+//! Wakes from other threads. Each wake is delivered once, and a waker may outlive its executor.
 
 mod common;
 
@@ -12,9 +12,9 @@ use std::thread;
 use common::*;
 use windlass_executor::{Executor, Tick, block_on, spawn, yield_now};
 
-/// Does something on another thread, and waits for its end.
+/// Runs a closure on another thread and waits until it returns.
 fn elsewhere(code: impl FnOnce() + Send) {
-    thread::scope(|scope| scope.spawn(code).join()).expect("it does not panic");
+    thread::scope(|scope| scope.spawn(code).join()).expect("no panic on the thread");
 }
 
 #[test]
@@ -119,7 +119,7 @@ fn a_stale_remote_wake_never_wakes_the_next_task_in_the_slot() {
     settle(&executor);
     trace.is(&[]);
 
-    // A fresh one is heard, whether before or after a stale one.
+    // A fresh wake takes effect before or after a stale one.
     for fresh_first in [true, false] {
         let (stale, fresh) = (kept(&waker), kept(&fresh));
         elsewhere(|| {
@@ -179,7 +179,7 @@ fn a_wake_after_the_executors_thread_is_gone_does_nothing() {
         executor.tick(&driver, 9);
         kept(&waker)
     });
-    let waker = home.join().expect("it does not panic");
+    let waker = home.join().expect("no panic on the thread");
     waker.wake_by_ref();
     waker.wake();
     assert_eq!(wakes.take(), 0);
@@ -210,12 +210,12 @@ fn a_stale_wake_never_reaches_the_next_executor_with_its_id() {
             wait.recv().expect("the test wakes");
             wakes.take() == 0 && !executor.has_ready()
         });
-        let is_same = told_here.recv().expect("it does not panic");
+        let is_same = told_here.recv().expect("no panic on the thread");
         if is_same {
             kept(&waker).wake();
             go.send(()).expect("the other thread waits");
         }
-        assert!(next.join().expect("it does not panic"));
+        assert!(next.join().expect("no panic on the thread"));
         if is_same {
             return;
         }
@@ -260,7 +260,7 @@ fn wakers_work_on_any_thread_and_the_future_stays_on_its_own() {
             task.await;
         }
     }));
-    other.join().expect("it does not panic");
+    other.join().expect("no panic on the thread");
     assert!(stop.load(SeqCst));
     assert_eq!(dropped.load(SeqCst), 10);
 }
@@ -293,7 +293,7 @@ fn no_wake_is_lost_between_two_threads_that_alternate() {
         Poll::Pending
     });
     let polls = block_on(Executor::new().run(async { spawn(asking).await }));
-    other.join().expect("it does not panic");
+    other.join().expect("no panic on the thread");
     assert_eq!(answered.load(SeqCst), ROUNDS);
     assert!(
         polls <= 2 * ROUNDS + 1,
@@ -314,13 +314,13 @@ fn tasks_that_park_and_unpark_their_thread_lose_no_wake() {
         }
         ask.send(cx.waker().clone())
             .expect("the other thread listens");
-        // Takes whatever token the thread has, and leaves none.
+        // Consumes the thread's park token, if there is one.
         thread::current().unpark();
         thread::park();
         Poll::Pending
     });
     let polls = block_on(Executor::new().run(async { spawn(greedy).await }));
-    other.join().expect("it does not panic");
+    other.join().expect("no panic on the thread");
     assert_eq!(polls, ROUNDS + 1);
 }
 
@@ -349,7 +349,7 @@ fn a_driver_waker_that_panics_does_not_lose_the_wake() {
     trace.is(&["poll a"]);
 }
 
-/// Wakers that other threads wake as fast as they can.
+/// Wakers that other threads wake in a tight loop.
 struct Storm {
     wakers: Mutex<Vec<Waker>>,
     is_over: AtomicBool,
@@ -358,7 +358,7 @@ struct Storm {
 impl Storm {
     fn blow(&self) {
         while !self.is_over.load(SeqCst) {
-            let wakers = self.wakers.lock().expect("no panic under it").clone();
+            let wakers = self.wakers.lock().expect("it isn't poisoned").clone();
             for waker in wakers {
                 waker.wake();
             }
@@ -397,7 +397,7 @@ fn executors_may_be_dropped_during_remote_wakes() {
                 });
                 executor.spawn(waiting).detach();
                 executor.tick(Waker::noop(), 20);
-                let mut wakers = storm.wakers.lock().expect("no panic under it");
+                let mut wakers = storm.wakers.lock().expect("it isn't poisoned");
                 wakers.truncate(40); // those of executors before stay for a while
                 let place = round % (wakers.len() + 1);
                 wakers.insert(place, kept(&waker));
@@ -421,18 +421,18 @@ fn remote_wakes_find_their_tasks_while_slots_are_reused() {
                 for task in tasks {
                     task.await;
                 }
-                let mut wakers = storm.wakers.lock().expect("no panic under it");
+                let mut wakers = storm.wakers.lock().expect("it isn't poisoned");
                 wakers.truncate(20); // stale ones go on for a while
             }
         }));
     });
 
-    /// Waits for two wakes, which only the storm can bring.
+    /// Waits for two wakes, which come only from the storm.
     async fn two_wakes(storm: Arc<Storm>) {
         let mut polls = 0;
         poll_fn(|cx| {
             polls += 1;
-            let mut wakers = storm.wakers.lock().expect("no panic under it");
+            let mut wakers = storm.wakers.lock().expect("it isn't poisoned");
             wakers.insert(0, cx.waker().clone());
             if polls > 2 {
                 Poll::Ready(())

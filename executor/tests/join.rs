@@ -1,4 +1,4 @@
-//! What a handle gives: the output, once, to the last task that awaits it.
+//! Awaiting handles. The last task that awaits a handle receives the output, once.
 
 mod common;
 
@@ -13,7 +13,7 @@ use futures::future::{Either, join_all, select};
 use futures::stream::{FuturesUnordered, StreamExt};
 use windlass_executor::{Executor, Task, block_on, spawn, yield_now};
 
-/// How the message ends that tells so; it begins with which task it is.
+/// End of the panic message, after the task's name.
 const GONE: &str = " can't finish any more: its executor was dropped";
 const TAKEN: &str = "this task was awaited to its end before";
 
@@ -208,7 +208,7 @@ fn a_task_is_not_finished_while_it_runs() {
     let seen = flag();
     let (inner, saw) = (own.clone(), seen.clone());
     let task = executor.spawn(async move {
-        let own = inner.take().expect("the test put it there");
+        let own = inner.take().expect("the test has stored it");
         saw.set(!own.is_finished());
         own.detach();
     });
@@ -294,7 +294,7 @@ fn a_handle_may_move_into_another_task_while_it_is_awaited() {
     executor.tick(Waker::noop(), 1);
     let next = executor.spawn(async move { task.await.len() });
     settle(&executor);
-    assert_eq!(wakes.take(), 0, "the first to await it has given up");
+    assert_eq!(wakes.take(), 0, "another task has replaced the joiner");
     assert_eq!(block_on(next), 4);
 }
 
@@ -305,7 +305,7 @@ fn a_task_that_awaits_itself_is_dropped_with_its_executor() {
     let (inner, at_drop) = (own.clone(), says_drop(&trace, "future"));
     let task = executor.spawn(async move {
         let _at_drop = at_drop;
-        let own = inner.take().expect("the test put it there");
+        let own = inner.take().expect("the test has stored it");
         own.await;
     });
     own.replace(Some(task));
@@ -369,7 +369,7 @@ fn a_future_is_dropped_before_its_output_is_returned() {
     trace.is(&["poll task", "drop task", "got 5"]);
 }
 
-/// Is ready when it was polled twice; counts all polls.
+/// Completes at its second poll and counts all polls.
 async fn twice(polls: Rc<Cell<usize>>) {
     let mut first = true;
     poll_fn(move |cx| {
@@ -398,8 +398,8 @@ fn join_all_of_10_000_children_polls_each_once() {
         .await;
     }));
     assert_eq!(polls.get(), 2 * CHILDREN);
-    // `FuturesUnordered` yields now and then; each time it has got on.
-    assert!(main_polls <= CHILDREN, "{main_polls} polls of the whole");
+    // `FuturesUnordered` yields from time to time, and makes progress between yields.
+    assert!(main_polls <= CHILDREN, "{main_polls} polls of main");
 }
 
 #[test]
@@ -418,7 +418,7 @@ fn join_all_of_10_000_tasks_polls_each_once() {
         .await;
     }));
     assert_eq!(polls.get(), 2 * TASKS);
-    assert!(main_polls <= 2 * TASKS, "{main_polls} polls of the whole");
+    assert!(main_polls <= 2 * TASKS, "{main_polls} polls of main");
 }
 
 #[test]
@@ -441,5 +441,5 @@ fn futures_unordered_of_10_000_tasks_returns_each_output_once() {
         .await
     }));
     assert_eq!(sum, TASKS * (TASKS - 1) / 2);
-    assert!(polls <= TASKS, "{polls} polls of the whole");
+    assert!(polls <= TASKS, "{polls} polls of main");
 }

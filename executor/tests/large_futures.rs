@@ -1,5 +1,5 @@
-//! How much stack it takes to spawn a large future, also in debug builds, which copy on the stack
-//! what a function takes by value.
+//! Stack usage of spawning a large future, also in debug builds, which copy by-value arguments on
+//! the stack.
 
 #[path = "common/large.rs"]
 mod large;

@@ -1,7 +1,7 @@
-//! The executor does what a plain model of it says, word for word, whatever the program.
+//! The executor behaves like a plain model of it in every random program.
 //!
-//! On 64 bits: on 32 so many programs use up the 1,024 generations of an executor id, and then a
-//! stale wake may ring once for nothing, which the model doesn't allow.
+//! 64-bit targets only. On 32-bit targets the programs use up the 1,024 generations of an executor
+//! id. A stale wake may then wake the driver once for nothing, which the model rejects.
 #![cfg(target_pointer_width = "64")]
 
 #[path = "common/program.rs"]

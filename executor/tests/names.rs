@@ -1,4 +1,4 @@
-//! Which task it is, in `Debug` and in messages.
+//! How `Debug` and messages identify a task.
 
 mod common;
 

@@ -1,4 +1,4 @@
-//! In which order tasks are polled, and when the loop hands over.
+//! The order in which tasks are polled, and when the loop returns to its driver.
 
 mod common;
 

@@ -1,4 +1,4 @@
-//! Panics stay in their task and come out where it is awaited; the loop goes on.
+//! A panic stays in its task and propagates to the joiner. The loop continues.
 
 mod common;
 
@@ -97,7 +97,8 @@ fn a_panic_of_a_locals_drop_is_a_panic_of_the_task() {
 
 #[test]
 fn a_finished_future_that_panics_in_its_drop_ends_alone() {
-    // Not in the poll, as in an async block, but when the executor drops the future after it.
+    // The future panics when the executor drops it after its last poll. In an async block the poll
+    // itself would panic.
     let (executor, trace) = (Executor::new(), Trace::new());
     let spawn_one = |name, result| {
         let panics = panics_on_drop("dropped after the poll");
@@ -160,7 +161,7 @@ fn a_self_cancelled_future_that_panics_in_its_drop_ends_alone() {
     let inner = own.clone();
     let task = executor.spawn(async move {
         let _panics = panics_on_drop("splinter");
-        inner.take().expect("the test put it there").cancel().await;
+        inner.take().expect("the test has stored it").cancel().await;
     });
     own.replace(Some(task));
     executor.spawn(told(&trace, "other", idle())).detach();
@@ -192,7 +193,8 @@ fn an_output_that_panics_in_its_drop_panics_at_the_handle() {
 fn a_payload_that_panics_in_its_drop_is_discarded() {
     struct Payload(#[expect(dead_code, reason = "it is there to be dropped")] Box<dyn Send>);
     let (executor, trace) = (Executor::new(), Trace::new());
-    // The payload of the second panic is given up by the executor; this one takes no memory.
+    // The drop of a payload panics with a second payload, which the executor leaks. The second one
+    // is `()`, which takes no memory.
     let payload = || Payload(Box::new(on_drop(|| panic_any(()))));
     executor.spawn(async move { panic_any(payload()) }).detach();
     let at_drop = on_drop(move || panic_any(payload()));
@@ -259,7 +261,8 @@ fn a_driver_waker_may_panic_in_its_drop() {
         executor.spawn(told(&trace, "a", idle())).detach();
         let (hooks, driver) = hooked();
         executor.tick(&driver, 0);
-        // It is held twice, for wakes from this thread and for those from others. Either panics.
+        // The executor holds the driver's waker twice, for local and for remote wakes. Each drop
+        // may panic.
         let again = Rc::downgrade(&hooks);
         hooks.on_drop.set(move || match copy {
             0 => panic!("drop"),
@@ -269,7 +272,7 @@ fn a_driver_waker_may_panic_in_its_drop() {
             }
         });
         assert_eq!(panic_of(|| executor.tick(Waker::noop(), 0)), "drop");
-        assert_eq!(Rc::strong_count(&hooks), 2, "ours and the driver's own");
+        assert_eq!(Rc::strong_count(&hooks), 2, "the test and the driver");
         let outside = panic_of(|| spawn(async {}));
         assert!(
             outside.starts_with("`spawn` was called outside"),
@@ -397,7 +400,7 @@ fn a_joiner_that_panics_in_its_drop_does_not_undo_a_cancel() {
     assert_eq!(executor.tasks(), 0);
 }
 
-/// A future of which everything panics: its poll, its drop, and the drop of that panic's payload.
+/// Its poll and its drop panic, and so does the drop of the panic's payload.
 struct Explosive;
 
 impl Future for Explosive {
@@ -438,7 +441,7 @@ fn endless_payloads_that_panic_in_their_drop_are_leaked() {
 
 #[test]
 fn a_panicking_poll_poisons_the_mutexes_it_holds() {
-    /// The guard is a field, so no unwinding of the poll drops it.
+    /// The guard is a field, so unwinding out of the poll keeps it.
     struct Holds<'a>(#[expect(dead_code, reason = "it is held")] Option<MutexGuard<'a, ()>>);
     impl Future for Holds<'_> {
         type Output = ();

@@ -1,4 +1,4 @@
-//! User code that calls back: from a poll, from a destructor, from each function of a waker.
+//! User code that calls the executor from a poll, a destructor or a waker function.
 
 mod common;
 
@@ -17,7 +17,7 @@ const IN_A_TASK: &str =
     "`block_on` inside a task would stop all other tasks: `.await` the future instead";
 const TWO_RUNS: &str = "another `run` of this executor is unfinished: await it, or drop it";
 
-/// An executor that tasks can reach. It outlives its tasks only if the test drops them.
+/// An executor that tasks can reach. The tasks keep it alive until the test drops them.
 fn reachable() -> (Rc<Executor>, Rc<Executor>) {
     let executor = Rc::new(Executor::new());
     (executor.clone(), executor)
@@ -263,7 +263,7 @@ fn a_destructor_inside_the_loop_may_spawn_wake_and_cancel() {
     trace.is(&["drop other", IN_ITSELF, "poll spawned", "poll woken"]);
 }
 
-/// What a waker does when it is cloned, dropped or woken: all that can be done.
+/// The body of a waker's clone, drop or wake. Makes every call that is allowed there.
 fn busy(
     executor: &Rc<Executor>,
     trace: &Trace,
@@ -325,14 +325,14 @@ fn a_woken_joiner_may_call_anything_but_the_loop() {
     let other = executor.spawn(hold(says_drop(&trace, "other")));
     let task = shared(Some(executor.spawn(async { 1 })));
     let (hooks, joiner) = hooked();
-    let pending = poll_with(task.borrow_mut().as_mut().expect("it's there"), &joiner);
+    let pending = poll_with(task.borrow_mut().as_mut().expect("has a task"), &joiner);
     assert!(pending.is_pending());
     let (own, told_inside, waker_inside) = (task.clone(), trace.clone(), waker.clone());
     hooks.on_wake.set(move || {
         spawn(told(&told_inside, "spawned", idle())).detach();
         kept(&waker_inside).wake();
         drop(other);
-        let mut own = own.take().expect("it's there");
+        let mut own = own.take().expect("has a task");
         told_inside.push(format!("{:?}", poll(&mut own)));
         told_inside.push(panic_of(|| inner.tick(Waker::noop(), 1)));
     });
@@ -388,7 +388,7 @@ fn a_driver_may_call_anything_when_it_is_woken() {
     executor.spawn(async move { drop((inner, next)) }).detach();
     trace.is(&["waker", "drop other", "poll spawned", "poll woken"]);
 
-    // The driver that came in the meantime is the one to be woken from now on.
+    // From now on, wakes go to the driver that was stored in the meantime.
     executor.tick(&next_driver, 9);
     let (inner, next) = (executor.clone(), next_driver.clone());
     let (hooks, driver) = hooked();

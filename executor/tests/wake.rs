@@ -1,4 +1,4 @@
-//! What a wake does, on the executor's own thread.
+//! The effects of a wake on the executor's own thread.
 
 mod common;
 

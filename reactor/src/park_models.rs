@@ -1,10 +1,10 @@
-//! Models of the park protocol, in which loom tries all orders that two or three threads can take.
+//! Models of the park protocol. loom runs them in all interleavings of two or three threads.
 //!
 //! ```sh
 //! RUSTFLAGS="--cfg windlass_loom" cargo test --release -p windlass-reactor --lib park
 //! ```
 //!
-//! A wake that is lost is a deadlock, which loom reports.
+//! A lost wake is a deadlock, which loom reports.
 
 use std::sync::Arc;
 use std::task::Waker;
@@ -144,7 +144,7 @@ fn join(thread: JoinHandle<()>) {
     thread.join().unwrap();
 }
 
-/// Tries the orders of three threads with at most three preemptions per run.
+/// Tries the interleavings of three threads with at most three preemptions per run.
 fn model_of_three(code: impl Fn() + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(3);
@@ -223,7 +223,7 @@ fn a_loop_around_another_one_sees_wakes_of_its_reactor() {
         let thread = flag.set_by_thread(&reactor.park.waker());
         let mut is_first = true;
         while !flag.is_set() {
-            // Another future of the same round runs an inner loop.
+            // Another future of the same round runs a nested loop.
             if std::mem::take(&mut is_first) {
                 reactor.park.enter();
                 reactor.inner_turn(Some(Duration::ZERO));
@@ -324,17 +324,17 @@ fn a_deferred_waker_is_called_in_the_next_turn() {
         let block_on = reactor.park.block_on_waker();
         block_on.take_woken();
         let defer = |reactor: &Reactor| reactor.park.defer(Waker::from(block_on.clone()));
-        // By a host, between its turns.
+        // Deferred by a host between two turns.
         defer(&reactor);
         reactor.poller.wait_until_readable();
         reactor.turn(None);
         assert!(block_on.take_woken());
-        // By a loop, which comes back to the turn.
+        // Deferred by a loop that returns to its turn.
         reactor.park.enter();
         defer(&reactor);
         reactor.inner_turn(None);
         assert!(block_on.take_woken());
-        // By a loop that leaves.
+        // Deferred by a loop that exits.
         defer(&reactor);
         reactor.leave();
         reactor.poller.wait_until_readable();

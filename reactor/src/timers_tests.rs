@@ -1,4 +1,4 @@
-//! The wheel beside a plain model of it, and its limits.
+//! Compares the timer wheel with a plain model, and tests its limits.
 
 use super::*;
 use proptest::collection::vec;
@@ -245,7 +245,7 @@ fn an_entry_is_left_unused_when_its_generations_run_out() {
 #[test]
 fn a_removed_timer_costs_at_most_one_wake_up() {
     let mut timers = Timers::new(SLACK, 0);
-    // Both wait in one slot, high up.
+    // Both timers wait in one slot of a high level.
     let early = timers.insert(3600 * SECOND, "early");
     let late = 3600 * SECOND + SECOND / 2;
     timers.insert(late, "late");
@@ -280,7 +280,7 @@ enum Step {
     Fire { later: u64, limit: usize },
 }
 
-/// Spans (ns) of every magnitude, most of them short.
+/// Durations (ns) of every magnitude, most of them short.
 fn span() -> impl Strategy<Value = u64> {
     prop_oneof![
         Just(0),
@@ -303,7 +303,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// The timers and their model, which has the pending ones by deadline and order of insertion.
+/// The timers and their model, a list of pending ones by deadline and order of insertion.
 struct Model {
     timers: Timers<u64>,
     now: u64,
@@ -363,7 +363,7 @@ impl Model {
         let mut fired = Vec::new();
         self.timers.fire(now, limit, &mut fired);
         let due = self.pending.range(..=(now, u64::MAX)).count();
-        assert_eq!(fired.len(), due.min(limit), "all that is due, or the limit");
+        assert_eq!(fired.len(), due.min(limit), "all due, up to the limit");
 
         let mut tick = 0;
         for id in fired {
@@ -378,7 +378,7 @@ impl Model {
             let (key, on_time) = self.pending.remove(&(deadline, id)).unwrap();
             self.gone.push(key);
             if on_time {
-                assert!(deadline >> TICK_BITS >= tick, "tick by tick");
+                assert!(deadline >> TICK_BITS >= tick, "in tick order");
                 tick = deadline >> TICK_BITS;
             }
         }
@@ -397,7 +397,7 @@ impl Model {
             let is_due = *earliest <= self.now;
             assert!(
                 !is_due || next <= self.now,
-                "what is due isn't asked for at once"
+                "a due timer has a later deadline"
             );
         }
         for key in &self.gone {
@@ -425,7 +425,7 @@ proptest! {
         slack in span(),
         timers_to_be in vec((span(), span()), 1..60),
     ) {
-        // Each timer is inserted at a moment of its own, for a while.
+        // Each timer is inserted at its own time and runs for its own duration.
         let mut to_insert: Vec<_> = timers_to_be
             .into_iter()
             .map(|(at, span)| (at, at.saturating_add(span)))
@@ -440,13 +440,13 @@ proptest! {
                 (Some(next), at) if at.is_none_or(|at| next <= at) => {
                     now = next.max(now);
                     let fired = fire(&mut timers, now);
-                    prop_assert!(!fired.is_empty(), "woken for nothing");
+                    prop_assert!(!fired.is_empty(), "no timer fired");
                     for deadline in fired {
                         prop_assert!(deadline <= now && now - deadline <= slack);
                     }
                     pending.sort_unstable();
                     let is_alone = pending.get(1).is_none_or(|it| it - pending[0] > slack);
-                    prop_assert!(!is_alone || now == pending[0], "a lone one is late");
+                    prop_assert!(!is_alone || now == pending[0], "a lone timer is late");
                     pending.retain(|&deadline| deadline > now);
                 }
                 _ => {

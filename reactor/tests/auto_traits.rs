@@ -1,4 +1,4 @@
-//! What may travel between threads and out of a panic. This compiles, or it does not.
+//! Which types may move between threads and across a caught panic. The compiler checks it.
 
 mod common;
 
@@ -23,7 +23,7 @@ macro_rules! are {
     };
 }
 
-/// With the trait, two impls would fit, and none could be chosen.
+/// Fails to compile if a type has the trait, because two impls then match.
 macro_rules! are_not {
     ($trait:path: $($type:ty),* $(,)?) => { $(
         const _: fn() = || {
@@ -62,8 +62,8 @@ are_not!(Sync: Child, ChildStdin, ChildStdout, ChildStderr);
 are_not!(Send: File, BlockingTask<std::rc::Rc<u8>>);
 are_not!(Sync: File);
 
-// A panic leaves all of these usable: what they have is changed by single steps, and no code of the
-// user runs in the middle of one.
+// A panic leaves all of these usable. Each change of their state is a single step, and user code
+// never runs in the middle of one.
 are!(UnwindSafe: Sleep, Interval, Timeout<()>, Elapsed, MissedTicks, TurnResult, Signal);
 are!(RefUnwindSafe: Sleep, Interval, Timeout<()>, Elapsed, MissedTicks, TurnResult, Signal);
 are!(UnwindSafe: Reactor, Awake<'static>, Async<Std>, TcpListener, TcpStream, UdpSocket);
@@ -96,7 +96,7 @@ mod unix {
     are!(RefUnwindSafe: PipeReader, PipeWriter);
 }
 
-/// Without a wrapper that says so.
+/// Uses the socket without `AssertUnwindSafe`.
 #[test]
 fn socket_is_usable_after_a_caught_panic() {
     common::run(async {

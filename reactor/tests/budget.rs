@@ -1,4 +1,5 @@
-//! Without an executor, tasks are known by their wakers, and have a budget per turn.
+//! Without an executor, the reactor identifies tasks by their wakers and gives each a budget per
+//! turn.
 #![cfg(unix)]
 
 use std::io::Write;
@@ -63,7 +64,7 @@ fn each_task_has_a_budget_per_turn() {
         assert_eq!(read_until_pending(&stream, &tasks[0]), 0);
         let second = read_until_pending(&stream, &tasks[1]);
         assert!((32..=64).contains(&second), "{second}");
-        // Three of the polls were refused, and wait for the next turn.
+        // Three polls exceeded their budget and wait for the next turn.
         assert_eq!(reactor.turn(Some(Duration::ZERO)).unwrap().woken, 3);
     }
 }

@@ -1,4 +1,4 @@
-//! A descriptor's number, its slot, and its events, after it was closed.
+//! Reuse of a closed descriptor's number and slot, and events that arrive after the close.
 
 mod common;
 
@@ -30,7 +30,7 @@ fn poll_read(io: &Async<Socket>, waker: &Waker) -> Poll<std::io::Result<usize>> 
 #[test]
 #[cfg(unix)] // Windows doesn't give the lowest number that is free
 fn event_of_a_closed_socket_is_ignored_after_fd_reuse() {
-    // Alone in its process, so that nobody else takes the number.
+    // Runs in its own process, so that other tests cannot take the number.
     in_child("event_of_a_closed_socket_is_ignored_after_fd_reuse", || {
         let reactor = Reactor::current().unwrap();
         let (old, mut old_peer) = pair();
@@ -51,7 +51,8 @@ fn event_of_a_closed_socket_is_ignored_after_fd_reuse() {
     });
 }
 
-/// Gives another descriptor in the end, so that its first one can't be taken out of the poller.
+/// Returns a different descriptor at the end, so that the first one cannot be removed from the
+/// poller.
 #[cfg(unix)]
 struct Fickle {
     sockets: [Socket; 2],
@@ -96,7 +97,7 @@ fn event_with_an_old_generation_is_ignored() {
 #[test]
 #[cfg(unix)] // Windows doesn't give the lowest number that is free
 fn waker_can_replace_a_socket_within_a_batch() {
-    // Alone in its process, so that nobody else takes the number.
+    // Runs in its own process, so that other tests cannot take the number.
     in_child("waker_can_replace_a_socket_within_a_batch", || {
         let reactor = Reactor::current().unwrap();
         let sockets: Vec<_> = (0..10).map(|_| pair()).collect();
@@ -137,7 +138,7 @@ fn waker_can_replace_a_socket_within_a_batch() {
         assert_eq!(
             counter.wakes(),
             0,
-            "no event of the old ones came to the new"
+            "an old socket's event reached the new one"
         );
         let mut taken: Vec<_> = new.borrow().iter().map(|(it, _)| it.as_raw_fd()).collect();
         taken.sort();
@@ -179,7 +180,7 @@ fn waker_can_close_another_socket_of_its_batch() {
 
 #[test]
 fn thousands_of_generations_of_a_slot_are_distinct() {
-    // On Windows each pair takes a port, for minutes.
+    // On Windows each pair occupies a port for minutes.
     let generations = if cfg!(windows) { 1_000 } else { 10_000 };
     let reactor = Reactor::current().unwrap();
     for _ in 0..generations {

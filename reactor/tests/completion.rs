@@ -1,4 +1,5 @@
-//! Completion sources: what a turn calls, when it blocks, and what happens when they fail.
+//! Completion sources. Covers the calls that a turn makes, when it blocks, and how it handles
+//! failures.
 
 mod common;
 
@@ -22,7 +23,7 @@ struct Batches {
     queued: RefCell<Vec<Waker>>,
     in_flight: Cell<usize>,
     completed: Arc<Mutex<Vec<Waker>>>,
-    /// Wakes the loop.
+    /// The waker of the loop.
     waker: Waker,
     log: Log,
 }
@@ -78,7 +79,7 @@ impl Drop for Batches {
     }
 }
 
-/// One operation: queued at the first poll, complete at the second.
+/// One operation, which is queued at its first poll and completes at its second.
 async fn operation(log: &Log) {
     let (batches, mut is_queued) = (Batches::here(log), false);
     poll_fn(move |cx| {
@@ -132,7 +133,7 @@ fn a_source_is_dropped_with_the_reactor_of_its_thread() {
 
 type Answer = io::Result<MayBlock>;
 
-/// A source whose answers the test chooses.
+/// A source that returns the results set by the test.
 #[derive(Default)]
 struct Scripted {
     submit: Cell<Option<fn() -> Answer>>,
@@ -167,7 +168,7 @@ fn a_turn_does_not_block_while_a_source_has_completions() {
     source.submit.set(Some(|| Ok(MayBlock::No)));
     let start = Instant::now();
     reactor.turn(Some(PATIENCE)).unwrap();
-    assert!(start.elapsed() < PATIENCE, "it has blocked");
+    assert!(start.elapsed() < PATIENCE, "the turn has blocked");
 }
 
 #[test]
@@ -180,8 +181,8 @@ fn a_source_has_a_turn_at_its_deadline() {
     reactor.turn(Some(PATIENCE)).unwrap();
     let elapsed = start.elapsed();
     assert!(elapsed >= Duration::from_millis(19), "after {elapsed:?}");
-    assert!(elapsed < PATIENCE, "it has missed the deadline");
-    let next = reactor.next_deadline().expect("that of the source");
+    assert!(elapsed < PATIENCE, "the turn has missed the deadline");
+    let next = reactor.next_deadline().expect("the source has a deadline");
     assert!(next <= Instant::now() + Duration::from_millis(20));
 }
 
@@ -211,7 +212,7 @@ fn a_panic_of_a_source_leaves_the_turn_after_all_wakes() {
     assert_eq!(counter.wakes(), 1, "the waker was lost");
     source.collect.set(None);
     reactor.turn(Some(Duration::ZERO)).unwrap();
-    // Also in `submit`, of which the turn of a host makes two.
+    // The same in `submit`, which a host's turn calls twice.
     source.submit.set(Some(|| panic!("another one")));
     let turned = catch_unwind(AssertUnwindSafe(|| reactor.turn(Some(Duration::ZERO))));
     assert!(turned.is_err());

@@ -29,7 +29,7 @@ async fn tcp() -> (TcpStream, std::net::TcpStream) {
     (listener.accept().await.unwrap().0, peer)
 }
 
-/// Reads until `end`, in pieces that a buffer of 64 bytes has room for.
+/// Reads until `end`, in pieces of at most 64 bytes.
 async fn read_to(mut stream: impl futures::AsyncRead + Unpin, end: &[u8]) -> Vec<u8> {
     let mut got = Vec::new();
     while !got.ends_with(end) {
@@ -41,14 +41,14 @@ async fn read_to(mut stream: impl futures::AsyncRead + Unpin, end: &[u8]) -> Vec
     got
 }
 
-/// Urgent data comes between others, and is taken by hand before the loop turns.
+/// Urgent data arrives between normal data, and is received directly before the loop turns.
 async fn read_behind_a_mark<S>(stream: &S, peer: impl AsFd)
 where
     S: AsFd,
     for<'a> &'a S: futures::AsyncRead + Unpin,
 {
     let nothing = timeout(MS, async { (&*stream).read(&mut [0; 8]).await }).await;
-    assert!(nothing.is_err(), "it is registered by now");
+    assert!(nothing.is_err(), "the socket is registered");
     for (bytes, flags) in [
         (&b"abc"[..], SendFlags::empty()),
         (b"x", SendFlags::OOB),
@@ -77,7 +77,7 @@ fn unix_reader_continues_after_urgent_data_was_taken() {
     run(async {
         let (stream, peer) = UnixStream::pair().unwrap();
         read_behind_a_mark(&stream, peer).await;
-        // By a duplicate, of which the stream never heard.
+        // Receives the urgent data through a duplicate of the socket.
         let (socket, peer) = StdUnixStream::pair().unwrap();
         let duplicate = socket.try_clone().unwrap();
         let mut stream = UnixStream::try_from(socket).unwrap();
@@ -183,23 +183,23 @@ fn pipe_with_unread_data_stays_readable() {
     });
 }
 
-/// Changes the mounts of this thread; false if this user may not mount.
+/// Changes the mounts of this thread. Returns false if the user lacks the permission.
 fn mount() -> bool {
     let (none, dir) = (c"none".as_ptr(), c"/tmp".as_ptr());
-    // SAFETY: the texts end in a zero, and the kernel only reads them.
+    // SAFETY: the strings end with a zero byte, and the kernel only reads them.
     unsafe { libc::mount(none, dir, c"tmpfs".as_ptr(), 0, std::ptr::null()) == 0 }
 }
 
 #[test]
 fn change_of_mounts_wakes_all_waiters_once() {
     in_child("change_of_mounts_wakes_all_waiters_once", || {
-        // SAFETY: it touches no memory.
+        // SAFETY: the call accesses no memory.
         if unsafe { libc::unshare(libc::CLONE_NEWNS) } != 0 {
             return; // only root may
         }
         let (root, none) = (c"/".as_ptr(), std::ptr::null());
         let private = libc::MS_REC | libc::MS_PRIVATE;
-        // SAFETY: as above, and the data may be null.
+        // SAFETY: as above, and `data` may be null.
         unsafe { libc::mount(none, root, none, private, none.cast()) };
         run(async {
             let file = Async::new(File::open("/proc/thread-self/mountinfo").unwrap()).unwrap();
@@ -216,7 +216,8 @@ fn change_of_mounts_wakes_all_waiters_once() {
                 assert!(timeout(20 * MS, file.readable()).await.is_err());
                 assert!(timeout(20 * MS, file.priority()).await.is_err());
             }
-            // News that nothing waits for yet is kept, though a turn has taken its event.
+            // A condition that occurs while no task waits is kept, even after a turn has collected
+            // its event.
             assert!(mount());
             sleep(5 * MS).await;
             file.priority().await.unwrap();

@@ -1,7 +1,7 @@
-//! Connecting to one of several addresses, of which some don't answer. (In which order and when
-//! they are tried is tested in `net/race.rs`, with made-up addresses and times.)
+//! Connecting to one of several addresses, some of which never answer. The order and the times of
+//! the attempts are tested in `net/race.rs`, with simulated addresses and a simulated clock.
 
-// It takes a full queue, which lets others wait; Windows refuses them.
+// Needs a full accept queue that leaves new connections pending. Windows refuses them.
 #![cfg(unix)]
 
 mod common;
@@ -17,7 +17,8 @@ use windlass_reactor::net::{TcpListener, TcpStream};
 use windlass_reactor::time::{sleep, timeout};
 use windlass_reactor::{Reactor, block_on};
 
-/// An address that doesn't answer: with its short queue full, the system lets all others wait.
+/// An address that never answers. Its short accept queue is full, so further connections stay
+/// pending.
 struct Silent {
     listener: net::TcpListener,
     _queue: Pin<Box<dyn Future<Output = ()>>>,
@@ -44,7 +45,7 @@ fn closed() -> SocketAddr {
     listener.local_addr().unwrap()
 }
 
-/// Polls until so many descriptors are there.
+/// Polls until the process has `count` descriptors.
 async fn until_descriptors(count: usize, future: &mut (impl Future + Unpin)) {
     while descriptors() != count {
         assert!(poll!(&mut *future).is_pending());

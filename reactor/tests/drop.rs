@@ -1,4 +1,4 @@
-//! What is dropped, when, and by whom.
+//! When and on which thread reactors, sources and wakers are dropped.
 
 mod common;
 
@@ -23,7 +23,8 @@ thread_local! {
     static REACTOR: RefCell<Option<Reactor>> = const { RefCell::new(None) };
 }
 
-/// Puts all that waits into thread-locals, which are made in the order of the digits.
+/// Stores a socket, a stream, a sleep and a reactor in thread-locals, which are created in the
+/// given order.
 fn leave_behind(order: [u8; 4]) {
     let make = |what| match what {
         0 => SOCKET.with(|it| assert!(it.borrow().is_none())),
@@ -31,7 +32,8 @@ fn leave_behind(order: [u8; 4]) {
         2 => NAP.with(|it| assert!(it.borrow().is_none())),
         _ => REACTOR.with(|it| assert!(it.borrow().is_none())),
     };
-    // Half of them before the reactor's own, half after it: destructors run in either order.
+    // Half of them are created before the reactor's own thread-local, half after it. The
+    // destructors therefore run in either order.
     order[..2].iter().copied().for_each(make);
     let reactor = Reactor::current().unwrap();
     order[2..].iter().copied().for_each(make);
@@ -122,7 +124,7 @@ fn the_drop_of_a_waker_may_use_the_reactor() {
         turn_until(&reactor, || counter.wakes() == 1);
     };
     let waker = || Waker::from(Arc::new(OnWake(use_it)));
-    // By the drop of a socket, of a sleep, and by a change of wakers.
+    // Dropped with a socket, with a sleep, and when another waker replaces it.
     let (here, mut there) = socket_pair();
     let here = Async::new(here).unwrap();
     assert!(poll(&mut here.readable(), &waker()).is_pending());
@@ -134,7 +136,7 @@ fn the_drop_of_a_waker_may_use_the_reactor() {
     assert!(poll(&mut nap, &waker()).is_pending());
     turn_until(&reactor, || poll(&mut nap, Waker::noop()).is_ready());
     drop(nap);
-    // By a wake, after which the waker is dropped.
+    // Called by a wake, and by the drop after it.
     let (here, mut peer) = socket_pair();
     let here = Async::new(here).unwrap();
     assert!(poll(&mut here.readable(), &waker()).is_pending());
@@ -142,7 +144,7 @@ fn the_drop_of_a_waker_may_use_the_reactor() {
     settle(&reactor);
     assert!(
         matches!(there.read(&mut [0]), Ok(0) | Err(_)),
-        "it is closed"
+        "the socket is closed"
     );
 }
 
@@ -173,7 +175,7 @@ fn a_forgotten_sleep_does_no_harm() {
     turn_until(&reactor, || counter.wakes() == 1);
 }
 
-/// A timer that was moved to another thread runs out at the end of the first one, with its waker.
+/// A timer that was moved to another thread expires, with its waker, when the first thread ends.
 #[test]
 fn wakers_that_panic_when_dropped_do_not_disturb_the_end_of_a_thread() {
     in_child(

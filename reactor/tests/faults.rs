@@ -1,8 +1,8 @@
-//! Bad luck: no descriptors left, signals, children.
+//! Exhausted descriptors, signals and child processes.
 //!
-//! What concerns a whole process is tried in one of its own.
+//! Tests that affect a whole process run in their own process.
 
-// By limits of descriptors, and by what `/proc` tells.
+// Needs descriptor limits and `/proc`.
 #![cfg(unix)]
 
 mod common;
@@ -28,7 +28,7 @@ use windlass_reactor::{Async, Reactor, block_on};
 
 const MS: Duration = Duration::from_millis(1);
 
-/// Takes all descriptors that are left.
+/// Opens files until no descriptors are left.
 fn exhaust() -> Vec<fs::File> {
     let mut limit = getrlimit(Resource::Nofile);
     limit.current = Some(limit.maximum.map_or(200, |most| most.min(200)));
@@ -177,7 +177,7 @@ fn a_turn_survives_signals() {
     });
 }
 
-/// The child of the test below, when it is one.
+/// The body of the child process of the next test.
 fn echo_for_ever() {
     run(async {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -314,7 +314,7 @@ fn no_descriptor_leaks() {
             }
             assert_eq!(descriptors(), before);
             for _ in 0..1000 {
-                // In progress, for as long as it's polled but once.
+                // The attempt stays in progress, because it is polled only once.
                 let connect = Box::pin(TcpStream::connect(addr));
                 if let Ok(stream) = timeout(Duration::ZERO, connect).await {
                     stream.unwrap();

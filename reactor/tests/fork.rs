@@ -1,4 +1,4 @@
-//! A process that is forked without `exec`: the child works, and leaves its parent alone.
+//! A process that forks without `exec`. The child works, and the parent is unaffected.
 #![cfg(target_os = "linux")]
 
 mod common;
@@ -25,23 +25,23 @@ use windlass_reactor::{Reactor, block_on};
 
 static POOL: Pool = Pool::new("fork", 4, PATIENCE);
 
-/// How long a child may take (s) until `SIGALRM` ends it.
+/// Time limit of a child in seconds, after which `SIGALRM` ends it.
 const LIMIT: u32 = 30;
 
-/// A forked child. Dropped, it has ended well.
+/// A forked child. Its drop waits for the child and asserts that it succeeded.
 struct Forked(libc::pid_t);
 
 /// Runs `body` in a forked child.
 fn fork(body: impl FnOnce()) -> Forked {
-    // SAFETY: the child runs on a copy of this thread alone. What it uses of other threads is what
-    // these tests are about; glibc keeps its allocator usable across a fork.
+    // SAFETY: the child has a copy of this thread only. These tests cover its use of state from
+    // other threads. glibc keeps its allocator usable across a fork.
     let pid = unsafe { libc::fork() };
     assert!(pid >= 0);
     if pid == 0 {
-        // SAFETY: it has no precondition.
+        // SAFETY: `alarm` has no precondition.
         unsafe { libc::alarm(LIMIT) };
         let result = catch_unwind(AssertUnwindSafe(body));
-        // SAFETY: it has no precondition, and runs no destructor of what the test has.
+        // SAFETY: `_exit` has no precondition, and runs no destructors of the test.
         unsafe { libc::_exit(i32::from(result.is_err())) }
     }
     Forked(pid)
@@ -61,14 +61,14 @@ impl Drop for Forked {
     }
 }
 
-/// A file of this test, with these bytes.
+/// Creates a file for this test with the given content.
 fn file_of(name: &str, bytes: &[u8]) -> PathBuf {
     let path = env::temp_dir().join(format!("windlass-fork-{}-{name}", process::id()));
     fs::write(&path, bytes).unwrap();
     path
 }
 
-/// Uses a bit of everything.
+/// Uses sockets, timers, files, a thread pool, child processes and signals.
 async fn use_all() {
     let (mut here, mut there) = tcp_pair().await;
     there.write_all(b"ahoy").await.unwrap();
@@ -94,7 +94,7 @@ async fn use_all() {
     assert_eq!(signals.recv().await.unwrap(), Signal::USR1);
 }
 
-/// An error that says what to do.
+/// Whether the error message names fork as the cause.
 fn is_about_fork(text: impl ToString) -> bool {
     text.to_string().contains("before fork()")
 }
@@ -193,9 +193,9 @@ fn a_forked_childs_file_read_leaves_the_parents_memory_alone() {
                 return; // threads read files, and those are not shared
             }
             let file = reactor.block_on(File::open(&path)).unwrap();
-            // The ring is in use, and an operation waits to be submitted.
+            // Starts the ring. At the fork, a later operation waits to be submitted.
             reactor.block_on(file.read_at(&mut [0; 8], 0)).unwrap();
-            // Reads of cached data complete at once, until the turn has no more room for them.
+            // Reads of cached data complete at once until the turn's budget is used up.
             let read = || Box::pin(file.read_buf_at(Vec::with_capacity(BYTES), 0));
             let mut reads = std::iter::repeat_with(read).take(1000);
             let in_flight = reads
@@ -208,7 +208,7 @@ fn a_forked_childs_file_read_leaves_the_parents_memory_alone() {
                 assert!(is_about_fork(error));
                 drop(reactor.awake());
                 drop(reactor.clone());
-                // The child's own threads read it, and may be done already.
+                // A thread of the child does this read, and it may have completed already.
                 let (_, bytes) = match begun {
                     Poll::Ready(ended) => ended,
                     Poll::Pending => run(read),
@@ -235,7 +235,7 @@ fn a_forked_child_that_drops_a_stream_leaves_the_parents_registered() {
                 let (here, mut there) = tcp_pair().await;
                 let mut here = Some(here);
                 let mut readable = Box::pin(here.as_ref().unwrap().readable());
-                // Its first wait registers it.
+                // The first wait registers the socket.
                 let mut first = true;
                 std::future::poll_fn(|cx| {
                     if !std::mem::replace(&mut first, false) {
@@ -303,7 +303,7 @@ fn an_inherited_reactor_gives_an_error_in_a_forked_child() {
                 "the child has woken the parent"
             );
             reactor.block_on(use_all());
-            // Inside of the parent's loop the child's futures aren't turned by any.
+            // Inside the parent's loop, no loop drives futures of the child.
             drop(reactor.block_on(async {
                 fork(|| {
                     let mut nap = Box::pin(sleep(Duration::from_millis(1)));
@@ -333,7 +333,7 @@ fn a_forked_child_neither_kills_nor_reaps_its_parents_children() {
                 run(use_all()); // reaps its own
             }));
             let mut cat = cat.unwrap();
-            assert!(cat.try_wait().unwrap().is_none(), "it was killed");
+            assert!(cat.try_wait().unwrap().is_none(), "the child was killed");
             assert!(run(cat.wait()).unwrap().success());
         },
     );
@@ -362,7 +362,7 @@ fn a_signal_in_a_forked_child_reaches_only_the_childs_listeners() {
                 0,
                 "the child has written to the parent's pipe"
             );
-            // A byte in the parent's pipe isn't for the child.
+            // The child reports the fork error even while the parent's pipe holds a byte.
             let mut listener = inherited.take().unwrap();
             let this = rustix::process::getpid();
             rustix::process::kill_process(this, rustix::process::Signal::USR1).unwrap();
@@ -382,7 +382,7 @@ fn the_end_of_a_forked_childs_thread_leaves_the_parents_poller() {
     in_child(
         "the_end_of_a_forked_childs_thread_leaves_the_parents_poller",
         || {
-            // On a thread that ends, so that its thread-locals are dropped in the child.
+            // Runs on a thread that ends, so that the child drops its thread-locals.
             thread::spawn(|| {
                 run(use_all());
                 let reactor = Reactor::current().unwrap();
@@ -395,7 +395,7 @@ fn the_end_of_a_forked_childs_thread_leaves_the_parents_poller() {
                 }
                 drop(Forked(pid));
                 run(use_all());
-                // A wake of another thread ends a sleep.
+                // A wake from another thread ends the sleep.
                 let (waker, woken) = (reactor.waker(), AtomicBool::new(false));
                 let start = std::time::Instant::now();
                 thread::scope(|scope| {
@@ -462,7 +462,8 @@ fn a_file_with_an_operation_in_flight_goes_on_in_a_forked_child() {
                     let mut sync = Box::pin(file.sync_all());
                     let _ = poll(&mut sync, Waker::noop());
                     std::mem::forget(sync);
-                    // In the child it never ends, and holds nothing up.
+                    // In the child this operation never completes, and the next operations don't
+                    // wait for it.
                     drop(fork(|| {
                         run(file.set_len(3)).unwrap();
                         run(file.write_all(b"AH")).unwrap();
@@ -485,7 +486,7 @@ fn a_forked_child_leaves_the_position_of_an_inherited_file() {
         "a_forked_child_leaves_the_position_of_an_inherited_file",
         || {
             let path = file_of("position", b"ahoy there");
-            // Dropped before it ends: what it brings is for the next reads.
+            // The read is dropped while pending, so the next reads receive its data.
             let mut file = loop {
                 let mut file = run(File::open(&path)).unwrap();
                 if poll(&mut file.read(&mut [0; 8]), Waker::noop()).is_pending() {
@@ -515,7 +516,7 @@ fn a_forked_child_leaves_the_parents_shared_listener_registered() {
                 listener.share();
                 let addr = listener.local_addr().unwrap();
                 let mut accept = Some(Box::pin(listener.accept()));
-                // From here on it's registered.
+                // This poll registers the listener.
                 assert!(poll(accept.as_mut().unwrap(), Waker::noop()).is_pending());
                 drop(fork(|| drop(accept.take())));
                 let client = std::net::TcpStream::connect(addr).unwrap();

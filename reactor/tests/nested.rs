@@ -1,4 +1,4 @@
-//! `block_on` and `turn` inside of what runs in another `block_on`.
+//! `block_on` and `turn` inside of another `block_on`.
 
 mod common;
 

@@ -1,4 +1,4 @@
-//! Waiting for readiness, in hand-driven turns.
+//! Waiting for readiness, with turns driven by the test.
 
 mod common;
 
@@ -158,7 +158,7 @@ fn reader_and_writer_wait_at_once() {
     assert_eq!((reads.wakes(), writes.wakes()), (0, 0));
     peer.write_all(b"x").unwrap();
     turn_until(&reactor, || reads.wakes() == 1);
-    // A one-shot poller has forgotten both: so the writer was woken to say that it still waits.
+    // A one-shot poller disarms both directions, so it wakes the writer to register again.
     let told = usize::from(cfg!(windows));
     assert_eq!(writes.wakes(), told);
     assert!(
@@ -266,15 +266,15 @@ fn exhausted_budget_makes_the_next_deadline_now() {
     assert!(poll(&mut io.readable(), &waker).is_ready());
 }
 
-/// Its wakers are counted by the references to it.
+/// The reference count of the `Arc` counts its wakers.
 struct Held(#[allow(dead_code)] Arc<()>);
 
 impl Wake for Held {
     fn wake(self: Arc<Self>) {}
 }
 
-/// Waits often on a silent socket, each time with another waker, while a hundred others stay; gives
-/// how many of the wakers were kept at most.
+/// Waits repeatedly on a silent socket, each time with a new waker, while a hundred other waiters
+/// stay. Returns the maximum number of wakers that were kept.
 fn wakers_kept(waits: usize, turn_every: usize) -> usize {
     let reactor = Reactor::current().unwrap();
     let (io, mut peer) = pair();
@@ -309,7 +309,7 @@ fn wakers_kept(waits: usize, turn_every: usize) -> usize {
     assert_eq!(
         Arc::strong_count(&shared),
         1,
-        "all are gone after the event"
+        "the event has dropped all wakers"
     );
     most
 }
@@ -518,7 +518,7 @@ fn other_executors_work_beside_a_reactor_thread() {
     thread.join().unwrap().unwrap();
 }
 
-/// Wakes by putting a number into the run queue, as an executor does.
+/// Wakes by pushing a number onto the run queue, as an executor does.
 struct Queued(
     usize,
     Arc<std::sync::Mutex<std::collections::VecDeque<usize>>>,
@@ -530,8 +530,8 @@ impl Wake for Queued {
     }
 }
 
-/// The polls of `n` tasks that wait for a silent source, in turns of 64 polls, and those after an
-/// event; each task leaves its waker by a poll method.
+/// Counts the polls of `n` tasks that wait for a silent source, at 64 polls per turn, and their
+/// polls after an event. Each task stores its waker through a poll method.
 fn polls_of_a_crowd(n: usize) -> [usize; 2] {
     let reactor = Reactor::current().unwrap();
     let (io, mut peer) = pair();
@@ -551,7 +551,7 @@ fn polls_of_a_crowd(n: usize) -> [usize; 2] {
             }
             assert!(
                 polls < 10 * n + 1000,
-                "it doesn't come to rest: {n} waiters"
+                "the wakes never stop with {n} waiters"
             );
             reactor.turn(Some(Duration::ZERO)).unwrap();
         }
@@ -559,7 +559,7 @@ fn polls_of_a_crowd(n: usize) -> [usize; 2] {
     };
     let is_empty = |_| queue.lock().unwrap().is_empty();
     let silent = come_to_rest(Box::new(is_empty));
-    // The event wakes all of them; one that was quicker has taken the byte.
+    // The event wakes all tasks, but a faster reader has taken the byte.
     peer.write_all(b"x").unwrap();
     reactor.turn(None).unwrap();
     assert!(matches!(
@@ -597,7 +597,7 @@ fn dropped_futures_leave_at_most_one_waker() {
             assert!(poll(read, &held()).is_pending());
         }
         let kept = Arc::strong_count(&shared);
-        assert_eq!(kept, 2 * n + 1, "each has its own");
+        assert_eq!(kept, 2 * n + 1, "each waiter has its own waker");
         drop(waits.split_off(n / 2));
         assert!(Arc::strong_count(&shared) <= 2 * (n / 2) + 2);
         drop(waits);

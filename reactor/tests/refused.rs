@@ -1,6 +1,7 @@
-//! System calls that a sandbox or an old kernel refuses, and limits that are reached.
+//! System calls that a sandbox or an old kernel refuses, and exhausted limits.
 //!
-//! Each test runs in a process of its own, whose main thread has a seccomp filter.
+//! Each test installs a seccomp filter, which is permanent, so it runs on the main thread of its
+//! own process.
 
 #![cfg(all(
     target_os = "linux",
@@ -35,7 +36,7 @@ use windlass_reactor::net::lookup_host;
 use windlass_reactor::time::{sleep, timeout};
 use windlass_reactor::{Async, Reactor, block_on};
 
-/// What sandboxes answer instead of `ENOSYS`.
+/// The errors that sandboxes return instead of `ENOSYS`.
 const REFUSALS: [Errno; 6] = [
     Errno::NOSYS,
     Errno::PERM,
@@ -45,8 +46,8 @@ const REFUSALS: [Errno; 6] = [
     Errno::OPNOTSUPP,
 ];
 
-/// Answers a call by `action` from now on, if it has the argument of that position and value, or
-/// whatever its arguments are.
+/// From now on applies `action` to these system calls. With `argument`, this affects only calls
+/// that have that value at that position.
 fn answer(calls: &[i64], argument: Option<(u8, u64)>, action: SeccompAction) {
     let rules = || {
         let rule = argument.map(|(position, value)| {
@@ -74,7 +75,7 @@ fn error(errno: Errno) -> SeccompAction {
     SeccompAction::Errno(errno.raw_os_error() as u32)
 }
 
-/// Runs the test `name` once for each refusal, in a child process each.
+/// Runs the test `name` once per errno, each time in a new child process.
 fn for_each_refusal(name: &str, body: impl Fn(Errno)) {
     for (number, &errno) in REFUSALS.iter().enumerate() {
         let number = number.to_string();
@@ -131,7 +132,7 @@ fn a_child_is_awaited_where_the_poller_refuses_its_pidfd() {
     for_each_refusal(name, |errno| {
         run(async {
             let mut child = Command::new("false").spawn().unwrap();
-            // The thread's socket pair comes later, so its descriptors are other numbers.
+            // The thread's socket pair is created later, so its descriptors have other numbers.
             let pidfd = descriptor_of_pidfd();
             if let Some(pidfd) = pidfd {
                 answer(&[libc::SYS_epoll_ctl], Some((2, pidfd)), error(errno));
@@ -141,7 +142,7 @@ fn a_child_is_awaited_where_the_poller_refuses_its_pidfd() {
     });
 }
 
-/// `None` on the portable wait, which has none.
+/// `None` in the portable build, which uses no pidfd.
 fn descriptor_of_pidfd() -> Option<u64> {
     let mut found = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
     let pidfd = found.find(|fd| {
@@ -169,7 +170,7 @@ fn a_child_is_killed_where_signals_by_pidfd_are_refused() {
     });
 }
 
-/// The PID of such a child may be that of another process.
+/// The PID of a reaped child may already belong to another process.
 #[test]
 fn the_pid_of_a_child_that_other_code_has_reaped_is_never_used() {
     let name = "the_pid_of_a_child_that_other_code_has_reaped_is_never_used";
@@ -184,7 +185,8 @@ fn the_pid_of_a_child_that_other_code_has_reaped_is_never_used() {
             answer(&[libc::SYS_kill], Some((1, 9)), SeccompAction::KillProcess);
             assert!(children[0].wait().await.is_err());
             assert!(children[1].try_wait().is_err());
-            // From here on they are known to be gone, and not even waited for.
+            // From now on both children are known to be reaped, so any wait system call kills this
+            // process.
             let waits = [libc::SYS_wait4, libc::SYS_waitid];
             answer(&waits, None, SeccompAction::KillProcess);
             for child in &mut children {
@@ -199,7 +201,7 @@ fn the_pid_of_a_child_that_other_code_has_reaped_is_never_used() {
 
 const ECHILD: Option<i32> = Some(Errno::CHILD.raw_os_error());
 
-/// Nothing has failed before the kill.
+/// No call has failed before the kill.
 #[test]
 fn a_child_that_the_system_has_reaped_is_not_killed_by_its_pid() {
     let name = "a_child_that_the_system_has_reaped_is_not_killed_by_its_pid";
@@ -253,7 +255,7 @@ fn assert_that_the_loop_works() {
         );
         assert!(start.elapsed() >= Duration::from_millis(14));
     });
-    // More rings than a pipe holds, none of them lost.
+    // More notifications than a pipe can hold. Every one arrives.
     let rings = Arc::new(AtomicUsize::new(0));
     let (rung, (waker_sender, wakers)) = (rings.clone(), mpsc::channel::<Waker>());
     let thread = thread::spawn(move || {
@@ -287,7 +289,7 @@ fn loop_works_without_timerfd() {
     for_each_refusal(name, |errno| {
         refuse(&[libc::SYS_timerfd_create], errno);
         assert_that_the_loop_works();
-        // It sleeps meanwhile.
+        // The reactor blocks between turns instead of spinning.
         let reactor = Reactor::current().unwrap();
         let (mut turns, mut nap) = (0, sleep(Duration::from_millis(20)));
         while poll(&mut nap, Waker::noop()).is_pending() {
@@ -310,7 +312,8 @@ fn loop_works_without_eventfd() {
 #[test]
 fn waker_that_outlives_its_loop_raises_no_signal() {
     in_child("waker_that_outlives_its_loop_raises_no_signal", || {
-        // SAFETY: this sets no handler. It is what hosts have that aren't Rust programs.
+        // SAFETY: this installs no handler. It is the default in host programs that aren't written
+        // in Rust.
         unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
         refuse(&[libc::SYS_eventfd2], Errno::NOSYS);
         let own = || run(poll_fn(|cx| Poll::Ready(cx.waker().clone())));
@@ -396,7 +399,7 @@ fn sockets_are_created_without_socket_flags() {
     });
 }
 
-/// Elsewhere there is only the newer call.
+/// Other architectures have `pipe2` only.
 #[cfg(target_arch = "x86_64")]
 #[test]
 fn pipes_are_made_where_pipe2_is_refused() {
@@ -408,7 +411,8 @@ fn pipes_are_made_where_pipe2_is_refused() {
     });
 }
 
-/// By errors that calls of sockets have for other reasons as well, these are tried again.
+/// Skips errnos that socket calls also return for other reasons, because the system call is then
+/// retried.
 fn for_each_socket_refusal(name: &str, body: impl Fn(Errno)) {
     for_each_refusal(name, |errno| {
         if ![Errno::NODEV, Errno::OPNOTSUPP].contains(&errno) {
@@ -450,7 +454,7 @@ fn out_of_threads_is_an_error_of_its_own() {
         assert_is_shortage(&error, "cannot start a thread: no process or thread");
         let error = run(lookup_host("localhost:80")).unwrap_err();
         assert_is_shortage(&error, "cannot start a thread: no process or thread");
-        // The child can still be killed, and waited for without a thread.
+        // `kill` still works, and so does waiting, which needs no thread.
         child.kill().unwrap();
         wait_for_the_end(&child);
         assert_eq!(block_on(child.wait()).unwrap().signal(), Some(9));

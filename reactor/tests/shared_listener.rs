@@ -1,6 +1,6 @@
 //! Several loops accept from one TCP listener.
 
-// On Windows no loop shares a listener: `share` changes nothing there.
+// On Windows a listener cannot be shared between loops, and `share` has no effect.
 #![cfg(unix)]
 
 mod common;
@@ -27,7 +27,7 @@ struct Shared {
     addr: SocketAddr,
 }
 
-/// A loop on a thread of its own, until this is dropped.
+/// A loop on its own thread, which runs until this is dropped.
 struct Loop {
     end: Option<windlass::io::PipeWriter>,
     thread: Option<JoinHandle<()>>,
@@ -40,7 +40,7 @@ impl Shared {
         Shared { socket, addr }
     }
 
-    /// Starts a loop that runs `body` until its end, and returns once the body is pending.
+    /// Starts a loop that runs `body` to completion. Returns once the body is pending.
     fn start(&self, body: impl AsyncFn(TcpListener) + Send + 'static) -> Loop {
         let socket = self.socket.try_clone().unwrap();
         let (sender, receiver) = mpsc::channel();
@@ -68,7 +68,7 @@ impl Shared {
         }
     }
 
-    /// A loop that does nothing but accept and answer.
+    /// A loop that only accepts and answers.
     fn start_idle(&self) -> Loop {
         self.start(async |listener| {
             while let Ok((mut stream, _)) = listener.accept().await {
@@ -77,13 +77,13 @@ impl Shared {
         })
     }
 
-    /// A client that must be served, by whichever loop.
+    /// A client that any loop may serve.
     fn visit(&self) {
         let mut client = net::TcpStream::connect(self.addr).unwrap();
         client.set_read_timeout(Some(PATIENCE)).unwrap();
         match client.read_exact(&mut [0]) {
             Ok(()) => {}
-            Err(error) if error.kind() == ErrorKind::WouldBlock => panic!("it isn't served"),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => panic!("not served"),
             Err(error) => panic!("{error}"),
         }
         let _ = client.write_all(b"bye");
@@ -154,7 +154,7 @@ fn accept_dropped_after_its_wake_wakes_others() {
             let mut accept = Box::pin(listener.accept());
             let first = accept.as_mut().poll(&mut Context::from_waker(&waker));
             assert!(first.is_pending());
-            // In the turn of the event: it has woken this loop, and the other one sleeps on.
+            // The event wakes this loop, and the other one keeps sleeping.
             poll_fn(|cx| {
                 if counter.wakes() == 0 {
                     let mut tick = pin!(sleep(MS));
@@ -246,7 +246,7 @@ fn one_of_two_concurrent_accepts_can_be_dropped() {
     (0..200).for_each(|_| shared.visit());
 }
 
-/// A limit of descriptors holds for each table of descriptors, and a thread may have its own.
+/// The limit on descriptors applies per descriptor table, and a thread may have its own table.
 #[cfg(target_os = "linux")]
 #[test]
 fn loop_without_descriptors_leaves_connections_to_others() {
@@ -262,7 +262,8 @@ fn loop_without_descriptors_leaves_connections_to_others() {
             let shared = Shared::new();
             let (full, is_full) = mpsc::channel();
             let full = shared.start(async move |listener| {
-                // SAFETY: it touches no memory. From now on the thread has its own descriptors.
+                // SAFETY: the call accesses no memory. From now on the thread has its own
+                // descriptor table.
                 assert_eq!(unsafe { libc::unshare(libc::CLONE_FILES) }, 0);
                 let accepting = async {
                     loop {

@@ -17,8 +17,8 @@ use windlass_reactor::{Reactor, block_on};
 
 const MS: Duration = Duration::from_millis(1);
 
-/// The ways to read some bytes. Each goes through the same readiness, and must not trust it where
-/// it can't be trusted.
+/// The ways to read bytes. All use the same readiness, and must verify it with the socket where it
+/// may be stale.
 #[derive(Clone, Copy, Debug)]
 enum How {
     Read,
@@ -67,7 +67,7 @@ async fn say_and_shut_down(mut stream: &TcpStream, text: &[u8]) {
     stream.close().await.unwrap();
 }
 
-/// Lets the reactor see what has happened so far.
+/// Turns the reactor a few times, so that it processes all pending events.
 async fn some_turns() {
     for _ in 0..3 {
         sleep(Duration::ZERO).await;
@@ -158,7 +158,7 @@ fn registration_by_a_writer_keeps_earlier_readiness() {
             let (here, there) = tcp_pair().await;
             say_and_shut_down(&there, b"ahoy").await;
             while here.try_write(&[0; 65536]).is_ok() {}
-            // Registers the socket, with data and end there already.
+            // Registers the socket after its data and end of stream have arrived.
             let _ = timeout(Duration::ZERO, here.writable()).await;
             assert_eq!(how.read_to_end(&here).await.unwrap(), b"ahoy", "{how:?}");
         });
@@ -396,7 +396,7 @@ fn clones_of_a_stream_share_the_connection() {
         writer.write_all(b"ahoy").await.unwrap();
         (&there).write_all(b"ahoy").await.unwrap();
         reader.read_exact(&mut [0; 4]).await.unwrap();
-        assert!(here.into_std().is_err(), "others have it too");
+        assert!(here.into_std().is_err(), "the socket is still shared");
         drop(reader);
         let mut inner = writer.into_std().unwrap();
         inner.write_all(b"!").unwrap();
@@ -532,7 +532,7 @@ fn refused_connection_names_the_address() {
         let error = TcpStream::connect(closed).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::ConnectionRefused);
         assert!(error.to_string().contains(&closed.to_string()), "{error}");
-        // The system's own error is behind it.
+        // The source of the error is the system's own error.
         let source = std::error::Error::source(&error).unwrap();
         let source: &std::io::Error = source.downcast_ref().unwrap();
         let refused = rustix::io::Errno::CONNREFUSED.raw_os_error();
@@ -684,11 +684,11 @@ fn block_on_waits_for_a_slow_peer() {
     peer.join().unwrap();
 }
 
-/// Longer than any close on a busy machine.
+/// Longer than any close takes on a busy machine.
 #[cfg(unix)]
 const LINGER: Duration = Duration::from_secs(20);
 
-/// Drops one of the sockets while it has unsent data. The other one receives all of it.
+/// Drops one socket while it has unsent data. The other socket receives all of it.
 #[cfg(unix)]
 async fn drop_with_unsent_data(sender: TcpStream, mut receiver: TcpStream) {
     let mut sent = 0;
@@ -717,16 +717,16 @@ fn dropping_a_lingering_stream_does_not_block() {
 #[test]
 fn linger_time_set_by_other_code_does_not_block() {
     run(async {
-        // By the socket of std, before and between.
+        // Set on the std socket, between two conversions.
         let (here, there) = tcp_pair().await;
         let there = there.into_std().unwrap();
         rustix::net::sockopt::set_socket_linger(&there, Some(LINGER)).unwrap();
         drop_with_unsent_data(there.try_into().unwrap(), here).await;
-        // By the descriptor.
+        // Set through the descriptor.
         let (here, there) = tcp_pair().await;
         rustix::net::sockopt::set_socket_linger(&here, Some(LINGER)).unwrap();
         drop_with_unsent_data(here, there).await;
-        // By the listener.
+        // Inherited from the listener.
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         rustix::net::sockopt::set_socket_linger(&listener, Some(LINGER)).unwrap();
         let addr = listener.local_addr().unwrap();
@@ -766,7 +766,7 @@ fn into_std_keeps_the_linger_time() {
     });
 }
 
-/// More buffers than the system takes in one call (`IOV_MAX`).
+/// More buffers than one system call accepts (`IOV_MAX`).
 #[test]
 #[cfg_attr(windows, ignore = "wine hands all of them to one call of its host")]
 fn vectored_io_beyond_the_system_limit_is_split() {

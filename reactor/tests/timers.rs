@@ -1,4 +1,4 @@
-//! Sleeps, time limits and ticks.
+//! Sleeps, timeouts and intervals.
 
 mod common;
 
@@ -132,14 +132,14 @@ fn a_reset_sleep_ends_at_its_new_deadline_only() {
     assert!(Instant::now() >= later);
     assert!(poll(&mut nap, &waker).is_ready());
     nap.reset(Instant::now());
-    assert!(poll(&mut nap, &waker).is_pending(), "it starts over");
+    assert!(poll(&mut nap, &waker).is_pending(), "it restarted");
     run(nap);
 }
 
 #[test]
 fn a_waiter_is_woken_at_the_new_deadline_of_a_reset_sleep() {
     let reactor = Reactor::current().unwrap();
-    // An earlier deadline, a later one, and one instead of none.
+    // The old deadline is later, earlier, or absent.
     for old in [Duration::from_secs(60), Duration::ZERO, Duration::MAX] {
         let (counter, waker) = Counter::new();
         let mut nap = sleep(old);
@@ -149,7 +149,7 @@ fn a_waiter_is_woken_at_the_new_deadline_of_a_reset_sleep() {
             nap.reset(deadline); // polled in between or not
         }
         turn_until(&reactor, || counter.wakes() > 0);
-        assert!(Instant::now() >= new, "the old deadlines wake nobody");
+        assert!(Instant::now() >= new, "an old deadline woke the waiter");
         assert!(poll(&mut nap, &waker).is_ready());
         assert_eq!(counter.wakes(), 1);
     }
@@ -180,11 +180,11 @@ fn a_sleep_that_has_ended_wakes_nobody_when_it_is_reset() {
     nap.reset(Instant::now());
     reactor.turn(Some(MS)).unwrap();
     assert_eq!(counter.wakes(), 1);
-    assert!(poll(&mut nap, &waker).is_pending(), "it starts over");
+    assert!(poll(&mut nap, &waker).is_pending(), "it restarted");
     run(nap);
 }
 
-/// The timer of the old deadline stays where it is.
+/// The timer stays registered at the old deadline.
 #[test]
 fn a_sleep_that_another_thread_resets_is_polled_at_the_old_deadline() {
     let reactor = Reactor::current().unwrap();
@@ -331,7 +331,7 @@ fn time_goes_on_in_short_calls_of_block_on() {
         if done {
             break;
         }
-        assert!(start.elapsed() < PATIENCE, "it hangs");
+        assert!(start.elapsed() < PATIENCE, "timed out");
     }
 }
 
@@ -366,7 +366,7 @@ fn ticks_come_at_whole_periods() {
     });
 }
 
-/// The first two ticks of an interval that is late by ten and a half periods at least.
+/// The first two ticks of an interval that is at least ten and a half periods late.
 fn late(missed: MissedTicks) -> (Instant, [Instant; 2], Instant) {
     let period = 2 * MS;
     let start = Instant::now();

@@ -43,7 +43,7 @@ fn datagrams_are_sent_and_answered() {
     });
 }
 
-/// Elsewhere the poller may tell of it.
+/// Only on Linux, because other pollers may report the event.
 #[cfg(all(target_os = "linux", not(windlass_portable)))]
 #[test]
 fn sent_datagram_wakes_no_waiting_reader() {
@@ -53,7 +53,7 @@ fn sent_datagram_wakes_no_waiting_reader() {
     assert!(poll(&mut a.readable(), &waker).is_pending());
     settle(&reactor);
     a.try_send_to(b"ahoy", b.local_addr().unwrap()).unwrap();
-    // Its memory is freed, and there is more room to send than before.
+    // The kernel has freed the datagram, so there is more room to send than before.
     assert_eq!(b.try_recv(&mut [0; 16]).unwrap(), 4);
     assert!(!descriptor_is_ready(&reactor, false));
 }
@@ -144,7 +144,7 @@ fn long_datagram_is_truncated() {
         a.send_to(b"x", b.local_addr().unwrap()).await.unwrap();
         let mut buffer = [0; 4];
         let cut = b.recv(&mut buffer).await;
-        // On Windows that's an error, after which the datagram is gone as well.
+        // On Windows a truncated datagram is an error, and the rest of it is discarded too.
         assert_eq!(cut.ok(), (!cfg!(windows)).then_some(4));
         assert_eq!(&buffer, b"ahoy");
         assert_eq!(b.recv(&mut buffer).await.unwrap(), 1);
@@ -236,7 +236,7 @@ fn errors_name_the_address() {
         let error = UdpSocket::bind(addr).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::AddrInUse);
         assert!(error.to_string().contains(&addr.to_string()), "{error}");
-        // Not permitted, without `set_broadcast`.
+        // The system refuses broadcasts until `set_broadcast` allows them.
         let error = a.send_to(b"x", "255.255.255.255:9").await.unwrap_err();
         assert!(error.to_string().contains("255.255.255.255:9"), "{error}");
         let error = a.connect("ahoy").await.unwrap_err();

@@ -27,7 +27,7 @@ use windlass_reactor::time::{sleep, timeout};
 
 const MS: Duration = Duration::from_millis(1);
 
-/// A path for a socket, which goes with it.
+/// The path of a socket, which is removed on drop.
 struct Place(PathBuf);
 
 impl Place {
@@ -466,13 +466,13 @@ fn error_without_a_running_reactor_says_what_to_call() {
     }
 }
 
-/// More buffers than the system takes in one call (`IOV_MAX`).
+/// More buffers than one system call accepts (`IOV_MAX`).
 #[test]
 fn vectored_io_beyond_the_system_limit_is_split() {
     run(async {
         let (mut here, mut there) = UnixStream::pair().unwrap();
         let data = pattern(3000, 5);
-        // All is there before the first read, and makes no further event.
+        // All data arrives before the first read, so no further event follows.
         there.write_all(&data).await.unwrap();
         let mut bytes = vec![0; 3000];
         assert!(timeout(Duration::ZERO, here.readable()).await.is_ok());

@@ -1,4 +1,4 @@
-//! Wakes from other threads, and the rest of the loop.
+//! Wakes from other threads, and sleeping loops.
 
 mod common;
 
@@ -55,7 +55,7 @@ fn wakes_coalesce() {
     #[cfg(unix)]
     assert!(
         !descriptor_is_ready(&reactor, false),
-        "one turn has taken them all"
+        "one turn has consumed all wakes"
     );
 }
 
@@ -86,7 +86,7 @@ fn a_wake_that_the_last_turn_did_not_see_is_told_when_the_guard_goes() {
         let _awake = reactor.awake();
         reactor.turn(None).unwrap();
     }
-    assert!(!descriptor_is_ready(&reactor, false), "it was seen");
+    assert!(!descriptor_is_ready(&reactor, false), "consumed");
 }
 
 #[test]
@@ -103,7 +103,7 @@ fn a_wake_that_the_turn_itself_made_is_not_told_again() {
     }
     assert!(
         !descriptor_is_ready(&reactor, false),
-        "the next turn would be for nothing"
+        "no event is left for the next turn"
     );
 }
 
@@ -148,7 +148,7 @@ fn a_ping_pong_between_two_threads_comes_to_its_end() {
         here.push(ping);
         there.push(pong);
     }
-    // Even ones go there, odd ones come back.
+    // Pairs with even numbers send the pings, odd ones return them.
     let mut back = Vec::new();
     let mut go = Vec::new();
     for (i, pair) in here.into_iter().zip(there).enumerate() {

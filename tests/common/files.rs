@@ -1,4 +1,4 @@
-//! What the tests of files share.
+//! Helpers shared by the tests of files.
 
 #![allow(dead_code, unused_imports, unused_macros)] // each test file uses some of it
 
@@ -85,7 +85,7 @@ impl Drop for Folder {
     }
 }
 
-/// Returns how many file descriptors of this process lead to the path, or to a path below it.
+/// Returns the number of descriptors of this process for the path, or for a path below it.
 pub(crate) fn descriptors(path: &Path) -> usize {
     let open = fs::read_dir("/proc/self/fd").unwrap();
     let links = open.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());

@@ -1,4 +1,4 @@
-//! Coroutines: inputs, outputs and misuse.
+//! Inputs, outputs and misuse of coroutines.
 
 use std::cell::{Cell, RefCell};
 use std::future::{Future, poll_fn, ready};
@@ -20,7 +20,7 @@ const FOREIGN: &str = "this coroutine awaits something that is not a `yield_` of
 const NOT_RESUMED: &str = "the body of a coroutine cannot be awaited: pass it to \
                            `Coroutine::pinned`, together with the exchange that has made it";
 
-/// Is pending once and wakes its task, like `yield_now`, as a future that the crate does not know.
+/// Pends once and wakes its task like `yield_now`. The crate treats it as a foreign future.
 async fn turn() {
     let mut turned = false;
     poll_fn(|cx| {
@@ -131,7 +131,7 @@ fn a_pending_foreign_await_panics() {
         ready(()).await;
         co.yield_(1).await;
         yield_now().await;
-        unreachable!("nobody goes on with it");
+        unreachable!("the coroutine is never resumed");
     });
     assert_eq!(coroutine.resume(()), Yielded(1));
     assert_eq!(panic_of(|| coroutine.resume(())), FOREIGN);
@@ -270,7 +270,7 @@ fn a_yield_dropped_before_the_suspend_discards_its_output() {
         drop(select(co.yield_(says_drop(&trace, "at the end")), ready(())).await);
     });
     let Yielded(output) = coroutine.resume(()) else {
-        panic!("it stops at the last");
+        panic!("the last yield suspends it");
     };
     drop(output);
     trace.is(&["drop kept"]);
@@ -454,7 +454,7 @@ fn an_input_waits_for_a_late_poll_of_the_yield() {
 fn the_waker_of_a_yield_is_user_code_and_runs_under_no_borrow() {
     let (hooks, waker) = hooked();
     let trace = Trace::new();
-    // Each resumes its coroutine, which would panic if a borrow was held.
+    // Each call resumes its coroutine, which would panic if a borrow was held.
     let resumes = |what: &'static str| {
         let trace = trace.clone();
         move || {

@@ -1,4 +1,4 @@
-//! Every future of `sync`, dropped at every await point: no value, permit or wake-up is lost.
+//! Drops every future of `sync` at every await point. No value, permit or wake-up is lost.
 
 use std::cell::{Cell, RefCell};
 use std::future::Future;

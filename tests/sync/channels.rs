@@ -40,7 +40,7 @@ fn try_send_never_barges() {
     assert_eq!(
         sender.try_send(3),
         Err(TrySendError::Full(3)),
-        "the room is the second's"
+        "the slot belongs to the second"
     );
     assert_eq!(poll(&mut second), Poll::Ready(Ok(())));
     assert_eq!(receiver.try_recv(), Ok(2));
@@ -54,7 +54,7 @@ fn a_closed_channel_returns_the_value() {
     assert!(poll(&mut waiting).is_pending());
     drop(receiver);
     let Poll::Ready(Err(error)) = poll(&mut waiting) else {
-        panic!("it was told")
+        panic!("the sender was notified")
     };
     assert_eq!(
         (error.0, error.to_string().as_str()),
@@ -71,10 +71,7 @@ fn a_closed_channel_delivers_its_values_and_ends() {
     sender.try_send(1).unwrap();
     let permit = sender.reserve().now_or_never().unwrap().unwrap();
     receiver.close();
-    assert!(
-        permit.send(2).is_err(),
-        "room that was reserved is no good any more"
-    );
+    assert!(permit.send(2).is_err(), "the close cancels the permit");
     assert!(!receiver.is_terminated());
     assert_eq!(receiver.size_hint(), (1, Some(1)));
     assert_eq!(receiver.next().now_or_never(), Some(Some(1)));
@@ -201,7 +198,7 @@ fn receivers_see_the_newest_value_once() {
     assert_eq!(
         late.changed().now_or_never(),
         Some(Ok(())),
-        "it hasn't seen the last one"
+        "the last value is unseen"
     );
     assert_eq!(*late.borrow_and_update(), 2);
     assert_eq!(late.changed().now_or_never(), Some(Err(Closed)));

@@ -19,7 +19,7 @@ fn waiters_for_many_permits_are_never_overtaken() {
     assert_eq!(overtaking, Err(TryAcquireError::NoPermits));
     drop(held);
     let Poll::Ready(Ok(both)) = poll(&mut much) else {
-        panic!("it was first")
+        panic!("the first waiter is served")
     };
     assert!(poll(&mut little).is_pending());
     drop(both);

@@ -1,4 +1,4 @@
-//! Random programs compare channels and locks with plain models: every output and every wake-up.
+//! Random programs compare every output and every wake-up of channels and locks with plain models.
 
 use proptest::prelude::*;
 

@@ -1,4 +1,5 @@
-//! Programs over `sync`, decoded from bytes and compared with plain models: outputs and wake-ups.
+//! Programs over `sync`, decoded from bytes. Their outputs and wake-ups are compared with plain
+//! models.
 
 // The tests and the fuzz target use their own parts of this.
 #![allow(dead_code)]
@@ -120,7 +121,7 @@ struct Line {
     free: usize,
     closed: bool,
     waiting: VecDeque<(usize, usize)>,
-    /// Waiters that were served, with what they received, or dismissed.
+    /// Waiters that were served, with the supply that they received, or dismissed.
     turns: BTreeMap<usize, Option<usize>>,
     woken: Vec<usize>,
 }

@@ -9,7 +9,7 @@ use std::task::{Poll, Wake, Waker};
 use crate::common::*;
 use windlass::sync::{Closed, Event, Mutex, Semaphore, mpsc, oneshot, watch};
 
-/// A value whose drop sends to a channel of its own type.
+/// A value that sends to a channel of its own type when it is dropped.
 fn words(then: impl FnOnce() + 'static) -> OnDrop<Box<dyn FnOnce()>> {
     on_drop(Box::new(then))
 }
@@ -257,7 +257,7 @@ fn a_waker_may_close_its_channel() {
     semaphore.add_permits(1);
     assert!(
         matches!(poll(&mut first), Poll::Ready(Ok(_))),
-        "it was first"
+        "the first waiter is served"
     );
     assert!(matches!(poll(&mut second), Poll::Ready(Err(Closed))));
 }

@@ -1,4 +1,4 @@
-//! Groups of tasks: order, outputs, failures and cancellation.
+//! Order, outputs, failures and cancellation in groups of tasks.
 
 use std::cell::RefCell;
 use std::future::{Future, pending, poll_fn};

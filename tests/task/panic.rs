@@ -1,4 +1,4 @@
-//! Children whose polls and drops panic.
+//! Children that panic when they are polled and dropped.
 
 use std::future::Future;
 use std::panic::panic_any;
@@ -11,7 +11,7 @@ use windlass_executor::{Executor, block_on};
 
 use crate::common::{Bomb, panic_of, settle, yields};
 
-/// A future whose poll and drop panic, and whose panic payload panics when it is dropped.
+/// A future that panics when it is polled and dropped, with a payload that panics when dropped.
 struct Explosive;
 
 impl Future for Explosive {

@@ -1,4 +1,4 @@
-//! Scopes: borrowing children, their order, failures and cancellation.
+//! Scopes with borrowing children, and the order, failures and cancellation of the children.
 
 use std::cell::Cell;
 use std::future::{Future, pending, poll_fn};

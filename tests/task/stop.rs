@@ -1,4 +1,4 @@
-//! Stop tokens: the tree, its deadlines, and the graceful shutdown of a server.
+//! The tree of stop tokens, its deadlines, and the graceful shutdown of a server.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -201,7 +201,7 @@ thread_local! {
     static USES: RefCell<Vec<&'static str>> = const { RefCell::new(Vec::new()) };
 }
 
-/// A waker whose wake and drop use the tree.
+/// A waker that uses the tree when it is woken and dropped.
 struct ReEnters;
 
 impl ReEnters {
@@ -379,7 +379,7 @@ fn a_stopped_server_finishes_requests_in_flight() -> io::Result<()> {
         let (addr, stop) = (listener.local_addr()?, StopSource::new());
         let server = spawn(serve(listener, stop.token(), HOUR));
         let remote_stop = spawn(clients_on_a_thread(addr, stop));
-        assert!(server.await?, "all connections have ended by themselves");
+        assert!(server.await?, "all connections have ended");
         remote_stop.await
     })
 }
@@ -431,7 +431,7 @@ async fn clients_on_a_thread(addr: SocketAddr, stop: StopSource) -> io::Result<(
         assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
         io::Result::Ok(())
     });
-    has_begun.await.expect("the client goes on");
+    has_begun.await.expect("the client continues");
     turn_once().await; // the task receives the first byte of the request
     stop.stop();
     yield_now().await;
@@ -485,7 +485,7 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// The plain model: each node checks all nodes above it.
+/// The plain model, in which each node checks all nodes above it.
 struct Model {
     parent: Option<usize>,
     stopped: bool,

@@ -1,7 +1,7 @@
 //! The reverse case, where windlass has the loop and libcurl is a guest in it.
 //!
 //! libcurl's multi interface uses callbacks to request which sockets to watch and when to call it
-//! for its timers. Here each socket has a task, and the timer has one. All transfers run
+//! for its timers. Here each socket has a task, and so does the timer. All transfers run
 //! concurrently on this thread.
 
 use std::cell::{Cell, RefCell};
@@ -49,7 +49,7 @@ enum Ask {
 }
 
 impl Curl {
-    /// Creates a client whose tasks run on this thread's runtime.
+    /// Creates a client that runs its tasks on this thread's runtime.
     pub fn new() -> anyhow::Result<Curl> {
         let mut multi = Multi::new();
         let (ask, asked) = mpsc::channel();

@@ -1,4 +1,4 @@
-//! GLib's main context: the loop of GTK and GStreamer programs.
+//! GLib's main context, which is the loop of GTK and GStreamer programs.
 
 use std::cell::Cell;
 use std::os::fd::AsRawFd;

@@ -1,8 +1,8 @@
-//! windlass as a guest in other loops, and as a host of others.
+//! windlass as a guest in other event loops, and as a host for other libraries.
 //!
-//! Each file is a recipe of some fifty lines: how a loop of that kind embeds a [`Runtime`]. One
+//! Each file is a recipe of some fifty lines that embeds a [`Runtime`] in one kind of loop. One
 //! test suite, `tests/conformance.rs`, checks all of them, and prints the properties of each.
-//! [`curl`] is the reverse: there windlass has the loop, and a C library is the guest.
+//! [`curl`] is the reverse case, where windlass runs the loop and a C library is the guest.
 //!
 //! ```sh
 //! xvfb-run -a -s '-noreset' cargo test -p windlass-guests
@@ -37,7 +37,8 @@ pub trait Host {
     /// can be run again. Nested runs may return an error.
     fn run(&self, done: &Rc<Cell<bool>>) -> anyhow::Result<()>;
 
-    /// Calls the closure from the loop, as an event of the host. To be called on the host's thread.
+    /// Calls the closure from the loop, as an event of the host. Must be called on the host's
+    /// thread.
     fn defer(&self, event: Box<dyn FnOnce()>);
 
     /// The interval of a loop that doesn't wait for events.
@@ -88,8 +89,8 @@ impl Guest {
         &self.runtime
     }
 
-    /// To be called when the descriptor is readable or the deadline has passed: one turn, which
-    /// never waits.
+    /// Takes one turn, which never blocks. The host calls this when the descriptor is readable or
+    /// the deadline has passed.
     pub fn turn(&self) -> io::Result<Turn> {
         self.turns.set(self.turns.get() + 1);
         self.runtime.turn(Some(Duration::ZERO))

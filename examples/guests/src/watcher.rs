@@ -50,7 +50,7 @@ impl Watcher {
         })
     }
 
-    /// The turn is over: lets the thread wait again.
+    /// Lets the thread wait again. Called after a turn.
     pub fn again(&self) {
         if let Some(again) = &self.again {
             let _ = again.send(()); // the thread exists until the drop

@@ -1,4 +1,4 @@
-//! winit, whose loop receives messages from other threads but watches no descriptors.
+//! winit, which receives messages from other threads but watches no descriptors.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -124,14 +124,14 @@ impl ApplicationHandler<Look> for App<'_> {
         if self.host.due.take() {
             self.host.turn();
         }
-        // All of them: messages that arrive together may be handled in one iteration. Messages that
-        // they send are handled in the next.
+        // Handles all deferred messages, because winit may deliver several in one iteration.
+        // Messages that they send are handled in the next.
         let deferred = self.host.deferred.take();
         deferred.into_iter().for_each(|event| event());
         if self.done.get() {
             event_loop.exit();
         }
-        // The descriptor polled by the watcher reports timers as well.
+        // The watcher's descriptor also reports timers.
         let wait = match self.host.guest.runtime().next_deadline() {
             Some(deadline) if self.host.watcher.is_none() => ControlFlow::WaitUntil(deadline),
             _ => ControlFlow::Wait,

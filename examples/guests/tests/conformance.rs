@@ -5,8 +5,8 @@
 //! xvfb-run -a -s '-noreset' cargo test -p windlass-guests --test conformance -- glib # one host
 //! ```
 //!
-//! Each check runs in its own process: some loops can be created only once per process, and only on
-//! its main thread. The checks assert events and counts, and that no host spins or polls
+//! Each check runs in its own process, because some loops can be created only once per process, and
+//! only on its main thread. The checks assert events and counts, and that no host spins or polls
 //! periodically. Other times are printed.
 
 mod checks;
@@ -104,12 +104,12 @@ fn in_a_process(host: &str, check: &str) -> anyhow::Result<String> {
     process
         .stdout
         .take()
-        .context("it is piped")?
+        .context("the stream is piped")?
         .read_to_string(&mut said)?;
     process
         .stderr
         .take()
-        .context("it is piped")?
+        .context("the stream is piped")?
         .read_to_string(&mut error)?;
     anyhow::ensure!(status.success(), "{status} {}", error.trim());
     Ok(said.trim().to_owned())

@@ -1,5 +1,5 @@
-//! Compares hyper on windlass with hyper on tokio's `current_thread`: the same service, under load
-//! by wrk, alternating. Needs wrk, and strace for the system calls.
+//! Compares hyper on windlass with hyper on tokio's `current_thread`. Both run the same service,
+//! and wrk loads them alternately. Needs wrk, and strace for the system calls.
 //!
 //! ```text
 //! cargo run --release -p windlass-web --example beside_tokio      # 5 rounds of 5 s each: -- 5 5

@@ -31,7 +31,7 @@ use windlass::time::{sleep_until, timeout};
 use crate::rooms::{Join, Membership, Rooms};
 use crate::websocket::{Limits, Message, WebSocket, close_frame, close_frame_for};
 
-/// Time limit for HTTP: a client gets a few files, then requests the WebSocket.
+/// Time limit for HTTP, in which a client gets a few files and then requests the WebSocket.
 const HTTP: Duration = Duration::from_secs(30);
 
 /// Time limit for the header of a request.
@@ -40,7 +40,7 @@ const HEADER: Duration = Duration::from_secs(10);
 /// Time limit for the first message, which contains the name.
 const JOIN: Duration = Duration::from_secs(10);
 
-/// Rate limit per member: the interval between lines, and the number of lines in a burst.
+/// Rate limit per member, as the interval between lines and the number of lines in a burst.
 const PERIOD: Duration = Duration::from_millis(200);
 const BURST: u32 = 10;
 
@@ -76,8 +76,8 @@ where
     }
 }
 
-/// Answers requests until one asks for the WebSocket. Then returns the connection, with the bytes
-/// that were read after the request.
+/// Answers requests until a client requests the WebSocket. Then returns the connection, with the
+/// bytes that were read after the request.
 async fn serve_page<S>(stream: S, stop: &StopToken) -> hyper::Result<Option<(S, Vec<u8>)>>
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -241,7 +241,7 @@ fn parse(message: Message) -> Option<Action> {
 
 /// A rate limiter.
 struct Rate {
-    /// The time at which the lines so far are paid for.
+    /// The time at which the full burst is available again.
     free: Instant,
 }
 

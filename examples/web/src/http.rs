@@ -22,8 +22,7 @@ pub struct Limits {
     /// Time limit for the head of a request, from the end of the previous one.
     pub head_time: Duration,
     /// Maximum size of a request's head in bytes, at least 8 KiB. Larger heads are answered with
-    /// status
-    /// 431. Also the amount of a body that is read at once.
+    /// status 431. Also the amount of a body that is read at once.
     pub head_bytes: u32,
     /// Time limit for a client to transfer 4 KiB while the server waits for it, during a body in
     /// either direction or while the connection is idle. A slower upload ends with an error for its

@@ -1,5 +1,5 @@
-//! Shared by the programs of this package: servers that withstand many, slow or hostile clients,
-//! and that shut down gracefully.
+//! The library shared by the programs of this package. Its servers withstand many, slow or hostile
+//! clients, and shut down gracefully.
 #![allow(
     missing_docs,
     missing_debug_implementations,

@@ -17,7 +17,8 @@ use windlass::sync::{Event, Permit, Semaphore, oneshot};
 /// Maximum number of commands in flight. Further commands wait for replies.
 pub const IN_FLIGHT: usize = 512;
 
-/// Limits of replies: length of a line or a string in bytes, and nesting of lists.
+/// Limits of replies. The length of a line or a string is in bytes, and `DEPTH` is the nesting of
+/// lists.
 const LINE: u64 = 64 * 1024;
 const STRING: usize = 64 * 1024 * 1024;
 const DEPTH: usize = 16;
@@ -34,12 +35,12 @@ pub enum Reply {
     Nil,
 }
 
-/// Why there is no reply.
+/// The reason for a missing reply.
 #[derive(Debug)]
 pub enum Error {
     /// The server rejected the command. The connection remains usable.
     Refused(String),
-    /// The connection has ended. The command may or may not have been executed.
+    /// The connection has ended. It is unknown whether the server has executed the command.
     Ended(String),
 }
 

@@ -63,8 +63,8 @@ where
             Err(error) => eprintln!("{error}"),
         }
     }
-    // Connections that the system has completed are served as well. One turn of the reactor fetches
-    // them from the accept queue.
+    // Also serves connections that the system has completed. One turn of the reactor fetches them
+    // from the accept queue.
     sleep(Duration::ZERO).await;
     while let Some(Ok((stream, _))) = accept(&mut connections).now_or_never() {
         start(&connections, stream);

@@ -1,4 +1,4 @@
-//! TLS: certificates, and handshakes with limited cost for the server.
+//! TLS certificates, and handshakes with limited cost for the server.
 
 use std::io::{self, ErrorKind};
 use std::path::Path;
@@ -16,8 +16,8 @@ use windlass::time::timeout;
 /// Time limit of a handshake.
 pub const LIMIT: Duration = Duration::from_secs(5);
 
-/// The identity of a server: its certificate, followed by the certificates of its issuers, and the
-/// key.
+/// The identity of a server. The chain is its certificate, followed by the certificates of the
+/// issuers.
 #[derive(Debug)]
 pub struct Identity {
     pub chain: Vec<CertificateDer<'static>>,
@@ -74,9 +74,9 @@ impl Acceptor {
         Acceptor { limit, ..self }
     }
 
-    /// Does the handshake. There is no queue, so a client that stops midway delays no others, and
-    /// is disconnected when the limit is over. The number of concurrent handshakes is limited by
-    /// the server, like that of connections: see [`server::Limits`](crate::server::Limits).
+    /// Performs the handshake. There is no queue, so a client that stops midway delays no others,
+    /// and is disconnected at the time limit. The server limits the number of concurrent handshakes
+    /// together with its connections. See [`server::Limits`](crate::server::Limits).
     pub async fn accept<S>(&self, stream: S) -> io::Result<TlsStream<S>>
     where
         S: AsyncRead + AsyncWrite + Unpin,
@@ -85,7 +85,7 @@ impl Acceptor {
     }
 }
 
-/// Opens TLS connections to servers whose certificate was issued by one of these.
+/// Opens TLS connections to servers with a certificate issued by one of `roots`.
 pub fn connector(
     roots: impl IntoIterator<Item = CertificateDer<'static>>,
     protocols: &[&str],

@@ -63,7 +63,7 @@ impl Limits {
 pub struct WebSocket<S> {
     stream: WebSocketStream<S>,
     limits: Limits,
-    /// When to ping an idle peer; or, after a ping, when to disconnect it.
+    /// When to ping an idle peer. After a ping, when to disconnect it.
     deadline: Instant,
     pinged: bool,
 }
@@ -76,8 +76,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         Ok(Self::new(accepted.map_err(io::Error::from)??, limits))
     }
 
-    /// Takes over a connection from an HTTP server that has answered the handshake, with the bytes
-    /// that it has read after it.
+    /// Takes over a connection from an HTTP server that has answered the handshake. Also takes the
+    /// bytes that the server has read after it.
     pub async fn upgraded(stream: S, read: Vec<u8>, limits: Limits) -> Self {
         let config = Some(limits.config());
         let stream = WebSocketStream::from_partially_read(stream, read, Role::Server, config).await;

@@ -205,7 +205,7 @@ fn a_slow_reader_is_removed_without_delaying_others() {
         ann.say("ahoy");
         hear_all(&ann);
     }
-    assert_eq!(hear_all(&ben).len(), 64, "no more than that was kept");
+    assert_eq!(hear_all(&ben).len(), 64, "the queue is bounded");
     assert_eq!(
         ben.next_event().now_or_never(),
         Some(None),
@@ -314,9 +314,9 @@ fn a_stopping_server_closes_all_and_accepts_none() {
         reading.read_to_string(&mut rest).await.unwrap();
         assert!(
             rest.trim_end().ends_with("</html>"),
-            "what was under way came whole"
+            "the open response is complete"
         );
-        assert_eq!(serving.await, 0, "nobody was cut off");
+        assert_eq!(serving.await, 0, "no connection was cancelled");
         assert!(TcpStream::connect(addr).await.is_err());
     });
 }

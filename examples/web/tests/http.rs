@@ -147,7 +147,7 @@ async fn converse(addr: SocketAddr, said: &[u8]) -> io::Result<String> {
 /// Turns a hanging server into a failure.
 fn run<F: Future<Output = io::Result<()>>>(test: F) {
     let ended = block_on(timeout(Duration::from_secs(120), test));
-    ended.expect("it came to an end").unwrap();
+    ended.expect("it ended in time").unwrap();
 }
 
 #[test]
@@ -169,7 +169,7 @@ fn a_shutdown_finishes_requests_and_refuses_connections() {
         server.until_waiting(40).await;
         let mut idle = TcpStream::connect(server.addr).await?;
         server.stop.stop();
-        assert_eq!(idle.read(&mut [0]).await?, 0, "nothing had begun here");
+        assert_eq!(idle.read(&mut [0]).await?, 0, "it was idle");
         let refused = TcpStream::connect(server.addr).await.unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
         server.answer_all();

@@ -103,7 +103,7 @@ fn the_number_of_commands_in_flight_is_limited() {
             let mut asked = vec![0; 14 * IN_FLIGHT];
             server.read_exact(&mut asked).await.unwrap();
             let more = server.read(&mut asked[..1]).now_or_never();
-            assert!(more.is_none(), "nothing more is asked");
+            assert!(more.is_none(), "the client sends no further command");
             for _ in 0..2 * IN_FLIGHT {
                 server.write_all(b"+PONG\r\n").await.unwrap();
             }

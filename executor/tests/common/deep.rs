@@ -1,6 +1,6 @@
 //! Long chains of tasks that own each other, on a small stack.
 
-// Each test file uses its own part of this.
+// Each test file uses a different part of this module.
 #![allow(dead_code)]
 
 use std::cell::Cell;
@@ -12,13 +12,13 @@ use windlass_executor::{Executor, Task};
 
 use crate::common::{hold, on_drop, settle};
 
-/// Far more than a stack of `STACK` bytes holds in frames.
+/// Far more recursive drops than fit on a stack of `STACK` bytes.
 pub(crate) const LENGTH: usize = 100_000;
 
-/// An eighth of what a thread has.
+/// An eighth of the default stack of a thread, in bytes.
 pub(crate) const STACK: usize = 256 * 1024;
 
-/// How many tasks are dropped so that all destructors are seen to run.
+/// Counts dropped guards, to check that all destructors have run.
 #[derive(Clone, Default)]
 pub(crate) struct Count(Rc<Cell<usize>>);
 
@@ -42,7 +42,7 @@ pub(crate) fn on_a_small_stack(test: impl FnOnce(Executor, Count) + Send + 'stat
     thread.unwrap().join().expect("the test passes");
 }
 
-/// A chain that is made from its end: `link` makes a future that holds the rest.
+/// Creates a chain of tasks from its end. `link` creates a future that holds the rest.
 pub(crate) fn chain<T: 'static, F>(
     executor: &Executor,
     mut link: impl FnMut(Option<Task<T>>) -> F,

@@ -7,7 +7,7 @@ use std::thread;
 
 pub(crate) const SIZE: usize = 256 * 1024;
 
-/// A future that is as large as it looks.
+/// A future with all of its size in its state.
 pub(crate) struct Large(pub(crate) [u8; SIZE]);
 
 impl Large {
@@ -25,9 +25,9 @@ impl Future for Large {
     }
 }
 
-/// Runs the test on a stack for so many copies of the future. Of these the test itself has two: it
-/// makes the future, and passes it by value. Each step of a test is a function of its own, since a
-/// debug build has all temporaries of a function in its frame.
+/// Runs the test on a stack with room for `copies` copies of the future. The test needs two of
+/// them: it creates the future and passes it by value. Each step of a test is a separate function,
+/// because in a debug build a function's frame holds all of its temporaries.
 pub(crate) fn with_stack_for(copies: usize, test: fn()) {
     let stack = copies * SIZE + 64 * 1024;
     let thread = thread::Builder::new().stack_size(stack).spawn(test);

@@ -1,5 +1,5 @@
-//! What the tests share: a trace of words, futures that tell what happens to them, and wakers that
-//! count or call back.
+//! Helpers of the tests. They are a trace of events, futures that record their polls and drops, and
+//! wakers that count or run a hook.
 
 // Each test file uses its own part of this.
 #![allow(dead_code)]
@@ -18,7 +18,7 @@ use std::thread::{self, ThreadId};
 
 use windlass_executor::{Executor, yield_now};
 
-/// Words in the order in which things happened.
+/// Event names in the order in which the events happened.
 #[derive(Clone, Default)]
 pub(crate) struct Trace(Rc<RefCell<Vec<String>>>);
 
@@ -31,7 +31,7 @@ impl Trace {
         self.0.borrow_mut().push(word.into());
     }
 
-    /// Compares the whole list, and starts a new one.
+    /// Compares the whole trace with `expected`, and clears it.
     #[track_caller]
     pub(crate) fn is(&self, expected: &[&str]) {
         let words = self.0.take();
@@ -43,7 +43,7 @@ impl Trace {
     }
 }
 
-/// A future that says "poll a" and "drop a", and whose polls do what a closure says.
+/// A future that records "poll a" and "drop a". A closure implements its polls.
 pub(crate) struct Told<F> {
     name: &'static str,
     trace: Trace,
@@ -76,22 +76,22 @@ impl<F> Drop for Told<F> {
     }
 }
 
-/// A step that is done at once.
+/// A step that completes at its first poll.
 pub(crate) fn ready<T: Clone + Unpin>(
     output: T,
 ) -> impl FnMut(&mut Context<'_>) -> Poll<T> + Unpin {
     move |_| Poll::Ready(output.clone())
 }
 
-/// A step that never ends and that nobody wakes.
+/// A step that stays pending and registers no waker.
 pub(crate) fn idle() -> impl FnMut(&mut Context<'_>) -> Poll<()> + Unpin {
     |_| Poll::Pending
 }
 
-/// Where a future leaves its waker for the test.
+/// A slot where a future stores its waker for the test.
 pub(crate) type Kept = Rc<RefCell<Option<Waker>>>;
 
-/// A step that keeps its waker, and never ends.
+/// A step that stores its waker and stays pending.
 pub(crate) fn keep(kept: &Kept) -> impl FnMut(&mut Context<'_>) -> Poll<()> + Unpin + use<> {
     let kept = kept.clone();
     move |cx| {
@@ -100,7 +100,7 @@ pub(crate) fn keep(kept: &Kept) -> impl FnMut(&mut Context<'_>) -> Poll<()> + Un
     }
 }
 
-/// The waker that was kept, out of the borrow.
+/// Takes the stored waker out, so that no borrow is held while it is used.
 pub(crate) fn kept(kept: &Kept) -> Waker {
     kept.borrow().clone().expect("it was polled")
 }
@@ -114,13 +114,13 @@ pub(crate) fn on_drop<F: FnOnce()>(then: F) -> OnDrop<F> {
 
 impl<F: FnOnce()> Drop for OnDrop<F> {
     fn drop(&mut self) {
-        // SAFETY: it is taken once, here, and `self` is not used again.
+        // SAFETY: the closure is taken once, here, and `self` is not used again.
         let then = unsafe { ManuallyDrop::take(&mut self.0) };
         then();
     }
 }
 
-/// Says "drop a" when it is dropped.
+/// Records "drop a" when it is dropped.
 pub(crate) fn says_drop(trace: &Trace, name: &'static str) -> OnDrop<impl FnOnce() + use<>> {
     let trace = trace.clone();
     on_drop(move || trace.push(format!("drop {name}")))
@@ -131,7 +131,7 @@ pub(crate) fn panics_on_drop(message: &'static str) -> OnDrop<impl FnOnce()> {
     on_drop(move || panic!("{message}"))
 }
 
-/// A payload of a panic whose drop panics with another one, so many times.
+/// A panic payload that panics when dropped, with another such payload, a given number of times.
 pub(crate) struct Bomb(pub(crate) u32);
 
 impl Drop for Bomb {
@@ -142,26 +142,26 @@ impl Drop for Bomb {
     }
 }
 
-/// Holds a value, and never ends.
+/// Holds a value and stays pending.
 pub(crate) async fn hold<T>(value: T) {
     let _value = value;
     std::future::pending::<()>().await;
 }
 
-/// Holds a value, and never ends; of the type that is asked for.
+/// Holds a value and stays pending, with an output of any type.
 pub(crate) async fn held_for_ever<T, R>(value: T) -> R {
     hold(value).await;
     unreachable!()
 }
 
-/// Lets others run so many times.
+/// Yields a given number of times.
 pub(crate) async fn yields(times: usize) {
     for _ in 0..times {
         yield_now().await;
     }
 }
 
-/// Belongs to one thread, and sees to it.
+/// Asserts that it is used and dropped on the thread that created it.
 pub(crate) struct Canary(ThreadId, Arc<AtomicUsize>);
 
 impl Canary {
@@ -193,7 +193,7 @@ impl Count {
         (count.clone(), Waker::from(count))
     }
 
-    /// How many wakes since this was last asked.
+    /// The number of wakes since the last call.
     pub(crate) fn take(&self) -> usize {
         self.0.swap(0, SeqCst)
     }
@@ -209,7 +209,7 @@ impl Wake for Count {
     }
 }
 
-/// What a [`hooked`] waker calls, each at most once. For one thread only.
+/// Hooks of a [`hooked`] waker, each called at most once. For one thread only.
 #[derive(Default)]
 pub(crate) struct Hooks {
     pub(crate) on_clone: Hook,
@@ -233,7 +233,7 @@ impl Hook {
     }
 }
 
-/// A waker whose clone, wake and drop are the test's code.
+/// A waker that runs the test's hooks on clone, wake and drop.
 pub(crate) fn hooked() -> (Rc<Hooks>, Waker) {
     static VTABLE: RawWakerVTable = RawWakerVTable::new(
         |data| {
@@ -248,14 +248,14 @@ pub(crate) fn hooked() -> (Rc<Hooks>, Waker) {
     );
 
     fn from_raw(data: *const ()) -> Rc<Hooks> {
-        // SAFETY: the data is from `Rc::into_raw`; who must not consume the count forgets the `Rc`.
-        // These wakers don't leave their thread.
+        // SAFETY: the data comes from `Rc::into_raw`. A caller that must keep the count forgets the
+        // `Rc`. These wakers stay on their thread.
         unsafe { Rc::from_raw(data.cast::<Hooks>()) }
     }
 
     let hooks = Rc::new(Hooks::default());
     let raw = RawWaker::new(Rc::into_raw(hooks.clone()).cast(), &VTABLE);
-    // SAFETY: each clone owns a count of the `Rc`, given back by wake or drop.
+    // SAFETY: each clone owns a count of the `Rc`, which wake or drop releases.
     (hooks, unsafe { Waker::from_raw(raw) })
 }
 
@@ -274,11 +274,11 @@ pub(crate) fn settle(executor: &Executor) {
     let mut left = 100_000;
     while executor.tick(Waker::noop(), 64).ready {
         left -= 1;
-        assert!(left > 0, "it never comes to rest");
+        assert!(left > 0, "tasks stay ready");
     }
 }
 
-/// The text of the panic that the code ends with.
+/// The message of the panic that the closure ends with.
 #[track_caller]
 pub(crate) fn panic_of<T>(code: impl FnOnce() -> T) -> String {
     match catch_unwind(AssertUnwindSafe(code)) {
@@ -294,8 +294,8 @@ pub(crate) fn text(payload: &(dyn Any + Send)) -> &str {
         .unwrap_or("(not a text)")
 }
 
-/// Makes executors until one has the id that `name`, its `Debug` output, says. The others are
-/// handed back too, so that they keep their ids.
+/// Creates executors until one has the id in `name`, its `Debug` output. Also returns the others,
+/// so that they keep their ids.
 pub(crate) fn executor_with_the_id_of(name: &str) -> Option<(Executor, Vec<Executor>)> {
     let id = |name: &str| {
         name.split("id: ")
@@ -316,7 +316,7 @@ pub(crate) fn executor_with_the_id_of(name: &str) -> Option<(Executor, Vec<Execu
     None // a test on another thread has it
 }
 
-/// Shared by a task and its test.
+/// A value shared by a task and its test.
 pub(crate) fn shared<T>(value: T) -> Rc<RefCell<T>> {
     Rc::new(RefCell::new(value))
 }

@@ -1,8 +1,8 @@
-//! Random programs for an executor, and a plain model that says what they must do.
+//! Random programs for an executor, and a plain model of the expected behaviour.
 //!
-//! A program is decoded from any bytes, so that a property test and a fuzzer can share it. It runs
-//! twice, once on a real [`Executor`] and once on [`Model`], and both tell what happens, word for
-//! word.
+//! A program is decoded from arbitrary bytes, so that a property test and a fuzzer can share it. It
+//! runs on a real [`Executor`] and on [`Model`]. Both record events as lines of text, which must be
+//! equal.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, VecDeque};
@@ -17,7 +17,7 @@ use std::thread;
 
 use windlass_executor::{Executor, Task, spawn};
 
-/// Runs the program that the bytes say; panics if the two don't agree.
+/// Runs the program encoded in the bytes. Panics if the executor and the model differ.
 pub(crate) fn check(bytes: &[u8]) {
     hush_expected_panics();
     let program = Rc::new(Program::decode(bytes));
@@ -35,8 +35,8 @@ pub(crate) fn check(bytes: &[u8]) {
     }
 }
 
-/// Something that code can do, inside of polls, inside of destructors, and outside. The numbers
-/// say which task is meant, the latest first.
+/// An action of a poll, of a destructor, or of the program's top level. The numbers select tasks,
+/// counted back from the latest.
 #[derive(Clone, Copy, Debug)]
 enum Act {
     Spawn(usize),
@@ -49,11 +49,11 @@ enum Act {
     IsFinished(usize),
     WakeSelf,
     Tick(usize),
-    /// Drops the executor and makes a new one, if this is possible.
+    /// Drops the executor and creates a new one. Ignored inside polls and destructors.
     Restart,
 }
 
-/// How a poll ends.
+/// The result of a poll.
 #[derive(Clone, Copy, Debug)]
 enum End {
     Pending,
@@ -61,7 +61,7 @@ enum End {
     Panic,
 }
 
-/// What a task does.
+/// The script of a task.
 #[derive(Debug)]
 struct Script {
     polls: Vec<(Vec<Act>, End)>,
@@ -75,7 +75,7 @@ struct Program {
     acts: Vec<Act>,
 }
 
-/// So that programs come to an end.
+/// These limits make every program terminate.
 const MAX_TASKS: usize = 24;
 const MAX_ACTS: usize = 60;
 
@@ -134,28 +134,28 @@ impl Program {
     }
 }
 
-/// Which task the number `n` of an act means.
+/// The task selected by the number `n` of an act.
 fn pick(n: usize, tasks: usize) -> Option<usize> {
     tasks.checked_sub(1).map(|latest| latest - n % tasks)
 }
 
 thread_local! {
     static EXPECTING: Cell<bool> = const { Cell::new(false) };
-    /// A thread that wakes what it is sent, and says when it has.
+    /// A thread that wakes each waker it receives, and confirms each wake.
     static ELSEWHERE: (mpsc::Sender<Waker>, mpsc::Receiver<()>) = {
         let (send, wakers) = mpsc::channel::<Waker>();
         let (done, wait) = mpsc::channel();
         thread::spawn(move || {
             for waker in wakers {
                 waker.wake();
-                done.send(()).expect("who sent it waits");
+                done.send(()).expect("the sender waits");
             }
         });
         (send, wait)
     };
 }
 
-/// Panics that belong to the program are not reported, nor do they end a fuzzer.
+/// Keeps the program's own panics out of the panic hook, where they would abort a fuzzer.
 fn hush_expected_panics() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -168,7 +168,7 @@ fn hush_expected_panics() {
     });
 }
 
-/// The output, or None if the code panics.
+/// The output, or None if the closure panics.
 fn expect_panics<T>(code: impl FnOnce() -> T) -> Option<T> {
     let before = EXPECTING.replace(true);
     let result = catch_unwind(AssertUnwindSafe(code));
@@ -176,18 +176,18 @@ fn expect_panics<T>(code: impl FnOnce() -> T) -> Option<T> {
     result.ok()
 }
 
-/// The program's own panics, which no hook sees.
+/// Panics with the program's own payload, without calling the panic hook.
 fn panic_on_purpose() -> ! {
     resume_unwind(Box::new("on purpose"))
 }
 
-/// The real one.
+/// Runs the program on the real executor.
 struct World {
     program: Rc<Program>,
     words: RefCell<Vec<String>>,
-    /// None while it is dropped.
+    /// None while the executor is being dropped.
     executor: RefCell<Option<Rc<Executor>>>,
-    /// By task.
+    /// Indexed by task.
     handles: RefCell<Vec<Option<Task<Output>>>>,
     wakers: RefCell<Vec<Option<Waker>>>,
     driver: Waker,
@@ -261,7 +261,7 @@ impl World {
         }
     }
 
-    /// `waker` is that of the task that does it, if it is one in its poll.
+    /// `waker` belongs to the task that performs the act in its poll, if there is one.
     fn act(self: &Rc<Self>, act: Act, waker: Option<&Waker>) {
         let task = |n| pick(n, self.handles.borrow().len());
         let waker_of = |n| task(n).and_then(|task| self.wakers.borrow()[task].clone());
@@ -271,8 +271,8 @@ impl World {
             Act::WakeFromAnotherThread(n) => {
                 if let Some(waker) = waker_of(n) {
                     ELSEWHERE.with(|(send, wait)| {
-                        send.send(waker).expect("it never ends");
-                        wait.recv().expect("it never ends");
+                        send.send(waker).expect("the thread never exits");
+                        wait.recv().expect("the thread never exits");
                     });
                 }
             }
@@ -364,7 +364,7 @@ impl World {
     }
 }
 
-/// A task's future.
+/// The future of a task.
 struct Scripted {
     world: Rc<World>,
     task: usize,
@@ -403,7 +403,7 @@ impl Drop for Scripted {
             self.world.act(*act, None);
         }
         if script.drop_panics {
-            assert!(!thread::panicking(), "a second panic would be the end");
+            assert!(!thread::panicking(), "a second panic would abort");
             panic_on_purpose();
         }
     }
@@ -420,26 +420,26 @@ impl Drop for Output {
     }
 }
 
-/// The same in plain words: a queue of task numbers, and flags.
+/// The model, as a queue of task numbers and flags.
 struct Model {
     program: Rc<Program>,
     words: Vec<String>,
     tasks: Vec<Modelled>,
     queue: VecDeque<usize>,
-    /// The task that is in each slot. Slots matter for the order of drops and of foreign wakes.
+    /// The task in each slot. Slots determine the order of drops and of remote wakes.
     slots: Vec<Option<usize>>,
     free: Vec<usize>,
-    /// What other threads have woken: slots in order, each with its task, or None if there were
-    /// several, and then the present task is meant.
+    /// Remote wakes in order of their slots' first wake. Each slot has the woken task. If several
+    /// tasks of one slot were woken, the value is None and the slot's current task is woken.
     mail: (Vec<usize>, HashMap<usize, Option<usize>>),
     live: usize,
     rings: usize,
-    /// How many executors there were before.
+    /// The number of executors before this one.
     epoch: usize,
     is_running: bool,
     is_closed: bool,
     is_resting: bool,
-    /// The driver is known: to this thread's wakes, and to those of others.
+    /// Whether the driver's waker is stored for local wakes, and for remote wakes.
     driver: (bool, bool),
 }
 
@@ -449,7 +449,7 @@ struct Modelled {
     poll: usize,
     epoch: usize,
     slot: usize,
-    /// It has not ended, or its output is still there.
+    /// The task is unfinished, or its output is still stored.
     is_there: bool,
     has_handle: bool,
     is_wanted: bool,
@@ -459,7 +459,7 @@ struct Modelled {
     is_cancelled: bool,
     /// True for an output, false for a panic.
     outcome: Option<bool>,
-    /// The slot of who awaits it.
+    /// The slot of the task that awaits this one.
     joiner: Option<usize>,
 }
 
@@ -573,7 +573,7 @@ impl Model {
         self.tasks[n].has_handle = true;
     }
 
-    /// True if that panics.
+    /// Returns true if the drop panics.
     fn drop_future(&mut self, n: usize) -> bool {
         self.say(format!("drop {n}"));
         let program = self.program.clone();
@@ -590,12 +590,12 @@ impl Model {
         }
     }
 
-    /// True if it was not in the queue, and belongs there.
+    /// Returns true if the task was appended to the run queue.
     fn queue(&mut self, n: usize) -> bool {
         let task = &mut self.tasks[n];
         let can = task.is_there && !task.is_queued && task.outcome.is_none();
         task.is_queued |= can;
-        // Who wakes itself is queued when its poll returns.
+        // A task that wakes itself is queued when its poll returns.
         let is_now = can && !task.is_running;
         if is_now {
             self.queue.push_back(n);
@@ -723,7 +723,7 @@ impl Model {
         there.into_iter().for_each(|n| _ = self.queue(n));
     }
 
-    /// Takes the task out, if it does not run.
+    /// Removes the task, unless it is running.
     fn take(&mut self, n: usize) -> Found {
         let task = &mut self.tasks[n];
         if !task.is_there {
@@ -824,7 +824,7 @@ impl Model {
         }
     }
 
-    /// Drops the executor; the next one begins.
+    /// Drops the executor and starts the next one.
     fn end(&mut self) {
         self.is_closed = true;
         for slot in 0..self.slots.len() {

@@ -1,4 +1,4 @@
-//! Wakers that tell, and turns that end.
+//! Helpers of the tests, such as wakers that count or call hooks, and turns with a time limit.
 
 #![allow(dead_code)] // each test file uses some of it
 
@@ -18,12 +18,12 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use windlass_reactor::net::{TcpListener, TcpStream};
 use windlass_reactor::{Reactor, block_on, time::timeout};
 
-/// What takes longer has hung.
+/// Time limit of a test, after which it counts as hung.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Runs a future that must come to an end.
+/// Runs a future that must complete within the time limit.
 pub(crate) fn run<F: Future>(future: F) -> F::Output {
-    block_on(timeout(PATIENCE, future)).expect("it hangs")
+    block_on(timeout(PATIENCE, future)).expect("timed out")
 }
 
 /// Counts its wakes.
@@ -51,7 +51,7 @@ impl Counter {
     }
 }
 
-/// A waker that runs a function, on wake and when it's dropped.
+/// A waker that runs a function on wake and on drop.
 pub(crate) struct OnWake<F: Fn(&'static str) + Send + Sync>(pub(crate) F);
 
 impl<F: Fn(&'static str) + Send + Sync> Wake for OnWake<F> {
@@ -66,7 +66,7 @@ impl<F: Fn(&'static str) + Send + Sync> Drop for OnWake<F> {
     }
 }
 
-/// A waker that runs what `hook` was given, for everything that is done with it.
+/// A waker that runs the function passed to `hook` on every clone, wake and drop.
 pub(crate) fn hooked() -> Waker {
     const VTABLE: RawWakerVTable = RawWakerVTable::new(
         |_| {
@@ -77,7 +77,7 @@ pub(crate) fn hooked() -> Waker {
         |_| hook_runs("wake"),
         |_| hook_runs("drop"),
     );
-    // SAFETY: the functions don't look at the pointer, and each thread has its own hook.
+    // SAFETY: the functions ignore the pointer, and each thread has its own hook.
     unsafe { Waker::new(std::ptr::null(), &VTABLE) }
 }
 
@@ -87,7 +87,7 @@ thread_local! {
     static HOOK: RefCell<Option<Hook>> = const { RefCell::new(None) };
 }
 
-/// What `hooked` wakers run. Not while they run it already.
+/// Sets the function that `hooked` wakers run. It is skipped while it is already running.
 pub(crate) fn hook(new: impl FnMut(&'static str) + 'static) {
     HOOK.set(Some(Box::new(new)));
 }
@@ -105,35 +105,34 @@ fn hook_runs(what: &'static str) {
     }
 }
 
-/// One poll.
 pub(crate) fn poll<F: Future + Unpin>(future: &mut F, waker: &Waker) -> Poll<F::Output> {
     pin!(future).poll(&mut Context::from_waker(waker))
 }
 
-/// Turns until `done`. The limits of the turns are only for the sake of a test that fails.
+/// Turns until `done` returns true. The time limit of a turn matters only to failing tests.
 pub(crate) fn turn_until(reactor: &Reactor, mut done: impl FnMut() -> bool) {
     let start = Instant::now();
     while !done() {
-        assert!(start.elapsed() < PATIENCE, "it hangs");
+        assert!(start.elapsed() < PATIENCE, "timed out");
         reactor.turn(Some(Duration::from_secs(1))).unwrap();
     }
 }
 
-/// Waits for other threads, without a turn.
+/// Waits for other threads, without turning the reactor.
 pub(crate) fn wait_until(mut done: impl FnMut() -> bool) {
     let start = Instant::now();
     while !done() {
-        assert!(start.elapsed() < PATIENCE, "it hangs");
+        assert!(start.elapsed() < PATIENCE, "timed out");
         std::thread::yield_now();
     }
 }
 
-/// Turns until there's nothing left to do.
+/// Turns until all pending events are processed.
 pub(crate) fn settle(reactor: &Reactor) {
     while reactor.turn(Some(Duration::ZERO)).unwrap().woken > 0 {}
 }
 
-/// A TCP connection over loopback: the accepted side, and the connecting one.
+/// A TCP connection over loopback, as the accepted side and the connecting side.
 pub(crate) async fn tcp_pair() -> (TcpStream, TcpStream) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let addr = listener.local_addr().unwrap();
@@ -141,7 +140,7 @@ pub(crate) async fn tcp_pair() -> (TcpStream, TcpStream) {
     (accepted.unwrap().0, connected.unwrap())
 }
 
-/// A blocking socket of the kind that is made in pairs.
+/// The type of the blocking sockets of a pair.
 #[cfg(unix)]
 pub(crate) type Socket = std::os::unix::net::UnixStream;
 #[cfg(windows)]
@@ -160,12 +159,12 @@ pub(crate) fn socket_pair() -> (Socket, Socket) {
     (listener.accept().unwrap().0, there)
 }
 
-/// Runs the body of the test `name` in a process of its own, on its main thread.
+/// Runs the body of the test `name` on the main thread of a child process.
 pub(crate) fn in_child(name: &str, body: impl FnOnce()) {
     in_child_with(&[], name, body);
 }
 
-/// The same, with these variables in its environment.
+/// The same, with additional environment variables.
 pub(crate) fn in_child_with(variables: &[(&str, &str)], name: &str, body: impl FnOnce()) {
     if env::var_os("WINDLASS_CHILD").is_some() {
         return body();
@@ -182,7 +181,7 @@ pub(crate) fn in_child_with(variables: &[(&str, &str)], name: &str, body: impl F
     assert!(said.contains("1 passed"), "it did not run: {said}");
 }
 
-/// How many descriptors this process has.
+/// The number of descriptors of this process.
 pub(crate) fn descriptors() -> usize {
     std::fs::read_dir("/proc/self/fd").unwrap().count()
 }
@@ -194,8 +193,8 @@ pub(crate) fn pattern(len: usize, seed: usize) -> Vec<u8> {
         .collect()
 }
 
-/// Whether a loop that watches the reactor's descriptor would call `turn` now. (On Windows there's
-/// none to watch.)
+/// Whether a host that watches the reactor's descriptor would call `turn` now. Windows has no such
+/// descriptor.
 #[cfg(unix)]
 pub(crate) fn descriptor_is_ready(reactor: &Reactor, wait: bool) -> bool {
     let mut watched = [PollFd::new(reactor, PollFlags::IN)];
@@ -208,5 +207,5 @@ pub(crate) fn descriptor_is_ready(reactor: &Reactor, wait: bool) -> bool {
 
 #[cfg(unix)]
 pub(crate) fn wait_for_descriptor(reactor: &Reactor) {
-    assert!(descriptor_is_ready(reactor, true), "it hangs");
+    assert!(descriptor_is_ready(reactor, true), "timed out");
 }

@@ -68,7 +68,7 @@ impl Options {
     }
 }
 
-/// The loop of the program: a frame, then tasks until the next one is due.
+/// The loop of the program. It draws a frame, then runs tasks until the next frame is due.
 fn show(
     terminal: &mut ratatui::DefaultTerminal,
     runtime: &Runtime,
@@ -145,7 +145,7 @@ struct Screen {
     keys: usize,
 }
 
-/// A delay of a frame (ms) that everybody notices.
+/// A delay of a frame (ms) that is clearly visible.
 const LATE: u64 = 100;
 
 impl Screen {

@@ -1,5 +1,5 @@
-//! Measures how well `turn_for` keeps its budget: 100,000 tasks that are always ready, 2 ms per
-//! frame.
+//! Measures how well `turn_for` keeps its budget. 100,000 tasks are always ready, and each frame
+//! has 2 ms for them.
 //!
 //! ```sh
 //! cargo run --release -p windlass-guests --bin overruns

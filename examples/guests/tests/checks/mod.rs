@@ -166,7 +166,7 @@ fn a_remote_wake_is_one_poll(host: &Rc<dyn Host>) -> anyhow::Result<String> {
     ensure!(polls == wakes + 1, "{polls} polls for {wakes} wakes");
     let allowed = 2 * wakes + frames(host, start.elapsed()) + 4;
     ensure!(turns <= allowed, "{turns} turns for {wakes} wakes");
-    let mut latency = thread.join().expect("it has seen all");
+    let mut latency = thread.join().expect("the thread has seen all wakes");
     latency.sort();
     ensure_prompt(host, latency[wakes / 2])?;
     burst(host)?;
@@ -328,7 +328,7 @@ fn from_an_event(host: &Rc<dyn Host>) -> anyhow::Result<anyhow::Result<()>> {
     host.run(&outer)?;
     let run = result.take().expect("the event came");
     let served = task.is_finished();
-    ensure!(run.is_err() || served, "the inner loop has served nobody");
+    ensure!(run.is_err() || served, "the guest was not served");
     run_until(host, task)?;
     Ok(run)
 }
@@ -409,7 +409,7 @@ fn a_signal_does_not_stop_the_host(host: &Rc<dyn Host>) -> anyhow::Result<()> {
         let _ = end.send(());
     });
     run_until(host, ended)??;
-    signalling.join().expect("it has sent them");
+    signalling.join().expect("the thread has sent the signals");
     ensure!(caught.load(SeqCst), "no signal came");
     Ok(())
 }

@@ -7,16 +7,16 @@
 //! ```
 //!
 //! axum requires handlers, their futures and their state to be `Send`, although they never leave
-//! their thread here. Most are: their state uses `Arc`, `Mutex` and atomics instead of `Rc` and
-//! `RefCell`, and the locks are uncontended. Tasks and sockets of windlass are not `Send`. There
-//! are two ways to use them, both shown below:
+//! their thread here. Most handlers meet this. Their state uses `Arc`, `Mutex` and atomics instead
+//! of `Rc` and `RefCell`, and the locks are uncontended. Tasks and sockets of windlass are not
+//! `Send`. There are two ways to use them, both shown below:
 //!
 //! * [`SendWrapper`] around the future, if the handler itself uses them. It is `Send`, and panics
 //!   when it is polled or dropped on another thread, which never happens here.
 //! * A task that owns the values that are not `Send`, and a channel to it, if they outlive the
 //!   request.
 //!
-//! hyper without axum accepts handlers that aren't `Send` at all: see `http_server`.
+//! hyper without axum accepts handlers that aren't `Send`, as `http_server` shows.
 
 use std::collections::BTreeMap;
 use std::env;

@@ -1,4 +1,4 @@
-//! An HTTP server for the files of a directory, by hyper: HTTP/1.1 and HTTP/2, with ranges.
+//! An HTTP/1.1 and HTTP/2 server for the files of a directory, by hyper, with ranges.
 //!
 //! ```text
 //! cargo run --release -p windlass-web --bin http_server -- .     # an address may follow
