@@ -25,9 +25,10 @@
 //!
 //! A loop that watches the file descriptor of a [`Reactor`](crate::Reactor) does nothing special
 //! for sources. The drop of the last [`Awake`](crate::Awake), and the end of a turn outside of any,
-//! submit once more. Then the reactor's descriptor becomes readable when a source needs a turn or
-//! reaches its deadline. Between turns, the future that queues an operation calls
-//! [`Registration::request_turn`].
+//! submit once more. Then the reactor's descriptor becomes readable when a source needs a turn, and
+//! on Linux also at its deadline. Elsewhere the loop goes by
+//! [`next_deadline`](crate::Reactor::next_deadline). Between turns, the future that queues an
+//! operation calls [`Registration::request_turn`].
 //!
 //! # Fork
 //!

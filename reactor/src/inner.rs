@@ -62,7 +62,7 @@ pub(crate) struct ReactorInner {
     slacks: RefCell<Vec<u64>>,
 }
 
-/// The key of the file descriptors of completion sources, whose events only end waits.
+/// The key of the file descriptors of completion sources. Their events only end waits.
 #[cfg(target_os = "linux")]
 const COMPLETIONS: Key = Key {
     slot: MAX_SOURCES as u32,
@@ -227,7 +227,7 @@ impl ReactorInner {
         }
     }
 
-    /// Registers a file descriptor of a completion source, whose events end waits.
+    /// Registers a file descriptor of a completion source. Its events end waits.
     #[cfg(target_os = "linux")]
     pub(crate) fn watch(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
         self.check_origin()?;

@@ -312,10 +312,15 @@ fn the_descriptor_of_a_host_is_readable_when_a_source_needs_a_turn() {
     let until = || Ok(MayBlock::Until(Instant::now() + Duration::from_millis(20)));
     source.submit.set(Some(until));
     reactor.turn(Some(Duration::ZERO)).unwrap();
-    assert!(
-        descriptor_is_ready(&reactor, true),
-        "the deadline is not reported"
-    );
+    let deadline = reactor.next_deadline().expect("the source has a deadline");
+    assert!(deadline <= Instant::now() + Duration::from_millis(20));
+    // Other pollers have no timer, so the host has to wait until the deadline by itself.
+    if cfg!(all(target_os = "linux", not(windlass_portable))) {
+        assert!(
+            descriptor_is_ready(&reactor, true),
+            "the deadline is not reported"
+        );
+    }
 }
 
 #[test]

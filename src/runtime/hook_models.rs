@@ -24,7 +24,7 @@ use super::{Hook, HookWaker};
 struct Inbox {
     /// There may be remote wakes. Written under the lock, and read without.
     has_remote_wakes: AtomicBool,
-    /// How much, and who is to be woken when there is some.
+    /// Their number, and the waker to call when there are some.
     remote_wakes: Mutex<(usize, Option<Waker>)>,
 }
 

@@ -54,7 +54,7 @@ const SHORT_BATCH: Duration = Duration::from_micros(4);
 /// * A host with several runtimes on its thread turns each of them: the descriptor is readable
 ///   while any has ready tasks.
 /// * A host that can't watch descriptors registers a hook, [`Builder::on_wake`].
-/// * A host whose loop may run inside a task checks [`is_running`](Runtime::is_running) before it
+/// * A host loop that may run inside a task checks [`is_running`](Runtime::is_running) before it
 ///   turns.
 /// * A host that draws frames gives the runtime a share of each by [`turn_for`](Runtime::turn_for).
 ///

@@ -154,8 +154,8 @@ impl TaskGroup<()> {
 }
 
 impl<R> TaskGroup<R> {
-    /// Creates a group whose children cannot fail, or whose errors are ordinary outputs. Only a
-    /// panic cancels the other children.
+    /// Creates a group of children that cannot fail, or that return errors as ordinary outputs.
+    /// Only a panic cancels the other children.
     ///
     /// ```
     /// # use windlass::task::TaskGroup;
@@ -173,7 +173,7 @@ impl<R> TaskGroup<R> {
         TaskGroup::failing_by(Result::is_err)
     }
 
-    /// Creates a group whose children are independent of each other, and end with the group. The
+    /// Creates a group of children that are independent of each other, and end with the group. The
     /// failure of one never cancels another. If one panics, the panic hook reports it, and
     /// [`join_next`](TaskGroup::join_next) returns nothing for it.
     ///

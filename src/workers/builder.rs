@@ -213,7 +213,7 @@ impl Builder {
     ///
     /// A socket file that was left there by an earlier program is replaced. If the path is a file
     /// of another type, or a socket with a listener, [`run`](Builder::run) returns an error. Every
-    /// user who may write to the file may read the metrics.
+    /// user with write access to the file may read the metrics.
     ///
     /// The head of a request must arrive within 1 s (otherwise the status is 408), have at most 16
     /// KiB and 64 header fields (431), and be a valid (400) GET or HEAD (405) of HTTP/1. Up to 64
