@@ -26,6 +26,7 @@ use std::task::{Context, Poll};
 use crate::key::Key;
 use crate::nested_drop;
 use crate::panic::{Panic, discard_panic};
+use crate::pulse::CurrentTask;
 
 /// In the run queue. Together with RUNNING, requeue when the poll returns.
 pub(crate) const QUEUED: u32 = 1;
@@ -204,7 +205,7 @@ impl Ref {
     pub(crate) fn poll(
         self,
         key: Key,
-        current_task: &Cell<Key>,
+        current_task: &CurrentTask,
         cx: &mut Context<'_>,
     ) -> PollOutcome {
         let state = self.state.get() & !QUEUED;

@@ -13,7 +13,11 @@ use crate::current::{self, Entered};
 use crate::inner::ExecutorInner;
 use crate::key::Key;
 use crate::nested_drop;
+use crate::observe::{Observer, Published, Report, Unobserved};
+use crate::pulse::{Pulse, publish_polls, publishes_polls};
 use crate::task::Task;
+use crate::task_entry::TaskEntry;
+use crate::task_id::TaskId;
 use crate::waker::waker;
 
 /// How many polls the loop makes before it returns to the driver.
@@ -55,6 +59,7 @@ const INBOX_CHECK_INTERVAL: usize = 16;
 #[derive(Debug)]
 pub struct Executor {
     inner: Rc<ExecutorInner>,
+    pulse: Pulse,
 }
 
 impl Executor {
@@ -67,7 +72,13 @@ impl Executor {
         let inner = Rc::new(ExecutorInner::new());
         budget::forget_poll();
         current::add(inner.clone());
-        Executor { inner }
+        // SAFETY: the drop of this executor closes the slot, and it owns a reference of `inner`,
+        // whose address never changes.
+        let epoch = unsafe { inner.inbox.pulse.open(&inner.pulse) };
+        Executor {
+            pulse: Pulse::new(inner.id, epoch),
+            inner,
+        }
     }
 
     /// Spawns a task. The loop polls it later, never at once.
@@ -175,12 +186,40 @@ impl Executor {
 
     /// Returns true while the loop of this executor is on the stack, for example inside its tasks.
     pub fn is_running(&self) -> bool {
-        self.inner.is_running.get()
+        self.inner.pulse.is_running()
     }
 
     /// Returns true if a task is ready to be polled.
     pub fn has_ready(&self) -> bool {
         self.inner.has_ready()
+    }
+
+    /// Returns a handle with which other threads read the state of this executor.
+    pub fn pulse(&self) -> Pulse {
+        self.pulse
+    }
+
+    /// Lists the unfinished tasks, and the main future of an unfinished [`run`](Executor::run), in
+    /// the order of their slots.
+    ///
+    /// ```
+    /// # use windlass_executor::{Executor, TaskState};
+    /// let executor = Executor::new();
+    /// let task = executor.spawn(async {}).named("hauler");
+    /// let listed = &executor.list_tasks()[0];
+    /// assert_eq!(listed.name.as_deref(), Some("hauler"));
+    /// assert_eq!((Some(listed.id), listed.state), (task.id(), TaskState::Ready));
+    /// ```
+    pub fn list_tasks(&self) -> Vec<TaskEntry> {
+        self.inner.list_tasks()
+    }
+
+    /// Sets an observer, which is called around each poll from the next turn on, or removes it.
+    pub fn observe(&self, observer: Option<Rc<dyn Observer>>) {
+        if observer.is_some() {
+            publish_polls(true);
+        }
+        drop(self.inner.set_observer(observer)); // user code
     }
 
     /// Returns true if another executor of this thread, which isn't running, has a ready task. This
@@ -214,6 +253,7 @@ impl Drop for Executor {
         self.inner.drop_tasks();
         drop(entered);
         current::remove(self.inner.id);
+        self.inner.inbox.pulse.close();
         self.inner.disconnect_wakers();
     }
 }
@@ -262,47 +302,86 @@ impl<F: Future> Future for Run<'_, F> {
 }
 
 impl ExecutorInner {
-    /// ② Polls the tasks that are ready, first in, first out, until the budget is exhausted, the
-    /// run queue is empty, or the main future is ready. Returns how many polls it made.
+    /// Takes one turn: polls the tasks that are ready, and the main future once it was woken.
+    /// Returns how many polls it made.
     #[inline(always)]
     fn turn<F: Future>(
         self: &Rc<Self>,
         driver_waker: &Waker,
-        mut budget: usize,
+        budget: usize,
         mut main: Pin<&mut F>,
     ) -> (usize, Poll<F::Output>) {
         let _running = Running::start(self, driver_waker);
+        let mut result = Poll::Pending;
+        let poll_main = |cx: &mut Context<'_>| {
+            result = main.as_mut().poll(cx);
+            result.is_ready()
+        };
+        let polls = if publishes_polls() {
+            self.poll_observed(driver_waker, budget, poll_main)
+        } else {
+            self.poll_ready(driver_waker, budget, poll_main, Unobserved)
+        };
+        (polls, result)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn poll_observed(
+        &self,
+        driver_waker: &Waker,
+        budget: usize,
+        mut poll_main: impl FnMut(&mut Context<'_>) -> bool,
+    ) -> usize {
+        let poll_main: &mut dyn FnMut(&mut Context<'_>) -> bool = &mut poll_main;
+        match self.observer() {
+            None => self.poll_ready(driver_waker, budget, poll_main, Published),
+            Some(observer) => self.poll_ready(driver_waker, budget, poll_main, observer),
+        }
+    }
+
+    /// ② Polls the tasks that are ready, first in, first out, until the budget is exhausted, the
+    /// run queue is empty, or the main future is ready. Returns how many polls it made.
+    #[inline(always)]
+    fn poll_ready(
+        &self,
+        driver_waker: &Waker,
+        mut budget: usize,
+        mut poll_main: impl FnMut(&mut Context<'_>) -> bool,
+        report: impl Report,
+    ) -> usize {
         let mut polls = 0;
         while polls < budget {
             self.check_inbox(driver_waker);
             let check_at = budget.min(polls + INBOX_CHECK_INTERVAL);
             while polls < check_at {
                 let Some(cell) = self.queue.pop() else {
-                    return (polls, Poll::Pending);
+                    return polls;
                 };
-                self.polls.set(self.polls.get().wrapping_add(1));
+                self.pulse.polls.increment();
                 let key = cell.key.get();
                 let waker = waker(key);
                 let cx = &mut Context::from_waker(&waker);
-                match cell.poll(key, &self.current_task, cx) {
+                report.polling(self, &cell);
+                match cell.poll(key, &self.pulse.current_task, cx) {
                     PollOutcome::Ended => continue,
                     PollOutcome::Pending => {}
                     PollOutcome::Requeue(cell) => self.queue.push(cell),
                     PollOutcome::Done(key) => self.finish(key),
                     PollOutcome::Cancelled(key) => self.finish_cancelled(key),
                     PollOutcome::Main => {
-                        let result = main.as_mut().poll(cx);
-                        if result.is_ready() {
-                            return (polls, result);
+                        if poll_main(cx) {
+                            return polls;
                         }
                     }
                 }
+                report.polled(TaskId::of_key(key));
                 polls += 1;
             }
             // Each exhausted budget of operations took about as long as a batch of polls.
             budget = budget.saturating_sub(self.refills.take() * INBOX_CHECK_INTERVAL);
         }
-        (polls, Poll::Pending)
+        polls
     }
 
     /// Moves wakes from other threads to the run queue, if there are any.
@@ -339,7 +418,7 @@ impl Running {
     /// Begins a turn of the loop. `driver_waker` is woken when a task becomes ready after the turn.
     fn start(inner: &Rc<ExecutorInner>, driver_waker: &Waker) -> Running {
         inner.needs_wakeup.set(false);
-        inner.is_running.set(true);
+        inner.pulse.set_running(true);
         let running = Running {
             _entered: current::enter(inner.clone()),
             _depth: nested_drop::restart_depth(),
@@ -369,7 +448,7 @@ impl Drop for Running {
         if let Some(slots) = slots {
             self.inner.inbox.shrink(slots);
         }
-        self.inner.is_running.set(false);
+        self.inner.pulse.set_running(false);
         self.inner.needs_wakeup.set(true);
     }
 }

@@ -15,12 +15,15 @@ use std::sync::{Mutex, MutexGuard, atomic::AtomicBool};
 use std::sync::{OnceLock, PoisonError, TryLockError};
 
 use crate::key::{Key, MAX_EXECUTORS, MAX_GENERATION};
+use crate::pulse::PulseSlot;
 
 #[cfg(all(windlass_loom, test))]
 #[path = "inbox_models.rs"]
 mod models;
 
 pub(crate) struct Inbox {
+    /// Leads other threads to the values of the executor.
+    pub(crate) pulse: PulseSlot,
     /// Written under the lock, and read without it.
     has_remote_wakes: AtomicBool,
     state: Mutex<State>,
@@ -50,6 +53,7 @@ enum Mark {
 impl Inbox {
     fn new() -> Self {
         Inbox {
+            pulse: PulseSlot::new(),
             has_remote_wakes: AtomicBool::new(false),
             state: Mutex::new(State {
                 first_generation: 0,

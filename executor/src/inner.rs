@@ -4,12 +4,16 @@ use std::cell::{Cell, RefCell, RefMut};
 use std::fmt;
 use std::future::pending;
 use std::panic::{Location, RefUnwindSafe, UnwindSafe};
+use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Waker;
 
 use crate::cell::{DETACHED, MAIN, NAMED, OutputRef, Ref};
 use crate::inbox::{self, Inbox};
 use crate::key::{Key, MAX_TASKS};
+use crate::observe::Observer;
 use crate::panic::discard_panic;
+use crate::pulse::PulseCell;
 use crate::queue::Queue;
 use crate::table::Table;
 
@@ -26,14 +30,12 @@ pub(crate) struct ExecutorInner {
     pub(crate) driver_waker: Cell<Option<Waker>>,
     /// The loop is not polling, so the next enqueue must wake the driver.
     pub(crate) needs_wakeup: Cell<bool>,
-    /// The loop is on this thread's stack.
-    pub(crate) is_running: Cell<bool>,
     /// A `run` is unfinished, and its main future has a slot.
     has_run: Cell<bool>,
-    /// The task that is being polled, or `Key::WOKEN` once that task has woken itself.
-    pub(crate) current_task: Cell<Key>,
-    /// The number of the current poll, which tells polls apart. Wraps around.
-    pub(crate) polls: Cell<u32>,
+    /// The values that other threads may read.
+    pub(crate) pulse: PulseCell,
+    /// Taken out for short moments in which no user code runs.
+    observer: Cell<Option<Rc<dyn Observer>>>,
     /// How many budgets of operations were exhausted since the last batch of polls. Each shortens
     /// the turn by a batch, since it takes about as long.
     pub(crate) refills: Cell<usize>,
@@ -76,10 +78,9 @@ impl ExecutorInner {
             queue: Queue::new(),
             driver_waker: Cell::new(None),
             needs_wakeup: Cell::new(true),
-            is_running: Cell::new(false),
             has_run: Cell::new(false),
-            current_task: Cell::new(Key::NO_TASK),
-            polls: Cell::new(0),
+            pulse: PulseCell::new(),
+            observer: Cell::new(None),
             refills: Cell::new(0),
             is_closed: Cell::new(false),
         }
@@ -96,18 +97,18 @@ impl ExecutorInner {
     }
 
     pub(crate) fn has_ready(&self) -> bool {
-        let woken = self.current_task.get() == Key::WOKEN;
+        let woken = self.pulse.current_task.get() == Key::WOKEN;
         woken || self.inbox.has_remote_wakes() || !self.queue.is_empty()
     }
 
     /// Counts an exhausted budget of operations. Returns a number that identifies the current poll
     /// among all executors of the process, or `None` between polls.
     pub(crate) fn count_refill(&self) -> Option<u64> {
-        if !self.is_running.get() {
+        if !self.pulse.is_running() {
             return None;
         }
         self.refills.set(self.refills.get() + 1);
-        Some(u64::from(self.id) << 32 | u64::from(self.polls.get()))
+        Some(u64::from(self.id) << 32 | u64::from(self.pulse.polls.get() as u32))
     }
 
     /// Puts a new task into the table and the run queue.
@@ -119,6 +120,7 @@ impl ExecutorInner {
         if !self.table().insert(cell.share()) {
             return SpawnOutcome::Full;
         }
+        self.pulse.spawned.increment();
         self.queue.wake(cell);
         if self.needs_wakeup.replace(false) {
             return SpawnOutcome::NeedsWakeup;
@@ -129,8 +131,8 @@ impl ExecutorInner {
     /// Wakes a task of this executor. Sets a flag and links the task into the run queue.
     #[inline]
     pub(crate) fn wake(&self, key: Key) -> WakeOutcome {
-        if self.current_task.get() == key {
-            self.current_task.set(Key::WOKEN); // its poll requeues it
+        if self.pulse.current_task.get() == key {
+            self.pulse.current_task.set(Key::WOKEN); // its poll requeues it
             return WakeOutcome::Done;
         }
         if self.id != key.executor() {
@@ -158,6 +160,7 @@ impl ExecutorInner {
     /// Ends a task that has its output.
     #[inline]
     pub(crate) fn finish(&self, key: Key) {
+        self.pulse.ended.increment();
         let (cell, foreign_joiner) = self.table().finish(key, &self.queue);
         if foreign_joiner.is_some() || cell.has(DETACHED) {
             self.finish_slow(&cell, foreign_joiner);
@@ -167,8 +170,9 @@ impl ExecutorInner {
     /// Ends a task that was cancelled while it was running.
     #[cold]
     pub(crate) fn finish_cancelled(&self, key: Key) {
+        self.pulse.ended.increment();
         let (cell, foreign_joiner) = self.table().finish(key, &self.queue);
-        discard_panic(|| cell.drop_future());
+        self.drop_future(&cell);
         self.finish_slow(&cell, foreign_joiner);
     }
 
@@ -179,10 +183,56 @@ impl ExecutorInner {
         if cell.has(DETACHED) {
             discard_panic(|| cell.drop_output());
             if cell.has(NAMED) {
-                self.table().forget_name(cell);
+                self.forget_name(cell);
             }
         }
         discard_panic(|| foreign_joiner.into_iter().for_each(Waker::wake));
+    }
+
+    /// Takes an unfinished task out of the table, with its foreign joiner.
+    #[inline(always)]
+    pub(crate) fn remove(&self, key: Key) -> (Ref, Option<Waker>) {
+        self.pulse.ended.increment();
+        self.table().remove(key)
+    }
+
+    /// Drops the future of a task that the loop ends.
+    #[cold]
+    fn drop_future(&self, cell: &Ref) {
+        let _dropping = self.pulse.start_drop(cell.spawned_at);
+        discard_panic(|| cell.drop_future());
+    }
+
+    pub(crate) fn set_name(&self, cell: &Ref, name: Arc<str>) {
+        cell.set(NAMED);
+        self.inbox.pulse.set_name(cell.key.get(), name);
+    }
+
+    pub(crate) fn name(&self, cell: &Ref) -> Option<Arc<str>> {
+        cell.has(NAMED)
+            .then(|| self.inbox.pulse.name(cell.key.get()))?
+    }
+
+    /// Forgets the name once neither the handle nor the loop needs it.
+    #[cold]
+    pub(crate) fn forget_name(&self, cell: &Ref) {
+        cell.clear(NAMED);
+        self.inbox.pulse.forget_name(cell.key.get());
+    }
+
+    pub(crate) fn describe_task(&self, cell: &Ref) -> String {
+        cell.describe(self.name(cell).as_deref())
+    }
+
+    /// Replaces the observer. Returns the previous one, whose drop is user code.
+    pub(crate) fn set_observer(&self, new: Option<Rc<dyn Observer>>) -> Option<Rc<dyn Observer>> {
+        self.observer.replace(new)
+    }
+
+    pub(crate) fn observer(&self) -> Option<Rc<dyn Observer>> {
+        let observer = self.observer.take();
+        self.observer.set(observer.clone());
+        observer
     }
 
     /// Inserts a cell for the main future of a `run` into the table, so that wakes find it like a
@@ -192,6 +242,7 @@ impl ExecutorInner {
         let main = OutputRef::new(pending::<()>(), run_at);
         main.set(MAIN);
         assert!(self.table().insert(main.share()), "{}", too_many_tasks());
+        self.pulse.spawned.increment();
         self.queue.wake(&main);
         self.has_run.set(true); // last, so that a panic leaves no run behind
         main
@@ -199,13 +250,13 @@ impl ExecutorInner {
 
     pub(crate) fn remove_main(&self, main: &Ref) {
         self.has_run.set(false);
-        self.table().remove(main.key.get());
+        self.remove(main.key.get());
         main.drop_future();
     }
 
     pub(crate) fn assert_not_running(&self) {
         assert!(
-            !self.is_running.get(),
+            !self.pulse.is_running(),
             "an executor can't be run from inside of one of its own tasks: `.await` the future \
              there, or `spawn` it"
         );
@@ -227,7 +278,8 @@ impl ExecutorInner {
             let Some((cell, foreign_joiner)) = drained else {
                 return;
             };
-            discard_panic(|| cell.drop_future());
+            self.pulse.ended.increment();
+            self.drop_future(&cell);
             discard_panic(|| foreign_joiner.into_iter().for_each(Waker::wake));
         }
     }
@@ -238,6 +290,7 @@ impl ExecutorInner {
         let inbox_waker = self.inbox.close(next_generation);
         discard_panic(|| drop(inbox_waker));
         discard_panic(|| drop(self.driver_waker.take()));
+        discard_panic(|| drop(self.set_observer(None)));
     }
 }
 
@@ -254,7 +307,11 @@ pub(crate) fn too_many_tasks() -> String {
 
 impl fmt::Debug for ExecutorInner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (main, tasks) = self.table().describe();
+        let table = self.table();
+        let (main, tasks): (Vec<_>, Vec<_>) = table.cells().partition(|cell| cell.has(MAIN));
+        let main = main.first();
+        let main = main.map(|cell| format!("the main future, run at {}", cell.spawned_at));
+        let tasks: Vec<_> = tasks.iter().map(|cell| self.describe_task(cell)).collect();
         f.debug_struct("ExecutorInner")
             .field("id", &self.id)
             .field("main", &main)

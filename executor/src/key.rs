@@ -50,6 +50,21 @@ impl Key {
         (self.0 & (MAX_TASKS - 1)) as u32
     }
 
+    /// False for the two constants above.
+    pub(crate) fn names_task(self) -> bool {
+        self.generation() <= MAX_GENERATION
+    }
+
+    #[inline]
+    pub(crate) fn number(self) -> usize {
+        self.0
+    }
+
+    #[inline]
+    pub(crate) fn from_number(number: usize) -> Self {
+        Key(number)
+    }
+
     #[inline]
     pub(crate) fn to_ptr(self) -> *const () {
         std::ptr::without_provenance(self.0)

@@ -26,10 +26,10 @@
 //!     let check_at = budget.min(polls + INBOX_CHECK_INTERVAL);
 //!     while polls < check_at {
 //!         let Some(cell) = self.queue.pop() else {    // first in, first out
-//!             return (polls, Poll::Pending);          // park until the waker is called
+//!             return polls;                           // park until the waker is called
 //!         };
 //!         …
-//!         match cell.poll(key, &self.current_task, cx) {
+//!         match cell.poll(key, &self.pulse.current_task, cx) {
 //!             PollOutcome::Ended => continue,
 //!             PollOutcome::Pending => {}
 //!             PollOutcome::Requeue(cell) => self.queue.push(cell),
@@ -75,13 +75,21 @@ mod block_on;
 mod yield_now;
 pub mod budget;
 mod nested_drop;
+mod pulse;
+mod observe;
+mod task_id;
+mod task_entry;
 
 pub use block_on::block_on;
 pub use current::{Entered, in_task};
 pub use executor::{Executor, Run, Tick};
 pub use nested_drop::drop_nested;
+pub use observe::Observer;
 pub use panic::{Panic, discard_panic};
+pub use pulse::{Pulse, PulseReading, publish_polls};
 pub use task::{Task, spawn, spawn_at};
+pub use task_entry::{TaskEntry, TaskState};
+pub use task_id::TaskId;
 pub use yield_now::{YieldNow, yield_now};
 
 #[cfg(doctest)]

@@ -3,11 +3,9 @@
 //! Nothing here runs user code. Values are returned if their drop or wake is user code.
 
 use std::collections::HashMap;
-use std::hash::Hash;
-use std::rc::Rc;
 use std::task::Waker;
 
-use crate::cell::{DONE, EMPTY, FOREIGN_JOINER, MAIN, NAMED, Ref};
+use crate::cell::{DONE, EMPTY, FOREIGN_JOINER, Ref};
 use crate::key::{Key, MAX_GENERATION, MAX_TASKS};
 use crate::queue::Queue;
 
@@ -24,8 +22,6 @@ pub(crate) struct Table {
     first_generation: u32,
     /// By slot, the joiners that are not tasks of this executor.
     foreign_joiners: HashMap<u32, Waker>,
-    /// The names of tasks, also of finished ones as long as there is a handle.
-    names: HashMap<Key, Rc<str>>,
     /// How many turns of the loop are left until `peak` decides whether the table shrinks.
     turns_left: u32,
     /// The most slots that were taken after a turn since the last decision.
@@ -47,27 +43,20 @@ impl Table {
             generation: first_generation,
             first_generation,
             foreign_joiners: HashMap::new(),
-            names: HashMap::new(),
             turns_left: TURNS,
             peak: 0,
         }
     }
 
-    /// Describes the main future, and the unfinished tasks in the order of their slots.
-    pub(crate) fn describe(&self) -> (Option<String>, Vec<String>) {
-        let cells = self.slots.iter().flatten();
-        let (main, tasks): (Vec<_>, Vec<_>) = cells.partition(|cell| cell.has(MAIN));
-        let main = main.first();
-        let main = main.map(|cell| format!("the main future, run at {}", cell.spawned_at));
-        (
-            main,
-            tasks.iter().map(|cell| self.describe_task(cell)).collect(),
-        )
+    /// The unfinished tasks and the main future's cell, in the order of their slots.
+    pub(crate) fn cells(&self) -> impl Iterator<Item = &Ref> {
+        self.slots.iter().flatten()
     }
 
-    pub(crate) fn describe_task(&self, cell: &Ref) -> String {
-        let name = cell.has(NAMED).then(|| self.names.get(&cell.key.get()));
-        cell.describe(name.flatten().map(|name| &**name))
+    /// The key of the task in the slot.
+    pub(crate) fn key_in(&self, slot: u32) -> Option<Key> {
+        let cell = self.slots.get(slot as usize)?.as_ref()?;
+        Some(cell.key.get())
     }
 
     /// How many slots are taken, by unfinished tasks and the main future.
@@ -154,19 +143,13 @@ impl Table {
     #[cold]
     pub(crate) fn take_foreign_joiner(&mut self, cell: &Ref) -> Option<Waker> {
         cell.clear(FOREIGN_JOINER);
-        take(&mut self.foreign_joiners, &cell.key.get().index())
-    }
-
-    pub(crate) fn set_name(&mut self, cell: &Ref, name: Rc<str>) {
-        cell.set(NAMED);
-        self.names.insert(cell.key.get(), name);
-    }
-
-    /// Forgets the name once neither the handle nor the loop needs it.
-    #[cold]
-    pub(crate) fn forget_name(&mut self, cell: &Ref) {
-        cell.clear(NAMED);
-        take(&mut self.names, &cell.key.get());
+        let joiners = &mut self.foreign_joiners;
+        let waker = joiners.remove(&cell.key.get().index());
+        // Frees most of the memory if at most a quarter of it is in use.
+        if joiners.capacity() > 256 && joiners.len() <= joiners.capacity() / 4 {
+            joiners.shrink_to((2 * joiners.len()).max(256));
+        }
+        waker
     }
 
     /// Takes an unfinished task out, the lowest slot first. `from` is where the search continues.
@@ -231,13 +214,4 @@ impl Table {
         self.slots.push(None);
         Some(len as u32)
     }
-}
-
-/// Removes a value, and frees most of the map's memory if at most a quarter of it is in use.
-fn take<K: Eq + Hash, V>(map: &mut HashMap<K, V>, key: &K) -> Option<V> {
-    let value = map.remove(key);
-    if map.capacity() > 256 && map.len() <= map.capacity() / 4 {
-        map.shrink_to((2 * map.len()).max(256));
-    }
-    value
 }

@@ -5,6 +5,7 @@ use std::future::{Future, poll_fn};
 use std::panic::{AssertUnwindSafe, Location, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
 use crate::budget;
@@ -14,6 +15,7 @@ use crate::cell::{
 use crate::current;
 use crate::inner::{ExecutorInner, SpawnOutcome, too_many_tasks};
 use crate::panic::Panic;
+use crate::task_id::TaskId;
 use crate::waker::index_in;
 
 /// A spawned task. Await it for its output.
@@ -141,13 +143,18 @@ impl<T: 'static> Task<T> {
     ///     assert!(panic.to_string().starts_with("task `hauler`, spawned at "));
     /// });
     /// ```
-    pub fn named(self, name: impl Into<Rc<str>>) -> Self {
+    pub fn named(self, name: impl Into<Arc<str>>) -> Self {
         let name = name.into(); // perhaps user code
         let cell = self.cell.as_ref().filter(|cell| !cell.has(EMPTY));
         if let Some((cell, inner)) = cell.and_then(|cell| Some((cell, executor_of(cell)?))) {
-            inner.table().set_name(cell, name);
+            inner.set_name(cell, name);
         }
         self
+    }
+
+    /// Returns the id of the task. `None` once the output was taken.
+    pub fn id(&self) -> Option<TaskId> {
+        TaskId::of_key(self.cell.as_ref()?.key.get())
     }
 
     /// Lets the task run on by itself. Its output is dropped when it ends. A panic ends the task
@@ -410,7 +417,7 @@ fn cancel(cell: &Ref) -> bool {
     }
     if !cell.has(DONE | EMPTY) {
         let inner = executor_of(cell).expect("an unfinished task has its executor");
-        let removed = inner.table().remove(cell.key.get());
+        let removed = inner.remove(cell.key.get());
         forget_name(cell); // before user code, which may panic
         cell.drop_future();
         drop(removed); // a foreign joiner's drop is user code, which finds the task gone
@@ -474,13 +481,13 @@ fn forget_name(cell: &Ref) {
 #[cold]
 fn forget_name_slow(cell: &Ref) {
     if let Some(inner) = executor_of(cell) {
-        inner.table().forget_name(cell);
+        inner.forget_name(cell);
     }
 }
 
 fn describe(cell: &Ref) -> String {
     match executor_of(cell) {
-        Some(inner) => inner.table().describe_task(cell),
+        Some(inner) => inner.describe_task(cell),
         None => cell.describe(None),
     }
 }

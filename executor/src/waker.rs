@@ -20,12 +20,17 @@ pub(crate) fn waker(key: Key) -> ManuallyDrop<Waker> {
     ManuallyDrop::new(unsafe { Waker::new(key.to_ptr(), &VTABLE) })
 }
 
+/// The key in a waker of this crate.
+#[inline]
+pub(crate) fn key_of(data: *const (), vtable: &'static RawWakerVTable) -> Option<Key> {
+    std::ptr::eq(vtable, &VTABLE).then(|| Key::from_ptr(data))
+}
+
 /// The slot of the task that the waker names, if it is a task of `executor`.
 #[inline]
 pub(crate) fn index_in(executor: u16, waker: &Waker) -> Option<u32> {
-    let key = Key::from_ptr(waker.data());
-    let is_number = std::ptr::eq(waker.vtable(), &VTABLE);
-    (is_number && key.executor() == executor).then(|| key.index())
+    let key = key_of(waker.data(), waker.vtable())?;
+    (key.executor() == executor).then(|| key.index())
 }
 
 fn clone(number: *const ()) -> RawWaker {

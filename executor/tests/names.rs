@@ -3,7 +3,7 @@
 mod common;
 
 use std::future::pending;
-use std::rc::Rc;
+use std::sync::Arc;
 
 use common::*;
 use windlass_executor::{Executor, Task, block_on, spawn};
@@ -87,9 +87,9 @@ fn a_task_may_be_renamed_even_after_its_end() {
 #[test]
 fn a_name_is_freed_with_its_task() {
     let executor = Executor::new();
-    let name: Rc<str> = "rope".into();
+    let name: Arc<str> = "rope".into();
     let spawn = || executor.spawn(async {}).named(name.clone());
-    let is_free = || Rc::strong_count(&name) == 1;
+    let is_free = || Arc::strong_count(&name) == 1;
 
     let awaited = spawn();
     assert!(!is_free());

@@ -1,0 +1,308 @@
+//! What other threads can see of an executor: its counters, and the task that it polls.
+//!
+//! The loop writes plain values with relaxed stores, so an executor that nothing reads pays nothing
+//! for this. A reader finds them through the executor's [`PulseSlot`], which lives forever. The
+//! slot's lock keeps the values alive while they are read.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::panic::Location;
+use std::ptr::{self, NonNull};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::inbox;
+use crate::key::Key;
+use crate::task_id::TaskId;
+
+/// The values of an executor that other threads may read.
+pub(crate) struct PulseCell {
+    /// The number of the current poll, which tells polls apart. Wraps around.
+    pub(crate) polls: Counter,
+    /// The task that is being polled, or `Key::WOKEN` once that task has woken itself.
+    pub(crate) current_task: CurrentTask,
+    /// The loop is on the thread's stack.
+    is_running: AtomicBool,
+    /// Where the task was spawned that is, or was last, polled or dropped. Written while polls are
+    /// [published](publish_polls), and around a drop by the loop.
+    spawned_at: AtomicPtr<Location<'static>>,
+    /// The loop drops the future of a task.
+    is_dropping: AtomicBool,
+    pub(crate) spawned: Counter,
+    pub(crate) ended: Counter,
+}
+
+/// A counter with one writer.
+pub(crate) struct Counter(AtomicUsize);
+
+impl Counter {
+    #[inline]
+    pub(crate) fn get(&self) -> usize {
+        self.0.load(Relaxed)
+    }
+
+    /// Must be called on the executor's thread only.
+    #[inline]
+    pub(crate) fn increment(&self) {
+        self.0.store(self.0.load(Relaxed).wrapping_add(1), Relaxed);
+    }
+}
+
+/// A key that the executor's thread alone writes.
+pub(crate) struct CurrentTask(AtomicUsize);
+
+impl CurrentTask {
+    #[inline]
+    pub(crate) fn get(&self) -> Key {
+        Key::from_number(self.0.load(Relaxed))
+    }
+
+    #[inline]
+    pub(crate) fn set(&self, key: Key) {
+        self.0.store(key.number(), Relaxed);
+    }
+
+    #[inline]
+    pub(crate) fn replace(&self, key: Key) -> Key {
+        let old = self.get();
+        self.set(key);
+        old
+    }
+}
+
+impl PulseCell {
+    pub(crate) fn new() -> Self {
+        PulseCell {
+            polls: Counter(AtomicUsize::new(0)),
+            current_task: CurrentTask(AtomicUsize::new(Key::NO_TASK.number())),
+            is_running: AtomicBool::new(false),
+            spawned_at: AtomicPtr::new(ptr::null_mut()),
+            is_dropping: AtomicBool::new(false),
+            spawned: Counter(AtomicUsize::new(0)),
+            ended: Counter(AtomicUsize::new(0)),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn is_running(&self) -> bool {
+        self.is_running.load(Relaxed)
+    }
+
+    #[inline]
+    pub(crate) fn set_running(&self, is_running: bool) {
+        self.is_running.store(is_running, Relaxed);
+    }
+
+    #[inline]
+    pub(crate) fn set_spawned_at(&self, spawned_at: &'static Location<'static>) {
+        let spawned_at = ptr::from_ref(spawned_at).cast_mut();
+        self.spawned_at.store(spawned_at, Relaxed);
+    }
+
+    /// Marks the drop of a future until the guard is dropped.
+    pub(crate) fn start_drop(&self, spawned_at: &'static Location<'static>) -> Dropping<'_> {
+        let (outer, was_dropping) = (&self.spawned_at, self.is_dropping.load(Relaxed));
+        let outer = outer.load(Relaxed);
+        self.set_spawned_at(spawned_at);
+        self.is_dropping.store(true, Relaxed);
+        Dropping {
+            pulse: self,
+            outer,
+            was_dropping,
+        }
+    }
+
+    fn read(&self) -> PulseReading {
+        let key = self.current_task.get();
+        // SAFETY: the pointer is null, or was made from a `&'static Location` by `set_spawned_at`.
+        let spawned_at = unsafe { self.spawned_at.load(Relaxed).as_ref() };
+        PulseReading {
+            polls: self.polls.get(),
+            is_running: self.is_running(),
+            is_polling: key != Key::NO_TASK,
+            is_dropping: self.is_dropping.load(Relaxed),
+            task: TaskId::of_key(key),
+            spawned_at,
+            spawned: self.spawned.get(),
+            ended: self.ended.get(),
+        }
+    }
+}
+
+/// The guard of [`PulseCell::start_drop`].
+pub(crate) struct Dropping<'a> {
+    pulse: &'a PulseCell,
+    outer: *mut Location<'static>,
+    was_dropping: bool,
+}
+
+impl Drop for Dropping<'_> {
+    fn drop(&mut self) {
+        self.pulse.is_dropping.store(self.was_dropping, Relaxed);
+        self.pulse.spawned_at.store(self.outer, Relaxed);
+    }
+}
+
+/// Leads from an executor's id to its values. The slots are part of the inboxes, so they are never
+/// freed.
+pub(crate) struct PulseSlot(Mutex<SlotState>);
+
+struct SlotState {
+    /// Distinguishes executors that have the same id one after the other.
+    epoch: u64,
+    pulse: Option<Published>,
+    /// The names of tasks, also of finished ones as long as there is a handle.
+    names: HashMap<Key, Arc<str>>,
+}
+
+/// A pointer to the values of an executor that exists.
+struct Published(NonNull<PulseCell>);
+
+// SAFETY: the values are atomics, which any thread may use. `PulseSlot::close` removes the pointer
+// before they are freed.
+unsafe impl Send for Published {}
+
+impl PulseSlot {
+    pub(crate) fn new() -> Self {
+        PulseSlot(Mutex::new(SlotState {
+            epoch: 0,
+            pulse: None,
+            names: HashMap::new(),
+        }))
+    }
+
+    /// Makes the values of a new executor visible. Returns the executor's epoch.
+    ///
+    /// # Safety
+    ///
+    /// `close` must be called before `pulse` is freed or moved.
+    pub(crate) unsafe fn open(&self, pulse: &PulseCell) -> u64 {
+        let mut state = self.lock();
+        state.epoch += 1;
+        state.pulse = Some(Published(NonNull::from(pulse)));
+        state.epoch
+    }
+
+    pub(crate) fn close(&self) {
+        let mut state = self.lock();
+        state.pulse = None;
+        state.names = HashMap::new();
+    }
+
+    pub(crate) fn set_name(&self, key: Key, name: Arc<str>) {
+        self.lock().names.insert(key, name);
+    }
+
+    pub(crate) fn name(&self, key: Key) -> Option<Arc<str>> {
+        self.lock().names.get(&key).cloned()
+    }
+
+    pub(crate) fn forget_name(&self, key: Key) {
+        let names = &mut self.lock().names;
+        names.remove(&key);
+        if names.capacity() > 256 && names.len() <= names.capacity() / 4 {
+            names.shrink_to((2 * names.len()).max(256));
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, SlotState> {
+        // No user code runs under the lock, so the state is consistent even if it is poisoned.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A handle with which any thread reads the [`PulseReading`] of an executor.
+///
+/// It is a number, and may outlive the executor.
+///
+/// # Examples
+///
+/// ```
+/// use windlass_executor::{Executor, block_on};
+///
+/// let executor = Executor::new();
+/// let pulse = executor.pulse();
+/// block_on(executor.run(async {}));
+/// let thread = std::thread::spawn(move || pulse.read().map(|reading| reading.polls));
+/// assert_eq!(thread.join().unwrap(), Some(1));
+/// drop(executor);
+/// assert!(pulse.read().is_none());
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Pulse {
+    executor: u16,
+    epoch: u64,
+}
+
+impl Pulse {
+    pub(crate) fn new(executor: u16, epoch: u64) -> Pulse {
+        Pulse { executor, epoch }
+    }
+
+    /// Returns the current values, or `None` if the executor is dropped.
+    ///
+    /// Takes a lock that the executor's thread takes only to create and drop the executor and to
+    /// name tasks. The values are read one by one, so they may belong to two successive polls.
+    pub fn read(&self) -> Option<PulseReading> {
+        let slot = &inbox::of(self.executor).pulse;
+        let state = slot.lock();
+        let published = state.pulse.as_ref().filter(|_| state.epoch == self.epoch)?;
+        // SAFETY: the executor exists, because `close` removes the pointer under this lock.
+        Some(unsafe { published.0.as_ref() }.read())
+    }
+
+    /// Returns the name of a task of the executor, if the task has one.
+    pub fn name(&self, task: TaskId) -> Option<Arc<str>> {
+        let state = inbox::of(self.executor).pulse.lock();
+        let names = (state.epoch == self.epoch).then_some(&state.names)?;
+        names.get(&task.key()).cloned()
+    }
+}
+
+impl fmt::Debug for Pulse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pulse").finish_non_exhaustive()
+    }
+}
+
+/// The values of an executor at one moment.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct PulseReading {
+    /// How many polls the loop has started. Wraps around. An unchanged number while a task is
+    /// polled means that the poll has not returned.
+    pub polls: usize,
+    /// The loop is on its thread's stack.
+    pub is_running: bool,
+    /// A task is being polled.
+    pub is_polling: bool,
+    /// The loop drops the future of a task that was cancelled.
+    pub is_dropping: bool,
+    /// The task that is being polled. `None` between polls, in the main future, and once the task
+    /// has woken itself.
+    pub task: Option<TaskId>,
+    /// Where the task was spawned that is, or was last, polled or dropped. Known while
+    /// [`publish_polls`] is on.
+    pub spawned_at: Option<&'static Location<'static>>,
+    /// How many tasks were spawned. Wraps around.
+    pub spawned: usize,
+    /// How many of them have ended. Wraps around.
+    pub ended: usize,
+}
+
+static PUBLISHES_POLLS: AtomicBool = AtomicBool::new(false);
+
+/// Makes all executors of the process publish where the task was spawned that they poll, or stops
+/// that.
+///
+/// It takes effect at the next turn of each loop. While it is on, each poll costs a load and a
+/// store. While it is off, a turn costs a load and a branch.
+pub fn publish_polls(publishes: bool) {
+    PUBLISHES_POLLS.store(publishes, Relaxed);
+}
+
+#[inline]
+pub(crate) fn publishes_polls() -> bool {
+    PUBLISHES_POLLS.load(Relaxed)
+}
