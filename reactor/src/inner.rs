@@ -19,9 +19,10 @@ use crate::park::Park;
 use crate::poller::Poller;
 #[cfg(target_os = "linux")]
 use crate::poller::{Interest, Key, MAX_SOURCES};
-use crate::registry::Registry;
+use crate::registry::{EntryRef, Registry};
 use crate::task_budget::TaskBudget;
 use crate::timers::{TimerKey, Timers};
+use crate::waiters::Waiters;
 use crate::wake::{discard_panic, drop_all, wake_all};
 
 /// The most timers that one turn fires. The others fire in the next turn, after the tasks that
@@ -31,6 +32,9 @@ const TIMERS_PER_TURN: usize = 1024;
 /// The timer slack of a new `Reactor` (ns). Each wake-up takes up to 20 µs of processor time, so
 /// many timers are cheap only if they share wake-ups. The kernel's own slack is 50 µs.
 pub(crate) const DEFAULT_SLACK: u64 = 100_000;
+
+/// Called before a wait that no timer limits. Returns a limit for this wait.
+pub(crate) type IdleHook = fn() -> Option<Duration>;
 
 /// The result of a turn.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -52,6 +56,11 @@ pub(crate) struct ReactorInner {
     park: Park,
     registry: RefCell<Registry>,
     timers: RefCell<Timers<Waker>>,
+    /// How many sources exist.
+    sources: Cell<usize>,
+    idle_hook: Cell<Option<IdleHook>>,
+    /// With at most so many sources, the idle hook is called.
+    idle_sources: Cell<usize>,
     /// The number of this turn.
     turn: Cell<u32>,
     /// The empty list of wakers of the last turn, kept for its memory.
@@ -86,6 +95,9 @@ impl ReactorInner {
             park: Park::new(notifier),
             registry: RefCell::new(Registry::new()),
             timers: RefCell::new(Timers::new(DEFAULT_SLACK, MonotonicNanos::now().as_u64())),
+            sources: Cell::new(0),
+            idle_hook: Cell::new(None),
+            idle_sources: Cell::new(0),
             turn: Cell::new(0),
             scratch: Cell::new(Vec::new()),
             drivers: Cell::new(0),
@@ -156,7 +168,7 @@ impl ReactorInner {
         self.collect_due(deadline, &mut woken);
         let panic = self.collect_completions(&mut woken);
         let turned = TurnResult { woken: woken.len() };
-        wake_all(woken.drain(..));
+        self.wake(&mut woken);
         shrink(&mut woken, turned.woken);
         self.scratch.set(woken);
         self.park.end_turn();
@@ -170,6 +182,48 @@ impl ReactorInner {
         timers.min(self.completion_deadline.get())
     }
 
+    /// Calls the idle hook before a wait that nothing in this reactor would end, or that only
+    /// sources would.
+    #[cold]
+    fn idle_limit(&self, is_idle: bool, deadline: MonotonicNanos) -> Option<Duration> {
+        let waits = is_idle && deadline == MonotonicNanos::NEVER;
+        self.idle_hook.get().filter(|_| waits)?()
+    }
+
+    /// Sets the idle hook, which is called with at most so many sources.
+    pub(crate) fn set_idle_hook(&self, hook: Option<IdleHook>, sources: usize) {
+        self.idle_hook.set(hook);
+        self.idle_sources.set(sources);
+    }
+
+    pub(crate) fn insert_source(&self) -> io::Result<EntryRef> {
+        let mut registry = self.registry.borrow_mut();
+        let entry = registry.insert()?;
+        self.count_sources(&registry);
+        Ok(entry)
+    }
+
+    /// The caller discards the waiters after the call, because that is user code.
+    pub(crate) fn release_source(&self, entry: &EntryRef) -> Waiters {
+        let mut registry = self.registry.borrow_mut();
+        let waiters = registry.release(entry);
+        self.count_sources(&registry);
+        waiters
+    }
+
+    fn count_sources(&self, registry: &Registry) {
+        self.sources.set(registry.len());
+        self.park.counters().set_sources(registry.len());
+    }
+
+    /// Passes the deadline (ns) and waker of each timer to `visit`, which must not run user code.
+    pub(crate) fn for_each_timer(&self, mut visit: impl FnMut(u64, &Waker)) {
+        let timers = self.timers.borrow();
+        timers
+            .iter()
+            .for_each(|(deadline, waker)| visit(deadline, waker));
+    }
+
     /// Waits for events. Blocks only if nothing is ready and no deadline is near.
     fn wait(
         &self,
@@ -177,6 +231,12 @@ impl ReactorInner {
         deadline: MonotonicNanos,
         limit: Option<Duration>,
     ) -> io::Result<()> {
+        let limit = match limit {
+            None if self.sources.get() <= self.idle_sources.get() => {
+                self.idle_limit(is_idle, deadline)
+            }
+            limit => limit,
+        };
         let set_timer = |after| self.set_timer(after);
         let blocks = self.park.may_block(is_idle, deadline, limit, set_timer)?;
         let waited = self.poller.wait(blocks);
@@ -187,6 +247,7 @@ impl ReactorInner {
     #[inline(never)] // a system call, which most turns don't make
     fn set_timer(&self, after: Duration) -> io::Result<()> {
         self.check_origin()?; // a forked child that leaves the parent's loop comes here
+        self.park.counters().add_timer_setting();
         self.poller.set_timer(after)
     }
 
@@ -222,9 +283,21 @@ impl ReactorInner {
         }
         let now = MonotonicNanos::now();
         if deadline <= now {
+            let before = woken.len();
             let mut timers = self.timers.borrow_mut();
             timers.fire(now.as_u64(), TIMERS_PER_TURN, woken);
+            let fired = woken.len() - before;
+            self.park.counters().add_fired(fired, now.since(deadline));
         }
+    }
+
+    /// Calls the wakers, which is user code.
+    fn wake(&self, woken: &mut Vec<Waker>) {
+        let counters = self.park.counters();
+        counters.add_turn(woken.len());
+        counters.set_waking(true);
+        wake_all(woken.drain(..));
+        counters.set_waking(false);
     }
 
     /// Registers a file descriptor of a completion source. Its events end waits.
@@ -280,6 +353,7 @@ impl ReactorInner {
 
     #[inline]
     pub(crate) fn start_timer(&self, deadline: MonotonicNanos, waker: Waker) -> TimerKey {
+        self.park.counters().add_timer();
         self.timers.borrow_mut().insert(deadline.as_u64(), waker)
     }
 

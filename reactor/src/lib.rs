@@ -41,7 +41,7 @@
 //! self.collect_due(deadline, &mut woken);
 //! let panic = self.collect_completions(&mut woken);
 //! let turned = TurnResult { woken: woken.len() };
-//! wake_all(woken.drain(..));
+//! self.wake(&mut woken);
 //! shrink(&mut woken, turned.woken);
 //! self.scratch.set(woken);
 //! self.park.end_turn();
@@ -99,6 +99,8 @@ pub mod wake;
 mod poller;
 mod registry;
 mod park;
+mod pulse;
+mod waits;
 pub mod fork;
 pub mod completion;
 mod completion_source;
@@ -122,10 +124,13 @@ pub use block_on::block_on;
 pub use current::release_reactor;
 pub use current::{check_driven, is_driven};
 pub use inner::TurnResult;
+pub use park::LoopState;
+pub use pulse::{ReactorPulse, ReactorReading};
 pub use reactor::{Awake, Reactor};
 pub use readiness::{Readable, Writable};
 #[cfg(windows)]
 pub use waitable::Waitable;
+pub use waits::{Wait, WaitEvent};
 
 /// The README's example runs.
 #[cfg(doctest)]

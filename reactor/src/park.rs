@@ -47,13 +47,15 @@ use std::time::Duration;
 
 #[cfg(all(windlass_loom, test))]
 use loom::sync::atomic::{AtomicBool, AtomicU8};
-use std::sync::atomic::Ordering::{AcqRel, Acquire};
+use std::sync::atomic::AtomicBool as StdAtomicBool;
+use std::sync::atomic::Ordering::{AcqRel, Acquire, SeqCst};
 #[cfg(not(all(windlass_loom, test)))]
 use std::sync::atomic::{AtomicBool, AtomicU8};
 
 use crate::clock::MonotonicNanos;
 use crate::fork::Origin;
 use crate::poller::Notifier;
+use crate::pulse::{Counters, ReactorPulse};
 
 const AWAKE: u8 = 0;
 const NOTIFIED: u8 = 1;
@@ -82,6 +84,21 @@ pub(crate) struct ParkState<N = Notifier> {
     state: AtomicU8,
     notifier: N,
     origin: Origin,
+    counters: Counters,
+    /// A loop is on the thread's stack.
+    is_entered: StdAtomicBool,
+}
+
+/// Whether a loop sleeps, as other threads see it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LoopState {
+    /// It runs.
+    Awake,
+    /// It waits for events.
+    Asleep,
+    /// No loop of the reactor is on its thread's stack. The descriptor of the reactor is readable
+    /// when a host should take a turn.
+    Detached,
 }
 
 impl<N: Notify> ParkState<N> {
@@ -90,7 +107,21 @@ impl<N: Notify> ParkState<N> {
             state: AtomicU8::new(PARKED),
             notifier,
             origin: Origin::here(),
+            counters: Counters::new(),
+            is_entered: StdAtomicBool::new(false),
         }
+    }
+
+    pub(crate) fn loop_state(&self) -> LoopState {
+        match (self.is_entered.load(SeqCst), self.state.load(SeqCst)) {
+            (false, _) => LoopState::Detached,
+            (true, PARKED) => LoopState::Asleep,
+            (true, _) => LoopState::Awake,
+        }
+    }
+
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.counters
     }
 
     /// Makes the loop run once more, from any thread. The caller has stored its wake before, where
@@ -105,7 +136,9 @@ impl<N: Notify> ParkState<N> {
     #[cold]
     fn notify_poller(&self) {
         if self.origin.is_here() {
+            self.counters.add_notification();
             self.notifier.notify();
+            self.counters.report_unpark();
         }
     }
 
@@ -118,7 +151,7 @@ impl<N: Notify> ParkState<N> {
 
     /// Marks the loop as awake. The caller then polls everything that was woken before.
     fn set_awake(&self) {
-        self.state.swap(AWAKE, AcqRel);
+        self.state.swap(AWAKE, SeqCst);
     }
 
     /// Called when the last loop leaves the stack. Passes a wake that it has not seen to the host.
@@ -196,6 +229,12 @@ impl<N: Notify> Park<N> {
         Waker::from(self.state.clone())
     }
 
+    /// Returns the values that other threads read.
+    #[inline]
+    pub(crate) fn counters(&self) -> &Counters {
+        &self.state.counters
+    }
+
     /// Creates the waker of a new `block_on`. It counts as woken, so that the first poll happens.
     pub(crate) fn block_on_waker(&self) -> Arc<BlockOnWaker<N>> {
         Arc::new(BlockOnWaker {
@@ -214,7 +253,9 @@ impl<N: Notify> Park<N> {
     pub(crate) fn enter(&self) {
         self.depth.set(self.depth.get() + 1);
         if self.depth.get() == 1 {
+            self.state.is_entered.store(true, SeqCst);
             self.state.set_awake();
+            self.state.counters.report_unpark();
         }
     }
 
@@ -296,6 +337,7 @@ impl<N: Notify> Park<N> {
     pub(crate) fn unpark(&self, has_blocked: bool, timer_has_fired: bool) {
         if has_blocked {
             self.state.set_awake();
+            self.state.counters.report_unpark();
         }
         if timer_has_fired {
             self.timer_fd_deadline.set(MonotonicNanos::NEVER);
@@ -327,7 +369,15 @@ impl<N: Notify> Park<N> {
         if !is_idle || !in_time.unwrap_or(false) {
             self.state.notify();
         }
+        self.state.is_entered.store(false, SeqCst);
         self.state.detach();
+    }
+}
+
+impl Park {
+    /// Returns the handle of other threads.
+    pub(crate) fn pulse(&self) -> ReactorPulse {
+        ReactorPulse::new(self.state.clone())
     }
 }
 

@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 use crate::clock::{nanos, now};
 use crate::current::current_reactor;
 use crate::inner::{DEFAULT_SLACK, ReactorInner, TurnResult};
+use crate::pulse::ReactorPulse;
+use crate::waits::Wait;
 
 /// A handle that turns this thread's reactor.
 ///
@@ -159,6 +161,39 @@ impl Reactor {
     pub fn awake(&self) -> Awake<'_> {
         self.inner.park().enter();
         Awake { inner: &self.inner }
+    }
+
+    /// Returns a handle with which other threads read the state of this reactor.
+    pub fn pulse(&self) -> ReactorPulse {
+        self.inner.park().pulse()
+    }
+
+    /// Lists what the futures of this thread wait for in this reactor.
+    ///
+    /// It takes time in proportion to the number of sources and timers.
+    ///
+    /// ```
+    /// use windlass_reactor::{Reactor, WaitEvent, time::sleep};
+    /// # use std::{future::Future, pin::pin, task::{Context, Waker}, time::Duration};
+    ///
+    /// let reactor = Reactor::current()?;
+    /// let mut sleep = pin!(sleep(Duration::from_secs(1)));
+    /// assert!(sleep.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+    /// assert!(matches!(reactor.list_waits()[0].event, WaitEvent::Deadline(Some(_))));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn list_waits(&self) -> Vec<Wait> {
+        self.inner.list_waits()
+    }
+
+    /// Sets a hook that is called before the loop blocks without a limit and without a timer, while
+    /// at most `sources` sources exist. With none, only another thread can end such a wait, so it
+    /// may be a deadlock.
+    ///
+    /// The hook returns a limit for this wait. It runs on the reactor's thread, outside of any
+    /// borrow, and must not turn the reactor. It replaces the hook that was set before.
+    pub fn on_idle(&self, sources: usize, hook: Option<fn() -> Option<Duration>>) {
+        self.inner.set_idle_hook(hook, sources);
     }
 
     pub(crate) fn inner(&self) -> &Rc<ReactorInner> {

@@ -7,6 +7,8 @@ use std::ops::Deref;
 use std::rc::Rc;
 use std::task::Waker;
 
+use rustix::fd::RawFd;
+
 use crate::poller::{Event, Interest, Key, MAX_SOURCES};
 use crate::waiters::Waiters;
 
@@ -17,6 +19,9 @@ pub(crate) struct Registry {
     /// Free slots, of which the last is used next.
     free: Vec<u32>,
 }
+
+/// The descriptor of a source that was never registered.
+const NO_FD: RawFd = !0;
 
 const ENTRIES_PER_CHUNK: usize = 32;
 type Chunk = [SourceEntry; ENTRIES_PER_CHUNK];
@@ -39,6 +44,8 @@ pub(crate) struct SourceEntry {
     flags: Cell<u8>,
     /// Counts the events that took the waiters of all directions, see [`Event::disarmed`].
     disarms: Cell<u32>,
+    /// The descriptor that was last registered with the poller.
+    pub(crate) fd: Cell<RawFd>,
     pub(crate) waiters: Waiters,
 }
 
@@ -98,6 +105,21 @@ impl Registry {
         entry.reset()
     }
 
+    /// How many sources exist.
+    pub(crate) fn len(&self) -> usize {
+        self.chunks.len() * ENTRIES_PER_CHUNK - self.free.len()
+    }
+
+    /// Passes each waker with its descriptor to `visit`, which must not run user code.
+    pub(crate) fn for_each_waiter(&self, mut visit: impl FnMut(RawFd, Interest, &Waker)) {
+        for entry in self.chunks.iter().flat_map(|chunk| chunk.iter()) {
+            let fd = entry.fd.get();
+            entry
+                .waiters
+                .for_each(|interest, waker| visit(fd, interest, waker));
+        }
+    }
+
     /// Delivers an event to its source, and moves the wakers of the tasks that wait for it to
     /// `woken`. The event is ignored if its source was closed in the meantime, even if the slot or
     /// the descriptor is in use again.
@@ -142,6 +164,7 @@ impl SourceEntry {
             registered: Cell::new(Registered::Nothing),
             flags: Cell::new(0),
             disarms: Cell::new(0),
+            fd: Cell::new(NO_FD),
             waiters: Waiters::new(),
         }
     }

@@ -7,7 +7,7 @@ use std::os::windows::io::BorrowedHandle;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 
-use rustix::fd::{AsFd, BorrowedFd};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use crate::current;
 use crate::inner::ReactorInner;
@@ -31,7 +31,7 @@ pub(crate) struct Source {
 impl Source {
     pub(crate) fn new() -> io::Result<Source> {
         let reactor = current::current_reactor()?;
-        let entry = reactor.registry().borrow_mut().insert()?;
+        let entry = reactor.insert_source()?;
         Ok(Source { reactor, entry })
     }
 
@@ -119,6 +119,8 @@ impl Source {
     #[cold]
     fn register(&self, fd: BorrowedFd<'_>, interest: Interest) -> io::Result<()> {
         self.reactor.check_origin()?;
+        self.reactor.park().counters().add_registration();
+        self.entry.fd.set(fd.as_raw_fd());
         let (poller, key) = (self.reactor.poller(), self.entry.key());
         if self.entry.is_registered() {
             poller.add_write(fd, key)?;
@@ -186,7 +188,7 @@ impl Source {
         if self.entry.is_registered() {
             self.deregister(delete);
         }
-        let waiters = self.reactor.registry().borrow_mut().release(&self.entry);
+        let waiters = self.reactor.release_source(&self.entry);
         waiters.discard(); // user code, after the borrow
     }
 

@@ -122,6 +122,12 @@ impl<T> Timers<T> {
         }
     }
 
+    /// The deadlines (ns) and payloads of the pending timers.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, &T)> {
+        let entries = self.entries.iter();
+        entries.filter_map(|entry| Some((entry.deadline, entry.payload.as_ref()?)))
+    }
+
     /// How many timers are pending.
     pub(crate) fn len(&self) -> usize {
         self.len

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::collections::HashMap;
 use std::mem;
 use std::ptr;
-use std::task::Waker;
+use std::task::{RawWakerVTable, Waker};
 
 use crate::poller::Interest;
 use crate::wake::{drop_all, wake_all};
@@ -29,6 +29,13 @@ const UNTICKETED: Holders = 1 << 31;
 /// The wakers beside the first, by interest.
 #[derive(Default)]
 struct Others([Crowd; 4]);
+
+const INTERESTS: [Interest; 4] = [
+    Interest::Read,
+    Interest::Write,
+    Interest::Priority,
+    Interest::Error,
+];
 
 /// The wakers of one interest, each once.
 #[derive(Default)]
@@ -82,6 +89,11 @@ pub(crate) fn identity(waker: &Waker) -> Identity {
     (waker.data().addr(), ptr::from_ref(waker.vtable()).addr())
 }
 
+/// The two parts of a waker.
+pub(crate) fn identity_parts(waker: &Waker) -> (*const (), &'static RawWakerVTable) {
+    (waker.data(), waker.vtable())
+}
+
 impl Waiters {
     pub(crate) fn new() -> Self {
         Waiters {
@@ -99,6 +111,25 @@ impl Waiters {
             crowd.is_none_or(|crowd| crowd.waiters.is_empty())
         };
         no_first && peek(&self.others, no_other)
+    }
+
+    /// Passes each waker of a wait that has not ended to `visit`, which must not run user code.
+    pub(crate) fn for_each(&self, mut visit: impl FnMut(Interest, &Waker)) {
+        if self.holders.get() != 0 {
+            let interest = self.interest.get();
+            peek(&self.first, |first| {
+                first.iter().for_each(|waker| visit(interest, waker));
+            });
+        }
+        peek(&self.others, |others| {
+            let crowds = others
+                .iter()
+                .flat_map(|others| INTERESTS.iter().zip(&others.0));
+            for (&interest, crowd) in crowds {
+                let waiters = crowd.waiters.iter();
+                waiters.for_each(|waiter| visit(interest, &waiter.waker));
+            }
+        });
     }
 
     /// Moves the wakers of an interest to `woken`.

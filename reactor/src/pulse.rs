@@ -1,0 +1,210 @@
+//! What other threads can see of a reactor: whether its loop sleeps, and its counters.
+
+use std::fmt;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use crate::park::{LoopState, ParkState};
+
+/// The values of a reactor that other threads may read. The reactor's thread writes them, with the
+/// exception of `notifications`.
+#[derive(Debug)]
+pub(crate) struct Counters {
+    turns: AtomicU64,
+    wakes: AtomicU64,
+    timers_set: AtomicU64,
+    timers_fired: AtomicU64,
+    lateness: AtomicU64,
+    max_lateness: AtomicU64,
+    registrations: AtomicU64,
+    timer_settings: AtomicU64,
+    notifications: AtomicU64,
+    sources: AtomicU64,
+    /// The turn calls wakers.
+    is_waking: AtomicBool,
+    /// The next end of a wait is reported to `ON_UNPARK`.
+    reports_unpark: AtomicBool,
+}
+
+impl Counters {
+    pub(crate) fn new() -> Self {
+        let zero = || AtomicU64::new(0);
+        Counters {
+            turns: zero(),
+            wakes: zero(),
+            timers_set: zero(),
+            timers_fired: zero(),
+            lateness: zero(),
+            max_lateness: zero(),
+            registrations: zero(),
+            timer_settings: zero(),
+            notifications: zero(),
+            sources: zero(),
+            is_waking: AtomicBool::new(false),
+            reports_unpark: AtomicBool::new(false),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn add_turn(&self, woken: usize) {
+        add(&self.turns, 1);
+        add(&self.wakes, woken as u64);
+    }
+
+    #[inline]
+    pub(crate) fn add_timer(&self) {
+        add(&self.timers_set, 1);
+    }
+
+    /// Counts timers that have fired together, the first of them this late (ns).
+    pub(crate) fn add_fired(&self, timers: usize, lateness: u64) {
+        add(&self.timers_fired, timers as u64);
+        add(&self.lateness, lateness);
+        if lateness > self.max_lateness.load(Relaxed) {
+            self.max_lateness.store(lateness, Relaxed);
+        }
+    }
+
+    pub(crate) fn add_registration(&self) {
+        add(&self.registrations, 1);
+    }
+
+    pub(crate) fn add_timer_setting(&self) {
+        add(&self.timer_settings, 1);
+    }
+
+    /// Called on any thread.
+    pub(crate) fn add_notification(&self) {
+        self.notifications.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn set_sources(&self, sources: usize) {
+        self.sources.store(sources as u64, Relaxed);
+    }
+
+    #[inline]
+    pub(crate) fn set_waking(&self, is_waking: bool) {
+        self.is_waking.store(is_waking, Relaxed);
+    }
+
+    /// Called when the loop has stopped to sleep, on any thread.
+    #[inline]
+    pub(crate) fn report_unpark(&self) {
+        if self.reports_unpark.load(SeqCst) {
+            self.call_on_unpark();
+        }
+    }
+
+    #[cold]
+    fn call_on_unpark(&self) {
+        self.reports_unpark.store(false, SeqCst);
+        if let Some(on_unpark) = ON_UNPARK.get() {
+            on_unpark();
+        }
+    }
+}
+
+/// Adds to a counter with one writer.
+#[inline]
+fn add(counter: &AtomicU64, number: u64) {
+    counter.store(counter.load(Relaxed).wrapping_add(number), Relaxed);
+}
+
+static ON_UNPARK: OnceLock<fn()> = OnceLock::new();
+
+/// A handle with which any thread reads the state of a reactor. It may outlive the reactor.
+///
+/// # Examples
+///
+/// ```
+/// use windlass_reactor::{LoopState, Reactor};
+///
+/// let reactor = Reactor::current()?;
+/// let pulse = reactor.pulse();
+/// assert_eq!(pulse.loop_state(), LoopState::Detached);
+/// let awake = reactor.awake();
+/// assert_eq!(pulse.loop_state(), LoopState::Awake);
+/// # drop(awake);
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct ReactorPulse(Arc<ParkState>);
+
+impl ReactorPulse {
+    pub(crate) fn new(state: Arc<ParkState>) -> Self {
+        ReactorPulse(state)
+    }
+
+    /// Returns whether the loop sleeps.
+    pub fn loop_state(&self) -> LoopState {
+        self.0.loop_state()
+    }
+
+    /// Returns the counters.
+    pub fn read(&self) -> ReactorReading {
+        let counters = self.0.counters();
+        let read = |counter: &AtomicU64| counter.load(Relaxed);
+        ReactorReading {
+            turns: read(&counters.turns),
+            wakes: read(&counters.wakes),
+            timers_set: read(&counters.timers_set),
+            timers_fired: read(&counters.timers_fired),
+            total_lateness: Duration::from_nanos(read(&counters.lateness)),
+            max_lateness: Duration::from_nanos(read(&counters.max_lateness)),
+            registrations: read(&counters.registrations),
+            timer_settings: read(&counters.timer_settings),
+            notifications: read(&counters.notifications),
+            sources: read(&counters.sources),
+            is_waking: counters.is_waking.load(Relaxed),
+        }
+    }
+
+    /// Requests one call of `on_unpark`, on any thread, when the loop has stopped to sleep. All
+    /// reactors of the process share the function of the first request.
+    ///
+    /// The caller checks [`loop_state`](ReactorPulse::loop_state) afterwards, because the loop may
+    /// have stopped to sleep before the request.
+    pub fn report_unpark(&self, on_unpark: fn()) {
+        ON_UNPARK.get_or_init(|| on_unpark);
+        self.0.counters().reports_unpark.store(true, SeqCst);
+    }
+}
+
+impl fmt::Debug for ReactorPulse {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReactorPulse")
+            .field("loop_state", &self.loop_state())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The counters of a reactor at one moment.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct ReactorReading {
+    /// How many turns have ended. Each has made one system call to wait for events.
+    pub turns: u64,
+    /// How many wakers the turns have called.
+    pub wakes: u64,
+    /// How many timers were started.
+    pub timers_set: u64,
+    /// How many timers have fired.
+    pub timers_fired: u64,
+    /// How late the turns were that have fired timers, in total. Each counts the first timer that
+    /// it has fired.
+    pub total_lateness: Duration,
+    /// The most that such a turn was late.
+    pub max_lateness: Duration,
+    /// How many system calls have registered descriptors with the poller, or changed that.
+    pub registrations: u64,
+    /// How many system calls have set the timer descriptor.
+    pub timer_settings: u64,
+    /// How many system calls have notified the poller, from any thread.
+    pub notifications: u64,
+    /// How many sources exist: sockets, pipes and other watched descriptors.
+    pub sources: u64,
+    /// The turn calls wakers now.
+    pub is_waking: bool,
+}
