@@ -108,7 +108,7 @@ pub(crate) fn find_local(executor: u16) -> Option<Rc<ExecutorInner>> {
 /// ```
 pub fn in_task() -> bool {
     // All executors, since a task may have entered another one.
-    LOCAL.with_borrow(|local| local.iter().any(|inner| inner.pulse.is_running()))
+    LOCAL.with_borrow(|local| local.iter().any(|inner| inner.is_running.get()))
 }
 
 /// [`ExecutorInner::count_refill`] of the innermost loop on this thread's stack.
@@ -130,7 +130,7 @@ pub(crate) fn others_ready(executor: u16) -> bool {
 #[cold]
 fn any_ready(local: &[Rc<ExecutorInner>], except: u16) -> bool {
     let mut others = local.iter().filter(|inner| inner.id != except);
-    others.any(|inner| !inner.pulse.is_running() && inner.has_ready())
+    others.any(|inner| !inner.is_running.get() && inner.has_ready())
 }
 
 /// Passes the entered executor to `access`, which must neither run user code nor panic.

@@ -186,7 +186,7 @@ impl Executor {
 
     /// Returns true while the loop of this executor is on the stack, for example inside its tasks.
     pub fn is_running(&self) -> bool {
-        self.inner.pulse.is_running()
+        self.inner.is_running.get()
     }
 
     /// Returns true if a task is ready to be polled.
@@ -312,51 +312,57 @@ impl ExecutorInner {
         mut main: Pin<&mut F>,
     ) -> (usize, Poll<F::Output>) {
         let _running = Running::start(self, driver_waker);
-        let mut result = Poll::Pending;
-        let poll_main = |cx: &mut Context<'_>| {
-            result = main.as_mut().poll(cx);
-            result.is_ready()
-        };
-        let polls = if publishes_polls() {
-            self.poll_observed(driver_waker, budget, poll_main)
-        } else {
-            self.poll_ready(driver_waker, budget, poll_main, Unobserved)
-        };
-        (polls, result)
+        let poll_main = |cx: &mut Context<'_>| main.as_mut().poll(cx);
+        if publishes_polls() {
+            return self.poll_observed(driver_waker, budget, poll_main);
+        }
+        self.poll_ready(driver_waker, budget, poll_main, &Unobserved)
     }
 
+    /// As `poll_ready`, with reports.
     #[cold]
     #[inline(never)]
-    fn poll_observed(
+    fn poll_observed<T>(
         &self,
         driver_waker: &Waker,
         budget: usize,
-        mut poll_main: impl FnMut(&mut Context<'_>) -> bool,
-    ) -> usize {
-        let poll_main: &mut dyn FnMut(&mut Context<'_>) -> bool = &mut poll_main;
-        match self.observer() {
-            None => self.poll_ready(driver_waker, budget, poll_main, Published),
-            Some(observer) => self.poll_ready(driver_waker, budget, poll_main, observer),
-        }
+        mut poll_main: impl FnMut(&mut Context<'_>) -> Poll<T>,
+    ) -> (usize, Poll<T>) {
+        let _turn = self.pulse.start_turn();
+        let mut result = Poll::Pending;
+        let mut poll_main = |cx: &mut Context<'_>| {
+            result = poll_main(cx);
+            match result {
+                Poll::Ready(_) => Poll::Ready(()),
+                Poll::Pending => Poll::Pending,
+            }
+        };
+        // One instance of the loop for all types of main futures.
+        let poll_main: &mut dyn FnMut(&mut Context<'_>) -> Poll<()> = &mut poll_main;
+        let (polls, _) = match self.observer() {
+            None => self.poll_ready(driver_waker, budget, poll_main, &Published),
+            Some(observer) => self.poll_ready(driver_waker, budget, poll_main, &observer),
+        };
+        (polls, result)
     }
 
     /// ② Polls the tasks that are ready, first in, first out, until the budget is exhausted, the
     /// run queue is empty, or the main future is ready. Returns how many polls it made.
     #[inline(always)]
-    fn poll_ready(
+    fn poll_ready<T>(
         &self,
         driver_waker: &Waker,
         mut budget: usize,
-        mut poll_main: impl FnMut(&mut Context<'_>) -> bool,
-        report: impl Report,
-    ) -> usize {
+        mut poll_main: impl FnMut(&mut Context<'_>) -> Poll<T>,
+        report: &impl Report,
+    ) -> (usize, Poll<T>) {
         let mut polls = 0;
         while polls < budget {
             self.check_inbox(driver_waker);
             let check_at = budget.min(polls + INBOX_CHECK_INTERVAL);
             while polls < check_at {
                 let Some(cell) = self.queue.pop() else {
-                    return polls;
+                    return (polls, Poll::Pending);
                 };
                 self.pulse.polls.increment();
                 let key = cell.key.get();
@@ -370,8 +376,9 @@ impl ExecutorInner {
                     PollOutcome::Done(key) => self.finish(key),
                     PollOutcome::Cancelled(key) => self.finish_cancelled(key),
                     PollOutcome::Main => {
-                        if poll_main(cx) {
-                            return polls;
+                        let result = poll_main(cx);
+                        if result.is_ready() {
+                            return (polls, result);
                         }
                     }
                 }
@@ -381,7 +388,7 @@ impl ExecutorInner {
             // Each exhausted budget of operations took about as long as a batch of polls.
             budget = budget.saturating_sub(self.refills.take() * INBOX_CHECK_INTERVAL);
         }
-        polls
+        (polls, Poll::Pending)
     }
 
     /// Moves wakes from other threads to the run queue, if there are any.
@@ -418,7 +425,7 @@ impl Running {
     /// Begins a turn of the loop. `driver_waker` is woken when a task becomes ready after the turn.
     fn start(inner: &Rc<ExecutorInner>, driver_waker: &Waker) -> Running {
         inner.needs_wakeup.set(false);
-        inner.pulse.set_running(true);
+        inner.is_running.set(true);
         let running = Running {
             _entered: current::enter(inner.clone()),
             _depth: nested_drop::restart_depth(),
@@ -448,7 +455,7 @@ impl Drop for Running {
         if let Some(slots) = slots {
             self.inner.inbox.shrink(slots);
         }
-        self.inner.pulse.set_running(false);
+        self.inner.is_running.set(false);
         self.inner.needs_wakeup.set(true);
     }
 }

@@ -32,6 +32,8 @@ pub(crate) struct ExecutorInner {
     pub(crate) needs_wakeup: Cell<bool>,
     /// A `run` is unfinished, and its main future has a slot.
     has_run: Cell<bool>,
+    /// The loop is on this thread's stack.
+    pub(crate) is_running: Cell<bool>,
     /// The values that other threads may read.
     pub(crate) pulse: PulseCell,
     /// Taken out for short moments in which no user code runs.
@@ -79,6 +81,7 @@ impl ExecutorInner {
             driver_waker: Cell::new(None),
             needs_wakeup: Cell::new(true),
             has_run: Cell::new(false),
+            is_running: Cell::new(false),
             pulse: PulseCell::new(),
             observer: Cell::new(None),
             refills: Cell::new(0),
@@ -104,7 +107,7 @@ impl ExecutorInner {
     /// Counts an exhausted budget of operations. Returns a number that identifies the current poll
     /// among all executors of the process, or `None` between polls.
     pub(crate) fn count_refill(&self) -> Option<u64> {
-        if !self.pulse.is_running() {
+        if !self.is_running.get() {
             return None;
         }
         self.refills.set(self.refills.get() + 1);
@@ -256,7 +259,7 @@ impl ExecutorInner {
 
     pub(crate) fn assert_not_running(&self) {
         assert!(
-            !self.pulse.is_running(),
+            !self.is_running.get(),
             "an executor can't be run from inside of one of its own tasks: `.await` the future \
              there, or `spawn` it"
         );

@@ -26,7 +26,7 @@
 //!     let check_at = budget.min(polls + INBOX_CHECK_INTERVAL);
 //!     while polls < check_at {
 //!         let Some(cell) = self.queue.pop() else {    // first in, first out
-//!             return polls;                           // park until the waker is called
+//!             return (polls, Poll::Pending);          // park until the waker is called
 //!         };
 //!         …
 //!         match cell.poll(key, &self.pulse.current_task, cx) {

@@ -22,7 +22,7 @@ pub(crate) struct PulseCell {
     pub(crate) polls: Counter,
     /// The task that is being polled, or `Key::WOKEN` once that task has woken itself.
     pub(crate) current_task: CurrentTask,
-    /// The loop is on the thread's stack.
+    /// The loop is on the thread's stack. Written while polls are published.
     is_running: AtomicBool,
     /// Where the task was spawned that is, or was last, polled or dropped. Written while polls are
     /// [published](publish_polls), and around a drop by the loop.
@@ -84,14 +84,10 @@ impl PulseCell {
         }
     }
 
-    #[inline]
-    pub(crate) fn is_running(&self) -> bool {
-        self.is_running.load(Relaxed)
-    }
-
-    #[inline]
-    pub(crate) fn set_running(&self, is_running: bool) {
-        self.is_running.store(is_running, Relaxed);
+    /// Marks a turn of the loop whose polls are published, until the guard is dropped.
+    pub(crate) fn start_turn(&self) -> PublishedTurn<'_> {
+        self.is_running.store(true, Relaxed);
+        PublishedTurn(self)
     }
 
     #[inline]
@@ -119,7 +115,7 @@ impl PulseCell {
         let spawned_at = unsafe { self.spawned_at.load(Relaxed).as_ref() };
         PulseReading {
             polls: self.polls.get(),
-            is_running: self.is_running(),
+            is_running: self.is_running.load(Relaxed),
             is_polling: key != Key::NO_TASK,
             is_dropping: self.is_dropping.load(Relaxed),
             task: TaskId::of_key(key),
@@ -127,6 +123,15 @@ impl PulseCell {
             spawned: self.spawned.get(),
             ended: self.ended.get(),
         }
+    }
+}
+
+/// The guard of [`PulseCell::start_turn`].
+pub(crate) struct PublishedTurn<'a>(&'a PulseCell);
+
+impl Drop for PublishedTurn<'_> {
+    fn drop(&mut self) {
+        self.0.is_running.store(false, Relaxed);
     }
 }
 
@@ -273,7 +278,7 @@ pub struct PulseReading {
     /// How many polls the loop has started. Wraps around. An unchanged number while a task is
     /// polled means that the poll has not returned.
     pub polls: usize,
-    /// The loop is on its thread's stack.
+    /// The loop is on its thread's stack. Known while [`publish_polls`] is on.
     pub is_running: bool,
     /// A task is being polled.
     pub is_polling: bool,

@@ -56,11 +56,10 @@ pub(crate) struct ReactorInner {
     park: Park,
     registry: RefCell<Registry>,
     timers: RefCell<Timers<Waker>>,
-    /// How many sources exist.
-    sources: Cell<usize>,
-    idle_hook: Cell<Option<IdleHook>>,
-    /// With at most so many sources, the idle hook is called.
-    idle_sources: Cell<usize>,
+    /// The idle hook, and the most sources with which it is called.
+    idle_hook: Cell<Option<(IdleHook, usize)>>,
+    /// The idle hook is present, and at most so many sources exist.
+    calls_idle_hook: Cell<bool>,
     /// The number of this turn.
     turn: Cell<u32>,
     /// The empty list of wakers of the last turn, kept for its memory.
@@ -95,9 +94,8 @@ impl ReactorInner {
             park: Park::new(notifier),
             registry: RefCell::new(Registry::new()),
             timers: RefCell::new(Timers::new(DEFAULT_SLACK, MonotonicNanos::now().as_u64())),
-            sources: Cell::new(0),
             idle_hook: Cell::new(None),
-            idle_sources: Cell::new(0),
+            calls_idle_hook: Cell::new(false),
             turn: Cell::new(0),
             scratch: Cell::new(Vec::new()),
             drivers: Cell::new(0),
@@ -168,7 +166,7 @@ impl ReactorInner {
         self.collect_due(deadline, &mut woken);
         let panic = self.collect_completions(&mut woken);
         let turned = TurnResult { woken: woken.len() };
-        self.wake(&mut woken);
+        wake_all(woken.drain(..));
         shrink(&mut woken, turned.woken);
         self.scratch.set(woken);
         self.park.end_turn();
@@ -182,18 +180,24 @@ impl ReactorInner {
         timers.min(self.completion_deadline.get())
     }
 
-    /// Calls the idle hook before a wait that nothing in this reactor would end, or that only
-    /// sources would.
+    /// Calls the idle hook if neither a timer nor a limit ends the wait, and limits the wait as it
+    /// says.
     #[cold]
-    fn idle_limit(&self, is_idle: bool, deadline: MonotonicNanos) -> Option<Duration> {
-        let waits = is_idle && deadline == MonotonicNanos::NEVER;
-        self.idle_hook.get().filter(|_| waits)?()
+    fn call_idle_hook(&self, deadline: MonotonicNanos, limit: Option<Duration>) -> io::Result<()> {
+        let waits = limit.is_none() && deadline == MonotonicNanos::NEVER;
+        if let Some((hook, _)) = self.idle_hook.get().filter(|_| waits) {
+            if let Some(limit) = hook() {
+                let set_timer = |after| self.set_timer(after);
+                self.park.limit_wait(limit, set_timer)?;
+            }
+        }
+        Ok(())
     }
 
     /// Sets the idle hook, which is called with at most so many sources.
     pub(crate) fn set_idle_hook(&self, hook: Option<IdleHook>, sources: usize) {
-        self.idle_hook.set(hook);
-        self.idle_sources.set(sources);
+        self.idle_hook.set(hook.map(|hook| (hook, sources)));
+        self.count_sources(&self.registry.borrow());
     }
 
     pub(crate) fn insert_source(&self) -> io::Result<EntryRef> {
@@ -212,8 +216,11 @@ impl ReactorInner {
     }
 
     fn count_sources(&self, registry: &Registry) {
-        self.sources.set(registry.len());
-        self.park.counters().set_sources(registry.len());
+        let sources = registry.len();
+        self.park.counters().set_sources(sources);
+        let calls = |(_, most)| sources <= most;
+        self.calls_idle_hook
+            .set(self.idle_hook.get().is_some_and(calls));
     }
 
     /// Passes the deadline (ns) and waker of each timer to `visit`, which must not run user code.
@@ -231,16 +238,14 @@ impl ReactorInner {
         deadline: MonotonicNanos,
         limit: Option<Duration>,
     ) -> io::Result<()> {
-        let limit = match limit {
-            None if self.sources.get() <= self.idle_sources.get() => {
-                self.idle_limit(is_idle, deadline)
-            }
-            limit => limit,
-        };
         let set_timer = |after| self.set_timer(after);
         let blocks = self.park.may_block(is_idle, deadline, limit, set_timer)?;
+        if blocks && self.calls_idle_hook.get() {
+            self.call_idle_hook(deadline, limit)?;
+        }
         let waited = self.poller.wait(blocks);
-        self.park.unpark(blocks, matches!(waited, Ok(true)));
+        self.park
+            .unpark(blocks, matches!(waited, Ok(true)), self.turn.get());
         waited.map(drop)
     }
 
@@ -289,15 +294,6 @@ impl ReactorInner {
             let fired = woken.len() - before;
             self.park.counters().add_fired(fired, now.since(deadline));
         }
-    }
-
-    /// Calls the wakers, which is user code.
-    fn wake(&self, woken: &mut Vec<Waker>) {
-        let counters = self.park.counters();
-        counters.add_turn(woken.len());
-        counters.set_waking(true);
-        wake_all(woken.drain(..));
-        counters.set_waking(false);
     }
 
     /// Registers a file descriptor of a completion source. Its events end waits.

@@ -29,7 +29,7 @@
 //! ```text
 //! // reactor/src/inner.rs
 //! self.check_origin()?;
-//! self.turn.set(self.turn.get().wrapping_add(1));
+//! self.turn.set(self.park.counters().add_turn());
 //! let is_idle = self.submit()? & !self.park.has_deferred();
 //! // Until the wakers are called, nothing runs that could start or stop a timer.
 //! let deadline = self.next_deadline();
@@ -41,7 +41,7 @@
 //! self.collect_due(deadline, &mut woken);
 //! let panic = self.collect_completions(&mut woken);
 //! let turned = TurnResult { woken: woken.len() };
-//! self.wake(&mut woken);
+//! wake_all(woken.drain(..));
 //! shrink(&mut woken, turned.woken);
 //! self.scratch.set(woken);
 //! self.park.end_turn();

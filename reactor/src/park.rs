@@ -332,12 +332,23 @@ impl<N: Notify> Park<N> {
         Ok(true)
     }
 
-    /// Called when the wait has ended.
+    /// Makes the timer end the wait that is about to begin after this time at the latest.
+    pub(crate) fn limit_wait(
+        &self,
+        limit: Duration,
+        set_timer: impl FnOnce(Duration) -> io::Result<()>,
+    ) -> io::Result<()> {
+        let limit = limit.max(Duration::from_nanos(2 * NEAR));
+        self.ensure_timer(MonotonicNanos::NEVER, Some(limit), set_timer)
+            .map(drop)
+    }
+
+    /// Called when the wait of this turn has ended.
     #[inline]
-    pub(crate) fn unpark(&self, has_blocked: bool, timer_has_fired: bool) {
+    pub(crate) fn unpark(&self, has_blocked: bool, timer_has_fired: bool, turn: u32) {
         if has_blocked {
             self.state.set_awake();
-            self.state.counters.report_unpark();
+            self.state.counters.end_wait(turn);
         }
         if timer_has_fired {
             self.timer_fd_deadline.set(MonotonicNanos::NEVER);

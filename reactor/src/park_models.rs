@@ -78,7 +78,7 @@ impl Reactor {
         let blocks = self.park.may_block(is_idle, never, limit, |_| Ok(()));
         let blocks = blocks.unwrap();
         self.poller.wait(blocks);
-        self.park.unpark(blocks, false);
+        self.park.unpark(blocks, false, 0);
         let woken = self.park.deferred().take();
         self.collected.append(&mut self.completions.lock().unwrap());
         woken.into_iter().for_each(Waker::wake);

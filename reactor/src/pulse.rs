@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
-use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -12,8 +12,7 @@ use crate::park::{LoopState, ParkState};
 /// exception of `notifications`.
 #[derive(Debug)]
 pub(crate) struct Counters {
-    turns: AtomicU64,
-    wakes: AtomicU64,
+    turns: AtomicU32,
     timers_set: AtomicU64,
     timers_fired: AtomicU64,
     lateness: AtomicU64,
@@ -22,8 +21,6 @@ pub(crate) struct Counters {
     timer_settings: AtomicU64,
     notifications: AtomicU64,
     sources: AtomicU64,
-    /// The turn calls wakers.
-    is_waking: AtomicBool,
     /// The next end of a wait is reported to `ON_UNPARK`.
     reports_unpark: AtomicBool,
 }
@@ -32,8 +29,7 @@ impl Counters {
     pub(crate) fn new() -> Self {
         let zero = || AtomicU64::new(0);
         Counters {
-            turns: zero(),
-            wakes: zero(),
+            turns: AtomicU32::new(0),
             timers_set: zero(),
             timers_fired: zero(),
             lateness: zero(),
@@ -42,15 +38,15 @@ impl Counters {
             timer_settings: zero(),
             notifications: zero(),
             sources: zero(),
-            is_waking: AtomicBool::new(false),
             reports_unpark: AtomicBool::new(false),
         }
     }
 
+    /// Called when a wait has ended that may have blocked.
     #[inline]
-    pub(crate) fn add_turn(&self, woken: usize) {
-        add(&self.turns, 1);
-        add(&self.wakes, woken as u64);
+    pub(crate) fn end_wait(&self, turn: u32) {
+        self.turns.store(turn, Relaxed);
+        self.report_unpark();
     }
 
     #[inline]
@@ -82,11 +78,6 @@ impl Counters {
 
     pub(crate) fn set_sources(&self, sources: usize) {
         self.sources.store(sources as u64, Relaxed);
-    }
-
-    #[inline]
-    pub(crate) fn set_waking(&self, is_waking: bool) {
-        self.is_waking.store(is_waking, Relaxed);
     }
 
     /// Called when the loop has stopped to sleep, on any thread.
@@ -147,8 +138,7 @@ impl ReactorPulse {
         let counters = self.0.counters();
         let read = |counter: &AtomicU64| counter.load(Relaxed);
         ReactorReading {
-            turns: read(&counters.turns),
-            wakes: read(&counters.wakes),
+            turns: counters.turns.load(Relaxed),
             timers_set: read(&counters.timers_set),
             timers_fired: read(&counters.timers_fired),
             total_lateness: Duration::from_nanos(read(&counters.lateness)),
@@ -157,7 +147,6 @@ impl ReactorPulse {
             timer_settings: read(&counters.timer_settings),
             notifications: read(&counters.notifications),
             sources: read(&counters.sources),
-            is_waking: counters.is_waking.load(Relaxed),
         }
     }
 
@@ -184,10 +173,9 @@ impl fmt::Debug for ReactorPulse {
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct ReactorReading {
-    /// How many turns have ended. Each has made one system call to wait for events.
-    pub turns: u64,
-    /// How many wakers the turns have called.
-    pub wakes: u64,
+    /// How many turns were started before the last wait that could block. Each makes one system
+    /// call to wait for events. Wraps around.
+    pub turns: u32,
     /// How many timers were started.
     pub timers_set: u64,
     /// How many timers have fired.
@@ -205,6 +193,4 @@ pub struct ReactorReading {
     pub notifications: u64,
     /// How many sources exist: sockets, pipes and other watched descriptors.
     pub sources: u64,
-    /// The turn calls wakers now.
-    pub is_waking: bool,
 }
