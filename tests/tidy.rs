@@ -31,6 +31,14 @@ const UNSAFE: &[(&str, usize)] = &[
     ("reactor/src/fork.rs", 5),
     ("src/fs/ring.rs", 3),
     ("reactor/src/poller/portable.rs", 2),
+    // The handler that copies a stack, and its exchange with the requesting thread.
+    ("src/inspect/stack/capture.rs", 10),
+    ("src/inspect/stack/mod.rs", 1),
+    // The callback of dl_iterate_phdr(3).
+    ("src/inspect/stack/modules.rs", 3),
+    ("src/inspect/stack/tests.rs", 2),
+    // The CPU clock of another thread.
+    ("src/inspect/thread_state.rs", 1),
     ("src/signal/unix.rs", 2),
     ("src/signal/windows.rs", 1),
     // Whether a signal is ignored: sigaction(2) without a new action.
