@@ -8,6 +8,7 @@ use crate::cell::Ref;
 use crate::inbox;
 use crate::inner::{ExecutorInner, SpawnOutcome, WakeOutcome};
 use crate::key::Key;
+use crate::task_entry::TaskEntry;
 
 type Executors = ManuallyDrop<Vec<Rc<ExecutorInner>>>;
 
@@ -109,6 +110,13 @@ pub(crate) fn find_local(executor: u16) -> Option<Rc<ExecutorInner>> {
 pub fn in_task() -> bool {
     // All executors, since a task may have entered another one.
     LOCAL.with_borrow(|local| local.iter().any(|inner| inner.is_running.get()))
+}
+
+/// Lists the tasks of all executors of this thread. See [`Executor::list_tasks`].
+///
+/// [`Executor::list_tasks`]: crate::Executor::list_tasks
+pub fn list_tasks() -> Vec<TaskEntry> {
+    LOCAL.with_borrow(|local| local.iter().flat_map(|inner| inner.list_tasks()).collect())
 }
 
 /// [`ExecutorInner::count_refill`] of the innermost loop on this thread's stack.

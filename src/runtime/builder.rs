@@ -9,6 +9,8 @@ use std::time::Duration;
 use windlass_executor::{Executor, budget};
 use windlass_reactor::Reactor;
 
+use crate::inspect::loops::Registration;
+
 use super::Runtime;
 use super::hook::{Hook, HookWaker};
 
@@ -108,8 +110,10 @@ impl Builder {
         let hook_waker = self
             .on_wake
             .map(|hook| Arc::new(HookWaker::new(waker.clone(), hook)));
+        let executor = Executor::new();
         Ok(Runtime {
-            executor: Executor::new(),
+            _registration: Registration::new(&executor, &reactor),
+            executor,
             reactor,
             waker: hook_waker.clone().map_or(waker, Waker::from),
             hook_waker,

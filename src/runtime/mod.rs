@@ -20,6 +20,8 @@ use std::time::{Duration, Instant};
 use windlass_executor::{Executor, Task};
 use windlass_reactor::Reactor;
 
+use crate::inspect::loops::Registration;
+
 pub use builder::Builder;
 pub(crate) use guards::BlockOn;
 use guards::TurnGuard;
@@ -89,6 +91,8 @@ pub struct Runtime {
     /// The target of `waker`, if there is a hook.
     hook_waker: Option<Arc<HookWaker>>,
     remote: OnceCell<Remote>,
+    /// Dropped last, so that other threads see the runtime while it drops its tasks.
+    _registration: Registration,
 }
 
 impl Runtime {
