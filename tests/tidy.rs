@@ -20,7 +20,9 @@ const LONGEST_FN: usize = 40;
 /// The files with `unsafe`, and how often it occurs.
 const UNSAFE: &[(&str, usize)] = &[
     ("executor/src/cell.rs", 21),
-    ("executor/src/executor.rs", 2),
+    ("executor/src/executor.rs", 3),
+    // Other threads find the values of an executor by pointer, under a lock.
+    ("executor/src/pulse.rs", 4),
     ("executor/src/queue.rs", 1),
     ("executor/src/waker.rs", 1),
     ("reactor/src/clock.rs", 1),

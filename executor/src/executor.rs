@@ -13,8 +13,9 @@ use crate::current::{self, Entered};
 use crate::inner::ExecutorInner;
 use crate::key::Key;
 use crate::nested_drop;
-use crate::observe::{Observer, Published, Report, Unobserved};
+use crate::observe::Observer;
 use crate::pulse::{Pulse, publish_polls, publishes_polls};
+use crate::report::{Published, Report, Unobserved};
 use crate::task::Task;
 use crate::task_entry::TaskEntry;
 use crate::task_id::TaskId;
@@ -72,13 +73,10 @@ impl Executor {
         let inner = Rc::new(ExecutorInner::new());
         budget::forget_poll();
         current::add(inner.clone());
-        // SAFETY: the drop of this executor closes the slot, and it owns a reference of `inner`,
-        // whose address never changes.
-        let epoch = unsafe { inner.inbox.pulse.open(&inner.pulse) };
-        Executor {
-            pulse: Pulse::new(inner.id, epoch),
-            inner,
-        }
+        // SAFETY: the drop of this executor closes the slot. It owns a reference of `inner`, which
+        // never moves.
+        let pulse = unsafe { inner.inbox.pulse.open(&inner.pulse) };
+        Executor { inner, pulse }
     }
 
     /// Spawns a task. The loop polls it later, never at once.
@@ -376,9 +374,8 @@ impl ExecutorInner {
                     PollOutcome::Done(key) => self.finish(key),
                     PollOutcome::Cancelled(key) => self.finish_cancelled(key),
                     PollOutcome::Main => {
-                        let result = poll_main(cx);
-                        if result.is_ready() {
-                            return (polls, result);
+                        if let Poll::Ready(output) = poll_main(cx) {
+                            return (polls, Poll::Ready(output));
                         }
                     }
                 }

@@ -36,6 +36,7 @@
 //!             PollOutcome::Done(key) => self.finish(key),
 //!             …
 //!         }
+//!         report.polled(TaskId::of_key(key));
 //!         polls += 1;
 //!     }
 //!     …
@@ -77,6 +78,7 @@ pub mod budget;
 mod nested_drop;
 mod pulse;
 mod observe;
+mod report;
 mod task_id;
 mod task_entry;
 

@@ -184,11 +184,11 @@ impl ReactorInner {
     /// says.
     #[cold]
     fn call_idle_hook(&self, deadline: MonotonicNanos, limit: Option<Duration>) -> io::Result<()> {
-        let waits = limit.is_none() && deadline == MonotonicNanos::NEVER;
+        let waits = limit.is_none() && deadline.instant().is_none();
         if let Some((hook, _)) = self.idle_hook.get().filter(|_| waits) {
             if let Some(limit) = hook() {
                 let set_timer = |after| self.set_timer(after);
-                self.park.limit_wait(limit, set_timer)?;
+                self.park.limit_wait(deadline, limit, set_timer)?;
             }
         }
         Ok(())
