@@ -157,18 +157,20 @@ fn captures_at_full_speed_disturb_no_thread() {
     let _turn = turn();
     let mut stacks = Stacks::new(None).unwrap();
     let subject = Subject::start(torture);
-    let (mut captured, mut frames) = (0, 0);
+    let (mut captured, mut frames, mut truncated) = (0, 0, 0);
     let start = Instant::now();
     for round in 0..captures() {
         if let Some(sample) = stacks.capture(&subject.handle, LIMIT) {
             captured += 1;
             if round % 16 == 0 {
-                frames += stacks.resolve(&sample).frames.len();
+                let stack = stacks.resolve(&sample);
+                frames += stack.frames.len();
+                truncated += u32::from(stack.truncated);
             }
         }
     }
     println!(
-        "{captured} stacks in {:?}, {frames} frames of each 16th",
+        "{captured} stacks in {:?}; of each 16th {frames} frames, {truncated} truncated",
         start.elapsed()
     );
     assert!(captured > captures() / 2, "{captured} captures succeeded");
