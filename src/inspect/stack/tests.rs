@@ -117,6 +117,21 @@ fn the_caller_and_an_exited_thread_have_no_stack() {
 }
 
 #[test]
+fn a_watchdog_can_be_started_on_another_thread() {
+    let _turn = turn();
+    let mut stacks = Stacks::new(None).unwrap();
+    let subject = Subject::start(|stop| spin_until(&stop));
+    let handle = subject.handle.clone();
+    let watchdog = thread::spawn(move || sample(&mut stacks, &handle).to_string());
+    let text = watchdog.join().unwrap();
+    assert!(
+        text.starts_with("pc 0x") && text.contains(", sp 0x"),
+        "{text}"
+    );
+    subject.end();
+}
+
+#[test]
 fn a_signal_with_another_handler_is_refused() {
     signal_hook::flag::register(libc::SIGWINCH, Arc::default()).unwrap();
     let error = Stacks::new(Some(libc::SIGWINCH)).err().unwrap();
