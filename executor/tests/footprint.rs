@@ -191,13 +191,50 @@ fn the_table_shrinks_after_a_burst() {
 }
 
 #[test]
+fn the_table_shrinks_down_to_the_tasks_that_stay() {
+    let stay = 2_000;
+    let (_, before, executor) = count(|| {
+        let executor = Executor::new();
+        (0..stay).for_each(|_| executor.spawn(pending::<()>()).detach());
+        settle(&executor);
+        executor
+    });
+    let (_, after, ()) = count(|| {
+        (0..14_000).for_each(|_| executor.spawn(yield_now()).detach());
+        settle(&executor);
+        for _ in 0..3_000 {
+            executor.tick(Waker::noop(), 9);
+        }
+    });
+    assert!(after < LEFT, "{after} bytes more than {before}");
+    assert_eq!(executor.tasks(), stay);
+}
+
+#[test]
+fn a_table_with_a_third_of_its_slots_taken_keeps_them() {
+    let executor = Executor::new();
+    (0..5_000).for_each(|_| executor.spawn(pending::<()>()).detach());
+    let burst = || {
+        (0..10_000).for_each(|_| executor.spawn(yield_now()).detach());
+        settle(&executor);
+    };
+    burst();
+    for _ in 0..3_000 {
+        executor.tick(Waker::noop(), 9);
+    }
+    let (allocations, ..) = count(burst);
+    assert_eq!(allocations, 10_000, "one for each task");
+}
+
+#[test]
 fn steady_bursts_do_not_reallocate() {
     let executor = Executor::new();
+    // So many that an empty table would shrink.
     let round = || {
-        (0..2_000).for_each(|_| executor.spawn(yield_now()).detach());
+        (0..4_000).for_each(|_| executor.spawn(yield_now()).detach());
         settle(&executor);
     };
     round();
-    let (allocations, ..) = count(|| (0..100).for_each(|_| round()));
-    assert_eq!(allocations, 100 * 2_000, "one for each task");
+    let (allocations, ..) = count(|| (0..50).for_each(|_| round()));
+    assert_eq!(allocations, 50 * 4_000, "one for each task");
 }
