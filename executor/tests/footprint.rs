@@ -81,6 +81,17 @@ fn a_waiting_task_takes_about_48_bytes_besides_its_future() {
 }
 
 #[test]
+fn a_growing_table_is_seldom_reallocated() {
+    let executor = Executor::new();
+    let tasks = 16_000;
+    let (allocations, ..) = count(|| {
+        (0..tasks).for_each(|_| executor.spawn(pending::<()>()).detach());
+    });
+    let of_table = allocations - tasks;
+    assert!(of_table < 200, "{of_table} allocations of the table");
+}
+
+#[test]
 fn slots_are_reused_so_memory_does_not_grow() {
     let executor = Executor::new();
     let round = || {
