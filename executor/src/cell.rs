@@ -488,3 +488,20 @@ unsafe fn free<F: Future>(cell: NonNull<Head>) {
     // SAFETY: it is a cell of `F` and was a box when it was made. No reference to it is left.
     drop(unsafe { Box::from_raw(cell.cast::<TaskCell<F>>().as_ptr()) });
 }
+
+#[cfg(all(test, not(windlass_loom)))]
+mod tests {
+    use super::*;
+    use std::rc::Rc;
+
+    #[test]
+    fn only_the_last_reference_drops_the_future() {
+        let guard = Rc::new(());
+        let inner = guard.clone();
+        let cell = OutputRef::new(async move { drop(inner) }, Location::caller());
+        drop(cell.share());
+        assert_eq!(Rc::strong_count(&guard), 2);
+        drop(cell);
+        assert_eq!(Rc::strong_count(&guard), 1);
+    }
+}

@@ -95,4 +95,11 @@ mod tests {
             );
         }
     }
+
+    #[test]
+    fn the_last_generation_belongs_to_the_sentinels() {
+        for sentinel in [Key::NO_TASK, Key::WOKEN] {
+            assert_eq!(sentinel.generation(), MAX_GENERATION + 1);
+        }
+    }
 }

@@ -84,6 +84,16 @@ fn dropping_the_executor_of_a_chain_takes_little_stack() {
 }
 
 #[test]
+fn dropping_an_executor_with_a_long_queue_takes_little_stack() {
+    on_a_small_stack(|executor, _| {
+        for _ in 0..LENGTH {
+            drop(executor.spawn(pending::<()>())); // the queue keeps its cell
+        }
+        drop(executor);
+    });
+}
+
+#[test]
 fn a_chain_in_a_task_that_ends_or_panics_takes_little_stack() {
     on_a_small_stack(|executor, count| {
         let held = pending_chain(&executor, &count);

@@ -57,6 +57,30 @@ fn many_remote_wakes_wake_the_driver_once() {
 }
 
 #[test]
+fn remote_wakes_reach_each_of_many_executors() {
+    // One slot of one generation each, so their wakers differ in the id of the executor alone.
+    let executors: Vec<_> = (0..130)
+        .map(|_| {
+            let (executor, waker) = (Executor::new(), Kept::default());
+            executor
+                .spawn(told(&Trace::new(), "a", keep(&waker)))
+                .detach();
+            settle(&executor);
+            (executor, kept(&waker))
+        })
+        .collect();
+    for (woken, waker) in &executors {
+        elsewhere(|| waker.wake_by_ref());
+        for (executor, _) in &executors {
+            let is_woken = std::ptr::eq(executor, woken);
+            assert_eq!(executor.has_ready(), is_woken);
+        }
+        let (polled, ready) = (1, false);
+        assert_eq!(woken.tick(Waker::noop(), 9), Tick { polled, ready });
+    }
+}
+
+#[test]
 fn a_task_woken_locally_and_remotely_is_polled_once() {
     let (executor, trace, waker) = (Executor::new(), Trace::new(), Kept::default());
     executor.spawn(told(&trace, "a", keep(&waker))).detach();

@@ -443,3 +443,18 @@ fn futures_unordered_of_10_000_tasks_returns_each_output_once() {
     assert_eq!(sum, TASKS * (TASKS - 1) / 2);
     assert!(polls <= TASKS, "{polls} polls of main");
 }
+
+#[test]
+fn a_finished_task_leaves_the_joiner_of_the_next_in_its_slot() {
+    let executor = Executor::new();
+    let (wakes, joiner) = Count::new();
+    let mut first = executor.spawn(async {});
+    assert!(poll_with(&mut first, &joiner).is_pending());
+    settle(&executor);
+    assert_eq!(wakes.take(), 1);
+    let mut second = executor.spawn(async {});
+    assert!(poll_with(&mut second, &joiner).is_pending());
+    first.detach();
+    settle(&executor);
+    assert_eq!(wakes.take(), 1);
+}

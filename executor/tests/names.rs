@@ -50,6 +50,15 @@ fn debug_of_an_executor_lists_its_unfinished_tasks() {
     );
 }
 
+#[test]
+fn debug_of_a_run_shows_where_it_was_run() {
+    let executor = Executor::new();
+    let (run, line) = (executor.run(async {}), line!());
+    let here = format!("run at executor/tests/names.rs:{line}:");
+    assert!(format!("{run:?}").contains(&here), "{run:?}");
+    assert!(format!("{run:?}").contains("Executor {"), "{run:?}");
+}
+
 fn fail(text: &'static str) {
     panic!("{text}")
 }

@@ -6,7 +6,7 @@ use std::future::{pending, poll_fn};
 use std::task::{Context, Poll, Waker};
 
 use common::*;
-use windlass_executor::{Executor, Tick, block_on};
+use windlass_executor::{Executor, Tick, block_on, yield_now};
 
 #[test]
 fn two_wakes_queue_a_task_once() {
@@ -270,4 +270,24 @@ fn a_wake_inside_another_executor_wakes_the_tasks_own_driver() {
     assert_eq!(wakes.take(), 1);
     far.tick(&driver, 9);
     trace.is(&["poll far", "poll far"]);
+}
+
+#[test]
+fn others_ready_reports_ready_tasks_of_idle_executors() {
+    let (one, other) = (Executor::new(), Executor::new());
+    assert!(!one.others_ready() && !other.others_ready());
+    let task = other.spawn(yield_now());
+    assert!(one.others_ready() && !other.others_ready());
+    drop(task);
+    settle(&other);
+    assert!(!one.others_ready());
+
+    // A running executor polls its ready tasks itself.
+    let one = std::rc::Rc::new(one);
+    let inner = one.clone();
+    let checked = other.spawn(async move { inner.others_ready() });
+    let ready = other.spawn(yield_now());
+    settle(&other);
+    assert!(!block_on(checked));
+    drop(ready);
 }
