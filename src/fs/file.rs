@@ -263,7 +263,7 @@ impl File {
         let (Some(handle), Position::Offset(offset)) = (&self.handle, at) else {
             return Cached::default();
         };
-        let wanted = target.wanted();
+        let wanted = target.reserve();
         let end = offset.saturating_add(wanted as u64);
         let mut can = self.can_read_cached.get();
         if !can || wanted == 0 || end > i64::MAX as u64 {
@@ -272,7 +272,7 @@ impl File {
         if !self.order.would_start(&Access::Read(offset..end)) {
             return Cached::default();
         }
-        let cached = cached::read_at(cx, handle, target, offset, &mut can);
+        let cached = cached::read_at(cx, handle, target, wanted, offset, &mut can);
         self.can_read_cached.set(can);
         cached
     }

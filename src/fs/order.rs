@@ -408,31 +408,28 @@ impl Ticket {
         })
     }
 
-    /// Completes an operation of a ring, on the thread that owns the handle. The caller wakes the
-    /// operations that may start, after the handle was released.
+    /// Completes the operation. The caller calls the wakers, after the handle was released.
+    ///
+    /// On any other thread than the owner's, the handle is released before the operation leaves
+    /// the queue. Otherwise the owner could find an empty queue and a handle that is still in use.
     #[inline]
-    pub(crate) fn finish_on_ring(&mut self, wakers: &mut Vec<Waker>) {
+    pub(crate) fn finish(&mut self, is_owners_thread: bool, wakers: &mut Vec<Waker>) {
         let Some(handle) = self.handle.take() else {
             return;
         };
         let queue = handle.order.here();
-        if address(queue) == self.queue {
-            let own = queue.lock().remove(self.slot, wakers);
-            drop(own);
+        if is_owners_thread {
+            self.leave(queue, wakers);
+        } else {
+            let queue = queue.clone();
+            drop(handle);
+            self.leave(&queue, wakers);
         }
     }
 
-    /// Completes the operation, on any thread. The caller calls the wakers.
-    ///
-    /// The handle is released before the operation leaves the queue. Otherwise its owner, on
-    /// another thread, could find an empty queue and a handle that is still in use.
-    pub(crate) fn finish(&mut self, wakers: &mut Vec<Waker>) {
-        let Some(handle) = self.handle.take() else {
-            return;
-        };
-        let queue = handle.order.here().clone();
-        drop(handle);
-        if address(&queue) == self.queue {
+    #[inline]
+    fn leave(&self, queue: &Arc<OrderQueue>, wakers: &mut Vec<Waker>) {
+        if address(queue) == self.queue {
             let own = queue.lock().remove(self.slot, wakers);
             drop(own);
         }
@@ -459,7 +456,7 @@ impl Ticket {
                 drop(old);
             }
         }
-        self.finish(wakers);
+        self.finish(false, wakers);
     }
 }
 
@@ -492,7 +489,7 @@ impl Ticket {
     #[cold]
     fn finish_and_wake(&mut self) {
         let mut wakers = Vec::new();
-        self.finish(&mut wakers);
+        self.finish(false, &mut wakers);
         wake_all(wakers);
     }
 }
