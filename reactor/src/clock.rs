@@ -124,7 +124,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_instant_comes_back_as_it_was() {
+    fn an_instant_survives_the_round_trip() {
         let now = Instant::now();
         for nanos in [0, 1, 999_999_999, 3_600_000_000_000, 1 << 60] {
             let duration = Duration::from_nanos(nanos);
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_due_at_an_instant_is_never_early() {
+    fn a_deadline_from_an_instant_is_never_early() {
         for _ in 0..1000 {
             let moment = MonotonicNanos::now();
             assert!(moment <= MonotonicNanos::from(Instant::now()));

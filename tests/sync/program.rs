@@ -558,7 +558,7 @@ fn watched(steps: impl Iterator<Item = (u8, usize)>) {
     let (mut version, mut value) = (0, 0);
     let (mut futures, mut seen, mut waiting) = (Futures::new(), BTreeMap::new(), Vec::new());
     for (step, arg) in steps {
-        let told = match (step % 12, futures.pick(arg), &sender) {
+        let traced = match (step % 12, futures.pick(arg), &sender) {
             (0..2, ..) if !idle.is_empty() => {
                 let (mut receiver, version) = idle.swap_remove(arg % idle.len());
                 let id = futures.add(async move {
@@ -629,7 +629,7 @@ fn watched(steps: impl Iterator<Item = (u8, usize)>) {
             (11, ..) if arg < 32 => sender.take().is_some(),
             _ => false,
         };
-        if told {
+        if traced {
             waiting.sort_unstable();
             waiting.dedup(); // polled twice, woken once
             waiting.drain(..).for_each(|id| futures.expect_wake(id));
