@@ -59,10 +59,8 @@ impl Table {
         let (main, tasks): (Vec<_>, Vec<_>) = cells.partition(|cell| cell.has(MAIN));
         let main = main.first();
         let main = main.map(|cell| format!("the main future, run at {}", cell.spawned_at));
-        (
-            main,
-            tasks.iter().map(|cell| self.describe_task(cell)).collect(),
-        )
+        let tasks = tasks.iter().map(|cell| self.describe_task(cell));
+        (main, tasks.collect())
     }
 
     pub(crate) fn describe_task(&self, cell: &Ref) -> String {
@@ -101,12 +99,9 @@ impl Table {
         let cell = cell.expect("an unfinished task is in its slot");
         debug_assert!(cell.key.get() == key);
         self.free.push(key.index());
-        let foreign_joiner = if cell.has(FOREIGN_JOINER) {
-            self.take_foreign_joiner(&cell)
-        } else {
-            None
-        };
-        (cell, foreign_joiner)
+        let has_foreign_joiner = cell.has(FOREIGN_JOINER);
+        let joiner = has_foreign_joiner.then(|| self.take_foreign_joiner(&cell));
+        (cell, joiner.flatten())
     }
 
     /// Takes a finished task out and queues its joiner. A foreign joiner is returned instead.

@@ -24,11 +24,8 @@ fn anchor() -> (Instant, MonotonicNanos) {
         let instant = Instant::now();
         (instant, MonotonicNanos::now(), instant.elapsed())
     };
-    let pairs = [pair(), pair(), pair(), pair(), pair(), pair()];
-    let (instant, moment, _) = pairs
-        .into_iter()
-        .min_by_key(|pair| pair.2)
-        .unwrap_or_else(pair);
+    let pairs = (0..6).map(|_| pair());
+    let (instant, moment, _) = pairs.min_by_key(|pair| pair.2).unwrap_or_else(pair);
     (instant, moment)
 }
 
