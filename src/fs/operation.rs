@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use super::OpenOptions;
 use super::files::Files;
-use super::order::{OrderQueue, Ticket};
+use super::order::{OperationGuard, OrderQueue};
 use super::platform::{self, SystemPath};
 use super::ring::{Leftover, Ring, is_refused};
 use crate::{BlockingTask, Pool};
@@ -42,7 +42,7 @@ static PEERS: Pool = Pool::new("windlass-peers", usize::MAX, Duration::ZERO);
 pub(crate) enum Operation {
     /// Appends to the buffer.
     Read {
-        file: Ticket,
+        file: OperationGuard,
         buffer: Vec<u8>,
         wanted: usize,
         at: Position,
@@ -50,7 +50,7 @@ pub(crate) enum Operation {
     /// Writes a first part of the buffer, or all of it in pieces. A background write must write
     /// all, because its caller has already returned.
     Write {
-        file: Ticket,
+        file: OperationGuard,
         buffer: Vec<u8>,
         at: Position,
         all: bool,
@@ -62,7 +62,7 @@ pub(crate) enum Operation {
         done: usize,
     },
     Sync {
-        file: Ticket,
+        file: OperationGuard,
         data_only: bool,
     },
     Open(Box<Opening>),

@@ -336,9 +336,9 @@ impl Inner {
 
 /// An operation's entry in the queue of its handle. It also keeps the handle open.
 ///
-/// Dropping the ticket completes the operation.
+/// Dropping the guard completes the operation.
 #[derive(Debug)]
-pub(crate) struct Ticket {
+pub(crate) struct OperationGuard {
     /// None once the operation has completed.
     handle: Option<Arc<Handle>>,
     /// The address of the queue that was entered. A forked child has another queue, and must leave
@@ -349,13 +349,13 @@ pub(crate) struct Ticket {
     waits: bool,
 }
 
-impl Ticket {
+impl OperationGuard {
     /// Enters the queue.
     #[inline]
-    pub(crate) fn new(handle: &Arc<Handle>, access: Access) -> Ticket {
+    pub(crate) fn new(handle: &Arc<Handle>, access: Access) -> OperationGuard {
         let queue = handle.order.here();
         let (slot, waits) = queue.lock().insert(access);
-        Ticket {
+        OperationGuard {
             handle: Some(handle.clone()),
             queue: address(queue),
             slot,
@@ -363,11 +363,11 @@ impl Ticket {
         }
     }
 
-    /// Returns a ticket for an operation on a pipe or a device, which has neither a position nor
+    /// Returns the guard of an operation on a pipe or a device, which has neither a position nor
     /// offsets. Its peer decides on the order.
     #[inline]
-    pub(crate) fn without_order(handle: &Arc<Handle>) -> Ticket {
-        Ticket {
+    pub(crate) fn without_order(handle: &Arc<Handle>) -> OperationGuard {
+        OperationGuard {
             handle: Some(handle.clone()),
             queue: 0,
             slot: 0,
@@ -375,7 +375,7 @@ impl Ticket {
         }
     }
 
-    /// Returns whether [`wait_turn`](Ticket::wait_turn) may have to wait.
+    /// Returns whether [`wait_turn`](OperationGuard::wait_turn) may have to wait.
     #[inline]
     pub(crate) fn waits(&self) -> bool {
         self.waits
@@ -465,7 +465,7 @@ fn address(queue: &Arc<OrderQueue>) -> usize {
     Arc::as_ptr(queue).addr()
 }
 
-impl Deref for Ticket {
+impl Deref for OperationGuard {
     type Target = Handle;
 
     #[inline]
@@ -476,7 +476,7 @@ impl Deref for Ticket {
     }
 }
 
-impl Drop for Ticket {
+impl Drop for OperationGuard {
     #[inline]
     fn drop(&mut self) {
         if self.handle.is_some() {
@@ -485,7 +485,7 @@ impl Drop for Ticket {
     }
 }
 
-impl Ticket {
+impl OperationGuard {
     #[cold]
     fn finish_and_wake(&mut self) {
         let mut wakers = Vec::new();
