@@ -30,7 +30,7 @@ pub(crate) struct ExecutorInner {
     pub(crate) is_running: Cell<bool>,
     /// A `run` is unfinished, and its main future has a slot.
     has_run: Cell<bool>,
-    /// The task that is being polled, or `Key::WOKEN` once that task has woken itself.
+    /// The task that is being polled, or `Key::SELF_WOKEN` once that task has woken itself.
     pub(crate) current_task: Cell<Key>,
     /// The number of the current poll, which tells polls apart. Wraps around.
     pub(crate) polls: Cell<u32>,
@@ -96,7 +96,7 @@ impl ExecutorInner {
     }
 
     pub(crate) fn has_ready(&self) -> bool {
-        let woken = self.current_task.get() == Key::WOKEN;
+        let woken = self.current_task.get() == Key::SELF_WOKEN;
         woken || self.inbox.has_remote_wakes() || !self.queue.is_empty()
     }
 
@@ -130,7 +130,7 @@ impl ExecutorInner {
     #[inline]
     pub(crate) fn wake(&self, key: Key) -> WakeOutcome {
         if self.current_task.get() == key {
-            self.current_task.set(Key::WOKEN); // its poll requeues it
+            self.current_task.set(Key::SELF_WOKEN); // its poll requeues it
             return WakeOutcome::Done;
         }
         if self.id != key.executor() {

@@ -25,7 +25,7 @@ impl Key {
     /// compared at each wake and stored twice at each poll.
     pub(crate) const NO_TASK: Key = Key(usize::MAX);
     /// The current task once it has woken itself.
-    pub(crate) const WOKEN: Key = Key(usize::MAX - 1);
+    pub(crate) const SELF_WOKEN: Key = Key(usize::MAX - 1);
 
     #[inline]
     pub(crate) fn new(executor: u16, generation: u32, index: u32) -> Self {

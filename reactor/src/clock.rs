@@ -38,7 +38,7 @@ fn anchor() -> (Instant, MonotonicNanos) {
 impl MonotonicNanos {
     /// The deadline of a timer that never fires, in the year 2554 or 584 years after the machine's
     /// start.
-    pub(crate) const NEVER: MonotonicNanos = MonotonicNanos(u64::MAX);
+    pub(crate) const MAX: MonotonicNanos = MonotonicNanos(u64::MAX);
 
     #[cfg(target_os = "linux")]
     #[inline]
@@ -67,7 +67,7 @@ impl MonotonicNanos {
         MonotonicNanos(nanos)
     }
 
-    /// Saturates at `NEVER`.
+    /// Saturates at `MAX`.
     #[inline]
     pub(crate) fn after(self, duration: Duration) -> MonotonicNanos {
         MonotonicNanos(self.0.saturating_add(nanos(duration)))
@@ -79,9 +79,9 @@ impl MonotonicNanos {
         self.0.saturating_sub(earlier.0)
     }
 
-    /// `None` for `NEVER`, and outside of the range of `Instant`.
+    /// `None` for `MAX`, and outside of the range of `Instant`.
     pub(crate) fn instant(self) -> Option<Instant> {
-        if self == MonotonicNanos::NEVER {
+        if self == MonotonicNanos::MAX {
             return None;
         }
         let (instant, moment) = *ANCHOR;
@@ -92,7 +92,7 @@ impl MonotonicNanos {
     }
 }
 
-/// Maps the far future to `NEVER`, and the far past to the start of the clock.
+/// Maps the far future to `MAX`, and the far past to the start of the clock.
 impl From<Instant> for MonotonicNanos {
     fn from(at: Instant) -> MonotonicNanos {
         let (instant, moment) = *ANCHOR;
@@ -131,10 +131,10 @@ mod tests {
                 assert!(moment.instant() == Some(instant) || moment == MonotonicNanos(0));
             }
         }
-        assert_eq!(MonotonicNanos::NEVER.instant(), None);
+        assert_eq!(MonotonicNanos::MAX.instant(), None);
         assert_eq!(
             MonotonicNanos::now().after(Duration::MAX),
-            MonotonicNanos::NEVER
+            MonotonicNanos::MAX
         );
     }
 

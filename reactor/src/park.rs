@@ -187,7 +187,7 @@ impl<N: Notify> Park<N> {
             state: Arc::new(ParkState::new(notifier)),
             depth: Cell::new(0),
             deferred: RefCell::new(Vec::new()),
-            timer_fd_deadline: Cell::new(MonotonicNanos::NEVER),
+            timer_fd_deadline: Cell::new(MonotonicNanos::MAX),
         }
     }
 
@@ -298,7 +298,7 @@ impl<N: Notify> Park<N> {
             self.state.set_awake();
         }
         if timer_has_fired {
-            self.timer_fd_deadline.set(MonotonicNanos::NEVER);
+            self.timer_fd_deadline.set(MonotonicNanos::MAX);
         }
     }
 

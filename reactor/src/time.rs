@@ -384,7 +384,7 @@ impl Interval {
         };
         ready!(Pin::new(&mut self.sleep).poll(cx));
         let next = self.after(tick);
-        self.sleep = Sleep::until(next.map_or(MonotonicNanos::NEVER, MonotonicNanos::from));
+        self.sleep = Sleep::until(next.map_or(MonotonicNanos::MAX, MonotonicNanos::from));
         Poll::Ready(tick)
     }
 
