@@ -78,7 +78,7 @@ mod nested_drop;
 
 pub use block_on::block_on;
 pub use current::{Entered, in_task};
-pub use executor::{Executor, Run, Tick};
+pub use executor::{Executor, Run, TickResult};
 pub use nested_drop::drop_nested;
 pub use panic::{Panic, discard_panic};
 pub use task::{Task, spawn, spawn_at};

@@ -10,7 +10,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 
 use common::*;
-use windlass_executor::{Executor, Tick, block_on, spawn, yield_now};
+use windlass_executor::{Executor, TickResult, block_on, spawn, yield_now};
 
 /// Runs a closure on another thread and waits until it returns.
 fn on_other_thread(code: impl FnOnce() + Send) {
@@ -28,7 +28,7 @@ fn a_remote_wake_wakes_the_driver_and_queues_the_task() {
     assert_eq!(wakes.take(), 1);
     assert!(executor.has_ready());
     let (polled, ready) = (1, false);
-    assert_eq!(executor.tick(&driver, 9), Tick { polled, ready });
+    assert_eq!(executor.tick(&driver, 9), TickResult { polled, ready });
     trace.is(&["poll a", "poll a"]);
 }
 
@@ -51,7 +51,7 @@ fn many_remote_wakes_wake_the_driver_once() {
         });
         assert_eq!(wakes.take(), 1, "in round {round}");
         let (polled, ready) = (2, false);
-        assert_eq!(executor.tick(&driver, 9), Tick { polled, ready });
+        assert_eq!(executor.tick(&driver, 9), TickResult { polled, ready });
         trace.is(&["poll b", "poll a"]);
     }
 }

@@ -9,7 +9,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use common::{Count, Kept, Trace, idle, keep, kept, poll, poll_with, ready, settle, traced};
-use windlass_executor::{Executor, Tick, block_on, spawn, yield_now};
+use windlass_executor::{Executor, TickResult, block_on, spawn, yield_now};
 
 #[test]
 fn tasks_are_polled_in_the_order_of_spawning() {
@@ -239,23 +239,29 @@ fn tick_polls_at_most_its_budget_and_reports_ready_tasks() {
     }
     let tick = |budget| executor.tick(Waker::noop(), budget);
     let (polled, ready) = (2, true);
-    assert_eq!(tick(2), Tick { polled, ready });
+    assert_eq!(tick(2), TickResult { polled, ready });
     trace.is(&["poll a", "poll b"]);
     let (polled, ready) = (1, false);
-    assert_eq!(tick(2), Tick { polled, ready });
+    assert_eq!(tick(2), TickResult { polled, ready });
     trace.is(&["poll c"]);
     let (polled, ready) = (0, false);
-    assert_eq!(tick(2), Tick { polled, ready });
+    assert_eq!(tick(2), TickResult { polled, ready });
 }
 
 #[test]
 fn a_tick_without_budget_only_reports_ready_tasks() {
     let (executor, trace) = (Executor::new(), Trace::new());
     let (polled, ready) = (0, false);
-    assert_eq!(executor.tick(Waker::noop(), 0), Tick { polled, ready });
+    assert_eq!(
+        executor.tick(Waker::noop(), 0),
+        TickResult { polled, ready }
+    );
     executor.spawn(traced(&trace, "a", idle())).detach();
     let (polled, ready) = (0, true);
-    assert_eq!(executor.tick(Waker::noop(), 0), Tick { polled, ready });
+    assert_eq!(
+        executor.tick(Waker::noop(), 0),
+        TickResult { polled, ready }
+    );
     assert!(executor.has_ready());
     trace.is(&[]);
 }
@@ -267,7 +273,10 @@ fn a_cancelled_task_in_the_queue_costs_no_budget() {
     executor.spawn(traced(&trace, "b", idle())).detach();
     drop(cancelled);
     let (polled, ready) = (1, false);
-    assert_eq!(executor.tick(Waker::noop(), 1), Tick { polled, ready });
+    assert_eq!(
+        executor.tick(Waker::noop(), 1),
+        TickResult { polled, ready }
+    );
     trace.is(&["drop a", "poll b"]);
 }
 

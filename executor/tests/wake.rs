@@ -6,7 +6,7 @@ use std::future::{pending, poll_fn};
 use std::task::{Context, Poll, Waker};
 
 use common::*;
-use windlass_executor::{Executor, Tick, block_on};
+use windlass_executor::{Executor, TickResult, block_on};
 
 #[test]
 fn two_wakes_queue_a_task_once() {
@@ -223,7 +223,7 @@ fn wakes_inside_of_a_task_do_not_wake_the_driver() {
     executor.spawn(async move { other.wake() }).detach();
     wakes.take();
     let (polled, ready) = (2, false);
-    assert_eq!(executor.tick(&driver, 9), Tick { polled, ready });
+    assert_eq!(executor.tick(&driver, 9), TickResult { polled, ready });
     assert_eq!(wakes.take(), 0);
     trace.is(&["poll a", "poll a"]);
 }

@@ -250,8 +250,8 @@ pub struct BlockingTask<T> {
 }
 
 impl<T> BlockingTask<T> {
-    /// Lets the closure run, even if it is still queued. Its output is dropped on its thread, and a
-    /// panic is only reported by the panic hook.
+    /// Lets the closure run, even if it is still queued. Its output is dropped on its thread, or by
+    /// this call if the closure has returned. A panic is only reported by the panic hook.
     ///
     /// ```
     /// use std::{sync::mpsc, time::Duration};
