@@ -199,8 +199,8 @@ impl Ref {
     }
 
     /// Polls the future, unless this is the main future's cell or the task has ended. Meanwhile
-    /// `current_task` is its key, or WOKEN once it has woken itself. A panic is caught and becomes
-    /// the output.
+    /// `current_task` is its key, or `SELF_WOKEN` once it has woken itself. A panic is caught and
+    /// becomes the output.
     #[inline(always)]
     pub(crate) fn poll(
         self,
@@ -216,7 +216,7 @@ impl Ref {
         self.state.set(state | RUNNING);
         // SAFETY: the future is there, and RUNNING makes it ours alone.
         let done = unsafe { (self.functions.poll)(self.0, cx) };
-        let woken = current_task.replace(Key::NO_TASK) == Key::WOKEN;
+        let woken = current_task.replace(Key::NO_TASK) == Key::SELF_WOKEN;
         let state = self.state.get() & !RUNNING;
         if done {
             self.state.set(state | DONE);

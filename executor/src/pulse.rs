@@ -19,7 +19,7 @@ use crate::task_id::TaskId;
 pub(crate) struct PulseCell {
     /// The number of the current poll, which tells polls apart. Wraps around.
     pub(crate) polls: Counter,
-    /// The task that is being polled, or `Key::WOKEN` once that task has woken itself.
+    /// The task that is being polled, or `Key::SELF_WOKEN` once that task has woken itself.
     pub(crate) current_task: CurrentTask,
     /// The loop is on the thread's stack. Written while polls are published.
     is_running: AtomicBool,

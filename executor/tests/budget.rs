@@ -9,7 +9,7 @@ use std::task::{Context, Poll, Waker};
 
 use common::*;
 use windlass_executor::budget::{OPERATIONS, poll_charge, poll_with, refund, try_refill};
-use windlass_executor::{Executor, Tick};
+use windlass_executor::{Executor, TickResult};
 
 /// More operations than any poll may complete.
 const MANY: u32 = 10 * OPERATIONS;
@@ -61,8 +61,8 @@ fn an_exhausted_budget_wakes_the_task_behind_the_others() {
         }
         Poll::Ready(())
     };
-    executor.spawn(told(&trace, "busy", busy)).detach();
-    executor.spawn(told(&trace, "other", ready(()))).detach();
+    executor.spawn(traced(&trace, "busy", busy)).detach();
+    executor.spawn(traced(&trace, "other", ready(()))).detach();
     settle(&executor);
     let events = trace.take();
     assert_eq!(events[..3], ["poll busy", "poll other", "drop other"]);
@@ -208,7 +208,7 @@ fn each_exhausted_budget_shortens_the_turn() {
             .detach();
     }
     // Each of these polls takes about as long as 16 or 32 polls without operations.
-    let Tick { polled, ready } = executor.tick(Waker::noop(), 256);
+    let TickResult { polled, ready } = executor.tick(Waker::noop(), 256);
     assert!((1..=32).contains(&polled) && ready, "{polled} polls");
     // Without operations, turns have their full length again.
     let executor = Executor::new();
@@ -221,7 +221,7 @@ fn idle_future() -> impl Future<Output = ()> {
 }
 
 #[test]
-fn operations_in_a_task_of_an_entered_executor_count_for_the_running_one() {
+fn an_entered_executor_charges_the_task_that_runs() {
     let (executor, entered) = (Executor::new(), Executor::new());
     let completed = executor.spawn(poll_fn(move |cx| {
         let _entered = entered.enter();

@@ -174,8 +174,8 @@ fn tree(
     let below = |n: usize| tree(executor, trace, depth - 1, width, &format!("{name}{n}"));
     let children: Vec<_> = (depth > 0).then(|| (0..width).map(below).collect())?;
     let (trace, name) = (trace.clone(), name.to_owned());
-    let says = on_drop(move || trace.push(name));
-    Some(executor.spawn(hold((says, children))))
+    let record = on_drop(move || trace.push(name));
+    Some(executor.spawn(hold((record, children))))
 }
 
 #[test]
@@ -200,7 +200,7 @@ fn a_tree_is_dropped_depth_first_in_the_order_of_the_code() {
 }
 
 #[test]
-fn a_panicking_destructor_deep_in_a_chain_loses_none_of_the_rest() {
+fn a_panic_deep_in_a_chain_of_drops_loses_none_of_the_rest() {
     on_a_small_stack(|executor, count| {
         for panics in [1, 2] {
             let mut n = 0;
@@ -248,7 +248,7 @@ fn a_task_whose_drop_is_deferred_counts_as_cancelled() {
     on_a_small_stack(|executor, count| {
         let executor = Rc::new(executor);
         let (waker, trace) = (Kept::default(), Trace::new());
-        let last = executor.spawn(told(&trace, "last", keep(&waker)));
+        let last = executor.spawn(traced(&trace, "last", keep(&waker)));
         settle(&executor);
         trace.is(&["poll last"]);
         let (inner, woken) = (executor.clone(), waker.clone());

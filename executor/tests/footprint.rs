@@ -120,7 +120,7 @@ fn a_dropped_executor_frees_all_its_memory() {
         let executor = Executor::new();
         let waker = Kept::default();
         executor
-            .spawn(told(&Trace::new(), "a", keep(&waker)))
+            .spawn(traced(&Trace::new(), "a", keep(&waker)))
             .detach();
         for _ in 0..1000 {
             executor.spawn(pending::<()>()).detach();

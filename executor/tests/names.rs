@@ -134,7 +134,7 @@ fn debug_shows_whether_a_task_has_finished() {
 }
 
 #[test]
-fn spawned_at_is_the_place_until_the_output_is_taken() {
+fn spawned_at_is_known_until_the_output_is_taken() {
     let executor = Executor::new();
     let (mut task, line) = (executor.spawn(async {}), line!());
     assert_eq!(task.spawned_at().map(|at| at.line()), Some(line));
@@ -143,7 +143,7 @@ fn spawned_at_is_the_place_until_the_output_is_taken() {
 }
 
 #[test]
-fn spawn_at_reports_the_place_it_is_given() {
+fn spawn_at_reports_the_given_location() {
     let at = std::panic::Location::caller();
     let executor = Executor::new();
     assert_eq!(executor.spawn_at(at, async {}).spawned_at(), Some(at));
