@@ -80,4 +80,9 @@ mod tests {
             );
         }
     }
+
+    #[test]
+    fn the_last_generation_belongs_to_the_sentinels() {
+        assert_eq!(Key::NO_TASK.generation(), MAX_GENERATION + 1);
+    }
 }

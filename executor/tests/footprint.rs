@@ -6,7 +6,7 @@ mod counting;
 
 use std::cell::Cell;
 use std::future::{pending, poll_fn};
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Waker};
 use std::thread;
 
 use common::*;
@@ -235,6 +235,41 @@ fn a_table_with_a_third_of_its_slots_taken_keeps_them() {
     }
     let (allocations, ..) = count(burst);
     assert_eq!(allocations, 10_000, "one for each task");
+}
+
+#[test]
+fn the_inbox_shrinks_with_the_table() {
+    let executor = Executor::new();
+    let (_, here, there) = count(|| {
+        let wakers = shared(Vec::new());
+        for _ in 0..16_000 {
+            let (wakers, mut is_first) = (wakers.clone(), true);
+            let step = move |cx: &mut Context<'_>| {
+                if std::mem::take(&mut is_first) {
+                    wakers.borrow_mut().push(cx.waker().clone());
+                    return Poll::Pending;
+                }
+                Poll::Ready(())
+            };
+            executor.spawn(poll_fn(step)).detach();
+        }
+        settle(&executor);
+        let wakers = wakers.take();
+        let waking = || count(|| wakers.iter().for_each(Waker::wake_by_ref));
+        let (_, there, ()) =
+            thread::scope(|scope| scope.spawn(waking).join()).expect("no panic on the thread");
+        settle(&executor);
+        assert_eq!(executor.tasks(), 0);
+        for _ in 0..5_000 {
+            executor.tick(Waker::noop(), 9);
+        }
+        there
+    });
+    assert!(
+        there > 4 * LEFT,
+        "{there} bytes in an inbox of 16,000 wakes"
+    );
+    assert!(here + there < 2 * LEFT, "{here} + {there} bytes are left");
 }
 
 #[test]
