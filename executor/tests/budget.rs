@@ -174,6 +174,28 @@ fn the_first_poll_of_an_executor_with_a_reused_id_is_refilled() {
 }
 
 #[test]
+fn polls_of_several_executors_have_their_own_budgets() {
+    // The polls have the same number on each executor.
+    let executors = [(); 3].map(|()| Executor::new());
+    let completed = shared(Vec::new());
+    for executor in &executors {
+        let inner = completed.clone();
+        let step = move |cx: &mut Context<'_>| {
+            inner.borrow_mut().push(complete_all(cx));
+            (0..9).for_each(|_| _ = complete_all(cx)); // this poll gets no more refills
+            Poll::Ready(())
+        };
+        executor.spawn(poll_fn(step)).detach();
+    }
+    executors.iter().for_each(settle);
+    let completed = completed.take();
+    assert!(
+        completed.iter().all(|&completed| completed >= OPERATIONS),
+        "{completed:?} operations"
+    );
+}
+
+#[test]
 fn each_exhausted_budget_shortens_the_turn() {
     let executor = Executor::new();
     for _ in 0..256 {

@@ -238,6 +238,24 @@ fn a_table_with_a_third_of_its_slots_taken_keeps_them() {
 }
 
 #[test]
+fn a_table_whose_last_slot_is_taken_keeps_its_slots() {
+    let executor = Executor::new();
+    let burst = || (0..15_000).for_each(|_| executor.spawn(yield_now()).detach());
+    burst();
+    let last = executor.spawn(pending::<()>());
+    settle(&executor);
+    for _ in 0..3_000 {
+        executor.tick(Waker::noop(), 9);
+    }
+    let (allocations, ..) = count(|| {
+        burst();
+        drop(last);
+        settle(&executor);
+    });
+    assert_eq!(allocations, 15_000, "one for each task");
+}
+
+#[test]
 fn the_inbox_shrinks_with_the_table() {
     let executor = Executor::new();
     let (_, here, there) = count(|| {

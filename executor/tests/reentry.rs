@@ -53,6 +53,15 @@ fn block_on_in_a_task_panics_whichever_executor_is_entered() {
 }
 
 #[test]
+fn an_executor_runs_while_its_loop_is_on_the_stack() {
+    let ((executor, inside), other) = (reachable(), Executor::new());
+    assert!(!executor.is_running());
+    let running = executor.run(async move { (inside.is_running(), other.is_running()) });
+    assert_eq!(block_on(running), (true, false));
+    assert!(!executor.is_running());
+}
+
+#[test]
 fn block_on_beside_an_entered_executor_is_fine() {
     let executor = Executor::new();
     let _entered = executor.enter();
