@@ -3,6 +3,8 @@
 //! [`thread_state`] classifies the activity of a thread, and [`stack`] captures its stack.
 
 pub(crate) mod loops;
+#[cfg(target_os = "linux")]
+pub mod outside;
 pub(crate) mod system_call;
 pub(crate) mod thread_state;
 pub(crate) mod stack;
