@@ -111,7 +111,7 @@ pub mod workers;
     not(test),
     expect(dead_code, unused_imports, reason = "the tests alone use it so far")
 )]
-mod inspect;
+pub mod inspect;
 
 pub use blocking::{BlockingTask, Pool, spawn_blocking};
 pub use runtime::{Builder, Remote, RemoteError, RemoteTask, Runtime, Turn};

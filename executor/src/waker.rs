@@ -10,7 +10,8 @@ use std::task::{RawWaker, RawWakerVTable, Waker};
 use crate::current;
 use crate::key::Key;
 
-static VTABLE: RawWakerVTable = RawWakerVTable::new(clone, wake, wake, drop);
+/// The functions of all wakers of this crate.
+pub(crate) static VTABLE: RawWakerVTable = RawWakerVTable::new(clone, wake, wake, drop);
 
 /// The waker of the task that `key` names. Its drop has no effect, so callers may skip it.
 #[inline]

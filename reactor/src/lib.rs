@@ -101,6 +101,8 @@ mod registry;
 mod park;
 mod pulse;
 mod waits;
+#[doc(hidden)]
+pub mod layout;
 pub mod fork;
 pub mod completion;
 mod completion_source;

@@ -41,6 +41,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
+use std::ptr;
 use std::sync::Arc;
 use std::task::{Wake, Waker};
 use std::time::Duration;
@@ -59,7 +60,7 @@ use crate::pulse::{Counters, ReactorPulse};
 
 const AWAKE: u8 = 0;
 const NOTIFIED: u8 = 1;
-const PARKED: u8 = 2;
+pub(crate) const PARKED: u8 = 2;
 
 /// The loop does not sleep for a deadline that is this near (ns), because sleeping and waking take
 /// longer. The timer fires early by the same time. Usually the thread then runs in time for the
@@ -386,6 +387,13 @@ impl<N: Notify> Park<N> {
 }
 
 impl Park {
+    /// Where the two parts of [`ParkState::loop_state`] are, for readers outside of the process.
+    pub(crate) fn state_addresses(&self) -> (usize, usize) {
+        let state = ptr::from_ref(&self.state.state);
+        let is_entered = ptr::from_ref(&self.state.is_entered);
+        (state.expose_provenance(), is_entered.expose_provenance())
+    }
+
     /// Returns the handle of other threads.
     pub(crate) fn pulse(&self) -> ReactorPulse {
         ReactorPulse::new(self.state.clone())

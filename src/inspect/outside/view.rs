@@ -15,6 +15,9 @@ pub struct RuntimeView {
     pub thread_name: Option<String>,
     /// The number of the executor, which is unique in the process.
     pub executor: u16,
+    /// The activity of the thread, for example the system call that it is in. Empty if that is
+    /// unknown, and in a core file.
+    pub activity: String,
     /// Whether the loop sleeps.
     pub loop_state: LoopState,
     /// How many polls the loop has started. Wraps around.
