@@ -109,7 +109,11 @@ pub mod hyper;
 pub mod workers;
 #[cfg_attr(
     not(test),
-    expect(dead_code, unused_imports, reason = "the tests alone use it so far")
+    allow(
+        dead_code,
+        unused_imports,
+        reason = "the tests alone use parts of it so far"
+    )
 )]
 pub mod inspect;
 

@@ -203,7 +203,7 @@ impl Executor {
     /// Returns where the state of this executor is in memory.
     #[doc(hidden)]
     pub fn addresses(&self) -> Addresses {
-        self.inner.addresses()
+        Addresses::of(&self.inner)
     }
 
     /// Lists the unfinished tasks, and the main future of an unfinished [`run`](Executor::run), in

@@ -1,6 +1,7 @@
 //! A view into a running program. It shows what a stalled thread does, and where.
 //!
-//! [`thread_state`] classifies the activity of a thread, and [`stack`] captures its stack.
+//! The module `outside` reads the runtimes of a process from its memory, also from another process
+//! or a core file.
 
 pub(crate) mod loops;
 #[cfg(all(target_os = "linux", target_pointer_width = "64"))]

@@ -9,7 +9,7 @@ use windlass_reactor::{LoopState, layout as reactor};
 use super::memory::Block;
 use super::program::Program;
 use super::tasks::{Executor, Tasks};
-use super::view::{FdView, RuntimeView, TimerView, WaitView};
+use super::view::{FdView, RuntimeView, StateView, TaskView, TimerView, WaitView};
 use super::waits::{Event, Reactor, Wait};
 use crate::inspect::root::Record;
 
@@ -56,6 +56,8 @@ pub(super) fn read(
         .filter(|wait| matches!(wait.event, Event::Timer(_)) && is_present(&executor, wait));
     let timers = timers.count();
     let other_waits = assign(waits, &executor, &mut tasks, around);
+    let is_polled = |task: &&TaskView| !task.is_main && task.state == StateView::Running;
+    let polled = tasks.tasks.iter().find(is_polled).map(|task| task.id);
     let current = executor.word(offset_of!(executor::Addresses, current_task));
     let view = RuntimeView {
         thread,
@@ -65,7 +67,8 @@ pub(super) fn read(
         loop_state: loop_state(&reactor)?,
         polls: progress[0]?,
         turns: reactor.half(offset_of!(reactor::Addresses, turns))?,
-        current_task: current.and_then(|key| executor.number(key)),
+        // The loop forgets the key of a task that has woken itself.
+        current_task: current.and_then(|key| executor.number(key)).or(polled),
         is_dropping: executor.is_set(offset_of!(executor::Addresses, is_dropping)),
         is_incomplete: tasks.is_incomplete || !is_complete,
         tasks: tasks.tasks,
