@@ -107,13 +107,10 @@ pub mod signal;
 #[cfg(feature = "hyper")]
 pub mod hyper;
 pub mod workers;
-#[cfg_attr(
-    not(test),
-    allow(
-        dead_code,
-        unused_imports,
-        reason = "the tests alone use parts of it so far"
-    )
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "the tests alone use parts of it so far"
 )]
 pub mod inspect;
 

@@ -7,6 +7,7 @@ pub(crate) mod loops;
 #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 pub mod outside;
 mod root;
+#[cfg(target_os = "linux")]
 pub(crate) mod system_call;
 pub(crate) mod thread_state;
 pub(crate) mod stack;
