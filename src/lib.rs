@@ -107,11 +107,12 @@ pub mod signal;
 #[cfg(feature = "hyper")]
 pub mod hyper;
 pub mod workers;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, unused_imports, reason = "the tests alone use it so far")
+#[allow(
+    dead_code,
+    unused_imports,
+    reason = "the tests alone use parts of it so far"
 )]
-mod inspect;
+pub mod inspect;
 
 pub use blocking::{BlockingTask, Pool, spawn_blocking};
 pub use runtime::{Builder, Remote, RemoteError, RemoteTask, Runtime, Turn};

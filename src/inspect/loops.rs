@@ -8,6 +8,8 @@ use windlass_executor::{Executor, Pulse};
 use windlass_reactor::fork::PerProcess;
 use windlass_reactor::{Reactor, ReactorPulse};
 
+use super::root::{self, Record};
+
 /// A runtime and its thread.
 pub(crate) struct Loop {
     /// The name of the thread.
@@ -17,6 +19,7 @@ pub(crate) struct Loop {
     pub(crate) tid: i32,
     pub(crate) executor: Pulse,
     pub(crate) reactor: ReactorPulse,
+    record: Record,
 }
 
 static LOOPS: PerProcess<Mutex<Vec<Arc<Loop>>>> = PerProcess::new();
@@ -29,20 +32,34 @@ pub(crate) fn lock() -> MutexGuard<'static, Vec<Arc<Loop>>> {
     loops.unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Updates the link that leads to the loop before `position`, for readers outside of the process.
+fn update_link(loops: &[Arc<Loop>], position: usize) {
+    let target = position.checked_sub(1).map(|before| &loops[before].record);
+    match loops.get(position) {
+        Some(next) => next.record.set_next(target),
+        None => root::set_first(target),
+    }
+}
+
 /// Keeps a loop in the list until it is dropped.
 pub(crate) struct Registration(Arc<Loop>);
 
 impl Registration {
     pub(crate) fn new(executor: &Executor, reactor: &Reactor) -> Registration {
-        let thread = thread::current();
+        let thread_name = thread::current().name().map(str::to_owned);
         let new = Arc::new(Loop {
-            thread_name: thread.name().map(str::to_owned),
+            record: Record::new(thread_name.as_deref(), executor, reactor),
+            thread_name,
             #[cfg(target_os = "linux")]
             tid: rustix::thread::gettid().as_raw_nonzero().get(),
             executor: executor.pulse(),
             reactor: reactor.pulse(),
         });
-        lock().push(new.clone());
+        let mut loops = lock();
+        loops.push(new.clone());
+        update_link(&loops, loops.len() - 1);
+        update_link(&loops, loops.len());
+        drop(loops);
         Registration(new)
     }
 }
@@ -53,6 +70,7 @@ impl Drop for Registration {
         // Missing in a forked child.
         if let Some(position) = loops.iter().rposition(|it| Arc::ptr_eq(it, &self.0)) {
             loops.remove(position);
+            update_link(&loops, position);
         }
     }
 }
