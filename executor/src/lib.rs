@@ -79,6 +79,7 @@ mod nested_drop;
 mod pulse;
 mod observe;
 mod report;
+mod sample;
 mod task_id;
 mod task_entry;
 
@@ -89,6 +90,7 @@ pub use nested_drop::drop_nested;
 pub use observe::Observer;
 pub use panic::{Panic, discard_panic};
 pub use pulse::{Pulse, PulseReading, publish_polls};
+pub use sample::{PollSampler, sample_polls};
 pub use task::{Task, spawn, spawn_at};
 pub use task_entry::{TaskEntry, TaskState};
 pub use task_id::TaskId;

@@ -9,7 +9,7 @@ use std::fmt;
 use std::panic::Location;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::key::Key;
@@ -30,6 +30,8 @@ pub(crate) struct PulseCell {
     is_dropping: AtomicBool,
     pub(crate) spawned: Counter,
     pub(crate) ended: Counter,
+    /// Wakes from other threads that the loop has taken from its inbox.
+    pub(crate) remote_wakes: Counter,
 }
 
 /// A counter with one writer.
@@ -44,7 +46,14 @@ impl Counter {
     /// Must be called on the executor's thread only.
     #[inline]
     pub(crate) fn increment(&self) {
-        self.0.store(self.0.load(Relaxed).wrapping_add(1), Relaxed);
+        self.add(1);
+    }
+
+    /// Must be called on the executor's thread only.
+    #[inline]
+    pub(crate) fn add(&self, number: usize) {
+        self.0
+            .store(self.0.load(Relaxed).wrapping_add(number), Relaxed);
     }
 }
 
@@ -80,6 +89,7 @@ impl PulseCell {
             is_dropping: AtomicBool::new(false),
             spawned: Counter(AtomicUsize::new(0)),
             ended: Counter(AtomicUsize::new(0)),
+            remote_wakes: Counter(AtomicUsize::new(0)),
         }
     }
 
@@ -121,6 +131,7 @@ impl PulseCell {
             spawned_at,
             spawned: self.spawned.get(),
             ended: self.ended.get(),
+            remote_wakes: self.remote_wakes.get(),
         }
     }
 }
@@ -291,9 +302,16 @@ pub struct PulseReading {
     pub spawned: usize,
     /// How many of them have ended. Wraps around.
     pub ended: usize,
+    /// How many wakes from other threads the loop has received. Wakes of one task between two
+    /// checks of the loop count once. Wraps around.
+    pub remote_wakes: usize,
 }
 
-static PUBLISHES_POLLS: AtomicBool = AtomicBool::new(false);
+/// How the loops report their polls. While it is zero, they report nothing.
+static REPORTS: AtomicU8 = AtomicU8::new(0);
+
+const PUBLISH: u8 = 1;
+pub(crate) const SAMPLE: u8 = 2;
 
 /// Makes all executors of the process publish where the task was spawned that they poll, or stops
 /// that.
@@ -301,10 +319,22 @@ static PUBLISHES_POLLS: AtomicBool = AtomicBool::new(false);
 /// It takes effect at the next turn of each loop. While it is on, each poll costs a load and a
 /// store. While it is off, a turn costs a load and a branch.
 pub fn publish_polls(publishes: bool) {
-    PUBLISHES_POLLS.store(publishes, Relaxed);
+    set_report(PUBLISH, publishes);
+}
+
+pub(crate) fn set_report(report: u8, is_on: bool) {
+    if is_on {
+        REPORTS.fetch_or(report, Relaxed);
+    } else {
+        REPORTS.fetch_and(!report, Relaxed);
+    }
 }
 
 #[inline]
-pub(crate) fn publishes_polls() -> bool {
-    PUBLISHES_POLLS.load(Relaxed)
+pub(crate) fn reports_polls() -> bool {
+    REPORTS.load(Relaxed) != 0
+}
+
+pub(crate) fn samples_polls() -> bool {
+    REPORTS.load(Relaxed) & SAMPLE != 0
 }
