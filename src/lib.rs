@@ -96,6 +96,7 @@
 //! the loop. In a program with other threads, the system's rules about `fork` and threads apply.
 
 mod runtime;
+mod http;
 mod blocking;
 pub mod coroutine;
 pub mod fs;
@@ -111,7 +112,7 @@ pub mod workers;
     not(test),
     expect(dead_code, unused_imports, reason = "the tests alone use it so far")
 )]
-mod inspect;
+pub mod inspect;
 
 pub use blocking::{BlockingTask, Pool, spawn_blocking};
 pub use runtime::{Builder, Remote, RemoteError, RemoteTask, Runtime, Turn};
