@@ -12,6 +12,7 @@ use crate::cell::{OutputRef, PollOutcome};
 use crate::current::{self, Entered};
 use crate::inner::ExecutorInner;
 use crate::key::Key;
+use crate::layout::Addresses;
 use crate::nested_drop;
 use crate::observe::Observer;
 use crate::pulse::{Pulse, publish_polls, reports_polls};
@@ -196,6 +197,12 @@ impl Executor {
     /// Returns a handle with which other threads read the state of this executor.
     pub fn pulse(&self) -> Pulse {
         self.pulse
+    }
+
+    /// Returns where the state of this executor is in memory.
+    #[doc(hidden)]
+    pub fn addresses(&self) -> Addresses {
+        self.inner.addresses()
     }
 
     /// Lists the unfinished tasks, and the main future of an unfinished [`run`](Executor::run), in

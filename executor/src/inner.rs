@@ -11,6 +11,7 @@ use std::task::Waker;
 use crate::cell::{DETACHED, MAIN, NAMED, OutputRef, QUEUED, RUNNING, Ref};
 use crate::inbox::{self, Inbox};
 use crate::key::{Key, MAX_TASKS};
+use crate::layout::{Addresses, address};
 use crate::observe::Observer;
 use crate::panic::discard_panic;
 use crate::pulse::PulseCell;
@@ -94,6 +95,21 @@ impl ExecutorInner {
     #[inline]
     pub(crate) fn table(&self) -> RefMut<'_, Table> {
         self.table.borrow_mut()
+    }
+
+    /// Returns where the state is that readers outside of the process find by its address.
+    pub(crate) fn addresses(&self) -> Addresses {
+        Addresses {
+            id: self.id.into(),
+            slots: address(self.table().slots()),
+            names: self.inbox.pulse.names_address(),
+            polls: address(&self.pulse.polls),
+            current_task: address(&self.pulse.current_task),
+            is_running: address(&self.is_running),
+            is_dropping: address(&self.pulse.is_dropping),
+            spawned: address(&self.pulse.spawned),
+            ended: address(&self.pulse.ended),
+        }
     }
 
     /// Returns the number of unfinished tasks, without the main future.

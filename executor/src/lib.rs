@@ -77,11 +77,14 @@ mod yield_now;
 pub mod budget;
 mod nested_drop;
 mod pulse;
+mod names;
 mod observe;
 mod report;
 mod sample;
 mod task_id;
 mod task_entry;
+#[doc(hidden)]
+pub mod layout;
 
 pub use block_on::block_on;
 pub use current::{Entered, in_task, list_tasks};

@@ -4,7 +4,6 @@
 //! for this. A reader finds them through the executor's [`PulseSlot`], which lives forever. The
 //! slot's lock keeps the values alive while they are read.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::panic::Location;
 use std::ptr::{self, NonNull};
@@ -13,6 +12,7 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::key::Key;
+use crate::names::Names;
 use crate::task_id::TaskId;
 
 /// The values of an executor that other threads may read.
@@ -27,7 +27,7 @@ pub(crate) struct PulseCell {
     /// [published](publish_polls), and around a drop by the loop.
     spawned_at: AtomicPtr<Location<'static>>,
     /// The loop drops the future of a task.
-    is_dropping: AtomicBool,
+    pub(crate) is_dropping: AtomicBool,
     pub(crate) spawned: Counter,
     pub(crate) ended: Counter,
     /// Wakes from other threads that the loop has taken from its inbox.
@@ -35,6 +35,7 @@ pub(crate) struct PulseCell {
 }
 
 /// A counter with one writer.
+#[repr(transparent)]
 pub(crate) struct Counter(AtomicUsize);
 
 impl Counter {
@@ -58,6 +59,7 @@ impl Counter {
 }
 
 /// A key that the executor's thread alone writes.
+#[repr(transparent)]
 pub(crate) struct CurrentTask(AtomicUsize);
 
 impl CurrentTask {
@@ -168,7 +170,7 @@ struct SlotState {
     epoch: u64,
     pulse: Option<Published>,
     /// The names of tasks, also of finished ones as long as there is a handle.
-    names: HashMap<Key, Arc<str>>,
+    names: Names,
 }
 
 /// A pointer to the values of an executor that exists.
@@ -183,7 +185,7 @@ impl PulseSlot {
         PulseSlot(Mutex::new(SlotState {
             epoch: 0,
             pulse: None,
-            names: HashMap::new(),
+            names: Names::default(),
         }))
     }
 
@@ -205,23 +207,24 @@ impl PulseSlot {
     pub(crate) fn close(&self) {
         let mut state = self.lock();
         state.pulse = None;
-        state.names = HashMap::new();
+        state.names.clear();
     }
 
     pub(crate) fn set_name(&self, key: Key, name: Arc<str>) {
-        self.lock().names.insert(key, name);
+        self.lock().names.set(key, name);
     }
 
     pub(crate) fn name(&self, key: Key) -> Option<Arc<str>> {
-        self.lock().names.get(&key).cloned()
+        self.lock().names.get(key)
     }
 
     pub(crate) fn forget_name(&self, key: Key) {
-        let names = &mut self.lock().names;
-        names.remove(&key);
-        if names.capacity() > 256 && names.len() <= names.capacity() / 4 {
-            names.shrink_to((2 * names.len()).max(256));
-        }
+        self.lock().names.remove(key);
+    }
+
+    /// The address of the list of names. The slot never moves.
+    pub(crate) fn names_address(&self) -> usize {
+        ptr::from_ref(self.lock().names.entries()).expose_provenance()
     }
 
     fn lock(&self) -> MutexGuard<'_, SlotState> {
@@ -269,7 +272,7 @@ impl Pulse {
     pub fn name(&self, task: TaskId) -> Option<Arc<str>> {
         let state = self.slot.lock();
         let names = (state.epoch == self.epoch).then_some(&state.names)?;
-        names.get(&task.0).cloned()
+        names.get(task.0)
     }
 }
 

@@ -9,15 +9,15 @@ use std::time::Duration;
 /// exception of `notifications`.
 #[derive(Debug)]
 pub(crate) struct Counters {
-    turns: AtomicU64,
-    timers_set: AtomicU64,
+    pub(crate) turns: AtomicU64,
+    pub(crate) timers_set: AtomicU64,
     timers_fired: AtomicU64,
     lateness: AtomicU64,
     max_lateness: AtomicU64,
     registrations: AtomicU64,
     timer_settings: AtomicU64,
     notifications: AtomicU64,
-    sources: AtomicU64,
+    pub(crate) sources: AtomicU64,
     /// The next end of a wait is reported to `ON_UNPARK`.
     reports_unpark: AtomicBool,
 }

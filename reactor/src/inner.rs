@@ -15,6 +15,7 @@ use std::time::Duration;
 use crate::clock::MonotonicNanos;
 use crate::completion_source::CompletionSources;
 use crate::fork::Origin;
+use crate::layout::{Addresses, address};
 use crate::park::Park;
 use crate::poller::Poller;
 #[cfg(target_os = "linux")]
@@ -177,6 +178,22 @@ impl ReactorInner {
         self.scratch.set(woken);
         self.park.end_turn();
         panic.map_or(Ok(turned), |payload| resume_unwind(payload))
+    }
+
+    /// Returns where the state is that readers outside of the process find by its address.
+    pub(crate) fn addresses(&self) -> Addresses {
+        let (park_state, is_entered) = self.park.state_addresses();
+        let counters = self.park.counters();
+        Addresses {
+            chunks: address(self.registry.borrow().chunks()),
+            timers: self.timers.borrow().entries_address(),
+            deferred: self.park.deferred().as_ptr().expose_provenance(),
+            park_state,
+            is_entered,
+            turns: address(&counters.turns),
+            timers_set: address(&counters.timers_set),
+            sources: address(&counters.sources),
+        }
     }
 
     /// Returns when timers or completion sources need a turn at the latest.

@@ -41,6 +41,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
+use std::ptr;
 use std::sync::Arc;
 use std::task::{Wake, Waker};
 use std::time::Duration;
@@ -59,7 +60,7 @@ use crate::poller::Notifier;
 
 const AWAKE: u8 = 0;
 const NOTIFIED: u8 = 1;
-const PARKED: u8 = 2;
+pub(crate) const PARKED: u8 = 2;
 
 /// The loop does not sleep for a deadline that is this near (ns), because sleeping and waking take
 /// longer. The timer fires early by the same time. Usually the thread then runs in time for the
@@ -387,6 +388,15 @@ impl<N: Notify> Park<N> {
         }
         self.state.is_entered.store(false, SeqCst);
         self.state.detach();
+    }
+}
+
+impl Park {
+    /// Where the two parts of [`ParkState::loop_state`] are, for readers outside of the process.
+    pub(crate) fn state_addresses(&self) -> (usize, usize) {
+        let state = ptr::from_ref(&self.state.state);
+        let is_entered = ptr::from_ref(&self.state.is_entered);
+        (state.expose_provenance(), is_entered.expose_provenance())
     }
 }
 

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use crate::clock::{nanos, now};
 use crate::current::current_reactor;
 use crate::inner::{DEFAULT_SLACK, ReactorInner, TurnResult};
+use crate::layout::Addresses;
 use crate::pulse::ReactorPulse;
 use crate::waits::Wait;
 
@@ -186,6 +187,12 @@ impl Reactor {
     /// ```
     pub fn list_waits(&self) -> Vec<Wait> {
         self.inner.list_waits()
+    }
+
+    /// Returns where the state of this reactor is in memory. It is valid as long as this exists.
+    #[doc(hidden)]
+    pub fn addresses(&self) -> Addresses {
+        self.inner.addresses()
     }
 
     /// Sets a hook that is called before the loop blocks without a limit and without a timer, while

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::collections::HashMap;
-use std::mem;
+use std::mem::{self, offset_of};
 use std::ptr;
 use std::task::{RawWakerVTable, Waker};
 
@@ -28,7 +28,7 @@ const UNTICKETED: Holders = 1 << 31;
 
 /// The wakers beside the first, by interest.
 #[derive(Default)]
-struct Others([Crowd; 4]);
+pub(crate) struct Others([Crowd; 4]);
 
 const INTERESTS: [Interest; 4] = [
     Interest::Read,
@@ -45,7 +45,7 @@ struct Crowd {
     index: Option<Box<Index>>,
 }
 
-struct Waiter {
+pub(crate) struct Waiter {
     waker: Waker,
     holders: Holders,
 }
@@ -95,6 +95,11 @@ pub(crate) fn identity_parts(waker: &Waker) -> (*const (), &'static RawWakerVTab
 }
 
 impl Waiters {
+    pub(crate) const FIRST_OFFSET: usize = offset_of!(Waiters, first);
+    pub(crate) const INTEREST_OFFSET: usize = offset_of!(Waiters, interest);
+    pub(crate) const HOLDERS_OFFSET: usize = offset_of!(Waiters, holders);
+    pub(crate) const OTHERS_OFFSET: usize = offset_of!(Waiters, others);
+
     pub(crate) fn new() -> Self {
         Waiters {
             first: Cell::new(None),
@@ -276,7 +281,18 @@ fn release(holders: Holders) -> Holders {
     }
 }
 
+impl Waiter {
+    pub(crate) const WAKER_OFFSET: usize = offset_of!(Waiter, waker);
+}
+
 impl Others {
+    /// Where the lists of wakers are, in the order of the interests.
+    pub(crate) const WAITERS_OFFSETS: [usize; 4] = {
+        let first = offset_of!(Others, 0) + offset_of!(Crowd, waiters);
+        let size = size_of::<Crowd>();
+        [first, first + size, first + 2 * size, first + 3 * size]
+    };
+
     fn crowd(&mut self, interest: Interest) -> &mut Crowd {
         &mut self.0[interest as usize]
     }

@@ -13,6 +13,8 @@ use windlass_reactor::{LoopState, Reactor, ReactorPulse};
 use super::metrics::Metrics;
 use super::thread_counters::{self, ThreadCounters};
 
+use super::root::{self, Record};
+
 /// A runtime and its thread.
 pub(crate) struct Loop {
     /// Identifies the loop in the process.
@@ -24,6 +26,7 @@ pub(crate) struct Loop {
     pub(crate) tid: i32,
     pub(crate) executor: Pulse,
     pub(crate) reactor: ReactorPulse,
+    record: Record,
     thread: Arc<ThreadCounters>,
     /// The metrics of the thread when the loop was created.
     since: Metrics,
@@ -184,18 +187,29 @@ fn add_ended(ended: &Loop, loops: &[Arc<Loop>], position: usize) {
     }
 }
 
+/// Updates the link that leads to the loop before `position`, for readers outside of the process.
+fn update_link(loops: &[Arc<Loop>], position: usize) {
+    let target = position.checked_sub(1).map(|before| &loops[before].record);
+    match loops.get(position) {
+        Some(next) => next.record.set_next(target),
+        None => root::set_first(target),
+    }
+}
+
 /// Keeps a loop in the list until it is dropped.
 pub(crate) struct Registration(Arc<Loop>);
 
 impl Registration {
     /// Registers a loop, or makes an entry that the list lacks.
     pub(crate) fn new(executor: &Executor, reactor: &Reactor, is_listed: bool) -> Registration {
-        let thread = thread::current();
-        let (reactor, counters) = (reactor.pulse(), thread_counters::current());
         static IDS: AtomicU64 = AtomicU64::new(1);
+        let thread_name = thread::current().name().map(str::to_owned);
+        let record = Record::new(thread_name.as_deref(), executor, reactor);
+        let (reactor, counters) = (reactor.pulse(), thread_counters::current());
         let new = Arc::new(Loop {
             id: IDS.fetch_add(1, Relaxed),
-            thread_name: thread.name().map(str::to_owned),
+            record,
+            thread_name,
             #[cfg(target_os = "linux")]
             tid: rustix::thread::gettid().as_raw_nonzero().get(),
             executor: executor.pulse(),
@@ -205,7 +219,10 @@ impl Registration {
             last: Mutex::default(),
         });
         if is_listed {
-            lock().push(new.clone());
+            let mut loops = lock();
+            loops.push(new.clone());
+            update_link(&loops, loops.len() - 1);
+            update_link(&loops, loops.len());
         }
         Registration(new)
     }
@@ -221,6 +238,7 @@ impl Drop for Registration {
         // Missing in a forked child.
         if let Some(position) = loops.iter().rposition(|it| Arc::ptr_eq(it, &self.0)) {
             let ended = loops.remove(position);
+            update_link(&loops, position);
             add_ended(&ended, &loops, position);
         }
     }

@@ -4,8 +4,11 @@
 
 pub(crate) mod loops;
 mod metrics;
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+pub mod outside;
 mod poll_times;
 mod prometheus;
+mod root;
 mod serve;
 pub(crate) mod system_call;
 pub(crate) mod thread_counters;

@@ -27,8 +27,12 @@ impl Position {
     /// Reads the position of a thread of this process. That requires no privilege, because a
     /// thread may trace the other threads of its process.
     pub(crate) fn of_thread(tid: i32) -> Position {
-        fs::read_to_string(format!("/proc/self/task/{tid}/syscall"))
-            .map_or(Position::Unknown, |line| Position::parse(&line))
+        Position::of_file(&format!("/proc/self/task/{tid}/syscall"))
+    }
+
+    /// Reads the file `syscall` of a thread.
+    pub(crate) fn of_file(path: &str) -> Position {
+        fs::read_to_string(path).map_or(Position::Unknown, |line| Position::parse(&line))
     }
 
     /// Parses `running`, or the number, six arguments, `sp` and `pc` of a system call, or `-1`,
