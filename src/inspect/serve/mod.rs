@@ -3,6 +3,7 @@
 mod history;
 mod json;
 mod state;
+mod tasks;
 
 use std::cell::RefCell;
 use std::fmt;
@@ -24,6 +25,7 @@ use windlass_reactor::fork::Origin;
 
 use self::history::{History, PERIOD};
 use self::json::Json;
+use self::tasks::Tasks;
 #[cfg(unix)]
 use crate::http::SocketFile;
 use crate::http::{Clients, Request, Response};
@@ -355,6 +357,7 @@ impl Pages {
         let response = match &*request.path {
             "/" => Response::new("text/html; charset=utf-8", PAGE).with_fields(PAGE_FIELDS),
             "/metrics" => Response::new("text/plain; version=0.0.4", self.metrics()),
+            "/tasks.json" => json(Json::of(|json| Tasks::read().write(json, usize::MAX))),
             "/state.json" => json(self.json(state::write_state)),
             _ => Response::error("404 Not Found"),
         };

@@ -8,11 +8,15 @@ use windlass_reactor::LoopState;
 
 use super::history::History;
 use super::json::Json;
+use super::tasks::Tasks;
 use crate::inspect::loops::{self, Loop};
 use crate::inspect::metrics::{FIELDS, metrics};
 
 /// How many loops the page shows.
 const MOST_LOOPS: usize = 64;
+
+/// How many tasks the page gets.
+const MOST_TASKS: usize = 1000;
 
 /// Returns what the page shows.
 pub(super) fn write_state(json: &mut Json, history: &History) {
@@ -23,10 +27,12 @@ pub(super) fn write_state(json: &mut Json, history: &History) {
         json.key("pid").literal(std::process::id());
         json.key("time_ms").literal(unix_millis());
         write_metrics(json.key("metrics"));
+        let tasks = Tasks::read();
         let loops = loops::lock().clone();
         let shown = loops.iter().take(MOST_LOOPS);
         json.key("loops")
-            .array(shown, |json, it| write_loop(json, it, history));
+            .array(shown, |json, it| write_loop(json, it, &tasks, history));
+        tasks.write(json.key("tasks"), MOST_TASKS);
     });
 }
 
@@ -48,12 +54,14 @@ fn write_metrics(json: &mut Json) {
     });
 }
 
-fn write_loop(json: &mut Json, it: &Loop, history: &History) {
+fn write_loop(json: &mut Json, it: &Loop, tasks: &Tasks, history: &History) {
     json.object(|json| {
         json.key("id").literal(it.id);
         json.key("thread").optional(it.thread_name.as_deref());
         #[cfg(target_os = "linux")]
         json.key("tid").literal(it.tid);
+        #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+        json.key("activity").optional(tasks.activity(it.tid));
         json.key("state").string(match it.reactor.loop_state() {
             LoopState::Awake => "awake",
             LoopState::Asleep => "asleep",
