@@ -10,6 +10,7 @@ use windlass_executor::{Executor, budget};
 use windlass_reactor::Reactor;
 
 use crate::inspect::loops::Registration;
+use crate::inspect::watchdog;
 
 use super::Runtime;
 use super::hook::{Hook, HookWaker};
@@ -111,8 +112,10 @@ impl Builder {
             .on_wake
             .map(|hook| Arc::new(HookWaker::new(waker.clone(), hook)));
         let executor = Executor::new();
+        let registration = Registration::new(&executor, &reactor);
+        watchdog::add_loop();
         Ok(Runtime {
-            _registration: Registration::new(&executor, &reactor),
+            _registration: registration,
             executor,
             reactor,
             waker: hook_waker.clone().map_or(waker, Waker::from),
