@@ -5,7 +5,7 @@
 //!
 //! The time is that of a [`Clock`] which stops while the watchdog itself doesn't run. So neither a
 //! stopped process nor a suspended machine stalls. The time in which the thread was runnable, but
-//! not on a CPU, is subtracted, so on a busy machine a task isn't blamed for it.
+//! not on a CPU, is subtracted before a task is blamed.
 
 use std::collections::HashMap;
 use std::sync::{Arc, MutexGuard};
@@ -26,6 +26,9 @@ type Loops = MutexGuard<'static, Vec<Arc<Loop>>>;
 /// For how long a loop between two polls is watched closely before it is blamed. A host that turns
 /// without a pause may be found in a turn by each sample.
 const CLOSE_WATCH: Duration = Duration::from_millis(1);
+
+/// After so many thresholds, a thread that was runnable but did not run is reported.
+const UNSCHEDULED_LIMIT: u32 = 4;
 
 /// A report of a stall.
 pub(crate) struct Event {
@@ -154,6 +157,7 @@ fn depth(reading: &PulseReading) -> u8 {
 }
 
 /// The start of the time for which the activity of a thread is measured.
+#[derive(Clone)]
 struct Baseline {
     state: ThreadState,
     now: Duration,
@@ -178,7 +182,8 @@ struct Thread {
     /// The progress up to the previous sample, and the time of the first sample with it.
     progress: Progress,
     since: Duration,
-    baseline: Option<Baseline>,
+    /// The start of the stall, and the time of the latest report.
+    baselines: Option<(Baseline, Baseline)>,
     /// The duration at which the next report is due.
     due: Duration,
     /// The latest report of the stall, and whether one was admitted.
@@ -194,7 +199,7 @@ impl Thread {
             view: View::default(),
             progress: Progress::default(),
             since: Duration::ZERO,
-            baseline: None,
+            baselines: None,
             due: Duration::MAX,
             reported: None,
             counted: Duration::ZERO,
@@ -206,10 +211,15 @@ impl Thread {
     }
 
     /// Starts the time of a stall.
-    fn restart(&mut self, baseline: Option<Baseline>, clock: &Clock, threshold: Duration) {
+    fn restart(
+        &mut self,
+        baselines: Option<(Baseline, Baseline)>,
+        clock: &Clock,
+        threshold: Duration,
+    ) {
         self.progress = self.view.progress;
         self.since = clock.now;
-        self.baseline = baseline;
+        self.baselines = baselines;
         self.due = threshold;
         self.counted = Duration::ZERO;
     }
@@ -234,33 +244,54 @@ impl Thread {
             self.restart(None, clock, threshold);
             return ended;
         };
-        let state = || loops[index].thread_state();
         let duration = clock.now.saturating_sub(self.since);
         if self.reported.is_some() {
             report::count_stalled(duration.saturating_sub(self.counted));
             self.counted = duration;
         }
-        let Some(baseline) = &self.baseline else {
-            self.baseline = Some(Baseline::new(state(), clock));
+        if self.baselines.is_none() {
+            let start = Baseline::new(loops[index].thread_state(), clock);
+            self.baselines = Some((start.clone(), start));
             return None;
-        };
+        }
         if duration < self.due {
             return None;
         }
-        let state = state();
-        let overslept = clock.overslept.saturating_sub(baseline.overslept);
-        let activity = state.activity_since(&baseline.state, overslept);
+        self.examine(loops, index, &reading, rules)
+    }
+
+    /// Reports a stall that is due, unless the code of the program isn't the cause.
+    fn examine(
+        &mut self,
+        loops: &Loops,
+        index: usize,
+        reading: &PulseReading,
+        rules: &mut Rules<'_>,
+    ) -> Option<Stall> {
+        let (clock, threshold) = (rules.clock, rules.threshold);
+        let (start, last) = self.baselines.as_ref()?;
+        let now = Baseline::new(loops[index].thread_state(), clock);
+        let overslept = now.overslept.saturating_sub(last.overslept);
+        let mut activity = now.state.activity_since(&last.state, overslept);
         if matches!(activity, Activity::Stopped | Activity::Suspended { .. })
             || self.continues(loops, index, &activity)
         {
-            self.restart(Some(Baseline::new(state, clock)), clock, threshold);
+            self.restart(Some((now.clone(), now)), clock, threshold);
             return None;
         }
-        if self.reported.is_none() && !is_at_fault(baseline, &state, duration, rules) {
-            return None;
+        let duration = now.now.saturating_sub(self.since);
+        let delay = now.state.run_delay_since(&start.state);
+        let ran = now.now.saturating_sub(start.now).saturating_sub(delay);
+        if delay > threshold / 16 && ran < threshold {
+            if duration < UNSCHEDULED_LIMIT * threshold {
+                return None;
+            }
+            activity = Activity::NotScheduled { delay };
+        } else if matches!(activity, Activity::NotScheduled { .. }) {
+            activity = now.state.on_cpu_since(&last.state);
         }
-        self.baseline = Some(Baseline::new(state, clock));
-        let stall = self.describe(&loops[index], &reading, activity, duration, threshold);
+        let stall = self.describe(&loops[index], reading, activity, duration, threshold);
+        self.baselines = Some((start.clone(), now));
         self.report(stall, rules)
     }
 
@@ -324,7 +355,9 @@ impl Thread {
 
     /// Counts a report. Returns it if it is admitted.
     fn report(&mut self, mut stall: Stall, rules: &mut Rules<'_>) -> Option<Stall> {
-        self.due = self.due.saturating_mul(2).max(stall.duration);
+        while self.due <= stall.duration {
+            self.due = self.due.saturating_mul(2);
+        }
         let mut was_admitted = false;
         match &self.reported {
             Some((previous, admitted)) => {
@@ -342,21 +375,6 @@ impl Thread {
         self.reported = Some((stall.clone(), was_admitted || admitted.is_some()));
         admitted.map(|_| stall)
     }
-}
-
-/// Returns whether the code of the program has taken the time. If the thread was runnable, but did
-/// not run, a report follows after four thresholds, and blames the machine.
-fn is_at_fault(
-    baseline: &Baseline,
-    state: &ThreadState,
-    duration: Duration,
-    rules: &Rules<'_>,
-) -> bool {
-    let delay = state.run_delay_since(&baseline.state);
-    let observed = rules.clock.now.saturating_sub(baseline.now);
-    delay <= rules.threshold / 16
-        || observed.saturating_sub(delay) >= rules.threshold
-        || duration >= 4 * rules.threshold
 }
 
 struct Rules<'a> {

@@ -153,6 +153,15 @@ mod platform {
             }
         }
 
+        /// Returns how long the thread was on a CPU since an earlier sample.
+        pub(crate) fn on_cpu_since(&self, earlier: &Self) -> Activity {
+            let on_cpu = self.cpu.zip(earlier.cpu);
+            on_cpu.map_or(Activity::Unknown, |(now, before)| Activity::OnCpu {
+                cpu: now.saturating_sub(before),
+                wall: self.at.saturating_duration_since(earlier.at),
+            })
+        }
+
         /// Returns for how long the thread was runnable since an earlier sample, but not on a CPU.
         pub(crate) fn run_delay_since(&self, earlier: &Self) -> Duration {
             let wall = self.at.saturating_duration_since(earlier.at);
@@ -233,6 +242,10 @@ mod platform {
 
         pub(crate) fn activity_since(&self, _earlier: &Self, overslept: Duration) -> Activity {
             let _ = overslept;
+            Activity::Unknown
+        }
+
+        pub(crate) fn on_cpu_since(&self, _earlier: &Self) -> Activity {
             Activity::Unknown
         }
 

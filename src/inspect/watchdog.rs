@@ -26,6 +26,9 @@ pub(crate) const DEFAULT_THRESHOLD: Duration = Duration::from_millis(50);
 /// The least threshold. Samples take some microseconds each.
 const LEAST_THRESHOLD: Duration = Duration::from_micros(100);
 
+/// The most threshold. Multiples of it are durations.
+const MOST_THRESHOLD: Duration = Duration::from_secs(24 * 3600);
+
 /// The environment variable that starts the watchdog.
 const VARIABLE: &str = "WINDLASS_WATCH";
 
@@ -158,9 +161,10 @@ struct Options {
 }
 
 impl WatchdogBuilder {
-    /// Sets the time from which on a loop stalls. The default is 50 ms, and the minimum 100 µs.
+    /// Sets the time from which on a loop stalls. The default is 50 ms. It is at least 100 µs,
+    /// and at most a day.
     pub fn threshold(mut self, threshold: Duration) -> WatchdogBuilder {
-        self.0.threshold = threshold.max(LEAST_THRESHOLD);
+        self.0.threshold = threshold.clamp(LEAST_THRESHOLD, MOST_THRESHOLD);
         self
     }
 
