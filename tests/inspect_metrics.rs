@@ -62,6 +62,8 @@ fn names_and_types_are_frozen() {
             "windlass_pool_threads gauge",
             "windlass_pool_queue gauge",
             "windlass_pool_closures_total counter",
+            "windlass_stalls_total counter",
+            "windlass_stalled_seconds_total counter",
             "windlass_poll_seconds histogram",
         ]
     );

@@ -337,7 +337,9 @@ impl ExecutorInner {
         let _turn = self.pulse.start_turn();
         let mut result = Poll::Pending;
         let mut poll_main = |cx: &mut Context<'_>| {
+            self.pulse.set_in_main(true);
             result = poll_main(cx);
+            self.pulse.set_in_main(false);
             match result {
                 Poll::Ready(_) => Poll::Ready(()),
                 Poll::Pending => Poll::Pending,

@@ -106,7 +106,7 @@ impl ExecutorInner {
             polls: address(&self.pulse.polls),
             current_task: address(&self.pulse.current_task),
             is_running: address(&self.is_running),
-            is_dropping: address(&self.pulse.is_dropping),
+            dropped_task: address(&self.pulse.dropped_task),
             spawned: address(&self.pulse.spawned),
             ended: address(&self.pulse.ended),
         }
@@ -220,7 +220,7 @@ impl ExecutorInner {
     /// Drops the future of a task that the loop ends.
     #[cold]
     fn drop_future(&self, cell: &Ref) {
-        let _dropping = self.pulse.start_drop(cell.spawned_at);
+        let _dropping = self.pulse.start_drop(cell.key.get(), cell.spawned_at);
         discard_panic(|| cell.drop_future());
     }
 

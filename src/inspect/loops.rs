@@ -1,9 +1,11 @@
 //! The loops of the process, as other threads see them.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, LockResult, Mutex, MutexGuard, PoisonError};
-use std::thread;
+#[cfg(unix)]
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, LockResult, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
 use windlass_executor::{Executor, Pulse};
@@ -11,23 +13,30 @@ use windlass_reactor::fork::PerProcess;
 use windlass_reactor::{LoopState, Reactor, ReactorPulse};
 
 use super::metrics::Metrics;
-use super::thread_counters::{self, ThreadCounters};
-
 use super::root::{self, Record};
+use super::stack::ThreadHandle;
+use super::thread_counters::{self, ThreadCounters};
+use super::thread_state::ThreadState;
 
 /// A runtime and its thread.
 pub(crate) struct Loop {
     /// Identifies the loop in the process.
     pub(crate) id: u64,
     /// The name of the thread.
-    pub(crate) thread_name: Option<String>,
+    pub(crate) thread_name: Option<Arc<str>>,
+    pub(crate) thread_id: ThreadId,
     /// The number that the system knows the thread by.
     #[cfg(target_os = "linux")]
     pub(crate) tid: i32,
+    /// The thread as its stack is captured. Set while stacks are captured.
+    pub(crate) thread: OnceLock<ThreadHandle>,
+    /// The descriptor of the reactor. Open while the loop is in the list.
+    #[cfg(unix)]
+    pub(crate) fd: RawFd,
     pub(crate) executor: Pulse,
     pub(crate) reactor: ReactorPulse,
     record: Record,
-    thread: Arc<ThreadCounters>,
+    counters: Arc<ThreadCounters>,
     /// The metrics of the thread when the loop was created.
     since: Metrics,
     last: Mutex<LastReading>,
@@ -97,7 +106,7 @@ impl Loop {
 
     /// Returns the metrics of the reactor and of the thread, since the thread has begun.
     fn thread_metrics(&self) -> Metrics {
-        thread_metrics(&self.reactor, &self.thread)
+        thread_metrics(&self.reactor, &self.counters)
     }
 }
 
@@ -127,6 +136,17 @@ fn widen(total: &mut u64, counter: usize) {
     *total += counter.wrapping_sub(*total as usize) as u64;
 }
 
+impl Loop {
+    /// Samples the state of the thread.
+    pub(crate) fn thread_state(&self) -> ThreadState {
+        #[cfg(target_os = "linux")]
+        let tid = self.tid;
+        #[cfg(not(target_os = "linux"))]
+        let tid = 0;
+        ThreadState::of_thread(tid)
+    }
+}
+
 static LOOPS: PerProcess<Mutex<Vec<Arc<Loop>>>> = PerProcess::new();
 
 /// The totals of the loops that have ended. Locked under the lock of the list, so that no reader
@@ -147,7 +167,7 @@ fn unpoison<T>(locked: LockResult<MutexGuard<'_, T>>) -> MutexGuard<'_, T> {
 /// Returns the sum of the metrics of the loops of this thread.
 pub(crate) fn metrics_of_thread() -> Metrics {
     let (loops, thread) = (lock(), thread_counters::current());
-    let mut here = loops.iter().filter(|it| Arc::ptr_eq(&it.thread, &thread));
+    let mut here = loops.iter().filter(|it| Arc::ptr_eq(&it.counters, &thread));
     let mut sum = here
         .next()
         .map_or(Metrics::default(), |first| first.metrics());
@@ -196,6 +216,18 @@ fn update_link(loops: &[Arc<Loop>], position: usize) {
     }
 }
 
+static CAPTURES_STACKS: AtomicBool = AtomicBool::new(false);
+
+/// Makes the stacks of this thread, and of those that will have a loop, available to captures.
+/// Finding the bounds of a stack takes up to 50 µs.
+pub(crate) fn capture_stacks() {
+    CAPTURES_STACKS.store(true, Relaxed);
+    let id = thread::current().id();
+    for known in lock().iter().filter(|it| it.thread_id == id) {
+        known.thread.get_or_init(ThreadHandle::current);
+    }
+}
+
 /// Keeps a loop in the list until it is dropped.
 pub(crate) struct Registration(Arc<Loop>);
 
@@ -203,21 +235,29 @@ impl Registration {
     /// Registers a loop, or makes an entry that the list lacks.
     pub(crate) fn new(executor: &Executor, reactor: &Reactor, is_listed: bool) -> Registration {
         static IDS: AtomicU64 = AtomicU64::new(1);
-        let thread_name = thread::current().name().map(str::to_owned);
+        let thread = thread::current();
+        let thread_name = thread.name().map(Arc::from);
         let record = Record::new(thread_name.as_deref(), executor, reactor);
-        let (reactor, counters) = (reactor.pulse(), thread_counters::current());
+        let counters = thread_counters::current();
         let new = Arc::new(Loop {
             id: IDS.fetch_add(1, Relaxed),
             record,
             thread_name,
+            thread_id: thread.id(),
             #[cfg(target_os = "linux")]
             tid: rustix::thread::gettid().as_raw_nonzero().get(),
+            thread: OnceLock::new(),
+            #[cfg(unix)]
+            fd: reactor.as_raw_fd(),
             executor: executor.pulse(),
-            since: thread_metrics(&reactor, &counters),
-            reactor,
-            thread: counters,
+            since: thread_metrics(&reactor.pulse(), &counters),
+            reactor: reactor.pulse(),
+            counters,
             last: Mutex::default(),
         });
+        if CAPTURES_STACKS.load(Relaxed) {
+            new.thread.get_or_init(ThreadHandle::current);
+        }
         if is_listed {
             let mut loops = lock();
             loops.push(new.clone());

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::loops;
+use super::{loops, report};
 use super::poll_times::{PollTimes, nanos};
 use crate::blocking;
 
@@ -69,6 +69,10 @@ pub struct Metrics {
     pub pool_queue: u64,
     /// Closures that the pools were given.
     pub pool_closures: u64,
+    /// Stalls of loops that the [watchdog](super::Watchdog) has found.
+    pub stalls: u64,
+    /// How long these stalls were in total, including those that last.
+    pub stalled: Duration,
     /// The durations of sampled polls, while [`sample_polls`](super::sample_polls) is on.
     pub poll_times: PollTimes,
 }
@@ -139,6 +143,8 @@ impl Metrics {
         self.pool_threads = pools.threads as u64;
         self.pool_queue = pools.waiting as u64;
         self.pool_closures = pools.closures;
+        let stalls = report::stall_totals();
+        (self.stalls, self.stalled) = (stalls.stalls, stalls.stalled);
     }
 
     /// Adds the metrics of another loop. Of a loop that has ended, only the totals count.
@@ -315,4 +321,6 @@ pub(crate) const FIELDS: &[Field] = &[
     Field::new(Kind::Gauge, "pool_threads", "Threads for blocking closures.", |it| &mut it.pool_threads),
     Field::new(Kind::Gauge, "pool_queue", "Blocking closures that wait for a thread.", |it| &mut it.pool_queue),
     Field::new(Kind::Total, "pool_closures_total", "Blocking closures that were started or queued.", |it| &mut it.pool_closures),
+    Field::new(Kind::Total, "stalls_total", "Stalls of loops that the watchdog has found.", |it| &mut it.stalls),
+    Field::time(Kind::Total, "stalled_seconds_total", "Duration of these stalls.", |it| &mut it.stalled),
 ];

@@ -10,6 +10,7 @@ use windlass_executor::{Executor, budget};
 use windlass_reactor::Reactor;
 
 use crate::inspect::loops::{FinalReading, Registration};
+use crate::inspect::watchdog;
 
 use super::Runtime;
 use super::hook::{Hook, HookWaker};
@@ -120,6 +121,7 @@ impl Builder {
             .map(|hook| Arc::new(HookWaker::new(waker.clone(), hook)));
         let executor = Executor::new();
         let registration = Registration::new(&executor, &reactor, !self.is_unlisted);
+        watchdog::add_loop();
         Ok(Runtime {
             _final_reading: FinalReading::new(&registration),
             registration,

@@ -56,7 +56,7 @@ pub(super) fn read(
         .filter(|wait| matches!(wait.event, Event::Timer(_)) && is_present(&executor, wait));
     let timers = timers.count();
     let other_waits = assign(waits, &executor, &mut tasks, around);
-    let current = executor.word(offset_of!(executor::Addresses, current_task));
+    let task = |field| executor.word(field).and_then(|key| executor.number(key));
     let view = RuntimeView {
         thread,
         thread_name: thread_name(program, record),
@@ -65,8 +65,8 @@ pub(super) fn read(
         loop_state: loop_state(&reactor)?,
         polls: progress[0]?,
         turns: reactor.word(offset_of!(reactor::Addresses, turns))?,
-        current_task: current.and_then(|key| executor.number(key)),
-        is_dropping: executor.is_set(offset_of!(executor::Addresses, is_dropping)),
+        current_task: task(offset_of!(executor::Addresses, current_task)),
+        is_dropping: task(offset_of!(executor::Addresses, dropped_task)).is_some(),
         is_incomplete: tasks.is_incomplete || !is_complete,
         tasks: tasks.tasks,
         other_waits,

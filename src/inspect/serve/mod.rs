@@ -217,7 +217,6 @@ impl ServerBuilder {
         };
         let died = |_| Err(io::Error::other("the server's thread has panicked"));
         result.recv().unwrap_or_else(died)?;
-        publish_polls(true);
         Ok(Server {
             local_addr,
             running: Some(running),
@@ -296,6 +295,7 @@ async fn run(listener: Listener, hosts: Vec<String>, mut stopped: oneshot::Recei
     let sampled = pages.clone();
     let _sampler = spawn(async move {
         loop {
+            publish_polls(true); // the end of a watchdog switches it off
             sampled.history.borrow_mut().sample();
             sleep(PERIOD).await;
         }
