@@ -19,6 +19,7 @@ use windlass::{spawn, spawn_blocking};
 fn main() -> io::Result<()> {
     let mut args = std::env::args().skip(1);
     let page = args.next().unwrap_or("127.0.0.1:6060".into());
+    inspect::watch(Duration::from_millis(50));
     let server = inspect::serve(&page)?;
     if let Some(addr) = server.local_addr() {
         println!("the page is at http://{addr}");

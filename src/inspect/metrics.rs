@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use super::{loops, report};
 use super::poll_times::{PollTimes, nanos};
+use super::{loops, report};
 use crate::blocking;
 
 /// Metrics of one or all loops of the process.

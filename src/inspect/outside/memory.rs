@@ -63,10 +63,6 @@ impl<'a> Reader<'a> {
         self.block(address, 8)?.word(0)
     }
 
-    pub(super) fn half(&self, address: u64) -> Option<u32> {
-        self.block(address, 4)?.half(0)
-    }
-
     pub(super) fn byte(&self, address: u64) -> Option<u8> {
         self.block(address, 1)?.byte(0)
     }

@@ -2,6 +2,7 @@
 
 mod history;
 mod json;
+mod stalls;
 mod state;
 mod tasks;
 
@@ -37,15 +38,19 @@ use crate::{Runtime, spawn};
 /// `at` is a TCP address such as `127.0.0.1:6060`, or the path of a Unix socket. A path contains a
 /// slash. Port 0 selects a free port.
 ///
-/// The page shows the loops, their lag over the last minute, and the tasks that they poll. It answers
-/// also while loops are stalled, and then shows the task that stalls. A browser opens it, and programs
-/// read these:
+/// The page shows the loops and their lag over the last minute, the tasks, what they wait for, and the
+/// last stalls that a [watchdog](super::Watchdog) has found. It answers also while loops are stalled.
+/// A browser opens it, and programs read these:
 ///
 /// | path | content |
 /// |---|---|
 /// | `/` | the page, which loads nothing from elsewhere |
 /// | `/metrics` | [`inspect::metrics`](super::metrics) in [Prometheus' text format](super::Metrics::to_prometheus) |
-/// | `/state.json` | the content of the page; its format may change |
+/// | `/tasks.json` | the tasks, with their waits |
+/// | `/stalls.json` | the last stalls, with their stacks |
+/// | `/state.json` | all content of the page |
+///
+/// The formats of the JSON may change.
 ///
 /// # Security
 ///
@@ -358,6 +363,7 @@ impl Pages {
             "/" => Response::new("text/html; charset=utf-8", PAGE).with_fields(PAGE_FIELDS),
             "/metrics" => Response::new("text/plain; version=0.0.4", self.metrics()),
             "/tasks.json" => json(Json::of(|json| Tasks::read().write(json, usize::MAX))),
+            "/stalls.json" => json(Json::of(stalls::write_stalls)),
             "/state.json" => json(self.json(state::write_state)),
             _ => Response::error("404 Not Found"),
         };

@@ -2,15 +2,17 @@
 
 use std::env;
 use std::path::Path;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use windlass_reactor::LoopState;
 
 use super::history::History;
 use super::json::Json;
+use super::stalls::{millis, unix_millis, write_stalls};
 use super::tasks::Tasks;
 use crate::inspect::loops::{self, Loop};
 use crate::inspect::metrics::{FIELDS, metrics};
+use crate::inspect::watchdog;
 
 /// How many loops the page shows.
 const MOST_LOOPS: usize = 64;
@@ -25,7 +27,7 @@ pub(super) fn write_state(json: &mut Json, history: &History) {
         let program = Path::new(&program).file_name().unwrap_or_default();
         json.key("program").string(&program.to_string_lossy());
         json.key("pid").literal(std::process::id());
-        json.key("time_ms").literal(unix_millis());
+        json.key("time_ms").literal(unix_millis(SystemTime::now()));
         write_metrics(json.key("metrics"));
         let tasks = Tasks::read();
         let loops = loops::lock().clone();
@@ -33,12 +35,9 @@ pub(super) fn write_state(json: &mut Json, history: &History) {
         json.key("loops")
             .array(shown, |json, it| write_loop(json, it, &tasks, history));
         tasks.write(json.key("tasks"), MOST_TASKS);
+        json.key("is_watched").literal(watchdog::is_on());
+        write_stalls(json.key("stalls"));
     });
-}
-
-fn unix_millis() -> u128 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH);
-    since.unwrap_or_default().as_millis()
 }
 
 fn write_metrics(json: &mut Json) {
@@ -94,9 +93,4 @@ fn write_executor(json: &mut Json, it: &Loop) {
         json.key("name").optional(name.as_deref());
         json.key("spawned_at").optional(spawned_at.as_deref());
     });
-}
-
-/// Returns milliseconds with one digit after the point.
-fn millis(time: Duration) -> f64 {
-    (time.as_micros() / 100) as f64 / 10.0
 }
