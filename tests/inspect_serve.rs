@@ -81,8 +81,10 @@ fn each_path_has_its_content() {
 fn the_page_is_one_file() {
     let (_server, addr) = start();
     let response = get(addr, "/");
-    let policy = "Content-Security-Policy: default-src 'none';";
-    assert!(response.contains(policy), "{response}");
+    let policy = "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none';";
+    assert!(body(&response).contains(policy), "{response}");
+    let frames = "\r\nContent-Security-Policy: frame-ancestors 'none'\r\n";
+    assert!(response.contains(frames), "{response}");
     for other in ["src=", "@import", "<link", "https://"] {
         assert!(!body(&response).contains(other), "{other}");
     }
@@ -104,34 +106,35 @@ fn the_page_answers_while_a_loop_is_stalled() {
         });
     });
     begun.recv().unwrap();
-    thread::sleep(Duration::from_secs(1));
     let start = Instant::now();
-    let state = get(addr, "/state.json");
-    assert!(
-        start.elapsed() < Duration::from_secs(1),
-        "{:?}",
-        start.elapsed()
-    );
-    let state = body(&state);
-    let (_, subject) = state.split_once("\"thread\":\"subject\"").expect(state);
-    let (subject, _) = subject.split_once("\"lags_ms\"").expect(state);
-    assert!(subject.contains("\"state\":\"awake\""), "{state}");
-    assert!(
-        subject.contains("\"name\":\"blocks \\\"everything\\\"\""),
-        "{state}"
-    );
-    assert!(
-        subject.contains("\"spawned_at\":\"tests/inspect_serve.rs:"),
-        "{state}"
-    );
-    let (_, lag) = subject.split_once("\"lag_ms\":").expect(state);
-    let lag: f64 = lag.split(',').next().unwrap().parse().expect(lag);
-    assert!(lag > 500.0, "{state}");
+    let subject = loop {
+        let state = get(addr, "/state.json");
+        let state = body(&state);
+        let (_, subject) = state
+            .split_once("\"thread\":\"subject\"")
+            .expect("the loop is listed");
+        let (subject, _) = subject.split_once("\"lags_ms\"").expect("the key is there");
+        let (_, lag) = subject.split_once("\"lag_ms\":").expect("the key is there");
+        let lag = lag.split(',').next().expect("a value follows");
+        if lag.parse::<f64>().expect("the lag is a number") > 500.0 {
+            break subject.to_owned();
+        }
+        assert!(start.elapsed() < PATIENCE, "{state}");
+        thread::sleep(Duration::from_millis(10));
+    };
+    for part in [
+        "\"state\":\"awake\"",
+        "\"name\":\"blocks \\\"everything\\\"\"",
+        "\"spawned_at\":\"tests/inspect_serve.rs:",
+    ] {
+        assert!(subject.contains(part), "{subject}");
+    }
     for path in ["/", "/metrics", "/tasks.json", "/stalls.json"] {
         let start = Instant::now();
         assert_eq!(status(&get(addr, path)), "200");
+        // Usually some milliseconds.
         assert!(
-            start.elapsed() < Duration::from_secs(1),
+            start.elapsed() < Duration::from_secs(5),
             "{path}: {:?}",
             start.elapsed()
         );

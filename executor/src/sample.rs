@@ -51,8 +51,8 @@ static SAMPLER: OnceLock<&'static PollSampler> = OnceLock::new();
 /// Samples 1 of 64 polls of all executors of the process from their next turns on, or stops that.
 /// All calls share the first sampler.
 ///
-/// While it is on, each poll costs a few instructions more. The gaps between the sampled polls vary,
-/// so tasks that take turns in a fixed order are sampled alike.
+/// While it is on, each poll costs a few instructions more. The gaps between the sampled polls
+/// vary, so tasks that take turns in a fixed order are sampled alike.
 pub fn sample_polls(sampler: Option<&'static PollSampler>) {
     if let Some(sampler) = sampler {
         SAMPLER.get_or_init(|| sampler);

@@ -131,8 +131,8 @@ static ON_UNPARK: OnceLock<fn()> = OnceLock::new();
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct ReactorReading {
-    /// How many turns were started before the last wait that could block, or before the last call of
-    /// [`Reactor::pulse`](crate::Reactor::pulse). Each makes one system call to wait for events.
+    /// How many turns were started before the last wait that could block, or before the last call
+    /// of [`Reactor::pulse`](crate::Reactor::pulse). Each makes one system call to wait for events.
     pub turns: u64,
     /// How many timers were started.
     pub timers_set: u64,

@@ -9,8 +9,9 @@ use crate::blocking;
 /// Metrics of one or all loops of the process.
 ///
 /// [`inspect::metrics`](metrics) returns the sums over all loops, and
-/// [`Runtime::metrics`](crate::Runtime::metrics) those of one runtime. Totals never decrease. The other
-/// fields describe the present, and their names don't end in a participle.
+/// [`Runtime::metrics`](crate::Runtime::metrics) the values of one runtime. Totals only grow. The
+/// fields `loops`, `live`, `loop_lag`, `sources`, `ring_operations`, `pool_threads` and
+/// `pool_queue` describe the present.
 ///
 /// Loops store their counters anyway, so metrics cost nothing until they are read. Another thread
 /// reads the counters one by one, so they may belong to successive polls.
@@ -37,7 +38,7 @@ pub struct Metrics {
     /// Wakes that made a task ready. This is the number of polls without the first one of each
     /// task, so a wake counts when its poll begins.
     pub wakes: u64,
-    /// Wakes from other threads. Those of one task between two polls count once.
+    /// Wakes from other threads. Several wakes of a task between two of its polls count once.
     pub remote_wakes: u64,
     /// Spawned tasks, and main futures.
     pub spawned: u64,
@@ -56,8 +57,8 @@ pub struct Metrics {
     /// metrics to the next, so it is zero unless two readings find the loop in the same poll. Of
     /// several loops, the maximum.
     pub loop_lag: Duration,
-    /// System calls of the loops, by purpose. Those of sockets and files are the program's, and
-    /// aren't counted.
+    /// System calls of the loops, by purpose. They exclude the reads and writes of sockets and
+    /// files.
     pub system_calls: SystemCalls,
     /// Sources: sockets, pipes and other watched file descriptors.
     pub sources: u64,
@@ -107,7 +108,7 @@ pub struct SystemCalls {
 
 /// Returns the metrics of all loops of the process, from any thread.
 ///
-/// The totals include those of loops that have ended. The call takes a lock, and time in proportion
+/// The totals include loops that have ended. The call takes a lock, and time in proportion
 /// to the number of loops.
 ///
 /// # Examples
@@ -177,7 +178,7 @@ impl Metrics {
         self
     }
 
-    /// Returns the values in the order of [`FIELDS`], and those of the histogram.
+    /// Returns the values in the order of [`FIELDS`], then the histogram.
     pub(crate) fn to_numbers(self) -> impl Iterator<Item = u64> {
         let PollTimes { buckets, total } = self.poll_times;
         let fields = FIELDS.iter().map(move |field| field.get(&self));
@@ -221,53 +222,20 @@ pub(crate) struct Field {
 
 #[derive(Clone, Copy)]
 enum Value {
-    Number(fn(&mut Metrics) -> &mut u64),
-    Time(fn(&mut Metrics) -> &mut Duration),
+    Number(Number),
+    Time(Time),
 }
 
 impl Field {
-    const fn new(
-        kind: Kind,
-        name: &'static str,
-        help: &'static str,
-        value: fn(&mut Metrics) -> &mut u64,
-    ) -> Field {
+    const fn new(kind: Kind, name: &'static str, help: &'static str, value: Value) -> Field {
         Field {
             name,
             label: None,
             help,
             kind,
             is_kept: false,
-            value: Value::Number(value),
+            value,
         }
-    }
-
-    const fn time(
-        kind: Kind,
-        name: &'static str,
-        help: &'static str,
-        value: fn(&mut Metrics) -> &mut Duration,
-    ) -> Field {
-        Field {
-            name,
-            label: None,
-            help,
-            kind,
-            is_kept: false,
-            value: Value::Time(value),
-        }
-    }
-
-    const fn system_call(label: &'static str, value: fn(&mut Metrics) -> &mut u64) -> Field {
-        let (name, help) = ("system_calls_total", "System calls of the loops.");
-        let mut field = Field::new(Kind::Total, name, help, value);
-        field.label = Some(label);
-        field
-    }
-
-    const fn kept(mut self) -> Field {
-        self.is_kept = true;
-        self
     }
 
     /// Returns the number, or the time in nanoseconds.
@@ -295,32 +263,106 @@ impl Field {
     }
 }
 
+type Number = fn(&mut Metrics) -> &mut u64;
+type Time = fn(&mut Metrics) -> &mut Duration;
+
+const fn total(name: &'static str, help: &'static str, value: Number) -> Field {
+    Field::new(Kind::Total, name, help, Value::Number(value))
+}
+
+const fn gauge(name: &'static str, help: &'static str, value: Number) -> Field {
+    Field::new(Kind::Gauge, name, help, Value::Number(value))
+}
+
+const fn total_time(name: &'static str, help: &'static str, value: Time) -> Field {
+    Field::new(Kind::Total, name, help, Value::Time(value))
+}
+
+const fn max_time(name: &'static str, help: &'static str, value: Time) -> Field {
+    Field::new(Kind::Max, name, help, Value::Time(value))
+}
+
+const fn system_call(purpose: &'static str, value: Number) -> Field {
+    let mut field = total("system_calls_total", "System calls of the loops.", value);
+    field.label = Some(purpose);
+    field
+}
+
+/// Makes a maximum include loops that have ended.
+const fn kept(mut field: Field) -> Field {
+    field.is_kept = true;
+    field
+}
+
 /// All fields except the histogram. Workers send the values in this order, so new fields go to the
 /// end.
-#[rustfmt::skip]
 pub(crate) const FIELDS: &[Field] = &[
-    Field::new(Kind::Gauge, "loops", "Event loops that exist.", |it| &mut it.loops),
-    Field::new(Kind::Total, "turns_total", "Turns of the loops.", |it| &mut it.turns),
-    Field::new(Kind::Total, "polls_total", "Polls of tasks.", |it| &mut it.polls),
-    Field::new(Kind::Total, "wakes_total", "Wakes that led to a poll.", |it| &mut it.wakes),
-    Field::new(Kind::Total, "remote_wakes_total", "Wakes from other threads.", |it| &mut it.remote_wakes),
-    Field::new(Kind::Total, "tasks_spawned_total", "Spawned tasks.", |it| &mut it.spawned),
-    Field::new(Kind::Gauge, "tasks_live", "Tasks that have not ended.", |it| &mut it.live),
-    Field::new(Kind::Total, "timers_set_total", "Timers that were started.", |it| &mut it.timers_set),
-    Field::new(Kind::Total, "timers_fired_total", "Timers that have fired.", |it| &mut it.timers_fired),
-    Field::time(Kind::Total, "timer_lateness_seconds_total", "Lateness of the timers that have fired.", |it| &mut it.total_lateness),
-    Field::time(Kind::Max, "timer_lateness_max_seconds", "Largest lateness of a timer.", |it| &mut it.max_lateness).kept(),
-    Field::time(Kind::Max, "loop_lag_seconds", "Time in the same poll, of the slowest loop.", |it| &mut it.loop_lag),
-    Field::system_call("wait", |it| &mut it.system_calls.waits),
-    Field::system_call("register", |it| &mut it.system_calls.registrations),
-    Field::system_call("set_timer", |it| &mut it.system_calls.timer_settings),
-    Field::system_call("notify", |it| &mut it.system_calls.notifications),
-    Field::system_call("submit", |it| &mut it.system_calls.ring_submits),
-    Field::new(Kind::Gauge, "sources", "Watched file descriptors.", |it| &mut it.sources),
-    Field::new(Kind::Gauge, "ring_operations", "File operations in the kernel's ring.", |it| &mut it.ring_operations),
-    Field::new(Kind::Gauge, "pool_threads", "Threads for blocking closures.", |it| &mut it.pool_threads),
-    Field::new(Kind::Gauge, "pool_queue", "Blocking closures that wait for a thread.", |it| &mut it.pool_queue),
-    Field::new(Kind::Total, "pool_closures_total", "Blocking closures that were started or queued.", |it| &mut it.pool_closures),
-    Field::new(Kind::Total, "stalls_total", "Stalls of loops that the watchdog has found.", |it| &mut it.stalls),
-    Field::time(Kind::Total, "stalled_seconds_total", "Duration of these stalls.", |it| &mut it.stalled),
+    gauge("loops", "Event loops that exist.", |it| &mut it.loops),
+    total("turns_total", "Turns of the loops.", |it| &mut it.turns),
+    total("polls_total", "Polls of tasks.", |it| &mut it.polls),
+    total("wakes_total", "Wakes that led to a poll.", |it| {
+        &mut it.wakes
+    }),
+    total("remote_wakes_total", "Wakes from other threads.", |it| {
+        &mut it.remote_wakes
+    }),
+    total("tasks_spawned_total", "Spawned tasks.", |it| {
+        &mut it.spawned
+    }),
+    gauge("tasks_live", "Tasks that have not ended.", |it| {
+        &mut it.live
+    }),
+    total("timers_set_total", "Timers that were started.", |it| {
+        &mut it.timers_set
+    }),
+    total("timers_fired_total", "Timers that have fired.", |it| {
+        &mut it.timers_fired
+    }),
+    total_time(
+        "timer_lateness_seconds_total",
+        "Total lateness of timers.",
+        |it| &mut it.total_lateness,
+    ),
+    kept(max_time(
+        "timer_lateness_max_seconds",
+        "Largest lateness of a timer.",
+        |it| &mut it.max_lateness,
+    )),
+    max_time(
+        "loop_lag_seconds",
+        "Time in the same poll, of the slowest loop.",
+        |it| &mut it.loop_lag,
+    ),
+    system_call("wait", |it| &mut it.system_calls.waits),
+    system_call("register", |it| &mut it.system_calls.registrations),
+    system_call("set_timer", |it| &mut it.system_calls.timer_settings),
+    system_call("notify", |it| &mut it.system_calls.notifications),
+    system_call("submit", |it| &mut it.system_calls.ring_submits),
+    gauge("sources", "Watched file descriptors.", |it| &mut it.sources),
+    gauge(
+        "ring_operations",
+        "File operations in the kernel's ring.",
+        |it| &mut it.ring_operations,
+    ),
+    gauge("pool_threads", "Threads for blocking closures.", |it| {
+        &mut it.pool_threads
+    }),
+    gauge(
+        "pool_queue",
+        "Blocking closures that wait for a thread.",
+        |it| &mut it.pool_queue,
+    ),
+    total(
+        "pool_closures_total",
+        "Blocking closures that the pools were given.",
+        |it| &mut it.pool_closures,
+    ),
+    total(
+        "stalls_total",
+        "Stalls of loops that the watchdog has found.",
+        |it| &mut it.stalls,
+    ),
+    total_time("stalled_seconds_total", "Duration of these stalls.", |it| {
+        &mut it.stalled
+    }),
 ];

@@ -83,8 +83,8 @@ fn bucket_of(time: Duration) -> usize {
 /// Switches the histogram of the durations of polls on or off, for all loops of the process.
 ///
 /// It is off at first. While it is on, the loops measure 1 of 64 polls. A measurement reads the
-/// clock twice, which takes about 50 ns. Polls of all tasks and of the main future are counted, except
-/// for the poll that completes the main future.
+/// clock twice, which takes about 50 ns. The polls of tasks and of main futures count, except for
+/// the poll that completes a main future.
 ///
 /// # Examples
 ///

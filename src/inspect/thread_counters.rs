@@ -18,7 +18,7 @@ thread_local!(static COUNTERS: Arc<ThreadCounters> = Arc::default());
 
 /// Returns the counters of this thread.
 pub(crate) fn current() -> Arc<ThreadCounters> {
-    // While the thread ends, the counters may be gone, and a new set counts what is left.
+    // While the thread ends, the counters may be gone. Nothing reads the new set.
     COUNTERS.try_with(Arc::clone).unwrap_or_default()
 }
 

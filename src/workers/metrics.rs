@@ -37,7 +37,7 @@ pub struct Figures {
     /// Messages that were dropped because a queue was full: messages to the workers with this
     /// index, and their messages to the parent.
     pub lost: u64,
-    /// The metrics of the worker's loop. For a process, those of all its loops.
+    /// The metrics of the worker's loop, and for a process the sums over all its loops.
     pub runtime: Metrics,
 }
 

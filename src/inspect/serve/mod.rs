@@ -38,38 +38,41 @@ use crate::{Runtime, spawn};
 /// `at` is a TCP address such as `127.0.0.1:6060`, or the path of a Unix socket. A path contains a
 /// slash. Port 0 selects a free port.
 ///
-/// The page shows the loops and their lag over the last minute, the tasks, what they wait for, and the
-/// last stalls that a [watchdog](super::Watchdog) has found. It answers also while loops are stalled.
-/// A browser opens it, and programs read these:
+/// The page shows the loops and their lag over the last minute, the tasks with their waits, and the
+/// last stalls that a [watchdog](super::Watchdog) has found. It answers also while loops are
+/// stalled. A browser opens it, and programs read these:
 ///
 /// | path | content |
 /// |---|---|
-/// | `/` | the page, which loads nothing from elsewhere |
-/// | `/metrics` | [`inspect::metrics`](super::metrics) in [Prometheus' text format](super::Metrics::to_prometheus) |
+/// | `/` | the page, which is one file |
+/// | `/metrics` | the [metrics](super::metrics) in [Prometheus' format](super::Metrics::to_prometheus) |
 /// | `/tasks.json` | the tasks, with their waits |
 /// | `/stalls.json` | the last stalls, with their stacks |
 /// | `/state.json` | all content of the page |
 ///
-/// The formats of the JSON may change.
+/// The formats of the JSON may change. Tasks are listed on 64-bit Linux. They are read from the
+/// memory of the process, so the list has descriptors, timers and joined tasks, and lacks the locks
+/// and channels of [`sync`](crate::sync).
 ///
 /// # Security
 ///
-/// The page shows the names of tasks and the places in the source where they were spawned. The owner
-/// of a Unix socket alone may connect to it (mode 0600). Any user of the machine may connect to a
-/// TCP port. [`ServerBuilder::allow_remote`] permits other addresses than those of this machine.
-/// Requests whose header field `Host` is a name other than `localhost` are refused, so that web pages
-/// cannot read the page by DNS rebinding. Requests have the limits of
+/// The page shows the names of tasks, and where in the source they were spawned. The owner of a
+/// Unix socket alone may connect to it (mode 0600). Any user of the machine may connect to a TCP
+/// port.
+/// [`ServerBuilder::allow_remote`] permits addresses that other machines can reach.
+///
+/// A request over TCP is refused if its header field `Host` is a name other than `localhost`. So a
+/// web page that uses DNS rebinding cannot read the state. Requests have the limits of
 /// [`workers::Builder::figures_at`](crate::workers::Builder::figures_at).
 ///
 /// # Cost
 ///
-/// While the server runs, it reads the counters of all loops 10 times per second, and each poll
-/// costs two instructions more, because the loops [publish](windlass_executor::publish_polls) what
-/// they poll.
+/// While the server runs, it reads the counters of all loops 10 times per second. Each poll costs
+/// two instructions more, because the loops publish the task that they poll.
 ///
 /// # Errors
 ///
-/// Fails if the address is in use, not permitted, or not one of this machine alone, and if the
+/// Fails if the address is in use, not permitted, or reachable by other machines, and if the
 /// process is out of threads or file descriptors.
 ///
 /// # Examples
@@ -180,8 +183,8 @@ pub struct ServerBuilder {
 }
 
 impl ServerBuilder {
-    /// Permits addresses that other machines can reach. The page has no passwords and no encryption,
-    /// so this is for networks whose machines may all read it.
+    /// Permits addresses that other machines can reach. The page has no passwords and no
+    /// encryption, so this is for networks in which every machine may read it.
     pub fn allow_remote(mut self) -> ServerBuilder {
         self.allows_remote = true;
         self
@@ -344,12 +347,10 @@ struct Pages {
 
 const PAGE: &str = include_str!("page.html");
 
-/// The page runs its own script and style alone, and connects to this server alone.
-const PAGE_FIELDS: &str = "Content-Security-Policy: default-src 'none'; script-src 'unsafe-inline'; \
-     style-src 'unsafe-inline'; connect-src 'self'; base-uri 'none'; form-action 'none'; \
-     frame-ancestors 'none'\r\nReferrer-Policy: no-referrer\r\n";
+/// No other page may show this one in a frame. The page itself has the rest of its policy.
+const PAGE_FIELDS: &str = "Content-Security-Policy: frame-ancestors 'none'\r\n";
 
-/// Browsers take the content for what it is, keep no copy, and pass it to no other site.
+/// Browsers use the content as the declared type, keep no copy, and pass it to no other site.
 const FIELDS: &str = "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n\
      Cross-Origin-Resource-Policy: same-origin\r\n";
 
