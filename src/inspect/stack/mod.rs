@@ -51,7 +51,7 @@ mod frame_tests;
 
 use std::fmt;
 
-pub(crate) use platform::{Sample, Stacks, ThreadHandle};
+pub(crate) use platform::{Stacks, ThreadHandle};
 
 /// The stack of a thread, from the innermost frame to the poll of its task.
 #[derive(Clone, Debug, Default)]
