@@ -58,7 +58,7 @@ struct Reports {
     all: Arc<Mutex<Vec<Stall>>>,
 }
 
-/// Starts a watchdog, whose reports are compared with `is`.
+/// Starts a watchdog, and compares its reports with `is`.
 fn expect(is: impl Fn(&Stall) -> bool + Send + Sync + 'static) -> Reports {
     let (sender, expected) = mpsc::channel();
     let (done, all) = (Arc::new(AtomicBool::new(false)), Arc::default());

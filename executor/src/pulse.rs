@@ -29,7 +29,7 @@ pub(crate) struct PulseCell {
     /// Where the task was spawned that is, or was last, polled or dropped. Written while polls are
     /// [published](publish_polls), and around a drop by the loop.
     spawned_at: AtomicPtr<Location<'static>>,
-    /// The task whose future is being dropped. Written while polls are published, and
+    /// The task that is being dropped. Written while polls are published, and
     /// around a drop by the loop.
     dropped_task: CurrentTask,
     pub(crate) spawned: Counter,
@@ -307,7 +307,7 @@ pub struct PulseReading {
     /// The future of a task that was cancelled is being dropped. Known for drops that begin while
     /// [`publish_polls`] is on, and for those by the loop.
     pub is_dropping: bool,
-    /// The task whose future is being dropped.
+    /// The task that is being dropped.
     pub dropped: Option<TaskId>,
     /// The task that is being polled. `None` between polls, in the main future, and once the task
     /// has woken itself.
