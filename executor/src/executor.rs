@@ -13,8 +13,9 @@ use crate::current::{self, Entered};
 use crate::inner::ExecutorInner;
 use crate::key::Key;
 use crate::nested_drop;
-use crate::observe::{Observer, Published, Report, Unobserved};
+use crate::observe::Observer;
 use crate::pulse::{Pulse, publish_polls, publishes_polls};
+use crate::report::{Published, Report, Unobserved};
 use crate::task::Task;
 use crate::task_entry::TaskEntry;
 use crate::task_id::TaskId;
@@ -72,13 +73,10 @@ impl Executor {
         let inner = Rc::new(ExecutorInner::new());
         budget::forget_poll();
         current::add(inner.clone());
-        // SAFETY: the drop of this executor closes the slot, and it owns a reference of `inner`,
-        // whose address never changes.
-        let epoch = unsafe { inner.inbox.pulse.open(&inner.pulse) };
-        Executor {
-            pulse: Pulse::new(inner.id, epoch),
-            inner,
-        }
+        // SAFETY: the drop of this executor closes the slot. It owns a reference of `inner`, which
+        // never moves.
+        let pulse = unsafe { inner.inbox.pulse.open(&inner.pulse) };
+        Executor { inner, pulse }
     }
 
     /// Spawns a task. The loop polls it later, never at once.
@@ -149,19 +147,19 @@ impl Executor {
     /// unfinished, since only that `run` can poll its main future.
     ///
     /// ```
-    /// # use windlass_executor::{yield_now, Executor, Tick};
+    /// # use windlass_executor::{yield_now, Executor, TickResult};
     /// # use std::task::Waker;
     /// let executor = Executor::new();
     /// executor.spawn(async { yield_now().await }).detach();
-    /// assert_eq!(executor.tick(Waker::noop(), 1), Tick { polled: 1, ready: true });
-    /// assert_eq!(executor.tick(Waker::noop(), 9), Tick { polled: 1, ready: false });
+    /// assert_eq!(executor.tick(Waker::noop(), 1), TickResult { polled: 1, ready: true });
+    /// assert_eq!(executor.tick(Waker::noop(), 9), TickResult { polled: 1, ready: false });
     /// ```
-    pub fn tick(&self, waker: &Waker, budget: usize) -> Tick {
+    pub fn tick(&self, waker: &Waker, budget: usize) -> TickResult {
         self.inner.assert_not_running();
         self.inner.assert_no_run();
         let (polled, _) = self.inner.turn(waker, budget, pin!(pending::<()>()));
         let ready = self.inner.has_ready();
-        Tick { polled, ready }
+        TickResult { polled, ready }
     }
 
     /// Makes [`spawn`](crate::spawn) on this thread use this executor until the guard is dropped.
@@ -260,7 +258,7 @@ impl Drop for Executor {
 
 /// The result of [`Executor::tick`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Tick {
+pub struct TickResult {
     /// The number of polls.
     pub polled: usize,
     /// True if more tasks are ready.
@@ -378,9 +376,8 @@ impl ExecutorInner {
                     PollOutcome::Done(key) => self.finish(key),
                     PollOutcome::Cancelled(key) => self.finish_cancelled(key),
                     PollOutcome::Main => {
-                        let result = poll_main(cx);
-                        if result.is_ready() {
-                            return (polls, result);
+                        if let Poll::Ready(output) = poll_main(cx) {
+                            return (polls, Poll::Ready(output));
                         }
                     }
                 }

@@ -36,6 +36,7 @@
 //!             PollOutcome::Done(key) => self.finish(key),
 //!             …
 //!         }
+//!         report.polled(TaskId::of_key(key));
 //!         polls += 1;
 //!     }
 //!     …
@@ -77,12 +78,13 @@ pub mod budget;
 mod nested_drop;
 mod pulse;
 mod observe;
+mod report;
 mod task_id;
 mod task_entry;
 
 pub use block_on::block_on;
 pub use current::{Entered, in_task, list_tasks};
-pub use executor::{Executor, Run, Tick};
+pub use executor::{Executor, Run, TickResult};
 pub use nested_drop::drop_nested;
 pub use observe::Observer;
 pub use panic::{Panic, discard_panic};

@@ -12,7 +12,6 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
-use crate::inbox;
 use crate::key::Key;
 use crate::task_id::TaskId;
 
@@ -20,7 +19,7 @@ use crate::task_id::TaskId;
 pub(crate) struct PulseCell {
     /// The number of the current poll, which tells polls apart. Wraps around.
     pub(crate) polls: Counter,
-    /// The task that is being polled, or `Key::WOKEN` once that task has woken itself.
+    /// The task that is being polled, or `Key::SELF_WOKEN` once that task has woken itself.
     pub(crate) current_task: CurrentTask,
     /// The loop is on the thread's stack. Written while polls are published.
     is_running: AtomicBool,
@@ -88,7 +87,7 @@ impl PulseCell {
         }
     }
 
-    /// Marks a turn of the loop whose polls are published, until the guard is dropped.
+    /// Marks a turn of the loop with published polls, until the guard is dropped.
     pub(crate) fn start_turn(&self) -> PublishedTurn<'_> {
         self.is_running.store(true, Relaxed);
         PublishedTurn(self)
@@ -192,16 +191,19 @@ impl PulseSlot {
         }))
     }
 
-    /// Makes the values of a new executor visible. Returns the executor's epoch.
+    /// Makes the values of a new executor visible.
     ///
     /// # Safety
     ///
     /// `close` must be called before `pulse` is freed or moved.
-    pub(crate) unsafe fn open(&self, pulse: &PulseCell) -> u64 {
+    pub(crate) unsafe fn open(&'static self, pulse: &PulseCell) -> Pulse {
         let mut state = self.lock();
         state.epoch += 1;
         state.pulse = Some(Published(NonNull::from(pulse)));
-        state.epoch
+        Pulse {
+            slot: self,
+            epoch: state.epoch,
+        }
     }
 
     pub(crate) fn close(&self) {
@@ -239,7 +241,7 @@ impl PulseSlot {
 
 /// A handle with which any thread reads the [`PulseReading`] of an executor.
 ///
-/// It is a number, and may outlive the executor.
+/// It may outlive the executor.
 ///
 /// # Examples
 ///
@@ -254,24 +256,19 @@ impl PulseSlot {
 /// drop(executor);
 /// assert!(pulse.read().is_none());
 /// ```
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy)]
 pub struct Pulse {
-    executor: u16,
+    slot: &'static PulseSlot,
     epoch: u64,
 }
 
 impl Pulse {
-    pub(crate) fn new(executor: u16, epoch: u64) -> Pulse {
-        Pulse { executor, epoch }
-    }
-
     /// Returns the current values, or `None` if the executor is dropped.
     ///
     /// Takes a lock that the executor's thread takes only to create and drop the executor and to
     /// name tasks. The values are read one by one, so they may belong to two successive polls.
     pub fn read(&self) -> Option<PulseReading> {
-        let slot = &inbox::of(self.executor).pulse;
-        let state = slot.lock();
+        let state = self.slot.lock();
         let published = state.pulse.as_ref().filter(|_| state.epoch == self.epoch)?;
         // SAFETY: the executor exists, because `close` removes the pointer under this lock.
         Some(unsafe { published.0.as_ref() }.read())
@@ -279,9 +276,9 @@ impl Pulse {
 
     /// Returns the name of a task of the executor, if the task has one.
     pub fn name(&self, task: TaskId) -> Option<Arc<str>> {
-        let state = inbox::of(self.executor).pulse.lock();
+        let state = self.slot.lock();
         let names = (state.epoch == self.epoch).then_some(&state.names)?;
-        names.get(&task.key()).cloned()
+        names.get(&task.0).cloned()
     }
 }
 

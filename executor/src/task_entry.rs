@@ -3,13 +3,10 @@
 use std::panic::Location;
 use std::sync::Arc;
 
-use crate::cell::{FOREIGN_JOINER, MAIN, QUEUED, RUNNING, Ref};
-use crate::inner::ExecutorInner;
-use crate::key::Key;
 use crate::task_id::TaskId;
 
 /// A task in the list of [`Executor::list_tasks`](crate::Executor::list_tasks).
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct TaskEntry {
     /// Identifies the task.
@@ -37,40 +34,4 @@ pub enum TaskState {
     Ready,
     /// It waits until its waker is called.
     Waiting,
-}
-
-impl ExecutorInner {
-    pub(crate) fn list_tasks(&self) -> Vec<TaskEntry> {
-        let (table, current) = (self.table(), self.pulse.current_task.get());
-        let cells = table.cells().map(|cell| {
-            let key = cell.key.get();
-            let foreign = cell
-                .has(FOREIGN_JOINER)
-                .then(|| table.foreign_joiner(cell))
-                .flatten();
-            TaskEntry {
-                id: TaskId::of_key(key).expect("a task in the table has a key"),
-                name: self.name(cell),
-                spawned_at: cell.spawned_at,
-                is_main: cell.has(MAIN),
-                state: state(cell, current),
-                joiner: cell
-                    .joiner()
-                    .and_then(|slot| table.key_in(slot))
-                    .and_then(TaskId::of_key),
-                foreign_joiner: foreign.and_then(TaskId::of_waker),
-            }
-        });
-        cells.collect()
-    }
-}
-
-fn state(cell: &Ref, current: Key) -> TaskState {
-    if cell.has(RUNNING) || cell.key.get() == current {
-        TaskState::Running
-    } else if cell.has(QUEUED) {
-        TaskState::Ready
-    } else {
-        TaskState::Waiting
-    }
 }

@@ -9,6 +9,7 @@ use std::task::{RawWaker, RawWakerVTable, Waker};
 
 use crate::current;
 use crate::key::Key;
+use crate::task_id::TaskId;
 
 static VTABLE: RawWakerVTable = RawWakerVTable::new(clone, wake, wake, drop);
 
@@ -42,3 +43,16 @@ fn wake(number: *const ()) {
 }
 
 fn drop(_number: *const ()) {}
+
+impl TaskId {
+    /// Returns the id of the task that the waker wakes, or `None` if it is not a waker of an
+    /// executor of this crate. The main future of a [`Run`](crate::Run) has an id, too.
+    pub fn of_waker(waker: &Waker) -> Option<TaskId> {
+        TaskId::of_raw_waker(waker.data(), waker.vtable())
+    }
+
+    /// As [`of_waker`](TaskId::of_waker), for the parts of a waker.
+    pub fn of_raw_waker(data: *const (), vtable: &'static RawWakerVTable) -> Option<TaskId> {
+        key_of(data, vtable).and_then(TaskId::of_key)
+    }
+}

@@ -53,9 +53,9 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU8};
 
 use crate::clock::MonotonicNanos;
+use crate::counters::Counters;
 use crate::fork::Origin;
 use crate::poller::Notifier;
-use crate::pulse::{Counters, ReactorPulse};
 
 const AWAKE: u8 = 0;
 const NOTIFIED: u8 = 1;
@@ -220,13 +220,17 @@ impl<N: Notify> Park<N> {
             state: Arc::new(ParkState::new(notifier)),
             depth: Cell::new(0),
             deferred: RefCell::new(Vec::new()),
-            timer_fd_deadline: Cell::new(MonotonicNanos::NEVER),
+            timer_fd_deadline: Cell::new(MonotonicNanos::MAX),
         }
     }
 
     /// Returns a waker that ends a wait of the reactor, from any thread.
     pub(crate) fn waker(&self) -> Waker {
         Waker::from(self.state.clone())
+    }
+
+    pub(crate) fn state(&self) -> &Arc<ParkState<N>> {
+        &self.state
     }
 
     /// Returns the values that other threads read.
@@ -335,11 +339,12 @@ impl<N: Notify> Park<N> {
     /// Makes the timer end the wait that is about to begin after this time at the latest.
     pub(crate) fn limit_wait(
         &self,
+        deadline: MonotonicNanos,
         limit: Duration,
         set_timer: impl FnOnce(Duration) -> io::Result<()>,
     ) -> io::Result<()> {
         let limit = limit.max(Duration::from_nanos(2 * NEAR));
-        self.ensure_timer(MonotonicNanos::NEVER, Some(limit), set_timer)
+        self.ensure_timer(deadline, Some(limit), set_timer)
             .map(drop)
     }
 
@@ -351,7 +356,7 @@ impl<N: Notify> Park<N> {
             self.state.counters.end_wait(turn);
         }
         if timer_has_fired {
-            self.timer_fd_deadline.set(MonotonicNanos::NEVER);
+            self.timer_fd_deadline.set(MonotonicNanos::MAX);
         }
     }
 
@@ -382,13 +387,6 @@ impl<N: Notify> Park<N> {
         }
         self.state.is_entered.store(false, SeqCst);
         self.state.detach();
-    }
-}
-
-impl Park {
-    /// Returns the handle of other threads.
-    pub(crate) fn pulse(&self) -> ReactorPulse {
-        ReactorPulse::new(self.state.clone())
     }
 }
 

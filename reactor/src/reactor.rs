@@ -165,7 +165,7 @@ impl Reactor {
 
     /// Returns a handle with which other threads read the state of this reactor.
     pub fn pulse(&self) -> ReactorPulse {
-        self.inner.park().pulse()
+        ReactorPulse::new(self.inner.park().state().clone())
     }
 
     /// Lists what the futures of this thread wait for in this reactor.
