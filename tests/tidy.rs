@@ -33,6 +33,8 @@ const UNSAFE: &[(&str, usize)] = &[
     ("reactor/src/fork.rs", 5),
     ("src/fs/ring.rs", 3),
     ("reactor/src/poller/portable.rs", 2),
+    // The descriptor of a reactor with a registered loop.
+    ("src/inspect/parker.rs", 2),
     // The handler that copies a stack, and its exchange with the requesting thread.
     ("src/inspect/stack/capture.rs", 10),
     ("src/inspect/stack/mod.rs", 1),
@@ -153,9 +155,6 @@ fn each_unsafe_is_known_and_has_a_safety_comment() {
     assert_eq!(counts, known.collect());
 }
 
-/// Test names that are longer than 60 characters.
-const LONG_TEST_NAMES: usize = 44;
-
 #[test]
 fn test_names_are_short() {
     let mut long = Vec::new();
@@ -169,7 +168,7 @@ fn test_names_are_short() {
             );
         }
     }
-    assert!(long.len() <= LONG_TEST_NAMES, "{}: {long:#?}", long.len());
+    assert!(long.is_empty(), "longer than 60 characters: {long:#?}");
 }
 
 #[test]

@@ -204,8 +204,8 @@ impl Ref {
     }
 
     /// Polls the future, unless this is the main future's cell or the task has ended. Meanwhile
-    /// `current_task` is its key, or WOKEN once it has woken itself. A panic is caught and becomes
-    /// the output.
+    /// `current_task` is its key, or `SELF_WOKEN` once it has woken itself. A panic is caught and
+    /// becomes the output.
     #[inline(always)]
     pub(crate) fn poll(
         self,
@@ -221,7 +221,7 @@ impl Ref {
         self.state.set(state | RUNNING);
         // SAFETY: the future is there, and RUNNING makes it ours alone.
         let done = unsafe { (self.functions.poll)(self.0, cx) };
-        let woken = current_task.replace(Key::NO_TASK) == Key::WOKEN;
+        let woken = current_task.replace(Key::NO_TASK) == Key::SELF_WOKEN;
         let state = self.state.get() & !RUNNING;
         if done {
             self.state.set(state | DONE);
@@ -492,4 +492,21 @@ unsafe fn drop_stage<F: Future>(cell: NonNull<Head>, is_output: bool) {
 unsafe fn free<F: Future>(cell: NonNull<Head>) {
     // SAFETY: it is a cell of `F` and was a box when it was made. No reference to it is left.
     drop(unsafe { Box::from_raw(cell.cast::<TaskCell<F>>().as_ptr()) });
+}
+
+#[cfg(all(test, not(windlass_loom)))]
+mod tests {
+    use super::*;
+    use std::rc::Rc;
+
+    #[test]
+    fn only_the_last_reference_drops_the_future() {
+        let guard = Rc::new(());
+        let inner = guard.clone();
+        let cell = OutputRef::new(async move { drop(inner) }, Location::caller());
+        drop(cell.share());
+        assert_eq!(Rc::strong_count(&guard), 2);
+        drop(cell);
+        assert_eq!(Rc::strong_count(&guard), 1);
+    }
 }

@@ -149,19 +149,19 @@ impl Executor {
     /// unfinished, since only that `run` can poll its main future.
     ///
     /// ```
-    /// # use windlass_executor::{yield_now, Executor, Tick};
+    /// # use windlass_executor::{yield_now, Executor, TickResult};
     /// # use std::task::Waker;
     /// let executor = Executor::new();
     /// executor.spawn(async { yield_now().await }).detach();
-    /// assert_eq!(executor.tick(Waker::noop(), 1), Tick { polled: 1, ready: true });
-    /// assert_eq!(executor.tick(Waker::noop(), 9), Tick { polled: 1, ready: false });
+    /// assert_eq!(executor.tick(Waker::noop(), 1), TickResult { polled: 1, ready: true });
+    /// assert_eq!(executor.tick(Waker::noop(), 9), TickResult { polled: 1, ready: false });
     /// ```
-    pub fn tick(&self, waker: &Waker, budget: usize) -> Tick {
+    pub fn tick(&self, waker: &Waker, budget: usize) -> TickResult {
         self.inner.assert_not_running();
         self.inner.assert_no_run();
         let (polled, _) = self.inner.turn(waker, budget, pin!(pending::<()>()));
         let ready = self.inner.has_ready();
-        Tick { polled, ready }
+        TickResult { polled, ready }
     }
 
     /// Makes [`spawn`](crate::spawn) on this thread use this executor until the guard is dropped.
@@ -266,7 +266,7 @@ impl Drop for Executor {
 
 /// The result of [`Executor::tick`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Tick {
+pub struct TickResult {
     /// The number of polls.
     pub polled: usize,
     /// True if more tasks are ready.

@@ -118,7 +118,7 @@ impl ExecutorInner {
     }
 
     pub(crate) fn has_ready(&self) -> bool {
-        let woken = self.pulse.current_task.get() == Key::WOKEN;
+        let woken = self.pulse.current_task.get() == Key::SELF_WOKEN;
         woken || self.inbox.has_remote_wakes() || !self.queue.is_empty()
     }
 
@@ -153,7 +153,7 @@ impl ExecutorInner {
     #[inline]
     pub(crate) fn wake(&self, key: Key) -> WakeOutcome {
         if self.pulse.current_task.get() == key {
-            self.pulse.current_task.set(Key::WOKEN); // its poll requeues it
+            self.pulse.current_task.set(Key::SELF_WOKEN); // its poll requeues it
             return WakeOutcome::Done;
         }
         if self.id != key.executor() {

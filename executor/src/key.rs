@@ -27,7 +27,7 @@ impl Key {
     /// compared at each wake and stored twice at each poll.
     pub(crate) const NO_TASK: Key = Key(usize::MAX);
     /// The current task once it has woken itself.
-    pub(crate) const WOKEN: Key = Key(usize::MAX - 1);
+    pub(crate) const SELF_WOKEN: Key = Key(usize::MAX - 1);
 
     #[inline]
     pub(crate) fn new(executor: u16, generation: u32, index: u32) -> Self {
@@ -95,6 +95,13 @@ mod tests {
                 (key.executor(), key.generation(), key.index()),
                 (executor, generation, index)
             );
+        }
+    }
+
+    #[test]
+    fn the_last_generation_belongs_to_the_sentinels() {
+        for sentinel in [Key::NO_TASK, Key::SELF_WOKEN] {
+            assert_eq!(sentinel.generation(), MAX_GENERATION + 1);
         }
     }
 }

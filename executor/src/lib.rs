@@ -88,7 +88,7 @@ pub mod layout;
 
 pub use block_on::block_on;
 pub use current::{Entered, in_task, list_tasks};
-pub use executor::{Executor, Run, Tick};
+pub use executor::{Executor, Run, TickResult};
 pub use nested_drop::drop_nested;
 pub use observe::Observer;
 pub use panic::{Panic, discard_panic};

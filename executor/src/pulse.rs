@@ -19,7 +19,7 @@ use crate::task_id::TaskId;
 pub(crate) struct PulseCell {
     /// The number of the current poll, which tells polls apart. Wraps around.
     pub(crate) polls: Counter,
-    /// The task that is being polled, or `Key::WOKEN` once that task has woken itself.
+    /// The task that is being polled, or `Key::SELF_WOKEN` once that task has woken itself.
     pub(crate) current_task: CurrentTask,
     /// The loop is on the thread's stack. Written while polls are published.
     is_running: AtomicBool,
@@ -28,7 +28,7 @@ pub(crate) struct PulseCell {
     /// Where the task was spawned that is, or was last, polled or dropped. Written while polls are
     /// [published](publish_polls), and around a drop by the loop.
     spawned_at: AtomicPtr<Location<'static>>,
-    /// The task whose future is being dropped. Written while polls are published, and
+    /// The task that is being dropped. Written while polls are published, and
     /// around a drop by the loop.
     pub(crate) dropped_task: CurrentTask,
     pub(crate) spawned: Counter,
@@ -318,7 +318,7 @@ pub struct PulseReading {
     /// The future of a task that was cancelled is being dropped. Known for drops that begin while
     /// [`publish_polls`] is on, and for those by the loop.
     pub is_dropping: bool,
-    /// The task whose future is being dropped.
+    /// The task that is being dropped.
     pub dropped: Option<TaskId>,
     /// The task that is being polled. `None` between polls, in the main future, and once the task
     /// has woken itself.

@@ -95,12 +95,9 @@ impl Table {
         let cell = cell.expect("an unfinished task is in its slot");
         debug_assert!(cell.key.get() == key);
         self.free.push(key.index());
-        let foreign_joiner = if cell.has(FOREIGN_JOINER) {
-            self.take_foreign_joiner(&cell)
-        } else {
-            None
-        };
-        (cell, foreign_joiner)
+        let has_foreign_joiner = cell.has(FOREIGN_JOINER);
+        let joiner = has_foreign_joiner.then(|| self.take_foreign_joiner(&cell));
+        (cell, joiner.flatten())
     }
 
     /// Takes a finished task out and queues its joiner. A foreign joiner is returned instead.

@@ -263,10 +263,9 @@ impl<T: 'static> Task<T> {
 
     #[inline]
     fn poll_catch(&mut self, cx: &mut Context<'_>) -> Poll<Result<T, Panic>> {
-        match self.poll_end(cx) {
-            Poll::Pending => Poll::Pending,
-            Poll::Ready(Some(result)) => Poll::Ready(result),
-            Poll::Ready(None) => self.no_output(),
+        match ready!(self.poll_end(cx)) {
+            Some(result) => Poll::Ready(result),
+            None => self.no_output(),
         }
     }
 
@@ -321,10 +320,9 @@ impl<T: 'static> Future for Task<T> {
 
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
-        match self.poll_catch(cx) {
-            Poll::Pending => Poll::Pending,
-            Poll::Ready(Ok(output)) => Poll::Ready(output),
-            Poll::Ready(Err(panic)) => panic.resume(),
+        match ready!(self.poll_catch(cx)) {
+            Ok(output) => Poll::Ready(output),
+            Err(panic) => panic.resume(),
         }
     }
 }

@@ -38,10 +38,9 @@ impl Origin {
     /// Returns the origin of what this process makes.
     pub fn here() -> Origin {
         let word = platform::word();
-        let generation = if ptr::eq(word, &NO_WORD) {
-            platform::pid()
-        } else {
-            generation(word)
+        let generation = match ptr::eq(word, &NO_WORD) {
+            true => platform::pid(),
+            false => generation(word),
         };
         Origin { word, generation }
     }
@@ -60,10 +59,9 @@ impl Origin {
     /// Returns an error in a forked child. `what` starts the message: "this reactor".
     #[inline]
     pub fn check(&self, what: &str) -> io::Result<()> {
-        if self.is_here() {
-            Ok(())
-        } else {
-            Err(error(what))
+        match self.is_here() {
+            true => Ok(()),
+            false => Err(error(what)),
         }
     }
 }

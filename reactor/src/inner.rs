@@ -88,7 +88,7 @@ impl ReactorInner {
         Ok(ReactorInner {
             origin: Origin::here(),
             completions: CompletionSources::new(),
-            completion_deadline: Cell::new(MonotonicNanos::NEVER),
+            completion_deadline: Cell::new(MonotonicNanos::MAX),
             budget: TaskBudget::new(),
             id: NonZeroU64::MIN.saturating_add(IDS.fetch_add(1, Relaxed)),
             poller,
@@ -199,7 +199,7 @@ impl ReactorInner {
     /// Returns when timers or completion sources need a turn at the latest.
     pub(crate) fn next_deadline(&self) -> MonotonicNanos {
         let timers = self.timers.borrow_mut().next_deadline();
-        let timers = timers.map_or(MonotonicNanos::NEVER, MonotonicNanos::from_u64);
+        let timers = timers.map_or(MonotonicNanos::MAX, MonotonicNanos::from_u64);
         timers.min(self.completion_deadline.get())
     }
 
@@ -339,7 +339,7 @@ impl ReactorInner {
     fn submit_completions(&self) -> io::Result<bool> {
         self.check_origin()?; // a forked child that leaves the parent's loop comes here
         let (may_block, until) = self.completions.submit()?;
-        let until = until.map_or(MonotonicNanos::NEVER, MonotonicNanos::from);
+        let until = until.map_or(MonotonicNanos::MAX, MonotonicNanos::from);
         self.completion_deadline.set(until);
         Ok(may_block)
     }

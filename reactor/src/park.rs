@@ -221,7 +221,7 @@ impl<N: Notify> Park<N> {
             state: Arc::new(ParkState::new(notifier)),
             depth: Cell::new(0),
             deferred: RefCell::new(Vec::new()),
-            timer_fd_deadline: Cell::new(MonotonicNanos::NEVER),
+            timer_fd_deadline: Cell::new(MonotonicNanos::MAX),
         }
     }
 
@@ -357,7 +357,7 @@ impl<N: Notify> Park<N> {
             self.state.counters.end_wait(turn);
         }
         if timer_has_fired {
-            self.timer_fd_deadline.set(MonotonicNanos::NEVER);
+            self.timer_fd_deadline.set(MonotonicNanos::MAX);
         }
     }
 

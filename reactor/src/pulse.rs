@@ -58,6 +58,14 @@ impl ReactorPulse {
     }
 }
 
+impl ReactorPulse {
+    /// Returns whether a request of [`report_unpark`](ReactorPulse::report_unpark) is pending. The
+    /// loop has neither slept nor been entered since then.
+    pub fn is_unpark_requested(&self) -> bool {
+        self.0.counters().reports_unpark.load(SeqCst)
+    }
+}
+
 impl fmt::Debug for ReactorPulse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ReactorPulse")

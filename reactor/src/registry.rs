@@ -312,6 +312,7 @@ impl ReadinessCell {
     }
 
     /// Clears the readiness and returns what it was.
+    #[cfg(unix)]
     pub(crate) fn take_ready(&self) -> bool {
         let was_ready = self.is_ready();
         self.clear_ready(self.tick());

@@ -390,7 +390,7 @@ impl Inner {
             // Unless it was cancelled, the kernel had no thread for it.
             let is_refused = is_wanted && is_refused(&result);
             if !is_refused {
-                operation.finish_on_ring(&mut result, wakers);
+                operation.finish(&mut result, true, wakers);
             }
             if op.owner == OpOwner::Awaited {
                 op.phase = Phase::Done(result);

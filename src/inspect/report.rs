@@ -94,6 +94,7 @@ impl Write for Line {
 
 /// The numbers of stalls of this process.
 #[derive(Clone, Copy, Debug)]
+#[allow(dead_code, reason = "for the metrics")]
 pub(crate) struct StallTotals {
     pub(crate) stalls: u64,
     pub(crate) stalled: Duration,
@@ -104,6 +105,7 @@ static STALLED_NANOS: AtomicU64 = AtomicU64::new(0);
 
 /// Returns how many stalls the watchdog has found, and how long they were in total. Stalls that
 /// last are included.
+#[allow(dead_code, reason = "for the metrics")]
 pub(crate) fn stall_totals() -> StallTotals {
     StallTotals {
         stalls: STALLS.load(Relaxed),
@@ -167,5 +169,34 @@ pub(crate) fn keep(stall: &Stall) {
                 stall: stall.clone(),
             });
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reports_beyond_the_limit_are_counted() {
+        let mut limit = Limit::new();
+        let admitted: Vec<_> = (0..4).map(|_| limit.admit(2)).collect();
+        assert_eq!(admitted, [Some(0), Some(0), None, None]);
+        let Some(minute) = limit.minute.checked_sub(Duration::from_secs(61)) else {
+            return; // the machine was started a minute ago
+        };
+        limit.minute = minute;
+        assert_eq!((limit.admit(2), limit.admit(2)), (Some(2), Some(0)));
+    }
+
+    #[test]
+    fn a_long_line_is_cut_at_a_character() {
+        let mut line = Line {
+            bytes: [0; 1024],
+            len: 0,
+        };
+        line.write_str(&"ä".repeat(600)).unwrap();
+        line.end();
+        let text = std::str::from_utf8(&line.bytes[..line.len]).unwrap();
+        assert_eq!(text, format!("{}\n", "ä".repeat(511)));
     }
 }

@@ -23,10 +23,6 @@ use super::thread_state::{Activity, ThreadState};
 
 type Loops = MutexGuard<'static, Vec<Arc<Loop>>>;
 
-/// For how long a loop between two polls is watched closely before it is blamed. A host that turns
-/// without a pause may be found in a turn by each sample.
-const CLOSE_WATCH: Duration = Duration::from_millis(1);
-
 /// After so many thresholds, a thread that was runnable but did not run is reported.
 const UNSCHEDULED_LIMIT: u32 = 4;
 
@@ -239,7 +235,11 @@ impl Thread {
         let (clock, threshold) = (rules.clock, rules.threshold);
         let innermost = self.view.innermost;
         let is_same = self.is_busy() && self.view.progress == self.progress;
-        let Some((index, reading)) = innermost.filter(|_| is_same) else {
+        // The samples may find each turn of a host that polls nothing, but not the time in between.
+        let was_left =
+            |index: usize| self.baselines.is_some() && !loops[index].reactor.is_unpark_requested();
+        let same = innermost.filter(|&(index, _)| is_same && !was_left(index));
+        let Some((index, reading)) = same else {
             let ended = self.end(clock);
             self.restart(None, clock, threshold);
             return ended;
@@ -252,6 +252,7 @@ impl Thread {
         if self.baselines.is_none() {
             let start = Baseline::new(loops[index].thread_state(), clock);
             self.baselines = Some((start.clone(), start));
+            loops[index].reactor.report_unpark(rules.on_unpark);
             return None;
         }
         if duration < self.due {
@@ -273,9 +274,7 @@ impl Thread {
         let now = Baseline::new(loops[index].thread_state(), clock);
         let overslept = now.overslept.saturating_sub(last.overslept);
         let mut activity = now.state.activity_since(&last.state, overslept);
-        if matches!(activity, Activity::Stopped | Activity::Suspended { .. })
-            || self.continues(loops, index, &activity)
-        {
+        if matches!(activity, Activity::Stopped | Activity::Suspended { .. }) {
             self.restart(Some((now.clone(), now)), clock, threshold);
             return None;
         }
@@ -293,27 +292,6 @@ impl Thread {
         let stall = self.describe(&loops[index], reading, activity, duration, threshold);
         self.baselines = Some((start.clone(), now));
         self.report(stall, rules)
-    }
-
-    /// Watches closely whether a loop between two polls continues.
-    fn continues(&self, loops: &Loops, index: usize, activity: &Activity) -> bool {
-        let is_blocked = matches!(
-            activity,
-            Activity::SystemCall { .. } | Activity::PageFault | Activity::Blocked
-        );
-        let Some((_, reading)) = &self.view.innermost else {
-            return true;
-        };
-        if is_blocked || self.view.phase(reading) != Phase::Waking {
-            return false;
-        }
-        let (start, thread) = (Instant::now(), loops[index].thread_id);
-        while start.elapsed() < CLOSE_WATCH {
-            if View::of_thread(loops, thread).progress != self.progress {
-                return true;
-            }
-        }
-        false
     }
 
     fn describe(
@@ -382,6 +360,7 @@ struct Rules<'a> {
     threshold: Duration,
     per_minute: u32,
     limit: &'a mut Limit,
+    on_unpark: fn(),
 }
 
 /// Samples the loops of the process.
@@ -390,10 +369,12 @@ pub(crate) struct Sampler {
     round: u64,
     clock: Clock,
     limit: Limit,
+    /// Called by loops that stop to sleep.
+    on_unpark: fn(),
 }
 
 impl Sampler {
-    pub(crate) fn new() -> Sampler {
+    pub(crate) fn new(on_unpark: fn()) -> Sampler {
         Sampler {
             threads: HashMap::new(),
             round: 0,
@@ -403,6 +384,7 @@ impl Sampler {
                 read_at: Instant::now(),
             },
             limit: Limit::new(),
+            on_unpark,
         }
     }
 
@@ -436,6 +418,7 @@ impl Sampler {
                 threshold,
                 per_minute,
                 limit: &mut self.limit,
+                on_unpark: self.on_unpark,
             };
             let stall = thread.judge(&loops, rules);
             due.extend(stall.map(|stall| Event { stall, thread: id }));

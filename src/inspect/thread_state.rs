@@ -92,16 +92,16 @@ mod platform {
     /// A sample of a thread of this process.
     #[derive(Clone, Debug)]
     pub(crate) struct ThreadState {
-        at: Instant,
+        pub(super) at: Instant,
         /// The time on a CPU so far. It is exact, also for a thread that is running.
-        cpu: Option<Duration>,
+        pub(super) cpu: Option<Duration>,
         /// The time in run queues so far, up to the last time that the thread began to run.
-        run_delay: Option<Duration>,
+        pub(super) run_delay: Option<Duration>,
         /// How often the thread has blocked so far.
-        blocks: Option<u64>,
+        pub(super) blocks: Option<u64>,
         /// The state as a letter. `R` is runnable, `S` and `D` are blocked, `T` and `t` stopped.
-        letter: Option<u8>,
-        position: Position,
+        pub(super) letter: Option<u8>,
+        pub(super) position: Position,
     }
 
     impl ThreadState {
@@ -260,7 +260,7 @@ mod tests {
     use std::io::Write;
     use std::os::fd::AsRawFd;
     use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-    use std::sync::{Arc, mpsc};
+    use std::sync::{Arc, OnceLock, mpsc};
     use std::thread;
     use std::time::{Duration, Instant};
 
@@ -268,6 +268,7 @@ mod tests {
     use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
     use super::{Activity, ThreadState};
+    use crate::inspect::system_call::{Blocked, Position};
 
     const INTERVAL: Duration = Duration::from_millis(50);
     /// Far longer than a busy machine takes.
@@ -310,13 +311,70 @@ mod tests {
         }
     }
 
+    /// On a busy machine, it's off the CPU for most of the time.
     #[test]
-    fn a_busy_thread_is_on_the_cpu() {
-        let is = |activity: &Activity| match activity {
+    fn a_busy_thread_is_on_the_cpu_or_not_scheduled() {
+        expect(spin_until, |activity| match activity {
             Activity::OnCpu { cpu, wall } => *cpu >= *wall / 2 && *wall >= INTERVAL,
+            Activity::NotScheduled { delay } => *delay >= INTERVAL / 2,
             _ => false,
+        });
+    }
+
+    /// A sample at a time, all of them in milliseconds.
+    fn sample(time: u64, cpu: u64, run_delay: u64, letter: u8, position: Position) -> ThreadState {
+        static START: OnceLock<Instant> = OnceLock::new();
+        ThreadState {
+            at: *START.get_or_init(Instant::now) + Duration::from_millis(time),
+            cpu: Some(Duration::from_millis(cpu)),
+            run_delay: Some(Duration::from_millis(run_delay)),
+            blocks: Some(3),
+            letter: Some(letter),
+            position,
+        }
+    }
+
+    #[track_caller]
+    fn check(after: ThreadState, text: &str) {
+        let before = sample(0, 7, 5, b'R', Position::Running);
+        let activity = after.activity_since(&before, Duration::ZERO);
+        assert_eq!(activity.to_string(), text);
+    }
+
+    #[test]
+    fn the_larger_share_of_the_time_is_the_activity() {
+        let running = |cpu| sample(52, cpu, 5, b'R', Position::Running);
+        check(running(55), "on the CPU for 48 of 52 ms");
+        check(running(19), "runnable for 40 ms, but not scheduled");
+        let stopped = sample(52, 55, 5, b'T', Position::Running);
+        check(stopped, "stopped by a signal or a debugger");
+    }
+
+    #[test]
+    fn a_blocked_thread_is_where_the_kernel_shows_it() {
+        let blocked = |number, run_delay| {
+            let args = [3, 0, 0, 0, 0, 0];
+            let (sp, pc) = (0, 0);
+            let blocked = Blocked {
+                number,
+                args,
+                sp,
+                pc,
+            };
+            sample(52, 9, run_delay, b'D', Position::Blocked(blocked))
         };
-        expect(spin_until, is);
+        let fsync = libc::SYS_fsync;
+        let text = format!("in the system call fsync ({fsync}) on file descriptor 3");
+        check(blocked(Some(fsync), 5), &text);
+        check(
+            blocked(Some(fsync), 45),
+            "runnable for 40 ms, but not scheduled",
+        );
+        check(blocked(None, 5), "waiting for a page of memory");
+        check(
+            sample(52, 9, 5, b'S', Position::Unknown),
+            "blocked in the kernel",
+        );
     }
 
     #[test]

@@ -426,7 +426,7 @@ fn run(shared: &'static Shared) {
         return;
     };
     let mut patrol = Patrol {
-        sampler: Sampler::new(),
+        sampler: Sampler::new(on_unpark),
         stacks: None,
         number: 0,
     };

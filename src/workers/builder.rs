@@ -183,8 +183,8 @@ impl Builder {
         self
     }
 
-    /// Sets the threshold of the [watchdog](crate::inspect::Watchdog), which reports tasks that block
-    /// the loop of a worker. The default is 50 ms. `None` switches it off.
+    /// Sets the threshold of the [watchdog](crate::inspect::Watchdog), which reports tasks that
+    /// block the loop of a worker. The default is 50 ms. `None` switches it off.
     ///
     /// A watchdog that the program has started itself stays as it is, and so does the one of the
     /// environment variable `WINDLASS_WATCH`.
