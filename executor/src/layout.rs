@@ -56,7 +56,7 @@ pub struct Layout {
 }
 
 /// The description for this build.
-pub static LAYOUT: Layout = Layout {
+pub const LAYOUT: Layout = Layout {
     version: VERSION,
     slot_bits: SLOT_BITS,
     generation_bits: GENERATION_BITS,

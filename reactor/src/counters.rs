@@ -102,6 +102,10 @@ impl Counters {
         self.reports_unpark.store(true, SeqCst);
     }
 
+    pub(crate) fn is_report_requested(&self) -> bool {
+        self.reports_unpark.load(SeqCst)
+    }
+
     /// Called when the loop has stopped to sleep, on any thread.
     #[inline]
     pub(crate) fn report_unpark(&self) {

@@ -56,7 +56,7 @@ pub struct Layout {
 }
 
 /// The description for this build.
-pub static LAYOUT: Layout = Layout {
+pub const LAYOUT: Layout = Layout {
     version: VERSION,
     source_size: size_of::<SourceEntry>(),
     sources_per_chunk: registry::ENTRIES_PER_CHUNK,

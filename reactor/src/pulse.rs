@@ -62,7 +62,7 @@ impl ReactorPulse {
     /// Returns whether a request of [`report_unpark`](ReactorPulse::report_unpark) is pending. The
     /// loop has neither slept nor been entered since then.
     pub fn is_unpark_requested(&self) -> bool {
-        self.0.counters().reports_unpark.load(SeqCst)
+        self.0.counters().is_report_requested()
     }
 }
 

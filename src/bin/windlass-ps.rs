@@ -28,7 +28,7 @@
 
 #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 mod ps {
-    use std::collections::HashMap;
+    use std::collections::{HashMap, HashSet};
     use std::env;
     use std::ffi::OsString;
     use std::fmt::Write as _;
@@ -36,7 +36,9 @@ mod ps {
     use std::path::{Path, PathBuf};
     use std::process::ExitCode;
 
-    use windlass::inspect::outside::{LoopState, RuntimeView, Snapshot, TaskNumber, TaskView};
+    use windlass::inspect::outside::{
+        LoopState, RuntimeView, Snapshot, StateView, TaskNumber, TaskView,
+    };
 
     const USAGE: &str = "usage: windlass-ps [--tree | --json] [--program FILE] PID|CORE";
 
@@ -178,6 +180,9 @@ mod ps {
     }
 
     fn waits(task: &TaskView) -> String {
+        if task.waits.is_empty() && task.state == StateView::Waiting {
+            return "unknown".to_owned();
+        }
         let waits: Vec<_> = task.waits.iter().map(ToString::to_string).collect();
         waits.join(", ")
     }
@@ -209,7 +214,8 @@ mod ps {
         text
     }
 
-    /// Prints each task below the one that awaits it. A circle of tasks begins at any of them.
+    /// Prints each task below the one that awaits it. A circle of tasks begins at any of them, and
+    /// ends where it is reached again.
     fn tree(tasks: &[TaskView]) -> String {
         let mut children: HashMap<TaskNumber, Vec<&TaskView>> = HashMap::new();
         for task in tasks {
@@ -218,26 +224,24 @@ mod ps {
         }
         let (roots, joined): (Vec<_>, Vec<_>) = tasks.iter().partition(|it| it.joiner.is_none());
         let mut text = String::new();
+        let mut printed = HashSet::new();
         for root in roots.into_iter().chain(joined) {
             // A list instead of recursion, since the chain may be long.
             let mut left = vec![(0, root)];
-            let mut is_first = true;
+            if printed.contains(&root.id) {
+                continue; // below its joiner
+            }
             while let Some((depth, task)) = left.pop() {
-                let is_root = task.joiner.is_none();
+                text += &branch(depth, task, !printed.insert(task.id));
                 let below = children.remove(&task.id).unwrap_or_default();
-                if is_first && !is_root && below.is_empty() {
-                    break; // printed below its joiner
-                }
-                is_first = false;
-                let below = below.into_iter().rev().map(|task| (depth + 1, task));
-                left.extend(below);
-                writeln!(text, "{}", branch(depth, task)).expect("a String accepts all text");
+                let below = below.into_iter().rev();
+                left.extend(below.map(|task| (depth + 1, task)));
             }
         }
         text
     }
 
-    fn branch(depth: usize, task: &TaskView) -> String {
+    fn branch(depth: usize, task: &TaskView, is_printed: bool) -> String {
         let indent = "  ".repeat(depth + 1);
         let name = match name(task) {
             "" => String::new(),
@@ -248,7 +252,10 @@ mod ps {
             "" => String::new(),
             waits => format!(", waits for {waits}"),
         };
-        format!("{indent}{id}{name} ({place}): {state}{waits}")
+        match is_printed {
+            true => format!("{indent}{id}{name} ({place}): see above\n"),
+            false => format!("{indent}{id}{name} ({place}): {state}{waits}\n"),
+        }
     }
 
     fn json(snapshot: &Snapshot) -> String {

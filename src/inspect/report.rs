@@ -94,7 +94,6 @@ impl Write for Line {
 
 /// The numbers of stalls of this process.
 #[derive(Clone, Copy, Debug)]
-#[allow(dead_code, reason = "for the metrics")]
 pub(crate) struct StallTotals {
     pub(crate) stalls: u64,
     pub(crate) stalled: Duration,
@@ -105,7 +104,6 @@ static STALLED_NANOS: AtomicU64 = AtomicU64::new(0);
 
 /// Returns how many stalls the watchdog has found, and how long they were in total. Stalls that
 /// last are included.
-#[allow(dead_code, reason = "for the metrics")]
 pub(crate) fn stall_totals() -> StallTotals {
     StallTotals {
         stalls: STALLS.load(Relaxed),

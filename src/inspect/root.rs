@@ -29,8 +29,8 @@ pub(super) struct Root {
     /// The address of this root. A copy of the bytes is not taken for a root.
     pub(super) this: &'static Root,
     pub(super) version: usize,
-    pub(super) executor: &'static executor::Layout,
-    pub(super) reactor: &'static reactor::Layout,
+    pub(super) executor: executor::Layout,
+    pub(super) reactor: reactor::Layout,
     /// Null until the first runtime is created.
     pub(super) samples: AtomicPtr<Samples>,
     /// The runtime that was created last, or null.
@@ -43,8 +43,8 @@ pub(super) static ROOT: Root = Root {
     magic: MAGIC,
     this: &ROOT,
     version: VERSION,
-    executor: &executor::LAYOUT,
-    reactor: &reactor::LAYOUT,
+    executor: executor::LAYOUT,
+    reactor: reactor::LAYOUT,
     samples: AtomicPtr::new(ptr::null_mut()),
     first: AtomicPtr::new(ptr::null_mut()),
 };

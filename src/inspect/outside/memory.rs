@@ -21,6 +21,9 @@ const KEPT: usize = 16_384;
 /// The most bytes that a snapshot reads. Garbage could lead through all memory otherwise.
 const MOST_BYTES: u64 = 1 << 31;
 
+/// Each value counts as so many bytes more, since small ones take time too.
+const COST: u64 = 64;
+
 /// Reads values. Keeps the pages, so it shows each page as it was when it was first read.
 pub(super) struct Reader<'a> {
     memory: &'a dyn Memory,
@@ -42,29 +45,43 @@ impl<'a> Reader<'a> {
         self.pages.borrow_mut().clear();
     }
 
+    /// Fills the buffer. Returns `None` if one of the bytes is not readable.
+    fn fill(&self, address: u64, buffer: &mut [u8]) -> Option<()> {
+        let cost = COST + buffer.len() as u64;
+        self.bytes_left
+            .set(self.bytes_left.get().checked_sub(cost)?);
+        address.checked_add(buffer.len() as u64)?;
+        let mut filled = 0;
+        while filled < buffer.len() {
+            let from = address + filled as u64;
+            let page = self.page(from / PAGE)?;
+            let page = page.get((from % PAGE) as usize..)?;
+            let len = page.len().min(buffer.len() - filled);
+            buffer[filled..filled + len].copy_from_slice(&page[..len]);
+            filled += len;
+        }
+        Some(())
+    }
+
     /// Reads `len` bytes. Returns `None` if one of them is not readable.
     pub(super) fn block(&self, address: u64, len: usize) -> Option<Block> {
-        let end = address.checked_add(len as u64)?;
-        let left = self.bytes_left.get().checked_sub(len as u64)?;
-        self.bytes_left.set(left);
-        let mut bytes = Vec::new();
-        let mut from = address;
-        while from < end {
-            let page = from / PAGE;
-            let to = end.min((page + 1).saturating_mul(PAGE));
-            let range = (from % PAGE) as usize..(to - page * PAGE) as usize;
-            bytes.extend_from_slice(self.page(page)?.get(range)?);
-            from = to;
-        }
+        let mut bytes = vec![0; len];
+        self.fill(address, &mut bytes)?;
         Some(Block(bytes))
     }
 
     pub(super) fn word(&self, address: u64) -> Option<u64> {
-        self.block(address, 8)?.word(0)
+        self.array(address).map(u64::from_ne_bytes)
     }
 
     pub(super) fn byte(&self, address: u64) -> Option<u8> {
-        self.block(address, 1)?.byte(0)
+        self.array(address).map(u8::from_ne_bytes)
+    }
+
+    fn array<const N: usize>(&self, address: u64) -> Option<[u8; N]> {
+        let mut bytes = [0; N];
+        self.fill(address, &mut bytes)?;
+        Some(bytes)
     }
 
     /// Reads a text of the program. Characters that would control a terminal are replaced.

@@ -14,6 +14,8 @@ mod runtime;
 mod tasks;
 mod view;
 mod waits;
+#[cfg(test)]
+mod tests;
 
 pub use view::{FdView, RuntimeView, StateView, TaskNumber, TaskView, TimerView, WaitView};
 pub use windlass_reactor::LoopState;
@@ -21,6 +23,7 @@ pub use windlass_reactor::LoopState;
 use std::io;
 use std::path::Path;
 use std::ptr;
+use std::time::{Duration, Instant};
 
 use core_file::CoreFile;
 use memory::{Memory, Reader};
@@ -30,8 +33,10 @@ use runtime::Surroundings;
 
 use crate::inspect::root::ROOT;
 
-/// How often a process is read that changes meanwhile.
+/// How often a process is read that changes meanwhile, and for how long at most. The last attempt
+/// may take longer.
 const ATTEMPTS: usize = 8;
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// The runtimes of a process at one moment.
 #[derive(Clone, Debug)]
@@ -105,11 +110,11 @@ impl Snapshot {
     }
 
     fn read(memory: &dyn Memory, around: &dyn Surroundings, roots: &[u64]) -> io::Result<Snapshot> {
-        let mut attempts = 0;
+        let (start, mut attempts) = (Instant::now(), 0);
         loop {
             let snapshot = Snapshot::try_read(memory, around, roots);
             attempts += 1;
-            if !snapshot.is_torn || attempts == ATTEMPTS {
+            if !snapshot.is_torn || attempts == ATTEMPTS || start.elapsed() > PATIENCE {
                 return Ok(snapshot);
             }
         }

@@ -13,9 +13,7 @@ use crate::inspect::root::{MAGIC, Record, Root, Samples, VERSION};
 /// A program's memory, with the description of its types.
 pub(super) struct Program<'a> {
     pub(super) reader: &'a Reader<'a>,
-    /// The layout of the executor's types, by the fields of `executor::Layout`.
-    executor: Block,
-    reactor: Block,
+    root: Block,
     shapes: Shapes,
 }
 
@@ -38,13 +36,16 @@ struct LocationShape {
     column: usize,
 }
 
+/// The versions of the root, of the executor's tables, and of the reactor's.
+const VERSIONS: [usize; 3] = [VERSION, executor::VERSION, reactor::VERSION];
+
 /// The result of a search for roots.
 #[derive(Default)]
 pub(super) struct Roots {
     /// Their addresses.
     known: Vec<u64>,
     /// The versions of roots that this crate doesn't read.
-    other_versions: Vec<u64>,
+    other_versions: Vec<[usize; 3]>,
 }
 
 impl Roots {
@@ -84,17 +85,20 @@ impl Roots {
                      it that can't be inspected"
                     .to_owned()
             }
-            Some(version) => format!(
-                "the tables of the program have version {version}, and this program reads version \
-                 {VERSION}: use the windlass-ps of the program's release of windlass"
-            ),
+            Some([a, b, c]) => {
+                let [d, e, f] = VERSIONS;
+                format!(
+                    "the tables of the program have version {a}.{b}.{c}, and windlass-ps reads \
+                     {d}.{e}.{f}: use the windlass-ps of the program's release of windlass"
+                )
+            }
         };
         Err(io::Error::new(io::ErrorKind::InvalidData, message))
     }
 
     fn check(&mut self, memory: &dyn Memory, address: u64) {
         let reader = Reader::new(memory);
-        let Some(root) = reader.block(address, offset_of!(Root, executor)) else {
+        let Some(root) = reader.block(address, size_of::<Root>()) else {
             return;
         };
         let is_root = MAGIC
@@ -102,9 +106,14 @@ impl Roots {
             .zip(root.words())
             .all(|(expected, found)| expected == found.to_ne_bytes());
         if is_root && root.word(offset_of!(Root, this)) == Some(address) {
-            match root.word(offset_of!(Root, version)) {
-                Some(version) if version == VERSION as u64 => self.known.push(address),
-                version => self.other_versions.extend(version),
+            let version = |offset| root.word(offset).unwrap_or_default() as usize;
+            let of_executor = offset_of!(Root, executor) + offset_of!(executor::Layout, version);
+            let of_reactor = offset_of!(Root, reactor) + offset_of!(reactor::Layout, version);
+            let versions = [offset_of!(Root, version), of_executor, of_reactor].map(version);
+            if versions == VERSIONS {
+                self.known.push(address);
+            } else {
+                self.other_versions.push(versions);
             }
         }
     }
@@ -115,35 +124,25 @@ impl<'a> Program<'a> {
     /// the description makes no sense.
     pub(super) fn at_root(reader: &'a Reader<'a>, root: u64) -> Option<Program<'a>> {
         let root = reader.block(root, size_of::<Root>())?;
-        let executor = root.word(offset_of!(Root, executor))?;
-        let executor = reader.block(executor, size_of::<executor::Layout>())?;
-        let reactor = root.word(offset_of!(Root, reactor))?;
-        let reactor = reader.block(reactor, size_of::<reactor::Layout>())?;
-        let versions = (
-            executor.word(offset_of!(executor::Layout, version))?,
-            reactor.word(offset_of!(reactor::Layout, version))?,
-        );
-        if versions != (executor::VERSION as u64, reactor::VERSION as u64) {
-            return None;
-        }
         let samples = root.word(offset_of!(Root, samples))?;
         let samples = reader.block(samples, size_of::<Samples>())?;
         Some(Program {
             shapes: Shapes::new(reader, &samples)?,
             reader,
-            executor,
-            reactor,
+            root,
         })
     }
 
     /// Returns a field of the executor's layout, by its offset there.
     pub(super) fn executor(&self, field: usize) -> Option<usize> {
-        self.executor.word(field)?.try_into().ok()
+        let word = self.root.word(offset_of!(Root, executor) + field)?;
+        word.try_into().ok()
     }
 
     /// Returns a field of the reactor's layout, by its offset there.
     pub(super) fn reactor(&self, field: usize) -> Option<usize> {
-        self.reactor.word(field)?.try_into().ok()
+        let word = self.root.word(offset_of!(Root, reactor) + field)?;
+        word.try_into().ok()
     }
 
     /// Reads the entries of a `Vec`. Returns none if the length or the size is out of bounds.
@@ -173,7 +172,9 @@ impl<'a> Program<'a> {
         let shape = self.shapes.location.as_ref()?;
         let location = self.reader.block(address, shape.size)?;
         let len = location.word(shape.file_len)?.checked_sub(shape.excess)?;
-        let file = self.reader.text(location.word(shape.file)?, len)?;
+        // A core file lacks the text, if the program's file is missing.
+        let file = self.reader.text(location.word(shape.file)?, len);
+        let file = file.unwrap_or_else(|| "?".to_owned());
         let (line, column) = (location.half(shape.line)?, location.half(shape.column)?);
         Some(format!("{file}:{line}:{column}"))
     }
