@@ -75,6 +75,7 @@
 //!   without I/O in between.
 //! * [`workers`](mod@workers): several processes or threads, each with its own loop.
 //! * [`sync`]: channels and locks of one thread.
+//! * [`inspect`]: a view into a running program, with a watchdog that reports stalls.
 //! * The [`futures`](https://docs.rs/futures) crate has combinators (`join!`, `select!`, streams).
 //!   Any channel between threads works.
 //!
@@ -96,6 +97,7 @@
 //! the loop. In a program with other threads, the system's rules about `fork` and threads apply.
 
 mod runtime;
+mod http;
 mod blocking;
 pub mod coroutine;
 pub mod fs;
@@ -107,11 +109,6 @@ pub mod signal;
 #[cfg(feature = "hyper")]
 pub mod hyper;
 pub mod workers;
-#[allow(
-    dead_code,
-    unused_imports,
-    reason = "the tests alone use parts of it so far"
-)]
 pub mod inspect;
 
 pub use blocking::{BlockingTask, Pool, spawn_blocking};

@@ -15,8 +15,9 @@ use crate::key::Key;
 use crate::layout::Addresses;
 use crate::nested_drop;
 use crate::observe::Observer;
-use crate::pulse::{Pulse, publish_polls, publishes_polls};
+use crate::pulse::{Pulse, publish_polls, reports_polls};
 use crate::report::{Published, Report, Unobserved};
+use crate::sample::{Sampled, sampler};
 use crate::task::Task;
 use crate::task_entry::TaskEntry;
 use crate::task_id::TaskId;
@@ -318,7 +319,7 @@ impl ExecutorInner {
     ) -> (usize, Poll<F::Output>) {
         let _running = Running::start(self, driver_waker);
         let poll_main = |cx: &mut Context<'_>| main.as_mut().poll(cx);
-        if publishes_polls() {
+        if reports_polls() {
             return self.poll_observed(driver_waker, budget, poll_main);
         }
         self.poll_ready(driver_waker, budget, poll_main, &Unobserved)
@@ -336,7 +337,9 @@ impl ExecutorInner {
         let _turn = self.pulse.start_turn();
         let mut result = Poll::Pending;
         let mut poll_main = |cx: &mut Context<'_>| {
+            self.pulse.set_in_main(true);
             result = poll_main(cx);
+            self.pulse.set_in_main(false);
             match result {
                 Poll::Ready(_) => Poll::Ready(()),
                 Poll::Pending => Poll::Pending,
@@ -344,9 +347,17 @@ impl ExecutorInner {
         };
         // One instance of the loop for all types of main futures.
         let poll_main: &mut dyn FnMut(&mut Context<'_>) -> Poll<()> = &mut poll_main;
-        let (polls, _) = match self.observer() {
-            None => self.poll_ready(driver_waker, budget, poll_main, &Published),
-            Some(observer) => self.poll_ready(driver_waker, budget, poll_main, &observer),
+        let (polls, _) = match (self.observer(), sampler()) {
+            (None, None) => self.poll_ready(driver_waker, budget, poll_main, &Published),
+            (None, Some(sampler)) => {
+                let report = Sampled::new(sampler, Published);
+                self.poll_ready(driver_waker, budget, poll_main, &report)
+            }
+            (Some(observer), None) => self.poll_ready(driver_waker, budget, poll_main, &observer),
+            (Some(observer), Some(sampler)) => {
+                let report = Sampled::new(sampler, observer);
+                self.poll_ready(driver_waker, budget, poll_main, &report)
+            }
         };
         (polls, result)
     }
@@ -405,7 +416,9 @@ impl ExecutorInner {
 
     #[cold]
     fn drain_inbox(&self, driver_waker: &Waker) {
+        let mut wakes = 0;
         let old = self.inbox.drain(driver_waker.clone(), |index, generation| {
+            wakes += 1;
             let table = self.table();
             match generation {
                 Some(generation) => {
@@ -414,6 +427,7 @@ impl ExecutorInner {
                 None => table.wake_slot(index, &self.queue),
             }
         });
+        self.pulse.remote_wakes.add(wakes);
         drop(old);
     }
 }

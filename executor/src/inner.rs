@@ -204,7 +204,7 @@ impl ExecutorInner {
     /// Drops the future of a task that the loop ends.
     #[cold]
     fn drop_future(&self, cell: &Ref) {
-        let _dropping = self.pulse.start_drop(cell.spawned_at);
+        let _dropping = self.pulse.start_drop(cell.key.get(), cell.spawned_at);
         discard_panic(|| cell.drop_future());
     }
 

@@ -92,8 +92,8 @@ pub struct Addresses {
     pub current_task: usize,
     /// A byte: 1 while the loop is on the stack.
     pub is_running: usize,
-    /// A byte: 1 while the loop drops a future.
-    pub is_dropping: usize,
+    /// A word: the key of the task whose future is being dropped, or a number that is no key.
+    pub dropped_task: usize,
     /// A word: how many tasks were spawned.
     pub spawned: usize,
     /// A word: how many of them have ended.
@@ -110,7 +110,7 @@ impl Addresses {
             polls: address(&pulse.polls),
             current_task: address(&pulse.current_task),
             is_running: address(&inner.is_running),
-            is_dropping: address(&pulse.is_dropping),
+            dropped_task: address(&pulse.dropped_task),
             spawned: address(&pulse.spawned),
             ended: address(&pulse.ended),
         }

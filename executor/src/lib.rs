@@ -80,6 +80,7 @@ mod pulse;
 mod names;
 mod observe;
 mod report;
+mod sample;
 mod task_id;
 mod task_entry;
 #[doc(hidden)]
@@ -92,6 +93,7 @@ pub use nested_drop::drop_nested;
 pub use observe::Observer;
 pub use panic::{Panic, discard_panic};
 pub use pulse::{Pulse, PulseReading, publish_polls};
+pub use sample::{PollSampler, sample_polls};
 pub use task::{Task, spawn, spawn_at};
 pub use task_entry::{TaskEntry, TaskState};
 pub use task_id::TaskId;

@@ -8,8 +8,8 @@ use std::fmt;
 use std::panic::Location;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicUsize};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use crate::key::Key;
 use crate::names::Names;
@@ -23,13 +23,18 @@ pub(crate) struct PulseCell {
     pub(crate) current_task: CurrentTask,
     /// The loop is on the thread's stack. Written while polls are published.
     is_running: AtomicBool,
+    /// The main future is being polled. Written while polls are published.
+    is_in_main: AtomicBool,
     /// Where the task was spawned that is, or was last, polled or dropped. Written while polls are
     /// [published](publish_polls), and around a drop by the loop.
     spawned_at: AtomicPtr<Location<'static>>,
-    /// The loop drops the future of a task.
-    pub(crate) is_dropping: AtomicBool,
+    /// The task that is being dropped. Written while polls are published, and
+    /// around a drop by the loop.
+    pub(crate) dropped_task: CurrentTask,
     pub(crate) spawned: Counter,
     pub(crate) ended: Counter,
+    /// Wakes from other threads that the loop has taken from its inbox.
+    pub(crate) remote_wakes: Counter,
 }
 
 /// A counter with one writer.
@@ -45,7 +50,14 @@ impl Counter {
     /// Must be called on the executor's thread only.
     #[inline]
     pub(crate) fn increment(&self) {
-        self.0.store(self.0.load(Relaxed).wrapping_add(1), Relaxed);
+        self.add(1);
+    }
+
+    /// Must be called on the executor's thread only.
+    #[inline]
+    pub(crate) fn add(&self, number: usize) {
+        self.0
+            .store(self.0.load(Relaxed).wrapping_add(number), Relaxed);
     }
 }
 
@@ -78,10 +90,12 @@ impl PulseCell {
             polls: Counter(AtomicUsize::new(0)),
             current_task: CurrentTask(AtomicUsize::new(Key::NO_TASK.number())),
             is_running: AtomicBool::new(false),
+            is_in_main: AtomicBool::new(false),
             spawned_at: AtomicPtr::new(ptr::null_mut()),
-            is_dropping: AtomicBool::new(false),
+            dropped_task: CurrentTask(AtomicUsize::new(Key::NO_TASK.number())),
             spawned: Counter(AtomicUsize::new(0)),
             ended: Counter(AtomicUsize::new(0)),
+            remote_wakes: Counter(AtomicUsize::new(0)),
         }
     }
 
@@ -91,38 +105,49 @@ impl PulseCell {
         PublishedTurn(self)
     }
 
+    /// Marks a poll of the main future. The end of the turn ends it, too.
+    #[inline]
+    pub(crate) fn set_in_main(&self, is_in_main: bool) {
+        self.is_in_main.store(is_in_main, Relaxed);
+    }
+
     #[inline]
     pub(crate) fn set_spawned_at(&self, spawned_at: &'static Location<'static>) {
         let spawned_at = ptr::from_ref(spawned_at).cast_mut();
         self.spawned_at.store(spawned_at, Relaxed);
     }
 
-    /// Marks the drop of a future until the guard is dropped.
-    pub(crate) fn start_drop(&self, spawned_at: &'static Location<'static>) -> Dropping<'_> {
-        let (outer, was_dropping) = (&self.spawned_at, self.is_dropping.load(Relaxed));
-        let outer = outer.load(Relaxed);
+    /// Marks the drop of a task's future or output until the guard is dropped.
+    pub(crate) fn start_drop(
+        &self,
+        task: Key,
+        spawned_at: &'static Location<'static>,
+    ) -> Dropping<'_> {
+        let outer = self.spawned_at.load(Relaxed);
         self.set_spawned_at(spawned_at);
-        self.is_dropping.store(true, Relaxed);
         Dropping {
             pulse: self,
             outer,
-            was_dropping,
+            outer_task: self.dropped_task.replace(task),
         }
     }
 
     fn read(&self) -> PulseReading {
-        let key = self.current_task.get();
+        let (key, dropped) = (self.current_task.get(), self.dropped_task.get());
         // SAFETY: the pointer is null, or was made from a `&'static Location` by `set_spawned_at`.
         let spawned_at = unsafe { self.spawned_at.load(Relaxed).as_ref() };
         PulseReading {
             polls: self.polls.get(),
             is_running: self.is_running.load(Relaxed),
+            is_in_main: self.is_in_main.load(Relaxed),
             is_polling: key != Key::NO_TASK,
-            is_dropping: self.is_dropping.load(Relaxed),
+            is_dropping: dropped != Key::NO_TASK,
+            dropped: TaskId::of_key(dropped),
             task: TaskId::of_key(key),
             spawned_at,
             spawned: self.spawned.get(),
             ended: self.ended.get(),
+            remote_wakes: self.remote_wakes.get(),
         }
     }
 }
@@ -133,6 +158,7 @@ pub(crate) struct PublishedTurn<'a>(&'a PulseCell);
 impl Drop for PublishedTurn<'_> {
     fn drop(&mut self) {
         self.0.is_running.store(false, Relaxed);
+        self.0.is_in_main.store(false, Relaxed);
     }
 }
 
@@ -140,12 +166,12 @@ impl Drop for PublishedTurn<'_> {
 pub(crate) struct Dropping<'a> {
     pulse: &'a PulseCell,
     outer: *mut Location<'static>,
-    was_dropping: bool,
+    outer_task: Key,
 }
 
 impl Drop for Dropping<'_> {
     fn drop(&mut self) {
-        self.pulse.is_dropping.store(self.was_dropping, Relaxed);
+        self.pulse.dropped_task.set(self.outer_task);
         self.pulse.spawned_at.store(self.outer, Relaxed);
     }
 }
@@ -216,6 +242,11 @@ impl PulseSlot {
         ptr::from_ref(self.lock().names.entries()).expose_provenance()
     }
 
+    /// In a forked child, a thread of the parent may hold the lock forever.
+    pub(crate) fn is_locked(&self) -> bool {
+        matches!(self.0.try_lock(), Err(TryLockError::WouldBlock))
+    }
+
     fn lock(&self) -> MutexGuard<'_, SlotState> {
         // No user code runs under the lock, so the state is consistent even if it is poisoned.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -280,10 +311,15 @@ pub struct PulseReading {
     pub polls: usize,
     /// The loop is on its thread's stack. Known while [`publish_polls`] is on.
     pub is_running: bool,
+    /// The main future is being polled. Known while [`publish_polls`] is on.
+    pub is_in_main: bool,
     /// A task is being polled.
     pub is_polling: bool,
-    /// The loop drops the future of a task that was cancelled.
+    /// The future of a task that was cancelled is being dropped. Known for drops that begin while
+    /// [`publish_polls`] is on, and for those by the loop.
     pub is_dropping: bool,
+    /// The task that is being dropped.
+    pub dropped: Option<TaskId>,
     /// The task that is being polled. `None` between polls, in the main future, and once the task
     /// has woken itself.
     pub task: Option<TaskId>,
@@ -294,9 +330,16 @@ pub struct PulseReading {
     pub spawned: usize,
     /// How many of them have ended. Wraps around.
     pub ended: usize,
+    /// How many wakes from other threads the loop has received. Wakes of one task between two
+    /// checks of the loop count once. Wraps around.
+    pub remote_wakes: usize,
 }
 
-static PUBLISHES_POLLS: AtomicBool = AtomicBool::new(false);
+/// How the loops report their polls. While it is zero, they report nothing.
+static REPORTS: AtomicU8 = AtomicU8::new(0);
+
+const PUBLISH: u8 = 1;
+pub(crate) const SAMPLE: u8 = 2;
 
 /// Makes all executors of the process publish where the task was spawned that they poll, or stops
 /// that.
@@ -304,10 +347,22 @@ static PUBLISHES_POLLS: AtomicBool = AtomicBool::new(false);
 /// It takes effect at the next turn of each loop. While it is on, each poll costs a load and a
 /// store. While it is off, a turn costs a load and a branch.
 pub fn publish_polls(publishes: bool) {
-    PUBLISHES_POLLS.store(publishes, Relaxed);
+    set_report(PUBLISH, publishes);
+}
+
+pub(crate) fn set_report(report: u8, is_on: bool) {
+    if is_on {
+        REPORTS.fetch_or(report, Relaxed);
+    } else {
+        REPORTS.fetch_and(!report, Relaxed);
+    }
 }
 
 #[inline]
-pub(crate) fn publishes_polls() -> bool {
-    PUBLISHES_POLLS.load(Relaxed)
+pub(crate) fn reports_polls() -> bool {
+    REPORTS.load(Relaxed) != 0
+}
+
+pub(crate) fn samples_polls() -> bool {
+    REPORTS.load(Relaxed) & SAMPLE != 0
 }

@@ -15,6 +15,7 @@ use crate::cell::{
 use crate::current;
 use crate::inner::{ExecutorInner, SpawnOutcome, too_many_tasks};
 use crate::panic::Panic;
+use crate::pulse::reports_polls;
 use crate::task_id::TaskId;
 use crate::waker::index_in;
 
@@ -416,8 +417,12 @@ fn cancel(cell: &Ref) -> bool {
     if !cell.has(DONE | EMPTY) {
         let inner = executor_of(cell).expect("an unfinished task has its executor");
         let removed = inner.remove(cell.key.get());
-        forget_name(cell); // before user code, which may panic
-        cell.drop_future();
+        if reports_polls() {
+            drop_published(&inner, cell);
+        } else {
+            forget_name(cell); // before user code, which may panic
+            cell.drop_future();
+        }
         drop(removed); // a foreign joiner's drop is user code, which finds the task gone
     }
     true
@@ -467,6 +472,23 @@ fn set_joiner_slow(cell: &Ref, waker: &Waker) {
         inner.table().set_foreign_joiner(cell, waker)
     };
     drop(old); // also user code
+}
+
+/// Drops the future of a cancelled task, and shows other threads which task that is.
+#[cold]
+fn drop_published(inner: &ExecutorInner, cell: &Ref) {
+    let _dropping = inner.pulse.start_drop(cell.key.get(), cell.spawned_at);
+    let _named = Named(cell);
+    cell.drop_future();
+}
+
+/// Forgets the name of a task when it is dropped.
+struct Named<'a>(&'a Ref);
+
+impl Drop for Named<'_> {
+    fn drop(&mut self) {
+        forget_name(self.0);
+    }
 }
 
 #[inline]

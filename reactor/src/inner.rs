@@ -62,7 +62,7 @@ pub(crate) struct ReactorInner {
     /// The idle hook is present, and at most so many sources exist.
     calls_idle_hook: Cell<bool>,
     /// The number of this turn.
-    turn: Cell<u32>,
+    turn: Cell<u64>,
     /// The empty list of wakers of the last turn, kept for its memory.
     scratch: Cell<Vec<Waker>>,
     /// The number of `Reactor`s. While it is zero, nothing turns the reactor.
@@ -128,8 +128,14 @@ impl ReactorInner {
         &self.completions
     }
 
+    /// The lower half of the number, which repeats after four billion turns.
     pub(crate) fn turn_number(&self) -> u32 {
-        self.turn.get()
+        self.turn.get() as u32
+    }
+
+    /// Publishes the exact number of turns.
+    pub(crate) fn publish_turns(&self) {
+        self.park.counters().set_turns(self.turn.get());
     }
 
     /// False in a forked child, where the drivers are the parent's.
@@ -444,6 +450,7 @@ impl ReactorInner {
 
     pub(crate) fn remove_driver(&self, slack: u64) {
         self.drivers.set(self.drivers.get() - 1);
+        self.publish_turns();
         self.remove_slack(slack);
     }
 

@@ -94,7 +94,7 @@ pub struct Addresses {
     pub park_state: usize,
     /// A byte: 1 while a loop is on the stack.
     pub is_entered: usize,
-    /// 32 bits: how many turns were started before the last wait.
+    /// 64 bits: how many turns were started before the last wait.
     pub turns: usize,
     /// 64 bits: how many timers were started.
     pub timers_set: usize,

@@ -351,7 +351,7 @@ impl<N: Notify> Park<N> {
 
     /// Called when the wait of this turn has ended.
     #[inline]
-    pub(crate) fn unpark(&self, has_blocked: bool, timer_has_fired: bool, turn: u32) {
+    pub(crate) fn unpark(&self, has_blocked: bool, timer_has_fired: bool, turn: u64) {
         if has_blocked {
             self.state.set_awake();
             self.state.counters.end_wait(turn);

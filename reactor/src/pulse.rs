@@ -24,6 +24,15 @@ use crate::park::{LoopState, ParkState};
 #[derive(Clone)]
 pub struct ReactorPulse(Arc<ParkState>);
 
+/// Handles are equal if they are of the same reactor.
+impl PartialEq for ReactorPulse {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for ReactorPulse {}
+
 impl ReactorPulse {
     pub(crate) fn new(state: Arc<ParkState>) -> Self {
         ReactorPulse(state)
@@ -46,6 +55,14 @@ impl ReactorPulse {
     /// have stopped to sleep before the request.
     pub fn report_unpark(&self, on_unpark: fn()) {
         self.0.counters().request_report(on_unpark);
+    }
+}
+
+impl ReactorPulse {
+    /// Returns whether a request of [`report_unpark`](ReactorPulse::report_unpark) is pending. The
+    /// loop has neither slept nor been entered since then.
+    pub fn is_unpark_requested(&self) -> bool {
+        self.0.counters().is_report_requested()
     }
 }
 

@@ -164,8 +164,10 @@ impl Reactor {
         Awake { inner: &self.inner }
     }
 
-    /// Returns a handle with which other threads read the state of this reactor.
+    /// Returns a handle with which other threads read the state of this reactor. The call publishes
+    /// the exact number of turns.
     pub fn pulse(&self) -> ReactorPulse {
+        self.inner.publish_turns();
         ReactorPulse::new(self.inner.park().state().clone())
     }
 

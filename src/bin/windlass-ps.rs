@@ -151,7 +151,7 @@ mod ps {
             runtime.executor,
             runtime.thread,
             count(runtime.polls, "poll"),
-            count(runtime.turns.into(), "turn"),
+            count(runtime.turns, "turn"),
             count(runtime.timers as u64, "timer"),
             count(runtime.sources as u64, "source"),
         )

@@ -6,6 +6,7 @@ use std::fmt;
 use std::future::Future;
 use std::io;
 use std::marker::PhantomData;
+use std::mem;
 use std::panic::{AssertUnwindSafe, RefUnwindSafe, UnwindSafe, catch_unwind, resume_unwind};
 use std::pin::Pin;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
@@ -67,6 +68,33 @@ struct Queue {
     threads: usize,
     /// The number of idle threads.
     idle: usize,
+    /// The pool is in `POOLS`.
+    is_listed: bool,
+}
+
+/// The pools that have started a thread in this process. Locked after a queue, if together.
+static POOLS: PerProcess<Mutex<Vec<&'static Inner>>> = PerProcess::new();
+
+/// The state of all pools of the process.
+#[derive(Default)]
+pub(crate) struct PoolTotals {
+    pub(crate) threads: usize,
+    pub(crate) waiting: usize,
+    /// The closures that the pools were given so far.
+    pub(crate) closures: u64,
+}
+
+/// Returns the state of all pools of the process.
+pub(crate) fn totals() -> PoolTotals {
+    let pools = lock(POOLS.get(Mutex::default)).clone();
+    let mut totals = PoolTotals::default();
+    for pool in pools {
+        let queue = lock(&pool.queue);
+        totals.threads += queue.threads;
+        totals.waiting += queue.waiting.len();
+        totals.closures += queue.last_number;
+    }
+    totals
 }
 
 impl Pool {
@@ -139,7 +167,12 @@ impl Pool {
             // Under the lock, so that no other call counts a thread that fails to start.
             let thread = thread::Builder::new().name(self.name.into());
             match thread.spawn(move || self.serve(inner)) {
-                Ok(_) => queue.threads += 1,
+                Ok(_) => {
+                    queue.threads += 1;
+                    if !mem::replace(&mut queue.is_listed, true) {
+                        lock(POOLS.get(Mutex::default)).push(inner);
+                    }
+                }
                 Err(error) if queue.threads == 0 || self.is_unlimited() => {
                     let work = queue.waiting.remove(&number);
                     drop(queue);
@@ -209,6 +242,7 @@ impl Inner {
                 last_number: 0,
                 threads: 0,
                 idle: 0,
+                is_listed: false,
             }),
             queued: Condvar::new(),
         }
@@ -297,7 +331,7 @@ impl<T> Future for BlockingTask<T> {
         let mut answer = lock(self.job().answer());
         let result = answer.result.take();
         if result.is_none() {
-            std::mem::swap(&mut answer.waker, &mut waker);
+            mem::swap(&mut answer.waker, &mut waker);
         }
         drop(answer);
         // The previous waker. The result is kept even if its drop panics.

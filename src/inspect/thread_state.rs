@@ -5,14 +5,24 @@
 use std::fmt;
 use std::time::Duration;
 
-/// The activity of a thread in the time between two samples.
+/// The activity of a thread during a stall.
+///
+/// Known on Linux. Elsewhere it is [`Unknown`](Activity::Unknown).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Activity {
-    /// The thread ran on a CPU for `cpu` of the time.
-    OnCpu { cpu: Duration, wall: Duration },
+#[non_exhaustive]
+pub enum Activity {
+    /// The thread ran on a CPU.
+    OnCpu {
+        /// The time on a CPU.
+        cpu: Duration,
+        /// The time in which this was measured.
+        wall: Duration,
+    },
     /// The thread is blocked in a system call.
     SystemCall {
+        /// The number of the system call on this architecture.
         number: i64,
+        /// The name, if it is a system call that commonly blocks.
         name: Option<&'static str>,
         /// The first argument, if it is a file descriptor.
         fd: Option<i32>,
@@ -21,11 +31,17 @@ pub(crate) enum Activity {
     PageFault,
     /// The thread is blocked in the kernel, which doesn't show where.
     Blocked,
-    /// The thread was runnable for this time, but the scheduler ran other threads, or the control
-    /// group was out of CPU time.
-    NotScheduled { delay: Duration },
-    /// The whole process, or the machine, was suspended for this time.
-    Suspended { pause: Duration },
+    /// The thread was runnable, but the scheduler ran other threads, or the control group was out
+    /// of CPU time.
+    NotScheduled {
+        /// The time in the run queue.
+        delay: Duration,
+    },
+    /// The whole process, or the machine, was suspended.
+    Suspended {
+        /// The time of the suspension.
+        pause: Duration,
+    },
     /// A signal or a debugger has stopped the thread.
     Stopped,
     /// The system doesn't show it.
@@ -66,11 +82,11 @@ pub(crate) use platform::ThreadState;
 
 #[cfg(target_os = "linux")]
 mod platform {
-    use std::fs;
     use std::mem::MaybeUninit;
     use std::time::{Duration, Instant};
 
     use super::Activity;
+    use crate::inspect::proc_file::{self, CAPACITY};
     use crate::inspect::system_call::{self, Position};
 
     /// A sample of a thread of this process.
@@ -89,16 +105,14 @@ mod platform {
     }
 
     impl ThreadState {
-        /// Samples a thread of this process. This makes about 15 system calls.
+        /// Samples a thread of this process. This makes about 15 system calls, and allocates
+        /// nothing.
         pub(crate) fn of_thread(tid: i32) -> ThreadState {
-            let file = |name| fs::read_to_string(format!("/proc/self/task/{tid}/{name}")).ok();
-            let stat = file("stat");
-            let schedstat = file("schedstat");
-            let status = file("status");
+            let buffer = &mut [0; CAPACITY];
             ThreadState {
-                letter: stat.as_deref().and_then(letter),
-                run_delay: schedstat.as_deref().and_then(run_delay),
-                blocks: status.as_deref().and_then(blocks),
+                letter: proc_file::read(tid, "stat", buffer).and_then(letter),
+                run_delay: proc_file::read(tid, "schedstat", buffer).and_then(run_delay),
+                blocks: proc_file::read(tid, "status", buffer).and_then(blocks),
                 position: Position::of_thread(tid),
                 cpu: cpu_time(tid),
                 at: Instant::now(),
@@ -137,6 +151,23 @@ mod platform {
                 (_, Some(b'S' | b'D'), _) => Activity::Blocked,
                 _ => Activity::Unknown,
             }
+        }
+
+        /// Returns how long the thread was on a CPU since an earlier sample.
+        pub(crate) fn on_cpu_since(&self, earlier: &Self) -> Activity {
+            let on_cpu = self.cpu.zip(earlier.cpu);
+            on_cpu.map_or(Activity::Unknown, |(now, before)| Activity::OnCpu {
+                cpu: now.saturating_sub(before),
+                wall: self.at.saturating_duration_since(earlier.at),
+            })
+        }
+
+        /// Returns for how long the thread was runnable since an earlier sample, but not on a CPU.
+        pub(crate) fn run_delay_since(&self, earlier: &Self) -> Duration {
+            let wall = self.at.saturating_duration_since(earlier.at);
+            let on_cpu = self.cpu.zip(earlier.cpu);
+            let on_cpu = on_cpu.map(|(now, before)| now.saturating_sub(before));
+            self.delay_since(earlier, wall, on_cpu).unwrap_or_default()
         }
 
         /// The time in run queues. The kernel adds it up when the thread begins to run. For a
@@ -212,6 +243,14 @@ mod platform {
         pub(crate) fn activity_since(&self, _earlier: &Self, overslept: Duration) -> Activity {
             let _ = overslept;
             Activity::Unknown
+        }
+
+        pub(crate) fn on_cpu_since(&self, _earlier: &Self) -> Activity {
+            Activity::Unknown
+        }
+
+        pub(crate) fn run_delay_since(&self, _earlier: &Self) -> Duration {
+            Duration::ZERO
         }
     }
 }

@@ -9,7 +9,8 @@ use std::time::Duration;
 use windlass_executor::{Executor, budget};
 use windlass_reactor::Reactor;
 
-use crate::inspect::loops::Registration;
+use crate::inspect::loops::{FinalReading, Registration};
+use crate::inspect::watchdog;
 
 use super::Runtime;
 use super::hook::{Hook, HookWaker};
@@ -20,6 +21,7 @@ use super::hook::{Hook, HookWaker};
 pub struct Builder {
     timer_slack: Option<Duration>,
     on_wake: Option<Hook>,
+    is_unlisted: bool,
 }
 
 impl Builder {
@@ -27,6 +29,7 @@ impl Builder {
         Builder {
             timer_slack: None,
             on_wake: None,
+            is_unlisted: false,
         }
     }
 
@@ -88,6 +91,12 @@ impl Builder {
         self
     }
 
+    /// Hides the runtime from the list of loops. This is for the runtime that shows them.
+    pub(crate) fn unlisted(mut self) -> Builder {
+        self.is_unlisted = true;
+        self
+    }
+
     /// Creates the runtime on this thread.
     ///
     /// # Errors
@@ -111,8 +120,11 @@ impl Builder {
             .on_wake
             .map(|hook| Arc::new(HookWaker::new(waker.clone(), hook)));
         let executor = Executor::new();
+        let registration = Registration::new(&executor, &reactor, !self.is_unlisted);
+        watchdog::add_loop();
         Ok(Runtime {
-            _registration: Registration::new(&executor, &reactor),
+            _final_reading: FinalReading::new(&registration),
+            registration,
             executor,
             reactor,
             waker: hook_waker.clone().map_or(waker, Waker::from),

@@ -74,10 +74,6 @@ impl<'a> Reader<'a> {
         self.array(address).map(u64::from_ne_bytes)
     }
 
-    pub(super) fn half(&self, address: u64) -> Option<u32> {
-        self.array(address).map(u32::from_ne_bytes)
-    }
-
     pub(super) fn byte(&self, address: u64) -> Option<u8> {
         self.array(address).map(u8::from_ne_bytes)
     }

@@ -56,9 +56,9 @@ pub(super) fn read(
         .filter(|wait| matches!(wait.event, Event::Timer(_)) && is_present(&executor, wait));
     let timers = timers.count();
     let other_waits = assign(waits, &executor, &mut tasks, around);
+    let task = |field| executor.word(field).and_then(|key| executor.number(key));
     let is_polled = |task: &&TaskView| !task.is_main && task.state == StateView::Running;
     let polled = tasks.tasks.iter().find(is_polled).map(|task| task.id);
-    let current = executor.word(offset_of!(executor::Addresses, current_task));
     let view = RuntimeView {
         thread,
         thread_name: thread_name(program, record),
@@ -66,10 +66,10 @@ pub(super) fn read(
         activity: around.activity(thread),
         loop_state: loop_state(&reactor)?,
         polls: progress[0]?,
-        turns: reactor.half(offset_of!(reactor::Addresses, turns))?,
+        turns: reactor.word(offset_of!(reactor::Addresses, turns))?,
         // The loop forgets the key of a task that has woken itself.
-        current_task: current.and_then(|key| executor.number(key)).or(polled),
-        is_dropping: executor.is_set(offset_of!(executor::Addresses, is_dropping)),
+        current_task: task(offset_of!(executor::Addresses, current_task)).or(polled),
+        is_dropping: task(offset_of!(executor::Addresses, dropped_task)).is_some(),
         is_incomplete: tasks.is_incomplete || !is_complete,
         tasks: tasks.tasks,
         other_waits,
@@ -99,9 +99,7 @@ fn progress(executor: &Executor<'_>, reactor: &Reactor<'_>) -> Progress {
         executor.word(offset_of!(executor::Addresses, polls)),
         executor.word(offset_of!(executor::Addresses, spawned)),
         executor.word(offset_of!(executor::Addresses, ended)),
-        reactor
-            .half(offset_of!(reactor::Addresses, turns))
-            .map(u64::from),
+        reactor.word(offset_of!(reactor::Addresses, turns)),
         reactor.word(offset_of!(reactor::Addresses, timers_set)),
     ]
 }

@@ -22,8 +22,8 @@ pub struct RuntimeView {
     pub loop_state: LoopState,
     /// How many polls the loop has started. Wraps around.
     pub polls: u64,
-    /// How many turns the loop had made when it last slept. Wraps around.
-    pub turns: u32,
+    /// How many turns the loop had made when it last slept.
+    pub turns: u64,
     /// The task that is being polled.
     pub current_task: Option<TaskNumber>,
     /// The loop drops the future of a task.

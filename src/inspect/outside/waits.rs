@@ -49,10 +49,6 @@ impl<'a> Reactor<'a> {
         self.program.reader.word(self.address(field)?)
     }
 
-    pub(super) fn half(&self, field: usize) -> Option<u32> {
-        self.program.reader.half(self.address(field)?)
-    }
-
     pub(super) fn byte(&self, field: usize) -> Option<u8> {
         self.program.reader.byte(self.address(field)?)
     }
