@@ -151,10 +151,12 @@ impl Watchdog {
 #[must_use = "options do nothing until `start`"]
 pub struct WatchdogBuilder(Options);
 
+type OnStall = Arc<dyn Fn(&Stall) + Send + Sync>;
+
 #[derive(Clone)]
 struct Options {
     threshold: Duration,
-    on_stall: Option<Arc<dyn Fn(&Stall) + Send + Sync>>,
+    on_stall: Option<OnStall>,
     signal: Option<i32>,
     captures_stacks: bool,
     per_minute: u32,
@@ -424,8 +426,8 @@ fn run(shared: &'static Shared) {
         sampler: Sampler::new(on_unpark),
         stacks: None,
         number: 0,
+        due: Vec::new(),
     };
-    let mut due = Vec::new();
     let mut has_ticked = false;
     loop {
         let mut settings = shared.settings();
@@ -436,33 +438,17 @@ fn run(shared: &'static Shared) {
         let number = settings.number;
         drop(settings);
         patrol.adopt(&options, number);
-        let (threshold, interval) = (options.threshold, options.threshold / 4);
-        patrol
-            .sampler
-            .sample(threshold, options.per_minute, &mut due);
-        let is_reporting = !due.is_empty();
-        due.drain(..)
-            .for_each(|event| patrol.report(&options, event));
-        let planned = if is_reporting {
-            Duration::MAX
-        } else {
-            interval
-        };
-        patrol.sampler.advance(planned, threshold);
-        let next = patrol.sampler.next_sample(interval);
-        match next.or((!has_ticked).then_some(interval)) {
-            Some(wait) => {
-                parker.wait(Some(wait), &[]);
-                patrol.sampler.advance(wait, threshold);
-                has_ticked = true;
-            }
-            None => {
-                park(parker);
-                patrol.sampler.advance(Duration::MAX, threshold);
-                // Loops that wake in short intervals are sampled four times per threshold at most.
-                has_ticked = false;
-            }
+        let next = patrol.sample(&options);
+        // Loops that wake in short intervals are sampled four times per threshold at most.
+        let rest = (!has_ticked).then_some(options.threshold / 4);
+        let wait = next.or(rest);
+        match wait {
+            Some(wait) => parker.wait(Some(wait), &[]),
+            None => park(parker),
         }
+        let planned = wait.unwrap_or(Duration::MAX);
+        patrol.sampler.advance(planned, options.threshold);
+        has_ticked = wait.is_some();
     }
 }
 
@@ -504,6 +490,8 @@ struct Patrol {
     stacks: Option<Stacks>,
     /// The number of the options that `stacks` is for.
     number: u64,
+    /// Empty between samples.
+    due: Vec<Event>,
 }
 
 impl Patrol {
@@ -513,6 +501,23 @@ impl Patrol {
             let stacks = options.captures_stacks.then(|| Stacks::new(options.signal));
             self.stacks = stacks.and_then(Result::ok);
         }
+    }
+
+    /// Takes a sample, and reports the stalls that are due. Returns the time until the next sample,
+    /// or `None` if all loops are quiet.
+    fn sample(&mut self, options: &Options) -> Option<Duration> {
+        let (threshold, interval) = (options.threshold, options.threshold / 4);
+        let mut due = std::mem::take(&mut self.due);
+        self.sampler.sample(threshold, options.per_minute, &mut due);
+        let planned = if due.is_empty() {
+            interval
+        } else {
+            Duration::MAX
+        };
+        due.drain(..).for_each(|event| self.report(options, event));
+        self.due = due;
+        self.sampler.advance(planned, threshold);
+        self.sampler.next_sample(interval)
     }
 
     /// The first line is written before anything that may take a lock of the stalled thread, such
