@@ -9,7 +9,6 @@
 //! ```
 
 pub(crate) mod loops;
-mod parker;
 #[cfg(target_os = "linux")]
 pub(crate) mod proc_file;
 pub(crate) mod report;
@@ -18,6 +17,7 @@ pub(crate) mod stack;
 mod stall;
 #[cfg(target_os = "linux")]
 pub(crate) mod system_call;
+mod thread_notifier;
 pub(crate) mod thread_state;
 pub(crate) mod watchdog;
 

@@ -13,11 +13,11 @@ use windlass_reactor::LoopState;
 use windlass_reactor::fork::PerProcess;
 
 use super::loops;
-use super::parker::{Host, Parker};
 use super::report;
 use super::sampler::{Event, Sampler};
 use super::stack::Stacks;
 use super::stall::Stall;
+use super::thread_notifier::{Host, ThreadNotifier};
 use crate::io::write_stderr;
 
 /// The default threshold.
@@ -82,6 +82,11 @@ pub fn watch(threshold: Duration) {
 /// While the process or the machine is suspended, the watchdog's time stops too. A thread that a
 /// debugger has stopped is not reported. If the thread is runnable but other threads have the CPU,
 /// the task is not blamed: after four thresholds, a report states that the loop has not run.
+///
+/// # Platforms
+///
+/// Reports have the activity of the thread on Linux, and the stack on Linux on x86-64 and 64-bit
+/// ARM. On Windows a host that takes no turn is not reported.
 ///
 /// # Examples
 ///
@@ -238,7 +243,7 @@ struct Shared {
     variable: Once,
     is_on: AtomicBool,
     settings: Mutex<Settings>,
-    parker: OnceLock<Parker>,
+    notifier: OnceLock<ThreadNotifier>,
 }
 
 #[derive(Clone, Default)]
@@ -265,7 +270,7 @@ fn shared() -> &'static Shared {
             variable: Once::new(),
             is_on: AtomicBool::new(settings.options.is_some()),
             settings: Mutex::new(settings),
-            parker: OnceLock::new(),
+            notifier: OnceLock::new(),
         }
     })
 }
@@ -277,8 +282,8 @@ impl Shared {
     }
 
     fn notify(&self) {
-        if let Some(parker) = self.parker.get() {
-            parker.notify();
+        if let Some(notifier) = self.notifier.get() {
+            notifier.notify();
         }
     }
 
@@ -330,9 +335,9 @@ impl Shared {
             Stacks::new(options.signal)?; // installs the handler
             loops::capture_stacks();
         }
-        if self.parker.get().is_none() {
+        if self.notifier.get().is_none() {
             // If another thread was faster, this one is dropped.
-            let _ = self.parker.set(Parker::new()?);
+            let _ = self.notifier.set(ThreadNotifier::new()?);
         }
         let mut settings = self.settings();
         settings.number += 1;
@@ -350,9 +355,9 @@ impl Shared {
     /// Makes the watchdog see a new loop. In a forked child it starts the watchdog.
     #[cold]
     fn add_loop(&'static self) {
-        if self.parker.get().is_none() {
-            match Parker::new() {
-                Ok(parker) => drop(self.parker.set(parker)),
+        if self.notifier.get().is_none() {
+            match ThreadNotifier::new() {
+                Ok(notifier) => drop(self.notifier.set(notifier)),
                 Err(_) => return, // the next runtime tries again
             }
         }
@@ -412,14 +417,14 @@ impl fmt::Debug for Options {
 
 /// Called by a loop that has stopped to sleep.
 fn on_unpark() {
-    if let Some(parker) = shared().parker.get() {
-        parker.notify_parked();
+    if let Some(notifier) = shared().notifier.get() {
+        notifier.notify_parked();
     }
 }
 
 /// The body of the thread.
 fn run(shared: &'static Shared) {
-    let Some(parker) = shared.parker.get() else {
+    let Some(notifier) = shared.notifier.get() else {
         return;
     };
     let mut patrol = Patrol {
@@ -443,8 +448,8 @@ fn run(shared: &'static Shared) {
         let rest = (!has_ticked).then_some(options.threshold / 4);
         let wait = next.or(rest);
         match wait {
-            Some(wait) => parker.wait(Some(wait), &[]),
-            None => park(parker),
+            Some(wait) => notifier.wait(Some(wait), &[]),
+            None => park(notifier),
         }
         let planned = wait.unwrap_or(Duration::MAX);
         patrol.sampler.advance(planned, options.threshold);
@@ -453,10 +458,10 @@ fn run(shared: &'static Shared) {
 }
 
 /// Waits until a loop wakes or a host has to take a turn, unless that is the case already.
-fn park(parker: &Parker) {
-    parker.prepare();
+fn park(notifier: &ThreadNotifier) {
+    notifier.prepare();
     if let Some(hosts) = quiet_hosts() {
-        parker.wait(None, &hosts);
+        notifier.wait(None, &hosts);
     }
 }
 
