@@ -34,7 +34,7 @@ const UNSAFE: &[(&str, usize)] = &[
     ("src/fs/ring.rs", 3),
     ("reactor/src/poller/portable.rs", 2),
     // The descriptor of a reactor with a registered loop.
-    ("src/inspect/parker.rs", 2),
+    ("src/inspect/thread_notifier.rs", 2),
     // The handler that copies a stack, and its exchange with the requesting thread.
     ("src/inspect/stack/capture.rs", 10),
     ("src/inspect/stack/mod.rs", 1),

@@ -12,7 +12,6 @@ pub(crate) mod loops;
 mod metrics;
 #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 pub mod outside;
-mod parker;
 mod poll_times;
 #[cfg(target_os = "linux")]
 pub(crate) mod proc_file;
@@ -26,6 +25,7 @@ mod stall;
 #[cfg(target_os = "linux")]
 pub(crate) mod system_call;
 pub(crate) mod thread_counters;
+mod thread_notifier;
 pub(crate) mod thread_state;
 pub(crate) mod watchdog;
 
