@@ -6,3 +6,4 @@ pub(crate) mod loops;
 pub(crate) mod system_call;
 pub(crate) mod thread_state;
 pub(crate) mod stack;
+pub(crate) mod wait_point;
