@@ -6,6 +6,7 @@ use std::env;
 use std::sync::OnceLock;
 use std::time::Duration;
 
+pub(crate) use pool::list_waits;
 pub use pool::{BlockingTask, Pool};
 
 /// Runs a closure that blocks or computes for long on a thread of a pool, while the loop keeps

@@ -7,7 +7,7 @@ pub(crate) use crate::waits::{
     FacadeGroup, FacadeSource, FacadeWait, SourceKind, WaitKind, WakerId, list_sources,
 };
 
-use crate::waits;
+use crate::{blocking, fs, waits};
 
 /// Lists the waits of this thread's objects. Waits for pools, file handles and remote tasks are
 /// those of all threads, because only their wakers name the thread.
@@ -15,6 +15,10 @@ pub(crate) fn list() -> Vec<FacadeWait> {
     let mut all = Vec::new();
     waits::list_objects(&mut all);
     waits::list_remote(&mut all);
+    blocking::list_waits(&mut all);
+    fs::list_waits(&mut all);
+    #[cfg(windows)]
+    crate::signal::list_waits(&mut all);
     all
 }
 
@@ -24,3 +28,7 @@ pub(crate) fn list_groups() -> Vec<FacadeGroup> {
     waits::list_groups(&mut groups);
     groups
 }
+
+#[cfg(test)]
+#[path = "wait_point_tests.rs"]
+mod tests;
