@@ -38,3 +38,4 @@ pub use stall::{Phase, Stall, StalledTask};
 pub use thread_state::Activity;
 pub use watchdog::{Watchdog, WatchdogBuilder, watch};
 pub use windlass_executor::TaskId;
+pub(crate) mod wait_point;
