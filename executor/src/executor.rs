@@ -378,6 +378,7 @@ impl ExecutorInner {
                     PollOutcome::Main => {
                         let result = poll_main(cx);
                         if result.is_ready() {
+                            report.polled(TaskId::of_key(key));
                             return (polls, result);
                         }
                     }

@@ -3,7 +3,7 @@
 
 use std::rc::Rc;
 
-use crate::cell::Ref;
+use crate::cell::{DONE, EMPTY, Ref};
 use crate::inner::ExecutorInner;
 use crate::panic::discard_panic;
 use crate::task_id::TaskId;
@@ -42,7 +42,7 @@ pub trait Observer {
     }
 
     /// Called after the poll has returned. If the task has ended, its output was stored, and its
-    /// joiner was woken.
+    /// joiner was woken. Not called if the main future panics.
     fn polled(&self, task: TaskId) {
         let _ = task;
     }
@@ -81,6 +81,9 @@ impl Report for Published {
 impl Report for Rc<dyn Observer> {
     fn polling(&self, inner: &ExecutorInner, cell: &Ref) {
         Published.polling(inner, cell);
+        if cell.has(DONE | EMPTY) {
+            return; // it has ended while it was queued, so no poll follows
+        }
         if let Some(task) = TaskId::of_key(cell.key.get()) {
             discard_panic(|| Observer::polling(&**self, task));
         }

@@ -5,11 +5,10 @@ use std::sync::Arc;
 
 use crate::cell::{FOREIGN_JOINER, MAIN, QUEUED, RUNNING, Ref};
 use crate::inner::ExecutorInner;
-use crate::key::Key;
 use crate::task_id::TaskId;
 
 /// A task in the list of [`Executor::list_tasks`](crate::Executor::list_tasks).
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct TaskEntry {
     /// Identifies the task.
@@ -41,7 +40,9 @@ pub enum TaskState {
 
 impl ExecutorInner {
     pub(crate) fn list_tasks(&self) -> Vec<TaskEntry> {
-        let (table, current) = (self.table(), self.pulse.current_task.get());
+        let table = self.table();
+        // Between the polls of tasks, the loop polls the main future.
+        let polls_main = self.is_running.get() && !table.cells().any(|cell| cell.has(RUNNING));
         let cells = table.cells().map(|cell| {
             let key = cell.key.get();
             let foreign = cell
@@ -53,7 +54,7 @@ impl ExecutorInner {
                 name: self.name(cell),
                 spawned_at: cell.spawned_at,
                 is_main: cell.has(MAIN),
-                state: state(cell, current),
+                state: state(cell, polls_main),
                 joiner: cell
                     .joiner()
                     .and_then(|slot| table.key_in(slot))
@@ -65,8 +66,8 @@ impl ExecutorInner {
     }
 }
 
-fn state(cell: &Ref, current: Key) -> TaskState {
-    if cell.has(RUNNING) || cell.key.get() == current {
+fn state(cell: &Ref, polls_main: bool) -> TaskState {
+    if cell.has(RUNNING) || (cell.has(MAIN) && polls_main) {
         TaskState::Running
     } else if cell.has(QUEUED) {
         TaskState::Ready

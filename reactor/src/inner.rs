@@ -181,17 +181,25 @@ impl ReactorInner {
     }
 
     /// Calls the idle hook if neither a timer nor a limit ends the wait, and limits the wait as it
-    /// says.
+    /// says. Returns whether the loop may still block.
     #[cold]
-    fn call_idle_hook(&self, deadline: MonotonicNanos, limit: Option<Duration>) -> io::Result<()> {
+    fn call_idle_hook(
+        &self,
+        deadline: MonotonicNanos,
+        limit: Option<Duration>,
+    ) -> io::Result<bool> {
         let waits = limit.is_none() && deadline == MonotonicNanos::NEVER;
-        if let Some((hook, _)) = self.idle_hook.get().filter(|_| waits) {
-            if let Some(limit) = hook() {
-                let set_timer = |after| self.set_timer(after);
-                self.park.limit_wait(limit, set_timer)?;
-            }
-        }
-        Ok(())
+        let Some((hook, _)) = self.idle_hook.get().filter(|_| waits) else {
+            return Ok(true);
+        };
+        // The hook may wake tasks, start timers and panic, so the loop counts as awake meanwhile. A
+        // notification that this overwrites still ends the wait of the poller.
+        self.park.cancel_park();
+        let limit = hook();
+        let is_idle = self.submit()? & !self.park.has_deferred();
+        let set_timer = |after| self.set_timer(after);
+        self.park
+            .may_block(is_idle, self.next_deadline(), limit, set_timer)
     }
 
     /// Sets the idle hook, which is called with at most so many sources.
@@ -239,9 +247,9 @@ impl ReactorInner {
         limit: Option<Duration>,
     ) -> io::Result<()> {
         let set_timer = |after| self.set_timer(after);
-        let blocks = self.park.may_block(is_idle, deadline, limit, set_timer)?;
+        let mut blocks = self.park.may_block(is_idle, deadline, limit, set_timer)?;
         if blocks && self.calls_idle_hook.get() {
-            self.call_idle_hook(deadline, limit)?;
+            blocks = self.call_idle_hook(deadline, limit)?;
         }
         let waited = self.poller.wait(blocks);
         self.park
