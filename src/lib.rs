@@ -75,6 +75,7 @@
 //!   without I/O in between.
 //! * [`workers`](mod@workers): several processes or threads, each with its own loop.
 //! * [`sync`]: channels and locks of one thread.
+//! * [`inspect`]: the tasks of a running program, what they wait for, and why it hangs.
 //! * The [`futures`](https://docs.rs/futures) crate has combinators (`join!`, `select!`, streams).
 //!   Any channel between threads works.
 //!
@@ -107,11 +108,8 @@ pub mod signal;
 #[cfg(feature = "hyper")]
 pub mod hyper;
 pub mod workers;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, unused_imports, reason = "the tests alone use it so far")
-)]
-mod inspect;
+#[cfg_attr(not(test), allow(dead_code, unused_imports))]
+pub mod inspect;
 
 pub use blocking::{BlockingTask, Pool, spawn_blocking};
 pub use runtime::{Builder, Remote, RemoteError, RemoteTask, Runtime, Turn};

@@ -21,11 +21,13 @@ use windlass_executor::{Executor, Task};
 use windlass_reactor::Reactor;
 
 use crate::inspect::loops::Registration;
+use crate::inspect::{DeadlockRegistration, TaskInfo, tasks_of};
 
 pub use builder::Builder;
 pub(crate) use guards::BlockOn;
 use guards::TurnGuard;
 use hook::HookWaker;
+pub(crate) use remote::list_job_receivers;
 pub use remote::{Remote, RemoteError, RemoteTask};
 
 /// The most polls of one `turn`. Equals the executor's budget.
@@ -85,6 +87,7 @@ const SHORT_BATCH: Duration = Duration::from_micros(4);
 pub struct Runtime {
     // Dropped first, because destructors of tasks may close sockets and stop timers.
     executor: Executor,
+    _deadlocks: Option<DeadlockRegistration>,
     reactor: Reactor,
     /// Wakes the reactor from its wait. Outside of a turn it makes the descriptor readable.
     waker: Waker,
@@ -263,6 +266,20 @@ impl Runtime {
             return Some(Instant::now());
         }
         self.reactor.next_deadline()
+    }
+
+    /// Lists the tasks of this runtime, with what they wait for. See
+    /// [`inspect::tasks`](crate::inspect::tasks).
+    ///
+    /// ```
+    /// let runtime = windlass::Runtime::new()?;
+    /// let task = runtime.spawn(std::future::pending::<()>()).named("idle");
+    /// println!("{}", runtime.tasks()[0]);
+    /// assert_eq!(runtime.tasks()[0].name.as_deref(), Some("idle"));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn tasks(&self) -> Vec<TaskInfo> {
+        tasks_of(&self.executor.list_tasks())
     }
 
     /// Returns a handle that spawns tasks on this runtime from other threads.
