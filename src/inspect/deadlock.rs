@@ -55,7 +55,10 @@ const PRINTED: usize = 40;
 
 impl fmt::Display for Deadlock {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "deadlock of {} tasks", self.tasks.len())?;
+        match self.tasks.len() {
+            1 => f.write_str("deadlock of 1 task:")?,
+            tasks => write!(f, "deadlock of {tasks} tasks:")?,
+        }
         for task in self.tasks.iter().take(PRINTED) {
             write!(f, "\n  {task}")?;
         }
@@ -292,8 +295,8 @@ fn report(handler: Option<Handler>) {
             let thread = thread::current();
             let name = thread.name().unwrap_or("unnamed");
             let note = format!(
-                "windlass: thread `{name}` sleeps, and nothing on it can wake its tasks: it hangs, \
-                 unless another thread wakes one of them. {deadlock}\n"
+                "windlass: no event can wake the tasks of thread `{name}`. Unless another thread \
+                 wakes one, this is a {deadlock}\n"
             );
             let _ = io::stderr().write_all(note.as_bytes()); // standard error may be closed
         }

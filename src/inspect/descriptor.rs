@@ -17,9 +17,10 @@ mod windows {
 #[cfg(unix)]
 mod unix {
     use std::fs;
-    use std::os::fd::{BorrowedFd, RawFd};
+    use std::io::{stdin, stdout};
+    use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
-    use rustix::fs::{FileType, fstat};
+    use rustix::fs::{FileType, Stat, fstat};
     use rustix::net::{SocketAddrAny, SocketType, getpeername, getsockname, sockopt};
 
     /// Describes the file of a descriptor for which a task of this thread waits.
@@ -72,18 +73,27 @@ mod unix {
     }
 
     fn file(fd: BorrowedFd<'_>) -> Option<String> {
-        let kind = match FileType::from_raw_mode(fstat(fd).ok()?.st_mode) {
+        let stat = fstat(fd).ok()?;
+        let kind = match FileType::from_raw_mode(stat.st_mode) {
             FileType::Fifo => "pipe",
             FileType::CharacterDevice => "device",
             FileType::RegularFile => "file",
             _ => "descriptor",
         };
-        Some(linked(fd).unwrap_or_else(|| kind.into()))
+        let text = linked(fd).unwrap_or_else(|| kind.into());
+        // `io::stdin` may have opened the file of the stream a second time.
+        let (stdin, stdout) = (stdin(), stdout());
+        for (stream, name) in [(stdin.as_fd(), "input"), (stdout.as_fd(), "output")] {
+            let is_same = |it: Stat| (it.st_dev, it.st_ino) == (stat.st_dev, stat.st_ino);
+            if kind != "descriptor" && fstat(stream).is_ok_and(is_same) {
+                return Some(text + ", standard " + name);
+            }
+        }
+        Some(text)
     }
 
     /// What Linux calls the file.
     fn linked(fd: BorrowedFd<'_>) -> Option<String> {
-        use std::os::fd::AsRawFd;
         let number = fd.as_raw_fd();
         let link = fs::read_link(format!("/proc/self/fd/{number}")).ok()?;
         let link = link.to_string_lossy();

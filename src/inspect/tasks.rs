@@ -79,6 +79,7 @@ pub(crate) fn list(describes: bool) -> Vec<TaskInfo> {
     let entries = list_tasks();
     let mut waits = Waits {
         describes,
+        by_task: HashMap::with_capacity(entries.len()),
         ..Waits::default()
     };
     waits.add_facade();
