@@ -96,6 +96,7 @@
 //! task. Create a `Runtime` there, or use another thread, and end the child without returning into
 //! the loop. In a program with other threads, the system's rules about `fork` and threads apply.
 
+mod waits;
 mod runtime;
 mod blocking;
 pub mod coroutine;
