@@ -17,39 +17,27 @@ use windlass::sync::{Event, Mutex, Semaphore, mpsc, oneshot};
 use windlass::task::{StopSource, TaskGroup};
 use windlass::{Task, inspect, io, spawn, time, yield_now};
 
-/// The names of the programs.
-pub const CAUSES: [&str; 11] = [
-    "joins",
-    "locks",
-    "channel",
-    "event",
-    "waker",
-    "semaphore",
-    "stdin",
-    "group",
-    "oneshot",
-    "thread",
-    "select",
-];
-
 type Program = Pin<Box<dyn Future<Output = ()>>>;
 
+/// The programs by name.
+const PROGRAMS: [(&str, fn() -> Program); 11] = [
+    ("joins", || Box::pin(joins())),
+    ("locks", || Box::pin(locks())),
+    ("channel", || Box::pin(channel())),
+    ("event", || Box::pin(event())),
+    ("waker", || Box::pin(waker())),
+    ("semaphore", || Box::pin(semaphore())),
+    ("stdin", || Box::pin(stdin())),
+    ("group", || Box::pin(group())),
+    ("oneshot", || Box::pin(leaked_sender())),
+    ("thread", || Box::pin(wake_from_a_thread())),
+    ("select", || Box::pin(select_with_a_timer())),
+];
+
 /// Returns the program of that name.
-pub fn program(cause: &str) -> Option<Program> {
-    Some(match cause {
-        "joins" => Box::pin(joins()),
-        "locks" => Box::pin(locks()),
-        "channel" => Box::pin(channel()),
-        "event" => Box::pin(event()),
-        "waker" => Box::pin(waker()),
-        "semaphore" => Box::pin(semaphore()),
-        "stdin" => Box::pin(stdin()),
-        "group" => Box::pin(group()),
-        "oneshot" => Box::pin(leaked_sender()),
-        "thread" => Box::pin(wake_from_a_thread()),
-        "select" => Box::pin(select_with_a_timer()),
-        _ => return None,
-    })
+pub fn program(name: &str) -> Option<Program> {
+    let found = PROGRAMS.iter().find(|(known, _)| *known == name);
+    found.map(|(_, start)| start())
 }
 
 /// Two tasks join each other.
@@ -197,9 +185,9 @@ async fn select_with_a_timer() {
 }
 
 fn main() {
-    let cause = std::env::args().nth(1).unwrap_or_default();
-    match program(&cause) {
+    let name = std::env::args().nth(1).unwrap_or_default();
+    match program(&name) {
         Some(program) => windlass::block_on(program),
-        None => eprintln!("usage: hangs {}", CAUSES.join("|")),
+        None => eprintln!("usage: hangs {}", PROGRAMS.map(|(name, _)| name).join("|")),
     }
 }

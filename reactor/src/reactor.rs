@@ -168,7 +168,8 @@ impl Reactor {
         self.inner.park().pulse()
     }
 
-    /// Lists what the futures of this thread wait for in this reactor.
+    /// Lists what the futures of this thread wait for in this reactor, and the lookups of host
+    /// names of all threads.
     ///
     /// It takes time in proportion to the number of sources and timers.
     ///

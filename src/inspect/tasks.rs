@@ -11,9 +11,10 @@ use windlass_reactor::{Reactor, WaitEvent, is_driven};
 
 use super::descriptor::describe;
 use super::track;
-use super::wait::Wait;
-use super::wait_point::{self, FacadeWait, SourceKind, WaitKind, WakerId};
+use super::wait::{Wait, signals_text};
 use crate::runtime::list_job_receivers;
+use crate::waits::{FacadeGroup, FacadeWait, Place, SourceKind, WaitKind, WakerId};
+use crate::waits::{list_groups, list_objects, list_remote, list_sources};
 
 /// A task at the time of a listing.
 ///
@@ -30,7 +31,7 @@ pub struct TaskInfo {
     pub spawned_at: &'static Location<'static>,
     /// Whether it is the future of a `block_on`.
     pub is_main: bool,
-    /// The task that waits for a group of which this task is a child.
+    /// The task that has created the group of which this task is a child.
     pub parent: Option<TaskId>,
     /// The time since its first poll, or since [`track`](super::track) was called.
     pub age: Option<Duration>,
@@ -142,7 +143,10 @@ impl Waits {
     }
 
     fn add_facade(&mut self) {
-        let waits = wait_point::list();
+        let mut waits = Vec::new();
+        list_objects(&mut waits);
+        list_remote(&mut waits);
+        let groups = self.list_groups();
         for wait in &waits {
             if let WaitKind::Scope { children } = &wait.kind {
                 let children = children.iter().map(|child| child.data.addr());
@@ -151,12 +155,8 @@ impl Waits {
             }
         }
         for wait in waits {
-            let parent = self.task_of(wait.waker);
-            if let (WaitKind::Group { children, .. }, Some(parent)) = (&wait.kind, parent) {
-                self.parents
-                    .extend(children.iter().map(|&child| (child, parent)));
-            }
-            let (waker, described) = (wait.waker, self.describe(wait));
+            let group = groups.get(&wait.object);
+            let (waker, described) = (wait.waker, self.describe(wait, group));
             self.add(waker, described);
         }
         for (task, remotes) in list_job_receivers() {
@@ -164,19 +164,31 @@ impl Waits {
         }
     }
 
-    fn describe(&self, wait: FacadeWait) -> Wait {
+    /// Notes the parents of the children of groups. Returns the groups by their object.
+    fn list_groups(&mut self) -> HashMap<usize, FacadeGroup> {
+        let mut groups = Vec::new();
+        list_groups(&mut groups);
+        for group in &groups {
+            let children = group.children.iter();
+            let parent = children.filter_map(|&child| Some((child, group.created_by?)));
+            self.parents.extend(parent);
+        }
+        groups
+            .into_iter()
+            .map(|group| (group.object, group))
+            .collect()
+    }
+
+    fn describe(&self, wait: FacadeWait, group: Option<&FacadeGroup>) -> Wait {
         let created_at = wait.created_at;
-        let receive = |channel, senders| Wait::Receive {
-            channel,
-            created_at,
-            senders,
-        };
         match wait.kind {
-            WaitKind::MutexLock { owner } => Wait::Lock {
+            WaitKind::MutexLock { owner, .. } => Wait::Lock {
                 created_at,
                 held_by: owner.and_then(|owner| self.task_of(owner)),
             },
-            WaitKind::Semaphore { wants, available } => Wait::Semaphore {
+            WaitKind::Semaphore {
+                wants, available, ..
+            } => Wait::Semaphore {
                 created_at,
                 wanted: wants,
                 available,
@@ -186,22 +198,44 @@ impl Waits {
                 created_at,
                 capacity,
             },
-            WaitKind::ChannelReceive { senders } => receive("mpsc", Some(senders)),
-            WaitKind::OneshotReceive => receive("oneshot", None),
+            WaitKind::ChannelReceive { senders } => receive("mpsc", wait, Some(senders)),
+            WaitKind::OneshotReceive => receive("oneshot", wait, None),
             WaitKind::OneshotClosed => Wait::Closed { created_at },
-            WaitKind::WatchChanged => receive("watch", None),
-            WaitKind::Group { children, queued } => Wait::Group { children, queued },
+            WaitKind::Watch => receive("watch", wait, None),
+            WaitKind::Group => Wait::Group {
+                created_at: group.map(|group| group.created_at),
+                children: group
+                    .map(|group| group.children.clone())
+                    .unwrap_or_default(),
+                queued: group.map_or(0, |group| group.queued),
+            },
             WaitKind::Scope { children } => Wait::Scope {
                 children: children.len(),
             },
-            WaitKind::Stop { .. } => Wait::Stop { created_at },
+            WaitKind::Stop => Wait::Stop { created_at },
+            kind => self.describe_outer(kind, created_at),
+        }
+    }
+
+    /// Describes a wait for an event from outside of the thread.
+    fn describe_outer(&self, kind: WaitKind, place: Option<Place>) -> Wait {
+        match kind {
             WaitKind::Blocking { pool, is_running } => Wait::Blocking { pool, is_running },
-            WaitKind::File { operation, fd } => Wait::File {
+            WaitKind::File {
                 operation,
-                what: fd.map_or_else(|| "a file".into(), describe_file),
+                fd,
+                is_running,
+            } => Wait::File {
+                operation,
+                what: fd.filter(|_| self.describes).and_then(describe_file),
+                is_running,
             },
-            WaitKind::FileOrder { ahead } => Wait::FileOrder { ahead },
-            WaitKind::Remote => Wait::RemoteTask,
+            WaitKind::FileOrder { running } => Wait::FileOrder { running },
+            WaitKind::Remote => Wait::RemoteTask { spawned_at: place },
+            WaitKind::Signals(signals) => Wait::Signal {
+                what: signals_text(&signals),
+            },
+            _ => Wait::Unknown,
         }
     }
 
@@ -210,7 +244,7 @@ impl Waits {
         let Some(reactor) = is_driven().then(Reactor::current).and_then(Result::ok) else {
             return;
         };
-        let sources = wait_point::list_sources().into_iter();
+        let sources = list_sources().into_iter();
         let sources: HashMap<_, _> = sources.map(|it| (i64::from(it.fd), it.kind)).collect();
         let now = Instant::now();
         for wait in reactor.list_waits() {
@@ -241,6 +275,7 @@ impl Waits {
                 left: at.map(|at| at.saturating_duration_since(now)),
             },
             WaitEvent::NextTurn => Wait::NextTurn,
+            WaitEvent::Lookup => Wait::Lookup,
             WaitEvent::Readable(fd) => {
                 let (fd, what) = described(fd);
                 Wait::Readable { fd, what }
@@ -313,23 +348,28 @@ fn watched_fd(event: &WaitEvent) -> i64 {
 fn describe_source(source: &SourceKind) -> Wait {
     match source {
         SourceKind::Child { pid } => Wait::Child { pid: *pid },
-        SourceKind::Signals(signals) => {
-            let signals: Vec<_> = signals.iter().map(|it| format!("{it:?}")).collect();
-            Wait::Signal {
-                what: signals.join(" or "),
-            }
-        }
+        SourceKind::Signals(signals) => Wait::Signal {
+            what: signals_text(signals),
+        },
+    }
+}
+
+fn receive(channel: &'static str, wait: FacadeWait, senders: Option<usize>) -> Wait {
+    Wait::Receive {
+        channel,
+        created_at: wait.created_at,
+        senders,
     }
 }
 
 #[cfg(unix)]
-fn describe_file(fd: i32) -> String {
-    describe(fd)
+fn describe_file(fd: i32) -> Option<String> {
+    Some(describe(fd))
 }
 
 #[cfg(windows)]
-fn describe_file(_: i32) -> String {
-    "a file".into()
+fn describe_file(_: i32) -> Option<String> {
+    None
 }
 
 /// The most waits that the description of a task names.

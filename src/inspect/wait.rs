@@ -88,6 +88,8 @@ pub enum Wait {
         /// The time until the deadline at the time of the listing.
         left: Option<Duration>,
     },
+    /// The lookup of a host name.
+    Lookup,
     /// The end of a task.
     Join(TaskId),
     /// The next turn of the loop, because the task has used up its budget.
@@ -143,6 +145,8 @@ pub enum Wait {
     /// The next child of a [`TaskGroup`](crate::task::TaskGroup) to end.
     #[non_exhaustive]
     Group {
+        /// Where the group was created.
+        created_at: Place,
         /// The children that run.
         children: Vec<TaskId>,
         /// The number of children that wait for room.
@@ -173,17 +177,23 @@ pub enum Wait {
     File {
         /// The operation, for example `read`.
         operation: &'static str,
-        /// The path of the file, or what else is known of it.
-        what: String,
+        /// The path of the file, if it is open.
+        what: Option<String>,
+        /// The system performs the operation. Otherwise it is queued.
+        is_running: bool,
     },
     /// Earlier operations on the same file.
     #[non_exhaustive]
     FileOrder {
         /// The number of these operations.
-        ahead: usize,
+        running: usize,
     },
     /// A task of another runtime, see [`RemoteTask`](crate::RemoteTask).
-    RemoteTask,
+    #[non_exhaustive]
+    RemoteTask {
+        /// Where it was spawned.
+        spawned_at: Place,
+    },
     /// Jobs of the other threads that have a [`Remote`](crate::Remote) of the runtime.
     #[non_exhaustive]
     Jobs {
@@ -273,20 +283,65 @@ impl fmt::Display for Wait {
                 Some(left) => write!(f, "timer in {left:.1?}"),
                 None => f.write_str("timer without a deadline"),
             },
+            Wait::Lookup => f.write_str("lookup of a host name"),
             Wait::Join(task) => write!(f, "join of task {task}"),
             Wait::NextTurn => f.write_str("next turn, after a budget was used up"),
             Wait::Blocking { pool, is_running } => {
-                let state = if *is_running { "running" } else { "queued" };
-                write!(f, "closure of the pool `{pool}` ({state})")
+                write!(f, "closure of the pool `{pool}` ({})", state(*is_running))
             }
-            Wait::File { operation, what } => write!(f, "{operation} of {what}"),
-            Wait::FileOrder { ahead } => write!(f, "{ahead} earlier operations of its file"),
-            Wait::RemoteTask => f.write_str("task of another runtime"),
+            Wait::File {
+                operation,
+                what,
+                is_running,
+            } => {
+                let file = what.as_deref().unwrap_or("a file");
+                write!(f, "{operation} of {file} ({})", state(*is_running))
+            }
+            Wait::FileOrder { running } => write!(f, "{running} earlier operations of its file"),
+            Wait::RemoteTask { spawned_at } => {
+                f.write_str("task of another runtime")?;
+                match spawned_at {
+                    Some(place) => write!(f, ", spawned at {place}"),
+                    None => Ok(()),
+                }
+            }
             Wait::Jobs { remotes } => write!(f, "jobs of {remotes} `Remote`s"),
             Wait::Unknown => f.write_str("unknown event, behind a combinator or of foreign code"),
             _ => self.fmt_sync(f),
         }
     }
+}
+
+fn state(is_running: bool) -> &'static str {
+    if is_running { "running" } else { "queued" }
+}
+
+/// The names of signals, such as `SIGINT or SIGTERM`.
+pub(crate) fn signals_text(signals: &[i32]) -> String {
+    let texts: Vec<_> = signals.iter().map(|&signal| signal_text(signal)).collect();
+    texts.join(" or ")
+}
+
+#[cfg(unix)]
+fn signal_text(signal: i32) -> String {
+    let names = [
+        (libc::SIGHUP, "SIGHUP"),
+        (libc::SIGINT, "SIGINT"),
+        (libc::SIGQUIT, "SIGQUIT"),
+        (libc::SIGUSR1, "SIGUSR1"),
+        (libc::SIGUSR2, "SIGUSR2"),
+        (libc::SIGALRM, "SIGALRM"),
+        (libc::SIGTERM, "SIGTERM"),
+        (libc::SIGCHLD, "SIGCHLD"),
+        (libc::SIGWINCH, "SIGWINCH"),
+    ];
+    let name = names.iter().find(|(number, _)| *number == signal);
+    name.map_or_else(|| signal.to_string(), |(_, name)| (*name).to_owned())
+}
+
+#[cfg(windows)]
+fn signal_text(signal: i32) -> String {
+    signal.to_string()
 }
 
 impl Wait {
@@ -340,7 +395,15 @@ impl Wait {
             Wait::Closed { created_at } => {
                 write!(f, "close of the oneshot channel{}", CreatedAt(*created_at))
             }
-            Wait::Group { children, queued } => fmt_group(f, children, *queued),
+            Wait::Group {
+                created_at,
+                children,
+                queued,
+            } => {
+                let created_at = CreatedAt(*created_at);
+                write!(f, "end of a child of the group{created_at}")?;
+                fmt_children(f, children, *queued)
+            }
             Wait::Scope { children } => write!(f, "{children} children of a scope"),
             Wait::Stop { created_at } => write!(f, "stop{}", CreatedAt(*created_at)),
             other => unreachable!("{other:?} is described by `Display`"),
@@ -351,8 +414,7 @@ impl Wait {
 /// The most children that the description of a group names.
 const NAMED_CHILDREN: usize = 8;
 
-fn fmt_group(f: &mut fmt::Formatter<'_>, children: &[TaskId], queued: usize) -> fmt::Result {
-    f.write_str("end of a child of the group")?;
+fn fmt_children(f: &mut fmt::Formatter<'_>, children: &[TaskId], queued: usize) -> fmt::Result {
     for (index, child) in children.iter().take(NAMED_CHILDREN).enumerate() {
         let before = if index == 0 { ": task" } else { "," };
         write!(f, "{before} {child}")?;
