@@ -19,6 +19,7 @@ use windlass_reactor::{Reactor, is_driven};
 use super::graph::{Cycle, Graph};
 use super::tasks::{TaskInfo, list, tasks};
 use super::wait::{Origin, Wait};
+use crate::blocking;
 
 /// Tasks that wait, and nothing is left that could wake them.
 ///
@@ -234,22 +235,29 @@ fn on_idle() -> Option<Duration> {
         _ => (now, PATIENCE),
     };
     let left = patience.saturating_sub(now - since + TOLERANCE);
-    let findings = match (&handler, left) {
-        (None, Duration::ZERO) | (Some(_), _) => examine(),
-        _ => Findings::Unclear,
+    let findings = if handler.is_some() || left.is_zero() {
+        examine()
+    } else {
+        Findings::Unclear
     };
     WATCH.set(Watch::Settled { polls });
     match findings {
         Findings::MayContinue => return None,
         Findings::Hangs => {}
-        Findings::Unclear if left.is_zero() => {}
+        Findings::Unclear if left.is_zero() && !blocking::has_closures() => {}
         Findings::Unclear => {
+            // A closure of a pool may wake the task later, so this waits twice as long each time.
+            let patience = if left.is_zero() {
+                2 * patience
+            } else {
+                patience
+            };
             WATCH.set(Watch::Suspected {
                 polls,
                 since,
                 patience,
             });
-            return Some(left + TOLERANCE);
+            return Some(patience.saturating_sub(now - since));
         }
     }
     report(handler);

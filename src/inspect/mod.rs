@@ -22,6 +22,7 @@ pub(crate) mod thread_state;
 pub(crate) mod stack;
 mod track;
 mod wait;
+pub(crate) mod wait_point;
 
 pub use deadlock::{Deadlock, deadlock};
 pub(crate) use deadlock::{

@@ -12,9 +12,9 @@ use windlass_reactor::{Reactor, WaitEvent, is_driven};
 use super::descriptor::describe;
 use super::track;
 use super::wait::{Wait, signals_text};
+use super::wait_point::{self, FacadeGroup, FacadeWait, SourceKind, WaitKind, WakerId};
 use crate::runtime::list_job_receivers;
-use crate::waits::{FacadeGroup, FacadeWait, Place, SourceKind, WaitKind, WakerId};
-use crate::waits::{list_groups, list_objects, list_remote, list_sources};
+use crate::waits::{FileOperationKind, Place};
 
 /// A task at the time of a listing.
 ///
@@ -143,9 +143,7 @@ impl Waits {
     }
 
     fn add_facade(&mut self) {
-        let mut waits = Vec::new();
-        list_objects(&mut waits);
-        list_remote(&mut waits);
+        let waits = wait_point::list();
         let groups = self.list_groups();
         for wait in &waits {
             if let WaitKind::Scope { children } = &wait.kind {
@@ -166,8 +164,7 @@ impl Waits {
 
     /// Notes the parents of the children of groups. Returns the groups by their object.
     fn list_groups(&mut self) -> HashMap<usize, FacadeGroup> {
-        let mut groups = Vec::new();
-        list_groups(&mut groups);
+        let groups = wait_point::list_groups();
         for group in &groups {
             let children = group.children.iter();
             let parent = children.filter_map(|&child| Some((child, group.created_by?)));
@@ -213,27 +210,32 @@ impl Waits {
                 children: children.len(),
             },
             WaitKind::Stop => Wait::Stop { created_at },
-            kind => self.describe_outer(kind, created_at),
+            kind => Self::describe_outer(kind, created_at),
         }
     }
 
     /// Describes a wait for an event from outside of the thread.
-    fn describe_outer(&self, kind: WaitKind, place: Option<Place>) -> Wait {
+    fn describe_outer(kind: WaitKind, place: Option<Place>) -> Wait {
         match kind {
-            WaitKind::Blocking { pool, is_running } => Wait::Blocking { pool, is_running },
+            WaitKind::Blocking { pool, is_running } => Wait::Blocking {
+                pool,
+                started_at: place,
+                is_running,
+            },
             WaitKind::File {
                 operation,
-                fd,
                 is_running,
             } => Wait::File {
-                operation,
-                what: fd.filter(|_| self.describes).and_then(describe_file),
+                operation: operation_name(operation.kind),
+                fd: operation.fd,
+                what: None,
                 is_running,
             },
             WaitKind::FileOrder { running } => Wait::FileOrder { running },
             WaitKind::Remote => Wait::RemoteTask { spawned_at: place },
-            WaitKind::Signals(signals) => Wait::Signal {
-                what: signals_text(&signals),
+            #[cfg(windows)]
+            WaitKind::Signal(signal) => Wait::Signal {
+                what: signals_text(&[signal]),
             },
             _ => Wait::Unknown,
         }
@@ -244,7 +246,7 @@ impl Waits {
         let Some(reactor) = is_driven().then(Reactor::current).and_then(Result::ok) else {
             return;
         };
-        let sources = list_sources().into_iter();
+        let sources = wait_point::list_sources().into_iter();
         let sources: HashMap<_, _> = sources.map(|it| (i64::from(it.fd), it.kind)).collect();
         let now = Instant::now();
         for wait in reactor.list_waits() {
@@ -321,6 +323,9 @@ impl Waits {
             TaskState::Waiting => {}
             TaskState::Running | TaskState::Ready => waits.clear(),
         }
+        if self.describes {
+            waits.iter_mut().for_each(describe_file);
+        }
         let statistics = track::statistics(entry.id);
         TaskInfo {
             id: entry.id,
@@ -362,14 +367,29 @@ fn receive(channel: &'static str, wait: FacadeWait, senders: Option<usize>) -> W
     }
 }
 
-#[cfg(unix)]
-fn describe_file(fd: i32) -> Option<String> {
-    Some(describe(fd))
+fn operation_name(kind: FileOperationKind) -> &'static str {
+    match kind {
+        FileOperationKind::Read => "read",
+        FileOperationKind::Write => "write",
+        FileOperationKind::Sync => "sync",
+        FileOperationKind::Open => "open",
+        FileOperationKind::Close => "close",
+        FileOperationKind::Other => "operation",
+    }
 }
 
-#[cfg(windows)]
-fn describe_file(_: i32) -> Option<String> {
-    None
+/// Describes the file of a wait of this thread. The list of waits contains those of all threads,
+/// which may close their files at any time.
+fn describe_file(wait: &mut Wait) {
+    #[cfg(unix)]
+    if let Wait::File {
+        fd: Some(fd), what, ..
+    } = wait
+    {
+        *what = Some(describe(*fd));
+    }
+    #[cfg(windows)]
+    let _ = wait;
 }
 
 /// The most waits that the description of a task names.

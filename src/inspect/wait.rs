@@ -169,6 +169,8 @@ pub enum Wait {
     Blocking {
         /// The name of the pool.
         pool: &'static str,
+        /// The call that has started the closure.
+        started_at: Place,
         /// The closure runs. Otherwise it is queued.
         is_running: bool,
     },
@@ -177,7 +179,9 @@ pub enum Wait {
     File {
         /// The operation, for example `read`.
         operation: &'static str,
-        /// The path of the file, if it is open.
+        /// The descriptor of an open file, on Unix.
+        fd: Option<i32>,
+        /// The path of the open file, if it is known.
         what: Option<String>,
         /// The system performs the operation. Otherwise it is queued.
         is_running: bool,
@@ -286,13 +290,22 @@ impl fmt::Display for Wait {
             Wait::Lookup => f.write_str("lookup of a host name"),
             Wait::Join(task) => write!(f, "join of task {task}"),
             Wait::NextTurn => f.write_str("next turn, after a budget was used up"),
-            Wait::Blocking { pool, is_running } => {
-                write!(f, "closure of the pool `{pool}` ({})", state(*is_running))
+            Wait::Blocking {
+                pool,
+                started_at,
+                is_running,
+            } => {
+                write!(f, "closure of the pool `{pool}` ({}", state(*is_running))?;
+                match started_at {
+                    Some(place) => write!(f, ", started at {place})"),
+                    None => f.write_str(")"),
+                }
             }
             Wait::File {
                 operation,
                 what,
                 is_running,
+                ..
             } => {
                 let file = what.as_deref().unwrap_or("a file");
                 write!(f, "{operation} of {file} ({})", state(*is_running))

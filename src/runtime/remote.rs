@@ -6,11 +6,13 @@ use std::future::{Future, poll_fn, ready};
 use std::panic::{Location, RefUnwindSafe, UnwindSafe};
 use std::pin::Pin;
 use std::sync::{Arc, Weak};
-use std::task::{self, Context, Poll};
+use std::task::{Context, Poll};
 
 use futures_channel::{mpsc, oneshot};
 use futures_core::Stream;
 use windlass_executor::{Panic, TaskId, drop_nested, spawn_at, yield_now};
+
+use crate::waits::RemoteWait;
 
 /// A handle that spawns tasks and runs closures on a runtime from any thread.
 ///
@@ -142,6 +144,7 @@ impl Remote {
         RemoteTask {
             output: Some(output),
             drop: drop_nested,
+            wait: RemoteWait::new(spawned_at),
         }
     }
 
@@ -191,6 +194,7 @@ pub struct RemoteTask<T> {
     /// Drops `output`, which may contain further handles, without deep recursion. A function
     /// pointer, because only [`Remote::spawn`] knows that `T` is `'static`.
     drop: fn(Output<T>),
+    wait: RemoteWait,
 }
 
 type Output<T> = oneshot::Receiver<Result<T, Panic>>;
@@ -207,8 +211,14 @@ impl<T> Future for RemoteTask<T> {
     type Output = Result<T, RemoteError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let output = self.output.as_mut().expect("output is present until drop");
-        Poll::Ready(match task::ready!(Pin::new(output).poll(cx)) {
+        let this = &mut *self;
+        let output = this.output.as_mut().expect("output is present until drop");
+        let Poll::Ready(ended) = Pin::new(output).poll(cx) else {
+            this.wait.begin(cx.waker());
+            return Poll::Pending;
+        };
+        this.wait.end();
+        Poll::Ready(match ended {
             Ok(Ok(output)) => Ok(output),
             Ok(Err(panic)) => Err(RemoteError::Panicked(panic)),
             Err(oneshot::Canceled) => Err(RemoteError::Gone),

@@ -5,6 +5,7 @@ use std::fmt;
 use std::marker::{PhantomData, PhantomPinned};
 use std::num::NonZeroU32;
 use std::ops::Deref;
+use std::panic::RefUnwindSafe;
 use std::pin::Pin;
 use std::ptr::NonNull;
 use std::rc::Rc;
@@ -154,6 +155,9 @@ impl<T> Drop for Listed<T> {
         }
     }
 }
+
+// A panic leaves the list consistent.
+impl<T: RefUnwindSafe> RefUnwindSafe for Listed<T> {}
 
 impl<T: fmt::Debug> fmt::Debug for Listed<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

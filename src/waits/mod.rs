@@ -116,7 +116,7 @@ pub(crate) enum WaitKind {
     },
     /// Waits for a [`StopToken`](crate::task::StopToken). The reactor has the timer of a deadline.
     Stop,
-    /// Waits for a closure of a [`Pool`](crate::Pool).
+    /// Waits for a closure of a [`Pool`](crate::Pool). The place is where it was started.
     Blocking {
         /// The name of the pool and of its threads.
         pool: &'static str,
@@ -125,9 +125,7 @@ pub(crate) enum WaitKind {
     },
     /// Waits for an operation on a file.
     File {
-        operation: &'static str,
-        /// The file descriptor, on Unix, unless the operation opens the file.
-        fd: Option<i32>,
+        operation: FileOperation,
         /// The system performs the operation. Otherwise it is queued.
         is_running: bool,
     },
@@ -138,9 +136,28 @@ pub(crate) enum WaitKind {
     },
     /// Waits for a task of another runtime. The place is where it was spawned.
     Remote,
-    /// Waits for one of these signals, on Windows. On Unix, the reactor has a wait for a
-    /// [`FacadeSource`].
-    Signals(Vec<i32>),
+    /// Waits for this signal. On Unix, the reactor has a wait for a [`FacadeSource`] instead.
+    #[cfg(windows)]
+    Signal(i32),
+}
+
+/// An operation on an open file, or one that opens a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FileOperation {
+    pub(crate) kind: FileOperationKind,
+    /// On Unix, unless the operation opens the file.
+    pub(crate) fd: Option<i32>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FileOperationKind {
+    Read,
+    Write,
+    Sync,
+    Open,
+    Close,
+    /// An operation on a directory, on metadata, or on a whole file.
+    Other,
 }
 
 /// A [`TaskGroup`](crate::task::TaskGroup), whether or not a task waits for it.
