@@ -31,7 +31,7 @@ pub struct TaskInfo {
     pub spawned_at: &'static Location<'static>,
     /// Whether it is the future of a `block_on`.
     pub is_main: bool,
-    /// The task that has created the group of which this task is a child.
+    /// The task that has created the group of which this task is a child, or waits for it.
     pub parent: Option<TaskId>,
     /// The time since its first poll, or since [`track`](super::track) was called.
     pub age: Option<Duration>,
@@ -153,7 +153,15 @@ impl Waits {
             }
         }
         for wait in waits {
-            let group = groups.get(&wait.object);
+            let group = groups
+                .get(&wait.object)
+                .filter(|_| wait.kind == WaitKind::Group);
+            if let (Some(group), Some(task)) = (group, self.task_of(wait.waker)) {
+                // The main future creates groups without being known as their creator.
+                for &child in &group.children {
+                    self.parents.entry(child).or_insert(task);
+                }
+            }
             let (waker, described) = (wait.waker, self.describe(wait, group));
             self.add(waker, described);
         }

@@ -377,10 +377,8 @@ impl Wait {
                 available,
             } => {
                 let created_at = CreatedAt(*created_at);
-                write!(
-                    f,
-                    "{wanted} permits of the semaphore{created_at}, which has {available}"
-                )
+                write!(f, "permits of the semaphore{created_at}: ")?;
+                write!(f, "{wanted} wanted, {available} available")
             }
             Wait::Event { created_at } => write!(f, "event{}", CreatedAt(*created_at)),
             Wait::Send {
