@@ -75,7 +75,7 @@
 //!   without I/O in between.
 //! * [`workers`](mod@workers): several processes or threads, each with its own loop.
 //! * [`sync`]: channels and locks of one thread.
-//! * [`inspect`]: the tasks of a running program, what they wait for, and why it hangs.
+//! * [`inspect`]: the tasks of a running program, their waits, and deadlocks.
 //! * The [`futures`](https://docs.rs/futures) crate has combinators (`join!`, `select!`, streams).
 //!   Any channel between threads works.
 //!

@@ -183,7 +183,7 @@ fn a_select_with_a_timer_gets_no_note() {
     assert!(text.contains("the program ends"), "{text}");
 }
 
-/// A runtime whose deadlocks are panics.
+/// A runtime with a handler that panics.
 fn strict() -> Runtime {
     let builder = Runtime::builder().on_deadlock(|deadlock| panic!("{deadlock}"));
     builder.build().unwrap()
@@ -216,7 +216,7 @@ async fn knot() -> Rc<RefCell<Option<Task<()>>>> {
 }
 
 #[test]
-fn a_panic_in_the_handler_propagates_and_the_runtime_stays_usable() {
+fn the_runtime_stays_usable_after_a_panic_in_the_handler() {
     let runtime = strict();
     for _ in 0..3 {
         let message = deadlock_in(&runtime, async {

@@ -326,6 +326,23 @@ fn jobs_of_a_remote_are_listed() {
     assert_eq!(jobs(), "jobs of 0 `Remote`s");
 }
 
+#[test]
+fn another_thread_lists_tasks_by_a_remote() {
+    let runtime = Runtime::new().unwrap();
+    let remote = runtime.remote();
+    let _idle = runtime.spawn(pending::<()>()).named("idle");
+    let thread = std::thread::spawn(move || {
+        let tasks: Vec<TaskInfo> = block_on(remote.run(inspect::tasks)).unwrap();
+        tasks
+            .iter()
+            .any(|task| task.name.as_deref() == Some("idle"))
+    });
+    while !thread.is_finished() {
+        runtime.turn(Some(Duration::from_millis(10))).unwrap();
+    }
+    assert!(thread.join().unwrap());
+}
+
 #[cfg(target_os = "linux")]
 #[test]
 fn child_processes_and_signals_are_listed() {

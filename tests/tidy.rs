@@ -31,6 +31,8 @@ const UNSAFE: &[(&str, usize)] = &[
     ("reactor/src/fork.rs", 5),
     ("src/fs/ring.rs", 3),
     ("reactor/src/poller/portable.rs", 2),
+    // Descriptors of waits, which their sources own.
+    ("src/inspect/descriptor.rs", 1),
     // The handler that copies a stack, and its exchange with the requesting thread.
     ("src/inspect/stack/capture.rs", 10),
     ("src/inspect/stack/mod.rs", 1),

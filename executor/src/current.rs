@@ -118,7 +118,11 @@ pub fn in_task() -> bool {
 ///
 /// [`Executor::list_tasks`]: crate::Executor::list_tasks
 pub fn list_tasks() -> Vec<TaskEntry> {
-    LOCAL.with_borrow(|local| local.iter().flat_map(|inner| inner.list_tasks()).collect())
+    LOCAL.with_borrow(|local| {
+        let mut tasks = Vec::new();
+        local.iter().for_each(|inner| inner.list_tasks(&mut tasks));
+        tasks
+    })
 }
 
 /// Sets an observer for all executors that this thread has now, as [`Executor::observe`] does for

@@ -211,7 +211,9 @@ impl Executor {
     /// assert_eq!((Some(listed.id), listed.state), (task.id(), TaskState::Ready));
     /// ```
     pub fn list_tasks(&self) -> Vec<TaskEntry> {
-        self.inner.list_tasks()
+        let mut tasks = Vec::new();
+        self.inner.list_tasks(&mut tasks);
+        tasks
     }
 
     /// Sets an observer, which is called around each poll from the next turn on, or removes it.

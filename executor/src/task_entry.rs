@@ -39,7 +39,7 @@ pub enum TaskState {
 }
 
 impl ExecutorInner {
-    pub(crate) fn list_tasks(&self) -> Vec<TaskEntry> {
+    pub(crate) fn list_tasks(&self, tasks: &mut Vec<TaskEntry>) {
         let table = self.table();
         // Between the polls of tasks, the loop polls the main future.
         let polls_main = self.is_running.get() && !table.cells().any(|cell| cell.has(RUNNING));
@@ -62,7 +62,8 @@ impl ExecutorInner {
                 foreign_joiner: foreign.and_then(TaskId::of_waker),
             }
         });
-        cells.collect()
+        tasks.reserve(table.len());
+        tasks.extend(cells);
     }
 }
 

@@ -76,10 +76,13 @@ impl fmt::Display for Deadlock {
 /// Finds the tasks of this thread that can never run again, because they wait only for each other,
 /// while other tasks may go on.
 ///
-/// It finds what is certain from joins, locks, groups and scopes. A wait for a channel, a semaphore
-/// or an event counts as one that may end, because any task may hold the other end. A task that
-/// also waits for an event that no table names, in a `select!` for example, is a false alarm, and
-/// so are tasks that another task will cancel.
+/// It follows joins, locks, groups and scopes. A wait for a channel, a semaphore or an event counts
+/// as one that may end, because any task may hold the other end. The waits of a task are
+/// alternatives, so a task of a cycle with another wait that may end is no deadlock.
+///
+/// There are false alarms in three cases. A task also waits for an event that no table names, in a
+/// `select!` for example. Another task will cancel one of the tasks. A lock was taken over from the
+/// task that has locked it.
 ///
 /// # Examples
 ///
@@ -144,7 +147,7 @@ thread_local! {
     static IS_HANDLING: Cell<bool> = const { Cell::new(false) };
 }
 
-/// What is known of the current idle period.
+/// The state of the current idle period.
 #[derive(Clone, Copy)]
 enum Watch {
     Running,

@@ -4,12 +4,12 @@
 //! another wait that ends. A set of tasks is stuck if each wait of each of them needs another task
 //! of the set, a knot in graph theory.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
 use windlass_executor::{TaskId, TaskState};
 
+use super::id_map::IdMap;
 use super::tasks::TaskInfo;
 use super::wait::{Origin, Wait};
 
@@ -73,14 +73,14 @@ fn fmt_task(f: &mut fmt::Formatter<'_>, step: &Step) -> fmt::Result {
 /// The tasks of a thread by their position in the list, and the edges between them.
 pub(crate) struct Graph<'a> {
     tasks: &'a [TaskInfo],
-    positions: HashMap<TaskId, usize>,
+    positions: IdMap<usize>,
     /// For each task, its waits for other tasks: the number of the wait, and the other task.
     edges: Vec<Vec<(usize, usize)>>,
 }
 
 impl<'a> Graph<'a> {
     pub(crate) fn new(tasks: &'a [TaskInfo]) -> Graph<'a> {
-        let positions: HashMap<TaskId, usize> = tasks
+        let positions: IdMap<usize> = tasks
             .iter()
             .enumerate()
             .map(|(position, task)| (task.id, position))
@@ -128,7 +128,7 @@ impl<'a> Graph<'a> {
         match wait.origin() {
             Origin::Never => false,
             Origin::Outside | Origin::Unknown => true,
-            // The waits of its children are listed with those of the task.
+            // The task has the waits of its children as well.
             Origin::ThisThread if matches!(wait, Wait::Scope { .. }) => false,
             Origin::ThisThread => {
                 let tasks = wait.depends_on();

@@ -1,8 +1,8 @@
-//! A view into a running program: its tasks, what they wait for, and why it hangs.
+//! A view into a running program: its tasks, their waits, and deadlocks.
 //!
 //! [`tasks`] lists the tasks of this thread with the events that they wait for, and
-//! [`Runtime::tasks`](crate::Runtime::tasks) those of one runtime. [`track`] adds how often and for
-//! how long they were polled.
+//! [`Runtime::tasks`](crate::Runtime::tasks) lists the tasks of one runtime. [`track`] adds how
+//! often and for how long they were polled.
 //!
 //! A loop that sleeps while nothing can wake its tasks prints a note on standard error after one
 //! second. [`Builder::on_deadlock`](crate::Builder::on_deadlock) replaces the note, for example to
@@ -14,6 +14,7 @@
 mod deadlock;
 mod descriptor;
 mod graph;
+mod id_map;
 pub(crate) mod loops;
 pub(crate) mod observers;
 pub(crate) mod system_call;

@@ -6,7 +6,9 @@ use std::rc::Rc;
 
 use windlass_executor::{Executor, Observer, TaskId, observe_all};
 
-thread_local!(static OBSERVERS: RefCell<Vec<Rc<dyn Observer>>> = const { RefCell::new(Vec::new()) });
+type Observers = Vec<Rc<dyn Observer>>;
+
+thread_local!(static OBSERVERS: RefCell<Observers> = const { RefCell::new(Vec::new()) });
 
 /// Makes `observer` observe all executors of this thread, also those that are created later.
 pub(crate) fn add(observer: Rc<dyn Observer>) {

@@ -1,4 +1,4 @@
-//! The tasks of a thread, and what they wait for.
+//! The tasks of a thread, and their waits.
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
@@ -10,6 +10,7 @@ use windlass_executor::{TaskEntry, TaskId, TaskState, list_tasks};
 use windlass_reactor::{Reactor, WaitEvent, is_driven};
 
 use super::descriptor::describe;
+use super::id_map::IdMap;
 use super::track;
 use super::wait::{Wait, signals_text};
 use super::wait_point::{self, FacadeGroup, FacadeWait, SourceKind, WaitKind, WakerId};
@@ -40,7 +41,7 @@ pub struct TaskInfo {
     /// The time that these polls took, as far as they have ended. From the 17th poll on, 1 of 16 is
     /// measured and counts for all.
     pub busy: Option<Duration>,
-    /// What it does.
+    /// Whether it runs, is ready, or waits.
     pub state: TaskState,
     /// The events that it waits for, any of which wakes it. Empty unless it is waiting.
     ///
@@ -50,10 +51,12 @@ pub struct TaskInfo {
     pub waits: Vec<Wait>,
 }
 
-/// Lists the tasks of all runtimes of this thread, with what they wait for.
+/// Lists the tasks of all runtimes of this thread, with their waits.
 ///
 /// It takes about 0.3 µs per task, and some system calls per descriptor that a task waits for. It
 /// costs nothing while it isn't called, because it inverts the tables by which events find tasks.
+///
+/// Another thread runs this by a [`Remote`](crate::Remote): `remote.run(inspect::tasks)`.
 ///
 /// # Examples
 ///
@@ -80,7 +83,7 @@ pub(crate) fn list(describes: bool) -> Vec<TaskInfo> {
     let entries = list_tasks();
     let mut waits = Waits {
         describes,
-        by_task: HashMap::with_capacity(entries.len()),
+        by_task: IdMap::with_capacity_and_hasher(entries.len(), Default::default()),
         ..Waits::default()
     };
     waits.add_facade();
@@ -105,8 +108,8 @@ pub(crate) fn tasks_of(entries: &[TaskEntry]) -> Vec<TaskInfo> {
 struct Waits {
     /// Descriptors are described, which takes system calls.
     describes: bool,
-    by_task: HashMap<TaskId, Vec<Wait>>,
-    parents: HashMap<TaskId, TaskId>,
+    by_task: IdMap<Vec<Wait>>,
+    parents: IdMap<TaskId>,
     /// The waker of the task that polls the child of a scope, by the address of the child's waker.
     scopes: HashMap<usize, WakerId>,
     /// The addresses of the wakers of children of scopes that wait for a listed event.
@@ -124,7 +127,8 @@ impl Waits {
     }
 
     fn push(&mut self, task: TaskId, wait: Wait) {
-        let waits = self.by_task.entry(task).or_default();
+        let one = || Vec::with_capacity(1); // enough for most tasks
+        let waits = self.by_task.entry(task).or_insert_with(one);
         // A task may have the same wait twice, for example after a `select!` in a loop.
         if waits.len() > 8 || !waits.contains(&wait) {
             waits.push(wait);
@@ -386,7 +390,7 @@ fn operation_name(kind: FileOperationKind) -> &'static str {
     }
 }
 
-/// Describes the file of a wait of this thread. The list of waits contains those of all threads,
+/// Describes the file of a wait of this thread. The list has waits of other threads as well,
 /// which may close their files at any time.
 fn describe_file(wait: &mut Wait) {
     #[cfg(unix)]

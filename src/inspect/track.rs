@@ -1,12 +1,13 @@
 //! Statistics of tasks: their age, and the number and duration of their polls.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use windlass_executor::{Observer, TaskId, list_tasks};
 
+use super::id_map::IdMap;
 use super::observers;
 
 /// Starts or stops to collect statistics of the tasks of this thread:
@@ -69,7 +70,7 @@ pub(crate) struct Statistics {
 
 #[derive(Default)]
 struct Tracker {
-    tasks: RefCell<HashMap<TaskId, Statistics>>,
+    tasks: RefCell<IdMap<Statistics>>,
     /// The number of tasks in the table at which those that have ended are removed.
     prune_at: Cell<usize>,
     /// The polls on the stack, the innermost last. A loop may run inside a poll of another.

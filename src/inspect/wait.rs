@@ -152,7 +152,7 @@ pub enum Wait {
         /// The number of children that wait for room.
         queued: usize,
     },
-    /// The children of a [`scope`](crate::task::scope()), whose waits are those of the task.
+    /// The children of a [`scope`](crate::task::scope()). The task has their waits, too.
     #[non_exhaustive]
     Scope {
         /// The number of children that run.

@@ -99,8 +99,8 @@ impl Builder {
     /// a lock or a channel of [`sync`](crate::sync). If some wait for an event that no table names
     /// ([`Wait::Unknown`](crate::inspect::Wait::Unknown)), another thread may cause it. Then the
     /// call comes after a second without a poll. It never comes while a task waits for a timer, a
-    /// descriptor, a file, a child process, a signal or a closure of a [`Pool`](crate::Pool), or
-    /// while a [`Remote`](crate::Remote) exists.
+    /// descriptor, a file, a lookup, a child process, a signal or a closure of a
+    /// [`Pool`](crate::Pool), or while another thread has a [`Remote`](crate::Remote).
     ///
     /// A task that waits for another thread and for an event of this one, in a `select!`, leads to
     /// a false alarm, because only the latter is known.

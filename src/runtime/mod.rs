@@ -268,7 +268,7 @@ impl Runtime {
         self.reactor.next_deadline()
     }
 
-    /// Lists the tasks of this runtime, with what they wait for. See
+    /// Lists the tasks of this runtime, with their waits. See
     /// [`inspect::tasks`](crate::inspect::tasks).
     ///
     /// ```

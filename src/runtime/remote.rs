@@ -82,8 +82,8 @@ thread_local! {
     static RECEIVERS: RefCell<Vec<(TaskId, Weak<()>)>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Lists the tasks of this thread that receive jobs, each with the number of `Remote`s beside that
-/// of the runtime.
+/// Lists the tasks of this thread that receive jobs, each with the number of `Remote`s beside the
+/// runtime's own.
 pub(crate) fn list_job_receivers() -> Vec<(TaskId, usize)> {
     let of_others = |remotes: &Weak<()>| remotes.strong_count().saturating_sub(1);
     RECEIVERS.with_borrow(|receivers| {
