@@ -284,6 +284,15 @@ impl Inner {
     }
 }
 
+/// Returns whether a pool of the process has a closure that runs or is queued.
+pub(crate) fn has_closures() -> bool {
+    let pools = lock(POOLS.get(Mutex::default)).clone(); // `enqueue` locks a queue first
+    pools.iter().any(|(_, inner)| {
+        let queue = lock(&inner.queue);
+        !queue.waiting.is_empty() || !queue.running.is_empty()
+    })
+}
+
 /// Lists the waits for closures, of all threads.
 pub(crate) fn list_waits(waits: &mut Vec<FacadeWait>) {
     let pools = lock(POOLS.get(Mutex::default)).clone(); // `enqueue` locks a queue first

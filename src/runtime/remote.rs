@@ -1,14 +1,16 @@
 //! Spawning and running closures from other threads.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::future::{Future, poll_fn, ready};
 use std::panic::{Location, RefUnwindSafe, UnwindSafe};
 use std::pin::Pin;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
 
 use futures_channel::{mpsc, oneshot};
 use futures_core::Stream;
-use windlass_executor::{Panic, drop_nested, spawn_at, yield_now};
+use windlass_executor::{Panic, TaskId, drop_nested, spawn_at, yield_now};
 
 use crate::waits::RemoteWait;
 
@@ -37,6 +39,8 @@ use crate::waits::RemoteWait;
 #[derive(Clone)]
 pub struct Remote {
     jobs: mpsc::UnboundedSender<Job>,
+    /// Its references are the `Remote`s of a runtime.
+    _counted: Arc<()>,
 }
 
 // A panic leaves both usable, because a job is received as a whole or not at all.
@@ -53,7 +57,10 @@ const BATCH: usize = 64;
 /// Returns a handle and the task that receives its jobs.
 pub(crate) fn channel() -> (Remote, impl Future<Output = ()>) {
     let (sender, mut jobs) = mpsc::unbounded::<Job>();
+    let counted = Arc::new(());
+    let remotes = Arc::downgrade(&counted);
     let arrivals = async move {
+        let _listed = ListedReceiver::new(remotes);
         let mut arrived = 0;
         while let Some(job) = poll_fn(|cx| Pin::new(&mut jobs).poll_next(cx)).await {
             job();
@@ -63,7 +70,50 @@ pub(crate) fn channel() -> (Remote, impl Future<Output = ()>) {
             }
         }
     };
-    (Remote { jobs: sender }, arrivals)
+    let remote = Remote {
+        jobs: sender,
+        _counted: counted,
+    };
+    (remote, arrivals)
+}
+
+thread_local! {
+    /// The tasks of this thread that receive jobs, each with the count of its `Remote`s.
+    static RECEIVERS: RefCell<Vec<(TaskId, Weak<()>)>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Lists the tasks of this thread that receive jobs, each with the number of `Remote`s beside the
+/// runtime's own.
+pub(crate) fn list_job_receivers() -> Vec<(TaskId, usize)> {
+    let of_others = |remotes: &Weak<()>| remotes.strong_count().saturating_sub(1);
+    RECEIVERS.with_borrow(|receivers| {
+        let receivers = receivers.iter();
+        receivers
+            .map(|(task, remotes)| (*task, of_others(remotes)))
+            .collect()
+    })
+}
+
+/// Keeps a task that receives jobs in the list.
+struct ListedReceiver(Option<TaskId>);
+
+impl ListedReceiver {
+    fn new(remotes: Weak<()>) -> Self {
+        let task = TaskId::current();
+        RECEIVERS.with_borrow_mut(|receivers| receivers.extend(task.map(|task| (task, remotes))));
+        ListedReceiver(task)
+    }
+}
+
+impl Drop for ListedReceiver {
+    fn drop(&mut self) {
+        // While the thread ends, the list may be gone.
+        let _ = RECEIVERS.try_with(|receivers| {
+            receivers
+                .borrow_mut()
+                .retain(|(task, _)| Some(*task) != self.0);
+        });
+    }
 }
 
 impl Remote {
