@@ -33,6 +33,8 @@ const UNSAFE: &[(&str, usize)] = &[
     ("reactor/src/fork.rs", 5),
     ("src/fs/ring.rs", 3),
     ("reactor/src/poller/portable.rs", 2),
+    // Descriptors of waits, which their sources own.
+    ("src/inspect/descriptor.rs", 1),
     // The descriptor of a reactor with a registered loop.
     ("src/inspect/thread_notifier.rs", 2),
     // The handler that copies a stack, and its exchange with the requesting thread.

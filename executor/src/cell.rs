@@ -64,6 +64,9 @@ pub(crate) struct Head {
 }
 
 impl Head {
+    pub(crate) const STATE_OFFSET: usize = mem::offset_of!(Head, state);
+    pub(crate) const JOINER_OFFSET: usize = mem::offset_of!(Head, joiner);
+
     #[inline]
     pub(crate) fn has(&self, flags: u32) -> bool {
         self.state.get() & flags != 0
@@ -117,7 +120,9 @@ union Stage<F: Future> {
     output: ManuallyDrop<Result<F::Output, Panic>>,
 }
 
-/// A counted reference to a cell.
+/// A counted reference to a cell. `repr(transparent)`, so that `None` is a null pointer for readers
+/// outside of the process.
+#[repr(transparent)]
 pub(crate) struct Ref(NonNull<Head>);
 
 /// The handle's reference, which knows the type of the output.

@@ -12,10 +12,12 @@ use crate::cell::{OutputRef, PollOutcome};
 use crate::current::{self, Entered};
 use crate::inner::ExecutorInner;
 use crate::key::Key;
+use crate::layout::Addresses;
 use crate::nested_drop;
 use crate::observe::Observer;
-use crate::pulse::{Pulse, publish_polls, publishes_polls};
+use crate::pulse::{Pulse, publish_polls, reports_polls};
 use crate::report::{Published, Report, Unobserved};
+use crate::sample::{Sampled, sampler};
 use crate::task::Task;
 use crate::task_entry::TaskEntry;
 use crate::task_id::TaskId;
@@ -197,6 +199,12 @@ impl Executor {
         self.pulse
     }
 
+    /// Returns where the state of this executor is in memory.
+    #[doc(hidden)]
+    pub fn addresses(&self) -> Addresses {
+        Addresses::of(&self.inner)
+    }
+
     /// Lists the unfinished tasks, and the main future of an unfinished [`run`](Executor::run), in
     /// the order of their slots.
     ///
@@ -209,7 +217,9 @@ impl Executor {
     /// assert_eq!((Some(listed.id), listed.state), (task.id(), TaskState::Ready));
     /// ```
     pub fn list_tasks(&self) -> Vec<TaskEntry> {
-        self.inner.list_tasks()
+        let mut tasks = Vec::new();
+        self.inner.list_tasks(&mut tasks);
+        tasks
     }
 
     /// Sets an observer, which is called around each poll from the next turn on, or removes it.
@@ -311,7 +321,7 @@ impl ExecutorInner {
     ) -> (usize, Poll<F::Output>) {
         let _running = Running::start(self, driver_waker);
         let poll_main = |cx: &mut Context<'_>| main.as_mut().poll(cx);
-        if publishes_polls() {
+        if reports_polls() {
             return self.poll_observed(driver_waker, budget, poll_main);
         }
         self.poll_ready(driver_waker, budget, poll_main, &Unobserved)
@@ -339,9 +349,17 @@ impl ExecutorInner {
         };
         // One instance of the loop for all types of main futures.
         let poll_main: &mut dyn FnMut(&mut Context<'_>) -> Poll<()> = &mut poll_main;
-        let (polls, _) = match self.observer() {
-            None => self.poll_ready(driver_waker, budget, poll_main, &Published),
-            Some(observer) => self.poll_ready(driver_waker, budget, poll_main, &observer),
+        let (polls, _) = match (self.observer(), sampler()) {
+            (None, None) => self.poll_ready(driver_waker, budget, poll_main, &Published),
+            (None, Some(sampler)) => {
+                let report = Sampled::new(sampler, Published);
+                self.poll_ready(driver_waker, budget, poll_main, &report)
+            }
+            (Some(observer), None) => self.poll_ready(driver_waker, budget, poll_main, &observer),
+            (Some(observer), Some(sampler)) => {
+                let report = Sampled::new(sampler, observer);
+                self.poll_ready(driver_waker, budget, poll_main, &report)
+            }
         };
         (polls, result)
     }
@@ -377,6 +395,7 @@ impl ExecutorInner {
                     PollOutcome::Cancelled(key) => self.finish_cancelled(key),
                     PollOutcome::Main => {
                         if let Poll::Ready(output) = poll_main(cx) {
+                            report.polled(TaskId::of_key(key));
                             return (polls, Poll::Ready(output));
                         }
                     }
@@ -400,7 +419,9 @@ impl ExecutorInner {
 
     #[cold]
     fn drain_inbox(&self, driver_waker: &Waker) {
+        let mut wakes = 0;
         let old = self.inbox.drain(driver_waker.clone(), |index, generation| {
+            wakes += 1;
             let table = self.table();
             match generation {
                 Some(generation) => {
@@ -409,6 +430,7 @@ impl ExecutorInner {
                 None => table.wake_slot(index, &self.queue),
             }
         });
+        self.pulse.remote_wakes.add(wakes);
         drop(old);
     }
 }

@@ -11,6 +11,8 @@ const BITS: (u32, u32, u32) = (24, 26, 14);
 #[cfg(target_pointer_width = "32")]
 const BITS: (u32, u32, u32) = (14, 10, 8);
 
+pub(crate) const SLOT_BITS: usize = BITS.0 as usize;
+pub(crate) const GENERATION_BITS: usize = BITS.1 as usize;
 pub(crate) const MAX_TASKS: usize = 1 << BITS.0;
 /// The highest generation is left to the keys below that name no task.
 pub(crate) const MAX_GENERATION: u32 = (1 << BITS.1) - 2;

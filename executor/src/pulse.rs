@@ -4,15 +4,15 @@
 //! for this. A reader finds them through the executor's [`PulseSlot`], which lives forever. The
 //! slot's lock keeps the values alive while they are read.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::panic::Location;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use crate::key::Key;
+use crate::names::Names;
 use crate::task_id::TaskId;
 
 /// The values of an executor that other threads may read.
@@ -30,12 +30,15 @@ pub(crate) struct PulseCell {
     spawned_at: AtomicPtr<Location<'static>>,
     /// The task that is being dropped. Written while polls are published, and
     /// around a drop by the loop.
-    dropped_task: CurrentTask,
+    pub(crate) dropped_task: CurrentTask,
     pub(crate) spawned: Counter,
     pub(crate) ended: Counter,
+    /// Wakes from other threads that the loop has taken from its inbox.
+    pub(crate) remote_wakes: Counter,
 }
 
 /// A counter with one writer.
+#[repr(transparent)]
 pub(crate) struct Counter(AtomicUsize);
 
 impl Counter {
@@ -47,11 +50,19 @@ impl Counter {
     /// Must be called on the executor's thread only.
     #[inline]
     pub(crate) fn increment(&self) {
-        self.0.store(self.0.load(Relaxed).wrapping_add(1), Relaxed);
+        self.add(1);
+    }
+
+    /// Must be called on the executor's thread only.
+    #[inline]
+    pub(crate) fn add(&self, number: usize) {
+        self.0
+            .store(self.0.load(Relaxed).wrapping_add(number), Relaxed);
     }
 }
 
 /// A key that the executor's thread alone writes.
+#[repr(transparent)]
 pub(crate) struct CurrentTask(AtomicUsize);
 
 impl CurrentTask {
@@ -84,6 +95,7 @@ impl PulseCell {
             dropped_task: CurrentTask(AtomicUsize::new(Key::NO_TASK.number())),
             spawned: Counter(AtomicUsize::new(0)),
             ended: Counter(AtomicUsize::new(0)),
+            remote_wakes: Counter(AtomicUsize::new(0)),
         }
     }
 
@@ -135,6 +147,7 @@ impl PulseCell {
             spawned_at,
             spawned: self.spawned.get(),
             ended: self.ended.get(),
+            remote_wakes: self.remote_wakes.get(),
         }
     }
 }
@@ -172,7 +185,7 @@ struct SlotState {
     epoch: u64,
     pulse: Option<Published>,
     /// The names of tasks, also of finished ones as long as there is a handle.
-    names: HashMap<Key, Arc<str>>,
+    names: Names,
 }
 
 /// A pointer to the values of an executor that exists.
@@ -187,7 +200,7 @@ impl PulseSlot {
         PulseSlot(Mutex::new(SlotState {
             epoch: 0,
             pulse: None,
-            names: HashMap::new(),
+            names: Names::default(),
         }))
     }
 
@@ -209,23 +222,24 @@ impl PulseSlot {
     pub(crate) fn close(&self) {
         let mut state = self.lock();
         state.pulse = None;
-        state.names = HashMap::new();
+        state.names.clear();
     }
 
     pub(crate) fn set_name(&self, key: Key, name: Arc<str>) {
-        self.lock().names.insert(key, name);
+        self.lock().names.set(key, name);
     }
 
     pub(crate) fn name(&self, key: Key) -> Option<Arc<str>> {
-        self.lock().names.get(&key).cloned()
+        self.lock().names.get(key)
     }
 
     pub(crate) fn forget_name(&self, key: Key) {
-        let names = &mut self.lock().names;
-        names.remove(&key);
-        if names.capacity() > 256 && names.len() <= names.capacity() / 4 {
-            names.shrink_to((2 * names.len()).max(256));
-        }
+        self.lock().names.remove(key);
+    }
+
+    /// The address of the list of names. The slot never moves.
+    pub(crate) fn names_address(&self) -> usize {
+        ptr::from_ref(self.lock().names.entries()).expose_provenance()
     }
 
     /// In a forked child, a thread of the parent may hold the lock forever.
@@ -278,7 +292,7 @@ impl Pulse {
     pub fn name(&self, task: TaskId) -> Option<Arc<str>> {
         let state = self.slot.lock();
         let names = (state.epoch == self.epoch).then_some(&state.names)?;
-        names.get(&task.0).cloned()
+        names.get(task.0)
     }
 }
 
@@ -316,9 +330,16 @@ pub struct PulseReading {
     pub spawned: usize,
     /// How many of them have ended. Wraps around.
     pub ended: usize,
+    /// How many wakes from other threads the loop has received. Wakes of one task between two
+    /// checks of the loop count once. Wraps around.
+    pub remote_wakes: usize,
 }
 
-static PUBLISHES_POLLS: AtomicBool = AtomicBool::new(false);
+/// How the loops report their polls. While it is zero, they report nothing.
+static REPORTS: AtomicU8 = AtomicU8::new(0);
+
+const PUBLISH: u8 = 1;
+pub(crate) const SAMPLE: u8 = 2;
 
 /// Makes all executors of the process publish where the task was spawned that they poll, or stops
 /// that.
@@ -326,10 +347,22 @@ static PUBLISHES_POLLS: AtomicBool = AtomicBool::new(false);
 /// It takes effect at the next turn of each loop. While it is on, each poll costs a load and a
 /// store. While it is off, a turn costs a load and a branch.
 pub fn publish_polls(publishes: bool) {
-    PUBLISHES_POLLS.store(publishes, Relaxed);
+    set_report(PUBLISH, publishes);
+}
+
+pub(crate) fn set_report(report: u8, is_on: bool) {
+    if is_on {
+        REPORTS.fetch_or(report, Relaxed);
+    } else {
+        REPORTS.fetch_and(!report, Relaxed);
+    }
 }
 
 #[inline]
-pub(crate) fn publishes_polls() -> bool {
-    PUBLISHES_POLLS.load(Relaxed)
+pub(crate) fn reports_polls() -> bool {
+    REPORTS.load(Relaxed) != 0
+}
+
+pub(crate) fn samples_polls() -> bool {
+    REPORTS.load(Relaxed) & SAMPLE != 0
 }

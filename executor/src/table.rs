@@ -53,6 +53,11 @@ impl Table {
         self.slots.iter().flatten()
     }
 
+    /// The list of slots, for readers outside of the process.
+    pub(crate) fn slots(&self) -> &Vec<Option<Ref>> {
+        &self.slots
+    }
+
     /// The key of the task in the slot.
     pub(crate) fn key_in(&self, slot: u32) -> Option<Key> {
         let cell = self.slots.get(slot as usize)?.as_ref()?;

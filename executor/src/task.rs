@@ -15,7 +15,7 @@ use crate::cell::{
 use crate::current;
 use crate::inner::{ExecutorInner, SpawnOutcome, too_many_tasks};
 use crate::panic::Panic;
-use crate::pulse::publishes_polls;
+use crate::pulse::reports_polls;
 use crate::task_id::TaskId;
 use crate::waker::index_in;
 
@@ -417,7 +417,7 @@ fn cancel(cell: &Ref) -> bool {
     if !cell.has(DONE | EMPTY) {
         let inner = executor_of(cell).expect("an unfinished task has its executor");
         let removed = inner.remove(cell.key.get());
-        if publishes_polls() {
+        if reports_polls() {
             drop_published(&inner, cell);
         } else {
             forget_name(cell); // before user code, which may panic

@@ -11,7 +11,8 @@ use crate::current;
 use crate::key::Key;
 use crate::task_id::TaskId;
 
-static VTABLE: RawWakerVTable = RawWakerVTable::new(clone, wake, wake, drop);
+/// The functions of all wakers of this crate.
+pub(crate) static VTABLE: RawWakerVTable = RawWakerVTable::new(clone, wake, wake, drop);
 
 /// The waker of the task that `key` names. Its drop has no effect, so callers may skip it.
 #[inline]

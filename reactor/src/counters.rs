@@ -2,22 +2,22 @@
 
 use std::sync::OnceLock;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
 /// The values of a reactor that other threads may read. The reactor's thread writes them, with the
 /// exception of `notifications`.
 #[derive(Debug)]
 pub(crate) struct Counters {
-    turns: AtomicU32,
-    timers_set: AtomicU64,
+    pub(crate) turns: AtomicU64,
+    pub(crate) timers_set: AtomicU64,
     timers_fired: AtomicU64,
     lateness: AtomicU64,
     max_lateness: AtomicU64,
     registrations: AtomicU64,
     timer_settings: AtomicU64,
     notifications: AtomicU64,
-    sources: AtomicU64,
+    pub(crate) sources: AtomicU64,
     /// The next end of a wait is reported to `ON_UNPARK`.
     reports_unpark: AtomicBool,
 }
@@ -26,7 +26,7 @@ impl Counters {
     pub(crate) fn new() -> Self {
         let zero = || AtomicU64::new(0);
         Counters {
-            turns: AtomicU32::new(0),
+            turns: zero(),
             timers_set: zero(),
             timers_fired: zero(),
             lateness: zero(),
@@ -41,9 +41,14 @@ impl Counters {
 
     /// Called when a wait has ended that may have blocked.
     #[inline]
-    pub(crate) fn end_wait(&self, turn: u32) {
-        self.turns.store(turn, Relaxed);
+    pub(crate) fn end_wait(&self, turn: u64) {
+        self.set_turns(turn);
         self.report_unpark();
+    }
+
+    #[inline]
+    pub(crate) fn set_turns(&self, turns: u64) {
+        self.turns.store(turns, Relaxed);
     }
 
     #[inline]
@@ -54,7 +59,7 @@ impl Counters {
     /// Counts timers that have fired together, the first of them this late (ns).
     pub(crate) fn add_fired(&self, timers: usize, lateness: u64) {
         add(&self.timers_fired, timers as u64);
-        add(&self.lateness, lateness);
+        add(&self.lateness, timers as u64 * lateness);
         if lateness > self.max_lateness.load(Relaxed) {
             self.max_lateness.store(lateness, Relaxed);
         }
@@ -80,7 +85,7 @@ impl Counters {
     pub(crate) fn read(&self) -> ReactorReading {
         let read = |counter: &AtomicU64| counter.load(Relaxed);
         ReactorReading {
-            turns: self.turns.load(Relaxed),
+            turns: read(&self.turns),
             timers_set: read(&self.timers_set),
             timers_fired: read(&self.timers_fired),
             total_lateness: Duration::from_nanos(read(&self.lateness)),
@@ -130,17 +135,17 @@ static ON_UNPARK: OnceLock<fn()> = OnceLock::new();
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct ReactorReading {
-    /// How many turns were started before the last wait that could block. Each makes one system
-    /// call to wait for events. Wraps around.
-    pub turns: u32,
+    /// How many turns were started before the last wait that could block, or before the last call
+    /// of [`Reactor::pulse`](crate::Reactor::pulse). Each makes one system call to wait for events.
+    pub turns: u64,
     /// How many timers were started.
     pub timers_set: u64,
     /// How many timers have fired.
     pub timers_fired: u64,
-    /// How late the turns were that have fired timers, in total. Each counts the first timer that
-    /// it has fired.
+    /// How late the timers were that have fired, in total. Timers that one turn fires count as late
+    /// as the first of them.
     pub total_lateness: Duration,
-    /// The most that such a turn was late.
+    /// The most that a timer was late.
     pub max_lateness: Duration,
     /// How many system calls have registered descriptors with the poller, or changed that.
     pub registrations: u64,

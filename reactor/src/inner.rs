@@ -15,6 +15,7 @@ use std::time::Duration;
 use crate::clock::MonotonicNanos;
 use crate::completion_source::CompletionSources;
 use crate::fork::Origin;
+use crate::layout::{Addresses, address};
 use crate::park::Park;
 use crate::poller::Poller;
 #[cfg(target_os = "linux")]
@@ -61,7 +62,7 @@ pub(crate) struct ReactorInner {
     /// The idle hook is present, and at most so many sources exist.
     calls_idle_hook: Cell<bool>,
     /// The number of this turn.
-    turn: Cell<u32>,
+    turn: Cell<u64>,
     /// The empty list of wakers of the last turn, kept for its memory.
     scratch: Cell<Vec<Waker>>,
     /// The number of `Reactor`s. While it is zero, nothing turns the reactor.
@@ -127,8 +128,14 @@ impl ReactorInner {
         &self.completions
     }
 
+    /// The lower half of the number, which repeats after four billion turns.
     pub(crate) fn turn_number(&self) -> u32 {
-        self.turn.get()
+        self.turn.get() as u32
+    }
+
+    /// Publishes the exact number of turns.
+    pub(crate) fn publish_turns(&self) {
+        self.park.counters().set_turns(self.turn.get());
     }
 
     /// False in a forked child, where the drivers are the parent's.
@@ -173,6 +180,22 @@ impl ReactorInner {
         panic.map_or(Ok(turned), |payload| resume_unwind(payload))
     }
 
+    /// Returns where the state is that readers outside of the process find by its address.
+    pub(crate) fn addresses(&self) -> Addresses {
+        let (park_state, is_entered) = self.park.state_addresses();
+        let counters = self.park.counters();
+        Addresses {
+            chunks: address(self.registry.borrow().chunks()),
+            timers: self.timers.borrow().entries_address(),
+            deferred: self.park.deferred().as_ptr().expose_provenance(),
+            park_state,
+            is_entered,
+            turns: address(&counters.turns),
+            timers_set: address(&counters.timers_set),
+            sources: address(&counters.sources),
+        }
+    }
+
     /// Returns when timers or completion sources need a turn at the latest.
     pub(crate) fn next_deadline(&self) -> MonotonicNanos {
         let timers = self.timers.borrow_mut().next_deadline();
@@ -180,18 +203,22 @@ impl ReactorInner {
         timers.min(self.completion_deadline.get())
     }
 
-    /// Calls the idle hook if neither a timer nor a limit ends the wait, and limits the wait as it
-    /// says.
+    /// As `wait`, when the loop may block. Calls the idle hook if neither a timer nor a limit ends
+    /// the wait, and limits the wait as it says.
     #[cold]
-    fn call_idle_hook(&self, deadline: MonotonicNanos, limit: Option<Duration>) -> io::Result<()> {
+    fn wait_idle(&self, deadline: MonotonicNanos, limit: Option<Duration>) -> io::Result<()> {
         let waits = limit.is_none() && deadline.instant().is_none();
-        if let Some((hook, _)) = self.idle_hook.get().filter(|_| waits) {
-            if let Some(limit) = hook() {
-                let set_timer = |after| self.set_timer(after);
-                self.park.limit_wait(deadline, limit, set_timer)?;
-            }
-        }
-        Ok(())
+        let Some((hook, _)) = self.idle_hook.get().filter(|_| waits) else {
+            return self.wait_for_events(true);
+        };
+        // The hook may wake tasks, start timers and panic, so the loop counts as awake meanwhile. A
+        // notification that this overwrites still ends the wait of the poller.
+        self.park.cancel_park();
+        let limit = hook();
+        let is_idle = self.submit()? & !self.park.has_deferred();
+        let (deadline, set_timer) = (self.next_deadline(), |after| self.set_timer(after));
+        let blocks = self.park.may_block(is_idle, deadline, limit, set_timer)?;
+        self.wait_for_events(blocks)
     }
 
     /// Sets the idle hook, which is called with at most so many sources.
@@ -241,8 +268,13 @@ impl ReactorInner {
         let set_timer = |after| self.set_timer(after);
         let blocks = self.park.may_block(is_idle, deadline, limit, set_timer)?;
         if blocks && self.calls_idle_hook.get() {
-            self.call_idle_hook(deadline, limit)?;
+            return self.wait_idle(deadline, limit);
         }
+        self.wait_for_events(blocks)
+    }
+
+    #[inline(always)]
+    fn wait_for_events(&self, blocks: bool) -> io::Result<()> {
         let waited = self.poller.wait(blocks);
         self.park
             .unpark(blocks, matches!(waited, Ok(true)), self.turn.get());
@@ -427,6 +459,7 @@ impl ReactorInner {
 
     pub(crate) fn remove_driver(&self, slack: u64) {
         self.drivers.set(self.drivers.get() - 1);
+        self.publish_turns();
         self.remove_slack(slack);
     }
 

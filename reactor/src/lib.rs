@@ -102,6 +102,8 @@ mod park;
 mod counters;
 mod pulse;
 mod waits;
+#[doc(hidden)]
+pub mod layout;
 pub mod fork;
 pub mod completion;
 mod completion_source;

@@ -41,6 +41,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
+use std::ptr;
 use std::sync::Arc;
 use std::task::{Wake, Waker};
 use std::time::Duration;
@@ -59,7 +60,7 @@ use crate::poller::Notifier;
 
 const AWAKE: u8 = 0;
 const NOTIFIED: u8 = 1;
-const PARKED: u8 = 2;
+pub(crate) const PARKED: u8 = 2;
 
 /// The loop does not sleep for a deadline that is this near (ns), because sleeping and waking take
 /// longer. The timer fires early by the same time. Usually the thread then runs in time for the
@@ -336,21 +337,15 @@ impl<N: Notify> Park<N> {
         Ok(true)
     }
 
-    /// Makes the timer end the wait that is about to begin after this time at the latest.
-    pub(crate) fn limit_wait(
-        &self,
-        deadline: MonotonicNanos,
-        limit: Duration,
-        set_timer: impl FnOnce(Duration) -> io::Result<()>,
-    ) -> io::Result<()> {
-        let limit = limit.max(Duration::from_nanos(2 * NEAR));
-        self.ensure_timer(deadline, Some(limit), set_timer)
-            .map(drop)
+    /// Called when code runs between `may_block`, which has returned true, and the wait. The caller
+    /// then calls `may_block` again.
+    pub(crate) fn cancel_park(&self) {
+        self.state.set_awake();
     }
 
     /// Called when the wait of this turn has ended.
     #[inline]
-    pub(crate) fn unpark(&self, has_blocked: bool, timer_has_fired: bool, turn: u32) {
+    pub(crate) fn unpark(&self, has_blocked: bool, timer_has_fired: bool, turn: u64) {
         if has_blocked {
             self.state.set_awake();
             self.state.counters.end_wait(turn);
@@ -387,6 +382,15 @@ impl<N: Notify> Park<N> {
         }
         self.state.is_entered.store(false, SeqCst);
         self.state.detach();
+    }
+}
+
+impl Park {
+    /// Where the two parts of [`ParkState::loop_state`] are, for readers outside of the process.
+    pub(crate) fn state_addresses(&self) -> (usize, usize) {
+        let state = ptr::from_ref(&self.state.state);
+        let is_entered = ptr::from_ref(&self.state.is_entered);
+        (state.expose_provenance(), is_entered.expose_provenance())
     }
 }
 

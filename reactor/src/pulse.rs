@@ -24,6 +24,15 @@ use crate::park::{LoopState, ParkState};
 #[derive(Clone)]
 pub struct ReactorPulse(Arc<ParkState>);
 
+/// Handles are equal if they are of the same reactor.
+impl PartialEq for ReactorPulse {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for ReactorPulse {}
+
 impl ReactorPulse {
     pub(crate) fn new(state: Arc<ParkState>) -> Self {
         ReactorPulse(state)

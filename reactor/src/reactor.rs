@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use crate::clock::{nanos, now};
 use crate::current::current_reactor;
 use crate::inner::{DEFAULT_SLACK, ReactorInner, TurnResult};
+use crate::layout::Addresses;
 use crate::pulse::ReactorPulse;
 use crate::waits::Wait;
 
@@ -163,12 +164,15 @@ impl Reactor {
         Awake { inner: &self.inner }
     }
 
-    /// Returns a handle with which other threads read the state of this reactor.
+    /// Returns a handle with which other threads read the state of this reactor. The call publishes
+    /// the exact number of turns.
     pub fn pulse(&self) -> ReactorPulse {
+        self.inner.publish_turns();
         ReactorPulse::new(self.inner.park().state().clone())
     }
 
-    /// Lists what the futures of this thread wait for in this reactor.
+    /// Lists what the futures of this thread wait for in this reactor, and the lookups of host
+    /// names of all threads.
     ///
     /// It takes time in proportion to the number of sources and timers.
     ///
@@ -186,12 +190,19 @@ impl Reactor {
         self.inner.list_waits()
     }
 
+    /// Returns where the state of this reactor is in memory. It is valid as long as this exists.
+    #[doc(hidden)]
+    pub fn addresses(&self) -> Addresses {
+        self.inner.addresses()
+    }
+
     /// Sets a hook that is called before the loop blocks without a limit and without a timer, while
     /// at most `sources` sources exist. With none, only another thread can end such a wait, so it
     /// may be a deadlock.
     ///
     /// The hook returns a limit for this wait. It runs on the reactor's thread, outside of any
-    /// borrow, and must not turn the reactor. It replaces the hook that was set before.
+    /// borrow. It may wake tasks, which cancels the wait, and turn the reactor. A panic propagates
+    /// from the turn. It replaces the hook that was set before.
     pub fn on_idle(&self, sources: usize, hook: Option<fn() -> Option<Duration>>) {
         self.inner.set_idle_hook(hook, sources);
     }

@@ -22,7 +22,8 @@
 //! ahead in the same slot. So they fire in the order of insertion. (A new timer stays behind a slot
 //! that still has to be emptied.)
 
-use std::mem;
+use std::mem::{self, offset_of};
+use std::ptr;
 
 /// A tick is 2^16 ns, 65.5 µs. A finer tick moves a timer through more levels. A coarser tick makes
 /// the lists longer that `fire` searches for due timers.
@@ -107,6 +108,10 @@ struct Entry<T> {
 }
 
 impl<T> Timers<T> {
+    pub(crate) const ENTRY_SIZE: usize = size_of::<Entry<T>>();
+    pub(crate) const PAYLOAD_OFFSET: usize = offset_of!(Entry<T>, payload);
+    pub(crate) const DEADLINE_OFFSET: usize = offset_of!(Entry<T>, deadline);
+
     pub(crate) fn new(slack: u64, now: u64) -> Self {
         Timers {
             slack,
@@ -121,6 +126,11 @@ impl<T> Timers<T> {
             vacant: LIST_END,
             len: 0,
         }
+    }
+
+    /// Where the list of timers and vacancies is, for readers outside of the process.
+    pub(crate) fn entries_address(&self) -> usize {
+        ptr::from_ref(&self.entries).expose_provenance()
     }
 
     /// The deadlines (ns) and payloads of the pending timers.

@@ -15,6 +15,7 @@ use std::fs::File;
 use std::io;
 use std::mem;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::thread;
 
@@ -27,6 +28,8 @@ use slab::Slab;
 use super::background::Progress;
 use super::files::RETRY;
 use super::operation::{Collected, OpOutput, Operation, Position, drop_or_retry};
+use crate::inspect::thread_counters::{self, ThreadCounters};
+use crate::waits::{FacadeWait, WaitKind, WakerId};
 use windlass_reactor::completion::Registrar;
 use windlass_reactor::wake::{discard_panic, wake_all};
 
@@ -60,6 +63,7 @@ struct Inner {
     in_flight: u32,
     /// The number of operations without a caller, except for stalled ones.
     unowned: usize,
+    counters: Arc<ThreadCounters>,
 }
 
 /// The operations, by slot. The slot is the operation's user data in the kernel, so it is released
@@ -143,6 +147,7 @@ impl Ring {
             cancels: Vec::new(),
             in_flight: 0,
             unowned: 0,
+            counters: thread_counters::current(),
         })))
     }
 
@@ -228,6 +233,7 @@ impl Ring {
         let mut inner = self.0.borrow_mut();
         let more = inner.fill_submission_queue();
         if !inner.uring.submission().is_empty() {
+            inner.count_submit();
             if let Err(error) = inner.uring.submit() {
                 if !is_short(&error) {
                     return Err(error);
@@ -255,6 +261,23 @@ impl Ring {
     pub(crate) fn has_work(&self) -> bool {
         let inner = self.0.borrow();
         inner.in_flight > 0 || !inner.backlog.is_empty() || !inner.cancels.is_empty()
+    }
+
+    /// Lists the waits for operations.
+    pub(crate) fn list_waits(&self, waits: &mut Vec<FacadeWait>) {
+        let inner = self.0.borrow();
+        waits.extend(inner.ops.slab.iter().filter_map(|(slot, op)| {
+            let waker = op.waker.as_ref()?; // present until the operation completes
+            Some(FacadeWait {
+                waker: WakerId::of(waker),
+                kind: WaitKind::File {
+                    operation: op.operation.as_ref()?.listed(),
+                    is_running: matches!(op.phase, Phase::InFlight),
+                },
+                object: slot,
+                created_at: None,
+            })
+        }));
     }
 
     /// Performs one step of a loop's end, which submits, and waits until an operation completes.
@@ -357,8 +380,15 @@ impl Inner {
         pushed
     }
 
+    /// Counts a system call, and publishes how many operations are in flight.
+    fn count_submit(&self) {
+        self.counters.add_ring_submit();
+        self.counters.set_ring_in_flight(self.in_flight);
+    }
+
     fn collect(&mut self, wakers: &mut Vec<Waker>) -> Option<Box<Collected>> {
         let mut collected = None;
+        let before = self.in_flight;
         for completion in self.uring.completion() {
             self.in_flight -= 1;
             let slot = completion.user_data();
@@ -394,6 +424,9 @@ impl Inner {
             self.unowned -= usize::from(!op.is_stalled);
             self.ops.remove(slot as u32);
         }
+        if self.in_flight != before {
+            self.counters.set_ring_in_flight(self.in_flight);
+        }
         collected
     }
 
@@ -421,6 +454,7 @@ impl Inner {
         }
         let limit = Timespec::from(progress.time_left());
         let args = SubmitArgs::new().timespec(&limit);
+        self.count_submit();
         let waited = self.uring.submitter().submit_with_args(1, &args);
         if !self.uring.completion().is_empty() {
             progress.made();
@@ -438,7 +472,11 @@ impl Inner {
 
     /// Submits the backlog, as much as may be in flight.
     fn submit_rest(&mut self, mut more: bool) {
-        while !self.uring.submission().is_empty() && self.uring.submit().is_ok() && more {
+        while !self.uring.submission().is_empty() {
+            self.count_submit();
+            if self.uring.submit().is_err() || !more {
+                break;
+            }
             more = self.fill_submission_queue();
         }
     }
@@ -486,6 +524,7 @@ impl Drop for Ring {
             collected.into_iter().for_each(|it| drop_or_retry(*it));
             wake_all(wakers.drain(..));
         }
+        inner.counters.set_ring_in_flight(0);
         if inner.in_flight > 0 {
             // The kernel may access the memory at any later time.
             mem::forget(mem::take(&mut inner.ops));

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::fmt::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use windlass_reactor::fork::PerProcess;
 
@@ -94,7 +94,6 @@ impl Write for Line {
 
 /// The numbers of stalls of this process.
 #[derive(Clone, Copy, Debug)]
-#[allow(dead_code, reason = "for the metrics")]
 pub(crate) struct StallTotals {
     pub(crate) stalls: u64,
     pub(crate) stalled: Duration,
@@ -105,7 +104,6 @@ static STALLED_NANOS: AtomicU64 = AtomicU64::new(0);
 
 /// Returns how many stalls the watchdog has found, and how long they were in total. Stalls that
 /// last are included.
-#[allow(dead_code, reason = "for the metrics")]
 pub(crate) fn stall_totals() -> StallTotals {
     StallTotals {
         stalls: STALLS.load(Relaxed),
@@ -122,16 +120,25 @@ pub(crate) fn count_stalled(time: Duration) {
     STALLED_NANOS.fetch_add(nanos, Relaxed);
 }
 
-static RECENT: PerProcess<Mutex<VecDeque<Stall>>> = PerProcess::new();
+/// A stall that is kept for a view of the program.
+#[derive(Clone, Debug)]
+pub(crate) struct RecentStall {
+    /// Identifies the stall among those that are kept.
+    pub(crate) number: u64,
+    pub(crate) begun_at: SystemTime,
+    /// The latest report.
+    pub(crate) stall: Stall,
+}
 
-fn recent() -> MutexGuard<'static, VecDeque<Stall>> {
+static RECENT: PerProcess<Mutex<VecDeque<RecentStall>>> = PerProcess::new();
+
+fn recent() -> MutexGuard<'static, VecDeque<RecentStall>> {
     let recent = RECENT.get(Mutex::default).lock();
     recent.unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Returns the latest report of each of the last stalls, the newest last.
-#[allow(dead_code, reason = "for a view of the program")]
-pub(crate) fn recent_stalls() -> Vec<Stall> {
+/// Returns the last stalls, the newest last.
+pub(crate) fn recent_stalls() -> Vec<RecentStall> {
     recent().iter().cloned().collect()
 }
 
@@ -141,9 +148,9 @@ pub(crate) fn keep(stall: &Stall) {
     let is_previous = |known: &Stall| {
         !known.is_over && known.thread_name == stall.thread_name && known.report < stall.report
     };
-    let known = recent.iter_mut().rev().find(|known| is_previous(known));
-    match known {
-        Some(known) => {
+    let mut known = recent.iter_mut().rev();
+    match known.find(|known| is_previous(&known.stall)) {
+        Some(RecentStall { stall: known, .. }) => {
             let stack = stall.stack.clone().or_else(|| known.stack.take());
             *known = stall.clone();
             known.stack = stack;
@@ -152,7 +159,13 @@ pub(crate) fn keep(stall: &Stall) {
             if recent.len() == KEPT {
                 recent.pop_front();
             }
-            recent.push_back(stall.clone());
+            let now = SystemTime::now();
+            let newest = recent.back().map_or(0, |newest| newest.number);
+            recent.push_back(RecentStall {
+                number: newest + 1,
+                begun_at: now.checked_sub(stall.duration).unwrap_or(now),
+                stall: stall.clone(),
+            });
         }
     }
 }

@@ -75,7 +75,7 @@ enum State {
 struct Progress {
     state: State,
     polls: usize,
-    turns: u32,
+    turns: u64,
     /// Tasks that have ended, while the tasks are dropped.
     dropped: usize,
 }

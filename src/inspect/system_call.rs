@@ -1,5 +1,7 @@
 //! System calls by number, and the system call in which a thread is blocked.
 
+use std::fs;
+
 use super::proc_file::{self, CAPACITY};
 
 /// Where a thread is, according to the kernel.
@@ -29,6 +31,11 @@ impl Position {
     pub(crate) fn of_thread(tid: i32) -> Position {
         let buffer = &mut [0; CAPACITY];
         proc_file::read(tid, "syscall", buffer).map_or(Position::Unknown, Position::parse)
+    }
+
+    /// Reads the file `syscall` of a thread.
+    pub(crate) fn of_file(path: &str) -> Position {
+        fs::read_to_string(path).map_or(Position::Unknown, |line| Position::parse(&line))
     }
 
     /// Parses `running`, or the number, six arguments, `sp` and `pc` of a system call, or `-1`,

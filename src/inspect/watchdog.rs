@@ -229,6 +229,11 @@ pub(crate) fn start_default(threshold: Duration) {
     }
 }
 
+/// Returns whether a watchdog samples the loops.
+pub(crate) fn is_on() -> bool {
+    shared().is_on.load(SeqCst)
+}
+
 /// Called when a runtime has been created.
 pub(crate) fn add_loop() {
     let shared = shared();

@@ -20,12 +20,14 @@ use std::time::{Duration, Instant};
 use windlass_executor::{Executor, Task};
 use windlass_reactor::Reactor;
 
-use crate::inspect::loops::Registration;
+use crate::inspect::loops::{FinalReading, Registration};
+use crate::inspect::{DeadlockRegistration, Metrics, TaskInfo, tasks_of};
 
 pub use builder::Builder;
 pub(crate) use guards::BlockOn;
 use guards::TurnGuard;
 use hook::HookWaker;
+pub(crate) use remote::list_job_receivers;
 pub use remote::{Remote, RemoteError, RemoteTask};
 
 /// The most polls of one `turn`. Equals the executor's budget.
@@ -83,8 +85,10 @@ const SHORT_BATCH: Duration = Duration::from_micros(4);
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub struct Runtime {
-    // Dropped first, because destructors of tasks may close sockets and stop timers.
+    _final_reading: FinalReading,
+    // Dropped before the reactor, because destructors of tasks may close sockets and stop timers.
     executor: Executor,
+    _deadlocks: Option<DeadlockRegistration>,
     reactor: Reactor,
     /// Wakes the reactor from its wait. Outside of a turn it makes the descriptor readable.
     waker: Waker,
@@ -92,7 +96,7 @@ pub struct Runtime {
     hook_waker: Option<Arc<HookWaker>>,
     remote: OnceCell<Remote>,
     /// Dropped last, so that other threads see the runtime while it drops its tasks.
-    _registration: Registration,
+    registration: Registration,
 }
 
 impl Runtime {
@@ -263,6 +267,42 @@ impl Runtime {
             return Some(Instant::now());
         }
         self.reactor.next_deadline()
+    }
+
+    /// Returns the metrics of this runtime, since it was created.
+    ///
+    /// Runtimes of one thread share its reactor, and each counts the turns, timers, sources and
+    /// system calls of all of them. The threads and the queue of pools belong to the process.
+    ///
+    /// ```
+    /// use windlass::{Runtime, spawn};
+    ///
+    /// let runtime = Runtime::new()?;
+    /// runtime.block_on(async { spawn(async {}).await });
+    /// let metrics = runtime.metrics();
+    /// assert_eq!((metrics.spawned, metrics.live), (2, 0)); // with the main future
+    /// assert_eq!((metrics.polls, metrics.wakes), (3, 1)); // the task wakes its joiner
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn metrics(&self) -> Metrics {
+        self.reactor.pulse(); // publishes the number of turns
+        let mut metrics = self.registration.entry().metrics();
+        metrics.add_process();
+        metrics
+    }
+
+    /// Lists the tasks of this runtime, with their waits. See
+    /// [`inspect::tasks`](crate::inspect::tasks).
+    ///
+    /// ```
+    /// let runtime = windlass::Runtime::new()?;
+    /// let task = runtime.spawn(std::future::pending::<()>()).named("idle");
+    /// println!("{}", runtime.tasks()[0]);
+    /// assert_eq!(runtime.tasks()[0].name.as_deref(), Some("idle"));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn tasks(&self) -> Vec<TaskInfo> {
+        tasks_of(&self.executor.list_tasks())
     }
 
     /// Returns a handle that spawns tasks on this runtime from other threads.

@@ -16,6 +16,7 @@ use super::supervisor::{Event, Launcher, Settings, Sockets, Supervisor};
 use super::thread::Threads;
 use super::worker::{Assignment, Worker};
 use crate::Task;
+use crate::inspect::loops::metrics_of_thread;
 use crate::inspect::watchdog;
 use crate::sync::mpsc;
 
@@ -324,6 +325,7 @@ impl Builder {
             count: self.count.unwrap_or(1),
             interval: (self.heartbeat / 4).min(Duration::from_secs(1)),
             is_pinned: self.is_pinned,
+            read_runtime: metrics_of_thread,
         };
         Settings {
             assignment,
@@ -348,7 +350,7 @@ impl Builder {
         let (exchange, parent) = exchange.open(self.parent.is_some());
         #[cfg(unix)]
         let _metrics_server = match self.figures_at {
-            Some(path) => Some(super::metrics_server::listen(&path, exchange.clone()).await?),
+            Some(path) => Some(super::metrics_server::listen(&path, exchange.clone())?),
             None => None,
         };
         let parent = self.parent.zip(parent);

@@ -75,7 +75,7 @@ fn the_innermost_frame_has_a_module() {
     subject.end();
 }
 
-fn sample(stacks: &mut Stacks, handle: &ThreadHandle) -> super::capture::Sample {
+fn sample(stacks: &mut Stacks, handle: &ThreadHandle) -> super::platform::Sample {
     let start = Instant::now();
     loop {
         if let Some(sample) = stacks.capture(handle, LIMIT) {
