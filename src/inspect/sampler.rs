@@ -285,6 +285,7 @@ impl Thread {
             if duration < UNSCHEDULED_LIMIT * threshold {
                 return None;
             }
+            let delay = delay.min(duration); // by different clocks
             activity = Activity::NotScheduled { delay };
         } else if matches!(activity, Activity::NotScheduled { .. }) {
             activity = now.state.on_cpu_since(&last.state);
