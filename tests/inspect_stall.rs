@@ -341,7 +341,7 @@ fn a_host_that_turns_without_a_pause_does_not_stall() {
     );
 }
 
-/// On a busy machine, a report may state that the loop has not run.
+/// On a busy machine, a report may state that the loop has hardly run.
 fn assert_no_blame(reports: &Reports) {
     let all = reports.all.lock().unwrap();
     let is_neutral = |stall: &Stall| matches!(stall.activity, Activity::NotScheduled { .. });

@@ -3,7 +3,7 @@
 //! A thread makes progress when a loop of it starts a poll, ends a wait, sleeps, or leaves the
 //! stack. Without progress for the threshold, it stalls.
 //!
-//! The time is that of a [`Clock`] which stops while the watchdog itself doesn't run. So neither a
+//! A [`Clock`] measures the time. It stops while the watchdog itself doesn't run, so neither a
 //! stopped process nor a suspended machine stalls. The time in which the thread was runnable, but
 //! not on a CPU, is subtracted before a task is blamed.
 
@@ -285,6 +285,7 @@ impl Thread {
             if duration < UNSCHEDULED_LIMIT * threshold {
                 return None;
             }
+            let delay = delay.min(duration); // by different clocks
             activity = Activity::NotScheduled { delay };
         } else if matches!(activity, Activity::NotScheduled { .. }) {
             activity = now.state.on_cpu_since(&last.state);

@@ -111,7 +111,7 @@ impl Stall {
         }
         match (&self.activity, self.phase) {
             (Activity::NotScheduled { .. }, _) => {
-                write!(out, "the loop of thread {thread} has not run ")?;
+                write!(out, "the loop of thread {thread} has hardly run ")?;
             }
             (_, Phase::Host) => {
                 write!(out, "the host of thread {thread} has not turned its loop, ")?;

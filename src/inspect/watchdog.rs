@@ -81,7 +81,7 @@ pub fn watch(threshold: Duration) {
 ///
 /// While the process or the machine is suspended, the watchdog's time stops too. A thread that a
 /// debugger has stopped is not reported. If the thread is runnable but other threads have the CPU,
-/// the task is not blamed: after four thresholds, a report states that the loop has not run.
+/// the task is not blamed: after four thresholds, a report states that the loop has hardly run.
 ///
 /// # Platforms
 ///
