@@ -226,7 +226,9 @@ fn on_idle() -> Option<Duration> {
     if tasks == 0 || IS_HANDLING.get() {
         return None;
     }
-    let handler = HANDLERS.with_borrow(|handlers| handlers.last().cloned());
+    // While the thread ends, the list may be gone.
+    let handler = HANDLERS.try_with(|handlers| handlers.borrow().last().cloned());
+    let handler = handler.ok().flatten();
     let now = Instant::now();
     let (since, patience) = match WATCH.get() {
         Watch::Settled { polls: at } if at == polls => return None,

@@ -86,12 +86,14 @@ thread_local! {
 /// runtime's own.
 pub(crate) fn list_job_receivers() -> Vec<(TaskId, usize)> {
     let of_others = |remotes: &Weak<()>| remotes.strong_count().saturating_sub(1);
-    RECEIVERS.with_borrow(|receivers| {
+    let list = |receivers: &RefCell<Vec<(TaskId, Weak<()>)>>| {
+        let receivers = receivers.borrow();
         let receivers = receivers.iter();
         receivers
             .map(|(task, remotes)| (*task, of_others(remotes)))
             .collect()
-    })
+    };
+    RECEIVERS.try_with(list).unwrap_or_default()
 }
 
 /// Keeps a task that receives jobs in the list.
@@ -100,7 +102,11 @@ struct ListedReceiver(Option<TaskId>);
 impl ListedReceiver {
     fn new(remotes: Weak<()>) -> Self {
         let task = TaskId::current();
-        RECEIVERS.with_borrow_mut(|receivers| receivers.extend(task.map(|task| (task, remotes))));
+        // While the thread ends, the list may be gone.
+        let _ = RECEIVERS.try_with(|receivers| {
+            let new = task.map(|task| (task, remotes));
+            receivers.borrow_mut().extend(new);
+        });
         ListedReceiver(task)
     }
 }
