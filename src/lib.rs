@@ -75,7 +75,8 @@
 //!   without I/O in between.
 //! * [`workers`](mod@workers): several processes or threads, each with its own loop.
 //! * [`sync`]: channels and locks of one thread.
-//! * [`inspect`]: the tasks of a running program, their waits, and deadlocks.
+//! * [`inspect`]: a view into a running program: its tasks, their waits, deadlocks, metrics, and a
+//!   watchdog that reports stalls.
 //! * The [`futures`](https://docs.rs/futures) crate has combinators (`join!`, `select!`, streams).
 //!   Any channel between threads works.
 //!
@@ -98,6 +99,7 @@
 
 mod waits;
 mod runtime;
+mod http;
 mod blocking;
 pub mod coroutine;
 pub mod fs;
@@ -109,7 +111,6 @@ pub mod signal;
 #[cfg(feature = "hyper")]
 pub mod hyper;
 pub mod workers;
-#[cfg_attr(not(test), allow(dead_code, unused_imports))]
 pub mod inspect;
 
 pub use blocking::{BlockingTask, Pool, spawn_blocking};

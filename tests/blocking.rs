@@ -91,21 +91,21 @@ fn a_panic_of_a_closure_propagates_to_its_awaiter() {
 fn a_started_closure_completes_after_its_future_is_dropped() {
     run(async {
         let (key, gate) = gate();
-        let (says, hears) = mpsc::channel();
+        let (sender, receiver) = mpsc::channel();
         let here = thread::current().id();
         let mut task = spawn_blocking(move || {
-            says.send("begun").unwrap();
+            sender.send("begun").unwrap();
             gate();
             OnDrop(move || {
                 assert_ne!(thread::current().id(), here);
-                says.send("output dropped").unwrap();
+                sender.send("output dropped").unwrap();
             })
         });
         assert!(timeout(Duration::ZERO, &mut task).await.is_err());
-        assert_eq!(hears.recv(), Ok("begun"));
+        assert_eq!(receiver.recv(), Ok("begun"));
         drop(task);
         drop(key);
-        assert_eq!(hears.recv(), Ok("output dropped"));
+        assert_eq!(receiver.recv(), Ok("output dropped"));
     });
 }
 
@@ -113,23 +113,23 @@ fn a_started_closure_completes_after_its_future_is_dropped() {
 fn a_queued_closure_is_cancelled_by_drop_and_kept_by_detach() {
     let name = "a_queued_closure_is_cancelled_by_drop_and_kept_by_detach";
     with_threads(1, name, || {
-        let (says, hears) = mpsc::channel();
-        let tell = |word: &'static str| {
-            let says = says.clone();
-            let on_drop = says.clone();
+        let (sender, receiver) = mpsc::channel();
+        let closure = |word: &'static str| {
+            let sender = sender.clone();
+            let on_drop = sender.clone();
             let guard = OnDrop(move || on_drop.send("dropped").unwrap());
             move || {
-                says.send(word).unwrap();
+                sender.send(word).unwrap();
                 drop(guard);
             }
         };
         let (key, gate) = gate();
         spawn_blocking(gate).detach(); // occupies the only thread
-        let cancelled = spawn_blocking(tell("cancelled"));
-        spawn_blocking(tell("detached")).detach();
+        let cancelled = spawn_blocking(closure("cancelled"));
+        spawn_blocking(closure("detached")).detach();
         drop(cancelled);
         drop(key);
-        let words = [(); 3].map(|()| hears.recv().unwrap());
+        let words = [(); 3].map(|()| receiver.recv().unwrap());
         assert_eq!(words, ["dropped", "detached", "dropped"]);
     });
 }

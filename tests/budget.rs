@@ -305,7 +305,7 @@ fn operations_that_wait_charge_nothing() {
 }
 
 #[test]
-fn a_budget_is_refilled_in_a_loop_that_never_returns_to_the_executor() {
+fn a_budget_is_refilled_in_a_loop_without_the_executor() {
     let received = block_on(async {
         let (sender, mut receiver) = mpsc::unbounded_channel();
         (0..10 * MOST).for_each(|number| sender.send(number).unwrap());

@@ -866,11 +866,11 @@ async fn lookup(cut: Cut) -> io::Result<bool> {
 async fn signal(cut: Cut) -> io::Result<bool> {
     let mut signals = Signals::new([Signal::USR1])?;
     let event = async || kill_process(getpid(), rustix::process::Signal::USR1).unwrap();
-    let heard = cut.off(signals.recv(), event).await.transpose()?;
-    if heard.is_none() && cut.polls > 0 {
+    let signal = cut.off(signals.recv(), event).await.transpose()?;
+    if signal.is_none() && cut.polls > 0 {
         assert_eq!(signals.recv().await?, Signal::USR1);
     }
-    Ok(heard.is_some())
+    Ok(signal.is_some())
 }
 
 async fn interrupt(cut: Cut) -> io::Result<bool> {

@@ -44,7 +44,7 @@ async fn relayed(data: &[u8]) -> (u64, Vec<u8>) {
 }
 
 #[test]
-fn what_goes_in_comes_out_however_much_it_is() {
+fn copies_of_any_size_are_intact() {
     run(async {
         for len in [0, 1, 65_535, 65_536, 65_537, MUCH] {
             let data = pattern(len, 3);
@@ -88,7 +88,7 @@ fn pipes_and_sockets_of_any_kind_are_copied_between() {
 
 /// The pipe of a dropped copy still holds bytes, so another copy must not use it.
 #[test]
-fn what_a_dropped_copy_leaves_behind_does_not_come_out_elsewhere() {
+fn bytes_left_by_a_dropped_copy_stay_out_of_other_copies() {
     run(async {
         for _ in 0..3 {
             let ((from, mut source), (to, _sink)) = (tcp_pair().await, tcp_pair().await);
@@ -109,9 +109,9 @@ fn what_a_dropped_copy_leaves_behind_does_not_come_out_elsewhere() {
 }
 
 #[test]
-fn a_copy_that_waits_to_read_has_taken_nothing_and_holds_no_descriptor() {
+fn a_copy_that_waits_to_read_holds_no_bytes_or_descriptor() {
     in_child(
-        "a_copy_that_waits_to_read_has_taken_nothing_and_holds_no_descriptor",
+        "a_copy_that_waits_to_read_holds_no_bytes_or_descriptor",
         || {
             run(async {
                 relayed(&pattern(MUCH, 1)).await; // creates the pipe of the thread
@@ -139,73 +139,67 @@ fn a_copy_that_waits_to_read_has_taken_nothing_and_holds_no_descriptor() {
 }
 
 #[test]
-fn copies_have_a_bounded_number_of_pipes_and_go_on_without() {
-    in_child(
-        "copies_have_a_bounded_number_of_pipes_and_go_on_without",
-        || {
-            run(async {
-                let mut ends = Vec::new();
-                for _ in 0..40 {
-                    ends.push((tcp_pair().await, tcp_pair().await));
+fn copies_use_a_bounded_number_of_pipes_or_none() {
+    in_child("copies_use_a_bounded_number_of_pipes_or_none", || {
+        run(async {
+            let mut ends = Vec::new();
+            for _ in 0..40 {
+                ends.push((tcp_pair().await, tcp_pair().await));
+            }
+            let before = descriptors();
+            let data = vec![13; 32 << 20];
+            let mut stuck: Vec<_> = ends
+                .iter_mut()
+                .map(|((from, source), (to, _))| (source.write_all(&data), copy(&*from, &*to)))
+                .map(|(writing, copying)| (Box::pin(writing), Box::pin(copying)))
+                .collect();
+            for _ in 0..200 {
+                for (writing, copying) in &mut stuck {
+                    assert!(writing.as_mut().now_or_never().is_none());
+                    assert!(copying.as_mut().now_or_never().is_none());
                 }
-                let before = descriptors();
-                let data = vec![13; 32 << 20];
-                let mut stuck: Vec<_> = ends
-                    .iter_mut()
-                    .map(|((from, source), (to, _))| (source.write_all(&data), copy(&*from, &*to)))
-                    .map(|(writing, copying)| (Box::pin(writing), Box::pin(copying)))
-                    .collect();
-                for _ in 0..200 {
-                    for (writing, copying) in &mut stuck {
-                        assert!(writing.as_mut().now_or_never().is_none());
-                        assert!(copying.as_mut().now_or_never().is_none());
-                    }
-                    sleep(Duration::ZERO).await;
-                }
-                let more = descriptors() - before;
-                let most = if cfg!(target_os = "linux") { 32 } else { 0 };
-                assert_eq!(more, most);
-                let data = pattern(MUCH, 15);
-                assert!(relayed(&data).await.1 == data);
-                drop(stuck);
-                assert_eq!(descriptors(), before);
-            });
-        },
-    );
+                sleep(Duration::ZERO).await;
+            }
+            let more = descriptors() - before;
+            let most = if cfg!(target_os = "linux") { 32 } else { 0 };
+            assert_eq!(more, most);
+            let data = pattern(MUCH, 15);
+            assert!(relayed(&data).await.1 == data);
+            drop(stuck);
+            assert_eq!(descriptors(), before);
+        });
+    });
 }
 
 #[test]
-fn without_a_descriptor_for_a_pipe_a_copy_goes_on_with_its_buffer() {
-    in_child(
-        "without_a_descriptor_for_a_pipe_a_copy_goes_on_with_its_buffer",
-        || {
-            run(async {
-                let ((from, mut source), (to, mut sink)) = (tcp_pair().await, tcp_pair().await);
-                let data = pattern(MUCH, 17);
-                let limit = Some(descriptors() as u64 - 1); // counting opens one itself
-                let (current, maximum) = (limit, limit);
-                setrlimit(Resource::Nofile, Rlimit { current, maximum }).unwrap();
-                assert!(pipe().is_err());
-                let mut read = vec![0; MUCH];
-                let (_, copied, got) = join!(
-                    async {
-                        source.write_all(&data).await.unwrap();
-                        source.close().await.unwrap();
-                    },
-                    copy(&from, &to),
-                    sink.read_exact(&mut read),
-                );
-                got.unwrap();
-                assert_eq!(copied.unwrap(), MUCH as u64);
-                assert!(read == data);
-            });
-        },
-    );
+fn a_copy_without_a_pipe_uses_its_buffer() {
+    in_child("a_copy_without_a_pipe_uses_its_buffer", || {
+        run(async {
+            let ((from, mut source), (to, mut sink)) = (tcp_pair().await, tcp_pair().await);
+            let data = pattern(MUCH, 17);
+            let limit = Some(descriptors() as u64 - 1); // counting opens one itself
+            let (current, maximum) = (limit, limit);
+            setrlimit(Resource::Nofile, Rlimit { current, maximum }).unwrap();
+            assert!(pipe().is_err());
+            let mut read = vec![0; MUCH];
+            let (_, copied, got) = join!(
+                async {
+                    source.write_all(&data).await.unwrap();
+                    source.close().await.unwrap();
+                },
+                copy(&from, &to),
+                sink.read_exact(&mut read),
+            );
+            got.unwrap();
+            assert_eq!(copied.unwrap(), MUCH as u64);
+            assert!(read == data);
+        });
+    });
 }
 
 /// A pipe is copied into itself. Both sides are always ready, so the copy is endless.
 #[test]
-fn an_endless_copy_lets_others_run() {
+fn an_endless_copy_lets_other_tasks_run() {
     run(async {
         for len in [4, 65_536] {
             let (reader, mut writer) = pipe().unwrap();
@@ -220,7 +214,7 @@ fn an_endless_copy_lets_others_run() {
 }
 
 #[test]
-fn a_writer_that_is_gone_is_an_error() {
+fn a_closed_writer_is_an_error() {
     run(async {
         let (from, mut source) = tcp_pair().await;
         let (reader, writer) = pipe().unwrap();
@@ -243,7 +237,7 @@ fn a_reader_that_was_reset_is_an_error() {
 }
 
 #[test]
-fn both_ways_each_ends_for_itself() {
+fn each_direction_ends_on_its_own() {
     run(async {
         let ((a, mut client), (b, mut server)) = (tcp_pair().await, tcp_pair().await);
         let (question, answer) = (pattern(MUCH, 19), pattern(MUCH, 21));
@@ -269,7 +263,7 @@ fn both_ways_each_ends_for_itself() {
 }
 
 #[test]
-fn an_error_of_one_way_ends_both() {
+fn an_error_in_one_direction_ends_both() {
     run(async {
         let ((a, client), (b, _server)) = (tcp_pair().await, tcp_pair().await);
         client.set_linger(Some(Duration::ZERO)).unwrap();

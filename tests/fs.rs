@@ -1009,8 +1009,8 @@ fn pending_results_cost_no_budget() {
     for _ in 0..1000 {
         assert!(poll(&mut waits, Waker::noop()).is_pending());
     }
-    let mut looks = Box::pin(fs::metadata(&pipe));
-    wait_until(|| poll(&mut looks, Waker::noop()).is_ready());
+    let mut metadata = Box::pin(fs::metadata(&pipe));
+    wait_until(|| poll(&mut metadata, Waker::noop()).is_ready());
     drop(std_fs::File::options().write(true).open(&pipe)); // releases the thread
 }
 

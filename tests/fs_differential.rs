@@ -273,7 +273,7 @@ impl Random {
 }
 
 /// Formats the parts of a result that must be equal.
-fn say<T: Debug>(result: io::Result<T>) -> String {
+fn describe<T: Debug>(result: io::Result<T>) -> String {
     match result {
         Ok(value) => format!("{value:?}"),
         Err(error) => {
@@ -352,9 +352,9 @@ fn is_plain(file: &std_fs::File) -> bool {
 
 fn by_std(place: &Place, program: &[Step]) -> Vec<String> {
     let mut files: [Option<std_fs::File>; HANDLES] = Default::default();
-    let mut said = Vec::new();
+    let mut results = Vec::new();
     for step in program {
-        said.push(match step {
+        results.push(match step {
             Step::Open {
                 handle,
                 name,
@@ -368,7 +368,7 @@ fn by_std(place: &Place, program: &[Step]) -> Vec<String> {
                     .create_new(is(5))
                     .custom_flags(options.flags);
                 let opened = std.open(place.path(*name));
-                say(opened.map(|file| files[*handle] = Some(file)))
+                describe(opened.map(|file| files[*handle] = Some(file)))
             }
             Step::Duplicate { from, to } => {
                 let copy = files[*from].as_ref().map(|file| file.try_clone().unwrap());
@@ -385,13 +385,13 @@ fn by_std(place: &Place, program: &[Step]) -> Vec<String> {
             Step::Names { .. } => String::new(),
         });
     }
-    said.extend(
+    results.extend(
         files
             .iter_mut()
             .flatten()
-            .map(|it| say(it.stream_position())),
+            .map(|it| describe(it.stream_position())),
     );
-    said
+    results
 }
 
 fn std_does(slot: &mut Option<std_fs::File>, action: &Action) -> String {
@@ -401,34 +401,34 @@ fn std_does(slot: &mut Option<std_fs::File>, action: &Action) -> String {
     match *action {
         Action::Read(n) => {
             let mut room = vec![0; n];
-            say(file.read(&mut room).map(|n| digest(&room[..n])))
+            describe(file.read(&mut room).map(|n| digest(&room[..n])))
         }
         Action::ReadVectored(one, other) => {
             let (mut one, mut other) = (vec![0; one], vec![0; other]);
             let bufs = &mut [IoSliceMut::new(&mut one), IoSliceMut::new(&mut other)];
             let read = file.read_vectored(bufs);
-            say(read.map(|n| digest(&[one, other].concat()[..n])))
+            describe(read.map(|n| digest(&[one, other].concat()[..n])))
         }
         Action::ReadAt(n, offset) | Action::ReadBufAt(n, offset) => {
             let mut room = vec![0; n];
-            say(file.read_at(&mut room, offset).map(|n| digest(&room[..n])))
+            describe(file.read_at(&mut room, offset).map(|n| digest(&room[..n])))
         }
-        Action::Write(n, byte) => say(file.write(&bytes(n, byte))),
+        Action::Write(n, byte) => describe(file.write(&bytes(n, byte))),
         Action::WriteVectored(one, other, byte) => {
             let (one, other) = (bytes(one, byte), bytes(other, !byte));
-            say(file.write_vectored(&[IoSlice::new(&one), IoSlice::new(&other)]))
+            describe(file.write_vectored(&[IoSlice::new(&one), IoSlice::new(&other)]))
         }
         Action::WriteAt(n, offset, byte) | Action::WriteBufAt(n, offset, byte) => {
-            say(file.write_at(&bytes(n, byte), offset))
+            describe(file.write_at(&bytes(n, byte), offset))
         }
-        Action::Seek(to) => say(file.seek(to)),
-        Action::SetLen(len) => say(file.set_len(len)),
-        Action::Flush => say(file.flush()),
-        Action::SyncAll => say(file.sync_all()),
-        Action::SyncData => say(file.sync_data()),
-        Action::Metadata => say(file.metadata().map(|it| (it.len(), it.file_type()))),
+        Action::Seek(to) => describe(file.seek(to)),
+        Action::SetLen(len) => describe(file.set_len(len)),
+        Action::Flush => describe(file.flush()),
+        Action::SyncAll => describe(file.sync_all()),
+        Action::SyncData => describe(file.sync_data()),
+        Action::Metadata => describe(file.metadata().map(|it| (it.len(), it.file_type()))),
         Action::Dropped(..) => match is_plain(file) {
-            true => say(file.stream_position()),
+            true => describe(file.stream_position()),
             false => String::new(),
         },
         Action::AtOnce(ref all) => {
@@ -442,11 +442,11 @@ fn std_does(slot: &mut Option<std_fs::File>, action: &Action) -> String {
                 match kind {
                     0..=2 => {
                         let mut room = vec![0; n];
-                        say(file.read_at(&mut room, offset).map(|n| digest(&room[..n])))
+                        describe(file.read_at(&mut room, offset).map(|n| digest(&room[..n])))
                     }
-                    3..=5 => say(file.write_at(&bytes(n, place as u8), offset)),
-                    6 => say(file.metadata().map(|it| it.len())),
-                    _ => say(file.sync_data()),
+                    3..=5 => describe(file.write_at(&bytes(n, place as u8), offset)),
+                    6 => describe(file.metadata().map(|it| it.len())),
+                    _ => describe(file.sync_data()),
                 }
             };
             format!("{:?}", all.iter().map(one).collect::<Vec<_>>())
@@ -461,17 +461,17 @@ fn std_does(slot: &mut Option<std_fs::File>, action: &Action) -> String {
 
 fn std_names(action: NameAction, one: &Path, other: &Path) -> String {
     match action {
-        NameAction::Read => say(std_fs::read(one).map(|it| digest(&it))),
-        NameAction::Write => say(std_fs::write(one, bytes(50, 3))),
-        NameAction::Copy => say(std_fs::copy(one, other)),
-        NameAction::Rename => say(std_fs::rename(one, other)),
-        NameAction::Remove => say(std_fs::remove_file(one)),
-        NameAction::RemoveFolder => say(std_fs::remove_dir(one)),
-        NameAction::CreateFolder => say(std_fs::create_dir(one)),
-        NameAction::Link => say(std_fs::hard_link(one, other)),
-        NameAction::Symlink => say(std::os::unix::fs::symlink(one, other)),
-        NameAction::Metadata => say(std_fs::metadata(one).map(|it| it.file_type())),
-        NameAction::List => say(std_fs::read_dir(one).map(|list| {
+        NameAction::Read => describe(std_fs::read(one).map(|it| digest(&it))),
+        NameAction::Write => describe(std_fs::write(one, bytes(50, 3))),
+        NameAction::Copy => describe(std_fs::copy(one, other)),
+        NameAction::Rename => describe(std_fs::rename(one, other)),
+        NameAction::Remove => describe(std_fs::remove_file(one)),
+        NameAction::RemoveFolder => describe(std_fs::remove_dir(one)),
+        NameAction::CreateFolder => describe(std_fs::create_dir(one)),
+        NameAction::Link => describe(std_fs::hard_link(one, other)),
+        NameAction::Symlink => describe(std::os::unix::fs::symlink(one, other)),
+        NameAction::Metadata => describe(std_fs::metadata(one).map(|it| it.file_type())),
+        NameAction::List => describe(std_fs::read_dir(one).map(|list| {
             let names = list.map(|entry| entry.unwrap().file_name());
             let mut names: Vec<_> = names.collect();
             names.sort();
@@ -489,14 +489,14 @@ async fn flush(files: &mut [Option<File>; HANDLES]) {
 
 async fn by_windlass(place: &Place, program: &[Step]) -> Vec<String> {
     let mut files: [Option<File>; HANDLES] = Default::default();
-    let mut said = Vec::new();
+    let mut results = Vec::new();
     let mut last = 0;
     for step in program {
         match step {
             Step::On { handle, action } if *handle == last && !matches!(action, Action::Drop) => {}
             _ => flush(&mut files).await,
         }
-        said.push(match step {
+        results.push(match step {
             Step::Open {
                 handle,
                 name,
@@ -511,7 +511,7 @@ async fn by_windlass(place: &Place, program: &[Step]) -> Vec<String> {
                     .custom_flags(options.flags);
                 let opened = ours.open(place.path(*name)).await;
                 last = *handle;
-                say(opened.map(|file| files[*handle] = Some(file)))
+                describe(opened.map(|file| files[*handle] = Some(file)))
             }
             Step::Duplicate { from, to } => {
                 let copy = files[*from].as_ref().map(|file| {
@@ -536,21 +536,21 @@ async fn by_windlass(place: &Place, program: &[Step]) -> Vec<String> {
     }
     flush(&mut files).await;
     for file in files.iter_mut().flatten() {
-        said.push(say(file.seek(SeekFrom::Current(0)).await));
+        results.push(describe(file.seek(SeekFrom::Current(0)).await));
     }
-    said
+    results
 }
 
 /// Returns the outcome of a write. Only the flush reports a full disk.
 async fn wrote(file: &mut File, result: io::Result<usize>) -> String {
     if file.metadata().await.is_ok_and(|it| it.is_file()) {
-        return say(result);
+        return describe(result);
     }
     match (result, file.flush().await) {
-        (Ok(n), flushed) => say(flushed.map(|()| n)),
+        (Ok(n), flushed) => describe(flushed.map(|()| n)),
         (Err(error), flushed) => {
             flushed.unwrap();
-            say(Err::<(), _>(error))
+            describe(Err::<(), _>(error))
         }
     }
 }
@@ -563,25 +563,26 @@ async fn we_do(slot: &mut Option<File>, action: &Action) -> String {
         Action::Read(n) => {
             let mut room = vec![0; n];
             let read = file.read(&mut room).await;
-            say(read.map(|n| digest(&room[..n])))
+            describe(read.map(|n| digest(&room[..n])))
         }
         Action::ReadVectored(one, other) => {
             let (mut one, mut other) = (vec![0; one], vec![0; other]);
             let bufs = &mut [IoSliceMut::new(&mut one), IoSliceMut::new(&mut other)];
             let read = file.read_vectored(bufs).await;
             let all = [one, other].concat();
-            say(read.map(|n| digest(&all[..n])))
+            describe(read.map(|n| digest(&all[..n])))
         }
         Action::ReadAt(n, offset) => {
             let mut room = vec![0; n];
-            say(file
-                .read_at(&mut room, offset)
-                .await
-                .map(|n| digest(&room[..n])))
+            describe(
+                file.read_at(&mut room, offset)
+                    .await
+                    .map(|n| digest(&room[..n])),
+            )
         }
         Action::ReadBufAt(n, offset) => {
             let (read, room) = file.read_buf_at(Vec::with_capacity(n), offset).await;
-            say(read.map(|n| digest(&room[..n])))
+            describe(read.map(|n| digest(&room[..n])))
         }
         Action::Write(n, byte) => {
             let result = file.write(&bytes(n, byte)).await;
@@ -593,16 +594,16 @@ async fn we_do(slot: &mut Option<File>, action: &Action) -> String {
             let result = file.write_vectored(&bufs).await;
             wrote(file, result).await
         }
-        Action::WriteAt(n, offset, byte) => say(file.write_at(&bytes(n, byte), offset).await),
+        Action::WriteAt(n, offset, byte) => describe(file.write_at(&bytes(n, byte), offset).await),
         Action::WriteBufAt(n, offset, byte) => {
-            say(file.write_buf_at(bytes(n, byte), offset).await.0)
+            describe(file.write_buf_at(bytes(n, byte), offset).await.0)
         }
-        Action::Seek(to) => say(file.seek(to).await),
-        Action::SetLen(len) => say(file.set_len(len).await),
-        Action::Flush => say(file.flush().await),
-        Action::SyncAll => say(file.sync_all().await),
-        Action::SyncData => say(file.sync_data().await),
-        Action::Metadata => say(file.metadata().await.map(|it| (it.len(), it.file_type()))),
+        Action::Seek(to) => describe(file.seek(to).await),
+        Action::SetLen(len) => describe(file.set_len(len).await),
+        Action::Flush => describe(file.flush().await),
+        Action::SyncAll => describe(file.sync_all().await),
+        Action::SyncData => describe(file.sync_data().await),
+        Action::Metadata => describe(file.metadata().await.map(|it| (it.len(), it.file_type()))),
         Action::Dropped(n, polls) => dropped(file, n, polls).await,
         Action::AtOnce(ref all) => at_once(file, all).await,
         Action::Close => {
@@ -634,7 +635,7 @@ async fn dropped(file: &mut File, n: usize, polls: usize) -> String {
     let _ = polled(polls, file.metadata()).await;
     let _ = polled(polls, file.read_at(&mut room, 3)).await;
     let _ = polled(polls, file.seek(SeekFrom::Current(0))).await;
-    say(file.seek(SeekFrom::Current(0)).await)
+    describe(file.seek(SeekFrom::Current(0)).await)
 }
 
 async fn at_once(file: &File, all: &[(u8, u64, usize)]) -> String {
@@ -650,14 +651,15 @@ async fn at_once(file: &File, all: &[(u8, u64, usize)]) -> String {
             match kind {
                 0..=2 => {
                     let mut room = vec![0; n];
-                    say(file
-                        .read_at(&mut room, offset)
-                        .await
-                        .map(|n| digest(&room[..n])))
+                    describe(
+                        file.read_at(&mut room, offset)
+                            .await
+                            .map(|n| digest(&room[..n])),
+                    )
                 }
-                3..=5 => say(file.write_at(&bytes(n, place as u8), offset).await),
-                6 => say(file.metadata().await.map(|it| it.len())),
-                _ => say(file.sync_data().await),
+                3..=5 => describe(file.write_at(&bytes(n, place as u8), offset).await),
+                6 => describe(file.metadata().await.map(|it| it.len())),
+                _ => describe(file.sync_data().await),
             }
         }
         .boxed_local()
@@ -667,16 +669,16 @@ async fn at_once(file: &File, all: &[(u8, u64, usize)]) -> String {
 
 async fn our_names(action: NameAction, one: &Path, other: &Path) -> String {
     match action {
-        NameAction::Read => say(fs::read(one).await.map(|it| digest(&it))),
-        NameAction::Write => say(fs::write(one, bytes(50, 3)).await),
-        NameAction::Copy => say(fs::copy(one, other).await),
-        NameAction::Rename => say(fs::rename(one, other).await),
-        NameAction::Remove => say(fs::remove_file(one).await),
-        NameAction::RemoveFolder => say(fs::remove_dir(one).await),
-        NameAction::CreateFolder => say(fs::create_dir(one).await),
-        NameAction::Link => say(fs::hard_link(one, other).await),
-        NameAction::Symlink => say(fs::symlink(one, other).await),
-        NameAction::Metadata => say(fs::metadata(one).await.map(|it| it.file_type())),
+        NameAction::Read => describe(fs::read(one).await.map(|it| digest(&it))),
+        NameAction::Write => describe(fs::write(one, bytes(50, 3)).await),
+        NameAction::Copy => describe(fs::copy(one, other).await),
+        NameAction::Rename => describe(fs::rename(one, other).await),
+        NameAction::Remove => describe(fs::remove_file(one).await),
+        NameAction::RemoveFolder => describe(fs::remove_dir(one).await),
+        NameAction::CreateFolder => describe(fs::create_dir(one).await),
+        NameAction::Link => describe(fs::hard_link(one, other).await),
+        NameAction::Symlink => describe(fs::symlink(one, other).await),
+        NameAction::Metadata => describe(fs::metadata(one).await.map(|it| it.file_type())),
         NameAction::List => match fs::read_dir(one).await {
             Ok(mut list) => {
                 let mut names = Vec::new();
@@ -684,9 +686,9 @@ async fn our_names(action: NameAction, one: &Path, other: &Path) -> String {
                     names.push(entry.file_name());
                 }
                 names.sort();
-                say(Ok(names))
+                describe(Ok(names))
             }
-            Err(error) => say(Err::<(), _>(error)),
+            Err(error) => describe(Err::<(), _>(error)),
         },
     }
 }
@@ -702,12 +704,12 @@ fn outcome(way: Way, base: &Path, seed: u64) -> Vec<String> {
     let program = Random(seed).program();
     let place = Place(base.join(format!("{way:?}")));
     place.prepare(&program);
-    let mut said = match way {
+    let mut results = match way {
         Way::Std => by_std(&place, &program),
         Way::Ring | Way::Threads => run(by_windlass(&place, &program)),
     };
-    said.extend(place.contents());
-    said
+    results.extend(place.contents());
+    results
 }
 
 /// Runs the programs with these seeds and returns their outcomes.

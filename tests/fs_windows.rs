@@ -40,12 +40,12 @@ impl Drop for Folder {
 }
 
 #[test]
-fn there_is_no_io_uring() {
+fn io_uring_is_unavailable() {
     assert!(!use_io_uring(true).unwrap_or(false));
 }
 
 #[test]
-fn what_is_written_is_there_and_is_read_at_any_offset() {
+fn written_data_is_read_back_at_any_offset() {
     let folder = Folder::new("offset");
     run(async {
         let mut options = OpenOptions::new();
@@ -140,7 +140,7 @@ fn whole_files_folders_and_names() {
 }
 
 #[test]
-fn many_at_once_all_come_to_their_end_and_the_loop_goes_on() {
+fn many_concurrent_operations_complete_while_the_loop_runs() {
     let folder = Folder::new("many");
     run(async {
         let data = pattern(1 << 20, 3);

@@ -21,7 +21,7 @@ use windlass::io::{PipeWriter, pipe};
 use windlass::time::sleep;
 
 #[test]
-fn a_pipe_carries_more_than_it_holds_and_ends_when_it_is_closed() {
+fn a_pipe_carries_more_than_its_capacity_until_it_is_closed() {
     let data = pattern(1 << 20, 7);
     run(async {
         let (mut reader, mut writer) = pipe().unwrap();
@@ -43,7 +43,7 @@ fn a_pipe_carries_more_than_it_holds_and_ends_when_it_is_closed() {
 }
 
 #[test]
-fn a_pipe_that_nobody_reads_is_an_error_for_who_waits_to_write() {
+fn a_pending_write_to_a_pipe_without_readers_is_an_error() {
     run(async {
         let (reader, mut writer) = pipe().unwrap();
         let (wrote, ()) = join!(writer.write_all(&[0; 1 << 20]), async {
@@ -55,7 +55,7 @@ fn a_pipe_that_nobody_reads_is_an_error_for_who_waits_to_write() {
 }
 
 #[test]
-fn a_read_that_is_dropped_has_taken_nothing() {
+fn a_dropped_read_takes_no_bytes() {
     run(async {
         let (mut reader, mut writer) = pipe().unwrap();
         let mut buffer = [0; 8];
@@ -68,7 +68,7 @@ fn a_read_that_is_dropped_has_taken_nothing() {
 }
 
 #[test]
-fn children_inherit_no_end_of_it() {
+fn children_inherit_no_end_of_a_pipe() {
     run(async {
         let (mut reader, writer) = pipe().unwrap();
         let mut child = Command::new("cat").stdin(Stdio::piped()).spawn().unwrap();
@@ -94,7 +94,7 @@ fn an_end_that_is_taken_out_blocks() {
 }
 
 #[test]
-fn a_vectored_write_takes_all_buffers_and_a_vectored_read_fills_them() {
+fn vectored_reads_and_writes_use_all_buffers() {
     run(async {
         let (mut reader, mut writer) = pipe().unwrap();
         let bufs = [
@@ -114,7 +114,7 @@ fn a_vectored_write_takes_all_buffers_and_a_vectored_read_fills_them() {
 }
 
 #[test]
-fn a_childs_streams_are_written_and_read_by_many_buffers_at_once() {
+fn streams_of_a_child_take_vectored_reads_and_writes() {
     run(async {
         let mut command = windlass::process::Command::new("cat");
         let piped = command.stdin(Stdio::piped()).stdout(Stdio::piped());
@@ -132,7 +132,7 @@ fn a_childs_streams_are_written_and_read_by_many_buffers_at_once() {
 }
 
 #[test]
-fn a_task_that_waits_to_write_gets_an_error_when_another_closes_the_pipe() {
+fn a_pending_write_fails_when_another_task_closes_the_pipe() {
     run(async {
         let (_reader, writer) = pipe().unwrap();
         let writer = RefCell::new(writer);

@@ -74,7 +74,7 @@ fn a_closure_leaves_no_reactor_on_the_thread_of_a_pool() {
 }
 
 #[test]
-fn a_reactor_that_a_value_of_the_thread_uses_outlives_the_closure() {
+fn a_reactor_that_a_thread_local_uses_outlives_the_closure() {
     thread_local!(static KEPT: RefCell<Option<UnixStream>> = const { RefCell::new(None) });
     static ONE: Pool = Pool::new("one", 1, PATIENCE);
     run(async {
@@ -92,31 +92,27 @@ fn a_reactor_that_a_value_of_the_thread_uses_outlives_the_closure() {
 }
 
 #[test]
-fn three_hundred_loops_at_once_get_on_with_a_thousand_descriptors() {
-    in_child(
-        "three_hundred_loops_at_once_get_on_with_a_thousand_descriptors",
-        || {
-            let limit = getrlimit(Resource::Nofile);
-            let current = Some(1024);
-            setrlimit(Resource::Nofile, Rlimit { current, ..limit }).unwrap();
-            for _ in 0..2 {
-                let nap = || run(sleep(Duration::from_millis(50)));
-                let naps = (0..300).map(|_| POOL.run(nap).unwrap());
-                run(join_all(naps));
-                run(async {
-                    let path =
-                        std::env::temp_dir().join(format!("windlass-{}", std::process::id()));
-                    fs::write(&path, "ahoy").await.unwrap();
-                    assert_eq!(fs::read(&path).await.unwrap(), b"ahoy");
-                    std_fs::remove_file(path).unwrap();
-                });
-            }
-        },
-    );
+fn three_hundred_loops_share_a_thousand_descriptors() {
+    in_child("three_hundred_loops_share_a_thousand_descriptors", || {
+        let limit = getrlimit(Resource::Nofile);
+        let current = Some(1024);
+        setrlimit(Resource::Nofile, Rlimit { current, ..limit }).unwrap();
+        for _ in 0..2 {
+            let nap = || run(sleep(Duration::from_millis(50)));
+            let naps = (0..300).map(|_| POOL.run(nap).unwrap());
+            run(join_all(naps));
+            run(async {
+                let path = std::env::temp_dir().join(format!("windlass-{}", std::process::id()));
+                fs::write(&path, "ahoy").await.unwrap();
+                assert_eq!(fs::read(&path).await.unwrap(), b"ahoy");
+                std_fs::remove_file(path).unwrap();
+            });
+        }
+    });
 }
 
 #[test]
-fn a_waker_that_panics_when_dropped_costs_no_result() {
+fn a_waker_that_panics_when_dropped_loses_no_result() {
     let mut task = POOL.run(|| 7).unwrap();
     wait_until(|| format!("{task:?}").contains("finished: true"));
     let waker = ManuallyDrop::new(hooked());

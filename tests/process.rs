@@ -81,7 +81,7 @@ fn a_status_is_the_code_or_the_signal_that_ended_the_child() {
 }
 
 #[test]
-fn arguments_environment_and_directory_are_what_was_set() {
+fn arguments_environment_and_directory_are_passed_on() {
     run(async {
         let mut command = sh("echo $0 $1 $A $B $C $D; pwd");
         command.arg("zero").args(["one"]);
@@ -97,7 +97,7 @@ fn arguments_environment_and_directory_are_what_was_set() {
 }
 
 #[test]
-fn a_std_command_becomes_one_that_is_awaited() {
+fn a_std_command_can_be_converted() {
     let mut std = std::process::Command::new("echo");
     std.arg("ahoy");
     let mut command = Command::from(std);
@@ -108,8 +108,8 @@ fn a_std_command_becomes_one_that_is_awaited() {
 }
 
 #[test]
-fn what_cannot_be_started_is_the_error_of_std() {
-    in_child("what_cannot_be_started_is_the_error_of_std", || {
+fn a_failed_start_returns_the_error_of_std() {
+    in_child("a_failed_start_returns_the_error_of_std", || {
         run(sleep(Duration::ZERO)); // opens the descriptors of the reactor
         let before = descriptors();
         for attempt in [
@@ -129,7 +129,7 @@ fn what_cannot_be_started_is_the_error_of_std() {
 }
 
 #[test]
-fn both_outputs_are_read_at_once_whichever_the_child_fills_first() {
+fn both_outputs_are_read_whichever_fills_first() {
     const MIB: usize = 1 << 20;
     let script = "head -c 1048576 /dev/zero >&2; head -c 1048576 /dev/zero; echo end >&2; echo end";
     let output = run(sh(script).output()).unwrap();
@@ -142,7 +142,7 @@ fn both_outputs_are_read_at_once_whichever_the_child_fills_first() {
 }
 
 #[test]
-fn output_has_streams_of_its_own_only_where_none_was_set() {
+fn output_replaces_only_streams_that_were_not_set() {
     run(async {
         // `output` gives the child an empty input.
         assert_eq!(Command::new("cat").output().await.unwrap().stdout, b"");
@@ -167,7 +167,7 @@ fn output_has_streams_of_its_own_only_where_none_was_set() {
 }
 
 #[test]
-fn a_child_is_written_to_and_read_from_at_once() {
+fn a_child_is_written_to_and_read_from_concurrently() {
     let data = pattern(1 << 20, 3);
     run(async {
         let mut child = cat();
@@ -238,7 +238,7 @@ fn a_child_may_close_its_output_long_before_it_ends() {
 }
 
 #[test]
-fn to_write_to_a_child_that_reads_no_more_is_an_error() {
+fn writing_to_a_child_that_reads_no_more_is_an_error() {
     run(async {
         let mut child = waiting(&mut sh("exec <&-; exec sleep 600"));
         let mut stdin = child.stdin.take().unwrap();
@@ -256,7 +256,7 @@ fn to_write_to_a_child_that_reads_no_more_is_an_error() {
 }
 
 #[test]
-fn a_grandchild_that_keeps_the_pipe_open_holds_up_who_reads_but_not_who_waits() {
+fn a_grandchild_with_the_pipe_delays_reads_but_not_wait() {
     run(async {
         let (here, there) = UnixStream::pair().unwrap();
         let mut here = Async::new(here).unwrap();
@@ -285,7 +285,7 @@ fn a_grandchild_that_keeps_the_pipe_open_holds_up_who_reads_but_not_who_waits() 
 }
 
 #[test]
-fn what_one_child_writes_another_reads() {
+fn output_of_one_child_is_input_of_another() {
     run(async {
         let mut first = cat();
         let pipe = first.stdout.take().unwrap().into_blocking_fd().unwrap();
@@ -407,7 +407,7 @@ fn a_child_can_be_dropped_in_every_state_and_is_reaped() {
 }
 
 #[test]
-fn a_dropped_child_runs_on() {
+fn a_dropped_child_keeps_running() {
     run(async {
         let mut child = cat();
         let (mut stdin, mut stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
@@ -420,7 +420,7 @@ fn a_dropped_child_runs_on() {
 }
 
 #[test]
-fn who_gives_up_a_child_that_is_killed_on_drop_ends_it() {
+fn dropping_a_child_with_kill_on_drop_kills_it() {
     run(async {
         let (here, there) = UnixStream::pair().unwrap();
         let mut here = Async::new(here).unwrap();
@@ -439,7 +439,7 @@ fn who_gives_up_a_child_that_is_killed_on_drop_ends_it() {
 }
 
 #[test]
-fn waiting_and_reading_may_be_given_up_and_begun_again() {
+fn wait_and_read_can_be_dropped_and_restarted() {
     run(async {
         let mut child = cat();
         let (mut stdin, mut stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
@@ -458,7 +458,7 @@ fn waiting_and_reading_may_be_given_up_and_begun_again() {
 }
 
 #[test]
-fn a_child_that_somebody_else_has_reaped_is_an_error_and_no_hang() {
+fn a_child_that_other_code_has_reaped_is_an_error() {
     run(async {
         for waits_already in [true, false] {
             let mut child = cat();
@@ -476,8 +476,8 @@ fn a_child_that_somebody_else_has_reaped_is_an_error_and_no_hang() {
 }
 
 #[test]
-fn a_child_that_was_waited_for_holds_no_descriptor() {
-    in_child("a_child_that_was_waited_for_holds_no_descriptor", || {
+fn a_reaped_child_holds_no_descriptor() {
+    in_child("a_reaped_child_holds_no_descriptor", || {
         run(async {
             let before = descriptors();
             let mut child = waiting(&mut Command::new("cat"));
@@ -493,8 +493,8 @@ fn a_child_that_was_waited_for_holds_no_descriptor() {
 }
 
 #[test]
-fn without_a_descriptor_left_to_wait_is_an_error_and_can_be_tried_again() {
-    let name = "without_a_descriptor_left_to_wait_is_an_error_and_can_be_tried_again";
+fn wait_without_descriptors_is_an_error_and_can_be_retried() {
+    let name = "wait_without_descriptors_is_an_error_and_can_be_retried";
     in_child(name, || {
         run(async {
             let limit = getrlimit(Resource::Nofile);
@@ -526,11 +526,11 @@ fn without_a_descriptor_left_to_wait_is_an_error_and_can_be_tried_again() {
 
 /// A child holds a pidfd from its start until it has been waited for.
 #[test]
-fn a_child_that_was_started_with_descriptors_needs_none_to_wait() {
+fn wait_needs_no_descriptor_beyond_those_of_the_start() {
     if cfg!(not(target_os = "linux")) || cfg!(windlass_portable) {
         return;
     }
-    let name = "a_child_that_was_started_with_descriptors_needs_none_to_wait";
+    let name = "wait_needs_no_descriptor_beyond_those_of_the_start";
     in_child(name, || {
         run(async {
             let mut child = cat();
@@ -543,9 +543,8 @@ fn a_child_that_was_started_with_descriptors_needs_none_to_wait() {
 }
 
 #[test]
-fn where_nothing_turns_to_wait_is_an_error_and_a_dropped_child_is_reaped_by_the_next_spawn() {
-    let name =
-        "where_nothing_turns_to_wait_is_an_error_and_a_dropped_child_is_reaped_by_the_next_spawn";
+fn wait_without_a_loop_fails_and_the_next_spawn_reaps() {
+    let name = "wait_without_a_loop_fails_and_the_next_spawn_reaps";
     in_child(name, || {
         let mut child = cat();
         let stdin = child.stdin.take();
@@ -563,8 +562,8 @@ fn where_nothing_turns_to_wait_is_an_error_and_a_dropped_child_is_reaped_by_the_
 }
 
 #[test]
-fn a_child_that_outlives_its_thread_is_reaped_by_the_next_spawn_on_another() {
-    let name = "a_child_that_outlives_its_thread_is_reaped_by_the_next_spawn_on_another";
+fn a_child_of_an_ended_thread_is_reaped_by_the_next_spawn() {
+    let name = "a_child_of_an_ended_thread_is_reaped_by_the_next_spawn";
     in_child(name, || {
         let before = descriptors();
         let thread = thread::spawn(|| {
@@ -584,8 +583,8 @@ fn a_child_that_outlives_its_thread_is_reaped_by_the_next_spawn_on_another() {
 }
 
 #[test]
-fn a_thousand_children_leave_no_zombie_no_thread_and_no_descriptor() {
-    let name = "a_thousand_children_leave_no_zombie_no_thread_and_no_descriptor";
+fn a_thousand_children_leak_no_process_thread_or_descriptor() {
+    let name = "a_thousand_children_leak_no_process_thread_or_descriptor";
     in_child(name, || {
         run(async {
             // Counted before the first child, because a thread that waits for it may linger.

@@ -77,13 +77,13 @@ fn both_outputs_are_collected() {
 }
 
 #[test]
-fn what_cannot_be_started_is_the_error_of_std() {
+fn a_failed_start_returns_the_error_of_std() {
     let error = Command::new("there-is-no-such-program").spawn();
     assert_eq!(error.unwrap_err().kind(), ErrorKind::NotFound);
 }
 
 #[test]
-fn a_child_is_written_to_and_read_from_at_once() {
+fn a_child_is_written_to_and_read_from_concurrently() {
     run(async {
         let data = pattern(1 << 20, 1);
         let mut cat = cat().spawn().unwrap();
@@ -108,7 +108,7 @@ fn a_child_is_written_to_and_read_from_at_once() {
 }
 
 #[test]
-fn wait_closes_the_childs_input_first_and_can_be_called_again() {
+fn wait_closes_the_childs_input_and_can_be_repeated() {
     run(async {
         let mut cat = cat().spawn().unwrap();
         assert_eq!(cat.try_wait().unwrap(), None);
@@ -119,7 +119,7 @@ fn wait_closes_the_childs_input_first_and_can_be_called_again() {
 }
 
 #[test]
-fn what_was_written_to_an_input_that_is_dropped_is_read() {
+fn data_written_before_the_input_is_dropped_is_read() {
     run(async {
         let mut cat = cat().spawn().unwrap();
         cat.stdin.take().unwrap().write_all(b"ahoy").await.unwrap();
@@ -132,7 +132,7 @@ fn what_was_written_to_an_input_that_is_dropped_is_read() {
 }
 
 #[test]
-fn to_write_to_a_child_that_reads_no_more_is_an_error() {
+fn writing_to_a_child_that_reads_no_more_is_an_error() {
     run(async {
         let mut child = cmd("exit 0").stdin(Stdio::piped()).spawn().unwrap();
         let mut stdin = child.stdin.take().unwrap();
@@ -157,7 +157,7 @@ fn a_child_can_be_killed_before_and_after_its_end() {
 }
 
 #[test]
-fn a_dropped_child_runs_on_unless_it_is_killed_on_drop() {
+fn a_dropped_child_keeps_running_without_kill_on_drop() {
     run(async {
         let mut child = cat().spawn().unwrap();
         greet(&mut child).await;
@@ -179,7 +179,7 @@ fn a_dropped_child_runs_on_unless_it_is_killed_on_drop() {
 }
 
 #[test]
-fn waiting_and_reading_may_be_given_up_and_begun_again() {
+fn wait_and_read_can_be_dropped_and_restarted() {
     run(async {
         let mut child = cat().spawn().unwrap();
         greet(&mut child).await;
@@ -201,7 +201,7 @@ fn waiting_and_reading_may_be_given_up_and_begun_again() {
 }
 
 #[test]
-fn the_loop_goes_on_while_children_are_silent() {
+fn the_loop_continues_while_children_are_silent() {
     run(async {
         let mut child = cat().spawn().unwrap();
         let stdin = child.stdin.take().unwrap();
@@ -228,7 +228,7 @@ fn each_of_many_children_is_waited_for() {
 }
 
 #[test]
-fn where_nothing_turns_to_wait_is_an_error() {
+fn wait_without_a_loop_is_an_error() {
     let mut child = cat().spawn().unwrap();
     let error = futures::executor::block_on(child.wait()).unwrap_err();
     assert!(error.to_string().contains("no reactor turns"), "{error}");
@@ -236,7 +236,7 @@ fn where_nothing_turns_to_wait_is_an_error() {
 }
 
 #[test]
-fn the_waker_of_who_waits_is_the_last_and_is_dropped() {
+fn wait_keeps_only_the_last_waker_and_drops_it() {
     let reactor = Reactor::current().unwrap();
     let mut child = cat().spawn().unwrap();
     let ((first, one), (second, two)) = (Counter::new(), Counter::new());
@@ -256,7 +256,7 @@ fn the_waker_of_who_waits_is_the_last_and_is_dropped() {
 }
 
 #[test]
-fn what_a_child_says_can_be_copied_to_a_socket() {
+fn output_of_a_child_can_be_copied_to_a_socket() {
     run(async {
         let data = pattern(1 << 20, 2);
         let (here, mut there) = tcp_pair().await;

@@ -37,8 +37,8 @@ fn next(signals: &mut Signals) -> Poll<Signal> {
 }
 
 #[test]
-fn a_signal_wakes_who_waits_for_it() {
-    in_child("a_signal_wakes_who_waits_for_it", || {
+fn a_signal_wakes_its_receiver() {
+    in_child("a_signal_wakes_its_receiver", || {
         run(async {
             let mut signals = Signals::new([Signal::USR1]).unwrap();
             for _ in 0..100 {
@@ -53,8 +53,8 @@ fn a_signal_wakes_who_waits_for_it() {
 }
 
 #[test]
-fn a_signal_that_another_thread_takes_is_heard() {
-    in_child("a_signal_that_another_thread_takes_is_heard", || {
+fn a_signal_handled_on_another_thread_is_received() {
+    in_child("a_signal_handled_on_another_thread_is_received", || {
         let mut signals = Signals::new([Signal::USR1]).unwrap();
         let (go, when) = mpsc::channel();
         let thread = thread::spawn(move || {
@@ -74,9 +74,9 @@ fn a_signal_that_another_thread_takes_is_heard() {
 }
 
 #[test]
-fn a_signal_that_came_before_the_wait_is_heard_and_others_are_not() {
+fn only_requested_signals_from_before_the_wait_are_received() {
     in_child(
-        "a_signal_that_came_before_the_wait_is_heard_and_others_are_not",
+        "only_requested_signals_from_before_the_wait_are_received",
         || {
             let _others = Signals::new([Signal::HUP]).unwrap();
             let mut signals = Signals::new([Signal::USR1, Signal::USR2]).unwrap();
@@ -93,40 +93,34 @@ fn a_signal_that_came_before_the_wait_is_heard_and_others_are_not() {
 }
 
 #[test]
-fn a_signal_that_comes_again_before_it_was_taken_counts_once() {
-    in_child(
-        "a_signal_that_comes_again_before_it_was_taken_counts_once",
-        || {
-            run(async {
-                let mut signals = Signals::new([Signal::USR1, Signal::USR1]).unwrap();
-                for _ in 0..3 {
-                    (0..3).for_each(|_| raise(Signal::USR1));
-                    assert_eq!(signals.recv().await.unwrap(), Signal::USR1);
-                    assert!(next(&mut signals).is_pending());
-                }
-            });
-        },
-    );
-}
-
-#[test]
-fn a_frequent_signal_does_not_keep_another_from_being_heard() {
-    in_child(
-        "a_frequent_signal_does_not_keep_another_from_being_heard",
-        || {
-            let mut signals = Signals::new([Signal::USR1, Signal::USR2]).unwrap();
-            raise(Signal::USR2);
-            for expected in [Signal::USR1, Signal::USR2, Signal::USR1] {
-                raise(Signal::USR1);
-                assert_eq!(next(&mut signals), Poll::Ready(expected));
+fn a_pending_signal_that_is_raised_again_counts_once() {
+    in_child("a_pending_signal_that_is_raised_again_counts_once", || {
+        run(async {
+            let mut signals = Signals::new([Signal::USR1, Signal::USR1]).unwrap();
+            for _ in 0..3 {
+                (0..3).for_each(|_| raise(Signal::USR1));
+                assert_eq!(signals.recv().await.unwrap(), Signal::USR1);
+                assert!(next(&mut signals).is_pending());
             }
-        },
-    );
+        });
+    });
 }
 
 #[test]
-fn nothing_is_lost_when_the_pipe_is_full() {
-    in_child("nothing_is_lost_when_the_pipe_is_full", || {
+fn a_frequent_signal_does_not_starve_another() {
+    in_child("a_frequent_signal_does_not_starve_another", || {
+        let mut signals = Signals::new([Signal::USR1, Signal::USR2]).unwrap();
+        raise(Signal::USR2);
+        for expected in [Signal::USR1, Signal::USR2, Signal::USR1] {
+            raise(Signal::USR1);
+            assert_eq!(next(&mut signals), Poll::Ready(expected));
+        }
+    });
+}
+
+#[test]
+fn a_full_pipe_loses_no_signal() {
+    in_child("a_full_pipe_loses_no_signal", || {
         run(async {
             let mut signals = Signals::new([Signal::USR1]).unwrap();
             // A signal that is received at once leaves its byte in the pipe, which holds fewer than
@@ -147,8 +141,8 @@ fn nothing_is_lost_when_the_pipe_is_full() {
 }
 
 #[test]
-fn all_who_listen_hear_it_on_whatever_thread() {
-    in_child("all_who_listen_hear_it_on_whatever_thread", || {
+fn receivers_on_all_threads_get_a_signal() {
+    in_child("receivers_on_all_threads_get_a_signal", || {
         let heard = Arc::new(AtomicUsize::new(0));
         let flag = heard.clone();
         // A handler that is registered first.
@@ -175,8 +169,8 @@ fn all_who_listen_hear_it_on_whatever_thread() {
 }
 
 #[test]
-fn a_dropped_recv_loses_nothing() {
-    in_child("a_dropped_recv_loses_nothing", || {
+fn a_dropped_recv_loses_no_signal() {
+    in_child("a_dropped_recv_loses_no_signal", || {
         run(async {
             let mut signals = Signals::new([Signal::USR1]).unwrap();
             assert!(next(&mut signals).is_pending());
@@ -188,24 +182,21 @@ fn a_dropped_recv_loses_nothing() {
 }
 
 #[test]
-fn dropped_listeners_leave_nothing_behind_and_the_signal_does_nothing() {
-    in_child(
-        "dropped_listeners_leave_nothing_behind_and_the_signal_does_nothing",
-        || {
-            let _reactor = Reactor::current().unwrap();
-            let mut other = Signals::new([Signal::TERM]).unwrap();
-            let before = descriptors();
-            for _ in 0..100 {
-                let mut signals = Signals::new([Signal::TERM, Signal::HUP]).unwrap();
-                assert!(next(&mut signals).is_pending());
-                drop(signals);
-                raise(Signal::HUP);
-                raise(Signal::TERM);
-                assert_eq!(next(&mut other), Poll::Ready(Signal::TERM));
-            }
-            assert_eq!(descriptors(), before);
-        },
-    );
+fn a_signal_without_receivers_has_no_effect() {
+    in_child("a_signal_without_receivers_has_no_effect", || {
+        let _reactor = Reactor::current().unwrap();
+        let mut other = Signals::new([Signal::TERM]).unwrap();
+        let before = descriptors();
+        for _ in 0..100 {
+            let mut signals = Signals::new([Signal::TERM, Signal::HUP]).unwrap();
+            assert!(next(&mut signals).is_pending());
+            drop(signals);
+            raise(Signal::HUP);
+            raise(Signal::TERM);
+            assert_eq!(next(&mut other), Poll::Ready(Signal::TERM));
+        }
+        assert_eq!(descriptors(), before);
+    });
 }
 
 #[test]
@@ -228,9 +219,9 @@ fn signals_that_cannot_be_caught_are_refused() {
 }
 
 #[test]
-fn without_signals_it_waits_and_without_a_reactor_it_is_an_error() {
+fn recv_waits_and_is_an_error_without_a_running_reactor() {
     in_child(
-        "without_signals_it_waits_and_without_a_reactor_it_is_an_error",
+        "recv_waits_and_is_an_error_without_a_running_reactor",
         || {
             let mut none = Signals::new([]).unwrap();
             let mut recv = Box::pin(none.recv());
@@ -246,8 +237,8 @@ fn without_signals_it_waits_and_without_a_reactor_it_is_an_error() {
 }
 
 #[test]
-fn realtime_signals_go_by_number() {
-    in_child("realtime_signals_go_by_number", || {
+fn realtime_signals_are_received_by_number() {
+    in_child("realtime_signals_are_received_by_number", || {
         let number = Signal::from_raw(40);
         let mut signals = Signals::new([number]).unwrap();
         raise(number);
@@ -257,8 +248,8 @@ fn realtime_signals_go_by_number() {
 }
 
 #[test]
-fn ctrl_c_is_heard_from_the_call_on_and_again() {
-    in_child("ctrl_c_is_heard_from_the_call_on_and_again", || {
+fn ctrl_c_receives_signals_from_its_call_on() {
+    in_child("ctrl_c_receives_signals_from_its_call_on", || {
         for _ in 0..3 {
             let pressed = ctrl_c();
             raise(Signal::INT);
@@ -297,9 +288,9 @@ fn ctrl_c_without_descriptors_is_an_error_where_it_is_awaited() {
 }
 
 #[test]
-fn a_child_does_at_a_signal_what_programs_do_and_its_parent_hears_nothing() {
+fn signals_of_a_child_have_default_actions_and_spare_the_parent() {
     in_child(
-        "a_child_does_at_a_signal_what_programs_do_and_its_parent_hears_nothing",
+        "signals_of_a_child_have_default_actions_and_spare_the_parent",
         || {
             let _reactor = Reactor::current().unwrap();
             let mut signals = Signals::new([Signal::TERM, Signal::INT]).unwrap();
@@ -381,8 +372,8 @@ extern "C" fn old_handler(_: libc::c_int) {
 }
 
 #[test]
-fn a_handler_that_was_there_before_is_called_as_well() {
-    in_child("a_handler_that_was_there_before_is_called_as_well", || {
+fn an_earlier_handler_is_called_as_well() {
+    in_child("an_earlier_handler_is_called_as_well", || {
         let mut old = action(Signal::USR1, None);
         old.sa_sigaction = old_handler as *const () as usize;
         old.sa_flags = 0;

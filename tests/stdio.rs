@@ -139,8 +139,8 @@ fn read_and_give_up() {
 }
 
 #[test]
-fn a_pending_read_takes_nothing_and_does_not_hold_up_the_end() {
-    let name = "a_pending_read_takes_nothing_and_does_not_hold_up_the_end";
+fn a_pending_read_takes_no_bytes_and_delays_no_exit() {
+    let name = "a_pending_read_takes_no_bytes_and_delays_no_exit";
     if is_child() {
         return read_and_give_up();
     }
@@ -163,7 +163,7 @@ fn data() -> Vec<u8> {
 }
 
 /// Runs in the child. The loop turns although the output is full.
-fn write_to_nobody() {
+fn write_to_a_closed_output() {
     run(async {
         let (mut stdout, data) = (stdout(), data());
         let (wrote, said) = join!(stdout.write_all(&data), async {
@@ -176,10 +176,10 @@ fn write_to_nobody() {
 }
 
 #[test]
-fn a_write_that_finds_no_room_lets_the_loop_go_on() {
-    let name = "a_write_that_finds_no_room_lets_the_loop_go_on";
+fn a_write_to_a_full_output_does_not_block_the_loop() {
+    let name = "a_write_to_a_full_output_does_not_block_the_loop";
     if is_child() {
-        return write_to_nobody();
+        return write_to_a_closed_output();
     }
     for ends in [pipe_out, terminal, socket] {
         let (near, mut far) = ends();
@@ -237,8 +237,8 @@ fn file(name: &str, text: &str) -> (PathBuf, File) {
 }
 
 #[test]
-fn a_file_is_read_on_from_where_it_is_and_needs_no_reactor() {
-    let name = "a_file_is_read_on_from_where_it_is_and_needs_no_reactor";
+fn a_file_is_read_from_its_position_without_a_reactor() {
+    let name = "a_file_is_read_from_its_position_without_a_reactor";
     if is_child() {
         let (mut stdin, mut word) = (stdin(), [0; 5]);
         assert!(poll(&mut stdin.read_exact(&mut word), Waker::noop()).is_ready());
@@ -259,8 +259,8 @@ fn a_file_is_read_on_from_where_it_is_and_needs_no_reactor() {
 }
 
 #[test]
-fn a_file_is_written_after_what_is_in_it() {
-    let name = "a_file_is_written_after_what_is_in_it";
+fn a_file_is_written_at_its_position() {
+    let name = "a_file_is_written_at_its_position";
     if is_child() {
         return run(async {
             print!("heave ");
@@ -279,8 +279,8 @@ fn a_file_is_written_after_what_is_in_it() {
 }
 
 #[test]
-fn without_an_input_there_is_an_end() {
-    let name = "without_an_input_there_is_an_end";
+fn a_missing_input_reads_as_end_of_file() {
+    let name = "a_missing_input_reads_as_end_of_file";
     if is_child() {
         let mut text = String::new();
         run(stdin().read_to_string(&mut text)).unwrap();
@@ -302,8 +302,8 @@ fn without_an_input_there_is_an_end() {
 }
 
 #[test]
-fn many_may_read_and_each_byte_comes_once() {
-    let name = "many_may_read_and_each_byte_comes_once";
+fn concurrent_readers_get_each_byte_once() {
+    let name = "concurrent_readers_get_each_byte_once";
     if is_child() {
         return run(async {
             let (mut one, mut other) = (stdin(), stdin());
@@ -322,8 +322,8 @@ fn many_may_read_and_each_byte_comes_once() {
 }
 
 #[test]
-fn an_output_that_nobody_reads_any_more_is_an_error() {
-    let name = "an_output_that_nobody_reads_any_more_is_an_error";
+fn an_output_without_readers_is_an_error() {
+    let name = "an_output_without_readers_is_an_error";
     if is_child() {
         return run(async {
             stderr().write_all(b"writing\n").await.unwrap();
@@ -360,8 +360,8 @@ fn copy_by_many_buffers() {
 }
 
 #[test]
-fn many_buffers_are_read_and_written_by_one_call() {
-    let name = "many_buffers_are_read_and_written_by_one_call";
+fn vectored_reads_and_writes_take_one_call() {
+    let name = "vectored_reads_and_writes_take_one_call";
     if is_child() {
         return copy_by_many_buffers();
     }

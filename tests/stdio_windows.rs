@@ -44,7 +44,7 @@ fn hear(child: &mut Child, word: &[u8]) {
 }
 
 #[test]
-fn a_pending_read_takes_nothing_and_does_not_hold_up_the_end() {
+fn a_pending_read_takes_no_bytes_and_delays_no_exit() {
     if is_child() {
         run(async {
             let (mut input, mut buffer) = (stdin(), [0; 4]);
@@ -63,7 +63,7 @@ fn a_pending_read_takes_nothing_and_does_not_hold_up_the_end() {
         });
         exit(7);
     }
-    let mut child = again("a_pending_read_takes_nothing_and_does_not_hold_up_the_end");
+    let mut child = again("a_pending_read_takes_no_bytes_and_delays_no_exit");
     let mut input = child.stdin.take().unwrap();
     hear(&mut child, b"silent");
     input.write_all(b"ahoy").unwrap();
@@ -73,7 +73,7 @@ fn a_pending_read_takes_nothing_and_does_not_hold_up_the_end() {
 }
 
 #[test]
-fn many_may_read_and_each_byte_comes_once() {
+fn concurrent_readers_get_each_byte_once() {
     if is_child() {
         run(async {
             let reader = || async {
@@ -88,7 +88,7 @@ fn many_may_read_and_each_byte_comes_once() {
         });
         exit(7);
     }
-    let mut child = again("many_may_read_and_each_byte_comes_once");
+    let mut child = again("concurrent_readers_get_each_byte_once");
     let data: Vec<u8> = (0..200).flat_map(|byte| vec![byte; 500]).collect();
     child.stdin.take().unwrap().write_all(&data).unwrap();
     hear(&mut child, &data);
@@ -96,11 +96,13 @@ fn many_may_read_and_each_byte_comes_once() {
 }
 
 #[test]
-fn what_is_written_is_out() {
+fn written_data_reaches_the_output() {
     if is_child() {
         run(async { stdout().write_all(b"ahoy without a line's end").await }).unwrap();
         exit(7); // skips all flushes
     }
-    let output = again("what_is_written_is_out").wait_with_output().unwrap();
+    let output = again("written_data_reaches_the_output")
+        .wait_with_output()
+        .unwrap();
     assert!(output.stdout.ends_with(b"ahoy without a line's end"));
 }

@@ -20,7 +20,9 @@ const LONGEST_FN: usize = 40;
 /// The files with `unsafe`, and how often it occurs.
 const UNSAFE: &[(&str, usize)] = &[
     ("executor/src/cell.rs", 21),
-    ("executor/src/executor.rs", 2),
+    ("executor/src/executor.rs", 3),
+    // Other threads find the values of an executor by pointer, under a lock.
+    ("executor/src/pulse.rs", 4),
     ("executor/src/queue.rs", 1),
     ("executor/src/waker.rs", 1),
     ("reactor/src/clock.rs", 1),
@@ -33,6 +35,8 @@ const UNSAFE: &[(&str, usize)] = &[
     ("reactor/src/poller/portable.rs", 2),
     // Descriptors of waits, which their sources own.
     ("src/inspect/descriptor.rs", 1),
+    // The descriptor of a reactor with a registered loop.
+    ("src/inspect/thread_notifier.rs", 2),
     // The handler that copies a stack, and its exchange with the requesting thread.
     ("src/inspect/stack/capture.rs", 10),
     ("src/inspect/stack/mod.rs", 1),
@@ -153,9 +157,6 @@ fn each_unsafe_is_known_and_has_a_safety_comment() {
     assert_eq!(counts, known.collect());
 }
 
-/// Test names that are longer than 60 characters.
-const LONG_TEST_NAMES: usize = 44;
-
 #[test]
 fn test_names_are_short() {
     let mut long = Vec::new();
@@ -169,7 +170,7 @@ fn test_names_are_short() {
             );
         }
     }
-    assert!(long.len() <= LONG_TEST_NAMES, "{}: {long:#?}", long.len());
+    assert!(long.is_empty(), "longer than 60 characters: {long:#?}");
 }
 
 #[test]

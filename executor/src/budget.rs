@@ -118,37 +118,25 @@ fn refill(cx: &mut Context<'_>) -> Poll<()> {
 #[cold]
 pub fn try_refill() -> Option<bool> {
     let poll = Some(current::count_refill()?);
-    let Refill {
-        refused, granted, ..
-    } = LAST.get();
-    if LAST.get().poll != poll {
-        let granted = if granted + 1 < refused {
-            granted + 1
-        } else {
-            1
-        };
-        LAST.set(Refill {
-            poll,
-            refused: 0,
-            granted,
-        });
-        return Some(true);
+    let mut last = LAST.get();
+    let (is_first, refused) = (last.poll != poll, last.refused);
+    if is_first {
+        let next = last.granted + 1;
+        last.granted = if next < refused { next } else { 1 };
+        (last.poll, last.refused) = (poll, 0);
+    } else {
+        last.refused = (refused + 1) % (REFUSALS + 1);
     }
-    LAST.set(Refill {
-        poll,
-        refused: (refused + 1) % (REFUSALS + 1),
-        granted,
-    });
-    Some(refused == granted || refused == REFUSALS)
+    LAST.set(last);
+    Some(is_first || refused == last.granted || refused == REFUSALS)
 }
 
 /// Forgets the last poll. A new executor may have the id of a dropped one, and then numbers its
 /// polls the same.
 pub(crate) fn forget_poll() {
-    LAST.set(Refill {
-        poll: None,
-        ..LAST.get()
-    });
+    let mut last = LAST.get();
+    last.poll = None;
+    LAST.set(last);
 }
 
 /// Takes back the last [charge](poll_charge), since the operation has to wait.

@@ -64,6 +64,9 @@ pub(crate) struct Head {
 }
 
 impl Head {
+    pub(crate) const STATE_OFFSET: usize = mem::offset_of!(Head, state);
+    pub(crate) const JOINER_OFFSET: usize = mem::offset_of!(Head, joiner);
+
     #[inline]
     pub(crate) fn has(&self, flags: u32) -> bool {
         self.state.get() & flags != 0
@@ -117,7 +120,9 @@ union Stage<F: Future> {
     output: ManuallyDrop<Result<F::Output, Panic>>,
 }
 
-/// A counted reference to a cell.
+/// A counted reference to a cell. `repr(transparent)`, so that `None` is a null pointer for readers
+/// outside of the process.
+#[repr(transparent)]
 pub(crate) struct Ref(NonNull<Head>);
 
 /// The handle's reference, which knows the type of the output.
@@ -199,8 +204,8 @@ impl Ref {
     }
 
     /// Polls the future, unless this is the main future's cell or the task has ended. Meanwhile
-    /// `current_task` is its key, or WOKEN once it has woken itself. A panic is caught and becomes
-    /// the output.
+    /// `current_task` is its key, or `SELF_WOKEN` once it has woken itself. A panic is caught and
+    /// becomes the output.
     #[inline(always)]
     pub(crate) fn poll(
         self,
@@ -216,7 +221,7 @@ impl Ref {
         self.state.set(state | RUNNING);
         // SAFETY: the future is there, and RUNNING makes it ours alone.
         let done = unsafe { (self.functions.poll)(self.0, cx) };
-        let woken = current_task.replace(Key::NO_TASK) == Key::WOKEN;
+        let woken = current_task.replace(Key::NO_TASK) == Key::SELF_WOKEN;
         let state = self.state.get() & !RUNNING;
         if done {
             self.state.set(state | DONE);
@@ -487,4 +492,21 @@ unsafe fn drop_stage<F: Future>(cell: NonNull<Head>, is_output: bool) {
 unsafe fn free<F: Future>(cell: NonNull<Head>) {
     // SAFETY: it is a cell of `F` and was a box when it was made. No reference to it is left.
     drop(unsafe { Box::from_raw(cell.cast::<TaskCell<F>>().as_ptr()) });
+}
+
+#[cfg(all(test, not(windlass_loom)))]
+mod tests {
+    use super::*;
+    use std::rc::Rc;
+
+    #[test]
+    fn only_the_last_reference_drops_the_future() {
+        let guard = Rc::new(());
+        let inner = guard.clone();
+        let cell = OutputRef::new(async move { drop(inner) }, Location::caller());
+        drop(cell.share());
+        assert_eq!(Rc::strong_count(&guard), 2);
+        drop(cell);
+        assert_eq!(Rc::strong_count(&guard), 1);
+    }
 }

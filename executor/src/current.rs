@@ -11,6 +11,7 @@ use crate::key::Key;
 use crate::observe::Observer;
 use crate::pulse::publish_polls;
 use crate::task_entry::TaskEntry;
+use crate::task_id::TaskId;
 
 type Executors = ManuallyDrop<Vec<Rc<ExecutorInner>>>;
 
@@ -112,6 +113,15 @@ pub(crate) fn find_local(executor: u16) -> Option<Rc<ExecutorInner>> {
 pub fn in_task() -> bool {
     // All executors, since a task may have entered another one.
     LOCAL.with_borrow(|local| local.iter().any(|inner| inner.is_running.get()))
+}
+
+impl TaskId {
+    /// Returns the id of the task that is being polled on this thread. `None` outside of tasks, in
+    /// the main future, and once the task has woken itself in this poll.
+    pub fn current() -> Option<TaskId> {
+        let key = |inner: &Rc<ExecutorInner>| inner.pulse.current_task.get();
+        TaskId::of_key(with_entered(|entered| entered.as_ref().map(key))?)
+    }
 }
 
 /// Lists the tasks of all executors of this thread. See [`Executor::list_tasks`].

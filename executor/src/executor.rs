@@ -12,9 +12,12 @@ use crate::cell::{OutputRef, PollOutcome};
 use crate::current::{self, Entered};
 use crate::inner::ExecutorInner;
 use crate::key::Key;
+use crate::layout::Addresses;
 use crate::nested_drop;
-use crate::observe::{Observer, Published, Report, Unobserved};
-use crate::pulse::{Pulse, publish_polls, publishes_polls};
+use crate::observe::Observer;
+use crate::pulse::{Pulse, publish_polls, reports_polls};
+use crate::report::{Published, Report, Unobserved};
+use crate::sample::{Sampled, sampler};
 use crate::task::Task;
 use crate::task_entry::TaskEntry;
 use crate::task_id::TaskId;
@@ -72,13 +75,10 @@ impl Executor {
         let inner = Rc::new(ExecutorInner::new());
         budget::forget_poll();
         current::add(inner.clone());
-        // SAFETY: the drop of this executor closes the slot, and it owns a reference of `inner`,
-        // whose address never changes.
-        let epoch = unsafe { inner.inbox.pulse.open(&inner.pulse) };
-        Executor {
-            pulse: Pulse::new(inner.id, epoch),
-            inner,
-        }
+        // SAFETY: the drop of this executor closes the slot. It owns a reference of `inner`, which
+        // never moves.
+        let pulse = unsafe { inner.inbox.pulse.open(&inner.pulse) };
+        Executor { inner, pulse }
     }
 
     /// Spawns a task. The loop polls it later, never at once.
@@ -149,19 +149,19 @@ impl Executor {
     /// unfinished, since only that `run` can poll its main future.
     ///
     /// ```
-    /// # use windlass_executor::{yield_now, Executor, Tick};
+    /// # use windlass_executor::{yield_now, Executor, TickResult};
     /// # use std::task::Waker;
     /// let executor = Executor::new();
     /// executor.spawn(async { yield_now().await }).detach();
-    /// assert_eq!(executor.tick(Waker::noop(), 1), Tick { polled: 1, ready: true });
-    /// assert_eq!(executor.tick(Waker::noop(), 9), Tick { polled: 1, ready: false });
+    /// assert_eq!(executor.tick(Waker::noop(), 1), TickResult { polled: 1, ready: true });
+    /// assert_eq!(executor.tick(Waker::noop(), 9), TickResult { polled: 1, ready: false });
     /// ```
-    pub fn tick(&self, waker: &Waker, budget: usize) -> Tick {
+    pub fn tick(&self, waker: &Waker, budget: usize) -> TickResult {
         self.inner.assert_not_running();
         self.inner.assert_no_run();
         let (polled, _) = self.inner.turn(waker, budget, pin!(pending::<()>()));
         let ready = self.inner.has_ready();
-        Tick { polled, ready }
+        TickResult { polled, ready }
     }
 
     /// Makes [`spawn`](crate::spawn) on this thread use this executor until the guard is dropped.
@@ -197,6 +197,12 @@ impl Executor {
     /// Returns a handle with which other threads read the state of this executor.
     pub fn pulse(&self) -> Pulse {
         self.pulse
+    }
+
+    /// Returns where the state of this executor is in memory.
+    #[doc(hidden)]
+    pub fn addresses(&self) -> Addresses {
+        Addresses::of(&self.inner)
     }
 
     /// Lists the unfinished tasks, and the main future of an unfinished [`run`](Executor::run), in
@@ -262,7 +268,7 @@ impl Drop for Executor {
 
 /// The result of [`Executor::tick`].
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Tick {
+pub struct TickResult {
     /// The number of polls.
     pub polled: usize,
     /// True if more tasks are ready.
@@ -315,7 +321,7 @@ impl ExecutorInner {
     ) -> (usize, Poll<F::Output>) {
         let _running = Running::start(self, driver_waker);
         let poll_main = |cx: &mut Context<'_>| main.as_mut().poll(cx);
-        if publishes_polls() {
+        if reports_polls() {
             return self.poll_observed(driver_waker, budget, poll_main);
         }
         self.poll_ready(driver_waker, budget, poll_main, &Unobserved)
@@ -333,7 +339,9 @@ impl ExecutorInner {
         let _turn = self.pulse.start_turn();
         let mut result = Poll::Pending;
         let mut poll_main = |cx: &mut Context<'_>| {
+            self.pulse.set_in_main(true);
             result = poll_main(cx);
+            self.pulse.set_in_main(false);
             match result {
                 Poll::Ready(_) => Poll::Ready(()),
                 Poll::Pending => Poll::Pending,
@@ -341,9 +349,17 @@ impl ExecutorInner {
         };
         // One instance of the loop for all types of main futures.
         let poll_main: &mut dyn FnMut(&mut Context<'_>) -> Poll<()> = &mut poll_main;
-        let (polls, _) = match self.observer() {
-            None => self.poll_ready(driver_waker, budget, poll_main, &Published),
-            Some(observer) => self.poll_ready(driver_waker, budget, poll_main, &observer),
+        let (polls, _) = match (self.observer(), sampler()) {
+            (None, None) => self.poll_ready(driver_waker, budget, poll_main, &Published),
+            (None, Some(sampler)) => {
+                let report = Sampled::new(sampler, Published);
+                self.poll_ready(driver_waker, budget, poll_main, &report)
+            }
+            (Some(observer), None) => self.poll_ready(driver_waker, budget, poll_main, &observer),
+            (Some(observer), Some(sampler)) => {
+                let report = Sampled::new(sampler, observer);
+                self.poll_ready(driver_waker, budget, poll_main, &report)
+            }
         };
         (polls, result)
     }
@@ -378,10 +394,9 @@ impl ExecutorInner {
                     PollOutcome::Done(key) => self.finish(key),
                     PollOutcome::Cancelled(key) => self.finish_cancelled(key),
                     PollOutcome::Main => {
-                        let result = poll_main(cx);
-                        if result.is_ready() {
+                        if let Poll::Ready(output) = poll_main(cx) {
                             report.polled(TaskId::of_key(key));
-                            return (polls, result);
+                            return (polls, Poll::Ready(output));
                         }
                     }
                 }
@@ -404,7 +419,9 @@ impl ExecutorInner {
 
     #[cold]
     fn drain_inbox(&self, driver_waker: &Waker) {
+        let mut wakes = 0;
         let old = self.inbox.drain(driver_waker.clone(), |index, generation| {
+            wakes += 1;
             let table = self.table();
             match generation {
                 Some(generation) => {
@@ -413,6 +430,7 @@ impl ExecutorInner {
                 None => table.wake_slot(index, &self.queue),
             }
         });
+        self.pulse.remote_wakes.add(wakes);
         drop(old);
     }
 }

@@ -66,9 +66,12 @@ impl Inbox {
 
     /// Opens the inbox for a new executor. Returns the generation that its slots start from. When
     /// the many executors that had this id have used half of the generations, they restart from
-    /// zero. `None` if the lock is held. In a forked child, a thread of the parent may hold it
+    /// zero. `None` if a lock is held. In a forked child, a thread of the parent may hold it
     /// forever.
     fn try_open(&self) -> Option<u32> {
+        if self.pulse.is_locked() {
+            return None;
+        }
         let mut state = match self.state.try_lock() {
             Ok(state) => state,
             Err(TryLockError::Poisoned(state)) => state.into_inner(),

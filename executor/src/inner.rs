@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::Waker;
 
-use crate::cell::{DETACHED, MAIN, NAMED, OutputRef, Ref};
+use crate::cell::{DETACHED, MAIN, NAMED, OutputRef, QUEUED, RUNNING, Ref};
 use crate::inbox::{self, Inbox};
 use crate::key::{Key, MAX_TASKS};
 use crate::observe::Observer;
@@ -16,6 +16,8 @@ use crate::panic::discard_panic;
 use crate::pulse::PulseCell;
 use crate::queue::Queue;
 use crate::table::Table;
+use crate::task_entry::{TaskEntry, TaskState};
+use crate::task_id::TaskId;
 
 /// The state behind an `Executor`. It consists of plain values and one table. No user code runs
 /// while the table is borrowed.
@@ -100,7 +102,7 @@ impl ExecutorInner {
     }
 
     pub(crate) fn has_ready(&self) -> bool {
-        let woken = self.pulse.current_task.get() == Key::WOKEN;
+        let woken = self.pulse.current_task.get() == Key::SELF_WOKEN;
         woken || self.inbox.has_remote_wakes() || !self.queue.is_empty()
     }
 
@@ -135,7 +137,7 @@ impl ExecutorInner {
     #[inline]
     pub(crate) fn wake(&self, key: Key) -> WakeOutcome {
         if self.pulse.current_task.get() == key {
-            self.pulse.current_task.set(Key::WOKEN); // its poll requeues it
+            self.pulse.current_task.set(Key::SELF_WOKEN); // its poll requeues it
             return WakeOutcome::Done;
         }
         if self.id != key.executor() {
@@ -202,7 +204,7 @@ impl ExecutorInner {
     /// Drops the future of a task that the loop ends.
     #[cold]
     fn drop_future(&self, cell: &Ref) {
-        let _dropping = self.pulse.start_drop(cell.spawned_at);
+        let _dropping = self.pulse.start_drop(cell.key.get(), cell.spawned_at);
         discard_panic(|| cell.drop_future());
     }
 
@@ -227,7 +229,31 @@ impl ExecutorInner {
         cell.describe(self.name(cell).as_deref())
     }
 
-    /// Replaces the observer. Returns the previous one, whose drop is user code.
+    /// Lists the tasks in the table, with the main future's.
+    pub(crate) fn list_tasks(&self, tasks: &mut Vec<TaskEntry>) {
+        let table = self.table();
+        // Between the polls of tasks, the loop polls the main future.
+        let polls_main = self.is_running.get() && !table.cells().any(|cell| cell.has(RUNNING));
+        let is_running = |cell: &Ref| cell.has(RUNNING) || (cell.has(MAIN) && polls_main);
+        let id_in = |slot| TaskId::of_key(table.key_in(slot)?);
+        let cells = table.cells().map(|cell| TaskEntry {
+            id: TaskId(cell.key.get()),
+            name: self.name(cell),
+            spawned_at: cell.spawned_at,
+            is_main: cell.has(MAIN),
+            state: match (is_running(cell), cell.has(QUEUED)) {
+                (true, _) => TaskState::Running,
+                (false, true) => TaskState::Ready,
+                (false, false) => TaskState::Waiting,
+            },
+            joiner: cell.joiner().and_then(id_in),
+            foreign_joiner: table.foreign_joiner(cell).and_then(TaskId::of_waker),
+        });
+        tasks.reserve(table.len());
+        tasks.extend(cells);
+    }
+
+    /// Replaces the observer. Returns the previous one. Its drop is user code.
     pub(crate) fn set_observer(&self, new: Option<Rc<dyn Observer>>) -> Option<Rc<dyn Observer>> {
         self.observer.replace(new)
     }

@@ -11,6 +11,8 @@ const BITS: (u32, u32, u32) = (24, 26, 14);
 #[cfg(target_pointer_width = "32")]
 const BITS: (u32, u32, u32) = (14, 10, 8);
 
+pub(crate) const SLOT_BITS: usize = BITS.0 as usize;
+pub(crate) const GENERATION_BITS: usize = BITS.1 as usize;
 pub(crate) const MAX_TASKS: usize = 1 << BITS.0;
 /// The highest generation is left to the keys below that name no task.
 pub(crate) const MAX_GENERATION: u32 = (1 << BITS.1) - 2;
@@ -25,7 +27,7 @@ impl Key {
     /// compared at each wake and stored twice at each poll.
     pub(crate) const NO_TASK: Key = Key(usize::MAX);
     /// The current task once it has woken itself.
-    pub(crate) const WOKEN: Key = Key(usize::MAX - 1);
+    pub(crate) const SELF_WOKEN: Key = Key(usize::MAX - 1);
 
     #[inline]
     pub(crate) fn new(executor: u16, generation: u32, index: u32) -> Self {
@@ -93,6 +95,13 @@ mod tests {
                 (key.executor(), key.generation(), key.index()),
                 (executor, generation, index)
             );
+        }
+    }
+
+    #[test]
+    fn the_last_generation_belongs_to_the_sentinels() {
+        for sentinel in [Key::NO_TASK, Key::SELF_WOKEN] {
+            assert_eq!(sentinel.generation(), MAX_GENERATION + 1);
         }
     }
 }

@@ -36,6 +36,7 @@
 //!             PollOutcome::Done(key) => self.finish(key),
 //!             …
 //!         }
+//!         report.polled(TaskId::of_key(key));
 //!         polls += 1;
 //!     }
 //!     …
@@ -76,17 +77,23 @@ mod yield_now;
 pub mod budget;
 mod nested_drop;
 mod pulse;
+mod names;
 mod observe;
+mod report;
+mod sample;
 mod task_id;
 mod task_entry;
+#[doc(hidden)]
+pub mod layout;
 
 pub use block_on::block_on;
 pub use current::{Entered, Workload, in_task, list_tasks, observe_all, workload};
-pub use executor::{Executor, Run, Tick};
+pub use executor::{Executor, Run, TickResult};
 pub use nested_drop::drop_nested;
 pub use observe::Observer;
 pub use panic::{Panic, discard_panic};
 pub use pulse::{Pulse, PulseReading, publish_polls};
+pub use sample::{PollSampler, sample_polls};
 pub use task::{Task, spawn, spawn_at};
 pub use task_entry::{TaskEntry, TaskState};
 pub use task_id::TaskId;

@@ -4,36 +4,41 @@
 //! for this. A reader finds them through the executor's [`PulseSlot`], which lives forever. The
 //! slot's lock keeps the values alive while they are read.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::panic::Location;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicUsize};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
-use crate::inbox;
 use crate::key::Key;
+use crate::names::Names;
 use crate::task_id::TaskId;
 
 /// The values of an executor that other threads may read.
 pub(crate) struct PulseCell {
     /// The number of the current poll, which tells polls apart. Wraps around.
     pub(crate) polls: Counter,
-    /// The task that is being polled, or `Key::WOKEN` once that task has woken itself.
+    /// The task that is being polled, or `Key::SELF_WOKEN` once that task has woken itself.
     pub(crate) current_task: CurrentTask,
     /// The loop is on the thread's stack. Written while polls are published.
     is_running: AtomicBool,
+    /// The main future is being polled. Written while polls are published.
+    is_in_main: AtomicBool,
     /// Where the task was spawned that is, or was last, polled or dropped. Written while polls are
     /// [published](publish_polls), and around a drop by the loop.
     spawned_at: AtomicPtr<Location<'static>>,
-    /// The loop drops the future of a task.
-    is_dropping: AtomicBool,
+    /// The task that is being dropped. Written while polls are published, and
+    /// around a drop by the loop.
+    pub(crate) dropped_task: CurrentTask,
     pub(crate) spawned: Counter,
     pub(crate) ended: Counter,
+    /// Wakes from other threads that the loop has taken from its inbox.
+    pub(crate) remote_wakes: Counter,
 }
 
 /// A counter with one writer.
+#[repr(transparent)]
 pub(crate) struct Counter(AtomicUsize);
 
 impl Counter {
@@ -45,11 +50,19 @@ impl Counter {
     /// Must be called on the executor's thread only.
     #[inline]
     pub(crate) fn increment(&self) {
-        self.0.store(self.0.load(Relaxed).wrapping_add(1), Relaxed);
+        self.add(1);
+    }
+
+    /// Must be called on the executor's thread only.
+    #[inline]
+    pub(crate) fn add(&self, number: usize) {
+        self.0
+            .store(self.0.load(Relaxed).wrapping_add(number), Relaxed);
     }
 }
 
 /// A key that the executor's thread alone writes.
+#[repr(transparent)]
 pub(crate) struct CurrentTask(AtomicUsize);
 
 impl CurrentTask {
@@ -77,17 +90,25 @@ impl PulseCell {
             polls: Counter(AtomicUsize::new(0)),
             current_task: CurrentTask(AtomicUsize::new(Key::NO_TASK.number())),
             is_running: AtomicBool::new(false),
+            is_in_main: AtomicBool::new(false),
             spawned_at: AtomicPtr::new(ptr::null_mut()),
-            is_dropping: AtomicBool::new(false),
+            dropped_task: CurrentTask(AtomicUsize::new(Key::NO_TASK.number())),
             spawned: Counter(AtomicUsize::new(0)),
             ended: Counter(AtomicUsize::new(0)),
+            remote_wakes: Counter(AtomicUsize::new(0)),
         }
     }
 
-    /// Marks a turn of the loop whose polls are published, until the guard is dropped.
+    /// Marks a turn of the loop with published polls, until the guard is dropped.
     pub(crate) fn start_turn(&self) -> PublishedTurn<'_> {
         self.is_running.store(true, Relaxed);
         PublishedTurn(self)
+    }
+
+    /// Marks a poll of the main future. The end of the turn ends it, too.
+    #[inline]
+    pub(crate) fn set_in_main(&self, is_in_main: bool) {
+        self.is_in_main.store(is_in_main, Relaxed);
     }
 
     #[inline]
@@ -96,32 +117,37 @@ impl PulseCell {
         self.spawned_at.store(spawned_at, Relaxed);
     }
 
-    /// Marks the drop of a future until the guard is dropped.
-    pub(crate) fn start_drop(&self, spawned_at: &'static Location<'static>) -> Dropping<'_> {
-        let (outer, was_dropping) = (&self.spawned_at, self.is_dropping.load(Relaxed));
-        let outer = outer.load(Relaxed);
+    /// Marks the drop of a task's future or output until the guard is dropped.
+    pub(crate) fn start_drop(
+        &self,
+        task: Key,
+        spawned_at: &'static Location<'static>,
+    ) -> Dropping<'_> {
+        let outer = self.spawned_at.load(Relaxed);
         self.set_spawned_at(spawned_at);
-        self.is_dropping.store(true, Relaxed);
         Dropping {
             pulse: self,
             outer,
-            was_dropping,
+            outer_task: self.dropped_task.replace(task),
         }
     }
 
     fn read(&self) -> PulseReading {
-        let key = self.current_task.get();
+        let (key, dropped) = (self.current_task.get(), self.dropped_task.get());
         // SAFETY: the pointer is null, or was made from a `&'static Location` by `set_spawned_at`.
         let spawned_at = unsafe { self.spawned_at.load(Relaxed).as_ref() };
         PulseReading {
             polls: self.polls.get(),
             is_running: self.is_running.load(Relaxed),
+            is_in_main: self.is_in_main.load(Relaxed),
             is_polling: key != Key::NO_TASK,
-            is_dropping: self.is_dropping.load(Relaxed),
+            is_dropping: dropped != Key::NO_TASK,
+            dropped: TaskId::of_key(dropped),
             task: TaskId::of_key(key),
             spawned_at,
             spawned: self.spawned.get(),
             ended: self.ended.get(),
+            remote_wakes: self.remote_wakes.get(),
         }
     }
 }
@@ -132,6 +158,7 @@ pub(crate) struct PublishedTurn<'a>(&'a PulseCell);
 impl Drop for PublishedTurn<'_> {
     fn drop(&mut self) {
         self.0.is_running.store(false, Relaxed);
+        self.0.is_in_main.store(false, Relaxed);
     }
 }
 
@@ -139,12 +166,12 @@ impl Drop for PublishedTurn<'_> {
 pub(crate) struct Dropping<'a> {
     pulse: &'a PulseCell,
     outer: *mut Location<'static>,
-    was_dropping: bool,
+    outer_task: Key,
 }
 
 impl Drop for Dropping<'_> {
     fn drop(&mut self) {
-        self.pulse.is_dropping.store(self.was_dropping, Relaxed);
+        self.pulse.dropped_task.set(self.outer_task);
         self.pulse.spawned_at.store(self.outer, Relaxed);
     }
 }
@@ -158,7 +185,7 @@ struct SlotState {
     epoch: u64,
     pulse: Option<Published>,
     /// The names of tasks, also of finished ones as long as there is a handle.
-    names: HashMap<Key, Arc<str>>,
+    names: Names,
 }
 
 /// A pointer to the values of an executor that exists.
@@ -173,42 +200,51 @@ impl PulseSlot {
         PulseSlot(Mutex::new(SlotState {
             epoch: 0,
             pulse: None,
-            names: HashMap::new(),
+            names: Names::default(),
         }))
     }
 
-    /// Makes the values of a new executor visible. Returns the executor's epoch.
+    /// Makes the values of a new executor visible.
     ///
     /// # Safety
     ///
     /// `close` must be called before `pulse` is freed or moved.
-    pub(crate) unsafe fn open(&self, pulse: &PulseCell) -> u64 {
+    pub(crate) unsafe fn open(&'static self, pulse: &PulseCell) -> Pulse {
         let mut state = self.lock();
         state.epoch += 1;
         state.pulse = Some(Published(NonNull::from(pulse)));
-        state.epoch
+        Pulse {
+            slot: self,
+            epoch: state.epoch,
+        }
     }
 
     pub(crate) fn close(&self) {
         let mut state = self.lock();
         state.pulse = None;
-        state.names = HashMap::new();
+        state.names.clear();
     }
 
     pub(crate) fn set_name(&self, key: Key, name: Arc<str>) {
-        self.lock().names.insert(key, name);
+        self.lock().names.set(key, name);
     }
 
     pub(crate) fn name(&self, key: Key) -> Option<Arc<str>> {
-        self.lock().names.get(&key).cloned()
+        self.lock().names.get(key)
     }
 
     pub(crate) fn forget_name(&self, key: Key) {
-        let names = &mut self.lock().names;
-        names.remove(&key);
-        if names.capacity() > 256 && names.len() <= names.capacity() / 4 {
-            names.shrink_to((2 * names.len()).max(256));
-        }
+        self.lock().names.remove(key);
+    }
+
+    /// The address of the list of names. The slot never moves.
+    pub(crate) fn names_address(&self) -> usize {
+        ptr::from_ref(self.lock().names.entries()).expose_provenance()
+    }
+
+    /// In a forked child, a thread of the parent may hold the lock forever.
+    pub(crate) fn is_locked(&self) -> bool {
+        matches!(self.0.try_lock(), Err(TryLockError::WouldBlock))
     }
 
     fn lock(&self) -> MutexGuard<'_, SlotState> {
@@ -219,7 +255,7 @@ impl PulseSlot {
 
 /// A handle with which any thread reads the [`PulseReading`] of an executor.
 ///
-/// It is a number, and may outlive the executor.
+/// It may outlive the executor.
 ///
 /// # Examples
 ///
@@ -234,24 +270,19 @@ impl PulseSlot {
 /// drop(executor);
 /// assert!(pulse.read().is_none());
 /// ```
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy)]
 pub struct Pulse {
-    executor: u16,
+    slot: &'static PulseSlot,
     epoch: u64,
 }
 
 impl Pulse {
-    pub(crate) fn new(executor: u16, epoch: u64) -> Pulse {
-        Pulse { executor, epoch }
-    }
-
     /// Returns the current values, or `None` if the executor is dropped.
     ///
     /// Takes a lock that the executor's thread takes only to create and drop the executor and to
     /// name tasks. The values are read one by one, so they may belong to two successive polls.
     pub fn read(&self) -> Option<PulseReading> {
-        let slot = &inbox::of(self.executor).pulse;
-        let state = slot.lock();
+        let state = self.slot.lock();
         let published = state.pulse.as_ref().filter(|_| state.epoch == self.epoch)?;
         // SAFETY: the executor exists, because `close` removes the pointer under this lock.
         Some(unsafe { published.0.as_ref() }.read())
@@ -259,9 +290,9 @@ impl Pulse {
 
     /// Returns the name of a task of the executor, if the task has one.
     pub fn name(&self, task: TaskId) -> Option<Arc<str>> {
-        let state = inbox::of(self.executor).pulse.lock();
+        let state = self.slot.lock();
         let names = (state.epoch == self.epoch).then_some(&state.names)?;
-        names.get(&task.key()).cloned()
+        names.get(task.0)
     }
 }
 
@@ -280,10 +311,15 @@ pub struct PulseReading {
     pub polls: usize,
     /// The loop is on its thread's stack. Known while [`publish_polls`] is on.
     pub is_running: bool,
+    /// The main future is being polled. Known while [`publish_polls`] is on.
+    pub is_in_main: bool,
     /// A task is being polled.
     pub is_polling: bool,
-    /// The loop drops the future of a task that was cancelled.
+    /// The future of a task that was cancelled is being dropped. Known for drops that begin while
+    /// [`publish_polls`] is on, and for those by the loop.
     pub is_dropping: bool,
+    /// The task that is being dropped.
+    pub dropped: Option<TaskId>,
     /// The task that is being polled. `None` between polls, in the main future, and once the task
     /// has woken itself.
     pub task: Option<TaskId>,
@@ -294,9 +330,16 @@ pub struct PulseReading {
     pub spawned: usize,
     /// How many of them have ended. Wraps around.
     pub ended: usize,
+    /// How many wakes from other threads the loop has received. Wakes of one task between two
+    /// checks of the loop count once. Wraps around.
+    pub remote_wakes: usize,
 }
 
-static PUBLISHES_POLLS: AtomicBool = AtomicBool::new(false);
+/// How the loops report their polls. While it is zero, they report nothing.
+static REPORTS: AtomicU8 = AtomicU8::new(0);
+
+const PUBLISH: u8 = 1;
+pub(crate) const SAMPLE: u8 = 2;
 
 /// Makes all executors of the process publish where the task was spawned that they poll, or stops
 /// that.
@@ -304,10 +347,22 @@ static PUBLISHES_POLLS: AtomicBool = AtomicBool::new(false);
 /// It takes effect at the next turn of each loop. While it is on, each poll costs a load and a
 /// store. While it is off, a turn costs a load and a branch.
 pub fn publish_polls(publishes: bool) {
-    PUBLISHES_POLLS.store(publishes, Relaxed);
+    set_report(PUBLISH, publishes);
+}
+
+pub(crate) fn set_report(report: u8, is_on: bool) {
+    if is_on {
+        REPORTS.fetch_or(report, Relaxed);
+    } else {
+        REPORTS.fetch_and(!report, Relaxed);
+    }
 }
 
 #[inline]
-pub(crate) fn publishes_polls() -> bool {
-    PUBLISHES_POLLS.load(Relaxed)
+pub(crate) fn reports_polls() -> bool {
+    REPORTS.load(Relaxed) != 0
+}
+
+pub(crate) fn samples_polls() -> bool {
+    REPORTS.load(Relaxed) & SAMPLE != 0
 }

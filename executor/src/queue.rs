@@ -33,13 +33,7 @@ impl Queue {
     /// Queues a cell, unless it is queued already. True if it was queued.
     #[inline]
     pub(crate) fn wake(&self, cell: &Ref) -> bool {
-        match cell.queued() {
-            Some(queued) => {
-                self.push(queued);
-                true
-            }
-            None => false,
-        }
+        cell.queued().map(|queued| self.push(queued)).is_some()
     }
 
     /// Appends a reference of [`Ref::queued`], or one that [`Ref::poll`] returned.

@@ -53,6 +53,11 @@ impl Table {
         self.slots.iter().flatten()
     }
 
+    /// The list of slots, for readers outside of the process.
+    pub(crate) fn slots(&self) -> &Vec<Option<Ref>> {
+        &self.slots
+    }
+
     /// The key of the task in the slot.
     pub(crate) fn key_in(&self, slot: u32) -> Option<Key> {
         let cell = self.slots.get(slot as usize)?.as_ref()?;
@@ -90,12 +95,9 @@ impl Table {
         let cell = cell.expect("an unfinished task is in its slot");
         debug_assert!(cell.key.get() == key);
         self.free.push(key.index());
-        let foreign_joiner = if cell.has(FOREIGN_JOINER) {
-            self.take_foreign_joiner(&cell)
-        } else {
-            None
-        };
-        (cell, foreign_joiner)
+        let has_foreign_joiner = cell.has(FOREIGN_JOINER);
+        let joiner = has_foreign_joiner.then(|| self.take_foreign_joiner(&cell));
+        (cell, joiner.flatten())
     }
 
     /// Takes a finished task out and queues its joiner. A foreign joiner is returned instead.

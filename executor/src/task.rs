@@ -15,6 +15,7 @@ use crate::cell::{
 use crate::current;
 use crate::inner::{ExecutorInner, SpawnOutcome, too_many_tasks};
 use crate::panic::Panic;
+use crate::pulse::reports_polls;
 use crate::task_id::TaskId;
 use crate::waker::index_in;
 
@@ -262,10 +263,9 @@ impl<T: 'static> Task<T> {
 
     #[inline]
     fn poll_catch(&mut self, cx: &mut Context<'_>) -> Poll<Result<T, Panic>> {
-        match self.poll_end(cx) {
-            Poll::Pending => Poll::Pending,
-            Poll::Ready(Some(result)) => Poll::Ready(result),
-            Poll::Ready(None) => self.no_output(),
+        match ready!(self.poll_end(cx)) {
+            Some(result) => Poll::Ready(result),
+            None => self.no_output(),
         }
     }
 
@@ -320,10 +320,9 @@ impl<T: 'static> Future for Task<T> {
 
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
-        match self.poll_catch(cx) {
-            Poll::Pending => Poll::Pending,
-            Poll::Ready(Ok(output)) => Poll::Ready(output),
-            Poll::Ready(Err(panic)) => panic.resume(),
+        match ready!(self.poll_catch(cx)) {
+            Ok(output) => Poll::Ready(output),
+            Err(panic) => panic.resume(),
         }
     }
 }
@@ -418,8 +417,12 @@ fn cancel(cell: &Ref) -> bool {
     if !cell.has(DONE | EMPTY) {
         let inner = executor_of(cell).expect("an unfinished task has its executor");
         let removed = inner.remove(cell.key.get());
-        forget_name(cell); // before user code, which may panic
-        cell.drop_future();
+        if reports_polls() {
+            drop_published(&inner, cell);
+        } else {
+            forget_name(cell); // before user code, which may panic
+            cell.drop_future();
+        }
         drop(removed); // a foreign joiner's drop is user code, which finds the task gone
     }
     true
@@ -469,6 +472,23 @@ fn set_joiner_slow(cell: &Ref, waker: &Waker) {
         inner.table().set_foreign_joiner(cell, waker)
     };
     drop(old); // also user code
+}
+
+/// Drops the future of a cancelled task, and shows other threads which task that is.
+#[cold]
+fn drop_published(inner: &ExecutorInner, cell: &Ref) {
+    let _dropping = inner.pulse.start_drop(cell.key.get(), cell.spawned_at);
+    let _named = Named(cell);
+    cell.drop_future();
+}
+
+/// Forgets the name of a task when it is dropped.
+struct Named<'a>(&'a Ref);
+
+impl Drop for Named<'_> {
+    fn drop(&mut self) {
+        forget_name(self.0);
+    }
 }
 
 #[inline]

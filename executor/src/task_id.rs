@@ -1,11 +1,8 @@
 //! The public number of a task.
 
 use std::fmt;
-use std::task::{RawWakerVTable, Waker};
 
-use crate::current;
 use crate::key::Key;
-use crate::waker;
 
 /// Identifies a task.
 ///
@@ -26,34 +23,11 @@ use crate::waker;
 /// assert_eq!(TaskId::current(), None);
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct TaskId(Key);
+pub struct TaskId(pub(crate) Key);
 
 impl TaskId {
-    /// Returns the id of the task that is being polled on this thread. `None` outside of tasks, in
-    /// the main future, and once the task has woken itself in this poll.
-    pub fn current() -> Option<TaskId> {
-        TaskId::of_key(current::with_entered(|entered| {
-            entered.as_ref().map(|inner| inner.pulse.current_task.get())
-        })?)
-    }
-
-    /// Returns the id of the task that the waker wakes, or `None` if it is not a waker of an
-    /// executor of this crate. The main future of a [`Run`](crate::Run) has an id, too.
-    pub fn of_waker(waker: &Waker) -> Option<TaskId> {
-        TaskId::of_raw_waker(waker.data(), waker.vtable())
-    }
-
-    /// As [`of_waker`](TaskId::of_waker), for the parts of a waker.
-    pub fn of_raw_waker(data: *const (), vtable: &'static RawWakerVTable) -> Option<TaskId> {
-        waker::key_of(data, vtable).and_then(TaskId::of_key)
-    }
-
     pub(crate) fn of_key(key: Key) -> Option<TaskId> {
         key.names_task().then_some(TaskId(key))
-    }
-
-    pub(crate) fn key(self) -> Key {
-        self.0
     }
 }
 

@@ -9,8 +9,10 @@ use std::task::{RawWaker, RawWakerVTable, Waker};
 
 use crate::current;
 use crate::key::Key;
+use crate::task_id::TaskId;
 
-static VTABLE: RawWakerVTable = RawWakerVTable::new(clone, wake, wake, drop);
+/// The functions of all wakers of this crate.
+pub(crate) static VTABLE: RawWakerVTable = RawWakerVTable::new(clone, wake, wake, drop);
 
 /// The waker of the task that `key` names. Its drop has no effect, so callers may skip it.
 #[inline]
@@ -42,3 +44,16 @@ fn wake(number: *const ()) {
 }
 
 fn drop(_number: *const ()) {}
+
+impl TaskId {
+    /// Returns the id of the task that the waker wakes, or `None` if it is not a waker of an
+    /// executor of this crate. The main future of a [`Run`](crate::Run) has an id, too.
+    pub fn of_waker(waker: &Waker) -> Option<TaskId> {
+        TaskId::of_raw_waker(waker.data(), waker.vtable())
+    }
+
+    /// As [`of_waker`](TaskId::of_waker), for the parts of a waker.
+    pub fn of_raw_waker(data: *const (), vtable: &'static RawWakerVTable) -> Option<TaskId> {
+        key_of(data, vtable).and_then(TaskId::of_key)
+    }
+}

@@ -7,7 +7,7 @@ use std::marker::PhantomPinned;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::rc::Rc;
 
-use windlass_executor::{Entered, Executor, Panic, Run, Task, Tick, YieldNow};
+use windlass_executor::{Entered, Executor, Panic, Run, Task, TickResult, YieldNow};
 
 /// Fails to compile unless the type has all of the traits.
 macro_rules! has {
@@ -57,7 +57,7 @@ lacks!(Run<'static, Pinned>: Unpin);
 // A panic may move to another thread, like the one that `std::thread::JoinHandle::join` returns.
 has!(Panic: Send, Sync, Unpin, std::error::Error);
 
-has!(Tick: Send, Sync, Unpin, Copy, Eq, UnwindSafe, RefUnwindSafe);
+has!(TickResult: Send, Sync, Unpin, Copy, Eq, UnwindSafe, RefUnwindSafe);
 has!(YieldNow: Send, Sync, Unpin, UnwindSafe, RefUnwindSafe);
 
 // These types stay usable after a caught panic.

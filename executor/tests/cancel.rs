@@ -22,7 +22,7 @@ fn own<T>(own: &Own<T>) -> Task<T> {
 #[test]
 fn dropping_the_handle_of_a_queued_task_drops_its_future() {
     let (executor, trace) = (Executor::new(), Trace::new());
-    let task = executor.spawn(told(&trace, "a", idle()));
+    let task = executor.spawn(traced(&trace, "a", idle()));
     drop(task);
     trace.is(&["drop a"]);
     settle(&executor);
@@ -33,7 +33,7 @@ fn dropping_the_handle_of_a_queued_task_drops_its_future() {
 #[test]
 fn dropping_the_handle_of_an_idle_task_drops_its_future() {
     let (executor, trace) = (Executor::new(), Trace::new());
-    let task = executor.spawn(told(&trace, "a", idle()));
+    let task = executor.spawn(traced(&trace, "a", idle()));
     settle(&executor);
     trace.is(&["poll a"]);
     drop(task);
@@ -44,7 +44,7 @@ fn dropping_the_handle_of_an_idle_task_drops_its_future() {
 #[test]
 fn dropping_the_handle_of_a_finished_task_drops_its_output() {
     let (executor, trace) = (Executor::new(), Trace::new());
-    let output = says_drop(&trace, "output");
+    let output = records_drop(&trace, "output");
     let task = executor.spawn(async move { output });
     settle(&executor);
     trace.is(&[]);
@@ -56,7 +56,7 @@ fn dropping_the_handle_of_a_finished_task_drops_its_output() {
 fn cancel_returns_none_after_the_future_is_dropped() {
     for settled in [false, true] {
         let (executor, trace) = (Executor::new(), Trace::new());
-        let task = executor.spawn(told(&trace, "a", idle()));
+        let task = executor.spawn(traced(&trace, "a", idle()));
         if settled {
             settle(&executor);
             trace.is(&["poll a"]);
@@ -87,7 +87,7 @@ fn cancel_of_a_panicked_task_resumes_its_panic() {
 #[test]
 fn dropping_an_unpolled_cancel_cancels_the_task() {
     let (executor, trace) = (Executor::new(), Trace::new());
-    let task = executor.spawn(told(&trace, "a", idle()));
+    let task = executor.spawn(traced(&trace, "a", idle()));
     drop(task.cancel());
     trace.is(&["drop a"]);
 }
@@ -95,7 +95,7 @@ fn dropping_an_unpolled_cancel_cancels_the_task() {
 #[test]
 fn dropping_a_catch_cancels_the_task() {
     let (executor, trace) = (Executor::new(), Trace::new());
-    let task = executor.spawn(told(&trace, "a", idle()));
+    let task = executor.spawn(traced(&trace, "a", idle()));
     let mut catching = Box::pin(task.catch());
     assert!(poll(&mut catching).is_pending());
     trace.is(&[]);
@@ -106,14 +106,14 @@ fn dropping_a_catch_cancels_the_task() {
 #[test]
 fn a_task_that_drops_its_own_handle_runs_until_its_poll_returns() {
     let (executor, trace, handle) = (Executor::new(), Trace::new(), Own::default());
-    let (inner, told_inside) = (handle.clone(), trace.clone());
+    let (inner, inner_trace) = (handle.clone(), trace.clone());
     let step = move |_: &mut Context<'_>| {
         drop(own(&inner));
-        told_inside.push("dropped the handle");
+        inner_trace.push("dropped the handle");
         Poll::Pending::<()>
     };
-    handle.replace(Some(executor.spawn(told(&trace, "a", step))));
-    executor.spawn(told(&trace, "b", ready(()))).detach();
+    handle.replace(Some(executor.spawn(traced(&trace, "a", step))));
+    executor.spawn(traced(&trace, "b", ready(()))).detach();
     settle(&executor);
     trace.is(&["poll a", "dropped the handle", "drop a", "poll b", "drop b"]);
     assert_eq!(executor.tasks(), 0);
@@ -129,10 +129,10 @@ fn a_self_cancelled_task_that_woke_itself_is_not_polled_again() {
         cx.waker().wake_by_ref();
         Poll::Pending::<()>
     };
-    handle.replace(Some(executor.spawn(told(&trace, "a", step))));
+    handle.replace(Some(executor.spawn(traced(&trace, "a", step))));
     settle(&executor);
-    executor.spawn(told(&trace, "b", idle())).detach();
-    executor.spawn(told(&trace, "c", idle())).detach();
+    executor.spawn(traced(&trace, "b", idle())).detach();
+    executor.spawn(traced(&trace, "c", idle())).detach();
     settle(&executor);
     trace.is(&["poll a", "drop a", "poll b", "poll c"]);
 }
@@ -140,7 +140,7 @@ fn a_self_cancelled_task_that_woke_itself_is_not_polled_again() {
 #[test]
 fn a_self_cancelled_task_that_ends_drops_its_output() {
     let (executor, trace, handle) = (Executor::new(), Trace::new(), Own::default());
-    let (inner, output) = (handle.clone(), says_drop(&trace, "output"));
+    let (inner, output) = (handle.clone(), records_drop(&trace, "output"));
     let task = executor.spawn(async move {
         drop(own(&inner));
         output
@@ -159,8 +159,8 @@ fn a_self_cancelled_task_that_panics_ends_alone() {
         drop(own(&inner));
         panic!("no handle, no hold");
     };
-    handle.replace(Some(executor.spawn(told(&trace, "a", step))));
-    executor.spawn(told(&trace, "b", idle())).detach();
+    handle.replace(Some(executor.spawn(traced(&trace, "a", step))));
+    executor.spawn(traced(&trace, "b", idle())).detach();
     settle(&executor);
     trace.is(&["poll a", "drop a", "poll b"]);
     assert_eq!(executor.tasks(), 1);
@@ -169,13 +169,13 @@ fn a_self_cancelled_task_that_panics_ends_alone() {
 #[test]
 fn a_task_that_awaits_its_own_cancel_never_resumes() {
     let (executor, trace, handle) = (Executor::new(), Trace::new(), Own::<()>::default());
-    let (inner, told_inside) = (handle.clone(), trace.clone());
-    let at_drop = says_drop(&trace, "future");
+    let (inner, inner_trace) = (handle.clone(), trace.clone());
+    let at_drop = records_drop(&trace, "future");
     let task = executor.spawn(async move {
         let _at_drop = at_drop;
-        told_inside.push("cancels");
+        inner_trace.push("cancels");
         own(&inner).cancel().await;
-        told_inside.push("came back");
+        inner_trace.push("came back");
     });
     handle.replace(Some(task));
     settle(&executor);
@@ -210,7 +210,7 @@ fn a_cancelled_running_task_is_dropped_and_wakes_its_canceller() {
     let (executor, trace, handle) = (Executor::new(), Trace::new(), Own::<()>::default());
     let got = shared(None);
     let (inner, give) = (handle.clone(), got.clone());
-    let at_drop = says_drop(&trace, "future");
+    let at_drop = records_drop(&trace, "future");
     let task = executor.spawn(async move {
         let _at_drop = at_drop;
         let nested = Executor::new();
@@ -240,7 +240,7 @@ fn dropping_a_pending_cancel_leaves_the_task_cancelled() {
         cx.waker().wake_by_ref();
         Poll::Pending
     };
-    handle.replace(Some(executor.spawn(told(&trace, "a", step))));
+    handle.replace(Some(executor.spawn(traced(&trace, "a", step))));
     settle(&executor);
     trace.is(&["poll a", "drop a"]);
 }
@@ -248,9 +248,9 @@ fn dropping_a_pending_cancel_leaves_the_task_cancelled() {
 #[test]
 fn dropping_a_task_drops_the_tasks_whose_handles_it_holds() {
     let (executor, trace) = (Executor::new(), Trace::new());
-    let grandchild = executor.spawn(hold(says_drop(&trace, "grandchild")));
-    let child = executor.spawn(hold((says_drop(&trace, "child"), grandchild)));
-    let parent = executor.spawn(hold((says_drop(&trace, "parent"), child)));
+    let grandchild = executor.spawn(hold(records_drop(&trace, "grandchild")));
+    let child = executor.spawn(hold((records_drop(&trace, "child"), grandchild)));
+    let parent = executor.spawn(hold((records_drop(&trace, "parent"), child)));
     settle(&executor);
     drop(parent);
     trace.is(&["drop parent", "drop child", "drop grandchild"]);
@@ -260,20 +260,20 @@ fn dropping_a_task_drops_the_tasks_whose_handles_it_holds() {
 #[test]
 fn a_task_may_cancel_any_other_from_its_poll() {
     let (executor, trace, waker) = (Executor::new(), Trace::new(), Kept::default());
-    let idle_task = executor.spawn(told(&trace, "idle", keep(&waker)));
+    let idle_task = executor.spawn(traced(&trace, "idle", keep(&waker)));
     settle(&executor);
     trace.is(&["poll idle"]);
     let queued = shared(None::<Task<()>>);
-    let (inner, told_inside) = (queued.clone(), trace.clone());
+    let (inner, inner_trace) = (queued.clone(), trace.clone());
     executor
         .spawn(async move {
             drop(idle_task);
             let queued = inner.take().expect("the test has stored it");
             assert_eq!(queued.cancel().await, None);
-            told_inside.push("cancelled both");
+            inner_trace.push("cancelled both");
         })
         .detach();
-    queued.replace(Some(executor.spawn(told(&trace, "queued", idle()))));
+    queued.replace(Some(executor.spawn(traced(&trace, "queued", idle()))));
     settle(&executor);
     trace.is(&["drop idle", "drop queued", "cancelled both"]);
 }
@@ -282,9 +282,9 @@ fn a_task_may_cancel_any_other_from_its_poll() {
 fn a_task_dropped_by_its_own_destructor_is_dropped_once() {
     // The destructor of the task's future drops the task's own handle.
     let (executor, trace, handle) = (Executor::new(), Trace::new(), Own::<()>::default());
-    let (inner, told_inside) = (handle.clone(), trace.clone());
+    let (inner, inner_trace) = (handle.clone(), trace.clone());
     let at_drop = on_drop(move || {
-        told_inside.push("drop");
+        inner_trace.push("drop");
         drop(inner.take());
     });
     handle.replace(Some(executor.spawn(hold(at_drop))));
@@ -297,12 +297,12 @@ fn a_task_dropped_by_its_own_destructor_is_dropped_once() {
 #[test]
 fn the_destructor_of_a_finished_future_may_drop_its_own_handle() {
     let (executor, trace, handle) = (Executor::new(), Trace::new(), Own::default());
-    let (inner, told_inside) = (handle.clone(), trace.clone());
+    let (inner, inner_trace) = (handle.clone(), trace.clone());
     let at_drop = on_drop(move || {
-        told_inside.push("drop future");
+        inner_trace.push("drop future");
         drop(inner.take());
     });
-    let output = says_drop(&trace, "output");
+    let output = records_drop(&trace, "output");
     let task = executor.spawn(async move {
         let _at_drop = at_drop;
         output
@@ -317,8 +317,8 @@ fn the_destructor_of_a_finished_future_may_drop_its_own_handle() {
 fn a_cancelled_task_is_gone_when_its_destructor_runs() {
     let (executor, trace) = (Executor::new(), Trace::new());
     let executor = Rc::new(executor);
-    let (inner, told_inside) = (executor.clone(), trace.clone());
-    let at_drop = on_drop(move || told_inside.push(format!("{} left", inner.tasks())));
+    let (inner, inner_trace) = (executor.clone(), trace.clone());
+    let at_drop = on_drop(move || inner_trace.push(format!("{} left", inner.tasks())));
     let task = executor.spawn(hold(at_drop));
     executor.spawn(pending::<()>()).detach();
     drop(task);
@@ -328,7 +328,7 @@ fn a_cancelled_task_is_gone_when_its_destructor_runs() {
 #[test]
 fn a_task_that_loses_a_select_is_cancelled() {
     let trace = Trace::new();
-    let slow = told(&trace, "slow", idle());
+    let slow = traced(&trace, "slow", idle());
     block_on(Executor::new().run(async {
         let (slow, quick) = (spawn(slow), spawn(async { 1 }));
         drop(select(slow, quick).await);

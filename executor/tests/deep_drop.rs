@@ -84,6 +84,16 @@ fn dropping_the_executor_of_a_chain_takes_little_stack() {
 }
 
 #[test]
+fn dropping_an_executor_with_a_long_queue_takes_little_stack() {
+    on_a_small_stack(|executor, _| {
+        for _ in 0..LENGTH {
+            drop(executor.spawn(pending::<()>())); // the queue keeps its cell
+        }
+        drop(executor);
+    });
+}
+
+#[test]
 fn a_chain_in_a_task_that_ends_or_panics_takes_little_stack() {
     on_a_small_stack(|executor, count| {
         let held = pending_chain(&executor, &count);
@@ -164,8 +174,8 @@ fn tree(
     let below = |n: usize| tree(executor, trace, depth - 1, width, &format!("{name}{n}"));
     let children: Vec<_> = (depth > 0).then(|| (0..width).map(below).collect())?;
     let (trace, name) = (trace.clone(), name.to_owned());
-    let says = on_drop(move || trace.push(name));
-    Some(executor.spawn(hold((says, children))))
+    let record = on_drop(move || trace.push(name));
+    Some(executor.spawn(hold((record, children))))
 }
 
 #[test]
@@ -190,7 +200,7 @@ fn a_tree_is_dropped_depth_first_in_the_order_of_the_code() {
 }
 
 #[test]
-fn a_panicking_destructor_deep_in_a_chain_loses_none_of_the_rest() {
+fn a_panic_deep_in_a_chain_of_drops_loses_none_of_the_rest() {
     on_a_small_stack(|executor, count| {
         for panics in [1, 2] {
             let mut n = 0;
@@ -238,7 +248,7 @@ fn a_task_whose_drop_is_deferred_counts_as_cancelled() {
     on_a_small_stack(|executor, count| {
         let executor = Rc::new(executor);
         let (waker, trace) = (Kept::default(), Trace::new());
-        let last = executor.spawn(told(&trace, "last", keep(&waker)));
+        let last = executor.spawn(traced(&trace, "last", keep(&waker)));
         settle(&executor);
         trace.is(&["poll last"]);
         let (inner, woken) = (executor.clone(), waker.clone());

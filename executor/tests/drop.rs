@@ -18,14 +18,14 @@ use windlass_executor::{Executor, Task, block_on, spawn, yield_now};
 #[test]
 fn a_dropped_executor_drops_its_tasks_in_slot_order() {
     let (executor, trace) = (Executor::new(), Trace::new());
-    let a = executor.spawn(hold(says_drop(&trace, "a")));
-    executor.spawn(hold(says_drop(&trace, "b"))).detach();
-    let c = executor.spawn(hold(says_drop(&trace, "c")));
-    executor.spawn(hold(says_drop(&trace, "d"))).detach();
+    let a = executor.spawn(hold(records_drop(&trace, "a")));
+    executor.spawn(hold(records_drop(&trace, "b"))).detach();
+    let c = executor.spawn(hold(records_drop(&trace, "c")));
+    executor.spawn(hold(records_drop(&trace, "d"))).detach();
     executor.tick(Waker::noop(), 2); // idle ones and queued ones
     drop(a);
     executor
-        .spawn(hold(says_drop(&trace, "in the slot of a")))
+        .spawn(hold(records_drop(&trace, "in the slot of a")))
         .detach();
     trace.is(&["drop a"]);
     drop(executor);
@@ -36,7 +36,7 @@ fn a_dropped_executor_drops_its_tasks_in_slot_order() {
 #[test]
 fn outputs_with_a_handle_survive_the_executor() {
     let (executor, trace) = (Executor::new(), Trace::new());
-    let output = says_drop(&trace, "output");
+    let output = records_drop(&trace, "output");
     let task = executor.spawn(async move { output });
     settle(&executor);
     drop(executor);
@@ -53,14 +53,14 @@ fn tasks_spawned_while_the_executor_is_dropped_are_dropped() {
         let again = inner.clone();
         let late = on_drop(move || {
             again.push("drop late");
-            spawn(told(&again, "later", idle())).detach();
+            spawn(traced(&again, "later", idle())).detach();
         });
         let task = spawn(hold(late));
         inner.push(format!("spawned, finished: {}", task.is_finished()));
         assert_eq!(block_on(task.cancel()), None);
     });
     executor.spawn(hold(spawns)).detach();
-    executor.spawn(hold(says_drop(&trace, "other"))).detach();
+    executor.spawn(hold(records_drop(&trace, "other"))).detach();
     settle(&executor);
     drop(executor);
     trace.is(&[
@@ -76,22 +76,24 @@ fn destructors_may_use_other_tasks_of_a_dropped_executor() {
     let (executor, trace, waker) = (Executor::new(), Trace::new(), Kept::default());
     let done = executor.spawn(async { 5 });
     let awaited = executor
-        .spawn(hold(says_drop(&trace, "awaited")))
+        .spawn(hold(records_drop(&trace, "awaited")))
         .named("awaited");
-    let cancelled = executor.spawn(hold(says_drop(&trace, "cancelled")));
-    let detached = executor.spawn(hold(says_drop(&trace, "detached")));
-    let (waker_inside, told_inside) = (waker.clone(), trace.clone());
+    let cancelled = executor.spawn(hold(records_drop(&trace, "cancelled")));
+    let detached = executor.spawn(hold(records_drop(&trace, "detached")));
+    let (waker_inside, inner_trace) = (waker.clone(), trace.clone());
     let busy = on_drop(move || {
         kept(&waker_inside).wake();
         drop(cancelled);
         detached.detach();
-        told_inside.push(format!("done: {}", block_on(done)));
+        inner_trace.push(format!("done: {}", block_on(done)));
         let message = panic_of(|| block_on(awaited));
         assert!(message.starts_with("task `awaited`, spawned at executor/tests/drop.rs:"));
-        told_inside.push(message.rsplit(", ").next().unwrap().to_owned());
+        inner_trace.push(message.rsplit(", ").next().unwrap().to_owned());
     });
     let task = executor.spawn(hold(busy));
-    executor.spawn(told(&trace, "last", keep(&waker))).detach();
+    executor
+        .spawn(traced(&trace, "last", keep(&waker)))
+        .detach();
     settle(&executor);
     trace.is(&["poll last"]);
     task.detach();
@@ -110,16 +112,16 @@ fn destructors_may_use_other_tasks_of_a_dropped_executor() {
 fn destructors_may_cancel_later_tasks_of_a_dropped_executor() {
     let (executor, trace) = (Executor::new(), Trace::new());
     let later: Rc<RefCell<Vec<Task<()>>>> = shared(Vec::new());
-    let (inner, told_inside) = (later.clone(), trace.clone());
+    let (inner, inner_trace) = (later.clone(), trace.clone());
     let cancels = on_drop(move || {
-        told_inside.push("drop first");
+        inner_trace.push("drop first");
         for task in inner.take().into_iter().rev() {
             drop(task);
         }
     });
     executor.spawn(hold(cancels)).detach();
     for name in ["a", "b"] {
-        let task = executor.spawn(hold(says_drop(&trace, name)));
+        let task = executor.spawn(hold(records_drop(&trace, name)));
         later.borrow_mut().push(task);
     }
     settle(&executor);
@@ -135,7 +137,7 @@ fn a_destructor_may_create_and_run_another_executor() {
         let other = Executor::new();
         let output = block_on(other.run(async { spawn(async { "other" }).await }));
         inner.push(output);
-        spawn(told(&inner, "late", idle())).detach(); // means the dropped executor again
+        spawn(traced(&inner, "late", idle())).detach(); // means the dropped executor again
     });
     executor.spawn(hold(runs)).detach();
     settle(&executor);
@@ -148,7 +150,7 @@ fn spawn_after_the_entered_executor_is_gone_drops_the_future() {
     let (executor, trace) = (Executor::new(), Trace::new());
     let entered = executor.enter();
     drop(executor);
-    let task = spawn(told(&trace, "late", idle()));
+    let task = spawn(traced(&trace, "late", idle()));
     trace.is(&["drop late"]);
     assert!(task.is_finished());
     drop(entered);
@@ -161,7 +163,7 @@ fn tasks_that_hold_handles_of_each_other_are_dropped_once() {
     let (executor, trace) = (Executor::new(), Trace::new());
     let all: Handles = shared(Vec::new());
     for name in ["a", "b", "c"] {
-        let held: (Handles, _) = (all.clone(), says_drop(&trace, name));
+        let held: (Handles, _) = (all.clone(), records_drop(&trace, name));
         let task = executor.spawn(hold(held));
         all.borrow_mut().push(task);
     }
@@ -175,14 +177,16 @@ fn tasks_that_hold_handles_of_each_other_are_dropped_once() {
 fn an_executor_may_be_dropped_in_a_task_of_another() {
     let (executor, trace) = (Executor::new(), Trace::new());
     let inner = Executor::new();
-    inner.spawn(hold(says_drop(&trace, "inner task"))).detach();
+    inner
+        .spawn(hold(records_drop(&trace, "inner task")))
+        .detach();
     settle(&inner);
-    let told_inside = trace.clone();
+    let inner_trace = trace.clone();
     executor
         .spawn(async move {
             drop(inner);
-            told_inside.push("dropped inner");
-            spawn(told(&told_inside, "next", ready(()))).detach();
+            inner_trace.push("dropped inner");
+            spawn(traced(&inner_trace, "next", ready(()))).detach();
         })
         .detach();
     settle(&executor);
@@ -301,7 +305,7 @@ fn thread_local_destructors_may_use_stale_wakers_and_handles() {
     at_thread_exit(move |name| {
         let (executor, waker) = (Executor::new(), Kept::default());
         let done = executor.spawn(async { 7 });
-        let gone = executor.spawn(told(&Trace::new(), "a", keep(&waker)));
+        let gone = executor.spawn(traced(&Trace::new(), "a", keep(&waker)));
         settle(&executor);
         drop(executor);
         let send = send.clone();

@@ -19,4 +19,10 @@ fn one_executor_too_many_panics_with_the_limit() {
     drop(executors.swap_remove(limit / 2));
     let executor = Executor::new();
     assert_eq!(block_on(executor.run(async { 7 })), 7);
+
+    // Dropped executors free their ids, each id its own.
+    drop((executor, executors));
+    let executors: Vec<Executor> = (0..limit).map(|_| Executor::new()).collect();
+    assert!(catch_unwind(Executor::new).is_err());
+    drop(executors);
 }

@@ -6,7 +6,7 @@ mod counting;
 
 use std::cell::Cell;
 use std::future::{pending, poll_fn};
-use std::task::{Poll, Waker};
+use std::task::{Context, Poll, Waker};
 use std::thread;
 
 use common::*;
@@ -81,6 +81,17 @@ fn a_waiting_task_takes_about_48_bytes_besides_its_future() {
 }
 
 #[test]
+fn a_growing_table_is_seldom_reallocated() {
+    let executor = Executor::new();
+    let tasks = 16_000;
+    let (allocations, ..) = count(|| {
+        (0..tasks).for_each(|_| executor.spawn(pending::<()>()).detach());
+    });
+    let of_table = allocations - tasks;
+    assert!(of_table < 200, "{of_table} allocations of the table");
+}
+
+#[test]
 fn slots_are_reused_so_memory_does_not_grow() {
     let executor = Executor::new();
     let round = || {
@@ -109,7 +120,7 @@ fn a_dropped_executor_frees_all_its_memory() {
         let executor = Executor::new();
         let waker = Kept::default();
         executor
-            .spawn(told(&Trace::new(), "a", keep(&waker)))
+            .spawn(traced(&Trace::new(), "a", keep(&waker)))
             .detach();
         for _ in 0..1000 {
             executor.spawn(pending::<()>()).detach();
@@ -191,13 +202,103 @@ fn the_table_shrinks_after_a_burst() {
 }
 
 #[test]
+fn the_table_shrinks_down_to_the_tasks_that_stay() {
+    let stay = 2_000;
+    let (_, before, executor) = count(|| {
+        let executor = Executor::new();
+        (0..stay).for_each(|_| executor.spawn(pending::<()>()).detach());
+        settle(&executor);
+        executor
+    });
+    let (_, after, ()) = count(|| {
+        (0..14_000).for_each(|_| executor.spawn(yield_now()).detach());
+        settle(&executor);
+        for _ in 0..3_000 {
+            executor.tick(Waker::noop(), 9);
+        }
+    });
+    assert!(after < LEFT, "{after} bytes more than {before}");
+    assert_eq!(executor.tasks(), stay);
+}
+
+#[test]
+fn a_table_with_a_third_of_its_slots_taken_keeps_them() {
+    let executor = Executor::new();
+    (0..5_000).for_each(|_| executor.spawn(pending::<()>()).detach());
+    let burst = || {
+        (0..10_000).for_each(|_| executor.spawn(yield_now()).detach());
+        settle(&executor);
+    };
+    burst();
+    for _ in 0..3_000 {
+        executor.tick(Waker::noop(), 9);
+    }
+    let (allocations, ..) = count(burst);
+    assert_eq!(allocations, 10_000, "one for each task");
+}
+
+#[test]
+fn a_table_whose_last_slot_is_taken_keeps_its_slots() {
+    let executor = Executor::new();
+    let burst = || (0..15_000).for_each(|_| executor.spawn(yield_now()).detach());
+    burst();
+    let last = executor.spawn(pending::<()>());
+    settle(&executor);
+    for _ in 0..3_000 {
+        executor.tick(Waker::noop(), 9);
+    }
+    let (allocations, ..) = count(|| {
+        burst();
+        drop(last);
+        settle(&executor);
+    });
+    assert_eq!(allocations, 15_000, "one for each task");
+}
+
+#[test]
+fn the_inbox_shrinks_with_the_table() {
+    let executor = Executor::new();
+    let (_, here, there) = count(|| {
+        let wakers = shared(Vec::new());
+        for _ in 0..16_000 {
+            let (wakers, mut is_first) = (wakers.clone(), true);
+            let step = move |cx: &mut Context<'_>| {
+                if std::mem::take(&mut is_first) {
+                    wakers.borrow_mut().push(cx.waker().clone());
+                    return Poll::Pending;
+                }
+                Poll::Ready(())
+            };
+            executor.spawn(poll_fn(step)).detach();
+        }
+        settle(&executor);
+        let wakers = wakers.take();
+        let waking = || count(|| wakers.iter().for_each(Waker::wake_by_ref));
+        let (_, there, ()) =
+            thread::scope(|scope| scope.spawn(waking).join()).expect("no panic on the thread");
+        settle(&executor);
+        assert_eq!(executor.tasks(), 0);
+        for _ in 0..5_000 {
+            executor.tick(Waker::noop(), 9);
+        }
+        there
+    });
+    assert!(
+        there > 4 * LEFT,
+        "{there} bytes in an inbox of 16,000 wakes"
+    );
+    assert!(here + there < 2 * LEFT, "{here} + {there} bytes are left");
+}
+
+#[test]
 fn steady_bursts_do_not_reallocate() {
     let executor = Executor::new();
+    // So many that an empty table would shrink.
     let round = || {
-        (0..2_000).for_each(|_| executor.spawn(yield_now()).detach());
+        (0..4_000).for_each(|_| executor.spawn(yield_now()).detach());
         settle(&executor);
     };
     round();
-    let (allocations, ..) = count(|| (0..100).for_each(|_| round()));
-    assert_eq!(allocations, 100 * 2_000, "one for each task");
+    let (allocations, ..) = count(|| (0..50).for_each(|_| round()));
+    assert_eq!(allocations, 50 * 4_000, "one for each task");
 }

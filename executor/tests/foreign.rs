@@ -10,25 +10,25 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 
 use common::*;
-use windlass_executor::{Executor, Tick, block_on, spawn, yield_now};
+use windlass_executor::{Executor, TickResult, block_on, spawn, yield_now};
 
 /// Runs a closure on another thread and waits until it returns.
-fn elsewhere(code: impl FnOnce() + Send) {
+fn on_other_thread(code: impl FnOnce() + Send) {
     thread::scope(|scope| scope.spawn(code).join()).expect("no panic on the thread");
 }
 
 #[test]
 fn a_remote_wake_wakes_the_driver_and_queues_the_task() {
     let (executor, trace, waker) = (Executor::new(), Trace::new(), Kept::default());
-    executor.spawn(told(&trace, "a", keep(&waker))).detach();
+    executor.spawn(traced(&trace, "a", keep(&waker))).detach();
     let (wakes, driver) = Count::new();
     executor.tick(&driver, 9);
     let waker = kept(&waker);
-    elsewhere(|| waker.wake());
+    on_other_thread(|| waker.wake());
     assert_eq!(wakes.take(), 1);
     assert!(executor.has_ready());
     let (polled, ready) = (1, false);
-    assert_eq!(executor.tick(&driver, 9), Tick { polled, ready });
+    assert_eq!(executor.tick(&driver, 9), TickResult { polled, ready });
     trace.is(&["poll a", "poll a"]);
 }
 
@@ -36,14 +36,14 @@ fn a_remote_wake_wakes_the_driver_and_queues_the_task() {
 fn many_remote_wakes_wake_the_driver_once() {
     let (executor, trace) = (Executor::new(), Trace::new());
     let (a, b): (Kept, Kept) = Default::default();
-    executor.spawn(told(&trace, "a", keep(&a))).detach();
-    executor.spawn(told(&trace, "b", keep(&b))).detach();
+    executor.spawn(traced(&trace, "a", keep(&a))).detach();
+    executor.spawn(traced(&trace, "b", keep(&b))).detach();
     let (wakes, driver) = Count::new();
     executor.tick(&driver, 9);
     trace.is(&["poll a", "poll b"]);
     for round in 0..3 {
         let (a, b) = (kept(&a), kept(&b));
-        elsewhere(|| {
+        on_other_thread(|| {
             for _ in 0..100 {
                 b.wake_by_ref();
                 a.wake_by_ref();
@@ -51,19 +51,43 @@ fn many_remote_wakes_wake_the_driver_once() {
         });
         assert_eq!(wakes.take(), 1, "in round {round}");
         let (polled, ready) = (2, false);
-        assert_eq!(executor.tick(&driver, 9), Tick { polled, ready });
+        assert_eq!(executor.tick(&driver, 9), TickResult { polled, ready });
         trace.is(&["poll b", "poll a"]);
+    }
+}
+
+#[test]
+fn remote_wakes_reach_each_of_many_executors() {
+    // One slot of one generation each, so their wakers differ in the id of the executor alone.
+    let executors: Vec<_> = (0..130)
+        .map(|_| {
+            let (executor, waker) = (Executor::new(), Kept::default());
+            executor
+                .spawn(traced(&Trace::new(), "a", keep(&waker)))
+                .detach();
+            settle(&executor);
+            (executor, kept(&waker))
+        })
+        .collect();
+    for (woken, waker) in &executors {
+        on_other_thread(|| waker.wake_by_ref());
+        for (executor, _) in &executors {
+            let is_woken = std::ptr::eq(executor, woken);
+            assert_eq!(executor.has_ready(), is_woken);
+        }
+        let (polled, ready) = (1, false);
+        assert_eq!(woken.tick(Waker::noop(), 9), TickResult { polled, ready });
     }
 }
 
 #[test]
 fn a_task_woken_locally_and_remotely_is_polled_once() {
     let (executor, trace, waker) = (Executor::new(), Trace::new(), Kept::default());
-    executor.spawn(told(&trace, "a", keep(&waker))).detach();
+    executor.spawn(traced(&trace, "a", keep(&waker))).detach();
     settle(&executor);
     let (here, there) = (kept(&waker), kept(&waker));
     here.wake();
-    elsewhere(|| there.wake());
+    on_other_thread(|| there.wake());
     settle(&executor);
     trace.is(&["poll a", "poll a"]);
 }
@@ -75,11 +99,11 @@ fn a_remote_wake_while_its_task_runs_is_not_lost() {
     let step = move |cx: &mut Context<'_>| {
         if std::mem::take(&mut first) {
             let waker = cx.waker().clone();
-            elsewhere(|| waker.wake());
+            on_other_thread(|| waker.wake());
         }
         Poll::Pending::<()>
     };
-    executor.spawn(told(&trace, "a", step)).detach();
+    executor.spawn(traced(&trace, "a", step)).detach();
     let (wakes, driver) = Count::new();
     let ticked = executor.tick(&driver, 9);
     assert!(ticked.ready && wakes.take() == 1);
@@ -97,7 +121,7 @@ fn a_remote_wake_during_a_run_polls_the_run_again() {
             return Poll::Ready(());
         }
         let waker = cx.waker().clone();
-        elsewhere(|| waker.wake());
+        on_other_thread(|| waker.wake());
         Poll::Pending
     });
     block_on(executor.run(main));
@@ -107,22 +131,22 @@ fn a_remote_wake_during_a_run_polls_the_run_again() {
 #[test]
 fn a_stale_remote_wake_never_wakes_the_next_task_in_the_slot() {
     let (executor, trace, waker) = (Executor::new(), Trace::new(), Kept::default());
-    let task = executor.spawn(told(&trace, "a", keep(&waker)));
+    let task = executor.spawn(traced(&trace, "a", keep(&waker)));
     settle(&executor);
     drop(task);
     let fresh = Kept::default();
-    executor.spawn(told(&trace, "b", keep(&fresh))).detach();
+    executor.spawn(traced(&trace, "b", keep(&fresh))).detach();
     settle(&executor);
     trace.is(&["poll a", "drop a", "poll b"]);
     let stale = kept(&waker);
-    elsewhere(|| stale.wake());
+    on_other_thread(|| stale.wake());
     settle(&executor);
     trace.is(&[]);
 
     // A fresh wake takes effect before or after a stale one.
     for fresh_first in [true, false] {
         let (stale, fresh) = (kept(&waker), kept(&fresh));
-        elsewhere(|| {
+        on_other_thread(|| {
             let order = if fresh_first {
                 [fresh, stale]
             } else {
@@ -138,12 +162,12 @@ fn a_stale_remote_wake_never_wakes_the_next_task_in_the_slot() {
 #[test]
 fn a_posted_wake_of_a_cancelled_task_does_not_wake_the_next_one() {
     let (executor, trace, waker) = (Executor::new(), Trace::new(), Kept::default());
-    let task = executor.spawn(told(&trace, "a", keep(&waker)));
+    let task = executor.spawn(traced(&trace, "a", keep(&waker)));
     settle(&executor);
     let waker = kept(&waker);
-    elsewhere(|| waker.wake());
+    on_other_thread(|| waker.wake());
     drop(task);
-    executor.spawn(told(&trace, "b", idle())).detach();
+    executor.spawn(traced(&trace, "b", idle())).detach();
     settle(&executor);
     trace.is(&["poll a", "drop a", "poll b"]);
 }
@@ -153,13 +177,13 @@ fn a_wake_after_the_executor_is_gone_does_nothing() {
     let waker = Kept::default();
     let executor = Executor::new();
     executor
-        .spawn(told(&Trace::new(), "a", keep(&waker)))
+        .spawn(traced(&Trace::new(), "a", keep(&waker)))
         .detach();
     let (wakes, driver) = Count::new();
     executor.tick(&driver, 9);
     drop(executor);
     let waker = kept(&waker);
-    elsewhere(|| {
+    on_other_thread(|| {
         let copy = waker.clone();
         waker.wake_by_ref();
         copy.wake();
@@ -174,7 +198,7 @@ fn a_wake_after_the_executors_thread_is_gone_does_nothing() {
     let home = thread::spawn(move || {
         let (executor, waker) = (Executor::new(), Kept::default());
         executor
-            .spawn(told(&Trace::new(), "a", keep(&waker)))
+            .spawn(traced(&Trace::new(), "a", keep(&waker)))
             .detach();
         executor.tick(&driver, 9);
         kept(&waker)
@@ -191,26 +215,26 @@ fn a_stale_wake_never_reaches_the_next_executor_with_its_id() {
         let (executor, waker) = (Executor::new(), Kept::default());
         let name = format!("{executor:?}");
         executor
-            .spawn(told(&Trace::new(), "a", keep(&waker)))
+            .spawn(traced(&Trace::new(), "a", keep(&waker)))
             .detach();
         settle(&executor);
         drop(executor);
-        let (tell, told_here) = mpsc::channel();
+        let (sender, receiver) = mpsc::channel();
         let (go, wait) = mpsc::channel::<()>();
         let next = thread::spawn(move || {
             let found = executor_with_the_id_of(&name);
             let Some((executor, _others)) = found else {
-                tell.send(false).expect("the test waits");
+                sender.send(false).expect("the test waits");
                 return true;
             };
             executor.spawn(pending::<()>()).detach();
             let (wakes, driver) = Count::new();
             executor.tick(&driver, 9);
-            tell.send(true).expect("the test waits");
+            sender.send(true).expect("the test waits");
             wait.recv().expect("the test wakes");
             wakes.take() == 0 && !executor.has_ready()
         });
-        let is_same = told_here.recv().expect("no panic on the thread");
+        let is_same = receiver.recv().expect("no panic on the thread");
         if is_same {
             kept(&waker).wake();
             go.send(()).expect("the other thread waits");
@@ -249,7 +273,7 @@ fn wakers_work_on_any_thread_and_the_future_stays_on_its_own() {
                     return Poll::Ready(());
                 }
                 send.send(cx.waker().clone())
-                    .expect("the other thread listens");
+                    .expect("the other thread receives");
                 Poll::Pending
             }))
         })
@@ -268,31 +292,32 @@ fn wakers_work_on_any_thread_and_the_future_stays_on_its_own() {
 #[test]
 fn no_wake_is_lost_between_two_threads_that_alternate() {
     const ROUNDS: usize = 20_000;
-    let (ask, questions) = mpsc::sync_channel::<Waker>(1);
+    let (sender, wakers) = mpsc::sync_channel::<Waker>(1);
     let answered = Arc::new(AtomicUsize::new(0));
     let answers = answered.clone();
     let other = thread::spawn(move || {
-        for waker in questions {
+        for waker in wakers {
             answers.fetch_add(1, SeqCst);
             waker.wake();
         }
     });
     let rounds = answered.clone();
-    let (mut asked, mut polls) = (0, 0);
-    let asking = poll_fn(move |cx| {
+    let (mut sent, mut polls) = (0, 0);
+    let alternating = poll_fn(move |cx| {
         polls += 1;
-        if rounds.load(SeqCst) < asked {
-            return Poll::Pending; // woken by nobody in particular
+        if rounds.load(SeqCst) < sent {
+            return Poll::Pending; // a spurious poll
         }
-        if asked == ROUNDS {
+        if sent == ROUNDS {
             return Poll::Ready(polls);
         }
-        asked += 1;
-        ask.send(cx.waker().clone())
-            .expect("the other thread listens");
+        sent += 1;
+        sender
+            .send(cx.waker().clone())
+            .expect("the other thread receives");
         Poll::Pending
     });
-    let polls = block_on(Executor::new().run(async { spawn(asking).await }));
+    let polls = block_on(Executor::new().run(async { spawn(alternating).await }));
     other.join().expect("no panic on the thread");
     assert_eq!(answered.load(SeqCst), ROUNDS);
     assert!(
@@ -304,16 +329,17 @@ fn no_wake_is_lost_between_two_threads_that_alternate() {
 #[test]
 fn tasks_that_park_and_unpark_their_thread_lose_no_wake() {
     const ROUNDS: usize = 200;
-    let (ask, questions) = mpsc::sync_channel::<Waker>(1);
-    let other = thread::spawn(move || questions.into_iter().for_each(Waker::wake));
+    let (sender, wakers) = mpsc::sync_channel::<Waker>(1);
+    let other = thread::spawn(move || wakers.into_iter().for_each(Waker::wake));
     let mut polls = 0;
     let greedy = poll_fn(move |cx| {
         polls += 1;
         if polls > ROUNDS {
             return Poll::Ready(polls);
         }
-        ask.send(cx.waker().clone())
-            .expect("the other thread listens");
+        sender
+            .send(cx.waker().clone())
+            .expect("the other thread receives");
         // Consumes the thread's park token, if there is one.
         thread::current().unpark();
         thread::park();
@@ -333,10 +359,10 @@ fn a_driver_waker_that_panics_does_not_lose_the_wake() {
         }
     }
     let (executor, trace, waker) = (Executor::new(), Trace::new(), Kept::default());
-    executor.spawn(told(&trace, "a", keep(&waker))).detach();
+    executor.spawn(traced(&trace, "a", keep(&waker))).detach();
     executor.tick(&Waker::from(Arc::new(Panics)), 9);
     let waker = kept(&waker);
-    elsewhere(|| assert_eq!(panic_of(|| waker.wake_by_ref()), "no driver"));
+    on_other_thread(|| assert_eq!(panic_of(|| waker.wake_by_ref()), "no driver"));
     settle(&executor);
     trace.is(&["poll a", "poll a"]);
 
@@ -344,7 +370,7 @@ fn a_driver_waker_that_panics_does_not_lose_the_wake() {
     assert_eq!(panic_of(|| waker.wake_by_ref()), "no driver");
     settle(&executor);
     trace.is(&["poll a"]);
-    elsewhere(|| waker.wake());
+    on_other_thread(|| waker.wake());
     settle(&executor);
     trace.is(&["poll a"]);
 }
@@ -447,16 +473,16 @@ fn remote_wakes_find_their_tasks_while_slots_are_reused() {
 #[test]
 fn a_busy_loop_checks_its_inbox_within_the_budget() {
     let (executor, trace, waker) = (Executor::new(), Trace::new(), Kept::default());
-    executor.spawn(told(&trace, "a", keep(&waker))).detach();
+    executor.spawn(traced(&trace, "a", keep(&waker))).detach();
     settle(&executor);
-    let told = trace.clone();
+    let inner = trace.clone();
     let main = async {
         let waker = kept(&waker);
-        elsewhere(|| waker.wake());
+        on_other_thread(|| waker.wake());
         for _ in 0..32 {
             yield_now().await;
         }
-        told.push("main ends");
+        inner.push("main ends");
     };
     assert!(poll(&mut std::pin::pin!(executor.run(main))).is_ready());
     trace.is(&["poll a", "poll a", "main ends"]);

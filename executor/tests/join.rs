@@ -99,7 +99,7 @@ fn only_the_latest_joiner_is_woken() {
     let (executor, trace) = (Executor::new(), Trace::new());
     let mut task = executor.spawn(async { 3 });
     let ((old, old_waker), (new, new_waker)) = (hooked(), hooked());
-    let at_drop = says_drop(&trace, "old");
+    let at_drop = records_drop(&trace, "old");
     old.on_drop.set(move || drop(at_drop));
     assert!(poll_with(&mut task, &old_waker).is_pending());
     trace.is(&[]);
@@ -277,7 +277,7 @@ fn a_task_may_be_awaited_in_another_executor() {
 #[test]
 fn a_handle_may_move_into_another_task_while_it_is_awaited() {
     let (executor, trace) = (Executor::new(), Trace::new());
-    let mut task = executor.spawn(told(&trace, "task", {
+    let mut task = executor.spawn(traced(&trace, "task", {
         let mut polls = 0;
         move |cx: &mut Context<'_>| {
             polls += 1;
@@ -302,7 +302,7 @@ fn a_handle_may_move_into_another_task_while_it_is_awaited() {
 fn a_task_that_awaits_itself_is_dropped_with_its_executor() {
     let (executor, trace) = (Executor::new(), Trace::new());
     let own = shared(None::<Task<()>>);
-    let (inner, at_drop) = (own.clone(), says_drop(&trace, "future"));
+    let (inner, at_drop) = (own.clone(), records_drop(&trace, "future"));
     let task = executor.spawn(async move {
         let _at_drop = at_drop;
         let own = inner.take().expect("the test has stored it");
@@ -319,7 +319,7 @@ fn a_task_that_awaits_itself_is_dropped_with_its_executor() {
 #[test]
 fn a_detached_task_runs_to_its_end_and_drops_its_output() {
     let (executor, trace) = (Executor::new(), Trace::new());
-    let output = says_drop(&trace, "output");
+    let output = records_drop(&trace, "output");
     let inner = trace.clone();
     let task = executor.spawn(async move {
         yield_now().await;
@@ -336,7 +336,7 @@ fn a_detached_task_runs_to_its_end_and_drops_its_output() {
 #[test]
 fn a_task_detached_after_its_end_drops_its_output_at_once() {
     let (executor, trace) = (Executor::new(), Trace::new());
-    let output = says_drop(&trace, "output");
+    let output = records_drop(&trace, "output");
     let task = executor.spawn(async move { output });
     settle(&executor);
     trace.is(&[]);
@@ -347,7 +347,7 @@ fn a_task_detached_after_its_end_drops_its_output_at_once() {
 #[test]
 fn a_taken_output_belongs_to_the_joiner() {
     let (executor, trace) = (Executor::new(), Trace::new());
-    let output = says_drop(&trace, "output");
+    let output = records_drop(&trace, "output");
     let task = executor.spawn(async move { output });
     settle(&executor);
     let output = block_on(task);
@@ -361,7 +361,7 @@ fn a_taken_output_belongs_to_the_joiner() {
 fn a_future_is_dropped_before_its_output_is_returned() {
     let (executor, trace) = (Executor::new(), Trace::new());
     let inner = trace.clone();
-    let task = executor.spawn(told(&trace, "task", ready(5)));
+    let task = executor.spawn(traced(&trace, "task", ready(5)));
     executor
         .spawn(async move { inner.push(format!("got {}", task.await)) })
         .detach();
@@ -442,4 +442,19 @@ fn futures_unordered_of_10_000_tasks_returns_each_output_once() {
     }));
     assert_eq!(sum, TASKS * (TASKS - 1) / 2);
     assert!(polls <= TASKS, "{polls} polls of main");
+}
+
+#[test]
+fn a_finished_task_leaves_the_joiner_of_the_next_in_its_slot() {
+    let executor = Executor::new();
+    let (wakes, joiner) = Count::new();
+    let mut first = executor.spawn(async {});
+    assert!(poll_with(&mut first, &joiner).is_pending());
+    settle(&executor);
+    assert_eq!(wakes.take(), 1);
+    let mut second = executor.spawn(async {});
+    assert!(poll_with(&mut second, &joiner).is_pending());
+    first.detach();
+    settle(&executor);
+    assert_eq!(wakes.take(), 1);
 }

@@ -17,7 +17,7 @@ proptest! {
     })]
 
     #[test]
-    fn any_program_does_what_the_model_says(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+    fn any_program_behaves_like_the_model(bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         program::check(&bytes);
     }
 }

@@ -50,6 +50,15 @@ fn debug_of_an_executor_lists_its_unfinished_tasks() {
     );
 }
 
+#[test]
+fn debug_of_a_run_shows_where_it_was_run() {
+    let executor = Executor::new();
+    let (run, line) = (executor.run(async {}), line!());
+    let here = format!("run at executor/tests/names.rs:{line}:");
+    assert!(format!("{run:?}").contains(&here), "{run:?}");
+    assert!(format!("{run:?}").contains("Executor {"), "{run:?}");
+}
+
 fn fail(text: &'static str) {
     panic!("{text}")
 }
@@ -125,7 +134,7 @@ fn debug_shows_whether_a_task_has_finished() {
 }
 
 #[test]
-fn spawned_at_is_the_place_until_the_output_is_taken() {
+fn spawned_at_is_known_until_the_output_is_taken() {
     let executor = Executor::new();
     let (mut task, line) = (executor.spawn(async {}), line!());
     assert_eq!(task.spawned_at().map(|at| at.line()), Some(line));
@@ -134,7 +143,7 @@ fn spawned_at_is_the_place_until_the_output_is_taken() {
 }
 
 #[test]
-fn spawn_at_reports_the_place_it_is_given() {
+fn spawn_at_reports_the_given_location() {
     let at = std::panic::Location::caller();
     let executor = Executor::new();
     assert_eq!(executor.spawn_at(at, async {}).spawned_at(), Some(at));

@@ -8,14 +8,14 @@ use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-use common::{Count, Kept, Trace, idle, keep, kept, poll, poll_with, ready, settle, told};
-use windlass_executor::{Executor, Tick, block_on, spawn, yield_now};
+use common::{Count, Kept, Trace, idle, keep, kept, poll, poll_with, ready, settle, traced};
+use windlass_executor::{Executor, TickResult, block_on, spawn, yield_now};
 
 #[test]
 fn tasks_are_polled_in_the_order_of_spawning() {
     let (executor, trace) = (Executor::new(), Trace::new());
     for name in ["a", "b", "c"] {
-        executor.spawn(told(&trace, name, ready(()))).detach();
+        executor.spawn(traced(&trace, name, ready(()))).detach();
     }
     settle(&executor);
     trace.is(&["poll a", "drop a", "poll b", "drop b", "poll c", "drop c"]);
@@ -25,12 +25,12 @@ fn tasks_are_polled_in_the_order_of_spawning() {
 fn tasks_in_reused_slots_are_polled_in_the_order_of_spawning() {
     let (executor, trace) = (Executor::new(), Trace::new());
     for name in ["a", "b", "c"] {
-        executor.spawn(told(&trace, name, ready(()))).detach();
+        executor.spawn(traced(&trace, name, ready(()))).detach();
     }
     settle(&executor);
     trace.take();
     for name in ["d", "e", "f", "g"] {
-        executor.spawn(told(&trace, name, idle())).detach();
+        executor.spawn(traced(&trace, name, idle())).detach();
     }
     settle(&executor);
     trace.is(&["poll d", "poll e", "poll f", "poll g"]);
@@ -41,7 +41,7 @@ fn woken_tasks_are_polled_in_the_order_of_their_wakes() {
     let (executor, trace) = (Executor::new(), Trace::new());
     let wakers: [Kept; 3] = Default::default();
     for (name, slot) in ["a", "b", "c"].into_iter().zip(&wakers) {
-        executor.spawn(told(&trace, name, keep(slot))).detach();
+        executor.spawn(traced(&trace, name, keep(slot))).detach();
     }
     settle(&executor);
     trace.is(&["poll a", "poll b", "poll c"]);
@@ -55,21 +55,21 @@ fn woken_tasks_are_polled_in_the_order_of_their_wakes() {
 #[test]
 fn spawn_never_polls_at_once() {
     let (executor, trace) = (Executor::new(), Trace::new());
-    executor.spawn(told(&trace, "a", idle())).detach();
+    executor.spawn(traced(&trace, "a", idle())).detach();
     trace.is(&[]);
 
     let entered = executor.enter();
-    spawn(told(&trace, "b", idle())).detach();
+    spawn(traced(&trace, "b", idle())).detach();
     drop(entered);
     trace.is(&[]);
 
     let inner = trace.clone();
     let spawning = move |_: &mut Context<'_>| {
-        spawn(told(&inner, "d", idle())).detach();
+        spawn(traced(&inner, "d", idle())).detach();
         inner.push("spawned d");
         Poll::Ready(())
     };
-    executor.spawn(told(&trace, "c", spawning)).detach();
+    executor.spawn(traced(&trace, "c", spawning)).detach();
     settle(&executor);
     trace.is(&[
         "poll a",
@@ -85,11 +85,11 @@ fn spawn_never_polls_at_once() {
 fn a_task_that_woke_itself_is_ready_before_its_poll_returns() {
     let executor = Rc::new(Executor::new());
     let (inner, seen) = (executor.clone(), Rc::new(Cell::new(None)));
-    let told = seen.clone();
+    let result = seen.clone();
     let waking = poll_fn(move |cx| {
         let before = inner.has_ready();
         cx.waker().wake_by_ref();
-        told.set(Some((before, inner.has_ready())));
+        result.set(Some((before, inner.has_ready())));
         Poll::<()>::Pending
     });
     let task = executor.spawn(waking);
@@ -110,14 +110,14 @@ fn a_task_that_wakes_itself_is_polled_after_all_ready_ones() {
         cx.waker().wake_by_ref();
         Poll::Pending
     };
-    executor.spawn(told(&trace, "selfish", selfish)).detach();
-    executor.spawn(told(&trace, "a", ready(()))).detach();
+    executor.spawn(traced(&trace, "selfish", selfish)).detach();
+    executor.spawn(traced(&trace, "a", ready(()))).detach();
     let inner = trace.clone();
     let spawning = move |_: &mut Context<'_>| {
-        spawn(told(&inner, "c", idle())).detach();
+        spawn(traced(&inner, "c", idle())).detach();
         Poll::Pending::<()>
     };
-    executor.spawn(told(&trace, "b", spawning)).detach();
+    executor.spawn(traced(&trace, "b", spawning)).detach();
     settle(&executor);
     trace.is(&[
         "poll selfish",
@@ -151,11 +151,11 @@ fn yield_now_lets_all_other_ready_tasks_run_once() {
 #[test]
 fn the_main_future_is_queued_like_a_task() {
     let (executor, trace) = (Executor::new(), Trace::new());
-    executor.spawn(told(&trace, "before", idle())).detach();
+    executor.spawn(traced(&trace, "before", idle())).detach();
     let inner = trace.clone();
     block_on(executor.run(async {
         trace.push("main");
-        spawn(told(&inner, "after", idle())).detach();
+        spawn(traced(&inner, "after", idle())).detach();
         yield_now().await;
         trace.push("main again");
     }));
@@ -167,9 +167,9 @@ fn the_main_future_is_polled_only_when_it_is_woken() {
     let (executor, trace) = (Executor::new(), Trace::new());
     let (for_task, for_main): (Kept, Kept) = Default::default();
     executor
-        .spawn(told(&trace, "task", keep(&for_task)))
+        .spawn(traced(&trace, "task", keep(&for_task)))
         .detach();
-    let mut run = executor.run(told(&trace, "main", keep(&for_main)));
+    let mut run = executor.run(traced(&trace, "main", keep(&for_main)));
     assert!(poll(&mut run).is_pending());
     trace.is(&["poll task", "poll main"]);
     assert!(poll(&mut run).is_pending());
@@ -235,27 +235,33 @@ fn a_main_future_that_wakes_itself_does_not_starve_the_driver() {
 fn tick_polls_at_most_its_budget_and_reports_ready_tasks() {
     let (executor, trace) = (Executor::new(), Trace::new());
     for name in ["a", "b", "c"] {
-        executor.spawn(told(&trace, name, idle())).detach();
+        executor.spawn(traced(&trace, name, idle())).detach();
     }
     let tick = |budget| executor.tick(Waker::noop(), budget);
     let (polled, ready) = (2, true);
-    assert_eq!(tick(2), Tick { polled, ready });
+    assert_eq!(tick(2), TickResult { polled, ready });
     trace.is(&["poll a", "poll b"]);
     let (polled, ready) = (1, false);
-    assert_eq!(tick(2), Tick { polled, ready });
+    assert_eq!(tick(2), TickResult { polled, ready });
     trace.is(&["poll c"]);
     let (polled, ready) = (0, false);
-    assert_eq!(tick(2), Tick { polled, ready });
+    assert_eq!(tick(2), TickResult { polled, ready });
 }
 
 #[test]
 fn a_tick_without_budget_only_reports_ready_tasks() {
     let (executor, trace) = (Executor::new(), Trace::new());
     let (polled, ready) = (0, false);
-    assert_eq!(executor.tick(Waker::noop(), 0), Tick { polled, ready });
-    executor.spawn(told(&trace, "a", idle())).detach();
+    assert_eq!(
+        executor.tick(Waker::noop(), 0),
+        TickResult { polled, ready }
+    );
+    executor.spawn(traced(&trace, "a", idle())).detach();
     let (polled, ready) = (0, true);
-    assert_eq!(executor.tick(Waker::noop(), 0), Tick { polled, ready });
+    assert_eq!(
+        executor.tick(Waker::noop(), 0),
+        TickResult { polled, ready }
+    );
     assert!(executor.has_ready());
     trace.is(&[]);
 }
@@ -263,11 +269,14 @@ fn a_tick_without_budget_only_reports_ready_tasks() {
 #[test]
 fn a_cancelled_task_in_the_queue_costs_no_budget() {
     let (executor, trace) = (Executor::new(), Trace::new());
-    let cancelled = executor.spawn(told(&trace, "a", idle()));
-    executor.spawn(told(&trace, "b", idle())).detach();
+    let cancelled = executor.spawn(traced(&trace, "a", idle()));
+    executor.spawn(traced(&trace, "b", idle())).detach();
     drop(cancelled);
     let (polled, ready) = (1, false);
-    assert_eq!(executor.tick(Waker::noop(), 1), Tick { polled, ready });
+    assert_eq!(
+        executor.tick(Waker::noop(), 1),
+        TickResult { polled, ready }
+    );
     trace.is(&["drop a", "poll b"]);
 }
 

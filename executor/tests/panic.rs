@@ -49,8 +49,8 @@ fn a_panic_can_be_caught_as_a_value() {
 fn a_panicking_detached_task_ends_alone() {
     let (executor, trace) = (Executor::new(), Trace::new());
     let step = |_: &mut Context<'_>| -> Poll<()> { panic!("alone") };
-    executor.spawn(told(&trace, "a", step)).detach();
-    executor.spawn(told(&trace, "b", ready(()))).detach();
+    executor.spawn(traced(&trace, "a", step)).detach();
+    executor.spawn(traced(&trace, "b", ready(()))).detach();
     settle(&executor);
     trace.is(&["poll a", "drop a", "poll b", "drop b"]);
     assert_eq!(executor.tasks(), 0);
@@ -63,7 +63,7 @@ fn a_task_that_woke_itself_and_panicked_is_not_polled_again() {
         cx.waker().wake_by_ref();
         panic!("once");
     };
-    let task = executor.spawn(told(&trace, "a", step));
+    let task = executor.spawn(traced(&trace, "a", step));
     settle(&executor);
     trace.is(&["poll a", "drop a"]);
     assert_eq!(panic_of(|| block_on(task)), "once");
@@ -72,14 +72,14 @@ fn a_task_that_woke_itself_and_panicked_is_not_polled_again() {
 #[test]
 fn a_panic_of_the_main_future_propagates_and_keeps_the_tasks() {
     let (executor, trace) = (Executor::new(), Trace::new());
-    executor.spawn(told(&trace, "task", idle())).detach();
+    executor.spawn(traced(&trace, "task", idle())).detach();
     let main = async {
         yield_now().await;
         panic!("main")
     };
     assert_eq!(panic_of(|| block_on(executor.run(main))), "main");
     assert_eq!(executor.tasks(), 1);
-    executor.spawn(told(&trace, "next", idle())).detach();
+    executor.spawn(traced(&trace, "next", idle())).detach();
     block_on(executor.run(async { trace.push("main again") }));
     trace.is(&["poll task", "poll next", "main again"]);
 }
@@ -102,7 +102,7 @@ fn a_finished_future_that_panics_in_its_drop_ends_alone() {
     let (executor, trace) = (Executor::new(), Trace::new());
     let spawn_one = |name, result| {
         let panics = panics_on_drop("dropped after the poll");
-        let output = Rc::new(says_drop(&trace, "output"));
+        let output = Rc::new(records_drop(&trace, "output"));
         let step = move |_: &mut Context<'_>| {
             let _ = &panics;
             if result {
@@ -111,7 +111,7 @@ fn a_finished_future_that_panics_in_its_drop_ends_alone() {
                 panic!("in the poll")
             }
         };
-        executor.spawn(told(&trace, name, step))
+        executor.spawn(traced(&trace, name, step))
     };
     let (ended, panicked, detached) = (
         spawn_one("a", true),
@@ -119,7 +119,7 @@ fn a_finished_future_that_panics_in_its_drop_ends_alone() {
         spawn_one("c", true),
     );
     detached.detach();
-    executor.spawn(told(&trace, "d", idle())).detach();
+    executor.spawn(traced(&trace, "d", idle())).detach();
     settle(&executor);
     trace.is(&[
         "poll a",
@@ -144,12 +144,12 @@ fn a_finished_future_that_panics_in_its_drop_ends_alone() {
 fn a_panic_in_a_cancelled_future_propagates_to_the_canceller() {
     let (executor, trace) = (Executor::new(), Trace::new());
     let [dropped, cancelled] = [(); 2].map(|()| executor.spawn(hold(panics_on_drop("splinter"))));
-    executor.spawn(told(&trace, "other", idle())).detach();
+    executor.spawn(traced(&trace, "other", idle())).detach();
     settle(&executor);
     assert_eq!(panic_of(|| drop(dropped)), "splinter");
     assert_eq!(panic_of(|| block_on(cancelled.cancel())), "splinter");
     assert_eq!(executor.tasks(), 1);
-    executor.spawn(told(&trace, "next", idle())).detach();
+    executor.spawn(traced(&trace, "next", idle())).detach();
     settle(&executor);
     trace.is(&["poll other", "poll next"]);
 }
@@ -164,7 +164,7 @@ fn a_self_cancelled_future_that_panics_in_its_drop_ends_alone() {
         inner.take().expect("the test has stored it").cancel().await;
     });
     own.replace(Some(task));
-    executor.spawn(told(&trace, "other", idle())).detach();
+    executor.spawn(traced(&trace, "other", idle())).detach();
     settle(&executor);
     trace.is(&["poll other"]);
     assert_eq!(executor.tasks(), 1);
@@ -174,7 +174,7 @@ fn a_self_cancelled_future_that_panics_in_its_drop_ends_alone() {
 fn a_detached_output_that_panics_in_its_drop_is_discarded() {
     let (executor, trace) = (Executor::new(), Trace::new());
     executor.spawn(async { panics_on_drop("output") }).detach();
-    executor.spawn(told(&trace, "other", idle())).detach();
+    executor.spawn(traced(&trace, "other", idle())).detach();
     settle(&executor);
     trace.is(&["poll other"]);
     assert_eq!(executor.tasks(), 1);
@@ -202,7 +202,7 @@ fn a_payload_that_panics_in_its_drop_is_discarded() {
     executor
         .spawn(hold(on_drop(move || panic_any(payload()))))
         .detach();
-    executor.spawn(told(&trace, "other", idle())).detach();
+    executor.spawn(traced(&trace, "other", idle())).detach();
     settle(&executor);
     trace.is(&["poll other"]);
     assert_eq!(executor.tasks(), 2);
@@ -214,7 +214,7 @@ fn a_payload_that_panics_in_its_drop_is_discarded() {
 fn a_joiners_waker_that_panics_is_discarded() {
     let (executor, trace) = (Executor::new(), Trace::new());
     let mut task = executor.spawn(async { 1 });
-    executor.spawn(told(&trace, "other", idle())).detach();
+    executor.spawn(traced(&trace, "other", idle())).detach();
     let (hooks, waker) = hooked();
     assert!(poll_with(&mut task, &waker).is_pending());
     hooks.on_wake.set(|| panic!("joiner"));
@@ -245,7 +245,7 @@ fn a_driver_waker_may_panic_in_its_clone_or_wake() {
     assert_eq!(panic_of(|| executor.tick(&driver, 9)), "clone");
     executor.tick(&driver, 9);
     hooks.on_wake.set(|| panic!("wake"));
-    let spawn = |name| executor.spawn(told(&trace, name, idle())).detach();
+    let spawn = |name| executor.spawn(traced(&trace, name, idle())).detach();
     assert_eq!(panic_of(|| spawn("a")), "wake");
     spawn("b");
     settle(&executor);
@@ -258,7 +258,7 @@ fn a_driver_waker_may_panic_in_its_clone_or_wake() {
 fn a_driver_waker_may_panic_in_its_drop() {
     for copy in 0..2 {
         let (executor, trace) = (Executor::new(), Trace::new());
-        executor.spawn(told(&trace, "a", idle())).detach();
+        executor.spawn(traced(&trace, "a", idle())).detach();
         let (hooks, driver) = hooked();
         executor.tick(&driver, 0);
         // The executor holds the driver's waker twice, for local and for remote wakes. Each drop
@@ -286,11 +286,11 @@ fn a_driver_waker_may_panic_in_its_drop() {
 #[test]
 fn a_panicking_destructor_does_not_stop_the_executors_drop() {
     let (executor, trace) = (Executor::new(), Trace::new());
-    let task = executor.spawn(hold(says_drop(&trace, "a")));
+    let task = executor.spawn(hold(records_drop(&trace, "a")));
     executor.spawn(hold(panics_on_drop("splinter"))).detach();
-    let joined = executor.spawn(hold(says_drop(&trace, "b")));
+    let joined = executor.spawn(hold(records_drop(&trace, "b")));
     executor.spawn(hold(panics_on_drop("splinter"))).detach();
-    executor.spawn(hold(says_drop(&trace, "c"))).detach();
+    executor.spawn(hold(records_drop(&trace, "c"))).detach();
     let mut joined = joined;
     let (hooks, waker) = hooked();
     assert!(poll_with(&mut joined, &waker).is_pending());
@@ -312,9 +312,9 @@ fn an_executor_may_be_dropped_while_its_thread_panics() {
     let inner = trace.clone();
     let text = panic_of(move || {
         let executor = Executor::new();
-        executor.spawn(hold(says_drop(&inner, "a"))).detach();
+        executor.spawn(hold(records_drop(&inner, "a"))).detach();
         executor.spawn(hold(panics_on_drop("splinter"))).detach();
-        executor.spawn(hold(says_drop(&inner, "b"))).detach();
+        executor.spawn(hold(records_drop(&inner, "b"))).detach();
         settle(&executor);
         panic!("adrift");
     });
@@ -349,14 +349,16 @@ fn a_task_that_resumes_the_panic_of_another_passes_it_on() {
     let executor = Executor::new();
     let inner = executor.spawn(async { panic!("from within") });
     let outer = executor.spawn(inner);
-    let told = Rc::new(RefCell::new(String::new()));
-    let tell = told.clone();
+    let caught = Rc::new(RefCell::new(String::new()));
+    let message = caught.clone();
     let main = async move {
         let panic = outer.catch().await.expect_err("it panicked");
-        tell.borrow_mut().push_str(panic.message().expect("a text"));
+        message
+            .borrow_mut()
+            .push_str(panic.message().expect("a text"));
     };
     block_on(executor.run(main));
-    assert_eq!(*told.borrow(), "from within");
+    assert_eq!(*caught.borrow(), "from within");
     executor.spawn(pending::<()>()).detach();
     settle(&executor);
 }
@@ -373,8 +375,8 @@ fn a_spawn_into_a_full_table_panics_and_drops_the_future() {
     for _ in 0..most {
         executor.spawn(pending::<()>()).detach();
     }
-    let (inner, told_inside) = (executor.clone(), trace.clone());
-    let at_drop = on_drop(move || told_inside.push(format!("{} tasks", inner.tasks())));
+    let (inner, inner_trace) = (executor.clone(), trace.clone());
+    let at_drop = on_drop(move || inner_trace.push(format!("{} tasks", inner.tasks())));
     let text = panic_of(|| executor.spawn(hold(at_drop)));
     assert_eq!(
         text,
@@ -389,7 +391,7 @@ fn a_spawn_into_a_full_table_panics_and_drops_the_future() {
 #[test]
 fn a_joiner_that_panics_in_its_drop_does_not_undo_a_cancel() {
     let (executor, trace) = (Executor::new(), Trace::new());
-    let mut task = executor.spawn(hold(says_drop(&trace, "task")));
+    let mut task = executor.spawn(hold(records_drop(&trace, "task")));
     let (hooks, joiner) = hooked();
     assert!(poll_with(&mut task, &joiner).is_pending());
     drop(joiner);

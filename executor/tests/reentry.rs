@@ -53,6 +53,15 @@ fn block_on_in_a_task_panics_whichever_executor_is_entered() {
 }
 
 #[test]
+fn an_executor_runs_while_its_loop_is_on_the_stack() {
+    let ((executor, inside), other) = (reachable(), Executor::new());
+    assert!(!executor.is_running());
+    let running = executor.run(async move { (inside.is_running(), other.is_running()) });
+    assert_eq!(block_on(running), (true, false));
+    assert!(!executor.is_running());
+}
+
+#[test]
 fn block_on_beside_an_entered_executor_is_fine() {
     let executor = Executor::new();
     let _entered = executor.enter();
@@ -84,10 +93,10 @@ fn a_task_may_drive_another_executor() {
     let outer_task = executor.spawn(async move {
         let other = Executor::new();
         other
-            .spawn(told(&inner, "in the other", ready(())))
+            .spawn(traced(&inner, "in the other", ready(())))
             .detach();
         let output = other.run(async { spawn(async { 5 }).await }).await;
-        spawn(told(&inner, "in the own", ready(()))).detach();
+        spawn(traced(&inner, "in the own", ready(()))).detach();
         assert_eq!(other.tasks(), 0);
         output
     });
@@ -152,9 +161,9 @@ fn entered_executors_nest() {
 #[test]
 fn a_second_run_while_one_is_unfinished_panics_with_a_message() {
     let (executor, trace) = (Executor::new(), Trace::new());
-    let mut first = executor.run(told(&trace, "first", idle()));
+    let mut first = executor.run(traced(&trace, "first", idle()));
     assert!(poll(&mut first).is_pending());
-    let mut second = executor.run(told(&trace, "second", ready(())));
+    let mut second = executor.run(traced(&trace, "second", ready(())));
     assert_eq!(panic_of(|| poll(&mut second)), TWO_RUNS);
     trace.is(&["poll first"]);
     drop(first);
@@ -165,13 +174,13 @@ fn a_second_run_while_one_is_unfinished_panics_with_a_message() {
 #[test]
 fn an_unpolled_run_does_not_block_another() {
     let (executor, trace) = (Executor::new(), Trace::new());
-    let idle_run = executor.run(says_drop_future(&trace));
+    let idle_run = executor.run(records_drop_future(&trace));
     block_on(executor.run(async {}));
     drop(idle_run);
     trace.is(&["drop main"]);
 
-    fn says_drop_future(trace: &Trace) -> impl Future<Output = ()> + use<> {
-        hold(says_drop(trace, "main"))
+    fn records_drop_future(trace: &Trace) -> impl Future<Output = ()> + use<> {
+        hold(records_drop(trace, "main"))
     }
 }
 
@@ -189,9 +198,11 @@ fn a_finished_run_does_not_block_another() {
 fn the_next_run_continues_the_tasks_of_a_dropped_one() {
     let (executor, trace) = (Executor::new(), Trace::new());
     let waker = Kept::default();
-    executor.spawn(told(&trace, "task", keep(&waker))).detach();
+    executor
+        .spawn(traced(&trace, "task", keep(&waker)))
+        .detach();
     for name in ["first", "second"] {
-        let mut run = executor.run(told(&trace, name, |cx| {
+        let mut run = executor.run(traced(&trace, name, |cx| {
             cx.waker().wake_by_ref();
             Poll::Pending::<()>
         }));
@@ -216,13 +227,13 @@ fn the_next_run_continues_the_tasks_of_a_dropped_one() {
 fn a_tick_during_an_unfinished_run_panics_and_changes_nothing() {
     let (executor, trace, for_main) = (Executor::new(), Trace::new(), Kept::default());
     let (wakes, driver) = Count::new();
-    let mut run = executor.run(told(&trace, "main", keep(&for_main)));
+    let mut run = executor.run(traced(&trace, "main", keep(&for_main)));
     assert!(poll_with(&mut run, &driver).is_pending());
     assert_eq!(panic_of(|| executor.tick(Waker::noop(), 9)), TWO_RUNS);
     kept(&for_main).wake();
     assert_eq!(wakes.take(), 1);
     drop(run);
-    executor.spawn(told(&trace, "task", ready(()))).detach();
+    executor.spawn(traced(&trace, "task", ready(()))).detach();
     assert_eq!(executor.tick(Waker::noop(), 9).polled, 1);
     trace.is(&["poll main", "drop main", "poll task", "drop task"]);
 }
@@ -231,11 +242,11 @@ fn a_tick_during_an_unfinished_run_panics_and_changes_nothing() {
 fn a_destructor_outside_the_loop_may_run_the_executor() {
     let (executor, inner) = reachable();
     let trace = Trace::new();
-    let told_inside = trace.clone();
+    let inner_trace = trace.clone();
     let busy = on_drop(move || {
-        let task = inner.spawn(told(&told_inside, "spawned", ready(3)));
-        told_inside.push(format!("{} tasks", inner.tasks()));
-        told_inside.push(format!("gave {}", block_on(inner.run(task))));
+        let task = inner.spawn(traced(&inner_trace, "spawned", ready(3)));
+        inner_trace.push(format!("{} tasks", inner.tasks()));
+        inner_trace.push(format!("gave {}", block_on(inner.run(task))));
     });
     let task = executor.spawn(hold(busy));
     settle(&executor);
@@ -247,14 +258,16 @@ fn a_destructor_outside_the_loop_may_run_the_executor() {
 fn a_destructor_inside_the_loop_may_spawn_wake_and_cancel() {
     let (executor, inner) = reachable();
     let (trace, waker) = (Trace::new(), Kept::default());
-    let other = executor.spawn(hold(says_drop(&trace, "other")));
-    executor.spawn(told(&trace, "woken", keep(&waker))).detach();
-    let (waker_inside, told_inside) = (waker.clone(), trace.clone());
+    let other = executor.spawn(hold(records_drop(&trace, "other")));
+    executor
+        .spawn(traced(&trace, "woken", keep(&waker)))
+        .detach();
+    let (waker_inside, inner_trace) = (waker.clone(), trace.clone());
     let busy = on_drop(move || {
-        spawn(told(&told_inside, "spawned", idle())).detach();
+        spawn(traced(&inner_trace, "spawned", idle())).detach();
         kept(&waker_inside).wake();
         drop(other);
-        told_inside.push(panic_of(|| inner.tick(Waker::noop(), 1)));
+        inner_trace.push(panic_of(|| inner.tick(Waker::noop(), 1)));
     });
     settle(&executor);
     trace.is(&["poll woken"]);
@@ -273,7 +286,7 @@ fn busy(
     let (executor, trace, waker) = (executor.clone(), trace.clone(), waker.clone());
     move || {
         trace.push("waker");
-        executor.spawn(told(&trace, "spawned", idle())).detach();
+        executor.spawn(traced(&trace, "spawned", idle())).detach();
         kept(&waker).wake();
         drop(other);
         settle(&executor);
@@ -285,8 +298,10 @@ fn a_waker_may_call_anything_in_its_clone_and_drop() {
     for hook in ["clone", "drop"] {
         let (executor, trace) = (Rc::new(Executor::new()), Trace::new());
         let waker = Kept::default();
-        executor.spawn(told(&trace, "woken", keep(&waker))).detach();
-        let other = executor.spawn(hold(says_drop(&trace, "other")));
+        executor
+            .spawn(traced(&trace, "woken", keep(&waker)))
+            .detach();
+        let other = executor.spawn(hold(records_drop(&trace, "other")));
         let (hooks, joiner) = hooked();
         let mut polls = 0;
         let mut task = executor.spawn(poll_fn(move |cx| {
@@ -319,22 +334,24 @@ fn a_waker_may_call_anything_in_its_clone_and_drop() {
 fn a_woken_joiner_may_call_anything_but_the_loop() {
     let (executor, inner) = reachable();
     let (trace, waker) = (Trace::new(), Kept::default());
-    executor.spawn(told(&trace, "woken", keep(&waker))).detach();
+    executor
+        .spawn(traced(&trace, "woken", keep(&waker)))
+        .detach();
     settle(&executor);
     trace.is(&["poll woken"]);
-    let other = executor.spawn(hold(says_drop(&trace, "other")));
+    let other = executor.spawn(hold(records_drop(&trace, "other")));
     let task = shared(Some(executor.spawn(async { 1 })));
     let (hooks, joiner) = hooked();
     let pending = poll_with(task.borrow_mut().as_mut().expect("has a task"), &joiner);
     assert!(pending.is_pending());
-    let (own, told_inside, waker_inside) = (task.clone(), trace.clone(), waker.clone());
+    let (own, inner_trace, waker_inside) = (task.clone(), trace.clone(), waker.clone());
     hooks.on_wake.set(move || {
-        spawn(told(&told_inside, "spawned", idle())).detach();
+        spawn(traced(&inner_trace, "spawned", idle())).detach();
         kept(&waker_inside).wake();
         drop(other);
         let mut own = own.take().expect("has a task");
-        told_inside.push(format!("{:?}", poll(&mut own)));
-        told_inside.push(panic_of(|| inner.tick(Waker::noop(), 1)));
+        inner_trace.push(format!("{:?}", poll(&mut own)));
+        inner_trace.push(panic_of(|| inner.tick(Waker::noop(), 1)));
     });
     settle(&executor);
     trace.is(&[
@@ -355,8 +372,8 @@ fn a_waker_may_spawn_while_the_executor_is_dropped() {
     let inner = trace.clone();
     hooks
         .on_wake
-        .set(move || spawn(told(&inner, "late", idle())).detach());
-    executor.spawn(hold(says_drop(&trace, "next"))).detach();
+        .set(move || spawn(traced(&inner, "late", idle())).detach());
+    executor.spawn(hold(records_drop(&trace, "next"))).detach();
     drop(executor);
     trace.is(&["drop late", "drop next"]);
 }
@@ -377,8 +394,10 @@ fn a_waker_may_drop_the_executor_in_its_clone() {
 fn a_driver_may_call_anything_when_it_is_woken() {
     let (executor, trace) = (Rc::new(Executor::new()), Trace::new());
     let waker = Kept::default();
-    executor.spawn(told(&trace, "woken", keep(&waker))).detach();
-    let other = executor.spawn(hold(says_drop(&trace, "other")));
+    executor
+        .spawn(traced(&trace, "woken", keep(&waker)))
+        .detach();
+    let other = executor.spawn(hold(records_drop(&trace, "other")));
     let (hooks, driver) = hooked();
     executor.tick(&driver, 9);
     trace.is(&["poll woken"]);
@@ -405,7 +424,7 @@ fn a_driver_may_call_anything_when_it_is_woken() {
 #[test]
 fn a_driver_may_drop_the_executor_when_it_is_woken() {
     let (executor, trace, waker) = (Executor::new(), Trace::new(), Kept::default());
-    executor.spawn(told(&trace, "a", keep(&waker))).detach();
+    executor.spawn(traced(&trace, "a", keep(&waker))).detach();
     let (hooks, driver) = hooked();
     executor.tick(&driver, 9);
     hooks.on_wake.set(move || drop(executor));
@@ -422,7 +441,7 @@ fn a_driver_may_spawn_and_wake_when_it_is_cloned_or_dropped() {
     let (hooks, driver) = hooked();
     let spawns = |name| {
         let (executor, trace) = (executor.clone(), trace.clone());
-        move || executor.spawn(told(&trace, name, idle())).detach()
+        move || executor.spawn(traced(&trace, name, idle())).detach()
     };
     hooks.on_clone.set(spawns("by clone"));
     assert_eq!(executor.tick(&driver, 9).polled, 1);
@@ -488,13 +507,13 @@ fn a_future_may_poll_a_run_of_its_own_kind_by_hand() {
 #[test]
 fn a_joiners_drop_finds_the_cancelled_task_gone() {
     let (executor, trace) = (Rc::new(Executor::new()), Trace::new());
-    let mut task = executor.spawn(told(&trace, "cancelled", idle())); // queued
+    let mut task = executor.spawn(traced(&trace, "cancelled", idle())); // queued
     let (hooks, joiner) = hooked();
     assert!(poll_with(&mut task, &joiner).is_pending());
     drop(joiner);
-    let (inner, told_inside) = (executor.clone(), trace.clone());
+    let (inner, inner_trace) = (executor.clone(), trace.clone());
     hooks.on_drop.set(move || {
-        inner.spawn(told(&told_inside, "next", idle())).detach(); // perhaps in the same slot
+        inner.spawn(traced(&inner_trace, "next", idle())).detach(); // perhaps in the same slot
         settle(&inner);
     });
     drop(task);
@@ -523,7 +542,7 @@ fn a_guard_that_outlives_its_executor_takes_no_other_wakes() {
     let Some((next, _others)) = executor_with_the_id_of(&name) else {
         return; // a test on another thread has it
     };
-    next.spawn(told(&trace, "a", keep(&waker))).detach();
+    next.spawn(traced(&trace, "a", keep(&waker))).detach();
     settle(&next);
     kept(&waker).wake();
     settle(&next);

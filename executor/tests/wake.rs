@@ -6,12 +6,12 @@ use std::future::{pending, poll_fn};
 use std::task::{Context, Poll, Waker};
 
 use common::*;
-use windlass_executor::{Executor, Tick, block_on};
+use windlass_executor::{Executor, TickResult, block_on, yield_now};
 
 #[test]
 fn two_wakes_queue_a_task_once() {
     let (executor, trace, waker) = (Executor::new(), Trace::new(), Kept::default());
-    executor.spawn(told(&trace, "a", keep(&waker))).detach();
+    executor.spawn(traced(&trace, "a", keep(&waker))).detach();
     settle(&executor);
     trace.is(&["poll a"]);
     kept(&waker).wake_by_ref();
@@ -24,10 +24,10 @@ fn two_wakes_queue_a_task_once() {
 #[test]
 fn waking_an_unpolled_task_does_not_queue_it_twice() {
     let (executor, trace, waker) = (Executor::new(), Trace::new(), Kept::default());
-    executor.spawn(told(&trace, "a", keep(&waker))).detach();
+    executor.spawn(traced(&trace, "a", keep(&waker))).detach();
     executor.tick(Waker::noop(), 1);
     kept(&waker).wake();
-    executor.spawn(told(&trace, "b", idle())).detach();
+    executor.spawn(traced(&trace, "b", idle())).detach();
     kept(&waker).wake();
     settle(&executor);
     trace.is(&["poll a", "poll a", "poll b"]);
@@ -45,7 +45,7 @@ fn a_task_that_wakes_itself_twice_is_polled_once_more() {
         }
         Poll::Pending::<()>
     };
-    executor.spawn(told(&trace, "a", step)).detach();
+    executor.spawn(traced(&trace, "a", step)).detach();
     settle(&executor);
     trace.is(&["poll a", "poll a"]);
 }
@@ -58,7 +58,7 @@ fn waking_a_finished_task_does_nothing() {
         inner.replace(Some(cx.waker().clone()));
         Poll::Ready(5)
     };
-    let task = executor.spawn(told(&trace, "a", step));
+    let task = executor.spawn(traced(&trace, "a", step));
     settle(&executor);
     trace.is(&["poll a", "drop a"]);
 
@@ -76,8 +76,8 @@ fn a_task_that_wakes_itself_and_ends_is_not_polled_again() {
         cx.waker().wake_by_ref();
         Poll::Ready(5)
     };
-    let task = executor.spawn(told(&trace, "a", step));
-    executor.spawn(told(&trace, "b", step)).detach();
+    let task = executor.spawn(traced(&trace, "a", step));
+    executor.spawn(traced(&trace, "b", step)).detach();
     settle(&executor);
     trace.is(&["poll a", "drop a", "poll b", "drop b"]);
     assert_eq!(block_on(task), 5);
@@ -86,7 +86,7 @@ fn a_task_that_wakes_itself_and_ends_is_not_polled_again() {
 #[test]
 fn waking_a_cancelled_task_does_nothing() {
     let (executor, trace, waker) = (Executor::new(), Trace::new(), Kept::default());
-    let task = executor.spawn(told(&trace, "a", keep(&waker)));
+    let task = executor.spawn(traced(&trace, "a", keep(&waker)));
     settle(&executor);
     drop(task);
     kept(&waker).wake();
@@ -100,7 +100,7 @@ fn a_stale_waker_never_wakes_the_next_task_in_its_slot() {
     let mut stale = Vec::new();
     for round in 0..3 {
         let waker = Kept::default();
-        let task = executor.spawn(told(&trace, "a", keep(&waker)));
+        let task = executor.spawn(traced(&trace, "a", keep(&waker)));
         settle(&executor);
         trace.is(&["poll a"]);
         for waker in &stale {
@@ -117,16 +117,16 @@ fn a_stale_waker_never_wakes_the_next_task_in_its_slot() {
 #[test]
 fn a_slot_freed_in_the_queue_can_be_reused() {
     let (executor, trace, waker) = (Executor::new(), Trace::new(), Kept::default());
-    let first = executor.spawn(told(&trace, "a", keep(&waker)));
-    executor.spawn(told(&trace, "b", idle())).detach();
+    let first = executor.spawn(traced(&trace, "a", keep(&waker)));
+    executor.spawn(traced(&trace, "b", idle())).detach();
     settle(&executor);
     kept(&waker).wake();
     drop(first); // it is in the queue
-    executor.spawn(told(&trace, "c", idle())).detach();
+    executor.spawn(traced(&trace, "c", idle())).detach();
     kept(&waker).wake();
-    executor.spawn(told(&trace, "d", idle())).detach();
+    executor.spawn(traced(&trace, "d", idle())).detach();
     settle(&executor);
-    executor.spawn(told(&trace, "e", idle())).detach();
+    executor.spawn(traced(&trace, "e", idle())).detach();
     settle(&executor);
     trace.is(&["poll a", "poll b", "drop a", "poll c", "poll d", "poll e"]);
 }
@@ -137,7 +137,7 @@ fn a_waker_of_a_dropped_executor_never_wakes_the_next_one() {
         let (executor, waker) = (Executor::new(), Kept::default());
         let name = format!("{executor:?}");
         executor
-            .spawn(told(&Trace::new(), "old", keep(&waker)))
+            .spawn(traced(&Trace::new(), "old", keep(&waker)))
             .detach();
         settle(&executor);
         drop(executor);
@@ -156,10 +156,10 @@ fn a_waker_of_a_dropped_executor_never_wakes_the_next_one() {
 #[test]
 fn a_stale_waker_of_a_main_future_never_wakes_the_next_task() {
     let (executor, trace, waker) = (Executor::new(), Trace::new(), Kept::default());
-    let mut run = executor.run(told(&trace, "main", keep(&waker)));
+    let mut run = executor.run(traced(&trace, "main", keep(&waker)));
     assert!(poll(&mut run).is_pending());
     drop(run);
-    executor.spawn(told(&trace, "a", idle())).detach();
+    executor.spawn(traced(&trace, "a", idle())).detach();
     settle(&executor);
     kept(&waker).wake();
     assert!(!executor.has_ready());
@@ -187,8 +187,8 @@ fn a_task_gets_an_equal_waker_at_each_poll() {
 fn only_the_first_wake_wakes_a_parked_driver() {
     let (executor, trace) = (Executor::new(), Trace::new());
     let (a, b): (Kept, Kept) = Default::default();
-    executor.spawn(told(&trace, "a", keep(&a))).detach();
-    executor.spawn(told(&trace, "b", keep(&b))).detach();
+    executor.spawn(traced(&trace, "a", keep(&a))).detach();
+    executor.spawn(traced(&trace, "b", keep(&b))).detach();
     let (wakes, driver) = Count::new();
     executor.tick(&driver, 9);
     assert_eq!(wakes.take(), 0);
@@ -216,14 +216,14 @@ fn a_spawn_wakes_a_parked_driver() {
 #[test]
 fn wakes_inside_of_a_task_do_not_wake_the_driver() {
     let (executor, trace, waker) = (Executor::new(), Trace::new(), Kept::default());
-    executor.spawn(told(&trace, "a", keep(&waker))).detach();
+    executor.spawn(traced(&trace, "a", keep(&waker))).detach();
     let (wakes, driver) = Count::new();
     executor.tick(&driver, 9);
     let other = kept(&waker);
     executor.spawn(async move { other.wake() }).detach();
     wakes.take();
     let (polled, ready) = (2, false);
-    assert_eq!(executor.tick(&driver, 9), Tick { polled, ready });
+    assert_eq!(executor.tick(&driver, 9), TickResult { polled, ready });
     assert_eq!(wakes.take(), 0);
     trace.is(&["poll a", "poll a"]);
 }
@@ -232,7 +232,7 @@ fn wakes_inside_of_a_task_do_not_wake_the_driver() {
 fn only_the_latest_driver_is_woken() {
     let (executor, waker) = (Executor::new(), Kept::default());
     executor
-        .spawn(told(&Trace::new(), "a", keep(&waker)))
+        .spawn(traced(&Trace::new(), "a", keep(&waker)))
         .detach();
     let ((old_wakes, old), (new_wakes, new)) = (Count::new(), Count::new());
     executor.tick(&old, 9);
@@ -261,7 +261,7 @@ fn a_wake_inside_another_executor_wakes_the_tasks_own_driver() {
         Trace::new(),
         Kept::default(),
     );
-    far.spawn(told(&trace, "far", keep(&waker))).detach();
+    far.spawn(traced(&trace, "far", keep(&waker))).detach();
     let (wakes, driver) = Count::new();
     far.tick(&driver, 9);
     let waker = kept(&waker);
@@ -270,4 +270,24 @@ fn a_wake_inside_another_executor_wakes_the_tasks_own_driver() {
     assert_eq!(wakes.take(), 1);
     far.tick(&driver, 9);
     trace.is(&["poll far", "poll far"]);
+}
+
+#[test]
+fn others_ready_reports_ready_tasks_of_idle_executors() {
+    let (one, other) = (Executor::new(), Executor::new());
+    assert!(!one.others_ready() && !other.others_ready());
+    let task = other.spawn(yield_now());
+    assert!(one.others_ready() && !other.others_ready());
+    drop(task);
+    settle(&other);
+    assert!(!one.others_ready());
+
+    // A running executor polls its ready tasks itself.
+    let one = std::rc::Rc::new(one);
+    let inner = one.clone();
+    let checked = other.spawn(async move { inner.others_ready() });
+    let ready = other.spawn(yield_now());
+    settle(&other);
+    assert!(!block_on(checked));
+    drop(ready);
 }

@@ -307,10 +307,9 @@ impl<T: AsFd> Async<T> {
         cx: &mut Context<'_>,
         mut op: impl FnMut(&T) -> io::Result<R>,
     ) -> Poll<io::Result<R>> {
+        let io = self.get_ref();
         self.source
-            .poll_with(cx, self.get_ref(), Interest::Read, None, || {
-                op(self.get_ref())
-            })
+            .poll_with(cx, io, Interest::Read, None, || op(io))
     }
 
     /// [`write_with`](Async::write_with) for hand-written futures.
@@ -320,10 +319,9 @@ impl<T: AsFd> Async<T> {
         cx: &mut Context<'_>,
         mut op: impl FnMut(&T) -> io::Result<R>,
     ) -> Poll<io::Result<R>> {
+        let io = self.get_ref();
         self.source
-            .poll_with(cx, self.get_ref(), Interest::Write, None, || {
-                op(self.get_ref())
-            })
+            .poll_with(cx, io, Interest::Write, None, || op(io))
     }
 
     /// Performs a read-like operation without waiting.
@@ -332,10 +330,8 @@ impl<T: AsFd> Async<T> {
     ///
     /// Returns `WouldBlock` if the descriptor is not readable, and the errors of the operation.
     pub fn try_read_with<R>(&self, mut op: impl FnMut(&T) -> io::Result<R>) -> io::Result<R> {
-        let attempt = self
-            .source
-            .readiness(Interest::Read)
-            .attempt(&mut || op(self.get_ref()));
+        let readiness = self.source.readiness(Interest::Read);
+        let attempt = readiness.attempt(&mut || op(self.get_ref()));
         attempt.unwrap_or_else(|| Err(io::ErrorKind::WouldBlock.into()))
     }
 
@@ -345,10 +341,8 @@ impl<T: AsFd> Async<T> {
     ///
     /// Returns `WouldBlock` if the descriptor is not writable, and the errors of the operation.
     pub fn try_write_with<R>(&self, mut op: impl FnMut(&T) -> io::Result<R>) -> io::Result<R> {
-        let attempt = self
-            .source
-            .readiness(Interest::Write)
-            .attempt(&mut || op(self.get_ref()));
+        let readiness = self.source.readiness(Interest::Write);
+        let attempt = readiness.attempt(&mut || op(self.get_ref()));
         attempt.unwrap_or_else(|| Err(io::ErrorKind::WouldBlock.into()))
     }
 

@@ -24,11 +24,8 @@ fn anchor() -> (Instant, MonotonicNanos) {
         let instant = Instant::now();
         (instant, MonotonicNanos::now(), instant.elapsed())
     };
-    let pairs = [pair(), pair(), pair(), pair(), pair(), pair()];
-    let (instant, moment, _) = pairs
-        .into_iter()
-        .min_by_key(|pair| pair.2)
-        .unwrap_or_else(pair);
+    let pairs = (0..6).map(|_| pair());
+    let (instant, moment, _) = pairs.min_by_key(|pair| pair.2).unwrap_or_else(pair);
     (instant, moment)
 }
 
@@ -41,7 +38,7 @@ fn anchor() -> (Instant, MonotonicNanos) {
 impl MonotonicNanos {
     /// The deadline of a timer that never fires, in the year 2554 or 584 years after the machine's
     /// start.
-    pub(crate) const NEVER: MonotonicNanos = MonotonicNanos(u64::MAX);
+    pub(crate) const MAX: MonotonicNanos = MonotonicNanos(u64::MAX);
 
     #[cfg(target_os = "linux")]
     #[inline]
@@ -70,7 +67,7 @@ impl MonotonicNanos {
         MonotonicNanos(nanos)
     }
 
-    /// Saturates at `NEVER`.
+    /// Saturates at `MAX`.
     #[inline]
     pub(crate) fn after(self, duration: Duration) -> MonotonicNanos {
         MonotonicNanos(self.0.saturating_add(nanos(duration)))
@@ -82,9 +79,9 @@ impl MonotonicNanos {
         self.0.saturating_sub(earlier.0)
     }
 
-    /// `None` for `NEVER`, and outside of the range of `Instant`.
+    /// `None` for `MAX`, and outside of the range of `Instant`.
     pub(crate) fn instant(self) -> Option<Instant> {
-        if self == MonotonicNanos::NEVER {
+        if self == MonotonicNanos::MAX {
             return None;
         }
         let (instant, moment) = *ANCHOR;
@@ -95,7 +92,7 @@ impl MonotonicNanos {
     }
 }
 
-/// Maps the far future to `NEVER`, and the far past to the start of the clock.
+/// Maps the far future to `MAX`, and the far past to the start of the clock.
 impl From<Instant> for MonotonicNanos {
     fn from(at: Instant) -> MonotonicNanos {
         let (instant, moment) = *ANCHOR;
@@ -124,7 +121,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_instant_comes_back_as_it_was() {
+    fn an_instant_survives_the_round_trip() {
         let now = Instant::now();
         for nanos in [0, 1, 999_999_999, 3_600_000_000_000, 1 << 60] {
             let duration = Duration::from_nanos(nanos);
@@ -134,15 +131,15 @@ mod tests {
                 assert!(moment.instant() == Some(instant) || moment == MonotonicNanos(0));
             }
         }
-        assert_eq!(MonotonicNanos::NEVER.instant(), None);
+        assert_eq!(MonotonicNanos::MAX.instant(), None);
         assert_eq!(
             MonotonicNanos::now().after(Duration::MAX),
-            MonotonicNanos::NEVER
+            MonotonicNanos::MAX
         );
     }
 
     #[test]
-    fn what_is_due_at_an_instant_is_never_early() {
+    fn a_deadline_from_an_instant_is_never_early() {
         for _ in 0..1000 {
             let moment = MonotonicNanos::now();
             assert!(moment <= MonotonicNanos::from(Instant::now()));

@@ -38,10 +38,9 @@ impl Origin {
     /// Returns the origin of what this process makes.
     pub fn here() -> Origin {
         let word = platform::word();
-        let generation = if ptr::eq(word, &NO_WORD) {
-            platform::pid()
-        } else {
-            generation(word)
+        let generation = match ptr::eq(word, &NO_WORD) {
+            true => platform::pid(),
+            false => generation(word),
         };
         Origin { word, generation }
     }
@@ -60,10 +59,9 @@ impl Origin {
     /// Returns an error in a forked child. `what` starts the message: "this reactor".
     #[inline]
     pub fn check(&self, what: &str) -> io::Result<()> {
-        if self.is_here() {
-            Ok(())
-        } else {
-            Err(error(what))
+        match self.is_here() {
+            true => Ok(()),
+            false => Err(error(what)),
         }
     }
 }
@@ -214,17 +212,24 @@ impl<T: Send + Sync> PerProcess<T> {
     /// Returns this process's value, and makes it if needed. Takes no lock.
     #[inline]
     pub fn get(&self, make: fn() -> T) -> &'static T {
+        self.get_or_inherit(|_| make())
+    }
+
+    /// As [`get`](PerProcess::get), and passes the value of the parent to `make` in a forked child.
+    /// A lock in that value may be held forever.
+    #[inline]
+    pub fn get_or_inherit(&self, make: impl Fn(Option<&T>) -> T) -> &'static T {
         let known = self.0.load(Acquire);
         // SAFETY: the pointer is null, or `replace` made it by `Box::into_raw` and leaked it.
         match unsafe { known.as_ref() } {
             Some(made) if made.origin.is_here() => &made.value,
-            _ => self.replace(known, make),
+            inherited => self.replace(known, make(inherited.map(|made| &made.value)), make),
         }
     }
 
     #[cold]
-    fn replace(&self, old: *mut Made<T>, make: fn() -> T) -> &'static T {
-        let (origin, value) = (Origin::here(), make());
+    fn replace(&self, old: *mut Made<T>, value: T, make: impl Fn(Option<&T>) -> T) -> &'static T {
+        let origin = Origin::here();
         let new = Box::into_raw(Box::new(Made { origin, value }));
         match self.0.compare_exchange(old, new, AcqRel, Acquire) {
             // SAFETY: it was made by `Box::into_raw` and is leaked from here on.
@@ -232,7 +237,7 @@ impl<T: Send + Sync> PerProcess<T> {
             Err(_) => {
                 // SAFETY: it was made by `Box::into_raw`, and no other thread has seen it.
                 drop(unsafe { Box::from_raw(new) });
-                self.get(make) // another thread of this process has made one
+                self.get_or_inherit(make) // another thread of this process has made one
             }
         }
     }

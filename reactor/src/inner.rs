@@ -15,6 +15,7 @@ use std::time::Duration;
 use crate::clock::MonotonicNanos;
 use crate::completion_source::CompletionSources;
 use crate::fork::Origin;
+use crate::layout::{Addresses, address};
 use crate::park::Park;
 use crate::poller::Poller;
 #[cfg(target_os = "linux")]
@@ -61,7 +62,7 @@ pub(crate) struct ReactorInner {
     /// The idle hook is present, and at most so many sources exist.
     calls_idle_hook: Cell<bool>,
     /// The number of this turn.
-    turn: Cell<u32>,
+    turn: Cell<u64>,
     /// The empty list of wakers of the last turn, kept for its memory.
     scratch: Cell<Vec<Waker>>,
     /// The number of `Reactor`s. While it is zero, nothing turns the reactor.
@@ -87,7 +88,7 @@ impl ReactorInner {
         Ok(ReactorInner {
             origin: Origin::here(),
             completions: CompletionSources::new(),
-            completion_deadline: Cell::new(MonotonicNanos::NEVER),
+            completion_deadline: Cell::new(MonotonicNanos::MAX),
             budget: TaskBudget::new(),
             id: NonZeroU64::MIN.saturating_add(IDS.fetch_add(1, Relaxed)),
             poller,
@@ -127,8 +128,14 @@ impl ReactorInner {
         &self.completions
     }
 
+    /// The lower half of the number, which repeats after four billion turns.
     pub(crate) fn turn_number(&self) -> u32 {
-        self.turn.get()
+        self.turn.get() as u32
+    }
+
+    /// Publishes the exact number of turns.
+    pub(crate) fn publish_turns(&self) {
+        self.park.counters().set_turns(self.turn.get());
     }
 
     /// False in a forked child, where the drivers are the parent's.
@@ -173,10 +180,26 @@ impl ReactorInner {
         panic.map_or(Ok(turned), |payload| resume_unwind(payload))
     }
 
+    /// Returns where the state is that readers outside of the process find by its address.
+    pub(crate) fn addresses(&self) -> Addresses {
+        let (park_state, is_entered) = self.park.state_addresses();
+        let counters = self.park.counters();
+        Addresses {
+            chunks: address(self.registry.borrow().chunks()),
+            timers: self.timers.borrow().entries_address(),
+            deferred: self.park.deferred().as_ptr().expose_provenance(),
+            park_state,
+            is_entered,
+            turns: address(&counters.turns),
+            timers_set: address(&counters.timers_set),
+            sources: address(&counters.sources),
+        }
+    }
+
     /// Returns when timers or completion sources need a turn at the latest.
     pub(crate) fn next_deadline(&self) -> MonotonicNanos {
         let timers = self.timers.borrow_mut().next_deadline();
-        let timers = timers.map_or(MonotonicNanos::NEVER, MonotonicNanos::from_u64);
+        let timers = timers.map_or(MonotonicNanos::MAX, MonotonicNanos::from_u64);
         timers.min(self.completion_deadline.get())
     }
 
@@ -184,7 +207,7 @@ impl ReactorInner {
     /// the wait, and limits the wait as it says.
     #[cold]
     fn wait_idle(&self, deadline: MonotonicNanos, limit: Option<Duration>) -> io::Result<()> {
-        let waits = limit.is_none() && deadline == MonotonicNanos::NEVER;
+        let waits = limit.is_none() && deadline.instant().is_none();
         let Some((hook, _)) = self.idle_hook.get().filter(|_| waits) else {
             return self.wait_for_events(true);
         };
@@ -325,7 +348,7 @@ impl ReactorInner {
     fn submit_completions(&self) -> io::Result<bool> {
         self.check_origin()?; // a forked child that leaves the parent's loop comes here
         let (may_block, until) = self.completions.submit()?;
-        let until = until.map_or(MonotonicNanos::NEVER, MonotonicNanos::from);
+        let until = until.map_or(MonotonicNanos::MAX, MonotonicNanos::from);
         self.completion_deadline.set(until);
         Ok(may_block)
     }
@@ -436,6 +459,7 @@ impl ReactorInner {
 
     pub(crate) fn remove_driver(&self, slack: u64) {
         self.drivers.set(self.drivers.get() - 1);
+        self.publish_turns();
         self.remove_slack(slack);
     }
 

@@ -29,7 +29,7 @@
 //! ```text
 //! // reactor/src/inner.rs
 //! self.check_origin()?;
-//! self.turn.set(self.park.counters().add_turn());
+//! self.turn.set(self.turn.get().wrapping_add(1));
 //! let is_idle = self.submit()? & !self.park.has_deferred();
 //! // Until the wakers are called, nothing runs that could start or stop a timer.
 //! let deadline = self.next_deadline();
@@ -99,8 +99,11 @@ pub mod wake;
 mod poller;
 mod registry;
 mod park;
+mod counters;
 mod pulse;
 mod waits;
+#[doc(hidden)]
+pub mod layout;
 pub mod fork;
 pub mod completion;
 mod completion_source;
@@ -121,11 +124,12 @@ mod unwind;
 
 pub use async_io::{Async, set_nonblocking};
 pub use block_on::block_on;
+pub use counters::ReactorReading;
 pub use current::release_reactor;
 pub use current::{check_driven, is_driven};
 pub use inner::TurnResult;
 pub use park::LoopState;
-pub use pulse::{ReactorPulse, ReactorReading};
+pub use pulse::ReactorPulse;
 pub use reactor::{Awake, Reactor};
 pub use readiness::{Readable, Writable};
 #[cfg(windows)]

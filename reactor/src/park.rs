@@ -41,6 +41,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::io;
+use std::ptr;
 use std::sync::Arc;
 use std::task::{Wake, Waker};
 use std::time::Duration;
@@ -53,13 +54,13 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, SeqCst};
 use std::sync::atomic::{AtomicBool, AtomicU8};
 
 use crate::clock::MonotonicNanos;
+use crate::counters::Counters;
 use crate::fork::Origin;
 use crate::poller::Notifier;
-use crate::pulse::{Counters, ReactorPulse};
 
 const AWAKE: u8 = 0;
 const NOTIFIED: u8 = 1;
-const PARKED: u8 = 2;
+pub(crate) const PARKED: u8 = 2;
 
 /// The loop does not sleep for a deadline that is this near (ns), because sleeping and waking take
 /// longer. The timer fires early by the same time. Usually the thread then runs in time for the
@@ -220,13 +221,17 @@ impl<N: Notify> Park<N> {
             state: Arc::new(ParkState::new(notifier)),
             depth: Cell::new(0),
             deferred: RefCell::new(Vec::new()),
-            timer_fd_deadline: Cell::new(MonotonicNanos::NEVER),
+            timer_fd_deadline: Cell::new(MonotonicNanos::MAX),
         }
     }
 
     /// Returns a waker that ends a wait of the reactor, from any thread.
     pub(crate) fn waker(&self) -> Waker {
         Waker::from(self.state.clone())
+    }
+
+    pub(crate) fn state(&self) -> &Arc<ParkState<N>> {
+        &self.state
     }
 
     /// Returns the values that other threads read.
@@ -340,13 +345,13 @@ impl<N: Notify> Park<N> {
 
     /// Called when the wait of this turn has ended.
     #[inline]
-    pub(crate) fn unpark(&self, has_blocked: bool, timer_has_fired: bool, turn: u32) {
+    pub(crate) fn unpark(&self, has_blocked: bool, timer_has_fired: bool, turn: u64) {
         if has_blocked {
             self.state.set_awake();
             self.state.counters.end_wait(turn);
         }
         if timer_has_fired {
-            self.timer_fd_deadline.set(MonotonicNanos::NEVER);
+            self.timer_fd_deadline.set(MonotonicNanos::MAX);
         }
     }
 
@@ -381,9 +386,11 @@ impl<N: Notify> Park<N> {
 }
 
 impl Park {
-    /// Returns the handle of other threads.
-    pub(crate) fn pulse(&self) -> ReactorPulse {
-        ReactorPulse::new(self.state.clone())
+    /// Where the two parts of [`ParkState::loop_state`] are, for readers outside of the process.
+    pub(crate) fn state_addresses(&self) -> (usize, usize) {
+        let state = ptr::from_ref(&self.state.state);
+        let is_entered = ptr::from_ref(&self.state.is_entered);
+        (state.expose_provenance(), is_entered.expose_provenance())
     }
 }
 

@@ -74,7 +74,7 @@ impl Reactor {
 
     /// As `ReactorInner::turn`.
     fn inner_turn(&mut self, limit: Option<Duration>) {
-        let (is_idle, never) = (self.is_idle(), MonotonicNanos::NEVER);
+        let (is_idle, never) = (self.is_idle(), MonotonicNanos::MAX);
         let blocks = self.park.may_block(is_idle, never, limit, |_| Ok(()));
         let blocks = blocks.unwrap();
         self.poller.wait(blocks);
@@ -88,7 +88,7 @@ impl Reactor {
     /// As the drop of `Awake`.
     fn leave(&self) {
         if self.park.leave() {
-            let never = MonotonicNanos::NEVER;
+            let never = MonotonicNanos::MAX;
             self.park.detach(self.is_idle(), never, |_| Ok(()));
         }
     }

@@ -1,109 +1,10 @@
 //! What other threads can see of a reactor: whether its loop sleeps, and its counters.
 
 use std::fmt;
-use std::sync::atomic::Ordering::{Relaxed, SeqCst};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
-use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::sync::Arc;
 
+use crate::counters::ReactorReading;
 use crate::park::{LoopState, ParkState};
-
-/// The values of a reactor that other threads may read. The reactor's thread writes them, with the
-/// exception of `notifications`.
-#[derive(Debug)]
-pub(crate) struct Counters {
-    turns: AtomicU32,
-    timers_set: AtomicU64,
-    timers_fired: AtomicU64,
-    lateness: AtomicU64,
-    max_lateness: AtomicU64,
-    registrations: AtomicU64,
-    timer_settings: AtomicU64,
-    notifications: AtomicU64,
-    sources: AtomicU64,
-    /// The next end of a wait is reported to `ON_UNPARK`.
-    reports_unpark: AtomicBool,
-}
-
-impl Counters {
-    pub(crate) fn new() -> Self {
-        let zero = || AtomicU64::new(0);
-        Counters {
-            turns: AtomicU32::new(0),
-            timers_set: zero(),
-            timers_fired: zero(),
-            lateness: zero(),
-            max_lateness: zero(),
-            registrations: zero(),
-            timer_settings: zero(),
-            notifications: zero(),
-            sources: zero(),
-            reports_unpark: AtomicBool::new(false),
-        }
-    }
-
-    /// Called when a wait has ended that may have blocked.
-    #[inline]
-    pub(crate) fn end_wait(&self, turn: u32) {
-        self.turns.store(turn, Relaxed);
-        self.report_unpark();
-    }
-
-    #[inline]
-    pub(crate) fn add_timer(&self) {
-        add(&self.timers_set, 1);
-    }
-
-    /// Counts timers that have fired together, the first of them this late (ns).
-    pub(crate) fn add_fired(&self, timers: usize, lateness: u64) {
-        add(&self.timers_fired, timers as u64);
-        add(&self.lateness, lateness);
-        if lateness > self.max_lateness.load(Relaxed) {
-            self.max_lateness.store(lateness, Relaxed);
-        }
-    }
-
-    pub(crate) fn add_registration(&self) {
-        add(&self.registrations, 1);
-    }
-
-    pub(crate) fn add_timer_setting(&self) {
-        add(&self.timer_settings, 1);
-    }
-
-    /// Called on any thread.
-    pub(crate) fn add_notification(&self) {
-        self.notifications.fetch_add(1, Relaxed);
-    }
-
-    pub(crate) fn set_sources(&self, sources: usize) {
-        self.sources.store(sources as u64, Relaxed);
-    }
-
-    /// Called when the loop has stopped to sleep, on any thread.
-    #[inline]
-    pub(crate) fn report_unpark(&self) {
-        if self.reports_unpark.load(SeqCst) {
-            self.call_on_unpark();
-        }
-    }
-
-    #[cold]
-    fn call_on_unpark(&self) {
-        self.reports_unpark.store(false, SeqCst);
-        if let Some(on_unpark) = ON_UNPARK.get() {
-            on_unpark();
-        }
-    }
-}
-
-/// Adds to a counter with one writer.
-#[inline]
-fn add(counter: &AtomicU64, number: u64) {
-    counter.store(counter.load(Relaxed).wrapping_add(number), Relaxed);
-}
-
-static ON_UNPARK: OnceLock<fn()> = OnceLock::new();
 
 /// A handle with which any thread reads the state of a reactor. It may outlive the reactor.
 ///
@@ -123,6 +24,15 @@ static ON_UNPARK: OnceLock<fn()> = OnceLock::new();
 #[derive(Clone)]
 pub struct ReactorPulse(Arc<ParkState>);
 
+/// Handles are equal if they are of the same reactor.
+impl PartialEq for ReactorPulse {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for ReactorPulse {}
+
 impl ReactorPulse {
     pub(crate) fn new(state: Arc<ParkState>) -> Self {
         ReactorPulse(state)
@@ -135,19 +45,7 @@ impl ReactorPulse {
 
     /// Returns the counters.
     pub fn read(&self) -> ReactorReading {
-        let counters = self.0.counters();
-        let read = |counter: &AtomicU64| counter.load(Relaxed);
-        ReactorReading {
-            turns: counters.turns.load(Relaxed),
-            timers_set: read(&counters.timers_set),
-            timers_fired: read(&counters.timers_fired),
-            total_lateness: Duration::from_nanos(read(&counters.lateness)),
-            max_lateness: Duration::from_nanos(read(&counters.max_lateness)),
-            registrations: read(&counters.registrations),
-            timer_settings: read(&counters.timer_settings),
-            notifications: read(&counters.notifications),
-            sources: read(&counters.sources),
-        }
+        self.0.counters().read()
     }
 
     /// Requests one call of `on_unpark`, on any thread, when the loop has stopped to sleep. All
@@ -156,8 +54,13 @@ impl ReactorPulse {
     /// The caller checks [`loop_state`](ReactorPulse::loop_state) afterwards, because the loop may
     /// have stopped to sleep before the request.
     pub fn report_unpark(&self, on_unpark: fn()) {
-        ON_UNPARK.get_or_init(|| on_unpark);
-        self.0.counters().reports_unpark.store(true, SeqCst);
+        self.0.counters().request_report(on_unpark);
+    }
+
+    /// Returns whether a request of [`report_unpark`](ReactorPulse::report_unpark) is pending. The
+    /// loop has neither slept nor been entered since then.
+    pub fn is_unpark_requested(&self) -> bool {
+        self.0.counters().is_report_requested()
     }
 }
 
@@ -167,30 +70,4 @@ impl fmt::Debug for ReactorPulse {
             .field("loop_state", &self.loop_state())
             .finish_non_exhaustive()
     }
-}
-
-/// The counters of a reactor at one moment.
-#[derive(Clone, Copy, Debug)]
-#[non_exhaustive]
-pub struct ReactorReading {
-    /// How many turns were started before the last wait that could block. Each makes one system
-    /// call to wait for events. Wraps around.
-    pub turns: u32,
-    /// How many timers were started.
-    pub timers_set: u64,
-    /// How many timers have fired.
-    pub timers_fired: u64,
-    /// How late the turns were that have fired timers, in total. Each counts the first timer that
-    /// it has fired.
-    pub total_lateness: Duration,
-    /// The most that such a turn was late.
-    pub max_lateness: Duration,
-    /// How many system calls have registered descriptors with the poller, or changed that.
-    pub registrations: u64,
-    /// How many system calls have set the timer descriptor.
-    pub timer_settings: u64,
-    /// How many system calls have notified the poller, from any thread.
-    pub notifications: u64,
-    /// How many sources exist: sockets, pipes and other watched descriptors.
-    pub sources: u64,
 }

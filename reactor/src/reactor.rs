@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use crate::clock::{nanos, now};
 use crate::current::current_reactor;
 use crate::inner::{DEFAULT_SLACK, ReactorInner, TurnResult};
+use crate::layout::Addresses;
 use crate::pulse::ReactorPulse;
 use crate::waits::Wait;
 
@@ -163,9 +164,11 @@ impl Reactor {
         Awake { inner: &self.inner }
     }
 
-    /// Returns a handle with which other threads read the state of this reactor.
+    /// Returns a handle with which other threads read the state of this reactor. The call publishes
+    /// the exact number of turns.
     pub fn pulse(&self) -> ReactorPulse {
-        self.inner.park().pulse()
+        self.inner.publish_turns();
+        ReactorPulse::new(self.inner.park().state().clone())
     }
 
     /// Lists what the futures of this thread wait for in this reactor, and the lookups of host
@@ -185,6 +188,12 @@ impl Reactor {
     /// ```
     pub fn list_waits(&self) -> Vec<Wait> {
         self.inner.list_waits()
+    }
+
+    /// Returns where the state of this reactor is in memory. It is valid as long as this exists.
+    #[doc(hidden)]
+    pub fn addresses(&self) -> Addresses {
+        self.inner.addresses()
     }
 
     /// Sets a hook that is called before the loop blocks without a limit and without a timer, while

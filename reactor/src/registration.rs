@@ -62,17 +62,15 @@ impl<S: CompletionSource> Registration<S> {
         if let Some(source) = reactor.completions().find() {
             return Ok(Registration { source, reactor });
         }
-        let made = Rc::new(make(&Registrar { reactor: &reactor })?);
+        let new = Rc::new(make(&Registrar { reactor: &reactor })?);
         // `make` is user code. If it has registered a source of this type, that one stays.
         if let Some(source) = reactor.completions().find() {
             return Ok(Registration { source, reactor });
         }
-        reactor.completions().insert(made.clone());
+        let source = new;
+        reactor.completions().insert(source.clone());
         reactor.park().request_turn();
-        Ok(Registration {
-            source: made,
-            reactor,
-        })
+        Ok(Registration { source, reactor })
     }
 
     /// Returns the source of type `S` of this thread's reactor, if it is registered.

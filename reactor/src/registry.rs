@@ -3,6 +3,7 @@
 use std::array;
 use std::cell::Cell;
 use std::io;
+use std::mem::offset_of;
 use std::ops::Deref;
 use std::rc::Rc;
 use std::task::Waker;
@@ -23,8 +24,8 @@ pub(crate) struct Registry {
 /// The descriptor of a source that was never registered.
 const NO_FD: RawFd = !0;
 
-const ENTRIES_PER_CHUNK: usize = 32;
-type Chunk = [SourceEntry; ENTRIES_PER_CHUNK];
+pub(crate) const ENTRIES_PER_CHUNK: usize = 32;
+pub(crate) type Chunk = [SourceEntry; ENTRIES_PER_CHUNK];
 
 /// A handle to an entry, with constant-time access.
 pub(crate) struct EntryRef {
@@ -110,6 +111,11 @@ impl Registry {
         self.chunks.len() * ENTRIES_PER_CHUNK - self.free.len()
     }
 
+    /// The list of chunks, for readers outside of the process.
+    pub(crate) fn chunks(&self) -> &Vec<Rc<Chunk>> {
+        &self.chunks
+    }
+
     /// Passes each waker with its descriptor to `visit`, which must not run user code.
     pub(crate) fn for_each_waiter(&self, mut visit: impl FnMut(RawFd, Interest, &Waker)) {
         for entry in self.chunks.iter().flat_map(|chunk| chunk.iter()) {
@@ -154,6 +160,9 @@ impl Deref for EntryRef {
 }
 
 impl SourceEntry {
+    pub(crate) const FD_OFFSET: usize = offset_of!(SourceEntry, fd);
+    pub(crate) const WAITERS_OFFSET: usize = offset_of!(SourceEntry, waiters);
+
     fn new() -> SourceEntry {
         SourceEntry {
             generation: Cell::new(0),
@@ -303,6 +312,7 @@ impl ReadinessCell {
     }
 
     /// Clears the readiness and returns what it was.
+    #[cfg(unix)]
     pub(crate) fn take_ready(&self) -> bool {
         let was_ready = self.is_ready();
         self.clear_ready(self.tick());

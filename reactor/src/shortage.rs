@@ -133,9 +133,9 @@ mod tests {
             for error in [errno.into(), io::Error::other(Wrapper(errno.into()))] {
                 let explained = explain(explain(error));
                 assert!(is_shortage(&explained), "{explained:?}");
-                let said = explained.to_string();
-                assert!(said.starts_with(text), "{said}");
-                assert_eq!(said.matches(text).count(), 1, "{said}");
+                let message = explained.to_string();
+                assert!(message.starts_with(text), "{message}");
+                assert_eq!(message.matches(text).count(), 1, "{message}");
             }
         }
         let other = explain(Errno::ACCESS.into());
@@ -146,10 +146,10 @@ mod tests {
     #[test]
     fn running_out_of_threads_is_not_would_block() {
         let error = cannot_start_thread(Errno::AGAIN.into());
-        let said = error.to_string();
+        let message = error.to_string();
         assert!(
-            said.starts_with("cannot start a thread: no process or thread"),
-            "{said}"
+            message.starts_with("cannot start a thread: no process or thread"),
+            "{message}"
         );
         assert_eq!(error.kind(), ErrorKind::QuotaExceeded);
         let system = sources(&error).last().unwrap();

@@ -284,8 +284,8 @@ impl Source {
     }
 }
 
-// Priority and error conditions, and files that are always ready.
-#[cfg_attr(windows, allow(dead_code))] // Windows has no such waits
+// Waits for priority and error conditions.
+#[cfg(unix)]
 impl Source {
     /// Charges one operation to the budget of the task.
     pub(crate) fn poll_charge(&self, cx: &mut Context<'_>) -> Poll<()> {
@@ -306,7 +306,10 @@ impl Source {
     ) -> io::Result<()> {
         self.wait(&self.entry, cx, fd, condition, None)
     }
+}
 
+// Conditions that poll(2) returns, and files that are always ready.
+impl Source {
     /// Acts as an event, for conditions that poll(2) has returned. Some files report them to the
     /// first call only.
     #[cold]

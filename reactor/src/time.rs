@@ -61,10 +61,7 @@ pub fn now() -> Instant {
 /// assert!(start.elapsed() >= Duration::from_millis(5));
 /// ```
 pub fn sleep(duration: Duration) -> Sleep {
-    Sleep {
-        deadline: MonotonicNanos::now().after(duration),
-        timer: None,
-    }
+    Sleep::until(MonotonicNanos::now().after(duration))
 }
 
 /// Waits until a point in time. If that has passed, waits until the next turn of the reactor.
@@ -86,10 +83,7 @@ pub fn sleep(duration: Duration) -> Sleep {
 /// assert!(Instant::now() >= noon);
 /// ```
 pub fn sleep_until(deadline: Instant) -> Sleep {
-    Sleep {
-        deadline: deadline.into(),
-        timer: None,
-    }
+    Sleep::until(deadline.into())
 }
 
 /// The future of [`sleep`] and [`sleep_until`].
@@ -111,6 +105,11 @@ struct Timer {
 }
 
 impl Sleep {
+    fn until(deadline: MonotonicNanos) -> Sleep {
+        let timer = None;
+        Sleep { deadline, timer }
+    }
+
     /// The deadline. `None` means never.
     pub fn deadline(&self) -> Option<Instant> {
         self.deadline.instant()
@@ -228,10 +227,8 @@ impl Drop for Sleep {
 /// });
 /// ```
 pub fn timeout<F: Future>(limit: Duration, future: F) -> Timeout<F> {
-    Timeout {
-        future,
-        sleep: sleep(limit),
-    }
+    let sleep = sleep(limit);
+    Timeout { future, sleep }
 }
 
 /// Limits a future to a point in time. See [`timeout`].
@@ -243,10 +240,8 @@ pub fn timeout<F: Future>(limit: Duration, future: F) -> Timeout<F> {
 /// assert!(block_on(timeout_at(Instant::now(), pending::<()>())).is_err());
 /// ```
 pub fn timeout_at<F: Future>(deadline: Instant, future: F) -> Timeout<F> {
-    Timeout {
-        future,
-        sleep: sleep_until(deadline),
-    }
+    let sleep = sleep_until(deadline);
+    Timeout { future, sleep }
 }
 
 pin_project! {
@@ -388,12 +383,8 @@ impl Interval {
             return Poll::Pending;
         };
         ready!(Pin::new(&mut self.sleep).poll(cx));
-        self.sleep = Sleep {
-            deadline: self
-                .after(tick)
-                .map_or(MonotonicNanos::NEVER, MonotonicNanos::from),
-            timer: None,
-        };
+        let next = self.after(tick);
+        self.sleep = Sleep::until(next.map_or(MonotonicNanos::MAX, MonotonicNanos::from));
         Poll::Ready(tick)
     }
 

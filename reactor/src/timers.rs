@@ -22,7 +22,8 @@
 //! ahead in the same slot. So they fire in the order of insertion. (A new timer stays behind a slot
 //! that still has to be emptied.)
 
-use std::mem;
+use std::mem::{self, offset_of};
+use std::ptr;
 
 /// A tick is 2^16 ns, 65.5 µs. A finer tick moves a timer through more levels. A coarser tick makes
 /// the lists longer that `fire` searches for due timers.
@@ -41,10 +42,11 @@ const LEVELS: usize = (u64::BITS - TICK_BITS).div_ceil(SLOT_BITS) as usize;
 const AHEAD: usize = 8;
 
 /// As a limit: the cached deadline is stale, so `find_next` must run.
-const UNKNOWN: u64 = u64::MAX;
+const STALE: u64 = u64::MAX;
 
-/// The end of a list of entries.
-const NONE: u32 = u32::MAX;
+/// The end of a list of entries. With an `Option` of a niche type instead, a timeout would take 13
+/// instructions more.
+const LIST_END: u32 = u32::MAX;
 
 /// Pending timers. Each has a payload, which is returned when the timer fires or is removed.
 ///
@@ -102,24 +104,33 @@ struct Entry<T> {
     /// How often the entry was vacated.
     generation: u32,
     /// Where in `slots` the timer waits.
-    place: u32,
+    slot: u32,
 }
 
 impl<T> Timers<T> {
+    pub(crate) const ENTRY_SIZE: usize = size_of::<Entry<T>>();
+    pub(crate) const PAYLOAD_OFFSET: usize = offset_of!(Entry<T>, payload);
+    pub(crate) const DEADLINE_OFFSET: usize = offset_of!(Entry<T>, deadline);
+
     pub(crate) fn new(slack: u64, now: u64) -> Self {
         Timers {
             slack,
             now,
             overdue: false,
             next: 0,
-            limit: UNKNOWN,
+            limit: STALE,
             occupied: [0; LEVELS],
             levels: 0,
             slots: Box::new([Slot::EMPTY; LEVELS * SLOTS]),
             entries: Vec::new(),
-            vacant: NONE,
+            vacant: LIST_END,
             len: 0,
         }
+    }
+
+    /// Where the list of timers and vacancies is, for readers outside of the process.
+    pub(crate) fn entries_address(&self) -> usize {
+        ptr::from_ref(&self.entries).expose_provenance()
     }
 
     /// The deadlines (ns) and payloads of the pending timers.
@@ -140,7 +151,7 @@ impl<T> Timers<T> {
 
     pub(crate) fn set_slack(&mut self, slack: u64) {
         self.slack = slack;
-        self.limit = UNKNOWN;
+        self.limit = STALE;
     }
 
     /// Adds a timer that fires once `now` has reached `deadline` (ns). If the deadline has passed,
@@ -193,7 +204,7 @@ impl<T> Timers<T> {
         if self.overdue {
             return Some(self.now);
         }
-        if self.limit == UNKNOWN {
+        if self.limit == STALE {
             (self.next, self.limit) = self.find_next()?;
         }
         Some(self.next)
@@ -208,7 +219,7 @@ impl<T> Timers<T> {
         let now = now.max(self.now);
         let before = fired.len();
         let full = before.saturating_add(limit);
-        self.limit = UNKNOWN;
+        self.limit = STALE;
         while let Some((level, unit)) = self.first() {
             let start = unit << shift(level);
             if start > now {
@@ -220,7 +231,7 @@ impl<T> Timers<T> {
                 self.cascade(level, unit, usize::MAX);
                 continue;
             }
-            if !self.take_due(place(level, unit), now, full, fired) {
+            if !self.take_due(slot_of(level, unit), now, full, fired) {
                 self.overdue = true;
                 return;
             }
@@ -263,7 +274,7 @@ impl<T> Timers<T> {
 
     fn slots_of(&self, level: usize) -> impl Iterator<Item = &Slot> {
         self.units(level)
-            .map(move |unit| &self.slots[place(level, unit)])
+            .map(move |unit| &self.slots[slot_of(level, unit)])
     }
 
     /// When timers have to fire, and the latest deadline of a timer that could share that call.
@@ -292,7 +303,7 @@ impl<T> Timers<T> {
     /// Invalidates `next` if the insertion or removal of this deadline can change it.
     fn forget_next(&mut self, deadline: u64) {
         if deadline <= self.limit {
-            self.limit = UNKNOWN;
+            self.limit = STALE;
         }
     }
 
@@ -308,8 +319,8 @@ impl<T> Timers<T> {
     /// Moves at most `limit` timers of a slot to lower levels, in order.
     fn cascade(&mut self, level: usize, unit: u64, limit: usize) {
         for _ in 0..limit {
-            let head = self.slots[place(level, unit)].head;
-            if head == NONE {
+            let head = self.slots[slot_of(level, unit)].head;
+            if head == LIST_END {
                 break;
             }
             self.unlink(head);
@@ -319,10 +330,10 @@ impl<T> Timers<T> {
 
     /// Moves the due timers in a slot of level 0 to `fired`. Returns false if `fired` filled up
     /// first.
-    fn take_due(&mut self, place: usize, now: u64, full: usize, fired: &mut Vec<T>) -> bool {
-        let mut index = self.slots[place].head;
+    fn take_due(&mut self, at: usize, now: u64, full: usize, fired: &mut Vec<T>) -> bool {
+        let mut index = self.slots[at].head;
         let (mut earliest, mut latest) = (u64::MAX, 0);
-        while index != NONE {
+        while index != LIST_END {
             let Entry { deadline, next, .. } = self.entries[index as usize];
             if deadline > now {
                 earliest = earliest.min(deadline);
@@ -335,7 +346,7 @@ impl<T> Timers<T> {
             }
             index = next;
         }
-        (self.slots[place].earliest, self.slots[place].latest) = (earliest, latest);
+        (self.slots[at].earliest, self.slots[at].latest) = (earliest, latest);
         true
     }
 }
@@ -349,16 +360,16 @@ impl<T> Timers<T> {
         while level > 0 {
             let unit = time >> shift(level);
             let is_far = unit > (self.now >> shift(level)) + 1;
-            if is_far || self.slots[place(level, unit)].head != NONE {
+            if is_far || self.slots[slot_of(level, unit)].head != LIST_END {
                 break;
             }
             level -= 1;
         }
         let unit = time >> shift(level);
-        let place = place(level, unit);
-        let slot = &mut self.slots[place];
+        let at = slot_of(level, unit);
+        let slot = &mut self.slots[at];
         let tail = mem::replace(&mut slot.tail, index);
-        if tail == NONE {
+        if tail == LIST_END {
             slot.head = index;
             (slot.earliest, slot.latest) = (deadline, deadline);
             self.occupied[level] |= bit(unit);
@@ -370,28 +381,27 @@ impl<T> Timers<T> {
         }
         let entry = &mut self.entries[index as usize];
         entry.prev = tail;
-        entry.next = NONE;
-        entry.place = place as u32;
+        entry.next = LIST_END;
+        entry.slot = at as u32;
     }
 
     /// Takes an entry out of its slot.
     #[inline(always)] // a cold second caller would turn it into a call, 14 instructions more
     fn unlink(&mut self, index: u32) {
-        let Entry {
-            prev, next, place, ..
-        } = self.entries[index as usize];
-        let slot = &mut self.slots[place as usize];
+        let entry = &self.entries[index as usize];
+        let (prev, next, at) = (entry.prev, entry.next, entry.slot);
+        let slot = &mut self.slots[at as usize];
         match prev {
-            NONE => slot.head = next,
+            LIST_END => slot.head = next,
             prev => self.entries[prev as usize].next = next,
         }
         match next {
-            NONE => slot.tail = prev,
+            LIST_END => slot.tail = prev,
             next => self.entries[next as usize].prev = prev,
         }
-        if slot.head == NONE {
-            let level = place as usize / SLOTS;
-            self.occupied[level] &= !bit(place.into());
+        if slot.head == LIST_END {
+            let level = at as usize / SLOTS;
+            self.occupied[level] &= !bit(at.into());
             self.levels &= !(u8::from(self.occupied[level] == 0) << level);
         }
     }
@@ -410,17 +420,17 @@ impl<T> Timers<T> {
         }
         let index = self.entries.len();
         assert!(
-            index < NONE as usize,
+            index < LIST_END as usize,
             "more than four billion timers at once"
         );
         let payload = Some(payload);
         self.entries.push(Entry {
             payload,
             deadline,
-            prev: NONE,
-            next: NONE,
+            prev: LIST_END,
+            next: LIST_END,
             generation: 0,
-            place: 0,
+            slot: 0,
         });
         index as u32
     }
@@ -443,8 +453,8 @@ impl<T> Timers<T> {
 
 impl Slot {
     const EMPTY: Slot = Slot {
-        head: NONE,
-        tail: NONE,
+        head: LIST_END,
+        tail: LIST_END,
         earliest: 0,
         latest: 0,
     };
@@ -461,7 +471,7 @@ fn bit(unit: u64) -> u128 {
 }
 
 /// Where in `slots` a slot is.
-fn place(level: usize, unit: u64) -> usize {
+fn slot_of(level: usize, unit: u64) -> usize {
     level * SLOTS + unit as usize % SLOTS
 }
 

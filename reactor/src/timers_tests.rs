@@ -16,7 +16,7 @@ fn fire<T>(timers: &mut Timers<T>, now: u64) -> Vec<T> {
 }
 
 #[test]
-fn a_wheel_without_timers_asks_for_nothing() {
+fn an_empty_wheel_has_no_deadline() {
     let mut timers = Timers::<u32>::new(SLACK, 0);
     assert!(timers.is_empty());
     assert_eq!(timers.next_deadline(), None);
@@ -61,7 +61,7 @@ fn the_end_of_time_is_a_deadline_like_any_other() {
 }
 
 #[test]
-fn a_lone_timer_costs_one_wake_up_on_its_nanosecond_wherever_a_level_ends() {
+fn a_lone_timer_costs_one_punctual_wake_up_on_any_level() {
     let ends = (0..u64::BITS).map(|bit| 1 << bit);
     for deadline in ends
         .flat_map(|end: u64| [end - 1, end, end + 1])
@@ -80,7 +80,7 @@ fn a_lone_timer_costs_one_wake_up_on_its_nanosecond_wherever_a_level_ends() {
 }
 
 #[test]
-fn a_group_within_the_slack_fires_together_at_its_latest_deadline() {
+fn timers_within_the_slack_fire_at_their_latest_deadline() {
     for start in [1 << 20, 1 << 30, 1 << 50] {
         let mut timers = Timers::new(SLACK, 0);
         let late = [0, SLACK / 3, SLACK - 1, SLACK, SLACK + 1, SLACK + 2].map(|it| start + it);
@@ -116,7 +116,7 @@ fn a_lone_timer_is_punctual_although_a_later_one_is_in_its_slot() {
 }
 
 #[test]
-fn what_does_not_fit_into_the_slack_waits_for_a_call_of_its_own() {
+fn a_timer_beyond_the_slack_fires_in_its_own_call() {
     let mut timers = Timers::new(SLACK, 0);
     let [one, two, three] = [9, 9 + SLACK / 2, 9 + 3 * SLACK];
     for deadline in [one, two, three] {
@@ -131,7 +131,7 @@ fn what_does_not_fit_into_the_slack_waits_for_a_call_of_its_own() {
 }
 
 #[test]
-fn equal_deadlines_fire_in_order_of_insertion_from_whatever_distance() {
+fn equal_deadlines_fire_in_order_of_insertion_at_any_distance() {
     let deadline = 100 * SECOND;
     let mut timers = Timers::new(SLACK, 0);
     for (order, now) in [0, SECOND, 60 * SECOND, 99 * SECOND, deadline - 1]
@@ -146,7 +146,7 @@ fn equal_deadlines_fire_in_order_of_insertion_from_whatever_distance() {
 }
 
 #[test]
-fn equal_deadlines_fire_in_order_although_some_have_moved_down_before_the_last_came() {
+fn equal_deadlines_fire_in_order_after_some_have_moved_down() {
     let window = 1 << shift(2);
     let deadline = 2 * window + 7;
     let mut timers = Timers::new(SLACK, 0);
@@ -165,7 +165,7 @@ fn equal_deadlines_fire_in_order_although_some_have_moved_down_before_the_last_c
 }
 
 #[test]
-fn a_crowd_of_far_timers_has_moved_down_before_the_first_of_them_is_due() {
+fn distant_timers_move_down_before_the_first_is_due() {
     let window = 1 << shift(2);
     let mut timers = Timers::new(SLACK, 0);
     for i in 0..20 * AHEAD as u64 {
@@ -198,7 +198,7 @@ fn a_limit_leaves_the_others_due() {
 }
 
 #[test]
-fn a_clock_that_goes_back_does_no_harm() {
+fn a_clock_that_goes_backwards_is_ignored() {
     let mut timers = Timers::new(SLACK, 0);
     fire(&mut timers, SECOND);
     timers.insert(SECOND + TICK, "later");
@@ -209,7 +209,7 @@ fn a_clock_that_goes_back_does_no_harm() {
 }
 
 #[test]
-fn a_key_names_nothing_once_its_timer_is_gone() {
+fn a_key_is_invalid_once_its_timer_is_gone() {
     let mut timers = Timers::new(SLACK, 0);
     let removed = timers.insert(SECOND, "removed");
     assert_eq!(timers.remove(removed), Some("removed"));
@@ -410,7 +410,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..Default::default() })]
 
     #[test]
-    fn the_wheel_does_what_a_sorted_map_does(steps in vec(step(), 1..120)) {
+    fn the_wheel_behaves_like_a_sorted_map(steps in vec(step(), 1..120)) {
         let mut model = Model::new();
         for step in steps {
             model.take(step);
@@ -421,7 +421,7 @@ proptest! {
     }
 
     #[test]
-    fn whoever_fires_at_the_next_deadline_is_late_by_the_slack_at_most(
+    fn firing_at_the_next_deadline_is_late_by_the_slack_at_most(
         slack in span(),
         timers_to_be in vec((span(), span()), 1..60),
     ) {

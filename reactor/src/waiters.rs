@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::collections::HashMap;
-use std::mem;
+use std::mem::{self, offset_of};
 use std::ptr;
 use std::task::{RawWakerVTable, Waker};
 
@@ -28,7 +28,7 @@ const UNTICKETED: Holders = 1 << 31;
 
 /// The wakers beside the first, by interest.
 #[derive(Default)]
-struct Others([Crowd; 4]);
+pub(crate) struct Others([Crowd; 4]);
 
 const INTERESTS: [Interest; 4] = [
     Interest::Read,
@@ -45,7 +45,7 @@ struct Crowd {
     index: Option<Box<Index>>,
 }
 
-struct Waiter {
+pub(crate) struct Waiter {
     waker: Waker,
     holders: Holders,
 }
@@ -77,6 +77,9 @@ struct Index {
     /// The new and the returning waiters since the last check.
     new: usize,
     returned: usize,
+    /// The number of turns that a waiter may take to return after a check. A later one counts as
+    /// new, because the waker of a new task may have the address of one that the check dropped.
+    patience: u32,
     /// The turn in which old entries of `checked` were last removed.
     cleaned: u32,
 }
@@ -95,6 +98,11 @@ pub(crate) fn identity_parts(waker: &Waker) -> (*const (), &'static RawWakerVTab
 }
 
 impl Waiters {
+    pub(crate) const FIRST_OFFSET: usize = offset_of!(Waiters, first);
+    pub(crate) const INTEREST_OFFSET: usize = offset_of!(Waiters, interest);
+    pub(crate) const HOLDERS_OFFSET: usize = offset_of!(Waiters, holders);
+    pub(crate) const OTHERS_OFFSET: usize = offset_of!(Waiters, others);
+
     pub(crate) fn new() -> Self {
         Waiters {
             first: Cell::new(None),
@@ -276,7 +284,18 @@ fn release(holders: Holders) -> Holders {
     }
 }
 
+impl Waiter {
+    pub(crate) const WAKER_OFFSET: usize = offset_of!(Waiter, waker);
+}
+
 impl Others {
+    /// Where the lists of wakers are, in the order of the interests.
+    pub(crate) const WAITERS_OFFSETS: [usize; 4] = {
+        let first = offset_of!(Others, 0) + offset_of!(Crowd, waiters);
+        let size = size_of::<Crowd>();
+        [first, first + size, first + 2 * size, first + 3 * size]
+    };
+
     fn crowd(&mut self, interest: Interest) -> &mut Crowd {
         &mut self.0[interest as usize]
     }
@@ -313,7 +332,7 @@ impl Crowd {
             return (Some(waker), Vec::new());
         }
         let mut checked = Vec::new();
-        if holder == UNTICKETED && self.is_check_due(identity(&waker)) {
+        if holder == UNTICKETED && self.is_check_due(identity(&waker), turn) {
             checked = self.take_unticketed(turn);
         }
         if let Some(index) = &mut self.index {
@@ -327,9 +346,9 @@ impl Crowd {
         (None, checked)
     }
 
-    fn is_check_due(&mut self, waker: Identity) -> bool {
+    fn is_check_due(&mut self, waker: Identity, turn: u32) -> bool {
         let index = self.index.as_mut();
-        index.is_some_and(|index| index.is_new(waker) && index.has_many_new())
+        index.is_some_and(|index| index.note_waiter(waker, turn))
     }
 
     /// Removes all wakers without a ticket.
@@ -391,31 +410,27 @@ impl Index {
         }
     }
 
-    /// Counts a waiter. Returns true if it is new.
-    fn is_new(&mut self, waker: Identity) -> bool {
-        if self.checked.remove(&waker).is_some() {
+    /// Counts a waiter. Returns true if it is new, and so many are new that a check is due.
+    fn note_waiter(&mut self, waker: Identity, turn: u32) -> bool {
+        let checked = self.checked.remove(&waker);
+        if checked.is_some_and(|woken| turn.wrapping_sub(woken) <= self.patience) {
             self.returned += 1;
         } else if self.expected > 0 {
             self.expected -= 1;
         } else {
             self.new += 1;
-            return true;
+            return self.new > UNCHECKED.max(2 * self.returned);
         }
         false
     }
 
-    fn has_many_new(&self) -> bool {
-        self.new > UNCHECKED.max(2 * self.returned)
-    }
-
     /// Records the wakers that a check is about to call.
     fn note_check(&mut self, waiters: &[Waker], turn: u32) {
-        // The number of turns that a waiter may take to return. A later waiter counts as new, which
-        // limits the spurious wakes to 16 per turn.
-        let patience = ((self.checked.len() + waiters.len()) / 16).clamp(4, 4096) as u32;
-        if turn.wrapping_sub(self.cleaned) > patience / 4 {
-            let is_recent = |woken: u32| turn.wrapping_sub(woken) <= patience;
-            self.checked.retain(|_, woken| is_recent(*woken));
+        // Limits the spurious wakes to 16 per turn.
+        self.patience = ((self.checked.len() + waiters.len()) / 16).clamp(4, 4096) as u32;
+        if turn.wrapping_sub(self.cleaned) > self.patience / 4 {
+            self.checked
+                .retain(|_, woken| turn.wrapping_sub(*woken) <= self.patience);
             self.checked.shrink_to(2 * self.checked.len());
             self.cleaned = turn;
         }

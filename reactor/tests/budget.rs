@@ -33,7 +33,7 @@ fn read_until_pending(stream: &unix::UnixStream, waker: &Waker) -> usize {
 }
 
 #[test]
-fn streams_that_one_task_reads_in_order_all_go_on() {
+fn streams_read_in_order_by_one_task_all_progress() {
     let streams = [(); 4].map(|()| {
         let (ours, mut peer) = UnixStream::pair().unwrap();
         peer.write_all(&[7; 4096]).unwrap();

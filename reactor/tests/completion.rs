@@ -94,7 +94,7 @@ async fn operation(log: &Log) {
 }
 
 #[test]
-fn what_tasks_queue_in_one_turn_is_one_batch() {
+fn operations_queued_in_one_turn_are_one_batch() {
     let log = Log::default();
     run(async {
         futures::join!(operation(&log), operation(&log), operation(&log));
@@ -187,7 +187,7 @@ fn a_source_has_a_turn_at_its_deadline() {
 }
 
 #[test]
-fn an_error_of_a_source_is_that_of_the_turn() {
+fn an_error_of_a_source_is_returned_by_the_turn() {
     let (reactor, source) = (Reactor::current().unwrap(), scripted());
     source
         .submit
@@ -199,7 +199,7 @@ fn an_error_of_a_source_is_that_of_the_turn() {
 }
 
 #[test]
-fn a_panic_of_a_source_leaves_the_turn_after_all_wakes() {
+fn a_panic_of_a_source_propagates_after_all_wakes() {
     let (reactor, source) = (Reactor::current().unwrap(), scripted());
     let (counter, waker) = Counter::new();
     source.waker.set(Some(waker));
@@ -291,7 +291,7 @@ fn a_source_that_is_registered_in_a_turn_takes_part_in_it() {
 
 #[cfg(unix)]
 #[test]
-fn the_descriptor_of_a_host_is_readable_when_a_source_needs_a_turn() {
+fn a_source_that_needs_a_turn_makes_the_descriptor_readable() {
     let (reactor, source) = (Reactor::current().unwrap(), scripted());
     while descriptor_is_ready(&reactor, false) {
         reactor.turn(Some(Duration::ZERO)).unwrap();
@@ -329,4 +329,17 @@ fn a_future_can_check_that_its_thread_turns() {
     let error = check_driven().unwrap_err().to_string();
     assert!(error.contains("block_on"), "{error}");
     run(async { check_driven().unwrap() });
+}
+
+#[test]
+fn a_registration_reports_what_drives_its_reactor() {
+    let source = scripted();
+    assert!(!source.is_driven() && !source.is_inherited());
+    let error = source.check_driven().unwrap_err().to_string();
+    assert!(error.contains("block_on"), "{error}");
+    let reactor = Reactor::current().unwrap();
+    assert!(source.is_driven() && !source.is_inherited());
+    source.check_driven().unwrap();
+    drop(reactor);
+    assert!(!source.is_driven());
 }

@@ -52,7 +52,7 @@ fn leave_behind(order: [u8; 4]) {
 }
 
 #[test]
-fn thread_locals_may_hold_sockets_sleeps_and_reactors_to_the_end_of_the_thread() {
+fn thread_locals_may_hold_sockets_sleeps_and_reactors() {
     for order in [
         [0, 1, 2, 3],
         [3, 2, 1, 0],
@@ -65,7 +65,7 @@ fn thread_locals_may_hold_sockets_sleeps_and_reactors_to_the_end_of_the_thread()
 }
 
 #[test]
-fn a_thread_that_ends_may_still_ask_for_its_reactor() {
+fn an_ending_thread_may_request_its_reactor() {
     struct Asks;
     impl Drop for Asks {
         fn drop(&mut self) {
@@ -90,17 +90,17 @@ fn a_thread_that_ends_may_still_ask_for_its_reactor() {
 }
 
 #[test]
-fn the_wakers_of_a_socket_go_with_it() {
+fn dropping_a_socket_drops_its_wakers() {
     let _reactor = Reactor::current().unwrap();
     let drops = Arc::new(AtomicUsize::new(0));
     let (here, _there) = socket_pair();
     let here = Async::new(here).unwrap();
     for _ in 0..10 {
         let drops = drops.clone();
-        let told = OnWake(move |what| {
+        let counted = OnWake(move |what| {
             drops.fetch_add(usize::from(what == "drop"), SeqCst);
         });
-        let waker = Waker::from(Arc::new(told));
+        let waker = Waker::from(Arc::new(counted));
         let mut cx = Context::from_waker(&waker);
         assert!(here.poll_readable(&mut cx).is_pending());
     }
@@ -152,21 +152,21 @@ fn the_drop_of_a_waker_may_use_the_reactor() {
 fn a_read_that_is_dropped_while_it_waits_loses_no_data() {
     run(async {
         let (mut here, mut there) = tcp_pair().await;
-        let mut heard = Vec::new();
+        let mut received = Vec::new();
         for i in 0..100_u8 {
             let mut buffer = [0; 4];
             let mut read = here.read(&mut buffer);
             assert!(poll(&mut read, Waker::noop()).is_pending());
             there.write_all(&[i]).await.unwrap();
             let n = here.read(&mut buffer).await.unwrap();
-            heard.extend_from_slice(&buffer[..n]);
+            received.extend_from_slice(&buffer[..n]);
         }
-        assert!(heard.into_iter().eq(0..100));
+        assert!(received.into_iter().eq(0..100));
     });
 }
 
 #[test]
-fn a_forgotten_sleep_does_no_harm() {
+fn a_leaked_sleep_is_harmless() {
     let reactor = Reactor::current().unwrap();
     let (counter, waker) = Counter::new();
     let mut nap = sleep(Duration::from_millis(1));
@@ -177,9 +177,9 @@ fn a_forgotten_sleep_does_no_harm() {
 
 /// A timer that was moved to another thread expires, with its waker, when the first thread ends.
 #[test]
-fn wakers_that_panic_when_dropped_do_not_disturb_the_end_of_a_thread() {
+fn a_thread_ends_despite_wakers_that_panic_when_dropped() {
     in_child(
-        "wakers_that_panic_when_dropped_do_not_disturb_the_end_of_a_thread",
+        "a_thread_ends_despite_wakers_that_panic_when_dropped",
         || {
             thread::spawn(|| {
                 let _reactor = Reactor::current().unwrap();

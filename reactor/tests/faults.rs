@@ -37,9 +37,9 @@ fn exhaust() -> Vec<fs::File> {
 }
 
 #[test]
-fn an_accept_loop_without_descriptors_neither_spins_nor_stays_deaf() {
+fn an_accept_loop_without_descriptors_pauses_and_recovers() {
     in_child(
-        "an_accept_loop_without_descriptors_neither_spins_nor_stays_deaf",
+        "an_accept_loop_without_descriptors_pauses_and_recovers",
         || {
             run(async {
                 let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -78,29 +78,26 @@ fn an_accept_loop_without_descriptors_neither_spins_nor_stays_deaf() {
 }
 
 #[test]
-fn a_stream_of_connections_goes_on_after_descriptors_are_free_again() {
-    in_child(
-        "a_stream_of_connections_goes_on_after_descriptors_are_free_again",
-        || {
-            let path = std::env::temp_dir().join(format!("windlass-hoard-{}", std::process::id()));
-            run(async {
-                let listener = UnixListener::bind(&path).await.unwrap();
-                let mut hoard = exhaust();
-                drop(hoard.pop());
-                let _client = unix::UnixStream::connect(&path).await.unwrap();
-                let mut incoming = listener.incoming();
-                assert!(incoming.next().await.unwrap().is_err());
-                hoard.clear();
-                assert!(incoming.next().await.unwrap().is_ok());
-            });
-            fs::remove_file(path).unwrap();
-        },
-    );
+fn incoming_continues_when_descriptors_are_free_again() {
+    in_child("incoming_continues_when_descriptors_are_free_again", || {
+        let path = std::env::temp_dir().join(format!("windlass-hoard-{}", std::process::id()));
+        run(async {
+            let listener = UnixListener::bind(&path).await.unwrap();
+            let mut hoard = exhaust();
+            drop(hoard.pop());
+            let _client = unix::UnixStream::connect(&path).await.unwrap();
+            let mut incoming = listener.incoming();
+            assert!(incoming.next().await.unwrap().is_err());
+            hoard.clear();
+            assert!(incoming.next().await.unwrap().is_ok());
+        });
+        fs::remove_file(path).unwrap();
+    });
 }
 
 #[test]
-fn two_who_accept_without_descriptors_both_get_on() {
-    in_child("two_who_accept_without_descriptors_both_get_on", || {
+fn two_accepts_without_descriptors_both_continue() {
+    in_child("two_accepts_without_descriptors_both_continue", || {
         run(async {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
             let addr = listener.local_addr().unwrap();
@@ -124,9 +121,9 @@ fn two_who_accept_without_descriptors_both_get_on() {
 }
 
 #[test]
-fn without_descriptors_a_reactor_is_an_error_and_block_on_says_why() {
+fn a_reactor_without_descriptors_is_an_error_with_the_cause() {
     in_child(
-        "without_descriptors_a_reactor_is_an_error_and_block_on_says_why",
+        "a_reactor_without_descriptors_is_an_error_with_the_cause",
         || {
             let hoard = exhaust();
             assert!(Reactor::current().is_err());
@@ -196,8 +193,8 @@ fn echo_for_ever() {
 }
 
 #[test]
-fn a_server_that_is_stopped_goes_on_when_it_is_continued() {
-    let name = "a_server_that_is_stopped_goes_on_when_it_is_continued";
+fn a_stopped_server_resumes_when_it_is_continued() {
+    let name = "a_stopped_server_resumes_when_it_is_continued";
     if std::env::var_os("WINDLASS_CHILD").is_some() {
         return echo_for_ever();
     }
@@ -231,60 +228,57 @@ fn a_server_that_is_stopped_goes_on_when_it_is_continued() {
 }
 
 #[test]
-fn all_descriptors_are_closed_on_exec_and_a_child_inherits_none() {
-    in_child(
-        "all_descriptors_are_closed_on_exec_and_a_child_inherits_none",
-        || {
-            let path = std::env::temp_dir().join(format!("windlass-exec-{}", std::process::id()));
-            let count = |dir: &str| fs::read_dir(dir).unwrap().count();
-            let list = || {
-                let child = Command::new("ls").arg("/proc/self/fd").output().unwrap();
-                String::from_utf8(child.stdout).unwrap().lines().count()
-            };
-            let (before, inherited) = (count("/proc/self/fd"), list());
-            run(async {
-                let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-                let addr = listener.local_addr().unwrap();
-                let (client, server) = join!(TcpStream::connect(addr), listener.accept());
-                let (client, server) = (client.unwrap(), server.unwrap().0);
-                let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
-                let unix = UnixListener::bind(&path).await.unwrap();
-                let (near, far) = join!(unix::UnixStream::connect(&path), unix.accept());
-                let (near, far) = (near.unwrap(), far.unwrap().0);
-                let (a, b) = unix::UnixStream::pair().unwrap();
-                let (c, d) = UnixDatagram::pair().unwrap();
-                let (e, reactor) = (
-                    UnixDatagram::unbound().unwrap(),
-                    Reactor::current().unwrap(),
+fn all_descriptors_are_closed_on_exec() {
+    in_child("all_descriptors_are_closed_on_exec", || {
+        let path = std::env::temp_dir().join(format!("windlass-exec-{}", std::process::id()));
+        let count = |dir: &str| fs::read_dir(dir).unwrap().count();
+        let list = || {
+            let child = Command::new("ls").arg("/proc/self/fd").output().unwrap();
+            String::from_utf8(child.stdout).unwrap().lines().count()
+        };
+        let (before, inherited) = (count("/proc/self/fd"), list());
+        run(async {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let addr = listener.local_addr().unwrap();
+            let (client, server) = join!(TcpStream::connect(addr), listener.accept());
+            let (client, server) = (client.unwrap(), server.unwrap().0);
+            let udp = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+            let unix = UnixListener::bind(&path).await.unwrap();
+            let (near, far) = join!(unix::UnixStream::connect(&path), unix.accept());
+            let (near, far) = (near.unwrap(), far.unwrap().0);
+            let (a, b) = unix::UnixStream::pair().unwrap();
+            let (c, d) = UnixDatagram::pair().unwrap();
+            let (e, reactor) = (
+                UnixDatagram::unbound().unwrap(),
+                Reactor::current().unwrap(),
+            );
+            let all = [
+                listener.as_fd(),
+                client.as_fd(),
+                server.as_fd(),
+                udp.as_fd(),
+                unix.as_fd(),
+                near.as_fd(),
+                far.as_fd(),
+                a.as_fd(),
+                b.as_fd(),
+                c.as_fd(),
+                d.as_fd(),
+                e.as_fd(),
+                reactor.as_fd(),
+            ];
+            for fd in all {
+                assert!(
+                    fcntl_getfd(fd).unwrap().contains(FdFlags::CLOEXEC),
+                    "{fd:?}"
                 );
-                let all = [
-                    listener.as_fd(),
-                    client.as_fd(),
-                    server.as_fd(),
-                    udp.as_fd(),
-                    unix.as_fd(),
-                    near.as_fd(),
-                    far.as_fd(),
-                    a.as_fd(),
-                    b.as_fd(),
-                    c.as_fd(),
-                    d.as_fd(),
-                    e.as_fd(),
-                    reactor.as_fd(),
-                ];
-                for fd in all {
-                    assert!(
-                        fcntl_getfd(fd).unwrap().contains(FdFlags::CLOEXEC),
-                        "{fd:?}"
-                    );
-                }
-                let ours = count("/proc/self/fd");
-                assert!(ours > before + all.len(), "the reactor has more");
-                assert_eq!(list(), inherited);
-            });
-            fs::remove_file(path).unwrap();
-        },
-    );
+            }
+            let ours = count("/proc/self/fd");
+            assert!(ours > before + all.len(), "the reactor has more");
+            assert_eq!(list(), inherited);
+        });
+        fs::remove_file(path).unwrap();
+    });
 }
 
 #[test]
@@ -339,8 +333,8 @@ fn no_descriptor_leaks() {
 }
 
 #[test]
-fn a_thread_takes_its_reactor_with_it() {
-    in_child("a_thread_takes_its_reactor_with_it", || {
+fn a_thread_drops_its_reactor_when_it_ends() {
+    in_child("a_thread_drops_its_reactor_when_it_ends", || {
         run(sleep(MS));
         let before = descriptors();
         for _ in 0..50 {
@@ -351,11 +345,11 @@ fn a_thread_takes_its_reactor_with_it() {
 }
 
 #[test]
-fn the_reactor_has_as_many_descriptors_as_it_says() {
+fn the_reactor_has_as_many_descriptors_as_documented() {
     if cfg!(not(target_os = "linux")) || cfg!(windlass_portable) {
         return;
     }
-    in_child("the_reactor_has_as_many_descriptors_as_it_says", || {
+    in_child("the_reactor_has_as_many_descriptors_as_documented", || {
         let before = descriptors();
         let reactor = Reactor::current().unwrap();
         assert!(reactor.as_raw_fd() > 2);
@@ -364,8 +358,8 @@ fn the_reactor_has_as_many_descriptors_as_it_says() {
 }
 
 #[test]
-fn an_idle_reactor_uses_no_time() {
-    in_child("an_idle_reactor_uses_no_time", || {
+fn an_idle_reactor_uses_no_cpu_time() {
+    in_child("an_idle_reactor_uses_no_cpu_time", || {
         let cpu = || {
             let times = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
             Duration::new(times.tv_sec as u64, times.tv_nsec as u32)

@@ -128,8 +128,8 @@ fn a_block_on_works_in_a_child_forked_inside_of_another() {
 }
 
 #[test]
-fn pools_start_afresh_in_a_forked_child() {
-    in_child("pools_start_afresh_in_a_forked_child", || {
+fn pools_restart_in_a_forked_child() {
+    in_child("pools_restart_in_a_forked_child", || {
         run(async { POOL.run(|| ()).unwrap().await }); // from here on a thread is idle
         drop(fork(|| {
             assert_eq!(run(async { POOL.run(|| 7).unwrap().await }), 7);
@@ -227,9 +227,9 @@ fn a_forked_childs_file_read_leaves_the_parents_memory_alone() {
 }
 
 #[test]
-fn a_forked_child_that_drops_a_stream_leaves_the_parents_registered() {
+fn a_stream_dropped_after_a_fork_stays_registered_in_the_parent() {
     in_child(
-        "a_forked_child_that_drops_a_stream_leaves_the_parents_registered",
+        "a_stream_dropped_after_a_fork_stays_registered_in_the_parent",
         || {
             run(async {
                 let (here, mut there) = tcp_pair().await;
@@ -258,25 +258,22 @@ fn a_forked_child_that_drops_a_stream_leaves_the_parents_registered() {
 }
 
 #[test]
-fn an_inherited_stream_works_in_a_forked_child_until_it_has_to_wait() {
-    in_child(
-        "an_inherited_stream_works_in_a_forked_child_until_it_has_to_wait",
-        || {
-            let reactor = Reactor::current().unwrap(); // so that the inherited one is driven
-            let (here, mut there) = run(async { UnixStream::pair().unwrap() });
-            run(there.write_all(&[7; 1000])).unwrap();
-            drop(fork(|| {
-                let mut here = here;
-                let mut byte = [0];
-                for _ in 0..1000 {
-                    run(here.read_exact(&mut byte)).unwrap(); // with no budget of any turn
-                }
-                assert!(is_about_fork(run(here.read_exact(&mut byte)).unwrap_err()));
-                assert!(is_about_fork(run(here.readable()).unwrap_err()));
-            }));
-            drop(reactor);
-        },
-    );
+fn an_inherited_stream_works_until_it_has_to_wait() {
+    in_child("an_inherited_stream_works_until_it_has_to_wait", || {
+        let reactor = Reactor::current().unwrap(); // so that the inherited one is driven
+        let (here, mut there) = run(async { UnixStream::pair().unwrap() });
+        run(there.write_all(&[7; 1000])).unwrap();
+        drop(fork(|| {
+            let mut here = here;
+            let mut byte = [0];
+            for _ in 0..1000 {
+                run(here.read_exact(&mut byte)).unwrap(); // with no budget of any turn
+            }
+            assert!(is_about_fork(run(here.read_exact(&mut byte)).unwrap_err()));
+            assert!(is_about_fork(run(here.readable()).unwrap_err()));
+        }));
+        drop(reactor);
+    });
 }
 
 #[test]
@@ -347,12 +344,12 @@ fn a_signal_in_a_forked_child_reaches_only_the_childs_listeners() {
             let reactor = Reactor::current().unwrap();
             let mut inherited = Some(Signals::new([Signal::USR1]).unwrap());
             let listener = inherited.as_mut().unwrap();
-            let mut heard = Box::pin(listener.recv());
+            let mut received = Box::pin(listener.recv());
             let (counter, waker) = Counter::new();
-            assert!(poll(&mut heard, &waker).is_pending());
-            drop(heard);
+            assert!(poll(&mut received, &waker).is_pending());
+            drop(received);
             drop(fork(|| {
-                run(use_all()); // sends itself the signal, and hears it
+                run(use_all()); // sends itself the signal, and receives it
                 let mut inherited = inherited.take().unwrap();
                 assert!(is_about_fork(run(inherited.recv()).unwrap_err()));
             }));
@@ -448,9 +445,9 @@ fn copies_in_a_forked_child_do_not_mix_with_the_parents() {
 }
 
 #[test]
-fn a_file_with_an_operation_in_flight_goes_on_in_a_forked_child() {
+fn a_file_with_an_operation_in_flight_works_after_a_fork() {
     in_child(
-        "a_file_with_an_operation_in_flight_goes_on_in_a_forked_child",
+        "a_file_with_an_operation_in_flight_works_after_a_fork",
         || {
             let path = file_of("in-flight", b"ahoy");
             for by_ring in [true, false] {

@@ -50,7 +50,7 @@ fn sockets_of_both_loops_are_served() {
             block_on(async {
                 let (mut c, mut d) = tcp_pair().await;
                 let mut buffer = [0; 5];
-                let (read, wrote, told) = join!(
+                let (read, wrote_inner, wrote_outer) = join!(
                     d.read_exact(&mut buffer),
                     async {
                         sleep(MS).await;
@@ -59,8 +59,8 @@ fn sockets_of_both_loops_are_served() {
                     b.write_all(b"outer"), // the event comes to the inner loop
                 );
                 read.unwrap();
-                wrote.unwrap();
-                told.unwrap();
+                wrote_inner.unwrap();
+                wrote_outer.unwrap();
                 sleep(MS).await;
             });
         };
@@ -90,7 +90,7 @@ fn a_wake_of_the_outer_future_during_the_inner_loop_is_not_lost() {
 }
 
 #[test]
-fn a_wake_from_outside_is_not_swallowed_by_a_block_on_between_two_turns() {
+fn a_block_on_between_two_turns_keeps_a_wake_from_outside() {
     let reactor = Reactor::current().unwrap();
     let _awake = reactor.awake();
     reactor.waker().wake();
@@ -99,7 +99,7 @@ fn a_wake_from_outside_is_not_swallowed_by_a_block_on_between_two_turns() {
 }
 
 #[test]
-fn a_turn_by_hand_inside_of_block_on_does_not_lose_its_wakes() {
+fn a_turn_inside_of_a_block_on_loses_no_wake() {
     let (mut there, here) = socket_pair();
     let here = Async::new(here).unwrap();
     run(async {
@@ -128,7 +128,7 @@ fn loops_may_nest_deep() {
 }
 
 #[test]
-fn a_panic_of_the_inner_future_leaves_both_loops_in_order() {
+fn a_panic_of_the_inner_future_leaves_both_loops_consistent() {
     run(async {
         let inner = || block_on(async { panic!("on purpose") });
         assert!(std::panic::catch_unwind(inner).is_err());

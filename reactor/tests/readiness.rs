@@ -159,14 +159,14 @@ fn reader_and_writer_wait_at_once() {
     peer.write_all(b"x").unwrap();
     turn_until(&reactor, || reads.wakes() == 1);
     // A one-shot poller disarms both directions, so it wakes the writer to register again.
-    let told = usize::from(cfg!(windows));
-    assert_eq!(writes.wakes(), told);
+    let disarmed = usize::from(cfg!(windows));
+    assert_eq!(writes.wakes(), disarmed);
     assert!(
         io.poll_writable(&mut Context::from_waker(&writer))
             .is_pending()
     );
     peer.read_exact(&mut vec![0; sent]).unwrap();
-    turn_until(&reactor, || writes.wakes() == told + 1);
+    turn_until(&reactor, || writes.wakes() == disarmed + 1);
 }
 
 #[test]
@@ -281,7 +281,7 @@ fn wakers_kept(waits: usize, turn_every: usize) -> usize {
     let mut live: Vec<_> = (0..100)
         .map(|_| (Counter::new(), io.readable(), true))
         .collect();
-    let look = |live: &mut Vec<((Arc<Counter>, Waker), _, bool)>| {
+    let poll_woken = |live: &mut Vec<((Arc<Counter>, Waker), _, bool)>| {
         let mut left = 0;
         for ((counter, waker), readable, waits) in live {
             if *waits && (counter.wakes() > 0 || Arc::strong_count(counter) == 2) {
@@ -291,7 +291,7 @@ fn wakers_kept(waits: usize, turn_every: usize) -> usize {
         }
         left
     };
-    look(&mut live);
+    poll_woken(&mut live);
     let shared = Arc::new(());
     let mut most = 0;
     for i in 0..waits {
@@ -301,11 +301,11 @@ fn wakers_kept(waits: usize, turn_every: usize) -> usize {
         most = most.max(Arc::strong_count(&shared) - 1);
         if i % turn_every == 0 {
             reactor.turn(Some(Duration::ZERO)).unwrap();
-            look(&mut live);
+            poll_woken(&mut live);
         }
     }
     peer.write_all(b"x").unwrap();
-    turn_until(&reactor, || look(&mut live) == 0);
+    turn_until(&reactor, || poll_woken(&mut live) == 0);
     assert_eq!(
         Arc::strong_count(&shared),
         1,
@@ -322,6 +322,46 @@ fn wakers_of_dropped_futures_do_not_accumulate() {
         wakers_kept(100_000, 30),
     ];
     assert!(kept.iter().all(|&kept| kept <= 1000), "{kept:?}");
+}
+
+/// Leaves `new` wakers with a silent socket through a poll method, while the wakers of `stay` tasks
+/// wait for it. Returns the maximum number of new wakers that the socket kept, and how often it
+/// woke the tasks.
+fn wakers_left(new: usize, stay: usize, turn_every: usize) -> [usize; 2] {
+    let reactor = Reactor::current().unwrap();
+    let (io, _peer) = pair();
+    let tasks: Vec<_> = (0..stay).map(|_| Counter::new()).collect();
+    let mut seen = vec![usize::MAX; stay];
+    let mut poll_woken = || {
+        for ((counter, waker), seen) in tasks.iter().zip(&mut seen) {
+            if std::mem::replace(seen, counter.wakes()) != counter.wakes() {
+                assert!(poll_byte(&io, waker).is_pending());
+            }
+        }
+    };
+    let shared = Arc::new(());
+    let mut most = 0;
+    for i in 0..new {
+        if i % turn_every == 0 {
+            reactor.turn(Some(Duration::ZERO)).unwrap();
+            poll_woken();
+        }
+        let waker = Waker::from(Arc::new(Held(shared.clone())));
+        assert!(poll_byte(&io, &waker).is_pending());
+        drop(waker);
+        most = most.max(Arc::strong_count(&shared) - 1);
+    }
+    let wakes = tasks.iter().map(|(counter, _)| counter.wakes()).sum();
+    [most, wakes]
+}
+
+#[test]
+fn wakers_left_by_poll_methods_do_not_accumulate() {
+    for (new, stay, turn_every) in [(50_000, 0, 1), (50_000, 0, 3), (10_000, 100, 1)] {
+        let [most, wakes] = wakers_left(new, stay, turn_every);
+        assert!(most <= 1000, "{most} of {new} wakers kept beside {stay}");
+        assert!(wakes <= new, "{wakes} wakes for {new} new waiters");
+    }
 }
 
 #[test]
@@ -391,8 +431,8 @@ fn waker_can_turn_and_use_the_reactor() {
     let io = Rc::new(RefCell::new(Some(io)));
     let waker = hooked();
     assert!(poll_byte(io.borrow().as_ref().unwrap(), &waker).is_pending());
-    let told = Rc::new(RefCell::new(Vec::new()));
-    let (trace, inner) = (told.clone(), io.clone());
+    let calls = Rc::new(RefCell::new(Vec::new()));
+    let (trace, inner) = (calls.clone(), io.clone());
     hook(move |what| {
         trace.borrow_mut().push(what);
         let reactor = Reactor::current().unwrap();
@@ -412,7 +452,7 @@ fn waker_can_turn_and_use_the_reactor() {
     drop(waker);
     unhook();
     for what in ["wake", "clone", "drop"] {
-        assert!(told.borrow().contains(&what), "{what}");
+        assert!(calls.borrow().contains(&what), "{what}");
     }
 }
 

@@ -256,27 +256,27 @@ fn assert_that_the_loop_works() {
         assert!(start.elapsed() >= Duration::from_millis(14));
     });
     // More notifications than a pipe can hold. Every one arrives.
-    let rings = Arc::new(AtomicUsize::new(0));
-    let (rung, (waker_sender, wakers)) = (rings.clone(), mpsc::channel::<Waker>());
+    let wakes = Arc::new(AtomicUsize::new(0));
+    let (sent, (waker_sender, wakers)) = (wakes.clone(), mpsc::channel::<Waker>());
     let thread = thread::spawn(move || {
         for waker in wakers {
-            rung.fetch_add(1, SeqCst);
+            sent.fetch_add(1, SeqCst);
             waker.wake();
         }
     });
     run(async {
         for round in 1..=10_000 {
             let mut is_sent = false;
-            let rings = poll_fn(|cx| {
+            let wakes = poll_fn(|cx| {
                 if !std::mem::replace(&mut is_sent, true) {
                     waker_sender.send(cx.waker().clone()).unwrap();
                 }
-                match rings.load(SeqCst) {
-                    rings if rings < round => Poll::Pending,
-                    rings => Poll::Ready(rings),
+                match wakes.load(SeqCst) {
+                    wakes if wakes < round => Poll::Pending,
+                    wakes => Poll::Ready(wakes),
                 }
             });
-            assert_eq!(rings.await, round);
+            assert_eq!(wakes.await, round);
         }
     });
     drop(waker_sender);
@@ -323,8 +323,8 @@ fn waker_that_outlives_its_loop_raises_no_signal() {
 }
 
 #[test]
-fn a_copy_goes_on_where_splice_is_refused() {
-    let name = "a_copy_goes_on_where_splice_is_refused";
+fn a_copy_works_where_splice_is_refused() {
+    let name = "a_copy_works_where_splice_is_refused";
     for_each_refusal(name, |errno| {
         refuse(&[libc::SYS_splice], errno);
         let data = pattern(1 << 20, 3);
@@ -462,9 +462,9 @@ fn out_of_threads_is_an_error_of_its_own() {
 }
 
 /// The chain of sources ends with the system's error.
-fn assert_is_shortage(error: &io::Error, says: &str) {
+fn assert_is_shortage(error: &io::Error, text: &str) {
     assert_eq!(error.kind(), ErrorKind::QuotaExceeded, "{error}");
-    assert!(error.to_string().contains(says), "{error}");
+    assert!(error.to_string().contains(text), "{error}");
     let first: &dyn std::error::Error = error;
     let sources = std::iter::successors(Some(first), |error| error.source());
     let mut errnos = sources.filter_map(|it| it.downcast_ref::<io::Error>()?.raw_os_error());

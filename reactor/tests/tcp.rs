@@ -62,7 +62,7 @@ impl How {
     }
 }
 
-async fn say_and_shut_down(mut stream: &TcpStream, text: &[u8]) {
+async fn write_and_shut_down(mut stream: &TcpStream, text: &[u8]) {
     stream.write_all(text).await.unwrap();
     stream.close().await.unwrap();
 }
@@ -85,7 +85,7 @@ fn data_and_eof_in_one_edge_are_both_read() {
             };
             let peer = async {
                 some_turns().await;
-                say_and_shut_down(&there, b"ahoy").await;
+                write_and_shut_down(&there, b"ahoy").await;
             };
             join!(waits_already, peer);
         });
@@ -98,7 +98,7 @@ fn data_and_eof_before_the_first_read_are_both_read() {
         for turns in [false, true] {
             run(async {
                 let (here, there) = tcp_pair().await;
-                say_and_shut_down(&there, b"ahoy").await;
+                write_and_shut_down(&there, b"ahoy").await;
                 if turns {
                     some_turns().await;
                 }
@@ -120,7 +120,7 @@ fn data_and_eof_between_two_reads_are_both_read() {
                     (&there).write_all(b"x").await.unwrap();
                 });
                 assert_eq!(n.unwrap(), 1);
-                say_and_shut_down(&there, b"ahoy").await;
+                write_and_shut_down(&there, b"ahoy").await;
                 if turns {
                     some_turns().await;
                 }
@@ -156,7 +156,7 @@ fn registration_by_a_writer_keeps_earlier_readiness() {
     for how in ALL {
         run(async {
             let (here, there) = tcp_pair().await;
-            say_and_shut_down(&there, b"ahoy").await;
+            write_and_shut_down(&there, b"ahoy").await;
             while here.try_write(&[0; 65536]).is_ok() {}
             // Registers the socket after its data and end of stream have arrived.
             let _ = timeout(Duration::ZERO, here.writable()).await;
@@ -170,7 +170,7 @@ fn registration_by_a_writer_keeps_earlier_readiness() {
     windows,
     ignore = "wine 8 ends a connection before it resets it, as std's blocking sockets show"
 )]
-fn a_reset_is_an_error_for_who_waits_and_for_who_comes_later() {
+fn a_reset_is_an_error_of_pending_and_later_operations() {
     run(async {
         let (here, there) = tcp_pair().await;
         let mut buf = [0; 64];
@@ -195,7 +195,7 @@ fn a_reset_is_an_error_for_who_waits_and_for_who_comes_later() {
     windows,
     ignore = "wine 8 ends a connection before it resets it, as std's blocking sockets show"
 )]
-fn a_reset_behind_data_ends_the_reading() {
+fn a_reset_after_data_ends_a_read() {
     for how in ALL {
         run(async {
             let (here, there) = tcp_pair().await;
@@ -221,13 +221,13 @@ fn half_closed_stream_receives_the_answer() {
             let (a, b) = tcp_pair().await;
             let (first, second) = if client_first { (&b, &a) } else { (&a, &b) };
             let one = async {
-                say_and_shut_down(first, b"question").await;
+                write_and_shut_down(first, b"question").await;
                 How::Read.read_to_end(first).await.unwrap()
             };
             let other = async {
-                let heard = How::Read.read_to_end(second).await.unwrap();
-                assert_eq!(heard, b"question");
-                say_and_shut_down(second, b"answer").await;
+                let received = How::Read.read_to_end(second).await.unwrap();
+                assert_eq!(received, b"question");
+                write_and_shut_down(second, b"answer").await;
             };
             assert_eq!(join!(one, other).0, b"answer");
             first.shutdown(Shutdown::Write).unwrap(); // a second time
@@ -317,7 +317,7 @@ fn peek_leaves_the_data() {
         assert_eq!(n.unwrap(), 4);
         assert_eq!(here.peek(&mut buf).await.unwrap(), 4);
         assert_eq!((&here).read(&mut buf).await.unwrap(), 4);
-        say_and_shut_down(&there, b"").await;
+        write_and_shut_down(&there, b"").await;
         assert_eq!(here.peek(&mut buf).await.unwrap(), 0);
     });
 }
@@ -335,7 +335,7 @@ fn urgent_data_hangs_no_later_read() {
                     if turns {
                         some_turns().await;
                     }
-                    say_and_shut_down(&there, b"def").await;
+                    write_and_shut_down(&there, b"def").await;
                 });
                 assert_eq!(all.unwrap(), b"abcdef", "{how:?}");
             });
@@ -374,16 +374,16 @@ fn urgent_data_alone_does_not_spin_a_reader() {
         (&there).write_all(b"abc").await.unwrap();
         rustix::net::send(&there, b"!", SendFlags::OOB).unwrap();
         some_turns().await;
-        let (mut rounds, mut heard) = (0, 0);
+        let (mut rounds, mut received) = (0, 0);
         let reading = async {
             loop {
                 here.readable().await.unwrap();
-                heard += here.try_read(&mut [0; 64]).unwrap_or(0);
+                received += here.try_read(&mut [0; 64]).unwrap_or(0);
                 rounds += 1;
             }
         };
         let _: Result<(), _> = timeout(20 * MS, reading).await;
-        assert_eq!(heard, 3);
+        assert_eq!(received, 3);
         assert!(rounds < 10, "{rounds}");
     });
 }

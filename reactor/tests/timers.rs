@@ -91,7 +91,7 @@ fn no_sleep_ends_early() {
 }
 
 #[test]
-fn sleeps_end_in_the_order_of_their_deadlines_and_equals_in_that_of_their_start() {
+fn sleeps_end_in_order_of_deadline_and_then_of_start() {
     let (start, trace) = (Instant::now(), RefCell::new(Vec::new()));
     let order = [(3, 'e'), (1, 'a'), (2, 'c'), (1, 'b'), (2, 'd'), (9, 'f')];
     run(async {
@@ -108,7 +108,7 @@ fn sleeps_end_in_the_order_of_their_deadlines_and_equals_in_that_of_their_start(
 }
 
 #[test]
-fn a_dropped_sleep_wakes_nobody() {
+fn a_dropped_sleep_wakes_no_task() {
     let _reactor = Reactor::current().unwrap();
     let (counter, waker) = Counter::new();
     let mut dropped = sleep(MS);
@@ -171,7 +171,7 @@ fn a_task_that_awaits_a_sleep_ends_when_another_resets_it() {
 }
 
 #[test]
-fn a_sleep_that_has_ended_wakes_nobody_when_it_is_reset() {
+fn resetting_an_elapsed_sleep_wakes_no_task() {
     let reactor = Reactor::current().unwrap();
     let (counter, waker) = Counter::new();
     let mut nap = sleep(Duration::ZERO);
@@ -186,7 +186,7 @@ fn a_sleep_that_has_ended_wakes_nobody_when_it_is_reset() {
 
 /// The timer stays registered at the old deadline.
 #[test]
-fn a_sleep_that_another_thread_resets_is_polled_at_the_old_deadline() {
+fn a_sleep_reset_on_another_thread_wakes_at_the_old_deadline() {
     let reactor = Reactor::current().unwrap();
     let (counter, waker) = Counter::new();
     let mut nap = sleep(5 * MS);
@@ -216,7 +216,7 @@ fn only_the_last_of_changing_wakers_is_called() {
 }
 
 #[test]
-fn a_sleep_that_fires_while_its_new_waker_is_cloned_is_over() {
+fn a_sleep_that_fires_during_a_waker_clone_completes() {
     let reactor = Reactor::current().unwrap();
     let mut nap = sleep(Duration::ZERO);
     assert!(poll(&mut nap, Waker::noop()).is_pending());
@@ -274,7 +274,7 @@ fn a_sleep_may_move_to_another_thread_and_end_there() {
 }
 
 #[test]
-fn a_hundred_thousand_timers_come_and_go() {
+fn a_hundred_thousand_timers_start_and_stop() {
     let reactor = Reactor::current().unwrap();
     let (counter, waker) = Counter::new();
     let mut naps: Vec<_> = (0..100_000)
@@ -292,7 +292,7 @@ fn a_hundred_thousand_timers_come_and_go() {
 }
 
 #[test]
-fn a_crowd_of_due_timers_fires_over_several_turns_and_leaves_none() {
+fn many_due_timers_all_fire_over_several_turns() {
     let reactor = Reactor::current().unwrap();
     let (counter, waker) = Counter::new();
     let mut naps: Vec<_> = (0..10_000).map(|_| sleep(Duration::ZERO)).collect();
@@ -306,7 +306,7 @@ fn a_crowd_of_due_timers_fires_over_several_turns_and_leaves_none() {
 }
 
 #[test]
-fn time_goes_on_under_a_future_that_is_always_woken() {
+fn timers_fire_under_a_future_that_is_always_woken() {
     let busy = poll_fn(|cx| {
         cx.waker().wake_by_ref();
         Poll::<()>::Pending
@@ -315,7 +315,7 @@ fn time_goes_on_under_a_future_that_is_always_woken() {
 }
 
 #[test]
-fn time_goes_on_in_short_calls_of_block_on() {
+fn timers_fire_in_short_calls_of_block_on() {
     let start = Instant::now();
     let mut nap = sleep(2 * MS);
     loop {
@@ -336,7 +336,7 @@ fn time_goes_on_in_short_calls_of_block_on() {
 }
 
 #[test]
-fn a_time_limit_polls_its_future_first() {
+fn a_timeout_polls_its_future_first() {
     run(async {
         assert_eq!(timeout(Duration::ZERO, ready(1)).await, Ok(1));
         assert_eq!(timeout_at(Instant::now(), ready(2)).await, Ok(2));
@@ -354,7 +354,7 @@ fn a_future_that_is_ready_in_time_needs_no_reactor() {
 }
 
 #[test]
-fn ticks_come_at_whole_periods() {
+fn ticks_occur_at_whole_periods() {
     run(async {
         let start = Instant::now() + MS;
         let mut interval = interval_at(start, MS);
@@ -380,7 +380,7 @@ fn late(missed: MissedTicks) -> (Instant, [Instant; 2], Instant) {
 }
 
 #[test]
-fn missed_ticks_are_made_up_for_or_skipped_or_delay_the_next() {
+fn missed_ticks_burst_or_are_skipped_or_delay_the_next() {
     let period = 2 * MS;
     let (start, ticks, _) = late(MissedTicks::Burst);
     assert_eq!(ticks, [start, start + period]);
@@ -422,7 +422,7 @@ fn a_period_of_zero_is_refused() {
 }
 
 #[test]
-fn without_a_reactor_that_turns_a_sleep_says_what_to_call() {
+fn a_sleep_without_a_running_reactor_names_what_to_call() {
     let panic = thread::spawn(|| futures::executor::block_on(sleep(MS)))
         .join()
         .unwrap_err();
@@ -434,14 +434,14 @@ fn without_a_reactor_that_turns_a_sleep_says_what_to_call() {
 }
 
 #[test]
-fn a_sleep_after_the_reactor_was_let_go_says_so_too() {
+fn a_sleep_after_its_reactor_is_dropped_names_what_to_call() {
     run(sleep(MS));
     let panic = catch_unwind(|| futures::executor::block_on(sleep(MS)));
     assert!(panic.is_err());
 }
 
 #[test]
-fn timers_are_served_by_another_executor_that_turns_the_reactor() {
+fn another_executor_can_turn_the_reactor_for_timers() {
     let reactor = Reactor::current().unwrap();
     let mut nap: Pin<Box<Sleep>> = Box::pin(sleep(MS));
     let waker = reactor.waker();
@@ -453,7 +453,7 @@ fn timers_are_served_by_another_executor_that_turns_the_reactor() {
 
 #[test]
 #[cfg(unix)] // on Windows there is no descriptor to watch
-fn between_turns_the_descriptor_tells_of_timers() {
+fn a_due_timer_makes_the_descriptor_readable_between_turns() {
     if cfg!(not(target_os = "linux")) || cfg!(windlass_portable) {
         return; // elsewhere there is `next_deadline`
     }
@@ -470,7 +470,7 @@ fn between_turns_the_descriptor_tells_of_timers() {
 }
 
 #[test]
-fn a_timer_that_is_earlier_than_all_before_is_in_time() {
+fn a_new_earliest_timer_fires_in_time() {
     let reactor = Reactor::current().unwrap();
     let (mut late, start) = (sleep(PATIENCE), Instant::now());
     assert!(poll(&mut late, Waker::noop()).is_pending());

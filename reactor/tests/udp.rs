@@ -179,7 +179,7 @@ fn clones_share_the_socket() {
     windows,
     ignore = "wine 8 tells of it by `SO_ERROR` alone, std's sockets as well"
 )]
-fn a_datagram_that_was_refused_is_the_error_of_a_later_call() {
+fn a_refused_datagram_is_an_error_of_a_later_call() {
     run(async {
         let (a, b) = pair().await;
         a.connect(b.local_addr().unwrap()).await.unwrap();

@@ -68,26 +68,26 @@ fn many_connections_echo() {
                 .for_each_concurrent(None, |it| echo(it.unwrap()))
                 .await;
         };
-        let ask = |i: u8| {
+        let request = |i: u8| {
             let place = &place;
             async move {
                 let mut stream = UnixStream::connect(place).await.unwrap();
-                let said = [i; 10_000];
-                let mut heard = Vec::new();
-                let mut ears = stream.clone();
+                let sent = [i; 10_000];
+                let mut received = Vec::new();
+                let mut reader = stream.clone();
                 let (wrote, read) = join!(
                     async {
-                        stream.write_all(&said).await?;
+                        stream.write_all(&sent).await?;
                         stream.close().await
                     },
-                    ears.read_to_end(&mut heard)
+                    reader.read_to_end(&mut received)
                 );
                 wrote.unwrap();
                 read.unwrap();
-                assert!(heard == said);
+                assert!(received == sent);
             }
         };
-        join!(serve, join_all((0..50).map(ask)));
+        join!(serve, join_all((0..50).map(request)));
     });
 }
 
@@ -230,14 +230,14 @@ fn large_transfers_in_both_directions_are_intact() {
             stream.write_all(&data).await.unwrap();
             stream.close().await.unwrap();
         };
-        let (_, _, read, heard) = join!(
+        let (_, _, read_here, read_there) = join!(
             send(here.clone(), to.clone()),
             send(there.clone(), fro.clone()),
             async { (&here).read_to_end(&mut a).await },
             async { (&there).read_to_end(&mut b).await }
         );
-        read.unwrap();
-        heard.unwrap();
+        read_here.unwrap();
+        read_there.unwrap();
     });
     assert!(a == fro && b == to);
 }

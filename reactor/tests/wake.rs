@@ -61,7 +61,7 @@ fn wakes_coalesce() {
 
 #[test]
 #[cfg(unix)] // on Windows there is no descriptor to watch
-fn between_turns_the_descriptor_tells_of_wakes() {
+fn a_wake_makes_the_descriptor_readable_between_turns() {
     let reactor = Reactor::current().unwrap();
     reactor.turn(Some(Duration::ZERO)).unwrap();
     assert!(!descriptor_is_ready(&reactor, false));
@@ -74,7 +74,7 @@ fn between_turns_the_descriptor_tells_of_wakes() {
 
 #[test]
 #[cfg(unix)] // on Windows there is no descriptor to watch
-fn a_wake_that_the_last_turn_did_not_see_is_told_when_the_guard_goes() {
+fn a_wake_after_the_last_turn_is_reported_when_the_guard_drops() {
     let reactor = Reactor::current().unwrap();
     {
         let _awake = reactor.awake();
@@ -91,7 +91,7 @@ fn a_wake_that_the_last_turn_did_not_see_is_told_when_the_guard_goes() {
 
 #[test]
 #[cfg(unix)] // on Windows there is no descriptor to watch
-fn a_wake_that_the_turn_itself_made_is_not_told_again() {
+fn a_wake_made_by_the_turn_is_not_reported_again() {
     let reactor = Reactor::current().unwrap();
     let (mut peer, here) = socket_pair();
     let here = Async::new(here).unwrap();
@@ -108,7 +108,7 @@ fn a_wake_that_the_turn_itself_made_is_not_told_again() {
 }
 
 #[test]
-fn no_wake_is_lost_however_many_threads_there_are() {
+fn no_wake_of_many_threads_is_lost() {
     const THREADS: usize = 8;
     const WAKES: usize = 2_000;
     let count = Arc::new(AtomicUsize::new(0));
@@ -141,7 +141,7 @@ fn no_wake_is_lost_however_many_threads_there_are() {
 }
 
 #[test]
-fn a_ping_pong_between_two_threads_comes_to_its_end() {
+fn a_ping_pong_between_two_threads_completes() {
     let (mut here, mut there) = (Vec::new(), Vec::new());
     for _ in 0..2_000 {
         let (ping, pong) = oneshot::channel::<()>();
@@ -211,7 +211,7 @@ fn a_future_is_polled_only_when_it_was_woken() {
 }
 
 #[test]
-fn a_wake_during_the_poll_leads_to_another() {
+fn a_wake_during_a_poll_causes_another_poll() {
     let mut polls = 0;
     let woken = poll_fn(|cx| {
         polls += 1;

@@ -74,8 +74,30 @@ struct Queue {
     threads: usize,
     /// The number of idle threads.
     idle: usize,
-    /// The pool is in the list of pools.
+    /// The pool is in `POOLS`.
     is_listed: bool,
+}
+
+/// The state of all pools of the process.
+#[derive(Default)]
+pub(crate) struct PoolTotals {
+    pub(crate) threads: usize,
+    pub(crate) waiting: usize,
+    /// The closures that the pools were given so far.
+    pub(crate) closures: u64,
+}
+
+/// Returns the state of all pools of the process.
+pub(crate) fn totals() -> PoolTotals {
+    let pools = lock(POOLS.get(Mutex::default)).clone();
+    let mut totals = PoolTotals::default();
+    for (_, pool) in pools {
+        let queue = lock(&pool.queue);
+        totals.threads += queue.threads;
+        totals.waiting += queue.waiting.len();
+        totals.closures += queue.last_number;
+    }
+    totals
 }
 
 /// The pools that have had a thread, by name.
@@ -338,8 +360,8 @@ pub struct BlockingTask<T> {
 }
 
 impl<T> BlockingTask<T> {
-    /// Lets the closure run, even if it is still queued. Its output is dropped on its thread, and a
-    /// panic is only reported by the panic hook.
+    /// Lets the closure run, even if it is still queued. Its output is dropped on its thread, or by
+    /// this call if the closure has returned. A panic is only reported by the panic hook.
     ///
     /// ```
     /// use std::{sync::mpsc, time::Duration};
@@ -565,7 +587,7 @@ mod tests {
     }
 
     #[test]
-    fn there_are_no_more_threads_than_the_limit_and_the_rest_waits_in_line() {
+    fn closures_beyond_the_thread_limit_wait_in_the_queue() {
         static POOL: Pool = Pool::new("test", 2, Duration::ZERO);
         let (keys, tasks, begun) = gates::<5>(&POOL);
         assert_eq!(begun.recv().unwrap() + begun.recv().unwrap(), 1);
@@ -587,12 +609,12 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "contains a zero byte")]
-    fn a_pool_whose_threads_could_not_have_its_name_is_refused() {
+    fn a_pool_name_that_threads_cannot_have_is_refused() {
         let _ = Pool::new("te\0st", 1, Duration::ZERO);
     }
 
     #[test]
-    fn a_thread_that_lingers_takes_the_next_closure_and_ends_when_none_comes() {
+    fn an_idle_thread_takes_the_next_closure_or_ends() {
         static POOL: Pool = Pool::new("test", 9, Duration::from_millis(20));
         for _ in 0..100 {
             output(POOL.run(|| ()).unwrap());
@@ -603,7 +625,7 @@ mod tests {
     }
 
     #[test]
-    fn an_idle_thread_that_was_called_already_does_not_count_for_the_next() {
+    fn a_notified_thread_does_not_count_as_idle() {
         static POOL: Pool = Pool::new("test", 9, PATIENCE);
         output(POOL.run(|| ()).unwrap());
         wait_until(|| lock(&POOL.inner().queue).idle == 1);
@@ -616,7 +638,7 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_in_line_can_be_given_up_and_leaves_nothing() {
+    fn a_queued_closure_can_be_cancelled_without_a_trace() {
         static POOL: Pool = Pool::new("test", 1, Duration::ZERO);
         let ([key], [task], begun) = gates(&POOL);
         assert_eq!(begun.recv(), Ok(0));
@@ -630,7 +652,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_given_up_wakes_nobody() {
+    fn a_cancelled_closure_wakes_no_task() {
         static POOL: Pool = Pool::new("test", 1, Duration::ZERO);
         let counter = Arc::new(Counter(AtomicUsize::new(0)));
         let waker = Waker::from(counter.clone());
@@ -645,7 +667,7 @@ mod tests {
     }
 
     #[test]
-    fn neither_a_waker_nor_a_value_that_panics_keeps_anybody_else_waiting() {
+    fn panicking_wakers_and_values_delay_no_other_closure() {
         struct PanicsOnWake;
         impl Wake for PanicsOnWake {
             fn wake(self: Arc<Self>) {

@@ -147,7 +147,7 @@ impl File {
         bufs: &[IoSliceMut<'_>],
         cached: usize,
     ) -> io::Result<()> {
-        let file = self.ticket_at(Position::Cursor, wanted, Access::Read)?;
+        let file = self.guard_at(Position::Cursor, wanted, Access::Read)?;
         let buffer = mem::take(&mut self.buffer);
         let (mut buffer, from) = self.room(buffer, wanted);
         self.taken = from.into();
@@ -189,7 +189,7 @@ impl File {
         }
         let bytes = buffer.len() - usize::from(from);
         let write = start(Operation::Write {
-            file: self.ticket(Access::All)?,
+            file: self.guard(Access::All)?,
             buffer,
             at: Position::Cursor,
             all: true,
@@ -289,7 +289,7 @@ impl AsyncSeek for File {
         }
         ready!(this.poll_idle(cx))?;
         this.seek_back();
-        let file = this.ticket(Access::All)?;
+        let file = this.guard(Access::All)?;
         match pos {
             SeekFrom::End(_) => {
                 let seek = spawn_on_pool(move || (&**file).seek(pos))?;

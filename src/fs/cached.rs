@@ -37,11 +37,15 @@ pub(super) enum Target<'a> {
 }
 
 impl Target<'_> {
+    /// Makes room for the bytes, and returns their number.
     #[inline]
-    pub(super) fn wanted(&self) -> usize {
+    pub(super) fn reserve(&mut self) -> usize {
         match self {
             Target::Slice(buf) => buf.len(),
-            Target::Spare(_, wanted) => *wanted,
+            Target::Spare(buffer, wanted) => {
+                buffer.reserve(*wanted);
+                *wanted
+            }
         }
     }
 }
@@ -107,16 +111,17 @@ mod platform {
         Poll::Ready(read(wanted.min(MAX_BYTES), can, part))
     }
 
-    /// Reads at an offset. Returns zero bytes if the budget of the task is exhausted.
+    /// Reads at an offset, into the room that was reserved. Returns zero bytes if the budget of the
+    /// task is exhausted.
     #[inline]
     pub(crate) fn read_at(
         cx: &mut Context<'_>,
         handle: &Handle,
         target: &mut Target<'_>,
+        wanted: usize,
         offset: u64,
         can: &mut bool,
     ) -> Cached {
-        let wanted = target.wanted();
         if !try_charge(cx, wanted) {
             return Cached::default();
         }
@@ -197,14 +202,14 @@ mod platform {
         wanted: usize,
         offset: u64,
     ) -> rustix::io::Result<usize> {
-        buffer.reserve(wanted);
         let offset = libc::off_t::try_from(offset).map_err(|_| Errno::OVERFLOW)?;
+        let room = &mut buffer.spare_capacity_mut()[..wanted];
         let part = libc::iovec {
-            iov_base: buffer.spare_capacity_mut().as_mut_ptr().cast(),
-            iov_len: wanted,
+            iov_base: room.as_mut_ptr().cast(),
+            iov_len: room.len(),
         };
-        // SAFETY: `part` is spare capacity of the buffer, which has room for `wanted` bytes and is
-        // borrowed during the call. The kernel writes only there.
+        // SAFETY: `part` is spare capacity of the buffer, which is borrowed during the call. The
+        // kernel writes only there.
         let read = unsafe { libc::preadv2(handle.as_raw_fd(), &part, 1, offset, libc::RWF_NOWAIT) };
         let Ok(read) = usize::try_from(read) else {
             let error = std::io::Error::last_os_error();
@@ -286,6 +291,7 @@ mod platform {
         _: &mut Context<'_>,
         _: &Handle,
         _: &mut Target<'_>,
+        _: usize,
         _: u64,
         can: &mut bool,
     ) -> Cached {

@@ -17,7 +17,7 @@ use super::OpenOptions;
 use super::cached::{self, Cached, Target};
 use super::open;
 use super::operation::{Handle, MAX_BYTES, OnPool, OpFuture, Operation, Position, on_pool, start};
-use super::order::{Access, OrderQueue, Ticket};
+use super::order::{Access, OperationGuard, OrderQueue};
 use super::platform;
 
 /// The alignment of memory for `O_DIRECT` (bytes). No disk has larger blocks.
@@ -263,7 +263,7 @@ impl File {
         let (Some(handle), Position::Offset(offset)) = (&self.handle, at) else {
             return Cached::default();
         };
-        let wanted = target.wanted();
+        let wanted = target.reserve();
         let end = offset.saturating_add(wanted as u64);
         let mut can = self.can_read_cached.get();
         if !can || wanted == 0 || end > i64::MAX as u64 {
@@ -272,7 +272,7 @@ impl File {
         if !self.order.would_start(&Access::Read(offset..end)) {
             return Cached::default();
         }
-        let cached = cached::read_at(cx, handle, target, offset, &mut can);
+        let cached = cached::read_at(cx, handle, target, wanted, offset, &mut can);
         self.can_read_cached.set(can);
         cached
     }
@@ -284,8 +284,8 @@ impl File {
         at: Position,
     ) -> (io::Result<usize>, Vec<u8>) {
         let wanted = wanted.min(MAX_BYTES);
-        let file = match self.ticket_at(at, wanted, Access::Read) {
-            Ok(ticket) => ticket,
+        let file = match self.guard_at(at, wanted, Access::Read) {
+            Ok(guard) => guard,
             Err(error) => return (Err(error), buffer),
         };
         if wanted == 0 || must_probe(&file, at) {
@@ -357,8 +357,8 @@ impl File {
     ) -> (io::Result<usize>, Vec<u8>) {
         let bytes = buffer.len() - usize::from(from);
         let bytes = if all { bytes } else { bytes.min(MAX_BYTES) };
-        let file = match self.ticket_at(at, bytes, Access::Write) {
-            Ok(ticket) => ticket,
+        let file = match self.guard_at(at, bytes, Access::Write) {
+            Ok(guard) => guard,
             Err(error) => return (Err(error), buffer),
         };
         if bytes == 0 || must_probe(&file, at) {
@@ -416,7 +416,7 @@ impl File {
     }
 
     async fn sync(&self, data_only: bool) -> io::Result<()> {
-        let file = self.ticket(Access::Sync)?;
+        let file = self.guard(Access::Sync)?;
         file.wait_turn().await?;
         let (result, _) = start(Operation::Sync { file, data_only }).await;
         self.order.take_error()?;
@@ -539,21 +539,21 @@ impl File {
         self.handle.as_ref().ok_or_else(closed)
     }
 
-    pub(super) fn ticket(&self, access: Access) -> io::Result<Ticket> {
-        Ok(Ticket::new(self.handle()?, access))
+    pub(super) fn guard(&self, access: Access) -> io::Result<OperationGuard> {
+        Ok(OperationGuard::new(self.handle()?, access))
     }
 
-    /// Returns the ticket of an operation on this number of bytes.
+    /// Returns the guard of an operation on this number of bytes.
     #[inline]
-    pub(super) fn ticket_at(
+    pub(super) fn guard_at(
         &self,
         at: Position,
         bytes: usize,
         access: impl FnOnce(Range<u64>) -> Access,
-    ) -> io::Result<Ticket> {
+    ) -> io::Result<OperationGuard> {
         let handle = self.handle()?;
         if handle.is_stream || bytes == 0 {
-            return Ok(Ticket::without_order(handle));
+            return Ok(OperationGuard::without_order(handle));
         }
         let access = match at {
             // On Windows, operations at offsets move the position for a moment.
@@ -567,7 +567,7 @@ impl File {
                 }
             }
         };
-        self.ticket(access)
+        self.guard(access)
     }
 
     async fn on_pool<T: Send + 'static>(
@@ -577,8 +577,8 @@ impl File {
     ) -> io::Result<T> {
         let handle = self.handle()?;
         let file = match handle.is_stream {
-            true => Ticket::without_order(handle),
-            false => self.ticket(access)?,
+            true => OperationGuard::without_order(handle),
+            false => self.guard(access)?,
         };
         file.wait_turn().await?;
         // The operation leaves its queue on the thread, before its result arrives.

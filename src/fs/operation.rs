@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use super::OpenOptions;
 use super::files::Files;
-use super::order::{OrderQueue, Ticket};
+use super::order::{OperationGuard, OrderQueue};
 use super::platform::{self, SystemPath};
 use super::ring::{Leftover, Ring, is_refused};
 use crate::waits::{FileOperation, FileOperationKind};
@@ -49,7 +49,7 @@ const OTHER: FileOperation = FileOperation {
 pub(crate) enum Operation {
     /// Appends to the buffer.
     Read {
-        file: Ticket,
+        file: OperationGuard,
         buffer: Vec<u8>,
         wanted: usize,
         at: Position,
@@ -57,7 +57,7 @@ pub(crate) enum Operation {
     /// Writes a first part of the buffer, or all of it in pieces. A background write must write
     /// all, because its caller has already returned.
     Write {
-        file: Ticket,
+        file: OperationGuard,
         buffer: Vec<u8>,
         at: Position,
         all: bool,
@@ -69,7 +69,7 @@ pub(crate) enum Operation {
         done: usize,
     },
     Sync {
-        file: Ticket,
+        file: OperationGuard,
         data_only: bool,
     },
     Open(Box<Opening>),
@@ -142,7 +142,7 @@ impl Operation {
             let mut result = self.attempt();
             if !self.must_continue(&mut result) {
                 let mut wakers = Vec::new();
-                self.finish(&mut result, &mut wakers);
+                self.finish(&mut result, false, &mut wakers);
                 wake_all(wakers);
                 return (result, self);
             }
@@ -151,7 +151,13 @@ impl Operation {
 
     /// Removes a completed operation from the queue of its handle. The caller wakes the operations
     /// that may start.
-    pub(crate) fn finish(&mut self, result: &mut io::Result<usize>, wakers: &mut Vec<Waker>) {
+    #[inline]
+    pub(crate) fn finish(
+        &mut self,
+        result: &mut io::Result<usize>,
+        is_owners_thread: bool,
+        wakers: &mut Vec<Waker>,
+    ) {
         match self {
             Operation::Write {
                 file,
@@ -164,26 +170,8 @@ impl Operation {
             }
             Operation::Read { file, .. }
             | Operation::Write { file, .. }
-            | Operation::Sync { file, .. } => file.finish(wakers),
+            | Operation::Sync { file, .. } => file.finish(is_owners_thread, wakers),
             _ => {}
-        }
-    }
-
-    /// As [`finish`](Operation::finish), on the thread of the ring.
-    #[inline]
-    pub(crate) fn finish_on_ring(
-        &mut self,
-        result: &mut io::Result<usize>,
-        wakers: &mut Vec<Waker>,
-    ) {
-        match self {
-            Operation::Read { file, .. }
-            | Operation::Write {
-                file,
-                in_background: false,
-                ..
-            } => file.finish_on_ring(wakers),
-            _ => self.finish(result, wakers),
         }
     }
 
@@ -399,7 +387,7 @@ fn detach_on_thread(operation: Operation) {
         Err(error) => {
             // The next operation of the handle returns the error.
             let mut wakers = Vec::new();
-            take(&ours).finish(&mut Err(error), &mut wakers);
+            take(&ours).finish(&mut Err(error), false, &mut wakers);
             wake_all(wakers);
         }
     }

@@ -394,9 +394,9 @@ impl Inner {
 
 /// An operation's entry in the queue of its handle. It also keeps the handle open.
 ///
-/// Dropping the ticket completes the operation.
+/// Dropping the guard completes the operation.
 #[derive(Debug)]
-pub(crate) struct Ticket {
+pub(crate) struct OperationGuard {
     /// None once the operation has completed.
     handle: Option<Arc<Handle>>,
     /// The address of the queue that was entered. A forked child has another queue, and must leave
@@ -407,13 +407,13 @@ pub(crate) struct Ticket {
     waits: bool,
 }
 
-impl Ticket {
+impl OperationGuard {
     /// Enters the queue.
     #[inline]
-    pub(crate) fn new(handle: &Arc<Handle>, access: Access) -> Ticket {
+    pub(crate) fn new(handle: &Arc<Handle>, access: Access) -> OperationGuard {
         let queue = handle.order.here();
         let (slot, waits) = queue.lock().insert(access);
-        Ticket {
+        OperationGuard {
             handle: Some(handle.clone()),
             queue: address(queue),
             slot,
@@ -421,11 +421,11 @@ impl Ticket {
         }
     }
 
-    /// Returns a ticket for an operation on a pipe or a device, which has neither a position nor
+    /// Returns the guard of an operation on a pipe or a device, which has neither a position nor
     /// offsets. Its peer decides on the order.
     #[inline]
-    pub(crate) fn without_order(handle: &Arc<Handle>) -> Ticket {
-        Ticket {
+    pub(crate) fn without_order(handle: &Arc<Handle>) -> OperationGuard {
+        OperationGuard {
             handle: Some(handle.clone()),
             queue: 0,
             slot: 0,
@@ -433,7 +433,7 @@ impl Ticket {
         }
     }
 
-    /// Returns whether [`wait_turn`](Ticket::wait_turn) may have to wait.
+    /// Returns whether [`wait_turn`](OperationGuard::wait_turn) may have to wait.
     #[inline]
     pub(crate) fn waits(&self) -> bool {
         self.waits
@@ -466,31 +466,28 @@ impl Ticket {
         })
     }
 
-    /// Completes an operation of a ring, on the thread that owns the handle. The caller wakes the
-    /// operations that may start, after the handle was released.
+    /// Completes the operation. The caller calls the wakers, after the handle was released.
+    ///
+    /// On any other thread than the owner's, the handle is released before the operation leaves
+    /// the queue. Otherwise the owner could find an empty queue and a handle that is still in use.
     #[inline]
-    pub(crate) fn finish_on_ring(&mut self, wakers: &mut Vec<Waker>) {
+    pub(crate) fn finish(&mut self, is_owners_thread: bool, wakers: &mut Vec<Waker>) {
         let Some(handle) = self.handle.take() else {
             return;
         };
         let queue = handle.order.here();
-        if address(queue) == self.queue {
-            let own = queue.lock().remove(self.slot, wakers);
-            drop(own);
+        if is_owners_thread {
+            self.leave(queue, wakers);
+        } else {
+            let queue = queue.clone();
+            drop(handle);
+            self.leave(&queue, wakers);
         }
     }
 
-    /// Completes the operation, on any thread. The caller calls the wakers.
-    ///
-    /// The handle is released before the operation leaves the queue. Otherwise its owner, on
-    /// another thread, could find an empty queue and a handle that is still in use.
-    pub(crate) fn finish(&mut self, wakers: &mut Vec<Waker>) {
-        let Some(handle) = self.handle.take() else {
-            return;
-        };
-        let queue = handle.order.here().clone();
-        drop(handle);
-        if address(&queue) == self.queue {
+    #[inline]
+    fn leave(&self, queue: &Arc<OrderQueue>, wakers: &mut Vec<Waker>) {
+        if address(queue) == self.queue {
             let own = queue.lock().remove(self.slot, wakers);
             drop(own);
         }
@@ -517,7 +514,7 @@ impl Ticket {
                 drop(old);
             }
         }
-        self.finish(wakers);
+        self.finish(false, wakers);
     }
 }
 
@@ -526,7 +523,7 @@ fn address(queue: &Arc<OrderQueue>) -> usize {
     Arc::as_ptr(queue).addr()
 }
 
-impl Deref for Ticket {
+impl Deref for OperationGuard {
     type Target = Handle;
 
     #[inline]
@@ -537,7 +534,7 @@ impl Deref for Ticket {
     }
 }
 
-impl Drop for Ticket {
+impl Drop for OperationGuard {
     #[inline]
     fn drop(&mut self) {
         if self.handle.is_some() {
@@ -546,11 +543,11 @@ impl Drop for Ticket {
     }
 }
 
-impl Ticket {
+impl OperationGuard {
     #[cold]
     fn finish_and_wake(&mut self) {
         let mut wakers = Vec::new();
-        self.finish(&mut wakers);
+        self.finish(false, &mut wakers);
         wake_all(wakers);
     }
 }

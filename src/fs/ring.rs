@@ -15,6 +15,7 @@ use std::fs::File;
 use std::io;
 use std::mem;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd};
+use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::thread;
 
@@ -27,6 +28,7 @@ use slab::Slab;
 use super::background::Progress;
 use super::files::RETRY;
 use super::operation::{Collected, OpOutput, Operation, Position, drop_or_retry};
+use crate::inspect::thread_counters::{self, ThreadCounters};
 use crate::waits::{FacadeWait, WaitKind, WakerId};
 use windlass_reactor::completion::Registrar;
 use windlass_reactor::wake::{discard_panic, wake_all};
@@ -61,6 +63,7 @@ struct Inner {
     in_flight: u32,
     /// The number of operations without a caller, except for stalled ones.
     unowned: usize,
+    counters: Arc<ThreadCounters>,
 }
 
 /// The operations, by slot. The slot is the operation's user data in the kernel, so it is released
@@ -144,6 +147,7 @@ impl Ring {
             cancels: Vec::new(),
             in_flight: 0,
             unowned: 0,
+            counters: thread_counters::current(),
         })))
     }
 
@@ -229,6 +233,7 @@ impl Ring {
         let mut inner = self.0.borrow_mut();
         let more = inner.fill_submission_queue();
         if !inner.uring.submission().is_empty() {
+            inner.count_submit();
             if let Err(error) = inner.uring.submit() {
                 if !is_short(&error) {
                     return Err(error);
@@ -375,8 +380,15 @@ impl Inner {
         pushed
     }
 
+    /// Counts a system call, and publishes how many operations are in flight.
+    fn count_submit(&self) {
+        self.counters.add_ring_submit();
+        self.counters.set_ring_in_flight(self.in_flight);
+    }
+
     fn collect(&mut self, wakers: &mut Vec<Waker>) -> Option<Box<Collected>> {
         let mut collected = None;
+        let before = self.in_flight;
         for completion in self.uring.completion() {
             self.in_flight -= 1;
             let slot = completion.user_data();
@@ -396,7 +408,7 @@ impl Inner {
             // Unless it was cancelled, the kernel had no thread for it.
             let is_refused = is_wanted && is_refused(&result);
             if !is_refused {
-                operation.finish_on_ring(&mut result, wakers);
+                operation.finish(&mut result, true, wakers);
             }
             if op.owner == OpOwner::Awaited {
                 op.phase = Phase::Done(result);
@@ -411,6 +423,9 @@ impl Inner {
             operations.extend(op.operation.take());
             self.unowned -= usize::from(!op.is_stalled);
             self.ops.remove(slot as u32);
+        }
+        if self.in_flight != before {
+            self.counters.set_ring_in_flight(self.in_flight);
         }
         collected
     }
@@ -439,6 +454,7 @@ impl Inner {
         }
         let limit = Timespec::from(progress.time_left());
         let args = SubmitArgs::new().timespec(&limit);
+        self.count_submit();
         let waited = self.uring.submitter().submit_with_args(1, &args);
         if !self.uring.completion().is_empty() {
             progress.made();
@@ -456,7 +472,11 @@ impl Inner {
 
     /// Submits the backlog, as much as may be in flight.
     fn submit_rest(&mut self, mut more: bool) {
-        while !self.uring.submission().is_empty() && self.uring.submit().is_ok() && more {
+        while !self.uring.submission().is_empty() {
+            self.count_submit();
+            if self.uring.submit().is_err() || !more {
+                break;
+            }
             more = self.fill_submission_queue();
         }
     }
@@ -504,6 +524,7 @@ impl Drop for Ring {
             collected.into_iter().for_each(|it| drop_or_retry(*it));
             wake_all(wakers.drain(..));
         }
+        inner.counters.set_ring_in_flight(0);
         if inner.in_flight > 0 {
             // The kernel may access the memory at any later time.
             mem::forget(mem::take(&mut inner.ops));

@@ -1,49 +1,274 @@
 //! The loops of the process, as other threads see them.
 
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::thread;
+#[cfg(unix)]
+use std::os::fd::{AsRawFd, RawFd};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, LockResult, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread::{self, ThreadId};
+use std::time::{Duration, Instant};
 
 use windlass_executor::{Executor, Pulse};
 use windlass_reactor::fork::PerProcess;
-use windlass_reactor::{Reactor, ReactorPulse};
+use windlass_reactor::{LoopState, Reactor, ReactorPulse};
+
+use super::metrics::Metrics;
+use super::root::{self, Record};
+use super::stack::ThreadHandle;
+use super::thread_counters::{self, ThreadCounters};
+use super::thread_state::ThreadState;
 
 /// A runtime and its thread.
 pub(crate) struct Loop {
+    /// Identifies the loop in the process.
+    pub(crate) id: u64,
     /// The name of the thread.
-    pub(crate) thread_name: Option<String>,
+    pub(crate) thread_name: Option<Arc<str>>,
+    pub(crate) thread_id: ThreadId,
     /// The number that the system knows the thread by.
     #[cfg(target_os = "linux")]
     pub(crate) tid: i32,
+    /// The thread as its stack is captured. Set while stacks are captured.
+    pub(crate) thread: OnceLock<ThreadHandle>,
+    /// The descriptor of the reactor. Open while the loop is in the list.
+    #[cfg(unix)]
+    pub(crate) fd: RawFd,
     pub(crate) executor: Pulse,
     pub(crate) reactor: ReactorPulse,
+    record: Record,
+    counters: Arc<ThreadCounters>,
+    /// The metrics of the thread when the loop was created.
+    since: Metrics,
+    last: Mutex<LastReading>,
+}
+
+/// What the last reader of a loop has found.
+#[derive(Default)]
+struct LastReading {
+    /// The metrics of the executor. They widen counters that wrap around.
+    metrics: Metrics,
+    /// The numbers of the poll and of the turn, and when a reader has first found them.
+    progress: Option<(usize, u64, Instant)>,
+}
+
+impl Loop {
+    /// Returns the metrics of this loop. Loops of one thread share the part of the thread.
+    pub(crate) fn metrics(&self) -> Metrics {
+        let mut metrics = self.executor_metrics();
+        metrics.add(&self.thread_metrics().since(&self.since), false);
+        metrics
+    }
+
+    /// Returns for how long the loop has been in the same poll or the same turn, as far as this was
+    /// called meanwhile.
+    pub(crate) fn lag(&self) -> Duration {
+        let mut last = unpoison(self.last.lock());
+        self.update_lag(&mut last)
+    }
+
+    fn update_lag(&self, last: &mut LastReading) -> Duration {
+        let polls = self.executor.read().map(|reading| reading.polls);
+        let is_awake = self.reactor.loop_state() == LoopState::Awake;
+        let Some(polls) = polls.filter(|_| is_awake) else {
+            last.progress = None;
+            return Duration::ZERO;
+        };
+        let turns = self.reactor.read().turns;
+        match last.progress {
+            Some((poll, turn, since)) if (poll, turn) == (polls, turns) => since.elapsed(),
+            _ => {
+                last.progress = Some((polls, turns, Instant::now()));
+                Duration::ZERO
+            }
+        }
+    }
+
+    fn executor_metrics(&self) -> Metrics {
+        let mut last = unpoison(self.last.lock());
+        let lag = self.update_lag(&mut last);
+        let metrics = &mut last.metrics;
+        (metrics.loops, metrics.loop_lag) = (1, lag);
+        match self.executor.read() {
+            Some(reading) => {
+                widen(&mut metrics.polls, reading.polls);
+                widen(&mut metrics.spawned, reading.spawned);
+                widen(&mut metrics.remote_wakes, reading.remote_wakes);
+                // A spawned task is polled later, so the difference may shrink for a while.
+                let wakes = metrics.polls.saturating_sub(metrics.spawned);
+                metrics.wakes = metrics.wakes.max(wakes);
+                let live = reading.spawned.wrapping_sub(reading.ended) as isize;
+                metrics.live = live.max(0) as u64;
+            }
+            None => metrics.live = 0,
+        }
+        *metrics
+    }
+
+    /// Returns the metrics of the reactor and of the thread, since the thread has begun.
+    fn thread_metrics(&self) -> Metrics {
+        thread_metrics(&self.reactor, &self.counters)
+    }
+}
+
+fn thread_metrics(reactor: &ReactorPulse, thread: &ThreadCounters) -> Metrics {
+    let reading = reactor.read();
+    let mut metrics = Metrics {
+        turns: reading.turns,
+        timers_set: reading.timers_set,
+        timers_fired: reading.timers_fired,
+        total_lateness: reading.total_lateness,
+        max_lateness: reading.max_lateness,
+        sources: reading.sources,
+        ring_operations: thread.ring_in_flight(),
+        poll_times: thread.poll_times.read(),
+        ..Metrics::default()
+    };
+    metrics.system_calls.waits = reading.turns;
+    metrics.system_calls.registrations = reading.registrations;
+    metrics.system_calls.timer_settings = reading.timer_settings;
+    metrics.system_calls.notifications = reading.notifications;
+    metrics.system_calls.ring_submits = thread.ring_submits();
+    metrics
+}
+
+/// Advances a total to the current value of a counter that wraps around.
+fn widen(total: &mut u64, counter: usize) {
+    *total += counter.wrapping_sub(*total as usize) as u64;
+}
+
+impl Loop {
+    /// Samples the state of the thread.
+    pub(crate) fn thread_state(&self) -> ThreadState {
+        #[cfg(target_os = "linux")]
+        let tid = self.tid;
+        #[cfg(not(target_os = "linux"))]
+        let tid = 0;
+        ThreadState::of_thread(tid)
+    }
 }
 
 static LOOPS: PerProcess<Mutex<Vec<Arc<Loop>>>> = PerProcess::new();
 
+/// The totals of the loops that have ended. Locked under the lock of the list, so that no reader
+/// finds a loop in both or in neither.
+static ENDED: PerProcess<Mutex<Metrics>> = PerProcess::new();
+
 /// Returns the loops in the order of their creation. While the list is locked, none of them ends,
 /// so their threads and the descriptors of their reactors exist.
 pub(crate) fn lock() -> MutexGuard<'static, Vec<Arc<Loop>>> {
-    // No user code runs under the lock.
-    let loops = LOOPS.get(Mutex::default).lock();
-    loops.unwrap_or_else(PoisonError::into_inner)
+    unpoison(LOOPS.get(Mutex::default).lock())
+}
+
+/// No user code runs under the locks, so the state is consistent even if one is poisoned.
+fn unpoison<T>(locked: LockResult<MutexGuard<'_, T>>) -> MutexGuard<'_, T> {
+    locked.unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Returns the sum of the metrics of the loops of this thread.
+pub(crate) fn metrics_of_thread() -> Metrics {
+    let (loops, thread) = (lock(), thread_counters::current());
+    let mut here = loops.iter().filter(|it| Arc::ptr_eq(&it.counters, &thread));
+    let mut sum = here
+        .next()
+        .map_or(Metrics::default(), |first| first.metrics());
+    here.for_each(|it| sum.add(&it.executor_metrics(), false));
+    sum
+}
+
+/// Returns the sum of the metrics of all loops, including the totals of those that have ended.
+pub(crate) fn metrics_of_all() -> Metrics {
+    let loops = lock();
+    let mut sum = *unpoison(ENDED.get(Mutex::default).lock());
+    for (position, it) in loops.iter().enumerate() {
+        sum.add(&it.executor_metrics(), false);
+        if find(&loops[..position], &it.reactor).is_none() {
+            sum.add(&it.thread_metrics().since(&it.since), false);
+        }
+    }
+    sum
+}
+
+/// Returns the first loop with this reactor.
+fn find<'a>(loops: &'a [Arc<Loop>], reactor: &ReactorPulse) -> Option<&'a Arc<Loop>> {
+    loops.iter().find(|it| it.reactor == *reactor)
+}
+
+/// Adds the totals of a loop that was taken out of the list at `position`. The first loop of a
+/// reactor counts its thread until the next loop of the reactor does.
+fn add_ended(ended: &Loop, loops: &[Arc<Loop>], position: usize) {
+    let mut sum = unpoison(ENDED.get(Mutex::default).lock());
+    sum.add(&ended.executor_metrics(), true);
+    if find(&loops[..position], &ended.reactor).is_none() {
+        let end = match find(&loops[position..], &ended.reactor) {
+            Some(next) => next.since,
+            None => ended.thread_metrics(),
+        };
+        sum.add(&end.since(&ended.since), true);
+    }
+}
+
+/// Updates the link that leads to the loop before `position`, for readers outside of the process.
+fn update_link(loops: &[Arc<Loop>], position: usize) {
+    let target = position.checked_sub(1).map(|before| &loops[before].record);
+    match loops.get(position) {
+        Some(next) => next.record.set_next(target),
+        None => root::set_first(target),
+    }
+}
+
+static CAPTURES_STACKS: AtomicBool = AtomicBool::new(false);
+
+/// Makes the stacks of this thread, and of those that will have a loop, available to captures.
+/// Finding the bounds of a stack takes up to 50 µs.
+pub(crate) fn capture_stacks() {
+    CAPTURES_STACKS.store(true, Relaxed);
+    let id = thread::current().id();
+    for known in lock().iter().filter(|it| it.thread_id == id) {
+        known.thread.get_or_init(ThreadHandle::current);
+    }
 }
 
 /// Keeps a loop in the list until it is dropped.
 pub(crate) struct Registration(Arc<Loop>);
 
 impl Registration {
-    pub(crate) fn new(executor: &Executor, reactor: &Reactor) -> Registration {
+    /// Registers a loop, or makes an entry that the list lacks.
+    pub(crate) fn new(executor: &Executor, reactor: &Reactor, is_listed: bool) -> Registration {
+        static IDS: AtomicU64 = AtomicU64::new(1);
         let thread = thread::current();
+        let thread_name = thread.name().map(Arc::from);
+        let record = Record::new(thread_name.as_deref(), executor, reactor);
+        let counters = thread_counters::current();
         let new = Arc::new(Loop {
-            thread_name: thread.name().map(str::to_owned),
+            id: IDS.fetch_add(1, Relaxed),
+            record,
+            thread_name,
+            thread_id: thread.id(),
             #[cfg(target_os = "linux")]
             tid: rustix::thread::gettid().as_raw_nonzero().get(),
+            thread: OnceLock::new(),
+            #[cfg(unix)]
+            fd: reactor.as_raw_fd(),
             executor: executor.pulse(),
+            since: thread_metrics(&reactor.pulse(), &counters),
             reactor: reactor.pulse(),
+            counters,
+            last: Mutex::default(),
         });
-        lock().push(new.clone());
+        if CAPTURES_STACKS.load(Relaxed) {
+            new.thread.get_or_init(ThreadHandle::current);
+        }
+        if is_listed {
+            let mut loops = lock();
+            loops.push(new.clone());
+            update_link(&loops, loops.len() - 1);
+            update_link(&loops, loops.len());
+        }
         Registration(new)
+    }
+
+    pub(crate) fn entry(&self) -> &Arc<Loop> {
+        &self.0
     }
 }
 
@@ -52,7 +277,9 @@ impl Drop for Registration {
         let mut loops = lock();
         // Missing in a forked child.
         if let Some(position) = loops.iter().rposition(|it| Arc::ptr_eq(it, &self.0)) {
-            loops.remove(position);
+            let ended = loops.remove(position);
+            update_link(&loops, position);
+            add_ended(&ended, &loops, position);
         }
     }
 }
@@ -60,5 +287,20 @@ impl Drop for Registration {
 impl fmt::Debug for Registration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Registration").finish_non_exhaustive()
+    }
+}
+
+/// Reads the metrics of an executor for the last time. Dropped before the executor.
+pub(crate) struct FinalReading(Arc<Loop>);
+
+impl FinalReading {
+    pub(crate) fn new(registration: &Registration) -> FinalReading {
+        FinalReading(registration.0.clone())
+    }
+}
+
+impl Drop for FinalReading {
+    fn drop(&mut self) {
+        self.0.executor_metrics();
     }
 }

@@ -2,6 +2,8 @@
 
 use std::fs;
 
+use super::proc_file::{self, CAPACITY};
+
 /// Where a thread is, according to the kernel.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Position {
@@ -27,8 +29,13 @@ impl Position {
     /// Reads the position of a thread of this process. That requires no privilege, because a
     /// thread may trace the other threads of its process.
     pub(crate) fn of_thread(tid: i32) -> Position {
-        fs::read_to_string(format!("/proc/self/task/{tid}/syscall"))
-            .map_or(Position::Unknown, |line| Position::parse(&line))
+        let buffer = &mut [0; CAPACITY];
+        proc_file::read(tid, "syscall", buffer).map_or(Position::Unknown, Position::parse)
+    }
+
+    /// Reads the file `syscall` of a thread.
+    pub(crate) fn of_file(path: &str) -> Position {
+        fs::read_to_string(path).map_or(Position::Unknown, |line| Position::parse(&line))
     }
 
     /// Parses `running`, or the number, six arguments, `sp` and `pc` of a system call, or `-1`,
@@ -41,17 +48,23 @@ impl Position {
         if first == "running" {
             return Position::Running;
         }
-        let values: Option<Vec<u64>> = words
-            .map(|word| u64::from_str_radix(word.trim_start_matches("0x"), 16).ok())
-            .collect();
-        match (first.parse(), values.as_deref()) {
-            (Ok(-1), Some(&[sp, pc])) => Position::Blocked(Blocked {
+        let (mut values, mut len) = ([0; 8], 0);
+        for word in words {
+            let value = u64::from_str_radix(word.trim_start_matches("0x"), 16);
+            let (Ok(value), Some(place)) = (value, values.get_mut(len)) else {
+                return Position::Unknown;
+            };
+            *place = value;
+            len += 1;
+        }
+        match (first.parse(), &values[..len]) {
+            (Ok(-1), &[sp, pc]) => Position::Blocked(Blocked {
                 number: None,
                 args: [0; 6],
                 sp: sp as usize,
                 pc: pc as usize,
             }),
-            (Ok(number), Some(&[a, b, c, d, e, f, sp, pc])) => Position::Blocked(Blocked {
+            (Ok(number), &[a, b, c, d, e, f, sp, pc]) => Position::Blocked(Blocked {
                 number: Some(number),
                 args: [a, b, c, d, e, f],
                 sp: sp as usize,

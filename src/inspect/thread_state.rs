@@ -5,14 +5,24 @@
 use std::fmt;
 use std::time::Duration;
 
-/// The activity of a thread in the time between two samples.
+/// The activity of a thread during a stall.
+///
+/// Known on Linux. Elsewhere it is [`Unknown`](Activity::Unknown).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Activity {
-    /// The thread ran on a CPU for `cpu` of the time.
-    OnCpu { cpu: Duration, wall: Duration },
+#[non_exhaustive]
+pub enum Activity {
+    /// The thread ran on a CPU.
+    OnCpu {
+        /// The time on a CPU.
+        cpu: Duration,
+        /// The time in which this was measured.
+        wall: Duration,
+    },
     /// The thread is blocked in a system call.
     SystemCall {
+        /// The number of the system call on this architecture.
         number: i64,
+        /// The name, if it is a system call that commonly blocks.
         name: Option<&'static str>,
         /// The first argument, if it is a file descriptor.
         fd: Option<i32>,
@@ -21,11 +31,17 @@ pub(crate) enum Activity {
     PageFault,
     /// The thread is blocked in the kernel, which doesn't show where.
     Blocked,
-    /// The thread was runnable for this time, but the scheduler ran other threads, or the control
-    /// group was out of CPU time.
-    NotScheduled { delay: Duration },
-    /// The whole process, or the machine, was suspended for this time.
-    Suspended { pause: Duration },
+    /// The thread was runnable, but the scheduler ran other threads, or the control group was out
+    /// of CPU time.
+    NotScheduled {
+        /// The time in the run queue.
+        delay: Duration,
+    },
+    /// The whole process, or the machine, was suspended.
+    Suspended {
+        /// The time of the suspension.
+        pause: Duration,
+    },
     /// A signal or a debugger has stopped the thread.
     Stopped,
     /// The system doesn't show it.
@@ -66,39 +82,37 @@ pub(crate) use platform::ThreadState;
 
 #[cfg(target_os = "linux")]
 mod platform {
-    use std::fs;
     use std::mem::MaybeUninit;
     use std::time::{Duration, Instant};
 
     use super::Activity;
+    use crate::inspect::proc_file::{self, CAPACITY};
     use crate::inspect::system_call::{self, Position};
 
     /// A sample of a thread of this process.
     #[derive(Clone, Debug)]
     pub(crate) struct ThreadState {
-        at: Instant,
+        pub(super) at: Instant,
         /// The time on a CPU so far. It is exact, also for a thread that is running.
-        cpu: Option<Duration>,
+        pub(super) cpu: Option<Duration>,
         /// The time in run queues so far, up to the last time that the thread began to run.
-        run_delay: Option<Duration>,
+        pub(super) run_delay: Option<Duration>,
         /// How often the thread has blocked so far.
-        blocks: Option<u64>,
+        pub(super) blocks: Option<u64>,
         /// The state as a letter. `R` is runnable, `S` and `D` are blocked, `T` and `t` stopped.
-        letter: Option<u8>,
-        position: Position,
+        pub(super) letter: Option<u8>,
+        pub(super) position: Position,
     }
 
     impl ThreadState {
-        /// Samples a thread of this process. This makes about 15 system calls.
+        /// Samples a thread of this process. This makes about 15 system calls, and allocates
+        /// nothing.
         pub(crate) fn of_thread(tid: i32) -> ThreadState {
-            let file = |name| fs::read_to_string(format!("/proc/self/task/{tid}/{name}")).ok();
-            let stat = file("stat");
-            let schedstat = file("schedstat");
-            let status = file("status");
+            let buffer = &mut [0; CAPACITY];
             ThreadState {
-                letter: stat.as_deref().and_then(letter),
-                run_delay: schedstat.as_deref().and_then(run_delay),
-                blocks: status.as_deref().and_then(blocks),
+                letter: proc_file::read(tid, "stat", buffer).and_then(letter),
+                run_delay: proc_file::read(tid, "schedstat", buffer).and_then(run_delay),
+                blocks: proc_file::read(tid, "status", buffer).and_then(blocks),
                 position: Position::of_thread(tid),
                 cpu: cpu_time(tid),
                 at: Instant::now(),
@@ -137,6 +151,23 @@ mod platform {
                 (_, Some(b'S' | b'D'), _) => Activity::Blocked,
                 _ => Activity::Unknown,
             }
+        }
+
+        /// Returns how long the thread was on a CPU since an earlier sample.
+        pub(crate) fn on_cpu_since(&self, earlier: &Self) -> Activity {
+            let on_cpu = self.cpu.zip(earlier.cpu);
+            on_cpu.map_or(Activity::Unknown, |(now, before)| Activity::OnCpu {
+                cpu: now.saturating_sub(before),
+                wall: self.at.saturating_duration_since(earlier.at),
+            })
+        }
+
+        /// Returns for how long the thread was runnable since an earlier sample, but not on a CPU.
+        pub(crate) fn run_delay_since(&self, earlier: &Self) -> Duration {
+            let wall = self.at.saturating_duration_since(earlier.at);
+            let on_cpu = self.cpu.zip(earlier.cpu);
+            let on_cpu = on_cpu.map(|(now, before)| now.saturating_sub(before));
+            self.delay_since(earlier, wall, on_cpu).unwrap_or_default()
         }
 
         /// The time in run queues. The kernel adds it up when the thread begins to run. For a
@@ -213,6 +244,14 @@ mod platform {
             let _ = overslept;
             Activity::Unknown
         }
+
+        pub(crate) fn on_cpu_since(&self, _earlier: &Self) -> Activity {
+            Activity::Unknown
+        }
+
+        pub(crate) fn run_delay_since(&self, _earlier: &Self) -> Duration {
+            Duration::ZERO
+        }
     }
 }
 
@@ -221,7 +260,7 @@ mod tests {
     use std::io::Write;
     use std::os::fd::AsRawFd;
     use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-    use std::sync::{Arc, mpsc};
+    use std::sync::{Arc, OnceLock, mpsc};
     use std::thread;
     use std::time::{Duration, Instant};
 
@@ -229,6 +268,7 @@ mod tests {
     use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
     use super::{Activity, ThreadState};
+    use crate::inspect::system_call::{Blocked, Position};
 
     const INTERVAL: Duration = Duration::from_millis(50);
     /// Far longer than a busy machine takes.
@@ -271,13 +311,70 @@ mod tests {
         }
     }
 
+    /// On a busy machine, it's off the CPU for most of the time.
     #[test]
-    fn a_busy_thread_is_on_the_cpu() {
-        let is = |activity: &Activity| match activity {
+    fn a_busy_thread_is_on_the_cpu_or_not_scheduled() {
+        expect(spin_until, |activity| match activity {
             Activity::OnCpu { cpu, wall } => *cpu >= *wall / 2 && *wall >= INTERVAL,
+            Activity::NotScheduled { delay } => *delay >= INTERVAL / 2,
             _ => false,
+        });
+    }
+
+    /// A sample at a time, all of them in milliseconds.
+    fn sample(time: u64, cpu: u64, run_delay: u64, letter: u8, position: Position) -> ThreadState {
+        static START: OnceLock<Instant> = OnceLock::new();
+        ThreadState {
+            at: *START.get_or_init(Instant::now) + Duration::from_millis(time),
+            cpu: Some(Duration::from_millis(cpu)),
+            run_delay: Some(Duration::from_millis(run_delay)),
+            blocks: Some(3),
+            letter: Some(letter),
+            position,
+        }
+    }
+
+    #[track_caller]
+    fn check(after: ThreadState, text: &str) {
+        let before = sample(0, 7, 5, b'R', Position::Running);
+        let activity = after.activity_since(&before, Duration::ZERO);
+        assert_eq!(activity.to_string(), text);
+    }
+
+    #[test]
+    fn the_larger_share_of_the_time_is_the_activity() {
+        let running = |cpu| sample(52, cpu, 5, b'R', Position::Running);
+        check(running(55), "on the CPU for 48 of 52 ms");
+        check(running(19), "runnable for 40 ms, but not scheduled");
+        let stopped = sample(52, 55, 5, b'T', Position::Running);
+        check(stopped, "stopped by a signal or a debugger");
+    }
+
+    #[test]
+    fn a_blocked_thread_is_where_the_kernel_shows_it() {
+        let blocked = |number, run_delay| {
+            let args = [3, 0, 0, 0, 0, 0];
+            let (sp, pc) = (0, 0);
+            let blocked = Blocked {
+                number,
+                args,
+                sp,
+                pc,
+            };
+            sample(52, 9, run_delay, b'D', Position::Blocked(blocked))
         };
-        expect(spin_until, is);
+        let fsync = libc::SYS_fsync;
+        let text = format!("in the system call fsync ({fsync}) on file descriptor 3");
+        check(blocked(Some(fsync), 5), &text);
+        check(
+            blocked(Some(fsync), 45),
+            "runnable for 40 ms, but not scheduled",
+        );
+        check(blocked(None, 5), "waiting for a page of memory");
+        check(
+            sample(52, 9, 5, b'S', Position::Unknown),
+            "blocked in the kernel",
+        );
     }
 
     #[test]

@@ -17,6 +17,7 @@ pub(crate) mod pipe;
 #[cfg(target_os = "linux")]
 pub(crate) mod splice;
 mod stdio;
+mod write_stderr;
 
 pub use copy::{Descriptor, copy, copy_bidirectional};
 #[cfg(unix)]
@@ -24,6 +25,7 @@ pub use pipe::pipe;
 pub use pipe::{PipeReader, PipeWriter};
 pub use stdio::{Stderr, Stdin, Stdout, stderr, stdin, stdout};
 pub use windlass_reactor::Async;
+pub(crate) use write_stderr::write_stderr;
 
 /// Keeps a value on its thread, as on other systems.
 #[cfg(windows)]

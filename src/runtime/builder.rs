@@ -9,8 +9,8 @@ use std::time::Duration;
 use windlass_executor::{Executor, budget};
 use windlass_reactor::Reactor;
 
-use crate::inspect::loops::Registration;
-use crate::inspect::{Deadlock, Handler, observers, watch_deadlocks};
+use crate::inspect::loops::{FinalReading, Registration};
+use crate::inspect::{Deadlock, Handler, observers, watch_deadlocks, watchdog};
 
 use super::Runtime;
 use super::hook::{Hook, HookWaker};
@@ -22,6 +22,7 @@ pub struct Builder {
     timer_slack: Option<Duration>,
     on_wake: Option<Hook>,
     on_deadlock: Option<Handler>,
+    is_unlisted: bool,
 }
 
 impl Builder {
@@ -30,6 +31,7 @@ impl Builder {
             timer_slack: None,
             on_wake: None,
             on_deadlock: None,
+            is_unlisted: false,
         }
     }
 
@@ -135,6 +137,12 @@ impl Builder {
         self
     }
 
+    /// Hides the runtime from the list of loops. This is for the runtime that shows them.
+    pub(crate) fn unlisted(mut self) -> Builder {
+        self.is_unlisted = true;
+        self
+    }
+
     /// Creates the runtime on this thread.
     ///
     /// # Errors
@@ -159,9 +167,12 @@ impl Builder {
             .map(|hook| Arc::new(HookWaker::new(waker.clone(), hook)));
         let executor = Executor::new();
         observers::attach(&executor);
+        let registration = Registration::new(&executor, &reactor, !self.is_unlisted);
+        watchdog::add_loop();
         Ok(Runtime {
+            _final_reading: FinalReading::new(&registration),
             _deadlocks: watch_deadlocks(&reactor, self.on_deadlock),
-            _registration: Registration::new(&executor, &reactor),
+            registration,
             executor,
             reactor,
             waker: hook_waker.clone().map_or(waker, Waker::from),

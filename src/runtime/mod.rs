@@ -20,8 +20,8 @@ use std::time::{Duration, Instant};
 use windlass_executor::{Executor, Task};
 use windlass_reactor::Reactor;
 
-use crate::inspect::loops::Registration;
-use crate::inspect::{DeadlockRegistration, TaskInfo, tasks_of};
+use crate::inspect::loops::{FinalReading, Registration};
+use crate::inspect::{DeadlockRegistration, Metrics, TaskInfo, tasks_of};
 
 pub use builder::Builder;
 pub(crate) use guards::BlockOn;
@@ -85,7 +85,8 @@ const SHORT_BATCH: Duration = Duration::from_micros(4);
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub struct Runtime {
-    // Dropped first, because destructors of tasks may close sockets and stop timers.
+    _final_reading: FinalReading,
+    // Dropped before the reactor, because destructors of tasks may close sockets and stop timers.
     executor: Executor,
     _deadlocks: Option<DeadlockRegistration>,
     reactor: Reactor,
@@ -95,7 +96,7 @@ pub struct Runtime {
     hook_waker: Option<Arc<HookWaker>>,
     remote: OnceCell<Remote>,
     /// Dropped last, so that other threads see the runtime while it drops its tasks.
-    _registration: Registration,
+    registration: Registration,
 }
 
 impl Runtime {
@@ -280,6 +281,28 @@ impl Runtime {
     /// ```
     pub fn tasks(&self) -> Vec<TaskInfo> {
         tasks_of(&self.executor.list_tasks())
+    }
+
+    /// Returns the metrics of this runtime, since it was created.
+    ///
+    /// Runtimes of one thread share its reactor, and each counts the turns, timers, sources and
+    /// system calls of all of them. The threads and the queue of pools belong to the process.
+    ///
+    /// ```
+    /// use windlass::{Runtime, spawn};
+    ///
+    /// let runtime = Runtime::new()?;
+    /// runtime.block_on(async { spawn(async {}).await });
+    /// let metrics = runtime.metrics();
+    /// assert_eq!((metrics.spawned, metrics.live), (2, 0)); // with the main future
+    /// assert_eq!((metrics.polls, metrics.wakes), (3, 1)); // the task wakes its joiner
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn metrics(&self) -> Metrics {
+        self.reactor.pulse(); // publishes the number of turns
+        let mut metrics = self.registration.entry().metrics();
+        metrics.add_process();
+        metrics
     }
 
     /// Returns a handle that spawns tasks on this runtime from other threads.

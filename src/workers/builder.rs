@@ -16,6 +16,8 @@ use super::supervisor::{Event, Launcher, Settings, Sockets, Supervisor};
 use super::thread::Threads;
 use super::worker::{Assignment, Worker};
 use crate::Task;
+use crate::inspect::loops::metrics_of_thread;
+use crate::inspect::watchdog;
 use crate::sync::mpsc;
 
 /// Maximum number of workers.
@@ -53,6 +55,7 @@ pub struct Builder {
     /// For each call of `listen`: whether it needs one socket per worker.
     per_worker: Vec<bool>,
     parent: Option<ParentFn>,
+    stall_threshold: Option<Duration>,
     #[cfg(unix)]
     figures_at: Option<std::path::PathBuf>,
     /// Sockets from systemd that no `listen` has taken yet. `None` before the first call of
@@ -77,6 +80,7 @@ impl Builder {
             sockets: Vec::new(),
             per_worker: Vec::new(),
             parent: None,
+            stall_threshold: Some(watchdog::DEFAULT_THRESHOLD),
             #[cfg(unix)]
             figures_at: None,
             #[cfg(unix)]
@@ -179,6 +183,25 @@ impl Builder {
         self
     }
 
+    /// Sets the threshold of the [watchdog](crate::inspect::Watchdog), which reports tasks that
+    /// block the loop of a worker. The default is 50 ms. `None` switches it off.
+    ///
+    /// A watchdog that the program has started itself stays as it is, and so does the one of the
+    /// environment variable `WINDLASS_WATCH`.
+    ///
+    /// ```no_run
+    /// use std::time::Duration;
+    ///
+    /// windlass::workers()
+    ///     .stall_threshold(Some(Duration::from_millis(200)))
+    ///     .run(|_worker| async { Ok(()) })?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn stall_threshold(mut self, threshold: Option<Duration>) -> Builder {
+        self.stall_threshold = threshold;
+        self
+    }
+
     /// Sets the time limit for a worker to finish its open work when it drains. The default is 20
     /// s. After that the worker is killed, and has 2 s to exit.
     pub fn drain_limit(mut self, limit: Duration) -> Builder {
@@ -252,6 +275,9 @@ impl Builder {
         F: Fn(Worker) -> Fut + Send + Sync + 'static,
         Fut: Future<Output = io::Result<()>>,
     {
+        if let Some(threshold) = self.stall_threshold {
+            watchdog::start_default(threshold);
+        }
         #[cfg(unix)]
         if let Some(inheritance) = std::mem::replace(&mut self.inheritance, Ok(None))? {
             super::process::run_as_worker(inheritance, &self, &run);
@@ -299,6 +325,7 @@ impl Builder {
             count: self.count.unwrap_or(1),
             interval: (self.heartbeat / 4).min(Duration::from_secs(1)),
             is_pinned: self.is_pinned,
+            read_runtime: metrics_of_thread,
         };
         Settings {
             assignment,
@@ -323,7 +350,7 @@ impl Builder {
         let (exchange, parent) = exchange.open(self.parent.is_some());
         #[cfg(unix)]
         let _metrics_server = match self.figures_at {
-            Some(path) => Some(super::metrics_server::listen(&path, exchange.clone()).await?),
+            Some(path) => Some(super::metrics_server::listen(&path, exchange.clone())?),
             None => None,
         };
         let parent = self.parent.zip(parent);

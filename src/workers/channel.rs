@@ -14,8 +14,6 @@ use crate::sync::Mutex;
 
 #[cfg(unix)]
 use self::socket::Socket;
-#[cfg(unix)]
-pub(super) use self::socket::{read, write};
 
 /// Maximum size of a message in bytes.
 pub(super) const MAX_BODY: usize = 64 * 1024;
@@ -217,10 +215,7 @@ mod socket {
         }
     }
 
-    pub(in super::super) async fn read(
-        stream: &UnixStream,
-        buffer: &mut [u8],
-    ) -> io::Result<usize> {
+    async fn read(stream: &UnixStream, buffer: &mut [u8]) -> io::Result<usize> {
         loop {
             match stream.try_read(buffer) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -231,7 +226,7 @@ mod socket {
         }
     }
 
-    pub(in super::super) async fn write(stream: &UnixStream, mut bytes: &[u8]) -> io::Result<()> {
+    async fn write(stream: &UnixStream, mut bytes: &[u8]) -> io::Result<()> {
         while !bytes.is_empty() {
             match stream.try_write(bytes) {
                 Ok(n) => bytes = &bytes[n..],

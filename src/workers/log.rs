@@ -7,11 +7,12 @@
 //! counted.
 
 use std::collections::VecDeque;
-use std::io;
 use std::rc::Rc;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
+
+use crate::io::write_stderr;
 
 /// Capacity of the queue in bytes. The metrics of 1,024 workers fit.
 const CAPACITY: usize = 512 * 1024;
@@ -160,33 +161,6 @@ impl Queue {
         self.bytes += message.len();
         self.messages.push_back(message);
     }
-}
-
-/// Writes a line with one system call, because workers write to the same file. Bypasses std's
-/// `Stderr`, whose lock would block other threads while this write blocks.
-#[cfg(unix)]
-fn write_stderr(mut bytes: &[u8]) -> io::Result<()> {
-    use rustix::event::{PollFd, PollFlags, poll};
-    use rustix::io::Errno;
-    let stderr = rustix::stdio::stderr();
-    while !bytes.is_empty() {
-        match rustix::io::write(stderr, bytes) {
-            Ok(n) => bytes = &bytes[n..],
-            Err(Errno::INTR) => {}
-            // Another program has made the open file description non-blocking.
-            Err(Errno::AGAIN) => match poll(&mut [PollFd::new(&stderr, PollFlags::OUT)], None) {
-                Ok(_) | Err(Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
-            },
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(())
-}
-
-#[cfg(not(unix))]
-fn write_stderr(bytes: &[u8]) -> io::Result<()> {
-    io::Write::write_all(&mut io::stderr(), bytes)
 }
 
 #[cfg(test)]

@@ -3,6 +3,10 @@
 use std::fmt::{self, Write};
 use std::time::Duration;
 
+use crate::inspect::Metrics;
+#[cfg_attr(not(unix), allow(unused_imports))]
+use crate::inspect::write_all;
+
 /// Metrics of a worker, counted since it was started.
 ///
 /// # Examples
@@ -33,13 +37,16 @@ pub struct Figures {
     /// Messages that were dropped because a queue was full: messages to the workers with this
     /// index, and their messages to the parent.
     pub lost: u64,
+    /// The metrics of the worker's loop, and for a process the sums over all its loops.
+    pub runtime: Metrics,
 }
 
 impl Figures {
     pub(super) fn to_bytes(self) -> Vec<u8> {
         let lag = u64::try_from(self.lag.as_nanos()).unwrap_or(u64::MAX);
         let numbers = [self.accepted, self.open, self.requests, self.errors, lag];
-        numbers.into_iter().flat_map(u64::to_le_bytes).collect()
+        let numbers = numbers.into_iter().chain(self.runtime.to_numbers());
+        numbers.flat_map(u64::to_le_bytes).collect()
     }
 
     pub(super) fn from_bytes(bytes: &[u8]) -> Option<Figures> {
@@ -55,6 +62,8 @@ impl Figures {
             requests: next()?,
             errors: next()?,
             lag: Duration::from_nanos(next()?),
+            // A worker of an earlier version of the program sends none.
+            runtime: Metrics::from_numbers(numbers),
             ..Figures::default()
         })
     }
@@ -84,6 +93,7 @@ impl fmt::Display for Figures {
             lag,
             restarts,
             lost,
+            ..
         } = self;
         write!(
             f,
@@ -133,6 +143,10 @@ pub(super) fn prometheus(all: &[Figures]) -> String {
             let _ = writeln!(text, "{name}{{worker=\"{worker}\"}} {value}");
         }
     }
+    let runtimes = all.iter().enumerate();
+    let labelled = |(worker, figures): (usize, _)| (format!("worker=\"{worker}\""), figures);
+    let runtimes = runtimes.map(|(worker, figures)| (worker, &figures.runtime));
+    write_all(&mut text, &runtimes.map(labelled).collect::<Vec<_>>());
     text
 }
 
@@ -142,15 +156,23 @@ mod tests {
 
     #[test]
     fn encoded_metrics_are_decoded_to_the_same_values() {
+        let mut runtime = Metrics::default();
+        runtime.polls = 1 << 50;
+        runtime.max_lateness = Duration::from_millis(3);
+        runtime.system_calls.ring_submits = 4;
+        runtime.poll_times.buckets[11] = 2;
         let figures = Figures {
             accepted: 5,
             open: 4,
             requests: 1 << 40,
             errors: 2,
             lag: Duration::from_micros(7),
+            runtime,
             ..Figures::default()
         };
         assert_eq!(Figures::from_bytes(&figures.to_bytes()), Some(figures));
+        let of_earlier_version = Figures::from_bytes(&figures.to_bytes()[..40]).unwrap();
+        assert_eq!(of_earlier_version.runtime, Metrics::default());
         assert_eq!(Figures::from_bytes(&[0; 39]), None);
     }
 
@@ -166,7 +188,7 @@ mod tests {
         let text = prometheus(&two);
         let lines: Vec<_> = text
             .lines()
-            .filter(|line| line.contains("requests"))
+            .filter(|line| line.contains("requests") || line.contains("tasks_live"))
             .collect();
         assert_eq!(
             lines,
@@ -175,6 +197,10 @@ mod tests {
                 "# TYPE windlass_worker_requests_total counter",
                 "windlass_worker_requests_total{worker=\"0\"} 0",
                 "windlass_worker_requests_total{worker=\"1\"} 3",
+                "# HELP windlass_tasks_live Tasks that have not ended.",
+                "# TYPE windlass_tasks_live gauge",
+                "windlass_tasks_live{worker=\"0\"} 0",
+                "windlass_tasks_live{worker=\"1\"} 0",
             ]
         );
     }

@@ -29,6 +29,9 @@
 //!   other worker has served for a second, `run` returns an error that describes the last crash.
 //! * **Stuck worker**: if the loop of a worker sends no heartbeat for 10 s
 //!   ([`heartbeat`](Builder::heartbeat)), the parent kills the worker and starts another.
+//! * **Blocked loop**: if a task blocks the loop of a worker or of the parent for 50 ms
+//!   ([`stall_threshold`](Builder::stall_threshold)), a [watchdog](crate::inspect::Watchdog) names
+//!   the task on standard error.
 //! * **Unkillable worker**: if a killed worker has not exited after 2 s, because it is traced or
 //!   hangs in the kernel, the parent logs its PID and treats it as exited. If the process still
 //!   exists when `run` returns, `run` returns an error that names it.

@@ -201,6 +201,7 @@ fn parse(spec: &str) -> Option<(u64, Assignment)> {
         count: next()? as usize,
         interval: Duration::from_millis(next()?),
         is_pinned: false,
+        read_runtime: crate::inspect::metrics,
     };
     Some((socket, assignment))
 }

@@ -11,8 +11,8 @@ use crate::sync::mpsc;
 #[cfg(unix)]
 pub(super) fn listen(events: mpsc::Sender<Event>) -> io::Result<Task<()>> {
     use crate::signal::{Signal, Signals};
-    let heard = [Signal::INT, Signal::TERM, Signal::HUP, Signal::USR1];
-    let mut signals = Signals::new(heard.into_iter().filter(|&it| !stays_ignored(it)))?;
+    let watched = [Signal::INT, Signal::TERM, Signal::HUP, Signal::USR1];
+    let mut signals = Signals::new(watched.into_iter().filter(|&it| !stays_ignored(it)))?;
     Ok(crate::spawn(async move {
         while let Ok(signal) = signals.recv().await {
             let command = match signal {

@@ -1,6 +1,6 @@
 //! A worker, from its own side.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
@@ -18,6 +18,7 @@ use super::listener::Listener;
 use super::message::{Message, Party};
 use super::metrics::Figures;
 use crate::Task;
+use crate::inspect::Metrics;
 use crate::net::TcpStream;
 use crate::sync::Mutex;
 use crate::task::{StopSource, StopToken, TaskGroup};
@@ -216,7 +217,7 @@ impl Worker {
 
     /// Returns the current metrics of this worker.
     pub fn figures(&self) -> Figures {
-        self.inner.status.metrics.get()
+        self.inner.status.figures()
     }
 
     fn stop(&self) {
@@ -276,12 +277,15 @@ pub(super) struct Assignment {
     /// The interval of heartbeats.
     pub(super) interval: Duration,
     pub(super) is_pinned: bool,
+    /// Returns the metrics of the worker's loops.
+    pub(super) read_runtime: fn() -> Metrics,
 }
 
 /// The state of a worker that its parts share.
 pub(super) struct Status {
     pub(super) stop: StopSource,
-    metrics: Cell<Figures>,
+    metrics: RefCell<Figures>,
+    read_runtime: fn() -> Metrics,
     is_ready: Cell<bool>,
     control: FrameSender,
 }
@@ -295,13 +299,18 @@ impl Status {
     }
 
     pub(super) fn count(&self, change: impl FnOnce(&mut Figures)) {
-        let mut metrics = self.metrics.get();
-        change(&mut metrics);
-        self.metrics.set(metrics);
+        change(&mut self.metrics.borrow_mut());
     }
 
     fn report(&self) -> super::channel::Frame {
-        Report::Heartbeat(self.is_ready.get(), self.metrics.get()).into()
+        Report::Heartbeat(self.is_ready.get(), self.figures()).into()
+    }
+
+    fn figures(&self) -> Figures {
+        Figures {
+            runtime: (self.read_runtime)(),
+            ..*self.metrics.borrow()
+        }
     }
 }
 
@@ -377,7 +386,8 @@ fn create_worker(
     }
     let status = Rc::new(Status {
         stop: StopSource::new(),
-        metrics: Cell::default(),
+        metrics: RefCell::default(),
+        read_runtime: assignment.read_runtime,
         is_ready: Cell::new(listeners.is_empty()),
         control,
     });

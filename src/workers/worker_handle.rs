@@ -93,7 +93,7 @@ impl WorkerHandle {
             Phase::Serving { since } => now - since >= STABLE_AFTER,
             Phase::Draining { .. } | Phase::Killed { .. } => self
                 .last_heartbeat
-                .is_some_and(|heard| heard - self.started >= STABLE_AFTER),
+                .is_some_and(|last_beat| last_beat - self.started >= STABLE_AFTER),
             _ => false,
         }
     }
@@ -103,7 +103,7 @@ impl WorkerHandle {
         let started = self.started + START_LIMIT;
         let alive = self
             .last_heartbeat
-            .map_or(started, |heard| heard + settings.heartbeat);
+            .map_or(started, |last_beat| last_beat + settings.heartbeat);
         match self.phase {
             Phase::Starting => alive.min(started),
             Phase::Serving { .. } => alive,

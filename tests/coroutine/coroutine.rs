@@ -116,9 +116,12 @@ fn an_iterator_stays_ended_and_keeps_the_result() {
 fn resuming_a_finished_coroutine_panics_and_drops_the_input() {
     let trace = Trace::new();
     let mut coroutine = Coroutine::new(async |_: &mut Co<'_, _, ()>, _input| ());
-    assert_eq!(coroutine.resume(says_drop(&trace, "first")), Complete(()));
+    assert_eq!(
+        coroutine.resume(records_drop(&trace, "first")),
+        Complete(())
+    );
     trace.is(&["drop first"]);
-    let text = panic_of(|| coroutine.resume(says_drop(&trace, "second")));
+    let text = panic_of(|| coroutine.resume(records_drop(&trace, "second")));
     assert_eq!(text, FINISHED);
     trace.is(&["drop second"]);
 }
@@ -127,7 +130,7 @@ fn resuming_a_finished_coroutine_panics_and_drops_the_input() {
 fn a_pending_foreign_await_panics() {
     let trace = Trace::new();
     let mut coroutine = Coroutine::new(async |co, ()| {
-        let _local = says_drop(&trace, "local");
+        let _local = records_drop(&trace, "local");
         ready(()).await;
         co.yield_(1).await;
         yield_now().await;
@@ -186,12 +189,12 @@ fn an_exchange_makes_one_body() {
 fn dropping_a_suspended_coroutine_drops_its_body() {
     let trace = Trace::new();
     let mut coroutine = Coroutine::new(async |co, _input| {
-        let _outer = says_drop(&trace, "outer");
-        let _inner = says_drop(&trace, "inner");
-        co.yield_(says_drop(&trace, "output")).await;
+        let _outer = records_drop(&trace, "outer");
+        let _inner = records_drop(&trace, "inner");
+        co.yield_(records_drop(&trace, "output")).await;
         trace.push("never");
     });
-    let output = coroutine.resume(says_drop(&trace, "input"));
+    let output = coroutine.resume(records_drop(&trace, "input"));
     trace.is(&[]);
     drop(coroutine);
     trace.is(&["drop inner", "drop outer", "drop input"]);
@@ -199,7 +202,7 @@ fn dropping_a_suspended_coroutine_drops_its_body() {
     trace.is(&["drop output"]);
 
     // A body that never ran holds only its captures.
-    let captured = says_drop(&trace, "captured");
+    let captured = records_drop(&trace, "captured");
     let unused = Coroutine::<(), (), _>::new(async move |_, ()| drop(captured));
     drop(unused);
     trace.is(&["drop captured"]);
@@ -209,7 +212,7 @@ fn dropping_a_suspended_coroutine_drops_its_body() {
 fn a_panic_of_the_body_propagates_and_finishes_it() {
     let trace = Trace::new();
     let mut coroutine = Coroutine::new(async |co, ()| {
-        let _local = says_drop(&trace, "local");
+        let _local = records_drop(&trace, "local");
         co.yield_(1).await;
         panic!("the rope broke");
     });
@@ -260,14 +263,14 @@ fn a_yield_wakes_the_combinator_that_waits_for_it() {
 fn a_yield_dropped_before_the_suspend_discards_its_output() {
     let trace = Trace::new();
     let mut coroutine = Coroutine::new(async |co, ()| {
-        drop(co.yield_(says_drop(&trace, "unpolled")));
+        drop(co.yield_(records_drop(&trace, "unpolled")));
         trace.is(&["drop unpolled"]);
-        let given_up = select(co.yield_(says_drop(&trace, "given up")), ready(())).await;
-        assert!(matches!(given_up, Either::Right(_)));
-        drop(given_up);
-        trace.is(&["drop given up"]);
-        co.yield_(says_drop(&trace, "kept")).await;
-        drop(select(co.yield_(says_drop(&trace, "at the end")), ready(())).await);
+        let cancelled = select(co.yield_(records_drop(&trace, "cancelled")), ready(())).await;
+        assert!(matches!(cancelled, Either::Right(_)));
+        drop(cancelled);
+        trace.is(&["drop cancelled"]);
+        co.yield_(records_drop(&trace, "kept")).await;
+        drop(select(co.yield_(records_drop(&trace, "at the end")), ready(())).await);
     });
     let Yielded(output) = coroutine.resume(()) else {
         panic!("the last yield suspends it");
@@ -287,9 +290,12 @@ fn a_yield_dropped_after_the_suspend_drops_the_input() {
         let _third = co.yield_(2).await;
         trace.push("third came");
     });
-    assert_eq!(coroutine.resume(says_drop(&trace, "first")), Yielded(1));
-    assert_eq!(coroutine.resume(says_drop(&trace, "second")), Yielded(2));
-    assert_eq!(coroutine.resume(says_drop(&trace, "third")), Complete(()));
+    assert_eq!(coroutine.resume(records_drop(&trace, "first")), Yielded(1));
+    assert_eq!(coroutine.resume(records_drop(&trace, "second")), Yielded(2));
+    assert_eq!(
+        coroutine.resume(records_drop(&trace, "third")),
+        Complete(())
+    );
     trace.is(&["third came", "drop third", "drop first"]);
 }
 
@@ -367,11 +373,11 @@ fn an_async_coroutine_waits_between_its_yields() {
             }
             "done"
         });
-        let (told, mut others) = (trace.clone(), 0);
+        let (inner, mut others) = (trace.clone(), 0);
         let beside = spawn(async move {
             loop {
                 others += 1;
-                told.push(format!("beside {others}"));
+                inner.push(format!("beside {others}"));
                 yield_now().await;
             }
         });
@@ -535,9 +541,9 @@ fn a_finished_or_panicked_async_coroutine_reports_it() {
 fn dropping_a_suspended_async_coroutine_drops_its_body() {
     let trace = Trace::new();
     let mut coroutine = AsyncCoroutine::<_, (), _>::new(async |_, _input| {
-        hold(says_drop(&trace, "local")).await;
+        hold(records_drop(&trace, "local")).await;
     });
-    let waiting = coroutine.send(says_drop(&trace, "input"));
+    let waiting = coroutine.send(records_drop(&trace, "input"));
     assert!(
         pin!(waiting)
             .poll(&mut Context::from_waker(Waker::noop()))
@@ -553,7 +559,7 @@ fn a_pinned_async_coroutine_yields_through_another() {
     let exchange = Exchange::new();
     let body = pin!(exchange.body(async |outer, ()| {
         let mut inner = AsyncCoroutine::new(async |inner, question: &str| {
-            outer.yield_(format!("outer heard {question}")).await;
+            outer.yield_(format!("outer received {question}")).await;
             let next = inner.yield_("inner answers").await;
             format!("inner ends with {next}")
         });
@@ -565,7 +571,7 @@ fn a_pinned_async_coroutine_yields_through_another() {
     let coroutine = AsyncCoroutine::pinned(&exchange, body);
     let words: Vec<_> = block_on(coroutine.collect());
     let both = r#"Yielded("inner answers"), Complete("inner ends with two")"#;
-    assert_eq!(words, ["outer heard one", both]);
+    assert_eq!(words, ["outer received one", both]);
 }
 
 #[test]

@@ -49,7 +49,7 @@ fn sent_values_reach_the_peer_and_replies_return() -> io::Result<()> {
             }
             io::Result::Ok(())
         });
-        async fn ask(mut stream: &TcpStream, byte: u8) -> io::Result<u8> {
+        async fn request(mut stream: &TcpStream, byte: u8) -> io::Result<u8> {
             let mut answer = [0];
             stream.write_all(&[byte]).await?;
             stream.read_exact(&mut answer).await?;
@@ -57,7 +57,7 @@ fn sent_values_reach_the_peer_and_replies_return() -> io::Result<()> {
         }
         let mut client = AsyncCoroutine::new(async |co, mut byte: u8| {
             while byte != 0 {
-                byte = co.yield_(ask(&near, byte).await?).await;
+                byte = co.yield_(request(&near, byte).await?).await;
             }
             drop(near);
             io::Result::Ok(())

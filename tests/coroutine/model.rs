@@ -165,7 +165,7 @@ proptest! {
     })]
 
     #[test]
-    fn any_coroutine_does_what_the_model_says_and_loses_no_value(
+    fn any_coroutine_behaves_like_the_model(
         steps in steps(),
         inputs in prop::collection::vec(any::<u32>(), 0..12),
     ) {

@@ -352,12 +352,12 @@ fn a_mutex_goes_to_the_next_waiter() {
 fn a_single_notification_reaches_one_listener() {
     let scenario = |jobs: &mut Jobs| {
         let event = Rc::new(Event::new());
-        let told = Rc::new(Cell::new(0));
+        let traced = Rc::new(Cell::new(0));
         for name in SENDERS {
-            let (event, told) = (event.clone(), told.clone());
+            let (event, traced) = (event.clone(), traced.clone());
             jobs.job(name, async move {
                 event.listen().await;
-                told.set(told.get() + 1);
+                traced.set(traced.get() + 1);
             });
         }
         jobs.lasting_job("notifier", async move {
@@ -367,7 +367,7 @@ fn a_single_notification_reaches_one_listener() {
                 for _ in 0..3 {
                     yield_now().await;
                 }
-                assert!(told.get() >= count, "a notification was lost");
+                assert!(traced.get() >= count, "a notification was lost");
             }
             event.notify_all();
         });

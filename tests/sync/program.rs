@@ -42,16 +42,16 @@ impl Wake for Count {
 }
 
 /// A waker, and the number of expected wakes since the last comparison.
-struct Bell {
+struct CheckedWaker {
     count: Arc<Count>,
     waker: Waker,
     expected: usize,
 }
 
-impl Bell {
+impl CheckedWaker {
     fn new() -> Self {
         let count = Arc::new(Count(AtomicUsize::new(0)));
-        Bell {
+        CheckedWaker {
             waker: Waker::from(count.clone()),
             count,
             expected: 0,
@@ -67,7 +67,7 @@ impl Bell {
 /// Pending futures, by number.
 struct Futures<'a, T> {
     made: usize,
-    alive: BTreeMap<usize, (Boxed<'a, T>, Bell)>,
+    alive: BTreeMap<usize, (Boxed<'a, T>, CheckedWaker)>,
 }
 
 type Boxed<'a, T> = Pin<Box<dyn Future<Output = T> + 'a>>;
@@ -81,7 +81,7 @@ impl<'a, T> Futures<'a, T> {
     fn add(&mut self, future: impl Future<Output = T> + 'a) -> usize {
         self.made += 1;
         self.alive
-            .insert(self.made, (Box::pin(future), Bell::new()));
+            .insert(self.made, (Box::pin(future), CheckedWaker::new()));
         self.made
     }
 
@@ -92,8 +92,8 @@ impl<'a, T> Futures<'a, T> {
     }
 
     fn poll(&mut self, id: usize) -> Poll<T> {
-        let (future, bell) = self.alive.get_mut(&id).unwrap();
-        let polled = future.as_mut().poll(&mut Context::from_waker(&bell.waker));
+        let (future, waker) = self.alive.get_mut(&id).unwrap();
+        let polled = future.as_mut().poll(&mut Context::from_waker(&waker.waker));
         if polled.is_ready() {
             self.alive.remove(&id);
         }
@@ -105,13 +105,15 @@ impl<'a, T> Futures<'a, T> {
     }
 
     fn expect_wake(&mut self, id: usize) {
-        if let Some((_, bell)) = self.alive.get_mut(&id) {
-            bell.expected += 1;
+        if let Some((_, waker)) = self.alive.get_mut(&id) {
+            waker.expected += 1;
         }
     }
 
     fn compare(&mut self) {
-        self.alive.values_mut().for_each(|(_, bell)| bell.compare());
+        self.alive
+            .values_mut()
+            .for_each(|(_, waker)| waker.compare());
     }
 }
 
@@ -182,7 +184,7 @@ impl Line {
         self.give(unused.unwrap_or(0));
     }
 
-    fn tell<T>(&mut self, futures: &mut Futures<'_, T>) {
+    fn expect_wakes<T>(&mut self, futures: &mut Futures<'_, T>) {
         self.woken.drain(..).for_each(|id| futures.expect_wake(id));
     }
 }
@@ -230,7 +232,7 @@ fn semaphore(steps: impl Iterator<Item = (u8, usize)>) {
             }
             _ => {}
         }
-        line.tell(&mut futures);
+        line.expect_wakes(&mut futures);
         futures.compare();
         assert_eq!(semaphore.available_permits(), line.free);
     }
@@ -272,7 +274,7 @@ fn mutex(steps: impl Iterator<Item = (u8, usize)>) {
             }
             _ => {}
         }
-        line.tell(&mut futures);
+        line.expect_wakes(&mut futures);
         futures.compare();
     }
 }
@@ -308,7 +310,7 @@ fn event(steps: impl Iterator<Item = (u8, usize)>) {
         }
         line.free = 0; // an event stores nothing
         line.woken.retain(|id| polled.contains(id));
-        line.tell(&mut futures);
+        line.expect_wakes(&mut futures);
         futures.compare();
     }
 }
@@ -319,8 +321,8 @@ struct Queue {
     senders: usize,
     closed: bool,
     /// The receiver is waiting.
-    asked: bool,
-    bell: Bell,
+    is_waiting: bool,
+    waker: CheckedWaker,
 }
 
 impl Queue {
@@ -329,13 +331,13 @@ impl Queue {
             values: VecDeque::new(),
             senders: 1,
             closed: false,
-            asked: false,
-            bell: Bell::new(),
+            is_waiting: false,
+            waker: CheckedWaker::new(),
         }
     }
 
-    fn ring(&mut self) {
-        self.bell.expected += usize::from(std::mem::take(&mut self.asked));
+    fn expect_wake(&mut self) {
+        self.waker.expected += usize::from(std::mem::take(&mut self.is_waiting));
     }
 
     fn push(&mut self, value: usize) -> Result<(), SendError<usize>> {
@@ -343,7 +345,7 @@ impl Queue {
             return Err(SendError(value));
         }
         self.values.push_back(value);
-        self.ring();
+        self.expect_wake();
         Ok(())
     }
 
@@ -360,7 +362,7 @@ impl Queue {
     fn one_sender_less(&mut self) {
         self.senders -= 1;
         if self.senders == 0 {
-            self.ring();
+            self.expect_wake();
         }
     }
 
@@ -369,13 +371,13 @@ impl Queue {
         assert_eq!(receiver.len(), self.values.len());
         let expected = self.pop();
         if polls {
-            let polled = receiver.poll_recv(&mut Context::from_waker(&self.bell.waker));
+            let polled = receiver.poll_recv(&mut Context::from_waker(&self.waker.waker));
             match expected {
                 Ok(value) => assert_eq!(polled, Poll::Ready(Some(value))),
                 Err(TryRecvError::Closed) => assert_eq!(polled, Poll::Ready(None)),
                 Err(TryRecvError::Empty) => {
                     assert_eq!(polled, Poll::Pending);
-                    self.asked = true;
+                    self.is_waiting = true;
                 }
             }
         } else {
@@ -436,23 +438,23 @@ fn bounded(mut steps: impl Iterator<Item = (u8, usize)>) {
             (14, ..) if arg < 64 => {
                 queue.senders -= usize::from(sender.take().is_some());
                 if queue.senders == 0 {
-                    queue.ring();
+                    queue.expect_wake();
                 }
             }
             (15, _, _, Some(open)) if arg < 48 => {
                 open.close();
                 if arg < 24 {
                     receiver = None;
-                    (queue.asked, queue.values) = (false, VecDeque::new());
+                    (queue.is_waiting, queue.values) = (false, VecDeque::new());
                 }
                 (queue.closed, line.closed) = (true, true);
                 line.dismiss();
             }
             _ => {}
         }
-        line.tell(&mut futures);
+        line.expect_wakes(&mut futures);
         futures.compare();
-        queue.bell.compare();
+        queue.waker.compare();
     }
 }
 
@@ -480,12 +482,12 @@ fn unbounded(steps: impl Iterator<Item = (u8, usize)>) {
                 queue.closed = true;
                 if arg < 24 {
                     receiver = None;
-                    (queue.asked, queue.values) = (false, VecDeque::new());
+                    (queue.is_waiting, queue.values) = (false, VecDeque::new());
                 }
             }
             _ => {}
         }
-        queue.bell.compare();
+        queue.waker.compare();
     }
 }
 
@@ -493,8 +495,8 @@ fn reply(steps: impl Iterator<Item = (u8, usize)>) {
     let (sender, receiver) = oneshot::channel();
     let (mut sender, mut receiver) = (Some(sender), Some(receiver));
     let (mut value, mut closed) = (None, false);
-    let (mut asked, mut watched) = (false, false);
-    let (mut answers, mut ends) = (Bell::new(), Bell::new());
+    let (mut is_waiting, mut watched) = (false, false);
+    let (mut answers, mut ends) = (CheckedWaker::new(), CheckedWaker::new());
     for (step, arg) in steps {
         match (step % 8, &mut sender, &mut receiver) {
             (0..2, _, Some(open)) => {
@@ -506,7 +508,7 @@ fn reply(steps: impl Iterator<Item = (u8, usize)>) {
                 }
                 let polled = Pin::new(open).poll(&mut Context::from_waker(&answers.waker));
                 assert_eq!(polled, expected);
-                asked |= polled.is_pending();
+                is_waiting |= polled.is_pending();
             }
             (2, gone, Some(receiver)) => {
                 let ended = closed || gone.is_none();
@@ -530,11 +532,11 @@ fn reply(steps: impl Iterator<Item = (u8, usize)>) {
                 let sent = sender.take().map(|sender| sender.send(arg));
                 assert_eq!(sent, Some(if closed { Err(arg) } else { Ok(()) }));
                 value = (!closed).then_some(arg);
-                answers.expected += usize::from(std::mem::take(&mut asked));
+                answers.expected += usize::from(std::mem::take(&mut is_waiting));
             }
             (6, Some(_), _) if arg < 64 => {
                 sender = None;
-                answers.expected += usize::from(std::mem::take(&mut asked));
+                answers.expected += usize::from(std::mem::take(&mut is_waiting));
             }
             (7, gone, Some(open)) if arg < 128 => {
                 let tells = std::mem::take(&mut watched) && gone.is_some();
@@ -542,7 +544,7 @@ fn reply(steps: impl Iterator<Item = (u8, usize)>) {
                 open.close();
                 closed = true;
                 if arg < 64 {
-                    (receiver, value, asked) = (None, None, false);
+                    (receiver, value, is_waiting) = (None, None, false);
                 }
             }
             _ => {}
@@ -558,7 +560,7 @@ fn watched(steps: impl Iterator<Item = (u8, usize)>) {
     let (mut version, mut value) = (0, 0);
     let (mut futures, mut seen, mut waiting) = (Futures::new(), BTreeMap::new(), Vec::new());
     for (step, arg) in steps {
-        let told = match (step % 12, futures.pick(arg), &sender) {
+        let traced = match (step % 12, futures.pick(arg), &sender) {
             (0..2, ..) if !idle.is_empty() => {
                 let (mut receiver, version) = idle.swap_remove(arg % idle.len());
                 let id = futures.add(async move {
@@ -629,7 +631,7 @@ fn watched(steps: impl Iterator<Item = (u8, usize)>) {
             (11, ..) if arg < 32 => sender.take().is_some(),
             _ => false,
         };
-        if told {
+        if traced {
             waiting.sort_unstable();
             waiting.dedup(); // polled twice, woken once
             waiting.drain(..).for_each(|id| futures.expect_wake(id));

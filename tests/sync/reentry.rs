@@ -18,8 +18,8 @@ fn words(then: impl FnOnce() + 'static) -> OnDrop<Box<dyn FnOnce()>> {
 fn a_value_dropped_with_the_receiver_cannot_send() {
     let (sender, receiver) = mpsc::unbounded_channel();
     let refused = flag();
-    let (again, told) = (sender.clone(), refused.clone());
-    let last_words = move || told.set(again.send(words(|| ())).is_err());
+    let (again, traced) = (sender.clone(), refused.clone());
+    let last_words = move || traced.set(again.send(words(|| ())).is_err());
     assert!(sender.send(words(last_words)).is_ok());
     drop(receiver);
     assert!(refused.get() && sender.is_closed());
@@ -29,9 +29,9 @@ fn a_value_dropped_with_the_receiver_cannot_send() {
 fn a_value_dropped_with_a_receiver_may_use_the_channel() {
     let (sender, receiver) = mpsc::channel(1);
     let closed = flag();
-    let (full, told) = (sender.clone(), closed.clone());
+    let (full, traced) = (sender.clone(), closed.clone());
     let last_words = move || {
-        told.set(full.is_closed());
+        traced.set(full.is_closed());
         drop(full); // drops the last handle of the channel
     };
     assert!(sender.try_send(words(last_words)).is_ok());
@@ -75,9 +75,9 @@ fn a_waker_may_receive_and_send() {
     let mut cx = std::task::Context::from_waker(&waker);
     assert!(receiver.borrow_mut().poll_recv(&mut cx).is_pending());
     let (theirs, again, got) = (receiver.clone(), sender.clone(), Rc::new(Cell::new(0)));
-    let told = got.clone();
+    let traced = got.clone();
     hooks.on_wake.set(move || {
-        told.set(theirs.borrow_mut().try_recv().unwrap());
+        traced.set(theirs.borrow_mut().try_recv().unwrap());
         again.try_send(2).unwrap();
     });
     sender.try_send(1).unwrap();
@@ -164,10 +164,10 @@ fn a_waker_that_listens_again_is_notified_once() {
     let (hooks, waker) = hooked();
     assert!(poll_with(&mut listener, &waker).is_pending());
     let (theirs, again) = (event.clone(), Rc::new(Cell::new(None)));
-    let told = again.clone();
+    let traced = again.clone();
     hooks.on_wake.set(move || {
         let mut listener = theirs.listen();
-        told.set(Some(poll(&mut listener).is_ready()));
+        traced.set(Some(poll(&mut listener).is_ready()));
     });
     event.notify_all();
     assert!(poll(&mut listener).is_ready());

@@ -60,7 +60,7 @@ fn children_run_unjoined_and_their_outputs_are_kept() {
 fn the_first_error_cancels_the_rest_and_is_returned() {
     run(async |trace| {
         let mut group = Errors::new();
-        let (a, c) = (says_drop(&trace, "a"), says_drop(&trace, "c"));
+        let (a, c) = (records_drop(&trace, "a"), records_drop(&trace, "c"));
         group.spawn(held_for_ever(a));
         group.spawn(async { Err("the rope broke") });
         group.spawn(held_for_ever(c));
@@ -76,7 +76,7 @@ fn the_first_panic_cancels_the_rest_and_resumes_in_join_next() {
     let panic = panic_of(|| {
         run(async |trace| {
             let mut group = TaskGroup::infallible();
-            group.spawn(hold(says_drop(&trace, "a")));
+            group.spawn(hold(records_drop(&trace, "a")));
             group.spawn(async { panic!("the rope broke") });
             yield_now().await;
             trace.is(&["drop a"]);
@@ -132,8 +132,8 @@ fn a_panic_of_an_independent_child_cancels_no_other() {
     run(async |trace| {
         let mut group = TaskGroup::independent().limit(2);
         group.spawn(async { panic!("on purpose") });
-        group.spawn(told(&trace, "a", ready(1)));
-        group.spawn(told(&trace, "waits for its turn", ready(2)));
+        group.spawn(traced(&trace, "a", ready(1)));
+        group.spawn(traced(&trace, "waits for its turn", ready(2)));
         assert_eq!(group.join_next().await, Some(1));
         assert_eq!(group.join_next().await, Some(2));
         group.spawn(async { 3 });
@@ -203,7 +203,7 @@ fn close_waits_for_children_and_those_that_they_spawn() {
 fn close_returns_the_first_error_after_all_drops() {
     run(async |trace| {
         let group = Errors::new();
-        let held = says_drop(&trace, "held");
+        let held = records_drop(&trace, "held");
         group.spawn(held_for_ever(held));
         group.spawn(async { Ok(2) });
         group.spawn(async {
@@ -219,7 +219,7 @@ fn close_returns_the_first_error_after_all_drops() {
 fn a_child_is_dropped_before_its_end_is_reported() {
     run(async |trace| {
         let mut group = TaskGroup::infallible();
-        group.spawn(told(&trace, "child", ready(())));
+        group.spawn(traced(&trace, "child", ready(())));
         group.join_next().await;
         trace.push("joined");
         trace.is(&["poll child", "drop child", "joined"]);
@@ -247,9 +247,9 @@ fn a_panic_in_the_drop_of_a_child_is_its_failure() {
 fn a_panicking_drop_of_a_cancelled_child_stops_no_other_drop() {
     run(async |trace| {
         let group = TaskGroup::infallible();
-        group.spawn(hold(says_drop(&trace, "a")));
+        group.spawn(hold(records_drop(&trace, "a")));
         group.spawn(hold(panics_on_drop("on purpose")));
-        group.spawn(hold(says_drop(&trace, "c")));
+        group.spawn(hold(records_drop(&trace, "c")));
         yield_now().await;
         drop(group);
         trace.is(&["drop a", "drop c"]);
@@ -282,7 +282,7 @@ fn a_failure_drops_queued_children() {
     run(async |trace| {
         let group = Errors::new().limit(1);
         group.spawn(async { Err("broke") });
-        let waiting = says_drop(&trace, "waiting");
+        let waiting = records_drop(&trace, "waiting");
         group.spawn(held_for_ever(waiting));
         assert_eq!(group.close().await, Err("broke"));
         trace.is(&["drop waiting"]);
@@ -314,7 +314,7 @@ fn a_higher_limit_starts_queued_children() {
     run(async |trace| {
         let group = TaskGroup::infallible().limit(1);
         for name in ["a", "b", "c"] {
-            group.spawn(told(&trace, name, idle()));
+            group.spawn(traced(&trace, name, idle()));
         }
         let group = group.limit(2);
         yield_now().await;
@@ -329,7 +329,7 @@ fn a_failed_group_drops_new_children() {
         let mut group = Errors::new();
         group.spawn(async { Err("broke") });
         yield_now().await;
-        let late = says_drop(&trace, "late");
+        let late = records_drop(&trace, "late");
         group.spawn(held_for_ever(late));
         trace.is(&["drop late"]);
         assert_eq!(group.join_next().await, Some(Err("broke")));
@@ -341,10 +341,10 @@ fn a_failed_group_drops_new_children() {
 fn dropping_a_group_drops_children_in_order_and_outputs() {
     run(async |trace| {
         let group = TaskGroup::infallible().limit(3);
-        let output = says_drop(&trace, "output");
+        let output = records_drop(&trace, "output");
         group.spawn(async move { Some(output) });
         for name in ["a", "b", "c", "waiting"] {
-            let held = says_drop(&trace, name);
+            let held = records_drop(&trace, name);
             group.spawn(async {
                 hold(held).await;
                 None
@@ -362,7 +362,7 @@ fn dropping_close_at_any_await_cancels_all() {
         let (executor, trace) = (Executor::new(), Trace::new());
         let _entered = executor.enter();
         let group = Errors::new();
-        let held = says_drop(&trace, "held");
+        let held = records_drop(&trace, "held");
         group.spawn(held_for_ever(held));
         for times in 0..2 {
             group.spawn(async move {
@@ -437,7 +437,7 @@ fn a_child_that_drops_its_group_ends_at_its_next_await() {
         let own: Own = Rc::default();
         let group = Errors::new();
         let (theirs, words) = (own.clone(), trace.clone());
-        let held = says_drop(&trace, "self");
+        let held = records_drop(&trace, "self");
         group.spawn(async move {
             let _held = held;
             drop(theirs.take());
@@ -446,7 +446,7 @@ fn a_child_that_drops_its_group_ends_at_its_next_await() {
             words.push("goes on");
             Ok(1)
         });
-        let other = says_drop(&trace, "other");
+        let other = records_drop(&trace, "other");
         group.spawn(held_for_ever(other));
         own.replace(Some(group));
         yields(3).await;
@@ -480,7 +480,7 @@ fn the_drop_of_a_child_may_use_the_group() {
     let group = Errors::new();
     let (theirs, words, spawner) = (own.clone(), trace.clone(), group.spawner());
     let held = on_drop(move || {
-        let late = says_drop(&words, "late");
+        let late = records_drop(&words, "late");
         spawner.spawn(held_for_ever(late));
         let mut group = theirs.take().expect("taken once");
         assert!(format!("{group:?}").contains("running: 0"));
@@ -580,7 +580,7 @@ fn a_group_dropped_during_a_spawn_leaves_no_child() {
             }
             drop(group);
         });
-        spawner.spawn(hold(says_drop(&trace, "child")));
+        spawner.spawn(hold(records_drop(&trace, "child")));
         trace.is(&["drop child"]);
         assert_eq!(executor.tasks(), 0);
     }
@@ -591,9 +591,9 @@ fn children_spawned_during_a_spawn_are_counted() {
     let (executor, hooks) = parked();
     let _entered = executor.enter();
     let (trace, group) = (Trace::new(), TaskGroup::infallible().limit(1));
-    let (spawner, inner) = (group.spawner(), told(&trace, "inner", idle()));
+    let (spawner, inner) = (group.spawner(), traced(&trace, "inner", idle()));
     hooks.on_wake.set(move || spawner.spawn(inner));
-    group.spawn(told(&trace, "outer", idle()));
+    group.spawn(traced(&trace, "outer", idle()));
     settle(&executor);
     trace.is(&["poll outer"]);
 }
@@ -648,7 +648,7 @@ fn joining_after_the_executor_is_dropped_panics() {
     for mut group in [TaskGroup::infallible(), TaskGroup::independent()] {
         let (executor, trace) = (Executor::new(), Trace::new());
         let entered = executor.enter();
-        group.spawn(hold(says_drop(&trace, "child")));
+        group.spawn(hold(records_drop(&trace, "child")));
         group.spawn(pending());
         let (hooks, waker) = hooked();
         let words = trace.clone();
@@ -670,7 +670,7 @@ fn a_child_spawned_while_its_executor_drops_fails_the_group() {
     let mut group = Errors::new();
     let (spawner, words) = (group.spawner(), trace.clone());
     let held = on_drop(move || {
-        let late = says_drop(&words, "late");
+        let late = records_drop(&words, "late");
         spawner.spawn(held_for_ever(late));
     });
     spawn(hold(held)).detach();

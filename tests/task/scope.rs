@@ -107,7 +107,7 @@ fn scopes_may_be_nested() {
 #[test]
 fn the_first_error_of_a_child_drops_all_and_is_returned() {
     let trace = Trace::new();
-    let held = ["body", "a", "c"].map(|name| says_drop(&trace, name));
+    let held = ["body", "a", "c"].map(|name| records_drop(&trace, name));
     let ended: Result<(), _> = block_on(try_scope(async |s| {
         let [body, a, c] = held;
         s.spawn(held_for_ever(a));
@@ -123,7 +123,7 @@ fn the_first_error_of_a_child_drops_all_and_is_returned() {
 #[test]
 fn an_error_of_the_body_drops_the_children() {
     let trace = Trace::new();
-    let child = says_drop(&trace, "child");
+    let child = records_drop(&trace, "child");
     let ended: Result<(), _> = block_on(try_scope(async |s| {
         s.spawn(held_for_ever(child));
         yield_now().await;
@@ -151,7 +151,7 @@ fn without_an_error_the_output_waits_for_all_children() {
 fn the_first_panic_drops_the_rest_and_propagates() {
     for of_body in [false, true] {
         let trace = Trace::new();
-        let held = says_drop(&trace, "held");
+        let held = records_drop(&trace, "held");
         let panic = panic_of(|| {
             block_on(scope(async |s| {
                 s.spawn(hold(held));
@@ -183,7 +183,7 @@ fn a_panic_in_a_drop_fails_the_child_unless_cancelled() {
                 Poll::Ready(())
             }));
             s.spawn(hold(unheard));
-            s.spawn(hold(says_drop(&trace, "last")));
+            s.spawn(hold(records_drop(&trace, "last")));
         }))
     });
     assert_eq!(panic, "the drop broke");
@@ -194,7 +194,7 @@ fn a_panic_in_a_drop_fails_the_child_unless_cancelled() {
 fn dropping_a_scope_drops_the_body_and_all_children() {
     for polls in 0..4 {
         let trace = Trace::new();
-        let held = ["body", "child"].map(|name| says_drop(&trace, name));
+        let held = ["body", "child"].map(|name| records_drop(&trace, name));
         let mut scope = Box::pin(scope(async |s| {
             let [body, child] = held;
             s.spawn(async {
@@ -239,7 +239,7 @@ fn only_woken_children_are_polled() {
     let (trace, wakers) = (Trace::new(), [(); 3].map(|()| Kept::default()));
     let mut scope = Box::pin(scope(async |s| {
         for (name, waker) in ["a", "b", "c"].into_iter().zip(&wakers) {
-            s.spawn(told(&trace, name, keep(waker)));
+            s.spawn(traced(&trace, name, keep(waker)));
         }
     }));
     assert!(poll(&mut scope).is_pending());
@@ -322,7 +322,7 @@ fn other_tasks_run_while_children_are_always_ready() {
 fn a_handle_that_outlives_its_scope_drops_new_children() {
     let trace = Trace::new();
     let late: Scope<'_> = block_on(scope(async |s| s));
-    late.spawn(hold(says_drop(&trace, "late")));
+    late.spawn(hold(records_drop(&trace, "late")));
     trace.is(&["drop late"]);
     assert!(format!("{late:?}").contains("running: 0"));
 }
@@ -339,8 +339,8 @@ fn a_handle_outside_the_scope_spawns_and_wakes_it() {
     assert!(poll_with(&mut scope, &waker).is_pending());
     assert_eq!(woken.take(), 0);
     let spawner = handle.take().expect("stored by the body");
-    spawner.spawn(told(&trace, "a", ready(())));
-    spawner.spawn(told(&trace, "b", ready(())));
+    spawner.spawn(traced(&trace, "a", ready(())));
+    spawner.spawn(traced(&trace, "b", ready(())));
     assert_eq!(woken.take(), 1);
     assert!(poll_with(&mut scope, &waker).is_pending());
     trace.is(&["poll a", "drop a", "poll b", "drop b"]);
@@ -353,7 +353,7 @@ fn the_drop_of_a_child_may_spawn_and_wake() {
         let (words, theirs, spawner) = (trace.clone(), waker.clone(), s.clone());
         let held = on_drop(move || {
             kept(&theirs).wake();
-            spawner.spawn(hold(says_drop(&words, "late")));
+            spawner.spawn(hold(records_drop(&words, "late")));
             words.push(format!("{spawner:?}"));
         });
         let mut keep = keep(&waker);
@@ -399,7 +399,7 @@ fn the_parents_waker_may_spawn() {
         let (handle, trace) = (handle.clone(), trace.clone());
         move || {
             let spawner: Scope<'static> = handle.borrow().clone().expect("stored by the body");
-            spawner.spawn(told(&trace, word, |_| Poll::Ready(())));
+            spawner.spawn(traced(&trace, word, |_| Poll::Ready(())));
         }
     };
     hooks.on_clone.set(again("by clone"));

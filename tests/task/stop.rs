@@ -504,7 +504,7 @@ proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn the_tree_says_what_a_model_says_that_looks_all_the_way_up(
+    fn the_tree_behaves_like_a_model_that_checks_all_parents(
         steps in prop::collection::vec(step(), 1..100),
     ) {
         let epoch = Instant::now() + HOUR;

@@ -260,7 +260,7 @@ async fn answer(worker: Worker, mut stream: TcpStream, fail: &Semaphore) -> io::
                 std::thread::sleep(Duration::from_secs(1));
             },
             Some("/slow") => windlass::time::sleep(Duration::from_millis(300)).await,
-            Some("/tell") => worker.send(Party::Parent, "ahoy").await?,
+            Some("/send") => worker.send(Party::Parent, "ahoy").await?,
             Some("/fail") => fail.add_permits(1),
             Some("/burst") => send_a_burst(&worker).await?,
             Some("/much") => send_much(&worker).await?,

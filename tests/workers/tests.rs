@@ -404,7 +404,7 @@ fn messages_reach_the_parent_and_all_workers() {
     for kind in ["kind=processes", "kind=threads"] {
         let mut subject = Subject::start(&[kind, LOCAL, "count=2", "parent=echo"]);
         let addr = subject.addr(2);
-        let (_, _) = get(addr, "/tell").unwrap();
+        let (_, _) = get(addr, "/send").unwrap();
         let mut got = [subject.wait_for("got ahoy"), subject.wait_for("got ahoy")];
         got.sort();
         assert_eq!(got, ["worker 0 got ahoy", "worker 1 got ahoy"]);
@@ -422,7 +422,7 @@ fn a_worker_that_never_receives_delays_no_broadcast() {
         let args = [kind, LOCAL, "count=2", "parent=flood", "behave=deaf"];
         let mut subject = Subject::start(&args);
         let addr = subject.addr(2);
-        get(addr, "/tell").unwrap();
+        get(addr, "/send").unwrap();
         subject.wait_for("got wave 1000");
         let waves = subject.output.iter().filter(|line| line.contains("wave"));
         assert!(

@@ -299,7 +299,7 @@ fn a_panic_of_the_parent_future_is_an_error() {
         ] {
             let mut subject = Subject::start(&[kind, LOCAL, "count=2", parent]);
             let addr = subject.addr(2);
-            get(addr, "/tell").unwrap();
+            get(addr, "/send").unwrap();
             assert_eq!(subject.wait().code(), Some(2));
             for line in [
                 format!("windlass: {expected}"),
@@ -317,7 +317,7 @@ fn a_signal_after_parent_stop_is_the_first_signal() {
         let addr = subject.addr(1);
         let mut client = Client::connect(addr).unwrap();
         client.get("/").unwrap();
-        get(addr, "/tell").unwrap();
+        get(addr, "/send").unwrap();
         subject.wait_for("the parent has called stop");
         until("it drains", || get(addr, "/").is_err());
         subject.signal(Signal::TERM);
@@ -428,7 +428,7 @@ fn a_parent_that_does_not_receive_delays_no_workers() {
         let mut subject = Subject::start(&[kind, LOCAL, "count=2", "parent=deaf", "drain=1000"]);
         let addr = subject.addr(2);
         for _ in 0..200 {
-            get(addr, "/tell").unwrap();
+            get(addr, "/send").unwrap();
         }
         get(addr, "/others").unwrap();
         subject.wait_for("got avast");

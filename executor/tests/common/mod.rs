@@ -44,21 +44,21 @@ impl Trace {
 }
 
 /// A future that records "poll a" and "drop a". A closure implements its polls.
-pub(crate) struct Told<F> {
+pub(crate) struct Traced<F> {
     name: &'static str,
     trace: Trace,
     step: F,
 }
 
-pub(crate) fn told<F, T>(trace: &Trace, name: &'static str, step: F) -> Told<F>
+pub(crate) fn traced<F, T>(trace: &Trace, name: &'static str, step: F) -> Traced<F>
 where
     F: FnMut(&mut Context<'_>) -> Poll<T> + Unpin,
 {
     let trace = trace.clone();
-    Told { name, trace, step }
+    Traced { name, trace, step }
 }
 
-impl<F, T> Future for Told<F>
+impl<F, T> Future for Traced<F>
 where
     F: FnMut(&mut Context<'_>) -> Poll<T> + Unpin,
 {
@@ -70,7 +70,7 @@ where
     }
 }
 
-impl<F> Drop for Told<F> {
+impl<F> Drop for Traced<F> {
     fn drop(&mut self) {
         self.trace.push(format!("drop {}", self.name));
     }
@@ -121,7 +121,7 @@ impl<F: FnOnce()> Drop for OnDrop<F> {
 }
 
 /// Records "drop a" when it is dropped.
-pub(crate) fn says_drop(trace: &Trace, name: &'static str) -> OnDrop<impl FnOnce() + use<>> {
+pub(crate) fn records_drop(trace: &Trace, name: &'static str) -> OnDrop<impl FnOnce() + use<>> {
     let trace = trace.clone();
     on_drop(move || trace.push(format!("drop {name}")))
 }

@@ -191,12 +191,12 @@ struct World {
     handles: RefCell<Vec<Option<Task<Output>>>>,
     wakers: RefCell<Vec<Option<Waker>>>,
     driver: Waker,
-    rings: Arc<Bell>,
+    driver_wakes: Arc<DriverWaker>,
 }
 
-struct Bell(AtomicUsize);
+struct DriverWaker(AtomicUsize);
 
-impl Wake for Bell {
+impl Wake for DriverWaker {
     fn wake(self: Arc<Self>) {
         self.0.fetch_add(1, SeqCst);
     }
@@ -204,15 +204,15 @@ impl Wake for Bell {
 
 impl World {
     fn run(program: &Rc<Program>) -> Vec<String> {
-        let rings = Arc::new(Bell(AtomicUsize::new(0)));
+        let driver_wakes = Arc::new(DriverWaker(AtomicUsize::new(0)));
         let world = Rc::new(World {
             program: program.clone(),
             words: RefCell::default(),
             executor: RefCell::new(Some(Rc::new(Executor::new()))),
             handles: RefCell::default(),
             wakers: RefCell::default(),
-            driver: Waker::from(rings.clone()),
-            rings,
+            driver: Waker::from(driver_wakes.clone()),
+            driver_wakes,
         });
         for act in &program.acts {
             match act {
@@ -224,8 +224,10 @@ impl World {
             }
             let executor = world.executor.borrow().clone().expect("it is there");
             let (tasks, ready) = (executor.tasks(), executor.has_ready());
-            let rings = world.rings.0.load(SeqCst);
-            world.say(format!("{tasks} tasks, ready: {ready}, {rings} rings"));
+            let driver_wakes = world.driver_wakes.0.load(SeqCst);
+            world.say(format!(
+                "{tasks} tasks, ready: {ready}, {driver_wakes} driver wakes"
+            ));
         }
         world.end();
         let tasks = world.handles.borrow().len();
@@ -431,14 +433,14 @@ struct Model {
     free: Vec<usize>,
     /// Remote wakes in order of their slots' first wake. Each slot has the woken task. If several
     /// tasks of one slot were woken, the value is None and the slot's current task is woken.
-    mail: (Vec<usize>, HashMap<usize, Option<usize>>),
+    inbox: (Vec<usize>, HashMap<usize, Option<usize>>),
     live: usize,
-    rings: usize,
+    driver_wakes: usize,
     /// The number of executors before this one.
     epoch: usize,
     is_running: bool,
     is_closed: bool,
-    is_resting: bool,
+    is_parked: bool,
     /// Whether the driver's waker is stored for local wakes, and for remote wakes.
     driver: (bool, bool),
 }
@@ -479,13 +481,13 @@ impl Model {
             queue: VecDeque::new(),
             slots: Vec::new(),
             free: Vec::new(),
-            mail: Default::default(),
+            inbox: Default::default(),
             live: 0,
-            rings: 0,
+            driver_wakes: 0,
             epoch: 0,
             is_running: false,
             is_closed: false,
-            is_resting: true,
+            is_parked: true,
             driver: (false, false),
         };
         for act in &program.acts {
@@ -493,8 +495,10 @@ impl Model {
                 Act::Restart => model.end(),
                 act => model.act(*act, None),
             }
-            let (tasks, ready, rings) = (model.live, model.has_ready(), model.rings);
-            model.say(format!("{tasks} tasks, ready: {ready}, {rings} rings"));
+            let (tasks, ready, driver_wakes) = (model.live, model.has_ready(), model.driver_wakes);
+            model.say(format!(
+                "{tasks} tasks, ready: {ready}, {driver_wakes} driver wakes"
+            ));
         }
         model.end();
         for task in 0..model.tasks.len() {
@@ -508,7 +512,7 @@ impl Model {
     }
 
     fn has_ready(&self) -> bool {
-        !self.mail.0.is_empty() || !self.queue.is_empty()
+        !self.inbox.0.is_empty() || !self.queue.is_empty()
     }
 
     fn act(&mut self, act: Act, me: Option<usize>) {
@@ -604,8 +608,8 @@ impl Model {
     }
 
     fn stir(&mut self) {
-        if std::mem::take(&mut self.is_resting) && self.driver.0 {
-            self.rings += 1;
+        if std::mem::take(&mut self.is_parked) && self.driver.0 {
+            self.driver_wakes += 1;
         }
     }
 
@@ -620,7 +624,7 @@ impl Model {
             return;
         }
         let slot = self.tasks[n].slot;
-        let (order, which) = &mut self.mail;
+        let (order, which) = &mut self.inbox;
         match which.get_mut(&slot) {
             Some(which) if *which == Some(n) => {}
             Some(which) => *which = None,
@@ -630,14 +634,14 @@ impl Model {
             }
         }
         if std::mem::take(&mut self.driver.1) {
-            self.rings += 1;
+            self.driver_wakes += 1;
         }
     }
 
     fn tick(&mut self, budget: usize) {
-        (self.is_running, self.is_resting) = (true, false);
-        if !self.driver.0 || !self.mail.0.is_empty() {
-            let (order, which) = std::mem::take(&mut self.mail);
+        (self.is_running, self.is_parked) = (true, false);
+        if !self.driver.0 || !self.inbox.0.is_empty() {
+            let (order, which) = std::mem::take(&mut self.inbox);
             for slot in order {
                 let woken = which[&slot].or(self.slots[slot]);
                 woken.into_iter().for_each(|n| _ = self.queue(n));
@@ -656,7 +660,7 @@ impl Model {
                 polled += 1;
             }
         }
-        (self.is_running, self.is_resting) = (false, true);
+        (self.is_running, self.is_parked) = (false, true);
         self.say(format!("{polled}, ready: {}", self.has_ready()));
     }
 
@@ -838,10 +842,10 @@ impl Model {
             }
         }
         self.epoch += 1;
-        (self.is_closed, self.is_resting, self.driver) = (false, true, (false, false));
+        (self.is_closed, self.is_parked, self.driver) = (false, true, (false, false));
         self.queue.clear();
         self.slots.clear();
         self.free.clear();
-        self.mail = Default::default();
+        self.inbox = Default::default();
     }
 }

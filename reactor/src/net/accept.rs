@@ -288,9 +288,8 @@ macro_rules! listener {
 
             fn try_from(listener: $std) -> std::io::Result<$listener> {
                 listener.set_nonblocking(true)?;
-                Ok($listener {
-                    acceptor: Acceptor::new(crate::async_io::Async::new_nonblocking(listener)?),
-                })
+                let io = crate::async_io::Async::new_nonblocking(listener)?;
+                Ok($listener { acceptor: Acceptor::new(io) })
             }
         }
 

@@ -79,10 +79,8 @@ impl Target for str {
         if let Ok(addr) = self.parse::<SocketAddr>() {
             return Addrs::Known(vec![addr]);
         }
-        match self
-            .rsplit_once(':')
-            .map(|(host, port)| (host, port.parse()))
-        {
+        let parts = self.rsplit_once(':');
+        match parts.map(|(host, port)| (host, port.parse())) {
             Some((host, Ok(port))) => Addrs::Name(host.to_owned(), port),
             _ => Addrs::Invalid(io::Error::new(
                 io::ErrorKind::InvalidInput,

@@ -249,9 +249,8 @@ fn listen(addr: &SocketAddr) -> io::Result<TcpListener> {
     let socket = socket_for(addr, SocketType::STREAM)?;
     sys::set_reuse_addr(&socket)?;
     sys::listen(&socket, addr)?;
-    Ok(TcpListener {
-        acceptor: Acceptor::new(Async::new_nonlingering(socket.into())?),
-    })
+    let acceptor = Acceptor::new(Async::new_nonlingering(socket.into())?);
+    Ok(TcpListener { acceptor })
 }
 
 async fn connect_to_addr(addr: SocketAddr) -> io::Result<Async<sys::TcpStream>> {

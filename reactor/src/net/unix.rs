@@ -308,9 +308,8 @@ fn address(path: &Path) -> io::Result<SocketAddrUnix> {
 fn listen(path: &Path) -> io::Result<UnixListener> {
     let socket = sys::socket(AddressFamily::UNIX, SocketType::STREAM)?;
     sys::listen(&socket, &address(path)?)?;
-    Ok(UnixListener {
-        acceptor: Acceptor::new(Async::new_nonlingering(socket.into())?),
-    })
+    let acceptor = Acceptor::new(Async::new_nonlingering(socket.into())?);
+    Ok(UnixListener { acceptor })
 }
 
 async fn connect(path: &Path) -> io::Result<Async<sys::UnixStream>> {

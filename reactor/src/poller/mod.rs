@@ -23,7 +23,8 @@ pub(crate) use epoll::{HAS_EXCLUSIVE, Notifier, Poller};
 #[cfg(not(all(target_os = "linux", not(windlass_portable))))]
 pub(crate) use portable::{HAS_EXCLUSIVE, Notifier, Poller};
 
-/// A readiness that a task can wait for.
+/// A readiness that a task can wait for. `repr(u8)` for readers outside of the process.
+#[repr(u8)]
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Interest {
     Read,

@@ -122,10 +122,8 @@ impl Poller {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
-        let expired = self
-            .deadline
-            .get()
-            .is_some_and(|at| at <= crate::clock::now());
+        let deadline = self.deadline.get();
+        let expired = deadline.is_some_and(|at| at <= crate::clock::now());
         if expired {
             self.deadline.set(None);
         }

@@ -175,10 +175,10 @@ pub(crate) fn in_child_with(variables: &[(&str, &str)], name: &str, body: impl F
         .envs(variables.iter().copied())
         .output()
         .unwrap();
-    let said = [output.stdout, output.stderr].concat();
-    let said = String::from_utf8_lossy(&said);
-    assert!(output.status.success(), "{said}");
-    assert!(said.contains("1 passed"), "it did not run: {said}");
+    let text = [output.stdout, output.stderr].concat();
+    let text = String::from_utf8_lossy(&text);
+    assert!(output.status.success(), "{text}");
+    assert!(text.contains("1 passed"), "it did not run: {text}");
 }
 
 /// The number of descriptors of this process.

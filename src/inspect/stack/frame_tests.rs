@@ -105,8 +105,8 @@ fn a_task_that_waits_for_a_mutex_is_unwound_to_its_poll() {
     let guard = mutex.lock().unwrap();
     let waiting = mutex.clone();
     let subject = Subject::start(move |_| in_task(move || drop(waiting.lock().unwrap())));
-    let stack = stack_with(&subject, &mut stacks, "futex");
-    assert_ends_at_task(&stack, &["futex"]);
+    let stack = stack_with(&subject, &mut stacks, "lock_contended");
+    assert_ends_at_task(&stack, &["lock_contended"]);
     drop(guard);
     subject.end();
 }

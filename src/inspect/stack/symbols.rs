@@ -8,17 +8,49 @@ use addr2line::Loader;
 use super::unwind::Address;
 use super::{Frame, Stack};
 
-/// The functions that call the code of a task or of the main future. A stack ends before them.
-const CALLERS_OF_TASKS: [&str; 5] = [
-    "windlass_executor::cell::poll",
-    "windlass_executor::cell::drop_stage",
-    "windlass_executor::cell::drop_finished",
-    "windlass_executor::executor::Run<",
-    "windlass_executor::executor::ExecutorInner>::turn",
+/// The functions that call the code of a task, of the main future, or the `main` function of a
+/// program or thread. A stack ends before them.
+///
+/// Each has its path, and its name and file for a function that is inlined. `line-tables-only`
+/// debug information has no paths. The compiler writes the path of a method in one of two ways.
+const CALLERS: [(&str, &str, &str); 8] = [
+    ("windlass_executor::cell::poll", "poll", "src/cell.rs"),
+    (
+        "windlass_executor::cell::poll",
+        "{closure#0}",
+        "src/cell.rs",
+    ),
+    (
+        "windlass_executor::cell::drop_stage",
+        "drop_stage",
+        "src/cell.rs",
+    ),
+    (
+        "windlass_executor::cell::drop_finished",
+        "drop_finished",
+        "src/cell.rs",
+    ),
+    (
+        "windlass_executor::executor::Run<",
+        "poll",
+        "src/executor.rs",
+    ),
+    (
+        "windlass_executor::executor::<impl windlass_executor::inner::ExecutorInner>::turn",
+        "turn",
+        "src/executor.rs",
+    ),
+    (
+        "windlass_executor::inner::ExecutorInner>::turn",
+        "turn",
+        "src/executor.rs",
+    ),
+    (
+        "std::sys::backtrace::__rust_begin_short_backtrace",
+        "__rust_begin_short_backtrace",
+        "src/sys/backtrace.rs",
+    ),
 ];
-
-/// Calls the `main` function of a program or thread.
-const CALLER_OF_MAIN: &str = "__rust_begin_short_backtrace";
 
 /// Functions of std between the caller of a task and the task.
 const NOISE: [&str; 5] = [
@@ -41,7 +73,7 @@ impl Symbols {
         let mut frames = Vec::new();
         for address in addresses {
             for frame in self.frames(address) {
-                if is_any_of(&frame, &CALLERS_OF_TASKS) || is_any_of(&frame, &[CALLER_OF_MAIN]) {
+                if is_caller(&frame) {
                     remove_noise(&mut frames);
                     return Stack {
                         frames,
@@ -82,8 +114,10 @@ impl Symbols {
         if frames.is_empty() {
             frames.push(frame);
         }
-        if let Some(outermost) = frames.last_mut().filter(|frame| frame.symbol.is_none()) {
-            outermost.symbol = symbol(loader, address, offset, module.base);
+        if let Some(outermost) = frames.last_mut() {
+            // It has the path, which debug information may lack.
+            let symbol = symbol(loader, address, offset, module.base);
+            outermost.symbol = symbol.or(outermost.symbol.take());
         }
         frames
     }
@@ -119,14 +153,31 @@ fn debug_frames(loader: &Loader, offset: u64, template: &Frame) -> Vec<Frame> {
     frames
 }
 
-fn is_any_of(frame: &Frame, names: &[&str]) -> bool {
+fn is_caller(frame: &Frame) -> bool {
     let symbol = frame.symbol.as_deref().unwrap_or_default();
-    names.iter().any(|name| symbol.contains(name))
+    let file = frame.file_line.as_ref().map_or("", |(file, _)| file);
+    let (name, _) = symbol.split_once('<').unwrap_or((symbol, ""));
+    let is_in = |end: &str| {
+        let folder = file.strip_suffix(end).and_then(|it| it.strip_suffix('/'));
+        let folder = folder.and_then(|folder| folder.rsplit('/').next());
+        folder.is_some_and(|it| {
+            it == "std" || it == "executor" || it.starts_with("windlass-executor")
+        })
+    };
+    CALLERS
+        .iter()
+        .any(|&(path, short, end)| begins_with(frame, path) || name == short && is_in(end))
+}
+
+fn begins_with(frame: &Frame, path: &str) -> bool {
+    let symbol = frame.symbol.as_deref().unwrap_or_default();
+    symbol.trim_start_matches('<').starts_with(path)
 }
 
 /// Removes the outermost frames that are std's.
 fn remove_noise(frames: &mut Vec<Frame>) {
-    while frames.last().is_some_and(|frame| is_any_of(frame, &NOISE)) {
+    let is_noise = |frame: &Frame| NOISE.iter().any(|path| begins_with(frame, path));
+    while frames.last().is_some_and(is_noise) {
         frames.pop();
     }
 }

@@ -75,7 +75,7 @@ fn the_innermost_frame_has_a_module() {
     subject.end();
 }
 
-fn sample(stacks: &mut Stacks, handle: &ThreadHandle) -> super::Sample {
+fn sample(stacks: &mut Stacks, handle: &ThreadHandle) -> super::platform::Sample {
     let start = Instant::now();
     loop {
         if let Some(sample) = stacks.capture(handle, LIMIT) {
@@ -114,6 +114,21 @@ fn the_caller_and_an_exited_thread_have_no_stack() {
     let handle = subject.handle.clone();
     subject.end();
     assert!(stacks.capture(&handle, LIMIT).is_none());
+}
+
+#[test]
+fn a_watchdog_can_be_started_on_another_thread() {
+    let _turn = turn();
+    let mut stacks = Stacks::new(None).unwrap();
+    let subject = Subject::start(|stop| spin_until(&stop));
+    let handle = subject.handle.clone();
+    let watchdog = thread::spawn(move || sample(&mut stacks, &handle).to_string());
+    let text = watchdog.join().unwrap();
+    assert!(
+        text.starts_with("pc 0x") && text.contains(", sp 0x"),
+        "{text}"
+    );
+    subject.end();
 }
 
 #[test]
@@ -157,18 +172,20 @@ fn captures_at_full_speed_disturb_no_thread() {
     let _turn = turn();
     let mut stacks = Stacks::new(None).unwrap();
     let subject = Subject::start(torture);
-    let (mut captured, mut frames) = (0, 0);
+    let (mut captured, mut frames, mut truncated) = (0, 0, 0);
     let start = Instant::now();
     for round in 0..captures() {
         if let Some(sample) = stacks.capture(&subject.handle, LIMIT) {
             captured += 1;
             if round % 16 == 0 {
-                frames += stacks.resolve(&sample).frames.len();
+                let stack = stacks.resolve(&sample);
+                frames += stack.frames.len();
+                truncated += u32::from(stack.truncated);
             }
         }
     }
     println!(
-        "{captured} stacks in {:?}, {frames} frames of each 16th",
+        "{captured} stacks in {:?}; of each 16th {frames} frames, {truncated} truncated",
         start.elapsed()
     );
     assert!(captured > captures() / 2, "{captured} captures succeeded");
