@@ -15,8 +15,7 @@ use super::track;
 use super::wait::{Wait, signals_text};
 use super::wait_point::{self, FacadeGroup, FacadeSource, FacadeWait};
 use super::wait_point::{SourceKind, WaitKind, WakerId};
-use crate::runtime::list_job_receivers;
-use crate::waits::{FileOperationKind, Place};
+use crate::waits::{FileOperationKind, Place, list_job_receivers};
 
 /// A task at the time of a listing.
 ///
