@@ -75,8 +75,7 @@
 //!   without I/O in between.
 //! * [`workers`](mod@workers): several processes or threads, each with its own loop.
 //! * [`sync`]: channels and locks of one thread.
-//! * [`inspect`]: a view into a running program: its tasks, their waits, deadlocks, metrics, and a
-//!   watchdog that reports stalls.
+//! * [`inspect`]: the tasks of a running program with their waits, deadlocks, stalls, and metrics.
 //! * The [`futures`](https://docs.rs/futures) crate has combinators (`join!`, `select!`, streams).
 //!   Any channel between threads works.
 //!

@@ -234,17 +234,18 @@ impl ExecutorInner {
         let table = self.table();
         // Between the polls of tasks, the loop polls the main future.
         let polls_main = self.is_running.get() && !table.cells().any(|cell| cell.has(RUNNING));
-        let is_running = |cell: &Ref| cell.has(RUNNING) || (cell.has(MAIN) && polls_main);
         let id_in = |slot| TaskId::of_key(table.key_in(slot)?);
         let cells = table.cells().map(|cell| TaskEntry {
             id: TaskId(cell.key.get()),
             name: self.name(cell),
             spawned_at: cell.spawned_at,
             is_main: cell.has(MAIN),
-            state: match (is_running(cell), cell.has(QUEUED)) {
-                (true, _) => TaskState::Running,
-                (false, true) => TaskState::Ready,
-                (false, false) => TaskState::Waiting,
+            state: if cell.has(RUNNING) || (cell.has(MAIN) && polls_main) {
+                TaskState::Running
+            } else if cell.has(QUEUED) {
+                TaskState::Ready
+            } else {
+                TaskState::Waiting
             },
             joiner: cell.joiner().and_then(id_in),
             foreign_joiner: table.foreign_joiner(cell).and_then(TaskId::of_waker),

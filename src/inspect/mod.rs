@@ -1,21 +1,24 @@
-//! A view into a running program: its tasks, their waits, deadlocks, metrics, and stalls.
+//! A view into a running program: its tasks, their waits, deadlocks, stalls, and metrics.
 //!
 //! [`tasks`] lists the tasks of this thread with the events that they wait for, and
 //! [`Runtime::tasks`](crate::Runtime::tasks) lists the tasks of one runtime. [`track`] adds how
-//! often and for how long they were polled. A listing inverts the tables by which events find their
-//! tasks. So programs that list nothing pay nothing.
+//! often and for how long they were polled.
 //!
 //! A loop that sleeps while nothing can wake its tasks prints a note on standard error after one
 //! second. [`Builder::on_deadlock`](crate::Builder::on_deadlock) replaces the note, for example to
 //! let a test fail. [`deadlock`] finds tasks that wait for each other while others run.
 //!
 //! [`watch`] starts a watchdog, which reports stalls of the loops while they last. The environment
-//! variable `WINDLASS_WATCH=50ms` starts it in any program.
+//! variable `WINDLASS_WATCH=50ms` starts it in any program. [`metrics`] counts the work of all loops,
+//! and [`serve`] shows all of it on a page.
 //!
 //! ```text
 //! windlass: task 12 "parser", spawned at src/main.rs:40:9, has blocked the loop of thread main for
 //! 50 ms: on the CPU for 49 of 50 ms; 1,204 other tasks wait
 //! ```
+//!
+//! A listing inverts the tables by which events find their tasks. So programs that list nothing pay
+//! nothing.
 
 mod deadlock;
 mod descriptor;
@@ -23,7 +26,6 @@ mod graph;
 mod id_map;
 pub(crate) mod loops;
 mod metrics;
-pub(crate) mod observers;
 #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 pub mod outside;
 mod poll_times;
@@ -38,14 +40,15 @@ pub(crate) mod stack;
 mod stall;
 #[cfg(target_os = "linux")]
 pub(crate) mod system_call;
-mod tasks;
 pub(crate) mod thread_counters;
 mod thread_notifier;
 pub(crate) mod thread_state;
+pub(crate) mod watchdog;
+pub(crate) mod observers;
+mod tasks;
 mod track;
 mod wait;
 pub(crate) mod wait_point;
-pub(crate) mod watchdog;
 
 pub use deadlock::{Deadlock, deadlock};
 pub(crate) use deadlock::{

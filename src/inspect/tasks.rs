@@ -13,7 +13,7 @@ use super::descriptor::describe;
 use super::id_map::IdMap;
 use super::track;
 use super::wait::{Wait, signals_text};
-use super::wait_point::{self, FacadeGroup, FacadeSource, FacadeWait};
+use super::wait_point::{self, FacadeGroup, FacadeWait};
 use super::wait_point::{SourceKind, WaitKind, WakerId};
 use crate::waits::{FileOperationKind, Place, list_job_receivers};
 
@@ -259,7 +259,7 @@ impl Waits {
             return;
         };
         let sources = wait_point::list_sources().into_iter();
-        let sources: HashMap<_, _> = sources.map(|it| (i64::from(it.fd), it)).collect();
+        let sources: HashMap<_, _> = sources.map(|it| (i64::from(it.fd), it.kind)).collect();
         let now = Instant::now();
         for wait in reactor.list_waits() {
             let waker = WakerId {
@@ -362,8 +362,8 @@ fn watched_fd(event: &WaitEvent) -> i64 {
     }
 }
 
-fn describe_source(source: &FacadeSource) -> Wait {
-    match &source.kind {
+fn describe_source(source: &SourceKind) -> Wait {
+    match source {
         SourceKind::Child { pid } => Wait::Child { pid: *pid },
         SourceKind::Signals(signals) => Wait::Signal {
             what: signals_text(signals),

@@ -4,7 +4,7 @@
 //! tasks that are joined. Everything else is here.
 
 pub(crate) use crate::waits::{
-    FacadeGroup, FacadeSource, FacadeWait, SourceKind, WaitKind, WakerId, list_sources,
+    FacadeGroup, FacadeWait, SourceKind, WaitKind, WakerId, list_sources,
 };
 
 use crate::{blocking, fs, waits};

@@ -21,8 +21,8 @@ use super::hook::{Hook, HookWaker};
 pub struct Builder {
     timer_slack: Option<Duration>,
     on_wake: Option<Hook>,
-    on_deadlock: Option<Handler>,
     is_unlisted: bool,
+    on_deadlock: Option<Handler>,
 }
 
 impl Builder {
@@ -30,8 +30,8 @@ impl Builder {
         Builder {
             timer_slack: None,
             on_wake: None,
-            on_deadlock: None,
             is_unlisted: false,
+            on_deadlock: None,
         }
     }
 
@@ -93,6 +93,12 @@ impl Builder {
         self
     }
 
+    /// Hides the runtime from the list of loops. This is for the runtime that shows them.
+    pub(crate) fn unlisted(mut self) -> Builder {
+        self.is_unlisted = true;
+        self
+    }
+
     /// Sets a function that is called when the loop is about to sleep while nothing can wake the
     /// tasks that are left. It replaces the note on standard error. A test panics here instead of
     /// hanging.
@@ -137,12 +143,6 @@ impl Builder {
         self
     }
 
-    /// Hides the runtime from the list of loops. This is for the runtime that shows them.
-    pub(crate) fn unlisted(mut self) -> Builder {
-        self.is_unlisted = true;
-        self
-    }
-
     /// Creates the runtime on this thread.
     ///
     /// # Errors
@@ -166,12 +166,12 @@ impl Builder {
             .on_wake
             .map(|hook| Arc::new(HookWaker::new(waker.clone(), hook)));
         let executor = Executor::new();
-        observers::attach(&executor);
         let registration = Registration::new(&executor, &reactor, !self.is_unlisted);
         watchdog::add_loop();
+        observers::attach(&executor);
         Ok(Runtime {
-            _final_reading: FinalReading::new(&registration),
             _deadlocks: watch_deadlocks(&reactor, self.on_deadlock),
+            _final_reading: FinalReading::new(&registration),
             registration,
             executor,
             reactor,

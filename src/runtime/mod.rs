@@ -268,20 +268,6 @@ impl Runtime {
         self.reactor.next_deadline()
     }
 
-    /// Lists the tasks of this runtime, with their waits. See
-    /// [`inspect::tasks`](crate::inspect::tasks).
-    ///
-    /// ```
-    /// let runtime = windlass::Runtime::new()?;
-    /// let task = runtime.spawn(std::future::pending::<()>()).named("idle");
-    /// println!("{}", runtime.tasks()[0]);
-    /// assert_eq!(runtime.tasks()[0].name.as_deref(), Some("idle"));
-    /// # Ok::<(), std::io::Error>(())
-    /// ```
-    pub fn tasks(&self) -> Vec<TaskInfo> {
-        tasks_of(&self.executor.list_tasks())
-    }
-
     /// Returns the metrics of this runtime, since it was created.
     ///
     /// Runtimes of one thread share its reactor, and each counts the turns, timers, sources and
@@ -302,6 +288,20 @@ impl Runtime {
         let mut metrics = self.registration.entry().metrics();
         metrics.add_process();
         metrics
+    }
+
+    /// Lists the tasks of this runtime, with their waits. See
+    /// [`inspect::tasks`](crate::inspect::tasks).
+    ///
+    /// ```
+    /// let runtime = windlass::Runtime::new()?;
+    /// let task = runtime.spawn(std::future::pending::<()>()).named("idle");
+    /// println!("{}", runtime.tasks()[0]);
+    /// assert_eq!(runtime.tasks()[0].name.as_deref(), Some("idle"));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn tasks(&self) -> Vec<TaskInfo> {
+        tasks_of(&self.executor.list_tasks())
     }
 
     /// Returns a handle that spawns tasks on this runtime from other threads.

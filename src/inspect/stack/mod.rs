@@ -51,8 +51,6 @@ mod frame_tests;
 
 use std::fmt;
 
-#[cfg(test)]
-pub(crate) use platform::Sample;
 pub(crate) use platform::{Stacks, ThreadHandle};
 
 /// The stack of a thread, from the innermost frame to the poll of its task.
