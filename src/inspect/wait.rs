@@ -382,6 +382,22 @@ impl Wait {
                 write!(f, "{wanted} wanted, {available} available")
             }
             Wait::Event { created_at } => write!(f, "event{}", created(created_at)),
+            Wait::Group {
+                created_at,
+                children,
+                queued,
+            } => {
+                write!(f, "end of a child of the group{}", created(created_at))?;
+                fmt_children(f, children, *queued)
+            }
+            Wait::Scope { children } => write!(f, "{children} children of a scope"),
+            Wait::Stop { created_at } => write!(f, "stop{}", created(created_at)),
+            _ => self.fmt_channel(f),
+        }
+    }
+
+    fn fmt_channel(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
             Wait::Send {
                 created_at,
                 capacity,
@@ -400,16 +416,6 @@ impl Wait {
             Wait::Closed { created_at } => {
                 write!(f, "close of the oneshot channel{}", created(created_at))
             }
-            Wait::Group {
-                created_at,
-                children,
-                queued,
-            } => {
-                write!(f, "end of a child of the group{}", created(created_at))?;
-                fmt_children(f, children, *queued)
-            }
-            Wait::Scope { children } => write!(f, "{children} children of a scope"),
-            Wait::Stop { created_at } => write!(f, "stop{}", created(created_at)),
             other => unreachable!("{other:?} is described by `Display`"),
         }
     }
