@@ -474,3 +474,29 @@ fn a_hundred_thousand_tasks_are_listed() {
         assert!(inspect::deadlock().is_none());
     });
 }
+
+#[test]
+fn tasks_are_listed_while_a_thread_ends() {
+    struct ListOnDrop(Runtime, std::sync::mpsc::Sender<usize>);
+    impl Drop for ListOnDrop {
+        fn drop(&mut self) {
+            inspect::track(false);
+            inspect::track(true);
+            self.0.turn(Some(Duration::ZERO)).unwrap();
+            self.1.send(inspect::tasks().len()).unwrap();
+        }
+    }
+    thread_local!(static LATE: RefCell<Option<ListOnDrop>> = const { RefCell::new(None) });
+    for is_tracked_first in [false, true] {
+        let (post, posted) = std::sync::mpsc::channel();
+        let thread = std::thread::spawn(move || {
+            inspect::track(is_tracked_first);
+            let runtime = Runtime::builder().on_deadlock(|_| ()).build().unwrap();
+            runtime.spawn(pending::<()>()).detach();
+            LATE.set(Some(ListOnDrop(runtime, post)));
+            inspect::track(true);
+        });
+        thread.join().unwrap();
+        assert_eq!(posted.recv(), Ok(1));
+    }
+}

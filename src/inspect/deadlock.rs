@@ -226,17 +226,11 @@ fn on_idle() -> Option<Duration> {
     if tasks == 0 || IS_HANDLING.get() {
         return None;
     }
-    let handler = HANDLERS.with_borrow(|handlers| handlers.last().cloned());
+    // While the thread ends, the list may be gone.
+    let handler = HANDLERS.try_with(|handlers| handlers.borrow().last().cloned());
+    let handler = handler.ok().flatten();
     let now = Instant::now();
-    let (since, patience) = match WATCH.get() {
-        Watch::Settled { polls: at } if at == polls => return None,
-        Watch::Suspected {
-            polls: at,
-            since,
-            patience,
-        } if at == polls => (since, patience),
-        _ => (now, PATIENCE),
-    };
+    let (since, patience) = suspected(polls, now)?;
     let left = patience.saturating_sub(now - since + TOLERANCE);
     let findings = if handler.is_some() || left.is_zero() {
         examine()
@@ -265,6 +259,19 @@ fn on_idle() -> Option<Duration> {
     }
     report(handler);
     None
+}
+
+/// Returns since when no task was polled, and the patience. `None` if the tasks were examined.
+fn suspected(polls: usize, now: Instant) -> Option<(Instant, Duration)> {
+    match WATCH.get() {
+        Watch::Settled { polls: at } if at == polls => None,
+        Watch::Suspected {
+            polls: at,
+            since,
+            patience,
+        } if at == polls => Some((since, patience)),
+        _ => Some((now, PATIENCE)),
+    }
 }
 
 /// Whether tasks can ever run again.

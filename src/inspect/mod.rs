@@ -9,8 +9,8 @@
 //! let a test fail. [`deadlock`] finds tasks that wait for each other while others run.
 //!
 //! [`watch`] starts a watchdog, which reports stalls of the loops while they last. The environment
-//! variable `WINDLASS_WATCH=50ms` starts it in any program. [`metrics`] counts the work of all loops,
-//! and [`serve`] shows all of it on a page.
+//! variable `WINDLASS_WATCH=50ms` starts it in any program. [`metrics()`] counts the work of all
+//! loops, and [`serve()`] shows all of it on a page.
 //!
 //! ```text
 //! windlass: task 12 "parser", spawned at src/main.rs:40:9, has blocked the loop of thread main for

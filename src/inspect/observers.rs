@@ -12,13 +12,18 @@ thread_local!(static OBSERVERS: RefCell<Observers> = const { RefCell::new(Vec::n
 
 /// Makes `observer` observe all executors of this thread, also those that are created later.
 pub(crate) fn add(observer: Rc<dyn Observer>) {
-    OBSERVERS.with_borrow_mut(|observers| observers.push(observer));
+    // While the thread ends, the list may be gone.
+    let _ = OBSERVERS.try_with(|observers| observers.borrow_mut().push(observer));
     observe_all(all());
 }
 
 /// Stops what [`add`] has started.
 pub(crate) fn remove(observer: &Rc<dyn Observer>) {
-    OBSERVERS.with_borrow_mut(|observers| observers.retain(|it| !Rc::ptr_eq(it, observer)));
+    let _ = OBSERVERS.try_with(|observers| {
+        observers
+            .borrow_mut()
+            .retain(|it| !Rc::ptr_eq(it, observer));
+    });
     observe_all(all());
 }
 
@@ -32,11 +37,12 @@ pub(crate) fn attach(executor: &Executor) {
 }
 
 fn all() -> Option<Rc<dyn Observer>> {
-    OBSERVERS.with_borrow(|observers| match &observers[..] {
+    let observers = OBSERVERS.try_with(|observers| observers.borrow().clone());
+    match &observers.unwrap_or_default()[..] {
         [] => None,
         [one] => Some(one.clone()),
-        several => Some(Rc::new(Several(several.to_vec())) as _),
-    })
+        several => Some(Rc::new(Several(several.to_vec()))),
+    }
 }
 
 struct Several(Vec<Rc<dyn Observer>>);

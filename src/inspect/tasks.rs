@@ -13,9 +13,9 @@ use super::descriptor::describe;
 use super::id_map::IdMap;
 use super::track;
 use super::wait::{Wait, signals_text};
-use super::wait_point::{self, FacadeGroup, FacadeWait, SourceKind, WaitKind, WakerId};
-use crate::runtime::list_job_receivers;
-use crate::waits::{FileOperationKind, Place};
+use super::wait_point::{self, FacadeGroup, FacadeWait};
+use super::wait_point::{SourceKind, WaitKind, WakerId};
+use crate::waits::{FileOperationKind, Place, list_job_receivers};
 
 /// A task at the time of a listing.
 ///

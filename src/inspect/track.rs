@@ -36,7 +36,9 @@ use super::observers;
 /// });
 /// ```
 pub fn track(collects: bool) {
-    let tracker = TRACKER.take();
+    let Ok(tracker) = TRACKER.try_with(Cell::take) else {
+        return; // the thread ends
+    };
     if tracker.is_some() == collects {
         TRACKER.set(tracker);
     } else if collects {
@@ -50,7 +52,8 @@ pub fn track(collects: bool) {
 
 /// Returns the statistics of a task, if they are collected.
 pub(crate) fn statistics(task: TaskId) -> Option<Statistics> {
-    let tracker = TRACKER.take();
+    // While the thread ends, it may be gone.
+    let tracker = TRACKER.try_with(Cell::take).ok()?;
     let found = tracker
         .as_ref()
         .and_then(|tracker| tracker.tasks.borrow().get(&task).copied());

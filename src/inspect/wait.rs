@@ -262,16 +262,18 @@ pub(crate) enum Origin {
     Unknown,
 }
 
-/// Prints ` created at src/main.rs:3:4`.
-struct CreatedAt(Place);
+/// Prints a place, such as ` created at src/main.rs:3:4`.
+struct At(&'static str, Place);
 
-impl fmt::Display for CreatedAt {
+impl fmt::Display for At {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            Some(place) => write!(f, " created at {place}"),
-            None => Ok(()),
-        }
+        let At(verb, place) = self;
+        place.map_or(Ok(()), |place| write!(f, " {verb} at {place}"))
     }
+}
+
+fn created(place: &Place) -> At {
+    At("created", *place)
 }
 
 impl fmt::Display for Wait {
@@ -290,36 +292,12 @@ impl fmt::Display for Wait {
             Wait::Lookup => f.write_str("lookup of a host name"),
             Wait::Join(task) => write!(f, "join of task {task}"),
             Wait::NextTurn => f.write_str("next turn, after a budget was used up"),
-            Wait::Blocking {
-                pool,
-                started_at,
-                is_running,
-            } => {
-                write!(f, "closure of the pool `{pool}` ({}", state(*is_running))?;
-                match started_at {
-                    Some(place) => write!(f, ", started at {place})"),
-                    None => f.write_str(")"),
-                }
-            }
-            Wait::File {
-                operation,
-                what,
-                is_running,
-                ..
-            } => {
-                let file = what.as_deref().unwrap_or("a file");
-                write!(f, "{operation} of {file} ({})", state(*is_running))
-            }
             Wait::FileOrder { running } => write!(f, "{running} earlier operations of its file"),
-            Wait::RemoteTask { spawned_at } => {
-                f.write_str("task of another runtime")?;
-                match spawned_at {
-                    Some(place) => write!(f, ", spawned at {place}"),
-                    None => Ok(()),
-                }
-            }
             Wait::Jobs { remotes } => write!(f, "jobs of {remotes} `Remote`s"),
             Wait::Unknown => f.write_str("unknown event, behind a combinator or of foreign code"),
+            Wait::Blocking { .. } | Wait::File { .. } | Wait::RemoteTask { .. } => {
+                self.fmt_elsewhere(f)
+            }
             _ => self.fmt_sync(f),
         }
     }
@@ -358,6 +336,33 @@ fn signal_text(signal: i32) -> String {
 }
 
 impl Wait {
+    /// Describes work that another thread or the system does.
+    fn fmt_elsewhere(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Wait::Blocking {
+                pool,
+                started_at,
+                is_running,
+            } => {
+                let (state, at) = (state(*is_running), At("started", *started_at));
+                write!(f, "closure of the pool `{pool}`{at}, {state}")
+            }
+            Wait::File {
+                operation,
+                what,
+                is_running,
+                ..
+            } => {
+                let file = what.as_deref().unwrap_or("a file");
+                write!(f, "{operation} of {file}, {}", state(*is_running))
+            }
+            Wait::RemoteTask { spawned_at } => {
+                write!(f, "task of another runtime{}", At("spawned", *spawned_at))
+            }
+            other => unreachable!("{other:?} is described by `Display`"),
+        }
+    }
+
     /// Describes an event that comes from this thread.
     fn fmt_sync(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -365,58 +370,52 @@ impl Wait {
                 created_at,
                 held_by,
             } => {
-                write!(f, "lock{}", CreatedAt(*created_at))?;
-                match held_by {
-                    Some(task) => write!(f, ", held by task {task}"),
-                    None => Ok(()),
-                }
+                write!(f, "lock{}", created(created_at))?;
+                held_by.map_or(Ok(()), |task| write!(f, ", held by task {task}"))
             }
             Wait::Semaphore {
                 created_at,
                 wanted,
                 available,
             } => {
-                let created_at = CreatedAt(*created_at);
-                write!(f, "permits of the semaphore{created_at}: ")?;
+                write!(f, "permits of the semaphore{}: ", created(created_at))?;
                 write!(f, "{wanted} wanted, {available} available")
             }
-            Wait::Event { created_at } => write!(f, "event{}", CreatedAt(*created_at)),
+            Wait::Event { created_at } => write!(f, "event{}", created(created_at)),
+            Wait::Group {
+                created_at,
+                children,
+                queued,
+            } => {
+                write!(f, "end of a child of the group{}", created(created_at))?;
+                fmt_children(f, children, *queued)
+            }
+            Wait::Scope { children } => write!(f, "{children} children of a scope"),
+            Wait::Stop { created_at } => write!(f, "stop{}", created(created_at)),
+            _ => self.fmt_channel(f),
+        }
+    }
+
+    fn fmt_channel(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
             Wait::Send {
                 created_at,
                 capacity,
             } => {
-                let created_at = CreatedAt(*created_at);
-                write!(f, "room in the channel{created_at}, capacity {capacity}")
+                let at = created(created_at);
+                write!(f, "room in the channel{at}, capacity {capacity}")
             }
             Wait::Receive {
                 channel,
                 created_at,
                 senders,
             } => {
-                write!(
-                    f,
-                    "value of the {channel} channel{}",
-                    CreatedAt(*created_at)
-                )?;
-                match senders {
-                    Some(senders) => write!(f, ", senders: {senders}"),
-                    None => Ok(()),
-                }
+                write!(f, "value of the {channel} channel{}", created(created_at))?;
+                senders.map_or(Ok(()), |senders| write!(f, ", senders: {senders}"))
             }
             Wait::Closed { created_at } => {
-                write!(f, "close of the oneshot channel{}", CreatedAt(*created_at))
+                write!(f, "close of the oneshot channel{}", created(created_at))
             }
-            Wait::Group {
-                created_at,
-                children,
-                queued,
-            } => {
-                let created_at = CreatedAt(*created_at);
-                write!(f, "end of a child of the group{created_at}")?;
-                fmt_children(f, children, *queued)
-            }
-            Wait::Scope { children } => write!(f, "{children} children of a scope"),
-            Wait::Stop { created_at } => write!(f, "stop{}", CreatedAt(*created_at)),
             other => unreachable!("{other:?} is described by `Display`"),
         }
     }

@@ -27,7 +27,6 @@ pub use builder::Builder;
 pub(crate) use guards::BlockOn;
 use guards::TurnGuard;
 use hook::HookWaker;
-pub(crate) use remote::list_job_receivers;
 pub use remote::{Remote, RemoteError, RemoteTask};
 
 /// The most polls of one `turn`. Equals the executor's budget.

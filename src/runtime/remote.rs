@@ -1,18 +1,17 @@
 //! Spawning and running closures from other threads.
 
-use std::cell::RefCell;
 use std::fmt;
 use std::future::{Future, poll_fn, ready};
 use std::panic::{Location, RefUnwindSafe, UnwindSafe};
 use std::pin::Pin;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures_channel::{mpsc, oneshot};
 use futures_core::Stream;
-use windlass_executor::{Panic, TaskId, drop_nested, spawn_at, yield_now};
+use windlass_executor::{Panic, drop_nested, spawn_at, yield_now};
 
-use crate::waits::RemoteWait;
+use crate::waits::{JobReceiver, RemoteWait};
 
 /// A handle that spawns tasks and runs closures on a runtime from any thread.
 ///
@@ -60,7 +59,7 @@ pub(crate) fn channel() -> (Remote, impl Future<Output = ()>) {
     let counted = Arc::new(());
     let remotes = Arc::downgrade(&counted);
     let arrivals = async move {
-        let _listed = ListedReceiver::new(remotes);
+        let _listed = JobReceiver::new(remotes);
         let mut arrived = 0;
         while let Some(job) = poll_fn(|cx| Pin::new(&mut jobs).poll_next(cx)).await {
             job();
@@ -75,45 +74,6 @@ pub(crate) fn channel() -> (Remote, impl Future<Output = ()>) {
         _counted: counted,
     };
     (remote, arrivals)
-}
-
-thread_local! {
-    /// The tasks of this thread that receive jobs, each with the count of its `Remote`s.
-    static RECEIVERS: RefCell<Vec<(TaskId, Weak<()>)>> = const { RefCell::new(Vec::new()) };
-}
-
-/// Lists the tasks of this thread that receive jobs, each with the number of `Remote`s beside the
-/// runtime's own.
-pub(crate) fn list_job_receivers() -> Vec<(TaskId, usize)> {
-    let of_others = |remotes: &Weak<()>| remotes.strong_count().saturating_sub(1);
-    RECEIVERS.with_borrow(|receivers| {
-        let receivers = receivers.iter();
-        receivers
-            .map(|(task, remotes)| (*task, of_others(remotes)))
-            .collect()
-    })
-}
-
-/// Keeps a task that receives jobs in the list.
-struct ListedReceiver(Option<TaskId>);
-
-impl ListedReceiver {
-    fn new(remotes: Weak<()>) -> Self {
-        let task = TaskId::current();
-        RECEIVERS.with_borrow_mut(|receivers| receivers.extend(task.map(|task| (task, remotes))));
-        ListedReceiver(task)
-    }
-}
-
-impl Drop for ListedReceiver {
-    fn drop(&mut self) {
-        // While the thread ends, the list may be gone.
-        let _ = RECEIVERS.try_with(|receivers| {
-            receivers
-                .borrow_mut()
-                .retain(|(task, _)| Some(*task) != self.0);
-        });
-    }
 }
 
 impl Remote {

@@ -5,6 +5,7 @@
 //! it when they are created or first waited for, so waiting and waking costs the same as without
 //! it. Listing only reads, and calls no user code.
 
+mod jobs;
 mod listed;
 mod remote;
 mod sources;
@@ -15,6 +16,7 @@ use std::task::{RawWakerVTable, Waker};
 
 use windlass_executor::TaskId;
 
+pub(crate) use jobs::{JobReceiver, list_job_receivers};
 pub(crate) use listed::{ListWaits, Listed, list_groups, list_objects};
 pub(crate) use remote::{RemoteWait, list_remote};
 pub(crate) use sources::{SourceLabel, list_sources};
