@@ -107,9 +107,9 @@ impl<T> Slab<T> {
         (index, &mut self[index])
     }
 
-    /// The number of entries, also of vacant ones.
-    pub(crate) fn len(&self) -> usize {
-        self.entries.len()
+    /// The value of the last entry, also if it is vacant.
+    pub(crate) fn last(&self) -> Option<&T> {
+        self.entries.last().map(|entry| &entry.value)
     }
 
     /// The entry's value, if there is such an entry.
