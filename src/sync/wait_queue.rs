@@ -17,14 +17,14 @@
 //! Cloning, waking and dropping a waker is user code, which runs only outside of borrows.
 
 use std::cell::{Cell, OnceCell, RefCell};
-use std::mem;
+use std::mem::{self, offset_of};
 use std::pin::Pin;
 use std::task::{Poll, Waker};
 
 use windlass_executor::discard_panic;
 
 use super::slab::{Index, Slab};
-use crate::waits::{FacadeWait, ListWaits, Listed, Place, WaitKind, WakerId};
+use crate::waits::{FacadeWait, ListWaits, Listed, ObjectKind, Place, WaitKind, WakerId};
 
 pub(crate) struct WaitQueue {
     /// Created for the first waiter.
@@ -33,7 +33,8 @@ pub(crate) struct WaitQueue {
     created_at: Place,
 }
 
-/// The object that the queue belongs to.
+/// The object that the queue belongs to. Readers outside of the process know the numbers.
+#[repr(u8)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum QueueOwner {
     Mutex,
@@ -49,6 +50,7 @@ pub(crate) enum QueueOwner {
 #[derive(Debug)]
 pub(crate) struct WaitKey(Index);
 
+#[repr(u8)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum WaitState {
     #[default]
@@ -94,9 +96,7 @@ impl WaitQueue {
                 holder: Cell::new(None),
             }))
         });
-        if self.owner != QueueOwner::Channel {
-            list.as_ref().join();
-        }
+        list.as_ref().join();
         list
     }
 
@@ -239,7 +239,7 @@ impl Others {
 }
 
 /// The waiters of a queue, at an address that stays the same.
-struct WaitList {
+pub(super) struct WaitList {
     /// No user code runs under the borrow.
     waiters: RefCell<Waiters>,
     owner: QueueOwner,
@@ -274,8 +274,29 @@ impl WaitList {
     }
 }
 
+impl WaitList {
+    pub(super) const OFFSETS: [usize; 2] = [
+        offset_of!(WaitList, owner),
+        offset_of!(WaitList, created_at),
+    ];
+
+    /// Where the waiters are in a list.
+    pub(super) fn waiters_offset() -> usize {
+        let waiters = RefCell::new(Waiters::new());
+        let inside = waiters.as_ptr().addr() - std::ptr::from_ref(&waiters).addr();
+        offset_of!(WaitList, waiters) + inside
+    }
+}
+
 impl ListWaits for WaitList {
+    fn kind(&self) -> ObjectKind {
+        ObjectKind::Queue
+    }
+
     fn list_waits(&self, waits: &mut Vec<FacadeWait>) {
+        if self.owner == QueueOwner::Channel {
+            return; // the channel lists them
+        }
         let waiters = self.waiters.borrow();
         waits.extend(waiters.waiting().map(|(waker, wants)| FacadeWait {
             waker,
@@ -299,7 +320,7 @@ impl ListWaits for WaitList {
     }
 }
 
-struct Waiters {
+pub(super) struct Waiters {
     slab: Slab<Waiter>,
     /// The ends of the list of those that are `Waiting`.
     first: Option<Index>,
@@ -307,7 +328,7 @@ struct Waiters {
 }
 
 #[derive(Default)]
-struct Waiter {
+pub(super) struct Waiter {
     state: WaitState,
     wants: usize,
     waker: Option<Waker>,
@@ -316,12 +337,21 @@ struct Waiter {
 }
 
 impl Waiter {
+    pub(super) const OFFSETS: [usize; 2] = [
+        Slab::<Waiter>::VALUE_OFFSET + offset_of!(Waiter, state),
+        Slab::<Waiter>::VALUE_OFFSET + offset_of!(Waiter, waker),
+    ];
+
     fn has(&self, waker: &Waker) -> bool {
         self.waker.as_ref().is_some_and(|own| own.will_wake(waker))
     }
 }
 
 impl Waiters {
+    pub(super) const ENTRIES_OFFSET: usize =
+        offset_of!(Waiters, slab) + Slab::<Waiter>::ENTRIES_OFFSET;
+    pub(super) const ENTRY_SIZE: usize = Slab::<Waiter>::ENTRY_SIZE;
+
     const fn new() -> Self {
         Waiters {
             slab: Slab::new(),

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::fmt;
 use std::marker::{PhantomData, PhantomPinned};
+use std::mem::offset_of;
 use std::ops::Deref;
 use std::panic::RefUnwindSafe;
 use std::pin::Pin;
@@ -13,10 +14,40 @@ use super::{FacadeGroup, FacadeWait};
 
 /// An object that lists its waits. It only reads, and runs no user code.
 pub(crate) trait ListWaits {
+    /// The kind of object, for readers outside of the process.
+    fn kind(&self) -> ObjectKind {
+        ObjectKind::Other
+    }
+
     fn list_waits(&self, waits: &mut Vec<FacadeWait>);
 
     /// Adds the group, if the object is one.
     fn list_group(&self, _groups: &mut Vec<FacadeGroup>) {}
+}
+
+/// The kinds of objects that readers outside of the process know by their numbers.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum ObjectKind {
+    Other,
+    /// A queue of waiters.
+    Queue,
+    /// A channel for many values.
+    Channel,
+    /// A channel for one value.
+    Oneshot,
+}
+
+/// Where the address of the object, its kind and the next node are in a node.
+pub(crate) const NODE_OFFSETS: [usize; 3] = [
+    offset_of!(Node, address),
+    offset_of!(Node, kind),
+    offset_of!(Node, next),
+];
+
+/// Returns the address of this thread's first node, for readers outside of the process.
+pub(crate) fn first_address() -> usize {
+    FIRST.with(|first| std::ptr::from_ref(first).expose_provenance())
 }
 
 /// An object that is in the list of its thread from [`join`](Listed::join) until it is dropped.
@@ -35,6 +66,9 @@ struct Node {
     object: Cell<Option<NonNull<dyn ListWaits>>>,
     previous: Cell<Option<Pointer>>,
     next: Cell<Option<Pointer>>,
+    /// The address and the kind of the object, for readers outside of the process.
+    address: Cell<usize>,
+    kind: Cell<ObjectKind>,
 }
 
 thread_local! {
@@ -49,6 +83,8 @@ impl<T> Listed<T> {
                 object: Cell::new(None),
                 previous: Cell::new(None),
                 next: Cell::new(None),
+                address: Cell::new(0),
+                kind: Cell::new(ObjectKind::Other),
             },
             object,
             _pinned: PhantomPinned,
@@ -63,7 +99,10 @@ impl<T: ListWaits + 'static> Listed<T> {
     pub(crate) fn join(self: Pin<&Self>) {
         let this = self.get_ref();
         if this.node.object.get().is_none() {
-            this.node.object.set(Some(NonNull::from(&this.object)));
+            let object = NonNull::from(&this.object);
+            this.node.address.set(object.as_ptr().expose_provenance());
+            this.node.kind.set(this.object.kind());
+            this.node.object.set(Some(object));
             let pointer = Some(Pointer(NonNull::from(&this.node)));
             let next = FIRST.replace(pointer);
             this.node.next.set(next);
@@ -107,6 +146,8 @@ fn for_each(mut f: impl FnMut(&dyn ListWaits)) {
 }
 
 /// The address of a node in the list.
+/// `repr(transparent)`, so that `None` is a null pointer for readers outside of the process.
+#[repr(transparent)]
 #[derive(Clone, Copy)]
 struct Pointer(NonNull<Node>);
 
