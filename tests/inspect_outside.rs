@@ -310,14 +310,14 @@ fn check_stuck(snapshot: &Snapshot) {
 fn a_stuck_process_is_read() {
     let program = Program::start_stuck();
     let start = Instant::now();
-    let (host, stuck) = loop {
+    let stuck = loop {
         let snapshot = Snapshot::of_process(program.pid()).unwrap();
         check_stuck(&snapshot);
         let mut runtimes = snapshot.runtimes.into_iter();
         let (host, stuck) = (runtimes.next().unwrap(), runtimes.next().unwrap());
         // The thread may be on the way into the system call.
         if host.activity.starts_with("in the system call") {
-            break (host, stuck);
+            break stuck;
         }
         assert!(start.elapsed() < LIFETIME / 2, "{}", host.activity);
     };
