@@ -403,7 +403,6 @@ impl ExecutorInner {
                 report.polled(TaskId::of_key(key));
                 polls += 1;
             }
-            // Each exhausted budget of operations took about as long as a batch of polls.
             budget = budget.saturating_sub(self.refills.take() * INBOX_CHECK_INTERVAL);
         }
         (polls, Poll::Pending)
