@@ -22,7 +22,9 @@ pub(crate) trait ListWaits {
     fn list_waits(&self, waits: &mut Vec<FacadeWait>);
 
     /// Adds the group, if the object is one.
-    fn list_group(&self, _groups: &mut Vec<FacadeGroup>) {}
+    fn list_group(&self, groups: &mut Vec<FacadeGroup>) {
+        let _ = groups;
+    }
 }
 
 /// The kinds of objects that readers outside of the process know by their numbers.
