@@ -8,9 +8,10 @@ use std::fs;
 use std::future::pending;
 use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::process::{Child, Command, Output, Stdio};
 use std::rc::Rc;
-use std::sync::mpsc;
+use std::sync::mpsc as std_mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -19,6 +20,7 @@ use windlass::inspect::outside::{
     LoopState, RuntimeView, Snapshot, StateView, TaskView, TimerView, WaitView,
 };
 use windlass::net::{UdpSocket, unix::UnixStream};
+use windlass::sync::{Event, Mutex, Semaphore, mpsc, oneshot};
 use windlass::time::sleep;
 use windlass::{Runtime, Task, spawn, yield_now};
 
@@ -38,7 +40,7 @@ fn block_for_a_while() {
 #[test]
 #[ignore = "a program that other tests start"]
 fn stuck_program() -> io::Result<()> {
-    let (sender, receiver) = mpsc::channel();
+    let (sender, receiver) = std_mpsc::channel();
     let host = thread::Builder::new().name("host \u{1b}[7m".to_owned());
     host.spawn(move || {
         let runtime = Runtime::new().unwrap();
@@ -50,7 +52,8 @@ fn stuck_program() -> io::Result<()> {
     })?;
     receiver.recv().unwrap();
     windlass::block_on(async {
-        let tasks = spawn_waiting_tasks().await?;
+        let mut tasks = spawn_waiting_tasks().await?;
+        let kept = spawn_synchronizing_tasks(&mut tasks);
         let last = async {
             for _ in 0..10 {
                 yield_now().await;
@@ -60,7 +63,7 @@ fn stuck_program() -> io::Result<()> {
             block_for_a_while();
         };
         spawn(last).named("stuck").await;
-        drop(tasks);
+        drop((tasks, kept));
         Ok(())
     })
 }
@@ -105,6 +108,52 @@ async fn spawn_waiting_tasks() -> io::Result<Vec<Task<()>>> {
     tasks.push(spawn(greedy).named("greedy"));
     tasks.push(spawn(pending()));
     Ok(tasks)
+}
+
+/// Spawns tasks that wait for locks and channels. They wait until the result is dropped.
+fn spawn_synchronizing_tasks(tasks: &mut Vec<Task<()>>) -> impl Sized + use<> {
+    let mutex = Rc::new(Mutex::new(()));
+    let semaphore = Rc::new(Semaphore::new(1));
+    let event = Rc::new(Event::new());
+    let (full, receiver) = mpsc::channel(1);
+    full.try_send(()).unwrap();
+    let (sender, mut empty) = mpsc::unbounded_channel::<()>();
+    let (answer, question) = oneshot::channel::<()>();
+    let locked = mutex.clone();
+    tasks.push(spawn(async move {
+        let _guard = locked.lock().await;
+        pending::<()>().await;
+    }));
+    let mut waits = |name: &'static str, future: Pin<Box<dyn Future<Output = ()>>>| {
+        tasks.push(spawn(future).named(name));
+    };
+    let kept = (sender, receiver, answer);
+    for name in ["first locker", "second locker"] {
+        let mutex = mutex.clone();
+        waits(name, Box::pin(async move { drop(mutex.lock().await) }));
+    }
+    let acquire = async move { drop(semaphore.acquire(2).await) };
+    waits("acquirer", Box::pin(acquire));
+    waits("listener", Box::pin(async move { event.listen().await }));
+    waits(
+        "sender",
+        Box::pin(async move {
+            let _ = full.send(()).await;
+        }),
+    );
+    waits(
+        "receiver",
+        Box::pin(async move {
+            let _ = empty.recv().await;
+        }),
+    );
+    waits(
+        "asker",
+        Box::pin(async move {
+            let _ = question.await;
+        }),
+    );
+    kept
 }
 
 /// A running program, which ends with this value.
@@ -174,7 +223,10 @@ fn waits(task: &TaskView, tasks: &[TaskView]) -> String {
         WaitView::Timer(TimerView::At(at)) if *at >= HOUR => "timer".to_owned(),
         wait => {
             let text = wait.to_string();
-            text.split(" fd ").next().unwrap().to_owned()
+            let text = text.split(" fd ").next().unwrap();
+            let (text, place) = text.split_once(" created at ").unwrap_or((text, file!()));
+            assert!(place.starts_with(file!()), "{wait}");
+            text.to_owned()
         }
     };
     let waits: Vec<_> = task.waits.iter().map(name).collect();
@@ -226,6 +278,14 @@ fn check_stuck(snapshot: &Snapshot) {
             "other, waiting: join one",
             "greedy, waiting: next turn",
             ", waiting: ",
+            ", waiting: ",
+            "first locker, waiting: lock of the mutex",
+            "second locker, waiting: lock of the mutex",
+            "acquirer, waiting: permits of the semaphore",
+            "listener, waiting: the event",
+            "sender, waiting: room in the channel",
+            "receiver, waiting: a value of the channel",
+            "asker, waiting: the value of the oneshot channel",
             "stuck, running: ",
             "ready, ready: ",
         ]
@@ -249,16 +309,18 @@ fn check_stuck(snapshot: &Snapshot) {
 #[test]
 fn a_stuck_process_is_read() {
     let program = Program::start_stuck();
-    let snapshot = Snapshot::of_process(program.pid()).unwrap();
-    check_stuck(&snapshot);
-    let [host, stuck] = &snapshot.runtimes[..] else {
-        unreachable!("checked above");
+    let start = Instant::now();
+    let stuck = loop {
+        let snapshot = Snapshot::of_process(program.pid()).unwrap();
+        check_stuck(&snapshot);
+        let mut runtimes = snapshot.runtimes.into_iter();
+        let (host, stuck) = (runtimes.next().unwrap(), runtimes.next().unwrap());
+        // The thread may be on the way into the system call.
+        if host.activity.starts_with("in the system call") {
+            break stuck;
+        }
+        assert!(start.elapsed() < LIFETIME / 2, "{}", host.activity);
     };
-    assert!(
-        host.activity.starts_with("in the system call"),
-        "{}",
-        host.activity
-    );
     assert_eq!(stuck.activity, "on a CPU, or ready to run");
     let reader = &stuck.tasks[3].waits[0];
     assert!(reader.to_string().contains("(socket:["), "{reader}");
@@ -363,11 +425,11 @@ fn the_core_file_of_the_kernel_is_read() {
 
 #[test]
 fn threads_of_a_process_read_it_while_its_loop_is_stuck() {
-    let (sender, receiver) = mpsc::channel();
+    let (sender, receiver) = std_mpsc::channel();
     let reader = thread::spawn(move || {
         let (resume, tid) = receiver.recv().unwrap();
         let snapshot = Snapshot::of_self().unwrap();
-        drop::<mpsc::Sender<()>>(resume);
+        drop::<std_mpsc::Sender<()>>(resume);
         let mut runtimes = snapshot.runtimes.into_iter();
         runtimes.find(|runtime| runtime.thread == tid).unwrap()
     });
@@ -375,7 +437,7 @@ fn threads_of_a_process_read_it_while_its_loop_is_stuck() {
         let task = spawn(async move {
             let _sleeper = spawn(sleep(HOUR)).named("sleeper");
             yield_now().await;
-            let (resume, resumed) = mpsc::channel();
+            let (resume, resumed) = std_mpsc::channel();
             let tid = rustix::thread::gettid().as_raw_nonzero().get();
             sender.send((resume, tid)).unwrap();
             assert!(resumed.recv().is_err());

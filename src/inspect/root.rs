@@ -22,6 +22,9 @@ use std::sync::atomic::Ordering::{Acquire, Release};
 use windlass_executor::{Executor, layout as executor};
 use windlass_reactor::{Reactor, layout as reactor};
 
+use crate::sync::layout as sync;
+use crate::waits;
+
 /// The first bytes of a root.
 pub(super) const MAGIC: [u8; 32] = *b"windlass: root of the inspection";
 
@@ -36,6 +39,7 @@ pub(super) struct Root {
     pub(super) version: usize,
     pub(super) executor: executor::Layout,
     pub(super) reactor: reactor::Layout,
+    pub(super) sync: sync::Layout,
     /// Null until the first runtime is created.
     pub(super) samples: AtomicPtr<Samples>,
     /// The runtime that was created last, or null.
@@ -50,6 +54,7 @@ pub(super) static ROOT: Root = Root {
     version: VERSION,
     executor: executor::LAYOUT,
     reactor: reactor::LAYOUT,
+    sync: sync::LAYOUT,
     samples: AtomicPtr::new(ptr::null_mut()),
     first: AtomicPtr::new(ptr::null_mut()),
 };
@@ -67,6 +72,8 @@ pub(super) struct Record {
     pub(super) name_len: usize,
     pub(super) executor: executor::Addresses,
     pub(super) reactor: reactor::Addresses,
+    /// The pointer to the first node of the thread's objects, or null.
+    pub(super) objects: usize,
 }
 
 impl Record {
@@ -83,6 +90,7 @@ impl Record {
             name_len: name.len(),
             executor: executor.addresses(),
             reactor: reactor.addresses(),
+            objects: waits::first_address(),
         }
     }
 
@@ -122,6 +130,8 @@ pub(super) struct Samples {
     /// The address of an `Rc`, and that of its value.
     pub(super) rc: usize,
     pub(super) rc_value: usize,
+    /// The offset of the waiters in a queue.
+    pub(super) queue_waiters: usize,
 }
 
 impl Samples {
@@ -144,6 +154,7 @@ impl Samples {
             vec_len: vec.len(),
             rc: ptr::from_ref(rc).expose_provenance(),
             rc_value: Rc::as_ptr(rc).expose_provenance(),
+            queue_waiters: sync::waiters_offset(),
         })
     }
 }

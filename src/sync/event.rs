@@ -74,7 +74,7 @@ impl Event {
     pub fn listen(&self) -> Listener<'_> {
         Listener {
             event: self,
-            key: Some(self.waiters.push(1, None)),
+            key: Some(self.waiters.push(1, 0, None)),
         }
     }
 

@@ -70,6 +70,7 @@ pub mod oneshot;
 mod semaphore;
 pub(crate) mod shrink;
 pub(crate) mod slab;
+pub(crate) mod layout;
 pub(crate) mod wait_queue;
 pub(crate) mod waker_cell;
 pub mod watch;

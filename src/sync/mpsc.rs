@@ -29,6 +29,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::future::poll_fn;
 use std::mem;
+use std::mem::offset_of;
 use std::num::NonZeroUsize;
 use std::panic::{Location, RefUnwindSafe, UnwindSafe};
 use std::pin::Pin;
@@ -46,7 +47,7 @@ use super::semaphore::{self, Semaphore};
 use super::shrink::{may_shrink, shrink_queue};
 use super::wait_queue::QueueOwner;
 use super::waker_cell::WakerCell;
-use crate::waits::{FacadeWait, ListWaits, Listed, Place, WaitKind};
+use crate::waits::{FacadeWait, ListWaits, Listed, ObjectKind, Place, WaitKind};
 
 /// Creates a channel that holds at most `capacity` values. Senders wait while it is full.
 ///
@@ -94,7 +95,7 @@ pin_project! {
 }
 
 /// The state of a channel apart from its values, which may borrow.
-struct Ends {
+pub(super) struct Ends {
     /// One permit per value that still fits, if the channel is bounded. Closed together with the
     /// channel.
     room: Semaphore,
@@ -109,7 +110,16 @@ struct Ends {
 impl<T> UnwindSafe for Inner<T> {}
 impl<T> RefUnwindSafe for Inner<T> {}
 
+impl Ends {
+    pub(super) const OFFSETS: [usize; 2] =
+        [offset_of!(Ends, receiver), offset_of!(Ends, created_at)];
+}
+
 impl ListWaits for Ends {
+    fn kind(&self) -> ObjectKind {
+        ObjectKind::Channel
+    }
+
     fn list_waits(&self, waits: &mut Vec<FacadeWait>) {
         let mut add = |waker, kind| {
             waits.push(FacadeWait {

@@ -50,7 +50,8 @@ use crate::waits::WakerId;
 pub struct Mutex<T: ?Sized> {
     /// Has one permit, which allows the use of the value.
     lock: Semaphore,
-    /// The waker of the future that has locked it last. `None` after `try_lock`.
+    /// The waker of the future that has locked it last, until a list of waiters has it. `None`
+    /// after `try_lock`.
     holder: Cell<Option<WakerId>>,
     /// Borrowed while there is a guard. After a handover and before the next owner is polled, only
     /// `lock` shows that the mutex is locked.
@@ -115,19 +116,14 @@ impl<T: ?Sized> Mutex<T> {
         permit: Permit<&'a Semaphore>,
         holder: Option<WakerId>,
     ) -> MutexGuard<'a, T> {
-        self.holder.set(holder);
+        self.lock
+            .waiters()
+            .holder()
+            .unwrap_or(&self.holder)
+            .set(holder);
         MutexGuard {
             value: self.value.borrow_mut(),
             _permit: permit,
-        }
-    }
-
-    /// Copies the holder to the list of waiters. While there is none, the list knows the waiter
-    /// that was granted the lock last.
-    #[cold]
-    fn list_holder(&self) {
-        if self.value.try_borrow().is_err() {
-            self.lock.waiters().set_holder(self.holder.get());
         }
     }
 }
@@ -189,7 +185,13 @@ impl<'a, T: ?Sized> Future for Lock<'a, T> {
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let Poll::Ready(permit) = Pin::new(&mut self.acquire).poll(cx) else {
-            self.mutex.list_holder();
+            if let Some(holder) = self.mutex.holder.take() {
+                self.mutex
+                    .lock
+                    .waiters()
+                    .holder()
+                    .map(|listed| listed.set(Some(holder)));
+            }
             return Poll::Pending;
         };
         let permit = permit.expect("a mutex is never closed");

@@ -14,6 +14,7 @@
 use std::cell::Cell;
 use std::fmt;
 use std::future::{Future, poll_fn};
+use std::mem::offset_of;
 use std::panic::{Location, RefUnwindSafe, UnwindSafe};
 use std::pin::Pin;
 use std::ptr;
@@ -26,7 +27,7 @@ use windlass_executor::budget;
 
 use super::error::{Closed, TryRecvError};
 use super::waker_cell::WakerCell;
-use crate::waits::{FacadeWait, ListWaits, Listed, Place, WaitKind};
+use crate::waits::{FacadeWait, ListWaits, Listed, ObjectKind, Place, WaitKind};
 
 /// Creates a channel for one value.
 #[track_caller]
@@ -54,7 +55,7 @@ pin_project! {
 }
 
 /// The state of a channel apart from its value, which may borrow.
-struct Ends {
+pub(super) struct Ends {
     /// The sender is gone. If there is no value, the sender was dropped before sending, or the
     /// value was received.
     sender_gone: Cell<bool>,
@@ -65,7 +66,19 @@ struct Ends {
     created_at: Place,
 }
 
+impl Ends {
+    pub(super) const OFFSETS: [usize; 3] = [
+        offset_of!(Ends, sender),
+        offset_of!(Ends, receiver),
+        offset_of!(Ends, created_at),
+    ];
+}
+
 impl ListWaits for Ends {
+    fn kind(&self) -> ObjectKind {
+        ObjectKind::Oneshot
+    }
+
     fn list_waits(&self, waits: &mut Vec<FacadeWait>) {
         let sender = (self.sender.id(), WaitKind::OneshotClosed);
         let receiver = (self.receiver.id(), WaitKind::OneshotReceive);

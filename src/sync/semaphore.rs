@@ -142,10 +142,15 @@ impl Semaphore {
         if self.waiters.is_empty() {
             self.available.set(available);
         } else {
-            let (left, woken) = self.waiters.serve(available);
-            self.available.set(left);
-            woken.wake();
+            self.serve(available);
         }
+    }
+
+    #[inline(never)]
+    fn serve(&self, available: usize) {
+        let (left, woken) = self.waiters.serve(available);
+        self.available.set(left);
+        woken.wake();
     }
 
     /// The number of available permits. While tasks wait, these are reserved for the first one.
@@ -283,9 +288,7 @@ impl<S: Deref<Target = Semaphore>> Acquire<S> {
         match semaphore.take(self.permits) {
             Err(TryAcquireError::NoPermits) => {
                 let available = semaphore.available.get();
-                let key = semaphore
-                    .waiters
-                    .push_beside(available, self.permits, waker);
+                let key = semaphore.waiters.push(self.permits, available, Some(waker));
                 self.key = Some(key);
                 Poll::Pending
             }

@@ -4,6 +4,7 @@
 //! owner of an index releases it once. Users that may have a stale index go through
 //! [`Slab::get_mut`].
 
+use std::mem::offset_of;
 use std::num::NonZeroU32;
 use std::ops;
 
@@ -57,6 +58,10 @@ impl Index {
 }
 
 impl<T> Slab<T> {
+    pub(crate) const ENTRIES_OFFSET: usize = offset_of!(Slab<T>, entries);
+    pub(crate) const ENTRY_SIZE: usize = size_of::<Entry<T>>();
+    pub(crate) const VALUE_OFFSET: usize = offset_of!(Entry<T>, value);
+
     pub(crate) const fn new() -> Self {
         Slab {
             entries: Vec::new(),
@@ -107,9 +112,9 @@ impl<T> Slab<T> {
         (index, &mut self[index])
     }
 
-    /// The number of entries, also of vacant ones.
-    pub(crate) fn len(&self) -> usize {
-        self.entries.len()
+    /// The value of the last entry, also if it is vacant.
+    pub(crate) fn last(&self) -> Option<&T> {
+        self.entries.last().map(|entry| &entry.value)
     }
 
     /// The entry's value, if there is such an entry.

@@ -17,14 +17,14 @@
 //! Cloning, waking and dropping a waker is user code, which runs only outside of borrows.
 
 use std::cell::{Cell, OnceCell, RefCell};
-use std::mem;
+use std::mem::{self, offset_of};
 use std::pin::Pin;
 use std::task::{Poll, Waker};
 
 use windlass_executor::discard_panic;
 
 use super::slab::{Index, Slab};
-use crate::waits::{FacadeWait, ListWaits, Listed, Place, WaitKind, WakerId};
+use crate::waits::{FacadeWait, ListWaits, Listed, ObjectKind, Place, WaitKind, WakerId};
 
 pub(crate) struct WaitQueue {
     /// Created for the first waiter.
@@ -33,7 +33,8 @@ pub(crate) struct WaitQueue {
     created_at: Place,
 }
 
-/// The object that the queue belongs to.
+/// The object that the queue belongs to. Readers outside of the process know the numbers.
+#[repr(u8)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum QueueOwner {
     Mutex,
@@ -49,6 +50,7 @@ pub(crate) enum QueueOwner {
 #[derive(Debug)]
 pub(crate) struct WaitKey(Index);
 
+#[repr(u8)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum WaitState {
     #[default]
@@ -94,9 +96,7 @@ impl WaitQueue {
                 holder: Cell::new(None),
             }))
         });
-        if self.owner != QueueOwner::Channel {
-            list.as_ref().join();
-        }
+        list.as_ref().join();
         list
     }
 
@@ -107,15 +107,11 @@ impl WaitQueue {
         &list.expect("a queue with waiters has a list").waiters
     }
 
-    /// Adds a waiter at the end.
-    pub(crate) fn push(&self, wants: usize, waker: Option<Waker>) -> WaitKey {
-        self.list().waiters.borrow_mut().push(wants, waker)
-    }
-
-    /// As [`push`](Self::push), with the supply that is too small for the first waiter.
-    pub(crate) fn push_beside(&self, supply: usize, wants: usize, waker: Waker) -> WaitKey {
-        self.list().supply.set(supply);
-        self.push(wants, Some(waker))
+    /// Adds a waiter at the end. The supply is too small for the first one.
+    pub(crate) fn push(&self, wants: usize, supply: usize, waker: Option<Waker>) -> WaitKey {
+        let list = self.list();
+        list.supply.set(supply);
+        list.waiters.borrow_mut().push(wants, waker)
     }
 
     /// Returns `Served` or `Dismissed` and takes the key back, or else stores the waker.
@@ -144,44 +140,27 @@ impl WaitQueue {
 
     /// Serves waiters from the front while the supply covers the request of the first one. Returns
     /// the rest of the supply, and the wakers to call.
-    pub(crate) fn serve(&self, mut supply: usize) -> (usize, WakeList) {
-        let mut woken = WakeList::default();
-        let Some(list) = self.list.get() else {
-            return (supply, woken);
-        };
-        let mut waiters = list.waiters.borrow_mut();
-        while let Some(first) = waiters.first {
-            let wants = waiters.slab[first].wants;
-            if wants > supply {
-                break;
-            }
-            supply -= wants;
-            let waker = waiters.finish_first(first, WaitState::Served);
-            list.holder.set(waker.as_ref().map(WakerId::of));
-            woken.add(waker);
+    #[inline]
+    pub(crate) fn serve(&self, supply: usize) -> (usize, WakeList) {
+        match self.list.get() {
+            Some(list) => list.serve(supply),
+            None => (supply, WakeList::default()),
         }
-        list.supply.set(supply);
-        (supply, woken)
     }
 
     /// Dismisses all current waiters.
+    #[inline]
     pub(crate) fn dismiss_all(&self) -> WakeList {
-        let mut woken = WakeList::default();
-        if let Some(list) = self.list.get() {
-            let mut waiters = list.waiters.borrow_mut();
-            while let Some(first) = waiters.first {
-                woken.add(waiters.finish_first(first, WaitState::Dismissed));
-            }
-        }
-        woken
+        self.list
+            .get()
+            .map_or_else(WakeList::default, |list| list.dismiss_all())
     }
 
-    /// Sets the holder of the lock that the waiters wait for, to be listed.
-    #[cold]
-    pub(crate) fn set_holder(&self, holder: Option<WakerId>) {
-        if let Some(list) = self.list.get() {
-            list.holder.set(holder);
-        }
+    /// The cell for the holder of the lock that the waiters wait for, to be listed. `None` before
+    /// the first waiter.
+    #[inline]
+    pub(super) fn holder(&self) -> Option<&Cell<Option<WakerId>>> {
+        self.list.get().map(|list| &list.holder)
     }
 
     /// The wakers of the waiters, to be listed.
@@ -215,15 +194,27 @@ fn register(waiters: &RefCell<Waiters>, index: Index, waker: &Waker) -> WaitStat
 pub(crate) struct WakeList {
     /// Nearly always the only one, which then avoids an allocation.
     first: Option<Waker>,
-    others: Vec<Waker>,
+    others: Option<Box<Others>>,
 }
 
+struct Others(Vec<Waker>);
+
 impl WakeList {
+    #[inline]
     fn add(&mut self, waker: Option<Waker>) {
         match waker {
-            Some(waker) if self.first.is_none() => self.first = Some(waker),
-            waker => self.others.extend(waker),
+            Some(waker) if self.first.is_some() => self.add_other(waker),
+            Some(waker) => self.first = Some(waker),
+            None => {}
         }
+    }
+
+    #[cold]
+    fn add_other(&mut self, waker: Waker) {
+        let others = self
+            .others
+            .get_or_insert_with(|| Box::new(Others(Vec::new())));
+        others.0.push(waker);
     }
 
     /// Calls all wakers, and discards their panics.
@@ -232,14 +223,23 @@ impl WakeList {
         if let Some(waker) = self.first {
             discard_panic(|| waker.wake());
         }
-        for waker in self.others {
+        if let Some(others) = self.others {
+            others.wake();
+        }
+    }
+}
+
+impl Others {
+    #[cold]
+    fn wake(self: Box<Self>) {
+        for waker in self.0 {
             discard_panic(|| waker.wake());
         }
     }
 }
 
 /// The waiters of a queue, at an address that stays the same.
-struct WaitList {
+pub(super) struct WaitList {
     /// No user code runs under the borrow.
     waiters: RefCell<Waiters>,
     owner: QueueOwner,
@@ -250,8 +250,53 @@ struct WaitList {
     holder: Cell<Option<WakerId>>,
 }
 
+impl WaitList {
+    fn serve(&self, mut supply: usize) -> (usize, WakeList) {
+        let (mut waiters, mut woken) = (self.waiters.borrow_mut(), WakeList::default());
+        while let Some(waker) = waiters.serve_first(&mut supply) {
+            woken.add(waker);
+        }
+        drop(waiters);
+        // A lock serves one waiter.
+        if let Some(waker) = &woken.first {
+            self.holder.set(Some(WakerId::of(waker)));
+        }
+        self.supply.set(supply);
+        (supply, woken)
+    }
+
+    fn dismiss_all(&self) -> WakeList {
+        let (mut waiters, mut woken) = (self.waiters.borrow_mut(), WakeList::default());
+        while waiters.first.is_some() {
+            woken.add(waiters.finish_first(WaitState::Dismissed));
+        }
+        woken
+    }
+}
+
+impl WaitList {
+    pub(super) const OFFSETS: [usize; 2] = [
+        offset_of!(WaitList, owner),
+        offset_of!(WaitList, created_at),
+    ];
+
+    /// Where the waiters are in a list.
+    pub(super) fn waiters_offset() -> usize {
+        let waiters = RefCell::new(Waiters::new());
+        let inside = waiters.as_ptr().addr() - std::ptr::from_ref(&waiters).addr();
+        offset_of!(WaitList, waiters) + inside
+    }
+}
+
 impl ListWaits for WaitList {
+    fn kind(&self) -> ObjectKind {
+        ObjectKind::Queue
+    }
+
     fn list_waits(&self, waits: &mut Vec<FacadeWait>) {
+        if self.owner == QueueOwner::Channel {
+            return; // the channel lists them
+        }
         let waiters = self.waiters.borrow();
         waits.extend(waiters.waiting().map(|(waker, wants)| FacadeWait {
             waker,
@@ -275,7 +320,7 @@ impl ListWaits for WaitList {
     }
 }
 
-struct Waiters {
+pub(super) struct Waiters {
     slab: Slab<Waiter>,
     /// The ends of the list of those that are `Waiting`.
     first: Option<Index>,
@@ -283,7 +328,7 @@ struct Waiters {
 }
 
 #[derive(Default)]
-struct Waiter {
+pub(super) struct Waiter {
     state: WaitState,
     wants: usize,
     waker: Option<Waker>,
@@ -292,12 +337,21 @@ struct Waiter {
 }
 
 impl Waiter {
+    pub(super) const OFFSETS: [usize; 2] = [
+        Slab::<Waiter>::VALUE_OFFSET + offset_of!(Waiter, state),
+        Slab::<Waiter>::VALUE_OFFSET + offset_of!(Waiter, waker),
+    ];
+
     fn has(&self, waker: &Waker) -> bool {
         self.waker.as_ref().is_some_and(|own| own.will_wake(waker))
     }
 }
 
 impl Waiters {
+    pub(super) const ENTRIES_OFFSET: usize =
+        offset_of!(Waiters, slab) + Slab::<Waiter>::ENTRIES_OFFSET;
+    pub(super) const ENTRY_SIZE: usize = Slab::<Waiter>::ENTRY_SIZE;
+
     const fn new() -> Self {
         Waiters {
             slab: Slab::new(),
@@ -341,9 +395,19 @@ impl Waiters {
         WaitKey(index)
     }
 
+    /// Takes the first waiter out of the list if the supply covers its request, and returns its
+    /// waker.
+    #[inline]
+    fn serve_first(&mut self, supply: &mut usize) -> Option<Option<Waker>> {
+        let waiter = &mut self.slab[self.first?];
+        *supply = supply.checked_sub(waiter.wants)?;
+        Some(self.finish_first(WaitState::Served))
+    }
+
     /// Takes the first waiter out of the list, and leaves the reason for its future.
-    fn finish_first(&mut self, first: Index, state: WaitState) -> Option<Waker> {
-        let waiter = &mut self.slab[first];
+    #[inline]
+    fn finish_first(&mut self, state: WaitState) -> Option<Waker> {
+        let waiter = &mut self.slab[self.first?];
         waiter.state = state;
         let (waker, after) = (waiter.waker.take(), waiter.after);
         self.first = after;

@@ -8,6 +8,7 @@ use windlass_executor::discard_panic;
 use crate::waits::WakerId;
 
 /// A slot for one waker, of the owner of a group or of a channel end with one task.
+#[repr(transparent)]
 pub(crate) struct WakerCell(Cell<Option<Waker>>);
 
 impl WakerCell {

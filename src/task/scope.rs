@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
 use std::future::{Future, poll_fn};
+use std::iter;
 use std::mem;
 use std::panic::{Location, RefUnwindSafe, UnwindSafe, resume_unwind};
 use std::pin::Pin;
@@ -11,14 +12,14 @@ use std::ptr;
 use std::rc::Rc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::AcqRel;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::task::{Context, Poll, Wake, Waker};
 
 use pin_project_lite::pin_project;
 use windlass_executor::budget;
 
 use super::child::{Caught, Payload, SpawnedAt, count_by_location, drop_each};
-use crate::sync::shrink::{shrink_queue, shrink_vec};
+use crate::sync::shrink::shrink_queue;
 use crate::sync::slab::{Index, Slab};
 use crate::waits::{FacadeWait, ListWaits, Listed, WaitKind, WakerId};
 
@@ -219,7 +220,7 @@ impl<'env, R: 'env> Owner<'env, R> {
             }),
             wakers: Listed::new(Wakers {
                 ready: Arc::default(),
-                of_children: RefCell::default(),
+                newest: RefCell::default(),
             }),
         }))
     }
@@ -268,8 +269,8 @@ pin_project! {
 /// The state of a scope apart from its children, which may borrow.
 struct Wakers {
     ready: Arc<ReadyQueue>,
-    /// By the slots of the children.
-    of_children: RefCell<Vec<WakerId>>,
+    /// The signal of the last slot, which leads to all others.
+    newest: RefCell<Weak<ChildSignal>>,
 }
 
 impl ListWaits for Wakers {
@@ -277,11 +278,23 @@ impl ListWaits for Wakers {
         waits.extend(self.ready.parent().map(|waker| FacadeWait {
             waker,
             kind: WaitKind::Scope {
-                children: self.of_children.borrow().clone(),
+                children: self.of_children(),
             },
             object: ptr::from_ref(self).addr(),
             created_at: None,
         }));
+    }
+}
+
+impl Wakers {
+    fn of_children(&self) -> Vec<WakerId> {
+        let mut signal = self.newest.borrow().upgrade();
+        let each = iter::from_fn(|| {
+            let this = signal.take()?;
+            signal = this.previous.upgrade();
+            Some(WakerId::of(&Waker::from(this)))
+        });
+        each.collect()
     }
 }
 
@@ -320,13 +333,12 @@ impl<'env, R: 'env> Inner<'env, R> {
                 index,
                 is_queued: AtomicBool::new(false),
                 ready: self.wakers.ready.clone(),
+                previous: self.wakers.newest.take(),
             });
-            let waker = Waker::from(signal.clone());
-            let mut wakers = self.wakers.of_children.borrow_mut();
-            wakers.push(WakerId::of(&waker)); // the slab has as many slots
+            self.wakers.newest.replace(Arc::downgrade(&signal));
             Some(Child {
                 future: None,
-                waker,
+                waker: Waker::from(signal.clone()),
                 signal,
                 spawned_at,
             })
@@ -391,18 +403,18 @@ impl<'env, R: 'env> Inner<'env, R> {
             state.running -= 1;
             state.slots.release(index);
             if index.is_far() {
-                self.forget_wakers(state.slots.len());
+                self.find_newest(&state.slots);
             }
         }
         polled
     }
 
-    /// Forgets the wakers of slots that are gone after a burst.
+    /// The release of a slot may have removed slots, of which the last had the newest signal.
     #[cold]
-    fn forget_wakers(&self, slots: usize) {
-        let mut wakers = self.wakers.of_children.borrow_mut();
-        wakers.truncate(slots);
-        shrink_vec(&mut wakers);
+    fn find_newest(&self, slots: &Slab<Option<Child<'env, R>>>) {
+        let last = slots.last().and_then(Option::as_ref);
+        let newest = last.map(|child| Arc::downgrade(&child.signal));
+        self.wakers.newest.replace(newest.unwrap_or_default());
     }
 }
 
@@ -463,6 +475,8 @@ struct ChildSignal {
     /// A child is queued at most once.
     is_queued: AtomicBool,
     ready: Arc<ReadyQueue>,
+    /// The signal of the slot before, which exists as long as this one's slot.
+    previous: Weak<ChildSignal>,
 }
 
 impl Wake for ChildSignal {

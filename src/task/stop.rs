@@ -287,7 +287,7 @@ impl Stopped {
             return;
         }
         let waker = waker.clone(); // user code
-        self.waiter = Some(waiters.push(1, Some(waker)));
+        self.waiter = Some(waiters.push(1, 0, Some(waker)));
     }
 
     /// Completes if the deadline has passed, and otherwise starts a timer.

@@ -1,9 +1,9 @@
 //! The objects of a thread that may have waiters.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::fmt;
 use std::marker::{PhantomData, PhantomPinned};
-use std::num::NonZeroU32;
+use std::mem::offset_of;
 use std::ops::Deref;
 use std::panic::RefUnwindSafe;
 use std::pin::Pin;
@@ -14,15 +14,47 @@ use super::{FacadeGroup, FacadeWait};
 
 /// An object that lists its waits. It only reads, and runs no user code.
 pub(crate) trait ListWaits {
+    /// The kind of object, for readers outside of the process.
+    fn kind(&self) -> ObjectKind {
+        ObjectKind::Other
+    }
+
     fn list_waits(&self, waits: &mut Vec<FacadeWait>);
 
     /// Adds the group, if the object is one.
-    fn list_group(&self, _groups: &mut Vec<FacadeGroup>) {}
+    fn list_group(&self, groups: &mut Vec<FacadeGroup>) {
+        let _ = groups;
+    }
+}
+
+/// The kinds of objects that readers outside of the process know by their numbers.
+#[repr(u8)]
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum ObjectKind {
+    Other,
+    /// A queue of waiters.
+    Queue,
+    /// A channel for many values.
+    Channel,
+    /// A channel for one value.
+    Oneshot,
+}
+
+/// Where the address of the object, its kind and the next node are in a node.
+pub(crate) const NODE_OFFSETS: [usize; 3] = [
+    offset_of!(Node, address),
+    offset_of!(Node, kind),
+    offset_of!(Node, next),
+];
+
+/// Returns the address of this thread's first node, for readers outside of the process.
+pub(crate) fn first_address() -> usize {
+    FIRST.with(|first| std::ptr::from_ref(first).expose_provenance())
 }
 
 /// An object that is in the list of its thread from [`join`](Listed::join) until it is dropped.
 pub(crate) struct Listed<T> {
-    position: Position,
+    node: Node,
     object: T,
     /// An object that moves would leave its address in the list.
     _pinned: PhantomPinned,
@@ -30,25 +62,32 @@ pub(crate) struct Listed<T> {
     _not_send: PhantomData<Rc<()>>,
 }
 
-/// The position in the list plus one. `None` outside of the list.
-type Position = Cell<Option<NonZeroU32>>;
-
-/// What the list knows of an object.
-trait Member: ListWaits {
-    fn position(&self) -> &Position;
+/// The links of an object, which cost a join and a drop a few instructions each.
+struct Node {
+    /// The object that the node is part of. `None` outside of the list.
+    object: Cell<Option<NonNull<dyn ListWaits>>>,
+    previous: Cell<Option<Pointer>>,
+    next: Cell<Option<Pointer>>,
+    /// The address and the kind of the object, for readers outside of the process.
+    address: Cell<usize>,
+    kind: Cell<ObjectKind>,
 }
 
 thread_local! {
-    static OBJECTS: RefCell<Vec<Pointer>> = const { RefCell::new(Vec::new()) };
+    /// A value without a destructor, which objects reach while the thread ends.
+    static FIRST: Cell<Option<Pointer>> = const { Cell::new(None) };
 }
-
-/// The list keeps this much capacity when it shrinks (8 KiB).
-const KEPT: usize = 512;
 
 impl<T> Listed<T> {
     pub(crate) const fn new(object: T) -> Self {
         Listed {
-            position: Cell::new(None),
+            node: Node {
+                object: Cell::new(None),
+                previous: Cell::new(None),
+                next: Cell::new(None),
+                address: Cell::new(0),
+                kind: Cell::new(ObjectKind::Other),
+            },
             object,
             _pinned: PhantomPinned,
             _not_send: PhantomData,
@@ -60,40 +99,34 @@ impl<T: ListWaits + 'static> Listed<T> {
     /// Puts the object into the list, unless it is there already.
     #[inline]
     pub(crate) fn join(self: Pin<&Self>) {
-        if self.position.get().is_none() {
-            add(self.get_ref());
+        let this = self.get_ref();
+        if this.node.object.get().is_none() {
+            let object = NonNull::from(&this.object);
+            this.node.address.set(object.as_ptr().expose_provenance());
+            this.node.kind.set(this.object.kind());
+            this.node.object.set(Some(object));
+            let pointer = Some(Pointer(NonNull::from(&this.node)));
+            let next = FIRST.replace(pointer);
+            this.node.next.set(next);
+            if let Some(next) = &next {
+                next.node().previous.set(pointer);
+            }
         }
     }
 }
 
-#[cold]
-fn add(member: &(dyn Member + 'static)) {
-    // At the end of the thread there is no list, and nothing that reads it.
-    let _ = OBJECTS.try_with(|objects| {
-        let mut objects = objects.borrow_mut();
-        // An object beyond the range is not listed.
-        let position = u32::try_from(objects.len() + 1).ok();
-        if let Some(position) = position.and_then(NonZeroU32::new) {
-            objects.push(Pointer(NonNull::from(member)));
-            member.position().set(Some(position));
+impl Node {
+    #[inline]
+    fn leave(&self) {
+        let (previous, next) = (self.previous.get(), self.next.get());
+        match &previous {
+            Some(previous) => previous.node().next.set(next),
+            None => FIRST.set(next),
         }
-    });
-}
-
-#[cold]
-fn remove(position: NonZeroU32) {
-    let _ = OBJECTS.try_with(|objects| {
-        let mut objects = objects.borrow_mut();
-        let index = position.get() as usize - 1;
-        objects.swap_remove(index);
-        if let Some(moved) = objects.get(index) {
-            moved.get().position().set(Some(position));
+        if let Some(next) = &next {
+            next.node().previous.set(previous);
         }
-        if objects.capacity() > KEPT && objects.len() <= objects.capacity() / 4 {
-            let capacity = (2 * objects.len()).max(KEPT);
-            objects.shrink_to(capacity);
-        }
-    });
+    }
 }
 
 /// Lists the waits of this thread's objects.
@@ -106,35 +139,33 @@ pub(crate) fn list_groups(groups: &mut Vec<FacadeGroup>) {
     for_each(|object| object.list_group(groups));
 }
 
-fn for_each(mut f: impl FnMut(&dyn Member)) {
-    let _ = OBJECTS.try_with(|objects| objects.borrow().iter().for_each(|it| f(it.get())));
+fn for_each(mut f: impl FnMut(&dyn ListWaits)) {
+    let mut next = FIRST.get();
+    while let Some(pointer) = &next {
+        pointer.object().into_iter().for_each(&mut f);
+        next = pointer.node().next.get();
+    }
 }
 
-struct Pointer(NonNull<dyn Member>);
+/// The address of a node in the list.
+/// `repr(transparent)`, so that `None` is a null pointer for readers outside of the process.
+#[repr(transparent)]
+#[derive(Clone, Copy)]
+struct Pointer(NonNull<Node>);
 
 impl Pointer {
-    fn get(&self) -> &dyn Member {
-        // SAFETY: `join` got the object by a shared pinned reference. So it stays at its address,
-        // and is only accessed by shared references, until its drop begins. The drop removes this
-        // pointer first, on this thread, because the object is not `Send`. Pointers leave the list
-        // nowhere, so each one in the list is valid.
+    #[inline]
+    fn node(&self) -> &Node {
+        // SAFETY: `join` got the node by a shared pinned reference. So the node stays at its
+        // address, and is only accessed by shared references, until its drop begins. The drop
+        // removes the node from the list first, on this thread, because it is not `Send`. A pointer
+        // in the list is thus valid, and no other one is used.
         unsafe { self.0.as_ref() }
     }
-}
 
-impl<T: ListWaits> ListWaits for Listed<T> {
-    fn list_waits(&self, waits: &mut Vec<FacadeWait>) {
-        self.object.list_waits(waits);
-    }
-
-    fn list_group(&self, groups: &mut Vec<FacadeGroup>) {
-        self.object.list_group(groups);
-    }
-}
-
-impl<T: ListWaits> Member for Listed<T> {
-    fn position(&self) -> &Position {
-        &self.position
+    fn object(&self) -> Option<&dyn ListWaits> {
+        // SAFETY: as for the node, which is a part of the same value.
+        self.node().object.get().map(|it| unsafe { it.as_ref() })
     }
 }
 
@@ -150,8 +181,8 @@ impl<T> Deref for Listed<T> {
 impl<T> Drop for Listed<T> {
     #[inline]
     fn drop(&mut self) {
-        if let Some(position) = self.position.get() {
-            remove(position);
+        if self.node.object.get().is_some() {
+            self.node.leave();
         }
     }
 }
@@ -167,36 +198,35 @@ impl<T: fmt::Debug> fmt::Debug for Listed<T> {
 
 #[cfg(test)]
 mod tests {
-    use std::iter;
+    use std::cell::RefCell;
+    use std::task::Waker;
+    use std::thread;
 
     use super::*;
+    use crate::waits::{WaitKind, WakerId};
 
     struct Object(usize);
 
     impl ListWaits for Object {
         fn list_waits(&self, waits: &mut Vec<FacadeWait>) {
-            waits.push(wait(self.0));
-        }
-    }
-
-    fn wait(object: usize) -> FacadeWait {
-        FacadeWait {
-            waker: crate::waits::WakerId::of(std::task::Waker::noop()),
-            kind: crate::waits::WaitKind::Event,
-            object,
-            created_at: None,
+            waits.push(FacadeWait {
+                waker: WakerId::of(Waker::noop()),
+                kind: WaitKind::Event,
+                object: self.0,
+                created_at: None,
+            });
         }
     }
 
     fn listed() -> Vec<usize> {
         let mut waits = Vec::new();
         list_objects(&mut waits);
-        let mut objects: Vec<_> = waits.iter().map(|wait| wait.object).collect();
-        objects.sort_unstable();
-        objects
+        waits.iter().map(|wait| wait.object).collect()
     }
 
-    fn objects(count: usize) -> Vec<Pin<Box<Listed<Object>>>> {
+    type Objects = Vec<Pin<Box<Listed<Object>>>>;
+
+    fn objects(count: usize) -> Objects {
         let new = (0..count).map(|n| Box::pin(Listed::new(Object(n))));
         new.inspect(|object| object.as_ref().join()).collect()
     }
@@ -206,59 +236,34 @@ mod tests {
         let unlisted = Box::pin(Listed::new(Object(7)));
         let mut objects = objects(5);
         objects[0].as_ref().join();
-        assert_eq!(listed(), [0, 1, 2, 3, 4]);
-        for (dropped, left) in [
-            (1, vec![0, 2, 3, 4]),
-            (0, vec![2, 3, 4]),
-            (2, vec![2, 3]),
-            (1, vec![2]),
-            (0, vec![]),
-        ] {
-            objects.remove(dropped);
-            assert_eq!(listed(), left);
-        }
-        drop(unlisted);
-    }
-
-    #[test]
-    fn the_list_shrinks_after_a_burst() {
-        let capacity = || OBJECTS.with_borrow(Vec::capacity);
-        let mut burst = objects(100_000);
-        assert!(capacity() >= 100_000);
-        let last = burst.swap_remove(50_000);
-        drop(burst);
-        assert_eq!(listed(), [50_000]);
-        assert!(capacity() <= 2 * KEPT);
-        drop(last);
+        assert_eq!(listed(), [4, 3, 2, 1, 0]);
+        objects.remove(1);
+        assert_eq!(listed(), [4, 3, 2, 0]);
+        objects.remove(0);
+        assert_eq!(listed(), [4, 3, 2]);
+        objects.pop();
+        assert_eq!(listed(), [3, 2]);
+        objects.push(unlisted);
+        objects[2].as_ref().join();
+        assert_eq!(listed(), [7, 3, 2]);
+        drop(objects);
         assert_eq!(listed(), []);
     }
 
     #[test]
-    fn objects_may_outlive_the_list_at_the_end_of_a_thread() {
+    fn objects_join_and_leave_while_their_thread_ends() {
         thread_local! {
-            static KEPT: RefCell<Vec<Pin<Box<Listed<Object>>>>> =
-                const { RefCell::new(Vec::new()) };
+            static LATE: Late = const { Late(RefCell::new(Vec::new())) };
         }
-        struct JoinsOnDrop(RefCell<Vec<Pin<Box<Listed<Object>>>>>);
-        impl Drop for JoinsOnDrop {
+        struct Late(RefCell<Objects>);
+        impl Drop for Late {
             fn drop(&mut self) {
                 self.0.borrow_mut().extend(objects(3));
+                assert_eq!(listed(), [2, 1, 0, 1, 0]);
             }
         }
-        thread_local! {
-            static LATE: JoinsOnDrop = const { JoinsOnDrop(RefCell::new(Vec::new())) };
-        }
-        for is_listed_first in [true, false] {
-            let thread = std::thread::spawn(move || {
-                if is_listed_first {
-                    objects(1);
-                }
-                LATE.with(|late| late.0.borrow_mut().extend(objects(1)));
-                KEPT.with_borrow_mut(|kept| kept.extend(objects(4)));
-                listed().len()
-            });
-            assert_eq!(thread.join().unwrap(), 5);
-        }
-        assert_eq!(listed(), iter::empty::<usize>().collect::<Vec<_>>());
+        let thread = thread::spawn(|| LATE.with(|late| late.0.borrow_mut().extend(objects(2))));
+        thread.join().unwrap();
+        assert_eq!(listed(), []);
     }
 }

@@ -17,7 +17,9 @@ use std::task::{RawWakerVTable, Waker};
 use windlass_executor::TaskId;
 
 pub(crate) use jobs::{JobReceiver, list_job_receivers};
-pub(crate) use listed::{ListWaits, Listed, list_groups, list_objects};
+pub(crate) use listed::{
+    ListWaits, Listed, NODE_OFFSETS, ObjectKind, first_address, list_groups, list_objects,
+};
 pub(crate) use remote::{RemoteWait, list_remote};
 pub(crate) use sources::{SourceLabel, list_sources};
 

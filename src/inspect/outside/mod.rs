@@ -8,6 +8,7 @@
 
 mod core_file;
 mod memory;
+mod objects;
 mod process;
 mod program;
 mod runtime;

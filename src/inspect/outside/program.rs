@@ -14,6 +14,8 @@ use crate::inspect::root::{MAGIC, Record, Root, Samples, VERSION};
 pub(super) struct Program<'a> {
     pub(super) reader: &'a Reader<'a>,
     root: Block,
+    /// The offset of the waiters in a queue.
+    pub(super) queue_waiters: u64,
     shapes: Shapes,
 }
 
@@ -128,6 +130,7 @@ impl<'a> Program<'a> {
         let samples = reader.block(samples, size_of::<Samples>())?;
         Some(Program {
             shapes: Shapes::new(reader, &samples)?,
+            queue_waiters: samples.word(offset_of!(Samples, queue_waiters))?,
             reader,
             root,
         })
@@ -142,6 +145,12 @@ impl<'a> Program<'a> {
     /// Returns a field of the reactor's layout, by its offset there.
     pub(super) fn reactor(&self, field: usize) -> Option<usize> {
         let word = self.root.word(offset_of!(Root, reactor) + field)?;
+        word.try_into().ok()
+    }
+
+    /// Returns a field of the layout of locks and channels, by its offset there.
+    pub(super) fn sync(&self, field: usize) -> Option<usize> {
+        let word = self.root.word(offset_of!(Root, sync) + field)?;
         word.try_into().ok()
     }
 

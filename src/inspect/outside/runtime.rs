@@ -7,6 +7,7 @@ use windlass_executor::layout as executor;
 use windlass_reactor::{LoopState, layout as reactor};
 
 use super::memory::Block;
+use super::objects;
 use super::program::Program;
 use super::tasks::{Executor, Tasks};
 use super::view::{FdView, RuntimeView, StateView, TaskView, TimerView, WaitView};
@@ -50,12 +51,13 @@ pub(super) fn read(
     let reactor = Reactor::new(program, record, offset_of!(Record, reactor));
     let progress = progress(&executor, &reactor);
     let mut tasks = executor.tasks();
-    let (waits, is_complete) = reactor.waits();
+    let (mut waits, is_complete) = reactor.waits();
+    let is_complete = objects::add(program, record, &mut waits).is_some() && is_complete;
     let timers = waits
         .iter()
         .filter(|wait| matches!(wait.event, Event::Timer(_)) && is_present(&executor, wait));
     let timers = timers.count();
-    let other_waits = assign(waits, &executor, &mut tasks, around);
+    let other_waits = assign(waits, program, &executor, &mut tasks, around);
     let task = |field| executor.word(field).and_then(|key| executor.number(key));
     let is_polled = |task: &&TaskView| !task.is_main && task.state == StateView::Running;
     let polled = tasks.tasks.iter().find(is_polled).map(|task| task.id);
@@ -119,6 +121,7 @@ fn is_present(executor: &Executor<'_>, wait: &Wait) -> bool {
 /// Adds each wait to the task of its waker. Returns the waits of wakers that are not of tasks.
 fn assign(
     waits: Vec<Wait>,
+    program: &Program<'_>,
     executor: &Executor<'_>,
     tasks: &mut Tasks,
     around: &dyn Surroundings,
@@ -134,7 +137,7 @@ fn assign(
                 task.map(|task| &mut task.waits)
             }
         };
-        let view = view(wait.event, around);
+        let view = view(&wait.event, program, around);
         if let Some(list) = list.filter(|list| !list.contains(&view)) {
             list.push(view);
         }
@@ -142,8 +145,12 @@ fn assign(
     others
 }
 
-fn view(event: Event, around: &dyn Surroundings) -> WaitView {
-    match event {
+fn view(event: &Event, program: &Program<'_>, around: &dyn Surroundings) -> WaitView {
+    match *event {
+        Event::Object(operation, place) => WaitView::Object {
+            operation,
+            created_at: program.location(place).unwrap_or_default(),
+        },
         Event::Fd(interest, fd) => {
             let target = around.fd_target(fd);
             let fd = FdView { fd, target };

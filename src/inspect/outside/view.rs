@@ -104,6 +104,13 @@ pub enum WaitView {
     NextTurn,
     /// The end of a task.
     Join(TaskNumber),
+    /// A lock or channel of [`sync`](crate::sync).
+    Object {
+        /// The operation, for example `lock of the mutex`.
+        operation: &'static str,
+        /// Where the object was created, as `file:line:column`. Empty if that is unknown.
+        created_at: String,
+    },
 }
 
 /// A file descriptor in a [`WaitView`].
@@ -160,6 +167,10 @@ impl fmt::Display for WaitView {
             WaitView::Timer(timer) => write!(f, "timer {timer}"),
             WaitView::NextTurn => f.write_str("next turn"),
             WaitView::Join(task) => write!(f, "task {task}"),
+            WaitView::Object {
+                operation,
+                created_at,
+            } => write!(f, "{operation} created at {created_at}"),
         }
     }
 }

@@ -22,13 +22,15 @@ pub(super) struct Wait {
     pub(super) event: Event,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(super) enum Event {
     /// The number of the interest, in the order of `Layout::interests`, and the descriptor.
     Fd(usize, i32),
     /// A deadline (ns).
     Timer(u64),
     NextTurn,
+    /// A lock or channel, and the address of the `Location` where it was created.
+    Object(&'static str, u64),
 }
 
 impl<'a> Reactor<'a> {
