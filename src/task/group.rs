@@ -259,6 +259,8 @@ impl<R> TaskGroup<R> {
     where
         F: Future<Output = R> + 'static,
     {
+        #[cfg(feature = "tracing")]
+        let future = crate::tracing::traced(Location::caller(), future);
         self.inner.spawn(Box::new(future));
     }
 
@@ -378,6 +380,8 @@ impl<R> Spawner<R> {
     where
         F: Future<Output = R> + 'static,
     {
+        #[cfg(feature = "tracing")]
+        let future = crate::tracing::traced(Location::caller(), future);
         self.inner.spawn(Box::new(future));
     }
 }
