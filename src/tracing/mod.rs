@@ -36,21 +36,23 @@
 //!
 //! tracing_subscriber::fmt().with_ansi(false).without_time().init();
 //! block_on(async {
-//!     let voyage = info_span!("voyage", ship = "Pequod").in_scope(|| {
+//!     let voyage = info_span!("voyage").in_scope(|| {
 //!         spawn(async { info!("hauled") }).named("hauler")
 //!     });
 //!     voyage.await;
 //! });
-//! // INFO voyage{ship="Pequod"}:task{spawned_at=src/main.rs:7:9 id=1 name="hauler"}: hauler: hauled
+//! // Prints one line:
+//! // INFO voyage:task{spawned_at=src/main.rs:7:9 id=1 name="hauler"}: voyage: hauled
 //! ```
 //!
 //! # tokio-console
 //!
-//! [tokio-console](https://docs.rs/tokio-console) lists the tasks with their names, locations, polls
-//! and busy times. The program calls `console_subscriber::init()`, on a thread of its own the
-//! console runs tokio, and is compiled with `--cfg console_without_tokio_unstable`. For the console
-//! a task has a second span, at level `TRACE`, with the name `runtime.spawn`. A wake is no event, so
-//! the console shows neither wakes nor the time between a wake and the poll.
+//! [tokio-console](https://docs.rs/tokio-console) lists the tasks with their names, locations,
+//! polls and busy times. The program calls `console_subscriber::init()`, which runs the server of
+//! the console on a thread of its own, and is compiled with `--cfg console_without_tokio_unstable`
+//! in `RUSTFLAGS`. For the console each task has a second span, from the first poll on, with the
+//! level `TRACE` and the name `runtime.spawn`. Wakes are not traced, so the console counts none,
+//! and the time between a wake and the poll is part of the idle time.
 
 mod span;
 pub(crate) mod spawn;
