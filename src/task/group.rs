@@ -260,7 +260,7 @@ impl<R> TaskGroup<R> {
         F: Future<Output = R> + 'static,
     {
         #[cfg(feature = "tracing")]
-        let future = crate::tracing::traced(Location::caller(), future);
+        let future = crate::tracing::traced(Location::caller(), Box::into_pin(Box::new(future)));
         self.inner.spawn(Box::new(future));
     }
 
@@ -381,7 +381,7 @@ impl<R> Spawner<R> {
         F: Future<Output = R> + 'static,
     {
         #[cfg(feature = "tracing")]
-        let future = crate::tracing::traced(Location::caller(), future);
+        let future = crate::tracing::traced(Location::caller(), Box::into_pin(Box::new(future)));
         self.inner.spawn(Box::new(future));
     }
 }

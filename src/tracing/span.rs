@@ -149,8 +149,12 @@ impl<F: Future> Future for Traced<F> {
     }
 }
 
-/// Wraps the future of a new task.
+/// Wraps the future of a new task. It doesn't call [`TaskSpans::wrap`], because debug builds copy a
+/// value on the stack for each function that takes it.
 #[inline]
 pub(crate) fn traced<F>(spawned_at: &'static Location<'static>, future: F) -> Traced<F> {
-    TaskSpans::new(spawned_at).wrap(future)
+    Traced {
+        spans: TaskSpans::new(spawned_at),
+        future: Some(future),
+    }
 }
