@@ -110,14 +110,21 @@ pub mod signal;
 #[cfg(feature = "hyper")]
 pub mod hyper;
 pub mod workers;
+#[cfg(feature = "tracing")]
+pub mod tracing;
 pub mod inspect;
 
 pub use blocking::{BlockingTask, Pool, spawn_blocking};
 pub use runtime::{Builder, Remote, RemoteError, RemoteTask, Runtime, Turn};
-pub use windlass_executor::{Panic, Task, YieldNow, spawn, spawn_at, yield_now};
+pub use windlass_executor::{Panic, Task, YieldNow, yield_now};
 pub use windlass_reactor::{Async, Readable, Writable};
 pub use windlass_reactor::{completion, net, time};
 pub use workers::workers;
+
+#[cfg(feature = "tracing")]
+pub use tracing::spawn::{spawn, spawn_at};
+#[cfg(not(feature = "tracing"))]
+pub use windlass_executor::{spawn, spawn_at};
 
 use std::future::Future;
 use std::pin::pin;

@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::mem::ManuallyDrop;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use crate::cell::Ref;
 use crate::inbox;
@@ -121,6 +122,20 @@ impl TaskId {
     pub fn current() -> Option<TaskId> {
         let key = |inner: &Rc<ExecutorInner>| inner.pulse.current_task.get();
         TaskId::of_key(with_entered(|entered| entered.as_ref().map(key))?)
+    }
+
+    /// Returns the name of the task, if it has one and belongs to this thread.
+    ///
+    /// ```
+    /// use windlass_executor::{Executor, TaskId, block_on, spawn};
+    ///
+    /// block_on(Executor::new().run(async {
+    ///     let name = async { TaskId::current()?.name() };
+    ///     assert_eq!(spawn(name).named("hauler").await.as_deref(), Some("hauler"));
+    /// }));
+    /// ```
+    pub fn name(self) -> Option<Arc<str>> {
+        find_local(self.0.executor())?.inbox.pulse.name(self.0)
     }
 }
 

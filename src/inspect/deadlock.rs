@@ -304,6 +304,8 @@ fn examine() -> Findings {
 #[cold]
 fn report(handler: Option<Handler>) {
     let deadlock = Deadlock::of_all(tasks());
+    #[cfg(feature = "tracing")]
+    crate::tracing::deadlock(&deadlock);
     match handler {
         Some(handler) => {
             let _handling = Handling::start();

@@ -550,6 +550,8 @@ impl Patrol {
             Some(on_stall) => discard_panic(|| on_stall(&stall)),
             None => report::write_stack(&stall),
         }
+        #[cfg(feature = "tracing")]
+        discard_panic(|| crate::tracing::stall(&stall));
     }
 }
 

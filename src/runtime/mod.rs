@@ -162,6 +162,8 @@ impl Runtime {
     where
         F: Future + 'static,
     {
+        #[cfg(feature = "tracing")]
+        let future = crate::tracing::traced(Location::caller(), future);
         self.executor.spawn_at(Location::caller(), future)
     }
 

@@ -92,11 +92,13 @@ impl Remote {
         let make = Box::new(make);
         let (sender, output) = oneshot::channel();
         let spawned_at = Location::caller();
+        #[cfg(feature = "tracing")]
+        let spans = crate::tracing::TaskSpans::new(spawned_at);
         let job = move || {
-            let task = spawn_at(
-                spawned_at,
-                async move { Box::into_pin(Box::new(make())).await },
-            );
+            let future = async move { Box::into_pin(Box::new(make())).await };
+            #[cfg(feature = "tracing")]
+            let future = spans.wrap(future);
+            let task = spawn_at(spawned_at, future);
             spawn_at(spawned_at, async move { sender.send(task.catch().await) }).detach();
         };
         // If the runtime was dropped, so is the job with its sender, and the handle returns `Gone`.

@@ -268,6 +268,8 @@ impl<R> TaskGroup<R> {
     where
         F: Future<Output = R> + 'static,
     {
+        #[cfg(feature = "tracing")]
+        let future = crate::tracing::traced(Location::caller(), Box::into_pin(Box::new(future)));
         Inner::spawn(&self.inner, Box::new(future));
     }
 
@@ -387,6 +389,8 @@ impl<R> Spawner<R> {
     where
         F: Future<Output = R> + 'static,
     {
+        #[cfg(feature = "tracing")]
+        let future = crate::tracing::traced(Location::caller(), Box::into_pin(Box::new(future)));
         Inner::spawn(&self.inner, Box::new(future));
     }
 }
