@@ -1,4 +1,4 @@
-//! The server of `inspect::serve`: what it answers, also during a stall, and what it refuses.
+//! The server of `inspect::serve`. It answers during a stall, and refuses bad requests.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};

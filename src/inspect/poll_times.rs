@@ -57,11 +57,20 @@ impl PollTimes {
             .map(|(bucket, polls)| (end(bucket), polls))
     }
 
-    pub(crate) fn combine(&mut self, other: &PollTimes, combine: impl Fn(u64, u64) -> u64) {
-        for (bucket, &polls) in self.buckets.iter_mut().zip(&other.buckets) {
-            *bucket = combine(*bucket, polls);
+    #[inline]
+    pub(crate) fn add(&mut self, other: &PollTimes) {
+        for (bucket, polls) in self.buckets.iter_mut().zip(other.buckets) {
+            *bucket = bucket.wrapping_add(polls);
         }
-        self.total = Duration::from_nanos(combine(nanos(self.total), nanos(other.total)));
+        self.total = self.total.saturating_add(other.total);
+    }
+
+    #[inline]
+    pub(crate) fn subtract(&mut self, earlier: &PollTimes) {
+        for (bucket, polls) in self.buckets.iter_mut().zip(earlier.buckets) {
+            *bucket = bucket.saturating_sub(polls);
+        }
+        self.total = self.total.saturating_sub(earlier.total);
     }
 }
 
