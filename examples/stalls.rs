@@ -93,11 +93,13 @@ fn blocking(kind: &str, duration: Duration) -> io::Result<Box<dyn FnOnce()>> {
             })
         }
         "pipe" => {
-            let (mut child, mut answer) = (sleeping_child(duration)?, [0]);
+            let mut child = sleeping_child(duration)?;
             Box::new(move || {
                 mark();
                 let answers = child.stdout.as_mut().expect("the child has a pipe");
-                answers.read(&mut answer).expect("the pipe is readable");
+                answers
+                    .read_to_end(&mut Vec::new())
+                    .expect("the pipe is readable");
                 child.wait().expect("the child ends");
             })
         }

@@ -75,7 +75,7 @@
 //!   without I/O in between.
 //! * [`workers`](mod@workers): several processes or threads, each with its own loop.
 //! * [`sync`]: channels and locks of one thread.
-//! * [`inspect`]: a view into a running program, with a watchdog that reports stalls.
+//! * [`inspect`]: the tasks of a running program with their waits, deadlocks, stalls, and metrics.
 //! * The [`futures`](https://docs.rs/futures) crate has combinators (`join!`, `select!`, streams).
 //!   Any channel between threads works.
 //!
@@ -96,6 +96,7 @@
 //! task. Create a `Runtime` there, or use another thread, and end the child without returning into
 //! the loop. In a program with other threads, the system's rules about `fork` and threads apply.
 
+mod waits;
 mod runtime;
 mod http;
 mod blocking;

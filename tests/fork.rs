@@ -69,6 +69,26 @@ fn runtimes_start_in_a_child_forked_while_others_start() {
 }
 
 #[test]
+#[cfg(target_pointer_width = "64")]
+fn a_child_shows_its_own_runtimes_alone() {
+    use windlass::inspect::outside::Snapshot;
+    in_child("a_child_shows_its_own_runtimes_alone", || {
+        let runtime = Runtime::new().unwrap();
+        runtime.spawn(std::future::pending::<()>()).detach();
+        fork(|| {
+            assert!(Snapshot::of_self().unwrap().runtimes.is_empty());
+            let runtime = Runtime::new().unwrap();
+            let runtimes = Snapshot::of_self().unwrap().runtimes;
+            assert_eq!((runtimes.len(), runtimes[0].tasks.len()), (1, 0));
+            drop(runtime);
+            assert!(Snapshot::of_self().unwrap().runtimes.is_empty());
+        });
+        let runtimes = Snapshot::of_self().unwrap().runtimes;
+        assert_eq!((runtimes.len(), runtimes[0].tasks.len()), (1, 1));
+    });
+}
+
+#[test]
 fn files_written_in_a_block_on_are_complete_when_it_returns() {
     use futures::AsyncWriteExt;
     let path = env::temp_dir().join(format!("windlass-lives-on-{}", std::process::id()));

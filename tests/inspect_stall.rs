@@ -8,7 +8,7 @@ use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
 use std::pin::pin;
 use std::process::{Command, Output};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, mpsc};
 use std::task::{Context, Wake, Waker};
 use std::thread;
@@ -372,18 +372,17 @@ fn a_stopped_process_does_not_stall() {
         let reports = expect(|_| false);
         let pid = std::process::id();
         let script = format!("kill -STOP {pid}; sleep 1; kill -CONT {pid}");
-        let mut shell = Command::new("sh").args(["-c", &script]).spawn().unwrap();
-        let turns = AtomicUsize::new(0);
+        let shell = thread::spawn(move || Command::new("sh").args(["-c", &script]).status());
         block_on(async {
-            // The shell has ended, and the watchdog has had the time for a report.
+            // After the shell has ended, the watchdog has the time for a report.
             let mut left = 200;
             while left > 0 {
-                turns.fetch_add(1, SeqCst);
                 busy_for(Duration::from_millis(2));
                 sleep(Duration::from_millis(1)).await;
-                left -= usize::from(shell.try_wait().unwrap().is_some());
+                left -= usize::from(shell.is_finished());
             }
         });
+        assert!(shell.join().unwrap().unwrap().success());
         assert_no_blame(&reports);
     });
 }
@@ -512,7 +511,11 @@ fn the_watchdog_sleeps_while_a_host_is_idle() {
 fn workers_are_watched_by_default() {
     let run = || {
         let workers = windlass::workers().count(1);
-        workers.run(|_| async { Ok(thread::sleep(LONG)) }).unwrap();
+        let block = |_| async {
+            thread::sleep(LONG);
+            Ok(())
+        };
+        workers.run(block).unwrap();
     };
     if let Some(errors) = in_child("workers_are_watched_by_default", None, run) {
         let is_report = |line: &str| line.contains("has blocked the loop of thread worker-0");
@@ -524,7 +527,10 @@ fn workers_are_watched_by_default() {
 fn workers_can_be_unwatched() {
     let run = || {
         let workers = windlass::workers().count(1).stall_threshold(None);
-        let check = |_| async { Ok(assert_eq!(watchdog_thread(), None)) };
+        let check = |_| async {
+            assert_eq!(watchdog_thread(), None);
+            Ok(())
+        };
         workers.run(check).unwrap();
     };
     in_child("workers_can_be_unwatched", None, run);
@@ -533,7 +539,10 @@ fn workers_can_be_unwatched() {
 #[test]
 fn the_variable_switches_workers_off() {
     let run = || {
-        let check = |_| async { Ok(assert_eq!(watchdog_thread(), None)) };
+        let check = |_| async {
+            assert_eq!(watchdog_thread(), None);
+            Ok(())
+        };
         windlass::workers().count(1).run(check).unwrap();
     };
     in_child("the_variable_switches_workers_off", Some("off"), run);

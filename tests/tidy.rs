@@ -33,8 +33,10 @@ const UNSAFE: &[(&str, usize)] = &[
     ("reactor/src/fork.rs", 5),
     ("src/fs/ring.rs", 3),
     ("reactor/src/poller/portable.rs", 2),
+    // Descriptors of waits, which their sources own.
+    ("src/inspect/descriptor.rs", 1),
     // The descriptor of a reactor with a registered loop.
-    ("src/inspect/parker.rs", 2),
+    ("src/inspect/thread_notifier.rs", 2),
     // The handler that copies a stack, and its exchange with the requesting thread.
     ("src/inspect/stack/capture.rs", 10),
     ("src/inspect/stack/mod.rs", 1),
@@ -45,6 +47,8 @@ const UNSAFE: &[(&str, usize)] = &[
     ("src/inspect/thread_state.rs", 1),
     ("src/signal/unix.rs", 2),
     ("src/signal/windows.rs", 1),
+    // Listed objects, which leave the list before they are freed or moved.
+    ("src/waits/listed.rs", 1),
     // Whether a signal is ignored: sigaction(2) without a new action.
     ("src/workers/signals.rs", 1),
     // Sockets that systemd hands over are numbers in a variable.

@@ -8,6 +8,8 @@ use crate::cell::Ref;
 use crate::inbox;
 use crate::inner::{ExecutorInner, SpawnOutcome, WakeOutcome};
 use crate::key::Key;
+use crate::observe::Observer;
+use crate::pulse::publish_polls;
 use crate::task_entry::TaskEntry;
 use crate::task_id::TaskId;
 
@@ -126,7 +128,55 @@ impl TaskId {
 ///
 /// [`Executor::list_tasks`]: crate::Executor::list_tasks
 pub fn list_tasks() -> Vec<TaskEntry> {
-    LOCAL.with_borrow(|local| local.iter().flat_map(|inner| inner.list_tasks()).collect())
+    LOCAL.with_borrow(|local| {
+        let mut tasks = Vec::new();
+        local.iter().for_each(|inner| inner.list_tasks(&mut tasks));
+        tasks
+    })
+}
+
+/// Sets an observer for all executors that this thread has now, as [`Executor::observe`] does for
+/// one, or removes theirs.
+///
+/// [`Executor::observe`]: crate::Executor::observe
+pub fn observe_all(observer: Option<Rc<dyn Observer>>) {
+    let local: Vec<_> = LOCAL.with_borrow(|local| local.to_vec());
+    for inner in local {
+        drop(inner.set_observer(observer.clone())); // user code
+    }
+    if observer.is_some() {
+        publish_polls(true);
+    }
+}
+
+/// The work of the executors of a thread.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct Workload {
+    /// How many polls they have made. Wraps around.
+    pub polls: usize,
+    /// How many unfinished tasks they have, with the main futures.
+    pub tasks: usize,
+}
+
+/// Returns the work of the executors of this thread.
+///
+/// ```
+/// use windlass_executor::{Executor, block_on, workload};
+///
+/// let executor = Executor::new();
+/// executor.spawn(std::future::pending::<()>()).detach();
+/// block_on(executor.run(async {}));
+/// assert_eq!((workload().polls, workload().tasks), (2, 1));
+/// ```
+pub fn workload() -> Workload {
+    let none = Workload { polls: 0, tasks: 0 };
+    LOCAL.with_borrow(|local| {
+        local.iter().fold(none, |sum, inner| Workload {
+            polls: sum.polls.wrapping_add(inner.pulse.polls.get()),
+            tasks: sum.tasks + inner.table().len(),
+        })
+    })
 }
 
 /// [`ExecutorInner::count_refill`] of the innermost loop on this thread's stack.

@@ -202,7 +202,7 @@ impl Executor {
     /// Returns where the state of this executor is in memory.
     #[doc(hidden)]
     pub fn addresses(&self) -> Addresses {
-        self.inner.addresses()
+        Addresses::of(&self.inner)
     }
 
     /// Lists the unfinished tasks, and the main future of an unfinished [`run`](Executor::run), in
@@ -217,7 +217,9 @@ impl Executor {
     /// assert_eq!((Some(listed.id), listed.state), (task.id(), TaskState::Ready));
     /// ```
     pub fn list_tasks(&self) -> Vec<TaskEntry> {
-        self.inner.list_tasks()
+        let mut tasks = Vec::new();
+        self.inner.list_tasks(&mut tasks);
+        tasks
     }
 
     /// Sets an observer, which is called around each poll from the next turn on, or removes it.
@@ -393,6 +395,7 @@ impl ExecutorInner {
                     PollOutcome::Cancelled(key) => self.finish_cancelled(key),
                     PollOutcome::Main => {
                         if let Poll::Ready(output) = poll_main(cx) {
+                            report.polled(TaskId::of_key(key));
                             return (polls, Poll::Ready(output));
                         }
                     }
@@ -400,7 +403,6 @@ impl ExecutorInner {
                 report.polled(TaskId::of_key(key));
                 polls += 1;
             }
-            // Each exhausted budget of operations took about as long as a batch of polls.
             budget = budget.saturating_sub(self.refills.take() * INBOX_CHECK_INTERVAL);
         }
         (polls, Poll::Pending)

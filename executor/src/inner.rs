@@ -11,7 +11,6 @@ use std::task::Waker;
 use crate::cell::{DETACHED, MAIN, NAMED, OutputRef, QUEUED, RUNNING, Ref};
 use crate::inbox::{self, Inbox};
 use crate::key::{Key, MAX_TASKS};
-use crate::layout::{Addresses, address};
 use crate::observe::Observer;
 use crate::panic::discard_panic;
 use crate::pulse::PulseCell;
@@ -95,21 +94,6 @@ impl ExecutorInner {
     #[inline]
     pub(crate) fn table(&self) -> RefMut<'_, Table> {
         self.table.borrow_mut()
-    }
-
-    /// Returns where the state is that readers outside of the process find by its address.
-    pub(crate) fn addresses(&self) -> Addresses {
-        Addresses {
-            id: self.id.into(),
-            slots: address(self.table().slots()),
-            names: self.inbox.pulse.names_address(),
-            polls: address(&self.pulse.polls),
-            current_task: address(&self.pulse.current_task),
-            is_running: address(&self.is_running),
-            dropped_task: address(&self.pulse.dropped_task),
-            spawned: address(&self.pulse.spawned),
-            ended: address(&self.pulse.ended),
-        }
     }
 
     /// Returns the number of unfinished tasks, without the main future.
@@ -246,23 +230,28 @@ impl ExecutorInner {
     }
 
     /// Lists the tasks in the table, with the main future's.
-    pub(crate) fn list_tasks(&self) -> Vec<TaskEntry> {
+    pub(crate) fn list_tasks(&self, tasks: &mut Vec<TaskEntry>) {
         let table = self.table();
+        // Between the polls of tasks, the loop polls the main future.
+        let polls_main = self.is_running.get() && !table.cells().any(|cell| cell.has(RUNNING));
         let id_in = |slot| TaskId::of_key(table.key_in(slot)?);
         let cells = table.cells().map(|cell| TaskEntry {
             id: TaskId(cell.key.get()),
             name: self.name(cell),
             spawned_at: cell.spawned_at,
             is_main: cell.has(MAIN),
-            state: match (cell.has(RUNNING), cell.has(QUEUED)) {
-                (true, _) => TaskState::Running,
-                (false, true) => TaskState::Ready,
-                (false, false) => TaskState::Waiting,
+            state: if cell.has(RUNNING) || (cell.has(MAIN) && polls_main) {
+                TaskState::Running
+            } else if cell.has(QUEUED) {
+                TaskState::Ready
+            } else {
+                TaskState::Waiting
             },
             joiner: cell.joiner().and_then(id_in),
             foreign_joiner: table.foreign_joiner(cell).and_then(TaskId::of_waker),
         });
-        cells.collect()
+        tasks.reserve(table.len());
+        tasks.extend(cells);
     }
 
     /// Replaces the observer. Returns the previous one. Its drop is user code.

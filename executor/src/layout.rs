@@ -9,6 +9,7 @@ use std::ptr;
 use std::task::RawWakerVTable;
 
 use crate::cell::{FOREIGN_JOINER, Head, MAIN, QUEUED, RUNNING};
+use crate::inner::ExecutorInner;
 use crate::key::{GENERATION_BITS, Key, SLOT_BITS};
 use crate::names::NameEntry;
 use crate::waker;
@@ -99,8 +100,25 @@ pub struct Addresses {
     pub ended: usize,
 }
 
+impl Addresses {
+    pub(crate) fn of(inner: &ExecutorInner) -> Addresses {
+        let pulse = &inner.pulse;
+        Addresses {
+            id: inner.id.into(),
+            slots: address(inner.table().slots()),
+            names: inner.inbox.pulse.names_address(),
+            polls: address(&pulse.polls),
+            current_task: address(&pulse.current_task),
+            is_running: address(&inner.is_running),
+            dropped_task: address(&pulse.dropped_task),
+            spawned: address(&pulse.spawned),
+            ended: address(&pulse.ended),
+        }
+    }
+}
+
 /// Returns the address of a value that another process may read.
-pub(crate) fn address<T>(value: &T) -> usize {
+fn address<T>(value: &T) -> usize {
     ptr::from_ref(value).expose_provenance()
 }
 

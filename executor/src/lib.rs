@@ -87,7 +87,7 @@ mod task_entry;
 pub mod layout;
 
 pub use block_on::block_on;
-pub use current::{Entered, in_task, list_tasks};
+pub use current::{Entered, Workload, in_task, list_tasks, observe_all, workload};
 pub use executor::{Executor, Run, TickResult};
 pub use nested_drop::drop_nested;
 pub use observe::Observer;

@@ -36,7 +36,7 @@ pub trait Observer {
     }
 
     /// Called after the poll has returned. If the task has ended, its output was stored, and its
-    /// joiner was woken.
+    /// joiner was woken. Not called if the main future panics.
     fn polled(&self, task: TaskId) {
         let _ = task;
     }

@@ -3,7 +3,7 @@
 
 use std::rc::Rc;
 
-use crate::cell::Ref;
+use crate::cell::{DONE, EMPTY, Ref};
 use crate::inner::ExecutorInner;
 use crate::observe::Observer;
 use crate::panic::discard_panic;
@@ -42,6 +42,9 @@ impl Report for Published {
 impl Report for Rc<dyn Observer> {
     fn polling(&self, inner: &ExecutorInner, cell: &Ref) {
         Published.polling(inner, cell);
+        if cell.has(DONE | EMPTY) {
+            return; // it has ended while it was queued, so no poll follows
+        }
         if let Some(task) = TaskId::of_key(cell.key.get()) {
             discard_panic(|| Observer::polling(&**self, task));
         }

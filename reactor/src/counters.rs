@@ -97,13 +97,13 @@ impl Counters {
         }
     }
 
+    pub(crate) fn is_report_requested(&self) -> bool {
+        self.reports_unpark.load(SeqCst)
+    }
+
     pub(crate) fn request_report(&self, on_unpark: fn()) {
         ON_UNPARK.get_or_init(|| on_unpark);
         self.reports_unpark.store(true, SeqCst);
-    }
-
-    pub(crate) fn is_report_requested(&self) -> bool {
-        self.reports_unpark.load(SeqCst)
     }
 
     /// Called when the loop has stopped to sleep, on any thread.

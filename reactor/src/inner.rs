@@ -203,18 +203,22 @@ impl ReactorInner {
         timers.min(self.completion_deadline.get())
     }
 
-    /// Calls the idle hook if neither a timer nor a limit ends the wait, and limits the wait as it
-    /// says.
+    /// As `wait`, when the loop may block. Calls the idle hook if neither a timer nor a limit ends
+    /// the wait, and limits the wait as it says.
     #[cold]
-    fn call_idle_hook(&self, deadline: MonotonicNanos, limit: Option<Duration>) -> io::Result<()> {
+    fn wait_idle(&self, deadline: MonotonicNanos, limit: Option<Duration>) -> io::Result<()> {
         let waits = limit.is_none() && deadline.instant().is_none();
-        if let Some((hook, _)) = self.idle_hook.get().filter(|_| waits) {
-            if let Some(limit) = hook() {
-                let set_timer = |after| self.set_timer(after);
-                self.park.limit_wait(deadline, limit, set_timer)?;
-            }
-        }
-        Ok(())
+        let Some((hook, _)) = self.idle_hook.get().filter(|_| waits) else {
+            return self.wait_for_events(true);
+        };
+        // The hook may wake tasks, start timers and panic, so the loop counts as awake meanwhile. A
+        // notification that this overwrites still ends the wait of the poller.
+        self.park.cancel_park();
+        let limit = hook();
+        let is_idle = self.submit()? & !self.park.has_deferred();
+        let (deadline, set_timer) = (self.next_deadline(), |after| self.set_timer(after));
+        let blocks = self.park.may_block(is_idle, deadline, limit, set_timer)?;
+        self.wait_for_events(blocks)
     }
 
     /// Sets the idle hook, which is called with at most so many sources.
@@ -264,8 +268,13 @@ impl ReactorInner {
         let set_timer = |after| self.set_timer(after);
         let blocks = self.park.may_block(is_idle, deadline, limit, set_timer)?;
         if blocks && self.calls_idle_hook.get() {
-            self.call_idle_hook(deadline, limit)?;
+            return self.wait_idle(deadline, limit);
         }
+        self.wait_for_events(blocks)
+    }
+
+    #[inline(always)]
+    fn wait_for_events(&self, blocks: bool) -> io::Result<()> {
         let waited = self.poller.wait(blocks);
         self.park
             .unpark(blocks, matches!(waited, Ok(true)), self.turn.get());

@@ -337,16 +337,10 @@ impl<N: Notify> Park<N> {
         Ok(true)
     }
 
-    /// Makes the timer end the wait that is about to begin after this time at the latest.
-    pub(crate) fn limit_wait(
-        &self,
-        deadline: MonotonicNanos,
-        limit: Duration,
-        set_timer: impl FnOnce(Duration) -> io::Result<()>,
-    ) -> io::Result<()> {
-        let limit = limit.max(Duration::from_nanos(2 * NEAR));
-        self.ensure_timer(deadline, Some(limit), set_timer)
-            .map(drop)
+    /// Called when code runs between `may_block`, which has returned true, and the wait. The caller
+    /// then calls `may_block` again.
+    pub(crate) fn cancel_park(&self) {
+        self.state.set_awake();
     }
 
     /// Called when the wait of this turn has ended.

@@ -56,9 +56,7 @@ impl ReactorPulse {
     pub fn report_unpark(&self, on_unpark: fn()) {
         self.0.counters().request_report(on_unpark);
     }
-}
 
-impl ReactorPulse {
     /// Returns whether a request of [`report_unpark`](ReactorPulse::report_unpark) is pending. The
     /// loop has neither slept nor been entered since then.
     pub fn is_unpark_requested(&self) -> bool {

@@ -171,7 +171,8 @@ impl Reactor {
         ReactorPulse::new(self.inner.park().state().clone())
     }
 
-    /// Lists what the futures of this thread wait for in this reactor.
+    /// Lists what the futures of this thread wait for in this reactor, and the lookups of host
+    /// names of all threads.
     ///
     /// It takes time in proportion to the number of sources and timers.
     ///
@@ -200,7 +201,8 @@ impl Reactor {
     /// may be a deadlock.
     ///
     /// The hook returns a limit for this wait. It runs on the reactor's thread, outside of any
-    /// borrow, and must not turn the reactor. It replaces the hook that was set before.
+    /// borrow. It may wake tasks, which cancels the wait, and turn the reactor. A panic propagates
+    /// from the turn. It replaces the hook that was set before.
     pub fn on_idle(&self, sources: usize, hook: Option<fn() -> Option<Duration>>) {
         self.inner.set_idle_hook(hook, sources);
     }

@@ -77,6 +77,9 @@ struct Index {
     /// The new and the returning waiters since the last check.
     new: usize,
     returned: usize,
+    /// The number of turns that a waiter may take to return after a check. A later one counts as
+    /// new, because the waker of a new task may have the address of one that the check dropped.
+    patience: u32,
     /// The turn in which old entries of `checked` were last removed.
     cleaned: u32,
 }
@@ -329,7 +332,7 @@ impl Crowd {
             return (Some(waker), Vec::new());
         }
         let mut checked = Vec::new();
-        if holder == UNTICKETED && self.is_check_due(identity(&waker)) {
+        if holder == UNTICKETED && self.is_check_due(identity(&waker), turn) {
             checked = self.take_unticketed(turn);
         }
         if let Some(index) = &mut self.index {
@@ -343,9 +346,9 @@ impl Crowd {
         (None, checked)
     }
 
-    fn is_check_due(&mut self, waker: Identity) -> bool {
+    fn is_check_due(&mut self, waker: Identity, turn: u32) -> bool {
         let index = self.index.as_mut();
-        index.is_some_and(|index| index.is_new(waker) && index.has_many_new())
+        index.is_some_and(|index| index.note_waiter(waker, turn))
     }
 
     /// Removes all wakers without a ticket.
@@ -407,31 +410,27 @@ impl Index {
         }
     }
 
-    /// Counts a waiter. Returns true if it is new.
-    fn is_new(&mut self, waker: Identity) -> bool {
-        if self.checked.remove(&waker).is_some() {
+    /// Counts a waiter. Returns true if it is new, and so many are new that a check is due.
+    fn note_waiter(&mut self, waker: Identity, turn: u32) -> bool {
+        let checked = self.checked.remove(&waker);
+        if checked.is_some_and(|woken| turn.wrapping_sub(woken) <= self.patience) {
             self.returned += 1;
         } else if self.expected > 0 {
             self.expected -= 1;
         } else {
             self.new += 1;
-            return true;
+            return self.new > UNCHECKED.max(2 * self.returned);
         }
         false
     }
 
-    fn has_many_new(&self) -> bool {
-        self.new > UNCHECKED.max(2 * self.returned)
-    }
-
     /// Records the wakers that a check is about to call.
     fn note_check(&mut self, waiters: &[Waker], turn: u32) {
-        // The number of turns that a waiter may take to return. A later waiter counts as new, which
-        // limits the spurious wakes to 16 per turn.
-        let patience = ((self.checked.len() + waiters.len()) / 16).clamp(4, 4096) as u32;
-        if turn.wrapping_sub(self.cleaned) > patience / 4 {
-            let is_recent = |woken: u32| turn.wrapping_sub(woken) <= patience;
-            self.checked.retain(|_, woken| is_recent(*woken));
+        // Limits the spurious wakes to 16 per turn.
+        self.patience = ((self.checked.len() + waiters.len()) / 16).clamp(4, 4096) as u32;
+        if turn.wrapping_sub(self.cleaned) > self.patience / 4 {
+            self.checked
+                .retain(|_, woken| turn.wrapping_sub(*woken) <= self.patience);
             self.checked.shrink_to(2 * self.checked.len());
             self.cleaned = turn;
         }

@@ -7,6 +7,7 @@ use rustix::fd::RawFd;
 
 use crate::clock::MonotonicNanos;
 use crate::inner::ReactorInner;
+use crate::net::for_each_lookup;
 use crate::poller::Interest;
 use crate::waiters::identity_parts;
 
@@ -37,6 +38,8 @@ pub enum WaitEvent {
     Error(RawFd),
     /// The time is reached. `None` never is.
     Deadline(Option<Instant>),
+    /// The lookup of a host name.
+    Lookup,
     /// The next turn, because the task has used up its budget.
     NextTurn,
 }
@@ -62,6 +65,7 @@ impl ReactorInner {
         for waker in self.park().deferred().borrow().iter() {
             waits.push((identity_parts(waker), WaitEvent::NextTurn));
         }
+        for_each_lookup(|waker| waits.push((identity_parts(waker), WaitEvent::Lookup)));
         let waits = waits.into_iter();
         waits
             .map(|((data, vtable), event)| Wait {

@@ -330,3 +330,16 @@ fn a_future_can_check_that_its_thread_turns() {
     assert!(error.contains("block_on"), "{error}");
     run(async { check_driven().unwrap() });
 }
+
+#[test]
+fn a_registration_reports_what_drives_its_reactor() {
+    let source = scripted();
+    assert!(!source.is_driven() && !source.is_inherited());
+    let error = source.check_driven().unwrap_err().to_string();
+    assert!(error.contains("block_on"), "{error}");
+    let reactor = Reactor::current().unwrap();
+    assert!(source.is_driven() && !source.is_inherited());
+    source.check_driven().unwrap();
+    drop(reactor);
+    assert!(!source.is_driven());
+}

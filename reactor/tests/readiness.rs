@@ -324,6 +324,46 @@ fn wakers_of_dropped_futures_do_not_accumulate() {
     assert!(kept.iter().all(|&kept| kept <= 1000), "{kept:?}");
 }
 
+/// Leaves `new` wakers with a silent socket through a poll method, while the wakers of `stay` tasks
+/// wait for it. Returns the maximum number of new wakers that the socket kept, and how often it
+/// woke the tasks.
+fn wakers_left(new: usize, stay: usize, turn_every: usize) -> [usize; 2] {
+    let reactor = Reactor::current().unwrap();
+    let (io, _peer) = pair();
+    let tasks: Vec<_> = (0..stay).map(|_| Counter::new()).collect();
+    let mut seen = vec![usize::MAX; stay];
+    let mut poll_woken = || {
+        for ((counter, waker), seen) in tasks.iter().zip(&mut seen) {
+            if std::mem::replace(seen, counter.wakes()) != counter.wakes() {
+                assert!(poll_byte(&io, waker).is_pending());
+            }
+        }
+    };
+    let shared = Arc::new(());
+    let mut most = 0;
+    for i in 0..new {
+        if i % turn_every == 0 {
+            reactor.turn(Some(Duration::ZERO)).unwrap();
+            poll_woken();
+        }
+        let waker = Waker::from(Arc::new(Held(shared.clone())));
+        assert!(poll_byte(&io, &waker).is_pending());
+        drop(waker);
+        most = most.max(Arc::strong_count(&shared) - 1);
+    }
+    let wakes = tasks.iter().map(|(counter, _)| counter.wakes()).sum();
+    [most, wakes]
+}
+
+#[test]
+fn wakers_left_by_poll_methods_do_not_accumulate() {
+    for (new, stay, turn_every) in [(50_000, 0, 1), (50_000, 0, 3), (10_000, 100, 1)] {
+        let [most, wakes] = wakers_left(new, stay, turn_every);
+        assert!(most <= 1000, "{most} of {new} wakers kept beside {stay}");
+        assert!(wakes <= new, "{wakes} wakes for {new} new waiters");
+    }
+}
+
 #[test]
 fn panicking_waker_does_not_stop_other_wakes() {
     let reactor = Reactor::current().unwrap();

@@ -6,8 +6,8 @@ use std::env;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-pub(crate) use pool::totals;
 pub use pool::{BlockingTask, Pool};
+pub(crate) use pool::{has_closures, list_waits, totals};
 
 /// Runs a closure that blocks or computes for long on a thread of a pool, while the loop keeps
 /// running. Examples are a call into a blocking library, a large file on a slow disk, and a

@@ -7,7 +7,9 @@ use std::future::Future;
 use std::io;
 use std::marker::PhantomData;
 use std::mem;
-use std::panic::{AssertUnwindSafe, RefUnwindSafe, UnwindSafe, catch_unwind, resume_unwind};
+use std::panic::{
+    AssertUnwindSafe, Location, RefUnwindSafe, UnwindSafe, catch_unwind, resume_unwind,
+};
 use std::pin::Pin;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -17,6 +19,8 @@ use std::time::Duration;
 use windlass_executor::discard_panic;
 use windlass_reactor::fork::{Origin, PerProcess};
 use windlass_reactor::shortage::cannot_start_thread;
+
+use crate::waits::{FacadeWait, FileOperation, Place, WaitKind, WakerId};
 
 /// A pool of threads for closures that block, with an unbounded queue.
 ///
@@ -64,6 +68,8 @@ struct Queue {
     /// The closures that wait for a thread, in their order. A cancelled one is removed by its
     /// number.
     waiting: BTreeMap<u64, Arc<dyn Work>>,
+    /// The closures that run, to be listed.
+    running: BTreeMap<u64, Arc<dyn Work>>,
     last_number: u64,
     threads: usize,
     /// The number of idle threads.
@@ -71,9 +77,6 @@ struct Queue {
     /// The pool is in `POOLS`.
     is_listed: bool,
 }
-
-/// The pools that have started a thread in this process. Locked after a queue, if together.
-static POOLS: PerProcess<Mutex<Vec<&'static Inner>>> = PerProcess::new();
 
 /// The state of all pools of the process.
 #[derive(Default)]
@@ -88,7 +91,7 @@ pub(crate) struct PoolTotals {
 pub(crate) fn totals() -> PoolTotals {
     let pools = lock(POOLS.get(Mutex::default)).clone();
     let mut totals = PoolTotals::default();
-    for pool in pools {
+    for (_, pool) in pools {
         let queue = lock(&pool.queue);
         totals.threads += queue.threads;
         totals.waiting += queue.waiting.len();
@@ -96,6 +99,9 @@ pub(crate) fn totals() -> PoolTotals {
     }
     totals
 }
+
+/// The pools that have had a thread, by name.
+static POOLS: PerProcess<Mutex<Vec<(&'static str, &'static Inner)>>> = PerProcess::new();
 
 impl Pool {
     /// Creates a pool of up to `max_threads` threads of that name. A thread exits after
@@ -132,12 +138,35 @@ impl Pool {
     ///
     /// Fails if the pool has no thread and the system refuses one. The error names the exhausted
     /// resource, and its kind is never `WouldBlock`. If the pool has threads, they serve the queue.
+    #[track_caller]
     pub fn run<F, T>(&'static self, f: F) -> io::Result<BlockingTask<T>>
     where
         F: FnOnce() -> T + Send + 'static,
         T: Send + 'static,
     {
+        self.run_as(Purpose::Closure(Location::caller()), f)
+    }
+
+    /// As [`run`](Pool::run), for an operation on a file.
+    pub(crate) fn run_operation<F, T>(
+        &'static self,
+        operation: FileOperation,
+        f: F,
+    ) -> io::Result<BlockingTask<T>>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
+        self.run_as(Purpose::File(operation), f)
+    }
+
+    fn run_as<F, T>(&'static self, purpose: Purpose, f: F) -> io::Result<BlockingTask<T>>
+    where
+        F: FnOnce() -> T + Send + 'static,
+        T: Send + 'static,
+    {
         let job = Arc::new(Job {
+            purpose,
             closure: Mutex::new(Some(f)),
             answer: Mutex::new(Answer {
                 finished: false,
@@ -170,7 +199,7 @@ impl Pool {
                 Ok(_) => {
                     queue.threads += 1;
                     if !mem::replace(&mut queue.is_listed, true) {
-                        lock(POOLS.get(Mutex::default)).push(inner);
+                        lock(POOLS.get(Mutex::default)).push((self.name, inner));
                     }
                 }
                 Err(error) if queue.threads == 0 || self.is_unlimited() => {
@@ -193,15 +222,19 @@ impl Pool {
 
     /// The main function of each thread. Runs closures until the idle timeout.
     fn serve(&self, inner: &Inner) {
-        while let Some(work) = self.next(inner) {
+        while let Some((number, work)) = self.next(inner) {
             work.work();
+            // Before this thread drops its share, so that a listing thread never drops the last.
+            if inner.origin.is_here() {
+                lock(&inner.queue).running.remove(&number);
+            }
             // May drop the output of a detached closure. The thread survives a panic of the drop,
             // because queued closures depend on the thread.
             discard_panic(|| drop(work));
         }
     }
 
-    fn next(&self, inner: &Inner) -> Option<Arc<dyn Work>> {
+    fn next(&self, inner: &Inner) -> Option<(u64, Arc<dyn Work>)> {
         if !inner.origin.is_here() {
             return None; // a closure has forked, and this is the child
         }
@@ -216,10 +249,11 @@ impl Pool {
         }
         queue.idle -= 1;
         let next = queue.waiting.pop_first();
-        if next.is_none() {
-            queue.threads -= 1;
+        match &next {
+            Some((number, work)) => _ = queue.running.insert(*number, work.clone()),
+            None => queue.threads -= 1,
         }
-        next.map(|(_, work)| work)
+        next
     }
 
     #[cfg(test)]
@@ -239,6 +273,7 @@ impl Inner {
             origin: Origin::here(),
             queue: Mutex::new(Queue {
                 waiting: BTreeMap::new(),
+                running: BTreeMap::new(),
                 last_number: 0,
                 threads: 0,
                 idle: 0,
@@ -246,6 +281,47 @@ impl Inner {
             }),
             queued: Condvar::new(),
         }
+    }
+}
+
+/// Returns whether a pool of the process has a closure that runs or is queued.
+pub(crate) fn has_closures() -> bool {
+    let pools = lock(POOLS.get(Mutex::default)).clone(); // `enqueue` locks a queue first
+    pools.iter().any(|(_, inner)| {
+        let queue = lock(&inner.queue);
+        !queue.waiting.is_empty() || !queue.running.is_empty()
+    })
+}
+
+/// Lists the waits for closures, of all threads.
+pub(crate) fn list_waits(waits: &mut Vec<FacadeWait>) {
+    let pools = lock(POOLS.get(Mutex::default)).clone(); // `enqueue` locks a queue first
+    for (pool, inner) in pools {
+        let queue = lock(&inner.queue);
+        let queued = queue.waiting.iter().map(|it| (it, false));
+        let running = queue.running.iter().map(|it| (it, true));
+        waits.extend(
+            queued
+                .chain(running)
+                .filter_map(|((number, work), is_running)| {
+                    let purpose = work.purpose();
+                    Some(FacadeWait {
+                        waker: work.waker()?,
+                        kind: match purpose {
+                            Purpose::File(operation) => WaitKind::File {
+                                operation,
+                                is_running,
+                            },
+                            Purpose::Closure(_) => WaitKind::Blocking { pool, is_running },
+                        },
+                        object: *number as usize,
+                        created_at: match purpose {
+                            Purpose::File(_) => None,
+                            Purpose::Closure(created_at) => Some(created_at),
+                        },
+                    })
+                }),
+        );
     }
 }
 
@@ -371,6 +447,7 @@ impl<T> fmt::Debug for BlockingTask<T> {
 
 /// A closure and its output, shared by the future and the thread.
 struct Job<F, T> {
+    purpose: Purpose,
     closure: Mutex<Option<F>>,
     answer: Mutex<Answer<T>>,
 }
@@ -381,9 +458,22 @@ struct Answer<T> {
     waker: Option<Waker>,
 }
 
+/// What a closure is for, to be listed.
+#[derive(Clone, Copy)]
+enum Purpose {
+    /// The place is the call that has started it.
+    Closure(Place),
+    File(FileOperation),
+}
+
 /// A job as the thread sees it.
 trait Work: Send + Sync {
     fn work(&self);
+
+    fn purpose(&self) -> Purpose;
+
+    /// The waker of the future, to be listed.
+    fn waker(&self) -> Option<WakerId>;
 }
 
 /// A job as the future sees it.
@@ -406,6 +496,14 @@ impl<F: FnOnce() -> T + Send, T: Send> Work for Job<F, T> {
         if let Some(waker) = waker {
             discard_panic(|| waker.wake());
         }
+    }
+
+    fn purpose(&self) -> Purpose {
+        self.purpose
+    }
+
+    fn waker(&self) -> Option<WakerId> {
+        lock(&self.answer).waker.as_ref().map(WakerId::of)
     }
 }
 

@@ -102,7 +102,15 @@ pub use whole::{copy, read, read_to_string, write};
 
 use std::panic::{RefUnwindSafe, UnwindSafe};
 
+use crate::waits::FacadeWait;
 use files::Files;
+
+/// Lists the waits for operations of this thread's ring, and for the order of operations on all
+/// threads. The pool lists those that threads perform.
+pub(crate) fn list_waits(waits: &mut Vec<FacadeWait>) {
+    Files::list_waits(waits);
+    order::list_waits(waits);
+}
 
 // User code runs only outside of borrows and between complete changes, so all values are consistent
 // after a panic was caught.

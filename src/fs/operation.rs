@@ -15,6 +15,7 @@ use super::files::Files;
 use super::order::{OperationGuard, OrderQueue};
 use super::platform::{self, SystemPath};
 use super::ring::{Leftover, Ring, is_refused};
+use crate::waits::{FileOperation, FileOperationKind};
 use crate::{BlockingTask, Pool};
 use windlass_reactor::budget::{poll_charge, refund};
 use windlass_reactor::completion::Registration;
@@ -36,6 +37,12 @@ static FILES: Pool = Pool::new("windlass-files", MAX_THREADS, Duration::from_sec
 /// Threads for named pipes, terminals and other devices, which may wait for a peer without end.
 /// Their number is unlimited, so each blocks only itself.
 static PEERS: Pool = Pool::new("windlass-peers", usize::MAX, Duration::ZERO);
+
+/// A closure on the pool of files, in the list of waits.
+const OTHER: FileOperation = FileOperation {
+    kind: FileOperationKind::Other,
+    fd: None,
+};
 
 /// An operation, and everything that it needs. Its caller may be gone by the time that the system
 /// reads or writes the memory.
@@ -176,6 +183,24 @@ impl Operation {
             | Operation::Sync { file, .. } => Some(file),
             _ => None,
         }
+    }
+
+    /// Describes the operation to the list of waits.
+    pub(crate) fn listed(&self) -> FileOperation {
+        let kind = match self {
+            Operation::Read { .. } => FileOperationKind::Read,
+            Operation::Write { .. } => FileOperationKind::Write,
+            Operation::Sync { .. } => FileOperationKind::Sync,
+            Operation::Open(_) => FileOperationKind::Open,
+            Operation::Close(_) => FileOperationKind::Close,
+            Operation::Lost => FileOperationKind::Other,
+        };
+        let file = match self {
+            Operation::Close(file) => file.as_ref(),
+            _ => self.handle().map(|handle| &**handle),
+        };
+        let fd = file.and_then(platform::raw_fd);
+        FileOperation { kind, fd }
     }
 
     /// Returns the pool that may perform the operation.
@@ -324,7 +349,9 @@ pub(crate) fn start(operation: Operation) -> OpFuture {
 
 fn start_on_thread(operation: Operation) -> Backend {
     let pool = operation.pool();
-    match pool.run(move || operation.perform()).map(OnPool) {
+    let listed = operation.listed();
+    let started = pool.run_operation(listed, move || operation.perform());
+    match started.map(OnPool) {
         Ok(task) => Backend::Pool(task),
         Err(error) => Backend::lost(error),
     }
@@ -390,7 +417,7 @@ pub(crate) async fn on_pool<T: Send + 'static>(
 pub(crate) fn spawn_on_pool<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<OnPool<T>> {
-    FILES.run(work).map(OnPool)
+    FILES.run_operation(OTHER, work).map(OnPool)
 }
 
 /// As [`on_pool`], for a closure that may wait for a peer, depending on a path. Then it has a
@@ -406,7 +433,7 @@ where
     let paths = paths.map(Path::to_owned);
     let work = move || {
         if paths.iter().any(|path| platform::may_wait(path)) {
-            return PEERS.run(work).map(Err); // starts now instead of at the next poll
+            return PEERS.run_operation(OTHER, work).map(Err); // starts now instead of at the next poll
         }
         work().map(Ok)
     };

@@ -11,13 +11,14 @@ use std::future::poll_fn;
 use std::io;
 use std::mem;
 use std::ops::{Deref, Range};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 
 use super::files::Files;
 use super::operation::Handle;
+use crate::waits::{FacadeWait, WaitKind, WakerId};
 use windlass_reactor::completion::Registration;
-use windlass_reactor::fork::{self, Origin};
+use windlass_reactor::fork::{self, Origin, PerProcess};
 use windlass_reactor::wake::wake_all;
 
 /// The part of a file that an operation accesses.
@@ -89,6 +90,8 @@ struct Inner {
     spare: Vec<u8>,
     /// The waker of a future that waits until the queue is empty.
     idle: Option<Waker>,
+    /// The queue is in the list of queues.
+    is_listed: bool,
 }
 
 #[derive(Debug)]
@@ -161,7 +164,7 @@ impl OrderQueue {
 
     /// Waits until `check` returns [`Wait::Done`]. Clones and drops wakers outside of the lock.
     fn poll_until(
-        &self,
+        self: &Arc<Self>,
         cx: &mut Context<'_>,
         mut check: impl FnMut(&mut Inner) -> Wait<'_>,
     ) -> Poll<io::Result<()>> {
@@ -188,7 +191,32 @@ impl OrderQueue {
             waker = Some(cx.waker().clone());
         }
         drop(waker);
+        self.list();
         pending()
+    }
+
+    /// Puts the queue into the list of queues when an operation first waits in it.
+    fn list(self: &Arc<Self>) {
+        if !mem::replace(&mut self.lock().is_listed, true) {
+            QUEUES
+                .get(Mutex::default)
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .add(self);
+        }
+    }
+
+    fn list_waits(self: &Arc<Self>, waits: &mut Vec<FacadeWait>) {
+        let inner = self.lock();
+        let running = inner.live - inner.waiting;
+        let live = inner.entries.iter().filter(|it| it.phase != Phase::Done);
+        let wakers = live.map(|it| &it.waker).chain([&inner.idle]).flatten();
+        waits.extend(wakers.map(|waker| FacadeWait {
+            waker: WakerId::of(waker),
+            kind: WaitKind::FileOrder { running },
+            object: address(self),
+            created_at: None,
+        }));
     }
 
     /// Returns whether an operation that entered now would start at once.
@@ -206,6 +234,36 @@ impl OrderQueue {
     /// Returns the buffer of an earlier background write, to be reused.
     pub(crate) fn take_spare(self: &Arc<Self>) -> Vec<u8> {
         mem::take(&mut self.here().lock().spare)
+    }
+}
+
+/// The queues in which an operation has waited.
+static QUEUES: PerProcess<Mutex<Queues>> = PerProcess::new();
+
+#[derive(Default)]
+struct Queues {
+    all: Vec<Weak<OrderQueue>>,
+    /// Beyond this number, dropped queues are removed.
+    max_kept: usize,
+}
+
+impl Queues {
+    fn add(&mut self, queue: &Arc<OrderQueue>) {
+        if self.all.len() >= self.max_kept {
+            self.all.retain(|queue| queue.strong_count() > 0);
+            self.max_kept = (2 * self.all.len()).max(KEPT_SLOTS);
+            self.all.shrink_to(self.max_kept);
+        }
+        self.all.push(Arc::downgrade(queue));
+    }
+}
+
+/// Lists the waits for earlier operations of a handle, of all threads.
+pub(crate) fn list_waits(waits: &mut Vec<FacadeWait>) {
+    let queues = QUEUES.get(Mutex::default).lock();
+    let queues = queues.unwrap_or_else(PoisonError::into_inner).all.clone();
+    for queue in queues.iter().filter_map(Weak::upgrade) {
+        queue.list_waits(waits);
     }
 }
 

@@ -10,7 +10,7 @@ mod unix {
     use std::ffi::{CString, OsStr};
     use std::fs::{File, FileType};
     use std::io::{self, Read, Write};
-    use std::os::fd::IntoRawFd;
+    use std::os::fd::{AsRawFd, IntoRawFd};
     use std::os::unix::ffi::OsStrExt;
     use std::os::unix::fs::{FileExt, FileTypeExt};
     use std::path::Path;
@@ -30,6 +30,11 @@ mod unix {
 
     pub(crate) fn path(path: &SystemPath) -> &Path {
         Path::new(OsStr::from_bytes(path.to_bytes()))
+    }
+
+    /// The file descriptor, where files have one.
+    pub(crate) fn raw_fd(file: &File) -> Option<i32> {
+        Some(file.as_raw_fd())
     }
 
     pub(crate) fn handle(file: File) -> Handle {
@@ -129,6 +134,10 @@ mod windows {
 
     /// Windows can't report how a file was opened. It writes to the end of a file that was opened
     /// to append, whatever the offset.
+    pub(crate) fn raw_fd(_: &File) -> Option<i32> {
+        None
+    }
+
     pub(crate) fn handle(file: File) -> Handle {
         Handle {
             file,

@@ -29,6 +29,7 @@ use super::background::Progress;
 use super::files::RETRY;
 use super::operation::{Collected, OpOutput, Operation, Position, drop_or_retry};
 use crate::inspect::thread_counters::{self, ThreadCounters};
+use crate::waits::{FacadeWait, WaitKind, WakerId};
 use windlass_reactor::completion::Registrar;
 use windlass_reactor::wake::{discard_panic, wake_all};
 
@@ -260,6 +261,23 @@ impl Ring {
     pub(crate) fn has_work(&self) -> bool {
         let inner = self.0.borrow();
         inner.in_flight > 0 || !inner.backlog.is_empty() || !inner.cancels.is_empty()
+    }
+
+    /// Lists the waits for operations.
+    pub(crate) fn list_waits(&self, waits: &mut Vec<FacadeWait>) {
+        let inner = self.0.borrow();
+        waits.extend(inner.ops.slab.iter().filter_map(|(slot, op)| {
+            let waker = op.waker.as_ref()?; // present until the operation completes
+            Some(FacadeWait {
+                waker: WakerId::of(waker),
+                kind: WaitKind::File {
+                    operation: op.operation.as_ref()?.listed(),
+                    is_running: matches!(op.phase, Phase::InFlight),
+                },
+                object: slot,
+                created_at: None,
+            })
+        }));
     }
 
     /// Performs one step of a loop's end, which submits, and waits until an operation completes.

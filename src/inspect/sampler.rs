@@ -16,9 +16,9 @@ use windlass_executor::PulseReading;
 use windlass_reactor::LoopState;
 
 use super::loops::{self, Loop};
-use super::parker::Host;
 use super::report::{self, Limit};
 use super::stall::{Phase, Stall, StalledTask};
+use super::thread_notifier::Host;
 use super::thread_state::{Activity, ThreadState};
 
 type Loops = MutexGuard<'static, Vec<Arc<Loop>>>;

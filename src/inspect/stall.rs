@@ -111,25 +111,22 @@ impl Stall {
         }
         match (&self.activity, self.phase) {
             (Activity::NotScheduled { .. }, _) => {
-                write!(
-                    out,
-                    "the loop of thread {thread} has not run for {duration}"
-                )?;
+                write!(out, "the loop of thread {thread} has not run ")?;
             }
-            (_, Phase::Host) => write!(
-                out,
-                "the host of the loop of thread {thread} has not taken a turn for {duration}, \
-                 although one is due"
-            )?,
+            (_, Phase::Host) => {
+                write!(out, "the host of thread {thread} has not turned its loop, ")?;
+                out.write_str("although a turn is due, ")?;
+            }
             _ => {
                 self.write_subject(out)?;
-                write!(
-                    out,
-                    " has blocked the loop of thread {thread} for {duration}"
-                )?;
+                write!(out, " has blocked the loop of thread {thread} ")?;
             }
         }
-        write!(out, ": {}", self.activity)?;
+        write!(out, "for {duration}: {}", self.activity)?;
+        self.write_counts(out)
+    }
+
+    fn write_counts(&self, out: &mut dyn Write) -> fmt::Result {
         match (self.waiting_tasks, self.phase) {
             (0, _) => {}
             (1, Phase::Host | Phase::Waking) => out.write_str("; 1 task waits")?,

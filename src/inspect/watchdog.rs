@@ -13,11 +13,11 @@ use windlass_reactor::LoopState;
 use windlass_reactor::fork::PerProcess;
 
 use super::loops;
-use super::parker::{Host, Parker};
 use super::report;
 use super::sampler::{Event, Sampler};
 use super::stack::Stacks;
 use super::stall::Stall;
+use super::thread_notifier::{Host, ThreadNotifier};
 use crate::io::write_stderr;
 
 /// The default threshold.
@@ -82,6 +82,11 @@ pub fn watch(threshold: Duration) {
 /// While the process or the machine is suspended, the watchdog's time stops too. A thread that a
 /// debugger has stopped is not reported. If the thread is runnable but other threads have the CPU,
 /// the task is not blamed: after four thresholds, a report states that the loop has not run.
+///
+/// # Platforms
+///
+/// Reports have the activity of the thread on Linux, and the stack on Linux on x86-64 and 64-bit
+/// ARM. On Windows a host that takes no turn is not reported.
 ///
 /// # Examples
 ///
@@ -151,10 +156,12 @@ impl Watchdog {
 #[must_use = "options do nothing until `start`"]
 pub struct WatchdogBuilder(Options);
 
+type OnStall = Arc<dyn Fn(&Stall) + Send + Sync>;
+
 #[derive(Clone)]
 struct Options {
     threshold: Duration,
-    on_stall: Option<Arc<dyn Fn(&Stall) + Send + Sync>>,
+    on_stall: Option<OnStall>,
     signal: Option<i32>,
     captures_stacks: bool,
     per_minute: u32,
@@ -241,7 +248,7 @@ struct Shared {
     variable: Once,
     is_on: AtomicBool,
     settings: Mutex<Settings>,
-    parker: OnceLock<Parker>,
+    notifier: OnceLock<ThreadNotifier>,
 }
 
 #[derive(Clone, Default)]
@@ -268,7 +275,7 @@ fn shared() -> &'static Shared {
             variable: Once::new(),
             is_on: AtomicBool::new(settings.options.is_some()),
             settings: Mutex::new(settings),
-            parker: OnceLock::new(),
+            notifier: OnceLock::new(),
         }
     })
 }
@@ -280,8 +287,8 @@ impl Shared {
     }
 
     fn notify(&self) {
-        if let Some(parker) = self.parker.get() {
-            parker.notify();
+        if let Some(notifier) = self.notifier.get() {
+            notifier.notify();
         }
     }
 
@@ -333,9 +340,9 @@ impl Shared {
             Stacks::new(options.signal)?; // installs the handler
             loops::capture_stacks();
         }
-        if self.parker.get().is_none() {
+        if self.notifier.get().is_none() {
             // If another thread was faster, this one is dropped.
-            let _ = self.parker.set(Parker::new()?);
+            let _ = self.notifier.set(ThreadNotifier::new()?);
         }
         let mut settings = self.settings();
         settings.number += 1;
@@ -353,9 +360,9 @@ impl Shared {
     /// Makes the watchdog see a new loop. In a forked child it starts the watchdog.
     #[cold]
     fn add_loop(&'static self) {
-        if self.parker.get().is_none() {
-            match Parker::new() {
-                Ok(parker) => drop(self.parker.set(parker)),
+        if self.notifier.get().is_none() {
+            match ThreadNotifier::new() {
+                Ok(notifier) => drop(self.notifier.set(notifier)),
                 Err(_) => return, // the next runtime tries again
             }
         }
@@ -415,22 +422,22 @@ impl fmt::Debug for Options {
 
 /// Called by a loop that has stopped to sleep.
 fn on_unpark() {
-    if let Some(parker) = shared().parker.get() {
-        parker.notify_parked();
+    if let Some(notifier) = shared().notifier.get() {
+        notifier.notify_parked();
     }
 }
 
 /// The body of the thread.
 fn run(shared: &'static Shared) {
-    let Some(parker) = shared.parker.get() else {
+    let Some(notifier) = shared.notifier.get() else {
         return;
     };
     let mut patrol = Patrol {
         sampler: Sampler::new(on_unpark),
         stacks: None,
         number: 0,
+        due: Vec::new(),
     };
-    let mut due = Vec::new();
     let mut has_ticked = false;
     loop {
         let mut settings = shared.settings();
@@ -441,41 +448,25 @@ fn run(shared: &'static Shared) {
         let number = settings.number;
         drop(settings);
         patrol.adopt(&options, number);
-        let (threshold, interval) = (options.threshold, options.threshold / 4);
-        patrol
-            .sampler
-            .sample(threshold, options.per_minute, &mut due);
-        let is_reporting = !due.is_empty();
-        due.drain(..)
-            .for_each(|event| patrol.report(&options, event));
-        let planned = if is_reporting {
-            Duration::MAX
-        } else {
-            interval
-        };
-        patrol.sampler.advance(planned, threshold);
-        let next = patrol.sampler.next_sample(interval);
-        match next.or((!has_ticked).then_some(interval)) {
-            Some(wait) => {
-                parker.wait(Some(wait), &[]);
-                patrol.sampler.advance(wait, threshold);
-                has_ticked = true;
-            }
-            None => {
-                park(parker);
-                patrol.sampler.advance(Duration::MAX, threshold);
-                // Loops that wake in short intervals are sampled four times per threshold at most.
-                has_ticked = false;
-            }
+        let next = patrol.sample(&options);
+        // Loops that wake in short intervals are sampled four times per threshold at most.
+        let rest = (!has_ticked).then_some(options.threshold / 4);
+        let wait = next.or(rest);
+        match wait {
+            Some(wait) => notifier.wait(Some(wait), &[]),
+            None => park(notifier),
         }
+        let planned = wait.unwrap_or(Duration::MAX);
+        patrol.sampler.advance(planned, options.threshold);
+        has_ticked = wait.is_some();
     }
 }
 
 /// Waits until a loop wakes or a host has to take a turn, unless that is the case already.
-fn park(parker: &Parker) {
-    parker.prepare();
+fn park(notifier: &ThreadNotifier) {
+    notifier.prepare();
     if let Some(hosts) = quiet_hosts() {
-        parker.wait(None, &hosts);
+        notifier.wait(None, &hosts);
     }
 }
 
@@ -509,6 +500,8 @@ struct Patrol {
     stacks: Option<Stacks>,
     /// The number of the options that `stacks` is for.
     number: u64,
+    /// Empty between samples.
+    due: Vec<Event>,
 }
 
 impl Patrol {
@@ -518,6 +511,23 @@ impl Patrol {
             let stacks = options.captures_stacks.then(|| Stacks::new(options.signal));
             self.stacks = stacks.and_then(Result::ok);
         }
+    }
+
+    /// Takes a sample, and reports the stalls that are due. Returns the time until the next sample,
+    /// or `None` if all loops are quiet.
+    fn sample(&mut self, options: &Options) -> Option<Duration> {
+        let (threshold, interval) = (options.threshold, options.threshold / 4);
+        let mut due = std::mem::take(&mut self.due);
+        self.sampler.sample(threshold, options.per_minute, &mut due);
+        let planned = if due.is_empty() {
+            interval
+        } else {
+            Duration::MAX
+        };
+        due.drain(..).for_each(|event| self.report(options, event));
+        self.due = due;
+        self.sampler.advance(planned, threshold);
+        self.sampler.next_sample(interval)
     }
 
     /// The first line is written before anything that may take a lock of the stalled thread, such

@@ -8,7 +8,7 @@ pub(crate) use platform::{ChildEnd, ChildHandle};
 
 #[cfg(unix)]
 mod platform {
-    use std::os::fd::OwnedFd;
+    use std::os::fd::{AsRawFd, OwnedFd};
     use std::os::unix::net::UnixStream;
     use std::sync::Arc;
     use std::thread;
@@ -18,6 +18,8 @@ mod platform {
 
     use windlass_reactor::Async;
     use windlass_reactor::shortage::cannot_start_thread;
+
+    use crate::waits::{SourceKind, SourceLabel};
 
     use super::*;
 
@@ -110,24 +112,31 @@ mod platform {
                 // The process may have been out of file descriptors when the child was started.
                 self.pidfd = pidfd::open(pid);
             }
-            let by_pidfd = self.pidfd.clone().map(ChildEnd::watch);
+            let by_pidfd = self
+                .pidfd
+                .clone()
+                .map(|end| ChildEnd::watch(end, self.id()));
             match by_pidfd {
                 Some(Ok(end)) => Ok(end),
                 // The pidfd is missing, or the poller can't watch it.
-                Some(Err(_)) | None => ChildEnd::watch(Arc::new(end_by_thread(pid)?)),
+                Some(Err(_)) | None => ChildEnd::watch(Arc::new(end_by_thread(pid)?), self.id()),
             }
         }
     }
 
     /// A file descriptor that becomes readable when the child has ended and can be reaped.
     #[derive(Debug)]
-    pub(crate) struct ChildEnd(Async<Arc<OwnedFd>>);
+    pub(crate) struct ChildEnd {
+        _label: SourceLabel,
+        end: Async<Arc<OwnedFd>>,
+    }
 
     impl ChildEnd {
-        fn watch(end: Arc<OwnedFd>) -> io::Result<ChildEnd> {
+        fn watch(end: Arc<OwnedFd>, pid: u32) -> io::Result<ChildEnd> {
+            let _label = SourceLabel::new(end.as_raw_fd(), SourceKind::Child { pid });
             let end = Async::new_nonlingering(end)?;
             end.register()?;
-            Ok(ChildEnd(end))
+            Ok(ChildEnd { _label, end })
         }
 
         /// Reaps the child once it has ended.
@@ -145,7 +154,7 @@ mod platform {
             cx: &mut Context<'_>,
             mut check: impl FnMut() -> io::Result<Option<T>>,
         ) -> Poll<io::Result<T>> {
-            self.0.poll_read_with(cx, |_| {
+            self.end.poll_read_with(cx, |_| {
                 check()?.ok_or_else(|| io::ErrorKind::WouldBlock.into())
             })
         }

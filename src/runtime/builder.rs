@@ -10,7 +10,7 @@ use windlass_executor::{Executor, budget};
 use windlass_reactor::Reactor;
 
 use crate::inspect::loops::{FinalReading, Registration};
-use crate::inspect::watchdog;
+use crate::inspect::{Deadlock, Handler, observers, watch_deadlocks, watchdog};
 
 use super::Runtime;
 use super::hook::{Hook, HookWaker};
@@ -22,6 +22,7 @@ pub struct Builder {
     timer_slack: Option<Duration>,
     on_wake: Option<Hook>,
     is_unlisted: bool,
+    on_deadlock: Option<Handler>,
 }
 
 impl Builder {
@@ -30,6 +31,7 @@ impl Builder {
             timer_slack: None,
             on_wake: None,
             is_unlisted: false,
+            on_deadlock: None,
         }
     }
 
@@ -97,6 +99,50 @@ impl Builder {
         self
     }
 
+    /// Sets a function that is called when the loop is about to sleep while nothing can wake the
+    /// tasks that are left. It replaces the note on standard error. A test panics here instead of
+    /// hanging.
+    ///
+    /// It is called at once if all tasks wait for events of this thread, such as the end of a task,
+    /// a lock or a channel of [`sync`](crate::sync). If some wait for an event that no table names
+    /// ([`Wait::Unknown`](crate::inspect::Wait::Unknown)), another thread may cause it. Then the
+    /// call comes after a second without a poll. It never comes while a task waits for a timer, a
+    /// descriptor, a file, a lookup, a child process, a signal or a closure of a
+    /// [`Pool`](crate::Pool), or while another thread has a [`Remote`](crate::Remote).
+    ///
+    /// A task that waits for another thread and for an event of this one, in a `select!`, leads to
+    /// a false alarm, because only the latter is known.
+    ///
+    /// It is called once until a task is polled again. A panic propagates from the `block_on` or
+    /// turn, and the runtime stays usable. The function may wake tasks, which then continue. The
+    /// runtimes of a thread share its loop, so the [`Deadlock`] contains the tasks of all, and the
+    /// newest runtime's function is called. Each sleep without a timer examines the waits of all
+    /// tasks, which takes 0.3 µs per task.
+    ///
+    /// ```
+    /// use std::panic::{AssertUnwindSafe, catch_unwind};
+    /// use windlass::Runtime;
+    /// use windlass::sync::mpsc;
+    ///
+    /// let runtime = Runtime::builder()
+    ///     .on_deadlock(|deadlock| panic!("{deadlock}"))
+    ///     .build()?;
+    /// let panic = catch_unwind(AssertUnwindSafe(|| {
+    ///     runtime.block_on(async {
+    ///         let (sender, mut receiver) = mpsc::channel::<u8>(1);
+    ///         receiver.recv().await; // `sender` still exists, in this task
+    ///         drop(sender);
+    ///     });
+    /// }));
+    /// let message = panic.unwrap_err().downcast::<String>().unwrap();
+    /// assert!(message.starts_with("deadlock of 1 task:\n  task 0 (main), run at "));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn on_deadlock(mut self, handler: impl Fn(&Deadlock) + Send + Sync + 'static) -> Builder {
+        self.on_deadlock = Some(Handler::new(handler));
+        self
+    }
+
     /// Creates the runtime on this thread.
     ///
     /// # Errors
@@ -122,7 +168,9 @@ impl Builder {
         let executor = Executor::new();
         let registration = Registration::new(&executor, &reactor, !self.is_unlisted);
         watchdog::add_loop();
+        observers::attach(&executor);
         Ok(Runtime {
+            _deadlocks: watch_deadlocks(&reactor, self.on_deadlock),
             _final_reading: FinalReading::new(&registration),
             registration,
             executor,

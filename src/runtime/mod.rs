@@ -20,13 +20,14 @@ use std::time::{Duration, Instant};
 use windlass_executor::{Executor, Task};
 use windlass_reactor::Reactor;
 
-use crate::inspect::Metrics;
 use crate::inspect::loops::{FinalReading, Registration};
+use crate::inspect::{DeadlockRegistration, Metrics, TaskInfo, tasks_of};
 
 pub use builder::Builder;
 pub(crate) use guards::BlockOn;
 use guards::TurnGuard;
 use hook::HookWaker;
+pub(crate) use remote::list_job_receivers;
 pub use remote::{Remote, RemoteError, RemoteTask};
 
 /// The most polls of one `turn`. Equals the executor's budget.
@@ -87,6 +88,7 @@ pub struct Runtime {
     _final_reading: FinalReading,
     // Dropped before the reactor, because destructors of tasks may close sockets and stop timers.
     executor: Executor,
+    _deadlocks: Option<DeadlockRegistration>,
     reactor: Reactor,
     /// Wakes the reactor from its wait. Outside of a turn it makes the descriptor readable.
     waker: Waker,
@@ -287,6 +289,20 @@ impl Runtime {
         let mut metrics = self.registration.entry().metrics();
         metrics.add_process();
         metrics
+    }
+
+    /// Lists the tasks of this runtime, with their waits. See
+    /// [`inspect::tasks`](crate::inspect::tasks).
+    ///
+    /// ```
+    /// let runtime = windlass::Runtime::new()?;
+    /// let task = runtime.spawn(std::future::pending::<()>()).named("idle");
+    /// println!("{}", runtime.tasks()[0]);
+    /// assert_eq!(runtime.tasks()[0].name.as_deref(), Some("idle"));
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn tasks(&self) -> Vec<TaskInfo> {
+        tasks_of(&self.executor.list_tasks())
     }
 
     /// Returns a handle that spawns tasks on this runtime from other threads.

@@ -1,14 +1,18 @@
 //! Spawning and running closures from other threads.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::future::{Future, poll_fn, ready};
 use std::panic::{Location, RefUnwindSafe, UnwindSafe};
 use std::pin::Pin;
-use std::task::{self, Context, Poll};
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll};
 
 use futures_channel::{mpsc, oneshot};
 use futures_core::Stream;
-use windlass_executor::{Panic, drop_nested, spawn_at, yield_now};
+use windlass_executor::{Panic, TaskId, drop_nested, spawn_at, yield_now};
+
+use crate::waits::RemoteWait;
 
 /// A handle that spawns tasks and runs closures on a runtime from any thread.
 ///
@@ -35,6 +39,8 @@ use windlass_executor::{Panic, drop_nested, spawn_at, yield_now};
 #[derive(Clone)]
 pub struct Remote {
     jobs: mpsc::UnboundedSender<Job>,
+    /// Its references are the `Remote`s of a runtime.
+    _counted: Arc<()>,
 }
 
 // A panic leaves both usable, because a job is received as a whole or not at all.
@@ -51,7 +57,10 @@ const BATCH: usize = 64;
 /// Returns a handle and the task that receives its jobs.
 pub(crate) fn channel() -> (Remote, impl Future<Output = ()>) {
     let (sender, mut jobs) = mpsc::unbounded::<Job>();
+    let counted = Arc::new(());
+    let remotes = Arc::downgrade(&counted);
     let arrivals = async move {
+        let _listed = ListedReceiver::new(remotes);
         let mut arrived = 0;
         while let Some(job) = poll_fn(|cx| Pin::new(&mut jobs).poll_next(cx)).await {
             job();
@@ -61,7 +70,50 @@ pub(crate) fn channel() -> (Remote, impl Future<Output = ()>) {
             }
         }
     };
-    (Remote { jobs: sender }, arrivals)
+    let remote = Remote {
+        jobs: sender,
+        _counted: counted,
+    };
+    (remote, arrivals)
+}
+
+thread_local! {
+    /// The tasks of this thread that receive jobs, each with the count of its `Remote`s.
+    static RECEIVERS: RefCell<Vec<(TaskId, Weak<()>)>> = const { RefCell::new(Vec::new()) };
+}
+
+/// Lists the tasks of this thread that receive jobs, each with the number of `Remote`s beside the
+/// runtime's own.
+pub(crate) fn list_job_receivers() -> Vec<(TaskId, usize)> {
+    let of_others = |remotes: &Weak<()>| remotes.strong_count().saturating_sub(1);
+    RECEIVERS.with_borrow(|receivers| {
+        let receivers = receivers.iter();
+        receivers
+            .map(|(task, remotes)| (*task, of_others(remotes)))
+            .collect()
+    })
+}
+
+/// Keeps a task that receives jobs in the list.
+struct ListedReceiver(Option<TaskId>);
+
+impl ListedReceiver {
+    fn new(remotes: Weak<()>) -> Self {
+        let task = TaskId::current();
+        RECEIVERS.with_borrow_mut(|receivers| receivers.extend(task.map(|task| (task, remotes))));
+        ListedReceiver(task)
+    }
+}
+
+impl Drop for ListedReceiver {
+    fn drop(&mut self) {
+        // While the thread ends, the list may be gone.
+        let _ = RECEIVERS.try_with(|receivers| {
+            receivers
+                .borrow_mut()
+                .retain(|(task, _)| Some(*task) != self.0);
+        });
+    }
 }
 
 impl Remote {
@@ -92,6 +144,7 @@ impl Remote {
         RemoteTask {
             output: Some(output),
             drop: drop_nested,
+            wait: RemoteWait::new(spawned_at),
         }
     }
 
@@ -141,6 +194,7 @@ pub struct RemoteTask<T> {
     /// Drops `output`, which may contain further handles, without deep recursion. A function
     /// pointer, because only [`Remote::spawn`] knows that `T` is `'static`.
     drop: fn(Output<T>),
+    wait: RemoteWait,
 }
 
 type Output<T> = oneshot::Receiver<Result<T, Panic>>;
@@ -157,8 +211,14 @@ impl<T> Future for RemoteTask<T> {
     type Output = Result<T, RemoteError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let output = self.output.as_mut().expect("output is present until drop");
-        Poll::Ready(match task::ready!(Pin::new(output).poll(cx)) {
+        let this = &mut *self;
+        let output = this.output.as_mut().expect("output is present until drop");
+        let Poll::Ready(ended) = Pin::new(output).poll(cx) else {
+            this.wait.begin(cx.waker());
+            return Poll::Pending;
+        };
+        this.wait.end();
+        Poll::Ready(match ended {
             Ok(Ok(output)) => Ok(output),
             Ok(Err(panic)) => Err(RemoteError::Panicked(panic)),
             Err(oneshot::Canceled) => Err(RemoteError::Gone),

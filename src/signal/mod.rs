@@ -61,6 +61,8 @@ use futures_core::Stream;
 #[cfg(unix)]
 use unix::{Handler, Notified};
 #[cfg(windows)]
+pub(crate) use windows::list_waits;
+#[cfg(windows)]
 use windows::{Handler, Notified};
 
 /// Waits for the next Ctrl-C, which is [`Signal::INT`].
@@ -147,6 +149,8 @@ impl Signals {
                 this.watched.push(Watched::new(signal, &this.notified)?);
             }
         }
+        let signals = this.watched.iter().map(|watched| watched.signal.0);
+        this.notified.list_as(signals.collect());
         Ok(this)
     }
 

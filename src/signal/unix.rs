@@ -2,7 +2,7 @@
 
 use std::io;
 use std::mem::MaybeUninit;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::AcqRel};
@@ -14,9 +14,11 @@ use windlass_reactor::Async;
 use windlass_reactor::fork::Origin;
 
 use crate::io::pipe;
+use crate::waits::{SourceKind, SourceLabel};
 
 /// The reading end of a pipe that wakes the task. Its bytes have no meaning.
 pub(crate) struct Notified {
+    label: Option<SourceLabel>,
     reader: Async<OwnedFd>,
     /// Kept open, because the pipe would otherwise end with the last handler.
     writer: Arc<OwnedFd>,
@@ -31,10 +33,17 @@ impl Notified {
     pub(crate) fn new() -> io::Result<Notified> {
         let (reader, writer) = pipe::ends()?;
         Ok(Notified {
+            label: None,
             reader: Async::new_nonblocking(reader)?,
             writer: Arc::new(writer),
             origin: Origin::here(),
         })
+    }
+
+    /// Labels the pipe in the list of sources.
+    pub(crate) fn list_as(&mut self, signals: Vec<i32>) {
+        let fd = self.reader.get_ref().as_raw_fd();
+        self.label = Some(SourceLabel::new(fd, SourceKind::Signals(signals)));
     }
 
     pub(crate) fn notifier(&self) -> Notifier {

@@ -16,6 +16,7 @@ use windlass_executor::discard_panic;
 
 use super::Signal;
 use crate::io::NotSend;
+use crate::waits::{FacadeWait, WaitKind, WakerId};
 
 /// Holds the waker of the task that waits.
 pub(crate) struct Notified {
@@ -46,6 +47,9 @@ impl Notified {
     pub(crate) fn check_origin(&self) -> io::Result<()> {
         Ok(()) // Windows has no fork
     }
+
+    /// Does nothing, because each listener is listed with its signal.
+    pub(crate) fn list_as(&mut self, _: Vec<i32>) {}
 
     pub(crate) fn notifier(&self) -> Notifier {
         self.notifier.clone()
@@ -139,6 +143,19 @@ impl Drop for Handler {
     fn drop(&mut self) {
         let listener = lock(&LISTENERS).by_number.remove(&self.0);
         drop(listener); // may drop a waker, so outside of the lock
+    }
+}
+
+/// Lists the waits for signals, of all threads.
+pub(crate) fn list_waits(waits: &mut Vec<FacadeWait>) {
+    for (number, listener) in &lock(&LISTENERS).by_number {
+        let waker = lock(&listener.notifier.0).waker.as_ref().map(WakerId::of);
+        waits.extend(waker.map(|waker| FacadeWait {
+            waker,
+            kind: WaitKind::Signal(listener.signal.as_raw()),
+            object: *number as usize,
+            created_at: None,
+        }));
     }
 }
 

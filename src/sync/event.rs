@@ -2,13 +2,14 @@
 
 use std::fmt;
 use std::future::Future;
-use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::panic::{Location, RefUnwindSafe, UnwindSafe};
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use windlass_executor::budget;
 
-use super::wait_queue::{WaitKey, WaitQueue, WaitState};
+use super::wait_queue::{QueueOwner, WaitKey, WaitQueue, WaitState};
+use crate::waits::Place;
 
 /// Notifies tasks that something has changed, so that they check it again.
 ///
@@ -52,9 +53,14 @@ impl RefUnwindSafe for Event {}
 
 impl Event {
     /// Creates an event.
+    #[track_caller]
     pub const fn new() -> Self {
+        Event::of(QueueOwner::Event, Location::caller())
+    }
+
+    pub(crate) const fn of(owner: QueueOwner, created_at: Place) -> Self {
         Event {
-            waiters: WaitQueue::new(),
+            waiters: WaitQueue::new(owner, created_at),
         }
     }
 
@@ -102,6 +108,7 @@ impl Event {
 }
 
 impl Default for Event {
+    #[track_caller]
     fn default() -> Self {
         Self::new()
     }

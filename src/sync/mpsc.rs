@@ -29,28 +29,35 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::future::poll_fn;
 use std::mem;
-use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::num::NonZeroUsize;
+use std::panic::{Location, RefUnwindSafe, UnwindSafe};
 use std::pin::Pin;
+use std::ptr;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use futures_core::stream::{FusedStream, Stream};
+use pin_project_lite::pin_project;
 
 use windlass_executor::budget;
 
 use super::error::{Closed, SendError, TryAcquireError, TryRecvError, TrySendError};
 use super::semaphore::{self, Semaphore};
 use super::shrink::{may_shrink, shrink_queue};
+use super::wait_queue::QueueOwner;
 use super::waker_cell::WakerCell;
+use crate::waits::{FacadeWait, ListWaits, Listed, Place, WaitKind};
 
 /// Creates a channel that holds at most `capacity` values. Senders wait while it is full.
 ///
 /// # Panics
 ///
 /// Panics if `capacity` is 0.
+#[track_caller]
 pub fn channel<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
-    assert!(capacity > 0, "the capacity of a channel must be at least 1");
-    let inner = Inner::new(Some(capacity));
+    let capacity = NonZeroUsize::new(capacity);
+    let capacity = capacity.expect("the capacity of a channel must be at least 1");
+    let inner = Inner::new(Some(capacity), Location::caller());
     (Sender(Handle(inner.clone())), Receiver(inner))
 }
 
@@ -72,43 +79,82 @@ pub fn channel<T>(capacity: usize) -> (Sender<T>, Receiver<T>) {
 /// });
 /// # Ok::<_, windlass::sync::SendError<i32>>(())
 /// ```
+#[track_caller]
 pub fn unbounded_channel<T>() -> (UnboundedSender<T>, Receiver<T>) {
-    let inner = Inner::new(None);
+    let inner = Inner::new(None, Location::caller());
     (UnboundedSender(Handle(inner.clone())), Receiver(inner))
 }
 
-pub(crate) struct Inner<T> {
-    queue: RefCell<VecDeque<T>>,
+pin_project! {
+    pub(crate) struct Inner<T> {
+        queue: RefCell<VecDeque<T>>,
+        #[pin]
+        ends: Listed<Ends>,
+    }
+}
+
+/// The state of a channel apart from its values, which may borrow.
+struct Ends {
     /// One permit per value that still fits, if the channel is bounded. Closed together with the
     /// channel.
-    capacity: Semaphore,
-    bounded: bool,
+    room: Semaphore,
+    /// `None` if the channel is unbounded.
+    capacity: Option<NonZeroUsize>,
     senders: Cell<usize>,
     receiver: WakerCell,
+    created_at: Place,
 }
 
 // A panic leaves it usable, because user code runs only while its state is consistent.
 impl<T> UnwindSafe for Inner<T> {}
 impl<T> RefUnwindSafe for Inner<T> {}
 
+impl ListWaits for Ends {
+    fn list_waits(&self, waits: &mut Vec<FacadeWait>) {
+        let mut add = |waker, kind| {
+            waits.push(FacadeWait {
+                waker,
+                kind,
+                object: ptr::from_ref(self).addr(),
+                created_at: Some(self.created_at),
+            });
+        };
+        if let Some(capacity) = self.capacity {
+            let capacity = capacity.get();
+            let sender = |waker| add(waker, WaitKind::ChannelSend { capacity });
+            self.room.waiters().for_each_waker(sender);
+        }
+        if let Some(waker) = self.receiver.id() {
+            let senders = self.senders.get();
+            add(waker, WaitKind::ChannelReceive { senders });
+        }
+    }
+}
+
 impl<T> Inner<T> {
-    fn new(capacity: Option<usize>) -> Rc<Self> {
-        Rc::new(Inner {
+    fn new(capacity: Option<NonZeroUsize>, created_at: Place) -> Pin<Rc<Self>> {
+        let permits = capacity.map_or(0, NonZeroUsize::get);
+        let inner = Rc::pin(Inner {
             queue: RefCell::default(),
-            capacity: Semaphore::new(capacity.unwrap_or(0)),
-            bounded: capacity.is_some(),
-            senders: Cell::new(1),
-            receiver: WakerCell::new(),
-        })
+            ends: Listed::new(Ends {
+                room: Semaphore::of(QueueOwner::Channel, permits, created_at),
+                capacity,
+                senders: Cell::new(1),
+                receiver: WakerCell::new(),
+                created_at,
+            }),
+        });
+        inner.as_ref().project_ref().ends.join();
+        inner
     }
 
     #[inline]
     fn push(&self, value: T) -> Result<(), SendError<T>> {
-        if self.capacity.is_closed() {
+        if self.ends.room.is_closed() {
             return Err(SendError(value));
         }
         self.queue.borrow_mut().push_back(value);
-        self.receiver.wake();
+        self.ends.receiver.wake();
         Ok(())
     }
 
@@ -121,8 +167,8 @@ impl<T> Inner<T> {
         }
         let value = queue.pop_front()?;
         drop(queue);
-        if self.bounded {
-            self.capacity.add_permits(1);
+        if self.ends.capacity.is_some() {
+            self.ends.room.add_permits(1);
         }
         Some(value)
     }
@@ -136,8 +182,8 @@ impl<T> Inner<T> {
         };
         match value {
             Some(value) => {
-                if self.bounded {
-                    self.capacity.add_permits(1);
+                if self.ends.capacity.is_some() {
+                    self.ends.room.add_permits(1);
                 }
                 Ok(value)
             }
@@ -154,26 +200,26 @@ impl<T> Inner<T> {
 
     /// True if the channel accepts no further value.
     fn is_ended(&self) -> bool {
-        self.senders.get() == 0 || self.capacity.is_closed()
+        self.ends.senders.get() == 0 || self.ends.room.is_closed()
     }
 }
 
 /// Counts one sender.
-struct Handle<T>(Rc<Inner<T>>);
+struct Handle<T>(Pin<Rc<Inner<T>>>);
 
 impl<T> Clone for Handle<T> {
     fn clone(&self) -> Self {
-        self.0.senders.set(self.0.senders.get() + 1);
+        self.0.ends.senders.set(self.0.ends.senders.get() + 1);
         Handle(self.0.clone())
     }
 }
 
 impl<T> Drop for Handle<T> {
     fn drop(&mut self) {
-        let left = self.0.senders.get() - 1;
-        self.0.senders.set(left);
+        let left = self.0.ends.senders.get() - 1;
+        self.0.ends.senders.set(left);
         if left == 0 {
-            self.0.receiver.wake();
+            self.0.ends.receiver.wake();
         }
     }
 }
@@ -206,7 +252,7 @@ impl<T> Sender<T> {
     /// Returns the value if the channel is full or closed.
     pub fn try_send(&self, value: T) -> Result<(), TrySendError<T>> {
         let inner = &*self.0.0;
-        match inner.capacity.try_acquire(1) {
+        match inner.ends.room.try_acquire(1) {
             Ok(permit) => {
                 permit.forget();
                 let sent = inner.push(value);
@@ -244,13 +290,13 @@ impl<T> Sender<T> {
     /// ```
     pub async fn reserve(&self) -> Result<Permit<'_, T>, Closed> {
         let inner = &*self.0.0;
-        let permit = inner.capacity.acquire(1).await?;
+        let permit = inner.ends.room.acquire(1).await?;
         Ok(Permit { inner, permit })
     }
 
     /// Returns true if the receiver is gone or closed.
     pub fn is_closed(&self) -> bool {
-        self.0.0.capacity.is_closed()
+        self.0.0.ends.room.is_closed()
     }
 }
 
@@ -308,7 +354,7 @@ impl<T> UnboundedSender<T> {
 
     /// Returns true if the receiver is gone or closed.
     pub fn is_closed(&self) -> bool {
-        self.0.0.capacity.is_closed()
+        self.0.0.ends.room.is_closed()
     }
 }
 
@@ -327,7 +373,7 @@ impl<T> fmt::Debug for UnboundedSender<T> {
 }
 
 /// The receiving end of a channel, bounded or not. It is also a [`Stream`].
-pub struct Receiver<T>(Rc<Inner<T>>);
+pub struct Receiver<T>(Pin<Rc<Inner<T>>>);
 
 impl<T> Receiver<T> {
     /// Waits for the next value. Returns `None` once the channel is empty and has ended, because
@@ -353,7 +399,7 @@ impl<T> Receiver<T> {
     #[inline(never)]
     fn poll_recv_slow(&mut self, cx: &mut Context<'_>) -> Poll<Option<T>> {
         if self.0.is_pending() {
-            self.0.receiver.register(cx.waker());
+            self.0.ends.receiver.register(cx.waker());
             // `register` is user code, which may have sent a value, so check again.
             if self.0.is_pending() {
                 budget::refund();
@@ -388,7 +434,7 @@ impl<T> Receiver<T> {
     /// # Ok::<_, windlass::sync::SendError<i32>>(())
     /// ```
     pub fn close(&mut self) {
-        self.0.capacity.close();
+        self.0.ends.room.close();
     }
 
     /// Returns the number of values in the channel.
@@ -424,7 +470,7 @@ impl<T> FusedStream for Receiver<T> {
 impl<T> Drop for Receiver<T> {
     fn drop(&mut self) {
         self.close();
-        self.0.receiver.clear();
+        self.0.ends.receiver.clear();
         let queue = mem::take(&mut *self.0.queue.borrow_mut());
         drop(queue); // user code, which may use the channel
     }
@@ -447,6 +493,6 @@ mod tests {
         let (sender, mut receiver) = channel(usize::MAX);
         sender.try_send(1).unwrap();
         assert_eq!(receiver.try_recv(), Ok(1));
-        assert_eq!(receiver.0.capacity.available_permits(), usize::MAX);
+        assert_eq!(receiver.0.ends.room.available_permits(), usize::MAX);
     }
 }

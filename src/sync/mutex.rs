@@ -1,13 +1,16 @@
 //! A lock that may be held across an await.
 
-use std::cell::{RefCell, RefMut};
+use std::cell::{Cell, RefCell, RefMut};
 use std::fmt;
 use std::future::Future;
 use std::ops::{Deref, DerefMut};
+use std::panic::Location;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
 use super::semaphore::{Acquire, Permit, Semaphore};
+use super::wait_queue::QueueOwner;
+use crate::waits::WakerId;
 
 /// A lock that may be held across an await.
 ///
@@ -47,6 +50,8 @@ use super::semaphore::{Acquire, Permit, Semaphore};
 pub struct Mutex<T: ?Sized> {
     /// Has one permit, which allows the use of the value.
     lock: Semaphore,
+    /// The waker of the future that has locked it last. `None` after `try_lock`.
+    holder: Cell<Option<WakerId>>,
     /// Borrowed while there is a guard. After a handover and before the next owner is polled, only
     /// `lock` shows that the mutex is locked.
     value: RefCell<T>,
@@ -54,9 +59,11 @@ pub struct Mutex<T: ?Sized> {
 
 impl<T> Mutex<T> {
     /// Creates an unlocked mutex around a value.
+    #[track_caller]
     pub const fn new(value: T) -> Self {
         Mutex {
-            lock: Semaphore::new(1),
+            lock: Semaphore::of(QueueOwner::Mutex, 1, Location::caller()),
+            holder: Cell::new(None),
             value: RefCell::new(value),
         }
     }
@@ -94,7 +101,7 @@ impl<T: ?Sized> Mutex<T> {
     /// ```
     pub fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
         let permit = self.lock.try_acquire(1).ok()?;
-        Some(self.guard(permit))
+        Some(self.guard(permit, None))
     }
 
     /// Returns the value. The `&mut` shows that no guard exists.
@@ -103,15 +110,30 @@ impl<T: ?Sized> Mutex<T> {
     }
 
     #[inline]
-    fn guard<'a>(&'a self, permit: Permit<&'a Semaphore>) -> MutexGuard<'a, T> {
+    fn guard<'a>(
+        &'a self,
+        permit: Permit<&'a Semaphore>,
+        holder: Option<WakerId>,
+    ) -> MutexGuard<'a, T> {
+        self.holder.set(holder);
         MutexGuard {
             value: self.value.borrow_mut(),
             _permit: permit,
         }
     }
+
+    /// Copies the holder to the list of waiters. While there is none, the list knows the waiter
+    /// that was granted the lock last.
+    #[cold]
+    fn list_holder(&self) {
+        if self.value.try_borrow().is_err() {
+            self.lock.waiters().set_holder(self.holder.get());
+        }
+    }
 }
 
 impl<T: Default> Default for Mutex<T> {
+    #[track_caller]
     fn default() -> Self {
         Mutex::new(T::default())
     }
@@ -166,8 +188,13 @@ impl<'a, T: ?Sized> Future for Lock<'a, T> {
 
     #[inline]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let permit = ready!(Pin::new(&mut self.acquire).poll(cx));
-        Poll::Ready(self.mutex.guard(permit.expect("a mutex is never closed")))
+        let Poll::Ready(permit) = Pin::new(&mut self.acquire).poll(cx) else {
+            self.mutex.list_holder();
+            return Poll::Pending;
+        };
+        let permit = permit.expect("a mutex is never closed");
+        let holder = WakerId::of(cx.waker());
+        Poll::Ready(self.mutex.guard(permit, Some(holder)))
     }
 }
 

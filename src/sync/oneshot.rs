@@ -14,37 +14,70 @@
 use std::cell::Cell;
 use std::fmt;
 use std::future::{Future, poll_fn};
-use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::panic::{Location, RefUnwindSafe, UnwindSafe};
 use std::pin::Pin;
+use std::ptr;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+
+use pin_project_lite::pin_project;
 
 use windlass_executor::budget;
 
 use super::error::{Closed, TryRecvError};
 use super::waker_cell::WakerCell;
+use crate::waits::{FacadeWait, ListWaits, Listed, Place, WaitKind};
 
 /// Creates a channel for one value.
+#[track_caller]
 pub fn channel<T>() -> (Sender<T>, Receiver<T>) {
-    let inner = Rc::new(Inner {
+    let inner = Rc::pin(Inner {
         value: Cell::new(None),
-        sender_gone: Cell::new(false),
-        closed: Cell::new(false),
-        sender: WakerCell::new(),
-        receiver: WakerCell::new(),
+        ends: Listed::new(Ends {
+            sender_gone: Cell::new(false),
+            closed: Cell::new(false),
+            sender: WakerCell::new(),
+            receiver: WakerCell::new(),
+            created_at: Location::caller(),
+        }),
     });
     (Sender(inner.clone()), Receiver(inner))
 }
 
-pub(crate) struct Inner<T> {
-    value: Cell<Option<T>>,
-    /// The sender is gone. If `value` is empty, the sender was dropped before sending, or the value
-    /// was received.
+pin_project! {
+    pub(crate) struct Inner<T> {
+        value: Cell<Option<T>>,
+        // Joins the list of objects when one end first waits.
+        #[pin]
+        ends: Listed<Ends>,
+    }
+}
+
+/// The state of a channel apart from its value, which may borrow.
+struct Ends {
+    /// The sender is gone. If there is no value, the sender was dropped before sending, or the
+    /// value was received.
     sender_gone: Cell<bool>,
     /// The receiver is gone or closed.
     closed: Cell<bool>,
     sender: WakerCell,
     receiver: WakerCell,
+    created_at: Place,
+}
+
+impl ListWaits for Ends {
+    fn list_waits(&self, waits: &mut Vec<FacadeWait>) {
+        let sender = (self.sender.id(), WaitKind::OneshotClosed);
+        let receiver = (self.receiver.id(), WaitKind::OneshotReceive);
+        for (waker, kind) in [sender, receiver] {
+            waits.extend(waker.map(|waker| FacadeWait {
+                waker,
+                kind,
+                object: ptr::from_ref(self).addr(),
+                created_at: Some(self.created_at),
+            }));
+        }
+    }
 }
 
 // A panic leaves it usable, because user code runs only while its state is consistent.
@@ -52,7 +85,7 @@ impl<T> UnwindSafe for Inner<T> {}
 impl<T> RefUnwindSafe for Inner<T> {}
 
 /// The sending end of a [`channel`].
-pub struct Sender<T>(Rc<Inner<T>>);
+pub struct Sender<T>(Pin<Rc<Inner<T>>>);
 
 impl<T> Sender<T> {
     /// Sends the value, without waiting.
@@ -71,7 +104,7 @@ impl<T> Sender<T> {
 
     /// Returns true if the receiver is gone or closed.
     pub fn is_closed(&self) -> bool {
-        self.0.closed.get()
+        self.0.ends.closed.get()
     }
 
     /// Waits until the receiver is gone or closed, to stop work on an unneeded result.
@@ -95,7 +128,8 @@ impl<T> Sender<T> {
 
     fn poll_closed(&self, cx: &mut Context<'_>) -> Poll<()> {
         if !self.is_closed() {
-            self.0.sender.register(cx.waker());
+            self.0.as_ref().project_ref().ends.join();
+            self.0.ends.sender.register(cx.waker());
         }
         match self.is_closed() {
             true => Poll::Ready(()),
@@ -106,9 +140,9 @@ impl<T> Sender<T> {
 
 impl<T> Drop for Sender<T> {
     fn drop(&mut self) {
-        self.0.sender_gone.set(true);
-        self.0.sender.clear();
-        self.0.receiver.wake();
+        self.0.ends.sender_gone.set(true);
+        self.0.ends.sender.clear();
+        self.0.ends.receiver.wake();
     }
 }
 
@@ -129,7 +163,7 @@ impl<T> fmt::Debug for Sender<T> {
 /// Awaiting it by reference (`&mut receiver`) loses nothing when that await is dropped. Dropping
 /// the receiver closes it, and drops a value that is still in the channel.
 #[must_use = "futures do nothing unless awaited or polled"]
-pub struct Receiver<T>(Rc<Inner<T>>);
+pub struct Receiver<T>(Pin<Rc<Inner<T>>>);
 
 impl<T> Receiver<T> {
     /// Receives the value without waiting.
@@ -141,7 +175,9 @@ impl<T> Receiver<T> {
     pub fn try_recv(&mut self) -> Result<T, TryRecvError> {
         match self.0.value.take() {
             Some(value) => Ok(value),
-            None if self.0.sender_gone.get() || self.0.closed.get() => Err(TryRecvError::Closed),
+            None if self.0.ends.sender_gone.get() || self.0.ends.closed.get() => {
+                Err(TryRecvError::Closed)
+            }
             None => Err(TryRecvError::Empty),
         }
     }
@@ -156,8 +192,8 @@ impl<T> Receiver<T> {
     /// assert_eq!(sender.send(1), Err(1));
     /// ```
     pub fn close(&mut self) {
-        self.0.closed.set(true);
-        self.0.sender.wake();
+        self.0.ends.closed.set(true);
+        self.0.ends.sender.wake();
     }
 }
 
@@ -168,7 +204,8 @@ impl<T> Future for Receiver<T> {
         budget::poll_with(cx, |cx| {
             let mut received = self.try_recv();
             if matches!(received, Err(TryRecvError::Empty)) {
-                self.0.receiver.register(cx.waker());
+                self.0.as_ref().project_ref().ends.join();
+                self.0.ends.receiver.register(cx.waker());
                 received = self.try_recv();
             }
             match received {
@@ -183,7 +220,7 @@ impl<T> Future for Receiver<T> {
 impl<T> Drop for Receiver<T> {
     fn drop(&mut self) {
         self.close();
-        self.0.receiver.clear();
+        self.0.ends.receiver.clear();
         drop(self.0.value.take());
     }
 }

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::fmt;
 use std::future::Future;
 use std::ops::Deref;
-use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::panic::{Location, RefUnwindSafe, UnwindSafe};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -12,7 +12,8 @@ use std::task::{Context, Poll, ready};
 use windlass_executor::{budget, discard_panic};
 
 use super::error::{Closed, TryAcquireError};
-use super::wait_queue::{WaitKey, WaitQueue, WaitState};
+use super::wait_queue::{QueueOwner, WaitKey, WaitQueue, WaitState};
+use crate::waits::Place;
 
 /// A number of permits, which limits how many tasks do something at once.
 ///
@@ -63,11 +64,16 @@ impl RefUnwindSafe for Semaphore {}
 
 impl Semaphore {
     /// Creates a semaphore with this many permits.
+    #[track_caller]
     pub const fn new(permits: usize) -> Self {
+        Semaphore::of(QueueOwner::Semaphore, permits, Location::caller())
+    }
+
+    pub(super) const fn of(owner: QueueOwner, permits: usize, created_at: Place) -> Self {
         Semaphore {
             available: Cell::new(permits),
             closed: Cell::new(false),
-            waiters: WaitQueue::new(),
+            waiters: WaitQueue::new(owner, created_at),
         }
     }
 
@@ -166,6 +172,10 @@ impl Semaphore {
     /// True after [`close`](Self::close).
     pub fn is_closed(&self) -> bool {
         self.closed.get()
+    }
+
+    pub(super) fn waiters(&self) -> &WaitQueue {
+        &self.waiters
     }
 
     #[inline]
@@ -272,7 +282,11 @@ impl<S: Deref<Target = Semaphore>> Acquire<S> {
         // The clone is user code, which may have returned permits, so try again.
         match semaphore.take(self.permits) {
             Err(TryAcquireError::NoPermits) => {
-                self.key = Some(semaphore.waiters.push(self.permits, Some(waker)));
+                let available = semaphore.available.get();
+                let key = semaphore
+                    .waiters
+                    .push_beside(available, self.permits, waker);
+                self.key = Some(key);
                 Poll::Pending
             }
             taken => {

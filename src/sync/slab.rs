@@ -49,8 +49,9 @@ impl Index {
         (self.0.get() - 1) as usize
     }
 
+    /// True if a release of the entry may remove entries.
     #[inline]
-    fn is_far(self) -> bool {
+    pub(crate) fn is_far(self) -> bool {
         self.0.get() > KEPT
     }
 }
@@ -104,6 +105,11 @@ impl<T> Slab<T> {
             self.sweep_below = self.sweep_below.max(self.far / 4).max(1);
         }
         (index, &mut self[index])
+    }
+
+    /// The number of entries, also of vacant ones.
+    pub(crate) fn len(&self) -> usize {
+        self.entries.len()
     }
 
     /// The entry's value, if there is such an entry.

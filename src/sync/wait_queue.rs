@@ -11,23 +11,38 @@
 //! one future, which returns it when it completes or is dropped, so keys are never stale. A leaked
 //! future keeps its entry.
 //!
+//! The first waiter allocates the list and puts it into the list of the thread's objects, which
+//! needs an address that stays the same while the queue moves.
+//!
 //! Cloning, waking and dropping a waker is user code, which runs only outside of borrows.
 
-use std::cell::RefCell;
-use std::marker::PhantomData;
+use std::cell::{Cell, OnceCell, RefCell};
 use std::mem;
-use std::rc::Rc;
+use std::pin::Pin;
 use std::task::{Poll, Waker};
 
 use windlass_executor::discard_panic;
 
 use super::slab::{Index, Slab};
+use crate::waits::{FacadeWait, ListWaits, Listed, Place, WaitKind, WakerId};
 
 pub(crate) struct WaitQueue {
-    list: RefCell<List>,
-    /// Keeps the types from being `Send`, which leaves room for an implementation that relies on
-    /// one thread.
-    _not_send: PhantomData<Rc<()>>,
+    /// Created for the first waiter.
+    list: OnceCell<Pin<Box<Listed<WaitList>>>>,
+    owner: QueueOwner,
+    created_at: Place,
+}
+
+/// The object that the queue belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum QueueOwner {
+    Mutex,
+    Semaphore,
+    Event,
+    /// Lists the waiters itself.
+    Channel,
+    Watch,
+    Stop,
 }
 
 /// The position of a waiter, to be given back by [`WaitQueue::poll`] or [`WaitQueue::remove`].
@@ -45,64 +60,84 @@ pub(crate) enum WaitState {
 }
 
 impl WaitQueue {
-    pub(crate) const fn new() -> Self {
-        let list = List {
-            waiters: Slab::new(),
-            first: None,
-            last: None,
-        };
+    pub(crate) const fn new(owner: QueueOwner, created_at: Place) -> Self {
         WaitQueue {
-            list: RefCell::new(list),
-            _not_send: PhantomData,
+            list: OnceCell::new(),
+            owner,
+            created_at,
         }
     }
 
     /// True if no waiter is `Waiting`.
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
-        self.list.borrow().first.is_none()
+        let list = self.list.get();
+        list.is_none_or(|list| list.waiters.borrow().first.is_none())
+    }
+
+    #[inline]
+    fn list(&self) -> &WaitList {
+        match self.list.get() {
+            Some(list) => list,
+            None => self.create(),
+        }
+    }
+
+    #[cold]
+    fn create(&self) -> &WaitList {
+        let list = self.list.get_or_init(|| {
+            Box::pin(Listed::new(WaitList {
+                waiters: RefCell::new(Waiters::new()),
+                owner: self.owner,
+                created_at: self.created_at,
+                supply: Cell::new(0),
+                holder: Cell::new(None),
+            }))
+        });
+        if self.owner != QueueOwner::Channel {
+            list.as_ref().join();
+        }
+        list
+    }
+
+    /// The list, for a key of it.
+    #[inline]
+    fn waiters(&self) -> &RefCell<Waiters> {
+        let list = self.list.get();
+        &list.expect("a queue with waiters has a list").waiters
     }
 
     /// Adds a waiter at the end.
     pub(crate) fn push(&self, wants: usize, waker: Option<Waker>) -> WaitKey {
-        self.list.borrow_mut().push(wants, waker)
+        self.list().waiters.borrow_mut().push(wants, waker)
+    }
+
+    /// As [`push`](Self::push), with the supply that is too small for the first waiter.
+    pub(crate) fn push_beside(&self, supply: usize, wants: usize, waker: Waker) -> WaitKey {
+        self.list().supply.set(supply);
+        self.push(wants, Some(waker))
     }
 
     /// Returns `Served` or `Dismissed` and takes the key back, or else stores the waker.
     pub(crate) fn poll(&self, key: &mut Option<WaitKey>, waker: &Waker) -> Poll<WaitState> {
         let index = key.as_ref().expect("polled after completion").0;
-        let mut state = self.list.borrow().waiters[index].state;
+        let waiters = self.waiters();
+        let mut state = waiters.borrow().slab[index].state;
         if state == WaitState::Waiting {
-            state = self.register(index, waker);
+            state = register(waiters, index, waker);
         }
         if state == WaitState::Waiting {
             return Poll::Pending;
         }
         *key = None;
-        self.list.borrow_mut().waiters.release(index); // its waker was taken
+        waiters.borrow_mut().release(index); // its waker was taken
         Poll::Ready(state)
-    }
-
-    fn register(&self, index: Index, waker: &Waker) -> WaitState {
-        if self.list.borrow().waiters[index].has(waker) {
-            return WaitState::Waiting;
-        }
-        let mut other = Some(waker.clone());
-        {
-            let waiter = &mut self.list.borrow_mut().waiters[index];
-            if waiter.state == WaitState::Waiting {
-                mem::swap(&mut waiter.waker, &mut other);
-            }
-        }
-        drop(other);
-        // The clone or the drop may have served this waiter.
-        self.list.borrow().waiters[index].state
     }
 
     /// Removes a waiter before its future completes. A caller that gets `Served` passes that on.
     /// After `Waiting`, those behind may be served now.
     pub(crate) fn remove(&self, key: WaitKey) -> WaitState {
-        let (state, waker) = self.list.borrow_mut().remove(key.0);
+        let (state, waker) = self.waiters().borrow_mut().remove(key.0);
         discard_panic(|| drop(waker)); // the caller may still have to pass on a grant
         state
     }
@@ -110,32 +145,68 @@ impl WaitQueue {
     /// Serves waiters from the front while the supply covers the request of the first one. Returns
     /// the rest of the supply, and the wakers to call.
     pub(crate) fn serve(&self, mut supply: usize) -> (usize, WakeList) {
-        let (mut list, mut woken) = (self.list.borrow_mut(), WakeList::default());
-        while let Some(first) = list.first {
-            let wants = list.waiters[first].wants;
+        let mut woken = WakeList::default();
+        let Some(list) = self.list.get() else {
+            return (supply, woken);
+        };
+        let mut waiters = list.waiters.borrow_mut();
+        while let Some(first) = waiters.first {
+            let wants = waiters.slab[first].wants;
             if wants > supply {
                 break;
             }
             supply -= wants;
-            woken.add(list.finish_first(first, WaitState::Served));
+            let waker = waiters.finish_first(first, WaitState::Served);
+            list.holder.set(waker.as_ref().map(WakerId::of));
+            woken.add(waker);
         }
+        list.supply.set(supply);
         (supply, woken)
     }
 
     /// Dismisses all current waiters.
     pub(crate) fn dismiss_all(&self) -> WakeList {
-        let (mut list, mut woken) = (self.list.borrow_mut(), WakeList::default());
-        while let Some(first) = list.first {
-            woken.add(list.finish_first(first, WaitState::Dismissed));
+        let mut woken = WakeList::default();
+        if let Some(list) = self.list.get() {
+            let mut waiters = list.waiters.borrow_mut();
+            while let Some(first) = waiters.first {
+                woken.add(waiters.finish_first(first, WaitState::Dismissed));
+            }
         }
         woken
     }
+
+    /// Sets the holder of the lock that the waiters wait for, to be listed.
+    #[cold]
+    pub(crate) fn set_holder(&self, holder: Option<WakerId>) {
+        if let Some(list) = self.list.get() {
+            list.holder.set(holder);
+        }
+    }
+
+    /// The wakers of the waiters, to be listed.
+    pub(crate) fn for_each_waker(&self, mut f: impl FnMut(WakerId)) {
+        if let Some(list) = self.list.get() {
+            let waiters = list.waiters.borrow();
+            waiters.waiting().for_each(|(waker, _)| f(waker));
+        }
+    }
 }
 
-impl Default for WaitQueue {
-    fn default() -> Self {
-        WaitQueue::new()
+fn register(waiters: &RefCell<Waiters>, index: Index, waker: &Waker) -> WaitState {
+    if waiters.borrow().slab[index].has(waker) {
+        return WaitState::Waiting;
     }
+    let mut other = Some(waker.clone());
+    {
+        let waiter = &mut waiters.borrow_mut().slab[index];
+        if waiter.state == WaitState::Waiting {
+            mem::swap(&mut waiter.waker, &mut other);
+        }
+    }
+    drop(other);
+    // The clone or the drop may have served this waiter.
+    waiters.borrow().slab[index].state
 }
 
 /// Wakers to call once the caller's state is consistent.
@@ -167,8 +238,45 @@ impl WakeList {
     }
 }
 
-struct List {
-    waiters: Slab<Waiter>,
+/// The waiters of a queue, at an address that stays the same.
+struct WaitList {
+    /// No user code runs under the borrow.
+    waiters: RefCell<Waiters>,
+    owner: QueueOwner,
+    created_at: Place,
+    /// What the last call of `serve` has left, while tasks wait.
+    supply: Cell<usize>,
+    /// The waiter that was served last, or the holder that a [`Mutex`](crate::sync::Mutex) has set.
+    holder: Cell<Option<WakerId>>,
+}
+
+impl ListWaits for WaitList {
+    fn list_waits(&self, waits: &mut Vec<FacadeWait>) {
+        let waiters = self.waiters.borrow();
+        waits.extend(waiters.waiting().map(|(waker, wants)| FacadeWait {
+            waker,
+            kind: match self.owner {
+                QueueOwner::Mutex => WaitKind::MutexLock {
+                    owner: self.holder.get(),
+                    is_unpolled: waiters.unpolled() > 0,
+                },
+                QueueOwner::Semaphore | QueueOwner::Channel => WaitKind::Semaphore {
+                    wants,
+                    available: self.supply.get(),
+                    unpolled: waiters.unpolled(),
+                },
+                QueueOwner::Event => WaitKind::Event,
+                QueueOwner::Watch => WaitKind::Watch,
+                QueueOwner::Stop => WaitKind::Stop,
+            },
+            object: std::ptr::from_ref(self).addr(),
+            created_at: Some(self.created_at),
+        }));
+    }
+}
+
+struct Waiters {
+    slab: Slab<Waiter>,
     /// The ends of the list of those that are `Waiting`.
     first: Option<Index>,
     last: Option<Index>,
@@ -189,9 +297,38 @@ impl Waiter {
     }
 }
 
-impl List {
+impl Waiters {
+    const fn new() -> Self {
+        Waiters {
+            slab: Slab::new(),
+            first: None,
+            last: None,
+        }
+    }
+
+    /// The wakers of those that are `Waiting`, in their order, and what they want.
+    fn waiting(&self) -> impl Iterator<Item = (WakerId, usize)> {
+        let mut next = self.first;
+        let each = std::iter::from_fn(move || {
+            let waiter = &self.slab[next?];
+            next = waiter.after;
+            Some(waiter)
+        });
+        each.filter_map(|waiter| Some((WakerId::of(waiter.waker.as_ref()?), waiter.wants)))
+    }
+
+    /// What was granted to waiters that have not been polled since.
+    fn unpolled(&self) -> usize {
+        let served = self.slab.iter().filter(|it| it.state == WaitState::Served);
+        served.map(|it| it.wants).sum()
+    }
+
+    fn release(&mut self, index: Index) {
+        self.slab.release(index);
+    }
+
     fn push(&mut self, wants: usize, waker: Option<Waker>) -> WaitKey {
-        let (index, waiter) = self.waiters.acquire(|_| Waiter::default());
+        let (index, waiter) = self.slab.acquire(|_| Waiter::default());
         *waiter = Waiter {
             state: WaitState::Waiting,
             wants,
@@ -206,7 +343,7 @@ impl List {
 
     /// Takes the first waiter out of the list, and leaves the reason for its future.
     fn finish_first(&mut self, first: Index, state: WaitState) -> Option<Waker> {
-        let waiter = &mut self.waiters[first];
+        let waiter = &mut self.slab[first];
         waiter.state = state;
         let (waker, after) = (waiter.waker.take(), waiter.after);
         self.first = after;
@@ -216,17 +353,17 @@ impl List {
 
     #[inline]
     fn remove(&mut self, index: Index) -> (WaitState, Option<Waker>) {
-        let waiter = &mut self.waiters[index];
+        let waiter = &mut self.slab[index];
         let (state, waker) = (waiter.state, waiter.waker.take());
         if state == WaitState::Waiting {
             self.unlink(index);
         }
-        self.waiters.release(index);
+        self.slab.release(index);
         (state, waker)
     }
 
     fn unlink(&mut self, index: Index) {
-        let Waiter { before, after, .. } = self.waiters[index];
+        let Waiter { before, after, .. } = self.slab[index];
         *self.link_after(before) = after;
         *self.link_before(after) = before;
     }
@@ -234,14 +371,14 @@ impl List {
     /// The link that leads on from a waiter, or to the first one.
     fn link_after(&mut self, index: Option<Index>) -> &mut Option<Index> {
         match index {
-            Some(index) => &mut self.waiters[index].after,
+            Some(index) => &mut self.slab[index].after,
             None => &mut self.first,
         }
     }
 
     fn link_before(&mut self, index: Option<Index>) -> &mut Option<Index> {
         match index {
-            Some(index) => &mut self.waiters[index].before,
+            Some(index) => &mut self.slab[index].before,
             None => &mut self.last,
         }
     }

@@ -5,6 +5,8 @@ use std::task::Waker;
 
 use windlass_executor::discard_panic;
 
+use crate::waits::WakerId;
+
 /// A slot for one waker, of the owner of a group or of a channel end with one task.
 pub(crate) struct WakerCell(Cell<Option<Waker>>);
 
@@ -29,6 +31,14 @@ impl WakerCell {
         if let Some(waker) = self.0.take() {
             discard_panic(|| waker.wake());
         }
+    }
+
+    /// The identity of the waker, to be listed.
+    pub(crate) fn id(&self) -> Option<WakerId> {
+        let stored = self.0.take();
+        let id = stored.as_ref().map(WakerId::of);
+        self.0.set(stored);
+        id
     }
 
     /// Drops the waker.

@@ -23,19 +23,22 @@
 
 use std::cell::{Cell, Ref, RefCell, RefMut};
 use std::fmt;
+use std::panic::Location;
 use std::rc::Rc;
 
 use windlass_executor::budget;
 
 use super::error::{Closed, SendError};
 use super::event::Event;
+use super::wait_queue::QueueOwner;
 
 /// Creates a channel that holds an initial value, which the receiver counts as seen.
+#[track_caller]
 pub fn channel<T>(initial: T) -> (Sender<T>, Receiver<T>) {
     let inner = Rc::new(Inner {
         value: RefCell::new(initial),
         version: Cell::new(0),
-        changed: Event::new(),
+        changed: Event::of(QueueOwner::Watch, Location::caller()),
         closed: Cell::new(false),
         receivers: Cell::new(0),
     });

@@ -8,14 +8,16 @@ use std::panic::{
     AssertUnwindSafe, Location, RefUnwindSafe, UnwindSafe, catch_unwind, resume_unwind,
 };
 use std::pin::Pin;
+use std::ptr;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use windlass_executor::{Task, budget, drop_nested, spawn_at};
+use windlass_executor::{Task, TaskId, budget, drop_nested, spawn_at};
 
 use super::child::{Caught, Payload, SpawnedAt, count_by_location, drop_each};
 use crate::sync::shrink::shrink_queue;
 use crate::sync::waker_cell::WakerCell;
+use crate::waits::{FacadeGroup, FacadeWait, ListWaits, Listed, Place, WaitKind};
 
 /// Tasks that belong together and end together.
 ///
@@ -83,11 +85,12 @@ use crate::sync::waker_cell::WakerCell;
 /// structured concurrency", 2018), and from Python's and Swift's task groups.
 #[must_use = "dropping a group cancels its children: join them, or `close().await`"]
 pub struct TaskGroup<R: 'static> {
-    inner: Rc<Inner<R>>,
+    inner: Shared<R>,
 }
 
 impl<T: 'static, E: 'static> TaskGroup<Result<T, E>> {
     /// Creates a group whose children may fail. The first error cancels the other children.
+    #[track_caller]
     pub fn new() -> Self {
         TaskGroup::failing_by(|ended| !matches!(ended, Ok(Ok(_))))
     }
@@ -131,6 +134,7 @@ impl<T: 'static, E: 'static> TaskGroup<Result<T, E>> {
 }
 
 impl<T: 'static, E: 'static> Default for TaskGroup<Result<T, E>> {
+    #[track_caller]
     fn default() -> Self {
         Self::new()
     }
@@ -169,6 +173,7 @@ impl<R> TaskGroup<R> {
     ///     assert_eq!(group.join_next().await, None);
     /// });
     /// ```
+    #[track_caller]
     pub fn infallible() -> Self {
         TaskGroup::failing_by(Result::is_err)
     }
@@ -188,10 +193,12 @@ impl<R> TaskGroup<R> {
     ///     assert_eq!(connections.join_next().await, None);
     /// });
     /// ```
+    #[track_caller]
     pub fn independent() -> Self {
         TaskGroup::failing_by(|_| false)
     }
 
+    #[track_caller]
     fn failing_by(fails: fn(&Result<R, Payload>) -> bool) -> Self {
         let state = State {
             running: BTreeMap::new(),
@@ -203,13 +210,15 @@ impl<R> TaskGroup<R> {
             closed: false,
             lost: None,
         };
-        TaskGroup {
-            inner: Rc::new(Inner {
-                fails,
-                state: RefCell::new(state),
-                owner: WakerCell::new(),
-            }),
-        }
+        let inner = Rc::pin(Listed::new(Inner {
+            fails,
+            state: RefCell::new(state),
+            owner: WakerCell::new(),
+            created_at: Location::caller(),
+            created_by: TaskId::current(),
+        }));
+        inner.as_ref().join();
+        TaskGroup { inner }
     }
 
     /// Limits the number of children that run at once. Further children wait, first in, first out,
@@ -244,7 +253,7 @@ impl<R> TaskGroup<R> {
     pub fn limit(self, at_once: usize) -> Self {
         assert!(at_once > 0, "the limit of a group must be at least 1");
         self.inner.state.borrow_mut().limit = at_once;
-        self.inner.start_waiting(); // the previous limit may have been lower
+        Inner::start_waiting(&self.inner); // the previous limit may have been lower
         self
     }
 
@@ -259,7 +268,7 @@ impl<R> TaskGroup<R> {
     where
         F: Future<Output = R> + 'static,
     {
-        self.inner.spawn(Box::new(future));
+        Inner::spawn(&self.inner, Box::new(future));
     }
 
     /// Returns a handle with which children spawn children.
@@ -364,7 +373,7 @@ impl<R> fmt::Debug for TaskGroup<R> {
 ///
 /// See [`TaskGroup::spawner`] for an example.
 pub struct Spawner<R: 'static> {
-    inner: Rc<Inner<R>>,
+    inner: Shared<R>,
 }
 
 impl<R> Spawner<R> {
@@ -378,7 +387,7 @@ impl<R> Spawner<R> {
     where
         F: Future<Output = R> + 'static,
     {
-        self.inner.spawn(Box::new(future));
+        Inner::spawn(&self.inner, Box::new(future));
     }
 }
 
@@ -407,6 +416,34 @@ struct Inner<R: 'static> {
     state: RefCell<State<R>>,
     /// The task that waits for the next end of a child.
     owner: WakerCell,
+    created_at: Place,
+    /// The task that has created the group.
+    created_by: Option<TaskId>,
+}
+
+type Shared<R> = Pin<Rc<Listed<Inner<R>>>>;
+
+impl<R> ListWaits for Inner<R> {
+    fn list_waits(&self, waits: &mut Vec<FacadeWait>) {
+        waits.extend(self.owner.id().map(|waker| FacadeWait {
+            waker,
+            kind: WaitKind::Group,
+            object: ptr::from_ref(self).addr(),
+            created_at: Some(self.created_at),
+        }));
+    }
+
+    fn list_group(&self, groups: &mut Vec<FacadeGroup>) {
+        let state = self.state.borrow();
+        let running = state.running.values().flatten();
+        groups.push(FacadeGroup {
+            object: ptr::from_ref(self).addr(),
+            created_at: self.created_at,
+            created_by: self.created_by,
+            children: running.filter_map(Task::id).collect(),
+            queued: state.waiting.len(),
+        });
+    }
 }
 
 // A panic leaves it usable: no user code runs while its state is inconsistent.
@@ -435,9 +472,9 @@ struct State<R> {
 
 impl<R> Inner<R> {
     #[track_caller]
-    fn spawn(self: &Rc<Self>, future: Box<dyn Future<Output = R>>) {
+    fn spawn(this: &Shared<R>, future: Box<dyn Future<Output = R>>) {
         let child = (Location::caller(), Caught::new(future));
-        let mut state = self.state.borrow_mut();
+        let mut state = this.state.borrow_mut();
         if state.closed {
             drop(state);
             drop(child);
@@ -445,19 +482,19 @@ impl<R> Inner<R> {
         }
         state.waiting.push_back(child);
         drop(state);
-        self.start_waiting();
+        Inner::start_waiting(this);
     }
 
     #[track_caller]
-    fn start_waiting(self: &Rc<Self>) {
+    fn start_waiting(this: &Shared<R>) {
         loop {
-            let next = self.state.borrow_mut().start_next();
+            let next = this.state.borrow_mut().start_next();
             let Some((id, spawned_at, future)) = next else {
                 break;
             };
-            let inner = self.clone();
+            let inner = this.clone();
             let task = spawn_at(spawned_at, Child { id, inner, future });
-            let mut state = self.state.borrow_mut();
+            let mut state = this.state.borrow_mut();
             if let Some(entry) = state.running.get_mut(&id) {
                 *entry = Some(task);
                 continue;
@@ -466,19 +503,19 @@ impl<R> Inner<R> {
             drop(state); // the child or the group has ended meanwhile
             drop(task);
             if is_lost {
-                self.fail(Box::new(RUNTIME_DROPPED));
+                this.fail(Box::new(RUNTIME_DROPPED));
             }
         }
     }
 
     /// Called by the child itself, in its last poll.
-    fn child_ended(self: &Rc<Self>, id: u64, result: Result<R, Payload>) {
-        let mut state = self.state.borrow_mut();
+    fn child_ended(this: &Shared<R>, id: u64, result: Result<R, Payload>) {
+        let mut state = this.state.borrow_mut();
         let Some(task) = state.running.remove(&id) else {
             drop(state); // cancelled during this poll
             return;
         };
-        let failed = (self.fails)(&result);
+        let failed = (this.fails)(&result);
         let cancelled = failed.then(|| state.cancel());
         let mut unjoined = None;
         match result {
@@ -490,9 +527,9 @@ impl<R> Inner<R> {
         task.into_iter().for_each(Task::detach);
         cancelled.into_iter().for_each(|mut all| all.drop_each());
         drop_each(unjoined);
-        let started = catch_unwind(AssertUnwindSafe(|| self.start_waiting()));
-        started.unwrap_or_else(|payload| self.fail(payload));
-        self.owner.wake();
+        let started = catch_unwind(AssertUnwindSafe(|| Inner::start_waiting(this)));
+        started.unwrap_or_else(|payload| this.fail(payload));
+        this.owner.wake();
     }
 
     /// Called when a child is dropped that has not ended and was not cancelled by the group.
@@ -636,7 +673,7 @@ impl<R> Drop for Contents<R> {
 /// The future of a child's task.
 struct Child<R: 'static> {
     id: u64,
-    inner: Rc<Inner<R>>,
+    inner: Shared<R>,
     future: Caught<'static, R>,
 }
 
@@ -645,7 +682,7 @@ impl<R> Future for Child<R> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let result = ready!(Pin::new(&mut self.future).poll(cx));
-        self.inner.child_ended(self.id, result);
+        Inner::child_ended(&self.inner, self.id, result);
         Poll::Ready(())
     }
 }

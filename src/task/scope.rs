@@ -7,17 +7,20 @@ use std::future::{Future, poll_fn};
 use std::mem;
 use std::panic::{Location, RefUnwindSafe, UnwindSafe, resume_unwind};
 use std::pin::Pin;
+use std::ptr;
 use std::rc::Rc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::AcqRel;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 
+use pin_project_lite::pin_project;
 use windlass_executor::budget;
 
 use super::child::{Caught, Payload, SpawnedAt, count_by_location, drop_each};
-use crate::sync::shrink::shrink_queue;
+use crate::sync::shrink::{shrink_queue, shrink_vec};
 use crate::sync::slab::{Index, Slab};
+use crate::waits::{FacadeWait, ListWaits, Listed, WaitKind, WakerId};
 
 /// The number of children that one poll of a scope polls at most. Other tasks wait meanwhile, and
 /// the poll of the scope's task, some 20 ns, is spread over as many children.
@@ -168,7 +171,7 @@ where
 /// assert_eq!(log.take(), ["child", "grandchild"]);
 /// ```
 pub struct Scope<'env, R = ()> {
-    inner: Rc<Inner<'env, R>>,
+    inner: Pin<Rc<Inner<'env, R>>>,
 }
 
 impl<'env, R: 'env> Scope<'env, R> {
@@ -203,17 +206,20 @@ impl<R> fmt::Debug for Scope<'_, R> {
 }
 
 /// The scope's own handle. Children end with it, while [`Scope`] handles may live on.
-struct Owner<'env, R>(Rc<Inner<'env, R>>);
+struct Owner<'env, R>(Pin<Rc<Inner<'env, R>>>);
 
 impl<'env, R: 'env> Owner<'env, R> {
     fn new(fails: fn(&R) -> bool) -> Self {
-        Owner(Rc::new(Inner {
+        Owner(Rc::pin(Inner {
             fails,
-            ready: Arc::default(),
             state: RefCell::new(State {
                 slots: Slab::new(),
                 running: 0,
                 closed: false,
+            }),
+            wakers: Listed::new(Wakers {
+                ready: Arc::default(),
+                of_children: RefCell::default(),
             }),
         }))
     }
@@ -227,7 +233,7 @@ impl<'env, R: 'env> Owner<'env, R> {
     /// others are dropped by then. A panic propagates.
     async fn run(self) -> Option<R> {
         budget::charge().await; // a scope whose children never wait completes in one poll
-        let ended = poll_fn(|cx| self.0.poll(cx)).await;
+        let ended = poll_fn(|cx| self.0.as_ref().poll(cx)).await;
         drop(self);
         ended.unwrap_or_else(|payload| resume_unwind(payload))
     }
@@ -241,18 +247,42 @@ impl<R> Drop for Owner<'_, R> {
         let slots = mem::replace(&mut state.slots, Slab::new());
         drop(state);
         // Wakers of children may live on, and would keep the parent's waker.
-        drop_each(self.0.ready.take_parent());
+        drop_each(self.0.wakers.ready.take_parent());
         drop_each(slots.into_values());
     }
 }
 
-/// A set of futures, of which only those that were woken are polled.
-struct Inner<'env, R> {
-    /// Whether a child that returned this has failed.
-    fails: fn(&R) -> bool,
+pin_project! {
+    /// A set of futures, of which only those that were woken are polled.
+    struct Inner<'env, R> {
+        // Whether a child that returned this has failed.
+        fails: fn(&R) -> bool,
+        // No user code runs under the borrow.
+        state: RefCell<State<'env, R>>,
+        // Joins the list of objects when the scope first waits.
+        #[pin]
+        wakers: Listed<Wakers>,
+    }
+}
+
+/// The state of a scope apart from its children, which may borrow.
+struct Wakers {
     ready: Arc<ReadyQueue>,
-    /// No user code runs under the borrow.
-    state: RefCell<State<'env, R>>,
+    /// By the slots of the children.
+    of_children: RefCell<Vec<WakerId>>,
+}
+
+impl ListWaits for Wakers {
+    fn list_waits(&self, waits: &mut Vec<FacadeWait>) {
+        waits.extend(self.ready.parent().map(|waker| FacadeWait {
+            waker,
+            kind: WaitKind::Scope {
+                children: self.of_children.borrow().clone(),
+            },
+            object: ptr::from_ref(self).addr(),
+            created_at: None,
+        }));
+    }
 }
 
 // A panic leaves it usable, because user code runs only while its state is consistent.
@@ -289,11 +319,14 @@ impl<'env, R: 'env> Inner<'env, R> {
             let signal = Arc::new(ChildSignal {
                 index,
                 is_queued: AtomicBool::new(false),
-                ready: self.ready.clone(),
+                ready: self.wakers.ready.clone(),
             });
+            let waker = Waker::from(signal.clone());
+            let mut wakers = self.wakers.of_children.borrow_mut();
+            wakers.push(WakerId::of(&waker)); // the slab has as many slots
             Some(Child {
                 future: None,
-                waker: Waker::from(signal.clone()),
+                waker,
                 signal,
                 spawned_at,
             })
@@ -305,16 +338,17 @@ impl<'env, R: 'env> Inner<'env, R> {
         state.running += 1;
         drop(state);
         if !is_queued {
-            self.ready.push(index);
+            self.wakers.ready.push(index);
         }
     }
 
     /// Polls woken children, first in, first out. Completes when all have ended, or with the first
     /// failure.
-    fn poll(&self, cx: &mut Context<'_>) -> Poll<Result<Option<R>, Payload>> {
-        let parent = self.ready.take_parent();
+    fn poll(self: Pin<&Self>, cx: &mut Context<'_>) -> Poll<Result<Option<R>, Payload>> {
+        let ready = &self.wakers.ready;
+        let parent = ready.take_parent();
         for _ in 0..BUDGET {
-            let Some(index) = self.ready.pop() else {
+            let Some(index) = ready.pop() else {
                 break;
             };
             match self.poll_child(index) {
@@ -329,7 +363,8 @@ impl<'env, R: 'env> Inner<'env, R> {
         let parent = parent.filter(|parent| parent.will_wake(cx.waker()));
         let parent = parent.unwrap_or_else(|| cx.waker().clone());
         // Children are still queued. Other tasks run before the next poll.
-        let requeue = self.ready.set_parent(parent);
+        self.project_ref().wakers.join();
+        let requeue = ready.set_parent(parent);
         requeue.into_iter().for_each(Waker::wake);
         Poll::Pending
     }
@@ -355,8 +390,19 @@ impl<'env, R: 'env> Inner<'env, R> {
         if polled.is_ready() {
             state.running -= 1;
             state.slots.release(index);
+            if index.is_far() {
+                self.forget_wakers(state.slots.len());
+            }
         }
         polled
+    }
+
+    /// Forgets the wakers of slots that are gone after a burst.
+    #[cold]
+    fn forget_wakers(&self, slots: usize) {
+        let mut wakers = self.wakers.of_children.borrow_mut();
+        wakers.truncate(slots);
+        shrink_vec(&mut wakers);
     }
 }
 
@@ -389,6 +435,11 @@ impl ReadyQueue {
         let mut ready = self.lock();
         shrink_queue(&mut ready.queue);
         ready.queue.pop_front()
+    }
+
+    /// The identity of the waker of the scope's task, to be listed.
+    fn parent(&self) -> Option<WakerId> {
+        self.lock().parent.as_ref().map(WakerId::of)
     }
 
     /// A poll of the scope begins. It drains the queue, so wakes need not wake the scope's task.

@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::future::Future;
-use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::panic::{Location, RefUnwindSafe, UnwindSafe};
 use std::pin::Pin;
 use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker};
@@ -11,8 +11,9 @@ use std::time::{Duration, Instant};
 
 use pin_project_lite::pin_project;
 
-use crate::sync::wait_queue::{WaitKey, WaitQueue, WakeList};
+use crate::sync::wait_queue::{QueueOwner, WaitKey, WaitQueue, WakeList};
 use crate::time::{Sleep, sleep_until};
+use crate::waits::Place;
 
 /// Requests that work stops, now or at a deadline. Tasks observe it through [`StopToken`]s.
 ///
@@ -71,8 +72,9 @@ pub struct StopSource {
 
 impl StopSource {
     /// Creates the root of a tree.
+    #[track_caller]
     pub fn new() -> StopSource {
-        let inner = Rc::new(Inner::default());
+        let inner = Rc::new(Inner::new(None, Location::caller()));
         StopSource { inner }
     }
 
@@ -134,6 +136,7 @@ impl StopSource {
 }
 
 impl Default for StopSource {
+    #[track_caller]
     fn default() -> Self {
         Self::new()
     }
@@ -203,15 +206,9 @@ impl StopToken {
     /// assert_eq!(windlass::block_on(request(&server)), None);
     /// assert!(!server.is_stopped());
     /// ```
+    #[track_caller]
     pub fn child(&self) -> StopSource {
-        let inner = Rc::new(Inner {
-            stopped: self.inner.stopped.clone(),
-            deadline: self.inner.deadline.clone(),
-            parent: Some(self.inner.clone()),
-            children: RefCell::default(),
-            dropped_children: Cell::new(0),
-            waiters: WaitQueue::new(),
-        });
+        let inner = Rc::new(Inner::new(Some(self.inner.clone()), Location::caller()));
         self.inner.adopt(&inner);
         StopSource { inner }
     }
@@ -360,7 +357,6 @@ impl<F: Future> Future for UntilStopped<F> {
 
 /// A node of the tree. A change of a node is applied to all nodes below it at once, so reading one
 /// needs no walk up the tree. No user code runs under the borrow.
-#[derive(Default)]
 struct Inner {
     stopped: Cell<bool>,
     /// The earliest deadline of this node and those above.
@@ -381,6 +377,18 @@ impl RefUnwindSafe for Inner {}
 const SWEEP_MIN: usize = 16;
 
 impl Inner {
+    fn new(parent: Option<Rc<Inner>>, created_at: Place) -> Inner {
+        let above = parent.as_deref();
+        Inner {
+            stopped: Cell::new(above.is_some_and(|node| node.stopped.get())),
+            deadline: Cell::new(above.and_then(|node| node.deadline.get())),
+            parent,
+            children: RefCell::default(),
+            dropped_children: Cell::new(0),
+            waiters: WaitQueue::new(QueueOwner::Stop, created_at),
+        }
+    }
+
     fn is_stopped(&self) -> bool {
         let has_passed = |deadline| Instant::now() >= deadline;
         self.stopped.get() || self.deadline.get().is_some_and(has_passed)

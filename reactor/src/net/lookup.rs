@@ -69,6 +69,8 @@ static QUEUE: PerProcess<Mutex<Queue>> = PerProcess::new();
 struct Queue {
     /// In their order, by number.
     waiting: BTreeMap<u64, Arc<Request>>,
+    /// The lookups whose futures exist, by number.
+    awaited: BTreeMap<u64, Arc<Request>>,
     last_number: u64,
     threads: usize,
 }
@@ -110,6 +112,7 @@ impl Lookup {
         locked.last_number += 1;
         let number = locked.last_number;
         locked.waiting.insert(number, request.clone());
+        locked.awaited.insert(number, request.clone());
         Ok(Lookup {
             request,
             number,
@@ -138,10 +141,20 @@ impl Future for Lookup {
 impl Drop for Lookup {
     fn drop(&mut self) {
         if self.origin.is_here() {
-            drop(lock(QUEUE.get(Mutex::default)).waiting.remove(&self.number));
+            let mut queue = lock(QUEUE.get(Mutex::default));
+            queue.waiting.remove(&self.number);
+            queue.awaited.remove(&self.number); // this holds another reference
+            drop(queue);
             let waker = lock(&self.request.answer).waker.take();
             drop(waker); // user code, outside of the lock
         }
+    }
+}
+
+/// Passes the wakers of the lookups of all threads to `visit`, which must not run user code.
+pub(crate) fn for_each_waiter(mut visit: impl FnMut(&Waker)) {
+    for request in lock(QUEUE.get(Mutex::default)).awaited.values() {
+        lock(&request.answer).waker.iter().for_each(&mut visit);
     }
 }
 

@@ -29,6 +29,7 @@ use std::io;
 use std::net::SocketAddr;
 
 pub use addr::ToAddrs;
+pub(crate) use lookup::for_each_waiter as for_each_lookup;
 pub use lookup::lookup_host;
 pub use tcp::{Incoming, TcpListener, TcpStream};
 pub use udp::UdpSocket;

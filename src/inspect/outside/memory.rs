@@ -115,11 +115,9 @@ impl<'a> Reader<'a> {
                 .zip(complete)
                 .map(|(page, bytes)| (page, bytes.into())),
         );
-        if !pages.contains_key(&page) {
-            let buffer = &mut buffer[..PAGE as usize];
-            if self.memory.read(page * PAGE, buffer) == buffer.len() {
-                pages.insert(page, (&*buffer).into());
-            }
+        let buffer = &mut buffer[..PAGE as usize];
+        if !pages.contains_key(&page) && self.memory.read(page * PAGE, buffer) == buffer.len() {
+            pages.insert(page, (&*buffer).into());
         }
     }
 }

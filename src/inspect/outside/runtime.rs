@@ -9,7 +9,7 @@ use windlass_reactor::{LoopState, layout as reactor};
 use super::memory::Block;
 use super::program::Program;
 use super::tasks::{Executor, Tasks};
-use super::view::{FdView, RuntimeView, TimerView, WaitView};
+use super::view::{FdView, RuntimeView, StateView, TaskView, TimerView, WaitView};
 use super::waits::{Event, Reactor, Wait};
 use crate::inspect::root::Record;
 
@@ -57,6 +57,8 @@ pub(super) fn read(
     let timers = timers.count();
     let other_waits = assign(waits, &executor, &mut tasks, around);
     let task = |field| executor.word(field).and_then(|key| executor.number(key));
+    let is_polled = |task: &&TaskView| !task.is_main && task.state == StateView::Running;
+    let polled = tasks.tasks.iter().find(is_polled).map(|task| task.id);
     let view = RuntimeView {
         thread,
         thread_name: thread_name(program, record),
@@ -65,7 +67,8 @@ pub(super) fn read(
         loop_state: loop_state(&reactor)?,
         polls: progress[0]?,
         turns: reactor.word(offset_of!(reactor::Addresses, turns))?,
-        current_task: task(offset_of!(executor::Addresses, current_task)),
+        // The loop forgets the key of a task that has woken itself.
+        current_task: task(offset_of!(executor::Addresses, current_task)).or(polled),
         is_dropping: task(offset_of!(executor::Addresses, dropped_task)).is_some(),
         is_incomplete: tasks.is_incomplete || !is_complete,
         tasks: tasks.tasks,

@@ -6,17 +6,17 @@ use std::time::Duration;
 
 /// Ends waits of one thread.
 #[derive(Debug)]
-pub(crate) struct Parker {
+pub(crate) struct ThreadNotifier {
     /// The thread waits for a loop to wake.
     is_parked: AtomicBool,
-    platform: platform::Parker,
+    platform: platform::ThreadNotifier,
 }
 
-impl Parker {
-    pub(crate) fn new() -> io::Result<Parker> {
-        Ok(Parker {
+impl ThreadNotifier {
+    pub(crate) fn new() -> io::Result<ThreadNotifier> {
+        Ok(ThreadNotifier {
             is_parked: AtomicBool::new(false),
-            platform: platform::Parker::new()?,
+            platform: platform::ThreadNotifier::new()?,
         })
     }
 
@@ -60,15 +60,15 @@ mod platform {
     use crate::io::pipe;
 
     #[derive(Debug)]
-    pub(super) struct Parker {
+    pub(super) struct ThreadNotifier {
         reader: OwnedFd,
         writer: OwnedFd,
     }
 
-    impl Parker {
-        pub(super) fn new() -> io::Result<Parker> {
+    impl ThreadNotifier {
+        pub(super) fn new() -> io::Result<ThreadNotifier> {
             let (reader, writer) = pipe::ends()?;
-            Ok(Parker { reader, writer })
+            Ok(ThreadNotifier { reader, writer })
         }
 
         /// Fails if the pipe is full, which also ends the wait.
@@ -134,14 +134,14 @@ mod platform {
     use crate::inspect::loops::Loop;
 
     #[derive(Debug)]
-    pub(super) struct Parker {
+    pub(super) struct ThreadNotifier {
         is_notified: Mutex<bool>,
         changed: Condvar,
     }
 
-    impl Parker {
-        pub(super) fn new() -> io::Result<Parker> {
-            Ok(Parker {
+    impl ThreadNotifier {
+        pub(super) fn new() -> io::Result<ThreadNotifier> {
+            Ok(ThreadNotifier {
                 is_notified: Mutex::new(false),
                 changed: Condvar::new(),
             })
