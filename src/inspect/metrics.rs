@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
-use super::poll_times::{PollTimes, nanos};
 use super::{loops, report};
 use crate::blocking;
+use crate::counters::poll_times::{PollTimes, nanos};
 
 /// Metrics of one or all loops of the process.
 ///
