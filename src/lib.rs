@@ -98,6 +98,7 @@
 
 mod waits;
 mod runtime;
+mod counters;
 mod http;
 mod blocking;
 pub mod coroutine;

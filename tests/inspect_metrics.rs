@@ -12,7 +12,7 @@ use windlass::{Pool, Runtime, block_on, spawn, spawn_blocking, yield_now};
 /// The time after which a test has hung.
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// Serializes the tests, because the sums are those of the process.
+/// Serializes the tests, because the sums are of the whole process.
 fn alone() -> MutexGuard<'static, ()> {
     static LOCK: Mutex<()> = Mutex::new(());
     LOCK.lock().unwrap_or_else(PoisonError::into_inner)

@@ -28,7 +28,7 @@ use slab::Slab;
 use super::background::Progress;
 use super::files::RETRY;
 use super::operation::{Collected, OpOutput, Operation, Position, drop_or_retry};
-use crate::inspect::thread_counters::{self, ThreadCounters};
+use crate::counters::{self, ThreadCounters};
 use crate::waits::{FacadeWait, WaitKind, WakerId};
 use windlass_reactor::completion::Registrar;
 use windlass_reactor::wake::{discard_panic, wake_all};
@@ -147,7 +147,7 @@ impl Ring {
             cancels: Vec::new(),
             in_flight: 0,
             unowned: 0,
-            counters: thread_counters::current(),
+            counters: counters::current(),
         })))
     }
 

@@ -15,8 +15,8 @@ use windlass_reactor::{LoopState, Reactor, ReactorPulse};
 use super::metrics::Metrics;
 use super::root::{self, Record};
 use super::stack::ThreadHandle;
-use super::thread_counters::{self, ThreadCounters};
 use super::thread_state::ThreadState;
+use crate::counters::{self, ThreadCounters};
 
 /// A runtime and its thread.
 pub(crate) struct Loop {
@@ -166,7 +166,7 @@ fn unpoison<T>(locked: LockResult<MutexGuard<'_, T>>) -> MutexGuard<'_, T> {
 
 /// Returns the sum of the metrics of the loops of this thread.
 pub(crate) fn metrics_of_thread() -> Metrics {
-    let (loops, thread) = (lock(), thread_counters::current());
+    let (loops, thread) = (lock(), counters::current());
     let mut here = loops.iter().filter(|it| Arc::ptr_eq(&it.counters, &thread));
     let mut sum = here
         .next()
@@ -238,7 +238,7 @@ impl Registration {
         let thread = thread::current();
         let thread_name = thread.name().map(Arc::from);
         let record = Record::new(thread_name.as_deref(), executor, reactor);
-        let counters = thread_counters::current();
+        let counters = counters::current();
         let new = Arc::new(Loop {
             id: IDS.fetch_add(1, Relaxed),
             record,

@@ -28,7 +28,7 @@ pub(crate) mod loops;
 mod metrics;
 #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 pub mod outside;
-mod poll_times;
+mod poll_sampler;
 #[cfg(target_os = "linux")]
 pub(crate) mod proc_file;
 mod prometheus;
@@ -40,7 +40,6 @@ pub(crate) mod stack;
 mod stall;
 #[cfg(target_os = "linux")]
 pub(crate) mod system_call;
-pub(crate) mod thread_counters;
 mod thread_notifier;
 pub(crate) mod thread_state;
 pub(crate) mod watchdog;
@@ -50,13 +49,14 @@ mod track;
 mod wait;
 pub(crate) mod wait_point;
 
+pub use crate::counters::poll_times::PollTimes;
 pub use deadlock::{Deadlock, deadlock};
 pub(crate) use deadlock::{
     Handler, Registration as DeadlockRegistration, watch as watch_deadlocks,
 };
 pub use graph::Cycle;
 pub use metrics::{Metrics, SystemCalls, metrics};
-pub use poll_times::{PollTimes, sample_polls};
+pub use poll_sampler::sample_polls;
 pub(crate) use prometheus::write_all;
 pub use serve::{Server, ServerBuilder, serve};
 pub use stack::{Frame, Stack};

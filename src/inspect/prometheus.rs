@@ -28,7 +28,7 @@ pub(crate) fn write_all(text: &mut String, sets: &[(String, &Metrics)]) {
         if field.name != family {
             let kind = match field.kind {
                 Kind::Total => "counter",
-                Kind::Gauge | Kind::Max => "gauge",
+                Kind::Gauge => "gauge",
             };
             write_head(text, field.name, field.help, kind);
             family = field.name;

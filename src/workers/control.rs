@@ -7,7 +7,7 @@ use super::metrics::Figures;
 #[derive(Debug)]
 pub(super) enum Report {
     /// Heartbeat, with the worker's readiness and its metrics.
-    Heartbeat(bool, Figures),
+    Heartbeat(bool, Box<Figures>),
     /// The worker drains because of a signal that the parent did not send.
     Draining,
     /// The worker's future has returned `Ok` although nothing has requested the worker to stop.
@@ -28,7 +28,7 @@ impl Report {
         Some(match frame.tag {
             HEARTBEAT | HEARTBEAT_READY => Report::Heartbeat(
                 frame.tag == HEARTBEAT_READY,
-                Figures::from_bytes(&frame.body)?,
+                Figures::from_bytes(&frame.body)?.into(),
             ),
             DRAINING => Report::Draining,
             FINISHED => Report::Finished,

@@ -156,9 +156,11 @@ mod tests {
 
     #[test]
     fn encoded_metrics_are_decoded_to_the_same_values() {
-        let mut runtime = Metrics::default();
-        runtime.polls = 1 << 50;
-        runtime.max_lateness = Duration::from_millis(3);
+        let mut runtime = Metrics {
+            polls: 1 << 50,
+            max_lateness: Duration::from_millis(3),
+            ..Metrics::default()
+        };
         runtime.system_calls.ring_submits = 4;
         runtime.poll_times.buckets[11] = 2;
         let figures = Figures {

@@ -272,7 +272,7 @@ impl Supervisor {
         let worker = self.workers.get_mut(&id);
         match (report, worker) {
             (Some(Report::Heartbeat(is_ready, figures)), Some(_)) => {
-                self.handle_heartbeat(id, is_ready, figures)
+                self.handle_heartbeat(id, is_ready, *figures)
             }
             (Some(Report::Draining), Some(_)) => self.drain(id),
             (Some(Report::Finished), Some(worker)) => worker.has_finished = true,

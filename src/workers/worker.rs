@@ -303,7 +303,7 @@ impl Status {
     }
 
     fn report(&self) -> super::channel::Frame {
-        Report::Heartbeat(self.is_ready.get(), self.figures()).into()
+        Report::Heartbeat(self.is_ready.get(), self.figures().into()).into()
     }
 
     fn figures(&self) -> Figures {

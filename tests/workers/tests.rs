@@ -470,6 +470,7 @@ fn metrics_are_served_and_a_stale_socket_is_replaced() {
         let mut text = String::new();
         stream.read_to_string(&mut text).unwrap();
         assert!(text.starts_with("HTTP/1.0 200 OK\r\n"));
+        assert!(text.contains("windlass_polls_total{worker=\"0\"} "));
         text.contains("windlass_worker_requests_total{worker=\"0\"} 1")
             && text.contains("windlass_worker_connections_open{worker=\"0\"} 0")
     });

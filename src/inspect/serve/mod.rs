@@ -45,7 +45,7 @@ use crate::{Runtime, spawn};
 /// | path | content |
 /// |---|---|
 /// | `/` | the page, which is one file |
-/// | `/metrics` | the [metrics](super::metrics) in [Prometheus' format](super::Metrics::to_prometheus) |
+/// | `/metrics` | the metrics, by [`to_prometheus`](super::Metrics::to_prometheus) |
 /// | `/tasks.json` | the tasks, with their waits |
 /// | `/stalls.json` | the last stalls, with their stacks |
 /// | `/state.json` | all content of the page |

@@ -1,10 +1,12 @@
 //! Counters of the facade, one set for each thread.
 
+pub(crate) mod poll_times;
+
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::poll_times::PollTimesCell;
+use self::poll_times::PollTimesCell;
 
 /// The counters of a thread. The thread writes them, and any thread reads them.
 #[derive(Default)]

@@ -2,11 +2,7 @@
 
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::{Duration, Instant};
-
-use windlass_executor::PollSampler;
-
-use super::thread_counters;
+use std::time::Duration;
 
 /// The number of buckets. Bucket `n` ends at 4^n µs, and the last has no end.
 pub(crate) const BUCKETS: usize = 12;
@@ -57,11 +53,20 @@ impl PollTimes {
             .map(|(bucket, polls)| (end(bucket), polls))
     }
 
-    pub(crate) fn combine(&mut self, other: &PollTimes, combine: impl Fn(u64, u64) -> u64) {
-        for (bucket, &polls) in self.buckets.iter_mut().zip(&other.buckets) {
-            *bucket = combine(*bucket, polls);
+    #[inline]
+    pub(crate) fn add(&mut self, other: &PollTimes) {
+        for (bucket, polls) in self.buckets.iter_mut().zip(other.buckets) {
+            *bucket = bucket.wrapping_add(polls);
         }
-        self.total = Duration::from_nanos(combine(nanos(self.total), nanos(other.total)));
+        self.total = self.total.saturating_add(other.total);
+    }
+
+    #[inline]
+    pub(crate) fn subtract(&mut self, earlier: &PollTimes) {
+        for (bucket, polls) in self.buckets.iter_mut().zip(earlier.buckets) {
+            *bucket = bucket.saturating_sub(polls);
+        }
+        self.total = self.total.saturating_sub(earlier.total);
     }
 }
 
@@ -80,31 +85,6 @@ fn bucket_of(time: Duration) -> usize {
     }
 }
 
-/// Switches the histogram of the durations of polls on or off, for all loops of the process.
-///
-/// It is off at first. While it is on, the loops measure 1 of 64 polls. A measurement reads the
-/// clock twice, which takes about 50 ns. The polls of tasks and of main futures count, except for
-/// the poll that completes a main future.
-///
-/// # Examples
-///
-/// ```
-/// windlass::inspect::sample_polls(true);
-/// // The load to measure runs here.
-/// windlass::inspect::sample_polls(false);
-/// println!("{:?}", windlass::inspect::metrics().poll_times);
-/// ```
-pub fn sample_polls(is_on: bool) {
-    static SAMPLER: PollSampler = PollSampler {
-        start: Instant::now,
-        end: |start| {
-            let time = start.elapsed();
-            thread_counters::with(|counters| counters.poll_times.add(time));
-        },
-    };
-    windlass_executor::sample_polls(is_on.then_some(&SAMPLER));
-}
-
 /// A histogram with one writer, which any thread may read.
 #[derive(Default)]
 pub(crate) struct PollTimesCell {
@@ -113,7 +93,7 @@ pub(crate) struct PollTimesCell {
 }
 
 impl PollTimesCell {
-    fn add(&self, time: Duration) {
+    pub(crate) fn add(&self, time: Duration) {
         let add = |counter: &AtomicU64, number| {
             counter.store(counter.load(Relaxed).wrapping_add(number), Relaxed);
         };
