@@ -95,6 +95,10 @@
 //! task. Create a `Runtime` there, or use another thread, and end the child without returning into
 //! the loop. In a program with other threads, the system's rules about `fork` and threads apply.
 
+#[cfg_attr(
+    not(test),
+    expect(dead_code, unused_imports, reason = "the tests alone use it so far")
+)]
 mod waits;
 mod runtime;
 mod blocking;

@@ -3,9 +3,7 @@
 //! The reactor lists the waits for descriptors, deadlines and turns, and the executor lists the
 //! tasks that are joined. Everything else is here.
 
-pub(crate) use crate::waits::{
-    FacadeGroup, FacadeSource, FacadeWait, SourceKind, WaitKind, WakerId, list_sources,
-};
+pub(crate) use crate::waits::*;
 
 use crate::{blocking, fs, waits};
 

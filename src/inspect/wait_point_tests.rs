@@ -1,7 +1,7 @@
 use std::cell::{Cell, RefCell};
 use std::future::{Future, pending, poll_fn};
 use std::mem;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::thread;
@@ -484,7 +484,6 @@ fn a_remote_task_is_listed_with_the_place_of_its_spawn() {
 mod unix {
     use super::*;
     use crate::fs::File;
-    use crate::io::pipe;
     use crate::process::Command;
     use crate::signal::{Signal, Signals};
     use crate::waits::FileOperationKind;

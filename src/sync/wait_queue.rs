@@ -231,7 +231,7 @@ impl WakeList {
 
 impl Others {
     #[cold]
-    fn wake(self: Box<Self>) {
+    fn wake(self) {
         for waker in self.0 {
             discard_panic(|| waker.wake());
         }
