@@ -477,7 +477,7 @@ struct ChildSignal {
     /// A child is queued at most once.
     is_queued: AtomicBool,
     ready: Arc<ReadyQueue>,
-    /// The signal of the slot before, which exists as long as this one's slot.
+    /// The signal of the slot before, which is removed after this signal's slot.
     previous: Weak<ChildSignal>,
 }
 
