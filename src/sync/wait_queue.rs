@@ -231,7 +231,11 @@ impl WakeList {
 
 impl Others {
     #[cold]
-    fn wake(self) {
+    #[expect(
+        clippy::boxed_local,
+        reason = "the caller passes a pointer instead of three words"
+    )]
+    fn wake(self: Box<Self>) {
         for waker in self.0 {
             discard_panic(|| waker.wake());
         }
