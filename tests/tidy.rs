@@ -47,8 +47,8 @@ const UNSAFE: &[(&str, usize)] = &[
     ("src/inspect/thread_state.rs", 1),
     ("src/signal/unix.rs", 2),
     ("src/signal/windows.rs", 1),
-    // Listed objects, which leave the list before they are freed or moved.
-    ("src/waits/listed.rs", 1),
+    // The list of a thread's objects, which pinned objects leave when they are dropped.
+    ("src/waits/listed.rs", 2),
     // Whether a signal is ignored: sigaction(2) without a new action.
     ("src/workers/signals.rs", 1),
     // Sockets that systemd hands over are numbers in a variable.

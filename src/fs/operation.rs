@@ -433,7 +433,8 @@ where
     let paths = paths.map(Path::to_owned);
     let work = move || {
         if paths.iter().any(|path| platform::may_wait(path)) {
-            return PEERS.run_operation(OTHER, work).map(Err); // starts now instead of at the next poll
+            // Starts now instead of at the next poll.
+            return PEERS.run_operation(OTHER, work).map(Err);
         }
         work().map(Ok)
     };

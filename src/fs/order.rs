@@ -564,6 +564,9 @@ fn pending() -> Poll<io::Result<()>> {
 
 #[cfg(test)]
 mod tests {
+    use std::future::Future;
+    use std::pin::pin;
+
     use super::*;
 
     /// Returns the numbers of the operations that have started, in order.
@@ -630,5 +633,32 @@ mod tests {
         inner.remove(5, &mut wakers);
         assert_eq!((inner.live, inner.writers, inner.waiting), (0, 0, 0));
         assert!(inner.queue.is_empty());
+    }
+
+    fn waits_in(queue: &Arc<OrderQueue>) -> Vec<WaitKind> {
+        let mut waits = Vec::new();
+        list_waits(&mut waits);
+        waits.retain(|wait| wait.object == address(queue));
+        waits.into_iter().map(|wait| wait.kind).collect()
+    }
+
+    #[test]
+    fn an_operation_is_listed_while_it_waits_for_earlier_ones() {
+        crate::block_on(async {
+            let file = std::fs::File::open("Cargo.toml").expect("it exists");
+            let handle = Arc::new(Handle::new(file));
+            let first = OperationGuard::new(&handle, Access::All);
+            let second = OperationGuard::new(&handle, Access::All);
+            let third = OperationGuard::new(&handle, Access::All);
+            let mut cx = Context::from_waker(Waker::noop());
+            assert!(pin!(second.wait_turn()).poll(&mut cx).is_pending());
+            assert!(pin!(third.wait_turn()).poll(&mut cx).is_pending());
+            let wait = WaitKind::FileOrder { running: 1 };
+            assert_eq!(waits_in(&handle.order), [wait.clone(), wait.clone()]);
+            drop(third);
+            assert_eq!(waits_in(&handle.order), [wait]);
+            drop(first);
+            assert_eq!(waits_in(&handle.order), []);
+        });
     }
 }

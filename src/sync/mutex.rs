@@ -126,6 +126,14 @@ impl<T: ?Sized> Mutex<T> {
             _permit: permit,
         }
     }
+
+    /// Moves the holder to the list that the first waiter has created.
+    #[cold]
+    fn list_holder(&self, holder: WakerId) {
+        if let Some(listed) = self.lock.waiters().holder() {
+            listed.set(Some(holder));
+        }
+    }
 }
 
 impl<T: Default> Default for Mutex<T> {
@@ -186,11 +194,7 @@ impl<'a, T: ?Sized> Future for Lock<'a, T> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let Poll::Ready(permit) = Pin::new(&mut self.acquire).poll(cx) else {
             if let Some(holder) = self.mutex.holder.take() {
-                self.mutex
-                    .lock
-                    .waiters()
-                    .holder()
-                    .map(|listed| listed.set(Some(holder)));
+                self.mutex.list_holder(holder);
             }
             return Poll::Pending;
         };

@@ -231,6 +231,10 @@ impl WakeList {
 
 impl Others {
     #[cold]
+    #[expect(
+        clippy::boxed_local,
+        reason = "the caller passes a pointer instead of three words"
+    )]
     fn wake(self: Box<Self>) {
         for waker in self.0 {
             discard_panic(|| waker.wake());

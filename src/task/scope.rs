@@ -220,7 +220,7 @@ impl<'env, R: 'env> Owner<'env, R> {
             }),
             wakers: Listed::new(Wakers {
                 ready: Arc::default(),
-                newest: RefCell::default(),
+                newest: Cell::default(),
             }),
         }))
     }
@@ -270,7 +270,7 @@ pin_project! {
 struct Wakers {
     ready: Arc<ReadyQueue>,
     /// The signal of the last slot, which leads to all others.
-    newest: RefCell<Weak<ChildSignal>>,
+    newest: Cell<Weak<ChildSignal>>,
 }
 
 impl ListWaits for Wakers {
@@ -288,7 +288,9 @@ impl ListWaits for Wakers {
 
 impl Wakers {
     fn of_children(&self) -> Vec<WakerId> {
-        let mut signal = self.newest.borrow().upgrade();
+        let newest = self.newest.take();
+        let mut signal = newest.upgrade();
+        self.newest.set(newest);
         let each = iter::from_fn(|| {
             let this = signal.take()?;
             signal = this.previous.upgrade();
@@ -335,7 +337,7 @@ impl<'env, R: 'env> Inner<'env, R> {
                 ready: self.wakers.ready.clone(),
                 previous: self.wakers.newest.take(),
             });
-            self.wakers.newest.replace(Arc::downgrade(&signal));
+            self.wakers.newest.set(Arc::downgrade(&signal));
             Some(Child {
                 future: None,
                 waker: Waker::from(signal.clone()),
@@ -414,7 +416,7 @@ impl<'env, R: 'env> Inner<'env, R> {
     fn find_newest(&self, slots: &Slab<Option<Child<'env, R>>>) {
         let last = slots.last().and_then(Option::as_ref);
         let newest = last.map(|child| Arc::downgrade(&child.signal));
-        self.wakers.newest.replace(newest.unwrap_or_default());
+        self.wakers.newest.set(newest.unwrap_or_default());
     }
 }
 
@@ -475,7 +477,7 @@ struct ChildSignal {
     /// A child is queued at most once.
     is_queued: AtomicBool,
     ready: Arc<ReadyQueue>,
-    /// The signal of the slot before, which exists as long as this one's slot.
+    /// The signal of the slot before, which is removed after this signal's slot.
     previous: Weak<ChildSignal>,
 }
 
