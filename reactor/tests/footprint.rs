@@ -12,6 +12,22 @@ use counting::{LEFT, count};
 use windlass_reactor::{Async, Reactor};
 
 #[test]
+fn a_few_waiters_take_no_index() {
+    let _reactor = Reactor::current().unwrap();
+    let (io, _peer) = socket_pair();
+    let io = Async::new(io).unwrap();
+    let mut waits: Vec<_> = (0..16).map(|_| (io.readable(), Counter::new())).collect();
+    let (allocations, bytes, ()) = count(|| {
+        for (readable, (_, waker)) in &mut waits {
+            assert!(poll(readable, waker).is_pending());
+        }
+    });
+    // The lists of each interest, and one that grows by doubling.
+    assert!(allocations <= 4, "{allocations} allocations");
+    assert!(bytes < 1024, "{bytes} bytes");
+}
+
+#[test]
 fn a_crowd_of_waiters_that_leaves_frees_its_memory() {
     let _reactor = Reactor::current().unwrap();
     let (io, _peer) = socket_pair();

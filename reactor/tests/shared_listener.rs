@@ -224,6 +224,22 @@ fn concurrent_accepts_on_a_shared_listener_both_succeed() {
 }
 
 #[test]
+fn accepts_that_exhaust_the_budget_all_succeed() {
+    let shared = Shared::new();
+    // All connections are in the queue, so the listener is not registered until the task yields.
+    let clients: Vec<_> = (0..100)
+        .map(|_| net::TcpStream::connect(shared.addr).unwrap())
+        .collect();
+    block_on(async {
+        let listener = TcpListener::try_from(shared.socket).unwrap();
+        listener.share();
+        for _ in &clients {
+            listener.accept().await.unwrap();
+        }
+    });
+}
+
+#[test]
 fn one_of_two_concurrent_accepts_can_be_dropped() {
     let shared = Shared::new();
     let _two = shared.start(async |listener| {
