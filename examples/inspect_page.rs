@@ -1,4 +1,4 @@
-//! A server whose state a browser shows, also while its loop is stalled.
+//! A server with a page on its state, which answers while the loop is stalled.
 //!
 //!     cargo run --example inspect_page
 //!

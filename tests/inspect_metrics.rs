@@ -172,7 +172,7 @@ fn sums_keep_the_totals_of_loops_that_have_ended() {
     assert_monotonic(&before, &between);
     assert_eq!(between.spawned - before.spawned, 101);
     assert_eq!(between.timers_fired - before.timers_fired, 1);
-    // Two runtimes of this thread share a reactor, whose timers count once.
+    // Two runtimes of this thread share a reactor. Its timers count once.
     let first = Runtime::new().unwrap();
     first.block_on(sleep(Duration::from_millis(1)));
     let second = Runtime::new().unwrap();

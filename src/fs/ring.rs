@@ -387,8 +387,16 @@ impl Inner {
     }
 
     fn collect(&mut self, wakers: &mut Vec<Waker>) -> Option<Box<Collected>> {
-        let mut collected = None;
         let before = self.in_flight;
+        let collected = self.collect_completions(wakers);
+        if self.in_flight != before {
+            self.counters.set_ring_in_flight(self.in_flight);
+        }
+        collected
+    }
+
+    fn collect_completions(&mut self, wakers: &mut Vec<Waker>) -> Option<Box<Collected>> {
+        let mut collected = None;
         for completion in self.uring.completion() {
             self.in_flight -= 1;
             let slot = completion.user_data();
@@ -423,9 +431,6 @@ impl Inner {
             operations.extend(op.operation.take());
             self.unowned -= usize::from(!op.is_stalled);
             self.ops.remove(slot as u32);
-        }
-        if self.in_flight != before {
-            self.counters.set_ring_in_flight(self.in_flight);
         }
         collected
     }

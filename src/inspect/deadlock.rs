@@ -305,7 +305,7 @@ fn examine() -> Findings {
 fn report(handler: Option<Handler>) {
     let deadlock = Deadlock::of_all(tasks());
     #[cfg(feature = "tracing")]
-    crate::tracing::deadlock(&deadlock);
+    ::tracing::error!(target: "windlass", tasks = deadlock.tasks().len(), "{deadlock}");
     match handler {
         Some(handler) => {
             let _handling = Handling::start();

@@ -270,7 +270,7 @@ fn both_ends_of_a_channel_are_listed_as_one_object() {
 }
 
 #[test]
-fn the_receiver_of_an_unbounded_channel_is_listed_until_it_is_dropped() {
+fn an_unbounded_channel_lists_its_receiver_until_it_is_dropped() {
     block_on(async {
         let (sender, mut receiver) = mpsc::unbounded_channel::<u32>();
         let wait = wait_until_dropped(async move { receiver.recv().await }).await;

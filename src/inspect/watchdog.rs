@@ -551,7 +551,7 @@ impl Patrol {
             None => report::write_stack(&stall),
         }
         #[cfg(feature = "tracing")]
-        discard_panic(|| crate::tracing::stall(&stall));
+        discard_panic(|| report::trace(&stall));
     }
 }
 

@@ -58,24 +58,3 @@ mod span;
 pub(crate) mod spawn;
 
 pub(crate) use span::{TaskSpans, traced};
-
-use crate::inspect::{Deadlock, Stall};
-
-/// Emits an event for a report of a stall. A subscriber is user code, and may wait for a lock that
-/// the stalled thread holds.
-pub(crate) fn stall(stall: &Stall) {
-    let task = stall.task.as_ref();
-    ::tracing::warn!(
-        target: "windlass",
-        id = task.and_then(|task| task.id).map(::tracing::field::display),
-        name = task.and_then(|task| task.name.as_deref()),
-        spawned_at = task.and_then(|task| task.spawned_at).map(::tracing::field::display),
-        is_over = stall.is_over,
-        "{stall}"
-    );
-}
-
-/// Emits an event for a deadlock.
-pub(crate) fn deadlock(deadlock: &Deadlock) {
-    ::tracing::error!(target: "windlass", tasks = deadlock.tasks().len(), "{deadlock}");
-}
