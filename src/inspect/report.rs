@@ -173,14 +173,12 @@ pub(crate) fn keep(stall: &Stall) {
 /// Emits an event. The subscriber may wait for a lock that the stalled thread holds.
 #[cfg(feature = "tracing")]
 pub(crate) fn trace(stall: &Stall) {
-    use ::tracing::field::display;
-
     let task = stall.task.as_ref();
     ::tracing::warn!(
         target: "windlass",
-        id = task.and_then(|task| task.id).map(display),
+        id = task.and_then(|task| task.id).map(::tracing::field::display),
         name = task.and_then(|task| task.name.as_deref()),
-        spawned_at = task.and_then(|task| task.spawned_at).map(display),
+        spawned_at = task.and_then(|task| task.spawned_at).map(::tracing::field::display),
         is_over = stall.is_over,
         "{stall}"
     );
