@@ -498,9 +498,11 @@ fn a_busy_process_is_read() {
         assert_eq!(snapshot.runtimes.len(), 1);
         let tasks = &snapshot.runtimes[0].tasks;
         most = most.max(tasks.len());
-        for task in tasks.iter().filter(|task| !task.spawned_at.is_empty()) {
-            assert!(task.spawned_at.starts_with(file!()), "{task:?}");
-        }
+        // Memory of the task that starts or ends meanwhile may have another use already.
+        let is_other =
+            |task: &&TaskView| !task.spawned_at.is_empty() && !task.spawned_at.starts_with(file!());
+        let others: Vec<_> = tasks.iter().filter(is_other).collect();
+        assert!(snapshot.is_torn || others.len() <= 1, "{others:?}");
     }
     assert!(most > 1);
 }

@@ -39,7 +39,8 @@ use crate::inspect::root::ROOT;
 const ATTEMPTS: usize = 8;
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// The runtimes of a process at one moment.
+/// The runtimes of a process at one moment. A task that starts or ends at that moment may be listed
+/// with a wrong place.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct Snapshot {

@@ -185,9 +185,17 @@ impl<'a> Program<'a> {
         let file = self.reader.text(location.word(shape.file)?, len);
         let file = file.unwrap_or_else(|| "?".to_owned());
         let (line, column) = (location.half(shape.line)?, location.half(shape.column)?);
-        Some(format!("{file}:{line}:{column}"))
+        // A cell that was freed while it was read leads anywhere.
+        let is_plausible = !file.is_empty()
+            && (1..=MAX_LINE).contains(&line)
+            && (1..=MAX_COLUMN).contains(&column);
+        is_plausible.then(|| format!("{file}:{line}:{column}"))
     }
 }
+
+/// No source has more lines or columns.
+const MAX_LINE: u32 = 10_000_000;
+const MAX_COLUMN: u32 = 100_000;
 
 /// The addresses of the entries of a `Vec`.
 pub(super) struct Entries {
