@@ -141,6 +141,10 @@ struct MustNotCompile;
 #[doc = include_str!("../README.md")]
 struct Readme;
 
+#[cfg(doctest)]
+#[doc = include_str!("../docs/hangs-and-stalls.md")]
+struct HangsAndStalls;
+
 /// Runs a future and the tasks that it spawns until the future completes. The remaining tasks are
 /// then dropped. A [`Runtime`] keeps them.
 ///

@@ -19,6 +19,9 @@
 //!
 //! A listing inverts the tables by which events find their tasks. So programs that list nothing pay
 //! nothing.
+//!
+//! `docs/hangs-and-stalls.md` in the repository leads from a symptom to its cause. It has the
+//! output of each of these, and states its limits and its price.
 
 mod deadlock;
 mod descriptor;

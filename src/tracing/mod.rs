@@ -18,6 +18,11 @@
 //! children of a [`scope`](crate::task::scope()) and the future of a `block_on` are parts of the
 //! code around them and have no span of their own.
 //!
+//! Reports of [stalls](crate::inspect::Stall) and of [deadlocks](crate::inspect::Deadlock) are
+//! events with the same target, outside of any span of a task. A stall has the level `WARN` and the
+//! fields `id`, `name`, `spawned_at` and `is_over`. A deadlock has the level `ERROR` and the number
+//! of its `tasks`. The message is the report.
+//!
 //! The feature applies to all crates of a program. A filter such as `windlass=off` disables the
 //! spans. A task without a span costs a few instructions per poll.
 //!

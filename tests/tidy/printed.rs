@@ -36,6 +36,35 @@ fn bare<'a>(lines: impl Iterator<Item = &'a str>) -> String {
         .collect()
 }
 
+/// Outputs in the pages name calls of the examples, as `examples/file.rs:line:column`.
+#[test]
+fn printed_places_are_calls() {
+    let mut places = 0;
+    for (path, text) in files(&["docs"], &["md"]) {
+        for place in text.split("examples/").skip(1) {
+            let end = place.find(|c: char| !c.is_alphanumeric() && !"_.:".contains(c));
+            let place = place[..end.unwrap_or(place.len())].trim_end_matches(':');
+            let parts: Vec<_> = place.split(':').collect();
+            let [file, line, column] = parts[..] else {
+                continue;
+            };
+            let [line, column] = [line, column].map(|number| number.parse::<usize>().unwrap());
+            let source = read(&format!("examples/{file}"));
+            let call = source
+                .lines()
+                .nth(line - 1)
+                .and_then(|code| code.get(column - 1..));
+            let callee = call.and_then(|call| call.split(['(', ' ', '.']).next());
+            let is_call = callee.is_some_and(|callee| {
+                !callee.is_empty() && call.is_some_and(|call| call[callee.len()..].starts_with('('))
+            });
+            assert!(is_call, "{path}: no call at examples/{place}");
+            places += 1;
+        }
+    }
+    assert!(places > 0);
+}
+
 /// A block whose first line is `// path.rs` has the code of that file. `…` leaves out what follows
 /// up to the next printed code.
 #[test]
