@@ -20,7 +20,8 @@ use std::task::Poll;
 use std::thread;
 use std::time::Duration;
 
-use futures::{FutureExt, poll, select};
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt, poll, select};
 use windlass::inspect::{self, Deadlock, TaskState, Wait};
 use windlass::net::TcpListener;
 use windlass::sync::{Event, Mutex, mpsc};
@@ -363,6 +364,27 @@ fn a_wait_for_an_event_from_outside_is_no_deadlock() {
             sender.send(()).await
         });
         receiver.recv().await.unwrap();
+    });
+    assert_eq!(message, None);
+}
+
+#[test]
+fn a_wait_in_a_combinator_is_no_deadlock() {
+    let message = deadlock_in(&strict(), async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let connecting = thread::spawn(move || {
+            thread::sleep(Duration::from_millis(50));
+            std::net::TcpStream::connect(addr).unwrap()
+        });
+        // The reactor has the waker of the combinator.
+        let mut accepting: FuturesUnordered<_> = [listener.accept()].into_iter().collect();
+        let event = Event::new();
+        select! {
+            accepted = accepting.next() => drop(accepted.unwrap().unwrap()),
+            () = event.listen().fuse() => unreachable!("no code notifies the event"),
+        }
+        connecting.join().unwrap();
     });
     assert_eq!(message, None);
 }

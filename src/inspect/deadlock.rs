@@ -285,13 +285,13 @@ enum Findings {
 }
 
 fn examine() -> Findings {
-    let tasks = list(false);
+    let (tasks, has_unnamed) = list(false);
     let waits = || tasks.iter().flat_map(|task| &task.waits);
     let has = |origin| waits().any(|wait| wait.origin() == origin);
     // A task that only receives the jobs of other threads belongs to this crate.
     let is_users = |task: &TaskInfo| !matches!(task.waits[..], [Wait::Jobs { .. }]);
     let is_waiting = |task: &TaskInfo| task.state == TaskState::Waiting && is_users(task);
-    if has(Origin::Outside) || !tasks.iter().any(is_waiting) {
+    if has_unnamed || has(Origin::Outside) || !tasks.iter().any(is_waiting) {
         Findings::MayContinue
     } else if has(Origin::Unknown) {
         Findings::Unclear
