@@ -430,6 +430,24 @@ fn a_remote_is_no_deadlock() {
 }
 
 #[test]
+fn a_runtime_with_a_handler_works_while_its_thread_ends() {
+    struct Late;
+    impl Drop for Late {
+        fn drop(&mut self) {
+            assert_eq!(strict().block_on(async { spawn(async { 42 }).await }), 42);
+        }
+    }
+    thread_local!(static LATE: Late = const { Late });
+    let thread = thread::spawn(|| {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        drop(TcpListener::try_from(listener)); // creates the reactor, which is dropped last
+        LATE.with(|_| {});
+        assert_eq!(strict().block_on(spawned_answer()), 42);
+    });
+    thread.join().unwrap();
+}
+
+#[test]
 fn the_newest_handler_of_a_thread_is_called() {
     let older = strict();
     let newer = Runtime::builder()

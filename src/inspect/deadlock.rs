@@ -197,7 +197,8 @@ pub(crate) struct Registration(Handler);
 impl Registration {
     #[cold]
     fn new(handler: Handler) -> Registration {
-        HANDLERS.with_borrow_mut(|handlers| handlers.push(handler.clone()));
+        // While the thread ends, the list may be gone.
+        let _ = HANDLERS.try_with(|handlers| handlers.borrow_mut().push(handler.clone()));
         Registration(handler)
     }
 }
