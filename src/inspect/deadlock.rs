@@ -143,6 +143,9 @@ thread_local! {
     /// The handlers of the runtimes of this thread, in the order of creation.
     static HANDLERS: RefCell<Vec<Handler>> = const { RefCell::new(Vec::new()) };
     static WATCH: Cell<Watch> = const { Cell::new(Watch::Running) };
+    /// A note about an event that no table names was written. If another thread has caused that
+    /// event, it will cause more.
+    static IS_NOTED: Cell<bool> = const { Cell::new(false) };
     /// A handler is on the stack.
     static IS_HANDLING: Cell<bool> = const { Cell::new(false) };
 }
@@ -242,6 +245,7 @@ fn on_idle() -> Option<Duration> {
     match findings {
         Findings::MayContinue => return None,
         Findings::Hangs => {}
+        Findings::Unclear if left.is_zero() && handler.is_none() && IS_NOTED.get() => return None,
         Findings::Unclear if left.is_zero() && !blocking::has_closures() => {}
         Findings::Unclear => {
             // A closure of a pool may wake the task later, so this waits twice as long each time.
@@ -257,6 +261,9 @@ fn on_idle() -> Option<Duration> {
             });
             return Some(patience.saturating_sub(now - since));
         }
+    }
+    if handler.is_none() && findings == Findings::Unclear {
+        IS_NOTED.set(true);
     }
     report(handler);
     None
