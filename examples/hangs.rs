@@ -12,7 +12,7 @@ use std::task::Poll;
 use std::thread;
 use std::time::Duration;
 
-use futures::{AsyncReadExt, FutureExt, select};
+use futures::{AsyncReadExt, FutureExt, StreamExt, select};
 use windlass::sync::{Event, Mutex, Semaphore, mpsc, oneshot};
 use windlass::task::{StopSource, TaskGroup};
 use windlass::{Task, inspect, io, spawn, time, yield_now};
@@ -146,14 +146,16 @@ async fn leaked_sender() {
     let _ = receiver.await;
 }
 
-/// Another thread wakes the task, after the note. This program ends.
+/// Another thread wakes the task, after the note and once more. This program ends.
 async fn wake_from_a_thread() {
-    let (sender, receiver) = futures::channel::oneshot::channel();
+    let (sender, mut receiver) = futures::channel::mpsc::unbounded();
     let thread = thread::spawn(move || {
-        thread::sleep(Duration::from_millis(1500));
-        let _ = sender.send(());
+        for _ in 0..2 {
+            thread::sleep(Duration::from_millis(1500));
+            let _ = sender.unbounded_send(());
+        }
     });
-    receiver.await.expect("the thread sends");
+    while receiver.next().await.is_some() {}
     thread.join().expect("the thread ends");
     eprintln!("the program ends");
 }

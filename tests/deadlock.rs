@@ -20,7 +20,8 @@ use std::task::Poll;
 use std::thread;
 use std::time::Duration;
 
-use futures::{FutureExt, poll, select};
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt, poll, select};
 use windlass::inspect::{self, Deadlock, TaskState, Wait};
 use windlass::net::TcpListener;
 use windlass::sync::{Event, Mutex, mpsc};
@@ -368,6 +369,27 @@ fn a_wait_for_an_event_from_outside_is_no_deadlock() {
 }
 
 #[test]
+fn a_wait_in_a_combinator_is_no_deadlock() {
+    let message = deadlock_in(&strict(), async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let connecting = thread::spawn(move || {
+            thread::sleep(Duration::from_millis(50));
+            std::net::TcpStream::connect(addr).unwrap()
+        });
+        // The reactor has the waker of the combinator.
+        let mut accepting: FuturesUnordered<_> = [listener.accept()].into_iter().collect();
+        let event = Event::new();
+        select! {
+            accepted = accepting.next() => drop(accepted.unwrap().unwrap()),
+            () = event.listen().fuse() => unreachable!("no code notifies the event"),
+        }
+        connecting.join().unwrap();
+    });
+    assert_eq!(message, None);
+}
+
+#[test]
 fn a_closure_of_a_pool_is_no_deadlock() {
     let run = async { spawn_blocking(|| thread::sleep(Duration::from_millis(1200))).await };
     assert_eq!(deadlock_in(&strict(), run), None);
@@ -405,6 +427,24 @@ fn a_remote_is_no_deadlock() {
         deadlock_in(&runtime, hang).is_some(),
         "the `Remote` is gone"
     );
+}
+
+#[test]
+fn a_runtime_with_a_handler_works_while_its_thread_ends() {
+    struct Late;
+    impl Drop for Late {
+        fn drop(&mut self) {
+            assert_eq!(strict().block_on(async { spawn(async { 42 }).await }), 42);
+        }
+    }
+    thread_local!(static LATE: Late = const { Late });
+    let thread = thread::spawn(|| {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        drop(TcpListener::try_from(listener)); // creates the reactor, which is dropped last
+        LATE.with(|_| {});
+        assert_eq!(strict().block_on(spawned_answer()), 42);
+    });
+    thread.join().unwrap();
 }
 
 #[test]

@@ -14,7 +14,7 @@ use std::task::{Context, Wake, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use windlass::inspect::{Activity, Phase, Stall, Watchdog, watch};
+use windlass::inspect::{Activity, Phase, Stall, Watchdog, tasks, track, watch};
 use windlass::time::sleep;
 use windlass::{Runtime, block_on, spawn, yield_now};
 
@@ -605,6 +605,27 @@ fn a_forked_child_is_watched_when_it_has_a_runtime() {
             // SAFETY: `status` is valid for a write.
             assert_eq!(unsafe { libc::waitpid(pid, &mut status, 0) }, pid);
             assert_eq!(status, 0, "the child has no report");
+        },
+    );
+}
+
+#[test]
+fn statistics_of_tasks_continue_when_the_watchdog_stops() {
+    in_child(
+        "statistics_of_tasks_continue_when_the_watchdog_stops",
+        None,
+        || {
+            let watchdog = Watchdog::builder().stack(false).start().unwrap();
+            let runtime = Runtime::new().unwrap();
+            track(true);
+            watchdog.stop();
+            runtime.block_on(async {
+                let polls = async {
+                    yield_now().await;
+                    tasks().iter().find(|task| !task.is_main).unwrap().polls
+                };
+                assert_eq!(spawn(polls).await, Some(2));
+            });
         },
     );
 }

@@ -10,7 +10,7 @@ use crate::inbox;
 use crate::inner::{ExecutorInner, SpawnOutcome, WakeOutcome};
 use crate::key::Key;
 use crate::observe::Observer;
-use crate::pulse::publish_polls;
+use crate::pulse::{OBSERVE, set_report};
 use crate::task_entry::TaskEntry;
 use crate::task_id::TaskId;
 
@@ -160,7 +160,7 @@ pub fn observe_all(observer: Option<Rc<dyn Observer>>) {
         drop(inner.set_observer(observer.clone())); // user code
     }
     if observer.is_some() {
-        publish_polls(true);
+        set_report(OBSERVE, true);
     }
 }
 

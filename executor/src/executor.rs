@@ -15,7 +15,7 @@ use crate::key::Key;
 use crate::layout::Addresses;
 use crate::nested_drop;
 use crate::observe::Observer;
-use crate::pulse::{Pulse, publish_polls, reports_polls};
+use crate::pulse::{OBSERVE, Pulse, reports_polls, set_report};
 use crate::report::{Published, Report, Unobserved};
 use crate::sample::{Sampled, sampler};
 use crate::task::Task;
@@ -225,7 +225,7 @@ impl Executor {
     /// Sets an observer, which is called around each poll from the next turn on, or removes it.
     pub fn observe(&self, observer: Option<Rc<dyn Observer>>) {
         if observer.is_some() {
-            publish_polls(true);
+            set_report(OBSERVE, true);
         }
         drop(self.inner.set_observer(observer)); // user code
     }

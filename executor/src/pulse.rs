@@ -340,6 +340,8 @@ static REPORTS: AtomicU8 = AtomicU8::new(0);
 
 const PUBLISH: u8 = 1;
 pub(crate) const SAMPLE: u8 = 2;
+/// An executor has had an observer.
+pub(crate) const OBSERVE: u8 = 4;
 
 /// Makes all executors of the process publish where the task was spawned that they poll, or stops
 /// that.

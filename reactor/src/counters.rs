@@ -58,8 +58,12 @@ impl Counters {
 
     /// Counts timers that have fired together, the first of them this late (ns).
     pub(crate) fn add_fired(&self, timers: usize, lateness: u64) {
+        if timers == 0 {
+            return; // the deadline is that of a completion source
+        }
         add(&self.timers_fired, timers as u64);
-        add(&self.lateness, timers as u64 * lateness);
+        // A deadline may be far in the past.
+        add(&self.lateness, lateness.saturating_mul(timers as u64));
         if lateness > self.max_lateness.load(Relaxed) {
             self.max_lateness.store(lateness, Relaxed);
         }

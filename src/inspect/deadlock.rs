@@ -143,6 +143,9 @@ thread_local! {
     /// The handlers of the runtimes of this thread, in the order of creation.
     static HANDLERS: RefCell<Vec<Handler>> = const { RefCell::new(Vec::new()) };
     static WATCH: Cell<Watch> = const { Cell::new(Watch::Running) };
+    /// A note about an event that no table names was written. If another thread has caused that
+    /// event, it will cause more.
+    static IS_NOTED: Cell<bool> = const { Cell::new(false) };
     /// A handler is on the stack.
     static IS_HANDLING: Cell<bool> = const { Cell::new(false) };
 }
@@ -197,7 +200,8 @@ pub(crate) struct Registration(Handler);
 impl Registration {
     #[cold]
     fn new(handler: Handler) -> Registration {
-        HANDLERS.with_borrow_mut(|handlers| handlers.push(handler.clone()));
+        // While the thread ends, the list may be gone.
+        let _ = HANDLERS.try_with(|handlers| handlers.borrow_mut().push(handler.clone()));
         Registration(handler)
     }
 }
@@ -241,6 +245,7 @@ fn on_idle() -> Option<Duration> {
     match findings {
         Findings::MayContinue => return None,
         Findings::Hangs => {}
+        Findings::Unclear if left.is_zero() && handler.is_none() && IS_NOTED.get() => return None,
         Findings::Unclear if left.is_zero() && !blocking::has_closures() => {}
         Findings::Unclear => {
             // A closure of a pool may wake the task later, so this waits twice as long each time.
@@ -256,6 +261,9 @@ fn on_idle() -> Option<Duration> {
             });
             return Some(patience.saturating_sub(now - since));
         }
+    }
+    if handler.is_none() && findings == Findings::Unclear {
+        IS_NOTED.set(true);
     }
     report(handler);
     None
@@ -285,13 +293,13 @@ enum Findings {
 }
 
 fn examine() -> Findings {
-    let tasks = list(false);
+    let (tasks, has_unnamed) = list(false);
     let waits = || tasks.iter().flat_map(|task| &task.waits);
     let has = |origin| waits().any(|wait| wait.origin() == origin);
     // A task that only receives the jobs of other threads belongs to this crate.
     let is_users = |task: &TaskInfo| !matches!(task.waits[..], [Wait::Jobs { .. }]);
     let is_waiting = |task: &TaskInfo| task.state == TaskState::Waiting && is_users(task);
-    if has(Origin::Outside) || !tasks.iter().any(is_waiting) {
+    if has_unnamed || has(Origin::Outside) || !tasks.iter().any(is_waiting) {
         Findings::MayContinue
     } else if has(Origin::Unknown) {
         Findings::Unclear

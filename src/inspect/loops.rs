@@ -229,7 +229,12 @@ pub(crate) fn capture_stacks() {
 }
 
 /// Keeps a loop in the list until it is dropped.
-pub(crate) struct Registration(Arc<Loop>);
+pub(crate) struct Registration {
+    entry: Arc<Loop>,
+    /// Keeps the descriptor open while the loop is in the list. At the end of a thread this may be
+    /// the last reference to the reactor.
+    reactor: Reactor,
+}
 
 impl Registration {
     /// Registers a loop, or makes an entry that the list lacks.
@@ -264,19 +269,23 @@ impl Registration {
             update_link(&loops, loops.len() - 1);
             update_link(&loops, loops.len());
         }
-        Registration(new)
+        Registration {
+            entry: new,
+            reactor: reactor.clone(),
+        }
     }
 
     pub(crate) fn entry(&self) -> &Arc<Loop> {
-        &self.0
+        &self.entry
     }
 }
 
 impl Drop for Registration {
     fn drop(&mut self) {
+        self.reactor.pulse(); // publishes the number of turns
         let mut loops = lock();
         // Missing in a forked child.
-        if let Some(position) = loops.iter().rposition(|it| Arc::ptr_eq(it, &self.0)) {
+        if let Some(position) = loops.iter().rposition(|it| Arc::ptr_eq(it, &self.entry)) {
             let ended = loops.remove(position);
             update_link(&loops, position);
             add_ended(&ended, &loops, position);
@@ -295,7 +304,7 @@ pub(crate) struct FinalReading(Arc<Loop>);
 
 impl FinalReading {
     pub(crate) fn new(registration: &Registration) -> FinalReading {
-        FinalReading(registration.0.clone())
+        FinalReading(registration.entry.clone())
     }
 }
 

@@ -12,7 +12,7 @@ use windlass_reactor::{Reactor, WaitEvent, is_driven};
 use super::descriptor::describe;
 use super::id_map::IdMap;
 use super::track;
-use super::wait::{Wait, signals_text};
+use super::wait::{Origin, Wait, signals_text};
 use super::wait_point::{self, FacadeGroup, FacadeWait};
 use super::wait_point::{SourceKind, WaitKind, WakerId};
 use crate::waits::{FileOperationKind, Place, list_job_receivers};
@@ -75,11 +75,13 @@ pub struct TaskInfo {
 /// });
 /// ```
 pub fn tasks() -> Vec<TaskInfo> {
-    list(true)
+    list(true).0
 }
 
-/// Lists the tasks, and describes the descriptors or leaves their descriptions empty.
-pub(crate) fn list(describes: bool) -> Vec<TaskInfo> {
+/// Lists the tasks, and describes the descriptors or leaves their descriptions empty. Returns also
+/// whether an event from outside of the thread calls a waker that names no task, such as that of a
+/// combinator.
+pub(crate) fn list(describes: bool) -> (Vec<TaskInfo>, bool) {
     let entries = list_tasks();
     let mut waits = Waits {
         describes,
@@ -92,7 +94,8 @@ pub(crate) fn list(describes: bool) -> Vec<TaskInfo> {
     waits.add_silent_children();
     let now = Instant::now();
     let infos = entries.into_iter().map(|entry| waits.take_info(entry, now));
-    infos.collect()
+    let infos = infos.collect();
+    (infos, waits.has_unnamed)
 }
 
 /// Lists the tasks with these ids.
@@ -114,6 +117,8 @@ struct Waits {
     scopes: HashMap<usize, WakerId>,
     /// The addresses of the wakers of children of scopes that wait for a listed event.
     waiting_children: HashSet<usize>,
+    /// An event from outside of the thread calls a waker that names no task.
+    has_unnamed: bool,
 }
 
 impl Waits {
@@ -123,6 +128,8 @@ impl Waits {
                 self.waiting_children.insert(waker.data.addr());
             }
             self.push(task, wait);
+        } else if wait.origin() == Origin::Outside {
+            self.has_unnamed = true;
         }
     }
 

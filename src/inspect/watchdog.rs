@@ -459,6 +459,8 @@ fn run(shared: &'static Shared) {
         let planned = wait.unwrap_or(Duration::MAX);
         patrol.sampler.advance(planned, options.threshold);
         has_ticked = wait.is_some();
+        // After a change of the options this may be the last reference to the program's function.
+        discard_panic(|| drop(options));
     }
 }
 
