@@ -249,17 +249,8 @@ fn on_idle() -> Option<Duration> {
         Findings::Unclear if left.is_zero() && !blocking::has_closures() => {}
         Findings::Unclear => {
             // A closure of a pool may wake the task later, so this waits twice as long each time.
-            let patience = if left.is_zero() {
-                2 * patience
-            } else {
-                patience
-            };
-            WATCH.set(Watch::Suspected {
-                polls,
-                since,
-                patience,
-            });
-            return Some(patience.saturating_sub(now - since));
+            let factor = if left.is_zero() { 2 } else { 1 };
+            return Some(suspect(polls, since, factor * patience, now));
         }
     }
     if handler.is_none() && findings == Findings::Unclear {
@@ -267,6 +258,16 @@ fn on_idle() -> Option<Duration> {
     }
     report(handler);
     None
+}
+
+/// Remembers the suspicion. Returns for how long the loop may sleep.
+fn suspect(polls: usize, since: Instant, patience: Duration, now: Instant) -> Duration {
+    WATCH.set(Watch::Suspected {
+        polls,
+        since,
+        patience,
+    });
+    patience.saturating_sub(now - since)
 }
 
 /// Returns since when no task was polled, and the patience. `None` if the tasks were examined.

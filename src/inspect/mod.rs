@@ -7,8 +7,8 @@
 //! A loop that sleeps while nothing can wake its tasks prints a note on standard error after one
 //! second. If a task waits for an event that no table names, which another thread may cause, the
 //! note is printed once per thread. [`Builder::on_deadlock`](crate::Builder::on_deadlock) replaces
-//! the note, for example to let a test fail. [`deadlock`] finds tasks that wait for each other while
-//! others run.
+//! the note, for example to let a test fail. [`deadlock`] finds tasks that wait for each other
+//! while others run.
 //!
 //! [`watch`] starts a watchdog, which reports stalls of the loops while they last. The environment
 //! variable `WINDLASS_WATCH=50ms` starts it in any program. [`metrics()`] counts the work of all
