@@ -18,9 +18,10 @@ use windlass::task::{StopSource, TaskGroup};
 use windlass::{Task, inspect, io, spawn, time, yield_now};
 
 type Program = Pin<Box<dyn Future<Output = ()>>>;
+type Start = fn() -> Program;
 
 /// The programs by name.
-const PROGRAMS: [(&str, fn() -> Program); 11] = [
+const PROGRAMS: [(&str, Start); 11] = [
     ("joins", || Box::pin(joins())),
     ("locks", || Box::pin(locks())),
     ("channel", || Box::pin(channel())),
@@ -35,7 +36,7 @@ const PROGRAMS: [(&str, fn() -> Program); 11] = [
 ];
 
 /// Returns the program of that name.
-pub fn program(name: &str) -> Option<Program> {
+pub(crate) fn program(name: &str) -> Option<Program> {
     let found = PROGRAMS.iter().find(|(known, _)| *known == name);
     found.map(|(_, start)| start())
 }
@@ -50,7 +51,7 @@ async fn joins() {
         first.await;
     });
     let second = second.named("second");
-    let first = spawn(async move { second.await });
+    let first = spawn(second);
     *handle.borrow_mut() = Some(first.named("first"));
     pending().await
 }
