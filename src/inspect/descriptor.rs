@@ -37,7 +37,10 @@ mod unix {
         let local = getsockname(fd).ok()?;
         let peer = getpeername(fd).ok().flatten();
         let is_stream = sockopt::socket_type(fd).ok()? == SocketType::STREAM;
-        let is_listener = || peer.is_none() && sockopt::socket_acceptconn(fd).unwrap_or(false);
+        let listens = match peer {
+            None => listens(fd),
+            Some(_) => Some(false),
+        };
         let (Some(local), is_unix) = address(&local) else {
             return Some("socket".into());
         };
@@ -49,15 +52,28 @@ mod unix {
         let peer_name = peer.as_ref().and_then(|peer| address(peer).0);
         Some(
             match peer_name {
-                _ if is_listener() => format!("{kind} listener {local}"),
+                _ if listens == Some(true) => format!("{kind} listener {local}"),
                 Some(peer) if is_unix => format!("{kind} {local}{peer}"), // one of them has a name
                 Some(peer) => format!("{kind} {local} <- {peer}"),
-                None if is_stream && !is_unix => format!("{kind} {local}, connecting"),
+                None if is_stream && !is_unix && listens.is_some() => {
+                    format!("{kind} {local}, connecting")
+                }
                 None => format!("{kind} {local}"),
             }
             .trim_end()
             .into(),
         )
+    }
+
+    /// Whether the socket listens, if the system reports it.
+    #[cfg(not(target_vendor = "apple"))]
+    fn listens(fd: BorrowedFd<'_>) -> Option<bool> {
+        sockopt::socket_acceptconn(fd).ok()
+    }
+
+    #[cfg(target_vendor = "apple")]
+    fn listens(_: BorrowedFd<'_>) -> Option<bool> {
+        None
     }
 
     /// The text of an address, and whether it is one of a Unix socket.

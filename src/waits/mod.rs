@@ -21,7 +21,9 @@ pub(crate) use listed::{
     ListWaits, Listed, NODE_OFFSETS, ObjectKind, first_address, list_groups, list_objects,
 };
 pub(crate) use remote::{RemoteWait, list_remote};
-pub(crate) use sources::{SourceLabel, list_sources};
+#[cfg(unix)]
+pub(crate) use sources::SourceLabel;
+pub(crate) use sources::list_sources;
 
 /// A location in the source of the program.
 pub(crate) type Place = &'static Location<'static>;
@@ -186,6 +188,7 @@ pub(crate) struct FacadeSource {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(windows, allow(dead_code, reason = "Windows has no such sources"))]
 pub(crate) enum SourceKind {
     /// Readable at the end of the child process.
     Child { pid: u32 },

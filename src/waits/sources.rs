@@ -10,11 +10,13 @@ thread_local! {
 }
 
 /// Labels a file descriptor of this thread until it is dropped.
+#[cfg(unix)]
 #[derive(Debug)]
 pub(crate) struct SourceLabel {
     fd: i32,
 }
 
+#[cfg(unix)]
 impl SourceLabel {
     pub(crate) fn new(fd: i32, kind: SourceKind) -> SourceLabel {
         // At the end of the thread there is no list.
@@ -23,6 +25,7 @@ impl SourceLabel {
     }
 }
 
+#[cfg(unix)]
 impl Drop for SourceLabel {
     fn drop(&mut self) {
         let _ = SOURCES.try_with(|sources| sources.borrow_mut().remove(&self.fd));

@@ -53,6 +53,10 @@ fn write_metrics(json: &mut Json) {
     });
 }
 
+#[cfg_attr(
+    not(all(target_os = "linux", target_pointer_width = "64")),
+    allow(unused_variables, reason = "other systems report no activity")
+)]
 fn write_loop(json: &mut Json, it: &Loop, tasks: &Tasks, history: &History) {
     json.object(|json| {
         json.key("id").literal(it.id);
