@@ -13,13 +13,13 @@ use crate::key::Key;
 /// # Examples
 ///
 /// ```
-/// use windlass_executor::{Executor, TaskId, block_on, spawn};
+/// use windlass::{block_on, inspect::TaskId, spawn};
 ///
-/// block_on(Executor::new().run(async {
+/// block_on(async {
 ///     let task = spawn(async { TaskId::current().unwrap() });
 ///     let id = task.id().unwrap();
 ///     assert_eq!(task.await, id);
-/// }));
+/// });
 /// assert_eq!(TaskId::current(), None);
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
