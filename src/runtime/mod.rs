@@ -169,7 +169,7 @@ impl Runtime {
 
     /// Turns the loop once: waits for an event for at most `limit`, then polls the ready tasks.
     /// `None` waits without a limit, and zero returns at once. If tasks are ready already, the turn
-    /// doesn't wait.
+    /// doesn't wait. A turn may return early, without having polled a task.
     ///
     /// # Errors
     ///
