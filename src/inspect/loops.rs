@@ -1,5 +1,7 @@
 //! The loops of the process, as other threads see them.
 
+#[cfg(target_os = "linux")]
+use std::cell::Cell;
 use std::fmt;
 #[cfg(unix)]
 use std::os::fd::{AsRawFd, RawFd};
@@ -9,6 +11,8 @@ use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
 use windlass_executor::{Executor, Pulse};
+#[cfg(target_os = "linux")]
+use windlass_reactor::fork::Origin;
 use windlass_reactor::fork::PerProcess;
 use windlass_reactor::{LoopState, Reactor, ReactorPulse};
 
@@ -25,8 +29,7 @@ pub(crate) struct Loop {
     /// The name of the thread.
     pub(crate) thread_name: Option<Arc<str>>,
     pub(crate) thread_id: ThreadId,
-    /// The number that the system knows the thread by.
-    #[cfg(target_os = "linux")]
+    /// The number that Linux knows the thread by, and 0 elsewhere.
     pub(crate) tid: i32,
     /// The thread as its stack is captured. Set while stacks are captured.
     pub(crate) thread: OnceLock<ThreadHandle>,
@@ -139,11 +142,7 @@ fn widen(total: &mut u64, counter: usize) {
 impl Loop {
     /// Samples the state of the thread.
     pub(crate) fn thread_state(&self) -> ThreadState {
-        #[cfg(target_os = "linux")]
-        let tid = self.tid;
-        #[cfg(not(target_os = "linux"))]
-        let tid = 0;
-        ThreadState::of_thread(tid)
+        ThreadState::of_thread(self.tid)
     }
 }
 
@@ -216,6 +215,26 @@ fn update_link(loops: &[Arc<Loop>], position: usize) {
     }
 }
 
+/// Returns the number that Linux knows this thread by. It is cached, so that a `block_on` makes no
+/// system call for it. The thread of a forked child has another one.
+#[cfg(target_os = "linux")]
+fn current_tid() -> i32 {
+    thread_local!(static TID: Cell<Option<(Origin, i32)>> = const { Cell::new(None) });
+    match TID.get() {
+        Some((origin, tid)) if origin.is_here() => tid,
+        _ => {
+            let tid = rustix::thread::gettid().as_raw_nonzero().get();
+            TID.set(Some((Origin::here(), tid)));
+            tid
+        }
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn current_tid() -> i32 {
+    0
+}
+
 static CAPTURES_STACKS: AtomicBool = AtomicBool::new(false);
 
 /// Makes the stacks of this thread, and of those that will have a loop, available to captures.
@@ -242,15 +261,15 @@ impl Registration {
         static IDS: AtomicU64 = AtomicU64::new(1);
         let thread = thread::current();
         let thread_name = thread.name().map(Arc::from);
-        let record = Record::new(thread_name.as_deref(), executor, reactor);
+        let tid = current_tid();
+        let record = Record::new(tid, thread_name.as_deref(), executor, reactor);
         let counters = counters::current();
         let new = Arc::new(Loop {
             id: IDS.fetch_add(1, Relaxed),
             record,
             thread_name,
             thread_id: thread.id(),
-            #[cfg(target_os = "linux")]
-            tid: rustix::thread::gettid().as_raw_nonzero().get(),
+            tid,
             thread: OnceLock::new(),
             #[cfg(unix)]
             fd: reactor.as_raw_fd(),

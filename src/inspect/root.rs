@@ -78,14 +78,16 @@ pub(super) struct Record {
 
 impl Record {
     /// Describes a runtime of this thread. The name must live as long as the record.
-    pub(super) fn new(name: Option<&str>, executor: &Executor, reactor: &Reactor) -> Record {
+    pub(super) fn new(
+        tid: i32,
+        name: Option<&str>,
+        executor: &Executor,
+        reactor: &Reactor,
+    ) -> Record {
         let name = name.unwrap_or_default();
         Record {
             next: AtomicPtr::new(ptr::null_mut()),
-            #[cfg(target_os = "linux")]
-            tid: rustix::thread::gettid().as_raw_nonzero().get() as usize,
-            #[cfg(not(target_os = "linux"))]
-            tid: 0,
+            tid: tid as usize,
             name: name.as_ptr().expose_provenance(),
             name_len: name.len(),
             executor: executor.addresses(),
