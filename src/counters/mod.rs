@@ -31,7 +31,7 @@ pub(crate) fn with(count: impl FnOnce(&ThreadCounters)) {
 
 impl ThreadCounters {
     /// Counts a system call that submits operations to the ring.
-    #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
+    #[cfg_attr(any(not(target_os = "linux"), windlass_portable), allow(dead_code))]
     pub(crate) fn add_ring_submit(&self) {
         self.ring_submits.store(self.ring_submits() + 1, Relaxed);
     }
@@ -40,7 +40,7 @@ impl ThreadCounters {
         self.ring_submits.load(Relaxed)
     }
 
-    #[cfg_attr(not(target_os = "linux"), allow(dead_code))]
+    #[cfg_attr(any(not(target_os = "linux"), windlass_portable), allow(dead_code))]
     pub(crate) fn set_ring_in_flight(&self, operations: u32) {
         self.ring_in_flight.store(operations.into(), Relaxed);
     }
