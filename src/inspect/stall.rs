@@ -17,7 +17,7 @@ use super::thread_state::Activity;
 ///
 /// # Examples
 ///
-/// ```
+/// ```standalone_crate
 /// use std::sync::mpsc;
 /// use std::time::Duration;
 ///
