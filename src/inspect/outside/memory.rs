@@ -16,13 +16,13 @@ const PAGE: u64 = 4096;
 const PAGES_AHEAD: u64 = 16;
 
 /// The number of pages that are kept.
-const KEPT: usize = 16_384;
+const KEPT: usize = 65_536;
 
 /// The most bytes that a snapshot reads. Garbage could lead through all memory otherwise.
-const MOST_BYTES: u64 = 1 << 31;
+pub(super) const MOST_BYTES: u64 = if cfg!(test) { 1 << 26 } else { 1 << 32 };
 
-/// Each value counts as so many bytes more, since small ones take time too.
-const COST: u64 = 64;
+/// Each value counts as so many bytes more, because its reader does work and keeps memory for it.
+const COST: u64 = 256;
 
 /// Reads values. Keeps the pages, so it shows each page as it was when it was first read.
 pub(super) struct Reader<'a> {
@@ -47,9 +47,7 @@ impl<'a> Reader<'a> {
 
     /// Fills the buffer. Returns `None` if one of the bytes is not readable.
     fn fill(&self, address: u64, buffer: &mut [u8]) -> Option<()> {
-        let cost = COST + buffer.len() as u64;
-        self.bytes_left
-            .set(self.bytes_left.get().checked_sub(cost)?);
+        self.charge(COST + buffer.len() as u64)?;
         address.checked_add(buffer.len() as u64)?;
         let mut filled = 0;
         while filled < buffer.len() {
@@ -60,6 +58,13 @@ impl<'a> Reader<'a> {
             buffer[filled..filled + len].copy_from_slice(&page[..len]);
             filled += len;
         }
+        Some(())
+    }
+
+    /// Returns `None` if the limit is reached.
+    fn charge(&self, bytes: u64) -> Option<()> {
+        self.bytes_left
+            .set(self.bytes_left.get().checked_sub(bytes)?);
         Some(())
     }
 
@@ -94,14 +99,17 @@ impl<'a> Reader<'a> {
 
     fn page(&self, page: u64) -> Option<Ref<'_, [u8]>> {
         if !self.pages.borrow().contains_key(&page) {
-            self.read_pages(page);
+            self.read_pages(page)?;
         }
         let pages = self.pages.borrow();
         Ref::filter_map(pages, |pages| pages.get(&page).map(|bytes| &**bytes)).ok()
     }
 
-    /// Reads a page and its neighbors, unless these are not readable.
-    fn read_pages(&self, page: u64) {
+    /// Reads a page and its neighbors, unless these are not readable. Returns `None` if the limit
+    /// is reached.
+    fn read_pages(&self, page: u64) -> Option<()> {
+        // Values that are far apart cost many pages.
+        self.charge((PAGES_AHEAD + 1) * PAGE)?;
         let mut pages = self.pages.borrow_mut();
         if pages.len() >= KEPT {
             pages.clear();
@@ -119,6 +127,7 @@ impl<'a> Reader<'a> {
         if !pages.contains_key(&page) && self.memory.read(page * PAGE, buffer) == buffer.len() {
             pages.insert(page, (&*buffer).into());
         }
+        Some(())
     }
 }
 

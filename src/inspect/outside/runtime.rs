@@ -1,5 +1,6 @@
 //! A runtime, read through its record.
 
+use std::collections::HashSet;
 use std::mem::offset_of;
 use std::time::Duration;
 
@@ -127,8 +128,14 @@ fn assign(
     around: &dyn Surroundings,
 ) -> Vec<WaitView> {
     let mut others = Vec::new();
+    let mut seen = HashSet::new();
     for wait in waits.iter().filter(|wait| is_present(executor, wait)) {
-        let list = match executor.key_in(wait.waker) {
+        let key = executor.key_in(wait.waker);
+        // Several wakers of one task may wait for the same event.
+        if !seen.insert((key, &wait.event)) {
+            continue;
+        }
+        let list = match key {
             None => Some(&mut others),
             Some(key) => {
                 let task = executor.slot(key).and_then(|slot| tasks.get_mut(slot));
@@ -137,9 +144,8 @@ fn assign(
                 task.map(|task| &mut task.waits)
             }
         };
-        let view = view(&wait.event, program, around);
-        if let Some(list) = list.filter(|list| !list.contains(&view)) {
-            list.push(view);
+        if let Some(list) = list {
+            list.push(view(&wait.event, program, around));
         }
     }
     others

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::Snapshot;
 use super::core_file::CoreFile;
-use super::memory::Memory;
+use super::memory::{MOST_BYTES, Memory};
 use super::process::Process;
 use super::runtime::Surroundings;
 use crate::inspect::root::{ROOT, Root};
@@ -25,6 +25,7 @@ struct Corrupt {
     /// Addresses that are not mapped have random values too.
     is_endless: bool,
     changed: Cell<usize>,
+    bytes_read: Cell<u64>,
 }
 
 /// A random number that depends on nothing but the arguments.
@@ -58,6 +59,8 @@ impl Memory for Corrupt {
         if self.is_endless {
             read = buffer.len();
         }
+        self.bytes_read
+            .set(self.bytes_read.get() + buffer.len() as u64);
         for (word, at) in buffer[..read]
             .chunks_exact_mut(8)
             .zip((address..).step_by(8))
@@ -122,6 +125,7 @@ fn corrupt_memory_gives_an_incomplete_snapshot_at_worst() {
             within: 0..0,
             is_endless: false,
             changed: Cell::new(0),
+            bytes_read: Cell::new(0),
         };
         let intact = names(&read(&intact));
         assert_eq!(intact.len(), 52);
@@ -140,8 +144,10 @@ fn corrupt_memory_gives_an_incomplete_snapshot_at_worst() {
                 },
                 is_endless: seed % 7 == 0,
                 changed: Cell::new(0),
+                bytes_read: Cell::new(0),
             };
             let snapshot = read(&memory);
+            assert!(memory.bytes_read.get() <= MOST_BYTES);
             changed += usize::from(memory.changed.get() > 0);
             differing += usize::from(names(&snapshot) != intact);
             for task in snapshot.runtimes.iter().flat_map(|runtime| &runtime.tasks) {

@@ -22,7 +22,7 @@ pub(super) struct Wait {
     pub(super) event: Event,
 }
 
-#[derive(Clone)]
+#[derive(PartialEq, Eq, Hash)]
 pub(super) enum Event {
     /// The number of the interest, in the order of `Layout::interests`, and the descriptor.
     Fd(usize, i32),
