@@ -111,6 +111,8 @@ pub mod signal;
 #[cfg(feature = "hyper")]
 pub mod hyper;
 pub mod workers;
+#[cfg(feature = "sim")]
+pub mod sim;
 #[cfg(feature = "tracing")]
 pub mod tracing;
 pub mod inspect;

@@ -1,0 +1,3 @@
+//! Programs in a simulated world: virtual time, a network and disks that depend on a seed alone.
+
+mod choices;
