@@ -1,17 +1,35 @@
 //! Programs in a simulated world: virtual time, a network and disks that depend on a seed alone.
 
-#[allow(dead_code)] // Until the world uses it.
+// Until the world uses them.
+#![allow(dead_code)]
+
+mod check;
 mod choices;
-#[allow(dead_code)] // Until the world uses it.
+mod command;
+mod compare;
 mod context;
-#[allow(dead_code)] // Until the world uses it.
 mod explore;
-#[allow(dead_code)] // Until the world uses it.
+mod last_line;
+mod panics;
+mod replay;
+mod report;
+mod run;
+mod shrink;
 mod site;
-#[allow(dead_code)] // Until the world uses it.
+mod time_limit;
 mod trace;
 
+pub use report::{Failure, FailureKind, Report};
+
+#[cfg(test)]
+mod check_tests;
 #[cfg(test)]
 mod choices_tests;
+#[cfg(test)]
+mod compare_tests;
+#[cfg(test)]
+mod replay_tests;
+#[cfg(test)]
+mod shrink_tests;
 #[cfg(test)]
 mod trace_tests;
