@@ -11,14 +11,17 @@ use super::choices::Choice;
 use super::command::Command;
 use super::compare::first_difference;
 use super::context::Context;
+use super::explore::Explorer;
 use super::last_line::LastLine;
 use super::panics::catch;
+use super::problem::Problem;
 use super::replay::{SavedList, Selection, VERSION};
 use super::report::{Failure, story};
-use super::run::{Plan, Problem, Run};
+use super::run::{Plan, Run};
 use super::shrink::shrink;
 use super::time_limit::TimeLimit;
 use super::trace::{EventKind, Watch};
+use crate::io::write_stderr;
 
 /// How many seeds at the start run twice, and the distance of the others that do.
 const FIRST_TWICE: u64 = 3;
@@ -79,6 +82,19 @@ fn default_folder() -> PathBuf {
     target.unwrap_or(Path::new("target")).join("sim")
 }
 
+/// Runs a program once, with the bytes of a fuzzer as decisions.
+///
+/// # Panics
+///
+/// As [`check`].
+pub(super) fn check_bytes(type_name: &str, bytes: &[u8], program: Program<'_>) {
+    let plan = Plan::Explore {
+        seed: 0,
+        explorer: Explorer::Bytes(bytes.into()),
+    };
+    run_check(type_name, &mut [plan].into_iter(), program);
+}
+
 /// Runs a program with each seed, or with what `WINDLASS_SIM` selects. `type_name` is the type of a
 /// closure in the test.
 ///
@@ -86,13 +102,13 @@ fn default_folder() -> PathBuf {
 ///
 /// If a run fails. The text of the failure is printed and is the payload.
 pub(super) fn check(type_name: &str, seeds: impl IntoIterator<Item = u64>, program: Program<'_>) {
+    let mut plans = seeds.into_iter().map(Plan::of_seed);
+    run_check(type_name, &mut plans, program);
+}
+
+fn run_check(type_name: &str, plans: &mut dyn Iterator<Item = Plan>, program: Program<'_>) {
     let command = Command::current(type_name);
-    let result = find_failure(
-        command,
-        &Settings::from_env(),
-        &mut seeds.into_iter(),
-        program,
-    );
+    let result = find_failure(command, &Settings::from_env(), plans, program);
     if let Err(failure) = result {
         let text = failure.to_string();
         eprintln!("{text}");
@@ -101,15 +117,15 @@ pub(super) fn check(type_name: &str, seeds: impl IntoIterator<Item = u64>, progr
     }
 }
 
-/// Runs a program with each seed, or with what the settings select, until a run fails.
+/// Runs a program with each plan, or with what the settings select, until a run fails.
 ///
 /// # Panics
 ///
-/// If there is no seed, or if a selected file is not a saved list.
+/// If there is no plan, or if a selected file is not a saved list.
 pub(super) fn find_failure(
     command: Command,
     settings: &Settings,
-    seeds: &mut dyn Iterator<Item = u64>,
+    plans: &mut dyn Iterator<Item = Plan>,
     program: Program<'_>,
 ) -> Result<(), Failure> {
     let last_line = match &settings.selection {
@@ -128,8 +144,8 @@ pub(super) fn find_failure(
     };
     match &settings.selection {
         Some(Selection::File(file)) => checker.replay(file),
-        Some(Selection::Seed(seed)) => checker.explore(&mut [*seed].into_iter()),
-        None => checker.explore(seeds),
+        Some(Selection::Seed(seed)) => checker.explore(&mut [Plan::of_seed(*seed)].into_iter()),
+        None => checker.explore(plans),
     }
 }
 
@@ -161,21 +177,20 @@ impl Attempt {
 }
 
 impl Checker<'_> {
-    fn explore(&self, seeds: &mut dyn Iterator<Item = u64>) -> Result<(), Failure> {
+    fn explore(&self, plans: &mut dyn Iterator<Item = Plan>) -> Result<(), Failure> {
         let is_quiet = self.settings.selection.is_none();
         let mut count = 0;
-        for seed in seeds {
-            let plan = Plan::of_seed(seed);
+        for plan in plans {
+            let attempt = || self.attempt(&plan, Watch::NOTHING, is_quiet, false);
             if count == 0 {
                 // Statics of the program are initialized in the first run of a process.
-                self.passes(seed, self.attempt(&plan, Watch::NOTHING, is_quiet, false))?;
+                self.passes(&plan, attempt())?;
             }
-            let first = self.attempt(&plan, Watch::NOTHING, is_quiet, false);
-            let first = self.passes(seed, first)?;
+            let first = self.passes(&plan, attempt())?;
             if count < FIRST_TWICE || count % TWICE == 0 {
-                let second = self.attempt(&plan, Watch::NOTHING, is_quiet, false);
+                let second = attempt();
                 if !first.equals(&second) {
-                    return Err(self.nondeterminism(seed, &plan, &plan, second));
+                    return Err(self.nondeterminism(&plan, &plan, second));
                 }
             }
             count += 1;
@@ -248,23 +263,31 @@ impl Checker<'_> {
     }
 
     /// Explains a run if it has failed.
-    fn passes(&self, seed: u64, mut attempt: Attempt) -> Result<Attempt, Failure> {
+    fn passes(&self, plan: &Plan, mut attempt: Attempt) -> Result<Attempt, Failure> {
         let Some(problem) = attempt.problem.take() else {
             return Ok(attempt);
         };
+        let seed = plan.seed();
+        let text = format!("a run of seed {seed} failed with a {problem}\n");
+        if self.settings.selection.is_some() {
+            // The process may end while the list is shrunk. libtest loses captured output then.
+            let _ = write_stderr(text.as_bytes());
+        }
+        self.last_line.set_problem(text);
         let list = attempt.run.choices.list();
-        let plan = replay(seed, &list);
-        let again = self.attempt(&plan, Watch::NOTHING, true, false);
+        let replay = replay(seed, &list);
+        let again = self.attempt(&replay, Watch::NOTHING, true, false);
         if !attempt.equals(&again) {
-            let mut failure = self.nondeterminism(seed, &Plan::of_seed(seed), &plan, again);
-            failure.note(format!("a run of this seed failed with a {problem}"));
+            let mut failure = self.nondeterminism(plan, &replay, again);
+            failure.note(format!("a run failed with a {problem}"));
             return Err(failure);
         }
-        Err(self.shrunk(seed, &attempt.run, problem, list))
+        Err(self.shrunk(&attempt.run, problem, list))
     }
 
     /// Shrinks and explains a failure.
-    fn shrunk(&self, seed: u64, run: &Run, problem: Problem, list: Vec<Choice>) -> Failure {
+    fn shrunk(&self, run: &Run, problem: Problem, list: Vec<Choice>) -> Failure {
+        let seed = run.choices.seed();
         let length = list.len();
         let start = Instant::now();
         let shrunk = shrink(
@@ -306,14 +329,14 @@ impl Checker<'_> {
     }
 
     /// Explains that two runs of a seed differ. The second plan may replay what the first explores.
-    fn nondeterminism(&self, seed: u64, first: &Plan, second: &Plan, last: Attempt) -> Failure {
+    fn nondeterminism(&self, first: &Plan, second: &Plan, last: Attempt) -> Failure {
         let mut is_first = false;
         let difference = first_difference(&mut |watch| {
             is_first = !is_first;
             let plan = if is_first { first } else { second };
             self.attempt(plan, watch, true, watch.keeps_events).run
         });
-        let command = self.command.replay(&seed.to_string());
+        let command = self.command.replay(&first.seed().to_string());
         Failure::of(&last.run, Problem::Nondeterminism(difference), command)
     }
 

@@ -10,9 +10,11 @@ use std::time::Duration;
 use super::check::{Settings, check, find_failure};
 use super::choices::Site;
 use super::command::Command;
+use super::explore::Explorer;
+use super::problem::Problem;
 use super::replay::{SavedList, Selection};
 use super::report::{Failure, FailureKind};
-use super::run::{Problem, Run};
+use super::run::{Plan, Run};
 use super::trace::EventKind;
 
 /// Runs 40 rounds of a server, and returns the rounds in which a second task runs first. The
@@ -61,7 +63,12 @@ fn find(
     seeds: Range<u64>,
     program: &dyn Fn(&Rc<Run>) -> Result<(), Problem>,
 ) -> Result<(), Failure> {
-    find_failure(Command::current(""), settings, &mut { seeds }, program)
+    find_failure(
+        Command::current(""),
+        settings,
+        &mut seeds.map(Plan::of_seed),
+        program,
+    )
 }
 
 fn last_line(text: &str) -> &str {
@@ -134,6 +141,18 @@ fn a_selected_seed_runs_alone() {
     };
     assert!(find(&settings, 0..1_000, &program).is_ok());
     assert!((1..10).contains(&count.get()));
+}
+
+#[test]
+fn bytes_of_a_fuzzer_find_a_failure() {
+    let settings = settings("bytes");
+    // A latency takes four bytes and the task one.
+    let explorer = Explorer::Bytes([9, 9, 9, 0, 1].repeat(5).into());
+    let plan = Plan::Explore { seed: 0, explorer };
+    let command = Command::current("");
+    let failure = find_failure(command, &settings, &mut [plan].into_iter(), &racy).unwrap_err();
+    assert_eq!(failure.story().len(), 3, "{failure}");
+    std::fs::remove_dir_all(settings.folder).unwrap();
 }
 
 #[test]
@@ -294,9 +313,9 @@ fn the_command_is_the_last_line_however_a_process_ends() {
         let output = child.env("WINDLASS_SIM_TIMEOUT", limit).output().unwrap();
         let text = String::from_utf8_lossy(&output.stderr);
         println!("{how}: {}\n{text}", output.status);
+        assert_eq!(output.status.success(), how == "none");
         let selected = match how {
             "none" => {
-                assert!(output.status.success());
                 assert!(!text.contains("WINDLASS_SIM="), "{text}");
                 continue;
             }

@@ -12,7 +12,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 
 use super::context::Context;
-use super::explore::{Explorer, mix};
+use super::explore::{Explorer, deviations, mix};
 pub(super) use super::site::Site;
 
 /// A decision other than zero.
@@ -52,6 +52,8 @@ struct Inner {
     slots: Vec<Slot>,
     /// How many decisions were made.
     count: u64,
+    /// The number of the next decision that deviates.
+    next_deviation: u64,
     made: Vec<Made>,
     /// Whether the last decision is the last one of `made`.
     is_last_made: bool,
@@ -61,11 +63,12 @@ struct Inner {
 
 #[derive(Debug)]
 enum Mode {
-    Explore {
-        explorer: Explorer,
-        /// The numbers of the decisions that deviate. Used by that explorer alone.
-        places: Vec<u64>,
-        /// How many of the places or bytes are in the past.
+    Random(Explorer),
+    Fifo,
+    /// The numbers of the decisions that deviate, the next one last.
+    Deviations(Vec<u64>),
+    Bytes {
+        bytes: Rc<[u8]>,
         past: usize,
     },
     /// The list, sorted by host, site and number.
@@ -79,11 +82,31 @@ struct Slot {
     key: u64,
     /// How many decisions were made.
     made: u64,
-    /// In a replay, the position of the next decision in the list, and the end of the site's part.
+    rule: Rule,
+    /// In a replay, the next decision of the list, by its number and its position.
+    next_nth: u64,
     next: usize,
-    end: usize,
-    is_on: bool,
 }
+
+/// How the decisions of a site are made.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Rule {
+    /// No decision was made.
+    New,
+    Random,
+    /// Zero, except in deviations and those decisions that a list has.
+    Zero,
+    Bytes,
+}
+
+/// A slot before its first decision.
+const NEW_SLOT: Slot = Slot {
+    key: 0,
+    made: 0,
+    rule: Rule::New,
+    next_nth: u64::MAX,
+    next: 0,
+};
 
 impl Choices {
     /// Makes random decisions.
@@ -93,11 +116,11 @@ impl Choices {
 
     /// Makes the decisions of a seed in the way of an explorer.
     pub(super) fn explore(seed: u64, explorer: Explorer, context: Rc<Context>) -> Choices {
-        let places = explorer.deviations(seed);
-        let mode = Mode::Explore {
-            explorer,
-            places,
-            past: 0,
+        let mode = match explorer {
+            Explorer::Random | Explorer::Swarm => Mode::Random(explorer),
+            Explorer::Fifo => Mode::Fifo,
+            Explorer::Deviations { most } => Mode::Deviations(deviations(seed, most)),
+            Explorer::Bytes(bytes) => Mode::Bytes { bytes, past: 0 },
         };
         Choices::with_mode(seed, mode, context)
     }
@@ -110,10 +133,15 @@ impl Choices {
     }
 
     fn with_mode(seed: u64, mode: Mode, context: Rc<Context>) -> Choices {
+        let next_deviation = match &mode {
+            Mode::Deviations(places) => places.last().copied(),
+            _ => None,
+        };
         let inner = RefCell::new(Inner {
             mode,
             slots: Vec::new(),
             count: 0,
+            next_deviation: next_deviation.unwrap_or(u64::MAX),
             made: Vec::new(),
             is_last_made: false,
             explanations: Vec::new(),
@@ -139,34 +167,22 @@ impl Choices {
         }
         let inner = &mut *self.inner.borrow_mut();
         let index = usize::from(host) * Site::ALL.len() + site as usize;
-        if index >= inner.slots.len() {
-            inner.add_slots(self.seed, index);
+        if inner
+            .slots
+            .get(index)
+            .is_none_or(|slot| slot.rule == Rule::New)
+        {
+            inner.start_slot(self.seed, host, site, index);
         }
         let slot = &mut inner.slots[index];
         let nth = slot.made;
         slot.made += 1;
         let count = inner.count;
         inner.count += 1;
-        let value = match &mut inner.mode {
-            Mode::Explore {
-                explorer: Explorer::Random | Explorer::Swarm,
-                ..
-            } if slot.is_on => random(mix(slot.key, nth), rarity, limit),
-            Mode::Explore {
-                explorer: Explorer::Deviations { .. },
-                places,
-                past,
-            } if places.get(*past) == Some(&count) => {
-                *past += 1;
-                1 + scale(mix(slot.key, nth), limit - 1)
-            }
-            Mode::Explore {
-                explorer: Explorer::Bytes(bytes),
-                past,
-                ..
-            } => take(bytes, past, limit),
-            Mode::Explore { .. } => 0,
-            Mode::Replay(list) => slot.replay(list, nth).min(limit - 1),
+        let value = match slot.rule {
+            Rule::Random => random(mix(slot.key, nth), rarity, limit),
+            Rule::Zero if nth != slot.next_nth && count != inner.next_deviation => 0,
+            _ => inner.choose_rare(index, limit),
         };
         inner.is_last_made = value != 0;
         if value != 0 {
@@ -176,14 +192,20 @@ impl Choices {
                 nth,
                 value,
             };
-            inner.made.push(Made {
-                choice,
-                at: self.context.now(),
-                task: self.context.task(),
-                limit,
-            });
+            self.add(inner, choice, limit);
         }
         value
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn add(&self, inner: &mut Inner, choice: Choice, limit: u32) {
+        inner.made.push(Made {
+            choice,
+            at: self.context.now(),
+            task: self.context.task(),
+            limit,
+        });
     }
 
     /// Says what the last decision means, for the story: "task `reader` runs before 2 others". The
@@ -225,44 +247,62 @@ impl Choices {
 }
 
 impl Inner {
-    /// Extends the table up to this index.
+    /// Prepares the first decision of a site.
     #[cold]
-    fn add_slots(&mut self, seed: u64, index: usize) {
-        while self.slots.len() <= index {
-            let host = (self.slots.len() / Site::ALL.len()) as u16;
-            for &site in Site::ALL {
-                let is_of = |choice: &Choice| (choice.host, choice.site).cmp(&(host, site));
-                let (is_on, next, end) = match &self.mode {
-                    Mode::Explore { explorer, .. } => (explorer.includes(seed, site), 0, 0),
-                    Mode::Replay(list) => (
-                        true,
-                        list.partition_point(|choice| is_of(choice).is_lt()),
-                        list.partition_point(|choice| is_of(choice).is_le()),
-                    ),
-                };
-                self.slots.push(Slot {
-                    key: mix(seed, u64::from(host) << 16 | site as u64),
-                    made: 0,
-                    next,
-                    end,
-                    is_on,
-                });
+    fn start_slot(&mut self, seed: u64, host: u16, site: Site, index: usize) {
+        if self.slots.len() <= index {
+            let hosts = usize::from(host) + 1;
+            self.slots.resize(hosts * Site::ALL.len(), NEW_SLOT);
+        }
+        let slot = &mut self.slots[index];
+        slot.key = mix(seed, u64::from(host) << 16 | site as u64);
+        slot.rule = match &self.mode {
+            Mode::Random(explorer) if explorer.includes(seed, site) => Rule::Random,
+            Mode::Bytes { .. } => Rule::Bytes,
+            _ => Rule::Zero,
+        };
+        if let Mode::Replay(list) = &self.mode {
+            slot.next = list.partition_point(|choice| (choice.host, choice.site) < (host, site));
+            slot.set_next(list, host, site);
+        }
+    }
+
+    /// Makes the last counted decision of a slot by the list, the deviations or the bytes.
+    #[cold]
+    fn choose_rare(&mut self, index: usize, limit: u32) -> u32 {
+        let slot = &mut self.slots[index];
+        let nth = slot.made - 1;
+        match &mut self.mode {
+            Mode::Random(_) | Mode::Fifo => 0,
+            Mode::Deviations(places) => {
+                places.pop();
+                self.next_deviation = places.last().copied().unwrap_or(u64::MAX);
+                1 + scale(mix(slot.key, nth), limit - 1)
+            }
+            Mode::Bytes { bytes, past } => take(bytes, past, limit),
+            Mode::Replay(list) => {
+                let Choice {
+                    host, site, value, ..
+                } = list[slot.next];
+                while list
+                    .get(slot.next)
+                    .is_some_and(|next| (next.host, next.site, next.nth) == (host, site, nth))
+                {
+                    slot.next += 1;
+                }
+                slot.set_next(list, host, site);
+                value.min(limit - 1)
             }
         }
     }
 }
 
 impl Slot {
-    /// Returns the value that the list has for a decision, or zero.
-    fn replay(&mut self, list: &[Choice], nth: u64) -> u32 {
-        let mut value = 0;
-        while self.next < self.end && list[self.next].nth <= nth {
-            if list[self.next].nth == nth {
-                value = list[self.next].value;
-            }
-            self.next += 1;
-        }
-        value
+    /// Reads the number of the next decision in the list.
+    fn set_next(&mut self, list: &[Choice], host: u16, site: Site) {
+        let next = list.get(self.next);
+        let next = next.filter(|next| (next.host, next.site) == (host, site));
+        self.next_nth = next.map_or(u64::MAX, |next| next.nth);
     }
 }
 
@@ -271,7 +311,7 @@ fn random(random: u64, rarity: u32, limit: u32) -> u32 {
     if rarity <= 1 {
         return scale(random, limit);
     }
-    if (random >> 32) * u64::from(rarity) >> 32 != 0 {
+    if ((random >> 32) * u64::from(rarity)) >> 32 != 0 {
         return 0;
     }
     1 + scale(random, limit - 1)
@@ -279,14 +319,14 @@ fn random(random: u64, rarity: u32, limit: u32) -> u32 {
 
 /// Maps the lower half of a random number to a number below `limit`.
 fn scale(random: u64, limit: u32) -> u32 {
-    ((random & 0xffff_ffff) * u64::from(limit) >> 32) as u32
+    (((random & 0xffff_ffff) * u64::from(limit)) >> 32) as u32
 }
 
 /// Takes a number below `limit` from the bytes. Small limits take one byte.
 fn take(bytes: &[u8], past: &mut usize, limit: u32) -> u32 {
     let wanted = match limit {
         ..=0x100 => 1,
-        ..=0x1_0000 => 2,
+        0x101..=0x1_0000 => 2,
         _ => 4,
     };
     let rest = &bytes[(*past).min(bytes.len())..];

@@ -43,25 +43,21 @@ impl Explorer {
             _ => true,
         }
     }
+}
 
-    /// Returns the numbers of the decisions that deviate, in ascending order. A run may have 50
-    /// decisions or 100,000, and its seed alone determines the places. Therefore each order of
-    /// magnitude is equally probable.
-    pub(super) fn deviations(&self, seed: u64) -> Vec<u64> {
-        let Explorer::Deviations { most } = *self else {
-            return Vec::new();
-        };
-        let mut places: Vec<u64> = (0..u64::from(most))
-            .map(|i| {
-                let random = mix(seed ^ DEVIATIONS, i);
-                let first = 1 << (random >> 32) % PLACES_LOG2;
-                first - 1 + (random & 0xffff_ffff) % first
-            })
-            .collect();
-        places.sort_unstable();
-        places.dedup();
-        places
-    }
+/// Returns the numbers of the decisions that deviate, in descending order. The seed alone
+/// determines them, and a run may have 50 decisions or 100,000. Therefore each order of magnitude is
+/// equally probable.
+pub(super) fn deviations(seed: u64, most: u32) -> Vec<u64> {
+    let place = |i| {
+        let random = mix(seed ^ DEVIATIONS, i);
+        let first = 1 << ((random >> 32) % PLACES_LOG2);
+        first - 1 + (random & 0xffff_ffff) % first
+    };
+    let mut places: Vec<u64> = (0..u64::from(most)).map(place).collect();
+    places.sort_unstable_by(|a, b| b.cmp(a));
+    places.dedup();
+    places
 }
 
 impl fmt::Display for Explorer {

@@ -1,13 +1,13 @@
 //! The replay command as the last line of a process that ends during a run.
 //!
-//! A failed run usually unwinds, and the check prints the command. When the process aborts, a signal
-//! handler prints it. This includes an overflow of the stack, a second panic during a drop, and the
+//! A failed run usually unwinds, and the check prints the command. When the process aborts, a
+//! signal handler prints it. This includes an overflow of the stack, a second panic during a drop, and the
 //! limit of real time. Where there are no signals, only the limit prints it.
 
 use std::cell::Cell;
-use std::sync::OnceLock;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::command::Command;
 use crate::io::write_stderr;
@@ -38,6 +38,7 @@ struct Line {
 pub(super) struct LastLine {
     line: &'static Line,
     outer: Option<&'static Line>,
+    problem: Arc<Mutex<String>>,
 }
 
 impl LastLine {
@@ -57,7 +58,12 @@ impl LastLine {
         signals::install();
         let line = claim(before, after);
         let outer = CURRENT.replace(Some(line));
-        LastLine { line, outer }
+        let problem = Arc::default();
+        LastLine {
+            line,
+            outer,
+            problem,
+        }
     }
 
     /// Marks the start of a run.
@@ -71,13 +77,20 @@ impl LastLine {
         self.line.is_running.store(false, Release);
     }
 
+    /// Sets what another thread prints when it aborts the process.
+    pub(super) fn set_problem(&self, problem: String) {
+        *self.problem.lock().unwrap_or_else(PoisonError::into_inner) = problem;
+    }
+
     /// Returns a function that aborts the process on behalf of this check, from another thread.
     pub(super) fn abort(&self) -> impl Fn(&str) + Send + 'static {
         let line = self.line;
+        let problem = self.problem.clone();
         move |reason| {
             CURRENT.set(Some(line));
+            let problem = problem.lock().unwrap_or_else(PoisonError::into_inner);
             // The process ends. There is no other place for an error.
-            let _ = write_stderr(reason.as_bytes());
+            let _ = write_stderr(format!("\n{problem}{reason}\n").as_bytes());
             if cfg!(not(unix)) {
                 write_lines();
             }
@@ -127,7 +140,7 @@ fn claim(before: String, after: Option<String>) -> &'static Line {
     }
 }
 
-/// Writes the line of this thread's run, or else those of all runs. Takes no lock and does not
+/// Writes the line of this thread's run, or else the lines of all runs. Takes no lock and does not
 /// allocate, because signal handlers call it.
 fn write_lines() {
     let current = CURRENT.try_with(Cell::get).ok().flatten();
@@ -217,19 +230,21 @@ mod signals {
         // SAFETY: the system passes valid information to a handler with `SA_SIGINFO`.
         let is_sent = unsafe { (*info).si_code } <= 0;
         // The previous action runs next. A fault occurs again, because its instruction is repeated.
-        // A signal that was sent, such as that of abort(3), arrives once.
+        // A signal that was sent, for example by abort(3), arrives once.
         if is_restored && is_sent {
             // SAFETY: raise(3) may be called in a handler.
             unsafe { libc::raise(signal) };
         }
     }
 
-    /// An exit of the program during a run ends the test, and may do so with success.
+    /// An exit of the program during a run would end the test, and perhaps with success.
     extern "C" fn at_exit() {
         let current = CURRENT.try_with(Cell::get).ok().flatten();
         if current.is_some_and(|line| line.is_running.load(Acquire)) {
             let _ = write_stderr(b"\nthe program called exit\n");
             write_lines();
+            // SAFETY: the process is ending, and it is not in a signal handler.
+            unsafe { libc::_exit(101) };
         }
     }
 

@@ -11,6 +11,7 @@ mod context;
 mod explore;
 mod last_line;
 mod panics;
+mod problem;
 mod replay;
 mod report;
 mod run;

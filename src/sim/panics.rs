@@ -46,7 +46,7 @@ pub(super) fn catch<R>(is_quiet: bool, function: impl FnOnce() -> R) -> Result<R
         let message = message(&*payload);
         discard_panic(|| drop(payload));
         let panics = catching.map(|catching| catching.panics).unwrap_or_default();
-        // A payload that is resumed elsewhere is that of an earlier panic.
+        // The program may resume an earlier panic after others.
         let found = panics
             .into_iter()
             .rev()

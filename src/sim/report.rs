@@ -5,8 +5,9 @@ use std::fmt;
 use std::time::Duration;
 
 use super::context::Seconds;
+use super::problem::Problem;
 use super::replay::plain_meaning;
-use super::run::{Problem, Run};
+use super::run::Run;
 
 /// The most lines of a story. A failure that was not shrunk may have thousands of decisions.
 const MOST_LINES: usize = 60;
@@ -94,9 +95,15 @@ pub enum FailureKind {
 /// The failure of a run.
 ///
 /// Its text is a story, with one line for each decision that was not benign. The last line of the
-/// text is the command that replays the run. `Debug` prints the same text, because `unwrap` uses it.
+/// text is the command that replays the run. `Debug` prints the same text for `unwrap`.
 #[derive(Clone)]
 pub struct Failure {
+    // A result has the size of its error.
+    inner: Box<FailureInner>,
+}
+
+#[derive(Clone)]
+struct FailureInner {
     problem: Problem,
     report: Report,
     story: Vec<String>,
@@ -107,23 +114,26 @@ pub struct Failure {
 impl Failure {
     /// Describes how a run failed. The command replays it.
     pub(super) fn of(run: &Run, problem: Problem, command: String) -> Failure {
-        Failure {
+        let inner = FailureInner {
             problem,
             report: Report::of(run),
             story: story(run),
             notes: Vec::new(),
             command,
+        };
+        Failure {
+            inner: Box::new(inner),
         }
     }
 
     /// Adds a line before the command.
     pub(super) fn note(&mut self, note: String) {
-        self.notes.push(note);
+        self.inner.notes.push(note);
     }
 
     /// Returns the kind of the failure.
     pub fn kind(&self) -> FailureKind {
-        match self.problem {
+        match self.inner.problem {
             Problem::Panic { .. } => FailureKind::Panic,
             Problem::Deadlock { .. } => FailureKind::Deadlock,
             Problem::NoProgress { .. } => FailureKind::NoProgress,
@@ -133,35 +143,42 @@ impl Failure {
 
     /// Returns the figures of the run.
     pub fn report(&self) -> &Report {
-        &self.report
+        &self.inner.report
     }
 
     /// Returns the lines of the story, one for each decision that was not benign.
     pub fn story(&self) -> &[String] {
-        &self.story
+        &self.inner.story
     }
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "the simulation failed with a {}", self.problem)?;
-        writeln!(f, "run: {}", self.report)?;
-        match self.story.len() {
+        let FailureInner {
+            problem,
+            report,
+            story,
+            notes,
+            command,
+        } = &*self.inner;
+        writeln!(f, "the simulation failed with a {problem}")?;
+        writeln!(f, "run: {report}")?;
+        match story.len() {
             0 => writeln!(f, "story: the plain run, in which each decision is benign")?,
             _ => writeln!(f, "story:")?,
         }
-        let skipped = self.story.len().saturating_sub(MOST_LINES);
+        let skipped = story.len().saturating_sub(MOST_LINES);
         if skipped > 0 {
             writeln!(f, "    ({skipped} earlier decisions)")?;
         }
-        for line in &self.story[skipped..] {
+        for line in &story[skipped..] {
             writeln!(f, "    {line}")?;
         }
-        for note in &self.notes {
+        for note in notes {
             writeln!(f, "note: {note}")?;
         }
         writeln!(f, "replay:")?;
-        f.write_str(&self.command)
+        f.write_str(command)
     }
 }
 

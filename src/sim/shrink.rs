@@ -3,6 +3,8 @@
 //! Each list is a valid run, so this needs no knowledge of the program. A shorter list is accepted
 //! if its run fails in the same way.
 
+use std::collections::BTreeSet;
+
 use super::choices::Choice;
 
 /// The longest list of which each pair is tried. That takes 190 runs.
@@ -53,6 +55,8 @@ impl Search<'_> {
         if self.list.is_empty() || self.accepts(Vec::new())? {
             return Some(());
         }
+        self.remove_groups(|choice| u32::from(choice.site as u8))?;
+        self.remove_groups(|choice| u32::from(choice.host))?;
         self.remove(self.list.len() / 2)?;
         // A removal or a lower value can make other decisions superfluous.
         while self.lower()? || self.remove_pairs()? {
@@ -74,8 +78,18 @@ impl Search<'_> {
         Some(fails)
     }
 
-    /// Removes parts of the list, at first of this length, at last single decisions. Returns whether
-    /// the list has become shorter.
+    /// Removes all decisions of one group after the other, for example a host.
+    fn remove_groups(&mut self, group_of: impl Fn(&Choice) -> u32) -> Option<()> {
+        let groups: BTreeSet<_> = self.list.iter().map(&group_of).collect();
+        for group in groups {
+            let rest = self.list.iter().filter(|choice| group_of(choice) != group);
+            self.accepts(rest.copied().collect())?;
+        }
+        Some(())
+    }
+
+    /// Removes parts of the list, from this length down to single decisions. Returns whether the
+    /// list has become shorter.
     fn remove(&mut self, length: usize) -> Option<bool> {
         let before = self.list.len();
         let mut length = length.max(1);

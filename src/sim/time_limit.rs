@@ -34,7 +34,7 @@ impl TimeLimit {
                 end = Duration::from_nanos(started - 1) + limit;
             }
             if end <= now {
-                abort(&format!("\na run has taken {limit:?} of real time\n"));
+                abort(&format!("a run has taken {limit:?} of real time"));
             }
             // The limit ends with its check.
             match receiver.recv_timeout(end.saturating_sub(now)) {

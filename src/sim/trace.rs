@@ -192,7 +192,7 @@ impl Trace {
         hashes
     }
 
-    /// Returns the kept events. The first one is that of the watch's first step.
+    /// Returns the kept events. They start with the watch's first step.
     pub(super) fn events(&self) -> Vec<Event> {
         self.kept.borrow().events.clone()
     }
