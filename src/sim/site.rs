@@ -1,0 +1,75 @@
+//! The kinds of decisions, and the families of faults that they belong to.
+
+/// Defines the kinds of decisions, each with its family.
+macro_rules! sites {
+    ($($(#[doc = $doc:literal])+ $site:ident => $family:ident,)+) => {
+        /// A kind of decision.
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+        #[repr(u8)]
+        pub(in crate::sim) enum Site {
+            $($(#[doc = $doc])+ $site,)+
+        }
+
+        impl Site {
+            pub(in crate::sim) const ALL: &[Site] = &[$(Site::$site),+];
+
+            pub(in crate::sim) fn family(self) -> Family {
+                match self {
+                    $(Site::$site => Family::$family,)+
+                }
+            }
+
+            /// Returns the name in a replay file.
+            pub(in crate::sim) fn name(self) -> &'static str {
+                match self {
+                    $(Site::$site => stringify!($site),)+
+                }
+            }
+        }
+    };
+}
+
+// A new kind goes to the end. The position is an input of each decision, so a kind that is inserted
+// before others changes what their seeds mean.
+sites! {
+    /// The task that is polled next.
+    Task => Order,
+    /// The order of events of one wait.
+    Event => Order,
+    /// The host that runs next.
+    Host => Order,
+    /// The delay of a segment.
+    Latency => Delay,
+    /// Whether a datagram is lost.
+    Loss => Loss,
+    /// How many bytes a read or write transfers.
+    Transfer => Transfer,
+}
+
+/// A family of faults. A run of the swarm explorer has about half of them. As with sites, a new
+/// one goes to the end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u8)]
+pub(super) enum Family {
+    /// Ready work runs in another order.
+    Order,
+    /// Something takes longer.
+    Delay,
+    /// A packet is lost, duplicated or reordered.
+    Loss,
+    /// A read or write transfers less than possible, or is interrupted.
+    Transfer,
+    /// A resource is exhausted.
+    Shortage,
+    /// A disk fails.
+    Disk,
+    /// A host or connection ends abruptly.
+    Crash,
+}
+
+impl Site {
+    /// Returns the kind with this name.
+    pub(super) fn from_name(name: &str) -> Option<Site> {
+        Site::ALL.iter().copied().find(|site| site.name() == name)
+    }
+}
