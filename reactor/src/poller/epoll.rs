@@ -282,7 +282,7 @@ impl Poller {
             flags: event_flags(event.readiness),
             data: EventData::new_u64(event.key),
         }));
-        Ok(false)
+        Ok(true) // a timer may be due
     }
 
     pub(crate) fn is_full(&self) -> bool {

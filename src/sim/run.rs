@@ -1,0 +1,141 @@
+//! One run of a program, and how it ends.
+
+use std::fmt::{self, Write};
+use std::rc::Rc;
+
+use super::choices::{Choice, Choices};
+use super::compare::Difference;
+use super::context::Context;
+use super::explore::Explorer;
+use super::trace::{Trace, Watch};
+
+/// The instruments of one run. The world is made around them.
+#[derive(Debug)]
+pub(super) struct Run {
+    pub(super) context: Rc<Context>,
+    pub(super) choices: Rc<Choices>,
+    pub(super) trace: Trace,
+    explorer: Option<Explorer>,
+}
+
+/// What determines the decisions of a run.
+#[derive(Clone, Debug)]
+pub(super) enum Plan {
+    Explore { seed: u64, explorer: Explorer },
+    Replay { seed: u64, list: Rc<[Choice]> },
+}
+
+impl Plan {
+    /// The plan of a seed.
+    pub(super) fn of_seed(seed: u64) -> Plan {
+        let explorer = Explorer::of_seed(seed);
+        Plan::Explore { seed, explorer }
+    }
+}
+
+impl Run {
+    /// Prepares the run of a seed.
+    pub(super) fn new(seed: u64) -> Rc<Run> {
+        Run::prepare(&Plan::of_seed(seed), Watch::NOTHING, Context::new())
+    }
+
+    /// Prepares a run. Names are kept if the context does so.
+    pub(super) fn prepare(plan: &Plan, watch: Watch, context: Context) -> Rc<Run> {
+        let context = Rc::new(context);
+        let trace = Trace::new(context.clone(), watch);
+        let (choices, explorer) = match plan {
+            Plan::Explore { seed, explorer } => (
+                Choices::explore(*seed, explorer.clone(), context.clone()),
+                Some(explorer.clone()),
+            ),
+            Plan::Replay { seed, list } => (Choices::replay(*seed, list, context.clone()), None),
+        };
+        Rc::new(Run {
+            context,
+            choices: Rc::new(choices),
+            trace,
+            explorer,
+        })
+    }
+
+    /// Returns the explorer, or `None` for a replay.
+    pub(super) fn explorer(&self) -> Option<&Explorer> {
+        self.explorer.as_ref()
+    }
+}
+
+/// Why a run failed.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(super) enum Problem {
+    /// The program or an assertion of the test panicked.
+    Panic {
+        message: String,
+        /// The file, line and column.
+        place: Option<String>,
+    },
+    /// No task is ready and no timer is set. The lines name the tasks and what they wait for.
+    Deadlock { waits: Vec<String> },
+    /// The program has not finished within a limit, for example after the last fault.
+    NoProgress { limit: String, waits: Vec<String> },
+    /// Two runs with the same decisions differ.
+    Nondeterminism(Difference),
+}
+
+impl Problem {
+    /// Returns whether another problem is probably the same one. The message of a panic may contain
+    /// values that depend on the decisions, so its place counts.
+    pub(super) fn is_like(&self, other: &Problem) -> bool {
+        match (self, other) {
+            (
+                Problem::Panic { message, place },
+                Problem::Panic {
+                    message: other,
+                    place: other_place,
+                },
+            ) => place == other_place && (place.is_some() || message == other),
+            (Problem::Deadlock { .. }, Problem::Deadlock { .. })
+            | (Problem::NoProgress { .. }, Problem::NoProgress { .. })
+            | (Problem::Nondeterminism(_), Problem::Nondeterminism(_)) => true,
+            _ => false,
+        }
+    }
+
+    /// Returns a number of the kind, which becomes part of the hash.
+    pub(super) fn number(&self) -> u64 {
+        match self {
+            Problem::Panic { .. } => 1,
+            Problem::Deadlock { .. } => 2,
+            Problem::NoProgress { .. } => 3,
+            Problem::Nondeterminism(_) => 4,
+        }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Problem::Panic { message, place } => {
+                match place {
+                    Some(place) => write!(f, "panic at {place}:")?,
+                    None => f.write_str("panic:")?,
+                }
+                let is_short = !message.contains('\n');
+                f.write_char(if is_short { ' ' } else { '\n' })?;
+                f.write_str(message.trim_end())
+            }
+            Problem::Deadlock { waits } => {
+                f.write_str("deadlock: no task is ready, and no timer is set")?;
+                write_waits(f, waits)
+            }
+            Problem::NoProgress { limit, waits } => {
+                write!(f, "no progress: {limit}")?;
+                write_waits(f, waits)
+            }
+            Problem::Nondeterminism(difference) => difference.fmt(f),
+        }
+    }
+}
+
+fn write_waits(f: &mut fmt::Formatter<'_>, waits: &[String]) -> fmt::Result {
+    waits.iter().try_for_each(|wait| write!(f, "\n    {wait}"))
+}
