@@ -67,11 +67,19 @@ pub(super) fn first_difference(run: &mut dyn FnMut(Watch) -> Rc<Run>) -> Differe
             watch = Watch::HASHES;
         } else if let Some((from, to)) = compare_hashes(&first, &second) {
             watch = Watch {
-                // The last common event is part of the report.
-                from: from.saturating_sub(1),
+                from,
                 to,
-                keeps_events: to - from < EVENTS,
+                keeps_events: false,
             };
+            if to - from < EVENTS / 2 {
+                // The next runs may differ nearby.
+                let from = from.saturating_sub(EVENTS / 2);
+                watch = Watch {
+                    from,
+                    to: from + EVENTS,
+                    keeps_events: true,
+                };
+            }
         } else {
             watch = Watch::HASHES;
         }
@@ -93,10 +101,10 @@ fn compare_hashes(first: &Run, second: &Run) -> Option<(u64, u64)> {
         }
         from = *step;
     }
-    // One run is longer than the other.
+    // Runs of different lengths differ at the latest where the shorter one ends.
     let end = |hashes: &[Checkpoint]| hashes.last().map_or(0, |last| last.step);
     let ends = [end(&first), end(&second)];
-    (ends[0] != ends[1]).then_some((from, ends[0].max(ends[1])))
+    (ends[0] != ends[1]).then_some((from, ends[0].min(ends[1]) + 1))
 }
 
 fn compare_events(first: &Run, second: &Run, watch: Watch) -> Option<Difference> {
