@@ -23,6 +23,18 @@ pub(super) enum Site {
     Loss,
     /// How many bytes a read or write transfers.
     Transfer,
+    /// Whether a packet arrives twice.
+    Duplicate,
+    /// Whether later packets overtake a packet.
+    Reorder,
+    /// Whether an event reports a socket that is not ready.
+    Spurious,
+    /// Whether a system call fails with `EINTR`.
+    Interrupt,
+    /// Whether the system has a descriptor left.
+    Descriptor,
+    /// The size of a socket's buffers.
+    Buffer,
 }
 
 /// The decisions of one run.
@@ -46,7 +58,10 @@ impl Choices {
     pub(super) fn choose(&self, host: u16, site: Site, rarity: u32, limit: u32) -> u32 {
         let mut made = self.made.borrow_mut();
         let number = made.entry((host, site)).or_default();
-        let random = mix(self.seed ^ u64::from(host) << 48 ^ (site as u64) << 40, *number);
+        let random = mix(
+            self.seed ^ u64::from(host) << 48 ^ (site as u64) << 40,
+            *number,
+        );
         *number += 1;
         self.count.set(self.count.get() + 1);
         if random >> 32 & 0xffff_ffff >= (1 << 32) / u64::from(rarity.max(1)) {
