@@ -4,9 +4,12 @@
 
 use std::cell::RefCell;
 use std::future::pending;
+use std::io;
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use futures::{AsyncReadExt, AsyncWriteExt};
+use windlass::net::{TcpListener, TcpStream};
 use windlass::sim::{self, World};
 use windlass::time::{interval, now, sleep, timeout};
 use windlass::{spawn, yield_now};
@@ -71,4 +74,66 @@ fn hosts_share_the_time() {
     assert_eq!(world.now().as_secs(), 9);
     assert_eq!(log.borrow().len(), 9);
     assert_eq!(log.borrow()[0], "b");
+}
+
+async fn serve(addr: &str) -> io::Result<()> {
+    let listener = TcpListener::bind(addr).await?;
+    loop {
+        let (stream, _) = listener.accept().await?;
+        spawn(async move {
+            let (mut reader, mut writer) = (&stream, &stream);
+            futures::io::copy(&mut reader, &mut writer).await
+        })
+        .detach();
+    }
+}
+
+async fn echo(addr: &str, messages: usize) -> io::Result<()> {
+    let mut stream = TcpStream::connect(addr).await?;
+    for number in 0..messages {
+        let message = format!("message {number}");
+        stream.write_all(message.as_bytes()).await?;
+        let mut answer = vec![0; message.len()];
+        stream.read_exact(&mut answer).await?;
+        assert_eq!(answer, message.as_bytes());
+    }
+    Ok(())
+}
+
+fn add_echo(world: &World) {
+    world.host("server", || async { serve("0.0.0.0:7000").await });
+    world.host("client", || async {
+        while let Err(error) = echo("server:7000", 5).await {
+            assert_eq!(error.kind(), io::ErrorKind::ConnectionRefused);
+            sleep(Duration::from_millis(10)).await;
+        }
+    });
+}
+
+#[test]
+fn an_echo_over_tcp_completes() {
+    let world = World::new(0);
+    add_echo(&world);
+    let report = world.run().unwrap();
+    println!("{report} {:?}", world.now());
+    assert!(world.now() > Duration::from_millis(2));
+}
+
+#[test]
+fn each_seed_has_its_own_hash_and_keeps_it() {
+    let run = |seed| {
+        let world = World::new(seed);
+        add_echo(&world);
+        world.run().unwrap().hash()
+    };
+    let hashes: Vec<_> = (0..50).map(run).collect();
+    let again: Vec<_> = (0..50).map(run).collect();
+    assert_eq!(hashes, again);
+    let distinct: std::collections::BTreeSet<_> = hashes.iter().collect();
+    assert!(distinct.len() > 20, "{}", distinct.len());
+}
+
+#[test]
+fn an_echo_survives_all_faults() {
+    sim::check(0..200, add_echo);
 }

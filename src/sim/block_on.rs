@@ -44,7 +44,7 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
         explorer: Explorer::Fifo,
     };
     let world = WorldState::new(Run::prepare(&plan, Watch::NOTHING, Context::new()));
-    let id = world.network().add_host("localhost");
+    let (id, _) = world.network().add_host("localhost");
     let life = Life::start(&world, id, 0);
     life.inside(|runtime| {
         let block_on = BlockOn::new(runtime);

@@ -1,5 +1,6 @@
 //! Runs a program with many seeds, and shrinks and explains the first failure.
 
+use std::any::type_name;
 use std::fs;
 use std::io;
 use std::panic::resume_unwind;
@@ -19,6 +20,7 @@ use super::run::{Plan, Problem, Run};
 use super::shrink::shrink;
 use super::time_limit::TimeLimit;
 use super::trace::{EventKind, Watch};
+use super::world::World;
 
 /// How many seeds at the start run twice, and the distance of the others that do.
 const FIRST_TWICE: u64 = 3;
@@ -79,13 +81,68 @@ fn default_folder() -> PathBuf {
     target.unwrap_or(Path::new("target")).join("sim")
 }
 
+/// Runs a program in a world for each seed. `setup` adds the hosts, and may plan what happens to
+/// them. It may run the world, too. Otherwise [`World::run`] follows.
+///
+/// A failure is shrunk to the decisions that matter and printed as a story. The last line of the
+/// output is the command that replays it: `WINDLASS_SIM` is a seed, or the file of a shrunk run.
+///
+/// The first seeds, and each 16th from then on, run twice. The program is nondeterministic if these
+/// runs differ, which fails the check.
+///
+/// # Panics
+///
+/// Panics if a run fails.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use windlass::net::UdpSocket;
+/// use windlass::sim;
+/// use windlass::time::timeout;
+///
+/// sim::check(0..100, |world| {
+///     world.host("server", || async {
+///         let socket = UdpSocket::bind("0.0.0.0:53").await?;
+///         let mut buf = [0; 512];
+///         loop {
+///             let (len, from) = socket.recv_from(&mut buf).await?;
+///             socket.send_to(&buf[..len], from).await?;
+///         }
+///         #[allow(unreachable_code)]
+///         std::io::Result::Ok(())
+///     });
+///     world.host("client", || async {
+///         let socket = UdpSocket::bind("0.0.0.0:0").await?;
+///         loop {
+///             socket.send_to(b"ahoy", "server:53").await?;
+///             let mut buf = [0; 512];
+///             let answer = timeout(Duration::from_secs(1), socket.recv(&mut buf)).await;
+///             if answer.is_ok() {
+///                 return std::io::Result::Ok(()); // a datagram may be lost
+///             }
+///         }
+///     });
+/// });
+/// ```
+pub fn check<S: Fn(&World)>(seeds: impl IntoIterator<Item = u64>, setup: S) {
+    check_program(type_name::<S>(), seeds, &|run| {
+        World::with(run.clone()).complete(&setup)
+    });
+}
+
 /// Runs a program with each seed, or with what `WINDLASS_SIM` selects. `type_name` is the type of a
 /// closure in the test.
 ///
 /// # Panics
 ///
 /// If a run fails. The text of the failure is printed and is the payload.
-pub(super) fn check(type_name: &str, seeds: impl IntoIterator<Item = u64>, program: Program<'_>) {
+pub(super) fn check_program(
+    type_name: &str,
+    seeds: impl IntoIterator<Item = u64>,
+    program: Program<'_>,
+) {
     let command = Command::current(type_name);
     let result = find_failure(
         command,

@@ -7,7 +7,7 @@ use std::process::Command as Process;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::check::{Settings, check, find_failure};
+use super::check::{Settings, check_program, find_failure};
 use super::choices::Site;
 use super::command::Command;
 use super::replay::{SavedList, Selection};
@@ -275,7 +275,7 @@ fn end(run: &Rc<Run>, how: &str) -> Result<(), Problem> {
 #[test]
 fn the_command_is_the_last_line_however_a_process_ends() {
     if let Ok(how) = std::env::var(CHILD) {
-        return check("", 40..50, &|run| end(run, &how));
+        return check_program("", 40..50, &|run| end(run, &how));
     }
     let name = "sim::check_tests::the_command_is_the_last_line_however_a_process_ends";
     let folder = settings("ends").folder;

@@ -78,6 +78,13 @@ impl Host {
         }
     }
 
+    /// Limits how many sockets the host has open at once. Further ones are refused with `EMFILE`.
+    pub fn descriptor_limit(&self, sockets: usize) {
+        if let Some(world) = self.world.upgrade() {
+            world.network().set_descriptor_limit(self.state.id, sockets);
+        }
+    }
+
     fn now(&self) -> Duration {
         let world = self.world.upgrade();
         world.map_or(Duration::ZERO, |world| Duration::from_nanos(world.now()))
@@ -272,9 +279,9 @@ impl HostState {
         let cx = &mut Context::from_waker(Waker::noop());
         let output = life.inside(|_| output.as_mut().poll(cx));
         match output {
-            Poll::Ready(Ok(Some(error))) => Err(Problem::Panic {
-                message: format!("host {} returned an error: {error}", self.name),
-                place: None,
+            Poll::Ready(Ok(Some(error))) => Err(Problem::Error {
+                host: self.name.clone(),
+                error,
             }),
             Poll::Ready(Err(panic)) => Err(Problem::Panic {
                 message: panic

@@ -29,6 +29,7 @@ mod trace;
 mod world;
 
 pub use block_on::block_on;
+pub use check::check;
 pub use host::Host;
 pub use link::Link;
 pub use outcome::Outcome;

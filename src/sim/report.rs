@@ -83,6 +83,8 @@ impl fmt::Display for Report {
 pub enum FailureKind {
     /// The program or an assertion panicked.
     Panic,
+    /// The future of a host returned an error.
+    Error,
     /// No task was ready, and no timer was set.
     Deadlock,
     /// The program did not finish within a limit of virtual time or steps.
@@ -125,6 +127,7 @@ impl Failure {
     pub fn kind(&self) -> FailureKind {
         match self.problem {
             Problem::Panic { .. } => FailureKind::Panic,
+            Problem::Error { .. } => FailureKind::Error,
             Problem::Deadlock { .. } => FailureKind::Deadlock,
             Problem::NoProgress { .. } => FailureKind::NoProgress,
             Problem::Nondeterminism(_) => FailureKind::Nondeterminism,
@@ -144,7 +147,7 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "the simulation failed with a {}", self.problem)?;
+        writeln!(f, "the simulation failed: {}", self.problem)?;
         writeln!(f, "run: {}", self.report)?;
         match self.story.len() {
             0 => writeln!(f, "story: the plain run, in which each decision is benign")?,

@@ -7,6 +7,7 @@ use super::choices::{Choice, Choices};
 use super::compare::Difference;
 use super::context::Context;
 use super::explore::Explorer;
+use super::panics::Panicked;
 use super::trace::{Trace, Watch};
 
 /// The instruments of one run. The world is made around them.
@@ -73,12 +74,20 @@ pub(super) enum Problem {
         /// The file, line and column.
         place: Option<String>,
     },
+    /// The future of a host has returned an error.
+    Error { host: String, error: String },
     /// No task is ready and no timer is set. The lines name the tasks and what they wait for.
     Deadlock { waits: Vec<String> },
     /// The program has not finished within a limit, for example after the last fault.
     NoProgress { limit: String, waits: Vec<String> },
     /// Two runs with the same decisions differ.
     Nondeterminism(Difference),
+}
+
+impl From<Panicked> for Problem {
+    fn from(Panicked { message, place }: Panicked) -> Problem {
+        Problem::Panic { message, place }
+    }
 }
 
 impl Problem {
@@ -93,6 +102,7 @@ impl Problem {
                     place: other_place,
                 },
             ) => place == other_place && (place.is_some() || message == other),
+            (Problem::Error { host, .. }, Problem::Error { host: other, .. }) => host == other,
             (Problem::Deadlock { .. }, Problem::Deadlock { .. })
             | (Problem::NoProgress { .. }, Problem::NoProgress { .. })
             | (Problem::Nondeterminism(_), Problem::Nondeterminism(_)) => true,
@@ -107,6 +117,7 @@ impl Problem {
             Problem::Deadlock { .. } => 2,
             Problem::NoProgress { .. } => 3,
             Problem::Nondeterminism(_) => 4,
+            Problem::Error { .. } => 5,
         }
     }
 }
@@ -123,6 +134,7 @@ impl fmt::Display for Problem {
                 f.write_char(if is_short { ' ' } else { '\n' })?;
                 f.write_str(message.trim_end())
             }
+            Problem::Error { host, error } => write!(f, "error of host `{host}`: {error}"),
             Problem::Deadlock { waits } => {
                 f.write_str("deadlock: no task is ready, and no timer is set")?;
                 write_waits(f, waits)

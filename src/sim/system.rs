@@ -5,13 +5,14 @@ use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{OwnedFd, RawFd};
 use std::rc::{Rc, Weak};
+use std::time::Duration;
 
 use windlass_reactor::system::{
     Address, Event, Family, Kind, Readiness, Received, SocketOption, System,
 };
 
 use super::clock::Clock;
-use super::net::{HostId, Network, SocketId};
+use super::net::{self, HostId, Network, SocketId, UnixName};
 use super::trace::EventKind;
 use super::world::WorldState;
 
@@ -62,11 +63,13 @@ impl HostSystem {
         let mut network: RefMut<'_, Network> = world.network();
         match created {
             Ok((fd, lost)) => {
-                lost.into_iter().for_each(|lost| network.close(lost));
+                if let Some(lost) = lost {
+                    network.close(lost)?;
+                }
                 Ok(fd)
             }
             Err(error) => {
-                network.close(socket);
+                network.close(socket)?;
                 Err(error)
             }
         }
@@ -98,40 +101,45 @@ impl System for HostSystem {
     fn register(&self, fd: RawFd, key: u64, writable: bool, exclusive: bool) -> io::Result<()> {
         let world = self.world()?;
         let socket = world.descriptors.get(fd)?;
-        world.network().register(socket, key, writable, exclusive);
-        Ok(())
+        world.network().register(socket, key, writable, exclusive)
     }
 
     fn watch_writing(&self, fd: RawFd, key: u64) -> io::Result<()> {
         let world = self.world()?;
         let socket = world.descriptors.get(fd)?;
-        world.network().change(socket, key, true);
-        Ok(())
+        world.network().change(socket, key, true)
     }
 
     fn deregister(&self, fd: RawFd) -> io::Result<()> {
         let world = self.world()?;
         let socket = world.descriptors.get(fd)?;
-        world.network().deregister(socket);
-        Ok(())
+        world.network().deregister(socket)
     }
 
     fn take_events(&self, events: &mut Vec<Event>) {
         if let Ok(world) = self.world() {
-            world.network().take_events(self.host, events);
+            let mut taken = world.events.take();
+            world.network().take_events(self.host, &mut taken);
+            events.extend(taken.drain(..).map(|event| Event {
+                key: event.key,
+                readiness: readiness(event.readiness),
+            }));
+            world.events.set(taken);
         }
     }
 
     fn socket(&self, family: Family, kind: Kind) -> io::Result<OwnedFd> {
         let world = self.world()?;
-        let socket = world.network().socket(self.host, family, kind)?;
+        let socket = world
+            .network()
+            .socket(self.host, family_of(family), kind_of(kind))?;
         world.record(self.host, EventKind::Call, Call::Socket as u64, 0);
         self.descriptor(&world, socket)
     }
 
     fn pair(&self, kind: Kind) -> io::Result<(OwnedFd, OwnedFd)> {
         let world = self.world()?;
-        let (here, there) = world.network().pair(self.host, kind)?;
+        let (here, there) = world.network().pair(self.host, kind_of(kind))?;
         let here = self.descriptor(&world, here)?;
         Ok((here, self.descriptor(&world, there)?))
     }
@@ -140,7 +148,7 @@ impl System for HostSystem {
         self.call(
             fd,
             Call::Bind,
-            |network, socket| network.bind(socket, addr),
+            |network, socket| network.bind(socket, &address(addr)),
             |()| 0,
         )
     }
@@ -158,7 +166,7 @@ impl System for HostSystem {
         self.call(
             fd,
             Call::Connect,
-            |network, socket| network.connect(socket, addr),
+            |network, socket| network.connect(socket, &address(addr)),
             |&in_progress| in_progress.into(),
         )
     }
@@ -166,6 +174,7 @@ impl System for HostSystem {
     fn accept(&self, fd: RawFd) -> io::Result<(OwnedFd, Address)> {
         let accept = |network: &mut Network, socket| network.accept(socket);
         let (socket, peer) = self.call(fd, Call::Accept, accept, |_| 0)?;
+        let peer = peer.map_or(Address::Unix(Vec::new()), shown);
         Ok((self.descriptor(&*self.world()?, socket)?, peer))
     }
 
@@ -173,7 +182,7 @@ impl System for HostSystem {
         self.call(
             fd,
             Call::Send,
-            |network, socket| network.send(socket, bufs, to),
+            |network, socket| network.send(socket, bufs, to.map(address).as_ref()),
             |&sent| sent as u64,
         )
     }
@@ -182,7 +191,11 @@ impl System for HostSystem {
         self.call(
             fd,
             Call::Receive,
-            |network, socket| network.receive(socket, bufs, peek),
+            |network, socket| {
+                let (bytes, from, _) = network.receive(socket, bufs, peek)?;
+                let from = from.map(shown);
+                Ok(Received { bytes, from })
+            },
             |received| received.bytes as u64,
         )
     }
@@ -199,7 +212,7 @@ impl System for HostSystem {
     fn close(&self, fd: RawFd) {
         if let Ok(world) = self.world() {
             if let Some(socket) = world.descriptors.remove(fd) {
-                world.network().close(socket);
+                let _ = world.network().close(socket); // fails if the host has crashed
                 world.record(self.host, EventKind::Call, Call::Close as u64, 0);
             }
         }
@@ -208,13 +221,13 @@ impl System for HostSystem {
     fn local_addr(&self, fd: RawFd) -> io::Result<Address> {
         let world = self.world()?;
         let socket = world.descriptors.get(fd)?;
-        world.network().local_addr(socket)
+        world.network().local_addr(socket).map(shown)
     }
 
     fn peer_addr(&self, fd: RawFd) -> io::Result<Address> {
         let world = self.world()?;
         let socket = world.descriptors.get(fd)?;
-        world.network().peer_addr(socket)
+        world.network().peer_addr(socket).map(shown)
     }
 
     fn take_error(&self, fd: RawFd) -> io::Result<Option<io::Error>> {
@@ -225,21 +238,93 @@ impl System for HostSystem {
     fn option(&self, fd: RawFd, option: SocketOption) -> io::Result<i64> {
         let world = self.world()?;
         let socket = world.descriptors.get(fd)?;
-        world.network().option(socket, option)
+        let network = world.network();
+        let options = network.options(socket)?;
+        Ok(match option {
+            SocketOption::NoDelay => options.nodelay.into(),
+            SocketOption::Ttl => options.ttl.into(),
+            SocketOption::Linger => options.linger.map_or(-1, |linger| linger.as_secs() as i64),
+            SocketOption::KeepAlive => options.keepalive.into(),
+            SocketOption::Broadcast => options.broadcast.into(),
+            SocketOption::ReuseAddress => options.reuse_address.into(),
+            _ => return Err(io::ErrorKind::Unsupported.into()),
+        })
     }
 
     fn set_option(&self, fd: RawFd, option: SocketOption, value: i64) -> io::Result<()> {
-        let set = |network: &mut Network, socket| network.set_option(socket, option, value);
+        let set = |network: &mut Network, socket| {
+            let mut options = network.options(socket)?.clone();
+            let is_on = value != 0;
+            match option {
+                SocketOption::NoDelay => options.nodelay = is_on,
+                SocketOption::Ttl => options.ttl = value as u32,
+                SocketOption::Linger => {
+                    options.linger = u64::try_from(value).ok().map(Duration::from_secs);
+                }
+                SocketOption::KeepAlive => options.keepalive = is_on,
+                SocketOption::Broadcast => options.broadcast = is_on,
+                SocketOption::ReuseAddress => options.reuse_address = is_on,
+                _ => return Err(io::ErrorKind::Unsupported.into()),
+            }
+            network.set_options(socket, options)
+        };
         self.call(fd, Call::SetOption, set, |()| 0)
     }
 
     fn readiness(&self, fd: RawFd) -> io::Result<Readiness> {
         let world = self.world()?;
         let socket = world.descriptors.get(fd)?;
-        Ok(world.network().readiness(socket))
+        let state = world.network().readiness(socket)?;
+        Ok(readiness(state))
     }
 
     fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
-        self.world()?.network().resolve(self.host, host, port)
+        self.world()?.network().resolve(host, port)
+    }
+}
+
+fn readiness(state: net::Readiness) -> Readiness {
+    Readiness {
+        readable: state.readable,
+        writable: state.writable,
+        read_closed: state.hung_up,
+        hung_up: state.closed,
+        error: state.error,
+        priority: state.priority,
+    }
+}
+
+fn family_of(family: Family) -> net::Family {
+    match family {
+        Family::V4 => net::Family::V4,
+        Family::V6 => net::Family::V6,
+        Family::Unix => net::Family::Unix,
+    }
+}
+
+fn kind_of(kind: Kind) -> net::Kind {
+    match kind {
+        Kind::Stream => net::Kind::Stream,
+        Kind::Datagram => net::Kind::Datagram,
+    }
+}
+
+fn address(addr: &Address) -> net::Address {
+    match addr {
+        Address::Ip(addr) => net::Address::Inet(*addr),
+        Address::Unix(path) => net::Address::Unix(match &path[..] {
+            [] => UnixName::Unnamed,
+            [0, name @ ..] => UnixName::Abstract(name.into()),
+            path => UnixName::Path(path.into()),
+        }),
+    }
+}
+
+fn shown(addr: net::Address) -> Address {
+    match addr {
+        net::Address::Inet(addr) => Address::Ip(addr),
+        net::Address::Unix(UnixName::Unnamed) => Address::Unix(Vec::new()),
+        net::Address::Unix(UnixName::Path(path)) => Address::Unix(path.to_vec()),
+        net::Address::Unix(UnixName::Abstract(name)) => Address::Unix([&[0], &name[..]].concat()),
     }
 }

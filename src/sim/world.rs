@@ -5,14 +5,17 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 use std::time::Duration;
 
 use super::descriptors::Descriptors;
 use super::host::{Host, HostState};
 use super::link::Link;
-use super::net::{HostId, Network};
+use super::net::{Event, HostId, Network};
 use super::outcome::Outcome;
+use super::panics;
+use super::report::{Failure, Report};
 use super::run::{Problem, Run};
 use super::site::Site;
 use super::trace::EventKind;
@@ -59,6 +62,8 @@ pub(super) struct WorldState {
     pub(super) run: Rc<Run>,
     network: RefCell<Network>,
     pub(super) descriptors: Descriptors,
+    /// An empty list, kept for its memory.
+    pub(super) events: Cell<Vec<Event>>,
     pub(super) hosts: RefCell<Vec<Rc<HostState>>>,
     /// What happens at a time, in the order of its scheduling.
     actions: RefCell<BTreeMap<(u64, u64), Action>>,
@@ -67,6 +72,8 @@ pub(super) struct WorldState {
     steps_at_once: Cell<u32>,
     /// When the last host without a listener has finished.
     finished_at: Cell<Option<u64>>,
+    /// Why a call of `run` has failed.
+    problem: RefCell<Option<Problem>>,
 }
 
 type Action = Box<dyn FnOnce(&Rc<WorldState>)>;
@@ -88,11 +95,13 @@ impl WorldState {
             run,
             network,
             descriptors: Descriptors::default(),
+            events: Cell::default(),
             hosts: RefCell::new(Vec::new()),
             actions: RefCell::new(BTreeMap::new()),
             last_action: Cell::new(0),
             steps_at_once: Cell::new(0),
             finished_at: Cell::new(None),
+            problem: RefCell::new(None),
         })
     }
 
@@ -113,7 +122,7 @@ impl WorldState {
         host: impl FnOnce(HostId) -> HostState,
         name: &str,
     ) -> Rc<HostState> {
-        let id = self.network().add_host(name);
+        let (id, _) = self.network().add_host(name);
         self.run.context.name_host(id.0, || name.to_owned());
         let host = Rc::new(host(id));
         self.hosts.borrow_mut().push(host.clone());
@@ -198,7 +207,11 @@ impl WorldState {
             [host] => host,
             hosts => &hosts[choose(hosts.len())],
         };
-        host.turn(self)?;
+        let turned = host.turn(self);
+        if let Some(panicked) = panics::take() {
+            return Err(panicked.into());
+        }
+        turned?;
         self.count_step();
         Ok(true)
     }
@@ -334,9 +347,9 @@ impl World {
     ///
     /// Fails if a host panics or returns an error, if a host waits for an event that can't come (a
     /// deadlock), or if the program has not finished after a day.
-    pub fn run(&self) -> Result<(), String> {
+    pub fn run(&self) -> Result<Report, Failure> {
         let end = self.state.now().saturating_add(LONGEST.as_nanos() as u64);
-        self.state.run_until(end, true).map_err(|it| it.to_string())
+        self.run_to(end, true)
     }
 
     /// Runs for a time. The hosts go on in the next call.
@@ -344,11 +357,34 @@ impl World {
     /// # Errors
     ///
     /// Fails as [`run`](World::run) does, except that a program may be unfinished at the end.
-    pub fn run_for(&self, duration: Duration) -> Result<(), String> {
+    pub fn run_for(&self, duration: Duration) -> Result<Report, Failure> {
         let end = self.state.now().saturating_add(nanos(duration));
-        self.state
-            .run_until(end, false)
-            .map_err(|it| it.to_string())
+        self.run_to(end, false)
+    }
+
+    fn run_to(&self, end: u64, may_finish: bool) -> Result<Report, Failure> {
+        let run = &self.state.run;
+        let result = panics::catch_outermost(|| self.state.run_until(end, may_finish));
+        match result.unwrap_or_else(|panicked| Err(panicked.into())) {
+            Ok(()) => Ok(Report::of(run)),
+            Err(problem) => {
+                *self.state.problem.borrow_mut() = Some(problem.clone());
+                let seed = run.choices.seed();
+                let command = format!("World::new({seed})");
+                Err(Failure::of(run, problem, command))
+            }
+        }
+    }
+
+    /// Runs the program that `setup` has prepared, unless it has run it, and returns how it failed.
+    pub(super) fn complete(&self, setup: impl FnOnce(&World)) -> Result<(), Problem> {
+        let prepared = catch_unwind(AssertUnwindSafe(|| setup(self)));
+        if let Some(problem) = self.state.problem.take() {
+            return Err(problem); // the panic of an `unwrap` would hide it
+        }
+        prepared.unwrap_or_else(|payload| resume_unwind(payload));
+        let end = self.state.now().saturating_add(LONGEST.as_nanos() as u64);
+        self.state.run_until(end, true)
     }
 
     /// Returns the time since the start of the world.
@@ -380,11 +416,7 @@ impl World {
     ///
     /// Panics if there is no host of a name.
     pub fn link(&self, from: &str, to: &str) -> Link {
-        Link {
-            world: Rc::downgrade(&self.state),
-            from: self.id(from),
-            to: self.id(to),
-        }
+        Link::new(&self.state, self.id(from), self.id(to))
     }
 
     fn id(&self, name: &str) -> HostId {
