@@ -111,7 +111,7 @@ pub mod signal;
 #[cfg(feature = "hyper")]
 pub mod hyper;
 pub mod workers;
-#[cfg(feature = "sim")]
+#[cfg(all(feature = "sim", target_os = "linux", not(windlass_portable)))]
 pub mod sim;
 #[cfg(feature = "tracing")]
 pub mod tracing;

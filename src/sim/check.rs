@@ -1,5 +1,6 @@
 //! Runs a program with many seeds, and shrinks and explains the first failure.
 
+use std::any::type_name;
 use std::fs;
 use std::io;
 use std::panic::resume_unwind;
@@ -21,6 +22,7 @@ use super::run::{Plan, Run};
 use super::shrink::shrink;
 use super::time_limit::TimeLimit;
 use super::trace::{EventKind, Watch};
+use super::world::World;
 use crate::io::write_stderr;
 
 /// How many seeds at the start run twice, and the distance of the others that do.
@@ -82,17 +84,89 @@ fn default_folder() -> PathBuf {
     target.unwrap_or(Path::new("target")).join("sim")
 }
 
-/// Runs a program once, with the bytes of a fuzzer as decisions.
+/// Runs a program in a world for each seed. `setup` adds the hosts, and may plan what happens to
+/// them. It may run the world, too. Otherwise [`World::run`] follows.
+///
+/// A failure is shrunk to the decisions that matter and printed as a story. The last line of the
+/// output is the command that replays it: `WINDLASS_SIM` is a seed, or the file of a shrunk run.
+///
+/// The first seeds, and each 16th from then on, run twice. The program is nondeterministic if these
+/// runs differ, which fails the check.
 ///
 /// # Panics
 ///
-/// As [`check`].
-pub(super) fn check_bytes(type_name: &str, bytes: &[u8], program: Program<'_>) {
+/// Panics if a run fails.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use windlass::net::UdpSocket;
+/// use windlass::sim;
+/// use windlass::time::timeout;
+///
+/// sim::check(0..100, |world| {
+///     world.host("server", || async {
+///         let socket = UdpSocket::bind("0.0.0.0:53").await?;
+///         let mut buf = [0; 512];
+///         loop {
+///             let (len, from) = socket.recv_from(&mut buf).await?;
+///             socket.send_to(&buf[..len], from).await?;
+///         }
+///         #[allow(unreachable_code)]
+///         std::io::Result::Ok(())
+///     });
+///     world.host("client", || async {
+///         let socket = UdpSocket::bind("0.0.0.0:0").await?;
+///         loop {
+///             socket.send_to(b"ahoy", "server:53").await?;
+///             let mut buf = [0; 512];
+///             let answer = timeout(Duration::from_secs(1), socket.recv(&mut buf)).await;
+///             if answer.is_ok() {
+///                 return std::io::Result::Ok(()); // a datagram may be lost
+///             }
+///         }
+///     });
+/// });
+/// ```
+pub fn check<S: Fn(&World)>(seeds: impl IntoIterator<Item = u64>, setup: S) {
+    check_program(type_name::<S>(), seeds, &|run| {
+        World::with(run.clone()).complete(&setup)
+    });
+}
+
+/// Runs a program in a world once, with the bytes of a fuzzer as its decisions. One byte after
+/// another determines a decision, and zero is the benign one. After the last byte, all are benign.
+///
+/// A failure is shrunk and saved as in [`check`].
+///
+/// # Panics
+///
+/// Panics if the run fails.
+///
+/// # Examples
+///
+/// ```
+/// use std::time::Duration;
+/// use windlass::{sim, time::sleep};
+///
+/// // The body of a fuzz target.
+/// fn run(bytes: &[u8]) {
+///     sim::check_bytes(bytes, |world| {
+///         world.host("sleeper", || sleep(Duration::from_secs(1)));
+///     });
+/// }
+///
+/// run(&[0, 3, 1, 0, 7]);
+/// ```
+pub fn check_bytes<S: Fn(&World)>(bytes: &[u8], setup: S) {
     let plan = Plan::Explore {
         seed: 0,
         explorer: Explorer::Bytes(bytes.into()),
     };
-    run_check(type_name, &mut [plan].into_iter(), program);
+    run_check(type_name::<S>(), &mut [plan].into_iter(), &|run| {
+        World::with(run.clone()).complete(&setup)
+    });
 }
 
 /// Runs a program with each seed, or with what `WINDLASS_SIM` selects. `type_name` is the type of a
@@ -101,7 +175,11 @@ pub(super) fn check_bytes(type_name: &str, bytes: &[u8], program: Program<'_>) {
 /// # Panics
 ///
 /// If a run fails. The text of the failure is printed and is the payload.
-pub(super) fn check(type_name: &str, seeds: impl IntoIterator<Item = u64>, program: Program<'_>) {
+pub(super) fn check_program(
+    type_name: &str,
+    seeds: impl IntoIterator<Item = u64>,
+    program: Program<'_>,
+) {
     let mut plans = seeds.into_iter().map(Plan::of_seed);
     run_check(type_name, &mut plans, program);
 }
@@ -248,12 +326,7 @@ impl Checker<'_> {
             limit.stop();
         }
         self.last_line.stop();
-        let result = result.unwrap_or_else(|panicked| {
-            Err(Problem::Panic {
-                message: panicked.message,
-                place: panicked.place,
-            })
-        });
+        let result = result.unwrap_or_else(|panicked| Err(panicked.into()));
         let problem = result.err();
         let number = problem.as_ref().map_or(0, Problem::number);
         let context = &run.context;
@@ -268,7 +341,7 @@ impl Checker<'_> {
             return Ok(attempt);
         };
         let seed = plan.seed();
-        let text = format!("a run of seed {seed} failed with a {problem}\n");
+        let text = format!("the run of seed {seed} failed: {problem}\n");
         if self.settings.selection.is_some() {
             // The process may end while the list is shrunk. libtest loses captured output then.
             let _ = write_stderr(text.as_bytes());
@@ -279,7 +352,7 @@ impl Checker<'_> {
         let again = self.attempt(&replay, Watch::NOTHING, true, false);
         if !attempt.equals(&again) {
             let mut failure = self.nondeterminism(plan, &replay, again);
-            failure.note(format!("a run failed with a {problem}"));
+            failure.note(format!("a run failed: {problem}"));
             return Err(failure);
         }
         Err(self.shrunk(&attempt.run, problem, list))

@@ -7,7 +7,7 @@ use std::process::Command as Process;
 use std::rc::Rc;
 use std::time::Duration;
 
-use super::check::{Settings, check, find_failure};
+use super::check::{Settings, check_program, find_failure};
 use super::choices::Site;
 use super::command::Command;
 use super::explore::Explorer;
@@ -97,7 +97,7 @@ fn a_failure_is_shrunk_explained_and_replayed() {
             "{text}"
         );
     }
-    assert!(text.starts_with("the simulation failed with a panic at src/sim/check_tests.rs:"));
+    assert!(text.starts_with("the simulation failed: panic at src/sim/check_tests.rs:"));
     assert!(text.contains(": 3 writes are lost\n"), "{text}");
     let test = "sim::check_tests::a_failure_is_shrunk_explained_and_replayed -- --exact";
     assert!(text.ends_with(&format!(".txt cargo test {test}")), "{text}");
@@ -294,7 +294,7 @@ fn end(run: &Rc<Run>, how: &str) -> Result<(), Problem> {
 #[test]
 fn the_command_is_the_last_line_however_a_process_ends() {
     if let Ok(how) = std::env::var(CHILD) {
-        return check("", 40..50, &|run| end(run, &how));
+        return check_program("", 40..50, &|run| end(run, &how));
     }
     let name = "sim::check_tests::the_command_is_the_last_line_however_a_process_ends";
     let folder = settings("ends").folder;

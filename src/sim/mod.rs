@@ -3,13 +3,20 @@
 // Until the world uses them.
 #![allow(dead_code)]
 
+mod block_on;
 mod check;
 mod choices;
+mod clock;
 mod command;
 mod compare;
 mod context;
+mod descriptors;
 mod explore;
+mod host;
 mod last_line;
+mod link;
+mod net;
+mod outcome;
 mod panics;
 mod problem;
 mod replay;
@@ -17,10 +24,18 @@ mod report;
 mod run;
 mod shrink;
 mod site;
+mod system;
 mod time_limit;
 mod trace;
+mod world;
 
+pub use block_on::block_on;
+pub use check::{check, check_bytes};
+pub use host::Host;
+pub use link::Link;
+pub use outcome::Outcome;
 pub use report::{Failure, FailureKind, Report};
+pub use world::World;
 
 #[cfg(test)]
 mod check_tests;

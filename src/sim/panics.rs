@@ -58,6 +58,25 @@ pub(super) fn catch<R>(is_quiet: bool, function: impl FnOnce() -> R) -> Result<R
     })
 }
 
+/// As [`catch`], unless a call of it is on the stack. Then the panic propagates to that.
+pub(super) fn catch_outermost<R>(function: impl FnOnce() -> R) -> Result<R, Panicked> {
+    let is_caught = CATCHING.with(|catching| catching.borrow().is_some());
+    match is_caught {
+        true => Ok(function()),
+        false => catch(false, function),
+    }
+}
+
+/// Returns the oldest panic of the run of this thread that was not taken, and forgets it.
+pub(super) fn take() -> Option<Panicked> {
+    let mut catching = CATCHING.take();
+    let first = catching
+        .as_mut()
+        .and_then(|catching| catching.panics.pop_front());
+    CATCHING.set(catching);
+    first
+}
+
 fn install_hook() {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {

@@ -3,6 +3,7 @@
 use std::fmt::{self, Write};
 
 use super::compare::Difference;
+use super::panics::Panicked;
 
 /// Why a run failed.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -13,12 +14,20 @@ pub(super) enum Problem {
         /// The file, line and column.
         place: Option<String>,
     },
+    /// The future of a host has returned an error.
+    Error { host: String, error: String },
     /// No task is ready and no timer is set. The lines name the tasks and their waits.
     Deadlock { waits: Vec<String> },
     /// The program has not finished within a limit, for example after the last fault.
     NoProgress { limit: String, waits: Vec<String> },
     /// Two runs with the same decisions differ.
     Nondeterminism(Difference),
+}
+
+impl From<Panicked> for Problem {
+    fn from(Panicked { message, place }: Panicked) -> Problem {
+        Problem::Panic { message, place }
+    }
 }
 
 impl Problem {
@@ -33,6 +42,7 @@ impl Problem {
                     place: other_place,
                 },
             ) => place == other_place && (place.is_some() || message == other),
+            (Problem::Error { host, .. }, Problem::Error { host: other, .. }) => host == other,
             (Problem::Deadlock { .. }, Problem::Deadlock { .. })
             | (Problem::NoProgress { .. }, Problem::NoProgress { .. })
             | (Problem::Nondeterminism(_), Problem::Nondeterminism(_)) => true,
@@ -47,6 +57,7 @@ impl Problem {
             Problem::Deadlock { .. } => 2,
             Problem::NoProgress { .. } => 3,
             Problem::Nondeterminism(_) => 4,
+            Problem::Error { .. } => 5,
         }
     }
 }
@@ -63,6 +74,7 @@ impl fmt::Display for Problem {
                 f.write_char(if is_short { ' ' } else { '\n' })?;
                 f.write_str(message.trim_end())
             }
+            Problem::Error { host, error } => write!(f, "error of host `{host}`: {error}"),
             Problem::Deadlock { waits } => {
                 f.write_str("deadlock: no task is ready, and no timer is set")?;
                 write_waits(f, waits)

@@ -84,6 +84,8 @@ impl fmt::Display for Report {
 pub enum FailureKind {
     /// The program or an assertion panicked.
     Panic,
+    /// The future of a host returned an error.
+    Error,
     /// No task was ready, and no timer was set.
     Deadlock,
     /// The program did not finish within a limit of virtual time or steps.
@@ -135,6 +137,7 @@ impl Failure {
     pub fn kind(&self) -> FailureKind {
         match self.inner.problem {
             Problem::Panic { .. } => FailureKind::Panic,
+            Problem::Error { .. } => FailureKind::Error,
             Problem::Deadlock { .. } => FailureKind::Deadlock,
             Problem::NoProgress { .. } => FailureKind::NoProgress,
             Problem::Nondeterminism(_) => FailureKind::Nondeterminism,
@@ -161,7 +164,7 @@ impl fmt::Display for Failure {
             notes,
             command,
         } = &*self.inner;
-        writeln!(f, "the simulation failed with a {problem}")?;
+        writeln!(f, "the simulation failed: {problem}")?;
         writeln!(f, "run: {report}")?;
         match story.len() {
             0 => writeln!(f, "story: the plain run, in which each decision is benign")?,

@@ -11,7 +11,7 @@ use super::trace::{Trace, Watch};
 #[derive(Debug)]
 pub(super) struct Run {
     pub(super) context: Rc<Context>,
-    pub(super) choices: Choices,
+    pub(super) choices: Rc<Choices>,
     pub(super) trace: Trace,
     explorer: Option<Explorer>,
 }
@@ -56,7 +56,7 @@ impl Run {
         };
         Rc::new(Run {
             context,
-            choices,
+            choices: Rc::new(choices),
             trace,
             explorer,
         })

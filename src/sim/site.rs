@@ -44,6 +44,18 @@ sites! {
     Loss => Loss,
     /// How many bytes a read or write transfers.
     Transfer => Transfer,
+    /// Whether a packet arrives twice.
+    Duplicate => Loss,
+    /// Whether a packet arrives after later ones.
+    Reorder => Loss,
+    /// Whether an event reports a socket ready that is not.
+    Spurious => Transfer,
+    /// Whether a system call is interrupted.
+    Interrupt => Transfer,
+    /// Whether the system refuses a descriptor.
+    Descriptor => Shortage,
+    /// Whether a socket has small buffers.
+    Buffer => Shortage,
 }
 
 /// A family of faults. A run of the swarm explorer has about half of them. As with sites, a new
