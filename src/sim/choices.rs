@@ -23,6 +23,24 @@ pub(super) enum Site {
     Loss,
     /// How many bytes a read or write transfers.
     Transfer,
+    /// How much longer than its least duration an operation on a file takes.
+    DiskLatency,
+    /// How long an operation on a file stalls.
+    DiskStall,
+    /// Whether a read of a file fails.
+    DiskRead,
+    /// Whether a sync of a file fails.
+    DiskSync,
+    /// By how many bytes a transfer of a file is shorter.
+    DiskTransfer,
+    /// Whether a cancelled operation on a file happens nonetheless.
+    DiskCancel,
+    /// Whether a crash keeps all changes that were not synced, none, or some.
+    DiskCrash,
+    /// How much of one change is lost.
+    DiskLoss,
+    /// The sectors of a page that a torn write leaves as they were.
+    DiskTear,
 }
 
 /// The decisions of one run.
