@@ -10,7 +10,7 @@ use std::rc::Rc;
 
 use super::Choose;
 use super::contents::{Contents, PAGE, Page, SECTOR, page_of, start_of};
-use crate::sim::choices::Site;
+use crate::sim::site::Site;
 
 /// How many states of a page may survive a crash. Older ones than these are forgotten.
 const MAX_STATES: usize = 8;

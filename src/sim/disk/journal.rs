@@ -10,7 +10,7 @@ use std::ffi::OsString;
 use super::Choose;
 use super::file_data::Loss;
 use super::inode::Ino;
-use crate::sim::choices::Site;
+use crate::sim::site::Site;
 
 /// The number of changes that may wait for a sync. The system writes older ones to the disk.
 const MAX_WAITING: usize = 1024;

@@ -35,7 +35,7 @@ pub(crate) use faults::{Faults, Latency, Work};
 pub(crate) use names::{Kind, Stat};
 pub(crate) use open_file::{At, How};
 
-use super::choices::Site;
+use super::site::Site;
 use open_file::OpenFiles;
 use tree::Tree;
 

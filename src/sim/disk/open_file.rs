@@ -10,7 +10,7 @@ use super::faults::Faults;
 use super::inode::{File, Ino, Node};
 use super::names::UMASK;
 use super::tree::{Place, READ, Tree, WRITE};
-use crate::sim::choices::Site;
+use crate::sim::site::Site;
 
 /// The largest length of a file.
 const MAX_LEN: u64 = i64::MAX as u64;

@@ -9,7 +9,7 @@ use super::errno::Errno;
 use super::file_data::Loss;
 use super::inode::{Attributes, Directory, Ino, Inode, Node};
 use super::journal::{Change, Edit, Journal};
-use crate::sim::choices::Site;
+use crate::sim::site::Site;
 
 /// The inode of `/`.
 pub(super) const ROOT: Ino = 2;
