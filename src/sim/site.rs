@@ -56,6 +56,24 @@ sites! {
     Descriptor => Shortage,
     /// Whether a socket has small buffers.
     Buffer => Shortage,
+    /// How much longer than its least duration an operation on a file takes.
+    DiskLatency => Delay,
+    /// How long an operation on a file stalls.
+    DiskStall => Delay,
+    /// Whether a read of a file fails.
+    DiskRead => Disk,
+    /// Whether a sync of a file fails.
+    DiskSync => Disk,
+    /// By how many bytes a transfer of a file is shorter.
+    DiskTransfer => Transfer,
+    /// Whether a cancelled operation on a file happens nonetheless.
+    DiskCancel => Order,
+    /// Whether a crash keeps all changes that were not synced, none, or some.
+    DiskCrash => Crash,
+    /// How much of one change is lost.
+    DiskLoss => Crash,
+    /// The sectors of a page that a torn write leaves as they were.
+    DiskTear => Crash,
 }
 
 /// A family of faults. A run of the swarm explorer has about half of them. As with sites, a new
