@@ -137,3 +137,17 @@ fn each_seed_has_its_own_hash_and_keeps_it() {
 fn an_echo_survives_all_faults() {
     sim::check(0..200, add_echo);
 }
+
+#[test]
+fn blocking_closures_and_files_take_virtual_time() {
+    sim::block_on(async {
+        let start = now();
+        let sum = windlass::spawn_blocking(|| 20 + 22).await;
+        assert_eq!(sum, 42);
+        assert!(now() > start);
+        windlass::fs::write("/tmp/a", b"ahoy").await.unwrap();
+        assert_eq!(windlass::fs::read("/tmp/a").await.unwrap(), b"ahoy");
+        assert!(now() - start < Duration::from_secs(1));
+    });
+    assert!(!std::path::Path::new("/tmp/a").exists());
+}

@@ -68,6 +68,19 @@ impl Host {
         self.run(Work::Names, OTHER, |happens, _| happens.then(work))
     }
 
+    /// Runs a closure of a pool, after a time.
+    #[cold]
+    pub(crate) fn run_closure(self, closure: impl FnOnce() + 'static) {
+        let job = Job {
+            crashes: self.0.crashes(),
+            listed: OTHER,
+            waker: Box::new(|| None), // the pool lists the closure
+            run: Box::new(|_| closure()),
+            disk: self.0,
+        };
+        InFlight::add(job, Work::Closure);
+    }
+
     /// Runs a closure that uses an open file.
     #[cold]
     pub(crate) fn spawn_on<T: 'static>(
@@ -393,7 +406,9 @@ pub(super) fn copy(disk: &Disk, from: &Path, to: &Path) -> io::Result<u64> {
             ..How::default()
         };
         let to = disk.open(to, write)?;
-        let mut copied = disk.set_permissions_open(to, metadata.permissions).map(|()| 0);
+        let mut copied = disk
+            .set_permissions_open(to, metadata.permissions)
+            .map(|()| 0);
         let mut buffer = vec![0; PART];
         while let Ok(n) = &mut copied {
             match disk.read(from, &mut buffer, At::Position) {

@@ -14,6 +14,8 @@ use windlass_executor::{Observer, TaskId};
 use windlass_reactor::system;
 
 use super::clock::Clock;
+use super::current;
+use super::disk::Disk;
 use super::net::HostId;
 use super::outcome::Outcome;
 use super::problem::Problem;
@@ -117,6 +119,7 @@ pub(super) struct HostState {
     life: RefCell<Option<Life>>,
     is_started: Cell<bool>,
     drift: Cell<i32>,
+    pub(super) disk: Rc<Disk>,
 }
 
 /// A host from its start to its end.
@@ -125,6 +128,7 @@ pub(super) struct Life {
     /// The program.
     main: Option<Task<Option<String>>>,
     pub(super) system: Rc<HostSystem>,
+    disk: Rc<Disk>,
     reactor: system::Host,
     /// A task was woken outside of the turns of this host.
     woken: Arc<AtomicBool>,
@@ -134,14 +138,14 @@ pub(super) struct Life {
 
 impl Life {
     /// Creates a runtime on a host.
-    pub(super) fn start(world: &Rc<WorldState>, id: HostId, drift: i32) -> Life {
+    pub(super) fn start(world: &Rc<WorldState>, id: HostId, drift: i32, disk: Rc<Disk>) -> Life {
         let now = world.now();
         let clock = Clock::new(now).with_drift(now, drift);
         let system = Rc::new(HostSystem::new(world, id, clock));
         let reactor = system::Host::new(system.clone());
         let woken = Arc::new(AtomicBool::new(false));
         let runtime = {
-            let _entered = reactor.enter();
+            let _entered = (reactor.enter(), current::enter(disk.clone()));
             let woken = woken.clone();
             let builder = Runtime::builder().on_wake(move || woken.store(true, Relaxed));
             builder
@@ -158,6 +162,7 @@ impl Life {
             runtime: Some(runtime),
             main: None,
             system,
+            disk,
             reactor,
             woken,
             next_turn: Cell::new(Some(now)),
@@ -166,7 +171,7 @@ impl Life {
 
     /// Calls a function in the host.
     pub(super) fn inside<R>(&self, call: impl FnOnce(&Runtime) -> R) -> R {
-        let _entered = self.reactor.enter();
+        let _entered = (self.reactor.enter(), current::enter(self.disk.clone()));
         call(
             self.runtime
                 .as_ref()
@@ -183,7 +188,7 @@ impl Life {
 
 impl Drop for Life {
     fn drop(&mut self) {
-        let _entered = self.reactor.enter();
+        let _entered = (self.reactor.enter(), current::enter(self.disk.clone()));
         if let Some(main) = self.main.take() {
             main.detach();
         }
@@ -192,7 +197,12 @@ impl Drop for Life {
 }
 
 impl HostState {
-    pub(super) fn new<F, T>(id: HostId, name: &str, program: impl Fn() -> F + 'static) -> HostState
+    pub(super) fn new<F, T>(
+        id: HostId,
+        name: &str,
+        disk: Rc<Disk>,
+        program: impl Fn() -> F + 'static,
+    ) -> HostState
     where
         F: Future<Output = T> + 'static,
         T: Outcome,
@@ -208,13 +218,14 @@ impl HostState {
             life: RefCell::new(None),
             is_started: Cell::new(false),
             drift: Cell::new(0),
+            disk,
         }
     }
 
     fn start(&self, world: &Rc<WorldState>) {
         self.is_started.set(true);
         world.record(self.id, EventKind::Host, 1, 0);
-        let mut life = Life::start(world, self.id, self.drift.get());
+        let mut life = Life::start(world, self.id, self.drift.get(), self.disk.clone());
         let main = life.inside(|runtime| runtime.spawn((self.program)()));
         life.main = Some(main.named(self.name.as_str()));
         *self.life.borrow_mut() = Some(life);
@@ -298,6 +309,7 @@ impl HostState {
     fn crash(&self, world: &Rc<WorldState>) {
         world.record(self.id, EventKind::Host, 3, 0);
         world.network().crash(self.id);
+        self.disk.crash();
         self.is_started.set(true);
         self.end();
     }
