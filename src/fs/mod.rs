@@ -94,7 +94,10 @@ mod files;
 mod ring;
 
 // Operations of a simulated host.
-#[cfg_attr(not(all(feature = "sim", target_os = "linux", not(windlass_portable))), path = "no_simulation.rs")]
+#[cfg_attr(
+    not(all(feature = "sim", target_os = "linux", not(windlass_portable))),
+    path = "no_simulation.rs"
+)]
 pub(crate) mod simulation;
 
 pub use file::File;

@@ -447,3 +447,7 @@ pub(super) fn bits_of(permissions: &Permissions) -> u32 {
         false => 0o644,
     }
 }
+
+#[cfg(all(test, unix))]
+#[path = "simulation_tests.rs"]
+mod tests;
