@@ -32,7 +32,13 @@ mod udp;
 mod unix;
 mod wire;
 #[cfg(test)]
+mod tcp_tests;
+#[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod udp_tests;
+#[cfg(test)]
+mod unix_tests;
 
 pub(crate) use address::{Address, Family, HostId, Kind, UnixName};
 pub(crate) use faults::Faults;

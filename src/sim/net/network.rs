@@ -235,6 +235,12 @@ impl Network {
         }
     }
 
+    /// How many sockets exist, closed ones that still send included.
+    #[cfg(test)]
+    pub(super) fn sockets_in_use(&self) -> usize {
+        self.sockets.numbers().len()
+    }
+
     // Events.
 
     /// Registers a socket with its host's poller, for reading and perhaps for writing. If the socket
