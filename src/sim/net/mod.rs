@@ -6,8 +6,8 @@
 //!
 //! These parts of a real network are left out:
 //!
-//! - Congestion control, Nagle's algorithm, delayed acknowledgements and selective ones. A receiver
-//!   reports its first hole instead. One window limits the bytes in flight, which is the receiver's.
+//! - Congestion control, Nagle's algorithm and selective acknowledgements. A receiver reports its
+//!   first hole instead. One window limits the bytes in flight, which is the receiver's.
 //! - `TIME_WAIT`. The end that closes last has the port again at once, and a lost last
 //!   acknowledgement has no effect.
 //! - Simultaneous connects, urgent data, fragments, multicast and `SO_REUSEPORT`.

@@ -681,7 +681,7 @@ fn log(seed: u64) -> String {
                 .unwrap();
             sockets.push(socket);
         }
-        for socket in sockets[2..].to_vec() {
+        for &socket in &sockets[2..] {
             let received = script.receive(socket, 700).map_err(|e| e.to_string());
             writeln!(log, "{received:?} {:?}", script.net.next_event()).unwrap();
         }
