@@ -213,7 +213,9 @@ fn permissions_of(stat: &Stat) -> Permissions {
 fn permissions_of(stat: &Stat) -> Permissions {
     const WRITE: u32 = 0o200;
     let real = std::fs::metadata(std::env::temp_dir());
-    let mut permissions = real.expect("the system has a temporary directory").permissions();
+    let mut permissions = real
+        .expect("the system has a temporary directory")
+        .permissions();
     permissions.set_readonly(stat.permissions & WRITE == 0);
     permissions
 }

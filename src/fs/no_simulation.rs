@@ -36,11 +36,7 @@ impl Host {
         match self {}
     }
 
-    pub(crate) fn spawn_on<T>(
-        self,
-        _: OperationGuard,
-        _: impl FnOnce(&Handle) -> T,
-    ) -> Task<T> {
+    pub(crate) fn spawn_on<T>(self, _: OperationGuard, _: impl FnOnce(&Handle) -> T) -> Task<T> {
         match self {}
     }
 

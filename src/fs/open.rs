@@ -12,8 +12,8 @@ use std::task::Poll;
 
 use super::OpenOptions;
 use super::cached::{self, Known};
-use super::names::from_here;
 use super::handle::Handle;
+use super::names::from_here;
 use super::operation::{Opening, Operation, has_ring, on_pool, on_pool_with_paths, start};
 use super::platform;
 use super::simulation::is_simulated;

@@ -393,7 +393,9 @@ pub(super) fn copy(disk: &Disk, from: &Path, to: &Path) -> io::Result<u64> {
             ..How::default()
         };
         let to = disk.open(to, write)?;
-        let mut copied = disk.set_permissions_open(to, metadata.permissions).map(|()| 0);
+        let mut copied = disk
+            .set_permissions_open(to, metadata.permissions)
+            .map(|()| 0);
         let mut buffer = vec![0; PART];
         while let Ok(n) = &mut copied {
             match disk.read(from, &mut buffer, At::Position) {

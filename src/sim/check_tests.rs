@@ -32,8 +32,9 @@ fn rounds(run: &Run) -> Vec<u64> {
         run.context.set_now(now);
         run.context.set_task(2);
         if run.choices.choose(1, Site::Task, 8, 3) > 0 {
-            run.choices
-                .explain(|| format!("another task runs first in round {round}"));
+            run.choices.explain(Site::Task, |_| {
+                format!("another task runs first in round {round}")
+            });
             found.push(round);
         }
         run.trace

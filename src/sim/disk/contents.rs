@@ -52,7 +52,9 @@ impl Contents {
     /// buffer at the end of the file only.
     pub(super) fn read(&self, buffer: &mut [u8], offset: u64) -> usize {
         let left = self.len.saturating_sub(offset);
-        let bytes = buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+        let bytes = buffer
+            .len()
+            .min(usize::try_from(left).unwrap_or(usize::MAX));
         let mut done = 0;
         while done < bytes {
             let at = offset + done as u64;
@@ -141,6 +143,9 @@ mod tests {
         contents.write_in_page(b"old", 0);
         let kept = contents.clone();
         contents.write_in_page(b"new", 0);
-        assert_eq!((all(&kept), all(&contents)), (b"old".to_vec(), b"new".to_vec()));
+        assert_eq!(
+            (all(&kept), all(&contents)),
+            (b"old".to_vec(), b"new".to_vec())
+        );
     }
 }

@@ -121,7 +121,9 @@ impl FileData {
         self.write_back(|page| !failed.contains(&page));
         // ext4 and XFS keep the data in memory. btrfs drops it, as all do under memory pressure.
         if choose(Site::DiskLoss, 2, 2) != 0 {
-            failed.iter().for_each(|page| self.live.copy_page(*page, &self.durable));
+            failed
+                .iter()
+                .for_each(|page| self.live.copy_page(*page, &self.durable));
         }
         true
     }
@@ -166,7 +168,9 @@ impl FileData {
             if lost < states.len() {
                 let state = states[states.len() - 1 - lost];
                 let torn = choose(Site::DiskTear, 2, 1 << (PAGE / SECTOR));
-                kept.entry(state.cuts).or_default().push((*page, state, torn));
+                kept.entry(state.cuts)
+                    .or_default()
+                    .push((*page, state, torn));
             }
         }
         for cut in 0..=cuts {
@@ -183,7 +187,10 @@ impl FileData {
 /// Writes a page of which some sectors stay as they were. The lowest bit is that of the first.
 fn tear(disk: &mut Contents, page: u64, state: &State, torn: u32) {
     let mut data = *state.page;
-    let written = state.len.saturating_sub(start_of(page)).div_ceil(SECTOR as u64);
+    let written = state
+        .len
+        .saturating_sub(start_of(page))
+        .div_ceil(SECTOR as u64);
     let mut end = 0;
     for (sector, new) in data.chunks_mut(SECTOR).enumerate().take(written as usize) {
         if torn & (1 << sector) == 0 {

@@ -48,7 +48,8 @@ struct Names {
 impl Names {
     fn add(&mut self, change: &Change) {
         let edits = change.edits.iter();
-        self.names.extend(edits.map(|it| (it.directory, it.name.clone())));
+        self.names
+            .extend(edits.map(|it| (it.directory, it.name.clone())));
         self.moves_directory |= change.moves_directory;
     }
 

@@ -47,7 +47,11 @@ impl Tree {
                 let directories = below.filter(|it| self.get(**it).is_directory()).count();
                 (Kind::Directory, 2 + directories as u64, 4096)
             }
-            Node::Link(to) => (Kind::Link, u64::from(inode.names), to.as_os_str().len() as u64),
+            Node::Link(to) => (
+                Kind::Link,
+                u64::from(inode.names),
+                to.as_os_str().len() as u64,
+            ),
         };
         let Attributes {
             permissions,

@@ -127,7 +127,10 @@ impl OpenFiles {
             Node::File(file) => file.data.live(),
             _ => return Err(Errno::IsDirectory),
         };
-        let left = contents.len().saturating_sub(offset).min(buffer.len() as u64);
+        let left = contents
+            .len()
+            .saturating_sub(offset)
+            .min(buffer.len() as u64);
         let (faults, choose) = faults;
         if left > 0 && happens(faults.read_errors, Site::DiskRead, choose) {
             return Err(Errno::Io);

@@ -62,14 +62,20 @@ fn benign(faults: Faults) -> Rc<Disk> {
 /// Opens and writes a file.
 fn write(disk: &Disk, at: &str, data: &[u8], offset: u64) -> u64 {
     let file = disk.open(path(at), WRITE).unwrap();
-    assert_eq!(disk.write(file, data, At::Offset(offset)).unwrap(), data.len());
+    assert_eq!(
+        disk.write(file, data, At::Offset(offset)).unwrap(),
+        data.len()
+    );
     file
 }
 
 fn contents(disk: &Disk, at: &str) -> Option<Vec<u8>> {
     let file = disk.open(path(at), READ).ok()?;
     let mut bytes = vec![0; disk.stat_open(file).unwrap().len as usize];
-    assert_eq!(disk.read(file, &mut bytes, At::Offset(0)).unwrap(), bytes.len());
+    assert_eq!(
+        disk.read(file, &mut bytes, At::Offset(0)).unwrap(),
+        bytes.len()
+    );
     disk.close(file);
     Some(bytes)
 }
@@ -101,7 +107,8 @@ fn a_crash_leaves_each_subset_of_the_pages_written() {
         let disk = seeded(seed, Faults::default());
         let file = durable(&disk, "/a", &[b'0'; 3 * PAGE]);
         for page in 0..3 {
-            disk.write(file, &[b'1'; PAGE], At::Offset(page * PAGE as u64)).unwrap();
+            disk.write(file, &[b'1'; PAGE], At::Offset(page * PAGE as u64))
+                .unwrap();
         }
         disk.crash();
         let after = contents(&disk, "/a").unwrap();
@@ -128,7 +135,10 @@ fn a_torn_page_mixes_whole_sectors() {
         disk.crash();
         let after = contents(&disk, "/a").unwrap();
         let sectors = after.chunks(512).map(|sector| {
-            assert!(sector.iter().all(|byte| *byte == sector[0]), "torn within a sector");
+            assert!(
+                sector.iter().all(|byte| *byte == sector[0]),
+                "torn within a sector"
+            );
             char::from(sector[0])
         });
         torn.insert(sectors.collect::<String>());
@@ -161,7 +171,8 @@ fn synced_data_survives_every_crash() {
     for seed in 0..1_000 {
         let disk = seeded(seed, Faults::default());
         let file = durable(&disk, "/a", &[b'0'; 2 * PAGE]);
-        disk.write(file, &[b'1'; 100], At::Offset(PAGE as u64 - 50)).unwrap();
+        disk.write(file, &[b'1'; 100], At::Offset(PAGE as u64 - 50))
+            .unwrap();
         disk.set_len(file, PAGE as u64 + 20).unwrap();
         disk.sync(file, true).unwrap();
         disk.crash();
@@ -208,7 +219,11 @@ fn a_rename_is_atomic_and_may_be_undone_until_a_directory_sync() {
         }
     }
     let all = [(false, "new", 1), (false, "old", 2), (true, "new", 1)];
-    assert_eq!(outcomes, all.map(|(is_synced, text, n)| (is_synced, text.to_owned(), n)).into());
+    assert_eq!(
+        outcomes,
+        all.map(|(is_synced, text, n)| (is_synced, text.to_owned(), n))
+            .into()
+    );
 }
 
 #[test]
@@ -243,9 +258,15 @@ fn the_first_choice_of_a_crash_keeps_all_or_loses_all() {
         disk.crash();
         assert_eq!(contents(&disk, "/a").unwrap() == b"new", is_kept);
         assert_eq!(names(&disk).contains(&"folder".to_owned()), is_kept);
-        assert_eq!(disk.stat(path("/a"), true).unwrap().permissions == 0o600, is_kept);
+        assert_eq!(
+            disk.stat(path("/a"), true).unwrap().permissions == 0o600,
+            is_kept
+        );
         let stale = disk.write(file, b"late", At::Offset(0)).unwrap_err();
-        assert_eq!(stale.to_string(), io::Error::from(Errno::BadDescriptor).to_string());
+        assert_eq!(
+            stale.to_string(),
+            io::Error::from(Errno::BadDescriptor).to_string()
+        );
     }
 }
 
@@ -290,8 +311,14 @@ fn a_full_disk_takes_a_first_part_and_removal_makes_room() {
         ..Faults::default()
     });
     let file = disk.open(path("/a"), WRITE).unwrap();
-    assert_eq!(disk.write(file, &[1; 2 * PAGE], At::Position).unwrap(), 2 * PAGE);
-    assert_eq!(disk.write(file, &[1; 2 * PAGE], At::Position).unwrap(), PAGE);
+    assert_eq!(
+        disk.write(file, &[1; 2 * PAGE], At::Position).unwrap(),
+        2 * PAGE
+    );
+    assert_eq!(
+        disk.write(file, &[1; 2 * PAGE], At::Position).unwrap(),
+        PAGE
+    );
     let full = disk.write(file, &[1; 10], At::Position).unwrap_err();
     assert_eq!(full.kind(), ErrorKind::StorageFull);
     assert_eq!(disk.write(file, &[2; 10], At::Offset(0)).unwrap(), 10);
@@ -335,17 +362,23 @@ fn faults_happen_at_their_rate_and_never_without_one() {
 #[test]
 fn operations_take_their_latency_and_sometimes_a_stall() {
     let faults = Faults::default();
-    assert_eq!(benign(faults.clone()).latency(Work::Sync), faults.latency.sync);
+    assert_eq!(
+        benign(faults.clone()).latency(Work::Sync),
+        faults.latency.sync
+    );
     let none = Faults {
         latency: Latency::NONE,
         ..Faults::default()
     };
     let disk = seeded(1, none);
     assert!((0..100).all(|_| disk.latency(Work::Read) == 0));
-    let disk = seeded(1, Faults {
-        slow_operations: 10,
-        ..faults
-    });
+    let disk = seeded(
+        1,
+        Faults {
+            slow_operations: 10,
+            ..faults
+        },
+    );
     let all: Vec<_> = (0..1_000).map(|_| disk.latency(Work::Read)).collect();
     assert!(all.iter().all(|it| (50_000..1_000_100_000).contains(it)));
     assert!(all.iter().any(|it| *it > 900_000_000) && all.iter().any(|it| *it < 60_000));
@@ -369,7 +402,8 @@ fn permissions_of_the_owner_are_checked() {
     let disk = benign(Faults::default());
     durable(&disk, "/a", b"secret");
     disk.set_permissions(path("/a"), 0o200).unwrap();
-    let denied = |result: io::Result<u64>| result.unwrap_err().kind() == ErrorKind::PermissionDenied;
+    let denied =
+        |result: io::Result<u64>| result.unwrap_err().kind() == ErrorKind::PermissionDenied;
     assert!(denied(disk.open(path("/a"), READ)));
     disk.create_dir(path("/folder")).unwrap();
     disk.set_permissions(path("/folder"), 0o500).unwrap();
@@ -390,7 +424,8 @@ fn random_changes_and_crashes_keep_the_tree_whole() {
         let disk = seeded(seed, Faults::default());
         let random = seeded(!seed, Faults::default());
         let any = |limit| (random.choose)(Site::Task, 1, limit);
-        let at = |n: u32| PathBuf::from(["/a", "/b", "/a/c", "/b/c", "/a/c/d", "/b/c/d"][n as usize]);
+        let at =
+            |n: u32| PathBuf::from(["/a", "/b", "/a/c", "/b/c", "/a/c/d", "/b/c/d"][n as usize]);
         for _ in 0..150 {
             let (one, other) = (at(any(6)), at(any(6)));
             let _ = match any(12) {
@@ -403,7 +438,9 @@ fn random_changes_and_crashes_keep_the_tree_whole() {
                     let _ = disk.write(file, b"text", At::Offset(u64::from(any(9_000))));
                     disk.close(file);
                 }),
-                10 => disk.open(&one, READ).and_then(|it| disk.sync(it, any(2) == 0)),
+                10 => disk
+                    .open(&one, READ)
+                    .and_then(|it| disk.sync(it, any(2) == 0)),
                 _ => Ok(if any(4) == 0 {
                     disk.crash();
                 }),
@@ -419,7 +456,10 @@ fn check(disk: &Disk) {
     let (mut left, mut seen, mut used) = (vec![tree::ROOT], BTreeSet::new(), 0);
     while let Some(ino) = left.pop() {
         if !seen.insert(ino) {
-            assert!(!state.tree.get(ino).is_directory(), "a directory has two names");
+            assert!(
+                !state.tree.get(ino).is_directory(),
+                "a directory has two names"
+            );
             continue;
         }
         used += state.tree.get(ino).allocated();
@@ -432,7 +472,11 @@ fn check(disk: &Disk) {
             }
         }
     }
-    assert!(state.tree.used >= used, "{} is less than {used}", state.tree.used);
+    assert!(
+        state.tree.used >= used,
+        "{} is less than {used}",
+        state.tree.used
+    );
 }
 
 #[test]

@@ -229,8 +229,17 @@ impl Tree {
             let Some(parent) = self.get(directory).directory().map(|it| it.parent) else {
                 break;
             };
-            let entries = &self.get(parent).directory().expect("a parent is a directory").entries;
-            names.extend(entries.iter().find(|it| *it.1 == directory).map(|it| it.0.as_os_str()));
+            let entries = &self
+                .get(parent)
+                .directory()
+                .expect("a parent is a directory")
+                .entries;
+            names.extend(
+                entries
+                    .iter()
+                    .find(|it| *it.1 == directory)
+                    .map(|it| it.0.as_os_str()),
+            );
             directory = parent;
         }
         let mut path = PathBuf::from("/");
@@ -265,7 +274,9 @@ impl Tree {
     /// Changes names atomically.
     pub(super) fn change(&mut self, edits: Vec<Edit>, now: u64) {
         let moves_directory = edits.len() > 1
-            && edits.iter().any(|it| it.to.is_some_and(|to| self.get(to).is_directory()));
+            && edits
+                .iter()
+                .any(|it| it.to.is_some_and(|to| self.get(to).is_directory()));
         for edit in &edits {
             let directory = self.get_mut(edit.directory);
             directory.touch(now);
