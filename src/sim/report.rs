@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::context::Seconds;
 use super::problem::Problem;
 use super::run::Run;
+use super::site::Site;
 
 /// The most lines of a story. A failure that was not shrunk may have thousands of decisions.
 const MOST_LINES: usize = 60;
@@ -203,8 +204,12 @@ pub(super) fn story(run: &Run) -> Vec<String> {
         let host = made.choice.host;
         let task = run.context.task_name(host, made.task);
         let task = task.map_or(String::new(), |task| format!(", in task {task}"));
-        let (at, host) = (Seconds(made.at), run.context.host_name(host));
-        lines.push(format!("{at} {host}: {meaning}{task}"));
+        let at = Seconds(made.at);
+        lines.push(match made.choice.site {
+            // The decision of the world.
+            Site::Host => format!("{at} {meaning}"),
+            _ => format!("{at} {}: {meaning}{task}", run.context.host_name(host)),
+        });
     }
     lines
 }
