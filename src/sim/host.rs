@@ -11,7 +11,7 @@ use std::task::{Context, Poll, Waker};
 use std::thread::{self, ThreadId};
 use std::time::Duration;
 
-use windlass_executor::{Observer, TaskId};
+use windlass_executor::{Observer, TaskId, list_tasks};
 use windlass_reactor::system;
 
 use super::clock::Clock;
@@ -461,6 +461,30 @@ struct Polls {
     first: Cell<Option<u32>>,
 }
 
+impl Polls {
+    /// Adds the name of a task to the story, and that it was chosen.
+    #[cold]
+    fn explain(&self, task: TaskId, number: u32) {
+        let tasks = list_tasks();
+        let Some(entry) = tasks.iter().find(|entry| entry.id == task) else {
+            return;
+        };
+        let name = entry.name.as_ref().map(|name| format!("`{name}`"));
+        // The first task is the program, which the world has spawned.
+        let place = (number > 1).then(|| format!("({})", entry.spawned_at));
+        let name: Vec<_> = name.into_iter().chain(place).collect();
+        let name = name.join(" ");
+        let Run {
+            context, choices, ..
+        } = &*self.run;
+        context.name_task(self.host.0, number, || name.clone());
+        choices.explain(Site::Task, |position| {
+            let others = if position == 1 { "other" } else { "others" };
+            format!("task {name} runs before {position} {others}")
+        });
+    }
+}
+
 impl Observer for Polls {
     fn polling(&self, task: TaskId) {
         let first = self.first.get().unwrap_or(task.number());
@@ -468,6 +492,9 @@ impl Observer for Polls {
         let number = task.number().wrapping_sub(first) + 1;
         let Run { context, trace, .. } = &*self.run;
         context.set_task(number);
+        if context.keeps_names() {
+            self.explain(task, number);
+        }
         trace.record(
             context.now(),
             self.host.0,
