@@ -5,11 +5,11 @@ use std::fs::Permissions;
 use std::io;
 #[cfg(unix)]
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
-#[cfg(feature = "sim")]
+#[cfg(all(feature = "sim", target_os = "linux", not(windlass_portable)))]
 use std::time::Duration;
 use std::time::SystemTime;
 
-#[cfg(feature = "sim")]
+#[cfg(all(feature = "sim", target_os = "linux", not(windlass_portable)))]
 use crate::sim::disk::{Kind, Stat};
 
 /// The metadata of a file, a directory or a symbolic link.
@@ -33,7 +33,7 @@ pub struct Metadata(Inner);
 #[derive(Clone)]
 enum Inner {
     System(std::fs::Metadata),
-    #[cfg(feature = "sim")]
+    #[cfg(all(feature = "sim", target_os = "linux", not(windlass_portable)))]
     Simulated(Box<Stat>),
 }
 
@@ -44,7 +44,7 @@ macro_rules! method {
         pub fn $name(&self) -> $output {
             match &self.0 {
                 Inner::System(metadata) => metadata.$name().into_output(),
-                #[cfg(feature = "sim")]
+                #[cfg(all(feature = "sim", target_os = "linux", not(windlass_portable)))]
                 Inner::Simulated($stat) => $simulated,
             }
         }
@@ -68,11 +68,11 @@ impl IntoOutput<FileType> for std::fs::FileType {
     }
 }
 
-#[cfg(feature = "sim")]
+#[cfg(all(feature = "sim", target_os = "linux", not(windlass_portable)))]
 const NANOS: u64 = 1_000_000_000;
 
 /// The size of the blocks that [`Metadata::blocks`] counts (bytes).
-#[cfg(all(feature = "sim", unix))]
+#[cfg(all(feature = "sim", target_os = "linux", not(windlass_portable)))]
 const BLOCK: u64 = 512;
 
 impl Metadata {
@@ -198,30 +198,18 @@ impl Metadata {
     }
 }
 
-#[cfg(feature = "sim")]
+#[cfg(all(feature = "sim", target_os = "linux", not(windlass_portable)))]
 fn time(nanos: u64) -> SystemTime {
     SystemTime::UNIX_EPOCH + Duration::from_nanos(nanos)
 }
 
-#[cfg(all(feature = "sim", unix))]
+#[cfg(all(feature = "sim", target_os = "linux", not(windlass_portable)))]
 fn permissions_of(stat: &Stat) -> Permissions {
     std::os::unix::fs::PermissionsExt::from_mode(stat.permissions | type_bits(stat.kind))
 }
 
-/// Std has no constructor on this system, so a real directory supplies the value.
-#[cfg(all(feature = "sim", not(unix)))]
-fn permissions_of(stat: &Stat) -> Permissions {
-    const WRITE: u32 = 0o200;
-    let real = std::fs::metadata(std::env::temp_dir());
-    let mut permissions = real
-        .expect("the system has a temporary directory")
-        .permissions();
-    permissions.set_readonly(stat.permissions & WRITE == 0);
-    permissions
-}
-
 /// The bits of a mode that are the type of the file.
-#[cfg(all(feature = "sim", unix))]
+#[cfg(all(feature = "sim", target_os = "linux", not(windlass_portable)))]
 fn type_bits(kind: Kind) -> u32 {
     match kind {
         Kind::File => 0o100_000,
@@ -231,7 +219,7 @@ fn type_bits(kind: Kind) -> u32 {
 }
 
 /// The first ordinary user of most systems, or the superuser.
-#[cfg(all(feature = "sim", unix))]
+#[cfg(all(feature = "sim", target_os = "linux", not(windlass_portable)))]
 fn owner(stat: &Stat) -> u32 {
     match stat.is_superuser {
         true => 0,
@@ -245,7 +233,7 @@ impl From<std::fs::Metadata> for Metadata {
     }
 }
 
-#[cfg(feature = "sim")]
+#[cfg(all(feature = "sim", target_os = "linux", not(windlass_portable)))]
 impl From<Stat> for Metadata {
     fn from(stat: Stat) -> Metadata {
         Metadata(Inner::Simulated(Box::new(stat)))
@@ -256,7 +244,7 @@ impl fmt::Debug for Metadata {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.0 {
             Inner::System(metadata) => metadata.fmt(f),
-            #[cfg(feature = "sim")]
+            #[cfg(all(feature = "sim", target_os = "linux", not(windlass_portable)))]
             Inner::Simulated(stat) => stat.fmt(f),
         }
     }
@@ -280,7 +268,7 @@ pub struct FileType(InnerType);
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum InnerType {
     System(std::fs::FileType),
-    #[cfg(feature = "sim")]
+    #[cfg(all(feature = "sim", target_os = "linux", not(windlass_portable)))]
     Simulated(Kind),
 }
 
@@ -291,7 +279,7 @@ macro_rules! is {
         pub fn $name(&self) -> bool {
             match self.0 {
                 InnerType::System(file_type) => file_type.$name(),
-                #[cfg(feature = "sim")]
+                #[cfg(all(feature = "sim", target_os = "linux", not(windlass_portable)))]
                 InnerType::Simulated(_kind) => false $(|| _kind == Kind::$kind)?,
             }
         }
@@ -340,7 +328,7 @@ impl From<std::fs::FileType> for FileType {
     }
 }
 
-#[cfg(feature = "sim")]
+#[cfg(all(feature = "sim", target_os = "linux", not(windlass_portable)))]
 impl From<Kind> for FileType {
     fn from(kind: Kind) -> FileType {
         FileType(InnerType::Simulated(kind))

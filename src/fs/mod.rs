@@ -94,8 +94,11 @@ mod files;
 mod ring;
 
 // Operations of a simulated host.
-#[cfg_attr(not(feature = "sim"), path = "no_simulation.rs")]
-mod simulation;
+#[cfg_attr(
+    not(all(feature = "sim", target_os = "linux", not(windlass_portable))),
+    path = "no_simulation.rs"
+)]
+pub(crate) mod simulation;
 
 pub use file::File;
 pub use metadata::{FileType, Metadata};

@@ -204,7 +204,7 @@ impl OpenOptions {
     }
 
     /// Returns the options for a simulated disk.
-    #[cfg(all(feature = "sim", unix))]
+    #[cfg(all(feature = "sim", target_os = "linux", not(windlass_portable)))]
     pub(super) fn how(&self) -> crate::sim::disk::How {
         let has = |flag: OFlags| OFlags::from_bits_retain(self.custom_flags as _).contains(flag);
         crate::sim::disk::How {
@@ -218,20 +218,6 @@ impl OpenOptions {
             directory: has(OFlags::DIRECTORY),
             no_follow: has(OFlags::NOFOLLOW),
             sync: has(OFlags::DSYNC),
-        }
-    }
-
-    #[cfg(all(feature = "sim", not(unix)))]
-    pub(super) fn how(&self) -> crate::sim::disk::How {
-        crate::sim::disk::How {
-            read: self.read,
-            write: self.writes(),
-            append: self.append,
-            truncate: self.truncate && !self.create_new,
-            create: self.create,
-            create_new: self.create_new,
-            mode: 0o666,
-            ..Default::default()
         }
     }
 

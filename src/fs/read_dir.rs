@@ -16,7 +16,7 @@ use super::error::context;
 use super::metadata::{FileType, Metadata};
 use super::names::from_here;
 use super::operation::{OnPool, on_pool, spawn_on_pool};
-#[cfg(feature = "sim")]
+#[cfg(all(feature = "sim", target_os = "linux", not(windlass_portable)))]
 use super::system;
 
 /// How many entries a thread reads at once. A context switch costs as much as about a hundred.
@@ -82,7 +82,7 @@ struct Batch {
 
 impl Batch {
     fn first(path: &Path) -> io::Result<Batch> {
-        #[cfg(feature = "sim")]
+        #[cfg(all(feature = "sim", target_os = "linux", not(windlass_portable)))]
         if let Some(disk) = crate::sim::current::current_disk() {
             let entries = disk.read_dir(path)?.into_iter();
             let entries: Vec<_> = entries.map(|it| Ok(DirEntry::simulated(it))).collect();
@@ -173,12 +173,12 @@ pub struct DirEntry {
 enum Entry {
     System(Arc<std::fs::DirEntry>),
     /// The name of an entry of a simulated disk.
-    #[cfg(feature = "sim")]
+    #[cfg(all(feature = "sim", target_os = "linux", not(windlass_portable)))]
     Simulated(OsString),
 }
 
 impl DirEntry {
-    #[cfg(feature = "sim")]
+    #[cfg(all(feature = "sim", target_os = "linux", not(windlass_portable)))]
     fn simulated((name, kind): (OsString, crate::sim::disk::Kind)) -> DirEntry {
         DirEntry {
             directory: Arc::from(Path::new("")),
@@ -204,7 +204,7 @@ impl DirEntry {
     pub fn file_name(&self) -> OsString {
         match &self.entry {
             Entry::System(entry) => entry.file_name(),
-            #[cfg(feature = "sim")]
+            #[cfg(all(feature = "sim", target_os = "linux", not(windlass_portable)))]
             Entry::Simulated(name) => name.clone(),
         }
     }
@@ -232,7 +232,7 @@ impl DirEntry {
         let this = self.clone();
         let result = on_pool(move || match &this.entry {
             Entry::System(entry) => entry.metadata().map(Metadata::from),
-            #[cfg(feature = "sim")]
+            #[cfg(all(feature = "sim", target_os = "linux", not(windlass_portable)))]
             Entry::Simulated(_) => system::symlink_metadata(&this.path()),
         })
         .await;
@@ -244,7 +244,7 @@ impl fmt::Debug for DirEntry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.entry {
             Entry::System(entry) => entry.fmt(f),
-            #[cfg(feature = "sim")]
+            #[cfg(all(feature = "sim", target_os = "linux", not(windlass_portable)))]
             Entry::Simulated(_) => f.debug_tuple("DirEntry").field(&self.path()).finish(),
         }
     }

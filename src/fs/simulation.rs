@@ -68,6 +68,19 @@ impl Host {
         self.run(Work::Names, OTHER, |happens, _| happens.then(work))
     }
 
+    /// Runs a closure of a pool, after a time.
+    #[cold]
+    pub(crate) fn run_closure(self, closure: impl FnOnce() + 'static) {
+        let job = Job {
+            crashes: self.0.crashes(),
+            listed: OTHER,
+            waker: Box::new(|| None), // the pool lists the closure
+            run: Box::new(|_| closure()),
+            disk: self.0,
+        };
+        InFlight::add(job, Work::Closure);
+    }
+
     /// Runs a closure that uses an open file.
     #[cold]
     pub(crate) fn spawn_on<T: 'static>(
@@ -434,3 +447,7 @@ pub(super) fn bits_of(permissions: &Permissions) -> u32 {
         false => 0o644,
     }
 }
+
+#[cfg(all(test, unix))]
+#[path = "simulation_tests.rs"]
+mod tests;

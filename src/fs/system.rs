@@ -7,16 +7,16 @@ use std::path::{Path, PathBuf};
 use super::OpenOptions;
 use super::handle::Handle;
 use super::metadata::Metadata;
-#[cfg(feature = "sim")]
+#[cfg(all(feature = "sim", target_os = "linux", not(windlass_portable)))]
 use super::simulation;
-#[cfg(feature = "sim")]
+#[cfg(all(feature = "sim", target_os = "linux", not(windlass_portable)))]
 use crate::sim::current::current_disk;
 
 /// Defines an operation with the same name and arguments in std and on a simulated disk.
 macro_rules! operation {
     ($name:ident($($argument:ident),*) -> $output:ty, $system:path, $disk:ident => $simulated:expr) => {
         pub(super) fn $name($($argument: &Path),*) -> io::Result<$output> {
-            #[cfg(feature = "sim")]
+            #[cfg(all(feature = "sim", target_os = "linux", not(windlass_portable)))]
             if let Some($disk) = current_disk() {
                 return $simulated;
             }
@@ -53,7 +53,7 @@ fn system_symlink_metadata(path: &Path) -> io::Result<Metadata> {
 }
 
 pub(super) fn try_exists(path: &Path) -> io::Result<bool> {
-    #[cfg(feature = "sim")]
+    #[cfg(all(feature = "sim", target_os = "linux", not(windlass_portable)))]
     if let Some(disk) = current_disk() {
         return match disk.stat(path, true) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -64,7 +64,7 @@ pub(super) fn try_exists(path: &Path) -> io::Result<bool> {
 }
 
 pub(super) fn set_permissions(path: &Path, permissions: Permissions) -> io::Result<()> {
-    #[cfg(feature = "sim")]
+    #[cfg(all(feature = "sim", target_os = "linux", not(windlass_portable)))]
     if let Some(disk) = current_disk() {
         return disk.set_permissions(path, simulation::bits_of(&permissions));
     }
@@ -72,7 +72,7 @@ pub(super) fn set_permissions(path: &Path, permissions: Permissions) -> io::Resu
 }
 
 pub(super) fn open(options: &OpenOptions, path: &Path) -> io::Result<Handle> {
-    #[cfg(feature = "sim")]
+    #[cfg(all(feature = "sim", target_os = "linux", not(windlass_portable)))]
     if let Some(disk) = current_disk() {
         return simulation::open(&disk, options, path);
     }

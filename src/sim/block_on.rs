@@ -45,7 +45,7 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
     };
     let world = WorldState::new(Run::prepare(&plan, Watch::NOTHING, Context::new()));
     let (id, _) = world.network().add_host("localhost");
-    let life = Life::start(&world, id, 0);
+    let life = Life::start(&world, id, 0, world.disk(id));
     life.inside(|runtime| {
         let block_on = BlockOn::new(runtime);
         let future = pin!(future);

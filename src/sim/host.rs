@@ -8,20 +8,25 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::{Context, Poll, Waker};
+use std::thread::{self, ThreadId};
 use std::time::Duration;
 
 use windlass_executor::{Observer, TaskId, list_tasks};
 use windlass_reactor::system;
 
 use super::clock::Clock;
+use super::current;
+use super::disk::Disk;
 use super::net::HostId;
 use super::outcome::Outcome;
 use super::problem::Problem;
 use super::run::Run;
+use super::signals::HostSignals;
 use super::site::Site;
 use super::system::HostSystem;
 use super::trace::EventKind;
 use super::world::{WorldState, nanos};
+use crate::signal::Signal;
 use crate::{Runtime, Task};
 
 /// A host of a [`World`](super::World).
@@ -79,6 +84,17 @@ impl Host {
         }
     }
 
+    /// Sends a signal to the host's program. If nothing listens for it, it ends the program, and the
+    /// system closes its sockets.
+    pub fn signal(&self, signal: Signal) {
+        self.signal_at(self.now(), signal);
+    }
+
+    /// Sends a signal as [`signal`](Host::signal) does, at a time since the start of the world.
+    pub fn signal_at(&self, at: Duration, signal: Signal) {
+        self.plan(at, move |host, world| host.raise(world, signal));
+    }
+
     /// Limits how many sockets the host has open at once. Further ones are refused with `EMFILE`.
     pub fn descriptor_limit(&self, sockets: usize) {
         if let Some(world) = self.world.upgrade() {
@@ -92,7 +108,7 @@ impl Host {
     }
 
     /// Plans an action. The world carries it out between the turns of the hosts.
-    fn plan(&self, at: Duration, action: fn(&HostState, &Rc<WorldState>)) {
+    fn plan(&self, at: Duration, action: impl FnOnce(&HostState, &Rc<WorldState>) + 'static) {
         if let Some(world) = self.world.upgrade() {
             let host = self.state.clone();
             world.at(nanos(at), move |world| action(&host, world));
@@ -117,6 +133,7 @@ pub(super) struct HostState {
     life: RefCell<Option<Life>>,
     is_started: Cell<bool>,
     drift: Cell<i32>,
+    pub(super) disk: Rc<Disk>,
 }
 
 /// A host from its start to its end.
@@ -125,25 +142,26 @@ pub(super) struct Life {
     /// The program.
     main: Option<Task<Option<String>>>,
     pub(super) system: Rc<HostSystem>,
+    disk: Rc<Disk>,
+    signals: Rc<HostSignals>,
     reactor: system::Host,
-    /// A task was woken outside of the turns of this host.
-    woken: Arc<AtomicBool>,
+    woken: Arc<Woken>,
     /// The next turn in the time of the world. `None` if only an event causes one.
     next_turn: Cell<Option<u64>>,
 }
 
 impl Life {
     /// Creates a runtime on a host.
-    pub(super) fn start(world: &Rc<WorldState>, id: HostId, drift: i32) -> Life {
+    pub(super) fn start(world: &Rc<WorldState>, id: HostId, drift: i32, disk: Rc<Disk>) -> Life {
         let now = world.now();
         let clock = Clock::new(now).with_drift(now, drift);
         let system = Rc::new(HostSystem::new(world, id, clock));
         let reactor = system::Host::new(system.clone());
-        let woken = Arc::new(AtomicBool::new(false));
+        let woken = Arc::new(Woken::new());
         let runtime = {
-            let _entered = reactor.enter();
+            let _entered = (reactor.enter(), current::enter(disk.clone()));
             let woken = woken.clone();
-            let builder = Runtime::builder().on_wake(move || woken.store(true, Relaxed));
+            let builder = Runtime::builder().on_wake(move || woken.set());
             builder
                 .build()
                 .expect("a simulated host needs two descriptors")
@@ -158,15 +176,27 @@ impl Life {
             runtime: Some(runtime),
             main: None,
             system,
+            disk,
+            signals: Rc::default(),
             reactor,
             woken,
             next_turn: Cell::new(Some(now)),
         }
     }
 
+    /// Makes the host the one that this thread runs in.
+    fn enter(&self) -> (system::Entered<'_>, current::Entered, EnteredSignals) {
+        let signals = current::replace_signals(Some(self.signals.clone()));
+        (
+            self.reactor.enter(),
+            current::enter(self.disk.clone()),
+            EnteredSignals(signals),
+        )
+    }
+
     /// Calls a function in the host.
     pub(super) fn inside<R>(&self, call: impl FnOnce(&Runtime) -> R) -> R {
-        let _entered = self.reactor.enter();
+        let _entered = self.enter();
         call(
             self.runtime
                 .as_ref()
@@ -181,18 +211,33 @@ impl Life {
     }
 }
 
+/// The signals of the thread are those of a host until this is dropped.
+struct EnteredSignals(Option<Rc<HostSignals>>);
+
+impl Drop for EnteredSignals {
+    fn drop(&mut self) {
+        drop(current::replace_signals(self.0.take()));
+    }
+}
+
 impl Drop for Life {
     fn drop(&mut self) {
-        let _entered = self.reactor.enter();
-        if let Some(main) = self.main.take() {
+        let (main, runtime) = (self.main.take(), self.runtime.take());
+        let _entered = self.enter();
+        if let Some(main) = main {
             main.detach();
         }
-        drop(self.runtime.take());
+        drop(runtime);
     }
 }
 
 impl HostState {
-    pub(super) fn new<F, T>(id: HostId, name: &str, program: impl Fn() -> F + 'static) -> HostState
+    pub(super) fn new<F, T>(
+        id: HostId,
+        name: &str,
+        disk: Rc<Disk>,
+        program: impl Fn() -> F + 'static,
+    ) -> HostState
     where
         F: Future<Output = T> + 'static,
         T: Outcome,
@@ -208,13 +253,14 @@ impl HostState {
             life: RefCell::new(None),
             is_started: Cell::new(false),
             drift: Cell::new(0),
+            disk,
         }
     }
 
     fn start(&self, world: &Rc<WorldState>) {
         self.is_started.set(true);
         world.record(self.id, EventKind::Host, 1, 0);
-        let mut life = Life::start(world, self.id, self.drift.get());
+        let mut life = Life::start(world, self.id, self.drift.get(), self.disk.clone());
         let main = life.inside(|runtime| runtime.spawn((self.program)()));
         life.main = Some(main.named(self.name.as_str()));
         *self.life.borrow_mut() = Some(life);
@@ -225,7 +271,7 @@ impl HostState {
             None => !self.is_started.get(),
             Some(life) => {
                 life.next_turn.get().is_some_and(|at| at <= world.now())
-                    || life.woken.load(Relaxed)
+                    || life.woken.is_set.load(Relaxed)
                     || world.network().has_events(self.id)
             }
         }
@@ -252,7 +298,15 @@ impl HostState {
         let Some(life) = life.as_mut() else {
             return Ok(());
         };
-        life.woken.store(false, Relaxed);
+        life.woken.is_set.store(false, Relaxed);
+        if life.woken.by_other_thread.swap(false, Relaxed) {
+            return Err(Problem::Error {
+                host: self.name.clone(),
+                error: "another thread has woken a task, so the run does not depend on the seed \
+                        alone: start no thread in a simulated host"
+                    .to_owned(),
+            });
+        }
         let choose = |len: usize| run.choices.choose(self.id.0, Site::Task, 4, len as u32) as usize;
         let (turned, deadline) = life.inside(|runtime| {
             let turned = runtime.turn_by(choose);
@@ -295,9 +349,24 @@ impl HostState {
         }
     }
 
+    fn raise(&self, world: &Rc<WorldState>, signal: Signal) {
+        world.record(self.id, EventKind::Host, 5, signal.as_raw() as u64);
+        let life = self.life.borrow();
+        let is_handled = life.as_ref().is_none_or(|life| {
+            let is_ignored =
+                [Signal::CHLD, Signal::CONT, Signal::WINCH, Signal::PIPE].contains(&signal);
+            life.inside(|_| life.signals.raise(signal.as_raw())) || is_ignored
+        });
+        drop(life);
+        if !is_handled {
+            self.end();
+        }
+    }
+
     fn crash(&self, world: &Rc<WorldState>) {
         world.record(self.id, EventKind::Host, 3, 0);
         world.network().crash(self.id);
+        self.disk.crash();
         self.is_started.set(true);
         self.end();
     }
@@ -358,6 +427,30 @@ pub(super) fn tasks_waiting(runtime: &Runtime) -> Vec<String> {
         format!("{name} ({}) waits for {waits}", task.spawned_at)
     });
     lines.collect()
+}
+
+/// A task was woken outside of the turns of its host.
+struct Woken {
+    thread: ThreadId,
+    is_set: AtomicBool,
+    by_other_thread: AtomicBool,
+}
+
+impl Woken {
+    fn new() -> Woken {
+        Woken {
+            thread: thread::current().id(),
+            is_set: AtomicBool::new(false),
+            by_other_thread: AtomicBool::new(false),
+        }
+    }
+
+    fn set(&self) {
+        if thread::current().id() != self.thread {
+            self.by_other_thread.store(true, Relaxed);
+        }
+        self.is_set.store(true, Relaxed);
+    }
 }
 
 /// Records the polls of a host's tasks.

@@ -10,6 +10,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use super::descriptors::Descriptors;
+use super::disk::{Disk, Faults};
 use super::host::{Host, HostState};
 use super::link::Link;
 use super::net::{Event, HostId, Network};
@@ -118,14 +119,24 @@ impl WorldState {
         self.run.trace.record(self.now(), host.0, kind, a, b);
     }
 
+    /// Creates the disk of a host.
+    pub(super) fn disk(self: &Rc<Self>, host: HostId) -> Rc<Disk> {
+        /// The start of the world on the calendar (ns since the Unix epoch).
+        const START: u64 = 946_684_800_000_000_000;
+        let choices = self.run.choices.clone();
+        let choose = move |site, rarity, limit| choices.choose(host.0, site, rarity, limit);
+        let context = self.run.context.clone();
+        Disk::new(choose, move || START + context.now(), Faults::default())
+    }
+
     pub(super) fn add_host(
         self: &Rc<Self>,
-        host: impl FnOnce(HostId) -> HostState,
+        host: impl FnOnce(HostId, Rc<Disk>) -> HostState,
         name: &str,
     ) -> Rc<HostState> {
         let (id, _) = self.network().add_host(name);
         self.run.context.name_host(id.0, || name.to_owned());
-        let host = Rc::new(host(id));
+        let host = Rc::new(host(id, self.disk(id)));
         self.hosts.borrow_mut().push(host.clone());
         host
     }
@@ -339,7 +350,7 @@ impl World {
         assert!(!is_known, "there are two hosts with the name {name:?}");
         let host = self
             .state
-            .add_host(|id| HostState::new(id, name, program), name);
+            .add_host(|id, disk| HostState::new(id, name, disk, program), name);
         Host::new(&self.state, host)
     }
 

@@ -9,11 +9,14 @@ macro_rules! errors {
         #[derive(Clone, Copy, PartialEq, Eq, Debug)]
         pub(crate) enum Errno {
             $($name,)*
+            /// An argument that std refuses without a system call.
+            Argument,
         }
 
         impl From<Errno> for io::Error {
             fn from(error: Errno) -> io::Error {
                 match error {
+                    Errno::Argument => io::ErrorKind::InvalidInput.into(),
                     $(
                         #[cfg(unix)]
                         Errno::$name => io::Error::from_raw_os_error(libc::$code),

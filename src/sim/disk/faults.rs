@@ -34,6 +34,8 @@ pub(crate) struct Latency {
     pub(crate) sync: u64,
     /// Operations on names and metadata.
     pub(crate) names: u64,
+    /// Blocking closures.
+    pub(crate) closure: u64,
 }
 
 /// A kind of operation, for its duration.
@@ -43,6 +45,7 @@ pub(crate) enum Work {
     Write,
     Sync,
     Names,
+    Closure,
 }
 
 impl Default for Faults {
@@ -60,6 +63,7 @@ impl Default for Faults {
                 write: 20_000,
                 sync: 1_000_000,
                 names: 30_000,
+                closure: 50_000,
             },
         }
     }
@@ -72,6 +76,7 @@ impl Latency {
         write: 0,
         sync: 0,
         names: 0,
+        closure: 0,
     };
 
     pub(super) fn of(&self, work: Work) -> u64 {
@@ -80,6 +85,7 @@ impl Latency {
             Work::Write => self.write,
             Work::Sync => self.sync,
             Work::Names => self.names,
+            Work::Closure => self.closure,
         }
     }
 }

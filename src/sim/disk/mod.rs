@@ -95,7 +95,7 @@ impl Disk {
     /// Loses the memory of the host. The disk has what was synced, and a part of the other changes.
     ///
     /// Operations in flight never happen, and operations on files that are open now fail.
-    pub(in crate::sim) fn crash(&self) {
+    pub(crate) fn crash(&self) {
         self.crashes.set(self.crashes.get() + 1);
         let mut state = self.state.borrow_mut();
         state.files.clear();
@@ -252,6 +252,15 @@ impl Disk {
             Ok(())
         })
     }
+}
+
+/// Returns a disk whose choices are zero, and the hand of its clock (ns).
+#[cfg(test)]
+pub(crate) fn disk_for_tests(faults: Faults) -> (Rc<Disk>, Rc<Cell<u64>>) {
+    let now = Rc::new(Cell::new(0));
+    let clock = now.clone();
+    let tick = move || clock.replace(clock.get() + 1);
+    (Disk::new(|_, _, _| 0, tick, faults), now)
 }
 
 #[cfg(test)]

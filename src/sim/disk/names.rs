@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::errno::Errno;
 use super::inode::{Attributes, Directory, Ino, Node};
 use super::journal::Edit;
-use super::tree::{Place, READ, ROOT, Tree, WRITE};
+use super::tree::{Follow, Last, Place, READ, ROOT, Tree, WRITE};
 
 /// What is less from the permissions of a new file or directory.
 pub(super) const UMASK: u32 = 0o022;
@@ -81,12 +81,12 @@ impl Tree {
             Some(_) => Err(Errno::Exists),
             // A directory that was removed is empty for good.
             None if self.get(place.directory).names == 0 => Err(Errno::NotFound),
-            None => self.check(place.directory, WRITE),
+            None => place.check_name().and(self.check(place.directory, WRITE)),
         }
     }
 
     pub(super) fn create_dir(&mut self, path: &Path, now: u64) -> Result<(), Errno> {
-        let place = self.resolve(path, false)?;
+        let place = self.resolve(path, Follow::Never)?;
         self.check_new(&place)?;
         let directory = Node::Directory(Directory::default());
         self.create(&place, directory, 0o777 & !UMASK, now);
@@ -114,7 +114,7 @@ impl Tree {
     }
 
     pub(super) fn remove_file(&mut self, path: &Path, now: u64) -> Result<(), Errno> {
-        let place = self.resolve(path, false)?;
+        let place = self.resolve(path, Follow::Never)?;
         let ino = place.existing()?;
         if self.get(ino).is_directory() {
             return Err(Errno::IsDirectory);
@@ -125,13 +125,14 @@ impl Tree {
     }
 
     pub(super) fn remove_dir(&mut self, path: &Path, now: u64) -> Result<(), Errno> {
-        let place = self.resolve(path, false)?;
+        let place = self.resolve(path, Follow::Never)?;
         let directory = self.directory(place.existing()?)?;
-        if place.inode == Some(ROOT) {
-            return Err(Errno::Busy);
-        }
-        if !directory.entries.is_empty() || place.name.is_none() {
-            return Err(Errno::NotEmpty);
+        match place.last {
+            _ if place.inode == Some(ROOT) => return Err(Errno::Busy),
+            Last::Here => return Err(Errno::Invalid),
+            Last::Up => return Err(Errno::NotEmpty),
+            Last::Name(_) if !directory.entries.is_empty() => return Err(Errno::NotEmpty),
+            Last::Name(_) => {}
         }
         self.check(place.directory, WRITE)?;
         self.edit(&place, None, now);
@@ -139,7 +140,7 @@ impl Tree {
     }
 
     pub(super) fn remove_dir_all(&mut self, path: &Path, now: u64) -> Result<(), Errno> {
-        let place = self.resolve(path, false)?;
+        let place = self.resolve(path, Follow::Never)?;
         let ino = place.existing()?;
         if let Node::Link(_) = self.get(ino).node {
             return self.remove_file(path, now);
@@ -158,11 +159,13 @@ impl Tree {
     }
 
     pub(super) fn rename(&mut self, from: &Path, to: &Path, now: u64) -> Result<(), Errno> {
-        let (from, to) = (self.resolve(from, false)?, self.resolve(to, false)?);
-        let (Some(old_name), Some(new_name)) = (from.name.clone(), to.name.clone()) else {
+        let from = self.resolve(from, Follow::Never)?;
+        let to = self.resolve(to, Follow::Never)?;
+        let (Some(old_name), Some(new_name)) = (from.name(), to.name()) else {
             return Err(Errno::Busy);
         };
-        let ino = from.existing()?;
+        let ino = from.inode.ok_or(Errno::NotFound)?;
+        to.check_name()?;
         let is_directory = self.get(ino).is_directory();
         if !is_directory && (from.must_be_directory || to.must_be_directory) {
             return Err(Errno::NotDirectory);
@@ -188,8 +191,8 @@ impl Tree {
         };
         // The new name first, so that the inode always has one.
         let edits = vec![
-            edit(to.directory, new_name, Some(ino)),
-            edit(from.directory, old_name, None),
+            edit(to.directory, new_name.clone(), Some(ino)),
+            edit(from.directory, old_name.clone(), None),
         ];
         self.change(edits, now);
         Ok(())
@@ -221,7 +224,7 @@ impl Tree {
 
     pub(super) fn hard_link(&mut self, from: &Path, to: &Path, now: u64) -> Result<(), Errno> {
         let ino = self.find(from, false)?;
-        let to = self.resolve(to, false)?;
+        let to = self.resolve(to, Follow::Never)?;
         self.check_new(&to)?;
         if to.must_be_directory {
             return Err(Errno::NotFound);
@@ -237,7 +240,7 @@ impl Tree {
         if target.as_os_str().is_empty() {
             return Err(Errno::NotFound);
         }
-        let place = self.resolve(at, false)?;
+        let place = self.resolve(at, Follow::Never)?;
         self.check_new(&place)?;
         if place.must_be_directory {
             return Err(Errno::NotFound);
@@ -254,7 +257,7 @@ impl Tree {
     }
 
     pub(super) fn canonicalize(&self, path: &Path) -> Result<PathBuf, Errno> {
-        let place = self.resolve(path, true)?;
+        let place = self.resolve(path, Follow::Always)?;
         place.existing()?;
         Ok(self.path_of(&place))
     }

@@ -9,7 +9,7 @@ use super::errno::Errno;
 use super::faults::Faults;
 use super::inode::{File, Ino, Node};
 use super::names::UMASK;
-use super::tree::{Place, READ, Tree, WRITE};
+use super::tree::{Follow, Place, READ, Tree, WRITE};
 use crate::sim::site::Site;
 
 /// The largest length of a file.
@@ -83,10 +83,17 @@ impl OpenFiles {
         how: How,
         now: u64,
     ) -> Result<u64, Errno> {
-        let place = tree.resolve(path, !how.create_new && !how.no_follow)?;
+        let follow = match (how.create_new, how.no_follow) {
+            (true, _) => Follow::Never,
+            (_, true) => Follow::Slash,
+            _ => Follow::Always,
+        };
+        let place = tree.resolve(path, follow)?;
+        let creates = how.create || how.create_new;
         let ino = match place.inode {
+            _ if creates && place.must_be_directory => return Err(Errno::IsDirectory),
             Some(_) if how.create_new => return Err(Errno::Exists),
-            Some(ino) => open_existing(tree, ino, how, now)?,
+            Some(_) => open_existing(tree, place.existing()?, how, now)?,
             None => create(tree, &place, how, now)?,
         };
         let inode = tree.get_mut(ino);
@@ -211,7 +218,10 @@ impl OpenFiles {
         now: u64,
     ) -> Result<(), Errno> {
         let open = self.get(number)?;
-        if !open.how.write || len > MAX_LEN {
+        if len > MAX_LEN {
+            return Err(Errno::Argument);
+        }
+        if !open.how.write {
             return Err(Errno::Invalid);
         }
         set_len(tree, open.ino, len, now);
@@ -301,10 +311,7 @@ fn open_existing(tree: &mut Tree, ino: Ino, how: How, now: u64) -> Result<Ino, E
 
 fn create(tree: &mut Tree, place: &Place, how: How, now: u64) -> Result<Ino, Errno> {
     if !how.create && !how.create_new {
-        return Err(Errno::NotFound);
-    }
-    if place.must_be_directory {
-        return Err(Errno::IsDirectory);
+        return place.check_name().and(Err(Errno::NotFound));
     }
     tree.check_new(place)?;
     let permissions = how.mode & 0o7777 & !UMASK;

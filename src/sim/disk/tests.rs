@@ -42,9 +42,13 @@ fn seeded(seed: u64, faults: Faults) -> Rc<Disk> {
         z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^ (z >> 31)
     };
-    let choose = move |_, rarity: u32, limit: u32| match random() % u64::from(rarity) {
-        0 => (random() % u64::from(limit)) as u32,
-        _ => 0,
+    let choose = move |_, rarity: u32, limit: u32| {
+        let (random, limit) = (random(), u64::from(limit));
+        match u64::from(rarity) {
+            1 => (random % limit) as u32,
+            rarity if random % rarity == 0 => 1 + (random / rarity % (limit - 1)) as u32,
+            _ => 0,
+        }
     };
     Disk::new(choose, || 1_000, faults)
 }

@@ -43,35 +43,81 @@ pub(super) struct Tree {
 #[derive(Debug)]
 pub(super) struct Place {
     pub(super) directory: Ino,
-    /// `None` for the root, and for a path that ends with `..`.
-    pub(super) name: Option<OsString>,
+    pub(super) last: Last,
     pub(super) inode: Option<Ino>,
+    is_directory: bool,
     /// The path ends with a slash, so only a directory may be there.
     pub(super) must_be_directory: bool,
 }
 
+/// The last part of a path.
+#[derive(Debug)]
+pub(super) enum Last {
+    Name(OsString),
+    /// It is `.`, or the path is the root.
+    Here,
+    /// It is `..`.
+    Up,
+}
+
 impl Place {
+    /// Returns the inode that must be there.
     pub(super) fn existing(&self) -> Result<Ino, Errno> {
-        self.inode.ok_or(Errno::NotFound)
+        match self.inode {
+            None => self.check_name().and(Err(Errno::NotFound)),
+            Some(_) if self.must_be_directory && !self.is_directory => Err(Errno::NotDirectory),
+            Some(ino) => Ok(ino),
+        }
     }
+
+    /// Returns the name, which only a path that ends with one has.
+    pub(super) fn name(&self) -> Option<&OsString> {
+        match &self.last {
+            Last::Name(name) => Some(name),
+            _ => None,
+        }
+    }
+
+    /// Checks that a file could have the name.
+    pub(super) fn check_name(&self) -> Result<(), Errno> {
+        match self.name() {
+            Some(name) if name.len() > MAX_NAME => Err(Errno::NameTooLong),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Whether the path leads through a symbolic link at its end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Follow {
+    Always,
+    /// Only if the path ends with a slash.
+    Slash,
+    /// An operation on the name.
+    Never,
 }
 
 /// A part of a path.
 enum Step {
+    Here,
     Up,
     Name(OsString),
 }
 
 /// Adds the steps of a path, the last one first.
 fn push_steps(path: &Path, steps: &mut Vec<Step>) {
-    let parts = path.components().filter_map(|part| match part {
+    let bytes = path.as_os_str().as_encoded_bytes();
+    let end = bytes.iter().rposition(|byte| *byte != b'/');
+    let bytes = end.map_or(bytes, |end| &bytes[..=end]);
+    if bytes == b"." || bytes.ends_with(b"/.") {
+        steps.push(Step::Here);
+    }
+    let parts = path.components().rev().filter_map(|part| match part {
         Component::ParentDir => Some(Step::Up),
         Component::Normal(name) => Some(Step::Name(name.to_owned())),
         _ => None,
     });
-    let first = steps.len();
     steps.extend(parts);
-    steps[first..].reverse();
 }
 
 /// The way along a path.
@@ -81,16 +127,21 @@ struct Walk<'a> {
     /// The steps that are left, the last one first.
     left: Vec<Step>,
     links: usize,
-    follows: bool,
+    follow: Follow,
     must_be_directory: bool,
 }
 
 impl Walk<'_> {
     fn run(mut self) -> Result<Place, Errno> {
+        let mut last = Last::Here;
         while let Some(step) = self.left.pop() {
             self.tree.check(self.directory, SEARCH)?;
             match step {
-                Step::Up => self.directory = self.tree.directory(self.directory)?.parent,
+                Step::Here => last = Last::Here,
+                Step::Up => {
+                    self.directory = self.tree.directory(self.directory)?.parent;
+                    last = Last::Up;
+                }
                 Step::Name(name) => {
                     if let Some(place) = self.enter(name)? {
                         return Ok(place);
@@ -100,42 +151,48 @@ impl Walk<'_> {
         }
         Ok(Place {
             directory: self.directory,
-            name: None,
+            last,
             inode: Some(self.directory),
+            is_directory: true,
             must_be_directory: true,
         })
     }
 
     /// Goes to a name. Returns its place at the end of the path.
     fn enter(&mut self, name: OsString) -> Result<Option<Place>, Errno> {
-        let inode = self.tree.lookup(self.directory, &name)?;
+        let directory = self.tree.directory(self.directory)?;
+        let inode = directory.entries.get(&name).copied();
         let is_last = self.left.is_empty();
         let node = inode.map(|it| &self.tree.get(it).node);
-        if let Some(Node::Link(to)) = node {
-            if !is_last || self.follows || self.must_be_directory {
-                return self.follow(to, is_last);
-            }
-        }
+        let follows = match self.follow {
+            Follow::Always => true,
+            Follow::Slash => self.must_be_directory,
+            Follow::Never => false,
+        };
         match (node, inode) {
+            (Some(Node::Link(to)), _) if !is_last || follows => {
+                self.follow_link(to, is_last)?;
+                return Ok(None);
+            }
             (Some(Node::Directory(_)), Some(directory)) if !is_last => {
                 self.directory = directory;
                 return Ok(None);
             }
+            (None, _) if !is_last && name.len() > MAX_NAME => return Err(Errno::NameTooLong),
             (None, _) if !is_last => return Err(Errno::NotFound),
-            (Some(Node::File(_) | Node::Link(_)), _) if !is_last || self.must_be_directory => {
-                return Err(Errno::NotDirectory);
-            }
+            (Some(Node::File(_)), _) if !is_last => return Err(Errno::NotDirectory),
             _ => {}
         }
         Ok(Some(Place {
             directory: self.directory,
-            name: Some(name),
+            last: Last::Name(name),
             inode,
+            is_directory: matches!(node, Some(Node::Directory(_))),
             must_be_directory: self.must_be_directory,
         }))
     }
 
-    fn follow(&mut self, to: &Path, is_last: bool) -> Result<Option<Place>, Errno> {
+    fn follow_link(&mut self, to: &Path, is_last: bool) -> Result<(), Errno> {
         self.links += 1;
         if self.links > MAX_LINKS {
             return Err(Errno::Loop);
@@ -145,7 +202,7 @@ impl Walk<'_> {
             self.directory = ROOT;
         }
         push_steps(to, &mut self.left);
-        Ok(None)
+        Ok(())
     }
 }
 
@@ -192,38 +249,34 @@ impl Tree {
         }
     }
 
-    /// Finds the place of a path. Relative paths begin at the root. `follows` is for a symbolic
-    /// link at the end.
-    pub(super) fn resolve(&self, path: &Path, follows: bool) -> Result<Place, Errno> {
-        check_length(path)?;
+    /// Finds the place of a path. Relative paths begin at the root.
+    pub(super) fn resolve(&self, path: &Path, follow: Follow) -> Result<Place, Errno> {
+        check_path(path)?;
         let mut walk = Walk {
             tree: self,
             directory: ROOT,
             left: Vec::new(),
             links: 0,
-            follows,
+            follow,
             must_be_directory: ends_with_slash(path),
         };
         push_steps(path, &mut walk.left);
         walk.run()
     }
 
-    fn lookup(&self, directory: Ino, name: &OsStr) -> Result<Option<Ino>, Errno> {
-        if name.len() > MAX_NAME {
-            return Err(Errno::NameTooLong);
-        }
-        Ok(self.directory(directory)?.entries.get(name).copied())
-    }
-
-    /// Finds what a path leads to.
+    /// Finds the inode of a path. `follows` is for a symbolic link at the end.
     pub(super) fn find(&self, path: &Path, follows: bool) -> Result<Ino, Errno> {
-        self.resolve(path, follows)?.existing()
+        let follow = match follows {
+            true => Follow::Always,
+            false => Follow::Slash,
+        };
+        self.resolve(path, follow)?.existing()
     }
 
     /// Returns the path of a directory or an entry, without links.
     pub(super) fn path_of(&self, place: &Place) -> PathBuf {
         let mut names: Vec<&OsStr> = Vec::new();
-        names.extend(place.name.as_deref());
+        names.extend(place.name().map(OsString::as_os_str));
         let mut directory = place.directory;
         while directory != ROOT {
             let Some(parent) = self.get(directory).directory().map(|it| it.parent) else {
@@ -262,7 +315,10 @@ impl Tree {
 
     /// Changes the inode of one name.
     pub(super) fn edit(&mut self, place: &Place, to: Option<Ino>, now: u64) {
-        let name = place.name.clone().expect("the caller has checked the name");
+        let name = place
+            .name()
+            .cloned()
+            .expect("the caller has checked the name");
         let edit = Edit {
             directory: place.directory,
             name,
@@ -421,7 +477,10 @@ fn keeps(loss: Loss, live: &Attributes, durable: &Attributes, choose: Choose<'_>
     }
 }
 
-fn check_length(path: &Path) -> Result<(), Errno> {
+fn check_path(path: &Path) -> Result<(), Errno> {
+    if path.as_os_str().as_encoded_bytes().contains(&0) {
+        return Err(Errno::Argument);
+    }
     match path.as_os_str().len() {
         0 => Err(Errno::NotFound),
         1..=MAX_PATH => Ok(()),
