@@ -96,6 +96,10 @@
 //! task. Create a `Runtime` there, or use another thread, and end the child without returning into
 //! the loop. In a program with other threads, the system's rules about `fork` and threads apply.
 
+// Scripts of tests that also run in the crate name it.
+#[cfg(test)]
+extern crate self as windlass;
+
 mod waits;
 mod runtime;
 mod counters;
@@ -111,7 +115,7 @@ pub mod signal;
 #[cfg(feature = "hyper")]
 pub mod hyper;
 pub mod workers;
-#[cfg(feature = "sim")]
+#[cfg(all(feature = "sim", target_os = "linux", not(windlass_portable)))]
 pub mod sim;
 #[cfg(feature = "tracing")]
 pub mod tracing;

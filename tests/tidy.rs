@@ -47,6 +47,9 @@ const UNSAFE: &[(&str, usize)] = &[
     ("src/inspect/thread_state.rs", 1),
     ("src/signal/unix.rs", 2),
     ("src/signal/windows.rs", 1),
+    // Handlers of signals and of the exit that write a line, and a test with a fault.
+    ("src/sim/check_tests.rs", 1),
+    ("src/sim/last_line.rs", 6),
     // The list of a thread's objects, which pinned objects leave when they are dropped.
     ("src/waits/listed.rs", 2),
     // Whether a signal is ignored: sigaction(2) without a new action.

@@ -164,6 +164,29 @@ impl Executor {
         TickResult { polled, ready }
     }
 
+    /// Lets `choose` pick the ready task that is polled next. It gets the number of ready tasks and
+    /// returns a position among them, of which zero is the one that has waited the longest. It is
+    /// called only if there are several. For simulations, in which the order of tasks varies.
+    ///
+    /// Tasks that other threads have woken since the last poll come later. The cost is
+    /// proportional to the number of ready tasks.
+    ///
+    /// ```
+    /// # use windlass_executor::Executor;
+    /// # use std::{cell::RefCell, rc::Rc, task::Waker};
+    /// let (executor, order) = (Executor::new(), Rc::new(RefCell::new(Vec::new())));
+    /// for number in 1..4 {
+    ///     let order = order.clone();
+    ///     executor.spawn(async move { order.borrow_mut().push(number) }).detach();
+    /// }
+    /// executor.choose_next(|tasks| tasks - 1);
+    /// executor.tick(Waker::noop(), 9);
+    /// assert_eq!(*order.borrow(), [3, 1, 2]);
+    /// ```
+    pub fn choose_next(&self, choose: impl FnOnce(usize) -> usize) {
+        self.inner.queue.bring_forward(choose);
+    }
+
     /// Makes [`spawn`](crate::spawn) on this thread use this executor until the guard is dropped.
     /// This is for code outside of tasks. Inside a task, `spawn` uses the executor of the task. Do
     /// not hold a guard across an `.await`, since guards must be dropped in reverse order.

@@ -1,6 +1,7 @@
 //! The run queue, a list linked through the cells themselves, so that a wake never allocates.
 
 use std::cell::Cell;
+use std::iter;
 use std::mem;
 use std::ptr::NonNull;
 
@@ -59,6 +60,30 @@ impl Queue {
         let cell = self.head.take()?;
         mem::forget(self.head.replace(cell.next.take()));
         Some(cell)
+    }
+
+    /// Moves a task to the front. `choose` gets the number of tasks, if there are several, and
+    /// returns the position of the one to move.
+    #[cold]
+    pub(crate) fn bring_forward(&self, choose: impl FnOnce(usize) -> usize) {
+        // While the choice is made, which is user code, all tasks are in the queue.
+        let tasks = self.take_all();
+        let len = tasks.len();
+        tasks.into_iter().for_each(|task| self.push(task));
+        if len < 2 {
+            return;
+        }
+        let chosen = choose(len);
+        let mut tasks = self.take_all();
+        if chosen > 0 && chosen < tasks.len() {
+            let chosen = tasks.remove(chosen);
+            tasks.insert(0, chosen);
+        }
+        tasks.into_iter().for_each(|task| self.push(task));
+    }
+
+    fn take_all(&self) -> Vec<Ref> {
+        iter::from_fn(|| self.pop()).collect()
     }
 }
 

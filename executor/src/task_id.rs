@@ -29,6 +29,12 @@ impl TaskId {
     pub(crate) fn of_key(key: Key) -> Option<TaskId> {
         key.names_task().then_some(TaskId(key))
     }
+
+    /// Returns the number of the task in the order of spawning on its executor. Ids of executors
+    /// are used again, and the count continues.
+    pub fn number(self) -> u32 {
+        self.0.generation()
+    }
 }
 
 impl fmt::Display for TaskId {

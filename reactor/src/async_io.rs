@@ -111,7 +111,8 @@ impl<T: AsFd> Async<T> {
     #[inline]
     pub fn new_nonlingering(io: T) -> io::Result<Async<T>> {
         let this = Async::new_nonblocking(io)?;
-        this.source.set_may_linger(false);
+        // The close of a simulated socket takes the way of a lingering one.
+        this.source.set_may_linger(this.source.is_simulated());
         Ok(this)
     }
 
@@ -138,8 +139,14 @@ impl<T: AsFd> Async<T> {
     ///
     /// # Errors
     ///
-    /// Always succeeds today. The result leaves room for platforms where it can fail.
+    /// Fails in a simulation, because other code can't use a simulated socket.
     pub fn into_inner(mut self) -> io::Result<T> {
+        if self.source.is_simulated() {
+            return Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                "a simulated socket can't leave its world",
+            ));
+        }
         let io = self.io.take().expect("the value is present until drop");
         let waiters = self.source.take_waiters();
         self.source.close(io.as_fd());
@@ -379,7 +386,7 @@ impl<T: AsFd> Drop for Async<T> {
             let may_linger = self.source.may_linger();
             self.source.close(io.as_fd());
             if may_linger {
-                stop_lingering(io.as_fd());
+                stop_lingering(&self.source, io.as_fd());
             }
         }
     }
@@ -392,7 +399,10 @@ impl<T: AsFd> Drop for Async<T> {
 /// A linger time of zero stays in effect. That close also returns at once, and resets the
 /// connection.
 #[cold]
-fn stop_lingering(socket: BorrowedFd<'_>) {
+fn stop_lingering(source: &Source, socket: BorrowedFd<'_>) {
+    if source.is_simulated() {
+        return source.close_simulated(socket);
+    }
     if sockopt::socket_linger(socket).is_ok_and(|linger| linger > Some(Duration::ZERO)) {
         let _ = sockopt::set_socket_linger(socket, None); // fails only if it is no socket
     }

@@ -21,7 +21,7 @@ thread_local! {
 
 /// The reference of a thread to its reactor. A forked child leaks an inherited reactor, because
 /// dropping its poller there would remove descriptors from the epoll instance that the parent uses.
-struct Kept(Rc<ReactorInner>);
+pub(crate) struct Kept(Rc<ReactorInner>);
 
 impl Drop for Kept {
     fn drop(&mut self) {
@@ -123,6 +123,15 @@ fn child_reactor() -> Option<Rc<ReactorInner>> {
         here.map(|reactor| reactor.0.clone())
     });
     found.ok().flatten()
+}
+
+/// Makes another reactor that of the thread. Returns the previous one.
+#[cfg(all(target_os = "linux", not(windlass_portable)))]
+pub(crate) fn replace_reactor(reactor: Option<Kept>) -> Option<Kept> {
+    CURRENT
+        .try_with(|place| place.replace(reactor))
+        .ok()
+        .flatten()
 }
 
 /// Drops this thread's reactor and closes its file descriptors, unless a `Reactor` or a registered

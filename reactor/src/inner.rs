@@ -17,9 +17,9 @@ use crate::completion_source::CompletionSources;
 use crate::fork::Origin;
 use crate::layout::{Addresses, address};
 use crate::park::Park;
-use crate::poller::Poller;
 #[cfg(target_os = "linux")]
 use crate::poller::{Interest, Key, MAX_SOURCES};
+use crate::poller::{Notifier, Poller};
 use crate::registry::{EntryRef, Registry};
 use crate::task_budget::TaskBudget;
 use crate::timers::{TimerKey, Timers};
@@ -78,13 +78,22 @@ const COMPLETIONS: Key = Key {
     generation: 0,
 };
 
+/// Creates a poller for the host that is entered, or for the system.
+fn create_poller() -> io::Result<(Poller, Notifier)> {
+    #[cfg(all(target_os = "linux", not(windlass_portable)))]
+    if let Some(system) = crate::host::current() {
+        return Poller::simulated(system);
+    }
+    Poller::new()
+}
+
 /// Names the inherited reactor in the errors that a forked child gets.
 pub(crate) const REACTOR: &str = "this reactor, with its sockets, descriptors and open files,";
 
 impl ReactorInner {
     pub(crate) fn new() -> io::Result<ReactorInner> {
         static IDS: AtomicU64 = AtomicU64::new(0);
-        let (poller, notifier) = Poller::new()?;
+        let (poller, notifier) = create_poller()?;
         Ok(ReactorInner {
             origin: Origin::here(),
             completions: CompletionSources::new(),

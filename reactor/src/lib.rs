@@ -97,6 +97,9 @@ pub mod budget;
 mod task_budget;
 pub mod wake;
 mod poller;
+pub mod system;
+#[cfg(all(target_os = "linux", not(windlass_portable)))]
+mod host;
 mod registry;
 mod park;
 mod counters;

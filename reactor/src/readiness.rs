@@ -231,7 +231,36 @@ fn would_block_if_empty(revents: PollFlags) -> io::Result<()> {
 fn revents(fd: BorrowedFd<'_>, events: PollFlags) -> io::Result<PollFlags> {
     let mut fds = [PollFd::from_borrowed_fd(fd.as_fd(), events)];
     poll(&mut fds, Some(&Timespec::default()))?;
-    Ok(fds[0].revents())
+    match fds[0].revents() {
+        // A closed descriptor, or the placeholder of a simulated socket.
+        revents if revents.contains(PollFlags::NVAL) => simulated_revents(fd, events, revents),
+        revents => Ok(revents),
+    }
+}
+
+#[cfg(all(target_os = "linux", not(windlass_portable)))]
+#[cold]
+fn simulated_revents(
+    fd: BorrowedFd<'_>,
+    events: PollFlags,
+    revents: PollFlags,
+) -> io::Result<PollFlags> {
+    let Some(system) = crate::host::current() else {
+        return Ok(revents);
+    };
+    let ready = system.readiness(std::os::fd::AsRawFd::as_raw_fd(&fd))?;
+    let mut revents = PollFlags::empty();
+    revents.set(PollFlags::IN, ready.readable);
+    revents.set(PollFlags::OUT, ready.writable);
+    revents.set(PollFlags::PRI, ready.priority);
+    revents.set(PollFlags::HUP, ready.hung_up);
+    revents.set(PollFlags::ERR, ready.error);
+    Ok(revents & (events | PollFlags::HUP | PollFlags::ERR))
+}
+
+#[cfg(not(all(target_os = "linux", not(windlass_portable))))]
+fn simulated_revents(_: BorrowedFd<'_>, _: PollFlags, revents: PollFlags) -> io::Result<PollFlags> {
+    Ok(revents)
 }
 
 /// Passes conditions on to the tasks that wait for them.

@@ -277,6 +277,21 @@ impl Source {
         }
     }
 
+    /// Whether the source belongs to a simulated host.
+    pub(crate) fn is_simulated(&self) -> bool {
+        self.reactor.poller().is_simulated()
+    }
+
+    #[cfg(all(target_os = "linux", not(windlass_portable)))]
+    pub(crate) fn close_simulated(&self, fd: BorrowedFd<'_>) {
+        if let Some(system) = self.reactor.poller().system() {
+            system.close(fd.as_raw_fd());
+        }
+    }
+
+    #[cfg(not(all(target_os = "linux", not(windlass_portable))))]
+    pub(crate) fn close_simulated(&self, _: BorrowedFd<'_>) {}
+
     /// Whether the descriptor may be a socket with a linger time.
     #[inline]
     pub(crate) fn may_linger(&self) -> bool {

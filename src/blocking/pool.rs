@@ -189,6 +189,12 @@ impl Pool {
         queue.last_number += 1;
         let number = queue.last_number;
         queue.waiting.insert(number, work);
+        #[cfg(all(feature = "sim", target_os = "linux", not(windlass_portable)))]
+        if let Some(host) = crate::fs::simulation::current() {
+            drop(queue);
+            host.run_closure(move || self.serve_one(inner, number));
+            return Ok(number);
+        }
         if queue.waiting.len() <= queue.idle {
             drop(queue);
             inner.queued.notify_one();
@@ -232,6 +238,20 @@ impl Pool {
             // because queued closures depend on the thread.
             discard_panic(|| drop(work));
         }
+    }
+
+    /// Runs a closure in a simulated host, unless it was cancelled.
+    #[cfg(all(feature = "sim", target_os = "linux", not(windlass_portable)))]
+    fn serve_one(&self, inner: &Inner, number: u64) {
+        let mut queue = lock(&inner.queue);
+        let Some(work) = queue.waiting.remove(&number) else {
+            return;
+        };
+        queue.running.insert(number, work.clone());
+        drop(queue);
+        work.work();
+        lock(&inner.queue).running.remove(&number);
+        discard_panic(|| drop(work));
     }
 
     fn next(&self, inner: &Inner) -> Option<(u64, Arc<dyn Work>)> {

@@ -1,6 +1,6 @@
 //! Reads, writes and seeks at the position of a file, one after the other.
 
-use std::io::{self, IoSlice, IoSliceMut, Read, Seek, SeekFrom, Write};
+use std::io::{self, IoSlice, IoSliceMut, Read, SeekFrom};
 use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -11,8 +11,11 @@ use futures_io::{AsyncRead, AsyncSeek, AsyncWrite};
 use super::File;
 use super::cached::poll_read_cursor;
 use super::file::{Cursor, closed};
-use super::operation::{Handle, MAX_BYTES, Operation, Position, spawn_on_pool, start};
+use super::handle::Handle;
+use super::operation::{MAX_BYTES, Operation, spawn_on_pool, start};
 use super::order::Access;
+use super::position::Position;
+use super::simulation::is_simulated;
 
 impl File {
     /// Waits for the read or seek in flight at the position. Returns the result of a seek.
@@ -66,8 +69,8 @@ impl File {
             return self.clear_unread(); // the parent moves the position, which both share
         }
         if self.unread_len() > 0
-            && (&***handle)
-                .seek_relative(-(self.unread_len() as i64))
+            && handle
+                .seek(SeekFrom::Current(-(self.unread_len() as i64)))
                 .is_ok()
         {
             self.clear_unread();
@@ -103,10 +106,7 @@ impl File {
         if wanted == 0 || (handle.is_stream && is_nonblocking(&handle)) {
             // This completes at once. As in std, one empty buffer makes a system call and several
             // make none.
-            return Poll::Ready(match bufs {
-                [buf] => (&**handle).read(buf),
-                _ => (&**handle).read_vectored(bufs),
-            });
+            return Poll::Ready(handle.read_now(bufs));
         }
         self.poll_new_read(cx, &handle, wanted.min(MAX_BYTES), bufs)
     }
@@ -176,10 +176,7 @@ impl File {
         let handle = self.handle()?.clone();
         let is_empty = bufs.iter().all(|buf| buf.is_empty());
         if is_empty || !handle.writes || (handle.is_stream && is_nonblocking(&handle)) {
-            return Poll::Ready(match bufs {
-                [buf] => (&**handle).write(buf), // completes at once
-                _ => (&**handle).write_vectored(bufs),
-            });
+            return Poll::Ready(handle.write_now(bufs)); // completes at once
         }
         let bytes = bufs.iter().map(|buf| buf.len()).sum::<usize>();
         let (mut buffer, from) = self.room(self.order.take_spare(), bytes.min(MAX_BYTES));
@@ -291,12 +288,12 @@ impl AsyncSeek for File {
         this.seek_back();
         let file = this.guard(Access::All)?;
         match pos {
-            SeekFrom::End(_) => {
-                let seek = spawn_on_pool(move || (&**file).seek(pos))?;
+            SeekFrom::End(_) if !is_simulated() => {
+                let seek = spawn_on_pool(move || file.seek(pos))?;
                 this.cursor = Cursor::Seeking(pos, seek);
                 this.poll_in_flight(cx)
             }
-            _ => Poll::Ready((&**file).seek(pos)),
+            _ => Poll::Ready(file.seek(pos)),
         }
     }
 }

@@ -76,7 +76,8 @@ mod platform {
     use super::{Cached, Known, Target};
     use crate::fs::OpenOptions;
     use crate::fs::files::try_take_cached;
-    use crate::fs::operation::{Handle, MAX_BYTES};
+    use crate::fs::handle::Handle;
+    use crate::fs::operation::MAX_BYTES;
     use windlass_reactor::{budget, is_driven};
 
     /// This number of bytes counts as one operation of the budget. The copy takes about 5 µs.
@@ -275,7 +276,7 @@ mod platform {
 
     use super::{Cached, Known, Target};
     use crate::fs::OpenOptions;
-    use crate::fs::operation::Handle;
+    use crate::fs::handle::Handle;
 
     pub(crate) fn poll_read_cursor(
         _: &mut Context<'_>,

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 use std::fmt;
-use std::fs::{Metadata, Permissions};
+use std::fs::Permissions;
 use std::future::poll_fn;
 use std::io::{self, SeekFrom};
 use std::ops::Range;
@@ -15,10 +15,13 @@ use futures_io::AsyncWrite;
 
 use super::OpenOptions;
 use super::cached::{self, Cached, Target};
+use super::handle::Handle;
+use super::metadata::Metadata;
 use super::open;
-use super::operation::{Handle, MAX_BYTES, OnPool, OpFuture, Operation, Position, on_pool, start};
+use super::operation::{MAX_BYTES, OnPool, OpFuture, Operation, on_pool, start};
 use super::order::{Access, OperationGuard, OrderQueue};
-use super::platform;
+use super::position::Position;
+use super::simulation;
 
 /// The alignment of memory for `O_DIRECT` (bytes). No disk has larger blocks.
 const ALIGNMENT: usize = 4096;
@@ -157,7 +160,9 @@ impl File {
 
     fn new(handle: Handle) -> File {
         File {
-            can_read_cached: Cell::new(!handle.is_stream && !handle.is_direct),
+            can_read_cached: Cell::new(
+                !(handle.is_stream || handle.is_direct || handle.is_simulated()),
+            ),
             order: handle.order.clone(),
             handle: Some(Arc::new(handle)),
             cursor: Cursor::Idle,
@@ -290,7 +295,7 @@ impl File {
         };
         if wanted == 0 || must_probe(&file, at) {
             // A read of zero bytes completes at once, and returns any error of the file descriptor.
-            let probed = platform::read(&file, &mut [], at);
+            let probed = file.read(&mut [], at);
             if wanted == 0 || probed.is_err() {
                 return (probed, buffer);
             }
@@ -362,7 +367,7 @@ impl File {
             Err(error) => return (Err(error), buffer),
         };
         if bytes == 0 || must_probe(&file, at) {
-            let probed = platform::write(&file, &[], at);
+            let probed = file.write(&[], at);
             if bytes == 0 || probed.is_err() {
                 return (probed, buffer);
             }
@@ -507,6 +512,10 @@ impl File {
         poll_fn(|cx| self.poll_idle(cx)).await?;
         self.seek_back();
         let handle = self.handle.take().ok_or_else(closed)?;
+        if handle.is_simulated() {
+            let text = "a simulated file can't become a file of std";
+            return Err(io::Error::new(io::ErrorKind::Unsupported, text));
+        }
         match Arc::try_unwrap(handle) {
             Ok(handle) => Ok(handle.into_file()),
             Err(shared) => shared.try_clone(), // shared with an abandoned read
@@ -517,7 +526,7 @@ impl File {
     /// operations have completed and that the close needs no server. io_uring closes such files on
     /// this thread, too, one turn later.
     pub(super) fn take_if_local(&mut self) -> Option<std::fs::File> {
-        let handle = self.handle.take_if(|it| platform::is_local(it))?;
+        let handle = self.handle.take_if(|it| it.is_local())?;
         match Arc::try_unwrap(handle) {
             Ok(handle) => Some(handle.into_file()),
             Err(shared) => {
@@ -581,6 +590,9 @@ impl File {
             false => self.guard(access)?,
         };
         file.wait_turn().await?;
+        if let Some(host) = simulation::current() {
+            return OnPool::Simulated(host.spawn_on(file, work)).await;
+        }
         // The operation leaves its queue on the thread, before its result arrives.
         on_pool(move || work(&file)).await
     }

@@ -70,6 +70,10 @@ mod names;
 mod read_dir;
 mod error;
 mod operation;
+mod handle;
+mod position;
+mod metadata;
+mod system;
 mod platform;
 mod background;
 mod files;
@@ -89,7 +93,15 @@ mod files;
 )]
 mod ring;
 
+// Operations of a simulated host.
+#[cfg_attr(
+    not(all(feature = "sim", target_os = "linux", not(windlass_portable))),
+    path = "no_simulation.rs"
+)]
+pub(crate) mod simulation;
+
 pub use file::File;
+pub use metadata::{FileType, Metadata};
 #[cfg(unix)]
 pub use names::symlink;
 pub use names::{
@@ -110,6 +122,7 @@ use files::Files;
 pub(crate) fn list_waits(waits: &mut Vec<FacadeWait>) {
     Files::list_waits(waits);
     order::list_waits(waits);
+    simulation::list_waits(waits);
 }
 
 // User code runs only outside of borrows and between complete changes, so all values are consistent
@@ -143,6 +156,9 @@ impl RefUnwindSafe for ReadDir {}
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub fn use_io_uring(wanted: bool) -> std::io::Result<bool> {
+    if simulation::is_simulated() {
+        return Ok(!wanted);
+    }
     let files = Files::get_or_register(wanted)?;
     Ok(files.ring().is_some() == wanted)
 }

@@ -1,16 +1,19 @@
 //! Operations on names and metadata. io_uring would hand most of them to threads of the kernel, and
 //! lacks the rest, so the pool performs them.
 
-use std::fs::{Metadata, Permissions};
+use std::fs::Permissions;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use super::error::{context, context_of_two};
+use super::metadata::Metadata;
 use super::operation::on_pool;
+use super::simulation::is_simulated;
+use super::system;
 
-/// Defines the async version of a function of std that takes a path.
+/// Defines the async version of an operation that takes a path.
 macro_rules! of_path {
-    ($(#[$doc:meta])* $name:ident, $what:literal, $std:path, $output:ty) => {
+    ($(#[$doc:meta])* $name:ident, $what:literal, $work:path, $output:ty) => {
         $(#[$doc])*
         ///
         /// # Errors
@@ -21,14 +24,14 @@ macro_rules! of_path {
         ///
         /// If the future is dropped, the operation may or may not happen.
         pub async fn $name(path: impl AsRef<Path>) -> io::Result<$output> {
-            of_one($what, path.as_ref(), |path| $std(path)).await
+            of_one($what, path.as_ref(), |path| $work(path)).await
         }
     };
 }
 
-/// Defines the async version of a function of std that takes two paths.
+/// Defines the async version of an operation that takes two paths.
 macro_rules! of_paths {
-    ($(#[$doc:meta])* $name:ident, $what:literal, $std:path) => {
+    ($(#[$doc:meta])* $name:ident, $what:literal, $work:path) => {
         $(#[$doc])*
         ///
         /// # Errors
@@ -39,7 +42,7 @@ macro_rules! of_paths {
         ///
         /// If the future is dropped, the operation may or may not happen.
         pub async fn $name(from: impl AsRef<Path>, to: impl AsRef<Path>) -> io::Result<()> {
-            of_two($what, from.as_ref(), to.as_ref(), |from, to| $std(from, to)).await
+            of_two($what, from.as_ref(), to.as_ref(), |from, to| $work(from, to)).await
         }
     };
 }
@@ -58,45 +61,45 @@ of_path! {
     /// })?;
     /// # Ok::<(), std::io::Error>(())
     /// ```
-    create_dir, "create the directory", std::fs::create_dir, ()
+    create_dir, "create the directory", system::create_dir, ()
 }
 of_path! {
     /// Creates a directory and its missing parents. Succeeds if the directory exists.
-    create_dir_all, "create the directory", std::fs::create_dir_all, ()
+    create_dir_all, "create the directory", system::create_dir_all, ()
 }
 of_path! {
     /// Removes a name of a file. The file is deleted once its last name is removed and its last
     /// file descriptor is closed.
-    remove_file, "remove", std::fs::remove_file, ()
+    remove_file, "remove", system::remove_file, ()
 }
 of_path! {
     /// Removes an empty directory.
-    remove_dir, "remove the directory", std::fs::remove_dir, ()
+    remove_dir, "remove the directory", system::remove_dir, ()
 }
 of_path! {
     /// Removes a directory and all its contents. Removes symbolic links themselves and keeps their
     /// targets.
-    remove_dir_all, "remove the directory", std::fs::remove_dir_all, ()
+    remove_dir_all, "remove the directory", system::remove_dir_all, ()
 }
 of_path! {
     /// Returns the metadata of a file or directory. Symbolic links are followed.
-    metadata, "read the metadata of", std::fs::metadata, Metadata
+    metadata, "read the metadata of", system::metadata, Metadata
 }
 of_path! {
     /// Returns the metadata of a file, a directory or a symbolic link itself.
-    symlink_metadata, "read the metadata of", std::fs::symlink_metadata, Metadata
+    symlink_metadata, "read the metadata of", system::symlink_metadata, Metadata
 }
 of_path! {
     /// Returns the absolute path, without symbolic links and without `..`. The path must exist.
-    canonicalize, "find", std::fs::canonicalize, PathBuf
+    canonicalize, "find", system::canonicalize, PathBuf
 }
 of_path! {
     /// Returns the target of a symbolic link.
-    read_link, "read the link", std::fs::read_link, PathBuf
+    read_link, "read the link", system::read_link, PathBuf
 }
 of_path! {
     /// Returns whether the path exists. Returns an error if the system can't find out.
-    try_exists, "find", std::fs::exists, bool
+    try_exists, "find", system::try_exists, bool
 }
 
 of_paths! {
@@ -116,11 +119,11 @@ of_paths! {
     /// })?;
     /// # Ok::<(), std::io::Error>(())
     /// ```
-    rename, "rename", std::fs::rename
+    rename, "rename", system::rename
 }
 of_paths! {
     /// Creates a hard link, which is a further name of a file.
-    hard_link, "link", std::fs::hard_link
+    hard_link, "link", system::hard_link
 }
 /// Creates a symbolic link at the second path. Its target is the first path.
 ///
@@ -136,7 +139,7 @@ pub async fn symlink(from: impl AsRef<Path>, to: impl AsRef<Path>) -> io::Result
     let (from, to) = (from.as_ref(), to.as_ref());
     // The target is stored as it is, unresolved.
     let owned = (from.to_owned(), from_here(to));
-    let result = on_pool(move || std::os::unix::fs::symlink(owned.0, owned.1)).await;
+    let result = on_pool(move || system::symlink(&owned.0, &owned.1)).await;
     result.map_err(|error| context_of_two("link", from, to, error))
 }
 
@@ -150,7 +153,7 @@ pub async fn symlink(from: impl AsRef<Path>, to: impl AsRef<Path>) -> io::Result
 ///
 /// If the future is dropped, the operation may or may not happen.
 pub async fn set_permissions(path: impl AsRef<Path>, permissions: Permissions) -> io::Result<()> {
-    let set = |path: &Path| std::fs::set_permissions(path, permissions);
+    let set = |path: &Path| system::set_permissions(path, permissions);
     of_one("change", path.as_ref(), set).await
 }
 
@@ -176,11 +179,12 @@ pub(super) async fn of_two<T: Send + 'static>(
 }
 
 /// Returns the absolute path, because the current directory may change before a thread resolves it.
+/// The current directory of a simulated host is its root.
 pub(super) fn from_here(path: &Path) -> PathBuf {
     /// Shorter than the limit of every system.
     const LONGEST: usize = 1000;
     let bytes = path.as_os_str().as_encoded_bytes();
-    if path.is_absolute() || bytes.is_empty() || bytes.contains(&0) {
+    if is_simulated() || path.is_absolute() || bytes.is_empty() || bytes.contains(&0) {
         return path.to_owned();
     }
     match whole(path) {

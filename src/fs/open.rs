@@ -12,12 +12,19 @@ use std::task::Poll;
 
 use super::OpenOptions;
 use super::cached::{self, Known};
+use super::handle::Handle;
 use super::names::from_here;
-use super::operation::{Handle, Opening, Operation, has_ring, on_pool_with_paths, start};
+use super::operation::{Opening, Operation, has_ring, on_pool, on_pool_with_paths, start};
 use super::platform;
+use super::simulation::is_simulated;
+use super::system;
 
 /// Opens a file, relative to the directory that is the current one at the first poll.
 pub(super) async fn open(options: &OpenOptions, path: &Path) -> io::Result<Handle> {
+    if is_simulated() {
+        let (options, path) = (options.clone(), path.to_owned());
+        return on_pool(move || system::open(&options, &path)).await;
+    }
     let known = poll_fn(|cx| Poll::Ready(cached::open(cx, options, path))).await;
     if let Known::Opened(file) = known {
         return Ok(options.handle(file));
@@ -36,8 +43,7 @@ pub(super) async fn open(options: &OpenOptions, path: &Path) -> io::Result<Handl
             return Ok(options.handle(file));
         }
     }
-    let options = options.std().clone();
-    let owned = path.clone();
-    let open = move || options.open(owned).map(Handle::new);
+    let (options, owned) = (options.clone(), path.clone());
+    let open = move || system::open(&options, &owned);
     on_pool_with_paths([&path], open).await
 }

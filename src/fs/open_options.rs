@@ -11,7 +11,7 @@ use rustix::fs::OFlags;
 
 use super::File;
 use super::error::context;
-use super::operation::Handle;
+use super::handle::Handle;
 #[cfg(unix)]
 use super::platform::is_direct;
 
@@ -183,6 +183,7 @@ impl OpenOptions {
     pub(super) fn handle(&self, file: std::fs::File) -> Handle {
         Handle {
             file,
+            simulated: None,
             order: Arc::default(),
             is_stream: false,
             is_nonblocking: self.has_flag(|flags| flags.contains(OFlags::NONBLOCK)),
@@ -200,6 +201,24 @@ impl OpenOptions {
     #[cfg(unix)]
     fn has_flag(&self, has: fn(OFlags) -> bool) -> bool {
         has(OFlags::from_bits_retain(self.custom_flags as _))
+    }
+
+    /// Returns the options for a simulated disk.
+    #[cfg(all(feature = "sim", target_os = "linux", not(windlass_portable)))]
+    pub(super) fn how(&self) -> crate::sim::disk::How {
+        let has = |flag: OFlags| OFlags::from_bits_retain(self.custom_flags as _).contains(flag);
+        crate::sim::disk::How {
+            read: self.read,
+            write: self.writes(),
+            append: self.appends(),
+            truncate: self.truncate && !self.create_new,
+            create: self.create,
+            create_new: self.create_new,
+            mode: self.mode,
+            directory: has(OFlags::DIRECTORY),
+            no_follow: has(OFlags::NOFOLLOW),
+            sync: has(OFlags::DSYNC),
+        }
     }
 
     /// Makes the checks that std makes before the system call.

@@ -3,7 +3,6 @@
 use std::future::Future;
 use std::io;
 use std::mem;
-use std::ops::Deref;
 use std::path::Path;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -12,9 +11,12 @@ use std::time::Duration;
 
 use super::OpenOptions;
 use super::files::Files;
-use super::order::{OperationGuard, OrderQueue};
+use super::handle::Handle;
+use super::order::OperationGuard;
 use super::platform::{self, SystemPath};
+use super::position::Position;
 use super::ring::{Leftover, Ring, is_refused};
+use super::simulation::{self, Task, is_simulated};
 use crate::waits::{FileOperation, FileOperationKind};
 use crate::{BlockingTask, Pool};
 use windlass_reactor::budget::{poll_charge, refund};
@@ -39,7 +41,7 @@ static FILES: Pool = Pool::new("windlass-files", MAX_THREADS, Duration::from_sec
 static PEERS: Pool = Pool::new("windlass-peers", usize::MAX, Duration::ZERO);
 
 /// A closure on the pool of files, in the list of waits.
-const OTHER: FileOperation = FileOperation {
+pub(crate) const OTHER: FileOperation = FileOperation {
     kind: FileOperationKind::Other,
     fd: None,
 };
@@ -86,25 +88,6 @@ pub(crate) struct Opening {
     pub(crate) opened: Option<std::fs::File>,
 }
 
-/// Where to read or write in a file.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum Position {
-    Offset(u64),
-    /// At the position of the open file description, which moves. Threads do this for files.
-    /// io_uring does not lock the position. After a write that a full disk cut short it leaves the
-    /// position where it was (Linux 6.18), so the next write would overwrite the first part.
-    Cursor,
-}
-
-impl Position {
-    pub(crate) fn after(self, bytes: usize) -> Position {
-        match self {
-            Position::Offset(offset) => Position::Offset(offset.saturating_add(bytes as u64)),
-            Position::Cursor => Position::Cursor,
-        }
-    }
-}
-
 /// The number of bytes that an operation has read or written, and the operation with its buffer.
 pub(crate) type OpOutput = (io::Result<usize>, Operation);
 
@@ -137,13 +120,19 @@ impl Operation {
     }
 
     /// Performs the operation, on a thread that may block.
-    fn perform(mut self) -> OpOutput {
+    fn perform_on_thread(self) -> OpOutput {
+        let mut wakers = Vec::new();
+        let output = self.perform(false, &mut wakers);
+        wake_all(wakers);
+        output
+    }
+
+    /// Performs the operation, which may block. The caller wakes the operations that may start.
+    pub(crate) fn perform(mut self, is_owners_thread: bool, wakers: &mut Vec<Waker>) -> OpOutput {
         loop {
             let mut result = self.attempt();
             if !self.must_continue(&mut result) {
-                let mut wakers = Vec::new();
-                self.finish(&mut result, false, &mut wakers);
-                wake_all(wakers);
+                self.finish(&mut result, is_owners_thread, wakers);
                 return (result, self);
             }
         }
@@ -252,7 +241,7 @@ impl Operation {
             } => {
                 let old = buffer.len();
                 buffer.resize(old + len, 0);
-                let read = platform::read(file, &mut buffer[old..], *at);
+                let read = file.read(&mut buffer[old..], *at);
                 buffer.truncate(old + *read.as_ref().unwrap_or(&0));
                 read
             }
@@ -263,13 +252,11 @@ impl Operation {
                 from,
                 done,
                 ..
-            } => platform::write(
-                file,
+            } => file.write(
                 &buffer[usize::from(*from) + *done..][..len],
                 at.after(*done),
             ),
-            Operation::Sync { file, data_only } if *data_only => file.sync_data().map(|()| 0),
-            Operation::Sync { file, .. } => file.sync_all().map(|()| 0),
+            Operation::Sync { file, data_only } => file.sync(*data_only).map(|()| 0),
             Operation::Open(opening) => {
                 let path = platform::path(&opening.path);
                 opening.opened = Some(opening.options.std().open(path)?);
@@ -278,43 +265,6 @@ impl Operation {
             Operation::Close(file) => file.take().map_or(Ok(()), platform::close).map(|()| 0),
             Operation::Lost => Ok(0),
         }
-    }
-}
-
-/// An open file. Operations in flight share it, so its file descriptor stays open until the last of
-/// them completes.
-#[derive(Debug)]
-pub(crate) struct Handle {
-    pub(super) file: std::fs::File,
-    /// The queue of its operations.
-    pub(super) order: Arc<OrderQueue>,
-    /// Whether it is a pipe, a socket, a terminal or another device, which may wait for a peer.
-    pub(crate) is_stream: bool,
-    /// Whether it was opened with `O_NONBLOCK`, which means something else to io_uring.
-    pub(crate) is_nonblocking: bool,
-    /// Whether it was opened with `O_DIRECT`, which needs aligned memory.
-    pub(crate) is_direct: bool,
-    /// Whether writes go to the end.
-    pub(crate) appends: bool,
-    /// Whether it was opened for writing, as far as is known.
-    pub(crate) writes: bool,
-}
-
-impl Handle {
-    pub(crate) fn new(file: std::fs::File) -> Handle {
-        platform::handle(file)
-    }
-
-    pub(crate) fn into_file(self) -> std::fs::File {
-        self.file
-    }
-}
-
-impl Deref for Handle {
-    type Target = std::fs::File;
-
-    fn deref(&self) -> &std::fs::File {
-        &self.file
     }
 }
 
@@ -333,8 +283,11 @@ enum Backend {
 }
 
 /// Starts an operation on this thread's ring if it has one and its reactor turns, and otherwise on
-/// the pool.
+/// the pool. A simulated host has operations of its own.
 pub(crate) fn start(operation: Operation) -> OpFuture {
+    if let Some(host) = simulation::current() {
+        return OpFuture(Backend::Pool(OnPool::Simulated(host.start(operation))));
+    }
     if !operation.is_for_threads() {
         if let Some(files) = Files::driven() {
             if let Some(ring) = files.ring() {
@@ -350,8 +303,8 @@ pub(crate) fn start(operation: Operation) -> OpFuture {
 fn start_on_thread(operation: Operation) -> Backend {
     let pool = operation.pool();
     let listed = operation.listed();
-    let started = pool.run_operation(listed, move || operation.perform());
-    match started.map(OnPool) {
+    let started = pool.run_operation(listed, move || operation.perform_on_thread());
+    match started.map(OnPool::Thread) {
         Ok(task) => Backend::Pool(task),
         Err(error) => Backend::lost(error),
     }
@@ -382,7 +335,7 @@ fn detach_on_thread(operation: Operation) {
         let operation = it.lock().unwrap_or_else(PoisonError::into_inner).take();
         operation.unwrap_or(Operation::Lost)
     };
-    match pool.run(move || take(&theirs).perform()) {
+    match pool.run(move || take(&theirs).perform_on_thread()) {
         Ok(task) => detach(task),
         Err(error) => {
             // The next operation of the handle returns the error.
@@ -401,9 +354,9 @@ fn detach(task: BlockingTask<OpOutput>) {
     }
 }
 
-/// Returns whether operations that start now go to a ring.
+/// Returns whether operations that start now complete one by one, on a ring or in a simulation.
 pub(crate) fn has_ring() -> bool {
-    Files::driven().is_some_and(|files| files.ring().is_some())
+    is_simulated() || Files::driven().is_some_and(|files| files.ring().is_some())
 }
 
 /// Runs a closure on the pool of files.
@@ -417,7 +370,10 @@ pub(crate) async fn on_pool<T: Send + 'static>(
 pub(crate) fn spawn_on_pool<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<OnPool<T>> {
-    FILES.run_operation(OTHER, work).map(OnPool)
+    if let Some(host) = simulation::current() {
+        return Ok(OnPool::Simulated(host.spawn(work)));
+    }
+    FILES.run_operation(OTHER, work).map(OnPool::Thread)
 }
 
 /// As [`on_pool`], for a closure that may wait for a peer, depending on a path. Then it has a
@@ -430,6 +386,9 @@ where
     T: Send + 'static,
     F: FnOnce() -> io::Result<T> + Send + 'static,
 {
+    if is_simulated() {
+        return on_pool(work).await; // its disk has no pipes
+    }
     let paths = paths.map(Path::to_owned);
     let work = move || {
         if paths.iter().any(|path| platform::may_wait(path)) {
@@ -440,20 +399,27 @@ where
     };
     match on_pool(work).await? {
         Ok(output) => Ok(output),
-        Err(task) => OnPool(task).await,
+        Err(task) => OnPool::Thread(task).await,
     }
 }
 
 /// The future of a closure on the pool. It charges the budget of the task, because threads could
 /// keep a task running that uses many of them.
-pub(crate) struct OnPool<T>(BlockingTask<T>);
+pub(crate) enum OnPool<T> {
+    Thread(BlockingTask<T>),
+    /// The operation of a simulated host.
+    Simulated(Task<T>),
+}
 
 impl<T> Future for OnPool<T> {
     type Output = T;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
         ready!(poll_charge(cx));
-        let polled = Pin::new(&mut self.0).poll(cx);
+        let polled = match &mut *self {
+            OnPool::Thread(task) => Pin::new(task).poll(cx),
+            OnPool::Simulated(task) => Pin::new(task).poll(cx),
+        };
         if polled.is_pending() {
             refund();
         }
@@ -473,7 +439,8 @@ impl OpFuture {
                 drop(ring_of(&files).map(|ring| ring.detach(slot)));
                 Files::detach_on_ring(&files);
             }
-            Backend::Pool(task) => detach(task.0),
+            Backend::Pool(OnPool::Thread(task)) => detach(task),
+            Backend::Pool(OnPool::Simulated(task)) => task.detach(),
             Backend::Failed(error) => return Err(*error),
             Backend::Over => {}
         }
@@ -531,7 +498,7 @@ impl Future for OpFuture {
             }
         }
         let ended = match &mut self.0 {
-            Backend::Pool(task) if task.0.is_inherited() => return self.lose(),
+            Backend::Pool(OnPool::Thread(task)) if task.is_inherited() => return self.lose(),
             Backend::Pool(task) => ready!(Pin::new(task).poll(cx)),
             _ => self.take().into_failed(),
         };

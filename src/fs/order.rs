@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 
 use super::files::Files;
-use super::operation::Handle;
+use super::handle::Handle;
 use crate::waits::{FacadeWait, WaitKind, WakerId};
 use windlass_reactor::completion::Registration;
 use windlass_reactor::fork::{self, Origin, PerProcess};

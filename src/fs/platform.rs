@@ -5,6 +5,15 @@ pub(super) use unix::*;
 #[cfg(windows)]
 pub(super) use windows::*;
 
+/// How a file was opened, as far as the system reports it.
+pub(super) struct FileFlags {
+    pub(super) is_stream: bool,
+    pub(super) is_nonblocking: bool,
+    pub(super) is_direct: bool,
+    pub(super) appends: bool,
+    pub(super) writes: bool,
+}
+
 #[cfg(unix)]
 mod unix {
     use std::ffi::{CString, OsStr};
@@ -14,11 +23,11 @@ mod unix {
     use std::os::unix::ffi::OsStrExt;
     use std::os::unix::fs::{FileExt, FileTypeExt};
     use std::path::Path;
-    use std::sync::Arc;
 
     use rustix::fs::{OFlags, fcntl_getfl};
 
-    use crate::fs::operation::{Handle, Position};
+    use super::FileFlags;
+    use crate::fs::position::Position;
 
     /// A path in the form that system calls take.
     pub(crate) type SystemPath = CString;
@@ -37,13 +46,10 @@ mod unix {
         Some(file.as_raw_fd())
     }
 
-    pub(crate) fn handle(file: File) -> Handle {
-        let flags = fcntl_getfl(&file).unwrap_or(OFlags::empty());
-        let is_stream = file.metadata().is_ok_and(|it| is_stream(it.file_type()));
-        Handle {
-            file,
-            order: Arc::default(),
-            is_stream,
+    pub(crate) fn file_flags(file: &File) -> FileFlags {
+        let flags = fcntl_getfl(file).unwrap_or(OFlags::empty());
+        FileFlags {
+            is_stream: file.metadata().is_ok_and(|it| is_stream(it.file_type())),
             is_nonblocking: flags.contains(OFlags::NONBLOCK),
             is_direct: is_direct(flags),
             appends: flags.contains(OFlags::APPEND),
@@ -118,9 +124,9 @@ mod windows {
     use std::io::{self, Read, Seek, SeekFrom, Write};
     use std::os::windows::fs::FileExt;
     use std::path::{Path, PathBuf};
-    use std::sync::Arc;
 
-    use crate::fs::operation::{Handle, Position};
+    use super::FileFlags;
+    use crate::fs::position::Position;
 
     pub(crate) type SystemPath = PathBuf;
 
@@ -138,10 +144,8 @@ mod windows {
         None
     }
 
-    pub(crate) fn handle(file: File) -> Handle {
-        Handle {
-            file,
-            order: Arc::default(),
+    pub(crate) fn file_flags(_: &File) -> FileFlags {
+        FileFlags {
             is_stream: false,
             is_nonblocking: false,
             is_direct: false,

@@ -2,7 +2,6 @@
 
 use std::ffi::OsString;
 use std::fmt;
-use std::fs::{FileType, Metadata};
 use std::future::poll_fn;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -14,8 +13,11 @@ use std::vec;
 use futures_core::Stream;
 
 use super::error::context;
+use super::metadata::{FileType, Metadata};
 use super::names::from_here;
 use super::operation::{OnPool, on_pool, spawn_on_pool};
+#[cfg(all(feature = "sim", target_os = "linux", not(windlass_portable)))]
+use super::system;
 
 /// How many entries a thread reads at once. A context switch costs as much as about a hundred.
 const BATCH: usize = 128;
@@ -50,7 +52,7 @@ const BATCH: usize = 128;
 pub async fn read_dir(path: impl AsRef<Path>) -> io::Result<ReadDir> {
     let path = path.as_ref();
     let whole = from_here(path);
-    let opened = on_pool(move || Ok(Batch::of(std::fs::read_dir(whole)?))).await;
+    let opened = on_pool(move || Batch::first(&whole)).await;
     let batch = opened.map_err(|error| context("read the directory", path, error))?;
     Ok(ReadDir {
         path: path.into(),
@@ -79,6 +81,19 @@ struct Batch {
 }
 
 impl Batch {
+    fn first(path: &Path) -> io::Result<Batch> {
+        #[cfg(all(feature = "sim", target_os = "linux", not(windlass_portable)))]
+        if let Some(disk) = crate::sim::current::current_disk() {
+            let entries = disk.read_dir(path)?.into_iter();
+            let entries: Vec<_> = entries.map(|it| Ok(DirEntry::simulated(it))).collect();
+            return Ok(Batch {
+                entries: entries.into_iter(),
+                rest: None,
+            });
+        }
+        std::fs::read_dir(path).map(Batch::of)
+    }
+
     fn of(mut rest: std::fs::ReadDir) -> Batch {
         let entry = |entry: io::Result<_>| entry.map(DirEntry::of);
         let entries: Vec<_> = rest.by_ref().take(BATCH).map(entry).collect();
@@ -149,28 +164,49 @@ impl fmt::Debug for ReadDir {
 pub struct DirEntry {
     /// The path that was passed to [`read_dir`].
     directory: Arc<Path>,
-    entry: Arc<std::fs::DirEntry>,
+    entry: Entry,
     /// Present if the system returned it with the name.
     file_type: Option<FileType>,
 }
 
+#[derive(Clone)]
+enum Entry {
+    System(Arc<std::fs::DirEntry>),
+    /// The name of an entry of a simulated disk.
+    #[cfg(all(feature = "sim", target_os = "linux", not(windlass_portable)))]
+    Simulated(OsString),
+}
+
 impl DirEntry {
+    #[cfg(all(feature = "sim", target_os = "linux", not(windlass_portable)))]
+    fn simulated((name, kind): (OsString, crate::sim::disk::Kind)) -> DirEntry {
+        DirEntry {
+            directory: Arc::from(Path::new("")),
+            entry: Entry::Simulated(name),
+            file_type: Some(kind.into()),
+        }
+    }
+
     fn of(entry: std::fs::DirEntry) -> DirEntry {
         DirEntry {
             directory: Arc::from(Path::new("")),
-            file_type: entry.file_type().ok(),
-            entry: Arc::new(entry),
+            file_type: entry.file_type().ok().map(FileType::from),
+            entry: Entry::System(Arc::new(entry)),
         }
     }
 
     /// Returns the path that was passed to [`read_dir`], joined with the name of the entry.
     pub fn path(&self) -> PathBuf {
-        self.directory.join(self.entry.file_name())
+        self.directory.join(self.file_name())
     }
 
     /// Returns the name of the entry, without a path.
     pub fn file_name(&self) -> OsString {
-        self.entry.file_name()
+        match &self.entry {
+            Entry::System(entry) => entry.file_name(),
+            #[cfg(all(feature = "sim", target_os = "linux", not(windlass_portable)))]
+            Entry::Simulated(name) => name.clone(),
+        }
     }
 
     /// Returns whether the entry is a file, a directory, a symbolic link or something else.
@@ -183,7 +219,7 @@ impl DirEntry {
     pub async fn file_type(&self) -> io::Result<FileType> {
         match self.file_type {
             Some(file_type) => Ok(file_type),
-            None => self.on_pool(|entry| entry.file_type()).await,
+            None => Ok(self.metadata().await?.file_type()),
         }
     }
 
@@ -193,21 +229,23 @@ impl DirEntry {
     ///
     /// Returns the error of the system, with the [path](super#errors).
     pub async fn metadata(&self) -> io::Result<Metadata> {
-        self.on_pool(|entry| entry.metadata()).await
-    }
-
-    async fn on_pool<T: Send + 'static>(
-        &self,
-        work: impl FnOnce(&std::fs::DirEntry) -> io::Result<T> + Send + 'static,
-    ) -> io::Result<T> {
-        let entry = self.entry.clone();
-        let result = on_pool(move || work(&entry)).await;
+        let this = self.clone();
+        let result = on_pool(move || match &this.entry {
+            Entry::System(entry) => entry.metadata().map(Metadata::from),
+            #[cfg(all(feature = "sim", target_os = "linux", not(windlass_portable)))]
+            Entry::Simulated(_) => system::symlink_metadata(&this.path()),
+        })
+        .await;
         result.map_err(|error| context("read the metadata of", &self.path(), error))
     }
 }
 
 impl fmt::Debug for DirEntry {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.entry.fmt(f)
+        match &self.entry {
+            Entry::System(entry) => entry.fmt(f),
+            #[cfg(all(feature = "sim", target_os = "linux", not(windlass_portable)))]
+            Entry::Simulated(_) => f.debug_tuple("DirEntry").field(&self.path()).finish(),
+        }
     }
 }

@@ -27,7 +27,8 @@ use slab::Slab;
 
 use super::background::Progress;
 use super::files::RETRY;
-use super::operation::{Collected, OpOutput, Operation, Position, drop_or_retry};
+use super::operation::{Collected, OpOutput, Operation, drop_or_retry};
+use super::position::Position;
 use crate::counters::{self, ThreadCounters};
 use crate::waits::{FacadeWait, WaitKind, WakerId};
 use windlass_reactor::completion::Registrar;

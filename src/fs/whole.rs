@@ -7,6 +7,7 @@ use super::error::{context, context_of_two};
 use super::names::from_here;
 use super::operation::{MAX_BYTES, has_ring, on_pool_with_paths};
 use super::platform;
+use super::system;
 use super::{File, OpenOptions};
 
 /// The size of the first read of a file of unknown length (bytes). Most files are smaller.
@@ -170,7 +171,7 @@ pub async fn copy(from: impl AsRef<Path>, to: impl AsRef<Path>) -> io::Result<u6
     let whole = [from_here(from), from_here(to)];
     let copy = {
         let [from, to] = whole.clone();
-        move || std::fs::copy(from, to)
+        move || system::copy(&from, &to)
     };
     let copied = on_pool_with_paths(whole.each_ref().map(|path| path.as_path()), copy).await;
     copied.map_err(|error| context_of_two("copy", from, to, error))

@@ -79,6 +79,33 @@ impl<'a> BlockOn<'a> {
         }
         reactor.block_on(executor.run(future))
     }
+
+    /// As `run`, but `step` is called after each turn, and moves the time of a simulated world. Its
+    /// argument says whether nothing is ready.
+    #[cfg(all(feature = "sim", target_os = "linux", not(windlass_portable)))]
+    pub(crate) fn run_by<F: Future>(
+        &self,
+        future: Pin<&mut F>,
+        mut step: impl FnMut(bool),
+    ) -> F::Output {
+        let Runtime {
+            executor, reactor, ..
+        } = self.runtime;
+        let flag = std::sync::Arc::new(WokenFlag::default());
+        let waker = std::task::Waker::from(flag.clone());
+        let cx = &mut std::task::Context::from_waker(&waker);
+        let mut run = std::pin::pin!(executor.run(future));
+        let _awake = reactor.awake();
+        loop {
+            if let std::task::Poll::Ready(output) = run.as_mut().poll(cx) {
+                return output;
+            }
+            let turned = reactor.turn(Some(Duration::ZERO));
+            let woken =
+                turned.unwrap_or_else(|error| panic!("the simulated reactor failed: {error}"));
+            step(woken.woken == 0 && !flag.take() && !executor.has_ready());
+        }
+    }
 }
 
 /// Suspends the hook during a `block_on`. At its end, also by a panic, it notifies the host of
@@ -102,5 +129,24 @@ impl Drop for HookGuard<'_> {
             waker.resume();
         }
         self.0.notify_if_ready();
+    }
+}
+
+/// Records that a loop was woken.
+#[cfg(all(feature = "sim", target_os = "linux", not(windlass_portable)))]
+#[derive(Default)]
+struct WokenFlag(std::sync::atomic::AtomicBool);
+
+#[cfg(all(feature = "sim", target_os = "linux", not(windlass_portable)))]
+impl WokenFlag {
+    fn take(&self) -> bool {
+        self.0.swap(false, std::sync::atomic::Ordering::AcqRel)
+    }
+}
+
+#[cfg(all(feature = "sim", target_os = "linux", not(windlass_portable)))]
+impl std::task::Wake for WokenFlag {
+    fn wake(self: std::sync::Arc<Self>) {
+        self.0.store(true, std::sync::atomic::Ordering::Release);
     }
 }

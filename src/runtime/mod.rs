@@ -22,6 +22,7 @@ use windlass_reactor::Reactor;
 
 use crate::inspect::loops::{FinalReading, Registration};
 use crate::inspect::{DeadlockRegistration, Metrics, TaskInfo, tasks_of};
+use crate::time::now;
 
 pub use builder::Builder;
 pub(crate) use guards::BlockOn;
@@ -246,6 +247,26 @@ impl Runtime {
         }
     }
 
+    /// Turns the loop without waiting. `choose` gets the number of ready tasks before each poll, if
+    /// there are several, and returns the position of the one to poll.
+    #[cfg(all(feature = "sim", target_os = "linux", not(windlass_portable)))]
+    pub(crate) fn turn_by(&self, choose: impl Fn(usize) -> usize) -> io::Result<Turn> {
+        let _guard = TurnGuard::new(self);
+        self.reactor.turn(Some(Duration::ZERO))?;
+        let mut polled = 0;
+        while polled < MAX_POLLS && self.executor.has_ready() {
+            self.executor.choose_next(&choose);
+            polled += self.executor.tick(&self.waker, 1).polled;
+        }
+        Ok(self.turn_result(polled))
+    }
+
+    /// Makes `observer` the only observer of the tasks.
+    #[cfg(all(feature = "sim", target_os = "linux", not(windlass_portable)))]
+    pub(crate) fn observe(&self, observer: std::rc::Rc<dyn windlass_executor::Observer>) {
+        self.executor.observe(Some(observer));
+    }
+
     /// Returns whether a task of this runtime is being polled. A turn panics then, so a host whose
     /// loop may run inside a task checks this first.
     ///
@@ -265,7 +286,7 @@ impl Runtime {
     /// are ready, and `None` if only the file descriptor matters.
     pub fn next_deadline(&self) -> Option<Instant> {
         if self.executor.has_ready() {
-            return Some(Instant::now());
+            return Some(now());
         }
         self.reactor.next_deadline()
     }

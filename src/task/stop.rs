@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use pin_project_lite::pin_project;
 
 use crate::sync::wait_queue::{QueueOwner, WaitKey, WaitQueue, WakeList};
-use crate::time::{Sleep, sleep_until};
+use crate::time::{Sleep, now, sleep_until};
 use crate::waits::Place;
 
 /// Requests that work stops, now or at a deadline. Tasks observe it through [`StopToken`]s.
@@ -129,7 +129,7 @@ impl StopSource {
     /// Stops this source and all below it after a duration, like [`stop_at`](StopSource::stop_at).
     /// A duration that exceeds the range of the clock sets no deadline.
     pub fn stop_after(&self, limit: Duration) {
-        if let Some(deadline) = Instant::now().checked_add(limit) {
+        if let Some(deadline) = now().checked_add(limit) {
             self.stop_at(deadline);
         }
     }
@@ -390,7 +390,7 @@ impl Inner {
     }
 
     fn is_stopped(&self) -> bool {
-        let has_passed = |deadline| Instant::now() >= deadline;
+        let has_passed = |deadline| now() >= deadline;
         self.stopped.get() || self.deadline.get().is_some_and(has_passed)
     }
 

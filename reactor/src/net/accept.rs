@@ -251,14 +251,14 @@ macro_rules! listener {
             ///
             /// Returns the errors of the system.
             pub fn local_addr(&self) -> std::io::Result<$addr> {
-                self.acceptor.io.get_ref().local_addr()
+                $crate::net::sys::local_addr(self.acceptor.io.get_ref())
             }
 
             /// Takes the socket out, still non-blocking, for example for another thread.
             ///
             /// # Errors
             ///
-            /// Always succeeds today.
+            /// Fails in a simulation.
             pub fn into_std(self) -> std::io::Result<$std> {
                 self.acceptor.io.into_inner()
             }

@@ -55,6 +55,10 @@ const MAX_THREADS: usize = 32;
 
 async fn look_up(host: String, port: u16) -> io::Result<Vec<SocketAddr>> {
     let name = host.clone();
+    if let Some(found) = super::simulated::resolve(&name, port) {
+        return found
+            .map_err(|error| context("can't find the host", format_args!("`{name}`"), error));
+    }
     let found = match Lookup::start(host, port) {
         Ok(lookup) => lookup.await,
         Err(error) => Err(error),

@@ -16,6 +16,7 @@ mod addr;
 mod datagram;
 mod lookup;
 mod race;
+mod simulated;
 mod socket;
 mod stream;
 mod sys;

@@ -60,7 +60,7 @@ macro_rules! socket {
             ///
             /// Fails unless the socket is connected.
             pub fn peer_addr(&self) -> std::io::Result<$addr> {
-                self.io.get_ref().peer_addr()
+                $crate::net::sys::peer_addr(self.io.get_ref())
             }
 
             /// Returns the address of this socket.
@@ -69,7 +69,7 @@ macro_rules! socket {
             ///
             /// Returns the errors of the system.
             pub fn local_addr(&self) -> std::io::Result<$addr> {
-                self.io.get_ref().local_addr()
+                $crate::net::sys::local_addr(self.io.get_ref())
             }
 
             /// Takes the pending error of this socket, if there is one (`SO_ERROR`).
@@ -78,7 +78,7 @@ macro_rules! socket {
             ///
             /// Returns the errors of the system.
             pub fn take_error(&self) -> std::io::Result<Option<std::io::Error>> {
-                self.io.get_ref().take_error()
+                $crate::net::sys::take_error(self.io.get_ref())
             }
 
             /// Takes the socket out, still non-blocking, for example for another thread.

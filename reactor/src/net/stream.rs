@@ -71,7 +71,7 @@ macro_rules! stream {
             ///
             /// Returns the errors of the system.
             pub fn shutdown(&self, how: std::net::Shutdown) -> std::io::Result<()> {
-                match self.io.get_ref().shutdown(how) {
+                match $crate::net::sys::shutdown(self.io.get_ref(), how) {
                     Err(error) if error.kind() == std::io::ErrorKind::NotConnected => Ok(()),
                     Err(error) => Err(error),
                     Ok(()) => {

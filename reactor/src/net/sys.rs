@@ -1,7 +1,7 @@
 //! The system calls of sockets.
 //!
-//! The rest of `net` makes system calls only through these functions and the methods of the socket
-//! types that are named here. Sockets are non-blocking and close-on-exec from the start, in one
+//! The rest of `net` makes system calls only through these functions. On a simulated socket a call
+//! fails, and is then made on the system of its host (see [`simulated`](super::simulated)). Sockets are non-blocking and close-on-exec from the start, in one
 //! system call where the system can do that.
 
 use std::io::{self, IoSlice, IoSliceMut};
@@ -13,6 +13,9 @@ use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::addr::SocketAddrArg;
 use rustix::net::{Shutdown, SocketFlags, acceptfrom, acceptfrom_with, sockopt};
+
+use super::simulated::{self, or_simulated};
+use crate::system::SocketOption::{self, Broadcast, KeepAlive, Linger, NoDelay, ReuseAddress, Ttl};
 
 pub(super) use std::net::{TcpListener, TcpStream, UdpSocket};
 #[cfg(unix)]
@@ -64,6 +67,9 @@ fn set_flags(socket: OwnedFd) -> io::Result<OwnedFd> {
 
 #[cfg(unix)]
 pub(super) fn socket(family: AddressFamily, kind: SocketType) -> io::Result<OwnedFd> {
+    if let Some(created) = simulated::socket(family, kind) {
+        return created;
+    }
     match rustix::net::socket_with(family, kind, FLAGS, None) {
         Ok(socket) if FLAGS.is_empty() => set_flags(socket),
         Err(error) if may_refuse_flags(error) => {
@@ -91,37 +97,57 @@ pub(super) fn socket_for(addr: &SocketAddr, kind: SocketType) -> io::Result<Owne
 }
 
 pub(super) fn bind(socket: &OwnedFd, addr: &impl SocketAddrArg) -> io::Result<()> {
-    Ok(rustix::net::bind(socket, addr)?)
+    let bound = rustix::net::bind(socket, addr).map_err(io::Error::from);
+    or_simulated(bound, socket, |system, fd| {
+        system.bind(fd, &simulated::address(addr)?)
+    })
 }
 
 pub(super) fn listen(socket: &OwnedFd, addr: &impl SocketAddrArg) -> io::Result<()> {
     bind(socket, addr)?;
-    Ok(rustix::net::listen(socket, BACKLOG)?)
+    let listens = rustix::net::listen(socket, BACKLOG).map_err(io::Error::from);
+    or_simulated(listens, socket, |system, fd| {
+        system.listen(fd, BACKLOG as usize)
+    })
 }
 
 /// Lets a listener bind to a port that connections in `TIME_WAIT` still have. On Windows the same
 /// option would take the port of a running program.
 pub(super) fn set_reuse_addr(socket: &OwnedFd) -> io::Result<()> {
     #[cfg(unix)]
-    sockopt::set_socket_reuseaddr(socket, true)?;
-    let _ = socket;
-    Ok(())
+    return set_option(
+        sockopt::set_socket_reuseaddr(socket, true),
+        socket,
+        ReuseAddress,
+        1,
+    );
+    #[cfg(windows)]
+    return Ok(());
 }
 
 /// Starts to connect. Returns true if the connection is in progress.
-pub(super) fn connect(socket: impl AsFd, addr: &impl SocketAddrArg) -> io::Result<bool> {
-    match rustix::net::connect(socket, addr) {
+pub(super) fn connect(socket: &impl AsFd, addr: &impl SocketAddrArg) -> io::Result<bool> {
+    match rustix::net::connect(socket.as_fd(), addr) {
         Ok(()) => Ok(false),
         // After a signal, the attempt continues in the background.
         Err(Errno::INPROGRESS | Errno::INTR) => Ok(true),
         Err(Errno::WOULDBLOCK) if cfg!(windows) => Ok(true),
-        Err(error) => Err(error.into()),
+        Err(error) => or_simulated(Err(error.into()), socket, |system, fd| {
+            system.connect(fd, &simulated::address(addr)?)
+        }),
     }
 }
 
 /// Returns the outcome of a connection that was in progress.
-pub(super) fn finish_connect(socket: impl AsFd) -> io::Result<()> {
-    Ok(sockopt::socket_error(socket)??)
+pub(super) fn finish_connect(socket: &impl AsFd) -> io::Result<()> {
+    take_error(socket)?.map_or(Ok(()), Err)
+}
+
+/// Returns the pending error of a socket, and clears it.
+pub(super) fn take_error(socket: &impl AsFd) -> io::Result<Option<io::Error>> {
+    let error = sockopt::socket_error(socket.as_fd()).map_err(io::Error::from);
+    let error = error.map(|pending| pending.err().map(io::Error::from));
+    or_simulated(error, socket, |system, fd| system.take_error(fd))
 }
 
 /// Set when a sandbox refuses accept4(2).
@@ -139,7 +165,10 @@ pub(super) fn accept<A>(
     }
     match acceptfrom_with(listener, FLAGS) {
         Ok((socket, peer)) => Ok((socket, to_addr(peer))),
-        Err(error) => Err(retry_without_flags(error)),
+        Err(error) => or_simulated(Err(retry_without_flags(error)), &listener, |system, fd| {
+            let (socket, peer) = system.accept(fd)?;
+            Ok((socket, to_addr(simulated::any_address(&peer))))
+        }),
     }
 }
 
@@ -187,6 +216,7 @@ pub(super) fn is_lost_connection(error: &io::Error) -> bool {
 
 /// Wakes all pollers that watch a TCP listener, and changes nothing else (Linux, `inet_shutdown`).
 pub(super) fn wake_pollers(listener: BorrowedFd<'_>) {
+    // A simulated listener has one poller.
     // If it fails, the connection waits for the next one to arrive, or for the next `accept`.
     let _ = rustix::net::shutdown(listener, Shutdown::Write);
 }
@@ -200,13 +230,16 @@ const SEND_FLAGS: rustix::net::SendFlags = rustix::net::SendFlags::empty();
 
 #[cfg(unix)]
 #[inline]
-pub(super) fn send(socket: impl AsFd, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-    Ok(match bufs {
-        [buf] => rustix::net::send(socket, buf, SEND_FLAGS)?,
+pub(super) fn send(socket: &impl AsFd, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+    let sent = match bufs {
+        [buf] => rustix::net::send(socket, buf, SEND_FLAGS),
         bufs => {
             let bufs = &bufs[..bufs.len().min(MAX_BUFS)];
-            rustix::net::sendmsg(socket, bufs, &mut Default::default(), SEND_FLAGS)?
+            rustix::net::sendmsg(socket, bufs, &mut Default::default(), SEND_FLAGS)
         }
+    };
+    or_simulated(sent.map_err(io::Error::from), socket, |system, fd| {
+        system.send(fd, bufs, None)
     })
 }
 
@@ -217,13 +250,16 @@ pub(super) fn send(mut socket: &TcpStream, bufs: &[IoSlice<'_>]) -> io::Result<u
 }
 
 #[cfg(unix)]
-pub(super) fn send_to(
+pub(super) fn send_to_path(
     socket: &UnixDatagram,
     buf: &[u8],
     addr: &rustix::net::SocketAddrUnix,
 ) -> io::Result<usize> {
     let flags = rustix::net::SendFlags::empty();
-    Ok(rustix::net::sendto(socket, buf, flags, addr)?)
+    let sent = rustix::net::sendto(socket, buf, flags, addr).map_err(io::Error::from);
+    or_simulated(sent, socket, |system, fd| {
+        system.send(fd, &[IoSlice::new(buf)], Some(&simulated::address(addr)?))
+    })
 }
 
 /// A stream socket.
@@ -240,11 +276,16 @@ pub(super) struct Received {
 impl Receive for TcpStream {
     #[inline]
     fn receive(&self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<Received> {
-        let bytes = match bufs {
+        let bytes = match &mut *bufs {
             #[cfg(unix)] // on Windows only std returns 0 after reading was shut down
-            [buf] => rustix::net::recv(self, &mut **buf, rustix::net::RecvFlags::empty())?.0,
-            bufs => io::Read::read_vectored(&mut &*self, bufs)?,
+            [buf] => rustix::net::recv(self, &mut **buf, rustix::net::RecvFlags::empty())
+                .map(|(bytes, _)| bytes)
+                .map_err(io::Error::from),
+            bufs => io::Read::read_vectored(&mut &*self, bufs),
         };
+        let bytes = or_simulated(bytes, self, |system, fd| {
+            Ok(system.receive(fd, bufs, false)?.bytes)
+        })?;
         Ok(Received {
             bytes,
             stopped: false, // only at urgent data, which the event reports
@@ -257,22 +298,276 @@ impl Receive for UnixStream {
     #[inline]
     fn receive(&self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<Received> {
         use rustix::net::{RecvFlags, ReturnFlags, recvmsg};
-        let message = recvmsg(self, bufs, &mut Default::default(), RecvFlags::empty())?;
-        Ok(Received {
+        let message = recvmsg(self, bufs, &mut Default::default(), RecvFlags::empty());
+        let received = message.map(|message| Received {
             bytes: message.bytes,
             // A read stops behind bytes that were sent with descriptors or other control messages.
             // There was no buffer for these, which the system reports.
             stopped: message.flags.contains(ReturnFlags::CTRUNC),
+        });
+        or_simulated(received.map_err(io::Error::from), self, |system, fd| {
+            let bytes = system.receive(fd, bufs, false)?.bytes;
+            Ok(Received {
+                bytes,
+                stopped: false,
+            })
         })
     }
 }
 
-pub(super) fn set_linger(socket: impl AsFd, linger: Option<Duration>) -> io::Result<()> {
-    Ok(sockopt::set_socket_linger(socket, linger)?)
+/// A socket for datagrams.
+pub(super) trait Datagrams: AsFd {
+    type Addr;
+
+    fn send(&self, buf: &[u8]) -> io::Result<usize>;
+
+    fn receive(&self, buf: &mut [u8]) -> io::Result<usize>;
+
+    fn receive_from(&self, buf: &mut [u8]) -> io::Result<(usize, Self::Addr)>;
 }
 
-pub(super) fn set_keepalive(socket: impl AsFd, keepalive: bool) -> io::Result<()> {
-    Ok(sockopt::set_socket_keepalive(socket, keepalive)?)
+macro_rules! datagrams {
+    ($socket:ty, $addr:ty) => {
+        impl Datagrams for $socket {
+            type Addr = $addr;
+
+            fn send(&self, buf: &[u8]) -> io::Result<usize> {
+                or_simulated(self.send(buf), self, |system, fd| {
+                    system.send(fd, &[IoSlice::new(buf)], None)
+                })
+            }
+
+            fn receive(&self, buf: &mut [u8]) -> io::Result<usize> {
+                or_simulated(self.recv(buf), self, |system, fd| {
+                    let bufs = &mut [IoSliceMut::new(buf)];
+                    Ok(system.receive(fd, bufs, false)?.bytes)
+                })
+            }
+
+            fn receive_from(&self, buf: &mut [u8]) -> io::Result<(usize, $addr)> {
+                or_simulated(self.recv_from(buf), self, |system, fd| {
+                    simulated::receive_from(system, fd, buf, false)
+                })
+            }
+        }
+    };
+}
+
+datagrams!(UdpSocket, SocketAddr);
+#[cfg(unix)]
+datagrams!(UnixDatagram, std::os::unix::net::SocketAddr);
+
+pub(super) fn send_to(socket: &UdpSocket, buf: &[u8], addr: SocketAddr) -> io::Result<usize> {
+    or_simulated(socket.send_to(buf, addr), socket, |system, fd| {
+        system.send(fd, &[IoSlice::new(buf)], Some(&simulated::address(&addr)?))
+    })
+}
+
+pub(super) fn peek_from(socket: &UdpSocket, buf: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
+    or_simulated(socket.peek_from(buf), socket, |system, fd| {
+        simulated::receive_from(system, fd, buf, true)
+    })
+}
+
+/// Sets the peer of a UDP socket.
+pub(super) fn connect_datagrams(socket: &UdpSocket, addr: SocketAddr) -> io::Result<()> {
+    or_simulated(socket.connect(addr), socket, |system, fd| {
+        system.connect(fd, &simulated::address(&addr)?).map(drop)
+    })
+}
+
+pub(super) fn peek(socket: &TcpStream, buf: &mut [u8]) -> io::Result<usize> {
+    or_simulated(socket.peek(buf), socket, |system, fd| {
+        Ok(system.receive(fd, &mut [IoSliceMut::new(buf)], true)?.bytes)
+    })
+}
+
+/// Creates two connected streams.
+#[cfg(unix)]
+pub(super) fn stream_pair() -> io::Result<(UnixStream, UnixStream)> {
+    if let Some(pair) = simulated::pair(SocketType::STREAM) {
+        let (here, there) = pair?;
+        return Ok((here.into(), there.into()));
+    }
+    let (here, there) = UnixStream::pair()?;
+    here.set_nonblocking(true)?;
+    there.set_nonblocking(true)?;
+    Ok((here, there))
+}
+
+/// Creates two connected sockets for datagrams.
+#[cfg(unix)]
+pub(super) fn datagram_pair() -> io::Result<(UnixDatagram, UnixDatagram)> {
+    if let Some(pair) = simulated::pair(SocketType::DGRAM) {
+        let (here, there) = pair?;
+        return Ok((here.into(), there.into()));
+    }
+    let (here, there) = UnixDatagram::pair()?;
+    here.set_nonblocking(true)?;
+    there.set_nonblocking(true)?;
+    Ok((here, there))
+}
+
+/// A socket with addresses.
+pub(super) trait Addressed: AsFd {
+    type Addr;
+
+    fn local(&self) -> io::Result<Self::Addr>;
+
+    fn peer(&self) -> io::Result<Self::Addr>;
+}
+
+macro_rules! addressed {
+    ($socket:ty, $addr:ty, $peer:expr) => {
+        impl Addressed for $socket {
+            type Addr = $addr;
+
+            fn local(&self) -> io::Result<$addr> {
+                self.local_addr()
+            }
+
+            fn peer(&self) -> io::Result<$addr> {
+                ($peer)(self)
+            }
+        }
+    };
+}
+
+/// Listeners have no peer.
+fn no_peer<S, A>(_: &S) -> io::Result<A> {
+    Err(io::ErrorKind::NotConnected.into())
+}
+
+addressed!(TcpListener, SocketAddr, no_peer);
+addressed!(TcpStream, SocketAddr, TcpStream::peer_addr);
+addressed!(UdpSocket, SocketAddr, UdpSocket::peer_addr);
+#[cfg(unix)]
+addressed!(UnixListener, std::os::unix::net::SocketAddr, no_peer);
+#[cfg(unix)]
+addressed!(
+    UnixStream,
+    std::os::unix::net::SocketAddr,
+    UnixStream::peer_addr
+);
+#[cfg(unix)]
+addressed!(
+    UnixDatagram,
+    std::os::unix::net::SocketAddr,
+    UnixDatagram::peer_addr
+);
+
+pub(super) fn local_addr<S>(socket: &S) -> io::Result<S::Addr>
+where
+    S: Addressed,
+    S::Addr: simulated::FromAddress,
+{
+    or_simulated(socket.local(), socket, |system, fd| {
+        simulated::FromAddress::from_address(system.local_addr(fd)?)
+    })
+}
+
+pub(super) fn peer_addr<S>(socket: &S) -> io::Result<S::Addr>
+where
+    S: Addressed,
+    S::Addr: simulated::FromAddress,
+{
+    or_simulated(socket.peer(), socket, |system, fd| {
+        simulated::FromAddress::from_address(system.peer_addr(fd)?)
+    })
+}
+
+pub(super) fn shutdown(socket: &impl AsFd, how: std::net::Shutdown) -> io::Result<()> {
+    let direction = match how {
+        std::net::Shutdown::Read => Shutdown::Read,
+        std::net::Shutdown::Write => Shutdown::Write,
+        std::net::Shutdown::Both => Shutdown::Both,
+    };
+    let shut = rustix::net::shutdown(socket, direction).map_err(io::Error::from);
+    or_simulated(shut, socket, |system, fd| system.shutdown(fd, how))
+}
+
+/// Returns an option, or the option of a simulated socket.
+fn option<T>(
+    result: rustix::io::Result<T>,
+    socket: &impl AsFd,
+    option: SocketOption,
+    convert: impl FnOnce(i64) -> T,
+) -> io::Result<T> {
+    or_simulated(result.map_err(io::Error::from), socket, |system, fd| {
+        Ok(convert(system.option(fd, option)?))
+    })
+}
+
+/// Returns the result of a change, or makes it on a simulated socket.
+fn set_option(
+    result: rustix::io::Result<()>,
+    socket: &impl AsFd,
+    option: SocketOption,
+    value: i64,
+) -> io::Result<()> {
+    or_simulated(result.map_err(io::Error::from), socket, |system, fd| {
+        system.set_option(fd, option, value)
+    })
+}
+
+pub(super) fn nodelay(socket: &TcpStream) -> io::Result<bool> {
+    option(sockopt::tcp_nodelay(socket), socket, NoDelay, |value| {
+        value != 0
+    })
+}
+
+pub(super) fn set_nodelay(socket: &TcpStream, on: bool) -> io::Result<()> {
+    set_option(
+        sockopt::set_tcp_nodelay(socket, on),
+        socket,
+        NoDelay,
+        on.into(),
+    )
+}
+
+pub(super) fn ttl(socket: &impl AsFd) -> io::Result<u32> {
+    option(sockopt::ip_ttl(socket), socket, Ttl, |value| value as u32)
+}
+
+pub(super) fn set_ttl(socket: &impl AsFd, ttl: u32) -> io::Result<()> {
+    set_option(sockopt::set_ip_ttl(socket, ttl), socket, Ttl, ttl.into())
+}
+
+pub(super) fn broadcast(socket: &UdpSocket) -> io::Result<bool> {
+    option(
+        sockopt::socket_broadcast(socket),
+        socket,
+        Broadcast,
+        |value| value != 0,
+    )
+}
+
+pub(super) fn set_broadcast(socket: &UdpSocket, on: bool) -> io::Result<()> {
+    set_option(
+        sockopt::set_socket_broadcast(socket, on),
+        socket,
+        Broadcast,
+        on.into(),
+    )
+}
+
+pub(super) fn set_linger(socket: &impl AsFd, linger: Option<Duration>) -> io::Result<()> {
+    let seconds = linger.map_or(-1, |linger| linger.as_secs() as i64);
+    set_option(
+        sockopt::set_socket_linger(socket, linger),
+        socket,
+        Linger,
+        seconds,
+    )
+}
+
+pub(super) fn set_keepalive(socket: &impl AsFd, on: bool) -> io::Result<()> {
+    set_option(
+        sockopt::set_socket_keepalive(socket, on),
+        socket,
+        KeepAlive,
+        on.into(),
+    )
 }
 
 /// Resolves a host name. Blocks.

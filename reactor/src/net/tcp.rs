@@ -174,7 +174,7 @@ impl TcpStream {
     ///
     /// The future may be dropped at any time.
     pub async fn peek(&self, buf: &mut [u8]) -> io::Result<usize> {
-        self.io.read_with(|io| io.peek(buf)).await
+        self.io.read_with(|io| sys::peek(io, buf)).await
     }
 
     /// Returns whether small writes are sent at once (`TCP_NODELAY`).
@@ -183,7 +183,7 @@ impl TcpStream {
     ///
     /// Returns the errors of the system.
     pub fn nodelay(&self) -> io::Result<bool> {
-        self.io.get_ref().nodelay()
+        sys::nodelay(self.io.get_ref())
     }
 
     /// Sets whether small writes are sent at once, instead of waiting for more data to fill a
@@ -193,7 +193,7 @@ impl TcpStream {
     ///
     /// Returns the errors of the system.
     pub fn set_nodelay(&self, nodelay: bool) -> io::Result<()> {
-        self.io.get_ref().set_nodelay(nodelay)
+        sys::set_nodelay(self.io.get_ref(), nodelay)
     }
 
     /// Returns how many hops a packet may take (`IP_TTL`).
@@ -202,7 +202,7 @@ impl TcpStream {
     ///
     /// Returns the errors of the system.
     pub fn ttl(&self) -> io::Result<u32> {
-        self.io.get_ref().ttl()
+        sys::ttl(self.io.get_ref())
     }
 
     /// Sets how many hops a packet may take.
@@ -211,7 +211,7 @@ impl TcpStream {
     ///
     /// Returns the errors of the system.
     pub fn set_ttl(&self, ttl: u32) -> io::Result<()> {
-        self.io.get_ref().set_ttl(ttl)
+        sys::set_ttl(self.io.get_ref(), ttl)
     }
 
     /// Sets how long closing waits for unsent data (`SO_LINGER`). Zero resets the connection
@@ -229,7 +229,7 @@ impl TcpStream {
     /// Returns the errors of the system.
     pub fn set_linger(&self, linger: Option<Duration>) -> io::Result<()> {
         self.io.source().set_may_linger(true);
-        sys::set_linger(&*self.io, linger)
+        sys::set_linger(self.io.get_ref(), linger)
     }
 
     /// Lets the system probe a silent peer (`SO_KEEPALIVE`).
@@ -238,7 +238,7 @@ impl TcpStream {
     ///
     /// Returns the errors of the system.
     pub fn set_keepalive(&self, keepalive: bool) -> io::Result<()> {
-        sys::set_keepalive(&*self.io, keepalive)
+        sys::set_keepalive(self.io.get_ref(), keepalive)
     }
 }
 

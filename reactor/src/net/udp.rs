@@ -88,7 +88,7 @@ impl UdpSocket {
     /// ```
     pub async fn connect(&self, addr: impl ToAddrs) -> io::Result<()> {
         each_addr(addr, async |addr| {
-            let connected = self.io.get_ref().connect(addr);
+            let connected = sys::connect_datagrams(self.io.get_ref(), addr);
             connected.map_err(|error| context("can't connect to", addr, error))
         })
         .await
@@ -106,7 +106,7 @@ impl UdpSocket {
     /// If the future is dropped before it completes, nothing was sent.
     pub async fn send_to(&self, buf: &[u8], addr: impl ToAddrs) -> io::Result<usize> {
         each_addr(addr, async |addr| {
-            let sent = self.io.write_with(|io| io.send_to(buf, addr)).await;
+            let sent = self.io.write_with(|io| sys::send_to(io, buf, addr)).await;
             sent.map_err(|error| context("can't send to", addr, error))
         })
         .await
@@ -119,7 +119,7 @@ impl UdpSocket {
     /// Returns `WouldBlock` if the send buffer is full, and fails as
     /// [`send_to`](UdpSocket::send_to) does.
     pub fn try_send_to(&self, buf: &[u8], addr: SocketAddr) -> io::Result<usize> {
-        let sent = self.io.try_write_with(|io| io.send_to(buf, addr));
+        let sent = self.io.try_write_with(|io| sys::send_to(io, buf, addr));
         sent.map_err(|error| context("can't send to", addr, error))
     }
 
@@ -133,7 +133,7 @@ impl UdpSocket {
     ///
     /// The future may be dropped at any time.
     pub async fn peek_from(&self, buf: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
-        self.io.read_with(|io| io.peek_from(buf)).await
+        self.io.read_with(|io| sys::peek_from(io, buf)).await
     }
 
     /// Returns whether the socket may send broadcasts (`SO_BROADCAST`).
@@ -142,7 +142,7 @@ impl UdpSocket {
     ///
     /// Returns the errors of the system.
     pub fn broadcast(&self) -> io::Result<bool> {
-        self.io.get_ref().broadcast()
+        sys::broadcast(self.io.get_ref())
     }
 
     /// Sets whether the socket may send broadcasts.
@@ -151,7 +151,7 @@ impl UdpSocket {
     ///
     /// Returns the errors of the system.
     pub fn set_broadcast(&self, broadcast: bool) -> io::Result<()> {
-        self.io.get_ref().set_broadcast(broadcast)
+        sys::set_broadcast(self.io.get_ref(), broadcast)
     }
 
     /// Returns how many hops a datagram may take (`IP_TTL`).
@@ -160,7 +160,7 @@ impl UdpSocket {
     ///
     /// Returns the errors of the system.
     pub fn ttl(&self) -> io::Result<u32> {
-        self.io.get_ref().ttl()
+        sys::ttl(self.io.get_ref())
     }
 
     /// Sets how many hops a datagram may take.
@@ -169,7 +169,7 @@ impl UdpSocket {
     ///
     /// Returns the errors of the system.
     pub fn set_ttl(&self, ttl: u32) -> io::Result<()> {
-        self.io.get_ref().set_ttl(ttl)
+        sys::set_ttl(self.io.get_ref(), ttl)
     }
 
     /// Joins a multicast group on the interface with the address `interface`. With `0.0.0.0` the

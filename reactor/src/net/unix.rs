@@ -139,11 +139,8 @@ impl UnixStream {
     ///
     /// Returns the errors of the system.
     pub fn pair() -> io::Result<(UnixStream, UnixStream)> {
-        let (here, there) = sys::UnixStream::pair()?;
-        let stream = |socket: sys::UnixStream| {
-            socket.set_nonblocking(true)?;
-            io::Result::Ok(UnixStream::new(Async::new_nonlingering(socket)?))
-        };
+        let (here, there) = sys::stream_pair()?;
+        let stream = |socket| io::Result::Ok(UnixStream::new(Async::new_nonlingering(socket)?));
         Ok((stream(here)?, stream(there)?))
     }
 }
@@ -206,7 +203,8 @@ impl UnixDatagram {
     ///
     /// Returns the errors of the system.
     pub fn unbound() -> io::Result<UnixDatagram> {
-        sys::UnixDatagram::unbound()?.try_into()
+        let socket = sys::socket(AddressFamily::UNIX, SocketType::DGRAM)?;
+        Ok(UnixDatagram::new(Async::new_nonlingering(socket.into())?))
     }
 
     /// Creates two sockets that are connected with each other.
@@ -215,8 +213,9 @@ impl UnixDatagram {
     ///
     /// Returns the errors of the system.
     pub fn pair() -> io::Result<(UnixDatagram, UnixDatagram)> {
-        let (here, there) = sys::UnixDatagram::pair()?;
-        Ok((here.try_into()?, there.try_into()?))
+        let (here, there) = sys::datagram_pair()?;
+        let datagram = |socket| io::Result::Ok(UnixDatagram::new(Async::new_nonlingering(socket)?));
+        Ok((datagram(here)?, datagram(there)?))
     }
 
     /// Connects the socket: [`send`](UnixDatagram::send) sends to the peer with this name, and only
@@ -267,8 +266,10 @@ impl UnixDatagram {
     /// [`send_to`](UnixDatagram::send_to) does.
     pub fn try_send_to(&self, buf: &[u8], path: impl AsRef<Path>) -> io::Result<usize> {
         let path = path.as_ref();
-        let sent = address(path)
-            .and_then(|addr| self.io.try_write_with(|io| sys::send_to(io, buf, &addr)));
+        let sent = address(path).and_then(|addr| {
+            self.io
+                .try_write_with(|io| sys::send_to_path(io, buf, &addr))
+        });
         sent.map_err(|error| context("can't send to", format_args!("{path:?}"), error))
     }
 
@@ -284,7 +285,7 @@ impl UnixDatagram {
             // datagram itself causes an event when its memory is freed.
             let polled = self
                 .io
-                .poll_write_with(cx, |io| match sys::send_to(io, buf, addr) {
+                .poll_write_with(cx, |io| match sys::send_to_path(io, buf, addr) {
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
                     sent => sent.map(Some),
                 });

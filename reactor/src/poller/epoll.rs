@@ -30,7 +30,8 @@
 //! [`Reactor::next_deadline`](crate::Reactor::next_deadline).
 
 use std::cell::{Cell, RefCell};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -44,6 +45,8 @@ use rustix::time::{
 };
 
 use super::*;
+use crate::host::placeholder;
+use crate::system::{Readiness, System};
 
 /// How many events a turn takes at most. The next turn takes the rest.
 const EVENTS: usize = 1024;
@@ -65,7 +68,14 @@ pub(crate) struct Poller {
     timer_fd: Option<OwnedFd>,
     events: RefCell<Vec<epoll::Event>>,
     /// `None` unless the system refuses an eventfd or a timerfd.
-    fallback: Option<Box<Fallback>>,
+    substitute: Option<Box<Substitute>>,
+}
+
+/// Takes the place of what the system refuses, or of the system.
+enum Substitute {
+    Fallback(Fallback),
+    /// The epoll descriptor is a placeholder.
+    System(Rc<dyn System>),
 }
 
 /// Replaces the descriptors that the system refuses.
@@ -95,23 +105,65 @@ impl Poller {
             fd.map_or(Ok(()), |fd| epoll::add(&epoll, fd, data, flags))?;
         }
         let notifier = Notifier(notifier, notified.clone());
-        let fallback = (notified.is_some() || timer_fd.is_none()).then(|| {
+        let substitute = (notified.is_some() || timer_fd.is_none()).then(|| {
             let deadline = Cell::new(None);
-            Box::new(Fallback { notified, deadline })
+            Box::new(Substitute::Fallback(Fallback { notified, deadline }))
         });
         let events = RefCell::new(Vec::with_capacity(EVENTS));
         let poller = Poller {
             epoll,
             timer_fd,
             events,
-            fallback,
+            substitute,
         };
         Ok((poller, notifier))
     }
 
+    /// Creates the poller of a simulated host.
+    pub(crate) fn simulated(system: Rc<dyn System>) -> io::Result<(Poller, Notifier)> {
+        let poller = Poller {
+            epoll: placeholder()?,
+            timer_fd: None,
+            events: RefCell::default(),
+            substitute: Some(Box::new(Substitute::System(system))),
+        };
+        Ok((poller, Notifier(placeholder()?, None)))
+    }
+
+    /// The system of a simulated host.
+    pub(crate) fn system(&self) -> Option<&dyn System> {
+        match self.substitute.as_deref() {
+            Some(Substitute::System(system)) => Some(&**system),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn is_simulated(&self) -> bool {
+        self.system().is_some()
+    }
+
+    /// Makes a call again on the system of a simulated host.
+    #[cold]
+    fn retry(
+        &self,
+        error: Errno,
+        call: impl FnOnce(&dyn System) -> io::Result<()>,
+    ) -> io::Result<()> {
+        match self.system().filter(|_| error == Errno::BADF) {
+            Some(system) => call(system),
+            None => Err(error.into()),
+        }
+    }
+
     /// Registers a source for reading, and also for writing if that is the interest.
     pub(crate) fn add(&self, fd: BorrowedFd<'_>, key: Key, interest: Interest) -> io::Result<()> {
-        Ok(epoll::add(&self.epoll, fd, data(key), flags(interest))?)
+        let added = epoll::add(&self.epoll, fd, data(key), flags(interest));
+        added.or_else(|error| {
+            let (key, writable) = (data(key).u64(), interest == Interest::Write);
+            self.retry(error, |system| {
+                system.register(fd.as_raw_fd(), key, writable, false)
+            })
+        })
     }
 
     /// Registers a source for reading that other pollers also watch. The kernel wakes the first of
@@ -122,7 +174,10 @@ impl Poller {
         match epoll::add(&self.epoll, fd, data(key), flags) {
             // Before Linux 4.5 each event wakes all pollers.
             Err(Errno::INVAL) => self.add(fd, key, Interest::Read),
-            added => Ok(added?),
+            Err(error) => self.retry(error, |system| {
+                system.register(fd.as_raw_fd(), data(key).u64(), false, true)
+            }),
+            Ok(()) => Ok(()),
         }
     }
 
@@ -130,7 +185,12 @@ impl Poller {
     /// event.
     pub(crate) fn add_write(&self, fd: BorrowedFd<'_>, key: Key) -> io::Result<()> {
         let flags = flags(Interest::Write);
-        Ok(epoll::modify(&self.epoll, fd, data(key), flags)?)
+        let modified = epoll::modify(&self.epoll, fd, data(key), flags);
+        modified.or_else(|error| {
+            self.retry(error, |system| {
+                system.watch_writing(fd.as_raw_fd(), data(key).u64())
+            })
+        })
     }
 
     #[inline]
@@ -143,7 +203,8 @@ impl Poller {
     }
 
     pub(crate) fn delete(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
-        Ok(epoll::delete(&self.epoll, fd)?)
+        let deleted = epoll::delete(&self.epoll, fd);
+        deleted.or_else(|error| self.retry(error, |system| system.deregister(fd.as_raw_fd())))
     }
 
     /// Sets the timer, which ends a wait. It replaces an earlier setting.
@@ -167,20 +228,20 @@ impl Poller {
 
     #[cold]
     fn set_fallback_timer(&self, after: Duration) {
-        let fallback = self.fallback.as_ref();
-        let fallback = fallback.expect("a poller without a timerfd has a fallback");
-        fallback
-            .deadline
-            .set(crate::clock::now().checked_add(after));
+        if let Some(Substitute::Fallback(fallback)) = self.substitute.as_deref() {
+            let deadline = crate::clock::now().checked_add(after);
+            fallback.deadline.set(deadline);
+        }
     }
 
     /// Waits for an event, a notification or the timer. Without `block`, collects only pending
     /// events. Returns true if the timer has expired. A signal also ends the wait.
     #[inline]
     pub(crate) fn wait(&self, block: bool) -> io::Result<bool> {
-        match &self.fallback {
+        match self.substitute.as_deref() {
             None => self.wait_for(if block { None } else { Some(&ZERO) }),
-            Some(fallback) => self.wait_with(fallback, block),
+            Some(Substitute::Fallback(fallback)) => self.wait_with(fallback, block),
+            Some(Substitute::System(system)) => self.wait_simulated(&**system, block),
         }
     }
 
@@ -206,6 +267,24 @@ impl Poller {
     }
 
     /// Whether the last wait may have left events in the kernel.
+    #[cold]
+    fn wait_simulated(&self, system: &dyn System, block: bool) -> io::Result<bool> {
+        if block {
+            return Err(io::Error::other(
+                "a turn in a simulated world can't wait: the world moves the time",
+            ));
+        }
+        let mut simulated = Vec::new();
+        system.take_events(&mut simulated);
+        let mut events = self.events.borrow_mut();
+        events.clear();
+        events.extend(simulated.into_iter().map(|event| epoll::Event {
+            flags: event_flags(event.readiness),
+            data: EventData::new_u64(event.key),
+        }));
+        Ok(true) // a timer may be due
+    }
+
     pub(crate) fn is_full(&self) -> bool {
         self.events.borrow().len() == EVENTS
     }
@@ -264,6 +343,18 @@ fn unless_refused(made: Result<OwnedFd, Errno>) -> io::Result<Option<OwnedFd>> {
         Err(error @ (Errno::MFILE | Errno::NFILE | Errno::NOMEM)) => Err(error.into()),
         Err(_) => Ok(None),
     }
+}
+
+/// The flags that epoll reports for this state.
+fn event_flags(readiness: Readiness) -> EventFlags {
+    let mut flags = EventFlags::empty();
+    flags.set(EventFlags::IN, readiness.readable);
+    flags.set(EventFlags::OUT, readiness.writable);
+    flags.set(EventFlags::RDHUP, readiness.read_closed);
+    flags.set(EventFlags::HUP, readiness.hung_up);
+    flags.set(EventFlags::ERR, readiness.error);
+    flags.set(EventFlags::PRI, readiness.priority);
+    flags
 }
 
 fn data(key: Key) -> EventData {

@@ -130,6 +130,10 @@ impl Poller {
         Ok(expired)
     }
 
+    pub(crate) fn is_simulated(&self) -> bool {
+        false
+    }
+
     pub(crate) fn is_full(&self) -> bool {
         false // it matters for exclusive events only
     }

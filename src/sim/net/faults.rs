@@ -59,7 +59,8 @@ impl Default for Faults {
             datagram_loss: Rate::one_in(64),
             datagram_duplicate: Rate::one_in(128),
             datagram_reorder: Rate::one_in(32),
-            refused_descriptor: Rate::one_in(1024),
+            // Few programs survive it. `Host::descriptor_limit` tests those that should.
+            refused_descriptor: Rate::never(),
             small_buffers: Rate::one_in(16),
         }
     }

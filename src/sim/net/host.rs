@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use super::slab::Key;
 
 /// The ports that the system chooses from, as on Linux.
-const FIRST_PORT: u16 = 32_768;
+pub(super) const FIRST_PORT: u16 = 32_768;
 const LAST_PORT: u16 = 60_999;
 
 #[derive(Debug)]

@@ -109,6 +109,16 @@ impl Network {
         self.hosts[usize::from(host.0)].is_up = true;
     }
 
+    /// Whether a host waits for peers: it has a listener, or a UDP socket with a port of its choice.
+    pub(crate) fn listens(&self, host: HostId) -> bool {
+        let mut sockets = self
+            .sockets
+            .numbers()
+            .into_iter()
+            .filter_map(|slot| self.sockets.get(slot));
+        sockets.any(|socket| socket.host == host && socket.listens())
+    }
+
     /// The way from one host to another, or from a host to itself.
     pub(crate) fn link_mut(&mut self, from: HostId, to: HostId) -> &mut Link {
         self.wire.link(from, to)

@@ -8,6 +8,7 @@ use rustix::io::Errno;
 
 use super::address::{Family, HostId, Kind, UnixName};
 use super::connection::{Connection, Phase};
+use super::host::FIRST_PORT;
 use super::readiness::{Readiness, Registration};
 use super::slab::Key;
 
@@ -149,6 +150,16 @@ pub(super) struct UnixMessage {
 }
 
 impl Socket {
+    pub(super) fn listens(&self) -> bool {
+        match &self.protocol {
+            Protocol::TcpListener(_) => true,
+            Protocol::UnixStream(stream) => stream.listener.is_some(),
+            Protocol::Udp(_) => self.local.is_some_and(|addr| addr.port() < FIRST_PORT),
+            Protocol::UnixDatagram(datagram) => datagram.name != UnixName::Unnamed,
+            Protocol::TcpIdle | Protocol::Tcp(_) => false,
+        }
+    }
+
     pub(super) fn connection(&mut self) -> Option<&mut Connection> {
         match &mut self.protocol {
             Protocol::Tcp(connection) => Some(connection),

@@ -1,0 +1,128 @@
+//! Calls on the sockets of a simulated host, where their descriptors are placeholders.
+
+use std::io::{self, IoSliceMut};
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use rustix::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use rustix::io::Errno;
+use rustix::net::addr::SocketAddrArg;
+use rustix::net::{AddressFamily, SocketAddrAny, SocketAddrUnix, SocketType};
+
+use crate::system::{Address, Family, Kind, System};
+
+/// The system of the host that is entered.
+fn system() -> Option<Rc<dyn System>> {
+    #[cfg(all(target_os = "linux", not(windlass_portable)))]
+    return crate::host::current();
+    #[cfg(not(all(target_os = "linux", not(windlass_portable))))]
+    return None;
+}
+
+/// Makes a call again on the simulated system, if it has failed on a placeholder.
+#[inline]
+pub(super) fn or_simulated<T>(
+    result: io::Result<T>,
+    fd: &impl AsFd,
+    call: impl FnOnce(&dyn System, RawFd) -> io::Result<T>,
+) -> io::Result<T> {
+    match result {
+        Err(error) if error.raw_os_error() == Some(Errno::BADF.raw_os_error()) => match system() {
+            Some(system) => call(&*system, fd.as_fd().as_raw_fd()),
+            None => Err(error),
+        },
+        result => result,
+    }
+}
+
+/// Creates a simulated socket if a host is entered.
+pub(super) fn socket(family: AddressFamily, kind: SocketType) -> Option<io::Result<OwnedFd>> {
+    let family = match family {
+        AddressFamily::INET => Family::V4,
+        AddressFamily::INET6 => Family::V6,
+        _ => Family::Unix,
+    };
+    Some(system()?.socket(family, kind_of(kind)))
+}
+
+/// Creates two connected Unix sockets if a host is entered.
+pub(super) fn pair(kind: SocketType) -> Option<io::Result<(OwnedFd, OwnedFd)>> {
+    Some(system()?.pair(kind_of(kind)))
+}
+
+/// Resolves a host name if a host is entered.
+pub(super) fn resolve(host: &str, port: u16) -> Option<io::Result<Vec<SocketAddr>>> {
+    Some(system()?.resolve(host, port))
+}
+
+fn kind_of(kind: SocketType) -> Kind {
+    match kind {
+        SocketType::STREAM => Kind::Stream,
+        _ => Kind::Datagram,
+    }
+}
+
+pub(super) fn address(addr: &impl SocketAddrArg) -> io::Result<Address> {
+    let addr = addr.as_any();
+    if addr.address_family() != AddressFamily::UNIX {
+        return Ok(Address::Ip(SocketAddr::try_from(addr)?));
+    }
+    let addr = SocketAddrUnix::try_from(addr)?;
+    let name = addr.abstract_name().map(|name| [&[0], name].concat());
+    let path = addr.path_bytes().map(<[u8]>::to_vec);
+    Ok(Address::Unix(name.or(path).unwrap_or_default()))
+}
+
+pub(super) fn any_address(addr: &Address) -> Option<SocketAddrAny> {
+    Some(match addr {
+        Address::Ip(addr) => addr.as_any(),
+        Address::Unix(path) => unix_address(path).ok()?.as_any(),
+    })
+}
+
+fn unix_address(path: &[u8]) -> io::Result<SocketAddrUnix> {
+    Ok(match path {
+        [] => SocketAddrUnix::new_unnamed(),
+        [0, name @ ..] => SocketAddrUnix::new_abstract_name(name)?,
+        path => SocketAddrUnix::new(path)?,
+    })
+}
+
+/// An address in the type of a kind of sockets.
+pub(super) trait FromAddress: Sized {
+    fn from_address(addr: Address) -> io::Result<Self>;
+}
+
+impl FromAddress for SocketAddr {
+    fn from_address(addr: Address) -> io::Result<SocketAddr> {
+        match addr {
+            Address::Ip(addr) => Ok(addr),
+            Address::Unix(_) => Err(Errno::AFNOSUPPORT.into()),
+        }
+    }
+}
+
+impl FromAddress for std::os::unix::net::SocketAddr {
+    fn from_address(addr: Address) -> io::Result<Self> {
+        use std::os::linux::net::SocketAddrExt;
+        use std::os::unix::ffi::OsStrExt;
+        match addr {
+            Address::Unix(path) => match &*path {
+                [0, name @ ..] => Self::from_abstract_name(name),
+                path => Self::from_pathname(std::ffi::OsStr::from_bytes(path)),
+            },
+            Address::Ip(_) => Err(Errno::AFNOSUPPORT.into()),
+        }
+    }
+}
+
+pub(super) fn receive_from<A: FromAddress>(
+    system: &dyn System,
+    fd: RawFd,
+    buf: &mut [u8],
+    peek: bool,
+) -> io::Result<(usize, A)> {
+    let received = system.receive(fd, &mut [IoSliceMut::new(buf)], peek)?;
+    let from = received.from.unwrap_or(Address::Unix(Vec::new()));
+    Ok((received.bytes, A::from_address(from)?))
+}

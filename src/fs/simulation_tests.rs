@@ -1,0 +1,138 @@
+//! Scripts on a real and on a simulated disk, and what only a simulated disk does.
+
+use std::cell::Cell;
+use std::path::Path;
+use std::rc::Rc;
+use std::time::Duration;
+
+use futures::AsyncWriteExt;
+
+use crate::block_on;
+use crate::fs::{self, File};
+use crate::sim::current::enter;
+use crate::sim::disk::{Disk, Faults, Latency, disk_for_tests};
+use scripts::SCRIPTS;
+
+#[path = "../../tests/sim_files/scripts.rs"]
+mod scripts;
+
+fn faults(latency: Latency) -> Faults {
+    Faults {
+        is_superuser: rustix::process::geteuid().is_root(),
+        latency,
+        ..Faults::default()
+    }
+}
+
+/// Returns a disk without faults, and the hand of its clock (ns).
+fn disk(latency: Latency) -> (Rc<Disk>, Rc<Cell<u64>>) {
+    disk_for_tests(faults(latency))
+}
+
+#[test]
+fn scripts_have_the_same_results_on_both_disks() {
+    let base = std::env::temp_dir().join(format!("windlass-sim-{}", std::process::id()));
+    assert!(SCRIPTS.len() >= 25);
+    let mut differences = Vec::new();
+    for (number, (name, script)) in SCRIPTS.iter().enumerate() {
+        let at = base.join(number.to_string());
+        std::fs::create_dir_all(&at).unwrap();
+        let real = block_on(script(&at));
+        let disk = disk(Latency::NONE).0;
+        let entered = enter(disk.clone());
+        let simulated = block_on(async {
+            fs::create_dir_all(&at).await.unwrap();
+            script(&at).await
+        });
+        drop(entered);
+        assert!(!real.is_empty());
+        assert_eq!(real.len(), simulated.len(), "{name}");
+        for (real, simulated) in real.iter().zip(&simulated) {
+            if real != simulated {
+                differences.push(format!("{name}: real {real}, simulated {simulated}"));
+            }
+        }
+    }
+    std::fs::remove_dir_all(base).unwrap();
+    assert!(differences.is_empty(), "{differences:#?}");
+}
+
+#[test]
+fn a_simulated_file_is_usable_in_its_host_alone() {
+    let (one, other) = (disk(Latency::NONE).0, disk(Latency::NONE).0);
+    let _entered = enter(one);
+    let real = std::fs::File::open("Cargo.toml").unwrap();
+    block_on(async {
+        let file = File::create("/file").await.unwrap();
+        file.write_at(b"text", 0).await.unwrap();
+        let foreign = File::from(real);
+        assert!(foreign.read_at(&mut [0; 4], 0).await.is_err());
+        assert!(foreign.metadata().await.is_err());
+        {
+            let _entered = enter(other);
+            assert!(file.read_at(&mut [0; 4], 0).await.is_err());
+            assert!(!fs::try_exists("/file").await.unwrap());
+        }
+        assert_eq!(fs::read("file").await.unwrap(), b"text");
+        assert!(file.into_std().await.is_err());
+        assert!(fs::use_io_uring(false).unwrap());
+    });
+    assert!(block_on(fs::read("Cargo.toml")).is_err());
+}
+
+#[test]
+fn operations_take_the_latency_of_the_disk() {
+    let disk = disk(Latency {
+        sync: 20_000_000,
+        ..Latency::NONE
+    });
+    let _entered = enter(disk.0);
+    block_on(async {
+        let file = File::create("/file").await.unwrap();
+        let start = crate::time::now();
+        file.sync_all().await.unwrap();
+        assert!(crate::time::now() - start >= Duration::from_millis(20));
+    });
+}
+
+#[test]
+fn a_write_in_the_background_happens_at_the_end_of_the_loop() {
+    let disk = disk(Latency {
+        write: 3_600_000_000_000,
+        ..Latency::NONE
+    });
+    let _entered = enter(disk.0);
+    block_on(async {
+        let mut file = File::create("/file").await.unwrap();
+        file.write_all(b"text").await.unwrap();
+        assert_eq!(fs::read("/file").await.unwrap(), b"");
+    });
+    assert_eq!(block_on(fs::read("/file")).unwrap(), b"text");
+}
+
+#[test]
+fn a_crash_discards_operations_in_flight_and_open_files() {
+    let disk = disk(Latency {
+        write: 3_600_000_000_000,
+        ..Latency::NONE
+    });
+    let _entered = enter(disk.0.clone());
+    block_on(async {
+        let open = File::create("/open").await.unwrap();
+        let mut file = File::create("/file").await.unwrap();
+        file.write_all(b"text").await.unwrap();
+        disk.0.crash();
+        assert!(open.sync_all().await.is_err());
+        assert!(fs::try_exists(Path::new("/file")).await.unwrap());
+    });
+    assert_eq!(block_on(fs::read("/file")).unwrap(), b"");
+}
+
+#[test]
+fn files_work_without_a_reactor() {
+    let _entered = enter(disk(Latency::NONE).0);
+    futures::executor::block_on(async {
+        fs::write("/file", "text").await.unwrap();
+        assert_eq!(fs::read("/file").await.unwrap(), b"text");
+    });
+}
