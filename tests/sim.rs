@@ -145,8 +145,15 @@ fn blocking_closures_and_files_take_virtual_time() {
         let sum = windlass::spawn_blocking(|| 20 + 22).await;
         assert_eq!(sum, 42);
         assert!(now() > start);
-        windlass::fs::write("/tmp/windlass-only-simulated", b"ahoy").await.unwrap();
-        assert_eq!(windlass::fs::read("/tmp/windlass-only-simulated").await.unwrap(), b"ahoy");
+        windlass::fs::write("/tmp/windlass-only-simulated", b"ahoy")
+            .await
+            .unwrap();
+        assert_eq!(
+            windlass::fs::read("/tmp/windlass-only-simulated")
+                .await
+                .unwrap(),
+            b"ahoy"
+        );
         assert!(now() - start < Duration::from_secs(1));
     });
     assert!(!std::path::Path::new("/tmp/windlass-only-simulated").exists());
