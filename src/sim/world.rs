@@ -129,7 +129,17 @@ impl WorldState {
         let choices = self.run.choices.clone();
         let choose = move |site, rarity, limit| choices.choose(host.0, site, rarity, limit);
         let context = self.run.context.clone();
-        Disk::new(choose, move || START + context.now(), Faults::default())
+        let run = self.run.clone();
+        let record = move |call, result| {
+            run.trace
+                .record(run.context.now(), host.0, EventKind::Disk, call, result);
+        };
+        Disk::new(
+            choose,
+            move || START + context.now(),
+            record,
+            Faults::default(),
+        )
     }
 
     pub(super) fn add_host(
