@@ -130,12 +130,11 @@ fn assign(
     let mut others = Vec::new();
     let mut seen = HashSet::new();
     for wait in waits.iter().filter(|wait| is_present(executor, wait)) {
-        let key = executor.key_in(wait.waker);
-        // Several wakers of one task may wait for the same event.
-        if !seen.insert((key, &wait.event)) {
+        // A task may wait for the same event several times, and so may a waker of a combinator.
+        if !seen.insert((wait.waker, &wait.event)) {
             continue;
         }
-        let list = match key {
+        let list = match executor.key_in(wait.waker) {
             None => Some(&mut others),
             Some(key) => {
                 let task = executor.slot(key).and_then(|slot| tasks.get_mut(slot));
