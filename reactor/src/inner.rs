@@ -187,6 +187,7 @@ impl ReactorInner {
         Addresses {
             chunks: address(self.registry.borrow().chunks()),
             timers: self.timers.borrow().entries_address(),
+            timers_pending: self.timers.borrow().len_address(),
             deferred: self.park.deferred().as_ptr().expose_provenance(),
             park_state,
             is_entered,

@@ -144,6 +144,24 @@ impl Loop {
     pub(crate) fn thread_state(&self) -> ThreadState {
         ThreadState::of_thread(self.tid)
     }
+
+    /// Returns the number of the executor, which is unique in the process.
+    pub(crate) fn executor_id(&self) -> u16 {
+        self.record.executor.id as u16
+    }
+
+    /// Returns how many timers of the reactor are pending. The caller holds the lock of the loops,
+    /// so the reactor exists. The reactor's thread counts them in a plain word, which costs timers
+    /// nothing, and only the kernel can read such a word while it changes.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn pending_timers(&self) -> Option<usize> {
+        super::proc_file::read_word(self.record.reactor.timers_pending)
+    }
+
+    #[cfg(not(target_os = "linux"))]
+    pub(crate) fn pending_timers(&self) -> Option<usize> {
+        None
+    }
 }
 
 static LOOPS: PerProcess<Mutex<Vec<Arc<Loop>>>> = PerProcess::new();

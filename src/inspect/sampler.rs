@@ -280,7 +280,9 @@ impl Thread {
         }
         let duration = now.now.saturating_sub(self.since);
         let delay = now.state.run_delay_since(&start.state);
+        // The watchdog of a busy machine oversleeps, so its clock is behind that of the delay.
         let ran = now.now.saturating_sub(start.now).saturating_sub(delay);
+        let ran = ran.max(now.state.cpu_since(&start.state).unwrap_or_default());
         if delay > threshold / 16 && ran < threshold {
             if duration < UNSCHEDULED_LIMIT * threshold {
                 return None;
@@ -312,6 +314,8 @@ impl Thread {
         Stall {
             duration,
             threshold,
+            executor: of.executor_id(),
+            thread: (of.tid > 0).then_some(of.tid),
             thread_name: of.thread_name.clone(),
             phase,
             task: match phase {
@@ -325,6 +329,7 @@ impl Thread {
                 .view
                 .live
                 .saturating_sub(usize::from(reading.is_polling || reading.is_in_main)),
+            waiting_timers: of.pending_timers(),
             stack: None,
             report: 1,
             suppressed: 0,
