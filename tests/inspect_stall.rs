@@ -14,7 +14,7 @@ use std::task::{Context, Wake, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use windlass::inspect::{Activity, Phase, Stall, Watchdog, tasks, track, watch};
+use windlass::inspect::{Activity, Phase, Stall, Watchdog, serve, tasks, track, watch};
 use windlass::time::sleep;
 use windlass::{Runtime, block_on, spawn, yield_now};
 
@@ -644,4 +644,36 @@ fn statistics_of_tasks_continue_when_the_watchdog_stops() {
             });
         },
     );
+}
+
+/// Returns whether loops publish the tasks that they poll.
+fn publishes_polls() -> bool {
+    let executor = windlass_executor::Executor::new();
+    let pulse = executor.pulse();
+    let main = async move { pulse.read().unwrap().is_running };
+    windlass_executor::block_on(executor.run(main))
+}
+
+#[test]
+fn polls_are_published_until_the_last_reader_ends() {
+    let name = "polls_are_published_until_the_last_reader_ends";
+    in_child(name, None, || {
+        assert!(!publishes_polls());
+        for watchdog_ends_first in [true, false] {
+            let replaced = Watchdog::builder().start().unwrap();
+            let watchdog = Watchdog::builder().start().unwrap();
+            let server = serve("127.0.0.1:0").unwrap();
+            replaced.stop(); // has no effect
+            if watchdog_ends_first {
+                watchdog.stop();
+                assert!(publishes_polls());
+                drop(server);
+            } else {
+                drop(server);
+                assert!(publishes_polls());
+                watchdog.stop();
+            }
+            assert!(!publishes_polls());
+        }
+    });
 }

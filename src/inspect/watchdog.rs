@@ -128,6 +128,8 @@ impl Watchdog {
         let mut stopped = None;
         if settings.number == self.number {
             stopped = settings.options.take();
+        }
+        if stopped.is_some() {
             shared.is_on.store(false, SeqCst);
             publish_polls(false);
             shared.notify();
@@ -348,8 +350,10 @@ impl Shared {
         settings.number += 1;
         let number = settings.number;
         let previous = settings.options.replace(options);
-        self.is_on.store(true, SeqCst);
-        publish_polls(true);
+        if previous.is_none() {
+            self.is_on.store(true, SeqCst);
+            publish_polls(true);
+        }
         let result = self.ensure_thread(&mut settings);
         drop(settings);
         drop(previous); // user code
