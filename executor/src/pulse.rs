@@ -10,6 +10,7 @@ use std::ptr::{self, NonNull};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::thread;
 
 use crate::key::Key;
 use crate::names::Names;
@@ -226,15 +227,31 @@ impl PulseSlot {
     }
 
     pub(crate) fn set_name(&self, key: Key, name: Arc<str>) {
-        self.lock().names.set(key, name);
+        self.with_names(|names| names.set(key, name));
     }
 
     pub(crate) fn name(&self, key: Key) -> Option<Arc<str>> {
-        self.lock().names.get(key)
+        self.with_names(|names| names.get(key))?
     }
 
     pub(crate) fn forget_name(&self, key: Key) {
-        self.lock().names.remove(key);
+        self.with_names(|names| names.remove(key));
+    }
+
+    /// Other threads hold the lock for some instructions. If the lock stays held, this is a forked
+    /// child in which that thread does not exist, and the names are out of reach.
+    fn with_names<T>(&self, f: impl FnOnce(&mut Names) -> T) -> Option<T> {
+        const ATTEMPTS: usize = 10_000;
+        for _ in 0..ATTEMPTS {
+            match self.0.try_lock() {
+                Ok(mut state) => return Some(f(&mut state.names)),
+                Err(TryLockError::Poisoned(state)) => {
+                    return Some(f(&mut state.into_inner().names));
+                }
+                Err(TryLockError::WouldBlock) => thread::yield_now(),
+            }
+        }
+        None
     }
 
     /// The address of the list of names. The slot never moves.

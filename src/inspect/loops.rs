@@ -312,8 +312,13 @@ impl Registration {
         }
     }
 
-    pub(crate) fn entry(&self) -> &Arc<Loop> {
+    pub(crate) fn entry(&self) -> &Loop {
         &self.entry
+    }
+
+    /// Reads the metrics of the executor for the last time, before it is dropped.
+    pub(crate) fn read_finally(&self) {
+        self.entry.executor_metrics();
     }
 }
 
@@ -333,20 +338,5 @@ impl Drop for Registration {
 impl fmt::Debug for Registration {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Registration").finish_non_exhaustive()
-    }
-}
-
-/// Reads the metrics of an executor for the last time. Dropped before the executor.
-pub(crate) struct FinalReading(Arc<Loop>);
-
-impl FinalReading {
-    pub(crate) fn new(registration: &Registration) -> FinalReading {
-        FinalReading(registration.entry.clone())
-    }
-}
-
-impl Drop for FinalReading {
-    fn drop(&mut self) {
-        self.0.executor_metrics();
     }
 }

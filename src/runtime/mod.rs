@@ -9,6 +9,7 @@ use std::cell::OnceCell;
 use std::fmt;
 use std::future::Future;
 use std::io;
+use std::mem::ManuallyDrop;
 #[cfg(unix)]
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::panic::{Location, RefUnwindSafe, UnwindSafe};
@@ -19,8 +20,9 @@ use std::time::{Duration, Instant};
 
 use windlass_executor::{Executor, Task};
 use windlass_reactor::Reactor;
+use windlass_reactor::fork::Origin;
 
-use crate::inspect::loops::{FinalReading, Registration};
+use crate::inspect::loops::Registration;
 use crate::inspect::{DeadlockRegistration, Metrics, TaskInfo, tasks_of};
 
 pub use builder::Builder;
@@ -84,9 +86,9 @@ const SHORT_BATCH: Duration = Duration::from_micros(4);
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub struct Runtime {
-    _final_reading: FinalReading,
-    // Dropped before the reactor, because destructors of tasks may close sockets and stop timers.
-    executor: Executor,
+    /// Dropped before the other fields, because destructors of tasks may close sockets and stop
+    /// timers.
+    executor: ManuallyDrop<Executor>,
     _deadlocks: Option<DeadlockRegistration>,
     reactor: Reactor,
     /// Wakes the reactor from its wait. Outside of a turn it makes the descriptor readable.
@@ -94,6 +96,7 @@ pub struct Runtime {
     /// The target of `waker`, if there is a hook.
     hook_waker: Option<Arc<HookWaker>>,
     remote: OnceCell<Remote>,
+    origin: Origin,
     /// Dropped last, so that other threads see the runtime while it drops its tasks.
     registration: Registration,
 }
@@ -347,6 +350,20 @@ impl Runtime {
             ready: self.executor.has_ready(),
             next_deadline: self.next_deadline(),
         }
+    }
+}
+
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        let is_inherited = !self.origin.is_here();
+        if is_inherited && self.executor.is_locked() {
+            return; // by a thread of the parent, so it would stay locked: the tasks are leaked
+        }
+        if !is_inherited {
+            self.registration.read_finally();
+        }
+        // SAFETY: nothing uses the executor after this, the only place that drops it.
+        unsafe { ManuallyDrop::drop(&mut self.executor) }
     }
 }
 
