@@ -178,7 +178,7 @@ impl Builder {
             reactor,
             waker: hook_waker.clone().map_or(waker, Waker::from),
             hook_waker,
-            remote: OnceCell::new(),
+            remote_source: OnceCell::new(),
             origin: Origin::here(),
         })
     }

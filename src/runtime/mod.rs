@@ -29,6 +29,7 @@ pub use builder::Builder;
 pub(crate) use guards::BlockOn;
 use guards::TurnGuard;
 use hook::HookWaker;
+use remote::RemoteSource;
 pub use remote::{Remote, RemoteError, RemoteTask};
 
 /// The most polls of one `turn`. Equals the executor's budget.
@@ -95,7 +96,7 @@ pub struct Runtime {
     waker: Waker,
     /// The target of `waker`, if there is a hook.
     hook_waker: Option<Arc<HookWaker>>,
-    remote: OnceCell<Remote>,
+    remote_source: OnceCell<RemoteSource>,
     origin: Origin,
     /// Dropped last, so that other threads see the runtime while it drops its tasks.
     registration: Registration,
@@ -321,12 +322,12 @@ impl Runtime {
     #[track_caller]
     pub fn remote(&self) -> Remote {
         let spawned_at = Location::caller();
-        let remote = self.remote.get_or_init(|| {
-            let (remote, arrivals) = remote::channel();
+        let source = self.remote_source.get_or_init(|| {
+            let (source, arrivals) = remote::channel();
             self.executor.spawn_at(spawned_at, arrivals).detach();
-            remote
+            source
         });
-        remote.clone()
+        source.remote()
     }
 
     /// Registers `waker` with the executor, for the next wake.
