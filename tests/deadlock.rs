@@ -455,6 +455,21 @@ fn the_drop_of_the_last_remote_reveals_a_deadlock_of_a_loop_that_sleeps() {
 }
 
 #[test]
+fn a_turn_of_a_host_waits_longer_than_the_search_for_deadlocks() {
+    let runtime = Runtime::new().unwrap();
+    let (sender, receiver) = futures::channel::oneshot::channel();
+    let task = runtime.spawn(receiver);
+    runtime.turn(Some(Duration::ZERO)).unwrap();
+    let thread = thread::spawn(move || {
+        thread::sleep(Duration::from_millis(1500)); // the search begins after a second
+        sender.send(7).unwrap();
+    });
+    assert_eq!(runtime.turn(None).unwrap().polled, 1);
+    assert_eq!(runtime.block_on(task), Ok(7));
+    thread.join().unwrap();
+}
+
+#[test]
 fn a_runtime_with_a_handler_works_while_its_thread_ends() {
     struct Late;
     impl Drop for Late {

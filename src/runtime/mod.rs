@@ -173,7 +173,8 @@ impl Runtime {
 
     /// Turns the loop once: waits for an event for at most `limit`, then polls the ready tasks.
     /// `None` waits without a limit, and zero returns at once. If tasks are ready already, the turn
-    /// doesn't wait. A turn may return early, without having polled a task.
+    /// doesn't wait. A signal, or a notification that was pending, may end the wait early, so that
+    /// the turn polls no task.
     ///
     /// # Errors
     ///
