@@ -481,7 +481,7 @@ fn park(notifier: &ThreadNotifier) {
 fn quiet_hosts() -> Option<Vec<Host>> {
     let loops = loops::lock();
     for it in loops.iter() {
-        it.reactor.report_unpark(on_unpark);
+        it.thread.reactor.report_unpark(on_unpark);
     }
     let mut hosts = Vec::new();
     for it in loops.iter() {
@@ -489,7 +489,7 @@ fn quiet_hosts() -> Option<Vec<Host>> {
             let reading = it.executor.read();
             reading.is_some_and(|reading| reading.spawned != reading.ended)
         };
-        match it.reactor.loop_state() {
+        match it.thread.reactor.loop_state() {
             LoopState::Awake => return None,
             LoopState::Asleep => {}
             LoopState::Detached if !has_tasks(it) => {}
@@ -545,9 +545,9 @@ impl Patrol {
         }
         if !stall.is_over {
             if let Some(stacks) = &mut self.stacks {
-                let sample = self
-                    .sampler
-                    .capture(thread, |it| stacks.capture(it.thread.get()?, CAPTURE_LIMIT));
+                let sample = self.sampler.capture(thread, |it| {
+                    stacks.capture(it.thread.handle.get()?, CAPTURE_LIMIT)
+                });
                 stall.stack = sample.map(|sample| stacks.resolve(&sample));
             }
         }

@@ -151,7 +151,8 @@ impl Builder {
     ///
     /// Fails as [`Runtime::new`] does.
     pub fn build(self) -> io::Result<Runtime> {
-        let runtime = self.build_unwatched()?;
+        let mut runtime = self.build_unwatched()?;
+        runtime.since = Some(Box::new(runtime.registration.entry().thread.metrics()));
         runtime.register_waker(); // so that a spawn before the first turn notifies the host
         Ok(runtime)
     }
@@ -180,6 +181,7 @@ impl Builder {
             hook_waker,
             remote_source: OnceCell::new(),
             origin: Origin::here(),
+            since: None,
         })
     }
 }

@@ -98,6 +98,9 @@ pub struct Runtime {
     hook_waker: Option<Arc<HookWaker>>,
     remote_source: OnceCell<RemoteSource>,
     origin: Origin,
+    /// The metrics of the thread when the runtime was created. The runtime of a single `block_on`
+    /// has none, because its metrics are not read.
+    since: Option<Box<Metrics>>,
     /// Dropped last, so that other threads see the runtime while it drops its tasks.
     registration: Registration,
 }
@@ -292,7 +295,7 @@ impl Runtime {
     /// ```
     pub fn metrics(&self) -> Metrics {
         self.reactor.pulse(); // publishes the number of turns
-        let mut metrics = self.registration.entry().metrics();
+        let mut metrics = self.registration.entry().metrics(self.since.as_deref());
         metrics.add_process();
         metrics
     }
