@@ -14,7 +14,7 @@ use std::task::{Context, Wake, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use windlass::inspect::{Activity, Phase, Stall, Watchdog, tasks, track, watch};
+use windlass::inspect::{Activity, Phase, Stall, Watchdog, serve, tasks, track, watch};
 use windlass::time::sleep;
 use windlass::{Runtime, block_on, spawn, yield_now};
 
@@ -117,11 +117,14 @@ fn is_call(stall: &Stall, call: &str) -> bool {
 fn run_culprit(block: impl FnOnce() + 'static) -> u32 {
     block_on(async {
         let others: Vec<_> = (0..3).map(|_| spawn(pending::<()>())).collect();
+        sleep(Duration::from_millis(1)).await;
+        let mut timers: Vec<_> = (0..3).map(|_| spawn(sleep(PATIENCE))).collect();
         yield_now().await;
+        timers.truncate(2); // of those before, one has fired, and one is cancelled
         let culprit = async move { block() };
         let (line, task) = (line!(), spawn(culprit));
         task.named("culprit").await;
-        drop(others);
+        drop((others, timers));
         line
     })
 }
@@ -134,7 +137,10 @@ fn assert_culprit(stall: &Stall, line: u32) {
     let spawned_at = task.spawned_at.unwrap();
     assert_eq!((spawned_at.file(), spawned_at.line()), (file!(), line));
     assert!(stall.duration >= THRESHOLD && stall.threshold == THRESHOLD);
-    assert_eq!(stall.waiting_tasks, 4, "three tasks, and the main future");
+    assert_eq!(stall.waiting_tasks, 6, "five tasks, and the main future");
+    assert_eq!(stall.waiting_timers, Some(2));
+    let tid = rustix::thread::gettid().as_raw_nonzero().get();
+    assert_eq!((stall.executor, stall.thread), (0, Some(tid)));
 }
 
 #[test]
@@ -153,6 +159,10 @@ fn an_endless_loop_is_on_the_cpu() {
             "{text}"
         );
         assert!(text.contains("on the CPU for"), "{text}");
+        assert!(
+            text.contains("; 6 other tasks and 2 timers wait\n"),
+            "{text}"
+        );
         assert!(
             !cfg!(feature = "stacks") || text.contains("spin_until"),
             "{text}"
@@ -315,12 +325,14 @@ fn a_host_without_turns_is_reported_once_a_turn_is_due() {
         None,
         || {
             let reports = expect(|stall| is_call(stall, "nanosleep"));
+            let _idle = Runtime::new().unwrap();
             let runtime = Runtime::new().unwrap();
             let task = runtime.spawn(sleep(Duration::from_millis(100)));
             runtime.turn(Some(Duration::ZERO)).unwrap();
             sleep_until(|| reports.is_done());
             let stall = reports.get();
             assert_eq!((stall.phase, stall.waiting_tasks), (Phase::Host, 1));
+            assert_eq!((stall.executor, stall.waiting_timers), (1, Some(1)));
             runtime.block_on(task);
         },
     );
@@ -632,4 +644,36 @@ fn statistics_of_tasks_continue_when_the_watchdog_stops() {
             });
         },
     );
+}
+
+/// Returns whether loops publish the tasks that they poll.
+fn publishes_polls() -> bool {
+    let executor = windlass_executor::Executor::new();
+    let pulse = executor.pulse();
+    let main = async move { pulse.read().unwrap().is_running };
+    windlass_executor::block_on(executor.run(main))
+}
+
+#[test]
+fn polls_are_published_until_the_last_reader_ends() {
+    let name = "polls_are_published_until_the_last_reader_ends";
+    in_child(name, None, || {
+        assert!(!publishes_polls());
+        for watchdog_ends_first in [true, false] {
+            let replaced = Watchdog::builder().start().unwrap();
+            let watchdog = Watchdog::builder().start().unwrap();
+            let server = serve("127.0.0.1:0").unwrap();
+            replaced.stop(); // has no effect
+            if watchdog_ends_first {
+                watchdog.stop();
+                assert!(publishes_polls());
+                drop(server);
+            } else {
+                drop(server);
+                assert!(publishes_polls());
+                watchdog.stop();
+            }
+            assert!(!publishes_polls());
+        }
+    });
 }

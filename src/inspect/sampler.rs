@@ -93,7 +93,7 @@ impl View {
     fn of_thread(loops: &[Arc<Loop>], thread: ThreadId) -> View {
         let mut view = View::default();
         for (index, it) in loops.iter().enumerate() {
-            if it.thread_id == thread {
+            if it.thread.id == thread {
                 view.add(index, it);
             }
         }
@@ -108,9 +108,9 @@ impl View {
         self.live = self.live.saturating_add(live);
         let progress = &mut self.progress;
         progress.polls = progress.polls.wrapping_add(reading.polls);
-        let state = match it.reactor.loop_state() {
+        let state = match it.thread.reactor.loop_state() {
             LoopState::Awake => {
-                progress.turns = progress.turns.wrapping_add(it.reactor.read().turns);
+                progress.turns = progress.turns.wrapping_add(it.thread.reactor.read().turns);
                 State::Awake
             }
             LoopState::Asleep => State::Quiet,
@@ -236,8 +236,9 @@ impl Thread {
         let innermost = self.view.innermost;
         let is_same = self.is_busy() && self.view.progress == self.progress;
         // The samples may find each turn of a host that polls nothing, but not the time in between.
-        let was_left =
-            |index: usize| self.baselines.is_some() && !loops[index].reactor.is_unpark_requested();
+        let was_left = |index: usize| {
+            self.baselines.is_some() && !loops[index].thread.reactor.is_unpark_requested()
+        };
         let same = innermost.filter(|&(index, _)| is_same && !was_left(index));
         let Some((index, reading)) = same else {
             let ended = self.end(clock);
@@ -252,7 +253,7 @@ impl Thread {
         if self.baselines.is_none() {
             let start = Baseline::new(loops[index].thread_state(), clock);
             self.baselines = Some((start.clone(), start));
-            loops[index].reactor.report_unpark(rules.on_unpark);
+            loops[index].thread.reactor.report_unpark(rules.on_unpark);
             return None;
         }
         if duration < self.due {
@@ -280,7 +281,9 @@ impl Thread {
         }
         let duration = now.now.saturating_sub(self.since);
         let delay = now.state.run_delay_since(&start.state);
+        // The watchdog of a busy machine oversleeps, so its clock is behind that of the delay.
         let ran = now.now.saturating_sub(start.now).saturating_sub(delay);
+        let ran = ran.max(now.state.cpu_since(&start.state).unwrap_or_default());
         if delay > threshold / 16 && ran < threshold {
             if duration < UNSCHEDULED_LIMIT * threshold {
                 return None;
@@ -312,7 +315,9 @@ impl Thread {
         Stall {
             duration,
             threshold,
-            thread_name: of.thread_name.clone(),
+            executor: of.executor_id(),
+            thread: (of.thread.tid > 0).then_some(of.thread.tid),
+            thread_name: of.thread.name.clone(),
             phase,
             task: match phase {
                 Phase::Polling => Some(task(reading.task)),
@@ -325,6 +330,7 @@ impl Thread {
                 .view
                 .live
                 .saturating_sub(usize::from(reading.is_polling || reading.is_in_main)),
+            waiting_timers: of.pending_timers(),
             stack: None,
             report: 1,
             suppressed: 0,
@@ -401,7 +407,7 @@ impl Sampler {
         let loops = loops::lock();
         self.round += 1;
         for (index, it) in loops.iter().enumerate() {
-            let thread = self.threads.entry(it.thread_id);
+            let thread = self.threads.entry(it.thread.id);
             let thread = thread.or_insert_with(Thread::new);
             if thread.round != self.round {
                 thread.round = self.round;
