@@ -280,7 +280,10 @@ impl Thread {
         }
         let duration = now.now.saturating_sub(self.since);
         let delay = now.state.run_delay_since(&start.state);
+        // The delay includes time in which the watchdog did not run either, and its clock stood.
+        let cpu = now.state.cpu_since(&start.state).unwrap_or_default();
         let ran = now.now.saturating_sub(start.now).saturating_sub(delay);
+        let ran = ran.max(cpu);
         if delay > threshold / 16 && ran < threshold {
             if duration < UNSCHEDULED_LIMIT * threshold {
                 return None;

@@ -125,8 +125,7 @@ mod platform {
         pub(crate) fn activity_since(&self, earlier: &Self, overslept: Duration) -> Activity {
             let wall = self.at.saturating_duration_since(earlier.at);
             let is_most = |part: Duration| part >= wall / 2;
-            let on_cpu = self.cpu.zip(earlier.cpu);
-            let on_cpu = on_cpu.map(|(now, before)| now.saturating_sub(before));
+            let on_cpu = self.cpu_since(earlier);
             match (self.letter, on_cpu) {
                 (Some(b'T' | b't'), _) => return Activity::Stopped,
                 (_, Some(cpu)) if is_most(cpu) => return Activity::OnCpu { cpu, wall },
@@ -155,18 +154,23 @@ mod platform {
 
         /// Returns how long the thread was on a CPU since an earlier sample.
         pub(crate) fn on_cpu_since(&self, earlier: &Self) -> Activity {
-            let on_cpu = self.cpu.zip(earlier.cpu);
-            on_cpu.map_or(Activity::Unknown, |(now, before)| Activity::OnCpu {
-                cpu: now.saturating_sub(before),
+            let on_cpu = self.cpu_since(earlier);
+            on_cpu.map_or(Activity::Unknown, |cpu| Activity::OnCpu {
+                cpu,
                 wall: self.at.saturating_duration_since(earlier.at),
             })
+        }
+
+        /// Returns the time on a CPU since an earlier sample, if it is known.
+        pub(crate) fn cpu_since(&self, earlier: &Self) -> Option<Duration> {
+            let (now, before) = self.cpu.zip(earlier.cpu)?;
+            Some(now.saturating_sub(before))
         }
 
         /// Returns for how long the thread was runnable since an earlier sample, but not on a CPU.
         pub(crate) fn run_delay_since(&self, earlier: &Self) -> Duration {
             let wall = self.at.saturating_duration_since(earlier.at);
-            let on_cpu = self.cpu.zip(earlier.cpu);
-            let on_cpu = on_cpu.map(|(now, before)| now.saturating_sub(before));
+            let on_cpu = self.cpu_since(earlier);
             self.delay_since(earlier, wall, on_cpu).unwrap_or_default()
         }
 
@@ -247,6 +251,10 @@ mod platform {
 
         pub(crate) fn on_cpu_since(&self, _earlier: &Self) -> Activity {
             Activity::Unknown
+        }
+
+        pub(crate) fn cpu_since(&self, _earlier: &Self) -> Option<Duration> {
+            None
         }
 
         pub(crate) fn run_delay_since(&self, _earlier: &Self) -> Duration {
