@@ -355,17 +355,17 @@ fn assert_no_blame(reports: &Reports) {
 #[test]
 fn a_stall_is_reported_again_and_has_an_end() {
     in_child("a_stall_is_reported_again_and_has_an_end", None, || {
-        let reports = Arc::new(expect(|stall| stall.report >= 3));
+        // If the watchdog does not run for a while, the duration starts again.
+        let is_repeated = |stall: &Stall| stall.report >= 3 && stall.duration >= 4 * THRESHOLD;
+        let reports = Arc::new(expect(is_repeated));
         let theirs = reports.clone();
         run_culprit(move || sleep_until(|| theirs.is_done()));
-        let third = reports.get();
+        reports.get();
         spin_until(|| reports.all.lock().unwrap().last().unwrap().is_over);
         let all = reports.all.lock().unwrap();
         let numbers: Vec<_> = all.iter().map(|stall| stall.report).collect();
         assert_eq!(numbers, (1..=numbers.len() as u32).collect::<Vec<_>>());
-        assert!(third.duration >= 4 * THRESHOLD);
         let last = all.last().unwrap();
-        assert!(last.duration >= third.duration);
         assert!(last.to_string().contains("continues after"), "{last}");
     });
 }
@@ -404,18 +404,12 @@ fn the_variable_starts_the_watchdog() {
         run_culprit(|| thread::sleep(LONG));
     };
     if let Some(errors) = in_child("the_variable_starts_the_watchdog", Some("20ms"), block) {
-        let line = errors
-            .lines()
-            .find(|line| line.starts_with("windlass: task"));
-        let line = line.expect(&errors);
-        assert!(
-            line.contains("\"culprit\", spawned at tests/inspect_stall.rs:"),
-            "{line}"
-        );
-        assert!(
-            line.contains("for 20 ms: in the system call clock_nanosleep"),
-            "{line}"
-        );
+        let is_report = |line: &str| {
+            line.starts_with("windlass: task")
+                && line.contains("\"culprit\", spawned at tests/inspect_stall.rs:")
+                && line.contains(" ms: in the system call clock_nanosleep")
+        };
+        assert!(errors.lines().any(is_report), "{errors}");
     }
 }
 
