@@ -5,11 +5,9 @@
 
 mod common;
 
-use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::{ErrorKind, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::thread;
@@ -19,13 +17,11 @@ use common::*;
 use futures::{AsyncReadExt, AsyncWriteExt, join};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::fs::{CWD, Mode, OFlags, mkfifoat};
-use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use windlass_reactor::time::sleep;
 use windlass_reactor::{Async, Reactor};
 
 fn pipe() -> (Async<File>, Async<File>) {
-    let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+    let (reader, writer) = pipe_pair();
     (
         Async::new(reader.into()).unwrap(),
         Async::new(writer.into()).unwrap(),
@@ -112,14 +108,7 @@ fn fifo_serves_writers_one_after_the_other() {
 
 #[test]
 fn terminal_delivers_lines() {
-    let main = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
-    grantpt(&main).unwrap();
-    unlockpt(&main).unwrap();
-    let name = ptsname(&main, Vec::new()).unwrap();
-    let no_control = OFlags::NOCTTY.bits() as i32;
-    let mut options = OpenOptions::new();
-    let options = options.read(true).write(true).custom_flags(no_control);
-    let terminal = options.open(OsStr::from_bytes(name.as_bytes())).unwrap();
+    let (terminal, main) = terminal_pair();
     run(async {
         let terminal = Async::new(terminal).unwrap();
         let mut typist = Async::new(File::from(main)).unwrap();

@@ -18,6 +18,11 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use windlass_reactor::net::{TcpListener, TcpStream};
 use windlass_reactor::{Reactor, block_on, time::timeout};
 
+#[cfg(unix)]
+mod pairs;
+#[cfg(unix)]
+pub(crate) use pairs::*;
+
 /// Time limit of a test, after which it counts as hung.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
