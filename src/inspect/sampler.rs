@@ -42,8 +42,7 @@ struct Clock {
 impl Clock {
     /// Adds the time since the last call. If it is far longer than planned, the excess counts as
     /// overslept.
-    fn advance(&mut self, planned: Duration, tolerance: Duration) {
-        let now = Instant::now();
+    fn advance(&mut self, now: Instant, planned: Duration, tolerance: Duration) {
         let elapsed = now.saturating_duration_since(self.read_at);
         self.read_at = now;
         let excess = elapsed.saturating_sub(planned);
@@ -395,7 +394,7 @@ impl Sampler {
     /// Adds the time since the last call to the clock.
     pub(crate) fn advance(&mut self, planned: Duration, threshold: Duration) {
         let tolerance = (threshold / 8).min(Duration::from_millis(2));
-        self.clock.advance(planned, tolerance);
+        self.clock.advance(Instant::now(), planned, tolerance);
     }
 
     /// Takes a sample, and appends the reports that are due. Allocates only if the number of
@@ -456,5 +455,31 @@ impl Sampler {
         let (index, _) = view.innermost.filter(|_| view.progress == progress)?;
         let captured = capture(&loops[index]);
         captured.filter(|_| of_loops().progress == progress)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Linux's clock stands while the machine is suspended. Those of other systems may jump.
+    #[test]
+    fn a_jump_of_the_clock_is_no_time_of_a_stall() {
+        let (planned, tolerance) = (Duration::from_millis(12), Duration::from_millis(2));
+        let mut clock = Clock {
+            now: Duration::ZERO,
+            overslept: Duration::ZERO,
+            read_at: Instant::now(),
+        };
+        let mut sleep = |time: Duration| {
+            clock.advance(clock.read_at + time, planned, tolerance);
+            (clock.now, clock.overslept)
+        };
+        let late = planned + tolerance;
+        assert_eq!(sleep(late), (late, Duration::ZERO));
+        let night = Duration::from_secs(8 * 3600);
+        assert_eq!(sleep(planned + night), (late + planned, night));
+        let early = Duration::from_millis(1);
+        assert_eq!(sleep(early), (late + planned + early, night));
     }
 }

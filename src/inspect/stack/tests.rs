@@ -169,7 +169,7 @@ fn torture(stop: Arc<AtomicBool>) {
 /// How many stacks the torture captures. The environment can raise it.
 fn captures() -> u32 {
     let raised = std::env::var("WINDLASS_CAPTURES").ok();
-    raised.map_or(10_000, |count| count.parse().unwrap())
+    raised.map_or(5_000, |count| count.parse().unwrap())
 }
 
 /// Captures stacks of a thread under torture, and resolves each 16th.
