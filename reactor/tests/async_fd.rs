@@ -15,8 +15,6 @@ use std::time::Duration;
 
 use common::*;
 use futures::{AsyncReadExt, AsyncWriteExt, join};
-use rustix::event::{EventfdFlags, eventfd};
-use rustix::fs::{CWD, Mode, OFlags, mkfifoat};
 use windlass_reactor::time::sleep;
 use windlass_reactor::{Async, Reactor};
 
@@ -61,8 +59,11 @@ fn writing_to_a_pipe_without_readers_fails() {
     });
 }
 
+#[cfg(any(target_os = "linux", target_os = "freebsd"))]
 #[test]
 fn eventfd_wakes_for_each_write() {
+    use rustix::event::{EventfdFlags, eventfd};
+
     run(async {
         let fd: OwnedFd = eventfd(0, EventfdFlags::CLOEXEC).unwrap();
         let event = Async::new(File::from(fd)).unwrap();
@@ -78,10 +79,13 @@ fn eventfd_wakes_for_each_write() {
     });
 }
 
+#[cfg(not(target_vendor = "apple"))] // rustix lacks the call
 #[test]
 fn fifo_serves_writers_one_after_the_other() {
+    use rustix::fs::{CWD, Mode, OFlags};
+
     let path = std::env::temp_dir().join(format!("windlass-fifo-{}", std::process::id()));
-    mkfifoat(CWD, &path, Mode::RUSR | Mode::WUSR).unwrap();
+    rustix::fs::mkfifoat(CWD, &path, Mode::RUSR | Mode::WUSR).unwrap();
     let nonblocking = OFlags::NONBLOCK.bits() as i32;
     let file = OpenOptions::new()
         .read(true)

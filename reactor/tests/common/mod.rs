@@ -1,6 +1,6 @@
 //! Helpers of the tests, such as wakers that count or call hooks, and turns with a time limit.
 
-#![allow(dead_code)] // each test file uses some of it
+#![allow(dead_code, unused_imports)] // each test file uses some of it
 
 use std::cell::RefCell;
 use std::env;
