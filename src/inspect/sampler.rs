@@ -3,9 +3,9 @@
 //! A thread makes progress when a loop of it starts a poll, ends a wait, sleeps, or leaves the
 //! stack. Without progress for the threshold, it stalls.
 //!
-//! A [`Clock`] measures the time. It stops while the watchdog itself can't run, so neither a stopped
-//! process nor a suspended machine stalls. It goes on while other threads have the CPU. The time in
-//! which the thread was runnable, but not on a CPU, is subtracted before a task is blamed.
+//! A [`Clock`] measures the time. It stops while the watchdog itself can't run, so neither a
+//! stopped process nor a suspended machine stalls. It goes on while other threads have the CPU. The
+//! time in which the thread was runnable, but not on a CPU, is subtracted before a task is blamed.
 
 use std::collections::HashMap;
 use std::sync::{Arc, MutexGuard};
@@ -500,7 +500,7 @@ mod tests {
         (clock.now, clock.overslept)
     }
 
-    /// Linux's clock stands while the machine is suspended. Those of other systems may jump.
+    /// Linux's clock stands while the machine is suspended. Other clocks may jump.
     #[test]
     fn a_jump_of_the_clock_is_no_time_of_a_stall() {
         let clock = &mut Clock::new(Reading::new());
