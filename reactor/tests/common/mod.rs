@@ -24,7 +24,7 @@ mod pairs;
 pub(crate) use pairs::*;
 
 /// Time limit of a test, after which it counts as hung.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Runs a future that must complete within the time limit.
 pub(crate) fn run<F: Future>(future: F) -> F::Output {
