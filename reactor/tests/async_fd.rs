@@ -5,10 +5,9 @@
 
 mod common;
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixStream;
 use std::thread;
 use std::time::Duration;
@@ -65,7 +64,7 @@ fn eventfd_wakes_for_each_write() {
     use rustix::event::{EventfdFlags, eventfd};
 
     run(async {
-        let fd: OwnedFd = eventfd(0, EventfdFlags::CLOEXEC).unwrap();
+        let fd = eventfd(0, EventfdFlags::CLOEXEC).unwrap();
         let event = Async::new(File::from(fd)).unwrap();
         for n in 1..100_u64 {
             let mut count = [0; 8];
@@ -82,6 +81,9 @@ fn eventfd_wakes_for_each_write() {
 #[cfg(not(target_vendor = "apple"))] // rustix lacks the call
 #[test]
 fn fifo_serves_writers_one_after_the_other() {
+    use std::fs::{self, OpenOptions};
+    use std::os::unix::fs::OpenOptionsExt;
+
     use rustix::fs::{CWD, Mode, OFlags};
 
     let path = std::env::temp_dir().join(format!("windlass-fifo-{}", std::process::id()));
