@@ -80,7 +80,7 @@ impl Capturer {
     }
 
     /// Sends the signal, and waits until the handler has made the copy.
-    fn interrupt(&self, thread: &ThreadHandle, deadline: Instant) -> Option<Sample> {
+    pub(super) fn interrupt(&self, thread: &ThreadHandle, deadline: Instant) -> Option<Sample> {
         if !is_ours(&swap_action(self.signal, None).ok()?) {
             return None;
         }
