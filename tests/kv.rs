@@ -14,6 +14,7 @@ mod log;
 mod primary;
 
 use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::rc::Rc;
 use std::time::Duration;
@@ -121,4 +122,37 @@ fn acknowledged_writes_survive_crashes_and_partitions() {
         let nodes = add_store(world, None);
         add_faults(world, nodes);
     });
+}
+
+/// Checks the store with a planted bug, and returns the text of the failure.
+fn failure_of(bug: Bug) -> String {
+    let check = || {
+        sim::check(0..300, |world| {
+            let nodes = add_store(world, Some(bug));
+            add_faults(world, nodes);
+        });
+    };
+    let failed = catch_unwind(AssertUnwindSafe(check)).expect_err("the bug has to be found");
+    *failed.downcast().expect("the payload is the text")
+}
+
+/// Returns how many choices are left: "seed 7 fails, and 2 of its 900 choices are left".
+fn choices_left(text: &str) -> usize {
+    let (_, after) = text.split_once(" fails, and ").expect(text);
+    let (number, _) = after.split_once(" of its ").expect(text);
+    number.parse().expect(text)
+}
+
+#[test]
+fn an_acknowledgement_before_the_sync_is_found() {
+    let text = failure_of(Bug::AckBeforeSync);
+    assert!(text.contains("and should be"), "{text}");
+    assert!(choices_left(&text) <= 3, "{text}");
+}
+
+#[test]
+fn a_write_that_happens_twice_is_found() {
+    let text = failure_of(Bug::RetryTwice);
+    assert!(text.contains("and should be"), "{text}");
+    assert!(choices_left(&text) <= 10, "{text}");
 }
