@@ -95,6 +95,7 @@ const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 impl WorldState {
     pub(super) fn new(run: Rc<Run>) -> Rc<WorldState> {
         let network = RefCell::new(Network::new(run.choices.clone()));
+        windlass_executor::budget::reset();
         Rc::new(WorldState {
             run,
             network,
