@@ -145,9 +145,110 @@ fn blocking_closures_and_files_take_virtual_time() {
         let sum = windlass::spawn_blocking(|| 20 + 22).await;
         assert_eq!(sum, 42);
         assert!(now() > start);
-        windlass::fs::write("/tmp/windlass-only-simulated", b"ahoy").await.unwrap();
-        assert_eq!(windlass::fs::read("/tmp/windlass-only-simulated").await.unwrap(), b"ahoy");
+        windlass::fs::write("/tmp/windlass-only-simulated", b"ahoy")
+            .await
+            .unwrap();
+        assert_eq!(
+            windlass::fs::read("/tmp/windlass-only-simulated")
+                .await
+                .unwrap(),
+            b"ahoy"
+        );
         assert!(now() - start < Duration::from_secs(1));
     });
     assert!(!std::path::Path::new("/tmp/windlass-only-simulated").exists());
+}
+
+#[test]
+fn a_host_is_stopped_by_a_signal() {
+    let world = World::new(0);
+    let stopped = Rc::new(RefCell::new(false));
+    let flag = stopped.clone();
+    let server = world.host("server", move || {
+        let flag = flag.clone();
+        async move {
+            windlass::signal::ctrl_c().await?;
+            *flag.borrow_mut() = true;
+            io::Result::Ok(())
+        }
+    });
+    let killed = world.host("killed", || async {
+        sleep(HOUR).await;
+        assert_eq!(now().elapsed(), HOUR, "the host is killed before");
+    });
+    server.signal_at(Duration::from_secs(7), windlass::signal::Signal::INT);
+    killed.signal_at(Duration::from_secs(8), windlass::signal::Signal::TERM);
+    world.run().unwrap();
+    assert!(*stopped.borrow());
+    assert_eq!(world.now(), Duration::from_secs(8));
+}
+
+#[test]
+fn a_crashed_host_forgets_what_it_has_not_synced() {
+    let world = World::new(0);
+    let found = Rc::new(RefCell::new(Vec::new()));
+    let log = found.clone();
+    let host = world.host("server", move || {
+        let log = log.clone();
+        async move {
+            let names = ["/synced", "/unsynced"];
+            for name in names {
+                let length = windlass::fs::read(name).await.map(|bytes| bytes.len());
+                log.borrow_mut().push(length.ok());
+            }
+            for name in names {
+                windlass::fs::write(name, vec![7; 10_000]).await?;
+            }
+            let file = windlass::fs::OpenOptions::new()
+                .write(true)
+                .open(names[0])
+                .await?;
+            file.sync_all().await?;
+            windlass::fs::File::open("/").await?.sync_all().await?;
+            sleep(HOUR).await;
+            io::Result::Ok(())
+        }
+    });
+    host.crash_at(Duration::from_secs(60));
+    host.restart_at(Duration::from_secs(61));
+    world.run().unwrap();
+    assert_eq!(found.borrow()[2], Some(10_000));
+    println!("{found:?}");
+}
+
+#[test]
+fn a_thread_of_the_program_is_reported() {
+    let world = World::new(0);
+    world.host("server", || async {
+        let waker = std::future::poll_fn(|cx| std::task::Poll::Ready(cx.waker().clone())).await;
+        let stop = std::sync::Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let stopped = stop.clone();
+        let thread = std::thread::spawn(move || {
+            while !stopped.load(std::sync::atomic::Ordering::Relaxed) {
+                waker.wake_by_ref();
+            }
+        });
+        let _guard = StopOnDrop(stop, Some(thread));
+        sleep(100_000 * HOUR).await;
+    });
+    world.host("other", || async {
+        for _ in 0..1_000_000 {
+            sleep(Duration::from_millis(1)).await;
+        }
+    });
+    let failure = world.run().unwrap_err();
+    assert!(failure.to_string().contains("another thread"), "{failure}");
+}
+
+/// Ends a thread when its host ends.
+struct StopOnDrop(
+    std::sync::Arc<std::sync::atomic::AtomicBool>,
+    Option<std::thread::JoinHandle<()>>,
+);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.store(true, std::sync::atomic::Ordering::Relaxed);
+        self.1.take().unwrap().join().unwrap();
+    }
 }

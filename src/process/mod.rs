@@ -205,6 +205,8 @@ impl Command {
     /// Also fails if this thread has no reactor and none can be created. At the limit of processes
     /// the kind is `QuotaExceeded`.
     pub fn spawn(&mut self) -> io::Result<Child> {
+        #[cfg(all(feature = "sim", target_os = "linux", not(windlass_portable)))]
+        crate::sim::current::refuse("processes")?;
         Reactor::current()?; // before the start: without a reactor the child's pipes are lost
         #[cfg(unix)]
         orphans::sweep();

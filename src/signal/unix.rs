@@ -16,8 +16,16 @@ use windlass_reactor::fork::Origin;
 use crate::io::pipe;
 use crate::waits::{SourceKind, SourceLabel};
 
+/// Wakes the task of a listener.
+pub(crate) enum Notified {
+    Pipe(NotifiedByPipe),
+    /// In a simulated host.
+    #[cfg(all(feature = "sim", target_os = "linux", not(windlass_portable)))]
+    Host(std::rc::Rc<crate::sim::signals::HostSignals>),
+}
+
 /// The reading end of a pipe that wakes the task. Its bytes have no meaning.
-pub(crate) struct Notified {
+pub(crate) struct NotifiedByPipe {
     label: Option<SourceLabel>,
     reader: Async<OwnedFd>,
     /// Kept open, because the pipe would otherwise end with the last handler.
@@ -27,44 +35,73 @@ pub(crate) struct Notified {
 }
 
 /// The writing end of the pipe, for a handler.
-pub(crate) struct Notifier(Arc<OwnedFd>, Origin);
+pub(crate) enum Notifier {
+    Pipe(Arc<OwnedFd>, Origin),
+    #[cfg(all(feature = "sim", target_os = "linux", not(windlass_portable)))]
+    Host(std::rc::Rc<crate::sim::signals::HostSignals>),
+}
 
 impl Notified {
     pub(crate) fn new() -> io::Result<Notified> {
+        #[cfg(all(feature = "sim", target_os = "linux", not(windlass_portable)))]
+        if let Some(signals) = crate::sim::current::signals() {
+            return Ok(Notified::Host(signals));
+        }
         let (reader, writer) = pipe::ends()?;
-        Ok(Notified {
+        Ok(Notified::Pipe(NotifiedByPipe {
             label: None,
             reader: Async::new_nonblocking(reader)?,
             writer: Arc::new(writer),
             origin: Origin::here(),
-        })
+        }))
     }
 
     /// Labels the pipe in the list of sources.
     pub(crate) fn list_as(&mut self, signals: Vec<i32>) {
-        let fd = self.reader.get_ref().as_raw_fd();
-        self.label = Some(SourceLabel::new(fd, SourceKind::Signals(signals)));
+        match self {
+            Notified::Pipe(this) => {
+                let fd = this.reader.get_ref().as_raw_fd();
+                this.label = Some(SourceLabel::new(fd, SourceKind::Signals(signals)));
+            }
+            #[cfg(all(feature = "sim", target_os = "linux", not(windlass_portable)))]
+            Notified::Host(_) => {}
+        }
     }
 
     pub(crate) fn notifier(&self) -> Notifier {
-        Notifier(self.writer.clone(), self.origin)
+        match self {
+            Notified::Pipe(this) => Notifier::Pipe(this.writer.clone(), this.origin),
+            #[cfg(all(feature = "sim", target_os = "linux", not(windlass_portable)))]
+            Notified::Host(signals) => Notifier::Host(signals.clone()),
+        }
     }
 
     /// Returns an error in a forked child.
     pub(crate) fn check_origin(&self) -> io::Result<()> {
-        self.origin.check("this signal listener")
+        match self {
+            Notified::Pipe(this) => this.origin.check("this signal listener"),
+            #[cfg(all(feature = "sim", target_os = "linux", not(windlass_portable)))]
+            Notified::Host(_) => Ok(()),
+        }
     }
 
     /// Returns ready if a handler has notified since the last call.
     pub(crate) fn poll_take(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut bytes = [0; 64];
         let read = |reader: &OwnedFd| Ok(rustix::io::read(reader, &mut bytes).map(|_| ())?);
-        self.reader.poll_read_with(cx, read)
+        match self {
+            Notified::Pipe(this) => this.reader.poll_read_with(cx, read),
+            #[cfg(all(feature = "sim", target_os = "linux", not(windlass_portable)))]
+            Notified::Host(signals) => {
+                signals.wait(cx);
+                Poll::Pending
+            }
+        }
     }
 }
 
-/// The handler of a signal, installed until this is dropped.
-pub(crate) struct Handler(SigId);
+/// The handler of a signal, installed until this is dropped. There is none in a simulated host.
+pub(crate) struct Handler(Option<SigId>);
 
 impl Handler {
     /// Installs a handler that sets `flag`, and notifies if it was clear.
@@ -80,17 +117,25 @@ impl Handler {
             );
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }
+        let (pipe, origin) = match notifier {
+            Notifier::Pipe(pipe, origin) => (pipe, origin),
+            #[cfg(all(feature = "sim", target_os = "linux", not(windlass_portable)))]
+            Notifier::Host(signals) => {
+                signals.add(signal, &flag);
+                return Ok(Handler(None));
+            }
+        };
         let handler = move || {
-            if notifier.1.is_here() && !flag.swap(true, AcqRel) {
+            if origin.is_here() && !flag.swap(true, AcqRel) {
                 // It fails only if the pipe is full, which also wakes the task.
-                let _ = rustix::io::write(&*notifier.0, &[0]);
+                let _ = rustix::io::write(&*pipe, &[0]);
             }
         };
         // SAFETY: `handler` is async-signal-safe. It reads the generation of the process (or calls
         // getpid(2)), swaps an atomic flag and calls write(2) on a file descriptor that is open,
         // since the handler owns it. It neither allocates, nor locks, nor panics.
         let action = unsafe { signal_hook_registry::register(signal, handler) }?;
-        let this = Handler(action);
+        let this = Handler(Some(action));
         run_on_alternate_stack(signal)?;
         Ok(this)
     }
@@ -131,6 +176,6 @@ fn swap_action(signal: i32, new: Option<&libc::sigaction>) -> io::Result<libc::s
 impl Drop for Handler {
     /// Waits for handlers that run on other threads, so that none runs afterwards.
     fn drop(&mut self) {
-        signal_hook_registry::unregister(self.0);
+        self.0.map(signal_hook_registry::unregister);
     }
 }

@@ -16,6 +16,8 @@ use super::replay::{SavedList, Selection};
 use super::report::{Failure, FailureKind};
 use super::run::{Plan, Run};
 use super::trace::EventKind;
+use super::world::World;
+use crate::spawn;
 
 /// Runs 40 rounds of a server, and returns the rounds in which a second task runs first. The
 /// latencies of the rounds have no influence.
@@ -32,8 +34,9 @@ fn rounds(run: &Run) -> Vec<u64> {
         run.context.set_now(now);
         run.context.set_task(2);
         if run.choices.choose(1, Site::Task, 8, 3) > 0 {
-            run.choices
-                .explain(|| format!("another task runs first in round {round}"));
+            run.choices.explain(Site::Task, |_| {
+                format!("another task runs first in round {round}")
+            });
             found.push(round);
         }
         run.trace
@@ -141,6 +144,32 @@ fn a_selected_seed_runs_alone() {
     };
     assert!(find(&settings, 0..1_000, &program).is_ok());
     assert!((1..10).contains(&count.get()));
+}
+
+#[test]
+fn a_story_names_the_tasks_of_a_world() {
+    let settings = settings("world");
+    let setup = |world: &World| {
+        world.host("counter", || async {
+            let value = Rc::new(Cell::new(0));
+            let (written, read) = (value.clone(), value);
+            let writer = spawn(async move { written.set(1) }).named("writer");
+            let reader = spawn(async move { assert_eq!(read.get(), 1) }).named("reader");
+            writer.await;
+            reader.await;
+        });
+    };
+    let program = |run: &Rc<Run>| World::with(run.clone()).complete(setup);
+    let failure = find(&settings, 0..1_000, &program).unwrap_err();
+    let [line] = failure.story() else {
+        panic!("{failure}");
+    };
+    let start = "0.000 s counter: task `reader` (src/sim/check_tests.rs:";
+    assert!(
+        line.starts_with(start) && line.ends_with(") runs before 1 other"),
+        "{failure}"
+    );
+    std::fs::remove_dir_all(settings.folder).unwrap();
 }
 
 #[test]

@@ -55,7 +55,7 @@ struct Inner {
     /// The number of the next decision that deviates.
     next_deviation: u64,
     made: Vec<Made>,
-    /// Whether the last decision is the last one of `made`.
+    /// Whether the last decision is the last one of `made`, without an explanation.
     is_last_made: bool,
     /// Explanations, by the index of their decision in `made`.
     explanations: Vec<(usize, String)>,
@@ -208,16 +208,24 @@ impl Choices {
         });
     }
 
-    /// Says what the last decision means, for the story: "task `reader` runs before 2 others". The
-    /// function is called only if that decision isn't zero and the story is wanted.
-    pub(super) fn explain(&self, explanation: impl FnOnce() -> String) {
-        if self.context.keeps_names() && self.inner.borrow().is_last_made {
-            let explanation = explanation();
-            let inner = &mut *self.inner.borrow_mut();
-            if let Some(last) = inner.made.len().checked_sub(1) {
-                inner.explanations.push((last, explanation));
-            }
+    /// Adds what the last decision means to the story, if that was one of this site, other than
+    /// zero, and without an explanation. The function is given the decision, and is called only if
+    /// the story is wanted.
+    pub(super) fn explain(&self, site: Site, explanation: impl FnOnce(u32) -> String) {
+        if !self.context.keeps_names() {
+            return;
         }
+        let last = match &*self.inner.borrow() {
+            inner if inner.is_last_made => inner.made.last().map(|made| made.choice),
+            _ => None,
+        };
+        let Some(last) = last.filter(|last| last.site == site) else {
+            return;
+        };
+        let explanation = explanation(last.value);
+        let inner = &mut *self.inner.borrow_mut();
+        inner.is_last_made = false;
+        inner.explanations.push((inner.made.len() - 1, explanation));
     }
 
     pub(super) fn seed(&self) -> u64 {

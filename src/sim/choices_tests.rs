@@ -225,11 +225,13 @@ fn a_choice_has_its_moment_and_explanation() {
         context.set_now(now);
         context.set_task(now as u32 * 2);
         choices.choose(1, Site::Task, 1, 2);
-        choices.explain(|| format!("at {now}"));
+        choices.explain(Site::Event, |_| unreachable!());
+        choices.explain(Site::Task, |value| format!("{value} at {now}"));
+        choices.explain(Site::Task, |_| unreachable!());
     }
     let made = choices.made();
     assert_eq!((made[0].at, made[0].task, made[0].limit), (8, 16, 2));
-    assert_eq!(choices.explanations(), [(0, "at 8".to_owned())]);
+    assert_eq!(choices.explanations(), [(0, "1 at 8".to_owned())]);
 }
 
 #[test]

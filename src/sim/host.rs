@@ -8,9 +8,10 @@ use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::{Context, Poll, Waker};
+use std::thread::{self, ThreadId};
 use std::time::Duration;
 
-use windlass_executor::{Observer, TaskId};
+use windlass_executor::{Observer, TaskId, list_tasks};
 use windlass_reactor::system;
 
 use super::clock::Clock;
@@ -20,10 +21,12 @@ use super::net::HostId;
 use super::outcome::Outcome;
 use super::problem::Problem;
 use super::run::Run;
+use super::signals::HostSignals;
 use super::site::Site;
 use super::system::HostSystem;
 use super::trace::EventKind;
 use super::world::{WorldState, nanos};
+use crate::signal::Signal;
 use crate::{Runtime, Task};
 
 /// A host of a [`World`](super::World).
@@ -81,6 +84,17 @@ impl Host {
         }
     }
 
+    /// Sends a signal to the host's program. If nothing listens for it, it ends the program, and the
+    /// system closes its sockets.
+    pub fn signal(&self, signal: Signal) {
+        self.signal_at(self.now(), signal);
+    }
+
+    /// Sends a signal as [`signal`](Host::signal) does, at a time since the start of the world.
+    pub fn signal_at(&self, at: Duration, signal: Signal) {
+        self.plan(at, move |host, world| host.raise(world, signal));
+    }
+
     /// Limits how many sockets the host has open at once. Further ones are refused with `EMFILE`.
     pub fn descriptor_limit(&self, sockets: usize) {
         if let Some(world) = self.world.upgrade() {
@@ -94,7 +108,7 @@ impl Host {
     }
 
     /// Plans an action. The world carries it out between the turns of the hosts.
-    fn plan(&self, at: Duration, action: fn(&HostState, &Rc<WorldState>)) {
+    fn plan(&self, at: Duration, action: impl FnOnce(&HostState, &Rc<WorldState>) + 'static) {
         if let Some(world) = self.world.upgrade() {
             let host = self.state.clone();
             world.at(nanos(at), move |world| action(&host, world));
@@ -129,9 +143,9 @@ pub(super) struct Life {
     main: Option<Task<Option<String>>>,
     pub(super) system: Rc<HostSystem>,
     disk: Rc<Disk>,
+    signals: Rc<HostSignals>,
     reactor: system::Host,
-    /// A task was woken outside of the turns of this host.
-    woken: Arc<AtomicBool>,
+    woken: Arc<Woken>,
     /// The next turn in the time of the world. `None` if only an event causes one.
     next_turn: Cell<Option<u64>>,
 }
@@ -143,11 +157,11 @@ impl Life {
         let clock = Clock::new(now).with_drift(now, drift);
         let system = Rc::new(HostSystem::new(world, id, clock));
         let reactor = system::Host::new(system.clone());
-        let woken = Arc::new(AtomicBool::new(false));
+        let woken = Arc::new(Woken::new());
         let runtime = {
             let _entered = (reactor.enter(), current::enter(disk.clone()));
             let woken = woken.clone();
-            let builder = Runtime::builder().on_wake(move || woken.store(true, Relaxed));
+            let builder = Runtime::builder().on_wake(move || woken.set());
             builder
                 .build()
                 .expect("a simulated host needs two descriptors")
@@ -163,15 +177,26 @@ impl Life {
             main: None,
             system,
             disk,
+            signals: Rc::default(),
             reactor,
             woken,
             next_turn: Cell::new(Some(now)),
         }
     }
 
+    /// Makes the host the one that this thread runs in.
+    fn enter(&self) -> (system::Entered<'_>, current::Entered, EnteredSignals) {
+        let signals = current::replace_signals(Some(self.signals.clone()));
+        (
+            self.reactor.enter(),
+            current::enter(self.disk.clone()),
+            EnteredSignals(signals),
+        )
+    }
+
     /// Calls a function in the host.
     pub(super) fn inside<R>(&self, call: impl FnOnce(&Runtime) -> R) -> R {
-        let _entered = (self.reactor.enter(), current::enter(self.disk.clone()));
+        let _entered = self.enter();
         call(
             self.runtime
                 .as_ref()
@@ -186,13 +211,23 @@ impl Life {
     }
 }
 
+/// The signals of the thread are those of a host until this is dropped.
+struct EnteredSignals(Option<Rc<HostSignals>>);
+
+impl Drop for EnteredSignals {
+    fn drop(&mut self) {
+        drop(current::replace_signals(self.0.take()));
+    }
+}
+
 impl Drop for Life {
     fn drop(&mut self) {
-        let _entered = (self.reactor.enter(), current::enter(self.disk.clone()));
-        if let Some(main) = self.main.take() {
+        let (main, runtime) = (self.main.take(), self.runtime.take());
+        let _entered = self.enter();
+        if let Some(main) = main {
             main.detach();
         }
-        drop(self.runtime.take());
+        drop(runtime);
     }
 }
 
@@ -236,7 +271,7 @@ impl HostState {
             None => !self.is_started.get(),
             Some(life) => {
                 life.next_turn.get().is_some_and(|at| at <= world.now())
-                    || life.woken.load(Relaxed)
+                    || life.woken.is_set.load(Relaxed)
                     || world.network().has_events(self.id)
             }
         }
@@ -263,7 +298,15 @@ impl HostState {
         let Some(life) = life.as_mut() else {
             return Ok(());
         };
-        life.woken.store(false, Relaxed);
+        life.woken.is_set.store(false, Relaxed);
+        if life.woken.by_other_thread.swap(false, Relaxed) {
+            return Err(Problem::Error {
+                host: self.name.clone(),
+                error: "another thread has woken a task, so the run does not depend on the seed \
+                        alone: start no thread in a simulated host"
+                    .to_owned(),
+            });
+        }
         let choose = |len: usize| run.choices.choose(self.id.0, Site::Task, 4, len as u32) as usize;
         let (turned, deadline) = life.inside(|runtime| {
             let turned = runtime.turn_by(choose);
@@ -303,6 +346,20 @@ impl HostState {
                 place: None,
             }),
             Poll::Ready(Ok(None)) | Poll::Pending => Ok(()),
+        }
+    }
+
+    fn raise(&self, world: &Rc<WorldState>, signal: Signal) {
+        world.record(self.id, EventKind::Host, 5, signal.as_raw() as u64);
+        let life = self.life.borrow();
+        let is_handled = life.as_ref().is_none_or(|life| {
+            let is_ignored =
+                [Signal::CHLD, Signal::CONT, Signal::WINCH, Signal::PIPE].contains(&signal);
+            life.inside(|_| life.signals.raise(signal.as_raw())) || is_ignored
+        });
+        drop(life);
+        if !is_handled {
+            self.end();
         }
     }
 
@@ -372,12 +429,60 @@ pub(super) fn tasks_waiting(runtime: &Runtime) -> Vec<String> {
     lines.collect()
 }
 
+/// A task was woken outside of the turns of its host.
+struct Woken {
+    thread: ThreadId,
+    is_set: AtomicBool,
+    by_other_thread: AtomicBool,
+}
+
+impl Woken {
+    fn new() -> Woken {
+        Woken {
+            thread: thread::current().id(),
+            is_set: AtomicBool::new(false),
+            by_other_thread: AtomicBool::new(false),
+        }
+    }
+
+    fn set(&self) {
+        if thread::current().id() != self.thread {
+            self.by_other_thread.store(true, Relaxed);
+        }
+        self.is_set.store(true, Relaxed);
+    }
+}
+
 /// Records the polls of a host's tasks.
 struct Polls {
     run: Rc<Run>,
     host: HostId,
     /// The number of the first task. Executors of earlier runs have had the numbers before.
     first: Cell<Option<u32>>,
+}
+
+impl Polls {
+    /// Adds the name of a task to the story, and that it was chosen.
+    #[cold]
+    fn explain(&self, task: TaskId, number: u32) {
+        let tasks = list_tasks();
+        let Some(entry) = tasks.iter().find(|entry| entry.id == task) else {
+            return;
+        };
+        let name = entry.name.as_ref().map(|name| format!("`{name}`"));
+        // The first task is the program, which the world has spawned.
+        let place = (number > 1).then(|| format!("({})", entry.spawned_at));
+        let name: Vec<_> = name.into_iter().chain(place).collect();
+        let name = name.join(" ");
+        let Run {
+            context, choices, ..
+        } = &*self.run;
+        context.name_task(self.host.0, number, || name.clone());
+        choices.explain(Site::Task, |position| {
+            let others = if position == 1 { "other" } else { "others" };
+            format!("task {name} runs before {position} {others}")
+        });
+    }
 }
 
 impl Observer for Polls {
@@ -387,6 +492,9 @@ impl Observer for Polls {
         let number = task.number().wrapping_sub(first) + 1;
         let Run { context, trace, .. } = &*self.run;
         context.set_task(number);
+        if context.keeps_names() {
+            self.explain(task, number);
+        }
         trace.record(
             context.now(),
             self.host.0,

@@ -25,6 +25,7 @@ mod replay;
 mod report;
 mod run;
 mod shrink;
+pub(crate) mod signals;
 mod site;
 mod system;
 mod time_limit;

@@ -4,7 +4,7 @@ use std::fmt::{self, Write};
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use super::choices::{Choice, Made};
+use super::choices::Choice;
 use super::site::Site;
 
 /// The first line of a file.
@@ -161,10 +161,4 @@ impl Selection {
         };
         Some(seed.map_or_else(|_| Selection::File(value.into()), Selection::Seed))
     }
-}
-
-/// Returns a decision as a file has it, for a story without an explanation.
-pub(super) fn plain_meaning(made: &Made) -> String {
-    let Choice { site, value, .. } = made.choice;
-    format!("{} is {value} of 0 to {}", site.name(), made.limit - 1)
 }

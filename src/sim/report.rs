@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::context::Seconds;
 use super::problem::Problem;
-use super::replay::plain_meaning;
 use super::run::Run;
+use super::site::Site;
 
 /// The most lines of a story. A failure that was not shrunk may have thousands of decisions.
 const MOST_LINES: usize = 60;
@@ -198,21 +198,18 @@ pub(super) fn story(run: &Run) -> Vec<String> {
     let mut explanations = run.choices.explanations().into_iter().peekable();
     let mut lines = Vec::new();
     for (i, made) in run.choices.made().iter().enumerate() {
-        let mut meaning = String::new();
-        while let Some((_, explanation)) = explanations.next_if(|(of, _)| *of == i) {
-            meaning = match meaning.is_empty() {
-                true => explanation,
-                false => format!("{meaning}; {explanation}"),
-            };
-        }
-        if meaning.is_empty() {
-            meaning = plain_meaning(made);
-        }
+        let explanation = explanations.next_if(|(of, _)| *of == i);
+        let plain = || made.choice.site.meaning(made.choice.value);
+        let meaning = explanation.map_or_else(plain, |(_, explanation)| explanation);
         let host = made.choice.host;
         let task = run.context.task_name(host, made.task);
         let task = task.map_or(String::new(), |task| format!(", in task {task}"));
-        let (at, host) = (Seconds(made.at), run.context.host_name(host));
-        lines.push(format!("{at} {host}: {meaning}{task}"));
+        let at = Seconds(made.at);
+        lines.push(match made.choice.site {
+            // The decision of the world.
+            Site::Host => format!("{at} {meaning}"),
+            _ => format!("{at} {}: {meaning}{task}", run.context.host_name(host)),
+        });
     }
     lines
 }

@@ -1,8 +1,9 @@
 //! The kinds of decisions, and the families of faults that they belong to.
 
-/// Defines the kinds of decisions, each with its family.
+/// Defines the kinds of decisions. Each has its family, and a text for stories in which `{value}` is
+/// the decision.
 macro_rules! sites {
-    ($($(#[doc = $doc:literal])+ $site:ident => $family:ident,)+) => {
+    ($($(#[doc = $doc:literal])+ $site:ident => $family:ident, $text:literal;)+) => {
         /// A kind of decision.
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
         #[repr(u8)]
@@ -25,6 +26,12 @@ macro_rules! sites {
                     $(Site::$site => stringify!($site),)+
                 }
             }
+
+            fn text(self) -> &'static str {
+                match self {
+                    $(Site::$site => $text,)+
+                }
+            }
         }
     };
 }
@@ -33,47 +40,47 @@ macro_rules! sites {
 // before others changes what their seeds mean.
 sites! {
     /// The task that is polled next.
-    Task => Order,
+    Task => Order, "the task at position {value} of the run queue runs first";
     /// The order of events of one wait.
-    Event => Order,
+    Event => Order, "an event is delivered before {value} others";
     /// The host that runs next.
-    Host => Order,
+    Host => Order, "the host at position {value} runs first";
     /// The delay of a segment.
-    Latency => Delay,
+    Latency => Delay, "a packet takes longer (level {value})";
     /// Whether a datagram is lost.
-    Loss => Loss,
+    Loss => Loss, "a packet is lost";
     /// How many bytes a read or write transfers.
-    Transfer => Transfer,
+    Transfer => Transfer, "a read or write transfers less (level {value})";
     /// Whether a packet arrives twice.
-    Duplicate => Loss,
+    Duplicate => Loss, "a packet arrives twice";
     /// Whether a packet arrives after later ones.
-    Reorder => Loss,
+    Reorder => Loss, "later packets overtake a packet";
     /// Whether an event reports a socket ready that is not.
-    Spurious => Transfer,
+    Spurious => Transfer, "a socket is reported ready and is not";
     /// Whether a system call is interrupted.
-    Interrupt => Transfer,
+    Interrupt => Transfer, "a system call is interrupted";
     /// Whether the system refuses a descriptor.
-    Descriptor => Shortage,
+    Descriptor => Shortage, "the system refuses a descriptor";
     /// Whether a socket has small buffers.
-    Buffer => Shortage,
+    Buffer => Shortage, "a socket has small buffers (level {value})";
     /// How much longer than its least duration an operation on a file takes.
-    DiskLatency => Delay,
+    DiskLatency => Delay, "a file operation takes longer (level {value})";
     /// How long an operation on a file stalls.
-    DiskStall => Delay,
+    DiskStall => Delay, "a file operation stalls (level {value})";
     /// Whether a read of a file fails.
-    DiskRead => Disk,
+    DiskRead => Disk, "a read of a file fails";
     /// Whether a sync of a file fails.
-    DiskSync => Disk,
+    DiskSync => Disk, "a sync of a file fails";
     /// By how many bytes a transfer of a file is shorter.
-    DiskTransfer => Transfer,
+    DiskTransfer => Transfer, "a file operation transfers {value} bytes less";
     /// Whether a cancelled operation on a file happens nonetheless.
-    DiskCancel => Order,
+    DiskCancel => Order, "a cancelled file operation does not happen";
     /// Whether a crash keeps all changes that were not synced, none, or some.
-    DiskCrash => Crash,
+    DiskCrash => Crash, "the disk loses changes in the crash (kind {value})";
     /// How much of one change is lost.
-    DiskLoss => Crash,
+    DiskLoss => Crash, "the disk loses part of a change ({value})";
     /// The sectors of a page that a torn write leaves as they were.
-    DiskTear => Crash,
+    DiskTear => Crash, "the disk tears a page (sectors {value})";
 }
 
 /// A family of faults. A run of the swarm explorer has about half of them. As with sites, a new
@@ -101,5 +108,10 @@ impl Site {
     /// Returns the kind with this name.
     pub(super) fn from_name(name: &str) -> Option<Site> {
         Site::ALL.iter().copied().find(|site| site.name() == name)
+    }
+
+    /// Returns what a decision means, for a story.
+    pub(super) fn meaning(self, value: u32) -> String {
+        self.text().replace("{value}", &value.to_string())
     }
 }

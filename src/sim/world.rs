@@ -219,6 +219,8 @@ impl WorldState {
             [host] => host,
             hosts => &hosts[choose(hosts.len())],
         };
+        let name = |_| format!("host `{}` runs before others", host.name);
+        self.run.choices.explain(Site::Host, name);
         let turned = host.turn(self);
         if let Some(panicked) = panics::take() {
             return Err(panicked.into());

@@ -51,6 +51,8 @@ const CHUNK: u64 = 64 * 1024;
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub fn pipe() -> io::Result<(PipeReader, PipeWriter)> {
+    #[cfg(all(feature = "sim", target_os = "linux", not(windlass_portable)))]
+    crate::sim::current::refuse("pipes: use `UnixStream::pair`")?;
     let (reader, writer) = ends()?;
     Ok((
         PipeReader(Async::new_nonlingering(reader.into())?),

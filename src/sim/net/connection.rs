@@ -18,6 +18,11 @@ const RETRIES: [u32; 3] = [6, 5, 15];
 /// The same for a closed socket (`tcp_orphan_retries`).
 const ORPHAN_RETRIES: u32 = 8;
 
+/// How long the receiver of a small segment waits for bytes to send back.
+const ACKNOWLEDGEMENT_DELAY: u64 = SECOND / 25;
+/// With more unacknowledged bytes, it does not wait.
+const ACKNOWLEDGED_AT_ONCE: u64 = 1_448;
+
 /// The defaults of Linux for keepalive probes.
 const KEEPALIVE_IDLE: u64 = 7_200 * SECOND;
 const KEEPALIVE_INTERVAL: u64 = 75 * SECOND;
@@ -132,10 +137,14 @@ pub(super) struct Connection {
     /// Reads at the end of the data return 0.
     pub(super) read_closed: bool,
     pub(super) acknowledgement_due: bool,
+    /// When the received bytes are acknowledged at the latest.
+    acknowledge_at: Option<u64>,
+    /// The peer knows that the bytes before this number have arrived.
+    confirmed: u64,
 
     /// When the timer expires.
     pub(super) deadline: Option<u64>,
-    /// When the network checks the deadline.
+    /// When the network checks [`next_check`](Self::next_check).
     pub(super) check_at: Option<u64>,
     /// Attempts without an answer.
     retries: u32,
@@ -193,6 +202,8 @@ impl Connection {
             receive_limit,
             read_closed: false,
             acknowledgement_due: false,
+            acknowledge_at: None,
+            confirmed: 0,
             deadline: Some(now + HANDSHAKE_TIMEOUT),
             check_at: None,
             retries: 0,
@@ -234,6 +245,7 @@ impl Connection {
         self.write_closed = true;
         self.read_closed = true;
         self.deadline = None;
+        self.acknowledge_at = None;
     }
 
     // Writing and reading.
@@ -332,6 +344,8 @@ impl Connection {
     /// Starts a segment. It acknowledges everything that has arrived.
     pub(super) fn segment(&mut self, part: Part, data: Vec<u8>) -> Segment {
         self.acknowledgement_due = false;
+        self.acknowledge_at = None;
+        self.confirmed = self.expected;
         self.announced = self.window();
         Segment {
             syn: false,
@@ -379,19 +393,22 @@ impl Connection {
         let mut outcome = Outcome::default();
         self.last_arrival = now;
         self.receive_acknowledgement(now, segment, &mut outcome);
-        self.acknowledgement_due |= segment.probe || segment.fin || !segment.data.is_empty();
+        self.acknowledgement_due |= segment.probe || segment.fin;
         let end = segment.sequence + segment.data.len() as u64;
         if segment.fin {
             self.fin_at = Some(end);
         }
         if self.has_new_bytes(segment) {
             if segment.sequence > self.expected {
+                self.acknowledgement_due = true;
                 let data = self.ahead.entry(segment.sequence).or_default();
                 if data.len() < segment.data.len() {
                     segment.data.clone_into(data);
                 }
             } else {
                 self.append(segment.sequence, &segment.data);
+                // The peer may be waiting for the end of a hole.
+                self.acknowledgement_due |= !self.ahead.is_empty();
                 while let Some(entry) = self.ahead.first_entry() {
                     if *entry.key() > self.expected {
                         break;
@@ -400,7 +417,13 @@ impl Connection {
                     self.append(sequence, &data);
                 }
                 outcome.data = true;
+                let unconfirmed = self.expected - self.confirmed;
+                self.acknowledgement_due |= unconfirmed > ACKNOWLEDGED_AT_ONCE;
+                self.acknowledge_at
+                    .get_or_insert(now + ACKNOWLEDGEMENT_DELAY);
             }
+        } else {
+            self.acknowledgement_due |= !segment.data.is_empty();
         }
         if self.fin_at == Some(self.expected) && !self.peer_closed {
             self.peer_closed = true;
@@ -468,6 +491,25 @@ impl Connection {
     }
 
     // Time.
+
+    /// When something must be done, if nothing arrives and nothing is sent before.
+    pub(super) fn next_check(&self) -> Option<u64> {
+        match (self.deadline, self.acknowledge_at) {
+            (Some(deadline), Some(acknowledge)) => Some(deadline.min(acknowledge)),
+            (deadline, acknowledge) => deadline.or(acknowledge),
+        }
+    }
+
+    /// Whether received bytes must be acknowledged now.
+    pub(super) fn must_acknowledge(&self, now: u64) -> bool {
+        self.acknowledge_at.is_some_and(|at| at <= now)
+    }
+
+    /// Whether there is something to send, as far as the window allows.
+    pub(super) fn can_send(&self) -> bool {
+        let last = self.last();
+        last.min(self.window_end) > self.next || self.write_closed && !self.fin_sent
+    }
 
     /// Adjusts the timeout to a measured round trip (RFC 6298).
     fn measure(&mut self, sample: u64) {

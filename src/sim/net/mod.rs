@@ -6,8 +6,8 @@
 //!
 //! These parts of a real network are left out:
 //!
-//! - Congestion control, Nagle's algorithm, delayed acknowledgements and selective ones. A receiver
-//!   reports its first hole instead. One window limits the bytes in flight, which is the receiver's.
+//! - Congestion control, Nagle's algorithm and selective acknowledgements. A receiver reports its
+//!   first hole instead. One window limits the bytes in flight, which is the receiver's.
 //! - `TIME_WAIT`. The end that closes last has the port again at once, and a lost last
 //!   acknowledgement has no effect.
 //! - Simultaneous connects, urgent data, fragments, multicast and `SO_REUSEPORT`.
@@ -32,7 +32,13 @@ mod udp;
 mod unix;
 mod wire;
 #[cfg(test)]
+mod tcp_tests;
+#[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod udp_tests;
+#[cfg(test)]
+mod unix_tests;
 
 pub(crate) use address::{Address, Family, HostId, Kind, UnixName};
 pub(crate) use faults::Faults;

@@ -215,6 +215,7 @@ impl Network {
             }
         }
         self.wire.now = self.wire.now.max(now);
+        self.remove_pointless_checks();
     }
 
     fn arrive(&mut self, packet: Packet) {
@@ -243,6 +244,12 @@ impl Network {
             } => self.receive_datagram(from, to, sender, (source, destination), data),
             Content::Unreachable { receiver } => self.receive_unreachable(receiver),
         }
+    }
+
+    /// How many sockets exist, closed ones that still send included.
+    #[cfg(test)]
+    pub(super) fn sockets_in_use(&self) -> usize {
+        self.sockets.numbers().len()
     }
 
     // Events.
@@ -722,11 +729,12 @@ impl Network {
     pub(crate) fn listen(&mut self, id: SocketId, backlog: usize) -> io::Result<()> {
         const MOST: usize = 4096; // somaxconn
         let backlog = backlog.min(MOST);
-        Ok(match &self.open(id)?.protocol {
-            Protocol::UnixStream(_) => self.listen_unix(id.0, backlog)?,
-            Protocol::UnixDatagram(_) | Protocol::Udp(_) => return Err(Errno::OPNOTSUPP.into()),
-            _ => self.listen_tcp(id.0, backlog)?,
-        })
+        let listens = match &self.open(id)?.protocol {
+            Protocol::UnixStream(_) => self.listen_unix(id.0, backlog),
+            Protocol::UnixDatagram(_) | Protocol::Udp(_) => Err(Errno::OPNOTSUPP),
+            _ => self.listen_tcp(id.0, backlog),
+        };
+        Ok(listens?)
     }
 
     /// Connects a socket. Returns true if that is in progress. A later event reports the end, and
@@ -880,13 +888,15 @@ impl Network {
     pub(crate) fn shutdown(&mut self, id: SocketId, how: Shutdown) -> io::Result<()> {
         let read = how != Shutdown::Write;
         let write = how != Shutdown::Read;
-        Ok(match &self.open(id)?.protocol {
+        let is_shut = match &self.open(id)?.protocol {
             Protocol::UnixStream(_) | Protocol::UnixDatagram(_) => {
                 self.shutdown_unix(id.0, read, write);
+                Ok(())
             }
-            Protocol::Udp(_) => self.shutdown_udp(id.0, read, write)?,
-            _ => self.shutdown_tcp(id.0, read, write)?,
-        })
+            Protocol::Udp(_) => self.shutdown_udp(id.0, read, write),
+            _ => self.shutdown_tcp(id.0, read, write),
+        };
+        Ok(is_shut?)
     }
 
     /// Returns the address of a socket.

@@ -7,18 +7,19 @@ use crate::sim::choices::{Choices, Site};
 pub(crate) struct Rate {
     /// Zero means never. The decision is not made then.
     rarity: u32,
-    /// For a decision between yes and no, the limit that gives the probability.
-    limit: u32,
+    /// For a decision between yes and no, the greatest number that means yes.
+    greatest: u32,
 }
 
-/// A limit at which all numbers but zero have a probability near one.
-const MANY: u32 = 1 << 16;
+/// The limit of a decision between yes and no. Numbers other than zero may mean no, so that the
+/// probability is fine-grained.
+const LIMIT: u32 = 1 << 16;
 
 impl Rate {
     pub(crate) const fn never() -> Rate {
         Rate {
             rarity: 0,
-            limit: 1,
+            greatest: 0,
         }
     }
 
@@ -26,32 +27,31 @@ impl Rate {
     pub(crate) const fn one_in(cases: u32) -> Rate {
         Rate {
             rarity: cases,
-            limit: MANY,
+            greatest: LIMIT - 1,
         }
     }
 
-    /// A probability from 0 to 1.
+    /// A probability from 0 to 1. The error is at most 1/65,536.
     ///
-    /// [`Choices::choose`] returns a number other than zero with the probability
-    /// `(limit - 1) / limit / rarity`.
+    /// [`Choices::choose`] returns one of the numbers other than zero in one of `rarity` cases.
     pub(crate) fn probability(probability: f64) -> Rate {
         if probability.is_nan() || probability <= 0.0 {
             return Rate::never();
         }
         let probability = probability.min(1.0);
         let rarity = (1.0 / probability).min(f64::from(u32::MAX)).floor();
-        let rest = 1.0 - probability * rarity;
-        let limit = (1.0 / rest.max(1.0 / f64::from(MANY))).round();
+        let share = (probability * rarity).min(1.0);
         Rate {
             rarity: rarity as u32,
-            limit: limit.max(2.0) as u32,
+            greatest: (f64::from(LIMIT - 1) * share).round() as u32,
         }
     }
 
     /// Decides between yes and no.
     #[inline]
     pub(super) fn happens(self, choices: &Choices, host: u16, site: Site) -> bool {
-        self.rarity != 0 && choices.choose(host, site, self.rarity, self.limit) != 0
+        self.rarity != 0
+            && (1..=self.greatest).contains(&choices.choose(host, site, self.rarity, LIMIT))
     }
 
     /// Decides on a number below `limit`, mostly zero.
@@ -60,6 +60,33 @@ impl Rate {
         match self.rarity {
             0 => 0,
             rarity => choices.choose(host, site, rarity, limit),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Rate;
+    use crate::sim::choices::{Choices, Site};
+
+    #[test]
+    fn a_rate_is_a_probability() {
+        let rates = [
+            (Rate::never(), 0.0),
+            (Rate::one_in(8), 0.125),
+            (Rate::probability(-1.0), 0.0),
+            (Rate::probability(0.03), 0.03),
+            (Rate::probability(0.4), 0.4),
+            (Rate::probability(0.9), 0.9),
+            (Rate::probability(1.0), 1.0),
+        ];
+        for (rate, expected) in rates {
+            let choices = Choices::new(3);
+            let count = (0..100_000)
+                .filter(|_| rate.happens(&choices, 1, Site::Loss))
+                .count();
+            let found = count as f64 / 100_000.0;
+            assert!((found - expected).abs() < 0.006, "{rate:?}: {found}");
         }
     }
 }

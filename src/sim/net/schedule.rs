@@ -43,6 +43,11 @@ impl<T> Schedule<T> {
         self.heap.peek().map(|Reverse((at, ..))| *at)
     }
 
+    pub(super) fn peek(&self) -> Option<(u64, &T)> {
+        let Reverse((at, _, slot)) = self.heap.peek()?;
+        Some((*at, self.items[*slot as usize].as_ref()?))
+    }
+
     /// Takes the first item if its time has come.
     pub(super) fn take_due(&mut self, now: u64) -> Option<(u64, T)> {
         let Reverse((at, _, slot)) = *self.heap.peek()?;

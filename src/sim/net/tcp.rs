@@ -329,6 +329,9 @@ impl Network {
         let (Phase::Established, Some(receiver)) = (connection.phase, connection.peer) else {
             return;
         };
+        if !connection.can_send() {
+            return;
+        }
         let to = connection.peer_host;
         let most = Wire::max_segment(from, to);
         let mut burst: Option<(u64, Part)> = None;
@@ -389,8 +392,8 @@ impl Network {
         window_end: u64,
     ) {
         if let Some(child) = self.answering.get(&sender).copied() {
-            let is_waiting = |c: &mut Connection| c.phase == Phase::SynReceived;
-            if self.connection(child).is_some_and(|c| is_waiting(c)) {
+            let connection = self.connection(child);
+            if connection.is_some_and(|connection| connection.phase == Phase::SynReceived) {
                 self.send_empty(child, true, false);
             }
             return;
@@ -461,8 +464,7 @@ impl Network {
     ) {
         let slot = receiver.slot;
         let now = self.wire.now;
-        let is_there = self.sockets.contains(receiver);
-        let Some(connection) = self.connection(slot).filter(|_| is_there) else {
+        let Some(connection) = self.find_connection(receiver) else {
             return self.refuse(to, from, sender);
         };
         match connection.phase {
@@ -571,8 +573,8 @@ impl Network {
             return;
         }
         connection.end();
-        let peer = connection.peer.filter(|key| self.sockets.contains(*key));
-        if let Some(peer) = peer.and_then(|key| self.connection(key.slot)) {
+        let peer = connection.peer;
+        if let Some(peer) = peer.and_then(|key| self.find_connection(key)) {
             peer.peer_has_finished = true;
         }
         if is_orphan {
@@ -584,10 +586,7 @@ impl Network {
 
     pub(super) fn receive_reset(&mut self, receiver: Key) {
         let slot = receiver.slot;
-        if !self.sockets.contains(receiver) {
-            return;
-        }
-        let Some(connection) = self.connection(slot) else {
+        let Some(connection) = self.find_connection(receiver) else {
             return;
         };
         let error = match connection.phase {
@@ -631,29 +630,46 @@ impl Network {
 
     // Time.
 
-    /// Makes sure that the deadline of a connection is checked in time.
+    /// Makes sure that a connection is checked in time.
     pub(super) fn update_timer(&mut self, slot: u32) {
         let Network { wire, sockets, .. } = self;
         let key = sockets.key(slot);
-        let Some(connection) = sockets.get_mut(slot).and_then(Socket::connection) else {
-            return;
-        };
-        connection.update_deadline(wire.now);
-        if let Some(at) = connection.deadline {
-            if connection.check_at.is_none_or(|check| check > at) {
-                connection.check_at = Some(at);
-                wire.schedule.add(at, Due::Check(key));
+        if let Some(connection) = sockets.get_mut(slot).and_then(Socket::connection) {
+            connection.update_deadline(wire.now);
+            schedule_check(wire, connection, key);
+        }
+    }
+
+    /// Removes the first items of the schedule if they are checks that have become pointless. They
+    /// would be steps of the world in which nothing happens.
+    pub(super) fn remove_pointless_checks(&mut self) {
+        while let Some((at, Due::Check(key))) = self.wire.schedule.peek() {
+            let (at, key) = (at, *key);
+            let connection = self.find_connection(key);
+            let connection = connection.filter(|connection| connection.check_at == Some(at));
+            if connection
+                .as_ref()
+                .is_some_and(|c| c.next_check().is_some_and(|next| next <= at))
+            {
+                return;
+            }
+            if let Some(connection) = connection {
+                connection.check_at = None;
+            }
+            self.wire.schedule.take_due(at);
+            let Network { wire, sockets, .. } = self;
+            if sockets.contains(key) {
+                if let Some(connection) = sockets.get_mut(key.slot).and_then(Socket::connection) {
+                    schedule_check(wire, connection, key);
+                }
             }
         }
     }
 
     pub(super) fn check_connection(&mut self, key: Key, at: u64) {
         let (slot, now) = (key.slot, self.wire.now);
-        if !self.sockets.contains(key) {
-            return;
-        }
         let is_orphan = self.is_orphan(slot);
-        let Some(connection) = self.connection(slot) else {
+        let Some(connection) = self.find_connection(key) else {
             return;
         };
         if connection.check_at != Some(at) {
@@ -663,7 +679,9 @@ impl Network {
         if connection.is_unreachable && connection.deadline.is_some_and(|at| at <= now) {
             return self.abort(slot, Errno::HOSTUNREACH);
         }
+        let must_acknowledge = connection.must_acknowledge(now);
         match connection.expire(now, is_orphan) {
+            Expiry::Nothing if must_acknowledge => self.send_acknowledgement(slot),
             Expiry::Nothing => {}
             Expiry::SendSyn => self.send_syn(slot),
             Expiry::SendSynAck => self.send_empty(slot, true, false),
@@ -678,6 +696,13 @@ impl Network {
 
     fn connection(&mut self, slot: u32) -> Option<&mut Connection> {
         self.sockets.get_mut(slot)?.connection()
+    }
+
+    fn find_connection(&mut self, key: Key) -> Option<&mut Connection> {
+        if !self.sockets.contains(key) {
+            return None;
+        }
+        self.connection(key.slot)
     }
 
     fn listener(&mut self, key: Key) -> Option<&mut Listener> {
@@ -699,6 +724,15 @@ impl Network {
 
     pub(super) fn mark_state(&mut self, slot: u32) {
         self.mark(slot, Edge::State);
+    }
+}
+
+fn schedule_check(wire: &mut Wire, connection: &mut Connection, key: Key) {
+    if let Some(at) = connection.next_check() {
+        if connection.check_at.is_none_or(|check| check > at) {
+            connection.check_at = Some(at);
+            wire.schedule.add(at, Due::Check(key));
+        }
     }
 }
 
