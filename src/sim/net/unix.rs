@@ -392,24 +392,7 @@ impl Network {
         if charged >= limit {
             return Err(self.would_block(slot, Edge::Write));
         }
-        let receiver = match to {
-            Some(name) => self.find_unix(host, name, Kind::Datagram)?,
-            None => match peer.filter(|peer| self.sockets.contains(*peer)) {
-                Some(peer) => peer.slot,
-                None => {
-                    let datagram = self.unix_datagram(slot).ok_or(Errno::BADF)?;
-                    datagram.peer = None;
-                    return Err(Errno::CONNREFUSED);
-                }
-            },
-        };
-        self.check_sender(receiver, slot)?;
-        if self
-            .unix_datagram(receiver)
-            .is_some_and(|receiver| receiver.read_closed)
-        {
-            return Err(Errno::PIPE);
-        }
+        let receiver = self.find_receiver(slot, host, to)?;
         if self.is_full_for(receiver, slot) {
             self.wait_for_room(slot);
             return Err(self.would_block(slot, Edge::Write));
@@ -427,6 +410,35 @@ impl Network {
         }
         self.mark(receiver, Edge::Read);
         Ok(len)
+    }
+
+    /// Finds the socket that a datagram is for. Without a name, it is the sender's peer.
+    fn find_receiver(
+        &mut self,
+        sender: u32,
+        host: HostId,
+        to: Option<&UnixName>,
+    ) -> Result<u32, Errno> {
+        let peer = self
+            .unix_datagram(sender)
+            .and_then(|datagram| datagram.peer);
+        let receiver = match to {
+            Some(name) => self.find_unix(host, name, Kind::Datagram)?,
+            None => match peer.filter(|peer| self.sockets.contains(*peer)) {
+                Some(peer) => peer.slot,
+                None => {
+                    let datagram = self.unix_datagram(sender).ok_or(Errno::BADF)?;
+                    datagram.peer = None;
+                    return Err(Errno::CONNREFUSED);
+                }
+            },
+        };
+        self.check_sender(receiver, sender)?;
+        let receives = self.unix_datagram(receiver);
+        if receives.is_some_and(|receiver| receiver.read_closed) {
+            return Err(Errno::PIPE);
+        }
+        Ok(receiver)
     }
 
     /// Room in the queue of the socket's peer becomes an event.
