@@ -195,8 +195,8 @@ impl Network {
     /// # Errors
     ///
     /// Fails with `EISCONN`, `EALREADY`, `ENETUNREACH`, and the outcome of an attempt before. A
-    /// Unix socket fails with `ENOENT`, `ECONNREFUSED`, `EPROTOTYPE`, or with `EAGAIN` if the backlog is
-    /// full.
+    /// Unix socket fails with `ENOENT`, `ECONNREFUSED`, `EPROTOTYPE`, or with `EAGAIN` if the
+    /// backlog is full.
     pub(crate) fn connect(&mut self, id: SocketId, addr: &Address) -> io::Result<bool> {
         let socket = self.open(id)?;
         match (addr, &socket.protocol) {

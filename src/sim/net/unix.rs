@@ -402,14 +402,19 @@ impl Network {
             sender_name,
             data: bytes::gather(self.wire.buffer(), bufs),
         };
-        if let Some(datagram) = self.unix_datagram(slot) {
-            datagram.charged += len + OVERHEAD;
+        self.queue_message(receiver, message);
+        Ok(len)
+    }
+
+    /// Queues a datagram, and charges its memory to the sender.
+    fn queue_message(&mut self, receiver: u32, message: UnixMessage) {
+        if let Some(sender) = self.unix_datagram(message.sender.slot) {
+            sender.charged += message.data.len() + OVERHEAD;
         }
         if let Some(receiver) = self.unix_datagram(receiver) {
             receiver.queue.push_back(message);
         }
         self.mark(receiver, Edge::Read);
-        Ok(len)
     }
 
     /// Finds the socket that a datagram is for. Without a name, it is the sender's peer.

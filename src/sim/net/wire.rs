@@ -154,12 +154,7 @@ impl Wire {
         if link.is_partitioned() {
             return Arrivals::default();
         }
-        let mut start = self.now;
-        if let Some(bandwidth) = link.bandwidth {
-            let nanos = bytes as u128 * 1_000_000_000 / u128::from(bandwidth.max(1));
-            start = start.max(link.busy_until) + nanos as u64;
-            link.busy_until = start;
-        }
+        let start = link.transfer(self.now, bytes);
         let happens = |own, common, site| {
             Rate::happens(own, choices, host, site)
                 || is_datagram && from != to && Rate::happens(common, choices, host, site)
