@@ -91,14 +91,14 @@ impl Disk {
         })
     }
 
-    /// Changes the faults, also those of operations in flight.
+    /// Changes the faults, also for operations in flight.
     pub(in crate::sim) fn set_faults(&self, faults: Faults) {
         let mut state = self.state.borrow_mut();
         state.tree.is_superuser = faults.is_superuser;
         state.faults = faults;
     }
 
-    /// Loses the memory of the host. The disk has what was synced, and a part of the other changes.
+    /// Loses the memory of the host. The disk has the synced changes, and a part of the others.
     ///
     /// Operations in flight never happen, and operations on files that are open now fail.
     pub(crate) fn crash(&self) {
