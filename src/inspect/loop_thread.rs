@@ -96,7 +96,7 @@ struct Threads {
 static THREADS: PerProcess<Mutex<Threads>> = PerProcess::new();
 
 fn threads() -> MutexGuard<'static, Threads> {
-    unpoison(&THREADS.get(Mutex::default))
+    unpoison(THREADS.get(Mutex::default))
 }
 
 /// No user code runs under the locks, so the state is consistent even if one is poisoned.
