@@ -295,7 +295,7 @@ impl Thread {
         }
         let duration = now.now.saturating_sub(self.since);
         let delay = now.state.run_delay_since(&start.state);
-        // The watchdog of a busy machine oversleeps, so its clock is behind that of the delay.
+        // The watchdog of a busy machine oversleeps, so its clock runs slower than the delay's.
         let ran = now.now.saturating_sub(start.now).saturating_sub(delay);
         let ran = ran.max(now.state.cpu_since(&start.state).unwrap_or_default());
         if delay > threshold / 16 && ran < threshold {
