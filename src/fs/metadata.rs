@@ -208,6 +208,12 @@ fn permissions_of(stat: &Stat) -> Permissions {
     std::os::unix::fs::PermissionsExt::from_mode(stat.permissions | type_bits(stat.kind))
 }
 
+/// Returns the permissions as bits.
+#[cfg(all(feature = "sim", target_os = "linux", not(windlass_portable)))]
+pub(super) fn bits_of(permissions: &Permissions) -> u32 {
+    std::os::unix::fs::PermissionsExt::mode(permissions)
+}
+
 /// The bits of a mode that are the type of the file.
 #[cfg(all(feature = "sim", target_os = "linux", not(windlass_portable)))]
 fn type_bits(kind: Kind) -> u32 {

@@ -179,6 +179,7 @@ pub(crate) fn is_refusal(error: &io::Error) -> bool {
         Errno::ACCESS,
         Errno::NODEV,
         Errno::OPNOTSUPP,
+        Errno::BADF, // a simulated socket
     ];
     let code = error.raw_os_error();
     code.is_some_and(|code| refusals.iter().any(|it| it.raw_os_error() == code))

@@ -6,8 +6,10 @@ use std::rc::Rc;
 
 use rustix::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use rustix::io::Errno;
+#[cfg(target_os = "linux")]
+use rustix::net::SocketAddrUnix;
 use rustix::net::addr::SocketAddrArg;
-use rustix::net::{AddressFamily, SocketAddrAny, SocketAddrUnix, SocketType};
+use rustix::net::{AddressFamily, SocketAddrAny, SocketType};
 
 use crate::system::{Address, Family, Kind, System};
 
@@ -46,6 +48,7 @@ pub(super) fn socket(family: AddressFamily, kind: SocketType) -> Option<io::Resu
 }
 
 /// Creates two connected Unix sockets if a host is entered.
+#[cfg(unix)]
 pub(super) fn pair(kind: SocketType) -> Option<io::Result<(OwnedFd, OwnedFd)>> {
     Some(system()?.pair(kind_of(kind)))
 }
@@ -64,22 +67,27 @@ fn kind_of(kind: SocketType) -> Kind {
 
 pub(super) fn address(addr: &impl SocketAddrArg) -> io::Result<Address> {
     let addr = addr.as_any();
-    if addr.address_family() != AddressFamily::UNIX {
-        return Ok(Address::Ip(SocketAddr::try_from(addr)?));
+    #[cfg(target_os = "linux")]
+    if addr.address_family() == AddressFamily::UNIX {
+        let addr = SocketAddrUnix::try_from(addr)?;
+        let name = addr.abstract_name().map(|name| [&[0], name].concat());
+        let path = addr.path_bytes().map(<[u8]>::to_vec);
+        return Ok(Address::Unix(name.or(path).unwrap_or_default()));
     }
-    let addr = SocketAddrUnix::try_from(addr)?;
-    let name = addr.abstract_name().map(|name| [&[0], name].concat());
-    let path = addr.path_bytes().map(<[u8]>::to_vec);
-    Ok(Address::Unix(name.or(path).unwrap_or_default()))
+    Ok(Address::Ip(SocketAddr::try_from(addr)?))
 }
 
 pub(super) fn any_address(addr: &Address) -> Option<SocketAddrAny> {
-    Some(match addr {
-        Address::Ip(addr) => addr.as_any(),
-        Address::Unix(path) => unix_address(path).ok()?.as_any(),
-    })
+    match addr {
+        Address::Ip(addr) => Some(addr.as_any()),
+        #[cfg(target_os = "linux")]
+        Address::Unix(path) => Some(unix_address(path).ok()?.as_any()),
+        #[cfg(not(target_os = "linux"))]
+        Address::Unix(_) => None,
+    }
 }
 
+#[cfg(target_os = "linux")]
 fn unix_address(path: &[u8]) -> io::Result<SocketAddrUnix> {
     Ok(match path {
         [] => SocketAddrUnix::new_unnamed(),
@@ -102,13 +110,14 @@ impl FromAddress for SocketAddr {
     }
 }
 
+#[cfg(unix)]
 impl FromAddress for std::os::unix::net::SocketAddr {
     fn from_address(addr: Address) -> io::Result<Self> {
-        use std::os::linux::net::SocketAddrExt;
         use std::os::unix::ffi::OsStrExt;
         match addr {
             Address::Unix(path) => match &*path {
-                [0, name @ ..] => Self::from_abstract_name(name),
+                #[cfg(target_os = "linux")]
+                [0, name @ ..] => std::os::linux::net::SocketAddrExt::from_abstract_name(name),
                 path => Self::from_pathname(std::ffi::OsStr::from_bytes(path)),
             },
             Address::Ip(_) => Err(Errno::AFNOSUPPORT.into()),

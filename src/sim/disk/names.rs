@@ -45,7 +45,9 @@ impl Tree {
             Node::Directory(directory) => {
                 let below = directory.entries.values();
                 let directories = below.filter(|it| self.get(**it).is_directory()).count();
-                (Kind::Directory, 2 + directories as u64, 4096)
+                // The size is that of tmpfs.
+                let len = 20 * (2 + directory.entries.len() as u64);
+                (Kind::Directory, 2 + directories as u64, len)
             }
             Node::Link(to) => (
                 Kind::Link,

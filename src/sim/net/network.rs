@@ -186,8 +186,9 @@ impl Network {
     // Time.
 
     /// Returns the time of the next packet, timer or partition.
-    pub(crate) fn next_event(&self) -> Option<u64> {
-        self.wire.schedule.first()
+    pub(crate) fn next_event(&mut self) -> Option<u64> {
+        self.remove_pointless_checks();
+        self.wire.schedule.peek().map(|(at, _)| at)
     }
 
     /// Moves the time to `now`. Everything due until then happens in its order, each at its time.
@@ -215,7 +216,6 @@ impl Network {
             }
         }
         self.wire.now = self.wire.now.max(now);
-        self.remove_pointless_checks();
     }
 
     fn arrive(&mut self, packet: Packet) {
