@@ -331,9 +331,9 @@ impl Checker<'_> {
     /// of the program may have a few decisions more or less before each of them. Returns the number
     /// of runs.
     fn search_near(&self, seed: u64, list: &[Choice]) -> Result<u64, Failure> {
-        let start = Instant::now();
+        let start = cpu_time();
         for i in 0..NEAR_RUNS {
-            if list.is_empty() || start.elapsed() >= SHRINK_TIME {
+            if list.is_empty() || cpu_time() - start >= SHRINK_TIME {
                 return Ok(i);
             }
             let near = near(list, i);

@@ -117,7 +117,10 @@ impl FromAddress for std::os::unix::net::SocketAddr {
         match addr {
             Address::Unix(path) => match &*path {
                 #[cfg(target_os = "linux")]
-                [0, name @ ..] => std::os::linux::net::SocketAddrExt::from_abstract_name(name),
+                [0, name @ ..] => {
+                    use std::os::linux::net::SocketAddrExt;
+                    Self::from_abstract_name(name)
+                }
                 path => Self::from_pathname(std::ffi::OsStr::from_bytes(path)),
             },
             Address::Ip(_) => Err(Errno::AFNOSUPPORT.into()),
