@@ -9,7 +9,7 @@ use windlass::net::TcpStream;
 use windlass::time::timeout;
 
 /// How long a connection, a request or an answer may take.
-pub(crate) const LIMIT: Duration = Duration::from_secs(2);
+pub(crate) const LIMIT: Duration = Duration::from_secs(1);
 
 /// The pause before the next attempt.
 pub(crate) const PAUSE: Duration = Duration::from_millis(100);

@@ -536,6 +536,7 @@ mod tests {
         assert_eq!(advance(clock, time, delay), (time, Duration::ZERO));
         let pause = Duration::from_millis(500);
         assert_eq!(advance(clock, time + pause, delay), (2 * time, pause));
+    }
 
     #[test]
     fn a_sample_follows_when_a_delayed_thread_has_had_its_time() {

@@ -6,7 +6,9 @@ use std::io;
 use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
 
 use super::choices::{Choice, MadeAt};
 use super::command::Command;
@@ -29,7 +31,8 @@ use crate::io::write_stderr;
 const FIRST_TWICE: u64 = 3;
 const TWICE: u64 = 16;
 
-/// The most runs for shrinking a list, and the most real time.
+/// The most runs for shrinking a list, and the most time of the processor. A busy machine shrinks
+/// as far as an idle one.
 const SHRINK_RUNS: u64 = 2_000;
 const SHRINK_TIME: Duration = Duration::from_secs(10);
 
@@ -332,9 +335,9 @@ impl Checker<'_> {
     /// of the program may have a few decisions more or less before each of them. Returns the number
     /// of runs.
     fn search_near(&self, seed: u64, list: &[Choice]) -> Result<u64, Failure> {
-        let start = Instant::now();
+        let start = cpu_time();
         for i in 0..NEAR_RUNS {
-            if list.is_empty() || start.elapsed() >= SHRINK_TIME {
+            if list.is_empty() || cpu_time() - start >= SHRINK_TIME {
                 return Ok(i);
             }
             let near = near(list, i);
@@ -401,11 +404,11 @@ impl Checker<'_> {
     fn shrunk(&self, run: &Run, problem: Problem, list: Vec<Choice>) -> Failure {
         let seed = run.choices.seed();
         let length = list.len();
-        let start = Instant::now();
+        let start = cpu_time();
         let shrunk = shrink(
             list,
             SHRINK_RUNS,
-            &mut || start.elapsed() >= SHRINK_TIME,
+            &mut || cpu_time() - start >= SHRINK_TIME,
             &mut |list| {
                 let attempt = self.attempt(&replay(seed, list), Watch::NOTHING, true, false);
                 attempt.is_like(&problem)
@@ -470,7 +473,14 @@ impl Checker<'_> {
     }
 }
 
-/// Returns a list near another one. Each second one moves all decisions by about as much.
+/// Returns how long the processor has run this thread.
+fn cpu_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::try_from(time).unwrap_or_default()
+}
+
+/// Returns a list with decisions near those of another one. Each second one moves all decisions by
+/// about as much.
 fn near(list: &[Choice], number: u64) -> Vec<Choice> {
     let random = |i| mix(number, i);
     let width = 1 + number % WIDEST;
