@@ -5,6 +5,7 @@ use std::fmt;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Instant;
 
 use crate::clock::{self, MonotonicNanos};
@@ -12,6 +13,8 @@ use crate::current::{Kept, replace_reactor};
 use crate::system::System;
 
 thread_local! {
+    /// Whether [`SYSTEM`] is present. It has no destructor, so reading it is one load.
+    static IS_SIMULATED: Cell<bool> = const { Cell::new(false) };
     /// The system of the entered host.
     static SYSTEM: RefCell<Option<Rc<dyn System>>> = const { RefCell::new(None) };
 }
@@ -23,10 +26,19 @@ pub(crate) fn current() -> Option<Rc<dyn System>> {
 }
 
 /// Returns whether a host is entered on this thread.
+#[inline]
 pub fn is_simulated() -> bool {
-    let is_present = SYSTEM.try_with(|system| system.borrow().is_some());
-    is_present.unwrap_or(false)
+    // The variable of the thread takes a register, so it is read only where hosts exist.
+    HAS_HOSTS.load(Relaxed) && is_entered()
 }
+
+#[cold]
+fn is_entered() -> bool {
+    IS_SIMULATED.get()
+}
+
+/// The process has created a host.
+static HAS_HOSTS: AtomicBool = AtomicBool::new(false);
 
 /// Where the time of a world starts, on the clock of timers (ns). It is the same in each process,
 /// because timers are sorted by parts of this number.
@@ -84,6 +96,7 @@ impl Host {
     /// Creates a host without a reactor. The first use of the reactor creates it.
     pub fn new(system: Rc<dyn System>) -> Host {
         clock::substitute();
+        HAS_HOSTS.store(true, Relaxed);
         Host {
             system,
             reactor: Cell::new(None),
@@ -97,6 +110,7 @@ impl Host {
     /// Panics if the thread is ending.
     pub fn enter(&self) -> Entered<'_> {
         let system = SYSTEM.with(|system| system.replace(Some(self.system.clone())));
+        IS_SIMULATED.set(true);
         let reactor = replace_reactor(self.reactor.take());
         Entered {
             host: self,
@@ -126,6 +140,7 @@ impl Drop for Entered<'_> {
     fn drop(&mut self) {
         if let Some((system, reactor)) = self.outer.take() {
             self.host.reactor.set(replace_reactor(reactor));
+            IS_SIMULATED.set(system.is_some());
             let _ = SYSTEM.try_with(|current| current.replace(system));
         }
     }
