@@ -156,7 +156,7 @@ fn tasks_are_listed_with_their_waits() {
         let (_, listed) = tasks.split_once("\"name\":\"joiner\"").expect(&tasks);
         let (listed, _) = listed.split_once('}').expect(&tasks);
         assert!(listed.contains("\"state\":\"waiting\""), "{tasks}");
-        assert!(listed.contains(&format!("\"task\":\"{id}\"")), "{tasks}");
+        assert!(listed.contains(&format!("\"tasks\":[\"{id}\"]")), "{tasks}");
         drop(joiner);
     });
 }

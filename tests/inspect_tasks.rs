@@ -213,6 +213,7 @@ fn waits_for_objects_of_sync_have_the_place_of_their_creation() {
         settle().await;
         let permit = semaphore.acquire(1).await.unwrap();
         let (other_mutex, other_semaphore) = (mutex.clone(), semaphore.clone());
+        let awaited = line!() + 2;
         let waits = [
             waits_of(async move { drop(other_mutex.lock().await) }).await,
             waits_of(async move { drop(other_semaphore.acquire(2).await) }).await,
@@ -242,8 +243,13 @@ fn waits_for_objects_of_sync_have_the_place_of_their_creation() {
         {
             assert!(text.starts_with(&format!("{start}{}", at(line))), "{text}");
         }
-        assert!(texts[0].ends_with(&format!("held by task {}", holder.id().unwrap())));
-        assert!(texts[1].ends_with(": 2 wanted, 1 available"));
+        let held = format!("held by task {}, awaited at ", holder.id().unwrap());
+        assert!(texts[0].contains(&held), "{}", texts[0]);
+        assert!(texts[1].contains(": 2 wanted, 1 available, awaited at "));
+        for (text, line) in texts.iter().zip(awaited..) {
+            let place = format!(", awaited at {}:{line}:", file!());
+            assert!(text.contains(&place), "{text}");
+        }
         drop((permit, watch_sender, silent, late));
     });
 }

@@ -72,7 +72,9 @@ mod error;
 mod operation;
 mod platform;
 mod background;
+mod ring_waits;
 mod files;
+pub(crate) mod layout;
 
 // Whether the platform has io_uring. Cargo.toml has the same list.
 #[cfg_attr(
@@ -97,20 +99,13 @@ pub use names::{
     remove_dir_all, remove_file, rename, set_permissions, symlink_metadata, try_exists,
 };
 pub use open_options::OpenOptions;
+pub(crate) use order::list_waits;
 pub use read_dir::{DirEntry, ReadDir, read_dir};
 pub use whole::{copy, read, read_to_string, write};
 
 use std::panic::{RefUnwindSafe, UnwindSafe};
 
-use crate::waits::FacadeWait;
 use files::Files;
-
-/// Lists the waits for operations of this thread's ring, and for the order of operations on all
-/// threads. The pool lists those that threads perform.
-pub(crate) fn list_waits(waits: &mut Vec<FacadeWait>) {
-    Files::list_waits(waits);
-    order::list_waits(waits);
-}
 
 // User code runs only outside of borrows and between complete changes, so all values are consistent
 // after a panic was caught.

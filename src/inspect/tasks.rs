@@ -1,5 +1,6 @@
 //! The tasks of a thread, and their waits.
 
+use std::cell::OnceCell;
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::panic::Location;
@@ -15,7 +16,7 @@ use super::track;
 use super::wait::{Origin, Wait, signals_text};
 use super::wait_point::{self, FacadeGroup, FacadeWait};
 use super::wait_point::{SourceKind, WaitKind, WakerId};
-use crate::waits::{FileOperationKind, Place, list_job_receivers};
+use crate::waits::{FileOperationKind, Place, is_await, list_job_receivers};
 
 /// A task at the time of a listing.
 ///
@@ -84,16 +85,21 @@ pub fn tasks() -> Vec<TaskInfo> {
 pub(crate) fn list(describes: bool) -> (Vec<TaskInfo>, bool) {
     let entries = list_tasks();
     let mut waits = Waits {
+        entries: &entries,
+        known: OnceCell::new(),
         describes,
         by_task: IdMap::with_capacity_and_hasher(entries.len(), Default::default()),
-        ..Waits::default()
+        parents: IdMap::default(),
+        scopes: HashMap::new(),
+        waiting_children: HashSet::new(),
+        has_unnamed: false,
     };
     waits.add_facade();
     waits.add_reactor();
     entries.iter().for_each(|entry| waits.add_joins(entry));
     waits.add_silent_children();
     let now = Instant::now();
-    let infos = entries.into_iter().map(|entry| waits.take_info(entry, now));
+    let infos = entries.iter().map(|entry| waits.take_info(entry, now));
     let infos = infos.collect();
     (infos, waits.has_unnamed)
 }
@@ -107,8 +113,10 @@ pub(crate) fn tasks_of(entries: &[TaskEntry]) -> Vec<TaskInfo> {
 }
 
 /// The waits of the thread, by task.
-#[derive(Default)]
-struct Waits {
+struct Waits<'a> {
+    entries: &'a [TaskEntry],
+    /// The ids of the entries, once they are needed.
+    known: OnceCell<IdMap<()>>,
     /// Descriptors are described, which takes system calls.
     describes: bool,
     by_task: IdMap<Vec<Wait>>,
@@ -121,7 +129,7 @@ struct Waits {
     has_unnamed: bool,
 }
 
-impl Waits {
+impl Waits<'_> {
     fn add(&mut self, waker: WakerId, wait: Wait) {
         if let Some(task) = self.task_of(waker) {
             if waker.task().is_none() {
@@ -151,6 +159,15 @@ impl Waits {
             waker = *self.scopes.get(&waker.data.addr())?;
         }
         None
+    }
+
+    /// The task that has waited at the other end of a channel, unless it has ended. The waker of a
+    /// combinator may be gone, and another one may have its address.
+    fn peer(&self, waker: Option<WakerId>) -> Option<TaskId> {
+        let task = waker?.task()?;
+        let ids = || self.entries.iter().map(|entry| (entry.id, ())).collect();
+        let known = self.known.get_or_init(ids);
+        known.contains_key(&task).then_some(task)
     }
 
     fn add_facade(&mut self) {
@@ -197,10 +214,19 @@ impl Waits {
 
     fn describe(&self, wait: FacadeWait, group: Option<&FacadeGroup>) -> Wait {
         let created_at = wait.created_at;
+        let awaited_at = wait.awaited_at.filter(|place| is_await(place.file()));
+        let receive = |channel, senders, sender| Wait::Receive {
+            channel,
+            created_at,
+            senders,
+            awaited_at,
+            sender,
+        };
         match wait.kind {
             WaitKind::MutexLock { owner, .. } => Wait::Lock {
                 created_at,
                 held_by: owner.and_then(|owner| self.task_of(owner)),
+                awaited_at,
             },
             WaitKind::Semaphore {
                 wants, available, ..
@@ -208,16 +234,24 @@ impl Waits {
                 created_at,
                 wanted: wants,
                 available,
+                awaited_at,
             },
-            WaitKind::Event => Wait::Event { created_at },
-            WaitKind::ChannelSend { capacity } => Wait::Send {
+            WaitKind::Event => Wait::Event {
+                created_at,
+                awaited_at,
+            },
+            WaitKind::ChannelSend { capacity, receiver } => Wait::Send {
                 created_at,
                 capacity,
+                awaited_at,
+                receiver: self.peer(receiver),
             },
-            WaitKind::ChannelReceive { senders } => receive("mpsc", wait, Some(senders)),
-            WaitKind::OneshotReceive => receive("oneshot", wait, None),
+            WaitKind::ChannelReceive { senders, sender } => {
+                receive("mpsc", Some(senders), self.peer(sender))
+            }
+            WaitKind::OneshotReceive => receive("oneshot", None, None),
             WaitKind::OneshotClosed => Wait::Closed { created_at },
-            WaitKind::Watch => receive("watch", wait, None),
+            WaitKind::Watch => receive("watch", None, None),
             WaitKind::Group => Wait::Group {
                 created_at: group.map(|group| group.created_at),
                 children: group
@@ -228,7 +262,10 @@ impl Waits {
             WaitKind::Scope { children } => Wait::Scope {
                 children: children.len(),
             },
-            WaitKind::Stop => Wait::Stop { created_at },
+            WaitKind::Stop => Wait::Stop {
+                created_at,
+                awaited_at,
+            },
             kind => Self::describe_outer(kind, created_at),
         }
     }
@@ -335,7 +372,7 @@ impl Waits {
             .for_each(|task| self.push(task, Wait::Unknown));
     }
 
-    fn take_info(&mut self, entry: TaskEntry, now: Instant) -> TaskInfo {
+    fn take_info(&mut self, entry: &TaskEntry, now: Instant) -> TaskInfo {
         let mut waits = self.by_task.remove(&entry.id).unwrap_or_default();
         match entry.state {
             TaskState::Waiting if waits.is_empty() => waits.push(Wait::Unknown),
@@ -348,7 +385,7 @@ impl Waits {
         let statistics = track::statistics(entry.id);
         TaskInfo {
             id: entry.id,
-            name: entry.name,
+            name: entry.name.clone(),
             spawned_at: entry.spawned_at,
             is_main: entry.is_main,
             parent: self.parents.get(&entry.id).copied(),
@@ -378,15 +415,7 @@ fn describe_source(source: &SourceKind) -> Wait {
     }
 }
 
-fn receive(channel: &'static str, wait: FacadeWait, senders: Option<usize>) -> Wait {
-    Wait::Receive {
-        channel,
-        created_at: wait.created_at,
-        senders,
-    }
-}
-
-fn operation_name(kind: FileOperationKind) -> &'static str {
+pub(super) fn operation_name(kind: FileOperationKind) -> &'static str {
     match kind {
         FileOperationKind::Read => "read",
         FileOperationKind::Write => "write",

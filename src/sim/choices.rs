@@ -46,7 +46,10 @@ impl Choices {
     pub(super) fn choose(&self, host: u16, site: Site, rarity: u32, limit: u32) -> u32 {
         let mut made = self.made.borrow_mut();
         let number = made.entry((host, site)).or_default();
-        let random = mix(self.seed ^ u64::from(host) << 48 ^ (site as u64) << 40, *number);
+        let random = mix(
+            self.seed ^ u64::from(host) << 48 ^ (site as u64) << 40,
+            *number,
+        );
         *number += 1;
         self.count.set(self.count.get() + 1);
         if random >> 32 & 0xffff_ffff >= (1 << 32) / u64::from(rarity.max(1)) {

@@ -73,6 +73,7 @@ mod group;
 mod local;
 mod scope;
 mod stop;
+pub(crate) mod layout;
 
 pub use group::{Spawner, TaskGroup};
 #[doc(hidden)]

@@ -239,6 +239,11 @@ impl Tasks {
     }
 
     /// The task in a slot.
+    pub(super) fn get(&self, slot: u64) -> Option<&TaskView> {
+        self.tasks.get(*self.positions.get(&slot)?)
+    }
+
+    /// As [`get`](Tasks::get), to be changed.
     pub(super) fn get_mut(&mut self, slot: u64) -> Option<&mut TaskView> {
         self.tasks.get_mut(*self.positions.get(&slot)?)
     }
