@@ -123,7 +123,7 @@ fn the_note_names_a_full_channel() {
 }
 
 #[test]
-fn the_note_names_tasks_that_probably_have_the_other_ends_of_channels() {
+fn the_note_names_probable_ends_of_full_channels() {
     let texts = [
         "\"port\", spawned at",
         "waiting: room in the channel created at",

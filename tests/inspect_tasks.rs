@@ -255,6 +255,47 @@ fn waits_for_objects_of_sync_have_the_place_of_their_creation() {
 }
 
 #[test]
+fn a_task_that_has_ended_holds_up_no_other() {
+    block_on(async {
+        let (sender, mut receiver) = mpsc::channel(1);
+        let receiving = spawn(async move {
+            receiver.recv().await;
+            receiver
+        });
+        yield_now().await;
+        sender.send(1).await.unwrap();
+        let _receiver = receiving.await;
+        let send = async move {
+            sender.send(2).await.unwrap();
+            sender.send(3).await.unwrap();
+        };
+        let (_producer, waits) = waits_of(send).await;
+        assert!(
+            matches!(waits[..], [Wait::Send { receiver: None, .. }]),
+            "{waits:?}"
+        );
+    });
+}
+
+#[test]
+fn an_await_in_a_box_has_no_place() {
+    block_on(async {
+        let mutex = Rc::new(Mutex::new(()));
+        let _guard = mutex.lock().await;
+        let other = mutex.clone();
+        let lock = async move {
+            let lock: std::pin::Pin<Box<dyn Future<Output = _>>> = Box::pin(other.lock());
+            drop(lock.await);
+        };
+        let (_task, waits) = waits_of(lock).await;
+        let [Wait::Lock { awaited_at, .. }] = waits[..] else {
+            panic!("{waits:?}");
+        };
+        assert_eq!(awaited_at, None);
+    });
+}
+
+#[test]
 fn children_of_a_group_know_their_parent() {
     block_on(async {
         let (task, waits) = waits_of(async {

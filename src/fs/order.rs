@@ -684,6 +684,34 @@ mod tests {
     }
 
     #[test]
+    #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+    fn the_snapshot_has_an_operation_that_waits_for_earlier_ones() {
+        use crate::inspect::outside::{Snapshot, WaitView};
+        crate::block_on(async {
+            let waits_of = |task: &crate::Task<()>| {
+                let id = task.id().expect("it has not ended").to_string();
+                let snapshot = Snapshot::of_self().expect("the memory is readable");
+                let tasks = snapshot.runtimes.into_iter().flat_map(|it| it.tasks);
+                let mut tasks = tasks.filter(|task| task.id.to_string() == id);
+                tasks.next().expect("the task is in the snapshot").waits
+            };
+            let file = std::fs::File::open("Cargo.toml").expect("it exists");
+            let handle = Arc::new(Handle::new(file));
+            let first = OperationGuard::new(&handle, Access::All);
+            let second = OperationGuard::new(&handle, Access::All);
+            let task = crate::spawn(async move {
+                second.wait_turn().await.expect("the loop turns");
+                std::future::pending().await
+            });
+            crate::yield_now().await;
+            assert_eq!(waits_of(&task), [WaitView::FileOrder { running: 1 }]);
+            drop(first);
+            crate::yield_now().await;
+            assert_eq!(waits_of(&task), []);
+        });
+    }
+
+    #[test]
     fn an_operation_is_listed_while_it_waits_for_earlier_ones() {
         crate::block_on(async {
             let file = std::fs::File::open("Cargo.toml").expect("it exists");

@@ -149,10 +149,10 @@ pub(super) struct Samples {
     pub(super) vec_size: usize,
     pub(super) vec_data: usize,
     pub(super) vec_len: usize,
-    /// The address of an `Rc`, and that of its value.
+    /// The addresses of an `Rc` and of its value.
     pub(super) rc: usize,
     pub(super) rc_value: usize,
-    /// The address of an `Arc`, that of its value, and how many `Arc`s there are.
+    /// The addresses of an `Arc` and of its value, and the number of `Arc`s.
     pub(super) arc: usize,
     pub(super) arc_value: usize,
     pub(super) arc_strong: usize,

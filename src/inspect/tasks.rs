@@ -1,6 +1,5 @@
 //! The tasks of a thread, and their waits.
 
-use std::cell::OnceCell;
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::panic::Location;
@@ -85,23 +84,35 @@ pub fn tasks() -> Vec<TaskInfo> {
 pub(crate) fn list(describes: bool) -> (Vec<TaskInfo>, bool) {
     let entries = list_tasks();
     let mut waits = Waits {
-        entries: &entries,
-        known: OnceCell::new(),
         describes,
         by_task: IdMap::with_capacity_and_hasher(entries.len(), Default::default()),
         parents: IdMap::default(),
         scopes: HashMap::new(),
         waiting_children: HashSet::new(),
         has_unnamed: false,
+        has_peers: false,
     };
     waits.add_facade();
     waits.add_reactor();
     entries.iter().for_each(|entry| waits.add_joins(entry));
     waits.add_silent_children();
     let now = Instant::now();
-    let infos = entries.iter().map(|entry| waits.take_info(entry, now));
-    let infos = infos.collect();
+    let infos = entries.into_iter().map(|entry| waits.take_info(entry, now));
+    let mut infos: Vec<_> = infos.collect();
+    if waits.has_peers {
+        forget_ended_peers(&mut infos);
+    }
     (infos, waits.has_unnamed)
+}
+
+/// Forgets tasks that have waited at the other end of a channel and ended since.
+fn forget_ended_peers(infos: &mut [TaskInfo]) {
+    let live: IdMap<()> = infos.iter().map(|info| (info.id, ())).collect();
+    for wait in infos.iter_mut().flat_map(|info| &mut info.waits) {
+        if let Wait::Send { receiver: peer, .. } | Wait::Receive { sender: peer, .. } = wait {
+            *peer = peer.filter(|peer| live.contains_key(peer));
+        }
+    }
 }
 
 /// Lists the tasks with these ids.
@@ -113,10 +124,7 @@ pub(crate) fn tasks_of(entries: &[TaskEntry]) -> Vec<TaskInfo> {
 }
 
 /// The waits of the thread, by task.
-struct Waits<'a> {
-    entries: &'a [TaskEntry],
-    /// The ids of the entries, once they are needed.
-    known: OnceCell<IdMap<()>>,
+struct Waits {
     /// Descriptors are described, which takes system calls.
     describes: bool,
     by_task: IdMap<Vec<Wait>>,
@@ -127,9 +135,11 @@ struct Waits<'a> {
     waiting_children: HashSet<usize>,
     /// An event from outside of the thread calls a waker that names no task.
     has_unnamed: bool,
+    /// A wait for a channel has the task that waited last at its other end.
+    has_peers: bool,
 }
 
-impl Waits<'_> {
+impl Waits {
     fn add(&mut self, waker: WakerId, wait: Wait) {
         if let Some(task) = self.task_of(waker) {
             if waker.task().is_none() {
@@ -161,15 +171,6 @@ impl Waits<'_> {
         None
     }
 
-    /// The task that has waited at the other end of a channel, unless it has ended. The waker of a
-    /// combinator may be gone, and another one may have its address.
-    fn peer(&self, waker: Option<WakerId>) -> Option<TaskId> {
-        let task = waker?.task()?;
-        let ids = || self.entries.iter().map(|entry| (entry.id, ())).collect();
-        let known = self.known.get_or_init(ids);
-        known.contains_key(&task).then_some(task)
-    }
-
     fn add_facade(&mut self) {
         let waits = wait_point::list();
         let groups = self.list_groups();
@@ -191,6 +192,7 @@ impl Waits<'_> {
                 }
             }
             let (waker, described) = (wait.waker, self.describe(wait, group));
+            self.has_peers |= described.probably_depends_on().is_some();
             self.add(waker, described);
         }
         for (task, remotes) in list_job_receivers() {
@@ -222,6 +224,8 @@ impl Waits<'_> {
             awaited_at,
             sender,
         };
+        // The waker of a combinator may be gone, and another one may have its address.
+        let peer = |waker: Option<WakerId>| waker.and_then(WakerId::task);
         match wait.kind {
             WaitKind::MutexLock { owner, .. } => Wait::Lock {
                 created_at,
@@ -244,10 +248,10 @@ impl Waits<'_> {
                 created_at,
                 capacity,
                 awaited_at,
-                receiver: self.peer(receiver),
+                receiver: peer(receiver),
             },
             WaitKind::ChannelReceive { senders, sender } => {
-                receive("mpsc", Some(senders), self.peer(sender))
+                receive("mpsc", Some(senders), peer(sender))
             }
             WaitKind::OneshotReceive => receive("oneshot", None, None),
             WaitKind::OneshotClosed => Wait::Closed { created_at },
@@ -372,7 +376,7 @@ impl Waits<'_> {
             .for_each(|task| self.push(task, Wait::Unknown));
     }
 
-    fn take_info(&mut self, entry: &TaskEntry, now: Instant) -> TaskInfo {
+    fn take_info(&mut self, entry: TaskEntry, now: Instant) -> TaskInfo {
         let mut waits = self.by_task.remove(&entry.id).unwrap_or_default();
         match entry.state {
             TaskState::Waiting if waits.is_empty() => waits.push(Wait::Unknown),
@@ -385,7 +389,7 @@ impl Waits<'_> {
         let statistics = track::statistics(entry.id);
         TaskInfo {
             id: entry.id,
-            name: entry.name.clone(),
+            name: entry.name,
             spawned_at: entry.spawned_at,
             is_main: entry.is_main,
             parent: self.parents.get(&entry.id).copied(),

@@ -133,7 +133,7 @@ pub enum Wait {
         capacity: usize,
         /// The `.await` of the task, if it is known.
         awaited_at: Place,
-        /// The task that has waited last for a value of the channel, which probably has the receiver.
+        /// The task that has waited last for a value of the channel. It probably has the receiver.
         receiver: Option<TaskId>,
     },
     /// A value of a channel.
@@ -448,6 +448,12 @@ impl Wait {
                 write!(f, "event{}", created(created_at))?;
                 fmt_awaited(f, awaited_at, None)
             }
+            _ => self.fmt_others(f),
+        }
+    }
+
+    fn fmt_others(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
             Wait::Group {
                 created_at,
                 children,

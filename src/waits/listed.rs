@@ -50,6 +50,10 @@ pub(crate) trait ListWaits {
 /// The kinds of objects that readers outside of the process know by their numbers.
 #[repr(u8)]
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(
+    not(target_os = "linux"),
+    allow(dead_code, reason = "some kinds exist on Linux alone")
+)]
 pub(crate) enum ObjectKind {
     Other,
     /// A queue of waiters.

@@ -31,7 +31,7 @@ pub(super) struct Objects {
     pub(super) scopes: HashMap<u64, [u64; 2]>,
     /// The purposes of descriptors.
     pub(super) sources: HashMap<i32, Source>,
-    /// The keys of the tasks that receive jobs, with the number of `Remote`s of others.
+    /// The keys of the tasks that receive jobs, with the numbers of `Remote`s.
     pub(super) job_receivers: Vec<(u64, u64)>,
 }
 
