@@ -169,7 +169,8 @@ impl Samples {
         vec.extend([1, 2, 3]);
         let vec = Box::leak(Box::new(vec));
         let rc = Box::leak(Box::new(Rc::new(0_u64)));
-        let arc = Box::leak(Box::new(vec![Arc::new(0_u64); 5]));
+        let arc = Arc::new(0_u64);
+        let arc = Box::leak(Box::new([arc.clone(), arc.clone(), arc]));
         Box::new(Samples {
             location,
             location_size: size_of::<Location<'static>>(),

@@ -53,7 +53,7 @@ pub struct TaskInfo {
 
 /// Lists the tasks of all runtimes of this thread, with their waits.
 ///
-/// It takes about 0.3 µs per task, and some system calls per descriptor that a task waits for. It
+/// It takes about 0.2 µs per task, and some system calls per descriptor that a task waits for. It
 /// costs nothing while it isn't called, because it inverts the tables by which events find tasks.
 ///
 /// Another thread runs this by a [`Remote`](crate::Remote): `remote.run(inspect::tasks)`.
