@@ -217,15 +217,6 @@ impl Waits {
     fn describe(&self, wait: FacadeWait, group: Option<&FacadeGroup>) -> Wait {
         let created_at = wait.created_at;
         let awaited_at = wait.awaited_at.filter(|place| is_await(place.file()));
-        let receive = |channel, senders, sender| Wait::Receive {
-            channel,
-            created_at,
-            senders,
-            awaited_at,
-            sender,
-        };
-        // The waker of a combinator may be gone, and another one may have its address.
-        let peer = |waker: Option<WakerId>| waker.and_then(WakerId::task);
         match wait.kind {
             WaitKind::MutexLock { owner, .. } => Wait::Lock {
                 created_at,
@@ -244,6 +235,33 @@ impl Waits {
                 created_at,
                 awaited_at,
             },
+            WaitKind::Group => describe_group(group),
+            WaitKind::Scope { children } => Wait::Scope {
+                children: children.len(),
+            },
+            WaitKind::Stop => Wait::Stop {
+                created_at,
+                awaited_at,
+            },
+            kind => Self::describe_channel(kind, created_at, awaited_at),
+        }
+    }
+
+    fn describe_channel(
+        kind: WaitKind,
+        created_at: Option<Place>,
+        awaited_at: Option<Place>,
+    ) -> Wait {
+        // The waker of a combinator may be gone, and another one may have its address.
+        let peer = |waker: Option<WakerId>| waker.and_then(WakerId::task);
+        let receive = |channel, senders, sender| Wait::Receive {
+            channel,
+            created_at,
+            senders,
+            awaited_at,
+            sender,
+        };
+        match kind {
             WaitKind::ChannelSend { capacity, receiver } => Wait::Send {
                 created_at,
                 capacity,
@@ -256,20 +274,6 @@ impl Waits {
             WaitKind::OneshotReceive => receive("oneshot", None, None),
             WaitKind::OneshotClosed => Wait::Closed { created_at },
             WaitKind::Watch => receive("watch", None, None),
-            WaitKind::Group => Wait::Group {
-                created_at: group.map(|group| group.created_at),
-                children: group
-                    .map(|group| group.children.clone())
-                    .unwrap_or_default(),
-                queued: group.map_or(0, |group| group.queued),
-            },
-            WaitKind::Scope { children } => Wait::Scope {
-                children: children.len(),
-            },
-            WaitKind::Stop => Wait::Stop {
-                created_at,
-                awaited_at,
-            },
             kind => Self::describe_outer(kind, created_at),
         }
     }
@@ -416,6 +420,16 @@ fn describe_source(source: &SourceKind) -> Wait {
         SourceKind::Signals(signals) => Wait::Signal {
             what: signals_text(signals),
         },
+    }
+}
+
+fn describe_group(group: Option<&FacadeGroup>) -> Wait {
+    Wait::Group {
+        created_at: group.map(|group| group.created_at),
+        children: group
+            .map(|group| group.children.clone())
+            .unwrap_or_default(),
+        queued: group.map_or(0, |group| group.queued),
     }
 }
 

@@ -265,7 +265,8 @@ impl Wait {
     ///     yield_now().await;
     ///     yield_now().await;
     ///     let tasks = inspect::tasks();
-    ///     assert!(tasks.iter().flat_map(|task| &task.waits).any(|it| it.probably_depends_on() == clerk));
+    ///     let mut waits = tasks.iter().flat_map(|task| &task.waits);
+    ///     assert!(waits.any(|wait| wait.probably_depends_on() == clerk));
     /// });
     /// ```
     pub fn probably_depends_on(&self) -> Option<TaskId> {

@@ -1,10 +1,10 @@
 //! Groups of tasks that end together.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::fmt;
 use std::future::{Future, poll_fn};
-use std::mem::{MaybeUninit, offset_of};
+use std::mem::MaybeUninit;
 use std::panic::{
     AssertUnwindSafe, Location, RefUnwindSafe, UnwindSafe, catch_unwind, resume_unwind,
 };
@@ -13,14 +13,13 @@ use std::ptr;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use windlass_executor::{Task, TaskId, budget, drop_nested, spawn_at};
+use windlass_executor::{Task, budget, drop_nested, spawn_at};
 
 use super::child::{Caught, Payload, SpawnedAt, count_by_location, drop_each};
+use super::listed_group::{ListedGroup, Running};
 use crate::sync::shrink::shrink_queue;
 use crate::sync::waker_cell::WakerCell;
-use crate::waits::{
-    FacadeGroup, FacadeWait, ListWaits, Listed, Numbered, ObjectKind, Place, WaitKind,
-};
+use crate::waits::{FacadeGroup, FacadeWait, ListWaits, Listed, ObjectKind, WaitKind};
 
 /// Tasks that belong together and end together.
 ///
@@ -217,14 +216,11 @@ impl<R> TaskGroup<R> {
             fails,
             state: RefCell::new(state),
             owner: WakerCell::new(),
-            listed: ListedGroup {
-                created_at: Location::caller(),
-                created_by: TaskId::current(),
-                owner: Cell::new(0),
-                running: Cell::new(0),
-            },
+            listed: ListedGroup::new(Location::caller()),
         }));
-        inner.list();
+        inner
+            .listed
+            .set(&inner.owner, &inner.state.borrow().running);
         inner.as_ref().join();
         TaskGroup { inner }
     }
@@ -431,39 +427,6 @@ struct Inner<R: 'static> {
     listed: ListedGroup,
 }
 
-/// The parts of a group that listings need, whatever its children return.
-pub(super) struct ListedGroup {
-    created_at: Place,
-    /// The task that has created the group.
-    created_by: Option<TaskId>,
-    /// The address of the waker of the owner, for readers outside of the process.
-    owner: Cell<usize>,
-    /// The address of the `Vec` of running children, for the same readers.
-    running: Cell<usize>,
-}
-
-impl ListedGroup {
-    pub(super) const OFFSETS: [usize; 3] = [
-        offset_of!(ListedGroup, created_at),
-        offset_of!(ListedGroup, owner),
-        offset_of!(ListedGroup, running),
-    ];
-}
-
-/// The running children by id, in the order of starting. The entry is `None` until `spawn_at` has
-/// returned the task. `spawn_at` may call the driver's waker, which is user code, and the child may
-/// run and end, or be cancelled, in that call.
-///
-/// Readers outside of the process need the id of the task, which is its key in memory.
-type Running = Numbered<MaybeUninit<TaskId>, Option<Task<()>>>;
-
-/// The size of an entry of the running children, whether it is present, and the task.
-pub(super) const RUNNING_LAYOUT: [usize; 3] = [
-    Running::ENTRY_SIZE,
-    Running::PRESENT_OFFSET,
-    Running::FACTS_OFFSET,
-];
-
 type Shared<R> = Pin<Rc<Listed<Inner<R>>>>;
 
 impl<R> ListWaits for Inner<R> {
@@ -523,14 +486,6 @@ struct State<R> {
 }
 
 impl<R> Inner<R> {
-    /// Stores the addresses, which stay the same from now on.
-    fn list(&self) {
-        let owner = ptr::from_ref(&self.owner).expose_provenance();
-        self.listed.owner.set(owner);
-        let running = self.state.borrow().running.entries_address();
-        self.listed.running.set(running);
-    }
-
     #[track_caller]
     fn spawn(this: &Shared<R>, future: Box<dyn Future<Output = R>>) {
         let child = (Location::caller(), Caught::new(future));

@@ -1,6 +1,6 @@
 //! Where groups and scopes are in memory, for readers outside of the process.
 
-use super::group::{ListedGroup, RUNNING_LAYOUT};
+use super::listed_group::{ListedGroup, RUNNING_LAYOUT};
 use super::scope::{ChildSignal, ReadyQueue, Wakers};
 
 /// The description of the types. All offsets and sizes are in bytes.

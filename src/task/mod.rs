@@ -69,6 +69,7 @@
 #![doc = include_str!("cancel_safety.md")]
 
 mod child;
+mod listed_group;
 mod group;
 mod local;
 mod scope;

@@ -153,9 +153,7 @@ impl Objects {
         if list != 0 {
             let [inside] = program.facade(offset_of!(Layout, sync.queue_in_object))?;
             let queue = list.checked_add(inside)?;
-            let fields = program.facade(offset_of!(Layout, sync.queue))?;
-            let [_, _, _, holder] = at(queue, fields)?;
-            sender = reader.pair(holder)?;
+            sender = holder_of(program, queue)?;
             for_each_waiter(program, queue, |waiter| {
                 let event = Event::Send {
                     created_at,
@@ -302,6 +300,13 @@ fn words<const N: usize>(program: &Program<'_>, addresses: [u64; N]) -> Option<[
         *word = program.reader.word(address)?;
     }
     Some(words)
+}
+
+/// The waker of the holder of a queue, or of the waiter that was served last.
+fn holder_of(program: &Program<'_>, queue: u64) -> Option<[u64; 2]> {
+    let fields = program.facade(offset_of!(Layout, sync.queue))?;
+    let [_, _, _, holder] = at(queue, fields)?;
+    program.reader.pair(holder)
 }
 
 /// A future that waits in a queue.

@@ -57,14 +57,8 @@ pub(super) fn read(
     let reactor = Reactor::new(program, record, offset_of!(Record, reactor));
     let progress = progress(&executor, &reactor);
     let mut tasks = executor.tasks();
-    let (mut waits, is_complete) = reactor.waits();
-    let (mut objects, has_objects) = objects::read(program, record);
-    let is_complete = is_complete && has_objects && shared.1;
-    waits.append(&mut objects.waits);
-    let timers = waits
-        .iter()
-        .filter(|wait| matches!(wait.event, Event::Timer(_)) && is_present(&executor, wait));
-    let timers = timers.count();
+    let (waits, is_complete, objects) = waits(program, record, &reactor);
+    let timers = count_timers(&executor, &waits);
     let assigned = Assignment {
         program,
         executor: &executor,
@@ -75,8 +69,7 @@ pub(super) fn read(
     };
     let other_waits = assigned.assign(&waits, &shared.0);
     let task = |field| executor.word(field).and_then(|key| executor.number(key));
-    let is_polled = |task: &&TaskView| !task.is_main && task.state == StateView::Running;
-    let polled = tasks.tasks.iter().find(is_polled).map(|task| task.id);
+    let polled = polled(&tasks.tasks);
     let view = RuntimeView {
         thread,
         thread_name: thread_name(program, record),
@@ -88,13 +81,36 @@ pub(super) fn read(
         // The loop forgets the key of a task that has woken itself.
         current_task: task(offset_of!(executor::Addresses, current_task)).or(polled),
         is_dropping: task(offset_of!(executor::Addresses, dropped_task)).is_some(),
-        is_incomplete: tasks.is_incomplete || !is_complete,
+        is_incomplete: tasks.is_incomplete || !(is_complete && shared.1),
         tasks: tasks.tasks,
         other_waits,
         timers,
         sources: reactor.word(offset_of!(reactor::Addresses, sources))? as usize,
     };
     Some(Read { view, progress })
+}
+
+/// Returns the waits of the thread, whether they are complete, and its objects.
+fn waits(
+    program: &Program<'_>,
+    record: &Block,
+    reactor: &Reactor<'_>,
+) -> (Vec<Wait>, bool, Objects) {
+    let (mut waits, is_complete) = reactor.waits();
+    let (mut objects, has_objects) = objects::read(program, record);
+    waits.append(&mut objects.waits);
+    (waits, is_complete && has_objects, objects)
+}
+
+fn polled(tasks: &[TaskView]) -> Option<TaskNumber> {
+    let is_polled = |task: &&TaskView| !task.is_main && task.state == StateView::Running;
+    tasks.iter().find(is_polled).map(|task| task.id)
+}
+
+fn count_timers(executor: &Executor<'_>, waits: &[Wait]) -> usize {
+    let is_timer = |wait: &&Wait| matches!(wait.event, Event::Timer(_));
+    let timers = waits.iter().filter(is_timer);
+    timers.filter(|wait| is_present(executor, wait)).count()
 }
 
 fn thread_name(program: &Program<'_>, record: &Block) -> Option<String> {
@@ -255,6 +271,13 @@ impl Assignment<'_> {
             }
             Event::Timer(deadline) => WaitView::Timer(self.timer(deadline)),
             Event::NextTurn => WaitView::NextTurn,
+            ref event => self.view_outer(event),
+        }
+    }
+
+    /// Describes a wait for another thread or the system.
+    fn view_outer(&self, event: &Event) -> WaitView {
+        match *event {
             Event::Closure {
                 pool: [address, len],
                 started_at,
@@ -304,6 +327,27 @@ impl Assignment<'_> {
                 wanted,
                 available,
             },
+            Event::Object(operation, created_at, awaited_at) => WaitView::Object {
+                operation,
+                at: self.places(created_at, awaited_at),
+            },
+            Event::Group {
+                created_at,
+                ref children,
+            } => WaitView::Group {
+                created_at: self.place(created_at),
+                children: children
+                    .iter()
+                    .filter_map(|&key| self.listed(key))
+                    .collect(),
+            },
+            Event::Scope(children) => WaitView::Scope { children },
+            ref event => self.view_channel(event),
+        }
+    }
+
+    fn view_channel(&self, event: &Event) -> WaitView {
+        match *event {
             Event::Send {
                 created_at,
                 awaited_at,
@@ -324,21 +368,6 @@ impl Assignment<'_> {
                 senders,
                 sender: self.peer(sender),
             },
-            Event::Object(operation, created_at, awaited_at) => WaitView::Object {
-                operation,
-                at: self.places(created_at, awaited_at),
-            },
-            Event::Group {
-                created_at,
-                ref children,
-            } => WaitView::Group {
-                created_at: self.place(created_at),
-                children: children
-                    .iter()
-                    .filter_map(|&key| self.listed(key))
-                    .collect(),
-            },
-            Event::Scope(children) => WaitView::Scope { children },
             _ => WaitView::Unknown,
         }
     }

@@ -353,6 +353,13 @@ impl WaitView {
                 write!(f, "a value of the channel {at}, senders: {senders}")?;
                 fmt_probable(f, *sender)
             }
+            _ => self.fmt_elsewhere(f),
+        }
+    }
+
+    /// Describes work that another thread or the system does.
+    fn fmt_elsewhere(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
             WaitView::Blocking {
                 pool,
                 started_at,
