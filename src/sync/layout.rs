@@ -14,13 +14,13 @@ pub(crate) struct Layout {
     /// In the waiters of a queue: the `Vec` of entries.
     pub(crate) entries: usize,
     pub(crate) entry_size: usize,
-    /// In an entry: the state, a byte, the waker, or `None`, the wanted permits, and the `Location`
-    /// of the `.await`, or null.
+    /// In an entry: the state, a byte, the waker, or `None`, the wanted permits, and the
+    /// `Location` of the `.await`, or null.
     pub(crate) entry: [usize; 4],
     /// The state of an entry with a future that waits.
     pub(crate) waiting: usize,
-    /// In a channel: the waker of the receiver, or `None`, the `&'static Location`, the capacity, or
-    /// zero, the number of senders, the `Location` of the `.await` of the receiver, or null, its
+    /// In a channel: the waker of the receiver, or `None`, the `&'static Location`, the capacity,
+    /// or zero, the number of senders, the `Location` of the `.await` of the receiver, or null, its
     /// last waker, or `None`, and the pointer to the object of its queue, or null.
     pub(crate) channel: [usize; 7],
     /// In such an object: the queue.

@@ -58,18 +58,16 @@ pub(super) fn read(
     let progress = progress(&executor, &reactor);
     let mut tasks = executor.tasks();
     let (waits, is_complete, objects) = waits(program, record, &reactor);
-    let timers = count_timers(&executor, &waits);
-    let assigned = Assignment {
+    let other_waits = Assignment {
         program,
         executor: &executor,
         objects: &objects,
         around,
         tasks: &mut tasks,
         others: Vec::new(),
-    };
-    let other_waits = assigned.assign(&waits, &shared.0);
+    }
+    .assign(&waits, &shared.0);
     let task = |field| executor.word(field).and_then(|key| executor.number(key));
-    let polled = polled(&tasks.tasks);
     let view = RuntimeView {
         thread,
         thread_name: thread_name(program, record),
@@ -79,12 +77,13 @@ pub(super) fn read(
         polls: progress[0]?,
         turns: reactor.word(offset_of!(reactor::Addresses, turns))?,
         // The loop forgets the key of a task that has woken itself.
-        current_task: task(offset_of!(executor::Addresses, current_task)).or(polled),
+        current_task: task(offset_of!(executor::Addresses, current_task))
+            .or_else(|| polled(&tasks.tasks)),
         is_dropping: task(offset_of!(executor::Addresses, dropped_task)).is_some(),
         is_incomplete: tasks.is_incomplete || !(is_complete && shared.1),
         tasks: tasks.tasks,
         other_waits,
-        timers,
+        timers: count_timers(&executor, &waits),
         sources: reactor.word(offset_of!(reactor::Addresses, sources))? as usize,
     };
     Some(Read { view, progress })

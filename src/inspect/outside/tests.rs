@@ -374,6 +374,11 @@ fn is_same_wait(wait: &Wait, view: &WaitView) -> bool {
     is_same_event(wait, view) || is_same_sync(wait, view) || is_same_outer(wait, view)
 }
 
+fn kind(wait: &Wait) -> String {
+    let debug = format!("{wait:?}");
+    debug.split([' ', '(']).next().unwrap().to_owned()
+}
+
 #[test]
 fn the_snapshot_has_the_waits_of_the_listing() {
     with_tasks(|| {
@@ -398,10 +403,7 @@ fn the_snapshot_has_the_waits_of_the_listing() {
                 waits.is_empty() && views.is_empty(),
                 "{task}: {waits:?}, {view:?}"
             );
-            kinds.extend(task.waits.iter().map(|wait| {
-                let debug = format!("{wait:?}");
-                debug.split([' ', '(']).next().unwrap().to_owned()
-            }));
+            kinds.extend(task.waits.iter().map(kind));
         }
         let expected = "Blocking Child Closed Event File Group Jobs Join Lock Readable Receive \
                         RemoteTask Scope Semaphore Send Signal Stop Timer Unknown";
@@ -418,19 +420,22 @@ fn read(memory: &Corrupt) -> Snapshot {
     Snapshot::try_read(memory, &memory.process, &[root_range().start])
 }
 
+fn intact() -> Corrupt {
+    Corrupt {
+        process: Process::open(None).unwrap(),
+        seed: 0,
+        one_of: 1,
+        within: 0..0,
+        is_endless: false,
+        changed: Cell::new(0),
+        bytes_read: Cell::new(0),
+    }
+}
+
 #[test]
 fn corrupt_memory_gives_an_incomplete_snapshot_at_worst() {
     with_tasks(|| {
-        let intact = Corrupt {
-            process: Process::open(None).unwrap(),
-            seed: 0,
-            one_of: 1,
-            within: 0..0,
-            is_endless: false,
-            changed: Cell::new(0),
-            bytes_read: Cell::new(0),
-        };
-        let intact = names(&read(&intact));
+        let intact = names(&read(&intact()));
         assert!(intact.len() > 50);
         let (mut changed, mut differing) = (0, 0);
         for seed in 0..400 {
