@@ -262,8 +262,9 @@ impl Wait {
     ///     yield_now().await;
     ///     let clerk = clerk.id();
     ///     let _producer = spawn(async move { for n in 0..9 { sender.send(n).await.unwrap() } });
-    ///     yield_now().await;
-    ///     yield_now().await;
+    ///     for _ in 0..4 {
+    ///         yield_now().await;
+    ///     }
     ///     let tasks = inspect::tasks();
     ///     let mut waits = tasks.iter().flat_map(|task| &task.waits);
     ///     assert!(waits.any(|wait| wait.probably_depends_on() == clerk));

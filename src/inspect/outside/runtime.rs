@@ -67,7 +67,6 @@ pub(super) fn read(
         others: Vec::new(),
     }
     .assign(&waits, &shared.0);
-    let task = |field| executor.word(field).and_then(|key| executor.number(key));
     let view = RuntimeView {
         thread,
         thread_name: thread_name(program, record),
@@ -76,10 +75,8 @@ pub(super) fn read(
         loop_state: loop_state(&reactor)?,
         polls: progress[0]?,
         turns: reactor.word(offset_of!(reactor::Addresses, turns))?,
-        // The loop forgets the key of a task that has woken itself.
-        current_task: task(offset_of!(executor::Addresses, current_task))
-            .or_else(|| polled(&tasks.tasks)),
-        is_dropping: task(offset_of!(executor::Addresses, dropped_task)).is_some(),
+        current_task: current_task(&executor, &tasks.tasks),
+        is_dropping: is_dropping(&executor),
         is_incomplete: tasks.is_incomplete || !(is_complete && shared.1),
         tasks: tasks.tasks,
         other_waits,
@@ -101,9 +98,18 @@ fn waits(
     (waits, is_complete && has_objects, objects)
 }
 
-fn polled(tasks: &[TaskView]) -> Option<TaskNumber> {
+/// The loop forgets the key of a task that has woken itself, but its cell is marked.
+fn current_task(executor: &Executor<'_>, tasks: &[TaskView]) -> Option<TaskNumber> {
     let is_polled = |task: &&TaskView| !task.is_main && task.state == StateView::Running;
-    tasks.iter().find(is_polled).map(|task| task.id)
+    let polled = || tasks.iter().find(is_polled).map(|task| task.id);
+    let current = executor.task(offset_of!(executor::Addresses, current_task));
+    current.or_else(polled)
+}
+
+fn is_dropping(executor: &Executor<'_>) -> bool {
+    executor
+        .task(offset_of!(executor::Addresses, dropped_task))
+        .is_some()
 }
 
 fn count_timers(executor: &Executor<'_>, waits: &[Wait]) -> usize {

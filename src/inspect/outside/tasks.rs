@@ -66,6 +66,11 @@ impl<'a> Executor<'a> {
         self.program.reader.word(self.address(field)?)
     }
 
+    /// Returns the task with the key in a word.
+    pub(super) fn task(&self, field: usize) -> Option<TaskNumber> {
+        self.number(self.word(field)?)
+    }
+
     pub(super) fn is_set(&self, field: usize) -> bool {
         let byte = self.address(field).map(|it| self.program.reader.byte(it));
         byte.flatten() == Some(1)
