@@ -14,8 +14,8 @@ use crate::sim::disk::{Kind, Stat};
 
 /// The metadata of a file, a directory or a symbolic link.
 ///
-/// It has the methods of [`std::fs::Metadata`], and on Unix those of its extension trait. It is a
-/// type of its own because the files of a simulation have metadata, too, which std can't create.
+/// It has the methods of [`std::fs::Metadata`], on Unix with its extension trait. It is a type of its
+/// own because the files of a simulation have metadata, too, which std can't create.
 ///
 /// # Examples
 ///
@@ -256,8 +256,7 @@ impl fmt::Debug for Metadata {
     }
 }
 
-/// The type of a file, with the methods of [`std::fs::FileType`], and on Unix those of its
-/// extension trait.
+/// The type of a file, with the methods of [`std::fs::FileType`], on Unix with its extension trait.
 ///
 /// # Examples
 ///

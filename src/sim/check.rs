@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
-use super::choices::{Choice, Moment};
+use super::choices::{Choice, MadeAt};
 use super::command::Command;
 use super::compare::first_difference;
 use super::context::Context;
@@ -297,7 +297,7 @@ impl Checker<'_> {
         let strict = self.attempt(&replay(saved.seed, &list), Watch::NOTHING, false, true);
         let (attempt, is_strict) = match strict.problem.is_some() || list.is_empty() {
             true => (strict, true),
-            false => (self.replay_moments(saved.seed, &saved.list), false),
+            false => (self.replay_times(saved.seed, &saved.list), false),
         };
         let Attempt { run, problem } = attempt;
         let version = (saved.version != VERSION).then(|| {
@@ -314,6 +314,10 @@ impl Checker<'_> {
         };
         let command = self.command.replay(&file.to_string_lossy());
         let mut failure = Failure::of(&run, problem, command);
+        if !is_strict {
+            let note = "the program has changed, so the decisions are found by their time";
+            failure.note(note.to_owned());
+        }
         version
             .into_iter()
             .for_each(|version| failure.note(version));
@@ -321,13 +325,13 @@ impl Checker<'_> {
     }
 
     /// Replays a list whose decisions another version of the program has made.
-    fn replay_moments(&self, seed: u64, list: &[(Choice, Moment)]) -> Attempt {
+    fn replay_times(&self, seed: u64, list: &[(Choice, MadeAt)]) -> Attempt {
         let list = list.into();
-        let plan = Plan::ReplayMoments { seed, list };
+        let plan = Plan::ReplayTimes { seed, list };
         self.attempt(&plan, Watch::NOTHING, false, true)
     }
 
-    /// Searches for a failure among runs whose decisions are near those of a list. Another version
+    /// Searches for a failure among runs that are near a saved list. Another version
     /// of the program may have a few decisions more or less before each of them. Returns the number
     /// of runs.
     fn search_near(&self, seed: u64, list: &[Choice]) -> Result<u64, Failure> {
@@ -475,8 +479,7 @@ fn cpu_time() -> Duration {
     Duration::try_from(time).unwrap_or_default()
 }
 
-/// Returns a list with decisions near those of another one. Each second one moves all decisions by
-/// about as much.
+/// Returns a list near another one. Each second one moves all decisions by about as much.
 fn near(list: &[Choice], number: u64) -> Vec<Choice> {
     let random = |i| mix(number, i);
     let width = 1 + number % WIDEST;

@@ -27,7 +27,7 @@ pub(super) struct Choice {
 
 /// When a decision was made.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(super) struct Moment {
+pub(super) struct MadeAt {
     /// The virtual time in nanoseconds.
     pub(super) at: u64,
     /// How many decisions were made at this site of this host before, at the same time.
@@ -38,7 +38,7 @@ pub(super) struct Moment {
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Made {
     pub(super) choice: Choice,
-    pub(super) moment: Moment,
+    pub(super) moment: MadeAt,
     /// The task that ran, or `NO_TASK`.
     pub(super) task: u32,
     /// The number of alternatives.
@@ -82,7 +82,7 @@ enum Mode {
     /// The list, sorted by host, site and number.
     Replay(Vec<Choice>),
     /// The list, sorted by host, site and moment.
-    ReplayMoments(Vec<(Choice, Moment)>),
+    ReplayTimes(Vec<(Choice, MadeAt)>),
 }
 
 /// The state of one site of one host.
@@ -103,8 +103,8 @@ struct Slot {
 
 impl Slot {
     /// Returns the moment of the last counted decision.
-    fn moment(&self) -> Moment {
-        Moment {
+    fn moment(&self) -> MadeAt {
+        MadeAt {
             at: self.at,
             nth: self.made - 1 - self.made_before,
         }
@@ -161,14 +161,14 @@ impl Choices {
     /// Repeats the decisions of a list that was made by a slightly different program. A decision is
     /// found by its moment. An additional task changes the moments of decisions less than their
     /// numbers.
-    pub(super) fn replay_moments(
+    pub(super) fn replay_times(
         seed: u64,
-        list: &[(Choice, Moment)],
+        list: &[(Choice, MadeAt)],
         context: Rc<Context>,
     ) -> Choices {
         let mut list = list.to_vec();
         list.sort_by_key(|(choice, moment)| (choice.host, choice.site, *moment));
-        Choices::with_mode(seed, Mode::ReplayMoments(list), context)
+        Choices::with_mode(seed, Mode::ReplayTimes(list), context)
     }
 
     fn with_mode(seed: u64, mode: Mode, context: Rc<Context>) -> Choices {
@@ -309,7 +309,7 @@ impl Inner {
         slot.key = mix(seed, u64::from(host) << 16 | site as u64);
         slot.rule = match &self.mode {
             Mode::Random(explorer) if explorer.includes(seed, site) => Rule::Random,
-            Mode::Bytes { .. } | Mode::ReplayMoments(_) => Rule::Rare,
+            Mode::Bytes { .. } | Mode::ReplayTimes(_) => Rule::Rare,
             _ => Rule::Zero,
         };
         match &self.mode {
@@ -318,8 +318,8 @@ impl Inner {
                 slot.next = list.partition_point(is_before);
                 slot.set_next(list, host, site);
             }
-            Mode::ReplayMoments(list) => {
-                let is_before = |(it, _): &(Choice, Moment)| (it.host, it.site) < (host, site);
+            Mode::ReplayTimes(list) => {
+                let is_before = |(it, _): &(Choice, MadeAt)| (it.host, it.site) < (host, site);
                 slot.next = list.partition_point(is_before);
             }
             _ => {}
@@ -339,7 +339,7 @@ impl Inner {
                 1 + scale(mix(slot.key, nth), limit - 1)
             }
             Mode::Bytes { bytes, past } => take(bytes, past, limit),
-            Mode::ReplayMoments(list) => slot.replay_moment(list, host, site).min(limit - 1),
+            Mode::ReplayTimes(list) => slot.replay_time(list, host, site).min(limit - 1),
             Mode::Replay(list) => {
                 let value = list[slot.next].value;
                 let is_same = |next: &Choice| (next.host, next.site, next.nth) == (host, site, nth);
@@ -355,7 +355,7 @@ impl Inner {
 
 impl Slot {
     /// Returns the value that the list has for the moment of the last counted decision, or zero.
-    fn replay_moment(&mut self, list: &[(Choice, Moment)], host: u16, site: Site) -> u32 {
+    fn replay_time(&mut self, list: &[(Choice, MadeAt)], host: u16, site: Site) -> u32 {
         let mut value = 0;
         while let Some((choice, moment)) = list.get(self.next) {
             let is_due = *moment <= self.moment();

@@ -4,7 +4,7 @@ use std::fmt::{self, Write};
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use super::choices::{Choice, Moment};
+use super::choices::{Choice, MadeAt};
 use super::site::Site;
 
 /// The first line of a file.
@@ -36,7 +36,7 @@ pub(super) struct SavedList {
     pub(super) seed: u64,
     pub(super) explorer: String,
     /// The decisions. A replay finds them by their moments if the program has changed.
-    pub(super) list: Vec<(Choice, Moment)>,
+    pub(super) list: Vec<(Choice, MadeAt)>,
 }
 
 impl SavedList {
@@ -107,11 +107,11 @@ impl FromStr for SavedList {
     }
 }
 
-fn choice(line: &str) -> Result<(Choice, Moment), String> {
+fn choice(line: &str) -> Result<(Choice, MadeAt), String> {
     let words: Vec<_> = line.split_whitespace().collect();
     let [host, site, nth, value, at, nth_at] = words[..] else {
         return Err(format!(
-            "`{line}` is not a decision, which is a host, a site, a count, a value, a time and a count"
+            "`{line}` is not a decision: a host, a site, a count, a value, a time and a count"
         ));
     };
     let choice = Choice {
@@ -120,7 +120,7 @@ fn choice(line: &str) -> Result<(Choice, Moment), String> {
         nth: number(nth, "count")?,
         value: number(value, "value")?,
     };
-    let moment = Moment {
+    let moment = MadeAt {
         at: number(at, "time")?,
         nth: number(nth_at, "count")?,
     };

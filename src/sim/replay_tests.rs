@@ -1,4 +1,4 @@
-use super::choices::{Choice, Moment, Site};
+use super::choices::{Choice, MadeAt, Site};
 use super::replay::{SavedList, Selection};
 
 fn saved() -> SavedList {
@@ -10,7 +10,7 @@ fn saved() -> SavedList {
             value,
         };
         let (at, nth) = (1_203_000_000, nth / 4);
-        (choice, Moment { at, nth })
+        (choice, MadeAt { at, nth })
     };
     SavedList {
         version: "0.1.0".to_owned(),

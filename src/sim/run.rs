@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use super::choices::{Choice, Choices, Moment};
+use super::choices::{Choice, Choices, MadeAt};
 use super::context::Context;
 use super::explore::Explorer;
 use super::trace::{Trace, Watch};
@@ -28,9 +28,9 @@ pub(super) enum Plan {
         list: Rc<[Choice]>,
     },
     /// Replays the list of a slightly different program.
-    ReplayMoments {
+    ReplayTimes {
         seed: u64,
-        list: Rc<[(Choice, Moment)]>,
+        list: Rc<[(Choice, MadeAt)]>,
     },
 }
 
@@ -45,7 +45,7 @@ impl Plan {
         match *self {
             Plan::Explore { seed, .. }
             | Plan::Replay { seed, .. }
-            | Plan::ReplayMoments { seed, .. } => seed,
+            | Plan::ReplayTimes { seed, .. } => seed,
         }
     }
 }
@@ -66,8 +66,8 @@ impl Run {
                 Some(explorer.clone()),
             ),
             Plan::Replay { seed, list } => (Choices::replay(*seed, list, context.clone()), None),
-            Plan::ReplayMoments { seed, list } => {
-                (Choices::replay_moments(*seed, list, context.clone()), None)
+            Plan::ReplayTimes { seed, list } => {
+                (Choices::replay_times(*seed, list, context.clone()), None)
             }
         };
         Rc::new(Run {

@@ -266,7 +266,13 @@ async fn lookups(_: Place) -> Results {
     let found = lookup_host("localhost:80").await?;
     let v4 = SocketAddr::from((Ipv4Addr::LOCALHOST, 80));
     log.note("localhost", found.contains(&v4));
-    for name in ["127.0.0.1", "127.0.0.1:x", "127.0.0.1:65536", ":80x", "a:b:c"] {
+    for name in [
+        "127.0.0.1",
+        "127.0.0.1:x",
+        "127.0.0.1:65536",
+        ":80x",
+        "a:b:c",
+    ] {
         log.done(name, lookup_host(name).await);
     }
     log.end()

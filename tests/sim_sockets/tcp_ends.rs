@@ -296,7 +296,12 @@ async fn shutdown_of_both(_: Place) -> Results {
 async fn shutdown_twice(_: Place) -> Results {
     let mut log = Log::default();
     let (near, far) = pair().await?;
-    for how in [Shutdown::Read, Shutdown::Read, Shutdown::Write, Shutdown::Write] {
+    for how in [
+        Shutdown::Read,
+        Shutdown::Read,
+        Shutdown::Write,
+        Shutdown::Write,
+    ] {
         log.add("shutdown", near.shutdown(how));
     }
     log.add("shutdown", far.shutdown(Shutdown::Write));

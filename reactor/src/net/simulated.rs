@@ -4,7 +4,7 @@ use std::io::{self, IoSliceMut};
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use rustix::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use rustix::io::Errno;
 #[cfg(target_os = "linux")]
 use rustix::net::SocketAddrUnix;
@@ -21,19 +21,49 @@ fn system() -> Option<Rc<dyn System>> {
     return None;
 }
 
+/// The error of a system call.
+pub(super) trait CallError: Into<io::Error> {
+    /// Whether the descriptor is closed, or a placeholder.
+    fn is_bad_descriptor(&self) -> bool;
+}
+
+impl CallError for Errno {
+    #[inline(always)]
+    fn is_bad_descriptor(&self) -> bool {
+        *self == Errno::BADF
+    }
+}
+
+impl CallError for io::Error {
+    #[inline(always)]
+    fn is_bad_descriptor(&self) -> bool {
+        self.raw_os_error() == Some(Errno::BADF.raw_os_error())
+    }
+}
+
 /// Makes a call again on the simulated system, if it has failed on a placeholder.
-#[inline]
-pub(super) fn or_simulated<T>(
-    result: io::Result<T>,
+#[inline(always)] // the path of success costs nothing then
+pub(super) fn or_simulated<T, E: CallError>(
+    result: Result<T, E>,
     fd: &impl AsFd,
     call: impl FnOnce(&dyn System, RawFd) -> io::Result<T>,
 ) -> io::Result<T> {
     match result {
-        Err(error) if error.raw_os_error() == Some(Errno::BADF.raw_os_error()) => match system() {
-            Some(system) => call(&*system, fd.as_fd().as_raw_fd()),
-            None => Err(error),
-        },
-        result => result,
+        Ok(value) => Ok(value),
+        Err(error) if error.is_bad_descriptor() => retry(fd.as_fd(), call),
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn retry<T>(
+    fd: BorrowedFd<'_>,
+    call: impl FnOnce(&dyn System, RawFd) -> io::Result<T>,
+) -> io::Result<T> {
+    match system() {
+        Some(system) => call(&*system, fd.as_raw_fd()),
+        None => Err(Errno::BADF.into()),
     }
 }
 
@@ -118,8 +148,7 @@ impl FromAddress for std::os::unix::net::SocketAddr {
             Address::Unix(path) => match &*path {
                 #[cfg(target_os = "linux")]
                 [0, name @ ..] => {
-                    use std::os::linux::net::SocketAddrExt;
-                    Self::from_abstract_name(name)
+                    <Self as std::os::linux::net::SocketAddrExt>::from_abstract_name(name)
                 }
                 path => Self::from_pathname(std::ffi::OsStr::from_bytes(path)),
             },

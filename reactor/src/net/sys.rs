@@ -97,7 +97,7 @@ pub(super) fn socket_for(addr: &SocketAddr, kind: SocketType) -> io::Result<Owne
 }
 
 pub(super) fn bind(socket: &OwnedFd, addr: &impl SocketAddrArg) -> io::Result<()> {
-    let bound = rustix::net::bind(socket, addr).map_err(io::Error::from);
+    let bound = rustix::net::bind(socket, addr);
     or_simulated(bound, socket, |system, fd| {
         system.bind(fd, &simulated::address(addr)?)
     })
@@ -105,7 +105,7 @@ pub(super) fn bind(socket: &OwnedFd, addr: &impl SocketAddrArg) -> io::Result<()
 
 pub(super) fn listen(socket: &OwnedFd, addr: &impl SocketAddrArg) -> io::Result<()> {
     bind(socket, addr)?;
-    let listens = rustix::net::listen(socket, BACKLOG).map_err(io::Error::from);
+    let listens = rustix::net::listen(socket, BACKLOG);
     or_simulated(listens, socket, |system, fd| {
         system.listen(fd, BACKLOG as usize)
     })
@@ -132,7 +132,7 @@ pub(super) fn connect(socket: &impl AsFd, addr: &impl SocketAddrArg) -> io::Resu
         // After a signal, the attempt continues in the background.
         Err(Errno::INPROGRESS | Errno::INTR) => Ok(true),
         Err(Errno::WOULDBLOCK) if cfg!(windows) => Ok(true),
-        Err(error) => or_simulated(Err(error.into()), socket, |system, fd| {
+        Err(error) => or_simulated(Err(error), socket, |system, fd| {
             system.connect(fd, &simulated::address(addr)?)
         }),
     }
@@ -145,7 +145,7 @@ pub(super) fn finish_connect(socket: &impl AsFd) -> io::Result<()> {
 
 /// Returns the pending error of a socket, and clears it.
 pub(super) fn take_error(socket: &impl AsFd) -> io::Result<Option<io::Error>> {
-    let error = sockopt::socket_error(socket.as_fd()).map_err(io::Error::from);
+    let error = sockopt::socket_error(socket.as_fd());
     let error = error.map(|pending| pending.err().map(io::Error::from));
     or_simulated(error, socket, |system, fd| system.take_error(fd))
 }
@@ -238,9 +238,7 @@ pub(super) fn send(socket: &impl AsFd, bufs: &[IoSlice<'_>]) -> io::Result<usize
             rustix::net::sendmsg(socket, bufs, &mut Default::default(), SEND_FLAGS)
         }
     };
-    or_simulated(sent.map_err(io::Error::from), socket, |system, fd| {
-        system.send(fd, bufs, None)
-    })
+    or_simulated(sent, socket, |system, fd| system.send(fd, bufs, None))
 }
 
 /// Windows has no such signal.
@@ -256,7 +254,7 @@ pub(super) fn send_to_path(
     addr: &rustix::net::SocketAddrUnix,
 ) -> io::Result<usize> {
     let flags = rustix::net::SendFlags::empty();
-    let sent = rustix::net::sendto(socket, buf, flags, addr).map_err(io::Error::from);
+    let sent = rustix::net::sendto(socket, buf, flags, addr);
     or_simulated(sent, socket, |system, fd| {
         system.send(fd, &[IoSlice::new(buf)], Some(&simulated::address(addr)?))
     })
@@ -278,14 +276,18 @@ impl Receive for TcpStream {
     fn receive(&self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<Received> {
         let bytes = match &mut *bufs {
             #[cfg(unix)] // on Windows only std returns 0 after reading was shut down
-            [buf] => rustix::net::recv(self, &mut **buf, rustix::net::RecvFlags::empty())
-                .map(|(bytes, _)| bytes)
-                .map_err(io::Error::from),
-            bufs => io::Read::read_vectored(&mut &*self, bufs),
-        };
-        let bytes = or_simulated(bytes, self, |system, fd| {
-            Ok(system.receive(fd, bufs, false)?.bytes)
-        })?;
+            [buf] => {
+                let received = rustix::net::recv(self, &mut **buf, rustix::net::RecvFlags::empty());
+                or_simulated(received.map(|(bytes, _)| bytes), self, |system, fd| {
+                    Ok(system.receive(fd, bufs, false)?.bytes)
+                })
+            }
+            _ => or_simulated(
+                io::Read::read_vectored(&mut &*self, bufs),
+                self,
+                |system, fd| Ok(system.receive(fd, bufs, false)?.bytes),
+            ),
+        }?;
         Ok(Received {
             bytes,
             stopped: false, // only at urgent data, which the event reports
@@ -305,7 +307,7 @@ impl Receive for UnixStream {
             // There was no buffer for these, which the system reports.
             stopped: message.flags.contains(ReturnFlags::CTRUNC),
         });
-        or_simulated(received.map_err(io::Error::from), self, |system, fd| {
+        or_simulated(received, self, |system, fd| {
             let bytes = system.receive(fd, bufs, false)?.bytes;
             Ok(Received {
                 bytes,
@@ -482,7 +484,7 @@ pub(super) fn shutdown(socket: &impl AsFd, how: std::net::Shutdown) -> io::Resul
         std::net::Shutdown::Write => Shutdown::Write,
         std::net::Shutdown::Both => Shutdown::Both,
     };
-    let shut = rustix::net::shutdown(socket, direction).map_err(io::Error::from);
+    let shut = rustix::net::shutdown(socket, direction);
     or_simulated(shut, socket, |system, fd| system.shutdown(fd, how))
 }
 
@@ -493,7 +495,7 @@ fn option<T>(
     option: SocketOption,
     convert: impl FnOnce(i64) -> T,
 ) -> io::Result<T> {
-    or_simulated(result.map_err(io::Error::from), socket, |system, fd| {
+    or_simulated(result, socket, |system, fd| {
         Ok(convert(system.option(fd, option)?))
     })
 }
@@ -505,7 +507,7 @@ fn set_option(
     option: SocketOption,
     value: i64,
 ) -> io::Result<()> {
-    or_simulated(result.map_err(io::Error::from), socket, |system, fd| {
+    or_simulated(result, socket, |system, fd| {
         system.set_option(fd, option, value)
     })
 }

@@ -53,7 +53,7 @@ fn seeded(seed: u64, faults: Faults) -> Rc<Disk> {
     Disk::new(choose, || 1_000, |_, _| {}, faults)
 }
 
-/// Returns a disk whose choices are all zero, except for those of one site.
+/// Returns a disk whose choices are all zero, except at one site.
 fn chosen(site: Site, choice: u32, faults: Faults) -> Rc<Disk> {
     let choose = move |at, _, limit| if at == site { choice.min(limit - 1) } else { 0 };
     Disk::new(choose, || 1_000, |_, _| {}, faults)
