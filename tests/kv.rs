@@ -24,7 +24,7 @@ use primary::Bug;
 use windlass::sim::{self, Host, World};
 use windlass::time::sleep;
 
-/// What the clients know about a key whose values are counted up by one client.
+/// The knowledge of the clients about a key. One client counts its values up.
 #[derive(Default)]
 struct Key {
     started: Cell<u64>,

@@ -45,7 +45,7 @@
 //! ```
 //!
 //! The page [Testing](https://github.com/windlass-rs/windlass/blob/main/docs/testing.md) explains
-//! faults, replay, what ends a run, what is modelled, and the sources of nondeterminism.
+//! faults, replay, the end of a run, the limits of the models, and the sources of nondeterminism.
 //!
 //! # Determinism
 //!
