@@ -437,7 +437,7 @@ fn a_remote_is_no_deadlock() {
 }
 
 #[test]
-fn the_drop_of_the_last_remote_reveals_a_deadlock_of_a_loop_that_sleeps() {
+fn the_drop_of_the_last_remote_wakes_a_loop_in_a_deadlock() {
     let runtime = strict();
     let remotes = [runtime.remote(), runtime.remote()];
     let pulse = Reactor::current().unwrap().pulse();

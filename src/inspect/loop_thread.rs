@@ -1,7 +1,7 @@
 //! The threads that have loops, as other threads see them.
 //!
-//! The loops of a thread share its reactor. What they share is kept until the thread ends, so that
-//! a `block_on`, which makes a runtime of its own, registers and adds up little.
+//! The loops of a thread share its reactor. The shared part is kept until the thread ends. So a
+//! `block_on`, which makes a runtime of its own, registers and adds up little.
 
 #[cfg(target_os = "linux")]
 use std::cell::Cell;
@@ -96,7 +96,7 @@ struct Threads {
 static THREADS: PerProcess<Mutex<Threads>> = PerProcess::new();
 
 fn threads() -> MutexGuard<'static, Threads> {
-    unpoison(&THREADS.get(Mutex::default))
+    unpoison(THREADS.get(Mutex::default))
 }
 
 /// No user code runs under the locks, so the state is consistent even if one is poisoned.
@@ -186,7 +186,7 @@ impl LoopThread {
         }
     }
 
-    /// Adds the totals of a thread without loops to those of the process.
+    /// Moves a thread without loops into the totals of the process.
     #[cold]
     fn end_unless_in(&self, loops: &[Arc<loops::Loop>]) {
         let is_self = |it: &Arc<LoopThread>| std::ptr::eq(&**it, self);

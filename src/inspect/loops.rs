@@ -35,7 +35,7 @@ struct LastReading {
 }
 
 impl Loop {
-    /// Returns the metrics of this loop, with those of its thread since `since`.
+    /// Returns the metrics of this loop and, since `since`, of its thread.
     pub(crate) fn metrics(&self, since: Option<&Metrics>) -> Metrics {
         let metrics = self.thread.metrics();
         let mut metrics = since.map_or(metrics, |since| metrics.since(since));

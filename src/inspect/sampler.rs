@@ -206,6 +206,9 @@ struct Thread {
     baselines: Option<(Baseline, Baseline)>,
     /// The duration at which the next report is due.
     due: Duration,
+    /// The duration at which a report that is due may be made, because the thread has had the CPU
+    /// for long enough.
+    retry: Duration,
     /// The latest report of the stall, and whether one was admitted.
     reported: Option<(Stall, bool)>,
     /// How much of the stall is in the totals.
@@ -221,6 +224,7 @@ impl Thread {
             since: Duration::ZERO,
             baselines: None,
             due: Duration::MAX,
+            retry: Duration::ZERO,
             reported: None,
             counted: Duration::ZERO,
         }
@@ -228,6 +232,15 @@ impl Thread {
 
     fn is_busy(&self) -> bool {
         self.progress.state != State::Quiet
+    }
+
+    /// Returns the time until the next sample, at most the interval.
+    fn next_sample(&self, now: Duration, interval: Duration) -> Duration {
+        let due = self.since.saturating_add(self.due.max(self.retry));
+        match due.saturating_sub(now) {
+            Duration::ZERO => interval,
+            left => left.min(interval),
+        }
     }
 
     /// Starts the time of a stall.
@@ -241,6 +254,7 @@ impl Thread {
         self.since = clock.now;
         self.baselines = baselines;
         self.due = threshold;
+        self.retry = Duration::ZERO;
         self.counted = Duration::ZERO;
     }
 
@@ -315,6 +329,7 @@ impl Thread {
         let ran = known.saturating_sub(delay).max(cpu);
         if delay > threshold / 16 && ran < threshold {
             if duration < UNSCHEDULED_LIMIT * threshold {
+                self.retry = duration.saturating_add(threshold - ran);
                 return None;
             }
             let delay = delay.min(duration); // by different clocks
@@ -461,13 +476,8 @@ impl Sampler {
     /// Returns the time until the next sample, or `None` if all loops are quiet.
     pub(crate) fn next_sample(&self, interval: Duration) -> Option<Duration> {
         let busy = self.threads.values().filter(|thread| thread.is_busy());
-        busy.map(|thread| {
-            let due = thread.since.saturating_add(thread.due);
-            let left = due.saturating_sub(self.clock.now);
-            if left.is_zero() { interval } else { left }
-        })
-        .min()
-        .map(|left| left.min(interval))
+        busy.map(|thread| thread.next_sample(self.clock.now, interval))
+            .min()
     }
 
     /// Calls `capture` if the thread has made no progress since its last sample, and discards the
@@ -526,5 +536,19 @@ mod tests {
         assert_eq!(advance(clock, time, delay), (time, Duration::ZERO));
         let pause = Duration::from_millis(500);
         assert_eq!(advance(clock, time + pause, delay), (2 * time, pause));
+    }
+
+    #[test]
+    fn a_sample_follows_when_a_delayed_thread_has_had_its_time() {
+        let millis = Duration::from_millis;
+        let mut thread = Thread::new();
+        (thread.since, thread.due) = (millis(100), millis(50));
+        let next = |thread: &Thread, now| thread.next_sample(millis(now), millis(12));
+        assert_eq!(next(&thread, 100), millis(12));
+        assert_eq!(next(&thread, 145), millis(5));
+        // It was off the CPU for 4 ms, so it can be blamed at 54 ms.
+        thread.retry = millis(54);
+        assert_eq!(next(&thread, 150), millis(4));
+        assert_eq!(next(&thread, 155), millis(12));
     }
 }

@@ -46,7 +46,7 @@ pub struct Stall {
     pub duration: Duration,
     /// The threshold of the watchdog.
     pub threshold: Duration,
-    /// The number of the runtime's executor, which `windlass-ps` prints as that of the runtime.
+    /// The number of the executor, by which `windlass-ps` names the runtime.
     pub executor: u16,
     /// The thread of the loop, by the number that the system knows it by. Known on Linux.
     pub thread: Option<i32>,
