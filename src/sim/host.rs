@@ -305,7 +305,13 @@ impl HostState {
             return Ok(());
         };
         life.woken.is_set.store(false, Relaxed);
-        if life.woken.by_other_thread.swap(false, Relaxed) {
+        let choose = |len: usize| run.choices.choose(self.id.0, Site::Task, 4, len as u32) as usize;
+        let (turned, deadline) = life.inside(|runtime| {
+            let turned = runtime.turn_by(choose);
+            life.woken.note_remote_wakes(runtime);
+            (turned, life.deadline(runtime))
+        });
+        if life.woken.by_other_thread.load(Relaxed) {
             return Err(Problem::Error {
                 host: self.name.clone(),
                 error: "another thread has woken a task, so the run does not depend on the seed \
@@ -313,11 +319,6 @@ impl HostState {
                     .to_owned(),
             });
         }
-        let choose = |len: usize| run.choices.choose(self.id.0, Site::Task, 4, len as u32) as usize;
-        let (turned, deadline) = life.inside(|runtime| {
-            let turned = runtime.turn_by(choose);
-            (turned, life.deadline(runtime))
-        });
         let turned = turned.unwrap_or_else(|error| panic!("the turn of a host failed: {error}"));
         life.next_turn.set(if turned.ready {
             Some(world.now())
@@ -448,6 +449,13 @@ impl Woken {
             thread: thread::current().id(),
             is_set: AtomicBool::new(false),
             by_other_thread: AtomicBool::new(false),
+        }
+    }
+
+    /// Notes wakes by other threads during a turn.
+    fn note_remote_wakes(&self, runtime: &Runtime) {
+        if runtime.remote_wakes() > 0 {
+            self.by_other_thread.store(true, Relaxed);
         }
     }
 
