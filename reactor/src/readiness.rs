@@ -245,7 +245,7 @@ fn simulated_revents(
     events: PollFlags,
     revents: PollFlags,
 ) -> io::Result<PollFlags> {
-    let Some(system) = crate::host::current() else {
+    let Some(system) = crate::entered::current_system() else {
         return Ok(revents);
     };
     let ready = system.readiness(std::os::fd::AsRawFd::as_raw_fd(&fd))?;

@@ -16,7 +16,7 @@ use crate::system::{Address, Family, Kind, System};
 /// The system of the host that is entered.
 fn system() -> Option<Rc<dyn System>> {
     #[cfg(all(target_os = "linux", not(windlass_portable)))]
-    return crate::host::current();
+    return crate::entered::current_system();
     #[cfg(not(all(target_os = "linux", not(windlass_portable))))]
     return None;
 }
@@ -26,7 +26,7 @@ fn system() -> Option<Rc<dyn System>> {
 #[inline(always)]
 pub(super) fn is_current() -> bool {
     #[cfg(all(target_os = "linux", not(windlass_portable)))]
-    return crate::host::is_simulated();
+    return crate::entered::is_simulated();
     #[cfg(not(all(target_os = "linux", not(windlass_portable))))]
     return false;
 }
