@@ -43,7 +43,7 @@ impl MonotonicNanos {
     /// start.
     pub(crate) const MAX: MonotonicNanos = MonotonicNanos(u64::MAX);
 
-    /// The time now. In a simulated host it is that of its world.
+    /// The time now, which is virtual in a simulated host.
     #[inline]
     pub(crate) fn now() -> MonotonicNanos {
         #[cfg(all(target_os = "linux", not(windlass_portable)))]

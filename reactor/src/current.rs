@@ -125,7 +125,7 @@ fn child_reactor() -> Option<Rc<ReactorInner>> {
     found.ok().flatten()
 }
 
-/// Makes another reactor that of the thread. Returns the previous one.
+/// Gives the thread another reactor. Returns the previous one.
 #[cfg(all(target_os = "linux", not(windlass_portable)))]
 pub(crate) fn replace_reactor(reactor: Option<Kept>) -> Option<Kept> {
     CURRENT

@@ -33,7 +33,7 @@ impl Host {
         }
     }
 
-    /// Makes the reactor of the host that of the thread, until the guard is dropped.
+    /// Makes the reactor of the host the thread's reactor, until the guard is dropped.
     pub fn enter(&self) -> Entered<'_> {
         let system = replace_system(Some(self.system.clone()));
         let reactor = replace_reactor(self.reactor.take());
@@ -50,7 +50,7 @@ impl fmt::Debug for Host {
     }
 }
 
-/// The reactor of the thread is that of a host until this is dropped.
+/// The thread has the reactor of a host until this is dropped.
 #[must_use = "dropping the guard leaves the host"]
 pub struct Entered<'a> {
     host: &'a Host,

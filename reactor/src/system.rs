@@ -98,7 +98,7 @@ pub struct Received {
 }
 
 /// Answers the calls of the reactor. Descriptors are the placeholders that its methods returned.
-/// No method blocks, and errors are those of the system (`io::Error::from_raw_os_error`).
+/// No method blocks. Errors have the numbers of the system (`io::Error::from_raw_os_error`).
 #[allow(clippy::missing_errors_doc)] // the errors are those of the calls of the same names
 pub trait System {
     /// Returns the time since the start of the world (ns).

@@ -305,8 +305,7 @@ impl Pool {
                 Ok(_) => {
                     queue.threads += 1;
                     if !mem::replace(&mut queue.is_listed, true) {
-                        let listed = ListedPool::new(self.name, inner, &queue);
-                        list_pool(listed);
+                        list_pool(ListedPool::new(self.name, inner, &queue));
                     }
                 }
                 Err(error) if queue.threads == 0 || self.is_unlimited() => {

@@ -14,8 +14,8 @@ use crate::sim::disk::{Kind, Stat};
 
 /// The metadata of a file, a directory or a symbolic link.
 ///
-/// It has the methods of [`std::fs::Metadata`], on Unix with its extension trait. It is a type of its
-/// own because the files of a simulation have metadata, too, which std can't create.
+/// It has the methods of [`std::fs::Metadata`], on Unix with its extension trait. Std can't create
+/// the metadata of a simulated file, so this is another type.
 ///
 /// # Examples
 ///

@@ -12,7 +12,11 @@ use crate::sim::current::current_disk;
 
 /// Defines an operation with the same name and arguments in std and on a simulated disk.
 macro_rules! operation {
-    ($name:ident($($argument:ident),*) -> $output:ty, $system:path, $disk:ident => $simulated:expr) => {
+    (
+        $name:ident($($argument:ident),*) -> $output:ty,
+        $system:path,
+        $disk:ident => $simulated:expr
+    ) => {
         pub(super) fn $name($($argument: &Path),*) -> io::Result<$output> {
             #[cfg(all(feature = "sim", target_os = "linux", not(windlass_portable)))]
             if let Some($disk) = current_disk() {

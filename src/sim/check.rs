@@ -420,17 +420,7 @@ impl Checker<'_> {
             failure.note("the shrunk run failed once, and then did not".to_owned());
             return failure;
         }
-        let saved = SavedList {
-            version: VERSION.to_owned(),
-            test: self.command.name().to_owned(),
-            seed,
-            explorer: run.explorer().map_or(String::new(), ToString::to_string),
-            // The decisions of the list that were not made do not matter.
-            list: {
-                let made = last.run.choices.made();
-                made.iter().map(|made| (made.choice, made.moment)).collect()
-            },
-        };
+        let saved = self.saved(run, &last.run);
         let (selection, note) = match self.save(&saved, &last.run) {
             Ok(file) => (file.to_string_lossy().into_owned(), None),
             Err(error) => (seed.to_string(), Some(error)),
@@ -444,6 +434,19 @@ impl Checker<'_> {
         note.into_iter()
             .for_each(|error| failure.note(error.to_string()));
         failure
+    }
+
+    /// Returns the list of a run that was shrunk to another one. Decisions that were not made
+    /// don't matter.
+    fn saved(&self, run: &Run, shrunk: &Run) -> SavedList {
+        let made = shrunk.choices.made();
+        SavedList {
+            version: VERSION.to_owned(),
+            test: self.command.name().to_owned(),
+            seed: run.choices.seed(),
+            explorer: run.explorer().map_or(String::new(), ToString::to_string),
+            list: made.iter().map(|made| (made.choice, made.moment)).collect(),
+        }
     }
 
     /// Explains that two runs of a seed differ. The second plan may replay what the first explores.

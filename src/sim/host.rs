@@ -90,8 +90,8 @@ impl Host {
         }
     }
 
-    /// Sends a signal to the host's program. If nothing listens for it, it ends the program, and the
-    /// system closes its sockets.
+    /// Sends a signal to the host's program. If nothing listens for it, it ends the program, and
+    /// the system closes its sockets.
     pub fn signal(&self, signal: Signal) {
         self.signal_at(self.now(), signal);
     }

@@ -25,9 +25,9 @@ use super::trace::EventKind;
 /// A world of hosts on a simulated network, in virtual time.
 ///
 /// Each host is a program: the future that its function returns, on a runtime of its own. All hosts
-/// share the thread, and one of them runs at a time. The time moves when no host has anything to do,
-/// to the next timer or arrival. So an hour passes in an instant, and the same seed leads to the
-/// same events.
+/// share the thread, and one of them runs at a time. The time moves when no host has anything to
+/// do, to the next timer or arrival. So an hour passes in an instant, and the same seed leads to
+/// the same events.
 ///
 /// [`check`](super::check()) runs a program in many worlds. A separate world is for a closer look.
 ///
@@ -328,8 +328,8 @@ impl Drop for WorldState {
 const LONGEST_NAME: usize = 63;
 
 impl World {
-    /// Creates a world whose events depend on `seed`. Seed 0 is without faults, and its tasks run in
-    /// the order in which they were woken.
+    /// Creates a world whose events depend on `seed`. Seed 0 is without faults, and its tasks run
+    /// in the order in which they were woken.
     pub fn new(seed: u64) -> World {
         World::with(Run::new(seed))
     }

@@ -1,8 +1,8 @@
 //! The system calls of sockets.
 //!
-//! The rest of `net` makes system calls only through these functions. On a simulated socket a call
-//! fails, and is then made on the system of its host (see [`simulated`](super::simulated)). Sockets are non-blocking and close-on-exec from the start, in one
-//! system call where the system can do that.
+//! The rest of `net` makes system calls only through these functions. In a simulated host they are
+//! calls of its system (see [`simulated`]). Sockets are non-blocking and close-on-exec from the
+//! start, in one system call where the system can do that.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{SocketAddr, ToSocketAddrs};

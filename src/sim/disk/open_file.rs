@@ -163,30 +163,26 @@ impl OpenFiles {
     ) -> Result<usize, Errno> {
         let open = self.get_mut(number)?;
         let mut offset = open.offset(at)?;
-        if !open.how.write {
-            return Err(Errno::BadDescriptor);
-        }
-        let (mut room, used) = (faults.capacity.unwrap_or(u64::MAX), tree.used);
-        room = room.saturating_sub(used);
-        let inode = tree.get_mut(open.ino);
-        let file = inode.file_mut().ok_or(Errno::BadDescriptor)?;
+        open.how.write.then_some(()).ok_or(Errno::BadDescriptor)?;
+        let free = faults
+            .capacity
+            .map_or(u64::MAX, |most| most.saturating_sub(tree.used));
+        let mut room = free;
+        let file = tree
+            .get_mut(open.ino)
+            .file_mut()
+            .ok_or(Errno::BadDescriptor)?;
         if data.is_empty() {
             return Ok(0); // the position stays, even of a file that appends
         }
         if open.how.append {
             offset = file.data.live().len();
         }
-        let most = usize::try_from(MAX_LEN.saturating_sub(offset)).unwrap_or(usize::MAX);
-        if most == 0 {
-            return Err(Errno::TooBig);
-        }
-        let bytes = shorten(data.len().min(most), faults.short_writes, choose);
-        let free = room;
+        let most = most_bytes(offset)?.min(data.len());
+        let bytes = shorten(most, faults.short_writes, choose);
         let bytes_written = file.data.write(&data[..bytes], offset, &mut room);
-        if bytes_written == 0 {
-            return Err(Errno::Full);
-        }
-        inode.touch(now);
+        (bytes_written > 0).then_some(()).ok_or(Errno::Full)?;
+        tree.get_mut(open.ino).touch(now);
         tree.used += free - room;
         if let At::Position = at {
             open.position = offset + bytes_written as u64;
@@ -337,4 +333,12 @@ fn set_len(tree: &mut Tree, ino: Ino, len: u64, now: u64) {
     let after = inode.allocated();
     debug_assert_eq!(after % PAGE as u64, 0);
     tree.used = tree.used - before + after;
+}
+
+/// How many bytes a file may have beyond an offset.
+fn most_bytes(offset: u64) -> Result<usize, Errno> {
+    match MAX_LEN.saturating_sub(offset) {
+        0 => Err(Errno::TooBig),
+        most => Ok(usize::try_from(most).unwrap_or(usize::MAX)),
+    }
 }
