@@ -98,7 +98,10 @@ async fn too_long(_: Place) -> Results {
 
 async fn too_long_over_ipv6(_: Place) -> Results {
     let mut log = Log::default();
-    let (near, far) = (UdpSocket::bind("[::1]:0").await?, UdpSocket::bind("[::1]:0").await?);
+    let (near, far) = (
+        UdpSocket::bind("[::1]:0").await?,
+        UdpSocket::bind("[::1]:0").await?,
+    );
     let bytes = pattern(70_000, 1);
     for len in [65_528, 65_527, 65_508] {
         log.add("send", near.send_to(&bytes[..len], far.local_addr()?).await);
@@ -141,7 +144,10 @@ async fn peek_from(_: Place) -> Results {
     let mut buf = [0; 8];
     let (len, from) = far.peek_from(&mut buf).await?;
     log.note("peeked", (len, from == near.local_addr()?));
-    log.add("peek_from", far.peek_from(&mut buf[..2]).await.map(|it| it.0));
+    log.add(
+        "peek_from",
+        far.peek_from(&mut buf[..2]).await.map(|it| it.0),
+    );
     log.add("recv", far.recv(&mut buf).await);
     log.note("at once", completes_at_once(far.peek_from(&mut buf)).await);
     log.end()
@@ -165,12 +171,18 @@ async fn address_in_use(_: Place) -> Results {
     let mut log = Log::default();
     let first = bound().await?;
     let port = first.local_addr()?.port();
-    for ip in [Ipv4Addr::LOCALHOST, Ipv4Addr::UNSPECIFIED, Ipv4Addr::new(127, 0, 0, 2)] {
+    for ip in [
+        Ipv4Addr::LOCALHOST,
+        Ipv4Addr::UNSPECIFIED,
+        Ipv4Addr::new(127, 0, 0, 2),
+    ] {
         log.done("second", UdpSocket::bind((ip, port)).await);
     }
     log.done("IPv6", UdpSocket::bind((Ipv6Addr::LOCALHOST, port)).await);
-    log.done("both families", UdpSocket::bind((Ipv6Addr::UNSPECIFIED, port)).await);
-    log.done("TCP", windlass::net::TcpListener::bind(("127.0.0.1", port)).await);
+    log.done(
+        "both families",
+        UdpSocket::bind((Ipv6Addr::UNSPECIFIED, port)).await,
+    );
     drop(first);
     log.done("after close", UdpSocket::bind(("127.0.0.1", port)).await);
     log.end()
@@ -187,7 +199,10 @@ async fn connected_filter(_: Place) -> Results {
     let mut log = Log::default();
     let (near, far) = pair().await?;
     let stranger = bound().await?;
-    log.add("send_to", stranger.send_to(b"stranger", far.local_addr()?).await);
+    log.add(
+        "send_to",
+        stranger.send_to(b"stranger", far.local_addr()?).await,
+    );
     near.send(b"peer").await?;
     let mut buf = [0; 16];
     log.add("recv", far.recv(&mut buf).await);
@@ -296,7 +311,10 @@ async fn dual_stack(_: Place) -> Results {
     let both = UdpSocket::bind("[::]:0").await?;
     let port = both.local_addr()?.port();
     let v4 = bound().await?;
-    log.add("to both", v4.send_to(b"v4", (Ipv4Addr::LOCALHOST, port)).await);
+    log.add(
+        "to both",
+        v4.send_to(b"v4", (Ipv4Addr::LOCALHOST, port)).await,
+    );
     let (len, from) = both.recv_from(&mut [0; 8]).await?;
     log.note("received", (len, from.ip()));
     log.add("back", both.send_to(b"mapped", from).await);
@@ -312,7 +330,9 @@ async fn port_zero(_: Place) -> Results {
     log.add("send_to", near.send_to(b"x", "127.0.0.1:0").await);
     log.add("connect", near.connect("127.0.0.1:0").await);
     log.done("peer", near.peer_addr());
+    // No socket has the port 0.
     log.add("send", near.send(b"x").await);
+    log.add("recv", near.recv(&mut [0; 4]).await);
     log.end()
 }
 
@@ -320,8 +340,14 @@ async fn unspecified_destination(_: Place) -> Results {
     let mut log = Log::default();
     let near = UdpSocket::bind("0.0.0.0:0").await?;
     let port = near.local_addr()?.port();
-    log.add("send_to", near.send_to(b"x", (Ipv4Addr::UNSPECIFIED, port)).await);
-    log.add("recv", near.recv_from(&mut [0; 4]).await.map(|it| it.1.ip()));
+    log.add(
+        "send_to",
+        near.send_to(b"x", (Ipv4Addr::UNSPECIFIED, port)).await,
+    );
+    log.add(
+        "recv",
+        near.recv_from(&mut [0; 4]).await.map(|it| it.1.ip()),
+    );
     log.add("connect", near.connect((Ipv4Addr::UNSPECIFIED, port)).await);
     log.add("peer", near.peer_addr().map(|it| it.ip()));
     log.end()
@@ -349,7 +375,13 @@ async fn broadcast_without_permission(_: Place) -> Results {
     let to = SocketAddr::from(([127, 255, 255, 255], 9));
     log.add("send_to", near.send_to(b"x", to).await);
     log.add("set broadcast", near.set_broadcast(true));
+    let port = near.local_addr()?.port();
+    let to = SocketAddr::from(([127, 255, 255, 255], port));
     log.add("send_to", near.send_to(b"x", to).await);
+    log.add(
+        "recv",
+        near.recv_from(&mut [0; 4]).await.map(|it| it.1.ip()),
+    );
     log.end()
 }
 

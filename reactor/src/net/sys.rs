@@ -239,7 +239,7 @@ pub(super) fn send(socket: &impl AsFd, bufs: &[IoSlice<'_>]) -> io::Result<usize
         }
     };
     or_simulated(sent.map_err(io::Error::from), socket, |system, fd| {
-        system.send(fd, bufs, None)
+        system.send(fd, &bufs[..bufs.len().min(MAX_BUFS)], None)
     })
 }
 
@@ -284,7 +284,8 @@ impl Receive for TcpStream {
             bufs => io::Read::read_vectored(&mut &*self, bufs),
         };
         let bytes = or_simulated(bytes, self, |system, fd| {
-            Ok(system.receive(fd, bufs, false)?.bytes)
+            let len = bufs.len().min(MAX_BUFS);
+            Ok(system.receive(fd, &mut bufs[..len], false)?.bytes)
         })?;
         Ok(Received {
             bytes,

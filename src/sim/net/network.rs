@@ -601,6 +601,7 @@ impl Network {
         if let Some(socket) = self.sockets.get_mut(slot) {
             socket.local = Some(SocketAddr::new(ip, port));
             socket.port = PortUse::Bound;
+            socket.options.only_v6 |= ip.is_ipv6() && !ip.is_unspecified();
         }
         Ok(())
     }
@@ -757,7 +758,7 @@ impl Network {
                 Ok(false)
             }
             (Address::Inet(addr), Protocol::Udp(_)) => {
-                let addr = canonical(socket, *addr)?;
+                let addr = datagram_peer(socket, *addr, Errno::AFNOSUPPORT)?;
                 self.connect_udp(id.0, addr)?;
                 Ok(false)
             }
@@ -847,7 +848,7 @@ impl Network {
             }
             (Protocol::Udp(_), None) => self.send_udp(id.0, bufs, None)?,
             (Protocol::Udp(_), Some(Address::Inet(to))) => {
-                let to = canonical(socket, *to)?;
+                let to = datagram_peer(socket, *to, Errno::NETUNREACH)?;
                 self.send_udp(id.0, bufs, Some(to))?
             }
             (Protocol::UnixDatagram(_) | Protocol::Udp(_), Some(_)) => {
@@ -931,6 +932,7 @@ impl Network {
             Protocol::Tcp(connection) if connection.phase != Phase::Established => None,
             _ => socket
                 .remote
+                .filter(|remote| remote.port() != 0)
                 .map(|remote| address::shown(remote, socket.family)),
         };
         Ok(addr.ok_or(Errno::NOTCONN)?)
@@ -968,6 +970,15 @@ impl Network {
             self.update_timer(id.0);
         }
         Ok(())
+    }
+}
+
+/// The peer of a UDP socket. Those of IPv6 take addresses of IPv4, unless they are for IPv6 only.
+fn datagram_peer(socket: &Socket, addr: SocketAddr, refusal: Errno) -> Result<SocketAddr, Errno> {
+    match (socket.family, addr) {
+        (Family::V6, SocketAddr::V4(_)) if socket.options.only_v6 => Err(refusal),
+        (Family::V6, SocketAddr::V4(_)) => Ok(addr),
+        _ => canonical(socket, addr),
     }
 }
 
