@@ -96,10 +96,6 @@
 //! task. Create a `Runtime` there, or use another thread, and end the child without returning into
 //! the loop. In a program with other threads, the system's rules about `fork` and threads apply.
 
-// Scripts of tests that also run in the crate name it.
-#[cfg(test)]
-extern crate self as windlass;
-
 mod waits;
 mod runtime;
 mod counters;

@@ -14,8 +14,9 @@ use std::io::{BufRead, BufReader};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::{Command, Stdio};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, mpsc as std_mpsc};
+use std::sync::mpsc::{self as std_mpsc, RecvTimeoutError};
 use std::task::Poll;
 use std::thread;
 use std::time::Duration;
@@ -26,11 +27,17 @@ use windlass::inspect::{self, Deadlock, TaskState, Wait};
 use windlass::net::TcpListener;
 use windlass::sync::{Event, Mutex, mpsc};
 use windlass::{Runtime, Task, block_on, spawn, spawn_blocking, time, yield_now};
+use windlass_reactor::{LoopState, Reactor};
 
 /// Runs a program of the example in this process, if it is the child of [`stderr_of`].
 #[test]
 fn child() {
     if let Some(cause) = env::var_os("WINDLASS_HANG") {
+        // The note is missing then, and the test fails.
+        thread::spawn(|| {
+            thread::sleep(Duration::from_secs(60));
+            std::process::exit(1);
+        });
         let program = hangs::program(cause.to_str().unwrap()).expect("the program exists");
         block_on(program);
     }
@@ -427,6 +434,44 @@ fn a_remote_is_no_deadlock() {
         deadlock_in(&runtime, hang).is_some(),
         "the `Remote` is gone"
     );
+}
+
+#[test]
+fn the_drop_of_the_last_remote_wakes_a_loop_in_a_deadlock() {
+    let runtime = strict();
+    let remotes = [runtime.remote(), runtime.remote()];
+    let pulse = Reactor::current().unwrap().pulse();
+    let (ended, end) = std_mpsc::channel::<()>();
+    let thread = thread::spawn(move || {
+        while pulse.loop_state() != LoopState::Asleep {
+            thread::yield_now();
+        }
+        thread::sleep(Duration::from_millis(20)); // so that it has examined the tasks
+        drop(remotes);
+        if end.recv_timeout(Duration::from_secs(30)) == Err(RecvTimeoutError::Timeout) {
+            println!("the loop does not wake");
+            std::process::abort();
+        }
+    });
+    let hang = async { Event::new().listen().await };
+    assert!(deadlock_in(&runtime, hang).is_some());
+    drop(ended);
+    thread.join().unwrap();
+}
+
+#[test]
+fn a_turn_of_a_host_waits_longer_than_the_search_for_deadlocks() {
+    let runtime = Runtime::new().unwrap();
+    let (sender, receiver) = futures::channel::oneshot::channel();
+    let task = runtime.spawn(receiver);
+    runtime.turn(Some(Duration::ZERO)).unwrap();
+    let thread = thread::spawn(move || {
+        thread::sleep(Duration::from_millis(1500)); // the search begins after a second
+        sender.send(7).unwrap();
+    });
+    assert_eq!(runtime.turn(None).unwrap().polled, 1);
+    assert_eq!(runtime.block_on(task), Ok(7));
+    thread.join().unwrap();
 }
 
 #[test]

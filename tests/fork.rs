@@ -1,6 +1,7 @@
 //! `fork` without `exec` while other threads are busy.
 #![cfg(target_os = "linux")]
 
+use std::cell::RefCell;
 use std::env;
 use std::panic::catch_unwind;
 use std::process::Command;
@@ -66,6 +67,33 @@ fn runtimes_start_in_a_child_forked_while_others_start() {
             busy.into_iter().for_each(|thread| thread.join().unwrap());
         },
     );
+}
+
+#[test]
+fn a_child_drops_an_inherited_runtime_that_others_were_reading() {
+    thread_local!(static RUNTIME: RefCell<Option<Runtime>> = const { RefCell::new(None) });
+    let name = "a_child_drops_an_inherited_runtime_that_others_were_reading";
+    in_child(name, || {
+        static DONE: AtomicBool = AtomicBool::new(false);
+        let runtime = Runtime::new().unwrap();
+        let task = runtime.spawn(std::future::pending::<()>()).named("task");
+        RUNTIME.set(Some(runtime));
+        let readers = [(); 2].map(|()| {
+            thread::spawn(|| {
+                while !DONE.load(SeqCst) {
+                    windlass::inspect::metrics();
+                }
+            })
+        });
+        for _ in 0..300 {
+            fork(|| drop(RUNTIME.take()));
+        }
+        DONE.store(true, SeqCst);
+        readers
+            .into_iter()
+            .for_each(|reader| reader.join().unwrap());
+        drop(task);
+    });
 }
 
 #[test]

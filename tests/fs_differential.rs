@@ -742,7 +742,9 @@ fn compare(base: &Path, first: u64, count: u64) -> usize {
             for (way, other) in [("io_uring", &ring), ("threads", &threads)] {
                 if *std != other[number] {
                     differences += 1;
-                    report(start + number as u64, way, std, &other[number]);
+                    let seed = start + number as u64;
+                    let program = Random(seed).program();
+                    report(seed, &program, way, std, &other[number]);
                 }
             }
         }
@@ -750,15 +752,23 @@ fn compare(base: &Path, first: u64, count: u64) -> usize {
     differences
 }
 
-fn report(seed: u64, way: &str, std: &[String], other: &[String]) {
+fn report(seed: u64, program: &[Step], way: &str, std: &[String], other: &[String]) {
     eprintln!("program {seed} differs by {way}:");
-    let program = Random(seed).program();
     for (number, (std, other)) in std.iter().zip(other).enumerate() {
         let differs = if std == other { " " } else { "!" };
         eprintln!(
             "{differs} {:?}\n    std: {std}\n    {way}: {other}",
             program.get(number)
         );
+    }
+}
+
+/// Returns a folder in memory, if there is one.
+fn memory() -> &'static Path {
+    let memory = Path::new("/dev/shm");
+    match memory.is_dir() {
+        true => memory,
+        false => Path::new("/tmp"),
     }
 }
 
@@ -782,13 +792,97 @@ fn random_programs_do_the_same_on_disk() {
 
 #[test]
 fn random_programs_do_the_same_in_memory() {
-    let memory = Path::new("/dev/shm");
-    programs_in(
-        if memory.is_dir() {
-            memory
-        } else {
-            Path::new("/tmp")
-        },
-        1,
-    );
+    programs_in(memory(), 1);
+}
+
+/// Programs on a simulated disk.
+#[cfg(all(feature = "sim", not(windlass_portable)))]
+mod simulated {
+    use super::*;
+    use windlass::sim;
+
+    /// The names of files and directories. A simulated disk has neither pipes nor devices.
+    const PLAIN_NAMES: usize = 6;
+
+    /// Replaces the steps that need a pipe, a device or a descriptor of the system.
+    fn plain(program: Vec<Step>) -> Vec<Step> {
+        let plain = |step| match step {
+            Step::Open {
+                handle,
+                name,
+                options,
+            } => Step::Open {
+                handle,
+                name: name % PLAIN_NAMES,
+                options,
+            },
+            Step::Names { action, one, other } => Step::Names {
+                action,
+                one: one % PLAIN_NAMES,
+                other: other % PLAIN_NAMES,
+            },
+            Step::Duplicate { to: handle, .. }
+            | Step::On {
+                handle,
+                action: Action::IntoStd,
+            } => Step::On {
+                handle,
+                action: Action::Flush,
+            },
+            step => step,
+        };
+        program.into_iter().map(plain).collect()
+    }
+
+    async fn contents(place: &Place) -> Vec<String> {
+        let mut found = Vec::new();
+        for folder in [&place.0, &place.0.join("folder")] {
+            let Ok(mut entries) = fs::read_dir(folder).await else {
+                continue;
+            };
+            while let Some(entry) = entries.next_entry().await.unwrap() {
+                let kind = entry.file_type().await.unwrap();
+                let contents = match kind.is_file() {
+                    true => Some(digest(&fs::read(entry.path()).await.unwrap())),
+                    false => None,
+                };
+                found.push(format!("{:?} {kind:?} {contents:?}", entry.file_name()));
+            }
+        }
+        found.sort();
+        found
+    }
+
+    fn outcome(place: &Place, program: &[Step]) -> Vec<String> {
+        sim::block_on(async {
+            fs::create_dir_all(place.0.join("folder")).await.unwrap();
+            fs::write(place.path(0), bytes(100, 1)).await.unwrap();
+            let mut results = by_windlass(place, program).await;
+            results.extend(contents(place).await);
+            results
+        })
+    }
+
+    #[test]
+    fn random_programs_do_the_same_on_a_simulated_disk() {
+        // The simulated disk follows tmpfs where file systems differ.
+        let base = memory().join(format!("windlass-differential-{}-sim", process::id()));
+        std_fs::create_dir(&base).unwrap();
+        let place = Place(base.join("place"));
+        let first = number("WINDLASS_FS_SEED", 1);
+        let mut differences = 0;
+        for seed in first..first + number("WINDLASS_FS_PROGRAMS", 400) {
+            let program = plain(Random(seed).program());
+            place.prepare(&program);
+            let mut real = by_std(&place, &program);
+            real.extend(place.contents());
+            let simulated = outcome(&place, &program);
+            if real != simulated {
+                differences += 1;
+                report(seed, &program, "the simulation", &real, &simulated);
+            }
+        }
+        std_fs::remove_dir_all(base).unwrap();
+        assert_eq!(differences, 0);
+    }
 }

@@ -105,7 +105,8 @@ fn a_runtime_counts_its_own_work_alone() {
     // The main future is polled at its start, after the join and after the timer.
     assert_eq!((counted.polls, counted.wakes), (5, 3));
     assert_eq!((counted.timers_set, counted.timers_fired), (1, 1));
-    assert_eq!(counted.system_calls.timer_settings, 1);
+    // On a busy machine, the timer may be due before the loop sleeps.
+    assert!(counted.system_calls.timer_settings <= 1, "{counted:?}");
     assert_eq!(counted.system_calls.waits, counted.turns);
     assert!(counted.turns >= 1);
     assert!(counted.max_lateness >= counted.mean_lateness());

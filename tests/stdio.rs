@@ -7,12 +7,9 @@
 mod common;
 
 use std::env;
-use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, IoSlice, IoSliceMut, Read, Seek, Write};
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -23,8 +20,6 @@ use common::*;
 use futures::{AsyncReadExt, AsyncWriteExt, join};
 use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{OFlags, fcntl_getfl};
-use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Action, tcflow};
 use windlass::io::{stderr, stdin, stdout};
 use windlass::time::sleep;
@@ -57,12 +52,12 @@ fn end_of(child: Child) -> String {
 type Ends = (OwnedFd, File);
 
 fn pipe_in() -> Ends {
-    let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+    let (reader, writer) = pipe_pair();
     (reader, writer.into())
 }
 
 fn pipe_out() -> Ends {
-    let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+    let (reader, writer) = pipe_pair();
     (writer, reader.into())
 }
 
@@ -72,14 +67,7 @@ fn socket() -> Ends {
 }
 
 fn terminal() -> Ends {
-    let main = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC).unwrap();
-    grantpt(&main).unwrap();
-    unlockpt(&main).unwrap();
-    let name = ptsname(&main, Vec::new()).unwrap();
-    let mut options = OpenOptions::new();
-    let no_control = OFlags::NOCTTY.bits() as i32;
-    let options = options.read(true).write(true).custom_flags(no_control);
-    let terminal = options.open(OsStr::from_bytes(name.as_bytes())).unwrap();
+    let (terminal, main) = terminal_pair();
     (terminal.into(), main.into())
 }
 

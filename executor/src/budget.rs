@@ -64,8 +64,7 @@ const REFUSALS: u32 = 1024;
 thread_local! {
     /// How many operations may complete until the next refill.
     static LEFT: Cell<u32> = const { Cell::new(OPERATIONS) };
-    static LAST: Cell<Refill> =
-        const { Cell::new(Refill { poll: None, refused: 0, granted: 0 }) };
+    static LAST: Cell<Refill> = const { Cell::new(Refill::NONE) };
 }
 
 /// The last refill.
@@ -79,6 +78,14 @@ struct Refill {
     /// each future gets a refill at times if one task polls several in a fixed order (`join!`) and
     /// the first one is always ready.
     granted: u32,
+}
+
+impl Refill {
+    const NONE: Refill = Refill {
+        poll: None,
+        refused: 0,
+        granted: 0,
+    };
 }
 
 /// Charges one operation that is about to complete.
@@ -129,6 +136,14 @@ pub fn try_refill() -> Option<bool> {
     }
     LAST.set(last);
     Some(is_first || refused == last.granted || refused == REFUSALS)
+}
+
+/// Makes the budget of this thread independent of what has run on it. For simulations, whose runs
+/// must not depend on earlier ones.
+#[doc(hidden)]
+pub fn reset() {
+    LEFT.set(OPERATIONS);
+    LAST.set(Refill::NONE);
 }
 
 /// Forgets the last poll. A new executor may have the id of a dropped one, and then numbers its

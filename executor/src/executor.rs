@@ -245,6 +245,19 @@ impl Executor {
         tasks
     }
 
+    /// Returns whether another thread reads the executor or wakes one of its tasks at this moment.
+    ///
+    /// In a forked child, that thread does not exist, and its lock stays held. A drop of the
+    /// executor would wait for it forever, so the child has to forget the executor.
+    ///
+    /// ```
+    /// # use windlass_executor::Executor;
+    /// assert!(!Executor::new().is_locked());
+    /// ```
+    pub fn is_locked(&self) -> bool {
+        self.inner.inbox.is_locked()
+    }
+
     /// Sets an observer, which is called around each poll from the next turn on, or removes it.
     pub fn observe(&self, observer: Option<Rc<dyn Observer>>) {
         if observer.is_some() {

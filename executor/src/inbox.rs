@@ -83,6 +83,11 @@ impl Inbox {
         Some(state.first_generation)
     }
 
+    /// Returns whether another thread holds a lock. In a forked child, it holds it forever.
+    pub(crate) fn is_locked(&self) -> bool {
+        self.pulse.is_locked() || matches!(self.state.try_lock(), Err(TryLockError::WouldBlock))
+    }
+
     /// Closes the inbox, so that all existing wakers do nothing. The next executor starts from
     /// `first_generation`, which none of them has. Returns the driver's waker.
     pub(crate) fn close(&self, first_generation: u32) -> Option<Waker> {

@@ -8,8 +8,9 @@ use std::fmt;
 use std::panic::Location;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::thread;
 
 use crate::key::Key;
 use crate::names::Names;
@@ -226,15 +227,31 @@ impl PulseSlot {
     }
 
     pub(crate) fn set_name(&self, key: Key, name: Arc<str>) {
-        self.lock().names.set(key, name);
+        self.with_names(|names| names.set(key, name));
     }
 
     pub(crate) fn name(&self, key: Key) -> Option<Arc<str>> {
-        self.lock().names.get(key)
+        self.with_names(|names| names.get(key))?
     }
 
     pub(crate) fn forget_name(&self, key: Key) {
-        self.lock().names.remove(key);
+        self.with_names(|names| names.remove(key));
+    }
+
+    /// Other threads hold the lock for some instructions. If the lock stays held, this is a forked
+    /// child in which that thread does not exist, and the names are out of reach.
+    fn with_names<T>(&self, f: impl FnOnce(&mut Names) -> T) -> Option<T> {
+        const ATTEMPTS: usize = 10_000;
+        for _ in 0..ATTEMPTS {
+            match self.0.try_lock() {
+                Ok(mut state) => return Some(f(&mut state.names)),
+                Err(TryLockError::Poisoned(state)) => {
+                    return Some(f(&mut state.into_inner().names));
+                }
+                Err(TryLockError::WouldBlock) => thread::yield_now(),
+            }
+        }
+        None
     }
 
     /// The address of the list of names. The slot never moves.
@@ -335,24 +352,31 @@ pub struct PulseReading {
     pub remote_wakes: usize,
 }
 
-/// How the loops report their polls. While it is zero, they report nothing.
-static REPORTS: AtomicU8 = AtomicU8::new(0);
+/// How the loops report their polls. While it is zero, they report nothing. The bits above the
+/// flags count the readers of published polls. It is one word, so that a turn loads it at once, and
+/// has no lock that a forked child could find locked.
+static REPORTS: AtomicUsize = AtomicUsize::new(0);
 
-const PUBLISH: u8 = 1;
-pub(crate) const SAMPLE: u8 = 2;
+pub(crate) const SAMPLE: usize = 1;
 /// An executor has had an observer.
-pub(crate) const OBSERVE: u8 = 4;
+pub(crate) const OBSERVE: usize = 2;
+const READER: usize = 4;
 
-/// Makes all executors of the process publish where the task was spawned that they poll, or stops
-/// that.
+/// Makes all executors of the process publish where the task was spawned that they poll, until as
+/// many calls with `false` as with `true` were made.
 ///
 /// It takes effect at the next turn of each loop. While it is on, each poll costs a load and a
 /// store. While it is off, a turn costs a load and a branch.
 pub fn publish_polls(publishes: bool) {
-    set_report(PUBLISH, publishes);
+    if publishes {
+        REPORTS.fetch_add(READER, Relaxed);
+    } else {
+        let left = |reports: usize| reports.checked_sub(READER);
+        let _ = REPORTS.fetch_update(Relaxed, Relaxed, left); // without a reader, it stays off
+    }
 }
 
-pub(crate) fn set_report(report: u8, is_on: bool) {
+pub(crate) fn set_report(report: usize, is_on: bool) {
     if is_on {
         REPORTS.fetch_or(report, Relaxed);
     } else {

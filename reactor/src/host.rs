@@ -115,8 +115,12 @@ impl fmt::Debug for Host {
 #[must_use = "dropping the guard leaves the host"]
 pub struct Entered<'a> {
     host: &'a Host,
-    outer: Option<(Option<Rc<dyn System>>, Option<Kept>)>,
+    /// What the guard restores.
+    outer: Option<Outer>,
 }
+
+/// The system and the reactor of the thread.
+type Outer = (Option<Rc<dyn System>>, Option<Kept>);
 
 impl Drop for Entered<'_> {
     fn drop(&mut self) {

@@ -196,6 +196,7 @@ impl ReactorInner {
         Addresses {
             chunks: address(self.registry.borrow().chunks()),
             timers: self.timers.borrow().entries_address(),
+            timers_pending: self.timers.borrow().len_address(),
             deferred: self.park.deferred().as_ptr().expose_provenance(),
             park_state,
             is_entered,
@@ -223,11 +224,28 @@ impl ReactorInner {
         // The hook may wake tasks, start timers and panic, so the loop counts as awake meanwhile. A
         // notification that this overwrites still ends the wait of the poller.
         self.park.cancel_park();
-        let limit = hook();
-        let is_idle = self.submit()? & !self.park.has_deferred();
-        let (deadline, set_timer) = (self.next_deadline(), |after| self.set_timer(after));
-        let blocks = self.park.may_block(is_idle, deadline, limit, set_timer)?;
-        self.wait_for_events(blocks)
+        loop {
+            let limit = hook();
+            let is_idle = self.submit()? & !self.park.has_deferred();
+            let (deadline, set_timer) = (self.next_deadline(), |after| self.set_timer(after));
+            let blocks = self.park.may_block(is_idle, deadline, limit, set_timer)?;
+            let timer_has_fired = self.poller.wait(blocks);
+            let fired = matches!(timer_has_fired, Ok(true));
+            let was_notified = self.park.unpark(blocks, fired, self.turn.get());
+            timer_has_fired?;
+            // The end of the hook's limit is no event, so the wait continues.
+            let is_over = blocks && fired && limit.is_some() && deadline.instant().is_none();
+            if !is_over || was_notified || self.has_events() {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Returns whether the last wait has found an event of a source.
+    fn has_events(&self) -> bool {
+        let mut has_events = false;
+        self.poller.for_each_event(|_| has_events = true);
+        has_events
     }
 
     /// Sets the idle hook, which is called with at most so many sources.

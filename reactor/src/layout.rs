@@ -15,7 +15,7 @@ use crate::timers::Timers;
 use crate::waiters::{Others, Waiter, Waiters};
 
 /// Changes with each change of the other items.
-pub const VERSION: usize = 1;
+pub const VERSION: usize = 2;
 
 /// The description of the types. All offsets and sizes are in bytes.
 #[repr(C)]
@@ -88,6 +88,8 @@ pub struct Addresses {
     pub chunks: usize,
     /// The `Vec` of timers.
     pub timers: usize,
+    /// A word: how many timers are pending.
+    pub timers_pending: usize,
     /// The `Vec` of wakers that the next turn calls.
     pub deferred: usize,
     /// A byte: whether the loop sleeps.

@@ -150,9 +150,10 @@ impl<N: Notify> ParkState<N> {
         parked.is_ok()
     }
 
-    /// Marks the loop as awake. The caller then polls everything that was woken before.
-    fn set_awake(&self) {
-        self.state.swap(AWAKE, SeqCst);
+    /// Marks the loop as awake. The caller then polls everything that was woken before. Returns
+    /// whether that may be anything.
+    fn set_awake(&self) -> bool {
+        self.state.swap(AWAKE, SeqCst) == NOTIFIED
     }
 
     /// Called when the last loop leaves the stack. Passes a wake that it has not seen to the host.
@@ -343,16 +344,19 @@ impl<N: Notify> Park<N> {
         self.state.set_awake();
     }
 
-    /// Called when the wait of this turn has ended.
+    /// Called when the wait of this turn has ended. Returns whether something was woken while it
+    /// blocked.
     #[inline]
-    pub(crate) fn unpark(&self, has_blocked: bool, timer_has_fired: bool, turn: u64) {
+    pub(crate) fn unpark(&self, has_blocked: bool, timer_has_fired: bool, turn: u64) -> bool {
+        let mut was_notified = false;
         if has_blocked {
-            self.state.set_awake();
+            was_notified = self.state.set_awake();
             self.state.counters.end_wait(turn);
         }
         if timer_has_fired {
             self.timer_fd_deadline.set(MonotonicNanos::MAX);
         }
+        was_notified
     }
 
     /// Returns whether the deadline may have been reached. It has not if the timer descriptor is

@@ -200,9 +200,9 @@ impl Reactor {
     /// at most `sources` sources exist. With none, only another thread can end such a wait, so it
     /// may be a deadlock.
     ///
-    /// The hook returns a limit for this wait. It runs on the reactor's thread, outside of any
-    /// borrow. It may wake tasks, which cancels the wait, and turn the reactor. A panic propagates
-    /// from the turn. It replaces the hook that was set before.
+    /// The hook returns a limit for this wait, after which it is called again. It runs on the
+    /// reactor's thread, outside of any borrow. It may wake tasks, which cancels the wait, and turn
+    /// the reactor. A panic propagates from the turn. It replaces the hook that was set before.
     pub fn on_idle(&self, sources: usize, hook: Option<fn() -> Option<Duration>>) {
         self.inner.set_idle_hook(hook, sources);
     }

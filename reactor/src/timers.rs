@@ -133,6 +133,11 @@ impl<T> Timers<T> {
         ptr::from_ref(&self.entries).expose_provenance()
     }
 
+    /// Where the number of pending timers is, for readers that go through the kernel.
+    pub(crate) fn len_address(&self) -> usize {
+        ptr::from_ref(&self.len).expose_provenance()
+    }
+
     /// The deadlines (ns) and payloads of the pending timers.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (u64, &T)> {
         let entries = self.entries.iter();

@@ -5,27 +5,20 @@
 
 mod common;
 
-use std::ffi::OsStr;
-use std::fs::{self, File, OpenOptions};
+use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixStream;
 use std::thread;
 use std::time::Duration;
 
 use common::*;
 use futures::{AsyncReadExt, AsyncWriteExt, join};
-use rustix::event::{EventfdFlags, eventfd};
-use rustix::fs::{CWD, Mode, OFlags, mkfifoat};
-use rustix::pipe::{PipeFlags, pipe_with};
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use windlass_reactor::time::sleep;
 use windlass_reactor::{Async, Reactor};
 
 fn pipe() -> (Async<File>, Async<File>) {
-    let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+    let (reader, writer) = pipe_pair();
     (
         Async::new(reader.into()).unwrap(),
         Async::new(writer.into()).unwrap(),
@@ -65,10 +58,13 @@ fn writing_to_a_pipe_without_readers_fails() {
     });
 }
 
+#[cfg(any(target_os = "linux", target_os = "freebsd"))]
 #[test]
 fn eventfd_wakes_for_each_write() {
+    use rustix::event::{EventfdFlags, eventfd};
+
     run(async {
-        let fd: OwnedFd = eventfd(0, EventfdFlags::CLOEXEC).unwrap();
+        let fd = eventfd(0, EventfdFlags::CLOEXEC).unwrap();
         let event = Async::new(File::from(fd)).unwrap();
         for n in 1..100_u64 {
             let mut count = [0; 8];
@@ -82,10 +78,16 @@ fn eventfd_wakes_for_each_write() {
     });
 }
 
+#[cfg(not(target_vendor = "apple"))] // rustix lacks the call
 #[test]
 fn fifo_serves_writers_one_after_the_other() {
+    use std::fs::{self, OpenOptions};
+    use std::os::unix::fs::OpenOptionsExt;
+
+    use rustix::fs::{CWD, Mode, OFlags};
+
     let path = std::env::temp_dir().join(format!("windlass-fifo-{}", std::process::id()));
-    mkfifoat(CWD, &path, Mode::RUSR | Mode::WUSR).unwrap();
+    rustix::fs::mkfifoat(CWD, &path, Mode::RUSR | Mode::WUSR).unwrap();
     let nonblocking = OFlags::NONBLOCK.bits() as i32;
     let file = OpenOptions::new()
         .read(true)
@@ -112,14 +114,7 @@ fn fifo_serves_writers_one_after_the_other() {
 
 #[test]
 fn terminal_delivers_lines() {
-    let main = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
-    grantpt(&main).unwrap();
-    unlockpt(&main).unwrap();
-    let name = ptsname(&main, Vec::new()).unwrap();
-    let no_control = OFlags::NOCTTY.bits() as i32;
-    let mut options = OpenOptions::new();
-    let options = options.read(true).write(true).custom_flags(no_control);
-    let terminal = options.open(OsStr::from_bytes(name.as_bytes())).unwrap();
+    let (terminal, main) = terminal_pair();
     run(async {
         let terminal = Async::new(terminal).unwrap();
         let mut typist = Async::new(File::from(main)).unwrap();

@@ -15,18 +15,6 @@ use windlass_reactor::net::{TcpListener, TcpStream};
 use windlass_reactor::time::sleep;
 use windlass_reactor::{LoopState, Reactor, ReactorPulse, WaitEvent, block_on};
 
-/// Waits on a condition that another thread brings about.
-fn wait_until(condition: impl Fn() -> bool) {
-    let start = Instant::now();
-    while !condition() {
-        assert!(
-            start.elapsed() < Duration::from_secs(30),
-            "it takes too long"
-        );
-        thread::yield_now();
-    }
-}
-
 /// Runs a loop on another thread that sleeps until the waker is called.
 fn sleeping_loop() -> (thread::JoinHandle<()>, ReactorPulse, Waker) {
     let (send, received) = std::sync::mpsc::channel();
@@ -74,12 +62,17 @@ fn the_end_of_a_sleep_is_reported_once() {
 fn counters_count_timers_and_system_calls() {
     let reactor = Reactor::current().unwrap();
     let before = reactor.pulse().read();
-    reactor.block_on(sleep(Duration::from_millis(1)));
+    let mut sleeps = 0;
+    // On a busy machine, a timer may be due before the loop sleeps.
+    wait_until(|| {
+        sleeps += 1;
+        reactor.block_on(sleep(Duration::from_millis(5)));
+        reactor.pulse().read().timer_settings > before.timer_settings
+    });
     let after = reactor.pulse().read();
-    assert_eq!(after.timers_set - before.timers_set, 1);
-    assert_eq!(after.timers_fired - before.timers_fired, 1);
+    assert_eq!(after.timers_set - before.timers_set, sleeps);
+    assert_eq!(after.timers_fired - before.timers_fired, sleeps);
     assert!(after.turns != before.turns);
-    assert!(after.timer_settings > before.timer_settings);
     assert!(after.max_lateness >= before.max_lateness);
     block_on(async {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -139,14 +132,18 @@ fn the_idle_hook_limits_a_wait_that_nothing_would_end() {
         0,
         Some(|| {
             IDLE.set(IDLE.get() + 1);
+            if IDLE.get() == 3 {
+                Reactor::current().unwrap().waker().wake();
+            }
             Some(Duration::from_millis(1))
         }),
     );
+    // The end of a limit does not end the turn.
     reactor.turn(None).unwrap();
-    assert_eq!(IDLE.get(), 1);
+    assert_eq!(IDLE.get(), 3);
     // A timer ends the wait, so the hook isn't called.
     block_on(sleep(Duration::from_millis(1)));
-    assert_eq!(IDLE.get(), 1);
+    assert_eq!(IDLE.get(), 3);
     // A source may end it.
     block_on(async {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -155,7 +152,7 @@ fn the_idle_hook_limits_a_wait_that_nothing_would_end() {
         listener.accept().await.unwrap();
         connecting.join().unwrap();
     });
-    assert_eq!(IDLE.get(), 1);
+    assert_eq!(IDLE.get(), 3);
     reactor.on_idle(
         usize::MAX,
         Some(|| {
@@ -170,5 +167,5 @@ fn the_idle_hook_limits_a_wait_that_nothing_would_end() {
     });
     reactor.turn(None).unwrap();
     thread.join().unwrap();
-    assert_eq!(IDLE.get(), 2);
+    assert_eq!(IDLE.get(), 4);
 }

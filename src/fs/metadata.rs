@@ -14,8 +14,8 @@ use crate::sim::disk::{Kind, Stat};
 
 /// The metadata of a file, a directory or a symbolic link.
 ///
-/// It has the methods of [`std::fs::Metadata`], and on Unix those of its extension trait. It is a
-/// type of its own because the files of a simulation have metadata, too, which std can't create.
+/// It has the methods of [`std::fs::Metadata`], on Unix with its extension trait. It is a type of its
+/// own because the files of a simulation have metadata, too, which std can't create.
 ///
 /// # Examples
 ///
@@ -208,6 +208,12 @@ fn permissions_of(stat: &Stat) -> Permissions {
     std::os::unix::fs::PermissionsExt::from_mode(stat.permissions | type_bits(stat.kind))
 }
 
+/// Returns the permissions as bits.
+#[cfg(all(feature = "sim", target_os = "linux", not(windlass_portable)))]
+pub(super) fn bits_of(permissions: &Permissions) -> u32 {
+    std::os::unix::fs::PermissionsExt::mode(permissions)
+}
+
 /// The bits of a mode that are the type of the file.
 #[cfg(all(feature = "sim", target_os = "linux", not(windlass_portable)))]
 fn type_bits(kind: Kind) -> u32 {
@@ -250,8 +256,7 @@ impl fmt::Debug for Metadata {
     }
 }
 
-/// The type of a file, with the methods of [`std::fs::FileType`], and on Unix those of its
-/// extension trait.
+/// The type of a file, with the methods of [`std::fs::FileType`], on Unix with its extension trait.
 ///
 /// # Examples
 ///

@@ -14,16 +14,14 @@ use super::OpenOptions;
 use super::cached::{self, Known};
 use super::handle::Handle;
 use super::names::from_here;
-use super::operation::{Opening, Operation, has_ring, on_pool, on_pool_with_paths, start};
+use super::operation::{OnPool, Opening, Operation, has_ring, on_pool_with_paths, start};
 use super::platform;
-use super::simulation::is_simulated;
-use super::system;
+use super::simulation;
 
 /// Opens a file, relative to the directory that is the current one at the first poll.
 pub(super) async fn open(options: &OpenOptions, path: &Path) -> io::Result<Handle> {
-    if is_simulated() {
-        let (options, path) = (options.clone(), path.to_owned());
-        return on_pool(move || system::open(&options, &path)).await;
+    if let Some(host) = simulation::current() {
+        return OnPool::Simulated(host.open(options, path)).await;
     }
     let known = poll_fn(|cx| Poll::Ready(cached::open(cx, options, path))).await;
     if let Known::Opened(file) = known {
@@ -43,7 +41,7 @@ pub(super) async fn open(options: &OpenOptions, path: &Path) -> io::Result<Handl
             return Ok(options.handle(file));
         }
     }
-    let (options, owned) = (options.clone(), path.clone());
-    let open = move || system::open(&options, &owned);
+    let (options, owned) = (options.std().clone(), path.clone());
+    let open = move || options.open(owned).map(Handle::new);
     on_pool_with_paths([&path], open).await
 }

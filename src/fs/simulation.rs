@@ -19,12 +19,12 @@ use std::time::{Duration, Instant};
 
 use super::OpenOptions;
 use super::handle::Handle;
-use super::metadata::Metadata;
+use super::metadata::{Metadata, bits_of};
 use super::operation::{OTHER, OpOutput, Operation};
 use super::order::OperationGuard;
 use super::position::Position;
 use crate::sim::current::{current_disk, enter};
-use crate::sim::disk::{At, Disk, How, Work};
+use crate::sim::disk::{At, Disk, Work};
 use crate::waits::{FacadeWait, FileOperation, WaitKind, WakerId};
 use windlass_reactor::completion::{CompletionSource, MayBlock, Registration};
 use windlass_reactor::time;
@@ -60,6 +60,13 @@ impl Host {
             operation.finish(&mut Ok(0), true, wakers);
             None
         })
+    }
+
+    /// Opens a file.
+    #[cold]
+    pub(super) fn open(self, options: &OpenOptions, path: &Path) -> Task<io::Result<Handle>> {
+        let (disk, options, path) = (self.0.clone(), options.clone(), path.to_owned());
+        self.spawn(move || open(&disk, &options, &path))
     }
 
     /// Runs a closure of names.
@@ -135,6 +142,9 @@ impl Host {
     }
 }
 
+/// Performs an operation, and collects the wakers that wait for it.
+type Run = Box<dyn FnOnce(&mut Vec<Waker>)>;
+
 /// An operation in flight.
 struct Job {
     disk: Rc<Disk>,
@@ -143,7 +153,7 @@ struct Job {
     listed: FileOperation,
     /// Returns the waker that waits for it.
     waker: Box<dyn Fn() -> Option<WakerId>>,
-    run: Box<dyn FnOnce(&mut Vec<Waker>)>,
+    run: Run,
 }
 
 impl Job {
@@ -198,9 +208,12 @@ fn run_and_wake(job: Job) {
 
 impl CompletionSource for InFlight {
     fn submit(&self) -> io::Result<MayBlock> {
-        Ok(match self.jobs.borrow().first_key_value() {
+        // A time in the past keeps the reactor from blocking. The time stays the reactor's deadline
+        // until the next call, so that a loop that moves the time makes that call. After `No` it
+        // would have no deadline if the operations that are due wake no task.
+        let jobs = self.jobs.borrow();
+        Ok(match jobs.first_key_value() {
             None => MayBlock::Yes,
-            Some(((due, _), _)) if *due <= time::now() => MayBlock::No,
             Some(((due, _), _)) => MayBlock::Until(*due),
         })
     }
@@ -355,7 +368,7 @@ impl From<Position> for At {
 }
 
 /// Opens a file.
-pub(super) fn open(disk: &Disk, options: &OpenOptions, path: &Path) -> io::Result<Handle> {
+fn open(disk: &Disk, options: &OpenOptions, path: &Path) -> io::Result<Handle> {
     let number = disk.open(path, options.how())?;
     let simulated = SimulatedFile {
         disk: disk.id(),
@@ -381,70 +394,6 @@ fn placeholder() -> io::Result<File> {
     #[cfg(not(unix))]
     {
         File::open("NUL")
-    }
-}
-
-/// Copies a file as std does.
-pub(super) fn copy(disk: &Disk, from: &Path, to: &Path) -> io::Result<u64> {
-    const PART: usize = 64 * 1024;
-    let read = How {
-        read: true,
-        ..How::default()
-    };
-    let metadata = disk.stat(from, true)?;
-    let from = disk.open(from, read)?;
-    let copied = (|| {
-        if metadata.kind != crate::sim::disk::Kind::File {
-            let text = "the source path is neither a regular file nor a symlink to a regular file";
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
-        }
-        let write = How {
-            write: true,
-            create: true,
-            truncate: true,
-            mode: metadata.permissions,
-            ..How::default()
-        };
-        let to = disk.open(to, write)?;
-        let mut copied = disk
-            .set_permissions_open(to, metadata.permissions)
-            .map(|()| 0);
-        let mut buffer = vec![0; PART];
-        while let Ok(n) = &mut copied {
-            match disk.read(from, &mut buffer, At::Position) {
-                Ok(0) => break,
-                Ok(read) => match write_all(disk, to, &buffer[..read]) {
-                    Ok(()) => *n += read as u64,
-                    Err(error) => copied = Err(error),
-                },
-                Err(error) => copied = Err(error),
-            }
-        }
-        disk.close(to);
-        copied
-    })();
-    disk.close(from);
-    copied
-}
-
-fn write_all(disk: &Disk, file: u64, mut data: &[u8]) -> io::Result<()> {
-    while !data.is_empty() {
-        data = &data[disk.write(file, data, At::Position)?..];
-    }
-    Ok(())
-}
-
-/// Returns the permissions as bits.
-#[cfg(unix)]
-pub(super) fn bits_of(permissions: &Permissions) -> u32 {
-    std::os::unix::fs::PermissionsExt::mode(permissions)
-}
-
-#[cfg(not(unix))]
-pub(super) fn bits_of(permissions: &Permissions) -> u32 {
-    match permissions.readonly() {
-        true => 0o444,
-        false => 0o644,
     }
 }
 

@@ -1,4 +1,4 @@
-//! Scripts on a real and on a simulated disk, and what only a simulated disk does.
+//! Operations of a simulated host.
 
 use std::cell::Cell;
 use std::path::Path;
@@ -11,10 +11,6 @@ use crate::block_on;
 use crate::fs::{self, File};
 use crate::sim::current::enter;
 use crate::sim::disk::{Disk, Faults, Latency, disk_for_tests};
-use scripts::SCRIPTS;
-
-#[path = "../../tests/sim_files/scripts.rs"]
-mod scripts;
 
 fn faults(latency: Latency) -> Faults {
     Faults {
@@ -27,34 +23,6 @@ fn faults(latency: Latency) -> Faults {
 /// Returns a disk without faults, and the hand of its clock (ns).
 fn disk(latency: Latency) -> (Rc<Disk>, Rc<Cell<u64>>) {
     disk_for_tests(faults(latency))
-}
-
-#[test]
-fn scripts_have_the_same_results_on_both_disks() {
-    let base = std::env::temp_dir().join(format!("windlass-sim-{}", std::process::id()));
-    assert!(SCRIPTS.len() >= 25);
-    let mut differences = Vec::new();
-    for (number, (name, script)) in SCRIPTS.iter().enumerate() {
-        let at = base.join(number.to_string());
-        std::fs::create_dir_all(&at).unwrap();
-        let real = block_on(script(&at));
-        let disk = disk(Latency::NONE).0;
-        let entered = enter(disk.clone());
-        let simulated = block_on(async {
-            fs::create_dir_all(&at).await.unwrap();
-            script(&at).await
-        });
-        drop(entered);
-        assert!(!real.is_empty());
-        assert_eq!(real.len(), simulated.len(), "{name}");
-        for (real, simulated) in real.iter().zip(&simulated) {
-            if real != simulated {
-                differences.push(format!("{name}: real {real}, simulated {simulated}"));
-            }
-        }
-    }
-    std::fs::remove_dir_all(base).unwrap();
-    assert!(differences.is_empty(), "{differences:#?}");
 }
 
 #[test]

@@ -4,11 +4,9 @@ use std::fs::Permissions;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::OpenOptions;
-use super::handle::Handle;
 use super::metadata::Metadata;
 #[cfg(all(feature = "sim", target_os = "linux", not(windlass_portable)))]
-use super::simulation;
+use super::metadata::bits_of;
 #[cfg(all(feature = "sim", target_os = "linux", not(windlass_portable)))]
 use crate::sim::current::current_disk;
 
@@ -42,7 +40,7 @@ operation!(metadata(path) -> Metadata, system_metadata, disk => {
 operation!(symlink_metadata(path) -> Metadata, system_symlink_metadata, disk => {
     disk.stat(path, false).map(Metadata::from)
 });
-operation!(copy(from, to) -> u64, std::fs::copy, disk => simulation::copy(&disk, from, to));
+operation!(copy(from, to) -> u64, std::fs::copy, disk => disk.copy(from, to));
 
 fn system_metadata(path: &Path) -> io::Result<Metadata> {
     std::fs::metadata(path).map(Metadata::from)
@@ -66,15 +64,7 @@ pub(super) fn try_exists(path: &Path) -> io::Result<bool> {
 pub(super) fn set_permissions(path: &Path, permissions: Permissions) -> io::Result<()> {
     #[cfg(all(feature = "sim", target_os = "linux", not(windlass_portable)))]
     if let Some(disk) = current_disk() {
-        return disk.set_permissions(path, simulation::bits_of(&permissions));
+        return disk.set_permissions(path, bits_of(&permissions));
     }
     std::fs::set_permissions(path, permissions)
-}
-
-pub(super) fn open(options: &OpenOptions, path: &Path) -> io::Result<Handle> {
-    #[cfg(all(feature = "sim", target_os = "linux", not(windlass_portable)))]
-    if let Some(disk) = current_disk() {
-        return simulation::open(&disk, options, path);
-    }
-    options.std().open(path).map(Handle::new)
 }

@@ -1,8 +1,8 @@
 //! Deadlocks: a loop that is about to sleep while nothing can wake its tasks.
 //!
 //! The reactor calls [`on_idle`] before it blocks without a limit and without a timer. The call
-//! limits the wait to a second. If no task was polled in that time, it examines what the tasks wait
-//! for. So an idle period has one wake-up more, and a loop that other threads wake often has one
+//! limits the wait to a second, and the reactor calls it again. If no task was polled in that time,
+//! it examines what the tasks wait for. So an idle period has one wake-up more, and a loop that other threads wake often has one
 //! more per second.
 
 use std::cell::{Cell, RefCell};

@@ -29,6 +29,7 @@ mod deadlock;
 mod descriptor;
 mod graph;
 mod id_map;
+mod loop_thread;
 pub(crate) mod loops;
 mod metrics;
 #[cfg(all(target_os = "linux", target_pointer_width = "64"))]

@@ -1,4 +1,4 @@
-//! Files of `/proc` about a thread of this process, read without an allocation. The allocator's
+//! Files of `/proc` about this process and its threads, read without an allocation. The allocator's
 //! lock may be held by a thread that is stalled.
 
 use std::fmt::Write;
@@ -23,6 +23,16 @@ pub(crate) fn read<'a>(tid: i32, name: &str, buffer: &'a mut [u8; CAPACITY]) -> 
     .ok()?;
     let len = rustix::io::read(&file, &mut buffer[..]).ok()?;
     std::str::from_utf8(&buffer[..len]).ok()
+}
+
+/// Reads a word of this process's memory. The kernel makes the copy, so another thread may write to
+/// the word meanwhile, and an address that is not mapped is an error.
+pub(crate) fn read_word(address: usize) -> Option<usize> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+    let memory = open(c"/proc/self/mem", flags, Mode::empty()).ok()?;
+    let mut word = [0; size_of::<usize>()];
+    let len = rustix::io::pread(&memory, &mut word, address as u64).ok()?;
+    (len == word.len()).then(|| usize::from_ne_bytes(word))
 }
 
 /// A short path on the stack.

@@ -146,7 +146,8 @@ pub(crate) fn recent_stalls() -> Vec<RecentStall> {
 pub(crate) fn keep(stall: &Stall) {
     let mut recent = recent();
     let is_previous = |known: &Stall| {
-        !known.is_over && known.thread_name == stall.thread_name && known.report < stall.report
+        let is_of_same = known.executor == stall.executor && known.thread == stall.thread;
+        !known.is_over && is_of_same && known.report < stall.report
     };
     let mut known = recent.iter_mut().rev();
     match known.find(|known| is_previous(&known.stall)) {
@@ -179,6 +180,8 @@ pub(crate) fn trace(stall: &Stall) {
         id = task.and_then(|task| task.id).map(::tracing::field::display),
         name = task.and_then(|task| task.name.as_deref()),
         spawned_at = task.and_then(|task| task.spawned_at).map(::tracing::field::display),
+        executor = stall.executor,
+        thread = stall.thread,
         is_over = stall.is_over,
         "{stall}"
     );

@@ -3,9 +3,9 @@
 //! A thread makes progress when a loop of it starts a poll, ends a wait, sleeps, or leaves the
 //! stack. Without progress for the threshold, it stalls.
 //!
-//! A [`Clock`] measures the time. It stops while the watchdog itself doesn't run, so neither a
-//! stopped process nor a suspended machine stalls. The time in which the thread was runnable, but
-//! not on a CPU, is subtracted before a task is blamed.
+//! A [`Clock`] measures the time. It stops while the watchdog itself can't run, so neither a
+//! stopped process nor a suspended machine stalls. It goes on while other threads have the CPU. The
+//! time in which the thread was runnable, but not on a CPU, is subtracted before a task is blamed.
 
 use std::collections::HashMap;
 use std::sync::{Arc, MutexGuard};
@@ -19,7 +19,7 @@ use super::loops::{self, Loop};
 use super::report::{self, Limit};
 use super::stall::{Phase, Stall, StalledTask};
 use super::thread_notifier::Host;
-use super::thread_state::{Activity, ThreadState};
+use super::thread_state::{Activity, ThreadState, own_run_delay};
 
 type Loops = MutexGuard<'static, Vec<Arc<Loop>>>;
 
@@ -32,27 +32,51 @@ pub(crate) struct Event {
     pub(crate) thread: ThreadId,
 }
 
-/// The time in which the watchdog has run or slept as planned.
+/// The time in which the watchdog has run, has slept as planned, or has waited for a CPU.
 struct Clock {
     now: Duration,
     overslept: Duration,
-    read_at: Instant,
+    read: Reading,
+}
+
+/// The values from which the clock is advanced.
+#[derive(Clone, Copy)]
+struct Reading {
+    at: Instant,
+    /// The time that the watchdog has spent in run queues so far.
+    run_delay: Duration,
+}
+
+impl Reading {
+    fn new() -> Reading {
+        Reading {
+            at: Instant::now(),
+            run_delay: own_run_delay(),
+        }
+    }
 }
 
 impl Clock {
-    /// Adds the time since the last call. If it is far longer than planned, the excess counts as
-    /// overslept.
-    fn advance(&mut self, planned: Duration, tolerance: Duration) {
-        let now = Instant::now();
-        let elapsed = now.saturating_duration_since(self.read_at);
-        self.read_at = now;
-        let excess = elapsed.saturating_sub(planned);
-        if excess > tolerance {
-            self.overslept += excess;
-            self.now += planned;
-        } else {
-            self.now += elapsed;
+    fn new(read: Reading) -> Clock {
+        Clock {
+            now: Duration::ZERO,
+            overslept: Duration::ZERO,
+            read,
         }
+    }
+
+    /// Adds the time since the last call. If it is far longer than planned, and not in a run queue,
+    /// the excess counts as overslept.
+    fn advance(&mut self, read: Reading, planned: Duration, tolerance: Duration) {
+        let elapsed = read.at.saturating_duration_since(self.read.at);
+        let delay = read.run_delay.saturating_sub(self.read.run_delay);
+        self.read = read;
+        let mut overslept = elapsed.saturating_sub(planned.saturating_add(delay));
+        if overslept <= tolerance {
+            overslept = Duration::ZERO;
+        }
+        self.overslept += overslept;
+        self.now += elapsed.saturating_sub(overslept);
     }
 }
 
@@ -93,7 +117,7 @@ impl View {
     fn of_thread(loops: &[Arc<Loop>], thread: ThreadId) -> View {
         let mut view = View::default();
         for (index, it) in loops.iter().enumerate() {
-            if it.thread_id == thread {
+            if it.thread.id == thread {
                 view.add(index, it);
             }
         }
@@ -108,9 +132,9 @@ impl View {
         self.live = self.live.saturating_add(live);
         let progress = &mut self.progress;
         progress.polls = progress.polls.wrapping_add(reading.polls);
-        let state = match it.reactor.loop_state() {
+        let state = match it.thread.reactor.loop_state() {
             LoopState::Awake => {
-                progress.turns = progress.turns.wrapping_add(it.reactor.read().turns);
+                progress.turns = progress.turns.wrapping_add(it.thread.reactor.read().turns);
                 State::Awake
             }
             LoopState::Asleep => State::Quiet,
@@ -182,6 +206,9 @@ struct Thread {
     baselines: Option<(Baseline, Baseline)>,
     /// The duration at which the next report is due.
     due: Duration,
+    /// The duration at which a report that is due may be made, because the thread has had the CPU
+    /// for long enough.
+    retry: Duration,
     /// The latest report of the stall, and whether one was admitted.
     reported: Option<(Stall, bool)>,
     /// How much of the stall is in the totals.
@@ -197,6 +224,7 @@ impl Thread {
             since: Duration::ZERO,
             baselines: None,
             due: Duration::MAX,
+            retry: Duration::ZERO,
             reported: None,
             counted: Duration::ZERO,
         }
@@ -204,6 +232,15 @@ impl Thread {
 
     fn is_busy(&self) -> bool {
         self.progress.state != State::Quiet
+    }
+
+    /// Returns the time until the next sample, at most the interval.
+    fn next_sample(&self, now: Duration, interval: Duration) -> Duration {
+        let due = self.since.saturating_add(self.due.max(self.retry));
+        match due.saturating_sub(now) {
+            Duration::ZERO => interval,
+            left => left.min(interval),
+        }
     }
 
     /// Starts the time of a stall.
@@ -217,6 +254,7 @@ impl Thread {
         self.since = clock.now;
         self.baselines = baselines;
         self.due = threshold;
+        self.retry = Duration::ZERO;
         self.counted = Duration::ZERO;
     }
 
@@ -236,8 +274,9 @@ impl Thread {
         let innermost = self.view.innermost;
         let is_same = self.is_busy() && self.view.progress == self.progress;
         // The samples may find each turn of a host that polls nothing, but not the time in between.
-        let was_left =
-            |index: usize| self.baselines.is_some() && !loops[index].reactor.is_unpark_requested();
+        let was_left = |index: usize| {
+            self.baselines.is_some() && !loops[index].thread.reactor.is_unpark_requested()
+        };
         let same = innermost.filter(|&(index, _)| is_same && !was_left(index));
         let Some((index, reading)) = same else {
             let ended = self.end(clock);
@@ -252,7 +291,7 @@ impl Thread {
         if self.baselines.is_none() {
             let start = Baseline::new(loops[index].thread_state(), clock);
             self.baselines = Some((start.clone(), start));
-            loops[index].reactor.report_unpark(rules.on_unpark);
+            loops[index].thread.reactor.report_unpark(rules.on_unpark);
             return None;
         }
         if duration < self.due {
@@ -272,6 +311,11 @@ impl Thread {
         let (clock, threshold) = (rules.clock, rules.threshold);
         let (start, last) = self.baselines.as_ref()?;
         let now = Baseline::new(loops[index].thread_state(), clock);
+        // The activity is known for the time since the baseline, which is late if the watchdog is.
+        let known = now.now.saturating_sub(start.now);
+        if known < threshold / 2 {
+            return None;
+        }
         let overslept = now.overslept.saturating_sub(last.overslept);
         let mut activity = now.state.activity_since(&last.state, overslept);
         if matches!(activity, Activity::Stopped | Activity::Suspended { .. }) {
@@ -280,9 +324,12 @@ impl Thread {
         }
         let duration = now.now.saturating_sub(self.since);
         let delay = now.state.run_delay_since(&start.state);
-        let ran = now.now.saturating_sub(start.now).saturating_sub(delay);
+        // The delay includes time in which the clock stood.
+        let cpu = now.state.cpu_since(&start.state).unwrap_or_default();
+        let ran = known.saturating_sub(delay).max(cpu);
         if delay > threshold / 16 && ran < threshold {
             if duration < UNSCHEDULED_LIMIT * threshold {
+                self.retry = duration.saturating_add(threshold - ran);
                 return None;
             }
             let delay = delay.min(duration); // by different clocks
@@ -312,7 +359,9 @@ impl Thread {
         Stall {
             duration,
             threshold,
-            thread_name: of.thread_name.clone(),
+            executor: of.executor_id(),
+            thread: (of.thread.tid > 0).then_some(of.thread.tid),
+            thread_name: of.thread.name.clone(),
             phase,
             task: match phase {
                 Phase::Polling => Some(task(reading.task)),
@@ -325,6 +374,7 @@ impl Thread {
                 .view
                 .live
                 .saturating_sub(usize::from(reading.is_polling || reading.is_in_main)),
+            waiting_timers: of.pending_timers(),
             stack: None,
             report: 1,
             suppressed: 0,
@@ -379,11 +429,7 @@ impl Sampler {
         Sampler {
             threads: HashMap::new(),
             round: 0,
-            clock: Clock {
-                now: Duration::ZERO,
-                overslept: Duration::ZERO,
-                read_at: Instant::now(),
-            },
+            clock: Clock::new(Reading::new()),
             limit: Limit::new(),
             on_unpark,
         }
@@ -392,7 +438,7 @@ impl Sampler {
     /// Adds the time since the last call to the clock.
     pub(crate) fn advance(&mut self, planned: Duration, threshold: Duration) {
         let tolerance = (threshold / 8).min(Duration::from_millis(2));
-        self.clock.advance(planned, tolerance);
+        self.clock.advance(Reading::new(), planned, tolerance);
     }
 
     /// Takes a sample, and appends the reports that are due. Allocates only if the number of
@@ -401,7 +447,7 @@ impl Sampler {
         let loops = loops::lock();
         self.round += 1;
         for (index, it) in loops.iter().enumerate() {
-            let thread = self.threads.entry(it.thread_id);
+            let thread = self.threads.entry(it.thread.id);
             let thread = thread.or_insert_with(Thread::new);
             if thread.round != self.round {
                 thread.round = self.round;
@@ -430,13 +476,8 @@ impl Sampler {
     /// Returns the time until the next sample, or `None` if all loops are quiet.
     pub(crate) fn next_sample(&self, interval: Duration) -> Option<Duration> {
         let busy = self.threads.values().filter(|thread| thread.is_busy());
-        busy.map(|thread| {
-            let due = thread.since.saturating_add(thread.due);
-            let left = due.saturating_sub(self.clock.now);
-            if left.is_zero() { interval } else { left }
-        })
-        .min()
-        .map(|left| left.min(interval))
+        busy.map(|thread| thread.next_sample(self.clock.now, interval))
+            .min()
     }
 
     /// Calls `capture` if the thread has made no progress since its last sample, and discards the
@@ -453,5 +494,61 @@ impl Sampler {
         let (index, _) = view.innermost.filter(|_| view.progress == progress)?;
         let captured = capture(&loops[index]);
         captured.filter(|_| of_loops().progress == progress)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PLANNED: Duration = Duration::from_millis(12);
+    const TOLERANCE: Duration = Duration::from_millis(2);
+
+    /// Advances the clock. Returns its time, and how much of all time is overslept.
+    fn advance(clock: &mut Clock, time: Duration, delay: Duration) -> (Duration, Duration) {
+        let read = Reading {
+            at: clock.read.at + time,
+            run_delay: clock.read.run_delay + delay,
+        };
+        clock.advance(read, PLANNED, TOLERANCE);
+        (clock.now, clock.overslept)
+    }
+
+    /// Linux's clock stands while the machine is suspended. Other clocks may jump.
+    #[test]
+    fn a_jump_of_the_clock_is_no_time_of_a_stall() {
+        let clock = &mut Clock::new(Reading::new());
+        let late = PLANNED + TOLERANCE;
+        assert_eq!(advance(clock, late, Duration::ZERO), (late, Duration::ZERO));
+        let night = Duration::from_secs(8 * 3600);
+        let (time, delay) = (PLANNED + night, Duration::ZERO);
+        assert_eq!(advance(clock, time, delay), (late + PLANNED, night));
+        let early = Duration::from_millis(1);
+        let now = late + PLANNED + early;
+        assert_eq!(advance(clock, early, delay), (now, night));
+    }
+
+    #[test]
+    fn a_clock_without_a_cpu_goes_on() {
+        let clock = &mut Clock::new(Reading::new());
+        let delay = Duration::from_millis(300);
+        let time = PLANNED + delay;
+        assert_eq!(advance(clock, time, delay), (time, Duration::ZERO));
+        let pause = Duration::from_millis(500);
+        assert_eq!(advance(clock, time + pause, delay), (2 * time, pause));
+    }
+
+    #[test]
+    fn a_sample_follows_when_a_delayed_thread_has_had_its_time() {
+        let millis = Duration::from_millis;
+        let mut thread = Thread::new();
+        (thread.since, thread.due) = (millis(100), millis(50));
+        let next = |thread: &Thread, now| thread.next_sample(millis(now), millis(12));
+        assert_eq!(next(&thread, 100), millis(12));
+        assert_eq!(next(&thread, 145), millis(5));
+        // It was off the CPU for 4 ms, so it can be blamed at 54 ms.
+        thread.retry = millis(54);
+        assert_eq!(next(&thread, 150), millis(4));
+        assert_eq!(next(&thread, 155), millis(12));
     }
 }

@@ -46,7 +46,11 @@ pub struct Stall {
     pub duration: Duration,
     /// The threshold of the watchdog.
     pub threshold: Duration,
-    /// The name of the thread of the loop.
+    /// The number of the executor, by which `windlass-ps` names the runtime.
+    pub executor: u16,
+    /// The thread of the loop, by the number that the system knows it by. Known on Linux.
+    pub thread: Option<i32>,
+    /// The name of the thread.
     pub thread_name: Option<Arc<str>>,
     /// What the loop executes.
     pub phase: Phase,
@@ -56,6 +60,8 @@ pub struct Stall {
     pub activity: Activity,
     /// How many other tasks of the runtime exist. They wait meanwhile.
     pub waiting_tasks: usize,
+    /// How many timers of the thread are pending. They fire after the stall. Known on Linux.
+    pub waiting_timers: Option<usize>,
     /// The stack of the thread, up to the poll of the task. `None` where stacks are not available,
     /// and if the thread has continued in the meantime.
     pub stack: Option<Stack>,
@@ -101,7 +107,7 @@ impl Stall {
     /// Prints the first line, without an allocation.
     pub(crate) fn write_summary(&self, out: &mut dyn Write) -> fmt::Result {
         out.write_str("windlass: ")?;
-        let thread = self.thread_name.as_deref().unwrap_or("without a name");
+        let thread = self.thread_label();
         let duration = ShortDuration(self.duration);
         if self.is_over {
             return write!(
@@ -127,12 +133,24 @@ impl Stall {
     }
 
     fn write_counts(&self, out: &mut dyn Write) -> fmt::Result {
-        match (self.waiting_tasks, self.phase) {
-            (0, _) => {}
-            (1, Phase::Host | Phase::Waking) => out.write_str("; 1 task waits")?,
-            (1, _) => out.write_str("; 1 other task waits")?,
-            (count, Phase::Host | Phase::Waking) => write!(out, "; {} tasks wait", Count(count))?,
-            (count, _) => write!(out, "; {} other tasks wait", Count(count))?,
+        let (tasks, timers) = (self.waiting_tasks, self.waiting_timers.unwrap_or(0));
+        let task = match self.phase {
+            Phase::Host | Phase::Waking => "task",
+            _ => "other task",
+        };
+        match (tasks, timers) {
+            (0, 0) => {}
+            (_, 0) => write!(out, "; {}", Counted(tasks, task))?,
+            (0, _) => write!(out, "; {}", Counted(timers, "timer"))?,
+            _ => {
+                let (tasks, timers) = (Counted(tasks, task), Counted(timers, "timer"));
+                write!(out, "; {tasks} and {timers}")?;
+            }
+        }
+        match tasks.saturating_add(timers) {
+            0 => {}
+            1 => out.write_str(" waits")?,
+            _ => out.write_str(" wait")?,
         }
         match self.suppressed {
             0 => Ok(()),
@@ -143,6 +161,11 @@ impl Stall {
                 Count(count as usize)
             ),
         }
+    }
+
+    /// Prints the name of the thread, or its number if it has no name.
+    pub(crate) fn thread_label(&self) -> impl fmt::Display {
+        ThreadLabel(self)
     }
 
     fn write_subject(&self, out: &mut dyn Write) -> fmt::Result {
@@ -178,7 +201,7 @@ impl Stall {
         let Some(stack) = &self.stack else {
             return Ok(());
         };
-        let thread = self.thread_name.as_deref().unwrap_or("without a name");
+        let thread = self.thread_label();
         writeln!(out, "windlass: the stack of thread {thread}:")?;
         for frame in &stack.frames {
             writeln!(out, "    {frame}")?;
@@ -211,6 +234,30 @@ impl fmt::Display for ShortDuration {
             micros @ 10_000..1_000_000 => write!(f, "{} ms", micros / 1000),
             micros => write!(f, "{}.{} s", micros / 1_000_000, micros / 100_000 % 10),
         }
+    }
+}
+
+/// Prints the result of [`Stall::thread_label`].
+struct ThreadLabel<'a>(&'a Stall);
+
+impl fmt::Display for ThreadLabel<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (&self.0.thread_name, self.0.thread) {
+            (Some(name), _) => f.write_str(name),
+            (None, Some(thread)) => write!(f, "{thread}"),
+            (None, None) => f.write_str("without a name"),
+        }
+    }
+}
+
+/// Prints a number of things.
+struct Counted(usize, &'static str);
+
+impl fmt::Display for Counted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Counted(count, noun) = *self;
+        let plural = if count == 1 { "" } else { "s" };
+        write!(f, "{} {noun}{plural}", Count(count))
     }
 }
 

@@ -106,14 +106,14 @@ mod platform {
         /// Returns `None` without a free descriptor. The caller holds the lock of the loops.
         pub(crate) fn new(of: &Loop) -> Option<Host> {
             // SAFETY: the descriptor is open, because the loop is in the list.
-            let fd = unsafe { std::os::fd::BorrowedFd::borrow_raw(of.fd) };
+            let fd = unsafe { std::os::fd::BorrowedFd::borrow_raw(of.thread.fd) };
             fd.try_clone_to_owned().ok().map(Host)
         }
 
         /// Returns whether the host has to take a turn. The caller holds the lock of the loops.
         pub(crate) fn is_due(of: &Loop) -> bool {
             // SAFETY: the descriptor is open, because the loop is in the list.
-            let fd = unsafe { std::os::fd::BorrowedFd::borrow_raw(of.fd) };
+            let fd = unsafe { std::os::fd::BorrowedFd::borrow_raw(of.thread.fd) };
             let fd = fd.as_fd();
             let now = Timespec {
                 tv_sec: 0,

@@ -78,7 +78,7 @@ impl fmt::Display for Activity {
     }
 }
 
-pub(crate) use platform::ThreadState;
+pub(crate) use platform::{ThreadState, own_run_delay};
 
 #[cfg(target_os = "linux")]
 mod platform {
@@ -125,11 +125,12 @@ mod platform {
         pub(crate) fn activity_since(&self, earlier: &Self, overslept: Duration) -> Activity {
             let wall = self.at.saturating_duration_since(earlier.at);
             let is_most = |part: Duration| part >= wall / 2;
-            let on_cpu = self.cpu.zip(earlier.cpu);
-            let on_cpu = on_cpu.map(|(now, before)| now.saturating_sub(before));
-            match (self.letter, on_cpu) {
-                (Some(b'T' | b't'), _) => return Activity::Stopped,
-                (_, Some(cpu)) if is_most(cpu) => return Activity::OnCpu { cpu, wall },
+            let on_cpu = self.cpu_since(earlier);
+            let is_stopped = |it: &Self| matches!(it.letter, Some(b'T' | b't'));
+            match on_cpu {
+                // A thread that has continued may not have run yet.
+                _ if is_stopped(self) || is_stopped(earlier) => return Activity::Stopped,
+                Some(cpu) if is_most(cpu) => return Activity::OnCpu { cpu, wall },
                 _ if is_most(overslept) => return Activity::Suspended { pause: overslept },
                 _ => {}
             }
@@ -155,18 +156,23 @@ mod platform {
 
         /// Returns how long the thread was on a CPU since an earlier sample.
         pub(crate) fn on_cpu_since(&self, earlier: &Self) -> Activity {
-            let on_cpu = self.cpu.zip(earlier.cpu);
-            on_cpu.map_or(Activity::Unknown, |(now, before)| Activity::OnCpu {
-                cpu: now.saturating_sub(before),
+            let on_cpu = self.cpu_since(earlier);
+            on_cpu.map_or(Activity::Unknown, |cpu| Activity::OnCpu {
+                cpu,
                 wall: self.at.saturating_duration_since(earlier.at),
             })
+        }
+
+        /// Returns the time on a CPU since an earlier sample, if it is known.
+        pub(crate) fn cpu_since(&self, earlier: &Self) -> Option<Duration> {
+            let (now, before) = self.cpu.zip(earlier.cpu)?;
+            Some(now.saturating_sub(before))
         }
 
         /// Returns for how long the thread was runnable since an earlier sample, but not on a CPU.
         pub(crate) fn run_delay_since(&self, earlier: &Self) -> Duration {
             let wall = self.at.saturating_duration_since(earlier.at);
-            let on_cpu = self.cpu.zip(earlier.cpu);
-            let on_cpu = on_cpu.map(|(now, before)| now.saturating_sub(before));
+            let on_cpu = self.cpu_since(earlier);
             self.delay_since(earlier, wall, on_cpu).unwrap_or_default()
         }
 
@@ -185,6 +191,13 @@ mod platform {
             let (now, before) = self.run_delay.zip(earlier.run_delay)?;
             Some(now.saturating_sub(before))
         }
+    }
+
+    /// Returns the time that the calling thread has spent in run queues so far.
+    pub(crate) fn own_run_delay() -> Duration {
+        let tid = rustix::thread::gettid().as_raw_nonzero().get();
+        let schedstat = proc_file::read(tid, "schedstat", &mut [0; CAPACITY]).and_then(run_delay);
+        schedstat.unwrap_or_default()
     }
 
     /// The letter follows the name of the thread, which is in parentheses and may have some too.
@@ -231,6 +244,10 @@ mod platform {
 
     use super::Activity;
 
+    pub(crate) fn own_run_delay() -> Duration {
+        Duration::ZERO
+    }
+
     /// A sample of a thread, which is empty on this system.
     #[derive(Clone, Debug)]
     pub(crate) struct ThreadState;
@@ -247,6 +264,10 @@ mod platform {
 
         pub(crate) fn on_cpu_since(&self, _earlier: &Self) -> Activity {
             Activity::Unknown
+        }
+
+        pub(crate) fn cpu_since(&self, _earlier: &Self) -> Option<Duration> {
+            None
         }
 
         pub(crate) fn run_delay_since(&self, _earlier: &Self) -> Duration {
@@ -347,7 +368,10 @@ mod tests {
         check(running(55), "on the CPU for 48 of 52 ms");
         check(running(19), "runnable for 40 ms, but not scheduled");
         let stopped = sample(52, 55, 5, b'T', Position::Running);
-        check(stopped, "stopped by a signal or a debugger");
+        check(stopped.clone(), "stopped by a signal or a debugger");
+        let continued = sample(104, 55, 5, b'R', Position::Running);
+        let activity = continued.activity_since(&stopped, Duration::ZERO);
+        assert_eq!(activity, Activity::Stopped);
     }
 
     #[test]

@@ -128,6 +128,8 @@ impl Watchdog {
         let mut stopped = None;
         if settings.number == self.number {
             stopped = settings.options.take();
+        }
+        if stopped.is_some() {
             shared.is_on.store(false, SeqCst);
             publish_polls(false);
             shared.notify();
@@ -348,8 +350,10 @@ impl Shared {
         settings.number += 1;
         let number = settings.number;
         let previous = settings.options.replace(options);
-        self.is_on.store(true, SeqCst);
-        publish_polls(true);
+        if previous.is_none() {
+            self.is_on.store(true, SeqCst);
+            publish_polls(true);
+        }
         let result = self.ensure_thread(&mut settings);
         drop(settings);
         drop(previous); // user code
@@ -477,7 +481,7 @@ fn park(notifier: &ThreadNotifier) {
 fn quiet_hosts() -> Option<Vec<Host>> {
     let loops = loops::lock();
     for it in loops.iter() {
-        it.reactor.report_unpark(on_unpark);
+        it.thread.reactor.report_unpark(on_unpark);
     }
     let mut hosts = Vec::new();
     for it in loops.iter() {
@@ -485,7 +489,7 @@ fn quiet_hosts() -> Option<Vec<Host>> {
             let reading = it.executor.read();
             reading.is_some_and(|reading| reading.spawned != reading.ended)
         };
-        match it.reactor.loop_state() {
+        match it.thread.reactor.loop_state() {
             LoopState::Awake => return None,
             LoopState::Asleep => {}
             LoopState::Detached if !has_tasks(it) => {}
@@ -541,9 +545,9 @@ impl Patrol {
         }
         if !stall.is_over {
             if let Some(stacks) = &mut self.stacks {
-                let sample = self
-                    .sampler
-                    .capture(thread, |it| stacks.capture(it.thread.get()?, CAPTURE_LIMIT));
+                let sample = self.sampler.capture(thread, |it| {
+                    stacks.capture(it.thread.handle.get()?, CAPTURE_LIMIT)
+                });
                 stall.stack = sample.map(|sample| stacks.resolve(&sample));
             }
         }

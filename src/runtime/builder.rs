@@ -2,14 +2,16 @@
 
 use std::cell::OnceCell;
 use std::io;
+use std::mem::ManuallyDrop;
 use std::sync::Arc;
 use std::task::Waker;
 use std::time::Duration;
 
 use windlass_executor::{Executor, budget};
 use windlass_reactor::Reactor;
+use windlass_reactor::fork::Origin;
 
-use crate::inspect::loops::{FinalReading, Registration};
+use crate::inspect::loops::Registration;
 use crate::inspect::{Deadlock, Handler, observers, watch_deadlocks, watchdog};
 
 use super::Runtime;
@@ -149,7 +151,8 @@ impl Builder {
     ///
     /// Fails as [`Runtime::new`] does.
     pub fn build(self) -> io::Result<Runtime> {
-        let runtime = self.build_unwatched()?;
+        let mut runtime = self.build_unwatched()?;
+        runtime.since = Some(Box::new(runtime.registration.entry().thread.metrics()));
         runtime.register_waker(); // so that a spawn before the first turn notifies the host
         Ok(runtime)
     }
@@ -171,13 +174,14 @@ impl Builder {
         observers::attach(&executor);
         Ok(Runtime {
             _deadlocks: watch_deadlocks(&reactor, self.on_deadlock),
-            _final_reading: FinalReading::new(&registration),
             registration,
-            executor,
+            executor: ManuallyDrop::new(executor),
             reactor,
             waker: hook_waker.clone().map_or(waker, Waker::from),
             hook_waker,
-            remote: OnceCell::new(),
+            remote_source: OnceCell::new(),
+            origin: Origin::here(),
+            since: None,
         })
     }
 }

@@ -9,6 +9,7 @@ use std::cell::OnceCell;
 use std::fmt;
 use std::future::Future;
 use std::io;
+use std::mem::ManuallyDrop;
 #[cfg(unix)]
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::panic::{Location, RefUnwindSafe, UnwindSafe};
@@ -19,8 +20,9 @@ use std::time::{Duration, Instant};
 
 use windlass_executor::{Executor, Task};
 use windlass_reactor::Reactor;
+use windlass_reactor::fork::Origin;
 
-use crate::inspect::loops::{FinalReading, Registration};
+use crate::inspect::loops::Registration;
 use crate::inspect::{DeadlockRegistration, Metrics, TaskInfo, tasks_of};
 use crate::time::now;
 
@@ -28,6 +30,7 @@ pub use builder::Builder;
 pub(crate) use guards::BlockOn;
 use guards::TurnGuard;
 use hook::HookWaker;
+use remote::RemoteSource;
 pub use remote::{Remote, RemoteError, RemoteTask};
 
 /// The most polls of one `turn`. Equals the executor's budget.
@@ -85,16 +88,20 @@ const SHORT_BATCH: Duration = Duration::from_micros(4);
 /// # Ok::<(), std::io::Error>(())
 /// ```
 pub struct Runtime {
-    _final_reading: FinalReading,
-    // Dropped before the reactor, because destructors of tasks may close sockets and stop timers.
-    executor: Executor,
+    /// Dropped before the other fields, because destructors of tasks may close sockets and stop
+    /// timers.
+    executor: ManuallyDrop<Executor>,
     _deadlocks: Option<DeadlockRegistration>,
     reactor: Reactor,
     /// Wakes the reactor from its wait. Outside of a turn it makes the descriptor readable.
     waker: Waker,
     /// The target of `waker`, if there is a hook.
     hook_waker: Option<Arc<HookWaker>>,
-    remote: OnceCell<Remote>,
+    remote_source: OnceCell<RemoteSource>,
+    origin: Origin,
+    /// The metrics of the thread when the runtime was created. The runtime of a single `block_on`
+    /// has none, because its metrics are not read.
+    since: Option<Box<Metrics>>,
     /// Dropped last, so that other threads see the runtime while it drops its tasks.
     registration: Registration,
 }
@@ -170,7 +177,8 @@ impl Runtime {
 
     /// Turns the loop once: waits for an event for at most `limit`, then polls the ready tasks.
     /// `None` waits without a limit, and zero returns at once. If tasks are ready already, the turn
-    /// doesn't wait. A turn may return early, without having polled a task.
+    /// doesn't wait. A signal, or a notification that was pending, may end the wait early, so that
+    /// the turn polls no task.
     ///
     /// # Errors
     ///
@@ -308,7 +316,7 @@ impl Runtime {
     /// ```
     pub fn metrics(&self) -> Metrics {
         self.reactor.pulse(); // publishes the number of turns
-        let mut metrics = self.registration.entry().metrics();
+        let mut metrics = self.registration.entry().metrics(self.since.as_deref());
         metrics.add_process();
         metrics
     }
@@ -339,12 +347,12 @@ impl Runtime {
     #[track_caller]
     pub fn remote(&self) -> Remote {
         let spawned_at = Location::caller();
-        let remote = self.remote.get_or_init(|| {
-            let (remote, arrivals) = remote::channel();
+        let source = self.remote_source.get_or_init(|| {
+            let (source, arrivals) = remote::channel();
             self.executor.spawn_at(spawned_at, arrivals).detach();
-            remote
+            source
         });
-        remote.clone()
+        source.remote()
     }
 
     /// Registers `waker` with the executor, for the next wake.
@@ -368,6 +376,20 @@ impl Runtime {
             ready: self.executor.has_ready(),
             next_deadline: self.next_deadline(),
         }
+    }
+}
+
+impl Drop for Runtime {
+    fn drop(&mut self) {
+        let is_inherited = !self.origin.is_here();
+        if is_inherited && self.executor.is_locked() {
+            return; // by a thread of the parent, so it would stay locked: the tasks are leaked
+        }
+        if !is_inherited {
+            self.registration.read_finally();
+        }
+        // SAFETY: nothing uses the executor after this, the only place that drops it.
+        unsafe { ManuallyDrop::drop(&mut self.executor) }
     }
 }
 

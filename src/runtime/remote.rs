@@ -11,7 +11,7 @@ use futures_channel::{mpsc, oneshot};
 use futures_core::Stream;
 use windlass_executor::{Panic, drop_nested, spawn_at, yield_now};
 
-use crate::waits::{JobReceiver, RemoteWait};
+use crate::waits::{JobReceiver, RemoteCount, RemoteWait};
 
 /// A handle that spawns tasks and runs closures on a runtime from any thread.
 ///
@@ -35,11 +35,15 @@ use crate::waits::{JobReceiver, RemoteWait};
 /// assert_eq!(runtime.block_on(answer).unwrap(), 42);
 /// # Ok::<(), std::io::Error>(())
 /// ```
-#[derive(Clone)]
 pub struct Remote {
     jobs: mpsc::UnboundedSender<Job>,
-    /// Its references are the `Remote`s of a runtime.
-    _counted: Arc<()>,
+    count: Arc<RemoteCount>,
+}
+
+/// What a runtime makes its [`Remote`]s from. It is not counted.
+pub(crate) struct RemoteSource {
+    jobs: mpsc::UnboundedSender<Job>,
+    count: Arc<RemoteCount>,
 }
 
 // A panic leaves both usable, because a job is received as a whole or not at all.
@@ -53,11 +57,11 @@ type Job = Box<dyn FnOnce() + Send>;
 /// How many jobs the runtime receives before it polls the tasks that they spawned.
 const BATCH: usize = 64;
 
-/// Returns a handle and the task that receives its jobs.
-pub(crate) fn channel() -> (Remote, impl Future<Output = ()>) {
+/// Returns the source of the handles, and the task that receives their jobs.
+pub(crate) fn channel() -> (RemoteSource, impl Future<Output = ()>) {
     let (sender, mut jobs) = mpsc::unbounded::<Job>();
-    let counted = Arc::new(());
-    let remotes = Arc::downgrade(&counted);
+    let count = Arc::new(RemoteCount::new());
+    let remotes = count.clone();
     let arrivals = async move {
         let _listed = JobReceiver::new(remotes);
         let mut arrived = 0;
@@ -69,11 +73,41 @@ pub(crate) fn channel() -> (Remote, impl Future<Output = ()>) {
             }
         }
     };
-    let remote = Remote {
+    let source = RemoteSource {
         jobs: sender,
-        _counted: counted,
+        count,
     };
-    (remote, arrivals)
+    (source, arrivals)
+}
+
+impl RemoteSource {
+    pub(crate) fn remote(&self) -> Remote {
+        self.count.add();
+        Remote {
+            jobs: self.jobs.clone(),
+            count: self.count.clone(),
+        }
+    }
+}
+
+impl Clone for Remote {
+    fn clone(&self) -> Self {
+        self.count.add();
+        Remote {
+            jobs: self.jobs.clone(),
+            count: self.count.clone(),
+        }
+    }
+}
+
+/// A loop that sleeps because another thread may send a job examines its tasks again after the last
+/// `Remote` is gone. The job wakes it.
+impl Drop for Remote {
+    fn drop(&mut self) {
+        if self.count.remove() {
+            let _ = self.jobs.unbounded_send(Box::new(|| ())); // the runtime may be gone, too
+        }
+    }
 }
 
 impl Remote {

@@ -42,6 +42,8 @@
 //! received once.
 
 #[cfg(unix)]
+pub(crate) mod action;
+#[cfg(unix)]
 mod unix;
 #[cfg(windows)]
 mod windows;

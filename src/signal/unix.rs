@@ -1,9 +1,7 @@
 //! Signals on Unix. A handler sets a flag and writes to a pipe.
 
 use std::io;
-use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::AcqRel};
 use std::task::{Context, Poll};
@@ -13,6 +11,7 @@ use signal_hook_registry::{FORBIDDEN, SigId};
 use windlass_reactor::Async;
 use windlass_reactor::fork::Origin;
 
+use super::action::swap_action;
 use crate::io::pipe;
 use crate::waits::{SourceKind, SourceLabel};
 
@@ -156,21 +155,6 @@ fn run_on_alternate_stack(signal: i32) -> io::Result<()> {
         }
     }
     Ok(())
-}
-
-/// Returns the action of a signal, and replaces it by `new`. That must be an action that this
-/// function has returned for the same signal, with other flags.
-fn swap_action(signal: i32, new: Option<&libc::sigaction>) -> io::Result<libc::sigaction> {
-    let new = new.map_or(ptr::null(), ptr::from_ref);
-    let mut old = MaybeUninit::zeroed();
-    // SAFETY: both pointers are valid for the call, and an action may be all zeros. The handler of
-    // `new` was installed for this signal before, so it is a valid handler.
-    unsafe {
-        if libc::sigaction(signal, new, old.as_mut_ptr()) != 0 {
-            return Err(io::Error::last_os_error());
-        }
-        Ok(old.assume_init())
-    }
 }
 
 impl Drop for Handler {

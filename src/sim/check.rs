@@ -6,13 +6,15 @@ use std::io;
 use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use super::choices::Choice;
+use rustix::time::{ClockId, clock_gettime};
+
+use super::choices::{Choice, MadeAt};
 use super::command::Command;
 use super::compare::first_difference;
 use super::context::Context;
-use super::explore::Explorer;
+use super::explore::{Explorer, mix};
 use super::last_line::LastLine;
 use super::panics::catch;
 use super::problem::Problem;
@@ -29,9 +31,14 @@ use crate::io::write_stderr;
 const FIRST_TWICE: u64 = 3;
 const TWICE: u64 = 16;
 
-/// The most runs for shrinking a list, and the most real time.
+/// The most runs for shrinking a list, and the most time of the processor. A busy machine shrinks
+/// as far as an idle one.
 const SHRINK_RUNS: u64 = 2_000;
 const SHRINK_TIME: Duration = Duration::from_secs(10);
+
+/// The most runs near a saved one that does not fail, and how far they move a decision.
+const NEAR_RUNS: u64 = 4_000;
+const WIDEST: u64 = 64;
 
 /// The real time that one run may take.
 const RUN_TIME: Duration = Duration::from_secs(60);
@@ -286,17 +293,20 @@ impl Checker<'_> {
         let saved: SavedList = text
             .parse()
             .unwrap_or_else(|error| panic!("WINDLASS_SIM is not a saved list: {path}: {error}"));
-        let plan = Plan::Replay {
-            seed: saved.seed,
-            list: saved.list.into(),
+        let list: Vec<_> = saved.list.iter().map(|(choice, _)| *choice).collect();
+        let strict = self.attempt(&replay(saved.seed, &list), Watch::NOTHING, false, true);
+        let (attempt, is_strict) = match strict.problem.is_some() || list.is_empty() {
+            true => (strict, true),
+            false => (self.replay_times(saved.seed, &saved.list), false),
         };
-        let Attempt { run, problem } = self.attempt(&plan, Watch::NOTHING, false, true);
+        let Attempt { run, problem } = attempt;
         let version = (saved.version != VERSION).then(|| {
             let saved = saved.version;
             format!("{path} is of version {saved}, and this is {VERSION}")
         });
         let Some(problem) = problem else {
-            eprintln!("the run of {path} does not fail");
+            let runs = self.search_near(saved.seed, &list)?;
+            eprintln!("the run of {path} does not fail, and {runs} similar ones do not");
             version
                 .into_iter()
                 .for_each(|version| eprintln!("note: {version}"));
@@ -304,10 +314,42 @@ impl Checker<'_> {
         };
         let command = self.command.replay(&file.to_string_lossy());
         let mut failure = Failure::of(&run, problem, command);
+        if !is_strict {
+            let note = "the program has changed, so the decisions are found by their time";
+            failure.note(note.to_owned());
+        }
         version
             .into_iter()
             .for_each(|version| failure.note(version));
         Err(failure)
+    }
+
+    /// Replays a list whose decisions another version of the program has made.
+    fn replay_times(&self, seed: u64, list: &[(Choice, MadeAt)]) -> Attempt {
+        let list = list.into();
+        let plan = Plan::ReplayTimes { seed, list };
+        self.attempt(&plan, Watch::NOTHING, false, true)
+    }
+
+    /// Searches for a failure among runs that are near a saved list. Another version
+    /// of the program may have a few decisions more or less before each of them. Returns the number
+    /// of runs.
+    fn search_near(&self, seed: u64, list: &[Choice]) -> Result<u64, Failure> {
+        let start = cpu_time();
+        for i in 0..NEAR_RUNS {
+            if list.is_empty() || cpu_time() - start >= SHRINK_TIME {
+                return Ok(i);
+            }
+            let near = near(list, i);
+            let Attempt { run, problem } =
+                self.attempt(&replay(seed, &near), Watch::NOTHING, true, false);
+            if let Some(problem) = problem {
+                let mut failure = self.shrunk(&run, problem, run.choices.list());
+                failure.note("the saved run does not fail, but a similar one does".to_owned());
+                return Err(failure);
+            }
+        }
+        Ok(NEAR_RUNS)
     }
 
     /// Runs the program once. A story needs the names of the run.
@@ -362,11 +404,11 @@ impl Checker<'_> {
     fn shrunk(&self, run: &Run, problem: Problem, list: Vec<Choice>) -> Failure {
         let seed = run.choices.seed();
         let length = list.len();
-        let start = Instant::now();
+        let start = cpu_time();
         let shrunk = shrink(
             list,
             SHRINK_RUNS,
-            &mut || start.elapsed() >= SHRINK_TIME,
+            &mut || cpu_time() - start >= SHRINK_TIME,
             &mut |list| {
                 let attempt = self.attempt(&replay(seed, list), Watch::NOTHING, true, false);
                 attempt.is_like(&problem)
@@ -384,7 +426,10 @@ impl Checker<'_> {
             seed,
             explorer: run.explorer().map_or(String::new(), ToString::to_string),
             // The decisions of the list that were not made do not matter.
-            list: last.run.choices.list(),
+            list: {
+                let made = last.run.choices.made();
+                made.iter().map(|made| (made.choice, made.moment)).collect()
+            },
         };
         let (selection, note) = match self.save(&saved, &last.run) {
             Ok(file) => (file.to_string_lossy().into_owned(), None),
@@ -426,6 +471,37 @@ impl Checker<'_> {
         fs::write(&file, saved.text(&story(run))).map_err(error)?;
         Ok(file)
     }
+}
+
+/// Returns how long the processor has run this thread.
+fn cpu_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::try_from(time).unwrap_or_default()
+}
+
+/// Returns a list with decisions near those of another one. Each second one moves all decisions by
+/// about as much.
+fn near(list: &[Choice], number: u64) -> Vec<Choice> {
+    let random = |i| mix(number, i);
+    let width = 1 + number % WIDEST;
+    let common = random(0) % (2 * width);
+    let near = list.iter().zip(1..).map(|(choice, i)| {
+        let moved = match number % 2 {
+            0 => common + random(i) % 3,
+            _ => random(i) % (2 * width),
+        };
+        let nth = choice.nth.saturating_add(moved).saturating_sub(width);
+        // With more ready tasks, the position of a task is another one.
+        let value = choice
+            .value
+            .saturating_add((random(i) >> 32) as u32 % 4 / 2);
+        Choice {
+            nth,
+            value,
+            ..*choice
+        }
+    });
+    near.collect()
 }
 
 fn replay(seed: u64, list: &[Choice]) -> Plan {

@@ -11,13 +11,15 @@ use super::check::{Settings, check_program, find_failure};
 use super::choices::Site;
 use super::command::Command;
 use super::explore::Explorer;
+use super::panics::catch;
 use super::problem::Problem;
 use super::replay::{SavedList, Selection};
 use super::report::{Failure, FailureKind};
 use super::run::{Plan, Run};
 use super::trace::EventKind;
 use super::world::World;
-use crate::spawn;
+use crate::time::sleep;
+use crate::{spawn, yield_now};
 
 /// Runs 40 rounds of a server, and returns the rounds in which a second task runs first. The
 /// latencies of the rounds have no influence.
@@ -358,4 +360,57 @@ fn the_command_is_the_last_line_however_a_process_ends() {
         assert_eq!(last_line(&text), command, "{how}: {text}");
     }
     std::fs::remove_dir_all(folder).unwrap();
+}
+
+/// A host in which a reader must not run before its writer twice. An edit of the program adds an
+/// unrelated task.
+fn edited(run: &Rc<Run>, edit: u32) -> Result<(), Problem> {
+    let program = move || async move {
+        let other = spawn(async move {
+            for _ in 0..50 {
+                match edit {
+                    0 => return,
+                    1 => yield_now().await,
+                    2 => sleep(Duration::from_micros(70)).await,
+                    _ => sleep(Duration::from_micros(300)).await,
+                }
+            }
+        });
+        other.detach();
+        let mut early = 0;
+        for _ in 0..10 {
+            let value = Rc::new(Cell::new(0));
+            let (written, read) = (value.clone(), value);
+            let writer = spawn(async move { written.set(1) });
+            let reader = spawn(async move { read.get() });
+            writer.await;
+            early += 1 - reader.await;
+            sleep(Duration::from_millis(1)).await;
+        }
+        assert!(early < 2, "{early} early reads");
+    };
+    World::with(run.clone()).complete(|world| drop(world.host("server", program)))
+}
+
+#[test]
+fn a_saved_list_survives_an_unrelated_edit() {
+    let mut settings = settings("edit");
+    let fails =
+        |seed: &u64| catch(true, || edited(&Run::new(*seed), 0)).is_ok_and(|it| it.is_err());
+    let seeds: Vec<u64> = (1..1_000).filter(fails).take(10).collect();
+    let mut failed = [0; 4];
+    for seed in seeds {
+        settings.selection = None;
+        let failure = find(&settings, seed..seed + 1, &|run| edited(run, 0)).unwrap_err();
+        settings.selection = Some(Selection::File(selection(&failure).into()));
+        for edit in [0, 1, 2, 3] {
+            let result = find(&settings, 0..0, &|run| edited(run, edit));
+            failed[edit as usize] += u32::from(result.is_err());
+        }
+    }
+    assert!(
+        failed[0] == 10 && failed.iter().all(|&failed| failed >= 8),
+        "{failed:?}"
+    );
+    std::fs::remove_dir_all(settings.folder).unwrap();
 }

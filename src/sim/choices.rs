@@ -25,12 +25,20 @@ pub(super) struct Choice {
     pub(super) value: u32,
 }
 
+/// When a decision was made.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub(super) struct MadeAt {
+    /// The virtual time in nanoseconds.
+    pub(super) at: u64,
+    /// How many decisions were made at this site of this host before, at the same time.
+    pub(super) nth: u64,
+}
+
 /// A decision other than zero, with the moment at which it was made.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct Made {
     pub(super) choice: Choice,
-    /// The virtual time in nanoseconds.
-    pub(super) at: u64,
+    pub(super) moment: MadeAt,
     /// The task that ran, or `NO_TASK`.
     pub(super) task: u32,
     /// The number of alternatives.
@@ -73,6 +81,8 @@ enum Mode {
     },
     /// The list, sorted by host, site and number.
     Replay(Vec<Choice>),
+    /// The list, sorted by host, site and moment.
+    ReplayTimes(Vec<(Choice, MadeAt)>),
 }
 
 /// The state of one site of one host.
@@ -82,10 +92,23 @@ struct Slot {
     key: u64,
     /// How many decisions were made.
     made: u64,
+    /// The virtual time of the last decision, and how many were made before that time.
+    at: u64,
+    made_before: u64,
     rule: Rule,
     /// In a replay, the next decision of the list, by its number and its position.
     next_nth: u64,
     next: usize,
+}
+
+impl Slot {
+    /// Returns the moment of the last counted decision.
+    fn moment(&self) -> MadeAt {
+        MadeAt {
+            at: self.at,
+            nth: self.made - 1 - self.made_before,
+        }
+    }
 }
 
 /// How the decisions of a site are made.
@@ -96,13 +119,16 @@ enum Rule {
     Random,
     /// Zero, except in deviations and those decisions that a list has.
     Zero,
-    Bytes,
+    /// By the bytes, or by the moments of a list.
+    Rare,
 }
 
 /// A slot before its first decision.
 const NEW_SLOT: Slot = Slot {
     key: 0,
     made: 0,
+    at: u64::MAX,
+    made_before: 0,
     rule: Rule::New,
     next_nth: u64::MAX,
     next: 0,
@@ -130,6 +156,19 @@ impl Choices {
         let mut list = list.to_vec();
         list.sort_by_key(|choice| (choice.host, choice.site, choice.nth));
         Choices::with_mode(seed, Mode::Replay(list), context)
+    }
+
+    /// Repeats the decisions of a list that was made by a slightly different program. A decision is
+    /// found by its moment. An additional task changes the moments of decisions less than their
+    /// numbers.
+    pub(super) fn replay_times(
+        seed: u64,
+        list: &[(Choice, MadeAt)],
+        context: Rc<Context>,
+    ) -> Choices {
+        let mut list = list.to_vec();
+        list.sort_by_key(|(choice, moment)| (choice.host, choice.site, *moment));
+        Choices::with_mode(seed, Mode::ReplayTimes(list), context)
     }
 
     fn with_mode(seed: u64, mode: Mode, context: Rc<Context>) -> Choices {
@@ -177,12 +216,16 @@ impl Choices {
         let slot = &mut inner.slots[index];
         let nth = slot.made;
         slot.made += 1;
+        let now = self.context.now();
+        if slot.at != now {
+            (slot.at, slot.made_before) = (now, nth);
+        }
         let count = inner.count;
         inner.count += 1;
         let value = match slot.rule {
             Rule::Random => random(mix(slot.key, nth), rarity, limit),
             Rule::Zero if nth != slot.next_nth && count != inner.next_deviation => 0,
-            _ => inner.choose_rare(index, limit),
+            _ => inner.choose_rare(host, site, index, limit),
         };
         inner.is_last_made = value != 0;
         if value != 0 {
@@ -192,17 +235,17 @@ impl Choices {
                 nth,
                 value,
             };
-            self.add(inner, choice, limit);
+            self.add(inner, index, choice, limit);
         }
         value
     }
 
     #[cold]
     #[inline(never)]
-    fn add(&self, inner: &mut Inner, choice: Choice, limit: u32) {
+    fn add(&self, inner: &mut Inner, index: usize, choice: Choice, limit: u32) {
         inner.made.push(Made {
             choice,
-            at: self.context.now(),
+            moment: inner.slots[index].moment(),
             task: self.context.task(),
             limit,
         });
@@ -266,18 +309,26 @@ impl Inner {
         slot.key = mix(seed, u64::from(host) << 16 | site as u64);
         slot.rule = match &self.mode {
             Mode::Random(explorer) if explorer.includes(seed, site) => Rule::Random,
-            Mode::Bytes { .. } => Rule::Bytes,
+            Mode::Bytes { .. } | Mode::ReplayTimes(_) => Rule::Rare,
             _ => Rule::Zero,
         };
-        if let Mode::Replay(list) = &self.mode {
-            slot.next = list.partition_point(|choice| (choice.host, choice.site) < (host, site));
-            slot.set_next(list, host, site);
+        match &self.mode {
+            Mode::Replay(list) => {
+                let is_before = |it: &Choice| (it.host, it.site) < (host, site);
+                slot.next = list.partition_point(is_before);
+                slot.set_next(list, host, site);
+            }
+            Mode::ReplayTimes(list) => {
+                let is_before = |(it, _): &(Choice, MadeAt)| (it.host, it.site) < (host, site);
+                slot.next = list.partition_point(is_before);
+            }
+            _ => {}
         }
     }
 
     /// Makes the last counted decision of a slot by the list, the deviations or the bytes.
     #[cold]
-    fn choose_rare(&mut self, index: usize, limit: u32) -> u32 {
+    fn choose_rare(&mut self, host: u16, site: Site, index: usize, limit: u32) -> u32 {
         let slot = &mut self.slots[index];
         let nth = slot.made - 1;
         match &mut self.mode {
@@ -288,14 +339,11 @@ impl Inner {
                 1 + scale(mix(slot.key, nth), limit - 1)
             }
             Mode::Bytes { bytes, past } => take(bytes, past, limit),
+            Mode::ReplayTimes(list) => slot.replay_time(list, host, site).min(limit - 1),
             Mode::Replay(list) => {
-                let Choice {
-                    host, site, value, ..
-                } = list[slot.next];
-                while list
-                    .get(slot.next)
-                    .is_some_and(|next| (next.host, next.site, next.nth) == (host, site, nth))
-                {
+                let value = list[slot.next].value;
+                let is_same = |next: &Choice| (next.host, next.site, next.nth) == (host, site, nth);
+                while list.get(slot.next).is_some_and(is_same) {
                     slot.next += 1;
                 }
                 slot.set_next(list, host, site);
@@ -306,6 +354,22 @@ impl Inner {
 }
 
 impl Slot {
+    /// Returns the value that the list has for the moment of the last counted decision, or zero.
+    fn replay_time(&mut self, list: &[(Choice, MadeAt)], host: u16, site: Site) -> u32 {
+        let mut value = 0;
+        while let Some((choice, moment)) = list.get(self.next) {
+            let is_due = *moment <= self.moment();
+            if (choice.host, choice.site) != (host, site) || !is_due {
+                break;
+            }
+            if *moment == self.moment() {
+                value = choice.value;
+            }
+            self.next += 1;
+        }
+        value
+    }
+
     /// Reads the number of the next decision in the list.
     fn set_next(&mut self, list: &[Choice], host: u16, site: Site) {
         let next = list.get(self.next);

@@ -230,7 +230,7 @@ fn a_choice_has_its_moment_and_explanation() {
         choices.explain(Site::Task, |_| unreachable!());
     }
     let made = choices.made();
-    assert_eq!((made[0].at, made[0].task, made[0].limit), (8, 16, 2));
+    assert_eq!((made[0].moment.at, made[0].task, made[0].limit), (8, 16, 2));
     assert_eq!(choices.explanations(), [(0, "1 at 8".to_owned())]);
 }
 

@@ -46,8 +46,8 @@ impl Explorer {
 }
 
 /// Returns the numbers of the decisions that deviate, in descending order. The seed alone
-/// determines them, and a run may have 50 decisions or 100,000. Therefore each order of magnitude is
-/// equally probable.
+/// determines them, and a run may have 50 decisions or 100,000. Therefore each order of magnitude
+/// is equally probable.
 pub(super) fn deviations(seed: u64, most: u32) -> Vec<u64> {
     let place = |i| {
         let random = mix(seed ^ DEVIATIONS, i);

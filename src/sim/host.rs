@@ -64,7 +64,13 @@ impl Host {
 
     /// Starts the host as [`restart`](Host::restart) does, at a time since the start of the world.
     pub fn restart_at(&self, at: Duration) {
-        self.plan(at, |host, world| host.restart(world));
+        if let Some(world) = self.world.upgrade() {
+            world.restarts.set(world.restarts.get() + 1);
+        }
+        self.plan(at, |host, world| {
+            world.restarts.set(world.restarts.get() - 1);
+            host.restart(world);
+        });
     }
 
     /// Makes the clock of the host faster from now on, in parts per million, or slower if negative.

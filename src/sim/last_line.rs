@@ -1,8 +1,8 @@
 //! The replay command as the last line of a process that ends during a run.
 //!
 //! A failed run usually unwinds, and the check prints the command. When the process aborts, a
-//! signal handler prints it. This includes an overflow of the stack, a second panic during a drop, and the
-//! limit of real time. Where there are no signals, only the limit prints it.
+//! signal handler prints it. This includes an overflow of the stack, a second panic during a drop,
+//! and the limit of real time. Where there are no signals, only the limit prints it.
 
 use std::cell::Cell;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};

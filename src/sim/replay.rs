@@ -4,7 +4,7 @@ use std::fmt::{self, Write};
 use std::path::PathBuf;
 use std::str::FromStr;
 
-use super::choices::Choice;
+use super::choices::{Choice, MadeAt};
 use super::site::Site;
 
 /// The first line of a file.
@@ -25,7 +25,8 @@ pub(super) const VERSION: &str = env!("CARGO_PKG_VERSION");
 /// seed 17
 /// explorer swarm
 ///
-/// 0 Task 15 2  # 1.203 s client: task `reader` (src/client.rs:5) runs before 2 others
+/// # host, site, count, value, time, count at that time
+/// 0 Task 15 2 1203000000 0  # 1.203 s client: task `reader` (src/client.rs:5) runs before 2 others
 /// ```
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) struct SavedList {
@@ -34,7 +35,8 @@ pub(super) struct SavedList {
     pub(super) test: String,
     pub(super) seed: u64,
     pub(super) explorer: String,
-    pub(super) list: Vec<Choice>,
+    /// The decisions. A replay finds them by their moments if the program has changed.
+    pub(super) list: Vec<(Choice, MadeAt)>,
 }
 
 impl SavedList {
@@ -42,7 +44,8 @@ impl SavedList {
     pub(super) fn text(&self, meanings: &[String]) -> String {
         let mut text = format!("{FORMAT}\nversion {}\ntest {}\n", self.version, self.test);
         let _ = writeln!(text, "seed {}\nexplorer {}\n", self.seed, self.explorer);
-        for (i, choice) in self.list.iter().enumerate() {
+        let _ = writeln!(text, "# host, site, count, value, time, count at that time");
+        for (i, (choice, moment)) in self.list.iter().enumerate() {
             let Choice {
                 host,
                 site,
@@ -50,6 +53,7 @@ impl SavedList {
                 value,
             } = choice;
             let _ = write!(text, "{host} {} {nth} {value}", site.name());
+            let _ = write!(text, " {} {}", moment.at, moment.nth);
             if let Some(meaning) = meanings.get(i) {
                 let _ = write!(text, "  # {}", meaning.replace('\n', " "));
             }
@@ -103,19 +107,24 @@ impl FromStr for SavedList {
     }
 }
 
-fn choice(line: &str) -> Result<Choice, String> {
+fn choice(line: &str) -> Result<(Choice, MadeAt), String> {
     let words: Vec<_> = line.split_whitespace().collect();
-    let [host, site, nth, value] = words[..] else {
+    let [host, site, nth, value, at, nth_at] = words[..] else {
         return Err(format!(
-            "`{line}` is not a decision, which is a host, a site, a count and a value"
+            "`{line}` is not a decision: a host, a site, a count, a value, a time and a count"
         ));
     };
-    Ok(Choice {
+    let choice = Choice {
         host: number(host, "host")?,
         site: Site::from_name(site).ok_or_else(|| format!("there is no site `{site}`"))?,
         nth: number(nth, "count")?,
         value: number(value, "value")?,
-    })
+    };
+    let moment = MadeAt {
+        at: number(at, "time")?,
+        nth: number(nth_at, "count")?,
+    };
+    Ok((choice, moment))
 }
 
 fn number<T: FromStr>(word: &str, what: &str) -> Result<T, String>

@@ -1,12 +1,16 @@
-use super::choices::{Choice, Site};
+use super::choices::{Choice, MadeAt, Site};
 use super::replay::{SavedList, Selection};
 
 fn saved() -> SavedList {
-    let choice = |host, site, nth, value| Choice {
-        host,
-        site,
-        nth,
-        value,
+    let choice = |host, site, nth, value| {
+        let choice = Choice {
+            host,
+            site,
+            nth,
+            value,
+        };
+        let (at, nth) = (1_203_000_000, nth / 4);
+        (choice, MadeAt { at, nth })
     };
     SavedList {
         version: "0.1.0".to_owned(),
@@ -26,8 +30,9 @@ fn a_saved_list_is_read_back() {
     let text = saved().text(&meanings);
     let expected = "windlass simulation 1\nversion 0.1.0\ntest tests::survives\n\
         seed 18446744073709551615\nexplorer deviations 3\n\n\
-        0 Task 15 2  # 1.203 s client: `a` # runs first\n\
-        65535 Loss 18446744073709551615 4294967295\n";
+        # host, site, count, value, time, count at that time\n\
+        0 Task 15 2 1203000000 3  # 1.203 s client: `a` # runs first\n\
+        65535 Loss 18446744073709551615 4294967295 1203000000 4611686018427387903\n";
     assert_eq!(text, expected);
     assert_eq!(text.parse(), Ok(saved()));
     assert_eq!(text.replace('\n', "\r\n").parse(), Ok(saved()));
@@ -35,7 +40,7 @@ fn a_saved_list_is_read_back() {
 
 #[test]
 fn a_list_may_be_edited_by_hand() {
-    let text = "windlass simulation 1\n# a comment\nseed 3\n\n  1   Event 2 1\n#0 Task 1 1\n";
+    let text = "windlass simulation 1\n# a comment\nseed 3\n\n  1   Event 2 1 0 0\n#0 Task 1 1\n";
     let saved: SavedList = text.parse().unwrap();
     assert_eq!((saved.seed, saved.list.len()), (3, 1));
 }
@@ -60,10 +65,10 @@ fn errors_name_their_line() {
         "{no_choice}"
     );
     assert_eq!(
-        error(&format!("{start}0 Tusk 1 1")),
+        error(&format!("{start}0 Tusk 1 1 0 0")),
         "line 3: there is no site `Tusk`"
     );
-    let large = error(&format!("{start}\n65536 Task 1 1"));
+    let large = error(&format!("{start}\n65536 Task 1 1 0 0"));
     assert!(
         large.starts_with("line 4: the host `65536` is not a number"),
         "{large}"

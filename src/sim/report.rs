@@ -204,7 +204,7 @@ pub(super) fn story(run: &Run) -> Vec<String> {
         let host = made.choice.host;
         let task = run.context.task_name(host, made.task);
         let task = task.map_or(String::new(), |task| format!(", in task {task}"));
-        let at = Seconds(made.at);
+        let at = Seconds(made.moment.at);
         lines.push(match made.choice.site {
             // The decision of the world.
             Site::Host => format!("{at} {meaning}"),

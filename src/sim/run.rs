@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use super::choices::{Choice, Choices};
+use super::choices::{Choice, Choices, MadeAt};
 use super::context::Context;
 use super::explore::Explorer;
 use super::trace::{Trace, Watch};
@@ -19,8 +19,19 @@ pub(super) struct Run {
 /// What determines the decisions of a run.
 #[derive(Clone, Debug)]
 pub(super) enum Plan {
-    Explore { seed: u64, explorer: Explorer },
-    Replay { seed: u64, list: Rc<[Choice]> },
+    Explore {
+        seed: u64,
+        explorer: Explorer,
+    },
+    Replay {
+        seed: u64,
+        list: Rc<[Choice]>,
+    },
+    /// Replays the list of a slightly different program.
+    ReplayTimes {
+        seed: u64,
+        list: Rc<[(Choice, MadeAt)]>,
+    },
 }
 
 impl Plan {
@@ -32,7 +43,9 @@ impl Plan {
 
     pub(super) fn seed(&self) -> u64 {
         match *self {
-            Plan::Explore { seed, .. } | Plan::Replay { seed, .. } => seed,
+            Plan::Explore { seed, .. }
+            | Plan::Replay { seed, .. }
+            | Plan::ReplayTimes { seed, .. } => seed,
         }
     }
 }
@@ -53,6 +66,9 @@ impl Run {
                 Some(explorer.clone()),
             ),
             Plan::Replay { seed, list } => (Choices::replay(*seed, list, context.clone()), None),
+            Plan::ReplayTimes { seed, list } => {
+                (Choices::replay_times(*seed, list, context.clone()), None)
+            }
         };
         Rc::new(Run {
             context,

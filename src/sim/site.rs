@@ -1,7 +1,7 @@
 //! The kinds of decisions, and the families of faults that they belong to.
 
-/// Defines the kinds of decisions. Each has its family, and a text for stories in which `{value}` is
-/// the decision.
+/// Defines the kinds of decisions. Each has its family, and a text for stories in which `{value}`
+/// is the decision.
 macro_rules! sites {
     ($($(#[doc = $doc:literal])+ $site:ident => $family:ident, $text:literal;)+) => {
         /// A kind of decision.

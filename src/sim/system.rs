@@ -14,7 +14,7 @@ use windlass_reactor::system::{
 
 use super::clock::Clock;
 use super::net::{self, HostId, Network, SocketId, UnixName};
-use super::trace::EventKind;
+use super::trace::{EventKind, hash_of};
 use super::world::WorldState;
 
 /// The system that a host runs on.
@@ -180,12 +180,17 @@ impl System for HostSystem {
     }
 
     fn send(&self, fd: RawFd, bufs: &[IoSlice<'_>], to: Option<&Address>) -> io::Result<usize> {
-        self.call(
+        let sent = self.call(
             fd,
             Call::Send,
             |network, socket| network.send(socket, bufs, to.map(address).as_ref()),
             |&sent| sent as u64,
-        )
+        )?;
+        if let Some(world) = self.world.upgrade() {
+            let hash = hash_of(bufs, sent);
+            world.record(self.host, EventKind::Bytes, sent as u64, hash);
+        }
+        Ok(sent)
     }
 
     fn receive(&self, fd: RawFd, bufs: &mut [IoSliceMut<'_>], peek: bool) -> io::Result<Received> {

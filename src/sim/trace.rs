@@ -4,6 +4,7 @@
 //! steps or the events of a few steps.
 
 use std::cell::{Cell, RefCell};
+use std::io::IoSlice;
 use std::rc::Rc;
 
 use super::context::{Context, Seconds};
@@ -39,7 +40,7 @@ events! {
     Timer => "{a} timers fire",
     Call => "system call {a} returns {b}",
     Ready => "socket {a} has readiness {b}",
-    Segment => "a segment {a} arrives with hash {b}",
+    Bytes => "{a} bytes are sent, with hash {b}",
     Disk => "disk operation {a} returns {b}",
     Host => "host changes to state {a}",
     Random => "random number {a}",
@@ -207,6 +208,22 @@ impl Trace {
         let task = task.map_or(String::new(), |task| format!(", in task {task}"));
         format!("{} {host}: {text}{task}", Seconds(event.now))
     }
+}
+
+/// Returns the hash of the first bytes of some buffers.
+pub(super) fn hash_of(bufs: &[IoSlice<'_>], mut len: usize) -> u64 {
+    let mut hash = len as u64;
+    for buf in bufs {
+        let bytes = &buf[..buf.len().min(len)];
+        len -= bytes.len();
+        for word in bytes.chunks(8) {
+            let mut number = [0; 8];
+            number[..word.len()].copy_from_slice(word);
+            let number = u64::from_le_bytes(number);
+            hash = fold(hash ^ number, 0x9e37_79b9_7f4a_7c15);
+        }
+    }
+    hash
 }
 
 /// Mixes two numbers: the halves of their product, combined.

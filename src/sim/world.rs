@@ -74,6 +74,8 @@ pub(super) struct WorldState {
     steps_at_once: Cell<u32>,
     /// When the last host without a listener has finished.
     finished_at: Cell<Option<u64>>,
+    /// How many restarts are planned.
+    pub(super) restarts: Cell<usize>,
     /// Why a call of `run` has failed.
     problem: RefCell<Option<Problem>>,
 }
@@ -93,6 +95,7 @@ const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 impl WorldState {
     pub(super) fn new(run: Rc<Run>) -> Rc<WorldState> {
         let network = RefCell::new(Network::new(run.choices.clone()));
+        windlass_executor::budget::reset();
         Rc::new(WorldState {
             run,
             network,
@@ -103,6 +106,7 @@ impl WorldState {
             last_action: Cell::new(0),
             steps_at_once: Cell::new(0),
             finished_at: Cell::new(None),
+            restarts: Cell::new(0),
             problem: RefCell::new(None),
         })
     }
@@ -126,7 +130,17 @@ impl WorldState {
         let choices = self.run.choices.clone();
         let choose = move |site, rarity, limit| choices.choose(host.0, site, rarity, limit);
         let context = self.run.context.clone();
-        Disk::new(choose, move || START + context.now(), Faults::default())
+        let run = self.run.clone();
+        let record = move |call, result| {
+            run.trace
+                .record(run.context.now(), host.0, EventKind::Disk, call, result);
+        };
+        Disk::new(
+            choose,
+            move || START + context.now(),
+            record,
+            Faults::default(),
+        )
     }
 
     pub(super) fn add_host(
@@ -273,6 +287,9 @@ impl WorldState {
     /// Returns whether each host has finished, and none will be restarted. Notes when only hosts with
     /// listeners are left.
     fn is_over(&self) -> bool {
+        if self.restarts.get() > 0 {
+            return false;
+        }
         let hosts = self.hosts.borrow();
         let mut unfinished = hosts.iter().filter(|host| host.is_unfinished()).peekable();
         let has_plans = !self.actions.borrow().is_empty(); // such as a restart

@@ -16,7 +16,7 @@ use std::task::{RawWakerVTable, Waker};
 
 use windlass_executor::TaskId;
 
-pub(crate) use jobs::{JobReceiver, list_job_receivers};
+pub(crate) use jobs::{JobReceiver, RemoteCount, list_job_receivers};
 pub(crate) use listed::{
     ListWaits, Listed, NODE_OFFSETS, ObjectKind, first_address, list_groups, list_objects,
 };

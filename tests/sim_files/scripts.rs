@@ -11,11 +11,14 @@ use futures::future::join_all;
 use futures::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt, StreamExt};
 use windlass::fs::{self, File, OpenOptions};
 
-type Results = Vec<String>;
-type Running<'a> = Pin<Box<dyn Future<Output = Results> + 'a>>;
+pub(crate) type Results = Vec<String>;
+pub(crate) type Running<'a> = Pin<Box<dyn Future<Output = Results> + 'a>>;
 
-/// The scripts, by name. Each has an empty directory.
-pub(crate) const SCRIPTS: &[(&str, for<'a> fn(&'a Path) -> Running<'a>)] = &[
+/// A script. It has an empty directory.
+pub(crate) type Script = for<'a> fn(&'a Path) -> Running<'a>;
+
+/// The scripts, by name.
+pub(crate) const SCRIPTS: &[(&str, Script)] = &[
     ("open options", |it| Box::pin(open_options(it))),
     ("open directories", |it| Box::pin(open_directories(it))),
     ("flags of open", |it| Box::pin(flags_of_open(it))),
@@ -69,7 +72,7 @@ pub(crate) const SCRIPTS: &[(&str, for<'a> fn(&'a Path) -> Running<'a>)] = &[
 ];
 
 /// Returns the value, or the kind and the code of the error.
-fn told<T: Debug>(result: io::Result<T>) -> String {
+fn described<T: Debug>(result: io::Result<T>) -> String {
     match result {
         Ok(value) => format!("{value:?}"),
         Err(error) => {
@@ -85,11 +88,11 @@ fn told<T: Debug>(result: io::Result<T>) -> String {
 
 /// Returns the success alone.
 fn done<T>(result: io::Result<T>) -> String {
-    told(result.map(drop))
+    described(result.map(drop))
 }
 
 async fn text(path: impl AsRef<Path>) -> String {
-    told(fs::read_to_string(path).await)
+    described(fs::read_to_string(path).await)
 }
 
 /// Returns the names below a directory, with the contents of files and the targets of links.
@@ -103,7 +106,7 @@ async fn tree(directory: &Path) -> Results {
             let kind = entry.file_type().await.unwrap();
             let contents = match (kind.is_file(), kind.is_symlink()) {
                 (true, _) => text(&path).await,
-                (_, true) => told(fs::read_link(&path).await),
+                (_, true) => described(fs::read_link(&path).await),
                 _ => "directory".to_owned(),
             };
             found.push(format!("{name:?} {contents}"));
@@ -157,14 +160,14 @@ async fn open_directories(at: &Path) -> Results {
         results.push(done(options.open(at).await));
     }
     let mut directory = File::open(at).await.unwrap();
-    results.push(told(directory.read(&mut [0; 4]).await));
-    results.push(told(directory.read_at(&mut [0; 4], 0).await));
-    results.push(told(directory.write(b"x").await));
-    results.push(told(directory.write_at(b"x", 0).await));
+    results.push(described(directory.read(&mut [0; 4]).await));
+    results.push(described(directory.read_at(&mut [0; 4], 0).await));
+    results.push(described(directory.write(b"x").await));
+    results.push(described(directory.write_at(b"x", 0).await));
     results.push(done(directory.set_len(0).await));
     results.push(done(directory.sync_all().await));
     results.push(done(directory.sync_data().await));
-    results.push(told(directory.metadata().await.map(|it| it.is_dir())));
+    results.push(described(directory.metadata().await.map(|it| it.is_dir())));
     results
 }
 
@@ -191,7 +194,7 @@ async fn flags_of_open(at: &Path) -> Results {
         .open(&file)
         .await
         .unwrap();
-    results.push(told(file.write(b" more").await));
+    results.push(described(file.write(b" more").await));
     results.push(done(file.flush().await));
     results.push(text(at.join("file")).await);
     results
@@ -202,17 +205,17 @@ async fn access_modes(at: &Path) -> Results {
     fs::write(&path, "text").await.unwrap();
     let mut results = Vec::new();
     let mut reader = File::open(&path).await.unwrap();
-    results.push(told(reader.write(b"x").await));
-    results.push(told(reader.write(b"").await));
-    results.push(told(reader.write_at(b"x", 0).await));
-    results.push(told(reader.write_at(b"", 0).await));
+    results.push(described(reader.write(b"x").await));
+    results.push(described(reader.write(b"").await));
+    results.push(described(reader.write_at(b"x", 0).await));
+    results.push(described(reader.write_at(b"", 0).await));
     results.push(done(reader.set_len(1).await));
     results.push(done(reader.sync_all().await));
     let mut writer = OpenOptions::new().write(true).open(&path).await.unwrap();
-    results.push(told(writer.read(&mut [0; 4]).await));
-    results.push(told(writer.read(&mut []).await));
-    results.push(told(writer.read_at(&mut [0; 4], 0).await));
-    results.push(told(writer.read_at(&mut [], 0).await));
+    results.push(described(writer.read(&mut [0; 4]).await));
+    results.push(described(writer.read(&mut []).await));
+    results.push(described(writer.read_at(&mut [0; 4], 0).await));
+    results.push(described(writer.read_at(&mut [], 0).await));
     results.push(text(&path).await);
     results
 }
@@ -228,19 +231,19 @@ async fn positions(at: &Path) -> Results {
         .await
         .unwrap();
     let mut results = Vec::new();
-    results.push(told(file.write(b"0123456789").await));
-    results.push(told(file.read(&mut [0; 4]).await));
-    results.push(told(file.seek(SeekFrom::Start(3)).await));
+    results.push(described(file.write(b"0123456789").await));
+    results.push(described(file.read(&mut [0; 4]).await));
+    results.push(described(file.seek(SeekFrom::Start(3)).await));
     let mut room = [0; 4];
-    results.push(told(file.read(&mut room).await));
+    results.push(described(file.read(&mut room).await));
     results.push(format!("{room:?}"));
-    results.push(told(file.write(b"X").await));
-    results.push(told(file.stream_position().await));
-    results.push(told(file.read_at(&mut room, 6).await));
+    results.push(described(file.write(b"X").await));
+    results.push(described(file.stream_position().await));
+    results.push(described(file.read_at(&mut room, 6).await));
     results.push(format!("{room:?}"));
-    results.push(told(file.stream_position().await));
+    results.push(described(file.stream_position().await));
     let mut rest = String::new();
-    results.push(told(file.read_to_string(&mut rest).await));
+    results.push(described(file.read_to_string(&mut rest).await));
     results.push(rest);
     results
 }
@@ -263,8 +266,8 @@ async fn seeks(at: &Path) -> Results {
         SeekFrom::Start(2),
         SeekFrom::Current(0),
     ] {
-        results.push(told(file.seek(to).await));
-        results.push(told(file.read(&mut [0; 2]).await));
+        results.push(described(file.seek(to).await));
+        results.push(described(file.read(&mut [0; 2]).await));
     }
     results
 }
@@ -280,12 +283,12 @@ async fn offsets(at: &Path) -> Results {
         .unwrap();
     let mut results = Vec::new();
     for (data, offset) in [(&b"abc"[..], 0), (b"de", 10), (b"Z", 1), (b"", 99)] {
-        results.push(told(file.write_at(data, offset).await));
-        results.push(told(file.metadata().await.map(|it| it.len())));
+        results.push(described(file.write_at(data, offset).await));
+        results.push(described(file.metadata().await.map(|it| it.len())));
     }
     for offset in [0, 1, 5, 11, 12, 13, 1 << 50] {
         let mut room = [9; 4];
-        results.push(told(file.read_at(&mut room, offset).await));
+        results.push(described(file.read_at(&mut room, offset).await));
         results.push(format!("{room:?}"));
     }
     results.push(text(&path).await);
@@ -303,14 +306,14 @@ async fn append(at: &Path) -> Results {
         .await
         .unwrap();
     let mut results = Vec::new();
-    results.push(told(file.write(b"one ").await));
-    results.push(told(file.seek(SeekFrom::Start(0)).await));
-    results.push(told(file.write(b"two ").await));
-    results.push(told(file.stream_position().await));
-    results.push(told(file.write_at(b"three", 1).await));
-    results.push(told(file.stream_position().await));
+    results.push(described(file.write(b"one ").await));
+    results.push(described(file.seek(SeekFrom::Start(0)).await));
+    results.push(described(file.write(b"two ").await));
+    results.push(described(file.stream_position().await));
+    results.push(described(file.write_at(b"three", 1).await));
+    results.push(described(file.stream_position().await));
     results.push(done(file.set_len(2).await));
-    results.push(told(file.write(b"!").await));
+    results.push(described(file.write(b"!").await));
     results.push(done(file.flush().await));
     results.push(text(&path).await);
     results
@@ -346,10 +349,10 @@ async fn gaps_and_lengths(at: &Path) -> Results {
         let all = fs::read(&path).await.unwrap();
         let ones = all.iter().filter(|byte| **byte == 1).count();
         results.push(format!("{} {ones}", all.len()));
-        results.push(told(file.write_at(&[1; 2], len / 2).await));
+        results.push(described(file.write_at(&[1; 2], len / 2).await));
     }
-    results.push(told(file.write_at(b"far", 1_000_000).await));
-    results.push(told(file.metadata().await.map(|it| it.len())));
+    results.push(described(file.write_at(b"far", 1_000_000).await));
+    results.push(described(file.metadata().await.map(|it| it.len())));
     results
 }
 
@@ -358,16 +361,16 @@ async fn large_offsets(at: &Path) -> Results {
     let reader = File::open(at.join("file")).await.unwrap();
     let mut results = Vec::new();
     for offset in [1 << 63, u64::MAX, u64::MAX - 1] {
-        results.push(told(file.write_at(b"x", offset).await));
-        results.push(told(file.write_at(b"", offset).await));
-        results.push(told(reader.read_at(&mut [0; 2], offset).await));
-        results.push(told(reader.read_at(&mut [], offset).await));
+        results.push(described(file.write_at(b"x", offset).await));
+        results.push(described(file.write_at(b"", offset).await));
+        results.push(described(reader.read_at(&mut [0; 2], offset).await));
+        results.push(described(reader.read_at(&mut [], offset).await));
         results.push(done(file.set_len(offset).await));
     }
-    results.push(told(file.write_at(b"end", 1 << 41).await));
-    results.push(told(reader.metadata().await.map(|it| it.len())));
+    results.push(described(file.write_at(b"end", 1 << 41).await));
+    results.push(described(reader.metadata().await.map(|it| it.len())));
     let mut room = [9; 5];
-    results.push(told(reader.read_at(&mut room, (1 << 41) - 2).await));
+    results.push(described(reader.read_at(&mut room, (1 << 41) - 2).await));
     results.push(format!("{room:?}"));
     results
 }
@@ -393,7 +396,9 @@ async fn pages(at: &Path) -> Results {
     .into_iter()
     .enumerate()
     {
-        results.push(told(file.write_at(&vec![n as u8 + 1; len], offset).await));
+        results.push(described(
+            file.write_at(&vec![n as u8 + 1; len], offset).await,
+        ));
         let all = fs::read(&path).await.unwrap();
         let sum: usize = all
             .iter()
@@ -421,18 +426,18 @@ async fn vectored(at: &Path) -> Results {
         IoSlice::new(b""),
         IoSlice::new(b"defg"),
     ];
-    results.push(told(file.write_vectored(&bufs).await));
-    results.push(told(file.write_vectored(&[]).await));
-    results.push(told(
+    results.push(described(file.write_vectored(&bufs).await));
+    results.push(described(file.write_vectored(&[]).await));
+    results.push(described(
         file.write_vectored(&[IoSlice::new(b""), IoSlice::new(b"")])
             .await,
     ));
-    results.push(told(file.seek(SeekFrom::Start(1)).await));
+    results.push(described(file.seek(SeekFrom::Start(1)).await));
     let (mut one, mut other) = ([0; 2], [0; 9]);
     let bufs = &mut [IoSliceMut::new(&mut one), IoSliceMut::new(&mut other)];
-    results.push(told(file.read_vectored(bufs).await));
+    results.push(described(file.read_vectored(bufs).await));
     results.push(format!("{one:?} {other:?}"));
-    results.push(told(file.read_vectored(&mut []).await));
+    results.push(described(file.read_vectored(&mut []).await));
     results
 }
 
@@ -440,15 +445,15 @@ async fn empty_transfers(at: &Path) -> Results {
     let path = at.join("file");
     let mut file = File::create(&path).await.unwrap();
     let mut results = Vec::new();
-    results.push(told(file.write(b"").await));
-    results.push(told(file.write_at(b"", 1000).await));
-    results.push(told(file.metadata().await.map(|it| it.len())));
+    results.push(described(file.write(b"").await));
+    results.push(described(file.write_at(b"", 1000).await));
+    results.push(described(file.metadata().await.map(|it| it.len())));
     let mut reader = File::open(&path).await.unwrap();
-    results.push(told(reader.read(&mut []).await));
-    results.push(told(reader.read(&mut [0]).await));
-    results.push(told(reader.read_at(&mut [0], 0).await));
+    results.push(described(reader.read(&mut []).await));
+    results.push(described(reader.read(&mut [0]).await));
+    results.push(described(reader.read_at(&mut [0], 0).await));
     let (read, buffer) = reader.read_buf_at(Vec::new(), 0).await;
-    results.push(told(read.map(|n| (n, buffer.len()))));
+    results.push(described(read.map(|n| (n, buffer.len()))));
     results
 }
 
@@ -462,15 +467,15 @@ async fn buffers(at: &Path) -> Results {
         .await
         .unwrap();
     let (wrote, buffer) = file.write_buf_at(b"0123456789".to_vec(), 5).await;
-    let mut results = vec![told(wrote), format!("{buffer:?}")];
+    let mut results = vec![described(wrote), format!("{buffer:?}")];
     let mut buffer = b"kept".to_vec();
     buffer.reserve_exact(4);
     let (read, buffer) = file.read_buf_at(buffer, 7).await;
-    results.push(told(read));
+    results.push(described(read));
     results.push(format!("{:?}", &buffer[..8.min(buffer.len())]));
     let (wrote, _) = file.write_buf_at(vec![7; 300_000], 0).await;
-    results.push(told(wrote));
-    results.push(told(file.read_at(&mut vec![0; 300_000], 0).await));
+    results.push(described(wrote));
+    results.push(described(file.read_at(&mut vec![0; 300_000], 0).await));
     results
 }
 
@@ -479,19 +484,19 @@ async fn background_writes(at: &Path) -> Results {
     let mut file = File::create(&path).await.unwrap();
     let mut results = Vec::new();
     for n in 0..20_u8 {
-        results.push(told(file.write(&vec![n; 10_000]).await));
+        results.push(described(file.write(&vec![n; 10_000]).await));
     }
-    results.push(told(file.metadata().await.map(|it| it.len())));
+    results.push(described(file.metadata().await.map(|it| it.len())));
     drop(file);
     let mut options = OpenOptions::new();
     let mut file = options.read(true).write(true).open(&path).await.unwrap();
     file.write_all(b"first").await.unwrap();
     let mut next = [0; 5];
-    results.push(told(file.read_exact(&mut next).await));
+    results.push(described(file.read_exact(&mut next).await));
     results.push(format!("{next:?}"));
-    results.push(told(file.write(&vec![3; 1_000_000]).await));
+    results.push(described(file.write(&vec![3; 1_000_000]).await));
     results.push(done(file.close().await));
-    results.push(told(fs::metadata(&path).await.map(|it| it.len())));
+    results.push(described(fs::metadata(&path).await.map(|it| it.len())));
     results
 }
 
@@ -506,14 +511,14 @@ async fn concurrent_writes(at: &Path) -> Results {
         .unwrap();
     let write = |n: u64| {
         let file = &file;
-        async move { told(file.write_at(&[n as u8; 100], n * 50).await) }
+        async move { described(file.write_at(&[n as u8; 100], n * 50).await) }
     };
     let mut results = join_all((0..30).map(write)).await;
     let read = |n: u64| {
         let file = &file;
         async move {
             let mut room = [0; 50];
-            let read = told(file.read_at(&mut room, n * 50).await);
+            let read = described(file.read_at(&mut room, n * 50).await);
             format!("{read} {} {}", room[0], room[49])
         }
     };
@@ -529,10 +534,10 @@ async fn truncation(at: &Path) -> Results {
     reader.read_exact(&mut two).await.unwrap();
     let mut results = Vec::new();
     let writer = File::create(&path).await.unwrap();
-    results.push(told(reader.read(&mut [0; 4]).await));
-    results.push(told(writer.write_at(b"new", 1).await));
+    results.push(described(reader.read(&mut [0; 4]).await));
+    results.push(described(writer.write_at(b"new", 1).await));
     let mut rest = Vec::new();
-    results.push(told(reader.read_to_end(&mut rest).await));
+    results.push(described(reader.read_to_end(&mut rest).await));
     results.push(format!("{rest:?}"));
     results.push(text(&path).await);
     results
@@ -543,7 +548,7 @@ async fn syncs(at: &Path) -> Results {
     let mut file = File::create(&path).await.unwrap();
     let mut results = Vec::new();
     for _ in 0..3 {
-        results.push(told(file.write(b"text").await));
+        results.push(described(file.write(b"text").await));
         results.push(done(file.sync_data().await));
         results.push(done(file.sync_all().await));
     }
@@ -557,9 +562,9 @@ async fn close(at: &Path) -> Results {
     let mut file = File::create(&path).await.unwrap();
     file.write_all(b"text").await.unwrap();
     let mut results = vec![done(file.close().await), done(file.close().await)];
-    results.push(told(file.write(b"x").await));
-    results.push(told(file.write_at(b"x", 0).await));
-    results.push(told(file.read(&mut [0]).await));
+    results.push(described(file.write(b"x").await));
+    results.push(described(file.write_at(b"x", 0).await));
+    results.push(described(file.read(&mut [0]).await));
     results.push(done(file.sync_all().await));
     results.push(done(file.metadata().await));
     results.push(done(file.set_len(0).await));
@@ -575,14 +580,14 @@ async fn whole_files(at: &Path) -> Results {
         results.push(text(&path).await);
     }
     results.push(done(fs::write(&path, vec![0xff; 700_000]).await));
-    results.push(told(fs::read(&path).await.map(|it| it.len())));
+    results.push(described(fs::read(&path).await.map(|it| it.len())));
     results.push(text(&path).await);
-    results.push(told(fs::read(at).await));
+    results.push(described(fs::read(at).await));
     results.push(done(fs::write(at, "x").await));
     results.push(done(fs::write(at.join("no/file"), "x").await));
-    results.push(told(fs::try_exists(&path).await));
-    results.push(told(fs::try_exists(at.join("absent")).await));
-    results.push(told(fs::try_exists(path.join("below")).await));
+    results.push(described(fs::try_exists(&path).await));
+    results.push(described(fs::try_exists(at.join("absent")).await));
+    results.push(described(fs::try_exists(path.join("below")).await));
     results
 }
 
@@ -593,16 +598,16 @@ async fn copies(at: &Path) -> Results {
         .await
         .unwrap();
     fs::symlink("a", &link).await.unwrap();
-    let mut results = vec![told(fs::copy(&a, &b).await), text(&b).await];
-    results.push(told(fs::metadata(&b).await.map(|it| it.mode())));
+    let mut results = vec![described(fs::copy(&a, &b).await), text(&b).await];
+    results.push(described(fs::metadata(&b).await.map(|it| it.mode())));
     fs::write(&a, "new").await.unwrap();
-    results.push(told(fs::copy(&link, &b).await));
+    results.push(described(fs::copy(&link, &b).await));
     results.push(text(&b).await);
-    results.push(told(fs::copy(&b, &link).await));
-    results.push(told(fs::copy(at.join("absent"), &b).await));
-    results.push(told(fs::copy(at, &b).await));
-    results.push(told(fs::copy(&a, at).await));
-    results.push(told(fs::copy(&a, at.join("no/b")).await));
+    results.push(described(fs::copy(&b, &link).await));
+    results.push(described(fs::copy(at.join("absent"), &b).await));
+    results.push(described(fs::copy(at, &b).await));
+    results.push(described(fs::copy(&a, at).await));
+    results.push(described(fs::copy(&a, at.join("no/b")).await));
     results.extend(tree(at).await);
     results
 }
@@ -720,7 +725,7 @@ async fn rename_directories(at: &Path) -> Results {
         results.push(done(fs::rename(at.join(from), at.join(to)).await));
         results.extend(tree(at).await);
     }
-    results.push(told(
+    results.push(described(
         fs::canonicalize(at.join("empty/moved/deep/.."))
             .await
             .map(|path| path.file_name().map(|name| name.to_owned())),
@@ -739,9 +744,9 @@ async fn rename_open_files(at: &Path) -> Results {
     file.write_all(b" and more").await.unwrap();
     file.flush().await.unwrap();
     let mut still = String::new();
-    results.push(told(before.read_to_string(&mut still).await));
+    results.push(described(before.read_to_string(&mut still).await));
     results.push(still);
-    results.push(told(before.metadata().await.map(|it| it.nlink())));
+    results.push(described(before.metadata().await.map(|it| it.nlink())));
     results.extend(tree(at).await);
     results
 }
@@ -752,7 +757,7 @@ async fn hard_links(at: &Path) -> Results {
     fs::create_dir(at.join("directory")).await.unwrap();
     fs::symlink("a", at.join("link")).await.unwrap();
     let mut results = vec![done(fs::hard_link(&a, &b).await)];
-    results.push(told(fs::metadata(&a).await.map(|it| it.nlink())));
+    results.push(described(fs::metadata(&a).await.map(|it| it.nlink())));
     fs::write(&b, "changed").await.unwrap();
     results.push(text(&a).await);
     let inode = |path: PathBuf| async { fs::metadata(path).await.unwrap().ino() };
@@ -773,7 +778,7 @@ async fn hard_links(at: &Path) -> Results {
         results.push(done(fs::hard_link(at.join(from), at.join(to)).await));
     }
     results.push(done(fs::remove_file(&a).await));
-    results.push(told(fs::metadata(&b).await.map(|it| it.nlink())));
+    results.push(described(fs::metadata(&b).await.map(|it| it.nlink())));
     results.extend(tree(at).await);
     results
 }
@@ -815,14 +820,16 @@ async fn symbolic_links(at: &Path) -> Results {
     ] {
         let path = at.join(name);
         results.push(format!("{name} {}", text(&path).await));
-        results.push(told(fs::metadata(&path).await.map(|it| it.file_type())));
-        results.push(told(
+        results.push(described(
+            fs::metadata(&path).await.map(|it| it.file_type()),
+        ));
+        results.push(described(
             fs::symlink_metadata(&path).await.map(|it| it.file_type()),
         ));
     }
-    results.push(told(fs::read_link(at.join("chain")).await));
-    results.push(told(fs::read_link(at.join("folder")).await));
-    results.push(told(fs::read_link(at.join("absent")).await));
+    results.push(described(fs::read_link(at.join("chain")).await));
+    results.push(described(fs::read_link(at.join("folder")).await));
+    results.push(described(fs::read_link(at.join("absent")).await));
     results.push(done(fs::write(at.join("dangling"), "made").await));
     results.push(text(at.join("nowhere")).await);
     let mut options = OpenOptions::new();
@@ -872,7 +879,7 @@ async fn paths(at: &Path) -> Results {
         "",
     ] {
         results.push(format!("{path} {}", text(at.join(path)).await));
-        results.push(told(
+        results.push(described(
             fs::metadata(at.join(path)).await.map(|it| it.is_dir()),
         ));
     }
@@ -882,7 +889,7 @@ async fn paths(at: &Path) -> Results {
     results.push(done(fs::remove_file("").await));
     results.push(done(File::open("zero\0byte").await));
     results.push(done(fs::metadata("zero\0byte").await));
-    results.push(told(fs::metadata("/..").await.map(|it| it.is_dir())));
+    results.push(described(fs::metadata("/..").await.map(|it| it.is_dir())));
     results
 }
 
@@ -895,7 +902,7 @@ async fn slashes(at: &Path) -> Results {
         let path = at.join(name);
         results.push(name.to_owned());
         results.push(done(fs::metadata(&path).await));
-        results.push(told(
+        results.push(described(
             fs::symlink_metadata(&path).await.map(|it| it.file_type()),
         ));
         results.push(done(File::open(&path).await));
@@ -942,12 +949,12 @@ async fn canonical_paths(at: &Path) -> Results {
         "a/file/",
     ] {
         let found = fs::canonicalize(at.join(name)).await;
-        results.push(told(
+        results.push(described(
             found.map(|it| it.strip_prefix(&root).unwrap().to_owned()),
         ));
     }
-    results.push(told(fs::canonicalize("/").await));
-    results.push(told(fs::canonicalize("/../..").await));
+    results.push(described(fs::canonicalize("/").await));
+    results.push(described(fs::canonicalize("/../..").await));
     results
 }
 
@@ -957,7 +964,7 @@ async fn permissions(at: &Path) -> Results {
     options.write(true).create(true).mode(0o751);
     let file = options.open(&path).await.unwrap();
     let mode = |path: PathBuf| async {
-        told(
+        described(
             fs::metadata(path)
                 .await
                 .map(|it| (it.mode(), it.permissions().mode())),
@@ -1001,7 +1008,7 @@ async fn metadata(at: &Path) -> Results {
             fs::metadata(at.join(name)).await,
             fs::symlink_metadata(at.join(name)).await,
         ] {
-            results.push(told(metadata.map(|it| {
+            results.push(described(metadata.map(|it| {
                 let kind = it.file_type();
                 let kinds = (it.is_file(), it.is_dir(), it.is_symlink());
                 let special = (kind.is_fifo(), kind.is_socket(), kind.is_char_device());
@@ -1064,7 +1071,7 @@ async fn lists(at: &Path) -> Results {
     results.push(done(fs::read_dir(at.join("file 1")).await));
     results.push(done(fs::read_dir(at.join("absent")).await));
     let mut empty = fs::read_dir(at.join("folder")).await.unwrap();
-    results.push(told(empty.next_entry().await.map(|it| it.is_none())));
+    results.push(described(empty.next_entry().await.map(|it| it.is_none())));
     results
 }
 
@@ -1078,14 +1085,16 @@ async fn removed_while_open(at: &Path) -> Results {
         .open(&path)
         .await
         .unwrap();
-    let mut results = vec![told(file.write_at(b"text", 0).await)];
+    let mut results = vec![described(file.write_at(b"text", 0).await)];
     results.push(done(fs::remove_file(&path).await));
-    results.push(told(file.write_at(b"more", 4).await));
-    results.push(told(file.read_at(&mut [0; 9], 0).await));
-    results.push(told(file.metadata().await.map(|it| (it.len(), it.nlink()))));
+    results.push(described(file.write_at(b"more", 4).await));
+    results.push(described(file.read_at(&mut [0; 9], 0).await));
+    results.push(described(
+        file.metadata().await.map(|it| (it.len(), it.nlink())),
+    ));
     results.push(done(file.sync_all().await));
     fs::write(&path, "another").await.unwrap();
-    results.push(told(file.metadata().await.map(|it| it.len())));
+    results.push(described(file.metadata().await.map(|it| it.len())));
     results.push(text(&path).await);
     results
 }
@@ -1095,7 +1104,7 @@ async fn removed_directory(at: &Path) -> Results {
     fs::create_dir(&path).await.unwrap();
     let directory = File::open(&path).await.unwrap();
     let mut results = vec![done(fs::remove_dir(&path).await)];
-    results.push(told(directory.metadata().await.map(|it| it.is_dir())));
+    results.push(described(directory.metadata().await.map(|it| it.is_dir())));
     results.push(done(fs::write(path.join("x"), "x").await));
     results.push(done(directory.sync_all().await));
     results
@@ -1149,10 +1158,10 @@ async fn cancelled(at: &Path) -> Results {
         let _ = futures::poll!(Box::pin(file.write_at(b"3", 3)));
         let _ = futures::poll!(Box::pin(fs::read_dir(at)));
         let mut room = [0; 10];
-        results.push(told(file.read_at(&mut room, 0).await));
+        results.push(described(file.read_at(&mut room, 0).await));
         results.push(format!("{room:?}"));
     }
-    results.push(told(file.seek(SeekFrom::End(0)).await));
+    results.push(described(file.seek(SeekFrom::End(0)).await));
     results.push(done(file.close().await));
     results
 }

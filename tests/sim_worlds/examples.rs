@@ -106,7 +106,7 @@ fn both(hosts: Hosts, ports: u16) {
             ports,
         };
         for (name, run) in hosts {
-            world.host(*name, move || run(names));
+            world.host(name, move || run(names));
         }
     });
 }
@@ -169,7 +169,10 @@ fn proxy_runs_in_both_worlds() {
                                 // The server may not listen yet.
                                 Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => {}
                                 Err(error) if is_shortage(&error) => {}
-                                relayed => break drop(relayed.expect("both ends are there")),
+                                relayed => {
+                                    relayed.expect("both ends are there");
+                                    break;
+                                }
                             }
                             sleep(Duration::from_millis(10)).await;
                         }

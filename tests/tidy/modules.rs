@@ -4,10 +4,10 @@ use super::files;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The crates, and how many of their modules are in a circle.
-const CIRCLES: &[(&str, usize)] = &[("executor/src", 2667), ("reactor/src", 5721), ("src", 25)];
+const CIRCLES: &[(&str, usize)] = &[("executor/src", 2692), ("reactor/src", 5742), ("src", 25)];
 
 /// The crates that stay minimal, and the lines of code that they may have, without tests.
-const CODE_LINES: &[(&str, usize)] = &[("executor/src", 2667), ("reactor/src", 5721)];
+const CODE_LINES: &[(&str, usize)] = &[("executor/src", 2692), ("reactor/src", 5742)];
 
 /// What a module uses: by its name, the other modules of its folder.
 type Graph = BTreeMap<String, BTreeSet<String>>;

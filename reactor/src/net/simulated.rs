@@ -4,10 +4,12 @@ use std::io::{self, IoSliceMut};
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use rustix::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use rustix::io::Errno;
+#[cfg(target_os = "linux")]
+use rustix::net::SocketAddrUnix;
 use rustix::net::addr::SocketAddrArg;
-use rustix::net::{AddressFamily, SocketAddrAny, SocketAddrUnix, SocketType};
+use rustix::net::{AddressFamily, SocketAddrAny, SocketType};
 
 use crate::system::{Address, Family, Kind, System};
 
@@ -19,19 +21,49 @@ fn system() -> Option<Rc<dyn System>> {
     return None;
 }
 
+/// The error of a system call.
+pub(super) trait CallError: Into<io::Error> {
+    /// Whether the descriptor is closed, or a placeholder.
+    fn is_bad_descriptor(&self) -> bool;
+}
+
+impl CallError for Errno {
+    #[inline(always)]
+    fn is_bad_descriptor(&self) -> bool {
+        *self == Errno::BADF
+    }
+}
+
+impl CallError for io::Error {
+    #[inline(always)]
+    fn is_bad_descriptor(&self) -> bool {
+        self.raw_os_error() == Some(Errno::BADF.raw_os_error())
+    }
+}
+
 /// Makes a call again on the simulated system, if it has failed on a placeholder.
-#[inline]
-pub(super) fn or_simulated<T>(
-    result: io::Result<T>,
+#[inline(always)] // the path of success costs nothing then
+pub(super) fn or_simulated<T, E: CallError>(
+    result: Result<T, E>,
     fd: &impl AsFd,
     call: impl FnOnce(&dyn System, RawFd) -> io::Result<T>,
 ) -> io::Result<T> {
     match result {
-        Err(error) if error.raw_os_error() == Some(Errno::BADF.raw_os_error()) => match system() {
-            Some(system) => call(&*system, fd.as_fd().as_raw_fd()),
-            None => Err(error),
-        },
-        result => result,
+        Ok(value) => Ok(value),
+        Err(error) if error.is_bad_descriptor() => retry(fd.as_fd(), call),
+        Err(error) => Err(error.into()),
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn retry<T>(
+    fd: BorrowedFd<'_>,
+    call: impl FnOnce(&dyn System, RawFd) -> io::Result<T>,
+) -> io::Result<T> {
+    match system() {
+        Some(system) => call(&*system, fd.as_raw_fd()),
+        None => Err(Errno::BADF.into()),
     }
 }
 
@@ -46,6 +78,7 @@ pub(super) fn socket(family: AddressFamily, kind: SocketType) -> Option<io::Resu
 }
 
 /// Creates two connected Unix sockets if a host is entered.
+#[cfg(unix)]
 pub(super) fn pair(kind: SocketType) -> Option<io::Result<(OwnedFd, OwnedFd)>> {
     Some(system()?.pair(kind_of(kind)))
 }
@@ -64,22 +97,27 @@ fn kind_of(kind: SocketType) -> Kind {
 
 pub(super) fn address(addr: &impl SocketAddrArg) -> io::Result<Address> {
     let addr = addr.as_any();
-    if addr.address_family() != AddressFamily::UNIX {
-        return Ok(Address::Ip(SocketAddr::try_from(addr)?));
+    #[cfg(target_os = "linux")]
+    if addr.address_family() == AddressFamily::UNIX {
+        let addr = SocketAddrUnix::try_from(addr)?;
+        let name = addr.abstract_name().map(|name| [&[0], name].concat());
+        let path = addr.path_bytes().map(<[u8]>::to_vec);
+        return Ok(Address::Unix(name.or(path).unwrap_or_default()));
     }
-    let addr = SocketAddrUnix::try_from(addr)?;
-    let name = addr.abstract_name().map(|name| [&[0], name].concat());
-    let path = addr.path_bytes().map(<[u8]>::to_vec);
-    Ok(Address::Unix(name.or(path).unwrap_or_default()))
+    Ok(Address::Ip(SocketAddr::try_from(addr)?))
 }
 
 pub(super) fn any_address(addr: &Address) -> Option<SocketAddrAny> {
-    Some(match addr {
-        Address::Ip(addr) => addr.as_any(),
-        Address::Unix(path) => unix_address(path).ok()?.as_any(),
-    })
+    match addr {
+        Address::Ip(addr) => Some(addr.as_any()),
+        #[cfg(target_os = "linux")]
+        Address::Unix(path) => Some(unix_address(path).ok()?.as_any()),
+        #[cfg(not(target_os = "linux"))]
+        Address::Unix(_) => None,
+    }
 }
 
+#[cfg(target_os = "linux")]
 fn unix_address(path: &[u8]) -> io::Result<SocketAddrUnix> {
     Ok(match path {
         [] => SocketAddrUnix::new_unnamed(),
@@ -102,13 +140,16 @@ impl FromAddress for SocketAddr {
     }
 }
 
+#[cfg(unix)]
 impl FromAddress for std::os::unix::net::SocketAddr {
     fn from_address(addr: Address) -> io::Result<Self> {
-        use std::os::linux::net::SocketAddrExt;
         use std::os::unix::ffi::OsStrExt;
         match addr {
             Address::Unix(path) => match &*path {
-                [0, name @ ..] => Self::from_abstract_name(name),
+                #[cfg(target_os = "linux")]
+                [0, name @ ..] => {
+                    <Self as std::os::linux::net::SocketAddrExt>::from_abstract_name(name)
+                }
                 path => Self::from_pathname(std::ffi::OsStr::from_bytes(path)),
             },
             Address::Ip(_) => Err(Errno::AFNOSUPPORT.into()),

@@ -7,6 +7,7 @@ use rustix::fd::AsFd;
 
 use super::sys::{MAX_BUFS, Receive, Received};
 use crate::async_io::Async;
+use crate::poller::Interest;
 
 #[inline]
 pub(super) fn poll_receive<T: Receive>(
@@ -17,7 +18,8 @@ pub(super) fn poll_receive<T: Receive>(
     // The system fills at most these buffers, so only their length shows whether a read was short.
     let most = bufs.len().min(MAX_BUFS);
     let bufs = &mut bufs[..most];
-    let received = ready!(io.poll_read_with(cx, |io| io.receive(bufs)))?;
+    let received =
+        ready!(io.poll_with_system(cx, Interest::Read, |io, system| io.receive(bufs, system)))?;
     Poll::Ready(Ok(note(io, received, bufs)))
 }
 
@@ -27,7 +29,7 @@ pub(super) fn try_receive<T: Receive>(
 ) -> io::Result<usize> {
     let most = bufs.len().min(MAX_BUFS);
     let bufs = &mut bufs[..most];
-    let received = io.try_read_with(|io| io.receive(bufs))?;
+    let received = io.try_with_system(Interest::Read, |io, system| io.receive(bufs, system))?;
     Ok(note(io, received, bufs))
 }
 
@@ -61,7 +63,7 @@ macro_rules! stream {
             pub fn try_write(&self, buf: &[u8]) -> std::io::Result<usize> {
                 let bufs = [std::io::IoSlice::new(buf)];
                 self.io
-                    .try_write_with(|io| $crate::net::sys::send(io, &bufs))
+                    .try_with_system($crate::poller::Interest::Write, |io, system| $crate::net::sys::send(io, &bufs, system))
             }
 
             /// Shuts down one half, or both. Succeeds also if the half is shut down already or the
@@ -147,7 +149,7 @@ macro_rules! stream {
             ) -> std::task::Poll<std::io::Result<usize>> {
                 let bufs = [std::io::IoSlice::new(buf)];
                 self.io
-                    .poll_write_with(cx, |io| $crate::net::sys::send(io, &bufs))
+                    .poll_with_system(cx, $crate::poller::Interest::Write, |io, system| $crate::net::sys::send(io, &bufs, system))
             }
 
             fn poll_write_vectored(
@@ -156,7 +158,7 @@ macro_rules! stream {
                 bufs: &[std::io::IoSlice<'_>],
             ) -> std::task::Poll<std::io::Result<usize>> {
                 self.io
-                    .poll_write_with(cx, |io| $crate::net::sys::send(io, bufs))
+                    .poll_with_system(cx, $crate::poller::Interest::Write, |io, system| $crate::net::sys::send(io, bufs, system))
             }
 
             fn poll_flush(

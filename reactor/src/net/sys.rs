@@ -9,13 +9,14 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
-use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use rustix::io::Errno;
 use rustix::net::addr::SocketAddrArg;
 use rustix::net::{Shutdown, SocketFlags, acceptfrom, acceptfrom_with, sockopt};
 
 use super::simulated::{self, or_simulated};
 use crate::system::SocketOption::{self, Broadcast, KeepAlive, Linger, NoDelay, ReuseAddress, Ttl};
+use crate::system::System;
 
 pub(super) use std::net::{TcpListener, TcpStream, UdpSocket};
 #[cfg(unix)]
@@ -97,7 +98,7 @@ pub(super) fn socket_for(addr: &SocketAddr, kind: SocketType) -> io::Result<Owne
 }
 
 pub(super) fn bind(socket: &OwnedFd, addr: &impl SocketAddrArg) -> io::Result<()> {
-    let bound = rustix::net::bind(socket, addr).map_err(io::Error::from);
+    let bound = rustix::net::bind(socket, addr);
     or_simulated(bound, socket, |system, fd| {
         system.bind(fd, &simulated::address(addr)?)
     })
@@ -105,7 +106,7 @@ pub(super) fn bind(socket: &OwnedFd, addr: &impl SocketAddrArg) -> io::Result<()
 
 pub(super) fn listen(socket: &OwnedFd, addr: &impl SocketAddrArg) -> io::Result<()> {
     bind(socket, addr)?;
-    let listens = rustix::net::listen(socket, BACKLOG).map_err(io::Error::from);
+    let listens = rustix::net::listen(socket, BACKLOG);
     or_simulated(listens, socket, |system, fd| {
         system.listen(fd, BACKLOG as usize)
     })
@@ -132,7 +133,7 @@ pub(super) fn connect(socket: &impl AsFd, addr: &impl SocketAddrArg) -> io::Resu
         // After a signal, the attempt continues in the background.
         Err(Errno::INPROGRESS | Errno::INTR) => Ok(true),
         Err(Errno::WOULDBLOCK) if cfg!(windows) => Ok(true),
-        Err(error) => or_simulated(Err(error.into()), socket, |system, fd| {
+        Err(error) => or_simulated(Err(error), socket, |system, fd| {
             system.connect(fd, &simulated::address(addr)?)
         }),
     }
@@ -145,7 +146,7 @@ pub(super) fn finish_connect(socket: &impl AsFd) -> io::Result<()> {
 
 /// Returns the pending error of a socket, and clears it.
 pub(super) fn take_error(socket: &impl AsFd) -> io::Result<Option<io::Error>> {
-    let error = sockopt::socket_error(socket.as_fd()).map_err(io::Error::from);
+    let error = sockopt::socket_error(socket.as_fd());
     let error = error.map(|pending| pending.err().map(io::Error::from));
     or_simulated(error, socket, |system, fd| system.take_error(fd))
 }
@@ -157,18 +158,20 @@ static ACCEPT4_REFUSED: AtomicBool = AtomicBool::new(false);
 #[inline(always)]
 pub(super) fn accept<A>(
     listener: BorrowedFd<'_>,
+    system: Option<&dyn System>,
     to_addr: impl FnOnce(Option<SocketAddrAny>) -> A,
 ) -> io::Result<(OwnedFd, A)> {
+    if let Some(system) = system {
+        let (socket, peer) = system.accept(listener.as_raw_fd())?;
+        return Ok((socket, to_addr(simulated::any_address(&peer))));
+    }
     if FLAGS.is_empty() || ACCEPT4_REFUSED.load(Relaxed) {
         let (socket, peer) = accept_without_flags(listener)?;
         return Ok((socket, to_addr(peer)));
     }
     match acceptfrom_with(listener, FLAGS) {
         Ok((socket, peer)) => Ok((socket, to_addr(peer))),
-        Err(error) => or_simulated(Err(retry_without_flags(error)), &listener, |system, fd| {
-            let (socket, peer) = system.accept(fd)?;
-            Ok((socket, to_addr(simulated::any_address(&peer))))
-        }),
+        Err(error) => Err(retry_without_flags(error)),
     }
 }
 
@@ -230,23 +233,36 @@ const SEND_FLAGS: rustix::net::SendFlags = rustix::net::SendFlags::empty();
 
 #[cfg(unix)]
 #[inline]
-pub(super) fn send(socket: &impl AsFd, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-    let sent = match bufs {
-        [buf] => rustix::net::send(socket, buf, SEND_FLAGS),
+pub(super) fn send(
+    socket: &impl AsFd,
+    bufs: &[IoSlice<'_>],
+    system: Option<&dyn System>,
+) -> io::Result<usize> {
+    if let Some(system) = system {
+        let bufs = &bufs[..bufs.len().min(MAX_BUFS)];
+        return system.send(raw(socket), bufs, None);
+    }
+    Ok(match bufs {
+        [buf] => rustix::net::send(socket, buf, SEND_FLAGS)?,
         bufs => {
             let bufs = &bufs[..bufs.len().min(MAX_BUFS)];
-            rustix::net::sendmsg(socket, bufs, &mut Default::default(), SEND_FLAGS)
+            rustix::net::sendmsg(socket, bufs, &mut Default::default(), SEND_FLAGS)?
         }
-    };
-    or_simulated(sent.map_err(io::Error::from), socket, |system, fd| {
-        system.send(fd, &bufs[..bufs.len().min(MAX_BUFS)], None)
     })
 }
 
 /// Windows has no such signal.
 #[cfg(windows)]
-pub(super) fn send(mut socket: &TcpStream, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+pub(super) fn send(
+    mut socket: &TcpStream,
+    bufs: &[IoSlice<'_>],
+    _: Option<&dyn System>,
+) -> io::Result<usize> {
     io::Write::write_vectored(&mut socket, bufs)
+}
+
+fn raw(socket: &impl AsFd) -> RawFd {
+    socket.as_fd().as_raw_fd()
 }
 
 #[cfg(unix)]
@@ -254,17 +270,23 @@ pub(super) fn send_to_path(
     socket: &UnixDatagram,
     buf: &[u8],
     addr: &rustix::net::SocketAddrUnix,
+    system: Option<&dyn System>,
 ) -> io::Result<usize> {
+    if let Some(system) = system {
+        let addr = simulated::address(addr)?;
+        return system.send(raw(socket), &[IoSlice::new(buf)], Some(&addr));
+    }
     let flags = rustix::net::SendFlags::empty();
-    let sent = rustix::net::sendto(socket, buf, flags, addr).map_err(io::Error::from);
-    or_simulated(sent, socket, |system, fd| {
-        system.send(fd, &[IoSlice::new(buf)], Some(&simulated::address(addr)?))
-    })
+    Ok(rustix::net::sendto(socket, buf, flags, addr)?)
 }
 
 /// A stream socket.
 pub(super) trait Receive: AsFd {
-    fn receive(&self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<Received>;
+    fn receive(
+        &self,
+        bufs: &mut [IoSliceMut<'_>],
+        system: Option<&dyn System>,
+    ) -> io::Result<Received>;
 }
 
 pub(super) struct Received {
@@ -273,20 +295,32 @@ pub(super) struct Received {
     pub(super) stopped: bool,
 }
 
+/// Receives from a simulated stream.
+fn receive_simulated(
+    socket: &impl AsFd,
+    bufs: &mut [IoSliceMut<'_>],
+    system: &dyn System,
+) -> io::Result<Received> {
+    let bytes = system.receive(raw(socket), bufs, false)?.bytes;
+    let stopped = false;
+    Ok(Received { bytes, stopped })
+}
+
 impl Receive for TcpStream {
     #[inline]
-    fn receive(&self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<Received> {
-        let bytes = match &mut *bufs {
+    fn receive(
+        &self,
+        bufs: &mut [IoSliceMut<'_>],
+        system: Option<&dyn System>,
+    ) -> io::Result<Received> {
+        if let Some(system) = system {
+            return receive_simulated(self, bufs, system);
+        }
+        let bytes = match bufs {
             #[cfg(unix)] // on Windows only std returns 0 after reading was shut down
-            [buf] => rustix::net::recv(self, &mut **buf, rustix::net::RecvFlags::empty())
-                .map(|(bytes, _)| bytes)
-                .map_err(io::Error::from),
-            bufs => io::Read::read_vectored(&mut &*self, bufs),
+            [buf] => rustix::net::recv(self, &mut **buf, rustix::net::RecvFlags::empty())?.0,
+            bufs => io::Read::read_vectored(&mut &*self, bufs)?,
         };
-        let bytes = or_simulated(bytes, self, |system, fd| {
-            let len = bufs.len().min(MAX_BUFS);
-            Ok(system.receive(fd, &mut bufs[..len], false)?.bytes)
-        })?;
         Ok(Received {
             bytes,
             stopped: false, // only at urgent data, which the event reports
@@ -297,21 +331,21 @@ impl Receive for TcpStream {
 #[cfg(unix)]
 impl Receive for UnixStream {
     #[inline]
-    fn receive(&self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<Received> {
+    fn receive(
+        &self,
+        bufs: &mut [IoSliceMut<'_>],
+        system: Option<&dyn System>,
+    ) -> io::Result<Received> {
         use rustix::net::{RecvFlags, ReturnFlags, recvmsg};
-        let message = recvmsg(self, bufs, &mut Default::default(), RecvFlags::empty());
-        let received = message.map(|message| Received {
+        if let Some(system) = system {
+            return receive_simulated(self, bufs, system);
+        }
+        let message = recvmsg(self, bufs, &mut Default::default(), RecvFlags::empty())?;
+        Ok(Received {
             bytes: message.bytes,
             // A read stops behind bytes that were sent with descriptors or other control messages.
             // There was no buffer for these, which the system reports.
             stopped: message.flags.contains(ReturnFlags::CTRUNC),
-        });
-        or_simulated(received.map_err(io::Error::from), self, |system, fd| {
-            let bytes = system.receive(fd, bufs, false)?.bytes;
-            Ok(Received {
-                bytes,
-                stopped: false,
-            })
         })
     }
 }
@@ -320,11 +354,15 @@ impl Receive for UnixStream {
 pub(super) trait Datagrams: AsFd {
     type Addr;
 
-    fn send(&self, buf: &[u8]) -> io::Result<usize>;
+    fn send(&self, buf: &[u8], system: Option<&dyn System>) -> io::Result<usize>;
 
-    fn receive(&self, buf: &mut [u8]) -> io::Result<usize>;
+    fn receive(&self, buf: &mut [u8], system: Option<&dyn System>) -> io::Result<usize>;
 
-    fn receive_from(&self, buf: &mut [u8]) -> io::Result<(usize, Self::Addr)>;
+    fn receive_from(
+        &self,
+        buf: &mut [u8],
+        system: Option<&dyn System>,
+    ) -> io::Result<(usize, Self::Addr)>;
 }
 
 macro_rules! datagrams {
@@ -332,23 +370,32 @@ macro_rules! datagrams {
         impl Datagrams for $socket {
             type Addr = $addr;
 
-            fn send(&self, buf: &[u8]) -> io::Result<usize> {
-                or_simulated(self.send(buf), self, |system, fd| {
-                    system.send(fd, &[IoSlice::new(buf)], None)
-                })
+            fn send(&self, buf: &[u8], system: Option<&dyn System>) -> io::Result<usize> {
+                match system {
+                    None => self.send(buf),
+                    Some(system) => system.send(raw(self), &[IoSlice::new(buf)], None),
+                }
             }
 
-            fn receive(&self, buf: &mut [u8]) -> io::Result<usize> {
-                or_simulated(self.recv(buf), self, |system, fd| {
-                    let bufs = &mut [IoSliceMut::new(buf)];
-                    Ok(system.receive(fd, bufs, false)?.bytes)
-                })
+            fn receive(&self, buf: &mut [u8], system: Option<&dyn System>) -> io::Result<usize> {
+                match system {
+                    None => self.recv(buf),
+                    Some(system) => {
+                        let bufs = &mut [IoSliceMut::new(buf)];
+                        Ok(system.receive(raw(self), bufs, false)?.bytes)
+                    }
+                }
             }
 
-            fn receive_from(&self, buf: &mut [u8]) -> io::Result<(usize, $addr)> {
-                or_simulated(self.recv_from(buf), self, |system, fd| {
-                    simulated::receive_from(system, fd, buf, false)
-                })
+            fn receive_from(
+                &self,
+                buf: &mut [u8],
+                system: Option<&dyn System>,
+            ) -> io::Result<(usize, $addr)> {
+                match system {
+                    None => self.recv_from(buf),
+                    Some(system) => simulated::receive_from(system, raw(self), buf, false),
+                }
             }
         }
     };
@@ -358,16 +405,28 @@ datagrams!(UdpSocket, SocketAddr);
 #[cfg(unix)]
 datagrams!(UnixDatagram, std::os::unix::net::SocketAddr);
 
-pub(super) fn send_to(socket: &UdpSocket, buf: &[u8], addr: SocketAddr) -> io::Result<usize> {
-    or_simulated(socket.send_to(buf, addr), socket, |system, fd| {
-        system.send(fd, &[IoSlice::new(buf)], Some(&simulated::address(&addr)?))
-    })
+pub(super) fn send_to(
+    socket: &UdpSocket,
+    buf: &[u8],
+    addr: SocketAddr,
+    system: Option<&dyn System>,
+) -> io::Result<usize> {
+    let Some(system) = system else {
+        return socket.send_to(buf, addr);
+    };
+    let addr = simulated::address(&addr)?;
+    system.send(raw(socket), &[IoSlice::new(buf)], Some(&addr))
 }
 
-pub(super) fn peek_from(socket: &UdpSocket, buf: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
-    or_simulated(socket.peek_from(buf), socket, |system, fd| {
-        simulated::receive_from(system, fd, buf, true)
-    })
+pub(super) fn peek_from(
+    socket: &UdpSocket,
+    buf: &mut [u8],
+    system: Option<&dyn System>,
+) -> io::Result<(usize, SocketAddr)> {
+    match system {
+        None => socket.peek_from(buf),
+        Some(system) => simulated::receive_from(system, raw(socket), buf, true),
+    }
 }
 
 /// Sets the peer of a UDP socket.
@@ -377,10 +436,18 @@ pub(super) fn connect_datagrams(socket: &UdpSocket, addr: SocketAddr) -> io::Res
     })
 }
 
-pub(super) fn peek(socket: &TcpStream, buf: &mut [u8]) -> io::Result<usize> {
-    or_simulated(socket.peek(buf), socket, |system, fd| {
-        Ok(system.receive(fd, &mut [IoSliceMut::new(buf)], true)?.bytes)
-    })
+pub(super) fn peek(
+    socket: &TcpStream,
+    buf: &mut [u8],
+    system: Option<&dyn System>,
+) -> io::Result<usize> {
+    match system {
+        None => socket.peek(buf),
+        Some(system) => {
+            let bufs = &mut [IoSliceMut::new(buf)];
+            Ok(system.receive(raw(socket), bufs, true)?.bytes)
+        }
+    }
 }
 
 /// Creates two connected streams.
@@ -483,7 +550,7 @@ pub(super) fn shutdown(socket: &impl AsFd, how: std::net::Shutdown) -> io::Resul
         std::net::Shutdown::Write => Shutdown::Write,
         std::net::Shutdown::Both => Shutdown::Both,
     };
-    let shut = rustix::net::shutdown(socket, direction).map_err(io::Error::from);
+    let shut = rustix::net::shutdown(socket, direction);
     or_simulated(shut, socket, |system, fd| system.shutdown(fd, how))
 }
 
@@ -494,7 +561,7 @@ fn option<T>(
     option: SocketOption,
     convert: impl FnOnce(i64) -> T,
 ) -> io::Result<T> {
-    or_simulated(result.map_err(io::Error::from), socket, |system, fd| {
+    or_simulated(result, socket, |system, fd| {
         Ok(convert(system.option(fd, option)?))
     })
 }
@@ -506,7 +573,7 @@ fn set_option(
     option: SocketOption,
     value: i64,
 ) -> io::Result<()> {
-    or_simulated(result.map_err(io::Error::from), socket, |system, fd| {
+    or_simulated(result, socket, |system, fd| {
         system.set_option(fd, option, value)
     })
 }

@@ -240,8 +240,7 @@ impl Poller {
     pub(crate) fn wait(&self, block: bool) -> io::Result<bool> {
         match self.substitute.as_deref() {
             None => self.wait_for(if block { None } else { Some(&ZERO) }),
-            Some(Substitute::Fallback(fallback)) => self.wait_with(fallback, block),
-            Some(Substitute::System(system)) => self.wait_simulated(&**system, block),
+            Some(substitute) => self.wait_substituted(substitute, block),
         }
     }
 
@@ -257,6 +256,13 @@ impl Poller {
     }
 
     #[cold]
+    fn wait_substituted(&self, substitute: &Substitute, block: bool) -> io::Result<bool> {
+        match substitute {
+            Substitute::Fallback(fallback) => self.wait_with(fallback, block),
+            Substitute::System(system) => self.wait_simulated(&**system, block),
+        }
+    }
+
     fn wait_with(&self, fallback: &Fallback, block: bool) -> io::Result<bool> {
         let timeout = match block {
             true => fallback.time_left(),

@@ -1,6 +1,6 @@
 //! Helpers of the tests, such as wakers that count or call hooks, and turns with a time limit.
 
-#![allow(dead_code)] // each test file uses some of it
+#![allow(dead_code, unused_imports)] // each test file uses some of it
 
 use std::cell::RefCell;
 use std::env;
@@ -18,8 +18,13 @@ use rustix::event::{PollFd, PollFlags, Timespec};
 use windlass_reactor::net::{TcpListener, TcpStream};
 use windlass_reactor::{Reactor, block_on, time::timeout};
 
+#[cfg(unix)]
+mod pairs;
+#[cfg(unix)]
+pub(crate) use pairs::*;
+
 /// Time limit of a test, after which it counts as hung.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Runs a future that must complete within the time limit.
 pub(crate) fn run<F: Future>(future: F) -> F::Output {

@@ -54,10 +54,6 @@ pub(super) fn read(
     let mut tasks = executor.tasks();
     let (mut waits, is_complete) = reactor.waits();
     let is_complete = objects::add(program, record, &mut waits).is_some() && is_complete;
-    let timers = waits
-        .iter()
-        .filter(|wait| matches!(wait.event, Event::Timer(_)) && is_present(&executor, wait));
-    let timers = timers.count();
     let other_waits = assign(waits, program, &executor, &mut tasks, around);
     let task = |field| executor.word(field).and_then(|key| executor.number(key));
     let is_polled = |task: &&TaskView| !task.is_main && task.state == StateView::Running;
@@ -76,7 +72,7 @@ pub(super) fn read(
         is_incomplete: tasks.is_incomplete || !is_complete,
         tasks: tasks.tasks,
         other_waits,
-        timers,
+        timers: reactor.word(offset_of!(reactor::Addresses, timers_pending))? as usize,
         sources: reactor.word(offset_of!(reactor::Addresses, sources))? as usize,
     };
     Some(Read { view, progress })
@@ -130,12 +126,11 @@ fn assign(
     let mut others = Vec::new();
     let mut seen = HashSet::new();
     for wait in waits.iter().filter(|wait| is_present(executor, wait)) {
-        let key = executor.key_in(wait.waker);
-        // Several wakers of one task may wait for the same event.
-        if !seen.insert((key, &wait.event)) {
+        // A task may wait for the same event several times, and so may a waker of a combinator.
+        if !seen.insert((wait.waker, &wait.event)) {
             continue;
         }
-        let list = match key {
+        let list = match executor.key_in(wait.waker) {
             None => Some(&mut others),
             Some(key) => {
                 let task = executor.slot(key).and_then(|slot| tasks.get_mut(slot));

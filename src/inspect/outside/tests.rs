@@ -38,6 +38,18 @@ fn random(seed: u64, number: u64) -> u64 {
 }
 
 impl Corrupt {
+    fn new(seed: u64, one_of: u64, within: std::ops::Range<u64>) -> Corrupt {
+        Corrupt {
+            process: Process::open(None).unwrap(),
+            seed,
+            one_of,
+            within,
+            is_endless: false,
+            changed: Cell::new(0),
+            bytes_read: Cell::new(0),
+        }
+    }
+
     /// A value that a reader could fall for: any, a small one, an address, a high address.
     fn garbage(&self, address: u64) -> u64 {
         let value = random(!self.seed, address);
@@ -118,34 +130,19 @@ fn read(memory: &Corrupt) -> Snapshot {
 #[test]
 fn corrupt_memory_gives_an_incomplete_snapshot_at_worst() {
     with_tasks(|| {
-        let intact = Corrupt {
-            process: Process::open(None).unwrap(),
-            seed: 0,
-            one_of: 1,
-            within: 0..0,
-            is_endless: false,
-            changed: Cell::new(0),
-            bytes_read: Cell::new(0),
-        };
-        let intact = names(&read(&intact));
+        let intact = names(&read(&Corrupt::new(0, 1, 0..0)));
         assert_eq!(intact.len(), 52);
         let (mut changed, mut differing) = (0, 0);
         for seed in 0..400 {
             // The root is mostly intact, since little else is read without it.
             let after_root = root_range().end..u64::MAX;
-            let memory = Corrupt {
-                process: Process::open(None).unwrap(),
-                seed,
-                one_of: [1, 4, 16, 64, 256, 1024, 4096, 16384][seed as usize % 8],
-                within: if seed % 5 == 0 {
-                    0..u64::MAX
-                } else {
-                    after_root
-                },
-                is_endless: seed % 7 == 0,
-                changed: Cell::new(0),
-                bytes_read: Cell::new(0),
+            let one_of = [1, 4, 16, 64, 256, 1024, 4096, 16384][seed as usize % 8];
+            let within = match seed % 5 {
+                0 => 0..u64::MAX,
+                _ => after_root,
             };
+            let mut memory = Corrupt::new(seed, one_of, within);
+            memory.is_endless = seed % 7 == 0;
             let snapshot = read(&memory);
             assert!(memory.bytes_read.get() <= MOST_BYTES);
             changed += usize::from(memory.changed.get() > 0);

@@ -64,7 +64,7 @@ impl LagHistory {
     /// Returns for how long the loop has been in one poll, or the mean lateness of the timers that
     /// have fired since the last sample if that is more.
     fn measure(&mut self, it: &Loop) -> Duration {
-        let reading = it.reactor.read();
+        let reading = it.thread.reactor.read();
         let fired = reading.timers_fired.saturating_sub(self.fired);
         let lateness = reading.total_lateness.saturating_sub(self.lateness);
         let is_first = self.maxima.is_empty();

@@ -120,6 +120,23 @@ struct Running {
     origin: Origin,
     stop: oneshot::Sender<()>,
     thread: JoinHandle<()>,
+    polls: PublishedPolls,
+}
+
+/// The loops publish the tasks that they poll until this is dropped.
+struct PublishedPolls;
+
+impl PublishedPolls {
+    fn new() -> PublishedPolls {
+        publish_polls(true);
+        PublishedPolls
+    }
+}
+
+impl Drop for PublishedPolls {
+    fn drop(&mut self) {
+        publish_polls(false);
+    }
 }
 
 impl Server {
@@ -139,7 +156,7 @@ impl Server {
     /// Lets the server run until the end of the process.
     pub fn detach(mut self) {
         if let Some(running) = self.running.take() {
-            std::mem::forget(running.stop);
+            std::mem::forget((running.stop, running.polls));
         }
     }
 }
@@ -222,6 +239,7 @@ impl ServerBuilder {
             origin: Origin::here(),
             stop,
             thread: thread.spawn(serve)?,
+            polls: PublishedPolls::new(),
         };
         let died = |_| Err(io::Error::other("the server's thread has panicked"));
         result.recv().unwrap_or_else(died)?;
@@ -303,7 +321,6 @@ async fn run(listener: Listener, hosts: Vec<String>, mut stopped: oneshot::Recei
     let sampled = pages.clone();
     let _sampler = spawn(async move {
         loop {
-            publish_polls(true); // the end of a watchdog switches it off
             sampled.history.borrow_mut().sample();
             sleep(PERIOD).await;
         }

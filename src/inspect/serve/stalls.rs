@@ -21,7 +21,8 @@ fn write_stall(json: &mut Json, recent: &RecentStall) {
             false => recent.begun_at.elapsed().unwrap_or(stall.duration),
         }));
         json.key("is_over").literal(stall.is_over);
-        json.key("thread").optional(stall.thread_name.as_deref());
+        json.key("executor").literal(stall.executor);
+        json.key("thread").string(&stall.thread_label().to_string());
         json.key("phase").string(match stall.phase {
             Phase::Polling => "polling",
             Phase::MainFuture => "main",
@@ -39,6 +40,8 @@ fn write_stall(json: &mut Json, recent: &RecentStall) {
         json.key("spawned_at").optional(spawned_at.as_deref());
         json.key("activity").string(&stall.activity.to_string());
         json.key("waiting").literal(stall.waiting_tasks);
+        json.key("waiting_timers")
+            .literal(stall.waiting_timers.unwrap_or(0));
         let frames = stall.stack.iter().flat_map(|stack| &stack.frames);
         json.key("stack")
             .array(frames, |json, frame| json.string(&frame.to_string()));

@@ -60,16 +60,17 @@ fn write_metrics(json: &mut Json) {
 fn write_loop(json: &mut Json, it: &Loop, tasks: &Tasks, history: &History) {
     json.object(|json| {
         json.key("id").literal(it.id);
-        json.key("thread").optional(it.thread_name.as_deref());
+        json.key("thread").optional(it.thread.name.as_deref());
         #[cfg(target_os = "linux")]
-        json.key("tid").literal(it.tid);
+        json.key("tid").literal(it.thread.tid);
         #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
-        json.key("activity").optional(tasks.activity(it.tid));
-        json.key("state").string(match it.reactor.loop_state() {
-            LoopState::Awake => "awake",
-            LoopState::Asleep => "asleep",
-            LoopState::Detached => "detached",
-        });
+        json.key("activity").optional(tasks.activity(it.thread.tid));
+        json.key("state")
+            .string(match it.thread.reactor.loop_state() {
+                LoopState::Awake => "awake",
+                LoopState::Asleep => "asleep",
+                LoopState::Detached => "detached",
+            });
         json.key("lag_ms").literal(millis(it.lag()));
         write_executor(json, it);
         json.key("lags_ms")

@@ -18,7 +18,6 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::ops::Range;
 use std::process;
-use std::ptr;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 use std::thread;
@@ -27,6 +26,7 @@ use std::time::{Duration, Instant};
 use super::ThreadHandle;
 use super::memory::Memory;
 use crate::inspect::system_call::Position;
+use crate::signal::action::swap_action;
 
 /// The most that is copied of a stack.
 const MOST_BYTES: usize = 64 << 10;
@@ -80,7 +80,7 @@ impl Capturer {
     }
 
     /// Sends the signal, and waits until the handler has made the copy.
-    fn interrupt(&self, thread: &ThreadHandle, deadline: Instant) -> Option<Sample> {
+    pub(super) fn interrupt(&self, thread: &ThreadHandle, deadline: Instant) -> Option<Sample> {
         if !is_ours(&swap_action(self.signal, None).ok()?) {
             return None;
         }
@@ -181,21 +181,6 @@ fn install(signal: c_int) -> io::Result<()> {
 
 fn is_ours(action: &libc::sigaction) -> bool {
     action.sa_sigaction == handle as *const () as usize
-}
-
-/// Returns the action of a signal, and replaces it by `new`. That must be an action that this
-/// function has returned for the same signal, or the one with `handle`.
-fn swap_action(signal: c_int, new: Option<&libc::sigaction>) -> io::Result<libc::sigaction> {
-    let new = new.map_or(ptr::null(), ptr::from_ref);
-    let mut old = MaybeUninit::zeroed();
-    // SAFETY: both pointers are valid for the call, and an action may be all zeros. The handler of
-    // `new` is valid, since it was installed before or is `handle`.
-    unsafe {
-        if libc::sigaction(signal, new, old.as_mut_ptr()) != 0 {
-            return Err(io::Error::last_os_error());
-        }
-        Ok(old.assume_init())
-    }
 }
 
 /// Copies the interrupted thread's registers and stack, if they are requested. It makes one system

@@ -1,8 +1,8 @@
 //! The bytes of a file in memory and on the disk, and what a crash leaves of them.
 //!
 //! The page cache writes pages to the disk in any order, each with all writes that it has seen by
-//! then. So a crash leaves each page in one of its states since the last sync, and those of
-//! different pages are independent. Within a page, single sectors may be older. A truncation is
+//! then. So a crash leaves each page in one of its states since the last sync, independently of
+//! other pages. Within a page, single sectors may be older. A truncation is
 //! ordered: if a crash undoes it, it undoes all later changes of the file.
 
 use std::collections::BTreeMap;
@@ -184,7 +184,7 @@ impl FileData {
     }
 }
 
-/// Writes a page of which some sectors stay as they were. The lowest bit is that of the first.
+/// Writes a page of which some sectors stay as they were. The lowest bit is for the first.
 fn tear(disk: &mut Contents, page: u64, state: &State, torn: u32) {
     let mut data = *state.page;
     let written = state

@@ -31,7 +31,9 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 pub(crate) use errno::Errno;
-pub(crate) use faults::{Faults, Latency, Work};
+#[cfg(test)]
+pub(crate) use faults::Latency;
+pub(crate) use faults::{Faults, Work};
 pub(crate) use names::{Kind, Stat};
 pub(crate) use open_file::{At, How};
 
@@ -50,6 +52,8 @@ pub(crate) struct Disk {
     choose: Box<dyn Fn(Site, u32, u32) -> u32>,
     /// Returns the host's time (ns since the Unix epoch).
     now: Box<dyn Fn() -> u64>,
+    /// Records an operation and its result.
+    record: Box<dyn Fn(u64, u64)>,
     crashes: Cell<u64>,
     state: RefCell<State>,
 }
@@ -65,6 +69,7 @@ impl Disk {
     pub(in crate::sim) fn new(
         choose: impl Fn(Site, u32, u32) -> u32 + 'static,
         now: impl Fn() -> u64 + 'static,
+        record: impl Fn(u64, u64) + 'static,
         faults: Faults,
     ) -> Rc<Disk> {
         static LAST: AtomicU64 = AtomicU64::new(0);
@@ -76,6 +81,7 @@ impl Disk {
             id: LAST.fetch_add(1, Ordering::Relaxed) + 1,
             choose: Box::new(choose),
             now: Box::new(now),
+            record: Box::new(record),
             crashes: Cell::new(0),
             state: RefCell::new(State {
                 tree,
@@ -85,14 +91,14 @@ impl Disk {
         })
     }
 
-    /// Changes the faults, also those of operations in flight.
+    /// Changes the faults, also for operations in flight.
     pub(in crate::sim) fn set_faults(&self, faults: Faults) {
         let mut state = self.state.borrow_mut();
         state.tree.is_superuser = faults.is_superuser;
         state.faults = faults;
     }
 
-    /// Loses the memory of the host. The disk has what was synced, and a part of the other changes.
+    /// Loses the memory of the host. The disk has the synced changes, and a part of the others.
     ///
     /// Operations in flight never happen, and operations on files that are open now fail.
     pub(crate) fn crash(&self) {
@@ -100,6 +106,8 @@ impl Disk {
         let mut state = self.state.borrow_mut();
         state.files.clear();
         state.tree.crash(&self.choose);
+        drop(state);
+        (self.record)(Call::Crash as u64, 0);
     }
 
     /// Returns how often the disk has crashed. An operation from before a crash must not happen.
@@ -134,60 +142,111 @@ impl Disk {
         (self.choose)(Site::DiskCancel, 1, 2) == 0
     }
 
-    fn with<T>(&self, work: impl FnOnce(&mut State, u64) -> Result<T, Errno>) -> io::Result<T> {
-        Ok(work(&mut self.state.borrow_mut(), (self.now)())?)
+    /// Performs an operation, and records it with its error.
+    fn with<T>(
+        &self,
+        call: Call,
+        work: impl FnOnce(&mut State, u64) -> Result<T, Errno>,
+    ) -> io::Result<T> {
+        let result = work(&mut self.state.borrow_mut(), (self.now)());
+        let error = result.as_ref().err().map_or(0, |error| 1 + *error as u64);
+        (self.record)(call as u64, error);
+        Ok(result?)
     }
+
+    /// Performs a read or write, and records it with the number of bytes.
+    fn transfer(
+        &self,
+        call: Call,
+        work: impl FnOnce(&mut State, u64) -> Result<usize, Errno>,
+    ) -> io::Result<usize> {
+        let bytes = self.with(call, work)?;
+        (self.record)(call as u64, bytes as u64);
+        Ok(bytes)
+    }
+}
+
+/// The operations, as they are recorded. A new one goes to the end.
+#[derive(Clone, Copy, Debug)]
+enum Call {
+    CreateDir,
+    CreateDirAll,
+    RemoveFile,
+    RemoveDir,
+    RemoveDirAll,
+    Rename,
+    HardLink,
+    Symlink,
+    ReadLink,
+    Canonicalize,
+    Stat,
+    SetPermissions,
+    ReadDir,
+    Open,
+    Close,
+    Read,
+    Write,
+    Seek,
+    SetLen,
+    Sync,
+    Crash,
 }
 
 /// Operations on names.
 impl Disk {
     pub(crate) fn create_dir(&self, path: &Path) -> io::Result<()> {
-        self.with(|it, now| it.tree.create_dir(path, now))
+        self.with(Call::CreateDir, |it, now| it.tree.create_dir(path, now))
     }
 
     pub(crate) fn create_dir_all(&self, path: &Path) -> io::Result<()> {
-        self.with(|it, now| it.tree.create_dir_all(path, now))
+        self.with(Call::CreateDirAll, |it, now| {
+            it.tree.create_dir_all(path, now)
+        })
     }
 
     pub(crate) fn remove_file(&self, path: &Path) -> io::Result<()> {
-        self.with(|it, now| it.tree.remove_file(path, now))
+        self.with(Call::RemoveFile, |it, now| it.tree.remove_file(path, now))
     }
 
     pub(crate) fn remove_dir(&self, path: &Path) -> io::Result<()> {
-        self.with(|it, now| it.tree.remove_dir(path, now))
+        self.with(Call::RemoveDir, |it, now| it.tree.remove_dir(path, now))
     }
 
     pub(crate) fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
-        self.with(|it, now| it.tree.remove_dir_all(path, now))
+        self.with(Call::RemoveDirAll, |it, now| {
+            it.tree.remove_dir_all(path, now)
+        })
     }
 
     pub(crate) fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.with(|it, now| it.tree.rename(from, to, now))
+        self.with(Call::Rename, |it, now| it.tree.rename(from, to, now))
     }
 
     pub(crate) fn hard_link(&self, from: &Path, to: &Path) -> io::Result<()> {
-        self.with(|it, now| it.tree.hard_link(from, to, now))
+        self.with(Call::HardLink, |it, now| it.tree.hard_link(from, to, now))
     }
 
     pub(crate) fn symlink(&self, target: &Path, at: &Path) -> io::Result<()> {
-        self.with(|it, now| it.tree.symlink(target, at, now))
+        self.with(Call::Symlink, |it, now| it.tree.symlink(target, at, now))
     }
 
     pub(crate) fn read_link(&self, path: &Path) -> io::Result<PathBuf> {
-        self.with(|it, _| it.tree.read_link(path))
+        self.with(Call::ReadLink, |it, _| it.tree.read_link(path))
     }
 
     pub(crate) fn canonicalize(&self, path: &Path) -> io::Result<PathBuf> {
-        self.with(|it, _| it.tree.canonicalize(path))
+        self.with(Call::Canonicalize, |it, _| it.tree.canonicalize(path))
     }
 
     /// Returns metadata. `follows` is for a symbolic link at the end of the path.
     pub(crate) fn stat(&self, path: &Path, follows: bool) -> io::Result<Stat> {
-        self.with(|it, _| Ok(it.tree.stat(it.tree.find(path, follows)?)))
+        self.with(Call::Stat, |it, _| {
+            Ok(it.tree.stat(it.tree.find(path, follows)?))
+        })
     }
 
     pub(crate) fn set_permissions(&self, path: &Path, permissions: u32) -> io::Result<()> {
-        self.with(|it, now| {
+        self.with(Call::SetPermissions, |it, now| {
             let ino = it.tree.find(path, true)?;
             it.tree.set_permissions(ino, permissions, now);
             Ok(())
@@ -196,57 +255,117 @@ impl Disk {
 
     /// Returns the names in a directory.
     pub(crate) fn read_dir(&self, path: &Path) -> io::Result<Vec<(OsString, Kind)>> {
-        self.with(|it, _| it.tree.read_dir(path))
+        self.with(Call::ReadDir, |it, _| it.tree.read_dir(path))
+    }
+}
+
+/// Copies.
+impl Disk {
+    /// Copies the contents and permissions of a file, as std does.
+    pub(crate) fn copy(&self, from: &Path, to: &Path) -> io::Result<u64> {
+        let metadata = self.stat(from, true)?;
+        let read = How {
+            read: true,
+            ..How::default()
+        };
+        let from = self.open(from, read)?;
+        let copied = match metadata.kind {
+            Kind::File => self.copy_to(from, to, metadata.permissions),
+            _ => {
+                let text =
+                    "the source path is neither a regular file nor a symlink to a regular file";
+                Err(io::Error::new(io::ErrorKind::InvalidInput, text))
+            }
+        };
+        self.close(from);
+        copied
+    }
+
+    fn copy_to(&self, from: u64, to: &Path, permissions: u32) -> io::Result<u64> {
+        let write = How {
+            write: true,
+            create: true,
+            truncate: true,
+            mode: permissions,
+            ..How::default()
+        };
+        let to = self.open(to, write)?;
+        let permitted = self.set_permissions_open(to, permissions);
+        let copied = permitted.and_then(|()| self.copy_all(from, to));
+        self.close(to);
+        copied
+    }
+
+    fn copy_all(&self, from: u64, to: u64) -> io::Result<u64> {
+        const PART: usize = 64 * 1024;
+        let (mut buffer, mut copied) = (vec![0; PART], 0);
+        loop {
+            let read = self.read(from, &mut buffer, At::Position)?;
+            if read == 0 {
+                return Ok(copied);
+            }
+            let mut left = &buffer[..read];
+            while !left.is_empty() {
+                left = &left[self.write(to, left, At::Position)?..];
+            }
+            copied += read as u64;
+        }
     }
 }
 
 /// Operations on open files, which are known by number.
 impl Disk {
     pub(crate) fn open(&self, path: &Path, how: How) -> io::Result<u64> {
-        self.with(|it, now| it.files.open(&mut it.tree, path, how, now))
+        self.with(Call::Open, |it, now| {
+            it.files.open(&mut it.tree, path, how, now)
+        })
     }
 
     pub(crate) fn close(&self, file: u64) {
-        let mut state = self.state.borrow_mut();
-        let State { tree, files, .. } = &mut *state;
-        files.close(tree, file);
+        let closed = self.with(Call::Close, |it, _| {
+            it.files.close(&mut it.tree, file);
+            Ok(())
+        });
+        debug_assert!(closed.is_ok());
     }
 
     pub(crate) fn read(&self, file: u64, buffer: &mut [u8], at: At) -> io::Result<usize> {
-        self.with(|it, _| {
+        self.transfer(Call::Read, |it, _| {
             let faults = (&it.faults, &*self.choose as Choose<'_>);
             it.files.read(&it.tree, file, buffer, at, faults)
         })
     }
 
     pub(crate) fn write(&self, file: u64, data: &[u8], at: At) -> io::Result<usize> {
-        self.with(|it, now| {
+        self.transfer(Call::Write, |it, now| {
             let faults = (&it.faults, &*self.choose as Choose<'_>, now);
             it.files.write(&mut it.tree, file, data, at, faults)
         })
     }
 
     pub(crate) fn seek(&self, file: u64, to: SeekFrom) -> io::Result<u64> {
-        self.with(|it, _| it.files.seek(&it.tree, file, to))
+        self.with(Call::Seek, |it, _| it.files.seek(&it.tree, file, to))
     }
 
     pub(crate) fn set_len(&self, file: u64, len: u64) -> io::Result<()> {
-        self.with(|it, now| it.files.set_len(&mut it.tree, file, len, now))
+        self.with(Call::SetLen, |it, now| {
+            it.files.set_len(&mut it.tree, file, len, now)
+        })
     }
 
     pub(crate) fn sync(&self, file: u64, data_only: bool) -> io::Result<()> {
-        self.with(|it, _| {
+        self.with(Call::Sync, |it, _| {
             let faults = (&it.faults, &*self.choose as Choose<'_>);
             it.files.sync(&mut it.tree, file, data_only, faults)
         })
     }
 
     pub(crate) fn stat_open(&self, file: u64) -> io::Result<Stat> {
-        self.with(|it, _| Ok(it.tree.stat(it.files.ino(file)?)))
+        self.with(Call::Stat, |it, _| Ok(it.tree.stat(it.files.ino(file)?)))
     }
 
     pub(crate) fn set_permissions_open(&self, file: u64, permissions: u32) -> io::Result<()> {
-        self.with(|it, now| {
+        self.with(Call::SetPermissions, |it, now| {
             let ino = it.files.ino(file)?;
             it.tree.set_permissions(ino, permissions, now);
             Ok(())
@@ -260,7 +379,7 @@ pub(crate) fn disk_for_tests(faults: Faults) -> (Rc<Disk>, Rc<Cell<u64>>) {
     let now = Rc::new(Cell::new(0));
     let clock = now.clone();
     let tick = move || clock.replace(clock.get() + 1);
-    (Disk::new(|_, _, _| 0, tick, faults), now)
+    (Disk::new(|_, _, _| 0, tick, |_, _| {}, faults), now)
 }
 
 #[cfg(test)]

@@ -8,7 +8,7 @@ use super::inode::{Attributes, Directory, Ino, Node};
 use super::journal::Edit;
 use super::tree::{Follow, Last, Place, READ, ROOT, Tree, WRITE};
 
-/// What is less from the permissions of a new file or directory.
+/// The permissions that a new file or directory lacks.
 pub(super) const UMASK: u32 = 0o022;
 
 /// What a path leads to.
@@ -45,7 +45,9 @@ impl Tree {
             Node::Directory(directory) => {
                 let below = directory.entries.values();
                 let directories = below.filter(|it| self.get(**it).is_directory()).count();
-                (Kind::Directory, 2 + directories as u64, 4096)
+                // The size in tmpfs.
+                let len = 20 * (2 + directory.entries.len() as u64);
+                (Kind::Directory, 2 + directories as u64, len)
             }
             Node::Link(to) => (
                 Kind::Link,

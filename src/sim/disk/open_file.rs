@@ -83,13 +83,16 @@ impl OpenFiles {
         how: How,
         now: u64,
     ) -> Result<u64, Errno> {
+        let creates = how.create || how.create_new;
+        if creates && how.directory {
+            return Err(Errno::Invalid);
+        }
         let follow = match (how.create_new, how.no_follow) {
             (true, _) => Follow::Never,
             (_, true) => Follow::Slash,
             _ => Follow::Always,
         };
         let place = tree.resolve(path, follow)?;
-        let creates = how.create || how.create_new;
         let ino = match place.inode {
             _ if creates && place.must_be_directory => return Err(Errno::IsDirectory),
             Some(_) if how.create_new => return Err(Errno::Exists),
@@ -126,10 +129,10 @@ impl OpenFiles {
         faults: (&Faults, Choose<'_>),
     ) -> Result<usize, Errno> {
         let file = self.get_mut(number)?;
+        let offset = file.offset(at)?;
         if !file.how.read {
             return Err(Errno::BadDescriptor);
         }
-        let offset = file.offset(at)?;
         let contents = match &tree.get(file.ino).node {
             Node::File(file) => file.data.live(),
             _ => return Err(Errno::IsDirectory),
@@ -159,25 +162,28 @@ impl OpenFiles {
         (faults, choose, now): (&Faults, Choose<'_>, u64),
     ) -> Result<usize, Errno> {
         let open = self.get_mut(number)?;
+        let mut offset = open.offset(at)?;
         if !open.how.write {
             return Err(Errno::BadDescriptor);
         }
-        let mut offset = open.offset(at)?;
         let (mut room, used) = (faults.capacity.unwrap_or(u64::MAX), tree.used);
         room = room.saturating_sub(used);
         let inode = tree.get_mut(open.ino);
         let file = inode.file_mut().ok_or(Errno::BadDescriptor)?;
+        if data.is_empty() {
+            return Ok(0); // the position stays, even of a file that appends
+        }
         if open.how.append {
             offset = file.data.live().len();
         }
         let most = usize::try_from(MAX_LEN.saturating_sub(offset)).unwrap_or(usize::MAX);
-        if most == 0 && !data.is_empty() {
+        if most == 0 {
             return Err(Errno::TooBig);
         }
         let bytes = shorten(data.len().min(most), faults.short_writes, choose);
         let free = room;
         let bytes_written = file.data.write(&data[..bytes], offset, &mut room);
-        if bytes_written == 0 && !data.is_empty() {
+        if bytes_written == 0 {
             return Err(Errno::Full);
         }
         inode.touch(now);
@@ -203,6 +209,8 @@ impl OpenFiles {
         let (base, by) = match to {
             SeekFrom::Start(offset) => (offset, 0),
             SeekFrom::Current(by) => (file.position, by),
+            // As in tmpfs. The end of a directory differs between file systems.
+            SeekFrom::End(_) if tree.get(file.ino).is_directory() => return Err(Errno::Invalid),
             SeekFrom::End(by) => (tree.stat(file.ino).len, by),
         };
         let position = base.checked_add_signed(by).filter(|it| *it <= MAX_LEN);

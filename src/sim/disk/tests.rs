@@ -50,13 +50,13 @@ fn seeded(seed: u64, faults: Faults) -> Rc<Disk> {
             _ => 0,
         }
     };
-    Disk::new(choose, || 1_000, faults)
+    Disk::new(choose, || 1_000, |_, _| {}, faults)
 }
 
-/// Returns a disk whose choices are all zero, except for those of one site.
+/// Returns a disk whose choices are all zero, except at one site.
 fn chosen(site: Site, choice: u32, faults: Faults) -> Rc<Disk> {
     let choose = move |at, _, limit| if at == site { choice.min(limit - 1) } else { 0 };
-    Disk::new(choose, || 1_000, faults)
+    Disk::new(choose, || 1_000, |_, _| {}, faults)
 }
 
 fn benign(faults: Faults) -> Rc<Disk> {
@@ -291,7 +291,7 @@ fn a_failed_sync_is_reported_once_and_its_pages_are_lost() {
             },
             _ => 0,
         };
-        let disk = Disk::new(choose, || 0, Faults::default());
+        let disk = Disk::new(choose, || 0, |_, _| {}, Faults::default());
         let file = durable(&disk, "/a", b"old");
         let other = disk.open(path("/a"), READ).unwrap();
         disk.write(file, b"new", At::Offset(0)).unwrap();
@@ -445,9 +445,11 @@ fn random_changes_and_crashes_keep_the_tree_whole() {
                 10 => disk
                     .open(&one, READ)
                     .and_then(|it| disk.sync(it, any(2) == 0)),
-                _ => Ok(if any(4) == 0 {
+                _ if any(4) == 0 => {
                     disk.crash();
-                }),
+                    Ok(())
+                }
+                _ => Ok(()),
             };
             check(&disk);
         }

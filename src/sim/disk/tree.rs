@@ -420,7 +420,7 @@ impl Tree {
         }
     }
 
-    /// Loses the memory. The disk has what was synced, and a part of the changes since then.
+    /// Loses the memory. The disk has the synced changes, and a part of the others.
     pub(super) fn crash(&mut self, choose: Choose<'_>) {
         let loss = match choose(Site::DiskCrash, 1, 3) {
             0 => Loss::Nothing,

@@ -8,7 +8,7 @@ use super::slab::Key;
 
 const SECOND: u64 = 1_000_000_000;
 
-/// The bounds of the retransmission timeout, which are those of Linux.
+/// The bounds of the retransmission timeout on Linux.
 const TIMEOUT: (u64, u64) = (SECOND / 5, 120 * SECOND);
 /// The timeout of a handshake.
 const HANDSHAKE_TIMEOUT: u64 = SECOND;
@@ -28,12 +28,13 @@ const KEEPALIVE_IDLE: u64 = 7_200 * SECOND;
 const KEEPALIVE_INTERVAL: u64 = 75 * SECOND;
 const KEEPALIVE_PROBES: u32 = 9;
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
 pub(super) enum Phase {
     SynSent,
     SynReceived,
     Established,
     /// Reset, timed out, or both directions have ended.
+    #[default]
     Closed,
 }
 
@@ -90,7 +91,7 @@ pub(super) enum Expiry {
     GiveUp,
 }
 
-#[derive(Debug)]
+#[derive(Default, Debug)]
 pub(super) struct Connection {
     pub(super) phase: Phase,
     /// The socket at the other end, once it is known.
@@ -176,47 +177,16 @@ impl Connection {
     ) -> Connection {
         Connection {
             phase,
-            peer: None,
             peer_host,
-            listener: None,
-            peer_has_finished: false,
             is_connecting: phase == Phase::SynSent,
-            is_unreachable: false,
-            sent: VecDeque::new(),
-            acknowledged: 0,
-            next: 0,
-            highest: 0,
-            window_end: 0,
             send_limit,
-            write_closed: false,
-            fin_sent: false,
-            fin_was_sent: false,
-            fin_acknowledged: false,
-            no_space: false,
-            received: VecDeque::new(),
-            expected: 0,
-            ahead: BTreeMap::new(),
-            fin_at: None,
-            peer_closed: false,
             announced: receive_limit as u64,
             receive_limit,
-            read_closed: false,
-            acknowledgement_due: false,
-            acknowledge_at: None,
-            confirmed: 0,
             deadline: Some(now + HANDSHAKE_TIMEOUT),
-            check_at: None,
-            retries: 0,
-            probes: 0,
             timeout: TIMEOUT.0,
-            round_trip: None,
-            variation: 0,
             timed: Some((0, now)),
-            is_recovering: false,
-            resent: None,
-            keepalive: false,
             last_arrival: now,
-            flow: 0,
+            ..Connection::default()
         }
     }
 
@@ -399,29 +369,7 @@ impl Connection {
             self.fin_at = Some(end);
         }
         if self.has_new_bytes(segment) {
-            if segment.sequence > self.expected {
-                self.acknowledgement_due = true;
-                let data = self.ahead.entry(segment.sequence).or_default();
-                if data.len() < segment.data.len() {
-                    segment.data.clone_into(data);
-                }
-            } else {
-                self.append(segment.sequence, &segment.data);
-                // The peer may be waiting for the end of a hole.
-                self.acknowledgement_due |= !self.ahead.is_empty();
-                while let Some(entry) = self.ahead.first_entry() {
-                    if *entry.key() > self.expected {
-                        break;
-                    }
-                    let (sequence, data) = entry.remove_entry();
-                    self.append(sequence, &data);
-                }
-                outcome.data = true;
-                let unconfirmed = self.expected - self.confirmed;
-                self.acknowledgement_due |= unconfirmed > ACKNOWLEDGED_AT_ONCE;
-                self.acknowledge_at
-                    .get_or_insert(now + ACKNOWLEDGEMENT_DELAY);
-            }
+            outcome.data = self.receive_bytes(now, segment);
         } else {
             self.acknowledgement_due |= !segment.data.is_empty();
         }
@@ -431,6 +379,33 @@ impl Connection {
             outcome.fin = true;
         }
         outcome
+    }
+
+    /// Takes in new bytes. Returns whether there is more to read.
+    fn receive_bytes(&mut self, now: u64, segment: &Segment) -> bool {
+        if segment.sequence > self.expected {
+            self.acknowledgement_due = true;
+            let data = self.ahead.entry(segment.sequence).or_default();
+            if data.len() < segment.data.len() {
+                segment.data.clone_into(data);
+            }
+            return false;
+        }
+        self.append(segment.sequence, &segment.data);
+        // The peer may be waiting for the end of a hole.
+        self.acknowledgement_due |= !self.ahead.is_empty();
+        while let Some(entry) = self.ahead.first_entry() {
+            if *entry.key() > self.expected {
+                break;
+            }
+            let (sequence, data) = entry.remove_entry();
+            self.append(sequence, &data);
+        }
+        let unconfirmed = self.expected - self.confirmed;
+        self.acknowledgement_due |= unconfirmed > ACKNOWLEDGED_AT_ONCE;
+        self.acknowledge_at
+            .get_or_insert(now + ACKNOWLEDGEMENT_DELAY);
+        true
     }
 
     fn append(&mut self, sequence: u64, data: &[u8]) {
@@ -507,8 +482,9 @@ impl Connection {
 
     /// Whether there is something to send, as far as the window allows.
     pub(super) fn can_send(&self) -> bool {
-        let last = self.last();
-        last.min(self.window_end) > self.next || self.write_closed && !self.fin_sent
+        let has_bytes = self.last().min(self.window_end) > self.next;
+        let has_fin = self.write_closed && !self.fin_sent;
+        self.phase == Phase::Established && (has_bytes || has_fin)
     }
 
     /// Adjusts the timeout to a measured round trip (RFC 6298).

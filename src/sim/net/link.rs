@@ -59,6 +59,16 @@ impl Link {
         self.is_cut || self.partitions > 0
     }
 
+    /// Puts bytes on the link behind the bytes before. Returns when the last one is on it.
+    pub(super) fn transfer(&mut self, now: u64, bytes: usize) -> u64 {
+        let Some(bandwidth) = self.bandwidth else {
+            return now;
+        };
+        let nanos = bytes as u128 * 1_000_000_000 / u128::from(bandwidth.max(1));
+        self.busy_until = self.busy_until.max(now) + nanos as u64;
+        self.busy_until
+    }
+
     /// Ends all partitions.
     pub(super) fn heal(&mut self) {
         self.is_cut = false;

@@ -1,7 +1,7 @@
 //! The network of a world: hosts, links, and the sockets of TCP, UDP and Unix.
 //!
 //! It is a model. It has no descriptor, thread, clock or system call. The world moves its time, and
-//! passes on the socket calls of the programs. All errors are those of Linux. The model was compared
+//! passes on the socket calls of the programs. All errors are as on Linux. The model was compared
 //! with Linux 6.18 on the loopback interface.
 //!
 //! These parts of a real network are left out:
@@ -16,8 +16,11 @@
 //! - Descriptors as messages of Unix sockets.
 
 mod address;
+mod binding;
 mod bytes;
+mod calls;
 mod connection;
+mod events;
 mod faults;
 mod host;
 mod link;
@@ -25,12 +28,15 @@ mod network;
 mod rate;
 mod readiness;
 mod schedule;
+mod segments;
 mod slab;
 mod socket;
 mod tcp;
 mod udp;
 mod unix;
 mod wire;
+#[cfg(test)]
+mod connection_tests;
 #[cfg(test)]
 mod tcp_tests;
 #[cfg(test)]
@@ -41,9 +47,8 @@ mod udp_tests;
 mod unix_tests;
 
 pub(crate) use address::{Address, Family, HostId, Kind, UnixName};
-pub(crate) use faults::Faults;
 pub(crate) use link::Link;
 pub(crate) use network::Network;
 pub(crate) use rate::Rate;
 pub(crate) use readiness::{Event, Readiness};
-pub(crate) use socket::{Options, SocketId};
+pub(crate) use socket::SocketId;

@@ -38,11 +38,7 @@ impl<T> Schedule<T> {
         self.added += 1;
     }
 
-    /// Returns the time of the first item.
-    pub(super) fn first(&self) -> Option<u64> {
-        self.heap.peek().map(|Reverse((at, ..))| *at)
-    }
-
+    /// Returns the first item with its time.
     pub(super) fn peek(&self) -> Option<(u64, &T)> {
         let Reverse((at, _, slot)) = self.heap.peek()?;
         Some((*at, self.items[*slot as usize].as_ref()?))

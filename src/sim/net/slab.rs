@@ -1,5 +1,7 @@
 //! Values in numbered slots.
 
+use std::ops::{Index, IndexMut};
+
 /// Values in slots that are used again. A [`Key`] names a value, a slot number its place.
 pub(super) struct Slab<T> {
     slots: Vec<Slot<T>>,
@@ -78,5 +80,20 @@ impl<T> Slab<T> {
         numbers
             .filter(|number| self.get(*number).is_some())
             .collect()
+    }
+}
+
+/// The value of a slot that is in use.
+impl<T> Index<u32> for Slab<T> {
+    type Output = T;
+
+    fn index(&self, number: u32) -> &T {
+        self.get(number).expect("the slot is in use")
+    }
+}
+
+impl<T> IndexMut<u32> for Slab<T> {
+    fn index_mut(&mut self, number: u32) -> &mut T {
+        self.get_mut(number).expect("the slot is in use")
     }
 }

@@ -16,7 +16,7 @@ use super::slab::Key;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(crate) struct SocketId(pub(crate) u32);
 
-/// The options of a socket. An accepted connection has those of its listener.
+/// The options of a socket. An accepted connection takes them from its listener.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) struct Options {
     /// Has no effect, because small segments never wait for an acknowledgement.

@@ -6,6 +6,8 @@ use std::rc::Rc;
 
 use rustix::io::Errno;
 
+pub(super) use super::faults::Faults;
+pub(super) use super::socket::Options;
 use super::*;
 use crate::sim::choices::Choices;
 
@@ -520,23 +522,6 @@ fn with_fault(seed: u64, change: impl FnOnce(&mut Faults)) -> Script {
 }
 
 #[test]
-fn rates_have_their_probabilities() {
-    for probability in [0.0, 0.001, 0.01, 0.3, 0.5, 0.6, 0.9, 1.0] {
-        let (rate, choices) = (Rate::probability(probability), Choices::new(1));
-        let site = crate::sim::choices::Site::Loss;
-        let count = (0..100_000)
-            .filter(|_| rate.happens(&choices, 0, site))
-            .count();
-        let found = count as f64 / 100_000.0;
-        let most = 0.1 * probability + 0.002;
-        assert!(
-            (found - probability).abs() <= most,
-            "{found} for {probability}"
-        );
-    }
-}
-
-#[test]
 fn short_reads_are_followed_by_an_event() {
     let mut script = with_fault(1, |faults| faults.short_transfer = Rate::one_in(1));
     let (here, there) = script.net.pair(script.a, Kind::Stream).unwrap();
@@ -627,11 +612,9 @@ fn interrupts_and_refusals_leave_the_socket_alone() {
     assert!(interrupted > 50 && refused < 50, "{interrupted} {refused}");
 }
 
-/// Runs a program that has all kinds of sockets on a network with all faults, and returns its log.
-fn log(seed: u64) -> String {
-    use std::fmt::Write as _;
+/// A network with all faults, a TCP connection in progress, its listener, and two UDP sockets.
+fn bad_network(seed: u64) -> (Script, Vec<SocketId>) {
     let mut script = Script::with_seed(seed);
-    let mut log = String::new();
     script.net.set_faults(Faults::default());
     for (from, to) in [(script.a, script.b), (script.b, script.a)] {
         let link = script.net.link_mut(from, to);
@@ -658,6 +641,14 @@ fn log(seed: u64) -> String {
     script
         .net
         .partition_during(script.b, script.a, 2 * SECOND..4 * SECOND);
+    (script, sockets)
+}
+
+/// Runs a program that has all kinds of sockets on a network with all faults, and returns its log.
+fn log(seed: u64) -> String {
+    use std::fmt::Write as _;
+    let (mut script, mut sockets) = bad_network(seed);
+    let mut log = String::new();
     let mut events = Vec::new();
     for step in 0..2000_u32 {
         script.run(5 * MILLISECOND);

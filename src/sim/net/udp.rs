@@ -146,7 +146,7 @@ impl Network {
         self.mark(slot, Edge::Read);
     }
 
-    /// Finds the sockets that a datagram is for, the best match first. Without `all`, that one only.
+    /// Finds the sockets that a datagram is for. Without `all`, it is the best match.
     fn find_udp(
         &self,
         host: HostId,

@@ -397,26 +397,7 @@ impl Network {
         if charged >= limit {
             return Err(self.would_block(slot, Edge::Write));
         }
-        let receiver = match to {
-            Some(name) => self.find_unix(host, name, Kind::Datagram)?,
-            None => match peer.filter(|peer| self.sockets.contains(*peer)) {
-                Some(peer) => peer.slot,
-                None => {
-                    let datagram = self.unix_datagram(slot).ok_or(Errno::BADF)?;
-                    datagram.peer = None;
-                    // `unix_dgram_disconnected` drops what is in the queue.
-                    self.clear_queue(slot);
-                    return Err(Errno::CONNREFUSED);
-                }
-            },
-        };
-        self.check_sender(receiver, slot)?;
-        if self
-            .unix_datagram(receiver)
-            .is_some_and(|receiver| receiver.read_closed)
-        {
-            return Err(Errno::PIPE);
-        }
+        let receiver = self.find_receiver(slot, host, to)?;
         if self.is_full_for(receiver, slot) {
             self.wait_for_room(slot);
             return Err(self.would_block(slot, Edge::Write));
@@ -426,14 +407,50 @@ impl Network {
             sender_name,
             data: bytes::gather(self.wire.buffer(), bufs),
         };
-        if let Some(datagram) = self.unix_datagram(slot) {
-            datagram.charged += len + OVERHEAD;
+        self.queue_message(receiver, message);
+        Ok(len)
+    }
+
+    /// Queues a datagram, and charges its memory to the sender.
+    fn queue_message(&mut self, receiver: u32, message: UnixMessage) {
+        if let Some(sender) = self.unix_datagram(message.sender.slot) {
+            sender.charged += message.data.len() + OVERHEAD;
         }
         if let Some(receiver) = self.unix_datagram(receiver) {
             receiver.queue.push_back(message);
         }
         self.mark(receiver, Edge::Read);
-        Ok(len)
+    }
+
+    /// Finds the socket that a datagram is for. Without a name, it is the sender's peer.
+    fn find_receiver(
+        &mut self,
+        sender: u32,
+        host: HostId,
+        to: Option<&UnixName>,
+    ) -> Result<u32, Errno> {
+        let peer = self
+            .unix_datagram(sender)
+            .and_then(|datagram| datagram.peer);
+        let receiver = match to {
+            Some(name) => self.find_unix(host, name, Kind::Datagram)?,
+            None => match peer.filter(|peer| self.sockets.contains(*peer)) {
+                Some(peer) => peer.slot,
+                None => {
+                    let datagram = self.unix_datagram(sender).ok_or(Errno::BADF)?;
+                    datagram.peer = None;
+                    // `unix_dgram_disconnected` drops the datagrams in the queue.
+                    self.clear_queue(sender);
+                    return Err(Errno::CONNREFUSED);
+                }
+            },
+        };
+        self.check_sender(receiver, sender)?;
+        let receives = self.unix_datagram(receiver);
+        if receives.is_some_and(|receiver| receiver.read_closed) {
+            return Err(Errno::PIPE);
+        }
+        Ok(receiver)
     }
 
     /// Room in the queue of the socket's peer becomes an event.

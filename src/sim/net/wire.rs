@@ -70,7 +70,7 @@ pub(super) enum Due {
 
 /// When a packet arrives.
 #[derive(Clone, Copy, Default, Debug)]
-pub(super) struct Fate {
+pub(super) struct Arrivals {
     pub(super) first: Option<u64>,
     pub(super) second: Option<u64>,
 }
@@ -88,6 +88,20 @@ pub(super) struct Wire {
     pub(super) heals: u32,
     /// Empty buffers for packets.
     spare: Vec<Vec<u8>>,
+}
+
+/// Decides on the latency of one packet.
+fn latency(link: &Link, jitter: Rate, choices: &Choices, host: u16) -> u64 {
+    let (least, greatest) = link.latency;
+    if least == greatest {
+        return least;
+    }
+    let rate = match link.always_varies {
+        true => Rate::one_in(1),
+        false => jitter,
+    };
+    let level = rate.amount(choices, host, Site::Latency, LEVELS);
+    least + (greatest - least) * u64::from(level) / u64::from(LEVELS - 1)
 }
 
 impl Wire {
@@ -134,36 +148,23 @@ impl Wire {
         bytes: usize,
         is_datagram: bool,
         flow: &mut u64,
-    ) -> Fate {
+    ) -> Arrivals {
         let (choices, host) = (&*self.choices, from.0);
         let link = &mut self.links[usize::from(from.0)][usize::from(to.0)];
         if link.is_partitioned() {
-            return Fate::default();
+            return Arrivals::default();
         }
-        let mut start = self.now;
-        if let Some(bandwidth) = link.bandwidth {
-            let nanos = bytes as u128 * 1_000_000_000 / u128::from(bandwidth.max(1));
-            start = start.max(link.busy_until) + nanos as u64;
-            link.busy_until = start;
-        }
+        let start = link.transfer(self.now, bytes);
         let happens = |own, common, site| {
             Rate::happens(own, choices, host, site)
                 || is_datagram && from != to && Rate::happens(common, choices, host, site)
         };
         if happens(link.loss, self.faults.datagram_loss, Site::Loss) {
-            return Fate::default();
+            return Arrivals::default();
         }
-        let (least, greatest) = link.latency;
-        let mut at = start + least;
-        if least < greatest {
-            let rate = if link.always_varies {
-                Rate::one_in(1)
-            } else {
-                self.faults.jitter
-            };
-            let level = rate.amount(choices, host, Site::Latency, LEVELS);
-            at += (greatest - least) * u64::from(level) / u64::from(LEVELS - 1);
-        }
+        let greatest = link.latency.1;
+        let jitter = self.faults.jitter;
+        let mut at = start + latency(link, jitter, choices, host);
         if happens(link.reorder, self.faults.datagram_reorder, Site::Reorder) {
             at = at.max(*flow) + greatest; // later packets overtake it
         } else {
@@ -175,7 +176,7 @@ impl Wire {
             self.faults.datagram_duplicate,
             Site::Duplicate,
         );
-        Fate {
+        Arrivals {
             first: Some(at),
             second: twice.then_some(at + greatest),
         }
