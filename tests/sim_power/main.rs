@@ -15,6 +15,8 @@ const PROGRAMS: &[(&str, Program)] = &[
     ("echoes", echoes),
     ("bulk", bulk),
     ("requests", requests),
+    ("cancellations", cancellations),
+    ("shutdown", shutdown),
     ("proxy", proxy),
     ("shortage", shortage),
     ("connections_end", connections_end),

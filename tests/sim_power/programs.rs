@@ -13,6 +13,7 @@ use windlass::io::copy_bidirectional;
 use windlass::net::{TcpListener, TcpStream, UdpSocket};
 use windlass::sim::World;
 use windlass::sync::{Event, Mutex, Semaphore, mpsc};
+use windlass::task::{StopSource, TaskGroup};
 use windlass::time::{Sleep, now, sleep, timeout};
 use windlass::{Task, spawn, yield_now};
 
@@ -186,6 +187,110 @@ pub(crate) fn requests(world: &World) {
     });
 }
 
+/// Each wait is cancelled many times, and nothing is lost.
+pub(crate) fn cancellations(world: &World) {
+    world.host("server", || async {
+        let listener = patiently(|| TcpListener::bind("0.0.0.0:7000")).await;
+        let (sender, mut receiver) = mpsc::channel::<Vec<u8>>(1);
+        for number in 0..3_u64 {
+            let stream = loop {
+                match timeout(ms(1 + number), listener.accept()).await {
+                    Ok(Ok((stream, _))) => break stream,
+                    Ok(Err(error)) => panic!("it fails: {error}"),
+                    Err(_) => {}
+                }
+            };
+            let sender = sender.clone();
+            spawn(async move {
+                let (mut all, mut buf) = (Vec::new(), [0; 50]);
+                loop {
+                    match timeout(ms(number), (&stream).read(&mut buf)).await {
+                        Ok(Ok(0)) => break,
+                        Ok(read) => all.extend(&buf[..read.expect("the peer is there")]),
+                        Err(_) => sleep(Duration::from_micros(300)).await,
+                    }
+                }
+                let (mut writer, mut rest) = (&stream, &all[..]);
+                while !rest.is_empty() {
+                    let written = timeout(Duration::from_micros(400), writer.write(rest));
+                    if let Ok(written) = written.await {
+                        rest = &rest[written.expect("the peer reads")..];
+                    }
+                }
+                drop(stream);
+                sender.send(all).await.expect("it is received");
+            })
+            .detach();
+        }
+        drop(sender);
+        let mut received = Vec::new();
+        loop {
+            match timeout(ms(1), receiver.recv()).await {
+                Ok(Some(bytes)) => received.push(bytes),
+                Ok(None) => break,
+                Err(_) => {}
+            }
+        }
+        assert!(received.len() == 3 && received.iter().all(|all| *all == bytes(2000)));
+    });
+    for name in ["a", "b", "c"] {
+        world.host(name, || async {
+            let stream = connect("server:7000").await;
+            let sent = bytes(2000);
+            let exchange = exchange(&stream, &sent, ms(2));
+            assert_eq!(in_time(600 * SECOND, exchange).await, sent);
+        });
+    }
+}
+
+/// A server is stopped while clients are connected. Each request that it has read is answered.
+pub(crate) fn shutdown(world: &World) {
+    world.host("server", || async {
+        let stop = StopSource::new();
+        let stopping = stop.clone();
+        spawn(async move {
+            sleep(ms(20)).await;
+            stopping.stop();
+        })
+        .detach();
+        let connections = TaskGroup::independent();
+        let listener = patiently(|| TcpListener::bind("0.0.0.0:7000")).await;
+        while let Some(Ok((stream, _))) = stop.token().run(listener.accept()).await {
+            let stop = stop.token();
+            connections.spawn(async move {
+                let mut request = [0];
+                while let Some(Ok(1)) = stop.run((&stream).read(&mut request)).await {
+                    sleep(ms(3)).await;
+                    let answered = (&stream).write_all(&request).await;
+                    answered.expect("the client waits for it");
+                }
+            });
+        }
+        in_time(SECOND, connections.close()).await;
+    });
+    for name in ["a", "b", "c"] {
+        world.host(name, || async {
+            let mut answered = 0;
+            while let Ok(stream) = TcpStream::connect("server:7000").await {
+                let mut answer = [0];
+                for number in 0..4 {
+                    if (&stream).write_all(&[number]).await.is_err() {
+                        break;
+                    }
+                    match (&stream).read_exact(&mut answer).await {
+                        Ok(()) => assert_eq!(answer, [number]),
+                        Err(_) => break,
+                    }
+                    answered += 1;
+                }
+                if answered > 100 {
+                    break;
+                }
+            }
+        });
+    }
+}
+
 /// A proxy between a client that half-closes and a server that answers afterwards.
 pub(crate) fn proxy(world: &World) {
     world.host("server", || async {
@@ -210,11 +315,11 @@ pub(crate) fn proxy(world: &World) {
         .await;
     });
     world.host("client", || async {
-        for len in [10, 3000] {
+        for len in [10, 3000, 150_000] {
             let stream = connect("proxy:8000").await;
             let sent = bytes(len);
             let answer = in_time(600 * SECOND, exchange(&stream, &sent, ms(1))).await;
-            assert_eq!(answer, sent);
+            assert!(answer == sent);
         }
     });
 }
@@ -257,6 +362,11 @@ pub(crate) fn connections_end(world: &World) {
         for _ in 0..5 {
             let stream = connect("server:7000").await;
             assert!(exchange(&stream, b"word", ms(1)).await.is_empty());
+        }
+        for patience in [0, 1, 2, 240, 260] {
+            // Dropping the future of `connect` ends its attempts.
+            let connect = TcpStream::connect("server:7000");
+            drop(timeout(ms(patience), connect).await);
         }
         sleep(300 * SECOND).await;
         let stream = connect("server:7000").await;

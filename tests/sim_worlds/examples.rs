@@ -30,8 +30,8 @@ use windlass::time::{sleep, timeout};
 
 type Running = Pin<Box<dyn Future<Output = ()>>>;
 
-/// The functions of an example by the names of their hosts, servers first. The last one is the
-/// client, whose end is the end of the program.
+/// The functions of an example by the names of their hosts, servers first. The program ends with
+/// the last one, the client.
 type Hosts = &'static [(&'static str, fn(Names) -> Running)];
 
 /// The addresses of the servers.
