@@ -21,10 +21,11 @@ type Program = Pin<Box<dyn Future<Output = ()>>>;
 type Start = fn() -> Program;
 
 /// The programs by name.
-const PROGRAMS: [(&str, Start); 11] = [
+const PROGRAMS: [(&str, Start); 12] = [
     ("joins", || Box::pin(joins())),
     ("locks", || Box::pin(locks())),
     ("channel", || Box::pin(channel())),
+    ("channels", || Box::pin(channels())),
     ("event", || Box::pin(event())),
     ("waker", || Box::pin(waker())),
     ("semaphore", || Box::pin(semaphore())),
@@ -82,6 +83,25 @@ async fn channel() {
     });
     producer.named("producer").await;
     while receiver.recv().await.is_some() {}
+}
+
+/// Two tasks fill the channels to each other, because each sends two orders for one.
+async fn channels() {
+    let (to_port, from_starboard) = mpsc::channel(1);
+    let (to_starboard, from_port) = mpsc::channel(1);
+    let crew = async |mut orders: mpsc::Receiver<u32>, others: mpsc::Sender<u32>| {
+        while let Some(order) = orders.recv().await {
+            let _ = others.send(order).await;
+            let _ = others.send(order).await;
+        }
+    };
+    let first = to_port.clone();
+    let port = spawn(async move { crew(from_starboard, to_starboard).await }).named("port");
+    let starboard = spawn(async move { crew(from_port, to_port).await }).named("starboard");
+    yield_now().await; // both wait for orders
+    let _ = first.send(1).await;
+    port.await;
+    starboard.await;
 }
 
 /// A task waits for a notification that was sent before.

@@ -144,6 +144,10 @@ struct MustNotCompile;
 struct Readme;
 
 #[cfg(doctest)]
+#[doc = include_str!("../docs/testing.md")]
+struct Testing;
+
+#[cfg(doctest)]
 #[doc = include_str!("../docs/hangs-and-stalls.md")]
 struct HangsAndStalls;
 

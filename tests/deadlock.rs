@@ -70,7 +70,7 @@ fn stderr_of(cause: &str, is_last: impl Fn(&str) -> bool) -> String {
 /// Checks that the note of a program has these texts in this order. Cycles are its last lines.
 #[track_caller]
 fn assert_note(cause: &str, texts: &[&str]) {
-    let is_cycle = |text: &&&str| text.starts_with("cycle:");
+    let is_cycle = |text: &&&str| text.contains("cycle:");
     let last = texts.iter().find(is_cycle).or(texts.last()).unwrap();
     let note = stderr_of(cause, |line| line.contains(last));
     let mut rest = &note[..];
@@ -124,8 +124,26 @@ fn the_note_names_a_full_channel() {
     let texts = [
         "\"producer\", spawned at",
         "waiting: room in the channel created at",
+        "capacity 1, awaited at tests/../examples/hangs.rs:",
     ];
     assert_note("channel", &texts);
+}
+
+#[test]
+fn the_note_names_probable_ends_of_full_channels() {
+    let texts = [
+        "\"port\", spawned at",
+        "waiting: room in the channel created at",
+        "awaited at tests/../examples/hangs.rs:",
+        "probably held up by task",
+        "probable cycle: task",
+        "\"port\" -> room in the channel created at",
+        "probably held up by task",
+        "\"starboard\" -> room in the channel created at",
+        "probably held up by task",
+        "\"port\"",
+    ];
+    assert_note("channels", &texts);
 }
 
 #[test]

@@ -225,9 +225,15 @@ fn waits(task: &TaskView, tasks: &[TaskView]) -> String {
         wait => {
             let text = wait.to_string();
             let text = text.split(" fd ").next().unwrap();
-            let (text, place) = text.split_once(" created at ").unwrap_or((text, file!()));
-            assert!(place.starts_with(file!()), "{wait}");
-            text.to_owned()
+            let Some((text, places)) = text.split_once(" created at ") else {
+                return text.to_owned();
+            };
+            assert!(places.starts_with(file!()), "{wait}");
+            // All of them are awaited in this file.
+            let awaited = format!(", awaited at {}:", file!());
+            let (_, rest) = places.split_once(&awaited).expect(places);
+            let rest = rest.split_once(", ").map_or("", |(_, rest)| rest);
+            format!("{text} {rest}").trim_end().to_owned()
         }
     };
     let waits: Vec<_> = task.waits.iter().map(name).collect();
@@ -280,12 +286,12 @@ fn check_stuck(snapshot: &Snapshot) {
             "greedy, waiting: next turn",
             ", waiting: ",
             ", waiting: ",
-            "first locker, waiting: lock of the mutex",
-            "second locker, waiting: lock of the mutex",
-            "acquirer, waiting: permits of the semaphore",
+            "first locker, waiting: lock of the mutex held by task 1:12",
+            "second locker, waiting: lock of the mutex held by task 1:12",
+            "acquirer, waiting: permits of the semaphore 2 wanted, 1 available",
             "listener, waiting: the event",
-            "sender, waiting: room in the channel",
-            "receiver, waiting: a value of the channel",
+            "sender, waiting: room in the channel capacity 1",
+            "receiver, waiting: a value of the channel senders: 1",
             "asker, waiting: the value of the oneshot channel",
             "stuck, running: ",
             "ready, ready: ",

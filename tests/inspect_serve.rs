@@ -156,8 +156,23 @@ fn tasks_are_listed_with_their_waits() {
         let (_, listed) = tasks.split_once("\"name\":\"joiner\"").expect(&tasks);
         let (listed, _) = listed.split_once('}').expect(&tasks);
         assert!(listed.contains("\"state\":\"waiting\""), "{tasks}");
-        assert!(listed.contains(&format!("\"task\":\"{id}\"")), "{tasks}");
+        assert!(listed.contains(&format!("\"tasks\":[\"{id}\"]")), "{tasks}");
         drop(joiner);
+
+        let (sender, mut receiver) = windlass::sync::mpsc::channel(1);
+        let busy = spawn(async move {
+            receiver.recv().await;
+            std::future::pending::<()>().await
+        });
+        windlass::yield_now().await;
+        let id = busy.id().unwrap().to_string();
+        let _producer = spawn(async move { while sender.send(1).await.is_ok() {} });
+        for _ in 0..4 {
+            windlass::yield_now().await;
+        }
+        let tasks = get(addr, "/tasks.json");
+        assert!(tasks.contains("room in the channel created at "), "{tasks}");
+        assert!(tasks.contains(&format!("\"probably\":\"{id}\"")), "{tasks}");
     });
 }
 

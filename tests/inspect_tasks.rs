@@ -213,6 +213,7 @@ fn waits_for_objects_of_sync_have_the_place_of_their_creation() {
         settle().await;
         let permit = semaphore.acquire(1).await.unwrap();
         let (other_mutex, other_semaphore) = (mutex.clone(), semaphore.clone());
+        let awaited = line!() + 2;
         let waits = [
             waits_of(async move { drop(other_mutex.lock().await) }).await,
             waits_of(async move { drop(other_semaphore.acquire(2).await) }).await,
@@ -242,9 +243,55 @@ fn waits_for_objects_of_sync_have_the_place_of_their_creation() {
         {
             assert!(text.starts_with(&format!("{start}{}", at(line))), "{text}");
         }
-        assert!(texts[0].ends_with(&format!("held by task {}", holder.id().unwrap())));
-        assert!(texts[1].ends_with(": 2 wanted, 1 available"));
+        let held = format!("held by task {}, awaited at ", holder.id().unwrap());
+        assert!(texts[0].contains(&held), "{}", texts[0]);
+        assert!(texts[1].contains(": 2 wanted, 1 available, awaited at "));
+        for (text, line) in texts.iter().zip(awaited..) {
+            let place = format!(", awaited at {}:{line}:", file!());
+            assert!(text.contains(&place), "{text}");
+        }
         drop((permit, watch_sender, silent, late));
+    });
+}
+
+#[test]
+fn a_task_that_has_ended_holds_up_no_other() {
+    block_on(async {
+        let (sender, mut receiver) = mpsc::channel(1);
+        let receiving = spawn(async move {
+            receiver.recv().await;
+            receiver
+        });
+        yield_now().await;
+        sender.send(1).await.unwrap();
+        let _receiver = receiving.await;
+        let send = async move {
+            sender.send(2).await.unwrap();
+            sender.send(3).await.unwrap();
+        };
+        let (_producer, waits) = waits_of(send).await;
+        assert!(
+            matches!(waits[..], [Wait::Send { receiver: None, .. }]),
+            "{waits:?}"
+        );
+    });
+}
+
+#[test]
+fn an_await_in_a_box_has_no_place() {
+    block_on(async {
+        let mutex = Rc::new(Mutex::new(()));
+        let _guard = mutex.lock().await;
+        let other = mutex.clone();
+        let lock = async move {
+            let lock: std::pin::Pin<Box<dyn Future<Output = _>>> = Box::pin(other.lock());
+            drop(lock.await);
+        };
+        let (_task, waits) = waits_of(lock).await;
+        let [Wait::Lock { awaited_at, .. }] = waits[..] else {
+            panic!("{waits:?}");
+        };
+        assert_eq!(awaited_at, None);
     });
 }
 

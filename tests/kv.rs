@@ -21,10 +21,11 @@ use std::time::Duration;
 
 use client::Client;
 use primary::Bug;
+use windlass::fs;
 use windlass::sim::{self, Host, World};
 use windlass::time::sleep;
 
-/// What the clients know about a key whose values are counted up by one client.
+/// The knowledge of the clients about a key. One client counts its values up.
 #[derive(Default)]
 struct Key {
     started: Cell<u64>,
@@ -59,13 +60,21 @@ impl Key {
 const WRITES: u64 = 40;
 
 /// Adds the nodes and two clients to a world. Returns the hosts of the nodes, the primary first.
-fn add_store(world: &World, bug: Option<Bug>) -> [Host; 3] {
+/// The primary may have a new disk at its first restart.
+fn add_store(world: &World, bug: Option<Bug>, replaces_disk: bool) -> [Host; 3] {
     let dir = Path::new("/");
     let backups = ["backup-1", "backup-2"]
         .map(|name| world.host(name, move || backup::run("0.0.0.0:7000", dir, bug)));
-    let primary = world.host("primary", move || async move {
-        let backups = ["backup-1:7000", "backup-2:7000"].map(str::to_owned);
-        primary::run("0.0.0.0:7000", dir, &backups, bug).await
+    let starts = Cell::new(0);
+    let primary = world.host("primary", move || {
+        let has_new_disk = starts.replace(starts.get() + 1) == 1 && replaces_disk;
+        async move {
+            if has_new_disk {
+                fs::remove_file(dir.join("log")).await?;
+            }
+            let backups = ["backup-1:7000", "backup-2:7000"].map(str::to_owned);
+            primary::run("0.0.0.0:7000", dir, &backups, bug).await
+        }
     });
     let keys: Rc<[Key; 2]> = Rc::default();
     for (own, other) in [(0, 1), (1, 0)] {
@@ -95,7 +104,7 @@ fn ms(ms: u64) -> Duration {
 #[test]
 fn the_store_works_without_faults() {
     sim::check(0..1, |world| {
-        add_store(world, None);
+        add_store(world, None, false);
     });
 }
 
@@ -119,8 +128,20 @@ fn add_faults(world: &World, [primary, first, second]: [Host; 3]) {
 #[test]
 fn acknowledged_writes_survive_crashes_and_partitions() {
     sim::check(0..100, |world| {
-        let nodes = add_store(world, None);
+        let nodes = add_store(world, None, false);
         add_faults(world, nodes);
+    });
+}
+
+#[test]
+fn a_primary_with_a_new_disk_has_all_writes() {
+    sim::check(0..30, |world| {
+        let [primary, second, _] = add_store(world, None, true);
+        // One of the backups lacks some writes.
+        second.crash_at(ms(1_000));
+        primary.crash_at(ms(1_500));
+        primary.restart_at(ms(2_000));
+        second.restart_at(ms(2_500));
     });
 }
 
@@ -128,7 +149,7 @@ fn acknowledged_writes_survive_crashes_and_partitions() {
 fn failure_of(bug: Bug) -> String {
     let check = || {
         sim::check(0..100, |world| {
-            let nodes = add_store(world, Some(bug));
+            let nodes = add_store(world, Some(bug), false);
             add_faults(world, nodes);
         });
     };

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant, SystemTime};
 use futures::channel::oneshot;
 use futures::{AsyncReadExt, FutureExt, poll, select, select_biased};
 use windlass::net::{TcpStream, UdpSocket};
+use windlass::sync::mpsc;
 use windlass::time::{now, sleep};
 use windlass::{fs, sim, spawn, yield_now};
 
@@ -197,21 +198,25 @@ fn processes_and_pipes_are_refused() {
 // Controlled.
 
 #[test]
-fn clocks_timers_closures_and_order_repeat() {
+fn clocks_timers_closures_and_channels_repeat() {
     repeats(|| async {
         let start = now();
+        let (sender, mut receiver) = mpsc::channel(3);
         let tasks: Vec<_> = (0..20)
             .map(|number| {
+                let sender = sender.clone();
                 spawn(async move {
                     sleep(micros(number % 3)).await;
                     yield_now().await;
-                    windlass::spawn_blocking(move || number).await
+                    let number = windlass::spawn_blocking(move || number).await;
+                    sender.send(number).await.unwrap();
                 })
             })
             .collect();
-        for task in tasks {
-            task.await;
+        for _ in 0..20 {
+            sleep(micros(receiver.recv().await.unwrap())).await;
         }
+        drop(tasks);
         // The time of a closure depends on the seed.
         sleep(now() - start).await;
     });

@@ -415,3 +415,27 @@ fn a_span_for_tokio_console_has_its_fields() {
     let id = (console + 1).to_string();
     assert_eq!(waker.field("task.id"), Some(&*id));
 }
+
+#[test]
+fn tokio_console_counts_a_wake_per_poll_after_the_first() {
+    let wakes = |level| {
+        let recorder = Recorder::new(level);
+        subscriber::with_default(recorder.clone(), || {
+            block_on(async {
+                let hauler = spawn(async {
+                    for _ in 0..3 {
+                        yield_now().await;
+                    }
+                });
+                hauler.named("hauler").await;
+            });
+        });
+        let state = recorder.state();
+        let is_wake = |event: &&Recorded| event.field("op") == Some("waker.wake_by_ref");
+        let wakes: Vec<_> = state.events.iter().filter(is_wake).collect();
+        assert!(wakes.iter().all(|wake| wake.target == "runtime::waker"));
+        wakes.len()
+    };
+    assert_eq!(wakes(Level::TRACE), 3);
+    assert_eq!(wakes(Level::INFO), 0);
+}

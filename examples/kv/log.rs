@@ -77,7 +77,7 @@ impl Log {
         Ok(Some((Log { file, skips_sync }, entries)))
     }
 
-    /// Creates the log in a directory. After a crash it has all of these entries, or does not exist.
+    /// Creates the log in a directory. After a crash it has all of these entries, or is absent.
     pub(crate) async fn create(dir: &Path, entries: &[Entry], skips_sync: bool) -> io::Result<Log> {
         let (new, path) = (dir.join("log.new"), dir.join("log"));
         let mut file = File::create(&new).await?;

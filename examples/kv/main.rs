@@ -57,12 +57,10 @@ async fn run(dir: &Path) {
 
     drop(primary);
     println!("the primary has stopped, and starts again in a second");
-    let restart = async {
-        sleep(Duration::from_secs(1)).await;
-        start_primary(dir)
-    };
-    let (_primary, rope) = futures::join!(restart, client.get("rope"));
-    println!("read: the rope is of {}", rope.unwrap_or_default());
+    let read = spawn(async move { client.get("rope").await });
+    sleep(Duration::from_secs(1)).await;
+    let _primary = start_primary(dir);
+    println!("read: the rope is of {}", read.await.unwrap_or_default());
 }
 
 fn start_backup(addr: &'static str, dir: impl AsRef<Path> + 'static) -> Task<()> {

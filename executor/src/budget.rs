@@ -138,8 +138,8 @@ pub fn try_refill() -> Option<bool> {
     Some(is_first || refused == last.granted || refused == REFUSALS)
 }
 
-/// Makes the budget of this thread independent of what has run on it. For simulations, whose runs
-/// must not depend on earlier ones.
+/// Restores the budget that a thread has at its start. A run of a simulation must not depend on
+/// earlier ones.
 #[doc(hidden)]
 pub fn reset() {
     LEFT.set(OPERATIONS);

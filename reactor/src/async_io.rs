@@ -15,7 +15,6 @@ use crate::poller::Interest;
 use crate::readiness::{ConditionWait, poll_condition};
 use crate::readiness::{Readable, Writable, poll_ready};
 use crate::source::{Source, Wait};
-use crate::system::System;
 use crate::wake::wake_all;
 
 /// Adds asynchronous operations to any file descriptor that the poller can watch, such as a socket,
@@ -290,7 +289,8 @@ impl<T: AsFd> Async<T> {
     ///
     /// If the future is dropped before it completes, the operation has returned only `WouldBlock`.
     pub async fn read_with<R>(&self, mut op: impl FnMut(&T) -> io::Result<R>) -> io::Result<R> {
-        self.read_with_system(|io, _| op(io)).await
+        let (io, mut wait) = (self.get_ref(), Wait::new(&self.source, Interest::Read));
+        poll_fn(|cx| wait.poll_with(cx, io, || op(io))).await
     }
 
     /// Performs a write-like operation, as [`read_with`](Async::read_with) does a read-like one.
@@ -303,7 +303,8 @@ impl<T: AsFd> Async<T> {
     ///
     /// As [`read_with`](Async::read_with).
     pub async fn write_with<R>(&self, mut op: impl FnMut(&T) -> io::Result<R>) -> io::Result<R> {
-        self.write_with_system(|io, _| op(io)).await
+        let (io, mut wait) = (self.get_ref(), Wait::new(&self.source, Interest::Write));
+        poll_fn(|cx| wait.poll_with(cx, io, || op(io))).await
     }
 
     /// [`read_with`](Async::read_with) for hand-written futures.
@@ -313,7 +314,9 @@ impl<T: AsFd> Async<T> {
         cx: &mut Context<'_>,
         mut op: impl FnMut(&T) -> io::Result<R>,
     ) -> Poll<io::Result<R>> {
-        self.poll_with_system(cx, Interest::Read, |io, _| op(io))
+        let io = self.get_ref();
+        self.source
+            .poll_with(cx, io, Interest::Read, None, || op(io))
     }
 
     /// [`write_with`](Async::write_with) for hand-written futures.
@@ -323,7 +326,9 @@ impl<T: AsFd> Async<T> {
         cx: &mut Context<'_>,
         mut op: impl FnMut(&T) -> io::Result<R>,
     ) -> Poll<io::Result<R>> {
-        self.poll_with_system(cx, Interest::Write, |io, _| op(io))
+        let io = self.get_ref();
+        self.source
+            .poll_with(cx, io, Interest::Write, None, || op(io))
     }
 
     /// Performs a read-like operation without waiting.
@@ -332,7 +337,9 @@ impl<T: AsFd> Async<T> {
     ///
     /// Returns `WouldBlock` if the descriptor is not readable, and the errors of the operation.
     pub fn try_read_with<R>(&self, mut op: impl FnMut(&T) -> io::Result<R>) -> io::Result<R> {
-        self.try_with_system(Interest::Read, |io, _| op(io))
+        let readiness = self.source.readiness(Interest::Read);
+        let attempt = readiness.attempt(&mut || op(self.get_ref()));
+        attempt.unwrap_or_else(|| Err(io::ErrorKind::WouldBlock.into()))
     }
 
     /// Performs a write-like operation without waiting.
@@ -341,43 +348,8 @@ impl<T: AsFd> Async<T> {
     ///
     /// Returns `WouldBlock` if the descriptor is not writable, and the errors of the operation.
     pub fn try_write_with<R>(&self, mut op: impl FnMut(&T) -> io::Result<R>) -> io::Result<R> {
-        self.try_with_system(Interest::Write, |io, _| op(io))
-    }
-
-    /// As [`read_with`](Async::read_with), for a call that simulated sockets have.
-    pub(crate) async fn read_with_system<R>(&self, op: impl Call<T, R>) -> io::Result<R> {
-        self.with_system(Interest::Read, op).await
-    }
-
-    /// As [`write_with`](Async::write_with), for a call that simulated sockets have.
-    pub(crate) async fn write_with_system<R>(&self, op: impl Call<T, R>) -> io::Result<R> {
-        self.with_system(Interest::Write, op).await
-    }
-
-    async fn with_system<R>(&self, interest: Interest, mut op: impl Call<T, R>) -> io::Result<R> {
-        let (io, mut wait) = (self.get_ref(), Wait::new(&self.source, interest));
-        poll_fn(|cx| wait.poll_with(cx, io, |system| op(io, system))).await
-    }
-
-    #[inline]
-    pub(crate) fn poll_with_system<R>(
-        &self,
-        cx: &mut Context<'_>,
-        interest: Interest,
-        mut op: impl Call<T, R>,
-    ) -> Poll<io::Result<R>> {
-        let io = self.get_ref();
-        self.source
-            .poll_with(cx, io, interest, None, |system| op(io, system))
-    }
-
-    pub(crate) fn try_with_system<R>(
-        &self,
-        interest: Interest,
-        mut op: impl Call<T, R>,
-    ) -> io::Result<R> {
-        let (io, readiness) = (self.get_ref(), self.source.readiness(interest));
-        let attempt = self.source.attempt(readiness, &mut |system| op(io, system));
+        let readiness = self.source.readiness(Interest::Write);
+        let attempt = readiness.attempt(&mut || op(self.get_ref()));
         attempt.unwrap_or_else(|| Err(io::ErrorKind::WouldBlock.into()))
     }
 
@@ -435,11 +407,6 @@ fn stop_lingering(source: &Source, socket: BorrowedFd<'_>) {
         let _ = sockopt::set_socket_linger(socket, None); // fails only if it is no socket
     }
 }
-
-/// A call for a value with a descriptor. The second argument is present for a simulated socket.
-pub(crate) trait Call<T, R>: FnMut(&T, Option<&dyn System>) -> io::Result<R> {}
-
-impl<T, R, F: FnMut(&T, Option<&dyn System>) -> io::Result<R>> Call<T, R> for F {}
 
 gives_descriptor!([T: AsFd] Async<T>, get_ref());
 

@@ -5,11 +5,12 @@
 //! number.
 
 #[cfg(target_os = "linux")]
-use std::mem::{self, MaybeUninit};
+use std::mem::MaybeUninit;
 use std::sync::LazyLock;
-#[cfg(target_os = "linux")]
-use std::sync::atomic::{AtomicPtr, Ordering::Relaxed};
 use std::time::{Duration, Instant};
+
+#[cfg(all(target_os = "linux", not(windlass_portable)))]
+use crate::entered;
 
 /// A point in time, in nanoseconds of the clock of [`Instant`] since an epoch before the program.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -24,7 +25,7 @@ fn anchor() -> (Instant, MonotonicNanos) {
     // pairs. The instant is read first, so that a timer never fires before its instant.
     let pair = || {
         let instant = Instant::now();
-        (instant, read_by(libc::clock_gettime), instant.elapsed())
+        (instant, MonotonicNanos::read(), instant.elapsed())
     };
     let pairs = (0..6).map(|_| pair());
     let (instant, moment, _) = pairs.min_by_key(|pair| pair.2).unwrap_or_else(pair);
@@ -37,66 +38,37 @@ fn anchor() -> (Instant, MonotonicNanos) {
     (Instant::now(), MonotonicNanos(1 << 62))
 }
 
-/// The signature of `clock_gettime`.
-#[cfg(target_os = "linux")]
-type ReadClock = unsafe extern "C" fn(libc::clockid_t, *mut libc::timespec) -> libc::c_int;
-
-/// The function that reads the clock, a [`ReadClock`]. A call through a pointer takes one
-/// instruction more than a direct one, and a check for a simulation would take three.
-#[cfg(target_os = "linux")]
-static READ: AtomicPtr<()> = AtomicPtr::new(libc::clock_gettime as *mut ());
-
-#[cfg(target_os = "linux")]
-#[inline]
-fn read_by(read: ReadClock) -> MonotonicNanos {
-    let mut now = MaybeUninit::<libc::timespec>::zeroed();
-    // The clock of `Instant`, which starts with the machine. Called directly, because rustix
-    // reads it through the vDSO, which valgrind hides.
-    // SAFETY: the call writes to a valid `timespec`, and all zeroes is a valid `timespec`.
-    let now = unsafe {
-        read(libc::CLOCK_MONOTONIC, now.as_mut_ptr());
-        now.assume_init()
-    };
-    MonotonicNanos(now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64)
-}
-
-/// Lets simulations supply the time, from now on in this process.
-#[cfg(all(target_os = "linux", not(windlass_portable)))]
-pub(crate) fn substitute() {
-    READ.store(read_simulated as *mut (), Relaxed);
-}
-
-/// Reads the clock of the entered host, or the real one.
-#[cfg(all(target_os = "linux", not(windlass_portable)))]
-unsafe extern "C" fn read_simulated(id: libc::clockid_t, at: *mut libc::timespec) -> libc::c_int {
-    let Some(MonotonicNanos(now)) = crate::host::now() else {
-        // SAFETY: the arguments are the caller's.
-        return unsafe { libc::clock_gettime(id, at) };
-    };
-    let now = libc::timespec {
-        tv_sec: (now / 1_000_000_000) as libc::time_t,
-        tv_nsec: (now % 1_000_000_000) as libc::c_long,
-    };
-    // SAFETY: the caller passes a pointer that is valid for a write.
-    unsafe { at.write(now) };
-    0
-}
-
 impl MonotonicNanos {
     /// The deadline of a timer that never fires, in the year 2554 or 584 years after the machine's
     /// start.
     pub(crate) const MAX: MonotonicNanos = MonotonicNanos(u64::MAX);
 
-    #[cfg(target_os = "linux")]
+    /// The time now. In a simulated host it is that of its world.
     #[inline]
     pub(crate) fn now() -> MonotonicNanos {
-        // SAFETY: `READ` is one of two functions of this type.
-        let read = unsafe { mem::transmute::<*mut (), ReadClock>(READ.load(Relaxed)) };
-        read_by(read)
+        #[cfg(all(target_os = "linux", not(windlass_portable)))]
+        if entered::is_simulated() {
+            return entered::now().map_or_else(MonotonicNanos::read, MonotonicNanos);
+        }
+        MonotonicNanos::read()
+    }
+
+    #[cfg(target_os = "linux")]
+    #[inline]
+    fn read() -> MonotonicNanos {
+        let mut now = MaybeUninit::<libc::timespec>::zeroed();
+        // The clock of `Instant`, which starts with the machine. Called directly, because rustix
+        // reads it through the vDSO, which valgrind hides.
+        // SAFETY: the call writes to a valid `timespec`, and all zeroes is a valid `timespec`.
+        let now = unsafe {
+            libc::clock_gettime(libc::CLOCK_MONOTONIC, now.as_mut_ptr());
+            now.assume_init()
+        };
+        MonotonicNanos(now.tv_sec as u64 * 1_000_000_000 + now.tv_nsec as u64)
     }
 
     #[cfg(not(target_os = "linux"))]
-    pub(crate) fn now() -> MonotonicNanos {
+    fn read() -> MonotonicNanos {
         Instant::now().into()
     }
 

@@ -81,7 +81,7 @@ const COMPLETIONS: Key = Key {
 /// Creates a poller for the host that is entered, or for the system.
 fn create_poller() -> io::Result<(Poller, Notifier)> {
     #[cfg(all(target_os = "linux", not(windlass_portable)))]
-    if let Some(system) = crate::host::current() {
+    if let Some(system) = crate::entered::current_system() {
         return Poller::simulated(system);
     }
     Poller::new()

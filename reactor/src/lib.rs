@@ -99,7 +99,9 @@ pub mod wake;
 mod poller;
 pub mod system;
 #[cfg(all(target_os = "linux", not(windlass_portable)))]
-mod host;
+mod entered;
+#[cfg(all(target_os = "linux", not(windlass_portable)))]
+pub mod host;
 mod registry;
 mod park;
 mod counters;

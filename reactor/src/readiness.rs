@@ -18,7 +18,6 @@ use rustix::fd::{AsFd, BorrowedFd};
 
 use crate::poller::Interest;
 use crate::source::{Source, Wait};
-use crate::system::System;
 
 /// The future of [`Async::readable`](crate::Async::readable) and of the `readable` of sockets.
 #[derive(Debug)]
@@ -85,7 +84,7 @@ impl<'a> Readiness<'a> {
             settle(source, fd, interest, tick);
             return Poll::Ready(Ok(())); // an event has come
         }
-        let check = |_: Option<&dyn System>| check_and_note(source, fd, interest);
+        let check = || check_and_note(source, fd, interest);
         let polled = self.wait.poll_with(cx, &fd, check);
         if let Poll::Ready(Ok(())) = polled {
             settle(source, fd, interest, tick);
@@ -104,7 +103,7 @@ pub(crate) fn poll_ready(
 ) -> Poll<io::Result<()>> {
     source.skip_registration_event();
     let tick = source.readiness(interest).tick();
-    let check = |_: Option<&dyn System>| check_and_note(source, fd, interest);
+    let check = || check_and_note(source, fd, interest);
     let polled = source.poll_with(cx, &fd, interest, None, check);
     if let Poll::Ready(Ok(())) = polled {
         settle(source, fd, interest, tick);
@@ -246,7 +245,7 @@ fn simulated_revents(
     events: PollFlags,
     revents: PollFlags,
 ) -> io::Result<PollFlags> {
-    let Some(system) = crate::host::current() else {
+    let Some(system) = crate::entered::current_system() else {
         return Ok(revents);
     };
     let ready = system.readiness(std::os::fd::AsRawFd::as_raw_fd(&fd))?;

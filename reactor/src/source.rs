@@ -8,7 +8,6 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd};
-use rustix::io::Errno;
 
 use crate::current;
 use crate::inner::ReactorInner;
@@ -17,15 +16,8 @@ use crate::registry::{
     ALWAYS_READY, EXCLUSIVE, EntryRef, NO_LINGER, NOT_ALWAYS_READY, REPORTED, ReadinessCell,
     Registered, SHORT_READS_UNRELIABLE, SourceEntry,
 };
-use crate::system::System;
 use crate::ticket::Ticket;
 use crate::wake::wake_all;
-
-/// An operation on a descriptor: a system call, or that of the system of a simulated host. The
-/// latter is tried only after the former has failed on a placeholder, so it costs nothing elsewhere.
-pub(crate) trait Operation<T>: FnMut(Option<&dyn System>) -> io::Result<T> {}
-
-impl<T, F: FnMut(Option<&dyn System>) -> io::Result<T>> Operation<T> for F {}
 
 /// The readiness of one descriptor. The owner of the descriptor owns it. It allocates nothing: its
 /// state is an entry of the reactor's registry.
@@ -57,14 +49,14 @@ impl Source {
         fd: &impl AsFd,
         interest: Interest,
         mut ticket: Option<&mut Ticket>,
-        mut operation: impl Operation<T>,
+        mut operation: impl FnMut() -> io::Result<T>,
     ) -> Poll<io::Result<T>> {
         let entry = &*self.entry;
         let readiness = entry.readiness(interest);
         loop {
             while readiness.is_ready() {
                 ready!(self.reactor.poll_charge(cx));
-                if let Some(result) = self.attempt(readiness, &mut operation) {
+                if let Some(result) = readiness.attempt(&mut operation) {
                     return Poll::Ready(result);
                 }
                 self.reactor.refund();
@@ -75,35 +67,6 @@ impl Source {
             if !readiness.is_ready() {
                 return Poll::Pending;
             }
-        }
-    }
-
-    /// Attempts an operation. Returns `None` if it would block.
-    #[inline(always)]
-    pub(crate) fn attempt<T>(
-        &self,
-        readiness: &ReadinessCell,
-        operation: &mut impl Operation<T>,
-    ) -> Option<io::Result<T>> {
-        match readiness.attempt(&mut || operation(None)) {
-            // A closed descriptor, or the placeholder of a simulated socket.
-            Some(Err(error)) if error.raw_os_error() == Some(Errno::BADF.raw_os_error()) => {
-                self.attempt_simulated(readiness, operation, error)
-            }
-            attempted => attempted,
-        }
-    }
-
-    #[cold]
-    fn attempt_simulated<T>(
-        &self,
-        readiness: &ReadinessCell,
-        operation: &mut impl Operation<T>,
-        error: io::Error,
-    ) -> Option<io::Result<T>> {
-        match self.reactor.poller().system() {
-            Some(system) => readiness.attempt(&mut || operation(Some(system))),
-            None => Some(Err(error)),
         }
     }
 
@@ -319,11 +282,15 @@ impl Source {
         self.reactor.poller().is_simulated()
     }
 
+    #[cfg(all(target_os = "linux", not(windlass_portable)))]
     pub(crate) fn close_simulated(&self, fd: BorrowedFd<'_>) {
         if let Some(system) = self.reactor.poller().system() {
             system.close(fd.as_raw_fd());
         }
     }
+
+    #[cfg(not(all(target_os = "linux", not(windlass_portable))))]
+    pub(crate) fn close_simulated(&self, _: BorrowedFd<'_>) {}
 
     /// Whether the descriptor may be a socket with a linger time.
     #[inline]
@@ -456,7 +423,7 @@ impl<'a> Wait<'a> {
         &mut self,
         cx: &mut Context<'_>,
         fd: &impl AsFd,
-        operation: impl Operation<T>,
+        operation: impl FnMut() -> io::Result<T>,
     ) -> Poll<io::Result<T>> {
         let ticket = Some(&mut self.ticket);
         self.source

@@ -1,23 +1,18 @@
 //! A substitute for the operating system: a clock, a poller, sockets and host names.
 //!
-//! A [`System`] answers the calls that the reactor makes, for example in a simulation. Each
-//! [`Host`] has a reactor of its own, which is the reactor of the thread while the host is entered.
-//! Sources, readiness, budgets, timers and sockets are the same code as on the real system.
+//! A [`System`] answers the calls that the reactor makes, for example in a simulation. On Linux, a
+//! `host::Host` runs on it. That has a reactor of its own, which is the reactor of the thread while
+//! the host is entered. Sources, readiness, budgets, timers and sockets are the same code as on the
+//! real system.
 //!
-//! A simulated socket has a [`placeholder`] as its descriptor. Each socket call of the real system
-//! fails on it, with `EBADF`, and only after this error the reactor turns to the `System`. So
-//! programs on the real system pay nothing for this. Other uses of the descriptor fail, too, such as
-//! options that are set through `AsFd`.
-//!
-//! Hosts exist on Linux.
+//! A simulated socket has a placeholder as its descriptor, on which each call of the real system
+//! fails with `EBADF`. So other uses of the descriptor fail, too, such as options that are set
+//! through `AsFd`.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{Shutdown, SocketAddr};
 
 use rustix::fd::{OwnedFd, RawFd};
-
-#[cfg(all(target_os = "linux", not(windlass_portable)))]
-pub use crate::host::{Entered, Host, instant, is_simulated, nanos, placeholder};
 
 /// The address of a simulated socket.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]

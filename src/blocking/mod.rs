@@ -1,6 +1,7 @@
 //! Blocking closures on a pool of threads.
 
 mod pool;
+pub(crate) mod layout;
 
 use std::env;
 use std::sync::OnceLock;

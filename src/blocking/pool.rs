@@ -1,16 +1,17 @@
 //! Pools of threads for closures that block.
 
-use std::collections::BTreeMap;
 use std::ffi::CStr;
 use std::fmt;
 use std::future::Future;
 use std::io;
 use std::marker::PhantomData;
-use std::mem;
+use std::mem::{self, offset_of};
 use std::panic::{
     AssertUnwindSafe, Location, RefUnwindSafe, UnwindSafe, catch_unwind, resume_unwind,
 };
 use std::pin::Pin;
+use std::ptr;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::thread;
@@ -20,7 +21,9 @@ use windlass_executor::discard_panic;
 use windlass_reactor::fork::{Origin, PerProcess};
 use windlass_reactor::shortage::cannot_start_thread;
 
-use crate::waits::{FacadeWait, FileOperation, Place, WaitKind, WakerId};
+use crate::waits::{
+    FacadeWait, FileOperation, FileOperationKind, Numbered, Place, SHARED_LISTS, WaitKind, WakerId,
+};
 
 /// A pool of threads for closures that block, with an unbounded queue.
 ///
@@ -67,15 +70,70 @@ struct Inner {
 struct Queue {
     /// The closures that wait for a thread, in their order. A cancelled one is removed by its
     /// number.
-    waiting: BTreeMap<u64, Arc<dyn Work>>,
+    waiting: Works,
     /// The closures that run, to be listed.
-    running: BTreeMap<u64, Arc<dyn Work>>,
+    running: Works,
     last_number: u64,
     threads: usize,
     /// The number of idle threads.
     idle: usize,
     /// The pool is in `POOLS`.
     is_listed: bool,
+}
+
+type Works = Numbered<Facts, Arc<dyn Work>>;
+
+/// What readers outside of the process need of a closure.
+#[derive(Clone, Copy)]
+struct Facts {
+    /// The address of the waker of its future, or `None`.
+    waker: usize,
+    /// The call that has started it. `None` if it is an operation on a file.
+    started_at: Option<Place>,
+    operation: FileOperationKind,
+    /// The descriptor of the file, or -1.
+    fd: i32,
+}
+
+/// A pool in the list of pools, with the addresses of its name and of the `Vec`s of its closures.
+#[derive(Clone, Copy)]
+pub(super) struct ListedPool {
+    inner: &'static Inner,
+    name: &'static str,
+    name_address: usize,
+    name_len: usize,
+    waiting: usize,
+    running: usize,
+}
+
+impl ListedPool {
+    fn new(name: &'static str, inner: &'static Inner, queue: &Queue) -> ListedPool {
+        ListedPool {
+            inner,
+            name,
+            name_address: name.as_ptr().expose_provenance(),
+            name_len: name.len(),
+            waiting: queue.waiting.entries_address(),
+            running: queue.running.entries_address(),
+        }
+    }
+
+    pub(super) const LAYOUT: [usize; 5] = [
+        size_of::<ListedPool>(),
+        offset_of!(ListedPool, name_address),
+        offset_of!(ListedPool, name_len),
+        offset_of!(ListedPool, waiting),
+        offset_of!(ListedPool, running),
+    ];
+
+    pub(super) const WORK_LAYOUT: [usize; 6] = [
+        Works::ENTRY_SIZE,
+        Works::PRESENT_OFFSET,
+        Works::FACTS_OFFSET + offset_of!(Facts, waker),
+        Works::FACTS_OFFSET + offset_of!(Facts, started_at),
+        Works::FACTS_OFFSET + offset_of!(Facts, operation),
+        Works::FACTS_OFFSET + offset_of!(Facts, fd),
+    ];
 }
 
 /// The state of all pools of the process.
@@ -91,8 +149,8 @@ pub(crate) struct PoolTotals {
 pub(crate) fn totals() -> PoolTotals {
     let pools = lock(POOLS.get(Mutex::default)).clone();
     let mut totals = PoolTotals::default();
-    for (_, pool) in pools {
-        let queue = lock(&pool.queue);
+    for pool in pools {
+        let queue = lock(&pool.inner.queue);
         totals.threads += queue.threads;
         totals.waiting += queue.waiting.len();
         totals.closures += queue.last_number;
@@ -101,7 +159,44 @@ pub(crate) fn totals() -> PoolTotals {
 }
 
 /// The pools that have had a thread, by name.
-static POOLS: PerProcess<Mutex<Vec<(&'static str, &'static Inner)>>> = PerProcess::new();
+static POOLS: PerProcess<Mutex<Vec<ListedPool>>> = PerProcess::new();
+
+/// Adds a pool to the list of pools. The caller may hold the lock of its queue.
+#[cold]
+fn list_pool(pool: ListedPool) {
+    let mut pools = lock(POOLS.get(Mutex::default));
+    pools.push(pool);
+    let address = ptr::from_ref(&*pools).expose_provenance();
+    SHARED_LISTS.pools.store(address, Relaxed);
+}
+
+impl Facts {
+    fn new(purpose: Purpose, waker: usize) -> Facts {
+        let (started_at, operation, fd) = match purpose {
+            Purpose::Closure(place) => (Some(place), FileOperationKind::Other, None),
+            Purpose::File(operation) => (None, operation.kind, operation.fd),
+        };
+        Facts {
+            waker,
+            started_at,
+            operation,
+            fd: fd.unwrap_or(-1),
+        }
+    }
+
+    fn wait(&self, pool: &'static str, is_running: bool) -> WaitKind {
+        match self.started_at {
+            Some(_) => WaitKind::Blocking { pool, is_running },
+            None => WaitKind::File {
+                operation: FileOperation {
+                    kind: self.operation,
+                    fd: Some(self.fd).filter(|&fd| fd >= 0),
+                },
+                is_running,
+            },
+        }
+    }
+}
 
 impl Pool {
     /// Creates a pool of up to `max_threads` threads of that name. A thread exits after
@@ -166,7 +261,6 @@ impl Pool {
         T: Send + 'static,
     {
         let job = Arc::new(Job {
-            purpose,
             closure: Mutex::new(Some(f)),
             answer: Mutex::new(Answer {
                 finished: false,
@@ -175,7 +269,8 @@ impl Pool {
             }),
         });
         let inner = self.inner();
-        let number = self.enqueue(inner, job.clone())?;
+        let waker = ptr::from_ref(&lock(&job.answer).waker).expose_provenance();
+        let number = self.enqueue(inner, Facts::new(purpose, waker), job.clone())?;
         Ok(BlockingTask {
             inner,
             number,
@@ -184,11 +279,16 @@ impl Pool {
         })
     }
 
-    fn enqueue(&'static self, inner: &'static Inner, work: Arc<dyn Work>) -> io::Result<u64> {
+    fn enqueue(
+        &'static self,
+        inner: &'static Inner,
+        facts: Facts,
+        work: Arc<dyn Work>,
+    ) -> io::Result<u64> {
         let mut queue = lock(&inner.queue);
         queue.last_number += 1;
         let number = queue.last_number;
-        queue.waiting.insert(number, work);
+        queue.waiting.push(number, facts, work);
         #[cfg(all(feature = "sim", target_os = "linux", not(windlass_portable)))]
         if let Some(host) = crate::fs::simulation::current() {
             drop(queue);
@@ -205,11 +305,12 @@ impl Pool {
                 Ok(_) => {
                     queue.threads += 1;
                     if !mem::replace(&mut queue.is_listed, true) {
-                        lock(POOLS.get(Mutex::default)).push((self.name, inner));
+                        let listed = ListedPool::new(self.name, inner, &queue);
+                        list_pool(listed);
                     }
                 }
                 Err(error) if queue.threads == 0 || self.is_unlimited() => {
-                    let work = queue.waiting.remove(&number);
+                    let work = queue.waiting.remove(number);
                     drop(queue);
                     drop(work); // the closure, outside of the lock
                     return Err(cannot_start_thread(error));
@@ -232,7 +333,7 @@ impl Pool {
             work.work();
             // Before this thread drops its share, so that a listing thread never drops the last.
             if inner.origin.is_here() {
-                lock(&inner.queue).running.remove(&number);
+                lock(&inner.queue).running.remove(number);
             }
             // May drop the output of a detached closure. The thread survives a panic of the drop,
             // because queued closures depend on the thread.
@@ -244,13 +345,14 @@ impl Pool {
     #[cfg(all(feature = "sim", target_os = "linux", not(windlass_portable)))]
     fn serve_one(&self, inner: &Inner, number: u64) {
         let mut queue = lock(&inner.queue);
-        let Some(work) = queue.waiting.remove(&number) else {
+        let facts = queue.waiting.get_mut(number).map(|(facts, _)| *facts);
+        let Some((facts, work)) = facts.zip(queue.waiting.remove(number)) else {
             return;
         };
-        queue.running.insert(number, work.clone());
+        queue.running.push(number, facts, work.clone());
         drop(queue);
         work.work();
-        lock(&inner.queue).running.remove(&number);
+        lock(&inner.queue).running.remove(number);
         discard_panic(|| drop(work));
     }
 
@@ -270,10 +372,10 @@ impl Pool {
         queue.idle -= 1;
         let next = queue.waiting.pop_first();
         match &next {
-            Some((number, work)) => _ = queue.running.insert(*number, work.clone()),
+            Some((number, facts, work)) => queue.running.push(*number, *facts, work.clone()),
             None => queue.threads -= 1,
         }
-        next
+        next.map(|(number, _, work)| (number, work))
     }
 
     #[cfg(test)]
@@ -292,8 +394,8 @@ impl Inner {
         Inner {
             origin: Origin::here(),
             queue: Mutex::new(Queue {
-                waiting: BTreeMap::new(),
-                running: BTreeMap::new(),
+                waiting: Numbered::new(),
+                running: Numbered::new(),
                 last_number: 0,
                 threads: 0,
                 idle: 0,
@@ -307,8 +409,8 @@ impl Inner {
 /// Returns whether a pool of the process has a closure that runs or is queued.
 pub(crate) fn has_closures() -> bool {
     let pools = lock(POOLS.get(Mutex::default)).clone(); // `enqueue` locks a queue first
-    pools.iter().any(|(_, inner)| {
-        let queue = lock(&inner.queue);
+    pools.iter().any(|pool| {
+        let queue = lock(&pool.inner.queue);
         !queue.waiting.is_empty() || !queue.running.is_empty()
     })
 }
@@ -316,32 +418,20 @@ pub(crate) fn has_closures() -> bool {
 /// Lists the waits for closures, of all threads.
 pub(crate) fn list_waits(waits: &mut Vec<FacadeWait>) {
     let pools = lock(POOLS.get(Mutex::default)).clone(); // `enqueue` locks a queue first
-    for (pool, inner) in pools {
+    for ListedPool { name, inner, .. } in pools {
         let queue = lock(&inner.queue);
         let queued = queue.waiting.iter().map(|it| (it, false));
         let running = queue.running.iter().map(|it| (it, true));
-        waits.extend(
-            queued
-                .chain(running)
-                .filter_map(|((number, work), is_running)| {
-                    let purpose = work.purpose();
-                    Some(FacadeWait {
-                        waker: work.waker()?,
-                        kind: match purpose {
-                            Purpose::File(operation) => WaitKind::File {
-                                operation,
-                                is_running,
-                            },
-                            Purpose::Closure(_) => WaitKind::Blocking { pool, is_running },
-                        },
-                        object: *number as usize,
-                        created_at: match purpose {
-                            Purpose::File(_) => None,
-                            Purpose::Closure(created_at) => Some(created_at),
-                        },
-                    })
-                }),
-        );
+        let each = queued.chain(running);
+        waits.extend(each.filter_map(|((number, facts, work), is_running)| {
+            Some(FacadeWait {
+                waker: work.waker()?,
+                kind: facts.wait(name, is_running),
+                object: number as usize,
+                created_at: facts.started_at,
+                awaited_at: None,
+            })
+        }));
     }
 }
 
@@ -449,7 +539,7 @@ impl<T> Drop for BlockingTask<T> {
             return;
         }
         if let Some(job) = self.job.take() {
-            let queued = lock(&self.inner.queue).waiting.remove(&self.number);
+            let queued = lock(&self.inner.queue).waiting.remove(self.number);
             let waker = lock(job.answer()).waker.take();
             discard_panic(|| drop(waker)); // outside of the lock, as the closure
             drop(queued);
@@ -467,7 +557,6 @@ impl<T> fmt::Debug for BlockingTask<T> {
 
 /// A closure and its output, shared by the future and the thread.
 struct Job<F, T> {
-    purpose: Purpose,
     closure: Mutex<Option<F>>,
     answer: Mutex<Answer<T>>,
 }
@@ -479,7 +568,6 @@ struct Answer<T> {
 }
 
 /// What a closure is for, to be listed.
-#[derive(Clone, Copy)]
 enum Purpose {
     /// The place is the call that has started it.
     Closure(Place),
@@ -489,8 +577,6 @@ enum Purpose {
 /// A job as the thread sees it.
 trait Work: Send + Sync {
     fn work(&self);
-
-    fn purpose(&self) -> Purpose;
 
     /// The waker of the future, to be listed.
     fn waker(&self) -> Option<WakerId>;
@@ -516,10 +602,6 @@ impl<F: FnOnce() -> T + Send, T: Send> Work for Job<F, T> {
         if let Some(waker) = waker {
             discard_panic(|| waker.wake());
         }
-    }
-
-    fn purpose(&self) -> Purpose {
-        self.purpose
     }
 
     fn waker(&self) -> Option<WakerId> {

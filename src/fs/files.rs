@@ -9,7 +9,6 @@ use super::background::{Background, Progress};
 use super::operation::{OpOutput, drop_or_retry};
 use super::ring::Ring;
 use crate::BlockingTask;
-use crate::waits::FacadeWait;
 use windlass_reactor::completion::{CompletionSource, MayBlock, Registration};
 use windlass_reactor::is_driven;
 use windlass_reactor::wake::wake_all;
@@ -70,15 +69,6 @@ impl Files {
             None => is_driven()
                 .then(|| Files::get_or_register(true).ok())
                 .flatten(),
-        }
-    }
-
-    /// Lists this thread's waits for operations of its ring.
-    pub(crate) fn list_waits(waits: &mut Vec<FacadeWait>) {
-        let files = Registration::<Files>::existing();
-        let files = files.filter(|files| !files.is_inherited());
-        if let Some(ring) = files.as_ref().and_then(|files| files.ring()) {
-            ring.list_waits(waits);
         }
     }
 

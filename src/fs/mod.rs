@@ -76,7 +76,9 @@ mod metadata;
 mod system;
 mod platform;
 mod background;
+mod ring_waits;
 mod files;
+pub(crate) mod layout;
 
 // Whether the platform has io_uring. Cargo.toml has the same list.
 #[cfg_attr(
@@ -117,10 +119,9 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 use crate::waits::FacadeWait;
 use files::Files;
 
-/// Lists the waits for operations of this thread's ring, and for the order of operations on all
-/// threads. The pool lists those that threads perform.
+/// Lists the waits for the order of operations, of all threads, and for operations of a simulated
+/// host. The ring and the pool list the others.
 pub(crate) fn list_waits(waits: &mut Vec<FacadeWait>) {
-    Files::list_waits(waits);
     order::list_waits(waits);
     simulation::list_waits(waits);
 }

@@ -5,7 +5,6 @@ use std::task::{Context, Poll, Waker};
 
 use super::background::Progress;
 use super::operation::{Collected, OpOutput, Operation};
-use crate::waits::FacadeWait;
 use windlass_reactor::completion::Registrar;
 
 pub(crate) type Leftover = (Option<Operation>, Option<Waker>);
@@ -52,10 +51,6 @@ impl Ring {
     }
 
     pub(crate) fn has_work(&self) -> bool {
-        match *self {}
-    }
-
-    pub(crate) fn list_waits(&self, _: &mut Vec<FacadeWait>) {
         match *self {}
     }
 

@@ -9,14 +9,16 @@
 use std::collections::VecDeque;
 use std::future::poll_fn;
 use std::io;
-use std::mem;
+use std::mem::{self, offset_of};
 use std::ops::{Deref, Range};
+use std::ptr;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::task::{Context, Poll, Waker};
 
 use super::files::Files;
 use super::handle::Handle;
-use crate::waits::{FacadeWait, WaitKind, WakerId};
+use crate::waits::{FacadeWait, SHARED_LISTS, WaitKind, WakerId};
 use windlass_reactor::completion::Registration;
 use windlass_reactor::fork::{self, Origin, PerProcess};
 use windlass_reactor::wake::wake_all;
@@ -103,6 +105,8 @@ struct Entry {
     waker: Option<Waker>,
 }
 
+/// Readers outside of the process know the numbers.
+#[repr(u8)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Waiting,
@@ -216,6 +220,7 @@ impl OrderQueue {
             kind: WaitKind::FileOrder { running },
             object: address(self),
             created_at: None,
+            awaited_at: None,
         }));
     }
 
@@ -242,26 +247,62 @@ static QUEUES: PerProcess<Mutex<Queues>> = PerProcess::new();
 
 #[derive(Default)]
 struct Queues {
-    all: Vec<Weak<OrderQueue>>,
+    all: Vec<ListedQueue>,
     /// Beyond this number, dropped queues are removed.
     max_kept: usize,
+}
+
+/// A queue, and the address of its state, for readers outside of the process.
+pub(super) struct ListedQueue {
+    queue: Weak<OrderQueue>,
+    inner: usize,
+}
+
+impl ListedQueue {
+    pub(super) const LAYOUT: [usize; 3] = [
+        size_of::<ListedQueue>(),
+        offset_of!(ListedQueue, queue),
+        offset_of!(ListedQueue, inner),
+    ];
+
+    pub(super) const STATE_OFFSETS: [usize; 4] = [
+        offset_of!(Inner, live),
+        offset_of!(Inner, waiting),
+        offset_of!(Inner, entries),
+        offset_of!(Inner, idle),
+    ];
+
+    pub(super) const ENTRY_LAYOUT: [usize; 4] = [
+        size_of::<Entry>(),
+        offset_of!(Entry, phase),
+        offset_of!(Entry, waker),
+        Phase::Done as usize,
+    ];
 }
 
 impl Queues {
     fn add(&mut self, queue: &Arc<OrderQueue>) {
         if self.all.len() >= self.max_kept {
-            self.all.retain(|queue| queue.strong_count() > 0);
+            self.all.retain(|it| it.queue.strong_count() > 0);
             self.max_kept = (2 * self.all.len()).max(KEPT_SLOTS);
             self.all.shrink_to(self.max_kept);
         }
-        self.all.push(Arc::downgrade(queue));
+        self.all.push(ListedQueue {
+            queue: Arc::downgrade(queue),
+            inner: ptr::from_ref(&*queue.lock()).expose_provenance(),
+        });
+        let address = ptr::from_ref(&self.all).expose_provenance();
+        SHARED_LISTS.file_queues.store(address, Relaxed);
     }
 }
 
 /// Lists the waits for earlier operations of a handle, of all threads.
 pub(crate) fn list_waits(waits: &mut Vec<FacadeWait>) {
-    let queues = QUEUES.get(Mutex::default).lock();
-    let queues = queues.unwrap_or_else(PoisonError::into_inner).all.clone();
+    let queues: Vec<_> = {
+        let queues = QUEUES.get(Mutex::default).lock();
+        let queues = queues.unwrap_or_else(PoisonError::into_inner);
+        queues.all.iter().map(|it| it.queue.clone()).collect()
+    };
     for queue in queues.iter().filter_map(Weak::upgrade) {
         queue.list_waits(waits);
     }
@@ -640,6 +681,22 @@ mod tests {
         list_waits(&mut waits);
         waits.retain(|wait| wait.object == address(queue));
         waits.into_iter().map(|wait| wait.kind).collect()
+    }
+
+    #[test]
+    #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+    fn an_operation_that_waits_is_in_the_snapshot() {
+        use crate::inspect::outside::{Snapshot, WaitView};
+        crate::block_on(async {
+            let handle = Arc::new(Handle::new(std::fs::File::open("Cargo.toml").unwrap()));
+            let [_first, second] = [(); 2].map(|()| OperationGuard::new(&handle, Access::All));
+            let _task = crate::spawn(async move { second.wait_turn().await }).named("2nd");
+            crate::yield_now().await;
+            let snapshot = Snapshot::of_self().expect("the memory is readable");
+            let tasks = snapshot.runtimes.iter().flat_map(|it| &it.tasks);
+            let mut waits = tasks.flat_map(|task| &task.waits);
+            assert!(waits.any(|wait| *wait == WaitView::FileOrder { running: 1 }));
+        });
     }
 
     #[test]

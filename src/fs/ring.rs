@@ -15,6 +15,7 @@ use std::fs::File;
 use std::io;
 use std::mem;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, IntoRawFd};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::thread;
@@ -29,8 +30,9 @@ use super::background::Progress;
 use super::files::RETRY;
 use super::operation::{Collected, OpOutput, Operation, drop_or_retry};
 use super::position::Position;
+use super::ring_waits::RingWaits;
 use crate::counters::{self, ThreadCounters};
-use crate::waits::{FacadeWait, WaitKind, WakerId};
+use crate::waits::{Listed, WakerId};
 use windlass_reactor::completion::Registrar;
 use windlass_reactor::wake::{discard_panic, wake_all};
 
@@ -57,6 +59,7 @@ pub(crate) struct Ring(RefCell<Inner>);
 struct Inner {
     uring: IoUring,
     ops: Ops,
+    waits: Pin<Box<Listed<RingWaits>>>,
     /// Operations that wait to be submitted.
     backlog: VecDeque<u32>,
     cancels: Vec<u32>,
@@ -144,6 +147,7 @@ impl Ring {
         Ok(Ring(RefCell::new(Inner {
             uring,
             ops: Ops::default(),
+            waits: RingWaits::new(),
             backlog: VecDeque::new(),
             cancels: Vec::new(),
             in_flight: 0,
@@ -193,6 +197,12 @@ impl Ring {
         }
         if left.is_some() {
             mem::swap(&mut op.waker, left);
+            let operation = op.operation.as_ref().map(Operation::listed);
+            let runs = matches!(op.phase, Phase::InFlight);
+            if let Some(operation) = operation {
+                let waker = WakerId::of(cx.waker());
+                inner.waits.begin(slot, waker, operation, runs);
+            }
         }
         Poll::Pending
     }
@@ -200,6 +210,7 @@ impl Ring {
     /// Detaches the operation from its future.
     pub(crate) fn detach(&self, slot: u32) -> Leftover {
         let inner = &mut *self.0.borrow_mut();
+        inner.waits.end(slot);
         let op = inner.ops.get(slot);
         if let Phase::Done(_) = op.phase {
             return inner.ops.release(slot);
@@ -214,6 +225,7 @@ impl Ring {
     /// where the kernel can do so, and stays here until its completion.
     pub(crate) fn abandon(&self, slot: u32) -> Leftover {
         let inner = &mut *self.0.borrow_mut();
+        inner.waits.end(slot);
         let op = inner.ops.get(slot);
         op.owner = OpOwner::Abandoned;
         match op.phase {
@@ -262,23 +274,6 @@ impl Ring {
     pub(crate) fn has_work(&self) -> bool {
         let inner = self.0.borrow();
         inner.in_flight > 0 || !inner.backlog.is_empty() || !inner.cancels.is_empty()
-    }
-
-    /// Lists the waits for operations.
-    pub(crate) fn list_waits(&self, waits: &mut Vec<FacadeWait>) {
-        let inner = self.0.borrow();
-        waits.extend(inner.ops.slab.iter().filter_map(|(slot, op)| {
-            let waker = op.waker.as_ref()?; // present until the operation completes
-            Some(FacadeWait {
-                waker: WakerId::of(waker),
-                kind: WaitKind::File {
-                    operation: op.operation.as_ref()?.listed(),
-                    is_running: matches!(op.phase, Phase::InFlight),
-                },
-                object: slot,
-                created_at: None,
-            })
-        }));
     }
 
     /// Performs one step of a loop's end, which submits, and waits until an operation completes.
@@ -363,6 +358,7 @@ impl Inner {
                     return true;
                 }
                 self.ops.get(slot).phase = Phase::InFlight;
+                self.waits.set_running(slot);
             } else {
                 self.ops.remove(slot); // it was abandoned
             }
@@ -422,6 +418,7 @@ impl Inner {
             if op.owner == OpOwner::Awaited {
                 op.phase = Phase::Done(result);
                 wakers.extend(op.waker.take());
+                self.waits.end(slot as u32);
                 continue;
             }
             let collected = collected.get_or_insert_with(Box::<Collected>::default);
@@ -444,6 +441,7 @@ impl Inner {
         if self.cancels.capacity() > KEPT {
             self.cancels.shrink_to(KEPT);
         }
+        self.waits.shrink(self.ops.slab.capacity());
     }
 
     fn finish(

@@ -247,6 +247,7 @@ pub(crate) fn list_waits(waits: &mut Vec<FacadeWait>) {
             },
             object: *number as usize,
             created_at: None,
+            awaited_at: None,
         })
     }));
 }

@@ -46,7 +46,7 @@ impl Deadlock {
 
     /// All tasks of the thread.
     fn of_all(tasks: Vec<TaskInfo>) -> Deadlock {
-        let cycles = Graph::new(&tasks).cycles(|_| true);
+        let cycles = Graph::new(&tasks).with_probable().cycles(|_| true);
         Deadlock { tasks, cycles }
     }
 }
@@ -67,7 +67,8 @@ impl fmt::Display for Deadlock {
             write!(f, "\n  and {} more", self.tasks.len() - PRINTED)?;
         }
         for cycle in self.cycles.iter().take(PRINTED) {
-            write!(f, "\n  cycle: {cycle}")?;
+            let probable = if cycle.is_probable() { "probable " } else { "" };
+            write!(f, "\n  {probable}cycle: {cycle}")?;
         }
         Ok(())
     }

@@ -28,9 +28,17 @@ struct Step {
     task: TaskId,
     name: Option<Arc<str>>,
     wait: Wait,
+    /// The next task is the one that has waited last at the other end of a channel.
+    is_probable: bool,
 }
 
 impl Cycle {
+    /// Returns whether a step of the cycle is a guess: a wait for a channel, of which the next task
+    /// probably has the other end.
+    pub fn is_probable(&self) -> bool {
+        self.steps.iter().any(|step| step.is_probable)
+    }
+
     /// Returns the tasks, each with its wait for the next one. The last one waits for the first.
     pub fn steps(&self) -> impl Iterator<Item = (TaskId, &Wait)> {
         self.steps.iter().map(|step| (step.task, &step.wait))
@@ -54,12 +62,24 @@ impl fmt::Display for Cycle {
                 } => write!(f, "lock created at {place}, held by ")?,
                 Wait::Lock { .. } => f.write_str("lock held by ")?,
                 Wait::Group { .. } => f.write_str("child of its group: ")?,
-                wait => write!(f, "{wait}: ")?,
+                wait => fmt_probable(f, wait)?,
             }
             fmt_task(f, next)?;
         }
         Ok(())
     }
+}
+
+/// Describes the wait for a channel.
+fn fmt_probable(f: &mut fmt::Formatter<'_>, wait: &Wait) -> fmt::Result {
+    let (what, place) = match wait {
+        Wait::Send { created_at, .. } => ("room in the channel", created_at),
+        Wait::Receive { created_at, .. } => ("value of the channel", created_at),
+        wait => return write!(f, "{wait}: "),
+    };
+    f.write_str(what)?;
+    place.map_or(Ok(()), |place| write!(f, " created at {place}"))?;
+    f.write_str(", probably held up by ")
 }
 
 fn fmt_task(f: &mut fmt::Formatter<'_>, step: &Step) -> fmt::Result {
@@ -76,6 +96,8 @@ pub(crate) struct Graph<'a> {
     positions: IdMap<usize>,
     /// For each task, its waits for other tasks: the number of the wait, and the other task.
     edges: Vec<Vec<(usize, usize)>>,
+    /// As `edges`, for waits that probably depend on the other task.
+    probable: Vec<Vec<(usize, usize)>>,
 }
 
 impl<'a> Graph<'a> {
@@ -98,7 +120,31 @@ impl<'a> Graph<'a> {
             tasks,
             positions,
             edges,
+            probable: vec![Vec::new(); tasks.len()],
         }
+    }
+
+    /// Adds the waits for channels, as far as the task at the other end is probably known. Cycles
+    /// contain them then.
+    pub(crate) fn with_probable(mut self) -> Graph<'a> {
+        for (task, probable) in self.tasks.iter().zip(&mut self.probable) {
+            let waits = task.waits.iter().enumerate();
+            probable.extend(waits.filter_map(|(number, wait)| {
+                let target = self.positions.get(&wait.probably_depends_on()?)?;
+                Some((number, *target))
+            }));
+        }
+        self
+    }
+
+    /// The edges of a task, the probable ones last.
+    fn edge(&self, task: usize, edge: usize) -> Option<(usize, usize, bool)> {
+        let (sure, probable) = (&self.edges[task], &self.probable[task]);
+        let found = sure.get(edge).map(|&(wait, target)| (wait, target, false));
+        found.or_else(|| {
+            let (wait, target) = *probable.get(edge.checked_sub(sure.len())?)?;
+            Some((wait, target, true))
+        })
     }
 
     /// Returns for each task whether it can never run again, as far as its waits are known.
@@ -152,13 +198,15 @@ impl<'a> Graph<'a> {
     }
 
     fn cycle(&self, path: &[Node]) -> Cycle {
-        let steps = path.iter().map(|node| {
-            let (task, (wait, _)) = (&self.tasks[node.task], self.edges[node.task][node.edge]);
-            Step {
+        let steps = path.iter().filter_map(|node| {
+            let task = &self.tasks[node.task];
+            let (wait, _, is_probable) = self.edge(node.task, node.edge)?;
+            Some(Step {
                 task: task.id,
                 name: task.name.clone(),
                 wait: task.waits[wait].clone(),
-            }
+                is_probable,
+            })
         });
         Cycle {
             steps: steps.collect(),
@@ -194,7 +242,7 @@ impl Search<'_> {
             self.enter(start);
         }
         while let Some(node) = self.path.last() {
-            let Some(&(_, target)) = self.graph.edges[node.task].get(node.edge) else {
+            let Some((_, target, _)) = self.graph.edge(node.task, node.edge) else {
                 self.leave();
                 continue;
             };

@@ -16,20 +16,21 @@
 use std::panic::Location;
 use std::ptr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::AtomicPtr;
 use std::sync::atomic::Ordering::{Acquire, Release};
 
 use windlass_executor::{Executor, layout as executor};
 use windlass_reactor::{Reactor, layout as reactor};
 
-use crate::sync::layout as sync;
-use crate::waits;
+use crate::waits::{self, SHARED_LISTS, SharedLists};
+use crate::{blocking, fs, sync, task};
 
 /// The first bytes of a root.
 pub(super) const MAGIC: [u8; 32] = *b"windlass: root of the inspection";
 
 /// Changes with each change of the types of this file.
-pub(super) const VERSION: usize = 1;
+pub(super) const VERSION: usize = 2;
 
 #[repr(C)]
 pub(super) struct Root {
@@ -39,11 +40,23 @@ pub(super) struct Root {
     pub(super) version: usize,
     pub(super) executor: executor::Layout,
     pub(super) reactor: reactor::Layout,
-    pub(super) sync: sync::Layout,
+    pub(super) facade: Layout,
+    /// The lists that all threads share.
+    pub(super) shared: &'static SharedLists,
     /// Null until the first runtime is created.
     pub(super) samples: AtomicPtr<Samples>,
     /// The runtime that was created last, or null.
     pub(super) first: AtomicPtr<Record>,
+}
+
+/// The description of the types of this crate.
+#[repr(C)]
+pub(super) struct Layout {
+    pub(super) waits: waits::Layout,
+    pub(super) sync: sync::layout::Layout,
+    pub(super) task: task::layout::Layout,
+    pub(super) blocking: blocking::layout::Layout,
+    pub(super) fs: fs::layout::Layout,
 }
 
 /// Not constant, so the linker puts it into the writable data.
@@ -54,7 +67,14 @@ pub(super) static ROOT: Root = Root {
     version: VERSION,
     executor: executor::LAYOUT,
     reactor: reactor::LAYOUT,
-    sync: sync::LAYOUT,
+    facade: Layout {
+        waits: waits::LAYOUT,
+        sync: sync::layout::LAYOUT,
+        task: task::layout::LAYOUT,
+        blocking: blocking::layout::LAYOUT,
+        fs: fs::layout::LAYOUT,
+    },
+    shared: &SHARED_LISTS,
     samples: AtomicPtr::new(ptr::null_mut()),
     first: AtomicPtr::new(ptr::null_mut()),
 };
@@ -129,11 +149,17 @@ pub(super) struct Samples {
     pub(super) vec_size: usize,
     pub(super) vec_data: usize,
     pub(super) vec_len: usize,
-    /// The address of an `Rc`, and that of its value.
+    /// The addresses of an `Rc` and of its value.
     pub(super) rc: usize,
     pub(super) rc_value: usize,
+    /// The addresses of an `Arc` and of its value, and the number of `Arc`s.
+    pub(super) arc: usize,
+    pub(super) arc_value: usize,
+    pub(super) arc_strong: usize,
     /// The offset of the waiters in a queue.
     pub(super) queue_waiters: usize,
+    /// The offset of the waker of a scope's task in the ready queue of the scope.
+    pub(super) scope_parent: usize,
 }
 
 impl Samples {
@@ -143,6 +169,8 @@ impl Samples {
         vec.extend([1, 2, 3]);
         let vec = Box::leak(Box::new(vec));
         let rc = Box::leak(Box::new(Rc::new(0_u64)));
+        let arc = Arc::new(0_u64);
+        let arc = Box::leak(Box::new([arc.clone(), arc.clone(), arc]));
         Box::new(Samples {
             location,
             location_size: size_of::<Location<'static>>(),
@@ -156,7 +184,11 @@ impl Samples {
             vec_len: vec.len(),
             rc: ptr::from_ref(rc).expose_provenance(),
             rc_value: Rc::as_ptr(rc).expose_provenance(),
-            queue_waiters: sync::waiters_offset(),
+            arc: ptr::from_ref(&arc[0]).expose_provenance(),
+            arc_value: Arc::as_ptr(&arc[0]).expose_provenance(),
+            arc_strong: Arc::strong_count(&arc[0]),
+            queue_waiters: sync::layout::waiters_offset(),
+            scope_parent: task::layout::scope_parent_offset(),
         })
     }
 }

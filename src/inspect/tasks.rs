@@ -15,7 +15,7 @@ use super::track;
 use super::wait::{Origin, Wait, signals_text};
 use super::wait_point::{self, FacadeGroup, FacadeWait};
 use super::wait_point::{SourceKind, WaitKind, WakerId};
-use crate::waits::{FileOperationKind, Place, list_job_receivers};
+use crate::waits::{FileOperationKind, Place, is_await, list_job_receivers};
 
 /// A task at the time of a listing.
 ///
@@ -53,7 +53,7 @@ pub struct TaskInfo {
 
 /// Lists the tasks of all runtimes of this thread, with their waits.
 ///
-/// It takes about 0.3 µs per task, and some system calls per descriptor that a task waits for. It
+/// It takes about 0.2 µs per task, and some system calls per descriptor that a task waits for. It
 /// costs nothing while it isn't called, because it inverts the tables by which events find tasks.
 ///
 /// Another thread runs this by a [`Remote`](crate::Remote): `remote.run(inspect::tasks)`.
@@ -86,7 +86,11 @@ pub(crate) fn list(describes: bool) -> (Vec<TaskInfo>, bool) {
     let mut waits = Waits {
         describes,
         by_task: IdMap::with_capacity_and_hasher(entries.len(), Default::default()),
-        ..Waits::default()
+        parents: IdMap::default(),
+        scopes: HashMap::new(),
+        waiting_children: HashSet::new(),
+        has_unnamed: false,
+        has_peers: false,
     };
     waits.add_facade();
     waits.add_reactor();
@@ -94,8 +98,21 @@ pub(crate) fn list(describes: bool) -> (Vec<TaskInfo>, bool) {
     waits.add_silent_children();
     let now = Instant::now();
     let infos = entries.into_iter().map(|entry| waits.take_info(entry, now));
-    let infos = infos.collect();
+    let mut infos: Vec<_> = infos.collect();
+    if waits.has_peers {
+        forget_ended_peers(&mut infos);
+    }
     (infos, waits.has_unnamed)
+}
+
+/// Forgets tasks that have waited at the other end of a channel and ended since.
+fn forget_ended_peers(infos: &mut [TaskInfo]) {
+    let live: IdMap<()> = infos.iter().map(|info| (info.id, ())).collect();
+    for wait in infos.iter_mut().flat_map(|info| &mut info.waits) {
+        if let Wait::Send { receiver: peer, .. } | Wait::Receive { sender: peer, .. } = wait {
+            *peer = peer.filter(|peer| live.contains_key(peer));
+        }
+    }
 }
 
 /// Lists the tasks with these ids.
@@ -107,7 +124,6 @@ pub(crate) fn tasks_of(entries: &[TaskEntry]) -> Vec<TaskInfo> {
 }
 
 /// The waits of the thread, by task.
-#[derive(Default)]
 struct Waits {
     /// Descriptors are described, which takes system calls.
     describes: bool,
@@ -119,6 +135,8 @@ struct Waits {
     waiting_children: HashSet<usize>,
     /// An event from outside of the thread calls a waker that names no task.
     has_unnamed: bool,
+    /// A wait for a channel has the task that waited last at its other end.
+    has_peers: bool,
 }
 
 impl Waits {
@@ -174,6 +192,7 @@ impl Waits {
                 }
             }
             let (waker, described) = (wait.waker, self.describe(wait, group));
+            self.has_peers |= described.probably_depends_on().is_some();
             self.add(waker, described);
         }
         for (task, remotes) in list_job_receivers() {
@@ -197,10 +216,12 @@ impl Waits {
 
     fn describe(&self, wait: FacadeWait, group: Option<&FacadeGroup>) -> Wait {
         let created_at = wait.created_at;
+        let awaited_at = wait.awaited_at.filter(|place| is_await(place.file()));
         match wait.kind {
             WaitKind::MutexLock { owner, .. } => Wait::Lock {
                 created_at,
                 held_by: owner.and_then(|owner| self.task_of(owner)),
+                awaited_at,
             },
             WaitKind::Semaphore {
                 wants, available, ..
@@ -208,27 +229,51 @@ impl Waits {
                 created_at,
                 wanted: wants,
                 available,
+                awaited_at,
             },
-            WaitKind::Event => Wait::Event { created_at },
-            WaitKind::ChannelSend { capacity } => Wait::Send {
+            WaitKind::Event => Wait::Event {
                 created_at,
-                capacity,
+                awaited_at,
             },
-            WaitKind::ChannelReceive { senders } => receive("mpsc", wait, Some(senders)),
-            WaitKind::OneshotReceive => receive("oneshot", wait, None),
-            WaitKind::OneshotClosed => Wait::Closed { created_at },
-            WaitKind::Watch => receive("watch", wait, None),
-            WaitKind::Group => Wait::Group {
-                created_at: group.map(|group| group.created_at),
-                children: group
-                    .map(|group| group.children.clone())
-                    .unwrap_or_default(),
-                queued: group.map_or(0, |group| group.queued),
-            },
+            WaitKind::Group => describe_group(group),
             WaitKind::Scope { children } => Wait::Scope {
                 children: children.len(),
             },
-            WaitKind::Stop => Wait::Stop { created_at },
+            WaitKind::Stop => Wait::Stop {
+                created_at,
+                awaited_at,
+            },
+            kind => Self::describe_channel(kind, created_at, awaited_at),
+        }
+    }
+
+    fn describe_channel(
+        kind: WaitKind,
+        created_at: Option<Place>,
+        awaited_at: Option<Place>,
+    ) -> Wait {
+        // The waker of a combinator may be gone, and another one may have its address.
+        let peer = |waker: Option<WakerId>| waker.and_then(WakerId::task);
+        let receive = |channel, senders, sender| Wait::Receive {
+            channel,
+            created_at,
+            senders,
+            awaited_at,
+            sender,
+        };
+        match kind {
+            WaitKind::ChannelSend { capacity, receiver } => Wait::Send {
+                created_at,
+                capacity,
+                awaited_at,
+                receiver: peer(receiver),
+            },
+            WaitKind::ChannelReceive { senders, sender } => {
+                receive("mpsc", Some(senders), peer(sender))
+            }
+            WaitKind::OneshotReceive => receive("oneshot", None, None),
+            WaitKind::OneshotClosed => Wait::Closed { created_at },
+            WaitKind::Watch => receive("watch", None, None),
             kind => Self::describe_outer(kind, created_at),
         }
     }
@@ -378,15 +423,17 @@ fn describe_source(source: &SourceKind) -> Wait {
     }
 }
 
-fn receive(channel: &'static str, wait: FacadeWait, senders: Option<usize>) -> Wait {
-    Wait::Receive {
-        channel,
-        created_at: wait.created_at,
-        senders,
+fn describe_group(group: Option<&FacadeGroup>) -> Wait {
+    Wait::Group {
+        created_at: group.map(|group| group.created_at),
+        children: group
+            .map(|group| group.children.clone())
+            .unwrap_or_default(),
+        queued: group.map_or(0, |group| group.queued),
     }
 }
 
-fn operation_name(kind: FileOperationKind) -> &'static str {
+pub(super) fn operation_name(kind: FileOperationKind) -> &'static str {
     match kind {
         FileOperationKind::Read => "read",
         FileOperationKind::Write => "write",

@@ -101,6 +101,8 @@ pub enum Wait {
         created_at: Place,
         /// The task that holds the lock, if it is known.
         held_by: Option<TaskId>,
+        /// The `.await` of the task, if it is known.
+        awaited_at: Place,
     },
     /// Permits of a [`Semaphore`](crate::sync::Semaphore).
     #[non_exhaustive]
@@ -111,12 +113,16 @@ pub enum Wait {
         wanted: usize,
         /// The number of permits that are available.
         available: usize,
+        /// The `.await` of the task, if it is known.
+        awaited_at: Place,
     },
     /// A notification of an [`Event`](crate::sync::Event).
     #[non_exhaustive]
     Event {
         /// Where the event was created.
         created_at: Place,
+        /// The `.await` of the task, if it is known.
+        awaited_at: Place,
     },
     /// Capacity of a channel.
     #[non_exhaustive]
@@ -125,6 +131,10 @@ pub enum Wait {
         created_at: Place,
         /// The capacity, all of which is in use.
         capacity: usize,
+        /// The `.await` of the task, if it is known.
+        awaited_at: Place,
+        /// The task that has waited last for a value of the channel. It probably has the receiver.
+        receiver: Option<TaskId>,
     },
     /// A value of a channel.
     #[non_exhaustive]
@@ -135,6 +145,10 @@ pub enum Wait {
         created_at: Place,
         /// The number of senders, if the channel counts them.
         senders: Option<usize>,
+        /// The `.await` of the task, if it is known.
+        awaited_at: Place,
+        /// The task that has waited last for capacity, and got it. It probably has a sender.
+        sender: Option<TaskId>,
     },
     /// The end of the receiver of a [`oneshot`](crate::sync::oneshot) channel.
     #[non_exhaustive]
@@ -163,6 +177,8 @@ pub enum Wait {
     Stop {
         /// Where the source of the token was created.
         created_at: Place,
+        /// The `.await` of the task, if it is known.
+        awaited_at: Place,
     },
     /// A closure of a [`Pool`](crate::Pool).
     #[non_exhaustive]
@@ -230,6 +246,38 @@ impl Wait {
         }
     }
 
+    /// Returns a task that can probably end the wait for a channel, because it has waited last at
+    /// the other end. Another task may have that end by now.
+    ///
+    /// ```
+    /// use windlass::sync::mpsc;
+    /// use windlass::{block_on, inspect, spawn, yield_now};
+    ///
+    /// block_on(async {
+    ///     let (sender, mut receiver) = mpsc::channel(1);
+    ///     let clerk = spawn(async move {
+    ///         receiver.recv().await;
+    ///         std::future::pending::<()>().await; // is busy with other things
+    ///     });
+    ///     yield_now().await;
+    ///     let clerk = clerk.id();
+    ///     let _producer = spawn(async move { for n in 0..9 { sender.send(n).await.unwrap() } });
+    ///     for _ in 0..4 {
+    ///         yield_now().await;
+    ///     }
+    ///     let tasks = inspect::tasks();
+    ///     let mut waits = tasks.iter().flat_map(|task| &task.waits);
+    ///     assert!(waits.any(|wait| wait.probably_depends_on() == clerk));
+    /// });
+    /// ```
+    pub fn probably_depends_on(&self) -> Option<TaskId> {
+        match self {
+            Wait::Send { receiver, .. } => *receiver,
+            Wait::Receive { sender, .. } => *sender,
+            _ => None,
+        }
+    }
+
     /// Returns how the event can come.
     pub(crate) fn origin(&self) -> Origin {
         match self {
@@ -276,6 +324,16 @@ fn created(place: &Place) -> At {
     At("created", *place)
 }
 
+/// The place of an `.await`, and the task that the wait probably depends on.
+fn fmt_awaited(f: &mut fmt::Formatter<'_>, place: &Place, peer: Option<TaskId>) -> fmt::Result {
+    if let Some(place) = place {
+        write!(f, ", awaited at {place}")?;
+    }
+    peer.map_or(Ok(()), |task| {
+        write!(f, ", probably held up by task {task}")
+    })
+}
+
 impl fmt::Display for Wait {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -303,7 +361,7 @@ impl fmt::Display for Wait {
     }
 }
 
-fn state(is_running: bool) -> &'static str {
+pub(super) fn state(is_running: bool) -> &'static str {
     if is_running { "running" } else { "queued" }
 }
 
@@ -369,19 +427,35 @@ impl Wait {
             Wait::Lock {
                 created_at,
                 held_by,
+                awaited_at,
             } => {
                 write!(f, "lock{}", created(created_at))?;
-                held_by.map_or(Ok(()), |task| write!(f, ", held by task {task}"))
+                held_by.map_or(Ok(()), |task| write!(f, ", held by task {task}"))?;
+                fmt_awaited(f, awaited_at, None)
             }
             Wait::Semaphore {
                 created_at,
                 wanted,
                 available,
+                awaited_at,
             } => {
                 write!(f, "permits of the semaphore{}: ", created(created_at))?;
-                write!(f, "{wanted} wanted, {available} available")
+                write!(f, "{wanted} wanted, {available} available")?;
+                fmt_awaited(f, awaited_at, None)
             }
-            Wait::Event { created_at } => write!(f, "event{}", created(created_at)),
+            Wait::Event {
+                created_at,
+                awaited_at,
+            } => {
+                write!(f, "event{}", created(created_at))?;
+                fmt_awaited(f, awaited_at, None)
+            }
+            _ => self.fmt_others(f),
+        }
+    }
+
+    fn fmt_others(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
             Wait::Group {
                 created_at,
                 children,
@@ -391,7 +465,13 @@ impl Wait {
                 fmt_children(f, children, *queued)
             }
             Wait::Scope { children } => write!(f, "{children} children of a scope"),
-            Wait::Stop { created_at } => write!(f, "stop{}", created(created_at)),
+            Wait::Stop {
+                created_at,
+                awaited_at,
+            } => {
+                write!(f, "stop{}", created(created_at))?;
+                fmt_awaited(f, awaited_at, None)
+            }
             _ => self.fmt_channel(f),
         }
     }
@@ -401,17 +481,23 @@ impl Wait {
             Wait::Send {
                 created_at,
                 capacity,
+                awaited_at,
+                receiver,
             } => {
                 let at = created(created_at);
-                write!(f, "room in the channel{at}, capacity {capacity}")
+                write!(f, "room in the channel{at}, capacity {capacity}")?;
+                fmt_awaited(f, awaited_at, *receiver)
             }
             Wait::Receive {
                 channel,
                 created_at,
                 senders,
+                awaited_at,
+                sender,
             } => {
                 write!(f, "value of the {channel} channel{}", created(created_at))?;
-                senders.map_or(Ok(()), |senders| write!(f, ", senders: {senders}"))
+                senders.map_or(Ok(()), |senders| write!(f, ", senders: {senders}"))?;
+                fmt_awaited(f, awaited_at, *sender)
             }
             Wait::Closed { created_at } => {
                 write!(f, "close of the oneshot channel{}", created(created_at))
@@ -424,7 +510,11 @@ impl Wait {
 /// The most children that the description of a group names.
 const NAMED_CHILDREN: usize = 8;
 
-fn fmt_children(f: &mut fmt::Formatter<'_>, children: &[TaskId], queued: usize) -> fmt::Result {
+pub(super) fn fmt_children<T: fmt::Display>(
+    f: &mut fmt::Formatter<'_>,
+    children: &[T],
+    queued: usize,
+) -> fmt::Result {
     for (index, child) in children.iter().take(NAMED_CHILDREN).enumerate() {
         let before = if index == 0 { ": task" } else { "," };
         write!(f, "{before} {child}")?;

@@ -247,9 +247,15 @@ fn both_ends_of_a_channel_are_listed_as_one_object() {
             let receiver = receiver.clone();
             async move { poll_fn(|cx| receiver.borrow_mut().poll_recv(cx)).await }
         };
+        let kinds = |sender, receiver: Option<WakerId>| {
+            let senders = 1;
+            let capacity = 1;
+            let receive = WaitKind::ChannelReceive { senders, sender };
+            (receive, WaitKind::ChannelSend { capacity, receiver })
+        };
         let task = spawn(receive());
         let receiving = wait_of(&task).await;
-        assert_eq!(receiving.kind, WaitKind::ChannelReceive { senders: 1 });
+        assert_eq!(receiving.kind, kinds(None, None).0);
         assert_eq!(line(&receiving), created_at);
         sender.try_send(1).unwrap();
         assert_eq!(task.await, Some(1));
@@ -261,11 +267,16 @@ fn both_ends_of_a_channel_are_listed_as_one_object() {
             async move { sender.send(2).await }
         };
         let sending = wait_until_dropped(send()).await;
-        assert_eq!(sending.kind, WaitKind::ChannelSend { capacity: 1 });
+        // The task has ended. `inspect` removes it.
+        assert_eq!(sending.kind, kinds(None, Some(receiving.waker)).1);
         assert_eq!(sending.object, receiving.object);
         let received = || assert_eq!(receiver.borrow_mut().try_recv(), Ok(1));
         let again = wait_until_ended(send(), received).await;
         assert_eq!(again.kind, sending.kind);
+        assert_eq!(receiver.borrow_mut().try_recv(), Ok(2));
+        let task = spawn(receive());
+        let receiving = wait_of(&task).await;
+        assert_eq!(receiving.kind, kinds(Some(again.waker), None).0);
     });
 }
 
@@ -274,7 +285,14 @@ fn an_unbounded_channel_lists_its_receiver_until_it_is_dropped() {
     block_on(async {
         let (sender, mut receiver) = mpsc::unbounded_channel::<u32>();
         let wait = wait_until_dropped(async move { receiver.recv().await }).await;
-        assert_eq!(wait.kind, WaitKind::ChannelReceive { senders: 1 });
+        let (senders, peer) = (1, None);
+        assert_eq!(
+            wait.kind,
+            WaitKind::ChannelReceive {
+                senders,
+                sender: peer
+            }
+        );
         drop(sender);
     });
 }

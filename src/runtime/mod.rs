@@ -269,6 +269,13 @@ impl Runtime {
         Ok(self.turn_result(polled))
     }
 
+    /// Returns how many wakes from other threads the loop has received.
+    #[cfg(all(feature = "sim", target_os = "linux", not(windlass_portable)))]
+    pub(crate) fn remote_wakes(&self) -> usize {
+        let reading = self.executor.pulse().read();
+        reading.map_or(0, |reading| reading.remote_wakes)
+    }
+
     /// Makes `observer` the only observer of the tasks.
     #[cfg(all(feature = "sim", target_os = "linux", not(windlass_portable)))]
     pub(crate) fn observe(&self, observer: std::rc::Rc<dyn windlass_executor::Observer>) {

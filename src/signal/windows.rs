@@ -155,6 +155,7 @@ pub(crate) fn list_waits(waits: &mut Vec<FacadeWait>) {
             kind: WaitKind::Signal(listener.signal.as_raw()),
             object: *number as usize,
             created_at: None,
+            awaited_at: None,
         }));
     }
 }

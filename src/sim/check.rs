@@ -479,8 +479,7 @@ fn cpu_time() -> Duration {
     Duration::try_from(time).unwrap_or_default()
 }
 
-/// Returns a list with decisions near those of another one. Each second one moves all decisions by
-/// about as much.
+/// Returns a list near another one. Each second one moves all decisions by about as much.
 fn near(list: &[Choice], number: u64) -> Vec<Choice> {
     let random = |i| mix(number, i);
     let width = 1 + number % WIDEST;

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
-use windlass_reactor::system::placeholder;
+use windlass_reactor::host::placeholder;
 
 use super::net::SocketId;
 

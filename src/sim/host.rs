@@ -12,7 +12,7 @@ use std::thread::{self, ThreadId};
 use std::time::Duration;
 
 use windlass_executor::{Observer, TaskId, list_tasks};
-use windlass_reactor::system;
+use windlass_reactor::host as reactor;
 
 use super::clock::Clock;
 use super::current;
@@ -150,7 +150,7 @@ pub(super) struct Life {
     pub(super) system: Rc<HostSystem>,
     disk: Rc<Disk>,
     signals: Rc<HostSignals>,
-    reactor: system::Host,
+    reactor: reactor::Host,
     woken: Arc<Woken>,
     /// The next turn in the time of the world. `None` if only an event causes one.
     next_turn: Cell<Option<u64>>,
@@ -162,7 +162,7 @@ impl Life {
         let now = world.now();
         let clock = Clock::new(now).with_drift(now, drift);
         let system = Rc::new(HostSystem::new(world, id, clock));
-        let reactor = system::Host::new(system.clone());
+        let reactor = reactor::Host::new(system.clone());
         let woken = Arc::new(Woken::new());
         let runtime = {
             let _entered = (reactor.enter(), current::enter(disk.clone()));
@@ -191,7 +191,7 @@ impl Life {
     }
 
     /// Makes the host the one that this thread runs in.
-    fn enter(&self) -> (system::Entered<'_>, current::Entered, EnteredSignals) {
+    fn enter(&self) -> (reactor::Entered<'_>, current::Entered, EnteredSignals) {
         let signals = current::replace_signals(Some(self.signals.clone()));
         (
             self.reactor.enter(),
@@ -212,7 +212,7 @@ impl Life {
 
     /// Returns when the timers of the host need a turn, in the time of the world.
     pub(super) fn deadline(&self, runtime: &Runtime) -> Option<u64> {
-        let at = system::nanos(runtime.next_deadline()?);
+        let at = reactor::nanos(runtime.next_deadline()?);
         Some(self.system.clock.get().of_world(at))
     }
 }
@@ -305,7 +305,13 @@ impl HostState {
             return Ok(());
         };
         life.woken.is_set.store(false, Relaxed);
-        if life.woken.by_other_thread.swap(false, Relaxed) {
+        let choose = |len: usize| run.choices.choose(self.id.0, Site::Task, 4, len as u32) as usize;
+        let (turned, deadline) = life.inside(|runtime| {
+            let turned = runtime.turn_by(choose);
+            life.woken.note_remote_wakes(runtime);
+            (turned, life.deadline(runtime))
+        });
+        if life.woken.by_other_thread.load(Relaxed) {
             return Err(Problem::Error {
                 host: self.name.clone(),
                 error: "another thread has woken a task, so the run does not depend on the seed \
@@ -313,11 +319,6 @@ impl HostState {
                     .to_owned(),
             });
         }
-        let choose = |len: usize| run.choices.choose(self.id.0, Site::Task, 4, len as u32) as usize;
-        let (turned, deadline) = life.inside(|runtime| {
-            let turned = runtime.turn_by(choose);
-            (turned, life.deadline(runtime))
-        });
         let turned = turned.unwrap_or_else(|error| panic!("the turn of a host failed: {error}"));
         life.next_turn.set(if turned.ready {
             Some(world.now())
@@ -448,6 +449,13 @@ impl Woken {
             thread: thread::current().id(),
             is_set: AtomicBool::new(false),
             by_other_thread: AtomicBool::new(false),
+        }
+    }
+
+    /// Notes wakes by other threads during a turn.
+    fn note_remote_wakes(&self, runtime: &Runtime) {
+        if runtime.remote_wakes() > 0 {
+            self.by_other_thread.store(true, Relaxed);
         }
     }
 

@@ -10,7 +10,7 @@ use super::world::{WorldState, nanos};
 
 /// The link from one host of a [`World`](super::World) to another. The way back is another link.
 ///
-/// Changes apply to what is sent from then on. TCP sends lost segments again.
+/// Changes apply to later packets. TCP sends lost segments again.
 #[derive(Clone)]
 pub struct Link {
     world: Weak<WorldState>,

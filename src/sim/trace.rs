@@ -34,7 +34,7 @@ macro_rules! events {
 
 // A new kind goes to the end. The position is an input of the hash.
 events! {
-    Poll => "task {a} is polled with result {b}",
+    Poll => "task {a} is polled",
     Wake => "task {a} is woken",
     Spawn => "task {a} is spawned",
     Timer => "{a} timers fire",

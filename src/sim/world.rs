@@ -29,7 +29,7 @@ use super::trace::EventKind;
 /// to the next timer or arrival. So an hour passes in an instant, and the same seed leads to the
 /// same events.
 ///
-/// [`check`](super::check()) runs a program in many worlds. A world of one's own is for a closer look.
+/// [`check`](super::check()) runs a program in many worlds. A separate world is for a closer look.
 ///
 /// # Examples
 ///
@@ -426,7 +426,7 @@ impl World {
     }
 
     /// Cuts the links between two hosts, in both directions, for a range of time since the start of
-    /// the world. What is sent meanwhile is lost.
+    /// the world. Packets that are sent meanwhile are lost.
     ///
     /// # Panics
     ///

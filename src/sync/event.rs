@@ -71,10 +71,16 @@ impl Event {
     ///
     /// If a listener that [`notify_one`](Self::notify_one) or [`notify`](Self::notify) has notified
     /// is dropped before it completes, the next listener is notified in its place.
+    #[track_caller]
     pub fn listen(&self) -> Listener<'_> {
+        self.listen_at(Location::caller())
+    }
+
+    /// As [`listen`](Event::listen), for a future that is awaited at this place.
+    pub(super) fn listen_at(&self, place: Place) -> Listener<'_> {
         Listener {
             event: self,
-            key: Some(self.waiters.push(1, 0, None)),
+            key: Some(self.waiters.push(1, 0, None, place)),
         }
     }
 

@@ -27,7 +27,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::fmt;
-use std::future::poll_fn;
+use std::future::Future;
 use std::mem;
 use std::mem::offset_of;
 use std::num::NonZeroUsize;
@@ -47,7 +47,7 @@ use super::semaphore::{self, Semaphore};
 use super::shrink::{may_shrink, shrink_queue};
 use super::wait_queue::QueueOwner;
 use super::waker_cell::WakerCell;
-use crate::waits::{FacadeWait, ListWaits, Listed, ObjectKind, Place, WaitKind};
+use crate::waits::{FacadeWait, ListWaits, Listed, ObjectKind, Place, WaitKind, WakerId, poll_at};
 
 /// Creates a channel that holds at most `capacity` values. Senders wait while it is full.
 ///
@@ -104,6 +104,10 @@ pub(super) struct Ends {
     senders: Cell<usize>,
     receiver: WakerCell,
     created_at: Place,
+    /// Where the receiver waits, or has waited last.
+    receiver_at: Cell<Option<Place>>,
+    /// The waker that the receiver registered last.
+    last_receiver: Cell<Option<WakerId>>,
 }
 
 // A panic leaves it usable, because user code runs only while its state is consistent.
@@ -111,8 +115,15 @@ impl<T> UnwindSafe for Inner<T> {}
 impl<T> RefUnwindSafe for Inner<T> {}
 
 impl Ends {
-    pub(super) const OFFSETS: [usize; 2] =
-        [offset_of!(Ends, receiver), offset_of!(Ends, created_at)];
+    pub(super) const OFFSETS: [usize; 7] = [
+        offset_of!(Ends, receiver),
+        offset_of!(Ends, created_at),
+        offset_of!(Ends, capacity),
+        offset_of!(Ends, senders),
+        offset_of!(Ends, receiver_at),
+        offset_of!(Ends, last_receiver),
+        offset_of!(Ends, room) + Semaphore::LIST_OFFSET,
+    ];
 }
 
 impl ListWaits for Ends {
@@ -121,22 +132,27 @@ impl ListWaits for Ends {
     }
 
     fn list_waits(&self, waits: &mut Vec<FacadeWait>) {
-        let mut add = |waker, kind| {
+        let mut add = |waker, kind, awaited_at| {
             waits.push(FacadeWait {
                 waker,
                 kind,
                 object: ptr::from_ref(self).addr(),
                 created_at: Some(self.created_at),
+                awaited_at,
             });
         };
         if let Some(capacity) = self.capacity {
             let capacity = capacity.get();
-            let sender = |waker| add(waker, WaitKind::ChannelSend { capacity });
-            self.room.waiters().for_each_waker(sender);
+            let receiver = self.last_receiver.get();
+            let kind = WaitKind::ChannelSend { capacity, receiver };
+            let sender = |waker, awaited_at| add(waker, kind.clone(), awaited_at);
+            self.room.waiters().for_each_waiter(sender);
         }
         if let Some(waker) = self.receiver.id() {
             let senders = self.senders.get();
-            add(waker, WaitKind::ChannelReceive { senders });
+            let sender = self.room.waiters().holder().and_then(Cell::get);
+            let kind = WaitKind::ChannelReceive { senders, sender };
+            add(waker, kind, self.receiver_at.get());
         }
     }
 }
@@ -152,6 +168,8 @@ impl<T> Inner<T> {
                 senders: Cell::new(1),
                 receiver: WakerCell::new(),
                 created_at,
+                receiver_at: Cell::new(None),
+                last_receiver: Cell::new(None),
             }),
         });
         inner.as_ref().project_ref().ends.join();
@@ -248,11 +266,17 @@ impl<T> Sender<T> {
     ///
     /// If the future is dropped before it completes, it drops the value unsent and loses its
     /// position in the queue. To keep the value, [`reserve`](Self::reserve) first.
-    pub async fn send(&self, value: T) -> Result<(), SendError<T>> {
-        match self.reserve().await {
-            Ok(permit) => permit.send(value),
-            Err(Closed) => Err(SendError(value)),
-        }
+    pub fn send(&self, value: T) -> impl Future<Output = Result<(), SendError<T>>> {
+        let inner = &*self.0.0;
+        let (mut acquire, mut value) = (inner.ends.room.acquire(1), Some(value));
+        poll_at(move |cx, place| {
+            let permit = ready!(acquire.poll_at(cx, place));
+            let value = value.take().expect("the value is present until completion");
+            Poll::Ready(match permit {
+                Ok(permit) => Permit { inner, permit }.send(value),
+                Err(Closed) => Err(SendError(value)),
+            })
+        })
     }
 
     /// Sends a value if the channel has capacity and no sender waits for it.
@@ -298,10 +322,13 @@ impl<T> Sender<T> {
     /// })?;
     /// # Ok::<_, windlass::sync::Closed>(())
     /// ```
-    pub async fn reserve(&self) -> Result<Permit<'_, T>, Closed> {
+    pub fn reserve(&self) -> impl Future<Output = Result<Permit<'_, T>, Closed>> {
         let inner = &*self.0.0;
-        let permit = inner.ends.room.acquire(1).await?;
-        Ok(Permit { inner, permit })
+        let mut acquire = inner.ends.room.acquire(1);
+        poll_at(move |cx, place| {
+            let permit = ready!(acquire.poll_at(cx, place));
+            Poll::Ready(permit.map(|permit| Permit { inner, permit }))
+        })
     }
 
     /// Returns true if the receiver is gone or closed.
@@ -392,23 +419,31 @@ impl<T> Receiver<T> {
     /// # Cancel safety
     ///
     /// Dropping the future loses no value.
-    pub async fn recv(&mut self) -> Option<T> {
-        poll_fn(|cx| self.poll_recv(cx)).await
+    pub fn recv(&mut self) -> impl Future<Output = Option<T>> {
+        poll_at(|cx, place| self.poll_recv_at(cx, place))
     }
 
     /// Polls for the next value. [`recv`](Self::recv) for hand-written futures.
     #[inline]
+    #[track_caller]
     pub fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Option<T>> {
+        self.poll_recv_at(cx, Location::caller())
+    }
+
+    #[inline]
+    fn poll_recv_at(&mut self, cx: &mut Context<'_>, place: Place) -> Poll<Option<T>> {
         ready!(budget::poll_charge(cx));
         match self.0.pop_fast() {
             Some(value) => Poll::Ready(Some(value)),
-            None => self.poll_recv_slow(cx),
+            None => self.poll_recv_slow(cx, place),
         }
     }
 
     #[inline(never)]
-    fn poll_recv_slow(&mut self, cx: &mut Context<'_>) -> Poll<Option<T>> {
+    fn poll_recv_slow(&mut self, cx: &mut Context<'_>, place: Place) -> Poll<Option<T>> {
         if self.0.is_pending() {
+            self.0.ends.receiver_at.set(Some(place));
+            self.0.ends.last_receiver.set(Some(WakerId::of(cx.waker())));
             self.0.ends.receiver.register(cx.waker());
             // `register` is user code, which may have sent a value, so check again.
             if self.0.is_pending() {

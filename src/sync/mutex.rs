@@ -191,8 +191,9 @@ impl<'a, T: ?Sized> Future for Lock<'a, T> {
     type Output = MutexGuard<'a, T>;
 
     #[inline]
+    #[track_caller]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let Poll::Ready(permit) = Pin::new(&mut self.acquire).poll(cx) else {
+        let Poll::Ready(permit) = self.acquire.poll_at(cx, Location::caller()) else {
             if let Some(holder) = self.mutex.holder.take() {
                 self.mutex.list_holder(holder);
             }

@@ -40,6 +40,7 @@ pub fn channel<T>() -> (Sender<T>, Receiver<T>) {
             sender: WakerCell::new(),
             receiver: WakerCell::new(),
             created_at: Location::caller(),
+            receiver_at: Cell::new(None),
         }),
     });
     (Sender(inner.clone()), Receiver(inner))
@@ -64,13 +65,16 @@ pub(super) struct Ends {
     sender: WakerCell,
     receiver: WakerCell,
     created_at: Place,
+    /// Where the receiver waits.
+    receiver_at: Cell<Option<Place>>,
 }
 
 impl Ends {
-    pub(super) const OFFSETS: [usize; 3] = [
+    pub(super) const OFFSETS: [usize; 4] = [
         offset_of!(Ends, sender),
         offset_of!(Ends, receiver),
         offset_of!(Ends, created_at),
+        offset_of!(Ends, receiver_at),
     ];
 }
 
@@ -80,14 +84,16 @@ impl ListWaits for Ends {
     }
 
     fn list_waits(&self, waits: &mut Vec<FacadeWait>) {
-        let sender = (self.sender.id(), WaitKind::OneshotClosed);
-        let receiver = (self.receiver.id(), WaitKind::OneshotReceive);
-        for (waker, kind) in [sender, receiver] {
+        let sender = (self.sender.id(), WaitKind::OneshotClosed, None);
+        let receiver_at = self.receiver_at.get();
+        let receiver = (self.receiver.id(), WaitKind::OneshotReceive, receiver_at);
+        for (waker, kind, awaited_at) in [sender, receiver] {
             waits.extend(waker.map(|waker| FacadeWait {
                 waker,
                 kind,
                 object: ptr::from_ref(self).addr(),
                 created_at: Some(self.created_at),
+                awaited_at,
             }));
         }
     }
@@ -213,11 +219,14 @@ impl<T> Receiver<T> {
 impl<T> Future for Receiver<T> {
     type Output = Result<T, Closed>;
 
+    #[track_caller]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let place = Location::caller();
         budget::poll_with(cx, |cx| {
             let mut received = self.try_recv();
             if matches!(received, Err(TryRecvError::Empty)) {
                 self.0.as_ref().project_ref().ends.join();
+                self.0.ends.receiver_at.set(Some(place));
                 self.0.ends.receiver.register(cx.waker());
                 received = self.try_recv();
             }

@@ -179,6 +179,10 @@ impl Semaphore {
         self.closed.get()
     }
 
+    /// Where the list of waiters is, for readers outside of the process.
+    pub(super) const LIST_OFFSET: usize =
+        std::mem::offset_of!(Semaphore, waiters) + WaitQueue::LIST_OFFSET;
+
     pub(super) fn waiters(&self) -> &WaitQueue {
         &self.waiters
     }
@@ -265,30 +269,51 @@ impl<S: Deref<Target = Semaphore>> Acquire<S> {
         }
     }
 
-    fn poll_permits(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Closed>> {
+    /// As `poll`, for a future that is awaited at this place.
+    #[inline(always)]
+    pub(super) fn poll_at(
+        &mut self,
+        cx: &mut Context<'_>,
+        place: Place,
+    ) -> Poll<Result<Permit<S>, Closed>> {
+        let acquired = ready!(budget::poll_with(cx, |cx| self.poll_permits(cx, place)));
+        let semaphore = self.semaphore.take().expect("present until completion");
+        let permits = self.permits;
+        Poll::Ready(acquired.map(|()| Permit { semaphore, permits }))
+    }
+
+    #[inline(always)]
+    fn poll_permits(&mut self, cx: &mut Context<'_>, place: Place) -> Poll<Result<(), Closed>> {
         let semaphore = self.semaphore.as_ref().expect("polled after completion");
         if self.key.is_some() {
-            let state = semaphore.waiters.poll(&mut self.key, cx.waker());
-            return state.map(|state| match state {
-                WaitState::Served => Ok(()),
-                _ => Err(Closed),
-            });
+            return self.poll_queued(cx);
         }
         match semaphore.take(self.permits) {
-            Err(TryAcquireError::NoPermits) => self.wait(cx),
+            Err(TryAcquireError::NoPermits) => self.wait(cx, place),
             taken => Poll::Ready(taken.map_err(|_| Closed)),
         }
     }
 
+    #[inline(never)]
+    fn poll_queued(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Closed>> {
+        let semaphore = self.semaphore.as_ref().expect("present until completion");
+        let state = semaphore.waiters.poll(&mut self.key, cx.waker());
+        state.map(|state| match state {
+            WaitState::Served => Ok(()),
+            _ => Err(Closed),
+        })
+    }
+
     #[cold]
-    fn wait(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Closed>> {
+    fn wait(&mut self, cx: &mut Context<'_>, place: Place) -> Poll<Result<(), Closed>> {
         let semaphore = self.semaphore.as_ref().expect("present until completion");
         let waker = cx.waker().clone();
         // The clone is user code, which may have returned permits, so try again.
         match semaphore.take(self.permits) {
             Err(TryAcquireError::NoPermits) => {
                 let available = semaphore.available.get();
-                let key = semaphore.waiters.push(self.permits, available, Some(waker));
+                let waiters = &semaphore.waiters;
+                let key = waiters.push(self.permits, available, Some(waker), place);
                 self.key = Some(key);
                 Poll::Pending
             }
@@ -307,11 +332,9 @@ impl<S: Deref<Target = Semaphore>> Future for Acquire<S> {
     type Output = Result<Permit<S>, Closed>;
 
     #[inline]
+    #[track_caller]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let acquired = ready!(budget::poll_with(cx, |cx| self.poll_permits(cx)));
-        let semaphore = self.semaphore.take().expect("present until completion");
-        let permits = self.permits;
-        Poll::Ready(acquired.map(|()| Permit { semaphore, permits }))
+        self.poll_at(cx, Location::caller())
     }
 }
 

@@ -108,10 +108,16 @@ impl WaitQueue {
     }
 
     /// Adds a waiter at the end. The supply is too small for the first one.
-    pub(crate) fn push(&self, wants: usize, supply: usize, waker: Option<Waker>) -> WaitKey {
+    pub(crate) fn push(
+        &self,
+        wants: usize,
+        supply: usize,
+        waker: Option<Waker>,
+        awaited_at: Place,
+    ) -> WaitKey {
         let list = self.list();
         list.supply.set(supply);
-        list.waiters.borrow_mut().push(wants, waker)
+        list.waiters.borrow_mut().push(wants, waker, awaited_at)
     }
 
     /// Returns `Served` or `Dismissed` and takes the key back, or else stores the waker.
@@ -163,13 +169,21 @@ impl WaitQueue {
         self.list.get().map(|list| &list.holder)
     }
 
-    /// The wakers of the waiters, to be listed.
-    pub(crate) fn for_each_waker(&self, mut f: impl FnMut(WakerId)) {
+    /// The wakers of the waiters and the places where they wait, to be listed.
+    pub(super) fn for_each_waiter(&self, mut f: impl FnMut(WakerId, Option<Place>)) {
         if let Some(list) = self.list.get() {
             let waiters = list.waiters.borrow();
-            waiters.waiting().for_each(|(waker, _)| f(waker));
+            waiters
+                .waiting()
+                .for_each(|(waker, waiter)| f(waker, waiter.awaited_at));
         }
     }
+
+    /// Where the list is in a queue that has had a waiter, for readers outside of the process.
+    pub(super) const LIST_OFFSET: usize = {
+        assert!(size_of::<OnceCell<Pin<Box<Listed<WaitList>>>>>() == size_of::<usize>());
+        offset_of!(WaitQueue, list)
+    };
 }
 
 fn register(waiters: &RefCell<Waiters>, index: Index, waker: &Waker) -> WaitState {
@@ -279,10 +293,15 @@ impl WaitList {
 }
 
 impl WaitList {
-    pub(super) const OFFSETS: [usize; 2] = [
+    pub(super) const OFFSETS: [usize; 4] = [
         offset_of!(WaitList, owner),
         offset_of!(WaitList, created_at),
+        offset_of!(WaitList, supply),
+        offset_of!(WaitList, holder),
     ];
+
+    /// Where the list is in the object that a queue points to.
+    pub(super) const OBJECT_OFFSET: usize = Listed::<WaitList>::OBJECT_OFFSET;
 
     /// Where the waiters are in a list.
     pub(super) fn waiters_offset() -> usize {
@@ -302,7 +321,7 @@ impl ListWaits for WaitList {
             return; // the channel lists them
         }
         let waiters = self.waiters.borrow();
-        waits.extend(waiters.waiting().map(|(waker, wants)| FacadeWait {
+        waits.extend(waiters.waiting().map(|(waker, waiter)| FacadeWait {
             waker,
             kind: match self.owner {
                 QueueOwner::Mutex => WaitKind::MutexLock {
@@ -310,7 +329,7 @@ impl ListWaits for WaitList {
                     is_unpolled: waiters.unpolled() > 0,
                 },
                 QueueOwner::Semaphore | QueueOwner::Channel => WaitKind::Semaphore {
-                    wants,
+                    wants: waiter.wants,
                     available: self.supply.get(),
                     unpolled: waiters.unpolled(),
                 },
@@ -320,6 +339,7 @@ impl ListWaits for WaitList {
             },
             object: std::ptr::from_ref(self).addr(),
             created_at: Some(self.created_at),
+            awaited_at: waiter.awaited_at,
         }));
     }
 }
@@ -336,14 +356,18 @@ pub(super) struct Waiter {
     state: WaitState,
     wants: usize,
     waker: Option<Waker>,
+    /// Where the future is awaited.
+    awaited_at: Option<Place>,
     before: Option<Index>,
     after: Option<Index>,
 }
 
 impl Waiter {
-    pub(super) const OFFSETS: [usize; 2] = [
+    pub(super) const OFFSETS: [usize; 4] = [
         Slab::<Waiter>::VALUE_OFFSET + offset_of!(Waiter, state),
         Slab::<Waiter>::VALUE_OFFSET + offset_of!(Waiter, waker),
+        Slab::<Waiter>::VALUE_OFFSET + offset_of!(Waiter, wants),
+        Slab::<Waiter>::VALUE_OFFSET + offset_of!(Waiter, awaited_at),
     ];
 
     fn has(&self, waker: &Waker) -> bool {
@@ -364,15 +388,15 @@ impl Waiters {
         }
     }
 
-    /// The wakers of those that are `Waiting`, in their order, and what they want.
-    fn waiting(&self) -> impl Iterator<Item = (WakerId, usize)> {
+    /// Those that are `Waiting`, in their order, with their wakers.
+    fn waiting(&self) -> impl Iterator<Item = (WakerId, &Waiter)> {
         let mut next = self.first;
         let each = std::iter::from_fn(move || {
             let waiter = &self.slab[next?];
             next = waiter.after;
             Some(waiter)
         });
-        each.filter_map(|waiter| Some((WakerId::of(waiter.waker.as_ref()?), waiter.wants)))
+        each.filter_map(|waiter| Some((WakerId::of(waiter.waker.as_ref()?), waiter)))
     }
 
     /// What was granted to waiters that have not been polled since.
@@ -385,12 +409,13 @@ impl Waiters {
         self.slab.release(index);
     }
 
-    fn push(&mut self, wants: usize, waker: Option<Waker>) -> WaitKey {
+    fn push(&mut self, wants: usize, waker: Option<Waker>, awaited_at: Place) -> WaitKey {
         let (index, waiter) = self.slab.acquire(|_| Waiter::default());
         *waiter = Waiter {
             state: WaitState::Waiting,
             wants,
             waker,
+            awaited_at: Some(awaited_at),
             before: self.last,
             after: None,
         };

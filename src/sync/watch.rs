@@ -23,14 +23,18 @@
 
 use std::cell::{Cell, Ref, RefCell, RefMut};
 use std::fmt;
+use std::future::Future;
 use std::panic::Location;
+use std::pin::Pin;
 use std::rc::Rc;
+use std::task::{Poll, ready};
 
 use windlass_executor::budget;
 
 use super::error::{Closed, SendError};
 use super::event::Event;
 use super::wait_queue::QueueOwner;
+use crate::waits::poll_at;
 
 /// Creates a channel that holds an initial value, which the receiver counts as seen.
 #[track_caller]
@@ -182,16 +186,22 @@ impl<T> Receiver<T> {
     /// # Cancel safety
     ///
     /// Dropping the future loses nothing. The value is marked as seen only when it completes.
-    pub async fn changed(&mut self) -> Result<(), Closed> {
-        while !self.has_changed() && !self.inner.closed.get() {
-            self.inner.changed.listen().await;
-        }
-        budget::charge().await;
-        if !self.has_changed() {
-            return Err(Closed);
-        }
-        self.seen = self.inner.version.get();
-        Ok(())
+    pub fn changed(&mut self) -> impl Future<Output = Result<(), Closed>> {
+        let Receiver { inner, seen } = self;
+        let (inner, mut listener) = (&**inner, None);
+        poll_at(move |cx, place| {
+            while *seen == inner.version.get() && !inner.closed.get() {
+                let listen = || inner.changed.listen_at(place);
+                ready!(Pin::new(listener.get_or_insert_with(listen)).poll(cx));
+                listener = None;
+            }
+            ready!(budget::poll_charge(cx));
+            if *seen == inner.version.get() {
+                return Poll::Ready(Err(Closed));
+            }
+            *seen = inner.version.get();
+            Poll::Ready(Ok(()))
+        })
     }
 
     /// Returns true if the value is unseen.

@@ -1,9 +1,10 @@
 //! Groups of tasks that end together.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::fmt;
 use std::future::{Future, poll_fn};
+use std::mem::MaybeUninit;
 use std::panic::{
     AssertUnwindSafe, Location, RefUnwindSafe, UnwindSafe, catch_unwind, resume_unwind,
 };
@@ -12,12 +13,13 @@ use std::ptr;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use windlass_executor::{Task, TaskId, budget, drop_nested, spawn_at};
+use windlass_executor::{Task, budget, drop_nested, spawn_at};
 
 use super::child::{Caught, Payload, SpawnedAt, count_by_location, drop_each};
+use super::listed_group::{ListedGroup, Running};
 use crate::sync::shrink::shrink_queue;
 use crate::sync::waker_cell::WakerCell;
-use crate::waits::{FacadeGroup, FacadeWait, ListWaits, Listed, Place, WaitKind};
+use crate::waits::{FacadeGroup, FacadeWait, ListWaits, Listed, ObjectKind, WaitKind};
 
 /// Tasks that belong together and end together.
 ///
@@ -201,7 +203,7 @@ impl<R> TaskGroup<R> {
     #[track_caller]
     fn failing_by(fails: fn(&Result<R, Payload>) -> bool) -> Self {
         let state = State {
-            running: BTreeMap::new(),
+            running: Running::new(),
             waiting: VecDeque::new(),
             limit: usize::MAX,
             next_id: 0,
@@ -214,9 +216,11 @@ impl<R> TaskGroup<R> {
             fails,
             state: RefCell::new(state),
             owner: WakerCell::new(),
-            created_at: Location::caller(),
-            created_by: TaskId::current(),
+            listed: ListedGroup::new(Location::caller()),
         }));
+        inner
+            .listed
+            .set(&inner.owner, &inner.state.borrow().running);
         inner.as_ref().join();
         TaskGroup { inner }
     }
@@ -420,30 +424,40 @@ struct Inner<R: 'static> {
     state: RefCell<State<R>>,
     /// The task that waits for the next end of a child.
     owner: WakerCell,
-    created_at: Place,
-    /// The task that has created the group.
-    created_by: Option<TaskId>,
+    listed: ListedGroup,
 }
 
 type Shared<R> = Pin<Rc<Listed<Inner<R>>>>;
 
 impl<R> ListWaits for Inner<R> {
+    fn kind(&self) -> ObjectKind {
+        ObjectKind::Group
+    }
+
+    fn address(&self) -> usize {
+        ptr::from_ref(&self.listed).expose_provenance()
+    }
+
     fn list_waits(&self, waits: &mut Vec<FacadeWait>) {
         waits.extend(self.owner.id().map(|waker| FacadeWait {
             waker,
             kind: WaitKind::Group,
             object: ptr::from_ref(self).addr(),
-            created_at: Some(self.created_at),
+            created_at: Some(self.listed.created_at),
+            awaited_at: None,
         }));
     }
 
     fn list_group(&self, groups: &mut Vec<FacadeGroup>) {
         let state = self.state.borrow();
-        let running = state.running.values().flatten();
+        let running = state
+            .running
+            .iter()
+            .filter_map(|(_, _, task)| task.as_ref());
         groups.push(FacadeGroup {
             object: ptr::from_ref(self).addr(),
-            created_at: self.created_at,
-            created_by: self.created_by,
+            created_at: self.listed.created_at,
+            created_by: self.listed.created_by,
             children: running.filter_map(Task::id).collect(),
             queued: state.waiting.len(),
         });
@@ -455,10 +469,7 @@ impl<R> UnwindSafe for Inner<R> {}
 impl<R> RefUnwindSafe for Inner<R> {}
 
 struct State<R> {
-    /// The running children by id, in the order of starting. The entry is `None` until `spawn_at`
-    /// has returned the task. `spawn_at` may call the driver's waker, which is user code, and the
-    /// child may run and end, or be cancelled, in that call.
-    running: BTreeMap<u64, Option<Task<()>>>,
+    running: Running,
     /// The children that wait until fewer than `limit` children run.
     waiting: VecDeque<(SpawnedAt, Caught<'static, R>)>,
     limit: usize,
@@ -499,7 +510,8 @@ impl<R> Inner<R> {
             let inner = this.clone();
             let task = spawn_at(spawned_at, Child { id, inner, future });
             let mut state = this.state.borrow_mut();
-            if let Some(entry) = state.running.get_mut(&id) {
+            if let Some((listed, entry)) = state.running.get_mut(id) {
+                task.id().map(|task| listed.write(task));
                 *entry = Some(task);
                 continue;
             }
@@ -515,7 +527,7 @@ impl<R> Inner<R> {
     /// Called by the child itself, in its last poll.
     fn child_ended(this: &Shared<R>, id: u64, result: Result<R, Payload>) {
         let mut state = this.state.borrow_mut();
-        let Some(task) = state.running.remove(&id) else {
+        let Some(task) = state.running.remove(id) else {
             drop(state); // cancelled during this poll
             return;
         };
@@ -539,7 +551,7 @@ impl<R> Inner<R> {
     /// Called when a child is dropped that has not ended and was not cancelled by the group.
     fn child_dropped(&self, id: u64) {
         let mut state = self.state.borrow_mut();
-        match state.running.remove(&id) {
+        match state.running.remove(id) {
             Some(Some(task)) => {
                 drop(state);
                 task.detach();
@@ -600,11 +612,8 @@ impl<R> Inner<R> {
 
     fn fmt(&self, name: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = self.state.borrow();
-        let running = state
-            .running
-            .values()
-            .flatten()
-            .filter_map(Task::spawned_at);
+        let running = state.running.iter();
+        let running = running.filter_map(|(_, _, task)| task.as_ref()?.spawned_at());
         let waiting = state.waiting.iter().map(|(spawned_at, _)| *spawned_at);
         f.debug_struct(name)
             .field("running", &state.running.len())
@@ -633,7 +642,7 @@ impl<R> State<R> {
         let (spawned_at, future) = self.waiting.pop_front()?;
         let id = self.next_id;
         self.next_id += 1;
-        self.running.insert(id, None);
+        self.running.push(id, MaybeUninit::uninit(), None);
         Some((id, spawned_at, future))
     }
 
@@ -648,7 +657,7 @@ impl<R> State<R> {
 }
 
 struct Cancelled<R> {
-    running: BTreeMap<u64, Option<Task<()>>>,
+    running: Running,
     waiting: VecDeque<(SpawnedAt, Caught<'static, R>)>,
 }
 
@@ -695,7 +704,7 @@ impl<R> Drop for Child<R> {
     /// If the child has not ended and was not cancelled by its group, its executor was dropped. The
     /// owner must not wait forever for it.
     fn drop(&mut self) {
-        let is_running = self.inner.state.borrow().running.contains_key(&self.id);
+        let is_running = self.inner.state.borrow().running.contains(self.id);
         if is_running {
             self.future.clear(); // before the owner is woken
             self.inner.child_dropped(self.id);

@@ -69,10 +69,12 @@
 #![doc = include_str!("cancel_safety.md")]
 
 mod child;
+mod listed_group;
 mod group;
 mod local;
 mod scope;
 mod stop;
+pub(crate) mod layout;
 
 pub use group::{Spawner, TaskGroup};
 #[doc(hidden)]

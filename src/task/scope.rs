@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::future::{Future, poll_fn};
 use std::iter;
-use std::mem;
+use std::mem::{self, offset_of};
 use std::panic::{Location, RefUnwindSafe, UnwindSafe, resume_unwind};
 use std::pin::Pin;
 use std::ptr;
@@ -21,7 +21,7 @@ use windlass_executor::budget;
 use super::child::{Caught, Payload, SpawnedAt, count_by_location, drop_each};
 use crate::sync::shrink::shrink_queue;
 use crate::sync::slab::{Index, Slab};
-use crate::waits::{FacadeWait, ListWaits, Listed, WaitKind, WakerId};
+use crate::waits::{FacadeWait, ListWaits, Listed, ObjectKind, WaitKind, WakerId};
 
 /// The number of children that one poll of a scope polls at most. Other tasks wait meanwhile, and
 /// the poll of the scope's task, some 20 ns, is spread over as many children.
@@ -267,13 +267,22 @@ pin_project! {
 }
 
 /// The state of a scope apart from its children, which may borrow.
-struct Wakers {
+pub(super) struct Wakers {
     ready: Arc<ReadyQueue>,
     /// The signal of the last slot, which leads to all others.
     newest: Cell<Weak<ChildSignal>>,
 }
 
+impl Wakers {
+    /// The `Arc` of the ready children, and the `Weak` of the newest signal.
+    pub(super) const OFFSETS: [usize; 2] = [offset_of!(Wakers, ready), offset_of!(Wakers, newest)];
+}
+
 impl ListWaits for Wakers {
+    fn kind(&self) -> ObjectKind {
+        ObjectKind::Scope
+    }
+
     fn list_waits(&self, waits: &mut Vec<FacadeWait>) {
         waits.extend(self.ready.parent().map(|waker| FacadeWait {
             waker,
@@ -282,6 +291,7 @@ impl ListWaits for Wakers {
             },
             object: ptr::from_ref(self).addr(),
             created_at: None,
+            awaited_at: None,
         }));
     }
 }
@@ -423,7 +433,7 @@ impl<'env, R: 'env> Inner<'env, R> {
 /// The indices of woken children, first in, first out. Wakers may be called from any thread, so
 /// this is the one part of a scope that threads share. No user code runs under the lock.
 #[derive(Default)]
-struct ReadyQueue(Mutex<Ready>);
+pub(super) struct ReadyQueue(Mutex<Ready>);
 
 #[derive(Default)]
 struct Ready {
@@ -433,6 +443,13 @@ struct Ready {
 }
 
 impl ReadyQueue {
+    /// Returns the offset of the parent's waker, which is not a constant.
+    pub(super) fn parent_offset() -> usize {
+        let queue = ReadyQueue::default();
+        let ready = queue.lock();
+        ptr::from_ref(&ready.parent).addr() - ptr::from_ref(&queue).addr()
+    }
+
     fn lock(&self) -> MutexGuard<'_, Ready> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -472,13 +489,17 @@ impl ReadyQueue {
 }
 
 /// The waker of a child.
-struct ChildSignal {
+pub(super) struct ChildSignal {
     index: Index,
     /// A child is queued at most once.
     is_queued: AtomicBool,
     ready: Arc<ReadyQueue>,
     /// The signal of the slot before, which is removed after this signal's slot.
     previous: Weak<ChildSignal>,
+}
+
+impl ChildSignal {
+    pub(super) const PREVIOUS_OFFSET: usize = offset_of!(ChildSignal, previous);
 }
 
 impl Wake for ChildSignal {

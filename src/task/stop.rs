@@ -281,13 +281,13 @@ pub struct Stopped {
 
 impl Stopped {
     /// Stores the waker. A new deadline dismisses all waiters, which then wait again.
-    fn register(&mut self, waker: &Waker) {
+    fn register(&mut self, waker: &Waker, place: Place) {
         let waiters = &self.inner.waiters;
         if self.waiter.is_some() && waiters.poll(&mut self.waiter, waker).is_pending() {
             return;
         }
         let waker = waker.clone(); // user code
-        self.waiter = Some(waiters.push(1, 0, Some(waker)));
+        self.waiter = Some(waiters.push(1, 0, Some(waker), place));
     }
 
     /// Completes if the deadline has passed, and otherwise starts a timer.
@@ -306,11 +306,12 @@ impl Stopped {
 impl Future for Stopped {
     type Output = ();
 
+    #[track_caller]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         if self.inner.is_stopped() {
             return Poll::Ready(());
         }
-        self.register(cx.waker()); // user code, which may stop the source
+        self.register(cx.waker(), Location::caller()); // user code, which may stop the source
         if self.inner.stopped.get() {
             return Poll::Ready(());
         }
@@ -346,6 +347,7 @@ pin_project! {
 impl<F: Future> Future for UntilStopped<F> {
     type Output = Option<F::Output>;
 
+    #[track_caller]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         if Pin::new(this.stopped).poll(cx).is_ready() {

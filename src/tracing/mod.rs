@@ -56,8 +56,12 @@
 //! polls and busy times. The program calls `console_subscriber::init()`, which runs the server of
 //! the console on a thread of its own, and is compiled with `--cfg console_without_tokio_unstable`
 //! in `RUSTFLAGS`. For the console each task has a second span, from the first poll on, with the
-//! level `TRACE` and the name `runtime.spawn`. Wakes are not traced, so the console counts none,
-//! and the time between a wake and the poll is part of the idle time.
+//! level `TRACE` and the name `runtime.spawn`.
+//!
+//! Each poll after the first counts as one wake, which the console gets when the poll starts. So
+//! several wakes before a poll count as one, the time between a wake and the poll is part of the
+//! idle time, and the console knows of no wakes by the task itself. Wakers are numbers without a
+//! reference to the task's span, and a check per wake would slow down programs without a console.
 
 mod span;
 pub(crate) mod spawn;

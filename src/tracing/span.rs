@@ -90,15 +90,23 @@ impl Spans {
             loc.line = self.spawned_at.line(),
             loc.col = self.spawned_at.column(),
         );
+        // The console warns of a task that has no waker left. Wakers are numbers, which nothing
+        // counts, so the task has one until it ends.
+        self.note_waker("waker.clone");
+    }
+
+    /// Notes an operation of the task's waker, for the console alone.
+    fn note_waker(&self, op: &'static str) {
         if let Some(span) = self.console.id() {
-            // The console warns of a task that has no waker left. Wakers are numbers, which nothing
-            // counts, so the task has one until it ends.
-            trace!(target: "runtime::waker", op = "waker.clone", task.id = span.into_u64());
+            trace!(target: "runtime::waker", op, task.id = span.into_u64());
         }
     }
 
     fn poll<F: Future>(&mut self, future: Pin<&mut F>, cx: &mut Context<'_>) -> Poll<F::Output> {
-        if !self.is_started {
+        if self.is_started {
+            // Wakes that preceded this poll. The executor has merged them into one.
+            self.note_waker("waker.wake_by_ref");
+        } else {
             self.start();
         }
         let _console = self.console.enter();

@@ -1,12 +1,15 @@
 //! The tasks that receive the jobs of other threads.
 
-use std::cell::RefCell;
+use std::mem::offset_of;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 use windlass_executor::TaskId;
 use windlass_reactor::fork::Origin;
+
+use super::{ListWaits, Listed, ObjectKind};
 
 /// The number of `Remote`s of a runtime.
 #[derive(Debug)]
@@ -46,45 +49,41 @@ impl RemoteCount {
     }
 }
 
-thread_local! {
-    /// The tasks of this thread that receive jobs, each with the count of its `Remote`s.
-    static RECEIVERS: RefCell<Vec<(TaskId, Arc<RemoteCount>)>> = const { RefCell::new(Vec::new()) };
+/// Keeps a task that receives jobs in the list of objects, until it is dropped.
+pub(crate) struct JobReceiver {
+    _listed: Option<Pin<Box<Listed<Receiver>>>>,
 }
 
-/// Lists the tasks of this thread that receive jobs, each with the number of `Remote`s.
-pub(crate) fn list_job_receivers() -> Vec<(TaskId, usize)> {
-    let list = |receivers: &RefCell<Vec<(TaskId, Arc<RemoteCount>)>>| {
-        let receivers = receivers.borrow();
-        let receivers = receivers.iter();
-        receivers
-            .map(|(task, count)| (*task, count.list()))
-            .collect()
-    };
-    RECEIVERS.try_with(list).unwrap_or_default()
+/// The task, and the count of its `Remote`s.
+pub(crate) struct Receiver {
+    /// In memory it is the key, for readers outside of the process.
+    task: TaskId,
+    remotes: Arc<RemoteCount>,
 }
-
-/// Keeps a task that receives jobs in the list, until it is dropped.
-pub(crate) struct JobReceiver(Option<TaskId>);
 
 impl JobReceiver {
     pub(crate) fn new(remotes: Arc<RemoteCount>) -> Self {
-        let task = TaskId::current();
-        // While the thread ends, the list may be gone.
-        let _ = RECEIVERS.try_with(|receivers| {
-            let new = task.map(|task| (task, remotes));
-            receivers.borrow_mut().extend(new);
-        });
-        JobReceiver(task)
+        let listed =
+            TaskId::current().map(|task| Box::pin(Listed::new(Receiver { task, remotes })));
+        listed.iter().for_each(|listed| listed.as_ref().join());
+        JobReceiver { _listed: listed }
     }
 }
 
-impl Drop for JobReceiver {
-    fn drop(&mut self) {
-        // While the thread ends, the list may be gone.
-        let _ = RECEIVERS.try_with(|receivers| {
-            receivers
-                .borrow_mut()
-                .retain(|(task, _)| Some(*task) != self.0);
-        });
+impl Receiver {
+    pub(crate) const OFFSETS: [usize; 3] = [
+        offset_of!(Receiver, task),
+        offset_of!(Receiver, remotes),
+        offset_of!(RemoteCount, remotes),
+    ];
+}
+
+impl ListWaits for Receiver {
+    fn kind(&self) -> ObjectKind {
+        ObjectKind::JobReceiver
+    }
+
+    fn list_job_receiver(&self, receivers: &mut Vec<(TaskId, usize)>) {
+        receivers.push((self.task, self.remotes.list()));
     }
 }

@@ -10,7 +10,9 @@ use std::pin::Pin;
 use std::ptr::NonNull;
 use std::rc::Rc;
 
-use super::{FacadeGroup, FacadeWait};
+use windlass_executor::TaskId;
+
+use super::{FacadeGroup, FacadeSource, FacadeWait};
 
 /// An object that lists its waits. It only reads, and runs no user code.
 pub(crate) trait ListWaits {
@@ -19,17 +21,39 @@ pub(crate) trait ListWaits {
         ObjectKind::Other
     }
 
-    fn list_waits(&self, waits: &mut Vec<FacadeWait>);
+    /// The part of the object that readers outside of the process read, which is inside of it.
+    fn address(&self) -> usize {
+        std::ptr::from_ref(self).expose_provenance()
+    }
+
+    fn list_waits(&self, waits: &mut Vec<FacadeWait>) {
+        let _ = waits;
+    }
 
     /// Adds the group, if the object is one.
     fn list_group(&self, groups: &mut Vec<FacadeGroup>) {
         let _ = groups;
+    }
+
+    /// Adds the descriptor, if the object labels one.
+    fn list_source(&self, sources: &mut Vec<FacadeSource>) {
+        let _ = sources;
+    }
+
+    /// Adds the task that receives jobs, and the number of `Remote`s beside the runtime's own, if
+    /// the object is such a task.
+    fn list_job_receiver(&self, receivers: &mut Vec<(TaskId, usize)>) {
+        let _ = receivers;
     }
 }
 
 /// The kinds of objects that readers outside of the process know by their numbers.
 #[repr(u8)]
 #[derive(Clone, Copy, Debug)]
+#[cfg_attr(
+    not(target_os = "linux"),
+    allow(dead_code, reason = "some kinds exist on Linux alone")
+)]
 pub(crate) enum ObjectKind {
     Other,
     /// A queue of waiters.
@@ -38,11 +62,21 @@ pub(crate) enum ObjectKind {
     Channel,
     /// A channel for one value.
     Oneshot,
+    /// A group of tasks.
+    Group,
+    /// A scope with children.
+    Scope,
+    /// A descriptor with a purpose.
+    Source,
+    /// The task that receives the jobs of other threads.
+    JobReceiver,
+    /// The waits of a ring of file operations.
+    Ring,
 }
 
-/// Where the address of the object, its kind and the next node are in a node.
+/// Where the distance to the object, its kind and the next node are in a node.
 pub(crate) const NODE_OFFSETS: [usize; 3] = [
-    offset_of!(Node, address),
+    offset_of!(Node, distance),
     offset_of!(Node, kind),
     offset_of!(Node, next),
 ];
@@ -68,8 +102,8 @@ struct Node {
     object: Cell<Option<NonNull<dyn ListWaits>>>,
     previous: Cell<Option<Pointer>>,
     next: Cell<Option<Pointer>>,
-    /// The address and the kind of the object, for readers outside of the process.
-    address: Cell<usize>,
+    /// The distance to what readers outside of the process read, and its kind.
+    distance: Cell<u32>,
     kind: Cell<ObjectKind>,
 }
 
@@ -79,13 +113,15 @@ thread_local! {
 }
 
 impl<T> Listed<T> {
+    pub(crate) const OBJECT_OFFSET: usize = offset_of!(Listed<T>, object);
+
     pub(crate) const fn new(object: T) -> Self {
         Listed {
             node: Node {
                 object: Cell::new(None),
                 previous: Cell::new(None),
                 next: Cell::new(None),
-                address: Cell::new(0),
+                distance: Cell::new(0),
                 kind: Cell::new(ObjectKind::Other),
             },
             object,
@@ -102,7 +138,8 @@ impl<T: ListWaits + 'static> Listed<T> {
         let this = self.get_ref();
         if this.node.object.get().is_none() {
             let object = NonNull::from(&this.object);
-            this.node.address.set(object.as_ptr().expose_provenance());
+            let distance = this.object.address().wrapping_sub(this.address());
+            this.node.distance.set(distance as u32); // within the value
             this.node.kind.set(this.object.kind());
             this.node.object.set(Some(object));
             let pointer = Some(Pointer(NonNull::from(&this.node)));
@@ -112,6 +149,13 @@ impl<T: ListWaits + 'static> Listed<T> {
                 next.node().previous.set(pointer);
             }
         }
+    }
+}
+
+impl<T> Listed<T> {
+    /// The address of the node.
+    fn address(&self) -> usize {
+        std::ptr::from_ref(&self.node).expose_provenance()
     }
 }
 
@@ -137,6 +181,21 @@ pub(crate) fn list_objects(waits: &mut Vec<FacadeWait>) {
 /// Lists this thread's groups.
 pub(crate) fn list_groups(groups: &mut Vec<FacadeGroup>) {
     for_each(|object| object.list_group(groups));
+}
+
+/// Lists the labelled file descriptors of this thread.
+pub(crate) fn list_sources() -> Vec<FacadeSource> {
+    let mut sources = Vec::new();
+    for_each(|object| object.list_source(&mut sources));
+    sources
+}
+
+/// Lists the tasks of this thread that receive jobs, each with the number of `Remote`s beside the
+/// runtime's own.
+pub(crate) fn list_job_receivers() -> Vec<(TaskId, usize)> {
+    let mut receivers = Vec::new();
+    for_each(|object| object.list_job_receiver(&mut receivers));
+    receivers
 }
 
 fn for_each(mut f: impl FnMut(&dyn ListWaits)) {
@@ -214,6 +273,7 @@ mod tests {
                 kind: WaitKind::Event,
                 object: self.0,
                 created_at: None,
+                awaited_at: None,
             });
         }
     }

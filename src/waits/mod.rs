@@ -6,8 +6,13 @@
 //! it. Listing only reads, and calls no user code.
 
 mod jobs;
+mod layout;
 mod listed;
+mod numbered;
+mod poll_at;
 mod remote;
+mod shared;
+#[cfg(unix)]
 mod sources;
 
 use std::fmt;
@@ -16,14 +21,18 @@ use std::task::{RawWakerVTable, Waker};
 
 use windlass_executor::TaskId;
 
-pub(crate) use jobs::{JobReceiver, RemoteCount, list_job_receivers};
+pub(crate) use jobs::{JobReceiver, RemoteCount};
+pub(crate) use layout::{LAYOUT, Layout};
 pub(crate) use listed::{
-    ListWaits, Listed, NODE_OFFSETS, ObjectKind, first_address, list_groups, list_objects,
+    ListWaits, Listed, ObjectKind, first_address, list_groups, list_job_receivers, list_objects,
+    list_sources,
 };
+pub(crate) use numbered::Numbered;
+pub(crate) use poll_at::{is_await, poll_at};
 pub(crate) use remote::{RemoteWait, list_remote};
+pub(crate) use shared::{SHARED_LISTS, SharedLists};
 #[cfg(unix)]
 pub(crate) use sources::SourceLabel;
-pub(crate) use sources::list_sources;
 
 /// A location in the source of the program.
 pub(crate) type Place = &'static Location<'static>;
@@ -80,6 +89,8 @@ pub(crate) struct FacadeWait {
     pub(crate) object: usize,
     /// Where the object was created, if that is known.
     pub(crate) created_at: Option<Place>,
+    /// Where the future that waits is awaited, if that is known.
+    pub(crate) awaited_at: Option<Place>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -103,9 +114,17 @@ pub(crate) enum WaitKind {
     /// Waits for an [`Event`](crate::sync::Event).
     Event,
     /// A sender of a bounded [`mpsc`](crate::sync::mpsc) channel waits for capacity.
-    ChannelSend { capacity: usize },
+    ChannelSend {
+        capacity: usize,
+        /// The waker of the task that waited last for a value.
+        receiver: Option<WakerId>,
+    },
     /// The receiver of an [`mpsc`](crate::sync::mpsc) channel waits for a value.
-    ChannelReceive { senders: usize },
+    ChannelReceive {
+        senders: usize,
+        /// The waker of the sender that waited last for capacity, and got it.
+        sender: Option<WakerId>,
+    },
     /// Waits for the value of a [`oneshot`](crate::sync::oneshot) channel.
     OneshotReceive,
     /// The sender of a [`oneshot`](crate::sync::oneshot) channel waits until it is closed.
@@ -155,6 +174,8 @@ pub(crate) struct FileOperation {
     pub(crate) fd: Option<i32>,
 }
 
+/// Readers outside of the process know the numbers.
+#[repr(u8)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FileOperationKind {
     Read,

@@ -1,46 +1,61 @@
 //! The purpose of file descriptors that the reactor watches for this crate.
 
-use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::mem::offset_of;
+use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::pin::Pin;
 
-use super::{FacadeSource, SourceKind};
-
-thread_local! {
-    static SOURCES: RefCell<BTreeMap<i32, SourceKind>> = const { RefCell::new(BTreeMap::new()) };
-}
+use super::{FacadeSource, ListWaits, Listed, ObjectKind, SourceKind};
 
 /// Labels a file descriptor of this thread until it is dropped.
-#[cfg(unix)]
 #[derive(Debug)]
 pub(crate) struct SourceLabel {
-    fd: i32,
+    _listed: Pin<Box<Listed<Source>>>,
 }
 
-#[cfg(unix)]
+// Listing only reads it.
+impl UnwindSafe for SourceLabel {}
+impl RefUnwindSafe for SourceLabel {}
+
+#[derive(Debug)]
+pub(crate) struct Source {
+    fd: i32,
+    /// Zero if it is for signals.
+    pid: u32,
+    signals: Vec<i32>,
+}
+
 impl SourceLabel {
     pub(crate) fn new(fd: i32, kind: SourceKind) -> SourceLabel {
-        // At the end of the thread there is no list.
-        let _ = SOURCES.try_with(|sources| sources.borrow_mut().insert(fd, kind));
-        SourceLabel { fd }
+        let (pid, signals) = match kind {
+            SourceKind::Child { pid } => (pid, Vec::new()),
+            SourceKind::Signals(signals) => (0, signals),
+        };
+        let _listed = Box::pin(Listed::new(Source { fd, pid, signals }));
+        _listed.as_ref().join();
+        SourceLabel { _listed }
     }
 }
 
-#[cfg(unix)]
-impl Drop for SourceLabel {
-    fn drop(&mut self) {
-        let _ = SOURCES.try_with(|sources| sources.borrow_mut().remove(&self.fd));
-    }
+impl Source {
+    pub(crate) const OFFSETS: [usize; 3] = [
+        offset_of!(Source, fd),
+        offset_of!(Source, pid),
+        offset_of!(Source, signals),
+    ];
 }
 
-/// Lists the labelled file descriptors of this thread.
-pub(crate) fn list_sources() -> Vec<FacadeSource> {
-    let list = |sources: &RefCell<BTreeMap<i32, SourceKind>>| {
-        let sources = sources.borrow();
-        let each = sources.iter().map(|(&fd, kind)| FacadeSource {
-            fd,
-            kind: kind.clone(),
+impl ListWaits for Source {
+    fn kind(&self) -> ObjectKind {
+        ObjectKind::Source
+    }
+
+    fn list_source(&self, sources: &mut Vec<FacadeSource>) {
+        sources.push(FacadeSource {
+            fd: self.fd,
+            kind: match self.pid {
+                0 => SourceKind::Signals(self.signals.clone()),
+                pid => SourceKind::Child { pid },
+            },
         });
-        each.collect()
-    };
-    SOURCES.try_with(list).unwrap_or_default()
+    }
 }

@@ -36,7 +36,7 @@ fn bare<'a>(lines: impl Iterator<Item = &'a str>) -> String {
         .collect()
 }
 
-/// Outputs in the pages name calls of the examples, as `examples/file.rs:line:column`.
+/// Outputs in the pages name calls and awaits of the examples, as `examples/file.rs:line:column`.
 #[test]
 fn printed_places_are_calls() {
     let mut places = 0;
@@ -58,7 +58,8 @@ fn printed_places_are_calls() {
             let is_call = callee.is_some_and(|callee| {
                 !callee.is_empty() && call.is_some_and(|call| call[callee.len()..].starts_with('('))
             });
-            assert!(is_call, "{path}: no call at examples/{place}");
+            let is_await = call.is_some_and(|call| call.starts_with("await"));
+            assert!(is_call || is_await, "{path}: no call at examples/{place}");
             places += 1;
         }
     }

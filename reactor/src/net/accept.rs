@@ -15,7 +15,6 @@ use crate::async_io::Async;
 use crate::poller::Interest;
 use crate::readiness::check;
 use crate::source::Wait;
-use crate::system::System;
 use crate::time::{Sleep, sleep_until};
 
 /// How long a listener pauses when the system has no file descriptor left for a connection.
@@ -172,8 +171,7 @@ impl<'a, L: AsFd> Accepting<'a, L> {
         let acceptor = self.acceptor;
         let (source, listener) = (acceptor.io.source(), acceptor.io.get_ref());
         let tick = source.readiness(Interest::Read).tick();
-        let accept =
-            |system: Option<&dyn System>| make(listener.as_fd(), source.may_linger(), system);
+        let accept = || make(listener.as_fd(), source.may_linger());
         let accepted = self.wait.poll_with(cx, listener, accept);
         if source.is_exclusive() {
             acceptor.note_answer(tick, &accepted);
@@ -211,9 +209,9 @@ impl<L: AsFd> Drop for Accepting<'_, L> {
     }
 }
 
-/// Accepts one connection and makes a stream of it, with its peer's address. The second argument
-/// is true if the connection may inherit a linger time from the listener.
-pub(super) type Make<T> = fn(BorrowedFd<'_>, bool, Option<&dyn System>) -> io::Result<T>;
+/// Accepts one connection and makes a stream of it, with its peer's address. The last argument is
+/// true if the connection may inherit a linger time from the listener.
+pub(super) type Make<T> = fn(BorrowedFd<'_>, bool) -> io::Result<T>;
 
 /// The methods and traits of a listener, which is a struct around an `Acceptor`, and its stream of
 /// connections. `$make` is a `Make<($stream, $addr)>`.

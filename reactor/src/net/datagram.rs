@@ -15,7 +15,7 @@ macro_rules! datagram {
             ///
             /// If the future is dropped before it completes, nothing was sent.
             pub async fn send(&self, buf: &[u8]) -> std::io::Result<usize> {
-                self.io.write_with_system(|io, system| $crate::net::sys::Datagrams::send(io, buf, system)).await
+                self.io.write_with(|io| $crate::net::sys::Datagrams::send(io, buf)).await
             }
 
             /// Sends a datagram to the address that the socket is connected to, without waiting.
@@ -27,7 +27,7 @@ macro_rules! datagram {
                 stringify!($socket), "::send) does."
             )]
             pub fn try_send(&self, buf: &[u8]) -> std::io::Result<usize> {
-                self.io.try_with_system($crate::poller::Interest::Write, |io, system| $crate::net::sys::Datagrams::send(io, buf, system))
+                self.io.try_write_with(|io| $crate::net::sys::Datagrams::send(io, buf))
             }
 
             /// Waits for a datagram and receives it. Bytes beyond the buffer are lost. On Windows
@@ -42,7 +42,7 @@ macro_rules! datagram {
             ///
             /// No datagram is lost when the future is dropped.
             pub async fn recv(&self, buf: &mut [u8]) -> std::io::Result<usize> {
-                self.io.read_with_system(|io, system| $crate::net::sys::Datagrams::receive(io, buf, system)).await
+                self.io.read_with(|io| $crate::net::sys::Datagrams::receive(io, buf)).await
             }
 
             /// Receives a datagram, without waiting.
@@ -54,7 +54,7 @@ macro_rules! datagram {
                 stringify!($socket), "::recv) does."
             )]
             pub fn try_recv(&self, buf: &mut [u8]) -> std::io::Result<usize> {
-                self.io.try_with_system($crate::poller::Interest::Read, |io, system| $crate::net::sys::Datagrams::receive(io, buf, system))
+                self.io.try_read_with(|io| $crate::net::sys::Datagrams::receive(io, buf))
             }
 
             #[doc = concat!(
@@ -70,7 +70,7 @@ macro_rules! datagram {
             ///
             /// No datagram is lost when the future is dropped.
             pub async fn recv_from(&self, buf: &mut [u8]) -> std::io::Result<(usize, $addr)> {
-                self.io.read_with_system(|io, system| $crate::net::sys::Datagrams::receive_from(io, buf, system)).await
+                self.io.read_with(|io| $crate::net::sys::Datagrams::receive_from(io, buf)).await
             }
 
             /// Receives a datagram, without waiting, and returns its sender's address.
@@ -79,7 +79,7 @@ macro_rules! datagram {
             ///
             #[doc = concat!("Fails as [`try_recv`](", stringify!($socket), "::try_recv) does.")]
             pub fn try_recv_from(&self, buf: &mut [u8]) -> std::io::Result<(usize, $addr)> {
-                self.io.try_with_system($crate::poller::Interest::Read, |io, system| $crate::net::sys::Datagrams::receive_from(io, buf, system))
+                self.io.try_read_with(|io| $crate::net::sys::Datagrams::receive_from(io, buf))
             }
         }
     };

@@ -1,6 +1,6 @@
 //! Calls on the sockets of a simulated host, where their descriptors are placeholders.
 
-use std::io::{self, IoSliceMut};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::net::SocketAddr;
 use std::rc::Rc;
 
@@ -16,9 +16,19 @@ use crate::system::{Address, Family, Kind, System};
 /// The system of the host that is entered.
 fn system() -> Option<Rc<dyn System>> {
     #[cfg(all(target_os = "linux", not(windlass_portable)))]
-    return crate::host::current();
+    return crate::entered::current_system();
     #[cfg(not(all(target_os = "linux", not(windlass_portable))))]
     return None;
+}
+
+/// Whether a host is entered. Frequent calls check this first, which costs less than to keep their
+/// arguments for another attempt.
+#[inline(always)]
+pub(super) fn is_current() -> bool {
+    #[cfg(all(target_os = "linux", not(windlass_portable)))]
+    return crate::entered::is_simulated();
+    #[cfg(not(all(target_os = "linux", not(windlass_portable))))]
+    return false;
 }
 
 /// The error of a system call.
@@ -107,7 +117,7 @@ pub(super) fn address(addr: &impl SocketAddrArg) -> io::Result<Address> {
     Ok(Address::Ip(SocketAddr::try_from(addr)?))
 }
 
-pub(super) fn any_address(addr: &Address) -> Option<SocketAddrAny> {
+fn any_address(addr: &Address) -> Option<SocketAddrAny> {
     match addr {
         Address::Ip(addr) => Some(addr.as_any()),
         #[cfg(target_os = "linux")]
@@ -157,13 +167,57 @@ impl FromAddress for std::os::unix::net::SocketAddr {
     }
 }
 
+#[cold]
+#[inline(never)]
 pub(super) fn receive_from<A: FromAddress>(
-    system: &dyn System,
-    fd: RawFd,
+    socket: BorrowedFd<'_>,
     buf: &mut [u8],
     peek: bool,
 ) -> io::Result<(usize, A)> {
-    let received = system.receive(fd, &mut [IoSliceMut::new(buf)], peek)?;
+    let bufs = &mut [IoSliceMut::new(buf)];
+    let received = retry(socket, |system, fd| system.receive(fd, bufs, peek))?;
     let from = received.from.unwrap_or(Address::Unix(Vec::new()));
     Ok((received.bytes, A::from_address(from)?))
+}
+
+/// Receives bytes, or a datagram of any sender.
+#[cold]
+#[inline(never)]
+pub(super) fn receive(socket: BorrowedFd<'_>, buf: &mut [u8], peek: bool) -> io::Result<usize> {
+    let bufs = &mut [IoSliceMut::new(buf)];
+    retry(socket, |system, fd| {
+        Ok(system.receive(fd, bufs, peek)?.bytes)
+    })
+}
+
+#[cold]
+#[inline(never)]
+pub(super) fn receive_vectored(
+    socket: BorrowedFd<'_>,
+    bufs: &mut [IoSliceMut<'_>],
+) -> io::Result<usize> {
+    retry(socket, |system, fd| {
+        Ok(system.receive(fd, bufs, false)?.bytes)
+    })
+}
+
+#[cold]
+#[inline(never)]
+pub(super) fn send(socket: BorrowedFd<'_>, buf: &[u8], to: Option<&Address>) -> io::Result<usize> {
+    retry(socket, |system, fd| {
+        system.send(fd, &[IoSlice::new(buf)], to)
+    })
+}
+
+#[cold]
+#[inline(never)]
+pub(super) fn send_vectored(socket: BorrowedFd<'_>, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+    retry(socket, |system, fd| system.send(fd, bufs, None))
+}
+
+#[cold]
+#[inline(never)]
+pub(super) fn accept(listener: BorrowedFd<'_>) -> io::Result<(OwnedFd, Option<SocketAddrAny>)> {
+    let (socket, peer) = retry(listener, |system, fd| system.accept(fd))?;
+    Ok((socket, any_address(&peer)))
 }

@@ -7,7 +7,6 @@ use rustix::fd::AsFd;
 
 use super::sys::{MAX_BUFS, Receive, Received};
 use crate::async_io::Async;
-use crate::poller::Interest;
 
 #[inline]
 pub(super) fn poll_receive<T: Receive>(
@@ -18,8 +17,7 @@ pub(super) fn poll_receive<T: Receive>(
     // The system fills at most these buffers, so only their length shows whether a read was short.
     let most = bufs.len().min(MAX_BUFS);
     let bufs = &mut bufs[..most];
-    let received =
-        ready!(io.poll_with_system(cx, Interest::Read, |io, system| io.receive(bufs, system)))?;
+    let received = ready!(io.poll_read_with(cx, |io| io.receive(bufs)))?;
     Poll::Ready(Ok(note(io, received, bufs)))
 }
 
@@ -29,7 +27,7 @@ pub(super) fn try_receive<T: Receive>(
 ) -> io::Result<usize> {
     let most = bufs.len().min(MAX_BUFS);
     let bufs = &mut bufs[..most];
-    let received = io.try_with_system(Interest::Read, |io, system| io.receive(bufs, system))?;
+    let received = io.try_read_with(|io| io.receive(bufs))?;
     Ok(note(io, received, bufs))
 }
 
@@ -63,7 +61,7 @@ macro_rules! stream {
             pub fn try_write(&self, buf: &[u8]) -> std::io::Result<usize> {
                 let bufs = [std::io::IoSlice::new(buf)];
                 self.io
-                    .try_with_system($crate::poller::Interest::Write, |io, system| $crate::net::sys::send(io, &bufs, system))
+                    .try_write_with(|io| $crate::net::sys::send(io, &bufs))
             }
 
             /// Shuts down one half, or both. Succeeds also if the half is shut down already or the
@@ -149,7 +147,7 @@ macro_rules! stream {
             ) -> std::task::Poll<std::io::Result<usize>> {
                 let bufs = [std::io::IoSlice::new(buf)];
                 self.io
-                    .poll_with_system(cx, $crate::poller::Interest::Write, |io, system| $crate::net::sys::send(io, &bufs, system))
+                    .poll_write_with(cx, |io| $crate::net::sys::send(io, &bufs))
             }
 
             fn poll_write_vectored(
@@ -158,7 +156,7 @@ macro_rules! stream {
                 bufs: &[std::io::IoSlice<'_>],
             ) -> std::task::Poll<std::io::Result<usize>> {
                 self.io
-                    .poll_with_system(cx, $crate::poller::Interest::Write, |io, system| $crate::net::sys::send(io, bufs, system))
+                    .poll_write_with(cx, |io| $crate::net::sys::send(io, bufs))
             }
 
             fn poll_flush(

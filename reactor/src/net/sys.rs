@@ -9,14 +9,13 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
 
-use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use rustix::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::io::Errno;
 use rustix::net::addr::SocketAddrArg;
 use rustix::net::{Shutdown, SocketFlags, acceptfrom, acceptfrom_with, sockopt};
 
 use super::simulated::{self, or_simulated};
 use crate::system::SocketOption::{self, Broadcast, KeepAlive, Linger, NoDelay, ReuseAddress, Ttl};
-use crate::system::System;
 
 pub(super) use std::net::{TcpListener, TcpStream, UdpSocket};
 #[cfg(unix)]
@@ -158,12 +157,11 @@ static ACCEPT4_REFUSED: AtomicBool = AtomicBool::new(false);
 #[inline(always)]
 pub(super) fn accept<A>(
     listener: BorrowedFd<'_>,
-    system: Option<&dyn System>,
     to_addr: impl FnOnce(Option<SocketAddrAny>) -> A,
 ) -> io::Result<(OwnedFd, A)> {
-    if let Some(system) = system {
-        let (socket, peer) = system.accept(listener.as_raw_fd())?;
-        return Ok((socket, to_addr(simulated::any_address(&peer))));
+    if simulated::is_current() {
+        let (socket, peer) = simulated::accept(listener)?;
+        return Ok((socket, to_addr(peer)));
     }
     if FLAGS.is_empty() || ACCEPT4_REFUSED.load(Relaxed) {
         let (socket, peer) = accept_without_flags(listener)?;
@@ -233,19 +231,16 @@ const SEND_FLAGS: rustix::net::SendFlags = rustix::net::SendFlags::empty();
 
 #[cfg(unix)]
 #[inline]
-pub(super) fn send(
-    socket: &impl AsFd,
-    bufs: &[IoSlice<'_>],
-    system: Option<&dyn System>,
-) -> io::Result<usize> {
-    if let Some(system) = system {
-        let bufs = &bufs[..bufs.len().min(MAX_BUFS)];
-        return system.send(raw(socket), bufs, None);
-    }
+pub(super) fn send(socket: &impl AsFd, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
     Ok(match bufs {
+        // By value, because a pointer to the list would keep it out of the registers.
+        [buf] if simulated::is_current() => simulated::send(socket.as_fd(), buf, None)?,
         [buf] => rustix::net::send(socket, buf, SEND_FLAGS)?,
         bufs => {
             let bufs = &bufs[..bufs.len().min(MAX_BUFS)];
+            if simulated::is_current() {
+                return simulated::send_vectored(socket.as_fd(), bufs);
+            }
             rustix::net::sendmsg(socket, bufs, &mut Default::default(), SEND_FLAGS)?
         }
     })
@@ -253,16 +248,8 @@ pub(super) fn send(
 
 /// Windows has no such signal.
 #[cfg(windows)]
-pub(super) fn send(
-    mut socket: &TcpStream,
-    bufs: &[IoSlice<'_>],
-    _: Option<&dyn System>,
-) -> io::Result<usize> {
+pub(super) fn send(mut socket: &TcpStream, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
     io::Write::write_vectored(&mut socket, bufs)
-}
-
-fn raw(socket: &impl AsFd) -> RawFd {
-    socket.as_fd().as_raw_fd()
 }
 
 #[cfg(unix)]
@@ -270,11 +257,10 @@ pub(super) fn send_to_path(
     socket: &UnixDatagram,
     buf: &[u8],
     addr: &rustix::net::SocketAddrUnix,
-    system: Option<&dyn System>,
 ) -> io::Result<usize> {
-    if let Some(system) = system {
+    if simulated::is_current() {
         let addr = simulated::address(addr)?;
-        return system.send(raw(socket), &[IoSlice::new(buf)], Some(&addr));
+        return simulated::send(socket.as_fd(), buf, Some(&addr));
     }
     let flags = rustix::net::SendFlags::empty();
     Ok(rustix::net::sendto(socket, buf, flags, addr)?)
@@ -282,11 +268,7 @@ pub(super) fn send_to_path(
 
 /// A stream socket.
 pub(super) trait Receive: AsFd {
-    fn receive(
-        &self,
-        bufs: &mut [IoSliceMut<'_>],
-        system: Option<&dyn System>,
-    ) -> io::Result<Received>;
+    fn receive(&self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<Received>;
 }
 
 pub(super) struct Received {
@@ -295,30 +277,14 @@ pub(super) struct Received {
     pub(super) stopped: bool,
 }
 
-/// Receives from a simulated stream.
-fn receive_simulated(
-    socket: &impl AsFd,
-    bufs: &mut [IoSliceMut<'_>],
-    system: &dyn System,
-) -> io::Result<Received> {
-    let bytes = system.receive(raw(socket), bufs, false)?.bytes;
-    let stopped = false;
-    Ok(Received { bytes, stopped })
-}
-
 impl Receive for TcpStream {
     #[inline]
-    fn receive(
-        &self,
-        bufs: &mut [IoSliceMut<'_>],
-        system: Option<&dyn System>,
-    ) -> io::Result<Received> {
-        if let Some(system) = system {
-            return receive_simulated(self, bufs, system);
-        }
+    fn receive(&self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<Received> {
         let bytes = match bufs {
+            [buf] if simulated::is_current() => simulated::receive(self.as_fd(), buf, false)?,
             #[cfg(unix)] // on Windows only std returns 0 after reading was shut down
             [buf] => rustix::net::recv(self, &mut **buf, rustix::net::RecvFlags::empty())?.0,
+            bufs if simulated::is_current() => simulated::receive_vectored(self.as_fd(), bufs)?,
             bufs => io::Read::read_vectored(&mut &*self, bufs)?,
         };
         Ok(Received {
@@ -331,14 +297,12 @@ impl Receive for TcpStream {
 #[cfg(unix)]
 impl Receive for UnixStream {
     #[inline]
-    fn receive(
-        &self,
-        bufs: &mut [IoSliceMut<'_>],
-        system: Option<&dyn System>,
-    ) -> io::Result<Received> {
+    fn receive(&self, bufs: &mut [IoSliceMut<'_>]) -> io::Result<Received> {
         use rustix::net::{RecvFlags, ReturnFlags, recvmsg};
-        if let Some(system) = system {
-            return receive_simulated(self, bufs, system);
+        if simulated::is_current() {
+            let bytes = simulated::receive_vectored(self.as_fd(), bufs)?;
+            let stopped = false;
+            return Ok(Received { bytes, stopped });
         }
         let message = recvmsg(self, bufs, &mut Default::default(), RecvFlags::empty())?;
         Ok(Received {
@@ -354,15 +318,11 @@ impl Receive for UnixStream {
 pub(super) trait Datagrams: AsFd {
     type Addr;
 
-    fn send(&self, buf: &[u8], system: Option<&dyn System>) -> io::Result<usize>;
+    fn send(&self, buf: &[u8]) -> io::Result<usize>;
 
-    fn receive(&self, buf: &mut [u8], system: Option<&dyn System>) -> io::Result<usize>;
+    fn receive(&self, buf: &mut [u8]) -> io::Result<usize>;
 
-    fn receive_from(
-        &self,
-        buf: &mut [u8],
-        system: Option<&dyn System>,
-    ) -> io::Result<(usize, Self::Addr)>;
+    fn receive_from(&self, buf: &mut [u8]) -> io::Result<(usize, Self::Addr)>;
 }
 
 macro_rules! datagrams {
@@ -370,32 +330,28 @@ macro_rules! datagrams {
         impl Datagrams for $socket {
             type Addr = $addr;
 
-            fn send(&self, buf: &[u8], system: Option<&dyn System>) -> io::Result<usize> {
-                match system {
-                    None => self.send(buf),
-                    Some(system) => system.send(raw(self), &[IoSlice::new(buf)], None),
+            #[inline]
+            fn send(&self, buf: &[u8]) -> io::Result<usize> {
+                if simulated::is_current() {
+                    return simulated::send(self.as_fd(), buf, None);
                 }
+                self.send(buf)
             }
 
-            fn receive(&self, buf: &mut [u8], system: Option<&dyn System>) -> io::Result<usize> {
-                match system {
-                    None => self.recv(buf),
-                    Some(system) => {
-                        let bufs = &mut [IoSliceMut::new(buf)];
-                        Ok(system.receive(raw(self), bufs, false)?.bytes)
-                    }
+            #[inline]
+            fn receive(&self, buf: &mut [u8]) -> io::Result<usize> {
+                if simulated::is_current() {
+                    return simulated::receive(self.as_fd(), buf, false);
                 }
+                self.recv(buf)
             }
 
-            fn receive_from(
-                &self,
-                buf: &mut [u8],
-                system: Option<&dyn System>,
-            ) -> io::Result<(usize, $addr)> {
-                match system {
-                    None => self.recv_from(buf),
-                    Some(system) => simulated::receive_from(system, raw(self), buf, false),
+            #[inline]
+            fn receive_from(&self, buf: &mut [u8]) -> io::Result<(usize, $addr)> {
+                if simulated::is_current() {
+                    return simulated::receive_from(self.as_fd(), buf, false);
                 }
+                self.recv_from(buf)
             }
         }
     };
@@ -405,28 +361,20 @@ datagrams!(UdpSocket, SocketAddr);
 #[cfg(unix)]
 datagrams!(UnixDatagram, std::os::unix::net::SocketAddr);
 
-pub(super) fn send_to(
-    socket: &UdpSocket,
-    buf: &[u8],
-    addr: SocketAddr,
-    system: Option<&dyn System>,
-) -> io::Result<usize> {
-    let Some(system) = system else {
-        return socket.send_to(buf, addr);
-    };
-    let addr = simulated::address(&addr)?;
-    system.send(raw(socket), &[IoSlice::new(buf)], Some(&addr))
+#[inline]
+pub(super) fn send_to(socket: &UdpSocket, buf: &[u8], addr: SocketAddr) -> io::Result<usize> {
+    if simulated::is_current() {
+        let addr = simulated::address(&addr)?;
+        return simulated::send(socket.as_fd(), buf, Some(&addr));
+    }
+    socket.send_to(buf, addr)
 }
 
-pub(super) fn peek_from(
-    socket: &UdpSocket,
-    buf: &mut [u8],
-    system: Option<&dyn System>,
-) -> io::Result<(usize, SocketAddr)> {
-    match system {
-        None => socket.peek_from(buf),
-        Some(system) => simulated::receive_from(system, raw(socket), buf, true),
+pub(super) fn peek_from(socket: &UdpSocket, buf: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
+    if simulated::is_current() {
+        return simulated::receive_from(socket.as_fd(), buf, true);
     }
+    socket.peek_from(buf)
 }
 
 /// Sets the peer of a UDP socket.
@@ -436,18 +384,11 @@ pub(super) fn connect_datagrams(socket: &UdpSocket, addr: SocketAddr) -> io::Res
     })
 }
 
-pub(super) fn peek(
-    socket: &TcpStream,
-    buf: &mut [u8],
-    system: Option<&dyn System>,
-) -> io::Result<usize> {
-    match system {
-        None => socket.peek(buf),
-        Some(system) => {
-            let bufs = &mut [IoSliceMut::new(buf)];
-            Ok(system.receive(raw(socket), bufs, true)?.bytes)
-        }
+pub(super) fn peek(socket: &TcpStream, buf: &mut [u8]) -> io::Result<usize> {
+    if simulated::is_current() {
+        return simulated::receive(socket.as_fd(), buf, true);
     }
+    socket.peek(buf)
 }
 
 /// Creates two connected streams.

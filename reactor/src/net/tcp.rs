@@ -14,7 +14,6 @@ use super::stream::stream;
 use super::sys::{self, SocketAddrAny, SocketType, socket_for};
 use super::{ToAddrs, context, each_addr, lookup_host};
 use crate::async_io::Async;
-use crate::system::System;
 
 /// A TCP socket that accepts connections.
 ///
@@ -175,9 +174,7 @@ impl TcpStream {
     ///
     /// The future may be dropped at any time.
     pub async fn peek(&self, buf: &mut [u8]) -> io::Result<usize> {
-        self.io
-            .read_with_system(|io, system| sys::peek(io, buf, system))
-            .await
+        self.io.read_with(|io| sys::peek(io, buf)).await
     }
 
     /// Returns whether small writes are sent at once (`TCP_NODELAY`).
@@ -260,13 +257,9 @@ async fn connect_to_addr(addr: SocketAddr) -> io::Result<Async<sys::TcpStream>> 
     connect_to(socket_for(&addr, SocketType::STREAM)?, &addr).await
 }
 
-fn accept(
-    listener: BorrowedFd<'_>,
-    may_linger: bool,
-    system: Option<&dyn System>,
-) -> io::Result<(TcpStream, SocketAddr)> {
+fn accept(listener: BorrowedFd<'_>, may_linger: bool) -> io::Result<(TcpStream, SocketAddr)> {
     let to_addr = |peer: Option<SocketAddrAny>| SocketAddr::try_from(peer?).ok();
-    let (socket, peer) = sys::accept(listener, system, to_addr)?;
+    let (socket, peer) = sys::accept(listener, to_addr)?;
     let Some(peer) = peer else {
         return Err(io::Error::other("the peer of a connection has no address"));
     };

@@ -9,7 +9,6 @@ use super::socket::socket;
 use super::sys::{self, SocketType, socket_for};
 use super::{ToAddrs, context, each_addr};
 use crate::async_io::Async;
-use crate::poller::Interest;
 
 /// A UDP socket.
 ///
@@ -107,10 +106,7 @@ impl UdpSocket {
     /// If the future is dropped before it completes, nothing was sent.
     pub async fn send_to(&self, buf: &[u8], addr: impl ToAddrs) -> io::Result<usize> {
         each_addr(addr, async |addr| {
-            let sent = self
-                .io
-                .write_with_system(|io, system| sys::send_to(io, buf, addr, system))
-                .await;
+            let sent = self.io.write_with(|io| sys::send_to(io, buf, addr)).await;
             sent.map_err(|error| context("can't send to", addr, error))
         })
         .await
@@ -123,9 +119,7 @@ impl UdpSocket {
     /// Returns `WouldBlock` if the send buffer is full, and fails as
     /// [`send_to`](UdpSocket::send_to) does.
     pub fn try_send_to(&self, buf: &[u8], addr: SocketAddr) -> io::Result<usize> {
-        let sent = self.io.try_with_system(Interest::Write, |io, system| {
-            sys::send_to(io, buf, addr, system)
-        });
+        let sent = self.io.try_write_with(|io| sys::send_to(io, buf, addr));
         sent.map_err(|error| context("can't send to", addr, error))
     }
 
@@ -139,9 +133,7 @@ impl UdpSocket {
     ///
     /// The future may be dropped at any time.
     pub async fn peek_from(&self, buf: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
-        self.io
-            .read_with_system(|io, system| sys::peek_from(io, buf, system))
-            .await
+        self.io.read_with(|io| sys::peek_from(io, buf)).await
     }
 
     /// Returns whether the socket may send broadcasts (`SO_BROADCAST`).

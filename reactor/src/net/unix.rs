@@ -23,8 +23,6 @@ use super::socket::{connect_to, socket};
 use super::stream::stream;
 use super::sys::{self, AddressFamily, SocketType};
 use crate::async_io::Async;
-use crate::poller::Interest;
-use crate::system::System;
 use crate::time::{Sleep, sleep};
 
 /// A Unix socket that accepts connections.
@@ -269,9 +267,8 @@ impl UnixDatagram {
     pub fn try_send_to(&self, buf: &[u8], path: impl AsRef<Path>) -> io::Result<usize> {
         let path = path.as_ref();
         let sent = address(path).and_then(|addr| {
-            self.io.try_with_system(Interest::Write, |io, system| {
-                sys::send_to_path(io, buf, &addr, system)
-            })
+            self.io
+                .try_write_with(|io| sys::send_to_path(io, buf, &addr))
         });
         sent.map_err(|error| context("can't send to", format_args!("{path:?}"), error))
     }
@@ -286,15 +283,12 @@ impl UnixDatagram {
         loop {
             // A wait for an event would spin while the queue is full. On Linux, the refused
             // datagram itself causes an event when its memory is freed.
-            let polled =
-                self.io.poll_with_system(
-                    cx,
-                    Interest::Write,
-                    |io, system| match sys::send_to_path(io, buf, addr, system) {
-                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
-                        sent => sent.map(Some),
-                    },
-                );
+            let polled = self
+                .io
+                .poll_write_with(cx, |io| match sys::send_to_path(io, buf, addr) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(None),
+                    sent => sent.map(Some),
+                });
             match ready!(polled)? {
                 Some(sent) => return Poll::Ready(Ok(sent)),
                 None => ready!(retry.poll(cx))?,
@@ -336,9 +330,8 @@ async fn connect(path: &Path) -> io::Result<Async<sys::UnixStream>> {
 fn accept(
     listener: BorrowedFd<'_>,
     _: bool, // the system ignores linger times of Unix sockets
-    system: Option<&dyn System>,
 ) -> io::Result<(UnixStream, SocketAddr)> {
-    let (socket, has_name) = sys::accept(listener, system, |peer| {
+    let (socket, has_name) = sys::accept(listener, |peer| {
         peer.is_some_and(|peer| peer.addr_len() > 2)
     })?;
     let stream = UnixStream::new(Async::new_nonlingering(socket.into())?);

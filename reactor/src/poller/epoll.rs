@@ -45,7 +45,7 @@ use rustix::time::{
 };
 
 use super::*;
-use crate::host::placeholder;
+use crate::entered::placeholder;
 use crate::system::{Readiness, System};
 
 /// How many events a turn takes at most. The next turn takes the rest.

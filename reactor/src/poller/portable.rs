@@ -134,11 +134,6 @@ impl Poller {
         false
     }
 
-    /// Hosts exist only where descriptors have placeholders.
-    pub(crate) fn system(&self) -> Option<&dyn crate::system::System> {
-        None
-    }
-
     pub(crate) fn is_full(&self) -> bool {
         false // it matters for exclusive events only
     }

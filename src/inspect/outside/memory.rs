@@ -79,6 +79,15 @@ impl<'a> Reader<'a> {
         self.array(address).map(u64::from_ne_bytes)
     }
 
+    /// Two words, such as those of a waker.
+    pub(super) fn pair(&self, address: u64) -> Option<[u64; 2]> {
+        Some([self.word(address)?, self.word(address.checked_add(8)?)?])
+    }
+
+    pub(super) fn half(&self, address: u64) -> Option<u32> {
+        self.array(address).map(u32::from_ne_bytes)
+    }
+
     pub(super) fn byte(&self, address: u64) -> Option<u8> {
         self.array(address).map(u8::from_ne_bytes)
     }

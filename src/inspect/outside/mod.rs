@@ -12,13 +12,16 @@ mod objects;
 mod process;
 mod program;
 mod runtime;
+mod shared;
 mod tasks;
 mod view;
 mod waits;
 #[cfg(test)]
 mod tests;
 
-pub use view::{FdView, RuntimeView, StateView, TaskNumber, TaskView, TimerView, WaitView};
+pub use view::{
+    FdView, PlacesView, RuntimeView, StateView, TaskNumber, TaskView, TimerView, WaitView,
+};
 pub use windlass_reactor::LoopState;
 
 use std::io;
@@ -133,8 +136,9 @@ impl Snapshot {
             let Some(program) = Program::at_root(&reader, root) else {
                 continue; // the program has not created a runtime
             };
+            let shared = shared::read(&program);
             for record in records(&reader, root).unwrap_or_default() {
-                let Some(read) = runtime::read(&program, &record, around) else {
+                let Some(read) = runtime::read(&program, &record, &shared, around) else {
                     continue;
                 };
                 reader.forget_pages();

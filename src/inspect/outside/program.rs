@@ -16,6 +16,8 @@ pub(super) struct Program<'a> {
     root: Block,
     /// The offset of the waiters in a queue.
     pub(super) queue_waiters: u64,
+    /// The offset of the waker of a scope's task in the ready queue of the scope.
+    pub(super) scope_parent: u64,
     shapes: Shapes,
 }
 
@@ -25,6 +27,10 @@ struct Shapes {
     vec_len: usize,
     /// From the pointer of an `Rc` to its value.
     rc_value: u64,
+    /// From the pointer of an `Arc` or a `Weak` to its value.
+    arc_value: u64,
+    /// From that pointer to the number of `Arc`s.
+    arc_strong: u64,
     location: Option<LocationShape>,
 }
 
@@ -131,6 +137,7 @@ impl<'a> Program<'a> {
         Some(Program {
             shapes: Shapes::new(reader, &samples)?,
             queue_waiters: samples.word(offset_of!(Samples, queue_waiters))?,
+            scope_parent: samples.word(offset_of!(Samples, scope_parent))?,
             reader,
             root,
         })
@@ -148,10 +155,23 @@ impl<'a> Program<'a> {
         word.try_into().ok()
     }
 
-    /// Returns a field of the layout of locks and channels, by its offset there.
-    pub(super) fn sync(&self, field: usize) -> Option<usize> {
-        let word = self.root.word(offset_of!(Root, sync) + field)?;
-        word.try_into().ok()
+    /// Returns an array of fields of the layout of the facade, by its offset there.
+    pub(super) fn facade<const N: usize>(&self, field: usize) -> Option<[u64; N]> {
+        let mut fields = [0; N];
+        for (index, value) in fields.iter_mut().enumerate() {
+            *value = self
+                .root
+                .word(offset_of!(Root, facade) + field + 8 * index)?;
+        }
+        Some(fields)
+    }
+
+    /// Returns the address of a `Vec` that all threads share, by its field in `SharedLists`. `None`
+    /// if the list has had no entry so far.
+    pub(super) fn shared(&self, field: usize) -> Option<u64> {
+        let lists = self.root.word(offset_of!(Root, shared))?;
+        let list = self.reader.word(lists.checked_add(field as u64)?)?;
+        (list != 0).then_some(list)
     }
 
     /// Reads the entries of a `Vec`. Returns none if the length or the size is out of bounds.
@@ -174,6 +194,19 @@ impl<'a> Program<'a> {
     /// Returns the address of the value in an `Rc` with this pointer.
     pub(super) fn rc_value(&self, pointer: u64) -> u64 {
         pointer.wrapping_add(self.shapes.rc_value)
+    }
+
+    /// Returns the address of the value in an `Arc` with this pointer.
+    pub(super) fn arc_value(&self, pointer: u64) -> u64 {
+        pointer.wrapping_add(self.shapes.arc_value)
+    }
+
+    /// Returns the number of `Arc`s of a `Weak` with this pointer, which may point nowhere.
+    pub(super) fn strong_count(&self, pointer: u64) -> u64 {
+        let count = self
+            .reader
+            .word(pointer.wrapping_add(self.shapes.arc_strong));
+        count.unwrap_or_default()
     }
 
     /// Reads a `Location`.
@@ -229,10 +262,17 @@ impl Shapes {
             words.position(|word| word == value).map(|index| 8 * index)
         };
         let rc = reader.word(sample(offset_of!(Samples, rc))?)?;
+        let arc = reader.word(sample(offset_of!(Samples, arc))?)?;
+        let arc_value = sample(offset_of!(Samples, arc_value))?.checked_sub(arc)?;
+        let strong = sample(offset_of!(Samples, arc_strong))?;
+        let mut counts = (0..arc_value.min(64)).step_by(8);
+        let arc_strong = counts.find(|at| reader.word(arc.wrapping_add(*at)) == Some(strong))?;
         Some(Shapes {
             vec_data: position(sample(offset_of!(Samples, vec_data))?)?,
             vec_len: position(sample(offset_of!(Samples, vec_len))?)?,
             rc_value: sample(offset_of!(Samples, rc_value))?.wrapping_sub(rc),
+            arc_value,
+            arc_strong,
             location: LocationShape::new(reader, samples),
         })
     }

@@ -66,6 +66,11 @@ impl<'a> Executor<'a> {
         self.program.reader.word(self.address(field)?)
     }
 
+    /// Returns the task with the key in a word.
+    pub(super) fn task(&self, field: usize) -> Option<TaskNumber> {
+        self.number(self.word(field)?)
+    }
+
     pub(super) fn is_set(&self, field: usize) -> bool {
         let byte = self.address(field).map(|it| self.program.reader.byte(it));
         byte.flatten() == Some(1)
@@ -239,6 +244,11 @@ impl Tasks {
     }
 
     /// The task in a slot.
+    pub(super) fn get(&self, slot: u64) -> Option<&TaskView> {
+        self.tasks.get(*self.positions.get(&slot)?)
+    }
+
+    /// As [`get`](Tasks::get), to be changed.
     pub(super) fn get_mut(&mut self, slot: u64) -> Option<&mut TaskView> {
         self.tasks.get_mut(*self.positions.get(&slot)?)
     }

@@ -17,20 +17,70 @@ pub(super) struct Reactor<'a> {
 }
 
 /// A waker, and the event that calls it.
+#[derive(Clone)]
 pub(super) struct Wait {
     pub(super) waker: [u64; 2],
     pub(super) event: Event,
 }
 
-#[derive(PartialEq, Eq, Hash)]
+/// An event. Places are the addresses of `Location`s, or null.
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub(super) enum Event {
     /// The number of the interest, in the order of `Layout::interests`, and the descriptor.
     Fd(usize, i32),
     /// A deadline (ns).
     Timer(u64),
     NextTurn,
-    /// A lock or channel, and the address of the `Location` where it was created.
-    Object(&'static str, u64),
+    /// An operation on an object, where that was created, and where the task waits.
+    Object(&'static str, u64, u64),
+    Lock {
+        created_at: u64,
+        awaited_at: u64,
+        holder: [u64; 2],
+    },
+    Semaphore {
+        created_at: u64,
+        awaited_at: u64,
+        wanted: u64,
+        available: u64,
+    },
+    Send {
+        created_at: u64,
+        awaited_at: u64,
+        capacity: u64,
+        receiver: [u64; 2],
+    },
+    Receive {
+        created_at: u64,
+        awaited_at: u64,
+        senders: u64,
+        sender: [u64; 2],
+    },
+    /// The keys of the children.
+    Group {
+        created_at: u64,
+        children: Vec<u64>,
+    },
+    /// The number of children.
+    Scope(usize),
+    /// A closure of a pool, by the address and the length of its name.
+    Closure {
+        pool: [u64; 2],
+        started_at: u64,
+        is_running: bool,
+    },
+    File {
+        operation: &'static str,
+        fd: i32,
+        is_running: bool,
+    },
+    /// The number of earlier operations.
+    FileOrder(u64),
+    Remote(u64),
+    /// The number of `Remote`s.
+    Jobs(u64),
+    /// A child of a scope waits for an event that no table names.
+    Unknown,
 }
 
 impl<'a> Reactor<'a> {

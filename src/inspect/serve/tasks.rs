@@ -71,8 +71,14 @@ mod snapshot {
         }
     }
 
+    /// How many tasks the page gets that end a wait.
+    const MOST_EDGES: usize = 64;
+
     fn rank(task: &TaskView) -> u8 {
-        let joins = || task.waits.iter().any(|it| matches!(it, WaitView::Join(_)));
+        let joins = || {
+            let mut waits = task.waits.iter();
+            waits.any(|it| !it.depends_on().is_empty() || it.probably_depends_on().is_some())
+        };
         match task.state {
             StateView::Running => 0,
             _ if joins() || task.joiner.is_some() => 1,
@@ -93,9 +99,13 @@ mod snapshot {
             json.key("waits").array(&task.waits, |json, wait| {
                 json.object(|json| {
                     json.key("text").string(&wait.to_string());
-                    if let WaitView::Join(task) = wait {
-                        json.key("task").string(&task.to_string());
-                    }
+                    json.key("is_join")
+                        .literal(matches!(wait, WaitView::Join(_)));
+                    let tasks = wait.depends_on().iter().take(MOST_EDGES);
+                    json.key("tasks")
+                        .array(tasks, |json, task| json.string(&task.to_string()));
+                    let probably = wait.probably_depends_on().map(|task| task.to_string());
+                    json.key("probably").optional(probably.as_deref());
                 });
             });
         });

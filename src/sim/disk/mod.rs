@@ -25,7 +25,7 @@ mod tree;
 
 use std::cell::{Cell, RefCell};
 use std::ffi::OsString;
-use std::io::{self, SeekFrom};
+use std::io::{self, IoSlice, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -38,6 +38,7 @@ pub(crate) use names::{Kind, Stat};
 pub(crate) use open_file::{At, How};
 
 use super::site::Site;
+use super::trace::hash_of;
 use open_file::OpenFiles;
 use tree::Tree;
 
@@ -337,10 +338,13 @@ impl Disk {
     }
 
     pub(crate) fn write(&self, file: u64, data: &[u8], at: At) -> io::Result<usize> {
-        self.transfer(Call::Write, |it, now| {
+        let written = self.transfer(Call::Write, |it, now| {
             let faults = (&it.faults, &*self.choose as Choose<'_>, now);
             it.files.write(&mut it.tree, file, data, at, faults)
-        })
+        })?;
+        let hash = hash_of(&[IoSlice::new(data)], written);
+        (self.record)(Call::Write as u64, hash);
+        Ok(written)
     }
 
     pub(crate) fn seek(&self, file: u64, to: SeekFrom) -> io::Result<u64> {
