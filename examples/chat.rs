@@ -55,7 +55,7 @@ fn main() -> io::Result<()> {
     })
 }
 
-async fn serve(stream: &TcpStream, room: Rc<RefCell<Room>>) -> io::Result<()> {
+pub(crate) async fn serve(stream: &TcpStream, room: Rc<RefCell<Room>>) -> io::Result<()> {
     let (mut input, mut output) = (BufReader::new(stream), stream);
     output.write_all(b"Your name? ").await?;
     let Some(name) = read_line(&mut input).await? else {
@@ -115,7 +115,7 @@ async fn read_line(input: &mut BufReader<&TcpStream>) -> io::Result<Option<Strin
 
 /// The members, by number.
 #[derive(Default)]
-struct Room {
+pub(crate) struct Room {
     members: BTreeMap<u64, Member>,
     joined: u64,
 }

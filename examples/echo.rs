@@ -47,7 +47,7 @@ fn main() -> io::Result<()> {
     })
 }
 
-async fn echo(mut stream: TcpStream, buffer: &Buffer) -> io::Result<()> {
+pub(crate) async fn echo(mut stream: TcpStream, buffer: &Buffer) -> io::Result<()> {
     loop {
         stream.readable().await?;
         let left = match echo_at_once(&stream, &mut buffer.borrow_mut()) {

@@ -52,7 +52,7 @@ async fn handle_signals(mut signals: Signals, stop: StopSource) -> io::Result<()
     process::exit(128 + signal.as_raw()) // the exit status of a killed process
 }
 
-async fn serve(listener: TcpListener, stop: StopToken) -> io::Result<()> {
+pub(crate) async fn serve(listener: TcpListener, stop: StopToken) -> io::Result<()> {
     // Independent, because a panic of one handler must not end the other connections.
     let connections = TaskGroup::independent();
     while let Some(accepted) = stop.run(listener.accept()).await {

@@ -44,7 +44,7 @@ fn main() -> io::Result<()> {
     })
 }
 
-async fn relay(client: &TcpStream, there: &str) -> io::Result<(u64, u64)> {
+pub(crate) async fn relay(client: &TcpStream, there: &str) -> io::Result<(u64, u64)> {
     let server = TcpStream::connect(there).await?;
     copy_bidirectional(client, &server).await
 }

@@ -7,6 +7,7 @@ use std::os::fd::{OwnedFd, RawFd};
 use std::rc::{Rc, Weak};
 use std::time::Duration;
 
+use rustix::io::Errno;
 use windlass_reactor::system::{
     Address, Event, Family, Kind, Readiness, Received, SocketOption, System,
 };
@@ -262,6 +263,9 @@ impl System for HostSystem {
             let is_on = value != 0;
             match option {
                 SocketOption::NoDelay => options.nodelay = is_on,
+                SocketOption::Ttl if !(1..=255).contains(&value) => {
+                    return Err(Errno::INVAL.into());
+                }
                 SocketOption::Ttl => options.ttl = value as u32,
                 SocketOption::Linger => {
                     options.linger = u64::try_from(value).ok().map(Duration::from_secs);

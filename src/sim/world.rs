@@ -284,17 +284,19 @@ impl WorldState {
         }
     }
 
-    /// Returns whether each host has finished. Notes when only hosts with listeners are left.
+    /// Returns whether each host has finished, and none will be restarted. Notes when only hosts with
+    /// listeners are left.
     fn is_over(&self) -> bool {
         if self.restarts.get() > 0 {
             return false;
         }
         let hosts = self.hosts.borrow();
         let mut unfinished = hosts.iter().filter(|host| host.is_unfinished()).peekable();
+        let has_plans = !self.actions.borrow().is_empty(); // such as a restart
         if unfinished.peek().is_none() {
-            return true;
+            return !has_plans;
         }
-        let listen = unfinished.all(|host| self.network().listens(host.id));
+        let listen = !has_plans && unfinished.all(|host| self.network().listens(host.id));
         match self.finished_at.get() {
             None if listen => self.finished_at.set(Some(self.now())),
             Some(_) if !listen => self.finished_at.set(None),

@@ -45,7 +45,40 @@ pub(crate) fn watchdog() -> Watchdog {
 #[track_caller]
 pub(crate) fn run<F: Future>(future: F) -> F::Output {
     let _watchdog = watchdog();
+    #[cfg(all(feature = "sim", target_os = "linux", not(windlass_portable)))]
+    if is_simulated() {
+        return windlass::sim::block_on(future);
+    }
     windlass::block_on(future)
+}
+
+/// Tests that need the system. They read the real clock, block a real thread in a client, count
+/// polls until something real happens, identify sockets by their descriptors, or need a port that
+/// another program has.
+#[cfg(all(feature = "sim", target_os = "linux", not(windlass_portable)))]
+const NEED_THE_SYSTEM: &[&str] = &[
+    "cancellation::an_elapsed_timeout_drops_its_future",
+    "cancellation::cancel_has_dropped_the_socket_when_it_returns",
+    "cancellation::dropping_a_task_that_accepts_closes_the_listener",
+    "cancellation::dropping_a_task_that_waits_for_a_socket_closes_the_socket",
+    "cancellation::dropping_tasks_that_connect_closes_the_connections",
+    "cancellation::the_last_clone_of_a_stream_closes_it",
+    "coroutine::dropping_a_waiting_coroutine_closes_its_socket",
+    "fairness::a_self_waking_task_delays_no_accept",
+    "fairness::a_self_waking_task_delays_no_socket",
+    "stop::a_deadline_stops_waiters",
+    "stop::a_server_past_its_deadline_cancels_the_rest",
+    "stop::a_stopped_server_finishes_requests_in_flight",
+];
+
+/// Whether this test runs in a simulated world (see `tests/sim_worlds`).
+#[cfg(all(feature = "sim", target_os = "linux", not(windlass_portable)))]
+fn is_simulated() -> bool {
+    let thread = thread::current();
+    let name = thread
+        .name()
+        .and_then(|name| name.strip_prefix("simulated::"));
+    name.is_some_and(|name| !NEED_THE_SYSTEM.contains(&name))
 }
 
 /// Two ends of a connection.

@@ -16,11 +16,10 @@ use std::path::PathBuf;
 use script::{Place, Results, Scripts};
 
 /// Runs each script in both worlds and compares the results.
-fn compare(scripts: Scripts) {
+fn compare(group: &str, scripts: Scripts) {
     let mut differences = Vec::new();
     for (name, script) in scripts {
-        eprintln!("RUNS {name}");
-        let unique = format!("windlass-{}-{name}", std::process::id());
+        let unique = format!("windlass-{}-{group}-{name}", std::process::id());
         let directory = std::env::temp_dir().join(&unique);
         std::fs::create_dir_all(&directory).unwrap();
         let place = Place::new(directory.clone(), &unique);
@@ -46,20 +45,20 @@ fn outcome(run: impl FnOnce() -> Results) -> Result<Vec<String>, String> {
 
 #[test]
 fn tcp_connections_agree() {
-    compare(tcp::SCRIPTS);
+    compare("tcp", tcp::SCRIPTS);
 }
 
 #[test]
 fn ends_of_tcp_connections_agree() {
-    compare(tcp_ends::SCRIPTS);
+    compare("tcp_ends", tcp_ends::SCRIPTS);
 }
 
 #[test]
 fn udp_sockets_agree() {
-    compare(udp::SCRIPTS);
+    compare("udp", udp::SCRIPTS);
 }
 
 #[test]
 fn unix_sockets_agree() {
-    compare(unix::SCRIPTS);
+    compare("unix", unix::SCRIPTS);
 }

@@ -183,10 +183,6 @@ async fn address_in_use(_: Place) -> Results {
         "both families",
         UdpSocket::bind((Ipv6Addr::UNSPECIFIED, port)).await,
     );
-    log.done(
-        "TCP",
-        windlass::net::TcpListener::bind(("127.0.0.1", port)).await,
-    );
     drop(first);
     log.done("after close", UdpSocket::bind(("127.0.0.1", port)).await);
     log.end()
@@ -334,7 +330,9 @@ async fn port_zero(_: Place) -> Results {
     log.add("send_to", near.send_to(b"x", "127.0.0.1:0").await);
     log.add("connect", near.connect("127.0.0.1:0").await);
     log.done("peer", near.peer_addr());
+    // No socket has the port 0.
     log.add("send", near.send(b"x").await);
+    log.add("recv", near.recv(&mut [0; 4]).await);
     log.end()
 }
 
@@ -377,7 +375,13 @@ async fn broadcast_without_permission(_: Place) -> Results {
     let to = SocketAddr::from(([127, 255, 255, 255], 9));
     log.add("send_to", near.send_to(b"x", to).await);
     log.add("set broadcast", near.set_broadcast(true));
+    let port = near.local_addr()?.port();
+    let to = SocketAddr::from(([127, 255, 255, 255], port));
     log.add("send_to", near.send_to(b"x", to).await);
+    log.add(
+        "recv",
+        near.recv_from(&mut [0; 4]).await.map(|it| it.1.ip()),
+    );
     log.end()
 }
 

@@ -74,9 +74,10 @@ pub(super) fn is_routed(ip: IpAddr) -> bool {
     }
 }
 
-/// The address of all hosts.
+/// The address of all hosts, or of all sockets on the loopback interface.
 pub(super) fn is_broadcast(ip: IpAddr) -> bool {
-    matches!(ip, IpAddr::V4(ip) if ip.is_broadcast() || ip.octets() == [10, 0, 255, 255])
+    let networks = [[10, 0, 255, 255], [127, 255, 255, 255]];
+    matches!(ip, IpAddr::V4(ip) if ip.is_broadcast() || networks.contains(&ip.octets()))
 }
 
 /// The address with which a socket of a family shows an address of the network.

@@ -32,6 +32,7 @@ impl Network {
         if let Some(socket) = self.sockets.get_mut(slot) {
             socket.local = Some(SocketAddr::new(ip, port));
             socket.port = PortUse::Bound;
+            socket.options.only_v6 |= ip.is_ipv6() && !ip.is_unspecified();
         }
         Ok(())
     }
@@ -149,6 +150,19 @@ impl Network {
         let port = socket.local.map_or(0, |local| local.port());
         let to = SocketAddr::new(to_ip, to.port());
         Ok((host, SocketAddr::new(from_ip, port), to))
+    }
+}
+
+/// The peer of a UDP socket. Those of IPv6 take addresses of IPv4, unless they are for IPv6 only.
+pub(super) fn datagram_peer(
+    socket: &Socket,
+    addr: SocketAddr,
+    refusal: Errno,
+) -> Result<SocketAddr, Errno> {
+    match (socket.family, addr) {
+        (Family::V6, SocketAddr::V4(_)) if socket.options.only_v6 => Err(refusal),
+        (Family::V6, SocketAddr::V4(_)) => Ok(addr),
+        _ => canonical(socket, addr),
     }
 }
 

@@ -6,7 +6,7 @@ use std::net::{Shutdown, SocketAddr};
 use rustix::io::Errno;
 
 use super::address::{Address, Family, HostId, Kind, UnixName, shown, unspecified};
-use super::binding::canonical;
+use super::binding::{canonical, datagram_peer};
 use super::connection::Phase;
 use super::host::Host;
 use super::network::Network;
@@ -209,7 +209,7 @@ impl Network {
                 Ok(false)
             }
             (Address::Inet(addr), Protocol::Udp(_)) => {
-                let addr = canonical(socket, *addr)?;
+                let addr = datagram_peer(socket, *addr, Errno::AFNOSUPPORT)?;
                 self.connect_udp(id.0, addr)?;
                 Ok(false)
             }
@@ -299,7 +299,7 @@ impl Network {
             }
             (Protocol::Udp(_), None) => self.send_udp(id.0, bufs, None)?,
             (Protocol::Udp(_), Some(Address::Inet(to))) => {
-                let to = canonical(socket, *to)?;
+                let to = datagram_peer(socket, *to, Errno::NETUNREACH)?;
                 self.send_udp(id.0, bufs, Some(to))?
             }
             (Protocol::UnixDatagram(_) | Protocol::Udp(_), Some(_)) => {
@@ -381,7 +381,10 @@ impl Network {
             Protocol::UnixStream(stream) => unix(stream.is_connected, &stream.peer_name),
             Protocol::UnixDatagram(datagram) => unix(datagram.peer.is_some(), &datagram.peer_name),
             Protocol::Tcp(connection) if connection.phase != Phase::Established => None,
-            _ => socket.remote.map(|remote| shown(remote, socket.family)),
+            _ => socket
+                .remote
+                .filter(|remote| remote.port() != 0)
+                .map(|remote| shown(remote, socket.family)),
         };
         Ok(addr.ok_or(Errno::NOTCONN)?)
     }

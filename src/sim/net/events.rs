@@ -107,7 +107,11 @@ impl Network {
     /// Fails with `EBADF` if the socket is not open.
     pub(crate) fn readiness(&mut self, id: SocketId) -> io::Result<Readiness> {
         self.open(id)?;
-        Ok(self.check_readiness(id.0))
+        let readiness = self.check_readiness(id.0);
+        if !readiness.readable {
+            self.would_block(id.0, Edge::Read); // perhaps a spurious event
+        }
+        Ok(readiness)
     }
 
     /// Returns the state of a socket. If there is no room to write, the next room is an event.

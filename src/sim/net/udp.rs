@@ -1,7 +1,7 @@
 //! The sockets of UDP.
 
 use std::io::{IoSlice, IoSliceMut};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 
 use rustix::io::Errno;
 
@@ -39,14 +39,14 @@ impl Network {
         bufs: &[IoSlice<'_>],
         to: Option<SocketAddr>,
     ) -> Result<usize, Errno> {
+        if to.is_some_and(|to| to.port() == 0) {
+            return Err(Errno::INVAL);
+        }
         let socket = self.sockets.get_mut(slot).ok_or(Errno::BADF)?;
         let to = to.or(socket.remote).ok_or(Errno::DESTADDRREQ)?;
         let len = bytes::length(bufs);
         if len > if to.is_ipv4() { MAX_V4 } else { MAX_V6 } {
             return Err(Errno::MSGSIZE);
-        }
-        if to.port() == 0 {
-            return Err(Errno::INVAL);
         }
         let broadcasts = is_broadcast(to.ip());
         if broadcasts && !socket.options.broadcast {
@@ -66,7 +66,13 @@ impl Network {
             return Ok(len);
         }
         let port = self.sockets.get(slot).and_then(|socket| socket.local);
-        let source = SocketAddr::new(from.v4().into(), port.map_or(0, |local| local.port()));
+        let port = port.map_or(0, |local| local.port());
+        if to.ip().is_loopback() {
+            let source = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port);
+            self.send_datagram(slot, from, from, (source, to), bufs);
+            return Ok(len);
+        }
+        let source = SocketAddr::new(from.v4().into(), port);
         for host in (0..self.hosts.len() as u16).map(HostId) {
             self.send_datagram(slot, from, host, (source, to), bufs);
         }

@@ -134,15 +134,20 @@ impl Network {
                     self.remove(child);
                 }
             }
-            Protocol::UnixDatagram(datagram) => {
-                let queue = std::mem::take(&mut datagram.queue);
-                let waiting = std::mem::take(&mut datagram.waiting);
-                for message in queue {
-                    self.release(&message);
-                }
-                self.wake_senders(waiting);
-            }
+            Protocol::UnixDatagram(_) => self.clear_queue(slot),
             _ => {}
+        }
+    }
+
+    /// Drops the datagrams that a socket has not received.
+    fn clear_queue(&mut self, slot: u32) {
+        if let Some(datagram) = self.unix_datagram(slot) {
+            let queue = std::mem::take(&mut datagram.queue);
+            let waiting = std::mem::take(&mut datagram.waiting);
+            for message in queue {
+                self.release(&message);
+            }
+            self.wake_senders(waiting);
         }
     }
 
@@ -434,6 +439,8 @@ impl Network {
                 None => {
                     let datagram = self.unix_datagram(sender).ok_or(Errno::BADF)?;
                     datagram.peer = None;
+                    // `unix_dgram_disconnected` drops the datagrams in the queue.
+                    self.clear_queue(sender);
                     return Err(Errno::CONNREFUSED);
                 }
             },
