@@ -344,15 +344,12 @@ impl Pool {
     #[cfg(all(feature = "sim", target_os = "linux", not(windlass_portable)))]
     fn serve_one(&self, inner: &Inner, number: u64) {
         let mut queue = lock(&inner.queue);
-        let facts = queue.waiting.get_mut(number).map(|(facts, _)| *facts);
-        let Some((facts, work)) = facts.zip(queue.waiting.remove(number)) else {
-            return;
-        };
-        queue.running.push(number, facts, work.clone());
+        let work = queue.waiting.remove(number);
         drop(queue);
-        work.work();
-        lock(&inner.queue).running.remove(number);
-        discard_panic(|| drop(work));
+        if let Some(work) = work {
+            work.work();
+            discard_panic(|| drop(work));
+        }
     }
 
     fn next(&self, inner: &Inner) -> Option<(u64, Arc<dyn Work>)> {
