@@ -252,3 +252,66 @@ impl Drop for StopOnDrop {
         self.1.take().unwrap().join().unwrap();
     }
 }
+
+#[test]
+fn a_disk_of_limited_capacity_is_full() {
+    let world = World::new(0);
+    let host = world.host("server", || async {
+        let error = windlass::fs::write("/large", vec![0; 10_000])
+            .await
+            .unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::StorageFull);
+        windlass::fs::remove_file("/large").await?;
+        windlass::fs::write("/small", vec![0; 1_000]).await
+    });
+    host.disk_capacity(Some(4_096));
+    world.run().unwrap();
+}
+
+#[test]
+fn errors_of_a_disk_end_when_the_world_is_healed() {
+    let failed = Rc::new(RefCell::new(0));
+    for seed in 1..40 {
+        let world = World::new(seed);
+        let count = failed.clone();
+        let host = world.host("server", move || {
+            let count = count.clone();
+            async move {
+                for second in 0..20 {
+                    sleep(Duration::from_secs(1)).await;
+                    let file = windlass::fs::File::create(format!("/{second}")).await?;
+                    file.write_at(b"ahoy", 0).await?;
+                    let synced = file.sync_all().await;
+                    assert!(synced.is_ok() || second < 11, "{synced:?}");
+                    *count.borrow_mut() += usize::from(synced.is_err());
+                }
+                io::Result::Ok(())
+            }
+        });
+        host.disk_sync_errors(2);
+        world.heal_at(Duration::from_secs(10));
+        world.run().unwrap();
+    }
+    assert!(*failed.borrow() > 10);
+}
+
+#[test]
+fn a_unix_listener_takes_the_place_of_one_that_has_crashed() {
+    let world = World::new(0);
+    let starts = Rc::new(RefCell::new(0));
+    let count = starts.clone();
+    let host = world.host("server", move || {
+        let count = count.clone();
+        async move {
+            *count.borrow_mut() += 1;
+            let _ = windlass::fs::remove_file("/run.sock").await;
+            let _listener = windlass::net::unix::UnixListener::bind("/run.sock").await?;
+            sleep(HOUR).await;
+            io::Result::Ok(())
+        }
+    });
+    host.crash_at(Duration::from_secs(1));
+    host.restart_at(Duration::from_secs(2));
+    world.run().unwrap();
+    assert_eq!(*starts.borrow(), 2);
+}

@@ -232,7 +232,7 @@ fn a_program_that_depends_on_its_process_is_found() {
         runs.set(runs.get() + 1);
         rounds(run);
         run.trace
-            .record(50_000_000, 1, EventKind::Random, runs.get(), 0);
+            .record(50_000_000, 1, EventKind::Call, runs.get(), 0);
         Ok(())
     };
     let failure = find(&settings, 5..10, &program).unwrap_err();
@@ -240,7 +240,7 @@ fn a_program_that_depends_on_its_process_is_found() {
     assert_eq!(failure.kind(), FailureKind::Nondeterminism);
     assert!(text.contains("differ at step 40\n"), "{text}");
     assert!(
-        text.contains("second: 0.050 s server: random number"),
+        text.contains("second: 0.050 s server: system call"),
         "{text}"
     );
     assert_eq!(selection(&failure), "5");
@@ -252,7 +252,7 @@ fn the_first_run_of_a_process_may_differ() {
     let is_first = Cell::new(true);
     let program = |run: &Rc<Run>| {
         if is_first.replace(false) {
-            run.trace.record(0, 0, EventKind::Random, 1, 1);
+            run.trace.record(0, 0, EventKind::Call, 1, 1);
         }
         rounds(run);
         Ok(())

@@ -136,6 +136,7 @@ const NEW_SLOT: Slot = Slot {
 
 impl Choices {
     /// Makes random decisions.
+    #[cfg(test)]
     pub(super) fn new(seed: u64) -> Choices {
         Choices::explore(seed, Explorer::Random, Rc::new(Context::new()))
     }

@@ -22,7 +22,7 @@ fn search(steps: [u64; 2], different: Option<u64>) -> (Difference, u64) {
             run.trace.record(
                 step * 1_000_000,
                 1,
-                EventKind::Wake,
+                EventKind::Call,
                 step + u64::from(is_different),
                 0,
             );
@@ -39,9 +39,12 @@ fn the_first_difference_of_long_runs_is_found() {
         let text = difference.to_string();
         let first = format!("at step {step}\n");
         assert!(text.contains(&first), "{text}");
-        assert!(text.contains(&format!("task {step} is woken")), "{text}");
         assert!(
-            text.contains(&format!("task {} is woken", step + 1)),
+            text.contains(&format!("system call {step} returns")),
+            "{text}"
+        );
+        assert!(
+            text.contains(&format!("system call {} returns", step + 1)),
             "{text}"
         );
         assert!(runs <= 4, "{runs} runs");
@@ -52,9 +55,9 @@ fn the_first_difference_of_long_runs_is_found() {
 fn a_difference_is_reported_with_both_events() {
     let (difference, _) = search([10; 2], Some(3));
     let expected = "nondeterminism: two runs with the same decisions differ at step 3
-    both:   0.002 s client: task 2 is woken, in task `reader` (src/x.rs:5)
-    first:  0.003 s client: task 3 is woken, in task `reader` (src/x.rs:5)
-    second: 0.003 s client: task 4 is woken, in task `reader` (src/x.rs:5)";
+    both:   0.002 s client: system call 2 returns 0, in task `reader` (src/x.rs:5)
+    first:  0.003 s client: system call 3 returns 0, in task `reader` (src/x.rs:5)
+    second: 0.003 s client: system call 4 returns 0, in task `reader` (src/x.rs:5)";
     assert_eq!(difference.to_string(), expected);
 }
 
@@ -91,7 +94,7 @@ fn a_difference_that_moves_is_found() {
         for step in 0..10_000 {
             let is_different = step == 100 + number * 800;
             run.trace
-                .record(step, 0, EventKind::Wake, u64::from(is_different), 0);
+                .record(step, 0, EventKind::Call, u64::from(is_different), 0);
         }
         run
     });

@@ -101,6 +101,36 @@ impl Host {
         self.plan(at, move |host, world| host.raise(world, signal));
     }
 
+    /// Limits how many bytes fit on the disk. Further writes fail with `ENOSPC`.
+    pub fn disk_capacity(&self, bytes: Option<u64>) {
+        self.state
+            .disk
+            .change_faults(|faults| faults.capacity = bytes);
+    }
+
+    /// Makes about one of so many reads of files fail with `EIO`. Zero, the default, means none.
+    pub fn disk_read_errors(&self, one_in: u32) {
+        self.state
+            .disk
+            .change_faults(|faults| faults.read_errors = one_in);
+    }
+
+    /// Makes about one of so many syncs of files fail with `EIO`. What was not synced never reaches
+    /// the disk then. Zero, the default, means none.
+    pub fn disk_sync_errors(&self, one_in: u32) {
+        self.state
+            .disk
+            .change_faults(|faults| faults.sync_errors = one_in);
+    }
+
+    /// Makes about one of so many operations on files take up to a second longer. Zero, the
+    /// default, means none.
+    pub fn slow_disk(&self, one_in: u32) {
+        self.state
+            .disk
+            .change_faults(|faults| faults.slow_operations = one_in);
+    }
+
     /// Limits how many sockets the host has open at once. Further ones are refused with `EMFILE`.
     pub fn descriptor_limit(&self, sockets: usize) {
         if let Some(world) = self.world.upgrade() {

@@ -54,7 +54,6 @@
 //! difference. The page has a table of all sources.
 
 // Some faults of the models have no public setting yet.
-#![allow(dead_code)]
 
 mod block_on;
 mod check;

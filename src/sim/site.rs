@@ -81,6 +81,8 @@ sites! {
     DiskLoss => Crash, "the disk loses part of a change ({value})";
     /// The sectors of a page that a torn write leaves as they were.
     DiskTear => Crash, "the disk tears a page (sectors {value})";
+    /// A decision of the test, by [`World::choose`](super::World::choose).
+    Plan => Plan, "the test chooses {value}";
 }
 
 /// A family of faults. A run of the swarm explorer has about half of them. As with sites, a new
@@ -102,6 +104,8 @@ pub(super) enum Family {
     Disk,
     /// A host or connection ends abruptly.
     Crash,
+    /// The test decides.
+    Plan,
 }
 
 impl Site {

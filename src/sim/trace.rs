@@ -35,15 +35,10 @@ macro_rules! events {
 // A new kind goes to the end. The position is an input of the hash.
 events! {
     Poll => "task {a} is polled",
-    Wake => "task {a} is woken",
-    Spawn => "task {a} is spawned",
-    Timer => "{a} timers fire",
     Call => "system call {a} returns {b}",
-    Ready => "socket {a} has readiness {b}",
     Bytes => "{a} bytes are sent, with hash {b}",
     Disk => "disk operation {a} returns {b}",
     Host => "host changes to state {a}",
-    Random => "random number {a}",
     End => "the run ends",
 }
 

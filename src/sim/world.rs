@@ -5,15 +5,16 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
 use std::ops::Range;
+use std::os::unix::ffi::OsStrExt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 use std::time::Duration;
 
 use super::descriptors::Descriptors;
-use super::disk::{Disk, Faults};
+use super::disk::{self, Disk};
 use super::host::{Host, HostState};
 use super::link::Link;
-use super::net::{Event, HostId, Network};
+use super::net::{self, Event, HostId, Network};
 use super::outcome::Outcome;
 use super::panics;
 use super::problem::Problem;
@@ -135,12 +136,15 @@ impl WorldState {
             run.trace
                 .record(run.context.now(), host.0, EventKind::Disk, call, result);
         };
-        Disk::new(
-            choose,
-            move || START + context.now(),
-            record,
-            Faults::default(),
-        )
+        let now = move || START + context.now();
+        let disk = Disk::new(choose, now, record, disk::Faults::default());
+        let world = Rc::downgrade(self);
+        disk.on_unlink(move |path| {
+            let name = path.as_os_str().as_bytes();
+            let world = world.upgrade();
+            world.is_some_and(|world| world.network().unlink(host, name))
+        });
+        disk
     }
 
     pub(super) fn add_host(
@@ -284,8 +288,8 @@ impl WorldState {
         }
     }
 
-    /// Returns whether each host has finished, and none will be restarted. Notes when only hosts with
-    /// listeners are left.
+    /// Returns whether each host has finished, and none will be restarted. Notes when only hosts
+    /// with listeners are left.
     fn is_over(&self) -> bool {
         if self.restarts.get() > 0 {
             return false;
@@ -441,6 +445,45 @@ impl World {
     /// Ends all partitions, also those that are planned.
     pub fn heal(&self) {
         self.state.network().heal();
+    }
+
+    /// Ends all partitions and faults at a time since the start of the world. Faults that always
+    /// come to an end hide that a program does not recover without them, and a program that has
+    /// recovered must finish.
+    ///
+    /// The rates of a [`Link`] and the limits of a [`Host`] stay as they are.
+    pub fn heal_at(&self, at: Duration) {
+        self.state.at(nanos(at), |world| {
+            let mut network = world.network();
+            network.heal();
+            network.set_faults(net::Faults::none());
+            drop(network);
+            let hosts = world.hosts.borrow();
+            hosts
+                .iter()
+                .for_each(|host| host.disk.change_faults(disk::Faults::heal));
+        });
+    }
+
+    /// Makes a decision of the test, for example when a host crashes: a number below `limit`, which
+    /// is zero in the plain run. It is a part of the run like all others. So the seeds have
+    /// different ones, and shrinking makes them smaller.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use windlass::sim;
+    ///
+    /// sim::check(0..20, |world| {
+    ///     let server = world.host("server", || async {
+    ///         windlass::time::sleep(Duration::from_secs(5)).await;
+    ///     });
+    ///     let at = Duration::from_millis(world.choose(10_000).into());
+    ///     server.crash_at(at);
+    ///     server.restart_at(at + Duration::from_secs(1));
+    /// });
+    /// ```
+    pub fn choose(&self, limit: u32) -> u32 {
+        self.state.run.choices.choose(0, Site::Plan, 1, limit)
     }
 
     /// Returns the link from one host to another, to change it. The way back is another link.

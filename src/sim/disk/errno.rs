@@ -45,5 +45,4 @@ errors! {
     Busy = EBUSY, ResourceBusy;
     Full = ENOSPC, StorageFull;
     Io = EIO, Other;
-    Unsupported = EOPNOTSUPP, Unsupported;
 }

@@ -48,6 +48,15 @@ pub(crate) enum Work {
     Closure,
 }
 
+impl Faults {
+    /// Ends the faults. The capacity stays.
+    pub(in crate::sim) fn heal(&mut self) {
+        let limits = (self.capacity, self.is_superuser, self.latency.clone());
+        *self = Faults::default();
+        (self.capacity, self.is_superuser, self.latency) = limits;
+    }
+}
+
 impl Default for Faults {
     fn default() -> Faults {
         Faults {
@@ -71,6 +80,7 @@ impl Default for Faults {
 
 impl Latency {
     /// Operations that take no time.
+    #[cfg(test)]
     pub(crate) const NONE: Latency = Latency {
         read: 0,
         write: 0,

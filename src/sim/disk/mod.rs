@@ -23,7 +23,7 @@ mod names;
 mod open_file;
 mod tree;
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::ffi::OsString;
 use std::io::{self, IoSlice, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -55,6 +55,8 @@ pub(crate) struct Disk {
     now: Box<dyn Fn() -> u64>,
     /// Records an operation and its result.
     record: Box<dyn Fn(u64, u64)>,
+    /// The names of Unix sockets belong to the network.
+    unlink_socket: OnceCell<Box<dyn Fn(&Path) -> bool>>,
     crashes: Cell<u64>,
     state: RefCell<State>,
 }
@@ -83,6 +85,7 @@ impl Disk {
             choose: Box::new(choose),
             now: Box::new(now),
             record: Box::new(record),
+            unlink_socket: OnceCell::new(),
             crashes: Cell::new(0),
             state: RefCell::new(State {
                 tree,
@@ -93,10 +96,15 @@ impl Disk {
     }
 
     /// Changes the faults, also for operations in flight.
-    pub(in crate::sim) fn set_faults(&self, faults: Faults) {
-        let mut state = self.state.borrow_mut();
-        state.tree.is_superuser = faults.is_superuser;
-        state.faults = faults;
+    pub(in crate::sim) fn change_faults(&self, change: impl FnOnce(&mut Faults)) {
+        let state = &mut *self.state.borrow_mut();
+        change(&mut state.faults);
+        state.tree.is_superuser = state.faults.is_superuser;
+    }
+
+    /// Sets the function that removes the name of a Unix socket. It returns false if there is none.
+    pub(in crate::sim) fn on_unlink(&self, unlink: impl Fn(&Path) -> bool + 'static) {
+        let _ = self.unlink_socket.set(Box::new(unlink)); // once per disk
     }
 
     /// Loses the memory of the host. The disk has the synced changes, and a part of the others.
@@ -205,8 +213,14 @@ impl Disk {
         })
     }
 
+    /// Removes a file, or the name of a Unix socket.
     pub(crate) fn remove_file(&self, path: &Path) -> io::Result<()> {
-        self.with(Call::RemoveFile, |it, now| it.tree.remove_file(path, now))
+        let removed = self.with(Call::RemoveFile, |it, now| it.tree.remove_file(path, now));
+        let unlinks = |path| self.unlink_socket.get().is_some_and(|unlink| unlink(path));
+        match removed {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && unlinks(path) => Ok(()),
+            removed => removed,
+        }
     }
 
     pub(crate) fn remove_dir(&self, path: &Path) -> io::Result<()> {

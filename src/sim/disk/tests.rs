@@ -295,7 +295,7 @@ fn a_failed_sync_is_reported_once_and_its_pages_are_lost() {
         let file = durable(&disk, "/a", b"old");
         let other = disk.open(path("/a"), READ).unwrap();
         disk.write(file, b"new", At::Offset(0)).unwrap();
-        disk.set_faults(faults.clone());
+        disk.change_faults(|it| *it = faults.clone());
         let error = disk.sync(file, false).unwrap_err();
         assert_eq!(error.to_string(), io::Error::from(Errno::Io).to_string());
         disk.sync(file, false).unwrap();
@@ -340,7 +340,7 @@ fn faults_happen_at_their_rate_and_never_without_one() {
     let count = |faults: Faults| {
         let disk = seeded(7, Faults::default());
         let file = durable(&disk, "/a", &[0; 100]);
-        disk.set_faults(faults);
+        disk.change_faults(|it| *it = faults);
         let mut counts = [0; 3];
         for _ in 0..1_000 {
             match disk.read(file, &mut [0; 100], At::Offset(0)) {
@@ -414,9 +414,11 @@ fn permissions_of_the_owner_are_checked() {
     assert!(denied(disk.open(path("/folder/new"), WRITE)));
     disk.set_permissions(path("/folder"), 0o600).unwrap();
     assert!(disk.stat(path("/folder/new"), true).is_err());
-    disk.set_faults(Faults {
-        is_superuser: true,
-        ..Faults::default()
+    disk.change_faults(|it| {
+        *it = Faults {
+            is_superuser: true,
+            ..Faults::default()
+        }
     });
     disk.open(path("/a"), READ).unwrap();
     disk.open(path("/folder/new"), WRITE).unwrap();

@@ -47,6 +47,7 @@ mod udp_tests;
 mod unix_tests;
 
 pub(crate) use address::{Address, Family, HostId, Kind, UnixName};
+pub(crate) use faults::Faults;
 pub(crate) use link::Link;
 pub(crate) use network::Network;
 pub(crate) use rate::Rate;

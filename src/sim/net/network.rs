@@ -147,16 +147,13 @@ impl Network {
         self.wire.heal();
     }
 
-    pub(crate) fn faults(&self) -> Faults {
-        self.wire.faults
-    }
-
     pub(crate) fn set_faults(&mut self, faults: Faults) {
         self.wire.faults = faults;
     }
 
     /// Sets the size of the send buffer and of the receive buffer of new sockets, at least one byte
     /// each.
+    #[cfg(test)]
     pub(crate) fn set_buffers(&mut self, send: usize, receive: usize) {
         self.buffers = (send.max(1), receive.max(1));
     }
@@ -172,6 +169,7 @@ impl Network {
     }
 
     /// Whether a Unix socket has this path. It may be closed already.
+    #[cfg(test)]
     pub(crate) fn has_path(&self, host: HostId, path: &[u8]) -> bool {
         self.hosts[usize::from(host.0)].paths.contains_key(path)
     }

@@ -58,25 +58,29 @@ impl Network {
         }
         let from = socket.host;
         self.bind_free(slot).map_err(|_| Errno::AGAIN)?;
-        if !broadcasts {
-            let (host, source, destination) = self.route(slot, to)?;
-            if let Some(host) = host {
-                self.send_datagram(slot, from, host, (source, destination), bufs);
-            }
+        if broadcasts {
+            self.broadcast(slot, from, to, bufs);
             return Ok(len);
         }
+        let (host, source, destination) = self.route(slot, to)?;
+        if let Some(host) = host {
+            self.send_datagram(slot, from, host, (source, destination), bufs);
+        }
+        Ok(len)
+    }
+
+    /// Sends a datagram to all hosts, or to the sender's own on its loopback network.
+    fn broadcast(&mut self, slot: u32, from: HostId, to: SocketAddr, bufs: &[IoSlice<'_>]) {
         let port = self.sockets.get(slot).and_then(|socket| socket.local);
         let port = port.map_or(0, |local| local.port());
         if to.ip().is_loopback() {
             let source = SocketAddr::new(Ipv4Addr::LOCALHOST.into(), port);
-            self.send_datagram(slot, from, from, (source, to), bufs);
-            return Ok(len);
+            return self.send_datagram(slot, from, from, (source, to), bufs);
         }
         let source = SocketAddr::new(from.v4().into(), port);
         for host in (0..self.hosts.len() as u16).map(HostId) {
             self.send_datagram(slot, from, host, (source, to), bufs);
         }
-        Ok(len)
     }
 
     fn send_datagram(
