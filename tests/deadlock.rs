@@ -26,6 +26,7 @@ use futures::{FutureExt, StreamExt, poll, select};
 use windlass::inspect::{self, Deadlock, TaskState, Wait};
 use windlass::net::TcpListener;
 use windlass::sync::{Event, Mutex, mpsc};
+use windlass::task::TaskGroup;
 use windlass::{Runtime, Task, block_on, spawn, spawn_blocking, time, yield_now};
 use windlass_reactor::{LoopState, Reactor};
 
@@ -529,6 +530,31 @@ fn the_newest_handler_of_a_thread_is_called() {
             .unwrap()
             .starts_with("deadlock of 1 task:")
     );
+}
+
+#[test]
+fn a_probable_cycle_hides_no_certain_one() {
+    let message = deadlock_in(&strict(), async {
+        let handle: Rc<RefCell<Option<Task<()>>>> = Rc::default();
+        let (sender, mut receiver) = mpsc::channel(1);
+        let parent = handle.clone();
+        let joiner = spawn(async move {
+            receiver.recv().await;
+            let parent = parent.take().unwrap();
+            parent.await;
+        });
+        // The first child is probably held up by the joiner, and the second one joins it.
+        let parent = spawn(async move {
+            let mut group = TaskGroup::infallible();
+            group.spawn(async move { while sender.send(()).await.is_ok() {} });
+            group.spawn(joiner);
+            while group.join_next().await.is_some() {}
+        });
+        *handle.borrow_mut() = Some(parent);
+        Event::new().listen().await;
+    });
+    let message = message.unwrap();
+    assert!(message.contains("\n  cycle: task"), "{message}");
 }
 
 #[test]

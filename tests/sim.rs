@@ -185,35 +185,113 @@ fn a_host_is_stopped_by_a_signal() {
 
 #[test]
 fn a_crashed_host_forgets_what_it_has_not_synced() {
-    let world = World::new(0);
-    let found = Rc::new(RefCell::new(Vec::new()));
-    let log = found.clone();
-    let host = world.host("server", move || {
+    let whole = Some(10_000);
+    let mut has_lost = false;
+    for seed in 0..40 {
+        let world = World::new(seed);
+        let found = Rc::new(RefCell::new(Vec::new()));
+        let log = found.clone();
+        let host = world.host("server", move || {
+            let log = log.clone();
+            async move {
+                let names = ["/synced", "/unsynced"];
+                for name in names {
+                    let length = windlass::fs::read(name).await.map(|bytes| bytes.len());
+                    log.borrow_mut().push(length.ok());
+                }
+                windlass::fs::write(names[0], vec![7; 10_000]).await?;
+                let file = windlass::fs::OpenOptions::new()
+                    .write(true)
+                    .open(names[0])
+                    .await?;
+                file.sync_all().await?;
+                windlass::fs::File::open("/").await?.sync_all().await?;
+                windlass::fs::write(names[1], vec![7; 10_000]).await?;
+                sleep(HOUR).await;
+                io::Result::Ok(())
+            }
+        });
+        host.crash_at(Duration::from_secs(60));
+        host.restart_at(Duration::from_secs(61));
+        world.run().unwrap();
+        let found = found.borrow();
+        assert_eq!(found[..3], [None, None, whole], "seed {seed}");
+        has_lost |= found[3] != whole;
+    }
+    assert!(has_lost, "each seed keeps what was not synced");
+}
+
+/// A host that ticks each second, and the log of its ticks.
+fn add_clock(world: &World, name: &str, ticks: usize) -> (sim::Host, Rc<RefCell<Vec<usize>>>) {
+    let log = Rc::new(RefCell::new(Vec::new()));
+    let ticked = log.clone();
+    let host = world.host(name, move || {
         let log = log.clone();
         async move {
-            let names = ["/synced", "/unsynced"];
-            for name in names {
-                let length = windlass::fs::read(name).await.map(|bytes| bytes.len());
-                log.borrow_mut().push(length.ok());
+            for tick in 0..ticks {
+                sleep(Duration::from_secs(1)).await;
+                log.borrow_mut().push(tick);
             }
-            for name in names {
-                windlass::fs::write(name, vec![7; 10_000]).await?;
-            }
-            let file = windlass::fs::OpenOptions::new()
-                .write(true)
-                .open(names[0])
-                .await?;
-            file.sync_all().await?;
-            windlass::fs::File::open("/").await?.sync_all().await?;
-            sleep(HOUR).await;
+        }
+    });
+    (host, ticked)
+}
+
+#[test]
+fn a_run_for_a_time_stops_at_its_end() {
+    for seed in 0..20 {
+        let world = World::new(seed);
+        let (_, ticked) = add_clock(&world, "clock", 5);
+        world.run_for(Duration::from_millis(2_500)).unwrap();
+        assert_eq!(world.now(), Duration::from_millis(2_500));
+        assert_eq!(*ticked.borrow(), [0, 1]);
+        world.run_for(Duration::from_millis(1_000)).unwrap();
+        assert_eq!(world.now(), Duration::from_millis(3_500));
+        assert_eq!(*ticked.borrow(), [0, 1, 2]);
+        // The program ends before the time does.
+        world.run_for(HOUR).unwrap();
+        assert_eq!(world.now(), Duration::from_millis(3_500) + HOUR);
+        assert_eq!(*ticked.borrow(), [0, 1, 2, 3, 4]);
+    }
+}
+
+#[test]
+fn a_run_for_a_time_may_end_while_a_host_waits_for_a_signal() {
+    let world = World::new(0);
+    let stopped = Rc::new(RefCell::new(false));
+    let flag = stopped.clone();
+    let host = world.host("server", move || {
+        let flag = flag.clone();
+        async move {
+            windlass::signal::ctrl_c().await?;
+            *flag.borrow_mut() = true;
             io::Result::Ok(())
         }
     });
-    host.crash_at(Duration::from_secs(60));
-    host.restart_at(Duration::from_secs(61));
+    world.run_for(Duration::from_secs(5)).unwrap();
+    assert_eq!(world.now(), Duration::from_secs(5));
+    assert!(!*stopped.borrow());
+    host.signal(windlass::signal::Signal::INT);
+    world.run_for(Duration::from_secs(5)).unwrap();
+    assert_eq!(world.now(), Duration::from_secs(10));
+    assert!(*stopped.borrow());
     world.run().unwrap();
-    assert_eq!(found.borrow()[2], Some(10_000));
-    println!("{found:?}");
+}
+
+#[test]
+fn a_fast_clock_fires_its_timers_early() {
+    let world = World::new(0);
+    let (fast, fast_ticked) = add_clock(&world, "fast", 1_000);
+    let (_, ticked) = add_clock(&world, "exact", 1_000);
+    let (slow, slow_ticked) = add_clock(&world, "slow", 1_000);
+    // One is set before the start of the host, the other one while a timer runs.
+    fast.clock_skew(100_000);
+    world.run_for(Duration::from_millis(500)).unwrap();
+    slow.clock_skew(-500_000);
+    world.run_for(Duration::from_millis(100_000)).unwrap();
+    let counts = [&fast_ticked, &ticked, &slow_ticked].map(|log| log.borrow().len());
+    // 100.5 s last 110.55 s on the fast host, and 0.5 s + 50 s on the slow one.
+    assert_eq!(counts, [110, 100, 50]);
 }
 
 #[test]

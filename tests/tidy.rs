@@ -38,7 +38,7 @@ const UNSAFE: &[(&str, usize)] = &[
     // The descriptor of a reactor with a registered loop.
     ("src/inspect/thread_notifier.rs", 2),
     // The handler that copies a stack, and its exchange with the requesting thread.
-    ("src/inspect/stack/capture.rs", 9),
+    ("src/inspect/stack/capture.rs", 13),
     ("src/inspect/stack/mod.rs", 1),
     // The callback of dl_iterate_phdr(3).
     ("src/inspect/stack/modules.rs", 3),
@@ -46,12 +46,12 @@ const UNSAFE: &[(&str, usize)] = &[
     // The CPU clock of another thread.
     ("src/inspect/thread_state.rs", 1),
     ("src/runtime/mod.rs", 1),
-    ("src/signal/action.rs", 1),
-    ("src/signal/unix.rs", 1),
+    ("src/signal/action.rs", 2),
+    ("src/signal/unix.rs", 4),
     ("src/signal/windows.rs", 1),
     // Handlers of signals and of the exit that write a line, and a test with a fault.
     ("src/sim/check_tests.rs", 1),
-    ("src/sim/last_line.rs", 6),
+    ("src/sim/last_line.rs", 8),
     // The list of a thread's objects, which pinned objects leave when they are dropped.
     ("src/waits/listed.rs", 2),
     // Whether a signal is ignored: sigaction(2) without a new action.

@@ -53,7 +53,7 @@ enum Mark {
 impl Inbox {
     fn new() -> Self {
         Inbox {
-            pulse: PulseSlot::new(),
+            pulse: PulseSlot::default(),
             has_remote_wakes: AtomicBool::new(false),
             state: Mutex::new(State {
                 first_generation: 0,

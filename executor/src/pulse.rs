@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::key::Key;
 use crate::names::Names;
@@ -179,8 +180,14 @@ impl Drop for Dropping<'_> {
 
 /// Leads from an executor's id to its values. The slots are part of the inboxes, so they are never
 /// freed.
-pub(crate) struct PulseSlot(Mutex<SlotState>);
+#[derive(Default)]
+pub(crate) struct PulseSlot {
+    state: Mutex<SlotState>,
+    /// A call has waited for the names in vain, so the next one does not wait.
+    is_stuck: AtomicBool,
+}
 
+#[derive(Default)]
 struct SlotState {
     /// Distinguishes executors that have the same id one after the other.
     epoch: u64,
@@ -197,14 +204,6 @@ struct Published(NonNull<PulseCell>);
 unsafe impl Send for Published {}
 
 impl PulseSlot {
-    pub(crate) fn new() -> Self {
-        PulseSlot(Mutex::new(SlotState {
-            epoch: 0,
-            pulse: None,
-            names: Names::default(),
-        }))
-    }
-
     /// Makes the values of a new executor visible.
     ///
     /// # Safety
@@ -241,17 +240,18 @@ impl PulseSlot {
     /// Other threads hold the lock for some instructions. If the lock stays held, this is a forked
     /// child in which that thread does not exist, and the names are out of reach.
     fn with_names<T>(&self, f: impl FnOnce(&mut Names) -> T) -> Option<T> {
-        const ATTEMPTS: usize = 10_000;
-        for _ in 0..ATTEMPTS {
-            match self.0.try_lock() {
-                Ok(mut state) => return Some(f(&mut state.names)),
-                Err(TryLockError::Poisoned(state)) => {
-                    return Some(f(&mut state.into_inner().names));
-                }
-                Err(TryLockError::WouldBlock) => thread::yield_now(),
+        /// A thread that holds the lock may get no time of the CPU for a while.
+        const PATIENCE: Duration = Duration::from_secs(2);
+        let mut start = None;
+        while self.is_locked() {
+            let waited = start.get_or_insert_with(Instant::now).elapsed();
+            if self.is_stuck.fetch_or(waited >= PATIENCE, Relaxed) {
+                return None;
             }
+            thread::yield_now();
         }
-        None
+        self.is_stuck.store(false, Relaxed);
+        Some(f(&mut self.lock().names))
     }
 
     /// The address of the list of names. The slot never moves.
@@ -261,12 +261,12 @@ impl PulseSlot {
 
     /// In a forked child, a thread of the parent may hold the lock forever.
     pub(crate) fn is_locked(&self) -> bool {
-        matches!(self.0.try_lock(), Err(TryLockError::WouldBlock))
+        matches!(self.state.try_lock(), Err(TryLockError::WouldBlock))
     }
 
     fn lock(&self) -> MutexGuard<'_, SlotState> {
         // No user code runs under the lock, so the state is consistent even if it is poisoned.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

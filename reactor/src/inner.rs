@@ -221,9 +221,8 @@ impl ReactorInner {
         let Some((hook, _)) = self.idle_hook.get().filter(|_| waits) else {
             return self.wait_for_events(true);
         };
-        // The hook may wake tasks, start timers and panic, so the loop counts as awake meanwhile. A
-        // notification that this overwrites still ends the wait of the poller.
-        self.park.cancel_park();
+        // The hook may wake tasks, start timers and panic, so the loop counts as awake meanwhile.
+        let overwritten = self.park.cancel_park();
         loop {
             let limit = hook();
             let is_idle = self.submit()? & !self.park.has_deferred();
@@ -235,7 +234,7 @@ impl ReactorInner {
             timer_has_fired?;
             // The end of the hook's limit is no event, so the wait continues.
             let is_over = blocks && fired && limit.is_some() && deadline.instant().is_none();
-            if !is_over || was_notified || self.has_events() {
+            if !is_over || overwritten || was_notified || self.has_events() {
                 return Ok(());
             }
         }

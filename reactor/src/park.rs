@@ -339,9 +339,10 @@ impl<N: Notify> Park<N> {
     }
 
     /// Called when code runs between `may_block`, which has returned true, and the wait. The caller
-    /// then calls `may_block` again.
-    pub(crate) fn cancel_park(&self) {
-        self.state.set_awake();
+    /// then calls `may_block` again. Returns whether something was woken meanwhile. This overwrites
+    /// that notification, so the caller does not continue its wait after the next one has ended.
+    pub(crate) fn cancel_park(&self) -> bool {
+        self.state.set_awake()
     }
 
     /// Called when the wait of this turn has ended. Returns whether something was woken while it

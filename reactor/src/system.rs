@@ -110,7 +110,7 @@ pub trait System {
     /// Watches a registered socket for writing as well. The present state causes an event.
     fn watch_writing(&self, fd: RawFd, key: u64) -> io::Result<()>;
 
-    /// Stops to watch a socket.
+    /// Stops watching a socket.
     fn deregister(&self, fd: RawFd) -> io::Result<()>;
 
     /// Appends the events since the last call.

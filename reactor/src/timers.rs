@@ -113,6 +113,8 @@ impl<T> Timers<T> {
     pub(crate) const DEADLINE_OFFSET: usize = offset_of!(Entry<T>, deadline);
 
     pub(crate) fn new(slack: u64, now: u64) -> Self {
+        // Filled in place. An array would be copied from the stack, 24 KiB for each reactor.
+        let slots: Box<[Slot]> = (0..LEVELS * SLOTS).map(|_| Slot::EMPTY).collect();
         Timers {
             slack,
             now,
@@ -121,7 +123,7 @@ impl<T> Timers<T> {
             limit: STALE,
             occupied: [0; LEVELS],
             levels: 0,
-            slots: Box::new([Slot::EMPTY; LEVELS * SLOTS]),
+            slots: slots.try_into().ok().expect("each level has its slots"),
             entries: Vec::new(),
             vacant: LIST_END,
             len: 0,

@@ -21,6 +21,7 @@ use windlass_executor::discard_panic;
 use windlass_reactor::fork::{Origin, PerProcess};
 use windlass_reactor::shortage::cannot_start_thread;
 
+use crate::fs::simulation;
 use crate::waits::{
     FacadeWait, FileOperation, FileOperationKind, Numbered, Place, SHARED_LISTS, WaitKind, WakerId,
 };
@@ -285,16 +286,15 @@ impl Pool {
         facts: Facts,
         work: Arc<dyn Work>,
     ) -> io::Result<u64> {
+        #[cfg(all(feature = "sim", target_os = "linux", not(windlass_portable)))]
+        if let Some(host) = simulation::current() {
+            simulate(host, work);
+            return Ok(0); // no number in the queue
+        }
         let mut queue = lock(&inner.queue);
         queue.last_number += 1;
         let number = queue.last_number;
         queue.waiting.push(number, facts, work);
-        #[cfg(all(feature = "sim", target_os = "linux", not(windlass_portable)))]
-        if let Some(host) = crate::fs::simulation::current() {
-            drop(queue);
-            host.run_closure(move || self.serve_one(inner, number));
-            return Ok(number);
-        }
         if queue.waiting.len() <= queue.idle {
             drop(queue);
             inner.queued.notify_one();
@@ -336,18 +336,6 @@ impl Pool {
             }
             // May drop the output of a detached closure. The thread survives a panic of the drop,
             // because queued closures depend on the thread.
-            discard_panic(|| drop(work));
-        }
-    }
-
-    /// Runs a closure in a simulated host, unless it was cancelled.
-    #[cfg(all(feature = "sim", target_os = "linux", not(windlass_portable)))]
-    fn serve_one(&self, inner: &Inner, number: u64) {
-        let mut queue = lock(&inner.queue);
-        let work = queue.waiting.remove(number);
-        drop(queue);
-        if let Some(work) = work {
-            work.work();
             discard_panic(|| drop(work));
         }
     }
@@ -536,6 +524,7 @@ impl<T> Drop for BlockingTask<T> {
         }
         if let Some(job) = self.job.take() {
             let queued = lock(&self.inner.queue).waiting.remove(self.number);
+            job.cancel();
             let waker = lock(job.answer()).waker.take();
             discard_panic(|| drop(waker)); // outside of the lock, as the closure
             drop(queued);
@@ -572,7 +561,16 @@ enum Purpose {
 
 /// A job as the thread sees it.
 trait Work: Send + Sync {
-    fn work(&self);
+    /// Runs the closure, unless it was cancelled. Returns the waker of the future.
+    fn run(&self) -> Option<Waker>;
+
+    /// Runs the closure on a thread of the pool, and wakes the future.
+    fn work(&self) {
+        // The thread survives a waker that panics.
+        if let Some(waker) = self.run() {
+            discard_panic(|| waker.wake());
+        }
+    }
 
     /// The waker of the future, to be listed.
     fn waker(&self) -> Option<WakerId>;
@@ -581,23 +579,23 @@ trait Work: Send + Sync {
 /// A job as the future sees it.
 trait Answered<T>: Send + Sync {
     fn answer(&self) -> &Mutex<Answer<T>>;
+
+    /// Drops the closure, unless it has started.
+    fn cancel(&self);
 }
 
 impl<F: FnOnce() -> T + Send, T: Send> Work for Job<F, T> {
-    fn work(&self) {
-        let closure = lock(&self.closure).take().expect("a job runs once");
+    fn run(&self) -> Option<Waker> {
+        let closure = lock(&self.closure).take()?;
         let result = catch_unwind(AssertUnwindSafe(closure));
         // Before the answer, so that the closure's file descriptors are closed when it is awaited.
-        discard_panic(release_thread);
+        if !simulation::is_simulated() {
+            discard_panic(release_thread);
+        }
         let mut answer = lock(&self.answer);
         answer.finished = true;
         answer.result = Some(result);
-        let waker = answer.waker.take();
-        drop(answer);
-        // The thread survives a waker that panics.
-        if let Some(waker) = waker {
-            discard_panic(|| waker.wake());
-        }
+        answer.waker.take()
     }
 
     fn waker(&self) -> Option<WakerId> {
@@ -609,6 +607,22 @@ impl<F: Send, T: Send> Answered<T> for Job<F, T> {
     fn answer(&self) -> &Mutex<Answer<T>> {
         &self.answer
     }
+
+    fn cancel(&self) {
+        let closure = lock(&self.closure).take();
+        discard_panic(|| drop(closure)); // user code, outside of the lock
+    }
+}
+
+/// Runs a closure inline in a simulated host, after a time. A thread of the pool could be one of
+/// another world.
+#[cfg(all(feature = "sim", target_os = "linux", not(windlass_portable)))]
+fn simulate(host: simulation::Host, work: Arc<dyn Work>) {
+    let waiting = work.clone();
+    host.run_closure(
+        move || waiting.waker(),
+        move |wakers| wakers.extend(work.run()),
+    );
 }
 
 /// Releases the reactor and the file descriptors that the closure has left on the thread.

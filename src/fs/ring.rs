@@ -358,7 +358,7 @@ impl Inner {
                     return true;
                 }
                 self.ops.get(slot).phase = Phase::InFlight;
-                self.waits.set_running(slot);
+                self.waits.set_running(slot, true);
             } else {
                 self.ops.remove(slot); // it was abandoned
             }
@@ -401,12 +401,12 @@ impl Inner {
                 continue;
             }
             let op = self.ops.get(slot as u32);
-            let operation = op.operation.as_mut();
-            let operation = operation.expect("an operation in flight is present");
+            let operation = op.operation.as_mut().expect("it is in flight");
             let mut result = complete(operation, completion.result());
             let is_wanted = op.owner != OpOwner::Abandoned;
             if is_wanted && operation.must_continue(&mut result) {
                 op.phase = Phase::Queued;
+                self.waits.set_running(slot as u32, false);
                 self.backlog.push_back(slot as u32);
                 continue;
             }

@@ -17,13 +17,19 @@ use std::cell::RefCell;
 use std::mem::offset_of;
 use std::pin::Pin;
 
+use windlass_reactor::fork::Origin;
+
 use crate::waits::{
     FacadeWait, FileOperation, FileOperationKind, ListWaits, Listed, ObjectKind, WaitKind, WakerId,
 };
 
 /// The waits by the slots of their operations. The crate `slab`, which has the operations, keeps
 /// them where readers outside of the process can't find them.
-pub(super) struct RingWaits(RefCell<Vec<RingWait>>);
+pub(super) struct RingWaits {
+    waits: RefCell<Vec<RingWait>>,
+    /// A forked child lists none of the parent's waits.
+    origin: Origin,
+}
 
 struct RingWait {
     /// `None` unless a future waits for the operation of the slot.
@@ -46,13 +52,16 @@ impl RingWaits {
 
     /// Creates a table that is in the list of this thread's objects.
     pub(super) fn new() -> Pin<Box<Listed<RingWaits>>> {
-        let waits = Box::pin(Listed::new(RingWaits(RefCell::default())));
+        let waits = Box::pin(Listed::new(RingWaits {
+            waits: RefCell::default(),
+            origin: Origin::here(),
+        }));
         waits.as_ref().join();
         waits
     }
 
     pub(super) fn begin(&self, slot: u32, waker: WakerId, operation: FileOperation, runs: bool) {
-        let mut waits = self.0.borrow_mut();
+        let mut waits = self.waits.borrow_mut();
         let slot = slot as usize;
         while waits.len() <= slot {
             waits.push(RingWait {
@@ -70,21 +79,21 @@ impl RingWaits {
         };
     }
 
-    pub(super) fn set_running(&self, slot: u32) {
-        if let Some(wait) = self.0.borrow_mut().get_mut(slot as usize) {
-            wait.is_running = true;
+    pub(super) fn set_running(&self, slot: u32, runs: bool) {
+        if let Some(wait) = self.waits.borrow_mut().get_mut(slot as usize) {
+            wait.is_running = runs;
         }
     }
 
     pub(super) fn end(&self, slot: u32) {
-        if let Some(wait) = self.0.borrow_mut().get_mut(slot as usize) {
+        if let Some(wait) = self.waits.borrow_mut().get_mut(slot as usize) {
             wait.waker = None;
         }
     }
 
     /// Keeps so many slots after a burst.
     pub(super) fn shrink(&self, slots: usize) {
-        let mut waits = self.0.borrow_mut();
+        let mut waits = self.waits.borrow_mut();
         if waits.len() > slots {
             waits.truncate(slots);
             waits.shrink_to_fit();
@@ -98,11 +107,14 @@ impl ListWaits for RingWaits {
     }
 
     fn address(&self) -> usize {
-        self.0.as_ptr().expose_provenance()
+        self.waits.as_ptr().expose_provenance()
     }
 
     fn list_waits(&self, waits: &mut Vec<FacadeWait>) {
-        let ring = self.0.borrow();
+        if !self.origin.is_here() {
+            return;
+        }
+        let ring = self.waits.borrow();
         let each = ring.iter().enumerate();
         waits.extend(each.filter_map(|(slot, wait)| {
             Some(FacadeWait {

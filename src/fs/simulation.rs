@@ -77,12 +77,16 @@ impl Host {
 
     /// Runs a closure of a pool, after a time.
     #[cold]
-    pub(crate) fn run_closure(self, closure: impl FnOnce() + 'static) {
+    pub(crate) fn run_closure(
+        self,
+        waker: impl Fn() -> Option<WakerId> + 'static,
+        closure: impl FnOnce(&mut Vec<Waker>) + 'static,
+    ) {
         let job = Job {
             crashes: self.0.crashes(),
             listed: OTHER,
-            waker: Box::new(|| None), // the pool lists the closure
-            run: Box::new(|_| closure()),
+            waker: Box::new(waker),
+            run: Box::new(closure),
             disk: self.0,
         };
         InFlight::add(job, Work::Closure);

@@ -40,6 +40,8 @@ impl Deadlock {
 
     /// Returns the cycles in which some of them wait for each other. Other deadlocks have none, for
     /// example a lost wake-up.
+    ///
+    /// A cycle with a wait for a channel is a guess, see [`Cycle::is_probable`].
     pub fn cycles(&self) -> &[Cycle] {
         &self.cycles
     }

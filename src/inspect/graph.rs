@@ -183,16 +183,20 @@ impl<'a> Graph<'a> {
         }
     }
 
-    /// Finds cycles among the tasks that `contains` selects. No two of them share a task.
+    /// Finds cycles among the tasks that `contains` selects. No two of them share a task. The
+    /// certain cycles come first, so that no probable one hides them.
     pub(crate) fn cycles(&self, contains: impl Fn(usize) -> bool) -> Vec<Cycle> {
         let mut search = Search {
             graph: self,
+            with_probable: false,
             visits: vec![Visit::New; self.tasks.len()],
             path: Vec::new(),
             cycles: Vec::new(),
         };
-        for start in (0..self.tasks.len()).filter(|&task| contains(task)) {
-            search.visit_from(start, &contains);
+        search.visit_all(&contains);
+        if self.probable.iter().any(|edges| !edges.is_empty()) {
+            search.with_probable = true;
+            search.visit_all(&contains);
         }
         search.cycles
     }
@@ -217,6 +221,8 @@ impl<'a> Graph<'a> {
 /// A depth-first search.
 struct Search<'a> {
     graph: &'a Graph<'a>,
+    /// Whether it follows the probable edges, too.
+    with_probable: bool,
     visits: Vec<Visit>,
     path: Vec<Node>,
     cycles: Vec<Cycle>,
@@ -237,12 +243,29 @@ struct Node {
 }
 
 impl Search<'_> {
+    /// Visits all tasks that are in no cycle so far.
+    fn visit_all(&mut self, contains: &impl Fn(usize) -> bool) {
+        let visits = self.visits.iter_mut();
+        visits
+            .filter(|visit| **visit == Visit::Left)
+            .for_each(|visit| *visit = Visit::New);
+        for start in (0..self.visits.len()).filter(|&task| contains(task)) {
+            self.visit_from(start, contains);
+        }
+    }
+
+    /// As `Graph::edge`, without the edges that this search does not follow.
+    fn edge(&self, task: usize, edge: usize) -> Option<(usize, usize, bool)> {
+        let found = self.graph.edge(task, edge);
+        found.filter(|&(_, _, is_probable)| self.with_probable || !is_probable)
+    }
+
     fn visit_from(&mut self, start: usize, contains: &impl Fn(usize) -> bool) {
         if self.visits[start] == Visit::New {
             self.enter(start);
         }
         while let Some(node) = self.path.last() {
-            let Some((_, target, _)) = self.graph.edge(node.task, node.edge) else {
+            let Some((_, target, _)) = self.edge(node.task, node.edge) else {
                 self.leave();
                 continue;
             };

@@ -2,8 +2,9 @@
 //!
 //! A reader finds [`ROOT`] by its first bytes, in the memory that the program file's writable data
 //! is mapped to. So it needs neither symbols nor debug info. From there it follows addresses, with
-//! the offsets of the layouts. All of that is data that exists anyway, or is written when a runtime
-//! is created or dropped.
+//! the offsets of the layouts. Most of that is data that exists anyway, or is written when a
+//! runtime is created or dropped. File operations on a ring, groups, and the lists of waits that
+//! all threads share also keep entries for readers.
 //!
 //! The layout of types of the standard library is unspecified. For each of these that a reader
 //! meets, there is a sample with its parts, so that the reader finds out where the parts are.
@@ -29,7 +30,9 @@ use crate::{blocking, fs, sync, task};
 /// The first bytes of a root.
 pub(super) const MAGIC: [u8; 32] = *b"windlass: root of the inspection";
 
-/// Changes with each change of the types of this file.
+/// Changes with each change of the types of this file, of the `Layout`s that it refers to, of
+/// `SharedLists`, and of the numbers of `ObjectKind`, `QueueOwner` and `FileOperationKind`. The
+/// layouts of the executor and of the reactor have versions of their own.
 pub(super) const VERSION: usize = 2;
 
 #[repr(C)]
@@ -138,6 +141,7 @@ pub(super) fn set_first(record: Option<&Record>) {
 /// Values of types of the standard library, and their parts.
 #[repr(C)]
 pub(super) struct Samples {
+    /// A place in this file. Its text starts with the folder of this crate's sources.
     pub(super) location: &'static Location<'static>,
     pub(super) location_size: usize,
     pub(super) file: usize,

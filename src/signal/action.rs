@@ -5,9 +5,13 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::ptr;
 
-/// Returns the action of a signal, and replaces it by `new`. The handler of `new` must be one that
-/// was installed for this signal before, or one that is safe at any time.
-pub(crate) fn swap_action(
+/// Returns the action of a signal, and replaces it by `new`. May be called in a signal handler.
+///
+/// # Safety
+///
+/// The handler of `new` must be one that was installed for this signal before, or one that is safe
+/// at any time.
+pub(crate) unsafe fn swap_action(
     signal: c_int,
     new: Option<&libc::sigaction>,
 ) -> io::Result<libc::sigaction> {

@@ -145,13 +145,16 @@ impl Handler {
 /// `signal-hook-registry` installs its handler without `SA_ONSTACK`. This is fatal when a signal
 /// interrupts a thread that runs on a small stack, such as a goroutine or another coroutine.
 fn run_on_alternate_stack(signal: i32) -> io::Result<()> {
-    let mut action = swap_action(signal, None)?;
+    // SAFETY: no action is replaced.
+    let mut action = unsafe { swap_action(signal, None) }?;
     if action.sa_flags & libc::SA_ONSTACK == 0 {
         action.sa_flags |= libc::SA_ONSTACK;
-        let replaced = swap_action(signal, Some(&action))?;
+        // SAFETY: the handler is the one that was installed. Any stack suits it.
+        let replaced = unsafe { swap_action(signal, Some(&action)) }?;
         if replaced.sa_sigaction != action.sa_sigaction {
             // Another thread has installed a handler in the meantime. It stays.
-            swap_action(signal, Some(&replaced))?;
+            // SAFETY: the action was installed for this signal.
+            unsafe { swap_action(signal, Some(&replaced)) }?;
         }
     }
     Ok(())

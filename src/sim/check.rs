@@ -96,6 +96,7 @@ fn default_folder() -> PathBuf {
 ///
 /// A failure is shrunk to the decisions that matter and printed as a story. The last line of the
 /// output is the command that replays it: `WINDLASS_SIM` is a seed, or the file of a shrunk run.
+/// The command lacks the options of cargo. Add `--features` and `--package` if the test needs them.
 ///
 /// The first seeds, and each 16th from then on, run twice. The program is nondeterministic if these
 /// runs differ, which fails the check.
@@ -145,7 +146,8 @@ pub fn check<S: Fn(&World)>(seeds: impl IntoIterator<Item = u64>, setup: S) {
 /// Runs a program in a world once, with the bytes of a fuzzer as its decisions. One byte after
 /// another determines a decision, and zero is the benign one. After the last byte, all are benign.
 ///
-/// A failure is shrunk and saved as in [`check`].
+/// A failure is shrunk and saved as in [`check`]. No seed replays a run that was not saved, for
+/// example because the process aborted. Call this function with the same bytes then.
 ///
 /// # Panics
 ///
@@ -171,7 +173,8 @@ pub fn check_bytes<S: Fn(&World)>(bytes: &[u8], setup: S) {
         seed: 0,
         explorer: Explorer::Bytes(bytes.into()),
     };
-    run_check(type_name::<S>(), &mut [plan].into_iter(), &|run| {
+    let command = Command::current(type_name::<S>()).with_bytes();
+    run_check(command, &mut [plan].into_iter(), &|run| {
         World::with(run.clone()).complete(&setup)
     });
 }
@@ -188,11 +191,10 @@ pub(super) fn check_program(
     program: Program<'_>,
 ) {
     let mut plans = seeds.into_iter().map(Plan::of_seed);
-    run_check(type_name, &mut plans, program);
+    run_check(Command::current(type_name), &mut plans, program);
 }
 
-fn run_check(type_name: &str, plans: &mut dyn Iterator<Item = Plan>, program: Program<'_>) {
-    let command = Command::current(type_name);
+fn run_check(command: Command, plans: &mut dyn Iterator<Item = Plan>, program: Program<'_>) {
     let result = find_failure(command, &Settings::from_env(), plans, program);
     if let Err(failure) = result {
         let text = failure.to_string();
@@ -269,7 +271,14 @@ impl Checker<'_> {
             let attempt = || self.attempt(&plan, Watch::NOTHING, is_quiet, false);
             if count == 0 {
                 // Statics of the program are initialized in the first run of a process.
-                self.passes(&plan, attempt())?;
+                let mut first = attempt();
+                if first.problem.is_some() {
+                    let second = self.attempt(&plan, Watch::NOTHING, true, false);
+                    if second.problem.is_some() {
+                        first = second;
+                    }
+                }
+                self.passes(&plan, first)?;
             }
             let first = self.passes(&plan, attempt())?;
             if count < FIRST_TWICE || count % TWICE == 0 {
@@ -416,20 +425,20 @@ impl Checker<'_> {
         );
         let last = self.attempt(&replay(seed, &shrunk.list), Watch::NOTHING, false, true);
         if !last.is_like(&problem) {
-            let mut failure = Failure::of(run, problem, self.command.replay(&seed.to_string()));
+            let mut failure = Failure::of(run, problem, self.command.replay_seed(seed));
             failure.note("the shrunk run failed once, and then did not".to_owned());
             return failure;
         }
         let saved = self.saved(run, &last.run);
-        let (selection, note) = match self.save(&saved, &last.run) {
-            Ok(file) => (file.to_string_lossy().into_owned(), None),
-            Err(error) => (seed.to_string(), Some(error)),
+        let (command, note) = match self.save(&saved, &last.run) {
+            Ok(file) => (self.command.replay(&file.to_string_lossy()), None),
+            Err(error) => (self.command.replay_seed(seed), Some(error)),
         };
         let problem = last.problem.unwrap_or(problem);
-        let mut failure = Failure::of(&last.run, problem, self.command.replay(&selection));
+        let mut failure = Failure::of(&last.run, problem, command);
         let (left, runs) = (saved.list.len(), shrunk.runs);
         failure.note(format!(
-            "seed {seed} fails, and {left} of its {length} choices are left after {runs} runs"
+            "seed {seed} fails, and {left} of its {length} choices remain after {runs} runs"
         ));
         note.into_iter()
             .for_each(|error| failure.note(error.to_string()));
@@ -457,7 +466,7 @@ impl Checker<'_> {
             let plan = if is_first { first } else { second };
             self.attempt(plan, watch, true, watch.keeps_events).run
         });
-        let command = self.command.replay(&first.seed().to_string());
+        let command = self.command.replay_seed(first.seed());
         Failure::of(&last.run, Problem::Nondeterminism(difference), command)
     }
 

@@ -180,9 +180,21 @@ fn bytes_of_a_fuzzer_find_a_failure() {
     // A latency takes four bytes and the task one.
     let explorer = Explorer::Bytes([9, 9, 9, 0, 1].repeat(5).into());
     let plan = Plan::Explore { seed: 0, explorer };
-    let command = Command::current("");
-    let failure = find_failure(command, &settings, &mut [plan].into_iter(), &racy).unwrap_err();
+    let find = |settings: &Settings| {
+        let command = Command::current("").with_bytes();
+        let plans = &mut [plan.clone()].into_iter();
+        find_failure(command, settings, plans, &racy).unwrap_err()
+    };
+    let failure = find(&settings);
     assert_eq!(failure.story().len(), 3, "{failure}");
+    let file = PathBuf::from(selection(&failure));
+    // Below a file, no list can be saved.
+    let unsaved = find(&Settings {
+        folder: file,
+        ..settings.clone()
+    });
+    let command = "call `check_bytes` with the same bytes";
+    assert_eq!(last_line(&unsaved.to_string()), command);
     std::fs::remove_dir_all(settings.folder).unwrap();
 }
 
@@ -258,6 +270,22 @@ fn the_first_run_of_a_process_may_differ() {
         Ok(())
     };
     assert!(find(&settings, 0..10, &program).is_ok());
+}
+
+#[test]
+fn a_failure_in_a_first_run_that_differs_is_explained() {
+    let settings = settings("lazy-failure");
+    let is_first = Cell::new(true);
+    let program = |run: &Rc<Run>| {
+        if is_first.replace(false) {
+            run.trace.record(0, 0, EventKind::Call, 1, 1);
+        }
+        rounds(run);
+        panic!("always");
+    };
+    let failure = find(&settings, 0..10, &program).unwrap_err();
+    assert_eq!(failure.kind(), FailureKind::Panic, "{failure}");
+    std::fs::remove_dir_all(settings.folder).unwrap();
 }
 
 #[test]

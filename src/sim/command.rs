@@ -9,26 +9,54 @@ pub(super) struct Command {
     name: String,
     /// What follows the variable.
     program: String,
+    /// The decisions come from bytes, and no seed stands for them.
+    has_bytes: bool,
 }
+
+const VARIABLE: &str = "WINDLASS_SIM=";
+
+/// How to replay a run whose decisions come from bytes.
+const WITH_BYTES: &str = "call `check_bytes` with the same bytes";
 
 impl Command {
     /// Returns the command that runs the current test. libtest gives the test's name to its thread.
-    /// On a single thread it does not, and the type of a closure in the test has the name, too.
+    /// On a single thread it does not. The command is that of the process then.
     pub(super) fn current(type_name: &str) -> Command {
         let thread = std::thread::current();
-        let name = thread.name().filter(|name| *name != "main");
-        let name = name.map_or_else(|| function_name(type_name), str::to_owned);
-        if name.is_empty() || name == "main" {
-            let program = std::env::args().next().unwrap_or_default();
-            let stem = Path::new(&program).file_stem().unwrap_or_default();
+        let has_bytes = false;
+        if let Some(name) = thread.name().filter(|name| *name != "main") {
             return Command {
-                name: stem.to_string_lossy().into_owned(),
-                program: quoted(&program),
+                program: format!("cargo test {name} -- --exact"),
+                name: name.to_owned(),
+                has_bytes,
             };
         }
+        let words: Vec<String> = std::env::args_os()
+            .map(|word| word.to_string_lossy().into_owned())
+            .collect();
+        let stem = || {
+            let program = words.first().map_or("", String::as_str);
+            let stem = Path::new(program).file_stem().unwrap_or_default();
+            stem.to_string_lossy().into_owned()
+        };
+        let name = function_name(type_name);
+        let is_function = !name.is_empty() && name != "main";
         Command {
-            program: format!("cargo test {name} -- --exact"),
-            name,
+            name: if is_function { name } else { stem() },
+            program: words
+                .iter()
+                .map(|word| quoted(word))
+                .collect::<Vec<_>>()
+                .join(" "),
+            has_bytes,
+        }
+    }
+
+    /// Returns the command of a test that passes its decisions as bytes.
+    pub(super) fn with_bytes(self) -> Command {
+        Command {
+            has_bytes: true,
+            ..self
         }
     }
 
@@ -36,15 +64,26 @@ impl Command {
         &self.name
     }
 
-    /// Returns what the variable's value is put between.
-    pub(super) fn parts(&self) -> (&'static str, String) {
-        ("WINDLASS_SIM=", format!(" {}", self.program))
+    /// Returns what a seed is put between. Without a second part, the first one is the whole
+    /// command.
+    pub(super) fn parts(&self) -> (&'static str, Option<String>) {
+        match self.has_bytes {
+            true => (WITH_BYTES, None),
+            false => (VARIABLE, Some(format!(" {}", self.program))),
+        }
     }
 
-    /// Returns the command that replays a seed or a file.
-    pub(super) fn replay(&self, selection: &str) -> String {
-        let (before, after) = self.parts();
-        format!("{before}{}{after}", quoted(selection))
+    /// Returns the command that replays a file.
+    pub(super) fn replay(&self, file: &str) -> String {
+        format!("{VARIABLE}{} {}", quoted(file), self.program)
+    }
+
+    /// Returns the command that replays a seed.
+    pub(super) fn replay_seed(&self, seed: u64) -> String {
+        match self.parts() {
+            (before, Some(after)) => format!("{before}{seed}{after}"),
+            (command, None) => command.to_owned(),
+        }
     }
 }
 
@@ -77,7 +116,24 @@ mod tests {
         let name = "sim::command::tests::the_thread_of_a_test_has_its_name";
         assert_eq!(command.name(), name);
         let expected = format!("WINDLASS_SIM=17 cargo test {name} -- --exact");
-        assert_eq!(command.replay("17"), expected);
+        assert_eq!(command.replay_seed(17), expected);
+        let bytes = command.with_bytes();
+        assert_eq!(
+            bytes.replay_seed(0),
+            "call `check_bytes` with the same bytes"
+        );
+        let expected = format!("WINDLASS_SIM=a.txt cargo test {name} -- --exact");
+        assert_eq!(bytes.replay("a.txt"), expected);
+    }
+
+    #[test]
+    fn a_thread_without_a_name_has_the_command_of_its_process() {
+        let current = || Command::current("windlass::tests::helper::{{closure}}");
+        let command = std::thread::spawn(current).join().unwrap();
+        assert_eq!(command.name(), "tests::helper");
+        let words: Vec<_> = std::env::args().map(|word| quoted(&word)).collect();
+        let expected = format!("WINDLASS_SIM=17 {}", words.join(" "));
+        assert_eq!(command.replay_seed(17), expected);
     }
 
     #[test]

@@ -64,13 +64,7 @@ impl Host {
 
     /// Starts the host as [`restart`](Host::restart) does, at a time since the start of the world.
     pub fn restart_at(&self, at: Duration) {
-        if let Some(world) = self.world.upgrade() {
-            world.restarts.set(world.restarts.get() + 1);
-        }
-        self.plan(at, |host, world| {
-            world.restarts.set(world.restarts.get() - 1);
-            host.restart(world);
-        });
+        self.plan(at, |host, world| host.restart(world));
     }
 
     /// Makes the clock of the host faster from now on, in parts per million, or slower if negative.
@@ -84,14 +78,17 @@ impl Host {
             "a clock must not stand still"
         );
         self.state.drift.set(parts_per_million);
-        if let (Some(world), Some(life)) = (self.world.upgrade(), &*self.state.life.borrow()) {
+        if let (Some(world), Some(life)) = (self.world.upgrade(), self.state.life()) {
             let clock = &life.system.clock;
             clock.set(clock.get().with_drift(world.now(), parts_per_million));
+            // The next turn computes the time of the next timer by the new speed.
+            life.next_turn.set(Some(world.now()));
         }
     }
 
     /// Sends a signal to the host's program. If nothing listens for it, it ends the program, and
-    /// the system closes its sockets.
+    /// the system closes its sockets. The destructors of its tasks run, unlike those of a killed
+    /// process.
     pub fn signal(&self, signal: Signal) {
         self.signal_at(self.now(), signal);
     }
@@ -166,7 +163,7 @@ pub(super) struct HostState {
     pub(super) name: String,
     program: Program,
     /// `None` before the start and after a crash.
-    life: RefCell<Option<Life>>,
+    life: RefCell<Option<Rc<Life>>>,
     is_started: Cell<bool>,
     drift: Cell<i32>,
     pub(super) disk: Rc<Disk>,
@@ -176,7 +173,7 @@ pub(super) struct HostState {
 pub(super) struct Life {
     runtime: Option<Runtime>,
     /// The program.
-    main: Option<Task<Option<String>>>,
+    main: RefCell<Option<Task<Option<String>>>>,
     pub(super) system: Rc<HostSystem>,
     disk: Rc<Disk>,
     signals: Rc<HostSignals>,
@@ -210,7 +207,7 @@ impl Life {
         }));
         Life {
             runtime: Some(runtime),
-            main: None,
+            main: RefCell::new(None),
             system,
             disk,
             signals: Rc::default(),
@@ -296,10 +293,16 @@ impl HostState {
     fn start(&self, world: &Rc<WorldState>) {
         self.is_started.set(true);
         world.record(self.id, EventKind::Host, 1, 0);
-        let mut life = Life::start(world, self.id, self.drift.get(), self.disk.clone());
+        self.disk.set_power(true);
+        let life = Life::start(world, self.id, self.drift.get(), self.disk.clone());
         let main = life.inside(|runtime| runtime.spawn((self.program)()));
-        life.main = Some(main.named(self.name.as_str()));
-        *self.life.borrow_mut() = Some(life);
+        *life.main.borrow_mut() = Some(main.named(self.name.as_str()));
+        *self.life.borrow_mut() = Some(Rc::new(life));
+    }
+
+    /// Returns the running host. User code that runs in it may use the handle of the host.
+    fn life(&self) -> Option<Rc<Life>> {
+        self.life.borrow().clone()
     }
 
     pub(super) fn is_ready(&self, world: &WorldState) -> bool {
@@ -321,7 +324,7 @@ impl HostState {
     pub(super) fn is_unfinished(&self) -> bool {
         let life = self.life.borrow();
         life.as_ref()
-            .map_or(!self.is_started.get(), |life| life.main.is_some())
+            .map_or(!self.is_started.get(), |life| life.main.borrow().is_some())
     }
 
     pub(super) fn turn(&self, world: &Rc<WorldState>) -> Result<(), Problem> {
@@ -330,8 +333,7 @@ impl HostState {
         if self.life.borrow().is_none() {
             self.start(world);
         }
-        let mut life = self.life.borrow_mut();
-        let Some(life) = life.as_mut() else {
+        let Some(life) = self.life() else {
             return Ok(());
         };
         life.woken.is_set.store(false, Relaxed);
@@ -355,14 +357,15 @@ impl HostState {
         } else {
             deadline
         });
-        if life.main.as_ref().is_some_and(Task::is_finished) {
-            return self.finish(life, world);
+        let is_finished = life.main.borrow().as_ref().is_some_and(Task::is_finished);
+        if is_finished {
+            return self.finish(&life, world);
         }
         Ok(())
     }
 
     /// Takes the output of the program.
-    fn finish(&self, life: &mut Life, world: &WorldState) -> Result<(), Problem> {
+    fn finish(&self, life: &Life, world: &WorldState) -> Result<(), Problem> {
         world.record(self.id, EventKind::Host, 2, 0);
         let Some(main) = life.main.take() else {
             return Ok(());
@@ -378,7 +381,7 @@ impl HostState {
             Poll::Ready(Err(panic)) => Err(Problem::Panic {
                 message: panic
                     .message()
-                    .unwrap_or("a value that is no text")
+                    .unwrap_or("a payload that is not a string")
                     .to_owned(),
                 place: None,
             }),
@@ -388,13 +391,11 @@ impl HostState {
 
     fn raise(&self, world: &Rc<WorldState>, signal: Signal) {
         world.record(self.id, EventKind::Host, 5, signal.as_raw() as u64);
-        let life = self.life.borrow();
-        let is_handled = life.as_ref().is_none_or(|life| {
+        let is_handled = self.life().is_none_or(|life| {
             let is_ignored =
                 [Signal::CHLD, Signal::CONT, Signal::WINCH, Signal::PIPE].contains(&signal);
             life.inside(|_| life.signals.raise(signal.as_raw())) || is_ignored
         });
-        drop(life);
         if !is_handled {
             self.end();
         }
@@ -404,6 +405,7 @@ impl HostState {
         world.record(self.id, EventKind::Host, 3, 0);
         world.network().crash(self.id);
         self.disk.crash();
+        self.disk.set_power(false);
         self.is_started.set(true);
         self.end();
     }
@@ -426,8 +428,7 @@ impl HostState {
 
     /// Describes what the tasks wait for, a line for each.
     pub(super) fn waits(&self) -> Vec<String> {
-        let life = self.life.borrow();
-        let Some(life) = life.as_ref() else {
+        let Some(life) = self.life() else {
             return Vec::new();
         };
         let lines = life.inside(tasks_waiting);

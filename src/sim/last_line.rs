@@ -2,7 +2,7 @@
 //!
 //! A failed run usually unwinds, and the check prints the command. When the process aborts, a
 //! signal handler prints it. This includes an overflow of the stack, a second panic during a drop,
-//! and the limit of real time. Where there are no signals, only the limit prints it.
+//! and the limit of real time.
 
 use std::cell::Cell;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
@@ -45,7 +45,7 @@ impl LastLine {
     /// Prepares the line of a command. The runs have different seeds.
     pub(super) fn of_seeds(command: &Command) -> LastLine {
         let (before, after) = command.parts();
-        LastLine::enter(before.to_owned(), Some(after))
+        LastLine::enter(before.to_owned(), after)
     }
 
     /// Prepares the line of a command that replays a file.
@@ -54,7 +54,6 @@ impl LastLine {
     }
 
     fn enter(before: String, after: Option<String>) -> LastLine {
-        #[cfg(unix)]
         signals::install();
         let line = claim(before, after);
         let outer = CURRENT.replace(Some(line));
@@ -91,9 +90,6 @@ impl LastLine {
             let problem = problem.lock().unwrap_or_else(PoisonError::into_inner);
             // The process ends. There is no other place for an error.
             let _ = write_stderr(format!("\n{problem}{reason}\n").as_bytes());
-            if cfg!(not(unix)) {
-                write_lines();
-            }
             std::process::abort();
         }
     }
@@ -178,17 +174,15 @@ fn write_line(line: &Line) {
     }
 }
 
-#[cfg(unix)]
 mod signals {
-    use std::io;
     use std::mem::MaybeUninit;
-    use std::ptr;
     use std::sync::{Once, OnceLock};
 
     use libc::{SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGSEGV, c_int, c_void};
 
     use super::{Acquire, CURRENT, Cell, write_lines};
     use crate::io::write_stderr;
+    use crate::signal::action::swap_action;
 
     /// The signals that end a process because of a fault in it.
     const SIGNALS: [c_int; 5] = [SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGSEGV];
@@ -201,10 +195,13 @@ mod signals {
         INSTALL.call_once(|| {
             for (signal, previous) in SIGNALS.into_iter().zip(&PREVIOUS) {
                 // The handler reads the previous action, so this is set before.
-                if let Ok(action) = swap_action(signal, None) {
+                // SAFETY: no action is replaced.
+                if let Ok(action) = unsafe { swap_action(signal, None) } {
                     let _ = previous.set(action);
                     // Without a handler the line is missing, and the test works.
-                    let _ = swap_action(signal, Some(&handler()));
+                    // SAFETY: the handler is safe at any time: it takes no lock, does not
+                    // allocate, and writes with system calls.
+                    let _ = unsafe { swap_action(signal, Some(&handler())) };
                 }
             }
             // SAFETY: the function may run at each exit. It only reads statics and writes.
@@ -226,7 +223,9 @@ mod signals {
         write_lines();
         let index = SIGNALS.iter().position(|known| *known == signal);
         let previous = index.and_then(|index| PREVIOUS[index].get());
-        let is_restored = previous.is_some_and(|old| swap_action(signal, Some(old)).is_ok());
+        // SAFETY: the action was installed for this signal.
+        let restore = |old| unsafe { swap_action(signal, Some(old)) };
+        let is_restored = previous.is_some_and(|old| restore(old).is_ok());
         // SAFETY: the system passes valid information to a handler with `SA_SIGINFO`.
         let is_sent = unsafe { (*info).si_code } <= 0;
         // The previous action runs next. A fault occurs again, because its instruction is repeated.
@@ -245,21 +244,6 @@ mod signals {
             write_lines();
             // SAFETY: the process is ending, and it is not in a signal handler.
             unsafe { libc::_exit(101) };
-        }
-    }
-
-    /// Returns the action of a signal, and replaces it by `new`.
-    fn swap_action(signal: c_int, new: Option<&libc::sigaction>) -> io::Result<libc::sigaction> {
-        let new = new.map_or(ptr::null(), ptr::from_ref);
-        let mut old = MaybeUninit::zeroed();
-        // SAFETY: both pointers are valid for the call, and an action may be all zeros. `new` is
-        // the previous action of the signal, or has a handler that is safe in a signal: it takes no
-        // lock, does not allocate, and writes with system calls.
-        unsafe {
-            if libc::sigaction(signal, new, old.as_mut_ptr()) != 0 {
-                return Err(io::Error::last_os_error());
-            }
-            Ok(old.assume_init())
         }
     }
 }

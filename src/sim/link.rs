@@ -31,16 +31,23 @@ impl Link {
     }
 
     /// Sets the share of packets that are lost, from 0 to 1.
+    ///
+    /// The plain run loses none, and shrinking removes losses, unless the probability is 1.
     pub fn loss(&self, probability: f64) -> &Link {
         self.change(|link| link.loss = Rate::probability(probability))
     }
 
     /// Sets the share of packets that arrive twice, from 0 to 1.
+    ///
+    /// The plain run duplicates none, and shrinking removes duplicates, unless the probability is
+    /// 1.
     pub fn duplication(&self, probability: f64) -> &Link {
         self.change(|link| link.duplication = Rate::probability(probability))
     }
 
     /// Sets the share of packets that later ones overtake, from 0 to 1.
+    ///
+    /// The plain run reorders none, and shrinking removes reorderings, unless the probability is 1.
     pub fn reorder(&self, probability: f64) -> &Link {
         self.change(|link| link.reorder = Rate::probability(probability))
     }

@@ -53,8 +53,6 @@
 //! entropy and threads make runs differ. [`check()`] runs some seeds twice, and names the first
 //! difference. The page has a table of all sources.
 
-// Some faults of the models have no public setting yet.
-
 mod block_on;
 mod check;
 mod choices;

@@ -32,7 +32,8 @@ impl From<Panicked> for Problem {
 
 impl Problem {
     /// Returns whether another problem is probably the same one. The message of a panic may contain
-    /// values that depend on the decisions, so its place counts.
+    /// values that depend on the decisions, so its place counts. An error has no place, so its text
+    /// counts without the digits.
     pub(super) fn is_like(&self, other: &Problem) -> bool {
         match (self, other) {
             (
@@ -42,7 +43,13 @@ impl Problem {
                     place: other_place,
                 },
             ) => place == other_place && (place.is_some() || message == other),
-            (Problem::Error { host, .. }, Problem::Error { host: other, .. }) => host == other,
+            (
+                Problem::Error { host, error },
+                Problem::Error {
+                    host: other_host,
+                    error: other,
+                },
+            ) => host == other_host && without_digits(error).eq(without_digits(other)),
             (Problem::Deadlock { .. }, Problem::Deadlock { .. })
             | (Problem::NoProgress { .. }, Problem::NoProgress { .. })
             | (Problem::Nondeterminism(_), Problem::Nondeterminism(_)) => true,
@@ -88,6 +95,27 @@ impl fmt::Display for Problem {
     }
 }
 
+fn without_digits(text: &str) -> impl Iterator<Item = char> + '_ {
+    text.chars().filter(|c| !c.is_ascii_digit())
+}
+
 fn write_waits(f: &mut fmt::Formatter<'_>, waits: &[String]) -> fmt::Result {
     waits.iter().try_for_each(|wait| write!(f, "\n    {wait}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Problem;
+
+    #[test]
+    fn errors_are_alike_if_their_texts_differ_in_digits_only() {
+        let problem = |host: &str, error: &str| Problem::Error {
+            host: host.to_owned(),
+            error: error.to_owned(),
+        };
+        let late = problem("client", "no answer after 17 ms");
+        assert!(late.is_like(&problem("client", "no answer after 9 ms")));
+        assert!(!late.is_like(&problem("server", "no answer after 17 ms")));
+        assert!(!late.is_like(&problem("client", "the answer is empty")));
+    }
 }

@@ -206,8 +206,8 @@ pub(super) fn story(run: &Run) -> Vec<String> {
         let task = task.map_or(String::new(), |task| format!(", in task {task}"));
         let at = Seconds(made.moment.at);
         lines.push(match made.choice.site {
-            // The decision of the world.
-            Site::Host => format!("{at} {meaning}"),
+            // The decisions of the world.
+            Site::Host | Site::Plan => format!("{at} {meaning}"),
             _ => format!("{at} {}: {meaning}{task}", run.context.host_name(host)),
         });
     }

@@ -59,8 +59,6 @@ sites! {
     Spurious => Transfer, "a socket is reported ready and is not";
     /// Whether a system call is interrupted.
     Interrupt => Transfer, "a system call is interrupted";
-    /// Whether the system refuses a descriptor.
-    Descriptor => Shortage, "the system refuses a descriptor";
     /// Whether a socket has small buffers.
     Buffer => Shortage, "a socket has small buffers (level {value})";
     /// How much longer than its least duration an operation on a file takes.
@@ -71,8 +69,6 @@ sites! {
     DiskRead => Disk, "a read of a file fails";
     /// Whether a sync of a file fails.
     DiskSync => Disk, "a sync of a file fails";
-    /// By how many bytes a transfer of a file is shorter.
-    DiskTransfer => Transfer, "a file operation transfers {value} bytes less";
     /// Whether a cancelled operation on a file happens nonetheless.
     DiskCancel => Order, "a cancelled file operation does not happen";
     /// Whether a crash keeps all changes that were not synced, none, or some.

@@ -13,6 +13,7 @@ use windlass_reactor::system::{
 };
 
 use super::clock::Clock;
+use super::context::Context;
 use super::net::{self, HostId, Network, SocketId, UnixName};
 use super::trace::{EventKind, hash_of};
 use super::world::WorldState;
@@ -21,6 +22,8 @@ use super::world::WorldState;
 pub(super) struct HostSystem {
     world: Weak<WorldState>,
     host: HostId,
+    /// Of the world. It has the time also while the world is being dropped.
+    context: Rc<Context>,
     pub(super) clock: Cell<Clock>,
 }
 
@@ -29,6 +32,7 @@ impl HostSystem {
         HostSystem {
             world: Rc::downgrade(world),
             host,
+            context: world.run.context.clone(),
             clock: Cell::new(clock),
         }
     }
@@ -65,7 +69,7 @@ impl HostSystem {
         match created {
             Ok((fd, lost)) => {
                 if let Some(lost) = lost {
-                    network.close(lost)?;
+                    let _ = network.close(lost); // fails if its host has crashed
                 }
                 Ok(fd)
             }
@@ -95,8 +99,7 @@ enum Call {
 
 impl System for HostSystem {
     fn now(&self) -> u64 {
-        let now = self.world.upgrade().map_or(0, |world| world.now());
-        self.clock.get().of_host(now)
+        self.clock.get().of_host(self.context.now())
     }
 
     fn register(&self, fd: RawFd, key: u64, writable: bool, exclusive: bool) -> io::Result<()> {
@@ -149,7 +152,7 @@ impl System for HostSystem {
         self.call(
             fd,
             Call::Bind,
-            |network, socket| network.bind(socket, &address(addr)),
+            |network, socket| network.bind(socket, &to_network(addr)),
             |()| 0,
         )
     }
@@ -167,7 +170,7 @@ impl System for HostSystem {
         self.call(
             fd,
             Call::Connect,
-            |network, socket| network.connect(socket, &address(addr)),
+            |network, socket| network.connect(socket, &to_network(addr)),
             |&in_progress| in_progress.into(),
         )
     }
@@ -175,7 +178,7 @@ impl System for HostSystem {
     fn accept(&self, fd: RawFd) -> io::Result<(OwnedFd, Address)> {
         let accept = |network: &mut Network, socket| network.accept(socket);
         let (socket, peer) = self.call(fd, Call::Accept, accept, |_| 0)?;
-        let peer = peer.map_or(Address::Unix(Vec::new()), shown);
+        let peer = peer.map_or(Address::Unix(Vec::new()), to_reactor);
         Ok((self.descriptor(&*self.world()?, socket)?, peer))
     }
 
@@ -183,7 +186,7 @@ impl System for HostSystem {
         let sent = self.call(
             fd,
             Call::Send,
-            |network, socket| network.send(socket, bufs, to.map(address).as_ref()),
+            |network, socket| network.send(socket, bufs, to.map(to_network).as_ref()),
             |&sent| sent as u64,
         )?;
         if let Some(world) = self.world.upgrade() {
@@ -199,7 +202,7 @@ impl System for HostSystem {
             Call::Receive,
             |network, socket| {
                 let (bytes, from, _) = network.receive(socket, bufs, peek)?;
-                let from = from.map(shown);
+                let from = from.map(to_reactor);
                 Ok(Received { bytes, from })
             },
             |received| received.bytes as u64,
@@ -227,13 +230,13 @@ impl System for HostSystem {
     fn local_addr(&self, fd: RawFd) -> io::Result<Address> {
         let world = self.world()?;
         let socket = world.descriptors.get(fd)?;
-        world.network().local_addr(socket).map(shown)
+        world.network().local_addr(socket).map(to_reactor)
     }
 
     fn peer_addr(&self, fd: RawFd) -> io::Result<Address> {
         let world = self.world()?;
         let socket = world.descriptors.get(fd)?;
-        world.network().peer_addr(socket).map(shown)
+        world.network().peer_addr(socket).map(to_reactor)
     }
 
     fn take_error(&self, fd: RawFd) -> io::Result<Option<io::Error>> {
@@ -318,7 +321,7 @@ fn kind_of(kind: Kind) -> net::Kind {
     }
 }
 
-fn address(addr: &Address) -> net::Address {
+fn to_network(addr: &Address) -> net::Address {
     match addr {
         Address::Ip(addr) => net::Address::Inet(*addr),
         Address::Unix(path) => net::Address::Unix(match &path[..] {
@@ -329,7 +332,7 @@ fn address(addr: &Address) -> net::Address {
     }
 }
 
-fn shown(addr: net::Address) -> Address {
+fn to_reactor(addr: net::Address) -> Address {
     match addr {
         net::Address::Inet(addr) => Address::Ip(addr),
         net::Address::Unix(UnixName::Unnamed) => Address::Unix(Vec::new()),

@@ -28,10 +28,10 @@ impl TimeLimit {
         let watch = move || loop {
             let now = epoch.elapsed();
             // A run that starts later has time until then.
-            let mut end = now + limit;
+            let mut end = now.saturating_add(limit);
             let started = watched.load(Relaxed);
             if started != 0 {
-                end = Duration::from_nanos(started - 1) + limit;
+                end = Duration::from_nanos(started - 1).saturating_add(limit);
             }
             if end <= now {
                 abort(&format!("a run has taken {limit:?} of real time"));

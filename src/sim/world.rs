@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell, RefMut};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::future::Future;
+use std::net::IpAddr;
 use std::ops::Range;
 use std::os::unix::ffi::OsStrExt;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -75,8 +76,6 @@ pub(super) struct WorldState {
     steps_at_once: Cell<u32>,
     /// When the last host without a listener has finished.
     finished_at: Cell<Option<u64>>,
-    /// How many restarts are planned.
-    pub(super) restarts: Cell<usize>,
     /// Why a call of `run` has failed.
     problem: RefCell<Option<Problem>>,
 }
@@ -86,8 +85,8 @@ type Action = Box<dyn FnOnce(&Rc<WorldState>)>;
 /// How long the hosts that listen run on after all others have finished.
 const GRACE: u64 = 60_000_000_000;
 
-/// A program that makes more steps than this without waiting polls until the time has come. Each
-/// further step takes a microsecond, so that it comes.
+/// A program that makes more steps than this without waiting polls until some time has come. So
+/// each further step takes time, from a microsecond on.
 const STEPS_AT_ONCE: u32 = 1_000;
 
 /// The time after which a run without an end has failed, unless the caller sets another one.
@@ -107,7 +106,6 @@ impl WorldState {
             last_action: Cell::new(0),
             steps_at_once: Cell::new(0),
             finished_at: Cell::new(None),
-            restarts: Cell::new(0),
             problem: RefCell::new(None),
         })
     }
@@ -171,7 +169,7 @@ impl WorldState {
         debug_assert!(replaced.is_none());
     }
 
-    /// Lets everything happen that is due.
+    /// Delivers the packets that are due, and runs the due actions.
     pub(super) fn deliver(self: &Rc<Self>) {
         self.network().advance(self.now());
         loop {
@@ -220,7 +218,9 @@ impl WorldState {
         let steps = self.steps_at_once.get().saturating_add(1);
         self.steps_at_once.set(steps);
         if steps > STEPS_AT_ONCE {
-            self.set_now(self.now() + 1_000);
+            // Longer and longer, so that a time that is far away comes, too.
+            let doublings = (steps / STEPS_AT_ONCE).min(30);
+            self.set_now(self.now() + (500 << doublings));
         }
     }
 
@@ -240,19 +240,23 @@ impl WorldState {
         let name = |_| format!("host `{}` runs before others", host.name);
         self.run.choices.explain(Site::Host, name);
         let turned = host.turn(self);
-        if let Some(panicked) = panics::take() {
-            return Err(panicked.into());
-        }
+        self.check_panics()?;
         turned?;
         self.count_step();
         Ok(true)
+    }
+
+    /// Fails if a host has panicked, for example in a destructor.
+    fn check_panics(&self) -> Result<(), Problem> {
+        panics::take().map_or(Ok(()), |panicked| Err(panicked.into()))
     }
 
     /// Runs until `end`, or until the program has finished, if `may_finish` is set.
     fn run_until(self: &Rc<Self>, end: u64, may_finish: bool) -> Result<(), Problem> {
         loop {
             self.deliver();
-            if self.step()? {
+            self.check_panics()?;
+            if self.now() <= end && self.step()? {
                 continue;
             }
             if may_finish && self.is_over() {
@@ -265,7 +269,7 @@ impl WorldState {
             }
             return match self.next_time() {
                 Some(_) if !may_finish || grace.is_some() => {
-                    self.set_now(until);
+                    self.advance_to(until);
                     Ok(())
                 }
                 Some(_) => Err(Problem::NoProgress {
@@ -275,12 +279,12 @@ impl WorldState {
                     ),
                     waits: self.waits(),
                 }),
-                None if self.has_stuck_host() => Err(Problem::Deadlock {
+                None if may_finish && self.has_stuck_host() => Err(Problem::Deadlock {
                     waits: self.waits(),
                 }),
                 None => {
                     if !may_finish {
-                        self.set_now(end);
+                        self.advance_to(end);
                     }
                     Ok(())
                 }
@@ -291,9 +295,6 @@ impl WorldState {
     /// Returns whether each host has finished, and none will be restarted. Notes when only hosts
     /// with listeners are left.
     fn is_over(&self) -> bool {
-        if self.restarts.get() > 0 {
-            return false;
-        }
         let hosts = self.hosts.borrow();
         let mut unfinished = hosts.iter().filter(|host| host.is_unfinished()).peekable();
         let has_plans = !self.actions.borrow().is_empty(); // such as a restart
@@ -309,7 +310,7 @@ impl WorldState {
         false
     }
 
-    /// Returns whether a host waits for ever. A host with a listener waits for connections.
+    /// Returns whether a host waits forever. A host with a listener waits for connections.
     fn has_stuck_host(&self) -> bool {
         let hosts = self.hosts.borrow();
         let mut unfinished = hosts.iter().filter(|host| host.is_unfinished());
@@ -353,7 +354,7 @@ impl World {
     ///
     /// # Panics
     ///
-    /// Panics if the name is no host name, or if there is another host of that name.
+    /// Panics if the name is not a valid host name, or if there is another host of that name.
     pub fn host<F, T>(&self, name: &str, program: impl Fn() -> F + 'static) -> Host
     where
         F: Future<Output = T> + 'static,
@@ -362,14 +363,19 @@ impl World {
         let is_valid = |c: char| c.is_ascii_alphanumeric() || c == '-' || c == '_' || c == '.';
         assert!(
             (1..=LONGEST_NAME).contains(&name.len()) && name.chars().all(is_valid),
-            "{name:?} is no host name"
+            "{name:?} is not a valid host name"
+        );
+        let is_reserved = name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok();
+        assert!(
+            !is_reserved,
+            "{name:?} is an address or the name of each host"
         );
         let is_known = self
             .state
             .hosts
             .borrow()
             .iter()
-            .any(|host| host.name == name);
+            .any(|host| host.name.eq_ignore_ascii_case(name));
         assert!(!is_known, "there are two hosts with the name {name:?}");
         let host = self
             .state
@@ -377,8 +383,8 @@ impl World {
         Host::new(&self.state, host)
     }
 
-    /// Runs until each host has finished, or only hosts with a listener are left and nothing else
-    /// happens for 60 s.
+    /// Runs until each host has finished. Hosts with a listener, which may be servers, run on for
+    /// at most 60 s after the others.
     ///
     /// # Errors
     ///
@@ -401,6 +407,7 @@ impl World {
 
     fn run_to(&self, end: u64, may_finish: bool) -> Result<Report, Failure> {
         let run = &self.state.run;
+        *self.state.problem.borrow_mut() = None;
         let result = panics::catch_outermost(|| self.state.run_until(end, may_finish));
         match result.unwrap_or_else(|panicked| Err(panicked.into())) {
             Ok(()) => Ok(Report::of(run)),
@@ -447,9 +454,8 @@ impl World {
         self.state.network().heal();
     }
 
-    /// Ends all partitions and faults at a time since the start of the world. Faults that always
-    /// come to an end hide that a program does not recover without them, and a program that has
-    /// recovered must finish.
+    /// Ends all partitions and faults at a time since the start of the world. From then on a
+    /// program that recovers from faults must make progress, or the run fails.
     ///
     /// The rates of a [`Link`] and the limits of a [`Host`] stay as they are.
     pub fn heal_at(&self, at: Duration) {

@@ -28,6 +28,8 @@ pub(crate) use listed::{
     list_sources,
 };
 pub(crate) use numbered::Numbered;
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+pub(crate) use poll_at::is_await_outside;
 pub(crate) use poll_at::{is_await, poll_at};
 pub(crate) use remote::{RemoteWait, list_remote};
 pub(crate) use shared::{SHARED_LISTS, SharedLists};

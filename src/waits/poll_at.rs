@@ -13,12 +13,23 @@ use super::Place;
 pub(crate) fn is_await(file: &str) -> bool {
     const OWN: &str = file!();
     const ROOT: usize = OWN.len() - "waits/poll_at.rs".len();
+    is_await_outside(file, &OWN[..ROOT])
+}
+
+/// As `is_await`, for a program in which the sources of this crate are in the folder `root`.
+pub(crate) fn is_await_outside(file: &str, root: &str) -> bool {
     let is_own = |path: &str| {
         ["sync", "task", "waits"].contains(&path.split(['/', '\\']).next().unwrap_or_default())
     };
-    let in_crate = file.get(..ROOT).filter(|root| *root == &OWN[..ROOT]);
-    let is_ours = in_crate.is_some_and(|root| is_own(&file[root.len()..]));
-    !is_ours && !file.starts_with("/rustc/")
+    !file.strip_prefix(root).is_some_and(is_own) && !is_of_std(file)
+}
+
+fn is_of_std(file: &str) -> bool {
+    // The second path is the one of the installed sources.
+    file.starts_with("/rustc/")
+        || file
+            .replace('\\', "/")
+            .contains("/rustlib/src/rust/library/")
 }
 
 /// Returns a future that polls by `poll`, which gets the place of the `.await` as well.
@@ -49,5 +60,28 @@ impl<T, F: FnMut(&mut Context<'_>, Place) -> Poll<T>> Future for PollAt<F> {
 impl<F> fmt::Debug for PollAt<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PollAt").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{is_await, is_await_outside};
+
+    #[test]
+    fn places_in_std_and_in_this_crate_are_no_awaits() {
+        const STD: &str = "/builds/lib/rustlib/src/rust/library/core/src/future/future.rs";
+        assert!(!is_await(file!()));
+        assert!(is_await("/builds/program/src/main.rs:1:2"));
+        assert!(!is_await("/rustc/0123/library/core/src/future/future.rs"));
+        assert!(!is_await(STD));
+        assert!(!is_await(&STD.replace('/', "\\")));
+    }
+
+    #[test]
+    fn the_folder_is_the_one_of_the_program() {
+        let of_other = |file| is_await_outside(file, "/other/windlass/src/");
+        assert!(of_other(file!()));
+        assert!(of_other("/other/windlass/src/net/tcp.rs:1:2"));
+        assert!(!of_other("/other/windlass/src/waits/poll_at.rs:1:2"));
     }
 }

@@ -59,6 +59,7 @@ fn planted_bugs_are_found() {
     for (name, program) in WITH_BUGS {
         let found = (0..10_000).find(|seed| fails(*seed, |world| program(world, true)));
         let found = found.unwrap_or_else(|| panic!("no world finds the bug of {name}"));
+        assert!(!fails(found, |world| program(world, false)), "{name}");
         println!("{name}: seed {found}");
     }
 }

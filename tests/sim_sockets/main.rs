@@ -27,7 +27,8 @@ fn compare(group: &str, scripts: Scripts) {
         std::fs::remove_dir_all(&directory).unwrap();
         let place = Place::new(PathBuf::from("/tmp"), &unique);
         let simulated = outcome(|| windlass::sim::block_on(script(place)));
-        if real != simulated || real.is_err() {
+        let has_results = real.as_ref().is_ok_and(|results| !results.is_empty());
+        if real != simulated || !has_results {
             differences.push(format!(
                 "{name}\n  system    {real:#?}\n  simulated {simulated:#?}"
             ));

@@ -31,43 +31,22 @@ pub(super) fn is_current() -> bool {
     return false;
 }
 
-/// The error of a system call.
-pub(super) trait CallError: Into<io::Error> {
-    /// Whether the descriptor is closed, or a placeholder.
-    fn is_bad_descriptor(&self) -> bool;
-}
-
-impl CallError for Errno {
-    #[inline(always)]
-    fn is_bad_descriptor(&self) -> bool {
-        *self == Errno::BADF
-    }
-}
-
-impl CallError for io::Error {
-    #[inline(always)]
-    fn is_bad_descriptor(&self) -> bool {
-        self.raw_os_error() == Some(Errno::BADF.raw_os_error())
-    }
-}
-
-/// Makes a call again on the simulated system, if it has failed on a placeholder.
-#[inline(always)] // the path of success costs nothing then
-pub(super) fn or_simulated<T, E: CallError>(
-    result: Result<T, E>,
+/// Makes a call on the system, or on that of the entered host.
+#[inline(always)]
+pub(super) fn or_simulated<T, E: Into<io::Error>>(
     fd: &impl AsFd,
-    call: impl FnOnce(&dyn System, RawFd) -> io::Result<T>,
+    real: impl FnOnce() -> Result<T, E>,
+    simulated: impl FnOnce(&dyn System, RawFd) -> io::Result<T>,
 ) -> io::Result<T> {
-    match result {
-        Ok(value) => Ok(value),
-        Err(error) if error.is_bad_descriptor() => retry(fd.as_fd(), call),
-        Err(error) => Err(error.into()),
+    match is_current() {
+        true => call(fd.as_fd(), simulated),
+        false => real().map_err(Into::into),
     }
 }
 
 #[cold]
 #[inline(never)]
-fn retry<T>(
+fn call<T>(
     fd: BorrowedFd<'_>,
     call: impl FnOnce(&dyn System, RawFd) -> io::Result<T>,
 ) -> io::Result<T> {
@@ -175,7 +154,7 @@ pub(super) fn receive_from<A: FromAddress>(
     peek: bool,
 ) -> io::Result<(usize, A)> {
     let bufs = &mut [IoSliceMut::new(buf)];
-    let received = retry(socket, |system, fd| system.receive(fd, bufs, peek))?;
+    let received = call(socket, |system, fd| system.receive(fd, bufs, peek))?;
     let from = received.from.unwrap_or(Address::Unix(Vec::new()));
     Ok((received.bytes, A::from_address(from)?))
 }
@@ -185,7 +164,7 @@ pub(super) fn receive_from<A: FromAddress>(
 #[inline(never)]
 pub(super) fn receive(socket: BorrowedFd<'_>, buf: &mut [u8], peek: bool) -> io::Result<usize> {
     let bufs = &mut [IoSliceMut::new(buf)];
-    retry(socket, |system, fd| {
+    call(socket, |system, fd| {
         Ok(system.receive(fd, bufs, peek)?.bytes)
     })
 }
@@ -196,7 +175,7 @@ pub(super) fn receive_vectored(
     socket: BorrowedFd<'_>,
     bufs: &mut [IoSliceMut<'_>],
 ) -> io::Result<usize> {
-    retry(socket, |system, fd| {
+    call(socket, |system, fd| {
         Ok(system.receive(fd, bufs, false)?.bytes)
     })
 }
@@ -204,20 +183,28 @@ pub(super) fn receive_vectored(
 #[cold]
 #[inline(never)]
 pub(super) fn send(socket: BorrowedFd<'_>, buf: &[u8], to: Option<&Address>) -> io::Result<usize> {
-    retry(socket, |system, fd| {
+    call(socket, |system, fd| {
         system.send(fd, &[IoSlice::new(buf)], to)
     })
 }
 
+#[cfg(unix)]
 #[cold]
 #[inline(never)]
 pub(super) fn send_vectored(socket: BorrowedFd<'_>, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
-    retry(socket, |system, fd| system.send(fd, bufs, None))
+    call(socket, |system, fd| system.send(fd, bufs, None))
+}
+
+/// Closes a simulated socket before its descriptor.
+pub(super) fn close(socket: BorrowedFd<'_>) {
+    if let Some(system) = system() {
+        system.close(socket.as_raw_fd());
+    }
 }
 
 #[cold]
 #[inline(never)]
 pub(super) fn accept(listener: BorrowedFd<'_>) -> io::Result<(OwnedFd, Option<SocketAddrAny>)> {
-    let (socket, peer) = retry(listener, |system, fd| system.accept(fd))?;
+    let (socket, peer) = call(listener, |system, fd| system.accept(fd))?;
     Ok((socket, any_address(&peer)))
 }

@@ -16,7 +16,7 @@ pub(crate) async fn connect_to<T>(
 where
     T: AsFd + From<OwnedFd>,
 {
-    let in_progress = sys::connect(&socket, addr)?;
+    let (socket, in_progress) = sys::prepare(socket, |socket| sys::connect(socket, addr))?;
     let connected = Async::new_nonlingering(T::from(socket))?;
     if in_progress {
         connected.writable().await?;

@@ -15,7 +15,7 @@ use rustix::net::addr::SocketAddrArg;
 use rustix::net::{Shutdown, SocketFlags, acceptfrom, acceptfrom_with, sockopt};
 
 use super::simulated::{self, or_simulated};
-use crate::system::SocketOption::{self, Broadcast, KeepAlive, Linger, NoDelay, ReuseAddress, Ttl};
+use crate::system::SocketOption::{self, Broadcast, KeepAlive, Linger, NoDelay, Ttl};
 
 pub(super) use std::net::{TcpListener, TcpStream, UdpSocket};
 #[cfg(unix)]
@@ -88,6 +88,20 @@ pub(super) fn socket(family: AddressFamily, kind: SocketType) -> io::Result<Owne
     Ok(socket.into())
 }
 
+/// Prepares a socket for its use. If that fails, it is closed, also in a simulated host.
+pub(super) fn prepare<T>(
+    socket: OwnedFd,
+    prepare: impl FnOnce(&OwnedFd) -> io::Result<T>,
+) -> io::Result<(OwnedFd, T)> {
+    match prepare(&socket) {
+        Ok(prepared) => Ok((socket, prepared)),
+        Err(error) => {
+            simulated::close(socket.as_fd());
+            Err(error)
+        }
+    }
+}
+
 /// Creates a socket for the family of `addr`.
 pub(super) fn socket_for(addr: &SocketAddr, kind: SocketType) -> io::Result<OwnedFd> {
     match addr {
@@ -97,16 +111,16 @@ pub(super) fn socket_for(addr: &SocketAddr, kind: SocketType) -> io::Result<Owne
 }
 
 pub(super) fn bind(socket: &OwnedFd, addr: &impl SocketAddrArg) -> io::Result<()> {
-    let bound = rustix::net::bind(socket, addr);
-    or_simulated(bound, socket, |system, fd| {
+    let real = || rustix::net::bind(socket, addr);
+    or_simulated(socket, real, |system, fd| {
         system.bind(fd, &simulated::address(addr)?)
     })
 }
 
 pub(super) fn listen(socket: &OwnedFd, addr: &impl SocketAddrArg) -> io::Result<()> {
     bind(socket, addr)?;
-    let listens = rustix::net::listen(socket, BACKLOG);
-    or_simulated(listens, socket, |system, fd| {
+    let real = || rustix::net::listen(socket, BACKLOG);
+    or_simulated(socket, real, |system, fd| {
         system.listen(fd, BACKLOG as usize)
     })
 }
@@ -115,27 +129,28 @@ pub(super) fn listen(socket: &OwnedFd, addr: &impl SocketAddrArg) -> io::Result<
 /// option would take the port of a running program.
 pub(super) fn set_reuse_addr(socket: &OwnedFd) -> io::Result<()> {
     #[cfg(unix)]
-    return set_option(
-        sockopt::set_socket_reuseaddr(socket, true),
-        socket,
-        ReuseAddress,
-        1,
-    );
+    return set_option(socket, SocketOption::ReuseAddress, 1, || {
+        sockopt::set_socket_reuseaddr(socket, true)
+    });
     #[cfg(windows)]
-    return Ok(());
+    {
+        let _ = socket;
+        Ok(())
+    }
 }
 
 /// Starts to connect. Returns true if the connection is in progress.
 pub(super) fn connect(socket: &impl AsFd, addr: &impl SocketAddrArg) -> io::Result<bool> {
-    match rustix::net::connect(socket.as_fd(), addr) {
+    let real = || match rustix::net::connect(socket.as_fd(), addr) {
         Ok(()) => Ok(false),
         // After a signal, the attempt continues in the background.
         Err(Errno::INPROGRESS | Errno::INTR) => Ok(true),
         Err(Errno::WOULDBLOCK) if cfg!(windows) => Ok(true),
-        Err(error) => or_simulated(Err(error), socket, |system, fd| {
-            system.connect(fd, &simulated::address(addr)?)
-        }),
-    }
+        Err(error) => Err(error),
+    };
+    or_simulated(socket, real, |system, fd| {
+        system.connect(fd, &simulated::address(addr)?)
+    })
 }
 
 /// Returns the outcome of a connection that was in progress.
@@ -145,9 +160,11 @@ pub(super) fn finish_connect(socket: &impl AsFd) -> io::Result<()> {
 
 /// Returns the pending error of a socket, and clears it.
 pub(super) fn take_error(socket: &impl AsFd) -> io::Result<Option<io::Error>> {
-    let error = sockopt::socket_error(socket.as_fd());
-    let error = error.map(|pending| pending.err().map(io::Error::from));
-    or_simulated(error, socket, |system, fd| system.take_error(fd))
+    let real = || {
+        let error = sockopt::socket_error(socket.as_fd());
+        error.map(|pending| pending.err().map(io::Error::from))
+    };
+    or_simulated(socket, real, |system, fd| system.take_error(fd))
 }
 
 /// Set when a sandbox refuses accept4(2).
@@ -379,7 +396,8 @@ pub(super) fn peek_from(socket: &UdpSocket, buf: &mut [u8]) -> io::Result<(usize
 
 /// Sets the peer of a UDP socket.
 pub(super) fn connect_datagrams(socket: &UdpSocket, addr: SocketAddr) -> io::Result<()> {
-    or_simulated(socket.connect(addr), socket, |system, fd| {
+    let real = || socket.connect(addr);
+    or_simulated(socket, real, |system, fd| {
         system.connect(fd, &simulated::address(&addr)?).map(drop)
     })
 }
@@ -470,9 +488,11 @@ where
     S: Addressed,
     S::Addr: simulated::FromAddress,
 {
-    or_simulated(socket.local(), socket, |system, fd| {
-        simulated::FromAddress::from_address(system.local_addr(fd)?)
-    })
+    or_simulated(
+        socket,
+        || socket.local(),
+        |system, fd| simulated::FromAddress::from_address(system.local_addr(fd)?),
+    )
 }
 
 pub(super) fn peer_addr<S>(socket: &S) -> io::Result<S::Addr>
@@ -480,9 +500,11 @@ where
     S: Addressed,
     S::Addr: simulated::FromAddress,
 {
-    or_simulated(socket.peer(), socket, |system, fd| {
-        simulated::FromAddress::from_address(system.peer_addr(fd)?)
-    })
+    or_simulated(
+        socket,
+        || socket.peer(),
+        |system, fd| simulated::FromAddress::from_address(system.peer_addr(fd)?),
+    )
 }
 
 pub(super) fn shutdown(socket: &impl AsFd, how: std::net::Shutdown) -> io::Result<()> {
@@ -491,92 +513,90 @@ pub(super) fn shutdown(socket: &impl AsFd, how: std::net::Shutdown) -> io::Resul
         std::net::Shutdown::Write => Shutdown::Write,
         std::net::Shutdown::Both => Shutdown::Both,
     };
-    let shut = rustix::net::shutdown(socket, direction);
-    or_simulated(shut, socket, |system, fd| system.shutdown(fd, how))
+    let real = || rustix::net::shutdown(socket, direction);
+    or_simulated(socket, real, |system, fd| system.shutdown(fd, how))
 }
 
-/// Returns an option, or the option of a simulated socket.
+/// Returns an option.
 fn option<T>(
-    result: rustix::io::Result<T>,
     socket: &impl AsFd,
     option: SocketOption,
     convert: impl FnOnce(i64) -> T,
+    real: impl FnOnce() -> rustix::io::Result<T>,
 ) -> io::Result<T> {
-    or_simulated(result, socket, |system, fd| {
+    or_simulated(socket, real, |system, fd| {
         Ok(convert(system.option(fd, option)?))
     })
 }
 
-/// Returns the result of a change, or makes it on a simulated socket.
+/// Changes an option.
 fn set_option(
-    result: rustix::io::Result<()>,
     socket: &impl AsFd,
     option: SocketOption,
     value: i64,
+    real: impl FnOnce() -> rustix::io::Result<()>,
 ) -> io::Result<()> {
-    or_simulated(result, socket, |system, fd| {
+    or_simulated(socket, real, |system, fd| {
         system.set_option(fd, option, value)
     })
 }
 
 pub(super) fn nodelay(socket: &TcpStream) -> io::Result<bool> {
-    option(sockopt::tcp_nodelay(socket), socket, NoDelay, |value| {
-        value != 0
-    })
-}
-
-pub(super) fn set_nodelay(socket: &TcpStream, on: bool) -> io::Result<()> {
-    set_option(
-        sockopt::set_tcp_nodelay(socket, on),
+    option(
         socket,
         NoDelay,
-        on.into(),
+        |value| value != 0,
+        || sockopt::tcp_nodelay(socket),
     )
 }
 
+pub(super) fn set_nodelay(socket: &TcpStream, on: bool) -> io::Result<()> {
+    set_option(socket, NoDelay, on.into(), || {
+        sockopt::set_tcp_nodelay(socket, on)
+    })
+}
+
 pub(super) fn ttl(socket: &impl AsFd) -> io::Result<u32> {
-    option(sockopt::ip_ttl(socket), socket, Ttl, |value| value as u32)
+    option(
+        socket,
+        Ttl,
+        |value| value as u32,
+        || sockopt::ip_ttl(socket),
+    )
 }
 
 pub(super) fn set_ttl(socket: &impl AsFd, ttl: u32) -> io::Result<()> {
-    set_option(sockopt::set_ip_ttl(socket, ttl), socket, Ttl, ttl.into())
+    set_option(socket, Ttl, ttl.into(), || sockopt::set_ip_ttl(socket, ttl))
 }
 
 pub(super) fn broadcast(socket: &UdpSocket) -> io::Result<bool> {
     option(
-        sockopt::socket_broadcast(socket),
         socket,
         Broadcast,
         |value| value != 0,
+        || sockopt::socket_broadcast(socket),
     )
 }
 
 pub(super) fn set_broadcast(socket: &UdpSocket, on: bool) -> io::Result<()> {
-    set_option(
-        sockopt::set_socket_broadcast(socket, on),
-        socket,
-        Broadcast,
-        on.into(),
-    )
+    set_option(socket, Broadcast, on.into(), || {
+        sockopt::set_socket_broadcast(socket, on)
+    })
 }
 
 pub(super) fn set_linger(socket: &impl AsFd, linger: Option<Duration>) -> io::Result<()> {
-    let seconds = linger.map_or(-1, |linger| linger.as_secs() as i64);
-    set_option(
-        sockopt::set_socket_linger(socket, linger),
-        socket,
-        Linger,
-        seconds,
-    )
+    // Rounded up, as by the system's call.
+    let seconds = |linger: Duration| linger.as_secs() as i64 + i64::from(linger.subsec_nanos() > 0);
+    let seconds = linger.map_or(-1, seconds);
+    set_option(socket, Linger, seconds, || {
+        sockopt::set_socket_linger(socket, linger)
+    })
 }
 
 pub(super) fn set_keepalive(socket: &impl AsFd, on: bool) -> io::Result<()> {
-    set_option(
-        sockopt::set_socket_keepalive(socket, on),
-        socket,
-        KeepAlive,
-        on.into(),
-    )
+    set_option(socket, KeepAlive, on.into(), || {
+        sockopt::set_socket_keepalive(socket, on)
+    })
 }
 
 /// Resolves a host name. Blocks.

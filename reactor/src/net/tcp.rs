@@ -247,8 +247,10 @@ stream!(TcpStream);
 
 fn listen(addr: &SocketAddr) -> io::Result<TcpListener> {
     let socket = socket_for(addr, SocketType::STREAM)?;
-    sys::set_reuse_addr(&socket)?;
-    sys::listen(&socket, addr)?;
+    let (socket, ()) = sys::prepare(socket, |socket| {
+        sys::set_reuse_addr(socket)?;
+        sys::listen(socket, addr)
+    })?;
     let acceptor = Acceptor::new(Async::new_nonlingering(socket.into())?);
     Ok(TcpListener { acceptor })
 }

@@ -213,6 +213,6 @@ impl UdpSocket {
 
 fn bind(addr: &SocketAddr) -> io::Result<UdpSocket> {
     let socket = socket_for(addr, SocketType::DGRAM)?;
-    sys::bind(&socket, addr)?;
+    let (socket, ()) = sys::prepare(socket, |socket| sys::bind(socket, addr))?;
     Ok(UdpSocket::new(Async::new_nonlingering(socket.into())?))
 }

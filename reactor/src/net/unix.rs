@@ -189,8 +189,9 @@ impl UnixDatagram {
     pub async fn bind(path: impl AsRef<Path>) -> io::Result<UnixDatagram> {
         let path = path.as_ref();
         let bound = || {
+            let addr = address(path)?;
             let socket = sys::socket(AddressFamily::UNIX, SocketType::DGRAM)?;
-            sys::bind(&socket, &address(path)?)?;
+            let (socket, ()) = sys::prepare(socket, |socket| sys::bind(socket, &addr))?;
             Ok(UnixDatagram::new(Async::new_nonlingering(socket.into())?))
         };
         bound().map_err(|error| context("can't bind to", format_args!("{path:?}"), error))
@@ -307,8 +308,9 @@ fn address(path: &Path) -> io::Result<SocketAddrUnix> {
 }
 
 fn listen(path: &Path) -> io::Result<UnixListener> {
+    let addr = address(path)?;
     let socket = sys::socket(AddressFamily::UNIX, SocketType::STREAM)?;
-    sys::listen(&socket, &address(path)?)?;
+    let (socket, ()) = sys::prepare(socket, |socket| sys::listen(socket, &addr))?;
     let acceptor = Acceptor::new(Async::new_nonlingering(socket.into())?);
     Ok(UnixListener { acceptor })
 }

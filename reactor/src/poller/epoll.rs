@@ -142,55 +142,38 @@ impl Poller {
         self.system().is_some()
     }
 
-    /// Makes a call again on the system of a simulated host.
-    #[cold]
-    fn retry(
-        &self,
-        error: Errno,
-        call: impl FnOnce(&dyn System) -> io::Result<()>,
-    ) -> io::Result<()> {
-        match self.system().filter(|_| error == Errno::BADF) {
-            Some(system) => call(system),
-            None => Err(error.into()),
-        }
-    }
-
     /// Registers a source for reading, and also for writing if that is the interest.
     pub(crate) fn add(&self, fd: BorrowedFd<'_>, key: Key, interest: Interest) -> io::Result<()> {
-        let added = epoll::add(&self.epoll, fd, data(key), flags(interest));
-        added.or_else(|error| {
-            let (key, writable) = (data(key).u64(), interest == Interest::Write);
-            self.retry(error, |system| {
-                system.register(fd.as_raw_fd(), key, writable, false)
-            })
-        })
+        if let Some(system) = self.system() {
+            let writable = interest == Interest::Write;
+            return system.register(fd.as_raw_fd(), data(key).u64(), writable, false);
+        }
+        Ok(epoll::add(&self.epoll, fd, data(key), flags(interest))?)
     }
 
     /// Registers a source for reading that other pollers also watch. The kernel wakes the first of
     /// these pollers that waits. The newest registration is the last in that order.
     pub(crate) fn add_exclusive(&self, fd: BorrowedFd<'_>, key: Key) -> io::Result<()> {
+        if let Some(system) = self.system() {
+            return system.register(fd.as_raw_fd(), data(key).u64(), false, true);
+        }
         // The kernel allows no other flags.
         let flags = EventFlags::IN | EventFlags::ET | EventFlags::EXCLUSIVE;
         match epoll::add(&self.epoll, fd, data(key), flags) {
             // Before Linux 4.5 each event wakes all pollers.
             Err(Errno::INVAL) => self.add(fd, key, Interest::Read),
-            Err(error) => self.retry(error, |system| {
-                system.register(fd.as_raw_fd(), data(key).u64(), false, true)
-            }),
-            Ok(()) => Ok(()),
+            added => Ok(added?),
         }
     }
 
     /// Extends a registration for reading to both directions. If the source is ready, that is an
     /// event.
     pub(crate) fn add_write(&self, fd: BorrowedFd<'_>, key: Key) -> io::Result<()> {
+        if let Some(system) = self.system() {
+            return system.watch_writing(fd.as_raw_fd(), data(key).u64());
+        }
         let flags = flags(Interest::Write);
-        let modified = epoll::modify(&self.epoll, fd, data(key), flags);
-        modified.or_else(|error| {
-            self.retry(error, |system| {
-                system.watch_writing(fd.as_raw_fd(), data(key).u64())
-            })
-        })
+        Ok(epoll::modify(&self.epoll, fd, data(key), flags)?)
     }
 
     #[inline]
@@ -203,8 +186,10 @@ impl Poller {
     }
 
     pub(crate) fn delete(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
-        let deleted = epoll::delete(&self.epoll, fd);
-        deleted.or_else(|error| self.retry(error, |system| system.deregister(fd.as_raw_fd())))
+        if let Some(system) = self.system() {
+            return system.deregister(fd.as_raw_fd());
+        }
+        Ok(epoll::delete(&self.epoll, fd)?)
     }
 
     /// Sets the timer, which ends a wait. It replaces an earlier setting.
@@ -272,7 +257,6 @@ impl Poller {
         Ok(fallback.finish_wait() || expired)
     }
 
-    /// Whether the last wait may have left events in the kernel.
     #[cold]
     fn wait_simulated(&self, system: &dyn System, block: bool) -> io::Result<bool> {
         if block {
@@ -291,6 +275,7 @@ impl Poller {
         Ok(true) // a timer may be due
     }
 
+    /// Returns whether the last wait may have left events in the kernel.
     pub(crate) fn is_full(&self) -> bool {
         self.events.borrow().len() == EVENTS
     }

@@ -16,7 +16,7 @@ const PAGE: u64 = 4096;
 const PAGES_AHEAD: u64 = 16;
 
 /// The number of pages that are kept.
-const KEPT: usize = 65_536;
+const KEPT: usize = 16_384;
 
 /// The most bytes that a snapshot reads. Garbage could lead through all memory otherwise.
 pub(super) const MOST_BYTES: u64 = if cfg!(test) { 1 << 26 } else { 1 << 32 };

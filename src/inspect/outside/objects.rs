@@ -7,21 +7,21 @@ use super::memory::Block;
 use super::program::Program;
 use super::waits::{Event, Wait};
 use crate::inspect::root::{Layout, Record};
+use crate::sync::wait_queue::QueueOwner;
 use crate::waits::{FileOperationKind, ObjectKind};
 
 /// By number, the objects that a queue belongs to, and the operations that wait. The first two and
 /// the queue of a channel have more to show.
-const OWNERS: [&str; 6] = [
-    "",
-    "",
-    "the event",
-    "",
-    "a change of the watch channel",
-    "the stop",
-];
-const MUTEX: u8 = 0;
-const SEMAPHORE: u8 = 1;
-const CHANNEL: u8 = 3;
+const OWNERS: [&str; 6] = {
+    let mut owners = [""; 6];
+    owners[QueueOwner::Event as usize] = "the event";
+    owners[QueueOwner::Watch as usize] = "a change of the watch channel";
+    owners[QueueOwner::Stop as usize] = "the stop";
+    owners
+};
+const MUTEX: u8 = QueueOwner::Mutex as u8;
+const SEMAPHORE: u8 = QueueOwner::Semaphore as u8;
+const CHANNEL: u8 = QueueOwner::Channel as u8;
 
 /// The objects of a thread, as far as they concern waits.
 #[derive(Default)]

@@ -9,6 +9,7 @@ use windlass_reactor::layout as reactor;
 
 use super::memory::{Block, Memory, Reader};
 use crate::inspect::root::{MAGIC, Record, Root, Samples, VERSION};
+use crate::waits::{is_await, is_await_outside};
 
 /// A program's memory, with the description of its types.
 pub(super) struct Program<'a> {
@@ -18,6 +19,8 @@ pub(super) struct Program<'a> {
     pub(super) queue_waiters: u64,
     /// The offset of the waker of a scope's task in the ready queue of the scope.
     pub(super) scope_parent: u64,
+    /// The folder of this crate's sources, as the program's locations name it.
+    sources: Option<String>,
     shapes: Shapes,
 }
 
@@ -138,6 +141,7 @@ impl<'a> Program<'a> {
             shapes: Shapes::new(reader, &samples)?,
             queue_waiters: samples.word(offset_of!(Samples, queue_waiters))?,
             scope_parent: samples.word(offset_of!(Samples, scope_parent))?,
+            sources: sources(reader, &samples),
             reader,
             root,
         })
@@ -209,6 +213,14 @@ impl<'a> Program<'a> {
         count.unwrap_or_default()
     }
 
+    /// Returns whether a place may be an `.await` of the program.
+    pub(super) fn is_await(&self, place: &str) -> bool {
+        match &self.sources {
+            Some(sources) => is_await_outside(place, sources),
+            None => is_await(place),
+        }
+    }
+
     /// Reads a `Location`.
     pub(super) fn location(&self, address: u64) -> Option<String> {
         let shape = self.shapes.location.as_ref()?;
@@ -224,6 +236,16 @@ impl<'a> Program<'a> {
             && (1..=MAX_COLUMN).contains(&column);
         is_plausible.then(|| format!("{file}:{line}:{column}"))
     }
+}
+
+/// Returns the folder of this crate's sources. The sample of a location is in `root.rs`. Returns
+/// `None` if the text is missing.
+fn sources(reader: &Reader<'_>, samples: &Block) -> Option<String> {
+    let address = samples.word(offset_of!(Samples, file))?;
+    let file = reader.text(address, samples.word(offset_of!(Samples, file_len))?)?;
+    let root = ["inspect/root.rs", "inspect\\root.rs"];
+    let root = root.iter().find_map(|path| file.strip_suffix(path))?;
+    Some(root.to_owned())
 }
 
 /// No source has more lines or columns.

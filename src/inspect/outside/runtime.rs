@@ -17,7 +17,6 @@ use super::view::{
 use super::waits::{Event, Reactor, Wait};
 use crate::inspect::root::Record;
 use crate::inspect::wait::signals_text;
-use crate::waits::is_await;
 
 /// What the reader knows about the process apart from its memory.
 pub(super) trait Surroundings {
@@ -247,7 +246,9 @@ impl Assignment<'_> {
         let awaited_at = (awaited_at != 0).then(|| self.program.location(awaited_at));
         PlacesView {
             created_at: self.place(created_at),
-            awaited_at: awaited_at.flatten().filter(|place| is_await(place)),
+            awaited_at: awaited_at
+                .flatten()
+                .filter(|place| self.program.is_await(place)),
         }
     }
 

@@ -8,7 +8,7 @@ use std::sync::mpsc as std_mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use windlass_executor::{Task, TaskId};
+use windlass_executor::{Task, TaskId, TaskState};
 
 use super::Snapshot;
 use super::core_file::CoreFile;
@@ -18,7 +18,7 @@ use super::runtime::Surroundings;
 use super::view::{TaskNumber, TaskView, TimerView, WaitView};
 use crate::fs::File;
 use crate::inspect::root::{ROOT, Root};
-use crate::inspect::{Wait, tasks};
+use crate::inspect::{TaskInfo, Wait, tasks};
 use crate::net::UdpSocket;
 use crate::process::Command;
 use crate::signal::{Signal, Signals};
@@ -189,11 +189,12 @@ impl Waiting {
 
     /// Adds tasks that wait for other threads and for the system.
     fn add_outer(&mut self) {
-        static POOL: Pool = Pool::new("outside", 1, Duration::ZERO);
+        // Tests that run at the same time do not share its thread.
+        let pool: &'static Pool = Box::leak(Box::new(Pool::new("outside", 1, Duration::ZERO)));
         for name in ["running closure", "queued closure"] {
             let (sender, receiver) = std_mpsc::channel::<()>();
             self.keep(sender);
-            let closure = POOL.run(move || _ = receiver.recv()).unwrap();
+            let closure = pool.run(move || _ = receiver.recv()).unwrap();
             self.spawn(name, closure);
         }
         let (reader, writer) = rustix::pipe::pipe().unwrap();
@@ -224,6 +225,32 @@ impl Waiting {
     }
 }
 
+/// Returns whether all tasks except the main one wait, a thread runs the closure, and the operation
+/// on a file runs.
+fn have_started(tasks: &[TaskInfo]) -> bool {
+    let waits = || tasks.iter().flat_map(|task| &task.waits);
+    let is_closure = |wait: &Wait| {
+        matches!(
+            wait,
+            Wait::Blocking {
+                is_running: true,
+                ..
+            }
+        )
+    };
+    let is_operation = |wait: &Wait| {
+        matches!(
+            wait,
+            Wait::File {
+                is_running: true,
+                ..
+            }
+        )
+    };
+    let is_waiting = |task: &TaskInfo| task.is_main || task.state == TaskState::Waiting;
+    tasks.iter().all(is_waiting) && waits().any(is_closure) && waits().any(is_operation)
+}
+
 /// Runs `test` in a task of a runtime in which others wait, for events of all kinds.
 fn with_tasks(test: impl FnOnce() + 'static) {
     let runtime = Runtime::new().unwrap();
@@ -245,20 +272,8 @@ fn with_tasks(test: impl FnOnce() + 'static) {
         waiting.add_sync();
         waiting.add_groups();
         waiting.add_outer();
-        let is_busy = |wait: &Wait| {
-            matches!(
-                wait,
-                Wait::File {
-                    is_running: false,
-                    ..
-                }
-            )
-        };
         let start = Instant::now();
-        // The closure and the operation start when a thread or the kernel takes them.
-        while start.elapsed() < Duration::from_millis(20)
-            || tasks().iter().flat_map(|task| &task.waits).any(is_busy)
-        {
+        while !have_started(&tasks()) {
             sleep(Duration::from_millis(1)).await;
             assert!(start.elapsed() < Duration::from_secs(30), "{:#?}", tasks());
         }

@@ -81,7 +81,8 @@ impl Capturer {
 
     /// Sends the signal, and waits until the handler has made the copy.
     pub(super) fn interrupt(&self, thread: &ThreadHandle, deadline: Instant) -> Option<Sample> {
-        if !is_ours(&swap_action(self.signal, None).ok()?) {
+        // SAFETY: no action is replaced.
+        if !is_ours(&unsafe { swap_action(self.signal, None) }.ok()?) {
             return None;
         }
         let request = EXCHANGE.claim(thread)?;
@@ -150,7 +151,8 @@ fn copied_part(stack: &Range<usize>, sp: usize) -> (usize, usize) {
 /// Installs the handler, unless the signal has another one. It stays installed, because a thread
 /// may take the signal late.
 fn install(signal: c_int) -> io::Result<()> {
-    let old = swap_action(signal, None)?;
+    // SAFETY: no action is replaced.
+    let old = unsafe { swap_action(signal, None) }?;
     if is_ours(&old) {
         return Ok(());
     }
@@ -166,12 +168,14 @@ fn install(signal: c_int) -> io::Result<()> {
         action
     };
     if is_free(&old) {
-        let replaced = swap_action(signal, Some(&action))?;
+        // SAFETY: `handle` is safe at any time: it takes no lock and does not allocate.
+        let replaced = unsafe { swap_action(signal, Some(&action)) }?;
         if is_free(&replaced) || is_ours(&replaced) {
             return Ok(());
         }
         // Another thread has installed a handler in the meantime. It stays.
-        swap_action(signal, Some(&replaced))?;
+        // SAFETY: the action was installed for this signal.
+        unsafe { swap_action(signal, Some(&replaced)) }?;
     }
     Err(io::Error::new(
         io::ErrorKind::AddrInUse,

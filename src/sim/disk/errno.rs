@@ -2,9 +2,9 @@
 
 use std::io;
 
-/// Defines the errors. Systems other than Unix get the kind alone.
+/// Defines the errors.
 macro_rules! errors {
-    ($($name:ident = $code:ident, $kind:ident;)*) => {
+    ($($name:ident = $code:ident;)*) => {
         /// An error of the simulated disk.
         #[derive(Clone, Copy, PartialEq, Eq, Debug)]
         pub(crate) enum Errno {
@@ -17,12 +17,7 @@ macro_rules! errors {
             fn from(error: Errno) -> io::Error {
                 match error {
                     Errno::Argument => io::ErrorKind::InvalidInput.into(),
-                    $(
-                        #[cfg(unix)]
-                        Errno::$name => io::Error::from_raw_os_error(libc::$code),
-                        #[cfg(not(unix))]
-                        Errno::$name => io::ErrorKind::$kind.into(),
-                    )*
+                    $(Errno::$name => io::Error::from_raw_os_error(libc::$code),)*
                 }
             }
         }
@@ -30,19 +25,19 @@ macro_rules! errors {
 }
 
 errors! {
-    NotFound = ENOENT, NotFound;
-    Exists = EEXIST, AlreadyExists;
-    NotDirectory = ENOTDIR, NotADirectory;
-    IsDirectory = EISDIR, IsADirectory;
-    NotEmpty = ENOTEMPTY, DirectoryNotEmpty;
-    Denied = EACCES, PermissionDenied;
-    NotPermitted = EPERM, PermissionDenied;
-    Loop = ELOOP, InvalidInput;
-    NameTooLong = ENAMETOOLONG, InvalidInput;
-    Invalid = EINVAL, InvalidInput;
-    BadDescriptor = EBADF, InvalidInput;
-    TooBig = EFBIG, FileTooLarge;
-    Busy = EBUSY, ResourceBusy;
-    Full = ENOSPC, StorageFull;
-    Io = EIO, Other;
+    NotFound = ENOENT;
+    Exists = EEXIST;
+    NotDirectory = ENOTDIR;
+    IsDirectory = EISDIR;
+    NotEmpty = ENOTEMPTY;
+    Denied = EACCES;
+    NotPermitted = EPERM;
+    Loop = ELOOP;
+    NameTooLong = ENAMETOOLONG;
+    Invalid = EINVAL;
+    BadDescriptor = EBADF;
+    TooBig = EFBIG;
+    Busy = EBUSY;
+    Full = ENOSPC;
+    Io = EIO;
 }

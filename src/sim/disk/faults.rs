@@ -11,11 +11,6 @@ pub(crate) struct Faults {
     pub(crate) read_errors: u32,
     /// Syncs that fail with `EIO`. The pages that failed never reach the disk.
     pub(crate) sync_errors: u32,
-    /// Reads that return fewer bytes than the file has. A regular file of Linux does so only on a
-    /// few file systems, and [`File::read_at`](crate::fs::File::read_at) rules it out.
-    pub(crate) short_reads: u32,
-    /// Writes that write a first part only.
-    pub(crate) short_writes: u32,
     /// Operations that take up to a second longer.
     pub(crate) slow_operations: u32,
     /// The bytes that fit. Writes beyond fail with `ENOSPC`.
@@ -62,8 +57,6 @@ impl Default for Faults {
         Faults {
             read_errors: 0,
             sync_errors: 0,
-            short_reads: 0,
-            short_writes: 0,
             slow_operations: 0,
             capacity: None,
             is_superuser: false,

@@ -48,7 +48,7 @@ type Choose<'a> = &'a dyn Fn(Site, u32, u32) -> u32;
 
 /// The disk of a host. It outlives the crashes of the host.
 pub(crate) struct Disk {
-    /// Tells the disks of a process apart. Programs never see it.
+    /// Identifies the disk within the process. Programs never see it.
     id: u64,
     choose: Box<dyn Fn(Site, u32, u32) -> u32>,
     /// Returns the host's time (ns since the Unix epoch).
@@ -56,10 +56,15 @@ pub(crate) struct Disk {
     /// Records an operation and its result.
     record: Box<dyn Fn(u64, u64)>,
     /// The names of Unix sockets belong to the network.
-    unlink_socket: OnceCell<Box<dyn Fn(&Path) -> bool>>,
+    unlink_socket: OnceCell<Unlink>,
     crashes: Cell<u64>,
+    /// The host is down. Destructors of its tasks can't use the disk.
+    is_down: Cell<bool>,
     state: RefCell<State>,
 }
+
+/// Removes the name of a Unix socket. Returns false if there is none.
+type Unlink = Box<dyn Fn(&Path) -> bool>;
 
 struct State {
     tree: Tree,
@@ -87,6 +92,7 @@ impl Disk {
             record: Box::new(record),
             unlink_socket: OnceCell::new(),
             crashes: Cell::new(0),
+            is_down: Cell::new(false),
             state: RefCell::new(State {
                 tree,
                 files: OpenFiles::default(),
@@ -105,6 +111,11 @@ impl Disk {
     /// Sets the function that removes the name of a Unix socket. It returns false if there is none.
     pub(in crate::sim) fn on_unlink(&self, unlink: impl Fn(&Path) -> bool + 'static) {
         let _ = self.unlink_socket.set(Box::new(unlink)); // once per disk
+    }
+
+    /// Switches the disk on or off. Operations fail with `EIO` while it is off.
+    pub(in crate::sim) fn set_power(&self, is_on: bool) {
+        self.is_down.set(!is_on);
     }
 
     /// Loses the memory of the host. The disk has the synced changes, and a part of the others.
@@ -157,7 +168,10 @@ impl Disk {
         call: Call,
         work: impl FnOnce(&mut State, u64) -> Result<T, Errno>,
     ) -> io::Result<T> {
-        let result = work(&mut self.state.borrow_mut(), (self.now)());
+        let result = match self.is_down.get() {
+            true => Err(Errno::Io),
+            false => work(&mut self.state.borrow_mut(), (self.now)()),
+        };
         let error = result.as_ref().err().map_or(0, |error| 1 + *error as u64);
         (self.record)(call as u64, error);
         Ok(result?)
@@ -341,7 +355,7 @@ impl Disk {
             it.files.close(&mut it.tree, file);
             Ok(())
         });
-        debug_assert!(closed.is_ok());
+        debug_assert!(closed.is_ok() || self.is_down.get());
     }
 
     pub(crate) fn read(&self, file: u64, buffer: &mut [u8], at: At) -> io::Result<usize> {
@@ -391,7 +405,7 @@ impl Disk {
     }
 }
 
-/// Returns a disk whose choices are zero, and the hand of its clock (ns).
+/// Returns a disk whose choices are zero, and its clock (ns).
 #[cfg(test)]
 pub(crate) fn disk_for_tests(faults: Faults) -> (Rc<Disk>, Rc<Cell<u64>>) {
     let now = Rc::new(Cell::new(0));

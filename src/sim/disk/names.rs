@@ -183,9 +183,7 @@ impl Tree {
         if self.get(to.directory).names == 0 {
             return Err(Errno::NotFound);
         }
-        if let Some(replaced) = to.inode {
-            self.check_replaced(replaced, is_directory, from.directory)?;
-        }
+        self.check_move(ino, from.directory, &to)?;
         let edit = |directory, name, to| Edit {
             directory,
             name,
@@ -200,17 +198,25 @@ impl Tree {
         Ok(())
     }
 
-    /// Checks that a rename may replace this inode.
-    fn check_replaced(&self, ino: Ino, by_directory: bool, from: Ino) -> Result<(), Errno> {
-        if self.is_within(from, ino) {
-            return Err(Errno::NotEmpty);
+    /// Checks that a rename may move an inode to a place, and replace the inode there.
+    fn check_move(&self, ino: Ino, from: Ino, to: &Place) -> Result<(), Errno> {
+        let is_directory = self.get(ino).is_directory();
+        let mut is_empty = true;
+        if let Some(replaced) = to.inode {
+            if self.is_within(from, replaced) {
+                return Err(Errno::NotEmpty);
+            }
+            match (is_directory, self.get(replaced).directory()) {
+                (true, None) => return Err(Errno::NotDirectory),
+                (false, Some(_)) => return Err(Errno::IsDirectory),
+                (_, directory) => is_empty = directory.is_none_or(|it| it.entries.is_empty()),
+            }
         }
-        match (by_directory, self.get(ino).directory()) {
-            (true, None) => Err(Errno::NotDirectory),
-            (false, Some(_)) => Err(Errno::IsDirectory),
-            (true, Some(directory)) if !directory.entries.is_empty() => Err(Errno::NotEmpty),
-            _ => Ok(()),
+        // The entry `..` of a directory changes.
+        if is_directory && from != to.directory {
+            self.check(ino, WRITE)?;
         }
+        is_empty.then_some(()).ok_or(Errno::NotEmpty)
     }
 
     /// Returns whether a directory is another one, or below it.

@@ -145,8 +145,7 @@ impl OpenFiles {
         if left > 0 && happens(faults.read_errors, Site::DiskRead, choose) {
             return Err(Errno::Io);
         }
-        let bytes = shorten(left as usize, faults.short_reads, choose);
-        let bytes = contents.read(&mut buffer[..bytes], offset);
+        let bytes = contents.read(&mut buffer[..left as usize], offset);
         if let At::Position = at {
             file.position += bytes as u64;
         }
@@ -179,8 +178,7 @@ impl OpenFiles {
             offset = file.data.live().len();
         }
         let most = most_bytes(offset)?.min(data.len());
-        let bytes = shorten(most, faults.short_writes, choose);
-        let bytes_written = file.data.write(&data[..bytes], offset, &mut room);
+        let bytes_written = file.data.write(&data[..most], offset, &mut room);
         (bytes_written > 0).then_some(()).ok_or(Errno::Full)?;
         tree.get_mut(open.ino).touch(now);
         tree.used += free - room;
@@ -286,15 +284,6 @@ impl OpenFile {
 /// Returns whether a fault of this rarity happens.
 fn happens(rarity: u32, site: Site, choose: Choose<'_>) -> bool {
     rarity > 0 && choose(site, rarity, 2) != 0
-}
-
-/// Returns how many bytes an operation transfers, which is one at least if there are any.
-fn shorten(bytes: usize, rarity: u32, choose: Choose<'_>) -> usize {
-    if rarity == 0 || bytes < 2 {
-        return bytes;
-    }
-    let limit = u32::try_from(bytes).unwrap_or(u32::MAX);
-    bytes - choose(Site::DiskTransfer, rarity, limit) as usize
 }
 
 fn open_existing(tree: &mut Tree, ino: Ino, how: How, now: u64) -> Result<Ino, Errno> {

@@ -66,7 +66,7 @@ impl HostId {
     }
 }
 
-/// Whether the network has a route to the address. There may be no host with it.
+/// Returns whether the network has a route to the address. There may be no host with it.
 pub(super) fn is_routed(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => matches!(ip.octets(), [10, 0, ..]),
@@ -96,7 +96,7 @@ pub(super) fn unspecified(family: Family) -> IpAddr {
     }
 }
 
-/// Whether sockets that are bound to `bound` receive packets to `destination`.
+/// Returns whether sockets that are bound to `bound` receive packets to `destination`.
 pub(super) fn covers(bound: IpAddr, only_v6: bool, destination: IpAddr) -> bool {
     match (bound, destination) {
         (IpAddr::V6(bound), IpAddr::V4(_)) => bound.is_unspecified() && !only_v6,

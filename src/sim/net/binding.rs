@@ -63,7 +63,8 @@ impl Network {
         }
     }
 
-    /// Whether other sockets keep a socket from being bound to an address (`inet_bind_conflict`).
+    /// Returns whether other sockets keep a socket from being bound to an address
+    /// (`inet_bind_conflict`).
     fn conflicts(&self, slot: u32, addr: SocketAddr) -> bool {
         let Some(socket) = self.sockets.get(slot) else {
             return false;
@@ -89,7 +90,7 @@ impl Network {
         bound.any(blocks) || port.accepted > 0 && !(reuse && port.accepted_reuse)
     }
 
-    /// Whether another socket listens on the address of this one.
+    /// Returns whether another socket listens on the address of this one.
     pub(super) fn is_listened_on(&self, slot: u32, addr: SocketAddr) -> bool {
         let Some(socket) = self.sockets.get(slot) else {
             return false;

@@ -19,7 +19,7 @@ impl Network {
     ///
     /// # Errors
     ///
-    /// Fails with `EMFILE` if the host has too many sockets, or by choice.
+    /// Fails with `EMFILE` if the host has too many sockets.
     pub(crate) fn socket(
         &mut self,
         host: HostId,
@@ -28,28 +28,27 @@ impl Network {
     ) -> io::Result<SocketId> {
         self.check_descriptors(host, 1)?;
         self.hosts[usize::from(host.0)].open += 1;
-        Ok(SocketId(self.insert(host, family, kind)))
+        let slot = self.insert(host, family, kind);
+        Ok(self.id(slot))
     }
 
     /// Creates two Unix sockets that are connected with each other.
     ///
     /// # Errors
     ///
-    /// Fails with `EMFILE` if the host has too many sockets, or by choice.
+    /// Fails with `EMFILE` if the host has too many sockets.
     pub(crate) fn pair(&mut self, host: HostId, kind: Kind) -> io::Result<(SocketId, SocketId)> {
         self.check_descriptors(host, 2)?;
         self.hosts[usize::from(host.0)].open += 2;
         let first = self.insert(host, Family::Unix, kind);
         let second = self.insert(host, Family::Unix, kind);
         self.join_unix(first, second);
-        Ok((SocketId(first), SocketId(second)))
+        Ok((self.id(first), self.id(second)))
     }
 
-    pub(super) fn check_descriptors(&mut self, host: HostId, count: usize) -> Result<(), Errno> {
+    pub(super) fn check_descriptors(&self, host: HostId, count: usize) -> Result<(), Errno> {
         let Host { open, limit, .. } = self.hosts[usize::from(host.0)];
-        let rate = self.wire.faults.refused_descriptor;
-        let (choices, site) = (&self.wire.choices, Site::Descriptor);
-        if open + count > limit || rate.happens(choices, host.0, site) {
+        if open + count > limit {
             return Err(Errno::MFILE);
         }
         Ok(())
@@ -85,17 +84,25 @@ impl Network {
         })
     }
 
+    /// Returns the name of the socket in a slot.
+    fn id(&self, slot: u32) -> SocketId {
+        SocketId(self.sockets.key(slot))
+    }
+
     pub(super) fn open(&self, id: SocketId) -> Result<&Socket, Errno> {
-        let socket = self.sockets.get(id.0).filter(|socket| !socket.is_hidden);
-        socket.ok_or(Errno::BADF)
+        if !self.sockets.contains(id.0) {
+            return Err(Errno::BADF);
+        }
+        let socket = self.sockets.get(id.slot());
+        socket.filter(|socket| !socket.is_hidden).ok_or(Errno::BADF)
     }
 
     pub(super) fn open_mut(&mut self, id: SocketId) -> Result<&mut Socket, Errno> {
-        let socket = self
-            .sockets
-            .get_mut(id.0)
-            .filter(|socket| !socket.is_hidden);
-        socket.ok_or(Errno::BADF)
+        if !self.sockets.contains(id.0) {
+            return Err(Errno::BADF);
+        }
+        let socket = self.sockets.get_mut(id.slot());
+        socket.filter(|socket| !socket.is_hidden).ok_or(Errno::BADF)
     }
 
     /// Removes a socket, and sends nothing.
@@ -141,14 +148,14 @@ impl Network {
         socket.registration = None;
         let host = socket.host;
         self.hosts[usize::from(host.0)].open -= 1;
-        if let Some(socket) = self.sockets.get(id.0) {
+        if let Some(socket) = self.sockets.get(id.slot()) {
             match socket.protocol {
                 Protocol::TcpListener(_) => {
-                    self.stop_listening(id.0);
-                    self.remove(id.0);
+                    self.stop_listening(id.slot());
+                    self.remove(id.slot());
                 }
-                Protocol::Tcp(_) => self.close_connection(id.0),
-                _ => self.remove(id.0),
+                Protocol::Tcp(_) => self.close_connection(id.slot()),
+                _ => self.remove(id.slot()),
             }
         }
         Ok(())
@@ -163,10 +170,12 @@ impl Network {
     pub(crate) fn bind(&mut self, id: SocketId, addr: &Address) -> io::Result<()> {
         let socket = self.open(id)?;
         match addr {
-            Address::Unix(name) if socket.family == Family::Unix => Ok(self.bind_unix(id.0, name)?),
+            Address::Unix(name) if socket.family == Family::Unix => {
+                Ok(self.bind_unix(id.slot(), name)?)
+            }
             Address::Inet(addr) if socket.family != Family::Unix => {
                 let addr = canonical(socket, *addr)?;
-                Ok(self.bind_inet(id.0, addr)?)
+                Ok(self.bind_inet(id.slot(), addr)?)
             }
             _ => Err(Errno::INVAL.into()),
         }
@@ -182,9 +191,9 @@ impl Network {
         const MOST: usize = 4096; // somaxconn
         let backlog = backlog.min(MOST);
         let listens = match &self.open(id)?.protocol {
-            Protocol::UnixStream(_) => self.listen_unix(id.0, backlog),
+            Protocol::UnixStream(_) => self.listen_unix(id.slot(), backlog),
             Protocol::UnixDatagram(_) | Protocol::Udp(_) => Err(Errno::OPNOTSUPP),
-            _ => self.listen_tcp(id.0, backlog),
+            _ => self.listen_tcp(id.slot(), backlog),
         };
         Ok(listens?)
     }
@@ -201,21 +210,21 @@ impl Network {
         let socket = self.open(id)?;
         match (addr, &socket.protocol) {
             (Address::Unix(name), Protocol::UnixStream(_)) => {
-                self.connect_unix_stream(id.0, name)?;
+                self.connect_unix_stream(id.slot(), name)?;
                 Ok(false)
             }
             (Address::Unix(name), Protocol::UnixDatagram(_)) => {
-                self.connect_unix_datagram(id.0, name)?;
+                self.connect_unix_datagram(id.slot(), name)?;
                 Ok(false)
             }
             (Address::Inet(addr), Protocol::Udp(_)) => {
                 let addr = datagram_peer(socket, *addr, Errno::AFNOSUPPORT)?;
-                self.connect_udp(id.0, addr)?;
+                self.connect_udp(id.slot(), addr)?;
                 Ok(false)
             }
             (Address::Inet(addr), _) if socket.family != Family::Unix => {
                 let addr = canonical(socket, *addr)?;
-                Ok(self.connect_tcp(id.0, addr)?)
+                Ok(self.connect_tcp(id.slot(), addr)?)
             }
             _ => Err(Errno::INVAL.into()),
         }
@@ -239,18 +248,18 @@ impl Network {
         self.check_interrupt(host)?;
         self.check_descriptors(host, 1)?;
         let accepted = match is_unix {
-            true => self.accept_unix(id.0),
-            false => self.accept_tcp(id.0),
+            true => self.accept_unix(id.slot()),
+            false => self.accept_tcp(id.slot()),
         };
         let (slot, addr) = match accepted {
             Some(accepted) => accepted,
-            None => return Err(self.would_block(id.0, Edge::Read).into()),
+            None => return Err(self.would_block(id.slot(), Edge::Read).into()),
         };
         if let Some(socket) = self.sockets.get_mut(slot) {
             socket.is_hidden = false;
         }
         self.hosts[usize::from(host.0)].open += 1;
-        Ok((SocketId(slot), Some(addr)))
+        Ok((self.id(slot), Some(addr)))
     }
 
     fn check_interrupt(&self, host: HostId) -> Result<(), Errno> {
@@ -292,20 +301,20 @@ impl Network {
         let socket = self.open(id)?;
         self.check_interrupt(socket.host)?;
         Ok(match (&socket.protocol, to) {
-            (Protocol::UnixStream(_), _) => self.send_unix_stream(id.0, bufs)?,
-            (Protocol::UnixDatagram(_), None) => self.send_unix_datagram(id.0, bufs, None)?,
+            (Protocol::UnixStream(_), _) => self.send_unix_stream(id.slot(), bufs)?,
+            (Protocol::UnixDatagram(_), None) => self.send_unix_datagram(id.slot(), bufs, None)?,
             (Protocol::UnixDatagram(_), Some(Address::Unix(name))) => {
-                self.send_unix_datagram(id.0, bufs, Some(name))?
+                self.send_unix_datagram(id.slot(), bufs, Some(name))?
             }
-            (Protocol::Udp(_), None) => self.send_udp(id.0, bufs, None)?,
+            (Protocol::Udp(_), None) => self.send_udp(id.slot(), bufs, None)?,
             (Protocol::Udp(_), Some(Address::Inet(to))) => {
                 let to = datagram_peer(socket, *to, Errno::NETUNREACH)?;
-                self.send_udp(id.0, bufs, Some(to))?
+                self.send_udp(id.slot(), bufs, Some(to))?
             }
             (Protocol::UnixDatagram(_) | Protocol::Udp(_), Some(_)) => {
                 return Err(Errno::INVAL.into());
             }
-            _ => self.send_tcp(id.0, bufs)?,
+            _ => self.send_tcp(id.slot(), bufs)?,
         })
     }
 
@@ -325,10 +334,14 @@ impl Network {
         let socket = self.open(id)?;
         self.check_interrupt(socket.host)?;
         Ok(match &socket.protocol {
-            Protocol::UnixStream(_) => (self.receive_unix_stream(id.0, bufs, peek)?, None, false),
-            Protocol::UnixDatagram(_) => self.receive_unix_datagram(id.0, bufs, peek)?,
-            Protocol::Udp(_) => self.receive_udp(id.0, bufs, peek)?,
-            _ => (self.receive_tcp(id.0, bufs, peek)?, None, false),
+            Protocol::UnixStream(_) => (
+                self.receive_unix_stream(id.slot(), bufs, peek)?,
+                None,
+                false,
+            ),
+            Protocol::UnixDatagram(_) => self.receive_unix_datagram(id.slot(), bufs, peek)?,
+            Protocol::Udp(_) => self.receive_udp(id.slot(), bufs, peek)?,
+            _ => (self.receive_tcp(id.slot(), bufs, peek)?, None, false),
         })
     }
 
@@ -342,11 +355,11 @@ impl Network {
         let write = how != Shutdown::Read;
         let is_shut = match &self.open(id)?.protocol {
             Protocol::UnixStream(_) | Protocol::UnixDatagram(_) => {
-                self.shutdown_unix(id.0, read, write);
+                self.shutdown_unix(id.slot(), read, write);
                 Ok(())
             }
-            Protocol::Udp(_) => self.shutdown_udp(id.0, read, write),
-            _ => self.shutdown_tcp(id.0, read, write),
+            Protocol::Udp(_) => self.shutdown_udp(id.slot(), read, write),
+            _ => self.shutdown_tcp(id.slot(), read, write),
         };
         Ok(is_shut?)
     }
@@ -418,7 +431,7 @@ impl Network {
         socket.options = options;
         if let Some(connection) = socket.connection() {
             connection.keepalive = keepalive;
-            self.update_timer(id.0);
+            self.update_timer(id.slot());
         }
         Ok(())
     }

@@ -260,12 +260,12 @@ impl Connection {
         self.acknowledged + self.sent.len() as u64
     }
 
-    /// Whether the peer has not acknowledged everything that was sent.
+    /// Returns whether the peer has not acknowledged everything that was sent.
     fn is_outstanding(&self) -> bool {
         self.next > self.acknowledged || self.fin_sent && !self.fin_acknowledged
     }
 
-    /// Whether the peer's window holds up bytes or `FIN`.
+    /// Returns whether the peer's window holds up bytes or `FIN`.
     fn is_held_up(&self) -> bool {
         self.last() > self.next || self.write_closed && !self.fin_sent
     }
@@ -353,7 +353,7 @@ impl Connection {
         self.announced.max(self.expected + room)
     }
 
-    /// Whether a segment has bytes that have not arrived yet.
+    /// Returns whether a segment has bytes that have not arrived yet.
     pub(super) fn has_new_bytes(&self, segment: &Segment) -> bool {
         !segment.data.is_empty() && segment.sequence + segment.data.len() as u64 > self.expected
     }
@@ -475,12 +475,12 @@ impl Connection {
         }
     }
 
-    /// Whether received bytes must be acknowledged now.
+    /// Returns whether received bytes must be acknowledged now.
     pub(super) fn must_acknowledge(&self, now: u64) -> bool {
         self.acknowledge_at.is_some_and(|at| at <= now)
     }
 
-    /// Whether there is something to send, as far as the window allows.
+    /// Returns whether there is something to send, as far as the window allows.
     pub(super) fn can_send(&self) -> bool {
         let has_bytes = self.last().min(self.window_end) > self.next;
         let has_fin = self.write_closed && !self.fin_sent;
@@ -525,7 +525,7 @@ impl Connection {
         (self.timeout << doublings).min(TIMEOUT.1)
     }
 
-    /// Whether `FIN` was sent.
+    /// Returns whether `FIN` was sent.
     pub(super) fn has_sent_fin(&self) -> bool {
         self.fin_was_sent
     }

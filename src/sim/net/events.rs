@@ -36,7 +36,7 @@ impl Network {
             is_pending: false,
             spurious: None,
         });
-        self.mark_if_ready(id.0);
+        self.mark_if_ready(id.slot());
         Ok(())
     }
 
@@ -50,7 +50,7 @@ impl Network {
         let registration = registration.ok_or(Errno::NOENT)?;
         registration.key = key;
         registration.write = write;
-        self.mark_if_ready(id.0);
+        self.mark_if_ready(id.slot());
         Ok(())
     }
 
@@ -64,7 +64,7 @@ impl Network {
         Ok(registration.map(drop).ok_or(Errno::NOENT)?)
     }
 
-    /// Whether [`take_events`](Self::take_events) may return an event.
+    /// Returns whether [`take_events`](Self::take_events) may return an event.
     pub(crate) fn has_events(&self, host: HostId) -> bool {
         let mut pending = self.hosts[usize::from(host.0)].pending.iter();
         pending.any(|slot| {
@@ -107,9 +107,9 @@ impl Network {
     /// Fails with `EBADF` if the socket is not open.
     pub(crate) fn readiness(&mut self, id: SocketId) -> io::Result<Readiness> {
         self.open(id)?;
-        let readiness = self.check_readiness(id.0);
+        let readiness = self.check_readiness(id.slot());
         if !readiness.readable {
-            self.would_block(id.0, Edge::Read); // perhaps a spurious event
+            self.would_block(id.slot(), Edge::Read); // perhaps a spurious event
         }
         Ok(readiness)
     }

@@ -23,8 +23,6 @@ pub(crate) struct Faults {
     pub(crate) datagram_duplicate: Rate,
     /// A datagram between two hosts arrives after later ones.
     pub(crate) datagram_reorder: Rate,
-    /// A socket cannot be created because of `EMFILE`.
-    pub(crate) refused_descriptor: Rate,
     /// A stream has small buffers.
     pub(crate) small_buffers: Rate,
 }
@@ -42,7 +40,6 @@ impl Faults {
             datagram_loss: never,
             datagram_duplicate: never,
             datagram_reorder: never,
-            refused_descriptor: never,
             small_buffers: never,
         }
     }
@@ -59,8 +56,6 @@ impl Default for Faults {
             datagram_loss: Rate::one_in(64),
             datagram_duplicate: Rate::one_in(128),
             datagram_reorder: Rate::one_in(32),
-            // Few programs survive it. `Host::descriptor_limit` tests those that should.
-            refused_descriptor: Rate::never(),
             small_buffers: Rate::one_in(16),
         }
     }

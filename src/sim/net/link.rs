@@ -1,10 +1,10 @@
-//! The way from one host to another.
+//! The link from one host to another.
 
 use std::ops::RangeInclusive;
 
 use super::rate::Rate;
 
-/// The way from one host to another. The way back is another link.
+/// The link from one host to another. The way back is another link.
 #[derive(Clone, Debug)]
 pub(crate) struct Link {
     /// The least and the greatest latency in nanoseconds.

@@ -101,8 +101,8 @@ impl Network {
         self.hosts[usize::from(host.0)].is_up = true;
     }
 
-    /// Whether a host waits for peers. It has a listener, or a UDP socket with a port of its
-    /// choice.
+    /// Returns whether a host waits for peers. It has a listener, or a UDP socket with a port of
+    /// its choice.
     pub(crate) fn listens(&self, host: HostId) -> bool {
         let mut sockets = self
             .sockets
@@ -112,7 +112,7 @@ impl Network {
         sockets.any(|socket| socket.host == host && socket.listens())
     }
 
-    /// The way from one host to another, or from a host to itself.
+    /// Returns the link from one host to another, or from a host to itself.
     pub(crate) fn link_mut(&mut self, from: HostId, to: HostId) -> &mut Link {
         self.wire.link(from, to)
     }
@@ -168,7 +168,7 @@ impl Network {
         self.hosts[usize::from(host.0)].paths.remove(path).is_some()
     }
 
-    /// Whether a Unix socket has this path. It may be closed already.
+    /// Returns whether a Unix socket has this path. It may be closed already.
     #[cfg(test)]
     pub(crate) fn has_path(&self, host: HostId, path: &[u8]) -> bool {
         self.hosts[usize::from(host.0)].paths.contains_key(path)
@@ -237,7 +237,7 @@ impl Network {
         }
     }
 
-    /// How many sockets exist, closed ones that still send included.
+    /// Returns how many sockets exist, closed ones that still send included.
     #[cfg(test)]
     pub(super) fn sockets_in_use(&self) -> usize {
         self.sockets.numbers().len()

@@ -5,9 +5,10 @@ use crate::sim::choices::{Choices, Site};
 /// How often a decision is other than zero.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Rate {
-    /// Zero means never. The decision is not made then.
+    /// Zero means never or always. No decision is made then.
     rarity: u32,
-    /// For a decision between yes and no, the greatest number that means yes.
+    /// For a decision between yes and no, the greatest number that means yes. Without a decision,
+    /// zero means never.
     greatest: u32,
 }
 
@@ -31,14 +32,20 @@ impl Rate {
         }
     }
 
-    /// A probability from 0 to 1. The error is at most 1/65,536.
+    /// A probability from 0 to 1. The error is at most 1/65,536. With 1 it happens always, also if
+    /// all decisions are benign.
     ///
     /// [`Choices::choose`] returns one of the numbers other than zero in one of `rarity` cases.
     pub(crate) fn probability(probability: f64) -> Rate {
         if probability.is_nan() || probability <= 0.0 {
             return Rate::never();
         }
-        let probability = probability.min(1.0);
+        if probability >= 1.0 {
+            return Rate {
+                rarity: 0,
+                greatest: LIMIT - 1,
+            };
+        }
         let rarity = (1.0 / probability).min(f64::from(u32::MAX)).floor();
         let share = (probability * rarity).min(1.0);
         Rate {
@@ -50,8 +57,10 @@ impl Rate {
     /// Decides between yes and no.
     #[inline]
     pub(super) fn happens(self, choices: &Choices, host: u16, site: Site) -> bool {
-        self.rarity != 0
-            && (1..=self.greatest).contains(&choices.choose(host, site, self.rarity, LIMIT))
+        match self.rarity {
+            0 => self.greatest > 0,
+            rarity => (1..=self.greatest).contains(&choices.choose(host, site, rarity, LIMIT)),
+        }
     }
 
     /// Decides on a number below `limit`, mostly zero.
@@ -66,8 +75,12 @@ impl Rate {
 
 #[cfg(test)]
 mod tests {
+    use std::rc::Rc;
+
     use super::Rate;
     use crate::sim::choices::{Choices, Site};
+    use crate::sim::context::Context;
+    use crate::sim::explore::Explorer;
 
     #[test]
     fn a_rate_is_a_probability() {
@@ -88,5 +101,15 @@ mod tests {
             let found = count as f64 / 100_000.0;
             assert!((found - expected).abs() < 0.006, "{rate:?}: {found}");
         }
+    }
+
+    #[test]
+    fn a_probability_of_one_takes_no_decision() {
+        let plain = Choices::explore(0, Explorer::Fifo, Rc::new(Context::new()));
+        let happens = |probability| Rate::probability(probability).happens(&plain, 1, Site::Loss);
+        assert!(!happens(0.0) && happens(1.0) && happens(f64::INFINITY));
+        assert_eq!(plain.count(), 0);
+        assert!(!happens(0.99));
+        assert_eq!(plain.count(), 1);
     }
 }

@@ -14,7 +14,7 @@ struct Slot<T> {
 }
 
 /// The name of a value. It stays unique when the slot is used again.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub(super) struct Key {
     pub(super) slot: u32,
     generation: u32,
@@ -67,7 +67,7 @@ impl<T> Slab<T> {
         }
     }
 
-    /// Whether the value with this key is still there.
+    /// Returns whether the value with this key is still there.
     #[inline]
     pub(super) fn contains(&self, key: Key) -> bool {
         let slot = self.slots.get(key.slot as usize);

@@ -1,6 +1,6 @@
 //! A socket.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -12,9 +12,15 @@ use super::host::FIRST_PORT;
 use super::readiness::{Readiness, Registration};
 use super::slab::Key;
 
-/// A socket of any host. The number is used again after the socket is closed.
+/// A socket of any host. It stays unique after the socket is closed.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub(crate) struct SocketId(pub(crate) u32);
+pub(crate) struct SocketId(pub(super) Key);
+
+impl SocketId {
+    pub(super) fn slot(self) -> u32 {
+        self.0.slot
+    }
+}
 
 /// The options of a socket. An accepted connection takes them from its listener.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -105,8 +111,8 @@ pub(super) struct Udp {
     pub(super) queued: usize,
     pub(super) read_closed: bool,
     pub(super) write_closed: bool,
-    /// When the last datagram arrives.
-    pub(super) flow: u64,
+    /// When the last datagram arrives at each host.
+    pub(super) flows: BTreeMap<HostId, u64>,
 }
 
 #[derive(Default, Debug)]

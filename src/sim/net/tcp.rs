@@ -321,7 +321,7 @@ impl Network {
         }
     }
 
-    /// Whether the program has closed the socket.
+    /// Returns whether the program has closed the socket.
     pub(super) fn is_orphan(&self, slot: u32) -> bool {
         self.sockets
             .get(slot)

@@ -270,7 +270,9 @@ fn closed_sockets_are_bad_descriptors() {
     script.net.close(client).unwrap();
     assert_eq!(errno(script.send(client, b"x")), Errno::BADF);
     assert_eq!(errno(script.net.close(client)), Errno::BADF);
-    assert_eq!(errno(script.net.readiness(SocketId(99))), Errno::BADF);
+    let closed = script.udp(script.a);
+    script.net.close(closed).unwrap();
+    assert_eq!(errno(script.net.readiness(closed)), Errno::BADF);
 }
 
 #[test]
@@ -490,7 +492,7 @@ fn reused_slots_keep_events_apart() {
     script.net.register(first, 1, true, false).unwrap();
     script.net.close(first).unwrap();
     let second = script.bound(script.b, B);
-    assert_eq!(first, second);
+    assert_eq!(first.slot(), second.slot());
     script.net.register(second, 2, true, false).unwrap();
     assert!(!script.net.has_events(script.a));
     assert_eq!(script.events(script.a), []);
@@ -582,19 +584,30 @@ fn spurious_events_follow_calls_that_would_block() {
 }
 
 #[test]
-fn interrupts_and_refusals_leave_the_socket_alone() {
+fn a_stale_socket_names_no_other_one() {
+    let mut script = Script::new();
+    let closed = script.udp(script.a);
+    script.net.close(closed).unwrap();
+    let stale = script.bound(script.a, "0.0.0.0:7000");
+    assert_eq!(closed.slot(), stale.slot());
+    script.net.crash(script.a);
+    script.net.restart(script.a);
+    let socket = script.bound(script.a, "0.0.0.0:7000");
+    assert_eq!(stale.slot(), socket.slot());
+    for id in [closed, stale] {
+        assert_eq!(errno(script.net.close(id)), Errno::BADF);
+        assert_eq!(errno(script.net.readiness(id)), Errno::BADF);
+    }
+    assert_eq!(script.flags(socket), "w");
+}
+
+#[test]
+fn interrupts_leave_the_socket_alone() {
     let mut script = with_fault(1, |faults| {
         faults.interrupt = Rate::one_in(2);
-        faults.refused_descriptor = Rate::one_in(2);
     });
-    let (mut refused, mut interrupted) = (0, 0);
-    let (here, there) = loop {
-        match script.net.pair(script.a, Kind::Stream) {
-            Ok(pair) => break pair,
-            Err(error) => assert_eq!(errno::<()>(Err(error)), Errno::MFILE),
-        }
-        refused += 1;
-    };
+    let mut interrupted = 0;
+    let (here, there) = script.net.pair(script.a, Kind::Stream).unwrap();
     for number in 0..100 {
         while let Err(error) = script.send(here, &[number]) {
             assert_eq!(error.kind(), io::ErrorKind::Interrupted);
@@ -609,7 +622,7 @@ fn interrupts_and_refusals_leave_the_socket_alone() {
         };
         assert_eq!(received, [number]);
     }
-    assert!(interrupted > 50 && refused < 50, "{interrupted} {refused}");
+    assert!(interrupted > 50, "{interrupted}");
 }
 
 /// A network with all faults, a TCP connection in progress, its listener, and two UDP sockets.

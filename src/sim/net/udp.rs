@@ -96,7 +96,8 @@ impl Network {
         let Some(udp) = sockets.get_mut(slot).and_then(Socket::udp) else {
             return;
         };
-        let fate = wire.fate(from, to, bytes::length(bufs), true, &mut udp.flow);
+        let flow = udp.flows.entry(to).or_default();
+        let fate = wire.fate(from, to, bytes::length(bufs), true, flow);
         for at in [fate.first, fate.second].into_iter().flatten() {
             let data = bytes::gather(wire.buffer(), bufs);
             let content = Content::Datagram {

@@ -66,6 +66,25 @@ fn datagrams_arrive_with_their_sender() {
 }
 
 #[test]
+fn a_slow_link_to_one_host_delays_no_datagram_to_another() {
+    let mut script = Script::new();
+    let (c, _) = script.net.add_host("c");
+    let far = script.bound(script.b, "0.0.0.0:7000");
+    let near = script.bound(c, "0.0.0.0:7000");
+    let slow = SECOND..=SECOND;
+    script.net.link_mut(script.a, script.b).set_latency(slow);
+    let sender = script.udp(script.a);
+    script.send_to(sender, b"far", &inet(B)).unwrap();
+    let to_near = inet("10.0.0.3:7000");
+    script.send_to(sender, b"near", &to_near).unwrap();
+    script.run(10 * MILLISECOND);
+    assert_eq!(script.receive(near, 9).unwrap(), b"near");
+    assert_eq!(errno(script.receive(far, 9)), Errno::AGAIN);
+    script.run(SECOND);
+    assert_eq!(script.receive(far, 9).unwrap(), b"far");
+}
+
+#[test]
 fn sizes_are_limited() {
     let mut script = Script::new();
     let socket = script.udp(script.a);

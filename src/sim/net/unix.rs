@@ -170,7 +170,7 @@ impl Network {
         self.mark(slot, Edge::State);
     }
 
-    /// Whether a Unix socket can be written to (`unix_writable`, `unix_dgram_poll`).
+    /// Returns whether a Unix socket can be written to (`unix_writable`, `unix_dgram_poll`).
     pub(super) fn is_unix_writable(&self, slot: u32) -> bool {
         let Some(socket) = self.sockets.get(slot) else {
             return false;
@@ -340,7 +340,8 @@ impl Network {
 
     // Datagrams.
 
-    /// Whether the queue of a socket is full for a sender. It never is for the socket's own peer.
+    /// Returns whether the queue of a socket is full for a sender. It never is for the socket's own
+    /// peer.
     fn is_full_for(&self, receiver: u32, sender: u32) -> bool {
         match self.sockets.get(receiver).map(|socket| &socket.protocol) {
             Some(Protocol::UnixDatagram(datagram)) => {

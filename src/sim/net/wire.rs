@@ -101,7 +101,8 @@ fn latency(link: &Link, jitter: Rate, choices: &Choices, host: u16) -> u64 {
         false => jitter,
     };
     let level = rate.amount(choices, host, Site::Latency, LEVELS);
-    least + (greatest - least) * u64::from(level) / u64::from(LEVELS - 1)
+    let more = u128::from(greatest - least) * u128::from(level) / u128::from(LEVELS - 1);
+    least + more as u64
 }
 
 impl Wire {
@@ -164,9 +165,9 @@ impl Wire {
         }
         let greatest = link.latency.1;
         let jitter = self.faults.jitter;
-        let mut at = start + latency(link, jitter, choices, host);
+        let mut at = start.saturating_add(latency(link, jitter, choices, host));
         if happens(link.reorder, self.faults.datagram_reorder, Site::Reorder) {
-            at = at.max(*flow) + greatest; // later packets overtake it
+            at = at.max(*flow).saturating_add(greatest); // later packets overtake it
         } else {
             at = at.max(*flow);
             *flow = at;
@@ -178,7 +179,7 @@ impl Wire {
         );
         Arrivals {
             first: Some(at),
-            second: twice.then_some(at + greatest),
+            second: twice.then_some(at.saturating_add(greatest)),
         }
     }
 
