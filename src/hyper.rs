@@ -362,6 +362,11 @@ impl rt::Timer for Timer {
         Box::pin(Sleep(time::sleep(duration)))
     }
 
+    /// The time of windlass's timers, which is virtual in a simulation.
+    fn now(&self) -> Instant {
+        crate::time::now()
+    }
+
     fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn rt::Sleep>> {
         Box::pin(Sleep(time::sleep_until(deadline)))
     }
