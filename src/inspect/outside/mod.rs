@@ -74,8 +74,8 @@ impl Snapshot {
     ///     windlass::yield_now().await;
     ///
     ///     let snapshot = Snapshot::of_self()?;
-    ///     let task = &snapshot.runtimes[0].tasks[1];
-    ///     assert_eq!(task.name.as_deref(), Some("sleeper"));
+    ///     let mut tasks = snapshot.runtimes.iter().flat_map(|runtime| &runtime.tasks);
+    ///     let task = tasks.find(|task| task.name.as_deref() == Some("sleeper")).unwrap();
     ///     assert!(matches!(task.waits[..], [WaitView::Timer(_)]));
     ///     Ok::<(), std::io::Error>(())
     /// })?;
