@@ -130,7 +130,7 @@ pub(super) fn listen(socket: &OwnedFd, addr: &impl SocketAddrArg) -> io::Result<
 pub(super) fn set_reuse_addr(socket: &OwnedFd) -> io::Result<()> {
     #[cfg(unix)]
     return set_option(socket, SocketOption::ReuseAddress, 1, || {
-        sockopt::set_socket_reuseaddr(socket, true)
+        sockopt::set_socket_reuseaddr(socket.as_fd(), true)
     });
     #[cfg(windows)]
     {
@@ -513,7 +513,7 @@ pub(super) fn shutdown(socket: &impl AsFd, how: std::net::Shutdown) -> io::Resul
         std::net::Shutdown::Write => Shutdown::Write,
         std::net::Shutdown::Both => Shutdown::Both,
     };
-    let real = || rustix::net::shutdown(socket, direction);
+    let real = || rustix::net::shutdown(socket.as_fd(), direction);
     or_simulated(socket, real, |system, fd| system.shutdown(fd, how))
 }
 
@@ -561,12 +561,14 @@ pub(super) fn ttl(socket: &impl AsFd) -> io::Result<u32> {
         socket,
         Ttl,
         |value| value as u32,
-        || sockopt::ip_ttl(socket),
+        || sockopt::ip_ttl(socket.as_fd()),
     )
 }
 
 pub(super) fn set_ttl(socket: &impl AsFd, ttl: u32) -> io::Result<()> {
-    set_option(socket, Ttl, ttl.into(), || sockopt::set_ip_ttl(socket, ttl))
+    set_option(socket, Ttl, ttl.into(), || {
+        sockopt::set_ip_ttl(socket.as_fd(), ttl)
+    })
 }
 
 pub(super) fn broadcast(socket: &UdpSocket) -> io::Result<bool> {
@@ -589,13 +591,13 @@ pub(super) fn set_linger(socket: &impl AsFd, linger: Option<Duration>) -> io::Re
     let seconds = |linger: Duration| linger.as_secs() as i64 + i64::from(linger.subsec_nanos() > 0);
     let seconds = linger.map_or(-1, seconds);
     set_option(socket, Linger, seconds, || {
-        sockopt::set_socket_linger(socket, linger)
+        sockopt::set_socket_linger(socket.as_fd(), linger)
     })
 }
 
 pub(super) fn set_keepalive(socket: &impl AsFd, on: bool) -> io::Result<()> {
     set_option(socket, KeepAlive, on.into(), || {
-        sockopt::set_socket_keepalive(socket, on)
+        sockopt::set_socket_keepalive(socket.as_fd(), on)
     })
 }
 
