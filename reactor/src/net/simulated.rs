@@ -6,12 +6,16 @@ use std::rc::Rc;
 
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use rustix::io::Errno;
+use rustix::net::SocketAddrAny;
 #[cfg(target_os = "linux")]
 use rustix::net::SocketAddrUnix;
 use rustix::net::addr::SocketAddrArg;
-use rustix::net::{AddressFamily, SocketAddrAny, SocketType};
+#[cfg(unix)]
+use rustix::net::{AddressFamily, SocketType};
 
-use crate::system::{Address, Family, Kind, System};
+use crate::system::{Address, System};
+#[cfg(unix)]
+use crate::system::{Family, Kind};
 
 /// The system of the host that is entered.
 fn system() -> Option<Rc<dyn System>> {
@@ -57,6 +61,7 @@ fn call<T>(
 }
 
 /// Creates a simulated socket if a host is entered.
+#[cfg(unix)]
 pub(super) fn socket(family: AddressFamily, kind: SocketType) -> Option<io::Result<OwnedFd>> {
     let family = match family {
         AddressFamily::INET => Family::V4,
@@ -77,6 +82,7 @@ pub(super) fn resolve(host: &str, port: u16) -> Option<io::Result<Vec<SocketAddr
     Some(system()?.resolve(host, port))
 }
 
+#[cfg(unix)]
 fn kind_of(kind: SocketType) -> Kind {
     match kind {
         SocketType::STREAM => Kind::Stream,
