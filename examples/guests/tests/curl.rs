@@ -1,5 +1,6 @@
 //! libcurl as a guest of windlass.
 
+#[allow(unexpected_cfgs)] // the feature `sim` is one of windlass
 #[path = "../../../tests/common/mod.rs"]
 mod common;
 
