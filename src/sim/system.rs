@@ -134,16 +134,14 @@ impl System for HostSystem {
 
     fn socket(&self, family: Family, kind: Kind) -> io::Result<OwnedFd> {
         let world = self.world()?;
-        let socket = world
-            .network()
-            .socket(self.host, family_of(family), kind_of(kind))?;
+        let socket = world.network().socket(self.host, family, kind)?;
         world.record(self.host, EventKind::Call, Call::Socket as u64, 0);
         self.descriptor(&world, socket)
     }
 
     fn pair(&self, kind: Kind) -> io::Result<(OwnedFd, OwnedFd)> {
         let world = self.world()?;
-        let (here, there) = world.network().pair(self.host, kind_of(kind))?;
+        let (here, there) = world.network().pair(self.host, kind)?;
         let here = self.descriptor(&world, here)?;
         Ok((here, self.descriptor(&world, there)?))
     }
@@ -303,21 +301,6 @@ fn readiness(state: net::Readiness) -> Readiness {
         hung_up: state.closed,
         error: state.error,
         priority: state.priority,
-    }
-}
-
-fn family_of(family: Family) -> net::Family {
-    match family {
-        Family::V4 => net::Family::V4,
-        Family::V6 => net::Family::V6,
-        Family::Unix => net::Family::Unix,
-    }
-}
-
-fn kind_of(kind: Kind) -> net::Kind {
-    match kind {
-        Kind::Stream => net::Kind::Stream,
-        Kind::Datagram => net::Kind::Datagram,
     }
 }
 

@@ -3,22 +3,11 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
 
+pub(crate) use windlass_reactor::system::{Family, Kind};
+
 /// A host, by the order in which the hosts were added.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default, Debug)]
 pub(crate) struct HostId(pub(crate) u16);
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Family {
-    V4,
-    V6,
-    Unix,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(crate) enum Kind {
-    Stream,
-    Datagram,
-}
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(crate) enum Address {

@@ -46,7 +46,9 @@ mod udp_tests;
 #[cfg(test)]
 mod unix_tests;
 
-pub(crate) use address::{Address, Family, HostId, Kind, UnixName};
+pub(crate) use address::{Address, HostId, UnixName};
+#[cfg(test)]
+use address::{Family, Kind};
 pub(crate) use faults::Faults;
 pub(crate) use link::Link;
 pub(crate) use network::Network;

@@ -51,6 +51,9 @@ impl Default for Options {
     }
 }
 
+/// The memory that the system needs for a datagram beside its bytes.
+pub(super) const OVERHEAD: usize = 768;
+
 /// The size of the buffers of new sockets in bytes (`net.core.wmem_default`).
 pub(super) const BUFFER: usize = 212_992;
 

@@ -10,14 +10,12 @@ use super::bytes;
 use super::network::Network;
 use super::readiness::Edge;
 use super::slab::Key;
-use super::socket::Socket;
+use super::socket::{OVERHEAD, Socket};
 use super::wire::Content;
 
 /// The most bytes of a datagram over IPv4 and over IPv6.
 const MAX_V4: usize = 65_507;
 const MAX_V6: usize = 65_527;
-/// The memory that the system needs for a datagram beside its bytes.
-const OVERHEAD: usize = 768;
 
 impl Network {
     pub(super) fn connect_udp(&mut self, slot: u32, to: SocketAddr) -> Result<(), Errno> {

@@ -9,12 +9,10 @@ use super::bytes;
 use super::network::Network;
 use super::readiness::Edge;
 use super::slab::Key;
-use super::socket::{Protocol, UnixDatagram, UnixListener, UnixMessage, UnixStream};
+use super::socket::{OVERHEAD, Protocol, UnixDatagram, UnixListener, UnixMessage, UnixStream};
 
 /// How many datagrams a queue has before other senders must wait (`max_dgram_qlen`).
 const MAX_QUEUE: usize = 10;
-/// The memory that the system needs for a datagram beside its bytes.
-const OVERHEAD: usize = 768;
 
 impl Network {
     // Names.
