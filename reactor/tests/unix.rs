@@ -486,3 +486,96 @@ fn vectored_io_beyond_the_system_limit_is_split() {
         assert_eq!(there.write_vectored(&bufs).await.unwrap(), 1024);
     });
 }
+
+/// Reads a descriptor to its end.
+fn read_all(fd: std::os::fd::OwnedFd) -> String {
+    std::io::read_to_string(fs::File::from(fd)).unwrap()
+}
+
+#[test]
+fn descriptors_travel_with_bytes() {
+    run(async {
+        let (here, there) = UnixStream::pair().unwrap();
+        let (reader, writer) = rustix::pipe::pipe().unwrap();
+        let sent = here
+            .send_with_fds(b"ahoy", &[reader.as_fd()])
+            .await
+            .unwrap();
+        assert_eq!(sent, 4);
+        rustix::io::write(&writer, b"through the pipe").unwrap();
+        drop(writer);
+
+        let (mut buf, mut fds) = ([0; 16], Vec::new());
+        let n = there.recv_with_fds(&mut buf, &mut fds).await.unwrap();
+        assert_eq!(&buf[..n], b"ahoy");
+        let fd = fds.pop().unwrap();
+        assert!(fds.is_empty());
+        let flags = rustix::io::fcntl_getfd(&fd).unwrap();
+        assert!(flags.contains(rustix::io::FdFlags::CLOEXEC));
+        assert_eq!(read_all(fd), "through the pipe");
+    });
+}
+
+#[test]
+fn receive_with_descriptors_waits_and_stops_behind_them() {
+    run(async {
+        let (here, there) = UnixStream::pair().unwrap();
+        let (mut buf, mut fds) = ([0; 16], Vec::new());
+        let receive = there.recv_with_fds(&mut buf, &mut fds);
+        let send = async {
+            let many: Vec<_> = (0..253).map(|_| here.as_fd()).collect();
+            here.send_with_fds(b"with", &many).await.unwrap();
+            here.send_with_fds(b"without", &[]).await.unwrap();
+        };
+        let (received, ()) = join!(receive, send);
+        assert_eq!(received.unwrap(), 4);
+        assert_eq!(fds.len(), 253);
+        let n = there.recv_with_fds(&mut buf, &mut fds).await.unwrap();
+        assert_eq!(&buf[..n], b"without");
+        assert_eq!(fds.len(), 253);
+    });
+}
+
+#[test]
+fn datagram_carries_descriptors() {
+    run(async {
+        let (here, there) = UnixDatagram::pair().unwrap();
+        here.send_with_fds(b"a", &[here.as_fd(), there.as_fd()])
+            .await
+            .unwrap();
+        here.send_with_fds(b"b", &[]).await.unwrap();
+        let (mut buf, mut fds) = ([0; 16], Vec::new());
+        assert_eq!(there.recv_with_fds(&mut buf, &mut fds).await.unwrap(), 1);
+        assert_eq!(fds.len(), 2);
+        assert_eq!(there.recv_with_fds(&mut buf, &mut fds).await.unwrap(), 1);
+        assert_eq!((buf[0], fds.len()), (b'b', 2));
+    });
+}
+
+#[test]
+fn too_many_descriptors_are_refused() {
+    run(async {
+        let (here, _there) = UnixStream::pair().unwrap();
+        let many: Vec<_> = (0..254).map(|_| here.as_fd()).collect();
+        let error = here.send_with_fds(b"x", &many).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    });
+}
+
+#[test]
+fn peer_is_this_process() {
+    run(async {
+        let place = Place::new("cred");
+        let listener = UnixListener::bind(&place).await.unwrap();
+        let client = UnixStream::connect(&place).await.unwrap();
+        let (server, _) = listener.accept().await.unwrap();
+        for stream in [client, server] {
+            let cred = stream.peer_cred().unwrap();
+            assert_eq!(cred.uid, rustix::process::geteuid().as_raw());
+            assert_eq!(cred.gid, rustix::process::getegid().as_raw());
+            let pid = cfg!(any(target_os = "linux", target_os = "android"))
+                .then(|| std::process::id() as i32);
+            assert_eq!(cred.pid, pid);
+        }
+    });
+}

@@ -63,6 +63,12 @@ impl<L: AsFd> Acceptor<L> {
         poll_fn(|cx| accepting.poll(cx, make)).await
     }
 
+    pub(super) fn try_accept<T>(&self, make: Make<T>) -> io::Result<T> {
+        let may_linger = self.io.source().may_linger();
+        self.io
+            .try_read_with(|listener| make(listener.as_fd(), may_linger))
+    }
+
     /// Records that the event of `tick` has led to an accept, so the other pollers need no wake for
     /// it.
     fn note_answer<T>(&self, tick: u32, accepted: &Poll<io::Result<T>>) {
@@ -218,6 +224,11 @@ pub(super) type Make<T> = fn(BorrowedFd<'_>, bool) -> io::Result<T>;
 macro_rules! listener {
     ($listener:ident, $stream:ident, $addr:ty, $std:ty, $make:path) => {
         impl $listener {
+            pub(super) fn new(io: crate::async_io::Async<$std>) -> $listener {
+                let acceptor = Acceptor::new(io);
+                $listener { acceptor }
+            }
+
             /// Waits for a connection.
             ///
             /// # Errors
@@ -233,6 +244,16 @@ macro_rules! listener {
             /// the listener is [shared](crate::net::TcpListener::share), another loop.
             pub async fn accept(&self) -> std::io::Result<($stream, $addr)> {
                 self.acceptor.accept($make).await
+            }
+
+            /// Accepts a connection that is there, without waiting.
+            ///
+            /// # Errors
+            ///
+            /// Returns `WouldBlock` if there is none. The other errors are as of `accept`, also
+            /// those of a connection that was lost.
+            pub fn try_accept(&self) -> std::io::Result<($stream, $addr)> {
+                self.acceptor.try_accept($make)
             }
 
             #[doc = concat!(
@@ -288,8 +309,7 @@ macro_rules! listener {
 
             fn try_from(listener: $std) -> std::io::Result<$listener> {
                 listener.set_nonblocking(true)?;
-                let io = crate::async_io::Async::new_nonblocking(listener)?;
-                Ok($listener { acceptor: Acceptor::new(io) })
+                Ok($listener::new(crate::async_io::Async::new_nonblocking(listener)?))
             }
         }
 

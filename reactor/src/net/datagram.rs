@@ -73,6 +73,21 @@ macro_rules! datagram {
                 self.io.read_with(|io| $crate::net::sys::Datagrams::receive_from(io, buf)).await
             }
 
+            #[doc = concat!(
+                "[`recv_from`](", stringify!($socket), "::recv_from) for hand-written futures."
+            )]
+            ///
+            /// # Errors
+            ///
+            #[doc = concat!("Fails as [`recv`](", stringify!($socket), "::recv) does.")]
+            pub fn poll_recv_from(
+                &self,
+                cx: &mut std::task::Context<'_>,
+                buf: &mut [u8],
+            ) -> std::task::Poll<std::io::Result<(usize, $addr)>> {
+                self.io.poll_read_with(cx, |io| $crate::net::sys::Datagrams::receive_from(io, buf))
+            }
+
             /// Receives a datagram, without waiting, and returns its sender's address.
             ///
             /// # Errors

@@ -14,13 +14,18 @@
 mod accept;
 mod addr;
 mod datagram;
+#[cfg(unix)]
+mod descriptors;
 mod lookup;
+#[cfg(unix)]
+mod peer_cred;
 mod race;
 mod simulated;
 mod socket;
 mod stream;
 mod sys;
 mod tcp;
+mod tcp_socket;
 mod udp;
 #[cfg(unix)]
 pub mod unix;
@@ -33,6 +38,7 @@ pub use addr::ToAddrs;
 pub(crate) use lookup::for_each_waiter as for_each_lookup;
 pub use lookup::lookup_host;
 pub use tcp::{Incoming, TcpListener, TcpStream};
+pub use tcp_socket::TcpSocket;
 pub use udp::UdpSocket;
 
 /// Adds the attempted operation to an error. The kind stays, and the error is the source of the new

@@ -17,7 +17,14 @@ where
     T: AsFd + From<OwnedFd>,
 {
     let (socket, in_progress) = sys::prepare(socket, |socket| sys::connect(socket, addr))?;
-    let connected = Async::new_nonlingering(T::from(socket))?;
+    await_connection(Async::new_nonlingering(T::from(socket))?, in_progress).await
+}
+
+/// Waits until a connection has succeeded or failed, if it is in progress.
+pub(super) async fn await_connection<T: AsFd>(
+    connected: Async<T>,
+    in_progress: bool,
+) -> io::Result<Async<T>> {
     if in_progress {
         connected.writable().await?;
         sys::finish_connect(&connected)?;
@@ -30,7 +37,7 @@ where
 macro_rules! socket {
     ($socket:ident, $addr:ty, $std:ty) => {
         impl $socket {
-            fn new(io: crate::async_io::Async<$std>) -> $socket {
+            pub(super) fn new(io: crate::async_io::Async<$std>) -> $socket {
                 $socket {
                     io: std::rc::Rc::new(io),
                 }
@@ -52,6 +59,63 @@ macro_rules! socket {
             /// Fails if no reactor is running on this thread.
             pub fn writable(&self) -> crate::readiness::Writable<'_> {
                 self.io.writable()
+            }
+
+            /// [`readable`](Self::readable) for hand-written futures.
+            ///
+            /// # Errors
+            ///
+            /// Fails if no reactor is running on this thread.
+            pub fn poll_readable(
+                &self,
+                cx: &mut std::task::Context<'_>,
+            ) -> std::task::Poll<std::io::Result<()>> {
+                self.io.poll_readable(cx)
+            }
+
+            /// [`writable`](Self::writable) for hand-written futures.
+            ///
+            /// # Errors
+            ///
+            /// Fails if no reactor is running on this thread.
+            pub fn poll_writable(
+                &self,
+                cx: &mut std::task::Context<'_>,
+            ) -> std::task::Poll<std::io::Result<()>> {
+                self.io.poll_writable(cx)
+            }
+
+            /// Performs a read-like operation on the socket's file descriptor, for hand-written
+            /// futures. Tries it first and after each event, until the result is anything but
+            /// `WouldBlock`. Suits operations that this type lacks, such as `splice` or many
+            /// datagrams per call.
+            ///
+            /// The operation must neither duplicate the descriptor nor set its options. Use `as_fd`
+            /// for that.
+            ///
+            /// # Errors
+            ///
+            /// Returns the errors of the operation. Fails if no reactor is running on this thread.
+            pub fn poll_read_with<R>(
+                &self,
+                cx: &mut std::task::Context<'_>,
+                mut op: impl FnMut(rustix::fd::BorrowedFd<'_>) -> std::io::Result<R>,
+            ) -> std::task::Poll<std::io::Result<R>> {
+                self.io.poll_read_with(cx, |io| op(rustix::fd::AsFd::as_fd(io)))
+            }
+
+            /// Performs a write-like operation on the socket's file descriptor, as
+            /// [`poll_read_with`](Self::poll_read_with) does a read-like one.
+            ///
+            /// # Errors
+            ///
+            /// Returns the errors of the operation. Fails if no reactor is running on this thread.
+            pub fn poll_write_with<R>(
+                &self,
+                cx: &mut std::task::Context<'_>,
+                mut op: impl FnMut(rustix::fd::BorrowedFd<'_>) -> std::io::Result<R>,
+            ) -> std::task::Poll<std::io::Result<R>> {
+                self.io.poll_write_with(cx, |io| op(rustix::fd::AsFd::as_fd(io)))
             }
 
             /// Returns the address of the peer.

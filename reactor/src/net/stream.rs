@@ -83,39 +83,6 @@ macro_rules! stream {
                     }
                 }
             }
-
-            /// Performs a read-like operation on the socket's file descriptor, for hand-written
-            /// futures. Tries it first and after each event, until the result is anything but
-            /// `WouldBlock`. Suits operations that this type lacks, such as receiving file
-            /// descriptors or `splice`.
-            ///
-            /// The operation must neither duplicate the descriptor nor set its options. Use `as_fd`
-            /// for that.
-            ///
-            /// # Errors
-            ///
-            /// Returns the errors of the operation. Fails if no reactor is running on this thread.
-            pub fn poll_read_with<R>(
-                &self,
-                cx: &mut std::task::Context<'_>,
-                mut op: impl FnMut(rustix::fd::BorrowedFd<'_>) -> std::io::Result<R>,
-            ) -> std::task::Poll<std::io::Result<R>> {
-                self.io.poll_read_with(cx, |io| op(rustix::fd::AsFd::as_fd(io)))
-            }
-
-            /// Performs a write-like operation on the socket's file descriptor, as
-            /// [`poll_read_with`](Self::poll_read_with) does a read-like one.
-            ///
-            /// # Errors
-            ///
-            /// Returns the errors of the operation. Fails if no reactor is running on this thread.
-            pub fn poll_write_with<R>(
-                &self,
-                cx: &mut std::task::Context<'_>,
-                mut op: impl FnMut(rustix::fd::BorrowedFd<'_>) -> std::io::Result<R>,
-            ) -> std::task::Poll<std::io::Result<R>> {
-                self.io.poll_write_with(cx, |io| op(rustix::fd::AsFd::as_fd(io)))
-            }
         }
 
         impl futures_io::AsyncRead for &$stream {

@@ -102,6 +102,11 @@ pub(super) fn prepare<T>(
     }
 }
 
+/// Closes a simulated socket before its descriptor.
+pub(super) fn close(socket: &OwnedFd) {
+    simulated::close(socket.as_fd());
+}
+
 /// Creates a socket for the family of `addr`.
 pub(super) fn socket_for(addr: &SocketAddr, kind: SocketType) -> io::Result<OwnedFd> {
     match addr {
@@ -117,24 +122,29 @@ pub(super) fn bind(socket: &OwnedFd, addr: &impl SocketAddrArg) -> io::Result<()
     })
 }
 
-pub(super) fn listen(socket: &OwnedFd, addr: &impl SocketAddrArg) -> io::Result<()> {
-    bind(socket, addr)?;
-    let real = || rustix::net::listen(socket, BACKLOG);
+pub(super) fn listen(socket: &OwnedFd, backlog: i32) -> io::Result<()> {
+    let real = || rustix::net::listen(socket, backlog);
     or_simulated(socket, real, |system, fd| {
-        system.listen(fd, BACKLOG as usize)
+        system.listen(fd, backlog as usize)
     })
+}
+
+/// Binds a socket to an address and listens on it.
+pub(super) fn listen_on(socket: &OwnedFd, addr: &impl SocketAddrArg) -> io::Result<()> {
+    bind(socket, addr)?;
+    listen(socket, BACKLOG)
 }
 
 /// Lets a listener bind to a port that connections in `TIME_WAIT` still have. On Windows the same
 /// option would take the port of a running program.
-pub(super) fn set_reuse_addr(socket: &OwnedFd) -> io::Result<()> {
+pub(super) fn set_reuse_addr(socket: &OwnedFd, reuse: bool) -> io::Result<()> {
     #[cfg(unix)]
-    return set_option(socket, SocketOption::ReuseAddress, 1, || {
-        sockopt::set_socket_reuseaddr(socket.as_fd(), true)
+    return set_option(socket, SocketOption::ReuseAddress, reuse.into(), || {
+        sockopt::set_socket_reuseaddr(socket.as_fd(), reuse)
     });
     #[cfg(windows)]
     {
-        let _ = socket;
+        let _ = (socket, reuse);
         Ok(())
     }
 }
@@ -242,9 +252,9 @@ pub(super) fn wake_pollers(listener: BorrowedFd<'_>) {
 /// A write to a disconnected peer must be an error and not a signal. Rust programs ignore that
 /// signal, but the host of an embedded one may not. Apple's systems have a socket option for this.
 #[cfg(all(unix, not(target_vendor = "apple")))]
-const SEND_FLAGS: rustix::net::SendFlags = rustix::net::SendFlags::NOSIGNAL;
+pub(super) const SEND_FLAGS: rustix::net::SendFlags = rustix::net::SendFlags::NOSIGNAL;
 #[cfg(target_vendor = "apple")]
-const SEND_FLAGS: rustix::net::SendFlags = rustix::net::SendFlags::empty();
+pub(super) const SEND_FLAGS: rustix::net::SendFlags = rustix::net::SendFlags::empty();
 
 #[cfg(unix)]
 #[inline]
@@ -463,6 +473,19 @@ macro_rules! addressed {
 /// Listeners have no peer.
 fn no_peer<S, A>(_: &S) -> io::Result<A> {
     Err(io::ErrorKind::NotConnected.into())
+}
+
+/// A socket that is neither connected nor listening yet.
+impl Addressed for OwnedFd {
+    type Addr = SocketAddr;
+
+    fn local(&self) -> io::Result<SocketAddr> {
+        Ok(rustix::net::getsockname(self)?.try_into()?)
+    }
+
+    fn peer(&self) -> io::Result<SocketAddr> {
+        no_peer(self)
+    }
 }
 
 addressed!(TcpListener, SocketAddr, no_peer);

@@ -52,8 +52,7 @@ impl TcpListener {
     /// Listens on an address. Port 0 lets the system choose a port. Of several addresses, the first
     /// that succeeds is used. Connections in `TIME_WAIT` do not keep a port from being used again.
     ///
-    /// To set other options, create a socket with the `socket2` crate and convert it by way of
-    /// `std::net::TcpListener`.
+    /// [`TcpSocket`](super::TcpSocket) sets other options first.
     ///
     /// # Errors
     ///
@@ -248,11 +247,10 @@ stream!(TcpStream);
 fn listen(addr: &SocketAddr) -> io::Result<TcpListener> {
     let socket = socket_for(addr, SocketType::STREAM)?;
     let (socket, ()) = sys::prepare(socket, |socket| {
-        sys::set_reuse_addr(socket)?;
-        sys::listen(socket, addr)
+        sys::set_reuse_addr(socket, true)?;
+        sys::listen_on(socket, addr)
     })?;
-    let acceptor = Acceptor::new(Async::new_nonlingering(socket.into())?);
-    Ok(TcpListener { acceptor })
+    Ok(TcpListener::new(Async::new_nonlingering(socket.into())?))
 }
 
 async fn connect_to_addr(addr: SocketAddr) -> io::Result<Async<sys::TcpStream>> {

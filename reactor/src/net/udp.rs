@@ -3,6 +3,7 @@
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
+use std::task::{Context, Poll};
 
 use super::datagram::datagram;
 use super::socket::socket;
@@ -110,6 +111,23 @@ impl UdpSocket {
             sent.map_err(|error| context("can't send to", addr, error))
         })
         .await
+    }
+
+    /// [`send_to`](UdpSocket::send_to) for hand-written futures.
+    ///
+    /// # Errors
+    ///
+    /// Fails as [`send_to`](UdpSocket::send_to) does.
+    pub fn poll_send_to(
+        &self,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+        addr: SocketAddr,
+    ) -> Poll<io::Result<usize>> {
+        let sent = self
+            .io
+            .poll_write_with(cx, |io| sys::send_to(io, buf, addr));
+        sent.map_err(|error| context("can't send to", addr, error))
     }
 
     /// Sends a datagram, without waiting.

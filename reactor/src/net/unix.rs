@@ -19,6 +19,9 @@ use rustix::net::SocketAddrUnix;
 use super::accept::{Accepting, Acceptor, listener};
 use super::context;
 use super::datagram::datagram;
+use super::descriptors::passes_descriptors;
+pub use super::peer_cred::PeerCred;
+use super::peer_cred::peer_cred;
 use super::socket::{connect_to, socket};
 use super::stream::stream;
 use super::sys::{self, AddressFamily, SocketType};
@@ -143,10 +146,35 @@ impl UnixStream {
         let stream = |socket| io::Result::Ok(UnixStream::new(Async::new_nonlingering(socket)?));
         Ok((stream(here)?, stream(there)?))
     }
+
+    /// Returns the user, the group and the process of the peer, as of its `connect`, `listen` or
+    /// `pair` (`SO_PEERCRED`). The kernel records them, so the peer cannot forge them. A PID may
+    /// belong to another process by now.
+    ///
+    /// # Errors
+    ///
+    /// Fails in a simulation, and returns the errors of the system.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use windlass::net::unix::UnixStream;
+    ///
+    /// # windlass::block_on(async {
+    /// let (here, there) = UnixStream::pair()?;
+    /// assert_eq!(here.peer_cred()?, there.peer_cred()?); // both are this process
+    /// # std::io::Result::Ok(())
+    /// # })?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn peer_cred(&self) -> io::Result<PeerCred> {
+        peer_cred(self.io.get_ref())
+    }
 }
 
 socket!(UnixStream, SocketAddr, sys::UnixStream);
 stream!(UnixStream);
+passes_descriptors!(UnixStream);
 
 /// A Unix socket for datagrams. It is lossless, because senders wait while the receiver's queue is
 /// full.
@@ -175,6 +203,7 @@ pub struct UnixDatagram {
 
 socket!(UnixDatagram, SocketAddr, sys::UnixDatagram);
 datagram!(UnixDatagram, SocketAddr);
+passes_descriptors!(UnixDatagram);
 
 impl UnixDatagram {
     /// Creates a socket with this name.
@@ -310,9 +339,8 @@ fn address(path: &Path) -> io::Result<SocketAddrUnix> {
 fn listen(path: &Path) -> io::Result<UnixListener> {
     let addr = address(path)?;
     let socket = sys::socket(AddressFamily::UNIX, SocketType::STREAM)?;
-    let (socket, ()) = sys::prepare(socket, |socket| sys::listen(socket, &addr))?;
-    let acceptor = Acceptor::new(Async::new_nonlingering(socket.into())?);
-    Ok(UnixListener { acceptor })
+    let (socket, ()) = sys::prepare(socket, |socket| sys::listen_on(socket, &addr))?;
+    Ok(UnixListener::new(Async::new_nonlingering(socket.into())?))
 }
 
 async fn connect(path: &Path) -> io::Result<Async<sys::UnixStream>> {
