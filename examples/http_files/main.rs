@@ -73,7 +73,6 @@ fn is_hang_up(error: &io::Error) -> bool {
 
 /// Serves one connection, request by request.
 async fn serve(stream: &TcpStream, folder: &Folder) -> io::Result<()> {
-    stream.set_nodelay(true)?;
     let mut input = Vec::new();
     loop {
         let request = match timeout(HEAD_TIME, read_request(stream, &mut input)).await {

@@ -793,3 +793,30 @@ fn vectored_io_beyond_the_system_limit_is_split() {
         assert!(received == data);
     });
 }
+
+#[test]
+fn small_writes_are_sent_at_once_by_default() {
+    run(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap())
+            .await
+            .unwrap();
+        let (server, _) = listener.accept().await.unwrap();
+        assert!(client.nodelay().unwrap());
+        assert!(server.nodelay().unwrap());
+        server.set_nodelay(false).unwrap();
+        assert!(!server.nodelay().unwrap());
+    });
+}
+
+#[test]
+fn converted_socket_keeps_its_options() {
+    run(async {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let listener = TcpListener::try_from(listener).unwrap();
+        let (server, _) = listener.accept().await.unwrap();
+        assert!(!server.nodelay().unwrap());
+        assert!(!TcpStream::try_from(client).unwrap().nodelay().unwrap());
+    });
+}

@@ -82,7 +82,6 @@ struct Waiting {
 impl Client {
     pub async fn connect(addr: impl ToAddrs) -> io::Result<Client> {
         let stream = TcpStream::connect(addr).await?;
-        stream.set_nodelay(true)?;
         let shared = Rc::new(Shared {
             places: Rc::new(Semaphore::new(IN_FLIGHT)),
             out: RefCell::default(),

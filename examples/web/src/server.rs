@@ -52,8 +52,6 @@ where
         listener.accept().await
     };
     let start = |connections: &TaskGroup<()>, stream: TcpStream| {
-        // Without this, small messages such as pings might wait for the client's acknowledgement.
-        let _ = stream.set_nodelay(true); // fails if the connection was reset
         connections.spawn(serve_one(stream));
     };
     while let Some(accepted) = stop.run(accept(&mut connections)).await {

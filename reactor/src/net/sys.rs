@@ -115,6 +115,13 @@ pub(super) fn socket_for(addr: &SocketAddr, kind: SocketType) -> io::Result<Owne
     }
 }
 
+/// Creates a TCP socket that sends small writes at once. Connections inherit this from a listener.
+pub(super) fn tcp_socket(addr: &SocketAddr) -> io::Result<OwnedFd> {
+    let socket = socket_for(addr, SocketType::STREAM)?;
+    let _ = set_nodelay(&socket, true); // a sandbox may refuse it
+    Ok(socket)
+}
+
 pub(super) fn bind(socket: &OwnedFd, addr: &impl SocketAddrArg) -> io::Result<()> {
     let real = || rustix::net::bind(socket, addr);
     or_simulated(socket, real, |system, fd| {
@@ -564,18 +571,18 @@ fn set_option(
     })
 }
 
-pub(super) fn nodelay(socket: &TcpStream) -> io::Result<bool> {
+pub(super) fn nodelay(socket: &impl AsFd) -> io::Result<bool> {
     option(
         socket,
         NoDelay,
         |value| value != 0,
-        || sockopt::tcp_nodelay(socket),
+        || sockopt::tcp_nodelay(socket.as_fd()),
     )
 }
 
-pub(super) fn set_nodelay(socket: &TcpStream, on: bool) -> io::Result<()> {
+pub(super) fn set_nodelay(socket: &impl AsFd, on: bool) -> io::Result<()> {
     set_option(socket, NoDelay, on.into(), || {
-        sockopt::set_tcp_nodelay(socket, on)
+        sockopt::set_tcp_nodelay(socket.as_fd(), on)
     })
 }
 

@@ -11,7 +11,7 @@ use super::accept::{Accepting, Acceptor, listener};
 use super::race::race;
 use super::socket::{connect_to, socket};
 use super::stream::stream;
-use super::sys::{self, SocketAddrAny, SocketType, socket_for};
+use super::sys::{self, SocketAddrAny, tcp_socket};
 use super::{ToAddrs, context, each_addr, lookup_host};
 use crate::async_io::Async;
 
@@ -188,6 +188,12 @@ impl TcpStream {
     /// Sets whether small writes are sent at once, instead of waiting for more data to fill a
     /// packet.
     ///
+    /// They are by default, as in Go. Otherwise a program that writes a message in two parts waits
+    /// for the acknowledgement of the first, which the peer may delay by 40 ms. Connections that
+    /// are accepted inherit the option from their listener, without a system call. A program that
+    /// writes many small parts should join them, for example with
+    /// [`write_vectored`](futures_io::AsyncWrite::poll_write_vectored) or a buffer.
+    ///
     /// # Errors
     ///
     /// Returns the errors of the system.
@@ -245,7 +251,7 @@ socket!(TcpStream, SocketAddr, sys::TcpStream);
 stream!(TcpStream);
 
 fn listen(addr: &SocketAddr) -> io::Result<TcpListener> {
-    let socket = socket_for(addr, SocketType::STREAM)?;
+    let socket = tcp_socket(addr)?;
     let (socket, ()) = sys::prepare(socket, |socket| {
         sys::set_reuse_addr(socket, true)?;
         sys::listen_on(socket, addr)
@@ -254,7 +260,7 @@ fn listen(addr: &SocketAddr) -> io::Result<TcpListener> {
 }
 
 async fn connect_to_addr(addr: SocketAddr) -> io::Result<Async<sys::TcpStream>> {
-    connect_to(socket_for(&addr, SocketType::STREAM)?, &addr).await
+    connect_to(tcp_socket(&addr)?, &addr).await
 }
 
 fn accept(listener: BorrowedFd<'_>, may_linger: bool) -> io::Result<(TcpStream, SocketAddr)> {

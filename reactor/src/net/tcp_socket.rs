@@ -8,7 +8,7 @@ use rustix::fd::{AsFd, OwnedFd};
 
 use super::context;
 use super::socket::await_connection;
-use super::sys::{self, SocketType, socket_for};
+use super::sys::{self, tcp_socket};
 use super::tcp::{TcpListener, TcpStream};
 use crate::async_io::{Async, gives_descriptor};
 
@@ -66,7 +66,7 @@ impl TcpSocket {
 
     fn new(addr: &SocketAddr) -> io::Result<TcpSocket> {
         Ok(TcpSocket {
-            socket: Some(socket_for(addr, SocketType::STREAM)?),
+            socket: Some(tcp_socket(addr)?),
             is_exposed: AtomicBool::new(false),
         })
     }
