@@ -8,11 +8,15 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
+use futures_core::future::FusedFuture;
+
+use crate::abort::AbortHandle;
 use crate::budget;
 use crate::cell::{
-    CANCELLED, DETACHED, DONE, EMPTY, FOREIGN_JOINER, NAMED, OutputRef, RUNNING, Ref,
+    ABORTED, CANCELLED, DETACHED, DONE, EMPTY, FOREIGN_JOINER, NAMED, OutputRef, RUNNING, Ref,
 };
 use crate::current;
+use crate::fallback;
 use crate::inner::{ExecutorInner, SpawnOutcome, too_many_tasks};
 use crate::panic::Panic;
 use crate::pulse::reports_polls;
@@ -51,7 +55,8 @@ use crate::waker::index_in;
 /// # Panics
 ///
 /// Awaiting resumes the task's panic, if it panicked. It also panics if the executor was dropped
-/// before the task finished, or if the output was taken before.
+/// before the task finished, if an [`AbortHandle`](crate::AbortHandle) has cancelled the task, or if
+/// the output was taken before.
 ///
 /// # Examples
 ///
@@ -104,16 +109,29 @@ impl<T: 'static> Task<T> {
     #[cold]
     #[track_caller]
     fn finish_spawn_here(self, outcome: Option<SpawnOutcome>) -> Self {
-        match (current::entered(), outcome) {
-            (Some(inner), Some(outcome)) => self.finish_spawn(&inner, outcome),
+        let inner = current::entered().or_else(fallback::newest);
+        match (inner, &self.cell) {
+            (Some(inner), Some(cell)) => {
+                let outcome = outcome.unwrap_or_else(|| inner.insert(cell));
+                self.finish_spawn(&inner, outcome)
+            }
             _ => {
                 self.detach(); // drops the future, which is user code
                 panic!(
                     "`spawn` was called outside of a windlass runtime: call it from inside of \
-                     `windlass::block_on`, or use `Runtime::spawn`"
+                     `windlass::block_on`, hold the guard of `Runtime::enter`, or use \
+                     `Runtime::spawn`"
                 );
             }
         }
+    }
+
+    /// A task whose executor is gone.
+    #[cold]
+    pub(crate) fn without_executor(cell: OutputRef<T>) -> Self {
+        let task = Task { cell: Some(cell) };
+        task.cell.iter().for_each(|cell| cell.drop_future()); // user code
+        task
     }
 
     /// The slow path of a spawn, which runs user code or panics. After a panic a task that was
@@ -193,6 +211,29 @@ impl<T: 'static> Task<T> {
         self.cell.as_ref().is_none_or(|cell| cell.has(DONE | EMPTY))
     }
 
+    /// Returns a handle that cancels the task from elsewhere on this thread, also after
+    /// [`detach`](Task::detach).
+    ///
+    /// # Panics
+    ///
+    /// Panics if the task has more than 32,000 handles that are not clones of each other.
+    ///
+    /// ```
+    /// # use windlass::{block_on, spawn, yield_now};
+    /// block_on(async {
+    ///     let task = spawn(std::future::pending::<()>());
+    ///     let handle = task.abort_handle();
+    ///     task.detach();
+    ///     yield_now().await;
+    ///     assert!(!handle.is_finished());
+    ///     handle.abort();
+    ///     assert!(handle.is_finished());
+    /// });
+    /// ```
+    pub fn abort_handle(&self) -> AbortHandle {
+        AbortHandle::new(self.cell.as_deref())
+    }
+
     /// Returns where the task was spawned. `None` once its output has been taken.
     ///
     /// ```
@@ -265,7 +306,7 @@ impl<T: 'static> Task<T> {
     fn poll_catch(&mut self, cx: &mut Context<'_>) -> Poll<Result<T, Panic>> {
         match ready!(self.poll_end(cx)) {
             Some(result) => Poll::Ready(result),
-            None => self.no_output(),
+            None => Poll::Ready(Err(self.no_output())),
         }
     }
 
@@ -303,8 +344,14 @@ impl<T: 'static> Task<T> {
         output
     }
 
+    /// Returns the error of a task that was aborted. Panics if the task ended in another way.
     #[cold]
-    fn no_output(&self) -> ! {
+    fn no_output(&mut self) -> Panic {
+        if let Some(cell) = self.cell.take_if(|cell| cell.has(ABORTED)) {
+            let panic = Panic::aborted(describe(&cell));
+            forget_name(&cell);
+            return panic;
+        }
         match &self.cell {
             None => panic!("this task was awaited to its end before"),
             Some(cell) => panic!(
@@ -324,6 +371,13 @@ impl<T: 'static> Future for Task<T> {
             Ok(output) => Poll::Ready(output),
             Err(panic) => panic.resume(),
         }
+    }
+}
+
+/// Terminated once its output was taken. A task that was aborted has its error as the output.
+impl<T: 'static> FusedFuture for Task<T> {
+    fn is_terminated(&self) -> bool {
+        self.cell.is_none()
     }
 }
 

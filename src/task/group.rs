@@ -13,6 +13,8 @@ use std::ptr;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
+use futures_core::Stream;
+use futures_core::stream::FusedStream;
 use windlass_executor::{Task, budget, drop_nested, spawn_at};
 
 use super::child::{Caught, Payload, SpawnedAt, count_by_location, drop_each};
@@ -48,6 +50,27 @@ use crate::waits::{FacadeGroup, FacadeWait, ListWaits, Listed, ObjectKind, WaitK
 ///
 /// The output of a child stays in the group until [`join_next`](TaskGroup::join_next) returns it.
 /// Children that are never joined should return `()`, which takes no memory.
+///
+/// # As a stream
+///
+/// A group is a [`Stream`] of the outputs, in the order in which children end, with the methods of
+/// `StreamExt`. It is a [`FusedStream`] too: in `futures::select!` a branch `group.next()` gets
+/// `None` once when no child is left, and is then skipped until a child is spawned.
+///
+/// ```
+/// use futures::StreamExt;
+/// use windlass::block_on;
+/// use windlass::task::TaskGroup;
+///
+/// let sum = block_on(async {
+///     let group = TaskGroup::infallible();
+///     for length in [3, 5, 7] {
+///         group.spawn(async move { length });
+///     }
+///     group.fold(0, |sum, length| async move { sum + length }).await
+/// });
+/// assert_eq!(sum, 15);
+/// ```
 ///
 /// # Cancel safety
 ///
@@ -211,6 +234,7 @@ impl<R> TaskGroup<R> {
             panic: None,
             closed: false,
             lost: None,
+            is_exhausted: false,
         };
         let inner = Rc::pin(Listed::new(Inner {
             fails,
@@ -316,7 +340,65 @@ impl<R> TaskGroup<R> {
     ///
     /// Dropping the future loses nothing.
     pub async fn join_next(&mut self) -> Option<R> {
-        poll_fn(|cx| budget::poll_with(cx, |cx| self.inner.poll_next(cx))).await
+        poll_fn(|cx| self.poll_join_next(cx)).await
+    }
+
+    /// [`join_next`](TaskGroup::join_next) for hand-written futures.
+    ///
+    /// # Panics
+    ///
+    /// Panics as [`join_next`](TaskGroup::join_next) does.
+    pub fn poll_join_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<R>> {
+        budget::poll_with(cx, |cx| self.inner.poll_next(cx))
+    }
+
+    /// Returns the output of a child that has ended, without waiting. `None` if all children that
+    /// have ended were joined.
+    ///
+    /// # Panics
+    ///
+    /// Panics as [`join_next`](TaskGroup::join_next) does.
+    ///
+    /// ```
+    /// # use windlass::task::TaskGroup;
+    /// # use windlass::{block_on, yield_now};
+    /// block_on(async {
+    ///     let mut group = TaskGroup::infallible();
+    ///     group.spawn(async { "hauled" });
+    ///     assert_eq!(group.try_join_next(), None);
+    ///     yield_now().await;
+    ///     assert_eq!(group.try_join_next(), Some("hauled"));
+    /// });
+    /// ```
+    pub fn try_join_next(&mut self) -> Option<R> {
+        let next = self.inner.state.borrow_mut().next_ended();
+        next.map(|next| next.unwrap_or_else(|payload| resume_unwind(payload)))
+    }
+
+    /// Cancels all children, including those that wait to run. Their futures are dropped now, apart
+    /// from the one of a child that makes this call, which is dropped when its poll returns. The
+    /// outputs of children that have ended are kept, and further children may be spawned.
+    ///
+    /// ```
+    /// # use windlass::task::TaskGroup;
+    /// # use windlass::{block_on, yield_now};
+    /// # use std::future::pending;
+    /// block_on(async {
+    ///     let mut group = TaskGroup::infallible();
+    ///     group.spawn(async { "hauled" });
+    ///     group.spawn(pending());
+    ///     yield_now().await;
+    ///     group.cancel_all();
+    ///     assert_eq!(group.join_next().await, Some("hauled"));
+    ///     assert_eq!(group.join_next().await, None);
+    ///     group.spawn(async { "again" });
+    ///     assert_eq!(group.join_next().await, Some("again"));
+    /// });
+    /// ```
+    pub fn cancel_all(&self) {
+        let mut cancelled = self.inner.state.borrow_mut().take_children();
+        cancelled.drop_each();
+        self.inner.owner.wake();
     }
 
     /// Waits until fewer children run than the [`limit`](TaskGroup::limit) allows. A server that
@@ -350,6 +432,21 @@ impl<R> TaskGroup<R> {
     /// Returns true if all children have ended.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+}
+
+impl<R> Stream for TaskGroup<R> {
+    type Item = R;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<R>> {
+        self.poll_join_next(cx)
+    }
+}
+
+/// Terminated once the stream has ended, until a child is spawned.
+impl<R> FusedStream for TaskGroup<R> {
+    fn is_terminated(&self) -> bool {
+        self.inner.state.borrow().is_exhausted
     }
 }
 
@@ -483,6 +580,8 @@ struct State<R> {
     /// The last child that was dropped inside of `spawn_at`. Unless that call panics, the executor
     /// of the child is being dropped.
     lost: Option<u64>,
+    /// The stream of outputs has ended, and no child was spawned since.
+    is_exhausted: bool,
 }
 
 impl<R> Inner<R> {
@@ -495,6 +594,7 @@ impl<R> Inner<R> {
             drop(child);
             return;
         }
+        state.is_exhausted = false;
         state.waiting.push_back(child);
         drop(state);
         Inner::start_waiting(this);
@@ -581,13 +681,11 @@ impl<R> Inner<R> {
 
     fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Option<R>> {
         self.poll_until(cx, |state| {
-            shrink_queue(&mut state.ended);
-            if let Some(returned) = state.ended.pop_front() {
-                return Some(Ok(Some(returned)));
+            if let Some(next) = state.next_ended() {
+                return Some(next.map(Some));
             }
-            let panic = state.panic.take();
-            let panic = panic.map(Err);
-            panic.or_else(|| (state.len() == 0).then_some(Ok(None)))
+            state.is_exhausted = state.len() == 0;
+            state.is_exhausted.then_some(Ok(None))
         })
         .map(|next| next.unwrap_or_else(|payload| resume_unwind(payload)))
     }
@@ -646,9 +744,22 @@ impl<R> State<R> {
         Some((id, spawned_at, future))
     }
 
+    /// Returns the next output, or the panic that has ended the group.
+    fn next_ended(&mut self) -> Option<Result<R, Payload>> {
+        shrink_queue(&mut self.ended);
+        match self.ended.pop_front() {
+            Some(returned) => Some(Ok(returned)),
+            None => self.panic.take().map(Err),
+        }
+    }
+
     /// Closes the group and returns all children, to be dropped without a borrow.
     fn cancel(&mut self) -> Cancelled<R> {
         self.closed = true;
+        self.take_children()
+    }
+
+    fn take_children(&mut self) -> Cancelled<R> {
         Cancelled {
             running: std::mem::take(&mut self.running),
             waiting: std::mem::take(&mut self.waiting),
