@@ -7,6 +7,7 @@ use std::rc::Rc;
 use crate::cell::{ABORTED, CANCELLED, DONE, EMPTY, RUNNING, Ref};
 use crate::current;
 use crate::task_id::TaskId;
+use crate::waker::waker;
 
 /// Cancels a task, without its [`Task`](crate::Task). Created by
 /// [`Task::abort_handle`](crate::Task::abort_handle).
@@ -83,7 +84,7 @@ impl AbortHandle {
             .expect("an unfinished task has its executor")
             .abort(cell);
         if let Some(joiner) = joiner {
-            current::wake(joiner);
+            waker(joiner).wake_by_ref();
         }
     }
 

@@ -222,14 +222,9 @@ impl Sleep {
     /// Stops the timer, and completes without it.
     #[inline]
     fn complete(&mut self) {
-        let Some(timer) = &mut self.timer else {
-            self.set_completed(TimerKey::default());
-            return;
-        };
-        let reactor = std::mem::replace(&mut timer.reactor, COMPLETED);
-        if reactor != COMPLETED {
-            let key = timer.key;
-            drop(current::stop_timer(reactor, key)); // the waker, outside of any borrow
+        let (reactor, key) = (COMPLETED, TimerKey::default());
+        if let Some(timer) = self.timer.replace(Timer { reactor, key }) {
+            stop(&timer);
         }
     }
 
@@ -237,6 +232,12 @@ impl Sleep {
         let is_completed = |timer: &Timer| timer.reactor == COMPLETED;
         self.timer.as_ref().is_some_and(is_completed)
     }
+}
+
+/// Stops a timer. On another thread, or while the thread ends, it stays until it fires.
+#[inline(never)]
+fn stop(timer: &Timer) {
+    drop(current::stop_timer(timer.reactor, timer.key)); // the waker, outside of any borrow
 }
 
 impl Future for Sleep {
@@ -257,12 +258,12 @@ impl FusedFuture for Sleep {
 }
 
 impl Drop for Sleep {
+    #[inline]
     fn drop(&mut self) {
-        let timer = self.timer.as_ref().filter(|it| it.reactor != COMPLETED);
-        if let Some(timer) = timer {
-            // On another thread, or while the thread ends, the timer stays until it fires. The
-            // waker is dropped outside of any borrow.
-            drop(current::stop_timer(timer.reactor, timer.key));
+        if let Some(timer) = &self.timer {
+            if timer.reactor != COMPLETED {
+                stop(timer);
+            }
         }
     }
 }

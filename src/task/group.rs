@@ -684,8 +684,9 @@ impl<R> Inner<R> {
             if let Some(next) = state.next_ended() {
                 return Some(next.map(Some));
             }
-            state.is_exhausted = state.len() == 0;
-            state.is_exhausted.then_some(Ok(None))
+            let is_exhausted = state.len() == 0;
+            state.is_exhausted |= is_exhausted;
+            is_exhausted.then_some(Ok(None))
         })
         .map(|next| next.unwrap_or_else(|payload| resume_unwind(payload)))
     }
