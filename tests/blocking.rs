@@ -232,7 +232,7 @@ fn select_takes_blocking_and_remote_tasks_without_fuse() {
 }
 
 #[test]
-fn a_remote_task_of_a_dropped_runtime_is_terminated_after_its_error() -> io::Result<()> {
+fn a_remote_task_is_terminated_after_the_error_gone() -> io::Result<()> {
     let runtime = Runtime::new()?;
     let mut remote = runtime.remote().run(|| ());
     drop(runtime);

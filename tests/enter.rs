@@ -217,7 +217,7 @@ fn remotes_of_one_runtime_share_the_receiving_task() -> io::Result<()> {
 }
 
 #[test]
-fn a_remote_spawn_where_the_runtime_is_current_bypasses_the_queue() -> io::Result<()> {
+fn a_remote_spawn_on_the_current_runtime_bypasses_the_queue() -> io::Result<()> {
     let runtime = Runtime::new()?;
     let remote = runtime.remote();
     runtime.turn(NO_WAIT)?;
@@ -237,7 +237,7 @@ fn a_remote_spawn_where_the_runtime_is_current_bypasses_the_queue() -> io::Resul
 }
 
 #[test]
-fn a_remote_task_is_lazy_where_the_runtime_is_current() -> io::Result<()> {
+fn a_remote_task_on_the_current_runtime_is_lazy() -> io::Result<()> {
     let runtime = Runtime::new()?;
     runtime.block_on(async {
         let called = Arc::new(AtomicUsize::new(0));

@@ -35,7 +35,7 @@ pub(crate) fn add(inner: Rc<ExecutorInner>) -> Fallback {
     }
 }
 
-/// The executor of the newest guard whose executor still exists.
+/// The newest executor that still exists.
 #[cold]
 pub(crate) fn newest() -> Option<Rc<ExecutorInner>> {
     FALLBACKS.with_borrow(|all| {

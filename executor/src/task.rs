@@ -35,6 +35,23 @@ use crate::waker::index_in;
 /// | the end of the task | `drop(task)` or `task.cancel().await` | nothing, or `Option<T>` |
 /// | a task without a handle | `task.detach()` | |
 ///
+/// # Patterns that drop a task
+///
+/// A pattern that binds no name leaves the task in a temporary value, which is dropped at the end of
+/// the statement. That cancels the task, usually before its first poll.
+///
+/// | written | the task ends | reported by |
+/// |---|---|---|
+/// | `spawn(job());` | at the end of the statement | the compiler |
+/// | `let _ = spawn(job());` | at the end of the statement | `clippy::let_underscore_future` |
+/// | `let (addr, _) = start();` | at the end of the statement | nothing |
+/// | `let Started { addr, .. } = start();` | at the end of the statement | nothing |
+/// | `let addr = start().0;` | at the end of the statement | nothing |
+/// | `let (addr, _task) = start();` | at the end of the block | |
+///
+/// So a function that starts a task in the background for its caller should detach the task, or own
+/// it in a value that the caller has to use, such as the connection that the task serves.
+///
 /// # Tasks that own tasks
 ///
 /// A task that is dropped drops the tasks of the handles it holds, in a variable, a group or a
@@ -73,7 +90,8 @@ use crate::waker::index_in;
 /// });
 /// assert_eq!(sum, 3);
 /// ```
-#[must_use = "a dropped task is cancelled: await it, keep it, or call `detach()`"]
+#[must_use = "a dropped task is cancelled: await it, bind it to a name other than `_`, or call \
+              `detach()`"]
 pub struct Task<T> {
     /// `None` once the output was taken or the task detached, when nothing is left to cancel.
     cell: Option<OutputRef<T>>,
@@ -126,7 +144,7 @@ impl<T: 'static> Task<T> {
         }
     }
 
-    /// A task whose executor is gone.
+    /// A task of an executor that is gone.
     #[cold]
     pub(crate) fn without_executor(cell: OutputRef<T>) -> Self {
         let task = Task { cell: Some(cell) };

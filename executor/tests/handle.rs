@@ -7,7 +7,7 @@ use std::future::pending;
 use std::rc::Rc;
 
 use common::*;
-use windlass_executor::{Executor, Handle, block_on, spawn};
+use windlass_executor::{Executor, Fallback, Handle, block_on, spawn};
 
 const OUTSIDE: &str = "`spawn` was called outside of a windlass runtime: call it from inside of \
     `windlass::block_on`, hold the guard of `Runtime::enter`, or use `Runtime::spawn`";
@@ -138,7 +138,7 @@ fn an_executor_is_freed_while_handles_exist() {
 
 #[test]
 fn a_guard_may_be_dropped_while_the_thread_ends() {
-    thread_local!(static GUARD: Cell<Option<windlass_executor::Fallback>> = const { Cell::new(None) });
+    thread_local!(static GUARD: Cell<Option<Fallback>> = const { Cell::new(None) });
     let thread = std::thread::spawn(|| {
         GUARD.set(None); // its destructor runs after those of later thread-locals
         let executor = Executor::new();

@@ -5,6 +5,11 @@ use std::marker::PhantomData;
 
 use windlass_executor::{Fallback, Handle};
 
+/// The panic where a current runtime is needed and there is none.
+pub(super) const NOT_CURRENT: &str = "no runtime is current on this thread: call this inside of \
+    `windlass::block_on` or a task, hold the guard of `Runtime::enter`, or pass a `Handle` or, to \
+    another thread, a `Remote`";
+
 /// The guard of [`Runtime::enter`](crate::Runtime::enter) and
 /// [`Handle::enter`](crate::Handle::enter).
 #[must_use = "the runtime is current until this is dropped: bind it to a name, since `let _ =` \

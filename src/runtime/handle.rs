@@ -6,7 +6,8 @@ use std::panic::Location;
 
 use windlass_executor::Task;
 
-use super::{EnterGuard, Remote};
+use super::enter::EnterGuard;
+use super::remote::Remote;
 
 /// Spawns tasks on a runtime of this thread. Returned by [`Runtime::current`] and
 /// [`Runtime::handle`].
@@ -48,6 +49,8 @@ use super::{EnterGuard, Remote};
 /// # Ok::<(), std::io::Error>(())
 /// ```
 ///
+/// [`Remote`]: crate::Remote
+/// [`Remote::current`]: crate::Remote::current
 /// [`Runtime::current`]: crate::Runtime::current
 /// [`Runtime::enter`]: crate::Runtime::enter
 /// [`Runtime::handle`]: crate::Runtime::handle

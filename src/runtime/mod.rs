@@ -30,6 +30,7 @@ use crate::time::now;
 
 pub use builder::Builder;
 pub use enter::EnterGuard;
+use enter::NOT_CURRENT;
 pub(crate) use guards::BlockOn;
 use guards::TurnGuard;
 pub use handle::Handle;
@@ -46,11 +47,6 @@ const MAX_BATCH: usize = 16;
 /// A batch that takes longer than this makes `turn_for` read the clock after each poll again. It is
 /// 0.2 % of the 2 ms that a game may give the runtime per frame.
 const SHORT_BATCH: Duration = Duration::from_micros(4);
-
-/// The panic of `current`.
-const NOT_CURRENT: &str = "no runtime is current on this thread: call this inside of \
-    `windlass::block_on` or a task, hold the guard of `Runtime::enter`, or pass a `Handle` or, to \
-    another thread, a `Remote`";
 
 /// An executor and the thread's reactor: tasks that outlive a [`block_on`](Runtime::block_on), and
 /// single steps of the loop for a host that has an event loop of its own.

@@ -13,7 +13,7 @@ use futures_core::Stream;
 use futures_core::future::FusedFuture;
 use windlass_executor::{Panic, drop_nested, spawn_at, yield_now};
 
-use super::{Handle, NOT_CURRENT};
+use super::enter::NOT_CURRENT;
 use crate::waits::{JobReceiver, RemoteCount, RemoteWait};
 
 /// A handle that spawns tasks and runs closures on a runtime from any thread.
@@ -136,7 +136,7 @@ impl Remote {
     }
 
     /// Returns a handle to the current runtime, for the threads that the code here starts.
-    /// [`Handle`] has a table of which runtime that is.
+    /// [`Handle`](crate::Handle) has a table of which runtime that is.
     ///
     /// # Panics
     ///
@@ -155,8 +155,8 @@ impl Remote {
     /// ```
     #[track_caller]
     pub fn current() -> Remote {
-        match Handle::current() {
-            Some(handle) => handle.remote(),
+        match Remote::try_current() {
+            Some(remote) => remote,
             None => panic!("{NOT_CURRENT}"),
         }
     }
@@ -168,8 +168,8 @@ impl Remote {
     /// ```
     #[track_caller]
     pub fn try_current() -> Option<Remote> {
-        let handle = Handle::current()?;
-        Some(handle.remote())
+        let executor = windlass_executor::Handle::current()?;
+        Some(Remote::of(&executor, Location::caller()))
     }
 
     /// Returns true once the runtime was dropped.
@@ -185,7 +185,7 @@ impl Remote {
     }
 
     /// Spawns the future that `make` returns on the runtime's thread, and wakes the runtime. The
-    /// queue of jobs is unbounded. Where the runtime is the [current](Handle#the-current-runtime)
+    /// queue of jobs is unbounded. Where the runtime is the [current](crate::Handle#the-current-runtime)
     /// one, the task is spawned at once and bypasses the queue. The task calls `make` in its first
     /// poll.
     ///

@@ -2,7 +2,9 @@
 
 use futures_task::{FutureObj, LocalFutureObj, LocalSpawn, Spawn, SpawnError};
 
-use super::{Handle, Remote, Runtime};
+use super::Runtime;
+use super::handle::Handle;
+use super::remote::Remote;
 
 /// Spawns detached tasks. Fails once the runtime is dropped.
 ///

@@ -1,10 +1,8 @@
 //! Groups of tasks that end together.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::fmt;
 use std::future::{Future, poll_fn};
-use std::mem::MaybeUninit;
 use std::panic::{
     AssertUnwindSafe, Location, RefUnwindSafe, UnwindSafe, catch_unwind, resume_unwind,
 };
@@ -17,9 +15,9 @@ use futures_core::Stream;
 use futures_core::stream::FusedStream;
 use windlass_executor::{Task, budget, drop_nested, spawn_at};
 
-use super::child::{Caught, Payload, SpawnedAt, count_by_location, drop_each};
-use super::listed_group::{ListedGroup, Running};
-use crate::sync::shrink::shrink_queue;
+use super::child::{Caught, Payload, count_by_location, drop_each};
+use super::group_state::{Contents, State};
+use super::listed_group::ListedGroup;
 use crate::sync::waker_cell::WakerCell;
 use crate::waits::{FacadeGroup, FacadeWait, ListWaits, Listed, ObjectKind, WaitKind};
 
@@ -225,20 +223,9 @@ impl<R> TaskGroup<R> {
 
     #[track_caller]
     fn failing_by(fails: fn(&Result<R, Payload>) -> bool) -> Self {
-        let state = State {
-            running: Running::new(),
-            waiting: VecDeque::new(),
-            limit: usize::MAX,
-            next_id: 0,
-            ended: VecDeque::new(),
-            panic: None,
-            closed: false,
-            lost: None,
-            is_exhausted: false,
-        };
         let inner = Rc::pin(Listed::new(Inner {
             fails,
-            state: RefCell::new(state),
+            state: RefCell::new(State::new()),
             owner: WakerCell::new(),
             listed: ListedGroup::new(Location::caller()),
         }));
@@ -565,25 +552,6 @@ impl<R> ListWaits for Inner<R> {
 impl<R> UnwindSafe for Inner<R> {}
 impl<R> RefUnwindSafe for Inner<R> {}
 
-struct State<R> {
-    running: Running,
-    /// The children that wait until fewer than `limit` children run.
-    waiting: VecDeque<(SpawnedAt, Caught<'static, R>)>,
-    limit: usize,
-    next_id: u64,
-    /// Outputs that were not joined yet. An output that is a failure is the last.
-    ended: VecDeque<R>,
-    /// The panic that has ended the group. It came after all outputs in `ended`.
-    panic: Option<Payload>,
-    /// The group was dropped, or a failure has ended it.
-    closed: bool,
-    /// The last child that was dropped inside of `spawn_at`. Unless that call panics, the executor
-    /// of the child is being dropped.
-    lost: Option<u64>,
-    /// The stream of outputs has ended, and no child was spawned since.
-    is_exhausted: bool,
-}
-
 impl<R> Inner<R> {
     #[track_caller]
     fn spawn(this: &Shared<R>, future: Box<dyn Future<Output = R>>) {
@@ -720,78 +688,6 @@ impl<R> Inner<R> {
             .field("ended", &state.ended.len())
             .field("children", &count_by_location(running.chain(waiting)))
             .finish_non_exhaustive()
-    }
-}
-
-impl<R> State<R> {
-    fn len(&self) -> usize {
-        self.running.len() + self.waiting.len()
-    }
-
-    fn is_full(&self) -> bool {
-        self.running.len() >= self.limit
-    }
-
-    /// Moves the next waiting child to the running ones, if the limit allows it.
-    fn start_next(&mut self) -> Option<(u64, SpawnedAt, Caught<'static, R>)> {
-        if self.is_full() {
-            return None;
-        }
-        shrink_queue(&mut self.waiting);
-        let (spawned_at, future) = self.waiting.pop_front()?;
-        let id = self.next_id;
-        self.next_id += 1;
-        self.running.push(id, MaybeUninit::uninit(), None);
-        Some((id, spawned_at, future))
-    }
-
-    /// Returns the next output, or the panic that has ended the group.
-    fn next_ended(&mut self) -> Option<Result<R, Payload>> {
-        shrink_queue(&mut self.ended);
-        match self.ended.pop_front() {
-            Some(returned) => Some(Ok(returned)),
-            None => self.panic.take().map(Err),
-        }
-    }
-
-    /// Closes the group and returns all children, to be dropped without a borrow.
-    fn cancel(&mut self) -> Cancelled<R> {
-        self.closed = true;
-        self.take_children()
-    }
-
-    fn take_children(&mut self) -> Cancelled<R> {
-        Cancelled {
-            running: std::mem::take(&mut self.running),
-            waiting: std::mem::take(&mut self.waiting),
-        }
-    }
-}
-
-struct Cancelled<R> {
-    running: Running,
-    waiting: VecDeque<(SpawnedAt, Caught<'static, R>)>,
-}
-
-impl<R> Cancelled<R> {
-    fn drop_each(&mut self) {
-        drop_each(std::mem::take(&mut self.running).into_values());
-        drop_each(std::mem::take(&mut self.waiting));
-    }
-}
-
-/// The contents of a dropped group.
-struct Contents<R> {
-    cancelled: Cancelled<R>,
-    ended: VecDeque<R>,
-    panic: Option<Payload>,
-}
-
-impl<R> Drop for Contents<R> {
-    fn drop(&mut self) {
-        self.cancelled.drop_each();
-        drop_each(std::mem::take(&mut self.ended));
-        drop_each(self.panic.take());
     }
 }
 

@@ -70,6 +70,7 @@
 
 mod child;
 mod listed_group;
+mod group_state;
 mod group;
 mod local;
 mod scope;

@@ -799,7 +799,7 @@ fn try_join_next_returns_outputs_and_failures_without_waiting() {
 }
 
 #[test]
-fn cancel_all_drops_running_and_waiting_children_and_keeps_outputs() {
+fn cancel_all_drops_all_children_and_keeps_outputs() {
     run(async |trace| {
         let mut group = TaskGroup::infallible().limit(2);
         group.spawn(async { 1 });

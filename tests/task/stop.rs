@@ -596,6 +596,7 @@ fn a_disarmed_guard_stops_nothing() {
 }
 
 #[test]
+#[allow(clippy::mutable_key_type, reason = "the hash is that of the address")]
 fn clones_are_equal_and_other_sources_are_not() {
     let (a, b) = (StopSource::new(), StopSource::new());
     assert!(a == a.clone() && a != b && a.token() == a.token() && a.token() != b.token());
