@@ -50,7 +50,7 @@ impl Drop for Fallback {
             let position = all.iter().position(|(number, _)| *number == self.number)?;
             let removed = all.remove(position);
             if all.is_empty() {
-                drop(mem::take(&mut **all)); // frees the memory, which the end of the thread would not
+                drop(mem::take(&mut **all)); // the end of the thread would not free it
             }
             Some(removed)
         });

@@ -37,8 +37,8 @@ use crate::waker::index_in;
 ///
 /// # Patterns that drop a task
 ///
-/// A pattern that binds no name leaves the task in a temporary value, which is dropped at the end of
-/// the statement. That cancels the task, usually before its first poll.
+/// A pattern that binds no name leaves the task in a temporary value, which is dropped at the end
+/// of the statement. That cancels the task, usually before its first poll.
 ///
 /// | written | the task ends | reported by |
 /// |---|---|---|
@@ -72,8 +72,8 @@ use crate::waker::index_in;
 /// # Panics
 ///
 /// Awaiting resumes the task's panic, if it panicked. It also panics if the executor was dropped
-/// before the task finished, if an [`AbortHandle`](crate::AbortHandle) has cancelled the task, or if
-/// the output was taken before.
+/// before the task finished, if an [`AbortHandle`](crate::AbortHandle) has cancelled the task, or
+/// if the output was taken before.
 ///
 /// # Examples
 ///
