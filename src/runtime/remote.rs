@@ -185,9 +185,9 @@ impl Remote {
     }
 
     /// Spawns the future that `make` returns on the runtime's thread, and wakes the runtime. The
-    /// queue of jobs is unbounded. Where the runtime is the [current](crate::Handle#the-current-runtime)
-    /// one, the task is spawned at once and bypasses the queue. The task calls `make` in its first
-    /// poll.
+    /// queue of jobs is unbounded. Where the runtime is the
+    /// [current](crate::Handle#the-current-runtime) one, the task is spawned at once and bypasses
+    /// the queue. The task calls `make` in its first poll.
     ///
     /// The task is detached: it keeps running when the handle is dropped.
     #[track_caller]

@@ -29,8 +29,8 @@ use crate::waits::Place;
 /// a child is never later than its parent's.
 ///
 /// Cloning a source is cheap. Dropping a source stops nothing, but dropping its
-/// [`drop_guard`](StopSource::drop_guard) does. Two sources are equal if they are clones, and so are
-/// two tokens of the same source.
+/// [`drop_guard`](StopSource::drop_guard) does. Two sources are equal if they are clones, and so
+/// are two tokens of the same source.
 ///
 /// # Examples
 ///
@@ -359,8 +359,8 @@ impl fmt::Debug for StopToken {
     }
 }
 
-/// The future of [`StopToken::stopped`]. It is `Unpin`, so `select!` takes it without pinning, and a
-/// [`FusedFuture`], so `futures::select!` takes it without `fuse()`. After it has completed, each
+/// The future of [`StopToken::stopped`]. It is `Unpin`, so `select!` takes it without pinning, and
+/// a [`FusedFuture`], so `futures::select!` takes it without `fuse()`. After it has completed, each
 /// further poll completes too.
 #[must_use = "futures do nothing unless awaited or polled"]
 pub struct Stopped {
@@ -432,8 +432,8 @@ impl fmt::Debug for Stopped {
 }
 
 pin_project! {
-    /// The future of [`StopToken::run`]. Polled again after it has completed, it does what the inner
-    /// future does then, or completes again after a stop.
+    /// The future of [`StopToken::run`]. Polled again after it has completed, it does what the
+    /// inner future does then, or completes again after a stop.
     #[derive(Debug)]
     #[must_use = "futures do nothing unless awaited or polled"]
     pub struct UntilStopped<F> {
