@@ -68,7 +68,8 @@
 //!   threads.
 //! * [`process`]: child processes and their standard streams.
 //! * [`Runtime`]: tasks that outlive a `block_on`, and single steps of the loop, for programs that
-//!   have a loop of their own. [`Remote`]: spawns and runs closures from other threads.
+//!   have a loop of their own. [`Handle`]: spawns from anywhere on its thread. [`Remote`]: spawns
+//!   and runs closures from other threads.
 //! * [`spawn_blocking`]: runs a closure that blocks on a thread.
 //! * [`completion`]: the hook for code that takes part in the turn of the loop.
 //! * [`coroutine`]: functions that suspend, yield a value, and resume with a value, with or
@@ -118,7 +119,7 @@ pub mod tracing;
 pub mod inspect;
 
 pub use blocking::{BlockingTask, Pool, spawn_blocking};
-pub use runtime::{Builder, Remote, RemoteError, RemoteTask, Runtime, Turn};
+pub use runtime::{Builder, EnterGuard, Handle, Remote, RemoteError, RemoteTask, Runtime, Turn};
 pub use windlass_executor::{Panic, Task, YieldNow, yield_now};
 pub use windlass_reactor::{Async, Readable, Writable};
 pub use windlass_reactor::{completion, net, time};

@@ -8,6 +8,9 @@ use std::marker::PhantomPinned;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::rc::Rc;
 
+use futures::future::FusedFuture;
+use futures::stream::FusedStream;
+use futures::task::{LocalSpawn, Spawn};
 use windlass::coroutine::{AsyncCoroutine, Co, Coroutine, Exchange, State, Yield};
 use windlass::net::{TcpListener, TcpStream};
 use windlass::sync::{
@@ -15,10 +18,13 @@ use windlass::sync::{
     TryAcquireError, TryRecvError, TrySendError, mpsc, oneshot, watch,
 };
 use windlass::task::{
-    Scope, Spawner, StopSource, StopToken, Stopped, TaskGroup, TaskLocal, UntilStopped, WithLocal,
+    AbortHandle, DropGuard, Scope, Spawner, StopSource, StopToken, Stopped, TaskGroup, TaskLocal,
+    UntilStopped, WithLocal,
 };
 use windlass::time::{Elapsed, Interval, Sleep, Timeout};
-use windlass::{Async, BlockingTask, Builder, Panic, Runtime, Task, Turn, YieldNow};
+use windlass::{
+    Async, BlockingTask, Builder, EnterGuard, Handle, Panic, Runtime, Task, Turn, YieldNow,
+};
 use windlass::{Remote, RemoteError, RemoteTask};
 use windlass_executor::Executor;
 use windlass_reactor::Reactor;
@@ -56,7 +62,10 @@ is!(Unpin: Remote, RemoteTask<u8>, BlockingTask<u8>, Task<u8>, TcpStream, TcpLis
 // Bound to one thread.
 is_not!(Send: Runtime, Task<u8>, Executor, Reactor, TcpStream, TcpListener);
 is_not!(Sync: Runtime, Task<u8>, Executor, Reactor, TcpStream, TcpListener);
-is_not!(Send: StopSource, StopToken, Stopped);
+is_not!(Send: StopSource, StopToken, Stopped, DropGuard, Handle, EnterGuard<'static>, AbortHandle);
+is_not!(Sync: StopSource, StopToken, Stopped, DropGuard, Handle, EnterGuard<'static>, AbortHandle);
+is!(Clone: Handle, AbortHandle);
+is!(Unpin: TaskGroup<u8>, Handle, EnterGuard<'static>, AbortHandle);
 is!(Clone: StopSource, StopToken);
 is!(Unpin: StopSource, StopToken, Stopped, UntilStopped<std::future::Ready<u8>>);
 is_not!(Send: Async<std::net::TcpStream>);
@@ -67,11 +76,21 @@ is!(Send: Turn, Elapsed, Sleep, Timeout<std::future::Ready<u8>>, Interval, Yield
 is!(Unpin: Sleep, Interval, Timeout<std::future::Ready<u8>>, YieldNow);
 is!(Copy: Turn, Elapsed);
 
+// `futures::select!` takes them without `fuse()`.
+is!(FusedFuture: Sleep, Timeout<std::future::Ready<u8>>, Task<u8>);
+is!(FusedFuture: BlockingTask<u8>, RemoteTask<u8>);
+is!(FusedFuture: Stopped, UntilStopped<std::future::Ready<u8>>);
+is!(FusedStream: Interval, TaskGroup<u8>);
+is!(LocalSpawn: Runtime, Handle);
+is!(Spawn: Runtime, Handle, Remote);
+
 // All of these remain usable after a caught panic.
 is!(UnwindSafe: Runtime, Builder, Remote, RemoteTask<u8>, RemoteError, Turn);
 is!(RefUnwindSafe: Runtime, Builder, Remote, RemoteTask<u8>, RemoteError, Turn);
 is!(UnwindSafe: StopSource, StopToken);
 is!(RefUnwindSafe: StopSource, StopToken);
+is!(UnwindSafe: Handle, EnterGuard<'static>, AbortHandle, DropGuard);
+is!(RefUnwindSafe: Handle, EnterGuard<'static>, AbortHandle, DropGuard);
 
 // These carry their output between threads, so the output must be `Send`.
 is_not!(Send: RemoteTask<std::rc::Rc<u8>>, BlockingTask<std::rc::Rc<u8>>);

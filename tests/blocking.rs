@@ -12,9 +12,9 @@ use std::thread::{self, ThreadId};
 use std::time::Duration;
 
 use common::{OnDrop, panic_of, run, watchdog};
-use futures::future::join_all;
+use futures::future::{FusedFuture, join_all};
 use windlass::time::{sleep, timeout};
-use windlass::{Runtime, block_on, spawn, spawn_blocking};
+use windlass::{Remote, RemoteError, Runtime, block_on, spawn, spawn_blocking};
 
 /// Runs the test `name` in a process with a pool of that many threads.
 fn with_threads(threads: usize, name: &str, body: impl FnOnce()) {
@@ -191,4 +191,53 @@ fn debug_shows_whether_a_closure_has_finished() {
     drop(key);
     run(&mut task);
     assert_eq!(format!("{task:?}"), "BlockingTask { finished: true }");
+}
+
+#[test]
+fn a_blocking_task_is_terminated_once_its_output_is_taken() {
+    run(async {
+        let mut task = spawn_blocking(|| 7);
+        while !task.is_finished() {
+            sleep(Duration::from_millis(1)).await;
+        }
+        assert!(!task.is_terminated());
+        assert_eq!((&mut task).await, 7);
+        assert!(task.is_terminated());
+        let again = spawn(task).catch().await.unwrap_err();
+        let message = "this `BlockingTask` was awaited to its end before";
+        assert_eq!(again.message(), Some(message));
+    });
+}
+
+#[test]
+fn select_takes_blocking_and_remote_tasks_without_fuse() {
+    run(async {
+        let mut blocking = spawn_blocking(|| 1);
+        let mut remote = Remote::current().spawn(|| async { 2 });
+        let (mut sum, mut count) = (0, 0);
+        loop {
+            futures::select! {
+                output = blocking => sum += output,
+                output = remote => sum += output.unwrap(),
+                complete => break,
+            }
+            count += 1;
+        }
+        assert_eq!((sum, count), (3, 2));
+        assert!(remote.is_terminated());
+        let again = spawn(remote).catch().await.unwrap_err();
+        let message = "this `RemoteTask` was awaited to its end before";
+        assert_eq!(again.message(), Some(message));
+    });
+}
+
+#[test]
+fn a_remote_task_is_terminated_after_the_error_gone() -> io::Result<()> {
+    let runtime = Runtime::new()?;
+    let mut remote = runtime.remote().run(|| ());
+    drop(runtime);
+    assert!(!remote.is_terminated());
+    assert!(matches!(run(&mut remote), Err(RemoteError::Gone)));
+    assert!(remote.is_terminated());
+    Ok(())
 }

@@ -214,11 +214,11 @@ fn section<'a>(manifest: &'a str, name: &str) -> Vec<&'a str> {
 }
 
 #[test]
-fn the_executor_depends_on_parking_alone() {
+fn the_executor_depends_on_parking_and_traits_alone() {
     let manifest = read("executor/Cargo.toml");
     assert_eq!(
         section(&manifest, "dependencies"),
-        ["parking.workspace = true"]
+        ["futures-core.workspace = true", "parking.workspace = true"]
     );
     let others = manifest
         .lines()

@@ -46,8 +46,10 @@ pub(crate) const MAIN: u32 = 1 << 6;
 pub(crate) const FOREIGN_JOINER: u32 = 1 << 7;
 /// The table has a name for the task.
 pub(crate) const NAMED: u32 = 1 << 8;
+/// Cancelled by an `AbortHandle`, unless the output is there.
+pub(crate) const ABORTED: u32 = 1 << 9;
 /// The upper half of the state counts the references of the handle, the table, the run queue, the
-/// loop and a deferred drop.
+/// loop, a deferred drop and abort handles.
 const ONE: u32 = 1 << 16;
 
 /// The part that is the same in all cells.
@@ -189,6 +191,12 @@ impl Ref {
     pub(crate) fn share(&self) -> Ref {
         self.state.set(self.state.get() + ONE);
         Ref(self.0)
+    }
+
+    /// Another reference, for callers that may have many. `None` if the count could overflow.
+    #[cold]
+    pub(crate) fn try_share(&self) -> Option<Ref> {
+        (self.state.get() < u32::MAX / 2).then(|| self.share())
     }
 
     /// A reference for the run queue, unless the cell is queued, or will be when its poll returns.

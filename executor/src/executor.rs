@@ -10,6 +10,7 @@ use std::task::{Context, Poll, Waker};
 use crate::budget;
 use crate::cell::{OutputRef, PollOutcome};
 use crate::current::{self, Entered};
+use crate::handle::Handle;
 use crate::inner::ExecutorInner;
 use crate::key::Key;
 use crate::layout::Addresses;
@@ -200,6 +201,18 @@ impl Executor {
     /// ```
     pub fn enter(&self) -> Entered {
         current::enter(self.inner.clone())
+    }
+
+    /// Returns a handle with which code on this thread spawns tasks.
+    ///
+    /// ```
+    /// # use windlass_executor::{block_on, Executor};
+    /// let executor = Executor::new();
+    /// let handle = executor.handle();
+    /// assert_eq!(block_on(executor.run(handle.spawn(async { 7 }))), 7);
+    /// ```
+    pub fn handle(&self) -> Handle {
+        Handle::new(&self.inner)
     }
 
     /// Returns the number of unfinished tasks.

@@ -1,6 +1,7 @@
 //! The state of an executor, as tasks and wakers find it.
 
-use std::cell::{Cell, RefCell, RefMut};
+use std::any::Any;
+use std::cell::{Cell, OnceCell, RefCell, RefMut};
 use std::fmt;
 use std::future::pending;
 use std::panic::{Location, RefUnwindSafe, UnwindSafe};
@@ -45,6 +46,8 @@ pub(crate) struct ExecutorInner {
     pub(crate) refills: Cell<usize>,
     /// The executor is being dropped or has been dropped.
     is_closed: Cell<bool>,
+    /// A value of the crate that builds on this one.
+    pub(crate) extension: OnceCell<Rc<dyn Any>>,
 }
 
 // A panic leaves the state consistent, since it changes before user code runs.
@@ -88,12 +91,17 @@ impl ExecutorInner {
             observer: Cell::new(None),
             refills: Cell::new(0),
             is_closed: Cell::new(false),
+            extension: OnceCell::new(),
         }
     }
 
     #[inline]
     pub(crate) fn table(&self) -> RefMut<'_, Table> {
         self.table.borrow_mut()
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.is_closed.get()
     }
 
     /// Returns the number of unfinished tasks, without the main future.
@@ -192,6 +200,17 @@ impl ExecutorInner {
             }
         }
         discard_panic(|| foreign_joiner.into_iter().for_each(Waker::wake));
+    }
+
+    /// Ends a task that is not being polled. Returns the joiner on this executor, which the caller
+    /// wakes.
+    #[cold]
+    pub(crate) fn abort(&self, cell: &Ref) -> Option<Key> {
+        let (removed, foreign_joiner) = self.remove(cell.key.get());
+        let joiner = removed.joiner().and_then(|slot| self.table().key_in(slot));
+        self.drop_future(&removed);
+        self.finish_slow(&removed, foreign_joiner);
+        joiner
     }
 
     /// Takes an unfinished task out of the table, with its foreign joiner.

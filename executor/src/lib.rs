@@ -63,7 +63,9 @@
 
 mod executor;
 mod inner;
+mod handle;
 mod task;
+mod abort;
 mod cell;
 mod table;
 mod queue;
@@ -71,6 +73,7 @@ mod key;
 mod waker;
 mod inbox;
 mod current;
+mod fallback;
 mod panic;
 mod block_on;
 mod yield_now;
@@ -86,9 +89,12 @@ mod task_entry;
 #[doc(hidden)]
 pub mod layout;
 
+pub use abort::AbortHandle;
 pub use block_on::block_on;
 pub use current::{Entered, Workload, in_task, list_tasks, observe_all, workload};
 pub use executor::{Executor, Run, TickResult};
+pub use fallback::Fallback;
+pub use handle::Handle;
 pub use nested_drop::drop_nested;
 pub use observe::Observer;
 pub use panic::{Panic, discard_panic};

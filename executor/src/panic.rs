@@ -24,6 +24,7 @@ pub struct Panic(Box<Details>);
 /// Boxed, since every task has room for it.
 struct Details {
     message: Option<String>,
+    is_aborted: bool,
     /// The description of the task.
     task: String,
     /// The mutex is never locked. It makes the error `Sync`.
@@ -38,9 +39,19 @@ impl Panic {
         let message = text.or_else(|| payload.downcast_ref::<String>().cloned());
         Panic(Box::new(Details {
             message,
+            is_aborted: false,
             task: "a task".to_owned(),
             payload: Mutex::new(payload),
         }))
+    }
+
+    /// The end of a task that an `AbortHandle` has cancelled, as the error of `catch`.
+    #[cold]
+    pub(crate) fn aborted(task: String) -> Self {
+        let mut panic = Panic::new(Box::new("aborted"));
+        panic.0.is_aborted = true;
+        panic.set_task(task);
+        panic
     }
 
     #[cold]
@@ -53,8 +64,28 @@ impl Panic {
         self.0.message.as_deref()
     }
 
-    /// Resumes the panic here. This bypasses the panic hook, which has already reported it.
+    /// Returns true if the task did not panic, but was cancelled by an
+    /// [`AbortHandle`](crate::AbortHandle).
+    ///
+    /// ```
+    /// # use windlass::{block_on, spawn};
+    /// block_on(async {
+    ///     let task = spawn(std::future::pending::<()>());
+    ///     task.abort_handle().abort();
+    ///     assert!(task.catch().await.unwrap_err().is_aborted());
+    /// });
+    /// ```
+    pub fn is_aborted(&self) -> bool {
+        self.0.is_aborted
+    }
+
+    /// Resumes the panic here. This bypasses the panic hook, which has already reported it. For a
+    /// task that was [aborted](Panic::is_aborted) it is a new panic.
+    #[track_caller]
     pub fn resume(self) -> ! {
+        if self.is_aborted() {
+            panic!("{self}: `catch` returns this as an error");
+        }
         resume_unwind(self.into_inner())
     }
 
@@ -74,6 +105,9 @@ impl fmt::Debug for Panic {
 
 impl fmt::Display for Panic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.is_aborted() {
+            return write!(f, "{} was aborted by an `AbortHandle`", self.0.task);
+        }
         let message = self.message().unwrap_or("(not with a text)");
         write!(f, "{} panicked: {message}", self.0.task)
     }

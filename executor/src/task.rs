@@ -8,11 +8,15 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
+use futures_core::future::FusedFuture;
+
+use crate::abort::AbortHandle;
 use crate::budget;
 use crate::cell::{
-    CANCELLED, DETACHED, DONE, EMPTY, FOREIGN_JOINER, NAMED, OutputRef, RUNNING, Ref,
+    ABORTED, CANCELLED, DETACHED, DONE, EMPTY, FOREIGN_JOINER, NAMED, OutputRef, RUNNING, Ref,
 };
 use crate::current;
+use crate::fallback;
 use crate::inner::{ExecutorInner, SpawnOutcome, too_many_tasks};
 use crate::panic::Panic;
 use crate::pulse::reports_polls;
@@ -30,6 +34,23 @@ use crate::waker::index_in;
 /// | the output, or the panic as a value | `task.catch().await` | `Result<T, Panic>` |
 /// | the end of the task | `drop(task)` or `task.cancel().await` | nothing, or `Option<T>` |
 /// | a task without a handle | `task.detach()` | |
+///
+/// # Patterns that drop a task
+///
+/// A pattern that binds no name leaves the task in a temporary value, which is dropped at the end
+/// of the statement. That cancels the task, usually before its first poll.
+///
+/// | written | the task ends | reported by |
+/// |---|---|---|
+/// | `spawn(job());` | at the end of the statement | the compiler |
+/// | `let _ = spawn(job());` | at the end of the statement | `clippy::let_underscore_future` |
+/// | `let (addr, _) = start();` | at the end of the statement | nothing |
+/// | `let Started { addr, .. } = start();` | at the end of the statement | nothing |
+/// | `let addr = start().0;` | at the end of the statement | nothing |
+/// | `let (addr, _task) = start();` | at the end of the block | |
+///
+/// So a function that starts a task in the background for its caller should detach the task, or own
+/// it in a value that the caller has to use, such as the connection that the task serves.
 ///
 /// # Tasks that own tasks
 ///
@@ -51,7 +72,8 @@ use crate::waker::index_in;
 /// # Panics
 ///
 /// Awaiting resumes the task's panic, if it panicked. It also panics if the executor was dropped
-/// before the task finished, or if the output was taken before.
+/// before the task finished, if an [`AbortHandle`](crate::AbortHandle) has cancelled the task, or
+/// if the output was taken before.
 ///
 /// # Examples
 ///
@@ -68,7 +90,8 @@ use crate::waker::index_in;
 /// });
 /// assert_eq!(sum, 3);
 /// ```
-#[must_use = "a dropped task is cancelled: await it, keep it, or call `detach()`"]
+#[must_use = "a dropped task is cancelled: await it, bind it to a name other than `_`, or call \
+              `detach()`"]
 pub struct Task<T> {
     /// `None` once the output was taken or the task detached, when nothing is left to cancel.
     cell: Option<OutputRef<T>>,
@@ -104,16 +127,29 @@ impl<T: 'static> Task<T> {
     #[cold]
     #[track_caller]
     fn finish_spawn_here(self, outcome: Option<SpawnOutcome>) -> Self {
-        match (current::entered(), outcome) {
-            (Some(inner), Some(outcome)) => self.finish_spawn(&inner, outcome),
+        let inner = current::entered().or_else(fallback::newest);
+        match (inner, &self.cell) {
+            (Some(inner), Some(cell)) => {
+                let outcome = outcome.unwrap_or_else(|| inner.insert(cell));
+                self.finish_spawn(&inner, outcome)
+            }
             _ => {
                 self.detach(); // drops the future, which is user code
                 panic!(
                     "`spawn` was called outside of a windlass runtime: call it from inside of \
-                     `windlass::block_on`, or use `Runtime::spawn`"
+                     `windlass::block_on`, hold the guard of `Runtime::enter`, or use \
+                     `Runtime::spawn`"
                 );
             }
         }
+    }
+
+    /// A task of an executor that is gone.
+    #[cold]
+    pub(crate) fn without_executor(cell: OutputRef<T>) -> Self {
+        let task = Task { cell: Some(cell) };
+        task.cell.iter().for_each(|cell| cell.drop_future()); // user code
+        task
     }
 
     /// The slow path of a spawn, which runs user code or panics. After a panic a task that was
@@ -193,6 +229,29 @@ impl<T: 'static> Task<T> {
         self.cell.as_ref().is_none_or(|cell| cell.has(DONE | EMPTY))
     }
 
+    /// Returns a handle that cancels the task from elsewhere on this thread, also after
+    /// [`detach`](Task::detach).
+    ///
+    /// # Panics
+    ///
+    /// Panics if the task has more than 32,000 handles that are not clones of each other.
+    ///
+    /// ```
+    /// # use windlass::{block_on, spawn, yield_now};
+    /// block_on(async {
+    ///     let task = spawn(std::future::pending::<()>());
+    ///     let handle = task.abort_handle();
+    ///     task.detach();
+    ///     yield_now().await;
+    ///     assert!(!handle.is_finished());
+    ///     handle.abort();
+    ///     assert!(handle.is_finished());
+    /// });
+    /// ```
+    pub fn abort_handle(&self) -> AbortHandle {
+        AbortHandle::new(self.cell.as_deref())
+    }
+
     /// Returns where the task was spawned. `None` once its output has been taken.
     ///
     /// ```
@@ -265,7 +324,7 @@ impl<T: 'static> Task<T> {
     fn poll_catch(&mut self, cx: &mut Context<'_>) -> Poll<Result<T, Panic>> {
         match ready!(self.poll_end(cx)) {
             Some(result) => Poll::Ready(result),
-            None => self.no_output(),
+            None => Poll::Ready(Err(self.no_output())),
         }
     }
 
@@ -303,8 +362,14 @@ impl<T: 'static> Task<T> {
         output
     }
 
+    /// Returns the error of a task that was aborted. Panics if the task ended in another way.
     #[cold]
-    fn no_output(&self) -> ! {
+    fn no_output(&mut self) -> Panic {
+        if let Some(cell) = self.cell.take_if(|cell| cell.has(ABORTED)) {
+            let panic = Panic::aborted(describe(&cell));
+            forget_name(&cell);
+            return panic;
+        }
         match &self.cell {
             None => panic!("this task was awaited to its end before"),
             Some(cell) => panic!(
@@ -324,6 +389,13 @@ impl<T: 'static> Future for Task<T> {
             Ok(output) => Poll::Ready(output),
             Err(panic) => panic.resume(),
         }
+    }
+}
+
+/// Terminated once its output was taken. A task that was aborted has its error as the output.
+impl<T: 'static> FusedFuture for Task<T> {
+    fn is_terminated(&self) -> bool {
+        self.cell.is_none()
     }
 }
 

@@ -7,7 +7,9 @@ use std::marker::PhantomPinned;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::rc::Rc;
 
-use windlass_executor::{Entered, Executor, Panic, Run, Task, TickResult, YieldNow};
+use windlass_executor::{
+    AbortHandle, Entered, Executor, Fallback, Handle, Panic, Run, Task, TickResult, YieldNow,
+};
 
 /// Fails to compile unless the type has all of the traits.
 macro_rules! has {
@@ -39,6 +41,15 @@ type Pinned = (Pending<()>, PhantomPinned);
 
 lacks!(Executor: Send, Sync);
 has!(Executor: Unpin);
+
+lacks!(Handle: Send, Sync);
+has!(Handle: Unpin, Clone, UnwindSafe, RefUnwindSafe);
+
+lacks!(Fallback: Send, Sync);
+has!(Fallback: Unpin, UnwindSafe, RefUnwindSafe);
+
+lacks!(AbortHandle: Send, Sync);
+has!(AbortHandle: Unpin, Clone, UnwindSafe, RefUnwindSafe);
 
 lacks!(Entered: Send, Sync);
 has!(Entered: Unpin);

@@ -26,7 +26,8 @@ fn reachable() -> (Rc<Executor>, Rc<Executor>) {
 #[test]
 fn spawn_outside_of_an_executor_panics_with_a_message() {
     let expected = "`spawn` was called outside of a windlass runtime: call it from inside of \
-                    `windlass::block_on`, or use `Runtime::spawn`";
+                    `windlass::block_on`, hold the guard of `Runtime::enter`, or use \
+                    `Runtime::spawn`";
     assert_eq!(panic_of(|| spawn(async {})), expected);
     block_on(Executor::new().run(async {}));
     assert_eq!(panic_of(|| spawn(async {})), expected);

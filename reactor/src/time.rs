@@ -14,6 +14,8 @@ use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
 use futures_core::Stream;
+use futures_core::future::FusedFuture;
+use futures_core::stream::FusedStream;
 use pin_project_lite::pin_project;
 
 use crate::clock::{self, MonotonicNanos};
@@ -90,6 +92,25 @@ pub fn sleep_until(deadline: Instant) -> Sleep {
 ///
 /// It is a plain key, `Unpin` and `Send`, so `select!` takes it without pinning, and any thread may
 /// own it. The reactor of the polling thread serves it.
+///
+/// After it has completed, each further poll completes too, until a [`reset`](Sleep::reset). It is
+/// a [`FusedFuture`], so `futures::select!` takes it without `fuse()` and skips it once it has
+/// completed.
+///
+/// ```
+/// use std::time::Duration;
+/// use futures::future::FusedFuture;
+/// use windlass::{block_on, time::sleep};
+///
+/// block_on(async {
+///     let (mut short, mut long) = (sleep(Duration::from_millis(1)), sleep(Duration::MAX));
+///     futures::select! {
+///         () = short => {}
+///         () = long => unreachable!(),
+///     }
+///     assert!(short.is_terminated() && !long.is_terminated());
+/// });
+/// ```
 #[derive(Debug)]
 #[must_use = "futures do nothing unless awaited or polled"]
 pub struct Sleep {
@@ -103,6 +124,10 @@ struct Timer {
     reactor: NonZeroU64,
     key: TimerKey,
 }
+
+/// In place of the id of a reactor, the mark of a `Sleep` that has completed. It takes no room of
+/// its own, and the drop finds no timer to stop.
+const COMPLETED: NonZeroU64 = NonZeroU64::MAX;
 
 impl Sleep {
     fn until(deadline: MonotonicNanos) -> Sleep {
@@ -130,7 +155,11 @@ impl Sleep {
     /// block_on(sleep);
     /// ```
     pub fn reset(&mut self, deadline: Instant) {
-        self.deadline = deadline.into();
+        self.restart(deadline.into());
+    }
+
+    fn restart(&mut self, deadline: MonotonicNanos) {
+        self.deadline = deadline;
         let Some(timer) = self.timer.take() else {
             return;
         };
@@ -155,33 +184,60 @@ impl Sleep {
         if !reactor.has_drivers() {
             return Poll::Ready(Err(current::not_driven(&reactor)));
         }
-        let started = self.timer.as_ref().filter(|it| it.reactor == reactor.id());
-        let Some(timer) = started else {
-            // Also without a deadline, so that `reset` finds the waker.
-            self.start(&reactor, cx.waker().clone());
-            return Poll::Pending;
+        let key = match &self.timer {
+            Some(timer) if timer.reactor == reactor.id() => timer.key,
+            Some(timer) if timer.reactor == COMPLETED => return Poll::Ready(Ok(())),
+            _ => {
+                // Also without a deadline, so that `reset` finds the waker.
+                self.start(&reactor, cx.waker().clone());
+                return Poll::Pending;
+            }
         };
-        match reactor.timer_wakes(timer.key, cx.waker()) {
-            None => return Poll::Ready(Ok(())),
+        match reactor.timer_wakes(key, cx.waker()) {
+            None => {
+                self.set_completed(key);
+                return Poll::Ready(Ok(()));
+            }
             Some(true) => return Poll::Pending,
             Some(false) => {}
         }
-        match reactor.change_timer(timer.key, cx.waker().clone()) {
+        match reactor.change_timer(key, cx.waker().clone()) {
             Some(old) => {
                 drop(old); // outside of any borrow
                 Poll::Pending
             }
-            None => Poll::Ready(Ok(())), // the timer has fired while the waker was cloned
+            None => {
+                self.set_completed(key); // the timer has fired while the waker was cloned
+                Poll::Ready(Ok(()))
+            }
         }
     }
 
-    /// Returns the registered waker. The caller drops it outside of any borrow.
     #[inline]
-    fn stop(&mut self) -> Option<Waker> {
-        let timer = self.timer.take()?;
-        // On another thread, or while the thread ends, the timer stays until it fires.
-        current::stop_timer(timer.reactor, timer.key)
+    fn set_completed(&mut self, key: TimerKey) {
+        let reactor = COMPLETED;
+        self.timer = Some(Timer { reactor, key });
     }
+
+    /// Stops the timer, and completes without it.
+    #[inline]
+    fn complete(&mut self) {
+        let (reactor, key) = (COMPLETED, TimerKey::default());
+        if let Some(timer) = self.timer.replace(Timer { reactor, key }) {
+            stop(&timer);
+        }
+    }
+
+    fn is_completed(&self) -> bool {
+        let is_completed = |timer: &Timer| timer.reactor == COMPLETED;
+        self.timer.as_ref().is_some_and(is_completed)
+    }
+}
+
+/// Stops a timer. On another thread, or while the thread ends, it stays until it fires.
+#[inline(never)]
+fn stop(timer: &Timer) {
+    drop(current::stop_timer(timer.reactor, timer.key)); // the waker, outside of any borrow
 }
 
 impl Future for Sleep {
@@ -195,9 +251,20 @@ impl Future for Sleep {
     }
 }
 
+impl FusedFuture for Sleep {
+    fn is_terminated(&self) -> bool {
+        self.is_completed()
+    }
+}
+
 impl Drop for Sleep {
+    #[inline]
     fn drop(&mut self) {
-        self.stop();
+        if let Some(timer) = &self.timer {
+            if timer.reactor != COMPLETED {
+                stop(timer);
+            }
+        }
     }
 }
 
@@ -246,6 +313,10 @@ pub fn timeout_at<F: Future>(deadline: Instant, future: F) -> Timeout<F> {
 
 pin_project! {
     /// The future of [`timeout`] and [`timeout_at`].
+    ///
+    /// It is a [`FusedFuture`]. Polled again after [`Elapsed`], it polls the inner future again and
+    /// returns its output if there is one. Polled again after an output, it does what the inner
+    /// future does then.
     #[derive(Debug)]
     #[must_use = "futures do nothing unless awaited or polled"]
     pub struct Timeout<F> {
@@ -261,9 +332,16 @@ impl<F: Future> Future for Timeout<F> {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
         if let Poll::Ready(output) = this.future.poll(cx) {
+            this.sleep.complete();
             return Poll::Ready(Ok(output));
         }
         Pin::new(this.sleep).poll(cx).map(|()| Err(Elapsed(())))
+    }
+}
+
+impl<F: Future> FusedFuture for Timeout<F> {
+    fn is_terminated(&self) -> bool {
+        self.sleep.is_completed()
     }
 }
 
@@ -364,6 +442,75 @@ impl Interval {
         self
     }
 
+    /// Returns the time between two ticks.
+    pub fn period(&self) -> Duration {
+        self.period
+    }
+
+    /// Moves the next tick to one period from now. The ticks after it follow from there, and missed
+    /// ticks are forgotten.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use windlass::time::{interval, now};
+    ///
+    /// /// A heartbeat that is only due after a period of silence.
+    /// let mut heartbeat = interval(Duration::from_millis(2));
+    /// let received = now();
+    /// heartbeat.reset(); // after each message
+    /// let tick = windlass::block_on(heartbeat.tick());
+    /// assert!(tick >= received + heartbeat.period());
+    /// ```
+    pub fn reset(&mut self) {
+        self.reset_after(self.period);
+    }
+
+    /// Moves the next tick to now. The ticks after it follow from there.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use windlass::time::{interval_at, now};
+    ///
+    /// let mut poll = interval_at(now() + Duration::from_secs(60), Duration::from_secs(60));
+    /// poll.reset_immediately(); // on request
+    /// windlass::block_on(poll.tick());
+    /// ```
+    pub fn reset_immediately(&mut self) {
+        self.reset_at(now());
+    }
+
+    /// Moves the next tick to a duration from now. The ticks after it follow from there. A duration
+    /// beyond the range of the clock stops the ticks until the next reset.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use windlass::time::{interval, now};
+    ///
+    /// let mut retry = interval(Duration::from_secs(60));
+    /// let start = now();
+    /// retry.reset_after(Duration::from_millis(2));
+    /// assert!(windlass::block_on(retry.tick()) >= start + Duration::from_millis(2));
+    /// ```
+    pub fn reset_after(&mut self, duration: Duration) {
+        self.sleep.restart(MonotonicNanos::now().after(duration));
+    }
+
+    /// Moves the next tick to a point in time. The ticks after it follow from there. A task that
+    /// waits for the tick is woken at the new time.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use windlass::time::{interval, now};
+    ///
+    /// let mut interval = interval(Duration::from_secs(60));
+    /// let noon = now() + Duration::from_millis(2);
+    /// interval.reset_at(noon);
+    /// assert_eq!(windlass::block_on(interval.tick()), noon);
+    /// ```
+    pub fn reset_at(&mut self, deadline: Instant) {
+        self.sleep.restart(deadline.into());
+    }
+
     /// Waits for the next tick. Returns the time at which it was due.
     ///
     /// # Panics
@@ -408,5 +555,12 @@ impl Stream for Interval {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Instant>> {
         self.poll_tick(cx).map(Some)
+    }
+}
+
+/// It never ends.
+impl FusedStream for Interval {
+    fn is_terminated(&self) -> bool {
+        false
     }
 }

@@ -78,7 +78,7 @@ pub(crate) struct Timers<T> {
 }
 
 /// Identifies one timer. All later timers have other keys.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub(crate) struct TimerKey {
     index: u32,
     generation: u32,

@@ -13,7 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::*;
-use futures::future::{join_all, select};
+use futures::future::{FusedFuture, join_all, select};
 use futures::{FutureExt, StreamExt, join};
 use windlass_reactor::time::{
     MissedTicks, Sleep, interval, interval_at, sleep, sleep_until, timeout, timeout_at,
@@ -502,4 +502,132 @@ fn a_loop_that_holds_the_guard_sleeps_in_its_turns() {
 #[test]
 fn sleeps_on_both_sides_of_a_join_end() {
     run(async { join!(sleep(MS), sleep(2 * MS), sleep(Duration::ZERO)) });
+}
+
+#[test]
+fn a_sleep_is_terminated_once_it_has_completed() {
+    let reactor = Reactor::current().unwrap();
+    let mut sleep = sleep(Duration::ZERO);
+    let waker = Waker::noop();
+    assert!(poll(&mut sleep, waker).is_pending());
+    reactor.turn(None).unwrap();
+    assert!(!sleep.is_terminated(), "fired, and not polled since");
+    assert!(poll(&mut sleep, waker).is_ready());
+    assert!(sleep.is_terminated() && sleep.deadline().is_some());
+    assert!(poll(&mut sleep, waker).is_ready());
+    sleep.reset(Instant::now());
+    assert!(!sleep.is_terminated());
+    assert!(poll(&mut sleep, waker).is_pending());
+    reactor.turn(None).unwrap();
+    assert!(poll(&mut sleep, waker).is_ready());
+}
+
+#[test]
+fn a_completed_sleep_stays_so_on_another_thread() {
+    let mut sleep = sleep(Duration::ZERO);
+    block_on(&mut sleep);
+    let again = thread::spawn(move || block_on(async { sleep.await }));
+    again.join().unwrap();
+}
+
+#[test]
+fn a_timeout_is_terminated_after_its_output_and_after_elapsed() {
+    block_on(async {
+        let mut in_time = timeout(MS * 60_000, ready(7));
+        assert!(!in_time.is_terminated());
+        assert_eq!((&mut in_time).await, Ok(7));
+        assert!(in_time.is_terminated());
+
+        let mut late = timeout(MS, pending::<()>());
+        assert!((&mut late).await.is_err());
+        assert!(late.is_terminated());
+        assert!((&mut late).await.is_err(), "and stays so");
+    });
+}
+
+#[test]
+fn the_output_of_a_timeout_stops_its_timer() {
+    let reactor = Reactor::current().unwrap();
+    let mut first = true;
+    let twice = poll_fn(move |_| match std::mem::take(&mut first) {
+        true => Poll::Pending,
+        false => Poll::Ready(()),
+    });
+    let mut in_time = timeout(MS * 60_000, twice);
+    assert!(poll(&mut in_time, Waker::noop()).is_pending());
+    assert!(reactor.next_deadline().is_some());
+    assert!(poll(&mut in_time, Waker::noop()).is_ready());
+    assert!(reactor.next_deadline().is_none());
+}
+
+#[test]
+fn select_needs_no_fuse() {
+    block_on(async {
+        let (mut short, mut long) = (sleep(MS), sleep(Duration::MAX));
+        let mut limit = timeout(MS * 60_000, pending::<()>());
+        let mut ticks = interval(MS);
+        let (mut ended, mut ticked) = (0, 0);
+        while ended < 1 || ticked < 3 {
+            futures::select! {
+                () = short => ended += 1,
+                () = long => unreachable!(),
+                _ = limit => unreachable!(),
+                _ = ticks.select_next_some() => ticked += 1,
+            }
+        }
+        assert_eq!(ended, 1, "a completed sleep is skipped");
+    });
+}
+
+#[test]
+fn an_interval_can_be_reset() {
+    let hour = MS * 3_600_000;
+    block_on(async {
+        let mut ticks = interval(hour);
+        let start = ticks.tick().await;
+        ticks.reset_immediately();
+        let second = ticks.tick().await;
+        assert!(second >= start && second <= Instant::now());
+
+        let noon = Instant::now() + MS;
+        ticks.reset_at(noon);
+        assert_eq!(ticks.tick().await, noon);
+
+        let before = Instant::now();
+        ticks.reset_after(MS);
+        assert!(ticks.tick().await >= before + MS);
+
+        ticks.reset();
+        let waits = poll(&mut Box::pin(ticks.tick()), Waker::noop());
+        assert!(waits.is_pending());
+        ticks.reset_after(Duration::MAX); // stops
+        ticks.reset_at(noon); // and starts
+        assert_eq!(ticks.tick().await, noon);
+        assert_eq!(ticks.period(), hour);
+    });
+}
+
+#[test]
+fn a_reset_moves_the_ticks_after_it() {
+    block_on(async {
+        let mut ticks = interval_at(Instant::now(), MS);
+        ticks.tick().await;
+        let start = Instant::now() + MS;
+        ticks.reset_at(start);
+        assert_eq!(ticks.tick().await, start);
+        assert_eq!(ticks.tick().await, start + MS);
+    });
+}
+
+#[test]
+fn a_reset_wakes_the_task_that_waits_for_the_tick() {
+    let reactor = Reactor::current().unwrap();
+    let (counter, waker) = Counter::new();
+    let mut ticks = interval_at(Instant::now() + MS * 3_600_000, MS);
+    let cx = &mut Context::from_waker(&waker);
+    assert!(ticks.poll_tick(cx).is_pending());
+    ticks.reset_immediately();
+    reactor.turn(None).unwrap();
+    assert_eq!(counter.wakes(), 1);
+    assert!(ticks.poll_tick(cx).is_ready());
 }

@@ -17,6 +17,7 @@ use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::Duration;
 
+use futures_core::future::FusedFuture;
 use windlass_executor::discard_panic;
 use windlass_reactor::fork::{Origin, PerProcess};
 use windlass_reactor::shortage::cannot_start_thread;
@@ -436,7 +437,8 @@ impl fmt::Debug for Pool {
 /// # Panics
 ///
 /// If the closure panics, awaiting it resumes the panic. Panics in a forked child if the closure
-/// was started before the fork, because its thread is the parent's.
+/// was started before the fork, because its thread is the parent's. Panics if it is polled again
+/// after it has completed.
 ///
 /// # Cancel safety
 ///
@@ -500,10 +502,15 @@ impl<T> Future for BlockingTask<T> {
         let mut waker = Some(cx.waker().clone());
         let mut answer = lock(self.job().answer());
         let result = answer.result.take();
+        let was_taken = result.is_none() && answer.finished;
         if result.is_none() {
             mem::swap(&mut answer.waker, &mut waker);
         }
         drop(answer);
+        assert!(
+            !was_taken,
+            "this `BlockingTask` was awaited to its end before"
+        );
         // The previous waker. The result is kept even if its drop panics.
         discard_panic(|| drop(waker));
         match result {
@@ -511,6 +518,16 @@ impl<T> Future for BlockingTask<T> {
             Some(Err(panic)) => resume_unwind(panic),
             None => Poll::Pending,
         }
+    }
+}
+
+impl<T> FusedFuture for BlockingTask<T> {
+    fn is_terminated(&self) -> bool {
+        if self.is_inherited() {
+            return false;
+        }
+        let answer = lock(self.job().answer());
+        answer.finished && answer.result.is_none()
     }
 }
 

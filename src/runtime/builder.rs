@@ -1,6 +1,5 @@
 //! Options of a runtime.
 
-use std::cell::OnceCell;
 use std::io;
 use std::mem::ManuallyDrop;
 use std::sync::Arc;
@@ -179,7 +178,6 @@ impl Builder {
             reactor,
             waker: hook_waker.clone().map_or(waker, Waker::from),
             hook_waker,
-            remote_source: OnceCell::new(),
             origin: Origin::here(),
             since: None,
         })

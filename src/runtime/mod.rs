@@ -1,11 +1,13 @@
 //! The runtime: an executor on the thread's reactor.
 
 mod builder;
+mod enter;
 mod guards;
+mod handle;
 mod hook;
 mod remote;
+mod spawn_traits;
 
-use std::cell::OnceCell;
 use std::fmt;
 use std::future::Future;
 use std::io;
@@ -27,10 +29,12 @@ use crate::inspect::{DeadlockRegistration, Metrics, TaskInfo, tasks_of};
 use crate::time::now;
 
 pub use builder::Builder;
+pub use enter::EnterGuard;
+use enter::NOT_CURRENT;
 pub(crate) use guards::BlockOn;
 use guards::TurnGuard;
+pub use handle::Handle;
 use hook::HookWaker;
-use remote::RemoteSource;
 pub use remote::{Remote, RemoteError, RemoteTask};
 
 /// The most polls of one `turn`. Equals the executor's budget.
@@ -97,7 +101,6 @@ pub struct Runtime {
     waker: Waker,
     /// The target of `waker`, if there is a hook.
     hook_waker: Option<Arc<HookWaker>>,
-    remote_source: OnceCell<RemoteSource>,
     origin: Origin,
     /// The metrics of the thread when the runtime was created. The runtime of a single `block_on`
     /// has none, because its metrics are not read.
@@ -353,13 +356,80 @@ impl Runtime {
     /// ```
     #[track_caller]
     pub fn remote(&self) -> Remote {
-        let spawned_at = Location::caller();
-        let source = self.remote_source.get_or_init(|| {
-            let (source, arrivals) = remote::channel();
-            self.executor.spawn_at(spawned_at, arrivals).detach();
-            source
-        });
-        source.remote()
+        Remote::of(&self.executor.handle(), Location::caller())
+    }
+
+    /// Makes this the current runtime of the thread between turns, until the guard is dropped. Then
+    /// [`spawn`](crate::spawn()) works in callbacks of a host, and so does all that spawns by it,
+    /// such as [`TaskGroup`](crate::task::TaskGroup), [`Runtime::current`] and [`Remote::current`].
+    ///
+    /// * Inside of a task, a turn or a `block_on`, its runtime is the current one, whatever guards
+    ///   there are. So a guard may be held over all of these, and over an `.await`. To spawn on
+    ///   another runtime from a task, use its [`Handle`].
+    /// * Of several guards the newest one counts, also if they belong to different runtimes. They
+    ///   may be dropped in any order.
+    /// * The guard polls nothing. The tasks run in the next turn, and a spawn notifies the host as
+    ///   [`Runtime::spawn`] does.
+    ///
+    /// ```
+    /// use windlass::{Runtime, spawn};
+    ///
+    /// /// A callback of the host, which gets no runtime.
+    /// fn on_click() {
+    ///     spawn(async { println!("clicked") }).detach();
+    /// }
+    ///
+    /// let runtime = Runtime::new()?;
+    /// let guard = runtime.enter();
+    /// on_click();
+    /// runtime.turn(None)?; // prints
+    /// drop(guard);
+    /// assert!(Runtime::try_current().is_none());
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn enter(&self) -> EnterGuard<'_> {
+        EnterGuard::new(&self.executor.handle())
+    }
+
+    /// Returns a handle with which code on this thread spawns tasks on this runtime.
+    pub fn handle(&self) -> Handle {
+        let executor = self.executor.handle();
+        Handle { executor }
+    }
+
+    /// Returns a handle to the current runtime. [`Handle`] has a table of which that is.
+    ///
+    /// # Panics
+    ///
+    /// Panics if there is none. [`try_current`](Runtime::try_current) returns `None` then.
+    ///
+    /// ```
+    /// use windlass::Runtime;
+    ///
+    /// let answer = windlass::block_on(async {
+    ///     let handle = Runtime::current();
+    ///     handle.spawn(async { 42 }).await
+    /// });
+    /// assert_eq!(answer, 42);
+    /// ```
+    #[track_caller]
+    pub fn current() -> Handle {
+        match Handle::current() {
+            Some(handle) => handle,
+            None => panic!("{NOT_CURRENT}"),
+        }
+    }
+
+    /// Returns a handle to the current runtime. `None` if there is none.
+    ///
+    /// ```
+    /// use windlass::Runtime;
+    ///
+    /// assert!(Runtime::try_current().is_none());
+    /// windlass::block_on(async { assert!(Runtime::try_current().is_some()) });
+    /// ```
+    pub fn try_current() -> Option<Handle> {
+        Handle::current()
     }
 
     /// Registers `waker` with the executor, for the next wake.

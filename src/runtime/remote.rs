@@ -4,13 +4,16 @@ use std::fmt;
 use std::future::{Future, poll_fn, ready};
 use std::panic::{Location, RefUnwindSafe, UnwindSafe};
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use futures_channel::{mpsc, oneshot};
 use futures_core::Stream;
+use futures_core::future::FusedFuture;
 use windlass_executor::{Panic, drop_nested, spawn_at, yield_now};
 
+use super::enter::NOT_CURRENT;
 use crate::waits::{JobReceiver, RemoteCount, RemoteWait};
 
 /// A handle that spawns tasks and runs closures on a runtime from any thread.
@@ -40,8 +43,8 @@ pub struct Remote {
     count: Arc<RemoteCount>,
 }
 
-/// What a runtime makes its [`Remote`]s from. It is not counted.
-pub(crate) struct RemoteSource {
+/// What a runtime makes its [`Remote`]s from. It is not counted. The extension of its executor.
+struct RemoteSource {
     jobs: mpsc::UnboundedSender<Job>,
     count: Arc<RemoteCount>,
 }
@@ -58,7 +61,7 @@ type Job = Box<dyn FnOnce() + Send>;
 const BATCH: usize = 64;
 
 /// Returns the source of the handles, and the task that receives their jobs.
-pub(crate) fn channel() -> (RemoteSource, impl Future<Output = ()>) {
+fn channel() -> (RemoteSource, impl Future<Output = ()>) {
     let (sender, mut jobs) = mpsc::unbounded::<Job>();
     let count = Arc::new(RemoteCount::new());
     let remotes = count.clone();
@@ -81,7 +84,12 @@ pub(crate) fn channel() -> (RemoteSource, impl Future<Output = ()>) {
 }
 
 impl RemoteSource {
-    pub(crate) fn remote(&self) -> Remote {
+    /// Returns the source of an executor, if it has one.
+    fn find(executor: &windlass_executor::Handle) -> Option<Rc<RemoteSource>> {
+        executor.extension()?.downcast().ok()
+    }
+
+    fn remote(&self) -> Remote {
         self.count.add();
         Remote {
             jobs: self.jobs.clone(),
@@ -111,8 +119,75 @@ impl Drop for Remote {
 }
 
 impl Remote {
+    /// Returns a handle to the runtime of an executor. The first one starts the task that receives
+    /// the jobs.
+    pub(super) fn of(
+        executor: &windlass_executor::Handle,
+        spawned_at: &'static Location<'static>,
+    ) -> Remote {
+        let source = RemoteSource::find(executor).unwrap_or_else(|| {
+            let (source, arrivals) = channel();
+            let source = Rc::new(source);
+            executor.set_extension(source.clone());
+            executor.spawn_at(spawned_at, arrivals).detach(); // may call this function
+            source
+        });
+        source.remote()
+    }
+
+    /// Returns a handle to the current runtime, for the threads that the code here starts.
+    /// [`Handle`](crate::Handle) has a table of which runtime that is.
+    ///
+    /// # Panics
+    ///
+    /// Panics if there is none. [`try_current`](Remote::try_current) returns `None` then.
+    ///
+    /// ```
+    /// use std::thread;
+    /// use windlass::Remote;
+    ///
+    /// let answer = windlass::block_on(async {
+    ///     let remote = Remote::current();
+    ///     let thread = thread::spawn(move || remote.spawn(|| async { 42 }));
+    ///     thread.join().unwrap().await
+    /// });
+    /// assert_eq!(answer.unwrap(), 42);
+    /// ```
+    #[track_caller]
+    pub fn current() -> Remote {
+        match Remote::try_current() {
+            Some(remote) => remote,
+            None => panic!("{NOT_CURRENT}"),
+        }
+    }
+
+    /// Returns a handle to the current runtime. `None` if there is none.
+    ///
+    /// ```
+    /// assert!(windlass::Remote::try_current().is_none());
+    /// ```
+    #[track_caller]
+    pub fn try_current() -> Option<Remote> {
+        let executor = windlass_executor::Handle::current()?;
+        Some(Remote::of(&executor, Location::caller()))
+    }
+
+    /// Returns true once the runtime was dropped.
+    pub fn is_closed(&self) -> bool {
+        self.jobs.is_closed()
+    }
+
+    /// Returns whether this is a handle to the current runtime.
+    fn is_current(&self) -> bool {
+        let current = windlass_executor::Handle::current();
+        let source = current.and_then(|executor| RemoteSource::find(&executor));
+        source.is_some_and(|source| Arc::ptr_eq(&source.count, &self.count))
+    }
+
     /// Spawns the future that `make` returns on the runtime's thread, and wakes the runtime. The
-    /// queue of jobs is unbounded.
+    /// queue of jobs is unbounded. Where the runtime is the
+    /// [current](crate::Handle#the-current-runtime) one, the task is spawned at once and bypasses
+    /// the queue. The task calls `make` in its first poll.
     ///
     /// The task is detached: it keeps running when the handle is dropped.
     #[track_caller]
@@ -136,7 +211,11 @@ impl Remote {
             spawn_at(spawned_at, async move { sender.send(task.catch().await) }).detach();
         };
         // If the runtime was dropped, so is the job with its sender, and the handle returns `Gone`.
-        let _ = self.jobs.unbounded_send(Box::new(job));
+        if self.is_current() {
+            job();
+        } else {
+            let _ = self.jobs.unbounded_send(Box::new(job));
+        }
         RemoteTask {
             output: Some(output),
             drop: drop_nested,
@@ -183,9 +262,13 @@ impl fmt::Debug for Remote {
 /// # Cancel safety
 ///
 /// Dropping the handle detaches the task. Its output is then dropped on the runtime's thread.
+///
+/// # Panics
+///
+/// Panics if it is polled again after it has completed.
 #[derive(Debug)]
 pub struct RemoteTask<T> {
-    /// Present until drop.
+    /// `None` once it has completed.
     output: Option<Output<T>>,
     /// Drops `output`, which may contain further handles, without deep recursion. A function
     /// pointer, because only [`Remote::spawn`] knows that `T` is `'static`.
@@ -208,17 +291,26 @@ impl<T> Future for RemoteTask<T> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        let output = this.output.as_mut().expect("output is present until drop");
+        let Some(output) = &mut this.output else {
+            panic!("this `RemoteTask` was awaited to its end before");
+        };
         let Poll::Ready(ended) = Pin::new(output).poll(cx) else {
             this.wait.begin(cx.waker());
             return Poll::Pending;
         };
         this.wait.end();
+        this.output = None; // empty, since the output was received
         Poll::Ready(match ended {
             Ok(Ok(output)) => Ok(output),
             Ok(Err(panic)) => Err(RemoteError::Panicked(panic)),
             Err(oneshot::Canceled) => Err(RemoteError::Gone),
         })
+    }
+}
+
+impl<T> FusedFuture for RemoteTask<T> {
+    fn is_terminated(&self) -> bool {
+        self.output.is_none()
     }
 }
 

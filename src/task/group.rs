@@ -1,10 +1,8 @@
 //! Groups of tasks that end together.
 
 use std::cell::RefCell;
-use std::collections::VecDeque;
 use std::fmt;
 use std::future::{Future, poll_fn};
-use std::mem::MaybeUninit;
 use std::panic::{
     AssertUnwindSafe, Location, RefUnwindSafe, UnwindSafe, catch_unwind, resume_unwind,
 };
@@ -13,11 +11,13 @@ use std::ptr;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
+use futures_core::Stream;
+use futures_core::stream::FusedStream;
 use windlass_executor::{Task, budget, drop_nested, spawn_at};
 
-use super::child::{Caught, Payload, SpawnedAt, count_by_location, drop_each};
-use super::listed_group::{ListedGroup, Running};
-use crate::sync::shrink::shrink_queue;
+use super::child::{Caught, Payload, count_by_location, drop_each};
+use super::group_state::{Contents, State};
+use super::listed_group::ListedGroup;
 use crate::sync::waker_cell::WakerCell;
 use crate::waits::{FacadeGroup, FacadeWait, ListWaits, Listed, ObjectKind, WaitKind};
 
@@ -48,6 +48,27 @@ use crate::waits::{FacadeGroup, FacadeWait, ListWaits, Listed, ObjectKind, WaitK
 ///
 /// The output of a child stays in the group until [`join_next`](TaskGroup::join_next) returns it.
 /// Children that are never joined should return `()`, which takes no memory.
+///
+/// # As a stream
+///
+/// A group is a [`Stream`] of the outputs, in the order in which children end, with the methods of
+/// `StreamExt`. It is a [`FusedStream`] too: in `futures::select!` a branch `group.next()` gets
+/// `None` once when no child is left, and is then skipped until a child is spawned.
+///
+/// ```
+/// use futures::StreamExt;
+/// use windlass::block_on;
+/// use windlass::task::TaskGroup;
+///
+/// let sum = block_on(async {
+///     let group = TaskGroup::infallible();
+///     for length in [3, 5, 7] {
+///         group.spawn(async move { length });
+///     }
+///     group.fold(0, |sum, length| async move { sum + length }).await
+/// });
+/// assert_eq!(sum, 15);
+/// ```
 ///
 /// # Cancel safety
 ///
@@ -202,19 +223,9 @@ impl<R> TaskGroup<R> {
 
     #[track_caller]
     fn failing_by(fails: fn(&Result<R, Payload>) -> bool) -> Self {
-        let state = State {
-            running: Running::new(),
-            waiting: VecDeque::new(),
-            limit: usize::MAX,
-            next_id: 0,
-            ended: VecDeque::new(),
-            panic: None,
-            closed: false,
-            lost: None,
-        };
         let inner = Rc::pin(Listed::new(Inner {
             fails,
-            state: RefCell::new(state),
+            state: RefCell::new(State::new()),
             owner: WakerCell::new(),
             listed: ListedGroup::new(Location::caller()),
         }));
@@ -316,7 +327,65 @@ impl<R> TaskGroup<R> {
     ///
     /// Dropping the future loses nothing.
     pub async fn join_next(&mut self) -> Option<R> {
-        poll_fn(|cx| budget::poll_with(cx, |cx| self.inner.poll_next(cx))).await
+        poll_fn(|cx| self.poll_join_next(cx)).await
+    }
+
+    /// [`join_next`](TaskGroup::join_next) for hand-written futures.
+    ///
+    /// # Panics
+    ///
+    /// Panics as [`join_next`](TaskGroup::join_next) does.
+    pub fn poll_join_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<R>> {
+        budget::poll_with(cx, |cx| self.inner.poll_next(cx))
+    }
+
+    /// Returns the output of a child that has ended, without waiting. `None` if all children that
+    /// have ended were joined.
+    ///
+    /// # Panics
+    ///
+    /// Panics as [`join_next`](TaskGroup::join_next) does.
+    ///
+    /// ```
+    /// # use windlass::task::TaskGroup;
+    /// # use windlass::{block_on, yield_now};
+    /// block_on(async {
+    ///     let mut group = TaskGroup::infallible();
+    ///     group.spawn(async { "hauled" });
+    ///     assert_eq!(group.try_join_next(), None);
+    ///     yield_now().await;
+    ///     assert_eq!(group.try_join_next(), Some("hauled"));
+    /// });
+    /// ```
+    pub fn try_join_next(&mut self) -> Option<R> {
+        let next = self.inner.state.borrow_mut().next_ended();
+        next.map(|next| next.unwrap_or_else(|payload| resume_unwind(payload)))
+    }
+
+    /// Cancels all children, including those that wait to run. Their futures are dropped now, apart
+    /// from the one of a child that makes this call, which is dropped when its poll returns. The
+    /// outputs of children that have ended are kept, and further children may be spawned.
+    ///
+    /// ```
+    /// # use windlass::task::TaskGroup;
+    /// # use windlass::{block_on, yield_now};
+    /// # use std::future::pending;
+    /// block_on(async {
+    ///     let mut group = TaskGroup::infallible();
+    ///     group.spawn(async { "hauled" });
+    ///     group.spawn(pending());
+    ///     yield_now().await;
+    ///     group.cancel_all();
+    ///     assert_eq!(group.join_next().await, Some("hauled"));
+    ///     assert_eq!(group.join_next().await, None);
+    ///     group.spawn(async { "again" });
+    ///     assert_eq!(group.join_next().await, Some("again"));
+    /// });
+    /// ```
+    pub fn cancel_all(&self) {
+        let mut cancelled = self.inner.state.borrow_mut().take_children();
+        cancelled.drop_each();
+        self.inner.owner.wake();
     }
 
     /// Waits until fewer children run than the [`limit`](TaskGroup::limit) allows. A server that
@@ -350,6 +419,21 @@ impl<R> TaskGroup<R> {
     /// Returns true if all children have ended.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+}
+
+impl<R> Stream for TaskGroup<R> {
+    type Item = R;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<R>> {
+        self.poll_join_next(cx)
+    }
+}
+
+/// Terminated once the stream has ended, until a child is spawned.
+impl<R> FusedStream for TaskGroup<R> {
+    fn is_terminated(&self) -> bool {
+        self.inner.state.borrow().is_exhausted
     }
 }
 
@@ -468,23 +552,6 @@ impl<R> ListWaits for Inner<R> {
 impl<R> UnwindSafe for Inner<R> {}
 impl<R> RefUnwindSafe for Inner<R> {}
 
-struct State<R> {
-    running: Running,
-    /// The children that wait until fewer than `limit` children run.
-    waiting: VecDeque<(SpawnedAt, Caught<'static, R>)>,
-    limit: usize,
-    next_id: u64,
-    /// Outputs that were not joined yet. An output that is a failure is the last.
-    ended: VecDeque<R>,
-    /// The panic that has ended the group. It came after all outputs in `ended`.
-    panic: Option<Payload>,
-    /// The group was dropped, or a failure has ended it.
-    closed: bool,
-    /// The last child that was dropped inside of `spawn_at`. Unless that call panics, the executor
-    /// of the child is being dropped.
-    lost: Option<u64>,
-}
-
 impl<R> Inner<R> {
     #[track_caller]
     fn spawn(this: &Shared<R>, future: Box<dyn Future<Output = R>>) {
@@ -495,6 +562,7 @@ impl<R> Inner<R> {
             drop(child);
             return;
         }
+        state.is_exhausted = false;
         state.waiting.push_back(child);
         drop(state);
         Inner::start_waiting(this);
@@ -581,13 +649,12 @@ impl<R> Inner<R> {
 
     fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Option<R>> {
         self.poll_until(cx, |state| {
-            shrink_queue(&mut state.ended);
-            if let Some(returned) = state.ended.pop_front() {
-                return Some(Ok(Some(returned)));
+            if let Some(next) = state.next_ended() {
+                return Some(next.map(Some));
             }
-            let panic = state.panic.take();
-            let panic = panic.map(Err);
-            panic.or_else(|| (state.len() == 0).then_some(Ok(None)))
+            let is_exhausted = state.len() == 0;
+            state.is_exhausted |= is_exhausted;
+            is_exhausted.then_some(Ok(None))
         })
         .map(|next| next.unwrap_or_else(|payload| resume_unwind(payload)))
     }
@@ -621,65 +688,6 @@ impl<R> Inner<R> {
             .field("ended", &state.ended.len())
             .field("children", &count_by_location(running.chain(waiting)))
             .finish_non_exhaustive()
-    }
-}
-
-impl<R> State<R> {
-    fn len(&self) -> usize {
-        self.running.len() + self.waiting.len()
-    }
-
-    fn is_full(&self) -> bool {
-        self.running.len() >= self.limit
-    }
-
-    /// Moves the next waiting child to the running ones, if the limit allows it.
-    fn start_next(&mut self) -> Option<(u64, SpawnedAt, Caught<'static, R>)> {
-        if self.is_full() {
-            return None;
-        }
-        shrink_queue(&mut self.waiting);
-        let (spawned_at, future) = self.waiting.pop_front()?;
-        let id = self.next_id;
-        self.next_id += 1;
-        self.running.push(id, MaybeUninit::uninit(), None);
-        Some((id, spawned_at, future))
-    }
-
-    /// Closes the group and returns all children, to be dropped without a borrow.
-    fn cancel(&mut self) -> Cancelled<R> {
-        self.closed = true;
-        Cancelled {
-            running: std::mem::take(&mut self.running),
-            waiting: std::mem::take(&mut self.waiting),
-        }
-    }
-}
-
-struct Cancelled<R> {
-    running: Running,
-    waiting: VecDeque<(SpawnedAt, Caught<'static, R>)>,
-}
-
-impl<R> Cancelled<R> {
-    fn drop_each(&mut self) {
-        drop_each(std::mem::take(&mut self.running).into_values());
-        drop_each(std::mem::take(&mut self.waiting));
-    }
-}
-
-/// The contents of a dropped group.
-struct Contents<R> {
-    cancelled: Cancelled<R>,
-    ended: VecDeque<R>,
-    panic: Option<Payload>,
-}
-
-impl<R> Drop for Contents<R> {
-    fn drop(&mut self) {
-        self.cancelled.drop_each();
-        drop_each(std::mem::take(&mut self.ended));
-        drop_each(self.panic.take());
     }
 }
 

@@ -9,6 +9,8 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::thread::LocalKey;
 
+use futures_core::future::FusedFuture;
+
 /// Declares task-local values, each a `static` [`TaskLocal`](crate::task::TaskLocal).
 ///
 /// ```
@@ -87,6 +89,28 @@ impl<T> TaskLocal<T> {
         }
     }
 
+    /// Calls a closure with this value set. The value is unset afterwards, even if the closure
+    /// panics. Like [`scope`](TaskLocal::scope), for code that awaits nothing.
+    ///
+    /// ```
+    /// # use windlass::task_local;
+    /// # task_local! { static REQUEST: u64; }
+    /// let line = REQUEST.sync_scope(7, || REQUEST.with(|it| format!("[{it}] hauled")));
+    /// assert_eq!(line, "[7] hauled");
+    /// assert_eq!(REQUEST.try_with(|it| *it), None);
+    /// ```
+    pub fn sync_scope<R>(&'static self, value: T, run: impl FnOnce() -> R) -> R {
+        let _entered = self.enter(Rc::new(value));
+        run()
+    }
+
+    fn enter(&'static self, value: Rc<T>) -> Entered<T> {
+        Entered {
+            local: self,
+            previous: self.replace(Some(value)),
+        }
+    }
+
     /// Calls the closure with the value.
     ///
     /// # Panics
@@ -158,11 +182,7 @@ impl<T, F> Unpin for WithLocal<T, F> {}
 
 impl<T, F> WithLocal<T, F> {
     fn enter(&self) -> Entered<T> {
-        let value = Some(self.value.clone());
-        Entered {
-            local: self.local,
-            previous: self.local.replace(value),
-        }
+        self.local.enter(self.value.clone())
     }
 }
 
@@ -173,6 +193,13 @@ impl<T, F: Future> Future for WithLocal<T, F> {
         let _entered = self.enter();
         let future = self.future.as_mut();
         future.map_or(Poll::Pending, |future| future.as_mut().poll(cx))
+    }
+}
+
+impl<T, F: FusedFuture> FusedFuture for WithLocal<T, F> {
+    fn is_terminated(&self) -> bool {
+        let future = self.future.as_ref();
+        future.is_none_or(|future| future.is_terminated())
     }
 }
 

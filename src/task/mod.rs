@@ -70,6 +70,7 @@
 
 mod child;
 mod listed_group;
+mod group_state;
 mod group;
 mod local;
 mod scope;
@@ -81,5 +82,5 @@ pub use group::{Spawner, TaskGroup};
 pub use local::TaskLocalSlot;
 pub use local::{TaskLocal, WithLocal};
 pub use scope::{Scope, scope, try_scope};
-pub use stop::{StopSource, StopToken, Stopped, UntilStopped};
-pub use windlass_executor::{Panic, Task, budget};
+pub use stop::{DropGuard, StopSource, StopToken, Stopped, UntilStopped};
+pub use windlass_executor::{AbortHandle, Panic, Task, budget};

@@ -3,12 +3,15 @@
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::future::Future;
+use std::hash::{Hash, Hasher};
 use std::panic::{Location, RefUnwindSafe, UnwindSafe};
 use std::pin::Pin;
+use std::ptr;
 use std::rc::{Rc, Weak};
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::{Duration, Instant};
 
+use futures_core::future::FusedFuture;
 use pin_project_lite::pin_project;
 
 use crate::sync::wait_queue::{QueueOwner, WaitKey, WaitQueue, WakeList};
@@ -25,7 +28,9 @@ use crate::waits::Place;
 /// with its parent and can be stopped alone. Deadlines propagate down the tree, so the deadline of
 /// a child is never later than its parent's.
 ///
-/// Cloning a source is cheap. Dropping a source stops nothing.
+/// Cloning a source is cheap. Dropping a source stops nothing, but dropping its
+/// [`drop_guard`](StopSource::drop_guard) does. Two sources are equal if they are clones, and so
+/// are two tokens of the same source.
 ///
 /// # Examples
 ///
@@ -133,6 +138,40 @@ impl StopSource {
             self.stop_at(deadline);
         }
     }
+
+    /// Returns a guard that stops this source when it is dropped, at the end of a function for
+    /// example, however that ends.
+    ///
+    /// ```
+    /// use windlass::task::StopSource;
+    ///
+    /// async fn serve() {
+    ///     let stop = StopSource::new();
+    ///     let token = stop.token();
+    ///     let _guard = stop.drop_guard();
+    ///     // The reporter ends with this function, also if that is cancelled or panics.
+    ///     windlass::spawn(async move { token.stopped().await }).detach();
+    /// }
+    ///
+    /// windlass::block_on(serve());
+    /// ```
+    pub fn drop_guard(self) -> DropGuard {
+        DropGuard { source: Some(self) }
+    }
+}
+
+impl PartialEq for StopSource {
+    fn eq(&self, other: &StopSource) -> bool {
+        Rc::ptr_eq(&self.inner, &other.inner)
+    }
+}
+
+impl Eq for StopSource {}
+
+impl Hash for StopSource {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        ptr::from_ref(&*self.inner).hash(state);
+    }
 }
 
 impl Default for StopSource {
@@ -145,6 +184,41 @@ impl Default for StopSource {
 impl fmt::Debug for StopSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.inner.fmt("StopSource", f)
+    }
+}
+
+/// Stops a [`StopSource`] when it is dropped. Created by [`StopSource::drop_guard`].
+#[derive(Debug)]
+#[must_use = "the source is stopped when this is dropped"]
+pub struct DropGuard {
+    /// Present until drop or `disarm`.
+    source: Option<StopSource>,
+}
+
+impl DropGuard {
+    /// Returns the source and leaves it as it is.
+    ///
+    /// ```
+    /// use windlass::task::StopSource;
+    ///
+    /// let guard = StopSource::new().drop_guard();
+    /// let source = guard.disarm();
+    /// assert!(!source.token().is_stopped());
+    ///
+    /// let token = source.token();
+    /// drop(source.drop_guard());
+    /// assert!(token.is_stopped());
+    /// ```
+    pub fn disarm(mut self) -> StopSource {
+        self.source.take().expect("source is present until drop")
+    }
+}
+
+impl Drop for DropGuard {
+    fn drop(&mut self) {
+        if let Some(source) = self.source.take() {
+            source.stop();
+        }
     }
 }
 
@@ -227,6 +301,7 @@ impl StopToken {
             inner: self.inner.clone(),
             waiter: None,
             sleep: None,
+            is_completed: false,
         }
     }
 
@@ -264,19 +339,36 @@ impl StopToken {
     }
 }
 
+impl PartialEq for StopToken {
+    fn eq(&self, other: &StopToken) -> bool {
+        Rc::ptr_eq(&self.inner, &other.inner)
+    }
+}
+
+impl Eq for StopToken {}
+
+impl Hash for StopToken {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        ptr::from_ref(&*self.inner).hash(state);
+    }
+}
+
 impl fmt::Debug for StopToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.inner.fmt("StopToken", f)
     }
 }
 
-/// The future of [`StopToken::stopped`]. It is `Unpin`, so `select!` takes it without pinning.
+/// The future of [`StopToken::stopped`]. It is `Unpin`, so `select!` takes it without pinning, and
+/// a [`FusedFuture`], so `futures::select!` takes it without `fuse()`. After it has completed, each
+/// further poll completes too.
 #[must_use = "futures do nothing unless awaited or polled"]
 pub struct Stopped {
     inner: Rc<Inner>,
     waiter: Option<WaitKey>,
     /// The timer, if there is a deadline.
     sleep: Option<Sleep>,
+    is_completed: bool,
 }
 
 impl Stopped {
@@ -308,14 +400,20 @@ impl Future for Stopped {
 
     #[track_caller]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        if self.inner.is_stopped() {
-            return Poll::Ready(());
+        if !self.inner.is_stopped() {
+            self.register(cx.waker(), Location::caller()); // user code, which may stop the source
+            if !self.inner.stopped.get() {
+                ready!(self.poll_deadline(cx));
+            }
         }
-        self.register(cx.waker(), Location::caller()); // user code, which may stop the source
-        if self.inner.stopped.get() {
-            return Poll::Ready(());
-        }
-        self.poll_deadline(cx)
+        self.is_completed = true;
+        Poll::Ready(())
+    }
+}
+
+impl FusedFuture for Stopped {
+    fn is_terminated(&self) -> bool {
+        self.is_completed
     }
 }
 
@@ -334,7 +432,8 @@ impl fmt::Debug for Stopped {
 }
 
 pin_project! {
-    /// The future of [`StopToken::run`].
+    /// The future of [`StopToken::run`]. Polled again after it has completed, it does what the
+    /// inner future does then, or completes again after a stop.
     #[derive(Debug)]
     #[must_use = "futures do nothing unless awaited or polled"]
     pub struct UntilStopped<F> {
@@ -350,10 +449,18 @@ impl<F: Future> Future for UntilStopped<F> {
     #[track_caller]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        if Pin::new(this.stopped).poll(cx).is_ready() {
+        if Pin::new(&mut *this.stopped).poll(cx).is_ready() {
             return Poll::Ready(None);
         }
-        this.future.poll(cx).map(Some)
+        let output = ready!(this.future.poll(cx));
+        this.stopped.is_completed = true;
+        Poll::Ready(Some(output))
+    }
+}
+
+impl<F: Future> FusedFuture for UntilStopped<F> {
+    fn is_terminated(&self) -> bool {
+        self.stopped.is_completed
     }
 }
 

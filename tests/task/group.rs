@@ -8,6 +8,8 @@ use std::rc::Rc;
 use std::task::{Poll, Waker};
 
 use crate::common::*;
+use futures::stream::FusedStream;
+use futures::{StreamExt, select};
 use windlass::task::{Spawner, TaskGroup};
 use windlass_executor::{Executor, block_on, spawn, yield_now};
 
@@ -703,5 +705,159 @@ fn a_thousand_generations_of_children_end_with_their_group() {
             count += 1;
         }
         assert_eq!(count, 1001);
+    });
+}
+
+#[test]
+fn a_group_is_a_stream_of_outputs_in_completion_order() {
+    run(async |_| {
+        let group = TaskGroup::infallible();
+        for times in [2, 0, 1] {
+            group.spawn(async move {
+                yields(times).await;
+                times
+            });
+        }
+        assert_eq!(group.collect::<Vec<_>>().await, [0, 1, 2]);
+    });
+}
+
+#[test]
+fn a_stream_ends_once_and_continues_with_the_next_child() {
+    run(async |_| {
+        let mut group = TaskGroup::infallible();
+        assert!(
+            !group.is_terminated(),
+            "an empty group reports its end once"
+        );
+        assert_eq!(group.next().await, None);
+        assert!(group.is_terminated());
+        group.spawn(async { 1 });
+        assert!(!group.is_terminated());
+        assert_eq!(group.next().await, Some(1));
+        assert!(!group.is_terminated());
+        assert_eq!(group.next().await, None);
+        assert!(group.is_terminated());
+    });
+}
+
+#[test]
+fn select_over_a_group_sees_the_end() {
+    run(async |_| {
+        let mut group = TaskGroup::infallible();
+        let mut other = spawn(yields(5));
+        group.spawn(async { 1 });
+        let (mut outputs, mut ends, mut others) = (0, 0, 0);
+        loop {
+            select! {
+                output = group.next() => match output {
+                    Some(output) => outputs += output,
+                    None => ends += 1,
+                },
+                () = other => others += 1,
+                complete => break,
+            }
+        }
+        assert_eq!((outputs, ends, others), (1, 1, 1));
+    });
+}
+
+#[test]
+fn a_failure_is_the_last_item_of_the_stream() {
+    let group = TaskGroup::infallible();
+    let message = panic_of(|| {
+        run(async move |_| {
+            group.spawn(async { 1 });
+            group.spawn(async { panic!("planned") });
+            let mut group = group;
+            assert_eq!(group.next().await, Some(1));
+            group.next().await
+        })
+    });
+    assert_eq!(message, "planned");
+}
+
+#[test]
+fn try_join_next_returns_outputs_and_failures_without_waiting() {
+    run(async |_| {
+        let mut group: Errors = TaskGroup::new();
+        assert_eq!(group.try_join_next(), None);
+        group.spawn(async { Ok(1) });
+        group.spawn(async { Err("planned") });
+        group.spawn(pending());
+        assert_eq!(group.try_join_next(), None);
+        yield_now().await;
+        assert_eq!(group.try_join_next(), Some(Ok(1)));
+        assert_eq!(group.try_join_next(), Some(Err("planned")));
+        assert_eq!(group.try_join_next(), None);
+
+        let mut group = TaskGroup::infallible();
+        group.spawn(async { panic!("planned") });
+        yield_now().await;
+        assert_eq!(panic_of(|| group.try_join_next()), "planned");
+    });
+}
+
+#[test]
+fn cancel_all_drops_all_children_and_keeps_outputs() {
+    run(async |trace| {
+        let mut group = TaskGroup::infallible().limit(2);
+        group.spawn(async { 1 });
+        group.spawn(held_for_ever(records_drop(&trace, "running")));
+        yield_now().await;
+        group.spawn(held_for_ever(records_drop(&trace, "running, too")));
+        group.spawn(held_for_ever(records_drop(&trace, "waiting")));
+        assert_eq!(group.len(), 3);
+        group.cancel_all();
+        trace.is(&["drop running", "drop running, too", "drop waiting"]);
+        assert!(group.is_empty());
+        assert_eq!(group.join_next().await, Some(1));
+        assert_eq!(group.join_next().await, None);
+        group.spawn(async { 2 });
+        assert_eq!(group.join_next().await, Some(2));
+    });
+}
+
+#[test]
+fn cancel_all_wakes_the_task_that_joins() {
+    run(async |_| {
+        let group = Rc::new(RefCell::new(TaskGroup::<()>::infallible()));
+        group.borrow().spawn(pending());
+        let joined = group.clone();
+        let joiner = spawn(poll_fn(move |cx| joined.borrow_mut().poll_join_next(cx)));
+        yield_now().await;
+        group.borrow().cancel_all();
+        assert_eq!(joiner.await, None);
+    });
+}
+
+#[test]
+fn a_child_that_cancels_all_ends_with_its_poll() {
+    run(async |trace| {
+        let group = Rc::new(RefCell::new(TaskGroup::<()>::infallible()));
+        let (inner, guard) = (group.clone(), records_drop(&trace, "child"));
+        let then = trace.clone();
+        group.borrow().spawn(async move {
+            let _guard = guard;
+            inner.borrow().cancel_all();
+            then.push("goes on");
+            pending().await
+        });
+        yield_now().await;
+        trace.is(&["goes on", "drop child"]);
+        let next = group.borrow_mut().try_join_next();
+        assert!(next.is_none() && group.borrow().is_empty());
+    });
+}
+
+#[test]
+fn a_destructor_that_panics_does_not_stop_cancel_all() {
+    run(async |trace| {
+        let group = TaskGroup::<()>::infallible();
+        group.spawn(held_for_ever(panics_on_drop("planned")));
+        group.spawn(held_for_ever(records_drop(&trace, "second")));
+        group.cancel_all();
+        trace.is(&["drop second"]);
+        group.close().await;
     });
 }

@@ -165,3 +165,36 @@ fn the_value_is_unset_between_polls() {
     }
     assert!(format!("{scoped:?}").contains("NAME"));
 }
+
+#[test]
+fn sync_scope_sets_the_value_for_the_closure() {
+    let name_of = NAME.sync_scope("outer", || {
+        let inner = NAME.sync_scope("inner", name);
+        assert_eq!(name(), Some("outer"));
+        inner
+    });
+    assert_eq!((name_of, name()), (Some("inner"), None));
+    assert_eq!(
+        panic_of(|| NAME.sync_scope("a", || panic!("planned"))),
+        "planned"
+    );
+    assert_eq!(name(), None);
+}
+
+#[test]
+fn sync_scope_in_a_task_hides_the_value_of_the_task() {
+    block_on(Executor::new().run(NAME.scope("task", async {
+        assert_eq!(NAME.sync_scope("closure", name), Some("closure"));
+        yield_now().await;
+        assert_eq!(name(), Some("task"));
+    })));
+}
+
+#[test]
+fn a_scope_is_terminated_as_its_future() {
+    use futures::future::{FusedFuture, ready};
+    let mut scope = NAME.scope("a", ready(1));
+    assert!(!scope.is_terminated());
+    assert!(poll(&mut scope).is_ready());
+    assert!(scope.is_terminated());
+}

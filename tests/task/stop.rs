@@ -4,6 +4,7 @@
 mod common;
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
 use std::future::{Future, pending, poll_fn};
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
@@ -16,6 +17,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::{Count, OnDrop, run};
+use futures::future::{FusedFuture, ready};
 use futures::{AsyncReadExt, AsyncWriteExt, FutureExt, select};
 use proptest::prelude::*;
 use windlass::net::{TcpListener, TcpStream};
@@ -552,4 +554,94 @@ proptest! {
             })?;
         }
     }
+}
+
+#[test]
+fn a_dropped_guard_stops_the_tree_below() {
+    let source = StopSource::new();
+    let (token, child) = (source.token(), source.token().child());
+    let guard = source.clone().drop_guard();
+    assert!(!token.is_stopped());
+    drop(guard);
+    assert!(token.is_stopped() && child.token().is_stopped());
+}
+
+#[test]
+fn a_guard_stops_when_its_task_panics_or_is_cancelled() {
+    run(async {
+        for panics in [true, false] {
+            let source = StopSource::new();
+            let token = source.token();
+            let task = spawn(async move {
+                let _guard = source.drop_guard();
+                assert!(!panics, "planned");
+                pending::<()>().await;
+            });
+            yield_now().await;
+            match panics {
+                true => assert!(task.catch().await.is_err()),
+                false => drop(task),
+            }
+            assert!(token.is_stopped());
+        }
+    });
+}
+
+#[test]
+fn a_disarmed_guard_stops_nothing() {
+    let source = StopSource::new().drop_guard().disarm();
+    let token = source.token();
+    drop(source);
+    assert!(!token.is_stopped());
+}
+
+#[test]
+#[allow(clippy::mutable_key_type, reason = "the hash is that of the address")]
+fn clones_are_equal_and_other_sources_are_not() {
+    let (a, b) = (StopSource::new(), StopSource::new());
+    assert!(a == a.clone() && a != b && a.token() == a.token() && a.token() != b.token());
+    assert_ne!(a.token(), a.token().child().token());
+    let tokens = HashSet::from([a.token(), a.token(), b.token()]);
+    assert_eq!(tokens.len(), 2);
+    let sources = HashSet::from([a.clone(), a.clone(), b.clone()]);
+    assert_eq!(sources.len(), 2);
+}
+
+#[test]
+fn stopped_and_run_are_terminated_once_completed() {
+    run(async {
+        let source = StopSource::new();
+        let token = source.token();
+        let mut output = token.run(ready(7));
+        assert!(!output.is_terminated());
+        assert_eq!((&mut output).await, Some(7));
+        assert!(output.is_terminated());
+
+        let (mut stopped, mut none) = (token.stopped(), token.run(pending::<()>()));
+        assert!(poll(&mut stopped).is_pending() && poll(&mut none).is_pending());
+        source.stop();
+        assert!(!stopped.is_terminated() && !none.is_terminated());
+        assert!(poll(&mut stopped).is_ready());
+        assert_eq!(poll(&mut none), Poll::Ready(None));
+        assert!(stopped.is_terminated() && none.is_terminated());
+        assert!(poll(&mut stopped).is_ready() && poll(&mut none).is_ready());
+    });
+}
+
+#[test]
+fn select_takes_a_token_without_fuse() {
+    run(async {
+        let source = StopSource::new();
+        source.stop_after(Duration::from_millis(1));
+        let (mut stopped, mut task) = (source.token().stopped(), spawn(yield_now()));
+        let (mut stops, mut tasks) = (0, 0);
+        loop {
+            select! {
+                () = stopped => stops += 1,
+                () = task => tasks += 1,
+                complete => break,
+            }
+        }
+        assert_eq!((stops, tasks), (1, 1));
+    });
 }
