@@ -314,7 +314,7 @@ fn both_ends_of_a_oneshot_channel_are_listed() {
         let (mut sender, receiver) = oneshot::channel::<u32>();
         let closed = async move { sender.closed().await };
         let wait = wait_until_ended(closed, || drop(receiver)).await;
-        assert_eq!(wait.kind, WaitKind::OneshotClosed);
+        assert_eq!(wait.kind, WaitKind::Closed);
     });
 }
 

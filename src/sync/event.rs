@@ -4,12 +4,14 @@ use std::fmt;
 use std::future::Future;
 use std::panic::{Location, RefUnwindSafe, UnwindSafe};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
+
+use futures_core::future::FusedFuture;
 
 use windlass_executor::budget;
 
 use super::wait_queue::{QueueOwner, WaitKey, WaitQueue, WaitState};
-use crate::waits::Place;
+use crate::waits::{Place, poll_fused_at};
 
 /// Notifies tasks that something has changed, so that they check it again.
 ///
@@ -84,6 +86,20 @@ impl Event {
         }
     }
 
+    /// Returns a future that waits until the condition is true, which is checked after each
+    /// notification. Completing charges the budget.
+    pub(super) fn until(&self, mut is_met: impl FnMut() -> bool) -> impl FusedFuture<Output = ()> {
+        let mut listener = None;
+        poll_fused_at(move |cx, place| {
+            while !is_met() {
+                let listen = || self.listen_at(place);
+                ready!(Pin::new(listener.get_or_insert_with(listen)).poll(cx));
+                listener = None;
+            }
+            budget::poll_charge(cx)
+        })
+    }
+
     /// Notifies the listener that has waited longest. Without a listener, the notification is lost,
     /// whereas tokio's `Notify` would store it for the next one.
     pub fn notify_one(&self) {
@@ -142,6 +158,12 @@ impl Future for Listener<'_> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let event = self.event;
         budget::poll_with(cx, |cx| event.waiters.poll(&mut self.key, cx.waker())).map(|_| ())
+    }
+}
+
+impl FusedFuture for Listener<'_> {
+    fn is_terminated(&self) -> bool {
+        self.key.is_none()
     }
 }
 
