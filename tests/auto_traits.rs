@@ -11,8 +11,9 @@ use std::rc::Rc;
 use windlass::coroutine::{AsyncCoroutine, Co, Coroutine, Exchange, State, Yield};
 use windlass::net::{TcpListener, TcpStream};
 use windlass::sync::{
-    Acquire, Closed, Event, Listener, Lock, Mutex, MutexGuard, Permit, Semaphore, SendError,
-    TryAcquireError, TryRecvError, TrySendError, mpsc, oneshot, watch,
+    Acquire, Closed, Event, Listener, Lock, Mutex, MutexGuard, OnceCell, OwnedMutexGuard, Permit,
+    Semaphore, SendError, TryAcquireError, TryRecvError, TrySendError, broadcast, mpsc, oneshot,
+    watch,
 };
 use windlass::task::{
     Scope, Spawner, StopSource, StopToken, Stopped, TaskGroup, TaskLocal, UntilStopped, WithLocal,
@@ -129,6 +130,8 @@ is_not!(
     Event, Listener<'static>, Mutex<u8>, MutexGuard<'static, u8>, Lock<'static, u8>,
     mpsc::Sender<u8>, mpsc::Permit<'static, u8>, mpsc::UnboundedSender<u8>, mpsc::Receiver<u8>,
     oneshot::Sender<u8>, oneshot::Receiver<u8>, watch::Sender<u8>, watch::Receiver<u8>,
+    broadcast::Sender<u8>, broadcast::Receiver<u8>, mpsc::OwnedPermit<u8>, mpsc::WeakSender<u8>,
+    OwnedMutexGuard<u8>, OnceCell<Local>,
 );
 is_not!(
     Sync:
@@ -136,6 +139,8 @@ is_not!(
     Event, Listener<'static>, Mutex<u8>, MutexGuard<'static, u8>, Lock<'static, u8>,
     mpsc::Sender<u8>, mpsc::Permit<'static, u8>, mpsc::UnboundedSender<u8>, mpsc::Receiver<u8>,
     oneshot::Sender<u8>, oneshot::Receiver<u8>, watch::Sender<u8>, watch::Receiver<u8>,
+    broadcast::Sender<u8>, broadcast::Receiver<u8>, mpsc::OwnedPermit<u8>, mpsc::WeakSender<u8>,
+    OwnedMutexGuard<u8>, OnceCell<Local>,
 );
 
 // `select!` needs `Unpin` futures. These are `Unpin` for every type of value.
@@ -143,6 +148,7 @@ is!(
     Unpin:
     Acquire<&'static Semaphore>, Acquire<Rc<Semaphore>>, Lock<'static, PhantomPinned>,
     Listener<'static>, mpsc::Receiver<PhantomPinned>, oneshot::Receiver<PhantomPinned>,
+    broadcast::Receiver<PhantomPinned>, mpsc::Recv<'static, PhantomPinned>,
 );
 
 // Errors may move to other threads.
@@ -160,7 +166,7 @@ is!(
     Permit<&'static Semaphore>, Permit<Rc<Semaphore>>, Acquire<Rc<Semaphore>>, Event,
     Listener<'static>, mpsc::Sender<Local>, mpsc::Permit<'static, Local>,
     mpsc::UnboundedSender<Local>, mpsc::Receiver<Local>, oneshot::Sender<Local>,
-    oneshot::Receiver<Local>,
+    oneshot::Receiver<Local>, broadcast::Sender<Local>, broadcast::Receiver<Local>, OnceCell<u8>,
 );
 is!(
     RefUnwindSafe:
@@ -168,12 +174,13 @@ is!(
     Permit<&'static Semaphore>, Permit<Rc<Semaphore>>, Acquire<Rc<Semaphore>>, Event,
     Listener<'static>, mpsc::Sender<Local>, mpsc::Permit<'static, Local>,
     mpsc::UnboundedSender<Local>, mpsc::Receiver<Local>, oneshot::Sender<Local>,
-    oneshot::Receiver<Local>,
+    oneshot::Receiver<Local>, broadcast::Sender<Local>, broadcast::Receiver<Local>, OnceCell<u8>,
 );
 
 // These change their values in place and have no poisoning.
 is!(UnwindSafe: Mutex<u8>);
 is_not!(RefUnwindSafe: Mutex<u8>, MutexGuard<'static, u8>, watch::Sender<u8>, watch::Receiver<u8>);
+is_not!(RefUnwindSafe: OwnedMutexGuard<u8>);
 is_not!(UnwindSafe: MutexGuard<'static, u8>, watch::Sender<u8>, watch::Receiver<u8>);
 
 // A body may borrow anything.

@@ -155,6 +155,8 @@ pub enum Wait {
     Closed {
         /// Where the channel was created.
         created_at: Place,
+        /// The `.await` of the task, if it is known.
+        awaited_at: Place,
     },
     /// The next child of a [`TaskGroup`](crate::task::TaskGroup) to end.
     #[non_exhaustive]
@@ -499,8 +501,12 @@ impl Wait {
                 senders.map_or(Ok(()), |senders| write!(f, ", senders: {senders}"))?;
                 fmt_awaited(f, awaited_at, *sender)
             }
-            Wait::Closed { created_at } => {
-                write!(f, "close of the channel{}", created(created_at))
+            Wait::Closed {
+                created_at,
+                awaited_at,
+            } => {
+                write!(f, "close of the channel{}", created(created_at))?;
+                fmt_awaited(f, awaited_at, None)
             }
             other => unreachable!("{other:?} is described by `Display`"),
         }

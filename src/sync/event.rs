@@ -45,6 +45,43 @@ use crate::waits::{Place, poll_fused_at};
 ///     sea.await;
 /// });
 /// ```
+///
+/// # Notifications that are kept
+///
+/// A notification that must be kept for a later listener, as with tokio's `Notify`, is a `Cell`
+/// beside the event:
+///
+/// ```
+/// use std::{cell::Cell, rc::Rc};
+/// use windlass::sync::Event;
+/// use windlass::{block_on, spawn};
+///
+/// #[derive(Default)]
+/// struct Notify {
+///     is_notified: Cell<bool>,
+///     event: Event,
+/// }
+///
+/// impl Notify {
+///     fn notify_one(&self) {
+///         self.is_notified.set(true);
+///         self.event.notify_one();
+///     }
+///
+///     async fn notified(&self) {
+///         while !self.is_notified.replace(false) {
+///             self.event.listen().await;
+///         }
+///     }
+/// }
+///
+/// block_on(async {
+///     let notify = Rc::new(Notify::default());
+///     notify.notify_one();
+///     let waiting = notify.clone();
+///     spawn(async move { waiting.notified().await }).await;
+/// });
+/// ```
 pub struct Event {
     waiters: WaitQueue,
 }

@@ -1,4 +1,4 @@
-//! A cell whose value an asynchronous function computes once.
+//! A cell with a value that an asynchronous function computes once.
 
 use std::cell::OnceCell as StdOnceCell;
 use std::convert::Infallible;
@@ -9,7 +9,7 @@ use windlass_executor::budget;
 
 use super::mutex::Mutex;
 
-/// A cell whose value is computed once, by an asynchronous function.
+/// A cell with a value that is computed once, by an asynchronous function.
 ///
 /// The first task that needs the value computes it, and the others wait. If that task is cancelled,
 /// panics or fails, the next one computes it with its own function.

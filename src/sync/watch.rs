@@ -132,7 +132,11 @@ impl<T> Sender<T> {
     /// use windlass::sync::watch;
     ///
     /// let (highest, receiver) = watch::channel(3);
-    /// let raise = |to| highest.send_if_modified(|level| std::mem::replace(level, to.max(*level)) < to);
+    /// let raise = |to: u8| highest.send_if_modified(|level| {
+    ///     let is_higher = to > *level;
+    ///     *level = to.max(*level);
+    ///     is_higher
+    /// });
     /// assert!(!raise(2));
     /// assert_eq!(receiver.has_changed(), Ok(false));
     /// assert!(raise(5));
