@@ -47,6 +47,8 @@ const UNSAFE: &[(&str, usize)] = &[
     ("src/inspect/thread_state.rs", 1),
     ("src/runtime/mod.rs", 1),
     ("src/signal/action.rs", 2),
+    // A realtime signal as a type of `rustix`.
+    ("src/signal/mod.rs", 1),
     ("src/signal/unix.rs", 4),
     ("src/signal/windows.rs", 1),
     // Handlers of signals and of the exit that write a line, and a test with a fault.

@@ -160,8 +160,8 @@ impl Semaphore {
         self.give(permits);
     }
 
-    /// Removes up to this many available permits for good. Returns the number of removed ones, which
-    /// is lower if fewer are available.
+    /// Removes up to this many available permits for good. Returns the number of removed ones,
+    /// which is lower if fewer are available.
     ///
     /// ```
     /// use windlass::sync::Semaphore;
