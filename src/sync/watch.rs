@@ -333,7 +333,7 @@ impl<T> Receiver<T> {
         })
     }
 
-    /// Returns true if the value is unseen, so that [`changed`](Self::changed) would return at once.
+    /// Returns true if the value is unseen. Then [`changed`](Self::changed) returns at once.
     ///
     /// # Errors
     ///
