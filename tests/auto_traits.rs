@@ -14,8 +14,9 @@ use futures::task::{LocalSpawn, Spawn};
 use windlass::coroutine::{AsyncCoroutine, Co, Coroutine, Exchange, State, Yield};
 use windlass::net::{TcpListener, TcpStream};
 use windlass::sync::{
-    Acquire, Closed, Event, Listener, Lock, Mutex, MutexGuard, Permit, Semaphore, SendError,
-    TryAcquireError, TryRecvError, TrySendError, mpsc, oneshot, watch,
+    Acquire, Closed, Event, Listener, Lock, Mutex, MutexGuard, OnceCell, OwnedMutexGuard, Permit,
+    Semaphore, SendError, TryAcquireError, TryRecvError, TrySendError, broadcast, mpsc, oneshot,
+    watch,
 };
 use windlass::task::{
     AbortHandle, DropGuard, Scope, Spawner, StopSource, StopToken, Stopped, TaskGroup, TaskLocal,
@@ -148,6 +149,8 @@ is_not!(
     Event, Listener<'static>, Mutex<u8>, MutexGuard<'static, u8>, Lock<'static, u8>,
     mpsc::Sender<u8>, mpsc::Permit<'static, u8>, mpsc::UnboundedSender<u8>, mpsc::Receiver<u8>,
     oneshot::Sender<u8>, oneshot::Receiver<u8>, watch::Sender<u8>, watch::Receiver<u8>,
+    broadcast::Sender<u8>, broadcast::Receiver<u8>, mpsc::OwnedPermit<u8>, mpsc::WeakSender<u8>,
+    OwnedMutexGuard<u8>, OnceCell<Local>,
 );
 is_not!(
     Sync:
@@ -155,6 +158,8 @@ is_not!(
     Event, Listener<'static>, Mutex<u8>, MutexGuard<'static, u8>, Lock<'static, u8>,
     mpsc::Sender<u8>, mpsc::Permit<'static, u8>, mpsc::UnboundedSender<u8>, mpsc::Receiver<u8>,
     oneshot::Sender<u8>, oneshot::Receiver<u8>, watch::Sender<u8>, watch::Receiver<u8>,
+    broadcast::Sender<u8>, broadcast::Receiver<u8>, mpsc::OwnedPermit<u8>, mpsc::WeakSender<u8>,
+    OwnedMutexGuard<u8>, OnceCell<Local>,
 );
 
 // `select!` needs `Unpin` futures. These are `Unpin` for every type of value.
@@ -162,6 +167,7 @@ is!(
     Unpin:
     Acquire<&'static Semaphore>, Acquire<Rc<Semaphore>>, Lock<'static, PhantomPinned>,
     Listener<'static>, mpsc::Receiver<PhantomPinned>, oneshot::Receiver<PhantomPinned>,
+    broadcast::Receiver<PhantomPinned>, mpsc::Recv<'static, PhantomPinned>,
 );
 
 // Errors may move to other threads.
@@ -179,7 +185,7 @@ is!(
     Permit<&'static Semaphore>, Permit<Rc<Semaphore>>, Acquire<Rc<Semaphore>>, Event,
     Listener<'static>, mpsc::Sender<Local>, mpsc::Permit<'static, Local>,
     mpsc::UnboundedSender<Local>, mpsc::Receiver<Local>, oneshot::Sender<Local>,
-    oneshot::Receiver<Local>,
+    oneshot::Receiver<Local>, broadcast::Sender<Local>, broadcast::Receiver<Local>, OnceCell<u8>,
 );
 is!(
     RefUnwindSafe:
@@ -187,12 +193,13 @@ is!(
     Permit<&'static Semaphore>, Permit<Rc<Semaphore>>, Acquire<Rc<Semaphore>>, Event,
     Listener<'static>, mpsc::Sender<Local>, mpsc::Permit<'static, Local>,
     mpsc::UnboundedSender<Local>, mpsc::Receiver<Local>, oneshot::Sender<Local>,
-    oneshot::Receiver<Local>,
+    oneshot::Receiver<Local>, broadcast::Sender<Local>, broadcast::Receiver<Local>, OnceCell<u8>,
 );
 
 // These change their values in place and have no poisoning.
 is!(UnwindSafe: Mutex<u8>);
 is_not!(RefUnwindSafe: Mutex<u8>, MutexGuard<'static, u8>, watch::Sender<u8>, watch::Receiver<u8>);
+is_not!(RefUnwindSafe: OwnedMutexGuard<u8>);
 is_not!(UnwindSafe: MutexGuard<'static, u8>, watch::Sender<u8>, watch::Receiver<u8>);
 
 // A body may borrow anything.

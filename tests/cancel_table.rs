@@ -29,7 +29,7 @@ use windlass::net::unix::{UnixDatagram, UnixListener, UnixStream};
 use windlass::net::{TcpListener, TcpStream, UdpSocket, lookup_host};
 use windlass::process::{Command, Stdio};
 use windlass::signal::{Signal, Signals, ctrl_c};
-use windlass::sync::{Event, Mutex, Semaphore, mpsc, oneshot, watch};
+use windlass::sync::{Event, Mutex, OnceCell, Semaphore, broadcast, mpsc, oneshot, watch};
 use windlass::task::{StopSource, Task, TaskGroup, scope, try_scope};
 use windlass::time::{interval, sleep, timeout};
 use windlass::{Async, Remote, Runtime, spawn, spawn_blocking, task_local, yield_now};
@@ -359,16 +359,33 @@ const ROWS: &[Row] = &[
         tries: &[|cut| Box::pin(answer(cut)), |cut| Box::pin(next(cut))],
     },
     Row {
-        futures: "`mpsc::Receiver::recv`, `&mut oneshot::Receiver`, `oneshot::Sender::closed`, \
+        futures: "`mpsc::Receiver::recv`, `mpsc::Receiver::recv_many`, \
+                  `broadcast::Receiver::recv`, `&mut oneshot::Receiver`, `Sender::closed`, \
                   `watch::Receiver::changed`",
         dropped: LOSES_NOTHING,
         may_have_done: "nothing: sent values stay in the channel",
         tries: &[
             |cut| Box::pin(receive(cut)),
+            |cut| Box::pin(receive_many(cut)),
+            |cut| Box::pin(receive_broadcast(cut)),
             |cut| Box::pin(receive_once(cut)),
             |cut| Box::pin(closed(cut)),
+            |cut| Box::pin(closed_by_all(cut)),
             |cut| Box::pin(changed(cut)),
         ],
+    },
+    Row {
+        futures: "`watch::Receiver::wait_for`",
+        dropped: LOSES_NOTHING,
+        may_have_done: "values for which the condition was false are marked as seen",
+        tries: &[|cut| Box::pin(wait_for(cut))],
+    },
+    Row {
+        futures: "`OnceCell::get_or_init`, `OnceCell::get_or_try_init`",
+        dropped: "as the future",
+        may_have_done: "what the future of the function may have done, which is dropped with it; \
+                        the next waiter computes the value",
+        tries: &[|cut| Box::pin(get_or_init(cut))],
     },
     Row {
         futures: "`mpsc::Sender::send`",
@@ -377,14 +394,24 @@ const ROWS: &[Row] = &[
         tries: &[|cut| Box::pin(send_value(cut))],
     },
     Row {
-        futures: "`mpsc::Sender::reserve`, `Semaphore::acquire`, `Mutex::lock`, `Event::listen`",
+        futures: "`mpsc::Sender::reserve_owned`",
+        dropped: GIVES_UP,
+        may_have_done: "nothing: the sender is dropped, and capacity that it was granted goes to \
+                        the next one",
+        tries: &[|cut| Box::pin(reserve_owned(cut))],
+    },
+    Row {
+        futures: "`mpsc::Sender::reserve`, `mpsc::Sender::reserve_many`, `Semaphore::acquire`, \
+                  `Mutex::lock`, `Mutex::lock_owned`, `Event::listen`",
         dropped: LOSES_NOTHING,
         may_have_done: "nothing: it leaves the queue, and what it was granted goes to the next \
                         waiter",
         tries: &[
             |cut| Box::pin(reserve(cut)),
+            |cut| Box::pin(reserve_many(cut)),
             |cut| Box::pin(acquire(cut)),
             |cut| Box::pin(lock(cut)),
+            |cut| Box::pin(lock_owned(cut)),
             |cut| Box::pin(listen(cut)),
         ],
     },
@@ -1245,6 +1272,38 @@ async fn receive(cut: Cut) -> io::Result<bool> {
     Ok(ended)
 }
 
+async fn receive_many(cut: Cut) -> io::Result<bool> {
+    let (sender, mut receiver) = mpsc::channel(9);
+    let mut sent = 0;
+    let event = async || {
+        sent += 2;
+        sender.try_send(sent - 1).unwrap();
+        sender.try_send(sent).unwrap();
+    };
+    let mut got = Vec::new();
+    let count = cut.off(receiver.recv_many(&mut got, 3), event).await;
+    let ended = count.is_some();
+    assert_eq!(count.unwrap_or(0), got.len());
+    got.extend(std::iter::from_fn(|| receiver.try_recv().ok()));
+    assert!(got.into_iter().eq(1..=sent));
+    Ok(ended)
+}
+
+async fn receive_broadcast(cut: Cut) -> io::Result<bool> {
+    let (sender, mut receiver) = broadcast::channel(9);
+    let mut sent = 0;
+    let event = async || {
+        sent += 1;
+        sender.send(sent).unwrap();
+    };
+    let received = cut.off(receiver.recv(), event).await;
+    let ended = received.is_some();
+    let mut got: Vec<_> = received.into_iter().flatten().collect();
+    got.extend(std::iter::from_fn(|| receiver.try_recv().ok()));
+    assert!(got.into_iter().eq(1..=sent));
+    Ok(ended)
+}
+
 async fn receive_once(cut: Cut) -> io::Result<bool> {
     let (sender, mut receiver) = oneshot::channel();
     let mut sender = Some(sender);
@@ -1270,11 +1329,45 @@ async fn closed(cut: Cut) -> io::Result<bool> {
     Ok(ended)
 }
 
+async fn closed_by_all(cut: Cut) -> io::Result<bool> {
+    let (sender, receiver) = watch::channel(());
+    let mut receiver = Some(receiver);
+    let event = async || drop(receiver.take());
+    let ended = cut.off(sender.closed(), event).await.is_some();
+    assert_eq!(sender.is_closed(), cut.polls > 0);
+    Ok(ended)
+}
+
+async fn wait_for(cut: Cut) -> io::Result<bool> {
+    let (sender, mut receiver) = watch::channel(0);
+    let event = async || sender.send_modify(|value| *value += 1);
+    let met = cut.off(receiver.wait_for(|value| *value == 2), event).await;
+    let ended = met.is_some();
+    drop(met);
+    let is_unseen = cut.polls > 0 && !ended;
+    assert_eq!(receiver.has_changed(), Ok(is_unseen));
+    Ok(ended)
+}
+
+async fn get_or_init(cut: Cut) -> io::Result<bool> {
+    let cell = OnceCell::new();
+    let ended = {
+        let compute = async || {
+            yield_now().await;
+            1
+        };
+        cut.off(cell.get_or_init(compute), nothing).await.is_some()
+    };
+    let next = *cell.get_or_init(async || 2).await;
+    assert_eq!(next, if ended { 1 } else { 2 });
+    Ok(ended)
+}
+
 async fn changed(cut: Cut) -> io::Result<bool> {
     let (sender, mut receiver) = watch::channel(0);
     let event = async || sender.send(1).unwrap();
     let ended = cut.off(receiver.changed(), event).await.is_some();
-    assert_eq!(receiver.has_changed(), cut.polls > 0 && !ended);
+    assert_eq!(receiver.has_changed(), Ok(cut.polls > 0 && !ended));
     Ok(ended)
 }
 
@@ -1320,6 +1413,37 @@ async fn reserve(cut: Cut) -> io::Result<bool> {
     sender.try_send(0).unwrap();
     let give = || assert!(receiver.borrow_mut().try_recv().is_ok());
     first_of_two(cut, [sender.reserve(), sender.reserve()], give).await
+}
+
+async fn reserve_many(cut: Cut) -> io::Result<bool> {
+    let (sender, receiver) = mpsc::channel(2);
+    let receiver = RefCell::new(receiver);
+    sender
+        .try_reserve_many(2)
+        .unwrap()
+        .for_each(|permit| permit.send(0).unwrap());
+    let give = || {
+        receiver.borrow_mut().try_recv().unwrap();
+        receiver.borrow_mut().try_recv().unwrap();
+    };
+    first_of_two(cut, [sender.reserve_many(2), sender.reserve_many(2)], give).await
+}
+
+async fn reserve_owned(cut: Cut) -> io::Result<bool> {
+    let (sender, receiver) = mpsc::channel(1);
+    let receiver = RefCell::new(receiver);
+    sender.try_send(0).unwrap();
+    let give = || assert!(receiver.borrow_mut().try_recv().is_ok());
+    let waiting = [sender.clone().reserve_owned(), sender.reserve_owned()];
+    first_of_two(cut, waiting, give).await
+}
+
+async fn lock_owned(cut: Cut) -> io::Result<bool> {
+    let mutex = Rc::new(Mutex::new(()));
+    let held = RefCell::new(mutex.try_lock());
+    let give = || drop(held.take());
+    let waiting = [mutex.clone().lock_owned(), mutex.clone().lock_owned()];
+    first_of_two(cut, waiting, give).await
 }
 
 async fn acquire(cut: Cut) -> io::Result<bool> {

@@ -53,6 +53,11 @@ both_ways! {
     a_dropped_file_writes_all_pieces
     a_dropped_read_loses_nothing
     into_std_keeps_the_position
+    a_clone_continues_where_the_file_has_stopped
+    a_failed_write_is_returned_by_the_clone_of_its_file
+    whole_ranges_are_read_and_written
+    times_and_owners_are_changed
+    directories_are_built_with_their_parents_and_permissions
     wakers_may_do_anything
     a_nested_runtime_has_files
     timers_go_on_while_files_are_read
@@ -580,6 +585,96 @@ fn into_std_keeps_the_position() {
     let mut rest = String::new();
     file.read_to_string(&mut rest).unwrap();
     assert!(["two three", "ree"].contains(&rest.as_str()), "{rest}");
+}
+
+fn a_clone_continues_where_the_file_has_stopped() {
+    let folder = folder();
+    run(async {
+        let path = folder.path("rope");
+        let mut file = File::create_new(&path).await.unwrap();
+        let exists = File::create_new(&path).await.unwrap_err();
+        assert_eq!(exists.kind(), ErrorKind::AlreadyExists);
+        // The write continues in the background.
+        file.write_all(&pattern(300_000)).await.unwrap();
+        let mut clone = file.try_clone().await.unwrap();
+        clone.write_all(b"tail").await.unwrap();
+        clone.close().await.unwrap();
+        file.write_all(b"end").await.unwrap();
+        file.seek(SeekFrom::Start(300_000)).await.unwrap();
+        let mut clone = file.try_clone().await.unwrap();
+        let mut text = String::new();
+        clone.read_to_string(&mut text).await.unwrap();
+        assert_eq!(text, "tailend");
+        file.close().await.unwrap();
+        assert!(file.try_clone().await.is_err());
+    });
+    assert!(std_fs::read(folder.path("rope")).unwrap()[..300_000] == pattern(300_000));
+}
+
+fn a_failed_write_is_returned_by_the_clone_of_its_file() {
+    run(async {
+        let mut full = File::options().write(true).open("/dev/full").await.unwrap();
+        full.write_all(b"ahoy").await.unwrap();
+        let error = full.try_clone().await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::StorageFull);
+        full.try_clone().await.unwrap();
+    });
+}
+
+fn whole_ranges_are_read_and_written() {
+    let folder = folder();
+    run(async {
+        let file = File::create_new(folder.path("rope")).await.unwrap();
+        let data = pattern(1_000_000);
+        file.write_all_at(&data, 5).await.unwrap();
+        let mut read = vec![0; data.len()];
+        file.read_exact_at(&mut read, 5).await.unwrap();
+        assert!(read == data);
+        let error = file.read_exact_at(&mut read, 6).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::UnexpectedEof);
+        file.read_exact_at(&mut [], 1 << 40).await.unwrap();
+        file.write_all_at(&[], 1 << 40).await.unwrap();
+        assert_eq!(file.metadata().await.unwrap().len(), 1_000_005);
+    });
+}
+
+fn times_and_owners_are_changed() {
+    let folder = folder();
+    run(async {
+        let path = folder.path("rope");
+        let file = File::create_new(&path).await.unwrap();
+        let past = std::time::UNIX_EPOCH + Duration::from_secs(1_000_000_000);
+        file.set_modified(past).await.unwrap();
+        assert_eq!(file.metadata().await.unwrap().modified().unwrap(), past);
+        // The owner stays, so that no privilege is required.
+        let uid = rustix::process::getuid().as_raw();
+        fs::chown(&path, Some(uid), None).await.unwrap();
+        let link = path.with_extension("link");
+        fs::symlink("nowhere", &link).await.unwrap();
+        fs::lchown(&link, Some(uid), None).await.unwrap();
+        let missing = fs::chown(&link, Some(uid), None).await.unwrap_err();
+        assert_eq!(missing.kind(), ErrorKind::NotFound);
+        assert!(missing.to_string().starts_with("can't change the owner of"));
+    });
+}
+
+fn directories_are_built_with_their_parents_and_permissions() {
+    let folder = folder();
+    run(async {
+        let deep = folder.path("a/b/c");
+        let alone = fs::DirBuilder::new().create(&deep).await.unwrap_err();
+        assert_eq!(alone.kind(), ErrorKind::NotFound);
+        let mut builder = fs::DirBuilder::new();
+        builder.recursive(true).mode(0o700);
+        builder.create(&deep).await.unwrap();
+        builder.create(&deep).await.unwrap();
+        for created in [&deep, &folder.path("a")] {
+            let permissions = fs::metadata(created).await.unwrap().permissions();
+            assert_eq!(permissions.mode() & 0o777, 0o700);
+        }
+        let again = fs::DirBuilder::new().create(&deep).await.unwrap_err();
+        assert_eq!(again.kind(), ErrorKind::AlreadyExists);
+    });
 }
 
 fn wakers_may_do_anything() {

@@ -10,9 +10,10 @@ use std::cell::Cell;
 use std::fs;
 use std::io::{ErrorKind, Read};
 use std::net::Shutdown;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::thread;
 use std::time::Duration;
@@ -25,6 +26,7 @@ use rustix::process::{
     setrlimit, test_kill_process, waitid, waitpid,
 };
 use windlass::Async;
+use windlass::io::{copy, pipe};
 use windlass::process::{Child, ChildStdin, Command, Stdio};
 use windlass::time::sleep;
 use windlass_reactor::Reactor;
@@ -307,6 +309,145 @@ fn output_of_one_child_is_input_of_another() {
         let (output, ()) = join!(reading, writing);
         assert_eq!(output.unwrap().stdout, b"AHOY");
     });
+}
+
+#[test]
+fn a_pipeline_of_two_commands_needs_no_copy() {
+    run(async {
+        // Through the output of the first, and through a pipe of this process.
+        let mut first = cat();
+        let output = first.stdout.take().unwrap();
+        let mut second = Command::new("wc");
+        second.arg("-c").stdin(output).stdout(Stdio::piped());
+        let second = second.spawn().unwrap(); // drops the command, which has the reader
+        let (reader, writer) = pipe().unwrap();
+        // The temporary command, which has the writer, is dropped as well.
+        let mut third = waiting(Command::new("cat").stdout(writer));
+        let mut fourth = sh("wc -c")
+            .stdin(reader)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        for child in [&mut first, &mut third] {
+            let mut stdin = child.stdin.take().unwrap();
+            stdin.write_all(&[b'x'; 200_000]).await.unwrap();
+            drop(stdin);
+            assert!(child.wait().await.unwrap().success());
+        }
+        let counted = second.wait_with_output().await.unwrap();
+        assert_eq!(counted.stdout.trim_ascii(), b"200000");
+        let mut text = String::new();
+        let mut stdout = fourth.stdout.take().unwrap();
+        stdout.read_to_string(&mut text).await.unwrap();
+        assert_eq!(text.trim(), "200000");
+        assert!(fourth.wait().await.unwrap().success());
+    });
+}
+
+#[test]
+fn a_pipeline_through_this_process_delivers_all_bytes() {
+    run(async {
+        let (mut first, second) = (cat(), waiting(sh("wc -c").stdout(Stdio::piped())));
+        let mut second = second;
+        let (from, to) = (first.stdout.take().unwrap(), second.stdin.take().unwrap());
+        let writing = async {
+            let mut stdin = first.stdin.take().unwrap();
+            stdin.write_all(&vec![b'x'; 3_000_000]).await
+        };
+        let (copied, written) = join!(copy(from, to), writing);
+        assert_eq!(copied.unwrap(), 3_000_000);
+        written.unwrap();
+        let counted = second.wait_with_output().await.unwrap();
+        assert_eq!(counted.stdout.trim_ascii(), b"3000000");
+        assert!(first.wait().await.unwrap().success());
+    });
+}
+
+#[test]
+fn a_converted_pipe_end_blocks_and_is_closed_by_its_owner() {
+    run(async {
+        let (reader, writer) = pipe().unwrap();
+        let is_nonblocking = |fd: BorrowedFd<'_>| {
+            let flags = rustix::fs::fcntl_getfl(fd).unwrap();
+            flags.contains(rustix::fs::OFlags::NONBLOCK)
+        };
+        assert!(is_nonblocking(reader.as_fd()) && is_nonblocking(writer.as_fd()));
+        let (reader, writer) = (OwnedFd::from(reader), OwnedFd::from(writer));
+        assert!(!is_nonblocking(reader.as_fd()) && !is_nonblocking(writer.as_fd()));
+        drop(writer);
+        assert_eq!(rustix::io::read(&reader, &mut [0; 1]), Ok(0));
+
+        let (_reader, mut writer) = pipe().unwrap();
+        writer.close().await.unwrap();
+        let converted = AssertUnwindSafe(|| drop(Stdio::from(writer)));
+        let panic = catch_unwind(converted).unwrap_err();
+        let message = panic.downcast_ref::<String>().map(String::as_str);
+        let message = message.or(panic.downcast_ref::<&str>().copied());
+        assert_eq!(message, Some("this end of the pipe was closed"));
+    });
+}
+
+#[test]
+fn a_child_gets_the_signal_that_is_sent_to_it() {
+    run(async {
+        let mut child =
+            sh("trap 'echo usr1; exit 7' USR1; echo ready; while :; do sleep 0.01; done");
+        let mut child = child.stdout(Stdio::piped()).spawn().unwrap();
+        let mut stdout = child.stdout.take().unwrap();
+        stdout.read_exact(&mut [0; 6]).await.unwrap();
+        child.signal(windlass::signal::Signal::USR1).unwrap();
+        let mut text = String::new();
+        stdout.read_to_string(&mut text).await.unwrap();
+        assert_eq!(text, "usr1\n");
+        assert_eq!(child.wait().await.unwrap().code(), Some(7));
+        child.signal(windlass::signal::Signal::TERM).unwrap();
+    });
+}
+
+#[test]
+fn a_child_can_be_stopped_and_continued() {
+    run(async {
+        let mut child = cat();
+        child.signal(windlass::signal::Signal::STOP).unwrap();
+        let stopped = WaitIdOptions::STOPPED;
+        waitid(WaitId::Pid(pid(&child)), stopped).unwrap();
+        assert_eq!(child.try_wait().unwrap(), None);
+        child.signal(windlass::signal::Signal::CONT).unwrap();
+        assert!(child.wait().await.unwrap().success());
+    });
+}
+
+#[test]
+fn a_signal_has_no_effect_on_a_child_that_has_ended() {
+    use windlass::signal::Signal;
+    let _reactor = Reactor::current().unwrap();
+    for (prepare, _) in STATES {
+        let mut child = cat();
+        let _held = prepare(&mut child);
+        child.signal(Signal::KILL).unwrap();
+        let status = run(child.wait()).unwrap();
+        child.signal(Signal::TERM).unwrap();
+        assert_eq!(run(child.wait()).unwrap(), status);
+    }
+}
+
+#[test]
+fn a_number_that_is_no_signal_is_an_error() {
+    use windlass::signal::Signal;
+    let mut child = cat();
+    for number in [0, -1, 1000] {
+        let signal = Signal::from_raw(number);
+        let error = child.signal(signal).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+    }
+    #[cfg(target_os = "linux")]
+    {
+        let realtime = Signal::from_raw(libc::SIGRTMIN() + 1);
+        child.signal(realtime).unwrap();
+        let status = run(child.wait()).unwrap();
+        assert_eq!(status.signal(), Some(realtime.as_raw()));
+    }
+    child.kill().unwrap();
 }
 
 /// Brings a child, a `cat`, into a state. The returned pipe keeps the child running.

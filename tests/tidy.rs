@@ -49,6 +49,8 @@ const UNSAFE: &[(&str, usize)] = &[
     ("src/inspect/thread_state.rs", 1),
     ("src/runtime/mod.rs", 1),
     ("src/signal/action.rs", 2),
+    // A realtime signal as a type of `rustix`.
+    ("src/signal/mod.rs", 1),
     ("src/signal/unix.rs", 4),
     ("src/signal/windows.rs", 1),
     // Handlers of signals and of the exit that write a line, and a test with a fault.
@@ -56,6 +58,8 @@ const UNSAFE: &[(&str, usize)] = &[
     ("src/sim/last_line.rs", 8),
     // The list of a thread's objects, which pinned objects leave when they are dropped.
     ("src/waits/listed.rs", 2),
+    // The guard that owns its mutex, which cannot hold a borrow of it.
+    ("src/sync/mutex.rs", 2),
     // Whether a signal is ignored: sigaction(2) without a new action.
     ("src/workers/signals.rs", 1),
     // Sockets that systemd hands over are numbers in a variable.

@@ -1,6 +1,6 @@
 //! An open file, as its operations share it.
 
-use std::fs::Permissions;
+use std::fs::{FileTimes, Permissions};
 use std::io::{self, IoSlice, IoSliceMut, Read, Seek, SeekFrom, Write};
 use std::ops::Deref;
 use std::sync::Arc;
@@ -115,6 +115,10 @@ impl Handle {
 
     pub(crate) fn metadata(&self) -> io::Result<Metadata> {
         either!(self, it => it.metadata(), self.file.metadata().map(Metadata::from))
+    }
+
+    pub(crate) fn set_times(&self, times: FileTimes) -> io::Result<()> {
+        either!(self, _it => Err(io::ErrorKind::Unsupported.into()), self.file.set_times(times))
     }
 
     pub(crate) fn set_permissions(&self, permissions: Permissions) -> io::Result<()> {

@@ -66,7 +66,10 @@ mod cached;
 mod open;
 mod open_options;
 mod whole;
+mod exact;
+mod times;
 mod names;
+mod dir_builder;
 mod read_dir;
 mod error;
 mod operation;
@@ -102,16 +105,18 @@ mod ring;
 )]
 pub(crate) mod simulation;
 
+pub use dir_builder::DirBuilder;
 pub use file::File;
 pub use metadata::{FileType, Metadata};
-#[cfg(unix)]
-pub use names::symlink;
 pub use names::{
     canonicalize, create_dir, create_dir_all, hard_link, metadata, read_link, remove_dir,
     remove_dir_all, remove_file, rename, set_permissions, symlink_metadata, try_exists,
 };
+#[cfg(unix)]
+pub use names::{chown, lchown, symlink};
 pub use open_options::OpenOptions;
 pub use read_dir::{DirEntry, ReadDir, read_dir};
+pub use std::fs::{FileTimes, Permissions};
 pub use whole::{copy, read, read_to_string, write};
 
 use std::panic::{RefUnwindSafe, UnwindSafe};

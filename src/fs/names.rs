@@ -157,7 +157,38 @@ pub async fn set_permissions(path: impl AsRef<Path>, permissions: Permissions) -
     of_one("change", path.as_ref(), set).await
 }
 
-async fn of_one<T: Send + 'static>(
+/// Changes the owner and the group of a file or directory. `None` keeps one. Symbolic links are
+/// followed.
+///
+/// # Errors
+///
+/// Returns the error of the system, with the [path](super#errors). Fails in a simulation.
+///
+/// # Cancel safety
+///
+/// If the future is dropped, the operation may or may not happen.
+#[cfg(unix)]
+pub async fn chown(path: impl AsRef<Path>, uid: Option<u32>, gid: Option<u32>) -> io::Result<()> {
+    let change = move |path: &Path| system::chown(path, uid, gid, true);
+    of_one("change the owner of", path.as_ref(), change).await
+}
+
+/// Changes the owner and the group as [`chown`] does, of a symbolic link itself.
+///
+/// # Errors
+///
+/// Returns the errors of [`chown`].
+///
+/// # Cancel safety
+///
+/// If the future is dropped, the operation may or may not happen.
+#[cfg(unix)]
+pub async fn lchown(path: impl AsRef<Path>, uid: Option<u32>, gid: Option<u32>) -> io::Result<()> {
+    let change = move |path: &Path| system::chown(path, uid, gid, false);
+    of_one("change the owner of", path.as_ref(), change).await
+}
+
+pub(super) async fn of_one<T: Send + 'static>(
     what: &'static str,
     path: &Path,
     work: impl FnOnce(&Path) -> io::Result<T> + Send + 'static,

@@ -4,6 +4,7 @@ use std::fs::Permissions;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::DirBuilder;
 use super::metadata::Metadata;
 #[cfg(all(feature = "sim", target_os = "linux", not(windlass_portable)))]
 use super::metadata::bits_of;
@@ -71,4 +72,29 @@ pub(super) fn set_permissions(path: &Path, permissions: Permissions) -> io::Resu
         return disk.set_permissions(path, bits_of(&permissions));
     }
     std::fs::set_permissions(path, permissions)
+}
+
+pub(super) fn build_dir(path: &Path, options: &DirBuilder) -> io::Result<()> {
+    #[cfg(all(feature = "sim", target_os = "linux", not(windlass_portable)))]
+    if let Some(disk) = current_disk() {
+        return options.create_on(&disk, path);
+    }
+    options.std().create(path)
+}
+
+#[cfg(unix)]
+pub(super) fn chown(
+    path: &Path,
+    uid: Option<u32>,
+    gid: Option<u32>,
+    follows: bool,
+) -> io::Result<()> {
+    #[cfg(all(feature = "sim", target_os = "linux", not(windlass_portable)))]
+    if current_disk().is_some() {
+        return Err(io::ErrorKind::Unsupported.into());
+    }
+    match follows {
+        true => std::os::unix::fs::chown(path, uid, gid),
+        false => std::os::unix::fs::lchown(path, uid, gid),
+    }
 }

@@ -33,7 +33,7 @@ pub(super) const MAGIC: [u8; 32] = *b"windlass: root of the inspection";
 /// Changes with each change of the types of this file, of the `Layout`s that it refers to, of
 /// `SharedLists`, and of the numbers of `ObjectKind`, `QueueOwner` and `FileOperationKind`. The
 /// layouts of the executor and of the reactor have versions of their own.
-pub(super) const VERSION: usize = 2;
+pub(super) const VERSION: usize = 3;
 
 #[repr(C)]
 pub(super) struct Root {

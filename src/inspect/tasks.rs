@@ -272,8 +272,12 @@ impl Waits {
                 receive("mpsc", Some(senders), peer(sender))
             }
             WaitKind::OneshotReceive => receive("oneshot", None, None),
-            WaitKind::OneshotClosed => Wait::Closed { created_at },
+            WaitKind::Closed => Wait::Closed {
+                created_at,
+                awaited_at,
+            },
             WaitKind::Watch => receive("watch", None, None),
+            WaitKind::Broadcast => receive("broadcast", None, None),
             kind => Self::describe_outer(kind, created_at),
         }
     }

@@ -139,7 +139,7 @@ pub enum Wait {
     /// A value of a channel.
     #[non_exhaustive]
     Receive {
-        /// The kind of channel: `mpsc`, `oneshot` or `watch`.
+        /// The kind of channel: `mpsc`, `oneshot`, `watch` or `broadcast`.
         channel: &'static str,
         /// Where the channel was created.
         created_at: Place,
@@ -150,11 +150,13 @@ pub enum Wait {
         /// The task that has waited last for capacity, and got it. It probably has a sender.
         sender: Option<TaskId>,
     },
-    /// The end of the receiver of a [`oneshot`](crate::sync::oneshot) channel.
+    /// The end of the receivers of a channel.
     #[non_exhaustive]
     Closed {
         /// Where the channel was created.
         created_at: Place,
+        /// The `.await` of the task, if it is known.
+        awaited_at: Place,
     },
     /// The next child of a [`TaskGroup`](crate::task::TaskGroup) to end.
     #[non_exhaustive]
@@ -499,8 +501,12 @@ impl Wait {
                 senders.map_or(Ok(()), |senders| write!(f, ", senders: {senders}"))?;
                 fmt_awaited(f, awaited_at, *sender)
             }
-            Wait::Closed { created_at } => {
-                write!(f, "close of the oneshot channel{}", created(created_at))
+            Wait::Closed {
+                created_at,
+                awaited_at,
+            } => {
+                write!(f, "close of the channel{}", created(created_at))?;
+                fmt_awaited(f, awaited_at, None)
             }
             other => unreachable!("{other:?} is described by `Display`"),
         }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use windlass_executor::{Task, TaskId};
 
 use super::*;
-use crate::sync::{Event, Mutex, Semaphore, mpsc, oneshot, watch};
+use crate::sync::{Event, Mutex, OnceCell, Semaphore, broadcast, mpsc, oneshot, watch};
 use crate::task::{StopSource, TaskGroup, scope};
 use crate::{Pool, Runtime, block_on, spawn, yield_now};
 
@@ -314,7 +314,7 @@ fn both_ends_of_a_oneshot_channel_are_listed() {
         let (mut sender, receiver) = oneshot::channel::<u32>();
         let closed = async move { sender.closed().await };
         let wait = wait_until_ended(closed, || drop(receiver)).await;
-        assert_eq!(wait.kind, WaitKind::OneshotClosed);
+        assert_eq!(wait.kind, WaitKind::Closed);
     });
 }
 
@@ -330,6 +330,55 @@ fn a_watcher_is_listed() {
         assert_eq!((&wait.kind, line(&wait)), (&WaitKind::Watch, created_at));
         let wait = wait_until_ended(changed(), || sender.send(1).unwrap()).await;
         assert_eq!(wait.kind, WaitKind::Watch);
+    });
+}
+
+#[test]
+fn the_waits_for_a_broadcast_channel_are_listed() {
+    block_on(async {
+        let ((sender, receiver), created_at) = (broadcast::channel(1), line!());
+        let receive = || {
+            let mut receiver = receiver.resubscribe();
+            async move { receiver.recv().await }
+        };
+        let wait = wait_until_dropped(receive()).await;
+        assert_eq!(
+            (&wait.kind, line(&wait)),
+            (&WaitKind::Broadcast, created_at)
+        );
+        let send = || assert!(sender.send(1).is_ok());
+        let wait = wait_until_ended(receive(), send).await;
+        assert_eq!(wait.kind, WaitKind::Broadcast);
+    });
+}
+
+#[test]
+fn senders_that_wait_for_the_end_are_listed() {
+    block_on(async {
+        let ((sender, receiver), created_at) = (mpsc::channel::<()>(1), line!());
+        let closed = async move { sender.closed().await };
+        let wait = wait_until_ended(closed, || drop(receiver)).await;
+        assert_eq!((&wait.kind, line(&wait)), (&WaitKind::Closed, created_at));
+        let ((sender, _receiver), created_at) = (watch::channel(()), line!());
+        let wait = wait_until_dropped(async move { sender.closed().await }).await;
+        assert_eq!((&wait.kind, line(&wait)), (&WaitKind::Closed, created_at));
+    });
+}
+
+#[test]
+fn a_computation_of_a_cell_is_listed_as_a_held_lock() {
+    block_on(async {
+        let (cell, created_at) = (Rc::new(OnceCell::new()), line!());
+        let (computing, others) = (cell.clone(), cell.clone());
+        let first = spawn(async move { computing.get_or_init(pending::<()>).await.to_owned() });
+        yield_now().await;
+        let other = async move { others.get_or_init(async || ()).await.to_owned() };
+        let wait = wait_until_dropped(other).await;
+        assert_eq!(line(&wait), created_at);
+        let WaitKind::MutexLock { owner, .. } = wait.kind else {
+            panic!("{:?}", wait.kind)
+        };
+        assert_eq!(owner.and_then(WakerId::task), first.id());
     });
 }
 

@@ -14,7 +14,7 @@ mod platform {
     use std::thread;
 
     use rustix::io::Errno;
-    use rustix::process::{Pid, WaitId, WaitIdOptions, waitid};
+    use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, waitid};
 
     use windlass_reactor::Async;
     use windlass_reactor::shortage::cannot_start_thread;
@@ -77,27 +77,32 @@ mod platform {
             waited
         }
 
-        /// Kills the child unless it is known to have been reaped.
-        pub(crate) fn kill(&mut self) -> io::Result<()> {
+        /// Signals the child unless it is known to have been reaped.
+        pub(crate) fn signal(&mut self, signal: Signal) -> io::Result<()> {
             if !matches!(self.state, State::Unreaped) {
                 return Ok(());
             }
-            match self.pidfd.as_deref().map(pidfd::kill) {
+            let by_pidfd = self.pidfd.as_deref();
+            match by_pidfd.map(|pidfd| pidfd::signal(pidfd, signal)) {
                 Some(Ok(())) => return Ok(()),
                 Some(Err(Errno::SRCH)) => {
                     self.set_gone(State::Lost);
                     return Ok(());
                 }
-                // The signal is forbidden, or a sandbox refuses the call. `Child::kill` finds out
+                // The signal is forbidden, or a sandbox refuses the call. `kill_process` finds out
                 // which.
                 Some(Err(_)) | None => {}
             }
             match self.try_wait() {
-                Ok(None) => self.child.kill(),
+                Ok(None) => Ok(kill_process(Pid::from_child(&self.child), signal)?),
                 Ok(Some(_)) => Ok(()),
                 Err(_) if matches!(self.state, State::Lost) => Ok(()),
                 Err(error) => Err(error),
             }
+        }
+
+        pub(crate) fn kill(&mut self) -> io::Result<()> {
+            self.signal(Signal::KILL)
         }
 
         fn set_gone(&mut self, state: State) {
@@ -166,7 +171,7 @@ mod platform {
 
         use std::os::fd::AsFd;
 
-        use rustix::process::{PidfdFlags, Signal, WaitIdStatus, pidfd_open, pidfd_send_signal};
+        use rustix::process::{PidfdFlags, WaitIdStatus, pidfd_open, pidfd_send_signal};
 
         use super::*;
 
@@ -188,8 +193,8 @@ mod platform {
         }
 
         /// Signals this process only. If it was reaped, the error is `ESRCH`.
-        pub(super) fn kill(pidfd: &OwnedFd) -> Result<(), Errno> {
-            pidfd_send_signal(pidfd, Signal::KILL)
+        pub(super) fn signal(pidfd: &OwnedFd, signal: Signal) -> Result<(), Errno> {
+            pidfd_send_signal(pidfd, signal)
         }
 
         /// Encodes the status as `waitpid` does.
@@ -213,7 +218,7 @@ mod platform {
             None
         }
 
-        pub(super) fn kill(_: &OwnedFd) -> Result<(), Errno> {
+        pub(super) fn signal(_: &OwnedFd, _: Signal) -> Result<(), Errno> {
             Err(Errno::NOSYS)
         }
     }

@@ -51,6 +51,8 @@ use windlass_reactor::fork::Origin;
 use windlass_reactor::shortage::cannot_start_process;
 
 use crate::io::{PipeReader, PipeWriter};
+#[cfg(unix)]
+use crate::signal::Signal;
 use child_end::{ChildEnd, ChildHandle};
 
 pub use std::process::{ExitStatus, Output, Stdio};
@@ -417,6 +419,40 @@ impl Child {
         self.process.get_mut()?.kill()
     }
 
+    /// Sends a signal to the child, on Unix only. Has no effect if the child has ended or other
+    /// code has reaped it. As for [`kill`](Child::kill), the signal never hits another process.
+    ///
+    /// # Errors
+    ///
+    /// Fails if the signal is forbidden, because the child has changed its user, if there is no
+    /// signal with this number, and in a process that was forked after the child was started.
+    ///
+    /// # Examples
+    ///
+    /// Gives a child one second to shut down:
+    ///
+    /// ```ignore-windows
+    /// use std::time::Duration;
+    /// use windlass::{block_on, process::Command, signal::Signal, time::timeout};
+    /// use std::os::unix::process::ExitStatusExt;
+    ///
+    /// block_on(async {
+    ///     let mut child = Command::new("sleep").arg("60").spawn()?;
+    ///     child.signal(Signal::TERM)?;
+    ///     if timeout(Duration::from_secs(1), child.wait()).await.is_err() {
+    ///         child.kill()?;
+    ///     }
+    ///     assert_eq!(child.wait().await?.signal(), Some(Signal::TERM.as_raw()));
+    ///     std::io::Result::Ok(())
+    /// })?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    #[cfg(unix)]
+    pub fn signal(&mut self, signal: Signal) -> io::Result<()> {
+        let signal = signal.to_posix()?;
+        self.process.get_mut()?.signal(signal)
+    }
+
     /// Closes the child's standard input and collects its piped standard output and standard error
     /// until both end and the child has ended.
     ///
@@ -522,16 +558,37 @@ pub type ChildStdin = PipeWriter;
 ///
 /// # Examples
 ///
-/// Pipes the output of one child into another:
+/// Pipes the output of one child into another, as `echo ahoy | wc -c` does. No byte passes through
+/// this program:
 ///
 /// ```ignore-windows
 /// use windlass::{block_on, process::{Command, Stdio}};
 ///
 /// block_on(async {
 ///     let mut echo = Command::new("echo").arg("ahoy").stdout(Stdio::piped()).spawn()?;
-///     let words = echo.stdout.take().expect("stdout is piped").into_blocking_fd()?;
+///     let words = echo.stdout.take().expect("stdout is piped");
 ///     let count = Command::new("wc").arg("-c").stdin(words).output().await?;
 ///     assert_eq!(count.stdout.trim_ascii(), b"5");
+///     assert!(echo.wait().await?.success());
+///     std::io::Result::Ok(())
+/// })?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+///
+/// The same through this program, for example to count the bytes:
+///
+/// ```ignore-windows
+/// use windlass::{block_on, io::copy, process::{Command, Stdio}};
+///
+/// block_on(async {
+///     let mut echo = Command::new("echo").arg("ahoy").stdout(Stdio::piped()).spawn()?;
+///     let mut wc = Command::new("wc");
+///     wc.arg("-c").stdin(Stdio::piped()).stdout(Stdio::piped());
+///     let mut wc = wc.spawn()?;
+///     let words = echo.stdout.take().expect("stdout is piped");
+///     let counter = wc.stdin.take().expect("stdin is piped");
+///     assert_eq!(copy(words, counter).await?, 5); // drops both ends
+///     assert_eq!(wc.wait_with_output().await?.stdout.trim_ascii(), b"5");
 ///     assert!(echo.wait().await?.success());
 ///     std::io::Result::Ok(())
 /// })?;

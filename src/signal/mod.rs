@@ -256,6 +256,19 @@ impl Signal {
     pub const fn as_raw(self) -> i32 {
         self.0
     }
+
+    /// Returns the signal for system calls.
+    #[cfg(unix)]
+    pub(crate) fn to_posix(self) -> io::Result<Posix> {
+        let named = Posix::from_named_raw(self.0);
+        #[cfg(target_os = "linux")]
+        let named = named.or_else(|| {
+            let is_realtime = (libc::SIGRTMIN()..=libc::SIGRTMAX()).contains(&self.0);
+            // SAFETY: the C library leaves the signals of this range to programs.
+            is_realtime.then(|| unsafe { Posix::from_raw_unchecked(self.0) })
+        });
+        named.ok_or_else(|| io::ErrorKind::InvalidInput.into())
+    }
 }
 
 /// Constants named as in POSIX without `SIG`, or for the events of a Windows console.
@@ -290,6 +303,8 @@ signals! {
     INT = Posix::INT.as_raw(),
     /// Ctrl-\\, by default with a core dump.
     QUIT = Posix::QUIT.as_raw(),
+    /// Kills the process at once. It can be sent, but no process can catch it.
+    KILL = Posix::KILL.as_raw(),
     /// A request to shut down, sent by `kill` and by service managers.
     TERM = Posix::TERM.as_raw(),
     /// Free for the program's own use.
@@ -302,6 +317,8 @@ signals! {
     CHLD = Posix::CHILD.as_raw(),
     /// Ctrl-Z.
     TSTP = Posix::TSTP.as_raw(),
+    /// Stops the process until it is continued. It can be sent, but no process can catch it.
+    STOP = Posix::STOP.as_raw(),
     /// Continues after a stop.
     CONT = Posix::CONT.as_raw(),
     /// A write to a pipe or socket after its reader was closed. Rust programs ignore it and get an

@@ -4,12 +4,14 @@ use std::fmt;
 use std::future::Future;
 use std::panic::{Location, RefUnwindSafe, UnwindSafe};
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
+
+use futures_core::future::FusedFuture;
 
 use windlass_executor::budget;
 
 use super::wait_queue::{QueueOwner, WaitKey, WaitQueue, WaitState};
-use crate::waits::Place;
+use crate::waits::{Place, poll_fused_at};
 
 /// Notifies tasks that something has changed, so that they check it again.
 ///
@@ -41,6 +43,43 @@ use crate::waits::Place;
 ///     }
 ///     assert_eq!(level.get(), 3);
 ///     sea.await;
+/// });
+/// ```
+///
+/// # Notifications that are kept
+///
+/// A notification that must be kept for a later listener, as with tokio's `Notify`, is a `Cell`
+/// beside the event:
+///
+/// ```
+/// use std::{cell::Cell, rc::Rc};
+/// use windlass::sync::Event;
+/// use windlass::{block_on, spawn};
+///
+/// #[derive(Default)]
+/// struct Notify {
+///     is_notified: Cell<bool>,
+///     event: Event,
+/// }
+///
+/// impl Notify {
+///     fn notify_one(&self) {
+///         self.is_notified.set(true);
+///         self.event.notify_one();
+///     }
+///
+///     async fn notified(&self) {
+///         while !self.is_notified.replace(false) {
+///             self.event.listen().await;
+///         }
+///     }
+/// }
+///
+/// block_on(async {
+///     let notify = Rc::new(Notify::default());
+///     notify.notify_one();
+///     let waiting = notify.clone();
+///     spawn(async move { waiting.notified().await }).await;
 /// });
 /// ```
 pub struct Event {
@@ -82,6 +121,20 @@ impl Event {
             event: self,
             key: Some(self.waiters.push(1, 0, None, place)),
         }
+    }
+
+    /// Returns a future that waits until the condition is true, which is checked after each
+    /// notification. Completing charges the budget.
+    pub(super) fn until(&self, mut is_met: impl FnMut() -> bool) -> impl FusedFuture<Output = ()> {
+        let mut listener = None;
+        poll_fused_at(move |cx, place| {
+            while !is_met() {
+                let listen = || self.listen_at(place);
+                ready!(Pin::new(listener.get_or_insert_with(listen)).poll(cx));
+                listener = None;
+            }
+            budget::poll_charge(cx)
+        })
     }
 
     /// Notifies the listener that has waited longest. Without a listener, the notification is lost,
@@ -142,6 +195,12 @@ impl Future for Listener<'_> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let event = self.event;
         budget::poll_with(cx, |cx| event.waiters.poll(&mut self.key, cx.waker())).map(|_| ())
+    }
+}
+
+impl FusedFuture for Listener<'_> {
+    fn is_terminated(&self) -> bool {
+        self.key.is_none()
     }
 }
 

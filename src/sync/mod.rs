@@ -29,7 +29,9 @@
 //! |---|---|
 //! | steps that belong together, with an await in between | [`Mutex`] |
 //! | limiting how many tasks do something at once | [`Semaphore`] |
+//! | a value that an asynchronous function computes once | [`OnceCell`] |
 //! | values from one task to another | [`mpsc`] |
+//! | each value to each of several tasks | [`broadcast`] |
 //! | one reply | [`oneshot`] |
 //! | the newest value of something that changes | [`watch`] |
 //! | waiting for a condition on your own cells | [`Event`] |
@@ -60,12 +62,17 @@
 //! chain of boxes. Values may borrow, so their drop cannot be deferred.
 //!
 //! Polling one of these futures after it has completed panics, except for a [`oneshot::Receiver`],
-//! which then returns an error.
+//! which then returns an error, and for a `recv`, which then receives the next value.
+//!
+//! The futures and streams of receivers, locks and semaphores implement `FusedFuture` and
+//! `FusedStream`, so `futures::select!` takes them without `.fuse()`.
 
+pub mod broadcast;
 mod error;
 mod event;
 pub mod mpsc;
 mod mutex;
+mod once_cell;
 pub mod oneshot;
 mod semaphore;
 pub(crate) mod shrink;
@@ -77,5 +84,6 @@ pub mod watch;
 
 pub use error::{Closed, SendError, TryAcquireError, TryRecvError, TrySendError};
 pub use event::{Event, Listener};
-pub use mutex::{Lock, Mutex, MutexGuard};
+pub use mutex::{Lock, Mutex, MutexGuard, OwnedMutexGuard};
+pub use once_cell::OnceCell;
 pub use semaphore::{Acquire, Permit, Semaphore};

@@ -6,11 +6,14 @@ use std::future::Future;
 use std::ops::{Deref, DerefMut};
 use std::panic::Location;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::task::{Context, Poll};
+
+use futures_core::future::FusedFuture;
 
 use super::semaphore::{Acquire, Permit, Semaphore};
 use super::wait_queue::QueueOwner;
-use crate::waits::WakerId;
+use crate::waits::{WakerId, poll_fused_at};
 
 /// A lock that may be held across an await.
 ///
@@ -53,7 +56,7 @@ pub struct Mutex<T: ?Sized> {
     /// The waker of the future that has locked it last, until a list of waiters has it. `None`
     /// after `try_lock`.
     holder: Cell<Option<WakerId>>,
-    /// Borrowed while there is a guard. After a handover and before the next owner is polled, only
+    /// Borrowed while there is a `MutexGuard`. An `OwnedMutexGuard` accesses it without. After a handover and before the next owner is polled, only
     /// `lock` shows that the mutex is locked.
     value: RefCell<T>,
 }
@@ -105,6 +108,60 @@ impl<T: ?Sized> Mutex<T> {
         Some(self.guard(permit, None))
     }
 
+    /// Like [`lock`](Self::lock), for a guard that is `'static` and can move into a task.
+    ///
+    /// # Cancel safety
+    ///
+    /// The same as for [`lock`](Self::lock).
+    ///
+    /// ```
+    /// use std::rc::Rc;
+    /// use windlass::sync::Mutex;
+    /// use windlass::{block_on, spawn};
+    ///
+    /// block_on(async {
+    ///     let mutex = Rc::new(Mutex::new(1));
+    ///     let mut guard = mutex.clone().lock_owned().await;
+    ///     let task = spawn(async move { *guard += 1 });
+    ///     assert!(mutex.try_lock().is_none());
+    ///     task.await;
+    ///     assert_eq!(*mutex.lock().await, 2);
+    /// });
+    /// ```
+    pub fn lock_owned(self: Rc<Self>) -> impl FusedFuture<Output = OwnedMutexGuard<T>> {
+        let mut acquire = Acquire::new(OwnedLock(self), 1);
+        poll_fused_at(move |cx, place| {
+            let Poll::Ready(permit) = acquire.poll_at(cx, place) else {
+                if let Some(OwnedLock(mutex)) = acquire.semaphore() {
+                    mutex.list_waiting();
+                }
+                return Poll::Pending;
+            };
+            let permit = permit.expect("a mutex is never closed");
+            let holder = WakerId::of(cx.waker());
+            permit.semaphore().0.set_holder(Some(holder));
+            Poll::Ready(OwnedMutexGuard { permit })
+        })
+    }
+
+    /// Like [`try_lock`](Self::try_lock), for a guard that is `'static`.
+    ///
+    /// ```
+    /// use std::rc::Rc;
+    /// use windlass::sync::Mutex;
+    ///
+    /// let mutex = Rc::new(Mutex::new(1));
+    /// let guard = mutex.clone().try_lock_owned().expect("it is unlocked");
+    /// assert!(mutex.try_lock().is_none());
+    /// drop(guard);
+    /// assert!(mutex.try_lock().is_some());
+    /// ```
+    pub fn try_lock_owned(self: Rc<Self>) -> Option<OwnedMutexGuard<T>> {
+        let permit = Permit::try_acquire(OwnedLock(self), 1).ok()?;
+        permit.semaphore().0.set_holder(None);
+        Some(OwnedMutexGuard { permit })
+    }
+
     /// Returns the value. The `&mut` shows that no guard exists.
     pub fn get_mut(&mut self) -> &mut T {
         self.value.get_mut()
@@ -116,14 +173,25 @@ impl<T: ?Sized> Mutex<T> {
         permit: Permit<&'a Semaphore>,
         holder: Option<WakerId>,
     ) -> MutexGuard<'a, T> {
-        self.lock
-            .waiters()
-            .holder()
-            .unwrap_or(&self.holder)
-            .set(holder);
+        self.set_holder(holder);
         MutexGuard {
             value: self.value.borrow_mut(),
             _permit: permit,
+        }
+    }
+
+    /// Notes the future that has locked it.
+    #[inline]
+    fn set_holder(&self, holder: Option<WakerId>) {
+        let waiters = self.lock.waiters();
+        waiters.holder().unwrap_or(&self.holder).set(holder);
+    }
+
+    /// Called after a future has joined the queue.
+    #[inline]
+    fn list_waiting(&self) {
+        if let Some(holder) = self.holder.take() {
+            self.list_holder(holder);
         }
     }
 
@@ -194,9 +262,7 @@ impl<'a, T: ?Sized> Future for Lock<'a, T> {
     #[track_caller]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let Poll::Ready(permit) = self.acquire.poll_at(cx, Location::caller()) else {
-            if let Some(holder) = self.mutex.holder.take() {
-                self.mutex.list_holder(holder);
-            }
+            self.mutex.list_waiting();
             return Poll::Pending;
         };
         let permit = permit.expect("a mutex is never closed");
@@ -205,8 +271,57 @@ impl<'a, T: ?Sized> Future for Lock<'a, T> {
     }
 }
 
+impl<T: ?Sized> FusedFuture for Lock<'_, T> {
+    fn is_terminated(&self) -> bool {
+        self.acquire.is_terminated()
+    }
+}
+
 impl<T: ?Sized> fmt::Debug for Lock<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Lock").finish_non_exhaustive()
+    }
+}
+
+/// The lock of a [`Mutex`] that it owns (see [`Mutex::lock_owned`]). Dropping it unlocks the mutex
+/// for the next waiter.
+#[must_use = "dropping this unlocks the mutex"]
+pub struct OwnedMutexGuard<T: ?Sized> {
+    permit: Permit<OwnedLock<T>>,
+}
+
+/// The semaphore of a mutex that it owns.
+struct OwnedLock<T: ?Sized>(Rc<Mutex<T>>);
+
+impl<T: ?Sized> Deref for OwnedLock<T> {
+    type Target = Semaphore;
+
+    fn deref(&self) -> &Semaphore {
+        &self.0.lock
+    }
+}
+
+impl<T: ?Sized> Deref for OwnedMutexGuard<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        let value = self.permit.semaphore().0.value.as_ptr();
+        // SAFETY: the value is accessed only through `&mut Mutex`, which the `Rc` excludes, and by
+        // the guard that has the one permit of `lock`, which is this one.
+        unsafe { &*value }
+    }
+}
+
+impl<T: ?Sized> DerefMut for OwnedMutexGuard<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        let value = self.permit.semaphore().0.value.as_ptr();
+        // SAFETY: as in `deref`, and `&mut self` excludes references from it.
+        unsafe { &mut *value }
+    }
+}
+
+impl<T: ?Sized + fmt::Debug> fmt::Debug for OwnedMutexGuard<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
     }
 }

@@ -13,7 +13,7 @@
 
 use std::cell::Cell;
 use std::fmt;
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::mem::offset_of;
 use std::panic::{Location, RefUnwindSafe, UnwindSafe};
 use std::pin::Pin;
@@ -21,13 +21,14 @@ use std::ptr;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
+use futures_core::future::FusedFuture;
 use pin_project_lite::pin_project;
 
 use windlass_executor::budget;
 
 use super::error::{Closed, TryRecvError};
 use super::waker_cell::WakerCell;
-use crate::waits::{FacadeWait, ListWaits, Listed, ObjectKind, Place, WaitKind};
+use crate::waits::{FacadeWait, ListWaits, Listed, ObjectKind, Place, WaitKind, poll_fused_at};
 
 /// Creates a channel for one value.
 #[track_caller]
@@ -37,6 +38,7 @@ pub fn channel<T>() -> (Sender<T>, Receiver<T>) {
         ends: Listed::new(Ends {
             sender_gone: Cell::new(false),
             closed: Cell::new(false),
+            is_received: Cell::new(false),
             sender: WakerCell::new(),
             receiver: WakerCell::new(),
             created_at: Location::caller(),
@@ -62,6 +64,8 @@ pub(super) struct Ends {
     sender_gone: Cell<bool>,
     /// The receiver is gone or closed.
     closed: Cell<bool>,
+    /// The receiver has returned the value, or an error.
+    is_received: Cell<bool>,
     sender: WakerCell,
     receiver: WakerCell,
     created_at: Place,
@@ -84,7 +88,7 @@ impl ListWaits for Ends {
     }
 
     fn list_waits(&self, waits: &mut Vec<FacadeWait>) {
-        let sender = (self.sender.id(), WaitKind::OneshotClosed, None);
+        let sender = (self.sender.id(), WaitKind::Closed, None);
         let receiver_at = self.receiver_at.get();
         let receiver = (self.receiver.id(), WaitKind::OneshotReceive, receiver_at);
         for (waker, kind, awaited_at) in [sender, receiver] {
@@ -141,8 +145,8 @@ impl<T> Sender<T> {
     /// block_on(sender.closed());
     /// assert_eq!(sender.send(1), Err(1));
     /// ```
-    pub async fn closed(&mut self) {
-        poll_fn(|cx| budget::poll_with(cx, |cx| self.poll_closed(cx))).await;
+    pub fn closed(&mut self) -> impl FusedFuture<Output = ()> {
+        poll_fused_at(|cx, _| budget::poll_with(cx, |cx| self.poll_closed(cx)))
     }
 
     fn poll_closed(&self, cx: &mut Context<'_>) -> Poll<()> {
@@ -193,12 +197,41 @@ impl<T> Receiver<T> {
     /// if the value was already received.
     pub fn try_recv(&mut self) -> Result<T, TryRecvError> {
         match self.0.value.take() {
-            Some(value) => Ok(value),
+            Some(value) => {
+                self.0.ends.is_received.set(true);
+                Ok(value)
+            }
             None if self.0.ends.sender_gone.get() || self.0.ends.closed.get() => {
                 Err(TryRecvError::Closed)
             }
             None => Err(TryRecvError::Empty),
         }
+    }
+
+    /// Returns true if the channel contains no value. The value may still arrive, or it was
+    /// received.
+    ///
+    /// ```
+    /// use windlass::sync::oneshot;
+    ///
+    /// let (sender, mut receiver) = oneshot::channel();
+    /// assert!(receiver.is_empty());
+    /// sender.send(1).expect("the receiver exists");
+    /// assert!(!receiver.is_empty());
+    /// assert_eq!(receiver.try_recv(), Ok(1));
+    /// assert!(receiver.is_empty() && receiver.is_terminated());
+    /// ```
+    pub fn is_empty(&self) -> bool {
+        let value = self.0.value.take();
+        let is_empty = value.is_none();
+        self.0.value.set(value);
+        is_empty
+    }
+
+    /// Returns true if the value was received, or an await has returned an error. An await would
+    /// return an error from now on.
+    pub fn is_terminated(&self) -> bool {
+        self.0.ends.is_received.get()
     }
 
     /// Closes the channel to the sender. A value that was already sent can still be received.
@@ -232,10 +265,19 @@ impl<T> Future for Receiver<T> {
             }
             match received {
                 Ok(value) => Poll::Ready(Ok(value)),
-                Err(TryRecvError::Closed) => Poll::Ready(Err(Closed)),
+                Err(TryRecvError::Closed) => {
+                    self.0.ends.is_received.set(true);
+                    Poll::Ready(Err(Closed))
+                }
                 Err(TryRecvError::Empty) => Poll::Pending,
             }
         })
+    }
+}
+
+impl<T> FusedFuture for Receiver<T> {
+    fn is_terminated(&self) -> bool {
+        Receiver::is_terminated(self)
     }
 }
 

@@ -3,11 +3,15 @@
 use std::cell::Cell;
 use std::fmt;
 use std::future::Future;
+use std::mem;
 use std::ops::Deref;
 use std::panic::{Location, RefUnwindSafe, UnwindSafe};
 use std::pin::Pin;
+use std::ptr;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+
+use futures_core::future::FusedFuture;
 
 use windlass_executor::{budget, discard_panic};
 
@@ -114,11 +118,32 @@ impl Semaphore {
     /// # Ok::<_, TryAcquireError>(())
     /// ```
     pub fn try_acquire(&self, permits: usize) -> Result<Permit<&Self>, TryAcquireError> {
-        self.take(permits)?;
-        Ok(Permit {
-            semaphore: self,
-            permits,
-        })
+        Permit::try_acquire(self, permits).map_err(|(_, error)| error)
+    }
+
+    /// Like [`try_acquire`](Self::try_acquire), for a permit that is `'static` and can move into a
+    /// task.
+    ///
+    /// # Errors
+    ///
+    /// Returns the same errors.
+    ///
+    /// ```
+    /// use std::rc::Rc;
+    /// use windlass::sync::Semaphore;
+    ///
+    /// let semaphore = Rc::new(Semaphore::new(1));
+    /// let permit = semaphore.clone().try_acquire_owned(1)?;
+    /// assert!(semaphore.try_acquire(1).is_err());
+    /// drop(permit);
+    /// assert!(semaphore.try_acquire(1).is_ok());
+    /// # Ok::<_, windlass::sync::TryAcquireError>(())
+    /// ```
+    pub fn try_acquire_owned(
+        self: Rc<Self>,
+        permits: usize,
+    ) -> Result<Permit<Rc<Self>>, TryAcquireError> {
+        Permit::try_acquire(self, permits).map_err(|(_, error)| error)
     }
 
     /// Adds permits.
@@ -133,6 +158,23 @@ impl Semaphore {
             "a semaphore holds at most `usize::MAX` permits"
         );
         self.give(permits);
+    }
+
+    /// Removes up to this many available permits for good. Returns the number of removed ones,
+    /// which is lower if fewer are available.
+    ///
+    /// ```
+    /// use windlass::sync::Semaphore;
+    ///
+    /// let semaphore = Semaphore::new(3);
+    /// assert_eq!(semaphore.forget_permits(2), 2);
+    /// assert_eq!(semaphore.forget_permits(2), 1);
+    /// assert_eq!(semaphore.available_permits(), 0);
+    /// ```
+    pub fn forget_permits(&self, permits: usize) -> usize {
+        let forgotten = permits.min(self.available.get());
+        self.serve(self.available.get() - forgotten);
+        forgotten
     }
 
     /// Returns permits. Saturates, because only `add_permits` can cause an overflow, for which the
@@ -181,7 +223,7 @@ impl Semaphore {
 
     /// Where the list of waiters is, for readers outside of the process.
     pub(super) const LIST_OFFSET: usize =
-        std::mem::offset_of!(Semaphore, waiters) + WaitQueue::LIST_OFFSET;
+        mem::offset_of!(Semaphore, waiters) + WaitQueue::LIST_OFFSET;
 
     pub(super) fn waiters(&self) -> &WaitQueue {
         &self.waiters
@@ -219,6 +261,71 @@ pub struct Permit<S: Deref<Target = Semaphore>> {
 }
 
 impl<S: Deref<Target = Semaphore>> Permit<S> {
+    /// Takes permits. On failure returns the semaphore as well.
+    #[inline]
+    pub(super) fn try_acquire(semaphore: S, permits: usize) -> Result<Self, (S, TryAcquireError)> {
+        match semaphore.take(permits) {
+            Ok(()) => Ok(Permit { semaphore, permits }),
+            Err(error) => Err((semaphore, error)),
+        }
+    }
+
+    pub(super) fn semaphore(&self) -> &S {
+        &self.semaphore
+    }
+
+    /// Returns the number of permits.
+    pub fn num_permits(&self) -> usize {
+        self.permits
+    }
+
+    /// Takes this many permits out, to be returned separately. Returns `None` if there are fewer.
+    ///
+    /// ```
+    /// use windlass::sync::Semaphore;
+    ///
+    /// let semaphore = Semaphore::new(5);
+    /// let mut all = semaphore.try_acquire(5)?;
+    /// let two = all.split(2).expect("there are 5");
+    /// assert!(all.split(4).is_none());
+    /// drop(all);
+    /// assert_eq!((semaphore.available_permits(), two.num_permits()), (3, 2));
+    /// # Ok::<_, windlass::sync::TryAcquireError>(())
+    /// ```
+    pub fn split(&mut self, permits: usize) -> Option<Self>
+    where
+        S: Clone,
+    {
+        let left = self.permits.checked_sub(permits)?;
+        let semaphore = self.semaphore.clone();
+        self.permits = left;
+        Some(Permit { semaphore, permits })
+    }
+
+    /// Adds the permits of another one, to be returned together.
+    ///
+    /// # Panics
+    ///
+    /// Panics if the permits are of different semaphores.
+    ///
+    /// ```
+    /// use windlass::sync::Semaphore;
+    ///
+    /// let semaphore = Semaphore::new(3);
+    /// let mut permit = semaphore.try_acquire(1)?;
+    /// permit.merge(semaphore.try_acquire(2)?);
+    /// assert_eq!(permit.num_permits(), 3);
+    /// # Ok::<_, windlass::sync::TryAcquireError>(())
+    /// ```
+    #[track_caller]
+    pub fn merge(&mut self, mut other: Self) {
+        assert!(
+            ptr::eq(&*self.semaphore, &*other.semaphore),
+            "only permits of the same semaphore can be merged"
+        );
+        self.permits = self.permits.saturating_add(mem::take(&mut other.permits));
+    }
+
     /// Drops the permits without returning them to the semaphore.
     ///
     /// ```
@@ -261,12 +368,17 @@ pub struct Acquire<S: Deref<Target = Semaphore>> {
 }
 
 impl<S: Deref<Target = Semaphore>> Acquire<S> {
-    fn new(semaphore: S, permits: usize) -> Self {
+    pub(super) fn new(semaphore: S, permits: usize) -> Self {
         Acquire {
             semaphore: Some(semaphore),
             permits,
             key: None,
         }
+    }
+
+    /// Returns the semaphore, until completion.
+    pub(super) fn semaphore(&self) -> Option<&S> {
+        self.semaphore.as_ref()
     }
 
     /// As `poll`, for a future that is awaited at this place.
@@ -335,6 +447,12 @@ impl<S: Deref<Target = Semaphore>> Future for Acquire<S> {
     #[track_caller]
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         self.poll_at(cx, Location::caller())
+    }
+}
+
+impl<S: Deref<Target = Semaphore>> FusedFuture for Acquire<S> {
+    fn is_terminated(&self) -> bool {
+        self.semaphore.is_none()
     }
 }
 

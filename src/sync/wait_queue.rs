@@ -44,6 +44,9 @@ pub(crate) enum QueueOwner {
     Channel,
     Watch,
     Stop,
+    Broadcast,
+    /// The senders of a channel that wait for the end of its receivers.
+    ChannelEnd,
 }
 
 /// The position of a waiter, to be given back by [`WaitQueue::poll`] or [`WaitQueue::remove`].
@@ -335,6 +338,8 @@ impl ListWaits for WaitList {
                 },
                 QueueOwner::Event => WaitKind::Event,
                 QueueOwner::Watch => WaitKind::Watch,
+                QueueOwner::Broadcast => WaitKind::Broadcast,
+                QueueOwner::ChannelEnd => WaitKind::Closed,
                 QueueOwner::Stop => WaitKind::Stop,
             },
             object: std::ptr::from_ref(self).addr(),

@@ -30,7 +30,7 @@ pub(crate) use listed::{
 pub(crate) use numbered::Numbered;
 #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 pub(crate) use poll_at::is_await_outside;
-pub(crate) use poll_at::{is_await, poll_at};
+pub(crate) use poll_at::{is_await, poll_at, poll_fused_at};
 pub(crate) use remote::{RemoteWait, list_remote};
 pub(crate) use shared::{SHARED_LISTS, SharedLists};
 #[cfg(unix)]
@@ -129,10 +129,12 @@ pub(crate) enum WaitKind {
     },
     /// Waits for the value of a [`oneshot`](crate::sync::oneshot) channel.
     OneshotReceive,
-    /// The sender of a [`oneshot`](crate::sync::oneshot) channel waits until it is closed.
-    OneshotClosed,
+    /// A sender waits until the receivers of its channel are gone, or have closed it.
+    Closed,
     /// Waits for the next value of a [`watch`](crate::sync::watch) channel.
     Watch,
+    /// Waits for the next value of a [`broadcast`](crate::sync::broadcast) channel.
+    Broadcast,
     /// Waits for the next end of a child of a [`TaskGroup`](crate::task::TaskGroup). The list of
     /// groups has the children.
     Group,

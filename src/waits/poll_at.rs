@@ -6,6 +6,8 @@ use std::panic::Location;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
+use futures_core::future::FusedFuture;
+
 use super::Place;
 
 /// Returns whether a place in this file may be an `.await` of the program. A future that is polled
@@ -40,6 +42,50 @@ where
     F: FnMut(&mut Context<'_>, Place) -> Poll<T>,
 {
     PollAt(poll)
+}
+
+/// As [`poll_at`], for futures that `select!` polls again after they have completed.
+pub(crate) fn poll_fused_at<T, F>(poll: F) -> impl FusedFuture<Output = T>
+where
+    F: FnMut(&mut Context<'_>, Place) -> Poll<T>,
+{
+    PollFusedAt {
+        poll,
+        is_done: false,
+    }
+}
+
+struct PollFusedAt<F> {
+    poll: F,
+    is_done: bool,
+}
+
+// The function is never pinned.
+impl<F> Unpin for PollFusedAt<F> {}
+
+impl<T, F: FnMut(&mut Context<'_>, Place) -> Poll<T>> Future for PollFusedAt<F> {
+    type Output = T;
+
+    #[inline]
+    #[track_caller]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<T> {
+        assert!(!self.is_done, "polled after completion");
+        let polled = (self.poll)(cx, Location::caller());
+        self.is_done = polled.is_ready();
+        polled
+    }
+}
+
+impl<T, F: FnMut(&mut Context<'_>, Place) -> Poll<T>> FusedFuture for PollFusedAt<F> {
+    fn is_terminated(&self) -> bool {
+        self.is_done
+    }
+}
+
+impl<F> fmt::Debug for PollFusedAt<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PollFusedAt").finish_non_exhaustive()
+    }
 }
 
 struct PollAt<F>(F);

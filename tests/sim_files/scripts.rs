@@ -42,6 +42,7 @@ pub(crate) const SCRIPTS: &[(&str, Script)] = &[
     ("whole files", |it| Box::pin(whole_files(it))),
     ("copies", |it| Box::pin(copies(it))),
     ("create directories", |it| Box::pin(create_directories(it))),
+    ("build directories", |it| Box::pin(build_directories(it))),
     ("remove", |it| Box::pin(remove(it))),
     ("remove trees", |it| Box::pin(remove_trees(it))),
     ("rename files", |it| Box::pin(rename_files(it))),
@@ -628,6 +629,24 @@ async fn create_directories(at: &Path) -> Results {
     results.push(done(fs::create_dir_all(at.join("file")).await));
     results.push(done(fs::create_dir_all(at.join("file/below")).await));
     results.push(done(fs::create_dir_all("/").await));
+    results.extend(tree(at).await);
+    results
+}
+
+async fn build_directories(at: &Path) -> Results {
+    fs::write(at.join("file"), "x").await.unwrap();
+    let mut results = Vec::new();
+    let mut builder = fs::DirBuilder::new();
+    for recursive in [false, true] {
+        builder.recursive(recursive).mode(0o750);
+        for name in ["a", "b/c", "b/c", "file", "file/below", "a/../d", "a"] {
+            results.push(done(builder.create(at.join(name)).await));
+        }
+    }
+    for name in ["a", "b", "b/c"] {
+        let found = fs::metadata(at.join(name)).await;
+        results.push(described(found.map(|it| it.mode())));
+    }
     results.extend(tree(at).await);
     results
 }

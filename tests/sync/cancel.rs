@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
 use crate::common::*;
-use windlass::sync::{Event, Mutex, Semaphore, mpsc, oneshot, watch};
+use windlass::sync::{Event, Mutex, OnceCell, Semaphore, broadcast, mpsc, oneshot, watch};
 use windlass_executor::yield_now;
 
 /// Futures that run side by side, each with its own waker.
@@ -453,4 +453,181 @@ fn closed_completes_when_the_receiver_is_gone() {
         });
     };
     drop_each_job_at_each_step(scenario, |(), _| {});
+}
+
+#[test]
+fn capacity_for_several_values_is_returned() {
+    let scenario = |jobs: &mut Jobs| {
+        let (sender, receiver) = mpsc::channel(3);
+        let log = Log::default();
+        for (i, name) in SENDERS.into_iter().enumerate() {
+            let (mut sender, log) = (sender.clone(), log.clone());
+            jobs.job(name, async move {
+                for n in 0..3 {
+                    let number = 10 * i as u32 + n;
+                    let Ok(mut permits) = sender.reserve_many(2).await else {
+                        break;
+                    };
+                    yield_now().await; // may be dropped while it holds the permits
+                    let sent = permits.next().unwrap().send(Value::new(number, &log.alive));
+                    log.note(number, sent.is_ok());
+                    drop(permits);
+                    let Ok(permit) = sender.clone().reserve_owned().await else {
+                        break;
+                    };
+                    yield_now().await;
+                    sender = permit.release();
+                }
+            });
+        }
+        drop(sender);
+        jobs.job("receiver", {
+            let log = log.clone();
+            async move {
+                let (mut receiver, mut values) = (receiver, Vec::new());
+                while receiver.recv_many(&mut values, 2).await > 0 {
+                    let numbers = values.drain(..).map(|value: Value| value.0);
+                    log.received.borrow_mut().extend(numbers);
+                    yield_now().await;
+                }
+            }
+        });
+        log
+    };
+    drop_each_job_at_each_step(scenario, Log::check);
+}
+
+#[test]
+fn each_receiver_of_a_broadcast_gets_each_value() {
+    const RECEIVERS: [&str; 3] = ["a", "b", "c"];
+    let scenario = |jobs: &mut Jobs| {
+        let (sender, receiver) = broadcast::channel(8);
+        let alive = Rc::new(Cell::new(0));
+        let sent = Rc::new(Cell::new(0));
+        let received = RECEIVERS.map(|name| {
+            let (mut receiver, received) = (receiver.resubscribe(), Rc::new(Cell::new(0)));
+            let theirs = received.clone();
+            jobs.job(name, async move {
+                while let Ok(value) = receiver.recv().await {
+                    assert_eq!(value, theirs.get());
+                    theirs.set(value + 1);
+                    let _ = once(receiver.recv()).await.map(|got| {
+                        let value = got.unwrap_or(theirs.get());
+                        assert_eq!(value, theirs.get());
+                        theirs.set(value + usize::from(got.is_ok()));
+                    });
+                    yield_now().await;
+                }
+            });
+            received
+        });
+        drop(receiver);
+        let (theirs, live) = (sent.clone(), alive.clone());
+        jobs.job("sender", async move {
+            let _alive = Value::new(0, &live);
+            for number in 0..5 {
+                if sender.send(number).is_ok() {
+                    theirs.set(number + 1);
+                }
+                yield_now().await;
+            }
+        });
+        (alive, sent, received)
+    };
+    drop_each_job_at_each_step(scenario, |(alive, sent, received), dropped| {
+        assert_eq!(alive.get(), 0);
+        for (name, received) in RECEIVERS.iter().zip(received) {
+            assert!(received.get() == sent.get() || dropped == Some(name));
+        }
+        assert!(sent.get() == 5 || dropped == Some("sender"));
+    });
+}
+
+#[test]
+fn a_dropped_computation_is_continued_by_the_next_task() {
+    let scenario = |jobs: &mut Jobs| {
+        let cell = Rc::new(OnceCell::new());
+        let got = Rc::new(RefCell::new(Vec::new()));
+        for name in SENDERS {
+            let (cell, got) = (cell.clone(), got.clone());
+            jobs.job(name, async move {
+                let compute = async || {
+                    yield_now().await;
+                    yield_now().await;
+                    name
+                };
+                let value = *cell.get_or_init(compute).await;
+                got.borrow_mut().push(value);
+            });
+        }
+        (cell, got)
+    };
+    drop_each_job_at_each_step(scenario, |(cell, got), dropped| {
+        let got = got.borrow();
+        assert!(got.len() == 3 || got.len() == 2 && dropped.is_some());
+        assert!(got.iter().all(|value| cell.get() == Some(value)));
+    });
+}
+
+#[test]
+fn an_owned_lock_goes_to_the_next_waiter() {
+    let scenario = |jobs: &mut Jobs| {
+        let mutex = Rc::new(Mutex::new(0));
+        for name in SENDERS {
+            let mutex = mutex.clone();
+            jobs.job(name, async move {
+                let mut guard = mutex.clone().lock_owned().await;
+                yield_now().await;
+                *guard += 1;
+                drop(guard);
+                *mutex.lock().await += 1;
+            });
+        }
+        mutex
+    };
+    drop_each_job_at_each_step(scenario, |mutex, dropped| {
+        assert_eq!(Rc::strong_count(mutex), 1);
+        let count = *mutex.try_lock().expect("it is unlocked");
+        assert!(count == 6 || count >= 4 && dropped.is_some());
+    });
+}
+
+#[test]
+fn each_waiter_for_a_condition_sees_that_it_is_met() {
+    let scenario = |jobs: &mut Jobs| {
+        let (sender, receiver) = watch::channel(0);
+        let met = Rc::new(Cell::new(0));
+        for name in SENDERS {
+            let (mut receiver, met) = (receiver.clone(), met.clone());
+            jobs.job(name, async move {
+                while once(Box::pin(receiver.wait_for(|value| *value == 3)))
+                    .await
+                    .is_none()
+                {
+                    let met = receiver
+                        .wait_for(|value| *value >= 2)
+                        .await
+                        .map(|value| *value);
+                    if met.is_err() {
+                        return; // the sender was dropped
+                    }
+                    yield_now().await;
+                }
+                met.set(met.get() + 1);
+            });
+        }
+        drop(receiver);
+        jobs.job("sender", async move {
+            for value in 1..=3 {
+                sender.send_replace(value);
+                yield_now().await;
+            }
+            sender.closed().await;
+        });
+        met
+    };
+    drop_each_job_at_each_step(scenario, |met, dropped| {
+        let missing = if dropped.is_some() { 1 } else { 0 };
+        assert!(met.get() >= 3 - missing || dropped == Some("sender"));
+    });
 }

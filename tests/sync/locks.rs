@@ -1,11 +1,13 @@
 //! The behavior of locks and events.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::task::Poll;
 
 use crate::common::*;
 use futures::FutureExt;
-use windlass::sync::{Closed, Event, Mutex, Semaphore, TryAcquireError};
+use futures::future::FusedFuture;
+use windlass::sync::{Closed, Event, Mutex, OnceCell, Semaphore, TryAcquireError};
 use windlass_executor::{Executor, block_on, spawn, yield_now};
 
 #[test]
@@ -173,4 +175,121 @@ fn returned_permits_saturate() {
     semaphore.add_permits(1);
     drop(permit);
     assert_eq!(semaphore.available_permits(), usize::MAX);
+}
+
+#[test]
+fn permits_are_split_merged_and_forgotten() {
+    let semaphore = Rc::new(Semaphore::new(5));
+    let mut permit = semaphore.clone().try_acquire_owned(4).unwrap();
+    let one = permit.split(1).unwrap();
+    assert!(permit.split(4).is_none());
+    assert_eq!((permit.num_permits(), one.num_permits()), (3, 1));
+    permit.split(1).unwrap().forget();
+    drop(one);
+    assert_eq!(semaphore.available_permits(), 2);
+    permit.merge(semaphore.clone().try_acquire_owned(2).unwrap());
+    assert_eq!(permit.num_permits(), 4);
+    drop(permit);
+    assert_eq!(
+        (semaphore.available_permits(), Rc::strong_count(&semaphore)),
+        (4, 1)
+    );
+
+    let other = Semaphore::new(1);
+    let mut foreign = other.try_acquire(1).unwrap();
+    let merged = || foreign.merge(semaphore.try_acquire(1).unwrap());
+    let expected = "only permits of the same semaphore can be merged";
+    assert_eq!(panic_of(merged), expected);
+    assert_eq!(semaphore.available_permits(), 4, "the panic returns them");
+}
+
+#[test]
+fn forgotten_permits_leave_the_waiters_in_their_order() {
+    let semaphore = Semaphore::new(2);
+    let mut waiting = semaphore.acquire(3);
+    assert!(poll(&mut waiting).is_pending());
+    assert_eq!(semaphore.forget_permits(5), 2);
+    semaphore.add_permits(2);
+    assert!(semaphore.try_acquire(1).is_err());
+    assert!(poll(&mut waiting).is_pending());
+    semaphore.add_permits(1);
+    assert!(matches!(poll(&mut waiting), Poll::Ready(Ok(_))));
+    assert!(waiting.is_terminated());
+}
+
+#[test]
+fn an_owned_guard_and_a_borrowed_one_exclude_each_other() {
+    let mutex = Rc::new(Mutex::new(vec![1]));
+    let mut owned = mutex.clone().try_lock_owned().unwrap();
+    assert!(mutex.try_lock().is_none() && mutex.clone().try_lock_owned().is_none());
+    let mut borrowed = mutex.lock();
+    let mut later = Box::pin(mutex.clone().lock_owned());
+    assert!(poll(&mut borrowed).is_pending() && poll(&mut later).is_pending());
+    owned.push(2);
+    assert_eq!(format!("{owned:?}"), "[1, 2]");
+    drop(owned);
+    assert!(
+        mutex.clone().try_lock_owned().is_none(),
+        "it was handed over"
+    );
+    assert!(poll(&mut later).is_pending());
+    let Poll::Ready(mut guard) = poll(&mut borrowed) else {
+        panic!("the first waiter has the lock")
+    };
+    guard.push(3);
+    drop(guard);
+    let Poll::Ready(guard) = poll(&mut later) else {
+        panic!("the next waiter has the lock")
+    };
+    assert!(later.is_terminated() && borrowed.is_terminated());
+    assert_eq!(*guard, [1, 2, 3]);
+    drop((guard, later, borrowed));
+    assert_eq!(Rc::into_inner(mutex).unwrap().into_inner(), [1, 2, 3]);
+}
+
+#[test]
+fn an_owned_guard_may_be_of_a_type_without_a_size() {
+    let mutex: Rc<Mutex<[u8]>> = Rc::new(Mutex::new([1, 2]));
+    mutex.clone().try_lock_owned().unwrap()[1] = 3;
+    assert_eq!(*mutex.try_lock().unwrap(), [1, 3]);
+}
+
+#[test]
+fn a_failed_computation_leaves_the_cell_to_the_next_task() {
+    let cell = OnceCell::new();
+    let calls = Cell::new(0);
+    let compute = async |result: Result<u8, &'static str>| {
+        calls.set(calls.get() + 1);
+        yield_now().await;
+        result
+    };
+    let mut failing = Box::pin(cell.get_or_try_init(async || compute(Err("a leak")).await));
+    let mut waiting = Box::pin(cell.get_or_try_init(async || compute(Ok(1)).await));
+    let mut last = Box::pin(cell.get_or_init(async || compute(Ok(2)).await.unwrap()));
+    assert!(poll(&mut failing).is_pending());
+    assert!(poll(&mut waiting).is_pending() && poll(&mut last).is_pending());
+    assert_eq!(calls.get(), 1);
+    assert_eq!(cell.set(9), Err(9));
+    assert_eq!(poll(&mut failing), Poll::Ready(Err("a leak")));
+    assert_eq!(cell.set(9), Err(9), "the next task computes it");
+    assert!(poll(&mut waiting).is_pending());
+    assert_eq!(poll(&mut waiting), Poll::Ready(Ok(&1)));
+    assert_eq!(poll(&mut last), Poll::Ready(&1));
+    assert_eq!((calls.get(), cell.get()), (2, Some(&1)));
+    drop((failing, waiting, last));
+    assert_eq!(cell.into_inner(), Some(1));
+}
+
+#[test]
+fn a_panicking_computation_leaves_the_cell_empty() {
+    let mut cell = OnceCell::<u8>::new();
+    let compute = async || panic!("meant");
+    assert_eq!(
+        panic_of(|| cell.get_or_init(compute).now_or_never()),
+        "meant"
+    );
+    assert_eq!(cell.set(1), Ok(()));
+    *cell.get_mut().unwrap() += 1;
+    assert_eq!((cell.take(), cell.get()), (Some(2), None));
+    assert_eq!(OnceCell::from(3).get(), Some(&3));
 }

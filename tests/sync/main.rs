@@ -5,6 +5,7 @@ mod common;
 #[path = "../../executor/tests/common/deep.rs"]
 mod deep;
 
+mod broadcast;
 mod cancel;
 mod channels;
 mod deep_drop;

@@ -30,4 +30,6 @@ model! {
     an_unbounded_channel_does_what_its_model_says = 4;
     a_oneshot_does_what_its_model_says = 5;
     a_watch_does_what_its_model_says = 6;
+    a_broadcast_does_what_its_model_says = 7;
+    a_once_cell_does_what_its_model_says = 8;
 }

@@ -4,16 +4,16 @@
 // The tests and the fuzz target use their own parts of this.
 #![allow(dead_code)]
 
-use std::collections::{BTreeMap, VecDeque};
-use std::future::Future;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 use std::task::{Context, Poll, Wake, Waker};
 
 use windlass::sync::{
-    Closed, Event, Mutex, Semaphore, SendError, TryAcquireError, TryRecvError, TrySendError, mpsc,
-    oneshot, watch,
+    Closed, Event, Mutex, OnceCell, Semaphore, SendError, TryAcquireError, TryRecvError,
+    TrySendError, broadcast, mpsc, oneshot, watch,
 };
 
 /// The first byte selects the kind of program, the others are its steps.
@@ -22,14 +22,16 @@ pub(crate) fn check(bytes: &[u8]) {
         return;
     };
     let steps = bytes.chunks_exact(2).map(|step| (step[0], step[1].into()));
-    match which % 7 {
+    match which % 9 {
         0 => semaphore(steps),
         1 => mutex(steps),
         2 => event(steps),
         3 => bounded(steps),
         4 => unbounded(steps),
         5 => reply(steps),
-        _ => watched(steps),
+        6 => watched(steps),
+        7 => broadcasted(steps),
+        _ => computed_once(steps),
     }
 }
 
@@ -559,8 +561,9 @@ fn watched(steps: impl Iterator<Item = (u8, usize)>) {
     let (mut sender, mut idle) = (Some(sender), vec![(first, 0)]);
     let (mut version, mut value) = (0, 0);
     let (mut futures, mut seen, mut waiting) = (Futures::new(), BTreeMap::new(), Vec::new());
+    let mut conditional = BTreeSet::new();
     for (step, arg) in steps {
-        let traced = match (step % 12, futures.pick(arg), &sender) {
+        let traced = match (step % 16, futures.pick(arg), &sender) {
             (0..2, ..) if !idle.is_empty() => {
                 let (mut receiver, version) = idle.swap_remove(arg % idle.len());
                 let id = futures.add(async move {
@@ -568,6 +571,64 @@ fn watched(steps: impl Iterator<Item = (u8, usize)>) {
                     (receiver, changed)
                 });
                 seen.insert(id, version);
+                false
+            }
+            (12, ..) if !idle.is_empty() => {
+                let (mut receiver, version) = idle.swap_remove(arg % idle.len());
+                let id = futures.add(async move {
+                    let met = receiver.wait_for(|value| value % 3 == 0).await;
+                    let met = met.map(|value| assert_eq!(*value % 3, 0));
+                    (receiver, met)
+                });
+                conditional.insert(id);
+                seen.insert(id, version);
+                false
+            }
+            (2..5, Some(id), _) if conditional.contains(&id) => {
+                let expected = match value % 3 {
+                    0 => Poll::Ready(Ok(())),
+                    _ if sender.is_none() => Poll::Ready(Err(Closed)),
+                    _ => Poll::Pending,
+                };
+                match futures.poll(id) {
+                    Poll::Ready((receiver, met)) => {
+                        assert_eq!(Poll::Ready(met), expected);
+                        idle.push((receiver, version));
+                    }
+                    Poll::Pending => {
+                        assert!(expected.is_pending());
+                        waiting.push(id);
+                    }
+                }
+                false
+            }
+            (13, _, Some(sender)) => {
+                let modify = |value: &mut usize| {
+                    *value += usize::from(arg < 128);
+                    arg < 128
+                };
+                assert_eq!(sender.send_if_modified(modify), arg < 128);
+                if arg < 128 {
+                    (version, value) = (version + 1, value + 1);
+                }
+                arg < 128
+            }
+            (14, ..) if !idle.is_empty() => {
+                let nth = arg % idle.len();
+                let (receiver, seen) = &mut idle[nth];
+                if arg < 128 {
+                    receiver.mark_changed();
+                    *seen = usize::MAX;
+                } else {
+                    receiver.mark_unchanged();
+                    *seen = version;
+                }
+                false
+            }
+            (15, ..) => {
+                let count = idle.len() + futures.alive.len();
+                let counted = sender.as_ref().map(watch::Sender::receiver_count);
+                assert!(counted.is_none_or(|counted| counted == count));
                 false
             }
             (2..5, Some(id), _) => {
@@ -618,7 +679,10 @@ fn watched(steps: impl Iterator<Item = (u8, usize)>) {
             (10, ..) if !idle.is_empty() => {
                 let nth = arg % idle.len();
                 let (receiver, seen) = &mut idle[nth];
-                assert_eq!(receiver.has_changed(), *seen != version);
+                let changed = *seen != version;
+                let closed = sender.is_none() && !changed;
+                let expected = if closed { Err(Closed) } else { Ok(changed) };
+                assert_eq!(receiver.has_changed(), expected);
                 assert_eq!(*receiver.borrow(), value);
                 if arg < 64 {
                     assert_eq!(*receiver.borrow_and_update(), value);
@@ -637,5 +701,181 @@ fn watched(steps: impl Iterator<Item = (u8, usize)>) {
             waiting.drain(..).for_each(|id| futures.expect_wake(id));
         }
         futures.compare();
+    }
+}
+
+fn broadcasted(steps: impl Iterator<Item = (u8, usize)>) {
+    const ROOM: usize = 3;
+    use broadcast::{RecvError, TryRecvError};
+    let (sender, first) = broadcast::channel(ROOM);
+    let (mut senders, mut idle, mut sent) = (vec![sender], vec![(first, 0)], Vec::new());
+    let (mut futures, mut nexts, mut waiting) = (Futures::new(), BTreeMap::new(), Vec::new());
+    /// Receives by the number of the next value.
+    fn receive(next: &mut usize, sent: &[usize], ended: bool) -> Result<usize, TryRecvError> {
+        let oldest = sent.len().saturating_sub(ROOM);
+        if *next < oldest {
+            let missed = oldest - *next;
+            *next = oldest;
+            return Err(TryRecvError::Lagged(missed as u64));
+        }
+        let Some(&value) = sent.get(*next) else {
+            return Err(if ended {
+                TryRecvError::Closed
+            } else {
+                TryRecvError::Empty
+            });
+        };
+        *next += 1;
+        Ok(value)
+    }
+    for (number, (step, arg)) in steps.enumerate() {
+        let mut is_woken = false;
+        match (step % 12, futures.pick(arg)) {
+            (0..2, _) if !idle.is_empty() => {
+                let (mut receiver, next) = idle.swap_remove(arg % idle.len());
+                let id = futures.add(async move {
+                    let received = receiver.recv().await;
+                    (receiver, received)
+                });
+                nexts.insert(id, next);
+            }
+            (2..5, Some(id)) => {
+                let next = nexts.get_mut(&id).unwrap();
+                let expected = match receive(next, &sent, senders.is_empty()) {
+                    Ok(value) => Poll::Ready(Ok(value)),
+                    Err(TryRecvError::Empty) => Poll::Pending,
+                    Err(TryRecvError::Lagged(missed)) => {
+                        Poll::Ready(Err(RecvError::Lagged(missed)))
+                    }
+                    Err(TryRecvError::Closed) => Poll::Ready(Err(RecvError::Closed)),
+                };
+                match futures.poll(id) {
+                    Poll::Ready((receiver, received)) => {
+                        assert_eq!(Poll::Ready(received), expected);
+                        idle.push((receiver, *next));
+                    }
+                    Poll::Pending => {
+                        assert!(expected.is_pending());
+                        waiting.push(id);
+                    }
+                }
+            }
+            (5, Some(id)) if arg < 128 => {
+                futures.drop(id);
+                nexts.remove(&id);
+            }
+            (6..8, _) if !senders.is_empty() => {
+                let receivers = idle.len() + futures.alive.len();
+                let got = senders[arg % senders.len()].send(number);
+                if receivers == 0 {
+                    assert_eq!(got, Err(SendError(number)));
+                } else {
+                    assert_eq!(got, Ok(receivers));
+                    sent.push(number);
+                    is_woken = true;
+                }
+            }
+            (8, _) if !idle.is_empty() => {
+                let nth = arg % idle.len();
+                let (receiver, next) = &mut idle[nth];
+                assert_eq!(receiver.len(), sent.len() - *next);
+                let expected = receive(next, &sent, senders.is_empty());
+                assert_eq!(receiver.try_recv(), expected);
+            }
+            (9, _) if !idle.is_empty() => {
+                let receiver = idle[arg % idle.len()].0.resubscribe();
+                idle.push((receiver, sent.len()));
+            }
+            (10, _) if arg < 64 && !idle.is_empty() => {
+                idle.swap_remove(arg % idle.len());
+            }
+            (10, _) if !senders.is_empty() => senders.push(senders[0].clone()),
+            (11, _) if arg < 96 && !senders.is_empty() => {
+                senders.pop();
+                is_woken = senders.is_empty();
+            }
+            _ => {}
+        }
+        if is_woken {
+            waiting.sort_unstable();
+            waiting.dedup(); // polled twice, woken once
+            waiting.drain(..).for_each(|id| futures.expect_wake(id));
+        }
+        if let Some(sender) = senders.first() {
+            let next = idle.iter().map(|idle| idle.1);
+            let waiting = futures.alive.keys().map(|id| nexts[id]);
+            let oldest = next.chain(waiting).min().unwrap_or(sent.len());
+            assert_eq!(sender.len(), ROOM.min(sent.len() - oldest));
+        }
+        futures.compare();
+    }
+}
+
+fn computed_once(steps: impl Iterator<Item = (u8, usize)>) {
+    let cell = OnceCell::new();
+    let mut line = Line {
+        free: 1,
+        ..Line::default()
+    };
+    let (mut value, mut computing) = (None, None);
+    let (mut futures, mut made) = (Futures::new(), BTreeMap::new());
+    for (number, (step, arg)) in steps.enumerate() {
+        match (step % 8, futures.pick(arg)) {
+            (0..2, _) => {
+                let cell = &cell;
+                let id = futures.add(async move {
+                    let mut is_polled = false;
+                    let compute = async || {
+                        poll_fn(|_| match std::mem::replace(&mut is_polled, true) {
+                            false => Poll::Pending,
+                            true => Poll::Ready(()),
+                        })
+                        .await;
+                        if arg < 128 { Err(number) } else { Ok(number) }
+                    };
+                    cell.get_or_try_init(compute).await.copied()
+                });
+                made.insert(id, if arg < 128 { Err(number) } else { Ok(number) });
+            }
+            (2..6, Some(id)) => {
+                let is_new = !line.waiting.iter().any(|waiting| waiting.0 == id)
+                    && !line.turns.contains_key(&id);
+                let expected = if computing == Some(id) {
+                    computing = None;
+                    value = value.or(made[&id].ok());
+                    line.give(1);
+                    Poll::Ready(made[&id])
+                } else if let Some(value) = value.filter(|_| is_new) {
+                    Poll::Ready(Ok(value))
+                } else if line.poll(id, 1).is_none() {
+                    Poll::Pending
+                } else if let Some(value) = value {
+                    line.give(1);
+                    Poll::Ready(Ok(value))
+                } else {
+                    computing = Some(id);
+                    Poll::Pending
+                };
+                assert_eq!(futures.poll(id), expected);
+            }
+            (6, Some(id)) => {
+                futures.drop(id);
+                if computing == Some(id) {
+                    computing = None;
+                    line.give(1);
+                }
+                line.drop(id);
+            }
+            (7, _) => {
+                let is_free = value.is_none() && line.try_take(1).is_ok();
+                line.free += usize::from(is_free);
+                assert_eq!(cell.set(number).is_ok(), is_free);
+                value = value.or(is_free.then_some(number));
+            }
+            _ => {}
+        }
+        line.expect_wakes(&mut futures);
+        futures.compare();
+        assert_eq!(cell.get().copied(), value);
     }
 }

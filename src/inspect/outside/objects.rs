@@ -12,11 +12,13 @@ use crate::waits::{FileOperationKind, ObjectKind};
 
 /// By number, the objects that a queue belongs to, and the operations that wait. The first two and
 /// the queue of a channel have more to show.
-const OWNERS: [&str; 6] = {
-    let mut owners = [""; 6];
+const OWNERS: [&str; 8] = {
+    let mut owners = [""; 8];
     owners[QueueOwner::Event as usize] = "the event";
     owners[QueueOwner::Watch as usize] = "a change of the watch channel";
     owners[QueueOwner::Stop as usize] = "the stop";
+    owners[QueueOwner::Broadcast as usize] = "a value of the broadcast channel";
+    owners[QueueOwner::ChannelEnd as usize] = "the end of the channel";
     owners
 };
 const MUTEX: u8 = QueueOwner::Mutex as u8;

@@ -22,7 +22,7 @@ use crate::inspect::{TaskInfo, Wait, tasks};
 use crate::net::UdpSocket;
 use crate::process::Command;
 use crate::signal::{Signal, Signals};
-use crate::sync::{Event, Mutex, Semaphore, mpsc, oneshot, watch};
+use crate::sync::{Event, Mutex, Semaphore, broadcast, mpsc, oneshot, watch};
 use crate::task::{StopSource, TaskGroup, scope};
 use crate::time::sleep;
 use crate::{Pool, Runtime, spawn, yield_now};
@@ -151,6 +151,15 @@ impl Waiting {
         let (sender, mut receiver) = mpsc::unbounded_channel::<()>();
         self.keep(sender);
         self.spawn("receiver", async move { _ = receiver.recv().await });
+        self.add_ends();
+        let source = StopSource::new();
+        let token = source.token();
+        self.keep(source);
+        self.spawn("stoppable", async move { token.stopped().await });
+    }
+
+    /// Adds tasks that wait for the other channels.
+    fn add_ends(&mut self) {
         let (sender, receiver) = oneshot::channel::<()>();
         self.keep(sender);
         self.spawn("asker", async move { _ = receiver.await });
@@ -160,10 +169,12 @@ impl Waiting {
         let (sender, mut receiver) = watch::channel(0);
         self.keep(sender);
         self.spawn("watcher", async move { _ = receiver.changed().await });
-        let source = StopSource::new();
-        let token = source.token();
-        self.keep(source);
-        self.spawn("stoppable", async move { token.stopped().await });
+        let (sender, mut receiver) = broadcast::channel::<()>(1);
+        self.keep(sender);
+        self.spawn("crew", async move { _ = receiver.recv().await });
+        let (sender, receiver) = mpsc::channel::<()>(1);
+        self.keep(receiver);
+        self.spawn("patient sender", async move { sender.closed().await });
     }
 
     /// Adds tasks that wait for groups and scopes.

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, IoSlice, IoSliceMut, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::pin::Pin;
-use std::process::{ChildStderr, ChildStdin, ChildStdout};
+use std::process::{ChildStderr, ChildStdin, ChildStdout, Stdio};
 use std::task::{Context, Poll};
 
 use futures_io::{AsyncRead, AsyncWrite};
@@ -19,8 +19,8 @@ const CHUNK: u64 = 64 * 1024;
 
 /// Creates a pipe and returns its two ends.
 ///
-/// Both are close-on-exec. [`into_blocking_fd`](PipeReader::into_blocking_fd) prepares one for
-/// another program.
+/// Both are close-on-exec. An end converts into the [`Stdio`](std::process::Stdio) of a child, and
+/// into a blocking file descriptor for other programs.
 ///
 /// # Errors
 ///
@@ -118,6 +118,22 @@ impl AsFd for PipeReader {
     }
 }
 
+/// Returns the blocking file descriptor, as [`into_blocking_fd`](PipeReader::into_blocking_fd)
+/// does. If the system refuses to make it blocking, it stays non-blocking.
+impl From<PipeReader> for OwnedFd {
+    fn from(reader: PipeReader) -> OwnedFd {
+        into_owned(reader.0)
+    }
+}
+
+/// Lets a child read from the pipe. The [`Command`](crate::process::Command) has the reader until
+/// it is dropped.
+impl From<PipeReader> for Stdio {
+    fn from(reader: PipeReader) -> Stdio {
+        OwnedFd::from(reader).into()
+    }
+}
+
 impl TryFrom<ChildStdout> for PipeReader {
     type Error = io::Error;
 
@@ -177,6 +193,43 @@ impl PipeWriter {
     #[cfg(target_os = "linux")] // for `splice`
     pub(crate) fn io(&self) -> Option<&Async<File>> {
         self.0.as_ref()
+    }
+}
+
+/// # Panics
+///
+/// Panics if this end was closed.
+impl AsFd for PipeWriter {
+    #[track_caller]
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        let io = self.0.as_ref();
+        io.expect("this end of the pipe was closed").as_fd()
+    }
+}
+
+/// Returns the blocking file descriptor, as [`into_blocking_fd`](PipeWriter::into_blocking_fd)
+/// does. If the system refuses to make it blocking, it stays non-blocking.
+///
+/// # Panics
+///
+/// Panics if this end was closed.
+impl From<PipeWriter> for OwnedFd {
+    #[track_caller]
+    fn from(writer: PipeWriter) -> OwnedFd {
+        into_owned(writer.0.expect("this end of the pipe was closed"))
+    }
+}
+
+/// Lets a child write to the pipe. The [`Command`](crate::process::Command) has the writer until it
+/// is dropped, and only then can the pipe end.
+///
+/// # Panics
+///
+/// Panics if this end was closed.
+impl From<PipeWriter> for Stdio {
+    #[track_caller]
+    fn from(writer: PipeWriter) -> Stdio {
+        OwnedFd::from(writer).into()
     }
 }
 
@@ -245,6 +298,13 @@ fn into_blocking(io: Async<File>) -> io::Result<OwnedFd> {
     let pipe = io.into_inner()?;
     set_nonblocking(pipe.as_fd(), false)?;
     Ok(pipe.into())
+}
+
+/// As `into_blocking`, also if the system refuses to make it blocking.
+fn into_owned(io: Async<File>) -> OwnedFd {
+    let pipe = io.into_inner().expect("a pipe is never simulated");
+    let _ = set_nonblocking(pipe.as_fd(), false);
+    pipe.into()
 }
 
 fn nonblocking(pipe: OwnedFd) -> io::Result<Async<File>> {

@@ -1,0 +1,123 @@
+//! The options for creating a directory.
+
+use std::io;
+use std::path::Path;
+
+use super::names::of_one;
+use super::system;
+
+/// The options for creating a directory. Their names and meanings are the same as in std.
+///
+/// # Examples
+///
+/// ```
+/// use windlass::{block_on, fs::{self, DirBuilder}};
+///
+/// # let folder = std::env::temp_dir().join(format!("windlass-dirs-{}", std::process::id()));
+/// let path = folder.join("a/b");
+/// block_on(async {
+///     DirBuilder::new().recursive(true).create(&path).await?;
+///     assert!(fs::metadata(&path).await?.is_dir());
+///     fs::remove_dir_all(&folder).await
+/// })?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct DirBuilder {
+    is_recursive: bool,
+    #[cfg(unix)]
+    mode: u32,
+}
+
+impl DirBuilder {
+    /// Returns options for one directory, with the default permissions.
+    #[expect(clippy::new_without_default, reason = "as std")]
+    pub fn new() -> DirBuilder {
+        DirBuilder {
+            is_recursive: false,
+            #[cfg(unix)]
+            mode: 0o777,
+        }
+    }
+
+    /// Sets whether missing parents are created, too. Then an existing directory is no error.
+    pub fn recursive(&mut self, recursive: bool) -> &mut Self {
+        self.is_recursive = recursive;
+        self
+    }
+
+    /// Sets the permissions of created directories, less the process's umask. The default is
+    /// `0o777`.
+    ///
+    /// ```ignore-windows
+    /// use std::os::unix::fs::PermissionsExt;
+    /// use windlass::{block_on, fs::{self, DirBuilder}};
+    ///
+    /// # let path = std::env::temp_dir().join(format!("windlass-mode-{}", std::process::id()));
+    /// block_on(async {
+    ///     DirBuilder::new().mode(0o700).create(&path).await?;
+    ///     assert_eq!(fs::metadata(&path).await?.permissions().mode() & 0o777, 0o700);
+    ///     fs::remove_dir(&path).await
+    /// })?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    #[cfg(unix)]
+    pub fn mode(&mut self, mode: u32) -> &mut Self {
+        self.mode = mode;
+        self
+    }
+
+    /// Creates the directory.
+    ///
+    /// # Errors
+    ///
+    /// Returns the error of the system, with the [path](super#errors).
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, the operation may or may not happen.
+    pub async fn create(&self, path: impl AsRef<Path>) -> io::Result<()> {
+        let this = self.clone();
+        let create = move |path: &Path| system::build_dir(path, &this);
+        of_one("create the directory", path.as_ref(), create).await
+    }
+
+    pub(super) fn std(&self) -> std::fs::DirBuilder {
+        let mut std = std::fs::DirBuilder::new();
+        #[cfg(unix)]
+        std::os::unix::fs::DirBuilderExt::mode(&mut std, self.mode);
+        std.recursive(self.is_recursive);
+        std
+    }
+
+    /// Creates the directory on a simulated disk, in the steps of std.
+    #[cfg(all(feature = "sim", target_os = "linux", not(windlass_portable)))]
+    pub(super) fn create_on(&self, disk: &crate::sim::disk::Disk, path: &Path) -> io::Result<()> {
+        let create = || {
+            disk.create_dir(path)?;
+            disk.set_permissions(path, self.mode)
+        };
+        let created = match (create(), path.parent()) {
+            (Err(error), Some(parent))
+                if self.is_recursive && error.kind() == io::ErrorKind::NotFound =>
+            {
+                self.create_on(disk, parent)?;
+                create()
+            }
+            (created, _) => created,
+        };
+        let is_directory = |found: super::Metadata| found.is_dir();
+        match created {
+            Err(_)
+                if self.is_recursive
+                    && disk
+                        .stat(path, true)
+                        .map(Into::into)
+                        .is_ok_and(is_directory) =>
+            {
+                Ok(())
+            }
+            created => created,
+        }
+    }
+}
