@@ -95,6 +95,7 @@ impl<T: AsFd> Async<T> {
     /// Fails if this thread has no reactor and none can be created. If the poller cannot watch the
     /// descriptor, the error comes from the first operation that has to wait, or from
     /// [`register`](Async::register).
+    #[inline]
     pub fn new_nonblocking(io: T) -> io::Result<Async<T>> {
         Ok(Async {
             source: Source::new()?,

@@ -423,7 +423,7 @@ impl SourceEntry {
     }
 
     /// Registers a future that waits with this waker.
-    #[inline]
+    #[inline(always)] // a call costs as much as the body
     pub(crate) fn start_wait(&self, interest: Interest, waker: &Waker, turn: u32) -> Registration {
         self.waiters.add_holder(interest, waker, turn);
         Registration {
