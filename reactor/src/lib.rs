@@ -45,6 +45,10 @@
 //! shrink(&mut woken, turned.woken);
 //! self.scratch.set(woken);
 //! self.park.end_turn();
+//! // A message that comes later keeps the next turn from blocking.
+//! if self.remote.has_messages() {
+//!     self.check_inbox();
+//! }
 //! panic.map_or(Ok(turned), |payload| resume_unwind(payload))
 //! ```
 //!
@@ -103,6 +107,7 @@ mod entered;
 #[cfg(all(target_os = "linux", not(windlass_portable)))]
 pub mod host;
 mod registry;
+mod remote;
 mod park;
 mod counters;
 mod pulse;
@@ -113,6 +118,7 @@ pub mod fork;
 pub mod completion;
 mod completion_source;
 mod registration;
+mod other_entries;
 mod source;
 mod waiters;
 mod ticket;

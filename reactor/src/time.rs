@@ -130,7 +130,7 @@ struct Timer {
 const COMPLETED: NonZeroU64 = NonZeroU64::MAX;
 
 impl Sleep {
-    fn until(deadline: MonotonicNanos) -> Sleep {
+    pub(crate) fn until(deadline: MonotonicNanos) -> Sleep {
         let timer = None;
         Sleep { deadline, timer }
     }
@@ -182,7 +182,7 @@ impl Sleep {
     pub(crate) fn poll_io(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let reactor = current::current_reactor()?;
         if !reactor.has_drivers() {
-            return Poll::Ready(Err(current::not_driven(&reactor)));
+            return Poll::Ready(Err(current::not_driven(Some(&reactor))));
         }
         let key = match &self.timer {
             Some(timer) if timer.reactor == reactor.id() => timer.key,

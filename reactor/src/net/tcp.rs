@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::fd::BorrowedFd;
@@ -120,7 +120,7 @@ listener!(TcpListener, TcpStream, SocketAddr, sys::TcpListener, accept);
 /// ```
 #[derive(Clone)]
 pub struct TcpStream {
-    io: Rc<Async<sys::TcpStream>>,
+    io: Arc<Async<sys::TcpStream>>,
 }
 
 impl TcpStream {

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use super::datagram::datagram;
@@ -34,7 +34,7 @@ use crate::async_io::Async;
 /// ```
 #[derive(Clone)]
 pub struct UdpSocket {
-    io: Rc<Async<sys::UdpSocket>>,
+    io: Arc<Async<sys::UdpSocket>>,
 }
 
 socket!(UdpSocket, SocketAddr, sys::UdpSocket);
