@@ -526,7 +526,7 @@ fn a_sleep_is_terminated_once_it_has_completed() {
 fn a_completed_sleep_stays_so_on_another_thread() {
     let mut sleep = sleep(Duration::ZERO);
     block_on(&mut sleep);
-    let again = thread::spawn(move || block_on(async { sleep.await }));
+    let again = thread::spawn(move || block_on(sleep));
     again.join().unwrap();
 }
 

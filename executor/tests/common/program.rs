@@ -15,7 +15,7 @@ use std::sync::{Arc, Once, mpsc};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 
-use windlass_executor::{Executor, Task, spawn};
+use windlass_executor::{AbortHandle, Executor, Task, spawn};
 
 /// Runs the program encoded in the bytes. Panics if the executor and the model differ.
 pub(crate) fn check(bytes: &[u8]) {
@@ -44,6 +44,7 @@ enum Act {
     WakeFromAnotherThread(usize),
     DropHandle(usize),
     Cancel(usize),
+    Abort(usize),
     Detach(usize),
     Await(usize),
     IsFinished(usize),
@@ -116,7 +117,7 @@ impl Program {
         }
 
         fn act(next: &mut impl FnMut(usize) -> Option<usize>) -> Option<Act> {
-            let (kind, n) = (next(16)?, next(256)?);
+            let (kind, n) = (next(17)?, next(256)?);
             Some(match kind {
                 0 | 1 => Act::Spawn(n),
                 2 | 3 => Act::Wake(n),
@@ -128,6 +129,7 @@ impl Program {
                 10 => Act::IsFinished(n),
                 11 => Act::WakeSelf,
                 12..=14 => Act::Tick(n % 8),
+                15 => Act::Abort(n),
                 _ => Act::Restart,
             })
         }
@@ -189,6 +191,7 @@ struct World {
     executor: RefCell<Option<Rc<Executor>>>,
     /// Indexed by task.
     handles: RefCell<Vec<Option<Task<Output>>>>,
+    aborts: RefCell<Vec<Option<AbortHandle>>>,
     wakers: RefCell<Vec<Option<Waker>>>,
     driver: Waker,
     driver_wakes: Arc<DriverWaker>,
@@ -210,6 +213,7 @@ impl World {
             words: RefCell::default(),
             executor: RefCell::new(Some(Rc::new(Executor::new()))),
             handles: RefCell::default(),
+            aborts: RefCell::default(),
             wakers: RefCell::default(),
             driver: Waker::from(driver_wakes.clone()),
             driver_wakes,
@@ -320,6 +324,10 @@ impl World {
                     self.handles.borrow_mut()[task] = Some(handle);
                 }
             }
+            Act::Abort(n) => {
+                let abort = task(n).and_then(|task| self.aborts.borrow()[task].clone());
+                abort.into_iter().for_each(|abort| abort.abort());
+            }
             Act::IsFinished(n) => {
                 let Some(task) = task(n) else { return };
                 let finished = self.handles.borrow()[task].as_ref().map(Task::is_finished);
@@ -345,6 +353,7 @@ impl World {
         }
         self.say(format!("spawn {task}"));
         self.handles.borrow_mut().push(None);
+        self.aborts.borrow_mut().push(None);
         self.wakers.borrow_mut().push(None);
         let world = self.clone();
         let poll = 0;
@@ -362,6 +371,7 @@ impl World {
         if spawned.is_none() {
             self.say("panic".into());
         }
+        self.aborts.borrow_mut()[task] = spawned.as_ref().map(Task::abort_handle);
         self.handles.borrow_mut()[task] = spawned;
     }
 }
@@ -530,6 +540,7 @@ impl Model {
             Act::DropHandle(n) => task(n).into_iter().for_each(|task| self.drop_handle(task)),
             Act::Detach(n) => task(n).into_iter().for_each(|task| self.detach(task)),
             Act::Cancel(n) => task(n).into_iter().for_each(|task| self.cancel(task)),
+            Act::Abort(n) => task(n).into_iter().for_each(|task| self.abort(task)),
             Act::Await(n) => task(n).into_iter().for_each(|task| self.join(task, me)),
             Act::IsFinished(n) => {
                 let Some(n) = task(n) else { return };
@@ -805,6 +816,19 @@ impl Model {
             Found::Running => self.let_go(n),
             Found::Done(is_output) => self.drop_output(n, is_output),
             _ => {}
+        }
+    }
+
+    fn abort(&mut self, n: usize) {
+        let task = &self.tasks[n];
+        if !task.is_there || task.outcome.is_some() {
+            return;
+        }
+        let joiner = task.joiner;
+        if let Found::Waiting = self.take(n) {
+            let joiner = joiner.and_then(|slot| self.slots[slot]);
+            self.drop_future(n);
+            joiner.into_iter().for_each(|joiner| self.wake(joiner));
         }
     }
 
