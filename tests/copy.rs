@@ -14,7 +14,7 @@ use std::os::unix::net::UnixStream as StdUnixStream;
 use std::task::Waker;
 
 use common::*;
-use futures::{AsyncReadExt, AsyncWriteExt, FutureExt, join};
+use futures::{AsyncReadExt, AsyncSeekExt, AsyncWriteExt, FutureExt, join};
 use rustix::process::{Resource, Rlimit, setrlimit};
 use std::time::Duration;
 use windlass::Async;
@@ -289,5 +289,107 @@ fn std_streams_are_copied_between() {
             .read_to_string(&mut text)
             .unwrap();
         assert_eq!(text, "ahoy");
+    });
+}
+
+/// A file that is removed when it is dropped.
+struct Scratch(std::path::PathBuf);
+
+impl Scratch {
+    fn new(name: &str, contents: &[u8]) -> Scratch {
+        let name = format!("windlass-copy-{name}-{}", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        std::fs::write(&path, contents).unwrap();
+        Scratch(path)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+#[test]
+fn a_file_is_sent_from_its_position_and_received() {
+    let (source, target) = (pattern(MUCH, 7), Scratch::new("received", b"old: "));
+    let file = Scratch::new("sent", &source);
+    // From the disk, so that threads read.
+    let cold = File::open(&file.0).unwrap();
+    cold.sync_all().unwrap();
+    let _ = rustix::fs::fadvise(&cold, 0, None, rustix::fs::Advice::DontNeed);
+    for by_ring in [true, false] {
+        let (source, file, target) = (source.clone(), file.0.clone(), target.0.clone());
+        let thread = std::thread::spawn(move || {
+            let _ = windlass::fs::use_io_uring(by_ring);
+            run(async {
+                let ((from, to), (receiver, _keep)) = (tcp_pair().await, tcp_pair().await);
+                drop(receiver);
+                let mut reader = windlass::fs::File::open(&file).await.unwrap();
+                reader.seek(std::io::SeekFrom::Start(3)).await.unwrap();
+                let mut writer = windlass::fs::File::options();
+                let mut writer = writer.append(true).open(&target).await.unwrap();
+                let (sent, received) = join!(
+                    async {
+                        let sent = copy(&mut reader, &to).await.unwrap();
+                        to.shutdown(Shutdown::Write).unwrap();
+                        sent
+                    },
+                    async { copy(&from, &mut writer).await.unwrap() },
+                );
+                assert_eq!((sent, received), (MUCH as u64 - 3, MUCH as u64 - 3));
+                assert_eq!(copy(&mut reader, &to).await.unwrap(), 0, "it has ended");
+                // Without a flush or a close of `writer`.
+                let written = std::fs::read(&target).unwrap();
+                assert!(written.starts_with(b"old: "));
+                assert!(written.ends_with(&source[3..]));
+            });
+        });
+        thread.join().unwrap();
+    }
+    assert_eq!(
+        std::fs::metadata(&target.0).unwrap().len(),
+        5 + 2 * (MUCH as u64 - 3)
+    );
+}
+
+#[test]
+fn a_copy_to_a_full_disk_returns_the_last_error() {
+    run(async {
+        let source = Scratch::new("full", b"ahoy");
+        let reader = windlass::fs::File::open(&source.0).await.unwrap();
+        let full = windlass::fs::File::options()
+            .write(true)
+            .open("/dev/full")
+            .await;
+        let error = copy(reader, full.unwrap()).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::StorageFull);
+    });
+}
+
+#[test]
+fn a_dropped_copy_of_a_file_has_sent_a_first_part() {
+    run(async {
+        let data = pattern(MUCH, 11);
+        let source = Scratch::new("dropped", &data);
+        for polls in 1..4 {
+            let (to, mut sink) = tcp_pair().await;
+            let mut reader = windlass::fs::File::open(&source.0).await.unwrap();
+            {
+                let mut copying = Box::pin(copy(&mut reader, &to));
+                for _ in 0..polls {
+                    assert!(futures::poll!(copying.as_mut()).is_pending());
+                    sleep(Duration::from_millis(1)).await;
+                }
+            }
+            to.shutdown(Shutdown::Write).unwrap();
+            let (mut sent, mut rest) = (Vec::new(), Vec::new());
+            sink.read_to_end(&mut sent).await.unwrap();
+            assert!(data.starts_with(&sent));
+            // At most the buffer is lost.
+            reader.read_to_end(&mut rest).await.unwrap();
+            assert!(data.ends_with(&rest));
+            assert!(sent.len() + rest.len() + 256 * 1024 >= MUCH);
+        }
     });
 }

@@ -25,7 +25,7 @@ use super::system;
 #[derive(Clone, Debug)]
 pub struct DirBuilder {
     is_recursive: bool,
-    #[cfg(unix)]
+    /// Unused on Windows.
     mode: u32,
 }
 
@@ -35,7 +35,6 @@ impl DirBuilder {
     pub fn new() -> DirBuilder {
         DirBuilder {
             is_recursive: false,
-            #[cfg(unix)]
             mode: 0o777,
         }
     }
@@ -77,47 +76,8 @@ impl DirBuilder {
     ///
     /// If the future is dropped, the operation may or may not happen.
     pub async fn create(&self, path: impl AsRef<Path>) -> io::Result<()> {
-        let this = self.clone();
-        let create = move |path: &Path| system::build_dir(path, &this);
+        let (is_recursive, mode) = (self.is_recursive, self.mode);
+        let create = move |path: &Path| system::build_dir(path, is_recursive, mode);
         of_one("create the directory", path.as_ref(), create).await
-    }
-
-    pub(super) fn std(&self) -> std::fs::DirBuilder {
-        let mut std = std::fs::DirBuilder::new();
-        #[cfg(unix)]
-        std::os::unix::fs::DirBuilderExt::mode(&mut std, self.mode);
-        std.recursive(self.is_recursive);
-        std
-    }
-
-    /// Creates the directory on a simulated disk, in the steps of std.
-    #[cfg(all(feature = "sim", target_os = "linux", not(windlass_portable)))]
-    pub(super) fn create_on(&self, disk: &crate::sim::disk::Disk, path: &Path) -> io::Result<()> {
-        let create = || {
-            disk.create_dir(path)?;
-            disk.set_permissions(path, self.mode)
-        };
-        let created = match (create(), path.parent()) {
-            (Err(error), Some(parent))
-                if self.is_recursive && error.kind() == io::ErrorKind::NotFound =>
-            {
-                self.create_on(disk, parent)?;
-                create()
-            }
-            (created, _) => created,
-        };
-        let is_directory = |found: super::Metadata| found.is_dir();
-        match created {
-            Err(_)
-                if self.is_recursive
-                    && disk
-                        .stat(path, true)
-                        .map(Into::into)
-                        .is_ok_and(is_directory) =>
-            {
-                Ok(())
-            }
-            created => created,
-        }
     }
 }

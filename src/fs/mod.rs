@@ -67,6 +67,7 @@ mod open;
 mod open_options;
 mod whole;
 mod exact;
+mod duplicate;
 mod times;
 mod names;
 mod dir_builder;

@@ -4,7 +4,6 @@ use std::fs::Permissions;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::DirBuilder;
 use super::metadata::Metadata;
 #[cfg(all(feature = "sim", target_os = "linux", not(windlass_portable)))]
 use super::metadata::bits_of;
@@ -74,12 +73,46 @@ pub(super) fn set_permissions(path: &Path, permissions: Permissions) -> io::Resu
     std::fs::set_permissions(path, permissions)
 }
 
-pub(super) fn build_dir(path: &Path, options: &DirBuilder) -> io::Result<()> {
+pub(super) fn build_dir(path: &Path, is_recursive: bool, mode: u32) -> io::Result<()> {
     #[cfg(all(feature = "sim", target_os = "linux", not(windlass_portable)))]
     if let Some(disk) = current_disk() {
-        return options.create_on(&disk, path);
+        return build_simulated_dir(&disk, path, is_recursive, mode);
     }
-    options.std().create(path)
+    let mut builder = std::fs::DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, mode);
+    #[cfg(not(unix))]
+    let _ = mode;
+    builder.recursive(is_recursive).create(path)
+}
+
+/// Creates a directory in the steps of std.
+#[cfg(all(feature = "sim", target_os = "linux", not(windlass_portable)))]
+fn build_simulated_dir(
+    disk: &crate::sim::disk::Disk,
+    path: &Path,
+    is_recursive: bool,
+    mode: u32,
+) -> io::Result<()> {
+    let create = || {
+        disk.create_dir(path)?;
+        disk.set_permissions(path, mode)
+    };
+    if !is_recursive {
+        return create();
+    }
+    let created = match (create(), path.parent()) {
+        (Err(error), Some(parent)) if error.kind() == io::ErrorKind::NotFound => {
+            build_simulated_dir(disk, parent, is_recursive, mode)?;
+            create()
+        }
+        (created, _) => created,
+    };
+    let exists = || disk.stat(path, true).map(Metadata::from);
+    match created {
+        Err(_) if exists().is_ok_and(|found| found.is_dir()) => Ok(()),
+        created => created,
+    }
 }
 
 #[cfg(unix)]

@@ -19,9 +19,14 @@ use windlass_reactor::net::unix::UnixStream;
 #[cfg(target_os = "linux")]
 use super::splice::{Pipe, Spliced, is_refusal};
 use super::{PipeReader, PipeWriter, Stderr, Stdin, Stdout};
+use crate::fs::File;
 
 /// The size of the buffer. With a larger one, system calls take the same share of the time.
 const BUFFER: usize = 64 * 1024;
+
+/// The size of the buffer for files. Each read from a disk takes a thread. A copy of cached data to
+/// a socket takes 6 % less CPU time with it than with `BUFFER`.
+const FILE_BUFFER: usize = 256 * 1024;
 
 /// A read of at least this size indicates a large transfer, and the next one goes through a pipe.
 /// Copying less than this is faster than splicing it.
@@ -35,15 +40,20 @@ thread_local! {
 /// Copies all bytes from a reader to a writer until the reader ends, and returns their number. The
 /// writer stays open.
 ///
-/// Both have to be file descriptors or references to them, such as sockets, pipes, and the standard
-/// streams of this process and of its children. For layers above these, such as TLS, use
-/// `futures::io::copy_buf`.
+/// Both have to be file descriptors or references to them, such as sockets, pipes, files, and the
+/// standard streams of this process and of its children. For layers above these, such as TLS, use
+/// `futures::io::copy_buf`. For whole files by their paths, use [`fs::copy`](crate::fs::copy), by
+/// which file systems share the data.
 ///
 /// A copy that waits to read holds no buffer. The thread lends a copy its 64 KiB buffer when bytes
 /// arrive. On Linux the kernel moves the pages of large transfers through a pipe (`splice`) without
 /// copying them into the program. Up to 16 copies per thread use a pipe at the same time, and the
 /// others use the buffer. So do all copies while `SIGPIPE` isn't ignored, because `splice` would
 /// raise it.
+///
+/// A [`File`](crate::fs::File) is read and written at its position, through a buffer of 256 KiB.
+/// Cached data is read at once, and a thread reads from the disk, so a slow disk never stops the
+/// loop. When a copy to a file completes, the system has all bytes.
 ///
 /// # Errors
 ///
@@ -72,6 +82,21 @@ thread_local! {
 ///     let mut text = String::new();
 ///     there.read_to_string(&mut text).await?;
 ///     assert_eq!(text, "ahoy");
+///     std::io::Result::Ok(())
+/// })?;
+/// # Ok::<(), std::io::Error>(())
+/// ```
+///
+/// Sends a file:
+///
+/// ```no_run
+/// use windlass::{block_on, fs::File, io::copy, net::TcpListener};
+///
+/// block_on(async {
+///     let listener = TcpListener::bind("127.0.0.1:8080").await?;
+///     let (client, _) = listener.accept().await?;
+///     let sent = copy(File::open("Cargo.toml").await?, &client).await?;
+///     println!("{sent} bytes sent");
 ///     std::io::Result::Ok(())
 /// })?;
 /// # Ok::<(), std::io::Error>(())
@@ -169,6 +194,9 @@ pub trait Descriptor: Splice {}
 
 mod sealed {
     pub trait Splice {
+        /// The least size of the buffer.
+        const BUFFER: usize = super::BUFFER;
+
         /// Returns the owner of the file descriptor, if the kernel can splice it.
         #[cfg(target_os = "linux")]
         fn spliced(&self) -> Option<&dyn super::Spliced>;
@@ -182,6 +210,8 @@ impl<T: Descriptor + ?Sized> Descriptor for &mut T {}
 macro_rules! by_reference {
     ($($reference:ty),*) => {$(
         impl<T: Splice + ?Sized> Splice for $reference {
+            const BUFFER: usize = T::BUFFER;
+
             #[cfg(target_os = "linux")]
             fn spliced(&self) -> Option<&dyn Spliced> {
                 (**self).spliced()
@@ -224,12 +254,26 @@ descriptors! {
     Async<std::fs::File>: this => Some(this);
 }
 
+impl Descriptor for File {}
+
+// `sendfile` and `splice` wait for the disk, and take no less CPU time (decision 0106).
+impl Splice for File {
+    const BUFFER: usize = FILE_BUFFER;
+
+    #[cfg(target_os = "linux")]
+    fn spliced(&self) -> Option<&dyn Spliced> {
+        None
+    }
+}
+
 /// A copy in progress. It reads only when everything read before is written. So few bytes are in
 /// flight, and a fill always starts with an empty pipe, which shows the side of a `splice` that has
 /// returned `WouldBlock`.
 struct Transfer {
     copied: u64,
     in_flight: InFlight,
+    /// The reader has ended.
+    has_ended: bool,
     /// The last read was at least `SPLICE_MIN`.
     is_large: bool,
     /// Both sides support `splice`, and a pipe was available, as far as is known.
@@ -250,6 +294,7 @@ impl Transfer {
         Transfer {
             copied: 0,
             in_flight: InFlight::Nothing,
+            has_ended: false,
             is_large: false,
             #[cfg(target_os = "linux")]
             can_splice: true,
@@ -279,18 +324,24 @@ impl Transfer {
             while !self.in_flight.is_empty() {
                 self.copied += ready!(self.poll_write(cx, writer))? as u64;
             }
-            if ready!(self.poll_read(cx, reader, writer))? == 0 {
+            if self.has_ended || ready!(self.poll_read(cx, reader, writer))? == 0 {
+                self.has_ended = true;
+                ready!(Pin::new(writer).poll_flush(cx))?; // a file is written in the background
                 return Poll::Ready(Ok(self.copied));
             }
         }
     }
 
-    fn poll_read(
+    fn poll_read<R, W>(
         &mut self,
         cx: &mut Context<'_>,
-        reader: &mut (impl AsyncRead + Splice + Unpin),
-        writer: &impl Splice,
-    ) -> Poll<io::Result<usize>> {
+        reader: &mut R,
+        writer: &W,
+    ) -> Poll<io::Result<usize>>
+    where
+        R: AsyncRead + Splice + Unpin,
+        W: Splice,
+    {
         #[cfg(target_os = "linux")]
         if self.is_large && self.can_splice {
             if let (Some(reader), Some(_)) = (reader.spliced(), writer.spliced()) {
@@ -301,7 +352,7 @@ impl Transfer {
             }
         }
         let _ = writer; // unused without `splice`
-        let (buffer, filled) = self.in_flight.buffer();
+        let (buffer, filled) = self.in_flight.buffer(R::BUFFER.max(W::BUFFER));
         let bytes = ready!(Pin::new(reader).poll_read(cx, buffer))?;
         *filled = 0..bytes;
         self.is_large = bytes >= SPLICE_MIN;
@@ -326,7 +377,7 @@ impl Transfer {
                 written => return Poll::Ready(written),
             }
         }
-        let (buffer, filled) = self.in_flight.buffer();
+        let (buffer, filled) = self.in_flight.buffer(BUFFER);
         let bytes = ready!(Pin::new(writer).poll_write(cx, &buffer[filled.clone()]))?;
         if bytes == 0 {
             return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
@@ -353,11 +404,13 @@ impl InFlight {
         }
     }
 
-    /// Returns the buffer and its filled range. Replaces an empty pipe.
-    fn buffer(&mut self) -> (&mut [u8], &mut Range<usize>) {
+    /// Returns the buffer and its filled range. Replaces an empty pipe by a buffer of at least this
+    /// size.
+    fn buffer(&mut self, size: usize) -> (&mut [u8], &mut Range<usize>) {
         if !matches!(self, InFlight::Buffer(..)) {
             self.give_back();
-            let buffer = SPARE.take().unwrap_or_else(|| vec![0; BUFFER].into());
+            let spare = SPARE.take().filter(|spare| spare.len() >= size);
+            let buffer = spare.unwrap_or_else(|| vec![0; size].into());
             *self = InFlight::Buffer(buffer, 0..0);
         }
         match self {
@@ -383,7 +436,9 @@ impl InFlight {
     fn give_back(&mut self) {
         match mem::replace(self, InFlight::Nothing) {
             InFlight::Nothing => {}
-            InFlight::Buffer(buffer, _) if buffer.len() == BUFFER => SPARE.set(Some(buffer)),
+            InFlight::Buffer(buffer, _) if [BUFFER, FILE_BUFFER].contains(&buffer.len()) => {
+                SPARE.set(Some(buffer));
+            }
             InFlight::Buffer(..) => {}
             #[cfg(target_os = "linux")]
             InFlight::Pipe(pipe) => pipe.give_back(),
@@ -393,7 +448,6 @@ impl InFlight {
 
 #[cfg(all(test, target_os = "linux"))]
 mod tests {
-    use std::fs::File;
     use std::io::Write;
     use std::os::unix::net::UnixStream as StdUnixStream;
     use std::{env, fs, process, thread};
@@ -404,7 +458,7 @@ mod tests {
     #[test]
     fn bytes_in_the_pipe_are_written_where_splice_is_refused() {
         let path = env::temp_dir().join(format!("windlass-copy-{}", process::id()));
-        let file = File::options().append(true).create(true).open(&path);
+        let file = fs::File::options().append(true).create(true).open(&path);
         let to = Async::new_nonblocking(file.unwrap()).unwrap();
         let (here, mut there) = StdUnixStream::pair().unwrap();
         let data: Vec<u8> = (0..4_000_000_u32).map(|i| (i / 7 % 251) as u8).collect();

@@ -56,8 +56,8 @@ pub struct Mutex<T: ?Sized> {
     /// The waker of the future that has locked it last, until a list of waiters has it. `None`
     /// after `try_lock`.
     holder: Cell<Option<WakerId>>,
-    /// Borrowed while there is a `MutexGuard`. An `OwnedMutexGuard` accesses it without. After a handover and before the next owner is polled, only
-    /// `lock` shows that the mutex is locked.
+    /// Borrowed while there is a `MutexGuard`. An `OwnedMutexGuard` uses a pointer. After a
+    /// handover and before the next owner is polled, only `lock` shows that the mutex is locked.
     value: RefCell<T>,
 }
 
