@@ -90,6 +90,12 @@ impl<'a> BlockOn<'a> {
         self.runtime.executor.run(main)
     }
 
+    /// Returns whether a task, or the main future, is ready to be polled.
+    #[cfg(all(feature = "tokio", unix))]
+    pub(crate) fn has_ready(&self) -> bool {
+        self.runtime.executor.has_ready()
+    }
+
     #[cfg(all(feature = "tokio", unix))]
     pub(crate) fn reactor(&self) -> &windlass_reactor::Reactor {
         &self.runtime.reactor

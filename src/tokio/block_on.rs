@@ -5,7 +5,8 @@ use std::future::{Future, poll_fn, ready};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::pin::{Pin, pin};
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use ::tokio::io::Interest;
@@ -17,7 +18,7 @@ use windlass_reactor::Reactor;
 
 use crate::Runtime;
 use crate::fs::simulation::is_simulated;
-use crate::runtime::BlockOn;
+use crate::runtime::{BlockOn, Hook, HookWaker};
 
 /// Runs a future, with the tasks that it spawns on windlass and on tokio, until the future
 /// completes. Both runtimes share the calling thread.
@@ -103,14 +104,26 @@ async fn run<F: Future>(block_on: &BlockOn<'_>, main: Pin<&mut F>) -> F::Output 
         Ok(descriptor) => descriptor,
         Err(error) => panic!("tokio can't watch the descriptor of the reactor: {error}"),
     };
+    // The tasks that the turn wakes are polled at once, so these wakes must not request another poll.
+    let host = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
+    let waker = Arc::new(HookWaker::new(
+        Waker::noop().clone(),
+        Hook::new(move || host.wake_by_ref()),
+    ));
+    let own = Waker::from(waker.clone());
     poll_fn(|cx| {
         let _awake = reactor.awake();
+        waker.suspend();
         if descriptor.take_readable(cx) {
             if let Err(error) = reactor.turn(Some(Duration::ZERO)) {
                 panic!("the reactor of this thread failed: {error}");
             }
         }
-        let polled = executor.as_mut().poll(cx);
+        let polled = executor.as_mut().poll(&mut Context::from_waker(&own));
+        waker.resume();
+        if block_on.has_ready() {
+            cx.waker().wake_by_ref();
+        }
         descriptor.set_timer(reactor, cx);
         polled
     })
