@@ -726,8 +726,8 @@ fn streams_are_converted_in_both_directions() -> io::Result<()> {
     })
 }
 
-/// The recipe for a guest whose host is not tokio: a runtime of tokio on a helper thread, whose
-/// context is entered around the turns.
+/// The recipe for a guest of another host: a runtime of tokio on a helper thread. Its context is
+/// entered around the turns.
 #[test]
 fn a_guest_enters_the_context_of_a_helper_thread() -> io::Result<()> {
     async fn work() -> (Option<String>, [u8; 1]) {
