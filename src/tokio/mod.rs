@@ -35,9 +35,9 @@
 //!
 //! A request over a tokio socket takes the same system calls as under tokio alone. A request over a
 //! windlass socket takes one `epoll_wait` more than under [`windlass::block_on`](crate::block_on).
-//! When both are idle, nothing runs. [Decision 0107] has the figures.
-//!
-//! [Decision 0107]: https://github.com/windlass-rs/windlass/blob/main/docs/decisions/0107-tokio-hosts-windlass.md
+//! When both are idle, nothing runs. A small request takes 13.1 µs over tokio's sockets under tokio
+//! alone, 13.2 µs in a windlass task of [`block_on`], and 13.8 µs there over windlass's sockets (p50
+//! over loopback, from decision 0107 in the repository).
 //!
 //! # tokio's traits
 //!
