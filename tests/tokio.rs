@@ -75,6 +75,21 @@ fn timers_of_both_work_in_tasks_of_both() {
     assert_eq!(*order.borrow(), ["done"; 3]);
 }
 
+/// No turn follows the start of the timer, until the timer itself causes one.
+#[test]
+fn a_timer_that_only_a_task_of_tokio_has_started_fires() {
+    for limit in [Duration::ZERO, 5 * MILLISECOND] {
+        run(async {
+            let task = tokio::task::spawn_local(async move {
+                let start = Instant::now();
+                windlass::time::sleep(limit).await;
+                start.elapsed()
+            });
+            assert!(task.await.unwrap() >= limit);
+        });
+    }
+}
+
 /// Serves one connection of each runtime's listener with the echo of four bytes.
 #[test]
 fn sockets_of_both_work_in_tasks_of_both() -> io::Result<()> {
