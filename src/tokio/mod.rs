@@ -117,7 +117,7 @@
 //! # Platforms
 //!
 //! [`block_on`] exists on Unix. On Windows a reactor has no descriptor that tokio could watch, so
-//! the helper thread remains. [`windlass::sim`](crate#contents) has no counterpart of tokio's
+//! the helper thread remains. `windlass::sim` has no counterpart of tokio's
 //! sockets and timers, so [`block_on`] panics in a simulation.
 //!
 //! [`LocalRuntime`]: ::tokio::runtime::LocalRuntime
