@@ -77,6 +77,7 @@
 //! * [`workers`](mod@workers): several processes or threads, each with its own loop.
 //! * [`sync`]: channels and locks of one thread.
 //! * [`inspect`]: the tasks of a running program with their waits, deadlocks, stalls, and metrics.
+//! * `tokio`, with the feature of that name: crates that require tokio, on the same thread.
 //! * The [`futures`](https://docs.rs/futures) crate has combinators (`join!`, `select!`, streams).
 //!   Any channel between threads works.
 //!
@@ -111,6 +112,8 @@ pub mod process;
 pub mod signal;
 #[cfg(feature = "hyper")]
 pub mod hyper;
+#[cfg(feature = "tokio")]
+pub mod tokio;
 pub mod workers;
 #[cfg(all(feature = "sim", target_os = "linux", not(windlass_portable)))]
 pub mod sim;
@@ -149,6 +152,10 @@ struct Readme;
 struct Testing;
 
 #[cfg(doctest)]
+#[doc = include_str!("../docs/coming-from-tokio.md")]
+struct ComingFromTokio;
+
+#[cfg(doctest)]
 #[doc = include_str!("../docs/hangs-and-stalls.md")]
 struct HangsAndStalls;
 
@@ -177,6 +184,12 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
         !windlass_executor::in_task(),
         "`block_on` inside a task would stop all other tasks: `.await` the future there, or \
          `spawn` it"
+    );
+    #[cfg(all(feature = "tokio", unix))]
+    assert!(
+        !tokio::is_hosted(),
+        "`block_on` inside a task of tokio would stop all tasks of this thread: `.await` the \
+         future there, or `spawn` it"
     );
     match Runtime::builder().build_unwatched() {
         Ok(runtime) => {

@@ -192,8 +192,13 @@ impl Poller {
         Ok(expired)
     }
 
+    pub(crate) fn has_timer_fd(&self) -> bool {
+        false // only its own wait sets a timer
+    }
+
     pub(crate) fn is_full(&self) -> bool {
-        false // it matters for exclusive events only
+        let events = self.events.borrow();
+        events.iter().count() + 2 >= events.capacity().get()
     }
 
     pub(crate) fn for_each_event(&self, mut dispatch: impl FnMut(Event)) {
