@@ -10,7 +10,6 @@ import asyncio
 import json
 import os
 import resource
-import socket
 import statistics
 import subprocess
 import sys
@@ -20,21 +19,6 @@ import time
 SECONDS = float(os.environ.get("BENCH_SECONDS", "1"))
 ROUNDS = int(os.environ.get("BENCH_ROUNDS", "9"))
 MESSAGE = b"x" * 64
-
-
-def echo_server():
-    """Runs in a process of its own, with a thread per connection."""
-    listener = socket.create_server(("127.0.0.1", 0), backlog=256)
-    print(listener.getsockname()[1], flush=True)
-
-    def serve(connection):
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        while data := connection.recv(65536):
-            connection.sendall(data)
-
-    while True:
-        connection, _ = listener.accept()
-        threading.Thread(target=serve, args=(connection,), daemon=True).start()
 
 
 def functions(way):
@@ -140,9 +124,9 @@ def shown(name, value):
 
 
 def main():
-    server = subprocess.Popen([sys.executable, __file__, "server"], stdout=subprocess.PIPE, text=True)
+    server = subprocess.Popen([os.environ["ECHO"], "127.0.0.1:0"], stdout=subprocess.PIPE, text=True)
     try:
-        port = server.stdout.readline().strip()
+        port = server.stdout.readline().strip().rpartition(":")[2]
         print(f"Python {sys.version.split()[0]}, {os.cpu_count()} cores, {ROUNDS} rounds of {SECONDS:g} s\n")
         print("| await of | way |", " | ".join(title for _, title in COLUMNS), "|")
         print("|---|---|" + "---:|" * len(COLUMNS))
@@ -171,10 +155,9 @@ def main():
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] == ["server"]:
-        echo_server()
-    elif len(sys.argv) > 1:
+    if len(sys.argv) > 1:
         way, case, port = sys.argv[1:]
-        print(json.dumps(asyncio.run(measure(way, case, int(port)))))
+        print(json.dumps(asyncio.run(measure(way, case, int(port)))), flush=True)
+        os._exit(0)  # threads of tokio may crash the interpreter while it ends
     else:
         main()

@@ -4,7 +4,8 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 cargo build --release -p windlass-python --features peer
+cargo build --release --example echo
 folder=target/python-bench
 mkdir -p "$folder"
 cp target/release/libwindlass_asyncio.so "$folder/windlass_asyncio.abi3.so"
-PYTHONPATH=$folder exec python3 examples/python/bench.py
+ECHO=target/release/examples/echo PYTHONPATH=$folder exec python3 examples/python/bench.py

@@ -15,9 +15,9 @@ use crate::EventLoop;
 /// Spawns the future on the guest of the running event loop, and returns an `asyncio.Future` for
 /// its result.
 ///
-/// The future is polled before this returns. If it completes, then `await` doesn't suspend the
-/// coroutine. A cancellation of the `asyncio.Future` drops the Rust future in the next iteration
-/// of the event loop. A panic becomes a `PanicException`.
+/// As with `create_task`, the future is first polled in the next iteration of the event loop. It
+/// runs also if nothing awaits the `asyncio.Future`. A cancellation of the `asyncio.Future` drops
+/// the Rust future in the next iteration. A panic becomes a `PanicException`.
 pub fn to_python<'py, F, T>(py: Python<'py>, future: F) -> PyResult<Bound<'py, PyAny>>
 where
     F: Future<Output = PyResult<T>> + 'static,
@@ -30,10 +30,6 @@ where
         let outcome = AssertUnwindSafe(future).catch_unwind().await;
         Python::attach(|py| settle(settled.bind(py), outcome));
     });
-    event_loop.turn()?;
-    if task.is_finished() {
-        return Ok(promise);
-    }
     let done = Done { task: Some(task) };
     promise.call_method1(intern!(py, "add_done_callback"), (done,))?;
     Ok(promise)

@@ -55,10 +55,10 @@ class OnLoop:
 
     # Rust futures in Python.
 
-    def test_ready_future_does_not_suspend(self):
+    def test_ready_future_starts_in_the_next_iteration(self):
         async def main():
             future = windlass.ready([7])
-            self.assertTrue(future.done())
+            self.assertFalse(future.done())
             self.assertEqual(await future, [7])
 
         self.run_async(main())

@@ -407,12 +407,12 @@ fn the_host_can_stop_and_continue(host: &Rc<dyn Host>) -> anyhow::Result<String>
 /// A handled signal interrupts the system call that waits, and nothing else.
 fn a_signal_does_not_stop_the_host(host: &Rc<dyn Host>) -> anyhow::Result<()> {
     let caught = Arc::new(AtomicBool::new(false));
-    signal_hook::flag::register(Signal::SIGUSR1 as i32, caught.clone())?;
+    signal_hook::flag::register(Signal::SIGUSR2 as i32, caught.clone())?;
     let (end, ended) = oneshot::channel();
     let main = pthread_self();
     let signalling = thread::spawn(move || {
         for _ in 0..20 {
-            pthread_kill(main, Signal::SIGUSR1).expect("the host's thread is there");
+            pthread_kill(main, Signal::SIGUSR2).expect("the host's thread is there");
             thread::sleep(5 * MS); // usually the host sleeps by now
         }
         let _ = end.send(());
