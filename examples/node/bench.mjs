@@ -1,16 +1,18 @@
-// windlass on Node's thread beside tokio on threads of its own (napi-rs with `tokio_rt`).
+// windlass on Node's thread beside tokio on threads of its own (napi-rs with `tokio_rt`), and no Rust.
 //
 //     examples/node/bench.sh
 //
-// Each round measures both in alternating order, each in a process of its own. The table has the medians of the
+// Each round measures all in alternating order, each in a process of its own. The table has the medians of the
 // rounds, and the ratios are medians of the ratios per round.
 
 import { execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { readdirSync } from 'node:fs'
 import { createRequire } from 'node:module'
+import net from 'node:net'
 import os from 'node:os'
 import { monitorEventLoopDelay } from 'node:perf_hooks'
+import { setImmediate as iteration } from 'node:timers/promises'
 
 const SECONDS = Number(process.env.BENCH_SECONDS ?? 1)
 const ROUNDS = Number(process.env.BENCH_ROUNDS ?? 9)
@@ -21,7 +23,23 @@ const COLUMNS = [
   ['delay', 'loop delay p99'], ['threads', 'threads'],
 ]
 
+// Without Rust.
+const node = {
+  ready: () => iteration(),
+  awaitPromise: (promise) => promise,
+  async connect(host, port) {
+    const socket = net.connect({ host, port, noDelay: true })
+    await once(socket, 'connect')
+    return socket
+  },
+  async echo(socket, bytes) {
+    socket.write(bytes)
+    for (let left = bytes.length; left > 0; left -= (await once(socket, 'data'))[0].length);
+  },
+}
+
 function functions(way) {
+  if (way === 'node') return node
   const module = createRequire(import.meta.url)(process.env[way.toUpperCase()])
   if (way === 'windlass') {
     return { ...module, awaitPromise: (promise) => module.call(() => promise) }
@@ -112,7 +130,7 @@ async function main() {
     console.log('| await of | way |', COLUMNS.map(([, title]) => title).join(' | '), '|')
     console.log('|---|---|' + '---:|'.repeat(COLUMNS.length))
     for (const name of CASES) {
-      const results = { windlass: [], tokio: [] }
+      const results = { windlass: [], tokio: [], node: [] }
       for (let round = 0; round < ROUNDS; round++) {
         const ways = Object.keys(results)
         for (const way of round % 2 ? ways.reverse() : ways) {

@@ -1,8 +1,8 @@
-"""windlass on asyncio's thread beside tokio on threads of its own (pyo3-async-runtimes).
+"""windlass on asyncio's thread beside tokio on threads of its own (pyo3-async-runtimes), and no Rust.
 
     examples/python/bench.sh
 
-Each round measures both in alternating order, each in a process of its own. The table has the medians of the
+Each round measures all in alternating order, each in a process of its own. The table has the medians of the
 rounds, and the ratios are medians of the ratios per round.
 """
 
@@ -21,7 +21,22 @@ ROUNDS = int(os.environ.get("BENCH_ROUNDS", "9"))
 MESSAGE = b"x" * 64
 
 
+class Connection:
+    def __init__(self, reader, writer):
+        self.reader, self.writer = reader, writer
+
+    async def echo(self, data):
+        self.writer.write(data)
+        return await self.reader.readexactly(len(data))
+
+
+async def connect_in_python(host, port):
+    return Connection(*await asyncio.open_connection(host, port))
+
+
 def functions(way):
+    if way == "asyncio":
+        return lambda _: asyncio.sleep(0), connect_in_python, lambda function: asyncio.create_task(function())
     import windlass_asyncio as module
 
     if way == "windlass":
@@ -131,7 +146,7 @@ def main():
         print("| await of | way |", " | ".join(title for _, title in COLUMNS), "|")
         print("|---|---|" + "---:|" * len(COLUMNS))
         for case in CASES:
-            results = {"windlass": [], "tokio": []}
+            results = {"windlass": [], "tokio": [], "asyncio": []}
             for round in range(ROUNDS):
                 for way in sorted(results, reverse=round % 2 == 0):
                     run = [sys.executable, __file__, way, case, port]
