@@ -55,12 +55,15 @@ impl Host for Asyncio {
     }
 
     fn run(&self, done: &Rc<Cell<bool>>) -> anyhow::Result<()> {
-        if done.get() {
-            return Ok(());
-        }
         let outer = self.run.0.replace(Some(done.clone()));
-        let result =
-            Python::attach(|py| self.attached.bind(py).call_method0("run_forever").map(drop));
+        let result = Python::attach(|py| {
+            let event_loop = self.attached.bind(py);
+            // uvloop stops in the next run if it was stopped twice in this one.
+            while !done.get() {
+                event_loop.call_method0("run_forever")?;
+            }
+            PyResult::Ok(())
+        });
         self.run.0.replace(outer);
         Ok(result?)
     }
