@@ -73,7 +73,8 @@ const SHORT_BATCH: Duration = Duration::from_micros(4);
 ///
 /// With the feature `tokio`, `windlass::tokio::block_on` is a host whose tasks use windlass, too.
 /// Recipes for epoll, calloop, GLib, winit, tokio and a game loop are in `examples/guests` of the
-/// repository, all checked by one test suite. [`block_on`](Runtime::block_on) is such a host, too.
+/// repository, and those for asyncio and Node in `examples/python` and `examples/node`. One test
+/// suite checks all of them. [`block_on`](Runtime::block_on) is such a host, too.
 /// It does what `while !task.is_finished() { runtime.turn(None)? }` does, for a future that need
 /// not be `'static`.
 ///

@@ -12,7 +12,7 @@ use std::task::{Poll, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use futures::AsyncWriteExt;
 use futures::channel::oneshot;
 use futures::task::AtomicWaker;
@@ -23,12 +23,14 @@ use windlass::net::TcpListener;
 use windlass::net::unix::UnixStream;
 use windlass::time::sleep;
 use windlass::{Async, yield_now};
-use windlass_guests::Host;
 
-type Check = fn(&Rc<dyn Host>) -> anyhow::Result<String>;
+use crate::Host;
 
-/// The checks by their names. Each returns a short result.
-pub(crate) const CHECKS: &[(&str, Check)] = &[
+/// A check of a host. It returns a short result.
+pub type Check = fn(&Rc<dyn Host>) -> anyhow::Result<String>;
+
+/// The checks by their names.
+pub const CHECKS: &[(&str, Check)] = &[
     ("idle", an_idle_host_takes_no_turns),
     ("timers", a_timer_is_never_early),
     ("remote wakes", a_remote_wake_is_one_poll),
@@ -37,6 +39,13 @@ pub(crate) const CHECKS: &[(&str, Check)] = &[
     ("nested run", a_nested_run_is_safe),
     ("stop", the_host_can_stop_and_continue),
 ];
+
+/// Returns the check with this name.
+pub fn check_by_name(name: &str) -> anyhow::Result<Check> {
+    let found = CHECKS.iter().find(|(known, _)| *known == name);
+    let (_, check) = found.with_context(|| format!("no check is called {name}"))?;
+    Ok(*check)
+}
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -398,12 +407,12 @@ fn the_host_can_stop_and_continue(host: &Rc<dyn Host>) -> anyhow::Result<String>
 /// A handled signal interrupts the system call that waits, and nothing else.
 fn a_signal_does_not_stop_the_host(host: &Rc<dyn Host>) -> anyhow::Result<()> {
     let caught = Arc::new(AtomicBool::new(false));
-    signal_hook::flag::register(Signal::SIGUSR1 as i32, caught.clone())?;
+    signal_hook::flag::register(Signal::SIGUSR2 as i32, caught.clone())?;
     let (end, ended) = oneshot::channel();
     let main = pthread_self();
     let signalling = thread::spawn(move || {
         for _ in 0..20 {
-            pthread_kill(main, Signal::SIGUSR1).expect("the host's thread is there");
+            pthread_kill(main, Signal::SIGUSR2).expect("the host's thread is there");
             thread::sleep(5 * MS); // usually the host sleeps by now
         }
         let _ = end.send(());
