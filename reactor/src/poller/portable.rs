@@ -197,8 +197,7 @@ impl Poller {
     }
 
     pub(crate) fn is_full(&self) -> bool {
-        let events = self.events.borrow();
-        events.iter().count() + 2 >= events.capacity().get()
+        false // it matters for exclusive events only
     }
 
     pub(crate) fn for_each_event(&self, mut dispatch: impl FnMut(Event)) {
