@@ -135,6 +135,10 @@ impl ReactorInner {
         &self.budget
     }
 
+    pub(crate) fn remote(&self) -> &Arc<SourceRemote> {
+        &self.remote
+    }
+
     pub(crate) fn poller(&self) -> &Poller {
         &self.poller
     }
@@ -304,6 +308,7 @@ impl ReactorInner {
                         .map(|entry| self.release_source(entry));
                     waiters.map(|waiters| waiters.append_to(&mut woken));
                 }
+                Message::Run(job) => discard_panic(job),
                 Message::WaitEnded(entry, interest, registration) => {
                     self.local(entry.as_ref())
                         .inspect(|entry| entry.end_wait(interest, &registration));
@@ -602,7 +607,9 @@ fn shrink<T>(list: &mut Vec<T>, used: usize) {
 // Tasks that wait for a source register it with another reactor.
 impl Drop for ReactorInner {
     fn drop(&mut self) {
-        self.remote.close();
+        for message in self.remote.close() {
+            discard_panic(|| drop(message));
+        }
         let mut woken = Vec::new();
         for waiters in self.registry.get_mut().retire() {
             waiters.append_to(&mut woken);

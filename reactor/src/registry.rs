@@ -51,8 +51,10 @@ unsafe impl Sync for Chunk {}
 /// The remote side of a reactor.
 pub(crate) type SourceRemote = Remote<Message>;
 
-/// A message about an entry to the thread of its reactor.
+/// A message to the thread of a reactor.
 pub(crate) enum Message {
+    /// A closure to run.
+    Run(Box<dyn FnOnce() + Send>),
     /// Another reactor has removed the descriptor from the poller.
     Evicted(OwnedEntry),
     /// The source was dropped, and its descriptor removed from the poller.

@@ -49,22 +49,22 @@ impl<M> Remote<M> {
         self.has_messages.load(Acquire)
     }
 
-    /// Changes the poller and posts a message, unless the reactor is gone or the parent's. Both
-    /// happen in one step from the point of view of [`take`](Remote::take).
-    pub(crate) fn post(&self, message: M, change: impl FnOnce(&RemotePoller)) {
+    /// Changes the poller and posts a message. Both happen in one step from the point of view of
+    /// [`take`](Remote::take). Returns the message if the reactor is gone or the parent's.
+    pub(crate) fn post(&self, message: M, change: impl FnOnce(&RemotePoller)) -> Result<(), M> {
         if self.is_inherited() {
-            return;
+            return Err(message);
         }
         let mut inbox = self.lock();
         let Some(open) = &mut *inbox else {
-            drop(inbox);
-            return drop(message);
+            return Err(message);
         };
         change(&open.poller);
         open.messages.push(message);
         self.has_messages.store(true, Release);
         drop(inbox);
         self.park.notify();
+        Ok(())
     }
 
     /// Takes the messages. Called on the thread of the reactor.
@@ -77,10 +77,11 @@ impl<M> Remote<M> {
             .unwrap_or_default()
     }
 
-    /// Closes the inbox and the handle of the poller, on the thread of the reactor.
-    pub(crate) fn close(&self) {
+    /// Closes the inbox and the handle of the poller, on the thread of the reactor. Returns the
+    /// messages that are left.
+    pub(crate) fn close(&self) -> Vec<M> {
         let inbox = self.lock().take();
-        drop(inbox); // outside of the lock
+        inbox.map(|inbox| inbox.messages).unwrap_or_default()
     }
 
     /// No panic can occur while the lock is held.

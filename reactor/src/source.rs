@@ -568,7 +568,8 @@ fn post(
     message: Message,
     change: impl FnOnce(&RemotePoller) -> io::Result<()>,
 ) {
-    entry.remote().post(message, |poller| {
+    // Nothing is left to do if the reactor is gone, or the parent's.
+    let _ = entry.remote().post(message, |poller| {
         // The descriptor is missing if nothing has waited there yet.
         let _ = change(poller);
     });

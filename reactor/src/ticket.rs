@@ -56,5 +56,5 @@ impl<'a> Ticket<'a> {
 #[cold]
 fn end_elsewhere(entry: EntryRef<'_>, interest: Interest, registration: Registration) {
     let message = Message::WaitEnded(entry.to_owned(), interest, registration);
-    entry.remote().post(message, |_| {});
+    let _ = entry.remote().post(message, |_| {}); // the waker is gone with the reactor
 }

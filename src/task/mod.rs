@@ -73,6 +73,7 @@ mod listed_group;
 mod group_state;
 mod group;
 mod local;
+mod local_value;
 mod scope;
 mod stop;
 pub(crate) mod layout;
@@ -81,6 +82,7 @@ pub use group::{Spawner, TaskGroup};
 #[doc(hidden)]
 pub use local::TaskLocalSlot;
 pub use local::{TaskLocal, WithLocal};
+pub use local_value::Local;
 pub use scope::{Scope, scope, try_scope};
 pub use stop::{DropGuard, StopSource, StopToken, Stopped, UntilStopped};
 pub use windlass_executor::{AbortHandle, Panic, Task, budget};

@@ -63,7 +63,7 @@ impl TcpListener {
     /// If the future is dropped, there is no socket. It waits only for the lookup of a host name,
     /// as [`lookup_host`](super::lookup_host).
     pub async fn bind(addr: impl ToAddrs) -> io::Result<TcpListener> {
-        each_addr(addr, async |addr| {
+        each_addr(addr, |addr| {
             listen(&addr).map_err(|error| context("can't listen on", addr, error))
         })
         .await
