@@ -99,7 +99,7 @@
 mod waits;
 mod runtime;
 mod counters;
-mod http;
+mod page_server;
 mod blocking;
 pub mod coroutine;
 pub mod fs;
@@ -110,6 +110,8 @@ pub mod process;
 pub mod signal;
 #[cfg(feature = "hyper")]
 pub mod hyper;
+#[cfg(feature = "http")]
+pub mod http;
 pub mod workers;
 #[cfg(all(feature = "sim", target_os = "linux", not(windlass_portable)))]
 pub mod sim;
