@@ -57,8 +57,27 @@ enum Proxy {
     All(String),
 }
 
+impl Client {
+    /// Creates a client with the defaults of [`Builder`].
+    pub fn new() -> Client {
+        let client = Builder::new().build();
+        client.expect("the defaults are valid")
+    }
+
+    /// Returns the options of a client, with their defaults.
+    pub fn builder() -> Builder {
+        Builder::new()
+    }
+}
+
+impl Default for Client {
+    fn default() -> Client {
+        Client::new()
+    }
+}
+
 impl Builder {
-    pub(super) fn new() -> Builder {
+    fn new() -> Builder {
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, HeaderValue::from_static("*/*"));
         let name = concat!("windlass/", env!("CARGO_PKG_VERSION"));
@@ -135,8 +154,8 @@ impl Builder {
         self
     }
 
-    /// Sets a header of each request that doesn't have it itself. The defaults are `accept: */*` and
-    /// `user-agent: windlass/VERSION`.
+    /// Sets a header of each request that doesn't have it itself. The defaults are `accept: */*`
+    /// and `user-agent: windlass/VERSION`.
     pub fn header<N, V>(mut self, name: N, value: V) -> Builder
     where
         N: TryInto<HeaderName>,
@@ -171,7 +190,7 @@ impl Builder {
         self
     }
 
-    /// Trusts the certificates of a PEM file as roots, beside those of the system.
+    /// Trusts the certificates of a PEM file as roots, beside the system's roots.
     pub fn root_certificates(mut self, pem: &[u8]) -> Builder {
         match certificates(pem) {
             Ok(roots) => self.roots.extend(roots),

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::ops::ControlFlow;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -9,7 +10,7 @@ use std::time::Duration;
 
 use ::http::header::{AUTHORIZATION, HeaderMap, PROXY_AUTHORIZATION};
 use ::http::uri::Authority;
-use ::http::{Extensions, Request, Response as HttpResponse, Uri};
+use ::http::{Extensions, Request, Response as HttpResponse, Uri, request};
 use ::hyper::body::Incoming;
 use ::hyper::rt;
 use hyper_util::client::legacy;
@@ -17,7 +18,6 @@ use hyper_util::client::proxy::matcher::Matcher;
 use windlass_executor::in_task;
 
 use super::body::Body;
-use super::builder::Builder;
 use super::connector::{Connector, Used};
 use super::error::{Error, ErrorKind, Target};
 use super::limits::{Limits, Progress};
@@ -81,18 +81,10 @@ pub(super) struct Options {
 /// How many bytes of a redirect's body are read, so that its connection can be used again.
 const REDIRECT_BODY: usize = 16 * 1024;
 
+const BODY_AGAIN: &str = "the redirect requires the body again, which is a stream: send it to the \
+                          new URI with a new request";
+
 impl Client {
-    /// Creates a client with the defaults of [`Builder`].
-    pub fn new() -> Client {
-        let client = Builder::new().build();
-        client.expect("the defaults are valid")
-    }
-
-    /// Returns the options of a client.
-    pub fn builder() -> Builder {
-        Builder::new()
-    }
-
     pub(super) fn with(pool: legacy::Client<Connector, Body>, options: Options) -> Client {
         let options = Rc::new(options);
         Client { pool, options }
@@ -158,69 +150,75 @@ impl Client {
     /// # }
     /// ```
     pub async fn request<B: Into<Body>>(&self, request: Request<B>) -> Result<Response, Error> {
-        let start = now();
-        let options = &*self.options;
-        let whole = options.timeout;
-        let limits = Limits {
-            whole: whole.and_then(|limit| Some((limit, start.checked_add(limit)?))),
-            idle: options.idle_timeout,
-        };
+        let limits = self.limits();
         let (mut head, body) = request.into_parts();
         let mut body: Body = body.into();
         move_user_to_header(&mut head.uri, &mut head.headers)?;
-        for (name, value) in &options.headers {
+        for (name, value) in &self.options.headers {
             head.headers.entry(name).or_insert_with(|| value.clone());
         }
-
         let mut redirects = 0;
         loop {
             let target = Arc::new(Target {
                 method: head.method.clone(),
                 uri: head.uri.clone(),
             });
-            let of_target = |error: Error| error.on(Some(target.clone()));
-            self.check(&head.uri).map_err(of_target)?;
-            let again = body.again();
-            let request = Request::from_parts(head.clone(), body);
-            let response = self.exchange(request, limits).await.map_err(of_target)?;
-            let next = match options.redirects {
-                0 => None,
-                _ => redirect::target(&response, &head.uri).map_err(of_target)?,
-            };
-            let Some(next) = next else {
-                let (mut head, incoming) = response.into_parts();
-                head.extensions.insert(FinalUri(target.uri.clone()));
-                let body = Body::received(incoming, target, limits);
-                return Ok(HttpResponse::from_parts(head, body));
-            };
-            if redirects == options.redirects {
-                let text = format!("more than {redirects} redirects, the next to {next}");
-                return Err(of_target(Error::new(ErrorKind::Redirect, text)));
+            let step = self.step(&mut head, body, limits, &target, redirects);
+            match step.await.map_err(|error| error.on(Some(target)))? {
+                ControlFlow::Break(response) => return Ok(response),
+                ControlFlow::Continue(next) => body = next,
             }
             redirects += 1;
-            let is_bodiless = redirect::follow(
-                response.status(),
-                &head.uri,
-                &next,
-                &mut head.method,
-                &mut head.headers,
-            );
-            body = match again {
-                _ if is_bodiless => Body::empty(),
-                Some(body) => body,
-                None => {
-                    let text = format!(
-                        "the redirect to {next} requires the body again, which is a stream: send \
-                         it there with a new request"
-                    );
-                    return Err(of_target(Error::new(ErrorKind::Redirect, text)));
-                }
-            };
-            head.uri = next;
-            // So that the connection is used again. An error is of no interest here.
-            let rest = Body::received(response.into_body(), target, limits);
-            let _ = rest.bytes(REDIRECT_BODY).await;
         }
+    }
+
+    fn limits(&self) -> Limits {
+        let deadline = |limit| Some((limit, now().checked_add(limit)?));
+        Limits {
+            whole: self.options.timeout.and_then(deadline),
+            idle: self.options.idle_timeout,
+        }
+    }
+
+    /// Returns the response, or after a redirect the body of the next request, with its head in
+    /// `head`.
+    async fn step(
+        &self,
+        head: &mut request::Parts,
+        body: Body,
+        limits: Limits,
+        target: &Arc<Target>,
+        redirects: usize,
+    ) -> Result<ControlFlow<Response, Body>, Error> {
+        self.check(&head.uri)?;
+        let again = body.again();
+        let request = Request::from_parts(head.clone(), body);
+        let response = self.exchange(request, limits).await?;
+        let limit = self.options.redirects;
+        let next = match limit {
+            0 => None,
+            _ => redirect::target(&response, &head.uri)?,
+        };
+        let Some(next) = next else {
+            let (mut head, incoming) = response.into_parts();
+            head.extensions.insert(FinalUri(target.uri.clone()));
+            let body = Body::received(incoming, target.clone(), limits);
+            return Ok(ControlFlow::Break(HttpResponse::from_parts(head, body)));
+        };
+        let failed = |text| Err(Error::new(ErrorKind::Redirect, text));
+        if redirects == limit {
+            return failed(format!("more than {limit} redirects, the next to {next}"));
+        }
+        let is_bodiless = redirect::follow(response.status(), &next, head);
+        let body = match again {
+            _ if is_bodiless => Body::empty(),
+            Some(body) => body,
+            None => return failed(format!("{BODY_AGAIN} (redirect to {next})")),
+        };
+        // So that the connection is used again. An error only means that it isn't.
+        let rest = Body::received(response.into_body(), target.clone(), limits);
+        let _ = rest.bytes(REDIRECT_BODY).await;
+        Ok(ControlFlow::Continue(body))
     }
 
     /// Sends one request, and a second time if a connection of the pool was stale.
@@ -303,12 +301,6 @@ impl Client {
             _ => "the URI must be absolute and start with http:// or https://",
         };
         Err(Error::new(ErrorKind::Invalid, text))
-    }
-}
-
-impl Default for Client {
-    fn default() -> Client {
-        Client::new()
     }
 }
 

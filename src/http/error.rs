@@ -1,4 +1,4 @@
-//! What failed, on which request, and what to do.
+//! The error of the client, with the request, the step that failed and the cause.
 
 use std::error::Error as StdError;
 use std::fmt;

@@ -27,10 +27,11 @@
 //! | time without progress | 60 s | [`idle_timeout`](Builder::idle_timeout) |
 //! | time of a request and its response | no limit | [`timeout`](Builder::timeout) |
 //! | size of a response's body | given where it is read | [`Body::bytes`], [`Body::text`] |
-//! | unused connections | 64 per origin, for 60 s | [`pool_size`](Builder::pool_size), [`pool_idle_timeout`](Builder::pool_idle_timeout) |
+//! | unused connections | 64 per origin | [`pool_size`](Builder::pool_size) |
+//! | time of a connection without use | 60 s | [`pool_idle_timeout`](Builder::pool_idle_timeout) |
 //! | redirects | 10 | [`redirects`](Builder::redirects) |
-//! | proxies | none | [`proxy`](Builder::proxy), [`proxy_from_environment`](Builder::proxy_from_environment) |
-//! | trusted roots | those of the system | [`root_certificates`](Builder::root_certificates), [`tls`](Builder::tls) |
+//! | proxies | none | [`proxy`](Builder::proxy) |
+//! | trusted roots | the system's | [`root_certificates`](Builder::root_certificates) |
 //!
 //! # Left out
 //!

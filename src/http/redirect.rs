@@ -2,12 +2,25 @@
 
 use ::http::header::{
     AUTHORIZATION, CONTENT_ENCODING, CONTENT_LANGUAGE, CONTENT_LENGTH, CONTENT_LOCATION,
-    CONTENT_TYPE, COOKIE, HOST, HeaderMap, HeaderValue, LOCATION, PROXY_AUTHORIZATION,
+    CONTENT_TYPE, COOKIE, HOST, HeaderName, HeaderValue, LOCATION, PROXY_AUTHORIZATION,
     TRANSFER_ENCODING,
 };
-use ::http::{Method, Response, StatusCode, Uri};
+use ::http::{Method, Response, StatusCode, Uri, request};
 
 use super::error::{Error, ErrorKind};
+
+/// The headers that describe the body of a request.
+const OF_BODY: [HeaderName; 6] = [
+    CONTENT_ENCODING,
+    CONTENT_LANGUAGE,
+    CONTENT_LENGTH,
+    CONTENT_LOCATION,
+    CONTENT_TYPE,
+    TRANSFER_ENCODING,
+];
+
+/// The headers that must not reach another origin.
+const SECRET: [HeaderName; 3] = [AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION];
 
 /// Returns the target of a redirect. `None` if the response is none, or has no `Location`.
 pub(super) fn target<B>(response: &Response<B>, from: &Uri) -> Result<Option<Uri>, Error> {
@@ -18,41 +31,27 @@ pub(super) fn target<B>(response: &Response<B>, from: &Uri) -> Result<Option<Uri
     }
 }
 
-/// Changes the method and the headers of a request to those of the next one. Returns whether the
-/// request loses its body.
-pub(super) fn follow(
-    status: StatusCode,
-    from: &Uri,
-    to: &Uri,
-    method: &mut Method,
-    headers: &mut HeaderMap,
-) -> bool {
+/// Changes the head of a request to that of the next one. Returns whether the request loses its
+/// body.
+pub(super) fn follow(status: StatusCode, to: &Uri, head: &mut request::Parts) -> bool {
     let is_get = match status {
-        StatusCode::SEE_OTHER => *method != Method::HEAD,
-        StatusCode::MOVED_PERMANENTLY | StatusCode::FOUND => *method == Method::POST,
+        StatusCode::SEE_OTHER => head.method != Method::HEAD,
+        StatusCode::MOVED_PERMANENTLY | StatusCode::FOUND => head.method == Method::POST,
         _ => false,
     };
     if is_get {
-        *method = Method::GET;
-        let of_body = [
-            CONTENT_ENCODING,
-            CONTENT_LANGUAGE,
-            CONTENT_LENGTH,
-            CONTENT_LOCATION,
-            CONTENT_TYPE,
-            TRANSFER_ENCODING,
-        ];
-        for name in of_body {
-            headers.remove(name);
+        head.method = Method::GET;
+        for name in OF_BODY {
+            head.headers.remove(name);
         }
     }
-    headers.remove(HOST);
-    if origin(from) != origin(to) {
-        // Secrets for the first server are none of the second's business.
-        for name in [AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION] {
-            headers.remove(name);
+    head.headers.remove(HOST);
+    if origin(&head.uri) != origin(to) {
+        for name in SECRET {
+            head.headers.remove(name);
         }
     }
+    head.uri = to.clone();
     is_get
 }
 
@@ -73,32 +72,16 @@ fn resolve(base: &Uri, location: &HeaderValue) -> Result<Uri, Error> {
         Error::new(ErrorKind::Redirect, text)
     };
 
-    let scheme = base.scheme_str().unwrap_or("http");
-    let authority = base.authority().map_or("", |authority| authority.as_str());
-    let absolute = if let Some((scheme, rest)) = split_scheme(reference) {
-        let scheme = scheme.to_ascii_lowercase();
-        if !rest.starts_with("//") || (scheme != "http" && scheme != "https") {
-            return Err(invalid("it is not an absolute HTTP URI"));
+    let absolute = match split_scheme(reference) {
+        None => join(base, reference),
+        Some((scheme, rest)) => {
+            let scheme = scheme.to_ascii_lowercase();
+            if !rest.starts_with("//") || !["http", "https"].contains(&scheme.as_str()) {
+                return Err(invalid("it is not an absolute HTTP URI"));
+            }
+            format!("{scheme}:{rest}")
         }
-        format!("{scheme}:{rest}")
-    } else if reference.starts_with("//") {
-        format!("{scheme}:{reference}")
-    } else if reference.starts_with('/') {
-        format!("{scheme}://{authority}{reference}")
-    } else if reference.is_empty() || reference.starts_with('?') {
-        let query = match base.query() {
-            Some(query) if reference.is_empty() => format!("?{query}"),
-            _ => reference.to_owned(),
-        };
-        format!("{scheme}://{authority}{}{query}", base.path())
-    } else {
-        let folder = base
-            .path()
-            .rsplit_once('/')
-            .map_or("", |(folder, _)| folder);
-        format!("{scheme}://{authority}{folder}/{reference}")
     };
-
     let uri: Uri = absolute
         .parse()
         .map_err(|error| invalid("").because(error))?;
@@ -117,6 +100,27 @@ fn resolve(base: &Uri, location: &HeaderValue) -> Result<Uri, Error> {
     let path_and_query = format!("{path}{query}").parse();
     parts.path_and_query = Some(path_and_query.map_err(|error| invalid("").because(error))?);
     Uri::from_parts(parts).map_err(|error| invalid("").because(error))
+}
+
+/// Joins the base and a reference without a scheme.
+fn join(base: &Uri, reference: &str) -> String {
+    let scheme = base.scheme_str().unwrap_or_default();
+    let authority = base.authority().map_or("", |authority| authority.as_str());
+    let root = format!("{scheme}://{authority}");
+    if reference.starts_with("//") {
+        return format!("{scheme}:{reference}");
+    }
+    if reference.starts_with('/') {
+        return format!("{root}{reference}");
+    }
+    if reference.is_empty() {
+        return base.to_string();
+    }
+    if reference.starts_with('?') {
+        return format!("{root}{}{reference}", base.path());
+    }
+    let folder = base.path().rsplit_once('/').map_or("", |split| split.0);
+    format!("{root}{folder}/{reference}")
 }
 
 /// Splits `scheme:rest`.

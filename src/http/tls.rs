@@ -25,7 +25,7 @@ pub(super) const HTTP2: [&[u8]; 1] = [b"h2"];
 pub(super) struct Tls(Arc<Inner>);
 
 struct Inner {
-    /// The roots beside those of the system.
+    /// The roots beside the system's.
     roots: Vec<CertificateDer<'static>>,
     /// Set at the first use, unless the program sets it.
     config: OnceLock<Arc<ClientConfig>>,

@@ -1,4 +1,4 @@
-//! Texts of errors: what failed, on what, what to do.
+//! The texts of errors.
 
 use std::error::Error as _;
 use std::io;

@@ -18,7 +18,7 @@ use windlass::net::lookup_host;
 
 use server::{Server, text};
 
-/// A client whose time limits can't expire by chance.
+/// A client without time limits, which a busy machine could exceed.
 pub(crate) fn client() -> Client {
     Client::builder()
         .connect_timeout(None)

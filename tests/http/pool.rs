@@ -34,7 +34,7 @@ fn sequential_requests_share_a_connection() {
 }
 
 #[test]
-fn concurrent_requests_have_connections_of_their_own_that_are_kept() {
+fn concurrent_requests_have_their_own_connections() {
     block_on(async {
         let server = Server::http1(|_| async {
             yield_now().await;
@@ -274,7 +274,8 @@ fn leaks() {
                 match request.uri().path() {
                     "/" => text("ahoy"),
                     "/endless" => {
-                        let endless = stream::repeat_with(|| std::io::Result::Ok("x".repeat(10_000)));
+                        let endless =
+                            stream::repeat_with(|| std::io::Result::Ok("x".repeat(10_000)));
                         hyper::Response::new(Body::stream(endless))
                     }
                     _ => pending().await,

@@ -9,7 +9,7 @@ use windlass::http::{Client, ErrorKind};
 
 use crate::server::{Server, read_head, text, write};
 
-/// A proxy that answers by itself, and what it was asked for.
+/// A proxy that answers by itself, and the requests that it gets.
 async fn proxy() -> (Server, Rc<RefCell<Vec<String>>>) {
     let seen = Rc::new(RefCell::new(Vec::new()));
     let kept = seen.clone();
@@ -51,7 +51,8 @@ fn a_refused_tunnel_is_an_error_that_names_the_proxy() {
         let proxy = Server::raw(move |stream, _| {
             let kept = kept.clone();
             async move {
-                kept.borrow_mut().extend(read_head(&stream).await?);
+                let head = read_head(&stream).await?;
+                kept.borrow_mut().extend(head);
                 write(&stream, "HTTP/1.1 407 No\r\ncontent-length: 0\r\n\r\n").await
             }
         })
@@ -104,9 +105,9 @@ fn proxies_of_other_kinds_are_refused() {
     assert_eq!(error.kind(), ErrorKind::Invalid);
 }
 
-/// With the variables set. See `the_environment_is_used_only_on_request`.
+/// With the variables set. See `the_environment_is_used_on_request`.
 #[test]
-#[ignore = "run by `the_environment_is_used_only_on_request`"]
+#[ignore = "run by the next test"]
 fn in_the_environment() {
     block_on(async {
         let (direct, with) = (Client::new(), Client::builder().proxy_from_environment());
@@ -127,7 +128,7 @@ fn in_the_environment() {
 }
 
 #[test]
-fn the_environment_is_used_only_on_request() {
+fn the_environment_is_used_on_request() {
     let mut alone = Command::new(std::env::current_exe().unwrap());
     alone.args(["--exact", "proxy::in_the_environment", "--ignored"]);
     alone

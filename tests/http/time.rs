@@ -110,7 +110,11 @@ fn the_whole_limit_covers_redirects() {
 #[test]
 fn a_silent_handshake_is_a_timeout_of_the_connection() {
     block_on(async {
-        let server = Server::raw(|_stream, _| pending()).await;
+        let server = Server::raw(|stream, _| async move {
+            let _stream = stream;
+            pending().await
+        })
+        .await;
         let client = unlimited().connect_timeout(SHORT).build().unwrap();
         let url = format!("https://{}/", server.addr);
         let error = client.get(url.as_str()).await.unwrap_err();
