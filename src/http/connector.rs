@@ -124,11 +124,13 @@ impl ToProxy {
     async fn connect(&self, proxy: Uri) -> Result<Connection, Error> {
         match proxy.scheme_str() {
             Some("http") => {
-                let stream = Stream::Tcp(connect_tcp(&proxy, "the proxy ").await?);
+                let stream =
+                    Stream::Tcp(connect_tcp(&proxy, "no connection to the proxy: ").await?);
                 Ok(Connection::new(stream))
             }
             Some("https") => {
-                let stream = Stream::Tcp(connect_tcp(&proxy, "the proxy ").await?);
+                let stream =
+                    Stream::Tcp(connect_tcp(&proxy, "no connection to the proxy: ").await?);
                 let stream = self.tls.connect(stream, &proxy, &HTTP1).await?;
                 Ok(Connection::new(Stream::Tls(Box::new(stream))))
             }
@@ -155,20 +157,18 @@ impl Service<Uri> for ToProxy {
     }
 }
 
+/// Connects to the host of a URI. The errors of `TcpStream` name the address.
 async fn connect_tcp(uri: &Uri, whose: &str) -> Result<TcpStream, Error> {
-    let default = if uri.scheme() == Some(&Scheme::HTTPS) {
-        443
-    } else {
-        80
+    let default = match uri.scheme_str() {
+        Some("https") => 443,
+        _ => 80,
     };
     let host = uri.host().unwrap_or_default();
     // The address of an IPv6 host has brackets.
     let host = host.trim_start_matches('[').trim_end_matches(']');
     let port = uri.port_u16().unwrap_or(default);
-    let failed = |error| {
-        let text = format!("can't connect to {whose}{host}:{port}");
-        Error::new(ErrorKind::Connect, text).because(error)
-    };
+    let failed =
+        |error: io::Error| Error::new(ErrorKind::Connect, format!("{whose}{error}")).because(error);
     let stream = TcpStream::connect((host, port)).await.map_err(failed)?;
     // hyper writes whole messages, so waiting for more data to fill a packet only delays them.
     stream.set_nodelay(true).map_err(failed)?;

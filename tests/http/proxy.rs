@@ -89,7 +89,7 @@ fn a_proxy_that_is_down_is_an_error_that_names_it() {
             assert_eq!(error.kind(), ErrorKind::Connect);
             let text = error.to_string();
             assert!(
-                text.contains("can't connect to the proxy 127.0.0.1:1"),
+                text.contains("the proxy: can't connect to 127.0.0.1:1: "),
                 "{text}"
             );
         }
@@ -118,7 +118,9 @@ fn in_the_environment() {
         assert_eq!(body.text(100).await.unwrap(), "directly");
         let error = with.get(url.as_str()).await.unwrap_err();
         assert!(
-            error.to_string().contains("the proxy 127.0.0.1:1"),
+            error
+                .to_string()
+                .contains("the proxy: can't connect to 127.0.0.1:1: "),
             "{error}"
         );
         let url = format!("http://localhost:{}/", server.addr.port());
