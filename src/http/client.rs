@@ -6,6 +6,7 @@ use std::ops::ControlFlow;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use ::http::header::{AUTHORIZATION, HeaderMap, PROXY_AUTHORIZATION};
@@ -15,6 +16,7 @@ use ::hyper::body::Incoming;
 use ::hyper::rt;
 use hyper_util::client::legacy;
 use hyper_util::client::proxy::matcher::Matcher;
+use tower_service::Service;
 use windlass_executor::in_task;
 
 use super::body::Body;
@@ -301,6 +303,25 @@ impl Client {
             _ => "the URI must be absolute and start with http:// or https://",
         };
         Err(Error::new(ErrorKind::Invalid, text))
+    }
+}
+
+/// For the layers of tower, and for generated clients such as those of tonic.
+///
+/// A body of another type is converted before, for example by tower's `map_request` with
+/// [`Body::new`].
+impl<B: Into<Body> + 'static> Service<Request<B>> for Client {
+    type Response = Response;
+    type Error = Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Response, Error>>>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let client = self.clone();
+        Box::pin(async move { client.request(request).await })
     }
 }
 
