@@ -112,6 +112,8 @@ pub mod signal;
 pub mod hyper;
 #[cfg(feature = "http")]
 pub mod http;
+#[cfg(feature = "tokio")]
+pub mod tokio;
 pub mod workers;
 #[cfg(all(feature = "sim", target_os = "linux", not(windlass_portable)))]
 pub mod sim;
@@ -178,6 +180,12 @@ pub fn block_on<F: Future>(future: F) -> F::Output {
         !windlass_executor::in_task(),
         "`block_on` inside a task would stop all other tasks: `.await` the future there, or \
          `spawn` it"
+    );
+    #[cfg(all(feature = "tokio", unix))]
+    assert!(
+        !tokio::is_hosted(),
+        "`block_on` inside a task of tokio would stop all tasks of this thread: `.await` the \
+         future there, or `spawn` it"
     );
     match Runtime::builder().build_unwatched() {
         Ok(runtime) => {

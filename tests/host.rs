@@ -10,10 +10,11 @@ use std::future::{Future, pending, poll_fn};
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::net::UnixStream;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
-use std::task::Poll;
+use std::task::{Context, Poll, Waker};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -129,6 +130,33 @@ fn a_timer_started_between_turns_makes_it_readable() -> io::Result<()> {
     assert!(becomes_readable(&runtime)?);
     settle(&runtime)?;
     assert_eq!(runtime.next_deadline(), None);
+    Ok(())
+}
+
+/// The host polls futures, too, outside of turns.
+#[test]
+fn a_timer_that_the_host_polls_makes_it_readable() -> io::Result<()> {
+    let _watchdog = watchdog();
+    let runtime = Runtime::new()?;
+    runtime.spawn(sleep(HOUR)).detach();
+    settle(&runtime)?;
+    let cx = &mut Context::from_waker(Waker::noop());
+    // Where the descriptor has no timers, it is readable at once, and the host reads the deadline.
+    let limit = Duration::from_millis(5);
+    let mut timer = sleep(limit);
+    assert!(Pin::new(&mut timer).poll(cx).is_pending());
+    assert!(becomes_readable(&runtime)?);
+    settle(&runtime)?;
+    drop(timer);
+    for at in [Duration::ZERO, limit] {
+        let mut timer = sleep(HOUR);
+        assert!(Pin::new(&mut timer).poll(cx).is_pending());
+        settle(&runtime)?;
+        assert!(!is_readable(&runtime)?);
+        timer.reset(Instant::now() + at);
+        assert!(becomes_readable(&runtime)?);
+        settle(&runtime)?;
+    }
     Ok(())
 }
 

@@ -320,7 +320,8 @@ impl ReactorInner {
         // A source that fails or panics here does so again in the next turn, which is requested.
         let mut may_block = false;
         discard_panic(|| may_block = self.submit().unwrap_or(false));
-        let is_idle = may_block && !self.park.has_deferred();
+        // Events that the last wait has left in the kernel cause no other edge in a host's poller.
+        let is_idle = may_block && !self.park.has_deferred() && !self.poller.is_full();
         let set_timer = |after| self.set_timer(after);
         self.park.detach(is_idle, self.next_deadline(), set_timer);
     }
@@ -408,6 +409,7 @@ impl ReactorInner {
     #[inline]
     pub(crate) fn start_timer(&self, deadline: MonotonicNanos, waker: Waker) -> TimerKey {
         self.park.counters().add_timer();
+        self.set_host_timer(deadline);
         self.timers.borrow_mut().insert(deadline.as_u64(), waker)
     }
 
@@ -419,7 +421,34 @@ impl ReactorInner {
     ) -> Option<TimerKey> {
         let mut timers = self.timers.borrow_mut();
         let waker = timers.remove(timer)?;
+        self.set_host_timer(deadline);
         Some(timers.insert(deadline.as_u64(), waker))
+    }
+
+    /// Called when a timer starts. If no loop is on the stack, a host may sleep until an event of
+    /// the descriptor, so the timer descriptor is set now.
+    #[inline]
+    fn set_host_timer(&self, deadline: MonotonicNanos) {
+        if self.park.depth() == 0 {
+            self.set_timer_or_request_turn(deadline);
+        }
+    }
+
+    #[cold]
+    fn set_timer_or_request_turn(&self, deadline: MonotonicNanos) {
+        let set_timer = |after| self.set_timer(after);
+        let is_set = match self.poller.has_timer_fd() {
+            true => matches!(self.park.ensure_timer(deadline, None, set_timer), Ok(true)),
+            false => !self.park.may_be_due(deadline),
+        };
+        if !is_set {
+            self.park.request_turn();
+        }
+    }
+
+    /// Returns whether the poller's descriptor becomes readable at deadlines.
+    pub(crate) fn has_timer_fd(&self) -> bool {
+        self.poller.has_timer_fd()
     }
 
     /// Returns how many timers are running.

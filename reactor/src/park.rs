@@ -316,7 +316,7 @@ impl<N: Notify> Park<N> {
     /// Makes sure that the timer ends a wait in time. Returns false if a deadline is reached, or
     /// nearly.
     #[inline]
-    fn ensure_timer(
+    pub(crate) fn ensure_timer(
         &self,
         deadline: MonotonicNanos,
         limit: Option<Duration>,

@@ -154,6 +154,22 @@ impl Reactor {
         self.inner.next_deadline().instant()
     }
 
+    /// Returns whether the descriptor of [`as_fd`](AsFd::as_fd) becomes readable when a timer is
+    /// due, so that a host needs no other timer. This is the case on Linux, unless a sandbox
+    /// refuses timer descriptors. Elsewhere the host waits at most until
+    /// [`next_deadline`](Reactor::next_deadline).
+    ///
+    /// ```
+    /// # use windlass_reactor::Reactor;
+    /// let reactor = Reactor::current()?;
+    /// let host_needs_timer = !reactor.descriptor_has_timers();
+    /// # let _ = host_needs_timer;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn descriptor_has_timers(&self) -> bool {
+        self.inner.has_timer_fd()
+    }
+
     /// Marks the loop as awake until the guard is dropped. Meanwhile wakes make no system call,
     /// except for a wake while a turn blocks, because the loop checks for them before it blocks.
     ///

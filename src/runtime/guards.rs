@@ -80,6 +80,27 @@ impl<'a> BlockOn<'a> {
         reactor.block_on(executor.run(future))
     }
 
+    /// Returns the future that polls the tasks and `main`, for another runtime that polls it. The
+    /// caller turns the reactor.
+    #[cfg(all(feature = "tokio", unix))]
+    pub(crate) fn executor<'m, F: Future>(
+        &self,
+        main: Pin<&'m mut F>,
+    ) -> impl Future<Output = F::Output> + use<'_, 'm, F> {
+        self.runtime.executor.run(main)
+    }
+
+    /// Returns whether a task, or the main future, is ready to be polled.
+    #[cfg(all(feature = "tokio", unix))]
+    pub(crate) fn has_ready(&self) -> bool {
+        self.runtime.executor.has_ready()
+    }
+
+    #[cfg(all(feature = "tokio", unix))]
+    pub(crate) fn reactor(&self) -> &windlass_reactor::Reactor {
+        &self.runtime.reactor
+    }
+
     /// As `run`, but `step` is called after each turn, and moves the time of a simulated world. Its
     /// argument says whether nothing is ready.
     #[cfg(all(feature = "sim", target_os = "linux", not(windlass_portable)))]

@@ -29,7 +29,9 @@ use crate::time::now;
 pub use builder::Builder;
 pub(crate) use guards::BlockOn;
 use guards::TurnGuard;
-use hook::HookWaker;
+#[cfg(all(feature = "tokio", unix))]
+pub(crate) use hook::Hook;
+pub(crate) use hook::HookWaker;
 use remote::RemoteSource;
 pub use remote::{Remote, RemoteError, RemoteTask};
 

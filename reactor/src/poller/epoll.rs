@@ -275,6 +275,11 @@ impl Poller {
         Ok(true) // a timer may be due
     }
 
+    /// Returns whether the descriptor becomes readable when the timer expires.
+    pub(crate) fn has_timer_fd(&self) -> bool {
+        self.timer_fd.is_some()
+    }
+
     /// Returns whether the last wait may have left events in the kernel.
     pub(crate) fn is_full(&self) -> bool {
         self.events.borrow().len() == EVENTS

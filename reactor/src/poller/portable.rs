@@ -134,8 +134,15 @@ impl Poller {
         false
     }
 
+    pub(crate) fn has_timer_fd(&self) -> bool {
+        false // only its own wait sets a timer
+    }
+
+    /// Returns whether the last wait may have left events in the kernel. The events of `polling`
+    /// itself take the room of at most two others.
     pub(crate) fn is_full(&self) -> bool {
-        false // it matters for exclusive events only
+        let events = self.events.borrow();
+        events.iter().count() + 2 >= events.capacity().get()
     }
 
     pub(crate) fn for_each_event(&self, mut dispatch: impl FnMut(Event)) {
