@@ -7,8 +7,9 @@
 //!
 //! A server in another process echoes 64 bytes. The client has some connections, with one request
 //! in flight on each. The ways take turns, so that a busy machine disturbs all of them alike.
-//! `serve` prints the address of a server for `client`. With a delay in microseconds, it answers late
-//! enough that each request waits, also under strace, which slows the client down.
+//!
+//! `serve` prints the address of a server for `client`. With a delay in microseconds, it answers
+//! late enough that each request waits, also under strace, which slows the client down.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -52,7 +53,8 @@ fn main() -> anyhow::Result<()> {
             Ok(())
         }
         _ => bail!(
-            "expected no argument, `serve [DELAY]`, `idle` or `client WAY ADDRESS CONNECTIONS REQUESTS`"
+            "expected no argument, `serve [DELAY]`, `idle` or \
+             `client WAY ADDRESS CONNECTIONS REQUESTS`"
         ),
     }
 }

@@ -76,6 +76,7 @@
 //! * [`workers`](mod@workers): several processes or threads, each with its own loop.
 //! * [`sync`]: channels and locks of one thread.
 //! * [`inspect`]: the tasks of a running program with their waits, deadlocks, stalls, and metrics.
+//! * `tokio`, with the feature of that name: crates that require tokio, on the same thread.
 //! * The [`futures`](https://docs.rs/futures) crate has combinators (`join!`, `select!`, streams).
 //!   Any channel between threads works.
 //!
@@ -150,6 +151,10 @@ struct Readme;
 #[cfg(doctest)]
 #[doc = include_str!("../docs/testing.md")]
 struct Testing;
+
+#[cfg(doctest)]
+#[doc = include_str!("../docs/coming-from-tokio.md")]
+struct ComingFromTokio;
 
 #[cfg(doctest)]
 #[doc = include_str!("../docs/hangs-and-stalls.md")]

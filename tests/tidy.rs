@@ -55,6 +55,7 @@ const UNSAFE: &[(&str, usize)] = &[
     ("src/sim/check_tests.rs", 1),
     ("src/sim/last_line.rs", 8),
     // The list of a thread's objects, which pinned objects leave when they are dropped.
+    ("src/tokio/block_on.rs", 1),
     ("src/waits/listed.rs", 2),
     // Whether a signal is ignored: sigaction(2) without a new action.
     ("src/workers/signals.rs", 1),

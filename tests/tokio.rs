@@ -75,6 +75,21 @@ fn timers_of_both_work_in_tasks_of_both() {
     assert_eq!(*order.borrow(), ["done"; 3]);
 }
 
+/// No turn follows the start of the timer, until the timer itself causes one.
+#[test]
+fn a_timer_that_only_a_task_of_tokio_has_started_fires() {
+    for limit in [Duration::ZERO, 5 * MILLISECOND] {
+        run(async {
+            let task = tokio::task::spawn_local(async move {
+                let start = Instant::now();
+                windlass::time::sleep(limit).await;
+                start.elapsed()
+            });
+            assert!(task.await.unwrap() >= limit);
+        });
+    }
+}
+
 /// Serves one connection of each runtime's listener with the echo of four bytes.
 #[test]
 fn sockets_of_both_work_in_tasks_of_both() -> io::Result<()> {
@@ -726,8 +741,8 @@ fn streams_are_converted_in_both_directions() -> io::Result<()> {
     })
 }
 
-/// The recipe for a guest whose host is not tokio: a runtime of tokio on a helper thread, whose
-/// context is entered around the turns.
+/// The recipe for a guest of another host: a runtime of tokio on a helper thread. Its context is
+/// entered around the turns.
 #[test]
 fn a_guest_enters_the_context_of_a_helper_thread() -> io::Result<()> {
     async fn work() -> (Option<String>, [u8; 1]) {

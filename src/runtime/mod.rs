@@ -67,6 +67,7 @@ const SHORT_BATCH: Duration = Duration::from_micros(4);
 ///   turns.
 /// * A host that draws frames gives the runtime a share of each by [`turn_for`](Runtime::turn_for).
 ///
+/// With the feature `tokio`, `windlass::tokio::block_on` is a host whose tasks use windlass, too.
 /// Recipes for epoll, calloop, GLib, winit, tokio and a game loop are in `examples/guests` of the
 /// repository, all checked by one test suite. [`block_on`](Runtime::block_on) is such a host, too.
 /// It does what `while !task.is_finished() { runtime.turn(None)? }` does, for a future that need

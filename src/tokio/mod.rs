@@ -35,9 +35,11 @@
 //!
 //! A request over a tokio socket takes the same system calls as under tokio alone. A request over a
 //! windlass socket takes one `epoll_wait` more than under [`windlass::block_on`](crate::block_on).
-//! When both are idle, nothing runs. [Decision 0107] has the figures.
+//! When both are idle, nothing runs.
 //!
-//! [Decision 0107]: https://github.com/windlass-rs/windlass/blob/main/docs/decisions/0107-tokio-hosts-windlass.md
+//! A small request over loopback takes 13.1 µs (p50) with tokio alone. In a windlass task of
+//! [`block_on`] it takes 13.2 µs over tokio's sockets, and 13.8 µs over windlass's. Decision 0107
+//! in the repository has more figures.
 //!
 //! # tokio's traits
 //!
