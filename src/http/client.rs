@@ -306,7 +306,7 @@ impl Client {
     }
 }
 
-/// For the layers of tower, and for generated clients such as those of tonic.
+/// For the layers of tower, and for generated clients, for example by tonic.
 ///
 /// A body of another type is converted before, for example by tower's `map_request` with
 /// [`Body::new`].

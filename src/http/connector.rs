@@ -114,7 +114,7 @@ impl Connector {
     }
 }
 
-/// Connects to a proxy, whose own URI may be `https`.
+/// Connects to a proxy, with an `http` or `https` URI.
 #[derive(Clone)]
 struct ToProxy {
     tls: Tls,

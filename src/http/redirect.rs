@@ -31,8 +31,7 @@ pub(super) fn target<B>(response: &Response<B>, from: &Uri) -> Result<Option<Uri
     }
 }
 
-/// Changes the head of a request to that of the next one. Returns whether the request loses its
-/// body.
+/// Changes the head of a request for the next one. Returns whether the request loses its body.
 pub(super) fn follow(status: StatusCode, to: &Uri, head: &mut request::Parts) -> bool {
     let is_get = match status {
         StatusCode::SEE_OTHER => head.method != Method::HEAD,

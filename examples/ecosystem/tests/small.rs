@@ -136,6 +136,63 @@ fn tower_limits_concurrency_and_time() {
     });
 }
 
+#[test]
+fn channels_of_tokio_need_no_runtime() {
+    windlass::block_on(async {
+        let (sender, mut receiver) = tokio::sync::mpsc::channel(1);
+        let sending = windlass::spawn(async move {
+            for number in 0..1000 {
+                sender.send(number).await.unwrap();
+            }
+        });
+        let mut sum = 0;
+        while let Some(number) = receiver.recv().await {
+            sum += number;
+        }
+        sending.await;
+        assert_eq!(sum, 999 * 1000 / 2);
+    });
+}
+
+#[test]
+fn codecs_frame_the_streams_of_windlass() {
+    use futures::{SinkExt, StreamExt};
+    use tokio_util::compat::FuturesAsyncReadCompatExt;
+
+    windlass::block_on(async {
+        let (ours, theirs) = windlass::net::unix::UnixStream::pair().unwrap();
+        // tokio-util at one end, and asynchronous-codec at the other.
+        let lines = tokio_util::codec::LinesCodec::new();
+        let mut ours = tokio_util::codec::Framed::new(ours.compat(), lines);
+        let mut theirs = asynchronous_codec::Framed::new(theirs, asynchronous_codec::LinesCodec);
+        ours.send("ahoy").await.unwrap();
+        assert_eq!(theirs.next().await.unwrap().unwrap(), "ahoy\n");
+        theirs.send("ahoy yourself\n".to_owned()).await.unwrap();
+        assert_eq!(ours.next().await.unwrap().unwrap(), "ahoy yourself");
+    });
+}
+
+/// async-io has a thread of its own for the events, which wakes the task of windlass.
+#[test]
+fn sockets_and_timers_of_async_io_run_as_they_are() {
+    use futures::{AsyncReadExt, AsyncWriteExt};
+    use std::os::unix::net::UnixStream;
+
+    windlass::block_on(async {
+        let (mut ours, theirs) = async_io::Async::<UnixStream>::pair().unwrap();
+        let echo = windlass::spawn(async move { futures::io::copy(&theirs, &mut &theirs).await });
+        for _ in 0..100 {
+            ours.write_all(b"ahoy").await.unwrap();
+            let mut echoed = [0; 4];
+            ours.read_exact(&mut echoed).await.unwrap();
+            assert_eq!(&echoed, b"ahoy");
+        }
+        async_io::Timer::after(SHORT).await;
+        drop(ours);
+        assert_eq!(echo.await.unwrap(), 400);
+    });
+}
+
 /// Keeps the names of the spans of each event.
 #[derive(Clone, Default)]
 struct Kept(Arc<Mutex<Vec<String>>>);

@@ -51,7 +51,11 @@ fn sqlx_queries_through_its_pool() {
         assert_eq!(inserted.get(), 20);
 
         let rows = sqlx::query("select masts from ships order by masts").fetch(&pool);
-        let masts: Vec<i32> = rows.map_ok(|row| row.get::<i32, _>(0)).try_collect().await.unwrap();
+        let masts: Vec<i32> = rows
+            .map_ok(|row| row.get::<i32, _>(0))
+            .try_collect()
+            .await
+            .unwrap();
         assert_eq!(masts, (0..20).collect::<Vec<i32>>());
 
         // A transaction that is dropped is rolled back, before the connection is used again.
