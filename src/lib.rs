@@ -61,6 +61,7 @@
 //!   awaited.
 //! * [`task`]: groups, scopes with children that borrow, graceful shutdown, task-local values, and
 //!   a table of the cancel safety of every future.
+//! * A table of the types and futures that are [`Send`](#what-is-send).
 //! * [`net`]: TCP, UDP and Unix sockets. [`time`]: sleeps, timeouts, intervals. [`signal`]: Ctrl-C
 //!   and other signals. [`io`]: standard streams, pipes and copies. [`Async`]: any other file
 //!   descriptor.
@@ -88,14 +89,16 @@
 //! the one that forked.
 //!
 //! Inherited objects return errors and leave the parent alone. This applies to each turn of a
-//! [`Runtime`] (its `block_on` panics with that error), to a socket that would have to wait, to a
-//! file operation in flight, to a child process and to a signal listener. A [`BlockingTask`]
-//! panics. All of them may be dropped in the child, which neither unregisters the parent's sockets
-//! nor kills its children.
+//! [`Runtime`] (its `block_on` panics with that error), to a socket that has waited in the parent
+//! and would have to wait again, to a file operation in flight, to a child process and to a signal
+//! listener. A [`BlockingTask`] panics. All of them may be dropped in the child, which neither
+//! unregisters the parent's sockets nor kills its children.
 //!
 //! Inside a task the inherited loop is still running, so `block_on` panics as it does in each
 //! task. Create a `Runtime` there, or use another thread, and end the child without returning into
 //! the loop. In a program with other threads, the system's rules about `fork` and threads apply.
+//!
+#![doc = include_str!("send.md")]
 
 mod waits;
 mod runtime;

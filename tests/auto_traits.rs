@@ -53,14 +53,16 @@ is!(Sync: Remote);
 is!(Clone: Remote, TcpStream);
 is!(Unpin: Remote, RemoteTask<u8>, BlockingTask<u8>, Task<u8>, TcpStream, TcpListener, Runtime);
 
+// Used on any thread, with the reactor of that thread.
+is!(Send: TcpStream, TcpListener, Async<std::net::TcpStream>);
+is!(Sync: TcpStream, TcpListener, Async<std::net::TcpStream>);
+
 // Bound to one thread.
-is_not!(Send: Runtime, Task<u8>, Executor, Reactor, TcpStream, TcpListener);
-is_not!(Sync: Runtime, Task<u8>, Executor, Reactor, TcpStream, TcpListener);
+is_not!(Send: Runtime, Task<u8>, Executor, Reactor);
+is_not!(Sync: Runtime, Task<u8>, Executor, Reactor);
 is_not!(Send: StopSource, StopToken, Stopped);
 is!(Clone: StopSource, StopToken);
 is!(Unpin: StopSource, StopToken, Stopped, UntilStopped<std::future::Ready<u8>>);
-is_not!(Send: Async<std::net::TcpStream>);
-is_not!(Sync: Async<std::net::TcpStream>);
 
 // Plain values.
 is!(Send: Turn, Elapsed, Sleep, Timeout<std::future::Ready<u8>>, Interval, YieldNow);

@@ -95,6 +95,7 @@ impl<T: AsFd> Async<T> {
     /// Fails if this thread has no reactor and none can be created. If the poller cannot watch the
     /// descriptor, the error comes from the first operation that has to wait, or from
     /// [`register`](Async::register).
+    #[inline]
     pub fn new_nonblocking(io: T) -> io::Result<Async<T>> {
         Ok(Async {
             source: Source::new()?,
@@ -111,8 +112,7 @@ impl<T: AsFd> Async<T> {
     #[inline]
     pub fn new_nonlingering(io: T) -> io::Result<Async<T>> {
         let this = Async::new_nonblocking(io)?;
-        // The close of a simulated socket takes the way of a lingering one.
-        this.source.set_may_linger(this.source.is_simulated());
+        this.source.set_may_linger(false);
         Ok(this)
     }
 
@@ -124,7 +124,8 @@ impl<T: AsFd> Async<T> {
     /// Fails if the poller can't watch the descriptor, and in a forked child if the `Async` was
     /// made before the fork.
     pub fn register(&self) -> io::Result<()> {
-        self.source.arm(self.as_fd(), Interest::Read)
+        let entry = self.source.entry()?;
+        self.source.arm(entry, self.as_fd(), Interest::Read)
     }
 
     /// Returns a reference to the value. The caller may read and write with it directly, and then
@@ -337,9 +338,7 @@ impl<T: AsFd> Async<T> {
     ///
     /// Returns `WouldBlock` if the descriptor is not readable, and the errors of the operation.
     pub fn try_read_with<R>(&self, mut op: impl FnMut(&T) -> io::Result<R>) -> io::Result<R> {
-        let readiness = self.source.readiness(Interest::Read);
-        let attempt = readiness.attempt(&mut || op(self.get_ref()));
-        attempt.unwrap_or_else(|| Err(io::ErrorKind::WouldBlock.into()))
+        self.source.try_with(Interest::Read, || op(self.get_ref()))
     }
 
     /// Performs a write-like operation without waiting.
@@ -348,9 +347,7 @@ impl<T: AsFd> Async<T> {
     ///
     /// Returns `WouldBlock` if the descriptor is not writable, and the errors of the operation.
     pub fn try_write_with<R>(&self, mut op: impl FnMut(&T) -> io::Result<R>) -> io::Result<R> {
-        let readiness = self.source.readiness(Interest::Write);
-        let attempt = readiness.attempt(&mut || op(self.get_ref()));
-        attempt.unwrap_or_else(|| Err(io::ErrorKind::WouldBlock.into()))
+        self.source.try_with(Interest::Write, || op(self.get_ref()))
     }
 
     /// Wakes the readers, for readiness that the poller does not report.
@@ -370,12 +367,24 @@ impl<T: AsFd> Async<T> {
         self.get_ref()
     }
 
-    /// Records a read of a stream: `n` bytes came, and the buffers hold `wanted`.
+    /// Records a read of a stream that has filled less than its buffers.
     #[inline]
-    pub(crate) fn note_read(&self, n: usize, wanted: usize) {
-        if n > 0 && n < wanted {
-            self.source.note_short_read();
-        }
+    pub(crate) fn note_short_read(&self) {
+        self.source.note_short_read();
+    }
+
+    /// As `poll_read_with`. `is_short` returns whether a read of a stream has filled less than its
+    /// buffers.
+    #[inline]
+    pub(crate) fn poll_receive<R>(
+        &self,
+        cx: &mut Context<'_>,
+        mut op: impl FnMut(&T) -> io::Result<R>,
+        is_short: impl Fn(&R) -> bool,
+    ) -> Poll<io::Result<R>> {
+        let io = self.get_ref();
+        self.source
+            .poll_read_with(cx, io, Interest::Read, None, || op(io), is_short)
     }
 }
 
@@ -383,10 +392,12 @@ impl<T: AsFd> Drop for Async<T> {
     #[inline]
     fn drop(&mut self) {
         if let Some(io) = &self.io {
-            let may_linger = self.source.may_linger();
+            if self.source.is_simulated() {
+                return self.source.close_simulated(io.as_fd());
+            }
             self.source.close(io.as_fd());
-            if may_linger {
-                stop_lingering(&self.source, io.as_fd());
+            if self.source.may_linger() {
+                stop_lingering(io.as_fd());
             }
         }
     }
@@ -399,10 +410,7 @@ impl<T: AsFd> Drop for Async<T> {
 /// A linger time of zero stays in effect. That close also returns at once, and resets the
 /// connection.
 #[cold]
-fn stop_lingering(source: &Source, socket: BorrowedFd<'_>) {
-    if source.is_simulated() {
-        return source.close_simulated(socket);
-    }
+fn stop_lingering(socket: BorrowedFd<'_>) {
     if sockopt::socket_linger(socket).is_ok_and(|linger| linger > Some(Duration::ZERO)) {
         let _ = sockopt::set_socket_linger(socket, None); // fails only if it is no socket
     }

@@ -2,21 +2,27 @@
 //!
 //! The reactor of a thread is its `ReactorInner`, the state that handles, sources and timers share.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::io;
 use std::mem;
 use std::num::NonZeroU64;
+use std::ptr;
 use std::rc::Rc;
-use std::task::Waker;
+use std::task::{Context, Poll, Waker};
+use std::thread::LocalKey;
 
 use crate::fork;
 use crate::inner::{REACTOR, ReactorInner};
+use crate::registry::{EntryRef, LocalEntry};
 use crate::timers::TimerKey;
 
 thread_local! {
     static CURRENT: Cell<Option<Kept>> = const { Cell::new(None) };
     /// The reactor that a forked child uses in place of the one that its thread has inherited.
-    static IN_CHILD: RefCell<Option<Kept>> = const { RefCell::new(None) };
+    static IN_CHILD: Cell<Option<Kept>> = const { Cell::new(None) };
+    /// The reactor that the thread uses, which one of the two keeps, or null. An inherited one is
+    /// here until the child makes its own. It has no destructor, so reading it is one load.
+    static HERE: Cell<*const ReactorInner> = const { Cell::new(ptr::null()) };
 }
 
 /// The reference of a thread to its reactor. A forked child leaks an inherited reactor, because
@@ -28,38 +34,86 @@ impl Drop for Kept {
         if self.0.is_inherited() {
             std::mem::forget(self.0.clone());
         }
+        if HERE.get() == Rc::as_ptr(&self.0) {
+            HERE.set(ptr::null());
+        }
     }
+}
+
+/// Calls `read` with the reactor that this thread uses, if there is one. It may be an inherited
+/// one. `read` runs no user code.
+#[inline(always)]
+pub(crate) fn with_reactor<R>(read: impl FnOnce(Option<&ReactorInner>) -> R) -> R {
+    // SAFETY: the pointer is null, or `Rc::as_ptr` of the reactor in a `Kept` of this thread. The
+    // drop of the `Kept` resets it, and only user code could drop it meanwhile.
+    read(unsafe { HERE.get().as_ref() })
+}
+
+/// Returns access to the state of an entry, if it belongs to the reactor that this thread uses.
+#[inline(always)]
+pub(crate) fn local(entry: EntryRef<'_>) -> Option<LocalEntry<'_>> {
+    entry.local(HERE.get().cast())
 }
 
 /// Returns this thread's reactor, and creates it if there is none.
 #[inline]
 pub(crate) fn current_reactor() -> io::Result<Rc<ReactorInner>> {
-    first_reactor().map_or_else(create_reactor, Ok)
+    existing_reactor().map_or_else(create_reactor, Ok)
 }
 
-/// Returns this thread's reactor, if it was ever made and the thread is not ending.
+/// Returns this thread's reactor, if it was ever made and the thread is not ending. In a forked
+/// child it is the child's.
 #[inline]
 pub(crate) fn existing_reactor() -> Option<Rc<ReactorInner>> {
-    first_reactor().or_else(child_reactor)
+    kept_reactor().filter(|reactor| !reactor.is_inherited())
 }
 
-/// Returns the reactor that this thread made first, or `None` in a forked child that inherited it.
+/// Returns the reactor that this thread uses, which may be an inherited one.
 #[inline]
-fn first_reactor() -> Option<Rc<ReactorInner>> {
-    let found = with_kept(|reactor| {
-        let reactor = &reactor?.0;
-        (!reactor.is_inherited()).then(|| reactor.clone())
-    });
-    found.flatten()
+fn kept_reactor() -> Option<Rc<ReactorInner>> {
+    let reactor = HERE.get();
+    if reactor.is_null() {
+        return None;
+    }
+    // SAFETY: it is a pointer of `Rc::as_ptr`, see `with_reactor`, and a `Kept` holds a reference.
+    unsafe {
+        Rc::increment_strong_count(reactor);
+        Some(Rc::from_raw(reactor))
+    }
 }
 
-/// Calls `read` with the reactor that this thread made first. Returns None while the thread ends.
+#[cold]
+fn create_reactor() -> io::Result<Rc<ReactorInner>> {
+    let new = Rc::new(ReactorInner::new()?);
+    let kept = CURRENT.try_with(|first| {
+        let inherited = first.take();
+        let place = match inherited {
+            None => return Ok(first.set(Some(Kept(new.clone())))),
+            Some(_) => &IN_CHILD,
+        };
+        first.set(inherited);
+        place.try_with(|place| place.set(Some(Kept(new.clone()))))
+    });
+    match kept.and_then(|kept| kept) {
+        Ok(()) => {
+            HERE.set(Rc::as_ptr(&new));
+            Ok(new)
+        }
+        Err(_) => Err(io::Error::other(
+            "the thread is ending, and its reactor is gone",
+        )),
+    }
+}
+
+/// Calls `read` with a reactor of this thread. Returns `None` while the thread ends.
 ///
 /// The reactor is out of its cell meanwhile, which is cheaper than a `RefCell`. `read` runs no
 /// user code, does not panic and makes no reactor.
-#[inline]
-fn with_kept<R>(read: impl FnOnce(Option<&Kept>) -> R) -> Option<R> {
-    let result = CURRENT.try_with(|place| {
+fn with_kept<R>(
+    place: &'static LocalKey<Cell<Option<Kept>>>,
+    read: impl FnOnce(Option<&Kept>) -> R,
+) -> Option<R> {
+    let result = place.try_with(|place| {
         let reactor = place.take();
         let result = read(reactor.as_ref());
         mem::forget(place.replace(reactor)); // nothing
@@ -68,70 +122,40 @@ fn with_kept<R>(read: impl FnOnce(Option<&Kept>) -> R) -> Option<R> {
     result.ok()
 }
 
-#[cold]
-fn create_reactor() -> io::Result<Rc<ReactorInner>> {
-    if let Some(reactor) = child_reactor() {
-        return Ok(reactor);
-    }
-    let new = Rc::new(ReactorInner::new()?);
-    let kept = CURRENT.try_with(|place| {
-        match place.take() {
-            None => place.set(Some(Kept(new.clone()))),
-            inherited => {
-                place.set(inherited);
-                IN_CHILD.try_with(|reactor| reactor.replace(Some(Kept(new.clone()))))?;
-            }
-        }
-        Ok(())
-    });
-    match kept.and_then(|kept| kept) {
-        Ok(()) => Ok(new),
-        Err(_) => Err(io::Error::other(
-            "the thread is ending, and its reactor is gone",
-        )),
-    }
-}
-
 /// Stops a timer of the reactor `id`, if that is this thread's. Returns its waker, which the caller
 /// drops without a borrow.
 #[inline]
 pub(crate) fn stop_timer(id: NonZeroU64, timer: TimerKey) -> Option<Waker> {
-    // Also of an inherited reactor: its timers are the child's own memory.
-    let first = |reactor: Option<&Kept>| {
-        let reactor = &reactor.filter(|reactor| reactor.0.id() == id)?.0;
-        Some(reactor.stop_timer(timer))
+    let stop = |reactor: Option<&ReactorInner>| {
+        let reactor = reactor.filter(|reactor| reactor.id() == id);
+        reactor.map(|reactor| reactor.stop_timer(timer))
     };
-    match with_kept(first) {
-        Some(Some(stopped)) => stopped,
-        _ => stop_child_timer(id, timer),
-    }
+    with_reactor(stop).unwrap_or_else(|| stop_inherited_timer(id, timer))
 }
 
+/// The timers of an inherited reactor are the child's own memory.
 #[cold]
-fn stop_child_timer(id: NonZeroU64, timer: TimerKey) -> Option<Waker> {
-    child_reactor()
-        .filter(|reactor| reactor.id() == id)?
-        .stop_timer(timer)
-}
-
-/// Returns the reactor that this thread has made since the process was forked.
-#[cold]
-fn child_reactor() -> Option<Rc<ReactorInner>> {
-    let found = IN_CHILD.try_with(|reactor| {
-        let reactor = reactor.borrow();
-        let here = reactor.as_ref().filter(|reactor| !reactor.0.is_inherited());
-        here.map(|reactor| reactor.0.clone())
-    });
-    found.ok().flatten()
+fn stop_inherited_timer(id: NonZeroU64, timer: TimerKey) -> Option<Waker> {
+    let stop = |reactor: Option<&Kept>| {
+        let reactor = reactor.filter(|reactor| reactor.0.id() == id)?;
+        reactor.0.stop_timer(timer)
+    };
+    with_kept(&CURRENT, stop).flatten()
 }
 
 /// Gives the thread another reactor. Returns the previous one.
 #[cfg(all(target_os = "linux", not(windlass_portable)))]
 pub(crate) fn replace_reactor(reactor: Option<Kept>) -> Option<Kept> {
-    CURRENT
-        .try_with(|place| place.replace(reactor))
-        .ok()
-        .flatten()
+    let address = |kept: Option<&Kept>| kept.map_or(ptr::null(), |kept| Rc::as_ptr(&kept.0));
+    let is_inherited = reactor.as_ref().is_some_and(|kept| kept.0.is_inherited());
+    let mut here = address(reactor.as_ref());
+    if is_inherited {
+        let child = with_kept(&IN_CHILD, address).unwrap_or(ptr::null());
+        here = if child.is_null() { here } else { child };
+    }
+    let replaced = CURRENT.try_with(|place| place.replace(reactor)).ok()?;
+    HERE.set(here);
+    replaced
 }
 
 /// Drops this thread's reactor and closes its file descriptors, unless a `Reactor` or a registered
@@ -140,16 +164,57 @@ pub(crate) fn replace_reactor(reactor: Option<Kept>) -> Option<Kept> {
 /// For idle threads, such as the threads of a pool between two closures. The next use creates
 /// another reactor.
 pub fn release_reactor() {
-    if first_reactor().is_none() {
+    let Some(reactor) = existing_reactor() else {
         return;
-    }
+    };
+    reactor.check_inbox();
+    drop(reactor);
     let unused = CURRENT.try_with(|place| {
         let mut reactor = place.take();
-        let unused = reactor.take_if(|reactor| Rc::strong_count(&reactor.0) == 1);
+        let is_unused = |reactor: &Rc<ReactorInner>| {
+            Rc::strong_count(reactor) == 1 && !reactor.has_sources() && !reactor.is_inherited()
+        };
+        let unused = reactor.take_if(|reactor| is_unused(&reactor.0));
         place.set(reactor);
         unused
     });
     drop(unused); // ends operations on files
+}
+
+/// Charges one operation that is about to complete to the budget of the task. Once the budget is
+/// exhausted, the task waits for the next turn.
+#[inline(always)]
+pub(crate) fn poll_charge(cx: &mut Context<'_>) -> Poll<()> {
+    match has_budget() {
+        true => Poll::Ready(()),
+        false => poll_refill(cx),
+    }
+}
+
+#[inline(always)]
+fn has_budget() -> bool {
+    with_reactor(|reactor| reactor.is_none_or(|reactor| reactor.budget().charge()))
+}
+
+/// Charges as `poll_charge` does. Returns whether the budget allows the operation.
+#[inline]
+pub(crate) fn try_charge(cx: &mut Context<'_>) -> bool {
+    has_budget() || kept_reactor().is_none_or(|reactor| reactor.refill(cx.waker()))
+}
+
+#[cold]
+fn poll_refill(cx: &mut Context<'_>) -> Poll<()> {
+    kept_reactor().map_or(Poll::Ready(()), |reactor| reactor.poll_refill(cx))
+}
+
+/// Takes back the last charge.
+#[inline(always)]
+pub(crate) fn refund() {
+    with_reactor(|reactor| {
+        if let Some(reactor) = reactor {
+            reactor.refund();
+        }
+    });
 }
 
 /// Returns whether something turns this thread's reactor.
@@ -177,15 +242,27 @@ pub(crate) fn check_driven_by(reactor: &ReactorInner) -> io::Result<()> {
     if reactor.is_driven() {
         Ok(())
     } else {
-        Err(not_driven(reactor))
+        Err(not_driven(Some(reactor)))
     }
+}
+
+/// Returns the number of the turn, or an error if nothing turns the reactor that this thread uses.
+/// For operations that are about to wait.
+#[inline(always)]
+pub(crate) fn check_driven_here() -> io::Result<u32> {
+    with_reactor(|reactor| match reactor {
+        Some(reactor) if reactor.is_driven() => Ok(reactor.turn_number()),
+        other => Err(not_driven(other)),
+    })
 }
 
 /// Returns the error of an operation that would wait forever for this reactor.
 #[cold]
-pub(crate) fn not_driven(reactor: &ReactorInner) -> io::Error {
-    let inherited = reactor.check_origin();
-    inherited.err().unwrap_or_else(not_driven_here)
+pub(crate) fn not_driven(reactor: Option<&ReactorInner>) -> io::Error {
+    let inherited = reactor.map(ReactorInner::check_origin);
+    inherited
+        .and_then(Result::err)
+        .unwrap_or_else(not_driven_here)
 }
 
 /// Returns the error of an operation that would wait forever on this thread. In a forked child that
@@ -193,7 +270,7 @@ pub(crate) fn not_driven(reactor: &ReactorInner) -> io::Error {
 #[cold]
 fn not_driven_here() -> io::Error {
     let inherited = |reactor: &Kept| reactor.0.is_inherited() && reactor.0.has_drivers();
-    if with_kept(|reactor| reactor.is_some_and(inherited)) == Some(true) {
+    if with_kept(&CURRENT, |reactor| reactor.is_some_and(inherited)) == Some(true) {
         return fork::error(REACTOR);
     }
     io::Error::other(

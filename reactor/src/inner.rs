@@ -8,6 +8,8 @@ use std::num::NonZeroU64;
 #[cfg(target_os = "linux")]
 use std::os::fd::BorrowedFd;
 use std::panic::resume_unwind;
+use std::ptr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
@@ -20,7 +22,7 @@ use crate::park::Park;
 #[cfg(target_os = "linux")]
 use crate::poller::{Interest, Key, MAX_SOURCES};
 use crate::poller::{Notifier, Poller};
-use crate::registry::{EntryRef, Registry};
+use crate::registry::{EntryRef, LocalEntry, Message, OwnedEntry, Registry, SourceRemote};
 use crate::task_budget::TaskBudget;
 use crate::timers::{TimerKey, Timers};
 use crate::waiters::Waiters;
@@ -55,6 +57,8 @@ pub(crate) struct ReactorInner {
     id: NonZeroU64,
     poller: Poller,
     park: Park,
+    /// What other threads use of the reactor.
+    remote: Arc<SourceRemote>,
     registry: RefCell<Registry>,
     timers: RefCell<Timers<Waker>>,
     /// The idle hook, and the most sources with which it is called.
@@ -94,6 +98,11 @@ impl ReactorInner {
     pub(crate) fn new() -> io::Result<ReactorInner> {
         static IDS: AtomicU64 = AtomicU64::new(0);
         let (poller, notifier) = create_poller()?;
+        let park = Park::new(notifier);
+        let remote = Arc::new(SourceRemote::new(
+            park.state().clone(),
+            poller.remote().clone(),
+        ));
         Ok(ReactorInner {
             origin: Origin::here(),
             completions: CompletionSources::new(),
@@ -101,7 +110,8 @@ impl ReactorInner {
             budget: TaskBudget::new(),
             id: NonZeroU64::MIN.saturating_add(IDS.fetch_add(1, Relaxed)),
             poller,
-            park: Park::new(notifier),
+            park,
+            remote,
             registry: RefCell::new(Registry::new()),
             timers: RefCell::new(Timers::new(DEFAULT_SLACK, MonotonicNanos::now().as_u64())),
             idle_hook: Cell::new(None),
@@ -125,6 +135,10 @@ impl ReactorInner {
         &self.budget
     }
 
+    pub(crate) fn remote(&self) -> &Arc<SourceRemote> {
+        &self.remote
+    }
+
     pub(crate) fn poller(&self) -> &Poller {
         &self.poller
     }
@@ -138,6 +152,7 @@ impl ReactorInner {
     }
 
     /// The lower half of the number, which repeats after four billion turns.
+    #[inline]
     pub(crate) fn turn_number(&self) -> u32 {
         self.turn.get() as u32
     }
@@ -148,11 +163,13 @@ impl ReactorInner {
     }
 
     /// False in a forked child, where the drivers are the parent's.
+    #[inline]
     pub(crate) fn is_driven(&self) -> bool {
         self.has_drivers() && self.origin.is_here()
     }
 
     /// Like `is_driven`, for a reactor that this process is known to have made.
+    #[inline]
     pub(crate) fn has_drivers(&self) -> bool {
         self.drivers.get() > 0
     }
@@ -186,6 +203,10 @@ impl ReactorInner {
         shrink(&mut woken, turned.woken);
         self.scratch.set(woken);
         self.park.end_turn();
+        // A message that comes later keeps the next turn from blocking.
+        if self.remote.has_messages() {
+            self.check_inbox();
+        }
         panic.map_or(Ok(turned), |payload| resume_unwind(payload))
     }
 
@@ -225,7 +246,9 @@ impl ReactorInner {
         let overwritten = self.park.cancel_park();
         loop {
             let limit = hook();
-            let is_idle = self.submit()? & !self.park.has_deferred();
+            // This may overwrite the notification of a message.
+            let has_work = self.park.has_deferred() || self.remote.has_messages();
+            let is_idle = self.submit()? & !has_work;
             let (deadline, set_timer) = (self.next_deadline(), |after| self.set_timer(after));
             let blocks = self.park.may_block(is_idle, deadline, limit, set_timer)?;
             let timer_has_fired = self.poller.wait(blocks);
@@ -253,15 +276,50 @@ impl ReactorInner {
         self.count_sources(&self.registry.borrow());
     }
 
-    pub(crate) fn insert_source(&self) -> io::Result<EntryRef> {
+    pub(crate) fn insert_source(&self) -> io::Result<OwnedEntry> {
         let mut registry = self.registry.borrow_mut();
-        let entry = registry.insert()?;
+        let entry = registry.insert(ptr::from_ref(self).cast(), &self.remote)?;
         self.count_sources(&registry);
         Ok(entry)
     }
 
+    pub(crate) fn has_sources(&self) -> bool {
+        self.registry.borrow().len() > 0
+    }
+
+    /// The state of an entry, if it belongs to this reactor.
+    fn local<'a>(&self, entry: EntryRef<'a>) -> Option<LocalEntry<'a>> {
+        entry.local(ptr::from_ref(self).cast())
+    }
+
+    /// Handles the messages of other threads. Calls and drops wakers, which is user code.
+    #[cold]
+    pub(crate) fn check_inbox(&self) {
+        let mut woken = Vec::new();
+        for message in self.remote.take() {
+            match message {
+                Message::Evicted(entry) => {
+                    self.local(entry.as_ref())
+                        .inspect(|entry| entry.evict(&mut woken));
+                }
+                Message::Released(entry) => {
+                    let waiters = self
+                        .local(entry.as_ref())
+                        .map(|entry| self.release_source(entry));
+                    waiters.map(|waiters| waiters.append_to(&mut woken));
+                }
+                Message::Run(job) => discard_panic(job),
+                Message::WaitEnded(entry, interest, registration) => {
+                    self.local(entry.as_ref())
+                        .inspect(|entry| entry.end_wait(interest, &registration));
+                }
+            }
+        }
+        wake_all(woken);
+    }
+
     /// The caller discards the waiters after the call, because that is user code.
-    pub(crate) fn release_source(&self, entry: &EntryRef) -> Waiters {
+    pub(crate) fn release_source(&self, entry: LocalEntry<'_>) -> Waiters {
         let mut registry = self.registry.borrow_mut();
         let waiters = registry.release(entry);
         self.count_sources(&registry);
@@ -477,33 +535,25 @@ impl ReactorInner {
         Some(std::mem::replace(timers.get_mut(timer)?, waker))
     }
 
-    /// Charges one operation that is about to complete. Once the budget is exhausted, the task
-    /// waits for the next turn.
-    #[inline]
-    pub(crate) fn poll_charge(&self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.budget().charge(cx.waker(), self.turn_number()) {
-            return Poll::Ready(());
-        }
-        self.poll_next_turn(cx)
-    }
-
+    /// Called when the budget of the task is used up. Unless it is refilled, the task waits for the
+    /// next turn.
     #[cold]
-    fn poll_next_turn(&self, cx: &mut Context<'_>) -> Poll<()> {
-        if !self.is_driven() {
-            return Poll::Ready(()); // no turn would come
+    pub(crate) fn poll_refill(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.refill(cx.waker()) || !self.is_driven() {
+            return Poll::Ready(()); // or no turn would come
         }
         self.park().defer(cx.waker().clone());
         Poll::Pending
+    }
+
+    pub(crate) fn refill(&self, waker: &Waker) -> bool {
+        self.budget.refill(waker, self.turn_number())
     }
 
     /// Takes back the last charge: the operation waits.
     #[inline]
     pub(crate) fn refund(&self) {
         self.budget().refund();
-    }
-
-    pub(crate) fn charge_more(&self, operations: usize) {
-        self.budget().charge_more(operations);
     }
 
     /// Counts a `Reactor`, which has this slack.
@@ -553,9 +603,18 @@ fn shrink<T>(list: &mut Vec<T>, used: usize) {
     }
 }
 
-// The wakers that are left belong to timers that were leaked or moved to another thread.
+// The wakers that are left belong to timers and sources that were leaked or moved to another thread.
+// Tasks that wait for a source register it with another reactor.
 impl Drop for ReactorInner {
     fn drop(&mut self) {
+        for message in self.remote.close() {
+            discard_panic(|| drop(message));
+        }
+        let mut woken = Vec::new();
+        for waiters in self.registry.get_mut().retire() {
+            waiters.append_to(&mut woken);
+        }
+        wake_all(woken);
         let mut wakers = self.park.deferred().take();
         let timers = self.timers.get_mut();
         timers.fire(u64::MAX, usize::MAX, &mut wakers);

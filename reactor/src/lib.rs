@@ -45,6 +45,10 @@
 //! shrink(&mut woken, turned.woken);
 //! self.scratch.set(woken);
 //! self.park.end_turn();
+//! // A message that comes later keeps the next turn from blocking.
+//! if self.remote.has_messages() {
+//!     self.check_inbox();
+//! }
 //! panic.map_or(Ok(turned), |payload| resume_unwind(payload))
 //! ```
 //!
@@ -64,6 +68,8 @@
 //!   of the same number.
 //! * **No user code runs under a borrow.** Wakers may call anything, including the reactor.
 //! * **An error instead of a hang** where nothing turns the reactor.
+//! * **Any thread may use a source.** It belongs to the reactor where something waits for it. An
+//!   operation that does not wait takes no lock.
 //!
 //! # Windows
 //!
@@ -78,10 +84,11 @@
 //!
 //! * **New objects work.** [`block_on`] and [`Reactor::current`] start afresh in the child, on
 //!   each thread, including the one that forked. Create new sockets and listeners there. An
-//!   inherited socket works after a conversion to std and back.
+//!   inherited socket works if nothing has waited for it, and after a conversion to std and back.
 //! * **An inherited [`Reactor`] returns an error** from each turn, so each `block_on` panics.
 //!   Returning into a `block_on` that was running during the fork ends in that panic.
-//! * **Inherited sockets** work until they have to wait, which is an error. Dropping them closes
+//! * **Inherited sockets** for which something has waited in the parent work until they have to
+//!   wait again, which is an error. Dropping them closes
 //!   the child's descriptor and leaves the parent's registration in place.
 //!
 //! The descriptor of an inherited `Reactor` is the parent's poller, so no loop may watch it in the
@@ -103,6 +110,8 @@ mod entered;
 #[cfg(all(target_os = "linux", not(windlass_portable)))]
 pub mod host;
 mod registry;
+mod remote;
+mod mailbox;
 mod park;
 mod counters;
 mod pulse;
@@ -113,6 +122,7 @@ pub mod fork;
 pub mod completion;
 mod completion_source;
 mod registration;
+mod other_entries;
 mod source;
 mod waiters;
 mod ticket;
@@ -133,6 +143,7 @@ pub use counters::ReactorReading;
 pub use current::release_reactor;
 pub use current::{check_driven, is_driven};
 pub use inner::TurnResult;
+pub use mailbox::{Job, Mailbox};
 pub use park::LoopState;
 pub use pulse::ReactorPulse;
 pub use reactor::{Awake, Reactor};

@@ -16,8 +16,11 @@ use std::task::{Context, Poll};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, BorrowedFd};
 
+#[cfg(unix)]
+use crate::current;
 use crate::poller::Interest;
-use crate::source::{Source, Wait};
+use crate::registry::{EntryRef, LocalEntry};
+use crate::source::{Source, Wait, set_conditions, set_reported, skip_registration_event};
 
 /// The future of [`Async::readable`](crate::Async::readable) and of the `readable` of sockets.
 #[derive(Debug)]
@@ -60,8 +63,16 @@ impl Future for Writable<'_> {
 struct Readiness<'a> {
     wait: Wait<'a>,
     fd: BorrowedFd<'a>,
-    /// The tick when this began to wait.
-    waiting_since: Option<u32>,
+    waiting_since: Since<'a>,
+}
+
+/// The entry and its tick when a future began to wait. On another thread, and after another reactor
+/// has become the home of the source, it begins again.
+type Since<'a> = Option<(EntryRef<'a>, u32)>;
+
+/// Whether an event has come.
+fn has_event(since: Since<'_>, entry: LocalEntry<'_>, tick: u32) -> bool {
+    since.is_some_and(|(known, since)| known == entry.as_ref() && since != tick)
 }
 
 impl<'a> Readiness<'a> {
@@ -75,21 +86,21 @@ impl<'a> Readiness<'a> {
 
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let (source, interest) = (self.wait.source(), self.wait.interest());
-        let (fd, readiness) = (self.fd, source.readiness(interest));
-        if source.skip_registration_event() {
+        let (fd, entry) = (self.fd, source.entry()?);
+        if skip_registration_event(entry) {
             self.waiting_since = None;
         }
-        let tick = readiness.tick();
-        if self.waiting_since.is_some_and(|since| since != tick) {
-            settle(source, fd, interest, tick);
-            return Poll::Ready(Ok(())); // an event has come
+        let tick = entry.readiness(interest).tick();
+        if has_event(self.waiting_since, entry, tick) {
+            settle(source, entry, fd, interest, tick);
+            return Poll::Ready(Ok(()));
         }
-        let check = || check_and_note(source, fd, interest);
+        let check = || check_and_note(entry, fd, interest);
         let polled = self.wait.poll_with(cx, &fd, check);
         if let Poll::Ready(Ok(())) = polled {
-            settle(source, fd, interest, tick);
+            settle(source, entry, fd, interest, tick);
         }
-        self.waiting_since = Some(readiness.tick());
+        self.waiting_since = Some((entry.as_ref(), entry.readiness(interest).tick()));
         polled
     }
 }
@@ -101,26 +112,33 @@ pub(crate) fn poll_ready(
     interest: Interest,
     cx: &mut Context<'_>,
 ) -> Poll<io::Result<()>> {
-    source.skip_registration_event();
-    let tick = source.readiness(interest).tick();
-    let check = || check_and_note(source, fd, interest);
+    let entry = source.entry()?;
+    skip_registration_event(entry);
+    let tick = entry.readiness(interest).tick();
+    let check = || check_and_note(entry, fd, interest);
     let polled = source.poll_with(cx, &fd, interest, None, check);
     if let Poll::Ready(Ok(())) = polled {
-        settle(source, fd, interest, tick);
+        settle(source, entry, fd, interest, tick);
     }
     polled
 }
 
-fn check_and_note(source: &Source, fd: BorrowedFd<'_>, interest: Interest) -> io::Result<()> {
+fn check_and_note(entry: LocalEntry<'_>, fd: BorrowedFd<'_>, interest: Interest) -> io::Result<()> {
     let revents = revents(fd, flags(interest))?;
-    note(source, revents);
+    note(entry, revents);
     would_block_if_empty(revents)
 }
 
 /// Reports each event of an always ready file once.
-fn settle(source: &Source, fd: BorrowedFd<'_>, interest: Interest, tick: u32) {
+fn settle(
+    source: &Source,
+    entry: LocalEntry<'_>,
+    fd: BorrowedFd<'_>,
+    interest: Interest,
+    tick: u32,
+) {
     if interest == Interest::Read && source.is_always_ready(fd) {
-        source.set_reported(tick);
+        set_reported(entry, tick);
     }
 }
 
@@ -130,8 +148,7 @@ pub(crate) struct ConditionWait<'a> {
     source: &'a Source,
     fd: BorrowedFd<'a>,
     condition: Interest,
-    /// The tick when this began to wait.
-    waiting_since: Option<u32>,
+    waiting_since: Since<'a>,
 }
 
 #[cfg(unix)]
@@ -146,14 +163,14 @@ impl<'a> ConditionWait<'a> {
     }
 
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let readiness = self.source.readiness(self.condition);
-        let tick = readiness.tick();
-        if self.waiting_since.is_some_and(|since| since != tick) {
+        let entry = self.source.entry()?;
+        let readiness = entry.readiness(self.condition);
+        if has_event(self.waiting_since, entry, readiness.tick()) {
             readiness.take_ready();
-            return Poll::Ready(Ok(())); // an event has come
+            return Poll::Ready(Ok(()));
         }
         let polled = poll_condition(self.source, self.fd, self.condition, cx);
-        self.waiting_since = Some(readiness.tick());
+        self.waiting_since = Some((entry.as_ref(), readiness.tick()));
         polled
     }
 }
@@ -171,10 +188,10 @@ pub(crate) fn poll_condition(
     cx: &mut Context<'_>,
 ) -> Poll<io::Result<()>> {
     // A task that waits for a lasting condition in a loop must not keep the reactor busy.
-    ready!(source.poll_charge(cx));
+    ready!(current::poll_charge(cx));
     let polled = poll_condition_unlimited(source, fd, condition, cx);
     if polled.is_pending() {
-        source.refund();
+        current::refund();
     }
     polled
 }
@@ -186,16 +203,17 @@ fn poll_condition_unlimited(
     condition: Interest,
     cx: &mut Context<'_>,
 ) -> Poll<io::Result<()>> {
-    let readiness = source.readiness(condition);
+    let entry = source.entry()?;
+    let readiness = entry.readiness(condition);
     loop {
         if readiness.take_ready() && source.is_always_ready(fd) {
             return Poll::Ready(Ok(()));
         }
-        note(source, revents(fd, flags(condition))?);
+        note(entry, revents(fd, flags(condition))?);
         if readiness.take_ready() {
             return Poll::Ready(Ok(()));
         }
-        source.wait_for_condition(cx, fd, condition)?;
+        source.wait_for_condition(entry, cx, fd, condition)?;
         // Cloning the waker is user code and may have turned the reactor.
         if !readiness.is_ready() {
             return Poll::Pending;
@@ -264,10 +282,10 @@ fn simulated_revents(_: BorrowedFd<'_>, _: PollFlags, revents: PollFlags) -> io:
 }
 
 /// Passes conditions on to the tasks that wait for them.
-fn note(source: &Source, revents: PollFlags) {
+fn note(entry: LocalEntry<'_>, revents: PollFlags) {
     let (priority, error) = (PollFlags::PRI, PollFlags::ERR);
     if revents.intersects(priority | error) {
-        source.set_conditions(revents.contains(priority), revents.contains(error));
+        set_conditions(entry, revents.contains(priority), revents.contains(error));
     }
 }
 

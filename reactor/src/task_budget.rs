@@ -42,12 +42,14 @@ impl TaskBudget {
         self.refill.set(refill);
     }
 
-    /// Charges one operation of the task of `waker`. False if its budget is exhausted.
+    /// Charges one operation. False if the budget is exhausted, which [`refill`] may change.
+    ///
+    /// [`refill`]: TaskBudget::refill
     #[inline(always)]
-    pub(crate) fn charge(&self, waker: &Waker, turn: u32) -> bool {
+    pub(crate) fn charge(&self) -> bool {
         let (left, is_empty) = self.left.get().overflowing_sub(1);
         self.left.set(left);
-        !is_empty || self.refill(waker, turn)
+        !is_empty
     }
 
     /// Takes back the last charge.
@@ -62,8 +64,10 @@ impl TaskBudget {
         self.left.set(self.left.get().saturating_sub(operations));
     }
 
+    /// Called after `charge` has returned false. Returns whether the task of `waker` may complete
+    /// the operation. Runs user code.
     #[cold]
-    fn refill(&self, waker: &Waker, turn: u32) -> bool {
+    pub(crate) fn refill(&self, waker: &Waker, turn: u32) -> bool {
         let by_executor = self.refill.get()();
         let is_granted = by_executor.unwrap_or_else(|| self.own.try_refill(waker, turn));
         self.left.set(if is_granted { OPERATIONS - 1 } else { 0 });

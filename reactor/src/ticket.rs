@@ -2,28 +2,21 @@
 
 use std::task::Waker;
 
+use crate::current;
 use crate::poller::Interest;
-use crate::registry::SourceEntry;
-use crate::waiters::{Identity, identity};
+use crate::registry::{EntryRef, LocalEntry, Message, Registration};
+use crate::waiters::identity;
 
 /// A future holds a ticket while it waits, and releases it when it is dropped. So a cancelled wait
 /// leaves no waker behind.
 #[derive(Debug, Default)]
-pub(crate) struct Ticket(Option<Registration>);
+pub(crate) struct Ticket<'a>(Option<(EntryRef<'a>, Registration)>);
 
-/// Valid until the next event, which takes all waiters of the interest.
-#[derive(Debug)]
-struct Registration {
-    waker: Identity,
-    tick: u32,
-    disarms: u32,
-}
-
-impl Ticket {
+impl<'a> Ticket<'a> {
     #[inline(always)] // a call with these arguments costs as much as the body
     pub(crate) fn register(
         &mut self,
-        entry: &SourceEntry,
+        entry: LocalEntry<'a>,
         interest: Interest,
         waker: &Waker,
         turn: u32,
@@ -31,39 +24,37 @@ impl Ticket {
         if self.0.is_some() && self.holds(entry, interest, waker) {
             return;
         }
-        entry.waiters.add_holder(interest, waker, turn);
-        self.0 = Some(Registration {
-            waker: identity(waker),
-            tick: entry.readiness(interest).tick(),
-            disarms: entry.disarms(),
-        });
+        self.0 = Some((entry.as_ref(), entry.start_wait(interest, waker, turn)));
     }
 
     /// Whether the future is registered with this waker. Ends any other registration.
     #[cold]
-    fn holds(&mut self, entry: &SourceEntry, interest: Interest, waker: &Waker) -> bool {
-        let is_same =
-            |it: &Registration| it.waker == identity(waker) && it.is_valid(entry, interest);
-        let holds = self.0.as_ref().is_some_and(is_same);
+    fn holds(&mut self, entry: LocalEntry<'_>, interest: Interest, waker: &Waker) -> bool {
+        let holds = self.0.as_ref().is_some_and(|(known, registration)| {
+            *known == entry.as_ref()
+                && registration.waker == identity(waker)
+                && entry.holds(interest, registration)
+        });
         if !holds {
-            self.release(entry, interest);
+            self.release(interest);
         }
         holds
     }
 
     #[inline]
-    pub(crate) fn release(&mut self, entry: &SourceEntry, interest: Interest) {
-        if let Some(registration) = self.0.take() {
-            if registration.is_valid(entry, interest) {
-                entry.waiters.remove_holder(interest, registration.waker);
+    pub(crate) fn release(&mut self, interest: Interest) {
+        if let Some((entry, registration)) = self.0.take() {
+            match current::local(entry) {
+                Some(entry) => entry.end_wait(interest, &registration),
+                None => end_elsewhere(entry, interest, registration),
             }
         }
     }
 }
 
-impl Registration {
-    #[inline]
-    fn is_valid(&self, entry: &SourceEntry, interest: Interest) -> bool {
-        self.tick == entry.readiness(interest).tick() && self.disarms == entry.disarms()
-    }
+/// Ends a registration in the reactor of another thread.
+#[cold]
+fn end_elsewhere(entry: EntryRef<'_>, interest: Interest, registration: Registration) {
+    let message = Message::WaitEnded(entry.to_owned(), interest, registration);
+    let _ = entry.remote().post(message, |_| {}); // the waker is gone with the reactor
 }

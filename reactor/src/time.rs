@@ -105,7 +105,7 @@ struct Timer {
 }
 
 impl Sleep {
-    fn until(deadline: MonotonicNanos) -> Sleep {
+    pub(crate) fn until(deadline: MonotonicNanos) -> Sleep {
         let timer = None;
         Sleep { deadline, timer }
     }
@@ -153,7 +153,7 @@ impl Sleep {
     pub(crate) fn poll_io(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let reactor = current::current_reactor()?;
         if !reactor.has_drivers() {
-            return Poll::Ready(Err(current::not_driven(&reactor)));
+            return Poll::Ready(Err(current::not_driven(Some(&reactor))));
         }
         let started = self.timer.as_ref().filter(|it| it.reactor == reactor.id());
         let Some(timer) = started else {

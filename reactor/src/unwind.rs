@@ -7,6 +7,7 @@
 use std::panic::{RefUnwindSafe, UnwindSafe};
 
 use crate::reactor::{Awake, Reactor};
+use crate::registry::SourceEntry;
 use crate::source::Source;
 
 macro_rules! unwind_safe {
@@ -17,5 +18,5 @@ macro_rules! unwind_safe {
 }
 
 // Every type with a descriptor contains a source.
-unwind_safe!(Source);
+unwind_safe!(Source, SourceEntry);
 unwind_safe!(Reactor, Awake<'_>);

@@ -103,7 +103,7 @@ impl Waiters {
     pub(crate) const HOLDERS_OFFSET: usize = offset_of!(Waiters, holders);
     pub(crate) const OTHERS_OFFSET: usize = offset_of!(Waiters, others);
 
-    pub(crate) fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Waiters {
             first: Cell::new(None),
             interest: Cell::new(Interest::Read),
@@ -179,6 +179,17 @@ impl Waiters {
         if let Some(others) = self.others.into_inner() {
             others.discard();
         }
+    }
+
+    /// Moves all wakers to `woken`. Returns whether one of them was of a wait that has not ended.
+    #[cold]
+    pub(crate) fn append_to(self, woken: &mut Vec<Waker>) -> bool {
+        let mut waits = false;
+        self.for_each(|_, _| waits = true);
+        for interest in INTERESTS {
+            self.take(interest, woken);
+        }
+        waits
     }
 
     /// Adds a waker until the next event, unless it is registered already. `turn` is the number of

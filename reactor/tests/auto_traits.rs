@@ -50,15 +50,15 @@ are!(Send: Command, BlockingTask<u8>, Pool, OpenOptions, ReadDir, DirEntry);
 are!(Sync: Command, Pool, OpenOptions, DirEntry);
 are!(Clone: Reactor, TcpStream, UdpSocket);
 
-are_not!(Send: Reactor, Awake<'static>, Async<Std>, TcpListener, TcpStream, UdpSocket);
-are_not!(Sync: Reactor, Awake<'static>, Async<Std>, TcpListener, TcpStream, UdpSocket);
-are_not!(Send: Readable<'static>, Writable<'static>);
-are_not!(Sync: Readable<'static>, Writable<'static>);
-are_not!(Send: Stdin, Stdout, Stderr, Signals, CtrlC);
-are_not!(Sync: Stdin, Stdout, Stderr, Signals, CtrlC);
-are_not!(Send: net::Incoming<'static>);
-are_not!(Send: Child, ChildStdin, ChildStdout, ChildStderr);
-are_not!(Sync: Child, ChildStdin, ChildStdout, ChildStderr);
+// Sockets and their futures may be used on any thread.
+are!(Send: Async<Std>, TcpListener, TcpStream, UdpSocket);
+are!(Sync: Async<Std>, TcpListener, TcpStream, UdpSocket);
+are!(Send: Readable<'static>, Writable<'static>, net::Incoming<'static>);
+are!(Sync: Readable<'static>, Writable<'static>, net::Incoming<'static>);
+are_not!(Send: Reactor, Awake<'static>, Async<std::rc::Rc<Std>>);
+are_not!(Sync: Reactor, Awake<'static>, Async<std::rc::Rc<Std>>);
+are_not!(Send: Signals, CtrlC, Child);
+are_not!(Sync: Signals, CtrlC, Child);
 are_not!(Send: File, BlockingTask<std::rc::Rc<u8>>);
 are_not!(Sync: File);
 
@@ -86,10 +86,8 @@ mod unix {
 
     are!(Unpin: UnixListener, UnixStream, UnixDatagram, Incoming<'static>, PipeReader, PipeWriter);
     are!(Clone: UnixStream, UnixDatagram);
-    are_not!(Send: UnixListener, UnixStream, UnixDatagram, Incoming<'static>);
-    are_not!(Sync: UnixListener, UnixStream, UnixDatagram);
-    are_not!(Send: PipeReader, PipeWriter);
-    are_not!(Sync: PipeReader, PipeWriter);
+    are!(Send: UnixListener, UnixStream, UnixDatagram, Incoming<'static>);
+    are!(Sync: UnixListener, UnixStream, UnixDatagram, Incoming<'static>);
     are!(UnwindSafe: UnixListener, UnixStream, UnixDatagram, Incoming<'static>);
     are!(RefUnwindSafe: UnixListener, UnixStream, UnixDatagram, Incoming<'static>);
     are!(UnwindSafe: PipeReader, PipeWriter);

@@ -13,7 +13,7 @@ use std::time::Duration;
 use std::{env, fs, process, thread};
 
 use common::*;
-use futures::{AsyncReadExt, AsyncWriteExt};
+use futures::{AsyncReadExt, AsyncWriteExt, join};
 use windlass::Pool;
 use windlass::fs::File;
 use windlass::io::copy;
@@ -262,6 +262,8 @@ fn an_inherited_stream_works_until_it_has_to_wait() {
     in_child("an_inherited_stream_works_until_it_has_to_wait", || {
         let reactor = Reactor::current().unwrap(); // so that the inherited one is driven
         let (here, mut there) = run(async { UnixStream::pair().unwrap() });
+        let waits = || poll(&mut here.readable(), Waker::noop()).is_pending();
+        assert!(run(async { waits() }));
         run(there.write_all(&[7; 1000])).unwrap();
         drop(fork(|| {
             let mut here = here;
@@ -271,6 +273,27 @@ fn an_inherited_stream_works_until_it_has_to_wait() {
             }
             assert!(is_about_fork(run(here.read_exact(&mut byte)).unwrap_err()));
             assert!(is_about_fork(run(here.readable()).unwrap_err()));
+        }));
+        drop(reactor);
+    });
+}
+
+#[test]
+fn an_inherited_stream_that_never_waited_works_in_a_forked_child() {
+    let name = "an_inherited_stream_that_never_waited_works_in_a_forked_child";
+    in_child(name, || {
+        let reactor = Reactor::current().unwrap(); // so that the inherited one is driven
+        let (here, there) = run(async { UnixStream::pair().unwrap() });
+        drop(fork(|| {
+            let (mut here, mut there) = (here, there);
+            run(async {
+                let mut byte = [0];
+                let (read, written) = join!(here.read_exact(&mut byte), async {
+                    sleep(Duration::from_millis(1)).await;
+                    there.write_all(&[7]).await
+                });
+                read.and(written).unwrap();
+            });
         }));
         drop(reactor);
     });

@@ -72,6 +72,7 @@ mod child;
 mod listed_group;
 mod group;
 mod local;
+mod local_value;
 mod scope;
 mod stop;
 pub(crate) mod layout;
@@ -80,6 +81,7 @@ pub use group::{Spawner, TaskGroup};
 #[doc(hidden)]
 pub use local::TaskLocalSlot;
 pub use local::{TaskLocal, WithLocal};
+pub use local_value::Local;
 pub use scope::{Scope, scope, try_scope};
 pub use stop::{StopSource, StopToken, Stopped, UntilStopped};
 pub use windlass_executor::{Panic, Task, budget};

@@ -1,21 +1,25 @@
 //! The common part of all listeners.
 
-use std::cell::Cell;
 use std::future::poll_fn;
 use std::io;
-use std::mem;
-use std::panic::RefUnwindSafe;
+use std::ptr;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::{AcqRel, Relaxed};
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use rustix::fd::{AsFd, BorrowedFd};
 
 use super::sys;
 use crate::async_io::Async;
+use crate::clock::MonotonicNanos;
+use crate::current::local;
+use crate::other_entries::{ExclusiveWaits, OtherEntry};
 use crate::poller::Interest;
 use crate::readiness::check;
-use crate::source::Wait;
-use crate::time::{Sleep, sleep_until};
+use crate::registry::LocalEntry;
+use crate::source::{Wait, may_have_missed_event};
+use crate::time::Sleep;
 
 /// How long a listener pauses when the system has no file descriptor left for a connection.
 ///
@@ -30,32 +34,14 @@ const PAUSE: Duration = Duration::from_millis(50);
 #[derive(Debug)]
 pub(super) struct Acceptor<L: AsFd> {
     pub(super) io: Async<L>,
-    /// When to try again, after the system ran out of descriptors.
-    pause: Cell<Option<Instant>>,
-    shared: Shared,
+    /// When to try again, after the system ran out of descriptors (ns), or zero.
+    pause: AtomicU64,
 }
-
-/// The state of a listener that other pollers share.
-#[derive(Debug, Default)]
-struct Shared {
-    /// A connection was accepted since the last wait.
-    has_accepted: Cell<bool>,
-    /// How many `Accepting` wait for an event.
-    waiting: Cell<usize>,
-    /// The tick of the last event after which an accept returned a connection or found none.
-    answered: Cell<u32>,
-}
-
-// The cells change in single steps, and no user code runs in between.
-impl<L: AsFd> RefUnwindSafe for Acceptor<L> {}
 
 impl<L: AsFd> Acceptor<L> {
     pub(super) fn new(io: Async<L>) -> Self {
-        Acceptor {
-            io,
-            pause: Cell::new(None),
-            shared: Shared::default(),
-        }
+        let pause = AtomicU64::new(0);
+        Acceptor { io, pause }
     }
 
     pub(super) async fn accept<T>(&self, make: Make<T>) -> io::Result<T> {
@@ -63,42 +49,51 @@ impl<L: AsFd> Acceptor<L> {
         poll_fn(|cx| accepting.poll(cx, make)).await
     }
 
-    /// Records that the event of `tick` has led to an accept, so the other pollers need no wake for
-    /// it.
-    fn note_answer<T>(&self, tick: u32, accepted: &Poll<io::Result<T>>) {
-        let is_answer = match accepted {
-            Poll::Ready(accepted) => accepted.is_ok(),
-            // Otherwise the budget of the task is used up.
-            Poll::Pending => !self.io.source().readiness(Interest::Read).is_ready(),
-        };
-        if is_answer {
-            self.shared.answered.set(tick);
-        }
-        if accepted.is_ready() && is_answer {
-            self.shared.has_accepted.set(true);
-        }
-    }
-
+    /// Called when one of the waits in the reactor of this entry has ended.
     #[cold]
-    fn stop_waiting(&self) {
-        let waiting = self.shared.waiting.get() - 1;
-        self.shared.waiting.set(waiting);
-        if waiting == 0 {
-            self.withdraw();
+    fn stop_waiting(&self, entry: &OtherEntry) {
+        if entry.waits.waiting.fetch_sub(1, AcqRel) == 1 {
+            entry.waits.has_accepted.store(false, Relaxed);
+            match local(entry.entry()) {
+                Some(local) => self.withdraw(local, &entry.waits),
+                None => {
+                    let listener = self.io.as_fd();
+                    self.io
+                        .source()
+                        .deregister_elsewhere(entry.entry(), listener);
+                    hand_over(listener);
+                }
+            }
         }
     }
 
     /// Leaves the shared listener to the other pollers after the last wait has ended here. If an
     /// event may have woken this poller alone, and its connection is still in the queue, wakes the
     /// others.
-    fn withdraw(&self) {
-        let (source, shared) = (self.io.source(), &self.shared);
-        shared.has_accepted.set(false);
-        source.deregister_exclusive(self.io.as_fd());
-        let tick = source.readiness(Interest::Read).tick();
-        if tick != shared.answered.get() || source.may_have_missed_event() {
-            shared.answered.set(tick);
+    fn withdraw(&self, entry: LocalEntry<'_>, waits: &ExclusiveWaits) {
+        self.io
+            .source()
+            .deregister_exclusive(entry, self.io.as_fd());
+        let tick = entry.readiness(Interest::Read).tick();
+        if tick != waits.answered.swap(tick, Relaxed) || may_have_missed_event() {
             hand_over(self.io.as_fd());
+        }
+    }
+}
+
+/// Records that the event of `tick` has led to an accept, so the other pollers need no wake for it.
+fn note_answer<T>(entry: &OtherEntry, tick: u32, accepted: &Poll<io::Result<T>>) {
+    let is_answer = match accepted {
+        Poll::Ready(accepted) => accepted.is_ok(),
+        // Otherwise the budget of the task is used up.
+        Poll::Pending => {
+            local(entry.entry()).is_some_and(|it| !it.readiness(Interest::Read).is_ready())
+        }
+    };
+    if is_answer {
+        entry.waits.answered.store(tick, Relaxed);
+        if accepted.is_ready() {
+            entry.waits.has_accepted.store(true, Relaxed);
         }
     }
 }
@@ -120,8 +115,8 @@ fn hand_over(listener: BorrowedFd<'_>) {
 pub(super) struct Accepting<'a, L: AsFd> {
     acceptor: &'a Acceptor<L>,
     wait: Wait<'a>,
-    /// It is counted in [`Shared::waiting`].
-    is_counted: bool,
+    /// The entry that counts it in [`ExclusiveWaits::waiting`].
+    counted: Option<&'a OtherEntry>,
     /// The pause. Each wait has its own timer.
     sleep: Option<Sleep>,
 }
@@ -131,29 +126,28 @@ impl<'a, L: AsFd> Accepting<'a, L> {
         Accepting {
             acceptor,
             wait: Wait::new(acceptor.io.source(), Interest::Read),
-            is_counted: false,
+            counted: None,
             sleep: None,
         }
     }
 
     pub(super) fn poll<T>(&mut self, cx: &mut Context<'_>, make: Make<T>) -> Poll<io::Result<T>> {
-        let acceptor = self.acceptor;
+        let pause = &self.acceptor.pause;
         loop {
-            if let Some(until) = acceptor.pause.get() {
+            if let until @ 1.. = pause.load(Relaxed) {
                 self.stop_waiting();
-                let sleep = self.sleep.get_or_insert_with(|| sleep_until(until));
+                let until = MonotonicNanos::from_u64(until);
+                let sleep = self.sleep.get_or_insert_with(|| Sleep::until(until));
                 ready!(sleep.poll_io(cx)?);
-                acceptor.pause.set(None);
+                pause.store(0, Relaxed);
             }
             self.sleep = None;
             match self.poll_once(cx, make) {
-                Poll::Pending => {
-                    self.start_waiting()?;
-                    return Poll::Pending;
-                }
+                Poll::Pending => return Poll::Pending,
                 Poll::Ready(Err(error)) if sys::is_lost_connection(&error) => {}
                 Poll::Ready(Err(error)) => {
-                    acceptor.pause.set(crate::clock::now().checked_add(PAUSE));
+                    let until = MonotonicNanos::now().after(PAUSE);
+                    pause.store(until.as_u64(), Relaxed);
                     self.stop_waiting();
                     return Poll::Ready(Err(error));
                 }
@@ -168,37 +162,43 @@ impl<'a, L: AsFd> Accepting<'a, L> {
     /// Tries once, or waits for an event.
     #[inline]
     fn poll_once<T>(&mut self, cx: &mut Context<'_>, make: Make<T>) -> Poll<io::Result<T>> {
-        let acceptor = self.acceptor;
-        let (source, listener) = (acceptor.io.source(), acceptor.io.get_ref());
-        let tick = source.readiness(Interest::Read).tick();
+        let (source, listener) = (self.acceptor.io.source(), self.acceptor.io.get_ref());
         let accept = || make(listener.as_fd(), source.may_linger());
+        if !source.is_exclusive() {
+            return self.wait.poll_with(cx, listener, accept);
+        }
+        let entry = source.exclusive_entry()?;
+        let tick = local(entry.entry()).map_or(0, |it| it.readiness(Interest::Read).tick());
         let accepted = self.wait.poll_with(cx, listener, accept);
-        if source.is_exclusive() {
-            acceptor.note_answer(tick, &accepted);
+        note_answer(entry, tick, &accepted);
+        if accepted.is_pending() {
+            self.start_waiting(entry)?;
         }
         accepted
     }
 
-    fn start_waiting(&mut self) -> io::Result<()> {
-        let (io, shared) = (&self.acceptor.io, &self.acceptor.shared);
-        if !io.source().is_exclusive() {
-            return Ok(());
+    fn start_waiting(&mut self, entry: &'a OtherEntry) -> io::Result<()> {
+        if self.counted.is_none_or(|counted| !ptr::eq(counted, entry)) {
+            self.stop_waiting(); // on another thread
+            entry.waits.waiting.fetch_add(1, AcqRel);
+            self.counted = Some(entry);
         }
-        if !mem::replace(&mut self.is_counted, true) {
-            shared.waiting.set(shared.waiting.get() + 1);
-        }
-        if shared.has_accepted.take() {
+        if entry.waits.has_accepted.load(Relaxed) {
+            entry.waits.has_accepted.store(false, Relaxed);
             // The next connection is for another poller, if there are others. If this is the only
             // wait here, it has registered the listener again, as the last of them.
-            io.source().rotate_exclusive_waiter(io.as_fd())?;
+            if let Some(local) = local(entry.entry()) {
+                let io = &self.acceptor.io;
+                io.source().rotate_exclusive_waiter(local, io.as_fd())?;
+            }
         }
         Ok(())
     }
 
     #[inline]
     fn stop_waiting(&mut self) {
-        if mem::take(&mut self.is_counted) {
-            self.acceptor.stop_waiting();
+        if let Some(entry) = self.counted.take() {
+            self.acceptor.stop_waiting(entry);
         }
     }
 }

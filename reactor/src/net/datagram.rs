@@ -1,6 +1,6 @@
 //! The common methods of datagram sockets.
 
-/// The methods of a datagram socket, which is a struct around an `Rc<Async<_>>`.
+/// The methods of a datagram socket, which is a struct around an `Arc<Async<_>>`.
 macro_rules! datagram {
     ($socket:ident, $addr:ty) => {
         impl $socket {

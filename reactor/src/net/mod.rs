@@ -5,8 +5,14 @@
 //! references to them, so one task can read while another one writes, without a lock. A stream is
 //! cheap to clone, and all clones share one socket.
 //!
-//! A socket belongs to the thread that created it. `into_std` and `TryFrom` move it to another
-//! thread.
+//! Any thread may use a socket, several threads also at once, for example one that reads and one
+//! that writes. The reactor of the thread where an operation waits serves it. So the future of an
+//! operation is `Send`, and continues on the thread that polls it. Where no reactor turns, an
+//! operation that has to wait returns an error.
+//!
+//! A socket is fastest on the thread where it has waited last. There, an operation that would block
+//! costs no system call. If several threads wait for it in turns, all but one of them register it
+//! again for each wait, which is one more system call.
 //!
 //! Errors about an address name it. They have the kind of the system's error, which is their
 //! [`source`](std::error::Error::source) and has the error number.
@@ -63,11 +69,11 @@ impl std::error::Error for Failed {
 /// Tries the addresses one after the other. Returns the error of the last one.
 async fn each_addr<T>(
     target: impl ToAddrs,
-    mut attempt: impl AsyncFnMut(SocketAddr) -> io::Result<T>,
+    mut attempt: impl FnMut(SocketAddr) -> io::Result<T>,
 ) -> io::Result<T> {
     let mut last = None;
     for addr in lookup_host(target).await? {
-        match attempt(addr).await {
+        match attempt(addr) {
             Ok(done) => return Ok(done),
             Err(error) => last = Some(error),
         }

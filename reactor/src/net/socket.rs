@@ -26,13 +26,13 @@ where
 }
 
 /// The methods and traits of any connected or connectable socket, which is a struct around an
-/// `Rc<Async<$std>>`.
+/// `Arc<Async<$std>>`.
 macro_rules! socket {
     ($socket:ident, $addr:ty, $std:ty) => {
         impl $socket {
             fn new(io: crate::async_io::Async<$std>) -> $socket {
                 $socket {
-                    io: std::rc::Rc::new(io),
+                    io: std::sync::Arc::new(io),
                 }
             }
 
@@ -87,7 +87,7 @@ macro_rules! socket {
             ///
             /// Fails if the socket has other clones.
             pub fn into_std(self) -> std::io::Result<$std> {
-                match std::rc::Rc::try_unwrap(self.io) {
+                match std::sync::Arc::try_unwrap(self.io) {
                     Ok(io) => io.into_inner(),
                     Err(_) => Err(std::io::Error::other(
                         "there are other clones of this socket",

@@ -1,9 +1,7 @@
 //! The common part of all streams.
 
 use std::io::{self, IoSliceMut};
-use std::task::{Context, Poll, ready};
-
-use rustix::fd::AsFd;
+use std::task::{Context, Poll};
 
 use super::sys::{MAX_BUFS, Receive, Received};
 use crate::async_io::Async;
@@ -17,8 +15,13 @@ pub(super) fn poll_receive<T: Receive>(
     // The system fills at most these buffers, so only their length shows whether a read was short.
     let most = bufs.len().min(MAX_BUFS);
     let bufs = &mut bufs[..most];
-    let received = ready!(io.poll_read_with(cx, |io| io.receive(bufs)))?;
-    Poll::Ready(Ok(note(io, received, bufs)))
+    let wanted = bufs.iter().map(|buf| buf.len()).sum();
+    let received = io.poll_receive(
+        cx,
+        |io| io.receive(bufs),
+        |received| is_short(received, wanted),
+    );
+    received.map_ok(|received| received.bytes)
 }
 
 pub(super) fn try_receive<T: Receive>(
@@ -28,18 +31,18 @@ pub(super) fn try_receive<T: Receive>(
     let most = bufs.len().min(MAX_BUFS);
     let bufs = &mut bufs[..most];
     let received = io.try_read_with(|io| io.receive(bufs))?;
-    Ok(note(io, received, bufs))
+    if is_short(&received, bufs.iter().map(|buf| buf.len()).sum()) {
+        io.note_short_read();
+    }
+    Ok(received.bytes)
 }
 
 #[inline]
-fn note<T: AsFd>(io: &Async<T>, received: Received, bufs: &[IoSliceMut<'_>]) -> usize {
-    if !received.stopped {
-        io.note_read(received.bytes, bufs.iter().map(|buf| buf.len()).sum());
-    }
-    received.bytes
+fn is_short(received: &Received, wanted: usize) -> bool {
+    !received.stopped && received.bytes > 0 && received.bytes < wanted
 }
 
-/// The methods and traits of a stream, which is a struct around an `Rc<Async<_>>` of a [`Receive`].
+/// The methods and traits of a stream, which is a struct around an `Arc<Async<_>>` of a [`Receive`].
 macro_rules! stream {
     ($stream:ident) => {
         impl $stream {

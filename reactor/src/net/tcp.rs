@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::fd::BorrowedFd;
@@ -64,7 +64,7 @@ impl TcpListener {
     /// If the future is dropped, there is no socket. It waits only for the lookup of a host name,
     /// as [`lookup_host`](super::lookup_host).
     pub async fn bind(addr: impl ToAddrs) -> io::Result<TcpListener> {
-        each_addr(addr, async |addr| {
+        each_addr(addr, |addr| {
             listen(&addr).map_err(|error| context("can't listen on", addr, error))
         })
         .await
@@ -121,7 +121,7 @@ listener!(TcpListener, TcpStream, SocketAddr, sys::TcpListener, accept);
 /// ```
 #[derive(Clone)]
 pub struct TcpStream {
-    io: Rc<Async<sys::TcpStream>>,
+    io: Arc<Async<sys::TcpStream>>,
 }
 
 impl TcpStream {

@@ -2,12 +2,12 @@
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::rc::Rc;
+use std::sync::Arc;
 
 use super::datagram::datagram;
 use super::socket::socket;
 use super::sys::{self, SocketType, socket_for};
-use super::{ToAddrs, context, each_addr};
+use super::{ToAddrs, context, each_addr, lookup_host, no_address};
 use crate::async_io::Async;
 
 /// A UDP socket.
@@ -33,7 +33,7 @@ use crate::async_io::Async;
 /// ```
 #[derive(Clone)]
 pub struct UdpSocket {
-    io: Rc<Async<sys::UdpSocket>>,
+    io: Arc<Async<sys::UdpSocket>>,
 }
 
 socket!(UdpSocket, SocketAddr, sys::UdpSocket);
@@ -52,7 +52,7 @@ impl UdpSocket {
     /// If the future is dropped, there is no socket. It waits only for the lookup of a host name,
     /// as [`lookup_host`](super::lookup_host).
     pub async fn bind(addr: impl ToAddrs) -> io::Result<UdpSocket> {
-        each_addr(addr, async |addr| {
+        each_addr(addr, |addr| {
             bind(&addr).map_err(|error| context("can't bind to", addr, error))
         })
         .await
@@ -87,7 +87,7 @@ impl UdpSocket {
     /// # Ok::<(), std::io::Error>(())
     /// ```
     pub async fn connect(&self, addr: impl ToAddrs) -> io::Result<()> {
-        each_addr(addr, async |addr| {
+        each_addr(addr, |addr| {
             let connected = sys::connect_datagrams(self.io.get_ref(), addr);
             connected.map_err(|error| context("can't connect to", addr, error))
         })
@@ -105,11 +105,14 @@ impl UdpSocket {
     ///
     /// If the future is dropped before it completes, nothing was sent.
     pub async fn send_to(&self, buf: &[u8], addr: impl ToAddrs) -> io::Result<usize> {
-        each_addr(addr, async |addr| {
-            let sent = self.io.write_with(|io| sys::send_to(io, buf, addr)).await;
-            sent.map_err(|error| context("can't send to", addr, error))
-        })
-        .await
+        let mut last = None;
+        for addr in lookup_host(addr).await? {
+            match self.io.write_with(|io| sys::send_to(io, buf, addr)).await {
+                Ok(sent) => return Ok(sent),
+                Err(error) => last = Some(context("can't send to", addr, error)),
+            }
+        }
+        Err(last.unwrap_or_else(no_address))
     }
 
     /// Sends a datagram, without waiting.

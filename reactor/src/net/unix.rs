@@ -10,7 +10,7 @@ use std::os::fd::BorrowedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::SocketAddr;
 use std::path::Path;
-use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -109,7 +109,7 @@ listener!(
 /// ```
 #[derive(Clone)]
 pub struct UnixStream {
-    io: Rc<Async<sys::UnixStream>>,
+    io: Arc<Async<sys::UnixStream>>,
 }
 
 impl UnixStream {
@@ -170,7 +170,7 @@ stream!(UnixStream);
 /// ```
 #[derive(Clone)]
 pub struct UnixDatagram {
-    io: Rc<Async<sys::UnixDatagram>>,
+    io: Arc<Async<sys::UnixDatagram>>,
 }
 
 socket!(UnixDatagram, SocketAddr, sys::UnixDatagram);

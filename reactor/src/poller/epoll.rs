@@ -33,6 +33,7 @@ use std::cell::{Cell, RefCell};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::thread::{self, ThreadId};
 use std::time::Instant;
 
 use rustix::buffer::spare_capacity;
@@ -63,7 +64,7 @@ const ZERO: Timespec = Timespec {
 pub(crate) const HAS_EXCLUSIVE: bool = true;
 
 pub(crate) struct Poller {
-    epoll: OwnedFd,
+    remote: RemotePoller,
     /// `None` where the system refuses a timerfd.
     timer_fd: Option<OwnedFd>,
     events: RefCell<Vec<epoll::Event>>,
@@ -76,6 +77,53 @@ enum Substitute {
     Fallback(Fallback),
     /// The epoll descriptor is a placeholder.
     System(Rc<dyn System>),
+}
+
+/// The part of a poller that other threads may use.
+#[derive(Clone)]
+pub(crate) struct RemotePoller {
+    epoll: Arc<OwnedFd>,
+    /// The system of a simulated host.
+    system: Option<HostSystem>,
+}
+
+/// A system that is used and dropped on its own thread only.
+#[derive(Clone)]
+struct HostSystem {
+    thread: ThreadId,
+    system: Rc<dyn System>,
+}
+
+// SAFETY: `HostSystem::get` returns the system on its own thread only. A clone for other threads is
+// dropped there as well, when the reactor is (`Remote::close`).
+unsafe impl Send for HostSystem {}
+
+impl HostSystem {
+    fn get(&self) -> io::Result<&dyn System> {
+        match self.thread == thread::current().id() {
+            true => Ok(&*self.system),
+            false => Err(Errno::BADF.into()),
+        }
+    }
+}
+
+impl RemotePoller {
+    /// Removes a descriptor, from any thread.
+    pub(crate) fn delete(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
+        if let Some(system) = &self.system {
+            return system.get()?.deregister(fd.as_raw_fd());
+        }
+        Ok(epoll::delete(&self.epoll, fd)?)
+    }
+
+    /// Removes and closes a simulated socket.
+    pub(crate) fn close(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
+        let _ = self.delete(fd); // fails if it is not registered
+        if let Some(system) = &self.system {
+            system.get()?.close(fd.as_raw_fd());
+        }
+        Ok(())
+    }
 }
 
 /// Replaces the descriptors that the system refuses.
@@ -110,8 +158,12 @@ impl Poller {
             Box::new(Substitute::Fallback(Fallback { notified, deadline }))
         });
         let events = RefCell::new(Vec::with_capacity(EVENTS));
+        let remote = RemotePoller {
+            epoll: Arc::new(epoll),
+            system: None,
+        };
         let poller = Poller {
-            epoll,
+            remote,
             timer_fd,
             events,
             substitute,
@@ -121,13 +173,26 @@ impl Poller {
 
     /// Creates the poller of a simulated host.
     pub(crate) fn simulated(system: Rc<dyn System>) -> io::Result<(Poller, Notifier)> {
+        let remote = RemotePoller {
+            epoll: Arc::new(placeholder()?),
+            system: Some(HostSystem {
+                thread: thread::current().id(),
+                system: system.clone(),
+            }),
+        };
         let poller = Poller {
-            epoll: placeholder()?,
+            remote,
             timer_fd: None,
             events: RefCell::default(),
             substitute: Some(Box::new(Substitute::System(system))),
         };
         Ok((poller, Notifier(placeholder()?, None)))
+    }
+
+    /// The part that other threads may use.
+    #[inline]
+    pub(crate) fn remote(&self) -> &RemotePoller {
+        &self.remote
     }
 
     /// The system of a simulated host.
@@ -138,17 +203,13 @@ impl Poller {
         }
     }
 
-    pub(crate) fn is_simulated(&self) -> bool {
-        self.system().is_some()
-    }
-
     /// Registers a source for reading, and also for writing if that is the interest.
     pub(crate) fn add(&self, fd: BorrowedFd<'_>, key: Key, interest: Interest) -> io::Result<()> {
         if let Some(system) = self.system() {
             let writable = interest == Interest::Write;
             return system.register(fd.as_raw_fd(), data(key).u64(), writable, false);
         }
-        Ok(epoll::add(&self.epoll, fd, data(key), flags(interest))?)
+        Ok(epoll::add(self.epoll(), fd, data(key), flags(interest))?)
     }
 
     /// Registers a source for reading that other pollers also watch. The kernel wakes the first of
@@ -159,7 +220,7 @@ impl Poller {
         }
         // The kernel allows no other flags.
         let flags = EventFlags::IN | EventFlags::ET | EventFlags::EXCLUSIVE;
-        match epoll::add(&self.epoll, fd, data(key), flags) {
+        match epoll::add(self.epoll(), fd, data(key), flags) {
             // Before Linux 4.5 each event wakes all pollers.
             Err(Errno::INVAL) => self.add(fd, key, Interest::Read),
             added => Ok(added?),
@@ -173,23 +234,50 @@ impl Poller {
             return system.watch_writing(fd.as_raw_fd(), data(key).u64());
         }
         let flags = flags(Interest::Write);
-        Ok(epoll::modify(&self.epoll, fd, data(key), flags)?)
+        Ok(epoll::modify(self.epoll(), fd, data(key), flags)?)
+    }
+
+    /// As `add`, or replaces a registration if there is one. If the source is ready, that is an
+    /// event.
+    pub(crate) fn set(&self, fd: BorrowedFd<'_>, key: Key, interest: Interest) -> io::Result<()> {
+        self.set_flags(fd, key, flags(interest))
+    }
+
+    /// Registers a source for one event, or arms it again. If the source is ready, that is an event.
+    pub(crate) fn arm_once(
+        &self,
+        fd: BorrowedFd<'_>,
+        key: Key,
+        read: bool,
+        write: bool,
+    ) -> io::Result<()> {
+        let mut flags = flags(Interest::Write) | EventFlags::ONESHOT;
+        if !read {
+            flags.remove(self::flags(Interest::Read));
+        }
+        flags.set(EventFlags::OUT, write);
+        self.set_flags(fd, key, flags | EventFlags::ET)
+    }
+
+    fn set_flags(&self, fd: BorrowedFd<'_>, key: Key, flags: EventFlags) -> io::Result<()> {
+        if let Some(system) = self.system() {
+            let _ = system.deregister(fd.as_raw_fd()); // fails if it is not registered
+            let writable = flags.contains(EventFlags::OUT);
+            return system.register(fd.as_raw_fd(), data(key).u64(), writable, false);
+        }
+        match epoll::modify(self.epoll(), fd, data(key), flags) {
+            Err(Errno::NOENT) => Ok(epoll::add(self.epoll(), fd, data(key), flags)?),
+            modified => Ok(modified?),
+        }
+    }
+
+    fn epoll(&self) -> &OwnedFd {
+        &self.remote.epoll
     }
 
     #[inline]
-    pub(crate) fn rearm(
-        &self,
-        _: BorrowedFd<'_>,
-        _: impl Fn() -> (Key, bool, bool),
-    ) -> io::Result<()> {
+    pub(crate) fn rearm(&self, _: &impl AsFd, _: impl Fn() -> (Key, bool, bool)) -> io::Result<()> {
         Ok(()) // edge-triggered sources stay armed
-    }
-
-    pub(crate) fn delete(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
-        if let Some(system) = self.system() {
-            return system.deregister(fd.as_raw_fd());
-        }
-        Ok(epoll::delete(&self.epoll, fd)?)
     }
 
     /// Sets the timer, which ends a wait. It replaces an earlier setting.
@@ -233,7 +321,7 @@ impl Poller {
     fn wait_for(&self, timeout: Option<&Timespec>) -> io::Result<bool> {
         let mut events = self.events.borrow_mut();
         events.clear();
-        match epoll::wait(&self.epoll, spare_capacity(&mut events), timeout) {
+        match epoll::wait(self.epoll(), spare_capacity(&mut events), timeout) {
             Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
@@ -365,7 +453,7 @@ fn flags(interest: Interest) -> EventFlags {
 
 impl AsFd for Poller {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.epoll.as_fd()
+        self.epoll().as_fd()
     }
 }
 

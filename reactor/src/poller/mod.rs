@@ -19,9 +19,9 @@ mod epoll;
 mod portable;
 
 #[cfg(all(target_os = "linux", not(windlass_portable)))]
-pub(crate) use epoll::{HAS_EXCLUSIVE, Notifier, Poller};
+pub(crate) use epoll::{HAS_EXCLUSIVE, Notifier, Poller, RemotePoller};
 #[cfg(not(all(target_os = "linux", not(windlass_portable))))]
-pub(crate) use portable::{HAS_EXCLUSIVE, Notifier, Poller};
+pub(crate) use portable::{HAS_EXCLUSIVE, Notifier, Poller, RemotePoller};
 
 /// A readiness that a task can wait for. `repr(u8)` for readers outside of the process.
 #[repr(u8)]
@@ -60,6 +60,15 @@ impl Key {
         Key {
             slot: (number & MASK) as u32,
             generation: (number >> SLOT_BITS) as u32,
+        }
+    }
+
+    /// The key of the same source for events after which it is silent until it is armed again, or
+    /// back. It has another generation, which is half of all generations away.
+    pub(crate) fn once(self) -> Self {
+        Key {
+            generation: self.generation ^ (1 << (SLOT_BITS - 1)),
+            ..self
         }
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use polling::{Event as PolledEvent, Events, PollMode};
-use rustix::fd::{AsRawFd, BorrowedFd};
+use rustix::fd::{AsFd, AsRawFd, BorrowedFd};
 #[cfg(windows)]
 use {polling::os::iocp::PollerIocpExt, std::os::windows::io::BorrowedHandle};
 
@@ -18,9 +18,30 @@ pub(crate) const HAS_EXCLUSIVE: bool = false;
 const HAS_PRIORITY: bool = cfg!(any(target_os = "linux", target_os = "android"));
 
 pub(crate) struct Poller {
-    inner: Arc<polling::Poller>,
+    remote: RemotePoller,
     deadline: Cell<Option<Instant>>,
     events: RefCell<Events>,
+}
+
+/// The part of a poller that other threads may use.
+#[derive(Clone)]
+pub(crate) struct RemotePoller(Arc<polling::Poller>);
+
+impl RemotePoller {
+    /// Removes a descriptor, from any thread.
+    pub(crate) fn delete(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
+        self.0.delete(fd)
+    }
+
+    /// Simulated sockets exist with the other poller only.
+    pub(crate) fn close(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
+        self.delete(fd)
+    }
+
+    #[cfg(windows)]
+    pub(crate) fn delete_process(&self, process: BorrowedHandle<'_>) -> io::Result<()> {
+        self.0.remove_waitable(process)
+    }
 }
 
 impl Poller {
@@ -29,7 +50,7 @@ impl Poller {
         let notifier = Notifier(inner.clone());
         let (deadline, events) = (Cell::new(None), RefCell::new(Events::new()));
         let poller = Poller {
-            inner,
+            remote: RemotePoller(inner),
             deadline,
             events,
         };
@@ -51,16 +72,63 @@ impl Poller {
     ///
     /// At worst, adding the number fails with an error when the system has reused it.
     pub(crate) fn add(&self, fd: BorrowedFd<'_>, key: Key, interest: Interest) -> io::Result<()> {
-        let both = self.inner.supports_edge();
-        let write = interest == Interest::Write;
-        let wanted = PolledEvent::new(key.to_usize(), both || !write, both || write);
-        let mode = match both {
-            true => PollMode::Edge,
-            false => PollMode::Oneshot,
-        };
+        let (wanted, mode) = self.wanted(key, interest);
         // SAFETY: the descriptor is open, and `Async` deletes it before closing it, unless it is
         // forgotten. See above for why a registration that outlives its descriptor is sound.
-        unsafe { self.inner.add_with_mode(fd.as_raw_fd(), wanted, mode) }
+        unsafe { self.inner().add_with_mode(fd.as_raw_fd(), wanted, mode) }
+    }
+
+    fn wanted(&self, key: Key, interest: Interest) -> (PolledEvent, PollMode) {
+        let both = self.inner().supports_edge();
+        let write = interest == Interest::Write;
+        let wanted = PolledEvent::new(key.to_usize(), both || !write, both || write);
+        match both {
+            true => (wanted, PollMode::Edge),
+            false => (wanted, PollMode::Oneshot),
+        }
+    }
+
+    /// As `add`, or replaces a registration if there is one. If the source is ready, that is an
+    /// event.
+    pub(crate) fn set(&self, fd: BorrowedFd<'_>, key: Key, interest: Interest) -> io::Result<()> {
+        let (wanted, mode) = self.wanted(key, interest);
+        self.set_wanted(fd, wanted, mode)
+    }
+
+    /// Registers a source for one event, or arms it again. If the source is ready, that is an event.
+    pub(crate) fn arm_once(
+        &self,
+        fd: BorrowedFd<'_>,
+        key: Key,
+        read: bool,
+        write: bool,
+    ) -> io::Result<()> {
+        let wanted = PolledEvent::new(key.to_usize(), read, write);
+        self.set_wanted(fd, wanted, PollMode::Oneshot)
+    }
+
+    fn set_wanted(
+        &self,
+        fd: BorrowedFd<'_>,
+        wanted: PolledEvent,
+        mode: PollMode,
+    ) -> io::Result<()> {
+        match self.inner().modify_with_mode(fd, wanted, mode) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                // SAFETY: as in `add`.
+                unsafe { self.inner().add_with_mode(fd.as_raw_fd(), wanted, mode) }
+            }
+            modified => modified,
+        }
+    }
+
+    fn inner(&self) -> &polling::Poller {
+        &self.remote.0
+    }
+
+    /// The part that other threads may use.
+    pub(crate) fn remote(&self) -> &RemotePoller {
+        &self.remote
     }
 
     pub(crate) fn add_exclusive(&self, fd: BorrowedFd<'_>, key: Key) -> io::Result<()> {
@@ -75,19 +143,15 @@ impl Poller {
     /// to read and to write.
     pub(crate) fn rearm(
         &self,
-        fd: BorrowedFd<'_>,
+        fd: &impl AsFd,
         wanted: impl Fn() -> (Key, bool, bool),
     ) -> io::Result<()> {
-        if self.inner.supports_edge() {
+        if self.inner().supports_edge() {
             return Ok(());
         }
         let (key, read, write) = wanted();
         let interest = PolledEvent::new(key.to_usize(), read, write);
-        self.inner.modify_with_mode(fd, interest, PollMode::Oneshot)
-    }
-
-    pub(crate) fn delete(&self, fd: BorrowedFd<'_>) -> io::Result<()> {
-        self.inner.delete(fd)
+        self.set_wanted(fd.as_fd(), interest, PollMode::Oneshot)
     }
 
     /// Registers a process. Its end is one readable event.
@@ -96,12 +160,10 @@ impl Poller {
         let ended = PolledEvent::readable(key.to_usize());
         // SAFETY: the handle is open, and its owner deletes it from the poller before closing it
         // (`Waitable`, on drop).
-        unsafe { self.inner.add_waitable(&process, ended, PollMode::Oneshot) }
-    }
-
-    #[cfg(windows)]
-    pub(crate) fn delete_process(&self, process: BorrowedHandle<'_>) -> io::Result<()> {
-        self.inner.remove_waitable(process)
+        unsafe {
+            self.inner()
+                .add_waitable(&process, ended, PollMode::Oneshot)
+        }
     }
 
     pub(crate) fn set_timer(&self, after: Duration) -> io::Result<()> {
@@ -117,7 +179,7 @@ impl Poller {
             true => self.deadline.get().map(left),
             false => Some(Duration::ZERO),
         };
-        match self.inner.wait(&mut events, timeout) {
+        match self.inner().wait(&mut events, timeout) {
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
@@ -158,7 +220,7 @@ impl Poller {
                 priority: !HAS_PRIORITY || event.is_priority(),
                 error: event.is_err().unwrap_or(true),
                 // A task that waits for the other direction has to arm it again.
-                disarmed: !self.inner.supports_edge(),
+                disarmed: !self.inner().supports_edge(),
             });
         }
     }
@@ -167,7 +229,7 @@ impl Poller {
 #[cfg(unix)]
 impl std::os::fd::AsFd for Poller {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.inner.as_fd()
+        self.inner().as_fd()
     }
 }
 

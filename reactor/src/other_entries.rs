@@ -1,0 +1,86 @@
+//! The further entries of a source that several reactors have registered.
+
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize};
+
+use crate::registry::{EntryRef, OwnedEntry};
+
+/// A list of entries, each once, that only grows. Any thread may add to it without a lock.
+#[derive(Debug)]
+pub(crate) struct OtherEntries {
+    first: OnceLock<Box<OtherEntry>>,
+}
+
+/// An entry in the list.
+#[derive(Debug)]
+pub(crate) struct OtherEntry {
+    entry: OwnedEntry,
+    /// Only for listeners that several pollers share.
+    pub(crate) waits: ExclusiveWaits,
+    next: OtherEntries,
+}
+
+/// The waits of one reactor for a listener that other pollers share. Changes in single steps.
+#[derive(Debug, Default)]
+pub(crate) struct ExclusiveWaits {
+    /// A connection was accepted since the last wait.
+    pub(crate) has_accepted: AtomicBool,
+    /// How many futures wait for an event.
+    pub(crate) waiting: AtomicUsize,
+    /// The tick of the last event after which an accept returned a connection or found none.
+    pub(crate) answered: AtomicU32,
+}
+
+impl OtherEntries {
+    pub(crate) const fn new() -> OtherEntries {
+        OtherEntries {
+            first: OnceLock::new(),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.first.get().is_none()
+    }
+
+    #[inline]
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &OtherEntry> {
+        let mut list = self;
+        std::iter::from_fn(move || {
+            let other = list.first.get()?;
+            list = &other.next;
+            Some(&**other)
+        })
+    }
+
+    pub(crate) fn contains(&self, entry: EntryRef<'_>) -> bool {
+        self.iter().any(|other| other.entry() == entry)
+    }
+
+    /// Returns the position of the entry in the list, and adds it if it is missing.
+    #[cold]
+    pub(crate) fn get_or_insert(&self, entry: EntryRef<'_>) -> &OtherEntry {
+        let new = || {
+            Box::new(OtherEntry {
+                entry: entry.to_owned(),
+                waits: ExclusiveWaits::default(),
+                next: OtherEntries::new(),
+            })
+        };
+        let mut list = self;
+        loop {
+            let other = list.first.get_or_init(new);
+            if other.entry() == entry {
+                return other;
+            }
+            list = &other.next;
+        }
+    }
+}
+
+impl OtherEntry {
+    #[inline]
+    pub(crate) fn entry(&self) -> EntryRef<'_> {
+        self.entry.as_ref()
+    }
+}
