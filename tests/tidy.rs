@@ -34,8 +34,6 @@ const UNSAFE: &[(&str, usize)] = &[
     // Memory that the kernel clears in a forked child, and state that the child replaces.
     ("reactor/src/fork.rs", 5),
     ("src/fs/ring.rs", 3),
-    // A value that is `Send` and checks its thread at each access.
-    ("src/http/local.rs", 4),
     ("reactor/src/poller/portable.rs", 2),
     // Descriptors of waits, which their sources own.
     ("src/inspect/descriptor.rs", 1),

@@ -15,7 +15,7 @@ use pin_project_lite::pin_project;
 
 use super::error::{BoxError, Error, ErrorKind, Target};
 use super::limits::{Limits, Progress};
-use super::local::Local;
+use crate::task::Local;
 use crate::time::{Sleep, now, sleep_until};
 
 /// The body of a request or a response.

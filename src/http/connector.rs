@@ -20,7 +20,6 @@ use hyper_util::client::proxy::matcher::Matcher;
 use tower_service::Service;
 
 use super::error::{Error, ErrorKind};
-use super::local::Local;
 use super::tls::{BOTH, HTTP1, HTTP2, Tls};
 use crate::hyper::Io;
 use crate::net::TcpStream;
@@ -49,7 +48,7 @@ impl Service<Uri> for Connector {
 
     fn call(&mut self, uri: Uri) -> Connecting<Connection> {
         let connector = self.clone();
-        on_this_thread(async move {
+        Box::pin(async move {
             let Some(limit) = connector.limit else {
                 return connector.connect(uri).await;
             };
@@ -153,7 +152,7 @@ impl Service<Uri> for ToProxy {
 
     fn call(&mut self, uri: Uri) -> Connecting<Connection> {
         let to_proxy = self.clone();
-        on_this_thread(async move { to_proxy.connect(uri).await })
+        Box::pin(async move { to_proxy.connect(uri).await })
     }
 }
 
@@ -189,26 +188,9 @@ fn with_port(uri: &Uri, port: &str) -> Uri {
     Uri::from_parts(parts).unwrap_or_else(|_| uri.clone())
 }
 
-/// Makes a future `Send`, as hyper-util requires. The pool polls it on the client's thread.
-fn on_this_thread<T: 'static>(
-    future: impl Future<Output = Result<T, Error>> + 'static,
-) -> Connecting<T> {
-    struct OnThisThread<F>(Local<Pin<Box<F>>>);
-
-    impl<F: Future> Future for OnThisThread<F> {
-        type Output = F::Output;
-
-        fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
-            self.0.as_mut().poll(cx)
-        }
-    }
-
-    Box::pin(OnThisThread(Local::new(Box::pin(future))))
-}
-
 /// A connection of the pool.
 pub(super) struct Connection {
-    io: Local<Io<Stream>>,
+    io: Io<Stream>,
     is_http2: bool,
     is_proxied: bool,
     used: Used,
@@ -231,7 +213,7 @@ impl Used {
 impl Connection {
     fn new(stream: Stream) -> Connection {
         Connection {
-            io: Local::new(Io::new(stream).vectored()),
+            io: Io::new(stream).vectored(),
             is_http2: false,
             is_proxied: false,
             used: Used::default(),
@@ -239,7 +221,7 @@ impl Connection {
     }
 
     fn into_inner(self) -> Stream {
-        self.io.into_inner().into_inner()
+        self.io.into_inner()
     }
 }
 
@@ -261,7 +243,7 @@ impl rt::Read for Connection {
         cx: &mut Context<'_>,
         buf: rt::ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut *self.io).poll_read(cx, buf)
+        Pin::new(&mut self.io).poll_read(cx, buf)
     }
 }
 
@@ -271,7 +253,7 @@ impl rt::Write for Connection {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut *self.io).poll_write(cx, buf)
+        Pin::new(&mut self.io).poll_write(cx, buf)
     }
 
     fn poll_write_vectored(
@@ -279,7 +261,7 @@ impl rt::Write for Connection {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut *self.io).poll_write_vectored(cx, bufs)
+        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -287,11 +269,11 @@ impl rt::Write for Connection {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut *self.io).poll_flush(cx)
+        Pin::new(&mut self.io).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut *self.io).poll_shutdown(cx)
+        Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }
 

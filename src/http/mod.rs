@@ -45,7 +45,6 @@ mod client;
 mod connector;
 mod error;
 mod limits;
-mod local;
 mod redirect;
 mod tls;
 

@@ -15,12 +15,9 @@ use async_trait::async_trait;
 use futures::io::{AsyncRead, AsyncWrite};
 use hickory_resolver::net::runtime::{DnsTcpStream, DnsUdpSocket, RuntimeProvider, Spawn, Time};
 use hickory_resolver::{ConnectionProvider, Resolver};
-use send_wrapper::SendWrapper;
 use windlass::Async;
 use windlass::net::TcpStream;
 use windlass::time::{sleep, timeout};
-
-use crate::sendable::Sendable;
 
 /// Connects to a host, with its addresses from the resolver.
 pub async fn connect<P: ConnectionProvider>(
@@ -53,11 +50,11 @@ impl RuntimeProvider for Provider {
         _bind: Option<SocketAddr>,
         limit: Option<Duration>,
     ) -> Pin<Box<dyn Future<Output = io::Result<Tcp>> + Send>> {
-        Box::pin(SendWrapper::new(async move {
+        Box::pin(async move {
             let limit = limit.unwrap_or(Duration::from_secs(5));
             let stream = timeout(limit, TcpStream::connect(server)).await??;
-            Ok(Tcp(Sendable::new(stream)))
-        }))
+            Ok(Tcp(stream))
+        })
     }
 
     fn bind_udp(
@@ -66,7 +63,7 @@ impl RuntimeProvider for Provider {
         _server: SocketAddr,
     ) -> Pin<Box<dyn Future<Output = io::Result<Udp>> + Send>> {
         let bound = UdpSocket::bind(local).and_then(Async::new);
-        let bound = bound.map(|socket| Udp(SendWrapper::new(socket)));
+        let bound = bound.map(Udp);
         Box::pin(std::future::ready(bound))
     }
 }
@@ -98,7 +95,7 @@ impl Time for Timer {
 }
 
 #[derive(Debug)]
-pub struct Udp(SendWrapper<Async<UdpSocket>>);
+pub struct Udp(Async<UdpSocket>);
 
 impl DnsUdpSocket for Udp {
     type Time = Timer;
@@ -123,7 +120,7 @@ impl DnsUdpSocket for Udp {
 }
 
 #[derive(Debug)]
-pub struct Tcp(Sendable<TcpStream>);
+pub struct Tcp(TcpStream);
 
 impl DnsTcpStream for Tcp {
     type Time = Timer;

@@ -8,6 +8,5 @@ pub mod grpc;
 pub mod postgres;
 pub mod quic;
 pub mod redis;
-pub mod sendable;
 pub mod services;
 pub mod tower;

@@ -12,7 +12,6 @@ use std::time::Instant;
 
 use quinn::udp::{RecvMeta, Transmit, UdpSocketState};
 use quinn::{AsyncTimer, AsyncUdpSocket, Endpoint, EndpointConfig, ServerConfig, UdpPoller};
-use send_wrapper::SendWrapper;
 use windlass::Async;
 use windlass::time::{Sleep, sleep_until};
 
@@ -37,7 +36,7 @@ impl quinn::Runtime for Runtime {
 
     fn wrap_udp_socket(&self, socket: UdpSocket) -> io::Result<Arc<dyn AsyncUdpSocket>> {
         let state = UdpSocketState::new((&socket).into())?;
-        let io = SendWrapper::new(Async::new(socket)?);
+        let io = Async::new(socket)?;
         Ok(Arc::new(Socket { io, state }))
     }
 
@@ -61,7 +60,7 @@ impl AsyncTimer for Timer {
 
 #[derive(Debug)]
 struct Socket {
-    io: SendWrapper<Async<UdpSocket>>,
+    io: Async<UdpSocket>,
     state: UdpSocketState,
 }
 

@@ -10,8 +10,6 @@ use redis::{AsyncConnectionConfig, RedisConnectionInfo, RedisResult};
 use tokio_util::compat::FuturesAsyncReadCompatExt;
 use windlass::net::TcpStream;
 
-use crate::sendable::Sendable;
-
 /// Connects. Clones of the connection share it, and their commands are pipelined.
 ///
 /// The crate's own time limit of a response requires tokio or smol, so it is switched off.
@@ -19,11 +17,10 @@ use crate::sendable::Sendable;
 pub async fn connect(addr: SocketAddr) -> RedisResult<MultiplexedConnection> {
     let stream = TcpStream::connect(addr).await?;
     stream.set_nodelay(true)?;
-    let stream = Sendable::new(stream).compat();
     let config = AsyncConnectionConfig::new().set_response_timeout(None);
     let info = RedisConnectionInfo::default();
     let (connection, driver) =
-        MultiplexedConnection::new_with_config(&info, stream, config).await?;
+        MultiplexedConnection::new_with_config(&info, stream.compat(), config).await?;
     windlass::spawn(driver).detach();
     Ok(connection)
 }
