@@ -104,7 +104,7 @@
 mod waits;
 mod runtime;
 mod counters;
-mod http;
+mod page_server;
 mod blocking;
 pub mod coroutine;
 pub mod fs;
@@ -115,6 +115,8 @@ pub mod process;
 pub mod signal;
 #[cfg(feature = "hyper")]
 pub mod hyper;
+#[cfg(feature = "http")]
+pub mod http;
 #[cfg(feature = "tokio")]
 pub mod tokio;
 pub mod workers;

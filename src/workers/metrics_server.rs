@@ -7,8 +7,8 @@ use std::rc::Rc;
 use super::message::Exchange;
 use super::metrics::prometheus;
 use crate::Task;
-use crate::http::{Clients, Response, SocketFile};
 use crate::net::unix::UnixListener;
+use crate::page_server::{Clients, Response, SocketFile};
 
 /// The running server. Dropping it stops the server and removes the socket's file.
 pub(super) struct MetricsServer {

@@ -28,8 +28,8 @@ use self::history::{History, PERIOD};
 use self::json::Json;
 use self::tasks::Tasks;
 #[cfg(unix)]
-use crate::http::SocketFile;
-use crate::http::{Clients, Request, Response};
+use crate::page_server::SocketFile;
+use crate::page_server::{Clients, Request, Response};
 use crate::time::sleep;
 use crate::{Runtime, spawn};
 
