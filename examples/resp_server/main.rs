@@ -19,8 +19,9 @@
 //!   that a crash has cut off in the middle of a write loses that write.
 //! - SIGTERM or Ctrl-C starts a graceful shutdown. Requests that have arrived are answered.
 //!
-//! `server.rs`, `connection.rs` and `log.rs` are the asynchronous part. The rest is plain code. A test
-//! cuts, floods and stalls all of it: `cargo test --test resp_server`.
+//! `server.rs`, `connection.rs` and `log.rs` are the asynchronous part. The rest is plain code. The
+//! tests cut, flood and stall it: `cargo test --test resp_server`. The part `services` of the
+//! benchmarks compares it with redis-server.
 
 mod channels;
 mod clients;
