@@ -59,22 +59,20 @@ impl Server {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
-        let mut output = BufReader::new(process.stdout.take().unwrap());
+        let mut server = Server {
+            output: BufReader::new(process.stdout.take().unwrap()),
+            process,
+            addr: String::new(),
+        };
         let mut text = String::new();
         loop {
             let start = text.len();
-            if output.read_line(&mut text).unwrap() == 0 {
-                process.wait().unwrap();
+            if server.output.read_line(&mut text).unwrap() == 0 {
                 return Err(text);
             }
             // The test harness has not ended its own line.
             if let Some((_, addr)) = text[start..].trim_end().split_once("ready on ") {
-                let addr = addr.to_owned();
-                let server = Server {
-                    process,
-                    addr,
-                    output,
-                };
+                server.addr = addr.to_owned();
                 return Ok(server);
             }
         }

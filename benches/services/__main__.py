@@ -6,7 +6,7 @@
 Names: kv, kv_log, files, proxy, hello, http2, tls, chat, workers. Without names, all of them.
 Writes services.md, services.json and services.svg to the folder.
 """
-import argparse, dataclasses, importlib, json, os, platform, subprocess, sys
+import argparse, dataclasses, importlib, json, os, platform, statistics, subprocess, sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import chart, counts, frame
@@ -20,25 +20,47 @@ def number(value):
     return f"{value:,.0f}" if value >= 1000 else f"{value:.3g}"
 
 
-def ratio(row):
-    if row.ratio is None:
-        return "1"
-    mark = "~" if row.is_noisy() else ""
-    return f"{mark}{row.ratio:.2f} ({min(row.ratios):.2f}–{max(row.ratios):.2f})"
-
-
 def table(rows):
+    """One line per pair: windlass, the first row of each case, and another server."""
     lines = [
-        "| service | case | server | CPU per operation (µs) | windlass ÷ this (lowest–highest) | in user space "
-        "| operations/s | p99 (ms) | other processes (cores) |",
-        "|---|---|---|---:|---:|---:|---:|---:|---:|",
+        "| service | case | beside | ratio of CPU (range) | CPU per operation (µs) | operations/s | p99 (ms) |",
+        "|---|---|---|---:|---:|---:|---:|",
     ]
     for row in rows:
+        if not row.ratios:
+            ours = row
+            continue
+        pair = lambda name: f"{number(getattr(ours, name))} / {number(getattr(row, name))}"
+        mark = "~" if row.is_noisy() else ""
         lines.append(
-            f"| {row.service} | {row.case} | {row.contender} | {number(row.cpu)} | {ratio(row)} "
-            f"| {row.user:.0%} | {number(row.rate)} | {number(row.p99)} | {row.foreign:.2f} |"
+            f"| {row.service} | {row.case} | {row.contender} "
+            f"| {mark}{row.ratio:.2f} ({min(row.ratios):.2f}–{max(row.ratios):.2f}) "
+            f"| {pair('cpu')} | {pair('rate')} | {pair('p99')} |"
         )
     return "\n".join(lines)
+
+
+def noise(rows):
+    """How busy unrelated processes kept the cores, and how many ratios are noisy."""
+    pairs = [row for row in rows if row.ratios]
+    if not pairs:
+        return ""
+    foreign = statistics.median(row.foreign for row in pairs)
+    noisy = sum(row.is_noisy() for row in pairs)
+    return (f"Unrelated processes used {foreign:.2f} of {os.cpu_count()} cores meanwhile (median). "
+            f"Of {len(pairs)} ratios, {noisy} vary by more than {frame.NOISY:.0%} between rounds (~).")
+
+
+def update_readme(text):
+    """Replaces the text between the marks in the README."""
+    path = os.path.join(frame.ROOT, "benches/README.md")
+    begin, end = "<!-- services: begin -->", "<!-- services: end -->"
+    with open(path) as file:
+        page = file.read()
+    before, rest = page.split(begin)
+    _, after = rest.split(end)
+    with open(path, "w") as file:
+        file.write(f"{before}{begin}\n{text}{end}{after}")
 
 
 def versions():
@@ -62,13 +84,19 @@ def main():
     parser.add_argument("--out", default=os.path.join(frame.TARGET, "benches"))
     parser.add_argument("--quick", action="store_true", help="one short round, to see that all works")
     parser.add_argument("--counts", action="store_true", help="counts system calls and instructions")
+    parser.add_argument("--update-readme", action="store_true", help="puts the table into benches/README.md")
+    parser.add_argument("--from", dest="source", metavar="FILE", help="measures nothing, reports a services.json")
     parser.add_argument("--no-build", action="store_true", help="the programs are built already")
     options = parser.parse_args()
     unknown = set(options.names) - set(NAMES)
     if unknown:
         parser.error(f"the services are {', '.join(NAMES)}")
-    if not options.no_build:
+    if not options.no_build and not options.source:
         frame.build()
+    stored = []
+    if options.source:
+        with open(options.source) as file:
+            stored = [frame.Sample(**sample) for sample in json.load(file)]
     rounds, seconds = (1, 0.2) if options.quick else (options.rounds, options.seconds)
     os.makedirs(options.out, exist_ok=True)
     samples, rows, skipped, counted, failures = [], [], {}, [], []
@@ -78,7 +106,9 @@ def main():
             if options.counts:
                 counted += counts.run(service, print)
                 continue
-            of_service, reasons = frame.run(service, rounds, seconds)
+            of_service, reasons = [it for it in stored if it.service == service.NAME], {}
+            if not options.source:
+                of_service, reasons = frame.run(service, rounds, seconds)
             samples += of_service
             skipped |= {f"{service.NAME}: {what}": reason for what, reason in reasons.items()}
             rows += frame.rows(service, of_service)
@@ -91,7 +121,11 @@ def main():
     text = counts.table(counted) if options.counts else table(rows)
     text += "".join(f"\n- skipped: {what}: {reason}" for what, reason in skipped.items())
     text += "".join(f"\n- failed: {failure}" for failure in failures)
-    text += f"\n\n{rounds} rounds of {seconds:g} s each. {platform.platform()}. {'; '.join(versions())}.\n"
+    if stored:
+        rounds = 1 + max(it.round for it in stored)
+    length = "" if stored else f" of {seconds:g} s each"
+    text += f"\n\n{rounds} rounds{length}. {noise(rows)}\n\n"
+    text += f"{platform.system()} {platform.release()}; {'; '.join(versions())}.\n"
     stem = os.path.join(options.out, "services-counts" if options.counts else "services")
     with open(stem + ".md", "w") as file:
         file.write(text)
@@ -100,6 +134,10 @@ def main():
             json.dump([dataclasses.asdict(sample) for sample in samples], file, indent=1)
         with open(stem + ".svg", "w") as file:
             file.write(chart.draw(rows))
+    if options.update_readme:
+        with open(os.path.join(frame.ROOT, "benches/results/services.svg"), "w") as file:
+            file.write(chart.draw(rows))
+        update_readme(text)
     print(text)
     print(f"written to {stem}.*")
     sys.exit(bool(failures))

@@ -1,4 +1,4 @@
-"""Files over HTTP/1.1, cached: the example `http_files` beside nginx and hyper on windlass."""
+"""Files over HTTP/1.1, cached: the example `http_files` beside nginx and hyper on either runtime."""
 import os
 
 from frame import Case, Contender, binary, example, expects, nginx, wrk
@@ -46,6 +46,7 @@ CONTENDERS = [
     Contender("windlass", lambda folder, port: [example("http_files"), root(folder), f"127.0.0.1:{port}"], check),
     Contender("nginx, sendfile", by_nginx, check),
     Contender("windlass, hyper", lambda folder, port: [binary("http_server"), root(folder), f"127.0.0.1:{port}"], check),
+    Contender("tokio, hyper", lambda folder, port: [example("files_tokio"), root(folder), f"127.0.0.1:{port}"], check),
 ]
 CASES = [
     Case(f"{size}, {connections} {'connection' if connections == 1 else 'connections'}", "request",

@@ -4,13 +4,18 @@ A service is a module with `NAME`, `CONTENDERS` and `CASES`. The first contender
 round starts all servers. Then each case loads them in turns, in another order each round. The
 server is pinned to one core and its client to the other.
 """
-import dataclasses, os, re, shutil, signal, socket, statistics, subprocess, tempfile, time
+import dataclasses, os, re, resource, shutil, signal, socket, statistics, subprocess, tempfile, time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 TARGET = os.environ.get("CARGO_TARGET_DIR", os.path.join(ROOT, "target"))
 SERVER_CORE, CLIENT_CORE = "0", "1"
 # A ratio is noisy if its rounds differ by more than this.
 NOISY = 0.15
+
+
+# Each connection takes a file descriptor.
+hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 class Skip(Exception):
@@ -315,6 +320,7 @@ def run(service, rounds, seconds, report=print):
                     report(f"{service.NAME}: round {round_ + 1}: {case.name}: {sample.contender}: "
                            f"{sample.cpu:.2f} µs, {sample.rate:,.0f}/s, foreign {sample.foreign:.2f}")
         finally:
+            getattr(service, "finish_round", lambda: None)()
             for server in servers:
                 server.stop()
     return samples, skipped

@@ -1,7 +1,7 @@
 """TLS: `tls_server` beside nginx, with the same key: handshakes, and requests over open connections."""
 import re, subprocess, tempfile
 
-from frame import Case, Contender, Load, binary, http_body, nginx, program, run_client, wrk
+from frame import Case, Contender, Load, binary, example, http_body, nginx, program, run_client, wrk
 
 NAME = "TLS"
 
@@ -52,6 +52,10 @@ def ours(folder, port):
     return [binary("tls_server"), f"127.0.0.1:{port}", *Identity.paths()]
 
 
+def tokio(folder, port):
+    return [example("tls_tokio"), f"127.0.0.1:{port}", *Identity.paths()]
+
+
 def by_nginx(folder, port):
     chain, key = Identity.paths()
     return nginx(folder, f"""server {{ listen 127.0.0.1:{port} ssl; ssl_certificate {chain};
@@ -62,6 +66,7 @@ def by_nginx(folder, port):
 
 CONTENDERS = [
     Contender("windlass, hyper and rustls", ours, check),
+    Contender("tokio, hyper and rustls", tokio, check),
     Contender("nginx, OpenSSL", by_nginx, check),
 ]
 CASES = [
