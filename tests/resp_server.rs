@@ -453,7 +453,7 @@ fn flood(client: &mut Client, request: &[u8]) -> usize {
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 thread::sleep(Duration::from_millis(5));
             }
-            Err(error) => panic!("{error}"),
+            Err(_) => break, // the server has disconnected it
         }
     }
     client.stream.set_nonblocking(false).unwrap();

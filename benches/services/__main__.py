@@ -108,7 +108,8 @@ def main():
                 continue
             of_service, reasons = [it for it in stored if it.service == service.NAME], {}
             if not options.source:
-                of_service, reasons = frame.run(service, rounds, seconds)
+                of_service, reasons, failed = frame.run(service, rounds, seconds)
+                failures += failed
             samples += of_service
             skipped |= {f"{service.NAME}: {what}": reason for what, reason in reasons.items()}
             rows += frame.rows(service, of_service)

@@ -3,8 +3,8 @@ import os, re, signal, subprocess, time
 
 import frame
 
-# Instructions are the difference between two loads, so that the start does not count.
-SHORT, LONG = 0.1, 0.3
+# Instructions are the difference between loads of so many seconds, so that the start does not count.
+SHORT, LONG = 1, 3
 
 
 def system_calls(contender, case):

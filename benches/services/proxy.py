@@ -40,10 +40,18 @@ def finish():
         Backend.port = None
 
 
-def haproxy(folder, port):
-    backend = Backend.start()
-    with open(f"{folder}/haproxy.cfg", "w") as file:
-        file.write(f"""global
+def haproxy(*options):
+    def command(folder, port):
+        with open(f"{folder}/haproxy.cfg", "w") as file:
+            file.write(haproxy_settings(port, Backend.start(), options))
+        return [program("haproxy"), "-f", f"{folder}/haproxy.cfg", "-db"]
+
+    return command
+
+
+def haproxy_settings(port, backend, options):
+    lines = "".join(f"  {option}\n" for option in options)
+    return f"""global
   nbthread 1
   maxconn 5000
 defaults
@@ -51,12 +59,10 @@ defaults
   timeout connect 5s
   timeout client 60s
   timeout server 60s
-  option splice-auto
-listen proxy
+{lines}listen proxy
   bind 127.0.0.1:{port}
   server backend 127.0.0.1:{backend}
-""")
-    return [program("haproxy"), "-f", f"{folder}/haproxy.cfg", "-db"]
+"""
 
 
 def stream(folder, port):
@@ -89,7 +95,9 @@ def load(path, connections, size=None):
 
 CONTENDERS = [
     Contender("windlass", ours, check),
-    Contender("HAProxy", haproxy, check),
+    Contender("HAProxy", haproxy(), check),
+    Contender("HAProxy, splice", haproxy("option splice-request", "option splice-response"), check,
+              cases=["10 MiB, 4 connections"]),
     Contender("nginx, stream", stream, check),
     Contender("tokio, copy_bidirectional", tokio, check),
 ]
