@@ -14,6 +14,7 @@ pub(crate) const HELP: &str = "\
 windlass beside its peers, measured.
 
 usage: cargo run --release -p windlass-benches -- [part ...] [flags]
+       cargo run --release -p windlass-benches -- services --help
 
   part             what to measure  [all; see --list]
   --list           show the parts, what is measured in them, and the contenders
