@@ -1,0 +1,5 @@
+//! Solutions of the exercises, with the same tests.
+
+mod ch01;
+mod ch02;
+mod ch03;
