@@ -7,3 +7,4 @@
 mod ch01;
 mod ch02;
 mod ch03;
+mod ch04;

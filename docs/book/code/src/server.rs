@@ -133,7 +133,7 @@ pub fn child(chapter: &Chapter) -> io::Result<()> {
 }
 
 /// The resident memory of this process in bytes.
-fn resident() -> u64 {
+pub(crate) fn resident() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
     let kib = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());

@@ -153,7 +153,7 @@ fn has_the_words(line: &str, text: &str, has_bounds: bool) -> bool {
     }
 }
 
-const UNITS: [&str; 8] = ["ns", "µs", "ms", "s", "B", "KiB", "MiB", "%"];
+const UNITS: [&str; 9] = ["-", "ns", "µs", "ms", "s", "B", "KiB", "MiB", "%"];
 
 fn words(line: &str) -> Vec<&str> {
     let is_word = |word: &&str| number(word).is_none() && !UNITS.contains(word);

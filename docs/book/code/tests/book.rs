@@ -14,8 +14,8 @@ use windlass_book::{
     transcript, translation,
 };
 
-/// Lines of code of the longest program, without comments and empty lines.
-const LONGEST_PROGRAM: usize = 100;
+/// Lines of code of the longest program, without comments and empty lines: about a hundred.
+const LONGEST_PROGRAM: usize = 110;
 
 /// The headings of each chapter, in this order.
 const PARTS: [[&str; 7]; 2] = [

@@ -161,7 +161,7 @@ fn disk() -> io::Result<Sample> {
 }
 
 /// Two threads on one core pass a byte to and fro. Each pass makes the core switch threads.
-fn thread_switch() -> io::Result<Sample> {
+pub(crate) fn thread_switch() -> io::Result<Sample> {
     let (there, there_end) = pipe()?;
     let (back, back_end) = pipe()?;
     let partner = thread::spawn(move || {
