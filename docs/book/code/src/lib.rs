@@ -9,6 +9,7 @@ pub mod ch01;
 pub mod ch02;
 pub mod ch03;
 pub mod ch04;
+pub mod ch05;
 
 pub mod chart;
 pub mod figures;
@@ -26,7 +27,13 @@ use std::path::PathBuf;
 use chapter::Chapter;
 
 /// The chapters that exist, in the order of the book.
-pub const CHAPTERS: &[Chapter] = &[ch01::CHAPTER, ch02::CHAPTER, ch03::CHAPTER, ch04::CHAPTER];
+pub const CHAPTERS: &[Chapter] = &[
+    ch01::CHAPTER,
+    ch02::CHAPTER,
+    ch03::CHAPTER,
+    ch04::CHAPTER,
+    ch05::CHAPTER,
+];
 
 /// Returns the folder `docs/book` of the repository that this program was built from.
 pub fn book() -> PathBuf {
