@@ -28,6 +28,7 @@ use chapter::Chapter;
 
 /// The chapters that exist, in the order of the book.
 pub const CHAPTERS: &[Chapter] = &[
+    // A line per chapter, so that branches merge.
     ch01::CHAPTER,
     ch02::CHAPTER,
     ch03::CHAPTER,
