@@ -3,7 +3,7 @@
 pub mod broken;
 pub mod program;
 
-use std::{fs, io, thread};
+use std::{fs, io, thread, time::Instant};
 
 use crate::{
     chapter::Chapter,
@@ -13,7 +13,7 @@ use crate::{
         Unit::{Bytes, Nanoseconds, Number},
     },
     load,
-    measure::{Progress, Sample, is_quick, per_call},
+    measure::{Progress, Sample, effort, is_quick, rounds},
     server::{Server, raise_descriptor_limit},
 };
 
@@ -33,11 +33,16 @@ fn measure(progress: &mut Progress) -> io::Result<Figures> {
     let mut figures = Figures::here();
     progress.steps(2 + CONNECTIONS.len());
     progress.step("start a thread");
-    let start = per_call(2_000, || {
-        thread::spawn(|| ())
-            .join()
-            .expect("an empty thread does not panic");
-    });
+    let start = rounds(|| {
+        let starts = (0..effort(500, 100)).map(|_| {
+            let start = Instant::now();
+            thread::spawn(|| ())
+                .join()
+                .expect("an empty thread does not panic");
+            start.elapsed().as_nanos() as f64
+        });
+        Ok(Sample::of(starts.collect()).median)
+    })?;
     figures.add("start", "start and end a thread", Nanoseconds, start);
     serve_many(2, &CONNECTIONS, progress, &mut figures)?;
     if let Some(limit) = limit() {
