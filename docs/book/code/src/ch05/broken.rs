@@ -22,8 +22,9 @@ impl Future for Flag {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
+        let is_set = IS_SET.load(SeqCst);
         POLLS.fetch_add(1, SeqCst);
-        if IS_SET.load(SeqCst) {
+        if is_set {
             Poll::Ready(())
         } else {
             Poll::Pending
