@@ -34,6 +34,8 @@ const RATES: &[(&[&str], [f64; 6])] = &[
     (&["CONTRIBUTING.md"], [0.5, 0.3, 2.0, 0.3, 2.0, 18.0]),
     (&["CHANGELOG.md"], [0.5, 0.3, 2.0, 0.3, 2.0, 18.0]),
     (&["docs"], [0.5, 0.3, 2.0, 0.4, 2.0, 18.0]),
+    // A text that teaches also puts questions.
+    (&["docs/book"], [0.8, 0.4, 2.5, 0.3, 2.0, 18.0]),
 ];
 
 const HOUSEHOLD_VERBS: &str = "tell tells told telling say says said hear hears heard ask asks \
@@ -190,7 +192,11 @@ fn texts(scope: &[&str]) -> Vec<(String, String)> {
         match *path {
             "CHANGELOG.md" => texts.push((path.to_string(), unreleased())),
             _ if path.ends_with(".md") => texts.push((path.to_string(), read(path))),
-            "docs" => texts.extend(files(&[path], &["md"])),
+            "docs" => {
+                let pages = files(&[path], &["md"]).into_iter();
+                texts.extend(pages.filter(|(path, _)| !path.starts_with("docs/book/")));
+            }
+            "docs/book" => texts.extend(files(&[path], &["md"])),
             _ => texts.extend(files(&[path], &["rs"])),
         }
     }

@@ -1,0 +1,11 @@
+//! Exercises, as tests that fail until their holes are filled.
+//!
+//! ```text
+//! cargo test -p windlass-book --test exercises ch01
+//! ```
+
+mod ch01;
+mod ch02;
+mod ch03;
+mod ch04;
+mod ch05;

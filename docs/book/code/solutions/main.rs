@@ -1,0 +1,7 @@
+//! Solutions of the exercises, with the same tests.
+
+mod ch01;
+mod ch02;
+mod ch03;
+mod ch04;
+mod ch05;
