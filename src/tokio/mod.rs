@@ -78,9 +78,9 @@
 //! # main().unwrap() }
 //! ```
 //!
-//! The conversion of a windlass stream zeroes a buffer that is uninitialized before each read (8 KiB
-//! take 0.2 to 0.4 µs), and writes the first of several buffers. A protocol with many small parts
-//! wraps the stream in a `tokio::io::BufWriter`. For hyper, `windlass::hyper::Io` does neither.
+//! The conversion of a windlass stream zeroes an uninitialized buffer before each read, which takes
+//! 0.2 to 0.4 µs for 8 KiB. It writes the first of several buffers, so a protocol with many small
+//! parts wraps the stream in a `tokio::io::BufWriter`. `windlass::hyper::Io` does neither.
 //!
 //! # A guest in another event loop
 //!
