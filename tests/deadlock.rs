@@ -25,7 +25,7 @@ use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt, poll, select};
 use windlass::inspect::{self, Deadlock, TaskState, Wait};
 use windlass::net::TcpListener;
-use windlass::sync::{Event, Mutex, mpsc};
+use windlass::sync::{Event, Mutex, OnceCell, mpsc};
 use windlass::task::TaskGroup;
 use windlass::{Runtime, Task, block_on, spawn, spawn_blocking, time, yield_now};
 use windlass_reactor::{LoopState, Reactor};
@@ -573,6 +573,30 @@ fn tasks_that_wait_for_each_other_are_found_while_others_run() {
         };
         assert_eq!(*first_wait, Wait::Join(second));
         assert_eq!(*second_wait, Wait::Join(first));
+    });
+}
+
+#[test]
+fn cells_that_are_computed_from_each_other_are_a_cycle() {
+    block_on(async {
+        let cells = Rc::new([OnceCell::new(), OnceCell::new()]);
+        let _computing = [0, 1].map(|own| {
+            let cells = cells.clone();
+            spawn(async move {
+                let compute = async || {
+                    yield_now().await;
+                    *cells[1 - own].get_or_init(async || 1).await
+                };
+                *cells[own].get_or_init(compute).await
+            })
+        });
+        for _ in 0..4 {
+            yield_now().await;
+        }
+        let deadlock = inspect::deadlock().unwrap();
+        assert_eq!((deadlock.tasks().len(), deadlock.cycles().len()), (2, 1));
+        let mut waits = deadlock.cycles()[0].steps().map(|(_, wait)| wait);
+        assert!(waits.all(|wait| matches!(wait, Wait::Lock { .. })));
     });
 }
 
