@@ -25,8 +25,8 @@ use crate::wake::wake_all;
 /// [`AsyncWrite`]. Any number of tasks may wait at once. An event wakes all tasks that wait for its
 /// direction.
 ///
-/// An `Async` belongs to the thread that created it. [`into_inner`](Async::into_inner) returns the
-/// value, which may be sent to another thread.
+/// An `Async` is `Send` and `Sync` if the value is. The reactor of the thread where an operation
+/// waits serves it. See [`net`](crate::net) for what that costs.
 ///
 /// `T` must always return the same descriptor.
 ///
@@ -92,7 +92,7 @@ impl<T: AsFd> Async<T> {
     ///
     /// # Errors
     ///
-    /// Fails if this thread has no reactor and none can be created. If the poller cannot watch the
+    /// Fails in a simulated host if its reactor cannot be created. If the poller cannot watch the
     /// descriptor, the error comes from the first operation that has to wait, or from
     /// [`register`](Async::register).
     #[inline]

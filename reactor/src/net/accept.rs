@@ -254,7 +254,7 @@ macro_rules! listener {
                 $crate::net::sys::local_addr(self.acceptor.io.get_ref())
             }
 
-            /// Takes the socket out, still non-blocking, for example for another thread.
+            /// Takes the socket out, still non-blocking, for example for another runtime.
             ///
             /// # Errors
             ///
