@@ -14,7 +14,8 @@ use crate::poller::Interest;
 #[cfg(unix)]
 use crate::readiness::{ConditionWait, poll_condition};
 use crate::readiness::{Readable, Writable, poll_ready};
-use crate::source::{Source, Wait};
+use crate::source::Source;
+use crate::source_wait::Wait;
 use crate::wake::wake_all;
 
 /// Adds asynchronous operations to any file descriptor that the poller can watch, such as a socket,

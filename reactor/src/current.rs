@@ -11,9 +11,9 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::thread::LocalKey;
 
+use crate::entry::{EntryRef, LocalEntry};
 use crate::fork;
 use crate::inner::{REACTOR, ReactorInner};
-use crate::registry::{EntryRef, LocalEntry};
 use crate::timers::TimerKey;
 
 thread_local! {

@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use crate::current::current_reactor;
-use crate::registry::{Message, SourceRemote};
+use crate::entry::{Message, SourceRemote};
 
 /// A closure that runs on the thread of a reactor.
 pub type Job = Box<dyn FnOnce() + Send>;

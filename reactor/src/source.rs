@@ -11,15 +11,16 @@ use std::task::{Context, Poll, Waker, ready};
 
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd};
 
+use crate::always_ready::is_system_file;
 use crate::current::{self, check_driven_here, current_reactor, local};
+use crate::entry::{
+    EntryRef, LocalEntry, Message, OwnedEntry, Registered, SHORT_READS_UNRELIABLE, SourceEntry,
+    unknown_entry,
+};
 use crate::fork;
 use crate::inner::{REACTOR, ReactorInner};
 use crate::other_entries::{OtherEntries, OtherEntry};
 use crate::poller::{HAS_EXCLUSIVE, Interest, RemotePoller};
-use crate::registry::{
-    EntryRef, LocalEntry, Message, OwnedEntry, REPORTED, Registered, SHORT_READS_UNRELIABLE,
-    SourceEntry, unknown_entry,
-};
 use crate::ticket::Ticket;
 use crate::wake::wake_all;
 
@@ -630,42 +631,6 @@ pub(crate) fn set_conditions(entry: LocalEntry<'_>, priority: bool, error: bool)
     wake_all(woken);
 }
 
-/// Records that an always ready file was reported as readable, after the event of this tick. The
-/// next report is for the next event.
-pub(crate) fn set_reported(entry: LocalEntry<'_>, tick: u32) {
-    entry.readiness(Interest::Read).clear_ready(tick);
-    if tick == 0 {
-        entry.set(REPORTED);
-    }
-}
-
-/// Ignores the first event of an always ready file if it was reported before, because the event may
-/// come from the registration. Returns true if it did.
-pub(crate) fn skip_registration_event(entry: LocalEntry<'_>) -> bool {
-    let read = entry.readiness(Interest::Read);
-    let skips = entry.has(REPORTED) && read.tick() == 1;
-    if skips {
-        entry.clear(REPORTED);
-        read.clear_ready(1);
-    }
-    skips
-}
-
-/// The poller accepts a regular file only if the file system generates its content, as `/proc` and
-/// `/sys` do. If such a file cannot seek, it is a stream that may be empty, for example
-/// `trace_pipe`.
-#[cfg(any(target_os = "linux", target_os = "android"))]
-fn is_system_file(fd: BorrowedFd<'_>) -> bool {
-    use rustix::fs::{FileType, fstat, tell};
-    let is_regular = |stat: rustix::fs::Stat| FileType::from_raw_mode(stat.st_mode).is_file();
-    fstat(fd).is_ok_and(is_regular) && tell(fd).is_ok()
-}
-
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
-fn is_system_file(_: BorrowedFd<'_>) -> bool {
-    false
-}
-
 impl Drop for Source {
     fn drop(&mut self) {
         if let Some(home) = NonNull::new(*self.home.get_mut()) {
@@ -685,51 +650,5 @@ impl fmt::Debug for Source {
             .field("may_read", &is_ready(Interest::Read))
             .field("may_write", &is_ready(Interest::Write))
             .finish_non_exhaustive()
-    }
-}
-
-/// The wait of one future for a source. Its registration ends when the future is dropped.
-#[derive(Debug)]
-pub(crate) struct Wait<'a> {
-    source: &'a Source,
-    interest: Interest,
-    ticket: Ticket<'a>,
-}
-
-impl<'a> Wait<'a> {
-    pub(crate) fn new(source: &'a Source, interest: Interest) -> Self {
-        Wait {
-            source,
-            interest,
-            ticket: Ticket::default(),
-        }
-    }
-
-    pub(crate) fn source(&self) -> &'a Source {
-        self.source
-    }
-
-    pub(crate) fn interest(&self) -> Interest {
-        self.interest
-    }
-
-    /// Like [`Source::poll_with`].
-    #[inline]
-    pub(crate) fn poll_with<T>(
-        &mut self,
-        cx: &mut Context<'_>,
-        fd: &impl AsFd,
-        operation: impl FnMut() -> io::Result<T>,
-    ) -> Poll<io::Result<T>> {
-        let ticket = Some(&mut self.ticket);
-        self.source
-            .poll_with(cx, fd, self.interest, ticket, operation)
-    }
-}
-
-impl Drop for Wait<'_> {
-    #[inline]
-    fn drop(&mut self) {
-        self.ticket.release(self.interest);
     }
 }

@@ -14,11 +14,12 @@ use super::sys;
 use crate::async_io::Async;
 use crate::clock::MonotonicNanos;
 use crate::current::local;
+use crate::entry::LocalEntry;
 use crate::other_entries::{ExclusiveWaits, OtherEntry};
 use crate::poller::Interest;
 use crate::readiness::check;
-use crate::registry::LocalEntry;
-use crate::source::{Wait, may_have_missed_event};
+use crate::source::may_have_missed_event;
+use crate::source_wait::Wait;
 use crate::time::Sleep;
 
 /// How long a listener pauses when the system has no file descriptor left for a connection.
