@@ -2,7 +2,7 @@
 
 use rustix::fd::BorrowedFd;
 #[cfg(any(target_os = "linux", target_os = "android"))]
-use rustix::fs::{FileType, Stat, fstat, tell};
+use rustix::fs::{self, FileType, Stat};
 
 use crate::entry::{LocalEntry, REPORTED};
 use crate::poller::Interest;
@@ -34,7 +34,7 @@ pub(crate) fn skip_registration_event(entry: LocalEntry<'_>) -> bool {
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub(crate) fn is_system_file(fd: BorrowedFd<'_>) -> bool {
     let is_regular = |stat: Stat| FileType::from_raw_mode(stat.st_mode).is_file();
-    fstat(fd).is_ok_and(is_regular) && tell(fd).is_ok()
+    fs::fstat(fd).is_ok_and(is_regular) && fs::tell(fd).is_ok()
 }
 
 #[cfg(not(any(target_os = "linux", target_os = "android")))]

@@ -34,8 +34,8 @@ pub(crate) struct Chunk {
 }
 
 // SAFETY: other threads read only `owner`, `index`, `first_slot` and `remote` of a chunk, which are
-// atomic, or constant and `Sync`. The cells are reached through a `LocalEntry`, which exists only on
-// the thread of the owner. The wakers that the last reference may drop are `Send`.
+// atomic, or constant and `Sync`. A `LocalEntry` gives access to the cells, and exists only on the
+// thread of the owner. The wakers that the last reference may drop are `Send`.
 unsafe impl Send for Chunk {}
 // SAFETY: as above.
 unsafe impl Sync for Chunk {}
@@ -476,15 +476,15 @@ impl SourceEntry {
 
 thread_local! {
     /// Stands for the entry of a source that has none here. It has no destructor.
-    static UNKNOWN: ManuallyDrop<SourceEntry> =
+    static SUBSTITUTE: ManuallyDrop<SourceEntry> =
         const { ManuallyDrop::new(SourceEntry::new(ptr::null(), 0)) };
 }
 
 /// Returns a substitute for the entry of a source that has none in this thread's reactor. It is
 /// ready, and is never registered.
 #[cold]
-pub(crate) fn unknown_entry<'a>() -> LocalEntry<'a> {
-    UNKNOWN.with(|entry| {
+pub(crate) fn substitute_entry<'a>() -> LocalEntry<'a> {
+    SUBSTITUTE.with(|entry| {
         entry.read.assume_ready();
         entry.write.assume_ready();
         let entry = NonNull::from(&**entry);

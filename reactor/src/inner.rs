@@ -575,7 +575,7 @@ fn shrink<T>(list: &mut Vec<T>, used: usize) {
     }
 }
 
-// The wakers that are left belong to timers and sources that were leaked or moved to another thread.
+// The wakers that are left belong to timers and sources that were leaked or are on another thread.
 // Tasks that wait for a source register it with another reactor.
 impl Drop for ReactorInner {
     fn drop(&mut self) {

@@ -15,12 +15,12 @@ use crate::always_ready::is_system_file;
 use crate::current::{self, check_driven_here, current_reactor, local};
 use crate::entry::{
     EntryRef, LocalEntry, Message, OwnedEntry, Registered, SHORT_READS_UNRELIABLE, SourceEntry,
-    unknown_entry,
+    substitute_entry,
 };
 use crate::fork;
 use crate::inner::{REACTOR, ReactorInner};
 use crate::other_entries::{OtherEntries, OtherEntry};
-use crate::poller::{HAS_EXCLUSIVE, Interest, RemotePoller};
+use crate::poller::{HAS_EXCLUSIVE, Interest, Poller, RemotePoller};
 use crate::ticket::Ticket;
 use crate::wake::wake_all;
 
@@ -59,18 +59,16 @@ impl Source {
     /// Returns an error only in a simulated host, where the source belongs to the host's reactor.
     #[inline]
     pub(crate) fn new() -> io::Result<Source> {
-        let mut source = Source {
+        let source = Source {
             home: AtomicPtr::new(ptr::null_mut()),
             others: OtherEntries::new(),
             is_exposed: AtomicBool::new(false),
             has_no_linger: AtomicBool::new(false),
             is_exclusive: AtomicBool::new(false),
-            is_simulated: false,
+            is_simulated: is_simulated(),
             file_kind: AtomicU8::new(0),
         };
-        #[cfg(all(target_os = "linux", not(windlass_portable)))]
-        if crate::entered::is_simulated() {
-            source.is_simulated = true;
+        if source.is_simulated {
             source.entry()?;
         }
         Ok(source)
@@ -154,8 +152,8 @@ impl Source {
         self.poll_read_with(cx, fd, interest, ticket, operation, |_| false)
     }
 
-    /// As `poll_with`. `is_short` returns whether the operation has read less than its buffer holds,
-    /// see [`Source::note_short_read`].
+    /// As `poll_with`. `is_short` returns whether the operation has read less than its buffer can
+    /// hold, see [`Source::note_short_read`].
     #[inline(always)]
     pub(crate) fn poll_read_with<'a, T>(
         &'a self,
@@ -166,7 +164,7 @@ impl Source {
         mut operation: impl FnMut() -> io::Result<T>,
         is_short: impl Fn(&T) -> bool,
     ) -> Poll<io::Result<T>> {
-        let entry = self.home().unwrap_or_else(unknown_entry);
+        let entry = self.home().unwrap_or_else(substitute_entry);
         let readiness = entry.readiness(interest);
         loop {
             while readiness.is_ready() {
@@ -261,21 +259,34 @@ impl Source {
         let reactor = current_reactor()?;
         reactor.park().counters().add_registration();
         entry.fd.set(fd.as_raw_fd());
-        let (poller, key, known) = (reactor.poller(), entry.key(), entry.registered.get());
+        let poller = reactor.poller();
         if self.is_exclusive() {
-            poller.add_exclusive(fd, key)?;
+            if entry.registered.get() == Registered::Once {
+                let _ = poller.remote().delete(fd); // if another thread has not removed it
+            }
+            poller.add_exclusive(fd, entry.key())?;
             entry.registered.set(Registered::Read);
-            return Ok(());
-        }
-        if !self.make_home(entry, fd) {
+        } else if self.make_home(entry, fd) {
+            self.register_home(entry, poller, fd, interest)?;
+        } else {
             entry.registered.set(Registered::Once);
             let (read, write) = entry.waits();
-            return poller.arm_once(fd, key.once(), read, write);
+            poller.arm_once(fd, entry.key().once(), read, write)?;
         }
-        match known {
-            Registered::Nothing => poller.add(fd, key, interest)?,
-            Registered::Once => poller.set(fd, key, interest)?,
-            Registered::Read | Registered::Both => match poller.add_write(fd, key) {
+        Ok(())
+    }
+
+    fn register_home(
+        &self,
+        entry: LocalEntry<'_>,
+        poller: &Poller,
+        fd: BorrowedFd<'_>,
+        interest: Interest,
+    ) -> io::Result<()> {
+        match entry.registered.get() {
+            Registered::Nothing => poller.add(fd, entry.key(), interest)?,
+            Registered::Once => poller.set(fd, entry.key(), interest)?,
+            Registered::Read | Registered::Both => match poller.add_write(fd, entry.key()) {
                 // Another thread has just removed it, and its message follows.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 added => added?,
@@ -522,7 +533,7 @@ impl Source {
         interest: Interest,
         mut operation: impl FnMut() -> io::Result<T>,
     ) -> io::Result<T> {
-        let entry = self.home().unwrap_or_else(unknown_entry);
+        let entry = self.home().unwrap_or_else(substitute_entry);
         let result = entry.readiness(interest).attempt(&mut operation);
         result.unwrap_or_else(|| Err(io::ErrorKind::WouldBlock.into()))
     }
@@ -554,6 +565,15 @@ fn rearm(entry: LocalEntry<'_>, fd: &impl AsFd) -> io::Result<()> {
             (entry.key(), read, write)
         }),
     })
+}
+
+/// Whether a simulated host is entered on this thread.
+#[inline]
+fn is_simulated() -> bool {
+    #[cfg(all(target_os = "linux", not(windlass_portable)))]
+    return crate::entered::is_simulated();
+    #[cfg(not(all(target_os = "linux", not(windlass_portable))))]
+    return false;
 }
 
 /// Whether the kernel may have more events for this loop than the last wait returned, because the
