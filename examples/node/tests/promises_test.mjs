@@ -36,6 +36,19 @@ async function collected(reference) {
 
 // Rust futures in JavaScript.
 
+test('the module can be loaded twice', async () => {
+  const require = createRequire(import.meta.url)
+  delete require.cache[process.env.MODULE]
+  const other = require(process.env.MODULE)
+  assert.notEqual(other, windlass)
+  const both = [windlass, other].map(async (one) => {
+    await one.sleep(1)
+    await one.call(() => windlass.busy(1000))
+    return one.call(() => other.sleep(1))
+  })
+  assert.deepEqual(await Promise.all(both), [undefined, undefined])
+})
+
 test('the module starts no thread', () => assert.equal(added, 0))
 
 test('values of JavaScript are held over an await', async () => {
