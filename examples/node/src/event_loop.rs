@@ -1,8 +1,7 @@
 //! A runtime as the guest of Node's event loop.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::ffi::c_void;
-use std::os::fd::AsRawFd;
 use std::ptr::null_mut;
 use std::rc::{Rc, Weak};
 
@@ -20,7 +19,6 @@ use crate::uv::Poll;
 /// guest.
 #[derive(Debug)]
 pub struct EventLoop {
-    /// Dropped first, while its descriptor is open.
     poll: Poll,
     guest: Guest,
     env: Env,
@@ -45,30 +43,28 @@ impl EventLoop {
         // Node waits for the removal of the hook before it closes the loop.
         let hook = Rc::new(Cell::new(null_mut()));
         let closed = hook.clone();
-        let descriptor = guest.as_raw_fd();
-        let this = Rc::new_cyclic(|this: &Weak<EventLoop>| {
-            let turning = this.clone();
-            let readable = move || {
-                if let Some(event_loop) = turning.upgrade() {
-                    event_loop.turn();
-                }
-            };
-            let closed = move || {
-                // SAFETY: the hook was added below, and this is called once.
-                unsafe { sys::napi_remove_async_cleanup_hook(closed.get()) };
-            };
-            // SAFETY: the loop is the one of this thread. Node closes it after the removal of the
-            // hook. The field `poll` is dropped before the guest.
-            let poll = unsafe { Poll::start(event_loop, descriptor, readable, closed) };
-            EventLoop {
-                poll: poll.expect("libuv watches an epoll descriptor"),
-                guest,
-                env,
-                resource,
-                context,
-                needed: Cell::new(0),
+        let slot = Rc::new(OnceCell::<Weak<EventLoop>>::new());
+        let turning = slot.clone();
+        let readable = move || {
+            if let Some(event_loop) = turning.get().and_then(Weak::upgrade) {
+                event_loop.turn();
             }
+        };
+        let closed = move || {
+            // SAFETY: the hook was added below, and this is called once.
+            unsafe { sys::napi_remove_async_cleanup_hook(closed.get()) };
+        };
+        // SAFETY: the loop is the one of this thread. Node closes it after the removal of the hook.
+        let poll = unsafe { Poll::start(event_loop, &guest, readable, closed)? };
+        let this = Rc::new(EventLoop {
+            poll,
+            guest,
+            env,
+            resource,
+            context,
+            needed: Cell::new(0),
         });
+        let _ = slot.set(Rc::downgrade(&this)); // it was empty
         let this = Rc::into_raw(this).cast_mut().cast::<c_void>();
         let mut handle = null_mut();
         napi!(

@@ -3,7 +3,7 @@
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
 use std::ffi::{CStr, c_char, c_int, c_void};
 use std::io;
-use std::os::fd::RawFd;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::ptr::NonNull;
 
 use napi_sys::uv_loop_s;
@@ -34,6 +34,9 @@ const READABLE: c_int = 1;
 pub(crate) struct Poll {
     /// libuv owns the memory until the callback of `uv_close`.
     handle: NonNull<c_void>,
+    /// A duplicate, because libuv watches a descriptor once, and several runtimes of a thread have
+    /// the same.
+    _descriptor: OwnedFd,
 }
 
 /// What the handle's data points to.
@@ -47,14 +50,14 @@ struct Data {
 impl Poll {
     /// # Safety
     ///
-    /// The loop must be the one of this thread, and exist until `closed` is called. The descriptor
-    /// must be open until the drop.
+    /// The loop must be the one of this thread, and exist until `closed` is called.
     pub(crate) unsafe fn start(
         event_loop: *mut uv_loop_s,
-        descriptor: RawFd,
+        descriptor: &impl AsFd,
         readable: impl Fn() + 'static,
         closed: impl FnOnce() + 'static,
     ) -> io::Result<Poll> {
+        let descriptor = descriptor.as_fd().try_clone_to_owned()?;
         // SAFETY: it only reads a table.
         let size = unsafe { uv_handle_size(POLL) };
         let layout = Layout::from_size_align(size, align_of::<u128>()).expect("a small size");
@@ -68,9 +71,9 @@ impl Poll {
             layout,
         };
         let handle: NonNull<c_void> = handle.cast();
-        // SAFETY: the memory has the size of a handle, and the caller guarantees the rest. If it
-        // fails, libuv doesn't know the handle.
-        let status = unsafe { uv_poll_init(event_loop, handle.as_ptr(), descriptor) };
+        // SAFETY: the memory has the size of a handle, and the caller guarantees the rest. The
+        // descriptor is open until the drop. If it fails, libuv doesn't know the handle.
+        let status = unsafe { uv_poll_init(event_loop, handle.as_ptr(), descriptor.as_raw_fd()) };
         if let Err(error) = check(status) {
             // SAFETY: allocated above with this layout.
             unsafe { dealloc(handle.as_ptr().cast(), layout) };
@@ -78,7 +81,10 @@ impl Poll {
         }
         // SAFETY: the handle is initialized. `on_close` takes the box back.
         unsafe { uv_handle_set_data(handle.as_ptr(), Box::into_raw(Box::new(data)).cast()) };
-        let poll = Poll { handle };
+        let poll = Poll {
+            handle,
+            _descriptor: descriptor,
+        };
         // SAFETY: the handle is initialized.
         check(unsafe { uv_poll_start(handle.as_ptr(), READABLE, on_readable) })?;
         poll.keep_alive(false);

@@ -1,6 +1,7 @@
 // What promises, errors, panics, the end of a process and workers do across the two languages.
 
 import assert from 'node:assert/strict'
+import { AsyncLocalStorage, AsyncResource } from 'node:async_hooks'
 import { spawn } from 'node:child_process'
 import { once } from 'node:events'
 import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
@@ -35,6 +36,19 @@ async function collected(reference) {
 }
 
 // Rust futures in JavaScript.
+
+test('the module can be loaded twice', async () => {
+  const require = createRequire(import.meta.url)
+  delete require.cache[process.env.MODULE]
+  const other = require(process.env.MODULE)
+  assert.notEqual(other, windlass)
+  const both = [windlass, other].map(async (one) => {
+    await one.sleep(1)
+    await one.call(() => windlass.busy(1000))
+    return one.call(() => other.sleep(1))
+  })
+  assert.deepEqual(await Promise.all(both), [undefined, undefined])
+})
 
 test('the module starts no thread', () => assert.equal(added, 0))
 
@@ -132,6 +146,17 @@ test('a promise is awaited from Rust', async () => {
   assert.equal(await windlass.call(async () => { await timeout(5); return object }), object)
   assert.equal(await windlass.call(() => object), object)
   assert.equal(await windlass.call(() => ({ then: (resolve) => resolve(5) })), 5)
+})
+
+test('the store of AsyncLocalStorage', async () => {
+  const storage = new AsyncLocalStorage()
+  await storage.run(7, async () => {
+    await windlass.sleep(1)
+    assert.equal(storage.getStore(), 7)
+    const read = async () => storage.getStore()
+    assert.equal(await windlass.call(read), undefined) // a turn has none
+    assert.equal(await windlass.call(AsyncResource.bind(read)), 7)
+  })
 })
 
 test('nested awaits', async () => {

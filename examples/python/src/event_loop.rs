@@ -64,7 +64,10 @@ impl EventLoop {
             guest: Guest::new(Runtime::new()?),
         });
         let turn = wrap_pyfunction!(turn, py)?;
-        event_loop.call_method1("add_reader", (attached.guest.as_raw_fd(), turn))?;
+        // In an empty context. Turns would otherwise run with the variables of the first caller.
+        let context = py.import("contextvars")?.call_method0("Context")?;
+        let add_reader = event_loop.getattr("add_reader")?;
+        context.call_method1("run", (add_reader, attached.guest.as_raw_fd(), turn))?;
         all(|all| all.push(attached.clone()));
         detach_at_shutdown(event_loop)?;
         Ok(attached)

@@ -11,6 +11,7 @@ use pyo3::sync::PyOnceLock;
 use pyo3::types::PyDict;
 
 use crate::EventLoop;
+use crate::to_python::CONTEXT;
 
 /// Starts a coroutine, or another awaitable, on the event loop of the caller.
 ///
@@ -23,7 +24,14 @@ pub fn from_python(awaitable: &Bound<'_, PyAny>) -> PyResult<FromPython> {
     let event_loop = EventLoop::current(py)?;
     let options = PyDict::new(py);
     options.set_item(intern!(py, "loop"), event_loop.bind(py))?;
-    let future = ensure_future.call((awaitable,), Some(&options))?;
+    let context = CONTEXT.try_with(|context| context.clone_ref(py));
+    let future = match context {
+        Some(context) => {
+            let run = context.bind(py).getattr(intern!(py, "run"))?;
+            run.call((ensure_future, awaitable), Some(&options))?
+        }
+        None => ensure_future.call((awaitable,), Some(&options))?,
+    };
     Ok(FromPython {
         future: Some(future.unbind()),
         wake: None,

@@ -8,9 +8,15 @@ use pyo3::IntoPyObjectExt;
 use pyo3::intern;
 use pyo3::panic::PanicException;
 use pyo3::prelude::*;
-use windlass::Task;
+use pyo3::sync::PyOnceLock;
+use windlass::{Task, task_local};
 
 use crate::EventLoop;
+
+task_local! {
+    /// The context variables of the code that created the future. `from_python` restores them.
+    pub(crate) static CONTEXT: Py<PyAny>;
+}
 
 /// Spawns the future on the guest of the running event loop, and returns an `asyncio.Future` for
 /// its result.
@@ -18,6 +24,8 @@ use crate::EventLoop;
 /// As with `create_task`, the future is first polled in the next iteration of the event loop. It
 /// runs also if nothing awaits the `asyncio.Future`. A cancellation of the `asyncio.Future` drops
 /// the Rust future in the next iteration. A panic becomes a `PanicException`.
+///
+/// Awaitables that the future starts have the context variables of the caller.
 pub fn to_python<'py, F, T>(py: Python<'py>, future: F) -> PyResult<Bound<'py, PyAny>>
 where
     F: Future<Output = PyResult<T>> + 'static,
@@ -26,13 +34,26 @@ where
     let event_loop = EventLoop::current(py)?;
     let promise = event_loop.create_future(py)?;
     let settled = promise.clone().unbind();
+    let context = current_context(py)?;
     let task = event_loop.guest().runtime().spawn(async move {
+        let future = CONTEXT.scope(context, future);
         let outcome = AssertUnwindSafe(future).catch_unwind().await;
         Python::attach(|py| settle(settled.bind(py), outcome));
     });
     let done = Done { task: Some(task) };
     promise.call_method1(intern!(py, "add_done_callback"), (done,))?;
     Ok(promise)
+}
+
+/// Returns the context variables of the caller. A task has those of the code that created it, since
+/// a turn has none.
+fn current_context(py: Python<'_>) -> PyResult<Py<PyAny>> {
+    if let Some(context) = CONTEXT.try_with(|context| context.clone_ref(py)) {
+        return Ok(context);
+    }
+    static COPY_CONTEXT: PyOnceLock<Py<PyAny>> = PyOnceLock::new();
+    let copy_context = COPY_CONTEXT.import(py, "contextvars", "copy_context")?;
+    copy_context.call0().map(Bound::unbind)
 }
 
 /// The callback at the end of the `asyncio.Future`. It drops the Rust future if that is pending.

@@ -1,6 +1,7 @@
 """What awaits, cancellations, exceptions, panics, shutdown and threads do across the two languages."""
 
 import asyncio
+import contextvars
 import gc
 import os
 import signal
@@ -169,6 +170,34 @@ class OnLoop:
             self.assertEqual(await windlass.call(lambda: future), 8)
 
         self.run_async(main())
+
+    def test_context_variables_pass_through_rust(self):
+        request = contextvars.ContextVar("request", default=0)
+
+        async def read():
+            await windlass.sleep(0.001)
+            return request.get()
+
+        async def handle(number):
+            request.set(number)
+            return await windlass.call(lambda: windlass.call(read))
+
+        async def main():
+            numbers = await asyncio.gather(*[asyncio.create_task(handle(n)) for n in range(1, 9)])
+            self.assertEqual(numbers, list(range(1, 9)))
+            self.assertEqual(await windlass.call(read), 0)
+
+        async def set_before_the_first_call():
+            request.set(7)
+            future = asyncio.get_running_loop().create_future()
+            future.set_result(await windlass.ready(0))
+            # A plain function runs in the turn, which has no variables.
+            found = []
+            await windlass.call(lambda: found.append(request.get()) or future)
+            self.assertEqual(found, [0])
+
+        self.run_async(main())
+        self.run_async(set_before_the_first_call())
 
     def test_nested_awaits(self):
         async def down(depth):
