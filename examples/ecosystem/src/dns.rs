@@ -68,6 +68,7 @@ impl RuntimeProvider for Provider {
     }
 }
 
+/// Spawns the tasks of hickory.
 #[derive(Clone, Debug)]
 pub struct Spawner;
 
@@ -77,6 +78,7 @@ impl Spawn for Spawner {
     }
 }
 
+/// The time limits of hickory.
 #[derive(Debug)]
 pub struct Timer;
 
@@ -94,6 +96,7 @@ impl Time for Timer {
     }
 }
 
+/// A UDP socket for queries.
 #[derive(Debug)]
 pub struct Udp(Async<UdpSocket>);
 
@@ -119,6 +122,7 @@ impl DnsUdpSocket for Udp {
     }
 }
 
+/// A TCP connection for large answers.
 #[derive(Debug)]
 pub struct Tcp(TcpStream);
 

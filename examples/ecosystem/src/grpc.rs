@@ -27,8 +27,10 @@ use windlass::net::TcpListener;
 /// `message Ship { string name = 1; uint32 masts = 2; }`
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct Ship {
+    /// The name, which is not empty.
     #[prost(string, tag = "1")]
     pub name: String,
+    /// The number of masts.
     #[prost(uint32, tag = "2")]
     pub masts: u32,
 }
@@ -116,6 +118,7 @@ pub async fn serve(listener: TcpListener) -> io::Result<()> {
 type Transport = MapRequest<Client, fn(Request<Body>) -> Request<windlass::http::Body>>;
 
 /// The generated client.
+#[derive(Debug)]
 pub struct HarbourClient {
     grpc: tonic::client::Grpc<Transport>,
 }
@@ -128,6 +131,7 @@ impl HarbourClient {
         HarbourClient { grpc }
     }
 
+    /// Calls `Rig`.
     pub async fn rig(&mut self, ship: Ship) -> Result<Ship, Status> {
         let path = PathAndQuery::from_static("/windlass.Harbour/Rig");
         let codec = ProstCodec::<Ship, Ship>::default();
@@ -138,6 +142,7 @@ impl HarbourClient {
         Ok(response.into_inner())
     }
 
+    /// Calls `Fleet`.
     pub async fn fleet(&mut self, ship: Ship) -> Result<Streaming<Ship>, Status> {
         let path = PathAndQuery::from_static("/windlass.Harbour/Fleet");
         let codec = ProstCodec::<Ship, Ship>::default();

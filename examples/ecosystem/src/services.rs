@@ -24,7 +24,9 @@ pub struct Service {
     child: Child,
     /// The signal that stops it at once with its child processes.
     signal: &'static str,
+    /// The folder of its files.
     pub folder: Folder,
+    /// Its address, on loopback.
     pub addr: SocketAddr,
 }
 
@@ -254,6 +256,7 @@ impl Drop for Service {
 pub struct Folder(pub PathBuf);
 
 impl Folder {
+    /// Creates a folder among the temporary files.
     pub fn new(name: &str) -> io::Result<Folder> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Relaxed);

@@ -10,7 +10,9 @@ use windlass::time::{Timeout, timeout};
 /// Fails calls that take longer than a limit.
 #[derive(Clone, Debug)]
 pub struct Limited<S> {
+    /// The service.
     pub inner: S,
+    /// The time limit of a call.
     pub limit: Duration,
 }
 
