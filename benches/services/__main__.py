@@ -85,18 +85,22 @@ def main():
     parser.add_argument("--quick", action="store_true", help="one short round, to see that all works")
     parser.add_argument("--counts", action="store_true", help="counts system calls and instructions")
     parser.add_argument("--update-readme", action="store_true", help="puts the table into benches/README.md")
-    parser.add_argument("--from", dest="source", metavar="FILE", help="measures nothing, reports a services.json")
+    parser.add_argument("--from", dest="sources", metavar="FILE", action="append", default=[],
+                        help="measures nothing, reports a services.json; of several, the later one's\n"
+                             "samples stand for the services that it has")
     parser.add_argument("--no-build", action="store_true", help="the programs are built already")
     options = parser.parse_args()
     unknown = set(options.names) - set(NAMES)
     if unknown:
         parser.error(f"the services are {', '.join(NAMES)}")
-    if not options.no_build and not options.source:
+    if not options.no_build and not options.sources:
         frame.build()
     stored = []
-    if options.source:
-        with open(options.source) as file:
-            stored = [frame.Sample(**sample) for sample in json.load(file)]
+    for source in options.sources:
+        with open(source) as file:
+            newer = [frame.Sample(**sample) for sample in json.load(file)]
+        services = {it.service for it in newer}
+        stored = [it for it in stored if it.service not in services] + newer
     rounds, seconds = (1, 0.2) if options.quick else (options.rounds, options.seconds)
     os.makedirs(options.out, exist_ok=True)
     samples, rows, skipped, counted, failures = [], [], {}, [], []
@@ -107,7 +111,7 @@ def main():
                 counted += counts.run(service, print)
                 continue
             of_service, reasons = [it for it in stored if it.service == service.NAME], {}
-            if not options.source:
+            if not options.sources:
                 of_service, reasons, failed = frame.run(service, rounds, seconds)
                 failures += failed
             samples += of_service

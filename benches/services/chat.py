@@ -1,10 +1,12 @@
 """A chat: one line to 10,000 WebSockets, in 50 rooms of 200, beside tokio-tungstenite."""
-import subprocess
+import select, subprocess
 
 from frame import CLIENT_CORE, Case, Contender, Load, binary, example
 
 NAME = "chat"
 ROOMS, MEMBERS, QUICK_MEMBERS = 50, 200, 10
+# Seconds to join, or to receive all lines.
+TIME_LIMIT = 120
 
 
 class Clients:
@@ -19,7 +21,8 @@ class Clients:
         self.expect("ready")
 
     def expect(self, word=None):
-        line = self.process.stdout.readline().strip()
+        ready, _, _ = select.select([self.process.stdout], [], [], TIME_LIMIT)
+        line = self.process.stdout.readline().strip() if ready else "out of time"
         if not line or word and line != word:
             raise RuntimeError(f"the members of the chat: {line!r}")
         return line

@@ -144,7 +144,9 @@ async fn read(
     let mut input = Vec::new();
     loop {
         stream.readable().await?;
-        match stream.try_read(&mut buffer.borrow_mut()) {
+        // The borrow ends here. In a `match`, it would last to its end.
+        let read = stream.try_read(&mut buffer.borrow_mut());
+        match read {
             Ok(0) => return Ok(()),
             Ok(read) => input.extend_from_slice(&buffer.borrow()[..read]),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
