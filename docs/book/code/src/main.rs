@@ -55,7 +55,7 @@ fn find(number: &str) -> io::Result<&'static Chapter> {
     found.ok_or_else(|| io::Error::other(USAGE))
 }
 
-/// Where the pictures and the page go: beside the folder with this program.
+/// The folder for the pictures and the page, beside the folder with this program.
 fn output() -> io::Result<PathBuf> {
     let program = env::current_exe()?;
     let target = program

@@ -1,4 +1,4 @@
-//! Checks that the text of the book is true: its code, transcripts, links, translation, exercises.
+//! Checks the code, transcripts, links, translation and exercises of the book.
 
 use std::{
     collections::BTreeSet,
@@ -14,7 +14,7 @@ use windlass_book::{
     transcript, translation,
 };
 
-/// Lines of code of the longest program, without comments and empty lines: about a hundred.
+/// Lines of code of the longest program, without comments and empty lines. It is about a hundred.
 const LONGEST_PROGRAM: usize = 110;
 
 /// The headings of each chapter, in this order.
@@ -208,7 +208,7 @@ fn pictures_can_be_inlined() {
             }
             count += 1;
             let text = fs::read_to_string(&path).unwrap();
-            // Markdown ends at an empty line what it copies as it is.
+            // An empty line ends a block that Markdown copies unchanged.
             let is_whole = text.starts_with("<svg class=\"fig\"") && text.ends_with("</svg>\n");
             let has_gap = text.lines().any(|line| line.trim().is_empty());
             let has_colour = text.contains("fill=\"#") || text.contains("stroke=\"#");

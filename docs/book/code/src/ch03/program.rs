@@ -12,7 +12,7 @@ use crate::server::count_call;
 // ANCHOR_END: imports
 
 // ANCHOR: connection
-/// What a thread had on its stack: the variables, and how far the session is.
+/// The variables of a session and its place in the program, which a thread had on its stack.
 struct Connection {
     stream: TcpStream,
     sum: i64,
