@@ -1,7 +1,7 @@
 //! Which paragraphs of the translation are older than the English text.
 //!
-//! `docs/book/zh/translated/NAME.txt` has a line per translated English paragraph, with a hash and its
-//! first words. The page in `zh` has the same number of paragraphs in the same order.
+//! `docs/book/zh/translated/NAME.txt` has a line per translated English paragraph, with a hash and
+//! its first words. The page in `zh` has the same number of paragraphs in the same order.
 
 use std::{fs, io, path::PathBuf};
 
