@@ -5,6 +5,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::Command,
+    sync::Mutex,
 };
 
 use windlass_book::{
@@ -49,8 +50,12 @@ fn chapters(language: &str) -> Vec<Page> {
     pages
 }
 
+/// Held by tests that measure.
+static MEASURING: Mutex<()> = Mutex::new(());
+
 #[test]
 fn transcripts_are_the_output_of_their_commands() {
+    let _measuring = MEASURING.lock();
     let program = Path::new(env!("CARGO_BIN_EXE_windlass-book"));
     let mut problems = Vec::new();
     for page in pages("en").unwrap() {
@@ -64,6 +69,30 @@ fn transcripts_are_the_output_of_their_commands() {
         println!("{}: {commands} commands", page.name);
     }
     assert!(problems.is_empty(), "{}", problems.join("\n\n"));
+}
+
+#[test]
+fn the_report_is_one_page_with_all_chapters() {
+    let _measuring = MEASURING.lock();
+    let output = Command::new(env!("CARGO_BIN_EXE_windlass-book"))
+        .arg("all")
+        .env("WINDLASS_BOOK_QUICK", "1")
+        .output()
+        .unwrap();
+    let printed = String::from_utf8_lossy(&output.stdout);
+    let path = printed
+        .lines()
+        .last()
+        .and_then(|line| line.strip_prefix("report: "));
+    let page = fs::read_to_string(path.unwrap_or_else(|| panic!("{output:?}"))).unwrap();
+    for chapter in CHAPTERS {
+        let title = format!("<h2>{}. {}</h2>", chapter.number, chapter.title);
+        assert!(page.contains(&title), "no {title}");
+    }
+    assert_eq!(page.matches("<svg").count(), CHAPTERS.len());
+    for outside in ["src=", "href=", "@import", "url("] {
+        assert!(!page.contains(outside), "{outside}");
+    }
 }
 
 #[test]
