@@ -36,6 +36,7 @@ const RATES: &[(&[&str], [f64; 6])] = &[
     (&["docs"], [0.5, 0.3, 2.0, 0.4, 2.0, 18.0]),
     // A text that teaches also puts questions.
     (&["docs/book"], [0.8, 0.4, 2.5, 0.3, 2.0, 18.0]),
+    (&["docs/book/code"], [0.5, 0.3, 2.0, 0.3, 2.0, 18.0]),
 ];
 
 const HOUSEHOLD_VERBS: &str = "tell tells told telling say says said hear hears heard ask asks \

@@ -13,7 +13,7 @@ pub struct Chapter {
     pub title: &'static str,
     /// Measures in at most about 20 seconds.
     pub measure: fn(&mut Progress) -> io::Result<Figures>,
-    /// Draws the measured figures beside those of the book, as an SVG.
+    /// Draws the measured figures beside the figures of the book, as an SVG.
     pub picture: fn(&Figures, &Figures) -> String,
     /// Runs the variant with the bug, which prints how the bug shows.
     pub broken: fn() -> io::Result<()>,

@@ -16,12 +16,12 @@ const LEGEND: &str = "<rect x=\"250\" y=\"38\" width=\"12\" height=\"10\" class=
     <rect x=\"320\" y=\"41\" width=\"12\" height=\"5\" class=\"b\"/>\
     <text x=\"338\" y=\"48\" class=\"small\">ours</text>";
 
-/// A line of a chart: its name, its class (`a`, `b` or `c`), whether it is dashed, its points.
+/// A line of a chart.
 #[derive(Clone, Debug)]
 pub struct Line {
     /// The name beside its last point.
     pub name: String,
-    /// The colour, as a class of the style sheet.
+    /// The colour, as the class `a`, `b` or `c` of the style sheet.
     pub class: char,
     /// True for the figures of the book.
     pub is_dashed: bool,
@@ -29,8 +29,8 @@ pub struct Line {
     pub points: Vec<(f64, f64)>,
 }
 
-/// Draws all figures with this unit as bars on a logarithmic axis, and those of the book as thin
-/// bars, if there are any.
+/// Draws all figures with this unit as bars on a logarithmic axis, and the figures of the book
+/// as thin bars, if there are any.
 pub fn bars(title: &str, yours: &Figures, ours: &Figures, unit: Unit) -> String {
     let shown: Vec<_> = yours
         .list
@@ -193,7 +193,8 @@ pub fn lines(title: &str, across: &str, unit: Unit, lines: &[Line]) -> String {
 fn open(title: &str, height: f64) -> String {
     format!(
         "<svg class=\"fig\" xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {height}\" \
-         role=\"img\" aria-label=\"{title}\">\n<text class=\"title\" x=\"12\" y=\"24\">{title}</text>"
+         role=\"img\" aria-label=\"{title}\">\n\
+         <text class=\"title\" x=\"12\" y=\"24\">{title}</text>"
     )
 }
 
@@ -235,5 +236,6 @@ fn place(value: f64, low: f64, high: f64) -> f64 {
 
 /// Returns the picture as a file of its own, which any browser shows.
 pub fn standalone(svg: &str) -> String {
-    svg.replacen("\n", &format!("\n<style>{STYLE}</style><rect width=\"100%\" height=\"100%\" style=\"fill:var(--paper)\"/>"), 1)
+    let paper = "<rect width=\"100%\" height=\"100%\" style=\"fill:var(--paper)\"/>";
+    svg.replacen('\n', &format!("\n<style>{STYLE}</style>{paper}"), 1)
 }

@@ -41,7 +41,7 @@ pub struct Figures {
     pub list: Vec<Figure>,
     /// The machine and the date. It is empty if there are no figures.
     pub machine: String,
-    /// What could not be measured, and why.
+    /// The figures that could not be measured, with the reason.
     pub missing: Vec<String>,
 }
 
@@ -128,7 +128,7 @@ impl Figures {
         fs::write(path, text)
     }
 
-    /// Prints the table of these figures beside those of the book.
+    /// Prints the table of these figures beside the figures of the book.
     pub fn table(&self, ours: &Figures) -> String {
         let width = self
             .list

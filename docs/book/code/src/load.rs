@@ -1,4 +1,4 @@
-//! Clients for the servers of the chapters: many connections, of which a few are active at a time.
+//! Clients for the servers of the chapters. Of many connections, a few are active at a time.
 
 use std::{
     io::{self, Read, Write},
@@ -31,7 +31,7 @@ pub struct Cost {
 ///
 /// # Errors
 ///
-/// Returns an error if a connection fails, a reply takes more than ten seconds, or a reply is wrong.
+/// Returns an error if a connection fails, or if a reply is wrong or takes more than ten seconds.
 pub fn measure(server: &mut Server, connections: usize) -> io::Result<Cost> {
     let before = server.usage()?;
     let mut clients = Vec::with_capacity(connections);

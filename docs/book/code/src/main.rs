@@ -15,7 +15,7 @@ usage: windlass-book COMMAND
   N record       measure chapter N, and replace our figures, our picture and the transcripts
   all            measure all chapters and write one page
   list           list the chapters
-  translated N   record that the translation of chapter N is up to date
+  translated N   record that the translation of chapter N is up to date, and copy the code to it
                  (a name of a page such as README instead of N works, too)";
 
 fn main() -> ExitCode {
@@ -55,7 +55,7 @@ fn find(number: &str) -> io::Result<&'static Chapter> {
     found.ok_or_else(|| io::Error::other(USAGE))
 }
 
-/// Where the pictures and the page go: beside the folder with this program.
+/// The folder for the pictures and the page, beside the folder with this program.
 fn output() -> io::Result<PathBuf> {
     let program = env::current_exe()?;
     let target = program

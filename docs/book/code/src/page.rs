@@ -1,4 +1,4 @@
-//! The reader's report: one page with all figures and pictures.
+//! The reader's report is one page with all figures and pictures.
 
 use std::fmt::Write;
 
@@ -14,7 +14,8 @@ const STYLE: &str = "body{font:16px/1.5 system-ui,sans-serif;max-width:760px;mar
 pub fn report(measured: &[(&Chapter, Figures, Figures)]) -> String {
     let mut page = format!(
         "<!doctype html>\n<html lang=\"en\"><meta charset=\"utf-8\">\
-         <meta name=\"viewport\" content=\"width=device-width\"><title>One Thread: your figures</title>\
+         <meta name=\"viewport\" content=\"width=device-width\">\
+         <title>One Thread: your figures</title>\
          <style>{STYLE}{}</style>\n<h1>One Thread: your figures</h1>\n<p>{}</p>\n",
         chart::STYLE,
         escape(&machine::describe()),

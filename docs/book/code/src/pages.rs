@@ -1,4 +1,4 @@
-//! The pages of the book as text: their chapters, blocks, fences, headings and links.
+//! The pages of the book as text, with their paragraphs, fences, headings and links.
 
 use std::{fs, io, path::Path};
 

@@ -1,9 +1,10 @@
-//! Transcripts in the text: a command, its output, and the bounds of its figures.
+//! Transcripts in the text, with a command, its output, and the bounds of its figures.
 //!
 //! In a fence `console`, a line `$ command` begins a transcript. The lines after it are the output.
-//! `...` stands for any number of lines. A line that begins with `~ ` is hidden in the book, and has
-//! the bounds of the numbers in the line above, one per number: `2..30`, `>=3`, `<=1`, or `*` for any
-//! number. Numbers without a bound may have any value. Other lines are exact, up to their spaces.
+//! `...` stands for any number of lines. A line that begins with `~ ` is hidden in the book. It has
+//! the bounds of the numbers in the line above, one per number. A bound is `2..30`, `>=3`, `<=1`,
+//! or `*` for any number. Numbers without a bound may have any value. Other lines are exact, up to
+//! their spaces.
 
 use std::{
     env, io,
@@ -56,8 +57,7 @@ pub fn check(fence: &Fence, program: &Path) -> io::Result<usize> {
     Ok(commands.len())
 }
 
-/// Replaces the lines with bounds in the fences of a page by those of new output that have the same
-/// words.
+/// Replaces the lines with bounds in the fences of a page by lines of new output with equal words.
 pub fn refresh(page: &str, output: &str) -> String {
     let mut lines: Vec<&str> = page.lines().collect();
     for i in 1..lines.len() {

@@ -1,7 +1,7 @@
 //! Which paragraphs of the translation are older than the English text.
 //!
-//! `docs/book/zh/translated/NAME.txt` has a line per English paragraph that was translated: a hash and
-//! the first words. The page in `zh` has the same number of paragraphs in the same order.
+//! `docs/book/zh/translated/NAME.txt` has a line per translated English paragraph, with a hash and
+//! its first words. The page in `zh` has the same number of paragraphs in the same order.
 
 use std::{fs, io, path::PathBuf};
 
@@ -10,11 +10,12 @@ use crate::{
     pages::{Page, pages},
 };
 
-/// Records that the Chinese page is a translation of the English page as it is now.
+/// Records that the Chinese page is a translation of the English page as it is now, and copies the
+/// fences of the English page to it.
 ///
 /// # Errors
 ///
-/// Returns an error if there is no such page, or if the numbers of paragraphs differ.
+/// Returns an error if there is no such page, or if the numbers of paragraphs or fences differ.
 pub fn record(page: &str) -> io::Result<()> {
     let name = page
         .parse::<u32>()
@@ -29,11 +30,41 @@ pub fn record(page: &str) -> io::Result<()> {
         );
         return Err(io::Error::other(counts));
     }
+    let text = with_fences(&chinese.text, &english)?;
+    fs::write(book().join(format!("zh/src/{name}.md")), text)?;
     let lines: Vec<_> = source
         .iter()
         .map(|paragraph| line(paragraph) + "\n")
         .collect();
     fs::write(path(&name), lines.concat())
+}
+
+/// The text with the contents of its fences replaced by those in the other page.
+fn with_fences(text: &str, page: &Page) -> io::Result<String> {
+    let mut fences = page.fences().into_iter();
+    let (mut copy, mut is_fenced) = (String::new(), false);
+    for line in text.lines() {
+        if line.starts_with("```") && !is_fenced {
+            let missing = || io::Error::other(format!("{} has fewer fences", page.name));
+            let fence = fences.next().ok_or_else(missing)?;
+            copy += &format!("```{}\n", fence.info);
+            fence
+                .lines
+                .iter()
+                .for_each(|line| copy += &format!("{line}\n"));
+            is_fenced = true;
+        } else if line.starts_with("```") || !is_fenced {
+            is_fenced = false;
+            copy += &format!("{line}\n");
+        }
+    }
+    match fences.next() {
+        None => Ok(copy),
+        Some(fence) => Err(io::Error::other(format!(
+            "zh lacks a fence: {:?}",
+            fence.lines
+        ))),
+    }
 }
 
 /// Lists the paragraphs of a translated page that are stale, missing, or of a removed original.
@@ -90,8 +121,15 @@ fn path(name: &str) -> PathBuf {
     book().join("zh/translated").join(format!("{name}.txt"))
 }
 
-/// The hash (FNV-1a) of a paragraph and its first words. Line breaks do not matter.
+/// The hash (FNV-1a) of a paragraph and its first words. Line breaks do not matter. A fence counts
+/// by its first line, because another test compares the code of both languages.
 fn line(paragraph: &str) -> String {
+    let is_fence = paragraph.starts_with("```");
+    let paragraph = paragraph
+        .lines()
+        .next()
+        .filter(|_| is_fence)
+        .unwrap_or(paragraph);
     let words: Vec<_> = paragraph.split_whitespace().collect();
     let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
     for byte in words.join(" ").bytes() {

@@ -1,10 +1,11 @@
-//! Checks that the text of the book is true: its code, transcripts, links, translation, exercises.
+//! Checks the code, transcripts, links, translation and exercises of the book.
 
 use std::{
     collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
     process::Command,
+    sync::Mutex,
 };
 
 use windlass_book::{
@@ -14,7 +15,7 @@ use windlass_book::{
     transcript, translation,
 };
 
-/// Lines of code of the longest program, without comments and empty lines: about a hundred.
+/// Lines of code of the longest program, without comments and empty lines. It is about a hundred.
 const LONGEST_PROGRAM: usize = 110;
 
 /// The headings of each chapter, in this order.
@@ -49,8 +50,12 @@ fn chapters(language: &str) -> Vec<Page> {
     pages
 }
 
+/// Held by tests that measure.
+static MEASURING: Mutex<()> = Mutex::new(());
+
 #[test]
 fn transcripts_are_the_output_of_their_commands() {
+    let _measuring = MEASURING.lock();
     let program = Path::new(env!("CARGO_BIN_EXE_windlass-book"));
     let mut problems = Vec::new();
     for page in pages("en").unwrap() {
@@ -64,6 +69,30 @@ fn transcripts_are_the_output_of_their_commands() {
         println!("{}: {commands} commands", page.name);
     }
     assert!(problems.is_empty(), "{}", problems.join("\n\n"));
+}
+
+#[test]
+fn the_report_is_one_page_with_all_chapters() {
+    let _measuring = MEASURING.lock();
+    let output = Command::new(env!("CARGO_BIN_EXE_windlass-book"))
+        .arg("all")
+        .env("WINDLASS_BOOK_QUICK", "1")
+        .output()
+        .unwrap();
+    let printed = String::from_utf8_lossy(&output.stdout);
+    let path = printed
+        .lines()
+        .last()
+        .and_then(|line| line.strip_prefix("report: "));
+    let page = fs::read_to_string(path.unwrap_or_else(|| panic!("{output:?}"))).unwrap();
+    for chapter in CHAPTERS {
+        let title = format!("<h2>{}. {}</h2>", chapter.number, chapter.title);
+        assert!(page.contains(&title), "no {title}");
+    }
+    assert_eq!(page.matches("<svg").count(), CHAPTERS.len());
+    for outside in ["src=", "href=", "@import", "url("] {
+        assert!(!page.contains(outside), "{outside}");
+    }
 }
 
 #[test]
@@ -208,7 +237,7 @@ fn pictures_can_be_inlined() {
             }
             count += 1;
             let text = fs::read_to_string(&path).unwrap();
-            // Markdown ends at an empty line what it copies as it is.
+            // An empty line ends a block that Markdown copies unchanged.
             let is_whole = text.starts_with("<svg class=\"fig\"") && text.ends_with("</svg>\n");
             let has_gap = text.lines().any(|line| line.trim().is_empty());
             let has_colour = text.contains("fill=\"#") || text.contains("stroke=\"#");

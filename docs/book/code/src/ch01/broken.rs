@@ -1,4 +1,4 @@
-//! The bug: a server that finishes with one client before it begins with the next.
+//! The bug is a server that finishes with one client before it begins with the next.
 
 use std::io::{self, Read, Write};
 use std::net::{TcpListener, TcpStream};

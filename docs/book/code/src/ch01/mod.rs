@@ -226,8 +226,8 @@ fn loopback() -> io::Result<Sample> {
     Ok(per_call(8_000, || exchange().expect("the server runs")))
 }
 
-/// The share of a session in which its thread does not run. The client is that far away: it waits
-/// before each request, as long as a request and a reply would be on their way.
+/// The share of a session in which its thread does not run. The client waits before each
+/// request, as long as a request and a reply would be on their way.
 fn waiting(millis: u64) -> io::Result<Sample> {
     let requests = match millis {
         0 => effort(4_000, 500),

@@ -1,4 +1,4 @@
-//! The bug: threads read the total, and write it back later.
+//! The bug is that threads read the total, and write it back later.
 
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};

@@ -1,4 +1,4 @@
-//! The bug: each read is taken for a line.
+//! The bug is that each read is taken for a line.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};

@@ -12,7 +12,7 @@ use crate::server::count_call;
 // ANCHOR_END: imports
 
 // ANCHOR: connection
-/// What a thread had on its stack: the variables, and how far the session is.
+/// The variables of a session and its place in the program, which a thread had on its stack.
 struct Connection {
     stream: TcpStream,
     sum: i64,
@@ -30,12 +30,8 @@ const LISTENER: u64 = u64::MAX;
 pub fn serve(listener: TcpListener) -> io::Result<()> {
     listener.set_nonblocking(true)?;
     let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-    epoll::add(
-        &epoll,
-        &listener,
-        EventData::new_u64(LISTENER),
-        EventFlags::IN,
-    )?;
+    let key = EventData::new_u64(LISTENER);
+    epoll::add(&epoll, &listener, key, EventFlags::IN)?;
     let (mut connections, mut next, mut total) = (HashMap::new(), 0, 0);
     let mut events: Vec<Event> = Vec::with_capacity(64);
     loop {

@@ -1,4 +1,4 @@
-//! The bug: a large local variable that lives across a yield.
+//! The bug is a large local variable that lives across a yield.
 
 use std::io;
 

@@ -1,4 +1,4 @@
-//! The bug: a future that is pending and keeps no waker.
+//! The bug is a future that is pending and keeps no waker.
 
 use std::future::Future;
 use std::io;
@@ -34,7 +34,7 @@ impl Future for Flag {
 // ANCHOR_END: flag
 
 // ANCHOR: busy
-/// The popular repair: it wakes itself at once.
+/// The popular repair. It wakes itself at once.
 struct Busy;
 
 impl Future for Busy {

@@ -112,8 +112,8 @@ fn remote() -> io::Result<Sample> {
     sample
 }
 
-/// Counts the polls of a future whose two lines arrive after 50 ms each, and the share of this
-/// time in which its thread runs.
+/// Counts the polls of a future that waits for two lines, each of them for 50 ms, and the share of
+/// this time in which its thread runs.
 fn waiting() -> io::Result<(f64, f64)> {
     let (first_sender, first) = line();
     let (second_sender, second) = line();
