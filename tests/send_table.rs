@@ -1,4 +1,5 @@
-//! Checks the table "What is `Send`" in the docs of `windlass`: each row, and that no type is missing.
+//! Checks each row of the tables of `Send` types and futures in the docs of `windlass`, and that
+//! each public type has one.
 
 // Some of the types are absent on Windows.
 #![cfg(unix)]
@@ -10,6 +11,7 @@ use std::rc::Rc;
 
 use windlass::net::unix::{UnixDatagram, UnixListener, UnixStream};
 use windlass::net::{TcpListener, TcpStream, UdpSocket};
+use windlass::sync::TrySendError;
 use windlass::*;
 
 const TABLE: &str = include_str!("../src/send.md");
@@ -21,8 +23,9 @@ type Bound = Rc<Cell<u8>>;
 /// A type that is `Send` only.
 type Sent = Cell<u8>;
 type Unit = Ready<()>;
+type State<T> = coroutine::State<T, u8>;
 
-/// Whether a type has a trait: the constant of the impl with the bound hides that of the trait.
+/// Whether a type has a trait. The constant of the impl with the bound hides the default one.
 macro_rules! has {
     ($trait:ident, $type:ty) => {{
         #[allow(dead_code)]
@@ -40,7 +43,7 @@ macro_rules! has {
     }};
 }
 
-/// What the table says of a type.
+/// The word in the table.
 fn word(always: bool, sometimes: bool, condition: &str) -> String {
     match (always, sometimes) {
         (true, _) => "yes".to_owned(),
@@ -95,7 +98,7 @@ fn types() -> BTreeMap<&'static str, [String; 2]> {
         "coroutine::Co": coroutine::Co<'static, u8, u8>;
         "coroutine::Coroutine": coroutine::Coroutine<'static, u8, u8, u8>;
         "coroutine::Exchange": coroutine::Exchange<u8, u8>;
-        "coroutine::State": coroutine::State<Bound, u8>, coroutine::State<Sent, u8>, coroutine::State<u8, u8>;
+        "coroutine::State": State<Bound>, State<Sent>, State<u8>;
         "coroutine::Yield": coroutine::Yield<'static, u8, u8>;
         "fs::DirEntry": fs::DirEntry;
         "fs::File": fs::File;
@@ -158,7 +161,7 @@ fn types() -> BTreeMap<&'static str, [String; 2]> {
         "sync::SendError": sync::SendError<Bound>, sync::SendError<Sent>, sync::SendError<u8>;
         "sync::TryAcquireError": sync::TryAcquireError;
         "sync::TryRecvError": sync::TryRecvError;
-        "sync::TrySendError": sync::TrySendError<Bound>, sync::TrySendError<Sent>, sync::TrySendError<u8>;
+        "sync::TrySendError": TrySendError<Bound>, TrySendError<Sent>, TrySendError<u8>;
         "sync::mpsc::Permit": sync::mpsc::Permit<'static, u8>;
         "sync::mpsc::Receiver": sync::mpsc::Receiver<u8>;
         "sync::mpsc::Sender": sync::mpsc::Sender<u8>;

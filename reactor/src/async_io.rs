@@ -14,7 +14,8 @@ use crate::poller::Interest;
 #[cfg(unix)]
 use crate::readiness::{ConditionWait, poll_condition};
 use crate::readiness::{Readable, Writable, poll_ready};
-use crate::source::{Source, Wait};
+use crate::source::Source;
+use crate::source_wait::Wait;
 use crate::wake::wake_all;
 
 /// Adds asynchronous operations to any file descriptor that the poller can watch, such as a socket,
@@ -25,8 +26,8 @@ use crate::wake::wake_all;
 /// [`AsyncWrite`]. Any number of tasks may wait at once. An event wakes all tasks that wait for its
 /// direction.
 ///
-/// An `Async` belongs to the thread that created it. [`into_inner`](Async::into_inner) returns the
-/// value, which may be sent to another thread.
+/// An `Async` is `Send` and `Sync` if the value is. The reactor of the thread where an operation
+/// waits serves it. See [`net`](crate::net) for what that costs.
 ///
 /// `T` must always return the same descriptor.
 ///
@@ -92,7 +93,7 @@ impl<T: AsFd> Async<T> {
     ///
     /// # Errors
     ///
-    /// Fails if this thread has no reactor and none can be created. If the poller cannot watch the
+    /// Fails in a simulated host if its reactor cannot be created. If the poller cannot watch the
     /// descriptor, the error comes from the first operation that has to wait, or from
     /// [`register`](Async::register).
     #[inline]

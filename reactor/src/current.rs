@@ -11,9 +11,9 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 use std::thread::LocalKey;
 
+use crate::entry::{EntryRef, LocalEntry};
 use crate::fork;
 use crate::inner::{REACTOR, ReactorInner};
-use crate::registry::{EntryRef, LocalEntry};
 use crate::timers::TimerKey;
 
 thread_local! {
@@ -85,14 +85,16 @@ fn kept_reactor() -> Option<Rc<ReactorInner>> {
 #[cold]
 fn create_reactor() -> io::Result<Rc<ReactorInner>> {
     let new = Rc::new(ReactorInner::new()?);
-    let kept = CURRENT.try_with(|first| {
-        let inherited = first.take();
-        let place = match inherited {
-            None => return Ok(first.set(Some(Kept(new.clone())))),
-            Some(_) => &IN_CHILD,
-        };
-        first.set(inherited);
-        place.try_with(|place| place.set(Some(Kept(new.clone()))))
+    let kept = Kept(new.clone());
+    let kept = CURRENT.try_with(|first| match first.take() {
+        None => {
+            first.set(Some(kept));
+            Ok(())
+        }
+        inherited => {
+            first.set(inherited);
+            IN_CHILD.try_with(|place| place.set(Some(kept)))
+        }
     });
     match kept.and_then(|kept| kept) {
         Ok(()) => {

@@ -16,13 +16,14 @@ use std::time::Duration;
 
 use crate::clock::MonotonicNanos;
 use crate::completion_source::CompletionSources;
+use crate::entry::{EntryRef, LocalEntry, Message, OwnedEntry, SourceRemote};
 use crate::fork::Origin;
 use crate::layout::{Addresses, address};
 use crate::park::Park;
 #[cfg(target_os = "linux")]
 use crate::poller::{Interest, Key, MAX_SOURCES};
 use crate::poller::{Notifier, Poller};
-use crate::registry::{EntryRef, LocalEntry, Message, OwnedEntry, Registry, SourceRemote};
+use crate::registry::Registry;
 use crate::task_budget::TaskBudget;
 use crate::timers::{TimerKey, Timers};
 use crate::waiters::Waiters;
@@ -603,7 +604,7 @@ fn shrink<T>(list: &mut Vec<T>, used: usize) {
     }
 }
 
-// The wakers that are left belong to timers and sources that were leaked or moved to another thread.
+// The wakers that are left belong to timers and sources that were leaked or are on another thread.
 // Tasks that wait for a source register it with another reactor.
 impl Drop for ReactorInner {
     fn drop(&mut self) {

@@ -8,9 +8,9 @@ use std::mem::size_of;
 use std::ptr;
 use std::task::Waker;
 
+use crate::entry::{ENTRIES_PER_CHUNK, SourceEntry};
 use crate::park;
 use crate::poller::Interest;
-use crate::registry::{self, SourceEntry};
 use crate::timers::Timers;
 use crate::waiters::{Others, Waiter, Waiters};
 
@@ -59,7 +59,7 @@ pub struct Layout {
 pub const LAYOUT: Layout = Layout {
     version: VERSION,
     source_size: size_of::<SourceEntry>(),
-    sources_per_chunk: registry::ENTRIES_PER_CHUNK,
+    sources_per_chunk: ENTRIES_PER_CHUNK,
     source_fd: SourceEntry::FD_OFFSET,
     source_first: SourceEntry::WAITERS_OFFSET + Waiters::FIRST_OFFSET,
     source_interest: SourceEntry::WAITERS_OFFSET + Waiters::INTEREST_OFFSET,

@@ -109,6 +109,8 @@ pub mod system;
 mod entered;
 #[cfg(all(target_os = "linux", not(windlass_portable)))]
 pub mod host;
+mod readiness_cell;
+mod entry;
 mod registry;
 mod remote;
 mod mailbox;
@@ -123,7 +125,9 @@ pub mod completion;
 mod completion_source;
 mod registration;
 mod other_entries;
+mod always_ready;
 mod source;
+mod source_wait;
 mod waiters;
 mod ticket;
 mod readiness;

@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use crate::current::current_reactor;
-use crate::registry::{Message, SourceRemote};
+use crate::entry::{Message, SourceRemote};
 
 /// A closure that runs on the thread of a reactor.
 pub type Job = Box<dyn FnOnce() + Send>;
@@ -41,7 +41,7 @@ impl Mailbox {
     }
 
     /// Runs a closure at the end of the reactor's next turn, and ends its wait. A panic of the
-    /// closure is discarded. If the reactor is dropped before, the closure is dropped on its thread.
+    /// closure is discarded. If the reactor is dropped before, it drops the closure on its thread.
     ///
     /// # Errors
     ///

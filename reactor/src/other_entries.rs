@@ -3,7 +3,7 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize};
 
-use crate::registry::{EntryRef, OwnedEntry};
+use crate::entry::{EntryRef, OwnedEntry};
 
 /// A list of entries, each once, that only grows. Any thread may add to it without a lock.
 #[derive(Debug)]

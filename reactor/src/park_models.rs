@@ -52,6 +52,8 @@ struct Reactor {
     poller: Arc<Poller>,
     completions: LoomArc<Mutex<Vec<u32>>>,
     collected: Vec<u32>,
+    has_messages: Flag,
+    has_handled: bool,
 }
 
 impl Reactor {
@@ -65,6 +67,8 @@ impl Reactor {
             poller,
             completions: LoomArc::new(Mutex::new(Vec::new())),
             collected: Vec::new(),
+            has_messages: Flag::new(),
+            has_handled: false,
         }
     }
 
@@ -83,6 +87,9 @@ impl Reactor {
         self.collected.append(&mut self.completions.lock().unwrap());
         woken.into_iter().for_each(Waker::wake);
         self.park.end_turn();
+        if self.has_messages.0.swap(false, Relaxed) {
+            self.has_handled = true;
+        }
     }
 
     /// As the drop of `Awake`.
@@ -340,5 +347,33 @@ fn a_deferred_waker_is_called_in_the_next_turn() {
         reactor.poller.wait_until_readable();
         reactor.turn(Some(Duration::ZERO));
         assert!(block_on.take_woken());
+    });
+}
+
+#[test]
+fn a_message_ends_the_wait_of_a_loop() {
+    loom::model(|| {
+        let mut reactor = Reactor::new();
+        let thread = reactor.has_messages.set_by_thread(&reactor.park.waker());
+        reactor.park.enter();
+        while !reactor.has_handled {
+            reactor.inner_turn(None);
+        }
+        reactor.leave();
+        join(thread);
+    });
+}
+
+#[test]
+fn a_message_makes_the_descriptor_of_a_host_readable() {
+    loom::model(|| {
+        let mut reactor = Reactor::new();
+        reactor.turn(Some(Duration::ZERO));
+        let thread = reactor.has_messages.set_by_thread(&reactor.park.waker());
+        while !reactor.has_handled {
+            reactor.poller.wait_until_readable();
+            reactor.turn(Some(Duration::ZERO));
+        }
+        join(thread);
     });
 }

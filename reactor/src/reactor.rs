@@ -28,8 +28,8 @@ use crate::waits::Wait;
 /// # Memory
 ///
 /// Lists of wakers shrink with the load, and a source frees the memory of the many wakers that
-/// waited for it. Two tables keep their peak size until the thread ends. They take 68 bytes per
-/// source (socket, pipe, watched descriptor) and 40 bytes per timer.
+/// waited for it. Two tables keep their peak size until the thread ends. They take 76 bytes per
+/// source (socket, pipe, watched descriptor) that has waited, and 40 bytes per timer.
 ///
 /// # Examples
 ///

@@ -16,11 +16,13 @@ use std::task::{Context, Poll};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fd::{AsFd, BorrowedFd};
 
+use crate::always_ready::{set_reported, skip_registration_event};
 #[cfg(unix)]
 use crate::current;
+use crate::entry::{EntryRef, LocalEntry};
 use crate::poller::Interest;
-use crate::registry::{EntryRef, LocalEntry};
-use crate::source::{Source, Wait, set_conditions, set_reported, skip_registration_event};
+use crate::source::{Source, set_conditions};
+use crate::source_wait::Wait;
 
 /// The future of [`Async::readable`](crate::Async::readable) and of the `readable` of sockets.
 #[derive(Debug)]

@@ -1,6 +1,5 @@
 //! The part of a reactor that other threads use.
 
-use std::fmt;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -87,11 +86,5 @@ impl<M> Remote<M> {
     /// No panic can occur while the lock is held.
     fn lock(&self) -> MutexGuard<'_, Option<Inbox<M>>> {
         self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl<M> fmt::Debug for Remote<M> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Remote").finish_non_exhaustive()
     }
 }

@@ -11,15 +11,16 @@ use std::task::{Context, Poll, Waker, ready};
 
 use rustix::fd::{AsFd, AsRawFd, BorrowedFd};
 
+use crate::always_ready::is_system_file;
 use crate::current::{self, check_driven_here, current_reactor, local};
+use crate::entry::{
+    EntryRef, LocalEntry, Message, OwnedEntry, Registered, SHORT_READS_UNRELIABLE, SourceEntry,
+    substitute_entry,
+};
 use crate::fork;
 use crate::inner::{REACTOR, ReactorInner};
 use crate::other_entries::{OtherEntries, OtherEntry};
-use crate::poller::{HAS_EXCLUSIVE, Interest, RemotePoller};
-use crate::registry::{
-    EntryRef, LocalEntry, Message, OwnedEntry, REPORTED, Registered, SHORT_READS_UNRELIABLE,
-    SourceEntry, unknown_entry,
-};
+use crate::poller::{HAS_EXCLUSIVE, Interest, Poller, RemotePoller};
 use crate::ticket::Ticket;
 use crate::wake::wake_all;
 
@@ -58,18 +59,16 @@ impl Source {
     /// Returns an error only in a simulated host, where the source belongs to the host's reactor.
     #[inline]
     pub(crate) fn new() -> io::Result<Source> {
-        let mut source = Source {
+        let source = Source {
             home: AtomicPtr::new(ptr::null_mut()),
             others: OtherEntries::new(),
             is_exposed: AtomicBool::new(false),
             has_no_linger: AtomicBool::new(false),
             is_exclusive: AtomicBool::new(false),
-            is_simulated: false,
+            is_simulated: is_simulated(),
             file_kind: AtomicU8::new(0),
         };
-        #[cfg(all(target_os = "linux", not(windlass_portable)))]
-        if crate::entered::is_simulated() {
-            source.is_simulated = true;
+        if source.is_simulated {
             source.entry()?;
         }
         Ok(source)
@@ -153,8 +152,8 @@ impl Source {
         self.poll_read_with(cx, fd, interest, ticket, operation, |_| false)
     }
 
-    /// As `poll_with`. `is_short` returns whether the operation has read less than its buffer holds,
-    /// see [`Source::note_short_read`].
+    /// As `poll_with`. `is_short` returns whether the operation has read less than its buffer can
+    /// hold, see [`Source::note_short_read`].
     #[inline(always)]
     pub(crate) fn poll_read_with<'a, T>(
         &'a self,
@@ -165,7 +164,7 @@ impl Source {
         mut operation: impl FnMut() -> io::Result<T>,
         is_short: impl Fn(&T) -> bool,
     ) -> Poll<io::Result<T>> {
-        let entry = self.home().unwrap_or_else(unknown_entry);
+        let entry = self.home().unwrap_or_else(substitute_entry);
         let readiness = entry.readiness(interest);
         loop {
             while readiness.is_ready() {
@@ -260,21 +259,34 @@ impl Source {
         let reactor = current_reactor()?;
         reactor.park().counters().add_registration();
         entry.fd.set(fd.as_raw_fd());
-        let (poller, key, known) = (reactor.poller(), entry.key(), entry.registered.get());
+        let poller = reactor.poller();
         if self.is_exclusive() {
-            poller.add_exclusive(fd, key)?;
+            if entry.registered.get() == Registered::Once {
+                let _ = poller.remote().delete(fd); // if another thread has not removed it
+            }
+            poller.add_exclusive(fd, entry.key())?;
             entry.registered.set(Registered::Read);
-            return Ok(());
-        }
-        if !self.make_home(entry, fd) {
+        } else if self.make_home(entry, fd) {
+            self.register_home(entry, poller, fd, interest)?;
+        } else {
             entry.registered.set(Registered::Once);
             let (read, write) = entry.waits();
-            return poller.arm_once(fd, key.once(), read, write);
+            poller.arm_once(fd, entry.key().once(), read, write)?;
         }
-        match known {
-            Registered::Nothing => poller.add(fd, key, interest)?,
-            Registered::Once => poller.set(fd, key, interest)?,
-            Registered::Read | Registered::Both => match poller.add_write(fd, key) {
+        Ok(())
+    }
+
+    fn register_home(
+        &self,
+        entry: LocalEntry<'_>,
+        poller: &Poller,
+        fd: BorrowedFd<'_>,
+        interest: Interest,
+    ) -> io::Result<()> {
+        match entry.registered.get() {
+            Registered::Nothing => poller.add(fd, entry.key(), interest)?,
+            Registered::Once => poller.set(fd, entry.key(), interest)?,
+            Registered::Read | Registered::Both => match poller.add_write(fd, entry.key()) {
                 // Another thread has just removed it, and its message follows.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 added => added?,
@@ -521,7 +533,7 @@ impl Source {
         interest: Interest,
         mut operation: impl FnMut() -> io::Result<T>,
     ) -> io::Result<T> {
-        let entry = self.home().unwrap_or_else(unknown_entry);
+        let entry = self.home().unwrap_or_else(substitute_entry);
         let result = entry.readiness(interest).attempt(&mut operation);
         result.unwrap_or_else(|| Err(io::ErrorKind::WouldBlock.into()))
     }
@@ -553,6 +565,15 @@ fn rearm(entry: LocalEntry<'_>, fd: &impl AsFd) -> io::Result<()> {
             (entry.key(), read, write)
         }),
     })
+}
+
+/// Whether a simulated host is entered on this thread.
+#[inline]
+fn is_simulated() -> bool {
+    #[cfg(all(target_os = "linux", not(windlass_portable)))]
+    return crate::entered::is_simulated();
+    #[cfg(not(all(target_os = "linux", not(windlass_portable))))]
+    return false;
 }
 
 /// Whether the kernel may have more events for this loop than the last wait returned, because the
@@ -630,42 +651,6 @@ pub(crate) fn set_conditions(entry: LocalEntry<'_>, priority: bool, error: bool)
     wake_all(woken);
 }
 
-/// Records that an always ready file was reported as readable, after the event of this tick. The
-/// next report is for the next event.
-pub(crate) fn set_reported(entry: LocalEntry<'_>, tick: u32) {
-    entry.readiness(Interest::Read).clear_ready(tick);
-    if tick == 0 {
-        entry.set(REPORTED);
-    }
-}
-
-/// Ignores the first event of an always ready file if it was reported before, because the event may
-/// come from the registration. Returns true if it did.
-pub(crate) fn skip_registration_event(entry: LocalEntry<'_>) -> bool {
-    let read = entry.readiness(Interest::Read);
-    let skips = entry.has(REPORTED) && read.tick() == 1;
-    if skips {
-        entry.clear(REPORTED);
-        read.clear_ready(1);
-    }
-    skips
-}
-
-/// The poller accepts a regular file only if the file system generates its content, as `/proc` and
-/// `/sys` do. If such a file cannot seek, it is a stream that may be empty, for example
-/// `trace_pipe`.
-#[cfg(any(target_os = "linux", target_os = "android"))]
-fn is_system_file(fd: BorrowedFd<'_>) -> bool {
-    use rustix::fs::{FileType, fstat, tell};
-    let is_regular = |stat: rustix::fs::Stat| FileType::from_raw_mode(stat.st_mode).is_file();
-    fstat(fd).is_ok_and(is_regular) && tell(fd).is_ok()
-}
-
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
-fn is_system_file(_: BorrowedFd<'_>) -> bool {
-    false
-}
-
 impl Drop for Source {
     fn drop(&mut self) {
         if let Some(home) = NonNull::new(*self.home.get_mut()) {
@@ -685,51 +670,5 @@ impl fmt::Debug for Source {
             .field("may_read", &is_ready(Interest::Read))
             .field("may_write", &is_ready(Interest::Write))
             .finish_non_exhaustive()
-    }
-}
-
-/// The wait of one future for a source. Its registration ends when the future is dropped.
-#[derive(Debug)]
-pub(crate) struct Wait<'a> {
-    source: &'a Source,
-    interest: Interest,
-    ticket: Ticket<'a>,
-}
-
-impl<'a> Wait<'a> {
-    pub(crate) fn new(source: &'a Source, interest: Interest) -> Self {
-        Wait {
-            source,
-            interest,
-            ticket: Ticket::default(),
-        }
-    }
-
-    pub(crate) fn source(&self) -> &'a Source {
-        self.source
-    }
-
-    pub(crate) fn interest(&self) -> Interest {
-        self.interest
-    }
-
-    /// Like [`Source::poll_with`].
-    #[inline]
-    pub(crate) fn poll_with<T>(
-        &mut self,
-        cx: &mut Context<'_>,
-        fd: &impl AsFd,
-        operation: impl FnMut() -> io::Result<T>,
-    ) -> Poll<io::Result<T>> {
-        let ticket = Some(&mut self.ticket);
-        self.source
-            .poll_with(cx, fd, self.interest, ticket, operation)
-    }
-}
-
-impl Drop for Wait<'_> {
-    #[inline]
-    fn drop(&mut self) {
-        self.ticket.release(self.interest);
     }
 }

@@ -3,8 +3,8 @@
 use std::task::Waker;
 
 use crate::current;
+use crate::entry::{EntryRef, LocalEntry, Message, Registration};
 use crate::poller::Interest;
-use crate::registry::{EntryRef, LocalEntry, Message, Registration};
 use crate::waiters::identity;
 
 /// A future holds a ticket while it waits, and releases it when it is dropped. So a cancelled wait

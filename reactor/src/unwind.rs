@@ -6,8 +6,8 @@
 
 use std::panic::{RefUnwindSafe, UnwindSafe};
 
+use crate::entry::SourceEntry;
 use crate::reactor::{Awake, Reactor};
-use crate::registry::SourceEntry;
 use crate::source::Source;
 
 macro_rules! unwind_safe {

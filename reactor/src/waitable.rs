@@ -10,7 +10,7 @@ use crate::source::Source;
 /// ended, the handle of an event when it is set. The system's thread pool waits for it and notifies
 /// the completion port of this thread's reactor.
 ///
-/// It belongs to the thread that made it.
+/// The reactor of the thread that registers a waker serves it.
 #[derive(Debug)]
 pub struct Waitable {
     source: Source,

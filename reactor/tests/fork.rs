@@ -279,8 +279,8 @@ fn an_inherited_stream_works_until_it_has_to_wait() {
 }
 
 #[test]
-fn an_inherited_stream_that_never_waited_works_in_a_forked_child() {
-    let name = "an_inherited_stream_that_never_waited_works_in_a_forked_child";
+fn an_inherited_stream_that_never_waited_works_in_a_child() {
+    let name = "an_inherited_stream_that_never_waited_works_in_a_child";
     in_child(name, || {
         let reactor = Reactor::current().unwrap(); // so that the inherited one is driven
         let (here, there) = run(async { UnixStream::pair().unwrap() });

@@ -191,9 +191,9 @@ fn a_drop_on_another_thread_frees_the_slot_and_the_waker() {
 /// The descriptor leaves the poller before it is closed, because a duplicate would keep it there.
 #[test]
 #[cfg(target_os = "linux")]
-fn a_drop_on_another_thread_deregisters_a_duplicated_descriptor() {
+fn a_drop_on_another_thread_deregisters_a_duplicate() {
     use std::os::fd::AsFd;
-    let name = "a_drop_on_another_thread_deregisters_a_duplicated_descriptor";
+    let name = "a_drop_on_another_thread_deregisters_a_duplicate";
     in_child(name, || {
         let reactor = Reactor::current().unwrap();
         let (accepted, connected) = run(tcp_pair());
@@ -419,7 +419,7 @@ fn two_threads_accept_from_one_shared_listener() {
 
 /// If the dropped wait was the last one of its thread, that thread gets no more connections.
 #[test]
-fn an_accept_that_is_dropped_on_another_thread_passes_the_connection_on() {
+fn an_accept_dropped_on_another_thread_leaves_the_connection() {
     let listener = run(TcpListener::bind("127.0.0.1:0")).unwrap();
     listener.share();
     let addr = listener.local_addr().unwrap();

@@ -7,7 +7,10 @@ use std::collections::{BTreeMap, BTreeSet};
 const CIRCLES: &[(&str, usize)] = &[("executor/src", 0), ("reactor/src", 0), ("src", 33)];
 
 /// The crates that stay minimal, and the lines of code that they may have, without tests.
-const CODE_LINES: &[(&str, usize)] = &[("executor/src", 2729), ("reactor/src", 6569)];
+///
+/// The reactor has 920 lines for sources that travel between threads (decision 0101): references to
+/// entries, messages between reactors, removal of descriptors on other threads, and their imports.
+const CODE_LINES: &[(&str, usize)] = &[("executor/src", 2729), ("reactor/src", 7489)];
 
 /// What a module uses: by its name, the other modules of its folder.
 type Graph = BTreeMap<String, BTreeSet<String>>;

@@ -14,11 +14,12 @@ use super::sys;
 use crate::async_io::Async;
 use crate::clock::MonotonicNanos;
 use crate::current::local;
+use crate::entry::LocalEntry;
 use crate::other_entries::{ExclusiveWaits, OtherEntry};
 use crate::poller::Interest;
 use crate::readiness::check;
-use crate::registry::LocalEntry;
-use crate::source::{Wait, may_have_missed_event};
+use crate::source::may_have_missed_event;
+use crate::source_wait::Wait;
 use crate::time::Sleep;
 
 /// How long a listener pauses when the system has no file descriptor left for a connection.
@@ -254,7 +255,7 @@ macro_rules! listener {
                 $crate::net::sys::local_addr(self.acceptor.io.get_ref())
             }
 
-            /// Takes the socket out, still non-blocking, for example for another thread.
+            /// Takes the socket out, still non-blocking, for example for another runtime.
             ///
             /// # Errors
             ///

@@ -81,7 +81,7 @@ macro_rules! socket {
                 $crate::net::sys::take_error(self.io.get_ref())
             }
 
-            /// Takes the socket out, still non-blocking, for example for another thread.
+            /// Takes the socket out, still non-blocking, for example for another runtime.
             ///
             /// # Errors
             ///

@@ -42,7 +42,7 @@ fn is_short(received: &Received, wanted: usize) -> bool {
     !received.stopped && received.bytes > 0 && received.bytes < wanted
 }
 
-/// The methods and traits of a stream, which is a struct around an `Arc<Async<_>>` of a [`Receive`].
+/// The methods and traits of a stream, a struct around an `Arc<Async<_>>` of a [`Receive`].
 macro_rules! stream {
     ($stream:ident) => {
         impl $stream {

@@ -243,7 +243,7 @@ impl Poller {
         self.set_flags(fd, key, flags(interest))
     }
 
-    /// Registers a source for one event, or arms it again. If the source is ready, that is an event.
+    /// Registers a source for one event, or arms it again. A source that is ready has an event.
     pub(crate) fn arm_once(
         &self,
         fd: BorrowedFd<'_>,
