@@ -1,5 +1,8 @@
 //! The example of "Coming from tokio": a server and a client with the idioms of either runtime.
 
+// The servers of tokio have not run under wine.
+#![cfg(unix)]
+
 mod common;
 
 #[path = "../examples/from_tokio/with_tokio.rs"]

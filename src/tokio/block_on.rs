@@ -104,7 +104,7 @@ async fn run<F: Future>(block_on: &BlockOn<'_>, main: Pin<&mut F>) -> F::Output 
         Ok(descriptor) => descriptor,
         Err(error) => panic!("tokio can't watch the descriptor of the reactor: {error}"),
     };
-    // The tasks that the turn wakes are polled at once, so these wakes must not request another poll.
+    // The same poll runs the tasks that its turn wakes, so their wakes request no other poll.
     let host = poll_fn(|cx| Poll::Ready(cx.waker().clone())).await;
     let waker = Arc::new(HookWaker::new(
         Waker::noop().clone(),

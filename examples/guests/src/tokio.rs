@@ -1,4 +1,7 @@
 //! tokio's current-thread runtime, with windlass in one of its tasks.
+//!
+//! A program that has no such runtime yet calls `windlass::tokio::block_on` instead, where windlass
+//! works in tokio's tasks, too.
 
 use std::cell::Cell;
 use std::rc::Rc;
