@@ -1,4 +1,4 @@
-//! The page on crates: its links name tests that exist, and its versions are those of `Cargo.lock`.
+//! The page on crates: its links name tests that exist, and `Cargo.lock` has its versions.
 
 use super::read;
 

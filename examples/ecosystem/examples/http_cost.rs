@@ -1,5 +1,5 @@
-//! The cost of a request by `windlass::http`, beside reqwest on tokio's current-thread runtime. Both
-//! use the same nginx. The clients take turns, each run in a process of its own.
+//! The cost of a request by `windlass::http`, beside reqwest on tokio's current-thread runtime.
+//! Both use the same nginx. The clients take turns, each run in a process of its own.
 //!
 //! ```sh
 //! cargo run --release -p windlass-ecosystem --features tokio --example http_cost -- 20000 5
