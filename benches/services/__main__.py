@@ -6,7 +6,7 @@
 Names: kv, kv_log, files, proxy, hello, http2, tls, chat, workers. Without names, all of them.
 Writes services.md, services.json and services.svg to the folder.
 """
-import argparse, dataclasses, importlib, json, os, platform, shutil, statistics, subprocess, sys
+import argparse, dataclasses, importlib, json, os, platform, shutil, signal, statistics, subprocess, sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import chart, counts, frame
@@ -93,6 +93,8 @@ def main():
     unknown = set(options.names) - set(NAMES)
     if unknown:
         parser.error(f"the services are {', '.join(NAMES)}")
+    # The servers are stopped then.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
     if not options.no_build and not options.sources:
         frame.build()
     stored = []
