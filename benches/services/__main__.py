@@ -6,7 +6,7 @@
 Names: kv, kv_log, files, proxy, hello, http2, tls, chat, workers. Without names, all of them.
 Writes services.md, services.json and services.svg to the folder.
 """
-import argparse, dataclasses, importlib, json, os, platform, statistics, subprocess, sys
+import argparse, dataclasses, importlib, json, os, platform, shutil, signal, statistics, subprocess, sys
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 import chart, counts, frame
@@ -93,6 +93,8 @@ def main():
     unknown = set(options.names) - set(NAMES)
     if unknown:
         parser.error(f"the services are {', '.join(NAMES)}")
+    # The servers are stopped then.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("terminated"))
     if not options.no_build and not options.sources:
         frame.build()
     stored = []
@@ -140,8 +142,8 @@ def main():
         with open(stem + ".svg", "w") as file:
             file.write(chart.draw(rows))
     if options.update_readme:
-        with open(os.path.join(frame.ROOT, "benches/results/services.svg"), "w") as file:
-            file.write(chart.draw(rows))
+        for suffix in ("json", "svg"):
+            shutil.copy(f"{stem}.{suffix}", os.path.join(frame.ROOT, "benches/results"))
         update_readme(text)
     print(text)
     print(f"written to {stem}.*")

@@ -49,7 +49,6 @@ CONTENDERS = [
     Contender("tokio, hyper", lambda folder, port: [example("files_tokio"), root(folder), f"127.0.0.1:{port}"], check),
 ]
 CASES = [
-    Case(f"{size}, {connections} {'connection' if connections == 1 else 'connections'}", "request",
-         load(size, connections))
-    for size in SIZES for connections in (1, 64)
+    Case(f"{size}, {number} connection{'s'[number == 1:]}", "request", load(size, number))
+    for size in SIZES for number in (1, 64)
 ]

@@ -22,4 +22,4 @@ CONTENDERS = [
     Contender("tokio, hyper", lambda folder, port: ["prints", example("beside_tokio"), "tokio"], check),
     Contender("nginx, return 200", by_nginx, check),
 ]
-CASES = [Case(f"HTTP/1.1, {connections} connections", "request", h1(connections)) for connections in (1, 64, 1000)]
+CASES = [Case(f"HTTP/1.1, {number} connection{'s'[number == 1:]}", "request", h1(number)) for number in (1, 64, 1000)]

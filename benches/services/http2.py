@@ -35,4 +35,4 @@ CONTENDERS = [
     Contender("windlass, hyper", lambda folder, port: [binary("http_server"), folder, f"127.0.0.1:{port}"]),
     Contender("nginx, return 200", by_nginx),
 ]
-CASES = [Case(f"{connections} connections", "request", load(connections)) for connections in (1, 16)]
+CASES = [Case(f"{number} connection{'s'[number == 1:]}", "request", load(number)) for number in (1, 16)]

@@ -204,11 +204,10 @@ fn set(state: &State, request: Request<'_>, out: &mut Vec<u8>) -> Done {
         deadline = Some(after(number, unit).ok_or("ERR invalid expire time in 'set' command")?);
     }
     let (key, value) = (request.arg(1), request.arg(2));
-    if let Some(has_to_exist) = only_if {
-        if state.store.borrow_mut().contains(key) != has_to_exist {
-            out.null();
-            return Ok(());
-        }
+    let exists = only_if.is_some() && state.store.borrow_mut().contains(key);
+    if only_if.is_some_and(|has_to_exist| has_to_exist != exists) {
+        out.null();
+        return Ok(());
     }
     store(state, key, value, deadline)?;
     out.status("OK");
@@ -277,7 +276,8 @@ fn mget(state: &State, request: Request<'_>, out: &mut Vec<u8>) -> Done {
 }
 
 fn mset(state: &State, request: Request<'_>, out: &mut Vec<u8>) -> Done {
-    if request.len() % 2 == 0 {
+    let pairs = (request.len() - 1) / 2;
+    if request.len() != 1 + 2 * pairs {
         return Err("ERR wrong number of arguments");
     }
     for pair in (1..request.len()).step_by(2) {
