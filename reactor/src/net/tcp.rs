@@ -108,7 +108,8 @@ listener!(TcpListener, TcpStream, SocketAddr, sys::TcpListener, accept);
 /// async fn serve(mut stream: TcpStream, shared: Rc<RefCell<[u8; 64 * 1024]>>) -> io::Result<()> {
 ///     loop {
 ///         stream.readable().await?;
-///         let request = match stream.try_read(&mut *shared.borrow_mut()) {
+///         let received = stream.try_read(&mut *shared.borrow_mut());
+///         let request = match received {
 ///             Ok(0) => return Ok(()),
 ///             Ok(n) => shared.borrow()[..n].to_vec(),
 ///             Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
@@ -117,6 +118,20 @@ listener!(TcpListener, TcpStream, SocketAddr, sys::TcpListener, accept);
 ///         stream.write_all(&request).await?;
 ///     }
 /// }
+/// # use futures::AsyncReadExt;
+/// # windlass::block_on(async {
+/// #     let listener = windlass::net::TcpListener::bind("127.0.0.1:0").await?;
+/// #     let mut client = TcpStream::connect(listener.local_addr()?).await?;
+/// #     let (stream, _) = listener.accept().await?;
+/// #     let serving = windlass::spawn(serve(stream, Rc::new(RefCell::new([0; 64 * 1024]))));
+/// #     client.write_all(b"ahoy").await?;
+/// #     client.close().await?;
+/// #     let mut echoed = String::new();
+/// #     client.read_to_string(&mut echoed).await?;
+/// #     assert_eq!(echoed, "ahoy");
+/// #     serving.await
+/// # })?;
+/// # io::Result::Ok(())
 /// ```
 #[derive(Clone)]
 pub struct TcpStream {
