@@ -24,7 +24,7 @@ use super::connector::{Connector, Used};
 use super::error::{Error, ErrorKind, Target};
 use super::limits::{Limits, Progress};
 use super::redirect;
-use crate::time::{now, timeout_at};
+use crate::time::{now, timeout, timeout_at};
 
 /// A response, with a body that arrives while it is read.
 ///
@@ -82,6 +82,10 @@ pub(super) struct Options {
 
 /// How many bytes of a redirect's body are read, so that its connection can be used again.
 const REDIRECT_BODY: usize = 16 * 1024;
+
+/// How long this may take. Beyond it, a new connection is faster. A server that stops in the body
+/// must not delay the redirect.
+const REDIRECT_TIME: Duration = Duration::from_millis(200);
 
 const BODY_AGAIN: &str = "the redirect requires the body again, which is a stream: send it to the \
                           new URI with a new request";
@@ -219,7 +223,7 @@ impl Client {
         };
         // So that the connection is used again. An error only means that it isn't.
         let rest = Body::received(response.into_body(), target.clone(), limits);
-        let _ = rest.bytes(REDIRECT_BODY).await;
+        let _ = timeout(REDIRECT_TIME, rest.bytes(REDIRECT_BODY)).await;
         Ok(ControlFlow::Continue(body))
     }
 
