@@ -203,7 +203,7 @@ impl Client {
         let limit = self.options.redirects;
         let next = match limit {
             0 => None,
-            _ => redirect::target(&response, &head.uri)?,
+            _ => redirect::target(&response, &head.uri, self.options.https_only)?,
         };
         let Some(next) = next else {
             let (mut head, incoming) = response.into_parts();
@@ -303,7 +303,7 @@ impl Client {
         let text = match uri.scheme_str() {
             Some("https") => return Ok(()),
             Some("http") if !self.options.https_only => return Ok(()),
-            Some("http") => "the client is limited to https by `https_only`",
+            Some("http") => redirect::HTTPS_ONLY,
             _ => "the URI must be absolute and start with http:// or https://",
         };
         Err(Error::new(ErrorKind::Invalid, text))

@@ -171,7 +171,7 @@ fn a_streamed_body_cannot_be_sent_again() {
 }
 
 #[test]
-fn https_only_holds_for_redirects_and_requests() {
+fn https_only_refuses_requests_over_http() {
     block_on(async {
         let client = Client::builder().https_only().build().unwrap();
         let error = client.get("http://localhost:1/").await.unwrap_err();
