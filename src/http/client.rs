@@ -17,13 +17,13 @@ use ::hyper::rt;
 use hyper_util::client::legacy;
 use hyper_util::client::proxy::matcher::Matcher;
 use tower_service::Service;
-use windlass_executor::in_task;
 
 use super::body::Body;
 use super::connector::{Connector, Used};
 use super::error::{Error, ErrorKind, Target};
 use super::limits::{Limits, Progress};
 use super::redirect;
+use crate::Runtime;
 use crate::time::{now, timeout, timeout_at};
 
 /// A response, with a body that arrives while it is read.
@@ -361,15 +361,16 @@ fn move_user_to_header(uri: &mut Uri, headers: &mut HeaderMap) -> Result<(), Err
     Ok(())
 }
 
-/// Spawns the tasks of the pool. The pool also spawns where a connection is dropped, which may be
-/// outside of the runtime or at its end. The connection is closed there.
+/// Spawns the tasks of the pool on the current runtime, also in a task of tokio that it hosts. The
+/// pool also spawns where a connection is dropped, which may be outside of the runtime or at its
+/// end. The connection is closed there.
 #[derive(Clone)]
 pub(super) struct Spawner;
 
 impl rt::Executor<Pin<Box<dyn Future<Output = ()> + Send>>> for Spawner {
     fn execute(&self, future: Pin<Box<dyn Future<Output = ()> + Send>>) {
-        if in_task() {
-            crate::spawn(future).detach();
+        if let Some(runtime) = Runtime::try_current().filter(|runtime| !runtime.is_closed()) {
+            runtime.spawn(future).detach();
         }
     }
 }
