@@ -80,6 +80,8 @@ fn types() -> BTreeMap<&'static str, [String; 2]> {
         "Async": Async<Rc<Std>>, Async<NotSync>, Async<Std>;
         "BlockingTask": BlockingTask<Bound>, BlockingTask<Sent>, BlockingTask<u8>;
         "Builder": Builder;
+        "EnterGuard": EnterGuard<'static>;
+        "Handle": Handle;
         "Panic": Panic;
         "Pool": Pool;
         "Readable": Readable<'static>;
@@ -100,11 +102,14 @@ fn types() -> BTreeMap<&'static str, [String; 2]> {
         "coroutine::Exchange": coroutine::Exchange<u8, u8>;
         "coroutine::State": State<Bound>, State<Sent>, State<u8>;
         "coroutine::Yield": coroutine::Yield<'static, u8, u8>;
+        "fs::DirBuilder": fs::DirBuilder;
         "fs::DirEntry": fs::DirEntry;
         "fs::File": fs::File;
+        "fs::FileTimes": fs::FileTimes;
         "fs::FileType": fs::FileType;
         "fs::Metadata": fs::Metadata;
         "fs::OpenOptions": fs::OpenOptions;
+        "fs::Permissions": fs::Permissions;
         "fs::ReadDir": fs::ReadDir;
         "inspect::Activity": inspect::Activity;
         "inspect::Cycle": inspect::Cycle;
@@ -132,9 +137,11 @@ fn types() -> BTreeMap<&'static str, [String; 2]> {
         "io::Stdout": io::Stdout;
         "net::Incoming": net::Incoming<'static>;
         "net::TcpListener": TcpListener;
+        "net::TcpSocket": net::TcpSocket;
         "net::TcpStream": TcpStream;
         "net::UdpSocket": UdpSocket;
         "net::unix::Incoming": net::unix::Incoming<'static>;
+        "net::unix::PeerCred": net::unix::PeerCred;
         "net::unix::UnixDatagram": UnixDatagram;
         "net::unix::UnixListener": UnixListener;
         "net::unix::UnixStream": UnixStream;
@@ -156,20 +163,35 @@ fn types() -> BTreeMap<&'static str, [String; 2]> {
         "sync::Lock": sync::Lock<'static, u8>;
         "sync::Mutex": sync::Mutex<u8>;
         "sync::MutexGuard": sync::MutexGuard<'static, u8>;
+        "sync::OnceCell": sync::OnceCell<u8>;
+        "sync::OwnedMutexGuard": sync::OwnedMutexGuard<u8>;
         "sync::Permit": sync::Permit<&'static sync::Semaphore>;
         "sync::Semaphore": sync::Semaphore;
         "sync::SendError": sync::SendError<Bound>, sync::SendError<Sent>, sync::SendError<u8>;
         "sync::TryAcquireError": sync::TryAcquireError;
         "sync::TryRecvError": sync::TryRecvError;
         "sync::TrySendError": TrySendError<Bound>, TrySendError<Sent>, TrySendError<u8>;
+        "sync::broadcast::Lagged": sync::broadcast::Lagged;
+        "sync::broadcast::Receiver": sync::broadcast::Receiver<u8>;
+        "sync::broadcast::Recv": sync::broadcast::Recv<'static, u8>;
+        "sync::broadcast::RecvError": sync::broadcast::RecvError;
+        "sync::broadcast::Sender": sync::broadcast::Sender<u8>;
+        "sync::broadcast::TryRecvError": sync::broadcast::TryRecvError;
+        "sync::mpsc::OwnedPermit": sync::mpsc::OwnedPermit<u8>;
         "sync::mpsc::Permit": sync::mpsc::Permit<'static, u8>;
+        "sync::mpsc::PermitIterator": sync::mpsc::PermitIterator<'static, u8>;
         "sync::mpsc::Receiver": sync::mpsc::Receiver<u8>;
+        "sync::mpsc::Recv": sync::mpsc::Recv<'static, u8>;
         "sync::mpsc::Sender": sync::mpsc::Sender<u8>;
         "sync::mpsc::UnboundedSender": sync::mpsc::UnboundedSender<u8>;
+        "sync::mpsc::WeakSender": sync::mpsc::WeakSender<u8>;
+        "sync::mpsc::WeakUnboundedSender": sync::mpsc::WeakUnboundedSender<u8>;
         "sync::oneshot::Receiver": sync::oneshot::Receiver<u8>;
         "sync::oneshot::Sender": sync::oneshot::Sender<u8>;
         "sync::watch::Receiver": sync::watch::Receiver<u8>;
         "sync::watch::Sender": sync::watch::Sender<u8>;
+        "task::AbortHandle": task::AbortHandle;
+        "task::DropGuard": task::DropGuard;
         "task::Local": task::Local<Bound>;
         "task::Scope": task::Scope<'static>;
         "task::Spawner": task::Spawner<()>;
@@ -206,6 +228,15 @@ fn types() -> BTreeMap<&'static str, [String; 2]> {
         "inspect::outside::TaskView": inspect::outside::TaskView;
         "inspect::outside::TimerView": inspect::outside::TimerView;
         "inspect::outside::WaitView": inspect::outside::WaitView;
+    });
+    #[cfg(feature = "http")]
+    types.extend(types! {
+        "http::Body": http::Body;
+        "http::Builder": http::Builder;
+        "http::Client": http::Client;
+        "http::Error": http::Error;
+        "http::ErrorKind": http::ErrorKind;
+        "http::FinalUri": http::FinalUri;
     });
     #[cfg(feature = "hyper")]
     types.extend(types! {
@@ -340,7 +371,7 @@ fn each_row_of_types_is_right() {
     for row in rows("| type |") {
         for name in names(row[0]) {
             let Some(word) = types.get(name) else {
-                let is_optional = ["hyper::", "sim::", "inspect::outside::"];
+                let is_optional = ["http::", "hyper::", "sim::", "inspect::outside::"];
                 assert!(
                     is_optional.iter().any(|folder| name.starts_with(folder)),
                     "the test does not know `{name}`"

@@ -1,6 +1,6 @@
 //! The append-only log of writes, from which the store is loaded at the start.
 //!
-//! It is a sequence of requests. Each has an absolute effect, also those of INCR, EXPIRE and
+//! It is a sequence of requests. Each has an absolute effect, also for INCR, EXPIRE and
 //! evictions: `SET key value [deadline]`, `DEL key`, `DEADLINE key time`, `PERSIST key` or `FLUSH`.
 
 use std::cell::{Cell, RefCell};

@@ -7,7 +7,7 @@ use indexmap::IndexMap;
 
 use super::options::Policy;
 
-/// Memory per key besides its bytes and those of its value. The tables double their capacity, so
+/// Memory per key besides the bytes of the key and the value. The tables double their capacity, so
 /// this is an upper estimate.
 const ENTRY_BYTES: usize = 200;
 /// A value that is replaced keeps its memory, up to this number of unused bytes.

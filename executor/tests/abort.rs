@@ -188,6 +188,24 @@ fn a_handle_that_outlives_its_task_or_executor_does_nothing() {
 }
 
 #[test]
+fn destructors_abort_siblings_while_the_executor_is_dropped() {
+    let executor = Executor::new();
+    let handles = Rc::new(RefCell::new(Vec::<AbortHandle>::new()));
+    for _ in 0..3 {
+        let all = handles.clone();
+        let task = executor.spawn(hold(on_drop(move || {
+            let all = all.borrow().clone();
+            all.iter().for_each(AbortHandle::abort);
+        })));
+        handles.borrow_mut().push(task.abort_handle());
+        task.detach();
+    }
+    settle(&executor);
+    drop(executor);
+    assert!(handles.take().iter().all(AbortHandle::is_finished));
+}
+
+#[test]
 fn a_handle_of_a_taken_output_is_finished() {
     let executor = Executor::new();
     let mut task = executor.spawn(async {});

@@ -563,6 +563,16 @@ fn too_many_descriptors_are_refused() {
 }
 
 #[test]
+fn descriptors_without_a_byte_are_refused() {
+    run(async {
+        let (here, _there) = UnixStream::pair().unwrap();
+        let error = here.send_with_fds(b"", &[here.as_fd()]).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidInput);
+        assert_eq!(here.send_with_fds(b"", &[]).await.unwrap(), 0);
+    });
+}
+
+#[test]
 fn peer_is_this_process() {
     run(async {
         let place = Place::new("cred");

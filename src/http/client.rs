@@ -17,14 +17,14 @@ use ::hyper::rt;
 use hyper_util::client::legacy;
 use hyper_util::client::proxy::matcher::Matcher;
 use tower_service::Service;
-use windlass_executor::in_task;
 
 use super::body::Body;
 use super::connector::{Connector, Used};
 use super::error::{Error, ErrorKind, Target};
 use super::limits::{Limits, Progress};
 use super::redirect;
-use crate::time::{now, timeout_at};
+use crate::Runtime;
+use crate::time::{now, timeout, timeout_at};
 
 /// A response, with a body that arrives while it is read.
 ///
@@ -82,6 +82,10 @@ pub(super) struct Options {
 
 /// How many bytes of a redirect's body are read, so that its connection can be used again.
 const REDIRECT_BODY: usize = 16 * 1024;
+
+/// How long this may take. Beyond it, a new connection is faster. A server that stops in the body
+/// must not delay the redirect.
+const REDIRECT_TIME: Duration = Duration::from_millis(200);
 
 const BODY_AGAIN: &str = "the redirect requires the body again, which is a stream: send it to the \
                           new URI with a new request";
@@ -199,7 +203,7 @@ impl Client {
         let limit = self.options.redirects;
         let next = match limit {
             0 => None,
-            _ => redirect::target(&response, &head.uri)?,
+            _ => redirect::target(&response, &head.uri, self.options.https_only)?,
         };
         let Some(next) = next else {
             let (mut head, incoming) = response.into_parts();
@@ -219,7 +223,7 @@ impl Client {
         };
         // So that the connection is used again. An error only means that it isn't.
         let rest = Body::received(response.into_body(), target.clone(), limits);
-        let _ = rest.bytes(REDIRECT_BODY).await;
+        let _ = timeout(REDIRECT_TIME, rest.bytes(REDIRECT_BODY)).await;
         Ok(ControlFlow::Continue(body))
     }
 
@@ -299,7 +303,7 @@ impl Client {
         let text = match uri.scheme_str() {
             Some("https") => return Ok(()),
             Some("http") if !self.options.https_only => return Ok(()),
-            Some("http") => "the client is limited to https by `https_only`",
+            Some("http") => redirect::HTTPS_ONLY,
             _ => "the URI must be absolute and start with http:// or https://",
         };
         Err(Error::new(ErrorKind::Invalid, text))
@@ -357,15 +361,16 @@ fn move_user_to_header(uri: &mut Uri, headers: &mut HeaderMap) -> Result<(), Err
     Ok(())
 }
 
-/// Spawns the tasks of the pool. The pool also spawns where a connection is dropped, which may be
-/// outside of the runtime or at its end. The connection is closed there.
+/// Spawns the tasks of the pool on the current runtime, also in a task of tokio that it hosts. The
+/// pool also spawns where a connection is dropped, which may be outside of the runtime or at its
+/// end. The connection is closed there.
 #[derive(Clone)]
 pub(super) struct Spawner;
 
 impl rt::Executor<Pin<Box<dyn Future<Output = ()> + Send>>> for Spawner {
     fn execute(&self, future: Pin<Box<dyn Future<Output = ()> + Send>>) {
-        if in_task() {
-            crate::spawn(future).detach();
+        if let Some(runtime) = Runtime::try_current().filter(|runtime| !runtime.is_closed()) {
+            runtime.spawn(future).detach();
         }
     }
 }

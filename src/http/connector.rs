@@ -168,10 +168,7 @@ async fn connect_tcp(uri: &Uri, whose: &str) -> Result<TcpStream, Error> {
     let port = uri.port_u16().unwrap_or(default);
     let failed =
         |error: io::Error| Error::new(ErrorKind::Connect, format!("{whose}{error}")).because(error);
-    let stream = TcpStream::connect((host, port)).await.map_err(failed)?;
-    // hyper writes whole messages, so waiting for more data to fill a packet only delays them.
-    stream.set_nodelay(true).map_err(failed)?;
-    Ok(stream)
+    TcpStream::connect((host, port)).await.map_err(failed)
 }
 
 /// Returns the URI with a port, which the pool's key leaves out.

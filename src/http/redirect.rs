@@ -22,13 +22,28 @@ const OF_BODY: [HeaderName; 6] = [
 /// The headers that must not reach another origin.
 const SECRET: [HeaderName; 3] = [AUTHORIZATION, COOKIE, PROXY_AUTHORIZATION];
 
+/// Why a client refuses an `http` URI.
+pub(super) const HTTPS_ONLY: &str = "the client is limited to https by `https_only`";
+
+const NO_URI: &str = "it is not a valid URI";
+
 /// Returns the target of a redirect. `None` if the response is none, or has no `Location`.
-pub(super) fn target<B>(response: &Response<B>, from: &Uri) -> Result<Option<Uri>, Error> {
+pub(super) fn target<B>(
+    response: &Response<B>,
+    from: &Uri,
+    https_only: bool,
+) -> Result<Option<Uri>, Error> {
     let is_redirect = matches!(response.status().as_u16(), 301 | 302 | 303 | 307 | 308);
-    match response.headers().get(LOCATION) {
-        Some(location) if is_redirect => resolve(from, location).map(Some),
-        _ => Ok(None),
+    let Some(location) = response.headers().get(LOCATION).filter(|_| is_redirect) else {
+        return Ok(None);
+    };
+    let to = resolve(from, location)?;
+    // Not an error of the request, which was sent.
+    if https_only && to.scheme_str() == Some("http") {
+        let text = format!("can't follow the redirect to {to}: {HTTPS_ONLY}");
+        return Err(Error::new(ErrorKind::Redirect, text));
     }
+    Ok(Some(to))
 }
 
 /// Changes the head of a request for the next one. Returns whether the request loses its body.
@@ -83,7 +98,7 @@ fn resolve(base: &Uri, location: &HeaderValue) -> Result<Uri, Error> {
     };
     let uri: Uri = absolute
         .parse()
-        .map_err(|error| invalid("").because(error))?;
+        .map_err(|error| invalid(NO_URI).because(error))?;
     let Some(authority) = uri.authority() else {
         return Err(invalid("it has no host"));
     };
@@ -97,8 +112,8 @@ fn resolve(base: &Uri, location: &HeaderValue) -> Result<Uri, Error> {
         .map_or(String::new(), |query| format!("?{query}"));
     let mut parts = uri.into_parts();
     let path_and_query = format!("{path}{query}").parse();
-    parts.path_and_query = Some(path_and_query.map_err(|error| invalid("").because(error))?);
-    Uri::from_parts(parts).map_err(|error| invalid("").because(error))
+    parts.path_and_query = Some(path_and_query.map_err(|error| invalid(NO_URI).because(error))?);
+    Uri::from_parts(parts).map_err(|error| invalid(NO_URI).because(error))
 }
 
 /// Joins the base and a reference without a scheme.
@@ -209,13 +224,31 @@ mod tests {
     }
 
     #[test]
+    fn https_only_forbids_targets_of_http() {
+        let base = Uri::from_static("https://a/");
+        for (location, is_allowed) in [("http://a/", false), ("https://b/", true), ("/c", true)] {
+            let response = Response::builder().status(302).header(LOCATION, location);
+            let found = target(&response.body(()).unwrap(), &base, true);
+            let kind = found.map(|_| ()).map_err(|error| error.kind());
+            let expected = if is_allowed {
+                Ok(())
+            } else {
+                Err(ErrorKind::Redirect)
+            };
+            assert_eq!(kind, expected, "{location}");
+        }
+    }
+
+    #[test]
     fn unusable_targets_are_errors() {
         for (location, reason) in [
             ("mailto:a@b", "it is not an absolute HTTP URI"),
             ("https:/a", "it is not an absolute HTTP URI"),
             ("http://good@bad/", "it has a user name"),
+            ("http://a b/", "it is not a valid URI: invalid authority"),
         ] {
-            let expected = format!("can't follow the redirect to {location:?}: {reason}");
+            let location_text = percent_encode(location.as_bytes());
+            let expected = format!("can't follow the redirect to {location_text:?}: {reason}");
             check("http://a/", location, &expected);
         }
     }

@@ -267,7 +267,10 @@ impl Signal {
             // SAFETY: the C library leaves the signals of this range to programs.
             is_realtime.then(|| unsafe { Posix::from_raw_unchecked(self.0) })
         });
-        named.ok_or_else(|| io::ErrorKind::InvalidInput.into())
+        named.ok_or_else(|| {
+            let text = format!("there is no signal {} on this system", self.0);
+            io::Error::new(io::ErrorKind::InvalidInput, text)
+        })
     }
 }
 

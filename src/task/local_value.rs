@@ -28,8 +28,8 @@ use windlass_reactor::Mailbox;
 /// # Drop on another thread
 ///
 /// The value goes back to its own thread and is dropped there, at the end of the next turn of that
-/// thread's loop, or at the end of the thread. If the thread has ended, the value is leaked, because
-/// no thread could drop it. A value without a destructor needs no way back.
+/// thread's loop, or at the end of the thread. If the thread has ended, the value is leaked,
+/// because no thread could drop it. A value without a destructor needs no way back.
 ///
 /// # Panics
 ///
@@ -77,8 +77,8 @@ use windlass_reactor::Mailbox;
 pub struct Local<T: 'static> {
     value: ManuallyDrop<T>,
     thread: ThreadId,
-    /// Where the value goes if it is dropped elsewhere. `None` if it needs no drop, or if the thread
-    /// has no reactor and cannot create one.
+    /// Where the value goes if it is dropped elsewhere. `None` if it needs no drop, or if the
+    /// thread has no reactor and cannot create one.
     home: Option<Mailbox>,
 }
 

@@ -237,6 +237,17 @@ fn a_client_outlives_its_runtime() {
     }
 }
 
+#[cfg(all(feature = "tokio", unix))]
+#[test]
+fn a_task_of_tokio_uses_the_client() {
+    windlass::tokio::block_on(async {
+        let server = Server::http1(|_| async { text("ahoy") }).await;
+        let url = server.url("/");
+        let task = tokio::task::spawn_local(async move { get(&client(), &url).await });
+        assert_eq!(task.await.unwrap(), "ahoy");
+    });
+}
+
 #[test]
 fn a_response_can_be_dropped_outside_of_the_runtime() {
     let client = client();

@@ -1,15 +1,18 @@
 //! Redirects, as servers see them.
 
 use std::cell::RefCell;
+use std::future::pending;
 use std::rc::Rc;
+use std::time::Duration;
 
 use futures::stream;
 use hyper::HeaderMap;
 use windlass::block_on;
 use windlass::http::{Body, Client, ErrorKind, FinalUri, Request};
+use windlass::time::timeout;
 
 use crate::client;
-use crate::server::{Server, redirect, text};
+use crate::server::{Server, read_head, redirect, text, write};
 
 /// What a server sees of a request: the method, the path, the headers and the body.
 type Seen = Rc<RefCell<Vec<(String, HeaderMap, String)>>>;
@@ -118,6 +121,29 @@ fn an_endless_redirect_ends_on_one_connection() {
 }
 
 #[test]
+fn a_redirect_is_followed_before_the_end_of_its_body() {
+    block_on(async {
+        let target = Server::http1(|_| async { text("arrived") }).await;
+        let location = target.url("/");
+        let server = Server::raw(move |stream, _| {
+            let location = location.clone();
+            async move {
+                read_head(&stream).await?;
+                let head = format!("HTTP/1.1 302 Found\r\nlocation: {location}\r\n");
+                write(&stream, &format!("{head}content-length: 5\r\n\r\n")).await?;
+                pending().await
+            }
+        })
+        .await;
+        let client = Client::builder().idle_timeout(None).build().unwrap();
+        let url = server.url("/");
+        let response = timeout(Duration::from_secs(20), client.get(url.as_str())).await;
+        let response = response.expect("the redirect is followed").unwrap();
+        assert_eq!(response.into_body().text(100).await.unwrap(), "arrived");
+    });
+}
+
+#[test]
 fn a_limit_of_zero_returns_the_redirect() {
     block_on(async {
         let server = Server::http1(|_| async { redirect(302, "/again") }).await;
@@ -145,7 +171,7 @@ fn a_streamed_body_cannot_be_sent_again() {
 }
 
 #[test]
-fn https_only_holds_for_redirects_and_requests() {
+fn https_only_refuses_requests_over_http() {
     block_on(async {
         let client = Client::builder().https_only().build().unwrap();
         let error = client.get("http://localhost:1/").await.unwrap_err();

@@ -17,7 +17,6 @@ pub async fn connect(
     addr: SocketAddr,
 ) -> anyhow::Result<(Client, UnboundedReceiver<Notification>)> {
     let stream = TcpStream::connect(addr).await?;
-    stream.set_nodelay(true)?;
     let (client, mut connection) = config.connect_raw(stream.compat(), NoTls).await?;
     let (sender, receiver) = unbounded();
     windlass::spawn(async move {

@@ -16,7 +16,6 @@ use windlass::net::TcpStream;
 /// `windlass::time::timeout` limits a command.
 pub async fn connect(addr: SocketAddr) -> RedisResult<MultiplexedConnection> {
     let stream = TcpStream::connect(addr).await?;
-    stream.set_nodelay(true)?;
     let config = AsyncConnectionConfig::new().set_response_timeout(None);
     let info = RedisConnectionInfo::default();
     let (connection, driver) =

@@ -21,7 +21,7 @@ use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 use tokio_tungstenite::tungstenite::{Error, Message};
 use windlass_web::rooms::{Join, Rooms};
 
-/// Those of `chat.rs` and `websocket.rs`.
+/// The limits of `chat.rs` and `websocket.rs`.
 const JOIN: Duration = Duration::from_secs(10);
 const SEND: Duration = Duration::from_secs(10);
 const IDLE: Duration = Duration::from_secs(30);

@@ -26,7 +26,7 @@ use tokio::fs::File;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
 
-/// Those of `http_server`.
+/// The limits of `http_server`.
 const CHUNK_BYTES: u64 = 256 * 1024;
 const HEAD_TIME: Duration = Duration::from_secs(15);
 

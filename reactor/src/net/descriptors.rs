@@ -24,6 +24,13 @@ const FLAGS: RecvFlags = RecvFlags::empty();
 /// Sends bytes, and descriptors with the first of them.
 pub(super) fn send(socket: &impl AsFd, buf: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<usize> {
     check(fds.len())?;
+    if buf.is_empty() && !fds.is_empty() {
+        // A stream would send nothing, and report no error.
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "file descriptors without a byte that carries them: send at least one byte",
+        ));
+    }
     let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(MAX_FDS))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     let fits = fds.is_empty() || control.push(SendAncillaryMessage::ScmRights(fds));
@@ -92,12 +99,12 @@ macro_rules! passes_descriptors {
     ($socket:ident) => {
         impl $socket {
             /// Sends bytes and, with the first of them, duplicates of file descriptors
-            /// (`SCM_RIGHTS`). At least one byte is needed to carry them. Returns how many bytes
-            /// were sent. All descriptors were sent then.
+            /// (`SCM_RIGHTS`). Returns how many bytes were sent. All descriptors were sent then.
             ///
             /// # Errors
             ///
-            /// Fails if there are more than 253 descriptors, and returns the errors of the system.
+            /// Fails if there are more than 253 descriptors, or no byte that carries them. Returns
+            /// the errors of the system.
             ///
             /// # Cancel safety
             ///

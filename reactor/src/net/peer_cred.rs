@@ -20,11 +20,11 @@ pub struct PeerCred {
 }
 
 pub(super) fn peer_cred(socket: &impl AsFd) -> io::Result<PeerCred> {
-    // A simulated host has no processes.
+    let no_process = "the peer of a simulated socket is not a process";
     or_simulated(
         socket,
         || system_cred(socket),
-        |_, _| Err(io::ErrorKind::Unsupported.into()),
+        |_, _| Err(io::Error::new(io::ErrorKind::Unsupported, no_process)),
     )
 }
 
