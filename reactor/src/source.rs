@@ -237,7 +237,7 @@ impl Source {
         interest: Interest,
     ) -> io::Result<()> {
         if !entry.reports(interest) {
-            let is_new = entry.registered.get() != Registered::Read;
+            let is_new = entry.registered.get() == Registered::Nothing;
             self.register(entry, fd, interest)?;
             if is_new {
                 return Ok(()); // it is armed, even if nothing waits yet
@@ -281,14 +281,21 @@ impl Source {
         entry: LocalEntry<'_>,
         poller: &Poller,
         fd: BorrowedFd<'_>,
-        interest: Interest,
+        mut interest: Interest,
     ) -> io::Result<()> {
         match entry.registered.get() {
             Registered::Nothing => poller.add(fd, entry.key(), interest)?,
-            Registered::Once => poller.set(fd, entry.key(), interest)?,
+            Registered::Once => {
+                if entry.waits().1 {
+                    interest = Interest::Write; // a task waits to write since before this wait
+                }
+                poller.set(fd, entry.key(), interest)?;
+            }
             Registered::Read | Registered::Both => match poller.add_write(fd, entry.key()) {
-                // Another thread has just removed it, and its message follows.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                // Another thread has just removed it.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    poller.add(fd, entry.key(), interest)?;
+                }
                 added => added?,
             },
         }

@@ -12,7 +12,7 @@ use std::thread;
 use std::time::Duration;
 
 use common::*;
-use futures::{AsyncRead, AsyncReadExt, AsyncWriteExt, join};
+use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, join};
 use windlass_reactor::net::{TcpListener, TcpStream, UdpSocket};
 use windlass_reactor::time::{sleep, timeout};
 use windlass_reactor::{Reactor, block_on, release_reactor};
@@ -245,6 +245,86 @@ fn readable_begins_again_on_another_thread() {
         let mut byte = [0; 2];
         assert_eq!((&*near).read(&mut byte).await.unwrap(), 1);
     });
+}
+
+/// Waits on two threads, so that the second one becomes the home, and this reactor registers each
+/// of its next waits for one event. The second thread waits until the result is dropped.
+fn share_with_another_thread<T: Send + Sync + 'static>(
+    reactor: &Reactor,
+    io: &Arc<T>,
+    start_wait: fn(&T),
+) -> mpsc::Sender<()> {
+    block_on(async { start_wait(io) });
+    let (theirs, (ready, is_ready), (end, is_over)) =
+        (io.clone(), mpsc::channel(), mpsc::channel());
+    thread::spawn(move || {
+        let _reactor = Reactor::current().unwrap();
+        start_wait(&theirs);
+        ready.send(()).unwrap();
+        assert!(is_over.recv().is_err(), "the sender was dropped");
+    });
+    is_ready.recv().unwrap();
+    settle(reactor);
+    end
+}
+
+/// A reader takes the home over while a writer waits in the same reactor.
+#[test]
+#[cfg(unix)]
+fn a_writer_waits_on_while_its_reactor_becomes_the_home() {
+    use windlass_reactor::net::unix::UnixStream;
+    fn start_read(stream: &UnixStream) {
+        let mut cx = Context::from_waker(Waker::noop());
+        let polled = Pin::new(&mut &*stream).poll_read(&mut cx, &mut [0; 8]);
+        assert!(polled.is_pending());
+    }
+
+    let reactor = Reactor::current().unwrap();
+    let (near, far) = UnixStream::pair().unwrap();
+    let near = Arc::new(near);
+    let _other = share_with_another_thread(&reactor, &near, start_read);
+    let (counter, waker) = Counter::new();
+    let chunk = vec![0; 1 << 20];
+    while near.try_write(&chunk).is_ok() {}
+    let polled = Pin::new(&mut &*near).poll_write(&mut Context::from_waker(&waker), &chunk);
+    assert!(polled.is_pending());
+    for _ in 0..100 {
+        start_read(&near);
+    }
+    settle(&reactor);
+    assert_eq!(counter.wakes(), 0);
+    let mut buffer = vec![0; 1 << 20];
+    while far.try_read(&mut buffer).is_ok() {}
+    turn_until(&reactor, || counter.wakes() > 0);
+}
+
+/// An event for a reader ends the registration of a task that waits for urgent data, too.
+#[test]
+#[cfg(unix)]
+fn a_wait_for_urgent_data_survives_events_of_readers() {
+    use windlass_reactor::Async;
+    type Stream = Async<std::net::TcpStream>;
+    fn start_read(stream: &Stream) {
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(stream.poll_readable(&mut cx).is_pending());
+    }
+
+    let reactor = Reactor::current().unwrap();
+    let (near, far) = run(tcp_pair());
+    let near: Arc<Stream> = Arc::new(Async::new_nonblocking(near.into_std().unwrap()).unwrap());
+    let _other = share_with_another_thread(&reactor, &near, start_read);
+    let (counter, waker) = Counter::new();
+    let mut urgent = pin!(near.priority());
+    assert!(poll(&mut urgent, &waker).is_pending());
+    far.try_write(b"a").unwrap();
+    settle(&reactor);
+    if counter.wakes() > 0 {
+        assert!(poll(&mut urgent, &waker).is_pending());
+    }
+    let wakes = counter.wakes();
+    socket2::SockRef::from(&far).send_out_of_band(b"!").unwrap();
+    turn_until(&reactor, || counter.wakes() > wakes);
+    assert!(poll(&mut urgent, &waker).is_ready());
 }
 
 #[test]
