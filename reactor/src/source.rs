@@ -373,7 +373,8 @@ impl Source {
         fd: BorrowedFd<'_>,
     ) -> io::Result<()> {
         if self.is_exclusive() && entry.is_registered() {
-            delete_local(entry, |poller| poller.delete(fd))?;
+            // It fails if another thread has just removed it.
+            let _ = delete_local(entry, |poller| poller.delete(fd));
             // If this fails, the next task that waits tries again.
             entry.registered.set(Registered::Nothing);
             self.register(entry, fd, Interest::Read)?;

@@ -524,6 +524,37 @@ fn an_accept_dropped_on_another_thread_leaves_the_connection() {
     drop(stream);
 }
 
+/// The registration is gone, and its message waits for the next turn.
+#[test]
+fn a_listener_left_on_another_thread_accepts_in_the_same_turn() {
+    let reactor = Reactor::current().unwrap();
+    let listener = Arc::new(run(TcpListener::bind("127.0.0.1:0")).unwrap());
+    listener.share();
+    let addr = listener.local_addr().unwrap();
+    let accept = || {
+        let listener = listener.clone();
+        Box::pin(async move { listener.accept().await.map(drop) })
+    };
+    let connect = || std::net::TcpStream::connect(addr).unwrap();
+    // Where the reactor of another thread is the home, each accept tries first.
+    let mut elsewhere = accept();
+    let wait =
+        move || block_on(async { assert!(poll(&mut elsewhere, Waker::noop()).is_pending()) });
+    thread::spawn(wait).join().unwrap();
+    let mut first = accept();
+    block_on(async { assert!(poll(&mut first, Waker::noop()).is_pending()) });
+    thread::spawn(move || drop(first)).join().unwrap();
+    let _stream = connect();
+    let (counter, waker) = Counter::new();
+    let mut next = accept();
+    let _awake = reactor.awake();
+    assert!(poll(&mut accept(), Waker::noop()).is_ready());
+    assert!(poll(&mut next, &waker).is_pending());
+    let _stream = connect();
+    turn_until(&reactor, || counter.wakes() > 0);
+    run(next).unwrap();
+}
+
 /// Streams move between threads at random, while a clone of each may be in use on another one.
 #[test]
 fn streams_move_at_random() {
