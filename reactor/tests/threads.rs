@@ -327,6 +327,23 @@ fn a_wait_for_urgent_data_survives_events_of_readers() {
     assert!(poll(&mut urgent, &waker).is_ready());
 }
 
+/// A source keeps its entries, but not the descriptors of reactors that were dropped.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_stream_keeps_no_descriptor_of_the_threads_where_it_waited() {
+    let name = "a_stream_keeps_no_descriptor_of_the_threads_where_it_waited";
+    in_child(name, || {
+        let (near, _far) = run(tcp_pair());
+        let before = descriptors();
+        for _ in 0..4 {
+            let near = near.clone();
+            let wait = move || block_on(async { start_read(&near, Waker::noop()) });
+            thread::spawn(wait).join().unwrap();
+        }
+        assert_eq!(descriptors(), before);
+    });
+}
+
 #[test]
 fn a_stream_outlives_the_reactor_where_it_waited() {
     let (near, far) = elsewhere(|| async {
