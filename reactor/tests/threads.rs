@@ -344,6 +344,36 @@ fn a_stream_keeps_no_descriptor_of_the_threads_where_it_waited() {
     });
 }
 
+/// A message that wakes a task came to the inbox after a closure that turns the reactor for it.
+#[test]
+fn a_closure_may_wait_for_tasks_that_messages_wake() {
+    let reactor = Reactor::current().unwrap();
+    let (near, far) = run(tcp_pair());
+    let near = Arc::new(near);
+    block_on(async { start_read(&near, Waker::noop()) });
+    let mailbox = windlass_reactor::Mailbox::current().unwrap();
+    let (ready, is_ready) = mpsc::channel();
+    let (theirs, done) = (near.clone(), Arc::new(AtomicUsize::new(0)));
+    let is_done = done.clone();
+    let thread = thread::spawn(move || {
+        let _reactor = Reactor::current().unwrap();
+        ready.send(()).unwrap();
+        let near = theirs.clone();
+        let job = move || {
+            let (counter, waker) = Counter::new();
+            start_read(&near, &waker);
+            far.try_write(b"1").unwrap();
+            turn_until(&Reactor::current().unwrap(), || counter.wakes() > 0);
+            is_done.store(1, SeqCst);
+        };
+        assert!(mailbox.post(Box::new(job)).is_ok());
+        start_read(&theirs, Waker::noop()); // takes the home
+    });
+    is_ready.recv().unwrap();
+    thread.join().unwrap();
+    turn_until(&reactor, || done.load(SeqCst) == 1);
+}
+
 #[test]
 fn a_stream_outlives_the_reactor_where_it_waited() {
     let (near, far) = elsewhere(|| async {
