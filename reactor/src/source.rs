@@ -324,14 +324,14 @@ impl Source {
             let swapped = self
                 .home
                 .compare_exchange(home.as_ptr(), new, AcqRel, Acquire);
-            let replaced = NonNull::new(swapped.map_or(new, |old| old));
+            let unused = NonNull::new(swapped.unwrap_or(new));
             // SAFETY: `home` has given it up, or has not taken it. So this is its only use.
-            let replaced = replaced.map(|entry| unsafe { OwnedEntry::from_ptr(entry) });
+            drop(unused.map(|entry| unsafe { OwnedEntry::from_ptr(entry) }));
             if swapped.is_ok() {
                 let evicted = Message::Evicted(home.to_owned());
                 post(home, evicted, |poller| poller.delete(fd));
+                return true; // if it is taken over at once, `register_home` finds that
             }
-            drop(replaced);
         }
         true
     }
