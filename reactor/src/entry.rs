@@ -17,7 +17,7 @@ use rustix::fd::RawFd;
 use crate::poller::{Event, Interest, Key};
 use crate::readiness_cell::ReadinessCell;
 use crate::remote::Remote;
-use crate::waiters::{Identity, Waiters, identity};
+use crate::waiters::{INTERESTS, Identity, Waiters, identity};
 
 /// The descriptor of a source that was never registered.
 const NO_FD: RawFd = !0;
@@ -433,12 +433,13 @@ impl SourceEntry {
         }
     }
 
-    /// Takes the waiters of both directions, which have to arm the source again.
+    /// Takes the waiters of all interests, which have to arm the source again.
     #[cold]
     fn disarm(&self, woken: &mut Vec<Waker>) {
         self.disarms.set(self.disarms.get().wrapping_add(1));
-        self.waiters.take(Interest::Read, woken);
-        self.waiters.take(Interest::Write, woken);
+        for interest in INTERESTS {
+            self.waiters.take(interest, woken);
+        }
     }
 
     /// Records priority and error conditions, and takes the wakers of the tasks that wait for them.

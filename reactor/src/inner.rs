@@ -199,14 +199,14 @@ impl ReactorInner {
         self.collect_ready(&mut woken);
         self.collect_due(deadline, &mut woken);
         let panic = self.collect_completions(&mut woken);
-        let turned = TurnResult { woken: woken.len() };
+        let mut turned = TurnResult { woken: woken.len() };
         wake_all(woken.drain(..));
         shrink(&mut woken, turned.woken);
         self.scratch.set(woken);
         self.park.end_turn();
         // A message that comes later keeps the next turn from blocking.
         if self.remote.has_messages() {
-            self.check_inbox();
+            turned.woken += self.check_inbox();
         }
         panic.map_or(Ok(turned), |payload| resume_unwind(payload))
     }
@@ -293,10 +293,11 @@ impl ReactorInner {
         entry.local(ptr::from_ref(self).cast())
     }
 
-    /// Handles the messages of other threads. Calls and drops wakers, which is user code.
+    /// Handles the messages of other threads. Returns how many wakers it called. Also drops wakers
+    /// and runs closures. User code runs last, because it may turn the reactor.
     #[cold]
-    pub(crate) fn check_inbox(&self) {
-        let mut woken = Vec::new();
+    pub(crate) fn check_inbox(&self) -> usize {
+        let (mut woken, mut later) = (Vec::new(), Vec::new());
         for message in self.remote.take() {
             match message {
                 Message::Evicted(entry) => {
@@ -309,14 +310,22 @@ impl ReactorInner {
                         .map(|entry| self.release_source(entry));
                     waiters.map(|waiters| waiters.append_to(&mut woken));
                 }
+                Message::Run(_) | Message::WaitEnded(..) => later.push(message),
+            }
+        }
+        let count = woken.len();
+        wake_all(woken);
+        for message in later {
+            match message {
                 Message::Run(job) => discard_panic(job),
                 Message::WaitEnded(entry, interest, registration) => {
                     self.local(entry.as_ref())
                         .inspect(|entry| entry.end_wait(interest, &registration));
                 }
+                Message::Evicted(_) | Message::Released(_) => {}
             }
         }
-        wake_all(woken);
+        count
     }
 
     /// The caller discards the waiters after the call, because that is user code.

@@ -40,14 +40,14 @@
 //! self.collect_ready(&mut woken);
 //! self.collect_due(deadline, &mut woken);
 //! let panic = self.collect_completions(&mut woken);
-//! let turned = TurnResult { woken: woken.len() };
+//! let mut turned = TurnResult { woken: woken.len() };
 //! wake_all(woken.drain(..));
 //! shrink(&mut woken, turned.woken);
 //! self.scratch.set(woken);
 //! self.park.end_turn();
 //! // A message that comes later keeps the next turn from blocking.
 //! if self.remote.has_messages() {
-//!     self.check_inbox();
+//!     turned.woken += self.check_inbox();
 //! }
 //! panic.map_or(Ok(turned), |payload| resume_unwind(payload))
 //! ```

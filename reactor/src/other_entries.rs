@@ -78,9 +78,38 @@ impl OtherEntries {
     }
 }
 
+/// The list may be longer than the stack is deep.
+impl Drop for OtherEntries {
+    fn drop(&mut self) {
+        let mut next = self.first.take();
+        while let Some(mut other) = next {
+            next = other.next.first.take();
+        }
+    }
+}
+
 impl OtherEntry {
     #[inline]
     pub(crate) fn entry(&self) -> EntryRef<'_> {
         self.entry.as_ref()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::inner::ReactorInner;
+
+    #[test]
+    fn a_long_list_is_dropped() {
+        let reactor = ReactorInner::new().unwrap();
+        let list = OtherEntries::new();
+        let mut last = &list;
+        for _ in 0..100_000 {
+            let entry = reactor.insert_source().unwrap();
+            last = &last.get_or_insert(entry.as_ref()).next;
+        }
+        assert!(last.is_empty());
+        drop(list);
     }
 }

@@ -14,8 +14,7 @@ use crate::poller::RemotePoller;
 /// Only operations that wait, and drops on another thread, take the lock.
 pub(crate) struct Remote<M> {
     origin: Origin,
-    park: Arc<ParkState>,
-    /// `None` once the reactor is dropped.
+    /// `None` once the reactor is dropped. So what outlives it keeps no descriptor of it.
     inbox: Mutex<Option<Inbox<M>>>,
     /// Whether the inbox has messages. Set before the loop is notified, so a turn finds it, or does
     /// not block.
@@ -23,17 +22,21 @@ pub(crate) struct Remote<M> {
 }
 
 struct Inbox<M> {
+    park: Arc<ParkState>,
     poller: RemotePoller,
     messages: Vec<M>,
 }
 
 impl<M> Remote<M> {
     pub(crate) fn new(park: Arc<ParkState>, poller: RemotePoller) -> Remote<M> {
-        let messages = Vec::new();
+        let inbox = Inbox {
+            park,
+            poller,
+            messages: Vec::new(),
+        };
         Remote {
             origin: Origin::here(),
-            park,
-            inbox: Mutex::new(Some(Inbox { poller, messages })),
+            inbox: Mutex::new(Some(inbox)),
             has_messages: AtomicBool::new(false),
         }
     }
@@ -61,8 +64,9 @@ impl<M> Remote<M> {
         change(&open.poller);
         open.messages.push(message);
         self.has_messages.store(true, Release);
+        let park = open.park.clone();
         drop(inbox);
-        self.park.notify();
+        park.notify();
         Ok(())
     }
 
@@ -76,7 +80,7 @@ impl<M> Remote<M> {
             .unwrap_or_default()
     }
 
-    /// Closes the inbox and the handle of the poller, on the thread of the reactor. Returns the
+    /// Closes the inbox and the handles of the loop and the poller, on the thread of the reactor. Returns the
     /// messages that are left.
     pub(crate) fn close(&self) -> Vec<M> {
         let inbox = self.lock().take();

@@ -237,7 +237,7 @@ impl Source {
         interest: Interest,
     ) -> io::Result<()> {
         if !entry.reports(interest) {
-            let is_new = entry.registered.get() != Registered::Read;
+            let is_new = entry.registered.get() == Registered::Nothing;
             self.register(entry, fd, interest)?;
             if is_new {
                 return Ok(()); // it is armed, even if nothing waits yet
@@ -281,14 +281,21 @@ impl Source {
         entry: LocalEntry<'_>,
         poller: &Poller,
         fd: BorrowedFd<'_>,
-        interest: Interest,
+        mut interest: Interest,
     ) -> io::Result<()> {
         match entry.registered.get() {
             Registered::Nothing => poller.add(fd, entry.key(), interest)?,
-            Registered::Once => poller.set(fd, entry.key(), interest)?,
+            Registered::Once => {
+                if entry.waits().1 {
+                    interest = Interest::Write; // a task waits to write since before this wait
+                }
+                poller.set(fd, entry.key(), interest)?;
+            }
             Registered::Read | Registered::Both => match poller.add_write(fd, entry.key()) {
-                // Another thread has just removed it, and its message follows.
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                // Another thread has just removed it.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                    poller.add(fd, entry.key(), interest)?;
+                }
                 added => added?,
             },
         }
@@ -317,14 +324,14 @@ impl Source {
             let swapped = self
                 .home
                 .compare_exchange(home.as_ptr(), new, AcqRel, Acquire);
-            let replaced = NonNull::new(swapped.map_or(new, |old| old));
+            let unused = NonNull::new(swapped.unwrap_or(new));
             // SAFETY: `home` has given it up, or has not taken it. So this is its only use.
-            let replaced = replaced.map(|entry| unsafe { OwnedEntry::from_ptr(entry) });
+            drop(unused.map(|entry| unsafe { OwnedEntry::from_ptr(entry) }));
             if swapped.is_ok() {
                 let evicted = Message::Evicted(home.to_owned());
                 post(home, evicted, |poller| poller.delete(fd));
+                return true; // if it is taken over at once, `register_home` finds that
             }
-            drop(replaced);
         }
         true
     }
@@ -366,7 +373,8 @@ impl Source {
         fd: BorrowedFd<'_>,
     ) -> io::Result<()> {
         if self.is_exclusive() && entry.is_registered() {
-            delete_local(entry, |poller| poller.delete(fd))?;
+            // It fails if another thread has just removed it.
+            let _ = delete_local(entry, |poller| poller.delete(fd));
             // If this fails, the next task that waits tries again.
             entry.registered.set(Registered::Nothing);
             self.register(entry, fd, Interest::Read)?;

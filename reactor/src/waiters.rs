@@ -30,7 +30,7 @@ const UNTICKETED: Holders = 1 << 31;
 #[derive(Default)]
 pub(crate) struct Others([Crowd; 4]);
 
-const INTERESTS: [Interest; 4] = [
+pub(crate) const INTERESTS: [Interest; 4] = [
     Interest::Read,
     Interest::Write,
     Interest::Priority,

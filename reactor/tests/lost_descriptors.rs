@@ -1,6 +1,5 @@
 //! Descriptors that arrive when the process can open no more of them. The limit is of the process,
 //! so this test is alone in its program.
-//! this test is alone in its program.
 
 #![cfg(unix)]
 

@@ -12,7 +12,7 @@ use std::thread;
 use std::time::Duration;
 
 use common::*;
-use futures::{AsyncRead, AsyncReadExt, AsyncWriteExt, join};
+use futures::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, join};
 use windlass_reactor::net::{TcpListener, TcpStream, UdpSocket};
 use windlass_reactor::time::{sleep, timeout};
 use windlass_reactor::{Reactor, block_on, release_reactor};
@@ -247,6 +247,133 @@ fn readable_begins_again_on_another_thread() {
     });
 }
 
+/// Waits on two threads, so that the second one becomes the home, and this reactor registers each
+/// of its next waits for one event. The second thread waits until the result is dropped.
+fn share_with_another_thread<T: Send + Sync + 'static>(
+    reactor: &Reactor,
+    io: &Arc<T>,
+    start_wait: fn(&T),
+) -> mpsc::Sender<()> {
+    block_on(async { start_wait(io) });
+    let (theirs, (ready, is_ready), (end, is_over)) =
+        (io.clone(), mpsc::channel(), mpsc::channel());
+    thread::spawn(move || {
+        let _reactor = Reactor::current().unwrap();
+        start_wait(&theirs);
+        ready.send(()).unwrap();
+        assert!(is_over.recv().is_err(), "the sender was dropped");
+    });
+    is_ready.recv().unwrap();
+    settle(reactor);
+    end
+}
+
+/// A reader takes the home over while a writer waits in the same reactor.
+#[test]
+#[cfg(unix)]
+fn a_writer_waits_on_while_its_reactor_becomes_the_home() {
+    use windlass_reactor::net::unix::UnixStream;
+    fn start_read(stream: &UnixStream) {
+        let mut cx = Context::from_waker(Waker::noop());
+        let polled = Pin::new(&mut &*stream).poll_read(&mut cx, &mut [0; 8]);
+        assert!(polled.is_pending());
+    }
+
+    let reactor = Reactor::current().unwrap();
+    let (near, far) = UnixStream::pair().unwrap();
+    let near = Arc::new(near);
+    let _other = share_with_another_thread(&reactor, &near, start_read);
+    let (counter, waker) = Counter::new();
+    let chunk = vec![0; 1 << 20];
+    while near.try_write(&chunk).is_ok() {}
+    let polled = Pin::new(&mut &*near).poll_write(&mut Context::from_waker(&waker), &chunk);
+    assert!(polled.is_pending());
+    for _ in 0..100 {
+        start_read(&near);
+    }
+    settle(&reactor);
+    assert_eq!(counter.wakes(), 0);
+    let mut buffer = vec![0; 1 << 20];
+    while far.try_read(&mut buffer).is_ok() {}
+    turn_until(&reactor, || counter.wakes() > 0);
+}
+
+/// An event for a reader ends the registration of a task that waits for urgent data, too.
+#[test]
+#[cfg(unix)]
+fn a_wait_for_urgent_data_survives_events_of_readers() {
+    use windlass_reactor::Async;
+    type Stream = Async<std::net::TcpStream>;
+    fn start_read(stream: &Stream) {
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(stream.poll_readable(&mut cx).is_pending());
+    }
+
+    let reactor = Reactor::current().unwrap();
+    let (near, far) = run(tcp_pair());
+    let near: Arc<Stream> = Arc::new(Async::new_nonblocking(near.into_std().unwrap()).unwrap());
+    let _other = share_with_another_thread(&reactor, &near, start_read);
+    let (counter, waker) = Counter::new();
+    let mut urgent = pin!(near.priority());
+    assert!(poll(&mut urgent, &waker).is_pending());
+    far.try_write(b"a").unwrap();
+    settle(&reactor);
+    if counter.wakes() > 0 {
+        assert!(poll(&mut urgent, &waker).is_pending());
+    }
+    let wakes = counter.wakes();
+    socket2::SockRef::from(&far).send_out_of_band(b"!").unwrap();
+    turn_until(&reactor, || counter.wakes() > wakes);
+    assert!(poll(&mut urgent, &waker).is_ready());
+}
+
+/// A source keeps its entries, but not the descriptors of reactors that were dropped.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_stream_keeps_no_descriptor_of_the_threads_where_it_waited() {
+    let name = "a_stream_keeps_no_descriptor_of_the_threads_where_it_waited";
+    in_child(name, || {
+        let (near, _far) = run(tcp_pair());
+        let before = descriptors();
+        for _ in 0..4 {
+            let near = near.clone();
+            let wait = move || block_on(async { start_read(&near, Waker::noop()) });
+            thread::spawn(wait).join().unwrap();
+        }
+        assert_eq!(descriptors(), before);
+    });
+}
+
+/// A message that wakes a task came to the inbox after a closure that turns the reactor for it.
+#[test]
+fn a_closure_may_wait_for_tasks_that_messages_wake() {
+    let reactor = Reactor::current().unwrap();
+    let (near, far) = run(tcp_pair());
+    let near = Arc::new(near);
+    block_on(async { start_read(&near, Waker::noop()) });
+    let mailbox = windlass_reactor::Mailbox::current().unwrap();
+    let (ready, is_ready) = mpsc::channel();
+    let (theirs, done) = (near.clone(), Arc::new(AtomicUsize::new(0)));
+    let is_done = done.clone();
+    let thread = thread::spawn(move || {
+        let _reactor = Reactor::current().unwrap();
+        ready.send(()).unwrap();
+        let near = theirs.clone();
+        let job = move || {
+            let (counter, waker) = Counter::new();
+            start_read(&near, &waker);
+            far.try_write(b"1").unwrap();
+            turn_until(&Reactor::current().unwrap(), || counter.wakes() > 0);
+            is_done.store(1, SeqCst);
+        };
+        assert!(mailbox.post(Box::new(job)).is_ok());
+        start_read(&theirs, Waker::noop()); // takes the home
+    });
+    is_ready.recv().unwrap();
+    thread.join().unwrap();
+    turn_until(&reactor, || done.load(SeqCst) == 1);
+}
+
 #[test]
 fn a_stream_outlives_the_reactor_where_it_waited() {
     let (near, far) = elsewhere(|| async {
@@ -442,6 +569,37 @@ fn an_accept_dropped_on_another_thread_leaves_the_connection() {
     let stream = run(TcpStream::connect(addr)).unwrap();
     accepts.join().unwrap();
     drop(stream);
+}
+
+/// The registration is gone, and its message waits for the next turn.
+#[test]
+fn a_listener_left_on_another_thread_accepts_in_the_same_turn() {
+    let reactor = Reactor::current().unwrap();
+    let listener = Arc::new(run(TcpListener::bind("127.0.0.1:0")).unwrap());
+    listener.share();
+    let addr = listener.local_addr().unwrap();
+    let accept = || {
+        let listener = listener.clone();
+        Box::pin(async move { listener.accept().await.map(drop) })
+    };
+    let connect = || std::net::TcpStream::connect(addr).unwrap();
+    // Where the reactor of another thread is the home, each accept tries first.
+    let mut elsewhere = accept();
+    let wait =
+        move || block_on(async { assert!(poll(&mut elsewhere, Waker::noop()).is_pending()) });
+    thread::spawn(wait).join().unwrap();
+    let mut first = accept();
+    block_on(async { assert!(poll(&mut first, Waker::noop()).is_pending()) });
+    thread::spawn(move || drop(first)).join().unwrap();
+    let _stream = connect();
+    let (counter, waker) = Counter::new();
+    let mut next = accept();
+    let _awake = reactor.awake();
+    assert!(poll(&mut accept(), Waker::noop()).is_ready());
+    assert!(poll(&mut next, &waker).is_pending());
+    let _stream = connect();
+    turn_until(&reactor, || counter.wakes() > 0);
+    run(next).unwrap();
 }
 
 /// Streams move between threads at random, while a clone of each may be in use on another one.

@@ -1,6 +1,7 @@
 //! A value of one thread that other threads may own.
 
 use std::any::type_name;
+use std::cell::Cell;
 use std::fmt;
 use std::future::Future;
 use std::io::{self, IoSlice, IoSliceMut, SeekFrom};
@@ -94,14 +95,14 @@ impl<T> Local<T> {
         let home = mem::needs_drop::<T>().then(|| Mailbox::current().ok());
         Local {
             value: ManuallyDrop::new(value),
-            thread: thread::current().id(),
+            thread: this_thread(),
             home: home.flatten(),
         }
     }
 
     /// Returns whether this is the thread of the value.
     pub fn is_here(&self) -> bool {
-        self.thread == thread::current().id()
+        self.thread == this_thread()
     }
 
     /// Returns the value, or `None` on another thread.
@@ -136,7 +137,7 @@ impl<T> Local<T> {
             "a `Local<{}>` was used on {:?}, but its value belongs to {:?}: move it back, or use \
              `Local::get`",
             type_name::<T>(),
-            thread::current().id(),
+            this_thread(),
             self.thread,
         )
     }
@@ -171,6 +172,19 @@ impl<T> DerefMut for Local<T> {
         }
         &mut self.value
     }
+}
+
+/// Returns the number of this thread. `thread::current` counts a reference, which each access to a
+/// value would do twice.
+fn this_thread() -> ThreadId {
+    thread_local! {
+        static THIS: Cell<Option<ThreadId>> = const { Cell::new(None) };
+    }
+    THIS.get().unwrap_or_else(|| {
+        let this = thread::current().id();
+        THIS.set(Some(this));
+        this
+    })
 }
 
 /// A value on its way home. It is used only there.
