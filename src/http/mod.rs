@@ -48,10 +48,13 @@ mod limits;
 mod redirect;
 mod tls;
 
+#[doc(no_inline)]
 pub use ::http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, header};
 pub use body::Body;
 pub use builder::Builder;
+#[doc(no_inline)]
 pub use bytes::Bytes;
 pub use client::{Client, FinalUri, Response};
 pub use error::{Error, ErrorKind};
+#[doc(no_inline)]
 pub use futures_rustls::rustls;
