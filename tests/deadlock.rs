@@ -27,7 +27,7 @@ use windlass::inspect::{self, Deadlock, TaskState, Wait};
 use windlass::net::TcpListener;
 use windlass::sync::{Event, Mutex, mpsc};
 use windlass::task::TaskGroup;
-use windlass::{Runtime, Task, block_on, spawn, spawn_blocking, time, yield_now};
+use windlass::{Async, Runtime, Task, block_on, spawn, spawn_blocking, time, yield_now};
 use windlass_reactor::{LoopState, Reactor};
 
 /// Runs a program of the example in this process, if it is the child of [`stderr_of`].
@@ -504,7 +504,7 @@ fn a_runtime_with_a_handler_works_while_its_thread_ends() {
     thread_local!(static LATE: Late = const { Late });
     let thread = thread::spawn(|| {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        drop(TcpListener::try_from(listener)); // creates the reactor, which is dropped last
+        drop(Async::new(listener)); // creates the reactor, which is dropped last
         LATE.with(|_| {});
         assert_eq!(strict().block_on(spawned_answer()), 42);
     });
