@@ -77,8 +77,8 @@ use windlass_reactor::Mailbox;
 pub struct Local<T: 'static> {
     value: ManuallyDrop<T>,
     thread: ThreadId,
-    /// Where the value goes if it is dropped elsewhere. `None` if it needs no drop, or if the thread's
-    /// reactor cannot be created.
+    /// Where the value goes if it is dropped elsewhere. `None` if it needs no drop, or if the
+    /// thread's reactor cannot be created.
     home: Option<Mailbox>,
 }
 
