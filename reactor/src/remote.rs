@@ -80,8 +80,8 @@ impl<M> Remote<M> {
             .unwrap_or_default()
     }
 
-    /// Closes the inbox and the handles of the loop and the poller, on the thread of the reactor. Returns the
-    /// messages that are left.
+    /// Closes the inbox and the handles of the loop and the poller, on the thread of the reactor.
+    /// Returns the messages that are left.
     pub(crate) fn close(&self) -> Vec<M> {
         let inbox = self.lock().take();
         inbox.map(|inbox| inbox.messages).unwrap_or_default()
