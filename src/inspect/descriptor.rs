@@ -25,8 +25,10 @@ mod unix {
 
     /// Describes the file of a descriptor for which a task of this thread waits.
     pub(crate) fn describe(fd: RawFd) -> String {
-        // SAFETY: the source or the file that the task waits for owns the descriptor, and belongs
-        // to this thread. No user code runs here that could close it.
+        // SAFETY: the source or the file that the task waits for owns the descriptor. No user code
+        // runs here that could close it. Another thread may drop a source for which only a poll
+        // method has waited. Then these calls fail, or read the state of the file that has the
+        // number now, and change nothing.
         let fd = unsafe { BorrowedFd::borrow_raw(fd) };
         socket(fd)
             .or_else(|| file(fd))
