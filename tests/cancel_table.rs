@@ -9,8 +9,8 @@ mod common;
 use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::io::{self, ErrorKind::WouldBlock, Read, Write};
-use std::net::{Ipv4Addr, Shutdown};
-use std::os::fd::OwnedFd;
+use std::net::{Ipv4Addr, Shutdown, SocketAddr};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::{Path, PathBuf};
 use std::pin::pin;
@@ -26,7 +26,7 @@ use windlass::coroutine::{AsyncCoroutine, State::Yielded};
 use windlass::fs::{self, File};
 use windlass::io::{copy, copy_bidirectional};
 use windlass::net::unix::{UnixDatagram, UnixListener, UnixStream};
-use windlass::net::{TcpListener, TcpStream, UdpSocket, lookup_host};
+use windlass::net::{TcpListener, TcpSocket, TcpStream, UdpSocket, lookup_host};
 use windlass::process::{Command, Stdio};
 use windlass::signal::{Signal, Signals, ctrl_c};
 use windlass::sync::{Event, Mutex, OnceCell, Semaphore, broadcast, mpsc, oneshot, watch};
@@ -100,11 +100,12 @@ const ROWS: &[Row] = &[
         ],
     },
     Row {
-        futures: "`TcpStream::connect`, `UnixStream::connect`",
+        futures: "`TcpStream::connect`, `TcpSocket::connect`, `UnixStream::connect`",
         dropped: GIVES_UP,
         may_have_done: "peers may see connections that close immediately",
         tries: &[
             |cut| Box::pin(connect(cut)),
+            |cut| Box::pin(connect_socket(cut)),
             |cut| Box::pin(connect_to_several(cut)),
             |cut| Box::pin(connect_unix(cut)),
         ],
@@ -116,20 +117,25 @@ const ROWS: &[Row] = &[
         tries: &[|cut| Box::pin(bind(cut)), |cut| Box::pin(connect_udp(cut))],
     },
     Row {
-        futures: "`read`, `TcpStream::peek`, `Async::read_with`",
+        futures: "`read`, `TcpStream::peek`, `UnixStream::recv_with_fds`, `Async::read_with`",
         dropped: LOSES_NOTHING,
         may_have_done: "nothing: the bytes stay in the socket",
         tries: &[
             |cut| Box::pin(read(cut)),
             |cut| Box::pin(peek(cut)),
+            |cut| Box::pin(receive_descriptors(cut)),
             |cut| Box::pin(read_with(cut)),
         ],
     },
     Row {
-        futures: "`write`, `Async::write_with`",
+        futures: "`write`, `UnixStream::send_with_fds`, `Async::write_with`",
         dropped: LOSES_NOTHING,
         may_have_done: "nothing: no byte was written",
-        tries: &[|cut| Box::pin(write(cut)), |cut| Box::pin(write_with(cut))],
+        tries: &[
+            |cut| Box::pin(write(cut)),
+            |cut| Box::pin(send_descriptors(cut)),
+            |cut| Box::pin(write_with(cut)),
+        ],
     },
     Row {
         futures: "`flush`, `close`",
@@ -500,9 +506,20 @@ async fn incoming(cut: Cut) -> io::Result<bool> {
 }
 
 async fn connect(cut: Cut) -> io::Result<bool> {
+    connect_by(cut, async |addr| TcpStream::connect(addr).await).await
+}
+
+async fn connect_socket(cut: Cut) -> io::Result<bool> {
+    connect_by(cut, async |addr| TcpSocket::new_v4()?.connect(addr).await).await
+}
+
+async fn connect_by(
+    cut: Cut,
+    connect: impl AsyncFnOnce(SocketAddr) -> io::Result<TcpStream>,
+) -> io::Result<bool> {
     let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
     listener.set_nonblocking(true)?;
-    let connect = TcpStream::connect(listener.local_addr()?);
+    let connect = connect(listener.local_addr()?);
     let connected = cut.off(connect, nothing).await.transpose()?;
     match listener.accept() {
         Err(error) => assert_eq!((error.kind(), cut.polls), (WouldBlock, 0)),
@@ -617,6 +634,42 @@ async fn read_exact(cut: Cut) -> io::Result<bool> {
     assert_eq!(sent - rest, taken);
     assert_eq!(buffer.iter().filter(|byte| **byte == b'x').count(), taken);
     Ok(ended.is_some())
+}
+
+/// Receives a descriptor per event.
+async fn receive_descriptors(cut: Cut) -> io::Result<bool> {
+    let (near, far) = UnixStream::pair()?;
+    let mut sent = 0;
+    let event = async || {
+        sent += far.send_with_fds(b"x", &[far.as_fd()]).await.unwrap();
+    };
+    let (mut buf, mut fds) = ([0; 9], Vec::new());
+    let received = cut.off(near.recv_with_fds(&mut buf, &mut fds), event).await;
+    let taken = received.transpose()?;
+    assert_eq!(fds.len(), taken.unwrap_or(0));
+    while fds.len() < sent {
+        assert_eq!(near.recv_with_fds(&mut buf, &mut fds).await?, 1);
+    }
+    Ok(taken.is_some())
+}
+
+/// Sends a descriptor into a full socket, which each event empties.
+async fn send_descriptors(cut: Cut) -> io::Result<bool> {
+    let (near, far) = UnixStream::pair()?;
+    while near.try_write(&[0; 4096]).is_ok() {}
+    // Few receives, because they charge the budget of the task.
+    let (mut buf, mut fds) = (vec![0; 1 << 20], Vec::new());
+    let mut empty = async || {
+        let received = far.recv_with_fds(&mut buf, &mut fds).now_or_never();
+        drop(received.transpose().unwrap());
+    };
+    let sending = [near.as_fd()];
+    let sent = cut.off(near.send_with_fds(b"x", &sending), &mut empty);
+    let sent = sent.await.transpose()?;
+    near.shutdown(Shutdown::Write)?;
+    while far.recv_with_fds(&mut buf, &mut fds).await? > 0 {}
+    assert_eq!(fds.len(), sent.unwrap_or(0));
+    Ok(sent.is_some())
 }
 
 async fn read_with(cut: Cut) -> io::Result<bool> {

@@ -11,8 +11,9 @@ use hyper_util::client::legacy;
 use hyper_util::client::proxy::matcher::Matcher;
 
 use super::client::{Client, Options, Spawner};
-use super::connector::Connector;
+use super::connector::{Connector, has_valid_port};
 use super::error::{Error, ErrorKind};
+use super::pool::Pool;
 use super::tls::{Tls, certificates};
 use crate::hyper::Timer;
 
@@ -175,8 +176,10 @@ impl Builder {
     pub fn proxy(mut self, uri: &str) -> Builder {
         let parsed = uri.parse::<::http::Uri>();
         let is_http = |uri: &::http::Uri| matches!(uri.scheme_str(), Some("http" | "https"));
-        if !parsed.as_ref().is_ok_and(is_http) {
-            let text = "the URI of the proxy must start with http:// or https://";
+        let is_usable = |uri: &::http::Uri| is_http(uri) && has_valid_port(uri);
+        if !parsed.as_ref().is_ok_and(is_usable) {
+            let text = "the URI of the proxy must start with http:// or https://, and its port must \
+                        be at most 65535";
             self.fail(Error::new(ErrorKind::Invalid, text));
         }
         self.proxy = Proxy::All(uri.to_owned());
@@ -227,16 +230,15 @@ impl Builder {
             limit: self.connect_timeout,
             http2_only: self.http2_only,
         };
-        let pool = legacy::Client::builder(Spawner)
-            .timer(Timer)
+        let mut pool = legacy::Client::builder(Spawner);
+        pool.timer(Timer)
             .pool_timer(Timer)
             .pool_idle_timeout(self.pool_idle_timeout)
             .pool_max_idle_per_host(self.pool_size)
             .http2_only(self.http2_only)
             // A dead connection is found out while requests wait on it.
             .http2_keep_alive_interval(Duration::from_secs(20))
-            .http2_keep_alive_timeout(Duration::from_secs(20))
-            .build(connector);
+            .http2_keep_alive_timeout(Duration::from_secs(20));
         let options = Options {
             timeout: self.timeout,
             idle_timeout: self.idle_timeout,
@@ -245,7 +247,7 @@ impl Builder {
             headers: self.headers,
             proxies,
         };
-        Ok(Client::with(pool, options))
+        Ok(Client::with(Pool::new(pool, connector), options))
     }
 
     fn fail(&mut self, error: Error) {

@@ -19,9 +19,10 @@ use hyper_util::client::proxy::matcher::Matcher;
 use tower_service::Service;
 
 use super::body::Body;
-use super::connector::{Connector, Used};
+use super::connector::{Used, has_valid_port};
 use super::error::{Error, ErrorKind, Target};
 use super::limits::{Limits, Progress};
+use super::pool::Pool;
 use super::redirect;
 use crate::Runtime;
 use crate::time::{now, timeout, timeout_at};
@@ -67,7 +68,7 @@ pub struct FinalUri(pub Uri);
 /// ```
 #[derive(Clone)]
 pub struct Client {
-    pool: legacy::Client<Connector, Body>,
+    pool: Rc<Pool>,
     options: Rc<Options>,
 }
 
@@ -91,9 +92,11 @@ const BODY_AGAIN: &str = "the redirect requires the body again, which is a strea
                           new URI with a new request";
 
 impl Client {
-    pub(super) fn with(pool: legacy::Client<Connector, Body>, options: Options) -> Client {
-        let options = Rc::new(options);
-        Client { pool, options }
+    pub(super) fn with(pool: Pool, options: Options) -> Client {
+        Client {
+            pool: Rc::new(pool),
+            options: Rc::new(options),
+        }
     }
 
     /// Sends a `GET` request. See [`request`](Client::request).
@@ -276,7 +279,7 @@ impl Client {
                     .insert(PROXY_AUTHORIZATION, auth.clone());
             }
         }
-        let mut response = pin!(self.pool.request(request));
+        let mut response = pin!(self.pool.get().request(request));
         let mut response = loop {
             let Some(end) = limits.next(progress.get()) else {
                 break response.await;
@@ -301,6 +304,7 @@ impl Client {
 
     fn check(&self, uri: &Uri) -> Result<(), Error> {
         let text = match uri.scheme_str() {
+            _ if !has_valid_port(uri) => "the port of the URI is larger than 65535",
             Some("https") => return Ok(()),
             Some("http") if !self.options.https_only => return Ok(()),
             Some("http") => redirect::HTTPS_ONLY,
@@ -337,12 +341,16 @@ impl fmt::Debug for Client {
 
 /// Moves the user name and the password of a URI into a header.
 fn move_user_to_header(uri: &mut Uri, headers: &mut HeaderMap) -> Result<(), Error> {
-    let Some((_, host)) = uri
+    let Some((user, host)) = uri
         .authority()
         .and_then(|all| all.as_str().rsplit_once('@'))
     else {
         return Ok(());
     };
+    if user.contains('@') {
+        let text = "the user name or the password in the URI has an `@`: write it as %40";
+        return Err(Error::new(ErrorKind::Invalid, text));
+    }
     // hyper-util encodes the user of a proxy in the same way.
     let encoder = Matcher::builder().all(uri.to_string()).build();
     let encoded = encoder.intercept(&Uri::from_static("http://any/"));

@@ -171,6 +171,16 @@ async fn connect_tcp(uri: &Uri, whose: &str) -> Result<TcpStream, Error> {
     TcpStream::connect((host, port)).await.map_err(failed)
 }
 
+/// Returns whether the port is absent, empty or a number of 16 bits. `Uri` takes any number, and
+/// has no port then.
+pub(super) fn has_valid_port(uri: &Uri) -> bool {
+    let (Some(authority), Some(host)) = (uri.authority(), uri.host()) else {
+        return true;
+    };
+    let (_, port) = authority.as_str().rsplit_once(host).unwrap_or_default();
+    port.len() <= 1 || uri.port_u16().is_some()
+}
+
 /// Returns the URI with a port, which the pool's key leaves out.
 fn with_port(uri: &Uri, port: &str) -> Uri {
     if uri.port().is_some() {

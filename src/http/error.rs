@@ -40,10 +40,11 @@ struct Parts {
 pub enum ErrorKind {
     /// The client's configuration or the request is invalid. Nothing was sent.
     Invalid,
-    /// No connection to the server or its proxy. Nothing was sent.
+    /// No connection to the server or its proxy. Nothing was sent to this server, which after a
+    /// redirect is not the first one.
     Connect,
     /// The TLS handshake failed, for example because the certificate is not trusted. Nothing was
-    /// sent.
+    /// sent to this server.
     Tls,
     /// A time limit has expired.
     Timeout,

@@ -45,6 +45,7 @@ mod client;
 mod connector;
 mod error;
 mod limits;
+mod pool;
 mod redirect;
 mod tls;
 

@@ -7,6 +7,7 @@ use ::http::header::{
 };
 use ::http::{Method, Response, StatusCode, Uri, request};
 
+use super::connector::has_valid_port;
 use super::error::{Error, ErrorKind};
 
 /// The headers that describe the body of a request.
@@ -105,6 +106,9 @@ fn resolve(base: &Uri, location: &HeaderValue) -> Result<Uri, Error> {
     if authority.as_str().contains('@') {
         // RFC 9110, section 4.2.4: a likely attempt to hide the host.
         return Err(invalid("it has a user name"));
+    }
+    if !has_valid_port(&uri) {
+        return Err(invalid("its port is larger than 65535"));
     }
     let path = without_dots(uri.path());
     let query = uri
@@ -245,6 +249,7 @@ mod tests {
             ("mailto:a@b", "it is not an absolute HTTP URI"),
             ("https:/a", "it is not an absolute HTTP URI"),
             ("http://good@bad/", "it has a user name"),
+            ("http://a:65536/", "its port is larger than 65535"),
             ("http://a b/", "it is not a valid URI: invalid authority"),
         ] {
             let location_text = percent_encode(location.as_bytes());

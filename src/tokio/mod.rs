@@ -52,7 +52,7 @@
 //! use tokio_util::compat::{FuturesAsyncReadCompatExt, TokioAsyncReadCompatExt};
 //!
 //! /// Generic over tokio's traits, as `tokio_postgres::Config::connect_raw` is.
-//! async fn ask<S>(mut stream: S) -> std::io::Result<u8>
+//! async fn multiply<S>(mut stream: S) -> std::io::Result<u8>
 //! where
 //!     S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin,
 //! {
@@ -65,7 +65,7 @@
 //! windlass::tokio::block_on(async {
 //!     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
 //!     let stream = windlass::net::TcpStream::connect(listener.local_addr()?).await?;
-//!     let answer = windlass::spawn(ask(stream.compat())); // tokio's traits
+//!     let answer = windlass::spawn(multiply(stream.compat())); // tokio's traits
 //!
 //!     let mut stream = listener.accept().await?.0.compat(); // the traits of futures-io
 //!     let mut request = [0];

@@ -47,6 +47,8 @@ fn invalid_requests_send_nothing() {
             "http://",
             "mailto:a@b",
             "http://a b/",
+            "http://127.0.0.1:65536/",
+            "http://me:w@rd@127.0.0.1/",
         ] {
             let error = client().get(uri).await.unwrap_err();
             assert_eq!(error.kind(), ErrorKind::Invalid, "{uri} {error}");

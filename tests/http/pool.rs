@@ -237,6 +237,19 @@ fn a_client_outlives_its_runtime() {
     }
 }
 
+#[test]
+fn an_unused_connection_is_closed_in_the_next_runtime() {
+    let limit = std::time::Duration::from_millis(100);
+    let client = Client::builder().pool_idle_timeout(limit).build().unwrap();
+    let serve = || Server::http1(|_| async { text("ahoy") });
+    block_on(async { get(&client, &serve().await.url("/")).await });
+    block_on(async {
+        let server = serve().await;
+        get(&client, &server.url("/")).await;
+        until(|| server.open.get() == 0).await;
+    });
+}
+
 #[cfg(all(feature = "tokio", unix))]
 #[test]
 fn a_task_of_tokio_uses_the_client() {
