@@ -29,14 +29,15 @@ struct Inbox<M> {
 
 impl<M> Remote<M> {
     pub(crate) fn new(park: Arc<ParkState>, poller: RemotePoller) -> Remote<M> {
-        let inbox = Inbox {
+        let messages = Vec::new();
+        let inbox = Mutex::new(Some(Inbox {
             park,
             poller,
-            messages: Vec::new(),
-        };
+            messages,
+        }));
         Remote {
             origin: Origin::here(),
-            inbox: Mutex::new(Some(inbox)),
+            inbox,
             has_messages: AtomicBool::new(false),
         }
     }
@@ -80,8 +81,8 @@ impl<M> Remote<M> {
             .unwrap_or_default()
     }
 
-    /// Closes the inbox and the handles of the loop and the poller, on the thread of the reactor. Returns the
-    /// messages that are left.
+    /// Closes the inbox and the handles of the loop and the poller, on the thread of the reactor.
+    /// Returns the messages that are left.
     pub(crate) fn close(&self) -> Vec<M> {
         let inbox = self.lock().take();
         inbox.map(|inbox| inbox.messages).unwrap_or_default()
