@@ -235,14 +235,10 @@ impl OwnedEntry {
 
     /// # Safety
     ///
-    /// The pointer is one of [`OwnedEntry::into_ptr`], and is used once.
+    /// The pointer is that of an entry that was forgotten, and is used once.
     pub(crate) unsafe fn from_ptr(entry: NonNull<SourceEntry>) -> OwnedEntry {
-        // SAFETY: the reference that `into_ptr` has leaked keeps the entry.
+        // SAFETY: the reference that was forgotten keeps the entry.
         OwnedEntry(unsafe { EntryRef::from_ptr(entry) })
-    }
-
-    pub(crate) fn into_ptr(self) -> *mut SourceEntry {
-        ManuallyDrop::new(self).0.as_ptr()
     }
 
     #[inline]

@@ -301,13 +301,12 @@ impl ReactorInner {
         for message in self.remote.take() {
             match message {
                 Message::Evicted(entry) => {
-                    self.local(entry.as_ref())
-                        .inspect(|entry| entry.evict(&mut woken));
+                    let entry = self.local(entry.as_ref());
+                    entry.inspect(|entry| entry.evict(&mut woken));
                 }
                 Message::Released(entry) => {
-                    let waiters = self
-                        .local(entry.as_ref())
-                        .map(|entry| self.release_source(entry));
+                    let entry = self.local(entry.as_ref());
+                    let waiters = entry.map(|entry| self.release_source(entry));
                     waiters.map(|waiters| waiters.append_to(&mut woken));
                 }
                 Message::Run(_) | Message::WaitEnded(..) => later.push(message),
@@ -316,13 +315,11 @@ impl ReactorInner {
         let count = woken.len();
         wake_all(woken);
         for message in later {
-            match message {
-                Message::Run(job) => discard_panic(job),
-                Message::WaitEnded(entry, interest, registration) => {
-                    self.local(entry.as_ref())
-                        .inspect(|entry| entry.end_wait(interest, &registration));
-                }
-                Message::Evicted(_) | Message::Released(_) => {}
+            if let Message::WaitEnded(entry, interest, registration) = message {
+                let entry = self.local(entry.as_ref());
+                entry.inspect(|entry| entry.end_wait(interest, &registration));
+            } else if let Message::Run(job) = message {
+                discard_panic(job);
             }
         }
         count

@@ -29,14 +29,15 @@ struct Inbox<M> {
 
 impl<M> Remote<M> {
     pub(crate) fn new(park: Arc<ParkState>, poller: RemotePoller) -> Remote<M> {
-        let inbox = Inbox {
+        let messages = Vec::new();
+        let inbox = Mutex::new(Some(Inbox {
             park,
             poller,
-            messages: Vec::new(),
-        };
+            messages,
+        }));
         Remote {
             origin: Origin::here(),
-            inbox: Mutex::new(Some(inbox)),
+            inbox,
             has_messages: AtomicBool::new(false),
         }
     }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::mem;
 #[cfg(windows)]
 use std::os::windows::io::BorrowedHandle;
 use std::ptr::{self, NonNull};
@@ -78,7 +79,7 @@ impl Source {
     #[inline(always)]
     fn home_ref(&self) -> Option<EntryRef<'_>> {
         let entry = NonNull::new(self.home.load(Acquire))?;
-        // SAFETY: it is a pointer of `OwnedEntry::into_ptr`. This holds a reference to each entry
+        // SAFETY: it is the pointer of an `OwnedEntry`. This holds a reference to each entry
         // that was ever stored here, in `home` or `others`, until it is dropped.
         Some(unsafe { EntryRef::from_ptr(entry) })
     }
@@ -109,26 +110,19 @@ impl Source {
 
     #[cold]
     fn make_entry(&self) -> io::Result<LocalEntry<'_>> {
-        if self
-            .home_ref()
-            .is_some_and(|home| home.remote().is_inherited())
-        {
+        let home = self.home_ref();
+        if home.is_some_and(|home| home.remote().is_inherited()) {
             return Err(fork::error(REACTOR));
         }
         let entry = current_reactor()?.insert_source()?;
-        let pointer = entry.into_ptr();
-        let stored = self
-            .home
-            .compare_exchange(ptr::null_mut(), pointer, AcqRel, Acquire);
-        // SAFETY: `into_ptr` has returned the pointer, so it is not null.
-        let entry = unsafe { NonNull::new_unchecked(pointer) };
-        if stored.is_err() {
-            // SAFETY: `into_ptr` has returned the pointer, and `home` did not take it.
-            let entry = unsafe { OwnedEntry::from_ptr(entry) };
-            self.others.get_or_insert(entry.as_ref());
+        let (none, new) = (ptr::null_mut(), entry.as_ref().as_ptr());
+        match self.home.compare_exchange(none, new, AcqRel, Acquire) {
+            Ok(_) => mem::forget(entry), // `home` has the reference
+            Err(_) => {
+                self.others.get_or_insert(entry.as_ref());
+            }
         }
-        // SAFETY: this holds a reference to it until it is dropped.
-        let entry = local(unsafe { EntryRef::from_ptr(entry) });
+        let entry = self.existing_entry();
         entry.ok_or_else(|| io::Error::other("the reactor of this thread has changed"))
     }
 
@@ -320,16 +314,14 @@ impl Source {
                 return false;
             }
             self.others.get_or_insert(home); // keeps it
-            let new = entry.as_ref().to_owned().into_ptr();
-            let swapped = self
-                .home
-                .compare_exchange(home.as_ptr(), new, AcqRel, Acquire);
-            let unused = NonNull::new(swapped.unwrap_or(new));
-            // SAFETY: `home` has given it up, or has not taken it. So this is its only use.
-            drop(unused.map(|entry| unsafe { OwnedEntry::from_ptr(entry) }));
+            let new = entry.as_ref().to_owned();
+            let (old, pointer) = (home.as_ptr(), new.as_ref().as_ptr());
+            let swapped = self.home.compare_exchange(old, pointer, AcqRel, Acquire);
             if swapped.is_ok() {
-                let evicted = Message::Evicted(home.to_owned());
-                post(home, evicted, |poller| poller.delete(fd));
+                mem::forget(new); // `home` has the reference
+                // SAFETY: `home` has given up this reference.
+                drop(NonNull::new(old).map(|old| unsafe { OwnedEntry::from_ptr(old) }));
+                self.deregister_elsewhere(home, fd);
                 return true; // if it is taken over at once, `register_home` finds that
             }
         }
@@ -360,7 +352,7 @@ impl Source {
         }
     }
 
-    /// As `deregister_exclusive`, on another thread.
+    /// Removes the source from the poller of another reactor, and wakes the tasks that wait there.
     pub(crate) fn deregister_elsewhere(&self, entry: EntryRef<'_>, fd: BorrowedFd<'_>) {
         let evicted = Message::Evicted(entry.to_owned());
         post(entry, evicted, |poller| poller.delete(fd));
@@ -662,7 +654,7 @@ pub(crate) fn set_conditions(entry: LocalEntry<'_>, priority: bool, error: bool)
 impl Drop for Source {
     fn drop(&mut self) {
         if let Some(home) = NonNull::new(*self.home.get_mut()) {
-            // SAFETY: `into_ptr` has returned it, and nothing else uses this reference.
+            // SAFETY: `make_entry` or `make_home` has forgotten this reference.
             drop(unsafe { OwnedEntry::from_ptr(home) });
         }
     }
