@@ -78,7 +78,8 @@
 //! * [`workers`](mod@workers): several processes or threads, each with its own loop.
 //! * [`sync`]: channels and locks of one thread.
 //! * [`inspect`]: the tasks of a running program with their waits, deadlocks, stalls, and metrics.
-//! * `tokio`, with the feature of that name: crates that require tokio, on the same thread.
+//! * With the features of these names, `http`: an HTTP client, `hyper`: adapters for that crate,
+//!   and `tokio`: crates that require tokio, on the same thread.
 //! * The [`futures`](https://docs.rs/futures) crate has combinators (`join!`, `select!`, streams).
 //!   Any channel between threads works.
 //!

@@ -178,8 +178,8 @@ impl Builder {
         let is_http = |uri: &::http::Uri| matches!(uri.scheme_str(), Some("http" | "https"));
         let is_usable = |uri: &::http::Uri| is_http(uri) && has_valid_port(uri);
         if !parsed.as_ref().is_ok_and(is_usable) {
-            let text = "the URI of the proxy must start with http:// or https://, and its port must \
-                        be at most 65535";
+            let text = "the URI of the proxy must start with http:// or https://, and its port \
+                        must be at most 65535";
             self.fail(Error::new(ErrorKind::Invalid, text));
         }
         self.proxy = Proxy::All(uri.to_owned());

@@ -15,6 +15,9 @@ use super::{simulated, sys};
 /// The most descriptors that one message has, `SCM_MAX_FD` of Linux. Other systems allow more.
 pub(super) const MAX_FDS: usize = 253;
 
+const TOO_MANY: &str = "one message takes 253 file descriptors at most: send several messages";
+const NO_BYTE: &str = "file descriptors need a byte that carries them: send at least one";
+
 /// The descriptors are close-on-exec from the start where the system can do that.
 #[cfg(any(target_os = "linux", target_os = "android", target_os = "freebsd"))]
 const FLAGS: RecvFlags = RecvFlags::CMSG_CLOEXEC;
@@ -23,14 +26,7 @@ const FLAGS: RecvFlags = RecvFlags::empty();
 
 /// Sends bytes, and descriptors with the first of them.
 pub(super) fn send(socket: &impl AsFd, buf: &[u8], fds: &[BorrowedFd<'_>]) -> io::Result<usize> {
-    check(fds.len())?;
-    if buf.is_empty() && !fds.is_empty() {
-        // A stream would send nothing, and report no error.
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "file descriptors without a byte that carries them: send at least one byte",
-        ));
-    }
+    check(buf.len(), fds.len())?;
     let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(MAX_FDS))];
     let mut control = SendAncillaryBuffer::new(&mut space);
     let fits = fds.is_empty() || control.push(SendAncillaryMessage::ScmRights(fds));
@@ -42,20 +38,19 @@ pub(super) fn send(socket: &impl AsFd, buf: &[u8], fds: &[BorrowedFd<'_>]) -> io
     Ok(sendmsg(socket, &bufs, &mut control, sys::SEND_FLAGS)?)
 }
 
-fn check(fds: usize) -> io::Result<()> {
-    if simulated::is_current() {
-        return Err(io::Error::new(
-            io::ErrorKind::Unsupported,
-            "a simulated socket can't pass file descriptors",
-        ));
-    }
-    if fds > MAX_FDS {
-        return Err(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            format!("{fds} file descriptors for one message, which takes {MAX_FDS} at most"),
-        ));
-    }
-    Ok(())
+fn check(bytes: usize, fds: usize) -> io::Result<()> {
+    let (kind, text) = if simulated::is_current() {
+        let text = "a simulated socket can't pass file descriptors";
+        (io::ErrorKind::Unsupported, text)
+    } else if fds > MAX_FDS {
+        (io::ErrorKind::InvalidInput, TOO_MANY)
+    } else if fds > 0 && bytes == 0 {
+        // A stream would send nothing, and report no error.
+        (io::ErrorKind::InvalidInput, NO_BYTE)
+    } else {
+        return Ok(());
+    };
+    Err(io::Error::new(kind, text))
 }
 
 /// Receives bytes, and appends the descriptors that came with them.
@@ -64,7 +59,7 @@ pub(super) fn receive(
     buf: &mut [u8],
     fds: &mut Vec<OwnedFd>,
 ) -> io::Result<usize> {
-    check(0)?;
+    check(buf.len(), 0)?;
     let mut space = [MaybeUninit::uninit(); cmsg_space!(ScmRights(MAX_FDS))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let bufs = &mut [IoSliceMut::new(buf)];
