@@ -5,6 +5,7 @@ mod common;
 use std::cell::{Cell, RefCell};
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+#[cfg(feature = "hyper")]
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;

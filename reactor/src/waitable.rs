@@ -1,6 +1,7 @@
 //! The end of a process on Windows, as a leaf future.
 
 use std::io;
+use std::marker::PhantomData;
 use std::os::windows::io::{AsHandle, BorrowedHandle, OwnedHandle};
 use std::task::Context;
 
@@ -10,11 +11,14 @@ use crate::source::Source;
 /// ended, the handle of an event when it is set. The system's thread pool waits for it and notifies
 /// the completion port of this thread's reactor.
 ///
-/// The reactor of the thread that registers a waker serves it.
+/// The reactor of the thread serves it.
 #[derive(Debug)]
 pub struct Waitable {
     source: Source,
     handle: OwnedHandle,
+    /// It stays on its thread, because only there the drop ends the wait of the system, which must
+    /// not outlive the handle.
+    not_send: PhantomData<*const ()>,
 }
 
 impl Waitable {
@@ -24,8 +28,11 @@ impl Waitable {
     ///
     /// Fails if this thread has no reactor and none can be created.
     pub fn new(handle: OwnedHandle) -> io::Result<Waitable> {
-        let source = Source::new()?;
-        Ok(Waitable { source, handle })
+        Ok(Waitable {
+            source: Source::new()?,
+            handle,
+            not_send: PhantomData,
+        })
     }
 
     /// Registers the task's waker, which is called when the handle is signaled. The caller then
