@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+use std::mem;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
@@ -136,6 +137,76 @@ impl<T: AsFd> Async<T> {
         self.io.as_ref().expect("the value is present until drop")
     }
 
+    /// Returns a mutable reference to the value, for operations that take `&mut self`.
+    ///
+    /// The caller may replace the value, so this deregisters the descriptor, and the next wait
+    /// registers it again. That costs two system calls if something has waited before. Wakes tasks
+    /// that still wait with a `poll_` method.
+    ///
+    /// # Errors
+    ///
+    /// Fails in a simulation, because other code can't use a simulated socket.
+    ///
+    /// # Examples
+    ///
+    /// ```ignore-windows
+    /// use std::io::{self, Read, Write};
+    /// use std::os::fd::{AsFd, BorrowedFd};
+    /// use std::os::unix::net::UnixStream;
+    /// use windlass::{Async, block_on};
+    ///
+    /// /// A device whose library reads with `&mut self`, as that of inotify does.
+    /// struct Device {
+    ///     socket: UnixStream,
+    ///     buffer: [u8; 64],
+    /// }
+    ///
+    /// impl Device {
+    ///     fn read_events(&mut self) -> io::Result<&[u8]> {
+    ///         let n = self.socket.read(&mut self.buffer)?;
+    ///         Ok(&self.buffer[..n])
+    ///     }
+    /// }
+    ///
+    /// impl AsFd for Device {
+    ///     fn as_fd(&self) -> BorrowedFd<'_> {
+    ///         self.socket.as_fd()
+    ///     }
+    /// }
+    ///
+    /// let (socket, mut there) = UnixStream::pair()?;
+    /// let mut device = Async::new(Device { socket, buffer: [0; 64] })?;
+    /// let thread = std::thread::spawn(move || there.write_all(b"moved"));
+    /// block_on(async {
+    ///     device.readable().await?;
+    ///     assert_eq!(device.get_mut()?.read_events()?, b"moved");
+    ///     io::Result::Ok(())
+    /// })?;
+    /// thread.join().unwrap()?;
+    /// # Ok::<(), std::io::Error>(())
+    /// ```
+    pub fn get_mut(&mut self) -> io::Result<&mut T> {
+        self.check_real()?;
+        let old = mem::replace(&mut self.source, Source::new()?);
+        let io = self.io.as_mut().expect("the value is present until drop");
+        let waiters = old.take_waiters();
+        old.close(io.as_fd());
+        wake_all(waiters);
+        self.source.note_exposed();
+        Ok(io)
+    }
+
+    /// Returns an error for a simulated socket, which has no descriptor outside of its world.
+    fn check_real(&self) -> io::Result<()> {
+        match self.source.is_simulated() {
+            false => Ok(()),
+            true => Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                "a simulated socket can't leave its world",
+            )),
+        }
+    }
+
     /// Returns the value, deregistered and still non-blocking (see [`set_nonblocking`]). Wakes
     /// tasks that still wait with a `poll_` method, because no event will wake them.
     ///
@@ -143,12 +214,7 @@ impl<T: AsFd> Async<T> {
     ///
     /// Fails in a simulation, because other code can't use a simulated socket.
     pub fn into_inner(mut self) -> io::Result<T> {
-        if self.source.is_simulated() {
-            return Err(io::Error::new(
-                io::ErrorKind::Unsupported,
-                "a simulated socket can't leave its world",
-            ));
-        }
+        self.check_real()?;
         let io = self.io.take().expect("the value is present until drop");
         let waiters = self.source.take_waiters();
         self.source.close(io.as_fd());

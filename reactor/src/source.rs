@@ -23,6 +23,7 @@ use crate::inner::{REACTOR, ReactorInner};
 use crate::other_entries::{OtherEntries, OtherEntry};
 use crate::poller::{HAS_EXCLUSIVE, Interest, Poller, RemotePoller};
 use crate::ticket::Ticket;
+use crate::waiters::INTERESTS;
 use crate::wake::wake_all;
 
 /// The readiness of one descriptor. The owner of the descriptor owns it.
@@ -449,11 +450,11 @@ impl Source {
         self.release(|poller| poller.delete_process(process));
     }
 
-    /// Takes the waiters of both directions in this thread's reactor, which the caller wakes.
+    /// Takes the waiters in this thread's reactor, which the caller wakes.
     pub(crate) fn take_waiters(&self) -> Vec<Waker> {
         let mut waiters = Vec::new();
         if let Some(entry) = self.existing_entry() {
-            for interest in [Interest::Read, Interest::Write] {
+            for interest in INTERESTS {
                 entry.waiters.take(interest, &mut waiters);
             }
         }

@@ -200,3 +200,68 @@ fn async_read_and_write_work_by_value_and_reference() {
         assert!(format!("{here:?}").contains("Async"));
     });
 }
+
+/// Reads with `&mut self`.
+struct Device(UnixStream);
+
+impl AsFd for Device {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+fn device() -> (Async<Device>, UnixStream) {
+    let (here, there) = UnixStream::pair().unwrap();
+    (Async::new(Device(here)).unwrap(), there)
+}
+
+#[test]
+fn a_value_with_mutable_operations_waits_again_and_again() {
+    run(async {
+        let (mut device, mut there) = device();
+        for n in 0..3_u8 {
+            let thread = thread::spawn(move || {
+                there.write_all(&[n]).unwrap();
+                there
+            });
+            device.readable().await.unwrap();
+            let mut buffer = [0; 8];
+            assert_eq!(device.get_mut().unwrap().0.read(&mut buffer).unwrap(), 1);
+            assert_eq!(buffer[0], n);
+            there = thread.join().unwrap();
+        }
+    });
+}
+
+#[test]
+fn values_that_are_swapped_keep_their_events() {
+    run(async {
+        let ((mut first, mut to_first), (mut second, mut to_second)) = (device(), device());
+        first.register().unwrap();
+        std::mem::swap(first.get_mut().unwrap(), second.get_mut().unwrap());
+        to_first.write_all(b"1").unwrap();
+        second.readable().await.unwrap();
+        to_second.write_all(b"2").unwrap();
+        first.readable().await.unwrap();
+        let mut byte = [0];
+        assert_eq!(first.get_mut().unwrap().0.read(&mut byte).unwrap(), 1);
+        assert_eq!(byte, *b"2");
+    });
+}
+
+#[test]
+fn mutable_access_wakes_tasks_that_wait_by_poll_methods() {
+    run(async {
+        let (mut device, _there) = device();
+        let mut has_waited = false;
+        let wait = std::future::poll_fn(|cx| {
+            if std::mem::replace(&mut has_waited, true) {
+                return std::task::Poll::Ready(());
+            }
+            assert!(device.poll_readable(cx).is_pending());
+            device.get_mut().unwrap(); // wakes this task
+            std::task::Poll::Pending
+        });
+        wait.await;
+    });
+}
