@@ -1,7 +1,8 @@
 //! windlass as a guest in other event loops, and as a host for other libraries.
 //!
-//! Each file is a recipe of some fifty lines that embeds a [`Runtime`] in one kind of loop. One
-//! test suite, `tests/conformance.rs`, checks all of them, and prints the properties of each.
+//! Each file is a recipe of some fifty lines that embeds a [`Runtime`](windlass::Runtime) in one
+//! kind of loop. One test suite, `tests/conformance.rs`, checks all of them, and prints the
+//! properties of each.
 //! [`curl`] is the reverse case, where windlass runs the loop and a C library is the guest.
 //!
 //! ```sh
