@@ -399,8 +399,8 @@ impl SourceEntry {
         if event.key.matches(slot, self.generation.get()) {
             self.dispatch(event, woken);
         } else if event.key.once().matches(slot, self.generation.get()) {
-            self.disarm(woken);
-            self.dispatch(event, woken);
+            let disarmed = true;
+            self.dispatch(Event { disarmed, ..event }, woken);
         }
     }
 
@@ -419,7 +419,8 @@ impl SourceEntry {
             self.write.set_ready();
         }
         if event.disarmed {
-            self.disarm(woken);
+            // A second `take` would forget how many waiters the event has woken.
+            return self.disarm(woken);
         }
         if event.readable {
             self.waiters.take(Interest::Read, woken);
