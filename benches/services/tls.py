@@ -14,9 +14,10 @@ class Identity:
     @classmethod
     def paths(cls):
         if cls.folder is None:
+            openssl = program("openssl")
             cls.folder = tempfile.TemporaryDirectory(prefix="services-")
             name = cls.folder.name
-            command = [program("openssl"), "req", "-x509", "-newkey", "ec", "-pkeyopt",
+            command = [openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt",
                        "ec_paramgen_curve:P-256", "-nodes", "-keyout", f"{name}/key", "-out",
                        f"{name}/chain", "-days", "30", "-subj", "/CN=localhost"]
             subprocess.run(command, check=True, capture_output=True)
