@@ -317,6 +317,7 @@ fn a_file_is_sent_from_its_position_and_received() {
     // From the disk, so that threads read.
     let cold = File::open(&file.0).unwrap();
     cold.sync_all().unwrap();
+    #[cfg(target_os = "linux")]
     let _ = rustix::fs::fadvise(&cold, 0, None, rustix::fs::Advice::DontNeed);
     for by_ring in [true, false] {
         let (source, file, target) = (source.clone(), file.0.clone(), target.0.clone());
