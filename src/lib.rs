@@ -60,7 +60,7 @@
 //! * [`spawn`] and [`Task`]. Dropping a task cancels it. A panic surfaces where the task is
 //!   awaited.
 //! * [`task`]: groups, scopes with children that borrow, graceful shutdown, task-local values, and
-//!   a table of the cancel safety of every future.
+//!   a table of the cancel safety of futures.
 //! * A table of the types and futures that are [`Send`](#what-is-send).
 //! * [`net`]: TCP, UDP and Unix sockets. [`time`]: sleeps, timeouts, intervals. [`signal`]: Ctrl-C
 //!   and other signals. [`io`]: standard streams, pipes and copies. [`Async`]: any other file

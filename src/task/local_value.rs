@@ -29,8 +29,9 @@ use windlass_reactor::Mailbox;
 /// # Drop on another thread
 ///
 /// The value goes back to its own thread and is dropped there, at the end of the next turn of that
-/// thread's loop, or at the end of the thread. If the thread has ended, the value is leaked,
-/// because no thread could drop it. A value without a destructor needs no way back.
+/// thread's loop, or at the end of the thread. If the thread has ended or has released its reactor,
+/// the value is leaked, because no loop could drop it. A value without a destructor needs no way
+/// back.
 ///
 /// # Panics
 ///

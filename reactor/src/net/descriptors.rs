@@ -74,8 +74,8 @@ pub(super) fn receive(
     }
     if received.flags.contains(ReturnFlags::CTRUNC) {
         return Err(io::Error::other(format!(
-            "file descriptors that came with {} bytes were lost, because the process can open no \
-             more of them: raise its limit (RLIMIT_NOFILE), and close the connection",
+            "file descriptors that came with {} bytes were lost: close the connection. The process \
+             can open no more of them (raise RLIMIT_NOFILE), or one message had over {MAX_FDS}",
             received.bytes
         )));
     }

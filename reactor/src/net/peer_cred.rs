@@ -60,10 +60,9 @@ fn system_cred(socket: &impl AsFd) -> io::Result<PeerCred> {
 
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 fn system_cred(socket: &impl AsFd) -> io::Result<PeerCred> {
-    let (mut uid, mut gid) = (0, 0);
+    let (fd, mut uid, mut gid) = (socket.as_fd().as_raw_fd(), 0, 0);
     // SAFETY: the pointers are to two IDs.
-    let result =
-        unsafe { libc::getpeereid(socket.as_fd().as_raw_fd(), &raw mut uid, &raw mut gid) };
+    let result = unsafe { libc::getpeereid(fd, &raw mut uid, &raw mut gid) };
     match result {
         0 => Ok(PeerCred {
             uid,
