@@ -126,11 +126,12 @@ pub(super) fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, E
 /// Returns the roots that the system trusts, which are read once per process.
 fn system_roots() -> &'static RootCertStore {
     static ROOTS: OnceLock<RootCertStore> = OnceLock::new();
-    ROOTS.get_or_init(|| {
+    ROOTS.get().unwrap_or_else(|| {
+        // Before the lock is taken, so that a fork hardly ever finds it held. Files that can't be
+        // read, and certificates that rustls rejects, are left out.
         let mut roots = RootCertStore::empty();
-        // Files that can't be read, and certificates that rustls rejects, are left out.
         roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
-        roots
+        ROOTS.get_or_init(|| roots)
     })
 }
 
