@@ -12,6 +12,7 @@ pub mod ch04;
 pub mod ch05;
 pub mod ch06;
 pub mod ch07;
+pub mod ch08;
 
 pub mod chart;
 pub mod figures;
@@ -38,6 +39,7 @@ pub const CHAPTERS: &[Chapter] = &[
     ch05::CHAPTER,
     ch06::CHAPTER,
     ch07::CHAPTER,
+    ch08::CHAPTER,
 ];
 
 /// Returns the folder `docs/book` of the repository that this program was built from.
