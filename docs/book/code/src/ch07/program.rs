@@ -75,7 +75,7 @@ impl Reactor {
         }
     }
 
-    /// Waits for events until the loop is woken, at most for a time, and wakes their tasks.
+    /// Waits for events or a wake, at most for a time. Wakes the tasks of the events.
     pub fn turn(&self, limit: Option<Duration>) -> io::Result<()> {
         let mut events = Events::new();
         self.park.is_parked.store(true, SeqCst);

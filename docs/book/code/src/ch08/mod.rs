@@ -118,7 +118,7 @@ fn set_in_wheel(count: u64) -> Sample {
     for _ in 0..count {
         wheel.set(tick(), Waker::noop().clone());
     }
-    per_call(400_000, || {
+    per_call(100_000, || {
         let key = wheel.set(tick(), Waker::noop().clone());
         wheel.cancel(black_box(key));
     })
@@ -136,7 +136,7 @@ fn set_sorted(count: u64) -> Sample {
     for _ in 0..count {
         set(&mut map);
     }
-    per_call(400_000, || {
+    per_call(100_000, || {
         let key = set(&mut map);
         map.remove(black_box(&key));
     })
@@ -152,7 +152,7 @@ struct Slept {
 /// Many tasks that sleep again and again, for times of up to a fifth of a second.
 fn sleeps(tick: Duration) -> io::Result<Slept> {
     let (reactor, timers, executor) = (Reactor::new()?, Timers::new(tick), Executor::default());
-    let total = Duration::from_millis(effort(2_000, 250) as u64);
+    let total = Duration::from_millis(effort(1_500, 250) as u64);
     let late = Rc::new(RefCell::new(Vec::new()));
     let start = Instant::now();
     for i in 0..100 {

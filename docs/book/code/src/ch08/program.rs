@@ -123,7 +123,7 @@ impl Drop for Sleep {
 // ANCHOR_END: sleep
 
 // ANCHOR: timeout
-/// Waits for a future until a time has passed. Then the future is dropped, and there is no output.
+/// Waits for a future, at most for a time. Then the future is dropped.
 pub async fn timeout<F: Future>(
     timers: &Rc<Timers>,
     time: Duration,

@@ -12,8 +12,8 @@ use std::task::Waker;
 /// The tick at which a timer fires, and the number of the timer.
 pub type Key = (u64, u64);
 
-/// Timers in 11 rings of 64 slots. A slot of the first ring is one tick wide, and a slot of each
-/// further ring is as wide as the whole ring before.
+/// Timers in 11 rings of 64 slots. A slot of the first ring is one tick wide. A slot of
+/// each further ring is as wide as the whole ring before.
 pub struct Wheel {
     now: u64,
     timers: u64,
@@ -21,8 +21,8 @@ pub struct Wheel {
 }
 
 impl Wheel {
-    /// The slot for a tick in the future. The ring is the first digit, in base 64, in which the
-    /// tick differs from now, and the slot is this digit.
+    /// The slot for a tick in the future. The highest digit in which the tick differs from
+    /// now, in base 64, gives the ring, and its value gives the slot.
     fn slot(&self, tick: u64) -> usize {
         let ring = (tick ^ self.now).ilog2() / 6;
         (ring * 64) as usize + (tick >> (6 * ring) & 63) as usize
@@ -48,11 +48,11 @@ impl Wheel {
     /// The tick at which the next slot opens.
     pub fn next(&self) -> Option<u64> {
         (0..11).find_map(|ring| {
+            let slots = &self.slots[ring * 64..][..64];
             let now = self.now >> (6 * ring);
-            let is_used = |tick: &u64| !self.slots[ring * 64 + (*tick & 63) as usize].is_empty();
-            (now + 1..=(now | 63))
-                .find(is_used)
-                .map(|tick| tick << (6 * ring))
+            let mut later = now + 1..=(now | 63);
+            let tick = later.find(|tick| !slots[(tick & 63) as usize].is_empty())?;
+            Some(tick << (6 * ring))
         })
     }
 
