@@ -10,6 +10,9 @@ pub mod ch02;
 pub mod ch03;
 pub mod ch04;
 pub mod ch05;
+pub mod ch06;
+pub mod ch07;
+pub mod ch08;
 
 pub mod chart;
 pub mod figures;
@@ -34,6 +37,9 @@ pub const CHAPTERS: &[Chapter] = &[
     ch03::CHAPTER,
     ch04::CHAPTER,
     ch05::CHAPTER,
+    ch06::CHAPTER,
+    ch07::CHAPTER,
+    ch08::CHAPTER,
 ];
 
 /// Returns the folder `docs/book` of the repository that this program was built from.
