@@ -5,3 +5,5 @@ mod ch02;
 mod ch03;
 mod ch04;
 mod ch05;
+mod ch09;
+mod ch10;

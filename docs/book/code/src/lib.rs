@@ -10,6 +10,8 @@ pub mod ch02;
 pub mod ch03;
 pub mod ch04;
 pub mod ch05;
+pub mod ch09;
+pub mod ch10;
 
 pub mod chart;
 pub mod figures;
@@ -34,6 +36,8 @@ pub const CHAPTERS: &[Chapter] = &[
     ch03::CHAPTER,
     ch04::CHAPTER,
     ch05::CHAPTER,
+    ch09::CHAPTER,
+    ch10::CHAPTER,
 ];
 
 /// Returns the folder `docs/book` of the repository that this program was built from.
