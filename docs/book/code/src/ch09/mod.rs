@@ -144,7 +144,7 @@ fn two_threads(add: impl Fn() + Sync) -> io::Result<Sample> {
 }
 
 fn additions_of_two_threads() -> usize {
-    2 * effort(1_000_000, 200_000)
+    2 * effort(3_000_000, 500_000)
 }
 
 fn run_two_threads(add: impl Fn() + Sync) {
