@@ -19,7 +19,7 @@ async fn take_seat(free: &Cell<u32>, confirm: impl AsyncFnOnce() -> bool) -> boo
     hole("reserve, await, and undo if necessary")
 }
 
-/// 9.3: Replaces the total by what `compute` makes of it. `compute` waits, so the total may have
+/// 9.3: Replaces the total by the result of `compute`. `compute` waits, so the total may have
 /// changed meanwhile. Then it computes again, from the new total.
 async fn update(total: &Cell<i64>, compute: impl AsyncFn(i64) -> i64) {
     let _ = (total, compute);

@@ -18,7 +18,7 @@ impl<R: AsyncRead + Unpin> Numbers<R> {
     /// Returns the next number. If it is cancelled at any await, the next call still returns it.
     async fn next(&mut self) -> io::Result<i64> {
         let _ = (&mut self.input, &mut self.line);
-        hole("keep what has arrived in `self`")
+        hole("keep the bytes so far in `self`")
     }
 }
 

@@ -15,6 +15,7 @@ pub mod ch10;
 
 pub mod chart;
 pub mod figures;
+pub mod labels;
 pub mod load;
 pub mod machine;
 pub mod measure;

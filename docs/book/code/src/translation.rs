@@ -6,12 +6,12 @@
 use std::{fs, io, path::PathBuf};
 
 use crate::{
-    book,
+    book, labels,
     pages::{Page, pages},
 };
 
 /// Records that the Chinese page is a translation of the English page as it is now, and copies the
-/// fences of the English page to it.
+/// fences and the chart of the English page to it.
 ///
 /// # Errors
 ///
@@ -32,6 +32,7 @@ pub fn record(page: &str) -> io::Result<()> {
     }
     let text = with_fences(&chinese.text, &english)?;
     fs::write(book().join(format!("zh/src/{name}.md")), text)?;
+    labels::write_chart(&name)?;
     let lines: Vec<_> = source
         .iter()
         .map(|paragraph| line(paragraph) + "\n")

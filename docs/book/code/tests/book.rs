@@ -11,6 +11,7 @@ use std::{
 use windlass_book::{
     CHAPTERS, book,
     figures::ours,
+    labels,
     pages::{LANGUAGES, Page, check_include, pages},
     transcript, translation,
 };
@@ -248,6 +249,23 @@ fn pictures_can_be_inlined() {
                 used.iter().any(|page| page.text.contains(&name)),
                 "{name} is unused"
             );
+        }
+    }
+    assert!(count > 0);
+}
+
+/// `windlass-book translated N` writes the chart again.
+#[test]
+fn chinese_charts_have_translated_labels() {
+    let mut count = 0;
+    for entry in fs::read_dir(source("zh")).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if name.ends_with("-ours.svg") {
+            count += 1;
+            let english = fs::read_to_string(source("en").join(&name)).unwrap();
+            let chinese = labels::translate(&english).unwrap();
+            assert_eq!(fs::read_to_string(path).unwrap(), chinese, "{name}");
         }
     }
     assert!(count > 0);

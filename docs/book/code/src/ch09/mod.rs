@@ -1,4 +1,4 @@
-//! Chapter 9: what a lock costs, and what tasks of one thread lose without one.
+//! Chapter 9: the price of a lock, and the losses of threads and tasks without one.
 
 pub mod broken;
 pub mod program;

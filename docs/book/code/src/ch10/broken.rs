@@ -1,4 +1,4 @@
-//! The bug is a read that keeps what has arrived in a local variable, under a timeout.
+//! The bug is a read under a timeout that keeps its bytes in a local variable.
 
 use std::io;
 use std::pin::Pin;
@@ -45,7 +45,7 @@ async fn read_number(stream: &mut (impl AsyncRead + Unpin)) -> io::Result<i64> {
 // ANCHOR_END: session
 
 // ANCHOR: mended
-/// Reads the rest of a line. What has arrived so far is in `line`, which belongs to the caller.
+/// Reads the rest of a line. The bytes so far are in `line`, which belongs to the caller.
 async fn read_rest(stream: &mut (impl AsyncRead + Unpin), line: &mut String) -> io::Result<i64> {
     loop {
         let mut byte = [0];

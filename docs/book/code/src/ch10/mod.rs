@@ -1,4 +1,4 @@
-//! Chapter 10: what it costs to end a task, what is left behind, and what a stop loses.
+//! Chapter 10: the price of ending a task, the resources left behind, and the requests lost by a stop.
 
 pub mod broken;
 pub mod program;

@@ -60,7 +60,7 @@ fn numbers_are_read_at_the_same_time() {
 }
 
 // ANCHOR: cancel
-/// Counts the sessions that are open. The `Drop` is what `finally` is in Python.
+/// Counts the sessions that are open. The `Drop` corresponds to `finally` in Python.
 struct Open(Rc<Cell<u32>>);
 
 impl Open {

@@ -19,10 +19,8 @@ async fn squares(numbers: Vec<u64>) -> Vec<u64> {
     for _ in 0..3 {
         let (queue, sender) = (queue.clone(), sender.clone());
         workers.spawn(async move {
-            loop {
-                let Some(number) = queue.borrow_mut().pop_front() else {
-                    break;
-                };
+            let next = || queue.borrow_mut().pop_front();
+            while let Some(number) = next() {
                 if sender.send(number * number).await.is_err() {
                     break;
                 }
