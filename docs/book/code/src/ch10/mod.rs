@@ -1,4 +1,4 @@
-//! Chapter 10: the price of ending a task, the resources left behind, and the requests lost by a stop.
+//! Chapter 10: the price of ending a task, the resources left behind, and the requests lost.
 
 pub mod broken;
 pub mod program;
