@@ -182,3 +182,27 @@ fn lost_by_tasks() -> io::Result<Sample> {
         Ok(1.0 - total.get() as f64 / (tasks * turns) as f64)
     })
 }
+
+#[test]
+fn the_average_is_of_all_clients() -> io::Result<()> {
+    use futures::{AsyncBufReadExt, AsyncWriteExt, io::BufReader};
+    use windlass::net::{TcpListener, TcpStream};
+
+    windlass::block_on(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let board = Rc::new(RefCell::new(program::Board::default()));
+        let mut tasks = Vec::new();
+        for (lines, replies) in [("5\n7\n", "5\n12\n"), ("9\naverage\n", "9\n7\n")] {
+            let mut client = BufReader::new(TcpStream::connect(listener.local_addr()?).await?);
+            let (stream, _) = listener.accept().await?;
+            tasks.push(windlass::spawn(program::session(stream, board.clone())));
+            client.write_all(lines.as_bytes()).await?;
+            let mut received = String::new();
+            while received.len() < replies.len() {
+                assert_ne!(client.read_line(&mut received).await?, 0);
+            }
+            assert_eq!(received, replies);
+        }
+        Ok(())
+    })
+}

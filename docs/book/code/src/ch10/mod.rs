@@ -218,3 +218,18 @@ impl Client {
         }
     }
 }
+
+#[test]
+fn the_first_error_ends_a_gathering() -> io::Result<()> {
+    windlass::block_on(async {
+        let stop = StopSource::new();
+        let (first, _first) = start(&stop).await?;
+        let (second, _second) = start(&stop).await?;
+        assert_eq!(program::gather(&[first, second], 21).await?, 42);
+
+        let closed = TcpListener::bind("127.0.0.1:0").await?.local_addr()?;
+        let error = program::gather(&[first, closed, second], 21).await;
+        assert_eq!(error.unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+        Ok(())
+    })
+}

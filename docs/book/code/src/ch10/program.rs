@@ -23,7 +23,7 @@ pub const WORK: Duration = Duration::from_millis(50);
 // ANCHOR_END: limits
 
 // ANCHOR: serve
-/// Serves until it is stopped. Requests that have arrived are answered.
+/// Serves until it is stopped. Requests that a session has read are answered.
 pub async fn serve(listener: TcpListener, stop: StopToken) -> io::Result<()> {
     let sessions = TaskGroup::independent();
     while let Some(accepted) = stop.run(listener.accept()).await {
