@@ -13,9 +13,12 @@ pub mod ch05;
 pub mod ch06;
 pub mod ch07;
 pub mod ch08;
+pub mod ch09;
+pub mod ch10;
 
 pub mod chart;
 pub mod figures;
+pub mod labels;
 pub mod load;
 pub mod machine;
 pub mod measure;
@@ -40,6 +43,8 @@ pub const CHAPTERS: &[Chapter] = &[
     ch06::CHAPTER,
     ch07::CHAPTER,
     ch08::CHAPTER,
+    ch09::CHAPTER,
+    ch10::CHAPTER,
 ];
 
 /// Returns the folder `docs/book` of the repository that this program was built from.

@@ -3,8 +3,8 @@
 use std::{env, fs, io, path::PathBuf, process::ExitCode};
 
 use windlass_book::{
-    CHAPTERS, chapter::Chapter, chart, figures, figures::Figures, measure::Progress, page, pages,
-    server, transcript, translation,
+    CHAPTERS, chapter::Chapter, chart, figures, figures::Figures, labels, measure::Progress, page,
+    pages, server, transcript, translation,
 };
 
 const USAGE: &str = "\
@@ -15,7 +15,8 @@ usage: windlass-book COMMAND
   N record       measure chapter N, and replace our figures, our picture and the transcripts
   all            measure all chapters and write one page
   list           list the chapters
-  translated N   record that the translation of chapter N is up to date, and copy the code to it
+  translated N   record that the translation of chapter N is up to date, and copy the code and the
+                 chart to it
                  (a name of a page such as README instead of N works, too)";
 
 fn main() -> ExitCode {
@@ -90,6 +91,7 @@ fn record(chapter: &Chapter) -> io::Result<()> {
         book.join(format!("en/src/{}-ours.svg", chapter.name())),
         picture,
     )?;
+    labels::write_chart(&chapter.name())?;
     for language in pages::LANGUAGES {
         let page = book.join(format!("{language}/src/{}.md", chapter.name()));
         if let Ok(text) = fs::read_to_string(&page) {

@@ -1,6 +1,9 @@
 //! The pages of the book as text, with their paragraphs, fences, headings and links.
 
-use std::{fs, io, path::Path};
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 use crate::book;
 
@@ -48,6 +51,27 @@ pub fn pages(language: &str) -> io::Result<Vec<Page>> {
     }
     pages.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(pages)
+}
+
+/// Reads a page of a language by its name. `README` is the one of the repository.
+///
+/// # Errors
+///
+/// Returns an error if the file cannot be read.
+pub fn page(language: &str, name: &str) -> io::Result<Page> {
+    Ok(Page {
+        name: name.to_owned(),
+        text: fs::read_to_string(path(language, name))?,
+    })
+}
+
+/// Returns the file of a page.
+pub fn path(language: &str, name: &str) -> PathBuf {
+    match (language, name) {
+        ("en", "README") => book().join("../../README.md"),
+        (_, "README") => book().join("../../README.zh-CN.md"),
+        _ => book().join(format!("{language}/src/{name}.md")),
+    }
 }
 
 impl Page {

@@ -6,12 +6,12 @@
 use std::{fs, io, path::PathBuf};
 
 use crate::{
-    book,
-    pages::{Page, pages},
+    book, labels,
+    pages::{self, Page},
 };
 
 /// Records that the Chinese page is a translation of the English page as it is now, and copies the
-/// fences of the English page to it.
+/// fences and the chart of the English page to it.
 ///
 /// # Errors
 ///
@@ -20,7 +20,7 @@ pub fn record(page: &str) -> io::Result<()> {
     let name = page
         .parse::<u32>()
         .map_or(page.to_owned(), |number| format!("ch{number:02}"));
-    let (english, chinese) = (find("en", &name)?, find("zh", &name)?);
+    let (english, chinese) = (pages::page("en", &name)?, pages::page("zh", &name)?);
     let (source, translated) = (english.paragraphs(), chinese.paragraphs());
     if source.len() != translated.len() {
         let counts = format!(
@@ -31,7 +31,8 @@ pub fn record(page: &str) -> io::Result<()> {
         return Err(io::Error::other(counts));
     }
     let text = with_fences(&chinese.text, &english)?;
-    fs::write(book().join(format!("zh/src/{name}.md")), text)?;
+    fs::write(pages::path("zh", &name), text)?;
+    labels::write_chart(&name)?;
     let lines: Vec<_> = source
         .iter()
         .map(|paragraph| line(paragraph) + "\n")
@@ -110,11 +111,6 @@ pub fn stale(english: &Page, chinese: &Page) -> io::Result<Vec<String>> {
         ));
     }
     Ok(stale)
-}
-
-fn find(language: &str, name: &str) -> io::Result<Page> {
-    let found = pages(language)?.into_iter().find(|page| page.name == name);
-    found.ok_or_else(|| io::Error::other(format!("{language} has no page {name}")))
 }
 
 fn path(name: &str) -> PathBuf {

@@ -11,7 +11,8 @@ use std::{
 use windlass_book::{
     CHAPTERS, book,
     figures::ours,
-    pages::{LANGUAGES, Page, check_include, pages},
+    labels,
+    pages::{LANGUAGES, Page, check_include, page, pages},
     transcript, translation,
 };
 
@@ -253,35 +254,56 @@ fn pictures_can_be_inlined() {
     assert!(count > 0);
 }
 
-/// The Chinese pages have the code, transcripts and includes of the English ones.
+/// `windlass-book translated N` writes the chart again.
+#[test]
+fn chinese_charts_have_translated_labels() {
+    let mut count = 0;
+    for entry in fs::read_dir(source("zh")).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if name.ends_with("-ours.svg") {
+            count += 1;
+            let english = fs::read_to_string(source("en").join(&name)).unwrap();
+            let chinese = labels::translate(&english).unwrap();
+            assert_eq!(fs::read_to_string(path).unwrap(), chinese, "{name}");
+        }
+    }
+    assert!(count > 0);
+}
+
+/// The translated pages behind their originals, and the README.
+fn translations() -> Vec<(Page, Page)> {
+    let mut translated = pages("zh").unwrap();
+    translated.retain(|page| page.name != "SUMMARY");
+    translated.push(page("zh", "README").unwrap());
+    let source = |page_zh: Page| (page("en", &page_zh.name).unwrap(), page_zh);
+    translated.into_iter().map(source).collect()
+}
+
+#[test]
+fn links_of_the_readmes_lead_to_files() {
+    for language in LANGUAGES {
+        for (_, target) in page(language, "README").unwrap().targets() {
+            let is_outside = target.starts_with("https://");
+            let exists = book().join("../..").join(&target).exists();
+            assert!(is_outside || exists, "{language}: {target}");
+        }
+    }
+}
+
+/// The Chinese pages have the code and transcripts of the English ones.
 #[test]
 fn the_translation_has_the_same_code() {
-    let english = pages("en").unwrap();
-    for page in pages("zh")
-        .unwrap()
-        .iter()
-        .filter(|page| page.name != "SUMMARY")
-    {
-        let source = english.iter().find(|english| english.name == page.name);
-        let source = source.unwrap_or_else(|| panic!("en has no {}", page.name));
+    for (source, page) in translations() {
         assert_eq!(page.fences(), source.fences(), "{}", page.name);
     }
 }
 
 #[test]
 fn the_translation_is_up_to_date() {
-    let english = pages("en").unwrap();
     let mut stale = Vec::new();
-    for page in pages("zh")
-        .unwrap()
-        .iter()
-        .filter(|page| page.name != "SUMMARY")
-    {
-        let source = english
-            .iter()
-            .find(|english| english.name == page.name)
-            .unwrap();
-        match translation::stale(source, page) {
+    for (source, page) in translations() {
+        match translation::stale(&source, &page) {
             Ok(found) => stale.extend(found),
             Err(error) => stale.push(format!("{}: {error}", page.name)),
         }

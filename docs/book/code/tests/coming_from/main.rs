@@ -1,0 +1,6 @@
+//! The code of the appendices, with a file per page.
+
+mod asyncio;
+mod go;
+mod node;
+mod tokio;
