@@ -10,6 +10,7 @@ pub mod ch02;
 pub mod ch03;
 pub mod ch04;
 pub mod ch05;
+pub mod ch11;
 
 pub mod chart;
 pub mod figures;
@@ -34,6 +35,7 @@ pub const CHAPTERS: &[Chapter] = &[
     ch03::CHAPTER,
     ch04::CHAPTER,
     ch05::CHAPTER,
+    ch11::CHAPTER,
 ];
 
 /// Returns the folder `docs/book` of the repository that this program was built from.
