@@ -6,3 +6,4 @@ mod ch03;
 mod ch04;
 mod ch05;
 mod ch11;
+mod ch12;

@@ -11,6 +11,7 @@ pub mod ch03;
 pub mod ch04;
 pub mod ch05;
 pub mod ch11;
+pub mod ch12;
 
 pub mod chart;
 pub mod figures;
@@ -36,6 +37,7 @@ pub const CHAPTERS: &[Chapter] = &[
     ch04::CHAPTER,
     ch05::CHAPTER,
     ch11::CHAPTER,
+    ch12::CHAPTER,
 ];
 
 /// Returns the folder `docs/book` of the repository that this program was built from.

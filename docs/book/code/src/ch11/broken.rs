@@ -18,7 +18,8 @@ fn sign(sum: i64) -> i64 {
     program::sign(sum)
 }
 
-fn is_prime(number: i64) -> bool {
+/// Tries all divisors without a pause.
+pub(crate) fn is_prime(number: i64) -> bool {
     number > 1
         && (2..)
             .take_while(|divisor| divisor * divisor <= number)
