@@ -7,3 +7,4 @@ mod ch04;
 mod ch05;
 mod ch11;
 mod ch12;
+mod ch13;

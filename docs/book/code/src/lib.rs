@@ -12,6 +12,7 @@ pub mod ch04;
 pub mod ch05;
 pub mod ch11;
 pub mod ch12;
+pub mod ch13;
 
 pub mod chart;
 pub mod figures;
@@ -38,6 +39,7 @@ pub const CHAPTERS: &[Chapter] = &[
     ch05::CHAPTER,
     ch11::CHAPTER,
     ch12::CHAPTER,
+    ch13::CHAPTER,
 ];
 
 /// Returns the folder `docs/book` of the repository that this program was built from.
