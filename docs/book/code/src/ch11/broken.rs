@@ -12,7 +12,7 @@ use windlass::{block_on, net, spawn};
 
 use super::program;
 
-/// Asks the device on one of its bad days.
+/// Waits for the device on one of its bad days.
 fn sign(sum: i64) -> i64 {
     thread::sleep(Duration::from_millis(580));
     program::sign(sum)

@@ -42,7 +42,7 @@ pub const CHAPTER: Chapter = Chapter {
 /// A prime. A search for divisors tries all numbers up to its root, which are three million.
 const PRIME: &str = "9999999999971";
 
-/// How many clients ask for one signature each at the same time.
+/// How many clients send `sign` at the same time.
 const CROWD: u32 = 12;
 
 fn measure(progress: &mut Progress) -> io::Result<Figures> {

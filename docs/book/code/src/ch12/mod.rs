@@ -134,17 +134,17 @@ fn frames(clients: Option<usize>) -> io::Result<(Sample, Sample)> {
     // Until the clients are connected.
     game(&guest, &total, || {
         is_running() && load.replies.load(Relaxed) == 0
-    });
+    })?;
     let count = effort(40, 20);
     let (mut shares, mut rates) = (Vec::new(), Vec::new());
     for _ in 0..3 {
         let (before, start) = (load.replies.load(Relaxed), Instant::now());
-        shares.push(punctual(&guest, &total, count));
+        shares.push(punctual(&guest, &total, count)?);
         let replies = load.replies.load(Relaxed) - before;
         rates.push(replies as f64 / start.elapsed().as_secs_f64());
     }
     load.is_over.store(true, Relaxed);
-    game(&guest, &total, is_running);
+    game(&guest, &total, is_running)?;
     if let Some(thread) = thread {
         thread.join().expect("the clients do not panic")?;
     }
@@ -152,15 +152,15 @@ fn frames(clients: Option<usize>) -> io::Result<(Sample, Sample)> {
 }
 
 /// Plays some frames, and returns the share of those that are in time.
-fn punctual(guest: &Runtime, total: &Cell<i64>, count: usize) -> f64 {
+fn punctual(guest: &Runtime, total: &Cell<i64>, count: usize) -> io::Result<f64> {
     let (mut played, mut in_time, mut last) = (0, 0, Instant::now());
     game(guest, total, || {
         in_time += usize::from(last.elapsed() < IN_TIME);
         last = Instant::now();
         played += 1;
         played <= count
-    });
-    in_time as f64 / played as f64
+    })?;
+    Ok(in_time as f64 / played as f64)
 }
 
 /// Many clients, each with a request in flight.
@@ -205,8 +205,7 @@ fn message_loop(guest: &Runtime, total: &Rc<Cell<i64>>, keyboard: UnixStream) ->
 
 fn frame_loop(guest: &Runtime, total: &Rc<Cell<i64>>, mut keyboard: UnixStream) -> io::Result<()> {
     keyboard.set_nonblocking(true)?;
-    game(guest, total, || keyboard.read(&mut [0]).is_err());
-    Ok(())
+    game(guest, total, || keyboard.read(&mut [0]).is_err())
 }
 
 /// Runs a host on a thread, with the server as its guest, as long as the function needs it.
@@ -249,7 +248,7 @@ fn request(host: Host) -> io::Result<Sample> {
     })
 }
 
-/// How many turns an editor gives to a guest whose clients are silent for some time.
+/// How many turns an editor gives to a guest with silent clients in some time.
 fn idle_turns() -> io::Result<usize> {
     let (mut keys, keyboard) = UnixStream::pair()?;
     let editor = thread::spawn(move || {

@@ -74,32 +74,30 @@ async fn session(mut stream: TcpStream, total: Rc<Cell<i64>>) -> io::Result<()> 
 pub const FRAME: Duration = Duration::from_nanos(1_000_000_000 / 60);
 
 /// The loop of a game. Each frame has two milliseconds for the guest.
-pub fn game(guest: &Runtime, total: &Cell<i64>, mut on_frame: impl FnMut() -> bool) {
+pub fn game(
+    guest: &Runtime,
+    total: &Cell<i64>,
+    mut is_open: impl FnMut() -> bool,
+) -> io::Result<()> {
     let (mut window, mut next) = (Window::default(), Instant::now());
-    while on_frame() {
+    while is_open() {
         window.draw(total.get());
-        guest
-            .turn_for(Duration::from_millis(2))
-            .expect("the poller works");
+        guest.turn_for(Duration::from_millis(2))?;
         next = (next + FRAME).max(Instant::now());
         thread::sleep(next - Instant::now());
     }
+    Ok(())
 }
 // ANCHOR_END: game
 
 // ANCHOR: messages
-const KEYBOARD: u64 = 0;
+const KEYS: u64 = 0;
 const GUEST: u64 = 1;
 
 /// The message loop of an editor. It draws after each key, and ends at the key `q`.
-pub fn editor(guest: &Runtime, total: &Cell<i64>, mut keyboard: UnixStream) -> io::Result<usize> {
+pub fn editor(guest: &Runtime, total: &Cell<i64>, mut keys: UnixStream) -> io::Result<usize> {
     let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-    epoll::add(
-        &epoll,
-        &keyboard,
-        EventData::new_u64(KEYBOARD),
-        EventFlags::IN,
-    )?;
+    epoll::add(&epoll, &keys, EventData::new_u64(KEYS), EventFlags::IN)?;
     epoll::add(&epoll, guest, EventData::new_u64(GUEST), EventFlags::IN)?;
     let (mut window, mut turns, mut key) = (Window::default(), 0, [0]);
     let mut events = Vec::with_capacity(16);
@@ -110,7 +108,7 @@ pub fn editor(guest: &Runtime, total: &Cell<i64>, mut keyboard: UnixStream) -> i
                 guest.turn(Some(Duration::ZERO))?;
                 turns += 1;
             } else {
-                keyboard.read_exact(&mut key)?;
+                keys.read_exact(&mut key)?;
                 window.draw(total.get());
             }
         }

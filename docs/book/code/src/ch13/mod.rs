@@ -1,4 +1,4 @@
-//! Chapter 13: several processes, what they gain, and what they cannot do.
+//! Chapter 13: the gain and the limits of several processes.
 
 pub mod broken;
 pub mod program;
@@ -37,7 +37,7 @@ pub const CHAPTER: Chapter = Chapter {
     serve: None,
 };
 
-/// A prime whose root is 31,623. A search for its divisors takes about a tenth of a millisecond.
+/// A prime with the root 31,623. A search for its divisors takes about a tenth of a millisecond.
 const PRIME: &str = "999999937";
 
 /// Runs the processes of a program. `main` calls it in the parent and in each of them.

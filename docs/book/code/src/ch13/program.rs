@@ -73,7 +73,10 @@ pub async fn serve(worker: Worker) -> io::Result<()> {
 // ANCHOR_END: serve
 
 // ANCHOR: session
-/// Answers a client until it has been silent for half a minute, or the worker is stopped.
+/// How long a client may be silent, or leave its replies unread.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Answers a client until it tries our patience, or the worker is stopped.
 async fn session(mut stream: TcpStream, worker: Worker, total: Rc<Cell<i64>>) -> io::Result<()> {
     stream.set_nodelay(true)?;
     let mut lines = BufReader::new(stream.clone());
@@ -81,7 +84,7 @@ async fn session(mut stream: TcpStream, worker: Worker, total: Rc<Cell<i64>>) ->
     loop {
         let mut limited = (&mut lines).take(64);
         let read = limited.read_line(&mut line);
-        if timeout(Duration::from_secs(30), read).await?? == 0 {
+        if timeout(PATIENCE, read).await?? == 0 {
             return Ok(());
         }
         if !line.ends_with('\n') {
@@ -101,7 +104,7 @@ async fn session(mut stream: TcpStream, worker: Worker, total: Rc<Cell<i64>>) ->
         };
         let is_last = worker.stop_token().is_stopped();
         reply.push_str(if is_last { " bye\n" } else { "\n" });
-        stream.write_all(reply.as_bytes()).await?;
+        timeout(PATIENCE, stream.write_all(reply.as_bytes())).await??;
         if is_last {
             return Ok(());
         }
