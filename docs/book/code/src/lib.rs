@@ -15,6 +15,9 @@ pub mod ch07;
 pub mod ch08;
 pub mod ch09;
 pub mod ch10;
+pub mod ch11;
+pub mod ch12;
+pub mod ch13;
 
 pub mod chart;
 pub mod figures;
@@ -45,6 +48,9 @@ pub const CHAPTERS: &[Chapter] = &[
     ch08::CHAPTER,
     ch09::CHAPTER,
     ch10::CHAPTER,
+    ch11::CHAPTER,
+    ch12::CHAPTER,
+    ch13::CHAPTER,
 ];
 
 /// Returns the folder `docs/book` of the repository that this program was built from.

@@ -3,8 +3,8 @@
 use std::{env, fs, io, path::PathBuf, process::ExitCode};
 
 use windlass_book::{
-    CHAPTERS, chapter::Chapter, chart, figures, figures::Figures, labels, measure::Progress, page,
-    pages, server, transcript, translation,
+    CHAPTERS, ch13, chapter::Chapter, chart, figures, figures::Figures, labels, measure::Progress,
+    page, pages, server, transcript, translation,
 };
 
 const USAGE: &str = "\
@@ -45,6 +45,8 @@ fn run(arguments: &[&str]) -> io::Result<()> {
         [number, "broken"] => (find(number)?.broken)(),
         [number, "record"] => record(find(number)?),
         [number, "serve"] => server::child(find(number)?),
+        ["13", "workers", address, count] => ch13::run_processes(false, address, count),
+        ["13", "broken-workers", address, count] => ch13::run_processes(true, address, count),
         _ => Err(io::Error::other(USAGE)),
     }
 }
