@@ -25,11 +25,15 @@ fn exercise_1_an_event_takes_its_own_wakers() {
     assert!(waiters.take(true, true).is_empty());
     waiters.reader = Some(reader.clone());
     waiters.writer = Some(writer.clone());
+    assert!(waiters.take(false, false).is_empty());
     let taken = waiters.take(false, true);
     assert!(taken.len() == 1 && taken[0].will_wake(&writer));
     assert!(waiters.take(false, true).is_empty(), "it waits no more");
     let taken = waiters.take(true, true);
     assert!(taken.len() == 1 && taken[0].will_wake(&reader));
+    waiters.writer = Some(writer);
+    assert!(waiters.take(true, false).is_empty());
+    assert!(waiters.writer.is_some(), "it still waits");
 }
 
 #[test]

@@ -37,6 +37,7 @@ fn exercise_2_an_interval_does_not_drift() {
     assert_eq!(interval.next(299 * MS), 300 * MS);
     assert_eq!(interval.next(575 * MS), 600 * MS);
     assert_eq!(interval.next(600 * MS), 700 * MS);
+    assert_eq!(interval.next(800 * MS), 900 * MS, "it is after now");
 }
 
 #[test]
