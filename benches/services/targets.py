@@ -51,7 +51,7 @@ def spread(values):
 def table(rows):
     """One line per service and server, with the range of the ratios over the cases, and losses."""
     lines = [
-        "| windlass as | beside | CPU per operation, ratio | p99, ratio | target | |",
+        "| windlass as | beside | CPU, ratio | p99, ratio | target for CPU | |",
         "|---|---|---:|---:|---:|---|",
     ]
     pairs = {}
