@@ -93,8 +93,9 @@ thread_local! {
 ///
 /// One call writes the head and the body of a response, so they are sent together. A separate body
 /// would wait for the client's acknowledgement of the head, which takes up to 40 ms (Nagle's
-/// algorithm and delayed acknowledgements). The TCP and Unix sockets of windlass write many buffers
-/// at once. For other streams, up to 512 KiB of hyper's buffers are copied into one, unless
+/// algorithm and delayed acknowledgements). Up to 4 KiB of hyper's buffers are copied into one,
+/// because a system call with one buffer is cheaper. The TCP and Unix sockets of windlass write
+/// larger ones at once. For other streams, up to 512 KiB are copied, unless
 /// [`vectored`](Io::vectored) is set.
 ///
 /// Reads go through a 64 KiB buffer that all connections of the thread share, because hyper's own
@@ -132,7 +133,7 @@ impl<T> Io<T> {
         }
     }
 
-    /// Declares that the stream writes many buffers with one call, so no buffers are copied.
+    /// Declares that the stream writes many buffers with one call, so at most 4 KiB are copied.
     ///
     /// Set this for a stream with its own `poll_write_vectored`, such as a wrapper that passes the
     /// call on, or TLS that makes one record of many buffers. The default of futures-io writes the
@@ -196,10 +197,11 @@ impl<T: AsyncWrite + Unpin> rt::Write for Io<T> {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        if self.is_vectored {
+        let total: usize = bufs.iter().map(|buf| buf.len()).sum();
+        if self.is_vectored && total > COPIED_BYTES {
             return Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
         }
-        poll_write_flat(Pin::new(&mut self.stream), cx, bufs)
+        poll_write_flat(Pin::new(&mut self.stream), cx, bufs, total)
     }
 
     /// Returns true for all streams, because `poll_write_flat` joins the buffers. Otherwise hyper
@@ -217,16 +219,20 @@ impl<T: AsyncWrite + Unpin> rt::Write for Io<T> {
     }
 }
 
+/// Buffers of at most this many bytes together are copied into one for every stream. On loopback
+/// TCP a `send` takes 0.2 µs less than a `sendmsg` of two buffers. The copy takes as much at 8 KiB.
+const COPIED_BYTES: usize = 4 * 1024;
+
 /// The most bytes of several buffers that are copied into one.
 const FLAT_BYTES: usize = 512 * 1024;
 
-/// Writes several buffers by one `poll_write`.
+/// Writes several buffers of `total` bytes by one `poll_write`.
 fn poll_write_flat(
     stream: Pin<&mut impl AsyncWrite>,
     cx: &mut Context<'_>,
     bufs: &[IoSlice<'_>],
+    total: usize,
 ) -> Poll<io::Result<usize>> {
-    let total: usize = bufs.iter().map(|buf| buf.len()).sum();
     let first = bufs.iter().find(|buf| !buf.is_empty());
     let first: &[u8] = first.map_or(&[], |buf| buf);
     if first.len() == total {

@@ -190,6 +190,52 @@ impl AsyncWrite for Chunks {
 }
 
 #[test]
+fn few_bytes_are_joined_for_vectored_streams_too() {
+    let calls = Rc::new(RefCell::new(Vec::new()));
+    let mut io = Io::new(Calls(calls.clone())).vectored();
+    for body in [4, COPIED_BYTES - 100, COPIED_BYTES - 99] {
+        let (head, body) = ([1; 100], vec![2; body]);
+        let parts = [IoSlice::new(&head), IoSlice::new(&body)];
+        let write = poll_fn(|cx| Pin::new(&mut io).poll_write_vectored(cx, &parts));
+        assert_eq!(block_on(write).unwrap(), head.len() + body.len());
+    }
+    assert_eq!(*calls.borrow(), ["write", "write", "write_vectored"]);
+}
+
+const COPIED_BYTES: usize = 4 * 1024;
+
+/// Records the kind of each write.
+struct Calls(Rc<RefCell<Vec<&'static str>>>);
+
+impl AsyncWrite for Calls {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.0.borrow_mut().push("write");
+        Poll::Ready(Ok(buf.len()))
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.0.borrow_mut().push("write_vectored");
+        Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[test]
 fn http_2_frames_take_one_write() {
     block_on(async {
         let (theirs, ours) = wide_pair();

@@ -3,15 +3,15 @@
     python3 benches/services [NAME ...] [--rounds N] [--seconds N] [--out DIR] [--quick]
     python3 benches/services kv proxy --counts        # system calls and instructions instead
 
-Names: kv, kv_log, files, proxy, hello, http2, tls, chat, workers. Without names, all of them.
+Names: kv, kv_log, files, proxy, hello, axum, http2, client, tls, chat, workers. Without names, all.
 Writes services.md, services.json and services.svg to the folder.
 """
-import argparse, dataclasses, importlib, json, os, platform, shutil, signal, statistics, subprocess, sys
+import argparse, dataclasses, importlib, json, math, os, platform, shutil, signal, statistics, subprocess, sys, time
 
 sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-import chart, counts, frame
+import chart, counts, frame, targets
 
-NAMES = ["kv", "kv_log", "files", "proxy", "hello", "http2", "tls", "chat", "workers"]
+NAMES = ["kv", "kv_log", "files", "proxy", "hello", "axum", "http2", "client", "tls", "chat", "workers"]
 
 
 def number(value):
@@ -51,16 +51,25 @@ def noise(rows):
             f"Of {len(pairs)} ratios, {noisy} vary by more than {frame.NOISY:.0%} between rounds (~).")
 
 
-def update_readme(text):
-    """Replaces the text between the marks in the README."""
+def update_readme(part, text):
+    """Replaces the text between the marks of a part in the README."""
     path = os.path.join(frame.ROOT, "benches/README.md")
-    begin, end = "<!-- services: begin -->", "<!-- services: end -->"
+    begin, end = f"<!-- {part}: begin -->", f"<!-- {part}: end -->"
     with open(path) as file:
         page = file.read()
     before, rest = page.split(begin)
     _, after = rest.split(end)
     with open(path, "w") as file:
         file.write(f"{before}{begin}\n{text}{end}{after}")
+
+
+def rounds_taken(samples):
+    """The number of rounds, as a range if the services have different ones."""
+    last = {}
+    for sample in samples:
+        last[sample.service] = max(last.get(sample.service, 0), sample.round + 1)
+    least, most = min(last.values(), default=0), max(last.values(), default=0)
+    return f"{least}" if least == most else f"{least} to {most}"
 
 
 def versions():
@@ -79,8 +88,10 @@ def versions():
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="NAME")
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--seconds", type=float, default=2)
+    parser.add_argument("--rounds", type=int, default=7, help="at most")
+    parser.add_argument("--seconds", type=float, default=1, help="of each load")
+    parser.add_argument("--minutes", type=float, default=math.inf,
+                        help="fewer rounds, so that all takes about this long without the build")
     parser.add_argument("--out", default=os.path.join(frame.TARGET, "benches"))
     parser.add_argument("--quick", action="store_true", help="one short round, to see that all works")
     parser.add_argument("--counts", action="store_true", help="counts system calls and instructions")
@@ -106,15 +117,20 @@ def main():
     rounds, seconds = (1, 0.2) if options.quick else (options.rounds, options.seconds)
     os.makedirs(options.out, exist_ok=True)
     samples, rows, skipped, counted, failures = [], [], {}, [], []
-    for name in options.names or NAMES:
-        service = importlib.import_module(name)
+    services = [importlib.import_module(name) for name in options.names or NAMES]
+    end = time.monotonic() + 60 * options.minutes
+    for number, service in enumerate(services):
+        targets.check(service)
         try:
             if options.counts:
                 counted += counts.run(service, print)
                 continue
             of_service, reasons = [it for it in stored if it.service == service.NAME], {}
             if not options.sources:
-                of_service, reasons, failed = frame.run(service, rounds, seconds)
+                share = frame.weight(service) / sum(map(frame.weight, services[number:]))
+                now = time.monotonic()
+                until = now + share * (end - now)
+                of_service, reasons, failed = frame.run(service, rounds, seconds, end=until)
                 failures += failed
             samples += of_service
             skipped |= {f"{service.NAME}: {what}": reason for what, reason in reasons.items()}
@@ -128,10 +144,8 @@ def main():
     text = counts.table(counted) if options.counts else table(rows)
     text += "".join(f"\n- skipped: {what}: {reason}" for what, reason in skipped.items())
     text += "".join(f"\n- failed: {failure}" for failure in failures)
-    if stored:
-        rounds = 1 + max(it.round for it in stored)
     length = "" if stored else f" of {seconds:g} s each"
-    text += f"\n\n{rounds} rounds{length}. {noise(rows)}\n\n"
+    text += f"\n\n{rounds_taken(samples)} rounds{length}. {noise(rows)}\n\n"
     text += f"{platform.system()} {platform.release()}; {'; '.join(versions())}.\n"
     stem = os.path.join(options.out, "services-counts" if options.counts else "services")
     with open(stem + ".md", "w") as file:
@@ -144,7 +158,8 @@ def main():
     if options.update_readme:
         for suffix in ("json", "svg"):
             shutil.copy(f"{stem}.{suffix}", os.path.join(frame.ROOT, "benches/results"))
-        update_readme(text)
+        update_readme("verdict", targets.table(rows))
+        update_readme("services", text)
     print(text)
     print(f"written to {stem}.*")
     sys.exit(bool(failures))

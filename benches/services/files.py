@@ -1,7 +1,7 @@
 """Files over HTTP/1.1, cached: the example `http_files` beside nginx and hyper on either runtime."""
 import os
 
-from frame import Case, Contender, binary, example, expects, nginx, wrk
+from frame import Case, Contender, binary, example, expects, nginx, plural, wrk
 
 NAME = "files over HTTP/1.1"
 SIZES = {"1 KiB": 1 << 10, "64 KiB": 64 << 10, "10 MiB": 10 << 20}
@@ -49,6 +49,6 @@ CONTENDERS = [
     Contender("tokio, hyper", lambda folder, port: [example("files_tokio"), root(folder), f"127.0.0.1:{port}"], check),
 ]
 CASES = [
-    Case(f"{size}, {number} connection{'s'[number == 1:]}", "request", load(size, number))
+    Case(f"{size}, {plural(number, 'connection')}", "request", load(size, number))
     for size in SIZES for number in (1, 64)
 ]

@@ -4,7 +4,7 @@ A service is a module with `NAME`, `CONTENDERS` and `CASES`. The first contender
 round starts all servers. Then each case loads them in turns, in another order each round. The
 server is pinned to one core and its client to the other.
 """
-import dataclasses, os, re, resource, shutil, signal, socket, statistics, subprocess, tempfile, time
+import dataclasses, math, os, re, resource, shutil, signal, socket, statistics, subprocess, tempfile, time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 TARGET = os.environ.get("CARGO_TARGET_DIR", os.path.join(ROOT, "target"))
@@ -29,6 +29,7 @@ class Load:
     requests: int
     seconds: float
     p99: float | None = None  # ms
+    cpu: float | None = None  # s, if the client is measured instead of the server
 
 
 @dataclasses.dataclass
@@ -86,6 +87,10 @@ def build():
     ]:
         command = ["cargo", "build", "--release", "-q", "-p", package, *flags]
         subprocess.run(command, cwd=ROOT, check=True)
+
+
+def plural(number, noun):
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def free_port():
@@ -284,19 +289,31 @@ def measure(service, case, server, round_, seconds):
     cpu_after, user_after, both_after = cpu(server.process.pid)
     clients = sum(now[:4]) - sum(own[:4])
     used = cpu_after - cpu_before
+    subject = used if load.cpu is None else load.cpu
     ticks = max(both_after - both_before, 1)
     return Sample(
         service=service.NAME, case=case.name, contender=server.contender.name, round=round_,
-        cpu=used / load.requests * 1e6, user=(user_after - user_before) / ticks,
+        cpu=subject / load.requests * 1e6, user=(user_after - user_before) / ticks,
         rate=load.requests / load.seconds, p99=load.p99,
         foreign=max(0, machine_busy() - foreign - used - clients) / elapsed,
     )
 
 
-def run(service, rounds, seconds, report=print):
-    """Measures a service. Returns the samples, the reasons of what was skipped, and failures."""
-    samples, skipped, failures = [], {}, []
+def weight(service):
+    """The number of loads per round, to divide the time between services."""
+    return len(service.CONTENDERS) * (len(service.CASES) + 1)
+
+
+def run(service, rounds, seconds, report=print, end=math.inf):
+    """Measures a service. Returns the samples, the reasons of what was skipped, and failures.
+
+    A round begins only if it probably ends before `end` on the monotonic clock.
+    """
+    samples, skipped, failures, longest = [], {}, [], 0
     for round_ in range(rounds):
+        start = time.monotonic()
+        if start + longest > end:
+            break
         servers = []
         try:
             for contender in service.CONTENDERS:
@@ -313,7 +330,8 @@ def run(service, rounds, seconds, report=print):
                     if only is not None and case.name not in only:
                         continue
                     try:
-                        case.load(server.port, min(seconds, 0.5))  # warm-up
+                        if number == 0:
+                            case.load(server.port, min(seconds, 0.5))  # warm-up
                         sample = measure(service, case, server, round_, seconds)
                     except Skip as reason:
                         skipped[case.name] = str(reason)
@@ -328,6 +346,7 @@ def run(service, rounds, seconds, report=print):
             getattr(service, "finish_round", lambda: None)()
             for server in servers:
                 server.stop()
+        longest = max(longest, time.monotonic() - start)
     return samples, skipped, failures
 
 

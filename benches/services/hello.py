@@ -1,5 +1,8 @@
-"""HTTP/1.1 hello: hyper on windlass beside hyper on tokio and nginx."""
-from frame import Case, Contender, example, expects, nginx, wrk
+"""HTTP/1.1 hello by hyper: `http_server`, with its limits, beside tokio and nginx.
+
+`beside_tokio` is the same code on both runtimes. Its only limit is the time for a head.
+"""
+from frame import Case, Contender, binary, example, expects, nginx, plural, wrk
 
 NAME = "HTTP hello"
 
@@ -16,10 +19,18 @@ def by_nginx(folder, port):
         location / {{ return 200 "ahoy\\n"; }} }}""")
 
 
+def bare(runtime):
+    return lambda folder, port: ["prints", example("beside_tokio"), runtime]
+
+
 check = expects("/", b"ahoy\n")
 CONTENDERS = [
-    Contender("windlass, hyper", lambda folder, port: ["prints", example("beside_tokio"), "windlass"], check),
-    Contender("tokio, hyper", lambda folder, port: ["prints", example("beside_tokio"), "tokio"], check),
+    Contender("windlass, hyper", lambda folder, port: [binary("http_server"), folder, f"127.0.0.1:{port}"], check),
+    Contender("windlass, without limits", bare("windlass"), check),
+    Contender("tokio, hyper", bare("tokio"), check),
     Contender("nginx, return 200", by_nginx, check),
 ]
-CASES = [Case(f"HTTP/1.1, {number} connection{'s'[number == 1:]}", "request", h1(number)) for number in (1, 64, 1000)]
+CASES = [
+    Case(f"HTTP/1.1, {plural(number, 'connection')}", "request", h1(number))
+    for number in (1, 64, 1000)
+]

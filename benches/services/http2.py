@@ -1,29 +1,34 @@
-"""HTTP/2 hello: hyper on windlass beside nginx, 10 streams per connection."""
-import re
+"""HTTP/2 hello: `axum_hello` beside axum on tokio, and nginx. 10 streams per connection."""
+import os, re, tempfile
 
-from frame import Case, Contender, Load, binary, nginx, run_client
+import axum
+from frame import Case, Contender, Load, nginx, plural, run_client
 
 NAME = "HTTP/2 hello"
 
 
 def load(connections):
-    rates = {}
-
     def run(port, seconds):
-        # h2load takes a number of requests. It follows from the rate of the run before.
-        count = max(1_000, int(rates.get(port, 10_000) * seconds))
-        text = run_client("h2load", "-n", count, "-c", connections, "-m", 10, "-t", 1,
-                          f"http://127.0.0.1:{port}/")
+        with tempfile.TemporaryDirectory(prefix="services-") as folder:
+            log = os.path.join(folder, "log")
+            text = run_client("h2load", "-D", max(1, round(seconds)), "-c", connections, "-m", 10,
+                              "-t", 1, "--log-file", log, f"http://127.0.0.1:{port}/")
+            times = log_times(log)
         done = re.search(r"(\d+) succeeded, (\d+) failed, (\d+) errored", text)
-        good = re.search(r"status codes: (\d+) 2xx", text)
-        if int(done[1]) != count or int(good[1]) != count:
+        good = re.search(r"status codes: (\d+) 2xx, (\d+) 3xx, (\d+) 4xx, (\d+) 5xx", text)
+        if int(done[1]) == 0 or [done[2], done[3], *good.groups()[1:]] != ["0"] * 5:
             raise RuntimeError(text)
         elapsed, unit = re.search(r"finished in ([\d.]+)(\w+),", text).groups()
         elapsed = float(elapsed) * {"s": 1, "ms": 1e-3}[unit]
-        rates[port] = count / elapsed
-        return Load(count, elapsed)
+        return Load(int(done[1]), elapsed, times[len(times) * 99 // 100] / 1e3)
 
     return run
+
+
+def log_times(path):
+    """The times of the requests in µs, in ascending order."""
+    with open(path) as log:
+        return sorted(int(line.split()[2]) for line in log)
 
 
 def by_nginx(folder, port):
@@ -32,7 +37,8 @@ def by_nginx(folder, port):
 
 
 CONTENDERS = [
-    Contender("windlass, hyper", lambda folder, port: [binary("http_server"), folder, f"127.0.0.1:{port}"]),
+    Contender("windlass, axum", axum.CONTENDERS[0].command),
+    Contender("tokio, axum", axum.peer("tokio")),
     Contender("nginx, return 200", by_nginx),
 ]
-CASES = [Case(f"{number} connection{'s'[number == 1:]}", "request", load(number)) for number in (1, 16)]
+CASES = [Case(plural(number, "connection"), "request", load(number)) for number in (1, 16)]

@@ -5,6 +5,7 @@ from frame import Case, Contender, Load, binary, example, fetch, program, run_cl
 
 NAME = "key-value server"
 # redis-benchmark needs the number of requests in advance. It follows from the rate of the run before.
+# For the first run, it follows from these.
 FIRST_RATE = {1: 20_000, 16: 200_000}
 SEED = ["-r", "100000", "-d", "64", "-c", "50"]
 
@@ -21,16 +22,16 @@ def check(port):
 
 
 def load(command, depth):
-    rates = {}
+    last = [FIRST_RATE[depth]]
 
     def run(port, seconds):
-        count = max(2_000, int(rates.get(port, FIRST_RATE[depth]) * seconds))
+        count = max(2_000, int(last[0] * seconds))
         text = run_client("redis-benchmark", "-p", port, "-t", command, "-n", count, "-P", depth,
                           *SEED, "--csv")
         # It ends with an error if a reply is one.
         row = re.search(rf'^"{command.upper()}.*$', text, re.M)[0]
         rate, _, _, _, _, p99, _ = (float(word) for word in re.findall(r'"([\d.]+)"', row))
-        rates[port] = rate
+        last[0] = rate
         return Load(count, count / rate, p99)
 
     return run

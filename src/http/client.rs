@@ -201,8 +201,7 @@ impl Client {
     ) -> Result<ControlFlow<Response, Body>, Error> {
         self.check(&head.uri)?;
         let again = body.again();
-        let request = Request::from_parts(head.clone(), body);
-        let response = self.exchange(request, limits).await?;
+        let response = self.exchange(head, body, limits).await?;
         let limit = self.options.redirects;
         let next = match limit {
             0 => None,
@@ -233,15 +232,16 @@ impl Client {
     /// Sends one request, and a second time if a connection of the pool was stale.
     async fn exchange(
         &self,
-        request: Request<Body>,
+        head: &request::Parts,
+        body: Body,
         limits: Limits,
     ) -> Result<HttpResponse<Incoming>, Error> {
-        let (head, body) = request.into_parts();
         let second = match head.method.is_idempotent() {
-            true => body.again().map(|body| (head.clone(), body)),
+            true => body.again(),
             false => None,
         };
-        let error = match self.send(Request::from_parts(head, body), limits).await? {
+        let request = Request::from_parts(head.clone(), body);
+        let error = match self.send(request, limits).await? {
             Ok(response) => return Ok(response),
             Err(error) => error,
         };
@@ -251,8 +251,8 @@ impl Client {
         }
         let was_used = extras.get::<Used>().is_some_and(Used::get);
         match second {
-            Some((head, body)) if was_used => {
-                let request = Request::from_parts(head, body);
+            Some(body) if was_used => {
+                let request = Request::from_parts(head.clone(), body);
                 self.send(request, limits)
                     .await?
                     .map_err(Error::of_exchange)

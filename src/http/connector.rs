@@ -177,8 +177,9 @@ pub(super) fn has_valid_port(uri: &Uri) -> bool {
     let (Some(authority), Some(host)) = (uri.authority(), uri.host()) else {
         return true;
     };
-    let (_, port) = authority.as_str().rsplit_once(host).unwrap_or_default();
-    port.len() <= 1 || uri.port_u16().is_some()
+    let all = authority.as_str();
+    let address = all.rsplit_once('@').map_or(all, |(_, address)| address);
+    address.len() <= host.len() + ":".len() || uri.port_u16().is_some()
 }
 
 /// Returns the URI with a port, which the pool's key leaves out.

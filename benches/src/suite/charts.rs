@@ -57,7 +57,7 @@ impl Source<'_> {
                        each connection"
                 .to_owned(),
             across: "connections",
-            up: "CPU a request",
+            up: "CPU per request",
             series,
             unit: Unit::Time,
             footer: self.footer(),
@@ -72,7 +72,7 @@ impl Source<'_> {
             subtitle: "CPU for a task to wake itself, let all others run, and be polled again"
                 .to_owned(),
             across: "tasks that yield in turn",
-            up: "CPU a yield",
+            up: "CPU per yield",
             series,
             unit: Unit::Time,
             footer: self.footer(),

@@ -19,7 +19,7 @@ use super::{
 };
 
 /// Callgrind runs about fifty times slower...
-const LIMIT: Duration = Duration::from_secs(120);
+const LIMIT: Duration = Duration::from_secs(60);
 /// ...than perf.
 const CALLS_LIMIT: Duration = Duration::from_secs(20);
 

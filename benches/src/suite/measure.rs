@@ -31,7 +31,7 @@ const COLD_STARTS: usize = 11;
 
 /// Time in addition to the window, for the warm-up, connecting, and the delays of the slowest
 /// contender.
-const SLACK: Duration = Duration::from_secs(20);
+const SLACK: Duration = Duration::from_secs(10);
 /// In `--quick` a peer that hangs must not use up the time of all others.
 const QUICK_SLACK: Duration = Duration::from_secs(6);
 

@@ -20,6 +20,7 @@ usage: cargo run --release -p windlass-benches -- [part ...] [flags]
   --list           show the parts, what is measured in them, and the contenders
   --rounds N       how often each is measured, interleaved  [5]
   --only A,B,..    these contenders alone
+  --minutes N      begin no further sample after this time, but complete the first round
   --ms N           how long a sample is measured, after its warm-up  [400]
   --out DIR        where latest.md, latest.json and the charts go  [target/benches]
   --update-readme  put the tables into benches/README.md as well
@@ -46,6 +47,8 @@ pub(crate) struct Options {
     /// All if `None`.
     only: Vec<Contender>,
     pub(crate) rounds: u32,
+    /// No limit if `None`.
+    pub(crate) time: Option<Duration>,
     pub(crate) window: Duration,
     pub(crate) out: PathBuf,
     pub(crate) updates_readme: bool,
@@ -60,6 +63,7 @@ impl Default for Options {
             parts: Vec::new(),
             only: Vec::new(),
             rounds: 5,
+            time: None,
             window: Duration::from_millis(400),
             out: "target/benches".into(),
             updates_readme: false,
@@ -75,6 +79,11 @@ impl Options {
         let chosen =
             |work: &Work| self.parts.is_empty() || self.parts.iter().any(|part| part == work.part);
         plan().into_iter().filter(chosen).collect()
+    }
+
+    /// Whether no further sample begins. The first round is completed, so each work has a sample.
+    pub(crate) fn is_out_of_time(&self, round: u32, elapsed: Duration) -> bool {
+        round > 1 && self.time.is_some_and(|time| elapsed > time)
     }
 
     /// The contenders to measure in a work in a round.
@@ -103,6 +112,10 @@ pub(crate) fn parse(args: &[String]) -> Result<Command> {
         match flag {
             Arg::Value(part) => options.parts.push(self::part(part.string()?)?),
             Arg::Long("rounds") => options.rounds = number("--rounds", &mut flags, 1..=1_000)?,
+            Arg::Long("minutes") => {
+                let minutes: u64 = number("--minutes", &mut flags, 1..=1_000)?;
+                options.time = Some(Duration::from_secs(60 * minutes));
+            }
             Arg::Long("ms") => {
                 let ms = number("--ms", &mut flags, 1..=60_000)?;
                 options.window = Duration::from_millis(ms);
@@ -206,6 +219,15 @@ mod tests {
             let runs = options.who(&work, 1).iter().any(|who| who.is_ours());
             assert_eq!(runs, work.id != "build", "{}", work.id);
         }
+    }
+
+    #[test]
+    fn out_of_time_ends_all_rounds_but_the_first() {
+        let options = options("--minutes 2");
+        let (before, after) = (Duration::from_secs(119), Duration::from_secs(121));
+        assert!(!options.is_out_of_time(1, after));
+        assert!(!options.is_out_of_time(2, before));
+        assert!(options.is_out_of_time(2, after));
     }
 
     #[test]

@@ -86,7 +86,7 @@ pub(crate) const PARTS: [(&str, &str); 14] = [
     ("wake", "Wake a task from another thread"),
     ("select", "Select over two leaf futures"),
     ("timers", "Timers: cost and lateness"),
-    ("echo", "TCP echo: the server's CPU a request"),
+    ("echo", "TCP echo: the server's CPU per request"),
     ("churn", "Accept, one request, close"),
     ("udp", "UDP echo"),
     ("unix", "Unix-socket echo"),

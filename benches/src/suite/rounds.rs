@@ -46,6 +46,12 @@ pub(crate) fn run(options: &Options, works: &[Work]) -> Result<Results> {
     let schedule = schedule(options, &works);
     let mut progress = Progress::new(&bench, &schedule);
     for (done, &(round, work, who)) in schedule.iter().enumerate() {
+        if options.is_out_of_time(round, progress.began.elapsed()) {
+            let note = format!("out of time after {done} of {} samples", schedule.len());
+            results.notes.push(note);
+            results.rounds = round;
+            break;
+        }
         progress.begin(round, work, who);
         // A contender that fails once usually hangs, and would use up its time limit in each round.
         let failed = |sample: &Sample| matches!(sample.outcome, Outcome::Failed(_));

@@ -83,7 +83,7 @@ struct Found {
 }
 
 fn compare(rounds: usize, seconds: u32) -> anyhow::Result<()> {
-    println!("connections  runtime    requests/s  CPU a request  requests, ratio  CPU, ratio");
+    println!("connections  runtime    requests/s    CPU/request  requests, ratio  CPU, ratio");
     for connections in [64, 1000] {
         let mut found = [const { Vec::new() }; 2];
         for round in 0..rounds {
@@ -107,7 +107,7 @@ fn compare(rounds: usize, seconds: u32) -> anyhow::Result<()> {
     }
     for name in RUNTIMES {
         match system_calls(name) {
-            Ok(calls) => println!("system calls a request, {name}, 64 connections: {calls}"),
+            Ok(calls) => println!("system calls per request, {name}, 64 connections: {calls}"),
             Err(error) => println!("system calls, {name}: SKIPPED: {error:#}"),
         }
     }

@@ -16,6 +16,7 @@ pub mod websocket;
 pub mod rooms;
 pub mod chat;
 pub mod redis;
+pub mod greeting;
 
 pub use server::serve;
 pub use stop::stop_at_signals;
