@@ -46,7 +46,7 @@ fn main() -> io::Result<()> {
                     return chat::serve(stream, rooms, stop, chat::limits()).await;
                 };
                 match tls.accept(stream).await {
-                    Ok(stream) => chat::serve(stream, rooms, stop, chat::limits()).await,
+                    Ok(stream) => chat::serve_tls(stream, rooms, stop, chat::limits()).await,
                     Err(error) => eprintln!("no handshake: {error}"),
                 }
             }
