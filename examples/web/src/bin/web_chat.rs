@@ -47,7 +47,7 @@ fn main() -> io::Result<()> {
                 };
                 match tls.accept(stream).await {
                     Ok(stream) => chat::serve_tls(stream, rooms, stop, chat::limits()).await,
-                    Err(error) => eprintln!("no handshake: {error}"),
+                    Err(error) => windlass_web::tls::report(&error),
                 }
             }
         })
