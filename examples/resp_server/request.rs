@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-/// Maximum length of a line with a number, with its end.
-const NUMBER_LINE: usize = 24;
+/// Maximum number of digits. A `u64` holds that many without an overflow.
+const DIGITS: usize = 19;
 
 /// A complete request at the front of an input.
 #[derive(Clone, Copy)]
@@ -133,36 +133,41 @@ impl Parser {
 
 /// Returns the number of the line that starts at `at`, and the start of the next line. Returns
 /// `None` if the line is incomplete.
+#[inline]
 fn number(input: &[u8], at: usize) -> Result<Option<(i64, usize)>, ()> {
-    let line = input.get(at..).unwrap_or_default();
-    let (is_negative, skipped) = match line.first() {
-        Some(b'-') => (true, 1),
-        _ => (false, 0),
-    };
-    let mut value = 0i64;
-    for (i, byte) in line.iter().enumerate().skip(skipped).take(NUMBER_LINE) {
-        match byte {
-            b'0'..=b'9' => {
-                let digit = i64::from(byte - b'0');
-                value = value
-                    .checked_mul(10)
-                    .and_then(|it| it.checked_add(digit))
-                    .ok_or(())?;
-            }
-            b'\r' if i > skipped => {
-                let value = if is_negative { -value } else { value };
-                return match line.get(i + 1) {
-                    None => Ok(None),
-                    Some(b'\n') => Ok(Some((value, at + i + 2))),
-                    Some(_) => Err(()),
-                };
-            }
-            _ => return Err(()),
+    let digit = |byte: &u8| i64::from(byte - b'0');
+    // Most numbers are short, as they are lengths.
+    match input.get(at..) {
+        Some([one @ b'0'..=b'9', b'\r', b'\n', ..]) => Ok(Some((digit(one), at + 3))),
+        Some([ten @ b'0'..=b'9', one @ b'0'..=b'9', b'\r', b'\n', ..]) => {
+            Ok(Some((10 * digit(ten) + digit(one), at + 4)))
         }
+        _ => long_number(input, at),
     }
-    if line.len() < NUMBER_LINE {
-        Ok(None)
-    } else {
-        Err(())
+}
+
+fn long_number(input: &[u8], at: usize) -> Result<Option<(i64, usize)>, ()> {
+    let is_negative = input.get(at) == Some(&b'-');
+    let start = at + usize::from(is_negative);
+    let (mut value, mut end) = (0_u64, start);
+    let byte = loop {
+        let Some(&byte) = input.get(end) else {
+            return Ok(None);
+        };
+        let digit = byte.wrapping_sub(b'0');
+        if digit > 9 || end - start == DIGITS {
+            break byte;
+        }
+        value = 10 * value + u64::from(digit);
+        end += 1;
+    };
+    if byte != b'\r' || end == start {
+        return Err(());
+    }
+    let value = i64::try_from(value).map_err(drop)?;
+    match input.get(end + 1) {
+        None => Ok(None),
+        Some(b'\n') => Ok(Some((if is_negative { -value } else { value }, end + 2))),
+        Some(_) => Err(()),
     }
 }

@@ -48,9 +48,11 @@ use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
 
 use crate::current;
+use crate::inner::CurrentPoll;
 
 /// How many operations one poll of a task may complete, at least. It may complete up to three
-/// times as many.
+/// times as many, and a task that spawns others up to 2,048 more in place of those that it has
+/// missed while they were polled.
 ///
 /// A yield costs the task some 10 ns in the run queue, or one turn of the reactor (a system call of
 /// 200 to 300 ns) if the operation is one on a socket. Spread over 32 operations that is below 2 %
@@ -61,17 +63,42 @@ pub const OPERATIONS: u32 = 32;
 /// its own (another runtime's `block_on`, for example) may never return to the executor.
 const REFUSALS: u32 = 1024;
 
+/// How many operations a poll completes that serves a request: one that reads it, and one that
+/// writes the reply.
+const PER_POLL: u32 = 2;
+
+/// How many operations a dispatcher may complete in place of those that it has missed. This many
+/// accepts take some 10 ms.
+const CATCH_UP: u32 = 2048;
+
 thread_local! {
     /// How many operations may complete until the next refill.
     static LEFT: Cell<u32> = const { Cell::new(OPERATIONS) };
     static LAST: Cell<Refill> = const { Cell::new(Refill::NONE) };
+    static REFUSED: Cell<Refusals> = const { Cell::new([None; DISPATCHERS]) };
+}
+
+/// The last refusals to dispatchers, the latest one first.
+type Refusals = [Option<Refused>; DISPATCHERS];
+
+/// How many dispatchers may catch up. A server has an accept loop per address.
+const DISPATCHERS: usize = 4;
+
+/// A refusal to a dispatcher.
+#[derive(Clone, Copy)]
+struct Refused {
+    poll: CurrentPoll,
+    /// How many tasks it had spawned in that poll. Their first polls are its own work.
+    spawned: u32,
 }
 
 /// The last refill.
 #[derive(Clone, Copy)]
 struct Refill {
-    /// The poll that it was for.
-    poll: Option<u64>,
+    /// The poll that it was for, as of its first refill.
+    poll: Option<CurrentPoll>,
+    /// How many more refills this poll gets if it spawns tasks.
+    missed: u32,
     /// How many more refills this poll was refused.
     refused: u32,
     /// After how many refusals one refill is granted nevertheless. One more with each poll, so that
@@ -83,9 +110,15 @@ struct Refill {
 impl Refill {
     const NONE: Refill = Refill {
         poll: None,
+        missed: 0,
         refused: 0,
         granted: 0,
     };
+
+    fn is_for(&self, poll: CurrentPoll) -> bool {
+        let same = |of: CurrentPoll| (of.executor, of.number) == (poll.executor, poll.number);
+        self.poll.is_some_and(same)
+    }
 }
 
 /// Charges one operation that is about to complete.
@@ -122,20 +155,57 @@ fn refill(cx: &mut Context<'_>) -> Poll<()> {
 ///
 /// A poll is granted one refill, at its first call. So an operation costs one decrement and a poll
 /// one increment. A refill before each poll would cost every poll more.
+///
+/// A dispatcher is a task that spawns others, such as an accept loop. Each of its operations adds a
+/// task that is polled before it is polled again, so with a fixed budget it would fall behind. It
+/// may also complete as many operations as the polls of other tasks since its last refusal, which
+/// count as two each.
 #[cold]
 pub fn try_refill() -> Option<bool> {
-    let poll = Some(current::count_refill()?);
+    let poll = current::count_refill()?;
     let mut last = LAST.get();
-    let (is_first, refused) = (last.poll != poll, last.refused);
-    if is_first {
+    if !last.is_for(poll) {
         let next = last.granted + 1;
-        last.granted = if next < refused { next } else { 1 };
-        (last.poll, last.refused) = (poll, 0);
+        last.granted = if next < last.refused { next } else { 1 };
+        (last.poll, last.refused) = (Some(poll), 0);
+        last.missed = missed_by(poll) / OPERATIONS;
+        LAST.set(last);
+        return Some(true);
+    }
+    let spawned = last
+        .poll
+        .map_or(0, |first| poll.spawned.wrapping_sub(first.spawned));
+    let catches_up = spawned > 0 && last.missed > 0;
+    if catches_up {
+        last.missed -= 1;
     } else {
-        last.refused = (refused + 1) % (REFUSALS + 1);
+        if spawned > 0 && last.refused == 0 {
+            remember(Refused { poll, spawned });
+        }
+        last.refused = (last.refused + 1) % (REFUSALS + 1);
     }
     LAST.set(last);
-    Some(is_first || refused == last.granted || refused == REFUSALS)
+    Some(catches_up || last.refused == last.granted + 1 || last.refused == 0)
+}
+
+fn remember(refused: Refused) {
+    let mut all = REFUSED.get();
+    all.rotate_right(1);
+    all[0] = Some(refused);
+    REFUSED.set(all);
+}
+
+/// How many operations a dispatcher has missed since its last refusal.
+fn missed_by(poll: CurrentPoll) -> u32 {
+    let is_same = |of: &mut Refused| (of.poll.executor, of.poll.task) == (poll.executor, poll.task);
+    let mut all = REFUSED.get();
+    let refused = all.iter_mut().find_map(|one| one.take_if(is_same));
+    REFUSED.set(all);
+    refused.map_or(0, |refused| {
+        let polls = poll.number.wrapping_sub(refused.poll.number);
+        let of_others = polls.saturating_sub(refused.spawned);
+        of_others.saturating_mul(PER_POLL).min(CATCH_UP)
+    })
 }
 
 /// Restores the budget that a thread has at its start. A run of a simulation must not depend on
@@ -144,6 +214,7 @@ pub fn try_refill() -> Option<bool> {
 pub fn reset() {
     LEFT.set(OPERATIONS);
     LAST.set(Refill::NONE);
+    REFUSED.set([None; DISPATCHERS]);
 }
 
 /// Forgets the last poll. A new executor may have the id of a dropped one, and then numbers its
@@ -152,6 +223,7 @@ pub(crate) fn forget_poll() {
     let mut last = LAST.get();
     last.poll = None;
     LAST.set(last);
+    REFUSED.set([None; DISPATCHERS]);
 }
 
 /// Takes back the last [charge](poll_charge), since the operation has to wait.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::cell::Ref;
 use crate::inbox;
-use crate::inner::{ExecutorInner, SpawnOutcome, WakeOutcome};
+use crate::inner::{CurrentPoll, ExecutorInner, SpawnOutcome, WakeOutcome};
 use crate::key::Key;
 use crate::observe::Observer;
 use crate::pulse::{OBSERVE, set_report};
@@ -196,7 +196,7 @@ pub fn workload() -> Workload {
 
 /// [`ExecutorInner::count_refill`] of the innermost loop on this thread's stack.
 #[cold]
-pub(crate) fn count_refill() -> Option<u64> {
+pub(crate) fn count_refill() -> Option<CurrentPoll> {
     let of_entered = with_entered(|entered| entered.as_ref()?.count_refill());
     // A task may have entered an idle executor.
     let of_last = |local: &Executors| local.iter().rev().find_map(|inner| inner.count_refill());

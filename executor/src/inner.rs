@@ -75,6 +75,16 @@ pub(crate) enum WakeOutcome {
     NotFound,
 }
 
+/// A poll, as the budget of operations sees it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct CurrentPoll {
+    pub(crate) task: Key,
+    pub(crate) executor: u16,
+    /// How many polls the executor has begun, and how many tasks it was given. Both wrap around.
+    pub(crate) number: u32,
+    pub(crate) spawned: u32,
+}
+
 impl ExecutorInner {
     pub(crate) fn new() -> Self {
         let (id, first_generation) = inbox::claim();
@@ -114,14 +124,18 @@ impl ExecutorInner {
         woken || self.inbox.has_remote_wakes() || !self.queue.is_empty()
     }
 
-    /// Counts an exhausted budget of operations. Returns a number that identifies the current poll
-    /// among all executors of the process, or `None` between polls.
-    pub(crate) fn count_refill(&self) -> Option<u64> {
+    /// Counts an exhausted budget of operations. Returns the current poll, or `None` between polls.
+    pub(crate) fn count_refill(&self) -> Option<CurrentPoll> {
         if !self.is_running.get() {
             return None;
         }
         self.refills.set(self.refills.get() + 1);
-        Some(u64::from(self.id) << 32 | u64::from(self.pulse.polls.get() as u32))
+        Some(CurrentPoll {
+            task: self.pulse.current_task.get(),
+            executor: self.id,
+            number: self.pulse.polls.get() as u32,
+            spawned: self.pulse.spawned.get() as u32,
+        })
     }
 
     /// Puts a new task into the table and the run queue.

@@ -2,14 +2,15 @@
 
 mod common;
 
-use std::cell::Cell;
-use std::future::poll_fn;
+use std::cell::{Cell, RefCell};
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use common::*;
 use windlass_executor::budget::{OPERATIONS, poll_charge, poll_with, refund, try_refill};
-use windlass_executor::{Executor, TickResult};
+use windlass_executor::{Executor, TickResult, spawn};
 
 /// More operations than any poll may complete.
 const MANY: u32 = 10 * OPERATIONS;
@@ -230,4 +231,123 @@ fn an_entered_executor_charges_the_task_that_runs() {
     settle(&executor);
     let completed = windlass_executor::block_on(completed);
     assert!((OPERATIONS..=3 * OPERATIONS).contains(&completed));
+}
+
+/// An executor with a dispatcher, which spawns a task of `child` per operation.
+struct Dispatch {
+    executor: Executor,
+    /// Operations of the dispatcher, per poll.
+    dispatched: Rc<RefCell<Vec<u32>>>,
+    /// Polls of the children, and of those that were there before.
+    polls: Rc<Cell<u32>>,
+    served: Rc<Cell<u32>>,
+}
+
+impl Dispatch {
+    /// The dispatcher has `operations` in all, and shares the executor with `busy` tasks.
+    fn new(operations: u32, busy: u32, child: impl Fn(Rc<Cell<u32>>) -> Polled + 'static) -> Self {
+        let dispatch = Dispatch {
+            executor: Executor::new(),
+            dispatched: shared(Vec::new()),
+            polls: Rc::default(),
+            served: Rc::default(),
+        };
+        for _ in 0..busy {
+            let polled = always_ready(dispatch.served.clone());
+            dispatch.executor.spawn(polled).detach();
+        }
+        let (dispatched, polls) = (dispatch.dispatched.clone(), dispatch.polls.clone());
+        let mut left = operations;
+        let dispatcher = poll_fn(move |cx| {
+            let mut completed = 0;
+            while left > 0 && poll_charge(cx).is_ready() {
+                spawn(child(polls.clone())).detach();
+                (left, completed) = (left - 1, completed + 1);
+            }
+            dispatched.borrow_mut().push(completed);
+            if left == 0 {
+                Poll::Ready(())
+            } else {
+                Poll::Pending
+            }
+        });
+        dispatch.executor.spawn(dispatcher).detach();
+        dispatch
+    }
+
+    /// Ticks until the dispatcher has completed all of its operations.
+    fn run(&self, operations: u32) {
+        while self.dispatched.borrow().iter().sum::<u32>() < operations {
+            self.executor.tick(Waker::noop(), 256);
+        }
+    }
+}
+
+type Polled = Pin<Box<dyn Future<Output = ()>>>;
+
+/// Counts its polls.
+fn always_ready(polls: Rc<Cell<u32>>) -> Polled {
+    Box::pin(poll_fn(move |cx| {
+        polls.set(polls.get() + 1);
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }))
+}
+
+fn ends_at_once(polls: Rc<Cell<u32>>) -> Polled {
+    Box::pin(async move { polls.set(polls.get() + 1) })
+}
+
+#[test]
+fn a_dispatcher_keeps_up_with_the_tasks_that_it_has_spawned() {
+    const TASKS: u32 = 5_000;
+    let dispatch = Dispatch::new(TASKS, 0, always_ready);
+    dispatch.run(TASKS);
+    let polls = dispatch.polls.get();
+    assert!(polls <= 3 * TASKS, "{polls} polls before the last spawn");
+    let most = *dispatch.dispatched.borrow().iter().max().unwrap();
+    assert!(
+        most <= 2048 + 3 * OPERATIONS,
+        "{most} operations in one poll"
+    );
+}
+
+#[test]
+fn a_dispatcher_of_short_tasks_leaves_time_to_others() {
+    const TASKS: u32 = 20_000;
+    const BUSY: u32 = 16;
+    let dispatch = Dispatch::new(TASKS, BUSY, ends_at_once);
+    dispatch.run(TASKS);
+    for completed in dispatch.dispatched.take() {
+        let limit = 3 * OPERATIONS + 2 * BUSY;
+        assert!(completed <= limit, "{completed} operations in one poll");
+    }
+    let served = dispatch.served.get();
+    assert!(
+        served >= BUSY * TASKS / (3 * OPERATIONS + 2 * BUSY),
+        "{served}"
+    );
+}
+
+#[test]
+fn a_task_that_spawns_nothing_does_not_catch_up() {
+    let (executor, polls) = (Executor::new(), Rc::default());
+    for _ in 0..1_000 {
+        executor.spawn(always_ready(Rc::clone(&polls))).detach();
+    }
+    let most = Rc::new(Cell::new(0));
+    let inner = most.clone();
+    let busy = poll_fn(move |cx| {
+        inner.set(complete_all(cx).max(inner.get()));
+        Poll::<()>::Pending
+    });
+    executor.spawn(busy).detach();
+    while polls.get() < 20_000 {
+        executor.tick(Waker::noop(), 256);
+    }
+    assert!(
+        (OPERATIONS..=3 * OPERATIONS).contains(&most.get()),
+        "{}",
+        most.get()
+    );
 }

@@ -36,42 +36,47 @@ pub(crate) struct Event {
 struct Clock {
     now: Duration,
     overslept: Duration,
-    read: Reading,
-}
-
-/// The values from which the clock is advanced.
-#[derive(Clone, Copy)]
-struct Reading {
+    /// The last call of `advance`.
     at: Instant,
-    /// The time that the watchdog has spent in run queues so far.
+    /// The time that the watchdog had spent in run queues when it was last read.
     run_delay: Duration,
-}
-
-impl Reading {
-    fn new() -> Reading {
-        Reading {
-            at: Instant::now(),
-            run_delay: own_run_delay(),
-        }
-    }
+    /// By how much all waits since then were longer than planned.
+    unread: Duration,
 }
 
 impl Clock {
-    fn new(read: Reading) -> Clock {
+    fn new(at: Instant, run_delay: Duration) -> Clock {
         Clock {
             now: Duration::ZERO,
             overslept: Duration::ZERO,
-            read,
+            at,
+            run_delay,
+            unread: Duration::ZERO,
         }
     }
 
     /// Adds the time since the last call. If it is far longer than planned, and not in a run queue,
     /// the excess counts as overslept.
-    fn advance(&mut self, read: Reading, planned: Duration, tolerance: Duration) {
-        let elapsed = read.at.saturating_duration_since(self.read.at);
-        let delay = read.run_delay.saturating_sub(self.read.run_delay);
-        self.read = read;
-        let mut overslept = elapsed.saturating_sub(planned.saturating_add(delay));
+    ///
+    /// The time in run queues costs several system calls to read. The delay of short excesses is
+    /// not read, as long as they add up to less than the tolerance.
+    fn advance(
+        &mut self,
+        at: Instant,
+        planned: Duration,
+        tolerance: Duration,
+        read_run_delay: impl FnOnce() -> Duration,
+    ) {
+        let elapsed = at.saturating_duration_since(self.at);
+        self.at = at;
+        let mut overslept = elapsed.saturating_sub(planned);
+        self.unread += overslept;
+        if self.unread > tolerance || planned == Duration::MAX {
+            let run_delay = read_run_delay();
+            let delay = run_delay.saturating_sub(self.run_delay);
+            (self.run_delay, self.unread) = (run_delay, Duration::ZERO);
+            overslept = overslept.saturating_sub(delay);
+        }
         if overslept <= tolerance {
             overslept = Duration::ZERO;
         }
@@ -429,7 +434,7 @@ impl Sampler {
         Sampler {
             threads: HashMap::new(),
             round: 0,
-            clock: Clock::new(Reading::new()),
+            clock: Clock::new(Instant::now(), own_run_delay()),
             limit: Limit::new(),
             on_unpark,
         }
@@ -438,7 +443,8 @@ impl Sampler {
     /// Adds the time since the last call to the clock.
     pub(crate) fn advance(&mut self, planned: Duration, threshold: Duration) {
         let tolerance = (threshold / 8).min(Duration::from_millis(2));
-        self.clock.advance(Reading::new(), planned, tolerance);
+        self.clock
+            .advance(Instant::now(), planned, tolerance, own_run_delay);
     }
 
     /// Takes a sample, and appends the reports that are due. Allocates only if the number of
@@ -506,18 +512,15 @@ mod tests {
 
     /// Advances the clock. Returns its time, and how much of all time is overslept.
     fn advance(clock: &mut Clock, time: Duration, delay: Duration) -> (Duration, Duration) {
-        let read = Reading {
-            at: clock.read.at + time,
-            run_delay: clock.read.run_delay + delay,
-        };
-        clock.advance(read, PLANNED, TOLERANCE);
+        let (at, run_delay) = (clock.at + time, clock.run_delay + delay);
+        clock.advance(at, PLANNED, TOLERANCE, || run_delay);
         (clock.now, clock.overslept)
     }
 
     /// Linux's clock stands while the machine is suspended. Other clocks may jump.
     #[test]
     fn a_jump_of_the_clock_is_no_time_of_a_stall() {
-        let clock = &mut Clock::new(Reading::new());
+        let clock = &mut Clock::new(Instant::now(), Duration::ZERO);
         let late = PLANNED + TOLERANCE;
         assert_eq!(advance(clock, late, Duration::ZERO), (late, Duration::ZERO));
         let night = Duration::from_secs(8 * 3600);
@@ -530,12 +533,26 @@ mod tests {
 
     #[test]
     fn a_clock_without_a_cpu_goes_on() {
-        let clock = &mut Clock::new(Reading::new());
+        let clock = &mut Clock::new(Instant::now(), Duration::ZERO);
         let delay = Duration::from_millis(300);
         let time = PLANNED + delay;
         assert_eq!(advance(clock, time, delay), (time, Duration::ZERO));
         let pause = Duration::from_millis(500);
         assert_eq!(advance(clock, time + pause, delay), (2 * time, pause));
+    }
+
+    #[test]
+    fn the_delay_is_read_once_per_tolerance() {
+        let clock = &mut Clock::new(Instant::now(), Duration::ZERO);
+        let mut reads = 0;
+        for _ in 0..100 {
+            let at = clock.at + PLANNED + TOLERANCE / 10;
+            clock.advance(at, PLANNED, TOLERANCE, || {
+                reads += 1;
+                Duration::ZERO
+            });
+        }
+        assert_eq!((reads, clock.overslept), (9, Duration::ZERO));
     }
 
     #[test]

@@ -1,13 +1,13 @@
 //! Copying between file descriptors.
 
 use std::cell::Cell;
-use std::future::{Future, poll_fn};
+use std::future::poll_fn;
 use std::io;
 use std::mem;
 use std::net;
 use std::ops::Range;
-use std::pin::{Pin, pin};
-use std::task::{Context, Poll, ready};
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
 use futures_io::{AsyncRead, AsyncWrite};
 
@@ -107,7 +107,11 @@ where
     W: AsyncWrite + Descriptor + Unpin,
 {
     let mut transfer = Transfer::new();
-    poll_fn(|cx| transfer.poll(cx, &mut reader, &mut writer)).await
+    poll_fn(|cx| {
+        let polled = transfer.poll(cx, &mut reader, &mut writer, &mut Lent(None))?;
+        polled.map(Ok)
+    })
+    .await
 }
 
 /// Copies in both directions between two streams until both have ended. When one stream ends, the
@@ -146,42 +150,17 @@ where
     for<'a> &'a A: AsyncRead + AsyncWrite + Descriptor,
     for<'b> &'b B: AsyncRead + AsyncWrite + Descriptor,
 {
-    let mut forward = pin!(copy_and_close(a, b));
-    let mut backward = pin!(copy_and_close(b, a));
-    let (mut sent, mut received) = (None, None);
+    let (mut sending, mut receiving) = (Transfer::new(), Transfer::new());
     poll_fn(|cx| {
-        poll_pending(&mut sent, forward.as_mut(), cx)?;
-        poll_pending(&mut received, backward.as_mut(), cx)?;
+        let lent = &mut Lent(None);
+        let sent = sending.poll_and_close(cx, &mut &*a, &mut &*b, lent)?;
+        let received = receiving.poll_and_close(cx, &mut &*b, &mut &*a, lent)?;
         match (sent, received) {
-            (Some(sent), Some(received)) => Poll::Ready(Ok((sent, received))),
+            (Poll::Ready(sent), Poll::Ready(received)) => Poll::Ready(Ok((sent, received))),
             _ => Poll::Pending,
         }
     })
     .await
-}
-
-async fn copy_and_close<R, W>(reader: R, mut writer: W) -> io::Result<u64>
-where
-    R: AsyncRead + Descriptor + Unpin,
-    W: AsyncWrite + Descriptor + Unpin,
-{
-    let bytes = copy(reader, &mut writer).await?;
-    poll_fn(|cx| Pin::new(&mut writer).poll_close(cx)).await?;
-    Ok(bytes)
-}
-
-/// Polls the future until its output is present.
-fn poll_pending<T>(
-    output: &mut Option<T>,
-    future: Pin<&mut impl Future<Output = io::Result<T>>>,
-    cx: &mut Context<'_>,
-) -> io::Result<()> {
-    if output.is_none() {
-        if let Poll::Ready(result) = future.poll(cx) {
-            *output = Some(result?);
-        }
-    }
-    Ok(())
 }
 
 /// A type that [`copy`] can copy from and to. It owns a file descriptor, and its reads and writes
@@ -274,6 +253,8 @@ struct Transfer {
     in_flight: InFlight,
     /// The reader has ended.
     has_ended: bool,
+    /// The writer was closed after that.
+    is_closed: bool,
     /// The last read was at least `SPLICE_MIN`.
     is_large: bool,
     /// Both sides support `splice`, and a pipe was available, as far as is known.
@@ -295,155 +276,237 @@ impl Transfer {
             copied: 0,
             in_flight: InFlight::Nothing,
             has_ended: false,
+            is_closed: false,
             is_large: false,
             #[cfg(target_os = "linux")]
             can_splice: true,
         }
     }
 
+    /// Copies all bytes, and then closes the writer.
+    #[inline]
+    fn poll_and_close(
+        &mut self,
+        cx: &mut Context<'_>,
+        reader: &mut (impl AsyncRead + Splice + Unpin),
+        writer: &mut (impl AsyncWrite + Splice + Unpin),
+        lent: &mut Lent,
+    ) -> io::Result<Poll<u64>> {
+        if !self.is_closed {
+            if self.poll(cx, reader, writer, lent)?.is_pending()
+                || Pin::new(writer).poll_close(cx)?.is_pending()
+            {
+                return Ok(Poll::Pending);
+            }
+            self.is_closed = true;
+        }
+        Ok(Poll::Ready(self.copied))
+    }
+
+    #[inline]
     fn poll(
         &mut self,
         cx: &mut Context<'_>,
         reader: &mut (impl AsyncRead + Splice + Unpin),
         writer: &mut (impl AsyncWrite + Splice + Unpin),
-    ) -> Poll<io::Result<u64>> {
-        let polled = self.poll_all(cx, reader, writer);
-        if self.in_flight.is_empty() {
-            self.in_flight.give_back();
+        lent: &mut Lent,
+    ) -> io::Result<Poll<u64>> {
+        loop {
+            if !matches!(self.in_flight, InFlight::Nothing)
+                && self.poll_rest(cx, writer, lent)?.is_pending()
+            {
+                return Ok(Poll::Pending);
+            }
+            if self.has_ended {
+                // A file is written in the background.
+                return Ok(Pin::new(writer).poll_flush(cx)?.map(|()| self.copied));
+            }
+            if self.poll_copy(cx, reader, writer, lent)?.is_pending() {
+                return Ok(Poll::Pending);
+            }
         }
-        polled
     }
 
-    fn poll_all(
+    /// Writes the bytes that were read before.
+    #[cold] // a writer takes small messages at once
+    fn poll_rest(
         &mut self,
         cx: &mut Context<'_>,
-        reader: &mut (impl AsyncRead + Splice + Unpin),
         writer: &mut (impl AsyncWrite + Splice + Unpin),
-    ) -> Poll<io::Result<u64>> {
-        loop {
-            while !self.in_flight.is_empty() {
-                self.copied += ready!(self.poll_write(cx, writer))? as u64;
+        lent: &mut Lent,
+    ) -> io::Result<Poll<()>> {
+        match mem::replace(&mut self.in_flight, InFlight::Nothing) {
+            InFlight::Nothing => Ok(Poll::Ready(())),
+            InFlight::Buffer(buffer, filled) => {
+                lent.replace(buffer);
+                self.poll_write(cx, writer, lent, filled)
             }
-            if self.has_ended || ready!(self.poll_read(cx, reader, writer))? == 0 {
-                self.has_ended = true;
-                ready!(Pin::new(writer).poll_flush(cx))?; // a file is written in the background
-                return Poll::Ready(Ok(self.copied));
-            }
+            #[cfg(target_os = "linux")]
+            InFlight::Pipe(pipe) => self.poll_drain(cx, writer, pipe, lent),
         }
     }
 
-    fn poll_read<R, W>(
+    /// Reads once, and writes what was read.
+    #[inline]
+    fn poll_copy<R, W>(
         &mut self,
         cx: &mut Context<'_>,
         reader: &mut R,
-        writer: &W,
-    ) -> Poll<io::Result<usize>>
+        writer: &mut W,
+        lent: &mut Lent,
+    ) -> io::Result<Poll<()>>
     where
         R: AsyncRead + Splice + Unpin,
-        W: Splice,
+        W: AsyncWrite + Splice + Unpin,
     {
         #[cfg(target_os = "linux")]
-        if self.is_large && self.can_splice {
-            if let (Some(reader), Some(_)) = (reader.spliced(), writer.spliced()) {
-                match ready!(self.poll_fill(cx, reader)) {
+        if self.is_large && self.can_splice && writer.spliced().is_some() {
+            if let Some(spliced) = reader.spliced() {
+                match self.poll_fill(cx, spliced) {
                     Err(error) if is_refusal(&error) => self.can_splice = false,
-                    filled => return Poll::Ready(filled),
+                    Ok(Poll::Ready(pipe)) => return self.poll_drain(cx, writer, pipe, lent),
+                    Ok(Poll::Pending) => return Ok(Poll::Pending),
+                    Err(error) => return Err(error),
                 }
             }
         }
-        let _ = writer; // unused without `splice`
-        let (buffer, filled) = self.in_flight.buffer(R::BUFFER.max(W::BUFFER));
-        let bytes = ready!(Pin::new(reader).poll_read(cx, buffer))?;
-        *filled = 0..bytes;
+        let buffer = lent.buffer(R::BUFFER.max(W::BUFFER));
+        let Poll::Ready(bytes) = Pin::new(reader).poll_read(cx, buffer)? else {
+            return Ok(Poll::Pending);
+        };
+        self.has_ended = bytes == 0;
         self.is_large = bytes >= SPLICE_MIN;
-        Poll::Ready(Ok(bytes))
+        self.poll_write(cx, writer, lent, 0..bytes)
     }
 
+    /// Writes these bytes of the buffer. Keeps the buffer if the writer has to wait.
+    #[inline]
     fn poll_write(
         &mut self,
         cx: &mut Context<'_>,
-        writer: &mut (impl AsyncWrite + Splice + Unpin),
-    ) -> Poll<io::Result<usize>> {
-        #[cfg(target_os = "linux")]
-        if let (InFlight::Pipe(pipe), Some(spliced)) = (&mut self.in_flight, writer.spliced()) {
-            match ready!(pipe.poll_drain(cx, spliced)) {
-                Err(error) if is_refusal(&error) => {
-                    self.can_splice = false;
-                    let bytes = pipe.read_all()?;
-                    let filled = 0..bytes.len();
-                    self.in_flight = InFlight::Buffer(bytes, filled);
+        writer: &mut (impl AsyncWrite + Unpin),
+        lent: &mut Lent,
+        mut filled: Range<usize>,
+    ) -> io::Result<Poll<()>> {
+        while !filled.is_empty() {
+            let bytes = &lent.buffer(filled.end)[filled.clone()];
+            match Pin::new(&mut *writer).poll_write(cx, bytes)? {
+                Poll::Ready(0) => return Err(io::ErrorKind::WriteZero.into()),
+                Poll::Ready(written) => {
+                    filled.start += written;
+                    self.copied += written as u64;
                 }
-                Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                written => return Poll::Ready(written),
+                Poll::Pending => {
+                    if let Some(buffer) = lent.0.take() {
+                        self.in_flight = InFlight::Buffer(buffer, filled);
+                    }
+                    return Ok(Poll::Pending);
+                }
             }
         }
-        let (buffer, filled) = self.in_flight.buffer(BUFFER);
-        let bytes = ready!(Pin::new(writer).poll_write(cx, &buffer[filled.clone()]))?;
-        if bytes == 0 {
-            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-        }
-        filled.start += bytes;
-        Poll::Ready(Ok(bytes))
-    }
-
-    #[cfg(target_os = "linux")]
-    fn poll_fill(&mut self, cx: &mut Context<'_>, reader: &dyn Spliced) -> Poll<io::Result<usize>> {
-        let bytes = ready!(self.in_flight.pipe()?.poll_fill(cx, reader))?;
-        self.is_large = bytes >= SPLICE_MIN;
-        Poll::Ready(Ok(bytes))
+        Ok(Poll::Ready(()))
     }
 }
 
-impl InFlight {
-    fn is_empty(&self) -> bool {
-        match self {
-            InFlight::Nothing => true,
-            InFlight::Buffer(_, filled) => filled.is_empty(),
-            #[cfg(target_os = "linux")]
-            InFlight::Pipe(pipe) => pipe.is_empty(),
+// Through a pipe.
+#[cfg(target_os = "linux")]
+impl Transfer {
+    /// Reads into a pipe.
+    fn poll_fill(&mut self, cx: &mut Context<'_>, reader: &dyn Spliced) -> io::Result<Poll<Pipe>> {
+        let mut pipe = Pipe::lend()?;
+        let filled = pipe.poll_fill(cx, reader);
+        if let Poll::Ready(Ok(bytes)) = filled {
+            self.has_ended = bytes == 0;
+            self.is_large = bytes >= SPLICE_MIN;
+            return Ok(Poll::Ready(pipe));
+        }
+        pipe.give_back(); // it is still empty
+        match filled {
+            Poll::Ready(Err(error)) => Err(error),
+            _ => Ok(Poll::Pending),
         }
     }
 
-    /// Returns the buffer and its filled range. Replaces an empty pipe by a buffer of at least this
-    /// size.
-    fn buffer(&mut self, size: usize) -> (&mut [u8], &mut Range<usize>) {
-        if !matches!(self, InFlight::Buffer(..)) {
-            self.give_back();
-            let spare = SPARE.take().filter(|spare| spare.len() >= size);
-            let buffer = spare.unwrap_or_else(|| vec![0; size].into());
-            *self = InFlight::Buffer(buffer, 0..0);
-        }
-        match self {
-            InFlight::Buffer(buffer, filled) => (buffer, filled),
-            _ => unreachable!("the buffer was created above"),
-        }
-    }
-
-    /// Returns the pipe. Replaces an empty buffer.
-    #[cfg(target_os = "linux")]
-    fn pipe(&mut self) -> io::Result<&mut Pipe> {
-        if !matches!(self, InFlight::Pipe(_)) {
-            self.give_back();
-            *self = InFlight::Pipe(Pipe::lend()?);
-        }
-        match self {
-            InFlight::Pipe(pipe) => Ok(pipe),
-            _ => unreachable!("the pipe was created above"),
-        }
-    }
-
-    /// Returns the buffer or the pipe to the thread, for other copies.
-    fn give_back(&mut self) {
-        match mem::replace(self, InFlight::Nothing) {
-            InFlight::Nothing => {}
-            InFlight::Buffer(buffer, _) if [BUFFER, FILE_BUFFER].contains(&buffer.len()) => {
-                SPARE.set(Some(buffer));
+    /// Writes the bytes in the pipe, and gives it back.
+    fn poll_drain(
+        &mut self,
+        cx: &mut Context<'_>,
+        writer: &mut (impl AsyncWrite + Splice + Unpin),
+        mut pipe: Pipe,
+        lent: &mut Lent,
+    ) -> io::Result<Poll<()>> {
+        while !pipe.is_empty() {
+            let Some(spliced) = writer.spliced() else {
+                return self.poll_write_pipe(cx, writer, pipe, lent);
+            };
+            match pipe.poll_drain(cx, spliced) {
+                Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
+                Poll::Ready(Ok(bytes)) => self.copied += bytes as u64,
+                Poll::Ready(Err(error)) if is_refusal(&error) => {
+                    return self.poll_write_pipe(cx, writer, pipe, lent);
+                }
+                Poll::Ready(Err(error)) => return Err(error),
+                Poll::Pending => {
+                    self.in_flight = InFlight::Pipe(pipe);
+                    return Ok(Poll::Pending);
+                }
             }
-            InFlight::Buffer(..) => {}
-            #[cfg(target_os = "linux")]
-            InFlight::Pipe(pipe) => pipe.give_back(),
+        }
+        pipe.give_back();
+        Ok(Poll::Ready(()))
+    }
+
+    /// Writes the bytes in the pipe to a writer that refuses `splice`.
+    #[cold]
+    fn poll_write_pipe(
+        &mut self,
+        cx: &mut Context<'_>,
+        writer: &mut (impl AsyncWrite + Unpin),
+        mut pipe: Pipe,
+        lent: &mut Lent,
+    ) -> io::Result<Poll<()>> {
+        self.can_splice = false;
+        let bytes = pipe.read_all()?;
+        pipe.give_back();
+        let filled = 0..bytes.len();
+        lent.replace(bytes);
+        self.poll_write(cx, writer, lent, filled)
+    }
+}
+
+/// The buffer of this thread during one poll, if that has needed it.
+struct Lent(Option<Box<[u8]>>);
+
+impl Lent {
+    /// Returns the buffer. A new one has at least this size.
+    #[inline]
+    fn buffer(&mut self, size: usize) -> &mut [u8] {
+        self.0.get_or_insert_with(|| {
+            let spare = SPARE.take().filter(|spare| spare.len() >= size);
+            spare.unwrap_or_else(|| make_buffer(size))
+        })
+    }
+
+    #[cold]
+    fn replace(&mut self, buffer: Box<[u8]>) {
+        drop(Lent(self.0.replace(buffer)));
+    }
+}
+
+impl Drop for Lent {
+    /// Keeps the buffer for other copies of this thread.
+    #[inline]
+    fn drop(&mut self) {
+        let lent = self.0.take();
+        if let Some(buffer) = lent.filter(|it| [BUFFER, FILE_BUFFER].contains(&it.len())) {
+            SPARE.set(Some(buffer));
         }
     }
+}
+
+#[cold]
+fn make_buffer(size: usize) -> Box<[u8]> {
+    vec![0; size].into()
 }
 
 #[cfg(all(test, target_os = "linux"))]

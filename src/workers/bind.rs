@@ -18,10 +18,12 @@ pub(super) fn bind(addr: impl ToSocketAddrs, per_worker: bool) -> io::Result<Tcp
 
 fn listen(addr: SocketAddr, per_worker: bool) -> io::Result<TcpListener> {
     if per_worker {
-        reuse_port(addr)
-    } else {
-        TcpListener::bind(addr)
+        return reuse_port(addr);
     }
+    let socket = TcpListener::bind(addr)?;
+    #[cfg(unix)]
+    rustix::net::listen(&socket, BACKLOG)?; // std sets 128
+    Ok(socket)
 }
 
 /// Listens with `SO_REUSEPORT`, so that more sockets can listen on the same address.
@@ -45,10 +47,33 @@ fn reuse_port(_: SocketAddr) -> io::Result<TcpListener> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
-/// Maximum length of the accept queue. The system may limit it further.
-#[cfg(target_os = "linux")]
-const BACKLOG: i32 = 4096;
+/// Maximum length of the accept queue. Each system has a lower limit, on Linux
+/// `net.core.somaxconn`, by default 4,096.
+#[cfg(unix)]
+const BACKLOG: i32 = 65_535;
 
 fn context(addr: impl Display, error: io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("can't listen on {addr}: {error}"))
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::fs;
+    use std::net::TcpStream;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn a_burst_of_clients_fits_into_the_accept_queue() {
+        let limit = fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap();
+        let clients = limit.trim().parse().unwrap_or(128).min(500);
+        let socket = bind("127.0.0.1:0", false).unwrap();
+        let addr = socket.local_addr().unwrap();
+        // A full queue drops the request, and the client repeats it after a second.
+        let patience = Duration::from_secs(5);
+        let connect = |_| TcpStream::connect_timeout(&addr, patience);
+        let connected: io::Result<Vec<_>> = (0..clients).map(connect).collect();
+        assert_eq!(connected.unwrap().len(), clients);
+    }
 }

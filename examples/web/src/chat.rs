@@ -25,9 +25,11 @@ use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
 use serde::Deserialize;
 use windlass::hyper::{Io, Timer};
+use windlass::net::TcpStream;
 use windlass::task::StopToken;
-use windlass::time::{sleep_until, timeout};
+use windlass::time::{now, sleep_until, timeout};
 
+use crate::frame_stream::FrameStream;
 use crate::rooms::{Join, Membership, Rooms};
 use crate::websocket::{Limits, Message, WebSocket, close_frame, close_frame_for};
 
@@ -54,15 +56,34 @@ pub fn limits() -> Limits {
     }
 }
 
-/// Serves the connection of a browser, with or without TLS.
-pub async fn serve<S>(stream: S, rooms: Rc<Rooms>, stop: StopToken, limits: Limits)
+/// Serves the connection of a browser.
+pub async fn serve(stream: TcpStream, rooms: Rc<Rooms>, stop: StopToken, limits: Limits) {
+    let stream = FrameStream::new(stream);
+    converse(stream.clone(), Some(stream), rooms, stop, limits).await;
+}
+
+/// Serves the connection of a browser over TLS.
+pub async fn serve_tls<S>(stream: S, rooms: Rc<Rooms>, stop: StopToken, limits: Limits)
 where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    converse(stream, None, rooms, stop, limits).await;
+}
+
+/// Serves a connection. With `direct`, which is the same stream, other tasks send frames to it.
+async fn converse<S>(
+    stream: S,
+    direct: Option<FrameStream>,
+    rooms: Rc<Rooms>,
+    stop: StopToken,
+    limits: Limits,
+) where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let ended = match timeout(HTTP, serve_page(stream, &stop)).await {
         Ok(Ok(Some((stream, read)))) => {
             let mut socket = WebSocket::upgraded(stream, read, limits).await;
-            let last = chat(&mut socket, &rooms, &stop).await;
+            let last = chat(&mut socket, direct, &rooms, &stop).await;
             if let Some(last) = last.unwrap_or_else(|error| close_frame_for(&error)) {
                 socket.close(last).await;
             }
@@ -170,6 +191,7 @@ enum Action {
 /// Runs the conversation with one member. Returns the reason to send when it ends, if any.
 async fn chat<S>(
     socket: &mut WebSocket<S>,
+    direct: Option<FrameStream>,
     rooms: &Rc<Rooms>,
     stop: &StopToken,
 ) -> Result<Option<CloseFrame>, Error>
@@ -186,6 +208,9 @@ where
         Ok(member) => member,
         Err(why) => return Ok(Some(close_frame(CloseCode::Policy, why))),
     };
+    if let Some(stream) = direct {
+        member.connect(stream);
+    }
     let mut rate = Rate {
         free: Instant::now(),
     };
@@ -251,6 +276,9 @@ impl Rate {
     }
 
     async fn wait(&self) {
-        sleep_until(self.free - BURST * PERIOD).await;
+        let start = self.free - BURST * PERIOD;
+        if start > now() {
+            sleep_until(start).await;
+        }
     }
 }

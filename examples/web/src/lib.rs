@@ -13,6 +13,7 @@ mod upload;
 pub mod http;
 pub mod tls;
 pub mod websocket;
+pub mod frame_stream;
 pub mod rooms;
 pub mod chat;
 pub mod redis;

@@ -1,13 +1,17 @@
 //! The rooms of a chat, with their members and latest lines.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 use std::time::SystemTime;
 
 use async_tungstenite::tungstenite::Utf8Bytes;
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use windlass::sync;
+
+use crate::frame_stream::{FrameStream, Sent};
+use crate::websocket::text_frame;
 
 /// The maximum number of rooms, members per room, remembered lines per room, and queued lines per
 /// member.
@@ -49,10 +53,12 @@ enum Event<'a> {
 }
 
 impl Event<'_> {
-    fn text(&self) -> Utf8Bytes {
-        serde_json::to_string(self)
-            .expect("it has only strings and numbers")
-            .into()
+    fn encode(&self) -> Encoded {
+        let text = serde_json::to_string(self).expect("it has only strings and numbers");
+        Encoded {
+            frame: text_frame(&text),
+            text: text.into(),
+        }
     }
 }
 
@@ -93,24 +99,43 @@ struct Member {
 #[derive(Debug, Default)]
 struct Inbox {
     lines: RefCell<VecDeque<Utf8Bytes>>,
+    /// Sends at once while the queue is empty.
+    stream: OnceCell<FrameStream>,
     /// Nothing more is added, because the queue was full or its member has a newer membership.
     closed: Cell<bool>,
     changed: sync::Event,
 }
 
 impl Inbox {
-    /// Queues a message without a wake, so that all members have it before any of them is woken.
-    fn push(&self, text: &Utf8Bytes) {
+    /// Sends a message at once, or queues it without a wake, so that all members have it before any
+    /// of them is woken. Returns whether the member must be woken.
+    fn push(&self, message: &Encoded) -> bool {
         let mut lines = self.lines.borrow_mut();
+        if lines.is_empty() && !self.closed.get() {
+            let stream = self.stream.get();
+            match stream.map_or(Sent::Nothing, |stream| stream.try_send(&message.frame)) {
+                Sent::All => return false,
+                Sent::Part => return true,
+                Sent::Nothing => {}
+            }
+        }
         self.closed.set(self.closed.get() || lines.len() == QUEUE);
         if !self.closed.get() {
-            lines.push_back(text.clone());
+            lines.push_back(message.text.clone());
         }
+        true
     }
 }
 
-/// Members with new messages. They are woken when the rooms are no longer borrowed, because a waker
-/// may run any code.
+/// A message that is encoded once for all members.
+struct Encoded {
+    text: Utf8Bytes,
+    /// The text as a frame of a WebSocket.
+    frame: Bytes,
+}
+
+/// Members whose tasks have messages to send. They are woken when the rooms are no longer borrowed,
+/// because a waker may run any code.
 #[must_use = "somebody waits for it"]
 struct Updated(Vec<Rc<Inbox>>);
 
@@ -191,7 +216,7 @@ impl Room {
                 Updated(vec![old])
             }
             None if self.members.len() >= MEMBERS => return Err("the room is full"),
-            None => self.queue_for_all(&Event::Joined { name: &member.name }),
+            None => self.send_to_all(&Event::Joined { name: &member.name }),
         };
         self.members.push(member);
         self.welcome(after);
@@ -199,13 +224,10 @@ impl Room {
     }
 
     /// Sends a message to all members. Removes members with a full queue.
-    fn queue_for_all(&self, event: &Event<'_>) -> Updated {
-        let text = event.text();
-        let queue_for_one = |member: &Member| {
-            member.inbox.push(&text);
-            member.inbox.clone()
-        };
-        Updated(self.members.iter().map(queue_for_one).collect())
+    fn send_to_all(&self, event: &Event<'_>) -> Updated {
+        let message = event.encode();
+        let inboxes = self.members.iter().map(|member| &member.inbox);
+        Updated(inboxes.filter(|it| it.push(&message)).cloned().collect())
     }
 
     /// Queues the list of members and the latest lines for the newest member.
@@ -217,7 +239,8 @@ impl Room {
             .filter(|line| line.number > after)
             .collect();
         if let Some(member) = self.members.last() {
-            member.inbox.push(&Event::Welcome { names, lines }.text());
+            // It is not connected yet, so this queues.
+            member.inbox.push(&Event::Welcome { names, lines }.encode());
         }
     }
 }
@@ -233,6 +256,14 @@ pub struct Membership {
 }
 
 impl Membership {
+    /// Lets other members send to this stream directly, without a wake of this member's task.
+    /// Messages that the stream does not take at once are still returned by
+    /// [`next_event`](Membership::next_event), in their order. The task must keep reading the
+    /// stream, because a read writes the rest of a message.
+    pub fn connect(&self, stream: FrameStream) {
+        let _ = self.inbox.stream.set(stream); // the first one stays
+    }
+
     /// Returns the next message for the member, or `None` if it was removed. Cancel-safe.
     pub async fn next_event(&self) -> Option<Utf8Bytes> {
         loop {
@@ -259,7 +290,7 @@ impl Membership {
         let Some(room) = rooms.get_mut(&self.room) else {
             return;
         };
-        let updated = room.queue_for_all(&Event::Line(&line));
+        let updated = room.send_to_all(&Event::Line(&line));
         if room.history.len() == HISTORY {
             room.history.pop_front();
         }
@@ -284,7 +315,7 @@ impl Drop for Membership {
             return;
         };
         room.members.swap_remove(place);
-        let updated = room.queue_for_all(&Event::Left { name: &self.name });
+        let updated = room.send_to_all(&Event::Left { name: &self.name });
         drop(rooms);
         updated.wake();
     }

@@ -85,6 +85,21 @@ impl Acceptor {
     }
 }
 
+/// Prints why a handshake has failed, unless the client has disconnected. Clients do that at any
+/// time, and each line costs the server several system calls.
+pub fn report(error: &io::Error) {
+    let has_disconnected = matches!(
+        error.kind(),
+        ErrorKind::BrokenPipe
+            | ErrorKind::ConnectionAborted
+            | ErrorKind::ConnectionReset
+            | ErrorKind::UnexpectedEof
+    );
+    if !has_disconnected {
+        eprintln!("no handshake: {error}");
+    }
+}
+
 /// Opens TLS connections to servers with a certificate issued by one of `roots`.
 pub fn connector(
     roots: impl IntoIterator<Item = CertificateDer<'static>>,

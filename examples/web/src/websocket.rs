@@ -5,7 +5,8 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use async_tungstenite::tungstenite::protocol::frame::CloseFrame;
-use async_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use async_tungstenite::tungstenite::protocol::frame::Frame;
+use async_tungstenite::tungstenite::protocol::frame::coding::{CloseCode, Data, OpCode};
 use async_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use async_tungstenite::tungstenite::{Bytes, Error};
 use async_tungstenite::{WebSocketStream, accept_async_with_config};
@@ -112,7 +113,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
                     self.stream.feed(Message::Ping(Bytes::new())).await?;
                     self.deadline = Instant::now() + self.limits.pong;
                     self.pinged = true;
-                    self.stream.flush().await?;
+                    let flushed = timeout_at(self.deadline, self.stream.flush()).await;
+                    flushed.map_err(io::Error::from)??;
                 }
             }
         }
@@ -138,6 +140,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         };
         let _ = timeout(self.limits.handshake, closing).await;
     }
+}
+
+/// Encodes a text message as a server sends it.
+pub fn text_frame(text: &str) -> Bytes {
+    let mut bytes = Vec::with_capacity(text.len() + 10); // the longest header of a server
+    let frame = Frame::message(text.to_owned(), OpCode::Data(Data::Text), true);
+    frame.format(&mut bytes).expect("a vector takes all bytes");
+    bytes.into()
 }
 
 /// A close frame with a reason.

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::{Context, Wake};
 
 use async_tungstenite::tungstenite::client::IntoClientRequest;
+use async_tungstenite::tungstenite::protocol::Role;
 use async_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use async_tungstenite::tungstenite::{Error, Message};
 use async_tungstenite::{WebSocketStream, client_async};
@@ -22,9 +23,11 @@ use windlass::Task;
 use windlass::net::{TcpListener, TcpStream};
 use windlass::task::{StopSource, StopToken};
 use windlass_web::chat;
+use windlass_web::frame_stream::FrameStream;
 use windlass_web::rooms::{Join, Membership, Rooms};
 use windlass_web::server::{Limits, serve};
 use windlass_web::tls::{Acceptor, Identity, connector};
+use windlass_web::websocket::WebSocket;
 
 struct Server {
     addr: SocketAddr,
@@ -396,7 +399,7 @@ fn the_chat_works_over_tls() {
             let (stream, _) = listener.accept().await.unwrap();
             let stream = acceptor.accept(stream).await.unwrap();
             let (rooms, stop) = (Rc::new(Rooms::new()), StopSource::new());
-            chat::serve(stream, rooms, stop.token(), chat::limits()).await;
+            chat::serve_tls(stream, rooms, stop.token(), chat::limits()).await;
         };
         let chatting = async {
             let stream = TcpStream::connect(addr).await.unwrap();
@@ -417,5 +420,49 @@ fn the_chat_works_over_tls() {
             while let Some(Ok(_)) = page.0.next().await {}
         };
         join(serving, chatting).await;
+    });
+}
+
+#[test]
+fn a_member_that_reads_late_receives_each_line_in_order() {
+    windlass::block_on(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap())
+            .await
+            .unwrap();
+        let stream = FrameStream::new(listener.accept().await.unwrap().0);
+        let client = WebSocketStream::from_raw_socket(client, Role::Client, None).await;
+        let (mut page, limits) = (Page(client), chat::limits());
+        let mut socket = WebSocket::upgraded(stream.clone(), Vec::new(), limits).await;
+        let rooms = Rc::new(Rooms::new());
+        let (ann, ben) = (take_seat(&rooms, "Ann", 0), take_seat(&rooms, "Ben", 0));
+        hear_all(&ben);
+        ben.connect(stream);
+        // Until the system takes no more, and a line is queued.
+        let (mut said, padding) = (0, "⚓".repeat(990));
+        let queued = loop {
+            ann.say(&format!("{said} {padding}"));
+            said += 1;
+            hear_all(&ann);
+            if let Some(line) = ben.next_event().now_or_never() {
+                break line.unwrap();
+            }
+        };
+        assert!(said > 1, "lines were sent without their member's task");
+        ann.say(&format!("{said} {padding}"));
+        let sending = async {
+            socket.send(Message::Text(queued)).await.unwrap();
+            let last = ben.next_event().await.unwrap();
+            socket.send(Message::Text(last)).await.unwrap();
+        };
+        let hearing = async {
+            for number in 0..=said {
+                assert_eq!(page.hear_line().await, format!("Ann: {number} {padding}"));
+            }
+        };
+        join(sending, hearing).await;
+        ann.say("ahoy");
+        assert_eq!(ben.next_event().now_or_never(), None, "it is sent at once");
+        assert_eq!(page.hear_line().await, "Ann: ahoy");
     });
 }

@@ -1,17 +1,19 @@
 //! A WebSocket end with misbehaving peers.
 
 use std::io::{self, ErrorKind};
+use std::pin::pin;
 use std::time::Duration;
 
-use async_tungstenite::tungstenite::protocol::CloseFrame;
 use async_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use async_tungstenite::tungstenite::protocol::{CloseFrame, Role};
 use async_tungstenite::tungstenite::{Error, Message};
 use async_tungstenite::{WebSocketStream, client_async};
 use futures::StreamExt;
-use futures::future::join;
+use futures::future::{join, select};
 use futures::io::AsyncWriteExt;
 use windlass::net::{TcpListener, TcpStream};
-use windlass_web::websocket::{Limits, WebSocket, close_frame, close_frame_for};
+use windlass_web::frame_stream::{FrameStream, Sent};
+use windlass_web::websocket::{Limits, WebSocket, close_frame, close_frame_for, text_frame};
 
 type Client = WebSocketStream<TcpStream>;
 
@@ -228,4 +230,44 @@ fn a_stalled_handshake_times_out() -> io::Result<()> {
         assert!(is_time_out(&error), "{error}");
         Ok(())
     })
+}
+
+async fn shared_stream() -> (FrameStream, Client) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let client = TcpStream::connect(listener.local_addr().unwrap())
+        .await
+        .unwrap();
+    let (stream, _) = listener.accept().await.unwrap();
+    let client = WebSocketStream::from_raw_socket(client, Role::Client, None).await;
+    (FrameStream::new(stream), client)
+}
+
+#[test]
+fn frames_stay_whole_if_the_system_takes_a_part() {
+    windlass::block_on(async {
+        let (stream, mut client) = shared_stream().await;
+        let mut server = WebSocket::upgraded(stream.clone(), Vec::new(), SMALL).await;
+        let text = "x".repeat(1_000_003);
+        let (frame, mut sent) = (text_frame(&text), 1);
+        while stream.try_send(&frame) == Sent::All {
+            sent += 1;
+        }
+        assert_eq!(stream.try_send(&frame), Sent::Nothing, "a part is queued");
+        // The pong has to follow the frame. Reading alone sends both.
+        client
+            .get_mut()
+            .write_all(&[0x89, 0x80, 0, 0, 0, 0])
+            .await
+            .unwrap();
+        let receiving = async {
+            for _ in 0..sent {
+                let received = client.next().await.unwrap().unwrap();
+                assert_eq!(received.to_text().unwrap(), text);
+            }
+            assert!(client.next().await.unwrap().unwrap().is_pong());
+        };
+        select(pin!(receiving), pin!(server.recv())).await;
+        assert_eq!(stream.try_send(&text_frame("ahoy")), Sent::All);
+        assert_eq!(client.next().await.unwrap().unwrap(), Message::text("ahoy"));
+    });
 }

@@ -23,8 +23,9 @@ pub(super) use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 
 pub(super) use rustix::net::{AddressFamily, SocketAddrAny, SocketType};
 
-/// How many connections may wait to be accepted. The system may allow fewer.
-const BACKLOG: i32 = 4096;
+/// How many connections may wait to be accepted. Each system allows fewer. On Linux the limit is
+/// `net.core.somaxconn`, by default 4,096. Old systems store it in 16 bits.
+const BACKLOG: i32 = 65_535;
 
 /// How many buffers one call takes, which is `IOV_MAX` of the systems. `sendmsg` and `recvmsg` fail
 /// with more, and std leaves out the rest.

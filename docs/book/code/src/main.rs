@@ -13,6 +13,8 @@ usage: windlass-book COMMAND
   N              measure chapter N and print your figures beside ours
   N broken       run the variant of chapter N with the bug
   N record       measure chapter N, and replace our figures, our picture and the transcripts
+  13 workers ADDRESS COUNT
+                 serve with the processes of chapter 13, until Ctrl-C
   all            measure all chapters and write one page
   list           list the chapters
   translated N   record that the translation of chapter N is up to date, and copy the code and the

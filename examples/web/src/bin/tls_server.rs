@@ -22,7 +22,7 @@ use hyper::{Method, Request, Response};
 use windlass::net::TcpListener;
 use windlass_web::http::{self, Http};
 use windlass_web::server::{Limits, serve};
-use windlass_web::tls::{Acceptor, Identity};
+use windlass_web::tls::{self, Acceptor, Identity};
 use windlass_web::{Upload, stop_at_signals};
 
 /// Maximum length of an echoed body in bytes.
@@ -46,7 +46,7 @@ fn main() -> io::Result<()> {
             async move {
                 match acceptor.accept(stream).await {
                     Ok(stream) => http.serve(stream, stop, service_fn(answer)).await,
-                    Err(error) => eprintln!("no handshake: {error}"),
+                    Err(error) => tls::report(&error),
                 }
             }
         })

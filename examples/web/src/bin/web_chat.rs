@@ -46,8 +46,8 @@ fn main() -> io::Result<()> {
                     return chat::serve(stream, rooms, stop, chat::limits()).await;
                 };
                 match tls.accept(stream).await {
-                    Ok(stream) => chat::serve(stream, rooms, stop, chat::limits()).await,
-                    Err(error) => eprintln!("no handshake: {error}"),
+                    Ok(stream) => chat::serve_tls(stream, rooms, stop, chat::limits()).await,
+                    Err(error) => windlass_web::tls::report(&error),
                 }
             }
         })
