@@ -18,7 +18,7 @@ use std::rc::Rc;
 use http_body_util::{Either, Full, Limited};
 use hyper::body::Bytes;
 use hyper::service::service_fn;
-use hyper::{Method, Request, Response};
+use hyper::{Method, Request, Response, Version};
 use windlass::net::TcpListener;
 use windlass_web::http::{self, Http};
 use windlass_web::server::{Limits, serve};
@@ -61,7 +61,11 @@ type Body = Either<Limited<Upload>, Full<Bytes>>;
 async fn answer(request: Request<Upload>) -> Result<Response<Body>, Infallible> {
     let body = match *request.method() {
         Method::POST => Either::Left(Limited::new(request.into_body(), BODY)),
-        _ => Either::Right(Full::from(format!("ahoy over {:?}\n", request.version()))),
+        _ => Either::Right(Full::from(match request.version() {
+            Version::HTTP_2 => "ahoy over HTTP/2.0\n",
+            Version::HTTP_10 => "ahoy over HTTP/1.0\n",
+            _ => "ahoy over HTTP/1.1\n",
+        })),
     };
     Ok(Response::new(body))
 }
