@@ -28,7 +28,7 @@ use crate::{
         Figures,
         Unit::{Nanoseconds, Number, Share},
     },
-    measure::{Progress, Sample, effort, rounds},
+    measure::{Progress, Sample, effort, rounds, thread_cpu},
     server::raise_descriptor_limit,
 };
 
@@ -113,12 +113,12 @@ fn descriptors() -> io::Result<usize> {
     Ok(fs::read_dir("/proc/self/fd")?.count())
 }
 
-/// The nanoseconds per task of a drop, after the first poll of each.
+/// The CPU time per task of a drop, after the first poll of each.
 async fn cancel(tasks: Vec<Task<()>>) -> f64 {
     yield_now().await;
-    let (count, start) = (tasks.len() as f64, Instant::now());
+    let (count, start) = (tasks.len() as f64, thread_cpu());
     drop(tasks);
-    start.elapsed().as_nanos() as f64 / count
+    (thread_cpu() - start).as_nanos() as f64 / count
 }
 
 fn cancel_waits() -> io::Result<Sample> {
@@ -134,7 +134,7 @@ fn cancel_sleeps() -> io::Result<Sample> {
     rounds(|| Ok(windlass::block_on(async { cancel(tasks()).await })))
 }
 
-/// The nanoseconds per session of the chapter, each with a connected client.
+/// The CPU time per session of the chapter, each with a connected client.
 fn cancel_sessions() -> io::Result<Sample> {
     let count = effort(400, 100);
     rounds(|| {
@@ -150,9 +150,9 @@ fn cancel_sessions() -> io::Result<Sample> {
             for client in &mut clients {
                 client.reply().await?;
             }
-            let start = Instant::now();
+            let start = thread_cpu();
             drop(server);
-            Ok(start.elapsed().as_nanos() as f64 / count as f64)
+            Ok((thread_cpu() - start).as_nanos() as f64 / count as f64)
         })
     })
 }
