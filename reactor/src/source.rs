@@ -70,10 +70,16 @@ impl Source {
             is_simulated: is_simulated(),
             file_kind: AtomicU8::new(0),
         };
-        if source.is_simulated {
-            source.entry()?;
+        match source.is_simulated {
+            true => source.registered(),
+            false => Ok(source),
         }
-        Ok(source)
+    }
+
+    #[cold] // outlined, so that `new` is inlined and builds a source where it stays
+    fn registered(self) -> io::Result<Source> {
+        self.entry()?;
+        Ok(self)
     }
 
     /// The entry in the home, on any thread.
