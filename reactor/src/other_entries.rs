@@ -9,7 +9,7 @@ use crate::entry::{EntryRef, OwnedEntry};
 /// A list of entries, each once, that only grows. Any thread may add to it without a lock.
 #[derive(Debug)]
 pub(crate) struct OtherEntries {
-    /// `ManuallyDrop`, so that the drop of an empty list, which nearly each socket has, is one load.
+    /// `ManuallyDrop`, so that the drop of an empty list is one load.
     first: ManuallyDrop<OnceLock<Box<OtherEntry>>>,
 }
 

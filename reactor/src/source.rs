@@ -70,16 +70,10 @@ impl Source {
             is_simulated: is_simulated(),
             file_kind: AtomicU8::new(0),
         };
-        match source.is_simulated {
-            true => source.registered(),
-            false => Ok(source),
+        if source.is_simulated {
+            source.make_entry()?; // outlined, so that this is inlined
         }
-    }
-
-    #[cold] // outlined, so that `new` is inlined and builds a source where it stays
-    fn registered(self) -> io::Result<Source> {
-        self.entry()?;
-        Ok(self)
+        Ok(source)
     }
 
     /// The entry in the home, on any thread.
