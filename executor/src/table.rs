@@ -206,7 +206,7 @@ impl Table {
         shrinks.then_some(self.slots.len())
     }
 
-    /// Makes room for all slots at once. If the list doubled while many tasks end, glibc's allocator
+    /// Makes room for all slots at once. If the list doubled while many tasks end, glibc's malloc
     /// would merge the blocks of all of them at each step, which takes 5 ms after 16,384 tasks.
     #[cold]
     fn grow_free(&mut self) {
