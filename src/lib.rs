@@ -80,6 +80,9 @@
 //! * [`inspect`]: the tasks of a running program with their waits, deadlocks, stalls, and metrics.
 //! * With the features of these names, `http`: an HTTP client, `hyper`: adapters for that crate,
 //!   and `tokio`: crates that require tokio, on the same thread.
+//! * The default features `workers` and `inspect-outside` ([`inspect::serve`](inspect::serve()) and
+//!   [`inspect::outside`]) are parts that no other part uses. With `default-features = false` the
+//!   crate builds in half of the time.
 //! * The [`futures`](https://docs.rs/futures) crate has combinators (`join!`, `select!`, streams).
 //!   Any channel between threads works.
 //!
@@ -101,10 +104,16 @@
 //! the loop. In a program with other threads, the system's rules about `fork` and threads apply.
 //!
 #![doc = include_str!("send.md")]
+// The rooms that are left out are the only users of some helpers.
+#![cfg_attr(
+    not(all(feature = "inspect-outside", feature = "workers")),
+    allow(dead_code, unused_imports)
+)]
 
 mod waits;
 mod runtime;
 mod counters;
+#[cfg(any(feature = "inspect-outside", feature = "workers"))]
 mod page_server;
 mod blocking;
 pub mod coroutine;
@@ -120,6 +129,7 @@ pub mod hyper;
 pub mod http;
 #[cfg(feature = "tokio")]
 pub mod tokio;
+#[cfg(feature = "workers")]
 pub mod workers;
 #[cfg(all(feature = "sim", target_os = "linux", not(windlass_portable)))]
 pub mod sim;
@@ -132,6 +142,7 @@ pub use runtime::{Builder, EnterGuard, Handle, Remote, RemoteError, RemoteTask, 
 pub use windlass_executor::{Panic, Task, YieldNow, yield_now};
 pub use windlass_reactor::{Async, Readable, Writable};
 pub use windlass_reactor::{completion, net, time};
+#[cfg(feature = "workers")]
 pub use workers::workers;
 
 #[cfg(feature = "tracing")]

@@ -92,6 +92,16 @@ fn a_growing_table_is_seldom_reallocated() {
 }
 
 #[test]
+fn tasks_that_end_together_allocate_once() {
+    let executor = Executor::new();
+    let tasks: Vec<_> = (0..10_000)
+        .map(|_| executor.spawn(pending::<()>()))
+        .collect();
+    let (allocations, ..) = count(|| drop(tasks));
+    assert_eq!(allocations, 1, "the list of free slots");
+}
+
+#[test]
 fn slots_are_reused_so_memory_does_not_grow() {
     let executor = Executor::new();
     let round = || {

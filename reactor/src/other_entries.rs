@@ -1,5 +1,6 @@
 //! The further entries of a source that several reactors have registered.
 
+use std::mem::ManuallyDrop;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize};
 
@@ -8,7 +9,8 @@ use crate::entry::{EntryRef, OwnedEntry};
 /// A list of entries, each once, that only grows. Any thread may add to it without a lock.
 #[derive(Debug)]
 pub(crate) struct OtherEntries {
-    first: OnceLock<Box<OtherEntry>>,
+    /// `ManuallyDrop`, so that the drop of an empty list is one load.
+    first: ManuallyDrop<OnceLock<Box<OtherEntry>>>,
 }
 
 /// An entry in the list.
@@ -34,7 +36,7 @@ pub(crate) struct ExclusiveWaits {
 impl OtherEntries {
     pub(crate) const fn new() -> OtherEntries {
         OtherEntries {
-            first: OnceLock::new(),
+            first: ManuallyDrop::new(OnceLock::new()),
         }
     }
 
@@ -76,14 +78,22 @@ impl OtherEntries {
             list = &other.next;
         }
     }
-}
 
-/// The list may be longer than the stack is deep.
-impl Drop for OtherEntries {
-    fn drop(&mut self) {
+    /// Drops one entry after the other, because the list may be longer than the stack is deep.
+    #[cold]
+    fn clear(&mut self) {
         let mut next = self.first.take();
         while let Some(mut other) = next {
             next = other.next.first.take();
+        }
+    }
+}
+
+impl Drop for OtherEntries {
+    #[inline]
+    fn drop(&mut self) {
+        if !self.is_empty() {
+            self.clear();
         }
     }
 }

@@ -32,7 +32,11 @@ mod id_map;
 mod loop_thread;
 pub(crate) mod loops;
 mod metrics;
-#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+#[cfg(all(
+    feature = "inspect-outside",
+    target_os = "linux",
+    target_pointer_width = "64"
+))]
 pub mod outside;
 mod poll_sampler;
 #[cfg(target_os = "linux")]
@@ -41,6 +45,7 @@ mod prometheus;
 pub(crate) mod report;
 mod root;
 mod sampler;
+#[cfg(feature = "inspect-outside")]
 mod serve;
 pub(crate) mod stack;
 mod stall;
@@ -64,6 +69,7 @@ pub use graph::Cycle;
 pub use metrics::{Metrics, SystemCalls, metrics};
 pub use poll_sampler::sample_polls;
 pub(crate) use prometheus::write_all;
+#[cfg(feature = "inspect-outside")]
 pub use serve::{Server, ServerBuilder, serve};
 pub use stack::{Frame, Stack};
 pub use stall::{Phase, Stall, StalledTask};

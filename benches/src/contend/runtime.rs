@@ -13,6 +13,11 @@ pub(crate) trait Runtime: 'static {
     /// Starts the runtime on this thread, and ends it with the future.
     fn block_on<F: Future>(future: F) -> F::Output;
 
+    /// Starts the runtime with this timer slack, if it has such an option.
+    fn block_on_with_slack<F: Future>(_: Option<Duration>, future: F) -> F::Output {
+        Self::block_on(future)
+    }
+
     fn spawn<F>(future: F) -> Self::Handle<F::Output>
     where
         F: Future + 'static,

@@ -31,6 +31,13 @@ macro_rules! runtime {
                 $block_on(future)
             }
 
+            fn block_on_with_slack<F: Future>(slack: Option<Duration>, future: F) -> F::Output {
+                match slack {
+                    Some(slack) => with_slack(slack, future),
+                    None => Self::block_on(future),
+                }
+            }
+
             fn spawn<F>(future: F) -> Task<F::Output>
             where
                 F: Future + 'static,
@@ -55,12 +62,12 @@ macro_rules! runtime {
 }
 
 runtime!(Windlass, windlass::block_on);
-runtime!(Precise, |future| {
-    let runtime = windlass::Runtime::builder()
-        .timer_slack(Duration::ZERO)
-        .build();
+runtime!(Precise, |future| with_slack(Duration::ZERO, future));
+
+fn with_slack<F: Future>(slack: Duration, future: F) -> F::Output {
+    let runtime = windlass::Runtime::builder().timer_slack(slack).build();
     runtime.expect("a runtime").block_on(future)
-});
+}
 
 pub(crate) fn serve(server: &Server) -> Result<()> {
     server::run::<Windlass, _, _, _>(server, tcp, unix, udp)

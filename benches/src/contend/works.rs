@@ -31,7 +31,10 @@ pub(crate) fn run<R: Runtime>(work: &str, params: &Params) -> Result<()> {
         "wake" => return wake::run::<R>(params),
         "select" => R::block_on(selects::<R>(params)),
         "timer_drop" => R::block_on(timer_drop::<R>(params)),
-        "timers" => R::block_on(timers::<R>(params.or("n", 100_000))),
+        "timers" => {
+            let slack = params.number("slack_us").map(Duration::from_micros);
+            R::block_on_with_slack(slack, timers::<R>(params.or("n", 100_000)));
+        }
         "idle_task" => R::block_on(idle_task::<R>(params.or("n", 100_000) as usize)),
         // In a task, because one of the runtimes polls a root future that yields before all tasks.
         "million" => R::block_on(async { R::join(R::spawn(million::<R>())).await }),

@@ -12,16 +12,21 @@ use anyhow::{Context, Result, bail, ensure};
 
 use super::{contender::Contender, noise::own_cpu, results::Outcome};
 
-/// The dependencies of a program with tasks, sockets and timers.
+/// The features of tokio for the parts that windlass has without its default features.
+const TOKIO_FEATURES: &str = "\"rt\", \"net\", \"time\", \"io-util\", \"macros\", \"sync\", \"signal\", \
+                              \"process\", \"fs\"";
+
+/// The dependencies of a server, with files, child processes, signals and channels.
 fn dependencies(who: Contender) -> Result<String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"))
         .parent()
         .context("no workspace")?;
-    let path = |name: &str| format!("windlass-{name} = {{ path = {:?} }}\n", root.join(name));
     Ok(match who {
-        Contender::Windlass => path("executor") + &path("reactor"),
+        Contender::Windlass => {
+            format!("windlass = {{ path = {root:?}, default-features = false }}\n")
+        }
         Contender::Tokio => {
-            "tokio = { version = \"1\", features = [\"rt\", \"net\", \"time\"] }\n".to_owned()
+            format!("tokio = {{ version = \"1\", features = [{TOKIO_FEATURES}] }}\n")
         }
         Contender::Smol => "smol = \"2\"\n".to_owned(),
         _ => bail!("not planned for {who}"),

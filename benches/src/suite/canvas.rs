@@ -44,6 +44,7 @@ pub(crate) struct Scatter {
 
 pub(crate) struct Spot {
     pub(crate) who: Contender,
+    pub(crate) name: String,
     pub(crate) across: f64,
     pub(crate) up: f64,
     pub(crate) down_to: f64,
@@ -155,6 +156,13 @@ impl Scatter {
             format!("{}, {}", self.up, high.unit),
         ];
         let mut chart = coordinates(&body, across, up, (&names[0], &names[1]), 120)?;
+        let own = self.spots.iter().filter(|spot| spot.who.is_ours());
+        let mut line: Vec<_> = own
+            .map(|spot| (spot.across / wide.one, spot.up / high.one))
+            .collect();
+        line.sort_by(|one, other| one.0.total_cmp(&other.0));
+        let style = colour(Contender::Windlass).mix(0.5).stroke_width(2);
+        chart.draw_series(LineSeries::new(line, style))?;
         let mut bars = Vec::new();
         for spot in &self.spots {
             let at = |y: f64| (spot.across / wide.one, y / high.one);
@@ -177,9 +185,9 @@ impl Scatter {
     fn name_spots(&self, root: &Canvas<'_>, bars: &[Area]) -> Result<()> {
         let mut taken = bars.to_vec();
         for (spot, bar) in self.spots.iter().zip(bars) {
-            let name = spot.who.name();
+            let name = spot.name.as_str();
             let (x, y) = (bar.left + bar.width / 2, bar.top + DOT);
-            let width = 10 * name.len() as i32;
+            let width = 10 * name.chars().count() as i32;
             let sides = [14, -14 - width, -width / 2];
             let places = [0, -22, 22, -44]
                 .into_iter()

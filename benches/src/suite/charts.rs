@@ -8,6 +8,7 @@ use indicatif::HumanCount;
 use super::{
     canvas::{Lines, Scatter, Spot},
     contender::{ALL, Contender},
+    front::{self, Point},
     plan::{ECHO_CONNECTIONS, IDLE_CONNECTIONS, Unit, Work, YIELDING_TASKS},
     results::Results,
     table::{Scale, significant, with_unit},
@@ -111,32 +112,29 @@ impl Source<'_> {
     }
 
     fn timers(&self) -> Option<Scatter> {
-        let work = self.work("timers n=100000")?;
-        let median = |who, figure| Some(self.results.summary(work, who, figure)?.median);
-        let spots = ALL.into_iter().filter_map(|who| {
-            Some(Spot {
-                who,
-                across: median(who, "cpu_ns")?,
-                up: median(who, "late_p99_ns")?,
-                down_to: median(who, "late_p50_ns")?,
-            })
-        });
-        let spots: Vec<_> = spots.collect();
-        let own = spots.iter().find(|spot| spot.who == Contender::Windlass)?;
+        let points = front::points(self.works, self.results);
+        let (own, peers): (Vec<_>, Vec<_>) = points.iter().partition(|point| point.who.is_ours());
+        let best = |of: &[&Point], value: fn(&Point) -> f64| {
+            let least = of.iter().map(|point| value(point)).min_by(f64::total_cmp)?;
+            Some(with_unit(least, Unit::Time))
+        };
+        let [cpu, late]: [fn(&Point) -> f64; 2] = [|point| point.cpu, |point| point.late_p99];
         Some(Scatter {
             title: format!(
-                "A timer costs windlass {} and 99 % fire within {}",
-                with_unit(own.across, Unit::Time),
-                with_unit(own.up, Unit::Time)
+                "A timer costs windlass {} of CPU, or is late by {}; the best peers {} and {}",
+                best(&own, cpu)?,
+                best(&own, late)?,
+                best(&peers, cpu)?,
+                best(&peers, late)?,
             ),
             subtitle: "100,000 sleeps that end at random moments within a second. Dot: the 99th \
-                       percentile, line: down to the median"
+                       percentile, bar: down to the median. Line: windlass by slack"
                 .to_owned(),
             across: "CPU a timer",
             up: "late by",
             unit: Unit::Time,
             footer: self.footer(),
-            spots,
+            spots: points.into_iter().map(Spot::from).collect(),
         })
     }
 
@@ -172,6 +170,18 @@ impl Source<'_> {
             "Medians of {rounds} rounds. {}{virt}, {cores} cores, {}. {}. Both axes logarithmic.",
             machine.cpu, machine.kernel, machine.date
         )
+    }
+}
+
+impl From<Point> for Spot {
+    fn from(point: Point) -> Spot {
+        Spot {
+            who: point.who,
+            name: point.name,
+            across: point.cpu,
+            up: point.late_p99,
+            down_to: point.late_p50,
+        }
     }
 }
 

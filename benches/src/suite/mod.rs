@@ -10,6 +10,7 @@ mod counts;
 mod build;
 mod machine;
 mod noise;
+mod front;
 mod interrupt;
 mod results;
 mod report;

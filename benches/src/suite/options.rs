@@ -217,7 +217,7 @@ mod tests {
         let options = options("--quick");
         for work in options.works() {
             let runs = options.who(&work, 1).iter().any(|who| who.is_ours());
-            assert_eq!(runs, work.id != "build", "{}", work.id);
+            assert_eq!(runs, work.id != "build server", "{}", work.id);
         }
     }
 

@@ -105,6 +105,13 @@ const IDLE_TYPICAL: u32 = 1_000;
 pub(crate) const ECHO_CONNECTIONS: [u32; 4] = [1, 64, 1_024, 8_192];
 pub(crate) const YIELDING_TASKS: [u32; 3] = [1, 1_000, 1_000_000];
 
+/// The slacks (µs) of windlass's timers in the chart of timers, besides the default of 100 µs and
+/// the precise mode.
+pub(crate) const SLACKS: [u32; 5] = [10, 20, 50, 1_000, 2_000];
+
+/// The id of the timers of all contenders with their default settings.
+pub(crate) const SLEEPS_ID: &str = "timers n=100000";
+
 /// Works with more connections or tasks than this are slow.
 const MANY: u32 = 2_000;
 
@@ -236,22 +243,20 @@ pub(crate) fn plan() -> Vec<Work> {
             "create + drop, 100,000 pending",
             CPU_ALONE,
         ),
-        alone(
-            "timers",
-            "timers n=100000",
-            "100,000 sleeps over 1 s, each",
-            SLEEPS,
-        )
-        .who(&ALL),
-        alone(
-            "timers",
-            "timers n=1000000",
-            "1,000,000 sleeps over 1 s, each",
-            SLEEPS,
-        )
-        .who(&ALL)
-        .when(When::Long),
+        alone("timers", SLEEPS_ID, "100,000 sleeps over 1 s, each", SLEEPS).who(&ALL),
     ]);
+    works.extend(SLACKS.map(|slack| {
+        let title = format!("100,000 sleeps over 1 s, slack {}", micros(slack));
+        alone("timers", &with_slack(slack), &title, SLEEPS).who(&[Windlass])
+    }));
+    works.extend([alone(
+        "timers",
+        "timers n=1000000",
+        "1,000,000 sleeps over 1 s, each",
+        SLEEPS,
+    )
+    .who(&ALL)
+    .when(When::Long)]);
     works.extend(echo());
     works.extend([
         served("churn", "churn", 16, 1, 64, ""),
@@ -277,8 +282,8 @@ pub(crate) fn plan() -> Vec<Work> {
     works.push(
         new(
             "cold",
-            "build",
-            "release build of a crate with a server",
+            "build server",
+            "release build of what a server depends on",
             How::Build,
             BUILD,
         )
@@ -459,6 +464,19 @@ fn variant(extra: &str) -> &'static str {
         "idle_timers=100000" => ", beside 100,000 idle timers",
         "buffer=shared" => ", no buffer while idle",
         _ => "",
+    }
+}
+
+/// The id of the timers of windlass with this slack (µs).
+pub(crate) fn with_slack(micros: u32) -> String {
+    format!("{SLEEPS_ID} slack_us={micros}")
+}
+
+/// A duration in words.
+pub(crate) fn micros(micros: u32) -> String {
+    match micros {
+        0..1_000 => format!("{micros} µs"),
+        1_000.. => format!("{} ms", micros / 1_000),
     }
 }
 
