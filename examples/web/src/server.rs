@@ -12,9 +12,9 @@ use windlass::time::{sleep, timeout};
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Maximum number of concurrent connections. Further ones wait in the accept queue, which holds
-    /// at most 4,096. That is less than this limit, so a client behind a crowd of stalled
-    /// connections waits at most until those time out. The process needs as many file descriptors
-    /// (`ulimit -n`).
+    /// 4,096 by Linux's default (`net.core.somaxconn`). That is less than this limit, so a client
+    /// behind a crowd of stalled connections waits at most until those time out. The process needs
+    /// as many file descriptors (`ulimit -n`).
     pub connections: usize,
     /// Time limit of the shutdown. Longer than a WebSocket waits for its peer's close frame.
     pub grace: Duration,
