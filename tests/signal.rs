@@ -341,7 +341,6 @@ fn every_signal_is_handled_on_the_alternate_stack() {
 fn a_handler_does_not_run_on_the_stack_that_it_interrupts() {
     let name = "a_handler_does_not_run_on_the_stack_that_it_interrupts";
     in_child(name, || {
-        let _signals = Signals::new([Signal::USR1]).unwrap();
         let at = Arc::new(AtomicUsize::new(0));
         let seen = at.clone();
         let handler = move || {
@@ -350,6 +349,7 @@ fn a_handler_does_not_run_on_the_stack_that_it_interrupts() {
         };
         // SAFETY: the handler only stores a number.
         unsafe { signal_hook::low_level::register(Signal::USR1.as_raw(), handler) }.unwrap();
+        let _signals = Signals::new([Signal::USR1]).unwrap();
         let interrupted = move || {
             raise(Signal::USR1);
             let mut stack = std::mem::MaybeUninit::<libc::stack_t>::zeroed();

@@ -7,7 +7,7 @@ use std::io::{Read as _, Write as _};
 use std::os::unix::net::UnixStream as StdStream;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::task::{Poll, Waker};
 use std::time::Duration;
 use std::{env, fs, process, thread};
@@ -393,6 +393,45 @@ fn a_signal_in_a_forked_child_reaches_only_the_childs_listeners() {
             }));
             listener = inherited.unwrap();
             assert_eq!(reactor.block_on(listener.recv()).unwrap(), Signal::USR1);
+        },
+    );
+}
+
+/// What `hold` has to do: nothing, keep its thread in the handler, or let it go.
+static HELD: AtomicUsize = AtomicUsize::new(0);
+
+extern "C" fn hold(_: libc::c_int) {
+    if HELD.compare_exchange(0, 1, SeqCst, SeqCst).is_ok() {
+        while HELD.load(SeqCst) == 1 {
+            std::hint::spin_loop();
+        }
+    }
+}
+
+#[test]
+fn a_child_forked_during_a_signal_handler_listens_to_signals() {
+    in_child(
+        "a_child_forked_during_a_signal_handler_listens_to_signals",
+        || {
+            // SAFETY: `hold` reads and writes an atomic only.
+            let hold = unsafe { libc::signal(libc::SIGUSR1, hold as *const () as usize) };
+            assert_eq!(hold, libc::SIG_DFL);
+            let mut inherited = Some(Signals::new([Signal::USR1]).unwrap());
+            let raising = thread::spawn(|| {
+                // SAFETY: `raise` has no precondition.
+                assert_eq!(unsafe { libc::raise(libc::SIGUSR1) }, 0);
+            });
+            wait_until(|| HELD.load(SeqCst) == 1);
+            let child = fork(|| {
+                HELD.store(2, SeqCst);
+                drop(inherited.take());
+                run(use_all());
+            });
+            HELD.store(2, SeqCst);
+            raising.join().unwrap();
+            drop(child);
+            let mut listener = inherited.unwrap();
+            assert_eq!(run(listener.recv()).unwrap(), Signal::USR1);
         },
     );
 }

@@ -44,6 +44,8 @@
 #[cfg(unix)]
 pub(crate) mod action;
 #[cfg(unix)]
+mod handler;
+#[cfg(unix)]
 mod unix;
 #[cfg(windows)]
 mod windows;

@@ -3,17 +3,24 @@
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::AcqRel};
+use std::sync::atomic::AtomicBool;
 use std::task::{Context, Poll};
-
-use signal_hook_registry::{FORBIDDEN, SigId};
 
 use windlass_reactor::Async;
 use windlass_reactor::fork::Origin;
 
-use super::action::swap_action;
+use super::handler::{Listener, Listening};
 use crate::io::pipe;
 use crate::waits::{SourceKind, SourceLabel};
+
+/// Signals that can't be caught, or that would recur after a handler.
+const FORBIDDEN: [i32; 5] = [
+    libc::SIGKILL,
+    libc::SIGSTOP,
+    libc::SIGILL,
+    libc::SIGFPE,
+    libc::SIGSEGV,
+];
 
 /// Wakes the task of a listener.
 pub(crate) enum Notified {
@@ -35,7 +42,7 @@ pub(crate) struct NotifiedByPipe {
 
 /// The writing end of the pipe, for a handler.
 pub(crate) enum Notifier {
-    Pipe(Arc<OwnedFd>, Origin),
+    Pipe(Arc<OwnedFd>),
     #[cfg(all(feature = "sim", target_os = "linux", not(windlass_portable)))]
     Host(std::rc::Rc<crate::sim::signals::HostSignals>),
 }
@@ -69,7 +76,7 @@ impl Notified {
 
     pub(crate) fn notifier(&self) -> Notifier {
         match self {
-            Notified::Pipe(this) => Notifier::Pipe(this.writer.clone(), this.origin),
+            Notified::Pipe(this) => Notifier::Pipe(this.writer.clone()),
             #[cfg(all(feature = "sim", target_os = "linux", not(windlass_portable)))]
             Notified::Host(signals) => Notifier::Host(signals.clone()),
         }
@@ -99,11 +106,13 @@ impl Notified {
     }
 }
 
-/// The handler of a signal, installed until this is dropped. There is none in a simulated host.
-pub(crate) struct Handler(Option<SigId>);
+/// A listener for a signal until this is dropped. A simulated host has no handler.
+pub(crate) struct Handler {
+    _listening: Option<Listening>,
+}
 
 impl Handler {
-    /// Installs a handler that sets `flag`, and notifies if it was clear.
+    /// Adds a listener. The signal sets `flag`, and notifies if it was clear.
     pub(crate) fn new(
         signal: i32,
         flag: Arc<AtomicBool>,
@@ -116,53 +125,18 @@ impl Handler {
             );
             return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
         }
-        let (pipe, origin) = match notifier {
-            Notifier::Pipe(pipe, origin) => (pipe, origin),
+        match notifier {
+            Notifier::Pipe(pipe) => {
+                let listening = Listening::new(signal, Listener { flag, pipe })?;
+                Ok(Handler {
+                    _listening: Some(listening),
+                })
+            }
             #[cfg(all(feature = "sim", target_os = "linux", not(windlass_portable)))]
             Notifier::Host(signals) => {
                 signals.add(signal, &flag);
-                return Ok(Handler(None));
+                Ok(Handler { _listening: None })
             }
-        };
-        let handler = move || {
-            if origin.is_here() && !flag.swap(true, AcqRel) {
-                // It fails only if the pipe is full, which also wakes the task.
-                let _ = rustix::io::write(&*pipe, &[0]);
-            }
-        };
-        // SAFETY: `handler` is async-signal-safe. It reads the generation of the process (or calls
-        // getpid(2)), swaps an atomic flag and calls write(2) on a file descriptor that is open,
-        // since the handler owns it. It neither allocates, nor locks, nor panics.
-        let action = unsafe { signal_hook_registry::register(signal, handler) }?;
-        let this = Handler(Some(action));
-        run_on_alternate_stack(signal)?;
-        Ok(this)
-    }
-}
-
-/// Makes the handler of a signal run on the thread's alternate stack, if the thread has one.
-///
-/// `signal-hook-registry` installs its handler without `SA_ONSTACK`. This is fatal when a signal
-/// interrupts a thread that runs on a small stack, such as a goroutine or another coroutine.
-fn run_on_alternate_stack(signal: i32) -> io::Result<()> {
-    // SAFETY: no action is replaced.
-    let mut action = unsafe { swap_action(signal, None) }?;
-    if action.sa_flags & libc::SA_ONSTACK == 0 {
-        action.sa_flags |= libc::SA_ONSTACK;
-        // SAFETY: the handler is the one that was installed. Any stack suits it.
-        let replaced = unsafe { swap_action(signal, Some(&action)) }?;
-        if replaced.sa_sigaction != action.sa_sigaction {
-            // Another thread has installed a handler in the meantime. It stays.
-            // SAFETY: the action was installed for this signal.
-            unsafe { swap_action(signal, Some(&replaced)) }?;
         }
-    }
-    Ok(())
-}
-
-impl Drop for Handler {
-    /// Waits for handlers that run on other threads, so that none runs afterwards.
-    fn drop(&mut self) {
-        self.0.map(signal_hook_registry::unregister);
     }
 }
