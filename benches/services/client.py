@@ -2,6 +2,7 @@
 from frame import Case, Contender, Load, example, nginx, run_client
 
 NAME = "HTTP client"
+MEASURES_CLIENTS = True
 BODY = "x" * 1000
 # Each client has an nginx of its own, so the port tells whose turn it is.
 CLIENT_OF = {}

@@ -1,8 +1,8 @@
 //! The smallest axum server, with limits for slow clients and a graceful shutdown.
 //!
 //! ```text
-//! cargo run --release -p windlass-web --bin axum_hello     # an address may follow: -- 0.0.0.0:8084
-//! curl localhost:8084/json                                 # in a second terminal
+//! cargo run --release -p windlass-web --bin axum_hello   # an address may follow: -- 0.0.0.0:8084
+//! curl localhost:8084/json                               # in a second terminal
 //! curl --http2-prior-knowledge localhost:8084/
 //! ```
 //!
