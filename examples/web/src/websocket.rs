@@ -110,10 +110,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
                 }
                 Err(elapsed) if self.pinged => return Err(io::Error::from(elapsed).into()),
                 Err(_) => {
-                    self.stream.feed(Message::Ping(Bytes::new())).await?;
-                    self.deadline = Instant::now() + self.limits.pong;
-                    self.pinged = true;
-                    let flushed = timeout_at(self.deadline, self.stream.flush()).await;
+                    let deadline = Instant::now() + self.limits.pong;
+                    let ping = self.stream.feed(Message::Ping(Bytes::new()));
+                    timeout_at(deadline, ping)
+                        .await
+                        .map_err(io::Error::from)??;
+                    (self.deadline, self.pinged) = (deadline, true);
+                    let flushed = timeout_at(deadline, self.stream.flush()).await;
                     flushed.map_err(io::Error::from)??;
                 }
             }

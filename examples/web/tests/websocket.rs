@@ -10,7 +10,7 @@ use async_tungstenite::tungstenite::{Error, Message};
 use async_tungstenite::{WebSocketStream, client_async};
 use futures::StreamExt;
 use futures::future::{join, select};
-use futures::io::AsyncWriteExt;
+use futures::io::{AsyncReadExt, AsyncWriteExt};
 use windlass::net::{TcpListener, TcpStream};
 use windlass_web::frame_stream::{FrameStream, Sent};
 use windlass_web::websocket::{Limits, WebSocket, close_frame, close_frame_for, text_frame};
@@ -185,6 +185,22 @@ fn a_peer_that_does_not_read_is_disconnected() {
 }
 
 #[test]
+fn a_ping_that_the_peer_does_not_read_times_out() {
+    let limits = Limits {
+        idle: Duration::from_millis(1),
+        pong: Duration::from_millis(20),
+        send: Duration::from_millis(20),
+        ..SMALL
+    };
+    windlass::block_on(async {
+        let (mut server, _client) = pair(limits).await;
+        while server.send(Message::binary(vec![7; 1024])).await.is_ok() {}
+        let error = server.recv().await.unwrap_err();
+        assert!(is_time_out(&error), "{error}");
+    });
+}
+
+#[test]
 fn both_ends_send_a_close_frame() {
     windlass::block_on(async {
         let (server, mut client) = pair(SMALL).await;
@@ -253,21 +269,37 @@ fn frames_stay_whole_if_the_system_takes_a_part() {
             sent += 1;
         }
         assert_eq!(stream.try_send(&frame), Sent::Nothing, "a part is queued");
-        // The pong has to follow the frame. Reading alone sends both.
-        client
-            .get_mut()
-            .write_all(&[0x89, 0x80, 0, 0, 0, 0])
-            .await
-            .unwrap();
+        // The server has nothing to write, so a read has to send the rest.
         let receiving = async {
             for _ in 0..sent {
                 let received = client.next().await.unwrap().unwrap();
                 assert_eq!(received.to_text().unwrap(), text);
             }
-            assert!(client.next().await.unwrap().unwrap().is_pong());
         };
         select(pin!(receiving), pin!(server.recv())).await;
         assert_eq!(stream.try_send(&text_frame("ahoy")), Sent::All);
         assert_eq!(client.next().await.unwrap().unwrap(), Message::text("ahoy"));
+    });
+}
+
+#[test]
+fn frames_of_other_tasks_wait_for_a_message_that_is_sent_in_part() {
+    let limits = Limits {
+        send: Duration::from_millis(20),
+        ..SMALL
+    };
+    windlass::block_on(async {
+        let (stream, mut client) = shared_stream().await;
+        let mut server = WebSocket::upgraded(stream.clone(), Vec::new(), limits).await;
+        let (message, mut sent) = (vec![7; 10_003], 0);
+        while server.send(Message::binary(message.clone())).await.is_ok() {
+            sent += 1;
+        }
+        // Now the system has room, but the rest of the message comes first.
+        let mut read = vec![0; sent * message.len()];
+        client.get_mut().read_exact(&mut read).await.unwrap();
+        assert_eq!(stream.try_send(&text_frame("ahoy")), Sent::Nothing);
+        server.send(Message::text("the last")).await.unwrap();
+        assert_eq!(stream.try_send(&text_frame("ahoy")), Sent::All);
     });
 }
