@@ -116,7 +116,7 @@ mod platform {
     use crate::fs::files::{Files, return_cached, try_take_cached};
     use crate::fs::handle::Handle;
     use crate::fs::operation::MAX_BYTES;
-    use crate::fs::platform::{FileSystem, file_system};
+    use crate::fs::platform::{FileSystem, file_system_now};
     use crate::fs::{Metadata, OpenOptions};
     use windlass_reactor::{budget, is_driven};
 
@@ -392,7 +392,7 @@ mod platform {
             Ok((fd, _, device)) => {
                 let file_system = match known {
                     Some((known, file_system)) if known == device => file_system,
-                    _ => file_system(&fd),
+                    _ => file_system_now(&fd),
                 };
                 let file = std::fs::File::from(fd);
                 (file_system.is_local).then(|| file.metadata().map(Metadata::from))

@@ -81,7 +81,7 @@ impl Handle {
     }
 
     fn file_system(&self) -> FileSystem {
-        let query = || platform::file_system(&self.file);
+        let query = || platform::file_system_now(&self.file);
         *self.file_system.get_or_init(query)
     }
 

@@ -38,6 +38,8 @@ mod unix {
     use std::os::unix::fs::{FileExt, FileTypeExt};
     use std::path::Path;
 
+    #[cfg(target_os = "linux")]
+    use rustix::fs::{AtFlags, StatxFlags, statx};
     use rustix::fs::{OFlags, fcntl_getfl};
 
     use super::{FileFlags, FileSystem};
@@ -90,6 +92,8 @@ mod unix {
         std::fs::metadata(path).is_ok_and(|it| is_stream(it.file_type()))
     }
 
+    /// Returns the properties of the file's file system. May have to query a server.
+    ///
     /// The listed file systems close files and read metadata locally. Network file systems and FUSE
     /// send a message, and others are unknown. XFS locks a file for reads, and overlays may be of
     /// XFS.
@@ -109,8 +113,19 @@ mod unix {
         }
     }
 
+    /// Returns the properties if the file system has a block device. Others may have to query a
+    /// server even for their type.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn file_system_now(file: impl AsFd) -> FileSystem {
+        let how = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+        match statx(&file, "", how, StatxFlags::TYPE) {
+            Ok(found) if found.stx_dev_major != 0 => file_system(file),
+            _ => FileSystem::default(),
+        }
+    }
+
     #[cfg(not(target_os = "linux"))]
-    pub(crate) fn file_system(_: impl AsFd) -> FileSystem {
+    pub(crate) fn file_system_now(_: impl AsFd) -> FileSystem {
         FileSystem::default()
     }
 
@@ -175,7 +190,7 @@ mod windows {
         false
     }
 
-    pub(crate) fn file_system(_: &File) -> FileSystem {
+    pub(crate) fn file_system_now(_: &File) -> FileSystem {
         FileSystem::default()
     }
 
