@@ -24,7 +24,7 @@ use futures::{AsyncReadExt, AsyncWriteExt, FutureExt, StreamExt};
 use rustix::process::{getpid, kill_process};
 use windlass::coroutine::{AsyncCoroutine, State::Yielded};
 use windlass::fs::{self, File};
-use windlass::io::{copy, copy_bidirectional};
+use windlass::io::{copy, copy_bidirectional, send_file};
 use windlass::net::unix::{UnixDatagram, UnixListener, UnixStream};
 use windlass::net::{TcpListener, TcpSocket, TcpStream, UdpSocket, lookup_host};
 use windlass::process::{Command, Stdio};
@@ -150,10 +150,13 @@ const ROWS: &[Row] = &[
         tries: &[|cut| Box::pin(read_exact(cut))],
     },
     Row {
-        futures: "`write_all`",
+        futures: "`write_all`, `io::send_file`",
         dropped: HALF_DONE,
         may_have_done: "sent an unknown number of the bytes",
-        tries: &[|cut| Box::pin(write_all(cut))],
+        tries: &[
+            |cut| Box::pin(write_all(cut)),
+            |cut| Box::pin(sending_file(cut)),
+        ],
     },
     Row {
         futures: "`io::copy`, `io::copy_bidirectional`",
@@ -723,16 +726,38 @@ async fn write(cut: Cut) -> io::Result<bool> {
     Ok(given.is_some())
 }
 
+/// More than the sockets hold.
+const MUCH: usize = 16 << 20;
+
 async fn write_all(cut: Cut) -> io::Result<bool> {
-    const BYTES: usize = 16 << 20; // more than the sockets hold
+    let write_all = async |stream: &mut TcpStream| stream.write_all(&vec![1; MUCH]).await;
+    writing_much(cut, write_all).await
+}
+
+async fn sending_file(cut: Cut) -> io::Result<bool> {
+    let path = std::env::temp_dir().join(format!("windlass-cut-sent-{}", process::id()));
+    std::fs::write(&path, vec![1; MUCH])?;
+    let file = File::open(&path).await?;
+    std::fs::remove_file(&path)?;
+    let send = async |stream: &mut TcpStream| {
+        let sent = send_file(&*stream, b"", &file, 0..MUCH as u64).await?;
+        assert_eq!(sent, MUCH as u64);
+        Ok(())
+    };
+    writing_much(cut, send).await
+}
+
+async fn writing_much(
+    cut: Cut,
+    write: impl AsyncFnOnce(&mut TcpStream) -> io::Result<()>,
+) -> io::Result<bool> {
     let (near, far) = pair().await?;
-    let write_all = async |stream: &mut TcpStream| stream.write_all(&vec![1; BYTES]).await;
-    let (ended, arrived) = giving(&cut, near, far, write_all).await?;
+    let (ended, arrived) = giving(&cut, near, far, write).await?;
     match (cut.polls, ended) {
         (0, _) => assert_eq!(arrived, 0),
-        (1, _) => assert!(0 < arrived && arrived < BYTES, "a part"),
-        (_, None) => assert!(arrived <= BYTES),
-        (_, Some(())) => assert_eq!(arrived, BYTES),
+        (1, _) => assert!(arrived < MUCH, "a part"),
+        (_, None) => assert!(arrived <= MUCH),
+        (_, Some(())) => assert_eq!(arrived, MUCH),
     }
     Ok(ended.is_some())
 }

@@ -108,6 +108,7 @@ fn types() -> BTreeMap<&'static str, [String; 2]> {
         "fs::FileTimes": fs::FileTimes;
         "fs::FileType": fs::FileType;
         "fs::Metadata": fs::Metadata;
+        "fs::Root": fs::Root;
         "fs::OpenOptions": fs::OpenOptions;
         "fs::Permissions": fs::Permissions;
         "fs::ReadDir": fs::ReadDir;
@@ -335,6 +336,10 @@ fn futures() -> BTreeMap<&'static str, bool> {
         "yield_now": |_it: ()| yield_now();
         "spawn_blocking": |_it: ()| spawn_blocking(|| ());
         "fs::File::open": |path: Str| fs::File::open(path);
+        "fs::Root::open_file": |root: &'static fs::Root| root.open_file("rope");
+        "io::send_file": |it: (&'static TcpStream, &'static fs::File)| {
+            io::send_file(it.0, b"", it.1, 0..1)
+        };
         "fs::read": |path: Str| fs::read(path);
         "spawn": |_it: ()| spawn(async {});
         "process::Child::wait": |it: &'static mut process::Child| it.wait();

@@ -3,24 +3,20 @@
 
 use std::ffi::OsStr;
 use std::fmt::Write;
-use std::io::{self, ErrorKind, SeekFrom};
-use std::path::{Path, PathBuf};
+use std::io::{self, ErrorKind};
+use std::path::Path;
 
-use futures::AsyncSeekExt;
-use windlass::fs::{self, File};
+use windlass::fs::{self, File, Metadata, Root};
 
-use crate::{Request, Response};
+use super::{Body, Request, Response};
 
 pub(crate) struct Folder {
-    root: PathBuf,
+    root: Root,
 }
 
 impl Folder {
     pub(crate) async fn open(path: &str) -> io::Result<Folder> {
-        let root = fs::canonicalize(path).await?;
-        if !fs::metadata(&root).await?.is_dir() {
-            return Err(io::Error::other(format!("{path} is not a folder")));
-        }
+        let root = Root::open(path).await?;
         Ok(Folder { root })
     }
 
@@ -45,36 +41,52 @@ impl Folder {
     }
 
     async fn find(&self, path: &[u8], request: &Request) -> io::Result<Response> {
-        let found = self.resolve(as_path(path)?).await?;
-        let below = found.strip_prefix(&self.root).map_err(io::Error::other)?;
+        let below = as_path(path)?;
+        let (found, metadata) = self.open_file(below).await?;
         let is_root = below == Path::new("");
-        let is_dir = fs::metadata(&found).await?.is_dir();
-        match (is_dir, is_root || path.ends_with(b"/")) {
-            (false, false) => file(&found, request).await,
+        match (metadata.is_dir(), is_root || path.ends_with(b"/")) {
+            (false, false) => Ok(file(below, found, &metadata, request)),
             (false, true) => Err(ErrorKind::NotFound.into()),
             (true, false) => {
                 let there = format!("Location: /{}/", encode(below.as_os_str()));
                 Ok(Response::refusal("301 Moved Permanently").with(&there))
             }
-            (true, true) => match self.resolve(&below.join("index.html")).await {
-                Ok(index) => file(&index, request).await,
-                Err(_) => self.list(below).await,
-            },
+            (true, true) => {
+                let index = below.join("index.html");
+                match self.open_file(&index).await {
+                    Ok((found, metadata)) if metadata.is_file() => {
+                        Ok(file(&index, found, &metadata, request))
+                    }
+                    _ => self.list(below).await,
+                }
+            }
         }
+    }
+
+    /// Opens a file or directory. A path outside of the directory is not found, and neither are
+    /// pipes and devices.
+    async fn open_file(&self, path: &Path) -> io::Result<(File, Metadata)> {
+        let opened = self.root.open_file(or_dot(path)).await;
+        let file = opened.map_err(|error| match error.kind() {
+            ErrorKind::InvalidInput => ErrorKind::NotFound.into(),
+            _ => error,
+        })?;
+        let metadata = file.metadata().await?;
+        Ok((file, metadata))
     }
 
     /// Lists a directory as a page, with directories first, then files, by name.
     async fn list(&self, below: &Path) -> io::Result<Response> {
         let mut rows = Vec::new();
-        let mut entries = fs::read_dir(self.root.join(below)).await?;
+        let mut entries = fs::read_dir(self.root.path().join(below)).await?;
         while let Some(entry) = entries.next_entry().await? {
             let name = entry.file_name();
-            // Entries that cannot be read are not listed.
-            let Ok(found) = self.resolve(&below.join(&name)).await else {
+            // Entries that lead elsewhere are not listed.
+            let Ok(metadata) = self.root.metadata(below.join(&name)).await else {
                 continue;
             };
             let (link, text) = (encode(&name), escape(&name.to_string_lossy()));
-            let (slash, size) = match fs::metadata(found).await? {
+            let (slash, size) = match metadata {
                 metadata if metadata.is_dir() => ("/", String::new()),
                 metadata if metadata.is_file() => ("", human(metadata.len())),
                 _ => continue,
@@ -93,16 +105,13 @@ impl Folder {
         let page = PAGE.replace("{title}", &title).replace("{rows}", &rows);
         Ok(Response::new("200 OK", "text/html; charset=utf-8", page))
     }
+}
 
-    /// Resolves a path. A path outside of the directory is not found.
-    async fn resolve(&self, path: &Path) -> io::Result<PathBuf> {
-        let mut joined = self.root.clone();
-        joined.extend(path.components().filter(|part| part.as_os_str() != "/"));
-        let found = fs::canonicalize(joined).await?;
-        let is_inside = found.starts_with(&self.root);
-        is_inside
-            .then_some(found)
-            .ok_or_else(|| ErrorKind::NotFound.into())
+/// An empty path is the root itself.
+fn or_dot(path: &Path) -> &Path {
+    match path.as_os_str().is_empty() {
+        true => Path::new("."),
+        false => path,
     }
 }
 
@@ -156,21 +165,15 @@ fn encode(path: &OsStr) -> String {
         })
 }
 
-async fn file(path: &Path, request: &Request) -> io::Result<Response> {
-    let metadata = fs::metadata(path).await?;
-    if !metadata.is_file() {
-        return Err(ErrorKind::NotFound.into()); // opening a pipe would wait for a writer
-    }
-    let mut file = File::open(path).await?;
+fn file(path: &Path, file: File, metadata: &Metadata, request: &Request) -> Response {
     let size = metadata.len();
     let range = request.range.as_deref().filter(|_| request.method == "GET");
     let part = range.and_then(|range| part(range, size));
     let (start, end) = part.unwrap_or((0, size));
     if part.is_some() && start >= end {
         let size = format!("Content-Range: bytes */{size}");
-        return Ok(Response::refusal("416 Range Not Satisfiable").with(&size));
+        return Response::refusal("416 Range Not Satisfiable").with(&size);
     }
-    file.seek(SeekFrom::Start(start)).await?;
     let response = Response {
         status: "200 OK",
         headers: format!(
@@ -178,16 +181,16 @@ async fn file(path: &Path, request: &Request) -> io::Result<Response> {
             content_type(path)
         ),
         length: end - start,
-        body: Box::pin(file),
+        body: Body::File(file, start),
     };
     if part.is_none() {
-        return Ok(response);
+        return response;
     }
     let response = response.with(&format!("Content-Range: bytes {start}-{}/{size}", end - 1));
-    Ok(Response {
+    Response {
         status: "206 Partial Content",
         ..response
-    })
+    }
 }
 
 /// Parses the start and end of a range, which may be outside of the file. Returns `None` for

@@ -10,19 +10,20 @@
 //! the duration of each step are limited. There is no TLS.
 //!
 //! One thread serves all connections. A slow disk delays only the clients that read from it,
-//! because `windlass::fs` reads the files, in chunks of 64 KiB.
+//! because `windlass::fs` reads the files. A cached file is opened, read and sent in one turn of
+//! the loop.
 
 mod folder;
 
 use std::env;
 use std::io::{self, ErrorKind};
-use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
 
 use folder::Folder;
-use futures::io::Cursor;
-use futures::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use futures::{AsyncReadExt, AsyncWriteExt};
+use windlass::fs::File;
+use windlass::io::send_file;
 use windlass::net::{TcpListener, TcpStream};
 use windlass::time::timeout;
 
@@ -30,37 +31,42 @@ use windlass::time::timeout;
 const HEAD_BYTES: usize = 16 * 1024;
 /// Time limit for a request's head, including the idle time before it.
 const HEAD_TIME: Duration = Duration::from_secs(15);
-/// Bytes of a file in memory per connection.
-const CHUNK_BYTES: u64 = 64 * 1024;
-/// Time limit for a client to receive a chunk.
-const CHUNK_TIME: Duration = Duration::from_secs(30);
+/// Bytes of a file that a client has to receive within a time limit.
+const CHUNK_BYTES: u64 = 256 * 1024;
+/// The time limit, which disconnects a client that takes less than 2 KiB per second.
+const CHUNK_TIME: Duration = Duration::from_secs(120);
 
 fn main() -> io::Result<()> {
     let mut args = env::args().skip(1);
     let path = args.next().unwrap_or_else(|| ".".to_owned());
     let addr = args.next().unwrap_or_else(|| "127.0.0.1:8080".to_owned());
     windlass::block_on(async {
-        let folder = Rc::new(Folder::open(&path).await?);
         let listener = TcpListener::bind(addr).await?;
         println!("serving {path} on http://{}/", listener.local_addr()?);
-        loop {
-            let (stream, peer) = match listener.accept().await {
-                Ok(accepted) => accepted,
-                Err(error) => {
-                    eprintln!("{error}");
-                    continue;
-                }
-            };
-            let folder = folder.clone();
-            let connection = async move {
-                match serve(&stream, &folder).await {
-                    Err(error) if !is_hang_up(&error) => eprintln!("{peer}: {error}"),
-                    _ => {}
-                }
-            };
-            windlass::spawn(connection).detach();
-        }
+        serve_folder(&path, &listener).await
     })
+}
+
+/// Serves the files of a directory to all clients of a listener.
+pub(crate) async fn serve_folder(path: &str, listener: &TcpListener) -> io::Result<()> {
+    let folder = Rc::new(Folder::open(path).await?);
+    loop {
+        let (stream, peer) = match listener.accept().await {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                eprintln!("{error}");
+                continue;
+            }
+        };
+        let folder = folder.clone();
+        let connection = async move {
+            match serve(&stream, &folder).await {
+                Err(error) if !is_hang_up(&error) => eprintln!("{peer}: {error}"),
+                _ => {}
+            }
+        };
+        windlass::spawn(connection).detach();
+    }
 }
 
 /// A client may disconnect at any time, for example during a download.
@@ -111,7 +117,13 @@ struct Response {
     /// Each with its line end.
     headers: String,
     length: u64,
-    body: Pin<Box<dyn AsyncRead>>,
+    body: Body,
+}
+
+enum Body {
+    Text(String),
+    /// A file, from an offset on.
+    File(File, u64),
 }
 
 impl Response {
@@ -120,7 +132,7 @@ impl Response {
             status,
             headers: format!("Content-Type: {content_type}\r\n"),
             length: body.len() as u64,
-            body: Box::pin(Cursor::new(body)),
+            body: Body::Text(body),
         }
     }
 
@@ -162,8 +174,9 @@ async fn read_request(
 
 /// Reads the available bytes. Idle connections hold no buffer.
 fn read_some(stream: &TcpStream, input: &mut Vec<u8>) -> io::Result<usize> {
-    let mut buffer = [0; HEAD_BYTES];
-    let read = stream.try_read(&mut buffer[..HEAD_BYTES - input.len()])?;
+    let mut buffer = [0; 4096]; // most heads are smaller
+    let room = buffer.len().min(HEAD_BYTES - input.len());
+    let read = stream.try_read(&mut buffer[..room])?;
     input.extend_from_slice(&buffer[..read]);
     Ok(read)
 }
@@ -210,38 +223,42 @@ fn parse(input: &[u8]) -> Result<Option<(Request, usize)>, Status> {
     Ok(Some((request, length)))
 }
 
-/// Sends the response chunk by chunk, the first chunk together with the head.
-async fn send(mut stream: &TcpStream, mut response: Response, request: &Request) -> io::Result<()> {
-    let mut chunk = format!(
+/// Sends the response, chunk by chunk, the first chunk together with the head.
+async fn send(mut stream: &TcpStream, response: Response, request: &Request) -> io::Result<()> {
+    let mut head = format!(
         "HTTP/1.1 {}\r\n{}Content-Length: {}\r\nConnection: {}\r\n\r\n",
         response.status,
         response.headers,
         response.length,
-        if request.keep_alive {
-            "keep-alive"
-        } else {
-            "close"
+        match request.keep_alive {
+            true => "keep-alive",
+            false => "close",
         },
-    )
-    .into_bytes();
-    let mut left = if request.method == "HEAD" {
-        0
-    } else {
-        response.length
+    );
+    let length = match request.method.as_str() {
+        "HEAD" => 0,
+        _ => response.length,
     };
-    loop {
-        let wanted = left.min(CHUNK_BYTES);
-        let piece = (&mut response.body).take(wanted);
-        let read = { piece }.read_to_end(&mut chunk).await?;
-        if read < wanted as usize {
-            return Err(io::Error::other("a file was cut off while it was sent"));
+    match response.body {
+        Body::Text(text) => {
+            head += &text[..length as usize];
+            timeout(CHUNK_TIME, stream.write_all(head.as_bytes())).await?
         }
-        timeout(CHUNK_TIME, stream.write_all(&chunk)).await??;
-        left -= wanted;
-        if left == 0 {
-            return Ok(());
+        Body::File(file, start) => {
+            let end = start + length;
+            let mut chunk = start..end.min(start + CHUNK_BYTES);
+            loop {
+                let sent = send_file(stream, head.as_bytes(), &file, chunk.clone());
+                if timeout(CHUNK_TIME, sent).await?? < chunk.end - chunk.start {
+                    return Err(io::Error::other("a file was cut off while it was sent"));
+                }
+                if chunk.end == end {
+                    return Ok(());
+                }
+                head.clear();
+                chunk = chunk.end..end.min(chunk.end + CHUNK_BYTES);
+            }
         }
-        chunk.clear();
     }
 }
 

@@ -2,11 +2,37 @@
 //! ring or a thread.
 //!
 //! Each attempt completes in the poll that makes it. So it charges the budget of the task, and a
-//! turn allows only so many bytes, since a task may be known by many wakers.
+//! turn allows only so many bytes, since a task may be known by many wakers. Beyond that, an
+//! attempt waits for the next turn, which costs less than an operation of the ring or of a thread.
 
+use std::borrow::Cow;
+use std::future::poll_fn;
 use std::io;
+use std::path::Path;
+use std::task::Poll;
 
-pub(super) use platform::{open, poll_read_cursor, read_at};
+#[cfg(target_os = "linux")]
+pub(super) use platform::{look_up, metadata_of, open_below, settle, touch};
+pub(super) use platform::{metadata, open, poll_admit, poll_read_cursor, read_at, try_admit};
+use windlass_reactor::is_driven;
+
+use super::absolute::from_here;
+
+/// Waits until an attempt to look up the path is admitted. Returns the path, which is absolute if
+/// the current directory may have changed meanwhile. Returns `None` if threads must look it up.
+pub(super) async fn admit_lookup(path: &Path) -> Option<Cow<'_, Path>> {
+    if !is_driven() {
+        return None;
+    }
+    match poll_fn(|cx| Poll::Ready(try_admit(cx, 0))).await {
+        true => Some(Cow::Borrowed(path)),
+        false => {
+            let path = from_here(path);
+            let is_admitted = poll_fn(|cx| poll_admit(cx, 0)).await;
+            is_admitted.then_some(Cow::Owned(path))
+        }
+    }
+}
 
 /// The result of a read of cached data.
 #[derive(Clone, Copy, Default)]
@@ -50,6 +76,16 @@ impl Target<'_> {
     }
 }
 
+/// The error of a root for a pipe, a socket or a device.
+#[cfg(unix)]
+#[cold]
+pub(super) fn special() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::InvalidInput,
+        "neither a file nor a directory",
+    )
+}
+
 /// The result of a lookup of a path in the system's cache.
 #[cfg_attr(
     not(target_os = "linux"),
@@ -58,6 +94,8 @@ impl Target<'_> {
 pub(super) enum Known {
     /// The path leads to a file or directory, which was opened.
     Opened(std::fs::File),
+    /// The lookup has failed, as it would without the cache.
+    Failed(io::Error),
     /// The path leads to a file or directory, or is missing. So opening it needs no peer.
     Regular,
     Unknown,
@@ -65,19 +103,21 @@ pub(super) enum Known {
 
 #[cfg(target_os = "linux")]
 mod platform {
-    use std::io::IoSliceMut;
-    use std::os::fd::AsRawFd;
+    use std::io::{self, IoSliceMut};
+    use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
     use std::path::Path;
     use std::task::{Context, Poll, ready};
 
-    use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fcntl_setfl, fstat, openat2};
+    use rustix::fs::{AtFlags, CWD, FileType, Mode, OFlags, RawMode, ResolveFlags, StatxFlags};
+    use rustix::fs::{fcntl_setfl, openat2, statx};
     use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
-    use super::{Cached, Known, Target};
-    use crate::fs::OpenOptions;
-    use crate::fs::files::try_take_cached;
+    use super::{Cached, Known, Target, special};
+    use crate::fs::files::{Files, return_cached, try_take_cached};
     use crate::fs::handle::Handle;
     use crate::fs::operation::MAX_BYTES;
+    use crate::fs::platform::{FileSystem, file_system_now};
+    use crate::fs::{Metadata, OpenOptions};
     use windlass_reactor::{budget, is_driven};
 
     /// This number of bytes counts as one operation of the budget. The copy takes about 5 µs.
@@ -86,10 +126,38 @@ mod platform {
     /// The least that a read or an open counts against the limit per turn (bytes).
     const LEAST: usize = 4096;
 
-    /// Charges for a read of this number of bytes. Returns false if it must wait.
+    /// Charges the task and the turn for an attempt that copies up to this number of bytes. Returns
+    /// false beyond either limit.
     #[inline]
-    fn try_charge(cx: &mut Context<'_>, bytes: usize) -> bool {
-        try_take_cached(bytes.max(LEAST)) && budget::try_charge(cx)
+    pub(crate) fn try_admit(cx: &mut Context<'_>, bytes: usize) -> bool {
+        if !budget::try_charge(cx) {
+            return false;
+        }
+        let is_admitted = try_take_cached(bytes.max(LEAST));
+        if !is_admitted {
+            budget::refund();
+        }
+        is_admitted
+    }
+
+    /// Charges as [`try_admit`] does. Beyond the limits, it waits for the next turn. Returns false
+    /// if no turn would come.
+    pub(crate) fn poll_admit(cx: &mut Context<'_>, bytes: usize) -> Poll<bool> {
+        if try_admit(cx, bytes) {
+            return Poll::Ready(true);
+        }
+        // The files of the thread renew the limit in each turn, once they are registered.
+        match Files::driven().is_some() && budget::defer(cx) {
+            true => Poll::Pending,
+            false => Poll::Ready(false),
+        }
+    }
+
+    /// Takes back the charge of an attempt, except for the bytes that it has copied.
+    #[inline]
+    pub(crate) fn settle(admitted: usize, copied: usize) {
+        return_cached(admitted.max(LEAST) - copied.max(LEAST));
+        budget::charge(copied / PER_CHARGE);
     }
 
     /// Reads at the position of the open file description, as `read` does. It waits for the next
@@ -109,24 +177,21 @@ mod platform {
         ready!(budget::poll_charge(cx));
         let wanted = bufs.iter().map(|buf| buf.len()).sum::<usize>();
         let part = |done| read_part(handle, bufs, done);
-        Poll::Ready(read(wanted.min(MAX_BYTES), can, part))
+        let cached = read(wanted.min(MAX_BYTES), can, part);
+        budget::charge(cached.bytes / PER_CHARGE);
+        Poll::Ready(cached)
     }
 
-    /// Reads at an offset, into the room that was reserved. Returns zero bytes if the budget of the
-    /// task is exhausted.
+    /// Reads at an offset, into the room that was reserved. The read was admitted.
     #[inline]
     pub(crate) fn read_at(
-        cx: &mut Context<'_>,
         handle: &Handle,
         target: &mut Target<'_>,
         wanted: usize,
         offset: u64,
         can: &mut bool,
     ) -> Cached {
-        if !try_charge(cx, wanted) {
-            return Cached::default();
-        }
-        read(wanted, can, |done| {
+        let cached = read(wanted, can, |done| {
             let offset = offset + done as u64;
             match target {
                 Target::Slice(buf) => {
@@ -135,7 +200,9 @@ mod platform {
                 }
                 Target::Spare(buffer, wanted) => read_spare(handle, buffer, *wanted - done, offset),
             }
-        })
+        });
+        settle(wanted, cached.bytes);
+        cached
     }
 
     #[inline]
@@ -161,7 +228,6 @@ mod platform {
                 Err(error) => break error != Errno::AGAIN, // the next read returns the error
             }
         };
-        budget::charge(bytes / PER_CHARGE);
         Cached { bytes, is_complete }
     }
 
@@ -221,24 +287,51 @@ mod platform {
         Ok(read)
     }
 
-    /// Opens an existing file or directory. Pipes and devices are left to threads, because opening
-    /// one may have effects and may wait for a peer.
-    pub(crate) fn open(cx: &mut Context<'_>, options: &OpenOptions, path: &Path) -> Known {
-        if !is_driven() {
-            return Known::Unknown;
+    /// Reads cached data and discards it. Returns the number of bytes up to the first page that is
+    /// not in memory.
+    pub(crate) fn touch(handle: &Handle, offset: u64, wanted: usize) -> usize {
+        /// Fits into the cache of the first level.
+        const ROOM: usize = 16 * 1024;
+
+        let Ok(offset) = libc::off_t::try_from(offset) else {
+            return 0;
+        };
+        let wanted = wanted.min(MAX_BYTES);
+        let mut room = std::mem::MaybeUninit::<[u8; ROOM]>::uninit();
+        let part = libc::iovec {
+            iov_base: room.as_mut_ptr().cast(),
+            iov_len: ROOM,
+        };
+        let mut parts = [part; MAX_BYTES / ROOM];
+        let count = wanted.div_ceil(ROOM);
+        if let Some(last) = parts[..count].last_mut() {
+            last.iov_len = wanted - (count - 1) * ROOM;
         }
-        let known = OFlags::PATH | OFlags::CLOEXEC;
-        match openat2(CWD, path, known, Mode::empty(), ResolveFlags::CACHED) {
-            Ok(file) if fstat(&file).is_ok_and(|it| is_file_or_directory(it.st_mode)) => {}
-            Ok(_) => return Known::Unknown,
-            // The path is uncached, or the system lacks the call.
-            Err(Errno::AGAIN | Errno::INVAL | Errno::NOSYS | Errno::PERM | Errno::MFILE) => {
+        // SAFETY: each of the `count` parts is a first part of `room`, which outlives the call. The
+        // kernel writes only there, one part after the other.
+        let read = unsafe {
+            let fd = handle.as_raw_fd();
+            libc::preadv2(fd, parts.as_ptr(), count as i32, offset, libc::RWF_NOWAIT)
+        };
+        usize::try_from(read).unwrap_or(0)
+    }
+
+    /// Opens an existing file or directory. Pipes and devices are left to threads, because opening
+    /// one may have effects and may wait for a peer. The lookup was admitted.
+    pub(crate) fn open(options: &OpenOptions, path: &Path) -> Known {
+        match look_up(CWD, ResolveFlags::CACHED, OFlags::empty(), path) {
+            Ok((_, mode, _)) if !is_file_or_directory(mode) => {
+                budget::refund();
                 return Known::Unknown;
             }
-            Err(_) => return Known::Regular, // the ring gets the same error, or creates the file
-        }
-        if options.may_create() || !try_charge(cx, 0) {
-            return Known::Regular;
+            Ok(_) => {}
+            Err(error) => {
+                return match failed(error) {
+                    // The open may create the file, or fail otherwise.
+                    Known::Failed(_) if !options.only_opens() => Known::Regular,
+                    known => known,
+                };
+            }
         }
         match open_regular(options, path) {
             Ok(file) => Known::Opened(file),
@@ -249,12 +342,114 @@ mod platform {
         }
     }
 
-    fn is_file_or_directory(mode: rustix::fs::RawMode) -> bool {
+    /// Opens a file or directory below another directory for reading. Returns it with its device.
+    /// Returns `None` if a thread must open it, and an error for pipes and devices. Those are
+    /// opened for a moment, as nginx does. A lookup before would cost as much as the open.
+    pub(crate) fn open_below(dir: BorrowedFd<'_>, path: &Path) -> Option<io::Result<Below>> {
+        let opened = try_open_below(dir, path);
+        match opened {
+            Ok((_, mode, _)) if !is_file_or_directory(mode) => Some(Err(special())),
+            Ok((file, _, device)) => Some(Ok((file, device))),
+            Err(error) => match failed(error) {
+                Known::Failed(error) => Some(Err(error)),
+                _ => None,
+            },
+        }
+    }
+
+    /// A file, and the number of its device.
+    type Below = (std::fs::File, u64);
+
+    fn try_open_below(
+        dir: BorrowedFd<'_>,
+        path: &Path,
+    ) -> rustix::io::Result<(std::fs::File, RawMode, u64)> {
+        let resolve = ResolveFlags::BENEATH | ResolveFlags::CACHED;
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let now = flags | OFlags::NONBLOCK | OFlags::NOCTTY;
+        let fd = openat2(dir, path, now, Mode::empty(), resolve)?;
+        let (mode, device) = type_of(&fd)?;
+        fcntl_setfl(&fd, flags)?;
+        Ok((fd.into(), mode, device))
+    }
+
+    /// Returns the metadata of a path. Returns `None` if a thread must read it.
+    pub(crate) fn metadata(path: &Path, follows_link: bool) -> Option<io::Result<Metadata>> {
+        let flags = match follows_link {
+            true => OFlags::empty(),
+            false => OFlags::NOFOLLOW,
+        };
+        metadata_of(look_up(CWD, ResolveFlags::CACHED, flags, path), None)
+    }
+
+    /// Returns the metadata of a path that was looked up, if its file system is local. The file
+    /// system of one device is known.
+    pub(crate) fn metadata_of(
+        found: LookedUp,
+        known: Option<(u64, FileSystem)>,
+    ) -> Option<io::Result<Metadata>> {
+        match found {
+            Ok((fd, _, device)) => {
+                let file_system = match known {
+                    Some((known, file_system)) if known == device => file_system,
+                    _ => file_system_now(&fd),
+                };
+                let file = std::fs::File::from(fd);
+                (file_system.is_local).then(|| file.metadata().map(Metadata::from))
+            }
+            Err(error) => match failed(error) {
+                Known::Failed(error) => Some(Err(error)),
+                _ => None,
+            },
+        }
+    }
+
+    /// A descriptor that only names the file, the type of the file, and its device.
+    type LookedUp = rustix::io::Result<(OwnedFd, RawMode, u64)>;
+
+    /// Looks up a path without an effect on the file.
+    pub(crate) fn look_up(
+        dir: BorrowedFd<'_>,
+        resolve: ResolveFlags,
+        flags: OFlags,
+        path: &Path,
+    ) -> LookedUp {
+        let flags = flags | OFlags::PATH | OFlags::CLOEXEC;
+        let fd = openat2(dir, path, flags, Mode::empty(), resolve)?;
+        let (mode, device) = type_of(&fd)?;
+        Ok((fd, mode, device))
+    }
+
+    /// Returns the type of a file, and its device. Network file systems would query the server for
+    /// anything but the cached type.
+    fn type_of(fd: &OwnedFd) -> rustix::io::Result<(RawMode, u64)> {
+        let how = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+        let found = statx(fd, "", how, StatxFlags::TYPE)?;
+        let device = rustix::fs::makedev(found.stx_dev_major, found.stx_dev_minor);
+        Ok((found.stx_mode.into(), device))
+    }
+
+    /// The result of a lookup that has failed, which takes back its charge. It is unknown if the
+    /// path is uncached, or if the system lacks the call.
+    fn failed(error: Errno) -> Known {
+        budget::refund();
+        match error {
+            Errno::NOENT | Errno::NOTDIR | Errno::ACCESS | Errno::NAMETOOLONG => {
+                Known::Failed(error.into())
+            }
+            _ => Known::Unknown,
+        }
+    }
+
+    fn is_file_or_directory(mode: RawMode) -> bool {
         let kind = FileType::from_raw_mode(mode);
         matches!(kind, FileType::RegularFile | FileType::Directory)
     }
 
     fn open_regular(options: &OpenOptions, path: &Path) -> rustix::io::Result<std::fs::File> {
+        if options.may_create() {
+            return Err(Errno::AGAIN);
+        }
         let flags = options.flags();
         // Keeps the open from waiting if the path has become a pipe, or another process has a
         // lease.
@@ -270,13 +465,13 @@ mod platform {
 /// Only Linux has calls that read and open from the cache.
 #[cfg(not(target_os = "linux"))]
 mod platform {
-    use std::io::IoSliceMut;
+    use std::io::{self, IoSliceMut};
     use std::path::Path;
     use std::task::{Context, Poll};
 
     use super::{Cached, Known, Target};
-    use crate::fs::OpenOptions;
     use crate::fs::handle::Handle;
+    use crate::fs::{Metadata, OpenOptions};
 
     pub(crate) fn poll_read_cursor(
         _: &mut Context<'_>,
@@ -288,8 +483,15 @@ mod platform {
         Poll::Ready(Cached::default())
     }
 
+    pub(crate) fn try_admit(_: &mut Context<'_>, _: usize) -> bool {
+        false
+    }
+
+    pub(crate) fn poll_admit(_: &mut Context<'_>, _: usize) -> Poll<bool> {
+        Poll::Ready(false)
+    }
+
     pub(crate) fn read_at(
-        _: &mut Context<'_>,
         _: &Handle,
         _: &mut Target<'_>,
         _: usize,
@@ -300,7 +502,11 @@ mod platform {
         Cached::default()
     }
 
-    pub(crate) fn open(_: &mut Context<'_>, _: &OpenOptions, _: &Path) -> Known {
+    pub(crate) fn open(_: &OpenOptions, _: &Path) -> Known {
         Known::Unknown
+    }
+
+    pub(crate) fn metadata(_: &Path, _: bool) -> Option<io::Result<Metadata>> {
+        None
     }
 }

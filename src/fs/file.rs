@@ -14,7 +14,7 @@ use std::task::{Context, Poll};
 use futures_io::AsyncWrite;
 
 use super::OpenOptions;
-use super::cached::{self, Cached, Target};
+use super::cached::{self, Target};
 use super::handle::Handle;
 use super::metadata::Metadata;
 use super::open;
@@ -22,6 +22,7 @@ use super::operation::{MAX_BYTES, OnPool, OpFuture, Operation, on_pool, start};
 use super::order::{Access, OperationGuard, OrderQueue};
 use super::position::Position;
 use super::simulation;
+use windlass_reactor::is_driven;
 
 /// The alignment of memory for `O_DIRECT` (bytes). No disk has larger blocks.
 const ALIGNMENT: usize = 4096;
@@ -173,7 +174,7 @@ impl File {
         Ok(File::new(open::open(options, path).await?))
     }
 
-    fn new(handle: Handle) -> File {
+    pub(super) fn new(handle: Handle) -> File {
         File {
             can_read_cached: Cell::new(
                 !(handle.is_stream || handle.is_direct || handle.is_simulated()),
@@ -200,16 +201,15 @@ impl File {
     pub async fn read_at(&self, buf: &mut [u8], offset: u64) -> io::Result<usize> {
         let wanted = buf.len().min(MAX_BYTES);
         let buf = &mut buf[..wanted];
-        let cached = self
-            .read_cached(Target::Slice(buf), Position::Offset(offset))
-            .await;
+        let at = Position::Offset(offset);
+        let (cached, guard) = self.read_cached(Target::Slice(buf), at).await;
         if cached.is_complete {
             return Ok(cached.bytes);
         }
         let rest = &mut buf[cached.bytes..];
-        let at = Position::Offset(offset).after(cached.bytes);
+        let at = at.after(cached.bytes);
         let (room, start) = self.room(Vec::new(), rest.len());
-        let (result, bytes) = self.read_uncached(room, rest.len(), at).await;
+        let (result, bytes) = self.read_uncached(guard, room, rest.len(), at).await;
         let result = cached.and(result);
         if let Ok(n) = result {
             let more = n - cached.bytes;
@@ -256,55 +256,26 @@ impl File {
         at: Position,
     ) -> (io::Result<usize>, Vec<u8>) {
         let wanted = wanted.min(MAX_BYTES);
-        let cached = self
-            .read_cached(Target::Spare(&mut buffer, wanted), at)
-            .await;
+        let target = Target::Spare(&mut buffer, wanted);
+        let (cached, guard) = self.read_cached(target, at).await;
         if cached.is_complete {
             return (Ok(cached.bytes), buffer);
         }
         let (wanted, at) = (wanted - cached.bytes, at.after(cached.bytes));
-        let (result, buffer) = self.read_uncached(buffer, wanted, at).await;
+        let (result, buffer) = self.read_uncached(guard, buffer, wanted, at).await;
         (cached.and(result), buffer)
-    }
-
-    /// Reads cached data, unless an earlier operation must complete before. The read completes at
-    /// once, so it bypasses the queue.
-    async fn read_cached(&self, mut target: Target<'_>, at: Position) -> Cached {
-        poll_fn(|cx| Poll::Ready(self.try_read_cached(cx, &mut target, at))).await
-    }
-
-    #[inline]
-    fn try_read_cached(
-        &self,
-        cx: &mut Context<'_>,
-        target: &mut Target<'_>,
-        at: Position,
-    ) -> Cached {
-        let (Some(handle), Position::Offset(offset)) = (&self.handle, at) else {
-            return Cached::default();
-        };
-        let wanted = target.reserve();
-        let end = offset.saturating_add(wanted as u64);
-        let mut can = self.can_read_cached.get();
-        if !can || wanted == 0 || end > i64::MAX as u64 {
-            return Cached::default();
-        }
-        if !self.order.would_start(&Access::Read(offset..end)) {
-            return Cached::default();
-        }
-        let cached = cached::read_at(cx, handle, target, wanted, offset, &mut can);
-        self.can_read_cached.set(can);
-        cached
     }
 
     async fn read_uncached(
         &self,
+        guard: Option<OperationGuard>,
         buffer: Vec<u8>,
         wanted: usize,
         at: Position,
     ) -> (io::Result<usize>, Vec<u8>) {
         let wanted = wanted.min(MAX_BYTES);
-        let file = match self.guard_at(at, wanted, Access::Read) {
+        let guard = guard.map_or_else(|| self.guard_at(at, wanted, Access::Read), Ok);
+        let file = match guard {
             Ok(guard) => guard,
             Err(error) => return (Err(error), buffer),
         };
@@ -449,7 +420,20 @@ impl File {
     ///
     /// Returns the error of the system.
     pub async fn metadata(&self) -> io::Result<Metadata> {
+        let now = poll_fn(|cx| Poll::Ready(self.try_metadata(cx))).await;
+        if let Some(metadata) = now {
+            return metadata;
+        }
         self.on_pool(Access::READ_ALL, |file| file.metadata()).await
+    }
+
+    /// Reads the metadata on this thread, unless an earlier operation must complete before, or the
+    /// file system may have to query a server.
+    fn try_metadata(&self, cx: &mut Context<'_>) -> Option<io::Result<Metadata>> {
+        let handle = self.handle.as_ref()?;
+        let is_ready = is_driven() && !handle.is_simulated();
+        let is_now = is_ready && self.order.would_start(&Access::READ_ALL) && handle.is_local();
+        (is_now && cached::try_admit(cx, 0)).then(|| handle.metadata())
     }
 
     /// Truncates the file, or extends it with zeros, without moving the position.

@@ -31,8 +31,17 @@ thread_local! {
 #[inline]
 pub(crate) fn try_take_cached(bytes: usize) -> bool {
     let left = CACHED_LEFT.get().checked_sub(bytes);
-    CACHED_LEFT.set(left.unwrap_or(0));
+    if let Some(left) = left {
+        CACHED_LEFT.set(left);
+    }
     left.is_some()
+}
+
+/// Returns bytes that were taken from the limit and not copied.
+#[cfg(target_os = "linux")]
+#[inline]
+pub(crate) fn return_cached(bytes: usize) {
+    CACHED_LEFT.set(CACHED_LEFT.get().saturating_add(bytes).min(CACHED_PER_TURN));
 }
 
 pub(crate) struct Files {

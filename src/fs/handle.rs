@@ -3,11 +3,11 @@
 use std::fs::{FileTimes, Permissions};
 use std::io::{self, IoSlice, IoSliceMut, Read, Seek, SeekFrom, Write};
 use std::ops::Deref;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use super::metadata::Metadata;
 use super::order::OrderQueue;
-use super::platform;
+use super::platform::{self, FileSystem};
 use super::position::Position;
 use super::simulation::{self, SimulatedFile};
 
@@ -31,6 +31,7 @@ pub(crate) struct Handle {
     pub(crate) appends: bool,
     /// Whether it was opened for writing, as far as is known.
     pub(crate) writes: bool,
+    pub(super) file_system: OnceLock<FileSystem>,
 }
 
 /// Performs an operation of a simulated file, or one of the system.
@@ -56,6 +57,7 @@ impl Handle {
             is_direct: flags.is_direct,
             appends: flags.appends,
             writes: flags.writes,
+            file_system: OnceLock::new(),
         }
     }
 
@@ -67,9 +69,20 @@ impl Handle {
         self.simulated.is_some()
     }
 
-    /// Returns whether closing the file is known to need no server.
+    /// Returns whether closing the file and reading its metadata are known to need no server.
     pub(crate) fn is_local(&self) -> bool {
-        self.is_simulated() || platform::is_local(&self.file)
+        self.is_simulated() || self.file_system().is_local
+    }
+
+    /// Returns whether a read of data in memory waits for no lock that a writer may hold.
+    #[cfg(target_os = "linux")]
+    pub(super) fn reads_without_lock(&self) -> bool {
+        !self.is_simulated() && self.file_system().reads_without_lock
+    }
+
+    fn file_system(&self) -> FileSystem {
+        let query = || platform::file_system_now(&self.file);
+        *self.file_system.get_or_init(query)
     }
 
     pub(crate) fn read(&self, buffer: &mut [u8], at: Position) -> io::Result<usize> {

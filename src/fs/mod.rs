@@ -1,18 +1,22 @@
 //! Files and directories, off the loop.
 //!
-//! On Linux, cached data is read and cached paths are opened at once, in the first poll. Other
-//! reads and writes at offsets go through io_uring. One system call submits all operations of a
-//! turn, and a completion is an event, as for a socket. On other systems, and where io_uring is
-//! missing (before Linux 5.11) or forbidden (as in many containers), a pool of up to 64 threads
-//! performs the operations. Its threads exit after ten idle seconds. Each thread of the program
-//! chooses between io_uring and the pool at its first file, and both behave the same. The pool also
-//! performs the operations that io_uring lacks or hands to threads itself, which are metadata,
-//! directories, names and [`copy`]. It performs operations that move the position of a file, too,
-//! because other processes may share the position and io_uring does not lock it.
+//! On Linux, cached data is read, cached paths are opened and metadata in memory is read at once,
+//! in the first poll. Other reads and writes at offsets go through io_uring. One system call
+//! submits all operations of a turn, and a completion is an event, as for a socket. On other
+//! systems, and where io_uring is missing (before Linux 5.11) or forbidden (as in many containers),
+//! a pool of up to 64 threads performs the operations. Its threads exit after ten idle seconds.
+//! Each thread of the program chooses between io_uring and the pool at its first file, and both
+//! behave the same. The pool also performs the operations that io_uring lacks or hands to threads
+//! itself, which are other metadata, directories, names and [`copy`]. It performs operations that
+//! move the position of a file, too, because other processes may share the position and io_uring
+//! does not lock it.
 //!
 //! A turn copies up to 1 MiB of cached data for reads that complete at once, up to 1 MiB by
 //! io_uring, and as much again at the position of files. This bounds the delay of timers and
-//! sockets.
+//! sockets. Beyond that, reads of cached data wait for the next turn, first come, first served.
+//!
+//! [`Root`] opens paths from untrusted clients. [`io::send_file`](crate::io::send_file) sends a
+//! file to a socket.
 //!
 //! A relative path is resolved against the current directory when the future is first polled.
 //!
@@ -65,8 +69,12 @@ mod order;
 mod cached;
 mod open;
 mod open_options;
+mod root;
 mod whole;
+mod cached_read;
 mod exact;
+#[cfg(target_os = "linux")]
+pub(crate) mod send;
 mod duplicate;
 mod times;
 mod names;
@@ -76,6 +84,7 @@ mod error;
 mod operation;
 mod handle;
 mod position;
+mod absolute;
 mod metadata;
 mod system;
 mod platform;
@@ -117,6 +126,7 @@ pub use names::{
 pub use names::{chown, lchown, symlink};
 pub use open_options::OpenOptions;
 pub use read_dir::{DirEntry, ReadDir, read_dir};
+pub use root::Root;
 pub use std::fs::{FileTimes, Permissions};
 pub use whole::{copy, read, read_to_string, write};
 

@@ -1,10 +1,12 @@
-//! Operations on names and metadata. io_uring would hand most of them to threads of the kernel, and
-//! lacks the rest, so the pool performs them.
+//! Operations on names and metadata. Metadata in memory is read at once. io_uring would hand most
+//! other operations to threads of the kernel, and lacks the rest, so the pool performs them.
 
 use std::fs::Permissions;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::absolute::from_here;
+use super::cached;
 use super::error::{context, context_of_two};
 use super::metadata::Metadata;
 use super::operation::on_pool;
@@ -13,7 +15,10 @@ use super::system;
 
 /// Defines the async version of an operation that takes a path.
 macro_rules! of_path {
-    ($(#[$doc:meta])* $name:ident, $what:literal, $work:path, $output:ty) => {
+    (
+        $(#[$doc:meta])* $name:ident, $what:literal, $work:path, $output:ty
+        $(, $path:ident => $cached:expr)?
+    ) => {
         $(#[$doc])*
         ///
         /// # Errors
@@ -24,6 +29,12 @@ macro_rules! of_path {
         ///
         /// If the future is dropped, the operation may or may not happen.
         pub async fn $name(path: impl AsRef<Path>) -> io::Result<$output> {
+            $(
+                let $path = path.as_ref();
+                if let Some(result) = $cached {
+                    return result.map_err(|error| context($what, $path, error));
+                }
+            )?
             of_one($what, path.as_ref(), |path| $work(path)).await
         }
     };
@@ -83,11 +94,13 @@ of_path! {
 }
 of_path! {
     /// Returns the metadata of a file or directory. Symbolic links are followed.
-    metadata, "read the metadata of", system::metadata, Metadata
+    metadata, "read the metadata of", system::metadata, Metadata,
+    path => cached_metadata(path, true).await
 }
 of_path! {
     /// Returns the metadata of a file, a directory or a symbolic link itself.
-    symlink_metadata, "read the metadata of", system::symlink_metadata, Metadata
+    symlink_metadata, "read the metadata of", system::symlink_metadata, Metadata,
+    path => cached_metadata(path, false).await
 }
 of_path! {
     /// Returns the absolute path, without symbolic links and without `..`. The path must exist.
@@ -99,7 +112,8 @@ of_path! {
 }
 of_path! {
     /// Returns whether the path exists. Returns an error if the system can't find out.
-    try_exists, "find", system::try_exists, bool
+    try_exists, "find", system::try_exists, bool,
+    path => cached_exists(path).await
 }
 
 of_paths! {
@@ -188,6 +202,23 @@ pub async fn lchown(path: impl AsRef<Path>, uid: Option<u32>, gid: Option<u32>) 
     of_one("change the owner of", path.as_ref(), change).await
 }
 
+/// Returns the metadata of a path if the system has it in memory.
+async fn cached_metadata(path: &Path, follows_link: bool) -> Option<io::Result<Metadata>> {
+    if is_simulated() {
+        return None;
+    }
+    let path = cached::admit_lookup(path).await?;
+    cached::metadata(&path, follows_link)
+}
+
+async fn cached_exists(path: &Path) -> Option<io::Result<bool>> {
+    match cached_metadata(path, true).await? {
+        Ok(_) => Some(Ok(true)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Some(Ok(false)),
+        Err(error) => Some(Err(error)),
+    }
+}
+
 pub(super) async fn of_one<T: Send + 'static>(
     what: &'static str,
     path: &Path,
@@ -207,29 +238,4 @@ pub(super) async fn of_two<T: Send + 'static>(
     let owned = (from_here(from), from_here(to));
     let result = on_pool(move || work(&owned.0, &owned.1)).await;
     result.map_err(|error| context_of_two(what, from, to, error))
-}
-
-/// Returns the absolute path, because the current directory may change before a thread resolves it.
-/// The current directory of a simulated host is its root.
-pub(super) fn from_here(path: &Path) -> PathBuf {
-    /// Shorter than the limit of every system.
-    const LONGEST: usize = 1000;
-    let bytes = path.as_os_str().as_encoded_bytes();
-    if is_simulated() || path.is_absolute() || bytes.is_empty() || bytes.contains(&0) {
-        return path.to_owned();
-    }
-    match whole(path) {
-        Ok(whole) if whole.as_os_str().len() < LONGEST => whole,
-        _ => path.to_owned(), // the current directory has no path, or a long one
-    }
-}
-
-#[cfg(unix)]
-fn whole(path: &Path) -> io::Result<PathBuf> {
-    Ok(std::env::current_dir()?.join(path))
-}
-
-#[cfg(not(unix))]
-fn whole(path: &Path) -> io::Result<PathBuf> {
-    std::path::absolute(path)
 }

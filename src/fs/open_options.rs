@@ -4,7 +4,7 @@ use std::fmt;
 use std::io;
 use std::path::Path;
 #[cfg(unix)]
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 #[cfg(unix)]
 use rustix::fs::OFlags;
@@ -125,6 +125,12 @@ impl OpenOptions {
         self
     }
 
+    /// Sets further flags of `CreateFile`.
+    #[cfg(windows)]
+    pub(super) fn system_flags(&mut self, flags: u32) {
+        std::os::windows::fs::OpenOptionsExt::custom_flags(&mut self.std, flags);
+    }
+
     /// Opens the file.
     ///
     /// # Errors
@@ -168,6 +174,13 @@ impl OpenOptions {
         self.create || self.create_new || self.truncate
     }
 
+    /// Returns whether the open does no more than a lookup and a check of permissions. Flags could
+    /// change the lookup.
+    #[cfg(target_os = "linux")]
+    pub(super) fn only_opens(&self) -> bool {
+        !self.may_create() && self.custom_flags == 0
+    }
+
     pub(super) fn writes(&self) -> bool {
         self.write || self.append
     }
@@ -190,6 +203,7 @@ impl OpenOptions {
             is_direct: self.has_flag(is_direct),
             appends: self.appends(),
             writes: self.writes(),
+            file_system: OnceLock::new(),
         }
     }
 

@@ -5,6 +5,20 @@ pub(super) use unix::*;
 #[cfg(windows)]
 pub(super) use windows::*;
 
+/// The properties of a file system.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct FileSystem {
+    /// It is known to need no server to close a file and to read its metadata.
+    pub(super) is_local: bool,
+    /// A read of data in memory waits for no lock that a writer may hold while it waits for the
+    /// disk.
+    #[cfg_attr(
+        not(target_os = "linux"),
+        expect(dead_code, reason = "`sendfile` is used on Linux alone")
+    )]
+    pub(super) reads_without_lock: bool,
+}
+
 /// How a file was opened, as far as the system reports it.
 pub(super) struct FileFlags {
     pub(super) is_stream: bool,
@@ -19,14 +33,16 @@ mod unix {
     use std::ffi::{CString, OsStr};
     use std::fs::{File, FileType};
     use std::io::{self, Read, Write};
-    use std::os::fd::{AsRawFd, IntoRawFd};
+    use std::os::fd::{AsFd, AsRawFd, IntoRawFd};
     use std::os::unix::ffi::OsStrExt;
     use std::os::unix::fs::{FileExt, FileTypeExt};
     use std::path::Path;
 
+    #[cfg(target_os = "linux")]
+    use rustix::fs::{AtFlags, StatxFlags, statx};
     use rustix::fs::{OFlags, fcntl_getfl};
 
-    use super::FileFlags;
+    use super::{FileFlags, FileSystem};
     use crate::fs::position::Position;
 
     /// A path in the form that system calls take.
@@ -76,25 +92,41 @@ mod unix {
         std::fs::metadata(path).is_ok_and(|it| is_stream(it.file_type()))
     }
 
-    /// Returns whether closing the file is known to need no server. The listed file systems close
-    /// files locally. Network file systems and FUSE send a message, and others are unknown.
+    /// Returns the properties of the file's file system. May have to query a server.
+    ///
+    /// The listed file systems close files and read metadata locally. Network file systems and FUSE
+    /// send a message, and others are unknown. XFS locks a file for reads, and overlays may be of
+    /// XFS.
     #[cfg(target_os = "linux")]
-    pub(crate) fn is_local(file: &File) -> bool {
+    pub(crate) fn file_system(file: impl AsFd) -> FileSystem {
         const EXT: u64 = 0xEF53;
         const XFS: u64 = 0x5846_5342;
         const BTRFS: u64 = 0x9123_683E;
         const F2FS: u64 = 0xF2F5_2010;
         const TMPFS: u64 = 0x0102_1994;
         const OVERLAY: u64 = 0x794C_7630;
-        rustix::fs::fstatfs(file).is_ok_and(|it| {
-            let kind = u64::from(it.f_type as u32);
-            [EXT, XFS, BTRFS, F2FS, TMPFS, OVERLAY].contains(&kind)
-        })
+        let kind = rustix::fs::fstatfs(file).map_or(0, |it| u64::from(it.f_type as u32));
+        let reads_without_lock = [EXT, BTRFS, F2FS].contains(&kind);
+        FileSystem {
+            is_local: reads_without_lock || [XFS, TMPFS, OVERLAY].contains(&kind),
+            reads_without_lock,
+        }
+    }
+
+    /// Returns the properties if the file system has a block device. Others may have to query a
+    /// server even for their type.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn file_system_now(file: impl AsFd) -> FileSystem {
+        let how = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+        match statx(&file, "", how, StatxFlags::TYPE) {
+            Ok(found) if found.stx_dev_major != 0 => file_system(file),
+            _ => FileSystem::default(),
+        }
     }
 
     #[cfg(not(target_os = "linux"))]
-    pub(crate) fn is_local(_: &File) -> bool {
-        false
+    pub(crate) fn file_system_now(_: impl AsFd) -> FileSystem {
+        FileSystem::default()
     }
 
     /// Closes the file and returns the error.
@@ -125,7 +157,7 @@ mod windows {
     use std::os::windows::fs::FileExt;
     use std::path::{Path, PathBuf};
 
-    use super::FileFlags;
+    use super::{FileFlags, FileSystem};
     use crate::fs::position::Position;
 
     pub(crate) type SystemPath = PathBuf;
@@ -158,8 +190,8 @@ mod windows {
         false
     }
 
-    pub(crate) fn is_local(_: &File) -> bool {
-        false
+    pub(crate) fn file_system_now(_: &File) -> FileSystem {
+        FileSystem::default()
     }
 
     pub(crate) fn close(file: File) -> io::Result<()> {

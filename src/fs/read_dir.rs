@@ -12,9 +12,9 @@ use std::vec;
 
 use futures_core::Stream;
 
+use super::absolute::from_here;
 use super::error::context;
 use super::metadata::{FileType, Metadata};
-use super::names::from_here;
 use super::operation::{OnPool, on_pool, spawn_on_pool};
 #[cfg(all(feature = "sim", target_os = "linux", not(windlass_portable)))]
 use super::system;

@@ -3,8 +3,9 @@
 use std::io;
 use std::path::Path;
 
+use super::absolute::from_here;
 use super::error::{context, context_of_two};
-use super::names::from_here;
+use super::open::{self, Found};
 use super::operation::{MAX_BYTES, has_ring, on_pool_with_paths};
 use super::platform;
 use super::system;
@@ -33,18 +34,26 @@ const FIRST_BYTES: usize = 16 * 1024;
 /// ```
 pub async fn read(path: impl AsRef<Path>) -> io::Result<Vec<u8>> {
     let path = path.as_ref();
-    let contents = if has_ring() {
-        read_all(path).await
-    } else {
-        // One thread does it all, which saves a context switch per step.
-        let whole = from_here(path);
-        on_pool_with_paths([&whole.clone()], move || std::fs::read(whole)).await
-    };
+    let contents = read_all(path).await;
     contents.map_err(|error| context("read", path, error))
 }
 
 async fn read_all(path: &Path) -> io::Result<Vec<u8>> {
-    let file = File::open_with(OpenOptions::new().read(true), path).await?;
+    let mut options = OpenOptions::new();
+    options.read(true);
+    if has_ring() {
+        return read_file(File::open_with(&options, path).await?).await;
+    }
+    match open::open_cached(&options, path).await? {
+        Found::Opened(file) => read_file(File::new(file)).await,
+        // One thread does it all, which saves a context switch per step.
+        Found::Uncached { path, .. } => {
+            on_pool_with_paths([&path.clone()], move || std::fs::read(path)).await
+        }
+    }
+}
+
+async fn read_file(file: File) -> io::Result<Vec<u8>> {
     let beginning = file.beginning();
     let mut contents = Vec::new();
     loop {

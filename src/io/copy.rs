@@ -53,7 +53,8 @@ thread_local! {
 ///
 /// A [`File`](crate::fs::File) is read and written at its position, through a buffer of 256 KiB.
 /// Cached data is read at once, and a thread reads from the disk, so a slow disk never stops the
-/// loop. When a copy to a file completes, the system has all bytes.
+/// loop. To a socket, [`send_file`](super::send_file()) takes less CPU time. When a copy to a file
+/// completes, the system has all bytes.
 ///
 /// # Errors
 ///
@@ -235,7 +236,8 @@ descriptors! {
 
 impl Descriptor for File {}
 
-// `sendfile` and `splice` wait for the disk, and take no less CPU time (decision 0106).
+// Through a buffer, because `sendfile` would need the position, which other processes may share.
+// `send_file` uses it for ranges (decision 0115).
 impl Splice for File {
     const BUFFER: usize = FILE_BUFFER;
 

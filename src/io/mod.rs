@@ -2,7 +2,8 @@
 //!
 //! Named pipes, terminals, and anything else that the poller can watch are for [`Async`].
 //!
-//! [`copy`] copies everything from one of these, or from a socket, to another.
+//! [`copy`] copies everything from one of these, or from a socket, to another. [`send_file`] sends
+//! a range of a file.
 //!
 //! ```no_run
 //! use windlass::io::{copy, stdin, stdout};
@@ -13,6 +14,7 @@
 //! ```
 
 mod copy;
+mod send_file;
 pub(crate) mod pipe;
 #[cfg(target_os = "linux")]
 pub(crate) mod splice;
@@ -23,6 +25,7 @@ pub use copy::{Descriptor, copy, copy_bidirectional};
 #[cfg(unix)]
 pub use pipe::pipe;
 pub use pipe::{PipeReader, PipeWriter};
+pub use send_file::send_file;
 pub use stdio::{Stderr, Stdin, Stdout, stderr, stdin, stdout};
 pub use windlass_reactor::Async;
 pub(crate) use write_stderr::write_stderr;

@@ -191,7 +191,7 @@ fn flags() -> SpliceFlags {
 
 /// `splice` to a disconnected peer raises `SIGPIPE`, also for sockets, and lacks a flag against it.
 /// Rust programs ignore the signal, but the host of an embedded one may keep its default action.
-fn sigpipe_is_harmless() -> io::Result<bool> {
+pub(super) fn sigpipe_is_harmless() -> io::Result<bool> {
     Ok(is_handled(&fs::read_to_string("/proc/self/status")?))
 }
 

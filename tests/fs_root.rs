@@ -1,0 +1,351 @@
+//! `Root`, and the files that `send_file` sends.
+
+#![cfg(unix)]
+#![cfg_attr(
+    not(target_os = "linux"),
+    allow(dead_code, unused_imports, reason = "only Linux reads from the cache")
+)]
+
+#[path = "common/mod.rs"]
+mod common;
+#[path = "common/files.rs"]
+mod files;
+
+use std::fs as std_fs;
+use std::future::Future;
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::symlink;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
+use common::{pair, run};
+use files::{Folder, folder};
+use futures::AsyncReadExt;
+use futures::future::Either;
+use windlass::fs::{self, File, Root, use_io_uring};
+use windlass::io::send_file;
+use windlass::net::TcpStream;
+
+fn pattern(bytes: usize) -> Vec<u8> {
+    (0..bytes).map(|n| (n % 251) as u8).collect()
+}
+
+/// A directory `public`, with a file in it and a file beside it.
+fn site() -> (Folder, std::path::PathBuf) {
+    let folder = folder();
+    let public = folder.path("public");
+    std_fs::create_dir_all(public.join("pages")).unwrap();
+    std_fs::write(folder.path("key"), "secret").unwrap();
+    std_fs::write(public.join("rope"), "ahoy").unwrap();
+    (folder, public)
+}
+
+/// Polls once.
+fn once<F: Future>(future: F) -> Option<F::Output> {
+    match pin!(future).poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(output) => Some(output),
+        Poll::Pending => None,
+    }
+}
+
+async fn text_of(root: &Root, path: &str) -> io::Result<String> {
+    let mut text = String::new();
+    let mut file = root.open_file(path).await?;
+    file.read_to_string(&mut text).await?;
+    Ok(text)
+}
+
+/// Runs a test with cached lookups, and with threads alone, since no reactor turns.
+fn cached_or_by_threads<F: Future<Output = ()>>(test: impl Fn() -> F) {
+    run(test());
+    futures::executor::block_on(test());
+}
+
+#[test]
+fn no_path_leaves_the_root() {
+    let (folder, public) = site();
+    symlink("../key", public.join("out")).unwrap();
+    symlink("..", public.join("up")).unwrap();
+    symlink("rope", public.join("link")).unwrap();
+    symlink(public.join("rope"), public.join("absolute")).unwrap();
+    symlink("loop", public.join("loop")).unwrap();
+    let inside = [
+        "rope",
+        "pages/../rope",
+        "link",
+        "absolute",
+        "up/public/rope",
+    ];
+    let key = folder.path("key");
+    let key = key.to_str().unwrap();
+    let outside = ["../key", "pages/../../key", "out", "up/key", key, "none"];
+    cached_or_by_threads(|| async {
+        let root = Root::open(&public).await.unwrap();
+        assert_eq!(root.path(), std_fs::canonicalize(&public).unwrap());
+        for path in inside {
+            assert_eq!(text_of(&root, path).await.unwrap(), "ahoy", "{path}");
+            assert_eq!(root.metadata(path).await.unwrap().len(), 4, "{path}");
+        }
+        for path in outside {
+            let error = root.open_file(path).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::NotFound, "{path}");
+            assert!(error.to_string().contains(path), "{error}");
+            let error = root.metadata(path).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::NotFound, "{path}");
+        }
+        assert!(root.open_file("loop").await.is_err());
+        let dir = root.open_file("pages").await.unwrap();
+        assert!(dir.metadata().await.unwrap().is_dir());
+        let itself = root.open_file(".").await.unwrap();
+        assert!(itself.metadata().await.unwrap().is_dir());
+        let error = Root::open(public.join("rope")).await.unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::NotADirectory);
+    });
+}
+
+#[test]
+fn a_root_refuses_pipes_and_sockets_and_waits_for_none() {
+    let (folder, public) = site();
+    folder.pipe("public/pipe");
+    let _socket = std::os::unix::net::UnixListener::bind(public.join("socket")).unwrap();
+    cached_or_by_threads(|| async {
+        let root = Root::open(&public).await.unwrap();
+        for name in ["pipe", "socket"] {
+            let error = root.open_file(name).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::InvalidInput, "{name}");
+            assert!(!root.metadata(name).await.unwrap().is_file(), "{name}");
+        }
+    });
+}
+
+/// A thread would answer after the first poll.
+#[test]
+#[cfg(target_os = "linux")]
+fn cached_files_are_used_without_a_thread() {
+    let (_folder, public) = site();
+    let rope = public.join("rope");
+    if !is_cached(&rope) || !is_on_ext(&rope) {
+        return;
+    }
+    // A missing name is cached once it was looked up.
+    assert!(!std_fs::exists(public.join("none")).unwrap());
+    for by_ring in [true, false] {
+        let (public, rope) = (public.clone(), rope.clone());
+        let test = move || {
+            let _ = use_io_uring(by_ring);
+            run(async {
+                let root = Root::open(&public).await.unwrap();
+                let file = once(root.open_file("rope"))
+                    .expect("opened at once")
+                    .unwrap();
+                let flags = rustix::fs::fcntl_getfl(&file).unwrap();
+                assert!(!flags.contains(rustix::fs::OFlags::NONBLOCK));
+                let metadata = once(file.metadata()).expect("read at once").unwrap();
+                assert_eq!(metadata.len(), 4);
+                assert!(once(root.metadata("rope")).is_some());
+                assert!(once(root.open_file("none")).unwrap().is_err());
+                assert!(once(fs::metadata(&rope)).is_some());
+                assert!(once(fs::symlink_metadata(&rope)).is_some());
+                assert!(once(fs::try_exists(&rope)).unwrap().unwrap());
+                assert!(!once(fs::try_exists(public.join("none"))).unwrap().unwrap());
+                assert_eq!(
+                    once(fs::read(&rope)).expect("read at once").unwrap(),
+                    b"ahoy"
+                );
+            });
+        };
+        std::thread::spawn(test).join().unwrap();
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn is_cached(path: &std::path::Path) -> bool {
+    use rustix::io::{ReadWriteFlags, preadv2};
+    let file = std_fs::File::open(path).unwrap();
+    let mut room = [0];
+    let bufs = &mut [io::IoSliceMut::new(&mut room)];
+    preadv2(file, bufs, 0, ReadWriteFlags::NOWAIT).is_ok()
+}
+
+#[cfg(target_os = "linux")]
+fn is_on_ext(path: &std::path::Path) -> bool {
+    let found = rustix::fs::statfs(path).unwrap();
+    found.f_type as u32 == 0xEF53
+}
+
+/// Bytes beyond the buffers of both sockets.
+const MUCH: usize = 32 << 20;
+
+/// Reads to the end. Unlike `read_to_end`, it clears its room once.
+async fn read_all(stream: &mut TcpStream) -> Vec<u8> {
+    let (mut all, mut room) = (Vec::new(), vec![0; 1 << 18]);
+    loop {
+        match stream.read(&mut room).await.unwrap() {
+            0 => return all,
+            read => all.extend_from_slice(&room[..read]),
+        }
+    }
+}
+
+async fn sends(size: usize, start: usize, end: usize, head: &[u8], path: &std::path::Path) {
+    let data = pattern(size);
+    std_fs::write(path, &data).unwrap();
+    let (near, mut far) = pair().await.unwrap();
+    let file = File::open(path).await.unwrap();
+    let send = async {
+        let range = start as u64..end as u64;
+        let sent = send_file(&near, head, &file, range).await.unwrap();
+        near.shutdown(std::net::Shutdown::Write).unwrap();
+        sent
+    };
+    let (sent, received) = futures::join!(send, read_all(&mut far));
+    let expected: Vec<_> = data.into_iter().take(end).skip(start).collect();
+    assert_eq!(sent, expected.len() as u64);
+    assert!(received[..head.len()] == *head && received[head.len()..] == *expected);
+}
+
+#[test]
+fn send_file_sends_any_range_behind_its_head() {
+    let folder = folder();
+    let path = folder.path("data");
+    by_ring_and_by_threads(|| async {
+        for size in [0, 1, 4096, 40_000, 300_000] {
+            for (start, end) in [
+                (0, size),
+                (1, size),
+                (size / 3, size / 2),
+                (0, size + 100_000),
+            ] {
+                sends(size, start, end, b"head", &path).await;
+                sends(size, start, end, b"", &path).await;
+            }
+        }
+        sends(MUCH, 5, MUCH, &pattern(100_000), &path).await;
+    });
+}
+
+/// Runs a test on threads of its own, with io_uring and without.
+fn by_ring_and_by_threads<F: Future<Output = ()>>(test: impl Fn() -> F + Sync) {
+    std::thread::scope(|scope| {
+        for by_ring in [true, false] {
+            let test = &test;
+            scope
+                .spawn(move || {
+                    let _ = use_io_uring(by_ring);
+                    run(test());
+                })
+                .join()
+                .unwrap();
+        }
+    });
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn uncached_data_is_never_sent_by_the_loop() {
+    let folder = folder();
+    let path = folder.file(pattern(1 << 20));
+    by_ring_and_by_threads(|| async {
+        let cold = std_fs::File::open(&path).unwrap();
+        cold.sync_all().unwrap();
+        let _ = rustix::fs::fadvise(&cold, 0, None, rustix::fs::Advice::DontNeed);
+        if is_cached(&path) {
+            return; // the file system has no disk, or keeps its data
+        }
+        rustix::fs::fadvise(&cold, 0, None, rustix::fs::Advice::Random).unwrap();
+        let (near, mut far) = pair().await.unwrap();
+        let file = File::open(&path).await.unwrap();
+        let _ = rustix::fs::fadvise(&cold, 0, None, rustix::fs::Advice::DontNeed);
+        let mut sending = Box::pin(send_file(&near, b"", &file, 0..1 << 20));
+        let first = sending
+            .as_mut()
+            .poll(&mut Context::from_waker(Waker::noop()));
+        assert!(first.is_pending());
+        assert_eq!(
+            far.try_read(&mut [0]).unwrap_err().kind(),
+            ErrorKind::WouldBlock
+        );
+        let mut received = vec![0; 1 << 20];
+        let (sent, read) = futures::join!(sending, far.read_exact(&mut received));
+        assert_eq!(sent.unwrap(), 1 << 20);
+        read.unwrap();
+        assert!(received == pattern(1 << 20));
+    });
+}
+
+/// Polls a send until the peer has received a part. The send waits then, because the peer reads
+/// nothing.
+async fn start(sending: &mut (impl Future + Unpin), peer: &TcpStream) {
+    let received = pin!(peer.readable());
+    match futures::future::select(received, sending).await {
+        Either::Left((readable, _)) => readable.unwrap(),
+        Either::Right(_) => panic!("the buffers of the sockets take the whole file"),
+    }
+}
+
+/// A connection, and a file that is larger than the buffers of the sockets.
+async fn large(path: &std::path::Path) -> (TcpStream, TcpStream, File) {
+    std_fs::write(path, pattern(MUCH)).unwrap();
+    let (near, far) = pair().await.unwrap();
+    (near, far, File::open(path).await.unwrap())
+}
+
+#[test]
+fn a_file_that_shrinks_while_it_is_sent_ends_early() {
+    let folder = folder();
+    let path = folder.path("data");
+    run(async {
+        let (near, mut far, file) = large(&path).await;
+        let mut sending = Box::pin(send_file(&near, b"", &file, 0..MUCH as u64));
+        start(&mut sending, &far).await;
+        let cut = std_fs::File::options().write(true).open(&path).unwrap();
+        cut.set_len(0).unwrap();
+        let send = async {
+            let sent = sending.await.unwrap();
+            near.shutdown(std::net::Shutdown::Write).unwrap();
+            sent
+        };
+        let (sent, received) = futures::join!(send, read_all(&mut far));
+        assert!(sent > 0 && sent < MUCH as u64);
+        assert_eq!(received.len() as u64, sent);
+    });
+}
+
+#[test]
+fn a_dropped_send_has_sent_a_first_part() {
+    let folder = folder();
+    let path = folder.path("data");
+    run(async {
+        let (near, mut far, file) = large(&path).await;
+        let mut sending = Box::pin(send_file(&near, b"", &file, 0..MUCH as u64));
+        start(&mut sending, &far).await;
+        drop(sending);
+        near.shutdown(std::net::Shutdown::Write).unwrap();
+        let received = read_all(&mut far).await;
+        assert!(!received.is_empty() && received.len() < MUCH);
+        assert!(pattern(MUCH).starts_with(&received));
+        let mut room = [0; 4];
+        assert_eq!(
+            file.read_at(&mut room, 0).await.unwrap(),
+            4,
+            "the file still works"
+        );
+    });
+}
+
+#[test]
+fn a_peer_that_disconnects_is_an_error() {
+    let folder = folder();
+    let path = folder.path("data");
+    run(async {
+        let (near, far, file) = large(&path).await;
+        let mut sending = Box::pin(send_file(&near, b"", &file, 0..MUCH as u64));
+        start(&mut sending, &far).await;
+        drop(far);
+        let kind = sending.await.unwrap_err().kind();
+        assert!(
+            matches!(kind, ErrorKind::ConnectionReset | ErrorKind::BrokenPipe),
+            "{kind:?}"
+        );
+    });
+}
