@@ -145,8 +145,9 @@ def main():
     text += "".join(f"\n- skipped: {what}: {reason}" for what, reason in skipped.items())
     text += "".join(f"\n- failed: {failure}" for failure in failures)
     length = "" if stored else f" of {seconds:g} s each"
-    text += f"\n\n{rounds_taken(samples)} rounds{length}. {noise(rows)}\n\n"
-    text += f"{platform.system()} {platform.release()}; {'; '.join(versions())}.\n"
+    if samples:
+        text += f"\n\n{rounds_taken(samples)} rounds{length}. {noise(rows)}"
+    text += f"\n\n{platform.system()} {platform.release()}; {'; '.join(versions())}.\n"
     stem = os.path.join(options.out, "services-counts" if options.counts else "services")
     with open(stem + ".md", "w") as file:
         file.write(text)
