@@ -159,7 +159,7 @@ def main():
     if options.update_readme:
         for suffix in ("json", "svg"):
             shutil.copy(f"{stem}.{suffix}", os.path.join(frame.ROOT, "benches/results"))
-        update_readme("verdict", targets.table(rows))
+        update_readme("verdict", targets.table(rows) + f"\n{noise(rows)}\n")
         update_readme("services", text)
     print(text)
     print(f"written to {stem}.*")
