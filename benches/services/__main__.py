@@ -145,8 +145,9 @@ def main():
     text += "".join(f"\n- skipped: {what}: {reason}" for what, reason in skipped.items())
     text += "".join(f"\n- failed: {failure}" for failure in failures)
     length = "" if stored else f" of {seconds:g} s each"
-    text += f"\n\n{rounds_taken(samples)} rounds{length}. {noise(rows)}\n\n"
-    text += f"{platform.system()} {platform.release()}; {'; '.join(versions())}.\n"
+    if samples:
+        text += f"\n\n{rounds_taken(samples)} rounds{length}. {noise(rows)}"
+    text += f"\n\n{platform.system()} {platform.release()}; {'; '.join(versions())}.\n"
     stem = os.path.join(options.out, "services-counts" if options.counts else "services")
     with open(stem + ".md", "w") as file:
         file.write(text)
@@ -158,7 +159,7 @@ def main():
     if options.update_readme:
         for suffix in ("json", "svg"):
             shutil.copy(f"{stem}.{suffix}", os.path.join(frame.ROOT, "benches/results"))
-        update_readme("verdict", targets.table(rows))
+        update_readme("verdict", targets.table(rows) + f"\n{noise(rows)}\n")
         update_readme("services", text)
     print(text)
     print(f"written to {stem}.*")
