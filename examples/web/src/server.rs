@@ -3,10 +3,9 @@
 use std::future::Future;
 use std::time::Duration;
 
-use futures::FutureExt;
 use windlass::net::{TcpListener, TcpStream};
 use windlass::task::{StopToken, TaskGroup};
-use windlass::time::{sleep, timeout};
+use windlass::time::timeout;
 
 /// Limits of a server's connections.
 #[derive(Clone, Copy, Debug)]
@@ -61,10 +60,12 @@ where
             Err(error) => eprintln!("{error}"),
         }
     }
-    // Also serves connections that the system has completed. One turn of the reactor fetches them
-    // from the accept queue.
-    sleep(Duration::ZERO).await;
-    while let Some(Ok((stream, _))) = accept(&mut connections).now_or_never() {
+    // Also serves connections that the system has completed. The budget of a poll, which does not
+    // apply to `try_accept`, would leave some of them in the accept queue.
+    while connections.len() < limits.connections {
+        let Ok((stream, _)) = listener.try_accept() else {
+            break;
+        };
         start(&connections, stream);
     }
     drop(listener);

@@ -1,6 +1,6 @@
 //! Slow, hostile and hasty clients against `serve` and `Http`.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
@@ -177,6 +177,26 @@ fn a_shutdown_finishes_requests_and_refuses_connections() {
             assert_eq!(answer.unwrap(), "ahoy");
         }
         assert_eq!(server.task.await, 0);
+        Ok(())
+    });
+}
+
+#[test]
+fn a_shutdown_serves_the_whole_accept_queue() {
+    const CLIENTS: usize = 120; // more than a poll of a task may accept
+    run(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let addr = listener.local_addr()?;
+        let clients = join_all((0..CLIENTS).map(|_| TcpStream::connect(addr))).await;
+        assert!(clients.iter().all(Result::is_ok));
+        let (stop, served) = (StopSource::new(), Cell::new(0));
+        stop.stop();
+        serve(listener, &stop.token(), Limits::default(), |_| {
+            served.set(served.get() + 1);
+            async {}
+        })
+        .await;
+        assert_eq!(served.get(), CLIENTS);
         Ok(())
     });
 }
