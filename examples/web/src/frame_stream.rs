@@ -1,7 +1,7 @@
 //! The TCP stream of a WebSocket, to which other tasks may send whole frames.
 
 use std::cell::{Cell, RefCell};
-use std::io::{self, IoSlice};
+use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
@@ -79,12 +79,11 @@ impl Inner {
     }
 
     /// Writes bytes of the WebSocket.
-    fn poll_write(&self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+    fn poll_write(&self, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         self.is_blocked.set(true);
         ready!(self.poll_rest(cx))?;
-        let written = ready!(Pin::new(&mut &self.stream).poll_write_vectored(cx, bufs))?;
-        let all: usize = bufs.iter().map(|buf| buf.len()).sum();
-        self.is_blocked.set(written < all);
+        let written = ready!(Pin::new(&mut &self.stream).poll_write(cx, buf))?;
+        self.is_blocked.set(written < buf.len());
         Poll::Ready(Ok(written))
     }
 }
@@ -109,15 +108,7 @@ impl AsyncWrite for FrameStream {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.0.poll_write(cx, &[IoSlice::new(buf)])
-    }
-
-    fn poll_write_vectored(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        self.0.poll_write(cx, bufs)
+        self.0.poll_write(cx, buf)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
