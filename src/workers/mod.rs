@@ -1,4 +1,5 @@
-//! Several processes or threads, each with its own event loop, under a supervisor.
+//! Several processes or threads, each with its own event loop, under a supervisor. They need the
+//! feature `workers`, which is on by default.
 //!
 //! One event loop uses one core. To use all cores, run several workers, each with its own loop and
 //! without shared state or locks. [`workers`](crate::workers()) starts them, passes them their

@@ -1,7 +1,8 @@
 //! Runtimes, tasks and waits, read from the memory of a process or of a core file.
 //!
 //! No code runs in that process, so this works while it is stuck. It requires neither symbols nor
-//! debug info. The program `windlass-ps` prints a [`Snapshot`].
+//! debug info. The program `windlass-ps` prints a [`Snapshot`]. Both need the feature
+//! `inspect-outside`, which is on by default.
 //!
 //! A process that runs meanwhile may change what was read. So each value is checked, and a snapshot
 //! that the process has changed is read again, some times.

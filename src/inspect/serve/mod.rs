@@ -33,7 +33,8 @@ use crate::page_server::{Clients, Request, Response};
 use crate::time::sleep;
 use crate::{Runtime, spawn};
 
-/// Serves a page on this process by HTTP, on a thread of its own.
+/// Serves a page on this process by HTTP, on a thread of its own. This needs the feature
+/// `inspect-outside`, which is on by default.
 ///
 /// `at` is a TCP address such as `127.0.0.1:6060`, or the path of a Unix socket. A path contains a
 /// slash. Port 0 selects a free port.
