@@ -182,10 +182,11 @@ pub fn try_refill() -> Option<bool> {
         if spawned > 0 && last.refused == 0 {
             remember(Refused { poll, spawned });
         }
-        last.refused = (last.refused + 1) % (REFUSALS + 1);
+        // Starts over at 1, because only the first refusal is remembered.
+        last.refused = last.refused % (REFUSALS + 1) + 1;
     }
     LAST.set(last);
-    Some(catches_up || last.refused == last.granted + 1 || last.refused == 0)
+    Some(catches_up || [last.granted, REFUSALS].contains(&(last.refused - 1)))
 }
 
 fn remember(refused: Refused) {

@@ -351,3 +351,41 @@ fn a_task_that_spawns_nothing_does_not_catch_up() {
         most.get()
     );
 }
+
+#[test]
+fn a_poll_that_ignores_refusals_is_made_up_for_once() {
+    let (executor, polls) = (Executor::new(), Rc::default());
+    for _ in 0..1_000 {
+        executor.spawn(always_ready(Rc::clone(&polls))).detach();
+    }
+    let (completed, mut poll) = (shared(Vec::new()), 0);
+    let inner = completed.clone();
+    let dispatcher = poll_fn(move |cx| {
+        poll += 1;
+        // The second poll makes up for the first one, and is not refused anything.
+        let operations = [5_000, OPERATIONS + 1, 5_000][poll - 1];
+        let mut done = 0;
+        for operation in 0..operations {
+            if poll_charge(cx).is_ready() {
+                done += 1;
+            } else if poll == 3 {
+                break;
+            }
+            if operation % 20 == 0 {
+                spawn(async {}).detach();
+            }
+        }
+        inner.borrow_mut().push(done);
+        cx.waker().wake_by_ref();
+        match poll {
+            3 => Poll::Ready(()),
+            _ => Poll::Pending,
+        }
+    });
+    executor.spawn(dispatcher).detach();
+    while completed.borrow().len() < 3 {
+        executor.tick(Waker::noop(), 256);
+    }
+    let third = completed.borrow()[2];
+    assert!(third <= 3 * OPERATIONS, "{third} operations in one poll");
+}
