@@ -340,6 +340,24 @@ fn by_ring_and_by_threads<F: Future<Output = ()>>(test: impl Fn() -> F + Sync) {
     });
 }
 
+/// The files of `/proc` are read page by page.
+#[test]
+#[cfg(target_os = "linux")]
+fn send_file_continues_after_a_short_read() {
+    by_ring_and_by_threads(|| async {
+        let (near, mut far) = pair().await.unwrap();
+        let file = File::open("/proc/self/smaps").await.unwrap();
+        let least = std_fs::read("/proc/self/smaps").unwrap().len() / 2;
+        let send = async {
+            let sent = send_file(&near, b"", &file, 0..1 << 20).await.unwrap();
+            near.shutdown(std::net::Shutdown::Write).unwrap();
+            sent as usize
+        };
+        let (sent, received) = futures::join!(send, read_all(&mut far));
+        assert!(sent == received.len() && sent > least, "{sent} of {least}");
+    });
+}
+
 #[test]
 #[cfg(target_os = "linux")]
 fn uncached_data_is_never_sent_by_the_loop() {

@@ -79,7 +79,8 @@ where
         let read = copy_part(&mut writer, head, file, start, wanted).await?;
         head = &[];
         start += read as u64;
-        if read < wanted || start >= end {
+        // A read may be short for other reasons than the end of the file, such as an error.
+        if read == 0 || start >= end {
             return Ok(start - range.start);
         }
     }
