@@ -11,12 +11,14 @@ mod common;
 #[path = "common/files.rs"]
 mod files;
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::fs as std_fs;
 use std::future::Future;
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::symlink;
 use std::pin::pin;
+use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 
@@ -355,6 +357,42 @@ fn send_file_continues_after_a_short_read() {
         };
         let (sent, received) = futures::join!(send, read_all(&mut far));
         assert!(sent == received.len() && sent > least, "{sent} of {least}");
+    });
+}
+
+/// Tasks read 256 KiB or 4 KiB again and again, beyond the limit of a turn.
+#[test]
+#[cfg(target_os = "linux")]
+fn reads_beyond_the_limit_of_a_turn_are_served_in_order() {
+    let folder = folder();
+    let path = folder.file(pattern(1 << 18));
+    if !is_cached(&path) {
+        return;
+    }
+    by_ring_and_by_threads(|| async {
+        let file = Rc::new(File::open(&path).await.unwrap());
+        let least = 20;
+        let counts: Vec<_> = (0..12).map(|_| Rc::new(Cell::new(0))).collect();
+        let tasks: Vec<_> = counts
+            .iter()
+            .enumerate()
+            .map(|(index, count)| {
+                let (file, count) = (file.clone(), count.clone());
+                let mut room = vec![0; [1 << 18, 4096][index % 2]];
+                windlass::spawn(async move {
+                    loop {
+                        file.read_at(&mut room, 0).await.unwrap();
+                        count.set(count.get() + 1);
+                    }
+                })
+            })
+            .collect();
+        // Within this number of turns each task is served several times.
+        for _ in 0..1000 {
+            windlass::time::sleep(std::time::Duration::ZERO).await;
+        }
+        drop(tasks);
+        assert!(counts.iter().all(|it| it.get() >= least), "{counts:?}");
     });
 }
 

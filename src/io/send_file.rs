@@ -131,7 +131,7 @@ mod zero_copy {
     use super::super::splice::{Spliced, is_refusal, sigpipe_is_harmless};
     use super::BUFFER;
     use crate::fs::File;
-    use crate::fs::send::{poll_admit, settle};
+    use crate::fs::send::{Attempt, poll_admit, settle};
 
     /// The size of an attempt that probably finds a full socket.
     const PROBE: usize = 4096;
@@ -161,6 +161,7 @@ mod zero_copy {
             offset: range.start,
             end: range.end,
             was_short: false,
+            attempt: Attempt::default(),
         };
         poll_fn(|cx| sending.poll(cx, writer, file, file_fd)).await
     }
@@ -192,6 +193,7 @@ mod zero_copy {
         end: u64,
         /// The socket has taken a part, so it is probably full.
         was_short: bool,
+        attempt: Attempt,
     }
 
     impl Sending {
@@ -204,7 +206,7 @@ mod zero_copy {
         ) -> Poll<io::Result<u64>> {
             while self.offset < self.end {
                 let most = (self.end - self.offset).min(BUFFER) as usize;
-                if !ready!(poll_admit(cx, most)) {
+                if !ready!(poll_admit(cx, &mut self.attempt, most)) {
                     break;
                 }
                 let polled = self.poll_part(cx, writer, file, file_fd, most);
