@@ -398,6 +398,27 @@ fn reads_beyond_the_limit_of_a_turn_are_served_in_order() {
 
 #[test]
 #[cfg(target_os = "linux")]
+fn a_dropped_read_that_waits_for_a_turn_blocks_nothing() {
+    let folder = folder();
+    let path = folder.file(pattern(1 << 18));
+    if !is_cached(&path) {
+        return;
+    }
+    by_ring_and_by_threads(|| async {
+        let mut options = fs::OpenOptions::new();
+        let file = options.read(true).write(true).open(&path).await.unwrap();
+        let mut room = vec![0; 1 << 18];
+        // Each waits for the next turn once the limit of this one is used up, and is dropped.
+        let attempts = (0..100).map(|_| once(file.read_at(&mut room, 0)));
+        assert!(attempts.filter(Option::is_none).count() > 50);
+        assert_eq!(file.write_at(b"ahoy", 0).await.unwrap(), 4);
+        assert!(file.read_at(&mut room, 0).await.unwrap() > 0);
+        assert!(room.starts_with(b"ahoy"));
+    });
+}
+
+#[test]
+#[cfg(target_os = "linux")]
 fn uncached_data_is_never_sent_by_the_loop() {
     let folder = folder();
     let path = folder.file(pattern(1 << 20));
