@@ -28,8 +28,8 @@ const SMALL: u64 = 32 * 1024;
 /// On Linux, the kernel sends large ranges from its cache without a copy into the program
 /// (`sendfile`). A range that is not cached is read as [`File`] does, so a slow disk never stops
 /// the loop. Small ranges are copied, which is faster. So are files on file systems where
-/// `sendfile` may wait, and all files if `SIGPIPE` isn't ignored, because `sendfile` would raise it.
-/// A thread checks this at its first large range, so set the action of the signal before.
+/// `sendfile` may wait, and all files if `SIGPIPE` isn't ignored, because `sendfile` would raise
+/// it. A thread checks this at its first large range, so set the action of the signal before.
 ///
 /// The range is read in pieces of up to 256 KiB. Another program may change the file between two
 /// pieces, and up to the time when the client acknowledges the data.
