@@ -11,11 +11,15 @@ mod common;
 #[path = "common/files.rs"]
 mod files;
 
+use std::cell::Cell;
+use std::collections::BTreeSet;
 use std::fs as std_fs;
 use std::future::Future;
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::symlink;
 use std::pin::pin;
+use std::rc::Rc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 
 use common::{pair, run};
@@ -25,6 +29,7 @@ use futures::future::Either;
 use windlass::fs::{self, File, Root, use_io_uring};
 use windlass::io::send_file;
 use windlass::net::TcpStream;
+use windlass::signal::{Signal, Signals};
 
 fn pattern(bytes: usize) -> Vec<u8> {
     (0..bytes).map(|n| (n % 251) as u8).collect()
@@ -100,6 +105,103 @@ fn no_path_leaves_the_root() {
         assert!(itself.metadata().await.unwrap().is_dir());
         let error = Root::open(public.join("rope")).await.unwrap_err();
         assert_eq!(error.kind(), ErrorKind::NotADirectory);
+    });
+}
+
+/// An error other than `NotFound` would reveal which files exist outside.
+#[test]
+fn every_path_that_leaves_the_root_is_not_found() {
+    let (folder, public) = site();
+    symlink("..", public.join("up")).unwrap();
+    let rope = public.join("rope");
+    let paths = [
+        "",
+        rope.to_str().unwrap(),
+        "/etc/passwd/x",
+        "../key/x",
+        "pages/../../key/x",
+        "up/key/x",
+        "../loop",
+    ];
+    symlink("loop", folder.path("loop")).unwrap();
+    cached_or_by_threads(|| async {
+        let root = Root::open(&public).await.unwrap();
+        for path in paths {
+            let error = root.open_file(path).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::NotFound, "{path:?}");
+            let error = root.metadata(path).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::NotFound, "{path:?}");
+        }
+        for path in ["rope/", "rope/.", "rope/x", "pages/../rope/x"] {
+            let error = root.open_file(path).await.unwrap_err();
+            assert_eq!(error.kind(), ErrorKind::NotADirectory, "{path}");
+        }
+    });
+}
+
+/// Swaps a directory and a symbolic link that leaves the root, while threads look up a file.
+#[test]
+#[cfg(target_os = "linux")]
+fn a_symbolic_link_that_is_put_into_a_path_leads_nowhere() {
+    use rustix::fs::{CWD, RenameFlags, renameat_with};
+    let (folder, public) = site();
+    std_fs::create_dir(folder.path("outside")).unwrap();
+    std_fs::write(folder.path("outside/rope"), "secret").unwrap();
+    std_fs::write(public.join("pages/rope"), "ahoy").unwrap();
+    symlink("../outside", public.join("out")).unwrap();
+    let (pages, out) = (public.join("pages"), public.join("out"));
+    let swap = || renameat_with(CWD, &pages, CWD, &out, RenameFlags::EXCHANGE);
+    if swap().is_err() {
+        return; // the file system can't exchange names
+    }
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                swap().unwrap();
+            }
+        });
+        let found = futures::executor::block_on(async {
+            let root = Root::open(&public).await.unwrap();
+            let mut lengths = BTreeSet::new();
+            for _ in 0..20_000 {
+                let metadata = root.metadata("pages/rope").await;
+                lengths.extend(metadata.map(|it| it.len()));
+                if let Ok(file) = root.open_file("pages/rope").await {
+                    lengths.insert(file.metadata().await.unwrap().len());
+                }
+            }
+            lengths
+        });
+        is_over.store(true, Ordering::Relaxed);
+        assert!(!found.contains(&6), "the file outside was found");
+    });
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_root_waits_for_the_end_of_a_lease() {
+    use std::os::fd::AsRawFd;
+    let (_folder, public) = site();
+    let rope = public.join("rope");
+    let holder = std_fs::OpenOptions::new().write(true).open(&rope).unwrap();
+    run(async {
+        // The system sends it to the holder when the file is opened.
+        let mut signals = Signals::new([Signal::from_raw(libc::SIGIO)]).unwrap();
+        // SAFETY: the call takes no pointer.
+        let lease = unsafe { libc::fcntl(holder.as_raw_fd(), libc::F_SETLEASE, libc::F_WRLCK) };
+        if lease != 0 {
+            return; // the file system has no leases
+        }
+        let root = Root::open(&public).await.unwrap();
+        let release = async {
+            signals.recv().await.unwrap();
+            // The first attempt has failed. A thread makes the next one.
+            windlass::time::sleep(std::time::Duration::from_millis(50)).await;
+            drop(holder);
+        };
+        let (opened, ()) = futures::join!(root.open_file("rope"), release);
+        opened.unwrap();
     });
 }
 
@@ -237,6 +339,81 @@ fn by_ring_and_by_threads<F: Future<Output = ()>>(test: impl Fn() -> F + Sync) {
                 .join()
                 .unwrap();
         }
+    });
+}
+
+/// The files of `/proc` are read page by page.
+#[test]
+#[cfg(target_os = "linux")]
+fn send_file_continues_after_a_short_read() {
+    by_ring_and_by_threads(|| async {
+        let (near, mut far) = pair().await.unwrap();
+        let file = File::open("/proc/self/smaps").await.unwrap();
+        let least = std_fs::read("/proc/self/smaps").unwrap().len() / 2;
+        let send = async {
+            let sent = send_file(&near, b"", &file, 0..1 << 20).await.unwrap();
+            near.shutdown(std::net::Shutdown::Write).unwrap();
+            sent as usize
+        };
+        let (sent, received) = futures::join!(send, read_all(&mut far));
+        assert!(sent == received.len() && sent > least, "{sent} of {least}");
+    });
+}
+
+/// Tasks read 256 KiB or 4 KiB again and again, beyond the limit of a turn.
+#[test]
+#[cfg(target_os = "linux")]
+fn reads_beyond_the_limit_of_a_turn_are_served_in_order() {
+    let folder = folder();
+    let path = folder.file(pattern(1 << 18));
+    if !is_cached(&path) {
+        return;
+    }
+    by_ring_and_by_threads(|| async {
+        let file = Rc::new(File::open(&path).await.unwrap());
+        let least = 20;
+        let counts: Vec<_> = (0..12).map(|_| Rc::new(Cell::new(0))).collect();
+        let tasks: Vec<_> = counts
+            .iter()
+            .enumerate()
+            .map(|(index, count)| {
+                let (file, count) = (file.clone(), count.clone());
+                let mut room = vec![0; [1 << 18, 4096][index % 2]];
+                windlass::spawn(async move {
+                    loop {
+                        file.read_at(&mut room, 0).await.unwrap();
+                        count.set(count.get() + 1);
+                    }
+                })
+            })
+            .collect();
+        // Within this number of turns each task is served several times.
+        for _ in 0..1000 {
+            windlass::time::sleep(std::time::Duration::ZERO).await;
+        }
+        drop(tasks);
+        assert!(counts.iter().all(|it| it.get() >= least), "{counts:?}");
+    });
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_dropped_read_that_waits_for_a_turn_blocks_nothing() {
+    let folder = folder();
+    let path = folder.file(pattern(1 << 18));
+    if !is_cached(&path) {
+        return;
+    }
+    by_ring_and_by_threads(|| async {
+        let mut options = fs::OpenOptions::new();
+        let file = options.read(true).write(true).open(&path).await.unwrap();
+        let mut room = vec![0; 1 << 18];
+        // Each waits for the next turn once the limit of this one is used up, and is dropped.
+        let attempts = (0..100).map(|_| once(file.read_at(&mut room, 0)));
+        assert!(attempts.filter(Option::is_none).count() > 50);
+        assert_eq!(file.write_at(b"ahoy", 0).await.unwrap(), 4);
+        assert!(file.read_at(&mut room, 0).await.unwrap() > 0);
+        assert!(room.starts_with(b"ahoy"));
     });
 }
 

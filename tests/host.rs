@@ -329,6 +329,38 @@ fn turn_for_continues_operations_deferred_by_a_turn() -> io::Result<()> {
     Ok(())
 }
 
+/// Spawns tasks that read more cached data than a turn copies.
+#[cfg(target_os = "linux")]
+fn read_much(runtime: &Runtime) -> io::Result<Vec<windlass::Task<io::Result<()>>>> {
+    let path = std::env::current_exe()?;
+    let file = Rc::new(runtime.block_on(windlass::fs::File::open(path))?);
+    let read = |file: Rc<windlass::fs::File>| async move {
+        for _ in 0..20 {
+            assert!(file.read_at(&mut vec![0; 1 << 18], 0).await? > 0);
+        }
+        io::Result::Ok(())
+    };
+    Ok((0..6).map(|_| runtime.spawn(read(file.clone()))).collect())
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn cached_reads_beyond_the_limit_of_a_turn_continue() -> io::Result<()> {
+    let _watchdog = watchdog();
+    let runtime = Runtime::new()?;
+    let reading = read_much(&runtime)?;
+    while !reading.iter().all(|it| it.is_finished()) {
+        assert!(becomes_readable(&runtime)?);
+        runtime.turn(NOT_AT_ALL)?;
+    }
+    let reading = read_much(&runtime)?;
+    while !reading.iter().all(|it| it.is_finished()) {
+        runtime.turn_for(HOUR)?;
+    }
+    runtime.block_on(futures::future::join_all(read_much(&runtime)?));
+    Ok(())
+}
+
 #[test]
 fn turn_for_stops_at_its_budget_and_keeps_the_rest() -> io::Result<()> {
     let _watchdog = watchdog();

@@ -54,6 +54,23 @@ fn the_main_future_may_borrow_and_returns_its_output() {
 }
 
 #[test]
+fn cached_reads_beyond_the_limit_of_a_turn_continue() {
+    let path = std::env::current_exe().unwrap();
+    run(async {
+        let read = |path: std::path::PathBuf| async move {
+            let file = windlass::fs::File::open(path).await.unwrap();
+            for _ in 0..20 {
+                assert!(file.read_at(&mut vec![0; 1 << 18], 0).await.unwrap() > 0);
+            }
+        };
+        let tasks = (0..6).map(|_| windlass::spawn(read(path.clone())));
+        futures::future::join_all(tasks).await;
+        // In a task of tokio.
+        tokio::task::spawn_local(read(path.clone())).await.unwrap();
+    });
+}
+
+#[test]
 fn timers_of_both_work_in_tasks_of_both() {
     async fn both(order: Rc<RefCell<Vec<&'static str>>>) {
         windlass::time::sleep(MILLISECOND).await;

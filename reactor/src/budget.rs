@@ -23,16 +23,6 @@ pub fn try_charge(cx: &mut Context<'_>) -> bool {
     current::try_charge(cx)
 }
 
-/// Wakes the current task in the next turn, before the tasks that events have woken. Returns false
-/// if nothing turns the reactor.
-///
-/// An operation that is limited per turn waits this way. Operations of several tasks are woken in
-/// the order of their calls, so each of them is served in turn.
-#[must_use = "if it returns false, nothing wakes the task"]
-pub fn defer(cx: &mut Context<'_>) -> bool {
-    current::defer(cx)
-}
-
 /// Takes back the charge of the last [`poll_charge`] or [`try_charge`].
 #[inline]
 pub fn refund() {

@@ -209,12 +209,6 @@ fn poll_refill(cx: &mut Context<'_>) -> Poll<()> {
     kept_reactor().map_or(Poll::Ready(()), |reactor| reactor.poll_refill(cx))
 }
 
-/// Wakes the task in the next turn. Returns false if nothing turns the reactor.
-#[cold]
-pub(crate) fn defer(cx: &mut Context<'_>) -> bool {
-    kept_reactor().is_some_and(|reactor| reactor.defer(cx))
-}
-
 /// Takes back the last charge.
 #[inline(always)]
 pub(crate) fn refund() {

@@ -546,19 +546,11 @@ impl ReactorInner {
     /// next turn.
     #[cold]
     pub(crate) fn poll_refill(&self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.refill(cx.waker()) || !self.defer(cx) {
+        if self.refill(cx.waker()) || !self.is_driven() {
             return Poll::Ready(()); // or no turn would come
         }
+        self.park().defer(cx.waker().clone());
         Poll::Pending
-    }
-
-    /// Wakes the task in the next turn. Returns false if no turn would come.
-    pub(crate) fn defer(&self, cx: &mut Context<'_>) -> bool {
-        let is_driven = self.is_driven();
-        if is_driven {
-            self.park().defer(cx.waker().clone());
-        }
-        is_driven
     }
 
     pub(crate) fn refill(&self, waker: &Waker) -> bool {

@@ -11,9 +11,10 @@ use std::io;
 use std::path::Path;
 use std::task::Poll;
 
+pub(super) use platform::{Attempt, metadata, open, poll_admit, poll_read_cursor};
 #[cfg(target_os = "linux")]
 pub(super) use platform::{look_up, metadata_of, open_below, settle, touch};
-pub(super) use platform::{metadata, open, poll_admit, poll_read_cursor, read_at, try_admit};
+pub(super) use platform::{read_at, try_admit};
 use windlass_reactor::is_driven;
 
 use super::absolute::from_here;
@@ -28,7 +29,8 @@ pub(super) async fn admit_lookup(path: &Path) -> Option<Cow<'_, Path>> {
         true => Some(Cow::Borrowed(path)),
         false => {
             let path = from_here(path);
-            let is_admitted = poll_fn(|cx| poll_admit(cx, 0)).await;
+            let mut attempt = Attempt::default();
+            let is_admitted = poll_fn(|cx| poll_admit(cx, &mut attempt, 0)).await;
             is_admitted.then_some(Cow::Owned(path))
         }
     }
@@ -113,6 +115,7 @@ mod platform {
     use rustix::io::{Errno, ReadWriteFlags, preadv2};
 
     use super::{Cached, Known, Target, special};
+    pub(crate) use crate::fs::cached_queue::Attempt;
     use crate::fs::files::{Files, return_cached, try_take_cached};
     use crate::fs::handle::Handle;
     use crate::fs::operation::MAX_BYTES;
@@ -142,14 +145,25 @@ mod platform {
 
     /// Charges as [`try_admit`] does. Beyond the limits, it waits for the next turn. Returns false
     /// if no turn would come.
-    pub(crate) fn poll_admit(cx: &mut Context<'_>, bytes: usize) -> Poll<bool> {
-        if try_admit(cx, bytes) {
-            return Poll::Ready(true);
-        }
-        // The files of the thread renew the limit in each turn, once they are registered.
-        match Files::driven().is_some() && budget::defer(cx) {
-            true => Poll::Pending,
-            false => Poll::Ready(false),
+    pub(crate) fn poll_admit(
+        cx: &mut Context<'_>,
+        attempt: &mut Attempt,
+        bytes: usize,
+    ) -> Poll<bool> {
+        let Some(files) = Files::driven() else {
+            return Poll::Ready(false);
+        };
+        match attempt.poll_admitted(cx.waker()) {
+            None if try_admit(cx, bytes) => Poll::Ready(true),
+            None => {
+                Files::wait_for_turn(&files, attempt, bytes.max(LEAST), cx.waker().clone());
+                Poll::Pending
+            }
+            Some(Poll::Ready(())) => {
+                budget::charge(1);
+                Poll::Ready(true)
+            }
+            Some(Poll::Pending) => Poll::Pending,
         }
     }
 
@@ -487,7 +501,10 @@ mod platform {
         false
     }
 
-    pub(crate) fn poll_admit(_: &mut Context<'_>, _: usize) -> Poll<bool> {
+    #[derive(Default)]
+    pub(crate) struct Attempt;
+
+    pub(crate) fn poll_admit(_: &mut Context<'_>, _: &mut Attempt, _: usize) -> Poll<bool> {
         Poll::Ready(false)
     }
 

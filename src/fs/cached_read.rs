@@ -4,7 +4,7 @@ use std::future::poll_fn;
 use std::task::{Context, Poll};
 
 use super::File;
-use super::cached::{self, Cached, Target};
+use super::cached::{self, Attempt, Cached, Target};
 use super::handle::Handle;
 use super::order::{Access, OperationGuard};
 use super::position::Position;
@@ -75,7 +75,9 @@ impl File {
         let Ok(guard) = guard else {
             return (Cached::default(), None);
         };
-        let cached = match poll_fn(|cx| cached::poll_admit(cx, wanted)).await {
+        let mut attempt = Attempt::default();
+        let admitted = poll_fn(|cx| cached::poll_admit(cx, &mut attempt, wanted));
+        let cached = match admitted.await {
             true => self.read_admitted(&guard, &mut target, wanted, offset),
             false => Cached::default(),
         };

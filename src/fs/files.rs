@@ -6,6 +6,8 @@ use std::task::Waker;
 use std::time::Duration;
 
 use super::background::{Background, Progress};
+#[cfg(target_os = "linux")]
+use super::cached_queue::{Attempt, CachedQueue};
 use super::operation::{OpOutput, drop_or_retry};
 use super::ring::Ring;
 use crate::BlockingTask;
@@ -47,6 +49,9 @@ pub(crate) fn return_cached(bytes: usize) {
 pub(crate) struct Files {
     /// `None` if io_uring is unavailable, or the program has disabled it.
     ring: Option<Ring>,
+    /// The attempts to use cached data that wait for a later turn.
+    #[cfg(target_os = "linux")]
+    cached_queue: CachedQueue,
     /// Detached operations of the pool.
     background: Background,
     /// Whether there may be operations for which the end of a loop waits.
@@ -57,6 +62,8 @@ impl Files {
     fn new(ring: Option<Ring>) -> Files {
         Files {
             ring,
+            #[cfg(target_os = "linux")]
+            cached_queue: CachedQueue::default(),
             background: Background::new(),
             has_work: Cell::new(false),
         }
@@ -89,6 +96,26 @@ impl Files {
     pub(crate) fn detach_on_thread(&self, task: BlockingTask<OpOutput>) {
         self.background.add(task);
         self.has_work.set(true);
+    }
+
+    /// Puts an attempt into the queue for later turns.
+    #[cfg(target_os = "linux")]
+    pub(crate) fn wait_for_turn(
+        this: &Registration<Files>,
+        attempt: &mut Attempt,
+        bytes: usize,
+        waker: Waker,
+    ) {
+        this.cached_queue.push(attempt, bytes, waker);
+        this.request_turn();
+    }
+
+    /// Returns whether attempts wait for the next turn.
+    fn has_waiting(&self) -> bool {
+        #[cfg(target_os = "linux")]
+        return !self.cached_queue.is_empty();
+        #[cfg(not(target_os = "linux"))]
+        false
     }
 
     /// Makes sure that a turn submits an operation that was just started.
@@ -128,10 +155,14 @@ impl CompletionSource for Files {
     fn submit(&self) -> io::Result<MayBlock> {
         CACHED_LEFT.set(CACHED_PER_TURN);
         let Some(ring) = &self.ring else {
-            return Ok(MayBlock::Yes);
+            return Ok(match self.has_waiting() {
+                true => MayBlock::No,
+                false => MayBlock::Yes,
+            });
         };
         Ok(match ring.submit()? {
             true => MayBlock::No,
+            false if self.has_waiting() => MayBlock::No,
             false if ring.is_short_of_memory() => {
                 MayBlock::Until(windlass_reactor::time::now() + RETRY)
             }
@@ -140,6 +171,8 @@ impl CompletionSource for Files {
     }
 
     fn collect(&self, wakers: &mut Vec<Waker>) {
+        #[cfg(target_os = "linux")]
+        self.cached_queue.admit(wakers, try_take_cached);
         let collected = self.ring.as_ref().and_then(|ring| ring.collect(wakers));
         if let Some(collected) = collected {
             drop_or_retry(*collected);

@@ -72,6 +72,8 @@ mod open_options;
 mod root;
 mod whole;
 mod cached_read;
+#[cfg(target_os = "linux")]
+mod cached_queue;
 mod exact;
 #[cfg(target_os = "linux")]
 pub(crate) mod send;

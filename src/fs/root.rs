@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use super::error::context;
@@ -19,8 +19,9 @@ use beneath::Dir;
 ///
 /// A path is resolved below the directory. It may contain `..` and symbolic links as long as it
 /// leads to a file or directory below, or to the directory itself. Any other path is not found,
-/// even if another process replaces a part of it by a symbolic link meanwhile. So paths may come
-/// from untrusted clients. Mount points below the directory are followed.
+/// even if another process replaces a part of it by a symbolic link meanwhile. Neither are an empty
+/// and an absolute path, wherever they lead. So paths may come from untrusted clients. Mount points
+/// below the directory are followed.
 ///
 /// Pipes, sockets and devices are an error, and nothing waits for their peers. The system opens
 /// them for a moment, which lets a program continue that waits for a reader of a pipe.
@@ -150,7 +151,7 @@ impl Root {
             }
         }
         let (inner, path) = (self.inner.clone(), path.to_owned());
-        on_pool(move || system::symlink_metadata(&inner.resolve(&path)?)).await
+        on_pool(move || inner.metadata(&path)).await
     }
 }
 
@@ -172,11 +173,51 @@ impl Inner {
 
     /// Returns the absolute path, without symbolic links.
     fn resolve(&self, path: &Path) -> io::Result<PathBuf> {
-        let found = system::canonicalize(&self.path.join(path))?;
-        match found.starts_with(&self.path) {
-            true => Ok(found),
+        let starts_elsewhere = |it| matches!(it, Component::Prefix(_) | Component::RootDir);
+        // Looking up a share of Windows would log in to its server.
+        if path.as_os_str().is_empty() || path.components().any(starts_elsewhere) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
+        match system::canonicalize(&self.path.join(path)) {
+            Ok(found) if found.starts_with(&self.path) => Ok(found),
+            Err(error) if !self.leaves(path) => Err(error),
+            _ => Err(io::ErrorKind::NotFound.into()),
+        }
+    }
+
+    /// Returns whether a path that fails to resolve leaves the directory before. Its error would
+    /// reveal which files exist outside.
+    fn leaves(&self, path: &Path) -> bool {
+        let mut first_part = self.path.clone();
+        for name in path {
+            first_part.push(name);
+            match system::canonicalize(&first_part) {
+                Ok(found) if found.starts_with(&self.path) => {}
+                Ok(_) => return true,
+                Err(_) => return false,
+            }
+        }
+        false
+    }
+
+    #[cfg(unix)]
+    fn metadata(&self, path: &Path) -> io::Result<Metadata> {
+        let found = self.resolve(path)?;
+        let metadata = system::symlink_metadata(&found)?;
+        let Some(dir) = &self.dir else {
+            return Ok(metadata);
+        };
+        let below = found.strip_prefix(&self.path).map_err(io::Error::other)?;
+        // Another process may have replaced a directory by a symbolic link meanwhile.
+        match dir.is_file(below, &metadata)? {
+            true => Ok(metadata),
             false => Err(io::ErrorKind::NotFound.into()),
         }
+    }
+
+    #[cfg(not(unix))]
+    fn metadata(&self, path: &Path) -> io::Result<Metadata> {
+        system::symlink_metadata(&self.resolve(path)?)
     }
 
     /// Opens a file whose path is not cached, or leaves the directory on its way.
@@ -209,13 +250,17 @@ impl fmt::Debug for Root {
 
 #[cfg(unix)]
 mod beneath {
+    use std::ffi::OsStr;
     use std::io;
     #[cfg(target_os = "linux")]
     use std::os::fd::AsFd;
     use std::os::fd::OwnedFd;
     use std::path::Path;
+    use std::thread;
+    use std::time::Duration;
 
     use rustix::fs::{AtFlags, FileType, Mode, OFlags, fcntl_setfl, open, openat, statat};
+    use rustix::io::Errno;
 
     use super::super::cached::special;
     use super::super::handle::Handle;
@@ -293,13 +338,7 @@ mod beneath {
         /// Opens a file by a path without symbolic links. A link that another process has put there
         /// meanwhile is an error.
         pub(super) fn open_resolved(&self, below: &Path) -> io::Result<Handle> {
-            let flags = DIR | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-            let mut dir = self.fd.try_clone()?;
-            let parent = below.parent().unwrap_or(Path::new(""));
-            for name in parent {
-                dir = openat(&dir, name, flags, Mode::empty())?;
-            }
-            let name = below.file_name().unwrap_or(".".as_ref());
+            let (dir, name) = self.open_parent(below)?;
             let found = statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
             let kind = FileType::from_raw_mode(found.st_mode);
             if matches!(kind, FileType::Symlink) {
@@ -308,14 +347,45 @@ mod beneath {
             if !matches!(kind, FileType::RegularFile | FileType::Directory) {
                 return Err(special());
             }
-            // Does not wait if the file has become a pipe.
-            let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NOCTTY;
-            let file = openat(&dir, name, flags | OFlags::NONBLOCK, Mode::empty())?;
+            let file = open_regular(&dir, name)?;
             fcntl_setfl(&file, OFlags::RDONLY)?;
             let handle = Handle::new(file.into());
             match handle.is_stream {
                 true => Err(special()),
                 false => Ok(handle),
+            }
+        }
+
+        /// Returns whether a path without symbolic links leads to the file of the metadata.
+        #[allow(clippy::unnecessary_cast, reason = "the types differ between systems")]
+        pub(super) fn is_file(&self, below: &Path, metadata: &Metadata) -> io::Result<bool> {
+            let (dir, name) = self.open_parent(below)?;
+            let found = statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
+            let found = (found.st_dev as u64, found.st_ino as u64);
+            Ok(found == (metadata.dev(), metadata.ino()) && !metadata.is_symlink())
+        }
+
+        /// Opens the directory of a path without symbolic links, and returns the last name.
+        fn open_parent<'a>(&self, below: &'a Path) -> io::Result<(OwnedFd, &'a OsStr)> {
+            let flags = DIR | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+            let mut dir = self.fd.try_clone()?;
+            let parent = below.parent().unwrap_or(Path::new(""));
+            for name in parent {
+                dir = openat(&dir, name, flags, Mode::empty())?;
+            }
+            Ok((dir, below.file_name().unwrap_or(".".as_ref())))
+        }
+    }
+
+    /// Opens a file or directory, and doesn't wait if it has become a pipe. Waits while another
+    /// process has a lease, which the system ends after a time.
+    fn open_regular(dir: &OwnedFd, name: &OsStr) -> rustix::io::Result<OwnedFd> {
+        const RETRY: Duration = Duration::from_millis(10);
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NOCTTY;
+        loop {
+            match openat(dir, name, flags | OFlags::NONBLOCK, Mode::empty()) {
+                Err(Errno::AGAIN) => thread::sleep(RETRY),
+                opened => return opened,
             }
         }
     }

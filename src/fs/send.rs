@@ -5,13 +5,14 @@ use std::task::{Context, Poll};
 
 use super::File;
 use super::cached::{self, touch};
+pub(crate) use super::cached_queue::Attempt;
 use super::order::Access;
 use windlass_reactor::{budget, is_driven};
 
 /// Charges the task and the turn before an attempt to send up to this number of bytes. Beyond the
 /// limits, it waits for the next turn. Returns false if no turn would come.
-pub(crate) fn poll_admit(cx: &mut Context<'_>, bytes: usize) -> Poll<bool> {
-    cached::poll_admit(cx, bytes)
+pub(crate) fn poll_admit(cx: &mut Context<'_>, attempt: &mut Attempt, bytes: usize) -> Poll<bool> {
+    cached::poll_admit(cx, attempt, bytes)
 }
 
 /// Takes back the charge of an attempt, except for the bytes that it has sent.

@@ -28,8 +28,8 @@ const SMALL: u64 = 32 * 1024;
 /// On Linux, the kernel sends large ranges from its cache without a copy into the program
 /// (`sendfile`). A range that is not cached is read as [`File`] does, so a slow disk never stops
 /// the loop. Small ranges are copied, which is faster. So are files on file systems where
-/// `sendfile` may wait, and all files while `SIGPIPE` isn't ignored, because `sendfile` would raise
-/// it.
+/// `sendfile` may wait, and all files if `SIGPIPE` isn't ignored, because `sendfile` would raise
+/// it. A thread checks this at its first large range, so set the action of the signal before.
 ///
 /// The range is read in pieces of up to 256 KiB. Another program may change the file between two
 /// pieces, and up to the time when the client acknowledges the data.
@@ -79,7 +79,8 @@ where
         let read = copy_part(&mut writer, head, file, start, wanted).await?;
         head = &[];
         start += read as u64;
-        if read < wanted || start >= end {
+        // A read may be short for other reasons than the end of the file, such as an error.
+        if read == 0 || start >= end {
             return Ok(start - range.start);
         }
     }
@@ -130,7 +131,7 @@ mod zero_copy {
     use super::super::splice::{Spliced, is_refusal, sigpipe_is_harmless};
     use super::BUFFER;
     use crate::fs::File;
-    use crate::fs::send::{poll_admit, settle};
+    use crate::fs::send::{Attempt, poll_admit, settle};
 
     /// The size of an attempt that probably finds a full socket.
     const PROBE: usize = 4096;
@@ -160,6 +161,7 @@ mod zero_copy {
             offset: range.start,
             end: range.end,
             was_short: false,
+            attempt: Attempt::default(),
         };
         poll_fn(|cx| sending.poll(cx, writer, file, file_fd)).await
     }
@@ -191,6 +193,7 @@ mod zero_copy {
         end: u64,
         /// The socket has taken a part, so it is probably full.
         was_short: bool,
+        attempt: Attempt,
     }
 
     impl Sending {
@@ -203,7 +206,7 @@ mod zero_copy {
         ) -> Poll<io::Result<u64>> {
             while self.offset < self.end {
                 let most = (self.end - self.offset).min(BUFFER) as usize;
-                if !ready!(poll_admit(cx, most)) {
+                if !ready!(poll_admit(cx, &mut self.attempt, most)) {
                     break;
                 }
                 let polled = self.poll_part(cx, writer, file, file_fd, most);
