@@ -351,3 +351,42 @@ fn files_that_are_always_ready_yield() {
     });
     assert!(block_on(limited).is_err());
 }
+
+/// Elsewhere the accept queue may be shorter.
+#[cfg(target_os = "linux")]
+#[test]
+fn busy_tasks_do_not_delay_a_burst_of_connections() -> io::Result<()> {
+    use std::net::TcpStream;
+    use windlass::net::TcpListener;
+
+    const CLIENTS: usize = 300;
+    const BUSY: u32 = 2_000;
+    block_on(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await?;
+        let addr = listener.local_addr()?;
+        let connect = |_| TcpStream::connect(addr);
+        let _clients: Vec<_> = (0..CLIENTS).map(connect).collect::<io::Result<_>>()?;
+        let polls = Rc::new(Cell::new(0));
+        let spin = |_| {
+            let polls = polls.clone();
+            spawn(async move {
+                loop {
+                    polls.set(polls.get() + 1);
+                    yield_now().await;
+                }
+            })
+        };
+        let _busy: Vec<windlass::Task<()>> = (0..BUSY).map(spin).collect();
+        let mut served = Vec::new();
+        for _ in 0..CLIENTS {
+            let (stream, _) = listener.accept().await?;
+            served.push(spawn(async move {
+                std::future::pending::<()>().await;
+                drop(stream);
+            }));
+        }
+        let polls: u32 = polls.get();
+        assert!(polls <= 3 * BUSY, "{polls} polls before the last one");
+        Ok(())
+    })
+}
