@@ -22,7 +22,8 @@ use windlass::signal::{Signal, Signals};
 use windlass::task::{StopSource, StopToken, TaskGroup};
 use windlass::time::timeout;
 
-/// Connections at a time. Further clients wait in the backlog of the listener.
+/// Connections at a time, with two descriptors each (`ulimit -n`). Further clients wait in the
+/// backlog of the listener.
 const CONNECTIONS: usize = 10_000;
 
 /// Time limit for the connection to the server.

@@ -123,7 +123,7 @@ pub(super) fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, E
     }
 }
 
-/// Returns the roots that the system trusts, which are read once per process.
+/// Returns the roots that the system trusts, which stay in memory once they are read.
 fn system_roots() -> &'static RootCertStore {
     static ROOTS: OnceLock<RootCertStore> = OnceLock::new();
     ROOTS.get().unwrap_or_else(|| {

@@ -25,8 +25,9 @@
 //! then has no effect. So a program that listens for Ctrl-C should handle a second one while it
 //! shuts down.
 //!
-//! Handlers that other code has installed before are still called. Child processes start with the
-//! default actions.
+//! Handlers that other code has installed before are still called. One that other code installs
+//! later must call the handler that it replaces, as signal-hook does. Otherwise no listener is
+//! notified. Child processes start with the default actions.
 //!
 //! Handlers run on the thread's alternate signal stack if it has one (`SA_ONSTACK`), which hosts
 //! with small stacks need, such as Go. The handlers installed before run there, too.
