@@ -66,7 +66,7 @@ impl Snapshot {
     ///
     /// # Examples
     ///
-    /// ```
+    /// ```standalone_crate
     /// use windlass::inspect::outside::{Snapshot, WaitView};
     ///
     /// windlass::block_on(async {
