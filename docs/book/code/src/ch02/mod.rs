@@ -55,6 +55,28 @@ fn measure(progress: &mut Progress) -> io::Result<Figures> {
     Ok(figures)
 }
 
+/// Measures the servers of several chapters with a thousand connections. Adds the figures of these
+/// kinds, labelled with the name of the server.
+pub fn serve_in_turn(
+    servers: &[(u32, &str)],
+    kinds: &[&str],
+    progress: &mut Progress,
+    figures: &mut Figures,
+) -> io::Result<()> {
+    for &(chapter, name) in servers {
+        let mut served = Figures::default();
+        serve_many(chapter, &[1_000], progress, &mut served)?;
+        for mut figure in served.list {
+            if kinds.iter().any(|kind| figure.key.contains(kind)) {
+                figure.label = format!("{name}, {}", figure.label);
+                figures.list.push(figure);
+            }
+        }
+        figures.missing.extend(served.missing);
+    }
+    Ok(())
+}
+
 /// Measures the server of a chapter with some numbers of connections.
 pub fn serve_many(
     chapter: u32,

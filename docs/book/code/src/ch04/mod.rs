@@ -72,17 +72,8 @@ fn measure(progress: &mut Progress) -> io::Result<Figures> {
     progress.step("many");
     figures.add("many", "memory of a waiting session", Bytes, many());
 
-    for (chapter, name) in [(3, "by hand"), (4, "coroutines")] {
-        let mut served = Figures::default();
-        ch02::serve_many(chapter, &[1_000], progress, &mut served)?;
-        for mut figure in served.list {
-            figure.label = format!("{name}, {}", figure.label);
-            if figure.key.contains("cpu") {
-                figures.list.push(figure);
-            }
-        }
-        figures.missing.extend(served.missing);
-    }
+    let servers = [(3, "by hand"), (4, "coroutines")];
+    ch02::serve_in_turn(&servers, &["cpu"], progress, &mut figures)?;
     Ok(figures)
 }
 

@@ -80,17 +80,8 @@ fn measure(progress: &mut Progress) -> io::Result<Figures> {
     progress.step("thread switch");
     let switch = ch01::thread_switch()?;
     figures.add("switch", "switch to another thread", Nanoseconds, switch);
-    for (chapter, name) in [(2, "threads"), (3, "loop"), (7, "tasks")] {
-        let mut served = Figures::default();
-        ch02::serve_many(chapter, &[1_000], progress, &mut served)?;
-        for mut figure in served.list {
-            figure.label = format!("{name}, {}", figure.label);
-            if figure.key.contains("cpu") || figure.key.contains("memory") {
-                figures.list.push(figure);
-            }
-        }
-        figures.missing.extend(served.missing);
-    }
+    let servers = [(2, "threads"), (3, "loop"), (7, "tasks")];
+    ch02::serve_in_turn(&servers, &["cpu", "memory"], progress, &mut figures)?;
     Ok(figures)
 }
 

@@ -81,17 +81,8 @@ fn measure(progress: &mut Progress) -> io::Result<Figures> {
     }
     let label = "the earliest sleep of all, late by";
     figures.add("earliest", label, Nanoseconds, exact(earliest));
-    for (chapter, name) in [(7, "no timeouts"), (8, "timeouts")] {
-        let mut served = Figures::default();
-        ch02::serve_many(chapter, &[1_000], progress, &mut served)?;
-        for mut figure in served.list {
-            figure.label = format!("{name}, {}", figure.label);
-            if figure.key.contains("cpu") {
-                figures.list.push(figure);
-            }
-        }
-        figures.missing.extend(served.missing);
-    }
+    let servers = [(7, "no timeouts"), (8, "timeouts")];
+    ch02::serve_in_turn(&servers, &["cpu"], progress, &mut figures)?;
     Ok(figures)
 }
 

@@ -80,17 +80,8 @@ fn measure(progress: &mut Progress) -> io::Result<Figures> {
     let label = "lost by tasks without a lock";
     figures.add("lost_tasks", label, Share, lost_by_tasks()?);
 
-    for (chapter, name) in [(3, "by hand"), (9, "windlass")] {
-        let mut served = Figures::default();
-        ch02::serve_many(chapter, &[1_000], progress, &mut served)?;
-        for mut figure in served.list {
-            figure.label = format!("{name}, {}", figure.label);
-            if figure.key.contains("cpu") {
-                figures.list.push(figure);
-            }
-        }
-        figures.missing.extend(served.missing);
-    }
+    let servers = [(3, "by hand"), (9, "windlass")];
+    ch02::serve_in_turn(&servers, &["cpu"], progress, &mut figures)?;
     Ok(figures)
 }
 
